@@ -1,0 +1,68 @@
+// Package authn turns the raw token of a request into a verified contact.
+//
+// It finds the token in the configured [Sources], parses it strictly, checks its signature with the [Keys] of one
+// messenger, and checks its claims against that messenger's [Policy]. It knows jwx and net/http, but neither Caddy nor a
+// logger, so that the whole decision can be read and tested here.
+//
+// Two rules hold everywhere in the package:
+//
+//   - The token never chooses how it is verified. The algorithm belongs to the key, and the key to the messenger.
+//   - A "no" is a [Rejection] with a code from a closed list. Neither its code nor its reason holds anything that was
+//     received: no token, no part of one, no claim value.
+package authn
+
+// A Contact is a customer of the site whose token passed every check.
+type Contact struct {
+	// Identity is the value of the identity key: not empty, at most 255 bytes of UTF-8, without control characters and
+	// without white space at its edges. An integer stands here with exactly the digits that were signed.
+	Identity string
+
+	// Claims holds the claims that the caller asked for, in the order of the question.
+	Claims []Claim
+}
+
+// A Claim is one claim as text: strings as they are, numbers and booleans as they were signed, arrays and objects as
+// compact JSON.
+type Claim struct {
+	Text    string
+	Present bool // false if the token does not have the claim, or has null
+}
+
+// A Rejection says that a request carries no verified contact, and why.
+type Rejection struct {
+	// Code is what the client is told.
+	Code Code
+
+	// Reason is one constant sentence, more precise than the code, for logs and for whoever repairs the token. It never
+	// holds a received or configured value.
+	Reason string
+}
+
+func reject(code Code, reason string) *Rejection { return &Rejection{Code: code, Reason: reason} }
+
+// A Code names a rejection to clients. The set is closed, and documented in the README.
+type Code string
+
+// The codes of section "Error codes" in the README.
+const (
+	TokenMissing         Code = "token_missing"
+	TokenAmbiguous       Code = "token_ambiguous"
+	TokenMalformed       Code = "token_malformed"
+	TokenTooLarge        Code = "token_too_large"
+	AlgorithmNotAllowed  Code = "algorithm_not_allowed"
+	KeyUnknown           Code = "key_unknown"
+	SignatureInvalid     Code = "signature_invalid"
+	TokenExpired         Code = "token_expired"
+	TokenNotYetValid     Code = "token_not_yet_valid"
+	TokenLifetimeTooLong Code = "token_lifetime_too_long"
+	ClaimMissing         Code = "claim_missing"
+	ClaimInvalid         Code = "claim_invalid"
+	IssuerNotAllowed     Code = "issuer_not_allowed"
+	AudienceNotAllowed   Code = "audience_not_allowed"
+	IdentityMissing      Code = "identity_missing"
+	IdentityInvalid      Code = "identity_invalid"
+	OriginNotAllowed     Code = "origin_not_allowed"
+	ProtocolNotAllowed   Code = "protocol_not_allowed"
+	MessengerUnknown     Code = "messenger_unknown"
+	KeysUnavailable      Code = "keys_unavailable"
+)

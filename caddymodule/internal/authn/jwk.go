@@ -1,0 +1,117 @@
+package authn
+
+import (
+	"bytes"
+	"crypto/rsa"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/lestrrat-go/jwx/v2/jwk"
+)
+
+// privateMembers are the members of a JWK (RFC 7518 sections 6.3.2 and 6.4.1) that no published key may have.
+var privateMembers = []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
+
+// parseJWK reads one JWK (RFC 7517 section 4) as an RS256 verification key. Whatever the key's owner did not mean for
+// this purpose is refused. An error reads on from "the JWK …" and quotes nothing.
+func parseJWK(text []byte) (*Key, error) {
+	members := make(map[string][]byte)
+	if err := scanObject(text, func(name, value []byte) { members[string(name)] = value }); err != nil {
+		return nil, err
+	}
+	if err := checkPurpose(members); err != nil {
+		return nil, err
+	}
+	if err := checkExponent(members["e"]); err != nil {
+		return nil, err
+	}
+	kid := ""
+	if value, found := members["kid"]; found {
+		var ok bool
+		if kid, ok = stringValue(value); !ok {
+			return nil, errors.New("has a kid that is not a string")
+		}
+	}
+	parsed, err := jwk.ParseKey(minimalJWK(members))
+	if err != nil {
+		return nil, errors.New("has an n or e that is missing or not base64url")
+	}
+	var public rsa.PublicKey
+	if err := parsed.Raw(&public); err != nil {
+		return nil, errors.New("has an n or e that is missing or not base64url")
+	}
+	return newPublicKey(&public, kid)
+}
+
+// minimalJWK keeps the members that are the key itself, so that the library meets nothing else.
+func minimalJWK(members map[string][]byte) []byte {
+	var b bytes.Buffer
+	b.WriteString(`{"kty":"RSA"`)
+	for _, name := range []string{"n", "e"} {
+		if value, found := members[name]; found {
+			b.WriteString(`,"` + name + `":`)
+			b.Write(value)
+		}
+	}
+	b.WriteByte('}')
+	return b.Bytes()
+}
+
+func checkPurpose(members map[string][]byte) error {
+	if members["keys"] != nil {
+		return errors.New("is a JWK Set; give one of its keys, or its URL with jwks")
+	}
+	kty, _ := stringValue(members["kty"])
+	switch kty {
+	case "RSA":
+	case "oct":
+		return errors.New("is a symmetric key, which does not belong among public ones")
+	case "EC", "OKP":
+		return errors.New("is an elliptic curve key; RS256 needs an RSA key")
+	case "":
+		return errors.New("has no kty")
+	default:
+		return errors.New("has an unknown kty; RS256 needs an RSA key")
+	}
+	for _, name := range privateMembers {
+		if members[name] != nil {
+			return errors.New("is a private key; only its public part (kty, n, e, kid) belongs here")
+		}
+	}
+	if value, found := members["use"]; found {
+		if use, _ := stringValue(value); use != "sig" {
+			return errors.New("has a use other than sig")
+		}
+	}
+	if value, found := members["alg"]; found {
+		if alg, _ := stringValue(value); alg != "RS256" {
+			return errors.New("has an alg other than RS256")
+		}
+	}
+	if value, found := members["key_ops"]; found {
+		var ops []string
+		if json.Unmarshal(value, &ops) != nil || !slices.Contains(ops, "verify") {
+			return errors.New("has key_ops without verify")
+		}
+	}
+	return nil
+}
+
+// checkExponent refuses exponents that the library would cut to the size of an int.
+func checkExponent(value []byte) error {
+	text, ok := stringValue(value)
+	if !ok {
+		return errors.New("has no e")
+	}
+	e, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(text, "="))
+	if err != nil {
+		return errors.New("has an e that is not base64url")
+	}
+	if e = bytes.TrimLeft(e, "\x00"); len(e) > 4 {
+		return errors.New("has an exponent of more than 32 bits")
+	}
+	return nil
+}

@@ -1,0 +1,118 @@
+package authn
+
+import (
+	"context"
+	"errors"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// A Verifier decides on tokens for one messenger. It is immutable and safe for concurrent use.
+type Verifier struct {
+	policy Policy
+	keys   Keys
+}
+
+// NewVerifier returns a verifier that trusts keys and applies policy.
+func NewVerifier(policy Policy, keys Keys) *Verifier {
+	return &Verifier{policy: policy, keys: keys}
+}
+
+// Verify returns the contact that text proves, with the claims that want names, or the reason why it proves none.
+// It waits only where keys come from a URL and none of them fits; ctx ends that waiting.
+func (v *Verifier) Verify(ctx context.Context, text string, want []string) (*Contact, *Rejection) {
+	return v.verify(ctx, text, want, nil)
+}
+
+// verify is the one way from a text to a contact. Every check notes its outcome in t, which may be nil.
+func (v *Verifier) verify(ctx context.Context, text string, want []string, t *Trace) (*Contact, *Rejection) {
+	tok, rej := parseToken(text)
+	if t.note(CheckForm, rej); rej != nil {
+		return nil, rej
+	}
+	cl, rej := parseClaims(tok.payload, &v.policy, want)
+	if t.note(CheckPayload, rej); rej != nil {
+		return nil, rej
+	}
+	rej = v.checkAlgorithm(tok)
+	if t.note(CheckAlgorithm, rej); rej != nil {
+		return nil, rej
+	}
+	keys, rej := v.keys.candidates(ctx, tok.header)
+	if t.note(CheckKey, rej); rej != nil {
+		return nil, rej
+	}
+	rej = checkSignature(tok, keys)
+	if t.note(CheckSignature, rej); rej != nil {
+		return nil, rej
+	}
+	rej = cl.checkTimes(&v.policy, time.Now())
+	if t.note(CheckTimes, rej); rej != nil {
+		return nil, rej
+	}
+	rej = cl.checkIssuer(&v.policy)
+	if t.note(CheckIssuer, rej); rej != nil {
+		return nil, rej
+	}
+	rej = cl.checkAudience(&v.policy)
+	if t.note(CheckAudience, rej); rej != nil {
+		return nil, rej
+	}
+	rej = cl.checkRequired(&v.policy)
+	if t.note(CheckRequired, rej); rej != nil {
+		return nil, rej
+	}
+	identity, rej := cl.contactIdentity()
+	if t.note(CheckIdentity, rej); rej != nil {
+		return nil, rej
+	}
+	return &Contact{Identity: identity, Claims: cl.texts()}, nil
+}
+
+// checkAlgorithm compares, and never chooses: RFC 8725 section 3.1, the defence against algorithm confusion.
+func (v *Verifier) checkAlgorithm(t *token) *Rejection {
+	if t.header.alg != v.keys.algorithm() {
+		return reject(AlgorithmNotAllowed, "the header's alg is not the one of this messenger's method")
+	}
+	return nil
+}
+
+func checkSignature(t *token, keys []*Key) *Rejection {
+	signed := []byte(t.signed)
+	for _, k := range keys {
+		if k.verify(signed, t.signature) {
+			return nil
+		}
+	}
+	return reject(SignatureInvalid, "no active key made this signature over this text")
+}
+
+// CheckIdentityKey returns an error if claim cannot be an identity key. Any string of letters can; digits and _ - . : /
+// are accepted too. The names of the time claims cannot: they hold no identity.
+func CheckIdentityKey(claim string) error {
+	if claim == "" {
+		return errors.New("is empty; it is the name of the claim that holds the contact identity")
+	}
+	switch claim {
+	case "exp", "nbf", "iat":
+		return errors.New("is a time claim, which holds no identity")
+	}
+	if !utf8.ValidString(claim) {
+		return errors.New("is not valid UTF-8")
+	}
+	for _, r := range claim {
+		if !unicode.IsLetter(r) && !unicode.IsMark(r) && !unicode.IsDigit(r) && !isIdentityKeySign(r) {
+			return errors.New("has a character that is no letter, digit or one of _ - . : /")
+		}
+	}
+	return nil
+}
+
+func isIdentityKeySign(r rune) bool {
+	switch r {
+	case '_', '-', '.', ':', '/':
+		return true
+	}
+	return false
+}
