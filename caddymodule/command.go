@@ -1,0 +1,180 @@
+package caddymodule
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+func init() {
+	caddycmd.RegisterCommand(caddycmd.Command{
+		Name:  "messenger",
+		Short: "Makes keys and tokens for messengers",
+		Long: `
+The commands below make the keys and tokens that the gateway verifies. None of
+them takes a secret as an argument, where other users of the machine could read
+it: secrets come from files or from the environment.
+`,
+		CobraFunc: func(cmd *cobra.Command) {
+			cmd.AddCommand(generateCommand(), signCommand())
+		},
+	})
+}
+
+func generateCommand() *cobra.Command {
+	var pair string
+	cmd := &cobra.Command{
+		Use:   "generate [--rsa <path>]",
+		Short: "Makes a new shared token, or an RSA key pair",
+		Long: `
+Prints a new shared token on standard output, and nothing else, so that it can
+be piped into a file or a secret store. It is 256 random bits with a prefix and
+a checksum; give it to a messenger with shared_token, and to the site's JWT
+library as it is, for HS256.
+
+With --rsa it writes an RSA key pair of 2048 bits instead: <path>.key.pem, with
+which the site signs (RS256; readable by you alone), and <path>.pub.pem, which
+a messenger takes with public_key. Existing files are left alone.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if pair != "" {
+				return writeKeyPair(pair)
+			}
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), authn.GenerateSharedToken())
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&pair, "rsa", "", "Write an RSA key pair to <path>.key.pem and <path>.pub.pem")
+	return cmd
+}
+
+func writeKeyPair(path string) error {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return err
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		return err
+	}
+	if err := writeNew(path+".key.pem", 0o600, "PRIVATE KEY", private); err != nil {
+		return err
+	}
+	return writeNew(path+".pub.pem", 0o644, "PUBLIC KEY", public)
+}
+
+func writeNew(name string, mode os.FileMode, kind string, der []byte) (err error) {
+	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	return pem.Encode(file, &pem.Block{Type: kind, Bytes: der})
+}
+
+// signOptions are the flags of "caddy messenger sign".
+type signOptions struct {
+	keyFile, keyEnv, encoding    string
+	identity, identityKey, keyID string
+	claims                       []string
+	ttl                          string
+}
+
+func signCommand() *cobra.Command {
+	var o signOptions
+	cmd := &cobra.Command{
+		Use:   "sign (--key <file> | --key-env <name>) --identity <id> [--identity-key <claim>] [--claim <name>=<value>]... [--ttl <duration>] [--kid <id>]",
+		Short: "Signs a token for tests",
+		Long: `
+Prints a token for one contact on standard output. It has iat, exp and the
+identity, and the claims that --claim adds; a value that is JSON (a number,
+true, null, an array, an object, a quoted string) is taken as such, any other
+as a string.
+
+The key decides the algorithm: an RSA private key in PEM signs with RS256, any
+other text is a shared token and signs with HS256.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			token, err := o.sign(time.Now())
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), token)
+			return err
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.keyFile, "key", "", "The file that holds the private key or the shared token")
+	flags.StringVar(&o.keyEnv, "key-env", "", "The environment variable that holds it")
+	flags.StringVar(&o.encoding, "encoding", string(authn.Raw), "How a shared token is written: raw, base64, base64url or hex")
+	flags.StringVar(&o.identity, "identity", "", "The contact identity (required)")
+	flags.StringVar(&o.identityKey, "identity-key", "identity", "The claim that holds the identity")
+	flags.StringArrayVar(&o.claims, "claim", nil, "A further claim as name=value; may be repeated")
+	flags.StringVar(&o.ttl, "ttl", "1h", "The time until the token expires; 0 leaves exp out, a negative time makes an expired token")
+	flags.StringVar(&o.keyID, "kid", "", "The key ID for the token's header")
+	return cmd
+}
+
+func (o *signOptions) sign(now time.Time) (string, error) {
+	if o.identity == "" {
+		return "", errors.New("--identity is missing: the contact for whom the token is")
+	}
+	if err := authn.CheckIdentityKey(o.identityKey); err != nil {
+		return "", fmt.Errorf("--identity-key %w", err)
+	}
+	text, err := o.readKey()
+	if err != nil {
+		return "", err
+	}
+	key, err := authn.ParseSigningKey(text, authn.Encoding(o.encoding))
+	if err != nil {
+		return "", fmt.Errorf("the key %w", err)
+	}
+	ttl, err := caddy.ParseDuration(o.ttl)
+	if err != nil {
+		return "", fmt.Errorf("--ttl is not a duration such as 15m or 1h: %w", err)
+	}
+	claims := map[string]any{o.identityKey: o.identity, "iat": now.Unix()}
+	if ttl != 0 {
+		claims["exp"] = now.Add(ttl).Unix()
+	}
+	for _, pair := range o.claims {
+		name, value, found := strings.Cut(pair, "=")
+		if !found || name == "" {
+			return "", errors.New("--claim takes name=value")
+		}
+		claims[name] = value
+		if json.Valid([]byte(value)) {
+			claims[name] = json.RawMessage(value)
+		}
+	}
+	return key.Sign(o.keyID, claims)
+}
+
+func (o *signOptions) readKey() ([]byte, error) {
+	switch {
+	case (o.keyFile == "") == (o.keyEnv == ""):
+		return nil, errors.New("exactly one of --key and --key-env is needed: the file, or the environment variable, that holds the key")
+	case o.keyFile != "":
+		return reference{kind: "file", name: o.keyFile}.read()
+	default:
+		return reference{kind: "env", name: o.keyEnv}.read()
+	}
+}

@@ -1,0 +1,354 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+func init() {
+	caddy.RegisterModule(new(Handler))
+}
+
+// Handler verifies the contact of a request and tells the upstream who it is, in headers that nobody else can set.
+//
+// It removes the headers that it sets, in all spellings, from every request that reaches it, and verifies those that
+// match. The token is removed as well. What a client sends is never taken for the gateway's word.
+type Handler struct {
+	// Which requests are verified, in the form of a route's matchers. The others are cleaned and passed on: they must
+	// not reach the chat backend. Default: all requests.
+	MatcherSetsRaw caddyhttp.RawMatcherSets `json:"match,omitempty" caddy:"namespace=http.matchers"`
+
+	// The messenger whose settings hold, or placeholders of the host's labels or of parts of the path that give its
+	// name, such as {http.request.host.labels.2}. Default: the only messenger that is configured.
+	Messenger string `json:"messenger,omitempty"`
+
+	// What happens to requests on this route: "required", "optional", "report" or "off". Default: the messenger's mode.
+	Mode Mode `json:"mode,omitempty"`
+
+	// Where tokens are looked for. Default: the header Authorization with the scheme Bearer.
+	TokenFrom []TokenSource `json:"token_from,omitempty"`
+
+	// Whether the token stays in the request that goes upstream. Default: false, it is removed.
+	ForwardToken bool `json:"forward_token,omitempty"`
+
+	// The header that carries the contact identity upstream. Default: X-Contact-Identity.
+	IdentityHeader string `json:"identity_header,omitempty"`
+
+	// The header that carries the messenger's name upstream. An identity is unique only together with it. Default:
+	// X-Contact-Messenger.
+	MessengerHeader string `json:"messenger_header,omitempty"`
+
+	// How identity and claims are written into headers: "percent" encodes what is not ASCII (as UTF-8), and the
+	// characters %, { and }; percent-decoding gives the exact value. "raw" writes the bytes as they are. Default:
+	// percent.
+	IdentityEncoding string `json:"identity_encoding,omitempty"`
+
+	// Claims that go upstream in headers of their own. Default: none.
+	ClaimHeaders []ClaimHeader `json:"claim_headers,omitempty"`
+
+	app      *App
+	matchers caddyhttp.MatcherSets
+	static   *Messenger // the messenger, if its name has no placeholder
+	sources  authn.Sources
+	headers  headers
+	hasError bool   // error routes are configured on this server
+	accessed bool   // the server keeps an access log
+	place    string // names this handler in the log
+	logger   *zap.Logger
+	refusals *zap.Logger // sampled: clients can cause its lines at will
+}
+
+// TokenSource is one place of a request in which a token may travel.
+type TokenSource struct {
+	// The kind of place: "header", "cookie", "query" or "websocket_protocol". Required.
+	From authn.SourceKind `json:"from,omitempty"`
+
+	// The name of the header, the cookie, or the query parameter; for websocket_protocol the subprotocol behind which
+	// the client offers the token as the next one. Required.
+	Name string `json:"name,omitempty"`
+
+	// The authentication scheme in front of the token, for headers only. Default: none, the whole value is the token.
+	Scheme string `json:"scheme,omitempty"`
+}
+
+// ClaimHeader names a claim and the header that carries it upstream.
+type ClaimHeader struct {
+	// The claim, as one top-level member of the token. Required.
+	Claim string `json:"claim,omitempty"`
+
+	// The header. Required.
+	Header string `json:"header,omitempty"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.messenger_auth",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// Provision resolves the messenger and prepares all that a request needs.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.logger = ctx.Logger()
+	h.refusals = sampled(h.logger)
+	if err := h.checkSettings(); err != nil {
+		return fmt.Errorf("messenger_auth: %w", err)
+	}
+	h.headers = newHeaders(h)
+	h.sources = sources(h.TokenFrom)
+
+	app, err := ctx.App("messenger")
+	if err != nil {
+		return err
+	}
+	h.app = app.(*App)
+	if err := h.resolveMessenger(); err != nil {
+		return fmt.Errorf("messenger_auth: %w", err)
+	}
+	sets, err := ctx.LoadModule(h, "MatcherSetsRaw")
+	if err != nil {
+		return fmt.Errorf("messenger_auth: loading matchers: %w", err)
+	}
+	if err := h.matchers.FromInterface(sets); err != nil {
+		return fmt.Errorf("messenger_auth: %w", err)
+	}
+	server, _ := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if server == nil {
+		return nil
+	}
+	h.hasError = server.Errors != nil && len(server.Errors.Routes) > 0
+	h.accessed = server.Logs != nil
+	h.place = fmt.Sprintf("messenger_auth %s of server %s", h.Messenger, server.Name())
+	h.warnAboutLogs()
+	return nil
+}
+
+// resolveMessenger looks the messenger up at load, where its name is known by then.
+func (h *Handler) resolveMessenger() error {
+	names := h.app.names()
+	if h.Messenger == "" {
+		if len(names) != 1 {
+			return fmt.Errorf("%d messengers are configured; name the one that is meant: messenger_auth <messenger>", len(names))
+		}
+		h.Messenger = names[0]
+	}
+	if strings.Contains(h.Messenger, "{") {
+		return nil
+	}
+	if h.static = h.app.Messengers[h.Messenger]; h.static == nil {
+		return fmt.Errorf("messenger %q is not configured; configured are: %s", h.Messenger, strings.Join(names, ", "))
+	}
+	return nil
+}
+
+// warnAboutLogs tells operators that Caddy writes down what we remove: it copies the request for its logs before any
+// handler runs.
+func (h *Handler) warnAboutLogs() {
+	for _, source := range h.sources {
+		if h.accessed && (source.Kind == authn.Query || source.Kind == authn.WebSocketProtocol) {
+			h.logger.Warn("tokens from this source stand in Caddy's access logs and error logs; filter them as section \"What Caddy logs\" of the README shows",
+				zap.String("token_from", string(source.Kind)), zap.String("name", source.Name))
+		}
+	}
+}
+
+// ServeHTTP is the way of a request: clean, choose the messenger, verify, tell the upstream.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	o := outcomeOf(r)
+	if rej := h.headers.clean(r, o); rej != nil {
+		h.account(r, nil, h.Mode, o, rej)
+		return h.refuse(w, r, nil, rej)
+	}
+	guarded, err := h.guards(r)
+	if err != nil {
+		return err
+	}
+	if !guarded {
+		return next.ServeHTTP(w, r)
+	}
+	m, rej := h.messengerOf(r)
+	mode := h.Mode
+	if m != nil {
+		mode = mode.or(m.Mode)
+	}
+	if mode = mode.or(ModeRequired); mode == ModeOff {
+		return next.ServeHTTP(w, r)
+	}
+	if rej == nil {
+		if o.contact != nil {
+			return h.passVerified(w, r, m, o, next)
+		}
+		w, rej = h.authenticate(w, r, m, o)
+		if rej != nil && rej.Code == authn.TokenMissing && isPreflight(r) {
+			return next.ServeHTTP(w, r)
+		}
+	}
+	h.account(r, m, mode, o, rej)
+	switch {
+	case rej == nil:
+		h.headers.set(r, o)
+		return next.ServeHTTP(w, r)
+	case mode == ModeReport, mode == ModeOptional && rej.Code == authn.TokenMissing:
+		return next.ServeHTTP(w, r)
+	default:
+		return h.refuse(w, r, m, rej)
+	}
+}
+
+// guards reports whether r is one of the requests to verify. It comes after the clean, so that no matcher ever sees an
+// identity that the client made up.
+func (h *Handler) guards(r *http.Request) (bool, error) {
+	if len(h.matchers) == 0 {
+		return true, nil
+	}
+	return h.matchers.AnyMatchWithError(r)
+}
+
+// messengerOf returns the messenger whose contact r says to carry.
+func (h *Handler) messengerOf(r *http.Request) (*Messenger, *authn.Rejection) {
+	if h.static != nil {
+		return h.static, nil
+	}
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	return h.app.messenger(strings.ToLower(repl.ReplaceAll(h.Messenger, "")))
+}
+
+// authenticate finds the token, takes it out of the request, and verifies it. It notes the contact in o. The writer it
+// returns answers the subprotocol that announced the token.
+func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, m *Messenger, o *outcome) (http.ResponseWriter, *authn.Rejection) {
+	if o.messenger == m.name && o.rejection != nil {
+		return w, o.rejection // an earlier handler has taken the token out; its finding holds
+	}
+	o.messenger = m.name
+	found, rej := h.sources.Find(r)
+	if rej == nil || rej.Code != authn.TokenMissing {
+		o.source = string(found.Kind)
+		if !h.ForwardToken {
+			h.takeOut(r)
+		}
+		w = answerProtocol(w, found.Marker)
+	}
+	if rej == nil {
+		rej = m.checkOrigin(r, found.CookieOnly)
+	}
+	if rej == nil {
+		o.contact, rej = m.verifier.Load().Verify(r.Context(), found.Token, h.headers.claims)
+	}
+	o.rejection = rej
+	return w, rej
+}
+
+// takeOut removes the token in place: Caddy's placeholders, its error routes and later handlers all look at these very
+// URLs and headers.
+func (h *Handler) takeOut(r *http.Request) {
+	original, _ := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	h.sources.Remove(r, original.URL)
+}
+
+// passVerified handles a request that an earlier messenger_auth verified.
+func (h *Handler) passVerified(w http.ResponseWriter, r *http.Request, m *Messenger, o *outcome, next caddyhttp.Handler) error {
+	if o.messenger == m.name {
+		return next.ServeHTTP(w, r)
+	}
+	h.logger.Error("a request was verified for one messenger and then met the messenger_auth of another; "+
+		"the two must stand on routes that exclude each other",
+		zap.String("verified_by", o.place), zap.String("verified_for", o.messenger),
+		zap.String("then_met", h.place), zap.String("messenger", m.name))
+	return caddyhttp.Error(http.StatusInternalServerError, errors.New("one request met messenger_auth for two messengers"))
+}
+
+// account writes down how the request was decided.
+func (h *Handler) account(r *http.Request, m *Messenger, mode Mode, o *outcome, rej *authn.Rejection) {
+	o.place = h.place
+	verdict := verdictVerified
+	if rej != nil {
+		verdict = string(rej.Code)
+		o.code = verdict
+	}
+	h.app.metrics.request(m, mode, verdict)
+	if h.accessed {
+		if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+			extra.Set(zap.Object("messenger_auth", logFields{messenger: o.messenger, mode: mode, verdict: verdict, source: o.source}))
+		}
+	}
+	if rej == nil || rej.Code == authn.TokenMissing && mode != ModeReport {
+		return
+	}
+	message := "refused: " + verdict
+	if mode == ModeReport {
+		message = "would be refused: " + verdict
+	}
+	if c := h.refusals.Check(zap.InfoLevel, message); c != nil {
+		c.Write(zap.String("messenger", o.messenger), zap.String("reason", rej.Reason), zap.String("source", o.source))
+	}
+}
+
+// checkSettings looks at all that can be judged without the app. The Caddyfile adapter calls it too, to name the place
+// of a mistake.
+func (h *Handler) checkSettings() error {
+	if err := checkMessengerRef(h.Messenger); err != nil {
+		return err
+	}
+	if err := h.Mode.check(); err != nil {
+		return fmt.Errorf("mode %q %w", h.Mode, err)
+	}
+	for i, source := range h.TokenFrom {
+		if err := source.check(); err != nil {
+			return fmt.Errorf("token_from %s %s: %w", source.From, source.Name, err)
+		}
+		if slices.Contains(h.TokenFrom[:i], source) {
+			return fmt.Errorf("token_from %s %s: is there twice; remove one", source.From, source.Name)
+		}
+	}
+	return h.checkHeaders()
+}
+
+// routePlaceholders are the placeholders that may choose the messenger: they name the place that was asked for. One that
+// a client fills freely on any URL (header, cookie, query) would let it choose which keys it is checked with.
+var routePlaceholders = []string{"http.request.host.labels.", "http.request.uri.path."}
+
+// checkMessengerRef checks the messenger's name in a directive, which may have placeholders.
+func checkMessengerRef(ref string) error {
+	if ref == "" {
+		return nil
+	}
+	if !strings.Contains(ref, "{") {
+		if err := checkMessengerName(ref); err != nil {
+			return fmt.Errorf("messenger %q: the name %w", ref, err)
+		}
+		return nil
+	}
+	for rest := ref; ; {
+		_, after, opened := strings.Cut(rest, "{")
+		if !opened {
+			return nil
+		}
+		name, after, closed := strings.Cut(after, "}")
+		index := ""
+		for _, prefix := range routePlaceholders {
+			if part, ok := strings.CutPrefix(name, prefix); ok {
+				index = part
+			}
+		}
+		if !closed || index == "" || strings.Trim(index, "0123456789") != "" {
+			return fmt.Errorf("messenger %q: only labels of the host ({labels.N}) and parts of the path ({path.N}) can choose the messenger", ref)
+		}
+		rest = after
+	}
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

@@ -1,0 +1,346 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/textproto"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+const (
+	defaultIdentityHeader  = "X-Contact-Identity"
+	defaultMessengerHeader = "X-Contact-Messenger"
+
+	encodingPercent = "percent"
+	encodingRaw     = "raw"
+
+	// maxClaimHeader and maxClaimHeaders bound what claims add to a request, in bytes: many backends refuse requests
+	// with more than 8 KiB of headers.
+	maxClaimHeader  = 1 << 10
+	maxClaimHeaders = 4 << 10
+)
+
+// headers is the contract with the upstream: the headers that only the gateway sets.
+type headers struct {
+	identity, messenger string
+	claims              []string // the claims that go upstream
+	claimHeaders        []string // their headers, in the same order
+	raw                 bool
+	folded              []string // all of these headers, folded
+	dropped             func(claim string)
+}
+
+func newHeaders(h *Handler) headers {
+	c := headers{
+		identity:  textproto.CanonicalMIMEHeaderKey(h.identityHeader()),
+		messenger: textproto.CanonicalMIMEHeaderKey(h.messengerHeader()),
+		raw:       h.IdentityEncoding == encodingRaw,
+	}
+	c.folded = []string{fold(c.identity), fold(c.messenger)}
+	for _, claim := range h.ClaimHeaders {
+		c.claims = append(c.claims, claim.Claim)
+		c.claimHeaders = append(c.claimHeaders, textproto.CanonicalMIMEHeaderKey(claim.Header))
+		c.folded = append(c.folded, fold(claim.Header))
+	}
+	c.dropped = func(claim string) { h.app.metrics.claimDropped(h.logger, claim) }
+	return c
+}
+
+func (h *Handler) identityHeader() string {
+	if h.IdentityHeader == "" {
+		return defaultIdentityHeader
+	}
+	return h.IdentityHeader
+}
+
+func (h *Handler) messengerHeader() string {
+	if h.MessengerHeader == "" {
+		return defaultMessengerHeader
+	}
+	return h.MessengerHeader
+}
+
+// clean removes what a client could use to speak in the gateway's name. It changes r in place, so that error routes that
+// proxy are covered as well, and it runs before anything can fail.
+func (c *headers) clean(r *http.Request, o *outcome) *authn.Rejection {
+	for key := range r.Header {
+		if c.guards(key) && !slices.Contains(o.set, key) {
+			delete(r.Header, key)
+		}
+	}
+	cleanUpgrade(r)
+	cleanConnection(r.Header)
+	// Caddy forwards request trailers, declared and undeclared ones, as soon as this map is there.
+	r.Trailer = nil
+	if r.Method == http.MethodConnect && !isExtendedWebSocket(r) {
+		return &authn.Rejection{Code: authn.ProtocolNotAllowed, Reason: "a CONNECT that is not for a WebSocket would be a tunnel past the gateway"}
+	}
+	return nil
+}
+
+// guards reports whether key is a spelling of one of our headers: servers behind FastCGI and others read "_" and "."
+// as "-" (GHSA-f59h-q822-g45g, GHSA-49wc-4hcv-v58q).
+func (c *headers) guards(key string) bool {
+	for _, name := range c.folded {
+		if len(name) == len(key) && equalFolded(name, key) {
+			return true
+		}
+	}
+	return false
+}
+
+func equalFolded(folded, key string) bool {
+	for i := range len(key) {
+		if foldByte(key[i]) != folded[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// fold brings all spellings of a header name to one: lower case, with "-" for "_" and ".".
+func fold(name string) string {
+	folded := []byte(name)
+	for i, b := range folded {
+		folded[i] = foldByte(b)
+	}
+	return string(folded)
+}
+
+func foldByte(b byte) byte {
+	switch {
+	case b == '_' || b == '.':
+		return '-'
+	case 'A' <= b && b <= 'Z':
+		return b + 'a' - 'A'
+	}
+	return b
+}
+
+// cleanUpgrade leaves no upgrade but that to a WebSocket: Caddy tunnels any other one too, and inside such a tunnel (h2c
+// smuggling) requests would pass without a check. The request goes on as plain HTTP.
+func cleanUpgrade(r *http.Request) {
+	delete(r.Header, "Http2-Settings")
+	values, found := r.Header["Upgrade"]
+	if !found || len(values) == 1 && strings.EqualFold(values[0], "websocket") && r.Method == http.MethodGet && r.ProtoMajor == 1 {
+		return
+	}
+	delete(r.Header, "Upgrade")
+	if connection := r.Header["Connection"]; len(connection) > 0 {
+		kept := slices.DeleteFunc(connectionOptions(connection), func(option string) bool { return option == "upgrade" })
+		setOrDelete(r.Header, "Connection", kept)
+	}
+}
+
+// cleanConnection removes the headers that Connection names, and its names. A proxy removes what is named there (RFC
+// 9110 section 7.6.1), and would remove the verified identity if a client could name it.
+func cleanConnection(header http.Header) {
+	values := header["Connection"]
+	if len(values) == 0 {
+		return
+	}
+	var kept []string
+	for _, option := range connectionOptions(values) {
+		switch option {
+		case "close", "keep-alive", "upgrade", "te":
+			kept = append(kept, option)
+		default:
+			header.Del(option)
+		}
+	}
+	setOrDelete(header, "Connection", kept)
+}
+
+func connectionOptions(values []string) []string {
+	var options []string
+	for _, value := range values {
+		for option := range strings.SplitSeq(value, ",") {
+			if option = strings.ToLower(strings.Trim(option, " \t")); option != "" {
+				options = append(options, option)
+			}
+		}
+	}
+	return options
+}
+
+func setOrDelete(header http.Header, name string, list []string) {
+	if len(list) == 0 {
+		delete(header, name)
+		return
+	}
+	header[name] = []string{strings.Join(list, ", ")}
+}
+
+// isExtendedWebSocket reports whether r opens a WebSocket over HTTP/2 (RFC 8441) or HTTP/3 (RFC 9220). The servers of
+// these versions give us the :protocol in different places.
+func isExtendedWebSocket(r *http.Request) bool {
+	if r.Method != http.MethodConnect {
+		return false
+	}
+	if r.ProtoMajor == 3 {
+		return r.Proto == "websocket"
+	}
+	return r.ProtoMajor == 2 && slices.Equal(r.Header[":protocol"], []string{"websocket"})
+}
+
+// isHandshake reports whether r, which was cleaned, opens a WebSocket.
+func isHandshake(r *http.Request) bool {
+	return len(r.Header["Upgrade"]) > 0 || isExtendedWebSocket(r)
+}
+
+// set tells the upstream, the placeholders and the access log who the contact is. All values were checked, or are
+// encoded here; the placeholders carry the encoded form, so that none can be read out of an identity.
+func (c *headers) set(r *http.Request, o *outcome) {
+	o.identity = percentEncode(o.contact.Identity)
+	identity := o.identity
+	if c.raw {
+		identity = o.contact.Identity
+	}
+	o.set = append(o.set, c.identity, c.messenger)
+	r.Header[c.identity] = []string{identity}
+	r.Header[c.messenger] = []string{o.messenger}
+	c.setClaims(r, o)
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Set("http.auth.user.id", o.identity)
+	}
+}
+
+// setClaims never refuses a request: a claim that cannot be a header gives none, and is counted.
+func (c *headers) setClaims(r *http.Request, o *outcome) {
+	if len(c.claims) == 0 {
+		return
+	}
+	o.claims = make(map[string]string, len(c.claims))
+	total := 0
+	for i, claim := range o.contact.Claims {
+		if !claim.Present {
+			continue
+		}
+		value := percentEncode(claim.Text)
+		if c.raw {
+			if !isFieldValue(claim.Text) {
+				c.dropped(c.claims[i])
+				continue
+			}
+			value = claim.Text
+		}
+		if len(value) > maxClaimHeader || total+len(value) > maxClaimHeaders {
+			c.dropped(c.claims[i])
+			continue
+		}
+		total += len(value)
+		o.set = append(o.set, c.claimHeaders[i])
+		r.Header[c.claimHeaders[i]] = []string{value}
+		o.claims[c.claims[i]] = percentEncode(claim.Text)
+	}
+}
+
+// isFieldValue reports whether a server reads exactly value out of a header that has it.
+func isFieldValue(value string) bool {
+	return httpguts.ValidHeaderFieldValue(value) && strings.Trim(value, " \t") == value
+}
+
+// percentEncode writes what a header cannot carry faithfully as %XX of its UTF-8 bytes: all that is not visible ASCII or
+// an inner blank, and the characters %, { and }. Percent-decoding gives the exact value back.
+func percentEncode(value string) string {
+	const digits = "0123456789ABCDEF"
+	extra := 0
+	for i := range len(value) {
+		if needsEncoding(value, i) {
+			extra += 2
+		}
+	}
+	if extra == 0 {
+		return value
+	}
+	encoded := make([]byte, 0, len(value)+extra)
+	for i := range len(value) {
+		if c := value[i]; needsEncoding(value, i) {
+			encoded = append(encoded, '%', digits[c>>4], digits[c&15])
+		} else {
+			encoded = append(encoded, c)
+		}
+	}
+	return string(encoded)
+}
+
+func needsEncoding(value string, i int) bool {
+	switch c := value[i]; c {
+	case '%', '{', '}':
+		return true
+	case ' ':
+		return i == 0 || i == len(value)-1
+	default:
+		return c < 0x21 || c > 0x7e
+	}
+}
+
+// reservedHeaders are headers that mean something to Caddy, to proxies or to the message itself, folded. Those that end
+// in "-" stand for all that begin so.
+var reservedHeaders = []string{
+	"host", "cookie", "authorization", "forwarded", "via", "date", "expect", "origin", "referer", "range",
+	"connection", "keep-alive", "proxy-", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings", "alt-svc",
+	"content-", "x-forwarded-", "sec-", "access-control-",
+}
+
+// checkHeaders refuses header names that the upstream, or a proxy on the way, would not read as the gateway's word.
+func (h *Handler) checkHeaders() error {
+	switch h.IdentityEncoding {
+	case "", encodingPercent, encodingRaw:
+	default:
+		return fmt.Errorf("identity_encoding %q is none of percent, raw", h.IdentityEncoding)
+	}
+	taken := map[string]string{}
+	check := func(option, name string) error {
+		if err := checkHeaderName(name); err != nil {
+			return fmt.Errorf("%s: the header %q %w", option, name, err)
+		}
+		if other, found := taken[fold(name)]; found {
+			return fmt.Errorf("%s: the header %q is that of %s; every value needs a header of its own", option, name, other)
+		}
+		taken[fold(name)] = option
+		return nil
+	}
+	if err := check("identity_header", h.identityHeader()); err != nil {
+		return err
+	}
+	if err := check("messenger_header", h.messengerHeader()); err != nil {
+		return err
+	}
+	for i, claim := range h.ClaimHeaders {
+		option := "claim_header " + claim.Claim
+		if claim.Claim == "" {
+			return errors.New("claim_header: the claim is missing; write claim_header <claim> <header>")
+		}
+		if slices.ContainsFunc(h.ClaimHeaders[:i], func(other ClaimHeader) bool { return other.Claim == claim.Claim }) {
+			return fmt.Errorf("%s: is there twice; remove one", option)
+		}
+		if err := check(option, claim.Header); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkHeaderName(name string) error {
+	if !httpguts.ValidHeaderFieldName(name) {
+		return errors.New("is not a header name")
+	}
+	if strings.ContainsAny(name, "_.") {
+		return errors.New(`has "_" or "." in its name, which some servers read as "-"; use "-"`)
+	}
+	folded := fold(name)
+	for _, reserved := range reservedHeaders {
+		if folded == reserved || strings.HasSuffix(reserved, "-") && strings.HasPrefix(folded, reserved) {
+			return errors.New("has a meaning of its own in HTTP; choose another, such as X-Contact-Name")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,228 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+const (
+	defaultClockSkew = time.Minute
+	maxClockSkew     = 5 * time.Minute
+)
+
+// Messenger is one instance of the chat widget with trust settings of its own: who may sign tokens for its contacts, and
+// what these tokens must say. Exactly one of public_key and shared_token is set.
+type Messenger struct {
+	// The name of the claim that holds the contact identity, as one top-level member of the token. Letters, digits and
+	// _ - . : / are accepted; exp, nbf and iat are not. Required.
+	IdentityKey string `json:"identity_key,omitempty"`
+
+	// The public keys that verify RS256 tokens of this messenger, at most 10. Several are there for a change of keys.
+	PublicKey []PublicKey `json:"public_key,omitempty"`
+
+	// The secret that verifies HS256 tokens of this messenger.
+	SharedToken *SharedToken `json:"shared_token,omitempty"`
+
+	// The accepted values of the claim "iss". When set, a token must have exactly one of them. Default: any, or none.
+	Issuer []string `json:"issuer,omitempty"`
+
+	// The accepted values of the claim "aud". When set, a token must name at least one of them. Default: any, or none.
+	Audience []string `json:"audience,omitempty"`
+
+	// Claims that every token must have, with a value other than null. "exp" is worth requiring: a token without it
+	// never ends. Default: none beside the identity key.
+	RequireClaims []string `json:"require_claims,omitempty"`
+
+	// How far the clocks of the site and of the gateway may be apart when exp, nbf and iat are checked, at most 5m.
+	// 0 tolerates nothing. Default: 1m.
+	ClockSkew *caddy.Duration `json:"clock_skew,omitempty"`
+
+	// The longest time from iat (without it: from now) to exp that is accepted; with it, exp is required. 0 or absent
+	// sets no limit.
+	MaxLifetime caddy.Duration `json:"max_lifetime,omitempty"`
+
+	// Origins (scheme, host and port, without a path) of the pages that hold this messenger's widget. When set, a
+	// WebSocket handshake that names another origin is refused, and refusals can be read by scripts of these pages. A
+	// token from a cookie needs one of these origins, or the gateway's own, wherever a request can change something.
+	// Default: none.
+	AllowedOrigin []string `json:"allowed_origin,omitempty"`
+
+	// What happens to requests: "required" refuses those without a good token; "optional" lets those without any token
+	// pass as anonymous; "report" refuses nothing and logs what "required" would have refused; "off" only removes
+	// headers that a client must not set. Default: required.
+	Mode Mode `json:"mode,omitempty"`
+
+	name     string
+	policy   authn.Policy
+	origins  []origin
+	keys     keyFiles
+	verifier atomic.Pointer[authn.Verifier]
+	logger   *zap.Logger
+}
+
+// PublicKey is one public key of a messenger.
+type PublicKey struct {
+	// The RSA public key: PEM (PKIX, PKCS#1 or an X.509 certificate) or a JWK, or exactly one placeholder {file.…} or
+	// {env.…} that holds it. A file is read again when it changes. Required.
+	Key string `json:"key,omitempty"`
+
+	// The key ID. A token with a "kid" is checked with the keys that have it and with those that have none. Default:
+	// the kid of a JWK, otherwise none.
+	KeyID string `json:"kid,omitempty"`
+}
+
+// SharedToken is the secret of a messenger.
+type SharedToken struct {
+	// Exactly one placeholder {env.…} or {file.…} that holds the secret; the secret itself never stands in the
+	// configuration. At least 32 bytes. A file is read again when it changes. Required.
+	Token string `json:"token,omitempty"`
+
+	// How the text stands for the bytes of the secret: "raw" (as it is), "base64", "base64url" or "hex". Default: raw.
+	Encoding authn.Encoding `json:"encoding,omitempty"`
+}
+
+// Mode says what happens to requests that a messenger guards.
+type Mode string
+
+// The modes of a messenger.
+const (
+	ModeRequired Mode = "required"
+	ModeOptional Mode = "optional"
+	ModeReport   Mode = "report"
+	ModeOff      Mode = "off"
+)
+
+func (m Mode) check() error {
+	switch m {
+	case "", ModeRequired, ModeOptional, ModeReport, ModeOff:
+		return nil
+	}
+	return errors.New("is none of required, optional, report, off")
+}
+
+// or returns m, or fallback if m is not set.
+func (m Mode) or(fallback Mode) Mode {
+	if m == "" {
+		return fallback
+	}
+	return m
+}
+
+func (m *Messenger) provision(name string, logger *zap.Logger) error {
+	m.name = name
+	m.logger = logger.With(zap.String("messenger", name))
+	if err := m.checkSettings(); err != nil {
+		return err
+	}
+	m.policy = authn.Policy{
+		IdentityKey:    m.IdentityKey,
+		Issuers:        m.Issuer,
+		Audiences:      m.Audience,
+		RequiredClaims: m.RequireClaims,
+		ClockSkew:      defaultClockSkew,
+		MaxLifetime:    time.Duration(m.MaxLifetime),
+	}
+	if m.ClockSkew != nil {
+		m.policy.ClockSkew = time.Duration(*m.ClockSkew)
+	}
+	for _, entry := range m.AllowedOrigin {
+		o, err := parseOrigin(entry)
+		if err != nil {
+			return fmt.Errorf("allowed_origin %q %w", entry, err)
+		}
+		m.origins = append(m.origins, o)
+	}
+	return m.loadKeys()
+}
+
+// checkSettings looks at all that can be judged without reading a key. The Caddyfile adapter calls it too, to name the
+// place of a mistake.
+func (m *Messenger) checkSettings() error {
+	if m.IdentityKey == "" {
+		return errors.New("identity_key is missing; add the name of the claim that holds the contact identity, such as \"identity_key sub\"")
+	}
+	if err := authn.CheckIdentityKey(m.IdentityKey); err != nil {
+		return fmt.Errorf("identity_key %q %w", m.IdentityKey, err)
+	}
+	switch {
+	case len(m.PublicKey) > 0 && m.SharedToken != nil:
+		return errors.New("public_key and shared_token are both set; a messenger has exactly one validation method")
+	case len(m.PublicKey) == 0 && m.SharedToken == nil:
+		return errors.New("no validation method is set; add exactly one of public_key and shared_token")
+	}
+	if d := m.ClockSkew; d != nil && (*d < 0 || time.Duration(*d) > maxClockSkew) {
+		return fmt.Errorf("clock_skew %s is not between 0s and %s; set the clocks instead (NTP)", time.Duration(*d), maxClockSkew)
+	}
+	if m.MaxLifetime < 0 {
+		return errors.New("max_lifetime is negative; give a duration such as 1h, or remove it")
+	}
+	for option, values := range map[string][]string{"issuer": m.Issuer, "audience": m.Audience, "require_claims": m.RequireClaims, "allowed_origin": m.AllowedOrigin} {
+		if err := checkList(values); err != nil {
+			return fmt.Errorf("%s %w", option, err)
+		}
+	}
+	if err := m.Mode.check(); err != nil {
+		return fmt.Errorf("mode %q %w", m.Mode, err)
+	}
+	return nil
+}
+
+func checkList(values []string) error {
+	for i, value := range values {
+		if value == "" {
+			return errors.New("has an empty value; remove it")
+		}
+		if slices.Contains(values[:i], value) {
+			return fmt.Errorf("names %q twice; remove one", value)
+		}
+	}
+	return nil
+}
+
+// method is the messenger's validation method, as the configuration calls it.
+func (m *Messenger) method() string {
+	if m.SharedToken != nil {
+		return "shared_token"
+	}
+	return "public_key"
+}
+
+// needsExpiry reports whether every accepted token ends some day.
+func (m *Messenger) needsExpiry() bool {
+	return m.MaxLifetime > 0 || slices.Contains(m.RequireClaims, "exp")
+}
+
+// acceptsTokensOf reports whether a key in common, and no audience that tells them apart, makes tokens of m and other
+// interchangeable.
+func (m *Messenger) acceptsTokensOf(other *Messenger) bool {
+	if !authn.Shared(m.keys.current, other.keys.current) {
+		return false
+	}
+	if len(m.Audience) == 0 || len(other.Audience) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(m.Audience, func(aud string) bool { return slices.Contains(other.Audience, aud) })
+}
+
+// checkMessengerName returns an error if name cannot be a messenger's: it becomes a header, a log field, a metric label
+// and a storage key, and reads the same in all of them.
+func checkMessengerName(name string) error {
+	if name == "" || len(name) > 63 {
+		return errors.New("must have 1 to 63 characters")
+	}
+	for i, c := range []byte(name) {
+		letter := 'a' <= c && c <= 'z' || '0' <= c && c <= '9'
+		if !letter && (i == 0 || c != '_' && c != '-') {
+			return errors.New("must begin with a lower-case letter or digit and have only these, \"_\" and \"-\"")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,92 @@
+package caddymodule
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+const (
+	placeholderPrefix = "http.messenger_auth."
+	outcomeVar        = "messenger_auth.outcome"
+	verdictVerified   = "verified"
+)
+
+// An outcome is what the messenger_auth handlers that a request meets know together. It lives in the request's context,
+// never in a header, because headers are what clients write. Only the goroutine of the request uses it.
+type outcome struct {
+	messenger string           // whose contact was looked for last
+	contact   *authn.Contact   // once verified
+	rejection *authn.Rejection // why not, if it was not
+	place     string           // the handler that decided
+	source    string           // the kind of source in which the token stood
+	code      string           // what {http.messenger_auth.code} says
+
+	set      []string          // headers that a handler has set on this request
+	identity string            // percent-encoded, for placeholders
+	claims   map[string]string // by claim name, percent-encoded, for placeholders
+}
+
+// outcomeOf returns the outcome of r. The first handler that asks makes it, and answers the placeholders from then on.
+func outcomeOf(r *http.Request) *outcome {
+	if o, ok := caddyhttp.GetVar(r.Context(), outcomeVar).(*outcome); ok {
+		return o
+	}
+	o := new(outcome)
+	caddyhttp.SetVar(r.Context(), outcomeVar, o)
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Map(o.placeholder)
+	}
+	return o
+}
+
+// placeholder answers every name under our prefix, with "" for what is not known: Caddy sends a placeholder that nobody
+// answers upstream as it is written. For the same reason it answers {http.auth.user.*} where no authenticator has.
+func (o *outcome) placeholder(key string) (any, bool) {
+	if strings.HasPrefix(key, "http.auth.user.") {
+		return "", true
+	}
+	name, ok := strings.CutPrefix(key, placeholderPrefix)
+	if !ok {
+		return nil, false
+	}
+	switch name {
+	case "identity":
+		return o.identity, true
+	case "messenger":
+		if o.contact != nil {
+			return o.messenger, true
+		}
+	case "code":
+		return o.code, true
+	}
+	if claim, ok := strings.CutPrefix(name, "claim."); ok {
+		return o.claims[claim], true
+	}
+	return "", true
+}
+
+// String keeps an operator who writes {http.vars.…} from printing a contact by accident.
+func (o *outcome) String() string { return "" }
+
+// logFields are our fields of an access log entry.
+type logFields struct {
+	messenger string
+	mode      Mode
+	verdict   string
+	source    string
+}
+
+// MarshalLogObject implements zapcore.ObjectMarshaler.
+func (f logFields) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+	enc.AddString("messenger", f.messenger)
+	enc.AddString("mode", string(f.mode))
+	enc.AddString("verdict", f.verdict)
+	enc.AddString("source", f.source)
+	return nil
+}

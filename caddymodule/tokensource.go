@@ -1,0 +1,83 @@
+package caddymodule
+
+import (
+	"errors"
+	"net/http"
+	"net/textproto"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+// check refuses sources that can carry no token.
+func (s TokenSource) check() error {
+	if s.From != authn.Header && s.Scheme != "" {
+		return errors.New("only a header has a scheme; remove it")
+	}
+	switch s.From {
+	case authn.Header:
+		if !httpguts.ValidHeaderFieldName(s.Name) {
+			return errors.New("is not a header name")
+		}
+		switch fold(s.Name) {
+		case "cookie", "sec-websocket-protocol", "referer", "host", "connection", "upgrade", "trailer", "te", "transfer-encoding", "content-length":
+			return errors.New("this header has a meaning of its own; tokens in cookies and subprotocols have sources of their own (cookie, websocket_protocol)")
+		}
+		if s.Scheme != "" && !httpguts.ValidHeaderFieldName(s.Scheme) {
+			return errors.New("the scheme is not a word that can stand in front of a token")
+		}
+	case authn.Cookie, authn.WebSocketProtocol:
+		if !httpguts.ValidHeaderFieldName(s.Name) {
+			return errors.New("the name is not a token in the sense of HTTP (letters, digits and !#$%&'*+-.^_`|~)")
+		}
+	case authn.Query:
+		if s.Name == "" {
+			return errors.New("the name of the parameter is missing")
+		}
+	default:
+		return errors.New("is none of header, cookie, query, websocket_protocol")
+	}
+	return nil
+}
+
+// sources returns the sources that the configuration names, or the default.
+func sources(configured []TokenSource) authn.Sources {
+	if len(configured) == 0 {
+		configured = []TokenSource{{From: authn.Header, Name: "Authorization", Scheme: "Bearer"}}
+	}
+	list := make(authn.Sources, len(configured))
+	for i, s := range configured {
+		list[i] = authn.Source{Kind: s.From, Name: s.Name, Scheme: s.Scheme}
+		if s.From == authn.Header {
+			list[i].Name = textproto.CanonicalMIMEHeaderKey(s.Name)
+		}
+	}
+	return list
+}
+
+// answerProtocol returns a writer that selects the subprotocol marker if the upstream selects none: a browser that
+// offered subprotocols gives up on an answer without one, and the upstream was not offered this one.
+func answerProtocol(w http.ResponseWriter, marker string) http.ResponseWriter {
+	if marker == "" {
+		return w
+	}
+	return &protocolWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, marker: marker}
+}
+
+type protocolWriter struct {
+	*caddyhttp.ResponseWriterWrapper
+	marker string
+}
+
+// WriteHeader completes the answer to a handshake: 101 over HTTP/1.1, 200 to an extended CONNECT.
+func (w *protocolWriter) WriteHeader(status int) {
+	header := w.Header()
+	// reverse_proxy writes this header in the spelling of RFC 6455, which is not the canonical one of net/http.
+	if (status == http.StatusSwitchingProtocols || status == http.StatusOK) &&
+		len(header["Sec-WebSocket-Protocol"]) == 0 && len(header["Sec-Websocket-Protocol"]) == 0 {
+		header["Sec-WebSocket-Protocol"] = []string{w.marker}
+	}
+	w.ResponseWriterWrapper.WriteHeader(status)
+}
