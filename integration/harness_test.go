@@ -1,0 +1,353 @@
+// Package integration tests the gateway from outside: a Caddyfile goes in, HTTP and WebSocket come out. It knows the
+// module only by its registration, as a user does.
+package integration
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+	"github.com/coder/websocket"
+
+	_ "github.com/messengerauth/caddy-messenger-auth"
+)
+
+// A gateway is a running Caddy with one site on a free loopback port.
+type gateway struct {
+	t    testing.TB
+	addr string // host:port of the site
+	url  string // http://host:port
+	log  string // the file with all log lines of this gateway, DEBUG and up
+	sock string // the admin socket
+	conf func(caddyfile string) []byte
+}
+
+// start runs Caddy with one site. site is what stands in the site block; messengers what stands in the global block.
+// In both, the words UPSTREAM and DIR are replaced by the upstream's address and by the test's folder.
+func start(t testing.TB, up *upstream, messengers, site string) *gateway {
+	t.Helper()
+	g := newGateway(t, up, "http://")
+	g.load(messengers, site)
+	return g
+}
+
+func newGateway(t testing.TB, up *upstream, scheme string) *gateway {
+	t.Helper()
+	dir := t.TempDir()
+	g := &gateway{t: t, addr: freeAddr(t), log: filepath.Join(dir, "caddy.log"), sock: filepath.Join(sockDir, strings.ReplaceAll(freeAddr(t), ":", "-"))}
+	g.url = scheme + g.addr
+	upstreamAddr := ""
+	if up != nil {
+		upstreamAddr = up.addr
+	}
+	g.conf = func(text string) []byte {
+		text = strings.NewReplacer("UPSTREAM", upstreamAddr, "DIR", dir, "ADDR", g.addr).Replace(text)
+		adapter := caddyconfig.GetAdapter("caddyfile")
+		config, _, err := adapter.Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
+		if err != nil {
+			t.Fatalf("adapting: %v\n%s", err, text)
+		}
+		return config
+	}
+	t.Cleanup(func() {
+		if err := caddy.Stop(); err != nil {
+			t.Errorf("stopping Caddy: %v", err)
+		}
+		keepLog(g.log)
+	})
+	return g
+}
+
+// load gives the running gateway another configuration.
+func (g *gateway) load(messengers, site string) {
+	g.t.Helper()
+	if err := caddy.Load(g.conf(g.caddyfile(messengers, site)), true); err != nil {
+		g.t.Fatalf("loading: %v", err)
+	}
+	g.keepConfig()
+}
+
+func (g *gateway) caddyfile(messengers, site string) string {
+	return fmt.Sprintf(`{
+	admin unix//%s
+	skip_install_trust
+	auto_https disable_redirects
+	local_certs
+	log default {
+		output file %s {
+			roll_disabled
+		}
+		level DEBUG
+%s
+	}
+%s
+}
+
+%s {
+	log
+%s
+}
+`, g.sock, g.log, logFilter, messengers, strings.TrimSuffix(g.url, "/"), site)
+}
+
+// keepConfig remembers the running configuration, as the admin endpoint shows it, for the leak search.
+func (g *gateway) keepConfig() {
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", g.sock)
+	}}}
+	resp, err := client.Get("http://caddy/config/")
+	if err != nil {
+		g.t.Fatalf("reading the configuration: %v", err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		g.t.Fatalf("reading the configuration: %v", err)
+	}
+	search.add("GET /config/", body)
+	if saved, err := os.ReadFile(caddy.ConfigAutosavePath); err == nil {
+		search.add("autosaved config", saved)
+	}
+}
+
+// logs returns what Caddy has logged so far.
+func (g *gateway) logs() string {
+	g.t.Helper()
+	text, err := os.ReadFile(g.log)
+	if err != nil {
+		g.t.Fatalf("reading the log: %v", err)
+	}
+	return string(text)
+}
+
+// waitForLog waits until the log has text.
+func (g *gateway) waitForLog(text string) {
+	g.t.Helper()
+	eventually(g.t, "the log has "+text, func() bool { return strings.Contains(g.logs(), text) })
+}
+
+// eventually polls until ok, for at most ten seconds.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if ok() {
+			return
+		}
+	}
+	t.Fatalf("not within ten seconds: %s", what)
+}
+
+// loadError adapts and loads a configuration that must not load, and returns the error text.
+func loadError(t *testing.T, messengers, site string) string {
+	t.Helper()
+	g := &gateway{t: t, addr: freeAddr(t), log: filepath.Join(t.TempDir(), "caddy.log"), sock: filepath.Join(sockDir, strings.ReplaceAll(freeAddr(t), ":", "-"))}
+	g.url = "http://" + g.addr
+	adapter := caddyconfig.GetAdapter("caddyfile")
+	text := strings.ReplaceAll(g.caddyfile(messengers, site), "DIR", filepath.Dir(g.log))
+	config, _, err := adapter.Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
+	if err == nil {
+		err = caddy.Validate(mustConfig(t, config))
+	}
+	if err == nil {
+		t.Fatalf("the configuration loads, and must not:\n%s", text)
+	}
+	search.add("load error", []byte(err.Error()))
+	return err.Error()
+}
+
+func mustConfig(t *testing.T, text []byte) *caddy.Config {
+	t.Helper()
+	config := new(caddy.Config)
+	if err := json.Unmarshal(text, config); err != nil {
+		t.Fatal(err)
+	}
+	return config
+}
+
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+// An answer is what a client got.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// problem returns the code of a problem answer.
+func (a answer) code(t testing.TB) string {
+	t.Helper()
+	var p struct {
+		Type, Title, Code, Detail string
+		Status                    int
+	}
+	if err := json.Unmarshal([]byte(a.body), &p); err != nil {
+		t.Fatalf("status %d with a body that is no problem: %q", a.status, a.body)
+	}
+	if p.Status != a.status || p.Title == "" || p.Detail == "" || !strings.HasSuffix(p.Type, "#"+p.Code) {
+		t.Errorf("incomplete problem: %s", a.body)
+	}
+	return p.Code
+}
+
+// get sends a GET with header lines such as "Authorization: Bearer x".
+func (g *gateway) get(path string, headers ...string) answer {
+	g.t.Helper()
+	return g.do(http.MethodGet, path, headers...)
+}
+
+func (g *gateway) do(method, path string, headers ...string) answer {
+	g.t.Helper()
+	return g.send(plainClient, method, path, headers...)
+}
+
+func (g *gateway) send(client *http.Client, method, path string, headers ...string) answer {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, method, g.url+path, nil)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	for _, line := range headers {
+		name, value, _ := strings.Cut(line, ": ")
+		r.Header[name] = append(r.Header[name], value) // as spelled, not canonical
+	}
+	resp, err := client.Do(r)
+	if err != nil {
+		g.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		g.t.Fatalf("%s %s: reading the answer: %v", method, path, err)
+	}
+	if resp.StatusCode >= 400 {
+		search.add("error answer", append(headerText(resp.Header), body...))
+	}
+	return answer{resp.StatusCode, resp.Header, string(body)}
+}
+
+func headerText(h http.Header) []byte {
+	var b bytes.Buffer
+	_ = h.Write(&b)
+	return b.Bytes()
+}
+
+// plainClient follows no redirects and keeps no connection, so that goroutine counts are stable.
+var plainClient = &http.Client{
+	Transport:     &http.Transport{DisableKeepAlives: true, DisableCompression: true},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+// raw sends text over a TCP connection and returns the answer, for requests that no client library makes.
+func (g *gateway) raw(text string) answer {
+	g.t.Helper()
+	conn, err := net.Dial("tcp", g.addr)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(conn, text); err != nil {
+		g.t.Fatal(err)
+	}
+	return readAnswer(g.t, conn)
+}
+
+// An upstream is a chat backend that remembers what reached it. Its answer is empty, except for WebSockets, which it
+// echoes.
+type upstream struct {
+	addr string
+	mu   sync.Mutex
+	seen []received
+}
+
+// received is a request as the upstream saw it.
+type received struct {
+	method, uri string
+	header      http.Header
+	trailer     http.Header
+	body        string
+}
+
+func newUpstream(t testing.TB) *upstream {
+	t.Helper()
+	u := &upstream{}
+	server := httptest.NewServer(http.HandlerFunc(u.serve))
+	u.addr = server.Listener.Addr().String()
+	t.Cleanup(func() {
+		server.CloseClientConnections()
+		server.Close()
+	})
+	return u
+}
+
+func (u *upstream) serve(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	u.mu.Lock()
+	u.seen = append(u.seen, received{r.Method, r.RequestURI, r.Header.Clone(), r.Trailer.Clone(), string(body)})
+	u.mu.Unlock()
+	if r.Header.Get("Upgrade") == "" {
+		return
+	}
+	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true, Subprotocols: []string{"chat.v1"}})
+	if err != nil {
+		return
+	}
+	defer conn.CloseNow()
+	for {
+		kind, message, err := conn.Read(context.Background())
+		if err != nil || conn.Write(context.Background(), kind, message) != nil {
+			return
+		}
+	}
+}
+
+// take returns what reached the upstream since the last call.
+func (u *upstream) take() []received {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	seen := u.seen
+	u.seen = nil
+	return seen
+}
+
+// one returns the only request that reached the upstream since the last call.
+func (u *upstream) one(t testing.TB) received {
+	t.Helper()
+	seen := u.take()
+	if len(seen) != 1 {
+		t.Fatalf("%d requests reached the upstream, want 1", len(seen))
+	}
+	return seen[0]
+}
+
+// none checks that nothing reached the upstream since the last call.
+func (u *upstream) none(t testing.TB) {
+	t.Helper()
+	if seen := u.take(); len(seen) != 0 {
+		t.Errorf("the upstream was reached: %+v", seen)
+	}
+}

@@ -1,0 +1,142 @@
+package integration
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/certmagic"
+)
+
+// sockDir holds the admin sockets; its path is short, because the name of a socket may not be long.
+var sockDir string
+
+// logFilter is the log filter of the README, which the whole suite runs with.
+var logFilter string
+
+// TestMain keeps Caddy's own files out of the home folder, and searches everything that the suite left behind (logs,
+// error answers, configurations) for tokens and secrets.
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "mst")
+	if err != nil {
+		panic(err)
+	}
+	sockDir = dir
+	caddy.ConfigAutosavePath = filepath.Join(dir, "autosave.json")
+	caddy.DefaultStorage = &certmagic.FileStorage{Path: filepath.Join(dir, "storage")}
+	logFilter = readLogFilter()
+	code := m.Run()
+	if leaks := search.run(); len(leaks) > 0 {
+		fmt.Println("FAIL: tokens or secrets were found where nobody may read them:")
+		for _, leak := range leaks {
+			fmt.Println("   ", leak)
+		}
+		code = 1
+	}
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// readLogFilter returns the format block that the README gives operators, so that the documented recipe is the one that
+// is tested.
+func readLogFilter() string {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		panic(err)
+	}
+	block := regexp.MustCompile("(?s)<!-- log filter -->\n```caddyfile\n(.*?)```").FindSubmatch(readme)
+	if block == nil {
+		panic("the README has no log filter")
+	}
+	format := regexp.MustCompile(`(?s)\tformat filter \{.*?\n\t\}`).Find(block[1])
+	if format == nil {
+		panic("the README's log filter has no format block")
+	}
+	return string(format)
+}
+
+// search is the leak search of the whole suite.
+var search leakSearch
+
+// A leakSearch collects secrets as the tests make them, and everything in which none of them may be found.
+type leakSearch struct {
+	mu      sync.Mutex
+	secrets map[string]bool
+	texts   map[string][]byte
+}
+
+// secret registers text that may appear nowhere. Of a token its payload and signature are searched for, since the
+// header says nothing; of a short or public text nothing.
+func (s *leakSearch) secret(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.secrets == nil {
+		s.secrets = make(map[string]bool)
+	}
+	parts := strings.Split(text, ".")
+	if len(parts) == 3 {
+		parts = parts[1:]
+	}
+	for _, part := range parts {
+		if len(part) >= 24 {
+			s.secrets[part[:24]] = true
+		}
+	}
+}
+
+func (s *leakSearch) add(where string, text []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.texts == nil {
+		s.texts = make(map[string][]byte)
+	}
+	s.texts[where] = append(append(s.texts[where], text...), '\n')
+}
+
+// keepLog adds a log file to the search before the test's folder is removed.
+func keepLog(name string) {
+	if text, err := os.ReadFile(name); err == nil {
+		search.add("log", text)
+	}
+}
+
+func (s *leakSearch) run() (leaks []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for where, text := range s.texts {
+		// Every secret begins with 24 characters of the base64url or hex alphabet: look up each window of the text.
+		for i := 0; i+24 <= len(text); i++ {
+			if s.secrets[string(text[i:i+24])] {
+				start, end := max(0, i-300), min(len(text), i+60)
+				leaks = append(leaks, fmt.Sprintf("%s: %s", where, bytes.ReplaceAll(text[start:end], []byte("\n"), []byte(" "))))
+				if len(leaks) >= 10 {
+					return leaks
+				}
+			}
+		}
+	}
+	return leaks
+}
+
+func readAnswer(t testing.TB, conn net.Conn) answer {
+	t.Helper()
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatalf("reading the answer: %v", err)
+	}
+	defer resp.Body.Close()
+	var body bytes.Buffer
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		_, _ = body.ReadFrom(resp.Body)
+	}
+	return answer{resp.StatusCode, resp.Header, body.String()}
+}
