@@ -31,10 +31,26 @@ var (
 // for each member of the outermost object, with the name unescaped and the value as it was received. Text that two
 // parsers could read differently is how a verifier and a backend come to see two different contacts in one token.
 func scanObject(text []byte, visit func(name, value []byte)) error {
-	if !utf8.Valid(text) {
+	return (&scanner{text: text}).document(visit)
+}
+
+// scanLenient is scanObject for an object whose values are judged one by one: it minds duplicate names only in the
+// outermost object.
+func scanLenient(text []byte, visit func(name, value []byte)) error {
+	return (&scanner{text: text, lenient: true}).document(visit)
+}
+
+type scanner struct {
+	text    []byte
+	pos     int
+	names   [][]byte // the names of all objects that are open, innermost last
+	lenient bool     // duplicate names matter only in the outermost object
+}
+
+func (s *scanner) document(visit func(name, value []byte)) error {
+	if !utf8.Valid(s.text) {
 		return errUTF8
 	}
-	s := scanner{text: text}
 	s.space()
 	if s.peek() != '{' {
 		return errNotObject
@@ -47,12 +63,6 @@ func scanObject(text []byte, visit func(name, value []byte)) error {
 		return errTrailing
 	}
 	return nil
-}
-
-type scanner struct {
-	text  []byte
-	pos   int
-	names [][]byte // the names of all objects that are open, innermost last
 }
 
 // peek returns the next byte, or 0 at the end; 0 is no token of JSON.
@@ -111,8 +121,10 @@ func (s *scanner) object(depth int, visit func(name, value []byte)) error {
 		if err != nil {
 			return err
 		}
-		if seen, err = s.unique(first, seen, name); err != nil {
-			return err
+		if depth == 1 || !s.lenient {
+			if seen, err = s.unique(first, seen, name); err != nil {
+				return err
+			}
 		}
 		if err := s.expect(':'); err != nil {
 			return err

@@ -30,3 +30,13 @@ func (t *Trace) note(name string, rej *Rejection) {
 		t.Checks = append(t.Checks, Check{Name: name, Rejection: rej})
 	}
 }
+
+// noteSignature notes the two checks that are made in one step: whether there is a key, and whether it fits.
+func (t *Trace) noteSignature(rej *Rejection) {
+	if rej != nil && rej.Code != SignatureInvalid {
+		t.note(CheckKey, rej)
+		return
+	}
+	t.note(CheckKey, nil)
+	t.note(CheckSignature, rej)
+}

@@ -39,12 +39,8 @@ func (v *Verifier) verify(ctx context.Context, text string, want []string, t *Tr
 	if t.note(CheckAlgorithm, rej); rej != nil {
 		return nil, rej
 	}
-	keys, rej := v.keys.candidates(ctx, tok.header)
-	if t.note(CheckKey, rej); rej != nil {
-		return nil, rej
-	}
-	rej = checkSignature(tok, keys)
-	if t.note(CheckSignature, rej); rej != nil {
+	rej = v.checkSignature(ctx, tok)
+	if t.noteSignature(rej); rej != nil {
 		return nil, rej
 	}
 	rej = cl.checkTimes(&v.policy, time.Now())
@@ -78,14 +74,35 @@ func (v *Verifier) checkAlgorithm(t *token) *Rejection {
 	return nil
 }
 
-func checkSignature(t *token, keys []*Key) *Rejection {
+// checkSignature finds the key and checks the signature. If no key fits, it asks once for newer keys.
+func (v *Verifier) checkSignature(ctx context.Context, t *token) *Rejection {
+	version, rej := v.trySignature(t)
+	if rej == nil {
+		return nil
+	}
+	switch v.keys.renew(ctx, t.header, version) {
+	case renewed:
+		_, rej = v.trySignature(t)
+	case renewalFailed:
+		if rej.Code == KeyUnknown {
+			return reject(KeysUnavailable, "no active key has the token's kid, and the key set cannot be fetched to look for a newer one")
+		}
+	}
+	return rej
+}
+
+func (v *Verifier) trySignature(t *token) (version uint64, rej *Rejection) {
+	keys, version, rej := v.keys.candidates(t.header)
+	if rej != nil {
+		return version, rej
+	}
 	signed := []byte(t.signed)
 	for _, k := range keys {
 		if k.verify(signed, t.signature) {
-			return nil
+			return version, nil
 		}
 	}
-	return reject(SignatureInvalid, "no active key made this signature over this text")
+	return version, reject(SignatureInvalid, "no active key made this signature over this text")
 }
 
 // CheckIdentityKey returns an error if claim cannot be an identity key. Any string of letters can; digits and _ - . : /

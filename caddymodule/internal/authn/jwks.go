@@ -1,0 +1,348 @@
+package authn
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lestrrat-go/jwx/v2/jwa"
+)
+
+// Defaults and bounds of a JWKS. A set lives as long as its server says, within bounds.
+const (
+	DefaultRefreshInterval = 10 * time.Minute
+	DefaultStaleIfError    = 24 * time.Hour
+	DefaultFetchTimeout    = 5 * time.Second
+
+	MinRefreshInterval = time.Minute
+	MaxRefreshInterval = time.Hour
+
+	// renewInterval is the shortest time between two fetches that requests cause.
+	renewInterval = 10 * time.Second
+
+	// maxWaiting and maxWait bound how many requests wait for such a fetch, and how long.
+	maxWaiting = 256
+	maxWait    = 5 * time.Second
+
+	// firstRetry and lastRetry bound the time between background attempts that fail.
+	firstRetry = 5 * time.Second
+	lastRetry  = time.Minute
+)
+
+// JWKSSettings say where a key set is and how it is kept. Two messengers with equal settings can share one [JWKS].
+type JWKSSettings struct {
+	URL             string        // see CheckJWKSURL
+	RefreshInterval time.Duration // lifetime of a set whose server names none
+	StaleIfError    time.Duration // how long a set serves after its last fetch while newer ones fail
+	Timeout         time.Duration // for one whole fetch
+}
+
+// A JWKS is a key set that is kept up to date from a URL (RFC 7517 section 5). A verification never waits for the
+// network while a usable key is there: it reads an immutable set behind an atomic pointer, and one goroutine replaces
+// that in the background.
+type JWKS struct {
+	settings JWKSSettings
+	client   *http.Client
+	report   func(FetchReport)
+	current  atomic.Pointer[keySnapshot] // nil until the first success, and after a distrust
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	start  sync.Once
+	wake   chan struct{} // tells the background loop that the time of the next fetch changed
+
+	mu       sync.Mutex
+	inflight *fetch
+	asked    time.Time // when a request last caused a fetch; stamped before the fetch
+	waiting  int       // requests that wait for a fetch
+	version  uint64    // of the newest snapshot
+	failures int       // fetches that failed in a row
+	tried    time.Time
+	err      error     // of the last fetch
+	omitted  []Omitted // from the last set that was read
+	next     time.Time
+}
+
+// A keySnapshot is a key set as it was fetched. It never changes.
+type keySnapshot struct {
+	set        *KeySet
+	version    uint64
+	fetched    time.Time
+	freshUntil time.Time
+	validators validators
+}
+
+// A fetch is one attempt that any number of requests may wait for.
+type fetch struct {
+	done      chan struct{} // closed at its end
+	err       error         // valid then
+	successor *fetch        // a later one that makes this one's answer worthless
+}
+
+// A FetchReport tells the owner of a JWKS how a fetch ended.
+type FetchReport struct {
+	URL     string
+	Err     error // nil if the set was fetched, or confirmed by the server
+	Changed bool  // whether the set differs from the one before
+	Keys    int
+	Omitted []Omitted
+}
+
+// NewJWKS returns the engine for one URL. It does nothing before Start, or before a token needs a key. report is called
+// after every fetch, and may be nil.
+func NewJWKS(settings JWKSSettings, report func(FetchReport)) *JWKS {
+	j := &JWKS{
+		settings: settings,
+		client:   newFetchClient(),
+		report:   report,
+		wake:     make(chan struct{}, 1),
+	}
+	j.ctx, j.cancel = context.WithCancel(context.Background())
+	return j
+}
+
+// Start begins to keep the set up to date. Calls after the first do nothing.
+func (j *JWKS) Start() { j.start.Do(func() { go j.run() }) }
+
+// Close ends all that Start and Refresh began.
+func (j *JWKS) Close() {
+	j.cancel()
+	j.client.CloseIdleConnections()
+}
+
+func (j *JWKS) run() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-j.ctx.Done():
+			return
+		case <-timer.C:
+			j.mu.Lock()
+			f := j.fetchLocked(false)
+			j.mu.Unlock()
+			<-f.done
+		case <-j.wake:
+		}
+		j.mu.Lock()
+		next := j.next
+		j.mu.Unlock()
+		timer.Reset(time.Until(next))
+	}
+}
+
+// fetchLocked returns the fetch that is under way, or begins one. With anew it begins one in any case, and what the
+// earlier one brings is thrown away. The caller holds j.mu.
+func (j *JWKS) fetchLocked(anew bool) *fetch {
+	if j.inflight != nil && !anew {
+		return j.inflight
+	}
+	f := &fetch{done: make(chan struct{})}
+	if j.inflight != nil {
+		j.inflight.successor = f
+	}
+	j.inflight = f
+	var known validators
+	if s := j.usable(time.Now()); s != nil {
+		known = s.validators
+	}
+	go func() {
+		defer close(f.done)
+		ctx, cancel := context.WithTimeout(j.ctx, j.settings.Timeout)
+		defer cancel()
+		answer, err := fetchKeys(ctx, j.client, j.settings.URL, known)
+		j.apply(f, answer, err)
+	}()
+	return f
+}
+
+// apply makes what f brought the current set. A failure changes nothing but the schedule.
+func (j *JWKS) apply(f *fetch, answer *fetchedKeys, err error) {
+	now := time.Now()
+	j.mu.Lock()
+	if f.successor != nil {
+		j.mu.Unlock()
+		<-f.successor.done // what it brings is what those who wait for f want to know
+		f.err = f.successor.err
+		return
+	}
+	j.inflight = nil
+	j.tried, j.err, f.err = now, err, err
+	if answer != nil && !answer.notModified {
+		j.omitted = answer.omitted
+	}
+	report := FetchReport{URL: j.settings.URL, Err: err, Omitted: j.omitted}
+	if err != nil {
+		j.failures++
+		j.next = now.Add(jitter(min(firstRetry<<min(j.failures-1, 8), lastRetry)))
+	} else {
+		j.failures = 0
+		lifetime := j.lifetime(answer.lifetime)
+		s := j.snapshotLocked(answer, now)
+		s.freshUntil = now.Add(lifetime)
+		j.next = now.Add(jitter(lifetime * 9 / 10))
+		report.Changed, report.Keys = !answer.notModified, len(s.set.keys)
+		j.current.Store(s)
+	}
+	j.mu.Unlock()
+	select {
+	case j.wake <- struct{}{}:
+	default:
+	}
+	if j.report != nil && j.ctx.Err() == nil {
+		j.report(report)
+	}
+}
+
+// snapshotLocked returns the snapshot for answer; a server that says "not modified" extends the one we have.
+func (j *JWKS) snapshotLocked(answer *fetchedKeys, now time.Time) *keySnapshot {
+	if s := j.current.Load(); answer.notModified && s != nil {
+		confirmed := *s
+		confirmed.fetched = now
+		return &confirmed
+	}
+	j.version++
+	return &keySnapshot{set: answer.set, version: j.version, fetched: now, validators: answer.validators}
+}
+
+func (j *JWKS) lifetime(named time.Duration) time.Duration {
+	if named < 0 {
+		named = j.settings.RefreshInterval
+	}
+	return min(max(named, MinRefreshInterval), MaxRefreshInterval)
+}
+
+// jitter returns 80 to 100 % of d, so that gateways that started together do not ask together.
+func jitter(d time.Duration) time.Duration { return d*4/5 + rand.N(d/5+1) }
+
+// usable returns the current set, or nil if there is none or it is too old to be trusted.
+func (j *JWKS) usable(now time.Time) *keySnapshot {
+	s := j.current.Load()
+	if s == nil || !now.Before(s.freshUntil) && !now.Before(s.fetched.Add(j.settings.StaleIfError)) {
+		return nil
+	}
+	return s
+}
+
+func (j *JWKS) algorithm() string { return jwa.RS256.String() }
+
+func (j *JWKS) active() []*Key {
+	if s := j.usable(time.Now()); s != nil {
+		return s.set.keys
+	}
+	return nil
+}
+
+// candidates never waits: it answers from the set that is there.
+func (j *JWKS) candidates(h header) (keys []*Key, version uint64, rej *Rejection) {
+	s := j.usable(time.Now())
+	if s == nil {
+		return nil, 0, reject(KeysUnavailable, "the key set could not be fetched yet, or not for longer than stale_if_error")
+	}
+	keys, _ = s.set.match(h)
+	keys, rej = limitCandidates(keys)
+	return keys, s.version, rej
+}
+
+// renew is called for a token that no key of the set with this version verifies. It fetches the set once more where
+// that can help: when there is no set, when the token's kid is unknown, or when the token has no kid. Otherwise the
+// signature is simply wrong.
+//
+// Anyone can make up a kid, so all requests share one fetch in ten seconds, and a bounded number of them waits.
+func (j *JWKS) renew(ctx context.Context, h header, version uint64) renewal {
+	j.mu.Lock()
+	now := time.Now()
+	if s := j.usable(now); s != nil {
+		if s.version != version {
+			j.mu.Unlock()
+			return renewed
+		}
+		if _, known := s.set.match(h); known && h.hasKID {
+			j.mu.Unlock()
+			return notRenewed
+		}
+	}
+	f := j.inflight
+	if f == nil {
+		if !j.asked.IsZero() && now.Sub(j.asked) < renewInterval {
+			s := j.current.Load()
+			j.mu.Unlock()
+			if s != nil && now.Sub(s.fetched) < renewInterval {
+				return notRenewed
+			}
+			return renewalFailed
+		}
+		j.asked = now
+		f = j.fetchLocked(false)
+	}
+	if j.waiting >= maxWaiting {
+		j.mu.Unlock()
+		return renewalFailed
+	}
+	j.waiting++
+	j.mu.Unlock()
+	return j.await(ctx, f)
+}
+
+func (j *JWKS) await(ctx context.Context, f *fetch) renewal {
+	defer func() {
+		j.mu.Lock()
+		j.waiting--
+		j.mu.Unlock()
+	}()
+	timer := time.NewTimer(maxWait)
+	defer timer.Stop()
+	select {
+	case <-f.done:
+		if f.err == nil {
+			return renewed
+		}
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return renewalFailed
+}
+
+// Refresh fetches the set at once and waits for the answer. With distrust the set that is there is dropped first: no
+// token passes until a new one was fetched.
+func (j *JWKS) Refresh(ctx context.Context, distrust bool) error {
+	j.mu.Lock()
+	if distrust {
+		j.current.Store(nil)
+	}
+	f := j.fetchLocked(true)
+	j.mu.Unlock()
+	select {
+	case <-f.done:
+		return f.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// A JWKSStatus tells operators what a JWKS knows.
+type JWKSStatus struct {
+	URL        string
+	Fetched    time.Time // of the current set; zero if there is none
+	FreshUntil time.Time
+	Tried      time.Time // the last attempt
+	Next       time.Time // the next attempt
+	Err        error     // of the last attempt
+	Usable     bool      // whether tokens can be verified with the set
+	Omitted    []Omitted // entries of the set that are not used
+}
+
+// Status returns what j knows at this moment.
+func (j *JWKS) Status() JWKSStatus {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	status := JWKSStatus{URL: j.settings.URL, Tried: j.tried, Next: j.next, Err: j.err, Omitted: j.omitted}
+	if s := j.current.Load(); s != nil {
+		status.Fetched, status.FreshUntil = s.fetched, s.freshUntil
+		status.Usable = j.usable(time.Now()) != nil
+	}
+	return status
+}

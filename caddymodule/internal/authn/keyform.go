@@ -1,0 +1,190 @@
+package authn
+
+import (
+	"bytes"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/lestrrat-go/jwx/v2/jwa"
+)
+
+const (
+	minRSABits = 2048 // RFC 7518 section 3.3
+	maxRSABits = 8192 // a verification with a longer key takes milliseconds
+	minSecret  = 32   // bytes; RFC 7518 section 3.2
+)
+
+// ParsePublicKey reads an RSA public key for RS256 in any form that people have it in: PEM with a PKIX or PKCS#1 public
+// key or an X.509 certificate (whose dates are not looked at), or a JWK. The kid of a JWK holds unless kid is given.
+// An error names the form that was found, and never quotes text.
+func ParsePublicKey(text []byte, kid string) (*Key, error) {
+	text = bytes.TrimSpace(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")))
+	if len(text) > 0 && text[0] == '{' {
+		k, err := parseJWK(text)
+		if err != nil {
+			return nil, fmt.Errorf("the JWK %w", err)
+		}
+		if kid != "" {
+			k.kid = kid
+		}
+		return k, nil
+	}
+	block, rest := pem.Decode(text)
+	if block == nil {
+		return nil, errors.New("is " + describe(text) + ", not a public key; PEM or a JWK is wanted")
+	}
+	if another, _ := pem.Decode(rest); another != nil {
+		return nil, errors.New("holds more than one PEM block; give each key a public_key line of its own")
+	}
+	public, err := parsePEM(block)
+	if err != nil {
+		return nil, err
+	}
+	return newPublicKey(public, kid)
+}
+
+func parsePEM(block *pem.Block) (any, error) {
+	switch kind := block.Type; {
+	case strings.HasSuffix(kind, "PRIVATE KEY"):
+		return nil, errors.New("holds a private key, which the gateway must not have; give the public one: openssl pkey -in key.pem -pubout")
+	case kind == "PUBLIC KEY":
+		public, err := x509.ParsePKIXPublicKey(block.Bytes)
+		return public, decodingError(kind, err)
+	case kind == "RSA PUBLIC KEY":
+		public, err := x509.ParsePKCS1PublicKey(block.Bytes)
+		return public, decodingError(kind, err)
+	case kind == "CERTIFICATE":
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, decodingError(kind, err)
+		}
+		return certificate.PublicKey, nil
+	default:
+		return nil, errors.New("holds a PEM block of another kind; PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE is wanted")
+	}
+}
+
+func decodingError(kind string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("holds a PEM block %q that cannot be decoded: %w", kind, err)
+}
+
+// newPublicKey checks public and makes it an RS256 key.
+func newPublicKey(public any, kid string) (*Key, error) {
+	key, ok := public.(*rsa.PublicKey)
+	if !ok {
+		return nil, fmt.Errorf("is a key of type %s; RS256 needs an RSA key", strings.TrimPrefix(strings.TrimPrefix(fmt.Sprintf("%T", public), "*"), "ed25519."))
+	}
+	if bits := key.N.BitLen(); bits < minRSABits || bits > maxRSABits {
+		return nil, fmt.Errorf("is an RSA key of %d bits; %d to %d are taken", bits, minRSABits, maxRSABits)
+	}
+	if key.N.Bit(0) == 0 {
+		return nil, errors.New("is an RSA key with an even modulus, which is no product of two primes")
+	}
+	if key.E < 3 || key.E%2 == 0 || key.E > math.MaxInt32 {
+		return nil, errors.New("is an RSA key with an unsound exponent; it must be odd, at least 3 and below 2^31")
+	}
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("is an RSA key that cannot be encoded: %w", err)
+	}
+	return &Key{alg: jwa.RS256, kid: kid, material: key, fingerprint: sha256.Sum256(der)}, nil
+}
+
+// ParseSharedToken makes secret an HS256 key.
+func ParseSharedToken(secret []byte, kid string) (*Key, error) {
+	switch {
+	case bytes.Contains(secret, []byte("-----BEGIN ")):
+		return nil, errors.New("is PEM; a shared token is a secret, and whoever knows a public key could sign with it (use public_key for a key pair)")
+	case len(secret) > 0 && secret[0] == '{' && scanObject(secret, nil) == nil:
+		return nil, errors.New("is a JSON object; give the secret alone (of a JWK, its member k with base64url)")
+	case checkGenerated(string(secret)) != nil:
+		return nil, checkGenerated(string(secret))
+	case len(secret) < minSecret:
+		return nil, fmt.Errorf("has %d bytes; HS256 needs at least %d (RFC 7518 section 3.2)", len(secret), minSecret)
+	case secret[len(secret)-1] == 0:
+		return nil, errors.New("ends in a NUL byte, with which HMAC takes it for the same secret as without (RFC 2104)")
+	}
+	// The fingerprint compares secrets in memory and is shown to nobody.
+	return &Key{alg: jwa.HS256, kid: kid, material: bytes.Clone(secret), fingerprint: sha256.Sum256(secret)}, nil
+}
+
+// An Encoding says how the text of a shared token stands for its bytes.
+type Encoding string
+
+// The encodings of a shared token. Most JWT libraries take the bytes of the text as they are: Raw.
+const (
+	Raw       Encoding = "raw"
+	Base64    Encoding = "base64"
+	Base64URL Encoding = "base64url"
+	Hex       Encoding = "hex"
+)
+
+// Known reports whether e is one of the encodings.
+func (e Encoding) Known() bool {
+	switch e {
+	case Raw, Base64, Base64URL, Hex:
+		return true
+	}
+	return false
+}
+
+// Decode returns the bytes that text stands for. Base64 may be padded or not. An error never quotes text.
+func (e Encoding) Decode(text string) ([]byte, error) {
+	var secret []byte
+	var err error
+	switch e {
+	case Raw, "":
+		if strings.TrimSpace(text) != text {
+			return nil, errors.New("begins or ends with white space; remove it, or encode the secret and say how (base64, base64url, hex)")
+		}
+		return []byte(text), nil
+	case Base64:
+		secret, err = base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "="))
+	case Base64URL:
+		secret, err = base64.RawURLEncoding.DecodeString(strings.TrimRight(text, "="))
+	case Hex:
+		secret, err = hex.DecodeString(text)
+	default:
+		return nil, errors.New("has an encoding that is none of raw, base64, base64url, hex")
+	}
+	if err != nil {
+		return nil, errors.New("is not " + string(e))
+	}
+	return secret, nil
+}
+
+// describe says what text looks like, for people who put something else where a public key belongs.
+func describe(text []byte) string {
+	has := func(prefix string) bool { return bytes.HasPrefix(text, []byte(prefix)) }
+	switch {
+	case len(text) == 0:
+		return "empty"
+	case has("-----BEGIN ") && bytes.Contains(text, []byte(`\n`)):
+		return `PEM whose line breaks are written as \n`
+	case has("-----BEGIN "):
+		return "damaged PEM"
+	case has("ssh-"):
+		return "an OpenSSH key (convert it: ssh-keygen -e -m PKCS8 -f key.pub)"
+	case has("http://"), has("https://"):
+		return "a URL (for keys from a URL use jwks)"
+	case has("/"), has("./"):
+		return "a file name (write {file./path/to/key.pem})"
+	case has("MI"):
+		return "base64 without PEM lines around it (-----BEGIN PUBLIC KEY-----)"
+	case has("["):
+		return "a JSON array"
+	default:
+		return "text of an unknown form"
+	}
+}
