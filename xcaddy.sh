@@ -1,0 +1,147 @@
+#!/usr/bin/env bash
+#
+# Builds Caddy with this module, and runs the demo. See usage below.
+
+set -euo pipefail
+
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
+
+usage() {
+	cat <<'TEXT'
+usage: ./xcaddy.sh [build] [<xcaddy argument>…]
+       ./xcaddy.sh run [<xcaddy argument>…]
+       ./xcaddy.sh -h
+
+build  makes ./caddy: Caddy with this checkout of the module. Further arguments
+       go to xcaddy; name the version of every module that you add:
+           ./xcaddy.sh build --with github.com/pberkel/caddy-storage-redis@v1.8.1
+run    builds, makes keys in demo/ where they are missing, serves
+       Caddyfile.example until Ctrl-C, and prints requests to try.
+
+environment:
+  OUTPUT             the binary to make (default: caddy in this checkout)
+  CADDY_VERSION      the version of Caddy (default: the one in go.mod)
+  GOOS, GOARCH       the system to build for (build only)
+  DEMO_PORT          the port of the demo's chat site (default: 8080)
+  DEMO_BACKEND_PORT  the port of the demo's chat backend (default: 9000)
+TEXT
+}
+
+die() {
+	printf 'xcaddy.sh: %s\n' "$*" >&2
+	exit 1
+}
+
+main() {
+	local command=build
+	case ${1-} in
+	-h | --help | help)
+		usage
+		return
+		;;
+	build | run)
+		command=$1
+		shift
+		;;
+	'' | -*) ;;
+	*)
+		usage >&2
+		die "unknown command: $1"
+		;;
+	esac
+	command -v go >/dev/null || die "the Go toolchain is needed, and go is not in PATH: https://go.dev/doc/install"
+	"$command" "$@"
+}
+
+# output prints the path of the binary. A relative OUTPUT belongs to the folder from which this script was called.
+output() {
+	local path=${OUTPUT:-$root/caddy}
+	if [[ -z ${OUTPUT-} && $(go env GOOS) == windows ]]; then
+		path+=.exe
+	fi
+	[[ $path == /* ]] || path=$PWD/$path
+	printf '%s\n' "$path"
+}
+
+build() {
+	local module version xcaddy
+	module=$(go -C "$root" list -m)
+	version=${CADDY_VERSION:-$(go -C "$root" list -m -f '{{.Version}}' github.com/caddyserver/caddy/v2)}
+	# xcaddy itself has to run here, whatever system the binary is for.
+	xcaddy=$(env -u GOOS -u GOARCH -u GOARM -u GOFLAGS go -C "$root" tool -n xcaddy)
+	# With a version, the go command does not ask the network for the versions of a module that it takes from here.
+	"$xcaddy" build "$version" --output "$(output)" --with "$module@v0.0.0=$root" "$@"
+}
+
+run() {
+	unset GOOS GOARCH # the binary runs here
+	export DEMO_PORT=${DEMO_PORT:-8080} DEMO_BACKEND_PORT=${DEMO_BACKEND_PORT:-9000}
+	# Caddy shares a port with whoever has it already, and requests would go to either.
+	local port
+	for port in "$DEMO_PORT" "$DEMO_BACKEND_PORT"; do
+		! listening "$port" || die "port $port is in use; choose another with DEMO_PORT or DEMO_BACKEND_PORT"
+	done
+	build "$@"
+	local caddy
+	caddy=$(output)
+
+	cd "$root" # Caddyfile.example names its keys relative to here
+	fill_demo "$caddy"
+	rm -f demo/admin.sock
+	print_requests "$caddy" $$ &
+	# What Caddy keeps for itself stays in demo/ too. As this process it gets Ctrl-C and every other signal itself.
+	XDG_DATA_HOME=$root/demo XDG_CONFIG_HOME=$root/demo exec "$caddy" run --config Caddyfile.example --adapter caddyfile
+}
+
+listening() {
+	(exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+}
+
+# fill_demo makes the keys of the demo once. They are kept, so that tokens signed with them stay good.
+fill_demo() {
+	local caddy=$1
+	mkdir -p demo
+	chmod 700 demo
+	if [[ ! -e demo/support.key.pem || ! -e demo/support.pub.pem ]]; then
+		"$caddy" messenger generate --rsa demo/support
+	fi
+	if [[ ! -s demo/sales.token ]]; then
+		(umask 077 && "$caddy" messenger generate >demo/sales.token)
+	fi
+}
+
+# print_requests waits until the server, process $2, is up, so that its first log lines do not bury the requests.
+print_requests() {
+	local caddy=$1 server=$2 site=http://localhost:$DEMO_PORT
+	local support sales other
+	support=$("$caddy" messenger sign --key demo/support.key.pem --identity mark)
+	other=$("$caddy" messenger sign --key demo/support.key.pem --identity eve)
+	sales=$("$caddy" messenger sign --key demo/sales.token --identity mark)
+	until [[ -S demo/admin.sock ]] && listening "$DEMO_PORT" && listening "$DEMO_BACKEND_PORT"; do
+		kill -0 "$server" 2>/dev/null || return 0
+		sleep 0.1
+	done
+	# A forged token: the claims of one, the signature of another.
+	cat <<TEXT
+
+The demo serves $site until Ctrl-C. Try these in another terminal.
+
+A contact of the messenger support, with a token signed by its RSA key (200):
+  curl -i -H 'Authorization: Bearer $support' $site/support/hello
+
+A forged token: another identity under the same signature (401 signature_invalid):
+  curl -i -H 'Authorization: Bearer ${other%.*}.${support##*.}' $site/support/hello
+
+A contact of the messenger sales, with a token signed by its shared token (200):
+  curl -i -H 'Authorization: Bearer $sales' $site/sales/hello
+
+No token, and an identity that the client made up (401 token_missing):
+  curl -i -H 'X-Contact-Identity: mark' $site/support/hello
+
+These tokens are good for an hour. To sign others:
+  $caddy messenger sign --key $root/demo/support.key.pem --identity zoe
+
+TEXT
+}
+
+main "$@"
