@@ -155,11 +155,22 @@ func (h *Handler) resolveMessenger() error {
 // handler runs.
 func (h *Handler) warnAboutLogs() {
 	for _, source := range h.sources {
-		if h.accessed && (source.Kind == authn.Query || source.Kind == authn.WebSocketProtocol) {
+		if h.accessed && isLogged(source) {
 			h.logger.Warn("tokens from this source stand in Caddy's access logs and error logs; filter them as section \"What Caddy logs\" of the README shows",
 				zap.String("token_from", string(source.Kind)), zap.String("name", source.Name))
 		}
 	}
+}
+
+// isLogged reports whether Caddy's logs hold what stands in source. Caddy itself redacts cookies and two headers.
+func isLogged(source authn.Source) bool {
+	switch source.Kind {
+	case authn.Cookie:
+		return false
+	case authn.Header:
+		return source.Name != "Authorization" && source.Name != "Proxy-Authorization"
+	}
+	return true
 }
 
 // ServeHTTP is the way of a request: clean, choose the messenger, verify, tell the upstream.
