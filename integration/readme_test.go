@@ -1,0 +1,219 @@
+package integration
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/coder/websocket"
+)
+
+func readme(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// readmeBlocks returns the fenced blocks of a language.
+func readmeBlocks(t *testing.T, language string) []string {
+	t.Helper()
+	var blocks []string
+	for _, found := range regexp.MustCompile("(?s)\n```"+language+"\n(.*?)```\n").FindAllStringSubmatch(readme(t), -1) {
+		blocks = append(blocks, found[1])
+	}
+	if len(blocks) == 0 {
+		t.Fatalf("the README has no block of %s", language)
+	}
+	return blocks
+}
+
+func adapt(text string) ([]byte, error) {
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
+	return config, err
+}
+
+func TestReadmeCaddyfilesAreFormattedAndAdapt(t *testing.T) {
+	for _, block := range readmeBlocks(t, "caddyfile") {
+		if got := string(caddyfile.Format([]byte(block))); got != block {
+			t.Errorf("not formatted; caddy fmt writes\n%s", got)
+		}
+		if !strings.HasPrefix(block, "{") {
+			block = "{\n" + block + "}\n" // a global option alone
+		}
+		if _, err := adapt(block); err != nil {
+			t.Errorf("%v\n%s", err, block)
+		}
+	}
+}
+
+// The first Caddyfile of the README is what an operator starts from.
+func TestReadmeShortestCaddyfileWorks(t *testing.T) {
+	up := newUpstream(t)
+	g := newGateway(t, up, "http://")
+	text := strings.NewReplacer(
+		"/etc/caddy/support.pem", write(t, "support.pem", publicPEM(rsaKey(0))),
+		"chat.example.com", g.url,
+		"chat-backend:9000", up.addr,
+	).Replace(readmeBlocks(t, "caddyfile")[0])
+	text = strings.Replace(text, "{\n", "{\n\tadmin unix/"+g.sock+"\n\tlog default {\n\t\toutput file "+g.log+"\n\t}\n", 1)
+	config, err := adapt(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := caddy.Load(config, true); err != nil {
+		t.Fatal(err)
+	}
+	if a := g.get("/", bearer(sign(rsaKey(0), claims{"identity": "mark"}))); a.status != 200 {
+		t.Errorf("a good token: got %d %s", a.status, a.body)
+	}
+	r := up.one(t)
+	if got := r.header.Get("X-Contact-Identity") + " of " + r.header.Get("X-Contact-Messenger"); got != "mark of support" {
+		t.Errorf("the backend was told %q", got)
+	}
+	if a := g.get("/", bearer(sign(rsaKey(1), claims{"identity": "mark"}))); a.status != 401 || a.code(t) != "signature_invalid" {
+		t.Errorf("a forged token: got %d %s", a.status, a.body)
+	}
+}
+
+// readmeOptions returns the places of every option in the table, by its name.
+func readmeOptions(t *testing.T) map[string][]string {
+	t.Helper()
+	_, section, _ := strings.Cut(readme(t), "\n## Options\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	options := make(map[string][]string)
+	for _, row := range regexp.MustCompile("(?m)^\\| `(\\w+)[^|]* \\| ([^|]+) \\| [^|]+ \\| [^|]+ \\|$").FindAllStringSubmatch(section, -1) {
+		if options[row[1]] != nil {
+			t.Errorf("%s has two rows", row[1])
+		}
+		options[row[1]] = strings.Split(row[2], ", ")
+	}
+	return options
+}
+
+func TestReadmeOptionsExist(t *testing.T) {
+	caddyfiles := map[string]string{
+		"messenger":     "{\n\tmessenger support {\n\t\tOPTION\n\t}\n}\n",
+		"unnamed block": "{\n\tmessenger {\n\t\tOPTION\n\t}\n}\n",
+		"directive":     "http://localhost {\n\tmessenger_auth support {\n\t\tOPTION\n\t}\n}\n",
+	}
+	options := readmeOptions(t)
+	if len(options) == 0 {
+		t.Fatal("the README has no table of options")
+	}
+	for option, places := range options {
+		listed := strings.Join(places, ", ")
+		for place, text := range caddyfiles {
+			_, err := adapt(strings.Replace(text, "OPTION", option, 1))
+			exists := err == nil || !strings.Contains(err.Error(), "unknown option")
+			if want := strings.Contains(listed, place); exists != want {
+				t.Errorf("%s in the place %q: exists is %t, and the README says %t", option, place, exists, want)
+			}
+		}
+	}
+	if _, err := adapt(strings.Replace(caddyfiles["directive"], "OPTION", "no_such_option", 1)); err == nil || !strings.Contains(err.Error(), "unknown option") {
+		t.Errorf("an option that is none: %v", err)
+	}
+}
+
+// Every setting of the JSON configuration is an option of the Caddyfile, and so the README has it.
+func TestReadmeOptionsAreComplete(t *testing.T) {
+	options := readmeOptions(t)
+	check := func(place string, typ reflect.Type, names map[string]string) {
+		for typ.Kind() != reflect.Struct {
+			typ = typ.Elem()
+		}
+		for field := range typ.Fields() {
+			setting, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+			if setting == "" {
+				continue
+			}
+			option, renamed := names[setting]
+			if !renamed {
+				option = setting
+			}
+			if option != "" && !strings.Contains(strings.Join(options[option], ", "), place) {
+				t.Errorf("the table has no option %s for the place %q", option, place)
+			}
+		}
+	}
+	module := func(id string) reflect.Type {
+		info, err := caddy.GetModule(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reflect.TypeOf(info.New())
+	}
+	app := module("messenger")
+	messengers, _ := app.Elem().FieldByName("Messengers")
+	check("unnamed block", app, map[string]string{"messengers": ""})
+	check("messenger", messengers.Type, nil)
+	check("directive", module("http.handlers.messenger_auth"),
+		map[string]string{"match": "", "messenger": "", "claim_headers": "claim_header"}) // the first two are arguments
+}
+
+// A token stands in Caddy's own logs wherever Caddy does not know it for one. With the filter of the README it does not,
+// from whatever source, well formed or not.
+func TestReadmeFilterKeepsTokensOutOfTheLogs(t *testing.T) {
+	up := newUpstream(t)
+	secret := newSecret()
+	key := write(t, "secret", []byte(secret))
+	g := start(t, up, "messenger support {\n identity_key identity\n shared_token {file."+key+"}\n}", `
+	messenger_auth support {
+		token_from header Authorization Bearer
+		token_from header X-Chat-Token
+		token_from cookie chat
+		token_from query token
+		token_from websocket_protocol jwt
+	}
+	@fail path /fail
+	error @fail 500
+	reverse_proxy UPSTREAM`)
+	token := sign(secret, good("mark"))
+	header, payload, _ := strings.Cut(token, ".")
+	forms := map[string]string{
+		"a good one":          token,
+		"one without its end": token[:strings.LastIndexByte(token, '.')],
+		"a payload alone":     strings.Split(payload, ".")[0],
+		"one behind a blank":  "x." + payload,
+		"one with padding":    header + "=." + payload,
+		"one in two spoiled":  token + "." + payload,
+	}
+	for name, form := range forms {
+		for _, path := range []string{"/", "/fail"} {
+			g.get(path+"?a=1&token="+form+"&b=%zz", "Referer: https://www.example.com/?x=1&token="+form)
+			g.get(path + "?to%6Ben=" + form + ";x")
+			g.get(path, "X-Chat-Token: "+form)
+			g.get(path, "Cookie: chat="+form)
+			g.get(path, "Authorization: Bearer "+form)
+			g.get(path, "Sec-WebSocket-Protocol: chat.v1, jwt, "+form, "Connection: Upgrade", "Upgrade: websocket")
+			g.get(path, "Sec-WebSocket-Protocol: chat.v1", "Sec-WebSocket-Protocol: jwt", "Sec-WebSocket-Protocol: "+form)
+		}
+		if t.Failed() {
+			t.Logf("with %s", name)
+		}
+	}
+	conn, _, err := websocket.Dial(context.Background(), g.url+"/?token="+token, &websocket.DialOptions{Subprotocols: []string{"chat.v1", "jwt", token}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close(websocket.StatusNormalClosure, "")
+	eventually(t, "all requests are logged", func() bool { return strings.Count(g.logs(), `"msg":"handled request"`) == len(forms)*14+1 })
+	for line := range strings.SplitSeq(g.logs(), "\n") {
+		if strings.Contains(line, payload[:24]) {
+			t.Errorf("a token is in the log: %s", line)
+		}
+	}
+	if log := filepath.Base(g.log); !strings.Contains(g.logs(), "REDACTED") {
+		t.Errorf("%s has no REDACTED: nothing was filtered", log)
+	}
+}

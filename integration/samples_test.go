@@ -1,0 +1,161 @@
+package integration
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A tool runs the README's sample of one language. Its functions return an error if the language, or the library that
+// the sample uses, is not installed.
+type tool struct {
+	language string
+	file     string // what the sample is called
+	run      func(t *testing.T, dir, file string) (*exec.Cmd, error)
+}
+
+var tools = []tool{
+	{"node", "sign.js", func(_ *testing.T, dir, file string) (*exec.Cmd, error) {
+		// Node finds libraries outside the folder of the program by NODE_PATH.
+		if err := probe(dir, "node", "-e", "require('jsonwebtoken')"); err != nil {
+			return nil, err
+		}
+		return exec.Command("node", file), nil
+	}},
+	{"python", "sign.py", func(_ *testing.T, dir, file string) (*exec.Cmd, error) {
+		var err error
+		// Debian's packages belong to Debian's Python, which is not always the first in PATH.
+		for _, python := range []string{"python3", "/usr/bin/python3"} {
+			if err = probe(dir, python, "-c", "import jwt, cryptography"); err == nil {
+				return exec.Command(python, file), nil
+			}
+		}
+		return nil, err
+	}},
+	{"php", "sign.php", func(t *testing.T, dir, file string) (*exec.Cmd, error) {
+		if err := probe(dir, "php", "--version"); err != nil {
+			return nil, err
+		}
+		if out, err := command(dir, exec.Command("php", "-l", file)); err != nil {
+			t.Fatalf("the sample has an error: %v\n%s", err, out)
+		}
+		// Composer's folder, and where Debian has the library.
+		for _, autoload := range []string{filepath.Join(os.Getenv("COMPOSER_VENDOR_DIR"), "autoload.php"), "/usr/share/php/Firebase/JWT/autoload.php"} {
+			if _, err := os.Stat(autoload); err != nil || !filepath.IsAbs(autoload) {
+				continue
+			}
+			writeSample(t, filepath.Join(dir, "vendor", "autoload.php"), "<?php require '"+autoload+"';\n")
+			return exec.Command("php", file), nil
+		}
+		return nil, os.ErrNotExist
+	}},
+	{"go", "sign.go", func(t *testing.T, dir, file string) (*exec.Cmd, error) {
+		if err := probe(".", "go", "version"); err != nil {
+			return nil, err
+		}
+		// It is built here, where go.mod has the library, and run where the keys are.
+		binary := filepath.Join(dir, "sign.exe")
+		if out, err := command(".", exec.Command("go", "build", "-o", binary, file)); err != nil {
+			t.Fatalf("the sample does not build: %v\n%s", err, out)
+		}
+		return exec.Command(binary), nil
+	}},
+}
+
+// A site developer copies these programs. With the usual library of each language they make tokens that the example
+// gateway takes, with both methods.
+func TestReadmeSamplesSignTokens(t *testing.T) {
+	secret := newSecret()
+	g := startExample(t, secret)
+	required := strings.Fields(os.Getenv("MESSENGER_REQUIRE_TOOLS"))
+	for _, language := range required {
+		if !slices.ContainsFunc(tools, func(tool tool) bool { return tool.language == language }) {
+			t.Errorf("MESSENGER_REQUIRE_TOOLS: no sample is in %q", language)
+		}
+	}
+	for _, tool := range tools {
+		t.Run(tool.language, func(t *testing.T) {
+			dir := demoFolder(t, secret)
+			file := filepath.Join(dir, tool.file)
+			writeSample(t, file, sample(t, tool.language))
+			cmd, err := tool.run(t, dir, file)
+			if err != nil {
+				if slices.Contains(required, tool.language) {
+					t.Fatalf("%s or its library is not installed, and MESSENGER_REQUIRE_TOOLS names it: %v", tool.language, err)
+				}
+				t.Skipf("not run: %s or its library is not installed", tool.language)
+			}
+			out, err := command(dir, cmd)
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			tokens := strings.Fields(out)
+			if len(tokens) != 2 {
+				t.Fatalf("got %d words, want two tokens:\n%s", len(tokens), out)
+			}
+			for i, path := range []string{"/sales/hello", "/support/hello"} {
+				search.secret(tokens[i])
+				if a := g.get(path, bearer(tokens[i])); a.status != 200 || !strings.Contains(a.body, "identity:      mark\n") {
+					t.Errorf("%s: got %d %s", path, a.status, a.body)
+				}
+			}
+		})
+	}
+}
+
+// sample returns the README's program in that language.
+func sample(t *testing.T, language string) string {
+	t.Helper()
+	found := regexp.MustCompile("(?s)<!-- sample: " + language + " -->\n```\\w+\n(.*?)```\n").FindStringSubmatch(readme(t))
+	if found == nil {
+		t.Fatalf("the README has no sample for %s", language)
+	}
+	return found[1]
+}
+
+// demoFolder returns a folder with the keys of the demo where the samples look for them.
+func demoFolder(t *testing.T, secret string) string {
+	t.Helper()
+	dir := t.TempDir()
+	der, err := x509.MarshalPKCS8PrivateKey(rsaKey(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	writeSample(t, filepath.Join(dir, "demo", "support.key.pem"), string(key))
+	writeSample(t, filepath.Join(dir, "demo", "sales.token"), secret+"\n")
+	return dir
+}
+
+func writeSample(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func probe(dir, name string, args ...string) error {
+	_, err := command(dir, exec.Command(name, args...))
+	return err
+}
+
+// command returns what cmd prints, and what it complains about if it fails.
+func command(dir string, cmd *exec.Cmd) (string, error) {
+	cmd.Dir = dir
+	var complaints strings.Builder
+	cmd.Stderr = &complaints
+	out, err := cmd.Output()
+	if err != nil {
+		return string(out) + complaints.String(), err
+	}
+	return string(out), nil
+}
