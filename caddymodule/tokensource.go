@@ -74,9 +74,9 @@ type protocolWriter struct {
 // WriteHeader completes the answer to a handshake: 101 over HTTP/1.1, 200 to an extended CONNECT.
 func (w *protocolWriter) WriteHeader(status int) {
 	header := w.Header()
-	// reverse_proxy writes this header in the spelling of RFC 6455, which is not the canonical one of net/http.
-	if (status == http.StatusSwitchingProtocols || status == http.StatusOK) &&
-		len(header["Sec-WebSocket-Protocol"]) == 0 && len(header["Sec-Websocket-Protocol"]) == 0 {
+	//lint:ignore SA1008 reverse_proxy writes this header as RFC 6455 spells it, which is not the canonical form of net/http
+	selected := len(header["Sec-WebSocket-Protocol"]) > 0 || len(header["Sec-Websocket-Protocol"]) > 0
+	if !selected && (status == http.StatusSwitchingProtocols || status == http.StatusOK) {
 		header["Sec-WebSocket-Protocol"] = []string{w.marker}
 	}
 	w.ResponseWriterWrapper.WriteHeader(status)
