@@ -59,7 +59,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("messenger %q: the name %w", name, err)
 		}
 		if m == nil {
-			return fmt.Errorf("messenger %s: has no settings; identity_key and one of public_key and shared_token are needed", name)
+			return fmt.Errorf("messenger %s: has no settings; identity_key and one of public_key, jwks and shared_token are needed", name)
 		}
 		if err := m.provision(name, a.logger); err != nil {
 			return fmt.Errorf("messenger %s: %w", name, err)
@@ -81,6 +81,10 @@ func (a *App) warn() {
 			a.logger.Warn("this messenger accepts tokens that never expire; add \"require_claims exp\" or \"max_lifetime\"",
 				zap.String("messenger", name))
 		}
+		if m.JWKS != nil && len(m.Issuer) == 0 && len(m.Audience) == 0 {
+			a.logger.Warn("this messenger accepts every token that the key server's keys sign, for whatever it was made; add \"audience\" or \"issuer\"",
+				zap.String("messenger", name))
+		}
 		for _, other := range names[i+1:] {
 			if m.acceptsTokensOf(a.Messengers[other]) {
 				a.logger.Warn("two messengers trust the same key, so that a token for one can be good for the other; give each an \"audience\" of its own, or a key of its own",
@@ -90,7 +94,7 @@ func (a *App) warn() {
 	}
 }
 
-// Start begins to watch the key files.
+// Start begins to fetch key sets and to watch key files.
 func (a *App) Start() error {
 	interval := defaultPollInterval
 	if a.PollInterval != nil {
@@ -98,7 +102,11 @@ func (a *App) Start() error {
 	}
 	var watched []*Messenger
 	for _, name := range a.names() {
-		if m := a.Messengers[name]; m.hasKeyFiles() {
+		m := a.Messengers[name]
+		if m.jwks != nil {
+			m.jwks.Start()
+		}
+		if m.hasKeyFiles() {
 			watched = append(watched, m)
 		}
 	}
@@ -110,6 +118,16 @@ func (a *App) Start() error {
 
 // Stop does nothing: what Start began ends with the context of the configuration.
 func (*App) Stop() error { return nil }
+
+// Cleanup gives back what Provision took.
+func (a *App) Cleanup() error {
+	for _, m := range a.Messengers {
+		if m != nil {
+			m.cleanup()
+		}
+	}
+	return nil
+}
 
 func (a *App) names() []string {
 	return slices.Sorted(maps.Keys(a.Messengers))
@@ -125,6 +143,7 @@ func (a *App) messenger(name string) (*Messenger, *authn.Rejection) {
 
 // Interface guards
 var (
-	_ caddy.App         = (*App)(nil)
-	_ caddy.Provisioner = (*App)(nil)
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
 )

@@ -2,9 +2,8 @@ package caddymodule
 
 import (
 	"encoding/json"
-	"slices"
+	"strings"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
@@ -24,6 +23,11 @@ func init() {
 //	messenger <name> {
 //		identity_key   <claim>
 //		public_key     <pem|jwk|{file.…}|{env.…}> [kid <id>]
+//		jwks           <url> {
+//			refresh_interval <duration>
+//			stale_if_error   <duration>
+//			timeout          <duration>
+//		}
 //		shared_token   {env.…}|{file.…} [raw|base64|base64url|hex]
 //		issuer         <value…>
 //		audience       <value…>
@@ -38,7 +42,7 @@ func init() {
 //		poll_interval <duration>
 //	}
 //
-// A messenger has exactly one of public_key, which may be repeated, and shared_token.
+// A messenger has exactly one of public_key, which may be repeated, jwks, and shared_token.
 func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	app := new(App)
 	if previous, ok := existing.(httpcaddyfile.App); ok {
@@ -75,45 +79,13 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	return httpcaddyfile.App{Name: "messenger", Value: caddyconfig.JSON(app, nil)}, nil
 }
 
-// An optionParser reads the arguments of one option and fills what they are for.
-type optionParser func(d *caddyfile.Dispenser) error
-
-// parseBlock reads the options of a block. An option that is unknown, or that stands there twice and is not listed as
-// repeatable, is an error.
-func parseBlock(d *caddyfile.Dispenser, block string, options map[string]optionParser, repeatable ...string) error {
-	seen := make(map[string]bool)
-	for d.NextBlock(0) {
-		name := d.Val()
-		parse, known := options[name]
-		if !known {
-			return d.Errf("%s: unknown option %q", block, name)
-		}
-		if seen[name] && !slices.Contains(repeatable, name) {
-			return d.Errf("%s: %s is set twice; keep one line", block, name)
-		}
-		seen[name] = true
-		if err := parse(d); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// at returns a dispenser that stands on t, for errors that concern a block as a whole.
-func at(t caddyfile.Token) *caddyfile.Dispenser {
-	d := caddyfile.NewDispenser([]caddyfile.Token{t})
-	d.Next()
-	return d
-}
-
 func parseShared(d *caddyfile.Dispenser, app *App) error {
 	return parseBlock(d, "messenger", map[string]optionParser{
 		"poll_interval": func(d *caddyfile.Dispenser) error {
 			if app.PollInterval != nil {
 				return d.Err("poll_interval is set twice; keep one line")
 			}
-			app.PollInterval = new(caddy.Duration)
-			return parseDuration(d, app.PollInterval)
+			return durationOption(&app.PollInterval)(d)
 		},
 	})
 }
@@ -124,17 +96,15 @@ func parseMessenger(d *caddyfile.Dispenser, name string) (*Messenger, error) {
 	err := parseBlock(d, "messenger "+name, map[string]optionParser{
 		"identity_key":   stringOption(&m.IdentityKey),
 		"public_key":     m.parsePublicKey,
+		"jwks":           m.parseJWKS,
 		"shared_token":   m.parseSharedToken,
 		"issuer":         listOption(&m.Issuer),
 		"audience":       listOption(&m.Audience),
 		"require_claims": listOption(&m.RequireClaims),
 		"allowed_origin": m.parseAllowedOrigin,
-		"clock_skew": func(d *caddyfile.Dispenser) error {
-			m.ClockSkew = new(caddy.Duration)
-			return parseDuration(d, m.ClockSkew)
-		},
-		"max_lifetime": func(d *caddyfile.Dispenser) error { return parseDuration(d, &m.MaxLifetime) },
-		"mode":         func(d *caddyfile.Dispenser) error { return parseMode(d, &m.Mode) },
+		"clock_skew":     durationOption(&m.ClockSkew),
+		"max_lifetime":   func(d *caddyfile.Dispenser) error { return parseDuration(d, &m.MaxLifetime) },
+		"mode":           func(d *caddyfile.Dispenser) error { return parseMode(d, &m.Mode) },
 	}, "public_key", "issuer", "audience", "require_claims", "allowed_origin")
 	if err != nil {
 		return nil, err
@@ -162,6 +132,26 @@ func (m *Messenger) parsePublicKey(d *caddyfile.Dispenser) error {
 		}
 	}
 	m.PublicKey = append(m.PublicKey, k)
+	return nil
+}
+
+func (m *Messenger) parseJWKS(d *caddyfile.Dispenser) error {
+	place := d.Token()
+	m.JWKS = new(JWKS)
+	if err := stringOption(&m.JWKS.URL)(d); err != nil {
+		return err
+	}
+	err := parseBlock(d, "jwks", map[string]optionParser{
+		"refresh_interval": durationOption(&m.JWKS.RefreshInterval),
+		"stale_if_error":   durationOption(&m.JWKS.StaleIfError),
+		"timeout":          durationOption(&m.JWKS.Timeout),
+	})
+	if err != nil || strings.Contains(m.JWKS.URL, "{") { // placeholders are resolved at load, not here
+		return err
+	}
+	if _, err := m.JWKS.settings(); err != nil {
+		return at(place).Errf("jwks %w", err)
+	}
 	return nil
 }
 
@@ -287,55 +277,6 @@ func (h *Handler) parseClaimHeader(d *caddyfile.Dispenser) error {
 		return d.Err("claim_header takes a claim and a header: claim_header name X-Contact-Name")
 	}
 	h.ClaimHeaders = append(h.ClaimHeaders, ClaimHeader{Claim: args[0], Header: args[1]})
-	return nil
-}
-
-func stringOption(target *string) optionParser {
-	return func(d *caddyfile.Dispenser) error {
-		name := d.Val()
-		if args := d.RemainingArgs(); len(args) == 1 && args[0] != "" {
-			*target = args[0]
-			return nil
-		}
-		return d.Errf("%s takes exactly one value", name)
-	}
-}
-
-func listOption(target *[]string) optionParser {
-	return func(d *caddyfile.Dispenser) error {
-		name := d.Val()
-		args := d.RemainingArgs()
-		if len(args) == 0 {
-			return d.Errf("%s takes at least one value", name)
-		}
-		*target = append(*target, args...)
-		return nil
-	}
-}
-
-func parseDuration(d *caddyfile.Dispenser, target *caddy.Duration) error {
-	name := d.Val()
-	args := d.RemainingArgs()
-	if len(args) != 1 {
-		return d.Errf("%s takes one duration, such as 90s, 15m or 1h", name)
-	}
-	duration, err := caddy.ParseDuration(args[0])
-	if err != nil {
-		return d.Errf("%s %q is not a duration; write one such as 90s, 15m or 1h", name, args[0])
-	}
-	*target = caddy.Duration(duration)
-	return nil
-}
-
-func parseMode(d *caddyfile.Dispenser, target *Mode) error {
-	value := ""
-	if err := stringOption(&value)(d); err != nil {
-		return err
-	}
-	*target = Mode(value)
-	if err := target.check(); err != nil {
-		return d.Errf("mode %q %w", value, err)
-	}
 	return nil
 }
 

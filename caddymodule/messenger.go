@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -19,7 +20,7 @@ const (
 )
 
 // Messenger is one instance of the chat widget with trust settings of its own: who may sign tokens for its contacts, and
-// what these tokens must say. Exactly one of public_key and shared_token is set.
+// what these tokens must say. Exactly one of public_key, jwks and shared_token is set.
 type Messenger struct {
 	// The name of the claim that holds the contact identity, as one top-level member of the token. Letters, digits and
 	// _ - . : / are accepted; exp, nbf and iat are not. Required.
@@ -27,6 +28,9 @@ type Messenger struct {
 
 	// The public keys that verify RS256 tokens of this messenger, at most 10. Several are there for a change of keys.
 	PublicKey []PublicKey `json:"public_key,omitempty"`
+
+	// The URL of the public keys that verify RS256 tokens of this messenger.
+	JWKS *JWKS `json:"jwks,omitempty"`
 
 	// The secret that verifies HS256 tokens of this messenger.
 	SharedToken *SharedToken `json:"shared_token,omitempty"`
@@ -64,6 +68,8 @@ type Messenger struct {
 	policy   authn.Policy
 	origins  []origin
 	keys     keyFiles
+	jwks     *authn.JWKS        // the engine of the method jwks
+	engine   authn.JWKSSettings // its place in the pool
 	verifier atomic.Pointer[authn.Verifier]
 	logger   *zap.Logger
 }
@@ -140,7 +146,33 @@ func (m *Messenger) provision(name string, logger *zap.Logger) error {
 		}
 		m.origins = append(m.origins, o)
 	}
+	if m.JWKS != nil {
+		return m.takeEngine()
+	}
 	return m.loadKeys()
+}
+
+// takeEngine makes the verifier of a messenger whose keys come from a URL. Nothing is fetched yet.
+func (m *Messenger) takeEngine() error {
+	settings, err := m.JWKS.settings()
+	if err != nil {
+		return fmt.Errorf("jwks %w", err)
+	}
+	if m.jwks, err = acquireEngine(settings); err != nil {
+		return err
+	}
+	m.engine = settings
+	m.keys.current = m.jwks
+	m.verifier.Store(authn.NewVerifier(m.policy, m.jwks))
+	return nil
+}
+
+// cleanup gives back what provision took, also after a provision that failed half-way.
+func (m *Messenger) cleanup() {
+	if m.jwks != nil {
+		releaseEngine(m.engine)
+		m.jwks = nil
+	}
 }
 
 // checkSettings looks at all that can be judged without reading a key. The Caddyfile adapter calls it too, to name the
@@ -152,11 +184,11 @@ func (m *Messenger) checkSettings() error {
 	if err := authn.CheckIdentityKey(m.IdentityKey); err != nil {
 		return fmt.Errorf("identity_key %q %w", m.IdentityKey, err)
 	}
-	switch {
-	case len(m.PublicKey) > 0 && m.SharedToken != nil:
-		return errors.New("public_key and shared_token are both set; a messenger has exactly one validation method")
-	case len(m.PublicKey) == 0 && m.SharedToken == nil:
-		return errors.New("no validation method is set; add exactly one of public_key and shared_token")
+	switch methods := m.methods(); {
+	case len(methods) > 1:
+		return fmt.Errorf("%s are both set; a messenger has exactly one validation method", strings.Join(methods[:2], " and "))
+	case len(methods) == 0:
+		return errors.New("no validation method is set; add exactly one of public_key, jwks and shared_token")
 	}
 	if d := m.ClockSkew; d != nil && (*d < 0 || time.Duration(*d) > maxClockSkew) {
 		return fmt.Errorf("clock_skew %s is not between 0s and %s; set the clocks instead (NTP)", time.Duration(*d), maxClockSkew)
@@ -187,13 +219,23 @@ func checkList(values []string) error {
 	return nil
 }
 
-// method is the messenger's validation method, as the configuration calls it.
-func (m *Messenger) method() string {
-	if m.SharedToken != nil {
-		return "shared_token"
+// methods are the validation methods that are set, as the configuration calls them.
+func (m *Messenger) methods() []string {
+	var methods []string
+	if len(m.PublicKey) > 0 {
+		methods = append(methods, "public_key")
 	}
-	return "public_key"
+	if m.JWKS != nil {
+		methods = append(methods, "jwks")
+	}
+	if m.SharedToken != nil {
+		methods = append(methods, "shared_token")
+	}
+	return methods
 }
+
+// method is the messenger's validation method.
+func (m *Messenger) method() string { return m.methods()[0] }
 
 // needsExpiry reports whether every accepted token ends some day.
 func (m *Messenger) needsExpiry() bool {

@@ -1,0 +1,96 @@
+package caddymodule
+
+import (
+	"slices"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
+
+// An optionParser reads the arguments of one option and fills what they are for.
+type optionParser func(d *caddyfile.Dispenser) error
+
+// parseBlock reads the options of a block. An option that is unknown, or that stands there twice and is not listed as
+// repeatable, is an error.
+func parseBlock(d *caddyfile.Dispenser, block string, options map[string]optionParser, repeatable ...string) error {
+	seen := make(map[string]bool)
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		name := d.Val()
+		parse, known := options[name]
+		if !known {
+			return d.Errf("%s: unknown option %q", block, name)
+		}
+		if seen[name] && !slices.Contains(repeatable, name) {
+			return d.Errf("%s: %s is set twice; keep one line", block, name)
+		}
+		seen[name] = true
+		if err := parse(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func stringOption(target *string) optionParser {
+	return func(d *caddyfile.Dispenser) error {
+		name := d.Val()
+		if args := d.RemainingArgs(); len(args) == 1 && args[0] != "" {
+			*target = args[0]
+			return nil
+		}
+		return d.Errf("%s takes exactly one value", name)
+	}
+}
+
+func listOption(target *[]string) optionParser {
+	return func(d *caddyfile.Dispenser) error {
+		name := d.Val()
+		args := d.RemainingArgs()
+		if len(args) == 0 {
+			return d.Errf("%s takes at least one value", name)
+		}
+		*target = append(*target, args...)
+		return nil
+	}
+}
+
+// durationOption is for durations whose absence means a default and whose 0 switches off.
+func durationOption(target **caddy.Duration) optionParser {
+	return func(d *caddyfile.Dispenser) error {
+		*target = new(caddy.Duration)
+		return parseDuration(d, *target)
+	}
+}
+
+func parseDuration(d *caddyfile.Dispenser, target *caddy.Duration) error {
+	name := d.Val()
+	args := d.RemainingArgs()
+	if len(args) != 1 {
+		return d.Errf("%s takes one duration, such as 90s, 15m or 1h", name)
+	}
+	duration, err := caddy.ParseDuration(args[0])
+	if err != nil {
+		return d.Errf("%s %q is not a duration; write one such as 90s, 15m or 1h", name, args[0])
+	}
+	*target = caddy.Duration(duration)
+	return nil
+}
+
+func parseMode(d *caddyfile.Dispenser, target *Mode) error {
+	value := ""
+	if err := stringOption(&value)(d); err != nil {
+		return err
+	}
+	*target = Mode(value)
+	if err := target.check(); err != nil {
+		return d.Errf("mode %q %w", value, err)
+	}
+	return nil
+}
+
+// at returns a dispenser that stands on t, for errors that concern a block as a whole.
+func at(t caddyfile.Token) *caddyfile.Dispenser {
+	d := caddyfile.NewDispenser([]caddyfile.Token{t})
+	d.Next()
+	return d
+}
