@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -35,6 +36,9 @@ type App struct {
 	logger  *zap.Logger
 	metrics *metrics
 	done    <-chan struct{}
+
+	mu       sync.Mutex
+	handlers []*Handler // those that use this app, for explanations
 }
 
 // CaddyModule returns the Caddy module information.
@@ -131,6 +135,13 @@ func (a *App) Cleanup() error {
 
 func (a *App) names() []string {
 	return slices.Sorted(maps.Keys(a.Messengers))
+}
+
+// addHandler makes h known, so that explanations can say what it would tell the upstream.
+func (a *App) addHandler(h *Handler) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.handlers = append(a.handlers, h)
 }
 
 // messenger returns the messenger of that name, or says that there is none.

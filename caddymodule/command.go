@@ -22,14 +22,15 @@ import (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "messenger",
-		Short: "Makes keys and tokens for messengers",
+		Short: "Explains tokens, and makes and shows the keys of messengers",
 		Long: `
-The commands below make the keys and tokens that the gateway verifies. None of
-them takes a secret as an argument, where other users of the machine could read
-it: secrets come from files or from the environment.
+The commands below explain why a token is accepted or refused, show and refresh
+the keys of a running gateway, and make keys and tokens. None of them takes a
+token or a secret as an argument, where other users of the machine could read
+it: they come from files, from the environment, or from standard input.
 `,
 		CobraFunc: func(cmd *cobra.Command) {
-			cmd.AddCommand(generateCommand(), signCommand())
+			cmd.AddCommand(explainCommand(), keysCommand(), refreshCommand(), generateCommand(), signCommand())
 		},
 	})
 }

@@ -112,6 +112,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.app = app.(*App)
+	h.app.addHandler(h)
+	h.headers.dropped = func(claim string) { h.app.metrics.claimDropped(h.logger, claim) }
 	if err := h.resolveMessenger(); err != nil {
 		return fmt.Errorf("messenger_auth: %w", err)
 	}

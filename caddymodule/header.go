@@ -33,8 +33,8 @@ type headers struct {
 	claims              []string // the claims that go upstream
 	claimHeaders        []string // their headers, in the same order
 	raw                 bool
-	folded              []string // all of these headers, folded
-	dropped             func(claim string)
+	folded              []string           // all of these headers, folded
+	dropped             func(claim string) // told of each claim that gives no header
 }
 
 func newHeaders(h *Handler) headers {
@@ -42,6 +42,7 @@ func newHeaders(h *Handler) headers {
 		identity:  textproto.CanonicalMIMEHeaderKey(h.identityHeader()),
 		messenger: textproto.CanonicalMIMEHeaderKey(h.messengerHeader()),
 		raw:       h.IdentityEncoding == encodingRaw,
+		dropped:   func(string) {},
 	}
 	c.folded = []string{fold(c.identity), fold(c.messenger)}
 	for _, claim := range h.ClaimHeaders {
@@ -49,7 +50,6 @@ func newHeaders(h *Handler) headers {
 		c.claimHeaders = append(c.claimHeaders, textproto.CanonicalMIMEHeaderKey(claim.Header))
 		c.folded = append(c.folded, fold(claim.Header))
 	}
-	c.dropped = func(claim string) { h.app.metrics.claimDropped(h.logger, claim) }
 	return c
 }
 

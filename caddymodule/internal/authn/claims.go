@@ -18,6 +18,8 @@ const maxIdentity = 255
 // a count of milliseconds.
 const lastYear = 253402300800
 
+const reasonMilliseconds = "exp, nbf or iat counts milliseconds; a NumericDate counts seconds"
+
 // A Policy says which claims a messenger's tokens need.
 type Policy struct {
 	IdentityKey    string        // the claim that holds the contact identity; see CheckIdentityKey
@@ -133,7 +135,7 @@ func numericDate(value []byte) (time.Time, *Rejection) {
 	case err != nil || math.Abs(seconds) >= 1e15:
 		return time.Time{}, reject(ClaimInvalid, "exp, nbf or iat is not a date")
 	case math.Abs(seconds) >= lastYear:
-		return time.Time{}, reject(ClaimInvalid, "exp, nbf or iat counts milliseconds; a NumericDate counts seconds")
+		return time.Time{}, reject(ClaimInvalid, reasonMilliseconds)
 	}
 	whole, fraction := math.Modf(seconds)
 	return time.Unix(int64(whole), int64(fraction*1e9)), nil

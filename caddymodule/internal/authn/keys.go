@@ -2,7 +2,9 @@ package authn
 
 import (
 	"context"
+	"crypto/rsa"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 
@@ -54,6 +56,17 @@ type Key struct {
 
 // KeyID returns the kid of the key, or "" if it has none.
 func (k *Key) KeyID() string { return k.kid }
+
+func (k *Key) info() KeyInfo {
+	info := KeyInfo{KeyID: k.kid, Algorithm: k.alg.String()}
+	switch material := k.material.(type) {
+	case *rsa.PublicKey:
+		info.Bits, info.SHA256 = material.N.BitLen(), hex.EncodeToString(k.fingerprint[:])
+	case []byte:
+		info.Bits = 8 * len(material)
+	}
+	return info
+}
 
 // verifiers are jwx's signature primitives. They take the key and the received bytes and look at nothing else, the
 // header of the token least of all.

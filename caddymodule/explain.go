@@ -1,0 +1,225 @@
+package caddymodule
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+// An explanation is a verification told step by step, as the admin API and "caddy messenger explain" give it. It is made
+// by the gateway's verifier; nothing here decides anything.
+type explanation struct {
+	Messenger string             `json:"messenger"`
+	Method    string             `json:"method"`
+	Accepted  bool               `json:"accepted"`
+	Status    int                `json:"status"` // of the gateway's own answer, or 200
+	Code      authn.Code         `json:"code,omitempty"`
+	Reason    string             `json:"reason,omitempty"`
+	Detail    string             `json:"detail,omitempty"`
+	Findings  []explainedFinding `json:"findings,omitempty"`
+	Checks    []explainedCheck   `json:"checks"`
+	Upstream  []explainedHeaders `json:"upstream,omitempty"` // one for each messenger_auth that differs
+}
+
+type explainedCheck struct {
+	Name    string `json:"name"`
+	Outcome string `json:"outcome"` // "passed", "failed" or "not reached"
+	Reason  string `json:"reason,omitempty"`
+}
+
+type explainedFinding struct {
+	Cause string `json:"cause"`
+	Fix   string `json:"fix"`
+}
+
+type explainedHeaders struct {
+	Headers []explainedHeader `json:"headers"`
+}
+
+type explainedHeader struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// explain verifies token for the messenger of that name, and tells how.
+func (a *App) explain(ctx context.Context, name, token string) (*explanation, error) {
+	m := a.Messengers[name]
+	if m == nil {
+		return nil, a.errUnknown(name)
+	}
+	contracts := a.contracts(m)
+	others := make(map[string]*authn.Verifier)
+	for other, messenger := range a.Messengers {
+		if other != name {
+			others[other] = messenger.verifier.Load()
+		}
+	}
+	verifier := m.verifier.Load()
+	told := verifier.Explain(ctx, token, contracts[0].claims, others)
+	e := &explanation{Messenger: name, Method: m.method(), Accepted: told.Rejection == nil, Status: http.StatusOK}
+	for _, check := range told.Checks {
+		explained := explainedCheck{Name: check.Name, Outcome: "passed"}
+		if check.Rejection != nil {
+			explained.Outcome, explained.Reason = "failed", check.Rejection.Reason
+		}
+		e.Checks = append(e.Checks, explained)
+	}
+	for _, check := range told.Skipped {
+		e.Checks = append(e.Checks, explainedCheck{Name: check, Outcome: "not reached"})
+	}
+	for _, finding := range told.Findings {
+		e.Findings = append(e.Findings, explainedFinding(finding))
+	}
+	if rej := told.Rejection; rej != nil {
+		p := problems[rej.Code]
+		e.Status, e.Code, e.Reason, e.Detail = p.status, rej.Code, rej.Reason, p.detail
+		return e, nil
+	}
+	for _, contract := range contracts {
+		contact, rej := verifier.Verify(ctx, token, contract.claims)
+		if rej != nil {
+			continue // it expired while it was explained
+		}
+		e.Upstream = append(e.Upstream, contract.explain(name, contact))
+	}
+	return e, nil
+}
+
+// contracts returns the different header contracts under which requests of m go upstream: the default one if no
+// messenger_auth uses m.
+func (a *App) contracts(m *Messenger) []headers {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var contracts []headers
+	for _, h := range a.handlers {
+		if h.static != m && (h.static != nil || !strings.Contains(h.Messenger, "{")) {
+			continue
+		}
+		contract := newHeaders(h)
+		if !slices.ContainsFunc(contracts, contract.equal) {
+			contracts = append(contracts, contract)
+		}
+	}
+	if len(contracts) == 0 {
+		contracts = append(contracts, newHeaders(new(Handler)))
+	}
+	return contracts
+}
+
+func (c headers) equal(other headers) bool {
+	return c.raw == other.raw && slices.Equal(c.folded, other.folded) && slices.Equal(c.claims, other.claims)
+}
+
+// explain returns the headers that set puts on a request.
+func (c headers) explain(messenger string, contact *authn.Contact) explainedHeaders {
+	r := &http.Request{Header: make(http.Header)}
+	o := &outcome{messenger: messenger, contact: contact}
+	c.set(r, o)
+	var list explainedHeaders
+	for _, name := range o.set {
+		list.Headers = append(list.Headers, explainedHeader{Name: name, Value: r.Header.Get(name)})
+	}
+	return list
+}
+
+func (a *App) errUnknown(name string) error {
+	return fmt.Errorf("messenger %q is not configured; configured are: %s", name, strings.Join(a.names(), ", "))
+}
+
+// only returns name, or the name of the only messenger if name is empty.
+func (a *App) only(name string) (string, error) {
+	if name != "" {
+		return name, nil
+	}
+	if names := a.names(); len(names) == 1 {
+		return names[0], nil
+	}
+	return "", fmt.Errorf("name the messenger that is meant; configured are: %s", strings.Join(a.names(), ", "))
+}
+
+// offlineApp makes the app of a configuration in JSON, without running anything: keys are loaded and key sets are fetched
+// once. The caller calls the function it returns when done.
+func offlineApp(config []byte) (*App, func(), error) {
+	var parsed struct {
+		Apps struct {
+			Messenger json.RawMessage `json:"messenger"`
+		} `json:"apps"`
+	}
+	if err := json.Unmarshal(config, &parsed); err != nil {
+		return nil, nil, err
+	}
+	if parsed.Apps.Messenger == nil {
+		return nil, nil, errors.New("the configuration has no messenger; add the global option messenger <name> { … }")
+	}
+	ctx, err := caddy.ProvisionContext(&caddy.Config{AppsRaw: caddy.ModuleMap{"messenger": parsed.Apps.Messenger}})
+	if err != nil {
+		return nil, nil, err
+	}
+	loaded, err := ctx.App("messenger")
+	if err != nil {
+		return nil, nil, err
+	}
+	app := loaded.(*App)
+	app.handlers = handlersOf(config, app)
+	return app, func() { _ = app.Cleanup() }, nil
+}
+
+// explainOffline is explain for an app that does not run: key sets are fetched now. A set that cannot be fetched shows as
+// keys_unavailable, as it would in a gateway.
+func (a *App) explainOffline(name, token string) (*explanation, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	var fetches sync.WaitGroup
+	for _, m := range a.Messengers {
+		if m.jwks != nil {
+			fetches.Go(func() { _ = m.jwks.Refresh(ctx, false) }) // the engine logs why not
+		}
+	}
+	fetches.Wait()
+	return a.explain(ctx, name, token)
+}
+
+// handlersOf finds the messenger_auth handlers anywhere in a configuration. They are not provisioned; they serve to say
+// which headers they would set.
+func handlersOf(config []byte, app *App) []*Handler {
+	var tree any
+	if json.Unmarshal(config, &tree) != nil {
+		return nil
+	}
+	var found []*Handler
+	var walk func(node any)
+	walk = func(node any) {
+		switch node := node.(type) {
+		case []any:
+			for _, child := range node {
+				walk(child)
+			}
+		case map[string]any:
+			if node["handler"] == "messenger_auth" {
+				h := new(Handler)
+				text, _ := json.Marshal(node)
+				if json.Unmarshal(text, h) == nil && h.checkSettings() == nil {
+					h.app = app
+					if h.resolveMessenger() == nil {
+						found = append(found, h)
+					}
+				}
+			}
+			for _, child := range node {
+				walk(child)
+			}
+		}
+	}
+	walk(tree)
+	return found
+}

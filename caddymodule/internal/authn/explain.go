@@ -1,0 +1,56 @@
+package authn
+
+import (
+	"context"
+	"slices"
+)
+
+// An Explanation is a verification told step by step, for people who repair tokens. It is made by the verifier itself.
+type Explanation struct {
+	Checks    []Check    // those that were made, in order; the last one failed if Rejection is not nil
+	Skipped   []string   // those that were not reached
+	Contact   *Contact   // nil if the token was refused
+	Rejection *Rejection // nil if the token was accepted
+	Findings  []Finding  // likely causes of the refusal, most telling first
+}
+
+// A Finding is a likely cause of a refusal with its fix. It may name claims, key IDs, issuers and dates of the token,
+// which whoever holds the token can read anyway; it never holds a signature or a secret.
+type Finding struct {
+	Cause string
+	Fix   string
+}
+
+// checkOrder is the order in which verify makes its checks.
+var checkOrder = []string{CheckForm, CheckPayload, CheckAlgorithm, CheckKey, CheckSignature, CheckTimes, CheckIssuer, CheckAudience, CheckRequired, CheckIdentity}
+
+// Explain verifies text as Verify does, and says why it is refused. others are the verifiers of other messengers by
+// name, among which the one is looked for whose key made the signature.
+func (v *Verifier) Explain(ctx context.Context, text string, want []string, others map[string]*Verifier) *Explanation {
+	trace := new(Trace)
+	e := &Explanation{}
+	e.Contact, e.Rejection = v.verify(ctx, text, want, trace)
+	e.Checks = trace.Checks
+	e.Skipped = slices.Clone(checkOrder[len(e.Checks):])
+	if e.Rejection != nil {
+		e.Findings = v.find(ctx, text, e.Rejection, others)
+	}
+	return e
+}
+
+// A KeyInfo describes an active key. It holds nothing by which a secret could be guessed.
+type KeyInfo struct {
+	KeyID     string
+	Algorithm string
+	Bits      int    // of the modulus, or of the secret
+	SHA256    string // of the public key as PKIX DER, in hexadecimal; "" for a secret
+}
+
+// Keys describes the keys that verify tokens right now.
+func (v *Verifier) Keys() []KeyInfo {
+	var infos []KeyInfo
+	for _, k := range v.keys.active() {
+		infos = append(infos, k.info())
+	}
+	return infos
+}

@@ -1,0 +1,122 @@
+package authn
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// findTimes says by how much a time is off.
+func (v *Verifier) findTimes(members map[string][]byte, now time.Time) []Finding {
+	var findings []Finding
+	dates := make(map[string]time.Time)
+	for _, name := range []string{"exp", "nbf", "iat"} {
+		value := members[name]
+		if value == nil {
+			continue
+		}
+		date, rej := numericDate(value)
+		switch {
+		case rej == nil:
+			dates[name] = date
+		case rej.Reason == reasonMilliseconds:
+			findings = append(findings, Finding{name + " is in milliseconds.", "Divide by 1000: a NumericDate counts seconds (in JavaScript Math.floor(Date.now() / 1000))."})
+		case value[0] == '"':
+			findings = append(findings, Finding{name + " is a string.", "Write it as a JSON number of seconds since 1970, without quotes."})
+		default:
+			findings = append(findings, Finding{name + " is no date.", "Write it as a JSON number of seconds since 1970."})
+		}
+	}
+	if exp, found := dates["exp"]; found && !now.Before(exp.Add(v.policy.ClockSkew)) {
+		findings = append(findings, Finding{fmt.Sprintf("exp passed %s ago (%s; it is %s here).", ago(now.Sub(exp)), stamp(exp), stamp(now)),
+			"Fetch a fresh token. If it is fresh, the site's clock is behind by about as much, or exp is set too early."})
+	}
+	for _, name := range []string{"nbf", "iat"} {
+		if date, found := dates[name]; found && date.After(now.Add(v.policy.ClockSkew)) {
+			findings = append(findings, Finding{fmt.Sprintf("%s is %s ahead (%s; it is %s here), and clock_skew is %s.", name, ago(date.Sub(now)), stamp(date), stamp(now), v.policy.ClockSkew),
+				"Set the clock of the site, or of this machine, by NTP; or leave " + name + " out."})
+		}
+	}
+	if limit := v.policy.MaxLifetime; limit > 0 && len(findings) == 0 {
+		if iat, found := dates["iat"]; found && dates["exp"].Sub(iat) > limit {
+			findings = append(findings, Finding{fmt.Sprintf("The token lives %s, and max_lifetime is %s.", dates["exp"].Sub(iat), limit), "Set exp to at most iat plus max_lifetime."})
+		} else if !found {
+			findings = append(findings, Finding{fmt.Sprintf("The token has %s left, and max_lifetime is %s.", ago(dates["exp"].Sub(now)), limit), "Set exp to at most now plus max_lifetime, and add iat."})
+		}
+	}
+	return findings
+}
+
+func ago(d time.Duration) time.Duration { return d.Round(time.Second) }
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// findValue compares the value of a claim with those that are configured.
+func findValue(claim string, value Claim, configured []string, option string) []Finding {
+	if !value.Present {
+		return []Finding{{"The token has no " + claim + ".", fmt.Sprintf("Add it; configured are %q.", configured)}}
+	}
+	for _, want := range configured {
+		switch {
+		case strings.TrimSuffix(value.Text, "/") == strings.TrimSuffix(want, "/"):
+			return []Finding{{fmt.Sprintf("%s %q and the configured %q differ by the final slash.", claim, value.Text, want), "Write both alike; they are compared exactly."}}
+		case strings.EqualFold(value.Text, want):
+			return []Finding{{fmt.Sprintf("%s %q and the configured %q differ in upper and lower case.", claim, value.Text, want), "Write both alike; they are compared exactly."}}
+		case withoutScheme(value.Text) == withoutScheme(want):
+			return []Finding{{fmt.Sprintf("%s %q and the configured %q differ in the scheme.", claim, value.Text, want), "Write both alike; they are compared exactly."}}
+		}
+	}
+	return []Finding{{fmt.Sprintf("%s is %q; configured are %q.", claim, value.Text, configured), "Sign with one of these, or add the token's to " + option + "."}}
+}
+
+func withoutScheme(text string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(text, "https://"), "http://")
+}
+
+func (v *Verifier) findRequired(members map[string][]byte) []Finding {
+	required := v.policy.RequiredClaims
+	if v.policy.MaxLifetime > 0 && !slices.Contains(required, "exp") {
+		required = append(slices.Clone(required), "exp")
+	}
+	var missing []string
+	for _, name := range required {
+		if value := members[name]; value == nil || isNull(value) {
+			missing = append(missing, name)
+		}
+	}
+	return []Finding{{fmt.Sprintf("Absent or null: %q.", missing), "Add these claims to the token."}}
+}
+
+// plausibleIdentities are names under which sites sign the primary key of a customer, folded.
+var plausibleIdentities = []string{"identity", "sub", "userid", "uid", "id", "contactid", "customerid", "email", "username", "user", "preferredusername"}
+
+// findIdentity looks for the claim that was probably meant.
+func (v *Verifier) findIdentity(members map[string][]byte) []Finding {
+	key := v.policy.IdentityKey
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		if foldName(name) == foldName(key) {
+			return []Finding{{fmt.Sprintf("There is no claim %q; there is %q, spelled differently.", key, name), "Write both alike; names are compared exactly."}}
+		}
+		if value := members[name]; value[0] == '{' {
+			inner := false
+			_ = scanObject(value, func(member, _ []byte) { inner = inner || string(member) == key })
+			if inner {
+				return []Finding{{fmt.Sprintf("The claim %q stands inside of %q.", key, name), "Put it at the top level of the token."}}
+			}
+		}
+	}
+	for _, plausible := range plausibleIdentities {
+		for _, name := range slices.Sorted(maps.Keys(members)) {
+			if foldName(name) == plausible {
+				return []Finding{{fmt.Sprintf("There is no claim %q; there is %q, which may hold the identity.", key, name), fmt.Sprintf("Sign the identity as %q, or configure identity_key %s.", key, name)}}
+			}
+		}
+	}
+	return []Finding{{fmt.Sprintf("There is no claim %q; the token has %q.", key, slices.Sorted(maps.Keys(members))), "Add the contact's primary key under this name."}}
+}
+
+func foldName(name string) string {
+	return strings.NewReplacer("_", "", "-", "", ".", "").Replace(strings.ToLower(name))
+}

@@ -1,0 +1,190 @@
+package authn
+
+import (
+	"context"
+	"crypto/rsa"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lestrrat-go/jwx/v2/jwa"
+)
+
+// find looks for what people get wrong. It reads the token once more where the verifier stopped; what it says is advice
+// and decides nothing.
+func (v *Verifier) find(ctx context.Context, text string, rej *Rejection, others map[string]*Verifier) []Finding {
+	if rej.Code == TokenMalformed || rej.Code == TokenTooLarge {
+		return findForm(text, v.policy.IdentityKey)
+	}
+	t, malformed := parseToken(text)
+	if malformed != nil {
+		return nil
+	}
+	members := make(map[string][]byte)
+	if scanObject(t.payload, func(name, value []byte) { members[string(name)] = value }) != nil {
+		return nil
+	}
+	switch rej.Code {
+	case AlgorithmNotAllowed:
+		return append(v.findSigner(t, others), v.findAlgorithm(t)...)
+	case KeyUnknown, KeysUnavailable:
+		return append(v.findSigner(t, others), v.findKID(t)...)
+	case SignatureInvalid:
+		return append(v.findSigner(t, others), v.findSignature(t)...)
+	case TokenExpired, TokenNotYetValid, TokenLifetimeTooLong, ClaimInvalid:
+		return v.findTimes(members, time.Now())
+	case IssuerNotAllowed:
+		return findValue("iss", claimText(members["iss"]), v.policy.Issuers, "issuer")
+	case AudienceNotAllowed:
+		return findValue("aud", claimText(members["aud"]), v.policy.Audiences, "audience")
+	case ClaimMissing:
+		return v.findRequired(members)
+	case IdentityMissing:
+		return v.findIdentity(members)
+	}
+	return nil
+}
+
+// findForm looks at text that is no token.
+func findForm(text, identityKey string) []Finding {
+	lower := strings.ToLower(text)
+	switch {
+	case strings.HasPrefix(lower, "authorization:"), strings.HasPrefix(lower, "bearer "):
+		return []Finding{{"The header's name or its scheme was pasted along.", "Give the token alone: what stands behind \"Bearer \"."}}
+	case strings.HasPrefix(text, sharedTokenPrefix):
+		return []Finding{{"This is a shared token, the secret itself, and no token for a contact.", "Sign a token with it. A secret that was pasted into a browser or a request should be replaced."}}
+	case strings.HasPrefix(text, "-----BEGIN"):
+		return []Finding{{"This is a key, and no token.", "Sign a token with the private key and give that."}}
+	case strings.HasPrefix(text, "{"):
+		return []Finding{{"This is JSON: the claims, or another serialization.", "Sign the claims with a JWT library and give the compact form, three segments with dots between them."}}
+	case strings.ContainsAny(text, " \t\r\n"):
+		return []Finding{{"There is white space in the token; it was wrapped, or more than one thing was pasted.", "Copy the token again, as one line."}}
+	}
+	segments := strings.Split(text, ".")
+	if len(segments) < 3 {
+		switch part := decodedObject(segments[0]); {
+		case part == nil:
+		case part["alg"] != nil && len(segments) == 1:
+			return []Finding{{"The wrong part was pasted: this is the header alone.", "Copy the whole token: header, payload and signature."}}
+		case part["alg"] != nil:
+			return []Finding{{"The signature is missing: only header and payload were pasted.", "Copy the whole token, up to the end of the third segment."}}
+		default:
+			return []Finding{{"The wrong part was pasted: this is the payload without its header.", "Copy the whole token: header, payload and signature."}}
+		}
+		return []Finding{{"This is not a whole token: it has fewer than three segments.", "Copy it again, from the first to the last character."}}
+	}
+	for i, name := range []string{"header", "payload", "signature"} {
+		if len(segments[i])%4 == 1 || i < 2 && len(segments) == 3 && decodedObject(segments[i]) == nil && strings.Trim(segments[i], base64Alphabet) == "" {
+			return []Finding{{"A character of the " + name + " is missing, or one too many.", "Copy the token again, from the first to the last character."}}
+		}
+	}
+	return nil
+}
+
+const base64Alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+// decodedObject returns the members of the JSON object that segment encodes, or nil.
+func decodedObject(segment string) map[string][]byte {
+	text, err := base64.RawURLEncoding.DecodeString(segment)
+	if err != nil {
+		return nil
+	}
+	members := make(map[string][]byte)
+	if scanObject(text, func(name, value []byte) { members[string(name)] = value }) != nil {
+		return nil
+	}
+	return members
+}
+
+// findSigner looks for a messenger whose key did make the signature.
+func (v *Verifier) findSigner(t *token, others map[string]*Verifier) []Finding {
+	for _, name := range slices.Sorted(maps.Keys(others)) {
+		other := others[name]
+		if t.header.alg != other.keys.algorithm() {
+			continue
+		}
+		if _, rej := other.trySignature(t); rej == nil {
+			return []Finding{{"The token is signed with the key of messenger " + name + ".", "Send it to that messenger, or sign with this one's key."}}
+		}
+	}
+	return nil
+}
+
+func (v *Verifier) findAlgorithm(t *token) []Finding {
+	wanted := v.keys.algorithm()
+	if t.header.alg == "" {
+		return []Finding{{"The header names no alg.", "Sign with " + wanted + "."}}
+	}
+	return []Finding{{fmt.Sprintf("The header says alg %q; this messenger's method has %s.", t.header.alg, wanted), "Set the library's algorithm to " + wanted + ", and sign with this messenger's key."}}
+}
+
+func (v *Verifier) findKID(t *token) []Finding {
+	var kids []string
+	for _, k := range v.keys.active() {
+		if k.kid != "" {
+			kids = append(kids, k.kid)
+		}
+	}
+	if len(kids) == 0 {
+		return nil
+	}
+	if !t.header.hasKID {
+		return []Finding{{"The token has no kid, and there are more keys than are tried.", fmt.Sprintf("Sign with a kid; known are %q.", kids)}}
+	}
+	return []Finding{{fmt.Sprintf("The token's kid is %q; the messenger's keys have %q.", t.header.kid, kids), "Sign with one of these keys and its kid, or give the messenger the new key."}}
+}
+
+// findSignature tries the readings of a secret that people mix up, and the length of the signature.
+func (v *Verifier) findSignature(t *token) []Finding {
+	for _, k := range v.keys.active() {
+		switch material := k.material.(type) {
+		case *rsa.PublicKey:
+			if size := material.Size(); len(t.signature) != size && len(v.keys.active()) == 1 {
+				return []Finding{{fmt.Sprintf("The signature has %d bytes, and this messenger's key makes signatures of %d.", len(t.signature), size), "If it was copied, copy the whole token again; otherwise the token was signed with another key."}}
+			}
+		case []byte:
+			if finding, ok := otherReading(t, material); ok {
+				return []Finding{finding}
+			}
+			if len(t.signature) != 32 {
+				return []Finding{{fmt.Sprintf("The signature has %d bytes; HS256 makes 32.", len(t.signature)), "A character was lost or added at the end: copy the whole token again."}}
+			}
+		}
+	}
+	return []Finding{{"The token was signed with another key, or changed after it was signed.", "Check that the site signs with the key that belongs to this messenger, of this environment (test or production)."}}
+}
+
+// otherReading looks for a mix-up between the text of a secret and the bytes it encodes.
+func otherReading(t *token, secret []byte) (Finding, bool) {
+	signed := []byte(t.signed)
+	fits := func(other []byte) bool {
+		return len(other) > 0 && (&Key{alg: jwa.HS256, material: other}).verify(signed, t.signature)
+	}
+	for _, e := range []Encoding{Base64, Base64URL, Hex} {
+		if decoded, err := e.Decode(string(secret)); err == nil && fits(decoded) {
+			return Finding{"The site decodes the secret as " + string(e) + " before it signs; the gateway uses its text as it is.", "Configure shared_token with the encoding " + string(e) + ", or sign with the text itself."}, true
+		}
+	}
+	texts := map[string][]string{
+		"base64":    {base64.StdEncoding.EncodeToString(secret), base64.RawStdEncoding.EncodeToString(secret)},
+		"base64url": {base64.URLEncoding.EncodeToString(secret), base64.RawURLEncoding.EncodeToString(secret)},
+		"hex":       {hex.EncodeToString(secret), strings.ToUpper(hex.EncodeToString(secret))},
+	}
+	for _, encoding := range slices.Sorted(maps.Keys(texts)) {
+		for _, text := range texts[encoding] {
+			if fits([]byte(text)) {
+				return Finding{"The site signs with the text of the secret as it is; the gateway decodes it as " + encoding + " first.", "Configure shared_token with the encoding raw, or decode the secret before signing."}, true
+			}
+		}
+	}
+	for _, end := range []string{"\n", "\r\n", " "} {
+		if fits(append(slices.Clone(secret), end...)) {
+			return Finding{"The site signs with the secret and a line break or blank behind it.", "Trim the secret where the site reads it from its file or environment."}, true
+		}
+	}
+	return Finding{}, false
+}
