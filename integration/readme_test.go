@@ -103,6 +103,7 @@ func readmeOptions(t *testing.T) map[string][]string {
 func TestReadmeOptionsExist(t *testing.T) {
 	caddyfiles := map[string]string{
 		"messenger":     "{\n\tmessenger support {\n\t\tOPTION\n\t}\n}\n",
+		"jwks block":    "{\n\tmessenger support {\n\t\tjwks https://www.example.com/ {\n\t\t\tOPTION\n\t\t}\n\t}\n}\n",
 		"unnamed block": "{\n\tmessenger {\n\t\tOPTION\n\t}\n}\n",
 		"directive":     "http://localhost {\n\tmessenger_auth support {\n\t\tOPTION\n\t}\n}\n",
 	}
@@ -156,7 +157,9 @@ func TestReadmeOptionsAreComplete(t *testing.T) {
 	app := module("messenger")
 	messengers, _ := app.Elem().FieldByName("Messengers")
 	check("unnamed block", app, map[string]string{"messengers": ""})
+	jwks, _ := messengers.Type.Elem().Elem().FieldByName("JWKS")
 	check("messenger", messengers.Type, nil)
+	check("jwks block", jwks.Type, map[string]string{"url": ""}) // an argument
 	check("directive", module("http.handlers.messenger_auth"),
 		map[string]string{"match": "", "messenger": "", "claim_headers": "claim_header"}) // the first two are arguments
 }
