@@ -41,12 +41,12 @@ func ParsePublicKey(text []byte, kid string) (*Key, error) {
 	if block == nil {
 		return nil, errors.New("is " + describe(text) + ", not a public key; PEM or a JWK is wanted")
 	}
-	if another, _ := pem.Decode(rest); another != nil {
-		return nil, errors.New("holds more than one PEM block; give each key a public_key line of its own")
-	}
 	public, err := parsePEM(block)
 	if err != nil {
 		return nil, err
+	}
+	if another, _ := pem.Decode(rest); another != nil {
+		return nil, errors.New("holds more than one PEM block; give each key a public_key line of its own")
 	}
 	return newPublicKey(public, kid)
 }

@@ -1,0 +1,90 @@
+package authn
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"math/big"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// testSecret is the shared token of the tests in this package.
+const testSecret = "not-a-secret-but-43-characters-of-some-text"
+
+// forgeHS256 signs any header and payload text with testSecret, whatever they are.
+func forgeHS256(header, payload string) string {
+	return macWith(testSecret, segment(header)+"."+segment(payload))
+}
+
+// signHS256 signs claims as a site does.
+func signHS256(claims string) string { return forgeHS256(`{"alg":"HS256","typ":"JWT"}`, claims) }
+
+func macWith(secret, signed string) string {
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(signed))
+	return signed + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
+func segment(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
+
+// sharedTokenVerifier returns a verifier that trusts testSecret.
+func sharedTokenVerifier(t testing.TB, policy Policy) *Verifier {
+	t.Helper()
+	key, err := ParseSharedToken([]byte(testSecret), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return verifierOf(t, policy, key)
+}
+
+func verifierOf(t testing.TB, policy Policy, keys ...*Key) *Verifier {
+	t.Helper()
+	set, err := NewKeySet(keys...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if policy.IdentityKey == "" {
+		policy.IdentityKey = "identity"
+	}
+	return NewVerifier(policy, set)
+}
+
+// privateKey is the one RSA key pair of the tests in this package: making one takes a while.
+var privateKey = sync.OnceValue(func() *rsa.PrivateKey {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return key
+})
+
+// modulus returns an odd number of so many bits, for tests that look at the form of a key and verify nothing.
+func modulus(bits int) *big.Int {
+	n := new(big.Int).Lsh(big.NewInt(1), uint(bits-1))
+	return n.SetBit(n, 0, 1)
+}
+
+// outcomeText is what a test compares: "ok" or the code of the rejection.
+func outcomeText(rej *Rejection) string {
+	if rej == nil {
+		return "ok"
+	}
+	return string(rej.Code)
+}
+
+// wantError checks that err says all of want.
+func wantError(t *testing.T, err error, want ...string) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("no error, want one that says %q", want)
+	}
+	for _, text := range want {
+		if !strings.Contains(err.Error(), text) {
+			t.Errorf("got the error %q, want one that says %q", err, text)
+		}
+	}
+}

@@ -1,0 +1,106 @@
+package authn
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestCompactFormIsTakenStrictly(t *testing.T) {
+	good := signHS256(`{"identity":"mark"}`)
+	parts := strings.Split(good, ".")
+	header, payload, signature := parts[0], parts[1], parts[2]
+	for _, tt := range []struct {
+		name, text string
+		code       Code
+		reason     string
+	}{
+		{"nothing between the dots", "..", TokenMalformed, "header segment is empty"},
+		{"no header", "." + payload + "." + signature, TokenMalformed, "header segment is empty"},
+		{"no payload", header + ".." + signature, TokenMalformed, "payload segment is empty"},
+		{"no signature", header + "." + payload + ".", TokenMalformed, "signature segment is empty"},
+		{"one segment", header, TokenMalformed, "one segment"},
+		{"two segments", header + "." + payload, TokenMalformed, "two segments"},
+		{"four segments", good + "." + signature, TokenMalformed, "exactly three"},
+		{"five segments", good + "." + signature + "." + signature, TokenMalformed, "JWE"},
+		{"nothing but dots", strings.Repeat(".", maxToken), TokenMalformed, "exactly three"},
+		{"JSON serialization", `{"payload":"` + payload + `"}`, TokenMalformed, "JSON"},
+		{"padding", header + "=." + payload + "." + signature, TokenMalformed, "padding"},
+		{"the standard alphabet", header + "+." + payload + "." + signature, TokenMalformed, "standard base64"},
+		{"the standard alphabet's slash", good + "/", TokenMalformed, "standard base64"},
+		{"a scheme in front", "Bearer " + good, TokenMalformed, "scheme name"},
+		{"quotes", `"` + good + `"`, TokenMalformed, "quotes"},
+		{"a line break inside", header + ".\r\n" + payload + "." + signature, TokenMalformed, "base64url does not have"},
+		{"a NUL behind", good + "\x00", TokenMalformed, "base64url does not have"},
+		{"a character outside ASCII", good + "é", TokenMalformed, "base64url does not have"},
+		{"a length that base64 cannot have", header + "AAA." + payload + "." + signature, TokenMalformed, "header"},
+		{"trailing bits that are not zero", good[:len(good)-1] + nextChar(good[len(good)-1]), TokenMalformed, "signature segment"},
+		{"a byte more than the limit", strings.Repeat("A", maxToken+1), TokenTooLarge, "8 KiB"},
+		{"exactly the limit", strings.Repeat("A", maxToken), TokenMalformed, "one segment"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, rej := parseToken(tt.text)
+			if rej == nil || rej.Code != tt.code || !strings.Contains(rej.Reason, tt.reason) {
+				t.Errorf("got %+v, want %s with a reason that says %q", rej, tt.code, tt.reason)
+			}
+		})
+	}
+	tok, rej := parseToken(good)
+	if rej != nil {
+		t.Fatalf("the good token: %+v", rej)
+	}
+	if tok.signed != header+"."+payload || string(tok.payload) != `{"identity":"mark"}` || tok.header.alg != "HS256" {
+		t.Errorf("got %+v", tok)
+	}
+}
+
+// nextChar returns the base64url character whose value is one more: the same bytes, in another spelling.
+func nextChar(c byte) string {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	return alphabet[strings.IndexByte(alphabet, c)+1:][:1]
+}
+
+func TestHeaderIsTakenStrictly(t *testing.T) {
+	for _, tt := range []struct {
+		name, header string
+		want         header
+		reason       string // of the rejection; "" is none
+	}{
+		{"alg alone", `{"alg":"HS256"}`, header{alg: "HS256"}, ""},
+		{"alg with a kid", `{"alg":"HS256","kid":"k1"}`, header{alg: "HS256", kid: "k1", hasKID: true}, ""},
+		{"an empty kid is a kid", `{"alg":"HS256","kid":""}`, header{alg: "HS256", hasKID: true}, ""},
+		{"typ in any case", `{"alg":"HS256","typ":"jwt"}`, header{alg: "HS256"}, ""},
+		{"typ of an access token (RFC 9068)", `{"alg":"HS256","typ":"AT+JWT"}`, header{alg: "HS256"}, ""},
+		{"members that would bring a key along are not read", `{"alg":"HS256","jwk":{"kty":"oct","k":"AA"},"jku":"https://evil.example","x5u":1,"x5c":[]}`, header{alg: "HS256"}, ""},
+		{"no alg", `{"typ":"JWT"}`, header{}, ""},
+		{"an alg that is no string", `{"alg":["HS256"]}`, header{}, ""},
+		{"a member Alg is not alg", `{"Alg":"HS256"}`, header{}, ""},
+		{"a kid that is a number", `{"alg":"HS256","kid":1}`, header{}, "kid"},
+		{"a kid that is null", `{"alg":"HS256","kid":null}`, header{}, "kid"},
+		{"typ of something else", `{"alg":"HS256","typ":"JWE"}`, header{}, "typ"},
+		{"typ with a media type's prefix", `{"alg":"HS256","typ":"application/jwt"}`, header{}, "typ"},
+		{"typ that is null", `{"alg":"HS256","typ":null}`, header{}, "typ"},
+		{"crit", `{"alg":"HS256","crit":["exp"],"exp":1}`, header{}, "crit"},
+		{"an empty crit", `{"alg":"HS256","crit":[]}`, header{}, "crit"},
+		{"b64, even if true", `{"alg":"HS256","b64":true}`, header{}, "b64"},
+		{"zip", `{"alg":"HS256","zip":"DEF"}`, header{}, "zip"},
+		{"enc", `{"alg":"HS256","enc":"A128GCM"}`, header{}, "enc"},
+		{"an escaped crit", `{"alg":"HS256","\u0063rit":["x"]}`, header{}, "crit"},
+		{"a duplicate alg", `{"alg":"none","alg":"HS256"}`, header{}, "same name"},
+		{"a duplicate alg, once escaped", `{"alg":"none","\u0061lg":"HS256"}`, header{}, "same name"},
+		{"an array", `[]`, header{}, "not a JSON object"},
+		{"two objects", `{"alg":"HS256"}{}`, header{}, "behind"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, rej := parseHeader([]byte(tt.header))
+			if tt.reason != "" {
+				if rej == nil || rej.Code != TokenMalformed || !strings.Contains(rej.Reason, tt.reason) {
+					t.Errorf("got %+v, want token_malformed with a reason that says %q", rej, tt.reason)
+				}
+				return
+			}
+			if rej != nil || got != tt.want {
+				t.Errorf("got %+v %+v, want %+v", got, rej, tt.want)
+			}
+		})
+	}
+}

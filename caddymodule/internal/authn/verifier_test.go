@@ -1,0 +1,126 @@
+package authn
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Whoever holds one good token and no key can change nothing in it: not the identity, not a bit of the signature, not
+// even the way it is written.
+func TestEveryChangedByteOfAGoodTokenIsRefused(t *testing.T) {
+	verifiers, tokens := bothMethods(t)
+	for i, method := range []string{"shared_token", "public_key"} {
+		t.Run(method, func(t *testing.T) {
+			v, good := verifiers[i], tokens[i]
+			if _, rej := v.Verify(context.Background(), good, nil); rej != nil {
+				t.Fatalf("the good token: %+v", rej)
+			}
+			refused := func(text string) {
+				t.Helper()
+				if contact, rej := v.Verify(context.Background(), text, nil); rej == nil {
+					t.Fatalf("%s: identity %q", text, contact.Identity)
+				}
+			}
+			for at := range len(good) {
+				for c := range 256 {
+					if byte(c) != good[at] && (i == 0 || c%4 == at%4) { // RSA takes its time
+						refused(good[:at] + string([]byte{byte(c)}) + good[at+1:])
+					}
+				}
+				refused(good[:at] + good[at+1:])               // one byte lost
+				refused(good[:at] + good[at:at+1] + good[at:]) // one byte twice
+				refused(good[:at])                             // cut off
+				refused(good[at+1:])
+			}
+		})
+	}
+}
+
+// bothMethods returns a verifier of each method with a good token for it.
+func bothMethods(t testing.TB) (verifiers []*Verifier, tokens []string) {
+	t.Helper()
+	public, err := newPublicKey(&privateKey().PublicKey, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	signing := &SigningKey{alg: public.alg, material: privateKey()}
+	rs256, err := signing.Sign("k1", map[string]any{"identity": "mark"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []*Verifier{sharedTokenVerifier(t, Policy{}), verifierOf(t, Policy{}, public)}, []string{signHS256(`{"identity":"mark"}`), rs256}
+}
+
+// RFC 8725 section 3.1: the token of one method is nothing to a messenger of the other, whatever it says of itself.
+func TestTheTokenDoesNotChooseTheAlgorithm(t *testing.T) {
+	verifiers, tokens := bothMethods(t)
+	for i, v := range verifiers {
+		if _, rej := v.Verify(context.Background(), tokens[1-i], nil); outcomeText(rej) != "algorithm_not_allowed" {
+			t.Errorf("verifier %d: got %s, want algorithm_not_allowed", i, outcomeText(rej))
+		}
+	}
+	for _, alg := range []string{`"none"`, `"None"`, `"hs256"`, `"HS256 "`, `"HS384"`, `"RS256"`, `""`, `null`, `256`, `["HS256"]`, `{"alg":"HS256"}`} {
+		token := forgeHS256(`{"alg":`+alg+`}`, `{"identity":"mark"}`)
+		if _, rej := verifiers[0].Verify(context.Background(), token, nil); outcomeText(rej) != "algorithm_not_allowed" {
+			t.Errorf("alg %s: got %s, want algorithm_not_allowed", alg, outcomeText(rej))
+		}
+	}
+}
+
+// A tool that explains a token runs the very checks of the gateway, and lists them up to the first that fails.
+func TestTraceListsTheChecksUpToTheFirstThatFails(t *testing.T) {
+	v := sharedTokenVerifier(t, Policy{Issuers: []string{"https://a.example"}})
+	for _, tt := range []struct {
+		name, token string
+		want        string
+	}{
+		{"a good token", signHS256(`{"identity":"mark","iss":"https://a.example"}`),
+			"form, payload, algorithm, key, signature, times, issuer, audience, required claims, identity"},
+		{"no token", "x", "form token_malformed"},
+		{"no claims", signHS256(`[]`), "form, payload token_malformed"},
+		{"another algorithm", forgeHS256(`{"alg":"none"}`, `{}`), "form, payload, algorithm algorithm_not_allowed"},
+		{"a wrong signature", macWith("another secret", segment(`{"alg":"HS256"}`)+"."+segment(`{}`)), "form, payload, algorithm, key, signature signature_invalid"},
+		{"an expired token", signHS256(`{"exp":0}`), "form, payload, algorithm, key, signature, times token_expired"},
+		{"another issuer", signHS256(`{}`), "form, payload, algorithm, key, signature, times, issuer issuer_not_allowed"},
+		{"no identity", signHS256(`{"iss":"https://a.example"}`),
+			"form, payload, algorithm, key, signature, times, issuer, audience, required claims, identity identity_missing"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var trace Trace
+			_, _ = v.verify(context.Background(), tt.token, nil, &trace)
+			var got []string
+			for _, check := range trace.Checks {
+				name := check.Name
+				if check.Rejection != nil {
+					name += " " + string(check.Rejection.Code)
+				}
+				got = append(got, name)
+			}
+			if !slices.Equal(got, strings.Split(tt.want, ", ")) {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+	keyed := verifierOf(t, Policy{}, &Key{alg: "HS256", kid: "k1", material: []byte(testSecret)})
+	var trace Trace
+	_, _ = keyed.verify(context.Background(), forgeHS256(`{"alg":"HS256","kid":"k2"}`, `{}`), nil, &trace)
+	if last := trace.Checks[len(trace.Checks)-1]; last.Name != CheckKey || last.Rejection.Code != KeyUnknown {
+		t.Errorf("an unknown kid: got %s %+v, want %s", last.Name, last.Rejection, CheckKey)
+	}
+}
+
+func TestIdentityKeyIsAStringOfLettersDigitsAndSigns(t *testing.T) {
+	for _, claim := range []string{"sub", "identity", "user_id", "https://example.com/id", "客户", "हिन्दी", "id2", "a.b-c:d", "x"} {
+		if err := CheckIdentityKey(claim); err != nil {
+			t.Errorf("%q: %v", claim, err)
+		}
+	}
+	for claim, want := range map[string]string{
+		"": "empty", "exp": "time claim", "nbf": "time claim", "iat": "time claim", "user id": "no letter", "user\tid": "no letter",
+		"a\x00": "no letter", "{env.HOME}": "no letter", `a"b`: "no letter", "\xff": "UTF-8", "a#b": "no letter", "a\u200bb": "no letter",
+	} {
+		wantError(t, CheckIdentityKey(claim), want)
+	}
+}
