@@ -217,11 +217,15 @@ func (s *Source) removeCookie(r *http.Request) {
 	lines := r.Header["Cookie"]
 	var kept []string
 	for _, line := range lines {
-		if line = removeFrom(line, ";", func(pair string) bool {
+		rest := removeFrom(line, ";", func(pair string) bool {
 			name, _, _ := strings.Cut(strings.TrimSpace(pair), "=")
 			return name == s.Name
-		}); strings.TrimSpace(line) != "" {
-			kept = append(kept, strings.TrimPrefix(line, " "))
+		})
+		switch {
+		case rest == line:
+			kept = append(kept, line)
+		case strings.TrimSpace(rest) != "":
+			kept = append(kept, strings.TrimPrefix(rest, " "))
 		}
 	}
 	replaceHeader(r, "Cookie", lines, kept)
@@ -265,12 +269,11 @@ func (s *Source) removeProtocol(r *http.Request) {
 	lines := r.Header[protocolHeader]
 	offered := protocols(r)
 	var kept []string
-	for i := 0; i < len(offered); i++ {
-		if offered[i] == s.Name {
-			i++ // the token stands right behind its marker
-			continue
+	for i, offer := range offered {
+		// The token stands right behind its marker, and behind each of two markers in a row.
+		if offer != s.Name && (i == 0 || offered[i-1] != s.Name) {
+			kept = append(kept, offer)
 		}
-		kept = append(kept, offered[i])
 	}
 	if len(kept) == len(offered) {
 		return
