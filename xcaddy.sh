@@ -70,7 +70,20 @@ build() {
 	# xcaddy itself has to run here, whatever system the binary is for.
 	xcaddy=$(env -u GOOS -u GOARCH -u GOARM -u GOFLAGS go -C "$root" tool -n xcaddy)
 	# With a version, the go command does not ask the network for the versions of a module that it takes from here.
-	"$xcaddy" build "$version" --output "$(output)" --with "$module@v0.0.0=$root" "$@"
+	interruptible "$xcaddy" build "$version" --output "$(output)" --with "$module@v0.0.0=$root" "$@"
+}
+
+# interruptible runs a command in a process group of its own, and ends the whole group if this script is ended: xcaddy goes
+# on after an interrupt unless that ends the go command which it is running at that moment.
+interruptible() {
+	local job
+	set -m
+	"$@" </dev/null &
+	job=$!
+	set +m
+	trap 'while kill -INT -- "-$job" 2>/dev/null; do sleep 0.2; done; exit 130' INT TERM
+	wait "$job"
+	trap - INT TERM
 }
 
 run() {
@@ -139,7 +152,7 @@ No token, and an identity that the client made up (401 token_missing):
   curl -i -H 'X-Contact-Identity: mark' $site/support/hello
 
 These tokens are good for an hour. To sign others:
-  $caddy messenger sign --key $root/demo/support.key.pem --identity zoe
+  $(printf '%q messenger sign --key %q' "$caddy" "$root/demo/support.key.pem") --identity zoe
 
 TEXT
 }
