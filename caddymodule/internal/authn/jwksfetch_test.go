@@ -1,0 +1,188 @@
+package authn
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func TestURLOfAKeySetIsHTTPSOrOnThisMachine(t *testing.T) {
+	for _, good := range []string{"https://keys.example/jwks.json", "https://keys.example:8443/a?b=c", "http://127.0.0.1:8080/jwks", "http://[::1]/jwks", "http://localhost/jwks"} {
+		if err := CheckJWKSURL(good); err != nil {
+			t.Errorf("%s: %v", good, err)
+		}
+	}
+	for bad, want := range map[string]string{
+		"http://keys.example/jwks.json":   "plain http",
+		"http://127.0.0.1.evil.example/":  "plain http",
+		"keys.example/jwks.json":          "is not a URL",
+		"https://":                        "is not a URL",
+		"https://user:pw@keys.example/":   "user name",
+		"https://keys.example/jwks#first": "fragment",
+		"file:///etc/jwks.json":           "is not a URL",
+		"ftp://keys.example/jwks":         "is not an https URL",
+	} {
+		if err := CheckJWKSURL(bad); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want an error with %q", bad, err, want)
+		}
+	}
+}
+
+// set returns the text of a key set with these entries.
+func set(entries ...string) string { return `{"keys":[` + strings.Join(entries, ",") + `]}` }
+
+// entry returns the JWK of privateKey with some members changed; a nil member is left out.
+func entry(change map[string]any) string {
+	k := map[string]any{}
+	for name, value := range testJWK(privateKey(), "a") {
+		k[name] = value
+	}
+	for name, value := range change {
+		if k[name] = value; value == nil {
+			delete(k, name)
+		}
+	}
+	text, _ := json.Marshal(k)
+	return string(text)
+}
+
+func b64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
+
+// Key servers publish keys for all kinds of purposes. What is not meant for our signatures, or cannot be trusted with
+// them, is left out; the rest of the set stays useful.
+func TestUnusableEntriesAreLeftOutAndNotTheWholeSet(t *testing.T) {
+	wide := append([]byte{1, 0, 0, 0, 0, 0}, 1, 0, 1) // 2^64 + 65537: an int would take it for 65537
+	for name, tt := range map[string]struct{ entry, reason string }{
+		"an elliptic curve key":             {`{"kty":"EC","crv":"P-256","x":"AA","y":"AA","kid":"x"}`, "elliptic curve"},
+		"an Ed25519 key":                    {`{"kty":"OKP","crv":"Ed25519","x":"AA","kid":"x"}`, "elliptic curve"},
+		"a symmetric key":                   {`{"kty":"oct","k":"c2VjcmV0","kid":"x"}`, "symmetric"},
+		"an unknown type":                   {`{"kty":"XYZ","kid":"x"}`, "unknown kty"},
+		"no type":                           {`{"kid":"x"}`, "no kty"},
+		"no object":                         {`"x"`, "not a JSON object"},
+		"null":                              {`null`, "not a JSON object"},
+		"a private key":                     {entry(map[string]any{"d": "AA"}), "private key"},
+		"a prime of a private key":          {entry(map[string]any{"p": "AA"}), "private key"},
+		"a key for encryption":              {entry(map[string]any{"use": "enc"}), "use"},
+		"a use that is no string":           {entry(map[string]any{"use": 1}), "use"},
+		"a key for RS512":                   {entry(map[string]any{"alg": "RS512"}), "alg"},
+		"a key for PS256":                   {entry(map[string]any{"alg": "PS256"}), "alg"},
+		"key_ops for encryption":            {entry(map[string]any{"key_ops": []string{"encrypt"}}), "key_ops"},
+		"key_ops for signing":               {entry(map[string]any{"key_ops": []string{"sign"}}), "key_ops"},
+		"key_ops that are no list":          {entry(map[string]any{"key_ops": "verify"}), "key_ops"},
+		"an exponent that would be cut":     {entry(map[string]any{"e": b64(wide)}), "more than 32 bits"},
+		"an even exponent":                  {entry(map[string]any{"e": b64([]byte{4})}), "exponent"},
+		"the exponent 1":                    {entry(map[string]any{"e": b64([]byte{1})}), "exponent"},
+		"an exponent over 2^31":             {entry(map[string]any{"e": b64([]byte{0x80, 0, 0, 1})}), "exponent"},
+		"no exponent":                       {entry(map[string]any{"e": nil}), "no e"},
+		"no modulus":                        {entry(map[string]any{"n": nil}), "n or e"},
+		"an even modulus":                   {entry(map[string]any{"n": b64(append(modulus(2040).Bytes(), 2))}), "even modulus"},
+		"a short modulus":                   {entry(map[string]any{"n": b64(modulus(1024).Bytes())}), "1024 bits"},
+		"a huge modulus":                    {entry(map[string]any{"n": b64(modulus(16384).Bytes())}), "16384 bits"},
+		"a kid that is no string":           {entry(map[string]any{"kid": 1}), "kid"},
+		"one member twice":                  {strings.Replace(entry(nil), `"kty"`, `"kid":"b","kty"`, 1), "two members"},
+		"one member twice, once in escapes": {strings.Replace(entry(nil), `"kty"`, `"\u006bid":"b","kty"`, 1), "two members"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			good := entry(map[string]any{"kid": "good"})
+			keys, omitted, err := parseKeySet([]byte(set(tt.entry, good)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(keys.keys) != 1 || keys.keys[0].kid != "good" {
+				t.Errorf("%d keys are used, want the good one", len(keys.keys))
+			}
+			if len(omitted) != 1 || omitted[0].Index != 0 || !strings.Contains(omitted[0].Reason, tt.reason) {
+				t.Errorf("left out: %+v, want entry 0 for %q", omitted, tt.reason)
+			}
+			if _, _, err := parseKeySet([]byte(set(tt.entry))); !errors.Is(err, errNoKey) {
+				t.Errorf("alone: got %v, want %v", err, errNoKey)
+			}
+		})
+	}
+}
+
+func TestEntriesThatAreMeantForUsAreUsed(t *testing.T) {
+	for name, e := range map[string]string{
+		"a bare key":            entry(map[string]any{"kid": nil}),
+		"for signatures":        entry(map[string]any{"use": "sig"}),
+		"for RS256":             entry(map[string]any{"alg": "RS256"}),
+		"to verify":             entry(map[string]any{"key_ops": []string{"verify"}}),
+		"with a certificate":    entry(map[string]any{"x5c": []string{"MII"}, "x5t": "x"}),
+		"with unknown members":  entry(map[string]any{"ext": true, "nested": map[string]any{"a": 1}}),
+		"with a padded modulus": entry(map[string]any{"n": b64(append([]byte{0}, privateKey().N.Bytes()...))}),
+	} {
+		if keys, omitted, err := parseKeySet([]byte(set(e))); err != nil || len(keys.keys) != 1 || len(omitted) != 0 {
+			t.Errorf("%s: %v, left out %+v", name, err, omitted)
+		}
+	}
+}
+
+// Two keys that differ under one kid: whoever can add an entry to the set could otherwise shadow a key.
+func TestKeysThatShareAKIDAreLeftOut(t *testing.T) {
+	second, _ := json.Marshal(testJWK(otherKeys()[0], "a"))
+	third, _ := json.Marshal(testJWK(otherKeys()[1], "c"))
+	keys, omitted, err := parseKeySet([]byte(set(entry(nil), string(second), string(third))))
+	if err != nil || len(keys.keys) != 1 || keys.keys[0].kid != "c" || len(omitted) != 2 {
+		t.Errorf("keys %+v, left out %+v, error %v", keys, omitted, err)
+	}
+	keys, omitted, err = parseKeySet([]byte(set(entry(nil), entry(nil))))
+	if err != nil || len(keys.keys) != 1 || len(omitted) != 0 {
+		t.Errorf("one key listed twice: %+v, left out %+v, error %v", keys, omitted, err)
+	}
+}
+
+func TestWhatIsNoKeySetIsAnError(t *testing.T) {
+	many := make([]string, maxKeySetEntries+1)
+	for i := range many {
+		many[i] = fmt.Sprintf(`{"kty":"EC","kid":"%d"}`, i)
+	}
+	for name, tt := range map[string]struct {
+		body string
+		want error
+	}{
+		"nothing":             {"", errNoKeySet},
+		"HTML":                {"<!doctype html><title>Login</title>", errNoKeySet},
+		"null":                {"null", errNoKeySet},
+		"a list":              {"[]", errNoKeySet},
+		"an empty object":     {"{}", errNoKeySet},
+		"keys null":           {`{"keys":null}`, errNoKeySet},
+		"keys an object":      {`{"keys":{}}`, errNoKeySet},
+		"Keys":                {`{"Keys":[` + entry(nil) + `]}`, errNoKeySet},
+		"keys twice":          {`{"keys":[` + entry(nil) + `],"keys":[]}`, errNoKeySet},
+		"a bare key":          {entry(nil), errNoKeySet},
+		"cut off":             {set(entry(nil))[:100], errNoKeySet},
+		"something behind":    {set(entry(nil)) + "x", errNoKeySet},
+		"an empty set":        {set(), errNoKey},
+		"too many entries":    {set(many...), errTooMany},
+		"not UTF-8":           {set(entry(nil), "\"\xff\""), errNoKeySet},
+		"nested ever so deep": {`{"keys":` + strings.Repeat("[", 100000) + strings.Repeat("]", 100000) + `}`, errNoKeySet},
+	} {
+		if _, _, err := parseKeySet([]byte(tt.body)); !errors.Is(err, tt.want) {
+			t.Errorf("%s: got %v, want %v", name, err, tt.want)
+		}
+	}
+}
+
+// Whatever a key server sends, it gives sound keys or an error, and never a panic.
+func FuzzKeySet(f *testing.F) {
+	f.Add(set(entry(nil)))
+	f.Add(set(entry(map[string]any{"use": "enc"}), `null`, `{"kty":"oct"}`))
+	f.Add(`{"keys":[{}]}`)
+	f.Fuzz(func(t *testing.T, body string) {
+		keys, _, err := parseKeySet([]byte(body))
+		if (err == nil) != (keys != nil && len(keys.keys) > 0) {
+			t.Fatalf("keys %v with error %v", keys, err)
+		}
+		if err != nil {
+			return
+		}
+		for _, k := range keys.keys {
+			if info := k.info(); info.Algorithm != "RS256" || info.Bits < minRSABits || info.Bits > maxRSABits {
+				t.Errorf("unsound key %+v", info)
+			}
+		}
+	})
+}
