@@ -60,7 +60,7 @@ type Handler struct {
 	static   *Messenger // the messenger, if its name has no placeholder
 	sources  authn.Sources
 	headers  headers
-	hasError bool   // error routes are configured on this server
+	server   *caddyhttp.Server
 	accessed bool   // the server keeps an access log
 	place    string // names this handler in the log
 	logger   *zap.Logger
@@ -124,13 +124,13 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.matchers.FromInterface(sets); err != nil {
 		return fmt.Errorf("messenger_auth: %w", err)
 	}
-	server, _ := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if server == nil {
+	h.server, _ = ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if h.server == nil {
 		return nil
 	}
-	h.hasError = server.Errors != nil && len(server.Errors.Routes) > 0
-	h.accessed = server.Logs != nil
-	h.place = fmt.Sprintf("messenger_auth %s of server %s", h.Messenger, server.Name())
+	h.accessed = h.server.Logs != nil
+	h.place = fmt.Sprintf("messenger_auth %s of server %s", h.Messenger, h.server.Name())
+	h.cleanErrorRoutes()
 	h.warnAboutLogs()
 	return nil
 }
@@ -179,6 +179,7 @@ func isLogged(source authn.Source) bool {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	o := outcomeOf(r)
 	if rej := h.headers.clean(r, o); rej != nil {
+		h.takeOut(r)
 		h.account(r, nil, h.Mode, o, rej)
 		return h.refuse(w, r, nil, rej)
 	}
@@ -197,7 +198,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if mode = mode.or(ModeRequired); mode == ModeOff {
 		return next.ServeHTTP(w, r)
 	}
-	if rej == nil {
+	if rej != nil {
+		h.takeOut(r)
+	} else {
 		if o.contact != nil {
 			return h.passVerified(w, r, m, o, next)
 		}
@@ -239,16 +242,14 @@ func (h *Handler) messengerOf(r *http.Request) (*Messenger, *authn.Rejection) {
 // authenticate finds the token, takes it out of the request, and verifies it. It notes the contact in o. The writer it
 // returns answers the subprotocol that announced the token.
 func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, m *Messenger, o *outcome) (http.ResponseWriter, *authn.Rejection) {
-	if o.messenger == m.name && o.rejection != nil {
+	if o.messenger == m.name && o.rejection != nil && o.rejection.Code != authn.TokenMissing {
 		return w, o.rejection // an earlier handler has taken the token out; its finding holds
 	}
 	o.messenger = m.name
 	found, rej := h.sources.Find(r)
 	if rej == nil || rej.Code != authn.TokenMissing {
 		o.source = string(found.Kind)
-		if !h.ForwardToken {
-			h.takeOut(r)
-		}
+		h.takeOut(r)
 		w = answerProtocol(w, found.Marker)
 	}
 	if rej == nil {
@@ -261,9 +262,12 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, m *Messen
 	return w, rej
 }
 
-// takeOut removes the token in place: Caddy's placeholders, its error routes and later handlers all look at these very
-// URLs and headers.
+// takeOut removes the token, unless forward_token is set, and in place: Caddy's placeholders, its error routes and later
+// handlers all look at these very URLs and headers.
 func (h *Handler) takeOut(r *http.Request) {
+	if h.ForwardToken {
+		return
+	}
 	original, _ := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
 	h.sources.Remove(r, original.URL)
 }

@@ -101,8 +101,10 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, m *Messenger, r
 		m.challenge(header, p, rej.Code)
 		m.allowReading(header, r)
 	}
-	if h.hasError {
-		return caddyhttp.Error(p.status, fmt.Errorf("%s: %s", rej.Code, p.detail))
+	if h.hasErrorRoutes() {
+		if err := caddyhttp.Error(p.status, fmt.Errorf("%s: %s", rej.Code, p.detail)); h.goesToErrorRoute(r, err) {
+			return err
+		}
 	}
 	header.Set("Content-Type", "application/problem+json")
 	header.Set("Content-Length", strconv.Itoa(len(p.body)))

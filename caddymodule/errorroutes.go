@@ -1,0 +1,70 @@
+package caddymodule
+
+import (
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// hasErrorRoutes reports whether handle_errors stands somewhere on the server.
+func (h *Handler) hasErrorRoutes() bool {
+	return h.server != nil && h.server.Errors != nil && len(h.server.Errors.Routes) > 0
+}
+
+// goesToErrorRoute reports whether an error route answers r if it fails with err. The routes are those of all sites of
+// the server and can be for single status codes: where none is meant, Caddy answers with an empty body.
+func (h *Handler) goesToErrorRoute(r *http.Request, err error) bool {
+	if r.Context().Value(caddyhttp.ErrorCtxKey) != nil {
+		return false // we stand in an error route ourselves
+	}
+	return answers(h.server.Errors.Routes, h.server.Errors.WithError(r, err))
+}
+
+func answers(routes caddyhttp.RouteList, r *http.Request) bool {
+	for i := range routes {
+		matches, err := routes[i].MatcherSets.AnyMatchWithError(r)
+		if err != nil {
+			return true // Caddy meets the same error, and says so
+		}
+		if !matches {
+			continue
+		}
+		for _, handler := range routes[i].Handlers {
+			switch handler := handler.(type) {
+			case errorCleaner:
+			case *caddyhttp.Subroute:
+				if answers(handler.Routes, r) {
+					return true
+				}
+			default:
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// cleanErrorRoutes puts a clean in front of the server's error routes. Requests come there that never met h, because a
+// handler in front of it failed, or Caddy itself refused them; and Caddy runs these routes on its own request, of which
+// a handler in front of h (tracing, timeouts) may have given h a copy: the trailers of the original are still there.
+func (h *Handler) cleanErrorRoutes() {
+	if !h.hasErrorRoutes() {
+		return
+	}
+	for i := range h.server.Errors.Routes {
+		// Caddy provisions these routes after its primary ones and puts their own handlers behind.
+		route := &h.server.Errors.Routes[i]
+		route.Handlers = append(route.Handlers, errorCleaner{&h.headers})
+	}
+}
+
+// errorCleaner is the clean of a messenger_auth, in front of an error route.
+type errorCleaner struct{ headers *headers }
+
+func (e errorCleaner) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	_ = e.headers.clean(r, outcomeOf(r)) // r is refused already
+	return next.ServeHTTP(w, r)
+}
+
+// Interface guard
+var _ caddyhttp.MiddlewareHandler = errorCleaner{}

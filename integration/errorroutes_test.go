@@ -1,0 +1,138 @@
+package integration
+
+import (
+	"maps"
+	"strings"
+	"testing"
+)
+
+// proxiedErrors is an error route that asks a backend for the page, as a site with pretty error pages does.
+const proxiedErrors = `
+	handle_errors {
+		reverse_proxy UPSTREAM {
+			header_up X-Code {http.messenger_auth.code}
+			header_up X-User {http.auth.user.id}
+		}
+	}
+`
+
+// An error route that proxies is a second way to a backend. A request comes to it after any failure: ours, that of a
+// handler behind us, that of a handler in front of us, or one that Caddy finds before any handler runs. The backend must
+// not learn an identity from the client, or a token, on any of them.
+func TestErrorRouteThatProxiesSeesNothingOfTheClient(t *testing.T) {
+	up, m := newUpstream(t), methods(t)[0]
+	messengers := m.messengers + "\nmessenger other {\n identity_key identity\n shared_token {file." + write(t, "other", []byte(newSecret())) + "}\n}\n"
+	g := start(t, up, messengers+permitUnusual, `
+		handle /early* {
+			route {
+				error 418
+				messenger_auth support
+			}
+		}
+		handle /later* {
+			messenger_auth support
+			error 503
+		}
+		handle /messengers/* {
+			messenger_auth {path.1} {
+				token_from header Authorization Bearer
+				token_from query token
+			}
+			reverse_proxy UPSTREAM
+		}
+		handle {
+			messenger_auth support
+			reverse_proxy UPSTREAM
+		}
+	`+proxiedErrors)
+	token := sign(m.key, good("mark"))
+	host := "Host: " + g.addr + "\r\nConnection: close, X-Contact-Identity\r\n"
+	evil := "X-Contact-Identity: evil\r\nX_Contact_Identity: evil\r\nX.Contact.Identity: evil\r\nX-Contact-Messenger: sales\r\n"
+	nobody := map[string]string{}
+	for _, test := range []struct {
+		name, request string
+		code          string
+		want          map[string]string
+		keepsToken    bool // it never came to us, and goes where it was sent
+	}{
+		{"our own refusal", "GET /a HTTP/1.1\r\n" + host + evil, "token_missing", nobody, false},
+		{"our own refusal of a bad token", "GET /a HTTP/1.1\r\n" + host + evil + bearer(token+"x") + "\r\n", "signature_invalid", nobody, false},
+		{"a handler behind us", "GET /later HTTP/1.1\r\n" + host + evil + bearer(token) + "\r\n", "", map[string]string{"x-contact-identity": "mark", "x-contact-messenger": "support"}, false},
+		{"a handler in front of us", "GET /early HTTP/1.1\r\n" + host + evil, "", nobody, false},
+		{"a handler in front of us, with a token", "GET /early HTTP/1.1\r\n" + host + evil + bearer(token) + "\r\n", "", nobody, true},
+		{"Caddy itself, which refuses the method", strings.Repeat("LONG", 9) + " /a HTTP/1.1\r\n" + host + evil, "", nobody, false},
+		{"an unknown messenger", "GET /messengers/nobody/a?token=" + token + "&x=1 HTTP/1.1\r\n" + host + evil + bearer(token) + "\r\n", "messenger_unknown", nobody, false},
+		{"a CONNECT", "CONNECT " + g.addr + " HTTP/1.1\r\n" + host + evil + bearer(token) + "\r\n", "protocol_not_allowed", nobody, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			g.raw(test.request + "\r\n")
+			r := up.one(t)
+			if got := ownHeaders(r.header); !maps.Equal(got, test.want) {
+				t.Errorf("the upstream saw %v, want %v", got, test.want)
+			}
+			if got := r.header.Get("X-Code"); got != test.code {
+				t.Errorf("{http.messenger_auth.code}: got %q, want %q", got, test.code)
+			}
+			if got, want := r.header.Get("X-User"), test.want["x-contact-identity"]; got != want {
+				t.Errorf("{http.auth.user.id}: got %q, want %q", got, want)
+			}
+			if !test.keepsToken && (r.header.Get("Authorization") != "" || strings.Contains(r.uri, "token")) {
+				t.Errorf("the upstream saw the token: %s %v", r.uri, r.header)
+			}
+		})
+	}
+}
+
+// What the answer to a refusal says must not depend on what other sites, or error routes for other errors, do.
+func TestErrorRouteAnswersOnlyWhatItIsFor(t *testing.T) {
+	m := methods(t)[0]
+	for _, test := range []struct {
+		name, site string
+		status     int
+		body       string // "" is our problem
+	}{
+		{"no error route", "", 401, ""},
+		{"for all errors", "handle_errors {\n respond \"sorry, {err.status_code}: {http.messenger_auth.code}\" 403\n}", 403, "sorry, 401: token_missing"},
+		{"for this error", "handle_errors 401 {\n respond \"sorry\" 401\n}", 401, "sorry"},
+		{"for other errors", "handle_errors 404 5xx {\n respond \"sorry\"\n}", 401, ""},
+		{"of another site", "}\nhttp://another.example.com:PORT {\n handle_errors {\n respond \"sorry\"\n}", 401, ""},
+		{"for this error, with a matcher", "handle_errors {\n @lost expression {err.status_code} == 401\n respond @lost \"lost\" 401\n}", 401, "lost"},
+		{"for other errors, with a matcher", "handle_errors {\n @lost expression {err.status_code} == 404\n respond @lost \"lost\" 404\n}", 401, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			up := newUpstream(t)
+			g := newGateway(t, up, "http://")
+			port := g.addr[strings.LastIndex(g.addr, ":")+1:]
+			g.load(m.messengers, "messenger_auth support\nreverse_proxy UPSTREAM\n"+strings.ReplaceAll(test.site, "PORT", port))
+			a := g.get("/")
+			if a.status != test.status {
+				t.Errorf("status: got %d, want %d", a.status, test.status)
+			}
+			if test.body != "" && a.body != test.body {
+				t.Errorf("body: got %q, want %q", a.body, test.body)
+			}
+			if test.body == "" && a.code(t) != "token_missing" {
+				t.Errorf("body: got %q", a.body)
+			}
+			for name, want := range map[string]string{"Www-Authenticate": `Bearer realm="support"`, "Cache-Control": "no-store"} {
+				if got := a.header.Get(name); got != want {
+					t.Errorf("%s: got %q, want %q", name, got, want)
+				}
+			}
+			up.none(t)
+		})
+	}
+}
+
+// A messenger_auth in an error route guards the backend behind that route; its refusal is an answer like any other.
+func TestErrorRouteCanBeGuardedItself(t *testing.T) {
+	up, m := newUpstream(t), methods(t)[0]
+	g := start(t, up, m.messengers, "error 502\nhandle_errors {\n messenger_auth support\n reverse_proxy UPSTREAM\n}")
+	if a := g.get("/", "X-Contact-Identity: evil"); a.status != 401 || a.code(t) != "token_missing" {
+		t.Errorf("got %d %s, want 401 token_missing", a.status, a.body)
+	}
+	up.none(t)
+	if g.get("/", bearer(sign(m.key, good("mark")))); up.one(t).header.Get("X-Contact-Identity") != "mark" {
+		t.Error("the identity did not arrive")
+	}
+}
