@@ -1,0 +1,75 @@
+package integration
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/quic-go/quic-go/http3"
+)
+
+// startTLS runs Caddy with one site over TLS, which speaks every version of HTTP.
+func startTLS(t testing.TB, up *upstream, messengers, site string) *gateway {
+	t.Helper()
+	g := newGateway(t, up, "https://")
+	g.load(messengers, site)
+	return g
+}
+
+// A version is a client for one version of HTTP.
+type version struct {
+	name   string
+	client *http.Client
+}
+
+// versions returns a client for each version of HTTP, once the site has its certificate.
+func (g *gateway) versions() []version {
+	g.t.Helper()
+	insecure := func(protocol string) *tls.Config {
+		return &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocol}}
+	}
+	h1 := &http.Transport{TLSClientConfig: insecure("http/1.1")}
+	h2 := &http.Transport{TLSClientConfig: insecure("h2"), ForceAttemptHTTP2: true}
+	h3 := &http3.Transport{TLSClientConfig: insecure("h3")}
+	g.t.Cleanup(func() {
+		h1.CloseIdleConnections()
+		h2.CloseIdleConnections()
+		_ = h3.Close()
+	})
+	eventually(g.t, "the site has its certificate", func() bool {
+		conn, err := tls.Dial("tcp", g.addr, insecure("http/1.1"))
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+	return []version{{"HTTP/1.1", &http.Client{Transport: h1}}, {"HTTP/2", &http.Client{Transport: h2}}, {"HTTP/3", &http.Client{Transport: h3}}}
+}
+
+// sendRequest sends a request that send cannot make, such as one with a body and trailers.
+func (g *gateway) sendRequest(client *http.Client, method, path string, change func(r *http.Request)) answer {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, method, g.url+path, nil)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	change(r)
+	resp, err := client.Do(r)
+	if err != nil {
+		g.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		g.t.Fatalf("%s %s: reading the answer: %v", method, path, err)
+	}
+	if resp.StatusCode >= 400 {
+		search.add("error answer", append(headerText(resp.Header), body...))
+	}
+	return answer{resp.StatusCode, resp.Header, string(body)}
+}
