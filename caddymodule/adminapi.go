@@ -1,10 +1,12 @@
 package caddymodule
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"strings"
 	"time"
@@ -49,11 +51,11 @@ func (a *adminAPI) Routes() []caddy.AdminRoute {
 }
 
 func (a *adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
+	w.Header().Set("Cache-Control", "no-store")
 	app, err := activeApp()
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Cache-Control", "no-store")
 	parts := strings.Split(strings.TrimPrefix(r.URL.Path, adminPath), "/")
 	if parts[0] != "messengers" {
 		return adminError(http.StatusNotFound, "there is nothing at this path")
@@ -77,6 +79,9 @@ func (a *adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 			}
 			if err := readJSON(r, &body); err != nil {
 				return nil, err
+			}
+			if body.Token == "" {
+				return nil, adminError(http.StatusBadRequest, `there is no token in the body; write {"token": "…"}`)
 			}
 			return app.explain(r.Context(), m.name, body.Token)
 		})
@@ -114,10 +119,11 @@ func answerMethods(w http.ResponseWriter, r *http.Request, method string, f func
 	return json.NewEncoder(w).Encode(answer)
 }
 
-// readJSON reads the body of r into target. It asks for the content type because a browser cannot send it to another
-// origin unasked.
+// readJSON reads the body of r into target; an empty body leaves target as it is. It asks for the content type because a
+// browser cannot send it to another origin unasked, and it refuses unknown members because a misspelled "distrust" must
+// not pass for a plain refresh.
 func readJSON(r *http.Request, target any) error {
-	if !strings.Contains(r.Header.Get("Content-Type"), "/json") {
+	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind != "application/json" {
 		return adminError(http.StatusUnsupportedMediaType, "the body must be JSON, with Content-Type: application/json")
 	}
 	text, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxAdminBody))
@@ -127,7 +133,9 @@ func readJSON(r *http.Request, target any) error {
 	if len(text) == 0 {
 		return nil
 	}
-	if err := json.Unmarshal(text, target); err != nil {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if !json.Valid(text) || decoder.Decode(target) != nil {
 		return adminError(http.StatusBadRequest, "the body is not the JSON that is wanted here") // the error would quote it
 	}
 	return nil
@@ -208,7 +216,7 @@ func moment(t time.Time) *time.Time {
 	return &t
 }
 
-// refresh fetches the key set of m at once, or reads its key files again.
+// refresh fetches the key set of m at once.
 func (m *Messenger) refresh(r *http.Request) (any, error) {
 	var body struct {
 		Distrust bool `json:"distrust"`

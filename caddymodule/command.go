@@ -8,6 +8,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -30,6 +32,9 @@ token or a secret as an argument, where other users of the machine could read
 it: they come from files, from the environment, or from standard input.
 `,
 		CobraFunc: func(cmd *cobra.Command) {
+			// Without these a misspelled command would print help and succeed.
+			cmd.Args = cobra.NoArgs
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 			cmd.AddCommand(explainCommand(), keysCommand(), refreshCommand(), generateCommand(), signCommand())
 		},
 	})
@@ -52,7 +57,7 @@ a messenger takes with public_key. Existing files are left alone.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if pair != "" {
-				return writeKeyPair(pair)
+				return writeKeyPair(cmd.OutOrStdout(), pair)
 			}
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), authn.GenerateSharedToken())
 			return err
@@ -62,7 +67,7 @@ a messenger takes with public_key. Existing files are left alone.`,
 	return cmd
 }
 
-func writeKeyPair(path string) error {
+func writeKeyPair(w io.Writer, path string) error {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		return err
@@ -75,14 +80,22 @@ func writeKeyPair(path string) error {
 	if err != nil {
 		return err
 	}
-	if err := writeNew(path+".key.pem", 0o600, "PRIVATE KEY", private); err != nil {
+	privateName, publicName := path+".key.pem", path+".pub.pem"
+	if err := writeNew(privateName, 0o600, "PRIVATE KEY", private); err != nil {
 		return err
 	}
-	return writeNew(path+".pub.pem", 0o644, "PUBLIC KEY", public)
+	if err := writeNew(publicName, 0o644, "PUBLIC KEY", public); err != nil {
+		return errors.Join(err, os.Remove(privateName)) // half a pair is of no use
+	}
+	_, err = fmt.Fprintf(w, "%s  the private key, for the site alone\n%s  the public key, for the messenger\n", privateName, publicName)
+	return err
 }
 
 func writeNew(name string, mode os.FileMode, kind string, der []byte) (err error) {
 	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s exists already and is left as it is; choose another path, or move it away", name)
+	}
 	if err != nil {
 		return err
 	}
@@ -111,7 +124,12 @@ as a string.
 
 The key decides the algorithm: an RSA private key in PEM signs with RS256, any
 other text is a shared token and signs with HS256.`,
-		Args: cobra.NoArgs,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 { // which are not repeated: one may be the key
+				return errors.New("sign takes no arguments but its flags; the key comes from --key or --key-env")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			token, err := o.sign(time.Now())
 			if err != nil {
@@ -174,8 +192,19 @@ func (o *signOptions) readKey() ([]byte, error) {
 	case (o.keyFile == "") == (o.keyEnv == ""):
 		return nil, errors.New("exactly one of --key and --key-env is needed: the file, or the environment variable, that holds the key")
 	case o.keyFile != "":
-		return reference{kind: "file", name: o.keyFile}.read()
+		text, err := reference{kind: "file", name: o.keyFile}.read()
+		if path := new(fs.PathError); errors.As(err, &path) {
+			err = path.Err // the name is not repeated: it may be the key, by mistake
+		}
+		if err != nil {
+			return nil, fmt.Errorf("--key takes the name of the file that holds the key: %w", err)
+		}
+		return text, nil
 	default:
-		return reference{kind: "env", name: o.keyEnv}.read()
+		text, err := reference{kind: "env", name: o.keyEnv}.read()
+		if err != nil {
+			return nil, fmt.Errorf("--key-env takes the name of the variable that holds the key: %w", err)
+		}
+		return text, nil
 	}
 }

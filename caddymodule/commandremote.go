@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -48,16 +49,43 @@ func (o *remote) call(method, path string, body, answer any) error {
 	}
 	resp, err := caddycmd.AdminAPIRequest(address, method, adminPath+path, header, text)
 	if err != nil {
-		return err
+		return plainError(err)
 	}
 	defer resp.Body.Close()
 	return json.NewDecoder(resp.Body).Decode(answer)
 }
 
+// plainError makes a sentence of what Caddy's client returns: of an error answer, which it quotes as JSON, and of a
+// gateway that is not there.
+func plainError(err error) error {
+	var answer struct {
+		Error string `json:"error"`
+	}
+	if _, members, found := strings.Cut(err.Error(), "{"); found && json.Unmarshal([]byte("{"+members), &answer) == nil && answer.Error != "" {
+		return errors.New(answer.Error)
+	}
+	if strings.HasPrefix(err.Error(), "performing request:") {
+		return fmt.Errorf("%w; does the gateway run, and is this its admin endpoint? --address names it, or --config the gateway's configuration", err)
+	}
+	return err
+}
+
+// named returns the argument that names a messenger, or "". A token or a secret that was given in its place is not
+// repeated, nor sent anywhere: the gateway logs the paths that it is asked for.
+func named(args []string) (string, error) {
+	if len(args) == 0 || args[0] == "" {
+		return "", nil
+	}
+	if err := checkMessengerName(args[0]); err != nil {
+		return "", fmt.Errorf("the argument is no messenger's name, which %w; a token is read from standard input", err)
+	}
+	return args[0], nil
+}
+
 // name returns the messenger that is meant: the argument, or the only one that the gateway has.
 func (o *remote) name(args []string) (string, error) {
-	if len(args) > 0 {
-		return args[0], nil
+	if name, err := named(args); name != "" || err != nil {
+		return name, err
 	}
 	var list []listedMessenger
 	if err := o.call(http.MethodGet, "messengers", nil, &list); err != nil {
@@ -70,7 +98,7 @@ func (o *remote) name(args []string) (string, error) {
 	if len(names) == 1 {
 		return names[0], nil
 	}
-	return "", fmt.Errorf("name the messenger that is meant; configured are: %s", strings.Join(names, ", "))
+	return "", fmt.Errorf("name the messenger that is meant; configured are: %s", enumerate(names))
 }
 
 func messengerPath(name, action string) string {
@@ -185,6 +213,14 @@ func (o *remote) explain(args []string, token string) (*explanation, error) {
 		explained := new(explanation)
 		return explained, o.call(http.MethodPost, messengerPath(name, "explain"), map[string]string{"token": token}, explained)
 	}
+	wanted, err := named(args)
+	if err != nil {
+		return nil, err
+	}
+	// Caddy logs what it loads; on a terminal these lines would stand among ours.
+	if _, err := caddy.ProvisionContext(&caddy.Config{Logging: quietLogging()}); err != nil {
+		return nil, err
+	}
 	config, _, _, err := caddycmd.LoadConfig(o.config, o.adapter)
 	if err != nil {
 		return nil, err
@@ -194,7 +230,7 @@ func (o *remote) explain(args []string, token string) (*explanation, error) {
 		return nil, err
 	}
 	defer done()
-	name, err := app.only(strings.Join(args, ""))
+	name, err := app.only(wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -237,7 +273,11 @@ func show(w io.Writer, asJSON bool, what shower) error {
 
 func (e *explanation) text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "messenger %s (%s)\n\n", e.Messenger, e.Method)
+	mode := ""
+	if e.Mode != ModeRequired {
+		mode = ", mode " + string(e.Mode)
+	}
+	fmt.Fprintf(&b, "messenger %s (%s%s)\n\n", e.Messenger, e.Method, mode)
 	for _, check := range e.Checks {
 		mark := map[string]string{"passed": "ok  ", "failed": "FAIL", "not reached": "-   "}[check.Outcome]
 		fmt.Fprintf(&b, "  %s  %s", mark, check.Name)
@@ -252,6 +292,10 @@ func (e *explanation) text() string {
 		for _, finding := range e.Findings {
 			fmt.Fprintf(&b, "\n  cause: %s\n  fix:   %s\n", finding.Cause, finding.Fix)
 		}
+		return b.String()
+	}
+	if len(e.Upstream) == 0 {
+		b.WriteString("accepted, but the upstream gets no identity: mode is off\n")
 		return b.String()
 	}
 	b.WriteString("accepted: the upstream gets\n")

@@ -21,6 +21,7 @@ import (
 type explanation struct {
 	Messenger string             `json:"messenger"`
 	Method    string             `json:"method"`
+	Mode      Mode               `json:"mode"` // of the messenger; a messenger_auth may have its own
 	Accepted  bool               `json:"accepted"`
 	Status    int                `json:"status"` // of the gateway's own answer, or 200
 	Code      authn.Code         `json:"code,omitempty"`
@@ -57,7 +58,6 @@ func (a *App) explain(ctx context.Context, name, token string) (*explanation, er
 	if m == nil {
 		return nil, a.errUnknown(name)
 	}
-	contracts := a.contracts(m)
 	others := make(map[string]*authn.Verifier)
 	for other, messenger := range a.Messengers {
 		if other != name {
@@ -65,8 +65,8 @@ func (a *App) explain(ctx context.Context, name, token string) (*explanation, er
 		}
 	}
 	verifier := m.verifier.Load()
-	told := verifier.Explain(ctx, token, contracts[0].claims, others)
-	e := &explanation{Messenger: name, Method: m.method(), Accepted: told.Rejection == nil, Status: http.StatusOK}
+	told := verifier.Explain(ctx, token, nil, others)
+	e := &explanation{Messenger: name, Method: m.method(), Mode: m.Mode.or(ModeRequired), Accepted: told.Rejection == nil, Status: http.StatusOK}
 	for _, check := range told.Checks {
 		explained := explainedCheck{Name: check.Name, Outcome: "passed"}
 		if check.Rejection != nil {
@@ -85,7 +85,7 @@ func (a *App) explain(ctx context.Context, name, token string) (*explanation, er
 		e.Status, e.Code, e.Reason, e.Detail = p.status, rej.Code, rej.Reason, p.detail
 		return e, nil
 	}
-	for _, contract := range contracts {
+	for _, contract := range a.contracts(m) {
 		contact, rej := verifier.Verify(ctx, token, contract.claims)
 		if rej != nil {
 			continue // it expired while it was explained
@@ -96,13 +96,18 @@ func (a *App) explain(ctx context.Context, name, token string) (*explanation, er
 }
 
 // contracts returns the different header contracts under which requests of m go upstream: the default one if no
-// messenger_auth uses m.
+// messenger_auth uses m, and none if all that use it are off.
 func (a *App) contracts(m *Messenger) []headers {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var contracts []headers
+	used := false
 	for _, h := range a.handlers {
 		if h.static != m && (h.static != nil || !strings.Contains(h.Messenger, "{")) {
+			continue
+		}
+		used = true
+		if h.Mode.or(m.Mode) == ModeOff {
 			continue
 		}
 		contract := newHeaders(h)
@@ -110,7 +115,7 @@ func (a *App) contracts(m *Messenger) []headers {
 			contracts = append(contracts, contract)
 		}
 	}
-	if len(contracts) == 0 {
+	if !used {
 		contracts = append(contracts, newHeaders(new(Handler)))
 	}
 	return contracts
@@ -133,7 +138,7 @@ func (c headers) explain(messenger string, contact *authn.Contact) explainedHead
 }
 
 func (a *App) errUnknown(name string) error {
-	return fmt.Errorf("messenger %q is not configured; configured are: %s", name, strings.Join(a.names(), ", "))
+	return fmt.Errorf("messenger %q is not configured; configured are: %s", name, enumerate(a.names()))
 }
 
 // only returns name, or the name of the only messenger if name is empty.
@@ -144,7 +149,19 @@ func (a *App) only(name string) (string, error) {
 	if names := a.names(); len(names) == 1 {
 		return names[0], nil
 	}
-	return "", fmt.Errorf("name the messenger that is meant; configured are: %s", strings.Join(a.names(), ", "))
+	return "", fmt.Errorf("name the messenger that is meant; configured are: %s", enumerate(a.names()))
+}
+
+func enumerate(names []string) string {
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
+}
+
+// quietLogging lets nothing but errors through.
+func quietLogging() *caddy.Logging {
+	return &caddy.Logging{Logs: map[string]*caddy.CustomLog{caddy.DefaultLoggerName: {BaseLog: caddy.BaseLog{Level: "ERROR"}}}}
 }
 
 // offlineApp makes the app of a configuration in JSON, without running anything: keys are loaded and key sets are fetched
@@ -161,7 +178,7 @@ func offlineApp(config []byte) (*App, func(), error) {
 	if parsed.Apps.Messenger == nil {
 		return nil, nil, errors.New("the configuration has no messenger; add the global option messenger <name> { … }")
 	}
-	ctx, err := caddy.ProvisionContext(&caddy.Config{AppsRaw: caddy.ModuleMap{"messenger": parsed.Apps.Messenger}})
+	ctx, err := caddy.ProvisionContext(&caddy.Config{Logging: quietLogging(), AppsRaw: caddy.ModuleMap{"messenger": parsed.Apps.Messenger}})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -182,7 +199,7 @@ func (a *App) explainOffline(name, token string) (*explanation, error) {
 	var fetches sync.WaitGroup
 	for _, m := range a.Messengers {
 		if m.jwks != nil {
-			fetches.Go(func() { _ = m.jwks.Refresh(ctx, false) }) // the engine logs why not
+			fetches.Go(func() { _ = m.jwks.Refresh(ctx, false) }) // a finding says why not
 		}
 	}
 	fetches.Wait()

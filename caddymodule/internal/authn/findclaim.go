@@ -1,6 +1,7 @@
 package authn
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -53,22 +54,46 @@ func ago(d time.Duration) time.Duration { return d.Round(time.Second) }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// findValue compares the value of a claim with those that are configured.
-func findValue(claim string, value Claim, configured []string, option string) []Finding {
-	if !value.Present {
+// findValue compares the value of a claim, or each one of an array, with those that are configured.
+func findValue(claim string, value []byte, configured []string, option string) []Finding {
+	texts := claimList(value)
+	if len(texts) == 0 {
 		return []Finding{{"The token has no " + claim + ".", fmt.Sprintf("Add it; configured are %q.", configured)}}
 	}
-	for _, want := range configured {
-		switch {
-		case strings.TrimSuffix(value.Text, "/") == strings.TrimSuffix(want, "/"):
-			return []Finding{{fmt.Sprintf("%s %q and the configured %q differ by the final slash.", claim, value.Text, want), "Write both alike; they are compared exactly."}}
-		case strings.EqualFold(value.Text, want):
-			return []Finding{{fmt.Sprintf("%s %q and the configured %q differ in upper and lower case.", claim, value.Text, want), "Write both alike; they are compared exactly."}}
-		case withoutScheme(value.Text) == withoutScheme(want):
-			return []Finding{{fmt.Sprintf("%s %q and the configured %q differ in the scheme.", claim, value.Text, want), "Write both alike; they are compared exactly."}}
+	for _, text := range texts {
+		for _, want := range configured {
+			difference := ""
+			switch {
+			case text == want:
+				return nil // it is the type of the claim that is wrong; the reason says so
+			case strings.TrimSuffix(text, "/") == strings.TrimSuffix(want, "/"):
+				difference = "by the final slash"
+			case strings.EqualFold(text, want):
+				difference = "in upper and lower case"
+			case withoutScheme(text) == withoutScheme(want):
+				difference = "in the scheme"
+			default:
+				continue
+			}
+			return []Finding{{fmt.Sprintf("%s %q and the configured %q differ %s.", claim, text, want, difference), "Write both alike; they are compared exactly."}}
 		}
 	}
-	return []Finding{{fmt.Sprintf("%s is %q; configured are %q.", claim, value.Text, configured), "Sign with one of these, or add the token's to " + option + "."}}
+	return []Finding{{fmt.Sprintf("%s is %q; configured are %q.", claim, texts, configured), "Sign with one of these, or add the token's to " + option + "."}}
+}
+
+// claimList returns the texts of an array's entries, or the text of any other value alone.
+func claimList(value []byte) []string {
+	var entries []json.RawMessage
+	if value == nil || value[0] != '[' || json.Unmarshal(value, &entries) != nil {
+		entries = []json.RawMessage{value}
+	}
+	var texts []string
+	for _, entry := range entries {
+		if claim := claimText(entry); claim.Present {
+			texts = append(texts, claim.Text)
+		}
+	}
+	return texts
 }
 
 func withoutScheme(text string) string {

@@ -5,6 +5,7 @@ import (
 	"crypto/rsa"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -31,16 +32,18 @@ func (v *Verifier) find(ctx context.Context, text string, rej *Rejection, others
 	switch rej.Code {
 	case AlgorithmNotAllowed:
 		return append(v.findSigner(t, others), v.findAlgorithm(t)...)
-	case KeyUnknown, KeysUnavailable:
+	case KeyUnknown:
 		return append(v.findSigner(t, others), v.findKID(t)...)
+	case KeysUnavailable:
+		return slices.Concat(v.findSigner(t, others), v.findFetch(), v.findKID(t))
 	case SignatureInvalid:
 		return append(v.findSigner(t, others), v.findSignature(t)...)
 	case TokenExpired, TokenNotYetValid, TokenLifetimeTooLong, ClaimInvalid:
 		return v.findTimes(members, time.Now())
 	case IssuerNotAllowed:
-		return findValue("iss", claimText(members["iss"]), v.policy.Issuers, "issuer")
+		return findValue("iss", members["iss"], v.policy.Issuers, "issuer")
 	case AudienceNotAllowed:
-		return findValue("aud", claimText(members["aud"]), v.policy.Audiences, "audience")
+		return findValue("aud", members["aud"], v.policy.Audiences, "audience")
 	case ClaimMissing:
 		return v.findRequired(members)
 	case IdentityMissing:
@@ -77,8 +80,15 @@ func findForm(text, identityKey string) []Finding {
 		}
 		return []Finding{{"This is not a whole token: it has fewer than three segments.", "Copy it again, from the first to the last character."}}
 	}
+	if len(segments) > 3 || strings.Trim(text, base64Alphabet+".") != "" {
+		return nil // the reason says what is there
+	}
+	if segments[2] == "" {
+		return []Finding{{"The signature is missing: the token ends with its second dot.", "Copy the whole token. If the library left it out, it signed with the algorithm none: set it to this messenger's."}}
+	}
 	for i, name := range []string{"header", "payload", "signature"} {
-		if len(segments[i])%4 == 1 || i < 2 && len(segments) == 3 && decodedObject(segments[i]) == nil && strings.Trim(segments[i], base64Alphabet) == "" {
+		decoded, err := base64.RawURLEncoding.Strict().DecodeString(segments[i])
+		if err != nil || i < 2 && !json.Valid(decoded) {
 			return []Finding{{"A character of the " + name + " is missing, or one too many.", "Copy the token again, from the first to the last character."}}
 		}
 	}
@@ -120,6 +130,19 @@ func (v *Verifier) findAlgorithm(t *token) []Finding {
 		return []Finding{{"The header names no alg.", "Sign with " + wanted + "."}}
 	}
 	return []Finding{{fmt.Sprintf("The header says alg %q; this messenger's method has %s.", t.header.alg, wanted), "Set the library's algorithm to " + wanted + ", and sign with this messenger's key."}}
+}
+
+// findFetch says why there are no keys.
+func (v *Verifier) findFetch() []Finding {
+	j, ok := v.keys.(*JWKS)
+	if !ok {
+		return nil
+	}
+	cause := "The key set has not been fetched yet."
+	if err := j.Status().Err; err != nil {
+		cause = fmt.Sprintf("The key set cannot be fetched: %s.", err)
+	}
+	return []Finding{{cause, "Let the URL answer the gateway with a key set; it tries again by itself, and at once with caddy messenger refresh."}}
 }
 
 func (v *Verifier) findKID(t *token) []Finding {

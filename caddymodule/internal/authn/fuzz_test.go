@@ -1,0 +1,238 @@
+package authn
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+)
+
+// FuzzToken gives the verifier any text. There is no identity without a signature, which is checked here a second time by
+// other means; and a refusal has a code and a reason of ours, with nothing of the text in it.
+func FuzzToken(f *testing.F) {
+	verifiers, tokens := bothMethods(f)
+	good := tokens[0]
+	parts := strings.Split(good, ".")
+	for _, text := range append(tokens, "", "..", "...", good+".", good[:len(good)-1], "Bearer "+good,
+		macWith("", segment(`{"alg":"none"}`)+"."+parts[1]), segment(`{"alg":"HS256","crit":["b64"],"b64":false}`)+".{}."+parts[2],
+		`{"payload":"`+parts[1]+`","protected":"`+parts[0]+`","signature":"`+parts[2]+`","identity":"eve"}`, good+"=", good+"\x00",
+	) {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		for i, v := range verifiers {
+			contact, rej := v.Verify(context.Background(), text, []string{"exp"})
+			if (contact == nil) == (rej == nil) {
+				t.Fatalf("%q: got %+v and %+v", text, contact, rej)
+			}
+			if rej != nil {
+				if rej.Code == "" || rej.Reason == "" || len(text) > 16 && strings.Contains(rej.Reason, text[:16]) {
+					t.Errorf("%q: got %+v", text, rej)
+				}
+				continue
+			}
+			if i == 1 && text != tokens[1] {
+				t.Fatalf("%q: identity %q without a signature of the private key", text, contact.Identity)
+			}
+			if i == 0 && !signedWith(testSecret, text) {
+				t.Fatalf("%q: identity %q without a signature", text, contact.Identity)
+			}
+		}
+	})
+}
+
+func signedWith(secret, text string) bool {
+	last := strings.LastIndexByte(text, '.')
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(text[:last]))
+	return text[last+1:] == base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
+// FuzzChangedToken changes a good token anywhere and in any way: no change is too small to be seen.
+func FuzzChangedToken(f *testing.F) {
+	verifiers, tokens := bothMethods(f)
+	f.Add(uint16(0), uint16(0), "x")
+	f.Add(uint16(30), uint16(1), "")
+	f.Add(uint16(1000), uint16(1), "=")
+	f.Add(uint16(20), uint16(0), ".")
+	f.Fuzz(func(t *testing.T, at, removed uint16, added string) {
+		for i, good := range tokens {
+			start := int(at) % (len(good) + 1)
+			end := min(len(good), start+int(removed))
+			text := good[:start] + added + good[end:]
+			if contact, rej := verifiers[i].Verify(context.Background(), text, nil); rej == nil && text != good {
+				t.Fatalf("%q passes as %q", text, contact.Identity)
+			}
+		}
+	})
+}
+
+// FuzzHeader signs any header. What is accepted, that another parser reads as the pinned algorithm, with none of the
+// members that would change what the signature means.
+func FuzzHeader(f *testing.F) {
+	v := sharedTokenVerifier(f, Policy{})
+	for _, header := range []string{
+		`{"alg":"HS256"}`, `{"alg":"HS256","typ":"JWT","kid":"a"}`, `{"alg":"none"}`, `{"alg":"HS256","alg":"none"}`, `{"\u0061lg":"HS256","typ":"at+jwt"}`,
+		`{"alg":"HS256","crit":["b64"],"b64":false}`, `{"alg":"HS256","zip":"DEF"}`, `{"alg":"HS256","jwk":{"kty":"oct","k":""}}`, `{"ALG":"HS256"}`, `[]`, ``,
+	} {
+		f.Add([]byte(header))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		_, rej := v.Verify(context.Background(), forgeHS256(string(text), `{"identity":"mark"}`), nil)
+		if rej != nil {
+			if rej.Code != TokenMalformed && rej.Code != TokenTooLarge && rej.Code != AlgorithmNotAllowed {
+				t.Errorf("%q: got %+v", text, rej)
+			}
+			return
+		}
+		var members map[string]any
+		if err := json.Unmarshal(text, &members); err != nil {
+			t.Fatalf("%q: accepted, and encoding/json does not read it: %v", text, err)
+		}
+		if members["alg"] != "HS256" {
+			t.Errorf("%q: accepted with alg %v", text, members["alg"])
+		}
+		for _, name := range []string{"crit", "b64", "zip", "enc"} {
+			if _, found := members[name]; found {
+				t.Errorf("%q: accepted with %s", text, name)
+			}
+		}
+		if kid, found := members["kid"]; found {
+			if _, ok := kid.(string); !ok {
+				t.Errorf("%q: accepted with kid %v", text, kid)
+			}
+		}
+		if typ, found := members["typ"]; found && !slices.Contains([]any{"jwt", "at+jwt"}, any(strings.ToLower(typ.(string)))) {
+			t.Errorf("%q: accepted with typ %v", text, typ)
+		}
+	})
+}
+
+// FuzzPayload signs any payload. The identity and the claims that are accepted are those that another parser reads with
+// exact numbers, and the identity keeps the rules by which no two readers can take it for different ones.
+func FuzzPayload(f *testing.F) {
+	v := sharedTokenVerifier(f, Policy{MaxLifetime: 0})
+	for _, payload := range []string{
+		`{"identity":"mark"}`, `{"identity":9007199254740993,"x":[1, 2]}`, `{"identity":"Zo\u00eb \ud83d\ude00","x":{"a" : null}}`, `{"identity":-0}`,
+		`{"identity":"mark","identity":"eve"}`, `{"identity":" mark"}`, `{"identity":"a\u0000"}`, `{"identity":1e3}`, `{"identity":"\ud800"}`,
+		`{"identity":"mark","exp":4102444800.5,"nbf":0,"iat":-1}`, `{"identity":"mark","exp":"never"}`, `{"identity":"mark","exp":1e400}`, `["identity"]`,
+	} {
+		f.Add([]byte(payload))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		contact, rej := v.Verify(context.Background(), signHS256(string(text)), []string{"x"})
+		if rej != nil {
+			return
+		}
+		decoder := json.NewDecoder(bytes.NewReader(text))
+		decoder.UseNumber()
+		var members map[string]any
+		if err := decoder.Decode(&members); err != nil {
+			t.Fatalf("%q: accepted, and encoding/json does not read it: %v", text, err)
+		}
+		want := members["identity"]
+		if number, ok := want.(json.Number); ok {
+			want = string(number)
+		}
+		if contact.Identity != want {
+			t.Errorf("%q: identity %q, want %q", text, contact.Identity, want)
+		}
+		checkIdentityRules(t, contact.Identity)
+		x, found := members["x"]
+		if contact.Claims[0].Present != (found && x != nil) {
+			t.Errorf("%q: the claim x is there: %v", text, contact.Claims[0].Present)
+		}
+		if s, ok := x.(string); ok && contact.Claims[0].Text != s {
+			t.Errorf("%q: the claim x: got %q, want %q", text, contact.Claims[0].Text, s)
+		}
+		for _, name := range []string{"exp", "nbf", "iat"} {
+			if value, found := members[name]; found {
+				if _, ok := value.(json.Number); !ok {
+					t.Errorf("%q: accepted with %s %v", text, name, value)
+				}
+			}
+		}
+	})
+}
+
+func checkIdentityRules(t *testing.T, identity string) {
+	t.Helper()
+	if identity == "" || len(identity) > 255 || !utf8.ValidString(identity) || strings.TrimSpace(identity) != identity || strings.ContainsFunc(identity, unicode.IsControl) {
+		t.Errorf("the identity %q was accepted", identity)
+	}
+}
+
+// FuzzPublicKey loads anything as a public key. What loads is a sound RSA key, and is the same when it is written out and
+// loaded again; what does not load is not quoted.
+func FuzzPublicKey(f *testing.F) {
+	public := &rsa.PublicKey{N: modulus(2048), E: 65537}
+	for _, text := range []string{
+		pkixText(f, public), pemText("RSA PUBLIC KEY", x509.MarshalPKCS1PublicKey(public)), jwkText(public, ""), jwkText(public, `,"kid":"a","use":"sig","key_ops":["verify"]`),
+		jwkText(public, `,"d":"AA"`), `{"kty":"oct","k":"AAAA"}`, `{"keys":[]}`, `{"kty":"RSA","n":"AQ","e":"AQAAAAAAAQAB"}`, pemText("PRIVATE KEY", []byte("x")), "ssh-rsa AAAA", "-----BEGIN ",
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		key, err := ParsePublicKey(text, "")
+		if err != nil {
+			for i := 0; i+40 <= len(text); i += 10 {
+				if strings.Contains(err.Error(), string(text[i:i+40])) {
+					t.Errorf("%q is quoted: %v", text, err)
+				}
+			}
+			return
+		}
+		public, ok := key.material.(*rsa.PublicKey)
+		if !ok || key.alg != "RS256" || public.N.BitLen() < 2048 || public.N.BitLen() > 8192 || public.N.Bit(0) == 0 || public.E < 3 || public.E%2 == 0 || public.E >= 1<<31 {
+			t.Fatalf("%q is accepted as %+v", text, key)
+		}
+		again, err := ParsePublicKey([]byte(pkixText(t, public)), "")
+		if err != nil || again.fingerprint != key.fingerprint {
+			t.Errorf("%q: written out and loaded again: %v", text, err)
+		}
+		if json.Valid(text) { // a JWK; its private members have names of their own
+			var members map[string]any
+			if err := json.Unmarshal(text, &members); err == nil && (members["d"] != nil || members["kty"] != "RSA") {
+				t.Errorf("%q is accepted", text)
+			}
+		}
+	})
+}
+
+// FuzzSharedToken loads anything as a shared token: whatever loads is long enough, is no PEM and ends in no NUL, and
+// nothing of what does not load is told.
+func FuzzSharedToken(f *testing.F) {
+	for _, text := range []string{testSecret, "short", "-----BEGIN PUBLIC KEY-----", GenerateSharedToken(), `{"kty":"oct"}`, "AAAA====", strings.Repeat("ab", 32), strings.Repeat("00", 32)} {
+		for i := range encodings {
+			f.Add(uint8(i), text)
+		}
+	}
+	f.Fuzz(func(t *testing.T, encoding uint8, text string) {
+		secret, err := encodings[int(encoding)%len(encodings)].Decode(text)
+		var key *Key
+		if err == nil {
+			key, err = ParseSharedToken(secret, "")
+		}
+		if err != nil {
+			if len(text) >= 24 && strings.Contains(err.Error(), text[:24]) {
+				t.Errorf("%q is quoted: %v", text, err)
+			}
+			return
+		}
+		material := key.material.([]byte)
+		if !bytes.Equal(material, secret) || len(material) < 32 || material[len(material)-1] == 0 || bytes.Contains(material, []byte("-----BEGIN ")) {
+			t.Errorf("%q is accepted", text)
+		}
+	})
+}
+
+var encodings = []Encoding{Raw, Base64, Base64URL, Hex}

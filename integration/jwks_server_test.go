@@ -1,0 +1,330 @@
+package integration
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// misbehaviours are answers of key servers that have been seen, or that an attacker would give.
+func misbehaviours(t *testing.T) map[string]http.HandlerFunc {
+	body := func(status int, text string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, text)
+		}
+	}
+	good := newKeyServer(t, publicJWK(rsaKey(2), "elsewhere"))
+	set := readAll(t, good.url)
+	private := publicJWK(rsaKey(2), "private")
+	private["d"] = "AQAB"
+	return map[string]http.HandlerFunc{
+		"500 with a good set in its body": body(500, set),
+		"503":                             body(503, "try later"),
+		"404 with a good set in its body": body(404, set),
+		"204":                             func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) },
+		"206 with a good set in its body": body(206, set),
+		"304 that nobody asked for":       func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(304) },
+		"an HTML login page":              body(200, "<!doctype html><title>Sign in</title>"),
+		"an empty set":                    body(200, `{"keys":[]}`),
+		"null":                            body(200, `null`),
+		"keys null":                       body(200, `{"keys":null}`),
+		"a truncated set":                 body(200, set[:len(set)/2]),
+		"only a private key":              body(200, mustJSON(map[string]any{"keys": []jwk{private}})),
+		"only a symmetric key":            body(200, `{"keys":[{"kty":"oct","k":"AAAA","kid":"a"}]}`),
+		"a set larger than any":           body(200, `{"keys":[],"padding":"`+strings.Repeat("x", 300<<10)+`"}`),
+		"more entries than any":           body(200, `{"keys":[`+strings.TrimSuffix(strings.Repeat("{},", 200), ",")+`]}`),
+		"gzip, unasked":                   gzipBomb,
+		"an endless body":                 endless,
+		"a body that stops half-way": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Length", "9999")
+			_, _ = io.WriteString(w, set)
+		},
+		"silence": hang,
+		"headers, then silence": func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, `{"keys":[`)
+			flush(w)
+			hang(w, r)
+		},
+		"a redirect to another host": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, good.url, http.StatusFound) },
+		"a redirect to another scheme": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://"+r.Host+"/x", http.StatusFound)
+		},
+		"a redirect to a file": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "file:///etc/passwd", http.StatusFound)
+		},
+		"a redirect to itself":     func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusFound) },
+		"a connection that is cut": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"more headers than any": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X", strings.Repeat("x", 100<<10))
+			_, _ = io.WriteString(w, set)
+		},
+	}
+}
+
+func gzipBomb(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Encoding", "gzip")
+	z := gzip.NewWriter(w)
+	defer z.Close()
+	zeros := make([]byte, 1<<20)
+	for range 64 {
+		if _, err := z.Write(zeros); err != nil {
+			return
+		}
+	}
+}
+
+func endless(w http.ResponseWriter, r *http.Request) {
+	block := bytes.Repeat([]byte(" "), 32<<10)
+	for r.Context().Err() == nil {
+		if _, err := w.Write(block); err != nil {
+			return
+		}
+	}
+}
+
+func hang(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+
+func flush(w http.ResponseWriter) { _ = http.NewResponseController(w).Flush() }
+
+func readAll(t *testing.T, url string) string {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// A key server fails in every way there is. While a usable key is there, no good token is refused or delayed; where no
+// key was ever seen the gateway cannot decide, says so, and starts all the same.
+func TestMisbehavingKeyServers(t *testing.T) {
+	const quick = "messenger %s {\n identity_key identity\n audience chat\n jwks %s {\n timeout 500ms\n }\n}\n"
+	for name, misbehave := range misbehaviours(t) {
+		t.Run(name, func(t *testing.T) {
+			up := newUpstream(t)
+			failing, never := newKeyServer(t, publicJWK(rsaKey(0), "a")), newKeyServer(t)
+			never.behave(misbehave)
+			g := start(t, up, fmt.Sprintf(quick, "support", failing.url)+fmt.Sprintf(quick, "never", never.url),
+				"handle /never {\nmessenger_auth never\nreverse_proxy UPSTREAM\n}\nhandle {\n"+supportSite+"\n}")
+			good := bearer(signWithKID(rsaKey(0), "a", forChat("mark")))
+			if a := g.get("/", good); a.status != 200 {
+				t.Fatalf("before: got %d %s", a.status, a.body)
+			}
+			failing.behave(misbehave)
+			if status := g.refresh("support"); status != 502 {
+				t.Errorf("refresh: got %d, want 502", status)
+			}
+			if a := g.get("/", good); a.status != 200 {
+				t.Errorf("a good token with a usable key: got %d %s", a.status, a.body)
+			}
+			up.take()
+			a := g.get("/never", good)
+			if a.status != 503 || a.code(t) != "keys_unavailable" || a.header.Get("Retry-After") == "" || a.header.Get("Www-Authenticate") != "" {
+				t.Errorf("no key ever seen: got %d %v %s", a.status, a.header, a.body)
+			}
+			up.none(t)
+		})
+	}
+}
+
+// Memory is bounded whatever a key server sends: an answer is read up to 256 KiB.
+func TestHostileAnswersTakeLittleMemory(t *testing.T) {
+	for name, hostile := range map[string]http.HandlerFunc{"endless": endless, "gzip": gzipBomb} {
+		t.Run(name, func(t *testing.T) {
+			keys := newKeyServer(t, publicJWK(rsaKey(0), "a"))
+			g := start(t, newUpstream(t), jwksMessenger(keys.url), supportSite)
+			keys.behave(hostile)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			for range 20 {
+				g.refresh("support")
+			}
+			runtime.ReadMemStats(&after)
+			// The server of the test allocates in the same process: the gzip writer about 1 MiB a time.
+			if perFetch := (after.TotalAlloc - before.TotalAlloc) / 20; perFetch > 4<<20 {
+				t.Errorf("%d bytes were allocated for a fetch", perFetch)
+			}
+		})
+	}
+}
+
+// One key server hangs. Twenty other messengers do not notice.
+func TestOneHangingKeyServerLeavesOthersUntouched(t *testing.T) {
+	hanging := newKeyServer(t)
+	hanging.behave(hang)
+	messengers, routes := "messenger hanging {\n identity_key identity\n audience chat\n jwks "+hanging.url+"\n}\n", "handle /hanging {\nmessenger_auth hanging\nrespond ok\n}\n"
+	for i := range 20 {
+		keys := newKeyServer(t, publicJWK(rsaKey(0), "a"))
+		messengers += fmt.Sprintf("messenger m%d {\n identity_key identity\n audience chat\n jwks %s\n}\n", i, keys.url)
+		routes += fmt.Sprintf("handle /m%d {\nmessenger_auth m%d\nrespond ok\n}\n", i, i)
+	}
+	g := start(t, nil, messengers, routes)
+	token := bearer(signWithKID(rsaKey(0), "a", forChat("mark")))
+	var stuck sync.WaitGroup
+	answered := make(chan int, 1)
+	stuck.Go(func() { answered <- g.get("/hanging", token).status })
+	for i := range 20 {
+		if a := g.get(fmt.Sprintf("/m%d", i), token); a.status != 200 {
+			t.Errorf("m%d: got %d %s", i, a.status, a.body)
+		}
+	}
+	select {
+	case status := <-answered:
+		t.Errorf("the request to the hanging messenger was answered with %d before the others", status)
+	default:
+	}
+	stuck.Wait()
+	if status := <-answered; status != 503 {
+		t.Errorf("the hanging messenger: got %d, want 503", status)
+	}
+}
+
+// A hundred reloads with twenty URLs: every key set was fetched once, and nothing piles up.
+func TestReloadsFetchNothingAndLeaveNothingBehind(t *testing.T) {
+	var servers []*keyServer
+	messengers := ""
+	for i := range 20 {
+		keys := newKeyServer(t, publicJWK(rsaKey(0), "a"))
+		servers = append(servers, keys)
+		messengers += fmt.Sprintf("messenger m%d {\n identity_key identity\n audience chat\n jwks %s\n}\n", i, keys.url)
+	}
+	g := start(t, nil, messengers, "messenger_auth m0\nrespond ok")
+	fetched := func() (n int64) {
+		for _, s := range servers {
+			n += s.fetches.Load()
+		}
+		return n
+	}
+	eventually(t, "every key set was fetched", func() bool { return fetched() == 20 })
+	g.load(messengers, "messenger_auth m0\nrespond \"n0\"")
+	before := settledGoroutines()
+	for i := range 100 {
+		g.load(messengers, fmt.Sprintf("messenger_auth m0\nrespond \"n%d\"", i+1))
+	}
+	if a := g.get("/", bearer(signWithKID(rsaKey(0), "a", forChat("mark")))); a.status != 200 || a.body != "n100" {
+		t.Errorf("after the reloads: %d %s", a.status, a.body)
+	}
+	if n := fetched(); n != 20 {
+		t.Errorf("%d fetches, want 20", n)
+	}
+	if after := settledGoroutines(); after > before+5 {
+		t.Errorf("%d goroutines before, %d after", before, after)
+	}
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the engines have ended", func() bool { return !strings.Contains(stacks(), "authn.(*JWKS)") })
+}
+
+// refresh asks the running gateway to fetch a key set, and returns the status of its answer, or 0 for none: during a
+// reload Caddy replaces the admin endpoint.
+func (g *gateway) refresh(name string) int {
+	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", g.sock)
+	}}}
+	resp, err := client.Post("http://caddy/messenger/messengers/"+name+"/refresh", "application/json", strings.NewReader("{}"))
+	if err != nil {
+		return 0
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode
+}
+
+func mustJSON(value any) string {
+	text, err := json.Marshal(value)
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
+}
+
+// settledGoroutines returns the number of goroutines once it does not sink any more.
+func settledGoroutines() int {
+	least, since := runtime.NumGoroutine(), time.Now()
+	for time.Since(since) < 300*time.Millisecond {
+		if n := runtime.NumGoroutine(); n < least {
+			least, since = n, time.Now()
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return least
+}
+
+func stacks() string {
+	buffer := make([]byte, 8<<20)
+	return string(buffer[:runtime.Stack(buffer, true)])
+}
+
+// Everything at once: requests, refreshes, reloads and rotations. A good token always passes. Run with -race.
+func TestVerifyRefreshReloadAndRotateAtOnce(t *testing.T) {
+	keys := newKeyServer(t, publicJWK(rsaKey(0), "a"))
+	g := start(t, nil, jwksMessenger(keys.url), "messenger_auth support\nrespond ok")
+	token := bearer(signWithKID(rsaKey(0), "a", forChat("mark")))
+	if a := g.get("/", token); a.status != 200 {
+		t.Fatalf("got %d %s", a.status, a.body)
+	}
+	stop := make(chan struct{})
+	var others sync.WaitGroup
+	loop := func(f func(i int)) {
+		others.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+					f(i)
+				}
+			}
+		})
+	}
+	loop(func(int) { g.refresh("support") })
+	loop(func(i int) { keys.publish(publicJWK(rsaKey(0), "a"), publicJWK(rsaKey(1), fmt.Sprint("b", i%3))) })
+	loop(func(i int) { g.status(bearer(signWithKID(rsaKey(1), fmt.Sprint("b", i%3), forChat("eve")))) })
+	others.Go(func() {
+		for i := range 10 {
+			g.load(jwksMessenger(keys.url), fmt.Sprintf("messenger_auth support\nrespond \"ok %d\"", i))
+		}
+	})
+	for range 200 {
+		if status := g.status(token); status != 200 && status != 0 {
+			t.Errorf("a good token: got %d", status)
+			break
+		}
+	}
+	close(stop)
+	others.Wait()
+}
+
+// status sends a GET and returns the status of the answer, or 0 for none: during a reload Caddy may close a connection
+// that the old server has accepted.
+func (g *gateway) status(authorization string) int {
+	r, err := http.NewRequest(http.MethodGet, g.url, nil)
+	if err != nil {
+		return 0
+	}
+	r.Header.Set("Authorization", strings.TrimPrefix(authorization, "Authorization: "))
+	resp, err := plainClient.Do(r)
+	if err != nil {
+		return 0
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode
+}
