@@ -11,6 +11,8 @@
 //     received: no token, no part of one, no claim value.
 package authn
 
+import "time"
+
 // A Contact is a customer of the site whose token passed every check.
 type Contact struct {
 	// Identity is the value of the identity key: not empty, at most 255 bytes of UTF-8, without control characters and
@@ -19,6 +21,19 @@ type Contact struct {
 
 	// Claims holds the claims that the caller asked for, in the order of the question.
 	Claims []Claim
+
+	// What the token says of itself (RFC 7519 section 4.1): its jti, iat and exp. They are empty where it has none; a jti
+	// that is no string counts as none.
+	TokenID string
+	Issued  time.Time
+	Expires time.Time
+
+	// SignedBy is the key that made the signature.
+	SignedBy *Key
+
+	// Until is the first instant at which the verifier would refuse the token: when exp has passed by the clock skew, or
+	// the key has ended. It is zero if there is none.
+	Until time.Time
 }
 
 // A Claim is one claim as text: strings as they are, numbers and booleans as they were signed, arrays and objects as

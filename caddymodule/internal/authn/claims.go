@@ -33,10 +33,12 @@ type Policy struct {
 // claims are the members of a payload that the checks read, as they were received.
 type claims struct {
 	exp, nbf, iat []byte
-	iss, aud      []byte
+	iss, aud, jti []byte
 	identity      []byte
-	required      int      // how many of the required claims are there
-	wanted        [][]byte // in the order of the question
+	expires       time.Time // exp, once checkTimes has read it
+	issued        time.Time // iat, likewise
+	required      int       // how many of the required claims are there
+	wanted        [][]byte  // in the order of the question
 }
 
 func parseClaims(payload []byte, p *Policy, want []string) (*claims, *Rejection) {
@@ -56,6 +58,8 @@ func parseClaims(payload []byte, p *Policy, want []string) (*claims, *Rejection)
 			c.iss = value
 		case "aud":
 			c.aud = value
+		case "jti":
+			c.jti = value
 		}
 		if string(name) == p.IdentityKey {
 			c.identity = value
@@ -79,13 +83,12 @@ func parseClaims(payload []byte, p *Policy, want []string) (*claims, *Rejection)
 
 // checkTimes honours exp, nbf and iat (RFC 7519 sections 4.1.4 to 4.1.6) wherever the token has them.
 func (c *claims) checkTimes(p *Policy, now time.Time) *Rejection {
-	var exp, iat time.Time
 	if c.exp != nil {
 		var rej *Rejection
-		if exp, rej = numericDate(c.exp); rej != nil {
+		if c.expires, rej = numericDate(c.exp); rej != nil {
 			return rej
 		}
-		if !now.Before(exp.Add(p.ClockSkew)) {
+		if !now.Before(c.expires.Add(p.ClockSkew)) {
 			return reject(TokenExpired, "exp has passed")
 		}
 	}
@@ -100,25 +103,25 @@ func (c *claims) checkTimes(p *Policy, now time.Time) *Rejection {
 	}
 	if c.iat != nil {
 		var rej *Rejection
-		if iat, rej = numericDate(c.iat); rej != nil {
+		if c.issued, rej = numericDate(c.iat); rej != nil {
 			return rej
 		}
-		if now.Add(p.ClockSkew).Before(iat) {
+		if now.Add(p.ClockSkew).Before(c.issued) {
 			return reject(TokenNotYetValid, "iat is still to come: the token was made by a clock that is ahead")
 		}
 	}
-	return c.checkLifetime(p, now, exp, iat)
+	return c.checkLifetime(p, now)
 }
 
-func (c *claims) checkLifetime(p *Policy, now, exp, iat time.Time) *Rejection {
+func (c *claims) checkLifetime(p *Policy, now time.Time) *Rejection {
 	switch {
 	case p.MaxLifetime == 0:
 		return nil
 	case c.exp == nil:
 		return reject(ClaimMissing, "exp is absent, and max_lifetime needs it")
-	case c.iat != nil && exp.Sub(iat) > p.MaxLifetime:
+	case c.iat != nil && c.expires.Sub(c.issued) > p.MaxLifetime:
 		return reject(TokenLifetimeTooLong, "the time from iat to exp is longer than max_lifetime")
-	case c.iat == nil && exp.Sub(now) > p.MaxLifetime+p.ClockSkew:
+	case c.iat == nil && c.expires.Sub(now) > p.MaxLifetime+p.ClockSkew:
 		return reject(TokenLifetimeTooLong, "the time from now to exp is longer than max_lifetime, and there is no iat")
 	}
 	return nil

@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"github.com/lestrrat-go/jwx/v2/jws"
@@ -52,7 +54,20 @@ type Key struct {
 	kid         string // "" if the key has none
 	material    any    // *rsa.PublicKey or []byte, as the algorithm wants it
 	fingerprint [sha256.Size]byte
+	end         time.Time // when it stops verifying; zero if it does not
 }
+
+// EndingAt returns k as a key that verifies nothing from that instant on, as the old one of an overlap does.
+func (k *Key) EndingAt(end time.Time) *Key {
+	ending := *k
+	ending.end = end
+	return &ending
+}
+
+func (k *Key) ended(now time.Time) bool { return !k.end.IsZero() && !now.Before(k.end) }
+
+// Same reports whether k and other are one key, whatever they are called and whenever they end.
+func (k *Key) Same(other *Key) bool { return k.alg == other.alg && k.fingerprint == other.fingerprint }
 
 // KeyID returns the kid of the key, or "" if it has none.
 func (k *Key) KeyID() string { return k.kid }
@@ -91,6 +106,7 @@ type KeySet struct {
 	keys  []*Key
 	byKID map[string][]*Key // for each kid that a key has: the keys with it, then those without any
 	noKID []*Key
+	ends  bool // whether some key does
 }
 
 // NewKeySet returns the set of the given keys, which must all be of one method and have kids that differ.
@@ -118,6 +134,7 @@ func NewKeySet(keys ...*Key) (*KeySet, error) {
 func newKeySet(keys []*Key) *KeySet {
 	s := &KeySet{keys: keys, byKID: make(map[string][]*Key)}
 	for _, k := range keys {
+		s.ends = s.ends || !k.end.IsZero()
 		if k.kid == "" {
 			s.noKID = append(s.noKID, k)
 		}
@@ -132,12 +149,20 @@ func newKeySet(keys []*Key) *KeySet {
 
 func (s *KeySet) algorithm() string { return s.keys[0].alg.String() }
 
-func (s *KeySet) active() []*Key { return s.keys }
+func (s *KeySet) active() []*Key { return s.withoutEnded(s.keys) }
 
 func (s *KeySet) candidates(h header) ([]*Key, uint64, *Rejection) {
 	keys, _ := s.match(h)
-	keys, rej := limitCandidates(keys)
+	keys, rej := limitCandidates(s.withoutEnded(keys))
 	return keys, 0, rej
+}
+
+func (s *KeySet) withoutEnded(keys []*Key) []*Key {
+	if !s.ends {
+		return keys
+	}
+	now := time.Now()
+	return slices.DeleteFunc(slices.Clone(keys), func(k *Key) bool { return k.ended(now) })
 }
 
 func (s *KeySet) renew(context.Context, header, uint64) renewal { return notRenewed }
@@ -173,7 +198,7 @@ func Shared(a, b Keys) bool {
 	}
 	for _, k := range a.active() {
 		for _, other := range b.active() {
-			if k.alg == other.alg && k.fingerprint == other.fingerprint {
+			if k.Same(other) {
 				return true
 			}
 		}

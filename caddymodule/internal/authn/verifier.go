@@ -39,7 +39,7 @@ func (v *Verifier) verify(ctx context.Context, text string, want []string, t *Tr
 	if t.note(CheckAlgorithm, rej); rej != nil {
 		return nil, rej
 	}
-	rej = v.checkSignature(ctx, tok)
+	key, rej := v.checkSignature(ctx, tok)
 	if t.noteSignature(rej); rej != nil {
 		return nil, rej
 	}
@@ -63,7 +63,14 @@ func (v *Verifier) verify(ctx context.Context, text string, want []string, t *Tr
 	if t.note(CheckIdentity, rej); rej != nil {
 		return nil, rej
 	}
-	return &Contact{Identity: identity, Claims: cl.texts()}, nil
+	contact := &Contact{Identity: identity, Claims: cl.texts(), Issued: cl.issued, Expires: cl.expires, SignedBy: key, Until: key.end}
+	contact.TokenID, _ = stringValue(cl.jti)
+	if !cl.expires.IsZero() {
+		if until := cl.expires.Add(v.policy.ClockSkew); contact.Until.IsZero() || until.Before(contact.Until) {
+			contact.Until = until
+		}
+	}
+	return contact, nil
 }
 
 // checkAlgorithm compares, and never chooses: RFC 8725 section 3.1, the defence against algorithm confusion.
@@ -75,34 +82,34 @@ func (v *Verifier) checkAlgorithm(t *token) *Rejection {
 }
 
 // checkSignature finds the key and checks the signature. If no key fits, it asks once for newer keys.
-func (v *Verifier) checkSignature(ctx context.Context, t *token) *Rejection {
-	version, rej := v.trySignature(t)
+func (v *Verifier) checkSignature(ctx context.Context, t *token) (*Key, *Rejection) {
+	key, version, rej := v.trySignature(t)
 	if rej == nil {
-		return nil
+		return key, nil
 	}
 	switch v.keys.renew(ctx, t.header, version) {
 	case renewed:
-		_, rej = v.trySignature(t)
+		key, _, rej = v.trySignature(t)
 	case renewalFailed:
 		if rej.Code == KeyUnknown {
-			return reject(KeysUnavailable, "no active key has the token's kid, and the key set cannot be fetched to look for a newer one")
+			return nil, reject(KeysUnavailable, "no active key has the token's kid, and the key set cannot be fetched to look for a newer one")
 		}
 	}
-	return rej
+	return key, rej
 }
 
-func (v *Verifier) trySignature(t *token) (version uint64, rej *Rejection) {
+func (v *Verifier) trySignature(t *token) (key *Key, version uint64, rej *Rejection) {
 	keys, version, rej := v.keys.candidates(t.header)
 	if rej != nil {
-		return version, rej
+		return nil, version, rej
 	}
 	signed := []byte(t.signed)
 	for _, k := range keys {
 		if k.verify(signed, t.signature) {
-			return version, nil
+			return k, version, nil
 		}
 	}
-	return version, reject(SignatureInvalid, "no active key made this signature over this text")
+	return nil, version, reject(SignatureInvalid, "no active key made this signature over this text")
 }
 
 // CheckIdentityKey returns an error if claim cannot be an identity key. Any string of letters can; digits and _ - . : /
