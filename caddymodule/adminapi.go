@@ -6,15 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"go.uber.org/zap"
-
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
 func init() {
@@ -28,10 +26,23 @@ const (
 
 // adminAPI serves what operators ask of the running gateway:
 //
-//	GET  /messenger/messengers
-//	GET  /messenger/messengers/<name>/keys
-//	POST /messenger/messengers/<name>/refresh  {"distrust": bool}
-//	POST /messenger/messengers/<name>/explain  {"token": string}
+//	GET    /messenger/messengers[?after=<name>]            the messengers, at most 1000 stored ones at a time
+//	GET    /messenger/messengers/<name>                    one of them; ETag is its revision
+//	PUT    /messenger/messengers/<name>                    creates or changes a stored one; the body is its settings
+//	DELETE /messenger/messengers/<name>                    deletes a stored one with its tokens
+//	GET    /messenger/messengers/<name>/keys               the keys that verify right now
+//	POST   /messenger/messengers/<name>/refresh            {"distrust": bool}
+//	POST   /messenger/messengers/<name>/explain            {"token": string}
+//	GET    /messenger/messengers/<name>/tokens             the generated shared tokens, without their text
+//	POST   /messenger/messengers/<name>/tokens/generate    {}
+//	POST   /messenger/messengers/<name>/tokens/rotate      {"overlap": duration}
+//	POST   /messenger/messengers/<name>/tokens/reset       {}
+//	POST   /messenger/messengers/<name>/tokens/revoke      {"kid": string}
+//	POST   /messenger/reseal                               {"adopt_unsealed": bool}
+//
+// Changes take If-Match with a revision. Whoever replaces a stored messenger has to send it, or "*", so that nobody
+// overwrites what they have not seen; If-None-Match: * only creates. generate, rotate and reset answer with the text of
+// the new token, which is shown this once.
 //
 // It holds nothing. After a failed reload Caddy's endpoint belongs to modules of the configuration that failed, so the
 // app is looked up on every request.
@@ -56,24 +67,95 @@ func (a *adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	return app.serveAdmin(w, r)
+}
+
+// serveAdmin answers a request to the admin API; commands that work offline send theirs here directly.
+func (a *App) serveAdmin(w http.ResponseWriter, r *http.Request) error {
 	parts := strings.Split(strings.TrimPrefix(r.URL.Path, adminPath), "/")
-	if parts[0] != "messengers" {
-		return adminError(http.StatusNotFound, "there is nothing at this path")
+	switch {
+	case parts[0] == "messengers" && len(parts) == 1:
+		return answer(w, r, endpoint{http.MethodGet: func() (any, error) { return a.list(r.Context(), r.URL.Query().Get("after")) }})
+	case parts[0] == "messengers" && len(parts) == 2:
+		return a.serveMessenger(w, r, parts[1])
+	case parts[0] == "messengers" && len(parts) == 3:
+		return a.serveKeys(w, r, parts[1], parts[2])
+	case parts[0] == "messengers" && len(parts) == 4 && parts[2] == "tokens":
+		return a.serveTokens(w, r, parts[1], parts[3])
+	case parts[0] == "reseal" && len(parts) == 1:
+		return answer(w, r, endpoint{http.MethodPost: func() (any, error) { return a.serveReseal(r) }})
 	}
-	if len(parts) == 1 {
-		return answerMethods(w, r, http.MethodGet, func() (any, error) { return app.list(), nil })
+	return errNoPath
+}
+
+var errNoPath = adminError(http.StatusNotFound, "there is nothing at this path")
+
+// serveMessenger shows, changes and deletes one messenger.
+func (a *App) serveMessenger(w http.ResponseWriter, r *http.Request, name string) error {
+	return answer(w, r, endpoint{
+		http.MethodGet: func() (any, error) {
+			d, err := a.describe(r.Context(), name)
+			if err == nil && d.Revision != "" {
+				w.Header().Set("ETag", `"`+d.Revision+`"`)
+			}
+			return d, err
+		},
+		http.MethodPut: func() (any, error) {
+			c, err := conditionOf(r)
+			if err != nil {
+				return nil, err
+			}
+			if c == (condition{}) && r.Header.Get("If-Match") == "" {
+				if _, err := a.storedRecord(r.Context(), name); err == nil {
+					return nil, adminError(http.StatusPreconditionRequired, "there is a stored messenger of this name; send its revision in If-Match to change it")
+				}
+			}
+			settings := new(Messenger)
+			if err := readJSON(r, settings); err != nil {
+				return nil, err
+			}
+			d, created, err := a.put(r.Context(), name, settings, c, actorOf(r))
+			if err != nil {
+				return nil, err
+			}
+			w.Header().Set("ETag", `"`+d.Revision+`"`)
+			if created {
+				return withStatus{http.StatusCreated, d}, nil
+			}
+			return d, nil
+		},
+		http.MethodDelete: func() (any, error) {
+			c, err := conditionOf(r)
+			if err != nil {
+				return nil, err
+			}
+			return struct{}{}, a.remove(r.Context(), name, c, actorOf(r))
+		},
+	})
+}
+
+// serveKeys answers what concerns the keys of one messenger.
+func (a *App) serveKeys(w http.ResponseWriter, r *http.Request, name, what string) error {
+	if what == "tokens" {
+		return answer(w, r, endpoint{http.MethodGet: func() (any, error) {
+			ring, err := a.tokens(r.Context(), name)
+			if err == nil && ring.Revision != "" {
+				w.Header().Set("ETag", `"`+ring.Revision+`"`)
+			}
+			return ring, err
+		}})
 	}
-	m := app.Messengers[parts[1]]
-	if m == nil {
-		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: app.errUnknown(parts[1])}
+	m, err := a.lookUp(r.Context(), name)
+	if err != nil {
+		return err
 	}
-	switch strings.Join(parts[2:], "/") {
+	switch what {
 	case "keys":
-		return answerMethods(w, r, http.MethodGet, func() (any, error) { return m.describeKeys(), nil })
+		return answer(w, r, endpoint{http.MethodGet: func() (any, error) { return m.describeKeys(), nil }})
 	case "refresh":
-		return answerMethods(w, r, http.MethodPost, func() (any, error) { return m.refresh(r) })
+		return answer(w, r, endpoint{http.MethodPost: func() (any, error) { return a.refresh(r, m) }})
 	case "explain":
-		return answerMethods(w, r, http.MethodPost, func() (any, error) {
+		return answer(w, r, endpoint{http.MethodPost: func() (any, error) {
 			var body struct {
 				Token string `json:"token"`
 			}
@@ -83,10 +165,102 @@ func (a *adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 			if body.Token == "" {
 				return nil, adminError(http.StatusBadRequest, `there is no token in the body; write {"token": "…"}`)
 			}
-			return app.explain(r.Context(), m.name, body.Token)
-		})
+			return a.explain(r.Context(), m, body.Token, true), nil
+		}})
 	}
-	return adminError(http.StatusNotFound, "there is nothing at this path")
+	return errNoPath
+}
+
+// serveTokens changes the generated shared tokens of one messenger.
+func (a *App) serveTokens(w http.ResponseWriter, r *http.Request, name, action string) error {
+	var body struct {
+		Overlap *caddy.Duration `json:"overlap"`
+		KeyID   string          `json:"kid"`
+	}
+	change := func() (ringChange, error) {
+		overlap := durationOr(body.Overlap, defaultOverlap)
+		switch action {
+		case "generate":
+			return generateToken(), nil
+		case "rotate":
+			return rotateTokens(overlap), nil
+		case "reset":
+			return resetTokens(), nil
+		case "revoke":
+			if body.KeyID == "" {
+				return ringChange{}, adminError(http.StatusBadRequest, `name the token that is to be revoked: {"kid": "…"}`)
+			}
+			return revokeToken(body.KeyID), nil
+		}
+		return ringChange{}, errNoPath
+	}
+	return answer(w, r, endpoint{http.MethodPost: func() (any, error) {
+		if err := readJSON(r, &body); err != nil {
+			return nil, err
+		}
+		if action != "rotate" && body.Overlap != nil || action != "revoke" && body.KeyID != "" {
+			return nil, adminError(http.StatusBadRequest, "only rotate has an overlap, and only revoke a kid")
+		}
+		c, err := conditionOf(r)
+		if err != nil {
+			return nil, err
+		}
+		ring, err := change()
+		if err != nil {
+			return nil, err
+		}
+		made, err := a.changeTokens(r.Context(), name, ring, c, actorOf(r))
+		if err != nil {
+			return nil, err
+		}
+		if made == nil {
+			return struct{}{}, nil
+		}
+		return withStatus{http.StatusCreated, made}, nil
+	}})
+}
+
+func (a *App) serveReseal(r *http.Request) (any, error) {
+	var body struct {
+		Adopt bool `json:"adopt_unsealed"`
+	}
+	if err := readJSON(r, &body); err != nil {
+		return nil, err
+	}
+	count, err := a.reseal(r.Context(), body.Adopt, actorOf(r))
+	return map[string]int{"resealed": count}, err
+}
+
+// actorOf says who sent r: the address, and the name in the certificate where the remote admin endpoint asked for one.
+func actorOf(r *http.Request) actor {
+	who := r.RemoteAddr
+	if who == "" || who == "@" {
+		who = "unix socket"
+	}
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+		who += " " + r.TLS.PeerCertificates[0].Subject.String()
+	}
+	return actor("admin API, " + who)
+}
+
+// conditionOf reads If-Match and If-None-Match (RFC 9110 section 13.1), of which one revision or "*" is understood.
+func conditionOf(r *http.Request) (condition, error) {
+	var c condition
+	switch match := r.Header.Get("If-Match"); {
+	case match == "" || match == "*":
+	case len(match) > 2 && match[0] == '"' && match[len(match)-1] == '"' && !strings.Contains(match[1:len(match)-1], `"`):
+		c.revision = match[1 : len(match)-1]
+	default:
+		return c, adminError(http.StatusBadRequest, `If-Match takes one revision in quotes, as ETag has it, or *`)
+	}
+	switch r.Header.Get("If-None-Match") {
+	case "":
+	case "*":
+		c.absent = true
+	default:
+		return c, adminError(http.StatusBadRequest, "If-None-Match takes * only")
+	}
+	return c, nil
 }
 
 func activeApp() (*App, error) {
@@ -105,18 +279,34 @@ func adminError(status int, message string) error {
 	return caddy.APIError{HTTPStatus: status, Err: errors.New(message)}
 }
 
-// answerMethods answers with what f returns, as JSON, if the method is the one that is meant.
-func answerMethods(w http.ResponseWriter, r *http.Request, method string, f func() (any, error)) error {
-	if r.Method != method {
-		w.Header().Set("Allow", method)
-		return adminError(http.StatusMethodNotAllowed, "method not allowed; use "+method)
+// An endpoint has a function for each method that it takes.
+type endpoint map[string]func() (any, error)
+
+// withStatus is an answer with a status other than 200.
+type withStatus struct {
+	status int
+	body   any
+}
+
+// answer answers with what the method's function returns, as JSON.
+func answer(w http.ResponseWriter, r *http.Request, methods endpoint) error {
+	f := methods[r.Method]
+	if f == nil {
+		allowed := strings.Join(slices.Sorted(maps.Keys(methods)), ", ")
+		w.Header().Set("Allow", allowed)
+		return adminError(http.StatusMethodNotAllowed, "method not allowed; use "+allowed)
 	}
-	answer, err := f()
+	body, err := f()
 	if err != nil {
 		return err
 	}
+	status := http.StatusOK
+	if s, ok := body.(withStatus); ok {
+		status, body = s.status, s.body
+	}
 	w.Header().Set("Content-Type", "application/json")
-	return json.NewEncoder(w).Encode(answer)
+	w.WriteHeader(status)
+	return json.NewEncoder(w).Encode(body)
 }
 
 // readJSON reads the body of r into target; an empty body leaves target as it is. It asks for the content type because a
@@ -135,107 +325,16 @@ func readJSON(r *http.Request, target any) error {
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
-	if !json.Valid(text) || decoder.Decode(target) != nil {
-		return adminError(http.StatusBadRequest, "the body is not the JSON that is wanted here") // the error would quote it
+	if !json.Valid(text) {
+		return adminError(http.StatusBadRequest, "the body is not JSON") // the error would quote it
+	}
+	if err := decoder.Decode(target); err != nil {
+		if _, member, unknown := strings.Cut(err.Error(), "json: unknown field "); unknown {
+			return adminError(http.StatusBadRequest, "the body has an unknown member "+member)
+		}
+		return adminError(http.StatusBadRequest, "the body is JSON of another form than is wanted here")
 	}
 	return nil
-}
-
-type listedMessenger struct {
-	Name   string `json:"name"`
-	Method string `json:"method"`
-	Mode   Mode   `json:"mode"`
-}
-
-func (a *App) list() []listedMessenger {
-	list := make([]listedMessenger, 0, len(a.Messengers))
-	for _, name := range a.names() {
-		m := a.Messengers[name]
-		list = append(list, listedMessenger{name, m.method(), m.Mode.or(ModeRequired)})
-	}
-	return list
-}
-
-// describedKeys tells which keys are active, and what is known about where they come from.
-type describedKeys struct {
-	Messenger string         `json:"messenger"`
-	Method    string         `json:"method"`
-	Sources   []string       `json:"sources"` // placeholders, or the URL
-	Usable    bool           `json:"usable"`  // whether tokens can be verified right now
-	Keys      []describedKey `json:"keys"`
-	Fetched   *time.Time     `json:"fetched,omitempty"`
-	Fresh     *time.Time     `json:"fresh_until,omitempty"`
-	Tried     *time.Time     `json:"last_attempt,omitempty"`
-	Error     string         `json:"last_error,omitempty"`
-	Next      *time.Time     `json:"next_attempt,omitempty"`
-	Omitted   []omittedKey   `json:"omitted,omitempty"`
-}
-
-type describedKey struct {
-	KeyID     string `json:"kid,omitempty"`
-	Algorithm string `json:"alg"`
-	Bits      int    `json:"bits"`
-	SHA256    string `json:"sha256,omitempty"` // of the public key in PKIX DER
-}
-
-type omittedKey struct {
-	Index  int    `json:"index"`
-	KeyID  string `json:"kid,omitempty"`
-	Reason string `json:"reason"`
-}
-
-func (m *Messenger) describeKeys() *describedKeys {
-	d := &describedKeys{Messenger: m.name, Method: m.method(), Sources: []string{}, Keys: []describedKey{}}
-	for i := range m.keyValues() {
-		d.Sources = append(d.Sources, m.keyPlace(i))
-	}
-	for _, key := range m.verifier.Load().Keys() {
-		d.Keys = append(d.Keys, describedKey(key))
-	}
-	d.Usable = len(d.Keys) > 0
-	if m.jwks == nil {
-		return d
-	}
-	status := m.jwks.Status()
-	d.Sources = append(d.Sources, status.URL)
-	d.Fetched, d.Fresh, d.Tried, d.Next = moment(status.Fetched), moment(status.FreshUntil), moment(status.Tried), moment(status.Next)
-	if status.Err != nil {
-		d.Error = status.Err.Error()
-	}
-	for _, entry := range status.Omitted {
-		d.Omitted = append(d.Omitted, omittedKey(entry))
-	}
-	return d
-}
-
-func moment(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	t = t.UTC().Truncate(time.Second)
-	return &t
-}
-
-// refresh fetches the key set of m at once.
-func (m *Messenger) refresh(r *http.Request) (any, error) {
-	var body struct {
-		Distrust bool `json:"distrust"`
-	}
-	if err := readJSON(r, &body); err != nil {
-		return nil, err
-	}
-	if m.jwks == nil {
-		return nil, adminError(http.StatusBadRequest, "messenger "+m.name+" has no key set to fetch: its method is "+m.method())
-	}
-	m.logger.Info("key set refresh asked for", zap.Bool("distrust", body.Distrust), zap.String("by", r.RemoteAddr))
-	if err := m.jwks.Refresh(r.Context(), body.Distrust); err != nil {
-		kept := "the keys fetched before stay in force"
-		if len(m.verifier.Load().Keys()) == 0 {
-			kept = "the messenger has no keys now and answers " + string(authn.KeysUnavailable)
-		}
-		return nil, caddy.APIError{HTTPStatus: http.StatusBadGateway, Err: fmt.Errorf("%w; %s", err, kept)}
-	}
-	return m.describeKeys(), nil
 }
 
 // Interface guard

@@ -3,16 +3,18 @@
 package caddymodule
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
-
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
 func init() {
@@ -33,12 +35,34 @@ type App struct {
 	// reload. 0 reads them only when the configuration is loaded. Default: 2s.
 	PollInterval *caddy.Duration `json:"poll_interval,omitempty"`
 
-	logger  *zap.Logger
-	metrics *metrics
-	done    <-chan struct{}
+	// How messengers and key rings that change while the gateway runs are kept in Caddy's storage. Default: unsealed, and
+	// in the local file system only.
+	Store *Store `json:"store,omitempty"`
+
+	// Hosts (with or without a port) from which the key sets of stored messengers may be fetched although their addresses
+	// are not public, or their port is not 443. Key sets of configured messengers need no entry. Default: none.
+	JWKSInternalHosts []string `json:"jwks_internal_hosts,omitempty"`
+
+	logger   *zap.Logger
+	refusals *zap.Logger // sampled: clients can cause its lines at will
+	metrics  *metrics
+	storage  certmagic.Storage
+	live     *live
+	done     <-chan struct{}
+	released bool
+	started  atomic.Bool
+	stop     context.CancelFunc // ends what Start began
 
 	mu       sync.Mutex
 	handlers []*Handler // those that use this app, for explanations
+}
+
+// Store says how values are kept in Caddy's storage.
+type Store struct {
+	// Keys that seal all values (AES-256-GCM), each exactly one placeholder {file.…} or {env.…} that holds 32 bytes in
+	// base64. The first seals, all open. With a key, values that are not sealed are refused; without one, only the local
+	// file system is written to. Default: none.
+	Keys []string `json:"keys,omitempty"`
 }
 
 // CaddyModule returns the Caddy module information.
@@ -52,10 +76,14 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 // Provision loads the keys of all messengers. It reads what the configuration names, and changes nothing anywhere.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Logger()
+	a.refusals = sampled(a.logger)
 	a.done = ctx.Done()
 	var err error
 	if a.metrics, err = registerMetrics(ctx.GetMetricsRegistry()); err != nil {
 		return err
+	}
+	if err := a.openStore(ctx.Storage()); err != nil {
+		return fmt.Errorf("messenger: %w", err)
 	}
 	for _, name := range a.names() {
 		m := a.Messengers[name]
@@ -65,29 +93,60 @@ func (a *App) Provision(ctx caddy.Context) error {
 		if m == nil {
 			return fmt.Errorf("messenger %s: has no settings; identity_key and one of public_key, jwks and shared_token are needed", name)
 		}
-		if err := m.provision(name, a.logger); err != nil {
+		if err := m.provision(name, a.logger, a.live); err != nil {
 			return fmt.Errorf("messenger %s: %w", name, err)
 		}
 	}
 	if d := a.PollInterval; d != nil && *d < 0 {
 		return fmt.Errorf("messenger: poll_interval is negative; give a duration such as 2s, or 0 to read key files only at load")
 	}
+	a.live.attach(a)
 	a.warn()
 	return nil
 }
+
+// openStore reads the store's keys and takes the store out of the pool.
+func (a *App) openStore(storage certmagic.Storage) error {
+	var keys [][]byte
+	if a.Store != nil {
+		for _, value := range a.Store.Keys {
+			ref, ok := parseReference(value)
+			if !ok {
+				return errLiteralStoreKey
+			}
+			text, err := ref.read()
+			if err != nil {
+				return fmt.Errorf("store: key %s: %w", value, err)
+			}
+			key, err := parseSealKey(text)
+			if err != nil {
+				return fmt.Errorf("store: key %s %w", value, err)
+			}
+			keys = append(keys, key)
+		}
+	}
+	if err := checkList(a.JWKSInternalHosts); err != nil {
+		return fmt.Errorf("jwks_internal_hosts %w", err)
+	}
+	l, err := acquireLive(storage, keys, a.JWKSInternalHosts)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	a.live, a.storage = l, storage
+	return nil
+}
+
+// errLiteralStoreKey does not quote the value, which may be the key.
+var errLiteralStoreKey = errors.New("store: a key must be exactly one placeholder {file./path} or {env.NAME} that holds 32 bytes in base64; " +
+	"a secret does not belong into the configuration (was {$NAME} written? It puts the value there: write {env.NAME})")
 
 // warn names settings that work and are probably not meant.
 func (a *App) warn() {
 	names := a.names()
 	for i, name := range names {
 		m := a.Messengers[name]
-		if !m.needsExpiry() {
-			a.logger.Warn("this messenger accepts tokens that never expire; add \"require_claims exp\" or \"max_lifetime\"",
-				zap.String("messenger", name))
-		}
-		if m.JWKS != nil && len(m.Issuer) == 0 && len(m.Audience) == 0 {
-			a.logger.Warn("this messenger accepts every token that the key server's keys sign, for whatever it was made; add \"audience\" or \"issuer\"",
-				zap.String("messenger", name))
+		for _, warning := range m.warnings() {
+			a.logger.Warn(warning, zap.String("messenger", name))
 		}
 		for _, other := range names[i+1:] {
 			if m.acceptsTokensOf(a.Messengers[other]) {
@@ -98,7 +157,7 @@ func (a *App) warn() {
 	}
 }
 
-// Start begins to fetch key sets and to watch key files.
+// Start begins to fetch key sets, to watch key files, and to follow the store.
 func (a *App) Start() error {
 	interval := defaultPollInterval
 	if a.PollInterval != nil {
@@ -117,11 +176,36 @@ func (a *App) Start() error {
 	if interval > 0 && len(watched) > 0 {
 		go watchKeyFiles(watched, interval, a.done)
 	}
+	a.started.Store(true)
+	var ctx context.Context
+	ctx, a.stop = context.WithCancel(context.Background())
+	go a.warnAboutStored(ctx)
+	go a.live.keepUses(ctx)
+	if interval > 0 {
+		go a.live.keepUpToDate(ctx, interval)
+	}
 	return nil
 }
 
-// Stop does nothing: what Start began ends with the context of the configuration.
-func (*App) Stop() error { return nil }
+// warnAboutStored names what is in the store and has no effect.
+func (a *App) warnAboutStored(ctx context.Context) {
+	for _, name := range a.names() {
+		if r, err := a.live.read(ctx, name, kindStored); err == nil && r != nil {
+			a.logger.Warn("a stored messenger is ignored, because the configuration has one of the same name; delete it, or rename one of the two",
+				zap.String("messenger", name))
+		}
+	}
+}
+
+// Stop ends what Start began. When a key was last used is written once more.
+func (a *App) Stop() error {
+	a.stop()
+	a.started.Store(false)
+	ctx, cancel := context.WithTimeout(context.Background(), maxWait)
+	defer cancel()
+	a.live.writeUses(ctx)
+	return nil
+}
 
 // Cleanup gives back what Provision took.
 func (a *App) Cleanup() error {
@@ -129,6 +213,12 @@ func (a *App) Cleanup() error {
 		if m != nil {
 			m.cleanup()
 		}
+	}
+	// Requests may still be under way, so that a.live stays where it is.
+	if a.live != nil && !a.released {
+		a.released = true
+		a.live.detach(a)
+		a.live.release(a.storage)
 	}
 	return nil
 }
@@ -142,14 +232,6 @@ func (a *App) addHandler(h *Handler) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.handlers = append(a.handlers, h)
-}
-
-// messenger returns the messenger of that name, or says that there is none.
-func (a *App) messenger(name string) (*Messenger, *authn.Rejection) {
-	if m := a.Messengers[name]; m != nil {
-		return m, nil
-	}
-	return nil, &authn.Rejection{Code: authn.MessengerUnknown, Reason: "no messenger of this name is configured"}
 }
 
 // Interface guards

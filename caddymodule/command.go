@@ -24,18 +24,24 @@ import (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "messenger",
-		Short: "Explains tokens, and makes and shows the keys of messengers",
+		Short: "Administers messengers and their keys, and explains tokens",
 		Long: `
-The commands below explain why a token is accepted or refused, show and refresh
-the keys of a running gateway, and make keys and tokens. None of them takes a
-token or a secret as an argument, where other users of the machine could read
-it: they come from files, from the environment, or from standard input.
+The commands below explain why a token is accepted or refused, administer the
+messengers and shared tokens of a running gateway, and make keys and tokens.
+None of them takes a token or a secret as an argument, where other users of the
+machine could read it: they come from files, from the environment, or from
+standard input.
+
+The exit status is 0 if all went well, 3 if there is no such messenger or shared
+token, 4 if what is there does not allow the change, and 1 for any other
+failure.
 `,
 		CobraFunc: func(cmd *cobra.Command) {
 			// Without these a misspelled command would print help and succeed.
 			cmd.Args = cobra.NoArgs
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 			cmd.AddCommand(explainCommand(), keysCommand(), refreshCommand(), generateCommand(), signCommand())
+			cmd.AddCommand(listCommand(), showMessengerCommand(), createCommand(), deleteCommand(), tokensCommand(), resealCommand())
 		},
 	})
 }

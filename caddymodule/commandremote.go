@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -33,19 +32,17 @@ func (o *remote) flags(cmd *cobra.Command) {
 
 // call sends a request to the admin endpoint and decodes its answer into answer.
 func (o *remote) call(method, path string, body, answer any) error {
-	address, err := caddycmd.DetermineAdminAPIAddress(o.address, nil, o.config, o.adapter)
+	header, text, err := encodeBody(body)
 	if err != nil {
 		return err
 	}
-	var text io.Reader
-	header := make(http.Header)
-	if body != nil {
-		encoded, err := json.Marshal(body)
-		if err != nil {
-			return err
-		}
-		text = bytes.NewReader(encoded)
-		header.Set("Content-Type", "application/json")
+	return o.send(method, path, header, text, answer)
+}
+
+func (o *remote) send(method, path string, header http.Header, text io.Reader, answer any) error {
+	address, err := caddycmd.DetermineAdminAPIAddress(o.address, nil, o.config, o.adapter)
+	if err != nil {
+		return err
 	}
 	resp, err := caddycmd.AdminAPIRequest(address, method, adminPath+path, header, text)
 	if err != nil {
@@ -55,14 +52,31 @@ func (o *remote) call(method, path string, body, answer any) error {
 	return json.NewDecoder(resp.Body).Decode(answer)
 }
 
+// encodeBody returns body as JSON, with the header that says so, and nothing for no body.
+func encodeBody(body any) (http.Header, io.Reader, error) {
+	header := make(http.Header)
+	if body == nil {
+		return header, nil, nil
+	}
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		return nil, nil, err
+	}
+	header.Set("Content-Type", "application/json")
+	return header, bytes.NewReader(encoded), nil
+}
+
 // plainError makes a sentence of what Caddy's client returns: of an error answer, which it quotes as JSON, and of a
 // gateway that is not there.
 func plainError(err error) error {
 	var answer struct {
 		Error string `json:"error"`
 	}
-	if _, members, found := strings.Cut(err.Error(), "{"); found && json.Unmarshal([]byte("{"+members), &answer) == nil && answer.Error != "" {
-		return errors.New(answer.Error)
+	if before, members, found := strings.Cut(err.Error(), "{"); found && json.Unmarshal([]byte("{"+members), &answer) == nil && answer.Error != "" {
+		status := 0
+		_, number, _ := strings.Cut(before, "HTTP ")
+		_, _ = fmt.Sscanf(number, "%d", &status) // what is no number stays 0: an error like any other
+		return adminError(status, answer.Error)
 	}
 	if strings.HasPrefix(err.Error(), "performing request:") {
 		return fmt.Errorf("%w; does the gateway run, and is this its admin endpoint? --address names it, or --config the gateway's configuration", err)
@@ -87,7 +101,7 @@ func (o *remote) name(args []string) (string, error) {
 	if name, err := named(args); name != "" || err != nil {
 		return name, err
 	}
-	var list []listedMessenger
+	var list []describedMessenger
 	if err := o.call(http.MethodGet, "messengers", nil, &list); err != nil {
 		return "", err
 	}
@@ -217,8 +231,7 @@ func (o *remote) explain(args []string, token string) (*explanation, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Caddy logs what it loads; on a terminal these lines would stand among ours.
-	if _, err := caddy.ProvisionContext(&caddy.Config{Logging: quietLogging()}); err != nil {
+	if err := quiet(); err != nil {
 		return nil, err
 	}
 	config, _, _, err := caddycmd.LoadConfig(o.config, o.adapter)

@@ -3,7 +3,6 @@ package caddymodule
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -52,15 +51,13 @@ type explainedHeader struct {
 	Value string `json:"value"`
 }
 
-// explain verifies token for the messenger of that name, and tells how.
-func (a *App) explain(ctx context.Context, name, token string) (*explanation, error) {
-	m := a.Messengers[name]
-	if m == nil {
-		return nil, a.errUnknown(name)
-	}
+// explain verifies token for m, and tells how. With hints it says as well if another messenger's key made the signature,
+// which is for those to know who may see all messengers.
+func (a *App) explain(ctx context.Context, m *Messenger, token string, hints bool) *explanation {
+	name := m.name
 	others := make(map[string]*authn.Verifier)
 	for other, messenger := range a.Messengers {
-		if other != name {
+		if hints && other != name {
 			others[other] = messenger.verifier.Load()
 		}
 	}
@@ -83,7 +80,7 @@ func (a *App) explain(ctx context.Context, name, token string) (*explanation, er
 	if rej := told.Rejection; rej != nil {
 		p := problems[rej.Code]
 		e.Status, e.Code, e.Reason, e.Detail = p.status, rej.Code, rej.Reason, p.detail
-		return e, nil
+		return e
 	}
 	for _, contract := range a.contracts(m) {
 		contact, rej := verifier.Verify(ctx, token, contract.claims)
@@ -92,7 +89,7 @@ func (a *App) explain(ctx context.Context, name, token string) (*explanation, er
 		}
 		e.Upstream = append(e.Upstream, contract.explain(name, contact))
 	}
-	return e, nil
+	return e
 }
 
 // contracts returns the different header contracts under which requests of m go upstream: the default one if no
@@ -137,10 +134,6 @@ func (c headers) explain(messenger string, contact *authn.Contact) explainedHead
 	return list
 }
 
-func (a *App) errUnknown(name string) error {
-	return fmt.Errorf("messenger %q is not configured; configured are: %s", name, enumerate(a.names()))
-}
-
 // only returns name, or the name of the only messenger if name is empty.
 func (a *App) only(name string) (string, error) {
 	if name != "" {
@@ -159,16 +152,20 @@ func enumerate(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// quietLogging lets nothing but errors through.
+// quietLogging lets nothing through but errors and the audit log of changes.
 func quietLogging() *caddy.Logging {
-	return &caddy.Logging{Logs: map[string]*caddy.CustomLog{caddy.DefaultLoggerName: {BaseLog: caddy.BaseLog{Level: "ERROR"}}}}
+	return &caddy.Logging{Logs: map[string]*caddy.CustomLog{
+		caddy.DefaultLoggerName: {BaseLog: caddy.BaseLog{Level: "ERROR"}, Exclude: []string{auditLog}},
+		"audit":                 {BaseLog: caddy.BaseLog{Level: "INFO"}, Include: []string{auditLog}},
+	}}
 }
 
-// offlineApp makes the app of a configuration in JSON, without running anything: keys are loaded and key sets are fetched
-// once. The caller calls the function it returns when done.
+// offlineApp makes the app of a configuration in JSON, with its storage, without running anything: keys are loaded, and
+// nothing is fetched or written yet. The caller calls the function it returns when done.
 func offlineApp(config []byte) (*App, func(), error) {
 	var parsed struct {
-		Apps struct {
+		Storage json.RawMessage `json:"storage"`
+		Apps    struct {
 			Messenger json.RawMessage `json:"messenger"`
 		} `json:"apps"`
 	}
@@ -176,9 +173,9 @@ func offlineApp(config []byte) (*App, func(), error) {
 		return nil, nil, err
 	}
 	if parsed.Apps.Messenger == nil {
-		return nil, nil, errors.New("the configuration has no messenger; add the global option messenger <name> { … }")
+		parsed.Apps.Messenger = json.RawMessage("{}")
 	}
-	ctx, err := caddy.ProvisionContext(&caddy.Config{Logging: quietLogging(), AppsRaw: caddy.ModuleMap{"messenger": parsed.Apps.Messenger}})
+	ctx, err := caddy.ProvisionContext(&caddy.Config{Logging: quietLogging(), StorageRaw: parsed.Storage, AppsRaw: caddy.ModuleMap{"messenger": parsed.Apps.Messenger}})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -203,7 +200,11 @@ func (a *App) explainOffline(name, token string) (*explanation, error) {
 		}
 	}
 	fetches.Wait()
-	return a.explain(ctx, name, token)
+	m, err := a.lookUp(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return a.explain(ctx, m, token, true), nil
 }
 
 // handlersOf finds the messenger_auth handlers anywhere in a configuration. They are not provisioned; they serve to say

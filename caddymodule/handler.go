@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -236,7 +237,7 @@ func (h *Handler) messengerOf(r *http.Request) (*Messenger, *authn.Rejection) {
 		return h.static, nil
 	}
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	return h.app.messenger(strings.ToLower(repl.ReplaceAll(h.Messenger, "")))
+	return h.app.messenger(r.Context(), strings.ToLower(repl.ReplaceAll(h.Messenger, "")))
 }
 
 // authenticate finds the token, takes it out of the request, and verifies it. It notes the contact in o. The writer it
@@ -257,6 +258,9 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, m *Messen
 	}
 	if rej == nil {
 		o.contact, rej = m.verifier.Load().Verify(r.Context(), found.Token, h.headers.claims)
+	}
+	if rej == nil {
+		o.contact.SignedBy.Use(time.Now())
 	}
 	o.rejection = rej
 	return w, rej

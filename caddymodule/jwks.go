@@ -74,6 +74,12 @@ func durationOr(d *caddy.Duration, fallback time.Duration) time.Duration {
 // which makes the new configuration before it ends the old one, keeps its keys and fetches nothing.
 var engines = caddy.NewUsagePool()
 
+// An engineKey is the place of an engine in the pool: those with one store and equal settings are one.
+type engineKey struct {
+	settings authn.JWKSSettings
+	store    *live
+}
+
 // An engine is a JWKS in the pool.
 type engine struct{ *authn.JWKS }
 
@@ -83,10 +89,17 @@ func (e engine) Destruct() error {
 	return nil
 }
 
-// acquireEngine takes the engine for settings out of the pool. The caller releases it once.
-func acquireEngine(settings authn.JWKSSettings) (*authn.JWKS, error) {
-	value, _, err := engines.LoadOrNew(settings, func() (caddy.Destructor, error) {
-		return engine{authn.NewJWKS(settings, reportFetches())}, nil
+// acquireEngine takes the engine for key out of the pool. A new one has the key set that the store kept. The caller
+// releases it once.
+func acquireEngine(key engineKey) (*authn.JWKS, error) {
+	value, _, err := engines.LoadOrNew(key, func() (caddy.Destructor, error) {
+		log, keep := key.store.logFetches(), key.store.keepKeySets()
+		e := authn.NewJWKS(key.settings, func(report authn.FetchReport) {
+			log(report)
+			keep(report)
+		})
+		key.store.restoreKeySet(key.settings, e)
+		return engine{e}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -94,20 +107,19 @@ func acquireEngine(settings authn.JWKSSettings) (*authn.JWKS, error) {
 	return value.(engine).JWKS, nil
 }
 
-func releaseEngine(settings authn.JWKSSettings) {
-	_, _ = engines.Delete(settings) // Destruct returns no error
+func releaseEngine(key engineKey) {
+	_, _ = engines.Delete(key) // Destruct returns no error
 }
 
-// reportFetches returns what logs the fetches of one engine. The engine outlives configurations, so it asks for the
-// process's logger each time. A failure is logged when it is new, and then once in ten minutes.
-func reportFetches() func(authn.FetchReport) {
+// logFetches returns what logs the fetches of one engine. A failure is logged when it is new, and then once in ten minutes.
+func (l *live) logFetches() func(authn.FetchReport) {
 	var mu sync.Mutex
 	var lastError string
 	var logged time.Time
 	return func(report authn.FetchReport) {
 		mu.Lock()
 		defer mu.Unlock()
-		logger := caddy.Log().Named("messenger.jwks").With(zap.String("url", report.URL))
+		logger := l.log().Named("jwks").With(zap.String("url", report.URL))
 		if report.Err != nil {
 			if text := report.Err.Error(); text != lastError || time.Since(logged) >= 10*time.Minute {
 				lastError, logged = text, time.Now()

@@ -81,7 +81,7 @@ func (m *Messenger) loadKeys() error {
 		return err
 	}
 	m.keys = keyFiles{current: keys, digest: digest(texts, nil)}
-	m.verifier.Store(authn.NewVerifier(m.policy, keys))
+	m.trust(keys)
 	return nil
 }
 
@@ -103,7 +103,7 @@ func (m *Messenger) reloadKeys() {
 		return
 	}
 	m.keys.current = keys
-	m.verifier.Store(authn.NewVerifier(m.policy, keys))
+	m.trust(keys)
 	m.logger.Info("changed key taken", zap.String("method", m.method()))
 }
 
@@ -135,7 +135,10 @@ func (m *Messenger) hasKeyFiles() bool {
 
 // keyValues are the values of the configuration that hold or name keys.
 func (m *Messenger) keyValues() []string {
-	if m.SharedToken != nil {
+	switch {
+	case m.isGenerated():
+		return nil
+	case m.SharedToken != nil:
 		return []string{m.SharedToken.Token}
 	}
 	values := make([]string, len(m.PublicKey))

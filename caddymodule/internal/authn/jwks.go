@@ -38,6 +38,10 @@ type JWKSSettings struct {
 	RefreshInterval time.Duration // lifetime of a set whose server names none
 	StaleIfError    time.Duration // how long a set serves after its last fetch while newer ones fail
 	Timeout         time.Duration // for one whole fetch
+
+	// Public is for URLs that were not written by whoever runs the gateway: it keeps fetches from addresses that are not
+	// public and from ports other than 443, and tells of a failure no more than a reason from a closed list.
+	Public bool
 }
 
 // A JWKS is a key set that is kept up to date from a URL (RFC 7517 section 5). A verification never waits for the
@@ -73,6 +77,7 @@ type keySnapshot struct {
 	fetched    time.Time
 	freshUntil time.Time
 	validators validators
+	raw        []byte
 }
 
 // A fetch is one attempt that any number of requests may wait for.
@@ -89,6 +94,8 @@ type FetchReport struct {
 	Changed bool  // whether the set differs from the one before
 	Keys    int
 	Omitted []Omitted
+	Fetched time.Time // of the set that is in force now, and Raw its text
+	Raw     []byte
 }
 
 // NewJWKS returns the engine for one URL. It does nothing before Start, or before a token needs a key. report is called
@@ -96,7 +103,7 @@ type FetchReport struct {
 func NewJWKS(settings JWKSSettings, report func(FetchReport)) *JWKS {
 	j := &JWKS{
 		settings: settings,
-		client:   newFetchClient(),
+		client:   newFetchClient(settings.Public),
 		report:   report,
 		wake:     make(chan struct{}, 1),
 	}
@@ -184,7 +191,7 @@ func (j *JWKS) apply(f *fetch, answer *fetchedKeys, err error) {
 		s := j.snapshotLocked(answer, now)
 		s.freshUntil = now.Add(lifetime)
 		j.next = now.Add(jitter(lifetime * 9 / 10))
-		report.Changed, report.Keys = !answer.notModified, len(s.set.keys)
+		report.Changed, report.Keys, report.Fetched, report.Raw = !answer.notModified, len(s.set.keys), s.fetched, s.raw
 		j.current.Store(s)
 	}
 	j.mu.Unlock()
@@ -205,7 +212,24 @@ func (j *JWKS) snapshotLocked(answer *fetchedKeys, now time.Time) *keySnapshot {
 		return &confirmed
 	}
 	j.version++
-	return &keySnapshot{set: answer.set, version: j.version, fetched: now, validators: answer.validators}
+	return &keySnapshot{set: answer.set, version: j.version, fetched: now, validators: answer.validators, raw: answer.raw}
+}
+
+// Restore takes a set that was fetched from the same URL earlier, where none is there yet. It serves like a set whose
+// lifetime has passed: until a newer one is fetched, or stale_if_error is over.
+func (j *JWKS) Restore(raw []byte, fetched time.Time) error {
+	set, omitted, err := parseKeySet(raw)
+	if err != nil {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if now := time.Now(); j.current.Load() == nil && !fetched.After(now) && now.Before(fetched.Add(j.settings.StaleIfError)) {
+		j.version++
+		j.omitted = omitted
+		j.current.Store(&keySnapshot{set: set, version: j.version, fetched: fetched, freshUntil: fetched, raw: raw})
+	}
+	return nil
 }
 
 func (j *JWKS) lifetime(named time.Duration) time.Duration {
@@ -317,6 +341,9 @@ func (j *JWKS) Refresh(ctx context.Context, distrust bool) error {
 	j.mu.Unlock()
 	select {
 	case <-f.done:
+		if j.settings.Public {
+			return closed(f.err)
+		}
 		return f.err
 	case <-ctx.Done():
 		return ctx.Err()
@@ -340,6 +367,9 @@ func (j *JWKS) Status() JWKSStatus {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	status := JWKSStatus{URL: j.settings.URL, Tried: j.tried, Next: j.next, Err: j.err, Omitted: j.omitted}
+	if j.settings.Public {
+		status.Err = closed(j.err)
+	}
 	if s := j.current.Load(); s != nil {
 		status.Fetched, status.FreshUntil = s.fetched, s.freshUntil
 		status.Usable = j.usable(time.Now()) != nil

@@ -47,12 +47,17 @@ func isLoopback(host string) bool {
 }
 
 // newFetchClient returns a client that follows redirects only on the server it was sent to, and keeps no connection
-// between two fetches that are minutes apart.
-func newFetchClient() *http.Client {
+// between two fetches that are minutes apart. With public it reaches public addresses only, and goes through no proxy,
+// which would resolve the name where nobody checks the address.
+func newFetchClient(public bool) *http.Client {
+	proxy := http.ProxyFromEnvironment
+	if public {
+		proxy = nil
+	}
 	return &http.Client{
 		Transport: &http.Transport{
-			Proxy:                  http.ProxyFromEnvironment,
-			DialContext:            (&net.Dialer{Timeout: DefaultFetchTimeout}).DialContext,
+			Proxy:                  proxy,
+			DialContext:            newDialer(public).DialContext,
 			TLSHandshakeTimeout:    DefaultFetchTimeout,
 			ForceAttemptHTTP2:      true,
 			DisableKeepAlives:      true,
@@ -87,6 +92,19 @@ var (
 	errNoKey       = errors.New("the key set has no key that can be used")
 )
 
+// closed returns the reason of the list alone, for those who may see no more.
+func closed(err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, reason := range []error{errForbiddenAddress, errTimeout, errRedirect, errRedirects, errStatus, errEncoding, errTooLarge, errNoKeySet, errTooMany, errNoKey} {
+		if errors.Is(err, reason) {
+			return reason
+		}
+	}
+	return errUnreachable
+}
+
 // validators are what a server needs to say "not modified" (RFC 9110 section 13.1).
 type validators struct{ etag, lastModified string }
 
@@ -97,6 +115,7 @@ type fetchedKeys struct {
 	lifetime    time.Duration // as the server named it, -1 if it did not
 	validators  validators
 	notModified bool // the set that has the validators sent along is still right
+	raw         []byte
 }
 
 // Omitted is an entry of a key set that is not used.
@@ -148,6 +167,7 @@ func fetchKeys(ctx context.Context, client *http.Client, url string, known valid
 	if len(body) > maxKeySetSize {
 		return nil, errTooLarge
 	}
+	answer.raw = body
 	answer.set, answer.omitted, err = parseKeySet(body)
 	return answer, err
 }
@@ -165,6 +185,8 @@ func fetchError(err error) error {
 		return errRedirects
 	case errors.Is(err, context.DeadlineExceeded):
 		return errTimeout
+	case errors.Is(err, errForbiddenAddress):
+		return errForbiddenAddress
 	}
 	return fmt.Errorf("%w: %w", errUnreachable, err)
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
@@ -54,7 +55,8 @@ type Key struct {
 	kid         string // "" if the key has none
 	material    any    // *rsa.PublicKey or []byte, as the algorithm wants it
 	fingerprint [sha256.Size]byte
-	end         time.Time // when it stops verifying; zero if it does not
+	end         time.Time     // when it stops verifying; zero if it does not
+	used        *atomic.Int64 // the hour of its last use since 1970; nil if nobody asks
 }
 
 // EndingAt returns k as a key that verifies nothing from that instant on, as the old one of an overlap does.

@@ -1,0 +1,388 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+// What operators and site owners do with messengers and shared tokens. The admin API, the commands and the control panel
+// all do it through here. Errors carry the status of an HTTP answer, and no secret.
+
+// maxListed is how many messengers one answer lists.
+const maxListed = 1000
+
+// Where a messenger is from.
+const (
+	sourceConfig = "config"
+	sourceStored = "stored"
+)
+
+// auditLog is the logger of all changes that people make.
+const auditLog = "messenger.audit"
+
+// An actor is who makes a change, for the audit log.
+type actor string
+
+// A condition says on what a change may be made.
+type condition struct {
+	revision string // if not empty, what is there must have this revision
+	absent   bool   // nothing must be there
+}
+
+func (c condition) check(old *record) error {
+	switch {
+	case c.absent && old != nil:
+		return adminError(http.StatusPreconditionFailed, "there is a stored messenger of this name already")
+	case c.revision != "" && (old == nil || old.Revision != c.revision):
+		return adminError(http.StatusPreconditionFailed, "it was changed meanwhile; look at it again, and repeat the change if it still makes sense")
+	}
+	return nil
+}
+
+// A describedMessenger is a messenger as its settings say, without any secret.
+type describedMessenger struct {
+	Name     string     `json:"name"`
+	Source   string     `json:"source"`             // "config" or "stored"
+	Revision string     `json:"revision,omitempty"` // of a stored messenger
+	Created  *time.Time `json:"created,omitempty"`
+	Changed  *time.Time `json:"changed,omitempty"`
+	Method   string     `json:"method"`
+	Mode     Mode       `json:"mode"`
+	Settings *Messenger `json:"settings"`
+	Warnings []string   `json:"warnings,omitempty"` // what works and is probably not meant
+}
+
+func describe(name, source string, settings *Messenger, r *record) *describedMessenger {
+	d := &describedMessenger{Name: name, Source: source, Method: settings.method(), Mode: settings.Mode.or(ModeRequired),
+		Settings: settings.copySettings(), Warnings: settings.warnings()}
+	if r != nil {
+		d.Revision, d.Created, d.Changed = r.Revision, moment(r.Created), moment(r.Changed)
+	}
+	return d
+}
+
+// describe returns the messenger of that name, read from the storage itself if it is a stored one.
+func (a *App) describe(ctx context.Context, name string) (*describedMessenger, error) {
+	if m := a.Messengers[name]; m != nil {
+		return describe(name, sourceConfig, m, nil), nil
+	}
+	r, err := a.storedRecord(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return describe(name, sourceStored, r.Settings, r), nil
+}
+
+func (a *App) storedRecord(ctx context.Context, name string) (*record, error) {
+	if checkMessengerName(name) != nil {
+		return nil, errNoMessenger
+	}
+	r, err := a.live.read(ctx, name, kindStored)
+	if err != nil {
+		return nil, storageError(err)
+	}
+	if r == nil || r.Settings == nil {
+		return nil, errNoMessenger
+	}
+	return r, nil
+}
+
+var errNoMessenger = adminError(http.StatusNotFound, "there is no messenger of this name, neither configured nor stored; list shows those that there are")
+
+// storageError answers for a storage that cannot be read or written.
+func storageError(err error) error {
+	if errors.As(err, new(caddy.APIError)) {
+		return err
+	}
+	status := http.StatusServiceUnavailable
+	if errors.Is(err, errNotSealed) {
+		status = http.StatusConflict
+	}
+	return caddy.APIError{HTTPStatus: status, Err: fmt.Errorf("the storage: %w", err)}
+}
+
+// list returns the messengers whose names come after a given one, in order. Those of the configuration are all in the
+// first answer.
+func (a *App) list(ctx context.Context, after string) ([]describedMessenger, error) {
+	list := []describedMessenger{}
+	if after == "" {
+		for _, name := range a.names() {
+			list = append(list, *describe(name, sourceConfig, a.Messengers[name], nil))
+		}
+	}
+	// A stored messenger of a configured name is ignored, and the log says so.
+	names, err := a.live.names(ctx, after, maxListed, func(name string) bool { return a.Messengers[name] != nil })
+	if err != nil {
+		return nil, storageError(err)
+	}
+	for _, name := range names {
+		r, err := a.live.read(ctx, name, kindStored)
+		if err != nil {
+			return nil, storageError(err)
+		}
+		if r != nil && r.Settings != nil {
+			list = append(list, *describe(name, sourceStored, r.Settings, r))
+		}
+	}
+	return list, nil
+}
+
+// put creates a stored messenger, or changes its settings. Its shared tokens stay, unless its method becomes another.
+func (a *App) put(ctx context.Context, name string, settings *Messenger, c condition, by actor) (d *describedMessenger, created bool, err error) {
+	if err := a.checkStorable(name); err != nil {
+		return nil, false, err
+	}
+	if err := settings.checkStored(a.live); err != nil {
+		return nil, false, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
+	}
+	formerURL := ""
+	r, err := a.change(ctx, name, kindStored, func(old *record) (*record, error) {
+		if err := c.check(old); err != nil {
+			return nil, err
+		}
+		if old == nil {
+			created = true
+			old = new(record)
+		} else if old.Settings.JWKS != nil {
+			formerURL = old.Settings.JWKS.URL
+		}
+		next := &record{Created: old.Created, Settings: settings.copySettings(), Tokens: old.Tokens}
+		if !settings.isGenerated() {
+			next.Tokens = nil
+		}
+		return next, nil
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	if formerURL != "" && (settings.JWKS == nil || settings.JWKS.URL != formerURL) {
+		_ = a.live.forgetKeySet(ctx, formerURL) // another messenger's gateway writes it again
+	}
+	action := "messenger changed"
+	if created {
+		action = "messenger created"
+	}
+	a.audit(action, name, by, zap.String("method", settings.method()), zap.String("mode", string(settings.Mode.or(ModeRequired))))
+	return describe(name, sourceStored, r.Settings, r), created, nil
+}
+
+// remove deletes a stored messenger with its shared tokens.
+func (a *App) remove(ctx context.Context, name string, c condition, by actor) error {
+	if checkMessengerName(name) != nil {
+		return errNoMessenger
+	}
+	url := ""
+	_, err := a.change(ctx, name, kindStored, func(old *record) (*record, error) {
+		if old == nil {
+			if a.Messengers[name] != nil {
+				return nil, adminError(http.StatusConflict, "this messenger is in the configuration; remove it there")
+			}
+			return nil, errNoMessenger
+		}
+		if old.Settings != nil && old.Settings.JWKS != nil {
+			url = old.Settings.JWKS.URL
+		}
+		return nil, c.check(old)
+	})
+	if err != nil {
+		return err
+	}
+	if url != "" {
+		_ = a.live.forgetKeySet(ctx, url)
+	}
+	_ = a.live.delete(ctx, storeKey(name, usesKind(kindStored))) // it says when something was used that is gone
+	a.audit("messenger deleted", name, by)
+	return nil
+}
+
+func (a *App) checkStorable(name string) error {
+	if err := checkMessengerName(name); err != nil {
+		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("the name %w", err)}
+	}
+	if a.Messengers[name] != nil {
+		return adminError(http.StatusConflict, "this messenger is in the configuration, which goes before what is stored; change it there, or choose another name")
+	}
+	return nil
+}
+
+// change makes a change in the store and puts it into force on this node.
+func (a *App) change(ctx context.Context, name, kind string, f func(old *record) (*record, error)) (*record, error) {
+	r, err := a.live.change(ctx, name, kind, f)
+	if err == nil {
+		err = a.live.changed(name, kind, r)
+	} else if !errors.As(err, new(caddy.APIError)) {
+		_ = a.live.reread(ctx, name) // it may have been written all the same
+	}
+	if err != nil {
+		return nil, storageError(err)
+	}
+	return r, nil
+}
+
+// A describedRing is the key ring of a messenger, without the tokens themselves.
+type describedRing struct {
+	Messenger string           `json:"messenger"`
+	Revision  string           `json:"revision,omitempty"`
+	Tokens    []describedToken `json:"tokens"`
+}
+
+type describedToken struct {
+	KeyID       string     `json:"kid"`
+	Fingerprint string     `json:"fingerprint"`
+	State       string     `json:"state"` // "active", or "ending" if another took its place
+	Created     time.Time  `json:"created"`
+	End         *time.Time `json:"end,omitempty"`
+	LastUsed    *time.Time `json:"last_used,omitempty"` // to the hour
+}
+
+// ringKind says where the messenger's ring is kept, and refuses messengers that have none.
+func (a *App) ringKind(ctx context.Context, name string) (string, error) {
+	m, kind := a.Messengers[name], kindRing
+	if m == nil {
+		r, err := a.storedRecord(ctx, name)
+		if err != nil {
+			return "", err
+		}
+		m, kind = r.Settings, kindStored
+	}
+	if !m.isGenerated() {
+		why := "its method is " + m.method()
+		if m.SharedToken != nil {
+			why = "its shared token comes from " + m.SharedToken.Token
+		}
+		return "", adminError(http.StatusConflict, "this messenger has no generated shared tokens: "+why)
+	}
+	return kind, nil
+}
+
+// tokens describes the ring of a messenger.
+func (a *App) tokens(ctx context.Context, name string) (*describedRing, error) {
+	kind, err := a.ringKind(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	r, err := a.live.read(ctx, name, kind)
+	if err != nil {
+		return nil, storageError(err)
+	}
+	ring := &describedRing{Messenger: name, Tokens: []describedToken{}}
+	if r == nil {
+		return ring, nil
+	}
+	ring.Revision = r.Revision
+	r.forget(time.Now())
+	used := a.live.lastUses(ctx, name, kind)
+	for _, t := range r.Tokens {
+		d := describedToken{KeyID: t.KeyID, Fingerprint: t.fingerprint(), State: "active", Created: t.Created, End: t.End}
+		if t.End != nil {
+			d.State = "ending"
+		}
+		if hour, ok := used[t.KeyID]; ok {
+			d.LastUsed = &hour
+		}
+		ring.Tokens = append(ring.Tokens, d)
+	}
+	slices.Reverse(ring.Tokens) // the newest first
+	return ring, nil
+}
+
+// A ringChange is what can be done to a key ring.
+type ringChange struct {
+	action string // for the audit log
+	kid    string // of the token that is revoked
+	apply  func(r *record) (*newToken, error)
+}
+
+func generateToken() ringChange {
+	return ringChange{action: "shared token generated", apply: func(r *record) (*newToken, error) { return r.generate(time.Now()) }}
+}
+
+func rotateTokens(overlap time.Duration) ringChange {
+	return ringChange{action: "shared tokens rotated", apply: func(r *record) (*newToken, error) { return r.rotate(time.Now(), overlap) }}
+}
+
+func resetTokens() ringChange {
+	return ringChange{action: "shared tokens reset", apply: func(r *record) (*newToken, error) { return r.reset(time.Now()) }}
+}
+
+func revokeToken(kid string) ringChange {
+	return ringChange{action: "shared token revoked", kid: kid, apply: func(r *record) (*newToken, error) { return nil, r.revoke(kid) }}
+}
+
+// changeTokens changes the ring of a messenger. It returns the token that was made, if any, and its text is to be had
+// nowhere afterwards.
+func (a *App) changeTokens(ctx context.Context, name string, change ringChange, c condition, by actor) (*newToken, error) {
+	kind, err := a.ringKind(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	var made *newToken
+	_, err = a.change(ctx, name, kind, func(old *record) (*record, error) {
+		if err := c.check(old); err != nil {
+			return nil, err
+		}
+		if old == nil {
+			if kind == kindStored {
+				return nil, errNoMessenger
+			}
+			old = new(record)
+		}
+		var err error
+		if made, err = change.apply(old); err != nil {
+			status := http.StatusConflict
+			if errors.Is(err, errNoToken) {
+				status = http.StatusNotFound
+			}
+			return nil, caddy.APIError{HTTPStatus: status, Err: err}
+		}
+		return old, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	kid := change.kid
+	if made != nil {
+		kid = made.KeyID
+	}
+	a.audit(change.action, name, by, zap.String("kid", kid))
+	return made, nil
+}
+
+// reseal seals all values with the first store key.
+func (a *App) reseal(ctx context.Context, adopt bool, by actor) (int, error) {
+	if !a.live.seal.enabled() {
+		return 0, adminError(http.StatusConflict, "no store key is configured; add store { key {file.…} } to the global option messenger { … }")
+	}
+	count, err := a.live.reseal(ctx, adopt)
+	a.audit("store resealed", "", by, zap.Int("values", count), zap.Error(err))
+	if err != nil {
+		return count, storageError(err)
+	}
+	return count, nil
+}
+
+// audit writes down a change with who made it.
+func (a *App) audit(action, name string, by actor, fields ...zap.Field) {
+	a.logger.Named("audit").Info(action, append([]zap.Field{zap.String("messenger", name), zap.String("by", string(by))}, fields...)...)
+}
+
+// lookUp returns the messenger of that name as it is in force on this node.
+func (a *App) lookUp(ctx context.Context, name string) (*Messenger, error) {
+	m, rej := a.messenger(ctx, name)
+	switch {
+	case rej == nil:
+		return m, nil
+	case rej.Code == authn.MessengerUnknown:
+		return nil, errNoMessenger
+	}
+	return nil, adminError(http.StatusServiceUnavailable, rej.Reason)
+}

@@ -1,0 +1,102 @@
+package caddymodule
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+// describedKeys tells which keys are active, and what is known about where they come from.
+type describedKeys struct {
+	Messenger string         `json:"messenger"`
+	Method    string         `json:"method"`
+	Sources   []string       `json:"sources"` // placeholders, or the URL
+	Usable    bool           `json:"usable"`  // whether tokens can be verified right now
+	Keys      []describedKey `json:"keys"`
+	Fetched   *time.Time     `json:"fetched,omitempty"`
+	Fresh     *time.Time     `json:"fresh_until,omitempty"`
+	Tried     *time.Time     `json:"last_attempt,omitempty"`
+	Error     string         `json:"last_error,omitempty"`
+	Next      *time.Time     `json:"next_attempt,omitempty"`
+	Omitted   []omittedKey   `json:"omitted,omitempty"`
+}
+
+type describedKey struct {
+	KeyID     string `json:"kid,omitempty"`
+	Algorithm string `json:"alg"`
+	Bits      int    `json:"bits"`
+	SHA256    string `json:"sha256,omitempty"` // of the public key in PKIX DER
+}
+
+type omittedKey struct {
+	Index  int    `json:"index"`
+	KeyID  string `json:"kid,omitempty"`
+	Reason string `json:"reason"`
+}
+
+func (m *Messenger) describeKeys() *describedKeys {
+	d := &describedKeys{Messenger: m.name, Method: m.method(), Sources: []string{}, Keys: []describedKey{}}
+	for i := range m.keyValues() {
+		d.Sources = append(d.Sources, m.keyPlace(i))
+	}
+	if m.isGenerated() {
+		d.Sources = append(d.Sources, "generated, in the storage")
+	}
+	for _, key := range m.verifier.Load().Keys() {
+		d.Keys = append(d.Keys, describedKey(key))
+	}
+	d.Usable = len(d.Keys) > 0
+	if m.jwks == nil {
+		return d
+	}
+	status := m.jwks.Status()
+	d.Sources = append(d.Sources, status.URL)
+	d.Fetched, d.Fresh, d.Tried, d.Next = moment(status.Fetched), moment(status.FreshUntil), moment(status.Tried), moment(status.Next)
+	if status.Err != nil {
+		d.Error = status.Err.Error()
+	}
+	for _, entry := range status.Omitted {
+		d.Omitted = append(d.Omitted, omittedKey(entry))
+	}
+	return d
+}
+
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC().Truncate(time.Second)
+	return &t
+}
+
+// refresh fetches the key set of m at once.
+func (a *App) refresh(r *http.Request, m *Messenger) (any, error) {
+	var body struct {
+		Distrust bool `json:"distrust"`
+	}
+	if err := readJSON(r, &body); err != nil {
+		return nil, err
+	}
+	if m.jwks == nil {
+		return nil, adminError(http.StatusBadRequest, "messenger "+m.name+" has no key set to fetch: its method is "+m.method())
+	}
+	a.audit("key set refresh asked for", m.name, actorOf(r), zap.Bool("distrust", body.Distrust))
+	if body.Distrust {
+		if err := a.live.forgetKeySet(r.Context(), m.engine.settings.URL); err != nil {
+			return nil, storageError(err) // a restart would take the set that is not to be trusted
+		}
+	}
+	if err := m.jwks.Refresh(r.Context(), body.Distrust); err != nil {
+		kept := "the keys fetched before stay in force"
+		if len(m.verifier.Load().Keys()) == 0 {
+			kept = "the messenger has no keys now and answers " + string(authn.KeysUnavailable)
+		}
+		return nil, caddy.APIError{HTTPStatus: http.StatusBadGateway, Err: fmt.Errorf("%w; %s", err, kept)}
+	}
+	return m.describeKeys(), nil
+}

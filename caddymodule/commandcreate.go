@@ -1,0 +1,158 @@
+package caddymodule
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/spf13/cobra"
+)
+
+// createOptions are the flags of "caddy messenger create".
+type createOptions struct {
+	administrator
+	settings, jwks, clockSkew, maxLifetime string
+	publicKeys, kids                       []string
+	sharedToken, replace, asJSON           bool
+	m                                      Messenger
+}
+
+func createCommand() *cobra.Command {
+	var o createOptions
+	cmd := &cobra.Command{
+		Use:   "create <messenger> --identity-key <claim> (--public-key <file>... | --jwks <url> | --shared-token) [<setting>]... | --settings <file>",
+		Short: "Creates a messenger in the storage, without a reload",
+		Long: `
+Creates a messenger that is kept in Caddy's storage, and not in the
+configuration. A messenger_auth whose messenger is a placeholder, such as
+{labels.2}, takes it from then on; nothing is reloaded, and no connection is
+closed.
+
+The flags are the options of the same names in the Caddyfile. With
+--settings they are read from a file, or from standard input (-), as JSON of the
+form that "show --json" prints under "settings".
+
+A messenger with --shared-token gets its first token with
+caddy messenger tokens generate <messenger>.
+
+With --replace the settings of a stored messenger are replaced. Its shared
+tokens stay, unless its method becomes another.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: o.run(true, o.create),
+	}
+	o.flags(cmd)
+	f := cmd.Flags()
+	f.StringVar(&o.settings, "settings", "", "A file with all settings as JSON, or - for standard input")
+	f.StringVar(&o.m.IdentityKey, "identity-key", "", "The claim that holds the contact identity")
+	f.StringArrayVar(&o.publicKeys, "public-key", nil, "A file with an RSA public key; may be repeated")
+	f.StringArrayVar(&o.kids, "kid", nil, "The kid of the public key in the same place; may be repeated")
+	f.StringVar(&o.jwks, "jwks", "", "The URL of a key set")
+	f.BoolVar(&o.sharedToken, "shared-token", false, "Shared tokens that the gateway generates")
+	f.StringArrayVar(&o.m.Issuer, "issuer", nil, "An accepted iss; may be repeated")
+	f.StringArrayVar(&o.m.Audience, "audience", nil, "An accepted aud; may be repeated")
+	f.StringArrayVar(&o.m.RequireClaims, "require-claim", nil, "A claim that every token must have; may be repeated")
+	f.StringArrayVar(&o.m.AllowedOrigin, "allowed-origin", nil, "The origin of a page that holds the widget; may be repeated")
+	f.StringVar(&o.clockSkew, "clock-skew", "", "How far clocks may be apart (default 1m)")
+	f.StringVar(&o.maxLifetime, "max-lifetime", "", "The longest life of a token")
+	f.StringVar((*string)(&o.m.Mode), "mode", "", "required, optional, report or off (default required)")
+	f.BoolVar(&o.replace, "replace", false, "Replace the settings of a stored messenger")
+	f.BoolVar(&o.asJSON, "json", false, "Print JSON")
+	return cmd
+}
+
+func (o *createOptions) create(cmd *cobra.Command, name string) error {
+	settings, err := o.read(cmd)
+	if err != nil {
+		return err
+	}
+	condition := "If-None-Match: *"
+	if o.replace {
+		var there describedMessenger
+		if err := o.do(http.MethodGet, "messengers/"+name, "", nil, &there); err != nil {
+			return err
+		}
+		condition = `If-Match: "` + there.Revision + `"`
+		if there.Revision == "" {
+			condition = "" // it is in the configuration, and the answer says what that means
+		}
+	}
+	var made describedMessenger
+	if err := o.do(http.MethodPut, "messengers/"+name, condition, settings, &made); err != nil {
+		return err
+	}
+	return show(cmd.OutOrStdout(), o.asJSON, &made)
+}
+
+// read returns the settings that the flags or the file give.
+func (o *createOptions) read(cmd *cobra.Command) (*Messenger, error) {
+	if o.settings != "" {
+		return o.readSettings(cmd)
+	}
+	m := o.m.copySettings()
+	if len(o.kids) > len(o.publicKeys) {
+		return nil, errors.New("--kid is given more often than --public-key; each names the kid of one key")
+	}
+	for i, file := range o.publicKeys {
+		text, err := reference{kind: "file", name: file}.read()
+		if err != nil {
+			return nil, fmt.Errorf("--public-key %w", err)
+		}
+		key := PublicKey{Key: string(text)}
+		if i < len(o.kids) {
+			key.KeyID = o.kids[i]
+		}
+		m.PublicKey = append(m.PublicKey, key)
+	}
+	if o.jwks != "" {
+		m.JWKS = &JWKS{URL: o.jwks}
+	}
+	if o.sharedToken {
+		m.SharedToken = new(SharedToken)
+	}
+	if o.clockSkew != "" {
+		skew, err := caddy.ParseDuration(o.clockSkew)
+		if err != nil {
+			return nil, errors.New("--clock-skew is not a duration such as 30s")
+		}
+		m.ClockSkew = (*caddy.Duration)(&skew)
+	}
+	if o.maxLifetime != "" {
+		lifetime, err := caddy.ParseDuration(o.maxLifetime)
+		if err != nil {
+			return nil, errors.New("--max-lifetime is not a duration such as 15m")
+		}
+		m.MaxLifetime = caddy.Duration(lifetime)
+	}
+	return m, nil
+}
+
+func (o *createOptions) readSettings(cmd *cobra.Command) (*Messenger, error) {
+	input := cmd.InOrStdin()
+	if o.settings != "-" {
+		file, err := os.Open(o.settings)
+		if err != nil {
+			return nil, fmt.Errorf("--settings %w", err)
+		}
+		defer file.Close()
+		input = file
+	}
+	var text bytes.Buffer
+	if _, err := text.ReadFrom(input); err != nil {
+		return nil, fmt.Errorf("--settings %w", err)
+	}
+	m := new(Messenger)
+	decoder := json.NewDecoder(&text)
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(m); err != nil {
+		if _, member, unknown := strings.Cut(err.Error(), "json: unknown field "); unknown {
+			return nil, fmt.Errorf("--settings: unknown member %s", member)
+		}
+		return nil, errors.New("--settings is not JSON of the form that show --json prints under \"settings\"")
+	}
+	return m, nil
+}

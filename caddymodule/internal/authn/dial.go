@@ -1,0 +1,56 @@
+package authn
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"syscall"
+)
+
+var errForbiddenAddress = errors.New("the key server has an address that is not public, or a port other than 443")
+
+// dialPublic keeps a fetch from addresses that are nobody's on the internet. It is asked after the name was resolved, so
+// that no name server can lead a site owner's URL to the network in which the gateway stands (server-side request
+// forgery, also by DNS rebinding).
+func dialPublic(_, address string, _ syscall.RawConn) error {
+	target, err := netip.ParseAddrPort(address)
+	if err != nil || target.Port() != 443 || !isPublic(target.Addr()) {
+		return errForbiddenAddress
+	}
+	return nil
+}
+
+// notPublic are the ranges of the IANA special-purpose address registries that netip does not know by name, and those
+// that carry an IPv4 address inside of an IPv6 one.
+var notPublic = func() []netip.Prefix {
+	var list []netip.Prefix
+	for _, text := range []string{
+		"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4",
+		"::/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "5f00::/16", "fec0::/10",
+	} {
+		list = append(list, netip.MustParsePrefix(text))
+	}
+	return list
+}()
+
+func isPublic(ip netip.Addr) bool {
+	ip = ip.WithZone("").Unmap()
+	if !ip.IsGlobalUnicast() || ip.IsPrivate() || ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsMulticast() {
+		return false
+	}
+	for _, prefix := range notPublic {
+		if prefix.Contains(ip) {
+			return false
+		}
+	}
+	return true
+}
+
+// newDialer returns what a fetch dials with.
+func newDialer(public bool) *net.Dialer {
+	dialer := &net.Dialer{Timeout: DefaultFetchTimeout}
+	if public {
+		dialer.Control = dialPublic
+	}
+	return dialer
+}

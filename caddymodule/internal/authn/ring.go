@@ -1,0 +1,47 @@
+package authn
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/lestrrat-go/jwx/v2/jwa"
+)
+
+// NewRing returns the set of the given shared tokens. A ring may be empty, since a messenger exists before its first
+// token was generated; tokens are then answered with [KeysUnavailable].
+func NewRing(tokens ...*Key) (Keys, error) {
+	if len(tokens) == 0 {
+		return emptyRing{}, nil
+	}
+	return NewKeySet(tokens...)
+}
+
+type emptyRing struct{}
+
+func (emptyRing) algorithm() string { return jwa.HS256.String() }
+
+func (emptyRing) active() []*Key { return nil }
+
+func (emptyRing) candidates(header) ([]*Key, uint64, *Rejection) {
+	return nil, 0, reject(KeysUnavailable, "no shared token has been generated for this messenger, or its store cannot be read")
+}
+
+func (emptyRing) renew(context.Context, header, uint64) renewal { return notRenewed }
+
+// CountingUse returns k as a key that notes in hour when it was last used.
+func (k *Key) CountingUse(hour *atomic.Int64) *Key {
+	counting := *k
+	counting.used = hour
+	return &counting
+}
+
+// Use notes that a token which k signed was accepted at that time. Most calls find the hour noted already, and only read.
+func (k *Key) Use(now time.Time) {
+	if k.used == nil {
+		return
+	}
+	if hour := now.Unix() / 3600; k.used.Load() < hour {
+		k.used.Store(hour)
+	}
+}

@@ -1,0 +1,313 @@
+package caddymodule
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/certmagic"
+	"github.com/maypok86/otter/v2"
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+)
+
+const (
+	// maxHeld is how many stored messengers, and names that have none, a node holds in memory.
+	maxHeld = 10_000
+
+	// maxLookups is how many requests may wait for the storage at a time, maxWait how long, and lookupRate how many names
+	// are looked up in a second: names come from requests.
+	maxLookups = 256
+	maxWait    = 2 * time.Second
+	lookupRate = 500
+
+	// rereadRate is how many values a second are read by a node that does not know what it missed.
+	rereadRate = 100
+
+	// outage is how long a storage that failed is not asked for further names.
+	outage = time.Second
+)
+
+// lives holds the stores of all configurations by what they depend on: a reload keeps what was read.
+var lives = caddy.NewUsagePool()
+
+// A live holds the messengers and key rings that change while the gateway runs. It reads them from the storage when they
+// are first needed, and follows the list of changes; a verification only reads what is in memory.
+type live struct {
+	*vault
+	id       [sha256.Size]byte
+	internal []string // hosts that stored key sets may be fetched from although their addresses are not public
+
+	stored  *otter.Cache[string, *storedEntry]
+	loading [64]sync.Mutex // by name: what is read later is newer
+	seed    maphash.Seed
+	lookups chan struct{}
+	reads   *rate.Limiter
+	rereads *rate.Limiter
+	failed  atomic.Int64 // when the storage failed last, in nanoseconds since 1970
+
+	mu    sync.Mutex
+	apps  []*App
+	rings map[string]*record // of configured messengers, as they were read last; nil if there is none
+	uses  map[string]*tokenUses
+	again map[string]bool // names that changed and could not be read
+
+	polling   sync.Mutex
+	seen      *changes
+	rereading atomic.Bool
+	status    atomic.Pointer[storeStatus]
+}
+
+// A storedEntry is what a node knows of one name. It never changes.
+type storedEntry struct {
+	messenger *Messenger // nil if there is no stored messenger of this name
+	record    *record
+}
+
+// Destruct implements caddy.Destructor. The pool calls it when the last configuration has released the store.
+func (l *live) Destruct() error {
+	l.stored.InvalidateAll()
+	l.stored.StopAllGoroutines()
+	return nil
+}
+
+// acquireLive takes the store of a configuration out of the pool, with its storage. The caller gives both back once.
+func acquireLive(s certmagic.Storage, sealKeys [][]byte, internal []string) (*live, error) {
+	seal, err := newSealer(sealKeys)
+	if err != nil {
+		return nil, err
+	}
+	id := liveID(s, sealKeys, internal)
+	value, _, err := lives.LoadOrNew(id, func() (caddy.Destructor, error) {
+		l := &live{
+			vault:    &vault{seal: seal},
+			id:       id,
+			internal: internal,
+			seed:     maphash.MakeSeed(),
+			lookups:  make(chan struct{}, maxLookups),
+			reads:    rate.NewLimiter(lookupRate, 2*lookupRate),
+			rereads:  rate.NewLimiter(rereadRate, 1),
+			rings:    make(map[string]*record),
+			uses:     make(map[string]*tokenUses),
+			again:    make(map[string]bool),
+		}
+		l.status.Store(new(storeStatus))
+		l.stored, err = otter.New(&otter.Options[string, *storedEntry]{
+			MaximumSize: maxHeld,
+			OnDeletion: func(e otter.DeletionEvent[string, *storedEntry]) {
+				if e.Value.messenger == nil {
+					return
+				}
+				e.Value.messenger.cleanup()
+				if e.Cause == otter.CauseOverflow {
+					l.forgetUses(e.Key)
+				}
+			},
+		})
+		return l, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	l := value.(*live)
+	l.use(s)
+	return l, nil
+}
+
+func (l *live) release(s certmagic.Storage) {
+	l.drop(s)
+	_, _ = lives.Delete(l.id) // Destruct returns no error
+}
+
+// liveID tells the stores apart that may not share what they hold: those of different storages, keys or hosts.
+func liveID(s certmagic.Storage, sealKeys [][]byte, internal []string) [sha256.Size]byte {
+	h := sha256.New()
+	settings, _ := json.Marshal(s) // what cannot be marshalled has no settings
+	fmt.Fprintf(h, "%T\x00%s\x00", s, settings)
+	for _, key := range sealKeys {
+		h.Write(key)
+	}
+	fmt.Fprintf(h, "\x00%q", internal)
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// attach makes a known, whose configured messengers get their rings from here on, and reads these rings.
+func (l *live) attach(a *App) {
+	l.mu.Lock()
+	l.apps = append(l.apps, a)
+	l.mu.Unlock()
+	for _, name := range a.names() {
+		if m := a.Messengers[name]; m != nil && m.isGenerated() {
+			if err := l.readRing(context.Background(), name, false); err != nil {
+				l.mu.Lock()
+				l.again[name] = true
+				l.mu.Unlock()
+				l.log().Error("key ring cannot be read; the messenger answers keys_unavailable until it can",
+					zap.String("messenger", name), zap.Error(err))
+			}
+		}
+	}
+}
+
+// log returns the logger of the newest configuration: a live outlives configurations, and their logs.
+func (l *live) log() *zap.Logger {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.apps) == 0 {
+		return caddy.Log().Named("messenger")
+	}
+	return l.apps[len(l.apps)-1].logger
+}
+
+// serves reports whether a configuration runs, and was not only loaded to be looked at.
+func (l *live) serves() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.apps, func(a *App) bool { return a.started.Load() })
+}
+
+func (l *live) detach(a *App) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i := slices.Index(l.apps, a); i >= 0 {
+		l.apps = slices.Delete(l.apps, i, i+1)
+	}
+}
+
+// lock keeps two reads of one name apart, so that an older value never replaces a newer one.
+func (l *live) lock(name string) (unlock func()) {
+	mu := &l.loading[maphash.String(l.seed, name)%uint64(len(l.loading))]
+	mu.Lock()
+	return mu.Unlock
+}
+
+// readRing reads the ring of a configured messenger and gives it to all configurations. Without anew, a ring that was
+// read before is taken as it is.
+func (l *live) readRing(ctx context.Context, name string, anew bool) error {
+	defer l.lock(name)()
+	l.mu.Lock()
+	ring, known := l.rings[name]
+	l.mu.Unlock()
+	if !known || anew {
+		var err error
+		if ring, err = l.read(ctx, name, kindRing); err != nil {
+			return err
+		}
+	}
+	return l.applyRing(name, ring)
+}
+
+// applyRing puts a ring in force. The caller holds the lock of name.
+func (l *live) applyRing(name string, ring *record) error {
+	keys, err := ring.keys(l.usesOf(name, kindRing))
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rings[name] = ring
+	for _, a := range l.apps {
+		if m := a.Messengers[name]; m != nil && m.isGenerated() {
+			m.trust(keys)
+		}
+	}
+	return nil
+}
+
+// read returns a record, or nil if there is none.
+func (l *live) read(ctx context.Context, name, kind string) (*record, error) {
+	r := new(record)
+	err := l.load(ctx, storeKey(name, kind), r)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return r, nil
+}
+
+var (
+	errBusy   = errors.New("too many names are looked up in the store at this moment")
+	errOutage = errors.New("the storage failed a moment ago")
+)
+
+// find returns what is known of a stored messenger. A name that was not asked for before costs one read. Names come from
+// requests, so reads are bounded in number and rate; an error means that nobody can say whether there is one.
+func (l *live) find(ctx context.Context, name string) (*storedEntry, error) {
+	if e, ok := l.stored.GetIfPresent(name); ok {
+		return e, nil
+	}
+	if checkMessengerName(name) != nil {
+		return new(storedEntry), nil
+	}
+	select {
+	case l.lookups <- struct{}{}:
+		defer func() { <-l.lookups }()
+	default:
+		return nil, errBusy
+	}
+	ctx, cancel := context.WithTimeout(ctx, maxWait)
+	defer cancel()
+	defer l.lock(name)()
+	if e, ok := l.stored.GetIfPresent(name); ok {
+		return e, nil
+	}
+	if time.Since(time.Unix(0, l.failed.Load())) < outage {
+		return nil, errOutage
+	}
+	if l.reads.Wait(ctx) != nil {
+		return nil, errBusy
+	}
+	return l.lookUp(ctx, name)
+}
+
+// lookUp reads a stored messenger and holds what it finds. The caller holds the lock of name.
+func (l *live) lookUp(ctx context.Context, name string) (*storedEntry, error) {
+	r, err := l.read(ctx, name, kindStored)
+	if err != nil {
+		l.failed.Store(time.Now().UnixNano())
+		return nil, err
+	}
+	return l.hold(name, r)
+}
+
+// hold makes r what is known of name. The caller holds the lock of name.
+func (l *live) hold(name string, r *record) (*storedEntry, error) {
+	e := &storedEntry{record: r}
+	if r != nil {
+		var err error
+		if e.messenger, err = l.newStored(name, r); err != nil {
+			return nil, fmt.Errorf("stored messenger %s: %w", name, err)
+		}
+	}
+	l.stored.Set(name, e)
+	return e, nil
+}
+
+// changed puts into force what this node has just written.
+func (l *live) changed(name, kind string, r *record) error {
+	defer l.lock(name)()
+	if kind == kindRing {
+		return l.applyRing(name, r)
+	}
+	_, err := l.hold(name, r)
+	return err
+}
+
+// isInternal reports whether the operator lets stored key sets be fetched from host, written with or without its port.
+func (l *live) isInternal(hostname, host string) bool {
+	return slices.ContainsFunc(l.internal, func(entry string) bool {
+		return strings.EqualFold(entry, hostname) || strings.EqualFold(entry, host)
+	})
+}

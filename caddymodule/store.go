@@ -1,0 +1,379 @@
+package caddymodule
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+)
+
+// What is kept in Caddy's storage, all of it sealed if a store key is configured:
+//
+//	messenger/<name>/stored   a stored messenger with its key ring, in one value
+//	messenger/<name>/ring     the key ring of a configured messenger; it never becomes that of a stored one
+//	messenger/<name>/used-…   when the tokens of either ring were last used, to the hour
+//	messenger/_changes        which names changed last; other nodes read this one key again and again
+//	messenger/_keysets/<id>   the last good key set of a URL
+//
+// Every change of the first two is made under one lock of the storage. Before it is made, its name is put down in
+// _changes as pending, and afterwards as done: a node that dies in between leaves a value that is whole, old or new, and
+// a name that the others read again until somebody makes the next change.
+const (
+	storeRoot  = "messenger"
+	changesKey = storeRoot + "/_changes"
+	writeLock  = "messenger_changes"
+
+	kindStored = "stored"
+	kindRing   = "ring"
+
+	keySetFolder = "_keysets"
+
+	// maxChanges is how many changed names are remembered for nodes that come behind.
+	maxChanges = 256
+
+	// storeTimeout bounds a read, and changeTimeout a change with its lock, which may be held by a node that has died.
+	storeTimeout  = 5 * time.Second
+	changeTimeout = 30 * time.Second
+)
+
+func storeKey(name, kind string) string { return path.Join(storeRoot, name, kind) }
+
+// usesKind is the kind of value that holds the last uses of a ring of the given kind.
+func usesKind(kind string) string { return "used-" + kind }
+
+// A record is one value of the store: a stored messenger, or the key ring of a configured one.
+type record struct {
+	Revision string      `json:"revision"` // a new one with every change
+	Created  time.Time   `json:"created"`
+	Changed  time.Time   `json:"changed"`
+	Settings *Messenger  `json:"settings,omitempty"` // of a stored messenger
+	Tokens   []ringToken `json:"tokens,omitempty"`
+}
+
+// changes say what happened last.
+type changes struct {
+	Epoch   string   `json:"epoch"`             // another one if the list was lost and began anew
+	Number  uint64   `json:"number"`            // of the last change
+	Names   []string `json:"names"`             // of the last changes, oldest first
+	Pending []string `json:"pending,omitempty"` // of changes that may have been made or not
+}
+
+// A vault is Caddy's storage as the store uses it.
+type vault struct {
+	seal *sealer
+
+	writing sync.Mutex // one change at a time in this process; between processes it is the storage's lock
+
+	mu       sync.Mutex
+	backends []certmagic.Storage // those of the loaded configurations; the last one is used
+}
+
+// use adds the storage of a configuration, and drop takes it back.
+func (v *vault) use(s certmagic.Storage) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.backends = append(v.backends, s)
+}
+
+func (v *vault) drop(s certmagic.Storage) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if i := slices.Index(v.backends, s); i >= 0 {
+		v.backends = slices.Delete(v.backends, i, i+1)
+	}
+}
+
+var errNoStorage = errors.New("no configuration with a storage is loaded")
+
+func (v *vault) storage() (certmagic.Storage, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.backends) == 0 {
+		return nil, errNoStorage
+	}
+	return v.backends[len(v.backends)-1], nil
+}
+
+var errNotSealed = errors.New("this storage is not the local file system, and what is written there must be sealed: " +
+	"add store { key {file.…} } with a key of 32 bytes in base64 to the global option messenger { … }")
+
+// checkWritable refuses to write secrets in clear to a storage that others may read. Caddy's file system is exempt: it
+// holds Caddy's own private keys with the same permissions.
+func (v *vault) checkWritable() error {
+	s, err := v.storage()
+	if err != nil {
+		return err
+	}
+	if _, local := s.(*certmagic.FileStorage); !local && !v.seal.enabled() {
+		return errNotSealed
+	}
+	return nil
+}
+
+// load reads the value at key into value. It answers fs.ErrNotExist if there is none.
+func (v *vault) load(ctx context.Context, key string, value any) error {
+	text, err := v.loadRaw(ctx, key)
+	if err != nil {
+		return err
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields() // a newer node may have written a restriction that this one does not know
+	if decoder.Decode(value) != nil || decoder.More() {
+		return fmt.Errorf("%s: %w", key, errDamaged) // the decoder's error could quote a secret
+	}
+	return nil
+}
+
+func (v *vault) loadRaw(ctx context.Context, key string) ([]byte, error) {
+	s, err := v.storage()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	stored, err := s.Load(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	text, err := v.seal.open(key, stored)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	return text, nil
+}
+
+func (v *vault) save(ctx context.Context, key string, value any) error {
+	if err := v.checkWritable(); err != nil {
+		return err
+	}
+	s, err := v.storage()
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	return s.Store(ctx, key, v.seal.seal(key, text))
+}
+
+// change replaces the record of name: f gets the one that is there, or nil, and returns the new one, or nil to delete it.
+// What f refuses changes nothing.
+func (v *vault) change(ctx context.Context, name, kind string, f func(old *record) (*record, error)) (*record, error) {
+	if err := v.checkWritable(); err != nil {
+		return nil, err
+	}
+	var changed *record
+	err := v.locked(ctx, func(ctx context.Context) error {
+		old := new(record)
+		switch err := v.load(ctx, storeKey(name, kind), old); {
+		case errors.Is(err, fs.ErrNotExist):
+			old = nil
+		case err != nil:
+			return err
+		}
+		next, err := f(old)
+		if err != nil {
+			return err
+		}
+		now := time.Now().UTC()
+		if next != nil {
+			next.Revision, next.Changed = rand.Text(), now
+			if next.Created.IsZero() {
+				next.Created = now
+			}
+		}
+		changed = next
+		return v.write(ctx, name, storeKey(name, kind), next)
+	})
+	return changed, err
+}
+
+// write puts a record down, between two notes in the list of changes.
+func (v *vault) write(ctx context.Context, name, key string, next *record) error {
+	list, err := v.loadChanges(ctx)
+	if err != nil {
+		return err
+	}
+	// Whoever holds the lock knows that no other change is under way: what is pending is over, one way or the other.
+	for _, other := range list.Pending {
+		list.note(other)
+	}
+	list.Pending = []string{name}
+	if err := v.save(ctx, changesKey, list); err != nil {
+		return err
+	}
+	if next == nil {
+		err = v.delete(ctx, key)
+	} else {
+		err = v.save(ctx, key, next)
+	}
+	if err != nil {
+		return err // the name stays pending
+	}
+	list.note(name)
+	list.Pending = nil
+	return v.save(ctx, changesKey, list)
+}
+
+func (v *vault) delete(ctx context.Context, key string) error {
+	s, err := v.storage()
+	if err != nil {
+		return err
+	}
+	return s.Delete(ctx, key)
+}
+
+func (c *changes) note(name string) {
+	c.Number++
+	c.Names = append(c.Names, name)
+	if over := len(c.Names) - maxChanges; over > 0 {
+		c.Names = slices.Delete(c.Names, 0, over)
+	}
+}
+
+// loadChanges returns the list, or a new one where it is missing or damaged: it is no source of trust, and the new epoch
+// makes all nodes read again what they hold.
+func (v *vault) loadChanges(ctx context.Context) (*changes, error) {
+	list := new(changes)
+	err := v.load(ctx, changesKey, list)
+	switch {
+	case err == nil:
+		return list, nil
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errDamaged), errors.Is(err, errUnsealed), errors.Is(err, errNoSealKey), errors.Is(err, errSealed):
+		return &changes{Epoch: rand.Text()}, nil
+	}
+	return nil, err
+}
+
+// since returns the names that changed after the list was at before, and false if the list does not reach back so far.
+func (c *changes) since(before *changes) ([]string, bool) {
+	if before.Epoch != c.Epoch || c.Number < before.Number {
+		return nil, false
+	}
+	missed := c.Number - before.Number
+	if missed > uint64(len(c.Names)) {
+		return nil, false
+	}
+	return append(slices.Clone(c.Names[uint64(len(c.Names))-missed:]), c.Pending...), true
+}
+
+// locked calls f under the lock for changes.
+func (v *vault) locked(ctx context.Context, f func(ctx context.Context) error) error {
+	v.writing.Lock()
+	defer v.writing.Unlock()
+	s, err := v.storage()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
+	defer cancel()
+	if err := s.Lock(ctx, writeLock); err != nil {
+		return fmt.Errorf("taking the storage's lock: %w", err)
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+		defer cancel()
+		_ = s.Unlock(ctx, writeLock) // a lock that cannot be given back ends by itself
+	}()
+	return f(ctx)
+}
+
+// names returns the names of stored messengers that come after a given one and are not to be skipped, in order, and at
+// most limit of them.
+func (v *vault) names(ctx context.Context, after string, limit int, skip func(name string) bool) ([]string, error) {
+	s, err := v.storage()
+	if err != nil {
+		return nil, err
+	}
+	keys, err := s.List(ctx, storeRoot, false)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	slices.Sort(keys)
+	var names []string
+	for _, key := range keys {
+		name := strings.TrimPrefix(strings.TrimSuffix(key, "/"), storeRoot+"/")
+		if name <= after || checkMessengerName(name) != nil || skip(name) || !s.Exists(ctx, storeKey(name, kindStored)) {
+			continue
+		}
+		if names = append(names, name); len(names) == limit {
+			break
+		}
+	}
+	return names, nil
+}
+
+// reseal writes every value again that is not sealed with the first key, and returns their number. Only with adopt are
+// values taken that are not sealed at all.
+func (v *vault) reseal(ctx context.Context, adopt bool) (int, error) {
+	if err := v.checkWritable(); err != nil {
+		return 0, err
+	}
+	count := 0
+	err := v.locked(ctx, func(ctx context.Context) error {
+		s, err := v.storage()
+		if err != nil {
+			return err
+		}
+		keys, err := s.List(ctx, storeRoot, true)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		for _, key := range keys {
+			resealed, err := v.resealOne(ctx, s, key, adopt)
+			if err != nil {
+				return err
+			}
+			if resealed {
+				count++
+			}
+		}
+		return nil
+	})
+	return count, err
+}
+
+func (v *vault) resealOne(ctx context.Context, s certmagic.Storage, key string, adopt bool) (bool, error) {
+	info, err := s.Stat(ctx, key)
+	if err != nil || !info.IsTerminal || !isStoreKey(key) {
+		return false, nil
+	}
+	stored, err := s.Load(ctx, key)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && v.seal.current(stored) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	value, err := v.seal.open(key, stored)
+	if errors.Is(err, errUnsealed) && adopt {
+		value, err = stored, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", key, err)
+	}
+	return true, s.Store(ctx, key, v.seal.seal(key, value))
+}
+
+// isStoreKey reports whether key is one of ours, and no temporary file of the storage.
+func isStoreKey(key string) bool {
+	parts := strings.Split(key, "/")
+	if key == changesKey {
+		return true
+	}
+	if len(parts) != 3 || parts[0] != storeRoot {
+		return false
+	}
+	return parts[1] == keySetFolder || slices.Contains([]string{kindStored, kindRing, usesKind(kindRing), usesKind(kindStored)}, parts[2])
+}
