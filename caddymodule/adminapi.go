@@ -38,6 +38,10 @@ const (
 //	POST   /messenger/messengers/<name>/tokens/rotate      {"overlap": duration}
 //	POST   /messenger/messengers/<name>/tokens/reset       {}
 //	POST   /messenger/messengers/<name>/tokens/revoke      {"kid": string}
+//	GET    /messenger/messengers/<name>/revocations        what was revoked
+//	POST   /messenger/messengers/<name>/revocations        {"jti": string} | {"identity": string} | {"all": true}, with
+//	                                                       {"issued_before": time} for the latter two (default: now)
+//	DELETE /messenger/messengers/<name>/revocations        the same; takes a revocation back
 //	POST   /messenger/reseal                               {"adopt_unsealed": bool}
 //
 // Changes take If-Match with a revision. Whoever replaces a stored messenger has to send it, or "*", so that nobody
@@ -145,6 +149,9 @@ func (a *App) serveKeys(w http.ResponseWriter, r *http.Request, name, what strin
 			return ring, err
 		}})
 	}
+	if what == "revocations" {
+		return a.serveRevocations(w, r, name)
+	}
 	m, err := a.lookUp(r.Context(), name)
 	if err != nil {
 		return err
@@ -218,6 +225,24 @@ func (a *App) serveTokens(w http.ResponseWriter, r *http.Request, name, action s
 		}
 		return withStatus{http.StatusCreated, made}, nil
 	}})
+}
+
+// serveRevocations shows, makes and takes back revocations of one messenger.
+func (a *App) serveRevocations(w http.ResponseWriter, r *http.Request, name string) error {
+	with := func(change func(v revocation) error) func() (any, error) {
+		return func() (any, error) {
+			var v revocation
+			if err := readJSON(r, &v); err != nil {
+				return nil, err
+			}
+			return struct{}{}, change(v)
+		}
+	}
+	return answer(w, r, endpoint{
+		http.MethodGet:    func() (any, error) { return a.revocations(r.Context(), name) },
+		http.MethodPost:   with(func(v revocation) error { return a.revoke(r.Context(), name, v, actorOf(r)) }),
+		http.MethodDelete: with(func(v revocation) error { return a.restore(r.Context(), name, v, actorOf(r)) }),
+	})
 }
 
 func (a *App) serveReseal(r *http.Request) (any, error) {

@@ -155,7 +155,7 @@ func (a *App) put(ctx context.Context, name string, settings *Messenger, c condi
 		} else if old.Settings.JWKS != nil {
 			formerURL = old.Settings.JWKS.URL
 		}
-		next := &record{Created: old.Created, Settings: settings.copySettings(), Tokens: old.Tokens}
+		next := &record{Created: old.Created, Settings: settings.copySettings(), Tokens: old.Tokens, Revocations: old.Revocations}
 		if !settings.isGenerated() {
 			next.Tokens = nil
 		}
@@ -344,6 +344,7 @@ func (a *App) changeTokens(ctx context.Context, name string, change ringChange, 
 			}
 			return nil, caddy.APIError{HTTPStatus: status, Err: err}
 		}
+		old.Revision = "" // it gets a new one
 		return old, nil
 	})
 	if err != nil {

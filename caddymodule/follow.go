@@ -51,13 +51,12 @@ func (l *live) poll(ctx context.Context) {
 func (l *live) reread(ctx context.Context, name string) error {
 	l.mu.Lock()
 	used := slices.ContainsFunc(l.apps, func(a *App) bool {
-		m := a.Messengers[name]
-		return m != nil && m.isGenerated()
+		return a.Messengers[name] != nil
 	})
 	l.mu.Unlock()
 	var err error
 	if used {
-		err = l.readRing(ctx, name, true)
+		err = l.readOwned(ctx, name, true)
 	}
 	err = errors.Join(err, l.rereadStored(ctx, name))
 	l.mu.Lock()
@@ -84,7 +83,7 @@ func (l *live) rereadStored(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if r != nil && r.Revision == held.record.Revision {
+	if r != nil && r.Revision == held.revision && r.Version == held.version.Load() {
 		return nil
 	}
 	_, err = l.hold(name, r)
@@ -98,7 +97,7 @@ func (l *live) rereadAll(ctx context.Context) {
 	}
 	defer l.rereading.Store(false)
 	l.mu.Lock()
-	names := slices.Collect(maps.Keys(l.rings))
+	names := slices.Collect(maps.Keys(l.owned))
 	l.mu.Unlock()
 	names = append(names, slices.Collect(l.stored.Keys())...)
 	for _, name := range names {

@@ -58,7 +58,7 @@ type live struct {
 
 	mu    sync.Mutex
 	apps  []*App
-	rings map[string]*record // of configured messengers, as they were read last; nil if there is none
+	owned map[string]*record // of configured messengers, as they were read last; nil if there is none
 	uses  map[string]*tokenUses
 	again map[string]bool // names that changed and could not be read
 
@@ -68,10 +68,11 @@ type live struct {
 	status    atomic.Pointer[storeStatus]
 }
 
-// A storedEntry is what a node knows of one name. It never changes.
+// A storedEntry is what a node knows of one name.
 type storedEntry struct {
 	messenger *Messenger // nil if there is no stored messenger of this name
-	record    *record
+	revision  string     // of the record; a change that keeps it concerns revocations only
+	version   atomic.Uint64
 }
 
 // Destruct implements caddy.Destructor. The pool calls it when the last configuration has released the store.
@@ -97,7 +98,7 @@ func acquireLive(s certmagic.Storage, sealKeys [][]byte, internal []string) (*li
 			lookups:  make(chan struct{}, maxLookups),
 			reads:    rate.NewLimiter(lookupRate, 2*lookupRate),
 			rereads:  rate.NewLimiter(rereadRate, 1),
-			rings:    make(map[string]*record),
+			owned:    make(map[string]*record),
 			uses:     make(map[string]*tokenUses),
 			again:    make(map[string]bool),
 		}
@@ -141,20 +142,20 @@ func liveID(s certmagic.Storage, sealKeys [][]byte, internal []string) [sha256.S
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
-// attach makes a known, whose configured messengers get their rings from here on, and reads these rings.
+// attach makes a known, whose configured messengers get their rings and revocations from here on, and reads these. Until
+// they can be read, nobody knows whether a token was revoked.
 func (l *live) attach(a *App) {
 	l.mu.Lock()
 	l.apps = append(l.apps, a)
 	l.mu.Unlock()
 	for _, name := range a.names() {
-		if m := a.Messengers[name]; m != nil && m.isGenerated() {
-			if err := l.readRing(context.Background(), name, false); err != nil {
-				l.mu.Lock()
-				l.again[name] = true
-				l.mu.Unlock()
-				l.log().Error("key ring cannot be read; the messenger answers keys_unavailable until it can",
-					zap.String("messenger", name), zap.Error(err))
-			}
+		if err := l.readOwned(context.Background(), name, false); err != nil {
+			a.Messengers[name].revoked.SetUnknown()
+			l.mu.Lock()
+			l.again[name] = true
+			l.mu.Unlock()
+			l.log().Error("the store cannot be read; the messenger answers keys_unavailable until it can",
+				zap.String("messenger", name), zap.Error(err))
 		}
 	}
 }
@@ -191,33 +192,42 @@ func (l *live) lock(name string) (unlock func()) {
 	return mu.Unlock
 }
 
-// readRing reads the ring of a configured messenger and gives it to all configurations. Without anew, a ring that was
+// readOwned reads the record of a configured messenger and gives it to all configurations. Without anew, one that was
 // read before is taken as it is.
-func (l *live) readRing(ctx context.Context, name string, anew bool) error {
+func (l *live) readOwned(ctx context.Context, name string, anew bool) error {
 	defer l.lock(name)()
 	l.mu.Lock()
-	ring, known := l.rings[name]
+	r, known := l.owned[name]
 	l.mu.Unlock()
 	if !known || anew {
 		var err error
-		if ring, err = l.read(ctx, name, kindRing); err != nil {
+		if r, err = l.read(ctx, name, kindRing); err != nil {
 			return err
 		}
 	}
-	return l.applyRing(name, ring)
+	return l.applyOwned(name, r)
 }
 
-// applyRing puts a ring in force. The caller holds the lock of name.
-func (l *live) applyRing(name string, ring *record) error {
-	keys, err := ring.keys(l.usesOf(name, kindRing))
+// applyOwned puts the record of a configured messenger in force. The caller holds the lock of name.
+func (l *live) applyOwned(name string, r *record) error {
+	if r == nil {
+		r = new(record)
+	}
+	keys, err := r.keys(l.usesOf(name, kindRing))
 	if err != nil {
 		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.rings[name] = ring
+	l.owned[name] = r
 	for _, a := range l.apps {
-		if m := a.Messengers[name]; m != nil && m.isGenerated() {
+		m := a.Messengers[name]
+		if m == nil {
+			continue
+		}
+		m.revoked.Set(r.rules(time.Now()))
+		if m.isGenerated() && m.ring != r.Revision {
+			m.ring = r.Revision
 			m.trust(keys)
 		}
 	}
@@ -284,13 +294,22 @@ func (l *live) lookUp(ctx context.Context, name string) (*storedEntry, error) {
 
 // hold makes r what is known of name. The caller holds the lock of name.
 func (l *live) hold(name string, r *record) (*storedEntry, error) {
-	e := &storedEntry{record: r}
-	if r != nil {
-		var err error
-		if e.messenger, err = l.newStored(name, r); err != nil {
-			return nil, fmt.Errorf("stored messenger %s: %w", name, err)
-		}
+	if r == nil {
+		e := new(storedEntry)
+		l.stored.Set(name, e)
+		return e, nil
 	}
+	if held, ok := l.stored.GetIfPresent(name); ok && held.messenger != nil && held.revision == r.Revision {
+		held.messenger.revoked.Set(r.rules(time.Now()))
+		held.version.Store(r.Version)
+		return held, nil
+	}
+	m, err := l.newStored(name, r)
+	if err != nil {
+		return nil, fmt.Errorf("stored messenger %s: %w", name, err)
+	}
+	e := &storedEntry{messenger: m, revision: r.Revision}
+	e.version.Store(r.Version)
 	l.stored.Set(name, e)
 	return e, nil
 }
@@ -299,7 +318,7 @@ func (l *live) hold(name string, r *record) (*storedEntry, error) {
 func (l *live) changed(name, kind string, r *record) error {
 	defer l.lock(name)()
 	if kind == kindRing {
-		return l.applyRing(name, r)
+		return l.applyOwned(name, r)
 	}
 	_, err := l.hold(name, r)
 	return err

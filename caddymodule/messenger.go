@@ -72,6 +72,8 @@ type Messenger struct {
 	keys     keyFiles
 	jwks     *authn.JWKS // the engine of the method jwks
 	engine   engineKey   // its place in the pool
+	revoked  *authn.Revocations
+	ring     string // the revision of the key ring that is in force; the store's lock guards it
 	verifier atomic.Pointer[authn.Verifier]
 	logger   *zap.Logger
 }
@@ -153,6 +155,7 @@ func (m *Messenger) provision(name string, logger *zap.Logger, l *live) error {
 func (m *Messenger) prepare(name string, logger *zap.Logger) error {
 	m.name = name
 	m.logger = logger.With(zap.String("messenger", name))
+	m.revoked = new(authn.Revocations)
 	if err := m.checkSettings(); err != nil {
 		return err
 	}

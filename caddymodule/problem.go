@@ -67,6 +67,8 @@ var problems = map[authn.Code]*problem{
 		detail: "The page that caused this request is not one that this messenger accepts. Add its origin to allowed_origin."},
 	authn.ProtocolNotAllowed: {status: 400, title: "Protocol not allowed",
 		detail: "CONNECT is taken only to open a WebSocket."},
+	authn.TokenRevoked: {status: 401, title: "Token revoked",
+		detail: "This token, or all tokens of this contact that were issued so early, were revoked. Log in again to get a new one."},
 	authn.MessengerUnknown: {status: 404, title: "Unknown messenger",
 		detail: "There is no messenger at this address. Check the address in the widget's settings."},
 	authn.KeysUnavailable: {status: 503, title: "Keys unavailable",

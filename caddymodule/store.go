@@ -19,8 +19,8 @@ import (
 
 // What is kept in Caddy's storage, all of it sealed if a store key is configured:
 //
-//	messenger/<name>/stored   a stored messenger with its key ring, in one value
-//	messenger/<name>/ring     the key ring of a configured messenger; it never becomes that of a stored one
+//	messenger/<name>/stored   a stored messenger with its key ring and its revocations
+//	messenger/<name>/ring     key ring and revocations of a configured messenger; they never become those of a stored one
 //	messenger/<name>/used-…   when the tokens of either ring were last used, to the hour
 //	messenger/_changes        which names changed last; other nodes read this one key again and again
 //	messenger/_keysets/<id>   the last good key set of a URL
@@ -51,13 +51,16 @@ func storeKey(name, kind string) string { return path.Join(storeRoot, name, kind
 // usesKind is the kind of value that holds the last uses of a ring of the given kind.
 func usesKind(kind string) string { return "used-" + kind }
 
-// A record is one value of the store: a stored messenger, or the key ring of a configured one.
+// A record is one value of the store: a stored messenger, or what belongs to a configured one. Its key ring and its
+// revocations stand in the same value, so that a messenger costs one read and is never known by halves.
 type record struct {
-	Revision string      `json:"revision"` // a new one with every change
-	Created  time.Time   `json:"created"`
-	Changed  time.Time   `json:"changed"`
-	Settings *Messenger  `json:"settings,omitempty"` // of a stored messenger
-	Tokens   []ringToken `json:"tokens,omitempty"`
+	Revision    string       `json:"revision"` // a new one with every change of settings or tokens
+	Version     uint64       `json:"version"`  // one more with every change
+	Created     time.Time    `json:"created"`
+	Changed     time.Time    `json:"changed"`            // settings or tokens
+	Settings    *Messenger   `json:"settings,omitempty"` // of a stored messenger
+	Tokens      []ringToken  `json:"tokens,omitempty"`
+	Revocations []revocation `json:"revocations,omitempty"`
 }
 
 // changes say what happened last.
@@ -168,7 +171,7 @@ func (v *vault) save(ctx context.Context, key string, value any) error {
 }
 
 // change replaces the record of name: f gets the one that is there, or nil, and returns the new one, or nil to delete it.
-// What f refuses changes nothing.
+// One that is returned with a revision keeps it; another gets a new one. What f refuses changes nothing.
 func (v *vault) change(ctx context.Context, name, kind string, f func(old *record) (*record, error)) (*record, error) {
 	if err := v.checkWritable(); err != nil {
 		return nil, err
@@ -182,21 +185,31 @@ func (v *vault) change(ctx context.Context, name, kind string, f func(old *recor
 		case err != nil:
 			return err
 		}
+		version := uint64(1)
+		if old != nil {
+			version = old.Version + 1
+		}
 		next, err := f(old)
 		if err != nil {
 			return err
 		}
-		now := time.Now().UTC()
 		if next != nil {
-			next.Revision, next.Changed = rand.Text(), now
-			if next.Created.IsZero() {
-				next.Created = now
-			}
+			next.stamp(version, time.Now().UTC())
 		}
 		changed = next
 		return v.write(ctx, name, storeKey(name, kind), next)
 	})
 	return changed, err
+}
+
+func (r *record) stamp(version uint64, now time.Time) {
+	r.Version = version
+	if r.Revision == "" {
+		r.Revision, r.Changed = rand.Text(), now
+	}
+	if r.Created.IsZero() {
+		r.Created = now
+	}
 }
 
 // write puts a record down, between two notes in the list of changes.

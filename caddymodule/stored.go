@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -23,6 +24,7 @@ func (l *live) newStored(name string, r *record) (*Messenger, error) {
 	if err := m.prepare(name, l.log()); err != nil {
 		return nil, err
 	}
+	m.revoked.Set(r.rules(time.Now()))
 	switch {
 	case m.JWKS != nil:
 		settings, err := m.JWKS.storedSettings(l)

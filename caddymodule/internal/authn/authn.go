@@ -78,6 +78,7 @@ const (
 	IdentityInvalid      Code = "identity_invalid"
 	OriginNotAllowed     Code = "origin_not_allowed"
 	ProtocolNotAllowed   Code = "protocol_not_allowed"
+	TokenRevoked         Code = "token_revoked"
 	MessengerUnknown     Code = "messenger_unknown"
 	KeysUnavailable      Code = "keys_unavailable"
 )

@@ -1,0 +1,52 @@
+package authn
+
+import (
+	"testing"
+	"time"
+)
+
+func TestRevocations(t *testing.T) {
+	noon := time.Unix(1_800_000_000, 0)
+	contact := func(identity, jti string, issued time.Time) *Contact {
+		return &Contact{Identity: identity, TokenID: jti, Issued: issued}
+	}
+	for name, test := range map[string]struct {
+		list    []Revocation
+		contact *Contact
+		refused bool
+	}{
+		"nothing is revoked":                              {nil, contact("mark", "a", noon), false},
+		"a jti takes its own token":                       {[]Revocation{{TokenID: "a"}}, contact("mark", "a", noon), true},
+		"a jti takes no other token":                      {[]Revocation{{TokenID: "a"}}, contact("mark", "b", noon), false},
+		"a jti takes no token without one":                {[]Revocation{{TokenID: "a"}}, contact("mark", "", noon), false},
+		"an identity takes what was issued before":        {[]Revocation{{Identity: "mark", Before: noon}}, contact("mark", "", noon.Add(-time.Second)), true},
+		"an identity takes nothing issued at that moment": {[]Revocation{{Identity: "mark", Before: noon}}, contact("mark", "", noon), false},
+		"an identity takes what has no iat":               {[]Revocation{{Identity: "mark", Before: noon}}, contact("mark", "", time.Time{}), true},
+		"an identity takes nobody else's":                 {[]Revocation{{Identity: "mark", Before: noon}}, contact("Mark", "", time.Time{}), false},
+		"the later of two rules holds":                    {[]Revocation{{Identity: "mark", Before: noon}, {Identity: "mark", Before: noon.Add(-time.Hour)}}, contact("mark", "", noon.Add(-time.Minute)), true},
+		"the whole messenger takes everybody's":           {[]Revocation{{Before: noon}}, contact("zoe", "", noon.Add(-time.Second)), true},
+		"the whole messenger leaves later tokens":         {[]Revocation{{Before: noon}, {Identity: "mark", Before: noon.Add(-time.Hour)}}, contact("mark", "", noon), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var r Revocations
+			r.Set(test.list)
+			rej := r.check(test.contact)
+			if (rej != nil) != test.refused {
+				t.Errorf("got %+v, want refused %t", rej, test.refused)
+			}
+			if rej != nil && rej.Code != TokenRevoked {
+				t.Errorf("got %s", rej.Code)
+			}
+			covered := false
+			for _, rule := range test.list {
+				covered = covered || rule.Covers(test.contact.Identity, test.contact.TokenID, test.contact.Issued)
+			}
+			if covered != test.refused {
+				t.Errorf("Covers says %t, and check %t", covered, test.refused)
+			}
+			if r.Set(nil); r.check(test.contact) != nil {
+				t.Error("revocations that were taken back still hold")
+			}
+		})
+	}
+}
