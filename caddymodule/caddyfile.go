@@ -236,6 +236,7 @@ func (m *Messenger) parseAllowedOrigin(d *caddyfile.Dispenser) error {
 //		messenger_header  <name>
 //		identity_encoding percent|raw
 //		claim_header      <claim> <header>
+//		logout_path       <path> [everywhere]
 //	}
 //
 // token_from and claim_header may be repeated. The matcher goes into the handler and not on its route: what does not
@@ -274,6 +275,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"messenger_header":  stringOption(&h.MessengerHeader),
 		"identity_encoding": stringOption(&h.IdentityEncoding),
 		"claim_header":      h.parseClaimHeader,
+		"logout_path":       h.parseLogoutPath,
 		"forward_token": func(d *caddyfile.Dispenser) error {
 			if d.CountRemainingArgs() > 0 {
 				return d.Err("forward_token takes no value; remove the line to take tokens out of the request")
@@ -313,6 +315,15 @@ func (h *Handler) parseClaimHeader(d *caddyfile.Dispenser) error {
 		return d.Err("claim_header takes a claim and a header: claim_header name X-Contact-Name")
 	}
 	h.ClaimHeaders = append(h.ClaimHeaders, ClaimHeader{Claim: args[0], Header: args[1]})
+	return nil
+}
+
+func (h *Handler) parseLogoutPath(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) == 0 || len(args) > 2 || len(args) == 2 && args[1] != "everywhere" {
+		return d.Err("logout_path takes a path: logout_path /logout [everywhere]")
+	}
+	h.LogoutPath, h.LogoutEverywhere = args[0], len(args) == 2
 	return nil
 }
 

@@ -56,6 +56,13 @@ type Handler struct {
 	// Claims that go upstream in headers of their own. Default: none.
 	ClaimHeaders []ClaimHeader `json:"claim_headers,omitempty"`
 
+	// The path at which a contact logs out: a POST with a good token revokes that token, if it has a jti, and otherwise
+	// all tokens of the contact so far, and closes the connections that were opened with them. Default: none.
+	LogoutPath string `json:"logout_path,omitempty"`
+
+	// Whether a logout always revokes all tokens of the contact so far. Default: false.
+	LogoutEverywhere bool `json:"logout_everywhere,omitempty"`
+
 	app      *App
 	matchers caddyhttp.MatcherSets
 	static   *Messenger // the messenger, if its name has no placeholder
@@ -199,6 +206,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if mode = mode.or(ModeRequired); mode == ModeOff {
 		return next.ServeHTTP(w, r)
 	}
+	if rej == nil && h.LogoutPath != "" && r.URL.Path == h.LogoutPath {
+		return h.logOut(w, r, m, mode, o)
+	}
 	if rej != nil {
 		h.takeOut(r)
 	} else {
@@ -330,6 +340,12 @@ func (h *Handler) checkSettings() error {
 		if slices.Contains(h.TokenFrom[:i], source) {
 			return fmt.Errorf("token_from %s %s: is there twice; remove one", source.From, source.Name)
 		}
+	}
+	if h.LogoutPath != "" && !strings.HasPrefix(h.LogoutPath, "/") {
+		return fmt.Errorf("logout_path %q does not begin with a slash", h.LogoutPath)
+	}
+	if h.LogoutPath == "" && h.LogoutEverywhere {
+		return errors.New("logout_everywhere has no logout_path")
 	}
 	return h.checkHeaders()
 }

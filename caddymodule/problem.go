@@ -71,6 +71,8 @@ var problems = map[authn.Code]*problem{
 		detail: "This token, or all tokens of this contact that were issued so early, were revoked. Log in again to get a new one."},
 	authn.MessengerUnknown: {status: 404, title: "Unknown messenger",
 		detail: "There is no messenger at this address. Check the address in the widget's settings."},
+	authn.StoreUnavailable: {status: 503, title: "Store unavailable",
+		detail: "The gateway could not write this down, and nothing was changed. Try again later."},
 	authn.KeysUnavailable: {status: 503, title: "Keys unavailable",
 		detail: "The gateway has no key for this messenger at the moment and cannot decide. Try again later."},
 }

@@ -18,9 +18,13 @@ import (
 // that short-lived tokens need few.
 const maxRevocations = 10_000
 
+// maxLogouts is how many of these are single tokens that one contact has revoked.
+const maxLogouts = 20
+
 // A revocation takes back tokens of one messenger. Exactly one of TokenID, Identity and All is set.
 type revocation struct {
 	TokenID  string     `json:"jti,omitempty"`
+	Contact  string     `json:"contact,omitempty"` // whose token that is, where the contact has revoked it
 	Identity string     `json:"identity,omitempty"`
 	All      bool       `json:"all,omitempty"`
 	Before   *time.Time `json:"issued_before,omitempty"` // for Identity and All; default: the time of the call
@@ -38,6 +42,8 @@ func (v *revocation) check() error {
 	switch {
 	case targets != 1:
 		return errors.New(`exactly one of "jti", "identity" and "all" says what is revoked`)
+	case v.Contact != "" && v.TokenID == "":
+		return errors.New(`"contact" goes with "jti"`)
 	case v.TokenID != "" && v.Before != nil:
 		return errors.New(`a jti names one token; "issued_before" goes with "identity" or "all"`)
 	case len(v.TokenID) > 1024 || len(v.Identity) > 255:
@@ -70,7 +76,7 @@ func (r *record) rules(now time.Time) []authn.Revocation {
 	return rules
 }
 
-// revoke adds a revocation. One for the same target is replaced, unless it reaches further.
+// addRevocation adds v. One for the same target is replaced, unless it reaches further.
 func (r *record) addRevocation(v revocation, now time.Time) error {
 	r.Revocations = slices.DeleteFunc(r.Revocations, func(old revocation) bool { return old.Until != nil && !now.Before(*old.Until) })
 	for i, old := range r.Revocations {
@@ -86,6 +92,9 @@ func (r *record) addRevocation(v revocation, now time.Time) error {
 		r.Revocations[i] = v
 		return nil
 	}
+	if v.Contact != "" && r.logouts(v.Contact) >= maxLogouts {
+		return r.addRevocation(r.everywhere(v, now), now)
+	}
 	if len(r.Revocations) >= maxRevocations {
 		return fmt.Errorf("the messenger has %d revocations, and no more are kept; revoke by identity or all instead of by jti, or let tokens end sooner (max_lifetime)", maxRevocations)
 	}
@@ -93,7 +102,33 @@ func (r *record) addRevocation(v revocation, now time.Time) error {
 	return nil
 }
 
-// until returns when the last token that v takes back has ended, or nil if nobody can say: the messenger has no
+// logouts returns how many tokens a contact has revoked.
+func (r *record) logouts(contact string) (count int) {
+	for i := range r.Revocations {
+		if r.Revocations[i].Contact == contact {
+			count++
+		}
+	}
+	return count
+}
+
+// everywhere replaces the revocations of single tokens that a contact has made, and v, by one of all its tokens so far.
+// Otherwise one contact who logs in and out again and again would leave no room for others.
+func (r *record) everywhere(v revocation, now time.Time) revocation {
+	all := revocation{Identity: v.Contact, Before: &now, Until: v.Until, Created: v.Created}
+	r.Revocations = slices.DeleteFunc(r.Revocations, func(old revocation) bool {
+		if old.Contact != v.Contact {
+			return false
+		}
+		if all.Until != nil && (old.Until == nil || old.Until.After(*all.Until)) {
+			all.Until = old.Until
+		}
+		return true
+	})
+	return all
+}
+
+// endsBy returns when the last token that v takes back has ended, or nil if nobody can say: the messenger has no
 // max_lifetime.
 func (v *revocation) endsBy(m *Messenger, now time.Time) *time.Time {
 	if m.MaxLifetime <= 0 {

@@ -161,7 +161,7 @@ func TestReadmeOptionsAreComplete(t *testing.T) {
 	check("messenger", messengers.Type, nil)
 	check("jwks block", jwks.Type, map[string]string{"url": ""}) // an argument
 	check("directive", module("http.handlers.messenger_auth"),
-		map[string]string{"match": "", "messenger": "", "claim_headers": "claim_header"}) // the first two are arguments
+		map[string]string{"match": "", "messenger": "", "claim_headers": "claim_header", "logout_everywhere": ""}) // the first two are arguments
 }
 
 // A token stands in Caddy's own logs wherever Caddy does not know it for one. With the filter of the README it does not,

@@ -81,4 +81,5 @@ const (
 	TokenRevoked         Code = "token_revoked"
 	MessengerUnknown     Code = "messenger_unknown"
 	KeysUnavailable      Code = "keys_unavailable"
+	StoreUnavailable     Code = "store_unavailable"
 )

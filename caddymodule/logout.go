@@ -1,0 +1,77 @@
+package caddymodule
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+// logOut answers at logout_path. Nothing of it goes upstream. A contact can revoke nobody's tokens but their own, and
+// only with one that is still good, whatever the mode.
+func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *Messenger, mode Mode, o *outcome) error {
+	w.Header().Set("Cache-Control", "no-store")
+	if isPreflight(r) {
+		m.allowLogout(w.Header(), r, h.sources)
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	if r.Method != http.MethodPost {
+		h.takeOut(r)
+		w.Header().Set("Allow", http.MethodPost)
+		w.WriteHeader(http.StatusMethodNotAllowed)
+		return nil
+	}
+	rej := o.rejection
+	if o.contact == nil || o.messenger != m.name {
+		w, rej = h.authenticate(w, r, m, o)
+	}
+	h.account(r, m, mode, o, rej)
+	if rej != nil {
+		return h.refuse(w, r, m, rej)
+	}
+	if err := h.revokeOwn(r, m, o.contact); err != nil {
+		h.logger.Error("a logout could not be kept", zap.String("messenger", m.name), zap.Error(err))
+		return h.refuse(w, r, m, &authn.Rejection{Code: authn.StoreUnavailable, Reason: "the revocation could not be written"})
+	}
+	m.allowReading(w.Header(), r)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// revokeOwn revokes the token of c, or all of this contact.
+func (h *Handler) revokeOwn(r *http.Request, m *Messenger, c *authn.Contact) error {
+	v := revocation{TokenID: c.TokenID, Contact: c.Identity}
+	if !c.Until.IsZero() {
+		until := c.Until.UTC()
+		v.Until = &until
+	}
+	if c.TokenID == "" || h.LogoutEverywhere {
+		// The site's clock may be ahead: the token that logs out is among them in any case.
+		before := time.Now().UTC()
+		if next := c.Issued.Add(time.Second); next.After(before) {
+			before = next.UTC()
+		}
+		v = revocation{Identity: c.Identity, Before: &before}
+	}
+	return h.app.revoke(r.Context(), m.name, v, "the contact")
+}
+
+// allowLogout answers a CORS preflight for a logout from a page of allowed_origin.
+func (m *Messenger) allowLogout(header http.Header, r *http.Request, sources authn.Sources) {
+	if m.allowReading(header, r); header.Get("Access-Control-Allow-Origin") == "" {
+		return
+	}
+	allowed := []string{}
+	for _, source := range sources {
+		if source.Kind == authn.Header {
+			allowed = append(allowed, source.Name)
+		}
+	}
+	header.Set("Access-Control-Allow-Methods", http.MethodPost)
+	header.Set("Access-Control-Allow-Headers", strings.Join(allowed, ", "))
+	header.Set("Access-Control-Max-Age", "600")
+}
