@@ -3,10 +3,10 @@ package authn
 // The checks of a token, in the order in which they are made. The first that fails ends the verification.
 const (
 	CheckForm      = "form"
-	CheckPayload   = "payload"
 	CheckAlgorithm = "algorithm"
 	CheckKey       = "key"
 	CheckSignature = "signature"
+	CheckPayload   = "payload"
 	CheckTimes     = "times"
 	CheckIssuer    = "issuer"
 	CheckAudience  = "audience"

@@ -8,10 +8,11 @@ import (
 	"unicode/utf8"
 )
 
-// A Verifier decides on tokens for one messenger. It is immutable and safe for concurrent use.
+// A Verifier decides on tokens for one messenger. What it decides never changes; it is safe for concurrent use.
 type Verifier struct {
-	policy Policy
-	keys   Keys
+	policy  Policy
+	keys    Keys
+	headers headerMemo
 }
 
 // NewVerifier returns a verifier that trusts keys and applies policy.
@@ -27,20 +28,25 @@ func (v *Verifier) Verify(ctx context.Context, text string, want []string) (*Con
 
 // verify is the one way from a text to a contact. Every check notes its outcome in t, which may be nil.
 func (v *Verifier) verify(ctx context.Context, text string, want []string, t *Trace) (*Contact, *Rejection) {
-	tok, rej := parseToken(text)
+	var tok token
+	rej := tok.parse(text, &v.headers)
 	if t.note(CheckForm, rej); rej != nil {
 		return nil, rej
 	}
-	cl, rej := parseClaims(tok.payload, &v.policy, want)
-	if t.note(CheckPayload, rej); rej != nil {
-		return nil, rej
-	}
-	rej = v.checkAlgorithm(tok)
+	rej = v.checkAlgorithm(&tok)
 	if t.note(CheckAlgorithm, rej); rej != nil {
 		return nil, rej
 	}
-	key, rej := v.checkSignature(ctx, tok)
+	key, rej := v.checkSignature(ctx, &tok)
 	if t.noteSignature(rej); rej != nil {
+		return nil, rej
+	}
+	if _, known := v.headers.find(tok.first); !known {
+		v.headers.keep(tok.first, tok.header)
+	}
+	var cl claims
+	rej = cl.parse(&tok, &v.policy, want)
+	if t.note(CheckPayload, rej); rej != nil {
 		return nil, rej
 	}
 	rej = cl.checkTimes(&v.policy, time.Now())
