@@ -35,6 +35,7 @@ type claims struct {
 	iss, aud, jti []byte
 	identity      []byte
 	expires       time.Time // exp, once checkTimes has read it
+	begins        time.Time // nbf, likewise
 	issued        time.Time // iat, likewise
 	required      int       // how many of the required claims are there
 	wanted        [][]byte  // in the order of the question
@@ -96,11 +97,11 @@ func (c *claims) checkTimes(p *Policy, now time.Time) *Rejection {
 		}
 	}
 	if c.nbf != nil {
-		nbf, rej := numericDate(c.nbf)
-		if rej != nil {
+		var rej *Rejection
+		if c.begins, rej = numericDate(c.nbf); rej != nil {
 			return rej
 		}
-		if now.Add(p.ClockSkew).Before(nbf) {
+		if now.Add(p.ClockSkew).Before(c.begins) {
 			return reject(TokenNotYetValid, "nbf is still to come")
 		}
 	}
@@ -128,6 +129,29 @@ func (c *claims) checkLifetime(p *Policy, now time.Time) *Rejection {
 		return reject(TokenLifetimeTooLong, "the time from now to exp is longer than max_lifetime, and there is no iat")
 	}
 	return nil
+}
+
+// window returns the first instant at which checkTimes accepts c, and the first after that at which it does not. A zero
+// time is no bound.
+func (c *claims) window(p *Policy) (since, until time.Time) {
+	later := func(t time.Time) {
+		if t.After(since) {
+			since = t
+		}
+	}
+	if c.nbf != nil {
+		later(c.begins.Add(-p.ClockSkew))
+	}
+	if c.iat != nil {
+		later(c.issued.Add(-p.ClockSkew))
+	}
+	if c.exp != nil {
+		until = c.expires.Add(p.ClockSkew)
+		if p.MaxLifetime > 0 && c.iat == nil {
+			later(c.expires.Add(-p.MaxLifetime - p.ClockSkew))
+		}
+	}
+	return since, until
 }
 
 // numericDate reads a NumericDate (RFC 7519 section 2): a JSON number of seconds since 1970, fractions allowed. Strings,
