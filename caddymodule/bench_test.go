@@ -37,7 +37,11 @@ func benchHandler(b testing.TB, shared string) *Handler {
 	if err := h.Provision(ctx); err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { _ = h.app.Cleanup() })
+	verifiedTokens.Resize(h.app.tokenCacheSize()) // as Start does
+	b.Cleanup(func() {
+		verifiedTokens.Resize(0)
+		_ = h.app.Cleanup()
+	})
 	return h
 }
 
@@ -132,6 +136,8 @@ func BenchmarkHandler(b *testing.B) {
 		benchServe(b, h.ServeHTTP, good)
 	})
 	b.Run("20000 tokens in turn", func(b *testing.B) { benchServe(b, benchHandler(b, "").ServeHTTP, many...) })
+	b.Run("every token unknown", func(b *testing.B) { benchServe(b, benchHandler(b, `"token_cache_size": 100,`).ServeHTTP, many...) })
+	b.Run("no token cache", func(b *testing.B) { benchServe(b, benchHandler(b, `"token_cache_size": 0,`).ServeHTTP, many...) })
 	b.Run("forged", func(b *testing.B) { benchServe(b, benchHandler(b, "").ServeHTTP, forged) })
 	b.Run("another alg", func(b *testing.B) {
 		_, rest, _ := strings.Cut(good, ".")

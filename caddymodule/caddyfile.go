@@ -36,10 +36,12 @@ func init() {
 //		max_lifetime   <duration>
 //		allowed_origin <origin…>
 //		mode           required|optional|report|off
+//		fail_limit     <n>/<duration>
 //	}
 //
 //	messenger {
-//		poll_interval <duration>
+//		poll_interval    <duration>
+//		token_cache_size <n>
 //	}
 //
 // A messenger has exactly one of public_key, which may be repeated, jwks, and shared_token.
@@ -87,6 +89,12 @@ func parseShared(d *caddyfile.Dispenser, app *App) error {
 			}
 			return durationOption(&app.PollInterval)(d)
 		},
+		"token_cache_size": func(d *caddyfile.Dispenser) error {
+			if app.TokenCacheSize != nil {
+				return d.Err("token_cache_size is set twice; keep one line")
+			}
+			return numberOption(&app.TokenCacheSize)(d)
+		},
 	})
 }
 
@@ -105,6 +113,7 @@ func parseMessenger(d *caddyfile.Dispenser, name string) (*Messenger, error) {
 		"clock_skew":     durationOption(&m.ClockSkew),
 		"max_lifetime":   func(d *caddyfile.Dispenser) error { return parseDuration(d, &m.MaxLifetime) },
 		"mode":           func(d *caddyfile.Dispenser) error { return parseMode(d, &m.Mode) },
+		"fail_limit":     m.parseFailLimit,
 	}, "public_key", "issuer", "audience", "require_claims", "allowed_origin")
 	if err != nil {
 		return nil, err

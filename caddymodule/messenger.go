@@ -64,6 +64,11 @@ type Messenger struct {
 	// headers that a client must not set. Default: required.
 	Mode Mode `json:"mode,omitempty"`
 
+	// How often one client address may send tokens that were never signed for this messenger before further ones are
+	// refused unread. Tokens that were verified before are never refused by it. Behind another proxy this needs
+	// trusted_proxies. Default: off.
+	FailLimit *FailLimit `json:"fail_limit,omitempty"`
+
 	name     string
 	policy   authn.Policy
 	origins  []origin
@@ -71,6 +76,7 @@ type Messenger struct {
 	jwks     *authn.JWKS        // the engine of the method jwks
 	engine   authn.JWKSSettings // its place in the pool
 	verifier atomic.Pointer[authn.Verifier]
+	counter  messengerCounter
 	logger   *zap.Logger
 }
 
@@ -203,6 +209,9 @@ func (m *Messenger) checkSettings() error {
 	}
 	if err := m.Mode.check(); err != nil {
 		return fmt.Errorf("mode %q %w", m.Mode, err)
+	}
+	if err := m.FailLimit.check(); err != nil {
+		return fmt.Errorf("fail_limit %w", err)
 	}
 	return nil
 }

