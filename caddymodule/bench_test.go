@@ -18,14 +18,14 @@ import (
 
 const benchSecret = "not-a-secret-but-43-characters-of-some-text"
 
-// benchHandler returns a provisioned messenger_auth with the default settings, whose messenger has benchSecret. shared
-// stands in the app beside the messenger.
-func benchHandler(b testing.TB, shared string) *Handler {
+// benchHandler returns a provisioned messenger_auth with the default settings, whose messenger has benchSecret. app and
+// messenger are further members of the app's and of the messenger's JSON.
+func benchHandler(b testing.TB, app, messenger string) *Handler {
 	b.Helper()
 	b.Setenv("MESSENGER_BENCH_TOKEN", benchSecret)
 	config := new(caddy.Config)
-	text := `{"logging": {"logs": {"default": {"level": "PANIC"}}}, "apps": {"messenger": {` + shared + `"messengers": {"support":
-		{"identity_key": "identity", "require_claims": ["exp"], "shared_token": {"token": "{env.MESSENGER_BENCH_TOKEN}"}}}}}}`
+	text := `{"logging": {"logs": {"default": {"level": "PANIC"}}}, "apps": {"messenger": {` + app + `"messengers": {"support":
+		{` + messenger + `"identity_key": "identity", "require_claims": ["exp"], "shared_token": {"token": "{env.MESSENGER_BENCH_TOKEN}"}}}}}}`
 	if err := json.Unmarshal([]byte(text), config); err != nil {
 		b.Fatal(err)
 	}
@@ -121,27 +121,27 @@ func BenchmarkHandler(b *testing.B) {
 	}
 	b.Run("one header", func(b *testing.B) { benchServe(b, oneHeader, good) })
 	b.Run("static 401", func(b *testing.B) { benchServe(b, static401, good) })
-	b.Run("one hot token", func(b *testing.B) { benchServe(b, benchHandler(b, "").ServeHTTP, good) })
+	b.Run("one hot token", func(b *testing.B) { benchServe(b, benchHandler(b, "", "").ServeHTTP, good) })
 	b.Run("one hot token with access log fields", func(b *testing.B) {
-		h := benchHandler(b, "")
+		h := benchHandler(b, "", "")
 		h.accessed = true
 		benchServe(b, h.ServeHTTP, good)
 	})
 	b.Run("one hot token with two claim headers", func(b *testing.B) {
-		h := benchHandler(b, "")
+		h := benchHandler(b, "", "")
 		h.ClaimHeaders = []ClaimHeader{{Claim: "name", Header: "X-Contact-Name"}, {Claim: "plan", Header: "X-Contact-Plan"}}
 		dropped := h.headers.dropped
 		h.headers = newHeaders(h)
 		h.headers.dropped = dropped
 		benchServe(b, h.ServeHTTP, good)
 	})
-	b.Run("20000 tokens in turn", func(b *testing.B) { benchServe(b, benchHandler(b, "").ServeHTTP, many...) })
-	b.Run("every token unknown", func(b *testing.B) { benchServe(b, benchHandler(b, `"token_cache_size": 100,`).ServeHTTP, many...) })
-	b.Run("no token cache", func(b *testing.B) { benchServe(b, benchHandler(b, `"token_cache_size": 0,`).ServeHTTP, many...) })
-	b.Run("forged", func(b *testing.B) { benchServe(b, benchHandler(b, "").ServeHTTP, forged) })
+	b.Run("20000 tokens in turn", func(b *testing.B) { benchServe(b, benchHandler(b, "", "").ServeHTTP, many...) })
+	b.Run("every token unknown", func(b *testing.B) { benchServe(b, benchHandler(b, `"token_cache_size": 100,`, "").ServeHTTP, many...) })
+	b.Run("no token cache", func(b *testing.B) { benchServe(b, benchHandler(b, `"token_cache_size": 0,`, "").ServeHTTP, many...) })
+	b.Run("forged", func(b *testing.B) { benchServe(b, benchHandler(b, "", "").ServeHTTP, forged) })
 	b.Run("another alg", func(b *testing.B) {
 		_, rest, _ := strings.Cut(good, ".")
-		benchServe(b, benchHandler(b, "").ServeHTTP, base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`))+"."+rest)
+		benchServe(b, benchHandler(b, "", "").ServeHTTP, base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`))+"."+rest)
 	})
-	b.Run("no token", func(b *testing.B) { benchServe(b, benchHandler(b, "").ServeHTTP, "") })
+	b.Run("no token", func(b *testing.B) { benchServe(b, benchHandler(b, "", "").ServeHTTP, "") })
 }

@@ -79,7 +79,10 @@ type failingKey struct {
 // failing holds an allowance for each address that failed; for the others it is full. It belongs to the process, so that
 // a reload gives nobody new attempts.
 var failing = sync.OnceValue(func() *otter.Cache[failingKey, *rate.Limiter] {
-	return otter.Must(&otter.Options[failingKey, *rate.Limiter]{MaximumSize: maxFailing})
+	return otter.Must(&otter.Options[failingKey, *rate.Limiter]{
+		MaximumSize: maxFailing,
+		Executor:    func(evict func()) { evict() },
+	})
 })
 
 // failures are those of one client address at one messenger.
