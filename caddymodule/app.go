@@ -15,6 +15,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
 func init() {
@@ -43,6 +45,11 @@ type App struct {
 	// are not public, or their port is not 443. Key sets of configured messengers need no entry. Default: none.
 	JWKSInternalHosts []string `json:"jwks_internal_hosts,omitempty"`
 
+	// How many verified tokens are remembered, so that none of them is verified again before it ends. It is one number
+	// for the process: that of the configuration that was loaded last. 0 remembers none. Default: 100000, which take up
+	// to 40 MB beside what they forward.
+	TokenCacheSize *int `json:"token_cache_size,omitempty"`
+
 	logger   *zap.Logger
 	refusals *zap.Logger // sampled: clients can cause its lines at will
 	metrics  *metrics
@@ -52,6 +59,7 @@ type App struct {
 	released bool
 	started  atomic.Bool
 	stop     context.CancelFunc // ends what Start began
+	verified *authn.Cache       // nil if the cache is off
 
 	mu       sync.Mutex
 	handlers []*Handler // those that use this app, for explanations
@@ -101,6 +109,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("messenger: poll_interval is negative; give a duration such as 2s, or 0 to read key files only at load")
 	}
 	a.live.attach(a)
+	if err := a.provisionTokenCache(); err != nil {
+		return err
+	}
 	a.warn()
 	return nil
 }
@@ -159,6 +170,7 @@ func (a *App) warn() {
 
 // Start begins to fetch key sets, to watch key files, and to follow the store.
 func (a *App) Start() error {
+	verifiedTokens.Resize(a.tokenCacheSize())
 	interval := defaultPollInterval
 	if a.PollInterval != nil {
 		interval = time.Duration(*a.PollInterval)

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"slices"
+	"strconv"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -74,6 +75,23 @@ func parseDuration(d *caddyfile.Dispenser, target *caddy.Duration) error {
 	}
 	*target = caddy.Duration(duration)
 	return nil
+}
+
+// numberOption is for numbers whose absence means a default and whose 0 switches off.
+func numberOption(target **int) optionParser {
+	return func(d *caddyfile.Dispenser) error {
+		name := d.Val()
+		args := d.RemainingArgs()
+		if len(args) != 1 {
+			return d.Errf("%s takes one number", name)
+		}
+		number, err := strconv.Atoi(args[0])
+		if err != nil || number < 0 {
+			return d.Errf("%s %q is no number of 0 or more", name, args[0])
+		}
+		*target = &number
+		return nil
+	}
 }
 
 func parseMode(d *caddyfile.Dispenser, target *Mode) error {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -73,6 +74,8 @@ type Handler struct {
 	place    string // names this handler in the log
 	logger   *zap.Logger
 	refusals *zap.Logger // sampled: clients can cause its lines at will
+
+	takesQuery bool // one of the sources is a query parameter
 }
 
 // TokenSource is one place of a request in which a token may travel.
@@ -114,6 +117,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.headers = newHeaders(h)
 	h.sources = sources(h.TokenFrom)
+	h.takesQuery = slices.ContainsFunc(h.sources, func(s authn.Source) bool { return s.Kind == authn.Query })
 
 	app, err := ctx.App("messenger")
 	if err != nil {
@@ -267,7 +271,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, m *Messen
 		rej = m.checkOrigin(r, found.CookieOnly)
 	}
 	if rej == nil {
-		o.contact, rej = m.verifier.Load().Verify(r.Context(), found.Token, h.headers.claims)
+		o.contact, rej = h.verify(r, m, found.Token)
 	}
 	if rej == nil {
 		o.contact.SignedBy.Use(time.Now())
@@ -282,8 +286,12 @@ func (h *Handler) takeOut(r *http.Request) {
 	if h.ForwardToken {
 		return
 	}
-	original, _ := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
-	h.sources.Remove(r, original.URL)
+	var original *url.URL
+	if h.takesQuery {
+		request, _ := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+		original = request.URL
+	}
+	h.sources.Remove(r, original)
 }
 
 // passVerified handles a request that an earlier messenger_auth verified.
@@ -315,9 +323,9 @@ func (h *Handler) account(r *http.Request, m *Messenger, mode Mode, o *outcome, 
 	if rej == nil || rej.Code == authn.TokenMissing && mode != ModeReport {
 		return
 	}
-	message := "refused: " + verdict
+	message := problems[rej.Code].refused
 	if mode == ModeReport {
-		message = "would be refused: " + verdict
+		message = problems[rej.Code].wouldBeRefused
 	}
 	if c := h.refusals.Check(zap.InfoLevel, message); c != nil {
 		c.Write(zap.String("messenger", o.messenger), zap.String("reason", rej.Reason), zap.String("source", o.source))

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/caddyserver/caddy/v2"
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
@@ -31,7 +30,9 @@ const (
 type headers struct {
 	identity, messenger string
 	claims              []string // the claims that go upstream
+	question            *authn.Question
 	claimHeaders        []string // their headers, in the same order
+	always              []string // the headers that every contact gives
 	raw                 bool
 	folded              []string           // all of these headers, folded
 	dropped             func(claim string) // told of each claim that gives no header
@@ -50,6 +51,8 @@ func newHeaders(h *Handler) headers {
 		c.claimHeaders = append(c.claimHeaders, textproto.CanonicalMIMEHeaderKey(claim.Header))
 		c.folded = append(c.folded, fold(claim.Header))
 	}
+	c.question = authn.NewQuestion(c.claims)
+	c.always = []string{c.identity, c.messenger}
 	return c
 }
 
@@ -203,12 +206,18 @@ func (c *headers) set(r *http.Request, o *outcome) {
 	if c.raw {
 		identity = o.contact.Identity
 	}
-	o.set = append(o.set, c.identity, c.messenger)
-	r.Header[c.identity] = []string{identity}
-	r.Header[c.messenger] = []string{o.messenger}
+	if o.set == nil {
+		o.set = slices.Clip(c.always) // shared; whoever appends to it makes a copy
+	} else {
+		o.set = append(o.set, c.always...)
+	}
+	// Later handlers may change values in place, so every request has its own.
+	values := []string{identity, o.messenger}
+	r.Header[c.identity] = values[0:1:1]
+	r.Header[c.messenger] = values[1:2:2]
 	c.setClaims(r, o)
-	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
-		repl.Set("http.auth.user.id", o.identity)
+	if o.replacer != nil {
+		o.replacer.Set("http.auth.user.id", o.identity)
 	}
 }
 
@@ -217,13 +226,16 @@ func (c *headers) setClaims(r *http.Request, o *outcome) {
 	if len(c.claims) == 0 {
 		return
 	}
-	o.claims = make(map[string]string, len(c.claims))
+	o.claims = c.claims
+	o.values = make([]string, len(c.claims))
+	values := make([]string, len(c.claims))
 	total := 0
 	for i, claim := range o.contact.Claims {
 		if !claim.Present {
 			continue
 		}
-		value := percentEncode(claim.Text)
+		encoded := percentEncode(claim.Text)
+		value := encoded
 		if c.raw {
 			if !isFieldValue(claim.Text) {
 				c.dropped(c.claims[i])
@@ -237,8 +249,8 @@ func (c *headers) setClaims(r *http.Request, o *outcome) {
 		}
 		total += len(value)
 		o.set = append(o.set, c.claimHeaders[i])
-		r.Header[c.claimHeaders[i]] = []string{value}
-		o.claims[c.claims[i]] = percentEncode(claim.Text)
+		values[i], o.values[i] = value, encoded
+		r.Header[c.claimHeaders[i]] = values[i : i+1 : i+1]
 	}
 }
 

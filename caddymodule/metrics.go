@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"errors"
+	"maps"
 	"math/bits"
 	"sync/atomic"
 
@@ -41,13 +42,42 @@ func registerMetrics(registry *prometheus.Registry) (*metrics, error) {
 	return processMetrics, nil
 }
 
+// A decision is what a request is counted by, beside its messenger.
+type decision struct {
+	mode    Mode
+	verdict string
+}
+
+// A messengerCounter counts the requests of one messenger. Finding a counter by its labels takes longer than counting, so
+// those that were found are kept.
+type messengerCounter struct {
+	found atomic.Pointer[map[decision]prometheus.Counter] // never changed, only replaced
+}
+
+func (c *messengerCounter) count(requests *prometheus.CounterVec, name string, d decision) {
+	found := c.found.Load()
+	if found != nil {
+		if counter := (*found)[d]; counter != nil {
+			counter.Inc()
+			return
+		}
+	}
+	counter := requests.WithLabelValues(name, string(d.mode), d.verdict)
+	counter.Inc()
+	next := map[decision]prometheus.Counter{d: counter}
+	if found != nil {
+		maps.Copy(next, *found)
+	}
+	c.found.CompareAndSwap(found, &next) // or the next request keeps it
+}
+
 // request counts a decision. m is nil if the messenger is unknown: its name came from the client and is no label.
 func (s *metrics) request(m *Messenger, mode Mode, verdict string) {
-	name := ""
-	if m != nil {
-		name = m.name
+	if m == nil {
+		s.requests.WithLabelValues("", string(mode), verdict).Inc()
+		return
 	}
-	s.requests.WithLabelValues(name, string(mode), verdict).Inc()
+	m.counter.count(s.requests, m.label(), decision{mode, verdict})
 }
 
 // claimDropped counts a claim that gave no header, and logs the first, second, fourth, eighth … of them: every request

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -27,20 +28,27 @@ type outcome struct {
 	source    string           // the kind of source in which the token stood
 	code      string           // what {http.messenger_auth.code} says
 
-	set      []string          // headers that a handler has set on this request
-	identity string            // percent-encoded, for placeholders
-	claims   map[string]string // by claim name, percent-encoded, for placeholders
+	set      []string // headers that a handler has set on this request
+	identity string   // percent-encoded, for placeholders
+	claims   []string // names of claims, for placeholders
+	values   []string // theirs, percent-encoded; "" if a claim gives no header
+
+	replacer *caddy.Replacer // of the request, or nil
 }
 
 // outcomeOf returns the outcome of r. The first handler that asks makes it, and answers the placeholders from then on.
 func outcomeOf(r *http.Request) *outcome {
-	if o, ok := caddyhttp.GetVar(r.Context(), outcomeVar).(*outcome); ok {
+	ctx := r.Context()
+	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
+	if o, ok := vars[outcomeVar].(*outcome); ok {
 		return o
 	}
 	o := new(outcome)
-	caddyhttp.SetVar(r.Context(), outcomeVar, o)
-	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
-		repl.Map(o.placeholder)
+	if vars != nil {
+		vars[outcomeVar] = o
+	}
+	if o.replacer, _ = ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); o.replacer != nil {
+		o.replacer.Map(o.placeholder)
 	}
 	return o
 }
@@ -66,7 +74,9 @@ func (o *outcome) placeholder(key string) (any, bool) {
 		return o.code, true
 	}
 	if claim, ok := strings.CutPrefix(name, "claim."); ok {
-		return o.claims[claim], true
+		if i := slices.Index(o.claims, claim); i >= 0 {
+			return o.values[i], true
+		}
 	}
 	return "", true
 }

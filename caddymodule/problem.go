@@ -27,6 +27,11 @@ type problem struct {
 	title  string
 	detail string
 	body   []byte // application/problem+json (RFC 9457)
+	length string // of the body
+
+	challenge               string // what stands behind the realm in WWW-Authenticate
+	challenges              bool   // whether that header is sent at all
+	refused, wouldBeRefused string // log messages
 }
 
 // problems has one entry for every code; the README documents the same list.
@@ -73,6 +78,8 @@ var problems = map[authn.Code]*problem{
 		detail: "There is no messenger at this address. Check the address in the widget's settings."},
 	authn.StoreUnavailable: {status: 503, title: "Store unavailable",
 		detail: "The gateway could not write this down, and nothing was changed. Try again later."},
+	authn.TooManyFailures: {status: 429, title: "Too many failures",
+		detail: "Too many tokens that are not good came from this address. Send tokens of this messenger only, and try again after the time in Retry-After."},
 	authn.KeysUnavailable: {status: 503, title: "Keys unavailable",
 		detail: "The gateway has no key for this messenger at the moment and cannot decide. Try again later."},
 }
@@ -90,6 +97,9 @@ func init() {
 			panic(err) // cannot be: these are strings and a number
 		}
 		p.body = append(body, '\n')
+		p.length = strconv.Itoa(len(p.body))
+		p.refused, p.wouldBeRefused = "refused: "+string(code), "would be refused: "+string(code)
+		p.challenge, p.challenges = challenge(code, p)
 	}
 }
 
@@ -97,12 +107,17 @@ func init() {
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, m *Messenger, rej *authn.Rejection) error {
 	p := problems[rej.Code]
 	header := w.Header()
-	header.Set("Cache-Control", "no-store")
-	if p.status == http.StatusServiceUnavailable {
-		header.Set("Retry-After", strconv.Itoa(retryAfter))
+	header["Cache-Control"] = []string{"no-store"}
+	switch p.status {
+	case http.StatusServiceUnavailable:
+		header["Retry-After"] = []string{strconv.Itoa(retryAfter)}
+	case http.StatusTooManyRequests:
+		header["Retry-After"] = []string{strconv.Itoa(m.FailLimit.retryAfter())}
 	}
 	if m != nil {
-		m.challenge(header, p, rej.Code)
+		if p.challenges {
+			header["Www-Authenticate"] = []string{`Bearer realm="` + m.name + `"` + p.challenge}
+		}
 		m.allowReading(header, r)
 	}
 	if h.hasErrorRoutes() {
@@ -110,8 +125,8 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, m *Messenger, r
 			return err
 		}
 	}
-	header.Set("Content-Type", "application/problem+json")
-	header.Set("Content-Length", strconv.Itoa(len(p.body)))
+	header["Content-Type"] = []string{"application/problem+json"}
+	header["Content-Length"] = []string{p.length}
 	w.WriteHeader(p.status)
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(p.body) // whoever does not read it has gone
@@ -119,19 +134,18 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, m *Messenger, r
 	return nil
 }
 
-// challenge says what kind of credentials are wanted (RFC 6750 section 3). A request without any gets no error code.
-func (m *Messenger) challenge(header http.Header, p *problem, code authn.Code) {
-	value := `Bearer realm="` + m.name + `"`
+// challenge says what kind of credentials are wanted (RFC 6750 section 3): it returns what stands behind the realm, and
+// whether there is a challenge at all. A request without any token gets no error code.
+func challenge(code authn.Code, p *problem) (string, bool) {
 	switch {
 	case code == authn.TokenMissing:
+		return "", true
 	case p.status == http.StatusUnauthorized:
-		value += `, error="invalid_token", error_description="` + p.title + `"`
+		return `, error="invalid_token", error_description="` + p.title + `"`, true
 	case p.status == http.StatusBadRequest:
-		value += `, error="invalid_request", error_description="` + p.title + `"`
-	default:
-		return
+		return `, error="invalid_request", error_description="` + p.title + `"`, true
 	}
-	header.Set("WWW-Authenticate", value)
+	return "", false
 }
 
 // allowReading lets scripts of the messenger's own pages read why they were refused (CORS).

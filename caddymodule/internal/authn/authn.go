@@ -13,7 +13,7 @@ package authn
 
 import "time"
 
-// A Contact is a customer of the site whose token passed every check.
+// A Contact is a customer of the site whose token passed every check. It is shared between requests: nobody changes it.
 type Contact struct {
 	// Identity is the value of the identity key: not empty, at most 255 bytes of UTF-8, without control characters and
 	// without white space at its edges. An integer stands here with exactly the digits that were signed.
@@ -34,6 +34,10 @@ type Contact struct {
 	// Until is the first instant at which the verifier would refuse the token: when exp has passed by the clock skew, or
 	// the key has ended. It is zero if there is none.
 	Until time.Time
+
+	since    time.Time // the first instant at which the verifier would accept the token, whatever the clock did since
+	version  uint64    // of the key set that SignedBy is from
+	question *Question // that a cached contact answers
 }
 
 // A Claim is one claim as text: strings as they are, numbers and booleans as they were signed, arrays and objects as
@@ -80,6 +84,7 @@ const (
 	ProtocolNotAllowed   Code = "protocol_not_allowed"
 	TokenRevoked         Code = "token_revoked"
 	MessengerUnknown     Code = "messenger_unknown"
+	TooManyFailures      Code = "too_many_failures"
 	KeysUnavailable      Code = "keys_unavailable"
 	StoreUnavailable     Code = "store_unavailable"
 )

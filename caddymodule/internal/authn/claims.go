@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"math"
-	"slices"
 	"strconv"
 	"time"
 	"unicode"
@@ -28,6 +27,7 @@ type Policy struct {
 	RequiredClaims []string      // claims that must be there and not null
 	ClockSkew      time.Duration // tolerance for exp, nbf and iat
 	MaxLifetime    time.Duration // longest time between iat, or now, and exp; 0 is any
+	Revoked        *Revocations  // tokens that are taken back; nil if none can be
 }
 
 // claims are the members of a payload that the checks read, as they were received.
@@ -36,17 +36,22 @@ type claims struct {
 	iss, aud, jti []byte
 	identity      []byte
 	expires       time.Time // exp, once checkTimes has read it
+	begins        time.Time // nbf, likewise
 	issued        time.Time // iat, likewise
 	required      int       // how many of the required claims are there
 	wanted        [][]byte  // in the order of the question
 }
 
-func parseClaims(payload []byte, p *Policy, want []string) (*claims, *Rejection) {
-	c := &claims{}
+// parse reads the payload of t in one pass.
+func (c *claims) parse(t *token, p *Policy, want []string) *Rejection {
+	payload, err := t.payload()
+	if err != nil {
+		return reject(TokenMalformed, "the payload "+err.Error())
+	}
 	if len(want) > 0 {
 		c.wanted = make([][]byte, len(want))
 	}
-	err := scanObject(payload, func(name, value []byte) {
+	err = scanObject(payload, func(name, value []byte) {
 		switch string(name) {
 		case "exp":
 			c.exp = value
@@ -76,9 +81,9 @@ func parseClaims(payload []byte, p *Policy, want []string) (*claims, *Rejection)
 		}
 	})
 	if err != nil {
-		return nil, reject(TokenMalformed, "the payload "+err.Error())
+		return reject(TokenMalformed, "the payload "+err.Error())
 	}
-	return c, nil
+	return nil
 }
 
 // checkTimes honours exp, nbf and iat (RFC 7519 sections 4.1.4 to 4.1.6) wherever the token has them.
@@ -93,11 +98,11 @@ func (c *claims) checkTimes(p *Policy, now time.Time) *Rejection {
 		}
 	}
 	if c.nbf != nil {
-		nbf, rej := numericDate(c.nbf)
-		if rej != nil {
+		var rej *Rejection
+		if c.begins, rej = numericDate(c.nbf); rej != nil {
 			return rej
 		}
-		if now.Add(p.ClockSkew).Before(nbf) {
+		if now.Add(p.ClockSkew).Before(c.begins) {
 			return reject(TokenNotYetValid, "nbf is still to come")
 		}
 	}
@@ -127,11 +132,37 @@ func (c *claims) checkLifetime(p *Policy, now time.Time) *Rejection {
 	return nil
 }
 
+// window returns the first instant at which checkTimes accepts c, and the first after that at which it does not. A zero
+// time is no bound.
+func (c *claims) window(p *Policy) (since, until time.Time) {
+	later := func(t time.Time) {
+		if t.After(since) {
+			since = t
+		}
+	}
+	if c.nbf != nil {
+		later(c.begins.Add(-p.ClockSkew))
+	}
+	if c.iat != nil {
+		later(c.issued.Add(-p.ClockSkew))
+	}
+	if c.exp != nil {
+		until = c.expires.Add(p.ClockSkew)
+		if p.MaxLifetime > 0 && c.iat == nil {
+			later(c.expires.Add(-p.MaxLifetime - p.ClockSkew))
+		}
+	}
+	return since, until
+}
+
 // numericDate reads a NumericDate (RFC 7519 section 2): a JSON number of seconds since 1970, fractions allowed. Strings,
 // and numbers that would wrap around or mean no time at all, are refused instead of being taken for "no limit".
 func numericDate(value []byte) (time.Time, *Rejection) {
 	if c := value[0]; c != '-' && (c < '0' || c > '9') {
 		return time.Time{}, reject(ClaimInvalid, "exp, nbf or iat is not a JSON number")
+	}
+	if seconds, ok := wholeSeconds(value); ok {
+		return time.Unix(seconds, 0), nil
 	}
 	seconds, err := strconv.ParseFloat(string(value), 64)
 	switch {
@@ -144,17 +175,31 @@ func numericDate(value []byte) (time.Time, *Rejection) {
 	return time.Unix(int64(whole), int64(fraction*1e9)), nil
 }
 
+// wholeSeconds reads the usual form of a NumericDate, digits alone, and leaves all others to the long way.
+func wholeSeconds(value []byte) (seconds int64, ok bool) {
+	if len(value) > 12 {
+		return 0, false
+	}
+	for _, c := range value {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		seconds = 10*seconds + int64(c-'0')
+	}
+	return seconds, seconds < lastYear
+}
+
 func (c *claims) checkIssuer(p *Policy) *Rejection {
 	if len(p.Issuers) == 0 {
 		return nil
 	}
-	iss, ok := stringValue(c.iss)
+	iss, ok := stringBytes(c.iss)
 	switch {
 	case c.iss == nil:
 		return reject(IssuerNotAllowed, "iss is absent")
 	case !ok:
 		return reject(IssuerNotAllowed, "iss is not a string")
-	case !slices.Contains(p.Issuers, iss):
+	case !contains(p.Issuers, iss):
 		return reject(IssuerNotAllowed, "iss is not one of the configured issuers")
 	}
 	return nil
@@ -168,28 +213,31 @@ func (c *claims) checkAudience(p *Policy) *Rejection {
 	if c.aud == nil {
 		return reject(AudienceNotAllowed, "aud is absent")
 	}
-	if aud, ok := stringValue(c.aud); ok {
-		if slices.Contains(p.Audiences, aud) {
+	found := false
+	look := func(aud []byte) { found = found || contains(p.Audiences, aud) }
+	if aud, ok := stringBytes(c.aud); ok {
+		if look(aud); found {
 			return nil
 		}
 		return reject(AudienceNotAllowed, "aud is not one of the configured audiences")
 	}
-	var list []any
-	if c.aud[0] != '[' || json.Unmarshal(c.aud, &list) != nil {
+	switch {
+	case !scanStrings(c.aud, look):
 		return reject(AudienceNotAllowed, "aud is neither a string nor an array of strings")
-	}
-	found := false
-	for _, entry := range list {
-		aud, ok := entry.(string)
-		if !ok {
-			return reject(AudienceNotAllowed, "aud is neither a string nor an array of strings")
-		}
-		found = found || slices.Contains(p.Audiences, aud)
-	}
-	if !found {
+	case !found:
 		return reject(AudienceNotAllowed, "aud has none of the configured audiences")
 	}
 	return nil
+}
+
+// contains is slices.Contains for text that was not copied into a string.
+func contains(list []string, text []byte) bool {
+	for _, entry := range list {
+		if entry == string(text) {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *claims) checkRequired(p *Policy) *Rejection {

@@ -22,7 +22,7 @@ type Finding struct {
 }
 
 // checkOrder is the order in which verify makes its checks.
-var checkOrder = []string{CheckForm, CheckPayload, CheckAlgorithm, CheckKey, CheckSignature, CheckTimes, CheckIssuer, CheckAudience, CheckRequired, CheckIdentity}
+var checkOrder = []string{CheckForm, CheckAlgorithm, CheckKey, CheckSignature, CheckPayload, CheckTimes, CheckIssuer, CheckAudience, CheckRequired, CheckIdentity, CheckRevocation}
 
 // Explain verifies text as Verify does, and says why it is refused. others are the verifiers of other messengers by
 // name, among which the one is looked for whose key made the signature.

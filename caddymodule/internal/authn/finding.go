@@ -25,9 +25,10 @@ func (v *Verifier) find(ctx context.Context, text string, rej *Rejection, others
 	if malformed != nil {
 		return nil
 	}
+	// The codes that speak of claims come after the payload was found well-formed.
 	members := make(map[string][]byte)
-	if scanObject(t.payload, func(name, value []byte) { members[string(name)] = value }) != nil {
-		return nil
+	if payload, err := t.payload(); err == nil {
+		_ = scanObject(payload, func(name, value []byte) { members[string(name)] = value })
 	}
 	switch rej.Code {
 	case AlgorithmNotAllowed:

@@ -11,9 +11,14 @@ import (
 // recursion of the scanner.
 const maxDepth = 32
 
-// fewNames is how many member names of one object are compared one by one; an object with more gets a map, so that a
-// token of the largest size cannot buy a quadratic scan.
-const fewNames = 24
+const (
+	// fewNames is how many member names of one object are compared one by one; an object with more gets a map, so that a
+	// token of the largest size cannot buy a quadratic scan.
+	fewNames = 24
+
+	// openNames is how many names of all open objects are kept without a map.
+	openNames = 2 * fewNames
+)
 
 var (
 	errNotObject  = errors.New("is not a JSON object")
@@ -31,20 +36,54 @@ var (
 // for each member of the outermost object, with the name unescaped and the value as it was received. Text that two
 // parsers could read differently is how a verifier and a backend come to see two different contacts in one token.
 func scanObject(text []byte, visit func(name, value []byte)) error {
-	return (&scanner{text: text}).document(visit)
+	s := scanner{text: text}
+	return s.document(visit)
 }
 
 // scanLenient is scanObject for an object whose values are judged one by one: it minds duplicate names only in the
 // outermost object.
 func scanLenient(text []byte, visit func(name, value []byte)) error {
-	return (&scanner{text: text, lenient: true}).document(visit)
+	s := scanner{text: text, lenient: true}
+	return s.document(visit)
+}
+
+// scanStrings calls visit for each string of an array of strings, and returns false if value is anything else. The value
+// was checked by scanObject.
+func scanStrings(value []byte, visit func(text []byte)) bool {
+	s := scanner{text: value}
+	if s.expect('[') != nil {
+		return false
+	}
+	for s.peek() != ']' {
+		at, err := s.string()
+		if err != nil {
+			return false
+		}
+		text, err := s.unquoted(at)
+		if err != nil {
+			return false
+		}
+		visit(text)
+		if s.space(); s.peek() == ',' {
+			s.pos++
+			s.space()
+		}
+	}
+	return true
 }
 
 type scanner struct {
 	text    []byte
 	pos     int
-	names   [][]byte // the names of all objects that are open, innermost last
-	lenient bool     // duplicate names matter only in the outermost object
+	names   [openNames]span // those of all objects that are open, innermost last
+	open    int             // how many they are
+	lenient bool            // duplicate names matter only in the outermost object
+}
+
+// A span is the place of a string between its quotes.
+type span struct {
+	start, end int32
+	escaped    bool
 }
 
 func (s *scanner) document(visit func(name, value []byte)) error {
@@ -109,20 +148,19 @@ func (s *scanner) object(depth int, visit func(name, value []byte)) error {
 		s.pos++
 		return nil
 	}
-	first := len(s.names)
-	defer func() { s.names = s.names[:first] }()
-	var seen map[string]struct{} // used once the object has more than fewNames members
+	first := s.open
+	var seen map[string]struct{} // used once the object has too many members
 	for {
-		raw, err := s.string()
+		at, err := s.string()
 		if err != nil {
 			return err
 		}
-		name, err := unquote(raw)
+		name, err := s.unquoted(at)
 		if err != nil {
 			return err
 		}
 		if depth == 1 || !s.lenient {
-			if seen, err = s.unique(first, seen, name); err != nil {
+			if seen, err = s.unique(first, seen, at, name); err != nil {
 				return err
 			}
 		}
@@ -139,6 +177,7 @@ func (s *scanner) object(depth int, visit func(name, value []byte)) error {
 		s.space()
 		if s.peek() == '}' {
 			s.pos++
+			s.open = first
 			return nil
 		}
 		if err := s.expect(','); err != nil {
@@ -147,22 +186,24 @@ func (s *scanner) object(depth int, visit func(name, value []byte)) error {
 	}
 }
 
-// unique notes name as a member of the object whose names begin at first, and refuses it if that object has it already.
-func (s *scanner) unique(first int, seen map[string]struct{}, name []byte) (map[string]struct{}, error) {
-	open := s.names[first:]
-	if seen == nil && len(open) < fewNames {
-		for _, other := range open {
-			if bytes.Equal(other, name) {
+// unique notes name, which stands at the place at, as a member of the object whose names begin at first, and refuses it
+// if that object has it already.
+func (s *scanner) unique(first int, seen map[string]struct{}, at span, name []byte) (map[string]struct{}, error) {
+	if seen == nil && s.open-first < fewNames && s.open < openNames {
+		for _, other := range s.names[first:s.open] {
+			if s.same(other, name) {
 				return nil, errDuplicate
 			}
 		}
-		s.names = append(s.names, name)
+		s.names[s.open] = at
+		s.open++
 		return nil, nil
 	}
 	if seen == nil {
 		seen = make(map[string]struct{}, 4*fewNames)
-		for _, other := range open {
-			seen[string(other)] = struct{}{}
+		for _, other := range s.names[first:s.open] {
+			text, _ := s.unquoted(other) // was checked when it was noted
+			seen[string(text)] = struct{}{}
 		}
 	}
 	if _, found := seen[string(name)]; found {
@@ -170,6 +211,24 @@ func (s *scanner) unique(first int, seen map[string]struct{}, name []byte) (map[
 	}
 	seen[string(name)] = struct{}{}
 	return seen, nil
+}
+
+// same reports whether the string at other, once unescaped, is name.
+func (s *scanner) same(other span, name []byte) bool {
+	if !other.escaped {
+		return string(s.text[other.start:other.end]) == string(name)
+	}
+	text, _ := s.unquoted(other) // was checked when it was noted
+	return bytes.Equal(text, name)
+}
+
+// unquoted returns the string at a place, unescaped.
+func (s *scanner) unquoted(at span) ([]byte, error) {
+	raw := s.text[at.start:at.end]
+	if !at.escaped {
+		return raw, nil
+	}
+	return unquote(raw)
 }
 
 func (s *scanner) array(depth int) error {
@@ -206,11 +265,12 @@ func (s *scanner) value(depth int) error {
 	case c == '[':
 		return s.array(depth + 1)
 	case c == '"':
-		raw, err := s.string()
+		at, err := s.string()
 		if err != nil {
 			return err
 		}
-		return checkEscapes(raw)
+		_, err = s.unquoted(at)
+		return err
 	case c == '-' || '0' <= c && c <= '9':
 		return s.number()
 	case c == 't':
@@ -272,35 +332,29 @@ func (s *scanner) digits() int {
 	return s.pos - start
 }
 
-// string consumes a string and returns what stands between its quotes, escapes unchecked.
-func (s *scanner) string() ([]byte, error) {
+// string consumes a string and returns where it stands between its quotes, escapes unchecked.
+func (s *scanner) string() (at span, err error) {
 	if s.pos == len(s.text) {
-		return nil, errUnexpected
+		return at, errUnexpected
 	}
 	if s.text[s.pos] != '"' {
-		return nil, errSyntax
+		return at, errSyntax
 	}
 	start := s.pos + 1
 	for i := start; i < len(s.text); i++ {
 		switch c := s.text[i]; {
 		case c == '"':
 			s.pos = i + 1
-			return s.text[start:i], nil
+			at.start, at.end = int32(start), int32(i)
+			return at, nil
 		case c == '\\':
+			at.escaped = true
 			i++ // whatever it escapes, it is not the closing quote
 		case c < 0x20:
-			return nil, errSyntax
+			return at, errSyntax
 		}
 	}
-	return nil, errUnexpected
-}
-
-func checkEscapes(raw []byte) error {
-	if bytes.IndexByte(raw, '\\') < 0 {
-		return nil
-	}
-	_, err := unquote(raw)
-	return err
+	return at, errUnexpected
 }
 
 // unquote resolves the escapes of a string that the scanner found, given without its quotes. Text without escapes is

@@ -271,6 +271,13 @@ func (j *JWKS) candidates(h header) (keys []*Key, version uint64, rej *Rejection
 	return keys, s.version, rej
 }
 
+func (j *JWKS) standing(now time.Time) (uint64, bool) {
+	if s := j.usable(now); s != nil {
+		return s.version, true
+	}
+	return 0, false
+}
+
 // renew is called for a token that no key of the set with this version verifies. It fetches the set once more where
 // that can help: when there is no set, when the token's kid is unknown, or when the token has no kid. Otherwise the
 // signature is simply wrong.

@@ -206,6 +206,12 @@ func (s Sources) Remove(r *http.Request, original *url.URL) {
 
 func (s *Source) removeHeader(r *http.Request) {
 	values := r.Header[s.Name]
+	if len(values) == 1 {
+		if _, ours := s.credentials(values[0]); ours {
+			delete(r.Header, s.Name)
+		}
+		return
+	}
 	kept := slices.DeleteFunc(slices.Clone(values), func(value string) bool {
 		_, ours := s.credentials(value)
 		return ours

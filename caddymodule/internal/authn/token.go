@@ -3,18 +3,22 @@ package authn
 import (
 	"encoding/base64"
 	"errors"
+	"maps"
 	"strings"
+	"sync"
+	"sync/atomic"
 )
 
 // maxToken is the longest token in bytes. Caddy itself takes 16 KiB for all headers of a request.
 const maxToken = 8 << 10
 
-// A token is a JWS in compact serialization (RFC 7515 section 7.1) whose shape was checked and whose payload was read.
-// Nothing in it is true before its signature was checked.
+// A token is a JWS in compact serialization (RFC 7515 section 7.1) whose form was checked and whose header was read.
+// Nothing in it is true before its signature was checked, and nobody looks into the payload before that.
 type token struct {
 	signed    string // header and payload as they were received: what the signature covers
+	first     string // the header, encoded
+	second    string // the payload, encoded
 	header    header
-	payload   []byte
 	signature []byte
 }
 
@@ -29,86 +33,145 @@ type header struct {
 // parseToken reads text strictly. It comes before any cryptography, so that text with two readings is never verified
 // under one and used under the other.
 func parseToken(text string) (*token, *Rejection) {
+	t := new(token)
+	return t, t.parse(text, nil)
+}
+
+// parse is parseToken with a memory of headers, which may be nil.
+func (t *token) parse(text string, memo *headerMemo) *Rejection {
 	if len(text) > maxToken {
-		return nil, reject(TokenTooLarge, "the token is longer than 8 KiB")
+		return reject(TokenTooLarge, "the token is longer than 8 KiB")
 	}
 	first, last, rej := splitCompact(text)
 	if rej != nil {
-		return nil, rej
+		return rej
 	}
-	t := &token{signed: text[:last]}
-	rawHeader, err := decodeSegment(text[:first])
-	if err != nil {
-		return nil, reject(TokenMalformed, "the header "+err.Error())
+	t.signed, t.first, t.second = text[:last], text[:first], text[first+1:last]
+	if err := checkSegment(t.first); err != nil {
+		return reject(TokenMalformed, "the header "+err.Error())
 	}
-	if t.payload, err = decodeSegment(text[first+1 : last]); err != nil {
-		return nil, reject(TokenMalformed, "the payload "+err.Error())
+	if err := checkSegment(t.second); err != nil {
+		return reject(TokenMalformed, "the payload "+err.Error())
 	}
+	var err error
 	if t.signature, err = decodeSegment(text[last+1:]); err != nil {
-		return nil, reject(TokenMalformed, "the signature "+err.Error())
+		return reject(TokenMalformed, "the signature "+err.Error())
 	}
-	if t.header, rej = parseHeader(rawHeader); rej != nil {
-		return nil, rej
+	var known bool
+	if t.header, known = memo.find(t.first); known {
+		return nil
 	}
-	return t, nil
+	decoded, err := decodeSegment(t.first)
+	if err != nil {
+		return reject(TokenMalformed, "the header "+err.Error())
+	}
+	t.header, rej = parseHeader(decoded)
+	return rej
 }
+
+// payload returns the decoded payload.
+func (t *token) payload() ([]byte, error) { return decodeSegment(t.second) }
 
 // splitCompact returns the places of the two dots of a compact JWS.
 func splitCompact(text string) (first, last int, _ *Rejection) {
-	dots := 0
+	first, last = strings.IndexByte(text, '.'), strings.LastIndexByte(text, '.')
+	if first < last && isBase64URL(text[:first]) && isBase64URL(text[first+1:last]) && isBase64URL(text[last+1:]) {
+		return first, last, nil
+	}
+	return 0, 0, reject(TokenMalformed, whyNotCompact(text))
+}
+
+// whyNotCompact says what keeps text from being three segments of base64url.
+func whyNotCompact(text string) string {
 	for i := range len(text) {
 		switch c := text[i]; {
-		case base64URL(c):
-		case c == '.':
-			dots++
-			if dots == 1 {
-				first = i
-			}
-			last = i
+		case base64Values[c] < 64 || c == '.':
 		case c == '{':
-			return 0, 0, reject(TokenMalformed, "the token is JSON, not the compact serialization of three segments with dots between them")
+			return "the token is JSON, not the compact serialization of three segments with dots between them"
 		case c == '=':
-			return 0, 0, reject(TokenMalformed, "the token has base64 padding (=), which a compact JWS leaves out")
+			return "the token has base64 padding (=), which a compact JWS leaves out"
 		case c == '+' || c == '/':
-			return 0, 0, reject(TokenMalformed, "the token is encoded with the standard base64 alphabet (+ /) instead of base64url (- _)")
+			return "the token is encoded with the standard base64 alphabet (+ /) instead of base64url (- _)"
 		case c == ' ' || c == '\t':
-			return 0, 0, reject(TokenMalformed, "the token has a blank in it; was a scheme name, or a second token, sent along?")
+			return "the token has a blank in it; was a scheme name, or a second token, sent along?"
 		case c == '"' || c == '\'':
-			return 0, 0, reject(TokenMalformed, "the token has quotes around it or in it")
+			return "the token has quotes around it or in it"
 		default:
-			return 0, 0, reject(TokenMalformed, "the token has a character that base64url does not have")
+			return "the token has a character that base64url does not have"
 		}
 	}
-	switch dots {
-	case 2:
-		return first, last, nil
+	switch strings.Count(text, ".") {
 	case 4:
-		return 0, 0, reject(TokenMalformed, "the token has five segments: it is encrypted (JWE), and only signed tokens are taken")
+		return "the token has five segments: it is encrypted (JWE), and only signed tokens are taken"
 	case 0:
-		return 0, 0, reject(TokenMalformed, "the token has one segment instead of three; was only a part of it sent?")
+		return "the token has one segment instead of three; was only a part of it sent?"
 	case 1:
-		return 0, 0, reject(TokenMalformed, "the token has two segments instead of three; was the signature cut off?")
+		return "the token has two segments instead of three; was the signature cut off?"
 	default:
-		return 0, 0, reject(TokenMalformed, "the token does not have exactly three segments")
+		return "the token does not have exactly three segments"
 	}
 }
 
-func base64URL(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_'
+// isBase64URL looks at all characters without stopping at the first that is wrong: nearly always none is.
+func isBase64URL(text string) bool {
+	var bits byte
+	for ; len(text) >= 8; text = text[8:] {
+		bits |= base64Values[text[0]] | base64Values[text[1]] | base64Values[text[2]] | base64Values[text[3]] |
+			base64Values[text[4]] | base64Values[text[5]] | base64Values[text[6]] | base64Values[text[7]]
+	}
+	for i := range len(text) {
+		bits |= base64Values[text[i]]
+	}
+	return bits < 64
 }
+
+// base64Values holds the value of each character of base64url (RFC 4648 section 5), and 64 for all others.
+var base64Values = func() (values [256]byte) {
+	for c := range values {
+		values[c] = 64
+	}
+	for value, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") {
+		values[c] = byte(value)
+	}
+	return values
+}()
 
 var (
 	errEmptySegment = errors.New("segment is empty")
 	errBase64       = errors.New("segment has a length or last character that base64url cannot have; was a character lost?")
 )
 
-// decodeSegment decodes one segment whose characters were checked. Strict refuses trailing bits that are not zero: with
-// them, one signed token could be written in several ways.
+// checkSegment finds what decodeSegment would refuse in a segment whose characters were checked: a length that base64
+// cannot have, and trailing bits that are not zero. With such bits, one signed token could be written in several ways.
+func checkSegment(segment string) error {
+	if segment == "" {
+		return errEmptySegment
+	}
+	last := base64Values[segment[len(segment)-1]]
+	switch len(segment) % 4 {
+	case 1:
+		return errBase64
+	case 2:
+		if last&15 != 0 {
+			return errBase64
+		}
+	case 3:
+		if last&3 != 0 {
+			return errBase64
+		}
+	}
+	return nil
+}
+
+// strictBase64 refuses trailing bits that are not zero.
+var strictBase64 = base64.RawURLEncoding.Strict()
+
+// decodeSegment decodes one segment whose characters were checked.
 func decodeSegment(segment string) ([]byte, error) {
 	if segment == "" {
 		return nil, errEmptySegment
 	}
-	decoded, err := base64.RawURLEncoding.Strict().DecodeString(segment)
+	decoded, err := strictBase64.DecodeString(segment)
 	if err != nil {
 		return nil, errBase64
 	}
@@ -154,12 +217,58 @@ func parseHeader(text []byte) (h header, rej *Rejection) {
 
 // stringValue returns the text of a JSON string, and false for any other value. The value was checked by scanObject.
 func stringValue(value []byte) (string, bool) {
+	text, ok := stringBytes(value)
+	return string(text), ok
+}
+
+// stringBytes is stringValue without a copy, where the text is only looked at.
+func stringBytes(value []byte) ([]byte, bool) {
 	if len(value) < 2 || value[0] != '"' {
-		return "", false
+		return nil, false
 	}
 	text, err := unquote(value[1 : len(value)-1])
-	if err != nil {
-		return "", false
+	return text, err == nil
+}
+
+const (
+	// maxHeaders is how many headers one verifier remembers. A site has one for each of its keys.
+	maxHeaders = 32
+
+	// maxRememberedHeader is the longest encoded header that is remembered.
+	maxRememberedHeader = 512
+)
+
+// A headerMemo remembers the headers of verified tokens by their text: the tokens of one site have the same few, again
+// and again. Only headers under a good signature are kept, so that nobody without a key can crowd the others out.
+type headerMemo struct {
+	known atomic.Pointer[map[string]header] // never changed, only replaced
+	mu    sync.Mutex                        // serializes replacing
+}
+
+func (m *headerMemo) find(segment string) (header, bool) {
+	if m == nil {
+		return header{}, false
 	}
-	return string(text), true
+	known := m.known.Load()
+	if known == nil {
+		return header{}, false
+	}
+	h, found := (*known)[segment]
+	return h, found
+}
+
+// keep remembers the header of a verified token. When there is no room, it forgets all others: they are those of keys
+// that were rotated out, or every token has a header of its own.
+func (m *headerMemo) keep(segment string, h header) {
+	if len(segment) > maxRememberedHeader {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	next := make(map[string]header)
+	if known := m.known.Load(); known != nil && len(*known) < maxHeaders {
+		maps.Copy(next, *known)
+	}
+	next[strings.Clone(segment)] = h // a part of the text would keep the whole token in memory
+	m.known.Store(&next)
 }

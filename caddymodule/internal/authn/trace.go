@@ -2,16 +2,17 @@ package authn
 
 // The checks of a token, in the order in which they are made. The first that fails ends the verification.
 const (
-	CheckForm      = "form"
-	CheckPayload   = "payload"
-	CheckAlgorithm = "algorithm"
-	CheckKey       = "key"
-	CheckSignature = "signature"
-	CheckTimes     = "times"
-	CheckIssuer    = "issuer"
-	CheckAudience  = "audience"
-	CheckRequired  = "required claims"
-	CheckIdentity  = "identity"
+	CheckForm       = "form"
+	CheckAlgorithm  = "algorithm"
+	CheckKey        = "key"
+	CheckSignature  = "signature"
+	CheckPayload    = "payload"
+	CheckTimes      = "times"
+	CheckIssuer     = "issuer"
+	CheckAudience   = "audience"
+	CheckRequired   = "required claims"
+	CheckIdentity   = "identity"
+	CheckRevocation = "revocation"
 )
 
 // A Check is one step of a verification with its outcome.

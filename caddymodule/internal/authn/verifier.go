@@ -3,20 +3,25 @@ package authn
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
 )
 
-// A Verifier decides on tokens for one messenger. It is immutable and safe for concurrent use.
+// A Verifier decides on tokens for one messenger. What it decides never changes; it is safe for concurrent use.
 type Verifier struct {
-	policy Policy
-	keys   Keys
+	policy     Policy
+	keys       Keys
+	generation uint64 // no other verifier of this process has it
+	headers    headerMemo
 }
+
+var generations atomic.Uint64
 
 // NewVerifier returns a verifier that trusts keys and applies policy.
 func NewVerifier(policy Policy, keys Keys) *Verifier {
-	return &Verifier{policy: policy, keys: keys}
+	return &Verifier{policy: policy, keys: keys, generation: generations.Add(1)}
 }
 
 // Verify returns the contact that text proves, with the claims that want names, or the reason why it proves none.
@@ -27,23 +32,29 @@ func (v *Verifier) Verify(ctx context.Context, text string, want []string) (*Con
 
 // verify is the one way from a text to a contact. Every check notes its outcome in t, which may be nil.
 func (v *Verifier) verify(ctx context.Context, text string, want []string, t *Trace) (*Contact, *Rejection) {
-	tok, rej := parseToken(text)
+	var tok token
+	rej := tok.parse(text, &v.headers)
 	if t.note(CheckForm, rej); rej != nil {
 		return nil, rej
 	}
-	cl, rej := parseClaims(tok.payload, &v.policy, want)
-	if t.note(CheckPayload, rej); rej != nil {
-		return nil, rej
-	}
-	rej = v.checkAlgorithm(tok)
+	rej = v.checkAlgorithm(&tok)
 	if t.note(CheckAlgorithm, rej); rej != nil {
 		return nil, rej
 	}
-	key, rej := v.checkSignature(ctx, tok)
+	key, version, rej := v.checkSignature(ctx, &tok)
 	if t.noteSignature(rej); rej != nil {
 		return nil, rej
 	}
-	rej = cl.checkTimes(&v.policy, time.Now())
+	if _, known := v.headers.find(tok.first); !known {
+		v.headers.keep(tok.first, tok.header)
+	}
+	var cl claims
+	rej = cl.parse(&tok, &v.policy, want)
+	if t.note(CheckPayload, rej); rej != nil {
+		return nil, rej
+	}
+	now := time.Now()
+	rej = cl.checkTimes(&v.policy, now)
 	if t.note(CheckTimes, rej); rej != nil {
 		return nil, rej
 	}
@@ -63,12 +74,15 @@ func (v *Verifier) verify(ctx context.Context, text string, want []string, t *Tr
 	if t.note(CheckIdentity, rej); rej != nil {
 		return nil, rej
 	}
-	contact := &Contact{Identity: identity, Claims: cl.texts(), Issued: cl.issued, Expires: cl.expires, SignedBy: key, Until: key.end}
+	contact := &Contact{Identity: identity, Claims: cl.texts(), Issued: cl.issued, Expires: cl.expires, SignedBy: key, version: version}
 	contact.TokenID, _ = stringValue(cl.jti)
-	if !cl.expires.IsZero() {
-		if until := cl.expires.Add(v.policy.ClockSkew); contact.Until.IsZero() || until.Before(contact.Until) {
-			contact.Until = until
-		}
+	contact.since, contact.Until = cl.window(&v.policy)
+	if !key.end.IsZero() && (contact.Until.IsZero() || key.end.Before(contact.Until)) {
+		contact.Until = key.end
+	}
+	rej = v.policy.Revoked.check(contact)
+	if t.note(CheckRevocation, rej); rej != nil {
+		return nil, rej
 	}
 	return contact, nil
 }
@@ -82,20 +96,20 @@ func (v *Verifier) checkAlgorithm(t *token) *Rejection {
 }
 
 // checkSignature finds the key and checks the signature. If no key fits, it asks once for newer keys.
-func (v *Verifier) checkSignature(ctx context.Context, t *token) (*Key, *Rejection) {
+func (v *Verifier) checkSignature(ctx context.Context, t *token) (*Key, uint64, *Rejection) {
 	key, version, rej := v.trySignature(t)
 	if rej == nil {
-		return key, nil
+		return key, version, nil
 	}
 	switch v.keys.renew(ctx, t.header, version) {
 	case renewed:
-		key, _, rej = v.trySignature(t)
+		return v.trySignature(t)
 	case renewalFailed:
 		if rej.Code == KeyUnknown {
-			return nil, reject(KeysUnavailable, "no active key has the token's kid, and the key set cannot be fetched to look for a newer one")
+			rej = reject(KeysUnavailable, "no active key has the token's kid, and the key set cannot be fetched to look for a newer one")
 		}
 	}
-	return key, rej
+	return nil, 0, rej
 }
 
 func (v *Verifier) trySignature(t *token) (key *Key, version uint64, rej *Rejection) {
@@ -103,7 +117,7 @@ func (v *Verifier) trySignature(t *token) (key *Key, version uint64, rej *Reject
 	if rej != nil {
 		return nil, version, rej
 	}
-	signed := []byte(t.signed)
+	signed := bytesOf(t.signed)
 	for _, k := range keys {
 		if k.verify(signed, t.signature) {
 			return k, version, nil

@@ -77,15 +77,15 @@ func TestTraceListsTheChecksUpToTheFirstThatFails(t *testing.T) {
 		want        string
 	}{
 		{"a good token", signHS256(`{"identity":"mark","iss":"https://a.example"}`),
-			"form, payload, algorithm, key, signature, times, issuer, audience, required claims, identity"},
+			"form, algorithm, key, signature, payload, times, issuer, audience, required claims, identity"},
 		{"no token", "x", "form token_malformed"},
-		{"no claims", signHS256(`[]`), "form, payload token_malformed"},
-		{"another algorithm", forgeHS256(`{"alg":"none"}`, `{}`), "form, payload, algorithm algorithm_not_allowed"},
-		{"a wrong signature", macWith("another secret", segment(`{"alg":"HS256"}`)+"."+segment(`{}`)), "form, payload, algorithm, key, signature signature_invalid"},
-		{"an expired token", signHS256(`{"exp":0}`), "form, payload, algorithm, key, signature, times token_expired"},
-		{"another issuer", signHS256(`{}`), "form, payload, algorithm, key, signature, times, issuer issuer_not_allowed"},
+		{"no claims", signHS256(`[]`), "form, algorithm, key, signature, payload token_malformed"},
+		{"another algorithm", forgeHS256(`{"alg":"none"}`, `{}`), "form, algorithm algorithm_not_allowed"},
+		{"a wrong signature", macWith("another secret", segment(`{"alg":"HS256"}`)+"."+segment(`{}`)), "form, algorithm, key, signature signature_invalid"},
+		{"an expired token", signHS256(`{"exp":0}`), "form, algorithm, key, signature, payload, times token_expired"},
+		{"another issuer", signHS256(`{}`), "form, algorithm, key, signature, payload, times, issuer issuer_not_allowed"},
 		{"no identity", signHS256(`{"iss":"https://a.example"}`),
-			"form, payload, algorithm, key, signature, times, issuer, audience, required claims, identity identity_missing"},
+			"form, algorithm, key, signature, payload, times, issuer, audience, required claims, identity identity_missing"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var trace Trace

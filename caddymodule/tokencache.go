@@ -1,0 +1,52 @@
+package caddymodule
+
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+const (
+	defaultTokenCacheSize = 100_000
+
+	// maxTokenCacheSize is more than any machine has use for: about 4 GB.
+	maxTokenCacheSize = 10_000_000
+)
+
+// verifiedTokens is the one cache of the process. It outlives configurations, so that a reload needs no second one beside
+// it; a new configuration's messengers have verifiers of their own, and meet nothing that earlier ones left. It is off
+// until an app starts.
+var verifiedTokens = authn.NewCache(0)
+
+func (a *App) tokenCacheSize() int {
+	if a.TokenCacheSize == nil {
+		return defaultTokenCacheSize
+	}
+	return *a.TokenCacheSize
+}
+
+// provisionTokenCache takes the cache for this configuration. Nothing changes before the configuration starts.
+func (a *App) provisionTokenCache() error {
+	switch size := a.tokenCacheSize(); {
+	case size < 0 || size > maxTokenCacheSize:
+		return fmt.Errorf("messenger: token_cache_size is not between 0 (off) and %d", maxTokenCacheSize)
+	case size > 0:
+		a.verified = verifiedTokens
+	}
+	return nil
+}
+
+// verify returns the contact that token proves. A token that was seen before is not verified again, and fail_limit does
+// not concern it.
+func (h *Handler) verify(r *http.Request, m *Messenger, token string) (*authn.Contact, *authn.Rejection) {
+	verifier := m.verifier.Load()
+	if m.FailLimit == nil {
+		contact, _, rej := h.app.verified.Verify(r.Context(), verifier, token, h.headers.question, nil)
+		return contact, rej
+	}
+	failures := m.failuresOf(r)
+	contact, _, rej := h.app.verified.Verify(r.Context(), verifier, token, h.headers.question, failures.admit)
+	failures.note(rej)
+	return contact, rej
+}
