@@ -32,7 +32,7 @@ run; otherwise the running gateway is asked.
 
 The exit status is 0 if the token is accepted, 2 if it is refused, and 1 if it
 could not be looked at. Neither the signature nor a secret is printed.`,
-		Args: atMostOne,
+		Args: oneMessenger,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			token, err := readToken(cmd)
 			if err != nil {
@@ -64,10 +64,6 @@ func (o *remote) explain(args []string, token string) (*explanation, error) {
 		explained := new(explanation)
 		return explained, o.call(http.MethodPost, messengerPath(name, "explain"), map[string]string{"token": token}, explained)
 	}
-	wanted, err := named(args)
-	if err != nil {
-		return nil, err
-	}
 	if err := silence(); err != nil {
 		return nil, err
 	}
@@ -80,6 +76,10 @@ func (o *remote) explain(args []string, token string) (*explanation, error) {
 		return nil, err
 	}
 	defer done()
+	wanted := ""
+	if len(args) == 1 {
+		wanted = args[0]
+	}
 	name, err := app.only(wanted)
 	if err != nil {
 		return nil, err

@@ -72,29 +72,24 @@ func plainError(err error) error {
 	return err
 }
 
-func atMostOne(_ *cobra.Command, args []string) error {
+// oneMessenger takes at most one argument, the name of a messenger. A token or a secret that was given in its place is not
+// repeated, nor sent anywhere: the gateway logs the paths that it is asked for.
+func oneMessenger(_ *cobra.Command, args []string) error {
 	if len(args) > 1 {
 		return errors.New("at most one messenger can be named; a token is read from standard input")
+	}
+	if len(args) == 1 {
+		if err := checkMessengerName(args[0]); err != nil {
+			return fmt.Errorf("the argument is no messenger's name, which %w; a token is read from standard input", err)
+		}
 	}
 	return nil
 }
 
-// named returns the argument that names a messenger, or "". A token or a secret that was given in its place is not
-// repeated, nor sent anywhere: the gateway logs the paths that it is asked for.
-func named(args []string) (string, error) {
-	if len(args) == 0 || args[0] == "" {
-		return "", nil
-	}
-	if err := checkMessengerName(args[0]); err != nil {
-		return "", fmt.Errorf("the argument is no messenger's name, which %w; a token is read from standard input", err)
-	}
-	return args[0], nil
-}
-
 // name returns the messenger that is meant: the argument, or the only one that the gateway has.
 func (o *remote) name(args []string) (string, error) {
-	if name, err := named(args); name != "" || err != nil {
-		return name, err
+	if len(args) == 1 {
+		return args[0], nil
 	}
 	var list []listedMessenger
 	if err := o.call(http.MethodGet, "messengers", nil, &list); err != nil {
@@ -124,7 +119,7 @@ func keysCommand() *cobra.Command {
 Shows which keys verify the messenger's tokens right now, where they are from,
 and for a key set from a URL how old it is, when it is fetched next, and which
 of its entries are not used, and why. No secret is shown.`,
-		Args: atMostOne,
+		Args: oneMessenger,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, err := gateway.name(args)
 			if err != nil {
@@ -155,7 +150,7 @@ server cannot be reached, the keys fetched before stay in force.
 
 With --distrust these are dropped first, for a key that was stolen: until a new
 set was fetched, the messenger answers keys_unavailable.`,
-		Args: atMostOne,
+		Args: oneMessenger,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, err := gateway.name(args)
 			if err != nil {

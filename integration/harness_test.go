@@ -106,10 +106,7 @@ func (g *gateway) caddyfile(messengers, site string) string {
 
 // keepConfig remembers the running configuration, as the admin endpoint shows it, for the leak search.
 func (g *gateway) keepConfig() {
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", g.sock)
-	}}}
-	resp, err := client.Get("http://caddy/config/")
+	resp, err := g.adminClient().Get("http://caddy/config/")
 	if err != nil {
 		g.t.Fatalf("reading the configuration: %v", err)
 	}
@@ -122,6 +119,13 @@ func (g *gateway) keepConfig() {
 	if saved, err := os.ReadFile(caddy.ConfigAutosavePath); err == nil {
 		search.add("autosaved config", saved)
 	}
+}
+
+// adminClient returns a client of the admin endpoint.
+func (g *gateway) adminClient() *http.Client {
+	return &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", g.sock)
+	}}}
 }
 
 // logs returns what Caddy has logged so far.

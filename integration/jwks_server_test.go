@@ -3,11 +3,9 @@ package integration
 import (
 	"bytes"
 	"compress/gzip"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"runtime"
 	"strings"
@@ -237,10 +235,7 @@ func TestReloadsFetchNothingAndLeaveNothingBehind(t *testing.T) {
 // refresh asks the running gateway to fetch a key set, and returns the status of its answer, or 0 for none: during a
 // reload Caddy replaces the admin endpoint.
 func (g *gateway) refresh(name string) int {
-	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", g.sock)
-	}}}
-	resp, err := client.Post("http://caddy/messenger/messengers/"+name+"/refresh", "application/json", strings.NewReader("{}"))
+	resp, err := g.adminClient().Post("http://caddy/messenger/messengers/"+name+"/refresh", "application/json", strings.NewReader("{}"))
 	if err != nil {
 		return 0
 	}
