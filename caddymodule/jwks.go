@@ -3,6 +3,8 @@ package caddymodule
 import (
 	"errors"
 	"fmt"
+	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -58,9 +60,17 @@ func (j *JWKS) settings() (authn.JWKSSettings, error) {
 		}
 	}
 	if err := authn.CheckJWKSURL(s.URL); err != nil {
-		return s, fmt.Errorf("%q %w", j.URL, err)
+		return s, fmt.Errorf("%s%w", quoted(j.URL), err)
 	}
 	return s, nil
+}
+
+// quoted quotes a URL in front of what is wrong with it, without the password that it may have.
+func quoted(text string) string {
+	if u, err := url.Parse(text); err == nil {
+		return strconv.Quote(u.Redacted()) + " "
+	}
+	return ""
 }
 
 func durationOr(d *caddy.Duration, fallback time.Duration) time.Duration {
@@ -111,7 +121,11 @@ func reportFetches() func(authn.FetchReport) {
 		if report.Err != nil {
 			if text := report.Err.Error(); text != lastError || time.Since(logged) >= 10*time.Minute {
 				lastError, logged = text, time.Now()
-				logger.Warn("key set not fetched; the last good one stays in force as long as stale_if_error says", zap.Error(report.Err), zap.Int("omitted", len(report.Omitted)))
+				message := "key set not fetched; the last good one stays in force as long as stale_if_error says"
+				if report.Keys == 0 {
+					message = "key set not fetched; no token can be verified until it is"
+				}
+				logger.Warn(message, zap.Error(report.Err), zap.Int("omitted", len(report.Omitted)))
 			}
 			return
 		}
