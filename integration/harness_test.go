@@ -147,12 +147,18 @@ func (g *gateway) waitForLog(text string) {
 // eventually polls until ok, for at most ten seconds.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	within(t, 10*time.Second, what, ok)
+}
+
+// within polls until ok, for at most limit.
+func within(t testing.TB, limit time.Duration, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if ok() {
 			return
 		}
 	}
-	t.Fatalf("not within ten seconds: %s", what)
+	t.Fatalf("not within %s: %s", limit, what)
 }
 
 // loadError adapts and loads a configuration that must not load, and returns the error text.
