@@ -22,7 +22,7 @@ const (
 	MaxRefreshInterval = time.Hour
 
 	// firstRetry and lastRetry bound the time between background attempts that fail.
-	firstRetry = 5 * time.Second
+	firstRetry = time.Second
 	lastRetry  = time.Minute
 )
 
