@@ -91,9 +91,8 @@ func (o *remote) explain(args []string, token string) (*explanation, error) {
 func readToken(cmd *cobra.Command) (string, error) {
 	var text string
 	if term.IsTerminal(int(os.Stdin.Fd())) {
-		fmt.Fprintln(cmd.ErrOrStderr(), "Paste the token and press Enter; it is not shown:")
 		var err error
-		if text, err = readHidden(os.Stdin); err != nil {
+		if text, err = readHidden(os.Stdin, cmd.ErrOrStderr()); err != nil {
 			return "", err
 		}
 	} else {
@@ -115,12 +114,13 @@ const maxTokenInput = maxAdminBody / 2
 // readHidden reads a line from a terminal without showing it. The terminal's own editing of lines is off meanwhile: it
 // would cut a line after 4095 bytes. What was pasted behind a line break is read too, so that it does not end up as a
 // command in the shell.
-func readHidden(terminal *os.File) (string, error) {
+func readHidden(terminal *os.File, prompt io.Writer) (string, error) {
 	state, err := term.MakeRaw(int(terminal.Fd()))
 	if err != nil {
 		return "", err
 	}
 	defer func() { _ = term.Restore(int(terminal.Fd()), state) }()
+	fmt.Fprint(prompt, "Paste the token and press Enter; it is not shown:\r\n")
 	const interrupt, endOfText, backspace, deletion = 3, 4, 8, 127
 	var line []byte
 	chunk := make([]byte, 4096)

@@ -43,10 +43,16 @@ func (e *explanation) text() string {
 		for _, finding := range e.Findings {
 			fmt.Fprintf(&b, "\n  cause: %s\n  fix:   %s\n", finding.Cause, finding.Fix)
 		}
+		switch e.Mode {
+		case ModeReport:
+			b.WriteString("\nThe messenger's mode is report: the request goes through all the same, without an identity.\n")
+		case ModeOff:
+			b.WriteString("\nThe messenger's mode is off: the request goes through all the same, without an identity.\n")
+		}
 		return b.String()
 	}
 	if len(e.Upstream) == 0 {
-		b.WriteString("accepted, but the upstream gets no identity: mode is off\n")
+		b.WriteString("accepted, but the upstream gets no identity: the mode is off wherever this messenger is used\n")
 		return b.String()
 	}
 	b.WriteString("accepted: the upstream gets\n")
@@ -98,7 +104,11 @@ func (d *describedKeys) text() string {
 		fmt.Fprintf(&b, "  last error    %s\n", d.Error)
 	}
 	for _, entry := range d.Omitted {
-		fmt.Fprintf(&b, "  not used      entry %d, kid %q: it %s\n", entry.Index, entry.KeyID, entry.Reason)
+		kid := ""
+		if entry.KeyID != "" {
+			kid = fmt.Sprintf(", kid %q", entry.KeyID)
+		}
+		fmt.Fprintf(&b, "  not used      entry %d%s: it %s\n", entry.Index, kid, entry.Reason)
 	}
 	return b.String()
 }

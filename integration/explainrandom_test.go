@@ -1,9 +1,13 @@
 package integration
 
 import (
+	"bufio"
+	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -229,7 +233,77 @@ func TestExplainCommandSaysWhatTheUpstreamGets(t *testing.T) {
 			t.Errorf("a configuration that does not load: status %d %s, want %q", r.status, r.err, want)
 		}
 	}
+	for mode, passes := range map[string]bool{"report": true, "off": true, "optional": false, "required": false} {
+		text := "{\n" + strings.Replace(messengers, "identity_key", "mode "+mode+"\n identity_key", 1) + "\n}\n"
+		r := s.messenger(sign(newSecret(), good("mark")), "explain", "--config", s.file("Caddyfile", text))
+		if r.status != 2 || !strings.Contains(r.out, "refused: 401 signature_invalid") || strings.Contains(r.out, "goes through all the same") != passes {
+			t.Errorf("mode %s: status %d\n%s%s", mode, r.status, r.out, r.err)
+		}
+	}
+	off := "{\n" + messengers + "\n}\nhttp://localhost {\n messenger_auth sales {\n mode off\n }\n respond ok\n}\n"
+	if r := s.messenger(token, "explain", "--config", s.file("Caddyfile", off)); r.status != 0 || !strings.Contains(r.out, "the upstream gets no identity") {
+		t.Errorf("a directive with mode off: status %d\n%s%s", r.status, r.out, r.err)
+	}
 	if r := s.messenger(token, "explain", "--address", freeAddr(t)); r.status != 1 || !strings.Contains(r.err, "does the gateway run") {
 		t.Errorf("no gateway: status %d %s", r.status, r.err)
+	}
+}
+
+// A person pastes the token. It is not shown, since it would stay in the window, and it is not cut, though a terminal's
+// own lines end after 4095 bytes.
+func TestExplainCommandTakesALongTokenFromATerminal(t *testing.T) {
+	s := newShell(t)
+	if out, err := exec.Command("script", "--version").Output(); err != nil || !strings.Contains(string(out), "util-linux") {
+		t.Skip("not run: the script of util-linux is needed to have a terminal")
+	}
+	secret := newSecret()
+	g := start(t, nil, "messenger sales {\n identity_key identity\n shared_token {file."+write(t, "secret", []byte(secret))+"}\n}", "messenger_auth sales\nrespond ok")
+	token := sign(secret, claims{"identity": "mark", "long": strings.Repeat("x", 5000)})
+	for name, tt := range map[string]struct {
+		typed, want string
+		status      int
+	}{
+		"one line":                              {token + "\r", "X-Contact-Identity: mark", 0},
+		"with a character too many, taken back": {token + "x\x7f\r", "X-Contact-Identity: mark", 0},
+		"wrapped on two lines":                  {token[:6000] + "\r" + token[6000:] + "\r", "it was wrapped", 2},
+		"given up":                              {token[:100] + "\x03", "interrupted", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, "script", "-qec", s.binary+" messenger explain --address unix/"+g.sock, "/dev/null")
+			cmd.Dir, cmd.Env = s.dir, s.env
+			in, err := cmd.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			shown, read := bufio.NewReader(out), ""
+			for !strings.Contains(read, "not shown:") {
+				line, err := shown.ReadString('\n')
+				if read += line; err != nil {
+					t.Fatalf("%v\n%s", err, read)
+				}
+			}
+			if _, err := io.WriteString(in, tt.typed); err != nil {
+				t.Fatal(err)
+			}
+			rest, _ := io.ReadAll(shown)
+			_ = in.Close()
+			_ = cmd.Wait()
+			if got := cmd.ProcessState.ExitCode(); got != tt.status || !strings.Contains(string(rest), tt.want) {
+				t.Errorf("status %d, want %d and %q in\n%s", got, tt.status, tt.want, rest)
+			}
+			search.add("a terminal", []byte(read+string(rest)))
+			if strings.Contains(string(rest), token[50:70]) {
+				t.Error("the token is shown")
+			}
+		})
 	}
 }

@@ -56,6 +56,23 @@ func misbehaviours(t *testing.T) map[string]http.HandlerFunc {
 			flush(w)
 			hang(w, r)
 		},
+		"a body that drips": func(w http.ResponseWriter, r *http.Request) {
+			for i := 0; r.Context().Err() == nil && i < len(set); i++ {
+				_, _ = io.WriteString(w, set[i:i+1])
+				flush(w)
+				time.Sleep(20 * time.Millisecond)
+			}
+		},
+		"headers that drip": func(w http.ResponseWriter, r *http.Request) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				panic(err)
+			}
+			defer conn.Close()
+			for _, err := io.WriteString(conn, "HTTP/1.1 200 OK\r\nX: "); err == nil; _, err = io.WriteString(conn, "x") {
+				time.Sleep(20 * time.Millisecond)
+			}
+		},
 		"a redirect to another host": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, good.url, http.StatusFound) },
 		"a redirect to another scheme": func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "https://"+r.Host+"/x", http.StatusFound)
