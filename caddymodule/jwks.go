@@ -109,17 +109,24 @@ func releaseEngine(settings authn.JWKSSettings) {
 }
 
 // reportFetches returns what logs the fetches of one engine. The engine outlives configurations, so it asks for the
-// process's logger each time. A failure is logged when it is new, and then once in ten minutes.
+// process's logger each time. A failure is logged when it is new, and then once in ten minutes. The very first one warns
+// of nothing yet: a key server in this same Caddy may start a moment later.
 func reportFetches() func(authn.FetchReport) {
 	var mu sync.Mutex
 	var lastError string
 	var logged time.Time
+	first := true
 	return func(report authn.FetchReport) {
 		mu.Lock()
 		defer mu.Unlock()
 		logger := caddy.Log().Named("messenger.jwks").With(zap.String("url", report.URL))
+		initial := first
+		first = false
 		if report.Err != nil {
-			if text := report.Err.Error(); text != lastError || time.Since(logged) >= 10*time.Minute {
+			switch text := report.Err.Error(); {
+			case initial:
+				logger.Info("key set not fetched yet; trying again in a second", zap.Error(report.Err))
+			case text != lastError || time.Since(logged) >= 10*time.Minute:
 				lastError, logged = text, time.Now()
 				message := "key set not fetched; the last good one stays in force as long as stale_if_error says"
 				if report.Keys == 0 {
