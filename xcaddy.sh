@@ -121,15 +121,22 @@ fill_demo() {
 	if [[ ! -s demo/sales.token ]]; then
 		(umask 077 && "$caddy" messenger generate >demo/sales.token)
 	fi
+	if [[ ! -e demo/billing.key.pem || ! -e demo/billing.pub.pem ]]; then
+		"$caddy" messenger generate --rsa demo/billing
+	fi
+	if [[ ! -s demo/billing.jwks.json ]]; then
+		"$caddy" messenger jwks demo/billing.pub.pem --kid demo >demo/billing.jwks.json
+	fi
 }
 
 # print_requests waits until the server, process $2, is up, so that its first log lines do not bury the requests.
 print_requests() {
 	local caddy=$1 server=$2 site=http://localhost:$DEMO_PORT
-	local support sales other
+	local support sales billing other
 	support=$("$caddy" messenger sign --key demo/support.key.pem --identity mark)
 	other=$("$caddy" messenger sign --key demo/support.key.pem --identity eve)
 	sales=$("$caddy" messenger sign --key demo/sales.token --identity mark)
+	billing=$("$caddy" messenger sign --key demo/billing.key.pem --kid demo --identity-key sub --identity mark --claim aud=chat)
 	until [[ -S demo/admin.sock ]] && listening "$DEMO_PORT" && listening "$DEMO_BACKEND_PORT"; do
 		kill -0 "$server" 2>/dev/null || return 0
 		sleep 0.1
@@ -148,11 +155,16 @@ A forged token: another identity under the same signature (401 signature_invalid
 A contact of the messenger sales, with a token signed by its shared token (200):
   curl -i -H 'Authorization: Bearer $sales' $site/sales/hello
 
+A contact of the messenger billing, with a token signed by a key from a URL (200):
+  curl -i -H 'Authorization: Bearer $billing' $site/billing/hello
+
 No token, and an identity that the client made up (401 token_missing):
   curl -i -H 'X-Contact-Identity: mark' $site/support/hello
 
 These tokens are good for an hour. To sign others:
   $(printf '%q messenger sign --key %q' "$caddy" "$root/demo/support.key.pem") --identity zoe
+To see why a token is refused, or what the backend gets for it:
+  $(printf '%q messenger explain support --address %q' "$caddy" "unix/$root/demo/admin.sock")
 
 TEXT
 }

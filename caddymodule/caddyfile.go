@@ -86,16 +86,21 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	return httpcaddyfile.App{Name: "messenger", Value: caddyconfig.JSON(app, nil)}, nil
 }
 
-// parseShared reads the block without a name. Only one is taken, so that each option stands at one place.
+// parseShared reads a block without a name. There may be several; each option stands in one of them.
 func parseShared(d *caddyfile.Dispenser, app *App) error {
-	if app.PollInterval != nil || app.Store != nil || app.JWKSInternalHosts != nil || app.TokenCacheSize != nil {
-		return d.Err("messenger without a name is there twice; put all its options into one block")
+	once := func(set bool, parse optionParser) optionParser {
+		return func(d *caddyfile.Dispenser) error {
+			if set {
+				return d.Errf("%s is set twice; keep one line", d.Val())
+			}
+			return parse(d)
+		}
 	}
 	return parseBlock(d, "messenger", map[string]optionParser{
-		"poll_interval":       durationOption(&app.PollInterval),
+		"poll_interval":       once(app.PollInterval != nil, durationOption(&app.PollInterval)),
 		"jwks_internal_hosts": listOption(&app.JWKSInternalHosts),
-		"store":               app.parseStore,
-		"token_cache_size":    numberOption(&app.TokenCacheSize),
+		"store":               once(app.Store != nil, app.parseStore),
+		"token_cache_size":    once(app.TokenCacheSize != nil, numberOption(&app.TokenCacheSize)),
 	}, "jwks_internal_hosts")
 }
 

@@ -38,12 +38,23 @@ failure.
 `,
 		CobraFunc: func(cmd *cobra.Command) {
 			// Without these a misspelled command would print help and succeed.
-			cmd.Args = cobra.NoArgs
+			cmd.Args = noArguments("there is no such command; see --help")
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-			cmd.AddCommand(explainCommand(), keysCommand(), refreshCommand(), generateCommand(), signCommand())
+			cmd.AddCommand(explainCommand(), keysCommand(), refreshCommand(), generateCommand(), signCommand(), jwksCommand())
 			cmd.AddCommand(listCommand(), showMessengerCommand(), createCommand(), deleteCommand(), tokensCommand(), revocationsCommand(), resealCommand())
 		},
 	})
+}
+
+// noArguments refuses arguments with a sentence of its own, because cobra would repeat the first of them: it may be a
+// token or a secret, and error texts end up in the logs of scripts.
+func noArguments(complaint string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return errors.New(complaint)
+		}
+		return nil
+	}
 }
 
 func generateCommand() *cobra.Command {
@@ -59,8 +70,9 @@ library as it is, for HS256.
 
 With --rsa it writes an RSA key pair of 2048 bits instead: <path>.key.pem, with
 which the site signs (RS256; readable by you alone), and <path>.pub.pem, which
-a messenger takes with public_key. Existing files are left alone.`,
-		Args: cobra.NoArgs,
+a messenger takes with public_key. Existing files are left alone. For a
+messenger with jwks, "caddy messenger jwks" makes a key set of the second.`,
+		Args: noArguments("generate takes no argument; --rsa names where a key pair is written"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if pair != "" {
 				return writeKeyPair(cmd.OutOrStdout(), pair)
@@ -130,12 +142,7 @@ as a string.
 
 The key decides the algorithm: an RSA private key in PEM signs with RS256, any
 other text is a shared token and signs with HS256.`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 { // which are not repeated: one may be the key
-				return errors.New("sign takes no arguments but its flags; the key comes from --key or --key-env")
-			}
-			return nil
-		},
+		Args: noArguments("sign takes no arguments but its flags; the key comes from --key or --key-env"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			token, err := o.sign(time.Now())
 			if err != nil {
@@ -174,7 +181,7 @@ func (o *signOptions) sign(now time.Time) (string, error) {
 	}
 	ttl, err := caddy.ParseDuration(o.ttl)
 	if err != nil {
-		return "", fmt.Errorf("--ttl is not a duration such as 15m or 1h: %w", err)
+		return "", errors.New("--ttl is not a duration such as 15m, 1h or -1h")
 	}
 	claims := map[string]any{o.identityKey: o.identity, "iat": now.Unix()}
 	if ttl != 0 {
@@ -198,10 +205,7 @@ func (o *signOptions) readKey() ([]byte, error) {
 	case (o.keyFile == "") == (o.keyEnv == ""):
 		return nil, errors.New("exactly one of --key and --key-env is needed: the file, or the environment variable, that holds the key")
 	case o.keyFile != "":
-		text, err := reference{kind: "file", name: o.keyFile}.read()
-		if path := new(fs.PathError); errors.As(err, &path) {
-			err = path.Err // the name is not repeated: it may be the key, by mistake
-		}
+		text, err := readNamed(o.keyFile)
 		if err != nil {
 			return nil, fmt.Errorf("--key takes the name of the file that holds the key: %w", err)
 		}
@@ -213,4 +217,67 @@ func (o *signOptions) readKey() ([]byte, error) {
 		}
 		return text, nil
 	}
+}
+
+// readNamed reads a file that an argument names. An error does not repeat the name: it may be the key, by mistake.
+func readNamed(name string) ([]byte, error) {
+	text, err := reference{kind: "file", name: name}.read()
+	if path := new(fs.PathError); errors.As(err, &path) {
+		err = path.Err
+	}
+	return text, err
+}
+
+func jwksCommand() *cobra.Command {
+	var kids []string
+	cmd := &cobra.Command{
+		Use:   "jwks <public key file>... [--kid <id>]...",
+		Short: "Makes a key set to publish out of public keys",
+		Long: `
+Prints a JWK Set of the public keys in the files (PEM or JWK, never a private
+key), for the site to publish at a URL that a messenger takes with jwks.
+
+Every key has a kid, which the site writes into the header of its tokens. The
+first --kid is that of the first file, and so on; without one it is the one of
+a JWK, or the key's thumbprint (RFC 7638). To rotate a key, publish the old and
+the new one together, each with a kid of its own, before the site signs with
+the new one.`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("name at least one file with a public key, such as support.pub.pem")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			set, err := keySet(args, kids)
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(append(set, '\n'))
+			return err
+		},
+	}
+	cmd.Flags().StringArrayVar(&kids, "kid", nil, "The key ID of the first file, of the second if repeated, and so on")
+	return cmd
+}
+
+func keySet(files, kids []string) ([]byte, error) {
+	if len(kids) > len(files) {
+		return nil, fmt.Errorf("--kid is given %d times for %d files", len(kids), len(files))
+	}
+	keys := make([]*authn.Key, len(files))
+	for i, file := range files {
+		text, err := readNamed(file)
+		if err != nil {
+			return nil, fmt.Errorf("file %d: %w", i+1, err)
+		}
+		kid := ""
+		if i < len(kids) {
+			kid = kids[i]
+		}
+		if keys[i], err = authn.ParsePublicKey(text, kid); err != nil {
+			return nil, fmt.Errorf("file %d %w", i+1, err)
+		}
+	}
+	return authn.PublicKeySet(keys...)
 }

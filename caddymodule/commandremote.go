@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -9,17 +8,12 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
-	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 )
-
-// exitRefused is the exit status of "explain" for a token that is refused; 1 means that it could not be looked at.
-const exitRefused = 2
 
 // remote says where the running gateway is.
 type remote struct{ address, config, adapter string }
@@ -30,8 +24,17 @@ func (o *remote) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&o.adapter, "adapter", "a", "", "The adapter of the configuration file, if it is neither a Caddyfile nor JSON")
 }
 
+// silence keeps Caddy from logging what it loads; on a terminal these lines would stand among ours.
+func silence() error {
+	_, err := caddy.ProvisionContext(&caddy.Config{Logging: quietLogging()})
+	return err
+}
+
 // call sends a request to the admin endpoint and decodes its answer into answer.
 func (o *remote) call(method, path string, body, answer any) error {
+	if err := silence(); err != nil {
+		return err
+	}
 	header, text, err := encodeBody(body)
 	if err != nil {
 		return err
@@ -84,22 +87,24 @@ func plainError(err error) error {
 	return err
 }
 
-// named returns the argument that names a messenger, or "". A token or a secret that was given in its place is not
+// oneMessenger takes at most one argument, the name of a messenger. A token or a secret that was given in its place is not
 // repeated, nor sent anywhere: the gateway logs the paths that it is asked for.
-func named(args []string) (string, error) {
-	if len(args) == 0 || args[0] == "" {
-		return "", nil
+func oneMessenger(_ *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return errors.New("at most one messenger can be named; a token is read from standard input")
 	}
-	if err := checkMessengerName(args[0]); err != nil {
-		return "", fmt.Errorf("the argument is no messenger's name, which %w; a token is read from standard input", err)
+	if len(args) == 1 {
+		if err := checkMessengerName(args[0]); err != nil {
+			return fmt.Errorf("the argument is no messenger's name, which %w; a token is read from standard input", err)
+		}
 	}
-	return args[0], nil
+	return nil
 }
 
 // name returns the messenger that is meant: the argument, or the only one that the gateway has.
 func (o *remote) name(args []string) (string, error) {
-	if name, err := named(args); name != "" || err != nil {
-		return name, err
+	if len(args) == 1 {
+		return args[0], nil
 	}
 	var list []describedMessenger
 	if err := o.call(http.MethodGet, "messengers", nil, &list); err != nil {
@@ -129,7 +134,7 @@ func keysCommand() *cobra.Command {
 Shows which keys verify the messenger's tokens right now, where they are from,
 and for a key set from a URL how old it is, when it is fetched next, and which
 of its entries are not used, and why. No secret is shown.`,
-		Args: cobra.MaximumNArgs(1),
+		Args: oneMessenger,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, err := gateway.name(args)
 			if err != nil {
@@ -160,7 +165,7 @@ server cannot be reached, the keys fetched before stay in force.
 
 With --distrust these are dropped first, for a key that was stolen: until a new
 set was fetched, the messenger answers keys_unavailable.`,
-		Args: cobra.MaximumNArgs(1),
+		Args: oneMessenger,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, err := gateway.name(args)
 			if err != nil {
@@ -177,190 +182,4 @@ set was fetched, the messenger answers keys_unavailable.`,
 	cmd.Flags().BoolVar(&distrust, "distrust", false, "Drop the keys fetched before, whether or not new ones can be fetched")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON")
 	return cmd
-}
-
-func explainCommand() *cobra.Command {
-	var gateway remote
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "explain [<messenger>] [--config <file> [--adapter <name>] | --address <address>] [--json]",
-		Short: "Says why a token is accepted or refused",
-		Long: `
-Reads a token from standard input and makes every check that the gateway makes,
-with the same code. Prints each check with its outcome, the headers that the
-upstream would get, and for a refusal the likely cause and its fix.
-
-With --config the messengers are taken from that file, and no gateway needs to
-run; otherwise the running gateway is asked.
-
-The exit status is 0 if the token is accepted, 2 if it is refused, and 1 if it
-could not be looked at. Neither the signature nor a secret is printed.`,
-		Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			token, err := readToken(cmd)
-			if err != nil {
-				return err
-			}
-			explained, err := gateway.explain(args, token)
-			if err != nil {
-				return err
-			}
-			if err := show(cmd.OutOrStdout(), asJSON, explained); err != nil || explained.Accepted {
-				return err
-			}
-			cmd.SilenceErrors = true
-			return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return exitRefused, nil })(cmd, args)
-		},
-	}
-	gateway.flags(cmd)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON")
-	return cmd
-}
-
-// explain asks the running gateway, or makes the messengers of a configuration file here.
-func (o *remote) explain(args []string, token string) (*explanation, error) {
-	if o.config == "" || o.address != "" {
-		name, err := o.name(args)
-		if err != nil {
-			return nil, err
-		}
-		explained := new(explanation)
-		return explained, o.call(http.MethodPost, messengerPath(name, "explain"), map[string]string{"token": token}, explained)
-	}
-	wanted, err := named(args)
-	if err != nil {
-		return nil, err
-	}
-	if err := quiet(); err != nil {
-		return nil, err
-	}
-	config, _, _, err := caddycmd.LoadConfig(o.config, o.adapter)
-	if err != nil {
-		return nil, err
-	}
-	app, done, err := offlineApp(config)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	name, err := app.only(wanted)
-	if err != nil {
-		return nil, err
-	}
-	return app.explainOffline(name, token)
-}
-
-// readToken reads one line from standard input.
-func readToken(cmd *cobra.Command) (string, error) {
-	if term.IsTerminal(int(os.Stdin.Fd())) {
-		fmt.Fprintln(cmd.ErrOrStderr(), "Paste the token and press Enter:")
-		line, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
-		if err != nil && err != io.EOF {
-			return "", err
-		}
-		return strings.TrimSpace(line), nil
-	}
-	text, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), maxAdminBody/2))
-	if err != nil {
-		return "", err
-	}
-	if token := strings.TrimSpace(string(text)); token != "" {
-		return token, nil
-	}
-	return "", errors.New("there is no token on standard input; pipe one in: ./caddy messenger explain < token.txt")
-}
-
-// A shower can be printed for people.
-type shower interface{ text() string }
-
-func show(w io.Writer, asJSON bool, what shower) error {
-	if asJSON {
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		encoder.SetEscapeHTML(false)
-		return encoder.Encode(what)
-	}
-	_, err := io.WriteString(w, what.text())
-	return err
-}
-
-func (e *explanation) text() string {
-	var b strings.Builder
-	mode := ""
-	if e.Mode != ModeRequired {
-		mode = ", mode " + string(e.Mode)
-	}
-	fmt.Fprintf(&b, "messenger %s (%s%s)\n\n", e.Messenger, e.Method, mode)
-	for _, check := range e.Checks {
-		mark := map[string]string{"passed": "ok  ", "failed": "FAIL", "not reached": "-   "}[check.Outcome]
-		fmt.Fprintf(&b, "  %s  %s", mark, check.Name)
-		if check.Reason != "" {
-			fmt.Fprintf(&b, ": %s", check.Reason)
-		}
-		b.WriteByte('\n')
-	}
-	b.WriteByte('\n')
-	if !e.Accepted {
-		fmt.Fprintf(&b, "refused: %d %s\n  %s\n", e.Status, e.Code, e.Detail)
-		for _, finding := range e.Findings {
-			fmt.Fprintf(&b, "\n  cause: %s\n  fix:   %s\n", finding.Cause, finding.Fix)
-		}
-		return b.String()
-	}
-	if len(e.Upstream) == 0 {
-		b.WriteString("accepted, but the upstream gets no identity: mode is off\n")
-		return b.String()
-	}
-	b.WriteString("accepted: the upstream gets\n")
-	for i, upstream := range e.Upstream {
-		if i > 0 {
-			b.WriteString("or, from another messenger_auth of this messenger,\n")
-		}
-		for _, header := range upstream.Headers {
-			fmt.Fprintf(&b, "  %s: %s\n", header.Name, header.Value)
-		}
-	}
-	return b.String()
-}
-
-func (d *describedKeys) text() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "messenger %s (%s) from %s\n\n", d.Messenger, d.Method, strings.Join(d.Sources, ", "))
-	for _, key := range d.Keys {
-		kid := "no kid"
-		if key.KeyID != "" {
-			kid = fmt.Sprintf("kid %q", key.KeyID)
-		}
-		fmt.Fprintf(&b, "  %s  %d bits  %s", key.Algorithm, key.Bits, kid)
-		if key.SHA256 != "" {
-			fmt.Fprintf(&b, "  sha256 %s…", key.SHA256[:16])
-		}
-		b.WriteByte('\n')
-	}
-	if !d.Usable {
-		b.WriteString("  no key can be used: requests are answered with keys_unavailable\n")
-	}
-	for _, line := range []struct {
-		what string
-		when *time.Time
-	}{{"fetched", d.Fetched}, {"fresh until", d.Fresh}, {"last attempt", d.Tried}, {"next attempt", d.Next}} {
-		if line.when != nil {
-			distance := time.Until(*line.when).Round(time.Second)
-			relative := "in " + distance.String()
-			if distance < 0 {
-				relative = (-distance).String() + " ago"
-			}
-			fmt.Fprintf(&b, "\n  %-12s  %s (%s)", line.what, line.when.Format(time.RFC3339), relative)
-		}
-	}
-	if d.Fetched != nil || d.Tried != nil {
-		b.WriteByte('\n')
-	}
-	if d.Error != "" {
-		fmt.Fprintf(&b, "  last error    %s\n", d.Error)
-	}
-	for _, entry := range d.Omitted {
-		fmt.Fprintf(&b, "  not used      entry %d, kid %q: it %s\n", entry.Index, entry.KeyID, entry.Reason)
-	}
-	return b.String()
 }

@@ -40,7 +40,7 @@ func (o *administrator) flags(cmd *cobra.Command) {
 // run makes the function of a command out of f. The messenger is the only argument where named is true.
 func (o *administrator) run(named bool, f func(cmd *cobra.Command, name string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
-		if err := quiet(); err != nil {
+		if err := silence(); err != nil {
 			return err
 		}
 		done, err := o.open()
@@ -86,12 +86,6 @@ func (o *administrator) open() (done func(), err error) {
 	}
 	o.app, done, err = offlineApp(config)
 	return done, err
-}
-
-// quiet keeps what Caddy logs about loading a configuration from standing among the lines of a command.
-func quiet() error {
-	_, err := caddy.ProvisionContext(&caddy.Config{Logging: quietLogging()})
-	return err
 }
 
 func exitStatus(err error) int {

@@ -3,6 +3,8 @@ package caddymodule
 import (
 	"errors"
 	"fmt"
+	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -58,9 +60,17 @@ func (j *JWKS) settings() (authn.JWKSSettings, error) {
 		}
 	}
 	if err := authn.CheckJWKSURL(s.URL); err != nil {
-		return s, fmt.Errorf("%q %w", j.URL, err)
+		return s, fmt.Errorf("%s%w", quoted(j.URL), err)
 	}
 	return s, nil
+}
+
+// quoted quotes a URL in front of what is wrong with it, without the password that it may have.
+func quoted(text string) string {
+	if u, err := url.Parse(text); err == nil {
+		return strconv.Quote(u.Redacted()) + " "
+	}
+	return ""
 }
 
 func durationOr(d *caddy.Duration, fallback time.Duration) time.Duration {
@@ -112,18 +122,29 @@ func releaseEngine(key engineKey) {
 }
 
 // logFetches returns what logs the fetches of one engine. A failure is logged when it is new, and then once in ten minutes.
+// The very first one warns of nothing yet: a key server in this same Caddy may start a moment later.
 func (l *live) logFetches() func(authn.FetchReport) {
 	var mu sync.Mutex
 	var lastError string
 	var logged time.Time
+	first := true
 	return func(report authn.FetchReport) {
 		mu.Lock()
 		defer mu.Unlock()
 		logger := l.log().Named("jwks").With(zap.String("url", report.URL))
+		initial := first
+		first = false
 		if report.Err != nil {
-			if text := report.Err.Error(); text != lastError || time.Since(logged) >= 10*time.Minute {
+			switch text := report.Err.Error(); {
+			case initial:
+				logger.Info("key set not fetched yet; trying again in a second", zap.Error(report.Err))
+			case text != lastError || time.Since(logged) >= 10*time.Minute:
 				lastError, logged = text, time.Now()
-				logger.Warn("key set not fetched; the last good one stays in force as long as stale_if_error says", zap.Error(report.Err), zap.Int("omitted", len(report.Omitted)))
+				message := "key set not fetched; the last good one stays in force as long as stale_if_error says"
+				if report.Keys == 0 {
+					message = "key set not fetched; no token can be verified until it is"
+				}
+				logger.Warn(message, zap.Error(report.Err), zap.Int("omitted", len(report.Omitted)))
 			}
 			return
 		}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -25,7 +26,11 @@ func startExample(t *testing.T, secret string) *gateway {
 		t.Error("Caddyfile.example is not formatted; run caddy fmt --overwrite")
 	}
 	dir := t.TempDir()
-	for name, content := range map[string][]byte{"support.pub.pem": publicPEM(rsaKey(0)), "sales.token": []byte(secret + "\n")} {
+	for name, content := range map[string][]byte{
+		"support.pub.pem":   publicPEM(rsaKey(0)),
+		"sales.token":       []byte(secret + "\n"),
+		"billing.jwks.json": []byte(mustJSON(map[string]any{"keys": []jwk{publicJWK(rsaKey(2), "demo")}})),
+	} {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -76,6 +81,10 @@ func TestExampleRunsAsItIs(t *testing.T) {
 	g := startExample(t, secret)
 	support, sales := sign(rsaKey(0), good("mark")), sign(secret, good("mark"))
 	forged := sign(rsaKey(1), good("mark"))
+	ofBilling := claims{"sub": "mark", "aud": "chat", "exp": time.Now().Add(time.Hour).Unix()}
+	billing, ofAnother := signWithKID(rsaKey(2), "demo", ofBilling), signWithKID(rsaKey(2), "other", ofBilling)
+	ofBilling["aud"] = "shop"
+	forShop := signWithKID(rsaKey(2), "demo", ofBilling)
 
 	told := func(identity, messenger string) string {
 		return fmt.Sprintf("identity:      %s\nmessenger:     %s\nauthorization: \n", identity, messenger)
@@ -91,6 +100,9 @@ func TestExampleRunsAsItIs(t *testing.T) {
 		{"a contact of sales", "/sales/hello", []string{bearer(sales)}, 200, told("mark", "sales")},
 		{"a contact of sales whose token is a subprotocol", "/sales/hello",
 			[]string{"Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Protocol: chat.v1, jwt, " + sales}, 200, told("mark", "sales")},
+		{"a contact of billing, whose key is published", "/billing/hello", []string{bearer(billing)}, 200, told("mark", "billing")},
+		{"a token that the site of billing signed for something else", "/billing/hello", []string{bearer(forShop)}, 401, "audience_not_allowed"},
+		{"a token of billing with a key that is not published", "/billing/hello", []string{bearer(ofAnother)}, 401, "key_unknown"},
 		{"an identity made up beside a good token", "/support/hello", []string{bearer(support), "X-Contact-Identity: eve"}, 200, told("mark", "support")},
 		{"a forged token", "/support/hello", []string{bearer(forged)}, 401, "signature_invalid"},
 		{"a token of another messenger", "/sales/hello", []string{bearer(support)}, 401, "algorithm_not_allowed"},

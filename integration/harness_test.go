@@ -106,10 +106,7 @@ func (g *gateway) caddyfile(messengers, site string) string {
 
 // keepConfig remembers the running configuration, as the admin endpoint shows it, for the leak search.
 func (g *gateway) keepConfig() {
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", g.sock)
-	}}}
-	resp, err := client.Get("http://caddy/config/")
+	resp, err := g.adminClient().Get("http://caddy/config/")
 	if err != nil {
 		g.t.Fatalf("reading the configuration: %v", err)
 	}
@@ -122,6 +119,13 @@ func (g *gateway) keepConfig() {
 	if saved, err := os.ReadFile(caddy.ConfigAutosavePath); err == nil {
 		search.add("autosaved config", saved)
 	}
+}
+
+// adminClient returns a client of the admin endpoint.
+func (g *gateway) adminClient() *http.Client {
+	return &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", g.sock)
+	}}}
 }
 
 // logs returns what Caddy has logged so far.
@@ -143,12 +147,18 @@ func (g *gateway) waitForLog(text string) {
 // eventually polls until ok, for at most ten seconds.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	within(t, 10*time.Second, what, ok)
+}
+
+// within polls until ok, for at most limit.
+func within(t testing.TB, limit time.Duration, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if ok() {
 			return
 		}
 	}
-	t.Fatalf("not within ten seconds: %s", what)
+	t.Fatalf("not within %s: %s", limit, what)
 }
 
 // loadError adapts and loads a configuration that must not load, and returns the error text.

@@ -3,11 +3,9 @@ package integration
 import (
 	"bytes"
 	"compress/gzip"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"runtime"
 	"strings"
@@ -57,6 +55,23 @@ func misbehaviours(t *testing.T) map[string]http.HandlerFunc {
 			_, _ = io.WriteString(w, `{"keys":[`)
 			flush(w)
 			hang(w, r)
+		},
+		"a body that drips": func(w http.ResponseWriter, r *http.Request) {
+			for i := 0; r.Context().Err() == nil && i < len(set); i++ {
+				_, _ = io.WriteString(w, set[i:i+1])
+				flush(w)
+				time.Sleep(20 * time.Millisecond)
+			}
+		},
+		"headers that drip": func(w http.ResponseWriter, r *http.Request) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				panic(err)
+			}
+			defer conn.Close()
+			for _, err := io.WriteString(conn, "HTTP/1.1 200 OK\r\nX: "); err == nil; _, err = io.WriteString(conn, "x") {
+				time.Sleep(20 * time.Millisecond)
+			}
 		},
 		"a redirect to another host": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, good.url, http.StatusFound) },
 		"a redirect to another scheme": func(w http.ResponseWriter, r *http.Request) {
@@ -237,10 +252,7 @@ func TestReloadsFetchNothingAndLeaveNothingBehind(t *testing.T) {
 // refresh asks the running gateway to fetch a key set, and returns the status of its answer, or 0 for none: during a
 // reload Caddy replaces the admin endpoint.
 func (g *gateway) refresh(name string) int {
-	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", g.sock)
-	}}}
-	resp, err := client.Post("http://caddy/messenger/messengers/"+name+"/refresh", "application/json", strings.NewReader("{}"))
+	resp, err := g.adminClient().Post("http://caddy/messenger/messengers/"+name+"/refresh", "application/json", strings.NewReader("{}"))
 	if err != nil {
 		return 0
 	}

@@ -2,7 +2,9 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -218,5 +220,34 @@ func TestReadmeFilterKeepsTokensOutOfTheLogs(t *testing.T) {
 	}
 	if log := filepath.Base(g.log); !strings.Contains(g.logs(), "REDACTED") {
 		t.Errorf("%s has no REDACTED: nothing was filtered", log)
+	}
+}
+
+// What the README shows of explain is what a newcomer sees.
+func TestReadmeExplainsAsItSays(t *testing.T) {
+	s := newShell(t)
+	g := startExample(t, newSecret())
+	found := regexp.MustCompile("(?s)<!-- explain -->\n```console\n(.*?)```\n").FindStringSubmatch(readme(t))
+	if found == nil {
+		t.Fatal("the README has no sample of explain")
+	}
+	want, got := found[1], ""
+	s.dir = demoFolder(t, newSecret())
+	if err := os.Symlink(s.binary, filepath.Join(s.dir, "caddy")); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(want) {
+		if command, ok := strings.CutPrefix(line, "$ "); ok {
+			cmd := exec.Command("sh", "-c", strings.ReplaceAll(command, "unix/demo/admin.sock", "unix/"+g.sock))
+			cmd.Dir, cmd.Env = s.dir, s.env
+			out, err := cmd.CombinedOutput()
+			if exit := new(exec.ExitError); err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 2) {
+				t.Fatalf("%s: %v\n%s", command, err, out)
+			}
+			got += line + string(out)
+		}
+	}
+	if got != want {
+		t.Errorf("the README shows\n%s\nand a newcomer gets\n%s", want, got)
 	}
 }

@@ -159,7 +159,11 @@ func (v *Verifier) findKID(t *token) []Finding {
 	if !t.header.hasKID {
 		return []Finding{{"The token has no kid, and there are more keys than are tried.", fmt.Sprintf("Sign with a kid; known are %q.", kids)}}
 	}
-	return []Finding{{fmt.Sprintf("The token's kid is %q; the messenger's keys have %q.", t.header.kid, kids), "Sign with one of these keys and its kid, or give the messenger the new key."}}
+	fix := "Sign with one of these keys and its kid, or give the messenger the new key."
+	if _, ok := v.keys.(*JWKS); ok {
+		fix = "Sign with one of these keys and its kid, or publish the new key at the messenger's URL."
+	}
+	return []Finding{{fmt.Sprintf("The token's kid is %q; the messenger's keys have %q.", t.header.kid, kids), fix}}
 }
 
 // findSignature tries the readings of a secret that people mix up, and the length of the signature.

@@ -3,9 +3,11 @@ package authn
 import (
 	"bytes"
 	"crypto/rsa"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"math/big"
 	"slices"
 	"strings"
 
@@ -114,4 +116,40 @@ func checkExponent(value []byte) error {
 		return errors.New("has an exponent of more than 32 bits")
 	}
 	return nil
+}
+
+// PublicKeySet returns the JWK Set (RFC 7517 section 5) of public keys, for their owner to publish. A key without a kid
+// gets its thumbprint (RFC 7638) as one, so that another key never goes by the same.
+func PublicKeySet(keys ...*Key) ([]byte, error) {
+	type member struct {
+		KeyType   string `json:"kty"`
+		KeyID     string `json:"kid"`
+		Use       string `json:"use"`
+		Algorithm string `json:"alg"`
+		Modulus   string `json:"n"`
+		Exponent  string `json:"e"`
+	}
+	var set struct {
+		Keys []member `json:"keys"`
+	}
+	kids := make(map[string]bool)
+	for _, k := range keys {
+		public, ok := k.material.(*rsa.PublicKey)
+		if !ok {
+			return nil, errors.New("a shared token is a secret, and is never published")
+		}
+		m := member{"RSA", k.kid, "sig", k.alg.String(),
+			base64.RawURLEncoding.EncodeToString(public.N.Bytes()),
+			base64.RawURLEncoding.EncodeToString(big.NewInt(int64(public.E)).Bytes())}
+		if m.KeyID == "" {
+			sum := sha256.Sum256([]byte(`{"e":"` + m.Exponent + `","kty":"RSA","n":"` + m.Modulus + `"}`))
+			m.KeyID = base64.RawURLEncoding.EncodeToString(sum[:])
+		}
+		if kids[m.KeyID] {
+			return nil, errors.New("two keys have the same kid; every kid names one key")
+		}
+		kids[m.KeyID] = true
+		set.Keys = append(set.Keys, m)
+	}
+	return json.MarshalIndent(set, "", "  ")
 }

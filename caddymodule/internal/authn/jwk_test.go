@@ -70,3 +70,47 @@ func TestJWKsThatAreRefusedAreNamed(t *testing.T) {
 		}
 	}
 }
+
+// rfc7638 is the key of RFC 7638 section 3.1, whose thumbprint stands there.
+const rfc7638 = `{"kty":"RSA","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw","e":"AQAB"}`
+
+// A set that the tools make is one that the gateway takes, with the same keys, each under a kid of its own.
+func TestPublishedSetIsReadBack(t *testing.T) {
+	bare, err := ParsePublicKey([]byte(rfc7638), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named, err := ParsePublicKey([]byte(pkixText(t, &privateKey().PublicKey)), "2026")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := PublicKeySet(bare, named)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, omitted, err := parseKeySet(text)
+	if err != nil || len(omitted) != 0 || len(set.keys) != 2 {
+		t.Fatalf("%v, left out %+v\n%s", err, omitted, text)
+	}
+	for i, want := range []*Key{bare, named} {
+		if got := set.keys[i]; !got.Same(want) {
+			t.Errorf("key %d is another one", i)
+		}
+	}
+	if kid := set.keys[0].kid; kid != "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs" {
+		t.Errorf("the thumbprint of the RFC: got %s", kid)
+	}
+	if kid := set.keys[1].kid; kid != "2026" {
+		t.Errorf("got kid %s, want 2026", kid)
+	}
+	if _, err := PublicKeySet(named, named); err == nil || !strings.Contains(err.Error(), "same kid") {
+		t.Errorf("one kid twice: %v", err)
+	}
+	secret, err := ParseSharedToken([]byte(testSecret), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := PublicKeySet(secret); err == nil {
+		t.Errorf("a secret was published: %s", text)
+	}
+}

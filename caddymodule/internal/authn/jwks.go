@@ -2,6 +2,7 @@ package authn
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"sync"
@@ -20,15 +21,8 @@ const (
 	MinRefreshInterval = time.Minute
 	MaxRefreshInterval = time.Hour
 
-	// renewInterval is the shortest time between two fetches that requests cause.
-	renewInterval = 10 * time.Second
-
-	// maxWaiting and maxWait bound how many requests wait for such a fetch, and how long.
-	maxWaiting = 256
-	maxWait    = 5 * time.Second
-
 	// firstRetry and lastRetry bound the time between background attempts that fail.
-	firstRetry = 5 * time.Second
+	firstRetry = time.Second
 	lastRetry  = time.Minute
 )
 
@@ -85,6 +79,7 @@ type fetch struct {
 	done      chan struct{} // closed at its end
 	err       error         // valid then
 	successor *fetch        // a later one that makes this one's answer worthless
+	asked     bool          // a token caused it
 }
 
 // A FetchReport tells the owner of a JWKS how a fetch ended.
@@ -92,7 +87,7 @@ type FetchReport struct {
 	URL     string
 	Err     error // nil if the set was fetched, or confirmed by the server
 	Changed bool  // whether the set differs from the one before
-	Keys    int
+	Keys    int   // that can be used now
 	Omitted []Omitted
 	Fetched time.Time // of the set that is in force now, and Raw its text
 	Raw     []byte
@@ -158,12 +153,22 @@ func (j *JWKS) fetchLocked(anew bool) *fetch {
 	}
 	go func() {
 		defer close(f.done)
-		ctx, cancel := context.WithTimeout(j.ctx, j.settings.Timeout)
-		defer cancel()
-		answer, err := fetchKeys(ctx, j.client, j.settings.URL, known)
+		answer, err := j.fetch(known)
 		j.apply(f, answer, err)
 	}()
 	return f
+}
+
+// fetch asks the key server once. A panic would end the whole process, and what is read here comes from outside.
+func (j *JWKS) fetch(known validators) (answer *fetchedKeys, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			answer, err = nil, fmt.Errorf("%w: reading it panicked: %v", errNoKeySet, p)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(j.ctx, j.settings.Timeout)
+	defer cancel()
+	return fetchKeys(ctx, j.client, j.settings.URL, known)
 }
 
 // apply makes what f brought the current set. A failure changes nothing but the schedule.
@@ -191,9 +196,10 @@ func (j *JWKS) apply(f *fetch, answer *fetchedKeys, err error) {
 		s := j.snapshotLocked(answer, now)
 		s.freshUntil = now.Add(lifetime)
 		j.next = now.Add(jitter(lifetime * 9 / 10))
-		report.Changed, report.Keys, report.Fetched, report.Raw = !answer.notModified, len(s.set.keys), s.fetched, s.raw
+		report.Changed, report.Fetched, report.Raw = !answer.notModified, s.fetched, s.raw
 		j.current.Store(s)
 	}
+	report.Keys = len(j.active())
 	j.mu.Unlock()
 	select {
 	case j.wake <- struct{}{}:
@@ -276,65 +282,6 @@ func (j *JWKS) standing(now time.Time) (uint64, bool) {
 		return s.version, true
 	}
 	return 0, false
-}
-
-// renew is called for a token that no key of the set with this version verifies. It fetches the set once more where
-// that can help: when there is no set, when the token's kid is unknown, or when the token has no kid. Otherwise the
-// signature is simply wrong.
-//
-// Anyone can make up a kid, so all requests share one fetch in ten seconds, and a bounded number of them waits.
-func (j *JWKS) renew(ctx context.Context, h header, version uint64) renewal {
-	j.mu.Lock()
-	now := time.Now()
-	if s := j.usable(now); s != nil {
-		if s.version != version {
-			j.mu.Unlock()
-			return renewed
-		}
-		if _, known := s.set.match(h); known && h.hasKID {
-			j.mu.Unlock()
-			return notRenewed
-		}
-	}
-	f := j.inflight
-	if f == nil {
-		if !j.asked.IsZero() && now.Sub(j.asked) < renewInterval {
-			s := j.current.Load()
-			j.mu.Unlock()
-			if s != nil && now.Sub(s.fetched) < renewInterval {
-				return notRenewed
-			}
-			return renewalFailed
-		}
-		j.asked = now
-		f = j.fetchLocked(false)
-	}
-	if j.waiting >= maxWaiting {
-		j.mu.Unlock()
-		return renewalFailed
-	}
-	j.waiting++
-	j.mu.Unlock()
-	return j.await(ctx, f)
-}
-
-func (j *JWKS) await(ctx context.Context, f *fetch) renewal {
-	defer func() {
-		j.mu.Lock()
-		j.waiting--
-		j.mu.Unlock()
-	}()
-	timer := time.NewTimer(maxWait)
-	defer timer.Stop()
-	select {
-	case <-f.done:
-		if f.err == nil {
-			return renewed
-		}
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	return renewalFailed
 }
 
 // Refresh fetches the set at once and waits for the answer. With distrust the set that is there is dropped first: no

@@ -396,3 +396,87 @@ func TestConfirmedSetIsKeptAndFreshAgain(t *testing.T) {
 		}
 	})
 }
+
+// The gateway happens to fetch the set, slowly, at the moment at which the site publishes a new key. The answer on its way
+// is the set of before; the first token of the new key must not be judged by it.
+func TestRotatedKeyIsFoundThoughAnOlderFetchIsUnderWay(t *testing.T) {
+	for _, kid := range []string{"b", ""} {
+		withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
+			j.Start()
+			synctest.Wait()
+			next := tokenOf(t, otherKeys()[0], kid)
+			s.set(func() { s.delay = 3 * time.Second })
+			for s.fetches.Load() == 1 {
+				time.Sleep(time.Second)
+			}
+			s.publish(testJWK(privateKey(), "a"), testJWK(otherKeys()[0], kid))
+			wantVerdict(t, v, next, "ok", "the first token of the new key")
+			time.Sleep(time.Minute)
+			wantVerdict(t, v, next, "ok", "after the older fetch has ended")
+			if got := s.fetches.Load(); got != 3 {
+				t.Errorf("%d fetches, want 3", got)
+			}
+		})
+	}
+}
+
+// The first fetch is all that the first tokens wait for; they begin no other.
+func TestFirstRequestsBeginNoFetchOfTheirOwn(t *testing.T) {
+	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
+		s.set(func() { s.delay = time.Second })
+		j.Start()
+		synctest.Wait()
+		wantVerdict(t, v, tokenOf(t, privateKey(), "a"), "ok", "during the first fetch")
+		if got := s.fetches.Load(); got != 1 {
+			t.Errorf("%d fetches, want 1", got)
+		}
+	})
+}
+
+// Whatever a key server does to the code that reads it, the gateway goes on.
+func TestPanicWhileFetchingIsAFailedFetch(t *testing.T) {
+	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
+		j.Start()
+		synctest.Wait()
+		j.client.Transport = panicking{}
+		if err := j.Refresh(context.Background(), false); !errors.Is(err, errNoKeySet) {
+			t.Errorf("got %v, want %v", err, errNoKeySet)
+		}
+		wantVerdict(t, v, tokenOf(t, privateKey(), "a"), "ok", "with the keys of before")
+		j.client.Transport = s
+		if err := j.Refresh(context.Background(), false); err != nil {
+			t.Errorf("the next fetch: %v", err)
+		}
+	})
+}
+
+type panicking struct{}
+
+func (panicking) RoundTrip(*http.Request) (*http.Response, error) {
+	panic("an answer that nobody thought of")
+}
+
+// The last messenger is gone while a fetch is under way and tokens wait for it: nothing hangs, and nothing is left.
+func TestCloseEndsAFetchAndThoseWhoWait(t *testing.T) {
+	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
+		s.set(func() { s.delay = time.Hour })
+		j.Start()
+		var all sync.WaitGroup
+		start := time.Now()
+		for range 3 {
+			all.Go(func() { wantVerdict(t, v, tokenOf(t, privateKey(), "a"), "keys_unavailable", "while it ends") })
+		}
+		all.Go(func() {
+			if err := j.Refresh(context.Background(), true); err == nil {
+				t.Error("the refresh cannot have worked")
+			}
+		})
+		synctest.Wait()
+		j.Close()
+		all.Wait()
+		if since := time.Since(start); since != 0 {
+			t.Errorf("it took %s", since)
+		}
+		wantVerdict(t, v, tokenOf(t, privateKey(), "a"), "keys_unavailable", "afterwards")
+	})
+}

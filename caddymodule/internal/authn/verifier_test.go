@@ -77,7 +77,7 @@ func TestTraceListsTheChecksUpToTheFirstThatFails(t *testing.T) {
 		want        string
 	}{
 		{"a good token", signHS256(`{"identity":"mark","iss":"https://a.example"}`),
-			"form, algorithm, key, signature, payload, times, issuer, audience, required claims, identity"},
+			"form, algorithm, key, signature, payload, times, issuer, audience, required claims, identity, revocation"},
 		{"no token", "x", "form token_malformed"},
 		{"no claims", signHS256(`[]`), "form, algorithm, key, signature, payload token_malformed"},
 		{"another algorithm", forgeHS256(`{"alg":"none"}`, `{}`), "form, algorithm algorithm_not_allowed"},

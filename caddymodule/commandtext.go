@@ -1,0 +1,114 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// A shower can be printed for people.
+type shower interface{ text() string }
+
+func show(w io.Writer, asJSON bool, what shower) error {
+	if asJSON {
+		encoder := json.NewEncoder(w)
+		encoder.SetIndent("", "  ")
+		encoder.SetEscapeHTML(false)
+		return encoder.Encode(what)
+	}
+	_, err := io.WriteString(w, what.text())
+	return err
+}
+
+func (e *explanation) text() string {
+	var b strings.Builder
+	mode := ""
+	if e.Mode != ModeRequired {
+		mode = ", mode " + string(e.Mode)
+	}
+	fmt.Fprintf(&b, "messenger %s (%s%s)\n\n", e.Messenger, e.Method, mode)
+	for _, check := range e.Checks {
+		mark := map[string]string{"passed": "ok  ", "failed": "FAIL", "not reached": "-   "}[check.Outcome]
+		fmt.Fprintf(&b, "  %s  %s", mark, check.Name)
+		if check.Reason != "" {
+			fmt.Fprintf(&b, ": %s", check.Reason)
+		}
+		b.WriteByte('\n')
+	}
+	b.WriteByte('\n')
+	if !e.Accepted {
+		fmt.Fprintf(&b, "refused: %d %s\n  %s\n", e.Status, e.Code, e.Detail)
+		for _, finding := range e.Findings {
+			fmt.Fprintf(&b, "\n  cause: %s\n  fix:   %s\n", finding.Cause, finding.Fix)
+		}
+		switch e.Mode {
+		case ModeReport:
+			b.WriteString("\nThe messenger's mode is report: the request goes through all the same, without an identity.\n")
+		case ModeOff:
+			b.WriteString("\nThe messenger's mode is off: the request goes through all the same, without an identity.\n")
+		}
+		return b.String()
+	}
+	if len(e.Upstream) == 0 {
+		b.WriteString("accepted, but the upstream gets no identity: the mode is off wherever this messenger is used\n")
+		return b.String()
+	}
+	b.WriteString("accepted: the upstream gets\n")
+	for i, upstream := range e.Upstream {
+		if i > 0 {
+			b.WriteString("or, from another messenger_auth of this messenger,\n")
+		}
+		for _, header := range upstream.Headers {
+			fmt.Fprintf(&b, "  %s: %s\n", header.Name, header.Value)
+		}
+	}
+	return b.String()
+}
+
+func (d *describedKeys) text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "messenger %s (%s) from %s\n\n", d.Messenger, d.Method, strings.Join(d.Sources, ", "))
+	for _, key := range d.Keys {
+		kid := "no kid"
+		if key.KeyID != "" {
+			kid = fmt.Sprintf("kid %q", key.KeyID)
+		}
+		fmt.Fprintf(&b, "  %s  %d bits  %s", key.Algorithm, key.Bits, kid)
+		if key.SHA256 != "" {
+			fmt.Fprintf(&b, "  sha256 %s…", key.SHA256[:16])
+		}
+		b.WriteByte('\n')
+	}
+	if !d.Usable {
+		b.WriteString("  no key can be used: requests are answered with keys_unavailable\n")
+	}
+	for _, line := range []struct {
+		what string
+		when *time.Time
+	}{{"fetched", d.Fetched}, {"fresh until", d.Fresh}, {"last attempt", d.Tried}, {"next attempt", d.Next}} {
+		if line.when != nil {
+			distance := time.Until(*line.when).Round(time.Second)
+			relative := "in " + distance.String()
+			if distance < 0 {
+				relative = (-distance).String() + " ago"
+			}
+			fmt.Fprintf(&b, "\n  %-12s  %s (%s)", line.what, line.when.Format(time.RFC3339), relative)
+		}
+	}
+	if d.Fetched != nil || d.Tried != nil {
+		b.WriteByte('\n')
+	}
+	if d.Error != "" {
+		fmt.Fprintf(&b, "  last error    %s\n", d.Error)
+	}
+	for _, entry := range d.Omitted {
+		kid := ""
+		if entry.KeyID != "" {
+			kid = fmt.Sprintf(", kid %q", entry.KeyID)
+		}
+		fmt.Fprintf(&b, "  not used      entry %d%s: it %s\n", entry.Index, kid, entry.Reason)
+	}
+	return b.String()
+}

@@ -1,0 +1,239 @@
+package integration
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// An explained is what "explain --json" and the admin API say.
+type explained struct {
+	Messenger, Method, Mode string
+	Accepted                bool
+	Status                  int
+	Code, Reason, Detail    string
+	Findings                []struct{ Cause, Fix string }
+	Checks                  []struct{ Name, Outcome, Reason string }
+	Upstream                []struct {
+		Headers []struct{ Name, Value string }
+	}
+}
+
+// outcome is the code of the refusal, or "verified".
+func (e explained) outcome() string {
+	if e.Accepted {
+		return "verified"
+	}
+	return e.Code
+}
+
+// explain asks the running gateway.
+func (g *gateway) explain(messenger, token string) explained {
+	g.t.Helper()
+	status, body := g.admin("POST", "messengers/"+messenger+"/explain", mustJSON(map[string]string{"token": token}))
+	if status != 200 {
+		g.t.Fatalf("explain: %d %s", status, body)
+	}
+	return parseExplained(g.t, body)
+}
+
+func parseExplained(t testing.TB, text string) (e explained) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), &e); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	return e
+}
+
+// A mistake is a token of which explain has to name what is wrong.
+type mistake struct {
+	name      string
+	messenger string
+	token     string
+	code      string
+	cause     string // a regular expression for one of the causes
+	fix       string // and for its fix
+}
+
+// mistaken returns a configuration, and the mistakes that people make with it.
+func mistaken(t *testing.T) (messengers string, secrets []string, mistakes []mistake) {
+	raw := newSecret() // text of base64url, used as it is
+	key := make([]byte, 32)
+	copy(key, newSecret())
+	decoded := base64.StdEncoding.EncodeToString(key) // text of base64, which the gateway decodes
+	hexed := hex.EncodeToString(key)
+	other := newSecret()
+	search.secret(decoded)
+	search.secret(hexed)
+	secrets = []string{raw, string(key), decoded, hexed, other}
+	shared := func(name, secret, more string) string {
+		return "messenger " + name + " {\n identity_key identity\n shared_token {file." + write(t, name, []byte(secret)) + "} " + more + "\n}\n"
+	}
+	keys := newKeyServer(t, publicJWK(rsaKey(0), "2026"))
+	messengers = shared("raw", raw, "") + shared("base64", decoded, "base64") + shared("hex", hexed, "hex") + shared("other", other, "") +
+		shared("strict", raw, "\n issuer https://www.example.com\n audience chat\n require_claims exp department\n max_lifetime 2h") +
+		"messenger rsa {\n identity_key identity\n public_key {file." + write(t, "rsa.pem", publicPEM(rsaKey(1))) + "}\n}\n" +
+		"messenger jwks {\n identity_key identity\n audience chat\n jwks " + keys.url + "\n}\n"
+
+	with := func(change claims) claims {
+		c := good("mark")
+		for name, value := range change {
+			if c[name] = value; value == nil {
+				delete(c, name)
+			}
+		}
+		return c
+	}
+	strict := func(change claims) string {
+		c := with(claims{"iss": "https://www.example.com", "aud": "chat", "department": "x"})
+		for name, value := range change {
+			c[name] = value
+		}
+		return sign(raw, c)
+	}
+	bytesOf := func(text string, decode func(string) ([]byte, error)) string {
+		b, err := decode(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	now := time.Now()
+	token := sign(raw, good("mark"))
+	header, payload, signature := cut3(token)
+	return messengers, secrets, []mistake{
+		{"signed with another messenger's key", "raw", sign(other, good("mark")), "signature_invalid", "key of messenger other", "Send it to that messenger"},
+		{"signed with the RSA key of another messenger", "jwks", sign(rsaKey(1), good("mark")), "signature_invalid", "key of messenger rsa", "Send it to that messenger"},
+		{"signed for a messenger of another method", "rsa", token, "algorithm_not_allowed", "key of messenger raw", "Send it to that messenger"},
+		{"another algorithm", "rsa", sign(newSecret(), good("mark")), "algorithm_not_allowed", `alg "HS256"; this messenger's method has RS256`, "RS256"},
+		{"a key that nobody has", "rsa", sign(rsaKey(2), good("mark")), "signature_invalid", "signed with another key, or changed", "test or production"},
+		{"the site decodes the secret, the gateway does not", "raw", sign(bytesOf(raw, base64.RawURLEncoding.DecodeString), good("mark")), "signature_invalid",
+			"The site decodes the secret as base64(url)? before it signs", "encoding base64"},
+		{"the gateway decodes the secret as base64, the site does not", "base64", sign(decoded, good("mark")), "signature_invalid",
+			"The site signs with the text of the secret as it is; the gateway decodes it as base64 first", "encoding raw"},
+		{"the gateway decodes the secret as hex, the site does not", "hex", sign(hexed, good("mark")), "signature_invalid", "decodes it as hex first", "encoding raw"},
+		{"the site reads the secret with its line break", "raw", sign(raw+"\n", good("mark")), "signature_invalid", "line break", "Trim"},
+		{"exp in milliseconds", "raw", sign(raw, with(claims{"exp": now.Add(time.Hour).UnixMilli()})), "claim_invalid", "exp is in milliseconds", "Divide by 1000"},
+		{"iat in milliseconds", "raw", sign(raw, with(claims{"iat": now.UnixMilli()})), "claim_invalid", "iat is in milliseconds", "Divide by 1000"},
+		{"exp as a string", "raw", sign(raw, with(claims{"exp": fmt.Sprint(now.Add(time.Hour).Unix())})), "claim_invalid", "exp is a string", "without quotes"},
+		{"no identity, but sub", "raw", sign(raw, claims{"sub": "mark", "name": "Mark"}), "identity_missing", `no claim "identity"; there is "sub"`, "identity_key sub"},
+		{"no identity, but another plausible claim", "raw", sign(raw, claims{"user_id": "mark"}), "identity_missing", `there is "user_id"`, "identity_key user_id"},
+		{"the identity in another case", "raw", sign(raw, claims{"Identity": "mark"}), "identity_missing", `there is "Identity", spelled differently`, "both alike"},
+		{"the identity inside of another claim", "raw", sign(raw, claims{"user": map[string]string{"identity": "mark"}}), "identity_missing", `stands inside of "user"`, "top level"},
+		{"no identity at all", "raw", sign(raw, claims{"colour": "red"}), "identity_missing", `the token has \["colour"\]`, "primary key"},
+		{"the issuer without its final slash", "strict", strict(claims{"iss": "https://www.example.com/"}), "issuer_not_allowed", "differ by the final slash", "both alike"},
+		{"the issuer with another scheme", "strict", strict(claims{"iss": "http://www.example.com"}), "issuer_not_allowed", "differ in the scheme", "both alike"},
+		{"another issuer", "strict", strict(claims{"iss": "https://login.example.com"}), "issuer_not_allowed", `iss is \["https://login.example.com"\]`, "issuer"},
+		{"the audience in another case", "strict", strict(claims{"aud": []string{"Chat"}}), "audience_not_allowed", "differ in upper and lower case", "both alike"},
+		{"no audience", "jwks", signWithKID(rsaKey(0), "2026", good("mark")), "audience_not_allowed", "has no aud", `"chat"`},
+		{"a claim that is required", "strict", strict(claims{"department": nil}), "claim_missing", `"department"`, "Add"},
+		{"a life that is too long", "strict", strict(claims{"exp": now.Add(5 * time.Hour).Unix()}), "token_lifetime_too_long", "lives 5h.*max_lifetime is 2h", "iat plus max_lifetime"},
+		{"the site's clock is behind", "raw", sign(raw, with(claims{"exp": now.Add(-10 * time.Minute).Unix()})), "token_expired", `exp passed 10m\ds ago`, "clock is behind"},
+		{"the site's clock is ahead", "raw", sign(raw, with(claims{"iat": now.Add(10 * time.Minute).Unix()})), "token_not_yet_valid", `iat is (10m0s|9m\d\ds) ahead.*clock_skew is 1m0s`, "NTP"},
+		{"a kid that is unknown", "jwks", signWithKID(rsaKey(0), "2025", good("mark")), "key_unknown", `kid is "2025"; the messenger's keys have \["2026"\]`, "publish the new key"},
+		{"the last character is missing", "raw", token[:len(token)-1], "token_malformed", "character of the signature is missing", "first to the last character"},
+		{"the first character is missing", "raw", token[1:], "token_malformed", "character of the header is missing", "first to the last character"},
+		{"a character in the middle is missing", "raw", header + "." + payload[:10] + payload[11:] + "." + signature, "token_malformed", "character of the payload is missing", "first to the last character"},
+		{"two characters of the signature are missing", "raw", token[:len(token)-3], "signature_invalid|token_malformed", "signature", "again"},
+		{"the header alone", "raw", header, "token_malformed", "this is the header alone", "whole token"},
+		{"the payload alone", "raw", payload, "token_malformed", "this is the payload", "whole token"},
+		{"no signature", "raw", header + "." + payload, "token_malformed", "only header and payload", "whole token"},
+		{"no signature behind the dot", "raw", header + "." + payload + ".", "token_malformed", "ends with its second dot", "whole token"},
+		{"the header's line", "raw", "Bearer " + token, "token_malformed", "scheme was pasted along", "the token alone"},
+		{"the claims", "raw", `{"identity":"mark"}`, "token_malformed", "This is JSON", "Sign the claims"},
+		{"wrapped on two lines", "raw", header + "." + payload[:20] + "\n" + payload[20:] + "." + signature, "token_malformed", "it was wrapped", "as one line"},
+		{"a public key", "raw", string(publicPEM(rsaKey(0))), "token_malformed", "This is a key", "Sign a token"},
+		{"too long", "raw", strings.Repeat("x", 9000), "token_too_large", "", ""},
+	}
+}
+
+func cut3(token string) (header, payload, signature string) {
+	parts := strings.Split(token, ".")
+	return parts[0], parts[1], parts[2]
+}
+
+// checkMistake compares what was said about a mistake, in words and as JSON, with what is wrong.
+func checkMistake(t *testing.T, m mistake, e explained, secrets []string, texts ...string) {
+	t.Helper()
+	if e.Accepted || !regexp.MustCompile("^("+m.code+")$").MatchString(e.Code) || e.Status == 200 || e.Detail == "" || e.Reason == "" {
+		t.Errorf("got %+v, want %s", e, m.code)
+	}
+	named := m.cause == ""
+	for _, f := range e.Findings {
+		named = named || regexp.MustCompile(m.cause).MatchString(f.Cause) && strings.Contains(f.Fix, m.fix)
+	}
+	if !named {
+		t.Errorf("want a cause %q with the fix %q, got %+v", m.cause, m.fix, e.Findings)
+	}
+	failed := 0
+	for _, check := range e.Checks {
+		if check.Outcome == "failed" {
+			failed++
+		}
+	}
+	if failed != 1 || len(e.Checks) != 10 || len(e.Upstream) != 0 {
+		t.Errorf("want ten checks of which one failed, and no headers: %+v", e)
+	}
+	for _, text := range texts {
+		for _, secret := range append(secrets, m.token[max(0, strings.LastIndexByte(m.token, '.')+1):]) {
+			if len(secret) >= 24 && strings.Contains(text, secret[len(secret)-24:]) {
+				t.Errorf("a secret or a signature is shown: %s", text)
+			}
+		}
+	}
+}
+
+// Every mistake that people make is named, with its fix.
+func TestExplainNamesTheMistake(t *testing.T) {
+	messengers, secrets, mistakes := mistaken(t)
+	g := start(t, nil, messengers, "messenger_auth raw\nrespond ok")
+	for _, m := range mistakes {
+		t.Run(m.name, func(t *testing.T) {
+			_, body := g.admin("POST", "messengers/"+m.messenger+"/explain", mustJSON(map[string]string{"token": m.token}))
+			checkMistake(t, m, parseExplained(t, body), secrets, body)
+		})
+	}
+}
+
+// The command says the same as the gateway, with and without one, in words and as JSON.
+func TestExplainCommandNamesTheMistake(t *testing.T) {
+	s := newShell(t)
+	messengers, secrets, mistakes := mistaken(t)
+	g := start(t, nil, messengers, "messenger_auth raw\nrespond ok")
+	config := s.file("Caddyfile", g.caddyfile(messengers, "messenger_auth raw\nrespond ok"))
+	for i, m := range mistakes {
+		t.Run(m.name, func(t *testing.T) {
+			where := []string{"--address", "unix/" + g.sock}
+			if i%2 == 0 {
+				where = []string{"--config", config}
+			}
+			asJSON := s.messenger(m.token, append([]string{"explain", m.messenger, "--json"}, where...)...)
+			text := s.messenger(m.token+"\n", append([]string{"explain", m.messenger}, where...)...)
+			if asJSON.status != 2 || text.status != 2 || asJSON.err+text.err != "" {
+				t.Fatalf("status %d and %d: %s%s", asJSON.status, text.status, asJSON.err, text.err)
+			}
+			e := parseExplained(t, asJSON.out)
+			checkMistake(t, m, e, secrets, asJSON.out, text.out)
+			want := []string{fmt.Sprintf("messenger %s (", m.messenger), "FAIL", fmt.Sprintf("refused: %d %s\n  %s\n", e.Status, e.Code, e.Detail)}
+			for _, f := range e.Findings {
+				// Times go on between the two.
+				if !strings.Contains(f.Cause, " here)") {
+					want = append(want, "  cause: "+f.Cause+"\n  fix:   "+f.Fix+"\n")
+				}
+			}
+			for _, want := range want {
+				if !strings.Contains(text.out, want) {
+					t.Errorf("the text lacks %q:\n%s", want, text.out)
+				}
+			}
+			for _, out := range []string{asJSON.out, text.out} {
+				search.add("output of explain", []byte(out))
+			}
+		})
+	}
+}
