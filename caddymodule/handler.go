@@ -250,7 +250,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, m *Messen
 	if rej == nil || rej.Code != authn.TokenMissing {
 		o.source = string(found.Kind)
 		h.takeOut(r)
-		w = answerProtocol(w, found.Marker)
+		w = answerProtocol(w, r, found.Marker)
 	}
 	if rej == nil {
 		rej = m.checkOrigin(r, found.CookieOnly)
@@ -270,6 +270,7 @@ func (h *Handler) takeOut(r *http.Request) {
 	}
 	original, _ := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
 	h.sources.Remove(r, original.URL)
+	cleanOriginalURI(r, &original)
 }
 
 // passVerified handles a request that an earlier messenger_auth verified.
