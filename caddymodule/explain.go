@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -139,7 +140,10 @@ func (a *App) only(name string) (string, error) {
 	if name != "" {
 		return name, nil
 	}
-	if names := a.names(); len(names) == 1 {
+	switch names := a.names(); len(names) {
+	case 0:
+		return "", errors.New("the configuration has no messenger; add the global option messenger <name> { … }, or name a stored messenger")
+	case 1:
 		return names[0], nil
 	}
 	return "", fmt.Errorf("name the messenger that is meant; configured are: %s", enumerate(a.names()))

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -265,7 +264,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, m *Messen
 	if rej == nil || rej.Code != authn.TokenMissing {
 		o.source = string(found.Kind)
 		h.takeOut(r)
-		w = answerProtocol(w, found.Marker)
+		w = answerProtocol(w, r, found.Marker)
 	}
 	if rej == nil {
 		rej = m.checkOrigin(r, found.CookieOnly)
@@ -286,12 +285,13 @@ func (h *Handler) takeOut(r *http.Request) {
 	if h.ForwardToken {
 		return
 	}
-	var original *url.URL
-	if h.takesQuery {
-		request, _ := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
-		original = request.URL
+	if !h.takesQuery {
+		h.sources.Remove(r, nil)
+		return
 	}
-	h.sources.Remove(r, original)
+	original, _ := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	h.sources.Remove(r, original.URL)
+	cleanOriginalURI(r, &original)
 }
 
 // passVerified handles a request that an earlier messenger_auth verified.

@@ -338,6 +338,11 @@ func (h *Handler) checkHeaders() error {
 			return err
 		}
 	}
+	for _, source := range h.TokenFrom {
+		if option, found := taken[fold(source.Name)]; found && source.From == authn.Header {
+			return fmt.Errorf("token_from header %s: is the header of %s, which no client may send; take the token from another", source.Name, option)
+		}
+	}
 	return nil
 }
 

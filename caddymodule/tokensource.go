@@ -4,7 +4,9 @@ import (
 	"errors"
 	"net/http"
 	"net/textproto"
+	"strings"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"golang.org/x/net/http/httpguts"
 
@@ -57,26 +59,47 @@ func sources(configured []TokenSource) authn.Sources {
 	return list
 }
 
-// answerProtocol returns a writer that selects the subprotocol marker if the upstream selects none: a browser that
-// offered subprotocols gives up on an answer without one, and the upstream was not offered this one.
-func answerProtocol(w http.ResponseWriter, marker string) http.ResponseWriter {
-	if marker == "" {
+// cleanOriginalURI makes {http.request.orig_uri} what is left of the original address. Sites send it upstream, forward_auth
+// and others do so by themselves; Caddy keeps its text apart from the URL that was cleaned, where only a placeholder of
+// the same name, which goes before Caddy's own, can reach it.
+func cleanOriginalURI(r *http.Request, original *http.Request) {
+	path, query, found := strings.Cut(original.RequestURI, "?")
+	if !found || original.URL == nil || query == original.URL.RawQuery {
+		return
+	}
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		if original.URL.RawQuery != "" {
+			path += "?" + original.URL.RawQuery
+		}
+		repl.Set("http.request.orig_uri", path)
+	}
+}
+
+// answerProtocol returns a writer for the answer to the handshake r. It selects the subprotocol marker if the upstream
+// selects none: a browser that offered subprotocols gives up on an answer without one, and the upstream was not offered
+// this one.
+func answerProtocol(w http.ResponseWriter, r *http.Request, marker string) http.ResponseWriter {
+	if marker == "" || !isHandshake(r) {
 		return w
 	}
-	return &protocolWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, marker: marker}
+	completed := http.StatusSwitchingProtocols
+	if r.Method == http.MethodConnect {
+		completed = http.StatusOK
+	}
+	return &protocolWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, marker: marker, completed: completed}
 }
 
 type protocolWriter struct {
 	*caddyhttp.ResponseWriterWrapper
-	marker string
+	marker    string
+	completed int // the status that opens the WebSocket
 }
 
-// WriteHeader completes the answer to a handshake: 101 over HTTP/1.1, 200 to an extended CONNECT.
 func (w *protocolWriter) WriteHeader(status int) {
 	header := w.Header()
 	//lint:ignore SA1008 reverse_proxy writes this header as RFC 6455 spells it, which is not the canonical form of net/http
 	selected := len(header["Sec-WebSocket-Protocol"]) > 0 || len(header["Sec-Websocket-Protocol"]) > 0
-	if !selected && (status == http.StatusSwitchingProtocols || status == http.StatusOK) {
+	if !selected && status == w.completed {
 		header["Sec-WebSocket-Protocol"] = []string{w.marker}
 	}
 	w.ResponseWriterWrapper.WriteHeader(status)

@@ -176,8 +176,8 @@ func checkMistake(t *testing.T, m mistake, e explained, secrets []string, texts 
 			failed++
 		}
 	}
-	if failed != 1 || len(e.Checks) != 10 || len(e.Upstream) != 0 {
-		t.Errorf("want ten checks of which one failed, and no headers: %+v", e)
+	if failed != 1 || len(e.Checks) != 11 || len(e.Upstream) != 0 {
+		t.Errorf("want eleven checks of which one failed, and no headers: %+v", e)
 	}
 	for _, text := range texts {
 		for _, secret := range append(secrets, m.token[max(0, strings.LastIndexByte(m.token, '.')+1):]) {

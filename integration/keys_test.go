@@ -120,3 +120,12 @@ func methods(t testing.TB) []method {
 		{"public_key", "messenger support {\n identity_key identity\n public_key {file." + write(t, "key.pem", publicPEM(rsaKey(0))) + "}\n}", rsaKey(0)},
 	}
 }
+
+// privatePEM returns the PKCS#8 form of key.
+func privatePEM(key *rsa.PrivateKey) []byte {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		panic(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+}

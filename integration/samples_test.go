@@ -1,8 +1,6 @@
 package integration
 
 import (
-	"crypto/x509"
-	"encoding/pem"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -123,12 +121,7 @@ func sample(t *testing.T, language string) string {
 func demoFolder(t *testing.T, secret string) string {
 	t.Helper()
 	dir := t.TempDir()
-	der, err := x509.MarshalPKCS8PrivateKey(rsaKey(0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	key := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	writeSample(t, filepath.Join(dir, "demo", "support.key.pem"), string(key))
+	writeSample(t, filepath.Join(dir, "demo", "support.key.pem"), string(privatePEM(rsaKey(0))))
 	writeSample(t, filepath.Join(dir, "demo", "sales.token"), secret+"\n")
 	return dir
 }

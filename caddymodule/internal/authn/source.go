@@ -194,6 +194,7 @@ func (s Sources) Remove(r *http.Request, original *url.URL) {
 			src.removeCookie(r)
 		case Query:
 			r.URL.RawQuery = src.removeParameter(r.URL.RawQuery)
+			r.RequestURI = src.removeFromAddress(r.RequestURI)
 			if original != nil && original != r.URL {
 				original.RawQuery = src.removeParameter(original.RawQuery)
 			}
@@ -252,23 +253,25 @@ func (s *Source) removeReferer(r *http.Request) {
 	values := r.Header["Referer"]
 	cleaned := slices.Clone(values)
 	for i, value := range values {
-		address, fragment, hasFragment := strings.Cut(value, "#")
-		base, query, found := strings.Cut(address, "?")
-		if !found {
-			continue
-		}
-		kept := s.removeParameter(query)
-		if kept == query {
-			continue
-		}
-		if cleaned[i] = base; kept != "" {
-			cleaned[i] += "?" + kept
-		}
-		if hasFragment {
-			cleaned[i] += "#" + fragment
-		}
+		cleaned[i] = s.removeFromAddress(value)
 	}
 	replaceHeader(r, "Referer", values, cleaned)
+}
+
+func (s *Source) removeFromAddress(text string) string {
+	address, fragment, hasFragment := strings.Cut(text, "#")
+	base, query, found := strings.Cut(address, "?")
+	kept := s.removeParameter(query)
+	if !found || kept == query {
+		return text
+	}
+	if kept != "" {
+		base += "?" + kept
+	}
+	if hasFragment {
+		base += "#" + fragment
+	}
+	return base
 }
 
 func (s *Source) removeProtocol(r *http.Request) {

@@ -24,7 +24,7 @@ func request(t testing.TB, target string, lines ...string) *http.Request {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &http.Request{Method: http.MethodGet, URL: u, Header: make(http.Header)}
+	r := &http.Request{Method: http.MethodGet, URL: u, RequestURI: target, Header: make(http.Header)}
 	for _, line := range lines {
 		name, value, _ := strings.Cut(line, ": ")
 		r.Header[http.CanonicalHeaderKey(name)] = append(r.Header[http.CanonicalHeaderKey(name)], value)
@@ -159,8 +159,8 @@ func TestRemoveTakesTheTokenAndLeavesEveryOtherByte(t *testing.T) {
 				t.Fatal(err)
 			}
 			allSources.Remove(r, original)
-			if r.URL.String() != tt.wantURL || original.String() != tt.wantURL {
-				t.Errorf("got %s and originally %s, want %s", r.URL, original, tt.wantURL)
+			if r.URL.String() != tt.wantURL || r.RequestURI != tt.wantURL || original.String() != tt.wantURL {
+				t.Errorf("got %s, %s and originally %s, want %s", r.URL, r.RequestURI, original, tt.wantURL)
 			}
 			for name := range want.Header {
 				if !slices.Equal(r.Header[name], want.Header[name]) {

@@ -1,0 +1,155 @@
+package integration
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// A badConfig is a configuration that must not load, and what its error must say: the option, and how to mend it.
+type badConfig struct {
+	name       string
+	messengers string // KEY is a line with a good method
+	site       string // "" is the directive alone
+	want       []string
+	atLoad     bool // it shows when keys are read; there is no line of the Caddyfile then, and the messenger is named
+}
+
+// inMessenger are options of a messenger that is good without them.
+func inMessenger(name, options string, want ...string) badConfig {
+	return badConfig{name: name, messengers: "messenger support {\n identity_key identity\n KEY\n " + options + "\n}", want: want}
+}
+
+// inDirective are options of the directive.
+func inDirective(name, options string, want ...string) badConfig {
+	m := inMessenger(name, "", want...)
+	m.site = "messenger_auth support {\n " + options + "\n}"
+	return m
+}
+
+func instead(name, options string, want ...string) badConfig {
+	return badConfig{name: name, messengers: "messenger support {\n " + options + "\n}", want: want}
+}
+
+func atLoad(m badConfig) badConfig {
+	m.atLoad = true
+	return m
+}
+
+var mistakes = []badConfig{
+	instead("no identity key", "KEY", "support", "identity_key", "is missing", `"identity_key sub"`),
+	instead("a time for an identity key", "KEY\n identity_key exp", "identity_key", `"exp"`, "time claim"),
+	instead("a blank in the identity key", "KEY\n identity_key \"a b\"", "identity_key", "letter"),
+	instead("two identity keys", "KEY\n identity_key a\n identity_key b", "identity_key", "twice", "keep one"),
+	instead("no value", "KEY\n identity_key", "identity_key", "exactly one value"),
+	instead("no method", "identity_key identity", "no validation method", "public_key, jwks and shared_token"),
+	instead("two methods", "identity_key identity\n shared_token {env.A}\n jwks https://example.com/", "jwks and shared_token", "exactly one"),
+	instead("two other methods", "identity_key identity\n shared_token {env.A}\n public_key {env.B}", "public_key and shared_token", "exactly one"),
+	instead("two shared tokens", "identity_key identity\n shared_token {env.A}\n shared_token {env.B}", "shared_token", "twice"),
+	instead("a literal secret", "identity_key identity\n shared_token SECRET", "shared_token", "{env.NAME}", "{file./path}", "{$NAME}"),
+	instead("a secret and a placeholder", "identity_key identity\n shared_token SECRET{env.A}", "shared_token", "{env.NAME}"),
+	instead("a placeholder of a request", "identity_key identity\n shared_token {http.request.header.X}", "shared_token", "{env.NAME}"),
+	instead("an encoding that is none", "identity_key identity\n shared_token {env.A} base65", "shared_token", "raw, base64, base64url, hex"),
+	instead("a secret in two words", "identity_key identity\n shared_token raw SECRET too", "shared_token", "shared_token {env.NAME}"),
+	atLoad(instead("an environment variable that is not set", "identity_key identity\n shared_token {env.MESSENGER_NOT_SET}", "shared_token", "{env.MESSENGER_NOT_SET}", "not set")),
+	atLoad(instead("a file that is not there", "identity_key identity\n shared_token {file.DIR/missing}", "shared_token", "DIR/missing", "no such file")),
+	atLoad(instead("a short secret", "identity_key identity\n shared_token {file.SHORT}", "shared_token", "{file.SHORT}", "32")),
+	atLoad(instead("a PEM for a secret", "identity_key identity\n shared_token {file.PEM}", "shared_token", "PEM", "public_key")),
+	atLoad(instead("a private key", "identity_key identity\n public_key {file.PRIVATE}", "public_key", "private")),
+	atLoad(instead("a file that is no key", "identity_key identity\n public_key {file.SHORT}", "public_key", "{file.SHORT}")),
+	instead("a literal that is no key", "identity_key identity\n public_key hello", "public_key", "PEM"),
+	instead("a kid without its word", "identity_key identity\n public_key {env.A} 2026", "public_key", "[kid <id>]"),
+	atLoad(instead("two keys of one kid", "identity_key identity\n public_key {file.PEM} kid a\n public_key {file.PEM2} kid a", "public_key", "same kid")),
+	instead("plain http", "identity_key identity\n jwks http://example.com/keys", "jwks", "https"),
+	instead("no URL", "identity_key identity\n jwks", "jwks", "exactly one value"),
+	instead("a file for a URL", "identity_key identity\n jwks file:///etc/keys", "jwks", "https"),
+	instead("an unknown option of jwks", "identity_key identity\n jwks https://example.com/ {\n cache 1h\n }", "jwks", `"cache"`, "unknown option"),
+	inMessenger("an unknown option", "identity_keys x", "messenger support", `"identity_keys"`, "unknown option"),
+	inMessenger("a mode that is none", "mode on", "mode", `"on"`, "required", "report"),
+	inMessenger("no duration", "clock_skew fast", "clock_skew", `"fast"`, "90s"),
+	inMessenger("a large skew", "clock_skew 1h", "clock_skew", "5m", "NTP"),
+	inMessenger("a negative skew", "clock_skew -1s", "clock_skew", "0s"),
+	inMessenger("a negative lifetime", "max_lifetime -1h", "max_lifetime", "negative"),
+	inMessenger("an issuer twice", "issuer a b a", "issuer", `"a"`, "twice"),
+	inMessenger("an empty audience", `audience ""`, "audience", "empty"),
+	inMessenger("no audience", "audience", "audience", "at least one"),
+	inMessenger("an origin with a path", "allowed_origin https://www.example.com/chat", "allowed_origin", "browsers send no path", "https://www.example.com"),
+	inMessenger("an origin with a slash", "allowed_origin https://www.example.com/", "allowed_origin", "browsers send no path", "write https://www.example.com"),
+	inMessenger("an origin without a scheme", "allowed_origin www.example.com", "allowed_origin", "scheme"),
+	inMessenger("a wildcard", "allowed_origin https://*.example.com", "allowed_origin", "wildcard"),
+	inMessenger("any origin", "allowed_origin *", "allowed_origin", "list each"),
+	inMessenger("the null origin", "allowed_origin null", "allowed_origin", "list each"),
+	inMessenger("an origin in Unicode", "allowed_origin https://bücher.example", "allowed_origin", "xn--"),
+	{"a messenger twice", "messenger support {\n identity_key identity\n KEY\n}\nmessenger support {\n identity_key identity\n KEY\n}", "", []string{"messenger support", "twice"}, false},
+	{"a name with capitals", "messenger Support {\n identity_key identity\n KEY\n}", "", []string{`"Support"`, "lower-case"}, false},
+	{"two names", "messenger a b {\n identity_key identity\n KEY\n}", "", []string{"takes one name"}, false},
+	{"an interval that is none", "messenger {\n poll_interval often\n}", "", []string{"poll_interval", `"often"`, "90s"}, false},
+	{"an unknown shared option", "messenger {\n identity_key identity\n}", "", []string{"messenger", `"identity_key"`, "unknown option"}, false},
+	atLoad(badConfig{"a directive for nobody", "messenger sales {\n identity_key identity\n KEY\n}", "messenger_auth support", []string{"messenger_auth", `"support"`, "not configured", "sales"}, false}),
+	atLoad(badConfig{"a directive without messengers", "", "messenger_auth", []string{"messenger_auth", "0 messengers"}, false}),
+	atLoad(badConfig{"a directive that could mean two", "messenger a {\n identity_key identity\n KEY\n}\nmessenger b {\n identity_key identity\n KEY\n}", "messenger_auth", []string{"messenger_auth", "2 messengers", "messenger_auth <messenger>"}, false}),
+	inDirective("an unknown option of the directive", "header X", "messenger_auth", `"header"`, "unknown option"),
+	inDirective("a source that is none", "token_from body token", "token_from", "header, cookie, query, websocket_protocol"),
+	inDirective("no place", "token_from", "token_from", "header <name>"),
+	inDirective("a scheme for a cookie", "token_from cookie chat Bearer", "token_from", "cookie <name>"),
+	inDirective("a source twice", "token_from cookie chat\n token_from cookie chat", "token_from cookie chat", "twice"),
+	inDirective("a cookie in the header", "token_from header Cookie", "token_from", "cookie"),
+	inDirective("a header name that is none", `token_from header "a b"`, "token_from", "header name"),
+	inDirective("a token in the identity header", "token_from header x-contact-identity", "token_from header x-contact-identity", "identity_header", "another"),
+	inDirective("a token in the header of a claim", "claim_header name X-Name\n token_from header X_Name", "token_from header X_Name", "claim_header name", "another"),
+	inDirective("a mode that is none, here", "mode none", "mode", `"none"`, "required"),
+	inDirective("forward_token with a value", "forward_token on", "forward_token", "no value"),
+	inDirective("an underscore", "identity_header X_Contact", "identity_header", `"X_Contact"`, `use "-"`),
+	inDirective("a dot", "messenger_header X.Messenger", "messenger_header", `use "-"`),
+	inDirective("one header for two", "messenger_header X-Contact-Identity", "messenger_header", "identity_header"),
+	inDirective("one header for two, folded", "claim_header name x-contact-identity", "claim_header name", "identity_header"),
+	inDirective("a header of HTTP", "identity_header Host", "identity_header", `"Host"`, "choose another"),
+	inDirective("a hop-by-hop header", "identity_header Connection", "identity_header", "choose another"),
+	inDirective("a header of proxies", "claim_header name X-Forwarded-For", "claim_header name", "choose another"),
+	inDirective("the token's own header", "claim_header name Authorization", "claim_header name", "choose another"),
+	inDirective("a claim without a header", "claim_header name", "claim_header", "claim_header name X-Contact-Name"),
+	inDirective("a claim twice", "claim_header a X-A\n claim_header a X-B", "claim_header a", "twice"),
+	inDirective("an encoding of the identity that is none", "identity_encoding base64", "identity_encoding", `"base64"`, "percent, raw"),
+	{"two messengers", "", "messenger_auth a b", []string{"messenger_auth", "takes one messenger"}, false},
+	{"a messenger that the client chooses", "", "messenger_auth {query.m}", []string{"messenger_auth", "{labels.N}", "{path.N}"}, false},
+	{"a messenger from a header", "", "messenger_auth {header.X-Messenger}", []string{"messenger_auth", "{path.N}"}, false},
+	{"a messenger from the whole path", "", "messenger_auth {uri}", []string{"messenger_auth", "{path.N}"}, false},
+}
+
+// Whoever makes a mistake learns which option it is, where it stands, and what to write instead, and never reads their
+// own secret in a log.
+func TestMistakesAreNamedAndMended(t *testing.T) {
+	secret := newSecret()
+	files := map[string]string{
+		"KEY":     "shared_token {file." + write(t, "key", []byte(newSecret())) + "}",
+		"SHORT":   write(t, "short", []byte("too short")),
+		"PEM2":    write(t, "two.pem", publicPEM(rsaKey(1))),
+		"PEM":     write(t, "one.pem", publicPEM(rsaKey(0))),
+		"PRIVATE": write(t, "private.pem", privatePEM(rsaKey(0))),
+		"SECRET":  secret,
+	}
+	put := strings.NewReplacer("KEY", files["KEY"], "SHORT", files["SHORT"], "PEM2", files["PEM2"], "{file.PEM}", "{file."+files["PEM"]+"}", "PRIVATE", files["PRIVATE"], "SECRET", secret)
+	for _, m := range mistakes {
+		t.Run(m.name, func(t *testing.T) {
+			site := m.site
+			if site == "" {
+				site = "messenger_auth"
+			}
+			text := loadError(t, put.Replace(m.messengers), site+"\nrespond hello")
+			for _, want := range m.want {
+				if want = put.Replace(want); !strings.Contains(text, want) && !strings.Contains(want, "DIR") {
+					t.Errorf("%s\ndoes not say %q", text, want)
+				}
+			}
+			if place := regexp.MustCompile(`Caddyfile:\d+`).MatchString(text); !place && !m.atLoad {
+				t.Errorf("%s\ndoes not say where", text)
+			}
+			if strings.Contains(text, secret) {
+				t.Errorf("%s\nquotes the secret", text)
+			}
+			if testing.Verbose() {
+				t.Log(text)
+			}
+		})
+	}
+}

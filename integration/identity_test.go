@@ -1,0 +1,266 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// mirrored is a proxy that tells the upstream what our placeholders say, where a site uses them itself.
+const mirrored = `
+	reverse_proxy UPSTREAM {
+		header_up X-Identity {http.messenger_auth.identity}
+		header_up X-User {http.auth.user.id}
+		header_up X-Messenger {http.messenger_auth.messenger}
+		header_up X-Claim {http.messenger_auth.claim.name}
+		header_up X-Code {http.messenger_auth.code}
+		header_up X-Unknown {http.messenger_auth.no_such_thing}
+		header_up X-Vars {http.vars.messenger_auth.outcome}
+	}
+`
+
+// An identity is the primary key of a person. It arrives so that the documented decoding gives exactly what was signed;
+// nothing is rounded, trimmed, or read as a placeholder of Caddy, which would put the gateway's environment and files
+// into the hands of whoever may choose a name.
+func TestIdentityArrivesAsItWasSigned(t *testing.T) {
+	t.Setenv("GATEWAY_SECRET", "the environment of the gateway")
+	secretFile := write(t, "secret.txt", []byte("a file of the gateway"))
+	identities := map[any]string{ // and how they arrive
+		"mark":                              "mark",
+		9007199254740993:                    "9007199254740993",
+		-7:                                  "-7",
+		"9007199254740993":                  "9007199254740993",
+		"Zoë 张":                             "Zo%C3%AB %E5%BC%A0",
+		"100%":                              "100%25",
+		"100%25":                            "100%2525",
+		"a b  c":                            "a b  c",
+		"a+b":                               "a+b",
+		"a,b;c=\"d\"":                       "a,b;c=\"d\"",
+		"../../etc/passwd?x=1#y":            "../../etc/passwd?x=1#y",
+		"{env.HOME}":                        "%7Benv.HOME%7D",
+		"{env.GATEWAY_SECRET}":              "%7Benv.GATEWAY_SECRET%7D",
+		"{$GATEWAY_SECRET}":                 "%7B$GATEWAY_SECRET%7D",
+		"{file." + secretFile + "}":         "%7Bfile." + secretFile + "%7D",
+		"{http.request.host}":               "%7Bhttp.request.host%7D",
+		"{http.auth.user.id}":               "%7Bhttp.auth.user.id%7D",
+		`\{env.HOME}`:                       `\%7Benv.HOME%7D`,
+		"{{env `GATEWAY_SECRET`}}":          "%7B%7Benv `GATEWAY_SECRET`%7D%7D",
+		strings.Repeat("x", 255):            strings.Repeat("x", 255),
+		strings.Repeat("ë", 127) + "x":      strings.Repeat("%C3%AB", 127) + "x",
+		"😀" + strings.Repeat("張", 83) + "a": "%F0%9F%98%80" + strings.Repeat("%E5%BC%B5", 83) + "a",
+	}
+	for _, m := range methods(t) {
+		up := newUpstream(t)
+		g := start(t, up, m.messengers, "messenger_auth support {\n claim_header name X-Contact-Name\n}"+mirrored)
+		for identity, want := range identities {
+			t.Run(fmt.Sprintf("%s, %.40v", m.name, identity), func(t *testing.T) {
+				c := good(identity)
+				c["name"] = identity // a claim goes the same way
+				if a := g.get("/", bearer(sign(m.key, c))); a.status != 200 {
+					t.Fatalf("got %d %s", a.status, a.body)
+				}
+				h := up.one(t).header
+				for _, name := range []string{"X-Contact-Identity", "X-Contact-Name", "X-Identity", "X-User", "X-Claim"} {
+					if got := h[name]; len(got) != 1 || got[0] != want {
+						t.Errorf("%s: got %q, want %q", name, got, want)
+					}
+				}
+				if decoded, err := url.PathUnescape(h.Get("X-Contact-Identity")); err != nil || decoded != fmt.Sprint(identity) {
+					t.Errorf("it decodes to %q, %v", decoded, err)
+				}
+			})
+		}
+		for name, identity := range map[string]any{
+			"a blank in front": " mark", "256 bytes": strings.Repeat("x", 256), "256 bytes in 128 letters": strings.Repeat("ë", 128), "nothing": "", "a blank": " ", "a line break": "a\nb",
+		} {
+			if a := g.get("/", bearer(sign(m.key, good(identity)))); a.status != 401 || a.code(t) != "identity_invalid" {
+				t.Errorf("%s, %s: got %d %s, want 401 identity_invalid", m.name, name, a.status, a.body)
+			}
+			up.none(t)
+		}
+	}
+}
+
+// With identity_encoding raw the bytes go as they are, for backends that decode nothing. Placeholders stay encoded, and
+// nothing is read out of the bytes either.
+func TestRawIdentity(t *testing.T) {
+	t.Setenv("GATEWAY_SECRET", "the environment of the gateway")
+	m, up := methods(t)[0], newUpstream(t)
+	g := start(t, up, m.messengers, "messenger_auth support {\n identity_encoding raw\n claim_header name X-Contact-Name\n}"+mirrored)
+	for identity, encoded := range map[string]string{
+		"mark": "mark", "Zoë 张": "Zo%C3%AB %E5%BC%A0", "100%": "100%25", "a%00b": "a%2500b", "{env.GATEWAY_SECRET}": "%7Benv.GATEWAY_SECRET%7D", "{http.request.host}": "%7Bhttp.request.host%7D",
+	} {
+		c := good(identity)
+		c["name"] = identity
+		g.get("/", bearer(sign(m.key, c)))
+		h := up.one(t).header
+		for name, want := range map[string]string{"X-Contact-Identity": identity, "X-Contact-Name": identity, "X-Identity": encoded, "X-User": encoded, "X-Claim": encoded} {
+			if got := h.Get(name); got != want {
+				t.Errorf("%q, %s: got %q, want %q", identity, name, got, want)
+			}
+		}
+	}
+	// What a header cannot carry as it is gives none, and does not refuse the contact.
+	for _, name := range []string{" edge", "a\nX-Contact-Identity: eve", "a\x00b", "\t"} {
+		if a := g.get("/", bearer(sign(m.key, with(good("mark"), claims{"name": name})))); a.status != 200 {
+			t.Errorf("the claim %q: got %d %s", name, a.status, a.body)
+			continue
+		}
+		h := up.one(t).header
+		if got, found := h["X-Contact-Name"]; found || h.Get("X-Contact-Identity") != "mark" || h.Get("X-Claim") != "" {
+			t.Errorf("the claim %q arrives as %q beside %q", name, got, h["X-Contact-Identity"])
+		}
+	}
+}
+
+// Claims are forwarded for convenience. None of them may cost a contact the request, and none may break the header line.
+func TestClaimHeaders(t *testing.T) {
+	m, up := methods(t)[0], newUpstream(t)
+	g := start(t, up, "metrics\n"+m.messengers, `
+		messenger_auth support {
+			claim_header name X-Contact-Name
+			claim_header a X-A
+			claim_header b X-B
+			claim_header c X-C
+			claim_header d X-D
+		}
+	`+mirrored)
+	send := func(members string) http.Header {
+		t.Helper()
+		if a := g.get("/", bearer(forge(m.key.(string), `{"alg":"HS256"}`, `{"identity":"mark",`+members+`}`))); a.status != 200 {
+			t.Fatalf("%s: got %d %s", members, a.status, a.body)
+		}
+		h := up.one(t).header
+		if got := h.Get("X-Contact-Identity"); got != "mark" {
+			t.Errorf("%s: the identity arrives as %q", members, got)
+		}
+		return h
+	}
+	for value, want := range map[string]string{
+		`"Zoë"`:                      "Zo%C3%AB",
+		`"\r\nX-Contact-Messenger:"`: "%0D%0AX-Contact-Messenger:",
+		`" edges "`:                  "%20edges%20",
+		`"\u0000"`:                   "%00",
+		`""`:                         "",
+		`true`:                       "true",
+		`1.50`:                       "1.50",
+		`9007199254740993`:           "9007199254740993",
+		`[ 1, "a b" , null ]`:        `[1,"a b",null]`,
+		"{ \"b\" : 1,\n \"a\": [ ]}": "%7B\"b\":1,\"a\":[]%7D",
+		`"{env.HOME}"`:               "%7Benv.HOME%7D",
+		`"<b>&\u2028"`:               "<b>&%E2%80%A8",
+	} {
+		h := send(`"name":` + value)
+		if got := h["X-Contact-Name"]; len(got) != 1 || got[0] != want {
+			t.Errorf("%s arrives as %q, want %q", value, got, want)
+		}
+		if got := h.Get("X-Claim"); got != want {
+			t.Errorf("%s: the placeholder says %q, want %q", value, got, want)
+		}
+		if got := h.Get("X-Contact-Messenger"); got != "support" {
+			t.Errorf("%s: the messenger became %q", value, got)
+		}
+	}
+	for _, members := range []string{`"x":1`, `"name":null`, `"Name":"eve"`, `"name ":"eve"`} {
+		if got, found := send(members)["X-Contact-Name"]; found {
+			t.Errorf("%s: the header is %q, want none", members, got)
+		}
+	}
+
+	dropped := g.metric(`caddy_messenger_auth_claims_dropped_total`)
+	kilobyte := strings.Repeat("x", 1<<10)
+	for _, value := range []string{kilobyte + "x", strings.Repeat("ë", 171)} { // 171 letters are 1026 bytes when encoded
+		h := send(`"name":"` + value + `","a":"kept"`)
+		if got, found := h["X-Contact-Name"]; found || h.Get("X-A") != "kept" {
+			t.Errorf("a claim of more than 1 KiB arrives: %q, and beside it %q", got, h["X-A"])
+		}
+	}
+	if got := send(`"name":"` + kilobyte + `"`).Get("X-Contact-Name"); got != kilobyte {
+		t.Errorf("a claim of 1 KiB arrives with %d bytes", len(got))
+	}
+	h := send(fmt.Sprintf(`"name":%q,"a":%[1]q,"b":%[1]q,"c":%[1]q,"d":"one too many"`, kilobyte))
+	if got, found := h["X-D"]; found || h.Get("X-C") != kilobyte {
+		t.Errorf("more than 4 KiB of claims arrive: %q", got)
+	}
+	if got := g.metric(`caddy_messenger_auth_claims_dropped_total`) - dropped; got != 3 {
+		t.Errorf("%v dropped claims were counted, want 3", got)
+	}
+}
+
+// metric returns the sum of a metric's samples, as the admin endpoint shows them.
+func (g *gateway) metric(name string) (sum float64) {
+	g.t.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", g.sock)
+	}}}
+	resp, err := client.Get("http://caddy/metrics")
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	for line := range strings.SplitSeq(string(text), "\n") {
+		if rest, found := strings.CutPrefix(line, name); found {
+			var value float64
+			if _, err := fmt.Sscan(rest[strings.LastIndexByte(rest, ' ')+1:], &value); err != nil {
+				g.t.Fatalf("%s: %v", line, err)
+			}
+			sum += value
+		}
+	}
+	return sum
+}
+
+// Caddy sends a placeholder that nobody answers upstream as it is written. For a backend "{http.auth.user.id}" is a name
+// like another: it must be nothing for a request without a contact, in every mode and in front of the directive as well.
+func TestPlaceholdersOfAnonymousRequestsAreEmpty(t *testing.T) {
+	m, up := methods(t)[0], newUpstream(t)
+	g := start(t, up, m.messengers, `
+		@nothing path /nothing
+		handle /optional* {
+			messenger_auth support {
+				mode optional
+				claim_header name X-Contact-Name
+			}`+mirrored+`}
+		handle /report* {
+			messenger_auth support {
+				mode report
+			}`+mirrored+`}
+		handle /off* {
+			messenger_auth support {
+				mode off
+			}`+mirrored+`}
+		handle /unmatched* {
+			messenger_auth @nothing support`+mirrored+`}
+		handle /preflight* {
+			messenger_auth support`+mirrored+`}
+	`)
+	code := map[string]string{"/optional": "token_missing", "/report": "token_missing"}
+	for _, path := range []string{"/optional", "/report", "/off", "/unmatched", "/preflight"} {
+		method, headers := http.MethodGet, []string(nil)
+		if path == "/preflight" {
+			method, headers = http.MethodOptions, []string{"Origin: https://www.example.com", "Access-Control-Request-Method: GET"}
+		}
+		if a := g.do(method, path, headers...); a.status != 200 {
+			t.Errorf("%s: got %d %s", path, a.status, a.body)
+			continue
+		}
+		h := up.one(t).header
+		for _, name := range []string{"X-Identity", "X-User", "X-Messenger", "X-Claim", "X-Unknown", "X-Vars"} {
+			if got := h.Get(name); got != "" {
+				t.Errorf("%s, %s: got %q, want nothing", path, name, got)
+			}
+		}
+		if got := h.Get("X-Code"); got != code[path] {
+			t.Errorf("%s, X-Code: got %q, want %q", path, got, code[path])
+		}
+	}
+}
