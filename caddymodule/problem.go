@@ -107,7 +107,8 @@ func init() {
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, m *Messenger, rej *authn.Rejection) error {
 	p := problems[rej.Code]
 	header := w.Header()
-	header["Cache-Control"] = []string{"no-store"}
+	values := [4]string{"no-store", "application/problem+json", p.length} // later handlers may change them in place
+	header["Cache-Control"] = values[0:1:1]
 	switch p.status {
 	case http.StatusServiceUnavailable:
 		header["Retry-After"] = []string{strconv.Itoa(retryAfter)}
@@ -116,7 +117,8 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, m *Messenger, r
 	}
 	if m != nil {
 		if p.challenges {
-			header["Www-Authenticate"] = []string{`Bearer realm="` + m.name + `"` + p.challenge}
+			values[3] = `Bearer realm="` + m.name + `"` + p.challenge
+			header["Www-Authenticate"] = values[3:4:4]
 		}
 		m.allowReading(header, r)
 	}
@@ -125,8 +127,8 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, m *Messenger, r
 			return err
 		}
 	}
-	header["Content-Type"] = []string{"application/problem+json"}
-	header["Content-Length"] = []string{p.length}
+	header["Content-Type"] = values[1:2:2]
+	header["Content-Length"] = values[2:3:3]
 	w.WriteHeader(p.status)
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(p.body) // whoever does not read it has gone

@@ -13,6 +13,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/lestrrat-go/jwx/v2/jwa"
+	"github.com/lestrrat-go/jwx/v2/jws"
 	jwxjwt "github.com/lestrrat-go/jwx/v2/jwt"
 )
 
@@ -124,9 +125,13 @@ func BenchmarkBaselines(b *testing.B) {
 			}
 		})
 		b.Run(t.name+"/jwx verifier", func(b *testing.B) {
+			verifier, err := jws.NewVerifier(t.alg)
+			if err != nil {
+				b.Fatal(err)
+			}
 			b.ReportAllocs()
 			for b.Loop() {
-				if verifiers[t.alg].Verify([]byte(signed), signature, t.key) != nil {
+				if verifier.Verify([]byte(signed), signature, t.key) != nil {
 					b.Fatal("not verified")
 				}
 			}

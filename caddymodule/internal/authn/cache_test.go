@@ -312,7 +312,7 @@ func (w *cacheWorld) compare() {
 // While keys change under load, nobody gets in with a key that was taken away.
 func TestCacheUnderConcurrentSwaps(t *testing.T) {
 	c := NewCache(50)
-	verifiers := []*Verifier{sharedTokenVerifier(t, Policy{}), verifierOf(t, Policy{}, &Key{alg: jwa.HS256, material: []byte("x" + testSecret)})}
+	verifiers := []*Verifier{sharedTokenVerifier(t, Policy{}), verifierOf(t, Policy{}, newSecretKey([]byte("x"+testSecret), ""))}
 	var all sync.WaitGroup
 	for worker := range 8 {
 		all.Go(func() {

@@ -115,8 +115,7 @@ func ParseSharedToken(secret []byte, kid string) (*Key, error) {
 	case secret[len(secret)-1] == 0:
 		return nil, errors.New("ends in a NUL byte, with which HMAC takes it for the same secret as without (RFC 2104)")
 	}
-	// The fingerprint compares secrets in memory and is shown to nobody.
-	return &Key{alg: jwa.HS256, kid: kid, material: bytes.Clone(secret), fingerprint: sha256.Sum256(secret)}, nil
+	return newSecretKey(bytes.Clone(secret), kid), nil
 }
 
 // An Encoding says how the text of a shared token stands for its bytes.

@@ -103,7 +103,7 @@ func TestTraceListsTheChecksUpToTheFirstThatFails(t *testing.T) {
 			}
 		})
 	}
-	keyed := verifierOf(t, Policy{}, &Key{alg: "HS256", kid: "k1", material: []byte(testSecret)})
+	keyed := verifierOf(t, Policy{}, newSecretKey([]byte(testSecret), "k1"))
 	var trace Trace
 	_, _ = keyed.verify(context.Background(), forgeHS256(`{"alg":"HS256","kid":"k2"}`, `{}`), nil, &trace)
 	if last := trace.Checks[len(trace.Checks)-1]; last.Name != CheckKey || last.Rejection.Code != KeyUnknown {
