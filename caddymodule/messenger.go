@@ -169,9 +169,9 @@ func (m *Messenger) takeEngine() error {
 
 // cleanup gives back what provision took, also after a provision that failed half-way.
 func (m *Messenger) cleanup() {
-	if m.jwks != nil {
+	if m.engine != (authn.JWKSSettings{}) {
 		releaseEngine(m.engine)
-		m.jwks = nil
+		m.engine = authn.JWKSSettings{} // m.jwks stays: what began before the reload may still read it
 	}
 }
 
