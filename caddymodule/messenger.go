@@ -71,6 +71,7 @@ type Messenger struct {
 	jwks     *authn.JWKS        // the engine of the method jwks
 	engine   authn.JWKSSettings // its place in the pool
 	verifier atomic.Pointer[authn.Verifier]
+	holding  bool // an engine, which cleanup gives back
 	logger   *zap.Logger
 }
 
@@ -162,6 +163,7 @@ func (m *Messenger) takeEngine() error {
 		return err
 	}
 	m.engine = settings
+	m.holding = true
 	m.keys.current = m.jwks
 	m.verifier.Store(authn.NewVerifier(m.policy, m.jwks))
 	return nil
@@ -169,9 +171,10 @@ func (m *Messenger) takeEngine() error {
 
 // cleanup gives back what provision took, also after a provision that failed half-way.
 func (m *Messenger) cleanup() {
-	if m.engine != (authn.JWKSSettings{}) {
+	// m.jwks and m.engine stay as they are: what began before the reload may still read them.
+	if m.holding {
+		m.holding = false
 		releaseEngine(m.engine)
-		m.engine = authn.JWKSSettings{} // m.jwks stays: what began before the reload may still read it
 	}
 }
 
