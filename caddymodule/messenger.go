@@ -67,11 +67,11 @@ type Messenger struct {
 	name     string
 	policy   authn.Policy
 	origins  []origin
+	released bool // the engine, by cleanup
 	keys     keyFiles
 	jwks     *authn.JWKS        // the engine of the method jwks
 	engine   authn.JWKSSettings // its place in the pool
 	verifier atomic.Pointer[authn.Verifier]
-	holding  bool // an engine, which cleanup gives back
 	logger   *zap.Logger
 }
 
@@ -163,7 +163,6 @@ func (m *Messenger) takeEngine() error {
 		return err
 	}
 	m.engine = settings
-	m.holding = true
 	m.keys.current = m.jwks
 	m.verifier.Store(authn.NewVerifier(m.policy, m.jwks))
 	return nil
@@ -172,8 +171,8 @@ func (m *Messenger) takeEngine() error {
 // cleanup gives back what provision took, also after a provision that failed half-way.
 func (m *Messenger) cleanup() {
 	// m.jwks and m.engine stay as they are: what began before the reload may still read them.
-	if m.holding {
-		m.holding = false
+	if m.jwks != nil && !m.released {
+		m.released = true
 		releaseEngine(m.engine)
 	}
 }
