@@ -74,6 +74,7 @@ type Messenger struct {
 	stored   bool // it is kept in the storage, and not in the configuration
 	policy   authn.Policy
 	origins  []origin
+	released bool // the engine, by cleanup
 	keys     keyFiles
 	jwks     *authn.JWKS // the engine of the method jwks
 	engine   engineKey   // its place in the pool
@@ -217,9 +218,10 @@ func (m *Messenger) isGenerated() bool { return m.SharedToken != nil && m.Shared
 
 // cleanup gives back what provision took, also after a provision that failed half-way.
 func (m *Messenger) cleanup() {
-	if m.jwks != nil {
+	// m.jwks and m.engine stay as they are: what began before the reload may still read them.
+	if m.jwks != nil && !m.released {
+		m.released = true
 		releaseEngine(m.engine)
-		m.jwks = nil
 	}
 }
 

@@ -106,16 +106,17 @@ func (g *gateway) caddyfile(messengers, site string) string {
 
 // keepConfig remembers the running configuration, as the admin endpoint shows it, for the leak search.
 func (g *gateway) keepConfig() {
-	resp, err := g.adminClient().Get("http://caddy/config/")
-	if err != nil {
-		g.t.Fatalf("reading the configuration: %v", err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		g.t.Fatalf("reading the configuration: %v", err)
-	}
-	search.add("GET /config/", body)
+	// The endpoint of the configuration before may take the connection, and close it because it ends.
+	eventually(g.t, "the configuration can be read", func() bool {
+		resp, err := g.adminClient().Get("http://caddy/config/")
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		search.add("GET /config/", body)
+		return err == nil
+	})
 	if saved, err := os.ReadFile(caddy.ConfigAutosavePath); err == nil {
 		search.add("autosaved config", saved)
 	}
