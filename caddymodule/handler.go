@@ -55,6 +55,10 @@ type Handler struct {
 	// Claims that go upstream in headers of their own. Default: none.
 	ClaimHeaders []ClaimHeader `json:"claim_headers,omitempty"`
 
+	// How a WebSocket handshake is refused: "status" answers with the HTTP status, which no page can see; "close" opens
+	// the WebSocket, without the backend, and closes it at once with the error code as the reason. Default: status.
+	WebSocketRejection string `json:"websocket_rejection,omitempty"`
+
 	app      *App
 	matchers caddyhttp.MatcherSets
 	static   *Messenger // the messenger, if its name has no placeholder
@@ -175,7 +179,7 @@ func isLogged(source authn.Source) bool {
 	return true
 }
 
-// ServeHTTP is the way of a request: clean, choose the messenger, verify, tell the upstream.
+// ServeHTTP is the way of a request: clean, choose the messenger, verify, tell the upstream, guard what lives long.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	o := outcomeOf(r)
 	if rej := h.headers.clean(r, o); rej != nil {
@@ -202,7 +206,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		h.takeOut(r)
 	} else {
 		if o.contact != nil {
-			return h.passVerified(w, r, m, o, next)
+			return h.passVerified(w, r, m, mode, o, next)
 		}
 		w, rej = h.authenticate(w, r, m, o)
 		if rej != nil && rej.Code == authn.TokenMissing && isPreflight(r) {
@@ -213,7 +217,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	switch {
 	case rej == nil:
 		h.headers.set(r, o)
-		return next.ServeHTTP(w, r)
+		return m.guard(w, r, mode, o, next)
 	case mode == ModeReport, mode == ModeOptional && rej.Code == authn.TokenMissing:
 		return next.ServeHTTP(w, r)
 	default:
@@ -273,9 +277,9 @@ func (h *Handler) takeOut(r *http.Request) {
 }
 
 // passVerified handles a request that an earlier messenger_auth verified.
-func (h *Handler) passVerified(w http.ResponseWriter, r *http.Request, m *Messenger, o *outcome, next caddyhttp.Handler) error {
+func (h *Handler) passVerified(w http.ResponseWriter, r *http.Request, m *Messenger, mode Mode, o *outcome, next caddyhttp.Handler) error {
 	if o.messenger == m.name {
-		return next.ServeHTTP(w, r)
+		return m.guard(w, r, mode, o, next)
 	}
 	h.logger.Error("a request was verified for one messenger and then met the messenger_auth of another; "+
 		"the two must stand on routes that exclude each other",
@@ -326,6 +330,9 @@ func (h *Handler) checkSettings() error {
 		if slices.Contains(h.TokenFrom[:i], source) {
 			return fmt.Errorf("token_from %s %s: is there twice; remove one", source.From, source.Name)
 		}
+	}
+	if err := checkRejection(h.WebSocketRejection); err != nil {
+		return err
 	}
 	return h.checkHeaders()
 }

@@ -92,6 +92,9 @@ func init() {
 // refuse answers r. Where the site has error routes, these answer it, with the headers that are set here.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, m *Messenger, rej *authn.Rejection) error {
 	p := problems[rej.Code]
+	if h.WebSocketRejection == rejectionClose && isHandshake(r) && closeHandshake(w, r, p.status, rej.Code) {
+		return nil
+	}
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
 	if p.status == http.StatusServiceUnavailable {

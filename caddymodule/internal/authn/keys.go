@@ -69,6 +69,10 @@ func (k *Key) ended(now time.Time) bool { return !k.end.IsZero() && !now.Before(
 // Same reports whether k and other are one key, whatever they are called and whenever they end.
 func (k *Key) Same(other *Key) bool { return k.alg == other.alg && k.fingerprint == other.fingerprint }
 
+// ID names the key, whatever it is called and whenever it ends: two keys are the same exactly if their IDs are. For a
+// public key it is the SHA-256 that operators see; that of a secret is for comparing in memory and is shown to nobody.
+func (k *Key) ID() string { return hex.EncodeToString(k.fingerprint[:]) }
+
 // KeyID returns the kid of the key, or "" if it has none.
 func (k *Key) KeyID() string { return k.kid }
 
