@@ -145,23 +145,20 @@ func (g *guardedWriter) decide(status int) {
 		return
 	}
 	g.decided = true
-	if status != http.StatusOK {
-		return
-	}
-	if g.handshake && g.request.Method == http.MethodConnect {
+	switch header := g.Header(); {
+	case status == http.StatusOK && g.handshake && g.request.Method == http.MethodConnect:
 		g.streaming = true
 		g.connection.BeginWebSocket(g.ResponseWriter, g.flush, g.deadlines())
-		return
+	case status == http.StatusOK && isEventStream(header) && len(header["Content-Length"]) == 0:
+		if g.connection == nil {
+			g.track(nil)
+		}
+		g.streaming, g.events = true, true
+		g.connection.BeginEvents(g.ResponseWriter, g.flush, g.deadlines(), len(header["Content-Encoding"]) > 0)
+	case g.connection != nil:
+		g.session.Remove()
+		g.connection.Release()
 	}
-	header := g.Header()
-	if !isEventStream(header) || len(header["Content-Length"]) > 0 {
-		return
-	}
-	if g.connection == nil {
-		g.track(nil)
-	}
-	g.streaming, g.events = true, true
-	g.connection.BeginEvents(g.ResponseWriter, g.flush, g.deadlines(), len(header["Content-Encoding"]) > 0)
 }
 
 func isEventStream(header http.Header) bool {

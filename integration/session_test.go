@@ -174,7 +174,7 @@ func TestClientThatReadsNothingIsCutOff(t *testing.T) {
 			t.Errorf("the backend was told %q", got)
 		}
 		g.waitForLog(`"msg":"handled request"`)
-		if late := time.Since(end); late > 10*time.Second {
+		if late := time.Since(end); late > 5*time.Second { // with 2 s it is on time; this leaves room for a busy machine
 			t.Errorf("it was freed %v after its token", late)
 		}
 	})

@@ -60,7 +60,8 @@ const (
 	encodedEvents
 )
 
-// Deadlines interrupt reads from and writes to the client, as those of [net.Conn] do.
+// Deadlines interrupt reads from and writes to the client, as those of [net.Conn] do. What can be closed as well is a
+// connection of its own, and is closed if the client does not read.
 type Deadlines interface {
 	SetReadDeadline(time.Time) error
 	SetWriteDeadline(time.Time) error
@@ -189,8 +190,12 @@ func (c *Connection) stopAll() {
 	if !stalled {
 		c.writing.Unlock()
 	}
+	conn, isConn := c.control.(io.Closer)
 	switch {
 	case c.kind == undecided:
+	case stalled && isConn:
+		// While a write waits, TLS closes without its alert. Behind a failed write it would wait five seconds with that.
+		_ = conn.Close()
 	case c.kind == webSocket || stalled:
 		interrupt(c.control, Deadlines.SetWriteDeadline)
 	case c.cancel == nil:
@@ -210,14 +215,19 @@ func interrupt(control Deadlines, set func(Deadlines, time.Time) error) {
 // longAgo interrupts what is waiting. It is not the zero time, which means that there is no deadline.
 var longAgo = time.Unix(1, 0)
 
-// Finish is called when the request has been served. Afterwards nothing of c touches the connection.
-func (c *Connection) Finish() {
+// Release is called when the response turns out to be neither a WebSocket nor an event stream. Nobody ends it then.
+func (c *Connection) Release() {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.finished = true
 	if c.timer != nil {
 		c.timer.Stop()
 	}
-	c.mu.Unlock()
+}
+
+// Finish is called when the request has been served. Afterwards nothing of c touches the connection.
+func (c *Connection) Finish() {
+	c.Release()
 	c.writing.Lock() // somebody may be saying goodbye
 	c.silent = true
 	c.writing.Unlock()

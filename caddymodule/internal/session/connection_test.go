@@ -183,3 +183,21 @@ func TestEndOfAHandshakeThatHangs(t *testing.T) {
 		c.Finish()
 	})
 }
+
+// A response that is neither a WebSocket nor an event stream is not ended, not even by an end that came before it.
+func TestReleasedConnectionIsNotEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		finished := false
+		c := NewConnection(func() {
+			if !finished {
+				t.Error("the request was cancelled")
+			}
+		})
+		c.End(Expired)
+		c.Release()
+		c.End(Revoked)
+		time.Sleep(time.Minute)
+		finished = true
+		c.Finish()
+	})
+}
