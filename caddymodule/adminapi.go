@@ -32,6 +32,8 @@ const (
 //	GET  /messenger/messengers/<name>/keys
 //	POST /messenger/messengers/<name>/refresh  {"distrust": bool}
 //	POST /messenger/messengers/<name>/explain  {"token": string}
+//	GET  /messenger/connections
+//	POST /messenger/connections/end  {"messenger": string, "identity": string, …}
 //
 // It holds nothing. After a failed reload Caddy's endpoint belongs to modules of the configuration that failed, so the
 // app is looked up on every request.
@@ -57,6 +59,9 @@ func (a *adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	parts := strings.Split(strings.TrimPrefix(r.URL.Path, adminPath), "/")
+	if parts[0] == "connections" {
+		return app.serveConnections(w, r, parts)
+	}
 	if parts[0] != "messengers" {
 		return adminError(http.StatusNotFound, "there is nothing at this path")
 	}
@@ -228,7 +233,11 @@ func (m *Messenger) refresh(r *http.Request) (any, error) {
 		return nil, adminError(http.StatusBadRequest, "messenger "+m.name+" has no key set to fetch: its method is "+m.method())
 	}
 	m.logger.Info("key set refresh asked for", zap.Bool("distrust", body.Distrust), zap.String("by", r.RemoteAddr))
-	if err := m.jwks.Refresh(r.Context(), body.Distrust); err != nil {
+	err := m.jwks.Refresh(r.Context(), body.Distrust)
+	if body.Distrust {
+		keySetChanged(m.engine) // also if nothing was fetched: the keys are dropped
+	}
+	if err != nil {
 		kept := "the keys fetched before stay in force"
 		if len(m.verifier.Load().Keys()) == 0 {
 			kept = "the messenger has no keys now and answers " + string(authn.KeysUnavailable)

@@ -114,6 +114,7 @@ func (a *App) Start() error {
 			watched = append(watched, m)
 		}
 	}
+	go a.endOrphans()
 	if interval > 0 && len(watched) > 0 {
 		go watchKeyFiles(watched, interval, a.done)
 	}

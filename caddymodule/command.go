@@ -27,15 +27,16 @@ func init() {
 		Short: "Explains tokens, and makes and shows the keys of messengers",
 		Long: `
 The commands below explain why a token is accepted or refused, show and refresh
-the keys of a running gateway, and make keys and tokens. None of them takes a
-token or a secret as an argument, where other users of the machine could read
-it: they come from files, from the environment, or from standard input.
+the keys of a running gateway, show and end its open connections, and make keys
+and tokens. None of them takes a token or a secret as an argument, where other
+users of the machine could read it: they come from files, from the environment,
+or from standard input.
 `,
 		CobraFunc: func(cmd *cobra.Command) {
 			// Without these a misspelled command would print help and succeed.
 			cmd.Args = cobra.NoArgs
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-			cmd.AddCommand(explainCommand(), keysCommand(), refreshCommand(), generateCommand(), signCommand())
+			cmd.AddCommand(explainCommand(), keysCommand(), refreshCommand(), connectionsCommand(), generateCommand(), signCommand())
 		},
 	})
 }

@@ -17,10 +17,6 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
 
-// connections are the guarded connections of the process. They outlive the configuration that opened them, with
-// stream_close_delay and while an old configuration ends, and so belong to none. An empty tracker runs nothing.
-var connections = session.NewTracker()
-
 // guard hands r on, and sees to it that the connection ends when the contact's right to it ends. It concerns WebSockets
 // and event streams, and nothing else: a download that is cut off must not look complete. A WebSocket shows by its
 // request; an event stream shows only by the response, whatever the request says it accepts, because a client that wants

@@ -86,7 +86,7 @@ func (e engine) Destruct() error {
 // acquireEngine takes the engine for settings out of the pool. The caller releases it once.
 func acquireEngine(settings authn.JWKSSettings) (*authn.JWKS, error) {
 	value, _, err := engines.LoadOrNew(settings, func() (caddy.Destructor, error) {
-		return engine{authn.NewJWKS(settings, reportFetches())}, nil
+		return engine{authn.NewJWKS(settings, reportFetches(settings))}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -100,7 +100,7 @@ func releaseEngine(settings authn.JWKSSettings) {
 
 // reportFetches returns what logs the fetches of one engine. The engine outlives configurations, so it asks for the
 // process's logger each time. A failure is logged when it is new, and then once in ten minutes.
-func reportFetches() func(authn.FetchReport) {
+func reportFetches(settings authn.JWKSSettings) func(authn.FetchReport) {
 	var mu sync.Mutex
 	var lastError string
 	var logged time.Time
@@ -122,6 +122,7 @@ func reportFetches() func(authn.FetchReport) {
 		if !report.Changed {
 			return
 		}
+		keySetChanged(settings)
 		for _, entry := range report.Omitted {
 			logger.Warn("an entry of the key set is not used: it "+entry.Reason, zap.Int("index", entry.Index), zap.String("kid", entry.KeyID))
 		}

@@ -105,6 +105,7 @@ func (m *Messenger) reloadKeys() {
 	m.keys.current = keys
 	m.verifier.Store(authn.NewVerifier(m.policy, keys))
 	m.logger.Info("changed key taken", zap.String("method", m.method()))
+	m.endWithdrawn()
 }
 
 // watchKeyFiles reads the keys of messengers again and again until done is closed. It compares contents: a file may be

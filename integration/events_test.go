@@ -19,12 +19,15 @@ import (
 const downloadSize = 25_000
 
 // serveStreams answers with a stream of a kind that the path names, until the client goes:
-// /events all the time, in pieces; /flood without a pause; /quiet one event; /download no events; /sized
+// /events all the time, in pieces; /flood without a pause; /quiet one event; /download and /hello no events; /sized
 // an event stream with a length.
 func serveStreams(w http.ResponseWriter, r *http.Request) {
 	flush := http.NewResponseController(w).Flush
 	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
 	switch {
+	case strings.HasSuffix(r.URL.Path, "/hello"):
+		w.Header().Set("Content-Type", "text/plain")
+		_, _ = fmt.Fprint(w, "hello")
 	case strings.HasSuffix(r.URL.Path, "/quiet"):
 		_, _ = fmt.Fprint(w, "data: 0 of 0\n\n")
 		_ = flush()

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"time"
+	"unique"
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"github.com/lestrrat-go/jwx/v2/jws"
@@ -71,7 +72,8 @@ func (k *Key) Same(other *Key) bool { return k.alg == other.alg && k.fingerprint
 
 // ID names the key, whatever it is called and whenever it ends: two keys are the same exactly if their IDs are. For a
 // public key it is the SHA-256 that operators see; that of a secret is for comparing in memory and is shown to nobody.
-func (k *Key) ID() string { return hex.EncodeToString(k.fingerprint[:]) }
+// However many connections keep it, it is there once.
+func (k *Key) ID() string { return unique.Make(hex.EncodeToString(k.fingerprint[:])).Value() }
 
 // KeyID returns the kid of the key, or "" if it has none.
 func (k *Key) KeyID() string { return k.kid }
