@@ -36,12 +36,14 @@ const (
 //	GET    /messenger/messengers/<name>/tokens             the generated shared tokens, without their text
 //	POST   /messenger/messengers/<name>/tokens/generate    {}
 //	POST   /messenger/messengers/<name>/tokens/rotate      {"overlap": duration}
-//	POST   /messenger/messengers/<name>/tokens/reset       {}
-//	POST   /messenger/messengers/<name>/tokens/revoke      {"kid": string}
+//	POST   /messenger/messengers/<name>/tokens/reset       {"close_connections": bool}
+//	POST   /messenger/messengers/<name>/tokens/revoke      {"kid": string, "close_connections": bool}
 //	GET    /messenger/messengers/<name>/revocations        what was revoked
 //	POST   /messenger/messengers/<name>/revocations        {"jti": string} | {"identity": string} | {"all": true}, with
 //	                                                       {"issued_before": time} for the latter two (default: now)
 //	DELETE /messenger/messengers/<name>/revocations        the same; takes a revocation back
+//	GET    /messenger/connections                          how many guarded connections are open
+//	POST   /messenger/connections/end                      {"messenger": string, "identity": string, …}
 //	POST   /messenger/reseal                               {"adopt_unsealed": bool}
 //
 // Changes take If-Match with a revision. Whoever replaces a stored messenger has to send it, or "*", so that nobody
@@ -86,6 +88,8 @@ func (a *App) serveAdmin(w http.ResponseWriter, r *http.Request) error {
 		return a.serveKeys(w, r, parts[1], parts[2])
 	case parts[0] == "messengers" && len(parts) == 4 && parts[2] == "tokens":
 		return a.serveTokens(w, r, parts[1], parts[3])
+	case parts[0] == "connections":
+		return a.serveConnections(w, r, parts)
 	case parts[0] == "reseal" && len(parts) == 1:
 		return answer(w, r, endpoint{http.MethodPost: func() (any, error) { return a.serveReseal(r) }})
 	}
@@ -183,6 +187,7 @@ func (a *App) serveTokens(w http.ResponseWriter, r *http.Request, name, action s
 	var body struct {
 		Overlap *caddy.Duration `json:"overlap"`
 		KeyID   string          `json:"kid"`
+		Close   bool            `json:"close_connections"`
 	}
 	change := func() (ringChange, error) {
 		overlap := durationOr(body.Overlap, defaultOverlap)
@@ -192,12 +197,12 @@ func (a *App) serveTokens(w http.ResponseWriter, r *http.Request, name, action s
 		case "rotate":
 			return rotateTokens(overlap), nil
 		case "reset":
-			return resetTokens(), nil
+			return resetTokens(body.Close), nil
 		case "revoke":
 			if body.KeyID == "" {
 				return ringChange{}, adminError(http.StatusBadRequest, `name the token that is to be revoked: {"kid": "…"}`)
 			}
-			return revokeToken(body.KeyID), nil
+			return revokeToken(body.KeyID, body.Close), nil
 		}
 		return ringChange{}, errNoPath
 	}
@@ -207,6 +212,9 @@ func (a *App) serveTokens(w http.ResponseWriter, r *http.Request, name, action s
 		}
 		if action != "rotate" && body.Overlap != nil || action != "revoke" && body.KeyID != "" {
 			return nil, adminError(http.StatusBadRequest, "only rotate has an overlap, and only revoke a kid")
+		}
+		if action != "reset" && action != "revoke" && body.Close {
+			return nil, adminError(http.StatusBadRequest, "only reset and revoke end tokens at once, and can close connections")
 		}
 		c, err := conditionOf(r)
 		if err != nil {

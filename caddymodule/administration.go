@@ -155,7 +155,7 @@ func (a *App) put(ctx context.Context, name string, settings *Messenger, c condi
 		} else if old.Settings.JWKS != nil {
 			formerURL = old.Settings.JWKS.URL
 		}
-		next := &record{Created: old.Created, Settings: settings.copySettings(), Tokens: old.Tokens, Revocations: old.Revocations}
+		next := &record{Created: old.Created, Settings: settings.copySettings(), Tokens: old.Tokens, Revocations: old.Revocations, Closings: old.Closings}
 		if !settings.isGenerated() {
 			next.Tokens = nil
 		}
@@ -299,6 +299,7 @@ func (a *App) tokens(ctx context.Context, name string) (*describedRing, error) {
 type ringChange struct {
 	action string // for the audit log
 	kid    string // of the token that is revoked
+	close  bool   // whether connections end whose tokens were signed by what is not good any more
 	apply  func(r *record) (*newToken, error)
 }
 
@@ -310,12 +311,12 @@ func rotateTokens(overlap time.Duration) ringChange {
 	return ringChange{action: "shared tokens rotated", apply: func(r *record) (*newToken, error) { return r.rotate(time.Now(), overlap) }}
 }
 
-func resetTokens() ringChange {
-	return ringChange{action: "shared tokens reset", apply: func(r *record) (*newToken, error) { return r.reset(time.Now()) }}
+func resetTokens(closing bool) ringChange {
+	return ringChange{action: "shared tokens reset", close: closing, apply: func(r *record) (*newToken, error) { return r.reset(time.Now()) }}
 }
 
-func revokeToken(kid string) ringChange {
-	return ringChange{action: "shared token revoked", kid: kid, apply: func(r *record) (*newToken, error) { return nil, r.revoke(kid) }}
+func revokeToken(kid string, closing bool) ringChange {
+	return ringChange{action: "shared token revoked", kid: kid, close: closing, apply: func(r *record) (*newToken, error) { return nil, r.revoke(kid) }}
 }
 
 // changeTokens changes the ring of a messenger. It returns the token that was made, if any, and its text is to be had
@@ -345,6 +346,9 @@ func (a *App) changeTokens(ctx context.Context, name string, change ringChange, 
 			return nil, caddy.APIError{HTTPStatus: status, Err: err}
 		}
 		old.Revision = "" // it gets a new one
+		if change.close {
+			old.Closings++
+		}
 		return old, nil
 	})
 	if err != nil {
@@ -354,7 +358,7 @@ func (a *App) changeTokens(ctx context.Context, name string, change ringChange, 
 	if made != nil {
 		kid = made.KeyID
 	}
-	a.audit(change.action, name, by, zap.String("kid", kid))
+	a.audit(change.action, name, by, zap.String("kid", kid), zap.Bool("close_connections", change.close))
 	return made, nil
 }
 

@@ -91,7 +91,11 @@ func (a *App) refresh(r *http.Request, m *Messenger) (any, error) {
 			return nil, storageError(err) // a restart would take the set that is not to be trusted
 		}
 	}
-	if err := m.jwks.Refresh(r.Context(), body.Distrust); err != nil {
+	err := m.jwks.Refresh(r.Context(), body.Distrust)
+	if body.Distrust {
+		a.live.keySetChanged(m.engine) // also if nothing was fetched: the keys are dropped
+	}
+	if err != nil {
 		kept := "the keys fetched before stay in force"
 		if len(m.verifier.Load().Keys()) == 0 {
 			kept = "the messenger has no keys now and answers " + string(authn.KeysUnavailable)

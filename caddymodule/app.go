@@ -191,6 +191,7 @@ func (a *App) Start() error {
 	a.started.Store(true)
 	var ctx context.Context
 	ctx, a.stop = context.WithCancel(context.Background())
+	go a.endOrphans(ctx)
 	go a.warnAboutStored(ctx)
 	go a.live.keepUses(ctx)
 	if interval > 0 {

@@ -34,6 +34,7 @@ func init() {
 //		require_claims <claim…>
 //		clock_skew     <duration>
 //		max_lifetime   <duration>
+//		max_session    <duration>
 //		allowed_origin <origin…>
 //		mode           required|optional|report|off
 //		fail_limit     <n>/<duration>
@@ -144,6 +145,7 @@ func parseMessenger(d *caddyfile.Dispenser, name string) (*Messenger, error) {
 		"allowed_origin": m.parseAllowedOrigin,
 		"clock_skew":     durationOption(&m.ClockSkew),
 		"max_lifetime":   func(d *caddyfile.Dispenser) error { return parseDuration(d, &m.MaxLifetime) },
+		"max_session":    durationOption(&m.MaxSession),
 		"mode":           func(d *caddyfile.Dispenser) error { return parseMode(d, &m.Mode) },
 		"fail_limit":     m.parseFailLimit,
 	}, "public_key", "issuer", "audience", "require_claims", "allowed_origin")
@@ -235,17 +237,18 @@ func (m *Messenger) parseAllowedOrigin(d *caddyfile.Dispenser) error {
 // parseDirective reads the directive:
 //
 //	messenger_auth [<matcher>] [<messenger>] {
-//		mode              required|optional|report|off
-//		token_from        header <name> [<scheme>]
-//		token_from        cookie <name>
-//		token_from        query <name>
-//		token_from        websocket_protocol <marker>
+//		mode                required|optional|report|off
+//		token_from          header <name> [<scheme>]
+//		token_from          cookie <name>
+//		token_from          query <name>
+//		token_from          websocket_protocol <marker>
 //		forward_token
-//		identity_header   <name>
-//		messenger_header  <name>
-//		identity_encoding percent|raw
-//		claim_header      <claim> <header>
-//		logout_path       <path> [everywhere]
+//		identity_header     <name>
+//		messenger_header    <name>
+//		identity_encoding   percent|raw
+//		claim_header        <claim> <header>
+//		websocket_rejection close|status
+//		logout_path         <path> [everywhere]
 //	}
 //
 // token_from and claim_header may be repeated. The matcher goes into the handler and not on its route: what does not
@@ -278,13 +281,14 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return d.Errf("messenger_auth takes one messenger, and %d words are given; write messenger_auth [<matcher>] [<messenger>]", len(args))
 	}
 	err := parseBlock(d, "messenger_auth", map[string]optionParser{
-		"mode":              func(d *caddyfile.Dispenser) error { return parseMode(d, &h.Mode) },
-		"token_from":        h.parseTokenFrom,
-		"identity_header":   stringOption(&h.IdentityHeader),
-		"messenger_header":  stringOption(&h.MessengerHeader),
-		"identity_encoding": stringOption(&h.IdentityEncoding),
-		"claim_header":      h.parseClaimHeader,
-		"logout_path":       h.parseLogoutPath,
+		"mode":                func(d *caddyfile.Dispenser) error { return parseMode(d, &h.Mode) },
+		"token_from":          h.parseTokenFrom,
+		"identity_header":     stringOption(&h.IdentityHeader),
+		"messenger_header":    stringOption(&h.MessengerHeader),
+		"identity_encoding":   stringOption(&h.IdentityEncoding),
+		"claim_header":        h.parseClaimHeader,
+		"websocket_rejection": stringOption(&h.WebSocketRejection),
+		"logout_path":         h.parseLogoutPath,
 		"forward_token": func(d *caddyfile.Dispenser) error {
 			if d.CountRemainingArgs() > 0 {
 				return d.Err("forward_token takes no value; remove the line to take tokens out of the request")

@@ -27,8 +27,8 @@ func init() {
 		Short: "Administers messengers and their keys, and explains tokens",
 		Long: `
 The commands below explain why a token is accepted or refused, administer the
-messengers and shared tokens of a running gateway, and make keys and tokens.
-None of them takes a token or a secret as an argument, where other users of the
+messengers, shared tokens and open connections of a running gateway, and make
+keys and tokens. None of them takes a token or a secret as an argument, where other users of the
 machine could read it: they come from files, from the environment, or from
 standard input.
 
@@ -40,7 +40,7 @@ failure.
 			// Without these a misspelled command would print help and succeed.
 			cmd.Args = noArguments("there is no such command; see --help")
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-			cmd.AddCommand(explainCommand(), keysCommand(), refreshCommand(), generateCommand(), signCommand(), jwksCommand())
+			cmd.AddCommand(explainCommand(), keysCommand(), refreshCommand(), connectionsCommand(), generateCommand(), signCommand(), jwksCommand())
 			cmd.AddCommand(listCommand(), showMessengerCommand(), createCommand(), deleteCommand(), tokensCommand(), revocationsCommand(), resealCommand())
 		},
 	})

@@ -42,7 +42,7 @@ caddy messenger tokens generate <messenger>.
 
 With --replace the settings of a stored messenger are replaced. Its shared
 tokens stay, unless its method becomes another.`,
-		Args: cobra.MaximumNArgs(1),
+		Args: oneMessenger,
 		RunE: o.run(true, o.create),
 	}
 	o.flags(cmd)

@@ -19,7 +19,7 @@ A revoked token is refused from the next request on, on other nodes within
 poll_interval, and connections that were opened with it are closed. A revocation
 is kept until no token could still be good: as long as max_lifetime says, and
 without that for ever.`,
-		Args: cobra.NoArgs,
+		Args: noArguments("it takes no arguments; see --help"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(
@@ -41,7 +41,7 @@ func revocationCommand(name, method, short, done string) *cobra.Command {
 --jti names one token by its claim "jti". --identity means all tokens of one
 contact, and --all those of the whole messenger, that were issued (iat) before
 --issued-before; tokens without iat are among them.`,
-		Args: cobra.MaximumNArgs(1),
+		Args: oneMessenger,
 		RunE: o.run(true, func(cmd *cobra.Command, messenger string) error {
 			if err := v.check(); err != nil {
 				return errors.New("exactly one of --jti, --identity and --all says what is meant")
@@ -76,7 +76,7 @@ func listRevocationsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list <messenger> [--offline] [--config <file>] [--address <address>] [--json]",
 		Short: "Lists what was revoked",
-		Args:  cobra.MaximumNArgs(1),
+		Args:  oneMessenger,
 		RunE: o.run(true, func(cmd *cobra.Command, name string) error {
 			var list revocationList
 			if err := o.do(http.MethodGet, "messengers/"+name+"/revocations", "", nil, &list); err != nil {

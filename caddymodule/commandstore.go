@@ -66,9 +66,6 @@ func (o *administrator) messenger(args []string) (string, error) {
 	if len(args) != 1 {
 		return "", errors.New("name the messenger that is meant, as the only argument")
 	}
-	if err := checkMessengerName(args[0]); err != nil {
-		return "", fmt.Errorf("the argument is no messenger's name, which %w", err) // it is not repeated: it may be a token
-	}
 	return args[0], nil
 }
 
@@ -149,7 +146,7 @@ func listCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list [--offline] [--config <file>] [--address <address>] [--json]",
 		Short: "Lists the messengers, configured and stored",
-		Args:  cobra.NoArgs,
+		Args:  noArguments("it takes no arguments; see --help"),
 		RunE: o.run(false, func(cmd *cobra.Command, _ string) error {
 			all := messengerList{}
 			for after := ""; ; {
@@ -205,7 +202,7 @@ func showMessengerCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show <messenger> [--offline] [--config <file>] [--address <address>] [--json]",
 		Short: "Shows the settings of one messenger",
-		Args:  cobra.MaximumNArgs(1),
+		Args:  oneMessenger,
 		RunE: o.run(true, func(cmd *cobra.Command, name string) error {
 			var m describedMessenger
 			if err := o.do(http.MethodGet, "messengers/"+name, "", nil, &m); err != nil {
@@ -241,7 +238,7 @@ func deleteCommand() *cobra.Command {
 Deletes a stored messenger and its shared tokens. A messenger that is created
 under the same name later gets nothing of them. Messengers of the configuration
 are removed there.`,
-		Args: cobra.MaximumNArgs(1),
+		Args: oneMessenger,
 		RunE: o.run(true, func(cmd *cobra.Command, name string) error {
 			if err := o.do(http.MethodDelete, "messengers/"+name, "", nil, &struct{}{}); err != nil {
 				return err
@@ -269,7 +266,7 @@ With --adopt-unsealed values are taken that are not sealed at all, such as those
 from before the first key was configured. Whoever could write to the storage may
 have put something there: look at it first with list and show, before the key is
 configured.`,
-		Args: cobra.NoArgs,
+		Args: noArguments("it takes no arguments; see --help"),
 		RunE: o.run(false, func(cmd *cobra.Command, _ string) error {
 			var answer map[string]int
 			if err := o.do(http.MethodPost, "reseal", "", map[string]bool{"adopt_unsealed": adopt}, &answer); err != nil {

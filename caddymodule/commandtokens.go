@@ -21,7 +21,7 @@ func tokensCommand() *cobra.Command {
 A shared token that the gateway generates is kept in Caddy's storage. Its text is
 printed once, when it is made, alone on standard output, so that it can be piped
 into the site's secret store; afterwards it is nowhere to be had.`,
-		Args: cobra.NoArgs,
+		Args: noArguments("it takes no arguments; see --help"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(
@@ -32,7 +32,8 @@ can be good at a time.`),
 		newTokenCommand("reset", "Makes a new shared token and ends all others at once", `
 Makes a new shared token, and ends all others at once: for a token that was
 seen by somebody who should not have. Tokens that were signed with them are
-refused from the next request on.`),
+refused from the next request on. Open connections stay, unless
+--close-connections ends those that were opened with them.`),
 		revokeCommand(),
 		listTokensCommand(),
 	)
@@ -41,17 +42,29 @@ refused from the next request on.`),
 
 func newTokenCommand(action, short, long string) *cobra.Command {
 	var o administrator
+	var closing bool
 	cmd := &cobra.Command{
 		Use:   action + " <messenger> [--offline] [--config <file>] [--address <address>]",
 		Short: short,
 		Long:  long,
-		Args:  cobra.MaximumNArgs(1),
+		Args:  oneMessenger,
 		RunE: o.run(true, func(cmd *cobra.Command, name string) error {
-			return o.makeToken(cmd, name, action, struct{}{})
+			body := map[string]bool{}
+			if closing {
+				body["close_connections"] = true
+			}
+			return o.makeToken(cmd, name, action, body)
 		}),
 	}
 	o.flags(cmd)
+	if action == "reset" {
+		closingFlag(cmd, &closing)
+	}
 	return cmd
+}
+
+func closingFlag(cmd *cobra.Command, closing *bool) {
+	cmd.Flags().BoolVar(closing, "close-connections", false, "Also end the connections that were opened with what is not good any more")
 }
 
 func rotateCommand() *cobra.Command {
@@ -64,7 +77,7 @@ func rotateCommand() *cobra.Command {
 Makes a new shared token. The others stay good for the overlap, in which the site
 begins to sign with the new one; no chat is interrupted. With --overlap 0 they
 end at once.`,
-		Args: cobra.MaximumNArgs(1),
+		Args: oneMessenger,
 		RunE: o.run(true, func(cmd *cobra.Command, name string) error {
 			duration, err := caddy.ParseDuration(overlap)
 			if err != nil {
@@ -98,15 +111,16 @@ func (o *administrator) makeToken(cmd *cobra.Command, name, action string, body 
 func revokeCommand() *cobra.Command {
 	var o administrator
 	var kid string
+	var closing bool
 	cmd := &cobra.Command{
 		Use:   "revoke <messenger> --kid <kid> [--offline] [--config <file>] [--address <address>]",
 		Short: "Ends one shared token at once",
-		Args:  cobra.MaximumNArgs(1),
+		Args:  oneMessenger,
 		RunE: o.run(true, func(cmd *cobra.Command, name string) error {
 			if kid == "" {
 				return errors.New("--kid is missing: which of the tokens; \"tokens list\" shows them")
 			}
-			if err := o.do(http.MethodPost, "messengers/"+name+"/tokens/revoke", "", map[string]string{"kid": kid}, &struct{}{}); err != nil {
+			if err := o.do(http.MethodPost, "messengers/"+name+"/tokens/revoke", "", map[string]any{"kid": kid, "close_connections": closing}, &struct{}{}); err != nil {
 				return err
 			}
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "shared token %s of messenger %s is revoked\n", kid, name)
@@ -115,6 +129,7 @@ func revokeCommand() *cobra.Command {
 	}
 	o.flags(cmd)
 	cmd.Flags().StringVar(&kid, "kid", "", "The kid of the token")
+	closingFlag(cmd, &closing)
 	return cmd
 }
 
@@ -124,7 +139,7 @@ func listTokensCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list <messenger> [--offline] [--config <file>] [--address <address>] [--json]",
 		Short: "Lists the shared tokens of a messenger, without their text",
-		Args:  cobra.MaximumNArgs(1),
+		Args:  oneMessenger,
 		RunE: o.run(true, func(cmd *cobra.Command, name string) error {
 			var ring describedRing
 			if err := o.do(http.MethodGet, "messengers/"+name+"/tokens", "", nil, &ring); err != nil {

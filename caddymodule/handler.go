@@ -62,6 +62,9 @@ type Handler struct {
 
 	// Whether a logout always revokes all tokens of the contact so far. Default: false.
 	LogoutEverywhere bool `json:"logout_everywhere,omitempty"`
+	// How a WebSocket handshake is refused: "status" answers with the HTTP status, which no page can see; "close" opens
+	// the WebSocket, without the backend, and closes it at once with the error code as the reason. Default: status.
+	WebSocketRejection string `json:"websocket_rejection,omitempty"`
 
 	app      *App
 	matchers caddyhttp.MatcherSets
@@ -186,7 +189,7 @@ func isLogged(source authn.Source) bool {
 	return true
 }
 
-// ServeHTTP is the way of a request: clean, choose the messenger, verify, tell the upstream.
+// ServeHTTP is the way of a request: clean, choose the messenger, verify, tell the upstream, guard what lives long.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	o := outcomeOf(r)
 	if rej := h.headers.clean(r, o); rej != nil {
@@ -216,7 +219,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		h.takeOut(r)
 	} else {
 		if o.contact != nil {
-			return h.passVerified(w, r, m, o, next)
+			return h.passVerified(w, r, m, mode, o, next)
 		}
 		w, rej = h.authenticate(w, r, m, o)
 		if rej != nil && rej.Code == authn.TokenMissing && isPreflight(r) {
@@ -227,7 +230,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	switch {
 	case rej == nil:
 		h.headers.set(r, o)
-		return next.ServeHTTP(w, r)
+		return m.guard(w, r, mode, o, next)
 	case mode == ModeReport, mode == ModeOptional && rej.Code == authn.TokenMissing:
 		return next.ServeHTTP(w, r)
 	default:
@@ -295,9 +298,9 @@ func (h *Handler) takeOut(r *http.Request) {
 }
 
 // passVerified handles a request that an earlier messenger_auth verified.
-func (h *Handler) passVerified(w http.ResponseWriter, r *http.Request, m *Messenger, o *outcome, next caddyhttp.Handler) error {
+func (h *Handler) passVerified(w http.ResponseWriter, r *http.Request, m *Messenger, mode Mode, o *outcome, next caddyhttp.Handler) error {
 	if o.messenger == m.name {
-		return next.ServeHTTP(w, r)
+		return m.guard(w, r, mode, o, next)
 	}
 	h.logger.Error("a request was verified for one messenger and then met the messenger_auth of another; "+
 		"the two must stand on routes that exclude each other",
@@ -354,6 +357,9 @@ func (h *Handler) checkSettings() error {
 	}
 	if h.LogoutPath == "" && h.LogoutEverywhere {
 		return errors.New("logout_everywhere has no logout_path")
+	}
+	if err := checkRejection(h.WebSocketRejection); err != nil {
+		return err
 	}
 	return h.checkHeaders()
 }

@@ -107,6 +107,9 @@ func acquireEngine(key engineKey) (*authn.JWKS, error) {
 		e := authn.NewJWKS(key.settings, func(report authn.FetchReport) {
 			log(report)
 			keep(report)
+			if report.Changed {
+				key.store.keySetChanged(key)
+			}
 		})
 		key.store.restoreKeySet(key.settings, e)
 		return engine{e}, nil

@@ -73,6 +73,7 @@ type storedEntry struct {
 	messenger *Messenger // nil if there is no stored messenger of this name
 	revision  string     // of the record; a change that keeps it concerns revocations only
 	version   atomic.Uint64
+	closings  uint64
 }
 
 // Destruct implements caddy.Destructor. The pool calls it when the last configuration has released the store.
@@ -219,16 +220,23 @@ func (l *live) applyOwned(name string, r *record) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	before := l.owned[name]
 	l.owned[name] = r
 	for _, a := range l.apps {
 		m := a.Messengers[name]
 		if m == nil {
 			continue
 		}
-		m.revoked.Set(r.rules(time.Now()))
+		added := m.revoked.Set(r.rules(time.Now()))
 		if m.isGenerated() && m.ring != r.Revision {
 			m.ring = r.Revision
 			m.trust(keys)
+		}
+		if before != nil && before.Version != r.Version {
+			m.endRevoked(added)
+			if before.Closings != r.Closings {
+				m.endWithdrawn()
+			}
 		}
 	}
 	return nil
@@ -294,23 +302,35 @@ func (l *live) lookUp(ctx context.Context, name string) (*storedEntry, error) {
 
 // hold makes r what is known of name. The caller holds the lock of name.
 func (l *live) hold(name string, r *record) (*storedEntry, error) {
+	held, ok := l.stored.GetIfPresent(name)
+	if !ok || held.messenger == nil {
+		held = nil
+	}
 	if r == nil {
 		e := new(storedEntry)
-		l.stored.Set(name, e)
+		if l.stored.Set(name, e); held != nil {
+			endAll(name, l.log())
+		}
 		return e, nil
 	}
-	if held, ok := l.stored.GetIfPresent(name); ok && held.messenger != nil && held.revision == r.Revision {
-		held.messenger.revoked.Set(r.rules(time.Now()))
+	if held != nil && held.revision == r.Revision {
 		held.version.Store(r.Version)
+		held.messenger.endRevoked(held.messenger.revoked.Set(r.rules(time.Now())))
 		return held, nil
 	}
 	m, err := l.newStored(name, r)
 	if err != nil {
 		return nil, fmt.Errorf("stored messenger %s: %w", name, err)
 	}
-	e := &storedEntry{messenger: m, revision: r.Revision}
+	e := &storedEntry{messenger: m, revision: r.Revision, closings: r.Closings}
 	e.version.Store(r.Version)
 	l.stored.Set(name, e)
+	if held != nil {
+		m.endRevoked(held.messenger.revoked.Set(r.rules(time.Now())))
+		if held.closings != r.Closings {
+			m.endWithdrawn()
+		}
+	}
 	return e, nil
 }
 

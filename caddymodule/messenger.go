@@ -17,6 +17,8 @@ import (
 const (
 	defaultClockSkew = time.Minute
 	maxClockSkew     = 5 * time.Minute
+
+	defaultMaxSession = 12 * time.Hour
 )
 
 // Messenger is one instance of the chat widget with trust settings of its own: who may sign tokens for its contacts, and
@@ -60,6 +62,9 @@ type Messenger struct {
 	// Default: none.
 	AllowedOrigin []string `json:"allowed_origin,omitempty"`
 
+	// How long a WebSocket or an event stream may live, whatever its token says. 0 sets no limit. Default: 12h.
+	MaxSession *caddy.Duration `json:"max_session,omitempty"`
+
 	// What happens to requests: "required" refuses those without a good token; "optional" lets those without any token
 	// pass as anonymous; "report" refuses nothing and logs what "required" would have refused; "off" only removes
 	// headers that a client must not set. Default: required.
@@ -73,6 +78,7 @@ type Messenger struct {
 	name     string
 	stored   bool // it is kept in the storage, and not in the configuration
 	policy   authn.Policy
+	session  time.Duration // the longest; 0 for no limit
 	origins  []origin
 	released bool // the engine, by cleanup
 	keys     keyFiles
@@ -178,6 +184,7 @@ func (m *Messenger) prepare(name string, logger *zap.Logger) error {
 	if m.ClockSkew != nil {
 		m.policy.ClockSkew = time.Duration(*m.ClockSkew)
 	}
+	m.session = durationOr(m.MaxSession, defaultMaxSession)
 	for _, entry := range m.AllowedOrigin {
 		o, err := parseOrigin(entry)
 		if err != nil {
@@ -248,6 +255,9 @@ func (m *Messenger) checkSettings() error {
 	}
 	if m.MaxLifetime < 0 {
 		return errors.New("max_lifetime is negative; give a duration such as 1h, or remove it")
+	}
+	if m.MaxSession != nil && *m.MaxSession < 0 {
+		return errors.New("max_session is negative; give a duration such as 12h, or 0 for no limit")
 	}
 	for option, values := range map[string][]string{"issuer": m.Issuer, "audience": m.Audience, "require_claims": m.RequireClaims, "allowed_origin": m.AllowedOrigin} {
 		if err := checkList(values); err != nil {

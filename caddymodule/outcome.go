@@ -27,6 +27,7 @@ type outcome struct {
 	place     string           // the handler that decided
 	source    string           // the kind of source in which the token stood
 	code      string           // what {http.messenger_auth.code} says
+	guarded   bool             // the connection ends when the right to it ends
 
 	set      []string // headers that a handler has set on this request
 	identity string   // percent-encoded, for placeholders

@@ -106,6 +106,9 @@ func init() {
 // refuse answers r. Where the site has error routes, these answer it, with the headers that are set here.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, m *Messenger, rej *authn.Rejection) error {
 	p := problems[rej.Code]
+	if h.WebSocketRejection == rejectionClose && isHandshake(r) && closeHandshake(w, r, p.status, rej.Code) {
+		return nil
+	}
 	header := w.Header()
 	values := [4]string{"no-store", "application/problem+json", p.length} // later handlers may change them in place
 	header["Cache-Control"] = values[0:1:1]

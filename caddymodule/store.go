@@ -61,6 +61,7 @@ type record struct {
 	Settings    *Messenger   `json:"settings,omitempty"` // of a stored messenger
 	Tokens      []ringToken  `json:"tokens,omitempty"`
 	Revocations []revocation `json:"revocations,omitempty"`
+	Closings    uint64       `json:"closings,omitempty"` // how often a change of tokens was to close connections too
 }
 
 // changes say what happened last.

@@ -53,7 +53,7 @@ func (m *Messenger) copySettings() *Messenger {
 	return &Messenger{
 		IdentityKey: m.IdentityKey, PublicKey: m.PublicKey, JWKS: m.JWKS, SharedToken: m.SharedToken,
 		Issuer: m.Issuer, Audience: m.Audience, RequireClaims: m.RequireClaims,
-		ClockSkew: m.ClockSkew, MaxLifetime: m.MaxLifetime, AllowedOrigin: m.AllowedOrigin, Mode: m.Mode, FailLimit: m.FailLimit,
+		ClockSkew: m.ClockSkew, MaxLifetime: m.MaxLifetime, AllowedOrigin: m.AllowedOrigin, Mode: m.Mode, FailLimit: m.FailLimit, MaxSession: m.MaxSession,
 	}
 }
 

@@ -142,5 +142,5 @@ func (g *gateway) admin(method, path, body string) (int, string) {
 		g.t.Fatal(err)
 	}
 	search.add("admin API", answer.Bytes())
-	return resp.StatusCode, answer.String()
+	return resp.StatusCode, strings.TrimSpace(answer.String())
 }

@@ -34,6 +34,8 @@ type gateway struct {
 	log  string // the file with all log lines of this gateway, DEBUG and up
 	sock string // the admin socket
 	conf func(caddyfile string) []byte
+
+	unlogged bool // the site keeps no access log
 }
 
 // start runs Caddy with one site. site is what stands in the site block; messengers what stands in the global block.
@@ -82,6 +84,9 @@ func (g *gateway) load(messengers, site string) {
 }
 
 func (g *gateway) caddyfile(messengers, site string) string {
+	if !g.unlogged {
+		site = "log\n" + site
+	}
 	return fmt.Sprintf(`{
 	admin unix//%s
 	skip_install_trust
@@ -98,7 +103,6 @@ func (g *gateway) caddyfile(messengers, site string) string {
 }
 
 %s {
-	log
 %s
 }
 `, g.sock, g.log, logFilter, messengers, strings.TrimSuffix(g.url, "/"), site)
@@ -306,13 +310,17 @@ type received struct {
 func newUpstream(t testing.TB) *upstream {
 	t.Helper()
 	u := &upstream{}
-	server := httptest.NewServer(http.HandlerFunc(u.serve))
+	u.listen(t, u.serve)
+	return u
+}
+
+func (u *upstream) listen(t testing.TB, serve http.HandlerFunc) {
+	server := httptest.NewServer(serve)
 	u.addr = server.Listener.Addr().String()
 	t.Cleanup(func() {
 		server.CloseClientConnections()
 		server.Close()
 	})
-	return u
 }
 
 func (u *upstream) serve(w http.ResponseWriter, r *http.Request) {

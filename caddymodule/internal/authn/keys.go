@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unique"
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"github.com/lestrrat-go/jwx/v2/jws"
@@ -84,6 +85,11 @@ func (k *Key) ended(now time.Time) bool { return !k.end.IsZero() && !now.Before(
 
 // Same reports whether k and other are one key, whatever they are called and whenever they end.
 func (k *Key) Same(other *Key) bool { return k.alg == other.alg && k.fingerprint == other.fingerprint }
+
+// ID names the key, whatever it is called and whenever it ends: two keys are the same exactly if their IDs are. For a
+// public key it is the SHA-256 that operators see; that of a secret is for comparing in memory and is shown to nobody.
+// However many connections keep it, it is there once.
+func (k *Key) ID() string { return unique.Make(hex.EncodeToString(k.fingerprint[:])).Value() }
 
 // KeyID returns the kid of the key, or "" if it has none.
 func (k *Key) KeyID() string { return k.kid }

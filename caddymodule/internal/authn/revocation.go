@@ -1,6 +1,7 @@
 package authn
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -10,16 +11,7 @@ import (
 type Revocation struct {
 	TokenID  string    // the jti of one token
 	Identity string    // or the contact
-	Before   time.Time // for a contact and for the messenger; tokens without an iat count as issued before
-}
-
-// Covers reports whether the revocation takes back a token of this contact. A token without an iat cannot show that it
-// was issued after an instant, and is covered.
-func (r *Revocation) Covers(identity, tokenID string, issued time.Time) bool {
-	if r.TokenID != "" {
-		return r.TokenID == tokenID
-	}
-	return (r.Identity == "" || r.Identity == identity) && issued.Before(r.Before)
+	Before   time.Time // for a contact and for the messenger; a token without an iat cannot show that it is later
 }
 
 // Revocations are those of one messenger. They can be replaced at any time, and hold from the next request on.
@@ -29,18 +21,34 @@ type Revocations struct {
 
 type revocationIndex struct {
 	unknown    bool
+	list       []Revocation
 	tokens     map[string]struct{}
 	identities map[string]time.Time
 	everyone   time.Time
 }
 
-// Set replaces all revocations.
-func (r *Revocations) Set(list []Revocation) {
+// Set replaces all revocations, and returns those that were not there before.
+func (r *Revocations) Set(list []Revocation) (added []Revocation) {
+	before := r.current.Load()
+	for _, rule := range list {
+		if before == nil || !slices.ContainsFunc(before.list, rule.equal) {
+			added = append(added, rule)
+		}
+	}
 	if len(list) == 0 {
 		r.current.Store(nil)
-		return
+		return nil
 	}
-	index := &revocationIndex{tokens: make(map[string]struct{}), identities: make(map[string]time.Time)}
+	r.current.Store(newRevocationIndex(list))
+	return added
+}
+
+func (r Revocation) equal(other Revocation) bool {
+	return r.TokenID == other.TokenID && r.Identity == other.Identity && r.Before.Equal(other.Before)
+}
+
+func newRevocationIndex(list []Revocation) *revocationIndex {
+	index := &revocationIndex{list: list, tokens: make(map[string]struct{}), identities: make(map[string]time.Time)}
 	for _, rule := range list {
 		switch {
 		case rule.TokenID != "":
@@ -53,7 +61,19 @@ func (r *Revocations) Set(list []Revocation) {
 			index.everyone = rule.Before
 		}
 	}
-	r.current.Store(index)
+	return index
+}
+
+// NewRevocations returns revocations with this list.
+func NewRevocations(list []Revocation) *Revocations {
+	r := new(Revocations)
+	r.Set(list)
+	return r
+}
+
+// Covers reports whether a token of this contact, with this jti and time of issue, was taken back.
+func (r *Revocations) Covers(identity, tokenID string, issued time.Time) bool {
+	return r.check(&Contact{Identity: identity, TokenID: tokenID, Issued: issued}) != nil
 }
 
 // SetUnknown says that nobody knows the revocations: whoever they may concern is refused until they are set.

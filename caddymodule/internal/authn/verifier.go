@@ -24,6 +24,15 @@ func NewVerifier(policy Policy, keys Keys) *Verifier {
 	return &Verifier{policy: policy, keys: keys, generation: generations.Add(1)}
 }
 
+// Active returns the IDs of the keys that verify tokens right now.
+func (v *Verifier) Active() map[string]bool {
+	ids := make(map[string]bool)
+	for _, k := range v.keys.active() {
+		ids[k.ID()] = true
+	}
+	return ids
+}
+
 // Verify returns the contact that text proves, with the claims that want names, or the reason why it proves none.
 // It waits only where keys come from a URL and none of them fits; ctx ends that waiting.
 func (v *Verifier) Verify(ctx context.Context, text string, want []string) (*Contact, *Rejection) {

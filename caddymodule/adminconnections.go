@@ -1,0 +1,81 @@
+package caddymodule
+
+import (
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
+)
+
+// openConnections are the guarded connections of the process.
+type openConnections struct {
+	Open       int                  `json:"open"`
+	Messengers []messengerConnected `json:"messengers"` // those that have any
+}
+
+type messengerConnected struct {
+	Messenger string     `json:"messenger"`
+	Open      int        `json:"open"`
+	Oldest    *time.Time `json:"oldest"`
+	NextEnd   *time.Time `json:"next_end,omitempty"` // when the next of them ends by itself
+}
+
+// endRequest says which connections are to be ended: all of the messenger, or those to which everything else applies.
+type endRequest struct {
+	Messenger    string    `json:"messenger"`
+	Identity     string    `json:"identity,omitempty"`
+	IssuedBefore time.Time `json:"issued_before,omitzero"` // of the token
+	TokenID      string    `json:"token_id,omitempty"`
+	Key          string    `json:"key,omitempty"` // the SHA-256 of a public key, as "keys" shows it
+}
+
+type endedConnections struct {
+	Ended int `json:"ended"`
+}
+
+// serveConnections answers what stands below /messenger/connections.
+func (a *App) serveConnections(w http.ResponseWriter, r *http.Request, parts []string) error {
+	switch strings.Join(parts[1:], "/") {
+	case "":
+		return answer(w, r, endpoint{http.MethodGet: func() (any, error) { return describeConnections(), nil }})
+	case "end":
+		return answer(w, r, endpoint{http.MethodPost: func() (any, error) { return a.endByRequest(r) }})
+	}
+	return adminError(http.StatusNotFound, "there is nothing at this path")
+}
+
+func describeConnections() *openConnections {
+	all := connectionStats()
+	d := &openConnections{Messengers: []messengerConnected{}}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		stats := all[name]
+		d.Open += stats.Open
+		d.Messengers = append(d.Messengers, messengerConnected{name, stats.Open, moment(stats.Oldest), moment(stats.NextEnd)})
+	}
+	return d
+}
+
+// endByRequest ends connections by command. The log says who asked, and not for which contact.
+func (a *App) endByRequest(r *http.Request) (any, error) {
+	var body endRequest
+	if err := readJSON(r, &body); err != nil {
+		return nil, err
+	}
+	if _, open := connectionStats()[body.Messenger]; body.Messenger != "" && !open {
+		if _, err := a.lookUp(r.Context(), body.Messenger); err != nil {
+			return nil, err
+		}
+	}
+	n, err := endConnections(session.Filter(body), session.Revoked)
+	if err != nil {
+		return nil, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
+	}
+	a.audit("connections ended", body.Messenger, actorOf(r), zap.Int("connections", n))
+	return endedConnections{n}, nil
+}

@@ -1,0 +1,245 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
+)
+
+// guardedMessenger returns a messenger whose sessions have that limit, and a contact of it whose token ends so long from
+// now; 0 is never.
+func guardedMessenger(t testing.TB, limit, life time.Duration) (*Messenger, *authn.Contact) {
+	t.Helper()
+	key, err := authn.ParseSharedToken([]byte(strings.Repeat("k", 32)), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := authn.NewKeySet(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &Messenger{name: t.Name(), session: limit}
+	m.verifier.Store(authn.NewVerifier(m.policy, keys))
+	c := &authn.Contact{Identity: "mark", SignedBy: key}
+	if life != 0 {
+		c.Expires = time.Now().Add(life)
+		c.Until = c.Expires
+	}
+	return m, c
+}
+
+func get(headers ...string) *http.Request {
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	for _, line := range headers {
+		name, value, _ := strings.Cut(line, ": ")
+		r.Header.Set(name, value)
+	}
+	return r
+}
+
+// What nothing can end is handed on as it is.
+func TestGuardCostsNothingWhereNothingEnds(t *testing.T) {
+	for name, test := range map[string]struct {
+		limit, life time.Duration
+		mode        Mode
+		request     *http.Request
+		guarded     bool
+	}{
+		"no expiry, no limit":            {0, 0, ModeRequired, get("Accept: */*"), false},
+		"report ends nothing":            {time.Hour, time.Hour, ModeReport, get("Upgrade: websocket"), false},
+		"a HEAD has no stream":           {time.Hour, time.Hour, ModeRequired, httptest.NewRequest(http.MethodHead, "/", nil), false},
+		"an expiry":                      {0, time.Hour, ModeRequired, get(), true},
+		"a limit":                        {time.Hour, 0, ModeOptional, get(), true},
+		"a WebSocket can be revoked":     {0, 0, ModeRequired, get("Upgrade: websocket"), true},
+		"an event stream can be revoked": {0, 0, ModeRequired, get("Accept: text/event-stream"), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, c := guardedMessenger(t, test.limit, test.life)
+			w := httptest.NewRecorder()
+			err := m.guard(w, test.request, test.mode, &outcome{contact: c}, caddyhttp.HandlerFunc(func(got http.ResponseWriter, r *http.Request) error {
+				if guarded := got != http.ResponseWriter(w); guarded != test.guarded || !test.guarded && r != test.request {
+					t.Errorf("guarded: %t, want %t", guarded, test.guarded)
+				}
+				return nil
+			}))
+			if err != nil {
+				t.Error(err)
+			}
+			if stats, open := connectionStats()[m.name]; open {
+				t.Errorf("left are %+v", stats)
+			}
+		})
+	}
+}
+
+// Only the response can tell that it is an event stream, so every response is looked at; it costs one small writer.
+func TestGuardCostsOneWriter(t *testing.T) {
+	m, c := guardedMessenger(t, 12*time.Hour, time.Hour)
+	w, r := httptest.NewRecorder(), get("Accept: */*")
+	next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error { w.WriteHeader(http.StatusNoContent); return nil })
+	o := &outcome{contact: c}
+	if n := testing.AllocsPerRun(100, func() {
+		o.guarded = false
+		_ = m.guard(w, r, ModeRequired, o, next)
+	}); n > 1 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestDeadline(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	at := func(minutes int) time.Time { return now.Add(time.Duration(minutes) * time.Minute) }
+	for name, test := range map[string]struct {
+		limit          time.Duration
+		expires, until time.Time
+		want           session.Deadline
+	}{
+		"nothing":                             {0, time.Time{}, time.Time{}, session.Deadline{}},
+		"the token, spread over the skew":     {0, at(10), at(11), session.Deadline{From: at(10), To: at(11), Ending: session.Expired}},
+		"the key before the token":            {0, at(10), at(5), session.Deadline{From: at(5), To: at(5), Ending: session.Revoked}},
+		"the key, and the token has no end":   {0, time.Time{}, at(5), session.Deadline{From: at(5), To: at(5), Ending: session.Revoked}},
+		"the key within the skew":             {0, at(10), at(10), session.Deadline{From: at(10), To: at(10), Ending: session.Expired}},
+		"the limit alone":                     {time.Hour, time.Time{}, time.Time{}, session.Deadline{From: at(60), To: at(60), Ending: session.Limit}},
+		"the limit before the token":          {time.Hour, at(120), at(121), session.Deadline{From: at(60), To: at(60), Ending: session.Limit}},
+		"the token before the limit":          {time.Hour, at(10), at(11), session.Deadline{From: at(10), To: at(11), Ending: session.Expired}},
+		"the limit within the skew":           {time.Hour, at(59), at(61), session.Deadline{From: at(59), To: at(60), Ending: session.Expired}},
+		"a token that lives within the skew":  {0, at(-1), at(1), session.Deadline{From: at(-1), To: at(1), Ending: session.Expired}},
+		"the key before the limit, no expiry": {time.Hour, time.Time{}, at(5), session.Deadline{From: at(5), To: at(5), Ending: session.Revoked}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := &Messenger{session: test.limit}
+			if got := m.deadline(&authn.Contact{Expires: test.expires, Until: test.until}, now); got != test.want {
+				t.Errorf("got %+v, want %+v", got, test.want)
+			}
+		})
+	}
+}
+
+// A proxy that was cut short panics with http.ErrAbortHandler. That is taken for our doing only if it was, and no other
+// panic ever is.
+func TestOnlyOurOwnAbortIsRecovered(t *testing.T) {
+	other := errors.New("something else")
+	for name, test := range map[string]struct {
+		ended     bool
+		kind      string
+		panics    any
+		returns   error
+		recovered bool
+	}{
+		"our end of an event stream":           {true, eventStream, http.ErrAbortHandler, nil, true},
+		"an error because of our end":          {true, eventStream, nil, other, true},
+		"another panic after our end":          {true, eventStream, other, nil, false},
+		"a proxy that aborts an event stream":  {false, eventStream, http.ErrAbortHandler, nil, false},
+		"an error that is not ours":            {false, eventStream, nil, other, false},
+		"an abort of a download after our end": {true, "text/plain", http.ErrAbortHandler, nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, c := guardedMessenger(t, time.Hour, time.Hour)
+			defer func() {
+				if got := recover(); (got == nil) != (test.recovered || test.panics == nil) || got != nil && got != test.panics {
+					t.Errorf("it panics with %v", got)
+				}
+			}()
+			err := m.guard(httptest.NewRecorder(), get("Accept: text/event-stream"), ModeRequired, &outcome{contact: c}, caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+				w.Header().Set("Content-Type", test.kind)
+				w.WriteHeader(http.StatusOK)
+				if g := w.(*guardedWriter); test.ended {
+					g.connection.End(session.Revoked)
+				}
+				if test.panics != nil {
+					panic(test.panics)
+				}
+				return test.returns
+			}))
+			if test.panics == nil && (err == nil) != test.recovered {
+				t.Errorf("it returns %v", err)
+			}
+		})
+	}
+}
+
+// What was withdrawn while a request was on its way is withdrawn for its connection.
+func TestKeyWithdrawnBeforeTheConnectionWasTracked(t *testing.T) {
+	m, c := guardedMessenger(t, time.Hour, time.Hour)
+	another, err := authn.ParseSharedToken([]byte(strings.Repeat("x", 32)), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := authn.NewKeySet(another)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.verifier.Store(authn.NewVerifier(m.policy, keys))
+	w := httptest.NewRecorder()
+	_ = m.guard(w, get(), ModeRequired, &outcome{contact: c}, caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+		w.Header().Set("Content-Type", "Text/Event-Stream;charset=utf-8")
+		_, err := w.Write([]byte("data: 1\n\n"))
+		return err
+	}))
+	if got := w.Body.String(); got != "event: auth\ndata: token_revoked\n\n" {
+		t.Errorf("the client got %q", got)
+	}
+}
+
+// BenchmarkGuard is what the guard adds to a plain request.
+func BenchmarkGuard(b *testing.B) {
+	for name, limit := range map[string]time.Duration{"nothing ends": 0, "max_session": time.Hour} {
+		b.Run(name, func(b *testing.B) {
+			m, c := guardedMessenger(b, limit, 0)
+			w, r, o := httptest.NewRecorder(), get("Accept: */*"), &outcome{contact: c}
+			next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error { w.WriteHeader(http.StatusNoContent); return nil })
+			b.ReportAllocs()
+			for b.Loop() {
+				o.guarded = false
+				_ = m.guard(w, r, ModeRequired, o, next)
+			}
+		})
+	}
+}
+
+// BenchmarkGuardedWebSocket is what an idle WebSocket costs in memory: heap-B/conn, everything of ours included. What it
+// costs without us, such as its request, is not counted.
+func BenchmarkGuardedWebSocket(b *testing.B) {
+	m, shared := guardedMessenger(b, time.Hour, time.Hour)
+	request, w := get("Upgrade: websocket"), httptest.NewRecorder()
+	open := make([]*guardedWriter, b.N)
+	contacts, parents := make([]authn.Contact, b.N), make([]context.Context, b.N)
+	for i := range b.N {
+		contacts[i] = *shared
+		contacts[i].Identity = fmt.Sprintf("contact-%032d", i)
+		var stop context.CancelFunc
+		parents[i], stop = context.WithCancel(context.Background())
+		defer stop()
+	}
+	before := heap()
+	for i := range b.N {
+		ctx, cancel := context.WithCancel(parents[i])
+		open[i] = &guardedWriter{messenger: m, contact: &contacts[i], handshake: true, request: request.WithContext(ctx)}
+		open[i].ResponseWriter = w
+		open[i].track(cancel)
+	}
+	b.ReportMetric(float64(heap()-before)/float64(b.N), "heap-B/conn")
+	for _, g := range open {
+		g.session.Remove()
+		g.connection.Finish()
+	}
+}
+
+func heap() uint64 {
+	var mem runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&mem)
+	return mem.HeapAlloc
+}

@@ -1,0 +1,310 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// closeGrace is how long a client may take to answer a close frame. Then the backend is told in its place.
+	closeGrace = time.Second
+
+	// cutAfter is when a connection that has not ended by then is cut off, whoever is not reading or not answering.
+	cutAfter = 1500 * time.Millisecond
+)
+
+// errEnded stops whoever goes on writing to an event stream that has ended.
+var errEnded = errors.New("the event stream was ended: the right to it has ended")
+
+// A Connection is one guarded connection on its way through the gateway. What the client gets is written through Write
+// and Flush, and is bit for bit what the backend sent until End is called. It implements [Ender].
+//
+// A connection ends in steps. At once, or as soon as the frame or event that is on its way is complete, the client gets a
+// close frame or a last event; whatever the backend sends from then on is swallowed. An event stream is over with that. A
+// WebSocket waits for the client's answer, which goes to the backend as everything from the client does. After closeGrace
+// the backend is told in the client's place; after cutAfter both sides are cut off.
+type Connection struct {
+	cancel context.CancelFunc // ends the request; may be nil
+
+	mu       sync.Mutex // for the fields below; nobody holds it while bytes are written
+	kind     kind       // also held when it is set: writing
+	control  Deadlines
+	ending   Ending
+	timer    *time.Timer // runs while the connection is being ended
+	finished bool
+
+	asked atomic.Bool // End was called
+	cut   atomic.Bool // the client has not answered in time
+
+	writing sync.Mutex // held while bytes go to the client, and for the fields below
+	out     io.Writer
+	flush   func() error
+	frames  frames // to the client
+	events  events
+	silent  bool // nothing more goes to the client
+
+	reading reading
+}
+
+// kind is what a connection turned out to be.
+type kind uint8
+
+const (
+	undecided kind = iota
+	webSocket
+	eventStream
+	encodedEvents
+)
+
+// Deadlines interrupt reads from and writes to the client, as those of [net.Conn] do. What can be closed as well is a
+// connection of its own, and is closed if the client does not read.
+type Deadlines interface {
+	SetReadDeadline(time.Time) error
+	SetWriteDeadline(time.Time) error
+}
+
+// NewConnection returns a connection of which nobody knows yet what it will be. cancel ends its request; without one the
+// request ends when the backend next writes.
+func NewConnection(cancel context.CancelFunc) *Connection {
+	return &Connection{cancel: cancel}
+}
+
+// BeginWebSocket is called when the handshake was answered. From then on frames are written to out, and flush, which may
+// be nil, sends what out keeps.
+func (c *Connection) BeginWebSocket(out io.Writer, flush func() error, control Deadlines) {
+	c.begin(webSocket, out, flush, control)
+}
+
+// BeginEvents is called when the head of an event stream was written. An encoded one (compressed, say) ends without a
+// last event, because nobody can tell where an event begins in it.
+func (c *Connection) BeginEvents(out io.Writer, flush func() error, control Deadlines, encoded bool) {
+	if encoded {
+		c.begin(encodedEvents, out, flush, control)
+		return
+	}
+	c.begin(eventStream, out, flush, control)
+}
+
+func (c *Connection) begin(k kind, out io.Writer, flush func() error, control Deadlines) {
+	c.writing.Lock()
+	c.mu.Lock()
+	c.kind, c.control = k, control
+	c.mu.Unlock()
+	c.out, c.flush = out, flush
+	c.writing.Unlock()
+	c.deliver()
+}
+
+// Asked reports whether End was called.
+func (c *Connection) Asked() bool { return c.asked.Load() }
+
+// End ends the connection. It waits for the client no longer than cutAfter.
+func (c *Connection) End(ending Ending) {
+	c.mu.Lock()
+	if c.finished || c.asked.Load() {
+		c.mu.Unlock()
+		return
+	}
+	c.ending = ending
+	c.timer = time.AfterFunc(closeGrace, c.stopReading)
+	c.asked.Store(true)
+	c.mu.Unlock()
+	c.deliver()
+}
+
+// deliver says goodbye to the client if it is asked for and nobody is writing. Whoever writes calls it afterwards, so
+// that it is never forgotten, and End does not wait for a client that does not read.
+func (c *Connection) deliver() {
+	if c.asked.Load() && c.writing.TryLock() {
+		c.sayGoodbye()
+		c.writing.Unlock()
+	}
+}
+
+// sayGoodbye writes what the client gets last, if this is the place for it. The caller holds writing.
+func (c *Connection) sayGoodbye() {
+	c.mu.Lock()
+	ending, finished := c.ending, c.finished
+	c.mu.Unlock()
+	if finished || c.silent {
+		return
+	}
+	var goodbye []byte
+	switch c.kind {
+	case undecided:
+		return
+	case webSocket:
+		if !c.frames.boundary() {
+			return
+		}
+		if !c.frames.closed { // otherwise the backend has closed it itself
+			goodbye = CloseFrame(ending)
+		}
+	case eventStream:
+		if !c.events.boundary() {
+			return
+		}
+		goodbye = lastEvent(ending)
+	case encodedEvents:
+	}
+	c.silent = true
+	if len(goodbye) > 0 {
+		if _, err := c.out.Write(goodbye); err == nil && c.flush != nil {
+			_ = c.flush() // whoever cannot be told is cut off like the others
+		}
+	}
+	if c.kind != webSocket && c.cancel != nil {
+		c.cancel()
+	}
+}
+
+// stopReading is the second step: a WebSocket's client has not answered, or an event is still not complete.
+func (c *Connection) stopReading() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.finished {
+		return
+	}
+	c.cut.Store(true)
+	switch {
+	case c.kind == webSocket:
+		interrupt(c.control, Deadlines.SetReadDeadline)
+	case c.kind != undecided && c.cancel != nil:
+		c.cancel()
+	}
+	c.timer = time.AfterFunc(cutAfter-closeGrace, c.stopAll)
+}
+
+// stopAll is the last step.
+func (c *Connection) stopAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.finished {
+		return
+	}
+	stalled := !c.writing.TryLock()
+	if !stalled {
+		c.writing.Unlock()
+	}
+	conn, isConn := c.control.(io.Closer)
+	switch {
+	case c.kind == undecided:
+	case stalled && isConn:
+		// While a write waits, TLS closes without its alert. Behind a failed write it would wait five seconds with that.
+		_ = conn.Close()
+	case c.kind == webSocket || stalled:
+		interrupt(c.control, Deadlines.SetWriteDeadline)
+	case c.cancel == nil:
+		interrupt(c.control, Deadlines.SetReadDeadline) // over HTTP/1.1 this ends the request, and the response stays whole
+	}
+	if c.cancel != nil {
+		c.cancel()
+	}
+}
+
+func interrupt(control Deadlines, set func(Deadlines, time.Time) error) {
+	if control != nil {
+		_ = set(control, longAgo) // what cannot be interrupted waits for its own end
+	}
+}
+
+// longAgo interrupts what is waiting. It is not the zero time, which means that there is no deadline.
+var longAgo = time.Unix(1, 0)
+
+// Release is called when the response turns out to be neither a WebSocket nor an event stream. Nobody ends it then.
+func (c *Connection) Release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.finished = true
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+}
+
+// Finish is called when the request has been served. Afterwards nothing of c touches the connection.
+func (c *Connection) Finish() {
+	c.Release()
+	c.writing.Lock() // somebody may be saying goodbye
+	c.silent = true
+	c.writing.Unlock()
+	if c.cancel != nil {
+		c.cancel()
+	}
+}
+
+// Write writes to the client what the backend sent.
+func (c *Connection) Write(p []byte) (int, error) {
+	c.writing.Lock()
+	n, err := c.write(p)
+	c.writing.Unlock()
+	c.deliver()
+	return n, err
+}
+
+func (c *Connection) write(p []byte) (int, error) {
+	switch {
+	case c.silent:
+		return c.swallow(p)
+	case c.asked.Load():
+		c.sayGoodbye() // this is the place already, or comes within p
+		if c.silent {
+			return c.swallow(p)
+		}
+		n := c.follow(p)
+		if m, err := c.out.Write(p[:n]); err != nil {
+			c.silent = true
+			if c.kind != webSocket {
+				return m, err
+			}
+			return len(p), nil // the other direction goes on, so that the backend is told
+		}
+		c.sayGoodbye()
+		if n == len(p) {
+			return n, nil
+		}
+		m, err := c.swallow(p[n:])
+		return n + m, err
+	}
+	for n := 0; n < len(p); {
+		n += c.follow(p[n:])
+	}
+	return c.out.Write(p)
+}
+
+func (c *Connection) follow(p []byte) int {
+	switch c.kind {
+	case webSocket:
+		return c.frames.follow(p)
+	case eventStream:
+		return c.events.follow(p)
+	}
+	return len(p)
+}
+
+// swallow takes what comes after the end. An encoded stream still gets what completes it, and so its end is clean, if it
+// is ending because its request was cancelled.
+func (c *Connection) swallow(p []byte) (int, error) {
+	switch {
+	case c.kind == webSocket:
+		return len(p), nil
+	case c.kind == encodedEvents && c.cancel != nil:
+		return c.out.Write(p)
+	}
+	return 0, errEnded
+}
+
+// Flush sends on what the writer below keeps.
+func (c *Connection) Flush() error {
+	if c.flush == nil {
+		return nil
+	}
+	c.writing.Lock()
+	err := c.flush()
+	c.writing.Unlock()
+	c.deliver()
+	return err
+}

@@ -1,0 +1,203 @@
+package session
+
+import (
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A tunnel is what reverse_proxy makes of an upgraded connection, between two pipes.
+type tunnel struct {
+	connection      *Connection
+	client, backend net.Conn // the far ends
+	done            chan struct{}
+	once            sync.Once
+}
+
+func newTunnel(t *testing.T) *tunnel {
+	client, front := net.Pipe()
+	back, backend := net.Pipe()
+	n := &tunnel{client: client, backend: backend, done: make(chan struct{})}
+	n.connection = NewConnection(func() { _ = back.Close() })
+	n.connection.BeginWebSocket(front, nil, front)
+	conn := n.connection.Conn(front, nil)
+	go func() {
+		defer close(n.done)
+		var copies sync.WaitGroup
+		ended := make(chan struct{}, 2)
+		for _, pair := range [][2]io.ReadWriter{{conn, back}, {back, conn}} {
+			copies.Go(func() {
+				_, _ = io.Copy(struct{ io.Writer }{pair[0]}, struct{ io.Reader }{pair[1]})
+				ended <- struct{}{}
+			})
+		}
+		<-ended
+		_, _ = front.Close(), back.Close()
+		copies.Wait()
+		n.connection.Finish()
+	}()
+	t.Cleanup(func() {
+		_, _ = client.Close(), backend.Close()
+		<-n.done
+	})
+	return n
+}
+
+// next reads one frame without mask from conn.
+func next(t *testing.T, conn net.Conn) string {
+	t.Helper()
+	head := make([]byte, 2)
+	if _, err := io.ReadFull(conn, head); err != nil {
+		t.Fatalf("reading a frame: %v", err)
+	}
+	size := int(head[1] &^ maskBit)
+	if head[1]&maskBit != 0 {
+		size += 4
+	}
+	rest := make([]byte, size)
+	if _, err := io.ReadFull(conn, rest); err != nil {
+		t.Fatalf("reading a frame: %v", err)
+	}
+	return string(append(head, rest...))
+}
+
+// A client that answers the close frame ends the connection itself; the backend sees its answer.
+func TestClientAnswersTheCloseFrame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newTunnel(t)
+		start := time.Now()
+		go n.connection.End(Expired)
+		if got := next(t, n.client); got != string(CloseFrame(Expired)) {
+			t.Fatalf("the client got %x", got)
+		}
+		answer := maskedCloseFrame(Expired)
+		if _, err := n.client.Write(answer); err != nil {
+			t.Fatal(err)
+		}
+		if got := next(t, n.backend); got != string(answer) {
+			t.Errorf("the backend got %x", got)
+		}
+		_ = n.backend.Close()
+		<-n.done
+		if time.Since(start) > 0 {
+			t.Errorf("it took %v", time.Since(start))
+		}
+	})
+}
+
+// A client that never answers: the backend is told in its place, by the time of the grace.
+func TestClientNeverAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newTunnel(t)
+		start := time.Now()
+		go n.connection.End(Revoked)
+		_ = next(t, n.client)
+		if got := unmask(t, []byte(next(t, n.backend))); got != string(CloseFrame(Revoked)[2:]) {
+			t.Errorf("the backend got %q", got)
+		}
+		if took := time.Since(start); took != closeGrace {
+			t.Errorf("the backend was told after %v", took)
+		}
+		_ = n.backend.Close()
+		<-n.done
+	})
+}
+
+// A client that reads nothing, while the backend writes: it cannot be told, the backend is, and all is over after 1.5 s.
+// A backend that goes on writing changes nothing.
+func TestClientReadsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newTunnel(t)
+		go func() {
+			for text := (frame{first: 0x82, size: 100}).bytes(); ; {
+				if _, err := n.backend.Write(text); err != nil {
+					return
+				}
+			}
+		}()
+		synctest.Wait() // the writer waits for the client
+		start := time.Now()
+		n.connection.End(Expired)
+		if took := time.Since(start); took != 0 {
+			t.Errorf("End waited %v for a client that does not read", took)
+		}
+		if got := unmask(t, []byte(next(t, n.backend))); got != string(CloseFrame(Expired)[2:]) {
+			t.Errorf("the backend got %q", got)
+		}
+		<-n.done
+		if took := time.Since(start); took > cutAfter {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// Nothing is on its way, and the client does not read: End itself waits, and no longer than the others.
+func TestIdleClientReadsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newTunnel(t)
+		start := time.Now()
+		n.connection.End(Expired)
+		<-n.done
+		if took := time.Since(start); took > cutAfter {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// A backend that begins a frame and never completes it: no close frame can be sent, and the connection ends all the same.
+func TestFrameThatNeverEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newTunnel(t)
+		if _, err := n.backend.Write([]byte{0x82, 100, 1, 2, 3}); err != nil {
+			t.Fatal(err)
+		}
+		go func() { _, _ = io.Copy(io.Discard, n.backend) }()
+		got := make(chan []byte)
+		go func() {
+			all, _ := io.ReadAll(n.client)
+			got <- all
+		}()
+		synctest.Wait()
+		n.connection.End(Expired)
+		<-n.done
+		if all := <-got; string(all) != string([]byte{0x82, 100, 1, 2, 3}) {
+			t.Errorf("the client got %x", all)
+		}
+	})
+}
+
+// A handshake that hangs in the backend ends too.
+func TestEndOfAHandshakeThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		cancelled := make(chan struct{})
+		c := NewConnection(sync.OnceFunc(func() { close(cancelled) }))
+		c.End(Revoked)
+		<-cancelled
+		if took := time.Since(start); took != cutAfter {
+			t.Errorf("it took %v", took)
+		}
+		c.Finish()
+	})
+}
+
+// A response that is neither a WebSocket nor an event stream is not ended, not even by an end that came before it.
+func TestReleasedConnectionIsNotEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		finished := false
+		c := NewConnection(func() {
+			if !finished {
+				t.Error("the request was cancelled")
+			}
+		})
+		c.End(Expired)
+		c.Release()
+		c.End(Revoked)
+		time.Sleep(time.Minute)
+		finished = true
+		c.Finish()
+	})
+}

@@ -1,0 +1,88 @@
+package session
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+)
+
+// The last event stands between two events, wherever the bytes were cut and whatever ends the lines.
+func TestLastEventStandsBetweenEvents(t *testing.T) {
+	const last = "event: auth\ndata: token_expired\n\n"
+	for name, test := range map[string]struct{ before, after, want string }{
+		"an empty stream":             {"", "data: 1\n\n", last},
+		"between events":              {"data: 1\n\n", "data: 2\n\n", "data: 1\n\n" + last},
+		"within an event":             {"data: 1\nda", "ta: 2\n\ndata: 3\n\n", "data: 1\ndata: 2\n\n" + last},
+		"at the end of a line":        {"data: 1\n", "data: 2\n\n", "data: 1\ndata: 2\n\n" + last},
+		"carriage returns":            {"data: 1\r", "data: 2\r\rdata: 3\r\r", "data: 1\rdata: 2\r\r" + last},
+		"both":                        {"data: 1\r\n", "\r\ndata: 2\r\n\r\n", "data: 1\r\n\r" + last},
+		"in the middle of a line end": {"data: 1\r\n\r", "\ndata: 2", "data: 1\r\n\r" + last},
+		"behind a comment":            {": beat\n", "data: 1\n\n", ": beat\n" + last},
+		"within a comment":            {": be", "at\ndata: 1\n\n", ": beat\n" + last},
+		"a comment within an event":   {"data: 1\n: beat\n", "\ndata: 2\n\n", "data: 1\n: beat\n\n" + last},
+		"empty lines":                 {"\n\n", "\n", "\n\n" + last},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, step := range []int{1, 2, 1000} {
+				var client bytes.Buffer
+				c := NewConnection(nil)
+				c.BeginEvents(&client, nil, nil, false)
+				write := func(text string) (err error) {
+					for len(text) > 0 && err == nil {
+						n := min(step, len(text))
+						_, err = c.Write([]byte(text[:n]))
+						text = text[n:]
+					}
+					return err
+				}
+				if err := write(test.before); err != nil {
+					t.Fatal(err)
+				}
+				c.End(Expired)
+				if err := write(test.after); !errors.Is(err, errEnded) && err != nil {
+					t.Fatal(err)
+				}
+				c.Finish()
+				if got := client.String(); got != test.want {
+					t.Errorf("in steps of %d: got %q, want %q", step, got, test.want)
+				}
+			}
+		})
+	}
+}
+
+// The reason goes into a line of its own, and so may not have one.
+func TestEndingsAreOneWord(t *testing.T) {
+	for _, ending := range []Ending{Expired, Revoked, Limit} {
+		if strings.ContainsAny(ending.Reason, " \r\n:") || ending.Code < 4000 || ending.Code > 4999 {
+			t.Errorf("%+v", ending)
+		}
+	}
+}
+
+// A compressed stream cannot take an event in the clear. What completes it still passes, if its request was cancelled.
+func TestEncodedEventsEndWithoutALastEvent(t *testing.T) {
+	var client bytes.Buffer
+	cancelled := false
+	c := NewConnection(func() { cancelled = true })
+	c.BeginEvents(&client, nil, nil, true)
+	_, _ = c.Write([]byte("\x1f\x8b one"))
+	c.End(Expired)
+	if !cancelled {
+		t.Error("the request goes on")
+	}
+	if _, err := c.Write([]byte(" end")); err != nil || client.String() != "\x1f\x8b one end" {
+		t.Errorf("got %q, %v", client.String(), err)
+	}
+	c.Finish()
+
+	client.Reset()
+	c = NewConnection(nil)
+	c.BeginEvents(&client, nil, nil, true)
+	c.End(Expired)
+	if _, err := c.Write([]byte("more")); !errors.Is(err, errEnded) || client.Len() > 0 {
+		t.Errorf("without a way to cancel: got %q, %v", client.String(), err)
+	}
+	c.Finish()
+}

@@ -1,0 +1,99 @@
+package session
+
+import (
+	"io"
+	"net"
+)
+
+// reading is the direction from the client of a WebSocket. Only the goroutine that reads uses it.
+type reading struct {
+	frames   frames
+	goodbye  []byte // what the backend still gets
+	finished bool
+}
+
+// read reads from the client what the backend gets. When the client was told to close and has not answered in time, the
+// backend gets a close frame as if from the client, and then the end.
+func (c *Connection) read(from io.Reader, p []byte) (int, error) {
+	r := &c.reading
+	if c.cut.Load() && !r.finished {
+		c.finishReading()
+	}
+	if !r.finished {
+		n, err := from.Read(p)
+		r.follow(p[:n])
+		if n > 0 || err == nil {
+			return n, nil // an error comes again, or the deadline that caused it has come
+		}
+		if !c.cut.Load() {
+			return n, err
+		}
+		c.finishReading()
+	}
+	if len(r.goodbye) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, r.goodbye)
+	r.goodbye = r.goodbye[n:]
+	return n, nil
+}
+
+func (r *reading) follow(p []byte) {
+	for len(p) > 0 {
+		p = p[r.frames.follow(p):]
+	}
+}
+
+func (c *Connection) finishReading() {
+	c.reading.finished = true
+	if c.reading.frames.boundary() && !c.reading.frames.closed {
+		c.mu.Lock()
+		c.reading.goodbye = maskedCloseFrame(c.ending)
+		c.mu.Unlock()
+	}
+}
+
+// Conn returns conn with all that is read and written going through c, which must have begun with it. early is what was
+// read from conn before, together with the handshake.
+func (c *Connection) Conn(conn net.Conn, early []byte) net.Conn {
+	c.reading.follow(early)
+	return &guardedConn{conn, c}
+}
+
+type guardedConn struct {
+	net.Conn
+	connection *Connection
+}
+
+func (g *guardedConn) Read(p []byte) (int, error)  { return g.connection.read(g.Conn, p) }
+func (g *guardedConn) Write(p []byte) (int, error) { return g.connection.Write(p) }
+
+// CloseWrite passes on that one side has nothing more to say.
+func (g *guardedConn) CloseWrite() error {
+	if half, ok := g.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return net.ErrClosed
+}
+
+// Body returns the body of a request that carries a WebSocket, with all that is read going through c.
+func (c *Connection) Body(body io.ReadCloser) io.ReadCloser { return &guardedBody{body, c} }
+
+type guardedBody struct {
+	io.ReadCloser
+	connection *Connection
+}
+
+func (g *guardedBody) Read(p []byte) (int, error) { return g.connection.read(g.ReadCloser, p) }
+
+// AwaitClose reads until the client of a WebSocket has sent its close frame, or has gone.
+func AwaitClose(from io.Reader) {
+	var r reading
+	for p := make([]byte, 1024); ; {
+		n, err := from.Read(p)
+		r.follow(p[:n])
+		if err != nil || r.frames.closed && r.frames.boundary() {
+			return
+		}
+	}
+}

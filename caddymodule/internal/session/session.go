@@ -1,0 +1,44 @@
+// Package session bounds how long a verified connection may live.
+//
+// A [Tracker] knows every guarded connection of the process, and ends each of them when its right to be there ends: when
+// its time has come, or because somebody asks for it. A [Connection] is the way of one such connection's bytes. It ends a
+// WebSocket with a close frame between two frames, and an event stream with a last event between two events, so that the
+// client learns why and nothing is torn in the middle.
+//
+// The package knows the standard library only: neither Caddy nor what a token is. It starts no goroutine and no timer for
+// a connection, except while it ends one.
+package session
+
+import "time"
+
+// An Ending is why a connection ends, as a WebSocket says it (RFC 6455 section 7.4).
+type Ending struct {
+	Code   int
+	Reason string // one word for programs, at most 123 bytes
+}
+
+// The endings of this gateway. Codes from 4000 to 4999 belong to applications.
+var (
+	Expired = Ending{4401, "token_expired"}
+	Revoked = Ending{4403, "token_revoked"}
+	Limit   = Ending{4408, "session_limit"}
+)
+
+// A Subject is whose connection it is. Two connections with the same messenger and identity are the same contact's.
+type Subject struct {
+	Messenger string
+	Identity  string
+	TokenID   string    // empty if the token has none
+	Key       string    // names the key that signed the token
+	Issued    time.Time // zero if the token does not say
+}
+
+// A Deadline is when a connection ends by itself. The instant is somewhere from From to To, evenly spread over the
+// connections, so that they do not all come back in one second. The zero Deadline never comes.
+type Deadline struct {
+	From, To time.Time
+	Ending   Ending
+}
+
+// An Ender ends one connection. End is called at most once by a [Tracker]; it may take as long as a stalled client.
+type Ender interface{ End(Ending) }

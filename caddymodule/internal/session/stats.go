@@ -1,0 +1,44 @@
+package session
+
+import "time"
+
+// Stats are the connections of one messenger.
+type Stats struct {
+	Open    int
+	Oldest  time.Time // when the oldest of them was opened
+	NextEnd time.Time // when the next of them ends by itself; zero if none does
+}
+
+// Stats returns the counts of every messenger that has open connections.
+func (t *Tracker) Stats() map[string]Stats {
+	all := make(map[string]Stats)
+	for i := range t.shards {
+		t.shards[i].count(all)
+	}
+	return all
+}
+
+func (h *shard) count(all map[string]Stats) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for name, m := range h.messengers {
+		stats := all[name]
+		stats.Open += m.count
+		for _, first := range m.first {
+			for s := first; s != nil; s = s.next {
+				stats.Oldest = earlier(stats.Oldest, s.opened)
+				if s.due != 0 {
+					stats.NextEnd = earlier(stats.NextEnd, s.due)
+				}
+			}
+		}
+		all[name] = stats
+	}
+}
+
+func earlier(t time.Time, nanoseconds int64) time.Time {
+	if other := time.Unix(0, nanoseconds); t.IsZero() || other.Before(t) {
+		return other
+	}
+	return t
+}

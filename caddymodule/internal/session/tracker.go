@@ -1,0 +1,338 @@
+package session
+
+import (
+	"container/heap"
+	"errors"
+	"hash/maphash"
+	"math/bits"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	shardCount = 16
+
+	// maxSleep is how long a timer runs at most. Deadlines are times of the wall clock, and timers do not notice when
+	// that is set, or the machine was suspended.
+	maxSleep = time.Minute
+
+	// maxEnding is how many connections are being ended at a time, and patience how long one of them counts. A client
+	// that does not read keeps its own connection waiting, and the others no longer than this.
+	maxEnding = 64
+	patience  = 20 * time.Millisecond
+)
+
+// A Tracker knows the guarded connections of the process. It is safe for concurrent use. Its work is divided by contact,
+// so that opening and closing connections does not wait for one lock.
+type Tracker struct {
+	shards [shardCount]shard
+	seed   maphash.Seed
+	opened atomic.Uint64 // connections so far
+	places chan struct{}
+}
+
+// shard holds the connections of some contacts, and one timer for the next of their deadlines.
+type shard struct {
+	mu         sync.Mutex
+	messengers map[string]*contacts
+	due        dueHeap
+	timer      *time.Timer
+}
+
+// contacts are the connections of one messenger, by identity.
+type contacts struct {
+	first map[string]*Session
+	count int
+}
+
+// A Session is the place of one connection in a [Tracker].
+type Session struct {
+	tracker    *Tracker
+	shard      *shard
+	subject    Subject
+	ender      Ender
+	ending     Ending // of the deadline
+	opened     int64  // Unix nanoseconds
+	due        int64  // the same; 0 if there is no deadline
+	index      int    // in the heap, or one of the two below
+	next, prev *Session
+}
+
+const (
+	notDue = -1 // it has no deadline
+	gone   = -2 // it is tracked no more
+)
+
+// NewTracker returns an empty Tracker. It needs no end: an empty one runs nothing.
+func NewTracker() *Tracker {
+	t := &Tracker{seed: maphash.MakeSeed(), places: make(chan struct{}, maxEnding)}
+	for i := range t.shards {
+		t.shards[i].messengers = make(map[string]*contacts)
+	}
+	return t
+}
+
+// Add tracks a connection, which ender ends, until it has ended or Remove is called.
+func (t *Tracker) Add(subject Subject, deadline Deadline, ender Ender) *Session {
+	// The texts are parts of a whole token, which must not live as long as the connection.
+	subject.Identity, subject.TokenID = strings.Clone(subject.Identity), strings.Clone(subject.TokenID)
+	now := time.Now()
+	s := &Session{tracker: t, shard: t.shardOf(subject.Identity), subject: subject, ender: ender,
+		ending: deadline.Ending, opened: now.UnixNano(), index: notDue}
+	if !deadline.To.IsZero() {
+		s.due = deadline.spread(now, t.opened.Add(1))
+	}
+	s.shard.add(s)
+	return s
+}
+
+// spread returns the instant for the n-th connection, in Unix nanoseconds. The fractions of the multiples of the golden
+// ratio lie as evenly as can be, however many there are (Weyl's sequence).
+func (d Deadline) spread(now time.Time, n uint64) int64 {
+	from, to := max(d.From.UnixNano(), now.UnixNano()), d.To.UnixNano()
+	if to <= from {
+		return to
+	}
+	offset, _ := bits.Mul64(n*0x9E3779B97F4A7C15, uint64(to-from))
+	return from + int64(offset)
+}
+
+func (t *Tracker) shardOf(identity string) *shard {
+	return &t.shards[maphash.String(t.seed, identity)%shardCount]
+}
+
+// Remove ends the tracking of a connection that has ended by itself. It may be called more than once.
+func (s *Session) Remove() {
+	s.shard.mu.Lock()
+	defer s.shard.mu.Unlock()
+	s.shard.remove(s)
+}
+
+// End ends this connection now, unless it is tracked no more.
+func (s *Session) End(ending Ending) {
+	s.shard.mu.Lock()
+	was := s.shard.remove(s)
+	s.shard.mu.Unlock()
+	if was {
+		s.ender.End(ending)
+	}
+}
+
+// A Filter says which connections are meant: those of one messenger, and of these the ones to which everything applies
+// that is set. An identity, a token ID or a key means something only together with its messenger.
+type Filter struct {
+	Messenger    string    // required
+	Identity     string    // of the contact
+	IssuedBefore time.Time // the token was issued before that, or does not say when
+	TokenID      string
+	Key          string
+}
+
+// errNoMessenger keeps a forgotten filter from closing everything.
+var errNoMessenger = errors.New("no messenger is named; connections are ended by messenger, and everything else only narrows it down")
+
+func (f *Filter) matches(s *Session) bool {
+	switch {
+	case f.TokenID != "" && f.TokenID != s.subject.TokenID:
+		return false
+	case f.Key != "" && f.Key != s.subject.Key:
+		return false
+	case !f.IssuedBefore.IsZero() && !s.subject.Issued.IsZero() && !s.subject.Issued.Before(f.IssuedBefore):
+		return false
+	}
+	return true
+}
+
+// End ends all connections that f means, and returns how many these are. It does not wait for them.
+func (t *Tracker) End(f Filter, ending Ending) (int, error) {
+	if f.Messenger == "" {
+		return 0, errNoMessenger
+	}
+	if f.Identity != "" {
+		return t.endSoon(t.shardOf(f.Identity).take(f.Messenger, f.Identity, f.matches), ending), nil
+	}
+	return t.endSoon(t.takeAll(f.Messenger, f.matches), ending), nil
+}
+
+// EndWithoutKeys ends the connections of a messenger whose tokens were signed by a key that is not in active, and
+// returns how many these are.
+func (t *Tracker) EndWithoutKeys(messenger string, active map[string]bool, ending Ending) int {
+	return t.endSoon(t.takeAll(messenger, func(s *Session) bool { return !active[s.subject.Key] }), ending)
+}
+
+// EndWhere ends the connections of a messenger whose subject is one of those wanted, and returns how many these are.
+func (t *Tracker) EndWhere(messenger string, wanted func(Subject) bool, ending Ending) int {
+	return t.endSoon(t.takeAll(messenger, func(s *Session) bool { return wanted(s.subject) }), ending)
+}
+
+func (t *Tracker) takeAll(messenger string, wanted func(*Session) bool) []*Session {
+	var found []*Session
+	for i := range t.shards {
+		found = append(found, t.shards[i].take(messenger, "", wanted)...)
+	}
+	return found
+}
+
+func (t *Tracker) endSoon(found []*Session, ending Ending) int {
+	if len(found) > 0 {
+		for _, s := range found {
+			s.ending = ending
+		}
+		go t.end(found)
+	}
+	return len(found)
+}
+
+// end ends connections that were taken out, a bounded number at a time.
+func (t *Tracker) end(taken []*Session) {
+	for _, s := range taken {
+		t.places <- struct{}{}
+		go func() {
+			leave := sync.OnceFunc(func() { <-t.places })
+			timer := time.AfterFunc(patience, leave)
+			s.ender.End(s.ending)
+			timer.Stop()
+			leave()
+		}()
+	}
+}
+
+func (h *shard) add(s *Session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m := h.messengers[s.subject.Messenger]
+	if m == nil {
+		m = &contacts{first: make(map[string]*Session)}
+		h.messengers[s.subject.Messenger] = m
+	}
+	m.count++
+	if first := m.first[s.subject.Identity]; first != nil {
+		s.next, first.prev = first, s
+	}
+	m.first[s.subject.Identity] = s
+	if s.due != 0 {
+		heap.Push(&h.due, s)
+		if s.index == 0 {
+			h.arm()
+		}
+	}
+}
+
+// remove reports whether s was still there.
+func (h *shard) remove(s *Session) bool {
+	if s.index == gone {
+		return false
+	}
+	if s.index >= 0 {
+		heap.Remove(&h.due, s.index)
+		if len(h.due) == 0 {
+			h.timer.Stop()
+		}
+	}
+	s.index = gone
+	m := h.messengers[s.subject.Messenger]
+	if s.next != nil {
+		s.next.prev = s.prev
+	}
+	switch {
+	case s.prev != nil:
+		s.prev.next = s.next
+	case s.next != nil:
+		m.first[s.subject.Identity] = s.next
+	default:
+		delete(m.first, s.subject.Identity)
+	}
+	s.next, s.prev = nil, nil
+	if m.count--; m.count == 0 {
+		delete(h.messengers, s.subject.Messenger)
+	}
+	return true
+}
+
+// take takes out the connections of a messenger, or of one contact of it, that are wanted.
+func (h *shard) take(messenger, identity string, wanted func(*Session) bool) []*Session {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m := h.messengers[messenger]
+	if m == nil {
+		return nil
+	}
+	var found []*Session
+	gather := func(s *Session) {
+		for ; s != nil; s = s.next {
+			if wanted(s) {
+				found = append(found, s)
+			}
+		}
+	}
+	if identity != "" {
+		gather(m.first[identity])
+	} else {
+		for _, first := range m.first {
+			gather(first)
+		}
+	}
+	for _, s := range found {
+		h.remove(s)
+	}
+	return found
+}
+
+// arm sets the timer to the next deadline.
+func (h *shard) arm() {
+	if len(h.due) == 0 {
+		return
+	}
+	wait := min(max(time.Until(time.Unix(0, h.due[0].due)), 0), maxSleep)
+	if h.timer == nil {
+		h.timer = time.AfterFunc(wait, h.wake)
+		return
+	}
+	h.timer.Reset(wait)
+}
+
+// wake ends what is due.
+func (h *shard) wake() {
+	h.mu.Lock()
+	now := time.Now().UnixNano()
+	var found []*Session
+	for len(h.due) > 0 && h.due[0].due <= now {
+		s := h.due[0]
+		h.remove(s)
+		found = append(found, s)
+	}
+	h.arm()
+	h.mu.Unlock()
+	if len(found) > 0 {
+		found[0].tracker.end(found)
+	}
+}
+
+// dueHeap is a heap of sessions by their deadline.
+type dueHeap []*Session
+
+func (d dueHeap) Len() int           { return len(d) }
+func (d dueHeap) Less(i, j int) bool { return d[i].due < d[j].due }
+
+func (d dueHeap) Swap(i, j int) {
+	d[i], d[j] = d[j], d[i]
+	d[i].index, d[j].index = i, j
+}
+
+// Push implements heap.Interface.
+func (d *dueHeap) Push(x any) {
+	s := x.(*Session)
+	s.index = len(*d)
+	*d = append(*d, s)
+}
+
+// Pop implements heap.Interface.
+func (d *dueHeap) Pop() any {
+	last := len(*d) - 1
+	s := (*d)[last]
+	(*d)[last] = nil
+	*d = (*d)[:last]
+	return s
+}

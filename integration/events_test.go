@@ -1,0 +1,252 @@
+package integration
+
+import (
+	"bufio"
+	"compress/gzip"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// downloadSize is how many bytes a download has; it takes longer than the tokens of these tests live.
+const downloadSize = 25_000
+
+// serveStreams answers with a stream of a kind that the path names, until the client goes:
+// /events all the time, in pieces; /flood without a pause; /quiet one event; /download and /hello no events; /sized
+// an event stream with a length.
+func serveStreams(w http.ResponseWriter, r *http.Request) {
+	flush := http.NewResponseController(w).Flush
+	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
+	switch {
+	case strings.HasSuffix(r.URL.Path, "/hello"):
+		w.Header().Set("Content-Type", "text/plain")
+		_, _ = fmt.Fprint(w, "hello")
+	case strings.HasSuffix(r.URL.Path, "/quiet"):
+		_, _ = fmt.Fprint(w, "data: 0 of 0\n\n")
+		_ = flush()
+		<-r.Context().Done()
+	case strings.HasSuffix(r.URL.Path, "/download"), strings.HasSuffix(r.URL.Path, "/sized"):
+		w.Header().Set("Content-Type", "application/octet-stream")
+		if strings.HasSuffix(r.URL.Path, "/sized") {
+			w.Header().Set("Content-Type", "text/event-stream")
+			w.Header().Set("Content-Length", fmt.Sprint(downloadSize))
+		}
+		for range downloadSize / 1000 {
+			if _, err := fmt.Fprint(w, strings.Repeat("x", 1000)); err != nil {
+				return
+			}
+			_ = flush()
+			time.Sleep(100 * time.Millisecond)
+		}
+	case strings.HasSuffix(r.URL.Path, "/flood"):
+		for text := "data: " + strings.Repeat("x", 100_000) + "\n\n"; r.Context().Err() == nil; {
+			if _, err := fmt.Fprint(w, text); err != nil {
+				return
+			}
+			_ = flush()
+		}
+	default:
+		for i := 0; r.Context().Err() == nil; i++ {
+			text := strings.Repeat("x", 2000)
+			for _, piece := range []string{fmt.Sprintf("id: %d\nda", i), "ta: " + text, fmt.Sprintf("\ndata: end of %d\n", i), "\n"} {
+				if _, err := fmt.Fprint(w, piece); err != nil {
+					return
+				}
+				_ = flush()
+				time.Sleep(time.Millisecond)
+			}
+		}
+	}
+}
+
+const lastEvent = "event: auth\ndata: token_expired\n\n"
+
+var wholeEvents = regexp.MustCompile(`^(id: \d+\ndata: x+\ndata: end of \d+\n\n)+$`)
+
+// eachVersion runs test with a client for each version of HTTP.
+func eachVersion(t *testing.T, messengers, site string, test func(t *testing.T, g *gateway, v version)) {
+	up := newChat(t)
+	t.Run("HTTP/1.1", func(t *testing.T) {
+		test(t, start(t, up.upstream, messengers, site), version{"HTTP/1.1", plainClient})
+	})
+	t.Run("over TLS", func(t *testing.T) {
+		g := newGateway(t, up.upstream, "https://")
+		g.unlogged = true
+		g.load(messengers, site)
+		for _, v := range g.versions() {
+			t.Run(v.name, func(t *testing.T) { test(t, g, v) })
+		}
+	})
+}
+
+// stream opens a stream. The caller reads and closes its body.
+func (g *gateway) stream(v version, path string, headers ...string) *http.Response {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	g.t.Cleanup(cancel)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, g.url+path, nil)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	for _, line := range headers {
+		name, value, _ := strings.Cut(line, ": ")
+		r.Header.Set(name, value)
+	}
+	resp, err := v.client.Do(r)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.t.Cleanup(func() { _ = resp.Body.Close() })
+	if resp.StatusCode != http.StatusOK {
+		g.t.Fatalf("%s: got %d", path, resp.StatusCode)
+	}
+	return resp
+}
+
+// An event stream ends with its token: between two events, with an event that says why, and with a clean end of the
+// response. It makes no difference what the client says it accepts: whoever wants to stay says anything.
+func TestEventStreamEndsWithItsToken(t *testing.T) {
+	messengers, secret := strict(t, "")
+	eachVersion(t, messengers, guardedRoutes, func(t *testing.T, g *gateway, v version) {
+		token, end := lasting(secret, "mark", time.Second)
+		var all sync.WaitGroup
+		for _, path := range guardedPaths {
+			for _, accept := range []string{"text/event-stream", "*/*", "application/json"} {
+				resp := g.stream(v, path+"/events", token, "Accept: "+accept, "Accept-Encoding: identity")
+				all.Go(func() {
+					body, err := io.ReadAll(resp.Body)
+					if err != nil {
+						t.Errorf("%s, accepting %s: the response has no clean end: %v", path, accept, err)
+					}
+					events, ok := strings.CutSuffix(string(body), lastEvent)
+					if !ok || !wholeEvents.MatchString(events) {
+						t.Errorf("%s, accepting %s: it ends with %q", path, accept, body[max(0, len(body)-100):])
+					}
+				})
+			}
+		}
+		all.Wait()
+		if late := time.Since(end); late < 0 || late > 10*time.Second {
+			t.Errorf("it ended %v after its token", late)
+		}
+	})
+}
+
+// A backend that is silent changes nothing.
+func TestQuietEventStreamEndsWithItsToken(t *testing.T) {
+	messengers, secret := strict(t, "")
+	const want = "data: 0 of 0\n\n" + lastEvent
+	eachVersion(t, messengers, guardedRoutes, func(t *testing.T, g *gateway, v version) {
+		token, _ := lasting(secret, "mark", 0)
+		asked := g.stream(v, "/plain/quiet", token, "Accept: text/event-stream")
+		other := g.stream(v, "/plain/quiet", token, "Accept: */*")
+		if body, err := io.ReadAll(asked.Body); err != nil || string(body) != want {
+			t.Errorf("an event stream that was asked for: %q, %v", body, err)
+		}
+		// Nobody could know that this one would be an event stream. It says why at once; over HTTP/2 and 3 it is released
+		// when the backend next writes.
+		got := make([]byte, len(want))
+		if _, err := io.ReadFull(other.Body, got); err != nil || string(got) != want {
+			t.Errorf("another one: %q, %v", got, err)
+		}
+		if v.name == "HTTP/1.1" {
+			if rest, err := io.ReadAll(other.Body); err != nil || len(rest) > 0 {
+				t.Errorf("another one has no clean end: %q, %v", rest, err)
+			}
+		}
+	})
+}
+
+// A cut download must not look complete, and so none is cut.
+func TestDownloadOutlivesItsToken(t *testing.T) {
+	messengers, secret := strict(t, "max_session 1s")
+	eachVersion(t, messengers, guardedRoutes, func(t *testing.T, g *gateway, v version) {
+		token, end := lasting(secret, "mark", 0)
+		var all sync.WaitGroup
+		for _, path := range []string{"/plain/download", "/plain/sized", "/encode/download"} {
+			for _, accept := range []string{"*/*", "text/event-stream"} {
+				resp := g.stream(v, path, token, "Accept: "+accept)
+				all.Go(func() {
+					if body, err := io.ReadAll(resp.Body); err != nil || len(body) != downloadSize {
+						t.Errorf("%s: got %d bytes, %v", path, len(body), err)
+					}
+				})
+			}
+		}
+		all.Wait()
+		if time.Now().Before(end) {
+			t.Error("the token has not expired; nothing was tested")
+		}
+	})
+}
+
+// A compressed event stream ends without a last event, and whole: what came can be read to its end.
+func TestCompressedEventStreamEndsWhole(t *testing.T) {
+	messengers, secret := strict(t, "")
+	eachVersion(t, messengers, guardedRoutes, func(t *testing.T, g *gateway, v version) {
+		token, _ := lasting(secret, "mark", 0)
+		resp := g.stream(v, "/encode/events", token, "Accept: text/event-stream", "Accept-Encoding: gzip")
+		if got := resp.Header.Get("Content-Encoding"); got != "gzip" {
+			t.Fatalf("it is encoded as %q", got)
+		}
+		plain, err := gzip.NewReader(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(plain)
+		if err != nil {
+			t.Errorf("reading to its end: %v", err)
+		}
+		whole := string(body[:strings.LastIndex(string(body), "\n\n")+2]) // a client drops an event without its end
+		if !wholeEvents.MatchString(whole) || strings.Contains(string(body), "event: auth") {
+			t.Errorf("it ends with %q", body[max(0, len(body)-100):])
+		}
+	})
+}
+
+// A reload leaves event streams open. Their ends come all the same.
+func TestEventStreamEndsAfterAReload(t *testing.T) {
+	messengers, secret := strict(t, "")
+	up := newChat(t)
+	g := start(t, up.upstream, messengers, guardedRoutes)
+	token, _ := lasting(secret, "mark", time.Second)
+	resp := g.stream(version{"HTTP/1.1", plainClient}, "/plain/events", token)
+	reader := bufio.NewReader(resp.Body)
+	if _, err := reader.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	go g.load(messengers, guardedRoutes+"\nheader X-Reloaded 1") // which waits for the stream
+	body, err := io.ReadAll(reader)
+	if err != nil || !strings.HasSuffix(string(body), lastEvent) {
+		t.Errorf("it ends with %q, %v", body[max(0, len(body)-100):], err)
+	}
+	eventually(t, "the reload is done", func() bool { return g.get("/plain/none", token).header.Get("X-Reloaded") == "1" })
+}
+
+// A client that reads no events is cut off like one that reads no frames.
+func TestEventStreamThatIsNotReadIsCutOff(t *testing.T) {
+	messengers, secret := strict(t, "")
+	up := newChat(t)
+	g := start(t, up.upstream, messengers, guardedRoutes)
+	token, end := lasting(secret, "mark", 0)
+	conn, err := net.Dial("tcp", g.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.(*net.TCPConn).SetReadBuffer(4096)
+	if _, err := fmt.Fprintf(conn, "GET /plain/flood HTTP/1.1\r\nHost: %s\r\n%s\r\n\r\n", g.addr, token); err != nil {
+		t.Fatal(err)
+	}
+	g.waitForLog(`"msg":"handled request"`)
+	if late := time.Since(end); late < 0 || late > 5*time.Second {
+		t.Errorf("it was freed %v after its token", late)
+	}
+}

@@ -1,0 +1,291 @@
+package integration
+
+import (
+	"crypto/sha1"
+	"encoding/base64"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func acceptFor(key string) string {
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// strict is a messenger without tolerance for clocks, so that tokens end when they say.
+func strict(t testing.TB, more string) (messengers, secret string) {
+	secret = newSecret()
+	key := write(t, "secret", []byte(secret))
+	return "messenger support {\n identity_key identity\n shared_token {file." + key + "}\n clock_skew 0s\n" + more + "\n}", secret
+}
+
+// lasting returns a token that ends so long from now, and the instant at which it does.
+func lasting(secret, identity string, life time.Duration) (header string, end time.Time) {
+	end = time.Unix(time.Now().Add(life).Unix()+1, 0)
+	return bearer(sign(secret, claims{"identity": identity, "iat": time.Now().Unix(), "exp": end.Unix()})), end
+}
+
+// overHTTP2 runs the calling test again in a process of its own, in which Go takes extended CONNECT over HTTP/2: it is
+// off by default, and the environment is read only at the start of a process. It reports true in that process.
+func overHTTP2(t *testing.T) bool {
+	t.Helper()
+	if strings.Contains(os.Getenv("GODEBUG"), "http2xconnect=1") {
+		return true
+	}
+	t.Run("HTTP/2, in a process of its own", func(t *testing.T) {
+		name, _, _ := strings.Cut(t.Name(), "/")
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^"+name+"$", "-test.timeout", "3m")
+		cmd.Env = append(os.Environ(), "GODEBUG=http2xconnect=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+	})
+	return false
+}
+
+// eachProtocol runs test for each version of HTTP, with a running gateway for each of the sites.
+func eachProtocol(t *testing.T, sites map[string]string, messengers string, test func(t *testing.T, p protocol, g *gateway, up *chat)) {
+	child := overHTTP2(t)
+	for _, p := range protocols {
+		if child != (p.name == "HTTP/2") {
+			continue
+		}
+		for name, site := range sites {
+			t.Run(p.name+", "+name, func(t *testing.T) {
+				up := newChat(t)
+				scheme := "http://"
+				if p.tls {
+					scheme = "https://"
+				}
+				g := newGateway(t, up.upstream, scheme)
+				g.unlogged = strings.Contains(name, "without access log")
+				g.load(messengers, site)
+				if p.tls {
+					g.waitForTLS()
+				}
+				test(t, p, g, up)
+			})
+		}
+	}
+}
+
+const guardedSite = "messenger_auth support\nreverse_proxy UPSTREAM"
+
+// guardedRoutes has the guard among other handlers that stand between the client and the proxy.
+const guardedRoutes = `
+	handle /plain/* {
+		messenger_auth support
+		reverse_proxy UPSTREAM
+	}
+	handle /encode/* {
+		encode
+		messenger_auth support
+		reverse_proxy UPSTREAM
+	}
+	handle /encode-first/* {
+		route {
+			encode
+			messenger_auth support
+			reverse_proxy UPSTREAM
+		}
+	}
+	handle /header/* {
+		header >X-Later 1
+		messenger_auth support
+		reverse_proxy UPSTREAM {
+			flush_interval -1
+		}
+	}
+`
+
+var guardedPaths = []string{"/plain", "/encode", "/encode-first", "/header"}
+
+// A WebSocket must not outlive the token that opened it. It ends with a close frame that says why, while the backend
+// sends without a pause; no frame stands inside another; and the backend is told.
+func TestWebSocketEndsWithItsToken(t *testing.T) {
+	messengers, secret := strict(t, "")
+	sites := map[string]string{"with access log": guardedRoutes, "without access log": guardedRoutes}
+	eachProtocol(t, sites, messengers, func(t *testing.T, p protocol, g *gateway, up *chat) {
+		token, end := lasting(secret, "mark", 2*time.Second)
+		var all sync.WaitGroup
+		for _, path := range guardedPaths {
+			for _, kind := range []string{"/stream", "/idle"} {
+				s, status := p.open(g, path+kind, token)
+				if status != 101 {
+					t.Fatalf("%s: the handshake was answered with %d", path+kind, status)
+				}
+				all.Go(func() {
+					if got := s.ended(); got != "4401 token_expired" {
+						t.Errorf("%s: the client was told %q", path+kind, got)
+					}
+					s.close()
+				})
+			}
+		}
+		all.Wait()
+		if late := time.Since(end); late < 0 || late > 10*time.Second {
+			t.Errorf("it ended %v after its token", late)
+		}
+		for range 2 * len(guardedPaths) {
+			if got := up.end(t); got != "4401 token_expired" {
+				t.Errorf("a backend was told %q", got)
+			}
+		}
+	})
+}
+
+// A client that never answers the close frame is cut off, and the backend is told in its place.
+func TestClientThatNeverAnswersIsCutOff(t *testing.T) {
+	messengers, secret := strict(t, "")
+	eachProtocol(t, map[string]string{"plain": guardedSite}, messengers, func(t *testing.T, p protocol, g *gateway, up *chat) {
+		token, end := lasting(secret, "mark", time.Second)
+		s, _ := p.open(g, "/idle", token)
+		if got := s.next().closing(); got != "4401 token_expired" {
+			t.Errorf("the client was told %q", got)
+		}
+		if got := up.end(t); got != "4401 token_expired" {
+			t.Errorf("the backend was told %q", got)
+		}
+		if f, err := readFrame(s.reader); err == nil {
+			t.Errorf("another frame came: %+v", f)
+		}
+		if late := time.Since(end); late > 10*time.Second {
+			t.Errorf("it ended %v after its token", late)
+		}
+	})
+}
+
+// A client that does not read keeps the gateway's writes waiting. It must not keep its connection by that, nor the
+// backend's, nor anything else.
+func TestClientThatReadsNothingIsCutOff(t *testing.T) {
+	messengers, secret := strict(t, "")
+	eachProtocol(t, map[string]string{"plain": guardedSite, "with encode": "encode\n" + guardedSite}, messengers, func(t *testing.T, p protocol, g *gateway, up *chat) {
+		token, end := lasting(secret, "mark", time.Second)
+		_, status := p.open(g, "/stream", token)
+		if status != 101 {
+			t.Fatalf("the handshake was answered with %d", status)
+		}
+		if got := up.end(t); got != "4401 token_expired" {
+			t.Errorf("the backend was told %q", got)
+		}
+		g.waitForLog(`"msg":"handled request"`)
+		if late := time.Since(end); late > 5*time.Second { // with 2 s it is on time; this leaves room for a busy machine
+			t.Errorf("it was freed %v after its token", late)
+		}
+	})
+}
+
+// A reload with stream_close_delay keeps WebSockets open. Their ends come all the same.
+func TestWebSocketEndsAfterAReload(t *testing.T) {
+	messengers, secret := strict(t, "")
+	site := "messenger_auth support\nreverse_proxy UPSTREAM {\nstream_close_delay 5m\n}"
+	eachProtocol(t, map[string]string{"plain": site}, messengers, func(t *testing.T, p protocol, g *gateway, up *chat) {
+		token, _ := lasting(secret, "mark", 2*time.Second)
+		s, _ := p.open(g, "/echo", token)
+		s.send(1, "before")
+		if got := string(s.next().payload); got != "before" {
+			t.Fatalf("got %q", got)
+		}
+		g.load(messengers, site+"\nheader X-Reloaded 1")
+		s.send(1, "after")
+		if got := string(s.next().payload); got != "after" {
+			t.Fatalf("got %q", got)
+		}
+		if got := s.ended(); got != "4401 token_expired" {
+			t.Errorf("the client was told %q", got)
+		}
+		if got := up.end(t); got != "4401 token_expired" {
+			t.Errorf("the backend was told %q", got)
+		}
+	})
+}
+
+// max_session ends what no token ends.
+func TestWebSocketEndsAtMaxSession(t *testing.T) {
+	messengers, secret := strict(t, "max_session 1s")
+	up := newChat(t)
+	g := start(t, up.upstream, messengers, guardedSite)
+	s, _ := protocols[0].open(g, "/stream", bearer(sign(secret, claims{"identity": "mark"})))
+	if got := s.ended(); got != "4408 session_limit" {
+		t.Errorf("the client was told %q", got)
+	}
+}
+
+// In the mode report nothing is refused, and so nothing ends.
+func TestReportEndsNothing(t *testing.T) {
+	messengers, secret := strict(t, "mode report")
+	up := newChat(t)
+	g := start(t, up.upstream, messengers, guardedSite)
+	token, end := lasting(secret, "mark", 0)
+	s, _ := protocols[0].open(g, "/echo", token)
+	time.Sleep(time.Until(end.Add(500 * time.Millisecond)))
+	s.send(1, "still here")
+	if got := string(s.next().payload); got != "still here" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A page cannot see how a handshake failed. With websocket_rejection close the gateway takes it, says why, and closes;
+// the backend is not reached.
+func TestRefusedHandshakeSaysWhy(t *testing.T) {
+	messengers, secret := strict(t, "allowed_origin https://www.example.com")
+	const options = "messenger_auth support {\nwebsocket_rejection close\ntoken_from header Authorization Bearer\ntoken_from websocket_protocol jwt\n}\nreverse_proxy UPSTREAM"
+	sites := map[string]string{"plain": options, "with encode": "route {\nencode\n" + options + "\n}", "without access log": options}
+	expired := sign(secret, claims{"identity": "mark", "exp": 1})
+	eachProtocol(t, sites, messengers, func(t *testing.T, p protocol, g *gateway, up *chat) {
+		for _, test := range []struct {
+			headers        []string
+			want, protocol string
+		}{
+			{nil, "4401 token_missing", ""},
+			{[]string{bearer(expired)}, "4401 token_expired", ""},
+			{[]string{bearer("x.y.z")}, "4401 token_malformed", ""},
+			{[]string{bearer(sign(newSecret(), good("mark")))}, "4401 signature_invalid", ""},
+			{[]string{bearer(sign(secret, good("mark"))), "Origin: https://evil.example"}, "4403 origin_not_allowed", ""},
+			{[]string{"Sec-WebSocket-Protocol: jwt, " + expired}, "4401 token_expired", "jwt"},
+			{[]string{"Sec-WebSocket-Protocol: chat.v1, jwt, " + expired}, "4401 token_expired", "chat.v1"},
+			{[]string{"Sec-WebSocket-Protocol: chat.v1"}, "4401 token_missing", "chat.v1"},
+			{[]string{"Sec-WebSocket-Protocol: " + expired}, "4401 token_missing", ""},
+		} {
+			s, status := p.open(g, "/echo", test.headers...)
+			if status != 101 {
+				t.Errorf("%s: the handshake was answered with %d", test.want, status)
+				continue
+			}
+			if got := s.header.Get("Sec-Websocket-Protocol"); got != test.protocol {
+				t.Errorf("%s: the subprotocol %q was selected, want %q", test.want, got, test.protocol)
+			}
+			if got := s.ended(); got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+			s.close()
+		}
+		up.none(t)
+		s, _ := p.open(g, "/echo", bearer(sign(secret, good("mark"))))
+		s.send(1, "hello")
+		if got := string(s.next().payload); got != "hello" {
+			t.Errorf("a good token: got %q", got)
+		}
+	})
+}
+
+// What is no complete handshake cannot be taken, and is refused with a status.
+func TestRefusalOfAHandshakeThatIsNone(t *testing.T) {
+	messengers, _ := strict(t, "")
+	g := start(t, newUpstream(t), messengers, "messenger_auth support {\nwebsocket_rejection close\n}\nreverse_proxy UPSTREAM")
+	for _, lines := range []string{
+		"Connection: Upgrade\r\nUpgrade: websocket\r\n",
+		"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 8\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+		"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhl\r\n",
+		"",
+	} {
+		if a := g.raw(fmt.Sprintf("GET / HTTP/1.1\r\nHost: %s\r\n%s\r\n", g.addr, lines)); a.status != 401 || a.code(t) != "token_missing" {
+			t.Errorf("%q: got %d", lines, a.status)
+		}
+	}
+}
