@@ -62,10 +62,11 @@ type live struct {
 	uses  map[string]*tokenUses
 	again map[string]bool // names that changed and could not be read
 
-	polling   sync.Mutex
-	seen      *changes
-	rereading atomic.Bool
-	status    atomic.Pointer[storeStatus]
+	polling    sync.Mutex
+	seen       *changes
+	rereading  atomic.Bool
+	incomplete atomic.Bool // changes were missed, and what is held is to be read again
+	status     atomic.Pointer[storeStatus]
 }
 
 // A storedEntry is what a node knows of one name. It never changes.
@@ -148,7 +149,7 @@ func (l *live) attach(a *App) {
 	l.mu.Unlock()
 	for _, name := range a.names() {
 		if m := a.Messengers[name]; m != nil && m.isGenerated() {
-			if err := l.readRing(context.Background(), name, false); err != nil {
+			if err := l.readRing(context.Background(), name); err != nil {
 				l.mu.Lock()
 				l.again[name] = true
 				l.mu.Unlock()
@@ -191,14 +192,13 @@ func (l *live) lock(name string) (unlock func()) {
 	return mu.Unlock
 }
 
-// readRing reads the ring of a configured messenger and gives it to all configurations. Without anew, a ring that was
-// read before is taken as it is.
-func (l *live) readRing(ctx context.Context, name string, anew bool) error {
+// readRing gives the ring of a configured messenger to all configurations. One that was read before is taken as it is.
+func (l *live) readRing(ctx context.Context, name string) error {
 	defer l.lock(name)()
 	l.mu.Lock()
 	ring, known := l.rings[name]
 	l.mu.Unlock()
-	if !known || anew {
+	if !known {
 		var err error
 		if ring, err = l.read(ctx, name, kindRing); err != nil {
 			return err
@@ -222,6 +222,14 @@ func (l *live) applyRing(name string, ring *record) error {
 		}
 	}
 	return nil
+}
+
+// hasEmptyRing reports whether the ring of a configured messenger was read, and has no token.
+func (l *live) hasEmptyRing(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ring, known := l.rings[name]
+	return known && (ring == nil || len(ring.Tokens) == 0)
 }
 
 // read returns a record, or nil if there is none.
@@ -269,14 +277,19 @@ func (l *live) find(ctx context.Context, name string) (*storedEntry, error) {
 	if l.reads.Wait(ctx) != nil {
 		return nil, errBusy
 	}
-	return l.lookUp(ctx, name)
+	// A client that goes away does not end the read: that would look like a storage that fails.
+	reading, cancel := context.WithTimeout(context.WithoutCancel(ctx), maxWait)
+	defer cancel()
+	return l.lookUp(reading, name)
 }
 
 // lookUp reads a stored messenger and holds what it finds. The caller holds the lock of name.
 func (l *live) lookUp(ctx context.Context, name string) (*storedEntry, error) {
 	r, err := l.read(ctx, name, kindStored)
 	if err != nil {
-		l.failed.Store(time.Now().UnixNano())
+		if !isUnreadable(err) { // one bad value says nothing about the others
+			l.failed.Store(time.Now().UnixNano())
+		}
 		return nil, err
 	}
 	return l.hold(name, r)

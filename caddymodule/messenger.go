@@ -72,6 +72,7 @@ type Messenger struct {
 	keys     keyFiles
 	jwks     *authn.JWKS // the engine of the method jwks
 	engine   engineKey   // its place in the pool
+	released atomic.Bool // whether the engine was given back
 	verifier atomic.Pointer[authn.Verifier]
 	logger   *zap.Logger
 }
@@ -199,9 +200,8 @@ func (m *Messenger) isGenerated() bool { return m.SharedToken != nil && m.Shared
 
 // cleanup gives back what provision took, also after a provision that failed half-way.
 func (m *Messenger) cleanup() {
-	if m.jwks != nil {
+	if m.jwks != nil && m.released.CompareAndSwap(false, true) { // requests may still read m.jwks
 		releaseEngine(m.engine)
-		m.jwks = nil
 	}
 }
 

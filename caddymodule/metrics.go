@@ -14,6 +14,7 @@ import (
 type metrics struct {
 	requests *prometheus.CounterVec
 	dropped  *prometheus.CounterVec
+	failing  prometheus.Gauge
 	drops    atomic.Uint64
 }
 
@@ -30,10 +31,16 @@ var processMetrics = &metrics{
 		Name:      "claims_dropped_total",
 		Help:      "Claims that were too large, or not fit, for the header that claim_header names.",
 	}, []string{"claim"}),
+	failing: prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: "caddy",
+		Subsystem: "messenger_auth",
+		Name:      "store_failing",
+		Help:      "1 while the storage, or what changed in it, cannot be read; what was read before stays in force.",
+	}),
 }
 
 func registerMetrics(registry *prometheus.Registry) (*metrics, error) {
-	for _, collector := range []prometheus.Collector{processMetrics.requests, processMetrics.dropped} {
+	for _, collector := range []prometheus.Collector{processMetrics.requests, processMetrics.dropped, processMetrics.failing} {
 		if err := registry.Register(collector); err != nil && !errors.As(err, new(prometheus.AlreadyRegisteredError)) {
 			return nil, err
 		}
@@ -41,10 +48,17 @@ func registerMetrics(registry *prometheus.Registry) (*metrics, error) {
 	return processMetrics, nil
 }
 
+// storedLabel stands for all stored messengers, of which there may be a million.
+const storedLabel = "stored"
+
 // request counts a decision. m is nil if the messenger is unknown: its name came from the client and is no label.
 func (s *metrics) request(m *Messenger, mode Mode, verdict string) {
 	name := ""
-	if m != nil {
+	switch {
+	case m == nil:
+	case m.stored:
+		name = storedLabel
+	default:
 		name = m.name
 	}
 	s.requests.WithLabelValues(name, string(mode), verdict).Inc()
