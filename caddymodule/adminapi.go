@@ -113,10 +113,11 @@ func (a *App) serveMessenger(w http.ResponseWriter, r *http.Request, name string
 			if err != nil {
 				return nil, err
 			}
-			if c == (condition{}) && r.Header.Get("If-Match") == "" {
+			if c == (condition{}) {
 				if _, err := a.storedRecord(r.Context(), name); err == nil {
 					return nil, adminError(http.StatusPreconditionRequired, "there is a stored messenger of this name; send its revision in If-Match to change it")
 				}
+				c.absent = true // somebody else may create it at this moment
 			}
 			settings := new(Messenger)
 			if err := readJSON(r, settings); err != nil {
@@ -280,7 +281,9 @@ func actorOf(r *http.Request) actor {
 func conditionOf(r *http.Request) (condition, error) {
 	var c condition
 	switch match := r.Header.Get("If-Match"); {
-	case match == "" || match == "*":
+	case match == "":
+	case match == "*":
+		c.present = true
 	case len(match) > 2 && match[0] == '"' && match[len(match)-1] == '"' && !strings.Contains(match[1:len(match)-1], `"`):
 		c.revision = match[1 : len(match)-1]
 	default:

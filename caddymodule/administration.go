@@ -36,12 +36,15 @@ type actor string
 type condition struct {
 	revision string // if not empty, what is there must have this revision
 	absent   bool   // nothing must be there
+	present  bool   // something must be there
 }
 
 func (c condition) check(old *record) error {
 	switch {
 	case c.absent && old != nil:
 		return adminError(http.StatusPreconditionFailed, "there is a stored messenger of this name already")
+	case c.present && old == nil:
+		return adminError(http.StatusPreconditionFailed, "there is nothing yet that could be changed")
 	case c.revision != "" && (old == nil || old.Revision != c.revision):
 		return adminError(http.StatusPreconditionFailed, "it was changed meanwhile; look at it again, and repeat the change if it still makes sense")
 	}
@@ -126,11 +129,14 @@ func (a *App) list(ctx context.Context, after string) ([]describedMessenger, err
 	}
 	for _, name := range names {
 		r, err := a.live.read(ctx, name, kindStored)
-		if err != nil {
-			return nil, storageError(err)
-		}
-		if r != nil && r.Settings != nil {
+		switch {
+		case err == nil && r != nil && r.Settings != nil:
 			list = append(list, *describe(name, sourceStored, r.Settings, r))
+		case isUnreadable(err): // it must not hide the others
+			list = append(list, describedMessenger{Name: name, Source: sourceStored, Settings: new(Messenger),
+				Warnings: []string{"it cannot be read, and is answered with keys_unavailable: " + err.Error()}})
+		case err != nil:
+			return nil, storageError(err)
 		}
 	}
 	return list, nil
@@ -152,7 +158,7 @@ func (a *App) put(ctx context.Context, name string, settings *Messenger, c condi
 		if old == nil {
 			created = true
 			old = new(record)
-		} else if old.Settings.JWKS != nil {
+		} else if old.Settings != nil && old.Settings.JWKS != nil {
 			formerURL = old.Settings.JWKS.URL
 		}
 		next := &record{Created: old.Created, Settings: settings.copySettings(), Tokens: old.Tokens, Revocations: old.Revocations, Closings: old.Closings}
@@ -199,7 +205,7 @@ func (a *App) remove(ctx context.Context, name string, c condition, by actor) er
 	if url != "" {
 		_ = a.live.forgetKeySet(ctx, url)
 	}
-	_ = a.live.delete(ctx, storeKey(name, usesKind(kindStored))) // it says when something was used that is gone
+	a.live.dropUses(ctx, name)
 	a.audit("messenger deleted", name, by)
 	return nil
 }
@@ -216,16 +222,14 @@ func (a *App) checkStorable(name string) error {
 
 // change makes a change in the store and puts it into force on this node.
 func (a *App) change(ctx context.Context, name, kind string, f func(old *record) (*record, error)) (*record, error) {
-	r, err := a.live.change(ctx, name, kind, f)
+	r, err := a.live.change(ctx, name, kind, f, func(r *record) error { return a.live.changed(name, kind, r) })
 	if err == nil {
-		err = a.live.changed(name, kind, r)
-	} else if !errors.As(err, new(caddy.APIError)) {
+		return r, nil
+	}
+	if !errors.As(err, new(caddy.APIError)) {
 		_ = a.live.reread(ctx, name) // it may have been written all the same
 	}
-	if err != nil {
-		return nil, storageError(err)
-	}
-	return r, nil
+	return nil, storageError(err)
 }
 
 // A describedRing is the key ring of a messenger, without the tokens themselves.

@@ -159,6 +159,10 @@ func (a *App) warn() {
 		for _, warning := range m.warnings() {
 			a.logger.Warn(warning, zap.String("messenger", name))
 		}
+		if m.isGenerated() && a.live.hasEmptyRing(name) {
+			a.logger.Warn("no shared token was generated yet, and requests are answered with keys_unavailable; make one with: caddy messenger tokens generate "+name,
+				zap.String("messenger", name))
+		}
 		for _, other := range names[i+1:] {
 			if m.acceptsTokensOf(a.Messengers[other]) {
 				a.logger.Warn("two messengers trust the same key, so that a token for one can be good for the other; give each an \"audience\" of its own, or a key of its own",

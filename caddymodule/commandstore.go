@@ -155,7 +155,7 @@ func listCommand() *cobra.Command {
 					return err
 				}
 				all = append(all, page...)
-				if len(page) < maxListed {
+				if len(page) == 0 || page[len(page)-1].Source != sourceStored {
 					return show(cmd.OutOrStdout(), asJSON, &all)
 				}
 				after = page[len(page)-1].Name

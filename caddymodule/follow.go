@@ -22,23 +22,31 @@ func (l *live) poll(ctx context.Context) {
 	l.polling.Lock()
 	defer l.polling.Unlock()
 	list := new(changes)
-	if err := l.load(ctx, changesKey, list); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		l.noteStatus(err)
+	failure := l.load(ctx, changesKey, list)
+	switch {
+	case errors.Is(failure, fs.ErrNotExist):
+		failure = nil
+	case isUnreadable(failure):
+		list = nil // nobody knows what changed until somebody makes the next change, and with it a new list
+	case failure != nil:
+		l.noteStatus(failure)
 		return
 	}
 	before := l.seen
 	l.seen = list
 	names, complete := []string(nil), false
-	if before != nil {
+	if before != nil && list != nil {
 		names, complete = list.since(before)
 	}
 	l.mu.Lock()
 	names = append(names, slices.Sorted(maps.Keys(l.again))...)
 	l.mu.Unlock()
 	if !complete {
+		l.incomplete.Store(true)
+	}
+	if l.incomplete.Load() {
 		go l.rereadAll(ctx)
 	}
-	var failure error
 	for _, name := range names {
 		if err := l.reread(ctx, name); err != nil {
 			failure = err
@@ -49,16 +57,7 @@ func (l *live) poll(ctx context.Context) {
 
 // reread reads what is held of a name once more. If it cannot, what is held stays in force, and the next poll tries again.
 func (l *live) reread(ctx context.Context, name string) error {
-	l.mu.Lock()
-	used := slices.ContainsFunc(l.apps, func(a *App) bool {
-		return a.Messengers[name] != nil
-	})
-	l.mu.Unlock()
-	var err error
-	if used {
-		err = l.readOwned(ctx, name, true)
-	}
-	err = errors.Join(err, l.rereadStored(ctx, name))
+	err := errors.Join(l.rereadOwned(ctx, name), l.rereadStored(ctx, name))
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err == nil {
@@ -67,6 +66,24 @@ func (l *live) reread(ctx context.Context, name string) error {
 	}
 	l.again[name] = true
 	return err
+}
+
+func (l *live) rereadOwned(ctx context.Context, name string) error {
+	defer l.lock(name)()
+	l.mu.Lock()
+	used := slices.ContainsFunc(l.apps, func(a *App) bool { return a.Messengers[name] != nil })
+	if !used {
+		delete(l.owned, name) // a later configuration that has this messenger again reads it
+	}
+	l.mu.Unlock()
+	if !used {
+		return nil
+	}
+	r, err := l.read(ctx, name, kindRing)
+	if err != nil {
+		return err
+	}
+	return l.applyOwned(name, r)
 }
 
 func (l *live) rereadStored(ctx context.Context, name string) error {
@@ -91,11 +108,23 @@ func (l *live) rereadStored(ctx context.Context, name string) error {
 }
 
 // rereadAll reads again all that is held, slowly, while polls go on: the list of changes does not reach back far enough.
+// It begins anew if that happens once more meanwhile; if ctx ends first, which it does with every reload, the next poll
+// begins it anew.
 func (l *live) rereadAll(ctx context.Context) {
 	if !l.rereading.CompareAndSwap(false, true) {
 		return
 	}
 	defer l.rereading.Store(false)
+	for l.incomplete.CompareAndSwap(true, false) {
+		if !l.rereadHeld(ctx) {
+			l.incomplete.Store(true)
+			return
+		}
+	}
+}
+
+// rereadHeld reads again what is held at this moment, and reports whether it came to the end.
+func (l *live) rereadHeld(ctx context.Context) bool {
 	l.mu.Lock()
 	names := slices.Collect(maps.Keys(l.owned))
 	l.mu.Unlock()
@@ -106,10 +135,11 @@ func (l *live) rereadAll(ctx context.Context) {
 			continue
 		}
 		if l.rereads.Wait(ctx) != nil {
-			return
+			return false
 		}
 		_ = l.reread(ctx, name) // the next poll tries again
 	}
+	return true
 }
 
 // noteStatus remembers how a poll ended, and logs when that changes.
@@ -120,6 +150,10 @@ func (l *live) noteStatus(err error) {
 		now.Polled = time.Now()
 	}
 	l.status.Store(now)
+	processMetrics.failing.Set(0)
+	if err != nil {
+		processMetrics.failing.Set(1)
+	}
 	switch {
 	case err != nil && (before.Err == nil || before.Err.Error() != err.Error()):
 		l.log().Error("store cannot be read; what was read before stays in force", zap.Error(err))

@@ -62,10 +62,11 @@ type live struct {
 	uses  map[string]*tokenUses
 	again map[string]bool // names that changed and could not be read
 
-	polling   sync.Mutex
-	seen      *changes
-	rereading atomic.Bool
-	status    atomic.Pointer[storeStatus]
+	polling    sync.Mutex
+	seen       *changes
+	rereading  atomic.Bool
+	incomplete atomic.Bool // changes were missed, and what is held is to be read again
+	status     atomic.Pointer[storeStatus]
 }
 
 // A storedEntry is what a node knows of one name.
@@ -150,7 +151,7 @@ func (l *live) attach(a *App) {
 	l.apps = append(l.apps, a)
 	l.mu.Unlock()
 	for _, name := range a.names() {
-		if err := l.readOwned(context.Background(), name, false); err != nil {
+		if err := l.readOwned(context.Background(), name); err != nil {
 			a.Messengers[name].revoked.SetUnknown()
 			l.mu.Lock()
 			l.again[name] = true
@@ -193,14 +194,13 @@ func (l *live) lock(name string) (unlock func()) {
 	return mu.Unlock
 }
 
-// readOwned reads the record of a configured messenger and gives it to all configurations. Without anew, one that was
-// read before is taken as it is.
-func (l *live) readOwned(ctx context.Context, name string, anew bool) error {
+// readOwned gives the record of a configured messenger to all configurations. One that was read before is taken as it is.
+func (l *live) readOwned(ctx context.Context, name string) error {
 	defer l.lock(name)()
 	l.mu.Lock()
 	r, known := l.owned[name]
 	l.mu.Unlock()
-	if !known || anew {
+	if !known {
 		var err error
 		if r, err = l.read(ctx, name, kindRing); err != nil {
 			return err
@@ -240,6 +240,14 @@ func (l *live) applyOwned(name string, r *record) error {
 		}
 	}
 	return nil
+}
+
+// hasEmptyRing reports whether the ring of a configured messenger was read, and has no token.
+func (l *live) hasEmptyRing(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r, known := l.owned[name]
+	return known && len(r.Tokens) == 0
 }
 
 // read returns a record, or nil if there is none.
@@ -287,14 +295,19 @@ func (l *live) find(ctx context.Context, name string) (*storedEntry, error) {
 	if l.reads.Wait(ctx) != nil {
 		return nil, errBusy
 	}
-	return l.lookUp(ctx, name)
+	// A client that goes away does not end the read: that would look like a storage that fails.
+	reading, cancel := context.WithTimeout(context.WithoutCancel(ctx), maxWait)
+	defer cancel()
+	return l.lookUp(reading, name)
 }
 
 // lookUp reads a stored messenger and holds what it finds. The caller holds the lock of name.
 func (l *live) lookUp(ctx context.Context, name string) (*storedEntry, error) {
 	r, err := l.read(ctx, name, kindStored)
 	if err != nil {
-		l.failed.Store(time.Now().UnixNano())
+		if !isUnreadable(err) { // one bad value says nothing about the others
+			l.failed.Store(time.Now().UnixNano())
+		}
 		return nil, err
 	}
 	return l.hold(name, r)

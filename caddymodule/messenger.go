@@ -80,12 +80,12 @@ type Messenger struct {
 	policy   authn.Policy
 	session  time.Duration // the longest; 0 for no limit
 	origins  []origin
-	released bool // the engine, by cleanup
 	keys     keyFiles
 	jwks     *authn.JWKS // the engine of the method jwks
 	engine   engineKey   // its place in the pool
 	revoked  *authn.Revocations
-	ring     string // the revision of the key ring that is in force; the store's lock guards it
+	ring     string      // the revision of the key ring that is in force; the store's lock guards it
+	released atomic.Bool // whether the engine was given back
 	verifier atomic.Pointer[authn.Verifier]
 	counter  messengerCounter
 	logger   *zap.Logger
@@ -225,9 +225,7 @@ func (m *Messenger) isGenerated() bool { return m.SharedToken != nil && m.Shared
 
 // cleanup gives back what provision took, also after a provision that failed half-way.
 func (m *Messenger) cleanup() {
-	// m.jwks and m.engine stay as they are: what began before the reload may still read them.
-	if m.jwks != nil && !m.released {
-		m.released = true
+	if m.jwks != nil && m.released.CompareAndSwap(false, true) { // requests may still read m.jwks
 		releaseEngine(m.engine)
 	}
 }

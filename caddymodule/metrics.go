@@ -15,6 +15,7 @@ import (
 type metrics struct {
 	requests *prometheus.CounterVec
 	dropped  *prometheus.CounterVec
+	failing  prometheus.Gauge
 	drops    atomic.Uint64
 }
 
@@ -31,10 +32,16 @@ var processMetrics = &metrics{
 		Name:      "claims_dropped_total",
 		Help:      "Claims that were too large, or not fit, for the header that claim_header names.",
 	}, []string{"claim"}),
+	failing: prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: "caddy",
+		Subsystem: "messenger_auth",
+		Name:      "store_failing",
+		Help:      "1 while the storage, or what changed in it, cannot be read; what was read before stays in force.",
+	}),
 }
 
 func registerMetrics(registry *prometheus.Registry) (*metrics, error) {
-	for _, collector := range []prometheus.Collector{processMetrics.requests, processMetrics.dropped} {
+	for _, collector := range []prometheus.Collector{processMetrics.requests, processMetrics.dropped, processMetrics.failing} {
 		if err := registry.Register(collector); err != nil && !errors.As(err, new(prometheus.AlreadyRegisteredError)) {
 			return nil, err
 		}

@@ -28,6 +28,11 @@ var (
 	errDamaged   = errors.New("the value is damaged, or was made for another place")
 )
 
+// isUnreadable reports whether err says that a value is there and cannot be trusted, and nothing about the storage itself.
+func isUnreadable(err error) bool {
+	return errors.Is(err, errDamaged) || errors.Is(err, errUnsealed) || errors.Is(err, errSealed) || errors.Is(err, errNoSealKey)
+}
+
 // A sealer encrypts what is kept in the storage, and knows its place: a value that was moved to another place, cut,
 // changed or written without the key does not open. Without keys it passes values through.
 type sealer struct {

@@ -172,8 +172,9 @@ func (v *vault) save(ctx context.Context, key string, value any) error {
 }
 
 // change replaces the record of name: f gets the one that is there, or nil, and returns the new one, or nil to delete it.
-// One that is returned with a revision keeps it; another gets a new one. What f refuses changes nothing.
-func (v *vault) change(ctx context.Context, name, kind string, f func(old *record) (*record, error)) (*record, error) {
+// One that is returned with a revision keeps it; another gets a new one. What f refuses changes nothing. written is called
+// with what was written while the lock is held, and nothing newer can be there.
+func (v *vault) change(ctx context.Context, name, kind string, f func(old *record) (*record, error), written func(*record) error) (*record, error) {
 	if err := v.checkWritable(); err != nil {
 		return nil, err
 	}
@@ -198,7 +199,10 @@ func (v *vault) change(ctx context.Context, name, kind string, f func(old *recor
 			next.stamp(version, time.Now().UTC())
 		}
 		changed = next
-		return v.write(ctx, name, storeKey(name, kind), next)
+		if err := v.write(ctx, name, storeKey(name, kind), next); err != nil {
+			return err
+		}
+		return written(next)
 	})
 	return changed, err
 }
@@ -264,7 +268,7 @@ func (v *vault) loadChanges(ctx context.Context) (*changes, error) {
 	switch {
 	case err == nil:
 		return list, nil
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errDamaged), errors.Is(err, errUnsealed), errors.Is(err, errNoSealKey), errors.Is(err, errSealed):
+	case errors.Is(err, fs.ErrNotExist), isUnreadable(err):
 		return &changes{Epoch: rand.Text()}, nil
 	}
 	return nil, err
@@ -278,6 +282,10 @@ func (c *changes) since(before *changes) ([]string, bool) {
 	missed := c.Number - before.Number
 	if missed > uint64(len(c.Names)) {
 		return nil, false
+	}
+	known := c.Names[:uint64(len(c.Names))-missed]
+	if over := len(before.Names) - len(known); over < 0 || !slices.Equal(before.Names[over:], known) {
+		return nil, false // it was set back, and went on another way
 	}
 	return append(slices.Clone(c.Names[uint64(len(c.Names))-missed:]), c.Pending...), true
 }
@@ -329,7 +337,7 @@ func (v *vault) names(ctx context.Context, after string, limit int, skip func(na
 }
 
 // reseal writes every value again that is not sealed with the first key, and returns their number. Only with adopt are
-// values taken that are not sealed at all.
+// values taken that are not sealed at all. One that cannot be read is left as it is, and named in the error.
 func (v *vault) reseal(ctx context.Context, adopt bool) (int, error) {
 	if err := v.checkWritable(); err != nil {
 		return 0, err
@@ -344,19 +352,28 @@ func (v *vault) reseal(ctx context.Context, adopt bool) (int, error) {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
+		var unreadable []error
 		for _, key := range keys {
 			resealed, err := v.resealOne(ctx, s, key, adopt)
-			if err != nil {
+			switch {
+			case isUnreadable(err):
+				unreadable = append(unreadable, err)
+			case err != nil:
 				return err
-			}
-			if resealed {
+			case resealed:
 				count++
 			}
 		}
-		return nil
+		if n := len(unreadable); n > maxNamed {
+			unreadable = append(unreadable[:maxNamed], fmt.Errorf("and %d more", n-maxNamed))
+		}
+		return errors.Join(unreadable...)
 	})
 	return count, err
 }
+
+// maxNamed is how many values that cannot be read one error names.
+const maxNamed = 10
 
 func (v *vault) resealOne(ctx context.Context, s certmagic.Storage, key string, adopt bool) (bool, error) {
 	info, err := s.Stat(ctx, key)

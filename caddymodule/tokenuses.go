@@ -82,6 +82,14 @@ func (l *live) forgetUses(name string) {
 	delete(l.uses, kindStored+"/"+name)
 }
 
+// dropUses removes the uses of a stored messenger that is gone.
+func (l *live) dropUses(ctx context.Context, name string) {
+	l.mu.Lock()
+	delete(l.uses, kindStored+"/"+name)
+	l.mu.Unlock()
+	_ = l.delete(ctx, storeKey(name, usesKind(kindStored))) // what is left says when something was used that is gone
+}
+
 // writeUses writes the uses that are new.
 func (l *live) writeUses(ctx context.Context) {
 	l.mu.Lock()

@@ -1,0 +1,599 @@
+package caddymodule
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+	"go.uber.org/zap"
+)
+
+// A server is a storage that nodes share.
+type server struct {
+	mu     sync.Mutex
+	values map[string][]byte
+	locks  map[string]*nodeStorage // who holds them
+}
+
+func newServer() *server {
+	return &server{values: make(map[string][]byte), locks: make(map[string]*nodeStorage)}
+}
+
+func (s *server) get(key string) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.values[key])
+}
+
+func (s *server) set(key string, value []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if value == nil {
+		delete(s.values, key)
+		return
+	}
+	s.values[key] = value
+}
+
+// A nodeStorage is the server as one node sees it. It can fail, and die for good before or after one of its writes.
+type nodeStorage struct {
+	Node string // keeps the stores of two nodes apart that live in one process
+
+	*server
+	failures float64       // how often an access fails, 0 to 1
+	delay    time.Duration // how long one takes at most
+	diesAt   int           // the number of the write before which the node dies; 0 if it does not
+	after    bool          // whether it dies after that write instead
+	writes   int
+	dead     bool
+	unlocked func() // called once, when the lock was given back and nobody knows it yet
+}
+
+var (
+	errDead   = errors.New("this node is dead")
+	errFailed = errors.New("this access failed")
+)
+
+func (s *nodeStorage) access() error {
+	s.mu.Lock()
+	delay, failures, dead := s.delay, s.failures, s.dead
+	s.mu.Unlock()
+	if delay > 0 {
+		time.Sleep(rand.N(delay))
+	}
+	switch {
+	case dead:
+		return errDead
+	case failures > 0 && rand.Float64() < failures:
+		return errFailed
+	}
+	return nil
+}
+
+// write makes a change of the values, or dies. A node that is dead holds no lock any more.
+func (s *nodeStorage) write(change func()) error {
+	if err := s.access(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.writes++
+	dies := s.diesAt != 0 && s.writes == s.diesAt
+	if !dies || s.after {
+		change()
+	}
+	if dies {
+		s.dead = true
+		maps.DeleteFunc(s.locks, func(_ string, holder *nodeStorage) bool { return holder == s })
+		return errDead
+	}
+	return nil
+}
+
+func (s *nodeStorage) Load(_ context.Context, key string) ([]byte, error) {
+	if err := s.access(); err != nil {
+		return nil, err
+	}
+	if value := s.get(key); value != nil {
+		return value, nil
+	}
+	return nil, fs.ErrNotExist
+}
+
+func (s *nodeStorage) Store(_ context.Context, key string, value []byte) error {
+	return s.write(func() { s.values[key] = slices.Clone(value) })
+}
+
+func (s *nodeStorage) Delete(_ context.Context, key string) error {
+	return s.write(func() { delete(s.values, key) })
+}
+
+func (s *nodeStorage) Exists(_ context.Context, key string) bool { return s.get(key) != nil }
+
+func (s *nodeStorage) List(_ context.Context, prefix string, _ bool) ([]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.values)), nil
+}
+
+func (s *nodeStorage) Stat(_ context.Context, key string) (certmagic.KeyInfo, error) {
+	return certmagic.KeyInfo{Key: key, IsTerminal: true}, nil
+}
+
+func (s *nodeStorage) Lock(ctx context.Context, name string) error {
+	for ; ; time.Sleep(20 * time.Microsecond) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := s.access(); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		if s.locks[name] == nil {
+			s.locks[name] = s
+			s.mu.Unlock()
+			return nil
+		}
+		s.mu.Unlock()
+	}
+}
+
+func (s *nodeStorage) Unlock(_ context.Context, name string) error {
+	s.mu.Lock()
+	if s.locks[name] == s {
+		delete(s.locks, name)
+	}
+	unlocked := s.unlocked
+	s.unlocked = nil
+	s.mu.Unlock()
+	if unlocked != nil {
+		unlocked()
+	}
+	return nil
+}
+
+// A testNode is a gateway without Caddy around it: the app, with its store.
+type testNode struct {
+	*App
+	storage *nodeStorage
+}
+
+var testStoreKey = bytes.Repeat([]byte{7}, sealKeySize)
+
+// The names of a test: configured messengers with generated tokens, and stored ones.
+var (
+	testConfigured = []string{"sales", "support"}
+	testStored     = []string{"acme", "bolt"}
+)
+
+func newTestNode(t testing.TB, s *server, name string) *testNode {
+	t.Helper()
+	n := &testNode{storage: &nodeStorage{Node: t.Name() + name, server: s}}
+	l, err := acquireLive(n.storage, [][]byte{testStoreKey}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.App = &App{logger: zap.NewNop(), refusals: zap.NewNop(), live: l, Messengers: make(map[string]*Messenger)}
+	for _, name := range testConfigured {
+		m := &Messenger{IdentityKey: "identity", SharedToken: new(SharedToken)}
+		if err := m.provision(name, n.logger, l); err != nil {
+			t.Fatal(err)
+		}
+		n.Messengers[name] = m
+	}
+	l.attach(n.App)
+	t.Cleanup(func() {
+		l.detach(n.App)
+		l.release(n.storage)
+	})
+	return n
+}
+
+// settle looks at the list of changes once, and waits until all is read that this asks for.
+func (n *testNode) settle(t testing.TB) {
+	t.Helper()
+	n.live.poll(t.Context())
+	for deadline := time.Now().Add(30 * time.Second); n.live.incomplete.Load() || n.live.rereading.Load(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("re-reading does not end")
+		}
+	}
+}
+
+// trusted returns the kids that verify tokens of a messenger on this node. A stored messenger that the node does not hold
+// is read when a request asks for it, so that is what happens here.
+func (n *testNode) trusted(t testing.TB, name string) string {
+	t.Helper()
+	m, rej := n.messenger(t.Context(), name)
+	if rej != nil {
+		return string(rej.Code)
+	}
+	var kids []string
+	for _, key := range m.verifier.Load().Keys() {
+		kids = append(kids, key.KeyID)
+	}
+	slices.Sort(kids)
+	return strings.Join(kids, " ")
+}
+
+// written returns the kids that stand in the storage.
+func (n *testNode) written(t testing.TB, name string) string {
+	t.Helper()
+	kind := kindRing
+	if slices.Contains(testStored, name) {
+		kind = kindStored
+	}
+	r, err := n.live.read(context.Background(), name, kind)
+	switch {
+	case err != nil:
+		t.Fatalf("what is written for %s cannot be read: %v", name, err)
+	case r == nil && kind == kindStored:
+		return "messenger_unknown"
+	case r == nil:
+		return ""
+	}
+	r.forget(time.Now())
+	var kids []string
+	for _, token := range r.Tokens {
+		kids = append(kids, token.KeyID)
+	}
+	slices.Sort(kids)
+	return strings.Join(kids, " ")
+}
+
+// agree checks that every node trusts what stands in the storage.
+func agree(t testing.TB, what string, nodes ...*testNode) {
+	t.Helper()
+	for _, n := range nodes {
+		n.settle(t)
+	}
+	for _, name := range slices.Concat(testConfigured, testStored) {
+		want := nodes[0].written(t, name)
+		for _, n := range nodes {
+			if got := n.trusted(t, name); got != want {
+				t.Errorf("%s: %s trusts %q of %s, and the storage has %q", what, n.storage.Node, got, name, want)
+			}
+		}
+	}
+}
+
+// perform makes one random change, or looks at the list of changes, or asks for a messenger. What it returns is of
+// interest to nobody: what was refused, or failed, must do no harm either.
+func (n *testNode) perform(ctx context.Context, random *rand.Rand) {
+	name := slices.Concat(testConfigured, testStored)[random.IntN(4)]
+	switch random.IntN(9) {
+	case 0, 1:
+		_, _ = n.changeTokens(ctx, name, generateToken(), condition{}, "test")
+	case 2:
+		_, _ = n.changeTokens(ctx, name, rotateTokens(time.Duration(random.IntN(2))*time.Hour), condition{}, "test")
+	case 3:
+		_, _ = n.changeTokens(ctx, name, resetTokens(false), condition{}, "test")
+	case 4:
+		if r, err := n.tokens(ctx, name); err == nil && len(r.Tokens) > 0 {
+			_, _ = n.changeTokens(ctx, name, revokeToken(r.Tokens[random.IntN(len(r.Tokens))].KeyID, false), condition{}, "test")
+		}
+	case 5:
+		_, _, _ = n.put(ctx, testStored[random.IntN(2)], &Messenger{IdentityKey: "identity", SharedToken: new(SharedToken)}, condition{}, "test")
+	case 6:
+		if random.IntN(3) == 0 {
+			_ = n.remove(ctx, testStored[random.IntN(2)], condition{}, "test")
+		}
+	case 7:
+		n.live.poll(ctx)
+	case 8:
+		_, _ = n.messenger(ctx, name)
+	}
+}
+
+// Two nodes on one storage, each with several administrators and with requests, in every order that chance brings, on a
+// storage that is slow and fails. At the next look at the list of changes both trust what is written there.
+func TestNodesAgreeAfterAnyInterleaving(t *testing.T) {
+	rounds := 60
+	if testing.Short() {
+		rounds = 10
+	}
+	for round := range rounds {
+		s := newServer()
+		nodes := []*testNode{newTestNode(t, s, fmt.Sprint(" a", round)), newTestNode(t, s, fmt.Sprint(" b", round))}
+		for _, n := range nodes {
+			n.storage.delay = 100 * time.Microsecond
+			if round%2 == 1 {
+				n.storage.failures = 0.1
+			}
+		}
+		var all sync.WaitGroup
+		for i, n := range nodes {
+			for worker := range 3 {
+				all.Go(func() {
+					random := rand.New(rand.NewPCG(uint64(round), uint64(10*i+worker)))
+					for range 25 {
+						n.perform(t.Context(), random)
+					}
+				})
+			}
+		}
+		all.Wait()
+		for _, n := range nodes {
+			s.mu.Lock()
+			n.storage.failures, n.storage.delay = 0, 0
+			s.mu.Unlock()
+			n.live.failed.Store(0)
+		}
+		if agree(t, fmt.Sprintf("round %d", round), nodes...); t.Failed() {
+			return
+		}
+	}
+}
+
+// A node gives the lock back, and before it goes on, another changes the same ring and the node itself reads that. What it
+// wrote is older by then and must not come into force.
+func TestAnOlderChangeDoesNotOvertakeANewerOne(t *testing.T) {
+	s := newServer()
+	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
+	prepare(t, a)
+	agree(t, "before", a, b)
+	for _, name := range []string{"support", "acme"} {
+		s.mu.Lock()
+		a.storage.unlocked = func() {
+			if _, err := b.changeTokens(t.Context(), name, resetTokens(false), condition{}, "test"); err != nil {
+				t.Error(err)
+			}
+			a.live.poll(t.Context())
+		}
+		s.mu.Unlock()
+		if _, err := a.changeTokens(t.Context(), name, generateToken(), condition{}, "test"); err != nil {
+			t.Fatal(err)
+		}
+		agree(t, "afterwards", a, b)
+	}
+}
+
+// Both nodes make and revoke tokens of the same messengers at once. What was acknowledged holds: no change is made over
+// the head of another.
+func TestNoUpdateIsLostBetweenTwoNodes(t *testing.T) {
+	s := newServer()
+	nodes := []*testNode{newTestNode(t, s, " a"), newTestNode(t, s, " b")}
+	for _, n := range nodes {
+		n.storage.delay = 100 * time.Microsecond
+	}
+	var mu sync.Mutex
+	want := make(map[string]bool)
+	var all sync.WaitGroup
+	for _, n := range nodes {
+		for range 2 {
+			all.Go(func() {
+				for i := range 20 {
+					made, err := n.changeTokens(t.Context(), "support", generateToken(), condition{}, "test")
+					if err != nil {
+						t.Errorf("generating: %v", err)
+						return
+					}
+					if i < 18 { // each of the four leaves two
+						if _, err := n.changeTokens(t.Context(), "support", revokeToken(made.KeyID, false), condition{}, "test"); err != nil {
+							t.Errorf("revoking: %v", err)
+						}
+						continue
+					}
+					mu.Lock()
+					want[made.KeyID] = true
+					mu.Unlock()
+				}
+			})
+		}
+	}
+	all.Wait()
+	if got := nodes[0].written(t, "support"); got != strings.Join(slices.Sorted(maps.Keys(want)), " ") {
+		t.Errorf("the ring has %q, want %v", got, want)
+	}
+	agree(t, "afterwards", nodes...)
+}
+
+// A node dies between any two of the writes that make a change, or right after one. What is there is whole, and the others
+// find it, whether or not somebody makes another change before they look.
+func TestANodeDiesInTheMiddleOfAChange(t *testing.T) {
+	ops := map[string]func(n *testNode) error{
+		"generate": func(n *testNode) error {
+			_, err := n.changeTokens(context.Background(), "support", generateToken(), condition{}, "test")
+			return err
+		},
+		"reset": func(n *testNode) error {
+			_, err := n.changeTokens(context.Background(), "acme", resetTokens(false), condition{}, "test")
+			return err
+		},
+		"create": func(n *testNode) error {
+			_, _, err := n.put(context.Background(), "bolt", &Messenger{IdentityKey: "sub", SharedToken: new(SharedToken)}, condition{}, "test")
+			return err
+		},
+		"delete": func(n *testNode) error { return n.remove(context.Background(), "acme", condition{}, "test") },
+	}
+	for name, op := range ops {
+		for write := 1; write <= 3; write++ {
+			for _, after := range []bool{false, true} {
+				for _, between := range []string{"nobody", "another name", "the same name"} {
+					t.Run(fmt.Sprintf("%s, write %d, after %t, then %s", name, write, after, between), func(t *testing.T) {
+						t.Parallel()
+						s := newServer()
+						a, b, c := newTestNode(t, s, "a"), newTestNode(t, s, "b"), newTestNode(t, s, "c")
+						prepare(t, a)
+						agree(t, "before", b, c) // they hold all of it
+						s.mu.Lock()
+						a.storage.diesAt, a.storage.after, a.storage.writes = write, after, 0
+						s.mu.Unlock()
+						if err := op(a); err == nil {
+							t.Error("a node that died has acknowledged its change")
+						}
+						agree(t, "after the death", b)
+						switch between {
+						case "another name":
+							if _, err := b.changeTokens(t.Context(), "sales", generateToken(), condition{}, "test"); err != nil {
+								t.Fatal(err)
+							}
+						case "the same name":
+							for _, again := range []string{"support", "acme"} {
+								_, _ = b.changeTokens(t.Context(), again, generateToken(), condition{}, "test")
+							}
+						}
+						agree(t, "at the end", b, c, newTestNode(t, s, "d"))
+					})
+				}
+			}
+		}
+	}
+}
+
+func prepare(t *testing.T, n *testNode) {
+	t.Helper()
+	if _, _, err := n.put(t.Context(), "acme", &Messenger{IdentityKey: "identity", SharedToken: new(SharedToken)}, condition{}, "test"); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"support", "sales", "acme"} {
+		if _, err := n.changeTokens(t.Context(), name, generateToken(), condition{}, "test"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The list of changes is no source of trust, and nothing depends on its being there. Whoever meets a list that does not
+// go on where the last one ended reads again what it holds.
+func TestAListOfChangesThatIsLostDamagedOrSetBack(t *testing.T) {
+	change := func(t *testing.T, n *testNode, name string) {
+		t.Helper()
+		if _, err := n.changeTokens(t.Context(), name, resetTokens(false), condition{}, "test"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for what, spoil := range map[string]func(t *testing.T, a *testNode, old []byte){
+		"lost":    func(_ *testing.T, a *testNode, _ []byte) { a.storage.set(changesKey, nil) },
+		"damaged": func(_ *testing.T, a *testNode, _ []byte) { a.storage.set(changesKey, []byte("x")) },
+		"in clear": func(_ *testing.T, a *testNode, _ []byte) {
+			a.storage.set(changesKey, []byte(`{"epoch":"","number":0}`))
+		},
+		"set back":   func(_ *testing.T, a *testNode, old []byte) { a.storage.set(changesKey, old) },
+		"never told": func(_ *testing.T, a *testNode, _ []byte) {},
+		"lost, then another change": func(t *testing.T, a *testNode, _ []byte) {
+			a.storage.set(changesKey, nil)
+			change(t, a, "sales")
+		},
+		"damaged, then another change": func(t *testing.T, a *testNode, _ []byte) {
+			a.storage.set(changesKey, []byte("x"))
+			change(t, a, "sales")
+		},
+		"set back, then another change": func(t *testing.T, a *testNode, old []byte) {
+			a.storage.set(changesKey, old)
+			change(t, a, "sales")
+		},
+		"set back, then as many changes of others": func(t *testing.T, a *testNode, old []byte) {
+			a.storage.set(changesKey, old)
+			for range 8 {
+				change(t, a, "sales")
+			}
+		},
+		"more changes than it holds": func(t *testing.T, a *testNode, _ []byte) {
+			for range maxChanges + 1 {
+				change(t, a, "sales")
+			}
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			s := newServer()
+			a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
+			prepare(t, a)
+			old := s.get(changesKey)
+			for range 3 {
+				change(t, a, "acme")
+				agree(t, "before", b)
+			}
+			change(t, a, "support")
+			change(t, a, "acme")
+			spoil(t, a, old)
+			agree(t, "afterwards", b)
+		})
+	}
+}
+
+// A reload ends the re-reading that its configuration began. The next configuration goes on with it.
+func TestAReloadDoesNotEndWhatIsToBeReadAgain(t *testing.T) {
+	s := newServer()
+	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
+	prepare(t, a)
+	agree(t, "before", b)
+	if _, err := a.changeTokens(t.Context(), "support", resetTokens(false), condition{}, "test"); err != nil {
+		t.Fatal(err)
+	}
+	s.set(changesKey, nil)
+	ended, cancel := context.WithCancel(t.Context())
+	s.mu.Lock()
+	b.storage.delay = 10 * time.Millisecond
+	s.mu.Unlock()
+	b.live.poll(ended)
+	cancel()
+	for b.live.rereading.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	agree(t, "after the next poll", b)
+}
+
+// A configuration drops a messenger, another node changes its ring, and a later configuration has it again.
+func TestARingIsNotTakenFromMemoryLater(t *testing.T) {
+	s := newServer()
+	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
+	prepare(t, a)
+	agree(t, "before", b)
+	without := &App{logger: zap.NewNop(), refusals: zap.NewNop(), live: b.live}
+	b.live.attach(without)
+	b.live.detach(b.App)
+	if _, err := a.changeTokens(t.Context(), "support", resetTokens(false), condition{}, "test"); err != nil {
+		t.Fatal(err)
+	}
+	b.settle(t)
+	b.live.attach(b.App)
+	b.live.detach(without)
+	agree(t, "with the messenger again", b)
+}
+
+// The storage fails for a while. What was read stays in force; what changed meanwhile is known soon after.
+func TestAnOutageOfTheStorage(t *testing.T) {
+	s := newServer()
+	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
+	prepare(t, a)
+	agree(t, "before", b)
+	held := b.trusted(t, "acme")
+	s.mu.Lock()
+	b.storage.failures = 1
+	s.mu.Unlock()
+	for _, name := range []string{"support", "acme"} {
+		if _, err := a.changeTokens(t.Context(), name, resetTokens(false), condition{}, "test"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 3 {
+		b.live.poll(t.Context())
+	}
+	if got := b.trusted(t, "acme"); got != held {
+		t.Errorf("in the outage %q is trusted, want %q as before", got, held)
+	}
+	if got := b.trusted(t, "unheard-of"); got != "keys_unavailable" {
+		t.Errorf("a name that was not asked for before is %s, and nobody can say", got)
+	}
+	if b.live.status.Load().Err == nil {
+		t.Error("the outage is not noticed")
+	}
+	s.mu.Lock()
+	b.storage.failures = 0
+	s.mu.Unlock()
+	agree(t, "after the outage", b)
+	if b.live.status.Load().Err != nil {
+		t.Error("the end of the outage is not noticed")
+	}
+}

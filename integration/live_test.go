@@ -1,0 +1,379 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// openChat opens a WebSocket with a token in its header.
+func (g *gateway) openChat(path, token string) *websocket.Conn {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	header := http.Header{"Authorization": {"Bearer " + token}}
+	conn, resp, err := websocket.Dial(ctx, g.url+path, &websocket.DialOptions{HTTPHeader: header})
+	if err != nil {
+		g.t.Fatalf("opening a chat on %s: %v %v", path, err, resp)
+	}
+	g.t.Cleanup(func() { _ = conn.CloseNow() })
+	return conn
+}
+
+// speak sends a message through each chat and waits for its echo.
+func speak(t testing.TB, when string, chats []*websocket.Conn) {
+	t.Helper()
+	var all sync.WaitGroup
+	for i, chat := range chats {
+		all.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+			defer cancel()
+			message := fmt.Sprint(when, i)
+			if err := chat.Write(ctx, websocket.MessageText, []byte(message)); err != nil {
+				t.Errorf("%s: chat %d is closed: %v", when, i, err)
+				return
+			}
+			if _, echo, err := chat.Read(ctx); err != nil || string(echo) != message {
+				t.Errorf("%s: chat %d: got %q, %v", when, i, echo, err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// A reload of Caddy drops every WebSocket. Nothing that is done to live messengers needs one: not on the messenger whose
+// chats are open, and not on others.
+func TestNoChatIsClosedByWhatIsDoneToMessengers(t *testing.T) {
+	g := start(t, newUpstream(t), strings.Replace(liveOptions, "messenger {", "messenger {\n\t\tjwks_internal_hosts 127.0.0.1", 1), liveSite)
+	o := g.operator()
+	o.put("acme", generated)
+	o.put("other", generated)
+	supportToken, acmeToken := o.generate("support"), o.generate("acme")
+	var chats []*websocket.Conn
+	for range 100 {
+		chats = append(chats, g.openChat("/chat", supportToken.signed()), g.openChat("/m/acme/chat", acmeToken.signed()))
+	}
+	speak(t, "before", chats)
+	keys := newKeyServer(t, publicJWK(rsaKey(0), "a"))
+	steps := []struct {
+		name string
+		do   func()
+	}{
+		{"create", func() {
+			o.put("new", map[string]any{"identity_key": "sub", "public_key": []any{map[string]any{"key": string(publicPEM(rsaKey(0)))}}})
+		}},
+		{"change", func() {
+			o.put("acme", map[string]any{"identity_key": "identity", "shared_token": map[string]any{}, "mode": "optional"})
+			o.put("other", map[string]any{"identity_key": "identity", "audience": []string{"chat"}, "jwks": map[string]any{"url": keys.url}, "mode": "off"})
+		}},
+		{"rotate", func() {
+			for _, name := range []string{"support", "acme"} {
+				o.makeToken("rotate", name, map[string]any{"overlap": "1h"})
+			}
+		}},
+		{"reset", func() {
+			for _, name := range []string{"support", "acme"} {
+				o.makeToken("reset", name, map[string]any{})
+			}
+		}},
+		{"revoke", func() {
+			for _, name := range []string{"support", "acme"} {
+				for _, token := range o.ring(name).Tokens {
+					o.want(200, "POST", "messengers/"+name+"/tokens/revoke", map[string]any{"kid": token.KID})
+				}
+			}
+		}},
+		{"delete", func() {
+			for _, name := range []string{"new", "other"} {
+				o.want(200, "DELETE", "messengers/"+name, nil)
+			}
+		}},
+	}
+	for _, step := range steps {
+		step.do()
+		speak(t, "after "+step.name, chats)
+	}
+	g.expect("503 keys_unavailable", "/", supportToken.signed()) // it is worth nothing any more, and its chats go on
+}
+
+// A messenger is made, looked at, changed and deleted while the gateway runs, and is in force at once.
+func TestTheLifeOfAStoredMessenger(t *testing.T) {
+	up := newUpstream(t)
+	g, o := startLive(t, up)
+	key := map[string]any{"key": string(publicPEM(rsaKey(0)))}
+	g.expect("404 messenger_unknown", "/m/acme/x", sign(rsaKey(0), good("mark")))
+	a := o.want(201, "PUT", "messengers/acme", map[string]any{"identity_key": "identity", "public_key": []any{key}, "issuer": []string{"https://acme.example"}})
+	etag := a.header.Get("ETag")
+	var made described
+	decode(t, a.body, &made)
+	if etag != `"`+made.Revision+`"` || made.Name != "acme" || made.Source != "stored" || made.Method != "public_key" || made.Mode != "required" || len(made.Warnings) == 0 {
+		t.Errorf("ETag %s, body %s", etag, a.body)
+	}
+	g.expect("401 issuer_not_allowed", "/m/acme/x", sign(rsaKey(0), good("mark")))
+	c := good("mark")
+	c["iss"] = "https://acme.example"
+	up.take()
+	g.expect("200", "/m/acme/x", sign(rsaKey(0), c))
+	if r := up.one(t); r.header.Get("X-Contact-Identity") != "mark" || r.header.Get("X-Contact-Messenger") != "acme" {
+		t.Errorf("the upstream got %v", r.header)
+	}
+	// What it is called in a host or a path is not written in one case.
+	g.expect("200", "/m/ACME/x", sign(rsaKey(0), c))
+
+	if got := o.want(200, "GET", "messengers/acme", nil); got.header.Get("ETag") != etag {
+		t.Errorf("GET has the ETag %s, want %s", got.header.Get("ETag"), etag)
+	}
+	changed := map[string]any{"identity_key": "sub", "public_key": []any{key}}
+	b := o.want(200, "PUT", "messengers/acme", changed, "If-Match: "+etag)
+	if b.header.Get("ETag") == etag {
+		t.Error("the revision stays with a change")
+	}
+	g.expect("401 identity_missing", "/m/acme/x", sign(rsaKey(0), c))
+	g.expect("200", "/m/acme/x", sign(rsaKey(0), claims{"sub": "mark"}))
+
+	o.put("acme", generated)
+	g.expect("503 keys_unavailable", "/m/acme/x", sign(newSecret(), good("mark")))
+	g.expect("401 algorithm_not_allowed", "/m/acme/x", sign(rsaKey(0), good("mark")))
+	first := o.generate("acme")
+	g.expect("200", "/m/acme/x", first.signed())
+	o.put("acme", map[string]any{"identity_key": "identity", "shared_token": map[string]any{}, "require_claims": []string{"exp"}})
+	g.expect("200", "/m/acme/x", first.signed())
+	g.expect("401 claim_missing", "/m/acme/x", sign(first.Token, claims{"identity": "mark"}))
+
+	var list []described
+	decode(t, o.want(200, "GET", "messengers", nil).body, &list)
+	var names []string
+	for _, m := range list {
+		names = append(names, m.Name+" "+m.Source)
+	}
+	if !slices.Equal(names, []string{"support config", "acme stored"}) {
+		t.Errorf("the list has %v", names)
+	}
+	o.want(200, "DELETE", "messengers/acme", nil)
+	g.expect("404 messenger_unknown", "/m/acme/x", first.signed())
+	o.refused(404, "GET", "messengers/acme", nil)
+	o.refused(404, "DELETE", "messengers/acme", nil)
+
+	// Whoever gets the name later gets nothing else of it.
+	o.put("acme", generated)
+	g.expect("503 keys_unavailable", "/m/acme/x", first.signed())
+	if r := o.ring("acme"); len(r.Tokens) != 0 {
+		t.Errorf("the ring of a new messenger has %+v", r)
+	}
+}
+
+// Another method takes the tokens of the former one along to nowhere.
+func TestTokensGoWithTheirMethod(t *testing.T) {
+	g, o := startLive(t, newUpstream(t))
+	o.put("acme", generated)
+	made := o.generate("acme")
+	o.put("acme", map[string]any{"identity_key": "identity", "public_key": []any{map[string]any{"key": string(publicPEM(rsaKey(0)))}}})
+	g.expect("401 algorithm_not_allowed", "/m/acme/x", made.signed())
+	o.refused(409, "GET", "messengers/acme/tokens", nil)
+	o.put("acme", generated)
+	g.expect("503 keys_unavailable", "/m/acme/x", made.signed())
+}
+
+// Two people change one messenger. Nobody overwrites what they have not seen.
+func TestNobodyOverwritesWhatTheyHaveNotSeen(t *testing.T) {
+	_, o := startLive(t, newUpstream(t))
+	o.refused(412, "PUT", "messengers/acme", generated, "If-Match: *")
+	o.refused(412, "PUT", "messengers/acme", generated, `If-Match: "GONE"`)
+	first := o.want(201, "PUT", "messengers/acme", generated, "If-None-Match: *").header.Get("ETag")
+	o.refused(412, "PUT", "messengers/acme", generated, "If-None-Match: *")
+	if said := o.refused(428, "PUT", "messengers/acme", generated); !strings.Contains(said, "If-Match") {
+		t.Errorf("428 does not say what to send: %s", said)
+	}
+	second := o.want(200, "PUT", "messengers/acme", generated, "If-Match: "+first).header.Get("ETag")
+	for _, method := range []string{"PUT", "DELETE"} {
+		o.refused(412, method, "messengers/acme", generated, "If-Match: "+first)
+	}
+	o.generate("acme") // a token is a change too
+	o.refused(412, "DELETE", "messengers/acme", nil, "If-Match: "+second)
+	third := o.want(200, "GET", "messengers/acme", nil).header.Get("ETag")
+	for _, action := range []string{"generate", "rotate", "reset"} {
+		o.refused(412, "POST", "messengers/acme/tokens/"+action, map[string]any{}, "If-Match: "+second)
+	}
+	if got := o.want(200, "GET", "messengers/acme/tokens", nil).header.Get("ETag"); got != third {
+		t.Errorf("the ring's ETag is %s, want %s", got, third)
+	}
+	o.want(201, "POST", "messengers/acme/tokens/rotate", map[string]any{}, "If-Match: "+third)
+	for _, line := range []string{"If-Match: unquoted", `If-Match: "a", "b"`, `If-Match: W/"a"`, `If-None-Match: "a"`} {
+		o.refused(400, "DELETE", "messengers/acme", nil, line)
+	}
+	o.want(200, "DELETE", "messengers/acme", nil, "If-Match: *")
+
+	// Of those who create one name at once, one does.
+	var created, refused int
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			a, err := o.send("PUT", "messengers/acme", generated)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil && a.status == 201:
+				created++
+			case err == nil && (a.status == 412 || a.status == 428):
+				refused++
+			default:
+				t.Errorf("got %d %s, %v", a.status, a.body, err)
+			}
+		})
+	}
+	all.Wait()
+	if created != 1 || refused != 7 {
+		t.Errorf("%d were created and %d refused, want 1 and 7", created, refused)
+	}
+}
+
+// Whatever is sent to the admin API by mistake is refused as Caddy refuses, says how to do it, and changes nothing.
+func TestMistakesAtTheAdminAPI(t *testing.T) {
+	_, o := startLive(t, newUpstream(t))
+	o.put("acme", generated)
+	before := o.want(200, "GET", "messengers", nil).body
+	large := `{"identity_key":"` + strings.Repeat("x", 70_000) + `","shared_token":{}}`
+	private := string(privatePEM(rsaKey(0)))
+	for _, c := range []struct {
+		status       int
+		method, path string
+		body         any
+		header, says string
+	}{
+		{415, "PUT", "messengers/new", "{}", "Content-Type: text/plain", "application/json"},
+		{415, "PUT", "messengers/new", "{}", "Content-Type: ", "application/json"},
+		{415, "POST", "messengers/support/tokens/generate", "{}", "Content-Type: application/x-www-form-urlencoded", "application/json"},
+		{413, "PUT", "messengers/new", large, "", "65536"},
+		{400, "PUT", "messengers/new", `{"identity_key":"identity","shared_token":{},"distrust":true}`, "", "distrust"},
+		{400, "POST", "messengers/support/tokens/generate", `{"kids":"a"}`, "", "kids"},
+		{400, "POST", "messengers/support/tokens/generate", `{"overlap":"1h"}`, "", "overlap"},
+		{400, "POST", "messengers/support/tokens/revoke", `{}`, "", "kid"},
+		{400, "PUT", "messengers/new", `{`, "", "not JSON"},
+		{400, "PUT", "messengers/new", `[]`, "", "another form"},
+		{400, "PUT", "messengers/new", `{"shared_token":{}}`, "", "identity_key"},
+		{400, "PUT", "messengers/new", `{"identity_key":"exp","shared_token":{}}`, "", "identity_key"},
+		{400, "PUT", "messengers/new", `{"identity_key":"a"}`, "", "exactly one of"},
+		{400, "PUT", "messengers/new", `{"identity_key":"a","shared_token":{},"jwks":{"url":"https://www.example.com/"}}`, "", "exactly one"},
+		{400, "PUT", "messengers/new", `{"identity_key":"a","shared_token":{"token":"{env.HOME}"}}`, "", "generated"},
+		{400, "PUT", "messengers/new", `{"identity_key":"a","public_key":[{"key":"{file./etc/hostname}"}]}`, "", "placeholder"},
+		{400, "PUT", "messengers/new", map[string]any{"identity_key": "a", "public_key": []any{map[string]any{"key": private}}}, "", "private"},
+		{400, "PUT", "messengers/new", `{"identity_key":"a","shared_token":{},"allowed_origin":["https://a.example/path"]}`, "", "allowed_origin"},
+		{400, "PUT", "messengers/new", `{"identity_key":"a","shared_token":{},"clock_skew":"1h"}`, "", "clock_skew"},
+		{400, "PUT", "messengers/new", `{"identity_key":"a","shared_token":{},"mode":"maybe"}`, "", "mode"},
+		{400, "PUT", "messengers/New", generated, "", "name"},
+		{400, "PUT", "messengers/..", generated, "", ""},
+		{400, "PUT", "messengers/_keysets", generated, "", "name"},
+		{400, "PUT", "messengers/" + strings.Repeat("a", 64), generated, "", "63"},
+		{404, "GET", "messengers/%2e%2e%2fcertificates", nil, "", ""},
+		{409, "PUT", "messengers/support", generated, "", "configuration"},
+		{409, "DELETE", "messengers/support", nil, "", "configuration"},
+		{404, "GET", "messengers/nobody", nil, "", "list"},
+		{404, "GET", "messengers/nobody/tokens", nil, "", "list"},
+		{404, "GET", "messengers/nobody/keys", nil, "", "list"},
+		{404, "POST", "messengers/nobody/tokens/generate", `{}`, "", "list"},
+		{404, "POST", "messengers/support/tokens/revoke", `{"kid":"2026-01-01-aaaaaa"}`, "", "no shared token"},
+		{404, "POST", "messengers/support/tokens/burn", `{}`, "", ""},
+		{404, "GET", "messengers/support/secrets", nil, "", ""},
+		{404, "GET", "nothing", nil, "", ""},
+		{404, "GET", "messengers/support/tokens/generate/more", nil, "", ""},
+		{409, "POST", "messengers/support/tokens/rotate", `{}`, "", "generate"},
+		{400, "POST", "messengers/acme/tokens/rotate", `{"overlap":"tomorrow"}`, "", ""},
+		{409, "POST", "messengers/acme/tokens/rotate", `{"overlap":"-1s"}`, "", "overlap"},
+		{409, "POST", "reseal", `{}`, "", "store { key"},
+	} {
+		t.Run(fmt.Sprintf("%d %s %.60s %.60v", c.status, c.method, c.path, c.body), func(t *testing.T) {
+			o := &operator{t, o.sock}
+			headers := []string{}
+			if c.header != "" {
+				headers = append(headers, c.header)
+			}
+			a := o.do(c.method, c.path, c.body, headers...)
+			if c.path == "messengers/.." {
+				if a.status == 200 || a.status == 201 {
+					t.Errorf("got %d", a.status) // the server cleans such a path
+				}
+				return
+			}
+			if a.status != c.status || !strings.Contains(a.body, c.says) {
+				t.Errorf("got %d %s, want %d and %q", a.status, a.body, c.status, c.says)
+			}
+		})
+	}
+	for path, allowed := range map[string]string{
+		"messengers":                         "GET",
+		"messengers/acme":                    "DELETE, GET, PUT",
+		"messengers/acme/tokens":             "GET",
+		"messengers/acme/tokens/generate":    "POST",
+		"messengers/acme/keys":               "GET",
+		"messengers/acme/refresh":            "POST",
+		"messengers/acme/explain":            "POST",
+		"messengers/support/tokens/generate": "POST",
+		"reseal":                             "POST",
+	} {
+		a := o.do("PATCH", path, nil)
+		if a.status != 405 || a.header.Get("Allow") != allowed {
+			t.Errorf("PATCH %s: got %d, Allow: %s, want 405 and %s", path, a.status, a.header.Get("Allow"), allowed)
+		}
+	}
+	if after := o.want(200, "GET", "messengers", nil).body; after != before {
+		t.Errorf("something was changed:\n%s\n%s", before, after)
+	}
+}
+
+// Every change that somebody makes stands in the audit log, with who made it and on what, and nothing that is refused does.
+func TestEveryChangeStandsInTheAuditLog(t *testing.T) {
+	g, o := startLive(t, newUpstream(t))
+	o.put("acme", generated)
+	o.put("acme", generated)
+	first := o.generate("acme")
+	second := o.makeToken("rotate", "acme", map[string]any{})
+	third := o.makeToken("reset", "acme", map[string]any{})
+	o.want(200, "POST", "messengers/acme/tokens/revoke", map[string]any{"kid": third.KID})
+	o.refused(404, "POST", "messengers/acme/tokens/revoke", map[string]any{"kid": third.KID})
+	o.refused(409, "POST", "messengers/acme/tokens/rotate", map[string]any{})
+	o.want(200, "DELETE", "messengers/acme", nil)
+	o.refused(404, "DELETE", "messengers/acme", nil)
+	var got []string
+	for line := range strings.SplitSeq(g.logs(), "\n") {
+		var entry struct{ Logger, Msg, Messenger, By, KID string }
+		if !strings.Contains(line, "audit") {
+			continue
+		}
+		decode(t, line, &entry)
+		if entry.Logger != "messenger.audit" || entry.Messenger != "acme" || entry.By != "admin API, unix socket" {
+			t.Errorf("an audit line: %s", line)
+		}
+		got = append(got, strings.TrimSpace(entry.Msg+" "+entry.KID))
+	}
+	want := []string{
+		"messenger created", "messenger changed", "shared token generated " + first.KID, "shared tokens rotated " + second.KID,
+		"shared tokens reset " + third.KID, "shared token revoked " + third.KID, "messenger deleted",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+// A stored messenger of a configured name has no effect: what is trusted under that name stands in the configuration.
+func TestTheConfigurationGoesBeforeTheStore(t *testing.T) {
+	g, o := startLive(t, newUpstream(t))
+	o.put("acme", generated)
+	stored := o.generate("acme")
+	g.load(liveOptions+"\n messenger acme {\n identity_key identity\n shared_token\n }", liveSite)
+	g.expect("503 keys_unavailable", "/m/acme/x", stored.signed())
+	g.waitForLog("a stored messenger is ignored")
+	configured := o.generate("acme")
+	g.expect("200", "/m/acme/x", configured.signed())
+	g.expect("401 signature_invalid", "/m/acme/x", stored.signed())
+	g.load(liveOptions, liveSite)
+	g.expect("200", "/m/acme/x", stored.signed())
+	g.expect("401 signature_invalid", "/m/acme/x", configured.signed())
+}

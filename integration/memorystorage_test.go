@@ -1,0 +1,200 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/certmagic"
+)
+
+func init() {
+	caddy.RegisterModule(new(memoryStorage))
+}
+
+// memoryStorage is a storage of Caddy that counts what is asked of it. In a Caddyfile: storage test_memory <name>. All
+// configurations that give the same name share one memory, as nodes share a server.
+type memoryStorage struct {
+	Name string `json:"name"`
+
+	*memory
+}
+
+func (*memoryStorage) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "caddy.storage.test_memory", New: func() caddy.Module { return new(memoryStorage) }}
+}
+
+func (s *memoryStorage) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next()
+	if !d.Args(&s.Name) {
+		return d.ArgErr()
+	}
+	return nil
+}
+
+func (s *memoryStorage) CertMagicStorage() (certmagic.Storage, error) {
+	memories.Lock()
+	defer memories.Unlock()
+	s.memory = memories.byName[s.Name]
+	if s.memory == nil {
+		return nil, errors.New("no test has made this memory")
+	}
+	return s, nil
+}
+
+var memories struct {
+	sync.Mutex
+	byName map[string]*memory
+}
+
+// A memory holds the values.
+type memory struct {
+	loads, writes atomic.Int64
+	failing       atomic.Bool
+
+	mu     sync.Mutex
+	values map[string][]byte
+	locks  map[string]chan struct{}
+}
+
+// newMemory makes a memory, and returns the line of a Caddyfile that names it.
+func newMemory(t testing.TB) (*memory, string) {
+	t.Helper()
+	memories.Lock()
+	defer memories.Unlock()
+	if memories.byName == nil {
+		memories.byName = make(map[string]*memory)
+	}
+	name := strings.ReplaceAll(t.Name(), "/", "-")
+	m := &memory{values: make(map[string][]byte), locks: make(map[string]chan struct{})}
+	memories.byName[name] = m
+	t.Cleanup(func() {
+		memories.Lock()
+		defer memories.Unlock()
+		delete(memories.byName, name)
+	})
+	return m, "storage test_memory " + name
+}
+
+var errMemory = errors.New("the memory fails because the test wants it to")
+
+func (m *memory) Load(_ context.Context, key string) ([]byte, error) {
+	m.loads.Add(1)
+	if m.failing.Load() {
+		return nil, errMemory
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	value, ok := m.values[key]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	return slices.Clone(value), nil
+}
+
+func (m *memory) Store(_ context.Context, key string, value []byte) error {
+	m.writes.Add(1)
+	if m.failing.Load() {
+		return errMemory
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.values[key] = slices.Clone(value)
+	return nil
+}
+
+func (m *memory) Delete(_ context.Context, key string) error {
+	m.writes.Add(1)
+	if m.failing.Load() {
+		return errMemory
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	maps.DeleteFunc(m.values, func(k string, _ []byte) bool { return k == key || strings.HasPrefix(k, key+"/") })
+	return nil
+}
+
+func (m *memory) Exists(_ context.Context, key string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, ok := m.values[key]
+	return ok
+}
+
+func (m *memory) List(_ context.Context, prefix string, recursive bool) ([]string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	found := make(map[string]bool)
+	for key := range m.values {
+		rest, ok := strings.CutPrefix(key, prefix+"/")
+		if !ok {
+			continue
+		}
+		if name, _, deeper := strings.Cut(rest, "/"); deeper && !recursive {
+			rest = name
+		}
+		found[prefix+"/"+rest] = true
+	}
+	return slices.Collect(maps.Keys(found)), nil
+}
+
+func (m *memory) Stat(_ context.Context, key string) (certmagic.KeyInfo, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if value, ok := m.values[key]; ok {
+		return certmagic.KeyInfo{Key: key, Size: int64(len(value)), IsTerminal: true}, nil
+	}
+	return certmagic.KeyInfo{}, fs.ErrNotExist
+}
+
+func (m *memory) Lock(ctx context.Context, name string) error {
+	m.mu.Lock()
+	lock := m.locks[name]
+	if lock == nil {
+		lock = make(chan struct{}, 1)
+		m.locks[name] = lock
+	}
+	m.mu.Unlock()
+	select {
+	case lock <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (m *memory) Unlock(_ context.Context, name string) error {
+	m.mu.Lock()
+	lock := m.locks[name]
+	m.mu.Unlock()
+	<-lock
+	return nil
+}
+
+// keys returns the keys of all values under a prefix.
+func (m *memory) keys(prefix string) []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var keys []string
+	for key := range m.values {
+		if strings.HasPrefix(key, prefix) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// Interface guards
+var (
+	_ caddy.StorageConverter = (*memoryStorage)(nil)
+	_ caddyfile.Unmarshaler  = (*memoryStorage)(nil)
+	_ certmagic.Storage      = (*memoryStorage)(nil)
+)

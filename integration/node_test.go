@@ -1,0 +1,175 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// nodeBinary builds the main package in a folder of testdata once for the whole run.
+func nodeBinary(t testing.TB, folder string) string {
+	t.Helper()
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skip("not run: the go tool is needed to build gateways of their own processes")
+	}
+	nodeBinaries.Lock()
+	defer nodeBinaries.Unlock()
+	binary := filepath.Join(sockDir, "node-"+folder)
+	if !nodeBinaries.built[folder] {
+		out, err := exec.Command("go", "build", "-o", binary, "./testdata/"+folder).CombinedOutput()
+		if err != nil {
+			t.Fatalf("building testdata/%s: %v\n%s", folder, err, out)
+		}
+		if nodeBinaries.built == nil {
+			nodeBinaries.built = make(map[string]bool)
+		}
+		nodeBinaries.built[folder] = true
+	}
+	return binary
+}
+
+var nodeBinaries struct {
+	sync.Mutex
+	built map[string]bool
+}
+
+// A node is a gateway in a process of its own.
+type node struct {
+	*gateway
+	*operator
+	binary, dir, config string
+	cmd                 *exec.Cmd
+	output              *os.File
+	exited              chan struct{}
+}
+
+// newNode prepares a node with global options and a site. It does not run yet. In both texts UPSTREAM and DIR are
+// replaced as for start.
+func newNode(t testing.TB, binary string, up *upstream, options, site string) *node {
+	t.Helper()
+	dir := t.TempDir()
+	n := &node{binary: binary, dir: dir, config: filepath.Join(dir, "Caddyfile")}
+	n.gateway = &gateway{t: t, addr: freeAddr(t), log: filepath.Join(dir, "caddy.log"), sock: filepath.Join(sockDir, strings.ReplaceAll(freeAddr(t), ":", "-"))}
+	n.url = "http://" + n.addr
+	n.operator = n.gateway.operator()
+	upstreamAddr := ""
+	if up != nil {
+		upstreamAddr = up.addr
+	}
+	text := strings.NewReplacer("UPSTREAM", upstreamAddr, "DIR", dir).Replace(n.caddyfile(options, site))
+	if err := os.WriteFile(n.config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		n.kill()
+		keepLog(n.log)
+		keepLog(filepath.Join(dir, "output"))
+	})
+	return n
+}
+
+// environment keeps a node's own files in its folder.
+func (n *node) environment() []string {
+	return append(os.Environ(), "XDG_CONFIG_HOME="+n.dir, "XDG_DATA_HOME="+n.dir, "HOME="+n.dir)
+}
+
+// run starts the node and waits until its admin endpoint answers.
+func (n *node) run() {
+	n.gateway.t.Helper()
+	if err := n.tryRun(); err != nil {
+		n.gateway.t.Fatal(err)
+	}
+}
+
+// tryRun is run for goroutines other than the test's own.
+func (n *node) tryRun() error {
+	var err error
+	if n.output, err = os.OpenFile(filepath.Join(n.dir, "output"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
+		return err
+	}
+	_ = os.Remove(n.gateway.sock) // of a process that was killed
+	n.cmd = exec.Command(n.binary, "run", "--config", n.config, "--adapter", "caddyfile")
+	n.cmd.Dir, n.cmd.Env = n.dir, n.environment()
+	n.cmd.Stdout, n.cmd.Stderr = n.output, n.output
+	if err := n.cmd.Start(); err != nil {
+		return err
+	}
+	exited := make(chan struct{})
+	n.exited = exited
+	cmd := n.cmd
+	go func() {
+		_ = cmd.Wait() // being killed is no error here
+		close(exited)
+	}()
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		select {
+		case <-exited:
+			text, _ := os.ReadFile(filepath.Join(n.dir, "output"))
+			return fmt.Errorf("the node ended at once:\n%s", text)
+		default:
+		}
+		if a, err := n.operator.send("GET", "messengers", nil); err == nil && a.status != http.StatusNotFound {
+			return nil
+		}
+	}
+	return errors.New("the node does not answer")
+}
+
+// kill ends the node without a warning.
+func (n *node) kill() { n.end(syscall.SIGKILL) }
+
+// stop ends the node as an operator does.
+func (n *node) stop() { n.end(syscall.SIGTERM) }
+
+func (n *node) end(signal syscall.Signal) {
+	if n.cmd == nil {
+		return
+	}
+	_ = n.cmd.Process.Signal(signal)
+	select {
+	case <-n.exited:
+	case <-time.After(20 * time.Second):
+		_ = n.cmd.Process.Kill()
+		<-n.exited
+	}
+	n.output.Close()
+	n.cmd = nil
+}
+
+// A finished is what a command did.
+type finished struct {
+	out, err string
+	status   int
+}
+
+// command runs "caddy messenger" with the arguments as an operator of this node does. What it complains about is
+// searched for secrets like a log.
+func (n *node) command(input string, args ...string) finished {
+	n.gateway.t.Helper()
+	return runCommand(n.gateway.t, n.binary, n.dir, n.environment(), input, args...)
+}
+
+func runCommand(t testing.TB, binary, dir string, env []string, input string, args ...string) finished {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, append([]string{"messenger"}, args...)...)
+	cmd.Dir, cmd.Env, cmd.Stdin = dir, env, strings.NewReader(input)
+	var out, complaints bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaints
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		t.Fatalf("caddy messenger %s: %v", strings.Join(args, " "), err)
+	}
+	search.add("complaints of caddy messenger", complaints.Bytes())
+	return finished{out.String(), complaints.String(), cmd.ProcessState.ExitCode()}
+}
