@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -145,13 +146,10 @@ func TestClientsWithoutAnAddressAreNotLimited(t *testing.T) {
 
 // Whoever has many addresses gets many attempts, but not the gateway's memory.
 func TestFailingAddressesAreBounded(t *testing.T) {
-	h := benchHandler(t, "", limitJSON)
-	rej := &authn.Rejection{Code: authn.SignatureInvalid}
-	for i := range 3 * maxFailing {
-		r := httptest.NewRequest(http.MethodGet, "/", nil)
-		r.RemoteAddr = fmt.Sprintf("[2001:db8:%x:%x::1]:1", i>>16, i&0xffff)
-		r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), httptest.NewRecorder(), new(caddyhttp.Server))
-		h.static.failuresOf(r).note(rej)
+	limit := FailLimit{Attempts: 5, Window: caddy.Duration(time.Hour)}
+	for i := range maxFailing + 20_000 {
+		address := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+		failures{failingKey{"support", limit, address}}.note(&authn.Rejection{Code: authn.SignatureInvalid})
 	}
 	if got := failing().EstimatedSize(); got > maxFailing+maxFailing/100 {
 		t.Errorf("%d addresses are remembered, want at most %d", got, maxFailing)
