@@ -17,6 +17,13 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
+// limitedHandler returns a handler with limitJSON that has seen nobody fail yet.
+func limitedHandler(t *testing.T) *Handler {
+	t.Helper()
+	failing().InvalidateAll()
+	return benchHandler(t, "", limitJSON)
+}
+
 // A visitor sends requests from one address.
 type visitor struct {
 	t       *testing.T
@@ -54,7 +61,7 @@ const (
 // A bot guesses. Its guesses stop being read, one in every two seconds excepted, and nobody else notices.
 func TestAddressWithTooManyBadTokensIsCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := benchHandler(t, "", limitJSON)
+		h := limitedHandler(t)
 		bot, other := visitor{t, h, "192.0.2.1:1000"}, visitor{t, h, "192.0.2.2:1000"}
 		for i := range 5 {
 			bot.want(forgedToken, 401, fmt.Sprint("guess ", i))
@@ -81,7 +88,7 @@ func TestAddressWithTooManyBadTokensIsCutOff(t *testing.T) {
 // too late, and even a bot among them cannot stop those who are in.
 func TestOfficeBehindOneAddressIsNotLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := benchHandler(t, "", limitJSON)
+		h := limitedHandler(t)
 		office := visitor{t, h, "192.0.2.10:1000"}
 		known := make([]string, 1000)
 		for i := range known {
@@ -138,7 +145,7 @@ func TestClientsAreToldApartByNetwork(t *testing.T) {
 
 // Where clients have no address, one of them must not stop all others.
 func TestClientsWithoutAnAddressAreNotLimited(t *testing.T) {
-	h := benchHandler(t, "", limitJSON)
+	h := limitedHandler(t)
 	for range 20 {
 		visitor{t, h, "@"}.want(forgedToken, 401, "over a Unix socket")
 	}

@@ -131,6 +131,10 @@ func TestCachedTokenFollowsTheKeySet(t *testing.T) {
 		c, token := NewCache(100), tokenOf(t, privateKey(), "a")
 		wantCached(t, c, v, token, "ok", false, "at first")
 		wantCached(t, c, v, token, "ok", true, "again")
+		if err := j.Refresh(context.Background(), false); err != nil {
+			t.Fatal(err)
+		}
+		wantCached(t, c, v, token, "ok", true, "when the same keys were fetched again")
 		s.publish(testJWK(otherKeys()[0], "a"))
 		if err := j.Refresh(context.Background(), false); err != nil {
 			t.Fatal(err)
