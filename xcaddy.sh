@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 #
-# Builds Caddy with this module, and runs the demo. See usage below.
+# Builds Caddy with this module, runs the demo, and measures. See usage below.
 
 set -euo pipefail
 
@@ -10,6 +10,7 @@ usage() {
 	cat <<'TEXT'
 usage: ./xcaddy.sh [build] [<xcaddy argument>…]
        ./xcaddy.sh run [<xcaddy argument>…]
+       ./xcaddy.sh bench
        ./xcaddy.sh -h
 
 build  makes ./caddy: Caddy with this checkout of the module. Further arguments
@@ -17,6 +18,8 @@ build  makes ./caddy: Caddy with this checkout of the module. Further arguments
            ./xcaddy.sh build --with github.com/pberkel/caddy-storage-redis@v1.8.1
 run    builds, makes keys in demo/ where they are missing, serves
        Caddyfile.example until Ctrl-C, and prints requests to try.
+bench  measures Caddy with and without authentication, in turn on the same
+       core, and prints a table; about 15 minutes, on Linux, on a quiet machine.
 
 environment:
   OUTPUT             the binary to make (default: caddy in this checkout)
@@ -24,6 +27,10 @@ environment:
   GOOS, GOARCH       the system to build for (build only)
   DEMO_PORT          the port of the demo's chat site (default: 8080)
   DEMO_BACKEND_PORT  the port of the demo's chat backend (default: 9000)
+  BENCH_ROUNDS, BENCH_SECONDS, BENCH_TOKENS
+                     how often (5) and how long (5) each load is measured, and
+                     how many tokens are used once (100000)
+  BENCH_ONLY         measures only loads that have this in their name
 TEXT
 }
 
@@ -39,7 +46,7 @@ main() {
 		usage
 		return
 		;;
-	build | run)
+	build | run | bench)
 		command=$1
 		shift
 		;;
@@ -104,6 +111,22 @@ run() {
 	print_requests "$caddy" $$ &
 	# What Caddy keeps for itself stays in demo/ too. As this process it gets Ctrl-C and every other signal itself.
 	XDG_DATA_HOME=$root/demo XDG_CONFIG_HOME=$root/demo exec "$caddy" run --config Caddyfile.example --adapter caddyfile
+}
+
+# bench builds with the flags that xcaddy has by default. All servers that it compares are that one program.
+bench() {
+	(($# == 0)) || die "bench takes no arguments; BENCH_ROUNDS and others are in the environment"
+	[[ $(uname -s) == Linux ]] || die "bench reads CPU times from /proc, which only Linux has"
+	temp=$(mktemp -d)
+	trap 'rm -rf "$temp"' EXIT
+	env -u GOOS -u GOARCH go -C "$root" build -trimpath -ldflags '-w -s' -tags nobadger,nomysql,nopgx -o "$temp/bench" ./integration/testdata/bench
+	local cores
+	cores=$(nproc)
+	if ((cores > 1)) && command -v taskset >/dev/null; then
+		BENCH_PINNED=1 taskset -c "1-$((cores - 1))" "$temp/bench"
+	else
+		"$temp/bench"
+	fi
 }
 
 listening() {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -15,6 +16,13 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
+
+// limitedHandler returns a handler with limitJSON that has seen nobody fail yet.
+func limitedHandler(t *testing.T) *Handler {
+	t.Helper()
+	failing().InvalidateAll()
+	return benchHandler(t, "", limitJSON)
+}
 
 // A visitor sends requests from one address.
 type visitor struct {
@@ -53,7 +61,7 @@ const (
 // A bot guesses. Its guesses stop being read, one in every two seconds excepted, and nobody else notices.
 func TestAddressWithTooManyBadTokensIsCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := benchHandler(t, "", limitJSON)
+		h := limitedHandler(t)
 		bot, other := visitor{t, h, "192.0.2.1:1000"}, visitor{t, h, "192.0.2.2:1000"}
 		for i := range 5 {
 			bot.want(forgedToken, 401, fmt.Sprint("guess ", i))
@@ -80,7 +88,7 @@ func TestAddressWithTooManyBadTokensIsCutOff(t *testing.T) {
 // too late, and even a bot among them cannot stop those who are in.
 func TestOfficeBehindOneAddressIsNotLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := benchHandler(t, "", limitJSON)
+		h := limitedHandler(t)
 		office := visitor{t, h, "192.0.2.10:1000"}
 		known := make([]string, 1000)
 		for i := range known {
@@ -137,7 +145,7 @@ func TestClientsAreToldApartByNetwork(t *testing.T) {
 
 // Where clients have no address, one of them must not stop all others.
 func TestClientsWithoutAnAddressAreNotLimited(t *testing.T) {
-	h := benchHandler(t, "", limitJSON)
+	h := limitedHandler(t)
 	for range 20 {
 		visitor{t, h, "@"}.want(forgedToken, 401, "over a Unix socket")
 	}
@@ -145,13 +153,10 @@ func TestClientsWithoutAnAddressAreNotLimited(t *testing.T) {
 
 // Whoever has many addresses gets many attempts, but not the gateway's memory.
 func TestFailingAddressesAreBounded(t *testing.T) {
-	h := benchHandler(t, "", limitJSON)
-	rej := &authn.Rejection{Code: authn.SignatureInvalid}
-	for i := range 3 * maxFailing {
-		r := httptest.NewRequest(http.MethodGet, "/", nil)
-		r.RemoteAddr = fmt.Sprintf("[2001:db8:%x:%x::1]:1", i>>16, i&0xffff)
-		r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), httptest.NewRecorder(), new(caddyhttp.Server))
-		h.static.failuresOf(r).note(rej)
+	limit := FailLimit{Attempts: 5, Window: caddy.Duration(time.Hour)}
+	for i := range maxFailing + 20_000 {
+		address := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+		failures{failingKey{"support", limit, address}}.note(&authn.Rejection{Code: authn.SignatureInvalid})
 	}
 	if got := failing().EstimatedSize(); got > maxFailing+maxFailing/100 {
 		t.Errorf("%d addresses are remembered, want at most %d", got, maxFailing)

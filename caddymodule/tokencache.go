@@ -37,8 +37,9 @@ func (a *App) provisionTokenCache() error {
 	return nil
 }
 
-// verify returns the contact that token proves. A token that was seen before is not verified again, and fail_limit does
-// not concern it.
+// verify returns the contact that token proves, perhaps from memory: a token that was seen before is not verified again,
+// and fail_limit does not concern it. What ends a contact without its verifier knowing is for the caller to ask, every
+// time.
 func (h *Handler) verify(r *http.Request, m *Messenger, token string) (*authn.Contact, *authn.Rejection) {
 	verifier := m.verifier.Load()
 	if m.FailLimit == nil {

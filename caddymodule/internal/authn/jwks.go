@@ -210,11 +210,15 @@ func (j *JWKS) apply(f *fetch, answer *fetchedKeys, err error) {
 	}
 }
 
-// snapshotLocked returns the snapshot for answer; a server that says "not modified" extends the one we have.
+// snapshotLocked returns the snapshot for answer; a server that says "not modified", or sends the same keys again, extends
+// the one we have. Its version stays, so that nothing that was verified with it is verified again.
 func (j *JWKS) snapshotLocked(answer *fetchedKeys, now time.Time) *keySnapshot {
-	if s := j.current.Load(); answer.notModified && s != nil {
+	if s := j.current.Load(); s != nil && (answer.notModified || s.set.equal(answer.set)) {
 		confirmed := *s
 		confirmed.fetched = now
+		if !answer.notModified {
+			confirmed.validators = answer.validators
+		}
 		return &confirmed
 	}
 	j.version++

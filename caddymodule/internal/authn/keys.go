@@ -183,6 +183,13 @@ func newKeySet(keys []*Key) *KeySet {
 	return s
 }
 
+// equal reports whether s and other verify the same tokens.
+func (s *KeySet) equal(other *KeySet) bool {
+	return slices.EqualFunc(s.keys, other.keys, func(a, b *Key) bool {
+		return a.Same(b) && a.kid == b.kid && a.end.Equal(b.end)
+	})
+}
+
 func (s *KeySet) algorithm() string { return s.keys[0].alg.String() }
 
 func (s *KeySet) active() []*Key { return s.withoutEnded(s.keys) }
