@@ -36,13 +36,16 @@ func (m *Messenger) guard(w http.ResponseWriter, r *http.Request, mode Mode, o *
 	o.guarded = true
 	g := &guardedWriter{messenger: m, contact: o.contact, handshake: handshake}
 	g.ResponseWriter = w
-	if asks {
-		ctx, cancel := context.WithCancel(r.Context())
-		r = r.WithContext(ctx)
-		g.track(cancel)
+	switch {
+	case handshake:
+		g.track(nil) // a copy of the request would cost more than all the rest
 		if r.Method == http.MethodConnect {
 			r.Body = g.connection.Body(r.Body)
 		}
+	case asks:
+		ctx, cancel := context.WithCancel(r.Context())
+		r = r.WithContext(ctx)
+		g.track(cancel)
 	}
 	g.request = r
 	return g.serve(r, next)

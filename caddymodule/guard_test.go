@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -68,7 +67,7 @@ func TestGuardCostsNothingWhereNothingEnds(t *testing.T) {
 			m, c := guardedMessenger(t, test.limit, test.life)
 			w := httptest.NewRecorder()
 			err := m.guard(w, test.request, test.mode, &outcome{contact: c}, caddyhttp.HandlerFunc(func(got http.ResponseWriter, r *http.Request) error {
-				if guarded := got != http.ResponseWriter(w); guarded != test.guarded || !test.guarded && r != test.request {
+				if guarded := got != http.ResponseWriter(w); guarded != test.guarded || !guarded && r != test.request {
 					t.Errorf("guarded: %t, want %t", guarded, test.guarded)
 				}
 				return nil
@@ -214,20 +213,16 @@ func BenchmarkGuardedWebSocket(b *testing.B) {
 	m, shared := guardedMessenger(b, time.Hour, time.Hour)
 	request, w := get("Upgrade: websocket"), httptest.NewRecorder()
 	open := make([]*guardedWriter, b.N)
-	contacts, parents := make([]authn.Contact, b.N), make([]context.Context, b.N)
+	contacts := make([]authn.Contact, b.N)
 	for i := range b.N {
 		contacts[i] = *shared
 		contacts[i].Identity = fmt.Sprintf("contact-%032d", i)
-		var stop context.CancelFunc
-		parents[i], stop = context.WithCancel(context.Background())
-		defer stop()
 	}
 	before := heap()
 	for i := range b.N {
-		ctx, cancel := context.WithCancel(parents[i])
-		open[i] = &guardedWriter{messenger: m, contact: &contacts[i], handshake: true, request: request.WithContext(ctx)}
+		open[i] = &guardedWriter{messenger: m, contact: &contacts[i], handshake: true, request: request}
 		open[i].ResponseWriter = w
-		open[i].track(cancel)
+		open[i].track(nil)
 	}
 	b.ReportMetric(float64(heap()-before)/float64(b.N), "heap-B/conn")
 	for _, g := range open {

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -261,6 +262,8 @@ func (g *gateway) waitForTLS() {
 type chat struct {
 	*upstream
 	ends chan string // "4401 token_expired", or what else ended the connection
+
+	messages sync.Map // by their text; those of /echo
 }
 
 // chatFrame is the size of the frames of /stream; a message has four of them.
@@ -315,6 +318,7 @@ func (c *chat) serveChat(w http.ResponseWriter, r *http.Request) {
 			}
 			return
 		case strings.HasSuffix(r.URL.Path, "/echo"):
+			c.messages.Store(string(f.payload), true)
 			if _, err := conn.Write(frameBytes(f.final, f.opcode, false, f.payload)); err != nil {
 				c.ends <- err.Error()
 				return

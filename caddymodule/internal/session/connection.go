@@ -17,8 +17,8 @@ const (
 	cutAfter = 1500 * time.Millisecond
 )
 
-// errEnded stops whoever goes on writing to an event stream that has ended.
-var errEnded = errors.New("the event stream was ended: the right to it has ended")
+// errEnded stops whoever goes on with a connection that has ended.
+var errEnded = errors.New("the connection was ended, because the right to it has ended")
 
 // A Connection is one guarded connection on its way through the gateway. What the client gets is written through Write
 // and Flush, and is bit for bit what the backend sent until End is called. It implements [Ender].
@@ -28,13 +28,14 @@ var errEnded = errors.New("the event stream was ended: the right to it has ended
 // WebSocket waits for the client's answer, which goes to the backend as everything from the client does. After closeGrace
 // the backend is told in the client's place; after cutAfter both sides are cut off.
 type Connection struct {
-	cancel context.CancelFunc // ends the request; may be nil
+	cancel context.CancelFunc // may be nil
 
 	mu       sync.Mutex // for the fields below; nobody holds it while bytes are written
 	kind     kind       // also held when it is set: writing
 	control  Deadlines
 	ending   Ending
-	timer    *time.Timer // runs while the connection is being ended
+	timer    *time.Timer   // runs while the connection is being ended
+	over     chan struct{} // closed by the last step; nil before the first
 	finished bool
 
 	asked atomic.Bool // End was called
@@ -61,14 +62,14 @@ const (
 )
 
 // Deadlines interrupt reads from and writes to the client, as those of [net.Conn] do. What can be closed as well is a
-// connection of its own, and is closed if the client does not read.
+// connection of its own, and is closed.
 type Deadlines interface {
 	SetReadDeadline(time.Time) error
 	SetWriteDeadline(time.Time) error
 }
 
-// NewConnection returns a connection of which nobody knows yet what it will be. cancel ends its request; without one the
-// request ends when the backend next writes.
+// NewConnection returns a connection of which nobody knows yet what it will be. cancel ends its request. A WebSocket needs
+// none; an event stream without one ends when the backend next writes.
 func NewConnection(cancel context.CancelFunc) *Connection {
 	return &Connection{cancel: cancel}
 }
@@ -93,6 +94,9 @@ func (c *Connection) begin(k kind, out io.Writer, flush func() error, control De
 	c.writing.Lock()
 	c.mu.Lock()
 	c.kind, c.control = k, control
+	if c.asked.Load() && c.timer == nil {
+		c.start()
+	}
 	c.mu.Unlock()
 	c.out, c.flush = out, flush
 	c.writing.Unlock()
@@ -110,10 +114,18 @@ func (c *Connection) End(ending Ending) {
 		return
 	}
 	c.ending = ending
-	c.timer = time.AfterFunc(closeGrace, c.stopReading)
 	c.asked.Store(true)
+	if c.kind != undecided || c.cancel != nil {
+		c.start()
+	}
 	c.mu.Unlock()
 	c.deliver()
+}
+
+// start begins the steps by which a connection ends. The caller holds mu.
+func (c *Connection) start() {
+	c.over = make(chan struct{})
+	c.timer = time.AfterFunc(closeGrace, c.stopReading)
 }
 
 // deliver says goodbye to the client if it is asked for and nobody is writing. Whoever writes calls it afterwards, so
@@ -179,11 +191,13 @@ func (c *Connection) stopReading() {
 	c.timer = time.AfterFunc(cutAfter-closeGrace, c.stopAll)
 }
 
-// stopAll is the last step.
+// stopAll is the last step. The reader ends the tunnel, and the client is cut off even if a backend that does not read
+// keeps the reader waiting.
 func (c *Connection) stopAll() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	close(c.over)
 	if c.finished {
+		c.mu.Unlock()
 		return
 	}
 	stalled := !c.writing.TryLock()
@@ -192,17 +206,19 @@ func (c *Connection) stopAll() {
 	}
 	conn, isConn := c.control.(io.Closer)
 	switch {
-	case c.kind == undecided:
-	case stalled && isConn:
-		// While a write waits, TLS closes without its alert. Behind a failed write it would wait five seconds with that.
-		_ = conn.Close()
-	case c.kind == webSocket || stalled:
+	case isConn: // closed below
+	case c.kind == webSocket, c.kind != undecided && stalled:
 		interrupt(c.control, Deadlines.SetWriteDeadline)
-	case c.cancel == nil:
+	case c.kind != undecided && c.cancel == nil:
 		interrupt(c.control, Deadlines.SetReadDeadline) // over HTTP/1.1 this ends the request, and the response stays whole
 	}
 	if c.cancel != nil {
 		c.cancel()
+	}
+	c.mu.Unlock()
+	if isConn {
+		// While a write waits, TLS closes without its alert. Behind a failed write it would wait five seconds with that.
+		_ = conn.Close()
 	}
 }
 

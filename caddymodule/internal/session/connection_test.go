@@ -21,7 +21,7 @@ func newTunnel(t *testing.T) *tunnel {
 	client, front := net.Pipe()
 	back, backend := net.Pipe()
 	n := &tunnel{client: client, backend: backend, done: make(chan struct{})}
-	n.connection = NewConnection(func() { _ = back.Close() })
+	n.connection = NewConnection(nil)
 	n.connection.BeginWebSocket(front, nil, front)
 	conn := n.connection.Conn(front, nil)
 	go func() {
@@ -138,6 +138,7 @@ func TestClientReadsNothing(t *testing.T) {
 func TestIdleClientReadsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newTunnel(t)
+		go func() { _, _ = io.Copy(io.Discard, n.backend) }()
 		start := time.Now()
 		n.connection.End(Expired)
 		<-n.done
@@ -199,5 +200,43 @@ func TestReleasedConnectionIsNotEnded(t *testing.T) {
 		time.Sleep(time.Minute)
 		finished = true
 		c.Finish()
+	})
+}
+
+// One that hangs and has no way to be cancelled ends when it is answered, step by step as any other.
+func TestEndOfAHandshakeThatIsAnsweredLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := NewConnection(nil)
+		c.End(Revoked)
+		time.Sleep(time.Minute)
+		client, front := net.Pipe()
+		start := time.Now()
+		go c.BeginWebSocket(front, nil, front)
+		if got := next(t, client); got != string(CloseFrame(Revoked)) {
+			t.Errorf("the client got %x", got)
+		}
+		conn := c.Conn(front, nil)
+		buffer := make([]byte, 100)
+		n, err := conn.Read(buffer)
+		if err != nil || unmask(t, buffer[:n]) != string(CloseFrame(Revoked)[2:]) {
+			t.Errorf("the backend got %x, %v", buffer[:n], err)
+		}
+		if _, err := conn.Read(buffer); err == nil || time.Since(start) != cutAfter {
+			t.Errorf("reading ended with %v after %v", err, time.Since(start))
+		}
+		c.Finish()
+	})
+}
+
+// A backend that does not read keeps its own side waiting, and not the client's.
+func TestClientIsCutOffWhateverTheBackendDoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newTunnel(t)
+		start := time.Now()
+		go n.connection.End(Revoked)
+		_ = next(t, n.client)
+		if _, err := n.client.Read(make([]byte, 1)); err != io.EOF || time.Since(start) != cutAfter {
+			t.Errorf("the client's connection ended with %v after %v", err, time.Since(start))
+		}
 	})
 }

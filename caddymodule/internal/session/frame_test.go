@@ -142,6 +142,8 @@ func FuzzReadingIsBitTransparent(f *testing.F) {
 		in := &scripted{pieces: pieces(all, cuts), end: errors.New("cut off")}
 		c := NewConnection(nil)
 		c.ending = Revoked
+		c.over = make(chan struct{})
+		close(c.over)
 		var got []byte
 		for buffer := make([]byte, 1+cuts%5000); ; {
 			n, err := c.read(in, buffer)

@@ -13,29 +13,27 @@ type reading struct {
 }
 
 // read reads from the client what the backend gets. When the client was told to close and has not answered in time, the
-// backend gets a close frame as if from the client, and then the end.
+// backend gets a close frame as if from the client. If it does not end the connection then, the last step does.
 func (c *Connection) read(from io.Reader, p []byte) (int, error) {
 	r := &c.reading
-	if c.cut.Load() && !r.finished {
-		c.finishReading()
-	}
 	if !r.finished {
-		n, err := from.Read(p)
-		r.follow(p[:n])
-		if n > 0 || err == nil {
-			return n, nil // an error comes again, or the deadline that caused it has come
-		}
+		n, err := 0, error(nil)
 		if !c.cut.Load() {
+			n, err = from.Read(p)
+			r.follow(p[:n])
+		}
+		if n > 0 || !c.cut.Load() {
 			return n, err
 		}
 		c.finishReading()
 	}
-	if len(r.goodbye) == 0 {
-		return 0, io.EOF
+	if len(r.goodbye) > 0 {
+		n := copy(p, r.goodbye)
+		r.goodbye = r.goodbye[n:]
+		return n, nil
 	}
-	n := copy(p, r.goodbye)
-	r.goodbye = r.goodbye[n:]
-	return n, nil
+	<-c.over
+	return 0, errEnded
 }
 
 func (r *reading) follow(p []byte) {
