@@ -194,8 +194,8 @@ func (v *visit) showError(err error) {
 		status, text = answer.HTTPStatus, answer.Err.Error()
 	}
 	switch {
-	case errors.Is(err, errNoMessenger):
-		text = errNoPage.Error()
+	case status == http.StatusNotFound:
+		text = errNoPage.Error() // whatever it was that is not there
 	case status == http.StatusServiceUnavailable:
 		text = "The gateway cannot read or write its storage right now. Try again later; its log says why."
 	case status >= http.StatusInternalServerError:

@@ -96,7 +96,7 @@ func (v *visit) showConflict(sent form, f *settingsForm) error {
 
 // keepForm gives an operator who may create messengers what was typed for one that was deleted meanwhile.
 func (v *visit) keepForm(err error, sent form) error {
-	if !errors.Is(err, errNoMessenger) || v.scoped() {
+	if !isStatus(err, http.StatusNotFound) || v.scoped() {
 		return err
 	}
 	f := settingsFrom(sent)
@@ -207,7 +207,9 @@ var (
 	errNoRevision = adminError(http.StatusBadRequest, "The form does not say what it changes. Open the page again.")
 )
 
-func isConflict(err error) bool {
+func isConflict(err error) bool { return isStatus(err, http.StatusPreconditionFailed) }
+
+func isStatus(err error, status int) bool {
 	var answer caddy.APIError
-	return errors.As(err, &answer) && answer.HTTPStatus == http.StatusPreconditionFailed
+	return errors.As(err, &answer) && answer.HTTPStatus == status
 }

@@ -79,8 +79,6 @@ func (v *visit) changeKeys(sent form) error {
 	switch answer := (caddy.APIError{}); {
 	case isConflict(err):
 		return v.renderKeys(http.StatusConflict, "Nothing was changed now: this form was sent before, or the messenger was changed since you opened the page. This is how it is.")
-	case errors.Is(err, errNoMessenger):
-		return err
 	case errors.As(err, &answer) && answer.HTTPStatus < http.StatusInternalServerError:
 		return v.renderKeys(answer.HTTPStatus, sentence("Nothing was changed: "+answer.Err.Error()))
 	case err != nil:

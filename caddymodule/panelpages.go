@@ -3,7 +3,6 @@ package caddymodule
 import (
 	"bytes"
 	"embed"
-	"errors"
 	"html/template"
 	"net/http"
 	"net/url"
@@ -203,7 +202,7 @@ func (v *visit) showScope() error {
 	for _, name := range v.scope {
 		d, err := v.app.describe(v.r.Context(), name)
 		switch {
-		case errors.Is(err, errNoMessenger):
+		case isStatus(err, http.StatusNotFound):
 			page.Missing = append(page.Missing, name)
 		case err != nil:
 			return err

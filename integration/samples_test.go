@@ -123,14 +123,19 @@ func sample(t *testing.T, language string) string {
 func demoFolder(t *testing.T, secret string) string {
 	t.Helper()
 	dir := t.TempDir()
+	writeSample(t, filepath.Join(dir, "demo", "support.key.pem"), string(privatePEM(t)))
+	writeSample(t, filepath.Join(dir, "demo", "sales.token"), secret+"\n")
+	return dir
+}
+
+// privatePEM returns the private key of the suite's first RSA key.
+func privatePEM(t *testing.T) []byte {
+	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(rsaKey(0))
 	if err != nil {
 		t.Fatal(err)
 	}
-	key := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	writeSample(t, filepath.Join(dir, "demo", "support.key.pem"), string(key))
-	writeSample(t, filepath.Join(dir, "demo", "sales.token"), secret+"\n")
-	return dir
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 }
 
 func writeSample(t *testing.T, path, text string) {
