@@ -105,6 +105,15 @@ func closed(err error) error {
 	return errUnreachable
 }
 
+// FetchReason is closed as a text, "" for nil: people who may not explore the gateway's network are told no more, whoever
+// configured the URL.
+func FetchReason(err error) string {
+	if err = closed(err); err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
 // validators are what a server needs to say "not modified" (RFC 9110 section 13.1).
 type validators struct{ etag, lastModified string }
 

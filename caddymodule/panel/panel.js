@@ -1,0 +1,104 @@
+// Copying, which the pages cannot do without a script. Everything else works without this file.
+//
+// A shared token is handled here only while its page is open: it is read from the page when it is copied, and it is stored
+// nowhere. When the page is left it is taken out of the document, which a browser may keep for its "back" button.
+
+const clearAfter = 60 // seconds
+
+for (const button of document.querySelectorAll('[data-copy]')) {
+  const text = document.getElementById(button.dataset.copy)
+  const status = button.closest('.snippet, .secret-box').querySelector('[data-status]')
+  button.hidden = false
+  if ('secret' in button.dataset) {
+    guardSecret(button, text, status)
+  } else {
+    button.addEventListener('click', async () => {
+      status.textContent = (await write(text.textContent)) ? 'Copied.' : 'The browser did not allow copying. Select the text and copy it yourself.'
+    })
+  }
+}
+
+// Someone who uses a keyboard or a screen reader begins at what the answer says.
+const first = document.querySelector('[role="alert"], #result')
+if (first) {
+  first.tabIndex = -1
+  first.focus()
+}
+
+async function write(text) {
+  try {
+    await navigator.clipboard.writeText(text)
+    return true
+  } catch {
+    return false // not allowed, not focused, or no clipboard on this page
+  }
+}
+
+function guardSecret(button, text, status) {
+  let taken = false // the operator has it: leaving the page loses nothing
+  let due = 0 // when the clipboard is to be emptied
+  let timer
+
+  const warn = (event) => {
+    event.preventDefault()
+    event.returnValue = true // older browsers ask only then
+  }
+  addEventListener('beforeunload', warn)
+
+  const take = () => {
+    taken = true
+    removeEventListener('beforeunload', warn)
+  }
+
+  const say = () => {
+    const left = Math.ceil((due - Date.now()) / 1000)
+    status.textContent = `Copied. Paste it where your site reads its secrets. The clipboard will be emptied in ${clearAfter} seconds, or when you leave this page.`
+    clearTimeout(timer)
+    timer = setTimeout(empty, left * 1000)
+  }
+
+  const empty = async () => {
+    if (!due) return
+    if (await write('')) {
+      due = 0
+      status.textContent = 'The clipboard was emptied. The token is still on this page, until you leave it.'
+    } else if (!document.hasFocus()) {
+      status.textContent = 'The clipboard still holds the token: a browser empties it only while this page is in front. It is emptied when you come back.'
+    } else {
+      due = 0
+      status.textContent = 'The browser did not allow emptying the clipboard. It may still hold the token: copy something else.'
+    }
+  }
+
+  button.addEventListener('click', async () => {
+    if (await write(text.textContent)) {
+      take()
+      due = Date.now() + clearAfter * 1000
+      say()
+    } else {
+      document.getElementById('secret-reveal').open = true
+      getSelection().selectAllChildren(text)
+      status.textContent = 'The browser did not allow copying. The token is shown and selected: copy it with the keyboard or the menu, and later copy something else over it.'
+    }
+  })
+
+  // Copied by hand: the page does not touch a clipboard that it has not filled.
+  document.addEventListener('copy', () => {
+    if (getSelection().toString().includes(text.textContent)) {
+      take()
+      status.textContent = 'Copied by hand. Copy something else over it when you have pasted it.'
+    }
+  })
+
+  addEventListener('focus', () => {
+    if (due && Date.now() >= due) empty()
+  })
+
+  addEventListener('pagehide', () => {
+    if (due) write('') // the browser may not wait for it
+    due = 0
+    text.textContent = taken ? '' : 'This token is not shown again.'
+    status.textContent = ''
+    button.hidden = true
+  })
+}

@@ -1,0 +1,215 @@
+package caddymodule
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// What the forms of the panel do to messengers. Each form carries the revision of what its page showed, so that a form
+// that is sent twice, or after somebody else's change, changes nothing.
+
+func (v *visit) actor() actor { return actor("panel, " + v.operator) }
+
+type settingsView struct {
+	view
+	Form        *settingsForm
+	New         bool
+	Tokens      int          // shared tokens that another method would discard
+	Differences []difference // if somebody else saved meanwhile
+}
+
+// showMessenger shows the settings of a messenger, for a stored one as a form.
+func (v *visit) showMessenger() error {
+	d, err := v.describeNow()
+	if err != nil {
+		return err
+	}
+	v.render(http.StatusOK, "messenger", v.settingsPage(d, formOf(d.Name, d.Revision, d.Settings)))
+	return nil
+}
+
+func (v *visit) settingsPage(d *describedNow, f *settingsForm) *settingsView {
+	page := &settingsView{view: v.messengerView("settings", d), Form: f}
+	if d.Stored && d.Generated {
+		if ring, err := v.app.tokens(v.r.Context(), d.Name); err == nil {
+			page.Tokens = len(ring.Tokens)
+		}
+	}
+	return page
+}
+
+// saveMessenger changes the settings of a stored messenger.
+func (v *visit) saveMessenger(sent form) error {
+	d, err := v.describeNow()
+	if err != nil {
+		return v.keepForm(err, sent)
+	}
+	if !d.Stored {
+		return errReadOnly
+	}
+	f := settingsFrom(sent)
+	f.Name = d.Name
+	if f.Revision == "" {
+		return errNoRevision
+	}
+	page := v.settingsPage(d, f)
+	settings, wrong := f.settings()
+	if page.Tokens > 0 && f.Method != "shared_token" && !f.Discard {
+		wrong = append(wrong, fieldError{"discard", "Another method discards the shared tokens of this messenger at once. Confirm it, or keep the method."})
+	}
+	if len(wrong) > 0 {
+		page.Errors = wrong
+		v.render(http.StatusUnprocessableEntity, "messenger", page)
+		return nil
+	}
+	_, _, err = v.app.put(v.r.Context(), d.Name, settings, condition{revision: f.Revision}, v.actor())
+	if isConflict(err) {
+		return v.showConflict(sent, f)
+	}
+	if answer, ok := isFormError(err); ok {
+		page.Errors = []fieldError{fieldErrorOf(answer)}
+		v.render(http.StatusUnprocessableEntity, "messenger", page)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return v.redirect("messenger", d.Name, "done", "saved")
+}
+
+// showConflict shows both versions where somebody else has saved since the form was loaded. Sent again, the form replaces
+// what is shown now, and nothing that is newer.
+func (v *visit) showConflict(sent form, f *settingsForm) error {
+	d, err := v.describeNow()
+	if err != nil {
+		return v.keepForm(err, sent)
+	}
+	page := v.settingsPage(d, f)
+	page.Differences = f.differences(formOf(d.Name, d.Revision, d.Settings))
+	f.Revision = d.Revision
+	page.Alert = "Nothing was saved: this messenger was changed since you opened the form."
+	v.render(http.StatusConflict, "messenger", page)
+	return nil
+}
+
+// keepForm gives an operator who may create messengers what was typed for one that was deleted meanwhile.
+func (v *visit) keepForm(err error, sent form) error {
+	if !isStatus(err, http.StatusNotFound) || v.scoped() {
+		return err
+	}
+	f := settingsFrom(sent)
+	f.Name, f.Revision = v.name, ""
+	page := &settingsView{view: v.view("New messenger"), Form: f, New: true}
+	page.Alert = "Nothing was saved: this messenger was deleted since you opened the form. You can create it anew, without its shared tokens."
+	v.render(http.StatusConflict, "new", page)
+	return nil
+}
+
+func (v *visit) showNew() error {
+	v.render(http.StatusOK, "new", &settingsView{view: v.view("New messenger"), Form: newForm(), New: true})
+	return nil
+}
+
+// createMessenger makes a stored messenger, if there is none of its name.
+func (v *visit) createMessenger(sent form) error {
+	f := settingsFrom(sent)
+	settings, wrong := f.settings()
+	if err := checkMessengerName(f.Name); err != nil {
+		wrong = append([]fieldError{{"name", sentence("Name " + err.Error())}}, wrong...)
+	}
+	if len(wrong) == 0 {
+		_, _, err := v.app.put(v.r.Context(), f.Name, settings, condition{absent: true}, v.actor())
+		switch answer, ok := isFormError(err); {
+		case err == nil && settings.isGenerated():
+			return v.redirect("messenger", f.Name, "page", "keys", "done", "created")
+		case err == nil:
+			return v.redirect("messenger", f.Name, "done", "created")
+		case isConflict(err):
+			wrong = []fieldError{{"name", "There is a messenger of this name already. Choose another."}}
+		case ok:
+			wrong = []fieldError{fieldErrorOf(answer)}
+		default:
+			return err
+		}
+	}
+	page := &settingsView{view: v.view("New messenger"), Form: f, New: true}
+	page.Errors = wrong
+	v.render(http.StatusUnprocessableEntity, "new", page)
+	return nil
+}
+
+type deleteView struct {
+	view
+	Typed  string
+	Tokens int
+}
+
+// mayDelete refuses to delete on a mount that names its messengers, and what is not stored.
+func (v *visit) mayDelete() (*describedNow, error) {
+	if v.scoped() {
+		return nil, errNoPage
+	}
+	d, err := v.describeNow()
+	if err == nil && !d.Stored {
+		err = errReadOnly
+	}
+	return d, err
+}
+
+func (v *visit) showDelete() error {
+	d, err := v.mayDelete()
+	if err != nil {
+		return err
+	}
+	v.render(http.StatusOK, "delete", v.deletePage(d))
+	return nil
+}
+
+func (v *visit) deletePage(d *describedNow) *deleteView {
+	page := &deleteView{view: v.messengerView("delete", d)}
+	if ring, err := v.app.tokens(v.r.Context(), d.Name); err == nil {
+		page.Tokens = len(ring.Tokens)
+	}
+	return page
+}
+
+// deleteMessenger deletes the messenger whose name was typed.
+func (v *visit) deleteMessenger(sent form) error {
+	d, err := v.mayDelete()
+	if err != nil {
+		return err
+	}
+	page := v.deletePage(d)
+	switch page.Typed = sent.get("typed"); {
+	case sent.get("revision") == "":
+		return errNoRevision
+	case page.Typed != d.Name:
+		page.Errors = []fieldError{{"typed", "What you typed is not the name of this messenger. Nothing was deleted."}}
+		v.render(http.StatusUnprocessableEntity, "delete", page)
+		return nil
+	}
+	err = v.app.remove(v.r.Context(), d.Name, condition{revision: sent.get("revision")}, v.actor())
+	if isConflict(err) {
+		page.Alert = "Nothing was deleted: this messenger was changed since you opened the page. Look at it again."
+		v.render(http.StatusConflict, "delete", page)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return v.redirect("done", "deleted")
+}
+
+var (
+	errReadOnly   = adminError(http.StatusConflict, "This messenger is in the gateway's configuration. Change it there.")
+	errNoRevision = adminError(http.StatusBadRequest, "The form does not say what it changes. Open the page again.")
+)
+
+func isConflict(err error) bool { return isStatus(err, http.StatusPreconditionFailed) }
+
+func isStatus(err error, status int) bool {
+	var answer caddy.APIError
+	return errors.As(err, &answer) && answer.HTTPStatus == status
+}

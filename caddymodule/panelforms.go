@@ -1,0 +1,260 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+// The form in which a messenger's settings are shown and changed, and the way from and to the settings.
+
+// maxPublicKeys is how many keys the form has room for, which is as many as a messenger can have.
+const maxPublicKeys = 10
+
+// settingsForm holds the fields as they were written, right or wrong: what an operator typed is never lost.
+type settingsForm struct {
+	Name        string
+	Revision    string
+	IdentityKey string
+	Method      string
+	Keys        []PublicKey
+	URL         string
+	Refresh     string
+	Stale       string
+	Timeout     string
+	Issuer      string
+	Audience    string
+	Required    string
+	Origins     string
+	ClockSkew   string
+	MaxLifetime string
+	Mode        string
+	Discard     bool // the messenger's shared tokens may go
+}
+
+// A fieldError is something that is wrong with a field of a form.
+type fieldError struct {
+	Field string // the id of the element
+	Text  string
+}
+
+// newForm returns the form of a messenger that does not exist yet, with the settings that are worth having.
+func newForm() *settingsForm {
+	return &settingsForm{IdentityKey: "identity", Method: "shared_token", Required: "exp", Mode: string(ModeRequired)}
+}
+
+// formOf returns the form with the settings of m.
+func formOf(name, revision string, m *Messenger) *settingsForm {
+	f := &settingsForm{
+		Name: name, Revision: revision, IdentityKey: m.IdentityKey, Method: m.method(), Keys: m.PublicKey,
+		Issuer: strings.Join(m.Issuer, "\n"), Audience: strings.Join(m.Audience, "\n"),
+		Required: strings.Join(m.RequireClaims, "\n"), Origins: strings.Join(m.AllowedOrigin, "\n"),
+		ClockSkew: durationText(m.ClockSkew), Mode: string(m.Mode.or(ModeRequired)),
+	}
+	if m.MaxLifetime != 0 {
+		f.MaxLifetime = durationText(&m.MaxLifetime)
+	}
+	if j := m.JWKS; j != nil {
+		f.URL, f.Refresh, f.Stale, f.Timeout = j.URL, durationText(j.RefreshInterval), durationText(j.StaleIfError), durationText(j.Timeout)
+	}
+	return f
+}
+
+func durationText(d *caddy.Duration) string {
+	if d == nil {
+		return ""
+	}
+	return shortDuration(time.Duration(*d))
+}
+
+// settingsFrom returns the form as it was sent.
+func settingsFrom(sent form) *settingsForm {
+	f := &settingsForm{
+		Name: sent.get("name"), Revision: sent.get("revision"), IdentityKey: sent.get("identity_key"), Method: sent.get("method"),
+		URL: sent.get("url"), Refresh: sent.get("refresh_interval"), Stale: sent.get("stale_if_error"), Timeout: sent.get("timeout"),
+		Issuer: sent.list("issuer"), Audience: sent.list("audience"), Required: sent.list("require_claims"), Origins: sent.list("allowed_origin"),
+		ClockSkew: sent.get("clock_skew"), MaxLifetime: sent.get("max_lifetime"), Mode: sent.get("mode"), Discard: sent.get("discard") != "",
+	}
+	kids := url.Values(sent)["kid"]
+	for i, text := range url.Values(sent)["key"] {
+		key := PublicKey{Key: normalLines(text)}
+		if i < len(kids) {
+			key.KeyID = strings.TrimSpace(kids[i])
+		}
+		if key != (PublicKey{}) && len(f.Keys) < maxPublicKeys+1 { // one too many, so that it is said
+			f.Keys = append(f.Keys, key)
+		}
+	}
+	return f
+}
+
+func (f form) list(field string) string { return strings.Join(lines(url.Values(f).Get(field)), "\n") }
+
+// normalLines ends lines as files do; browsers send CR LF.
+func normalLines(text string) string {
+	return strings.TrimSpace(strings.ReplaceAll(text, "\r\n", "\n"))
+}
+
+// Slots are the places for public keys: those that there are, and an empty one.
+func (f *settingsForm) Slots() []PublicKey {
+	if len(f.Keys) >= maxPublicKeys {
+		return f.Keys
+	}
+	return append(f.Keys[:len(f.Keys):len(f.Keys)], PublicKey{})
+}
+
+// settings returns the messenger that the form describes, or what is wrong with it.
+func (f *settingsForm) settings() (*Messenger, []fieldError) {
+	var wrong []fieldError
+	m := &Messenger{
+		IdentityKey: f.IdentityKey, Issuer: lines(f.Issuer), Audience: lines(f.Audience),
+		RequireClaims: lines(f.Required), AllowedOrigin: lines(f.Origins),
+	}
+	if f.IdentityKey == "" {
+		wrong = append(wrong, fieldError{"identity_key", "Identity key is empty. It is the name of the claim that holds the contact identity, such as sub."})
+	}
+	if Mode(f.Mode) != ModeRequired {
+		m.Mode = Mode(f.Mode)
+	}
+	duration := func(field, label, text string) *caddy.Duration {
+		if text == "" {
+			return nil
+		}
+		d, err := caddy.ParseDuration(text)
+		if err != nil {
+			wrong = append(wrong, fieldError{field, label + " is not a duration. Write one such as 90s, 15m or 1h."})
+			return nil
+		}
+		return new(caddy.Duration(d))
+	}
+	m.ClockSkew = duration("clock_skew", "Clock skew", f.ClockSkew)
+	if d := duration("max_lifetime", "Longest lifetime", f.MaxLifetime); d != nil {
+		m.MaxLifetime = *d
+	}
+	switch f.Method {
+	case "shared_token":
+		m.SharedToken = new(SharedToken)
+	case "public_key":
+		m.PublicKey = f.Keys
+		wrong = append(wrong, f.checkKeys()...)
+	case "jwks":
+		m.JWKS = &JWKS{URL: f.URL}
+		m.JWKS.RefreshInterval = duration("refresh_interval", "Refresh interval", f.Refresh)
+		m.JWKS.StaleIfError = duration("stale_if_error", "Use without the key server", f.Stale)
+		m.JWKS.Timeout = duration("timeout", "Time for one fetch", f.Timeout)
+		if f.URL == "" {
+			wrong = append(wrong, fieldError{"url", "URL of the key set is empty. Write the URL at which your site publishes its public keys."})
+		}
+	default:
+		wrong = append(wrong, fieldError{"method-shared_token", "Choose a validation method."})
+	}
+	return m, wrong
+}
+
+// checkKeys looks at each key by itself, to name its field. A private key that was pasted by mistake is not sent back.
+func (f *settingsForm) checkKeys() (wrong []fieldError) {
+	if len(f.Keys) == 0 {
+		return []fieldError{{"key-0", "Public key is empty. Paste the public half of the key with which your site signs."}}
+	}
+	if len(f.Keys) > maxPublicKeys {
+		f.Keys = f.Keys[:maxPublicKeys]
+		return []fieldError{{"key-0", fmt.Sprintf("There are more than %d public keys.", maxPublicKeys)}}
+	}
+	for i, k := range f.Keys {
+		field := fmt.Sprintf("key-%d", i)
+		if _, ok := parseReference(k.Key); ok {
+			continue // it is refused as a whole
+		}
+		_, err := authn.ParsePublicKey([]byte(k.Key), k.KeyID)
+		if err == nil {
+			continue
+		}
+		text := fmt.Sprintf("Public key %d %s.", i+1, strings.TrimSuffix(err.Error(), "."))
+		if strings.Contains(k.Key, "PRIVATE KEY") || strings.Contains(k.Key, `"d"`) {
+			f.Keys[i].Key = ""
+			text += " It was not stored, and it is not shown again here."
+		}
+		wrong = append(wrong, fieldError{field, text})
+	}
+	return wrong
+}
+
+// fieldNames are the labels of the options with which error texts begin, and the fields where they are set.
+var fieldNames = []struct{ option, field, label string }{
+	{"the name", "name", "Name"},
+	{"identity_key", "identity_key", "Identity key"},
+	{"public_key", "key-0", "Public key"},
+	{"jwks refresh_interval", "refresh_interval", "Refresh interval"},
+	{"jwks stale_if_error", "stale_if_error", "Use without the key server"},
+	{"jwks timeout", "timeout", "Time for one fetch"},
+	{"jwks", "url", "URL of the key set"},
+	{"clock_skew", "clock_skew", "Clock skew"},
+	{"max_lifetime", "max_lifetime", "Longest lifetime"},
+	{"issuer", "issuer", "Issuer"},
+	{"audience", "audience", "Audience"},
+	{"require_claims", "require_claims", "Required claims"},
+	{"allowed_origin", "allowed_origin", "Allowed origins"},
+	{"mode", "mode", "Mode"},
+}
+
+// fieldErrorOf returns what the store says against a form's settings, for the field that it is about.
+func fieldErrorOf(err caddy.APIError) fieldError {
+	text := err.Err.Error()
+	for _, f := range fieldNames {
+		if rest, ok := strings.CutPrefix(text, f.option+" "); ok {
+			return fieldError{f.field, sentence(f.label + " " + rest)}
+		}
+	}
+	return fieldError{"name", sentence(text)}
+}
+
+// isFormError reports whether err is about what the form says, and can be mended there.
+func isFormError(err error) (caddy.APIError, bool) {
+	var answer caddy.APIError
+	ok := errors.As(err, &answer)
+	return answer, ok && (answer.HTTPStatus == 400 || answer.HTTPStatus == 409)
+}
+
+// A difference is one setting that two people want differently.
+type difference struct {
+	Label, Yours, Stored string
+}
+
+// differences compares what was sent with what is stored.
+func (f *settingsForm) differences(stored *settingsForm) []difference {
+	keys := func(f *settingsForm) string {
+		var list []string
+		for _, k := range f.Keys {
+			list = append(list, strings.TrimSpace(k.KeyID+"\n"+k.Key))
+		}
+		return strings.Join(list, "\n")
+	}
+	var list []difference
+	for _, d := range []difference{
+		{"Identity key", f.IdentityKey, stored.IdentityKey},
+		{"Validation method", methodNames[f.Method], methodNames[stored.Method]},
+		{"Public keys", keys(f), keys(stored)},
+		{"URL of the key set", f.URL, stored.URL},
+		{"Refresh interval", f.Refresh, stored.Refresh},
+		{"Use without the key server", f.Stale, stored.Stale},
+		{"Time for one fetch", f.Timeout, stored.Timeout},
+		{"Issuer", f.Issuer, stored.Issuer},
+		{"Audience", f.Audience, stored.Audience},
+		{"Required claims", f.Required, stored.Required},
+		{"Allowed origins", f.Origins, stored.Origins},
+		{"Clock skew", f.ClockSkew, stored.ClockSkew},
+		{"Longest lifetime", f.MaxLifetime, stored.MaxLifetime},
+		{"Mode", modeNames[Mode(f.Mode)], modeNames[Mode(stored.Mode)]},
+	} {
+		if d.Yours != d.Stored {
+			list = append(list, d)
+		}
+	}
+	return list
+}

@@ -1,0 +1,192 @@
+package caddymodule
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+// The pages about a messenger's keys: the key ring, the keys of a URL, and the test of a token.
+
+type keysView struct {
+	view
+	Ring     *describedRing // of generated shared tokens
+	Keys     *describedKeys
+	Fetched  string // where the keys are from, as it was configured
+	Overlaps []overlap
+}
+
+// An overlap is one choice of how long the old tokens stay good.
+type overlap struct {
+	Value, Label string
+	Chosen       bool
+}
+
+var overlaps = []overlap{
+	{"1h", "1 hour", false}, {"24h", "24 hours", true}, {"168h", "7 days", false}, {"720h", "30 days", false},
+}
+
+func (v *visit) showKeys() error { return v.renderKeys(http.StatusOK, "") }
+
+func (v *visit) renderKeys(status int, alert string) error {
+	d, err := v.describeNow()
+	if err != nil {
+		return err
+	}
+	page := &keysView{view: v.messengerView("keys", d), Keys: d.keys, Overlaps: overlaps}
+	page.Alert = alert
+	if d.Settings.JWKS != nil {
+		page.Fetched = d.Settings.JWKS.URL
+	}
+	if d.Generated {
+		if page.Ring, err = v.app.tokens(v.r.Context(), d.Name); err != nil {
+			return err
+		}
+	}
+	v.render(status, "keys", page)
+	return nil
+}
+
+type secretView struct {
+	view
+	Token    *newToken
+	Replaces string // what happened to the tokens before
+}
+
+// changeKeys generates, rotates, resets and revokes shared tokens, and fetches key sets. A new token is in this answer
+// and nowhere else: sent again, the form has an old revision.
+func (v *visit) changeKeys(sent form) error {
+	change, replaces, err := ringChangeOf(sent)
+	if sent.get("action") == "refresh" {
+		return v.refreshKeys()
+	}
+	if err != nil {
+		return err
+	}
+	c := condition{revision: sent.get("revision")}
+	if _, there := sent["revision"]; !there {
+		return errNoRevision
+	}
+	if c.revision == "" {
+		c.absent = true // a configured messenger that had no ring when the page was made
+	}
+	made, err := v.app.changeTokens(v.r.Context(), v.name, change, c, v.actor())
+	switch answer := (caddy.APIError{}); {
+	case isConflict(err):
+		return v.renderKeys(http.StatusConflict, "Nothing was changed now: this form was sent before, or the messenger was changed since you opened the page. This is how it is.")
+	case errors.As(err, &answer) && answer.HTTPStatus < http.StatusInternalServerError:
+		return v.renderKeys(answer.HTTPStatus, sentence("Nothing was changed: "+answer.Err.Error()))
+	case err != nil:
+		return err
+	case made == nil:
+		return v.redirect("messenger", v.name, "page", "keys", "done", "revoked")
+	}
+	d, err := v.describeNow()
+	if err != nil {
+		return err
+	}
+	page := &secretView{view: v.messengerView("keys", d), Token: made, Replaces: replaces}
+	page.Title = "New shared token of " + v.name
+	v.render(http.StatusOK, "secret", page)
+	return nil
+}
+
+var errNotConfirmed = adminError(http.StatusUnprocessableEntity, "Nothing was changed: tick the box that says what this does, and send it again.")
+
+// ringChangeOf returns the change that a form asks for, and what it does to the tokens that there are. What ends tokens at
+// once has to be confirmed.
+func ringChangeOf(sent form) (change ringChange, replaces string, err error) {
+	confirmed := sent.get("confirm") != ""
+	switch sent.get("action") {
+	case "generate":
+		return generateToken(), "Tokens that there were before stay good.", nil
+	case "rotate":
+		i := slices.IndexFunc(overlaps, func(o overlap) bool { return o.Value == sent.get("overlap") })
+		if i < 0 {
+			return change, "", adminError(http.StatusBadRequest, "Choose how long the old tokens stay good.")
+		}
+		d, err := time.ParseDuration(overlaps[i].Value)
+		return rotateTokens(d), "The tokens that there were before stay good for " + overlaps[i].Label + ". Until then, give your site the new one.", err
+	case "reset":
+		if !confirmed {
+			return change, "", errNotConfirmed
+		}
+		return resetTokens(sent.get("close") != ""), "All tokens that there were before have ended. Your site's contacts are refused until it signs with the new one.", nil
+	case "revoke":
+		if !confirmed {
+			return change, "", errNotConfirmed
+		}
+		return revokeToken(sent.get("kid"), sent.get("close") != ""), "", nil
+	}
+	return change, "", errNoPage
+}
+
+// refreshKeys fetches the key set of a messenger at once.
+func (v *visit) refreshKeys() error {
+	m, err := v.app.lookUp(v.r.Context(), v.name)
+	if err != nil {
+		return err
+	}
+	if m.jwks == nil {
+		return errNoPage
+	}
+	v.app.audit("key set refresh asked for", v.name, v.actor())
+	if err := m.jwks.Refresh(v.r.Context(), false); err != nil {
+		return v.renderKeys(http.StatusBadGateway, sentence("The key set was not fetched: "+authn.FetchReason(err)))
+	}
+	return v.redirect("messenger", v.name, "page", "keys", "done", "refreshed")
+}
+
+type testView struct {
+	view
+	Result *explanation
+	First  string // the check that failed
+}
+
+func (v *visit) showTest() error { return v.renderTest(http.StatusOK, nil, nil) }
+
+func (v *visit) renderTest(status int, result *explanation, wrong []fieldError) error {
+	d, err := v.describeNow()
+	if err != nil {
+		return err
+	}
+	page := &testView{view: v.messengerView("test", d), Result: result}
+	page.Errors = wrong
+	v.render(status, "test", page)
+	return nil
+}
+
+// testToken verifies a token as the gateway would, and tells how. The token itself is in no answer. Whose key made a
+// signature is told only where all messengers are the operator's.
+func (v *visit) testToken(sent form) error {
+	token := sent.get("token")
+	if token == "" {
+		return v.renderTest(http.StatusUnprocessableEntity, nil, []fieldError{{"token", "Token is empty. Paste the token that your site has signed for a contact."}})
+	}
+	m, err := v.app.lookUp(v.r.Context(), v.name)
+	if err != nil {
+		return err
+	}
+	result := v.app.explain(v.r.Context(), m, token, !v.scoped())
+	if reason := v.fetchFinding(m, result); reason != nil {
+		result.Findings = reason
+	}
+	return v.renderTest(http.StatusOK, result, nil)
+}
+
+// fetchFinding says why there is no key, in place of a finding that may speak of addresses in the gateway's network.
+func (v *visit) fetchFinding(m *Messenger, result *explanation) []explainedFinding {
+	if result.Code != authn.KeysUnavailable || m.jwks == nil {
+		return nil
+	}
+	cause := "The key set has not been fetched yet."
+	if err := m.jwks.Status().Err; err != nil {
+		cause = sentence("The key set cannot be fetched: " + authn.FetchReason(err))
+	}
+	return []explainedFinding{{cause, "Let the URL answer the gateway with a key set. It tries again by itself, and at once with “Fetch now” on the page Keys."}}
+}

@@ -1,0 +1,256 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"mime"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/textproto"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+)
+
+// Who may use the panel, and what a page of it may do in a browser. Every request passes admit before anything else.
+
+// maxPanelForm bounds a form; a token has 8 KiB at most, and ten public keys about 30.
+const maxPanelForm = 64 << 10
+
+// maxOperatorName bounds the name of an operator, which goes into the audit log.
+const maxOperatorName = 255
+
+// protectPage sets the headers of every answer. Nothing of the panel may run, be framed, be kept or be told elsewhere:
+// pages hold settings, and one of them a secret.
+func protectPage(h http.Header) {
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "+
+		"form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+}
+
+// admit says who sends the request, or refuses it.
+func (v *visit) admit() error {
+	// A contact is never an operator. On a site with both, an authentication that knows the contact, or a placeholder
+	// that our own handler fills, would otherwise make one of the other.
+	if outcomeOf(v.r).contact != nil {
+		return adminError(http.StatusForbidden, "This request carries the token of a contact, and contacts are no operators.")
+	}
+	if err := checkTransport(v.r); err != nil {
+		return err
+	}
+	if err := v.checkSameOrigin(); err != nil {
+		return err
+	}
+	repl, ok := v.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok {
+		return errors.New("a request without a replacer")
+	}
+	operator, ok := v.operatorOf(repl)
+	if !ok {
+		return adminError(http.StatusForbidden, "Nobody is logged in here. The panel needs an authentication in front of it that gives a name to the operator.")
+	}
+	v.operator = operator
+	v.scope = v.scopeOf(repl)
+	if v.scoped() && len(v.scope) == 0 {
+		return adminError(http.StatusForbidden, "No messenger is yours here.")
+	}
+	return nil
+}
+
+// checkTransport keeps passwords and shared tokens from crossing a network in clear. A page of another site that makes its
+// name resolve to 127.0.0.1 (DNS rebinding) reaches a loopback address too, but names its own host.
+func checkTransport(r *http.Request) error {
+	if r.TLS != nil {
+		return nil
+	}
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if local == nil || !isLoopbackAddr(local.String()) || !isLoopbackAddr(r.RemoteAddr) {
+		return adminError(http.StatusForbidden, "The panel answers over HTTPS, and over plain HTTP only from this machine to itself.")
+	}
+	if !isLoopbackHost(r.Host) {
+		return adminError(http.StatusForbidden, "Over plain HTTP the panel has no other name than localhost or a loopback address.")
+	}
+	return nil
+}
+
+func isLoopbackAddr(addr string) bool {
+	parsed, err := netip.ParseAddrPort(addr)
+	return err == nil && parsed.Addr().Unmap().IsLoopback()
+}
+
+func isLoopbackHost(hostport string) bool {
+	host := hostport
+	if name, _, err := net.SplitHostPort(hostport); err == nil {
+		host = name
+	}
+	host = strings.ToLower(strings.Trim(host, "[]"))
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// checkSameOrigin refuses changes that the page of another site makes an operator's browser send. A browser says where
+// such a request is from; what says nothing is no browser of today, and nobody else has forms to send.
+func (v *visit) checkSameOrigin() error {
+	if isSafe(v.r.Method) {
+		return nil
+	}
+	if v.r.Header.Get("Sec-Fetch-Site") == "" && v.r.Header.Get("Origin") == "" {
+		return adminError(http.StatusForbidden, "The browser does not say from which page this was sent. Use a newer one.")
+	}
+	if err := v.crossOrigin.Check(v.r); err != nil {
+		return adminError(http.StatusForbidden, "This was sent by the page of another site.")
+	}
+	return nil
+}
+
+// Kinds of placeholders that a client fills, or that need proof.
+const (
+	requestPrefix    = "http.request."
+	headerPrefix     = "http.request.header."
+	clientCertPrefix = "http.request.tls.client."
+	proxiedPrefix    = "http.reverse_proxy.header."
+)
+
+// operatorOf returns the operator's name. A header is what a client writes: it counts only if an authentication service
+// has answered this very request with the same (forward_auth), so that a mount without that service is closed, and not
+// open to everyone who sends the header. A certificate counts only if it was verified.
+func (v *visit) operatorOf(repl *caddy.Replacer) (string, bool) {
+	key := v.User[1 : len(v.User)-1]
+	name, _ := repl.GetString(key)
+	if name == "" || len(name) > maxOperatorName || strings.TrimSpace(name) != name ||
+		strings.ContainsFunc(name, func(c rune) bool { return c < 0x20 || c == 0x7f }) {
+		return "", false
+	}
+	if header, ok := strings.CutPrefix(key, headerPrefix); ok {
+		proven, _ := repl.GetString(proxiedPrefix + textproto.CanonicalMIMEHeaderKey(header))
+		if proven != name {
+			v.logger.Warn("a request to the panel has a name in a header that no forward_auth has copied from its answer; if forward_auth copies it "+
+				"under another name, write user {http.reverse_proxy.header.<its name in the answer>}", zap.String("header", header))
+			return "", false
+		}
+	}
+	if strings.HasPrefix(key, clientCertPrefix) && !hasVerifiedCert(v.r) {
+		v.logger.Warn("a request to the panel has a client certificate that was not verified; give client_auth a trust_pool, and the mode require_and_verify")
+		return "", false
+	}
+	return name, true
+}
+
+func hasVerifiedCert(r *http.Request) bool { return r.TLS != nil && len(r.TLS.VerifiedChains) > 0 }
+
+// scopeOf returns the messengers that this request may see. Names that are none are left out, never corrected: the owner
+// "Acme" is not the owner "acme".
+func (v *visit) scopeOf(repl *caddy.Replacer) []string {
+	var scope []string
+	for _, entry := range v.Messengers {
+		name := entry
+		if strings.Contains(entry, "{"+clientCertPrefix) && !hasVerifiedCert(v.r) {
+			continue
+		}
+		if strings.Contains(entry, "{") {
+			name = repl.ReplaceAll(entry, "")
+		}
+		if checkMessengerName(name) == nil && !slices.Contains(scope, name) {
+			scope = append(scope, name)
+		}
+	}
+	return scope
+}
+
+// choose makes name the messenger of this visit. On a mount that names messengers the answer for any other is the same,
+// whether there is one or not.
+func (v *visit) choose(name string) error {
+	if checkMessengerName(name) != nil || v.scoped() && !slices.Contains(v.scope, name) {
+		return errNoPage
+	}
+	v.name = name
+	return nil
+}
+
+// readForm reads a form of bounded size. What the query says is no part of it.
+func (v *visit) readForm() (form, error) {
+	if kind, _, _ := mime.ParseMediaType(v.r.Header.Get("Content-Type")); kind != "application/x-www-form-urlencoded" {
+		return nil, adminError(http.StatusUnsupportedMediaType, "This is not a form of the panel.")
+	}
+	v.r.Body = http.MaxBytesReader(v.w, v.r.Body, maxPanelForm)
+	if err := v.r.ParseForm(); err != nil {
+		if errors.As(err, new(*http.MaxBytesError)) {
+			return nil, adminError(http.StatusRequestEntityTooLarge, fmt.Sprintf("The form has more than %d KiB.", maxPanelForm>>10))
+		}
+		return nil, adminError(http.StatusBadRequest, "The form cannot be read.")
+	}
+	return form(v.r.PostForm), nil
+}
+
+// A form is what was sent in the body of a request.
+type form url.Values
+
+func (f form) get(field string) string { return strings.TrimSpace(url.Values(f).Get(field)) }
+
+// checkSettings looks at all that can be judged without the app. The Caddyfile adapter calls it too, to name the place of
+// a mistake.
+func (p *Panel) checkSettings() error {
+	if err := checkList(p.Messengers); err != nil {
+		return fmt.Errorf("the list of messengers %w", err)
+	}
+	for _, entry := range p.Messengers {
+		if err := checkPanelMessenger(entry); err != nil {
+			return fmt.Errorf("messenger %q: %w", entry, err)
+		}
+	}
+	if p.User == "" {
+		return nil
+	}
+	key, ok := strings.CutPrefix(p.User, "{")
+	key, closed := strings.CutSuffix(key, "}")
+	switch {
+	case !ok || !closed || key == "" || strings.ContainsAny(key, "{}"):
+		return fmt.Errorf("user %q is not exactly one placeholder, such as %s", p.User, defaultPanelUser)
+	case strings.HasPrefix(key, headerPrefix), strings.HasPrefix(key, clientCertPrefix):
+		return nil
+	case isClientSet(key):
+		return fmt.Errorf("user %q is what a client or a contact chooses; take it from an authentication, such as %s", p.User, defaultPanelUser)
+	}
+	return nil
+}
+
+func checkPanelMessenger(entry string) error {
+	if !strings.Contains(entry, "{") {
+		if err := checkMessengerName(entry); err != nil {
+			return fmt.Errorf("the name %w", err)
+		}
+		return nil
+	}
+	for rest := entry; ; {
+		_, after, opened := strings.Cut(rest, "{")
+		if !opened {
+			return nil
+		}
+		key, after, closed := strings.Cut(after, "}")
+		if !closed || key == "" {
+			return errors.New("a placeholder has no end, or no name")
+		}
+		onRoute := slices.ContainsFunc(routePlaceholders, func(prefix string) bool { return strings.HasPrefix(key, prefix) })
+		if !onRoute && !strings.HasPrefix(key, clientCertPrefix) && isClientSet(key) {
+			return fmt.Errorf("{%s} is what a client or a contact chooses; the route ({labels.N}, {path.N}) or an authentication (%s) can name a messenger", key, defaultPanelUser)
+		}
+		rest = after
+	}
+}
+
+// isClientSet reports whether a client fills the placeholder freely, or a contact does by a token.
+func isClientSet(key string) bool {
+	return strings.HasPrefix(key, requestPrefix) || strings.HasPrefix(key, placeholderPrefix)
+}

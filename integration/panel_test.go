@@ -1,0 +1,314 @@
+package integration
+
+import (
+	"html"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// The operators of the panel's tests have one password.
+const (
+	panelPassword = "correct horse"
+	panelHash     = "$2a$04$S9r5FDoAbk3TA7t5mQJyF.eJ6oU.9xD/Lf3ncqcbRjDGYh7XWE9Q6"
+)
+
+// A panelUser sends requests to a panel as a browser of that operator does.
+type panelUser struct {
+	g    *gateway
+	path string // where the panel is mounted
+	name string // of the operator; "" for nobody
+}
+
+// startPanel runs a gateway with two panels and a chat: /panel is for operator and shows everything, /own is for everyone
+// and shows the messenger that has the user's name, and /<messenger>/… is the chat. Every test has a storage of its own.
+func startPanel(t testing.TB, up *upstream, messengers string) *gateway {
+	t.Helper()
+	site := `
+	handle_path /panel* {
+		basic_auth bcrypt { 
+			operator HASH
+		}
+		messenger_panel
+	}
+	handle /own* {
+		basic_auth bcrypt {
+			acme HASH
+			other HASH
+			Not-A-Name HASH
+		}
+		messenger_panel {http.auth.user.id}
+	}
+	handle {
+		messenger_auth {path.0} {
+			token_from header Authorization Bearer
+			token_from websocket_protocol chat.token
+		}
+		`
+	site += map[bool]string{true: "reverse_proxy UPSTREAM", false: "respond ok"}[up != nil] + "\n}"
+	return start(t, up, "storage file_system DIR/storage\n"+messengers, strings.ReplaceAll(site, "HASH", panelHash))
+}
+
+func (g *gateway) operator() panelUser { return panelUser{g, "/panel", "operator"} }
+
+func (g *gateway) owner(name string) panelUser { return panelUser{g, "/own/", name} }
+
+// get asks for a page by its query.
+func (u panelUser) get(query string, headers ...string) answer {
+	return u.send(http.MethodGet, query, nil, headers...)
+}
+
+// post sends a form of a page.
+func (u panelUser) post(query string, fields url.Values, headers ...string) answer {
+	return u.send(http.MethodPost, query, fields, append([]string{"Sec-Fetch-Site: same-origin"}, headers...)...)
+}
+
+// send sends a request. A header line without a value takes the header away.
+func (u panelUser) send(method, query string, fields url.Values, headers ...string) answer {
+	u.g.t.Helper()
+	r, err := http.NewRequest(method, u.g.url+u.path+query, strings.NewReader(fields.Encode()))
+	if err != nil {
+		u.g.t.Fatal(err)
+	}
+	if fields != nil {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	if u.name != "" {
+		r.SetBasicAuth(u.name, panelPassword)
+	}
+	for _, line := range headers {
+		switch name, value, _ := strings.Cut(line, ": "); {
+		case name == "Host":
+			r.Host = value
+		case value == "":
+			r.Header.Del(strings.TrimSuffix(name, ":"))
+		default:
+			r.Header.Set(name, value)
+		}
+	}
+	resp, err := plainClient.Do(r)
+	if err != nil {
+		u.g.t.Fatalf("%s %s: %v", method, query, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		u.g.t.Fatal(err)
+	}
+	a := answer{resp.StatusCode, resp.Header, string(body)}
+	if !strings.Contains(a.body, `id="secret"`) { // the one page that may show a secret
+		search.add("page of the panel", append(headerText(a.header), body...))
+	}
+	return a
+}
+
+// revision is what the forms of a page carry.
+func (a answer) revision(t testing.TB) string {
+	t.Helper()
+	found := regexp.MustCompile(`name="revision" value="([^"]*)"`).FindStringSubmatch(a.body)
+	if found == nil {
+		t.Fatalf("status %d: the page has no revision:\n%s", a.status, a.text())
+	}
+	return found[1]
+}
+
+// secret is the shared token that a page shows.
+func (a answer) secret(t testing.TB) string {
+	t.Helper()
+	found := regexp.MustCompile(`id="secret"[^>]*>([^<]+)<`).FindStringSubmatch(a.body)
+	if a.status != 200 || found == nil {
+		t.Fatalf("status %d: the page shows no shared token:\n%s", a.status, a.text())
+	}
+	search.secret(found[1])
+	return found[1]
+}
+
+// text is what a page says, without its markup.
+func (a answer) text() string {
+	text := regexp.MustCompile(`(?s)<(head|script|style).*?</(head|script|style)>|<[^>]*>`).ReplaceAllString(a.body, " ")
+	return html.UnescapeString(strings.Join(strings.Fields(text), " "))
+}
+
+// says checks what a page says.
+func (a answer) says(t testing.TB, status int, texts ...string) {
+	t.Helper()
+	if a.status != status {
+		t.Errorf("got status %d, want %d: %s", a.status, status, a.text())
+		return
+	}
+	for _, text := range texts {
+		if !strings.Contains(a.text(), text) {
+			t.Errorf("the page does not say %q: %s", text, a.text())
+		}
+	}
+}
+
+// fields are those of the settings form, as a browser sends it.
+func fields(pairs ...string) url.Values {
+	f := url.Values{"identity_key": {"identity"}, "method": {"shared_token"}, "require_claims": {"exp"}, "mode": {"required"}}
+	for i := 0; i < len(pairs); i += 2 {
+		f[pairs[i]] = []string{pairs[i+1]}
+	}
+	return f
+}
+
+// create creates a stored messenger with a generated shared token, and returns the token.
+func (u panelUser) create(name string) string {
+	u.g.t.Helper()
+	if a := u.post("?page=new", fields("name", name)); a.status != 303 || a.header.Get("Location") != "?done=created&messenger="+name+"&page=keys" {
+		u.g.t.Fatalf("creating %s: %d %v %s", name, a.status, a.header, a.text())
+	}
+	return u.change(name, "generate").secret(u.g.t)
+}
+
+// change sends a form of the page Keys with the revision that this page has now.
+func (u panelUser) change(name, action string, pairs ...string) answer {
+	u.g.t.Helper()
+	f := url.Values{"action": {action}, "revision": {u.get("?page=keys&messenger=" + name).revision(u.g.t)}}
+	for i := 0; i < len(pairs); i += 2 {
+		f[pairs[i]] = []string{pairs[i+1]}
+	}
+	return u.post("?page=keys&messenger="+name, f)
+}
+
+func TestPanelAdministersAMessengerWithoutAScript(t *testing.T) {
+	up := newUpstream(t)
+	g := startPanel(t, up, "")
+	u := g.operator()
+	u.get("").says(t, 200, "Signed in as operator", "No messengers yet")
+	first := u.create("acme")
+	if !strings.HasPrefix(first, "mst_") {
+		t.Errorf("the shared token does not look like one")
+	}
+	if a := g.get("/acme/hello", bearer(sign(first, good("mark")))); a.status != 200 {
+		t.Fatalf("a token signed with the new shared token: %d %s", a.status, a.body)
+	}
+	if r := up.one(t); r.header.Get("X-Contact-Identity") != "mark" || r.header.Get("X-Contact-Messenger") != "acme" {
+		t.Errorf("the backend got %v", r.header)
+	}
+
+	second := u.change("acme", "rotate", "overlap", "24h").secret(t)
+	for _, token := range []string{first, second} {
+		if a := g.get("/acme/", bearer(sign(token, good("mark")))); a.status != 200 {
+			t.Errorf("during the overlap: %d %s", a.status, a.body)
+		}
+	}
+	keys := u.get("?page=keys&messenger=acme")
+	keys.says(t, 200, "Active", "Ending", "in 24 hours")
+	kids := regexp.MustCompile(`name="kid" value="([^"]+)"`).FindAllStringSubmatch(keys.body, -1)
+	if len(kids) != 2 {
+		t.Fatalf("the page lists %d tokens, want 2", len(kids))
+	}
+	u.change("acme", "revoke", "kid", kids[1][1]).says(t, 422, "tick the box")
+	if a := u.change("acme", "revoke", "kid", kids[1][1], "confirm", "yes"); a.status != 303 {
+		t.Errorf("revoke: %d %s", a.status, a.text())
+	}
+	if a := g.get("/acme/", bearer(sign(first, good("mark")))); a.status != 401 {
+		t.Errorf("the revoked token: %d", a.status)
+	}
+	third := u.change("acme", "reset", "confirm", "yes").secret(t)
+	if a := g.get("/acme/", bearer(sign(second, good("mark")))); a.status != 401 {
+		t.Errorf("a token from before the reset: %d", a.status)
+	}
+	if a := g.get("/acme/", bearer(sign(third, good("mark")))); a.status != 200 {
+		t.Errorf("the token of the reset: %d", a.status)
+	}
+
+	settings := u.get("?messenger=acme")
+	if a := u.post("?messenger=acme", fields("revision", settings.revision(t), "audience", " chat \r\n\r\nchat\r\n", "max_lifetime", "2h")); a.status != 303 {
+		t.Fatalf("saving: %d %s", a.status, a.text())
+	}
+	u.get("?messenger=acme&done=saved").says(t, 200, "The settings were saved.")
+	if a := g.get("/acme/", bearer(sign(third, good("mark")))); a.status != 401 || a.code(t) != "audience_not_allowed" {
+		t.Errorf("a token without the audience: %d %s", a.status, a.body)
+	}
+	if a := g.get("/acme/", bearer(sign(third, forChat("mark")))); a.status != 200 {
+		t.Errorf("a token with the audience: %d %s", a.status, a.body)
+	}
+
+	deletion := u.get("?page=delete&messenger=acme")
+	typed := url.Values{"revision": {deletion.revision(t)}, "typed": {"acm"}}
+	u.post("?page=delete&messenger=acme", typed).says(t, 422, "not the name of this messenger")
+	typed.Set("typed", "acme")
+	if a := u.post("?page=delete&messenger=acme", typed); a.status != 303 || a.header.Get("Location") != "?done=deleted" {
+		t.Errorf("delete: %d %s", a.status, a.text())
+	}
+	u.get("?messenger=acme").says(t, 404)
+	for _, want := range []string{"messenger created", "shared token generated", "shared tokens rotated", "shared token revoked", "shared tokens reset", "messenger changed", "messenger deleted"} {
+		if !regexp.MustCompile(`"logger":"messenger.audit","msg":"` + want + `","messenger":"acme","by":"panel, operator"`).MatchString(g.logs()) {
+			t.Errorf("the audit log does not say %q", want)
+		}
+	}
+}
+
+// What is wrong with a form is said beside it, with what was typed still in it.
+func TestPanelSaysWhatIsWrongWithAForm(t *testing.T) {
+	g := startPanel(t, nil, "messenger fixed {\nidentity_key identity\nshared_token\n}")
+	u := g.operator()
+	private := string(privatePEM(t))
+	for _, test := range []struct {
+		name     string
+		form     url.Values
+		id, says string
+	}{
+		{"a bad name", fields("name", "Not A Name"), "name", "Name must begin with a lower-case letter"},
+		{"no name", fields("name", ""), "name", "Name must have 1 to 63 characters"},
+		{"a name of the configuration", fields("name", "fixed"), "name", "This messenger is in the configuration"},
+		{"no identity key", fields("name", "n", "identity_key", ""), "identity_key", "Identity key is empty"},
+		{"a time as the identity key", fields("name", "n", "identity_key", "exp"), "identity_key", `Identity key "exp" is a time claim`},
+		{"no method", fields("name", "n", "method", ""), "method-shared_token", "Choose a validation method."},
+		{"a method that is none", fields("name", "n", "method", "none"), "method-shared_token", "Choose a validation method."},
+		{"no public key", fields("name", "n", "method", "public_key"), "key-0", "Public key is empty"},
+		{"a key that is none", fields("name", "n", "method", "public_key", "key", "hello"), "key-0", "Public key 1 "},
+		{"a private key", fields("name", "n", "method", "public_key", "key", private), "key-0", "It was not stored, and it is not shown again here."},
+		{"a file of the gateway", fields("name", "n", "method", "public_key", "key", "{file./etc/passwd}"), "key-0", "Public key number 1 is a placeholder"},
+		{"no URL", fields("name", "n", "method", "jwks"), "url", "URL of the key set is empty"},
+		{"a URL inside the network", fields("name", "n", "method", "jwks", "url", "http://127.0.0.1:2019/config/"), "url", "is not https on port 443"},
+		{"a placeholder in the URL", fields("name", "n", "method", "jwks", "url", "https://{env.HOME}/"), "url", "has a placeholder"},
+		{"a duration that is none", fields("name", "n", "max_lifetime", "soon"), "max_lifetime", "Longest lifetime is not a duration"},
+		{"too large a clock skew", fields("name", "n", "clock_skew", "1h"), "clock_skew", "Clock skew 1h0m0s is not between"},
+		{"an origin with a path", fields("name", "n", "allowed_origin", "https://www.example.com/chat"), "allowed_origin", "Allowed origins"},
+		{"a mode that is none", fields("name", "n", "mode", "yes"), "mode", `Mode "yes" is none of`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a := u.post("?page=new", test.form)
+			a.says(t, 422, test.says, "needs your attention")
+			if !strings.Contains(a.body, `href="#`+test.id+`"`) || !strings.Contains(a.body, `id="`+test.id+`"`) {
+				t.Errorf("the error does not lead to the field %s", test.id)
+			}
+			if typed := test.form.Get("identity_key"); typed != "" && !strings.Contains(a.body, `value="`+typed+`"`) {
+				t.Errorf("what was typed is lost")
+			}
+			if strings.Contains(a.body, "PRIVATE KEY") {
+				t.Errorf("a private key is sent back")
+			}
+		})
+	}
+	u.get("?messenger=n").says(t, 404)
+}
+
+// A messenger of the configuration is looked at; only its generated shared tokens are administered.
+func TestPanelLeavesTheConfigurationAlone(t *testing.T) {
+	g := startPanel(t, nil, "messenger fixed {\nidentity_key sub\nshared_token\n}\nmessenger file {\nidentity_key sub\npublic_key {file."+write(t, "key.pem", publicPEM(rsaKey(0)))+"} kid one\n}")
+	u := g.operator()
+	fixed := u.get("?messenger=fixed")
+	fixed.says(t, 200, "This messenger is in the gateway’s configuration", "No key yet")
+	if strings.Contains(fixed.body, "<form") {
+		t.Errorf("the settings of a configured messenger are in a form")
+	}
+	u.get("?messenger=file").says(t, 200, "Ready", "{file.", "Key ID one")
+	u.get("?page=keys&messenger=file").says(t, 200, "one", "RS256", "2048 bits")
+	u.post("?messenger=fixed", fields("revision", "x")).says(t, 409, "Change it there")
+	u.post("?page=delete&messenger=fixed", url.Values{"typed": {"fixed"}, "revision": {"x"}}).says(t, 409, "Change it there")
+	u.post("?page=keys&messenger=file", url.Values{"action": {"generate"}, "revision": {""}}).says(t, 409, "no generated shared tokens")
+
+	form := url.Values{"action": {"generate"}, "revision": {u.get("?page=keys&messenger=fixed").revision(t)}}
+	token := u.post("?page=keys&messenger=fixed", form).secret(t)
+	if a := g.get("/fixed/", bearer(sign(token, claims{"sub": "mark"}))); a.status != 200 {
+		t.Errorf("a token signed with it: %d %s", a.status, a.body)
+	}
+	u.post("?page=keys&messenger=fixed", form).says(t, 409, "this form was sent before")
+}
