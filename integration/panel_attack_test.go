@@ -86,7 +86,7 @@ func TestForgedRemoteUserIsNobody(t *testing.T) {
 // answers are the same whether there is such a messenger or not, and nothing changes.
 func TestOwnerOfOneMessengerReachesNoOther(t *testing.T) {
 	g := startPanel(t, nil, "messenger fixed {\nidentity_key identity\nshared_token\n}")
-	operator, owner := g.operator(), g.owner("acme")
+	operator, owner := g.panelOperator(), g.owner("acme")
 	operator.create("acme")
 	token := operator.create("other")
 	owner.get("").says(t, 200, "acme", "Signed in as acme")
@@ -162,7 +162,7 @@ func TestPanelIsForPeopleWithAName(t *testing.T) {
 // nothing is refused too.
 func TestCrossSitePostChangesNothing(t *testing.T) {
 	g := startPanel(t, nil, "")
-	u := g.operator()
+	u := g.panelOperator()
 	for _, headers := range [][]string{
 		{"Sec-Fetch-Site: cross-site"},
 		{"Sec-Fetch-Site: same-site"},
@@ -192,7 +192,7 @@ func TestCrossSitePostChangesNothing(t *testing.T) {
 // Every answer, refusals included, forbids to be framed, kept, guessed at, or to run what is not the panel's own script.
 func TestPanelPagesCannotBeFramedOrKept(t *testing.T) {
 	g := startPanel(t, nil, "")
-	u := g.operator()
+	u := g.panelOperator()
 	u.create("acme")
 	for _, query := range []string{"", "?page=new", "?messenger=acme", "?messenger=acme&page=keys", "?messenger=acme&page=test", "?messenger=acme&page=embed",
 		"?messenger=acme&page=delete", "?messenger=nobody", "?asset=panel.css", "?asset=panel.js", "?asset=icon.svg", "?asset=../panel.go"} {
@@ -225,7 +225,7 @@ func TestPanelPagesCannotBeFramedOrKept(t *testing.T) {
 // Script in every text field stays text, on every page that shows it.
 func TestScriptInEveryFieldStaysText(t *testing.T) {
 	g := startPanel(t, nil, "")
-	u := g.operator()
+	u := g.panelOperator()
 	const evil = `"'><script>alert(1)</script><img src=x onerror=alert(1)>{{.}}`
 	form := fields("name", "acme", "audience", evil+"aud", "issuer", evil+"iss", "require_claims", "exp\n"+evil,
 		"method", "public_key", "key", string(publicPEM(rsaKey(0))), "kid", evil+"kid")
@@ -320,7 +320,7 @@ func TestPlainHTTPFromAnotherAddressIsRefused(t *testing.T) {
 // Two people have the form open. The second to save sees both versions, and loses nothing of what was typed.
 func TestStaleFormIsShownAndNotLost(t *testing.T) {
 	g := startPanel(t, nil, "")
-	u := g.operator()
+	u := g.panelOperator()
 	u.create("acme")
 	stale := u.get("?messenger=acme").revision(t)
 	if a := u.post("?messenger=acme", fields("revision", stale, "audience", "theirs", "max_lifetime", "1h")); a.status != 303 {
@@ -363,7 +363,7 @@ func TestStaleFormIsShownAndNotLost(t *testing.T) {
 // time. Nothing is made, and no page shows the token again.
 func TestResentFormMakesNoSecondToken(t *testing.T) {
 	g := startPanel(t, nil, "")
-	u := g.operator()
+	u := g.panelOperator()
 	token := u.create("acme")
 	for _, form := range []url.Values{
 		{"action": {"generate"}}, {"action": {"rotate"}, "overlap": {"1h"}}, {"action": {"reset"}, "confirm": {"yes"}},

@@ -52,7 +52,7 @@ func startPanel(t testing.TB, up *upstream, messengers string) *gateway {
 	return start(t, up, "storage file_system DIR/storage\n"+messengers, strings.ReplaceAll(site, "HASH", panelHash))
 }
 
-func (g *gateway) operator() panelUser { return panelUser{g, "/panel", "operator"} }
+func (g *gateway) panelOperator() panelUser { return panelUser{g, "/panel", "operator"} }
 
 func (g *gateway) owner(name string) panelUser { return panelUser{g, "/own/", name} }
 
@@ -177,7 +177,7 @@ func (u panelUser) change(name, action string, pairs ...string) answer {
 func TestPanelAdministersAMessengerWithoutAScript(t *testing.T) {
 	up := newUpstream(t)
 	g := startPanel(t, up, "")
-	u := g.operator()
+	u := g.panelOperator()
 	u.get("").says(t, 200, "Signed in as operator", "No messengers yet")
 	first := u.create("acme")
 	if !strings.HasPrefix(first, "mst_") {
@@ -247,8 +247,8 @@ func TestPanelAdministersAMessengerWithoutAScript(t *testing.T) {
 // What is wrong with a form is said beside it, with what was typed still in it.
 func TestPanelSaysWhatIsWrongWithAForm(t *testing.T) {
 	g := startPanel(t, nil, "messenger fixed {\nidentity_key identity\nshared_token\n}")
-	u := g.operator()
-	private := string(privatePEM(t))
+	u := g.panelOperator()
+	private := string(privatePEM(rsaKey(0)))
 	for _, test := range []struct {
 		name     string
 		form     url.Values
@@ -293,7 +293,7 @@ func TestPanelSaysWhatIsWrongWithAForm(t *testing.T) {
 // A messenger of the configuration is looked at; only its generated shared tokens are administered.
 func TestPanelLeavesTheConfigurationAlone(t *testing.T) {
 	g := startPanel(t, nil, "messenger fixed {\nidentity_key sub\nshared_token\n}\nmessenger file {\nidentity_key sub\npublic_key {file."+write(t, "key.pem", publicPEM(rsaKey(0)))+"} kid one\n}")
-	u := g.operator()
+	u := g.panelOperator()
 	fixed := u.get("?messenger=fixed")
 	fixed.says(t, 200, "This messenger is in the gateway’s configuration", "No key yet")
 	if strings.Contains(fixed.body, "<form") {
