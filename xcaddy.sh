@@ -106,11 +106,13 @@ run() {
 	caddy=$(output)
 
 	cd "$root" # Caddyfile.example names its keys relative to here
+	# What Caddy keeps for itself stays in demo/ too.
+	export XDG_DATA_HOME=$root/demo XDG_CONFIG_HOME=$root/demo
 	fill_demo "$caddy"
 	rm -f demo/admin.sock
 	print_requests "$caddy" $$ &
-	# What Caddy keeps for itself stays in demo/ too. As this process it gets Ctrl-C and every other signal itself.
-	XDG_DATA_HOME=$root/demo XDG_CONFIG_HOME=$root/demo exec "$caddy" run --config Caddyfile.example --adapter caddyfile
+	# As this process it gets Ctrl-C and every other signal itself.
+	exec "$caddy" run --config Caddyfile.example --adapter caddyfile
 }
 
 # bench builds with the flags that xcaddy has by default. All servers that it compares are that one program.
@@ -150,16 +152,20 @@ fill_demo() {
 	if [[ ! -s demo/billing.jwks.json ]]; then
 		"$caddy" messenger jwks demo/billing.pub.pem --kid demo >demo/billing.jwks.json
 	fi
+	if [[ ! -s demo/shop.token || ! -e demo/caddy/messenger/shop/ring ]]; then
+		(umask 077 && "$caddy" messenger tokens reset shop --offline --config Caddyfile.example --adapter caddyfile >demo/shop.token)
+	fi
 }
 
 # print_requests waits until the server, process $2, is up, so that its first log lines do not bury the requests.
 print_requests() {
 	local caddy=$1 server=$2 site=http://localhost:$DEMO_PORT
-	local support sales billing other
+	local support sales billing shop other
 	support=$("$caddy" messenger sign --key demo/support.key.pem --identity mark)
 	other=$("$caddy" messenger sign --key demo/support.key.pem --identity eve)
 	sales=$("$caddy" messenger sign --key demo/sales.token --identity mark)
 	billing=$("$caddy" messenger sign --key demo/billing.key.pem --kid demo --identity-key sub --identity mark --claim aud=chat)
+	shop=$("$caddy" messenger sign --key demo/shop.token --identity mark)
 	until [[ -S demo/admin.sock ]] && listening "$DEMO_PORT" && listening "$DEMO_BACKEND_PORT"; do
 		kill -0 "$server" 2>/dev/null || return 0
 		sleep 0.1
@@ -174,6 +180,9 @@ A contact of the messenger support, with a token signed by its RSA key (200):
 
 A forged token: another identity under the same signature (401 signature_invalid):
   curl -i -H 'Authorization: Bearer ${other%.*}.${support##*.}' $site/support/hello
+
+A contact of the messenger shop, whose shared token the gateway generated (200):
+  curl -i -H 'Authorization: Bearer $shop' $site/shop/hello
 
 A contact of the messenger sales, with a token signed by its shared token (200):
   curl -i -H 'Authorization: Bearer $sales' $site/sales/hello

@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -28,9 +29,9 @@ func init() {
 		Long: `
 The commands below explain why a token is accepted or refused, administer the
 messengers, shared tokens and open connections of a running gateway, and make
-keys and tokens. None of them takes a token or a secret as an argument, where other users of the
-machine could read it: they come from files, from the environment, or from
-standard input.
+keys and tokens. None of them takes a token or a secret as an argument, where
+other users of the machine could read it: they come from files, from the
+environment, or from standard input.
 
 The exit status is 0 if all went well, 3 if there is no such messenger or shared
 token, 4 if what is there does not allow the change, and 1 for any other
@@ -40,10 +41,20 @@ failure.
 			// Without these a misspelled command would print help and succeed.
 			cmd.Args = noArguments("there is no such command; see --help")
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+			cmd.SetFlagErrorFunc(flagError)
 			cmd.AddCommand(explainCommand(), keysCommand(), refreshCommand(), connectionsCommand(), generateCommand(), signCommand(), jwksCommand())
 			cmd.AddCommand(listCommand(), showMessengerCommand(), createCommand(), deleteCommand(), tokensCommand(), revocationsCommand(), resealCommand())
 		},
 	})
+}
+
+// flagError says what is wrong with a flag. It repeats what may be a misspelled flag, and nothing else: a generated secret
+// may begin with "-", and a value may be one.
+func flagError(cmd *cobra.Command, err error) error {
+	if misspelled := regexp.MustCompile(`^unknown flag: --[a-z]+(-[a-z]+)*$`); len(err.Error()) < 40 && misspelled.MatchString(err.Error()) {
+		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
+	}
+	return fmt.Errorf("a flag is unknown here, or has no value that fits; see %s --help", cmd.CommandPath())
 }
 
 // noArguments refuses arguments with a sentence of its own, because cobra would repeat the first of them: it may be a

@@ -137,7 +137,8 @@ func TestGenerateMakesKeysThatTheirOwnerAloneCanRead(t *testing.T) {
 func TestCommandsRepeatNoArgumentThatMayBeASecret(t *testing.T) {
 	s := newShell(t)
 	s.file("good", newSecret())
-	secret := newSecret()
+	secret := "A" + newSecret()
+	search.secret(secret)
 	token := sign(newSecret(), good("mark"))
 	key := strings.ReplaceAll(string(publicPEM(rsaKey(0))), "PUBLIC KEY", "PRIVATE KEY")
 	s.file("damaged.pem", key)
@@ -148,6 +149,11 @@ func TestCommandsRepeatNoArgumentThatMayBeASecret(t *testing.T) {
 	}{
 		{"there is no such command", []string{token}},
 		{"there is no such command", []string{secret}},
+		{"a flag is unknown here", []string{"-" + secret}},
+		{"a flag is unknown here", []string{"generate", "-" + secret}},
+		{"a flag is unknown here", []string{"sign", "--" + secret}},
+		{"a flag is unknown here", []string{"keys", "--json=" + secret}},
+		{"unknown flag: --identiy", []string{"sign", "--identiy", secret}},
 		{"no messenger's name", []string{"explain", token}},
 		{"read from standard input", []string{"explain", "support", token}},
 		{"no messenger's name", []string{"keys", token}},
