@@ -87,6 +87,9 @@ func (g *gateway) caddyfile(messengers, site string) string {
 	if !g.unlogged {
 		site = "log\n" + site
 	}
+	if strings.HasPrefix(g.url, "https://") {
+		site = siteCertificate(g.t) + site
+	}
 	return fmt.Sprintf(`{
 	admin unix//%s
 	skip_install_trust

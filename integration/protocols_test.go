@@ -2,8 +2,14 @@ package integration
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
 	"io"
+	"math/big"
+	"net"
 	"net/http"
 	"testing"
 	"time"
@@ -17,6 +23,25 @@ func startTLS(t testing.TB, up *upstream, messengers, site string) *gateway {
 	g := newGateway(t, up, "https://")
 	g.load(messengers, site)
 	return g
+}
+
+// siteCertificate returns the directive with the certificate of the site. Where Caddy makes one itself, its TLS app races
+// with its own events while it starts.
+func siteCertificate(t testing.TB) string {
+	t.Helper()
+	key := rsaKey(0)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("tls %s %s\n",
+		write(t, "site.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
+		write(t, "site.key.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})))
 }
 
 // A version is a client for one version of HTTP.

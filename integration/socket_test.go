@@ -142,7 +142,8 @@ func (s *socket) ended() string {
 			return last + ", then: " + err.Error()
 		case f.opcode == 8:
 			last = f.closing()
-			s.send(8, string(f.payload))
+			// On a busy machine this can come too late; then the gateway has answered to the backend.
+			_, _ = s.writer.Write(frameBytes(true, 8, true, f.payload))
 		case last != "no close frame":
 			return last + ", and then another frame"
 		default:

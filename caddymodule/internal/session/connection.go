@@ -207,9 +207,10 @@ func (c *Connection) stopAll() {
 	conn, isConn := c.control.(io.Closer)
 	switch {
 	case isConn: // closed below
-	case c.kind == webSocket, c.kind != undecided && stalled:
-		interrupt(c.control, Deadlines.SetWriteDeadline)
-	case c.kind != undecided && c.cancel == nil:
+	case c.kind == undecided:
+	case stalled:
+		interrupt(c.control, Deadlines.SetWriteDeadline) // which resets a stream; a client that reads gets a clean end
+	case c.kind != webSocket && c.cancel == nil:
 		interrupt(c.control, Deadlines.SetReadDeadline) // over HTTP/1.1 this ends the request, and the response stays whole
 	}
 	if c.cancel != nil {
