@@ -92,11 +92,11 @@ func TestCachedTokenEndsWhenItsTimeOrItsKeyDoes(t *testing.T) {
 		}
 		time.Sleep(5*time.Minute - 1)
 		wantCached(t, c, ending, token, "ok", true, "a moment before the key ends")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		wantCached(t, c, ending, token, "key_unknown", false, "when the key has ended")
 		time.Sleep(6*time.Minute - 1)
 		wantCached(t, c, v, token, "ok", true, "a moment before exp and the skew")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		wantCached(t, c, v, token, "token_expired", false, "when exp has passed by the skew")
 	})
 }

@@ -28,8 +28,8 @@ func measure(s sizes, k *keys, sc scenario, v variant) (result, error) {
 	defer server.stop()
 	load := load{address: server.address, requests: requests(tokens), status: sc.status}
 	if !sc.once {
-		// Connections, buffers and caches fill before anything is counted.
-		if _, _, err := load.run(sc.connections, max(time.Duration(s.seconds*float64(time.Second)/5), 100*time.Millisecond), 0); err != nil {
+		// Connections, buffers and caches fill before anything is counted: every token is sent once, or more often.
+		if _, _, err := load.run(sc.connections, 0, max(len(tokens), 5*sc.connections, 2000)); err != nil {
 			return result{}, err
 		}
 	}
