@@ -22,16 +22,19 @@ import (
 //	messenger/<name>/stored   a stored messenger with its key ring, in one value
 //	messenger/<name>/ring     the key ring of a configured messenger; it never becomes that of a stored one
 //	messenger/<name>/used-…   when the tokens of either ring were last used, to the hour
-//	messenger/_changes        which names changed last; other nodes read this one key again and again
+//	messenger/_changes/list   which names changed last; other nodes read this one key again and again
 //	messenger/_keysets/<id>   the last good key set of a URL
 //
 // Every change of the first two is made under one lock of the storage. Before it is made, its name is put down in
 // _changes as pending, and afterwards as done: a node that dies in between leaves a value that is whole, old or new, and
 // a name that the others read again until somebody makes the next change.
 const (
-	storeRoot  = "messenger"
-	changesKey = storeRoot + "/_changes"
-	writeLock  = "messenger_changes"
+	storeRoot = "messenger"
+	writeLock = "messenger_changes"
+
+	// changesKey has a folder of its own. Caddy's file system leaves a file with a number for its name beside a value
+	// that was being written when the process was killed, and a number is a name that a messenger can have.
+	changesKey = storeRoot + "/_changes/list"
 
 	kindStored = "stored"
 	kindRing   = "ring"
@@ -400,5 +403,5 @@ func isStoreKey(key string) bool {
 	if len(parts) != 3 || parts[0] != storeRoot {
 		return false
 	}
-	return parts[1] == keySetFolder || slices.Contains([]string{kindStored, kindRing, usesKind(kindRing), usesKind(kindStored)}, parts[2])
+	return parts[1] == keySetFolder && len(parts[2]) == 2*keySetIDSize || slices.Contains([]string{kindStored, kindRing, usesKind(kindRing), usesKind(kindStored)}, parts[2])
 }
