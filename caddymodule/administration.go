@@ -122,12 +122,18 @@ func (a *App) list(ctx context.Context, after string) ([]describedMessenger, err
 			list = append(list, *describe(name, sourceConfig, a.Messengers[name], nil))
 		}
 	}
-	// A stored messenger of a configured name is ignored, and the log says so.
-	names, err := a.live.names(ctx, after, maxListed, func(name string) bool { return a.Messengers[name] != nil })
+	names, err := a.live.names(ctx, after)
 	if err != nil {
 		return nil, storageError(err)
 	}
+	full := len(list) + maxListed
 	for _, name := range names {
+		if len(list) == full {
+			break
+		}
+		if a.Messengers[name] != nil {
+			continue // what is stored under a configured name is ignored, and the log says so
+		}
 		r, err := a.live.read(ctx, name, kindStored)
 		switch {
 		case err == nil && r != nil && r.Settings != nil:

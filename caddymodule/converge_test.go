@@ -56,7 +56,9 @@ type nodeStorage struct {
 	after    bool          // whether it dies after that write instead
 	writes   int
 	dead     bool
-	unlocked func() // called once, when the lock was given back and nobody knows it yet
+
+	liesBelow int    // for that many reads it is out of reach, and says that nothing is there
+	unlocked  func() // called once, when the lock was given back and nobody knows it yet
 }
 
 var (
@@ -104,6 +106,15 @@ func (s *nodeStorage) Load(_ context.Context, key string) ([]byte, error) {
 	if err := s.access(); err != nil {
 		return nil, err
 	}
+	s.mu.Lock()
+	lies := s.liesBelow > 0
+	if lies {
+		s.liesBelow--
+	}
+	s.mu.Unlock()
+	if lies {
+		return nil, fs.ErrNotExist
+	}
 	if value := s.get(key); value != nil {
 		return value, nil
 	}
@@ -120,10 +131,17 @@ func (s *nodeStorage) Delete(_ context.Context, key string) error {
 
 func (s *nodeStorage) Exists(_ context.Context, key string) bool { return s.get(key) != nil }
 
+// List is for what lies below one value, which is nothing. As in Redis, a value cannot be listed.
 func (s *nodeStorage) List(_ context.Context, prefix string, _ bool) ([]string, error) {
+	if err := s.access(); err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Collect(maps.Keys(s.values)), nil
+	if s.liesBelow > 0 || s.values[prefix] != nil {
+		return nil, errFailed
+	}
+	return nil, fs.ErrNotExist
 }
 
 func (s *nodeStorage) Stat(_ context.Context, key string) (certmagic.KeyInfo, error) {
@@ -298,7 +316,7 @@ func (n *testNode) perform(ctx context.Context, random *rand.Rand) {
 // Two nodes on one storage, each with several administrators and with requests, in every order that chance brings, on a
 // storage that is slow and fails. At the next look at the list of changes both trust what is written there.
 func TestNodesAgreeAfterAnyInterleaving(t *testing.T) {
-	rounds := 60
+	rounds := 30
 	if testing.Short() {
 		rounds = 10
 	}
@@ -596,4 +614,50 @@ func TestAnOutageOfTheStorage(t *testing.T) {
 	if b.live.status.Load().Err != nil {
 		t.Error("the end of the outage is not noticed")
 	}
+}
+
+// A storage that cannot be reached says of every key that it does not exist, as caddy-storage-redis 1.8.1 does. What was
+// read stays in force, and no ring is replaced by a new one.
+func TestAStorageThatSaysNotThereWhenItIsOutOfReach(t *testing.T) {
+	s := newServer()
+	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
+	prepare(t, a)
+	agree(t, "before", b)
+	before := make(map[string]string)
+	for _, name := range []string{"support", "acme"} {
+		before[name] = b.trusted(t, name)
+	}
+	s.mu.Lock()
+	b.storage.liesBelow = 1000 // all of its reads
+	s.mu.Unlock()
+	b.settle(t)
+	for name, want := range before {
+		if got := b.trusted(t, name); got != want {
+			t.Errorf("%s: %q is trusted, want %q as before", name, got, want)
+		}
+		if _, err := b.changeTokens(t.Context(), name, generateToken(), condition{}, "test"); err == nil {
+			t.Errorf("%s: a change on a storage that is out of reach is acknowledged", name)
+		}
+	}
+	if got := b.trusted(t, "unheard-of"); got != "keys_unavailable" {
+		t.Errorf("a name that was not asked for before is %s, and nobody can say", got)
+	}
+	// One lost connection is enough to lose a ring, when what is read behind it goes well.
+	for reads := 1; reads <= 4; reads++ {
+		s.mu.Lock()
+		b.storage.liesBelow = reads
+		s.mu.Unlock()
+		b.live.failed.Store(0)
+		_, _ = b.changeTokens(t.Context(), "support", generateToken(), condition{}, "test")
+		for name, want := range before {
+			if got := a.written(t, name); !strings.Contains(got, want) {
+				t.Errorf("after %d reads: %s has %q written, and %q was there", reads, name, got, want)
+			}
+		}
+	}
+	s.mu.Lock()
+	b.storage.liesBelow = 0
+	s.mu.Unlock()
+	b.live.failed.Store(0)
+	agree(t, "afterwards", a, b)
 }

@@ -27,9 +27,12 @@ type keySetCopy struct {
 // written at once.
 const keySetInterval = time.Hour
 
+// keySetIDSize is how much of the hash of a URL names its copy, in bytes.
+const keySetIDSize = 16
+
 func keySetKey(url string) string {
 	sum := sha256.Sum256([]byte(url))
-	return path.Join(storeRoot, keySetFolder, hex.EncodeToString(sum[:16]))
+	return path.Join(storeRoot, keySetFolder, hex.EncodeToString(sum[:keySetIDSize]))
 }
 
 // restoreKeySet gives a new engine the set that was kept of its URL. The engine itself judges whether it is too old. What

@@ -22,16 +22,19 @@ import (
 //	messenger/<name>/stored   a stored messenger with its key ring and its revocations
 //	messenger/<name>/ring     key ring and revocations of a configured messenger; they never become those of a stored one
 //	messenger/<name>/used-…   when the tokens of either ring were last used, to the hour
-//	messenger/_changes        which names changed last; other nodes read this one key again and again
+//	messenger/_changes/list   which names changed last; other nodes read this one key again and again
 //	messenger/_keysets/<id>   the last good key set of a URL
 //
 // Every change of the first two is made under one lock of the storage. Before it is made, its name is put down in
 // _changes as pending, and afterwards as done: a node that dies in between leaves a value that is whole, old or new, and
 // a name that the others read again until somebody makes the next change.
 const (
-	storeRoot  = "messenger"
-	changesKey = storeRoot + "/_changes"
-	writeLock  = "messenger_changes"
+	storeRoot = "messenger"
+	writeLock = "messenger_changes"
+
+	// changesKey has a folder of its own. Caddy's file system leaves a file with a number for its name beside a value
+	// that was being written when the process was killed, and a number is a name that a messenger can have.
+	changesKey = storeRoot + "/_changes/list"
 
 	kindStored = "stored"
 	kindRing   = "ring"
@@ -145,7 +148,7 @@ func (v *vault) loadRaw(ctx context.Context, key string) ([]byte, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	stored, err := s.Load(ctx, key)
+	stored, err := fetch(ctx, s, key)
 	if err != nil {
 		return nil, err
 	}
@@ -154,6 +157,19 @@ func (v *vault) loadRaw(ctx context.Context, key string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}
 	return text, nil
+}
+
+// fetch reads what is stored at key. It answers fs.ErrNotExist only if the storage can be reached: there is one that says
+// so of every key when it cannot (caddy-storage-redis 1.8.1), and a ring that is not there would be put in force, or be
+// replaced by a new one, although it is only out of reach. Asking for what lies below key tells the two apart.
+func fetch(ctx context.Context, s certmagic.Storage, key string) ([]byte, error) {
+	stored, err := s.Load(ctx, key)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, reached := s.List(ctx, key, false); reached != nil && !errors.Is(reached, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%s cannot be read: %w", key, reached)
+		}
+	}
+	return stored, err
 }
 
 func (v *vault) save(ctx context.Context, key string, value any) error {
@@ -311,9 +327,8 @@ func (v *vault) locked(ctx context.Context, f func(ctx context.Context) error) e
 	return f(ctx)
 }
 
-// names returns the names of stored messengers that come after a given one and are not to be skipped, in order, and at
-// most limit of them.
-func (v *vault) names(ctx context.Context, after string, limit int, skip func(name string) bool) ([]string, error) {
+// names returns the names after a given one under which something is stored, in order.
+func (v *vault) names(ctx context.Context, after string) ([]string, error) {
 	s, err := v.storage()
 	if err != nil {
 		return nil, err
@@ -326,11 +341,8 @@ func (v *vault) names(ctx context.Context, after string, limit int, skip func(na
 	var names []string
 	for _, key := range keys {
 		name := strings.TrimPrefix(strings.TrimSuffix(key, "/"), storeRoot+"/")
-		if name <= after || checkMessengerName(name) != nil || skip(name) || !s.Exists(ctx, storeKey(name, kindStored)) {
-			continue
-		}
-		if names = append(names, name); len(names) == limit {
-			break
+		if name > after && checkMessengerName(name) == nil {
+			names = append(names, name)
 		}
 	}
 	return names, nil
@@ -376,11 +388,10 @@ func (v *vault) reseal(ctx context.Context, adopt bool) (int, error) {
 const maxNamed = 10
 
 func (v *vault) resealOne(ctx context.Context, s certmagic.Storage, key string, adopt bool) (bool, error) {
-	info, err := s.Stat(ctx, key)
-	if err != nil || !info.IsTerminal || !isStoreKey(key) {
+	if !isStoreKey(key) {
 		return false, nil
 	}
-	stored, err := s.Load(ctx, key)
+	stored, err := fetch(ctx, s, key)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && v.seal.current(stored) {
 		return false, nil
 	}
@@ -406,5 +417,5 @@ func isStoreKey(key string) bool {
 	if len(parts) != 3 || parts[0] != storeRoot {
 		return false
 	}
-	return parts[1] == keySetFolder || slices.Contains([]string{kindStored, kindRing, usesKind(kindRing), usesKind(kindStored)}, parts[2])
+	return parts[1] == keySetFolder && len(parts[2]) == 2*keySetIDSize || slices.Contains([]string{kindStored, kindRing, usesKind(kindRing), usesKind(kindStored)}, parts[2])
 }

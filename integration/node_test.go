@@ -118,7 +118,7 @@ func (n *node) tryRun() error {
 			return fmt.Errorf("the node ended at once:\n%s", text)
 		default:
 		}
-		if a, err := n.operator.send("GET", "messengers", nil); err == nil && a.status != http.StatusNotFound {
+		if a, err := n.operator.send("GET", "messengers", nil); err == nil && a.status == http.StatusOK {
 			return nil
 		}
 	}

@@ -253,7 +253,7 @@ func tamperings(genuine, plain, other map[string][]byte) map[string]func(values 
 			values[supportRing], values[acme] = genuine[acme], genuine[supportRing]
 		},
 		"list of changes for ring": func(values map[string][]byte) {
-			values[supportRing], values[acme] = genuine["messenger/_changes"], genuine["messenger/_changes"]
+			values[supportRing], values[acme] = genuine["messenger/_changes/list"], genuine["messenger/_changes/list"]
 		},
 	}
 }
@@ -293,7 +293,7 @@ func TestWhoeverWritesToTheStorageGetsNothingAccepted(t *testing.T) {
 				g.expect("200", path, s.tokens[touched].signed())
 			}
 			restoreFiles(t, s.folder, changed)
-			if err := os.Remove(filepath.Join(s.folder, "messenger/_changes")); err != nil { // so that everything is read again
+			if err := os.Remove(filepath.Join(s.folder, "messenger/_changes/list")); err != nil { // so that everything is read again
 				t.Fatal(err)
 			}
 			g.waitForLog("store cannot be read")
