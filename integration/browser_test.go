@@ -1,0 +1,97 @@
+package integration
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/chromedp"
+)
+
+// newBrowser starts a headless Chromium with a profile of its own, and returns its first tab. Without Chromium the test
+// is skipped, or fails if MESSENGER_REQUIRE_TOOLS has the word chromium.
+func newBrowser(t *testing.T) context.Context {
+	t.Helper()
+	binary := ""
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			binary = path
+			break
+		}
+	}
+	if binary == "" {
+		if slices.Contains(strings.Fields(os.Getenv("MESSENGER_REQUIRE_TOOLS")), "chromium") {
+			t.Fatal("Chromium is not installed, and MESSENGER_REQUIRE_TOOLS names it")
+		}
+		t.Skip("not run: Chromium is not installed")
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(binary),
+		chromedp.UserDataDir(t.TempDir()),
+		chromedp.NoSandbox, // root has none
+		chromedp.DisableGPU,
+		chromedp.Flag("disable-quic", true),
+		chromedp.Flag("no-first-run", true),
+		chromedp.Flag("disable-background-networking", true),
+		chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("disable-sync", true),
+	)
+	ctx, cancelAllocator := chromedp.NewExecAllocator(context.Background(), options...)
+	t.Cleanup(cancelAllocator)
+	ctx, cancelTab := chromedp.NewContext(ctx)
+	t.Cleanup(cancelTab)
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatalf("starting Chromium: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 4*time.Minute) // after the start, so that the browser outlives what it is for
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// browse does something in the tab.
+func browse(t *testing.T, tab context.Context, actions ...chromedp.Action[chromedp.Void]) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(tab, 30*time.Second)
+	defer cancel()
+	if err := chromedp.Do(ctx, actions...); err != nil {
+		t.Fatalf("in the browser: %v\n%s", err, pageText(tab))
+	}
+}
+
+// pageText is what the page in the tab says, with its address.
+func pageText(tab context.Context) string {
+	ctx, cancel := context.WithTimeout(tab, 5*time.Second)
+	defer cancel()
+	text, err := chromedp.Run(ctx, chromedp.Evaluate[string]("location.href + '\\n' + document.body.innerText"))
+	if err != nil {
+		return err.Error() // it may be on its way to another page
+	}
+	return text
+}
+
+// evaluate returns what an expression of the page, or the promise that it is, comes to.
+func evaluate[T any](t *testing.T, tab context.Context, expression string) T {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(tab, 30*time.Second)
+	defer cancel()
+	value, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+	if err != nil {
+		t.Fatalf("in the browser: %s: %v\n%s", expression, err, pageText(tab))
+	}
+	return value
+}
+
+// devtools sends one command of the DevTools protocol.
+func devtools[P, R any](t *testing.T, tab context.Context, cmd cdp.Command[P, R], params P) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(tab, 30*time.Second)
+	defer cancel()
+	if _, err := chromedp.Call(ctx, cmd, params); err != nil {
+		t.Fatalf("in the browser: %s: %v", cmd.Method, err)
+	}
+}
