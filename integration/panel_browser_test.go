@@ -136,14 +136,14 @@ func (p *panelTab) answer(leave bool) {
 }
 
 // passes checks that a token of this key arrives at the backend as the identity.
-func (g *gateway) passes(up *upstream, messenger, token, identity string) {
-	g.t.Helper()
+func (g *gateway) passes(t testing.TB, up *upstream, messenger, token, identity string) {
+	t.Helper()
 	up.take()
 	if a := g.get("/"+messenger+"/hello", bearer(token)); a.status != 200 {
-		g.t.Fatalf("the token is answered with %d %s", a.status, a.body)
+		t.Fatalf("the token is answered with %d %s", a.status, a.body)
 	}
-	if r := up.one(g.t); r.header.Get("X-Contact-Identity") != identity || r.header.Get("X-Contact-Messenger") != messenger {
-		g.t.Errorf("the backend got %v", r.header)
+	if r := up.one(t); r.header.Get("X-Contact-Identity") != identity || r.header.Get("X-Contact-Messenger") != messenger {
+		t.Errorf("the backend got %v", r.header)
 	}
 }
 
@@ -176,7 +176,7 @@ func TestBrowserSharedToken(t *testing.T) {
 		t.Fatalf("the clipboard has no shared token")
 	}
 	search.secret(first)
-	g.passes(up, "acme", sign(first, good("mark")), "mark")
+	g.passes(t, up, "acme", sign(first, good("mark")), "mark")
 	p.sees("The clipboard was emptied.")
 	if left := p.clipboard(); left != "" {
 		t.Errorf("the clipboard was not emptied")
@@ -227,8 +227,8 @@ func TestBrowserSharedToken(t *testing.T) {
 	if page := evaluate[string](t, p.ctx, "document.documentElement.outerHTML"); strings.Contains(page, "mst_") {
 		t.Errorf("loading the page again shows a token")
 	}
-	g.passes(up, "acme", sign(first, good("mark")), "mark")
-	g.passes(up, "acme", sign(second, good("eve")), "eve")
+	g.passes(t, up, "acme", sign(first, good("mark")), "mark")
+	g.passes(t, up, "acme", sign(second, good("eve")), "eve")
 
 	// The way to a broken token's reason.
 	p.click("Token test")
@@ -265,7 +265,7 @@ func TestBrowserPublicKeyAndJWKS(t *testing.T) {
 	p.fill("kid-0", "2026")
 	p.click("Create messenger")
 	p.sees("The messenger was created.", "Ready")
-	g.passes(up, "shop", signWithKID(rsaKey(0), "2026", good("mark")), "mark")
+	g.passes(t, up, "shop", signWithKID(rsaKey(0), "2026", good("mark")), "mark")
 	p.click("Token test")
 	p.paste("token", signWithKID(rsaKey(2), "2026", good("mark")))
 	p.click("Test token")
@@ -280,7 +280,7 @@ func TestBrowserPublicKeyAndJWKS(t *testing.T) {
 	p.sees("The messenger was created.")
 	token := forChat("mark")
 	token["exp"] = 4e9
-	g.passes(up, "login", signWithKID(rsaKey(1), "login-1", token), "mark")
+	g.passes(t, up, "login", signWithKID(rsaKey(1), "login-1", token), "mark")
 	p.click("Keys")
 	p.sees("login-1", "Left out", "left-out")
 	keys.publish(publicJWK(rsaKey(1), "login-1"), publicJWK(rsaKey(2), "login-2"))
