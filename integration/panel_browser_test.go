@@ -291,3 +291,31 @@ func TestBrowserPublicKeyAndJWKS(t *testing.T) {
 	p.click("Test token")
 	p.sees("This token is refused", `The token's kid is "2026"; the messenger's keys have ["login-1" "login-2"].`)
 }
+
+// A site owner's browser runs no scripts. All there is to do can be done, except copying with a button.
+func TestBrowserWithoutScripts(t *testing.T) {
+	up := newUpstream(t)
+	g := startPanel(t, up, "")
+	p := openPanel(t, g)
+	devtools(t, p.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+	p.open("?page=new")
+	browse(t, p.ctx, chromedp.SendKeys(chromedp.ID("name"), "acme"))
+	p.click("Create messenger")
+	p.click("Generate shared token")
+	browse(t, p.ctx, chromedp.Click(chromedp.CSS("#secret-reveal summary")))
+	token, err := chromedp.Run(p.ctx, chromedp.Text(chromedp.ID("secret")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	search.secret(token)
+	browse(t, p.ctx, chromedp.WaitNotVisible(chromedp.CSS("[data-copy]")))
+	g.passes(t, up, "acme", sign(token, good("mark")), "mark")
+	p.click("I have stored it")
+	p.click("Rotate")
+	browse(t, p.ctx, chromedp.WaitReady(chromedp.ID("secret-reveal")))
+	p.click("I have stored it")
+	p.click("Token test")
+	browse(t, p.ctx, chromedp.SendKeys(chromedp.ID("token"), sign(token, claims{"identity": "mark", "exp": 1})))
+	p.click("Test token")
+	browse(t, p.ctx, chromedp.WaitVisible(`//*[contains(., "This token is refused")]`))
+}

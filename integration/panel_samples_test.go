@@ -21,7 +21,8 @@ func TestPanelSamplesSignTokens(t *testing.T) {
 		t.Fatalf("%d %s", a.status, a.text())
 	}
 	secret := u.change("secret", "generate").secret(t)
-	if a := u.post("?page=new", fields("name", "public", "method", "public_key", "key", string(publicPEM(rsaKey(0))), "kid", odd, "audience", odd)); a.status != 303 {
+	// The library for Node writes a header that is not ASCII in Latin-1, so that the kid is ASCII here.
+	if a := u.post("?page=new", fields("name", "public", "method", "public_key", "key", string(publicPEM(rsaKey(0))), "kid", strings.TrimSuffix(odd, " é"), "audience", odd)); a.status != 303 {
 		t.Fatalf("%d %s", a.status, a.text())
 	}
 	for _, messenger := range []string{"secret", "public"} {
