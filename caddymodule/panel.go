@@ -230,7 +230,7 @@ func (v *visit) redirect(query ...string) error {
 // notices are the messages that a redirect can ask for: what the query says is never shown itself.
 var notices = map[string]string{
 	"created":   "The messenger was created.",
-	"saved":     "The settings were saved. They are in force.",
+	"saved":     "The settings were saved, and are in force within seconds.",
 	"deleted":   "The messenger was deleted, with its shared tokens.",
 	"revoked":   "The shared token was revoked. What is signed with it is refused from now on.",
 	"refreshed": "The key set was fetched.",

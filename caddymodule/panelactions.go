@@ -60,7 +60,7 @@ func (v *visit) saveMessenger(sent form) error {
 		wrong = append(wrong, fieldError{"discard", "Another method discards the shared tokens of this messenger at once. Confirm it, or keep the method."})
 	}
 	if len(wrong) > 0 {
-		page.Errors = wrong
+		f.refuse(page, wrong)
 		v.render(http.StatusUnprocessableEntity, "messenger", page)
 		return nil
 	}
@@ -69,7 +69,7 @@ func (v *visit) saveMessenger(sent form) error {
 		return v.showConflict(sent, f)
 	}
 	if answer, ok := isFormError(err); ok {
-		page.Errors = []fieldError{fieldErrorOf(answer)}
+		f.refuse(page, []fieldError{fieldErrorOf(answer)})
 		v.render(http.StatusUnprocessableEntity, "messenger", page)
 		return nil
 	}
@@ -135,7 +135,7 @@ func (v *visit) createMessenger(sent form) error {
 		}
 	}
 	page := &settingsView{view: v.view("New messenger"), Form: f, New: true}
-	page.Errors = wrong
+	f.refuse(page, wrong)
 	v.render(http.StatusUnprocessableEntity, "new", page)
 	return nil
 }

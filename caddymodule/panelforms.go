@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,7 +36,8 @@ type settingsForm struct {
 	ClockSkew   string
 	MaxLifetime string
 	Mode        string
-	Discard     bool // the messenger's shared tokens may go
+	Discard     bool              // the messenger's shared tokens may go
+	Wrong       map[string]string // what is wrong, by field
 }
 
 // A fieldError is something that is wrong with a field of a form.
@@ -107,6 +109,15 @@ func (f *settingsForm) Slots() []PublicKey {
 		return f.Keys
 	}
 	return append(f.Keys[:len(f.Keys):len(f.Keys)], PublicKey{})
+}
+
+// refuse notes what is wrong with the form, for the summary on top of its page and for the fields.
+func (f *settingsForm) refuse(page *settingsView, wrong []fieldError) {
+	slices.SortStableFunc(wrong, func(a, b fieldError) int { return fieldPlace(a.Field) - fieldPlace(b.Field) })
+	page.Errors, f.Wrong = wrong, make(map[string]string)
+	for _, e := range wrong {
+		f.Wrong[e.Field] = e.Text
+	}
 }
 
 // settings returns the messenger that the form describes, or what is wrong with it.
@@ -219,6 +230,17 @@ func isFormError(err error) (caddy.APIError, bool) {
 	var answer caddy.APIError
 	ok := errors.As(err, &answer)
 	return answer, ok && (answer.HTTPStatus == 400 || answer.HTTPStatus == 409)
+}
+
+// fieldPlace orders fields as the page has them.
+func fieldPlace(field string) int {
+	for i, prefix := range []string{"name", "identity_key", "method", "key", "url", "refresh_interval", "stale_if_error", "timeout",
+		"audience", "issuer", "require_claims", "max_lifetime", "clock_skew", "allowed_origin", "mode", "discard"} {
+		if strings.HasPrefix(field, prefix) {
+			return i
+		}
+	}
+	return -1
 }
 
 // A difference is one setting that two people want differently.

@@ -92,6 +92,9 @@ func (v *visit) changeKeys(sent form) error {
 	}
 	page := &secretView{view: v.messengerView("keys", d), Token: made, Replaces: replaces}
 	page.Title = "New shared token of " + v.name
+	if ring, err := v.app.tokens(v.r.Context(), v.name); err == nil && len(ring.Tokens) == 1 && sent.get("action") == "generate" {
+		page.Replaces = "" // it is the first
+	}
 	v.render(http.StatusOK, "secret", page)
 	return nil
 }
@@ -104,7 +107,7 @@ func ringChangeOf(sent form) (change ringChange, replaces string, err error) {
 	confirmed := sent.get("confirm") != ""
 	switch sent.get("action") {
 	case "generate":
-		return generateToken(), "Tokens that there were before stay good.", nil
+		return generateToken(), "The tokens that there were before stay good.", nil
 	case "rotate":
 		i := slices.IndexFunc(overlaps, func(o overlap) bool { return o.Value == sent.get("overlap") })
 		if i < 0 {

@@ -1,122 +1,97 @@
 package integration
 
 import (
-	"net/http"
-	"net/http/httptest"
+	"context"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/chromedp"
 )
 
-// browserProgram uses the README's functions as a widget does. The page's own origin is the site's, and an error of a
-// WebSocket is followed by its close, which Node 20 forgets.
-const browserProgram = `
-const fetchOfNode = globalThis.fetch
-globalThis.fetch = (url, options) => fetchOfNode(url.startsWith('/') ? 'SITE' + url : url, options)
-if (typeof WebSocket !== 'undefined') {
-  globalThis.WebSocket = class extends WebSocket {
-    constructor(...args) {
-      super(...args)
-      this.addEventListener('error', () => this.dispatchEvent(new Event('close')))
-    }
-  }
+// newBrowser starts a headless Chromium with a profile of its own, and returns its first tab. Without Chromium the test
+// is skipped, or fails if MESSENGER_REQUIRE_TOOLS has the word chromium.
+func newBrowser(t *testing.T) context.Context {
+	t.Helper()
+	binary := ""
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			binary = path
+			break
+		}
+	}
+	if binary == "" {
+		if slices.Contains(strings.Fields(os.Getenv("MESSENGER_REQUIRE_TOOLS")), "chromium") {
+			t.Fatal("Chromium is not installed, and MESSENGER_REQUIRE_TOOLS names it")
+		}
+		t.Skip("not run: Chromium is not installed")
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(binary),
+		chromedp.UserDataDir(t.TempDir()),
+		chromedp.NoSandbox, // root has none
+		chromedp.DisableGPU,
+		chromedp.Flag("disable-quic", true),
+		chromedp.Flag("no-first-run", true),
+		chromedp.Flag("disable-background-networking", true),
+		chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("disable-sync", true),
+	)
+	ctx, cancelAllocator := chromedp.NewExecAllocator(context.Background(), options...)
+	t.Cleanup(cancelAllocator)
+	ctx, cancelTab := chromedp.NewContext(ctx)
+	t.Cleanup(cancelTab)
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatalf("starting Chromium: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 4*time.Minute) // after the start, so that the browser outlives what it is for
+	t.Cleanup(cancel)
+	return ctx
 }
-SAMPLE
-async function main() {
-  const response = await send('/hello', { method: 'POST', headers: { 'X-Chat-Room': '7' } })
-  console.log('send', response.status)
-  if (typeof WebSocket === 'undefined') return
-  token = 'EXPIRED'
-  const socket = await connect()
-  console.log('connect', socket.protocol)
-  socket.onmessage = (event) => { console.log('message', event.data); socket.close() }
-  socket.send('hello')
+
+// browse does something in the tab.
+func browse(t *testing.T, tab context.Context, actions ...chromedp.Action[chromedp.Void]) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(tab, 30*time.Second)
+	defer cancel()
+	if err := chromedp.Do(ctx, actions...); err != nil {
+		t.Fatalf("in the browser: %v\n%s", err, pageText(tab))
+	}
 }
-main().catch((error) => { console.log('error', error.message) })
-`
 
-// The widget's code in the README, as it stands there, survives an expired token with both fetch and a WebSocket, and
-// gives up when its site has no good one to give.
-func TestReadmeBrowserSample(t *testing.T) {
-	sample := ""
-	for _, block := range readmeBlocks(t, "js") {
-		if strings.Contains(block, "freshToken") {
-			sample += block
-		}
+// pageText is what the page in the tab says, with its address.
+func pageText(tab context.Context) string {
+	ctx, cancel := context.WithTimeout(tab, 5*time.Second)
+	defer cancel()
+	text, err := chromedp.Run(ctx, chromedp.Evaluate[string]("location.href + '\\n' + document.body.innerText"))
+	if err != nil {
+		return err.Error() // it may be on its way to another page
 	}
-	arguments := []string{"--experimental-websocket"} // which Node 22 has without being asked
-	if probe(".", "node", "--experimental-websocket", "-e", "0") != nil {
-		arguments = nil
-		if err := probe(".", "node", "--version"); err != nil {
-			if slices.Contains(strings.Fields(os.Getenv("MESSENGER_REQUIRE_TOOLS")), "node") {
-				t.Fatal(err)
-			}
-			t.Skipf("not run: node is not installed: %v", err)
-		}
-	}
-	m, up := methods(t)[0], newUpstream(t)
-	g := start(t, up, m.messengers, "messenger_auth support {\n token_from header Authorization Bearer\n token_from websocket_protocol jwt\n}\nreverse_proxy UPSTREAM")
-	expired := sign(m.key, with(good("mark"), claims{"exp": 1}))
-	var given atomic.Int64
-	run := func(t *testing.T, tokens ...string) []string {
-		t.Helper()
-		given.Store(0)
-		site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.Method != http.MethodPost || r.URL.Path != "/chat-token" {
-				http.NotFound(w, r)
-				return
-			}
-			n := int(given.Add(1)) - 1
-			_, _ = w.Write([]byte(tokens[min(n, len(tokens)-1)]))
-		}))
-		defer site.Close()
-		program := strings.NewReplacer("SITE", site.URL, "SAMPLE", sample, "EXPIRED", expired).Replace(browserProgram)
-		program = strings.NewReplacer("https://chat.example.com", g.url, "wss://chat.example.com", "ws://"+g.addr).Replace(program)
-		file := filepath.Join(t.TempDir(), "widget.js")
-		writeSample(t, file, program)
-		out, err := command(".", exec.Command("node", append(slices.Clone(arguments), file)...))
-		if err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-		return strings.Split(strings.TrimSpace(out), "\n")
-	}
+	return text
+}
 
-	t.Run("an expired token, and then a good one", func(t *testing.T) {
-		want := []string{"send 200", "connect chat.v1", "message hello"}
-		if arguments == nil {
-			want = want[:1]
-		}
-		if got := run(t, expired, sign(m.key, good("mark"))); !slices.Equal(got, want) {
-			t.Errorf("the widget reports %q, want %q", got, want)
-		}
-		seen := up.take()
-		if len(seen) != min(len(want), 2) { // the message is no request
-			t.Fatalf("%d requests reached the upstream", len(seen))
-		}
-		for _, r := range seen {
-			if r.header.Get("X-Contact-Identity") != "mark" {
-				t.Errorf("the upstream saw %+v", r)
-			}
-		}
-		if seen[0].method != http.MethodPost || seen[0].header.Get("X-Chat-Room") != "7" {
-			t.Errorf("the request lost something on its way: %+v", seen[0])
-		}
-	})
-	t.Run("only expired tokens", func(t *testing.T) {
-		want := []string{"send 401", "error no connection to the chat"}
-		if arguments == nil {
-			want = want[:1]
-		}
-		if got := run(t, expired); !slices.Equal(got, want) {
-			t.Errorf("the widget reports %q, want %q", got, want)
-		}
-		if n := given.Load(); n > 4 {
-			t.Errorf("the widget asked its site %d times", n)
-		}
-		up.none(t)
-	})
+// evaluate returns what an expression of the page, or the promise that it is, comes to.
+func evaluate[T any](t *testing.T, tab context.Context, expression string) T {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(tab, 30*time.Second)
+	defer cancel()
+	value, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+	if err != nil {
+		t.Fatalf("in the browser: %s: %v\n%s", expression, err, pageText(tab))
+	}
+	return value
+}
+
+// devtools sends one command of the DevTools protocol.
+func devtools[P, R any](t *testing.T, tab context.Context, cmd cdp.Command[P, R], params P) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(tab, 30*time.Second)
+	defer cancel()
+	if _, err := chromedp.Call(ctx, cmd, params); err != nil {
+		t.Fatalf("in the browser: %s: %v", cmd.Method, err)
+	}
 }

@@ -18,11 +18,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// browser is the program that these tests drive, and its word in MESSENGER_REQUIRE_TOOLS.
-const browser = "chromium"
-
-// A page is what the browser shows, and what its widget has done so far.
-type page struct {
+// A widgetPage is what the browser shows, and what its widget has done so far.
+type widgetPage struct {
 	t   *testing.T
 	ctx context.Context
 }
@@ -34,32 +31,17 @@ type widget struct {
 }
 
 // openPage opens the widget's page on the site, with a browser of its own.
-func openPage(t *testing.T, site, socket string) *page {
+func openPage(t *testing.T, site, socket string) *widgetPage {
 	t.Helper()
-	path, err := exec.LookPath(browser)
-	if err != nil {
-		if slices.Contains(strings.Fields(os.Getenv("MESSENGER_REQUIRE_TOOLS")), browser) {
-			t.Fatalf("%s is not installed, and MESSENGER_REQUIRE_TOOLS names it: %v", browser, err)
-		}
-		t.Skipf("not run: %s is not installed", browser)
-	}
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.UserDataDir(t.TempDir()), chromedp.WSURLReadTimeout(time.Minute),
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
-	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
-	ctx, closeBrowser := chromedp.NewContext(allocator)
-	t.Cleanup(func() {
-		closeBrowser()
-		stop()
-	})
+	ctx := newBrowser(t)
 	if err := chromedp.Do(ctx, chromedp.Navigate(site+"/?socket="+url.QueryEscape(socket))); err != nil {
 		t.Fatalf("opening the page: %v", err)
 	}
-	return &page{t, ctx}
+	return &widgetPage{t, ctx}
 }
 
 // run evaluates a script and returns its result, which must be a text.
-func (p *page) run(script string) string {
+func (p *widgetPage) run(script string) string {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, time.Minute)
 	defer cancel()
@@ -70,7 +52,7 @@ func (p *page) run(script string) string {
 	return result
 }
 
-func (p *page) report() (w widget) {
+func (p *widgetPage) report() (w widget) {
 	p.t.Helper()
 	if err := json.Unmarshal([]byte(p.run("report()")), &w); err != nil {
 		p.t.Fatal(err)
@@ -79,7 +61,7 @@ func (p *page) report() (w widget) {
 }
 
 // waitFor waits until the widget is as it should be.
-func (p *page) waitFor(what string, ok func(w widget) bool) widget {
+func (p *widgetPage) waitFor(what string, ok func(w widget) bool) widget {
 	p.t.Helper()
 	var w widget
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {

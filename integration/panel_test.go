@@ -221,7 +221,7 @@ func TestPanelAdministersAMessengerWithoutAScript(t *testing.T) {
 	if a := u.post("?messenger=acme", fields("revision", settings.revision(t), "audience", " chat \r\n\r\nchat\r\n", "max_lifetime", "2h")); a.status != 303 {
 		t.Fatalf("saving: %d %s", a.status, a.text())
 	}
-	u.get("?messenger=acme&done=saved").says(t, 200, "The settings were saved.")
+	u.get("?messenger=acme&done=saved").says(t, 200, "The settings were saved")
 	if a := g.get("/acme/", bearer(sign(third, good("mark")))); a.status != 401 || a.code(t) != "audience_not_allowed" {
 		t.Errorf("a token without the audience: %d %s", a.status, a.body)
 	}
@@ -311,4 +311,55 @@ func TestPanelLeavesTheConfigurationAlone(t *testing.T) {
 		t.Errorf("a token signed with it: %d %s", a.status, a.body)
 	}
 	u.post("?page=keys&messenger=fixed", form).says(t, 409, "this form was sent before")
+}
+
+// A site owner names a URL and looks at what becomes of it. The gateway tells no more of its network than that it cannot
+// be reached, also for a URL that the operator has let in.
+func TestPanelTellsNothingOfTheNetwork(t *testing.T) {
+	closed := freeAddr(t)
+	g := startPanel(t, nil, "messenger {\njwks_internal_hosts 127.0.0.1\n}\nmessenger acme {\nidentity_key identity\naudience chat\njwks http://"+closed+"/fixed.json\n}")
+	u, owner := g.panelOperator(), g.owner("other")
+	if a := u.post("?page=new", fields("name", "other", "method", "jwks", "url", "http://"+closed+"/jwks.json")); a.status != 303 {
+		t.Fatalf("%d %s", a.status, a.text())
+	}
+	for _, test := range []struct {
+		user panelUser
+		name string
+	}{{owner, "other"}, {g.owner("acme"), "acme"}} {
+		refreshed := test.user.post("?page=keys&messenger="+test.name, url.Values{"action": {"refresh"}})
+		refreshed.says(t, 502, "The key set was not fetched: the key server cannot be reached.")
+		keys := test.user.get("?page=keys&messenger=" + test.name)
+		keys.says(t, 200, "The last fetch failed: the key server cannot be reached.")
+		tested := test.user.post("?page=test&messenger="+test.name, url.Values{"token": {sign(rsaKey(0), good("mark"))}})
+		tested.says(t, 200, "keys_unavailable", "The key set cannot be fetched: the key server cannot be reached.")
+		for _, a := range []answer{refreshed, keys, tested} {
+			if text := a.text(); strings.Contains(text, "dial") || strings.Contains(text, "refused: ") || strings.Contains(text, "connection") {
+				t.Errorf("the page tells of the network: %s", text)
+			}
+		}
+	}
+}
+
+// The panel does not know below which path it is, and no link of it leaves that path.
+func TestPanelWorksBelowAnyPath(t *testing.T) {
+	site := "basic_auth bcrypt {\noperator " + panelHash + "\n}\n"
+	for _, test := range []struct{ name, site, path string }{
+		{"at the root", site + "messenger_panel", "/"},
+		{"with a matcher", site + "messenger_panel /settings/chat*\nrespond 418", "/settings/chat"},
+		{"in handle", "handle /a/b/* {\n" + site + "messenger_panel\n}", "/a/b/"},
+		{"in handle_path", "handle_path /a/b* {\n" + site + "messenger_panel\n}", "/a/b"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			g := start(t, nil, "storage file_system DIR/storage", test.site)
+			u := panelUser{g, test.path, "operator"}
+			u.create("acme")
+			u.get("").says(t, 200, "acme")
+			if a := u.get("?asset=panel.css"); a.status != 200 || a.header.Get("Content-Type") != "text/css; charset=utf-8" {
+				t.Errorf("the style sheet: %d %v", a.status, a.header)
+			}
+			if a := u.send(http.MethodHead, "?messenger=acme", nil); a.status != 200 || a.body != "" {
+				t.Errorf("HEAD: %d %s", a.status, a.body)
+			}
+		})
+	}
 }

@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"errors"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -108,6 +109,7 @@ func TestReadmeOptionsExist(t *testing.T) {
 		"jwks block":    "{\n\tmessenger support {\n\t\tjwks https://www.example.com/ {\n\t\t\tOPTION\n\t\t}\n\t}\n}\n",
 		"unnamed block": "{\n\tmessenger {\n\t\tOPTION\n\t}\n}\n",
 		"directive":     "http://localhost {\n\tmessenger_auth support {\n\t\tOPTION\n\t}\n}\n",
+		"panel":         "http://localhost {\n\tmessenger_panel {\n\t\tOPTION\n\t}\n}\n",
 	}
 	options := readmeOptions(t)
 	if len(options) == 0 {
@@ -125,6 +127,21 @@ func TestReadmeOptionsExist(t *testing.T) {
 	}
 	if _, err := adapt(strings.Replace(caddyfiles["directive"], "OPTION", "no_such_option", 1)); err == nil || !strings.Contains(err.Error(), "unknown option") {
 		t.Errorf("an option that is none: %v", err)
+	}
+}
+
+// The README shows the panel as the tests have pictured it, and stays small.
+func TestReadmePictureIsThere(t *testing.T) {
+	found := regexp.MustCompile(`!\[[^\]]+\]\(([^)]+)\)`).FindStringSubmatch(readme(t))
+	if found == nil {
+		t.Fatal("the README has no picture")
+	}
+	picture, err := os.ReadFile("../" + found[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kind := http.DetectContentType(picture); kind != "image/png" || len(picture) > 200<<10 {
+		t.Errorf("the picture is %s of %d KiB, want a PNG of at most 200", kind, len(picture)>>10)
 	}
 }
 
@@ -164,6 +181,7 @@ func TestReadmeOptionsAreComplete(t *testing.T) {
 	check("jwks block", jwks.Type, map[string]string{"url": ""}) // an argument
 	check("directive", module("http.handlers.messenger_auth"),
 		map[string]string{"match": "", "messenger": "", "claim_headers": "claim_header", "logout_everywhere": ""}) // the first two are arguments
+	check("panel", module("http.handlers.messenger_panel"), map[string]string{"messengers": ""}) // arguments
 }
 
 // A token stands in Caddy's own logs wherever Caddy does not know it for one. With the filter of the README it does not,

@@ -52,7 +52,7 @@ function guardSecret(button, text, status) {
 
   const say = () => {
     const left = Math.ceil((due - Date.now()) / 1000)
-    status.textContent = `Copied. Paste it where your site reads its secrets. The clipboard will be emptied in ${clearAfter} seconds, or when you leave this page.`
+    status.textContent = `Copied. Paste it where your site reads its secrets. The clipboard will be emptied in ${clearAfter} seconds, or when you leave this page, if the browser allows it.`
     clearTimeout(timer)
     timer = setTimeout(empty, left * 1000)
   }
@@ -94,11 +94,27 @@ function guardSecret(button, text, status) {
     if (due && Date.now() >= due) empty()
   })
 
+  // A browser allows it right after a click. Following a link uses that up, so that it is too late at pagehide then.
+  document.addEventListener('click', (event) => {
+    if (due && event.target.closest('a[href]')) emptyAtOnce()
+  })
+
   addEventListener('pagehide', () => {
-    if (due) write('') // the browser may not wait for it
+    if (due) emptyAtOnce()
     due = 0
     text.textContent = taken ? '' : 'This token is not shown again.'
     status.textContent = ''
     button.hidden = true
   })
+}
+
+// Empties the clipboard while the page is being left, when nothing is waited for any more. The old way to copy is the one
+// that is done at once; it cannot copy nothing, so it copies a blank.
+function emptyAtOnce() {
+  const overwrite = (event) => {
+    event.clipboardData.setData('text/plain', ' ')
+    event.preventDefault()
+  }
+  document.addEventListener('copy', overwrite, { once: true })
+  document.execCommand('copy')
 }

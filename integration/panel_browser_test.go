@@ -1,0 +1,321 @@
+package integration
+
+import (
+	"context"
+	"encoding/base64"
+	"iter"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/browser"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
+)
+
+// A panelTab is a browser in which an operator uses the panel.
+type panelTab struct {
+	t   *testing.T
+	ctx context.Context
+	url string // of the panel
+
+	mu    sync.Mutex
+	asked int  // how often the browser has asked whether to leave
+	leave bool // what the operator answers to that
+}
+
+// openPanel opens the panel in a browser whose operator is logged in. Timers run sixty times as fast, so that nobody waits
+// a minute for the clipboard.
+func openPanel(t *testing.T, g *gateway) *panelTab {
+	t.Helper()
+	p := &panelTab{t: t, ctx: newBrowser(t), url: g.url + "/panel"}
+	go p.answerDialogs(chromedp.Events(p.ctx, page.JavascriptDialogOpening))
+	login := base64.StdEncoding.EncodeToString([]byte("operator:" + panelPassword))
+	devtools(t, p.ctx, network.Enable, network.EnableParams{})
+	devtools(t, p.ctx, network.SetExtraHTTPHeaders, network.SetExtraHTTPHeadersParams{Headers: network.Headers{"Authorization": "Basic " + login}})
+	devtools(t, p.ctx, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true})
+	devtools(t, p.ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{
+		Source: "{ const real = setTimeout; setTimeout = (f, ms) => real(f, ms / 60) }"})
+	p.open("")
+	return p
+}
+
+func (p *panelTab) answerDialogs(dialogs iter.Seq2[page.EventJavascriptDialogOpening, error]) {
+	for dialog, err := range dialogs {
+		if err != nil {
+			return // the tab is closed
+		}
+		p.mu.Lock()
+		if dialog.Type == page.DialogTypeBeforeunload {
+			p.asked++
+		}
+		leave := p.leave
+		p.mu.Unlock()
+		_, _ = chromedp.Call(p.ctx, page.HandleJavaScriptDialog, page.HandleJavaScriptDialogParams{Accept: leave})
+	}
+}
+
+// open opens a page of the panel by its query.
+func (p *panelTab) open(query string) {
+	p.t.Helper()
+	browse(p.t, p.ctx, chromedp.Navigate(p.url+query))
+}
+
+// click clicks the link or button, or opens the summary, with this text.
+func (p *panelTab) click(text string) {
+	p.t.Helper()
+	browse(p.t, p.ctx, chromedp.Click(`//*[self::a or self::button or self::summary][normalize-space(.)="`+text+`"]`))
+}
+
+// choose clicks the radio button or box with this id.
+func (p *panelTab) choose(id string) {
+	p.t.Helper()
+	browse(p.t, p.ctx, chromedp.Click(chromedp.ID(id)))
+}
+
+// sees waits until the page says all of this.
+func (p *panelTab) sees(texts ...string) {
+	p.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		said := pageText(p.ctx)
+		missing := slices.IndexFunc(texts, func(text string) bool { return !strings.Contains(said, text) })
+		if missing < 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("the page does not say %q:\n%s", texts[missing], said)
+		}
+	}
+}
+
+// fill writes into the field with this id, as a keyboard would.
+func (p *panelTab) fill(id, text string) {
+	p.t.Helper()
+	p.paste(id, "")
+	browse(p.t, p.ctx, chromedp.SendKeys(chromedp.ID(id), text))
+}
+
+// paste puts a long text into the field with this id.
+func (p *panelTab) paste(id, text string) {
+	p.t.Helper()
+	browse(p.t, p.ctx, chromedp.WaitReady(chromedp.ID(id)))
+	evaluate[chromedp.Void](p.t, p.ctx, "document.getElementById("+mustJSON(id)+").value = "+mustJSON(text))
+}
+
+// mayReadClipboard lets the test, and no page, look at what was copied.
+func (p *panelTab) mayReadClipboard() {
+	p.t.Helper()
+	if _, err := chromedp.CallBrowser(p.ctx, browser.SetPermission, browser.SetPermissionParams{
+		Permission: &browser.PermissionDescriptor{Name: "clipboard-read"}, Setting: browser.PermissionSettingGranted}); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *panelTab) clipboard() string {
+	p.t.Helper()
+	return evaluate[string](p.t, p.ctx, "navigator.clipboard.readText()")
+}
+
+// questions returns how often the browser has asked whether to leave the page since the last call.
+func (p *panelTab) questions() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := p.asked
+	p.asked = 0
+	return n
+}
+
+func (p *panelTab) answer(leave bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.leave = leave
+}
+
+// passes checks that a token of this key arrives at the backend as the identity.
+func (g *gateway) passes(t testing.TB, up *upstream, messenger, token, identity string) {
+	t.Helper()
+	up.take()
+	if a := g.get("/"+messenger+"/hello", bearer(token)); a.status != 200 {
+		t.Fatalf("the token is answered with %d %s", a.status, a.body)
+	}
+	if r := up.one(t); r.header.Get("X-Contact-Identity") != identity || r.header.Get("X-Contact-Messenger") != messenger {
+		t.Errorf("the backend got %v", r.header)
+	}
+}
+
+// A site owner's first afternoon: a messenger, a shared token, the first contact, a change of tokens, a broken token.
+func TestBrowserSharedToken(t *testing.T) {
+	up := newUpstream(t)
+	g := startPanel(t, up, "")
+	p := openPanel(t, g)
+	p.mayReadClipboard()
+
+	p.sees("No messengers yet")
+	p.click("New messenger")
+	p.fill("name", "acme")
+	p.click("Create messenger")
+	p.sees("The messenger was created.", "There is no shared token yet.")
+	p.click("Generate shared token")
+	p.sees("It is shown this once.")
+
+	// It is masked until asked for, and leaving asks back until it was copied.
+	if visible := evaluate[bool](t, p.ctx, "document.getElementById('secret').checkVisibility()"); visible {
+		t.Errorf("the token is shown before anybody asked for it")
+	}
+	p.answer(false)
+	p.click("I have stored it")
+	eventually(t, "the browser asks whether to leave", func() bool { return p.questions() == 1 })
+	p.click("Copy token")
+	p.sees("Copied. Paste it where your site reads its secrets. The clipboard will be emptied in 60 seconds, or when you leave this page, if the browser allows it.")
+	first := p.clipboard()
+	if !strings.HasPrefix(first, "mst_") {
+		t.Fatalf("the clipboard has no shared token")
+	}
+	search.secret(first)
+	g.passes(t, up, "acme", sign(first, good("mark")), "mark")
+	p.sees("The clipboard was emptied.")
+	if left := p.clipboard(); left != "" {
+		t.Errorf("the clipboard was not emptied")
+	}
+	browse(t, p.ctx, chromedp.Click(chromedp.CSS("#secret-reveal summary")))
+	if shown := evaluate[string](t, p.ctx, "document.getElementById('secret').innerText"); shown != first {
+		t.Errorf("another token is shown than was copied")
+	}
+
+	// It is in no address, no storage and no cache, and the way back does not bring it again.
+	kept := evaluate[string](t, p.ctx, `(async () => location.href + document.cookie + JSON.stringify(localStorage) + JSON.stringify(sessionStorage) +
+		JSON.stringify(history.state) + JSON.stringify(await caches.keys()))()`)
+	if strings.Contains(kept, first) || !strings.HasSuffix(kept, "page=keys{}{}null[]") {
+		t.Errorf("the browser keeps something of the page: %s", strings.ReplaceAll(kept, first, "the token"))
+	}
+	p.click("Copy token")
+	p.sees("Copied.")
+	p.click("I have stored it")
+	p.sees("Your site signs with the newest one.", "Active")
+	if p.questions() != 0 {
+		t.Errorf("the browser asks whether to leave although the token was copied")
+	}
+	if left := p.clipboard(); strings.TrimSpace(left) != "" {
+		t.Errorf("the clipboard was not emptied when the page was left")
+	}
+	evaluate[chromedp.Void](t, p.ctx, "history.back()")
+	eventually(t, "the way back leads to the page of the token", func() bool {
+		entries, err := chromedp.Run(p.ctx, chromedp.NavigationEntries())
+		return err == nil && entries.CurrentIndex < int64(len(entries.Entries)-1)
+	})
+	if page := evaluate[string](t, p.ctx, "document.documentElement.outerHTML"); strings.Contains(page, first) {
+		t.Errorf("the way back shows the token again")
+	}
+
+	// Rotate: both are good.
+	p.open("?messenger=acme&page=keys")
+	p.click("Rotate")
+	p.sees("The tokens that there were before stay good for 24 hours.")
+	p.click("Copy token")
+	p.sees("Copied.")
+	second := p.clipboard()
+	search.secret(second)
+	if second == first {
+		t.Errorf("rotate made no new token")
+	}
+	evaluate[chromedp.Void](t, p.ctx, "location.reload()") // sends the form once more
+	p.sees("Nothing was changed now", "Ending", "Active")
+	if page := evaluate[string](t, p.ctx, "document.documentElement.outerHTML"); strings.Contains(page, "mst_") {
+		t.Errorf("loading the page again shows a token")
+	}
+	g.passes(t, up, "acme", sign(first, good("mark")), "mark")
+	g.passes(t, up, "acme", sign(second, good("eve")), "eve")
+
+	// The way to a broken token's reason.
+	p.click("Token test")
+	token := sign(second, good("mark"))
+	for _, broken := range []struct{ token, reason string }{
+		{token[:strings.LastIndexByte(token, '.')], "The signature is missing: only header and payload were pasted."},
+		{sign(second, claims{"identity": "mark", "exp": 1}), "The token's exp has passed."},
+		{sign(rsaKey(1), good("mark")), `The header says alg "RS256"; this messenger's method has HS256.`},
+		{sign(second+"\n", good("mark")), "The site signs with the secret and a line break or blank behind it."},
+		{sign(second, claims{"sub": "mark", "exp": 4e9}), "The token does not have the claim that is this messenger's identity key."},
+		{"Bearer " + token, "The header's name or its scheme was pasted along."},
+		{second, "This is a shared token, the secret itself, and no token for a contact."},
+	} {
+		p.paste("token", broken.token)
+		p.click("Test token")
+		p.sees("This token is refused", broken.reason)
+	}
+	p.paste("token", token)
+	p.click("Test token")
+	p.sees("This token is accepted", "X-Contact-Identity", "mark")
+}
+
+// The same with a public key that was pasted, and with the URL of a key set.
+func TestBrowserPublicKeyAndJWKS(t *testing.T) {
+	up := newUpstream(t)
+	keys := newKeyServer(t, publicJWK(rsaKey(1), "login-1"), jwk{"kty": "oct", "k": "AAAA", "kid": "left-out"})
+	g := startPanel(t, up, "messenger {\njwks_internal_hosts 127.0.0.1\n}")
+	p := openPanel(t, g)
+
+	p.click("New messenger")
+	p.fill("name", "shop")
+	p.choose("method-public_key")
+	p.paste("key-0", string(publicPEM(rsaKey(0))))
+	p.fill("kid-0", "2026")
+	p.click("Create messenger")
+	p.sees("The messenger was created.", "Ready")
+	g.passes(t, up, "shop", signWithKID(rsaKey(0), "2026", good("mark")), "mark")
+	p.click("Token test")
+	p.paste("token", signWithKID(rsaKey(2), "2026", good("mark")))
+	p.click("Test token")
+	p.sees("This token is refused", "The token was signed with another key, or changed after it was signed.")
+
+	p.open("?page=new")
+	p.fill("name", "login")
+	p.choose("method-jwks")
+	p.fill("url", keys.url)
+	p.fill("audience", "chat")
+	p.click("Create messenger")
+	p.sees("The messenger was created.")
+	token := forChat("mark")
+	token["exp"] = 4e9
+	g.passes(t, up, "login", signWithKID(rsaKey(1), "login-1", token), "mark")
+	p.click("Keys")
+	p.sees("login-1", "Left out", "left-out")
+	keys.publish(publicJWK(rsaKey(1), "login-1"), publicJWK(rsaKey(2), "login-2"))
+	p.click("Fetch now")
+	p.sees("The key set was fetched.", "login-2")
+	p.click("Token test")
+	p.paste("token", signWithKID(rsaKey(0), "2026", token))
+	p.click("Test token")
+	p.sees("This token is refused", `The token's kid is "2026"; the messenger's keys have ["login-1" "login-2"].`)
+}
+
+// A site owner's browser runs no scripts. All there is to do can be done, except copying with a button.
+func TestBrowserWithoutScripts(t *testing.T) {
+	up := newUpstream(t)
+	g := startPanel(t, up, "")
+	p := openPanel(t, g)
+	devtools(t, p.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+	p.open("?page=new")
+	browse(t, p.ctx, chromedp.SendKeys(chromedp.ID("name"), "acme"))
+	p.click("Create messenger")
+	p.click("Generate shared token")
+	browse(t, p.ctx, chromedp.Click(chromedp.CSS("#secret-reveal summary")))
+	token, err := chromedp.Run(p.ctx, chromedp.Text(chromedp.ID("secret")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	search.secret(token)
+	browse(t, p.ctx, chromedp.WaitNotVisible(chromedp.CSS("[data-copy]")))
+	g.passes(t, up, "acme", sign(token, good("mark")), "mark")
+	p.click("I have stored it")
+	p.click("Rotate")
+	browse(t, p.ctx, chromedp.WaitReady(chromedp.ID("secret-reveal")))
+	p.click("I have stored it")
+	p.click("Token test")
+	browse(t, p.ctx, chromedp.SendKeys(chromedp.ID("token"), sign(token, claims{"identity": "mark", "exp": 1})))
+	p.click("Test token")
+	browse(t, p.ctx, chromedp.WaitVisible(`//*[contains(., "This token is refused")]`))
+}

@@ -1,0 +1,131 @@
+package integration
+
+import (
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+)
+
+// shoot takes pictures of the page as it is: light and dark, wide and narrow.
+func (p *panelTab) shoot(dir, name string) {
+	p.t.Helper()
+	for _, scheme := range []string{"light", "dark"} {
+		devtools(p.t, p.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
+		for _, size := range []struct {
+			name  string
+			width int64
+		}{{"wide", 1200}, {"narrow", 390}} {
+			browse(p.t, p.ctx, chromedp.EmulateViewport(size.width, 900))
+			if over := evaluate[int](p.t, p.ctx, "document.documentElement.scrollWidth - innerWidth"); over > 0 {
+				p.t.Errorf("%s, %s: the page is %d pixels wider than the window", name, size.name, over)
+			}
+			picture, err := chromedp.Run(p.ctx, chromedp.FullScreenshot(100))
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%s-%s.png", name, scheme, size.name)), picture, 0o600); err != nil {
+				p.t.Fatal(err)
+			}
+		}
+	}
+}
+
+// Every page of the panel, in pictures to look at. With MESSENGER_SCREENSHOTS they are kept in the folder screenshots, and
+// the README gets a new one. No page may be wider than a narrow window.
+func TestBrowserPictures(t *testing.T) {
+	dir := t.TempDir()
+	if os.Getenv("MESSENGER_SCREENSHOTS") != "" {
+		dir = "../screenshots"
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keys := newKeyServer(t, publicJWK(rsaKey(1), "login-2026-11"), publicJWK(rsaKey(2), "login-2026-10"), jwk{"kty": "EC", "crv": "P-256", "kid": "ec-key"})
+	pem := write(t, "support.pem", publicPEM(rsaKey(0)))
+	g := startPanel(t, nil, "messenger {\njwks_internal_hosts 127.0.0.1\n}\nmessenger support {\nidentity_key sub\npublic_key {file."+pem+"} kid 2026\naudience chat-support\nrequire_claims exp\nallowed_origin https://www.example.com\n}\nmessenger sales {\nidentity_key customer_id\nshared_token\nmax_lifetime 15m\n}")
+	u := g.panelOperator()
+	u.create("acme")
+	u.change("acme", "rotate", "overlap", "168h").secret(t)
+	token := u.change("acme", "rotate", "overlap", "24h").secret(t)
+	u.change("acme", "generate").secret(t)
+	g.get("/acme/", bearer(sign(token, good("mark"))))
+	for name, form := range map[string]url.Values{
+		"webshop":     fields("method", "public_key", "key", string(publicPEM(rsaKey(0))), "kid", "2026", "audience", "chat-webshop", "issuer", "https://www.example.com/", "max_lifetime", "15m"),
+		"partners":    fields("method", "jwks", "url", keys.url, "audience", "chat-partners", "identity_key", "sub"),
+		"playground":  fields("mode", "report", "require_claims", ""),
+		"unreachable": fields("method", "jwks", "url", "http://127.0.0.1:1/jwks.json"),
+	} {
+		form.Set("name", name)
+		if a := u.post("?page=new", form); a.status != 303 {
+			t.Fatalf("%s: %d %s", name, a.status, a.text())
+		}
+	}
+	u.post("?page=keys&messenger=partners", url.Values{"action": {"refresh"}})
+	u.post("?page=keys&messenger=unreachable", url.Values{"action": {"refresh"}})
+
+	p := openPanel(t, g)
+	p.leave = true
+	for _, page := range []struct{ name, query string }{
+		{"list", ""}, {"new", "?page=new"}, {"settings-shared-token", "?messenger=acme"}, {"settings-public-key", "?messenger=webshop"},
+		{"settings-jwks", "?messenger=partners"}, {"settings-hints", "?messenger=playground"}, {"settings-configuration", "?messenger=support"},
+		{"keys-shared-token", "?messenger=acme&page=keys"}, {"keys-none", "?messenger=sales&page=keys"}, {"keys-public-key", "?messenger=webshop&page=keys"},
+		{"keys-jwks", "?messenger=partners&page=keys"}, {"keys-unreachable", "?messenger=unreachable&page=keys"},
+		{"test", "?messenger=acme&page=test"}, {"embed-shared-token", "?messenger=acme&page=embed"}, {"embed-public-key", "?messenger=webshop&page=embed"},
+		{"delete", "?messenger=acme&page=delete"}, {"error", "?messenger=nobody"},
+	} {
+		p.open(page.query)
+		p.shoot(dir, page.name)
+	}
+
+	if os.Getenv("MESSENGER_SCREENSHOTS") != "" {
+		picture, err := os.ReadFile(filepath.Join(dir, "keys-shared-token-light-wide.png"))
+		if err == nil {
+			err = os.WriteFile("testdata/panel.png", picture, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	p.open("?page=new")
+	p.fill("name", "Not A Name")
+	p.choose("method-public_key")
+	p.paste("key-0", "hello")
+	p.fill("max_lifetime", "soon")
+	p.click("Create messenger")
+	p.sees("3 things need your attention")
+	p.shoot(dir, "new-errors")
+
+	p.open("?messenger=webshop")
+	p.paste("audience", "chat-shop")
+	u.post("?messenger=webshop", fields("revision", u.get("?messenger=webshop").revision(t), "method", "public_key", "key", string(publicPEM(rsaKey(0))), "audience", "chat-webshop-2", "issuer", "https://www.example.com/", "max_lifetime", "1h"))
+	p.click("Save settings")
+	p.sees("Nothing was saved")
+	p.shoot(dir, "settings-conflict")
+
+	p.open("?messenger=acme&page=test")
+	p.paste("token", sign(token, good("mark")))
+	p.click("Test token")
+	p.sees("This token is accepted")
+	p.shoot(dir, "test-accepted")
+	p.paste("token", sign(token, claims{"identity": "mark", "exp": time.Now().Add(-time.Hour).Unix()}))
+	p.click("Test token")
+	p.sees("This token is refused")
+	p.shoot(dir, "test-refused")
+
+	p.open("?messenger=sales&page=keys")
+	p.click("Generate shared token")
+	p.sees("It is shown this once.")
+	p.shoot(dir, "secret")
+	// The picture of a token shows none that is good for anything.
+	evaluate[chromedp.Void](t, p.ctx, `document.getElementById('secret').textContent = 'mst_' + 'x'.repeat(49); document.getElementById('secret-reveal').open = true`)
+	p.click("Copy token")
+	p.sees("Copied.")
+	p.shoot(dir, "secret-copied")
+}
