@@ -327,3 +327,14 @@ func TestCompressedWebSocketEndsWithItsToken(t *testing.T) {
 		}
 	}
 }
+
+// Where the gateway could not decide, a page is told to try again later.
+func TestRefusalThatIsNobodysFaultSaysSo(t *testing.T) {
+	keys := newKeyServer(t)
+	keys.behave(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
+	g := start(t, newUpstream(t), jwksMessenger(keys.url), "messenger_auth support {\nwebsocket_rejection close\n}\nreverse_proxy UPSTREAM")
+	s, status := protocols[0].open(g, "/", bearer(signWithKID(rsaKey(0), "a", forChat("mark"))))
+	if got := s.ended(); status != 101 || got != "1013 keys_unavailable" {
+		t.Errorf("got %d, and %q", status, got)
+	}
+}
