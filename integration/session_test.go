@@ -3,13 +3,17 @@ package integration
 import (
 	"crypto/sha1"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/coder/websocket"
 )
 
 func acceptFor(key string) string {
@@ -279,5 +283,58 @@ func TestRefusalOfAHandshakeThatIsNone(t *testing.T) {
 		if a := g.raw(fmt.Sprintf("GET / HTTP/1.1\r\nHost: %s\r\n%s\r\n", g.addr, lines)); a.status != 401 || a.code(t) != "token_missing" {
 			t.Errorf("%q: got %d", lines, a.status)
 		}
+	}
+}
+
+// Compression uses reserved bits and turns payloads into other bytes. Both sides have it, with a common library, and the
+// close code is what that library reports.
+func TestCompressedWebSocketEndsWithItsToken(t *testing.T) {
+	messengers, secret := strict(t, "")
+	up := &upstream{}
+	up.listen(t, func(w http.ResponseWriter, r *http.Request) {
+		conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true, CompressionMode: websocket.CompressionContextTakeover, CompressionThreshold: 1})
+		if err != nil {
+			return
+		}
+		defer conn.CloseNow()
+		for i := 0; conn.Write(r.Context(), websocket.MessageText, []byte(strings.Repeat(fmt.Sprint(i, " "), 5000))) == nil; i++ {
+		}
+	})
+	g := start(t, up, messengers, guardedSite)
+	token, _ := lasting(secret, "mark", time.Second)
+	conn, resp, err := websocket.Dial(t.Context(), g.url, &websocket.DialOptions{
+		HTTPHeader:      http.Header{"Authorization": {strings.TrimPrefix(token, "Authorization: ")}},
+		CompressionMode: websocket.CompressionContextTakeover,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.CloseNow()
+	if !strings.Contains(resp.Header.Get("Sec-Websocket-Extensions"), "permessage-deflate") {
+		t.Fatal("nothing is compressed")
+	}
+	conn.SetReadLimit(1 << 20)
+	for i := 0; ; i++ {
+		_, message, err := conn.Read(t.Context())
+		if err != nil {
+			if got := new(websocket.CloseError); !errors.As(err, got) || got.Code != 4401 || got.Reason != "token_expired" || i == 0 {
+				t.Errorf("after %d messages: %v", i, err)
+			}
+			return
+		}
+		if string(message) != strings.Repeat(fmt.Sprint(i, " "), 5000) {
+			t.Fatalf("message %d is not as it was sent", i)
+		}
+	}
+}
+
+// Where the gateway could not decide, a page is told to try again later.
+func TestRefusalThatIsNobodysFaultSaysSo(t *testing.T) {
+	keys := newKeyServer(t)
+	keys.behave(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
+	g := start(t, newUpstream(t), jwksMessenger(keys.url), "messenger_auth support {\nwebsocket_rejection close\n}\nreverse_proxy UPSTREAM")
+	s, status := protocols[0].open(g, "/", bearer(signWithKID(rsaKey(0), "a", forChat("mark"))))
+	if got := s.ended(); status != 101 || got != "1013 keys_unavailable" {
+		t.Errorf("got %d, and %q", status, got)
 	}
 }

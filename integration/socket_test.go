@@ -173,13 +173,20 @@ var protocols = []protocol{
 		return g.upgrade(conn, err, path, headers)
 	}},
 	{"HTTP/2", true, func(g *gateway, path string, headers ...string) (*socket, int) {
-		transport := &http2.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+		//lint:ignore SA1019 the transport of net/http refuses the header :protocol
+		var transport idleTransport = &http2.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 		return g.extendedConnect(transport, transport.CloseIdleConnections, path, headers)
 	}},
 	{"HTTP/3", true, func(g *gateway, path string, headers ...string) (*socket, int) {
 		transport := &http3.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h3"}}}
 		return g.extendedConnect(transport, func() { _ = transport.Close() }, path, headers)
 	}},
+}
+
+// idleTransport is a transport that keeps connections.
+type idleTransport interface {
+	http.RoundTripper
+	CloseIdleConnections()
 }
 
 const patience = 20 * time.Second // how long a test waits for one connection

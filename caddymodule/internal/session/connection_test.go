@@ -14,7 +14,6 @@ type tunnel struct {
 	connection      *Connection
 	client, backend net.Conn // the far ends
 	done            chan struct{}
-	once            sync.Once
 }
 
 func newTunnel(t *testing.T) *tunnel {

@@ -14,10 +14,6 @@ import (
 const (
 	shardCount = 16
 
-	// maxSleep is how long a timer runs at most. Deadlines are times of the wall clock, and timers do not notice when
-	// that is set, or the machine was suspended.
-	maxSleep = time.Minute
-
 	// maxEnding is how many connections are being ended at a time, and patience how long one of them counts. A client
 	// that does not read keeps its own connection waiting, and the others no longer than this.
 	maxEnding = 64
@@ -278,61 +274,4 @@ func (h *shard) take(messenger, identity string, wanted func(*Session) bool) []*
 		h.remove(s)
 	}
 	return found
-}
-
-// arm sets the timer to the next deadline.
-func (h *shard) arm() {
-	if len(h.due) == 0 {
-		return
-	}
-	wait := min(max(time.Until(time.Unix(0, h.due[0].due)), 0), maxSleep)
-	if h.timer == nil {
-		h.timer = time.AfterFunc(wait, h.wake)
-		return
-	}
-	h.timer.Reset(wait)
-}
-
-// wake ends what is due.
-func (h *shard) wake() {
-	h.mu.Lock()
-	now := time.Now().UnixNano()
-	var found []*Session
-	for len(h.due) > 0 && h.due[0].due <= now {
-		s := h.due[0]
-		h.remove(s)
-		found = append(found, s)
-	}
-	h.arm()
-	h.mu.Unlock()
-	if len(found) > 0 {
-		found[0].tracker.end(found)
-	}
-}
-
-// dueHeap is a heap of sessions by their deadline.
-type dueHeap []*Session
-
-func (d dueHeap) Len() int           { return len(d) }
-func (d dueHeap) Less(i, j int) bool { return d[i].due < d[j].due }
-
-func (d dueHeap) Swap(i, j int) {
-	d[i], d[j] = d[j], d[i]
-	d[i].index, d[j].index = i, j
-}
-
-// Push implements heap.Interface.
-func (d *dueHeap) Push(x any) {
-	s := x.(*Session)
-	s.index = len(*d)
-	*d = append(*d, s)
-}
-
-// Pop implements heap.Interface.
-func (d *dueHeap) Pop() any {
-	last := len(*d) - 1
-	s := (*d)[last]
-	(*d)[last] = nil
-	*d = (*d)[:last]
-	return s
 }

@@ -1,0 +1,74 @@
+package session
+
+// Write writes to the client what the backend sent.
+func (c *Connection) Write(p []byte) (int, error) {
+	c.writing.Lock()
+	n, err := c.write(p)
+	c.writing.Unlock()
+	c.deliver()
+	return n, err
+}
+
+func (c *Connection) write(p []byte) (int, error) {
+	switch {
+	case c.silent:
+		return c.swallow(p)
+	case c.asked.Load():
+		c.sayGoodbye() // this is the place already, or comes within p
+		if c.silent {
+			return c.swallow(p)
+		}
+		n := c.follow(p)
+		if m, err := c.out.Write(p[:n]); err != nil {
+			c.silent = true
+			if c.kind != webSocket {
+				return m, err
+			}
+			return len(p), nil // the other direction goes on, so that the backend is told
+		}
+		c.sayGoodbye()
+		if n == len(p) {
+			return n, nil
+		}
+		m, err := c.swallow(p[n:])
+		return n + m, err
+	}
+	for n := 0; n < len(p); {
+		n += c.follow(p[n:])
+	}
+	return c.out.Write(p)
+}
+
+func (c *Connection) follow(p []byte) int {
+	switch c.kind {
+	case webSocket:
+		return c.frames.follow(p)
+	case eventStream:
+		return c.events.follow(p)
+	}
+	return len(p)
+}
+
+// swallow takes what comes after the end. An encoded stream still gets what completes it, and so its end is clean, if it
+// is ending because its request was cancelled.
+func (c *Connection) swallow(p []byte) (int, error) {
+	switch {
+	case c.kind == webSocket:
+		return len(p), nil
+	case c.kind == encodedEvents && c.cancel != nil:
+		return c.out.Write(p)
+	}
+	return 0, errEnded
+}
+
+// Flush sends on what the writer below keeps.
+func (c *Connection) Flush() error {
+	if c.flush == nil {
+		return nil
+	}
+	c.writing.Lock()
+	err := c.flush()
+	c.writing.Unlock()
+	c.deliver()
+	return err
+}
