@@ -108,7 +108,7 @@ func (g *guardedWriter) track(cancel context.CancelFunc) {
 
 // withdrawn reports whether what c rests on was taken back after c was verified.
 func (m *Messenger) withdrawn(c *authn.Contact) bool {
-	return !m.verifier.Load().Active()[c.SignedBy.ID()]
+	return !m.verifier.Load().Active()[c.SignedBy.ID()] || m.revoked.Covers(c.Identity, c.TokenID, c.Issued)
 }
 
 // serve calls the next handler. If we ended an event stream, its response is complete: a proxy, whose work we cut short,
