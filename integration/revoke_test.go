@@ -1,37 +1,12 @@
 package integration
 
 import (
-	"bytes"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 )
-
-// api sends a request to the admin endpoint, with a JSON body if there is one.
-func (g *gateway) api(method, path, body string) answer {
-	g.t.Helper()
-	r, err := http.NewRequest(method, "http://caddy/messenger/"+path, strings.NewReader(body))
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	if body != "" {
-		r.Header.Set("Content-Type", "application/json")
-	}
-	resp, err := g.adminClient().Do(r)
-	if err != nil {
-		g.t.Fatalf("%s %s: %v", method, path, err)
-	}
-	defer resp.Body.Close()
-	var text bytes.Buffer
-	if _, err := io.Copy(&text, resp.Body); err != nil {
-		g.t.Fatal(err)
-	}
-	return answer{resp.StatusCode, resp.Header, text.String()}
-}
 
 const revocationsPath = "messengers/support/revocations"
 
@@ -89,7 +64,7 @@ func TestRevokedTokensAreRefusedUntilThatIsTakenBack(t *testing.T) {
 	}
 	do := func(method, body string, want int) {
 		t.Helper()
-		if a := g.api(method, revocationsPath, body); a.status != want {
+		if a := g.operator().do(method, revocationsPath, body); a.status != want {
 			t.Fatalf("%s %s: got %d %s, want %d", method, body, a.status, a.body, want)
 		}
 	}
@@ -112,10 +87,10 @@ func TestRevokedTokensAreRefusedUntilThatIsTakenBack(t *testing.T) {
 	}
 	// A restart forgets nothing.
 	g.load(withOwnStorage+"messenger support {\n identity_key identity\n shared_token\n}", "respond ok")
-	if a := g.api("GET", revocationsPath, ""); a.status != 200 || strings.Count(a.body, "issued_before") != 2 || !strings.Contains(a.body, `"until"`) {
+	if a := g.operator().do("GET", revocationsPath, nil); a.status != 200 || strings.Count(a.body, "issued_before") != 2 || !strings.Contains(a.body, `"until"`) {
 		t.Errorf("the list: %d %s", a.status, a.body)
 	}
-	if a := g.api("GET", "messengers/nobody/revocations", ""); a.status != 404 {
+	if a := g.operator().do("GET", "messengers/nobody/revocations", nil); a.status != 404 {
 		t.Errorf("nobody's: got %d", a.status)
 	}
 }
@@ -125,7 +100,7 @@ func TestGatewayThatCannotReadRevocationsDoesNotGuess(t *testing.T) {
 	up := newUpstream(t)
 	g, secret := startRevoking(t, up, "", supportSite)
 	token := bearer(sign(secret, good("mark")))
-	if a := g.api("POST", revocationsPath, `{"all": true}`); a.status != 200 {
+	if a := g.operator().do("POST", revocationsPath, `{"all": true}`); a.status != 200 {
 		t.Fatalf("got %d %s", a.status, a.body)
 	}
 	if a := g.get("/", token); a.status != 401 {
@@ -223,7 +198,7 @@ func TestOneContactsLogoutsStayFew(t *testing.T) {
 	if a := g.get("/", first); a.status != 401 {
 		t.Errorf("the first one: got %d", a.status)
 	}
-	if a := g.api("GET", revocationsPath, ""); strings.Count(a.body, `"created"`) > 21 {
+	if a := g.operator().do("GET", revocationsPath, nil); strings.Count(a.body, `"created"`) > 21 {
 		t.Errorf("%d revocations of one contact are kept", strings.Count(a.body, `"created"`))
 	}
 }
