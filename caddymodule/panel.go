@@ -146,10 +146,9 @@ type panelPage struct {
 
 // The pages by the name that the query gives them: of one messenger, of a mount that names messengers, and of a mount for
 // all messengers.
-var (
-	messengerPages, scopedPages, allPages map[string]panelPage
-)
+var messengerPages, scopedPages, allPages map[string]panelPage
 
+// The pages render templates that link to pages, which Go takes for a cycle where the maps are declared.
 func init() {
 	messengerPages = map[string]panelPage{
 		"":       {(*visit).showMessenger, (*visit).saveMessenger},
@@ -180,7 +179,11 @@ func (v *visit) dispatch(page panelPage) error {
 		}
 		return page.post(v, f)
 	}
-	v.w.Header().Set("Allow", "GET, HEAD, POST")
+	allow := "GET, HEAD"
+	if page.post != nil {
+		allow += ", POST"
+	}
+	v.w.Header().Set("Allow", allow)
 	return adminError(http.StatusMethodNotAllowed, "This page does not take this method.")
 }
 
