@@ -2,6 +2,7 @@ package integration
 
 import (
 	"net/http"
+	"net/url"
 	"testing"
 )
 
@@ -135,5 +136,25 @@ func TestRevocationReachesOtherNodes(t *testing.T) {
 	b.run()
 	if accepted() {
 		t.Error("after a restart the other node accepts the token")
+	}
+}
+
+// A site owner whose shared token leaked ends the chats that were opened with it from the control panel.
+func TestPanelEndsTheChatsOfAResetToken(t *testing.T) {
+	g := startPanel(t, newChat(t).upstream, "")
+	u := g.panelOperator()
+	token := u.create("acme")
+	chat := g.openEcho("acme", sign(token, good("mark")))
+	reset := func(fields url.Values) {
+		fields.Set("action", "reset")
+		fields.Set("confirm", "yes")
+		fields.Set("revision", u.get("?page=keys&messenger=acme").revision(t))
+		token = u.post("?page=keys&messenger=acme", fields).secret(t)
+	}
+	reset(url.Values{})
+	chat.lives(t, "a token that was reset")
+	reset(url.Values{"close": {"yes"}})
+	if got := chat.ended(); got != "4403 token_revoked" {
+		t.Errorf("told %q", got)
 	}
 }
