@@ -20,13 +20,16 @@ func dialPublic(_, address string, _ syscall.RawConn) error {
 	return nil
 }
 
+// assigned is what the internet uses of IPv6. Ranges that carry an IPv4 address, or lead nowhere, mostly lie outside of it.
+var assigned = netip.MustParsePrefix("2000::/3")
+
 // notPublic are the ranges of the IANA special-purpose address registries that netip does not know by name, and those
-// that carry an IPv4 address inside of an IPv6 one.
+// within assigned that carry an IPv4 address inside of an IPv6 one.
 var notPublic = func() []netip.Prefix {
 	var list []netip.Prefix
 	for _, text := range []string{
 		"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4",
-		"::/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "5f00::/16", "fec0::/10",
+		"2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20",
 	} {
 		list = append(list, netip.MustParsePrefix(text))
 	}
@@ -36,6 +39,9 @@ var notPublic = func() []netip.Prefix {
 func isPublic(ip netip.Addr) bool {
 	ip = ip.WithZone("").Unmap()
 	if !ip.IsGlobalUnicast() || ip.IsPrivate() || ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsMulticast() {
+		return false
+	}
+	if ip.Is6() && !assigned.Contains(ip) {
 		return false
 	}
 	for _, prefix := range notPublic {
