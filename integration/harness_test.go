@@ -49,7 +49,7 @@ func start(t testing.TB, up *upstream, messengers, site string) *gateway {
 
 func newGateway(t testing.TB, up *upstream, scheme string) *gateway {
 	t.Helper()
-	dir := t.TempDir()
+	dir := gatewayFolder(t)
 	g := &gateway{t: t, addr: freeAddr(t), log: filepath.Join(dir, "caddy.log"), sock: filepath.Join(sockDir, strings.ReplaceAll(freeAddr(t), ":", "-"))}
 	g.url = scheme + g.addr
 	upstreamAddr := ""
@@ -72,6 +72,17 @@ func newGateway(t testing.TB, up *upstream, scheme string) *gateway {
 		keepLog(g.log)
 	})
 	return g
+}
+
+// gatewayFolder returns a folder for a gateway. TestMain removes it, and not the test: Caddy cleans its storage in the background,
+// and writes that down when it has stopped already.
+func gatewayFolder(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(sockDir, "gateway-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // load gives the running gateway another configuration.

@@ -57,7 +57,7 @@ type node struct {
 // replaced as for start.
 func newNode(t testing.TB, binary string, up *upstream, options, site string) *node {
 	t.Helper()
-	dir := t.TempDir()
+	dir := gatewayFolder(t)
 	n := &node{binary: binary, dir: dir, config: filepath.Join(dir, "Caddyfile")}
 	n.gateway = &gateway{t: t, addr: freeAddr(t), log: filepath.Join(dir, "caddy.log"), sock: filepath.Join(sockDir, strings.ReplaceAll(freeAddr(t), ":", "-"))}
 	n.url = "http://" + n.addr

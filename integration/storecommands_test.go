@@ -128,7 +128,7 @@ func tryMessengers(a *administrator) {
 	a.want(1, "is not JSON", `{`, "create", "new", "--settings", "-")
 	key := write(a.t, "key.pem", publicPEM(rsaKey(0)))
 	a.want(0, "messenger bolt (public_key", "", "create", "bolt", "--identity-key", "sub", "--public-key", key, "--kid", "2026")
-	a.want(1, "private", "", "create", "new", "--identity-key", "sub", "--public-key", write(a.t, "private.pem", privatePEM(a.t, rsaKey(0))))
+	a.want(1, "private", "", "create", "new", "--identity-key", "sub", "--public-key", write(a.t, "private.pem", privatePEM(rsaKey(0))))
 	a.want(1, "--kid is given more often", "", "create", "new", "--identity-key", "sub", "--public-key", key, "--kid", "a", "--kid", "b")
 	a.want(1, "--public-key", "", "create", "new", "--identity-key", "sub", "--public-key", filepath.Join(a.dir, "nothing"))
 
