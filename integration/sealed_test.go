@@ -14,9 +14,9 @@ import (
 
 // A sealedStore is a store with a key, and with tokens of all its messengers.
 type sealedStore struct {
-	folder, key string
-	values      map[string][]byte
-	tokens      map[string]sharedToken
+	folder string
+	values map[string][]byte
+	tokens map[string]sharedToken
 }
 
 func newSealedStore(t *testing.T, keyFiles ...string) *sealedStore {

@@ -182,4 +182,3 @@ func TestATokenIsNotToBeHadTwice(t *testing.T) {
 		t.Error("the search does not find a token in an unsealed storage")
 	}
 }
-
