@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -126,22 +125,12 @@ func (n *node) tryRun() error {
 }
 
 // kill ends the node without a warning.
-func (n *node) kill() { n.end(syscall.SIGKILL) }
-
-// stop ends the node as an operator does.
-func (n *node) stop() { n.end(syscall.SIGTERM) }
-
-func (n *node) end(signal syscall.Signal) {
+func (n *node) kill() {
 	if n.cmd == nil {
 		return
 	}
-	_ = n.cmd.Process.Signal(signal)
-	select {
-	case <-n.exited:
-	case <-time.After(20 * time.Second):
-		_ = n.cmd.Process.Kill()
-		<-n.exited
-	}
+	_ = n.cmd.Process.Kill()
+	<-n.exited
 	n.output.Close()
 	n.cmd = nil
 }
@@ -152,13 +141,7 @@ type finished struct {
 	status   int
 }
 
-// command runs "caddy messenger" with the arguments as an operator of this node does. What it complains about is
-// searched for secrets like a log.
-func (n *node) command(input string, args ...string) finished {
-	n.gateway.t.Helper()
-	return runCommand(n.gateway.t, n.binary, n.dir, n.environment(), input, args...)
-}
-
+// runCommand runs "caddy messenger" with the arguments. What it complains about is searched for secrets like a log.
 func runCommand(t testing.TB, binary, dir string, env []string, input string, args ...string) finished {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)

@@ -1,0 +1,256 @@
+package integration
+
+import (
+	"bytes"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// A sealedStore is a store with a key, and with tokens of all its messengers.
+type sealedStore struct {
+	folder string
+	values map[string][]byte
+	tokens map[string]sharedToken
+}
+
+func newSealedStore(t *testing.T, keyFiles ...string) *sealedStore {
+	t.Helper()
+	s := &sealedStore{folder: t.TempDir(), tokens: make(map[string]sharedToken)}
+	g := start(t, nil, sealedOptions(s.folder, keyFiles...), sealedSite)
+	o := g.operator()
+	for _, name := range []string{"acme", "bolt"} {
+		o.put(name, generated)
+	}
+	for name, path := range sealedPaths {
+		s.tokens[name] = o.generate(name)
+		g.expect("200", path, s.tokens[name].signed())
+	}
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	s.values = files(t, s.folder)
+	return s
+}
+
+// tamperings are what somebody does who can write to the storage, and has not the key. plain has what a gateway without a
+// key wrote for an attacker's tokens, and other what one with another key wrote.
+func tamperings(genuine, plain, other map[string][]byte) map[string]func(values map[string][]byte) {
+	const supportRing, salesRing, acme, bolt = "messenger/support/ring", "messenger/sales/ring", "messenger/acme/stored", "messenger/bolt/stored"
+	each := func(change func(value []byte) []byte) func(map[string][]byte) {
+		return func(values map[string][]byte) {
+			for _, key := range []string{supportRing, acme} {
+				values[key] = change(slices.Clone(values[key]))
+			}
+		}
+	}
+	flip := func(at func(n int) int) func(map[string][]byte) {
+		return each(func(value []byte) []byte {
+			value[at(len(value))] ^= 1
+			return value
+		})
+	}
+	take := func(from map[string][]byte) func(map[string][]byte) {
+		return func(values map[string][]byte) {
+			values[supportRing], values[acme] = from[supportRing], from[acme]
+		}
+	}
+	return map[string]func(map[string][]byte){
+		"values in clear":            take(plain),
+		"values under another key":   take(other),
+		"a value cut in half":        each(func(v []byte) []byte { return v[:len(v)/2] }),
+		"a value cut by one byte":    each(func(v []byte) []byte { return v[:len(v)-1] }),
+		"a value longer by one byte": each(func(v []byte) []byte { return append(v, 0) }),
+		"only the prefix left":       each(func(v []byte) []byte { return v[:19] }),
+		"nothing left":               each(func([]byte) []byte { return nil }),
+		"an empty object":            each(func([]byte) []byte { return []byte("{}") }),
+		"null":                       each(func([]byte) []byte { return []byte("null") }),
+		"first bit flipped":          flip(func(int) int { return 0 }),
+		"bit of the key's name":      flip(func(int) int { return 20 }),
+		"bit in the middle":          flip(func(n int) int { return n / 2 }),
+		"last bit flipped":           flip(func(n int) int { return n - 1 }),
+		"rings swapped": func(values map[string][]byte) {
+			values[supportRing], values[salesRing] = genuine[salesRing], genuine[supportRing]
+			values[acme], values[bolt] = genuine[bolt], genuine[acme]
+		},
+		"stored for ring": func(values map[string][]byte) {
+			values[supportRing], values[acme] = genuine[acme], genuine[supportRing]
+		},
+		"list of changes for ring": func(values map[string][]byte) {
+			values[supportRing], values[acme] = genuine["messenger/_changes/list"], genuine["messenger/_changes/list"]
+		},
+	}
+}
+
+// Somebody writes to the storage. A gateway that starts on it cannot decide about the messengers that were touched, and
+// says so, to genuine tokens as well; one that runs keeps to what it has read. Neither takes what was put there.
+func TestWhoeverWritesToTheStorageGetsNothingAccepted(t *testing.T) {
+	keyFile := storeKeyFile(t)
+	plain, other := newSealedStore(t), newSealedStore(t, storeKeyFile(t))
+	s := newSealedStore(t, keyFile)
+	for name, tamper := range tamperings(s.values, plain.values, other.values) {
+		changed := maps.Clone(s.values)
+		tamper(changed)
+		var bad []string // tokens of others, for the messengers that were touched
+		for _, from := range []*sealedStore{plain, other} {
+			for _, token := range from.tokens {
+				bad = append(bad, token.signed(), token.signedWithKID())
+			}
+		}
+		t.Run("fresh, "+name, func(t *testing.T) {
+			restoreFiles(t, s.folder, changed)
+			g := start(t, nil, sealedOptions(s.folder, keyFile), sealedSite)
+			for _, touched := range []string{"support", "acme"} {
+				for _, token := range append(bad, s.tokens["support"].signed(), s.tokens["acme"].signed(), s.tokens["sales"].signed()) {
+					g.expect("503 keys_unavailable", sealedPaths[touched], token)
+				}
+			}
+			if !strings.Contains(name, "swapped") {
+				g.expect("200", sealedPaths["sales"], s.tokens["sales"].signed())
+				g.expect("200", sealedPaths["bolt"], s.tokens["bolt"].signed())
+			}
+		})
+		t.Run("running, "+name, func(t *testing.T) {
+			restoreFiles(t, s.folder, s.values)
+			g := start(t, nil, sealedOptions(s.folder, keyFile), sealedSite)
+			for touched, path := range sealedPaths {
+				g.expect("200", path, s.tokens[touched].signed())
+			}
+			restoreFiles(t, s.folder, changed)
+			if err := os.Remove(filepath.Join(s.folder, "messenger/_changes/list")); err != nil { // so that everything is read again
+				t.Fatal(err)
+			}
+			g.waitForLog("store cannot be read")
+			for _, touched := range []string{"support", "acme"} {
+				for _, token := range bad {
+					if got := g.verdict(sealedPaths[touched], token); got == "200" {
+						t.Errorf("%s: a token of somebody else is accepted", touched)
+					}
+				}
+				g.expect("200", sealedPaths[touched], s.tokens[touched].signed())
+			}
+		})
+	}
+}
+
+// The store's key is changed: the new one in front, everything sealed again, the old one taken away.
+func TestChangingTheStoreKey(t *testing.T) {
+	oldKey, newKey := storeKeyFile(t), storeKeyFile(t)
+	s := newSealedStore(t, oldKey)
+	all := func(g *gateway, want string) {
+		t.Helper()
+		for name, path := range sealedPaths {
+			g.expect(want, path, s.tokens[name].signed())
+		}
+	}
+	reseal := func(g *gateway) int {
+		t.Helper()
+		var n struct{ Resealed int }
+		decode(t, g.operator().want(200, "POST", "reseal", map[string]any{}).body, &n)
+		return n.Resealed
+	}
+	g := start(t, nil, sealedOptions(s.folder, newKey, oldKey), sealedSite)
+	all(g, "200")
+	if n := reseal(g); n < len(sealedPaths) {
+		t.Errorf("%d values were sealed again, want all: %d messengers, and the list of changes", n, len(sealedPaths))
+	}
+	if n := reseal(g); n != 0 {
+		t.Errorf("a second time %d values are sealed again", n)
+	}
+	all(g, "200")
+	g.load(sealedOptions(s.folder, newKey), sealedSite)
+	all(g, "200")
+	g.load(sealedOptions(s.folder, oldKey), sealedSite)
+	all(g, "503 keys_unavailable")
+	g.load(sealedOptions(s.folder), sealedSite)
+	all(g, "503 keys_unavailable")
+	g.operator().refused(503, "POST", "messengers/support/tokens/generate", map[string]any{})
+	g.load(sealedOptions(s.folder, newKey), sealedSite)
+	all(g, "200")
+}
+
+// One value that somebody damaged hides no other, and keeps no other from being sealed again.
+func TestADamagedValueStandsInNobodysWay(t *testing.T) {
+	oldKey, newKey := storeKeyFile(t), storeKeyFile(t)
+	s := newSealedStore(t, oldKey)
+	changed := maps.Clone(s.values)
+	changed["messenger/acme/stored"] = []byte("{}")
+	restoreFiles(t, s.folder, changed)
+	g := start(t, nil, sealedOptions(s.folder, newKey, oldKey), sealedSite)
+	o := g.operator()
+	if said := o.refused(503, "POST", "reseal", map[string]any{}); !strings.Contains(said, "messenger/acme/stored") {
+		t.Errorf("the error does not name the value: %s", said)
+	}
+	var list []described
+	decode(t, o.want(200, "GET", "messengers", nil).body, &list)
+	if len(list) != 4 || list[2].Name != "acme" || len(list[2].Warnings) != 1 || list[3].Name != "bolt" || list[3].Method != "shared_token" {
+		t.Errorf("the list has %+v", list)
+	}
+	for range 20 { // nor does asking for it keep the store from being asked for another
+		g.expect("503 keys_unavailable", sealedPaths["acme"], s.tokens["acme"].signed())
+	}
+	g.expect("200", sealedPaths["bolt"], s.tokens["bolt"].signed())
+	g.load(sealedOptions(s.folder, newKey), sealedSite)
+	for _, name := range []string{"support", "sales", "bolt"} {
+		g.expect("200", sealedPaths[name], s.tokens[name].signed())
+	}
+}
+
+// A key comes to a store that had none. Values from before are not taken on trust, but on the operator's word.
+func TestTheFirstStoreKey(t *testing.T) {
+	s := newSealedStore(t)
+	g := start(t, nil, sealedOptions(s.folder, storeKeyFile(t)), sealedSite)
+	o := g.operator()
+	for name, path := range sealedPaths {
+		g.expect("503 keys_unavailable", path, s.tokens[name].signed())
+	}
+	if said := o.refused(503, "POST", "reseal", map[string]any{}); !strings.Contains(said, "not sealed") {
+		t.Errorf("the error does not say why: %s", said)
+	}
+	o.want(200, "POST", "reseal", map[string]any{"adopt_unsealed": true})
+	for name, path := range sealedPaths {
+		eventually(t, name+" is known again", func() bool { return g.verdict(path, s.tokens[name].signed()) == "200" })
+	}
+	for key, value := range files(t, s.folder) {
+		if bytes.Contains(value, []byte("{")) && bytes.Contains(value, []byte("kid")) {
+			t.Errorf("%s is not sealed", key)
+		}
+	}
+}
+
+// On a storage that others may read, nothing is written in clear: not by the API, and not by a gateway that stops.
+func TestNothingIsWrittenInClearWhereOthersMayRead(t *testing.T) {
+	m, storage := newMemory(t)
+	options := strings.Replace(liveOptions, "storage file_system DIR/store", storage, 1)
+	g := start(t, newUpstream(t), options, liveSite)
+	o := g.operator()
+	for _, c := range [][2]string{{"PUT", "messengers/acme"}, {"POST", "messengers/support/tokens/generate"}} {
+		body := any(generated)
+		if c[0] == "POST" {
+			body = map[string]any{}
+		}
+		if said := o.refused(409, c[0], c[1], body); !strings.Contains(said, "store { key {file.") {
+			t.Errorf("%s %s: the error has not the line to add: %s", c[0], c[1], said)
+		}
+	}
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if keys := m.keys("messenger"); len(keys) != 0 {
+		t.Errorf("these were written: %v", keys)
+	}
+	sealed := strings.Replace(options, "poll_interval 50ms", "poll_interval 50ms\nstore {\n key {file."+storeKeyFile(t)+"}\n}", 1)
+	g = start(t, newUpstream(t), sealed, liveSite)
+	made := g.operator().generate("support")
+	g.expect("200", "/", made.signed())
+	for _, key := range m.keys("messenger") {
+		if value, _ := m.Load(t.Context(), key); holds(value, made.Token) || bytes.HasPrefix(value, []byte("{")) {
+			t.Errorf("%s is not sealed", key)
+		}
+	}
+}
