@@ -219,11 +219,22 @@ func (w readinessWindow) MostFirst() []string {
 	})
 }
 
-// Summary is one line about w. It rounds down: somebody may decide by it that nobody is locked out.
+// Summary is one line about w.
 func (w readinessWindow) Summary() string {
 	if w.Requests == 0 {
 		return "no requests"
 	}
-	return fmt.Sprintf("%d requests: %d with a good token, %d with none, %d with a bad one; %.2f %% would pass under required",
-		w.Requests, w.Good, w.None, w.Bad, float64(w.Good*10_000/w.Requests)/100)
+	return fmt.Sprintf("%d requests: %d with a good token, %d with none, %d with a bad one; %s would pass under required",
+		w.Requests, w.Good, w.None, w.Bad, w.Share())
 }
+
+// Share is the share that passes, in words. It is rounded down: somebody may decide by it that nobody is locked out.
+func (w readinessWindow) Share() string {
+	if w.Requests == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.2f %%", float64(w.Good*10_000/w.Requests)/100)
+}
+
+// LastWindow is the longest window.
+func (r *readiness) LastWindow() readinessWindow { return r.Windows[len(r.Windows)-1] }
