@@ -215,7 +215,9 @@ func TestMetricsSayWhatHappened(t *testing.T) {
 		g.expect("200", "/sales/", token)
 	}
 	after := g.families()
-	grew := func(name string, pairs ...string) float64 { return after.value(name, pairs...) - before.value(name, pairs...) }
+	grew := func(name string, pairs ...string) float64 {
+		return after.value(name, pairs...) - before.value(name, pairs...)
+	}
 	if got := grew("requests_total", `code="verified"`, `messenger="sales"`, `method="shared_token"`, `mode="required"`); got != 200 {
 		t.Errorf("%v of 200 requests are counted", got)
 	}
