@@ -31,6 +31,7 @@ const (
 //	PUT    /messenger/messengers/<name>                    creates or changes a stored one; the body is its settings
 //	DELETE /messenger/messengers/<name>                    deletes a stored one with its tokens
 //	GET    /messenger/messengers/<name>/keys               the keys that verify right now
+//	GET    /messenger/messengers/<name>/readiness          what "required" would do, by the requests of the last hour and day
 //	POST   /messenger/messengers/<name>/refresh            {"distrust": bool}
 //	POST   /messenger/messengers/<name>/explain            {"token": string}
 //	GET    /messenger/messengers/<name>/tokens             the generated shared tokens, without their text
@@ -164,6 +165,8 @@ func (a *App) serveKeys(w http.ResponseWriter, r *http.Request, name, what strin
 	switch what {
 	case "keys":
 		return answer(w, r, endpoint{http.MethodGet: func() (any, error) { return m.describeKeys(), nil }})
+	case "readiness":
+		return answer(w, r, endpoint{http.MethodGet: func() (any, error) { return m.readiness(), nil }})
 	case "refresh":
 		return answer(w, r, endpoint{http.MethodPost: func() (any, error) { return a.refresh(r, m) }})
 	case "explain":

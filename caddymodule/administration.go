@@ -390,6 +390,11 @@ func (a *App) audit(action, name string, by actor, fields ...zap.Field) {
 	a.logger.Named("audit").Info(action, append([]zap.Field{zap.String("messenger", name), zap.String("by", string(by))}, fields...)...)
 }
 
+// auditWarning writes down that the configuration works, and is probably not meant so.
+func (a *App) auditWarning(warning string, fields ...zap.Field) {
+	a.logger.Named("audit").Warn(warning, append(fields, zap.String("by", "the configuration"))...)
+}
+
 // lookUp returns the messenger of that name as it is in force on this node.
 func (a *App) lookUp(ctx context.Context, name string) (*Messenger, error) {
 	m, rej := a.messenger(ctx, name)

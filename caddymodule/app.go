@@ -104,6 +104,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 		if err := m.provision(name, a.logger, a.live); err != nil {
 			return fmt.Errorf("messenger %s: %w", name, err)
 		}
+		m.takeMeter()
 	}
 	if d := a.PollInterval; d != nil && *d < 0 {
 		return fmt.Errorf("messenger: poll_interval is negative; give a duration such as 2s, or 0 to read key files only at load")
@@ -157,15 +158,15 @@ func (a *App) warn() {
 	for i, name := range names {
 		m := a.Messengers[name]
 		for _, warning := range m.warnings() {
-			a.logger.Warn(warning, zap.String("messenger", name))
+			a.auditWarning(warning, zap.String("messenger", name))
 		}
 		if m.isGenerated() && a.live.hasEmptyRing(name) {
-			a.logger.Warn("no shared token was generated yet, and requests are answered with keys_unavailable; make one with: caddy messenger tokens generate "+name,
+			a.auditWarning("no shared token was generated yet, and requests are answered with keys_unavailable; make one with: caddy messenger tokens generate "+name,
 				zap.String("messenger", name))
 		}
 		for _, other := range names[i+1:] {
 			if m.acceptsTokensOf(a.Messengers[other]) {
-				a.logger.Warn("two messengers trust the same key, so that a token for one can be good for the other; give each an \"audience\" of its own, or a key of its own",
+				a.auditWarning("two messengers trust the same key, so that a token for one can be good for the other; give each an \"audience\" of its own, or a key of its own",
 					zap.Strings("messengers", []string{name, other}))
 			}
 		}
@@ -208,7 +209,7 @@ func (a *App) Start() error {
 func (a *App) warnAboutStored(ctx context.Context) {
 	for _, name := range a.names() {
 		if r, err := a.live.read(ctx, name, kindStored); err == nil && r != nil {
-			a.logger.Warn("a stored messenger is ignored, because the configuration has one of the same name; delete it, or rename one of the two",
+			a.auditWarning("a stored messenger is ignored, because the configuration has one of the same name; delete it, or rename one of the two",
 				zap.String("messenger", name))
 		}
 	}

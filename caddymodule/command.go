@@ -42,7 +42,7 @@ failure.
 			cmd.Args = noArguments("there is no such command; see --help")
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 			cmd.SetFlagErrorFunc(flagError)
-			cmd.AddCommand(explainCommand(), keysCommand(), refreshCommand(), connectionsCommand(), generateCommand(), signCommand(), jwksCommand())
+			cmd.AddCommand(explainCommand(), keysCommand(), refreshCommand(), readinessCommand(), connectionsCommand(), generateCommand(), signCommand(), jwksCommand())
 			cmd.AddCommand(listCommand(), showMessengerCommand(), createCommand(), deleteCommand(), tokensCommand(), revocationsCommand(), resealCommand())
 		},
 	})

@@ -150,10 +150,6 @@ func (l *live) noteStatus(err error) {
 		now.Polled = time.Now()
 	}
 	l.status.Store(now)
-	processMetrics.failing.Set(0)
-	if err != nil {
-		processMetrics.failing.Set(1)
-	}
 	switch {
 	case err != nil && (before.Err == nil || before.Err.Error() != err.Error()):
 		l.log().Error("store cannot be read; what was read before stays in force", zap.Error(err))

@@ -91,6 +91,7 @@ type guardedWriter struct {
 	handshake  bool
 	decided    bool
 	streaming  bool // what is written goes through connection
+	hijacked   bool // it is a WebSocket over HTTP/1.1
 	events     bool
 }
 
@@ -120,6 +121,7 @@ func (g *guardedWriter) serve(r *http.Request, next caddyhttp.Handler) (err erro
 		}
 		g.session.Remove()
 		g.connection.Finish()
+		g.countEnd()
 		if g.events && g.connection.Asked() {
 			if cause := recover(); cause != nil && cause != http.ErrAbortHandler {
 				panic(cause)
@@ -129,6 +131,21 @@ func (g *guardedWriter) serve(r *http.Request, next caddyhttp.Handler) (err erro
 	}()
 	return next.ServeHTTP(g, r)
 }
+
+// countEnd counts the end of a connection that there was.
+func (g *guardedWriter) countEnd() {
+	if !g.streaming && !g.hijacked {
+		return
+	}
+	reason := endedByOthers
+	if ending, ours := g.connection.Ended(); ours {
+		reason = ending.Reason
+	}
+	processMetrics.ended.WithLabelValues(g.messenger.label(), reason).Inc()
+}
+
+// endedByOthers is the reason of connections that the client, the backend or Caddy has ended.
+const endedByOthers = "closed"
 
 // WriteHeader implements http.ResponseWriter.
 func (g *guardedWriter) WriteHeader(status int) {
@@ -206,7 +223,7 @@ func (g *guardedWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
 	early = bytes.Clone(early)
-	g.decided = true
+	g.decided, g.hijacked = true, true
 	g.connection.BeginWebSocket(conn, nil, conn)
 	guarded := g.connection.Conn(conn, early)
 	buffered.Writer.Reset(guarded)

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -172,7 +171,7 @@ func (h *Handler) resolveMessenger() error {
 func (h *Handler) warnAboutLogs() {
 	for _, source := range h.sources {
 		if h.accessed && isLogged(source) {
-			h.logger.Warn("tokens from this source stand in Caddy's access logs and error logs; filter them as section \"What Caddy logs\" of the README shows",
+			h.app.auditWarning("tokens from this source stand in Caddy's access logs and error logs; filter them as section \"What Caddy logs\" of the README shows",
 				zap.String("token_from", string(source.Kind)), zap.String("name", source.Name))
 		}
 	}
@@ -273,10 +272,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, m *Messen
 		rej = m.checkOrigin(r, found.CookieOnly)
 	}
 	if rej == nil {
-		o.contact, rej = h.verify(r, m, found.Token)
-	}
-	if rej == nil {
-		o.contact.SignedBy.Use(time.Now())
+		rej = h.verify(r, m, found.Token, o)
 	}
 	o.rejection = rej
 	return w, rej
@@ -302,37 +298,12 @@ func (h *Handler) passVerified(w http.ResponseWriter, r *http.Request, m *Messen
 	if o.messenger == m.name {
 		return m.guard(w, r, mode, o, next)
 	}
-	h.logger.Error("a request was verified for one messenger and then met the messenger_auth of another; "+
-		"the two must stand on routes that exclude each other",
-		zap.String("verified_by", o.place), zap.String("verified_for", o.messenger),
-		zap.String("then_met", h.place), zap.String("messenger", m.name))
+	if c := h.refusals.Check(zap.ErrorLevel, "a request was verified for one messenger and then met the messenger_auth of another; "+
+		"the two must stand on routes that exclude each other"); c != nil {
+		c.Write(zap.String("verified_by", o.place), zap.String("verified_for", o.messenger),
+			zap.String("then_met", h.place), zap.String("messenger", m.name))
+	}
 	return caddyhttp.Error(http.StatusInternalServerError, errors.New("one request met messenger_auth for two messengers"))
-}
-
-// account writes down how the request was decided.
-func (h *Handler) account(r *http.Request, m *Messenger, mode Mode, o *outcome, rej *authn.Rejection) {
-	o.place = h.place
-	verdict := verdictVerified
-	if rej != nil {
-		verdict = string(rej.Code)
-		o.code = verdict
-	}
-	h.app.metrics.request(m, mode, verdict)
-	if h.accessed {
-		if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
-			extra.Set(zap.Object("messenger_auth", logFields{messenger: o.messenger, mode: mode, verdict: verdict, source: o.source}))
-		}
-	}
-	if rej == nil || rej.Code == authn.TokenMissing && mode != ModeReport {
-		return
-	}
-	message := problems[rej.Code].refused
-	if mode == ModeReport {
-		message = problems[rej.Code].wouldBeRefused
-	}
-	if c := h.refusals.Check(zap.InfoLevel, message); c != nil {
-		c.Write(zap.String("messenger", o.messenger), zap.String("reason", rej.Reason), zap.String("source", o.source))
-	}
 }
 
 // checkSettings looks at all that can be judged without the app. The Caddyfile adapter calls it too, to name the place

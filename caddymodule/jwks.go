@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -91,7 +92,10 @@ type engineKey struct {
 }
 
 // An engine is a JWKS in the pool.
-type engine struct{ *authn.JWKS }
+type engine struct {
+	*authn.JWKS
+	users *fetchUsers
+}
 
 // Destruct implements caddy.Destructor. The pool calls it when the last messenger has released the engine.
 func (e engine) Destruct() error {
@@ -101,27 +105,46 @@ func (e engine) Destruct() error {
 
 // acquireEngine takes the engine for key out of the pool. A new one has the key set that the store kept. The caller
 // releases it once.
-func acquireEngine(key engineKey) (*authn.JWKS, error) {
+func acquireEngine(key engineKey, m *Messenger) (*authn.JWKS, error) {
 	value, _, err := engines.LoadOrNew(key, func() (caddy.Destructor, error) {
 		log, keep := key.store.logFetches(), key.store.keepKeySets()
+		users := &fetchUsers{names: make(map[meterKey]int)}
 		e := authn.NewJWKS(key.settings, func(report authn.FetchReport) {
+			names := users.count(report)
 			log(report)
 			keep(report)
+			if report.Replaced {
+				key.store.auditKeySet(report, names)
+			}
 			if report.Changed {
 				key.store.keySetChanged(key)
 			}
 		})
 		key.store.restoreKeySet(key.settings, e)
-		return engine{e}, nil
+		return engine{e, users}, nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	return value.(engine).JWKS, nil
+	e := value.(engine)
+	e.users.add(m, 1)
+	m.fetches = e.users
+	return e.JWKS, nil
 }
 
-func releaseEngine(key engineKey) {
+func releaseEngine(key engineKey, m *Messenger) {
+	m.fetches.add(m, -1)
 	_, _ = engines.Delete(key) // Destruct returns no error
+}
+
+// auditKeySet writes down that other keys are in force than before.
+func (l *live) auditKeySet(report authn.FetchReport, names []string) {
+	slices.Sort(names)
+	if len(names) > maxNamed {
+		names = append(names[:maxNamed], "…")
+	}
+	l.log().Named("audit").Info("keys changed", zap.Strings("messengers", names), zap.String("by", "the key server"),
+		zap.String("url", report.URL), zap.Int("keys", report.Keys))
 }
 
 // logFetches returns what logs the fetches of one engine. A failure is logged when it is new, and then once in ten minutes.

@@ -335,6 +335,7 @@ func (l *live) hold(name string, r *record) (*storedEntry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("stored messenger %s: %w", name, err)
 	}
+	m.takeMeter()
 	e := &storedEntry{messenger: m, revision: r.Revision, closings: r.Closings}
 	e.version.Store(r.Version)
 	l.stored.Set(name, e)

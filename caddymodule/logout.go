@@ -34,7 +34,9 @@ func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *Messenger, m
 		return h.refuse(w, r, m, rej)
 	}
 	if err := h.revokeOwn(r, m, o.contact); err != nil {
-		h.logger.Error("a logout could not be kept", zap.String("messenger", m.name), zap.Error(err))
+		if c := h.refusals.Check(zap.WarnLevel, "a logout could not be kept"); c != nil {
+			c.Write(zap.String("messenger", m.name), zap.Error(err), zap.String("advice", advice[authn.StoreUnavailable]))
+		}
 		return h.refuse(w, r, m, &authn.Rejection{Code: authn.StoreUnavailable, Reason: "the revocation could not be written"})
 	}
 	m.allowReading(w.Header(), r)

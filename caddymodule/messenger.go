@@ -85,9 +85,12 @@ type Messenger struct {
 	engine   engineKey   // its place in the pool
 	revoked  *authn.Revocations
 	ring     string      // the revision of the key ring that is in force; the store's lock guards it
-	released atomic.Bool // whether the engine was given back
+	released atomic.Bool // whether engine and meter were given back
 	verifier atomic.Pointer[authn.Verifier]
 	counter  messengerCounter
+	timings  timings
+	meter    *meter
+	fetches  *fetchUsers // of the engine
 	logger   *zap.Logger
 }
 
@@ -172,6 +175,7 @@ func (m *Messenger) prepare(name string, logger *zap.Logger) error {
 	if err := m.checkSettings(); err != nil {
 		return err
 	}
+	m.timings = processMetrics.timings(m.method())
 	m.policy = authn.Policy{
 		IdentityKey:    m.IdentityKey,
 		Issuers:        m.Issuer,
@@ -198,7 +202,7 @@ func (m *Messenger) prepare(name string, logger *zap.Logger) error {
 // takeEngine makes the verifier of a messenger whose keys come from a URL. Nothing is fetched yet.
 func (m *Messenger) takeEngine(settings authn.JWKSSettings, l *live) (err error) {
 	key := engineKey{settings, l}
-	if m.jwks, err = acquireEngine(key); err != nil {
+	if m.jwks, err = acquireEngine(key, m); err != nil {
 		return err
 	}
 	m.engine = key
@@ -225,8 +229,14 @@ func (m *Messenger) isGenerated() bool { return m.SharedToken != nil && m.Shared
 
 // cleanup gives back what provision took, also after a provision that failed half-way.
 func (m *Messenger) cleanup() {
-	if m.jwks != nil && m.released.CompareAndSwap(false, true) { // requests may still read m.jwks
-		releaseEngine(m.engine)
+	if !m.released.CompareAndSwap(false, true) {
+		return
+	}
+	if m.jwks != nil { // requests may still read it
+		releaseEngine(m.engine, m)
+	}
+	if m.meter != nil {
+		_, _ = meters.Delete(meterKey{m.name, m.stored}) // Destruct returns no error
 	}
 }
 

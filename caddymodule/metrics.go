@@ -4,55 +4,79 @@ import (
 	"errors"
 	"maps"
 	"math/bits"
+	"math/rand/v2"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 )
 
 // metrics are the collectors of the process. Caddy makes a new registry with every configuration; these are registered
-// with each of them, so that a reload sets no counter back.
+// with each of them, so that a reload sets no counter back. What is counted as it happens stands here, and what is read
+// when somebody asks in scrape.go.
+//
+// Labels come from the configuration and from closed lists, never from a request. The README has a table of all of them,
+// and a test compares the two.
 type metrics struct {
 	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+	fetches  *prometheus.CounterVec
+	ended    *prometheus.CounterVec
+	errors   prometheus.Counter
 	dropped  *prometheus.CounterVec
-	failing  prometheus.Gauge
+	scrape   *scrape
 	drops    atomic.Uint64
 }
 
+const (
+	metricNamespace = "caddy"
+	metricSubsystem = "messenger_auth"
+
+	// hitSampling is of how many answers from memory one is timed: the clock would cost a tenth of what the answer does.
+	hitSampling = 16
+)
+
 var processMetrics = &metrics{
-	requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: "caddy",
-		Subsystem: "messenger_auth",
-		Name:      "requests_total",
-		Help:      "Requests that messenger_auth decided on, by messenger, mode, and verdict (\"verified\" or an error code).",
-	}, []string{"messenger", "mode", "verdict"}),
-	dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: "caddy",
-		Subsystem: "messenger_auth",
-		Name:      "claims_dropped_total",
-		Help:      "Claims that were too large, or not fit, for the header that claim_header names.",
-	}, []string{"claim"}),
-	failing: prometheus.NewGauge(prometheus.GaugeOpts{
-		Namespace: "caddy",
-		Subsystem: "messenger_auth",
-		Name:      "store_failing",
-		Help:      "1 while the storage, or what changed in it, cannot be read; what was read before stays in force.",
-	}),
+	requests: newCounterVec("requests_total",
+		"Requests that messenger_auth decided on; the code is \"verified\" or an error code.", "messenger", "method", "mode", "code"),
+	seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: metricNamespace,
+		Subsystem: metricSubsystem,
+		Name:      "verification_seconds",
+		Help:      "How long it took to decide on a token, by what the cache said: hit (of these one in 16 is timed), miss, or off.",
+		Buckets:   []float64{1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 1e-3, 1e-2, 0.1, 1, 5},
+	}, []string{"method", "cache"}),
+	fetches: newCounterVec("jwks_fetches_total", "Fetches of key sets, by their outcome.", "messenger", "outcome"),
+	ended: newCounterVec("connections_ended_total",
+		"Guarded connections that ended; the reason is \"closed\" if the client or the backend ended it.", "messenger", "reason"),
+	errors:  prometheus.NewCounter(prometheus.CounterOpts(metricOpts("store_errors_total", "Reads of the store that failed."))),
+	dropped: newCounterVec("claims_dropped_total", "Claims that were too large, or not fit, for the header that claim_header names.", "claim"),
+	scrape:  newScrape(),
+}
+
+func metricOpts(name, help string) prometheus.Opts {
+	return prometheus.Opts{Namespace: metricNamespace, Subsystem: metricSubsystem, Name: name, Help: help}
+}
+
+func newCounterVec(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts(metricOpts(name, help)), labels)
 }
 
 func registerMetrics(registry *prometheus.Registry) (*metrics, error) {
-	for _, collector := range []prometheus.Collector{processMetrics.requests, processMetrics.dropped, processMetrics.failing} {
+	m := processMetrics
+	for _, collector := range []prometheus.Collector{m.requests, m.seconds, m.fetches, m.ended, m.errors, m.dropped, m.scrape} {
 		if err := registry.Register(collector); err != nil && !errors.As(err, new(prometheus.AlreadyRegisteredError)) {
 			return nil, err
 		}
 	}
-	return processMetrics, nil
+	return m, nil
 }
 
 // A decision is what a request is counted by, beside its messenger.
 type decision struct {
-	mode    Mode
-	verdict string
+	mode Mode
+	code string
 }
 
 // A messengerCounter counts the requests of one messenger. Finding a counter by its labels takes longer than counting, so
@@ -61,7 +85,7 @@ type messengerCounter struct {
 	found atomic.Pointer[map[decision]prometheus.Counter] // never changed, only replaced
 }
 
-func (c *messengerCounter) count(requests *prometheus.CounterVec, name string, d decision) {
+func (c *messengerCounter) count(requests *prometheus.CounterVec, m *Messenger, d decision) {
 	found := c.found.Load()
 	if found != nil {
 		if counter := (*found)[d]; counter != nil {
@@ -69,7 +93,7 @@ func (c *messengerCounter) count(requests *prometheus.CounterVec, name string, d
 			return
 		}
 	}
-	counter := requests.WithLabelValues(name, string(d.mode), d.verdict)
+	counter := requests.WithLabelValues(m.label(), m.method(), string(d.mode), d.code)
 	counter.Inc()
 	next := map[decision]prometheus.Counter{d: counter}
 	if found != nil {
@@ -79,12 +103,43 @@ func (c *messengerCounter) count(requests *prometheus.CounterVec, name string, d
 }
 
 // request counts a decision. m is nil if the messenger is unknown: its name came from the client and is no label.
-func (s *metrics) request(m *Messenger, mode Mode, verdict string) {
+func (s *metrics) request(m *Messenger, mode Mode, code string) {
 	if m == nil {
-		s.requests.WithLabelValues("", string(mode), verdict).Inc()
+		s.requests.WithLabelValues("", "", string(mode), code).Inc()
 		return
 	}
-	m.counter.count(s.requests, m.label(), decision{mode, verdict})
+	m.counter.count(s.requests, m, decision{mode, code})
+}
+
+// A cacheOutcome is what the cache of verified tokens had for a token.
+type cacheOutcome uint8
+
+const (
+	notLookedUp cacheOutcome = iota // nothing was verified
+	cacheOff
+	cacheMiss
+	cacheHit
+	cacheOutcomes
+)
+
+func (c cacheOutcome) String() string { return [cacheOutcomes]string{"", "off", "miss", "hit"}[c] }
+
+// timings are the verification times of one method, by what the cache had.
+type timings [cacheOutcomes]prometheus.Observer
+
+func (s *metrics) timings(method string) (t timings) {
+	for outcome := cacheOff; outcome < cacheOutcomes; outcome++ {
+		t[outcome] = s.seconds.WithLabelValues(method, outcome.String())
+	}
+	return t
+}
+
+// note writes down a verification that began at that time. Of hits it takes a sample.
+func (t *timings) note(outcome cacheOutcome, started time.Time) {
+	if outcome == cacheHit && rand.Uint32()%hitSampling != 0 {
+		return
+	}
+	t[outcome].Observe(time.Since(started).Seconds())
 }
 
 // claimDropped counts a claim that gave no header, and logs the first, second, fourth, eighth … of them: every request

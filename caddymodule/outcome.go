@@ -7,7 +7,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
@@ -15,7 +14,7 @@ import (
 const (
 	placeholderPrefix = "http.messenger_auth."
 	outcomeVar        = "messenger_auth.outcome"
-	verdictVerified   = "verified"
+	codeVerified      = "verified"
 )
 
 // An outcome is what the messenger_auth handlers that a request meets know together. It lives in the request's context,
@@ -27,6 +26,9 @@ type outcome struct {
 	place     string           // the handler that decided
 	source    string           // the kind of source in which the token stood
 	code      string           // what {http.messenger_auth.code} says
+	cache     cacheOutcome     // what the cache had for the token
+	began     int64            // when verification did, in Unix seconds; 0 if it did not
+	printed   [4]byte          // the fingerprint of a good token, if somebody wants to log it
 	guarded   bool             // the connection ends when the right to it ends
 
 	set      []string // headers that a handler has set on this request
@@ -84,20 +86,3 @@ func (o *outcome) placeholder(key string) (any, bool) {
 
 // String keeps an operator who writes {http.vars.…} from printing a contact by accident.
 func (o *outcome) String() string { return "" }
-
-// logFields are our fields of an access log entry.
-type logFields struct {
-	messenger string
-	mode      Mode
-	verdict   string
-	source    string
-}
-
-// MarshalLogObject implements zapcore.ObjectMarshaler.
-func (f logFields) MarshalLogObject(enc zapcore.ObjectEncoder) error {
-	enc.AddString("messenger", f.messenger)
-	enc.AddString("mode", string(f.mode))
-	enc.AddString("verdict", f.verdict)
-	enc.AddString("source", f.source)
-	return nil
-}

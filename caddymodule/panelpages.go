@@ -58,7 +58,7 @@ var panelTemplates = func() map[string]*template.Template {
 		"mode":      func(name Mode) string { return modeNames[name] },
 		"inc":       func(i int) int { return i + 1 },
 		"checkName": func(name string) string { return checkNames[name] },
-	}).ParseFS(panelFiles, "panel/layout.html", "panel/parts.html"))
+	}).ParseFS(panelFiles, "panel/layout.html", "panel/parts.html", "panel/readiness.html"))
 	pages := make(map[string]*template.Template)
 	for _, name := range []string{"list", "new", "messenger", "keys", "secret", "test", "embed", "delete", "error"} {
 		pages[name] = template.Must(template.Must(frame.Clone()).ParseFS(panelFiles, "panel/"+name+".html"))
@@ -130,6 +130,7 @@ type describedNow struct {
 	Generated bool // its shared tokens are made here
 	Usable    bool // there is a key that verifies
 	Hints     []string
+	Readiness *readiness // nil if the messenger cannot be looked up
 	keys      *describedKeys // nil if the messenger cannot be looked up
 }
 
@@ -144,7 +145,7 @@ func (v *visit) describeNow() (*describedNow, error) {
 	if err != nil {
 		return now, nil // the settings can be shown, and mended, all the same
 	}
-	now.keys = m.describeKeys()
+	now.keys, now.Readiness = m.describeKeys(), m.readiness()
 	now.Usable = now.keys.Usable
 	if m.jwks != nil {
 		now.keys.Error = authn.FetchReason(m.jwks.Status().Err)

@@ -131,11 +131,15 @@ func (v *vault) checkWritable() error {
 func (v *vault) load(ctx context.Context, key string, value any) error {
 	text, err := v.loadRaw(ctx, key)
 	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			processMetrics.errors.Inc()
+		}
 		return err
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields() // a newer node may have written a restriction that this one does not know
 	if decoder.Decode(value) != nil || decoder.More() {
+		processMetrics.errors.Inc()
 		return fmt.Errorf("%s: %w", key, errDamaged) // the decoder's error could quote a secret
 	}
 	return nil

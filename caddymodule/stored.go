@@ -131,7 +131,7 @@ func (a *App) messenger(ctx context.Context, name string) (*Messenger, *authn.Re
 	}
 	e, err := a.live.find(ctx, name)
 	if err != nil {
-		if c := a.refusals.Check(zap.ErrorLevel, "a stored messenger cannot be read"); c != nil {
+		if c := a.refusals.Check(zap.WarnLevel, "a stored messenger cannot be read"); c != nil {
 			c.Write(zap.Error(err))
 		}
 		return nil, &authn.Rejection{Code: authn.KeysUnavailable, Reason: "the store cannot be asked for this messenger right now"}

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
@@ -37,17 +38,19 @@ func (a *App) provisionTokenCache() error {
 	return nil
 }
 
-// verify returns the contact that token proves, perhaps from memory: a token that was seen before is not verified again,
-// and fail_limit does not concern it. What ends a contact without its verifier knowing is for the caller to ask, every
-// time.
-func (h *Handler) verify(r *http.Request, m *Messenger, token string) (*authn.Contact, *authn.Rejection) {
-	verifier := m.verifier.Load()
+// verify finds the contact that token proves, perhaps from memory, and notes it in o: a token that was seen before is not
+// verified again, and fail_limit does not concern it. What ends a contact without its verifier knowing is for the caller to
+// ask, every time.
+func (h *Handler) verify(r *http.Request, m *Messenger, token string, o *outcome) (rej *authn.Rejection) {
+	started := time.Now()
+	verifier, known := m.verifier.Load(), false
 	if m.FailLimit == nil {
-		contact, _, rej := h.app.verified.Verify(r.Context(), verifier, token, h.headers.question, nil)
-		return contact, rej
+		o.contact, known, rej = h.app.verified.Verify(r.Context(), verifier, token, h.headers.question, nil)
+	} else {
+		failures := m.failuresOf(r)
+		o.contact, known, rej = h.app.verified.Verify(r.Context(), verifier, token, h.headers.question, failures.admit)
+		failures.note(rej)
 	}
-	failures := m.failuresOf(r)
-	contact, _, rej := h.app.verified.Verify(r.Context(), verifier, token, h.headers.question, failures.admit)
-	failures.note(rej)
-	return contact, rej
+	h.observe(m, o, token, known, rej, started)
+	return rej
 }

@@ -37,7 +37,7 @@ func TestModes(t *testing.T) {
 					"no token": nil, "a good token": {bearer(sign(m.key, good("mark")))}, "an expired token": {bearer(sign(m.key, with(good("mark"), claims{"exp": 1})))},
 					"a forged token": {bearer(sign(newSecret(), good("mark")))}, "two tokens": {bearer(sign(m.key, good("mark"))), bearer(sign(m.key, good("eve")))}, "no JWT": {bearer("hello")},
 				} {
-					counter := fmt.Sprintf(`caddy_messenger_auth_requests_total{messenger="support",mode=%q,verdict=%q}`, mode, verdict(reasons[name]))
+					counter := fmt.Sprintf(`caddy_messenger_auth_requests_total{code=%q,messenger="support",method="shared_token",mode=%q}`, verdict(reasons[name]), mode)
 					before := g.metric(counter)
 					a := g.get("/", lines...)
 					checkMode(t, name, a, up, outcomes[name])

@@ -3,6 +3,7 @@ package authn
 import (
 	"context"
 	"slices"
+	"time"
 )
 
 // An Explanation is a verification told step by step, for people who repair tokens. It is made by the verifier itself.
@@ -53,4 +54,27 @@ func (v *Verifier) Keys() []KeyInfo {
 		infos = append(infos, k.info())
 	}
 	return infos
+}
+
+// A Standing sums up the keys that verify tokens right now.
+type Standing struct {
+	Keys  int
+	Until time.Time // when the last of them ends; zero if that does not end by itself
+}
+
+// Standing sums up the keys that verify tokens right now.
+func (v *Verifier) Standing() Standing {
+	var s Standing
+	endless := false
+	for _, k := range v.keys.active() {
+		s.Keys++
+		endless = endless || k.end.IsZero()
+		if k.end.After(s.Until) {
+			s.Until = k.end
+		}
+	}
+	if endless {
+		s.Until = time.Time{}
+	}
+	return s
 }

@@ -84,13 +84,14 @@ type fetch struct {
 
 // A FetchReport tells the owner of a JWKS how a fetch ended.
 type FetchReport struct {
-	URL     string
-	Err     error // nil if the set was fetched, or confirmed by the server
-	Changed bool  // whether the set differs from the one before
-	Keys    int   // that can be used now
-	Omitted []Omitted
-	Fetched time.Time // of the set that is in force now, and Raw its text
-	Raw     []byte
+	URL      string
+	Err      error // nil if the set was fetched, or confirmed by the server
+	Changed  bool  // whether the server sent a set, and not that the one before is still right
+	Replaced bool  // whether other keys are in force than before
+	Keys     int   // that can be used now
+	Omitted  []Omitted
+	Fetched  time.Time // of the set that is in force now, and Raw its text
+	Raw      []byte
 }
 
 // NewJWKS returns the engine for one URL. It does nothing before Start, or before a token needs a key. report is called
@@ -193,7 +194,9 @@ func (j *JWKS) apply(f *fetch, answer *fetchedKeys, err error) {
 	} else {
 		j.failures = 0
 		lifetime := j.lifetime(answer.lifetime)
+		version := j.version
 		s := j.snapshotLocked(answer, now)
+		report.Replaced = j.version != version
 		s.freshUntil = now.Add(lifetime)
 		j.next = now.Add(jitter(lifetime * 9 / 10))
 		report.Changed, report.Fetched, report.Raw = !answer.notModified, s.fetched, s.raw

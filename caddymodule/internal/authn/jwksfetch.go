@@ -114,6 +114,34 @@ func FetchReason(err error) string {
 	return err.Error()
 }
 
+// The outcomes of a fetch, for counting them.
+const (
+	FetchChanged     = "changed"     // another set than before
+	FetchUnchanged   = "unchanged"   // the set that was there is still right
+	FetchUnreachable = "unreachable" // no answer, or none in time
+	FetchRefused     = "refused"     // an answer that is no set: an error status, a redirect elsewhere, an address that is not allowed
+	FetchUnusable    = "unusable"    // an answer that cannot be used as a set
+)
+
+// FetchOutcomes are all of them.
+var FetchOutcomes = []string{FetchChanged, FetchUnchanged, FetchUnreachable, FetchRefused, FetchUnusable}
+
+// Outcome says in one word of a closed list how the fetch ended.
+func (r FetchReport) Outcome() string {
+	switch reason := closed(r.Err); reason {
+	case nil:
+		if r.Replaced {
+			return FetchChanged
+		}
+		return FetchUnchanged
+	case errUnreachable, errTimeout:
+		return FetchUnreachable
+	case errRedirect, errRedirects, errStatus, errForbiddenAddress:
+		return FetchRefused
+	}
+	return FetchUnusable
+}
+
 // validators are what a server needs to say "not modified" (RFC 9110 section 13.1).
 type validators struct{ etag, lastModified string }
 

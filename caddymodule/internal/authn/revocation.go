@@ -79,6 +79,12 @@ func (r *Revocations) Covers(identity, tokenID string, issued time.Time) bool {
 // SetUnknown says that nobody knows the revocations: whoever they may concern is refused until they are set.
 func (r *Revocations) SetUnknown() { r.current.Store(&revocationIndex{unknown: true}) }
 
+// Unknown reports whether nobody knows the revocations.
+func (r *Revocations) Unknown() bool {
+	index := r.current.Load()
+	return index != nil && index.unknown
+}
+
 // check refuses a contact whose token was taken back. It is asked on every request, also where the token was verified
 // before.
 func (r *Revocations) check(c *Contact) *Rejection {

@@ -106,6 +106,13 @@ func (c *Connection) begin(k kind, out io.Writer, flush func() error, control De
 // Asked reports whether End was called.
 func (c *Connection) Asked() bool { return c.asked.Load() }
 
+// Ended returns how the connection was ended, and false if nobody has ended it.
+func (c *Connection) Ended() (Ending, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ending, c.asked.Load()
+}
+
 // End ends the connection. It waits for the client no longer than cutAfter.
 func (c *Connection) End(ending Ending) {
 	c.mu.Lock()

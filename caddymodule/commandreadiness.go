@@ -1,0 +1,36 @@
+package caddymodule
+
+import (
+	"net/http"
+
+	"github.com/spf13/cobra"
+)
+
+func readinessCommand() *cobra.Command {
+	var gateway remote
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "readiness [<messenger>] [--address <address>] [--config <file>] [--json]",
+		Short: "Shows what the mode \"required\" would do to the requests of a messenger",
+		Long: `
+Shows how many requests of the last hour and of the last day carried a good
+token, none, or a bad one, and why, and what share of them would pass under the
+mode "required". The gateway counts in every mode but "off"; with "report"
+nothing is refused meanwhile. The figures are those of one node.`,
+		Args: oneMessenger,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name, err := gateway.name(args)
+			if err != nil {
+				return err
+			}
+			var met readiness
+			if err := gateway.call(http.MethodGet, messengerPath(name, "readiness"), nil, &met); err != nil {
+				return err
+			}
+			return show(cmd.OutOrStdout(), asJSON, &met)
+		},
+	}
+	gateway.flags(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON")
+	return cmd
+}

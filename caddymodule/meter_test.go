@@ -1,0 +1,201 @@
+package caddymodule
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+// An event is a request of a recorded mix.
+type event struct {
+	second int64
+	code   string
+}
+
+// mix is a day and more of requests in order of time, with every code in it, some of them seldom, with floods and hours
+// in which nothing comes.
+func mix(size int, from int64) []event {
+	events := make([]event, 0, size)
+	for second := from; len(events) < size; {
+		code := meteredCodes[0]
+		if rand.IntN(3) == 0 {
+			code = meteredCodes[rand.IntN(len(meteredCodes))]
+		}
+		events = append(events, event{second, code})
+		switch rand.IntN(1000) {
+		case 0:
+			second += rand.Int64N(3 * 3600)
+		case 1, 2, 3, 4, 5, 6, 7, 8, 9:
+			second += rand.Int64N(90)
+		default:
+			second += rand.Int64N(4) / 3
+		}
+	}
+	return events
+}
+
+// counted counts events independently of any meter: those in the window whose last slot is that of second.
+func counted(events []event, w meterWindow, second int64) map[string]uint64 {
+	counts := make(map[string]uint64)
+	for _, e := range events {
+		if slot := e.second / w.slot; slot <= second/w.slot && slot > second/w.slot-w.slots {
+			counts[e.code]++
+		}
+	}
+	return counts
+}
+
+func rejectionOf(code string) *authn.Rejection {
+	if code == codeVerified {
+		return nil
+	}
+	return &authn.Rejection{Code: authn.Code(code)}
+}
+
+// Somebody switches enforcement on by these figures: they have to be right, at every moment of the day.
+func TestMeterCountsWhatThereWas(t *testing.T) {
+	from := time.Now().Unix()
+	events := mix(100_000, from)
+	m := newMeter()
+	for i, e := range events {
+		m.note(rejectionOf(e.code), e.second)
+		if i%5000 != 4999 {
+			continue
+		}
+		for _, later := range []int64{0, 59, 60, 3599, 3600, 86_399, 86_400, 100_000} {
+			second := e.second + later
+			windows := m.windows(time.Unix(second, 0))
+			for j, w := range []meterWindow{lastHour, lastDay} {
+				compareWindow(t, windows[j], counted(events[:i+1], w, second), fmt.Sprintf("%d s after event %d", later, i))
+			}
+		}
+	}
+}
+
+func compareWindow(t *testing.T, got readinessWindow, want map[string]uint64, when string) {
+	t.Helper()
+	var all, bad uint64
+	for code, n := range want {
+		all += n
+		if code != codeVerified && code != string(authn.TokenMissing) {
+			bad += n
+		}
+		if code != codeVerified && got.Codes[code] != n {
+			t.Errorf("%s: the last %s had %d of %s, and the meter says %d", when, got.Window, n, code, got.Codes[code])
+		}
+	}
+	if got.Requests != all || got.Good != want[codeVerified] || got.None != want[string(authn.TokenMissing)] || got.Bad != bad {
+		t.Errorf("%s: the last %s had %d requests, %d good, %d none, %d bad; the meter says %+v", when, got.Window, all, want[codeVerified], want[string(authn.TokenMissing)], bad, got)
+	}
+	if (got.Pass == nil) != (all == 0) || got.Pass != nil && *got.Pass != float64(want[codeVerified])/float64(all) {
+		t.Errorf("%s: the share of %d of %d is told as %v", when, want[codeVerified], all, got.Pass)
+	}
+}
+
+// Requests come at the same time, also those that begin a new round of slots.
+func TestMeterLosesNothingWhenManyCount(t *testing.T) {
+	m := newMeter()
+	var all sync.WaitGroup
+	const each = 20_000
+	for range 8 {
+		all.Go(func() {
+			for i := range int64(each) {
+				m.note(nil, 1_000_000_020+i/1000) // a new minute after twenty of these seconds would be a new slot
+			}
+		})
+	}
+	all.Wait()
+	if got := m.count(0, lastHour, 1_000_000_040); got != 8*each {
+		t.Errorf("counted %d of %d", got, 8*each)
+	}
+}
+
+// A clock that is set back must not stop the meter until it has caught up.
+func TestMeterGoesOnAfterTheClockWasSetBack(t *testing.T) {
+	m := newMeter()
+	const now = 1_800_000_000
+	m.note(nil, now)
+	m.note(nil, now-30*24*3600)
+	m.note(nil, now-30*24*3600)
+	for _, w := range []meterWindow{lastHour, lastDay} {
+		if got := m.count(0, w, now-30*24*3600); got != 2 {
+			t.Errorf("%s: counted %d, want 2", w.name, got)
+		}
+	}
+}
+
+// Nobody may read "100 %" while there are contacts whom the switch would lock out.
+func TestReadinessIsNeverRoundedUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMeter()
+		for range 99_999 {
+			m.note(nil, time.Now().Unix())
+		}
+		m.note(rejectionOf("token_expired"), time.Now().Unix())
+		got := m.windows(time.Now())[0].Summary()
+		if want := "100000 requests: 99999 with a good token, 0 with none, 1 with a bad one; 99.99 % would pass under required"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+}
+
+// A reload, and a change of a stored messenger, keep what was counted; a messenger that is gone takes its figures along.
+func TestMetersOutliveTheirMessengers(t *testing.T) {
+	take := func(stored bool) *Messenger {
+		m := &Messenger{name: "support", stored: stored}
+		m.takeMeter()
+		return m
+	}
+	before := take(false)
+	after, stranger := take(false), take(true)
+	before.cleanup()
+	before.cleanup() // a second time takes nothing
+	if next := take(false); next.meter != before.meter || after.meter != before.meter {
+		t.Error("the figures do not outlive a reload")
+	} else {
+		next.cleanup()
+	}
+	if stranger.meter == after.meter {
+		t.Error("a stored messenger gets the figures of a configured one")
+	}
+	after.cleanup()
+	stranger.cleanup()
+	if again := take(false); again.meter == before.meter {
+		t.Error("the figures outlive their messenger")
+	} else {
+		again.cleanup()
+	}
+}
+
+func BenchmarkMeter(b *testing.B) {
+	second := time.Now().Unix()
+	for name, rej := range map[string]*authn.Rejection{"good": nil, "refused": {Code: authn.TokenExpired}} {
+		b.Run(name, func(b *testing.B) {
+			m := newMeter()
+			b.ReportAllocs()
+			for b.Loop() {
+				m.note(rej, second)
+			}
+		})
+		b.Run(name+", on all processors", func(b *testing.B) {
+			m := newMeter()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					m.note(rej, second)
+				}
+			})
+		})
+	}
+	// Where no token was looked at, the clock is asked as well.
+	b.Run("refused without a token", func(b *testing.B) {
+		m := newMeter()
+		for b.Loop() {
+			m.note(&authn.Rejection{Code: authn.TokenMissing}, time.Now().Unix())
+		}
+	})
+}

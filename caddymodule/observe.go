@@ -1,0 +1,154 @@
+package caddymodule
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+// What is written down about a request: counters, the meter, our fields of Caddy's access log, attributes of Caddy's span,
+// and for a refusal one line in ten seconds of each kind. A good request costs no line of ours, and fields and attributes
+// are made only where somebody takes them.
+
+// observe notes in o how a verification went.
+func (h *Handler) observe(m *Messenger, o *outcome, token string, known bool, rej *authn.Rejection, started time.Time) {
+	o.began = started.Unix()
+	switch {
+	case known:
+		o.cache = cacheHit
+	case h.app.verified == nil:
+		o.cache = cacheOff
+	default:
+		o.cache = cacheMiss
+	}
+	if rej == nil {
+		o.contact.SignedBy.Use(started)
+		if h.accessed {
+			sum := sha256.Sum256([]byte(token))
+			copy(o.printed[:], sum[:])
+		}
+	} else if rej.Code == authn.TooManyFailures {
+		return // nobody looked at the token
+	}
+	m.timings.note(o.cache, started)
+}
+
+// account writes down how the request was decided.
+func (h *Handler) account(r *http.Request, m *Messenger, mode Mode, o *outcome, rej *authn.Rejection) {
+	o.place = h.place
+	code := codeVerified
+	if rej != nil {
+		code = string(rej.Code)
+		o.code = code
+	}
+	h.app.metrics.request(m, mode, code)
+	if m != nil {
+		second := o.began
+		if second == 0 {
+			second = time.Now().Unix()
+		}
+		m.meter.note(rej, second)
+	}
+	ctx := r.Context()
+	if h.accessed {
+		if extra, ok := ctx.Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+			extra.Set(zap.Object("messenger_auth", newFindings(m, mode, code, o)))
+		}
+	}
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		span.SetAttributes(newFindings(m, mode, code, o).attributes()...)
+	}
+	if rej == nil || rej.Code == authn.TokenMissing && mode != ModeReport {
+		return
+	}
+	p := problems[rej.Code]
+	message := p.refused
+	if mode == ModeReport {
+		message = p.wouldBeRefused
+	}
+	if c := h.refusals.Check(zap.InfoLevel, message); c != nil {
+		c.Write(zap.String("code", code), zap.String("messenger", o.messenger), zap.String("reason", rej.Reason),
+			zap.String("source", o.source), zap.String("advice", advice[rej.Code]))
+	}
+}
+
+// findings are what logs and spans tell of a request. Who the contact is, they do not tell.
+type findings struct {
+	messenger   string
+	method      string
+	mode        Mode
+	verdict     string
+	source      string
+	cache       string
+	fingerprint [4]byte
+}
+
+func newFindings(m *Messenger, mode Mode, code string, o *outcome) findings {
+	f := findings{messenger: o.messenger, mode: mode, verdict: code, source: o.source, cache: o.cache.String(), fingerprint: o.printed}
+	if m != nil {
+		f.method = m.method()
+	}
+	return f
+}
+
+// MarshalLogObject implements zapcore.ObjectMarshaler. The fingerprint is the beginning of a hash, by which one token can
+// be followed through the log; only a good one has it, so that nobody can make up any.
+func (f findings) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+	enc.AddString("messenger", f.messenger)
+	enc.AddString("method", f.method)
+	enc.AddString("mode", string(f.mode))
+	enc.AddString("verdict", f.verdict)
+	enc.AddString("source", f.source)
+	enc.AddString("cache", f.cache)
+	if f.verdict == codeVerified {
+		enc.AddString("fingerprint", hex.EncodeToString(f.fingerprint[:]))
+	}
+	return nil
+}
+
+func (f findings) attributes() []attribute.KeyValue {
+	return []attribute.KeyValue{
+		attribute.String("messenger_auth.messenger", f.messenger),
+		attribute.String("messenger_auth.method", f.method),
+		attribute.String("messenger_auth.mode", string(f.mode)),
+		attribute.String("messenger_auth.verdict", f.verdict),
+		attribute.String("messenger_auth.source", f.source),
+		attribute.String("messenger_auth.cache", f.cache),
+	}
+}
+
+// advice says, for every code, what the operator of the gateway can do when it comes up often.
+var advice = map[authn.Code]string{
+	authn.TokenMissing:         "see that the page sends its token where token_from looks; a few of these are visitors who are not logged in",
+	authn.TokenAmbiguous:       "see what else on the site sends a token to this address, such as an old cookie",
+	authn.TokenMalformed:       "have the site owner put the token into: caddy messenger explain",
+	authn.TokenTooLarge:        "have the site owner put fewer claims into the token",
+	authn.AlgorithmNotAllowed:  "compare the messenger's method with how the site signs: RS256 for public_key and jwks, HS256 for shared_token",
+	authn.KeyUnknown:           "compare the token's kid with: caddy messenger keys",
+	authn.SignatureInvalid:     "if it is one client, somebody tries; if it is many, the site signs with another key: caddy messenger explain",
+	authn.TokenExpired:         "if it is many clients at once, compare the clocks of the site and of this machine; otherwise the page keeps tokens too long",
+	authn.TokenNotYetValid:     "compare the clocks of the site and of this machine; clock_skew allows for a difference",
+	authn.TokenLifetimeTooLong: "have the site set an earlier exp, or raise max_lifetime",
+	authn.ClaimMissing:         "have the site add the claim, or remove it from require_claims",
+	authn.ClaimInvalid:         "have the site write times as seconds since 1970, as numbers",
+	authn.IssuerNotAllowed:     "compare the token's iss with the option issuer: caddy messenger explain",
+	authn.AudienceNotAllowed:   "compare the token's aud with the option audience: caddy messenger explain",
+	authn.IdentityMissing:      "compare the claims of a token with the option identity_key: caddy messenger explain",
+	authn.IdentityInvalid:      "have the site sign the contact's primary key, as a string or an integer",
+	authn.OriginNotAllowed:     "if the page is yours, add its origin to allowed_origin; otherwise another site tries to act for your visitors",
+	authn.ProtocolNotAllowed:   "nothing, unless a client of yours opens other tunnels than WebSockets",
+	authn.TokenRevoked:         "nothing, if the revocation was meant; otherwise: caddy messenger revocations",
+	authn.MessengerUnknown:     "compare the address with: caddy messenger list",
+	authn.TooManyFailures:      "if these clients are real, see that trusted_proxies names the proxy in front, and raise fail_limit",
+	authn.KeysUnavailable:      "see which messengers cannot decide, and why: caddy messenger keys, messenger_health",
+	authn.StoreUnavailable:     "see the log for why the storage cannot be written",
+}

@@ -1,0 +1,72 @@
+package caddymodule
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+)
+
+// A flood of refused requests must not fill the disk, and must not hide what else is refused: the first of each kind is
+// there, and one of it every ten seconds.
+func TestRefusalsAreSampledByKind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		core, logs := observer.New(zap.InfoLevel)
+		refusals := sampled(zap.New(core))
+		flood := func() {
+			for range 100 {
+				for _, p := range problems {
+					for _, message := range []string{p.refused, p.wouldBeRefused} {
+						if c := refusals.Check(zapcore.InfoLevel, message); c != nil {
+							c.Write()
+						}
+					}
+				}
+			}
+		}
+		for range 3 {
+			flood()
+			seen := make(map[string]int)
+			for _, line := range logs.TakeAll() {
+				seen[line.Message]++
+			}
+			for code, p := range problems {
+				for _, message := range []string{p.refused, p.wouldBeRefused} {
+					if seen[message] != 1 || !strings.HasSuffix(message, string(code)) {
+						t.Errorf("%q is logged %d times, want once", message, seen[message])
+					}
+				}
+			}
+			time.Sleep(10*time.Second + time.Nanosecond)
+		}
+	})
+}
+
+// A line about a refusal tells the operator what to do.
+func TestEveryRefusalHasAdvice(t *testing.T) {
+	for code := range problems {
+		if advice[code] == "" {
+			t.Errorf("there is no advice for %s", code)
+		}
+	}
+	if len(advice) != len(problems) {
+		t.Errorf("there are %d pieces of advice for %d codes", len(advice), len(problems))
+	}
+	for code, text := range advice {
+		if text != strings.TrimSpace(text) || strings.HasSuffix(text, ".") {
+			t.Errorf("%s: %q", code, text)
+		}
+	}
+}
+
+// What a metric may be labelled with is a closed list.
+func TestCacheOutcomesHaveNames(t *testing.T) {
+	if got := fmt.Sprint(notLookedUp, cacheOff, cacheMiss, cacheHit); got != " off miss hit" {
+		t.Errorf("got %q", got)
+	}
+}
