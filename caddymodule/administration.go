@@ -26,7 +26,8 @@ const (
 	sourceStored = "stored"
 )
 
-// auditLog is the logger of all changes that people make.
+// auditLog is the logger of all changes: of those that people make, and, below it, of what the configuration says and of
+// keys that change by themselves.
 const auditLog = "messenger.audit"
 
 // An actor is who makes a change, for the audit log.
@@ -191,6 +192,14 @@ func (a *App) put(ctx context.Context, name string, settings *Messenger, c condi
 func (a *App) remove(ctx context.Context, name string, c condition, by actor) error {
 	if checkMessengerName(name) != nil {
 		return errNoMessenger
+	}
+	if _, err := a.live.read(ctx, name, kindStored); isUnreadable(err) && c == (condition{}) {
+		// Nobody can say what is there, and somebody wants it gone.
+		if err := a.live.discard(ctx, name, kindStored, func(*record) error { return a.live.changed(name, kindStored, nil) }); err != nil {
+			return storageError(err)
+		}
+		a.audit("unreadable messenger deleted", name, by)
+		return nil
 	}
 	url := ""
 	_, err := a.change(ctx, name, kindStored, func(old *record) (*record, error) {
@@ -392,7 +401,7 @@ func (a *App) audit(action, name string, by actor, fields ...zap.Field) {
 
 // auditWarning writes down that the configuration works, and is probably not meant so.
 func (a *App) auditWarning(warning string, fields ...zap.Field) {
-	a.logger.Named("audit").Warn(warning, append(fields, zap.String("by", "the configuration"))...)
+	a.logger.Named("audit").Named("configuration").Warn(warning, append(fields, zap.String("by", "the configuration"))...)
 }
 
 // lookUp returns the messenger of that name as it is in force on this node.

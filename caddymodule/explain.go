@@ -156,11 +156,11 @@ func enumerate(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// quietLogging lets nothing through but errors and the audit log of changes.
+// quietLogging lets nothing through but errors and the audit log of what people change.
 func quietLogging() *caddy.Logging {
 	return &caddy.Logging{Logs: map[string]*caddy.CustomLog{
 		caddy.DefaultLoggerName: {BaseLog: caddy.BaseLog{Level: "ERROR"}, Exclude: []string{auditLog}},
-		"audit":                 {BaseLog: caddy.BaseLog{Level: "INFO"}, Include: []string{auditLog}},
+		"audit":                 {BaseLog: caddy.BaseLog{Level: "INFO"}, Include: []string{auditLog}, Exclude: []string{auditLog + ".configuration", auditLog + ".keys"}},
 	}}
 }
 

@@ -55,7 +55,9 @@ func (l *live) poll(ctx context.Context) {
 	l.noteStatus(failure)
 }
 
-// reread reads what is held of a name once more. If it cannot, what is held stays in force, and the next poll tries again.
+// reread reads what is held of a name once more. If the storage cannot be reached, what is held stays in force, and the next
+// poll tries again. A value that is there and cannot be trusted is another matter: it may stand where a key was taken back,
+// and until it is readable again the messenger answers keys_unavailable.
 func (l *live) reread(ctx context.Context, name string) error {
 	err := errors.Join(l.rereadOwned(ctx, name), l.rereadStored(ctx, name))
 	l.mu.Lock()
@@ -80,6 +82,15 @@ func (l *live) rereadOwned(ctx context.Context, name string) error {
 		return nil
 	}
 	r, err := l.read(ctx, name, kindRing)
+	if isUnreadable(err) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for _, a := range l.apps {
+			if m := a.Messengers[name]; m != nil {
+				m.revoked.SetUnknown()
+			}
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -97,6 +108,10 @@ func (l *live) rereadStored(ctx context.Context, name string) error {
 		return nil
 	}
 	r, err := l.read(ctx, name, kindStored)
+	if isUnreadable(err) {
+		held.messenger.revoked.SetUnknown()
+		held.version.Store(0) // what is read next is another version in any case
+	}
 	if err != nil {
 		return err
 	}

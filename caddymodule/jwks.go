@@ -143,7 +143,7 @@ func (l *live) auditKeySet(report authn.FetchReport, names []string) {
 	if len(names) > maxNamed {
 		names = append(names[:maxNamed], "…")
 	}
-	l.log().Named("audit").Info("keys changed", zap.Strings("messengers", names), zap.String("by", "the key server"),
+	l.log().Named("audit").Named("keys").Info("keys changed", zap.Strings("messengers", names), zap.String("by", "the key server"),
 		zap.String("url", report.URL), zap.Int("keys", report.Keys))
 }
 

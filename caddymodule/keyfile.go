@@ -104,7 +104,7 @@ func (m *Messenger) reloadKeys() {
 	}
 	m.keys.current = keys
 	m.trust(keys)
-	m.logger.Named("audit").Info("keys changed", zap.String("by", "the key file"), zap.String("method", m.method()), zap.Int("keys", m.verifier.Load().Standing().Keys))
+	m.logger.Named("audit").Named("keys").Info("keys changed", zap.String("by", "the key file"), zap.String("method", m.method()), zap.Int("keys", m.verifier.Load().Standing().Keys))
 }
 
 // watchKeyFiles reads the keys of messengers again and again until done is closed. It compares contents: a file may be

@@ -22,7 +22,7 @@ const sealedPrefix = "messenger-sealed-1\n"
 const sealKeyIDSize = 4
 
 var (
-	errUnsealed  = errors.New("the value is not sealed, and with a store key every value must be; if you have just set the key, run caddy messenger reseal once before, or restore the value")
+	errUnsealed  = errors.New("the value is not sealed, and with a store key every value must be; if you have just set the first key, run caddy messenger reseal --adopt-unsealed once; otherwise restore the value, or delete it")
 	errSealed    = errors.New("the value is sealed, and no store key is configured; add store { key {file.…} } to the global option messenger { … }")
 	errNoSealKey = errors.New("the value is sealed with a key that is not configured; add that key to store { … }, behind the first")
 	errDamaged   = errors.New("the value is damaged, or was made for another place")

@@ -227,6 +227,22 @@ func (v *vault) change(ctx context.Context, name, kind string, f func(old *recor
 	return changed, err
 }
 
+// discard deletes a record that is there and cannot be read.
+func (v *vault) discard(ctx context.Context, name, kind string, written func(*record) error) error {
+	if err := v.checkWritable(); err != nil {
+		return err
+	}
+	return v.locked(ctx, func(ctx context.Context) error {
+		if err := v.load(ctx, storeKey(name, kind), new(record)); !isUnreadable(err) {
+			return err // it can be read, or is gone, or the storage is
+		}
+		if err := v.write(ctx, name, storeKey(name, kind), nil); err != nil {
+			return err
+		}
+		return written(nil)
+	})
+}
+
 func (r *record) stamp(version uint64, now time.Time) {
 	r.Version = version
 	if r.Revision == "" {
