@@ -29,6 +29,9 @@ const (
 // auditLog is the logger of all changes that people make.
 const auditLog = "messenger.audit"
 
+// warningLog is its part about the configuration: what nobody changed, and probably somebody should.
+const warningLog = auditLog + ".configuration"
+
 // An actor is who makes a change, for the audit log.
 type actor string
 
@@ -386,7 +389,7 @@ func (a *App) audit(action, name string, by actor, fields ...zap.Field) {
 
 // auditWarning writes down that the configuration works, and is probably not meant so.
 func (a *App) auditWarning(warning string, fields ...zap.Field) {
-	a.logger.Named("audit").Warn(warning, append(fields, zap.String("by", "the configuration"))...)
+	a.logger.Named("audit.configuration").Warn(warning, append(fields, zap.String("by", "the configuration"))...)
 }
 
 // lookUp returns the messenger of that name as it is in force on this node.

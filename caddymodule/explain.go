@@ -160,7 +160,7 @@ func enumerate(names []string) string {
 func quietLogging() *caddy.Logging {
 	return &caddy.Logging{Logs: map[string]*caddy.CustomLog{
 		caddy.DefaultLoggerName: {BaseLog: caddy.BaseLog{Level: "ERROR"}, Exclude: []string{auditLog}},
-		"audit":                 {BaseLog: caddy.BaseLog{Level: "INFO"}, Include: []string{auditLog}},
+		"audit":                 {BaseLog: caddy.BaseLog{Level: "INFO"}, Include: []string{auditLog}, Exclude: []string{warningLog}},
 	}}
 }
 

@@ -130,7 +130,7 @@ type describedNow struct {
 	Generated bool // its shared tokens are made here
 	Usable    bool // there is a key that verifies
 	Hints     []string
-	Readiness *readiness // nil if the messenger cannot be looked up
+	Readiness *readiness     // nil if the messenger cannot be looked up
 	keys      *describedKeys // nil if the messenger cannot be looked up
 }
 

@@ -344,7 +344,7 @@ func TestEveryChangeStandsInTheAuditLog(t *testing.T) {
 	var got []string
 	for line := range strings.SplitSeq(g.logs(), "\n") {
 		var entry struct{ Logger, Msg, Messenger, By, KID string }
-		if !strings.Contains(line, "audit") {
+		if !strings.Contains(line, `"logger":"messenger.audit"`) {
 			continue
 		}
 		decode(t, line, &entry)
