@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"net/http"
 
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 )
 
@@ -24,7 +25,11 @@ nothing is refused meanwhile. The figures are those of one node.`,
 				return err
 			}
 			var met readiness
-			if err := gateway.call(http.MethodGet, messengerPath(name, "readiness"), nil, &met); err != nil {
+			err = gateway.call(http.MethodGet, messengerPath(name, "readiness"), nil, &met)
+			if status := exitStatus(err); status > 1 {
+				return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return status, err })(cmd, args)
+			}
+			if err != nil {
 				return err
 			}
 			return show(cmd.OutOrStdout(), asJSON, &met)

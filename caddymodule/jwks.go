@@ -113,7 +113,7 @@ func acquireEngine(key engineKey, m *Messenger) (*authn.JWKS, error) {
 			names := users.count(report)
 			log(report)
 			keep(report)
-			if report.Replaced {
+			if report.Replaced && key.store.serves() {
 				key.store.auditKeySet(report, names)
 			}
 			if report.Changed {

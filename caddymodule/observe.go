@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
 	"time"
@@ -33,8 +32,7 @@ func (h *Handler) observe(m *Messenger, o *outcome, token string, known bool, re
 	if rej == nil {
 		o.contact.SignedBy.Use(started)
 		if h.accessed {
-			sum := sha256.Sum256([]byte(token))
-			copy(o.printed[:], sum[:])
+			o.printed = authn.Fingerprint(token)
 		}
 	} else if rej.Code == authn.TooManyFailures {
 		return // nobody looked at the token

@@ -66,6 +66,7 @@ func newGateway(t testing.TB, up *upstream, scheme string) *gateway {
 		return config
 	}
 	t.Cleanup(func() {
+		g.keepMetrics()
 		if err := caddy.Stop(); err != nil {
 			t.Errorf("stopping Caddy: %v", err)
 		}

@@ -3,6 +3,7 @@ package integration
 import (
 	"bufio"
 	"bytes"
+	"flag"
 	"fmt"
 	"net"
 	"net/http"
@@ -42,8 +43,29 @@ func TestMain(m *testing.M) {
 		}
 		code = 1
 	}
+	if complaints := checkSuiteMetrics(); len(complaints) > 0 {
+		fmt.Println("FAIL: the README's table of metrics and what the suite met differ:")
+		for _, complaint := range complaints {
+			fmt.Println("   ", complaint)
+		}
+		code = 1
+	}
 	_ = os.RemoveAll(dir)
 	os.Exit(code)
+}
+
+// checkSuiteMetrics compares the metrics that the suite met with the README's table. After the whole suite none is missing.
+func checkSuiteMetrics() []string {
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		panic(err)
+	}
+	documented, err := parseReadmeMetrics(string(text))
+	if err != nil {
+		return []string{err.Error()}
+	}
+	whole := flag.Lookup("test.run").Value.String() == "" && flag.Lookup("test.skip").Value.String() == "" && flag.Lookup("test.list").Value.String() == ""
+	return suiteMetrics.check(documented, whole)
 }
 
 // readLogFilter returns the format block that the README gives operators, so that the documented recipe is the one that

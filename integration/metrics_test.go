@@ -39,12 +39,10 @@ func (g *gateway) families() families {
 		g.t.Fatalf("/metrics: %v %d %s", err, resp.StatusCode, text)
 	}
 	search.add("metrics", text)
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	all, err := parser.TextToMetricFamilies(bytes.NewReader(text))
+	all, err := parseFamilies(text)
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	maps.DeleteFunc(all, func(name string, _ *dto.MetricFamily) bool { return !strings.HasPrefix(name, metricPrefix) })
 	for name, family := range all {
 		seen := make(map[string]bool)
 		for _, metric := range family.GetMetric() {
@@ -56,6 +54,13 @@ func (g *gateway) families() families {
 		}
 	}
 	return all
+}
+
+func parseFamilies(text []byte) (families, error) {
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	all, err := parser.TextToMetricFamilies(bytes.NewReader(text))
+	maps.DeleteFunc(all, func(name string, _ *dto.MetricFamily) bool { return !strings.HasPrefix(name, metricPrefix) })
+	return all, err
 }
 
 func labelsOf(metric *dto.Metric) string {
@@ -106,7 +111,15 @@ type documentedMetric struct {
 
 func readmeMetrics(t *testing.T) map[string]documentedMetric {
 	t.Helper()
-	_, section, _ := strings.Cut(readme(t), "<!-- metrics -->\n")
+	documented, err := parseReadmeMetrics(readme(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return documented
+}
+
+func parseReadmeMetrics(text string) (map[string]documentedMetric, error) {
+	_, section, _ := strings.Cut(text, "<!-- metrics -->\n")
 	section, _, _ = strings.Cut(section, "\n\n")
 	documented := make(map[string]documentedMetric)
 	for _, row := range regexp.MustCompile("(?m)^\\| `("+metricPrefix+"\\w+)` \\| (\\w+) \\| ([\\w ]*) ?\\| ([^|]*)\\| [^|]+ \\|$").FindAllStringSubmatch(section, -1) {
@@ -118,9 +131,73 @@ func readmeMetrics(t *testing.T) map[string]documentedMetric {
 		documented[row[1]] = m
 	}
 	if rows := strings.Count(section, "| `"+metricPrefix); rows == 0 || rows != len(documented) {
-		t.Fatalf("the README's table of metrics has %d rows, and %d can be read", rows, len(documented))
+		return nil, fmt.Errorf("the README's table of metrics has %d rows, and %d can be read", rows, len(documented))
 	}
-	return documented
+	return documented, nil
+}
+
+// check compares what was found with what is documented. What nobody caused is not missed unless all is wanted.
+func (f families) check(documented map[string]documentedMetric, all bool) (complaints []string) {
+	complain := func(format string, args ...any) { complaints = append(complaints, fmt.Sprintf(format, args...)) }
+	for name := range f {
+		if _, ok := documented[name]; !ok {
+			complain("the README has no %s", name)
+		}
+	}
+	for name, want := range documented {
+		family := f[name]
+		if family == nil {
+			if all {
+				complain("there is no %s", name)
+			}
+			continue
+		}
+		if got := strings.ToLower(family.GetType().String()); got != want.kind {
+			complain("%s is a %s, and the README says %s", name, got, want.kind)
+		}
+		if seconds := strings.HasSuffix(name, "_seconds"); seconds != (want.unit == "seconds") {
+			complain("%s has the unit %q in the README", name, want.unit)
+		}
+		if total := strings.HasSuffix(name, "_total"); total != (want.kind == "counter") {
+			complain("%s is a %s by the README, and is not named so", name, want.kind)
+		}
+		if family.GetHelp() == "" {
+			complain("%s has no help", name)
+		}
+		for _, metric := range family.GetMetric() {
+			var labels []string
+			for _, pair := range metric.GetLabel() {
+				labels = append(labels, pair.GetName())
+			}
+			if slices.Sort(labels); !slices.Equal(labels, want.labels) {
+				complain("%s has the labels %q, and the README says %q", name, labels, want.labels)
+			}
+		}
+	}
+	return complaints
+}
+
+// suiteMetrics are those that the gateways of the whole suite had at their ends.
+var suiteMetrics = make(families)
+
+// keepMetrics adds what a gateway tells Prometheus at its end to the search for secrets, and to suiteMetrics. A gateway
+// that has stopped already tells nothing.
+func (g *gateway) keepMetrics() {
+	resp, err := g.adminClient().Get("http://caddy/metrics")
+	if err != nil {
+		return
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return
+	}
+	search.add("metrics", text)
+	found, err := parseFamilies(text)
+	if err != nil {
+		g.t.Errorf("the metrics at the end: %v", err)
+	}
+	maps.Copy(suiteMetrics, found)
 }
 
 // startEverything runs a gateway in which all happens that there are metrics for.
@@ -170,39 +247,8 @@ func startEverything(t *testing.T) (g *gateway, secret string) {
 // is no other.
 func TestReadmeMetricsAreTheOnesThatThereAre(t *testing.T) {
 	g, _ := startEverything(t)
-	documented, found := readmeMetrics(t), g.families()
-	for name := range found {
-		if _, ok := documented[name]; !ok {
-			t.Errorf("the README has no %s", name)
-		}
-	}
-	for name, want := range documented {
-		family := found[name]
-		if family == nil {
-			t.Errorf("there is no %s", name)
-			continue
-		}
-		if got := strings.ToLower(family.GetType().String()); got != want.kind {
-			t.Errorf("%s is a %s, and the README says %s", name, got, want.kind)
-		}
-		if seconds := strings.HasSuffix(name, "_seconds"); seconds != (want.unit == "seconds") {
-			t.Errorf("%s has the unit %q in the README", name, want.unit)
-		}
-		if total := strings.HasSuffix(name, "_total"); total != (want.kind == "counter") {
-			t.Errorf("%s is a %s by the README, and is not named so", name, want.kind)
-		}
-		if family.GetHelp() == "" {
-			t.Errorf("%s has no help", name)
-		}
-		for _, metric := range family.GetMetric() {
-			var labels []string
-			for _, pair := range metric.GetLabel() {
-				labels = append(labels, pair.GetName())
-			}
-			if slices.Sort(labels); !slices.Equal(labels, want.labels) {
-				t.Errorf("%s has the labels %q, and the README says %q", name, labels, want.labels)
-			}
-		}
+	for _, complaint := range g.families().check(readmeMetrics(t), true) {
+		t.Error(complaint)
 	}
 }
 

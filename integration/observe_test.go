@@ -235,20 +235,20 @@ func TestSpansSayWhatWasDecided(t *testing.T) {
 type panicker struct{}
 
 func init() {
-	caddy.RegisterModule(panicker{})
+	caddy.RegisterModule(new(panicker))
 	httpcaddyfile.RegisterHandlerDirective("test_panic", func(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
-		return panicker{}, nil
+		return new(panicker), nil
 	})
 	httpcaddyfile.RegisterDirectiveOrder("test_panic", httpcaddyfile.Before, "respond")
 }
 
-func (panicker) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{ID: "http.handlers.test_panic", New: func() caddy.Module { return panicker{} }}
+func (*panicker) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.test_panic", New: func() caddy.Module { return new(panicker) }}
 }
 
-func (panicker) UnmarshalCaddyfile(*caddyfile.Dispenser) error { return nil }
+func (*panicker) UnmarshalCaddyfile(*caddyfile.Dispenser) error { return nil }
 
-func (panicker) ServeHTTP(_ http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+func (*panicker) ServeHTTP(_ http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
 	vars := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	panic(fmt.Sprintf("test_panic: %v %+v %#v %v %+v", r.Header, vars, vars, r.URL, r.Trailer))
 }
