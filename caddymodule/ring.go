@@ -1,14 +1,19 @@
 package caddymodule
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
@@ -125,4 +130,138 @@ func (r *record) keys(uses *tokenUses) (authn.Keys, error) {
 		}
 	}
 	return authn.NewRing(keys...)
+}
+
+// A describedRing is the key ring of a messenger, without the tokens themselves.
+type describedRing struct {
+	Messenger string           `json:"messenger"`
+	Revision  string           `json:"revision,omitempty"`
+	Tokens    []describedToken `json:"tokens"`
+}
+
+type describedToken struct {
+	KeyID       string     `json:"kid"`
+	Fingerprint string     `json:"fingerprint"`
+	State       string     `json:"state"` // "active", or "ending" if another took its place
+	Created     time.Time  `json:"created"`
+	End         *time.Time `json:"end,omitempty"`
+	LastUsed    *time.Time `json:"last_used,omitempty"` // to the hour
+}
+
+// ringKind says where the messenger's ring is kept, and refuses messengers that have none.
+func (a *App) ringKind(ctx context.Context, name string) (string, error) {
+	m, kind := a.Messengers[name], kindRing
+	if m == nil {
+		r, err := a.storedRecord(ctx, name)
+		if err != nil {
+			return "", err
+		}
+		m, kind = r.Settings, kindStored
+	}
+	if !m.isGenerated() {
+		why := "its method is " + m.method()
+		if m.SharedToken != nil {
+			why = "its shared token comes from " + m.SharedToken.Token
+		}
+		return "", adminError(http.StatusConflict, "this messenger has no generated shared tokens: "+why)
+	}
+	return kind, nil
+}
+
+// tokens describes the ring of a messenger.
+func (a *App) tokens(ctx context.Context, name string) (*describedRing, error) {
+	kind, err := a.ringKind(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	r, err := a.live.read(ctx, name, kind)
+	if err != nil {
+		return nil, storageError(err)
+	}
+	ring := &describedRing{Messenger: name, Tokens: []describedToken{}}
+	if r == nil {
+		return ring, nil
+	}
+	ring.Revision = r.Revision
+	r.forget(time.Now())
+	used := a.live.lastUses(ctx, name, kind)
+	for _, t := range r.Tokens {
+		d := describedToken{KeyID: t.KeyID, Fingerprint: t.fingerprint(), State: "active", Created: t.Created, End: t.End}
+		if t.End != nil {
+			d.State = "ending"
+		}
+		if hour, ok := used[t.KeyID]; ok {
+			d.LastUsed = &hour
+		}
+		ring.Tokens = append(ring.Tokens, d)
+	}
+	slices.Reverse(ring.Tokens) // the newest first
+	return ring, nil
+}
+
+// A ringChange is what can be done to a key ring.
+type ringChange struct {
+	action string // for the audit log
+	kid    string // of the token that is revoked
+	close  bool   // whether connections end whose tokens were signed by what is not good any more
+	apply  func(r *record) (*newToken, error)
+}
+
+func generateToken() ringChange {
+	return ringChange{action: "shared token generated", apply: func(r *record) (*newToken, error) { return r.generate(time.Now()) }}
+}
+
+func rotateTokens(overlap time.Duration) ringChange {
+	return ringChange{action: "shared tokens rotated", apply: func(r *record) (*newToken, error) { return r.rotate(time.Now(), overlap) }}
+}
+
+func resetTokens(closing bool) ringChange {
+	return ringChange{action: "shared tokens reset", close: closing, apply: func(r *record) (*newToken, error) { return r.reset(time.Now()) }}
+}
+
+func revokeToken(kid string, closing bool) ringChange {
+	return ringChange{action: "shared token revoked", kid: kid, close: closing, apply: func(r *record) (*newToken, error) { return nil, r.revoke(kid) }}
+}
+
+// changeTokens changes the ring of a messenger. It returns the token that was made, if any, and its text is to be had
+// nowhere afterwards.
+func (a *App) changeTokens(ctx context.Context, name string, change ringChange, c condition, by actor) (*newToken, error) {
+	kind, err := a.ringKind(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	var made *newToken
+	_, err = a.change(ctx, name, kind, func(old *record) (*record, error) {
+		if err := c.check(old); err != nil {
+			return nil, err
+		}
+		if old == nil {
+			if kind == kindStored {
+				return nil, errNoMessenger
+			}
+			old = new(record)
+		}
+		var err error
+		if made, err = change.apply(old); err != nil {
+			status := http.StatusConflict
+			if errors.Is(err, errNoToken) {
+				status = http.StatusNotFound
+			}
+			return nil, caddy.APIError{HTTPStatus: status, Err: err}
+		}
+		old.Revision = "" // it gets a new one
+		if change.close {
+			old.Closings++
+		}
+		return old, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	kid := change.kid
+	if made != nil {
+		kid = made.KeyID
+	}
+	a.audit(change.action, name, by, zap.String("kid", kid), zap.Bool("close_connections", change.close))
+	return made, nil
 }

@@ -67,14 +67,6 @@ type record struct {
 	Closings    uint64       `json:"closings,omitempty"` // how often a change of tokens was to close connections too
 }
 
-// changes say what happened last.
-type changes struct {
-	Epoch   string   `json:"epoch"`             // another one if the list was lost and began anew
-	Number  uint64   `json:"number"`            // of the last change
-	Names   []string `json:"names"`             // of the last changes, oldest first
-	Pending []string `json:"pending,omitempty"` // of changes that may have been made or not
-}
-
 // A vault is Caddy's storage as the store uses it.
 type vault struct {
 	seal *sealer
@@ -253,77 +245,12 @@ func (r *record) stamp(version uint64, now time.Time) {
 	}
 }
 
-// write puts a record down, between two notes in the list of changes.
-func (v *vault) write(ctx context.Context, name, key string, next *record) error {
-	list, err := v.loadChanges(ctx)
-	if err != nil {
-		return err
-	}
-	// Whoever holds the lock knows that no other change is under way: what is pending is over, one way or the other.
-	for _, other := range list.Pending {
-		list.note(other)
-	}
-	list.Pending = []string{name}
-	if err := v.save(ctx, changesKey, list); err != nil {
-		return err
-	}
-	if next == nil {
-		err = v.delete(ctx, key)
-	} else {
-		err = v.save(ctx, key, next)
-	}
-	if err != nil {
-		return err // the name stays pending
-	}
-	list.note(name)
-	list.Pending = nil
-	return v.save(ctx, changesKey, list)
-}
-
 func (v *vault) delete(ctx context.Context, key string) error {
 	s, err := v.storage()
 	if err != nil {
 		return err
 	}
 	return s.Delete(ctx, key)
-}
-
-func (c *changes) note(name string) {
-	c.Number++
-	c.Names = append(c.Names, name)
-	if over := len(c.Names) - maxChanges; over > 0 {
-		c.Names = slices.Delete(c.Names, 0, over)
-	}
-}
-
-// loadChanges returns the list, or a new one where it is missing or damaged: it is no source of trust, and the new epoch
-// makes all nodes read again what they hold.
-func (v *vault) loadChanges(ctx context.Context) (*changes, error) {
-	list := new(changes)
-	err := v.load(ctx, changesKey, list)
-	switch {
-	case err == nil:
-		return list, nil
-	case errors.Is(err, fs.ErrNotExist), isUnreadable(err):
-		return &changes{Epoch: rand.Text()}, nil
-	}
-	return nil, err
-}
-
-// since returns the names that changed after the list was at before, and false if the list does not reach back so far.
-func (c *changes) since(before *changes) ([]string, bool) {
-	if before.Epoch != c.Epoch || c.Number < before.Number {
-		return nil, false
-	}
-	missed := c.Number - before.Number
-	if missed > uint64(len(c.Names)) {
-		return nil, false
-	}
-	known := c.Names[:uint64(len(c.Names))-missed]
-	if over := len(before.Names) - len(known); over < 0 || !slices.Equal(before.Names[over:], known) {
-		return nil, false // it was set back, and went on another way
-	}
-	return append(slices.Clone(c.Names[uint64(len(c.Names))-missed:]), c.Pending...), true
 }
 
 // locked calls f under the lock for changes.
@@ -366,76 +293,4 @@ func (v *vault) names(ctx context.Context, after string) ([]string, error) {
 		}
 	}
 	return names, nil
-}
-
-// reseal writes every value again that is not sealed with the first key, and returns their number. Only with adopt are
-// values taken that are not sealed at all. One that cannot be read is left as it is, and named in the error.
-func (v *vault) reseal(ctx context.Context, adopt bool) (int, error) {
-	if err := v.checkWritable(); err != nil {
-		return 0, err
-	}
-	count := 0
-	err := v.locked(ctx, func(ctx context.Context) error {
-		s, err := v.storage()
-		if err != nil {
-			return err
-		}
-		keys, err := s.List(ctx, storeRoot, true)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		var unreadable []error
-		for _, key := range keys {
-			resealed, err := v.resealOne(ctx, s, key, adopt)
-			switch {
-			case isUnreadable(err):
-				unreadable = append(unreadable, err)
-			case err != nil:
-				return err
-			case resealed:
-				count++
-			}
-		}
-		if n := len(unreadable); n > maxNamed {
-			unreadable = append(unreadable[:maxNamed], fmt.Errorf("and %d more", n-maxNamed))
-		}
-		return errors.Join(unreadable...)
-	})
-	return count, err
-}
-
-// maxNamed is how many values that cannot be read one error names.
-const maxNamed = 10
-
-func (v *vault) resealOne(ctx context.Context, s certmagic.Storage, key string, adopt bool) (bool, error) {
-	if !isStoreKey(key) {
-		return false, nil
-	}
-	stored, err := fetch(ctx, s, key)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && v.seal.current(stored) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	value, err := v.seal.open(key, stored)
-	if errors.Is(err, errUnsealed) && adopt {
-		value, err = stored, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("%s: %w", key, err)
-	}
-	return true, s.Store(ctx, key, v.seal.seal(key, value))
-}
-
-// isStoreKey reports whether key is one of ours, and no temporary file of the storage.
-func isStoreKey(key string) bool {
-	parts := strings.Split(key, "/")
-	if key == changesKey {
-		return true
-	}
-	if len(parts) != 3 || parts[0] != storeRoot {
-		return false
-	}
-	return parts[1] == keySetFolder && len(parts[2]) == 2*keySetIDSize || slices.Contains([]string{kindStored, kindRing, usesKind(kindRing), usesKind(kindStored)}, parts[2])
 }
