@@ -5,21 +5,12 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
-
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
 // A line is an entry of Caddy's log.
@@ -102,6 +93,40 @@ func TestLogsUnderAFloodOfRefusals(t *testing.T) {
 	}
 }
 
+// A value of the store that was damaged concerns one messenger, and whoever knows its name can ask for it at will. That is
+// no error, and one line in ten seconds.
+func TestLogsUnderAFloodOnADamagedMessenger(t *testing.T) {
+	g := newGateway(t, newUpstream(t), "http://")
+	g.unlogged = true
+	folder := t.TempDir()
+	stored := filepath.Join(folder, "messenger", "acme", "stored")
+	if err := os.MkdirAll(filepath.Dir(stored), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(stored, []byte("nonsense"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g.load(strings.Replace(liveOptions, "DIR/store", folder, 1), liveSite)
+	quiet, began := len(g.lines(ours)), time.Now()
+	for range 200 {
+		g.expect("503 keys_unavailable", "/m/acme/", "x")
+	}
+	intervals := int(time.Since(began)/(10*time.Second)) + 1
+	found := g.lines(ours)[quiet:]
+	told := 0
+	for _, l := range found {
+		if l.Level == "error" {
+			t.Errorf("a client made an error: %s", l.text)
+		}
+		if l.Msg == "a stored messenger cannot be read" {
+			told++
+		}
+	}
+	if told == 0 || len(found) > 2*intervals {
+		t.Errorf("200 requests left %d lines, of which %d say why", len(found), told)
+	}
+}
+
 // A million good requests an hour must not be a million lines of ours. The access log has the facts, and never who it was.
 func TestAGoodRequestIsAFieldOfTheAccessLog(t *testing.T) {
 	for _, m := range methods(t) {
@@ -174,206 +199,5 @@ func TestChangesAreAudited(t *testing.T) {
 			return len(g.lines(func(l line) bool { return strings.HasPrefix(l.Logger, "messenger.audit") && l.By == by })) > 0 &&
 				regexp.MustCompile(`"logger":"messenger\.audit(?:\.\w+)?","msg":"?`+regexp.QuoteMeta(strings.TrimPrefix(what, `"`))).MatchString(g.logs())
 		})
-	}
-}
-
-// A collector takes spans as OpenTelemetry sends them, as Protocol Buffers over HTTP.
-type collector struct {
-	mu    sync.Mutex
-	spans []byte
-}
-
-func newCollector(t *testing.T) *collector {
-	c := new(collector)
-	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		search.add("spans", body)
-		c.mu.Lock()
-		c.spans = append(c.spans, body...)
-		c.mu.Unlock()
-	}))
-	t.Cleanup(server.Close)
-	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", server.URL)
-	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
-	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
-	return c
-}
-
-// has reports whether a span came that has the attribute with the value: a name, the tags and lengths of the fields
-// between, and the text.
-func (c *collector) has(name, value string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return regexp.MustCompile(`(?s)` + regexp.QuoteMeta(name) + `\x12.\n.` + regexp.QuoteMeta(value)).Match(c.spans)
-}
-
-// Traces go to other people's servers. They say what was decided, and not about whom; and a token in a query, which Caddy
-// itself would write into the span, is not there either.
-func TestSpansSayWhatWasDecided(t *testing.T) {
-	c := newCollector(t)
-	m := methods(t)[0]
-	g := start(t, newUpstream(t), m.messengers, "tracing {\n span chat\n}\nmessenger_auth support {\n token_from query token\n token_from header Authorization Bearer\n}\nreverse_proxy UPSTREAM")
-	g.expect("200", "/", signWithKID(m.key, "the-kid-of-mark", with(good("the-identity-of-mark"), claims{"jti": "the-jti-of-mark"})))
-	g.get("/?room=7&token=" + sign(m.key, good("the-identity-of-mark")))
-	g.get("/?token="+sign(newSecret(), good("the-identity-of-mark")), "X-Contact-Identity: the-identity-of-mark")
-	for name, value := range map[string]string{"messenger": "support", "method": "shared_token", "mode": "required", "verdict": "verified", "source": "header", "cache": "miss"} {
-		eventually(t, name+" is in a span", func() bool { return c.has("messenger_auth."+name, value) })
-	}
-	eventually(t, "the refusal is in a span", func() bool {
-		return c.has("messenger_auth.verdict", "signature_invalid") && c.has("messenger_auth.source", "query")
-	})
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, secret := range []string{"the-kid-of-mark", "the-identity-of-mark", "the-jti-of-mark"} {
-		if strings.Contains(string(c.spans), secret) {
-			t.Errorf("%s is in a span", secret)
-		}
-	}
-}
-
-// panicker is a handler of somebody else that fails loudly, with everything that it can see.
-type panicker struct{}
-
-func init() {
-	caddy.RegisterModule(new(panicker))
-	httpcaddyfile.RegisterHandlerDirective("test_panic", func(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
-		return new(panicker), nil
-	})
-	httpcaddyfile.RegisterDirectiveOrder("test_panic", httpcaddyfile.Before, "respond")
-}
-
-func (*panicker) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{ID: "http.handlers.test_panic", New: func() caddy.Module { return new(panicker) }}
-}
-
-func (*panicker) UnmarshalCaddyfile(*caddyfile.Dispenser) error { return nil }
-
-func (*panicker) ServeHTTP(_ http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
-	vars := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
-	panic(fmt.Sprintf("test_panic: %v %+v %#v %v %+v", r.Header, vars, vars, r.URL, r.Trailer))
-}
-
-// A panic writes what it holds into the log. Of the token nothing is left in the request by then, and what our handler
-// keeps with the request does not print itself.
-func TestPanicsTellNoToken(t *testing.T) {
-	m := methods(t)[0]
-	g := start(t, nil, m.messengers, sourcesOnly("")+"\ntest_panic")
-	token := sign(m.key, good("mark"))
-	for i, headers := range [][]string{
-		{bearer(token)}, {"X-Chat-Token: " + token}, {"Cookie: chat=" + token + "; a=b"}, {"Referer: https://www.example.com/?token=" + token, bearer(token)},
-		{"Sec-WebSocket-Protocol: chat.v1, jwt, " + token, "Connection: Upgrade", "Upgrade: websocket"},
-	} {
-		r, err := http.NewRequest(http.MethodGet, g.url+"/", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, header := range headers {
-			name, value, _ := strings.Cut(header, ": ")
-			r.Header.Set(name, value)
-		}
-		if resp, err := plainClient.Do(r); err == nil {
-			_ = resp.Body.Close()
-		}
-		eventually(t, "the panic is logged", func() bool { return strings.Count(g.logs(), "test_panic: map[") > i })
-	}
-	r, _ := http.NewRequest(http.MethodGet, g.url+"/?token="+token+"&a=b", nil)
-	if resp, err := plainClient.Do(r); err == nil {
-		_ = resp.Body.Close()
-	}
-	eventually(t, "the panic is logged", func() bool { return strings.Count(g.logs(), "test_panic: map[") > 5 })
-	_, payload, _ := strings.Cut(token, ".")
-	for l := range strings.SplitSeq(g.logs(), "\n") {
-		if strings.Contains(l, payload[:24]) {
-			t.Errorf("a token is in the log: %s", l)
-		}
-	}
-}
-
-// Every query of the dashboard and of the alert rules asks for metrics and labels that there are.
-func TestDashboardAndAlertsAskForWhatThereIs(t *testing.T) {
-	documented := readmeMetrics(t)
-	codes := regexp.MustCompile("<a id=\"(\\w+)\"></a>`").FindAllStringSubmatch(readme(t), -1)
-	known := map[string]bool{"verified": true}
-	for _, code := range codes {
-		known[code[1]] = true
-	}
-	checkQuery := func(where, query string) {
-		t.Helper()
-		names := regexp.MustCompile(`\b(`+metricPrefix+`\w+)(\{[^}]*\})?`).FindAllStringSubmatch(query, -1)
-		if len(names) == 0 {
-			t.Errorf("%s: %q asks for no metric of ours", where, query)
-		}
-		labels := make(map[string]bool)
-		for _, found := range names {
-			metric, ok := documented[strings.TrimSuffix(found[1], "_bucket")]
-			if base := strings.TrimSuffix(found[1], "_bucket"); !ok || (base != found[1]) != (metric.kind == "histogram") {
-				t.Errorf("%s: there is no %s", where, found[1])
-				continue
-			}
-			for _, label := range append(metric.labels, "instance", "job", "le") {
-				labels[label] = true
-			}
-			for _, pair := range regexp.MustCompile(`(\w+)(?:=~|!~|!=|=)"([^"]*)"`).FindAllStringSubmatch(found[2], -1) {
-				if !strings.Contains(","+strings.Join(metric.labels, ",")+",", ","+pair[1]+",") {
-					t.Errorf("%s: %s has no label %s", where, found[1], pair[1])
-				}
-				for code := range strings.SplitSeq(pair[2], "|") {
-					if pair[1] == "code" && !known[code] {
-						t.Errorf("%s: there is no code %s", where, code)
-					}
-				}
-			}
-			if rated := regexp.MustCompile(`(rate|increase)\(` + found[1] + `\b`).MatchString(query); rated != (metric.kind != "gauge") {
-				t.Errorf("%s: %s is a %s", where, found[1], metric.kind)
-			}
-		}
-		for _, by := range regexp.MustCompile(`\bby \(([^)]*)\)`).FindAllStringSubmatch(query, -1) {
-			for label := range strings.SplitSeq(by[1], ",") {
-				if !labels[strings.TrimSpace(label)] {
-					t.Errorf("%s: %q groups by %s, which none of its metrics has", where, query, label)
-				}
-			}
-		}
-		if strings.Count(query, "(") != strings.Count(query, ")") || strings.Count(query, "{") != strings.Count(query, "}") {
-			t.Errorf("%s: %q is not balanced", where, query)
-		}
-	}
-	folder := filepath.Join("..", "caddymodule", "monitoring")
-	text, err := os.ReadFile(filepath.Join(folder, "dashboard.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var dashboard struct {
-		Title  string
-		Panels []struct {
-			Title   string
-			Targets []struct{ Expr string }
-		}
-	}
-	if err := json.Unmarshal(text, &dashboard); err != nil || len(dashboard.Panels) == 0 {
-		t.Fatalf("dashboard.json: %v", err)
-	}
-	asked := ""
-	for _, panel := range dashboard.Panels {
-		for _, target := range panel.Targets {
-			checkQuery("dashboard.json, "+panel.Title, target.Expr)
-			asked += target.Expr + " "
-		}
-	}
-	for name := range documented {
-		if !strings.Contains(asked, name) {
-			t.Errorf("the dashboard does not show %s", name)
-		}
-	}
-	text, err = os.ReadFile(filepath.Join(folder, "alerts.yml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	rules := regexp.MustCompile(`(?s)- alert: (\w+)\n +expr: (?:>-\n)?(.*?)\n +(?:for|labels):`).FindAllStringSubmatch(string(text), -1)
-	if len(rules) == 0 || len(rules) != strings.Count(string(text), "- alert:") {
-		t.Fatalf("alerts.yml has %d alerts, and %d can be read", strings.Count(string(text), "- alert:"), len(rules))
-	}
-	for _, rule := range rules {
-		checkQuery("alerts.yml, "+rule[1], strings.Join(strings.Fields(rule[2]), " "))
 	}
 }
