@@ -133,7 +133,9 @@ func TestWhoeverWritesToTheStorageGetsNothingAccepted(t *testing.T) {
 					}
 				}
 				// What cannot be trusted may stand where a key was taken back.
-				eventually(t, touched+" does not decide", func() bool { return g.verdict(sealedPaths[touched], s.tokens[touched].signed()) == "503 keys_unavailable" })
+				eventually(t, touched+" does not decide", func() bool {
+					return g.verdict(sealedPaths[touched], s.tokens[touched].signed()) == "503 keys_unavailable"
+				})
 			}
 			restoreFiles(t, s.folder, s.values)
 			for touched, path := range sealedPaths {
