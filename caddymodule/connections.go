@@ -43,7 +43,7 @@ func (m *Messenger) endWithdrawn() {
 
 // endRevoked ends the connections whose tokens were taken back by these rules.
 func (m *Messenger) endRevoked(rules []authn.Revocation) {
-	if len(rules) == 0 {
+	if len(rules) == 0 || connections.Open()[m.name] == 0 {
 		return
 	}
 	index := authn.NewRevocations(rules)

@@ -100,15 +100,17 @@ func (l *live) rereadOwned(ctx context.Context, name string) error {
 func (l *live) rereadStored(ctx context.Context, name string) error {
 	defer l.lock(name)()
 	held, ok := l.stored.GetIfPresent(name)
-	if !ok {
+	switch {
+	case !ok && connections.Open()[name] > 0:
+		held = new(storedEntry) // it was held when they were opened, and what changed may end them
+	case !ok:
 		return nil // nobody asked for it; whoever does reads it then
-	}
-	if held.messenger == nil {
+	case held.messenger == nil:
 		l.stored.Invalidate(name)
 		return nil
 	}
 	r, err := l.read(ctx, name, kindStored)
-	if isUnreadable(err) {
+	if isUnreadable(err) && held.messenger != nil {
 		held.messenger.revoked.SetUnknown()
 		held.version.Store(0) // what is read next is another version in any case
 	}

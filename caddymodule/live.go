@@ -321,7 +321,7 @@ func (l *live) hold(name string, r *record) (*storedEntry, error) {
 	}
 	if r == nil {
 		e := new(storedEntry)
-		if l.stored.Set(name, e); held != nil {
+		if l.stored.Set(name, e); !l.isConfigured(name) {
 			endAll(name, l.log())
 		}
 		return e, nil
@@ -339,13 +339,24 @@ func (l *live) hold(name string, r *record) (*storedEntry, error) {
 	e := &storedEntry{messenger: m, revision: r.Revision, closings: r.Closings}
 	e.version.Store(r.Version)
 	l.stored.Set(name, e)
-	if held != nil {
-		m.endRevoked(held.messenger.revoked.Set(r.rules(time.Now())))
+	switch rules := r.rules(time.Now()); {
+	case l.isConfigured(name): // it is not in force
+	case held == nil:
+		m.endRevoked(rules) // connections outlive what is held of a messenger
+	default:
+		m.endRevoked(held.messenger.revoked.Set(rules))
 		if held.closings != r.Closings {
 			m.endWithdrawn()
 		}
 	}
 	return e, nil
+}
+
+// isConfigured reports whether a configuration has a messenger of this name, which goes before a stored one.
+func (l *live) isConfigured(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.apps, func(a *App) bool { return a.Messengers[name] != nil })
 }
 
 // changed puts into force what this node has just written.
