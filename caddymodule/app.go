@@ -201,6 +201,8 @@ func (a *App) Start() error {
 	go a.live.keepUses(ctx)
 	if interval > 0 {
 		go a.live.keepUpToDate(ctx, interval)
+	} else {
+		go a.live.catchUp(ctx)
 	}
 	return nil
 }

@@ -175,6 +175,31 @@ func (l *live) noteStatus(err error) {
 	}
 }
 
+// catchUp reads what could not be read when the configuration was loaded, until it can or ctx ends. It is for nodes that do
+// not poll.
+func (l *live) catchUp(ctx context.Context) {
+	ticker := time.NewTicker(defaultPollInterval)
+	defer ticker.Stop()
+	for {
+		l.mu.Lock()
+		names := slices.Sorted(maps.Keys(l.again))
+		l.mu.Unlock()
+		if len(names) == 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		for _, name := range names {
+			if err := l.reread(ctx, name); err != nil && !isUnreadable(err) {
+				break // the storage is asked again later
+			}
+		}
+	}
+}
+
 // keepUpToDate polls until ctx ends.
 func (l *live) keepUpToDate(ctx context.Context, interval time.Duration) {
 	ticker := time.NewTicker(interval)

@@ -150,8 +150,16 @@ func (l *live) attach(a *App) {
 	l.mu.Lock()
 	l.apps = append(l.apps, a)
 	l.mu.Unlock()
+	var unreachable error // which holds for all that has to be read: nobody waits for each in turn
 	for _, name := range a.names() {
-		if err := l.readOwned(context.Background(), name); err != nil {
+		err := unreachable
+		if err == nil || l.hasRead(name) {
+			err = l.readOwned(context.Background(), name)
+		}
+		if err != nil {
+			if !isUnreadable(err) {
+				unreachable = err
+			}
 			a.Messengers[name].revoked.SetUnknown()
 			l.mu.Lock()
 			l.again[name] = true
@@ -160,6 +168,14 @@ func (l *live) attach(a *App) {
 				zap.String("messenger", name), zap.Error(err))
 		}
 	}
+}
+
+// hasRead reports whether the record of a configured messenger was read by an earlier configuration.
+func (l *live) hasRead(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, known := l.owned[name]
+	return known
 }
 
 // log returns the logger of the newest configuration: a live outlives configurations, and their logs.

@@ -1,0 +1,58 @@
+package caddymodule
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// A reload while the storage is away: what the node has read stays in force, and what it has not read decides nothing. Also
+// a node that does not poll finds out when the storage is back.
+func TestAReloadInAnOutage(t *testing.T) {
+	s := newServer()
+	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
+	prepare(t, a)
+	agree(t, "before", b)
+	s.mu.Lock()
+	b.storage.failures = 1
+	s.mu.Unlock()
+
+	next := &App{logger: zap.NewNop(), refusals: zap.NewNop(), live: b.live, Messengers: make(map[string]*Messenger)}
+	for _, name := range []string{"another", "new", "support"} {
+		m := &Messenger{IdentityKey: "identity", SharedToken: new(SharedToken)}
+		if err := m.provision(name, next.logger, b.live); err != nil {
+			t.Fatal(err)
+		}
+		next.Messengers[name] = m
+	}
+	b.live.attach(next)
+	defer b.live.detach(next)
+	for name, unknown := range map[string]bool{"another": true, "new": true, "support": false} {
+		if got := next.Messengers[name].revoked.Unknown(); got != unknown {
+			t.Errorf("%s: nobody knows its revocations: %t, want %t", name, got, unknown)
+		}
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		b.live.catchUp(ctx)
+		close(done)
+	}()
+	s.mu.Lock()
+	b.storage.failures = 0
+	s.mu.Unlock()
+	select {
+	case <-done:
+	case <-time.After(30 * time.Second):
+		t.Fatal("the node does not find out that the storage is back")
+	}
+	for name, m := range next.Messengers {
+		if m.revoked.Unknown() {
+			t.Errorf("%s: nobody knows its revocations, although the storage is back", name)
+		}
+	}
+}
