@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -138,6 +139,8 @@ func (s *socket) ended() string {
 		switch {
 		case err == io.EOF || errors.Is(err, net.ErrClosed):
 			return last
+		case last != "no close frame" && errors.Is(err, syscall.ECONNRESET):
+			return last // the answer came too late, to a connection that was closed by then
 		case err != nil:
 			return last + ", then: " + err.Error()
 		case f.opcode == 8:
