@@ -1,8 +1,6 @@
 package caddymodule
 
 import (
-	"errors"
-	"fmt"
 	"net/http"
 	"net/textproto"
 	"slices"
@@ -292,72 +290,4 @@ func needsEncoding(value string, i int) bool {
 	default:
 		return c < 0x21 || c > 0x7e
 	}
-}
-
-// reservedHeaders are headers that mean something to Caddy, to proxies or to the message itself, folded. Those that end
-// in "-" stand for all that begin so.
-var reservedHeaders = []string{
-	"host", "cookie", "authorization", "forwarded", "via", "date", "expect", "origin", "referer", "range",
-	"connection", "keep-alive", "proxy-", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings", "alt-svc",
-	"content-", "x-forwarded-", "sec-", "access-control-",
-}
-
-// checkHeaders refuses header names that the upstream, or a proxy on the way, would not read as the gateway's word.
-func (h *Handler) checkHeaders() error {
-	switch h.IdentityEncoding {
-	case "", encodingPercent, encodingRaw:
-	default:
-		return fmt.Errorf("identity_encoding %q is none of percent, raw", h.IdentityEncoding)
-	}
-	taken := map[string]string{}
-	check := func(option, name string) error {
-		if err := checkHeaderName(name); err != nil {
-			return fmt.Errorf("%s: the header %q %w", option, name, err)
-		}
-		if other, found := taken[fold(name)]; found {
-			return fmt.Errorf("%s: the header %q is that of %s; every value needs a header of its own", option, name, other)
-		}
-		taken[fold(name)] = option
-		return nil
-	}
-	if err := check("identity_header", h.identityHeader()); err != nil {
-		return err
-	}
-	if err := check("messenger_header", h.messengerHeader()); err != nil {
-		return err
-	}
-	for i, claim := range h.ClaimHeaders {
-		option := "claim_header " + claim.Claim
-		if claim.Claim == "" {
-			return errors.New("claim_header: the claim is missing; write claim_header <claim> <header>")
-		}
-		if slices.ContainsFunc(h.ClaimHeaders[:i], func(other ClaimHeader) bool { return other.Claim == claim.Claim }) {
-			return fmt.Errorf("%s: is there twice; remove one", option)
-		}
-		if err := check(option, claim.Header); err != nil {
-			return err
-		}
-	}
-	for _, source := range h.TokenFrom {
-		if option, found := taken[fold(source.Name)]; found && source.From == authn.Header {
-			return fmt.Errorf("token_from header %s: is the header of %s, which no client may send; take the token from another", source.Name, option)
-		}
-	}
-	return nil
-}
-
-func checkHeaderName(name string) error {
-	if !httpguts.ValidHeaderFieldName(name) {
-		return errors.New("is not a header name")
-	}
-	if strings.ContainsAny(name, "_.") {
-		return errors.New(`has "_" or "." in its name, which some servers read as "-"; use "-"`)
-	}
-	folded := fold(name)
-	for _, reserved := range reservedHeaders {
-		if folded == reserved || strings.HasSuffix(reserved, "-") && strings.HasPrefix(folded, reserved) {
-			return errors.New("has a meaning of its own in HTTP; choose another, such as X-Contact-Name")
-		}
-	}
-	return nil
 }

@@ -39,8 +39,7 @@ func (a *App) provisionTokenCache() error {
 }
 
 // verify finds the contact that token proves, perhaps from memory, and notes it in o: a token that was seen before is not
-// verified again, and fail_limit does not concern it. What ends a contact without its verifier knowing is for the caller to
-// ask, every time.
+// verified again, and fail_limit does not concern it. Whether it was revoked meanwhile is asked every time.
 func (h *Handler) verify(r *http.Request, m *Messenger, token string, o *outcome) (rej *authn.Rejection) {
 	started := time.Now()
 	verifier, known := m.verifier.Load(), false

@@ -1,0 +1,123 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+var (
+	errBusy   = errors.New("too many names are looked up in the store at this moment")
+	errOutage = errors.New("the storage failed a moment ago")
+)
+
+// find returns what is known of a stored messenger. A name that was not asked for before costs one read. Names come from
+// requests, so reads are bounded in number and rate; an error means that nobody can say whether there is one.
+func (l *live) find(ctx context.Context, name string) (*storedEntry, error) {
+	if e, ok := l.stored.GetIfPresent(name); ok {
+		return e, nil
+	}
+	if checkMessengerName(name) != nil {
+		return new(storedEntry), nil
+	}
+	select {
+	case l.lookups <- struct{}{}:
+		defer func() { <-l.lookups }()
+	default:
+		return nil, errBusy
+	}
+	ctx, cancel := context.WithTimeout(ctx, maxWait)
+	defer cancel()
+	defer l.lock(name)()
+	if e, ok := l.stored.GetIfPresent(name); ok {
+		return e, nil
+	}
+	if time.Since(time.Unix(0, l.failed.Load())) < outage {
+		return nil, errOutage
+	}
+	if l.reads.Wait(ctx) != nil {
+		return nil, errBusy
+	}
+	// A client that goes away does not end the read: that would look like a storage that fails.
+	reading, cancel := context.WithTimeout(context.WithoutCancel(ctx), maxWait)
+	defer cancel()
+	return l.lookUp(reading, name)
+}
+
+// lookUp reads a stored messenger and holds what it finds. The caller holds the lock of name.
+func (l *live) lookUp(ctx context.Context, name string) (*storedEntry, error) {
+	r, err := l.read(ctx, name, kindStored)
+	if err != nil {
+		if !isUnreadable(err) { // one bad value says nothing about the others
+			l.failed.Store(time.Now().UnixNano())
+		}
+		return nil, err
+	}
+	return l.hold(name, r)
+}
+
+// hold makes r what is known of name. The caller holds the lock of name.
+func (l *live) hold(name string, r *record) (*storedEntry, error) {
+	held, ok := l.stored.GetIfPresent(name)
+	if !ok || held.messenger == nil {
+		held = nil
+	}
+	if r == nil {
+		e := new(storedEntry)
+		if l.stored.Set(name, e); !l.isConfigured(name) {
+			endAll(name, l.log())
+		}
+		return e, nil
+	}
+	if held != nil && held.revision == r.Revision {
+		held.version.Store(r.Version)
+		held.messenger.endRevoked(held.messenger.revoked.Set(r.rules(time.Now())))
+		return held, nil
+	}
+	m, err := l.newStored(name, r)
+	if err != nil {
+		return nil, fmt.Errorf("stored messenger %s: %w", name, err)
+	}
+	m.takeMeter()
+	e := &storedEntry{messenger: m, revision: r.Revision, closings: r.Closings}
+	e.version.Store(r.Version)
+	l.stored.Set(name, e)
+	switch rules := r.rules(time.Now()); {
+	case l.isConfigured(name): // it is not in force
+	case held == nil:
+		m.endRevoked(rules) // connections outlive what is held of a messenger
+	default:
+		m.endRevoked(held.messenger.revoked.Set(rules))
+		if held.closings != r.Closings {
+			m.endWithdrawn()
+		}
+	}
+	return e, nil
+}
+
+// isConfigured reports whether a configuration has a messenger of this name, which goes before a stored one.
+func (l *live) isConfigured(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.apps, func(a *App) bool { return a.Messengers[name] != nil })
+}
+
+// changed puts into force what this node has just written.
+func (l *live) changed(name, kind string, r *record) error {
+	defer l.lock(name)()
+	if kind == kindRing {
+		return l.applyOwned(name, r)
+	}
+	_, err := l.hold(name, r)
+	return err
+}
+
+// isInternal reports whether the operator lets stored key sets be fetched from host, written with or without its port.
+func (l *live) isInternal(hostname, host string) bool {
+	return slices.ContainsFunc(l.internal, func(entry string) bool {
+		return strings.EqualFold(entry, hostname) || strings.EqualFold(entry, host)
+	})
+}
