@@ -56,3 +56,35 @@ func TestAReloadInAnOutage(t *testing.T) {
 		}
 	}
 }
+
+// Another node gives a stored messenger settings that this node cannot use. Its old ones are not in force any more.
+func TestSettingsThatCannotBeUsedHereDecideNothing(t *testing.T) {
+	s := newServer()
+	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
+	prepare(t, a)
+	agree(t, "before", b)
+	held, rej := b.messenger(t.Context(), "acme")
+	if rej != nil {
+		t.Fatal(rej)
+	}
+	change := func(key string) {
+		t.Helper()
+		_, err := a.live.change(t.Context(), "acme", kindStored, func(old *record) (*record, error) {
+			old.Settings.IdentityKey, old.Revision = key, ""
+			return old, nil
+		}, func(*record) error { return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.settle(t)
+	}
+	change("a key that is none")
+	if !held.revoked.Unknown() {
+		t.Error("the settings from before still decide")
+	}
+	change("sub")
+	m, rej := b.messenger(t.Context(), "acme")
+	if rej != nil || m.revoked.Unknown() || m.IdentityKey != "sub" {
+		t.Errorf("mended: %+v %+v", m, rej)
+	}
+}

@@ -110,17 +110,18 @@ func (l *live) rereadStored(ctx context.Context, name string) error {
 		return nil
 	}
 	r, err := l.read(ctx, name, kindStored)
-	if isUnreadable(err) && held.messenger != nil {
+	distrusted := isUnreadable(err)
+	if err == nil {
+		if r != nil && r.Revision == held.revision && r.Version == held.version.Load() {
+			return nil
+		}
+		_, err = l.hold(name, r)
+		distrusted = err != nil // the settings that hold now cannot be used here, and those from before hold no more
+	}
+	if distrusted && held.messenger != nil {
 		held.messenger.revoked.SetUnknown()
 		held.version.Store(0) // what is read next is another version in any case
 	}
-	if err != nil {
-		return err
-	}
-	if r != nil && r.Revision == held.revision && r.Version == held.version.Load() {
-		return nil
-	}
-	_, err = l.hold(name, r)
 	return err
 }
 
