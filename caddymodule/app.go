@@ -46,8 +46,8 @@ type App struct {
 	JWKSInternalHosts []string `json:"jwks_internal_hosts,omitempty"`
 
 	// How many verified tokens are remembered, so that none of them is verified again before it ends. It is one number
-	// for the process: that of the configuration that was loaded last. 0 remembers none. Default: 100000, which take up
-	// to 40 MB beside what they forward.
+	// for the process: that of the configuration that was loaded last; where it changes, all are forgotten once. 0
+	// remembers none. Default: 100000, which take up to 20 MB with usual identities.
 	TokenCacheSize *int `json:"token_cache_size,omitempty"`
 
 	logger   *zap.Logger

@@ -22,6 +22,7 @@ const (
 type outcome struct {
 	messenger string           // whose contact was looked for last
 	contact   *authn.Contact   // once verified
+	verified  authn.Contact    // has room for one, so that no request needs more memory for it
 	rejection *authn.Rejection // why not, if it was not
 	place     string           // the handler that decided
 	source    string           // the kind of source in which the token stood

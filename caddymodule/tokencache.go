@@ -11,7 +11,7 @@ import (
 const (
 	defaultTokenCacheSize = 100_000
 
-	// maxTokenCacheSize is more than any machine has use for: about 4 GB.
+	// maxTokenCacheSize is more than any machine has use for: about 2 GB.
 	maxTokenCacheSize = 10_000_000
 )
 
@@ -42,13 +42,19 @@ func (a *App) provisionTokenCache() error {
 // verified again, and fail_limit does not concern it. Whether it was revoked meanwhile is asked every time.
 func (h *Handler) verify(r *http.Request, m *Messenger, token string, o *outcome) (rej *authn.Rejection) {
 	started := time.Now()
-	verifier, known := m.verifier.Load(), false
+	verifier, known, contact := m.verifier.Load(), false, &o.verified
+	if o.contact != nil {
+		contact = new(authn.Contact) // the other one is in use
+	}
 	if m.FailLimit == nil {
-		o.contact, known, rej = h.app.verified.Verify(r.Context(), verifier, token, h.headers.question, nil)
+		known, rej = h.app.verified.Verify(r.Context(), verifier, token, h.headers.question, contact, nil)
 	} else {
 		failures := m.failuresOf(r)
-		o.contact, known, rej = h.app.verified.Verify(r.Context(), verifier, token, h.headers.question, failures.admit)
+		known, rej = h.app.verified.Verify(r.Context(), verifier, token, h.headers.question, contact, failures.admit)
 		failures.note(rej)
+	}
+	if o.contact = nil; rej == nil {
+		o.contact = contact
 	}
 	h.observe(m, o, token, known, rej, started)
 	return rej

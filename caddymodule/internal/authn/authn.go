@@ -13,7 +13,7 @@ package authn
 
 import "time"
 
-// A Contact is a customer of the site whose token passed every check. It is shared between requests: nobody changes it.
+// A Contact is a customer of the site whose token passed every check.
 type Contact struct {
 	// Identity is the value of the identity key: not empty, at most 255 bytes of UTF-8, without control characters and
 	// without white space at its edges. An integer stands here with exactly the digits that were signed.
@@ -35,9 +35,8 @@ type Contact struct {
 	// the key has ended. It is zero if there is none.
 	Until time.Time
 
-	since    time.Time // the first instant at which the verifier would accept the token, whatever the clock did since
-	version  uint64    // of the key set that SignedBy is from
-	question *Question // that a cached contact answers
+	since   time.Time // the first instant at which the verifier would accept the token, whatever the clock did since
+	version uint64    // of the key set that SignedBy is from
 }
 
 // A Claim is one claim as text: strings as they are, numbers and booleans as they were signed, arrays and objects as

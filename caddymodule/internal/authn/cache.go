@@ -3,18 +3,18 @@ package authn
 import (
 	"context"
 	"crypto/sha256"
-	"hash/maphash"
+	"encoding/binary"
+	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
-	"time"
 	"unsafe"
 
-	"github.com/maypok86/otter/v2"
-	"github.com/maypok86/otter/v2/stats"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/bytecache"
 )
 
-// maxKept is the largest contact that a cache keeps, in bytes of text: tokens of a site that asks for large claims are
-// verified every time, rather than filling the memory.
+// maxKept is the largest contact that a cache keeps, in bytes: tokens of a site that asks for large claims are verified
+// every time, rather than filling the memory.
 const maxKept = 4 << 10
 
 // A Cache remembers the contacts of verified tokens, so that a token that was seen before costs a hash instead of a
@@ -23,19 +23,14 @@ const maxKept = 4 << 10
 //
 // What a hit answers is what the verifier would answer at that instant. Entries are never removed when they stop being
 // true, because then a removal that comes too late would let someone in: each use checks the entry against the clock and
-// the keys. The library's part is to choose what is forgotten for lack of room. It must resist scans: whoever sends
-// many tokens once must not push out those that are in use.
+// the keys.
 type Cache struct {
-	entries atomic.Pointer[otter.Cache[cacheKey, *Contact]] // nil if it is off
-	stats   *stats.Counter
-	stale   atomic.Uint64 // entries that were found and no longer hold
-}
+	entries atomic.Pointer[bytecache.Cache] // nil if it is off
+	stale   atomic.Uint64                   // entries that were found and no longer hold
 
-// A cacheKey holds no text of the token, and the hash of the whole of it, so that two texts never share an entry.
-type cacheKey struct {
-	token    [sha256.Size]byte
-	verifier uint64 // its generation: another policy or other keys are another verifier
-	question uint64
+	mu     sync.Mutex // serializes Resize
+	size   int
+	before CacheStats // of the entries that were there before a Resize
 }
 
 // CacheStats count what a [Cache] did since it was made.
@@ -46,89 +41,120 @@ type CacheStats struct {
 
 // NewCache returns a cache for so many contacts; 0 is none.
 func NewCache(size int) *Cache {
-	c := &Cache{stats: stats.NewCounter()}
+	c := new(Cache)
 	c.Resize(size)
 	return c
 }
 
-// Resize changes how many contacts c keeps. 0 switches it off and forgets all.
+// Resize changes how many contacts c keeps. 0 switches it off. If that is another number than before, it forgets all:
+// every token is then verified once more.
 func (c *Cache) Resize(size int) {
-	entries := c.entries.Load()
-	switch {
-	case size <= 0:
-		c.entries.Store(nil)
-	case entries != nil:
-		entries.SetMaximum(uint64(size))
-	default:
-		c.entries.Store(otter.Must(&otter.Options[cacheKey, *Contact]{
-			MaximumSize:   size,
-			StatsRecorder: c.stats,
-			Executor:      func(evict func()) { evict() }, // cheaper than a goroutine for each time
-		}))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if size == c.size {
+		return
+	}
+	c.size = size
+	var entries *bytecache.Cache
+	if size > 0 {
+		entries = bytecache.New(size)
+	}
+	if replaced := c.entries.Swap(entries); replaced != nil {
+		stats := replaced.Stats()
+		c.before.Hits += stats.Hits
+		c.before.Misses += stats.Misses
+		c.before.Evictions += stats.Evictions
 	}
 }
 
 // Stats returns the counts of c.
 func (c *Cache) Stats() CacheStats {
-	counts, stale := c.stats.Snapshot(), c.stale.Load()
-	s := CacheStats{Hits: counts.Hits - min(stale, counts.Hits), Misses: counts.Misses + stale, Evictions: counts.Evictions}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, stale := c.before, c.stale.Load()
 	if entries := c.entries.Load(); entries != nil {
-		s.Entries = entries.EstimatedSize()
+		stats := entries.Stats()
+		s.Hits += stats.Hits
+		s.Misses += stats.Misses
+		s.Evictions += stats.Evictions
+		s.Entries = stats.Entries
 	}
+	stale = min(stale, s.Hits)
+	s.Hits, s.Misses = s.Hits-stale, s.Misses+stale
 	return s
 }
 
 // A Question names the claims that a caller wants to know beside the identity.
 type Question struct {
 	claims []string
-	number uint64 // tells questions apart in the cache
+	number uint32 // tells questions apart in the cache
 }
 
-var questionSeed = maphash.MakeSeed()
+// questions numbers the questions of this process. There are as many as lists of claims in its configurations.
+var questions struct {
+	sync.Mutex
+	numbers map[string]uint32
+}
 
 // NewQuestion returns the question for these claims. It is to be made once, not for every token.
 func NewQuestion(claims []string) *Question {
-	var h maphash.Hash
-	h.SetSeed(questionSeed)
-	for _, claim := range claims {
-		maphash.WriteComparable(&h, claim)
+	text := fmt.Sprintf("%q", claims)
+	questions.Lock()
+	defer questions.Unlock()
+	number, known := questions.numbers[text]
+	if !known {
+		if questions.numbers == nil {
+			questions.numbers = make(map[string]uint32)
+		}
+		number = uint32(len(questions.numbers))
+		questions.numbers[text] = number
 	}
-	return &Question{claims: slices.Clone(claims), number: h.Sum64()}
+	return &Question{claims: slices.Clone(claims), number: number}
 }
 
-// Verify is what v would answer to text, from memory where that is still true. Before v is asked, admit may refuse to
-// spend a verification on the text; it may be nil. known reports whether the token was seen before.
-func (c *Cache) Verify(ctx context.Context, v *Verifier, text string, q *Question, admit func() *Rejection) (contact *Contact, known bool, rej *Rejection) {
-	var entries *otter.Cache[cacheKey, *Contact]
+// Verify is what v would answer to text, from memory where that is still true. It writes the contact to contact, which is
+// nobody's if rej is not nil. Before v is asked, admit may refuse to spend a verification on the text; it may be nil.
+// known reports whether the token was seen before.
+func (c *Cache) Verify(ctx context.Context, v *Verifier, text string, q *Question, contact *Contact, admit func() *Rejection) (known bool, rej *Rejection) {
+	var entries *bytecache.Cache
 	if c != nil && len(text) <= maxToken {
 		entries = c.entries.Load()
 	}
-	var key cacheKey
+	var key bytecache.Key
+	var buffer [256]byte // most entries fit
 	if entries != nil {
-		key = cacheKey{token: sha256.Sum256(bytesOf(text)), verifier: v.generation, question: q.number}
-		if contact, known = entries.GetIfPresent(key); known {
-			if contact.answers(q) && contact.standsAt(time.Now(), v) {
-				if rej := v.policy.Revoked.check(contact); rej != nil {
-					return nil, true, rej
-				}
-				return contact, true, nil
+		key = cacheKey(text, v, q)
+		if entry, found := entries.Get(&key, buffer[:0]); found {
+			if contact.recall(entry, v, q) {
+				return true, v.policy.Revoked.check(contact)
 			}
 			c.stale.Add(1)
 		}
 	}
 	if admit != nil {
 		if rej := admit(); rej != nil {
-			return nil, false, rej
+			return false, rej
 		}
 	}
-	if contact, rej = v.verify(ctx, text, q.claims, nil); rej != nil {
-		return nil, false, rej
+	if rej := v.verify(ctx, text, q.claims, contact, nil); rej != nil {
+		return false, rej
 	}
-	if entries != nil && contact.size() <= maxKept {
-		contact.question = q
-		entries.Set(key, contact)
+	if entries != nil {
+		if entry := contact.appendTo(buffer[:0], v); entry != nil && len(entry) <= maxKept {
+			entries.Set(&key, entry)
+		}
 	}
-	return contact, false, nil
+	return false, nil
+}
+
+// cacheKey holds no text of the token, and the hash of the whole of it, so that two texts never share an entry. The
+// verifier is named by its generation: another policy or other keys are another verifier.
+func cacheKey(text string, v *Verifier, q *Question) (key bytecache.Key) {
+	token := sha256.Sum256(bytesOf(text))
+	copy(key[:], token[:])
+	binary.LittleEndian.PutUint64(key[32:], v.generation)
+	binary.LittleEndian.PutUint32(key[40:], q.number)
+	return key
 }
 
 // bytesOf returns the bytes of text, which nobody may change, without a copy: that would be a third of what a hit costs.
@@ -138,29 +164,4 @@ func bytesOf(text string) []byte { return unsafe.Slice(unsafe.StringData(text), 
 func Fingerprint(token string) [4]byte {
 	sum := sha256.Sum256(bytesOf(token))
 	return [4]byte(sum[:4])
-}
-
-// answers reports whether c was made for the claims of q. Its key in the cache says so already, but for a collision.
-func (c *Contact) answers(q *Question) bool {
-	return c.question == q || c.question != nil && slices.Equal(c.question.claims, q.claims)
-}
-
-// standsAt reports whether v would accept the token of c at this instant. Its form, signature and claims are what they
-// were. Its times may have come, or gone: a clock can also be set back. The key may have ended, which Until knows. And
-// the key set may have been replaced, or have become too old to be trusted.
-func (c *Contact) standsAt(now time.Time, v *Verifier) bool {
-	if now.Before(c.since) || !c.Until.IsZero() && !now.Before(c.Until) {
-		return false
-	}
-	version, usable := v.keys.standing(now)
-	return usable && version == c.version
-}
-
-// size is how much text c holds.
-func (c *Contact) size() int {
-	size := len(c.Identity) + len(c.TokenID)
-	for _, claim := range c.Claims {
-		size += len(claim.Text)
-	}
-	return size
 }

@@ -30,7 +30,10 @@ var checkOrder = []string{CheckForm, CheckAlgorithm, CheckKey, CheckSignature, C
 func (v *Verifier) Explain(ctx context.Context, text string, want []string, others map[string]*Verifier) *Explanation {
 	trace := new(Trace)
 	e := &Explanation{}
-	e.Contact, e.Rejection = v.verify(ctx, text, want, trace)
+	contact := new(Contact)
+	if e.Rejection = v.verify(ctx, text, want, contact, trace); e.Rejection == nil {
+		e.Contact = contact
+	}
 	e.Checks = trace.Checks
 	e.Skipped = slices.Clone(checkOrder[len(e.Checks):])
 	if e.Rejection != nil {

@@ -284,11 +284,11 @@ func (j *JWKS) candidates(h header) (keys []*Key, version uint64, rej *Rejection
 	return keys, s.version, rej
 }
 
-func (j *JWKS) standing(now time.Time) (uint64, bool) {
+func (j *JWKS) standing(now time.Time) (*KeySet, uint64) {
 	if s := j.usable(now); s != nil {
-		return s.version, true
+		return s.set, s.version
 	}
-	return 0, false
+	return nil, 0
 }
 
 // Refresh fetches the set at once and waits for the answer. With distrust the set that is there is dropped first: no

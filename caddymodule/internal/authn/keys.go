@@ -36,9 +36,9 @@ type Keys interface {
 	// from. It never waits. It answers [KeyUnknown] if no key fits, and [KeysUnavailable] if there is no set to look in.
 	candidates(h header) (keys []*Key, version uint64, rej *Rejection)
 
-	// standing returns the version of the set that is in force at this instant, and false if no set can be trusted. A key
+	// standing returns the set that is in force at this instant, and its version; nil if no set can be trusted. A key
 	// that verified a token does so as long as the version is the same, up to its own end.
-	standing(now time.Time) (version uint64, usable bool)
+	standing(now time.Time) (set *KeySet, version uint64)
 
 	// renew is called for a token with this header that no key of that version verifies. It says whether there is a
 	// newer version to try, and may wait for one.
@@ -208,7 +208,7 @@ func (s *KeySet) withoutEnded(keys []*Key) []*Key {
 	return slices.DeleteFunc(slices.Clone(keys), func(k *Key) bool { return k.ended(now) })
 }
 
-func (s *KeySet) standing(time.Time) (uint64, bool) { return 0, true }
+func (s *KeySet) standing(time.Time) (*KeySet, uint64) { return s, 0 }
 
 func (s *KeySet) renew(context.Context, header, uint64) renewal { return notRenewed }
 

@@ -1,0 +1,99 @@
+package authn
+
+import (
+	"encoding/binary"
+	"slices"
+	"time"
+)
+
+// What a cache keeps of a contact is a text: the place of its key in the key set, the version of that set, four times, the
+// lengths of identity, jti and claims, and these themselves.
+
+// appendTo appends what a cache keeps of c to entry. It returns nil if the keys have changed since c was verified.
+func (c *Contact) appendTo(entry []byte, v *Verifier) []byte {
+	set, version := v.keys.standing(time.Now())
+	if set == nil || version != c.version {
+		return nil
+	}
+	place := slices.Index(set.keys, c.SignedBy)
+	if place < 0 {
+		return nil
+	}
+	entry = binary.AppendUvarint(entry, uint64(place))
+	entry = binary.AppendUvarint(entry, version)
+	for _, t := range [...]time.Time{c.since, c.Until, c.Issued, c.Expires} {
+		entry = binary.AppendVarint(entry, t.Unix())
+		entry = binary.AppendUvarint(entry, uint64(t.Nanosecond()))
+	}
+	entry = binary.AppendUvarint(entry, uint64(len(c.Identity)))
+	entry = binary.AppendUvarint(entry, uint64(len(c.TokenID)))
+	for _, claim := range c.Claims {
+		length := uint64(0)
+		if claim.Present {
+			length = uint64(len(claim.Text)) + 1
+		}
+		entry = binary.AppendUvarint(entry, length)
+	}
+	entry = append(entry, c.Identity...)
+	entry = append(entry, c.TokenID...)
+	for _, claim := range c.Claims {
+		entry = append(entry, claim.Text...)
+	}
+	return entry
+}
+
+// recall makes c the contact of an entry, if v would accept its token at this instant. The token's form, signature and
+// claims are what they were. Its times may have come, or gone: a clock can also be set back. The key may have ended, which
+// Until knows. And the key set may have been replaced, or have become too old to be trusted.
+func (c *Contact) recall(entry []byte, v *Verifier, q *Question) bool {
+	now := time.Now()
+	set, version := v.keys.standing(now)
+	r := entryReader(entry)
+	place := r.uvarint()
+	if set == nil || r.uvarint() != version {
+		return false
+	}
+	c.since, c.Until, c.Issued, c.Expires = r.time(), r.time(), r.time(), r.time()
+	if !c.inTime(now) {
+		return false
+	}
+	c.SignedBy, c.version = set.keys[place], version
+	identity, tokenID := r.uvarint(), r.uvarint()
+	lengths := r
+	for range q.claims {
+		r.uvarint()
+	}
+	texts := string(r)
+	c.Identity, texts = texts[:identity], texts[identity:]
+	c.TokenID, texts = texts[:tokenID], texts[tokenID:]
+	c.Claims = nil
+	if len(q.claims) > 0 {
+		c.Claims = make([]Claim, len(q.claims))
+	}
+	for i := range c.Claims {
+		if length := lengths.uvarint(); length > 0 {
+			c.Claims[i], texts = Claim{Text: texts[:length-1], Present: true}, texts[length-1:]
+		}
+	}
+	return true
+}
+
+// inTime reports whether now is between the first and the last instant of the token and its key.
+func (c *Contact) inTime(now time.Time) bool {
+	return !now.Before(c.since) && (c.Until.IsZero() || now.Before(c.Until))
+}
+
+// An entryReader is the rest of an entry.
+type entryReader []byte
+
+func (r *entryReader) uvarint() uint64 {
+	n, size := binary.Uvarint(*r)
+	*r = (*r)[size:]
+	return n
+}
+
+func (r *entryReader) time() time.Time {
+	seconds, size := binary.Varint(*r)
+	*r = (*r)[size:]
+	return time.Unix(seconds, int64(r.uvarint()))
+}

@@ -1,0 +1,169 @@
+// Package bytecache is a bounded cache of short byte strings that costs the garbage collector next to nothing.
+//
+// A cache of objects is walked in every collection, object by object, and what it holds is most of what a gateway holds.
+// Here the entries stand one behind the other in large blocks without pointers, which the collector does not look into.
+//
+// What is forgotten for lack of room follows S3-FIFO (Yang, Zhang, Qiu, Yue and Rashmi, "FIFO queues are all you need for
+// cache eviction", SOSP 2023), without its ghost queue: entries that were never asked for again go first. A million that
+// come once push out none that is in use.
+package bytecache
+
+import (
+	"hash/maphash"
+	"sync"
+)
+
+const (
+	// KeySize is the length of a key in bytes.
+	KeySize = 48
+
+	// MaxValue is the length of the longest value in bytes.
+	MaxValue = blockSize - entryHead
+
+	// shardSize is for about how many entries there is a lock: two requests seldom want the same, and nobody waits long
+	// while all entries of one are looked through for some to forget.
+	shardSize = 2048
+
+	// youngShare is the part of a full cache, one in so many, that entries have in which they must be asked for again.
+	youngShare = 10
+)
+
+// A Key is what a value is found by.
+type Key = [KeySize]byte
+
+// A Cache is safe for concurrent use.
+type Cache struct {
+	seed   maphash.Seed
+	shards []shard
+}
+
+// Stats count what a [Cache] did since it was made.
+type Stats struct {
+	Hits, Misses, Evictions uint64
+	Entries                 int
+}
+
+// New returns a cache of at most size entries; size is above 0. It takes memory as it fills.
+func New(size int) *Cache {
+	shards := 1
+	for size > shards*shardSize {
+		shards *= 2
+	}
+	c := &Cache{seed: maphash.MakeSeed(), shards: make([]shard, shards)}
+	for i := range c.shards {
+		c.shards[i].seed, c.shards[i].index = c.seed, make(map[uint64]place)
+		c.shards[i].size = size / shards
+		if i < size%shards {
+			c.shards[i].size++
+		}
+	}
+	return c
+}
+
+// Get appends the value of key to buffer, and reports whether there is one.
+func (c *Cache) Get(key *Key, buffer []byte) ([]byte, bool) {
+	hash := maphash.Bytes(c.seed, key[:])
+	s := c.shard(hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, found := s.index[hash]
+	if found {
+		if e := s.entry(p); e.key() == *key {
+			e.visit()
+			s.hits++
+			return append(buffer, e.value()...), true
+		}
+	}
+	s.misses++
+	return buffer, false
+}
+
+// Set makes value the one of key. A value that is longer than MaxValue is not kept.
+func (c *Cache) Set(key *Key, value []byte) {
+	if len(value) > MaxValue {
+		return
+	}
+	hash := maphash.Bytes(c.seed, key[:])
+	s := c.shard(hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shrink(s.size - 1)
+	old := s.index[hash].old() // where its value was, if there is one; a key that has the same hash by chance goes
+	s.index[hash] = placeOf(s.queue(old).append(key, value), old)
+}
+
+// Stats returns the counts of c.
+func (c *Cache) Stats() (sum Stats) {
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		sum.Hits += s.hits
+		sum.Misses += s.misses
+		sum.Evictions += s.evictions
+		sum.Entries += len(s.index)
+		s.mu.Unlock()
+	}
+	return sum
+}
+
+func (c *Cache) shard(hash uint64) *shard { return &c.shards[hash%uint64(len(c.shards))] }
+
+// A shard is a part of a cache with a lock of its own. New entries are young. When there is no room for all, a young one
+// that was asked for since it came grows old, and any other is forgotten; an old one goes to the end of its queue if it
+// was asked for since it stood there.
+type shard struct {
+	mu         sync.Mutex
+	seed       maphash.Seed
+	size       int              // how many entries both queues have together
+	index      map[uint64]place // by hash
+	young, old queue
+
+	hits, misses, evictions uint64
+	_                       [64]byte // keeps its neighbour's lock out of this one's cache line
+}
+
+// A place is the offset of an entry, doubled, and one more if it is in the queue of old ones. An entry to which no place
+// leads was replaced.
+type place uint64
+
+func placeOf(offset uint64, old bool) place {
+	if old {
+		return place(offset<<1 | 1)
+	}
+	return place(offset << 1)
+}
+
+func (p place) old() bool { return p&1 != 0 }
+
+func (s *shard) queue(old bool) *queue {
+	if old {
+		return &s.old
+	}
+	return &s.young
+}
+
+func (s *shard) entry(p place) entry { return s.queue(p.old()).at(uint64(p >> 1)) }
+
+// shrink makes both queues together no longer than size. Entries that were replaced count too, so that nobody can make a
+// queue grow by setting one key over and over.
+func (s *shard) shrink(size int) {
+	for s.young.length+s.old.length > size {
+		s.retire(s.young.length <= s.size/youngShare && s.old.length > 0)
+	}
+}
+
+// retire takes the first entry out of a queue.
+func (s *shard) retire(old bool) {
+	e, offset := s.queue(old).take()
+	key := e.key()
+	hash := maphash.Bytes(s.seed, key[:])
+	if p, found := s.index[hash]; !found || p != placeOf(offset, old) {
+		return
+	}
+	if !e.visited() {
+		delete(s.index, hash)
+		s.evictions++
+		return
+	}
+	s.index[hash] = placeOf(s.old.append(&key, e.value()), true)
+}

@@ -1,0 +1,236 @@
+package bytecache
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"testing"
+)
+
+func keyOf(n int) *Key {
+	key := new(Key)
+	binary.LittleEndian.PutUint64(key[:], uint64(n))
+	return key
+}
+
+func valueOf(n, length int) []byte {
+	return bytes.Repeat(fmt.Appendf(nil, "%d;", n), length)[:length]
+}
+
+// A model remembers all that was set. What the cache answers must be the last value of that key; what it keeps must fit.
+func TestCacheAnswersTheLastValueOrNone(t *testing.T) {
+	for _, size := range []int{1, 2, 9, 10, 100, 2048, 5000} {
+		t.Run(fmt.Sprint("size ", size), func(t *testing.T) {
+			r, c, last := rand.New(rand.NewPCG(uint64(size), 1)), New(size), make(map[int][]byte)
+			var hits, misses uint64
+			for i := range 200_000 {
+				n := int(float64(3*size) * r.Float64() * r.Float64()) // some are in use far more than others
+				if r.IntN(3) == 0 {
+					length := r.IntN(200)
+					if r.IntN(50) == 0 {
+						length = r.IntN(MaxValue + 1)
+					}
+					last[n] = valueOf(i, length)
+					c.Set(keyOf(n), last[n])
+					continue
+				}
+				got, found := c.Get(keyOf(n), []byte("before:"))
+				if !found {
+					misses++
+					if string(got) != "before:" {
+						t.Fatalf("a miss changed the buffer to %q", got)
+					}
+					continue
+				}
+				hits++
+				if want := "before:" + string(last[n]); string(got) != want {
+					t.Fatalf("step %d, key %d: got %q, want %q", i, n, got, want)
+				}
+			}
+			stats := c.Stats()
+			if stats.Hits != hits || stats.Misses != misses || hits == 0 || misses == 0 || stats.Evictions == 0 {
+				t.Errorf("%+v; %d hits, %d misses", stats, hits, misses)
+			}
+			if stats.Entries > size || stats.Entries < size/2 {
+				t.Errorf("%d entries of %d", stats.Entries, size)
+			}
+			for i := range c.shards {
+				s := &c.shards[i]
+				if s.young.length+s.old.length > s.size {
+					t.Errorf("%d and %d entries in the queues of a shard for %d", s.young.length, s.old.length, s.size)
+				}
+			}
+		})
+	}
+}
+
+func TestValueThatIsSetIsThere(t *testing.T) {
+	c := New(10)
+	for n, length := range []int{0, 1, 127, MaxValue - 1, MaxValue, 5, MaxValue} {
+		c.Set(keyOf(n), valueOf(n, length))
+		if got, found := c.Get(keyOf(n), nil); !found || !bytes.Equal(got, valueOf(n, length)) {
+			t.Errorf("%d bytes: found %t, %d bytes", length, found, len(got))
+		}
+	}
+	c.Set(keyOf(99), make([]byte, MaxValue+1))
+	if _, found := c.Get(keyOf(99), nil); found {
+		t.Error("a value that is too long was kept")
+	}
+}
+
+// Keys that differ anywhere are different keys.
+func TestEveryByteOfAKeyCounts(t *testing.T) {
+	c := New(1000)
+	c.Set(new(Key), []byte("zero"))
+	for i := range KeySize {
+		var key Key
+		key[i] = 1
+		if _, found := c.Get(&key, nil); found {
+			t.Errorf("byte %d makes no difference", i)
+		}
+	}
+}
+
+// While all fits, nothing is forgotten; this is what a queue for newcomers alone would get wrong.
+func TestNothingIsForgottenWhileThereIsRoom(t *testing.T) {
+	const size = 1000
+	c := New(size)
+	for range 2 {
+		for n := range size {
+			if _, found := c.Get(keyOf(n), nil); !found {
+				c.Set(keyOf(n), valueOf(n, 20))
+			}
+		}
+	}
+	if got, want := c.Stats(), (Stats{Hits: size, Misses: size, Entries: size}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+// What is in use stays, although each of its entries is asked for less often than the whole cache is filled anew.
+func TestScanPushesOutNothingThatIsInUse(t *testing.T) {
+	const size, used = 10_000, 4000
+	c := New(size)
+	for range 3 {
+		for n := range used {
+			c.Set(keyOf(n), valueOf(n, 20))
+			c.Get(keyOf(n), nil)
+		}
+	}
+	once, found := used, 0
+	for n := range used {
+		for range 10 { // the whole scan is four times the cache
+			c.Set(keyOf(once), valueOf(once, 20))
+			once++
+		}
+		if _, ok := c.Get(keyOf(n), nil); ok {
+			found++
+		}
+	}
+	if found < used*99/100 {
+		t.Errorf("%d of %d entries in use survived a scan", found, used)
+	}
+}
+
+// One key that is set over and over does not make a queue grow.
+func TestReplacedValuesTakeNoRoomForEver(t *testing.T) {
+	c := New(100)
+	c.Set(keyOf(1), valueOf(1, 20))
+	for n := range 100_000 {
+		c.Set(keyOf(0), valueOf(n, 20))
+	}
+	s := &c.shards[0]
+	if blocks := len(s.young.blocks) + len(s.old.blocks); blocks > 4 {
+		t.Errorf("%d blocks for one entry", blocks)
+	}
+	if got, _ := c.Get(keyOf(0), nil); !bytes.Equal(got, valueOf(99_999, 20)) {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestCacheServesManyAtOnce(t *testing.T) {
+	c := New(3000)
+	var all sync.WaitGroup
+	for worker := range 8 {
+		all.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(worker), 1))
+			for range 20_000 {
+				n := r.IntN(6000)
+				if got, found := c.Get(keyOf(n), nil); found && !bytes.Equal(got, valueOf(n, 10+n%100)) {
+					t.Errorf("key %d: got %q", n, got)
+				} else if !found {
+					c.Set(keyOf(n), valueOf(n, 10+n%100))
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+func FuzzCache(f *testing.F) {
+	f.Add([]byte{0, 1, 2, 3, 200, 201, 202}, uint8(3))
+	f.Add([]byte("some keys are set, and some are asked for"), uint8(1))
+	f.Fuzz(func(t *testing.T, steps []byte, size uint8) {
+		c, last := New(1+int(size)), make(map[int][]byte)
+		for i, step := range steps {
+			n := int(step & 63)
+			if step < 128 {
+				last[n] = valueOf(i, (int(step)*131+i*977)%(MaxValue+1))
+				c.Set(keyOf(n), last[n])
+			} else if got, found := c.Get(keyOf(n), nil); found && !bytes.Equal(got, last[n]) {
+				t.Fatalf("key %d has another value than its last", n)
+			}
+		}
+		if got := c.Stats().Entries; got > 1+int(size) {
+			t.Fatalf("%d entries of %d", got, 1+int(size))
+		}
+	})
+}
+
+// BenchmarkCache also measures what one collection costs with a million entries in memory.
+func BenchmarkCache(b *testing.B) {
+	const size = 1_000_000
+	c, value := New(size), make([]byte, 80)
+	for n := range size {
+		c.Set(keyOf(n), value)
+	}
+	buffer := make([]byte, 0, 128)
+	b.Run("hit", func(b *testing.B) {
+		key := keyOf(1)
+		b.ReportAllocs()
+		for b.Loop() {
+			_, _ = c.Get(key, buffer)
+		}
+	})
+	b.Run("hits all over", func(b *testing.B) {
+		n := 0
+		for b.Loop() {
+			_, _ = c.Get(keyOf(n), buffer)
+			n = (n + 7919) % size
+		}
+	})
+	b.Run("hit on all cores", func(b *testing.B) {
+		b.RunParallel(func(pb *testing.PB) {
+			key, buffer := keyOf(1), make([]byte, 0, 128)
+			for pb.Next() {
+				_, _ = c.Get(key, buffer)
+			}
+		})
+	})
+	b.Run("set and forget", func(b *testing.B) {
+		n := size
+		b.ReportAllocs()
+		for b.Loop() {
+			c.Set(keyOf(n), value)
+			n++
+		}
+	})
+	b.Run("collection", func(b *testing.B) {
+		for b.Loop() {
+			runtime.GC()
+		}
+	})
+}

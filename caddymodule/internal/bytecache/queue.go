@@ -1,0 +1,96 @@
+package bytecache
+
+import "encoding/binary"
+
+const (
+	// blockSize is small enough that the blocks which are begun in each shard do not matter, and large enough that the
+	// collector meets few of them.
+	blockSize = 8 << 10
+
+	// entryHead is what stands in front of a value: one byte of state, the length of the value, and the key.
+	entryHead = 1 + 2 + KeySize
+)
+
+// The states of an entry. Blocks are full of noEntry at first.
+const (
+	noEntry byte = iota // nothing more stands in this block
+	unvisited
+	visited
+)
+
+// An entry begins where it stands in its block, and goes on to the end of the block.
+type entry []byte
+
+func (e entry) visit()        { e[0] = visited }
+func (e entry) visited() bool { return e[0] == visited }
+func (e entry) key() Key      { return Key(e[3:entryHead]) }
+func (e entry) value() []byte { return e[entryHead:e.size()] }
+func (e entry) size() int     { return entryHead + int(binary.LittleEndian.Uint16(e[1:])) }
+
+// A queue holds entries in the order in which they came. Their offsets count on for ever, as if it were one long text.
+type queue struct {
+	blocks [][]byte // that have entries still; the first begins at offset first
+	spare  []byte   // one that has none any more, or nil
+	first  uint64
+	head   uint64 // the offset of the first entry
+	end    uint64 // the offset behind the last one
+	length int
+}
+
+func (q *queue) at(offset uint64) entry {
+	offset -= q.first
+	return q.blocks[offset/blockSize][offset%blockSize:]
+}
+
+// append returns the offset of the new entry, which was not visited.
+func (q *queue) append(key *Key, value []byte) uint64 {
+	size := entryHead + len(value)
+	if used := int(q.end % blockSize); len(q.blocks) == 0 || used == 0 || used+size > blockSize {
+		q.addBlock()
+	}
+	e := q.at(q.end)
+	e[0] = unvisited
+	binary.LittleEndian.PutUint16(e[1:], uint16(len(value)))
+	copy(e[3:], key[:])
+	copy(e[entryHead:], value)
+	offset := q.end
+	q.end += uint64(size)
+	q.length++
+	return offset
+}
+
+// addBlock lets end be at the beginning of an empty block.
+func (q *queue) addBlock() {
+	block := q.spare
+	if q.spare = nil; block == nil {
+		block = make([]byte, blockSize)
+	}
+	if used := q.end % blockSize; used != 0 {
+		q.end += blockSize - used
+	}
+	if len(q.blocks) == 0 {
+		q.first, q.head = q.end, q.end
+	}
+	q.blocks = append(q.blocks, block)
+}
+
+// take removes the first entry of a queue that has one. It can be read until the next call.
+func (q *queue) take() (e entry, offset uint64) {
+	for q.head-q.first >= blockSize || q.at(q.head)[0] == noEntry {
+		q.dropBlock()
+	}
+	e, offset = q.at(q.head), q.head
+	q.head += uint64(e.size())
+	q.length--
+	return e, offset
+}
+
+// dropBlock removes the first block, all of whose entries were taken.
+func (q *queue) dropBlock() {
+	clear(q.blocks[0])
+	q.spare = q.blocks[0]
+	q.blocks[0] = nil
+	q.blocks = q.blocks[1:]
+	q.first += blockSize
+	q.head = q.first
+}
