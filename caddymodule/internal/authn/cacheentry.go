@@ -1,16 +1,17 @@
 package authn
 
 import (
+	"bytes"
 	"encoding/binary"
 	"slices"
 	"time"
 )
 
-// What a cache keeps of a contact is a text: the place of its key in the key set, the version of that set, four times, the
-// lengths of identity, jti and claims, and these themselves.
+// What a cache keeps of a contact is a text: the name of the entry, the place of the contact's key in the key set, the
+// version of that set, four times, the lengths of identity, jti and claims, and these themselves.
 
 // appendTo appends what a cache keeps of c to entry. It returns nil if the keys have changed since c was verified.
-func (c *Contact) appendTo(entry []byte, v *Verifier) []byte {
+func (c *Contact) appendTo(entry []byte, key *cacheKey, v *Verifier) []byte {
 	set, version := v.keys.standing(time.Now())
 	if set == nil || version != c.version {
 		return nil
@@ -19,11 +20,13 @@ func (c *Contact) appendTo(entry []byte, v *Verifier) []byte {
 	if place < 0 {
 		return nil
 	}
+	name := key.name()
+	entry = append(entry, name[:]...)
 	entry = binary.AppendUvarint(entry, uint64(place))
 	entry = binary.AppendUvarint(entry, version)
 	for _, t := range [...]time.Time{c.since, c.Until, c.Issued, c.Expires} {
-		entry = binary.AppendVarint(entry, t.Unix())
-		entry = binary.AppendUvarint(entry, uint64(t.Nanosecond()))
+		entry = binary.LittleEndian.AppendUint64(entry, uint64(t.Unix()))
+		entry = binary.LittleEndian.AppendUint32(entry, uint32(t.Nanosecond()))
 	}
 	entry = binary.AppendUvarint(entry, uint64(len(c.Identity)))
 	entry = binary.AppendUvarint(entry, uint64(len(c.TokenID)))
@@ -42,13 +45,16 @@ func (c *Contact) appendTo(entry []byte, v *Verifier) []byte {
 	return entry
 }
 
-// recall makes c the contact of an entry, if v would accept its token at this instant. The token's form, signature and
-// claims are what they were. Its times may have come, or gone: a clock can also be set back. The key may have ended, which
-// Until knows. And the key set may have been replaced, or have become too old to be trusted.
-func (c *Contact) recall(entry []byte, v *Verifier, q *Question) bool {
+// recall makes c the contact of an entry, if that is the one of key and v would accept its token at this instant. The
+// token's form, signature and claims are what they were. Its times may have come, or gone: a clock can also be set back. The
+// key may have ended, which Until knows. And the key set may have been replaced, or have become too old to be trusted.
+func (c *Contact) recall(entry []byte, key *cacheKey, v *Verifier, q *Question) bool {
+	if name := key.name(); !bytes.HasPrefix(entry, name[:]) {
+		return false
+	}
 	now := time.Now()
 	set, version := v.keys.standing(now)
-	r := entryReader(entry)
+	r := entryReader(entry[nameSize:])
 	place := r.uvarint()
 	if set == nil || r.uvarint() != version {
 		return false
@@ -93,7 +99,7 @@ func (r *entryReader) uvarint() uint64 {
 }
 
 func (r *entryReader) time() time.Time {
-	seconds, size := binary.Varint(*r)
-	*r = (*r)[size:]
-	return time.Unix(seconds, int64(r.uvarint()))
+	seconds, fraction := binary.LittleEndian.Uint64(*r), binary.LittleEndian.Uint32((*r)[8:])
+	*r = (*r)[12:]
+	return time.Unix(int64(seconds), int64(fraction))
 }

@@ -3,7 +3,7 @@ package authn
 import (
 	"encoding/base64"
 	"errors"
-	"maps"
+	"hash/maphash"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,6 +20,16 @@ type token struct {
 	second    string // the payload, encoded
 	header    header
 	signature []byte
+	decoded   []byte // the payload, once somebody has asked for it
+}
+
+// tokens keeps the memory of tokens for others. A verification needs about as much of it as it needs for everything else.
+var tokens = sync.Pool{New: func() any { return new(token) }}
+
+// release ends the use of t, and of all that points into it.
+func (t *token) release() {
+	*t = token{signature: t.signature[:0], decoded: t.decoded[:0]}
+	tokens.Put(t)
 }
 
 // A header is what we read of a JOSE header. Members that could move trust into the token (jwk, jku, x5u, x5c) are not
@@ -34,11 +44,10 @@ type header struct {
 // under one and used under the other.
 func parseToken(text string) (*token, *Rejection) {
 	t := new(token)
-	return t, t.parse(text, nil)
+	return t, t.parse(text)
 }
 
-// parse is parseToken with a memory of headers, which may be nil.
-func (t *token) parse(text string, memo *headerMemo) *Rejection {
+func (t *token) parse(text string) *Rejection {
 	if len(text) > maxToken {
 		return reject(TokenTooLarge, "the token is longer than 8 KiB")
 	}
@@ -54,23 +63,18 @@ func (t *token) parse(text string, memo *headerMemo) *Rejection {
 		return reject(TokenMalformed, "the payload "+err.Error())
 	}
 	var err error
-	if t.signature, err = decodeSegment(text[last+1:]); err != nil {
+	if t.signature, err = decodeSegment(t.signature[:0], text[last+1:]); err != nil {
 		return reject(TokenMalformed, "the signature "+err.Error())
 	}
-	var known bool
-	if t.header, known = memo.find(t.first); known {
-		return nil
-	}
-	decoded, err := decodeSegment(t.first)
-	if err != nil {
-		return reject(TokenMalformed, "the header "+err.Error())
-	}
-	t.header, rej = parseHeader(decoded)
+	t.header, rej = readHeader(t.first)
 	return rej
 }
 
-// payload returns the decoded payload.
-func (t *token) payload() ([]byte, error) { return decodeSegment(t.second) }
+// payload returns the decoded payload, which is there as long as t is.
+func (t *token) payload() (_ []byte, err error) {
+	t.decoded, err = decodeSegment(t.decoded[:0], t.second)
+	return t.decoded, err
+}
 
 // splitCompact returns the places of the two dots of a compact JWS.
 func splitCompact(text string) (first, last int, _ *Rejection) {
@@ -166,14 +170,14 @@ func checkSegment(segment string) error {
 // strictBase64 refuses trailing bits that are not zero.
 var strictBase64 = base64.RawURLEncoding.Strict()
 
-// decodeSegment decodes one segment whose characters were checked.
-func decodeSegment(segment string) ([]byte, error) {
+// decodeSegment appends what one segment stands for to decoded. The characters of the segment were checked.
+func decodeSegment(decoded []byte, segment string) ([]byte, error) {
 	if segment == "" {
-		return nil, errEmptySegment
+		return decoded, errEmptySegment
 	}
-	decoded, err := strictBase64.DecodeString(segment)
+	decoded, err := strictBase64.AppendDecode(decoded, bytesOf(segment))
 	if err != nil {
-		return nil, errBase64
+		return decoded, errBase64
 	}
 	return decoded, nil
 }
@@ -231,44 +235,38 @@ func stringBytes(value []byte) ([]byte, bool) {
 }
 
 const (
-	// maxHeaders is how many headers one verifier remembers. A site has one for each of its keys.
-	maxHeaders = 32
+	// rememberedHeaders is a power of two. A site has one header for each of its keys.
+	rememberedHeaders = 256
 
-	// maxRememberedHeader is the longest encoded header that is remembered.
-	maxRememberedHeader = 512
+	// maxRememberedHeader is the longest encoded header that is remembered, in bytes.
+	maxRememberedHeader = 256
 )
 
-// A headerMemo remembers the headers of verified tokens by their text: the tokens of one site have the same few, again
-// and again. Only headers under a good signature are kept, so that nobody without a key can crowd the others out.
-type headerMemo struct {
-	known atomic.Pointer[map[string]header] // never changed, only replaced
-	mu    sync.Mutex                        // serializes replacing
+// headers remembers what was read of the newest headers: the tokens of one site have the same few, again and again, and a
+// flood of forged ones has one too. What a header says depends on nothing but its text, so that it does not matter who sent
+// it. Each has one place where it can stand, and takes it from the one before.
+var headers [rememberedHeaders]atomic.Pointer[rememberedHeader]
+
+type rememberedHeader struct {
+	segment string
+	header  header
 }
 
-func (m *headerMemo) find(segment string) (header, bool) {
-	if m == nil {
-		return header{}, false
-	}
-	known := m.known.Load()
-	if known == nil {
-		return header{}, false
-	}
-	h, found := (*known)[segment]
-	return h, found
-}
+var headerSeed = maphash.MakeSeed()
 
-// keep remembers the header of a verified token. When there is no room, it forgets all others: they are those of keys
-// that were rotated out, or every token has a header of its own.
-func (m *headerMemo) keep(segment string, h header) {
-	if len(segment) > maxRememberedHeader {
-		return
+// readHeader is parseHeader for an encoded header.
+func readHeader(segment string) (header, *Rejection) {
+	place := &headers[maphash.String(headerSeed, segment)%rememberedHeaders]
+	if known := place.Load(); known != nil && known.segment == segment {
+		return known.header, nil
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	next := make(map[string]header)
-	if known := m.known.Load(); known != nil && len(*known) < maxHeaders {
-		maps.Copy(next, *known)
+	decoded, err := decodeSegment(nil, segment)
+	if err != nil {
+		return header{}, reject(TokenMalformed, "the header "+err.Error())
 	}
-	next[strings.Clone(segment)] = h // a part of the text would keep the whole token in memory
-	m.known.Store(&next)
+	h, rej := parseHeader(decoded)
+	if rej == nil && len(segment) <= maxRememberedHeader {
+		place.Store(&rememberedHeader{strings.Clone(segment), h}) // a part of the text would keep the whole token in memory
+	}
+	return h, rej
 }

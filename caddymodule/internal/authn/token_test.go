@@ -1,7 +1,9 @@
 package authn
 
 import (
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -92,7 +94,8 @@ func TestHeaderIsTakenStrictly(t *testing.T) {
 		{"two objects", `{"alg":"HS256"}{}`, header{}, "behind"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, rej := parseHeader([]byte(tt.header))
+			_, _ = readHeader(segment(tt.header))
+			got, rej := readHeader(segment(tt.header)) // which may be remembered now
 			if tt.reason != "" {
 				if rej == nil || rej.Code != TokenMalformed || !strings.Contains(rej.Reason, tt.reason) {
 					t.Errorf("got %+v, want token_malformed with a reason that says %q", rej, tt.reason)
@@ -104,4 +107,21 @@ func TestHeaderIsTakenStrictly(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Any number of headers share the few places of those that are remembered, on any number of cores.
+func TestRememberedHeaderIsThatOfItsText(t *testing.T) {
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for i := range 20 * rememberedHeaders {
+				kid := fmt.Sprint(i % (5 * rememberedHeaders))
+				h, rej := readHeader(segment(`{"alg":"HS256","kid":"` + kid + `"}`))
+				if want := (header{alg: "HS256", kid: kid, hasKID: true}); rej != nil || h != want {
+					t.Errorf("got %+v %+v, want %+v", h, rej, want)
+				}
+			}
+		})
+	}
+	all.Wait()
 }

@@ -14,7 +14,6 @@ type Verifier struct {
 	policy     Policy
 	keys       Keys
 	generation uint64 // no other verifier of this process has it
-	headers    headerMemo
 }
 
 var generations atomic.Uint64
@@ -46,24 +45,22 @@ func (v *Verifier) Verify(ctx context.Context, text string, want []string) (*Con
 // verify is the one way from a text to a contact, which it writes to contact. Every check notes its outcome in t, which
 // may be nil.
 func (v *Verifier) verify(ctx context.Context, text string, want []string, contact *Contact, t *Trace) *Rejection {
-	var tok token
-	rej := tok.parse(text, &v.headers)
+	tok := tokens.Get().(*token)
+	defer tok.release()
+	rej := tok.parse(text)
 	if t.note(CheckForm, rej); rej != nil {
 		return rej
 	}
-	rej = v.checkAlgorithm(&tok)
+	rej = v.checkAlgorithm(tok)
 	if t.note(CheckAlgorithm, rej); rej != nil {
 		return rej
 	}
-	key, version, rej := v.checkSignature(ctx, &tok)
+	key, version, rej := v.checkSignature(ctx, tok)
 	if t.noteSignature(rej); rej != nil {
 		return rej
 	}
-	if _, known := v.headers.find(tok.first); !known {
-		v.headers.keep(tok.first, tok.header)
-	}
 	var cl claims
-	rej = cl.parse(&tok, &v.policy, want)
+	rej = cl.parse(tok, &v.policy, want)
 	if t.note(CheckPayload, rej); rej != nil {
 		return rej
 	}

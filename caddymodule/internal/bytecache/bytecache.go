@@ -6,17 +6,14 @@
 // What is forgotten for lack of room follows S3-FIFO (Yang, Zhang, Qiu, Yue and Rashmi, "FIFO queues are all you need for
 // cache eviction", SOSP 2023), without its ghost queue: entries that were never asked for again go first. A million that
 // come once push out none that is in use.
+//
+// A key is a hash, of which the caller sees to it that nobody can choose it; a key that two things have by chance belongs
+// to the one that was set last. Whoever needs to know that a value is the right one writes into it what it is the value of.
 package bytecache
 
-import (
-	"hash/maphash"
-	"sync"
-)
+import "sync"
 
 const (
-	// KeySize is the length of a key in bytes.
-	KeySize = 48
-
 	// MaxValue is the length of the longest value in bytes.
 	MaxValue = blockSize - entryHead
 
@@ -28,14 +25,8 @@ const (
 	youngShare = 10
 )
 
-// A Key is what a value is found by.
-type Key = [KeySize]byte
-
 // A Cache is safe for concurrent use.
-type Cache struct {
-	seed   maphash.Seed
-	shards []shard
-}
+type Cache struct{ shards []shard }
 
 // Stats count what a [Cache] did since it was made.
 type Stats struct {
@@ -49,9 +40,9 @@ func New(size int) *Cache {
 	for size > shards*shardSize {
 		shards *= 2
 	}
-	c := &Cache{seed: maphash.MakeSeed(), shards: make([]shard, shards)}
+	c := &Cache{make([]shard, shards)}
 	for i := range c.shards {
-		c.shards[i].seed, c.shards[i].index = c.seed, make(map[uint64]place)
+		c.shards[i].index = make(map[uint64]place)
 		c.shards[i].size = size / shards
 		if i < size%shards {
 			c.shards[i].size++
@@ -61,35 +52,32 @@ func New(size int) *Cache {
 }
 
 // Get appends the value of key to buffer, and reports whether there is one.
-func (c *Cache) Get(key *Key, buffer []byte) ([]byte, bool) {
-	hash := maphash.Bytes(c.seed, key[:])
-	s := c.shard(hash)
+func (c *Cache) Get(key uint64, buffer []byte) ([]byte, bool) {
+	s := c.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p, found := s.index[hash]
-	if found {
-		if e := s.entry(p); e.key() == *key {
-			e.visit()
-			s.hits++
-			return append(buffer, e.value()...), true
-		}
+	p, found := s.index[key]
+	if !found {
+		s.misses++
+		return buffer, false
 	}
-	s.misses++
-	return buffer, false
+	s.hits++
+	e := s.queue(p.old()).at(p.offset())
+	e.visit()
+	return append(buffer, e.value()...), true
 }
 
 // Set makes value the one of key. A value that is longer than MaxValue is not kept.
-func (c *Cache) Set(key *Key, value []byte) {
+func (c *Cache) Set(key uint64, value []byte) {
 	if len(value) > MaxValue {
 		return
 	}
-	hash := maphash.Bytes(c.seed, key[:])
-	s := c.shard(hash)
+	s := c.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.shrink(s.size - 1)
-	old := s.index[hash].old() // where its value was, if there is one; a key that has the same hash by chance goes
-	s.index[hash] = placeOf(s.queue(old).append(key, value), old)
+	old := s.index[key].old()
+	s.index[key] = placeOf(s.queue(old).append(key, value), old)
 }
 
 // Stats returns the counts of c.
@@ -106,16 +94,15 @@ func (c *Cache) Stats() (sum Stats) {
 	return sum
 }
 
-func (c *Cache) shard(hash uint64) *shard { return &c.shards[hash%uint64(len(c.shards))] }
+func (c *Cache) shard(key uint64) *shard { return &c.shards[key%uint64(len(c.shards))] }
 
 // A shard is a part of a cache with a lock of its own. New entries are young. When there is no room for all, a young one
 // that was asked for since it came grows old, and any other is forgotten; an old one goes to the end of its queue if it
 // was asked for since it stood there.
 type shard struct {
 	mu         sync.Mutex
-	seed       maphash.Seed
 	size       int              // how many entries both queues have together
-	index      map[uint64]place // by hash
+	index      map[uint64]place // by key
 	young, old queue
 
 	hits, misses, evictions uint64
@@ -133,7 +120,8 @@ func placeOf(offset uint64, old bool) place {
 	return place(offset << 1)
 }
 
-func (p place) old() bool { return p&1 != 0 }
+func (p place) old() bool      { return p&1 != 0 }
+func (p place) offset() uint64 { return uint64(p >> 1) }
 
 func (s *shard) queue(old bool) *queue {
 	if old {
@@ -141,8 +129,6 @@ func (s *shard) queue(old bool) *queue {
 	}
 	return &s.young
 }
-
-func (s *shard) entry(p place) entry { return s.queue(p.old()).at(uint64(p >> 1)) }
 
 // shrink makes both queues together no longer than size. Entries that were replaced count too, so that nobody can make a
 // queue grow by setting one key over and over.
@@ -156,14 +142,13 @@ func (s *shard) shrink(size int) {
 func (s *shard) retire(old bool) {
 	e, offset := s.queue(old).take()
 	key := e.key()
-	hash := maphash.Bytes(s.seed, key[:])
-	if p, found := s.index[hash]; !found || p != placeOf(offset, old) {
+	if p, found := s.index[key]; !found || p != placeOf(offset, old) {
 		return
 	}
 	if !e.visited() {
-		delete(s.index, hash)
+		delete(s.index, key)
 		s.evictions++
 		return
 	}
-	s.index[hash] = placeOf(s.old.append(&key, e.value()), true)
+	s.index[key] = placeOf(s.old.append(key, e.value()), true)
 }

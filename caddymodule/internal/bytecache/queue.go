@@ -8,7 +8,7 @@ const (
 	blockSize = 8 << 10
 
 	// entryHead is what stands in front of a value: one byte of state, the length of the value, and the key.
-	entryHead = 1 + 2 + KeySize
+	entryHead = 1 + 2 + 8
 )
 
 // The states of an entry. Blocks are full of noEntry at first.
@@ -23,7 +23,7 @@ type entry []byte
 
 func (e entry) visit()        { e[0] = visited }
 func (e entry) visited() bool { return e[0] == visited }
-func (e entry) key() Key      { return Key(e[3:entryHead]) }
+func (e entry) key() uint64   { return binary.LittleEndian.Uint64(e[3:]) }
 func (e entry) value() []byte { return e[entryHead:e.size()] }
 func (e entry) size() int     { return entryHead + int(binary.LittleEndian.Uint16(e[1:])) }
 
@@ -43,7 +43,7 @@ func (q *queue) at(offset uint64) entry {
 }
 
 // append returns the offset of the new entry, which was not visited.
-func (q *queue) append(key *Key, value []byte) uint64 {
+func (q *queue) append(key uint64, value []byte) uint64 {
 	size := entryHead + len(value)
 	if used := int(q.end % blockSize); len(q.blocks) == 0 || used == 0 || used+size > blockSize {
 		q.addBlock()
@@ -51,7 +51,7 @@ func (q *queue) append(key *Key, value []byte) uint64 {
 	e := q.at(q.end)
 	e[0] = unvisited
 	binary.LittleEndian.PutUint16(e[1:], uint16(len(value)))
-	copy(e[3:], key[:])
+	binary.LittleEndian.PutUint64(e[3:], key)
 	copy(e[entryHead:], value)
 	offset := q.end
 	q.end += uint64(size)

@@ -1,0 +1,84 @@
+package authn
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestEntryHoldsTheWholeContact(t *testing.T) {
+	now := time.Now()
+	first, second := newSecretKey([]byte("a"+testSecret), "a"), newSecretKey([]byte("b"+testSecret), "b")
+	v := verifierOf(t, Policy{}, first, second)
+	q := NewQuestion([]string{"absent", "empty", "name", "large"})
+	for name, want := range map[string]Contact{
+		"nothing but an identity": {Identity: "m", SignedBy: first, Claims: make([]Claim, 4)},
+		"all there is": {
+			Identity: strings.Repeat("é", 127), TokenID: strings.Repeat("j", 300), SignedBy: second,
+			Claims: []Claim{{}, {"", true}, {"Mark Twain", true}, {strings.Repeat("x", 3000), true}},
+			Issued: time.Unix(1700000000, 250000001), Expires: now.Add(time.Hour), Until: now.Add(2 * time.Hour), since: now.Add(-time.Hour),
+		},
+		"dates far away": {
+			Identity: "mark", SignedBy: second, Claims: []Claim{{"0", true}, {}, {}, {"[]", true}},
+			Issued: time.Unix(-1, 999999999), Expires: time.Unix(lastYear-1, 0), Until: time.Unix(lastYear-1, 0), since: time.Unix(-62135596801, 0),
+		},
+	} {
+		key := cacheKey{"token", v.generation, q.number}
+		entry := want.appendTo(nil, &key, v)
+		got := Contact{Identity: "eve", TokenID: "x", Claims: []Claim{{"eve", true}}, Issued: now} // of the request before
+		if !got.recall(entry, &key, v, q) {
+			t.Errorf("%s: the entry is not taken", name)
+			continue
+		}
+		for _, times := range [][2]*time.Time{{&got.Issued, &want.Issued}, {&got.Expires, &want.Expires}, {&got.Until, &want.Until}, {&got.since, &want.since}} {
+			if !times[0].Equal(*times[1]) || times[0].IsZero() != times[1].IsZero() {
+				t.Errorf("%s: got %v, want %v", name, *times[0], *times[1])
+			}
+			*times[0] = *times[1] // a time has several forms
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: got %+v, want %+v", name, got, want)
+		}
+	}
+}
+
+// Two tokens whose hashes are the same meet in one place of the cache. Each is answered with its own contact, or with none.
+func TestEntryOfAnotherKeyIsNotTaken(t *testing.T) {
+	v, q := sharedTokenVerifier(t, Policy{}), NewQuestion([]string{"name"})
+	token := signHS256(`{"identity":"mark","name":"Mark"}`)
+	contact, rej := v.Verify(context.Background(), token, q.claims)
+	if rej != nil {
+		t.Fatal(rej)
+	}
+	entry := contact.appendTo(nil, &cacheKey{token, v.generation, q.number}, v)
+	if !new(Contact).recall(entry, &cacheKey{token, v.generation, q.number}, v, q) {
+		t.Error("its own entry is not taken")
+	}
+	for name, other := range map[string]cacheKey{
+		"another token":    {token + "x", v.generation, q.number},
+		"another verifier": {token, v.generation + 1, q.number},
+		"another question": {token, v.generation, q.number + 1},
+	} {
+		if new(Contact).recall(entry, &other, v, q) {
+			t.Errorf("%s: its entry is taken", name)
+		}
+	}
+}
+
+func TestQuestionsHaveNumbersOfTheirOwn(t *testing.T) {
+	numbers := make(map[uint32]string)
+	for _, claims := range [][]string{nil, {""}, {"a"}, {"a", "b"}, {"b", "a"}, {"a b"}, {`a" "b`}, {"a", "", "b"}} {
+		text := fmt.Sprintf("%q", claims)
+		number := NewQuestion(claims).number
+		if other, taken := numbers[number]; taken && other != text {
+			t.Errorf("%s and %s are one question", text, other)
+		}
+		numbers[number] = text
+		if NewQuestion(claims).number != number {
+			t.Errorf("%s is two questions", text)
+		}
+	}
+}
