@@ -214,9 +214,6 @@ func (c *headers) set(r *http.Request, o *outcome) {
 	r.Header[c.identity] = values[0:1:1]
 	r.Header[c.messenger] = values[1:2:2]
 	c.setClaims(r, o)
-	if o.replacer != nil {
-		o.replacer.Set("http.auth.user.id", o.identity)
-	}
 }
 
 // setClaims never refuses a request: a claim that cannot be a header gives none, and is counted.
@@ -224,7 +221,7 @@ func (c *headers) setClaims(r *http.Request, o *outcome) {
 	if len(c.claims) == 0 {
 		return
 	}
-	o.claims = c.claims
+	o.claims = c
 	o.values = make([]string, len(c.claims))
 	values := make([]string, len(c.claims))
 	total := 0

@@ -2,9 +2,9 @@ package caddymodule
 
 import (
 	"errors"
-	"maps"
 	"math/bits"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -80,25 +80,33 @@ type decision struct {
 }
 
 // A messengerCounter counts the requests of one messenger. Finding a counter by its labels takes longer than counting, so
-// those that were found are kept.
+// those that were found are kept: most often one, seldom more than a few.
 type messengerCounter struct {
-	found atomic.Pointer[map[decision]prometheus.Counter] // never changed, only replaced
+	found atomic.Pointer[[]decisionCounter] // never changed, only replaced
+}
+
+type decisionCounter struct {
+	decision
+	prometheus.Counter
 }
 
 func (c *messengerCounter) count(requests *prometheus.CounterVec, m *Messenger, d decision) {
 	found := c.found.Load()
 	if found != nil {
-		if counter := (*found)[d]; counter != nil {
-			counter.Inc()
-			return
+		for i := range *found {
+			if known := &(*found)[i]; known.decision == d {
+				known.Inc()
+				return
+			}
 		}
 	}
 	counter := requests.WithLabelValues(m.label(), m.method(), string(d.mode), d.code)
 	counter.Inc()
-	next := map[decision]prometheus.Counter{d: counter}
+	var next []decisionCounter
 	if found != nil {
-		maps.Copy(next, *found)
+		next = slices.Clone(*found)
 	}
+	next = append(next, decisionCounter{d, counter})
 	c.found.CompareAndSwap(found, &next) // or the next request keeps it
 }
 

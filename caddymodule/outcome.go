@@ -27,17 +27,16 @@ type outcome struct {
 	place     string           // the handler that decided
 	source    string           // the kind of source in which the token stood
 	code      string           // what {http.messenger_auth.code} says
-	cache     cacheOutcome     // what the cache had for the token
 	began     int64            // when verification did, in Unix seconds; 0 if it did not
-	printed   [4]byte          // the fingerprint of a good token, if somebody wants to log it
+	cache     cacheOutcome     // what the cache had for the token
 	guarded   bool             // the connection ends when the right to it ends
+	printed   [4]byte          // the fingerprint of a good token, if somebody wants to log it
+	guard     guardedWriter    // sees to the end
 
 	set      []string // headers that a handler has set on this request
 	identity string   // percent-encoded, for placeholders
-	claims   []string // names of claims, for placeholders
+	claims   *headers // names claims, for placeholders; nil without any
 	values   []string // theirs, percent-encoded; "" if a claim gives no header
-
-	replacer *caddy.Replacer // of the request, or nil
 }
 
 // outcomeOf returns the outcome of r. The first handler that asks makes it, and answers the placeholders from then on.
@@ -51,16 +50,20 @@ func outcomeOf(r *http.Request) *outcome {
 	if vars != nil {
 		vars[outcomeVar] = o
 	}
-	if o.replacer, _ = ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); o.replacer != nil {
-		o.replacer.Map(o.placeholder)
+	if replacer, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		replacer.Map(o.placeholder)
 	}
 	return o
 }
 
 // placeholder answers every name under our prefix, with "" for what is not known: Caddy sends a placeholder that nobody
-// answers upstream as it is written. For the same reason it answers {http.auth.user.*} where no authenticator has.
+// answers upstream as it is written. For the same reason it answers {http.auth.user.*}. What another authenticator has set
+// there stands before that; to set it ourselves would take the replacer's lock, the dearest step of a whole request.
 func (o *outcome) placeholder(key string) (any, bool) {
-	if strings.HasPrefix(key, "http.auth.user.") {
+	if user, ok := strings.CutPrefix(key, "http.auth.user."); ok {
+		if user == "id" {
+			return o.identity, true
+		}
 		return "", true
 	}
 	name, ok := strings.CutPrefix(key, placeholderPrefix)
@@ -77,8 +80,8 @@ func (o *outcome) placeholder(key string) (any, bool) {
 	case "code":
 		return o.code, true
 	}
-	if claim, ok := strings.CutPrefix(name, "claim."); ok {
-		if i := slices.Index(o.claims, claim); i >= 0 {
+	if claim, ok := strings.CutPrefix(name, "claim."); ok && o.claims != nil {
+		if i := slices.Index(o.claims.claims, claim); i >= 0 {
 			return o.values[i], true
 		}
 	}
