@@ -1,5 +1,5 @@
 // Command bench measures what authentication costs: it runs Caddy as a plain proxy, Caddy with the bare cryptography, and
-// the gateway, one after the other on the same cores, and compares the CPU time that each spends on a request. It is
+// the gateway, in turn on the same cores, and compares the CPU time that each spends on a request. It is
 // all of these Caddys itself, so that nothing differs but the configuration. ./xcaddy.sh bench builds and runs it.
 package main
 
@@ -120,13 +120,12 @@ func bench() error {
 		}
 		results := make([][]result, len(sc.variants))
 		for round := range s.rounds {
-			for i := range sc.variants {
-				at := (i + round) % len(sc.variants) // no variant is always the first
-				r, err := measure(s, k, sc, sc.variants[at])
-				if err != nil {
-					return fmt.Errorf("%s: %s: %w", sc.name, sc.variants[at].name, err)
-				}
-				results[at] = append(results[at], r)
+			list, err := measure(s, k, sc, round)
+			if err != nil {
+				return fmt.Errorf("%s: %w", sc.name, err)
+			}
+			for i, r := range list {
+				results[i] = append(results[i], r)
 			}
 		}
 		for i, v := range sc.variants {
