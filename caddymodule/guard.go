@@ -34,8 +34,8 @@ func (m *Messenger) guard(w http.ResponseWriter, r *http.Request, mode Mode, o *
 		return next.ServeHTTP(w, r)
 	}
 	o.guarded = true
-	g := &o.guard
-	g.ResponseWriter, g.messenger, g.contact, g.handshake = w, m, o.contact, handshake
+	g := &guardedWriter{messenger: m, contact: o.contact, handshake: handshake}
+	g.ResponseWriter = w
 	switch {
 	case handshake:
 		g.track(nil) // a copy of the request would cost more than all the rest

@@ -200,7 +200,7 @@ func BenchmarkGuard(b *testing.B) {
 			next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error { w.WriteHeader(http.StatusNoContent); return nil })
 			b.ReportAllocs()
 			for b.Loop() {
-				o.guarded, o.guard = false, guardedWriter{}
+				o.guarded = false
 				_ = m.guard(w, r, ModeRequired, o, next)
 			}
 		})
@@ -212,20 +212,26 @@ func BenchmarkGuard(b *testing.B) {
 func BenchmarkGuardedWebSocket(b *testing.B) {
 	m, contact := guardedMessenger(b, time.Hour, time.Hour)
 	request, w := get("Upgrade: websocket"), httptest.NewRecorder()
-	open := make([]*outcome, b.N)
+	type connection struct {
+		outcome outcome
+		contact authn.Contact
+		writer  guardedWriter
+	}
+	open := make([]*connection, b.N)
 	before := heap()
 	for i := range open {
-		o := &outcome{messenger: m.name, verified: *contact, guarded: true}
-		o.verified.Identity = fmt.Sprintf("contact-%032d", i)
-		o.contact, open[i] = &o.verified, o
-		o.guard = guardedWriter{messenger: m, contact: o.contact, handshake: true, request: request}
-		o.guard.ResponseWriter = w
-		o.guard.track(nil)
+		o := &connection{contact: *contact}
+		o.contact.Identity = fmt.Sprintf("contact-%032d", i)
+		o.outcome = outcome{messenger: m.name, contact: &o.contact, guarded: true}
+		o.writer = guardedWriter{messenger: m, contact: &o.contact, handshake: true, request: request}
+		o.writer.ResponseWriter = w
+		o.writer.track(nil)
+		open[i] = o
 	}
 	b.ReportMetric(float64(heap()-before)/float64(b.N), "heap-B/conn")
 	for _, o := range open {
-		o.guard.session.Remove()
-		o.guard.connection.Finish()
+		o.writer.session.Remove()
+		o.writer.connection.Finish()
 	}
 }
 

@@ -36,21 +36,13 @@ const (
 	quarterSlots = 96
 )
 
-// meteredCodes are what a meter counts by: good tokens, and every reason to refuse. It has the places of codes in meters.
+// meteredCodes are what a meter counts by: good tokens, and every reason to refuse, which has its place here.
 var meteredCodes = func() []string {
 	codes := []string{}
 	for _, code := range slices.Sorted(maps.Keys(problems)) {
 		codes = append(codes, string(code))
 	}
 	return append([]string{codeVerified}, codes...)
-}()
-
-var codePlaces = func() map[authn.Code]int {
-	places := make(map[authn.Code]int)
-	for i, code := range meteredCodes[1:] {
-		places[authn.Code(code)] = i + 1
-	}
-	return places
 }()
 
 // A meter counts the requests of one messenger. It takes no lock, and 200 bytes, and 1.25 KiB more for every code that
@@ -110,11 +102,11 @@ func newMeter() *meter {
 	return &meter{since: time.Now(), counts: make([]atomic.Pointer[meterCounts], len(meteredCodes))}
 }
 
-// note counts a request at that second.
-func (m *meter) note(rej *authn.Rejection, second int64) {
+// note counts a request at that second. p says why it is refused; nil is a good token.
+func (m *meter) note(p *problem, second int64) {
 	place := 0
-	if rej != nil {
-		place = codePlaces[rej.Code]
+	if p != nil {
+		place = p.place
 	}
 	counts := m.counts[place].Load()
 	if counts == nil {

@@ -50,12 +50,7 @@ func counted(events []event, w meterWindow, second int64) map[string]uint64 {
 	return counts
 }
 
-func rejectionOf(code string) *authn.Rejection {
-	if code == codeVerified {
-		return nil
-	}
-	return &authn.Rejection{Code: authn.Code(code)}
-}
+func problemOf(code string) *problem { return problems[authn.Code(code)] }
 
 // Somebody switches enforcement on by these figures: they have to be right, at every moment of the day.
 func TestMeterCountsWhatThereWas(t *testing.T) {
@@ -63,7 +58,7 @@ func TestMeterCountsWhatThereWas(t *testing.T) {
 	events := mix(100_000, from)
 	m := newMeter()
 	for i, e := range events {
-		m.note(rejectionOf(e.code), e.second)
+		m.note(problemOf(e.code), e.second)
 		if i%5000 != 4999 {
 			continue
 		}
@@ -136,7 +131,7 @@ func TestReadinessIsNeverRoundedUp(t *testing.T) {
 		for range 99_999 {
 			m.note(nil, time.Now().Unix())
 		}
-		m.note(rejectionOf("token_expired"), time.Now().Unix())
+		m.note(problemOf("token_expired"), time.Now().Unix())
 		got := m.windows(time.Now())[0].Summary()
 		if want := "100000 requests: 99999 with a good token, 0 with none, 1 with a bad one; 99.99 % would pass under required"; got != want {
 			t.Errorf("got %q, want %q", got, want)
@@ -174,19 +169,19 @@ func TestMetersOutliveTheirMessengers(t *testing.T) {
 
 func BenchmarkMeter(b *testing.B) {
 	second := time.Now().Unix()
-	for name, rej := range map[string]*authn.Rejection{"good": nil, "refused": {Code: authn.TokenExpired}} {
+	for name, p := range map[string]*problem{"good": nil, "refused": problems[authn.TokenExpired]} {
 		b.Run(name, func(b *testing.B) {
 			m := newMeter()
 			b.ReportAllocs()
 			for b.Loop() {
-				m.note(rej, second)
+				m.note(p, second)
 			}
 		})
 		b.Run(name+", on all processors", func(b *testing.B) {
 			m := newMeter()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					m.note(rej, second)
+					m.note(p, second)
 				}
 			})
 		})
@@ -195,7 +190,7 @@ func BenchmarkMeter(b *testing.B) {
 	b.Run("refused without a token", func(b *testing.B) {
 		m := newMeter()
 		for b.Loop() {
-			m.note(&authn.Rejection{Code: authn.TokenMissing}, time.Now().Unix())
+			m.note(problems[authn.TokenMissing], time.Now().Unix())
 		}
 	})
 }

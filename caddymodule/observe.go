@@ -44,8 +44,9 @@ func (h *Handler) observe(m *Messenger, o *outcome, token string, known bool, re
 func (h *Handler) account(r *http.Request, m *Messenger, mode Mode, o *outcome, rej *authn.Rejection) {
 	o.place = h.place
 	code := codeVerified
+	var p *problem
 	if rej != nil {
-		code = string(rej.Code)
+		p, code = problems[rej.Code], string(rej.Code)
 		o.code = code
 	}
 	h.app.metrics.request(m, mode, code)
@@ -54,7 +55,7 @@ func (h *Handler) account(r *http.Request, m *Messenger, mode Mode, o *outcome, 
 		if second == 0 {
 			second = time.Now().Unix()
 		}
-		m.meter.note(rej, second)
+		m.meter.note(p, second)
 	}
 	ctx := r.Context()
 	if h.accessed {
@@ -68,7 +69,6 @@ func (h *Handler) account(r *http.Request, m *Messenger, mode Mode, o *outcome, 
 	if rej == nil || rej.Code == authn.TokenMissing && mode != ModeReport {
 		return
 	}
-	p := problems[rej.Code]
 	message := p.refused
 	if mode == ModeReport {
 		message = p.wouldBeRefused

@@ -22,7 +22,6 @@ const (
 type outcome struct {
 	messenger string           // whose contact was looked for last
 	contact   *authn.Contact   // once verified
-	verified  authn.Contact    // has room for one, so that no request needs more memory for it
 	rejection *authn.Rejection // why not, if it was not
 	place     string           // the handler that decided
 	source    string           // the kind of source in which the token stood
@@ -31,7 +30,6 @@ type outcome struct {
 	cache     cacheOutcome     // what the cache had for the token
 	guarded   bool             // the connection ends when the right to it ends
 	printed   [4]byte          // the fingerprint of a good token, if somebody wants to log it
-	guard     guardedWriter    // sees to the end
 
 	set      []string // headers that a handler has set on this request
 	identity string   // percent-encoded, for placeholders

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -28,6 +29,7 @@ type problem struct {
 	detail string
 	body   []byte // application/problem+json (RFC 9457)
 	length string // of the body
+	place  int    // in meters
 
 	challenge               string // what stands behind the realm in WWW-Authenticate
 	challenges              bool   // whether that header is sent at all
@@ -100,6 +102,7 @@ func init() {
 		p.length = strconv.Itoa(len(p.body))
 		p.refused, p.wouldBeRefused = "refused: "+string(code), "would be refused: "+string(code)
 		p.challenge, p.challenges = challenge(code, p)
+		p.place = slices.Index(meteredCodes, string(code))
 	}
 }
 
@@ -110,7 +113,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, m *Messenger, r
 		return nil
 	}
 	header := w.Header()
-	values := [4]string{"no-store", "application/problem+json", p.length} // later handlers may change them in place
+	values := [3]string{"no-store", "application/problem+json"} // later handlers may change them in place
 	header["Cache-Control"] = values[0:1:1]
 	switch p.status {
 	case http.StatusServiceUnavailable:
@@ -120,8 +123,8 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, m *Messenger, r
 	}
 	if m != nil {
 		if p.challenges {
-			values[3] = `Bearer realm="` + m.name + `"` + p.challenge
-			header["Www-Authenticate"] = values[3:4:4]
+			values[2] = `Bearer realm="` + m.name + `"` + p.challenge
+			header["Www-Authenticate"] = values[2:3:3]
 		}
 		m.allowReading(header, r)
 	}
@@ -131,11 +134,13 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, m *Messenger, r
 		}
 	}
 	header["Content-Type"] = values[1:2:2]
-	header["Content-Length"] = values[2:3:3]
-	w.WriteHeader(p.status)
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(p.body) // whoever does not read it has gone
+	if r.Method == http.MethodHead {
+		header["Content-Length"] = []string{p.length}
+		w.WriteHeader(p.status)
+		return nil
 	}
+	w.WriteHeader(p.status)
+	_, _ = w.Write(p.body) // whoever does not read it has gone
 	return nil
 }
 

@@ -42,19 +42,13 @@ func (a *App) provisionTokenCache() error {
 // verified again, and fail_limit does not concern it. Whether it was revoked meanwhile is asked every time.
 func (h *Handler) verify(r *http.Request, m *Messenger, token string, o *outcome) (rej *authn.Rejection) {
 	started := time.Now()
-	verifier, known, contact := m.verifier.Load(), false, &o.verified
-	if o.contact != nil {
-		contact = new(authn.Contact) // the other one is in use
-	}
+	verifier, known := m.verifier.Load(), false
 	if m.FailLimit == nil {
-		known, rej = h.app.verified.Verify(r.Context(), verifier, token, h.headers.question, contact, nil)
+		o.contact, known, rej = h.app.verified.Verify(r.Context(), verifier, token, h.headers.question, nil)
 	} else {
 		failures := m.failuresOf(r)
-		known, rej = h.app.verified.Verify(r.Context(), verifier, token, h.headers.question, contact, failures.admit)
+		o.contact, known, rej = h.app.verified.Verify(r.Context(), verifier, token, h.headers.question, failures.admit)
 		failures.note(rej)
-	}
-	if o.contact = nil; rej == nil {
-		o.contact = contact
 	}
 	h.observe(m, o, token, known, rej, started)
 	return rej

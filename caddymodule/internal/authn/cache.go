@@ -113,10 +113,9 @@ func NewQuestion(claims []string) *Question {
 	return &Question{claims: slices.Clone(claims), number: number}
 }
 
-// Verify is what v would answer to text, from memory where that is still true. It writes the contact to contact, which is
-// nobody's if rej is not nil. Before v is asked, admit may refuse to spend a verification on the text; it may be nil.
-// known reports whether the token was seen before.
-func (c *Cache) Verify(ctx context.Context, v *Verifier, text string, q *Question, contact *Contact, admit func() *Rejection) (known bool, rej *Rejection) {
+// Verify is what v would answer to text, from memory where that is still true. Before v is asked, admit may refuse to
+// spend a verification on the text; it may be nil. known reports whether the token was seen before.
+func (c *Cache) Verify(ctx context.Context, v *Verifier, text string, q *Question, admit func() *Rejection) (contact *Contact, known bool, rej *Rejection) {
 	var entries *bytecache.Cache
 	if c != nil && len(text) <= maxToken {
 		entries = c.entries.Load()
@@ -127,26 +126,29 @@ func (c *Cache) Verify(ctx context.Context, v *Verifier, text string, q *Questio
 	if entries != nil {
 		hash = key.hash()
 		if entry, found := entries.Get(hash, buffer[:0]); found {
-			if contact.recall(entry, &key, v, q) {
-				return true, v.policy.Revoked.check(contact)
+			if contact := recall(entry, &key, v, q); contact != nil {
+				if rej := v.policy.Revoked.check(contact); rej != nil {
+					return nil, true, rej
+				}
+				return contact, true, nil
 			}
 			c.stale.Add(1)
 		}
 	}
 	if admit != nil {
 		if rej := admit(); rej != nil {
-			return false, rej
+			return nil, false, rej
 		}
 	}
-	if rej := v.verify(ctx, text, q.claims, contact, nil); rej != nil {
-		return false, rej
+	if contact, rej = v.verify(ctx, text, q.claims, nil); rej != nil {
+		return nil, false, rej
 	}
 	if entries != nil {
 		if entry := contact.appendTo(buffer[:0], &key, v); entry != nil && len(entry) <= maxKept {
 			entries.Set(hash, entry)
 		}
 	}
-	return false, nil
+	return contact, false, nil
 }
 
 // A cacheKey is what an entry answers. The verifier is named by its generation: another policy or other keys are another

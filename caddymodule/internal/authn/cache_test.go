@@ -19,7 +19,7 @@ var noClaims = NewQuestion(nil)
 
 // cached asks c and returns the outcome, and whether the token was known.
 func cached(c *Cache, v *Verifier, token string) (string, bool) {
-	known, rej := c.Verify(context.Background(), v, token, noClaims, new(Contact), nil)
+	_, known, rej := c.Verify(context.Background(), v, token, noClaims, nil)
 	return outcomeText(rej), known
 }
 
@@ -41,8 +41,7 @@ func TestTokenIsVerifiedOnceForEachVerifierAndQuestion(t *testing.T) {
 	// Handlers of one messenger forward different claims.
 	for _, claims := range [][]string{{"name"}, {"plan"}, {"name", "plan"}, {"plan", "name"}, {"nam", "e"}} {
 		for _, wantKnown := range []bool{false, true} {
-			var contact Contact
-			known, rej := c.Verify(context.Background(), v, token, NewQuestion(claims), &contact, nil)
+			contact, known, rej := c.Verify(context.Background(), v, token, NewQuestion(claims), nil)
 			if rej != nil || known != wantKnown {
 				t.Fatalf("%q: known %t, %+v", claims, known, rej)
 			}
@@ -193,7 +192,6 @@ type cacheWorld struct {
 	verifiers         []*Verifier
 	revoked           Revocations // of the next verifiers
 	tokens            []string
-	contact           Contact
 	accepted, refused int
 }
 
@@ -318,8 +316,7 @@ func (w *cacheWorld) compare() {
 		// A token with an unknown kid can make either of them wait for a fetch. Then the instant has passed.
 		start := time.Now()
 		want, wantRej := v.Verify(context.Background(), token, q.claims)
-		got := &w.contact // with whatever is left in it
-		known, rej := w.cache.Verify(context.Background(), v, token, q, got, nil)
+		got, known, rej := w.cache.Verify(context.Background(), v, token, q, nil)
 		if synctest.Wait(); !time.Now().Equal(start) {
 			continue
 		}
@@ -351,12 +348,11 @@ func TestCacheUnderConcurrentSwaps(t *testing.T) {
 				secret := []string{testSecret, "x" + testSecret}[owner]
 				want := fmt.Sprint("contact ", owner, i%100)
 				token := macWith(secret, segment(`{"alg":"HS256"}`)+"."+segment(`{"identity":"`+want+`"}`))
-				var contact Contact
-				_, rej := c.Verify(context.Background(), verifiers[owner], token, noClaims, &contact, nil)
+				contact, _, rej := c.Verify(context.Background(), verifiers[owner], token, noClaims, nil)
 				if rej != nil || contact.Identity != want {
 					t.Errorf("got %+v %+v, want %s", contact, rej, want)
 				}
-				if _, rej := c.Verify(context.Background(), verifiers[1-owner], token, noClaims, &contact, nil); outcomeText(rej) != "signature_invalid" {
+				if _, _, rej := c.Verify(context.Background(), verifiers[1-owner], token, noClaims, nil); outcomeText(rej) != "signature_invalid" {
 					t.Errorf("at the other verifier: %s", outcomeText(rej))
 				}
 				if i%100 == 0 {
@@ -416,8 +412,8 @@ func TestLargeContactsAreNotKept(t *testing.T) {
 	c, v := NewCache(10), sharedTokenVerifier(t, Policy{})
 	token := signHS256(`{"identity":"mark","photo":"` + strings.Repeat("x", maxKept) + `"}`)
 	for _, q := range []*Question{NewQuestion(nil), NewQuestion([]string{"photo"})} {
-		_, _ = c.Verify(context.Background(), v, token, q, new(Contact), nil)
-		known, rej := c.Verify(context.Background(), v, token, q, new(Contact), nil)
+		_, _, _ = c.Verify(context.Background(), v, token, q, nil)
+		_, known, rej := c.Verify(context.Background(), v, token, q, nil)
 		if want := len(q.claims) == 0; rej != nil || known != want {
 			t.Errorf("%q: known %t, want %t; %+v", q.claims, known, want, rej)
 		}
@@ -430,10 +426,10 @@ func TestAdmitIsAskedForUnknownTokensOnly(t *testing.T) {
 	refuse := func() *Rejection { return reject(TooManyFailures, "no") }
 	known, unknown := signHS256(`{"identity":"mark"}`), signHS256(`{"identity":"eve"}`)
 	cached(c, v, known)
-	if _, rej := c.Verify(context.Background(), v, known, noClaims, new(Contact), refuse); rej != nil {
+	if _, _, rej := c.Verify(context.Background(), v, known, noClaims, refuse); rej != nil {
 		t.Errorf("a known token: %+v", rej)
 	}
-	if _, rej := c.Verify(context.Background(), v, unknown, noClaims, new(Contact), refuse); outcomeText(rej) != "too_many_failures" {
+	if _, _, rej := c.Verify(context.Background(), v, unknown, noClaims, refuse); outcomeText(rej) != "too_many_failures" {
 		t.Errorf("an unknown token: %s", outcomeText(rej))
 	}
 }
@@ -451,10 +447,9 @@ func BenchmarkCache(b *testing.B) {
 	t := benchTokens(b)[0]
 	b.Run("hit", func(b *testing.B) {
 		c := NewCache(100000)
-		contact := new(Contact)
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, rej := c.Verify(context.Background(), t.verifier, t.good, noClaims, contact, nil); rej != nil {
+			if _, _, rej := c.Verify(context.Background(), t.verifier, t.good, noClaims, nil); rej != nil {
 				b.Fatal(rej.Code)
 			}
 		}
@@ -463,9 +458,8 @@ func BenchmarkCache(b *testing.B) {
 		c := NewCache(100000)
 		b.ReportAllocs()
 		b.RunParallel(func(pb *testing.PB) {
-			contact := new(Contact)
 			for pb.Next() {
-				if _, rej := c.Verify(context.Background(), t.verifier, t.good, noClaims, contact, nil); rej != nil {
+				if _, _, rej := c.Verify(context.Background(), t.verifier, t.good, noClaims, nil); rej != nil {
 					b.Error(rej.Code)
 				}
 			}
@@ -477,10 +471,10 @@ func BenchmarkCache(b *testing.B) {
 			tokens[i] = signHS256(fmt.Sprintf(`{"identity":"%07d","exp":%d,"jti":"01J9Z3K5V7Q8W2X4Y6A%07d"}`, i, time.Now().Unix()+3600, i))
 		}
 		c, v := NewCache(10000), sharedTokenVerifier(b, Policy{})
-		i, contact := 0, new(Contact)
+		i := 0
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, rej := c.Verify(context.Background(), v, tokens[i], noClaims, contact, nil); rej != nil {
+			if _, _, rej := c.Verify(context.Background(), v, tokens[i], noClaims, nil); rej != nil {
 				b.Fatal(rej.Code)
 			}
 			if i++; i == len(tokens) {

@@ -45,25 +45,26 @@ func (c *Contact) appendTo(entry []byte, key *cacheKey, v *Verifier) []byte {
 	return entry
 }
 
-// recall makes c the contact of an entry, if that is the one of key and v would accept its token at this instant. The
-// token's form, signature and claims are what they were. Its times may have come, or gone: a clock can also be set back. The
-// key may have ended, which Until knows. And the key set may have been replaced, or have become too old to be trusted.
-func (c *Contact) recall(entry []byte, key *cacheKey, v *Verifier, q *Question) bool {
+// recall returns the contact of an entry, or nil if that is not the one of key or v would not accept its token at this
+// instant. The token's form, signature and claims are what they were. Its times may have come, or gone: a clock can also be
+// set back. The key may have ended, which Until knows. And the key set may have been replaced, or have become too old to be
+// trusted.
+func recall(entry []byte, key *cacheKey, v *Verifier, q *Question) *Contact {
 	if name := key.name(); !bytes.HasPrefix(entry, name[:]) {
-		return false
+		return nil
 	}
 	now := time.Now()
 	set, version := v.keys.standing(now)
 	r := entryReader(entry[nameSize:])
 	place := r.uvarint()
 	if set == nil || r.uvarint() != version {
-		return false
+		return nil
 	}
-	c.since, c.Until, c.Issued, c.Expires = r.time(), r.time(), r.time(), r.time()
+	c := &Contact{since: r.time(), Until: r.time(), Issued: r.time(), Expires: r.time(), version: version}
 	if !c.inTime(now) {
-		return false
+		return nil
 	}
-	c.SignedBy, c.version = set.keys[place], version
+	c.SignedBy = set.keys[place]
 	identity, tokenID := r.uvarint(), r.uvarint()
 	lengths := r
 	for range q.claims {
@@ -72,7 +73,6 @@ func (c *Contact) recall(entry []byte, key *cacheKey, v *Verifier, q *Question) 
 	texts := string(r)
 	c.Identity, texts = texts[:identity], texts[identity:]
 	c.TokenID, texts = texts[:tokenID], texts[tokenID:]
-	c.Claims = nil
 	if len(q.claims) > 0 {
 		c.Claims = make([]Claim, len(q.claims))
 	}
@@ -81,7 +81,7 @@ func (c *Contact) recall(entry []byte, key *cacheKey, v *Verifier, q *Question) 
 			c.Claims[i], texts = Claim{Text: texts[:length-1], Present: true}, texts[length-1:]
 		}
 	}
-	return true
+	return c
 }
 
 // inTime reports whether now is between the first and the last instant of the token and its key.

@@ -28,8 +28,8 @@ func TestEntryHoldsTheWholeContact(t *testing.T) {
 	} {
 		key := cacheKey{"token", v.generation, q.number}
 		entry := want.appendTo(nil, &key, v)
-		got := Contact{Identity: "eve", TokenID: "x", Claims: []Claim{{"eve", true}}, Issued: now} // of the request before
-		if !got.recall(entry, &key, v, q) {
+		got := recall(entry, &key, v, q)
+		if got == nil {
 			t.Errorf("%s: the entry is not taken", name)
 			continue
 		}
@@ -39,8 +39,8 @@ func TestEntryHoldsTheWholeContact(t *testing.T) {
 			}
 			*times[0] = *times[1] // a time has several forms
 		}
-		if !reflect.DeepEqual(got, want) {
-			t.Errorf("%s: got %+v, want %+v", name, got, want)
+		if !reflect.DeepEqual(*got, want) {
+			t.Errorf("%s: got %+v, want %+v", name, *got, want)
 		}
 	}
 }
@@ -54,7 +54,7 @@ func TestEntryOfAnotherKeyIsNotTaken(t *testing.T) {
 		t.Fatal(rej)
 	}
 	entry := contact.appendTo(nil, &cacheKey{token, v.generation, q.number}, v)
-	if !new(Contact).recall(entry, &cacheKey{token, v.generation, q.number}, v, q) {
+	if recall(entry, &cacheKey{token, v.generation, q.number}, v, q) == nil {
 		t.Error("its own entry is not taken")
 	}
 	for name, other := range map[string]cacheKey{
@@ -62,7 +62,7 @@ func TestEntryOfAnotherKeyIsNotTaken(t *testing.T) {
 		"another verifier": {token, v.generation + 1, q.number},
 		"another question": {token, v.generation, q.number + 1},
 	} {
-		if new(Contact).recall(entry, &other, v, q) {
+		if recall(entry, &other, v, q) != nil {
 			t.Errorf("%s: its entry is taken", name)
 		}
 	}

@@ -30,10 +30,7 @@ var checkOrder = []string{CheckForm, CheckAlgorithm, CheckKey, CheckSignature, C
 func (v *Verifier) Explain(ctx context.Context, text string, want []string, others map[string]*Verifier) *Explanation {
 	trace := new(Trace)
 	e := &Explanation{}
-	contact := new(Contact)
-	if e.Rejection = v.verify(ctx, text, want, contact, trace); e.Rejection == nil {
-		e.Contact = contact
-	}
+	e.Contact, e.Rejection = v.verify(ctx, text, want, trace)
 	e.Checks = trace.Checks
 	e.Skipped = slices.Clone(checkOrder[len(e.Checks):])
 	if e.Rejection != nil {

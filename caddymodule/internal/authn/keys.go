@@ -65,7 +65,7 @@ type Key struct {
 	fingerprint [sha256.Size]byte
 	end         time.Time     // when it stops verifying; zero if it does not
 	used        *atomic.Int64 // the hour of its last use since 1970; nil if nobody asks
-	macs        *sync.Pool    // of hash.Hash that hold the secret, for HS256
+	macs        *sync.Pool    // of *keyedHash, for HS256
 }
 
 // newSecretKey returns an HS256 key. The secret is not changed afterwards.
@@ -122,17 +122,22 @@ func (k *Key) verify(signed, signature []byte) bool {
 	return rs256.Verify(signed, signature, k.material) == nil
 }
 
-// verifyHS256 does what jwx does for HS256, with a hash that took the key in before: taking it in is half of the work.
+// A keyedHash is HMAC-SHA-256 with a secret that it took in before: taking it in is half of the work.
+type keyedHash struct {
+	hash.Hash
+	sum [sha256.Size]byte
+}
+
+// verifyHS256 does what jwx does for HS256.
 func (k *Key) verifyHS256(signed, signature []byte) bool {
-	mac, kept := k.macs.Get().(hash.Hash)
+	mac, kept := k.macs.Get().(*keyedHash)
 	if kept {
 		mac.Reset()
 	} else {
-		mac = hmac.New(sha256.New, k.material.([]byte))
+		mac = &keyedHash{Hash: hmac.New(sha256.New, k.material.([]byte))}
 	}
 	mac.Write(signed)
-	var sum [sha256.Size]byte
-	equal := hmac.Equal(mac.Sum(sum[:0]), signature)
+	equal := hmac.Equal(mac.Sum(mac.sum[:0]), signature)
 	k.macs.Put(mac)
 	return equal
 }

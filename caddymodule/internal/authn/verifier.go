@@ -35,57 +35,52 @@ func (v *Verifier) Active() map[string]bool {
 // Verify returns the contact that text proves, with the claims that want names, or the reason why it proves none.
 // It waits only where keys come from a URL and none of them fits; ctx ends that waiting.
 func (v *Verifier) Verify(ctx context.Context, text string, want []string) (*Contact, *Rejection) {
-	contact := new(Contact)
-	if rej := v.verify(ctx, text, want, contact, nil); rej != nil {
-		return nil, rej
-	}
-	return contact, nil
+	return v.verify(ctx, text, want, nil)
 }
 
-// verify is the one way from a text to a contact, which it writes to contact. Every check notes its outcome in t, which
-// may be nil.
-func (v *Verifier) verify(ctx context.Context, text string, want []string, contact *Contact, t *Trace) *Rejection {
+// verify is the one way from a text to a contact. Every check notes its outcome in t, which may be nil.
+func (v *Verifier) verify(ctx context.Context, text string, want []string, t *Trace) (*Contact, *Rejection) {
 	tok := tokens.Get().(*token)
 	defer tok.release()
 	rej := tok.parse(text)
 	if t.note(CheckForm, rej); rej != nil {
-		return rej
+		return nil, rej
 	}
 	rej = v.checkAlgorithm(tok)
 	if t.note(CheckAlgorithm, rej); rej != nil {
-		return rej
+		return nil, rej
 	}
 	key, version, rej := v.checkSignature(ctx, tok)
 	if t.noteSignature(rej); rej != nil {
-		return rej
+		return nil, rej
 	}
 	var cl claims
 	rej = cl.parse(tok, &v.policy, want)
 	if t.note(CheckPayload, rej); rej != nil {
-		return rej
+		return nil, rej
 	}
 	now := time.Now()
 	rej = cl.checkTimes(&v.policy, now)
 	if t.note(CheckTimes, rej); rej != nil {
-		return rej
+		return nil, rej
 	}
 	rej = cl.checkIssuer(&v.policy)
 	if t.note(CheckIssuer, rej); rej != nil {
-		return rej
+		return nil, rej
 	}
 	rej = cl.checkAudience(&v.policy)
 	if t.note(CheckAudience, rej); rej != nil {
-		return rej
+		return nil, rej
 	}
 	rej = cl.checkRequired(&v.policy)
 	if t.note(CheckRequired, rej); rej != nil {
-		return rej
+		return nil, rej
 	}
 	identity, rej := cl.contactIdentity()
 	if t.note(CheckIdentity, rej); rej != nil {
-		return rej
+		return nil, rej
 	}
-	*contact = Contact{Identity: identity, Claims: cl.texts(), Issued: cl.issued, Expires: cl.expires, SignedBy: key, version: version}
+	contact := &Contact{Identity: identity, Claims: cl.texts(), Issued: cl.issued, Expires: cl.expires, SignedBy: key, version: version}
 	contact.TokenID, _ = stringValue(cl.jti)
 	contact.since, contact.Until = cl.window(&v.policy)
 	if !key.end.IsZero() && (contact.Until.IsZero() || key.end.Before(contact.Until)) {
@@ -93,9 +88,9 @@ func (v *Verifier) verify(ctx context.Context, text string, want []string, conta
 	}
 	rej = v.policy.Revoked.check(contact)
 	if t.note(CheckRevocation, rej); rej != nil {
-		return rej
+		return nil, rej
 	}
-	return nil
+	return contact, nil
 }
 
 // checkAlgorithm compares, and never chooses: RFC 8725 section 3.1, the defence against algorithm confusion.

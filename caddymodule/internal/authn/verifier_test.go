@@ -89,7 +89,7 @@ func TestTraceListsTheChecksUpToTheFirstThatFails(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var trace Trace
-			_ = v.verify(context.Background(), tt.token, nil, new(Contact), &trace)
+			_, _ = v.verify(context.Background(), tt.token, nil, &trace)
 			var got []string
 			for _, check := range trace.Checks {
 				name := check.Name
@@ -105,7 +105,7 @@ func TestTraceListsTheChecksUpToTheFirstThatFails(t *testing.T) {
 	}
 	keyed := verifierOf(t, Policy{}, newSecretKey([]byte(testSecret), "k1"))
 	var trace Trace
-	_ = keyed.verify(context.Background(), forgeHS256(`{"alg":"HS256","kid":"k2"}`, `{}`), nil, new(Contact), &trace)
+	_, _ = keyed.verify(context.Background(), forgeHS256(`{"alg":"HS256","kid":"k2"}`, `{}`), nil, &trace)
 	if last := trace.Checks[len(trace.Checks)-1]; last.Name != CheckKey || last.Rejection.Code != KeyUnknown {
 		t.Errorf("an unknown kid: got %s %+v, want %s", last.Name, last.Rejection, CheckKey)
 	}
