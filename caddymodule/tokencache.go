@@ -44,10 +44,10 @@ func (h *Handler) verify(r *http.Request, m *Messenger, token string, o *outcome
 	started := time.Now()
 	verifier, known := m.verifier.Load(), false
 	if m.FailLimit == nil {
-		o.contact, known, rej = h.app.verified.Verify(r.Context(), verifier, token, h.headers.question, nil)
+		o.contact, known, rej = h.app.verified.Verify(r.Context(), started, verifier, token, h.headers.question, nil)
 	} else {
 		failures := m.failuresOf(r)
-		o.contact, known, rej = h.app.verified.Verify(r.Context(), verifier, token, h.headers.question, failures.admit)
+		o.contact, known, rej = h.app.verified.Verify(r.Context(), started, verifier, token, h.headers.question, failures.admit)
 		failures.note(rej)
 	}
 	h.observe(m, o, token, known, rej, started)

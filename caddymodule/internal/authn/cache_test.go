@@ -19,7 +19,7 @@ var noClaims = NewQuestion(nil)
 
 // cached asks c and returns the outcome, and whether the token was known.
 func cached(c *Cache, v *Verifier, token string) (string, bool) {
-	_, known, rej := c.Verify(context.Background(), v, token, noClaims, nil)
+	_, known, rej := c.Verify(context.Background(), time.Now(), v, token, noClaims, nil)
 	return outcomeText(rej), known
 }
 
@@ -41,7 +41,7 @@ func TestTokenIsVerifiedOnceForEachVerifierAndQuestion(t *testing.T) {
 	// Handlers of one messenger forward different claims.
 	for _, claims := range [][]string{{"name"}, {"plan"}, {"name", "plan"}, {"plan", "name"}, {"nam", "e"}} {
 		for _, wantKnown := range []bool{false, true} {
-			contact, known, rej := c.Verify(context.Background(), v, token, NewQuestion(claims), nil)
+			contact, known, rej := c.Verify(context.Background(), time.Now(), v, token, NewQuestion(claims), nil)
 			if rej != nil || known != wantKnown {
 				t.Fatalf("%q: known %t, %+v", claims, known, rej)
 			}
@@ -316,7 +316,7 @@ func (w *cacheWorld) compare() {
 		// A token with an unknown kid can make either of them wait for a fetch. Then the instant has passed.
 		start := time.Now()
 		want, wantRej := v.Verify(context.Background(), token, q.claims)
-		got, known, rej := w.cache.Verify(context.Background(), v, token, q, nil)
+		got, known, rej := w.cache.Verify(context.Background(), time.Now(), v, token, q, nil)
 		if synctest.Wait(); !time.Now().Equal(start) {
 			continue
 		}
@@ -348,11 +348,11 @@ func TestCacheUnderConcurrentSwaps(t *testing.T) {
 				secret := []string{testSecret, "x" + testSecret}[owner]
 				want := fmt.Sprint("contact ", owner, i%100)
 				token := macWith(secret, segment(`{"alg":"HS256"}`)+"."+segment(`{"identity":"`+want+`"}`))
-				contact, _, rej := c.Verify(context.Background(), verifiers[owner], token, noClaims, nil)
+				contact, _, rej := c.Verify(context.Background(), time.Now(), verifiers[owner], token, noClaims, nil)
 				if rej != nil || contact.Identity != want {
 					t.Errorf("got %+v %+v, want %s", contact, rej, want)
 				}
-				if _, _, rej := c.Verify(context.Background(), verifiers[1-owner], token, noClaims, nil); outcomeText(rej) != "signature_invalid" {
+				if _, _, rej := c.Verify(context.Background(), time.Now(), verifiers[1-owner], token, noClaims, nil); outcomeText(rej) != "signature_invalid" {
 					t.Errorf("at the other verifier: %s", outcomeText(rej))
 				}
 				if i%100 == 0 {
@@ -412,8 +412,8 @@ func TestLargeContactsAreNotKept(t *testing.T) {
 	c, v := NewCache(10), sharedTokenVerifier(t, Policy{})
 	token := signHS256(`{"identity":"mark","photo":"` + strings.Repeat("x", maxKept) + `"}`)
 	for _, q := range []*Question{NewQuestion(nil), NewQuestion([]string{"photo"})} {
-		_, _, _ = c.Verify(context.Background(), v, token, q, nil)
-		_, known, rej := c.Verify(context.Background(), v, token, q, nil)
+		_, _, _ = c.Verify(context.Background(), time.Now(), v, token, q, nil)
+		_, known, rej := c.Verify(context.Background(), time.Now(), v, token, q, nil)
 		if want := len(q.claims) == 0; rej != nil || known != want {
 			t.Errorf("%q: known %t, want %t; %+v", q.claims, known, want, rej)
 		}
@@ -426,10 +426,10 @@ func TestAdmitIsAskedForUnknownTokensOnly(t *testing.T) {
 	refuse := func() *Rejection { return reject(TooManyFailures, "no") }
 	known, unknown := signHS256(`{"identity":"mark"}`), signHS256(`{"identity":"eve"}`)
 	cached(c, v, known)
-	if _, _, rej := c.Verify(context.Background(), v, known, noClaims, refuse); rej != nil {
+	if _, _, rej := c.Verify(context.Background(), time.Now(), v, known, noClaims, refuse); rej != nil {
 		t.Errorf("a known token: %+v", rej)
 	}
-	if _, _, rej := c.Verify(context.Background(), v, unknown, noClaims, refuse); outcomeText(rej) != "too_many_failures" {
+	if _, _, rej := c.Verify(context.Background(), time.Now(), v, unknown, noClaims, refuse); outcomeText(rej) != "too_many_failures" {
 		t.Errorf("an unknown token: %s", outcomeText(rej))
 	}
 }
@@ -449,7 +449,7 @@ func BenchmarkCache(b *testing.B) {
 		c := NewCache(100000)
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, _, rej := c.Verify(context.Background(), t.verifier, t.good, noClaims, nil); rej != nil {
+			if _, _, rej := c.Verify(context.Background(), time.Now(), t.verifier, t.good, noClaims, nil); rej != nil {
 				b.Fatal(rej.Code)
 			}
 		}
@@ -459,7 +459,7 @@ func BenchmarkCache(b *testing.B) {
 		b.ReportAllocs()
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
-				if _, _, rej := c.Verify(context.Background(), t.verifier, t.good, noClaims, nil); rej != nil {
+				if _, _, rej := c.Verify(context.Background(), time.Now(), t.verifier, t.good, noClaims, nil); rej != nil {
 					b.Error(rej.Code)
 				}
 			}
@@ -474,7 +474,7 @@ func BenchmarkCache(b *testing.B) {
 		i := 0
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, _, rej := c.Verify(context.Background(), v, tokens[i], noClaims, nil); rej != nil {
+			if _, _, rej := c.Verify(context.Background(), time.Now(), v, tokens[i], noClaims, nil); rej != nil {
 				b.Fatal(rej.Code)
 			}
 			if i++; i == len(tokens) {

@@ -28,7 +28,7 @@ func TestEntryHoldsTheWholeContact(t *testing.T) {
 	} {
 		key := cacheKey{"token", v.generation, q.number}
 		entry := want.appendTo(nil, &key, v)
-		got := recall(entry, &key, v, q)
+		got := recall(entry, &key, time.Now(), v, q)
 		if got == nil {
 			t.Errorf("%s: the entry is not taken", name)
 			continue
@@ -54,7 +54,7 @@ func TestEntryOfAnotherKeyIsNotTaken(t *testing.T) {
 		t.Fatal(rej)
 	}
 	entry := contact.appendTo(nil, &cacheKey{token, v.generation, q.number}, v)
-	if recall(entry, &cacheKey{token, v.generation, q.number}, v, q) == nil {
+	if recall(entry, &cacheKey{token, v.generation, q.number}, time.Now(), v, q) == nil {
 		t.Error("its own entry is not taken")
 	}
 	for name, other := range map[string]cacheKey{
@@ -62,7 +62,7 @@ func TestEntryOfAnotherKeyIsNotTaken(t *testing.T) {
 		"another verifier": {token, v.generation + 1, q.number},
 		"another question": {token, v.generation, q.number + 1},
 	} {
-		if recall(entry, &other, v, q) != nil {
+		if recall(entry, &other, time.Now(), v, q) != nil {
 			t.Errorf("%s: its entry is taken", name)
 		}
 	}
