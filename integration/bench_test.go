@@ -23,7 +23,7 @@ func TestBenchmarkRuns(t *testing.T) {
 		t.Fatalf("building: %v\n%s", err, output)
 	}
 	for load, servers := range map[string][]string{
-		"one hot token":                {"plain Caddy", "gateway, RS256", "gateway, HS256"},
+		"one hot token":                {"plain Caddy, RS256 tokens", "gateway, RS256", "plain Caddy, HS256 tokens", "gateway, HS256"},
 		"20 RS256 tokens used once":    {"bare verification, RS256", "gateway, RS256"},
 		"forged HS256 tokens":          {"static 401", "gateway, HS256"},
 		"20 HS256 tokens used once":    {"bare verification, HS256", "gateway, HS256"},
