@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"encoding/base64"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -93,6 +94,27 @@ func TestOrderOfDirectives(t *testing.T) {
 		if got := h.Get("X-Contact-Identity"); got != test.identity {
 			t.Errorf("%s: the identity arrives as %q, want %q", test.name, got, test.identity)
 		}
+	}
+}
+
+// The access log of Caddy names the contact, unless an authenticator of the operator names somebody; what the upstream is told
+// is the contact in any case.
+func TestUserBesideAnotherAuthenticator(t *testing.T) {
+	m, up := methods(t)[0], newUpstream(t)
+	const ours, theirs = "messenger_auth support {\n token_from cookie chat\n}\n", "basic_auth bcrypt {\n operator " + panelHash + "\n}\n"
+	const proxy = "reverse_proxy UPSTREAM {\n header_up X-User {http.auth.user.id}\n}\n"
+	for _, test := range []struct{ name, site, user string }{
+		{"alone", ours + proxy, "mark"},
+		{"in front of the gateway", "route {\n" + theirs + ours + proxy + "}", "operator"},
+		{"behind the gateway", "route {\n" + ours + theirs + proxy + "}", "operator"},
+	} {
+		g := start(t, up, m.messengers, test.site)
+		g.get("/", "Cookie: chat="+sign(m.key, good("mark")), "Authorization: Basic "+base64.StdEncoding.EncodeToString([]byte("operator:"+panelPassword)))
+		h := up.one(t).header
+		if h.Get("X-User") != test.user || h.Get("X-Contact-Identity") != "mark" {
+			t.Errorf("%s: the upstream saw the user %q and the identity %q, want %q and mark", test.name, h.Get("X-User"), h.Get("X-Contact-Identity"), test.user)
+		}
+		g.waitForLog(`"user_id":"` + test.user + `"`)
 	}
 }
 

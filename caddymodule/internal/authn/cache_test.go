@@ -406,6 +406,9 @@ func TestCacheOfSizeZeroRemembersNothing(t *testing.T) {
 	wantCached(t, c, v, token, "ok", false, "when it is off")
 	c.Resize(10)
 	wantCached(t, c, v, token, "ok", false, "when it is on again")
+	if got, want := c.Stats(), (CacheStats{Hits: 1, Misses: 3, Entries: 1}); got != want {
+		t.Errorf("got %+v, want %+v: counters do not go back", got, want)
+	}
 }
 
 func TestLargeContactsAreNotKept(t *testing.T) {

@@ -68,6 +68,32 @@ func TestEntryOfAnotherKeyIsNotTaken(t *testing.T) {
 	}
 }
 
+// What a verification decodes lies in memory that the next one uses. Nothing of a contact may lie there too: it would
+// become somebody else.
+func TestContactIsNotInMemoryOfTheNextToken(t *testing.T) {
+	v := sharedTokenVerifier(t, Policy{})
+	names := []string{"text", "escaped", "number", "list", "object", "flag"}
+	const claims = `,"jti":"j%[1]d","text":"t%[1]d","escaped":"\u0065%[1]d","number":1%[1]d,"list":["l%[1]d"],"object":{"o":%[1]d},"flag":true}`
+	for _, identity := range []string{`"mark%[1]d"`, `"m\u0061rk%[1]d"`, `12345%[1]d`} {
+		var contacts []*Contact
+		for i := range 20 {
+			contact, rej := v.Verify(context.Background(), signHS256(fmt.Sprintf(`{"identity":`+identity+claims, 10+i)), names)
+			if rej != nil {
+				t.Fatal(rej)
+			}
+			contacts = append(contacts, contact)
+		}
+		for i, c := range contacts {
+			got := fmt.Sprint(c.Identity[len(c.Identity)-2:], c.TokenID, c.Claims)
+			n := fmt.Sprint(10 + i)
+			want := fmt.Sprint(n, "j"+n, []Claim{{"t" + n, true}, {"e" + n, true}, {"1" + n, true}, {`["l` + n + `"]`, true}, {`{"o":` + n + `}`, true}, {"true", true}})
+			if got != want {
+				t.Errorf("after other tokens contact %d is %s, want %s", i, got, want)
+			}
+		}
+	}
+}
+
 func TestQuestionsHaveNumbersOfTheirOwn(t *testing.T) {
 	numbers := make(map[uint32]string)
 	for _, claims := range [][]string{nil, {""}, {"a"}, {"a", "b"}, {"b", "a"}, {"a b"}, {`a" "b`}, {"a", "", "b"}} {

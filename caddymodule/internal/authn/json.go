@@ -3,7 +3,6 @@ package authn
 import (
 	"bytes"
 	"errors"
-	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -213,24 +212,6 @@ func (s *scanner) unique(first int, seen map[string]struct{}, at span, name []by
 	return seen, nil
 }
 
-// same reports whether the string at other, once unescaped, is name.
-func (s *scanner) same(other span, name []byte) bool {
-	if !other.escaped {
-		return string(s.text[other.start:other.end]) == string(name)
-	}
-	text, _ := s.unquoted(other) // was checked when it was noted
-	return bytes.Equal(text, name)
-}
-
-// unquoted returns the string at a place, unescaped.
-func (s *scanner) unquoted(at span) ([]byte, error) {
-	raw := s.text[at.start:at.end]
-	if !at.escaped {
-		return raw, nil
-	}
-	return unquote(raw)
-}
-
 func (s *scanner) array(depth int) error {
 	if depth > maxDepth {
 		return errTooDeep
@@ -330,111 +311,4 @@ func (s *scanner) digits() int {
 		s.pos++
 	}
 	return s.pos - start
-}
-
-// string consumes a string and returns where it stands between its quotes, escapes unchecked.
-func (s *scanner) string() (at span, err error) {
-	if s.pos == len(s.text) {
-		return at, errUnexpected
-	}
-	if s.text[s.pos] != '"' {
-		return at, errSyntax
-	}
-	start := s.pos + 1
-	for i := start; i < len(s.text); i++ {
-		switch c := s.text[i]; {
-		case c == '"':
-			s.pos = i + 1
-			at.start, at.end = int32(start), int32(i)
-			return at, nil
-		case c == '\\':
-			at.escaped = true
-			i++ // whatever it escapes, it is not the closing quote
-		case c < 0x20:
-			return at, errSyntax
-		}
-	}
-	return at, errUnexpected
-}
-
-// unquote resolves the escapes of a string that the scanner found, given without its quotes. Text without escapes is
-// returned as it is, not copied.
-func unquote(raw []byte) ([]byte, error) {
-	i := bytes.IndexByte(raw, '\\')
-	if i < 0 {
-		return raw, nil
-	}
-	out := append(make([]byte, 0, len(raw)), raw[:i]...)
-	for i < len(raw) {
-		c := raw[i]
-		if c != '\\' {
-			out = append(out, c)
-			i++
-			continue
-		}
-		if i+1 == len(raw) {
-			return nil, errSyntax
-		}
-		i++
-		switch raw[i] {
-		case '"', '\\', '/':
-			out = append(out, raw[i])
-		case 'b':
-			out = append(out, '\b')
-		case 'f':
-			out = append(out, '\f')
-		case 'n':
-			out = append(out, '\n')
-		case 'r':
-			out = append(out, '\r')
-		case 't':
-			out = append(out, '\t')
-		case 'u':
-			r, ok := hex4(raw[i+1:])
-			if !ok {
-				return nil, errSyntax
-			}
-			i += 4
-			if utf16.IsSurrogate(r) {
-				low, ok := lowSurrogate(raw[i+1:])
-				if r = utf16.DecodeRune(r, low); !ok || r == utf8.RuneError {
-					return nil, errSurrogate
-				}
-				i += 6
-			}
-			out = utf8.AppendRune(out, r)
-		default:
-			return nil, errSyntax
-		}
-		i++
-	}
-	return out, nil
-}
-
-func lowSurrogate(text []byte) (rune, bool) {
-	if len(text) < 2 || text[0] != '\\' || text[1] != 'u' {
-		return 0, false
-	}
-	return hex4(text[2:])
-}
-
-func hex4(text []byte) (rune, bool) {
-	if len(text) < 4 {
-		return 0, false
-	}
-	var r rune
-	for _, c := range text[:4] {
-		switch {
-		case '0' <= c && c <= '9':
-			c -= '0'
-		case 'a' <= c && c <= 'f':
-			c -= 'a' - 10
-		case 'A' <= c && c <= 'F':
-			c -= 'A' - 10
-		default:
-			return 0, false
-		}
-		r = r<<4 | rune(c)
-	}
-	return r, true
 }

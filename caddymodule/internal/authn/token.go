@@ -26,8 +26,10 @@ type token struct {
 // tokens keeps the memory of tokens for others. A verification needs about as much of it as it needs for everything else.
 var tokens = sync.Pool{New: func() any { return new(token) }}
 
-// release ends the use of t, and of all that points into it.
+// release ends the use of t, and of all that points into it. Nothing of a token is left for the next one.
 func (t *token) release() {
+	clear(t.signature)
+	clear(t.decoded)
 	*t = token{signature: t.signature[:0], decoded: t.decoded[:0]}
 	tokens.Put(t)
 }
@@ -217,21 +219,6 @@ func parseHeader(text []byte) (h header, rej *Rejection) {
 		return header{}, reject(TokenMalformed, "the header "+err.Error())
 	}
 	return h, rej
-}
-
-// stringValue returns the text of a JSON string, and false for any other value. The value was checked by scanObject.
-func stringValue(value []byte) (string, bool) {
-	text, ok := stringBytes(value)
-	return string(text), ok
-}
-
-// stringBytes is stringValue without a copy, where the text is only looked at.
-func stringBytes(value []byte) ([]byte, bool) {
-	if len(value) < 2 || value[0] != '"' {
-		return nil, false
-	}
-	text, err := unquote(value[1 : len(value)-1])
-	return text, err == nil
 }
 
 const (

@@ -75,7 +75,7 @@ func (c *Cache) Set(key uint64, value []byte) {
 	s := c.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.shrink(s.size - 1)
+	s.makeRoom()
 	old := s.index[key].old()
 	s.index[key] = placeOf(s.queue(old).append(key, value), old)
 }
@@ -130,10 +130,10 @@ func (s *shard) queue(old bool) *queue {
 	return &s.young
 }
 
-// shrink makes both queues together no longer than size. Entries that were replaced count too, so that nobody can make a
-// queue grow by setting one key over and over.
-func (s *shard) shrink(size int) {
-	for s.young.length+s.old.length > size {
+// makeRoom makes room for one more entry. Entries that were replaced count too, so that nobody can make a queue grow by
+// setting one key over and over.
+func (s *shard) makeRoom() {
+	for s.young.length+s.old.length >= s.size {
 		s.retire(s.young.length <= s.size/youngShare && s.old.length > 0)
 	}
 }
