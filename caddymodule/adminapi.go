@@ -66,11 +66,11 @@ func (a *adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return app.serveAdmin(w, r)
+	return newService(app).serveAdmin(w, r)
 }
 
 // serveAdmin answers a request to the admin API; commands that work offline send theirs here directly.
-func (a *App) serveAdmin(w http.ResponseWriter, r *http.Request) error {
+func (a *service) serveAdmin(w http.ResponseWriter, r *http.Request) error {
 	parts := strings.Split(strings.TrimPrefix(r.URL.Path, adminPath), "/")
 	switch {
 	case parts[0] == "messengers" && len(parts) == 1:
@@ -92,7 +92,7 @@ func (a *App) serveAdmin(w http.ResponseWriter, r *http.Request) error {
 var errNoPath = adminError(http.StatusNotFound, "there is nothing at this path")
 
 // serveMessenger shows, changes and deletes one messenger.
-func (a *App) serveMessenger(w http.ResponseWriter, r *http.Request, name string) error {
+func (a *service) serveMessenger(w http.ResponseWriter, r *http.Request, name string) error {
 	return answer(w, r, endpoint{
 		http.MethodGet: func() (any, error) {
 			d, err := a.describe(r.Context(), name)
@@ -137,7 +137,7 @@ func (a *App) serveMessenger(w http.ResponseWriter, r *http.Request, name string
 }
 
 // serveKeys answers what concerns the keys of one messenger.
-func (a *App) serveKeys(w http.ResponseWriter, r *http.Request, name, what string) error {
+func (a *service) serveKeys(w http.ResponseWriter, r *http.Request, name, what string) error {
 	if what == "tokens" {
 		return answer(w, r, endpoint{http.MethodGet: func() (any, error) {
 			ring, err := a.tokens(r.Context(), name)
@@ -179,7 +179,7 @@ func (a *App) serveKeys(w http.ResponseWriter, r *http.Request, name, what strin
 }
 
 // serveTokens changes the generated shared tokens of one messenger.
-func (a *App) serveTokens(w http.ResponseWriter, r *http.Request, name, action string) error {
+func (a *service) serveTokens(w http.ResponseWriter, r *http.Request, name, action string) error {
 	var body struct {
 		Overlap *caddy.Duration `json:"overlap"`
 		KeyID   string          `json:"kid"`
@@ -232,7 +232,7 @@ func (a *App) serveTokens(w http.ResponseWriter, r *http.Request, name, action s
 }
 
 // serveRevocations shows, makes and takes back revocations of one messenger.
-func (a *App) serveRevocations(w http.ResponseWriter, r *http.Request, name string) error {
+func (a *service) serveRevocations(w http.ResponseWriter, r *http.Request, name string) error {
 	with := func(change func(v revocation) error) func() (any, error) {
 		return func() (any, error) {
 			var v revocation
@@ -249,7 +249,7 @@ func (a *App) serveRevocations(w http.ResponseWriter, r *http.Request, name stri
 	})
 }
 
-func (a *App) serveReseal(r *http.Request) (any, error) {
+func (a *service) serveReseal(r *http.Request) (any, error) {
 	var body struct {
 		Adopt bool `json:"adopt_unsealed"`
 	}

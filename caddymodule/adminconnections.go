@@ -40,7 +40,7 @@ type endedConnections struct {
 }
 
 // serveConnections answers what stands below /messenger/connections.
-func (a *App) serveConnections(w http.ResponseWriter, r *http.Request, parts []string) error {
+func (a *service) serveConnections(w http.ResponseWriter, r *http.Request, parts []string) error {
 	switch strings.Join(parts[1:], "/") {
 	case "":
 		return answer(w, r, endpoint{http.MethodGet: func() (any, error) { return describeConnections(), nil }})
@@ -62,7 +62,7 @@ func describeConnections() *openConnections {
 }
 
 // endByRequest ends connections by command. The log says who asked, and not for which contact.
-func (a *App) endByRequest(r *http.Request) (any, error) {
+func (a *service) endByRequest(r *http.Request) (any, error) {
 	var body endRequest
 	if err := readJSON(r, &body); err != nil {
 		return nil, err

@@ -51,6 +51,14 @@ func (c condition) check(old *record) error {
 	return nil
 }
 
+// A service is what operators may do with the messengers of a configuration.
+type service struct {
+	*registry
+	handlers func() []*Handler // the routes that use these messengers
+}
+
+func newService(a *App) *service { return &service{registry: a.registry, handlers: a.handlers} }
+
 // A describedMessenger is a messenger as its settings say, without any secret.
 type describedMessenger struct {
 	Name     string     `json:"name"`
@@ -74,9 +82,9 @@ func describe(name, source string, settings *Messenger, r *record) *describedMes
 }
 
 // describe returns the messenger of that name, read from the storage itself if it is a stored one.
-func (a *App) describe(ctx context.Context, name string) (*describedMessenger, error) {
+func (a *service) describe(ctx context.Context, name string) (*describedMessenger, error) {
 	if m := a.Messengers[name]; m != nil {
-		return describe(name, sourceConfig, m, nil), nil
+		return describe(name, sourceConfig, m.Messenger, nil), nil
 	}
 	r, err := a.storedRecord(ctx, name)
 	if err != nil {
@@ -85,7 +93,7 @@ func (a *App) describe(ctx context.Context, name string) (*describedMessenger, e
 	return describe(name, sourceStored, r.Settings, r), nil
 }
 
-func (a *App) storedRecord(ctx context.Context, name string) (*record, error) {
+func (a *registry) storedRecord(ctx context.Context, name string) (*record, error) {
 	if checkMessengerName(name) != nil {
 		return nil, errNoMessenger
 	}
@@ -115,14 +123,14 @@ func storageError(err error) error {
 
 // list returns the messengers whose names come after a given one, in order. Those of the configuration are all in the
 // first answer.
-func (a *App) list(ctx context.Context, after string) ([]describedMessenger, error) {
+func (a *service) list(ctx context.Context, after string) ([]describedMessenger, error) {
 	list := []describedMessenger{}
 	if after == "" {
 		for _, name := range a.names() {
-			list = append(list, *describe(name, sourceConfig, a.Messengers[name], nil))
+			list = append(list, *describe(name, sourceConfig, a.Messengers[name].Messenger, nil))
 		}
 	}
-	names, err := a.live.names(ctx, after)
+	names, err := a.live.names(ctx, after, func(name string) bool { return checkMessengerName(name) == nil })
 	if err != nil {
 		return nil, storageError(err)
 	}
@@ -149,11 +157,11 @@ func (a *App) list(ctx context.Context, after string) ([]describedMessenger, err
 }
 
 // put creates a stored messenger, or changes its settings. Its shared tokens stay, unless its method becomes another.
-func (a *App) put(ctx context.Context, name string, settings *Messenger, c condition, by actor) (d *describedMessenger, created bool, err error) {
+func (a *service) put(ctx context.Context, name string, settings *Messenger, c condition, by actor) (d *describedMessenger, created bool, err error) {
 	if err := a.checkStorable(name); err != nil {
 		return nil, false, err
 	}
-	if err := settings.checkStored(a.live); err != nil {
+	if err := settings.checkStored(a.live.isInternal); err != nil {
 		return nil, false, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
 	formerURL := ""
@@ -188,7 +196,7 @@ func (a *App) put(ctx context.Context, name string, settings *Messenger, c condi
 }
 
 // remove deletes a stored messenger with its shared tokens.
-func (a *App) remove(ctx context.Context, name string, c condition, by actor) error {
+func (a *service) remove(ctx context.Context, name string, c condition, by actor) error {
 	if checkMessengerName(name) != nil {
 		return errNoMessenger
 	}
@@ -224,7 +232,7 @@ func (a *App) remove(ctx context.Context, name string, c condition, by actor) er
 	return nil
 }
 
-func (a *App) checkStorable(name string) error {
+func (a *service) checkStorable(name string) error {
 	if err := checkMessengerName(name); err != nil {
 		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("the name %w", err)}
 	}
@@ -235,7 +243,7 @@ func (a *App) checkStorable(name string) error {
 }
 
 // change makes a change in the store and puts it into force on this node.
-func (a *App) change(ctx context.Context, name, kind string, f func(old *record) (*record, error)) (*record, error) {
+func (a *registry) change(ctx context.Context, name, kind string, f func(old *record) (*record, error)) (*record, error) {
 	r, err := a.live.change(ctx, name, kind, f, func(r *record) error { return a.live.changed(name, kind, r) })
 	if err == nil {
 		return r, nil
@@ -247,11 +255,11 @@ func (a *App) change(ctx context.Context, name, kind string, f func(old *record)
 }
 
 // reseal seals all values with the first store key.
-func (a *App) reseal(ctx context.Context, adopt bool, by actor) (int, error) {
+func (a *service) reseal(ctx context.Context, adopt bool, by actor) (int, error) {
 	if !a.live.seal.enabled() {
 		return 0, adminError(http.StatusConflict, "no store key is configured; add store { key {file.…} } to the global option messenger { … }")
 	}
-	count, err := a.live.reseal(ctx, adopt)
+	count, err := a.live.reseal(ctx, adopt, isStoreKey)
 	a.audit("store resealed", "", by, zap.Int("values", count), zap.Error(err))
 	if err != nil {
 		return count, storageError(err)
@@ -260,17 +268,17 @@ func (a *App) reseal(ctx context.Context, adopt bool, by actor) (int, error) {
 }
 
 // audit writes down a change with who made it.
-func (a *App) audit(action, name string, by actor, fields ...zap.Field) {
+func (a *registry) audit(action, name string, by actor, fields ...zap.Field) {
 	a.logger.Named("audit").Info(action, append([]zap.Field{zap.String("messenger", name), zap.String("by", string(by))}, fields...)...)
 }
 
 // auditWarning writes down that the configuration works, and is probably not meant so.
-func (a *App) auditWarning(warning string, fields ...zap.Field) {
+func (a *registry) auditWarning(warning string, fields ...zap.Field) {
 	a.logger.Named("audit").Named("configuration").Warn(warning, append(fields, zap.String("by", "the configuration"))...)
 }
 
 // lookUp returns the messenger of that name as it is in force on this node.
-func (a *App) lookUp(ctx context.Context, name string) (*Messenger, error) {
+func (a *registry) lookUp(ctx context.Context, name string) (*messenger, error) {
 	m, rej := a.messenger(ctx, name)
 	switch {
 	case rej == nil:

@@ -39,7 +39,7 @@ type omittedKey struct {
 	Reason string `json:"reason"`
 }
 
-func (m *Messenger) describeKeys() *describedKeys {
+func (m *messenger) describeKeys() *describedKeys {
 	d := &describedKeys{Messenger: m.name, Method: m.method(), Sources: []string{}, Keys: []describedKey{}}
 	for i := range m.keyValues() {
 		d.Sources = append(d.Sources, m.keyPlace(i))
@@ -75,7 +75,7 @@ func moment(t time.Time) *time.Time {
 }
 
 // refresh fetches the key set of m at once.
-func (a *App) refresh(r *http.Request, m *Messenger) (any, error) {
+func (a *service) refresh(r *http.Request, m *messenger) (any, error) {
 	var body struct {
 		Distrust bool `json:"distrust"`
 	}

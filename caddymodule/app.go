@@ -9,14 +9,9 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/certmagic"
-	"go.uber.org/zap"
-
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
 func init() {
@@ -50,19 +45,11 @@ type App struct {
 	// remembers none. Default: 100000, which take up to 20 MB with usual identities.
 	TokenCacheSize *int `json:"token_cache_size,omitempty"`
 
-	logger   *zap.Logger
-	refusals *zap.Logger // sampled: clients can cause its lines at will
-	metrics  *metrics
-	storage  certmagic.Storage
-	live     *live
-	done     <-chan struct{}
-	released bool
-	started  atomic.Bool
+	registry *registry
 	stop     context.CancelFunc // ends what Start began
-	verified *authn.Cache       // nil if the cache is off
 
-	mu       sync.Mutex
-	handlers []*Handler // those that use this app, for explanations
+	mu     sync.Mutex
+	routes []*Handler // those that use this app, for explanations
 }
 
 // Store says how values are kept in Caddy's storage.
@@ -83,14 +70,17 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 
 // Provision loads the keys of all messengers. It reads what the configuration names, and changes nothing anywhere.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.logger = ctx.Logger()
-	a.refusals = sampled(a.logger)
-	a.done = ctx.Done()
-	var err error
-	if a.metrics, err = registerMetrics(ctx.GetMetricsRegistry()); err != nil {
+	keys, err := a.storeKeys()
+	if err != nil {
+		return fmt.Errorf("messenger: %w", err)
+	}
+	if err := checkList(a.JWKSInternalHosts); err != nil {
+		return fmt.Errorf("messenger: jwks_internal_hosts %w", err)
+	}
+	if err := registerMetrics(ctx.GetMetricsRegistry(), processScrape); err != nil {
 		return err
 	}
-	if err := a.openStore(ctx.Storage()); err != nil {
+	if a.registry, err = newRegistry(ctx, keys, a.JWKSInternalHosts); err != nil {
 		return fmt.Errorf("messenger: %w", err)
 	}
 	for _, name := range a.names() {
@@ -101,144 +91,72 @@ func (a *App) Provision(ctx caddy.Context) error {
 		if m == nil {
 			return fmt.Errorf("messenger %s: has no settings; identity_key and one of public_key, jwks and shared_token are needed", name)
 		}
-		if err := m.provision(name, a.logger, a.live); err != nil {
+		if err := a.registry.add(name, m); err != nil {
 			return fmt.Errorf("messenger %s: %w", name, err)
 		}
-		m.takeMeter()
 	}
 	if d := a.PollInterval; d != nil && *d < 0 {
 		return fmt.Errorf("messenger: poll_interval is negative; give a duration such as 2s, or 0 to read key files only at load")
 	}
-	a.live.attach(a)
-	if err := a.provisionTokenCache(); err != nil {
-		return err
+	if err := a.registry.useTokenCache(a.tokenCacheSize()); err != nil {
+		return fmt.Errorf("messenger: %w", err)
 	}
-	a.warn()
+	a.registry.load()
 	return nil
 }
 
-// openStore reads the store's keys and takes the store out of the pool.
-func (a *App) openStore(storage certmagic.Storage) error {
-	var keys [][]byte
-	if a.Store != nil {
-		for _, value := range a.Store.Keys {
-			ref, ok := parseReference(value)
-			if !ok {
-				return errLiteralStoreKey
-			}
-			text, err := ref.read()
-			if err != nil {
-				return fmt.Errorf("store: key %s: %w", value, err)
-			}
-			key, err := parseSealKey(text)
-			if err != nil {
-				return fmt.Errorf("store: key %s %w", value, err)
-			}
-			keys = append(keys, key)
+// storeKeys reads the keys of the store.
+func (a *App) storeKeys() (keys [][]byte, err error) {
+	if a.Store == nil {
+		return nil, nil
+	}
+	for _, value := range a.Store.Keys {
+		ref, ok := parseReference(value)
+		if !ok {
+			return nil, errLiteralStoreKey
 		}
+		text, err := ref.read()
+		if err != nil {
+			return nil, fmt.Errorf("store: key %s: %w", value, err)
+		}
+		key, err := parseSealKey(text)
+		if err != nil {
+			return nil, fmt.Errorf("store: key %s %w", value, err)
+		}
+		keys = append(keys, key)
 	}
-	if err := checkList(a.JWKSInternalHosts); err != nil {
-		return fmt.Errorf("jwks_internal_hosts %w", err)
-	}
-	l, err := acquireLive(storage, keys, a.JWKSInternalHosts)
-	if err != nil {
-		return fmt.Errorf("store: %w", err)
-	}
-	a.live, a.storage = l, storage
-	return nil
+	return keys, nil
 }
 
 // errLiteralStoreKey does not quote the value, which may be the key.
 var errLiteralStoreKey = errors.New("store: a key must be exactly one placeholder {file./path} or {env.NAME} that holds 32 bytes in base64; " +
 	"a secret does not belong into the configuration (was {$NAME} written? It puts the value there: write {env.NAME})")
 
-// warn names settings that work and are probably not meant.
-func (a *App) warn() {
-	names := a.names()
-	for i, name := range names {
-		m := a.Messengers[name]
-		for _, warning := range m.warnings() {
-			a.auditWarning(warning, zap.String("messenger", name))
-		}
-		if m.isGenerated() && a.live.hasEmptyRing(name) {
-			a.auditWarning("no shared token was generated yet, and requests are answered with keys_unavailable; make one with: caddy messenger tokens generate "+name,
-				zap.String("messenger", name))
-		}
-		for _, other := range names[i+1:] {
-			if m.acceptsTokensOf(a.Messengers[other]) {
-				a.auditWarning("two messengers trust the same key, so that a token for one can be good for the other; give each an \"audience\" of its own, or a key of its own",
-					zap.Strings("messengers", []string{name, other}))
-			}
-		}
-	}
-}
-
 // Start begins to fetch key sets, to watch key files, and to follow the store.
 func (a *App) Start() error {
-	verifiedTokens.Resize(a.tokenCacheSize())
 	interval := defaultPollInterval
 	if a.PollInterval != nil {
 		interval = time.Duration(*a.PollInterval)
 	}
-	var watched []*Messenger
-	for _, name := range a.names() {
-		m := a.Messengers[name]
-		if m.jwks != nil {
-			m.jwks.Start()
-		}
-		if m.hasKeyFiles() {
-			watched = append(watched, m)
-		}
-	}
-	if interval > 0 && len(watched) > 0 {
-		go watchKeyFiles(watched, interval, a.done)
-	}
-	a.started.Store(true)
+	verifiedTokens.Resize(a.tokenCacheSize())
 	var ctx context.Context
 	ctx, a.stop = context.WithCancel(context.Background())
+	a.registry.start(ctx, interval)
 	go a.endOrphans(ctx)
-	go a.warnAboutStored(ctx)
-	go a.live.keepUses(ctx)
-	if interval > 0 {
-		go a.live.keepUpToDate(ctx, interval)
-	} else {
-		go a.live.catchUp(ctx)
-	}
 	return nil
-}
-
-// warnAboutStored names what is in the store and has no effect.
-func (a *App) warnAboutStored(ctx context.Context) {
-	for _, name := range a.names() {
-		if r, err := a.live.read(ctx, name, kindStored); err == nil && r != nil {
-			a.auditWarning("a stored messenger is ignored, because the configuration has one of the same name; delete it, or rename one of the two",
-				zap.String("messenger", name))
-		}
-	}
 }
 
 // Stop ends what Start began. When a key was last used is written once more.
 func (a *App) Stop() error {
 	a.stop()
-	a.started.Store(false)
-	ctx, cancel := context.WithTimeout(context.Background(), maxWait)
-	defer cancel()
-	a.live.writeUses(ctx)
+	a.registry.stopped()
 	return nil
 }
 
 // Cleanup gives back what Provision took.
 func (a *App) Cleanup() error {
-	for _, m := range a.Messengers {
-		if m != nil {
-			m.cleanup()
-		}
-	}
-	// Requests may still be under way, so that a.live stays where it is.
-	if a.live != nil && !a.released {
-		a.released = true
-		a.live.detach(a)
-		a.live.release(a.storage)
+	if a.registry != nil {
+		a.registry.release()
 	}
 	return nil
 }
@@ -247,11 +165,18 @@ func (a *App) names() []string {
 	return slices.Sorted(maps.Keys(a.Messengers))
 }
 
-// addHandler makes h known, so that explanations can say what it would tell the upstream.
-func (a *App) addHandler(h *Handler) {
+// addRoute makes h known, so that explanations can say what it would tell the upstream.
+func (a *App) addRoute(h *Handler) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.handlers = append(a.handlers, h)
+	a.routes = append(a.routes, h)
+}
+
+// handlers returns the handlers that use this app.
+func (a *App) handlers() []*Handler {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.routes)
 }
 
 // Interface guards

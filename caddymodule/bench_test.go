@@ -37,10 +37,14 @@ func benchHandler(b testing.TB, app, messenger string) *Handler {
 	if err := h.Provision(ctx); err != nil {
 		b.Fatal(err)
 	}
-	verifiedTokens.Resize(h.app.tokenCacheSize()) // as Start does
+	loaded, err := ctx.App("messenger")
+	if err != nil {
+		b.Fatal(err)
+	}
+	verifiedTokens.Resize(loaded.(*App).tokenCacheSize()) // as Start does
 	b.Cleanup(func() {
 		verifiedTokens.Resize(0)
-		_ = h.app.Cleanup()
+		h.app.release()
 	})
 	return h
 }
@@ -131,7 +135,7 @@ func BenchmarkHandler(b *testing.B) {
 		h := benchHandler(b, "", "")
 		h.ClaimHeaders = []ClaimHeader{{Claim: "name", Header: "X-Contact-Name"}, {Claim: "plan", Header: "X-Contact-Plan"}}
 		dropped := h.headers.dropped
-		h.headers = newHeaders(h)
+		h.headers = h.contract()
 		h.headers.dropped = dropped
 		benchServe(b, h.ServeHTTP, good)
 	})

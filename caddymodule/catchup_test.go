@@ -19,9 +19,9 @@ func TestAReloadInAnOutage(t *testing.T) {
 	b.storage.failures = 1
 	s.mu.Unlock()
 
-	next := &App{logger: zap.NewNop(), refusals: zap.NewNop(), live: b.live, Messengers: make(map[string]*Messenger)}
+	next := &registry{logger: zap.NewNop(), refusals: zap.NewNop(), live: b.live, Messengers: make(map[string]*messenger)}
 	for _, name := range []string{"another", "new", "support"} {
-		m := &Messenger{IdentityKey: "identity", SharedToken: new(SharedToken)}
+		m := &messenger{Messenger: &Messenger{IdentityKey: "identity", SharedToken: new(SharedToken)}}
 		if err := m.provision(name, next.logger, b.live); err != nil {
 			t.Fatal(err)
 		}

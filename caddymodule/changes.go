@@ -16,8 +16,8 @@ type changes struct {
 	Pending []string `json:"pending,omitempty"` // of changes that may have been made or not
 }
 
-// write puts a record down, between two notes in the list of changes.
-func (v *vault) write(ctx context.Context, name, key string, next *record) error {
+// write stores a value, or deletes it if it is nil, between two notes in the list of changes.
+func (v *vault) write(ctx context.Context, name, key string, next any) error {
 	list, err := v.loadChanges(ctx)
 	if err != nil {
 		return err

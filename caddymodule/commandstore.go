@@ -29,7 +29,7 @@ const (
 type administrator struct {
 	remote
 	offline bool
-	app     *App
+	app     *service
 }
 
 func (o *administrator) flags(cmd *cobra.Command) {

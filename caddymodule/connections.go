@@ -35,14 +35,14 @@ func endAll(name string, logger *zap.Logger) {
 // It is called where somebody has taken a key back: out of the key set at a URL, or a shared token with the request to
 // close. A key that is merely replaced, in its file or by rotation, ends no chat: connections keep to the end that their
 // token had when they were opened.
-func (m *Messenger) endWithdrawn() {
+func (m *messenger) endWithdrawn() {
 	if n := connections.EndWithoutKeys(m.name, m.verifier.Load().Active(), session.Revoked); n > 0 {
 		m.logger.Info("connections ended, because the key of their tokens was withdrawn", zap.Int("connections", n))
 	}
 }
 
 // endRevoked ends the connections whose tokens were taken back by these rules.
-func (m *Messenger) endRevoked(rules []authn.Revocation) {
+func (m *messenger) endRevoked(rules []authn.Revocation) {
 	if len(rules) == 0 || connections.Open()[m.name] == 0 {
 		return
 	}
@@ -56,7 +56,7 @@ func (m *Messenger) endRevoked(rules []authn.Revocation) {
 // keySetChanged is told of every change of a key set from a URL, and passes it on to the messengers that use it now.
 func (l *live) keySetChanged(key engineKey) {
 	l.mu.Lock()
-	var using []*Messenger
+	var using []*messenger
 	for _, a := range l.apps {
 		if a.started.Load() {
 			for _, m := range a.Messengers {
@@ -90,8 +90,8 @@ func (a *App) endOrphans(ctx context.Context) {
 		}
 	}
 	for name := range connectionStats() {
-		if _, rej := a.messenger(ctx, name); rej != nil && rej.Code == authn.MessengerUnknown {
-			endAll(name, a.logger)
+		if _, rej := a.registry.messenger(ctx, name); rej != nil && rej.Code == authn.MessengerUnknown {
+			endAll(name, a.registry.logger)
 		}
 	}
 }

@@ -313,14 +313,14 @@ func TestARingIsNotTakenFromMemoryLater(t *testing.T) {
 	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
 	prepare(t, a)
 	agree(t, "before", b)
-	without := &App{logger: zap.NewNop(), refusals: zap.NewNop(), live: b.live}
+	without := &registry{logger: zap.NewNop(), refusals: zap.NewNop(), live: b.live}
 	b.live.attach(without)
-	b.live.detach(b.App)
+	b.live.detach(b.registry)
 	if _, err := a.changeTokens(t.Context(), "support", resetTokens(false), condition{}, "test"); err != nil {
 		t.Fatal(err)
 	}
 	b.settle(t)
-	b.live.attach(b.App)
+	b.live.attach(b.registry)
 	b.live.detach(without)
 	agree(t, "with the messenger again", b)
 }

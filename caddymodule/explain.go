@@ -54,7 +54,7 @@ type explainedHeader struct {
 
 // explain verifies token for m, and tells how. With hints it says as well if another messenger's key made the signature,
 // which is for those to know who may see all messengers.
-func (a *App) explain(ctx context.Context, m *Messenger, token string, hints bool) *explanation {
+func (a *service) explain(ctx context.Context, m *messenger, token string, hints bool) *explanation {
 	name := m.name
 	others := make(map[string]*authn.Verifier)
 	for other, messenger := range a.Messengers {
@@ -88,33 +88,31 @@ func (a *App) explain(ctx context.Context, m *Messenger, token string, hints boo
 		if rej != nil {
 			continue // it expired while it was explained
 		}
-		e.Upstream = append(e.Upstream, contract.explain(name, contact))
+		e.Upstream = append(e.Upstream, explainedHeaders{contract.explain(name, contact)})
 	}
 	return e
 }
 
 // contracts returns the different header contracts under which requests of m go upstream: the default one if no
 // messenger_auth uses m, and none if all that use it are off.
-func (a *App) contracts(m *Messenger) []headers {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+func (a *service) contracts(m *messenger) []headers {
 	var contracts []headers
 	used := false
-	for _, h := range a.handlers {
-		if h.static != m && (h.static != nil || !strings.Contains(h.Messenger, "{")) {
+	for _, h := range a.handlers() {
+		if !h.mayServe(m.name) {
 			continue
 		}
 		used = true
 		if h.Mode.or(m.Mode) == ModeOff {
 			continue
 		}
-		contract := newHeaders(h)
+		contract := h.contract()
 		if !slices.ContainsFunc(contracts, contract.equal) {
 			contracts = append(contracts, contract)
 		}
 	}
 	if !used {
-		contracts = append(contracts, newHeaders(new(Handler)))
+		contracts = append(contracts, new(Handler).contract())
 	}
 	return contracts
 }
@@ -124,19 +122,19 @@ func (c headers) equal(other headers) bool {
 }
 
 // explain returns the headers that set puts on a request.
-func (c headers) explain(messenger string, contact *authn.Contact) explainedHeaders {
+func (c headers) explain(messenger string, contact *authn.Contact) []explainedHeader {
 	r := &http.Request{Header: make(http.Header)}
 	o := &outcome{messenger: messenger, contact: contact}
 	c.set(r, o)
-	var list explainedHeaders
+	var list []explainedHeader
 	for _, name := range o.set {
-		list.Headers = append(list.Headers, explainedHeader{Name: name, Value: r.Header.Get(name)})
+		list = append(list, explainedHeader{Name: name, Value: r.Header.Get(name)})
 	}
 	return list
 }
 
 // only returns name, or the name of the only messenger if name is empty.
-func (a *App) only(name string) (string, error) {
+func (a *service) only(name string) (string, error) {
 	if name != "" {
 		return name, nil
 	}
@@ -166,7 +164,7 @@ func quietLogging() *caddy.Logging {
 
 // offlineApp makes the app of a configuration in JSON, with its storage, without running anything: keys are loaded, and
 // nothing is fetched or written yet. The caller calls the function it returns when done.
-func offlineApp(config []byte) (*App, func(), error) {
+func offlineApp(config []byte) (*service, func(), error) {
 	var parsed struct {
 		Storage json.RawMessage `json:"storage"`
 		Apps    struct {
@@ -188,13 +186,13 @@ func offlineApp(config []byte) (*App, func(), error) {
 		return nil, nil, err
 	}
 	app := loaded.(*App)
-	app.handlers = handlersOf(config, app)
-	return app, func() { _ = app.Cleanup() }, nil
+	routes := handlersOf(config, app.registry)
+	return &service{registry: app.registry, handlers: func() []*Handler { return routes }}, func() { _ = app.Cleanup() }, nil
 }
 
 // explainOffline is explain for an app that does not run: key sets are fetched now. A set that cannot be fetched shows as
 // keys_unavailable, as it would in a gateway.
-func (a *App) explainOffline(name, token string) (*explanation, error) {
+func (a *service) explainOffline(name, token string) (*explanation, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var fetches sync.WaitGroup
@@ -213,7 +211,7 @@ func (a *App) explainOffline(name, token string) (*explanation, error) {
 
 // handlersOf finds the messenger_auth handlers anywhere in a configuration. They are not provisioned; they serve to say
 // which headers they would set.
-func handlersOf(config []byte, app *App) []*Handler {
+func handlersOf(config []byte, app *registry) []*Handler {
 	var tree any
 	if json.Unmarshal(config, &tree) != nil {
 		return nil
@@ -228,13 +226,9 @@ func handlersOf(config []byte, app *App) []*Handler {
 			}
 		case map[string]any:
 			if node["handler"] == "messenger_auth" {
-				h := new(Handler)
 				text, _ := json.Marshal(node)
-				if json.Unmarshal(text, h) == nil && h.checkSettings() == nil {
-					h.app = app
-					if h.resolveMessenger() == nil {
-						found = append(found, h)
-					}
+				if h, err := readHandler(text, app); err == nil {
+					found = append(found, h)
 				}
 			}
 			for _, child := range node {

@@ -91,7 +91,7 @@ type failures struct {
 }
 
 // failuresOf returns the failures of r's client.
-func (m *Messenger) failuresOf(r *http.Request) failures {
+func (m *messenger) failuresOf(r *http.Request) failures {
 	return failures{failingKey{m.name, *m.FailLimit, clientNetwork(r)}}
 }
 

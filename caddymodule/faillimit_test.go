@@ -198,7 +198,7 @@ func TestFailLimitAndTokenCacheSizeAreChecked(t *testing.T) {
 		}
 	}
 	for size, want := range map[int]bool{0: true, maxTokenCacheSize: true, -1: false, maxTokenCacheSize + 1: false} {
-		if err := (&App{TokenCacheSize: &size}).provisionTokenCache(); (err == nil) != want {
+		if err := new(registry).useTokenCache(size); (err == nil) != want {
 			t.Errorf("token_cache_size %d: %v", size, err)
 		}
 	}

@@ -17,6 +17,9 @@ type storeStatus struct {
 	Err    error
 }
 
+// status tells how the last look at the list of changes ended.
+func (a *registry) status() *storeStatus { return a.live.status.Load() }
+
 // poll looks at the list of changes and reads again what this node holds of them.
 func (l *live) poll(ctx context.Context) {
 	l.polling.Lock()
@@ -73,7 +76,7 @@ func (l *live) reread(ctx context.Context, name string) error {
 func (l *live) rereadOwned(ctx context.Context, name string) error {
 	defer l.lock(name)()
 	l.mu.Lock()
-	used := slices.ContainsFunc(l.apps, func(a *App) bool { return a.Messengers[name] != nil })
+	used := slices.ContainsFunc(l.apps, func(a *registry) bool { return a.Messengers[name] != nil })
 	if !used {
 		delete(l.owned, name) // a later configuration that has this messenger again reads it
 	}

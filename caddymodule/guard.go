@@ -24,7 +24,7 @@ import (
 //
 // Where only the response can tell, guarding costs one small writer. With no expiry and max_session 0 it costs nothing:
 // then only what asks for a WebSocket or an event stream is tracked, so that it can be ended by command.
-func (m *Messenger) guard(w http.ResponseWriter, r *http.Request, mode Mode, o *outcome, next caddyhttp.Handler) error {
+func (m *messenger) guard(w http.ResponseWriter, r *http.Request, mode Mode, o *outcome, next caddyhttp.Handler) error {
 	if o.guarded || mode == ModeReport || r.Method == http.MethodHead {
 		return next.ServeHTTP(w, r) // report ends nothing, as it refuses nothing
 	}
@@ -59,7 +59,7 @@ func asksForEvents(r *http.Request) bool {
 const eventStream = "text/event-stream"
 
 // deadline is when a connection that c opens now ends by itself.
-func (m *Messenger) deadline(c *authn.Contact, now time.Time) session.Deadline {
+func (m *messenger) deadline(c *authn.Contact, now time.Time) session.Deadline {
 	var d session.Deadline
 	switch {
 	case c.Until.IsZero():
@@ -84,7 +84,7 @@ func (m *Messenger) deadline(c *authn.Contact, now time.Time) session.Deadline {
 type guardedWriter struct {
 	caddyhttp.ResponseWriterWrapper
 	request    *http.Request
-	messenger  *Messenger
+	messenger  *messenger
 	contact    *authn.Contact
 	connection *session.Connection // nil until there is one to guard
 	session    *session.Session
@@ -108,7 +108,7 @@ func (g *guardedWriter) track(cancel context.CancelFunc) {
 }
 
 // withdrawn reports whether what c rests on was taken back after c was verified.
-func (m *Messenger) withdrawn(c *authn.Contact) bool {
+func (m *messenger) withdrawn(c *authn.Contact) bool {
 	return !m.verifier.Load().Active()[c.SignedBy.ID()] || m.revoked.Covers(c.Identity, c.TokenID, c.Issued)
 }
 

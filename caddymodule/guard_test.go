@@ -18,7 +18,7 @@ import (
 
 // guardedMessenger returns a messenger whose sessions have that limit, and a contact of it whose token ends so long from
 // now; 0 is never.
-func guardedMessenger(t testing.TB, limit, life time.Duration) (*Messenger, *authn.Contact) {
+func guardedMessenger(t testing.TB, limit, life time.Duration) (*messenger, *authn.Contact) {
 	t.Helper()
 	key, err := authn.ParseSharedToken([]byte(strings.Repeat("k", 32)), "")
 	if err != nil {
@@ -28,7 +28,7 @@ func guardedMessenger(t testing.TB, limit, life time.Duration) (*Messenger, *aut
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &Messenger{name: t.Name(), session: limit}
+	m := &messenger{Messenger: new(Messenger), name: t.Name(), session: limit}
 	m.verifier.Store(authn.NewVerifier(m.policy, keys))
 	c := &authn.Contact{Identity: "mark", SignedBy: key}
 	if life != 0 {
@@ -117,7 +117,7 @@ func TestDeadline(t *testing.T) {
 		"the key before the limit, no expiry": {time.Hour, time.Time{}, at(5), session.Deadline{From: at(5), To: at(5), Ending: session.Revoked}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := &Messenger{session: test.limit}
+			m := &messenger{session: test.limit}
 			if got := m.deadline(&authn.Contact{Expires: test.expires, Until: test.until}, now); got != test.want {
 				t.Errorf("got %+v, want %+v", got, test.want)
 			}

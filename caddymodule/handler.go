@@ -65,9 +65,9 @@ type Handler struct {
 	// the WebSocket, without the backend, and closes it at once with the error code as the reason. Default: status.
 	WebSocketRejection string `json:"websocket_rejection,omitempty"`
 
-	app      *App
+	app      *registry
 	matchers caddyhttp.MatcherSets
-	static   *Messenger // the messenger, if its name has no placeholder
+	static   *messenger // the messenger, if its name has no placeholder
 	sources  authn.Sources
 	headers  headers
 	server   *caddyhttp.Server
@@ -116,7 +116,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.checkSettings(); err != nil {
 		return fmt.Errorf("messenger_auth: %w", err)
 	}
-	h.headers = newHeaders(h)
+	h.headers = h.contract()
 	h.sources = sources(h.TokenFrom)
 	h.takesQuery = slices.ContainsFunc(h.sources, func(s authn.Source) bool { return s.Kind == authn.Query })
 
@@ -124,8 +124,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	h.app = app.(*App)
-	h.app.addHandler(h)
+	h.app = app.(*App).registry
+	app.(*App).addRoute(h)
 	h.headers.dropped = func(claim string) { h.app.metrics.claimDropped(h.logger, claim) }
 	if err := h.resolveMessenger(); err != nil {
 		return fmt.Errorf("messenger_auth: %w", err)
@@ -207,7 +207,7 @@ func (h *Handler) guards(r *http.Request) (bool, error) {
 }
 
 // messengerOf returns the messenger whose contact r says to carry.
-func (h *Handler) messengerOf(r *http.Request) (*Messenger, *authn.Rejection) {
+func (h *Handler) messengerOf(r *http.Request) (*messenger, *authn.Rejection) {
 	if h.static != nil {
 		return h.static, nil
 	}
@@ -217,7 +217,7 @@ func (h *Handler) messengerOf(r *http.Request) (*Messenger, *authn.Rejection) {
 
 // authenticate finds the token, takes it out of the request, and verifies it. It notes the contact in o. The writer it
 // returns answers the subprotocol that announced the token.
-func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, m *Messenger, o *outcome) (http.ResponseWriter, *authn.Rejection) {
+func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, m *messenger, o *outcome) (http.ResponseWriter, *authn.Rejection) {
 	if o.messenger == m.name && o.rejection != nil && o.rejection.Code != authn.TokenMissing {
 		return w, o.rejection // an earlier handler has taken the token out; its finding holds
 	}
@@ -254,7 +254,7 @@ func (h *Handler) takeOut(r *http.Request) {
 }
 
 // passVerified handles a request that an earlier messenger_auth verified.
-func (h *Handler) passVerified(w http.ResponseWriter, r *http.Request, m *Messenger, mode Mode, o *outcome, next caddyhttp.Handler) error {
+func (h *Handler) passVerified(w http.ResponseWriter, r *http.Request, m *messenger, mode Mode, o *outcome, next caddyhttp.Handler) error {
 	if o.messenger == m.name {
 		return m.guard(w, r, mode, o, next)
 	}

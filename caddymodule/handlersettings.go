@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -121,6 +122,57 @@ var reservedHeaders = []string{
 	"host", "cookie", "authorization", "forwarded", "via", "date", "expect", "origin", "referer", "range",
 	"connection", "keep-alive", "proxy-", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings", "alt-svc",
 	"content-", "x-forwarded-", "sec-", "access-control-",
+}
+
+// contract returns what the handler tells the upstream.
+func (h *Handler) contract() headers {
+	names := headerNames{identity: h.identityHeader(), messenger: h.messengerHeader(), raw: h.IdentityEncoding == encodingRaw}
+	for _, c := range h.ClaimHeaders {
+		names.claims, names.claimHeaders = append(names.claims, c.Claim), append(names.claimHeaders, c.Header)
+	}
+	return newHeaders(names)
+}
+
+func (h *Handler) identityHeader() string {
+	if h.IdentityHeader == "" {
+		return defaultIdentityHeader
+	}
+	return h.IdentityHeader
+}
+
+func (h *Handler) messengerHeader() string {
+	if h.MessengerHeader == "" {
+		return defaultMessengerHeader
+	}
+	return h.MessengerHeader
+}
+
+// mayServe reports whether requests for the messenger of that name can meet h.
+func (h *Handler) mayServe(name string) bool {
+	return h.static != nil && h.static.name == name || h.static == nil && strings.Contains(h.Messenger, "{")
+}
+
+// marker returns the subprotocol behind which h takes tokens, or "" if it does not take them there.
+func (h *Handler) marker() string {
+	for _, source := range sources(h.TokenFrom) {
+		if source.Kind == authn.WebSocketProtocol {
+			return source.Name
+		}
+	}
+	return ""
+}
+
+// readHandler makes a handler out of its JSON that is not provisioned: it serves to say what it would do.
+func readHandler(text []byte, app *registry) (*Handler, error) {
+	h := new(Handler)
+	if err := json.Unmarshal(text, h); err != nil {
+		return nil, err
+	}
+	if err := h.checkSettings(); err != nil {
+		return nil, err
+	}
+	h.app = app
+	return h, h.resolveMessenger()
 }
 
 // checkHeaders refuses header names that the upstream, or a proxy on the way, would not read as the gateway's word.

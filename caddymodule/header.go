@@ -36,36 +36,30 @@ type headers struct {
 	dropped             func(claim string) // told of each claim that gives no header
 }
 
-func newHeaders(h *Handler) headers {
+// headerNames say which headers the gateway sets.
+type headerNames struct {
+	identity, messenger string
+	raw                 bool     // values are written as they are, and not percent-encoded
+	claims              []string // that have headers of their own
+	claimHeaders        []string // in the same order
+}
+
+func newHeaders(names headerNames) headers {
 	c := headers{
-		identity:  textproto.CanonicalMIMEHeaderKey(h.identityHeader()),
-		messenger: textproto.CanonicalMIMEHeaderKey(h.messengerHeader()),
-		raw:       h.IdentityEncoding == encodingRaw,
+		identity:  textproto.CanonicalMIMEHeaderKey(names.identity),
+		messenger: textproto.CanonicalMIMEHeaderKey(names.messenger),
+		raw:       names.raw,
 		dropped:   func(string) {},
 	}
 	c.folded = []string{fold(c.identity), fold(c.messenger)}
-	for _, claim := range h.ClaimHeaders {
-		c.claims = append(c.claims, claim.Claim)
-		c.claimHeaders = append(c.claimHeaders, textproto.CanonicalMIMEHeaderKey(claim.Header))
-		c.folded = append(c.folded, fold(claim.Header))
+	for i, claim := range names.claims {
+		c.claims = append(c.claims, claim)
+		c.claimHeaders = append(c.claimHeaders, textproto.CanonicalMIMEHeaderKey(names.claimHeaders[i]))
+		c.folded = append(c.folded, fold(names.claimHeaders[i]))
 	}
 	c.question = authn.NewQuestion(c.claims)
 	c.always = []string{c.identity, c.messenger}
 	return c
-}
-
-func (h *Handler) identityHeader() string {
-	if h.IdentityHeader == "" {
-		return defaultIdentityHeader
-	}
-	return h.IdentityHeader
-}
-
-func (h *Handler) messengerHeader() string {
-	if h.MessengerHeader == "" {
-		return defaultMessengerHeader
-	}
-	return h.MessengerHeader
 }
 
 // clean removes what a client could use to speak in the gateway's name. It changes r in place, so that error routes that

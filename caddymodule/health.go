@@ -48,7 +48,7 @@ type Health struct {
 	// their owners can break them.
 	Messengers []string `json:"messengers,omitempty"`
 
-	app *App
+	app *registry
 
 	mu     sync.Mutex
 	made   time.Time
@@ -73,7 +73,7 @@ func (h *Health) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	h.app = app.(*App)
+	h.app = app.(*App).registry
 	return nil
 }
 
@@ -204,7 +204,7 @@ func (h *Health) look(ctx context.Context) *healthReport {
 }
 
 // unable says why the messenger of that name cannot decide, or "".
-func (a *App) unable(ctx context.Context, name string) string {
+func (a *registry) unable(ctx context.Context, name string) string {
 	m, rej := a.messenger(ctx, name)
 	switch {
 	case rej == nil:
@@ -216,7 +216,7 @@ func (a *App) unable(ctx context.Context, name string) string {
 }
 
 // unable says why m cannot decide right now, or "".
-func (m *Messenger) unable() string {
+func (m *messenger) unable() string {
 	switch {
 	case m.revoked.Unknown():
 		return reasonStore

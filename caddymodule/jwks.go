@@ -105,7 +105,7 @@ func (e engine) Destruct() error {
 
 // acquireEngine takes the engine for key out of the pool. A new one has the key set that the store kept. The caller
 // releases it once.
-func acquireEngine(key engineKey, m *Messenger) (*authn.JWKS, error) {
+func acquireEngine(key engineKey, m *messenger) (*authn.JWKS, error) {
 	value, _, err := engines.LoadOrNew(key, func() (caddy.Destructor, error) {
 		log, keep := key.store.logFetches(), key.store.keepKeySets()
 		users := &fetchUsers{names: make(map[meterKey]int)}
@@ -132,7 +132,7 @@ func acquireEngine(key engineKey, m *Messenger) (*authn.JWKS, error) {
 	return e.JWKS, nil
 }
 
-func releaseEngine(key engineKey, m *Messenger) {
+func releaseEngine(key engineKey, m *messenger) {
 	m.fetches.add(m, -1)
 	_, _ = engines.Delete(key) // Destruct returns no error
 }

@@ -71,7 +71,7 @@ func (r reference) read() ([]byte, error) {
 }
 
 // loadKeys reads the keys for the first time and makes the messenger's verifier.
-func (m *Messenger) loadKeys() error {
+func (m *messenger) loadKeys() error {
 	texts, err := m.readKeys()
 	if err != nil {
 		return err
@@ -87,7 +87,7 @@ func (m *Messenger) loadKeys() error {
 
 // reloadKeys reads the keys again and swaps the verifier if they changed. What cannot be used changes nothing: the keys
 // loaded before stay in force, and the log says why, once for each thing that was found.
-func (m *Messenger) reloadKeys() {
+func (m *messenger) reloadKeys() {
 	texts, err := m.readKeys()
 	now := digest(texts, err)
 	if now == m.keys.digest {
@@ -109,7 +109,7 @@ func (m *Messenger) reloadKeys() {
 
 // watchKeyFiles reads the keys of messengers again and again until done is closed. It compares contents: a file may be
 // replaced through a link, or written in place with its old time.
-func watchKeyFiles(messengers []*Messenger, interval time.Duration, done <-chan struct{}) {
+func watchKeyFiles(messengers []*messenger, interval time.Duration, done <-chan struct{}) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
@@ -150,7 +150,7 @@ func (m *Messenger) keyValues() []string {
 
 // readKeys returns the text of each key. A public key may stand in the configuration itself; a shared token may not,
 // because the configuration can be read by everyone who can read the admin endpoint or a saved config.
-func (m *Messenger) readKeys() ([][]byte, error) {
+func (m *messenger) readKeys() ([][]byte, error) {
 	var texts [][]byte
 	for _, value := range m.keyValues() {
 		ref, ok := parseReference(value)
@@ -175,7 +175,7 @@ var errLiteralSecret = errors.New("shared_token must be exactly one placeholder 
 	"a secret does not belong into the configuration, where everyone who can read that can sign tokens " +
 	"(was {$NAME} written? It puts the value into the configuration before it is read: write {env.NAME})")
 
-func (m *Messenger) parseKeys(texts [][]byte) (authn.Keys, error) {
+func (m *messenger) parseKeys(texts [][]byte) (authn.Keys, error) {
 	keys := make([]*authn.Key, len(texts))
 	for i, text := range texts {
 		var err error

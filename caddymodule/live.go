@@ -56,7 +56,7 @@ type live struct {
 	failed  atomic.Int64 // when the storage failed last, in nanoseconds since 1970
 
 	mu    sync.Mutex
-	apps  []*App
+	apps  []*registry
 	owned map[string]*record // of configured messengers, as they were read last; nil if there is none
 	uses  map[string]*tokenUses
 	again map[string]bool // names that changed and could not be read
@@ -70,7 +70,7 @@ type live struct {
 
 // A storedEntry is what a node knows of one name.
 type storedEntry struct {
-	messenger *Messenger // nil if there is no stored messenger of this name
+	messenger *messenger // nil if there is no stored messenger of this name
 	revision  string     // of the record; a change that keeps it concerns revocations only
 	version   atomic.Uint64
 	closings  uint64
@@ -92,7 +92,7 @@ func acquireLive(s certmagic.Storage, sealKeys [][]byte, internal []string) (*li
 	id := liveID(s, sealKeys, internal)
 	value, _, err := lives.LoadOrNew(id, func() (caddy.Destructor, error) {
 		l := &live{
-			vault:    &vault{seal: seal},
+			vault:    &vault{seal: seal, failed: processMetrics.errors.Inc},
 			id:       id,
 			internal: internal,
 			seed:     maphash.MakeSeed(),
@@ -145,7 +145,7 @@ func liveID(s certmagic.Storage, sealKeys [][]byte, internal []string) [sha256.S
 
 // attach makes a known, whose configured messengers get their rings and revocations from here on, and reads these. Until
 // they can be read, nobody knows whether a token was revoked.
-func (l *live) attach(a *App) {
+func (l *live) attach(a *registry) {
 	l.mu.Lock()
 	l.apps = append(l.apps, a)
 	l.mu.Unlock()
@@ -191,10 +191,10 @@ func (l *live) log() *zap.Logger {
 func (l *live) serves() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.ContainsFunc(l.apps, func(a *App) bool { return a.started.Load() })
+	return slices.ContainsFunc(l.apps, func(a *registry) bool { return a.started.Load() })
 }
 
-func (l *live) detach(a *App) {
+func (l *live) detach(a *registry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if i := slices.Index(l.apps, a); i >= 0 {

@@ -12,7 +12,7 @@ import (
 
 // logOut answers at logout_path. Nothing of it goes upstream. A contact can revoke nobody's tokens but their own, and
 // only with one that is still good, whatever the mode.
-func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *Messenger, mode Mode, o *outcome) error {
+func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *messenger, mode Mode, o *outcome) error {
 	w.Header().Set("Cache-Control", "no-store")
 	if isPreflight(r) {
 		m.allowLogout(w.Header(), r, h.sources)
@@ -45,7 +45,7 @@ func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *Messenger, m
 }
 
 // revokeOwn revokes the token of c, or all of this contact.
-func (h *Handler) revokeOwn(r *http.Request, m *Messenger, c *authn.Contact) error {
+func (h *Handler) revokeOwn(r *http.Request, m *messenger, c *authn.Contact) error {
 	v := revocation{TokenID: c.TokenID, Contact: c.Identity}
 	if !c.Until.IsZero() {
 		until := c.Until.UTC()
@@ -63,7 +63,7 @@ func (h *Handler) revokeOwn(r *http.Request, m *Messenger, c *authn.Contact) err
 }
 
 // allowLogout answers a CORS preflight for a logout from a page of allowed_origin.
-func (m *Messenger) allowLogout(header http.Header, r *http.Request, sources authn.Sources) {
+func (m *messenger) allowLogout(header http.Header, r *http.Request, sources authn.Sources) {
 	if m.allowReading(header, r); header.Get("Access-Control-Allow-Origin") == "" {
 		return
 	}

@@ -102,7 +102,7 @@ func (l *live) hold(name string, r *record) (*storedEntry, error) {
 func (l *live) isConfigured(name string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.ContainsFunc(l.apps, func(a *App) bool { return a.Messengers[name] != nil })
+	return slices.ContainsFunc(l.apps, func(a *registry) bool { return a.Messengers[name] != nil })
 }
 
 // changed puts into force what this node has just written.

@@ -82,7 +82,7 @@ func (m *Messenger) needsExpiry() bool {
 
 // acceptsTokensOf reports whether a key in common, and no audience that tells them apart, makes tokens of m and other
 // interchangeable.
-func (m *Messenger) acceptsTokensOf(other *Messenger) bool {
+func (m *messenger) acceptsTokensOf(other *messenger) bool {
 	if !authn.Shared(m.keys.current, other.keys.current) {
 		return false
 	}

@@ -91,7 +91,7 @@ type meterKey struct {
 func (*meter) Destruct() error { return nil }
 
 // takeMeter gives m its meter. The messenger gives it back once.
-func (m *Messenger) takeMeter() {
+func (m *messenger) takeMeter() {
 	value, _, _ := meters.LoadOrNew(meterKey{m.name, m.stored}, func() (caddy.Destructor, error) { // the function returns no error
 		return newMeter(), nil
 	})
@@ -187,7 +187,7 @@ func (m *meter) windows(now time.Time) []readinessWindow {
 }
 
 // readiness says what this node has met of m.
-func (m *Messenger) readiness() *readiness {
+func (m *messenger) readiness() *readiness {
 	now := time.Now()
 	return &readiness{Messenger: m.name, Mode: m.Mode.or(ModeRequired), Since: m.meter.since.UTC().Truncate(time.Second), Windows: m.meter.windows(now)}
 }

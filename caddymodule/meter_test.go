@@ -141,8 +141,8 @@ func TestReadinessIsNeverRoundedUp(t *testing.T) {
 
 // A reload, and a change of a stored messenger, keep what was counted; a messenger that is gone takes its figures along.
 func TestMetersOutliveTheirMessengers(t *testing.T) {
-	take := func(stored bool) *Messenger {
-		m := &Messenger{name: "support", stored: stored}
+	take := func(stored bool) *messenger {
+		m := &messenger{name: "support", stored: stored}
 		m.takeMeter()
 		return m
 	}

@@ -25,7 +25,6 @@ type metrics struct {
 	ended    *prometheus.CounterVec
 	errors   prometheus.Counter
 	dropped  *prometheus.CounterVec
-	scrape   *scrape
 	drops    atomic.Uint64
 }
 
@@ -52,7 +51,6 @@ var processMetrics = &metrics{
 		"Guarded connections that ended; the reason is \"closed\" if the client or the backend ended it.", "messenger", "reason"),
 	errors:  prometheus.NewCounter(prometheus.CounterOpts(metricOpts("store_errors_total", "Reads of the store that failed."))),
 	dropped: newCounterVec("claims_dropped_total", "Claims that were too large, or not fit, for the header that claim_header names.", "claim"),
-	scrape:  newScrape(),
 }
 
 func metricOpts(name, help string) prometheus.Opts {
@@ -63,20 +61,20 @@ func newCounterVec(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts(metricOpts(name, help)), labels)
 }
 
-func registerMetrics(registry *prometheus.Registry) (*metrics, error) {
+// registerMetrics registers the collectors of the process, and further ones, with the registry of a configuration.
+func registerMetrics(registry *prometheus.Registry, further ...prometheus.Collector) error {
 	m := processMetrics
-	for _, collector := range []prometheus.Collector{m.requests, m.seconds, m.fetches, m.ended, m.errors, m.dropped, m.scrape} {
+	for _, collector := range append(further, m.requests, m.seconds, m.fetches, m.ended, m.errors, m.dropped) {
 		if err := registry.Register(collector); err != nil && !errors.As(err, new(prometheus.AlreadyRegisteredError)) {
-			return nil, err
+			return err
 		}
 	}
-	return m, nil
+	return nil
 }
 
 // A decision is what a request is counted by, beside its messenger.
 type decision struct {
-	mode Mode
-	code string
+	mode, code string
 }
 
 // A messengerCounter counts the requests of one messenger. Finding a counter by its labels takes longer than counting, so
@@ -90,7 +88,7 @@ type decisionCounter struct {
 	prometheus.Counter
 }
 
-func (c *messengerCounter) count(requests *prometheus.CounterVec, m *Messenger, d decision) {
+func (c *messengerCounter) count(requests *prometheus.CounterVec, label, method string, d decision) {
 	found := c.found.Load()
 	if found != nil {
 		for i := range *found {
@@ -100,7 +98,7 @@ func (c *messengerCounter) count(requests *prometheus.CounterVec, m *Messenger, 
 			}
 		}
 	}
-	counter := requests.WithLabelValues(m.label(), m.method(), string(d.mode), d.code)
+	counter := requests.WithLabelValues(label, method, d.mode, d.code)
 	counter.Inc()
 	var next []decisionCounter
 	if found != nil {
@@ -110,13 +108,14 @@ func (c *messengerCounter) count(requests *prometheus.CounterVec, m *Messenger, 
 	c.found.CompareAndSwap(found, &next) // or the next request keeps it
 }
 
-// request counts a decision. m is nil if the messenger is unknown: its name came from the client and is no label.
-func (s *metrics) request(m *Messenger, mode Mode, code string) {
-	if m == nil {
-		s.requests.WithLabelValues("", "", string(mode), code).Inc()
+// request counts a decision about a messenger that c counts for. Without one the messenger is unknown: its name came from
+// the client and is not a label.
+func (s *metrics) request(c *messengerCounter, label, method, mode, code string) {
+	if c == nil {
+		s.requests.WithLabelValues("", "", mode, code).Inc()
 		return
 	}
-	m.counter.count(s.requests, m, decision{mode, code})
+	c.count(s.requests, label, method, decision{mode, code})
 }
 
 // A cacheOutcome is what the cache of verified tokens had for a token.

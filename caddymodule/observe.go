@@ -19,7 +19,7 @@ import (
 // are made only where somebody takes them.
 
 // observe notes in o how a verification went.
-func (h *Handler) observe(m *Messenger, o *outcome, token string, known bool, rej *authn.Rejection, started time.Time) {
+func (h *Handler) observe(m *messenger, o *outcome, token string, known bool, rej *authn.Rejection, started time.Time) {
 	o.began = started.Unix()
 	switch {
 	case known:
@@ -41,7 +41,7 @@ func (h *Handler) observe(m *Messenger, o *outcome, token string, known bool, re
 }
 
 // account writes down how the request was decided.
-func (h *Handler) account(r *http.Request, m *Messenger, mode Mode, o *outcome, rej *authn.Rejection) {
+func (h *Handler) account(r *http.Request, m *messenger, mode Mode, o *outcome, rej *authn.Rejection) {
 	o.place = h.place
 	code := codeVerified
 	var p *problem
@@ -49,7 +49,7 @@ func (h *Handler) account(r *http.Request, m *Messenger, mode Mode, o *outcome, 
 		p, code = problems[rej.Code], string(rej.Code)
 		o.code = code
 	}
-	h.app.metrics.request(m, mode, code)
+	m.countRequest(mode, code)
 	if m != nil {
 		second := o.began
 		if second == 0 {
@@ -90,7 +90,7 @@ type findings struct {
 	fingerprint [4]byte
 }
 
-func newFindings(m *Messenger, mode Mode, code string, o *outcome) findings {
+func newFindings(m *messenger, mode Mode, code string, o *outcome) findings {
 	f := findings{messenger: o.messenger, mode: mode, verdict: code, source: o.source, cache: o.cache.String(), fingerprint: o.printed}
 	if m != nil {
 		f.method = m.method()

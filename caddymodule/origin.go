@@ -75,7 +75,7 @@ func ownOrigin(r *http.Request) origin {
 // token counts only where the page is known, or where the request can change nothing; and it opens WebSockets across
 // origins without asking anyone (cross-site WebSocket hijacking), so a handshake answers to the list whenever there is
 // one.
-func (m *Messenger) checkOrigin(r *http.Request, cookieOnly bool) *authn.Rejection {
+func (m *messenger) checkOrigin(r *http.Request, cookieOnly bool) *authn.Rejection {
 	handshake := isHandshake(r)
 	values := r.Header["Origin"]
 	switch {
@@ -92,7 +92,7 @@ func (m *Messenger) checkOrigin(r *http.Request, cookieOnly bool) *authn.Rejecti
 	return &authn.Rejection{Code: authn.OriginNotAllowed, Reason: "the Origin is absent, or neither the gateway's own nor one of allowed_origin"}
 }
 
-func (m *Messenger) allows(o origin) bool { return slices.Contains(m.origins, o) }
+func (m *messenger) allows(o origin) bool { return slices.Contains(m.origins, o) }
 
 // isSafe reports whether the method is safe (RFC 9110 section 9.2.1).
 func isSafe(method string) bool {

@@ -54,6 +54,9 @@ func outcomeOf(r *http.Request) *outcome {
 	return o
 }
 
+// isVerified reports whether a messenger_auth has verified the contact of r.
+func isVerified(r *http.Request) bool { return outcomeOf(r).contact != nil }
+
 // placeholder answers every name under our prefix, with "" for what is not known: Caddy sends a placeholder that nobody
 // answers upstream as it is written. For the same reason it answers {http.auth.user.*}. What another authenticator has set
 // there stands before that. To set it ourselves would take the replacer's lock, which costs half a microsecond.

@@ -38,7 +38,7 @@ type Panel struct {
 	// verified. Default: {http.auth.user.id}.
 	User string `json:"user,omitempty"`
 
-	app         *App
+	app         *service
 	crossOrigin *http.CrossOriginProtection
 	logger      *zap.Logger
 }
@@ -63,7 +63,7 @@ func (p *Panel) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	p.app = app.(*App)
+	p.app = newService(app.(*App))
 	p.logger = ctx.Logger()
 	p.crossOrigin = http.NewCrossOriginProtection()
 	return nil

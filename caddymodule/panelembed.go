@@ -9,8 +9,6 @@ import (
 	"strings"
 	"text/template"
 	"time"
-
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
 // The programs that site developers copy: what signs tokens on their server, and what sends them from their page. They
@@ -153,17 +151,10 @@ func (v *visit) showEmbed() error {
 }
 
 // marker returns the subprotocol behind which a route of the messenger takes tokens, or "" if none does.
-func (a *App) marker(name string) string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, h := range a.handlers {
-		if h.static != nil && h.static.name != name {
-			continue
-		}
-		for _, source := range h.sources {
-			if source.Kind == authn.WebSocketProtocol {
-				return source.Name
-			}
+func (a *service) marker(name string) string {
+	for _, h := range a.handlers() {
+		if marker := h.marker(); marker != "" && h.mayServe(name) {
+			return marker
 		}
 	}
 	return ""

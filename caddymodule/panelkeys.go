@@ -183,7 +183,7 @@ func (v *visit) testToken(sent form) error {
 }
 
 // fetchFinding says why there is no key, in place of a finding that may speak of addresses in the gateway's network.
-func (v *visit) fetchFinding(m *Messenger, result *explanation) []explainedFinding {
+func (v *visit) fetchFinding(m *messenger, result *explanation) []explainedFinding {
 	if result.Code != authn.KeysUnavailable || m.jwks == nil {
 		return nil
 	}

@@ -41,7 +41,7 @@ func protectPage(h http.Header) {
 func (v *visit) admit() error {
 	// A contact is never an operator. On a site with both, an authentication that knows the contact, or a placeholder
 	// that our own handler fills, would otherwise make one of the other.
-	if outcomeOf(v.r).contact != nil {
+	if isVerified(v.r) {
 		return adminError(http.StatusForbidden, "This request carries the token of a contact, and contacts are no operators.")
 	}
 	if err := checkTransport(v.r); err != nil {

@@ -107,7 +107,7 @@ func init() {
 }
 
 // refuse answers r. Where the site has error routes, these answer it, with the headers that are set here.
-func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, m *Messenger, rej *authn.Rejection) error {
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, m *messenger, rej *authn.Rejection) error {
 	p := problems[rej.Code]
 	if h.WebSocketRejection == rejectionClose && isHandshake(r) && closeHandshake(w, r, p.status, rej.Code) {
 		return nil
@@ -159,7 +159,7 @@ func challenge(code authn.Code, p *problem) (string, bool) {
 }
 
 // allowReading lets scripts of the messenger's own pages read why they were refused (CORS).
-func (m *Messenger) allowReading(header http.Header, r *http.Request) {
+func (m *messenger) allowReading(header http.Header, r *http.Request) {
 	if len(m.origins) == 0 {
 		return
 	}

@@ -13,7 +13,7 @@ import (
 
 // reseal writes every value again that is not sealed with the first key, and returns their number. Only with adopt are
 // values taken that are not sealed at all. One that cannot be read is left as it is, and named in the error.
-func (v *vault) reseal(ctx context.Context, adopt bool) (int, error) {
+func (v *vault) reseal(ctx context.Context, adopt bool, ours func(key string) bool) (int, error) {
 	if err := v.checkWritable(); err != nil {
 		return 0, err
 	}
@@ -29,6 +29,9 @@ func (v *vault) reseal(ctx context.Context, adopt bool) (int, error) {
 		}
 		var unreadable []error
 		for _, key := range keys {
+			if !ours(key) {
+				continue
+			}
 			resealed, err := v.resealOne(ctx, s, key, adopt)
 			switch {
 			case isUnreadable(err):
@@ -51,9 +54,6 @@ func (v *vault) reseal(ctx context.Context, adopt bool) (int, error) {
 const maxNamed = 10
 
 func (v *vault) resealOne(ctx context.Context, s certmagic.Storage, key string, adopt bool) (bool, error) {
-	if !isStoreKey(key) {
-		return false, nil
-	}
 	stored, err := fetch(ctx, s, key)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && v.seal.current(stored) {
 		return false, nil

@@ -145,9 +145,9 @@ func (v *revocation) endsBy(m *Messenger, now time.Time) *time.Time {
 }
 
 // recordKind returns the messenger's settings, and the kind of its record.
-func (a *App) recordKind(ctx context.Context, name string) (*Messenger, string, error) {
+func (a *registry) recordKind(ctx context.Context, name string) (*Messenger, string, error) {
 	if m := a.Messengers[name]; m != nil {
-		return m, kindRing, nil
+		return m.Messenger, kindRing, nil
 	}
 	r, err := a.storedRecord(ctx, name)
 	if err != nil {
@@ -158,7 +158,7 @@ func (a *App) recordKind(ctx context.Context, name string) (*Messenger, string, 
 
 // revoke takes tokens back. until is when the last of them ends, if the caller knows; otherwise the messenger's
 // max_lifetime says.
-func (a *App) revoke(ctx context.Context, name string, v revocation, by actor) error {
+func (a *registry) revoke(ctx context.Context, name string, v revocation, by actor) error {
 	if err := v.check(); err != nil {
 		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
@@ -207,7 +207,7 @@ func (v *revocation) target() string {
 var errNotRevoked = adminError(http.StatusNotFound, "there is no such revocation")
 
 // restore takes a revocation back: tokens that are still good otherwise are accepted again.
-func (a *App) restore(ctx context.Context, name string, v revocation, by actor) error {
+func (a *service) restore(ctx context.Context, name string, v revocation, by actor) error {
 	if err := v.check(); err != nil {
 		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
@@ -234,7 +234,7 @@ func (a *App) restore(ctx context.Context, name string, v revocation, by actor) 
 }
 
 // revocations returns those that hold, the newest first.
-func (a *App) revocations(ctx context.Context, name string) ([]revocation, error) {
+func (a *service) revocations(ctx context.Context, name string) ([]revocation, error) {
 	_, kind, err := a.recordKind(ctx, name)
 	if err != nil {
 		return nil, err

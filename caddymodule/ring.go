@@ -149,14 +149,10 @@ type describedToken struct {
 }
 
 // ringKind says where the messenger's ring is kept, and refuses messengers that have none.
-func (a *App) ringKind(ctx context.Context, name string) (string, error) {
-	m, kind := a.Messengers[name], kindRing
-	if m == nil {
-		r, err := a.storedRecord(ctx, name)
-		if err != nil {
-			return "", err
-		}
-		m, kind = r.Settings, kindStored
+func (a *service) ringKind(ctx context.Context, name string) (string, error) {
+	m, kind, err := a.recordKind(ctx, name)
+	if err != nil {
+		return "", err
 	}
 	if !m.isGenerated() {
 		why := "its method is " + m.method()
@@ -169,7 +165,7 @@ func (a *App) ringKind(ctx context.Context, name string) (string, error) {
 }
 
 // tokens describes the ring of a messenger.
-func (a *App) tokens(ctx context.Context, name string) (*describedRing, error) {
+func (a *service) tokens(ctx context.Context, name string) (*describedRing, error) {
 	kind, err := a.ringKind(ctx, name)
 	if err != nil {
 		return nil, err
@@ -225,7 +221,7 @@ func revokeToken(kid string, closing bool) ringChange {
 
 // changeTokens changes the ring of a messenger. It returns the token that was made, if any, and its text is to be had
 // nowhere afterwards.
-func (a *App) changeTokens(ctx context.Context, name string, change ringChange, c condition, by actor) (*newToken, error) {
+func (a *service) changeTokens(ctx context.Context, name string, change ringChange, c condition, by actor) (*newToken, error) {
 	kind, err := a.ringKind(ctx, name)
 	if err != nil {
 		return nil, err

@@ -25,6 +25,9 @@ type scrape struct {
 	hits, misses uint64 // as they were told last: the cache counts in two places, and may seem to go back by one
 }
 
+// processScrape belongs to the process, as the collectors in metrics.go do.
+var processScrape = newScrape()
+
 func newScrape() *scrape {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(prometheus.BuildFQName(metricNamespace, metricSubsystem, name), help, labels, nil)
@@ -56,10 +59,11 @@ func (s *scrape) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (s *scrape) Collect(ch chan<- prometheus.Metric) {
 	s.collectCache(ch)
-	app, err := activeApp()
+	active, err := activeApp()
 	if err != nil {
 		return
 	}
+	app := active.registry
 	open := make(map[string]float64)
 	for name := range app.Messengers {
 		open[name] = 0
@@ -70,7 +74,7 @@ func (s *scrape) Collect(ch chan<- prometheus.Metric) {
 	gauges(ch, s.connections, open)
 
 	now := time.Now()
-	status, failing := app.live.status.Load(), 0.0
+	status, failing := app.status(), 0.0
 	if status.Err != nil {
 		failing = 1
 	}
@@ -95,7 +99,7 @@ func (s *scrape) collectCache(ch chan<- prometheus.Metric) {
 }
 
 // collectKeys tells of keys that change by themselves. Of messengers that share a label it tells the worst.
-func (s *scrape) collectKeys(ch chan<- prometheus.Metric, app *App, now time.Time) {
+func (s *scrape) collectKeys(ch chan<- prometheus.Metric, app *registry, now time.Time) {
 	age, keys, stale, end := make(map[string]float64), make(map[string]float64), make(map[string]float64), make(map[string]float64)
 	for m := range app.inForce() {
 		label := m.label()
@@ -130,7 +134,7 @@ func (s *scrape) collectKeys(ch chan<- prometheus.Metric, app *App, now time.Tim
 	gauges(ch, s.tokenEnd, end)
 }
 
-func (s *scrape) collectMeters(ch chan<- prometheus.Metric, app *App, now time.Time) {
+func (s *scrape) collectMeters(ch chan<- prometheus.Metric, app *registry, now time.Time) {
 	type labels struct {
 		messenger string
 		window    meterWindow
@@ -160,8 +164,8 @@ func gauges(ch chan<- prometheus.Metric, desc *prometheus.Desc, values map[strin
 
 // inForce are the messengers that requests can meet on this node without the storage: the configured ones, and the stored
 // ones that are held and not hidden by a configured one.
-func (a *App) inForce() iter.Seq[*Messenger] {
-	return func(yield func(*Messenger) bool) {
+func (a *registry) inForce() iter.Seq[*messenger] {
+	return func(yield func(*messenger) bool) {
 		for _, m := range a.Messengers {
 			if !yield(m) {
 				return
@@ -176,7 +180,7 @@ func (a *App) inForce() iter.Seq[*Messenger] {
 }
 
 // label is what metrics call the messenger of that name.
-func (a *App) label(name string) string {
+func (a *registry) label(name string) string {
 	if a.Messengers[name] == nil {
 		return sourceStored
 	}
@@ -189,7 +193,7 @@ type fetchUsers struct {
 	names map[meterKey]int // a reload has a messenger twice for a moment
 }
 
-func (u *fetchUsers) add(m *Messenger, n int) {
+func (u *fetchUsers) add(m *messenger, n int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	key := meterKey{m.name, m.stored}

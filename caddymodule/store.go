@@ -69,7 +69,8 @@ type record struct {
 
 // A vault is Caddy's storage as the store uses it.
 type vault struct {
-	seal *sealer
+	seal   *sealer
+	failed func() // told of every read that fails
 
 	writing sync.Mutex // one change at a time in this process; between processes it is the storage's lock
 
@@ -124,14 +125,14 @@ func (v *vault) load(ctx context.Context, key string, value any) error {
 	text, err := v.loadRaw(ctx, key)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
-			processMetrics.errors.Inc()
+			v.failed()
 		}
 		return err
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields() // a newer node may have written a restriction that this one does not know
 	if decoder.Decode(value) != nil || decoder.More() {
-		processMetrics.errors.Inc()
+		v.failed()
 		return fmt.Errorf("%s: %w", key, errDamaged) // the decoder's error could quote a secret
 	}
 	return nil
@@ -186,7 +187,7 @@ func (v *vault) save(ctx context.Context, key string, value any) error {
 // change replaces the record of name: f gets the one that is there, or nil, and returns the new one, or nil to delete it.
 // One that is returned with a revision keeps it; another gets a new one. What f refuses changes nothing. written is called
 // with what was written while the lock is held, and nothing newer can be there.
-func (v *vault) change(ctx context.Context, name, kind string, f func(old *record) (*record, error), written func(*record) error) (*record, error) {
+func (v *live) change(ctx context.Context, name, kind string, f func(old *record) (*record, error), written func(*record) error) (*record, error) {
 	if err := v.checkWritable(); err != nil {
 		return nil, err
 	}
@@ -211,7 +212,7 @@ func (v *vault) change(ctx context.Context, name, kind string, f func(old *recor
 			next.stamp(version, time.Now().UTC())
 		}
 		changed = next
-		if err := v.write(ctx, name, storeKey(name, kind), next); err != nil {
+		if err := v.write(ctx, name, storeKey(name, kind), asValue(next)); err != nil {
 			return err
 		}
 		return written(next)
@@ -220,7 +221,7 @@ func (v *vault) change(ctx context.Context, name, kind string, f func(old *recor
 }
 
 // discard deletes a record that is there and cannot be read.
-func (v *vault) discard(ctx context.Context, name, kind string, written func(*record) error) error {
+func (v *live) discard(ctx context.Context, name, kind string, written func(*record) error) error {
 	if err := v.checkWritable(); err != nil {
 		return err
 	}
@@ -233,6 +234,14 @@ func (v *vault) discard(ctx context.Context, name, kind string, written func(*re
 		}
 		return written(nil)
 	})
+}
+
+// asValue keeps a nil record from looking like a value.
+func asValue(r *record) any {
+	if r == nil {
+		return nil
+	}
+	return r
 }
 
 func (r *record) stamp(version uint64, now time.Time) {
@@ -274,8 +283,8 @@ func (v *vault) locked(ctx context.Context, f func(ctx context.Context) error) e
 	return f(ctx)
 }
 
-// names returns the names after a given one under which something is stored, in order.
-func (v *vault) names(ctx context.Context, after string) ([]string, error) {
+// names returns the names after a given one under which something is stored, in order; only those that are valid.
+func (v *vault) names(ctx context.Context, after string, valid func(name string) bool) ([]string, error) {
 	s, err := v.storage()
 	if err != nil {
 		return nil, err
@@ -288,7 +297,7 @@ func (v *vault) names(ctx context.Context, after string) ([]string, error) {
 	var names []string
 	for _, key := range keys {
 		name := strings.TrimPrefix(strings.TrimSuffix(key, "/"), storeRoot+"/")
-		if name > after && checkMessengerName(name) == nil {
+		if name > after && valid(name) {
 			names = append(names, name)
 		}
 	}

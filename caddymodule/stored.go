@@ -15,19 +15,18 @@ import (
 
 // newStored makes the messenger that a record describes. Its owner may be somebody who may not read the gateway's files
 // and environment, nor explore its network.
-func (l *live) newStored(name string, r *record) (*Messenger, error) {
+func (l *live) newStored(name string, r *record) (*messenger, error) {
 	if r.Settings == nil {
 		return nil, errDamaged
 	}
-	m := r.Settings.copySettings()
-	m.stored = true
+	m := &messenger{Messenger: r.Settings.copySettings(), stored: true}
 	if err := m.prepare(name, l.log()); err != nil {
 		return nil, err
 	}
 	m.revoked.Set(r.rules(time.Now()))
 	switch {
 	case m.JWKS != nil:
-		settings, err := m.JWKS.storedSettings(l)
+		settings, err := m.JWKS.storedSettings(l.isInternal)
 		if err != nil {
 			return nil, fmt.Errorf("jwks %w", err)
 		}
@@ -58,7 +57,7 @@ func (m *Messenger) copySettings() *Messenger {
 }
 
 // checkStored refuses settings that a stored messenger may not have, and those that would not load.
-func (m *Messenger) checkStored(l *live) error {
+func (m *Messenger) checkStored(isInternal func(hostname, host string) bool) error {
 	if err := m.checkSettings(); err != nil {
 		return err
 	}
@@ -69,7 +68,7 @@ func (m *Messenger) checkStored(l *live) error {
 	}
 	switch {
 	case m.JWKS != nil:
-		if _, err := m.JWKS.storedSettings(l); err != nil {
+		if _, err := m.JWKS.storedSettings(isInternal); err != nil {
 			return fmt.Errorf("jwks %w", err)
 		}
 	case m.SharedToken != nil:
@@ -102,7 +101,7 @@ func (m *Messenger) checkStoredKeys() error {
 
 // storedSettings are the engine's settings for a URL that a site owner typed: https to port 443 of a public address,
 // unless the operator has listed the host.
-func (j *JWKS) storedSettings(l *live) (authn.JWKSSettings, error) {
+func (j *JWKS) storedSettings(isInternal func(hostname, host string) bool) (authn.JWKSSettings, error) {
 	if strings.ContainsAny(j.URL, "{}") {
 		return authn.JWKSSettings{}, errors.New("has a placeholder in its URL; a stored messenger has the URL itself")
 	}
@@ -114,7 +113,7 @@ func (j *JWKS) storedSettings(l *live) (authn.JWKSSettings, error) {
 	if err != nil {
 		return settings, err
 	}
-	if l.isInternal(u.Hostname(), u.Host) {
+	if isInternal(u.Hostname(), u.Host) {
 		return settings, nil
 	}
 	settings.Public = true
@@ -125,7 +124,7 @@ func (j *JWKS) storedSettings(l *live) (authn.JWKSSettings, error) {
 }
 
 // messenger returns the messenger of that name, configured or stored, or says why there is none.
-func (a *App) messenger(ctx context.Context, name string) (*Messenger, *authn.Rejection) {
+func (a *registry) messenger(ctx context.Context, name string) (*messenger, *authn.Rejection) {
 	if m := a.Messengers[name]; m != nil {
 		return m, nil
 	}

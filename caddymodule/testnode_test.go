@@ -181,7 +181,7 @@ func (s *nodeStorage) Unlock(_ context.Context, name string) error {
 
 // A testNode is a gateway without Caddy around it: the app, with its store.
 type testNode struct {
-	*App
+	*service
 	storage *nodeStorage
 }
 
@@ -200,17 +200,17 @@ func newTestNode(t testing.TB, s *server, name string) *testNode {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.App = &App{logger: zap.NewNop(), refusals: zap.NewNop(), live: l, Messengers: make(map[string]*Messenger)}
+	n.service = &service{registry: &registry{logger: zap.NewNop(), refusals: zap.NewNop(), live: l, Messengers: make(map[string]*messenger)}}
 	for _, name := range testConfigured {
-		m := &Messenger{IdentityKey: "identity", SharedToken: new(SharedToken)}
+		m := &messenger{Messenger: &Messenger{IdentityKey: "identity", SharedToken: new(SharedToken)}}
 		if err := m.provision(name, n.logger, l); err != nil {
 			t.Fatal(err)
 		}
 		n.Messengers[name] = m
 	}
-	l.attach(n.App)
+	l.attach(n.registry)
 	t.Cleanup(func() {
-		l.detach(n.App)
+		l.detach(n.registry)
 		l.release(n.storage)
 	})
 	return n

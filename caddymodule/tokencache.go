@@ -27,11 +27,11 @@ func (a *App) tokenCacheSize() int {
 	return *a.TokenCacheSize
 }
 
-// provisionTokenCache takes the cache for this configuration. Nothing changes before the configuration starts.
-func (a *App) provisionTokenCache() error {
-	switch size := a.tokenCacheSize(); {
+// useTokenCache takes the cache for this configuration. Nothing changes before the configuration starts.
+func (a *registry) useTokenCache(size int) error {
+	switch {
 	case size < 0 || size > maxTokenCacheSize:
-		return fmt.Errorf("messenger: token_cache_size is not between 0 (off) and %d", maxTokenCacheSize)
+		return fmt.Errorf("token_cache_size is not between 0 (off) and %d", maxTokenCacheSize)
 	case size > 0:
 		a.verified = verifiedTokens
 	}
@@ -40,7 +40,7 @@ func (a *App) provisionTokenCache() error {
 
 // verify finds the contact that token proves, perhaps from memory, and notes it in o: a token that was seen before is not
 // verified again, and fail_limit does not concern it. Whether it was revoked meanwhile is asked every time.
-func (h *Handler) verify(r *http.Request, m *Messenger, token string, o *outcome) (rej *authn.Rejection) {
+func (h *Handler) verify(r *http.Request, m *messenger, token string, o *outcome) (rej *authn.Rejection) {
 	started := time.Now()
 	verifier, known := m.verifier.Load(), false
 	if m.FailLimit == nil {
