@@ -57,7 +57,17 @@ type service struct {
 	handlers func() []*Handler // the routes that use these messengers
 }
 
-func newService(a *App) *service { return &service{registry: a.registry, handlers: a.handlers} }
+func newService(a *App) *service {
+	return &service{registry: a.registry, handlers: func() []*Handler {
+		var handlers []*Handler
+		for _, r := range a.Routes() {
+			if h, ok := r.(*Handler); ok {
+				handlers = append(handlers, h)
+			}
+		}
+		return handlers
+	}}
+}
 
 // A describedMessenger is a messenger as its settings say, without any secret.
 type describedMessenger struct {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
 func init() {
@@ -49,7 +50,7 @@ type App struct {
 	stop     context.CancelFunc // ends what Start began
 
 	mu     sync.Mutex
-	routes []*Handler // those that use this app, for explanations
+	routes []Route // those that use this app, for explanations
 }
 
 // Store says how values are kept in Caddy's storage.
@@ -165,15 +166,21 @@ func (a *App) names() []string {
 	return slices.Sorted(maps.Keys(a.Messengers))
 }
 
-// addRoute makes h known, so that explanations can say what it would tell the upstream.
-func (a *App) addRoute(h *Handler) {
+// Registry returns the messengers as they run.
+func (a *App) Registry() *registry { return a.registry }
+
+// A Route is a handler that uses the app. The app knows nothing else of it, and keeps it for those who explain what it does.
+type Route = interface{ caddyhttp.MiddlewareHandler }
+
+// AddRoute makes r known.
+func (a *App) AddRoute(r Route) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.routes = append(a.routes, h)
+	a.routes = append(a.routes, r)
 }
 
-// handlers returns the handlers that use this app.
-func (a *App) handlers() []*Handler {
+// Routes returns the handlers that use this app.
+func (a *App) Routes() []Route {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.Clone(a.routes)

@@ -101,6 +101,12 @@ type ClaimHeader struct {
 	Header string `json:"header,omitempty"`
 }
 
+// messengers is what a handler needs of the app "messenger".
+type messengers interface {
+	Registry() *registry
+	AddRoute(r interface{ caddyhttp.MiddlewareHandler })
+}
+
 // CaddyModule returns the Caddy module information.
 func (*Handler) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{
@@ -124,8 +130,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	h.app = app.(*App).registry
-	app.(*App).addRoute(h)
+	messengers := app.(messengers)
+	h.app = messengers.Registry()
+	messengers.AddRoute(h)
 	h.headers.dropped = func(claim string) { h.app.metrics.claimDropped(h.logger, claim) }
 	if err := h.resolveMessenger(); err != nil {
 		return fmt.Errorf("messenger_auth: %w", err)
