@@ -58,7 +58,7 @@ type service struct {
 }
 
 func newService(a *App) *service {
-	return &service{registry: a.registry, handlers: func() []*Handler {
+	return &service{registry: a.Registry(), handlers: func() []*Handler {
 		var handlers []*Handler
 		for _, r := range a.Routes() {
 			if h, ok := r.(*Handler); ok {

@@ -186,8 +186,8 @@ func offlineApp(config []byte) (*service, func(), error) {
 		return nil, nil, err
 	}
 	app := loaded.(*App)
-	routes := handlersOf(config, app.registry)
-	return &service{registry: app.registry, handlers: func() []*Handler { return routes }}, func() { _ = app.Cleanup() }, nil
+	routes := handlersOf(config, app.Registry())
+	return &service{registry: app.Registry(), handlers: func() []*Handler { return routes }}, func() { _ = app.Cleanup() }, nil
 }
 
 // explainOffline is explain for an app that does not run: key sets are fetched now. A set that cannot be fetched shows as

@@ -73,7 +73,7 @@ func (h *Health) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	h.app = app.(*App).registry
+	h.app = app.(*App).Registry()
 	return nil
 }
 

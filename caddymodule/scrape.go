@@ -63,7 +63,7 @@ func (s *scrape) Collect(ch chan<- prometheus.Metric) {
 	if err != nil {
 		return
 	}
-	app := active.registry
+	app := active.Registry()
 	open := make(map[string]float64)
 	for name := range app.Messengers {
 		open[name] = 0
