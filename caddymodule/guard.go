@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
@@ -183,7 +184,7 @@ func isEventStream(header http.Header) bool {
 		return false
 	}
 	kind, _, _ := strings.Cut(values[0], ";")
-	return strings.EqualFold(strings.TrimSpace(kind), eventStream)
+	return ascii.EqualFold(strings.TrimSpace(kind), eventStream)
 }
 
 // Write implements io.Writer.

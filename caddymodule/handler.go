@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
@@ -48,8 +48,8 @@ type Handler struct {
 	MessengerHeader string `json:"messenger_header,omitempty"`
 
 	// How identity and claims are written into headers: "percent" encodes what is not ASCII (as UTF-8), and the
-	// characters %, { and }; percent-decoding gives the exact value. "raw" writes the bytes as they are. Default:
-	// percent.
+	// characters %, +, { and }; percent-decoding gives the exact value, and so does the decoding of form fields. "raw"
+	// writes the bytes as they are. Default: percent.
 	IdentityEncoding string `json:"identity_encoding,omitempty"`
 
 	// Claims that go upstream in headers of their own. Default: none.
@@ -212,7 +212,7 @@ func (h *Handler) messengerOf(r *http.Request) (*Messenger, *authn.Rejection) {
 		return h.static, nil
 	}
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	return h.app.messenger(r.Context(), strings.ToLower(repl.ReplaceAll(h.Messenger, "")))
+	return h.app.messenger(r.Context(), ascii.Lower(repl.ReplaceAll(h.Messenger, "")))
 }
 
 // authenticate finds the token, takes it out of the request, and verifies it. It notes the contact in o. The writer it

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
@@ -68,6 +69,11 @@ func (h *Handler) checkSettings() error {
 		if slices.Contains(h.TokenFrom[:i], source) {
 			return fmt.Errorf("token_from %s %s: is there twice; remove one", source.From, source.Name)
 		}
+		for _, other := range h.TokenFrom[:i] {
+			if source.isOtherSpelling(other) {
+				return fmt.Errorf("token_from header %s: is another spelling of %s, which is the same header to some backends; keep one", source.Name, other.Name)
+			}
+		}
 	}
 	if h.LogoutPath != "" && !strings.HasPrefix(h.LogoutPath, "/") {
 		return fmt.Errorf("logout_path %q does not begin with a slash", h.LogoutPath)
@@ -120,7 +126,7 @@ func checkMessengerRef(ref string) error {
 var reservedHeaders = []string{
 	"host", "cookie", "authorization", "forwarded", "via", "date", "expect", "origin", "referer", "range",
 	"connection", "keep-alive", "proxy-", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings", "alt-svc",
-	"content-", "x-forwarded-", "sec-", "access-control-",
+	"content-", "x-forwarded-", "sec-", "access-control-", "user-agent", "early-data", "proxy", "cache-control", "pragma",
 }
 
 // checkHeaders refuses header names that the upstream, or a proxy on the way, would not read as the gateway's word.
@@ -171,10 +177,10 @@ func checkHeaderName(name string) error {
 	if !httpguts.ValidHeaderFieldName(name) {
 		return errors.New("is not a header name")
 	}
-	if strings.ContainsAny(name, "_.") {
-		return errors.New(`has "_" or "." in its name, which some servers read as "-"; use "-"`)
-	}
 	folded := fold(name)
+	if folded != ascii.Lower(name) {
+		return errors.New(`has other characters than letters, digits and "-" in its name, which some servers read as "-"; use "-"`)
+	}
 	for _, reserved := range reservedHeaders {
 		if folded == reserved || strings.HasSuffix(reserved, "-") && strings.HasPrefix(folded, reserved) {
 			return errors.New("has a meaning of its own in HTTP; choose another, such as X-Contact-Name")

@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 )
 
 // A SourceKind is a place of a request in which a token may travel.
@@ -128,7 +130,7 @@ func (s *Source) credentials(value string) (string, bool) {
 	if s.Scheme == "" {
 		return value, true
 	}
-	if len(value) < len(s.Scheme) || !strings.EqualFold(value[:len(s.Scheme)], s.Scheme) {
+	if len(value) < len(s.Scheme) || !ascii.EqualFold(value[:len(s.Scheme)], s.Scheme) {
 		return "", false
 	}
 	rest := value[len(s.Scheme):]
