@@ -58,11 +58,17 @@ func (h *Handler) cleanErrorRoutes() {
 	}
 }
 
-// errorCleaner is the clean of a messenger_auth, in front of an error route.
+// errorCleaner is the clean of a messenger_auth, in front of an error route. The answer to a request from which a token was
+// taken out stays private there as well.
 type errorCleaner struct{ headers *headers }
 
 func (e errorCleaner) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	_ = e.headers.clean(r, outcomeOf(r)) // r is refused already
+	o := outcomeOf(r)
+	_ = e.headers.clean(r, o) // r is refused already
+	if o.source != "" && !o.errorPrivate {
+		o.errorPrivate = true // there can be more of us on this way
+		return servePrivately(w, r, next)
+	}
 	return next.ServeHTTP(w, r)
 }
 

@@ -189,7 +189,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	switch {
 	case rej == nil:
 		h.headers.set(r, o)
-		return m.guard(w, r, mode, o, next)
+		return h.keepErrorPrivate(w, r, m.guard(w, r, mode, o, next))
+	case mode == ModeReport && o.source != "": // a token was there, and was taken out
+		return h.keepErrorPrivate(w, r, servePrivately(w, r, next))
 	case mode == ModeReport, mode == ModeOptional && rej.Code == authn.TokenMissing:
 		return next.ServeHTTP(w, r)
 	default:

@@ -29,7 +29,9 @@ type outcome struct {
 	began     int64            // when verification did, in Unix seconds; 0 if it did not
 	cache     cacheOutcome     // what the cache had for the token
 	guarded   bool             // the connection ends when the right to it ends
-	printed   [4]byte          // the fingerprint of a good token, if somebody wants to log it
+
+	errorPrivate bool    // the answer of an error route is kept private
+	printed      [4]byte // the fingerprint of a good token, if somebody wants to log it
 
 	set      []string // headers that a handler has set on this request
 	identity string   // percent-encoded, for placeholders
