@@ -174,6 +174,7 @@ func (c *headers) set(r *http.Request, o *outcome) {
 	}
 	// Later handlers may change values in place, so every request has its own.
 	values := []string{identity, o.messenger}
+	o.sent = values
 	r.Header[c.identity] = values[0:1:1]
 	r.Header[c.messenger] = values[1:2:2]
 	c.setClaims(r, o)
@@ -187,6 +188,7 @@ func (c *headers) setClaims(r *http.Request, o *outcome) {
 	o.claims = c
 	o.values = make([]string, len(c.claims))
 	values := make([]string, len(c.claims))
+	o.claimed = values
 	total := 0
 	for i, claim := range o.contact.Claims {
 		if !claim.Present {

@@ -1,12 +1,17 @@
 package caddymodule
 
 import (
+	"context"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
@@ -159,6 +164,37 @@ func TestEverySpellingOfAHeaderIsTheSame(t *testing.T) {
 		if got := c.guards(key); got != want {
 			t.Errorf("%q: got %v, want %v", key, got, want)
 		}
+	}
+}
+
+// A handler in front of ours gives it a copy of the request, headers included. What fails behind ours is answered by an error
+// route on the original, which still has the identity that the client made up, under a name that was set on the copy.
+func TestErrorRoutesOfACopiedRequestAreCleaned(t *testing.T) {
+	c := newHeaders(&Handler{ClaimHeaders: []ClaimHeader{{Claim: "name", Header: "X-Contact-Name"}}})
+	original := httptest.NewRequest(http.MethodGet, "/", nil)
+	original = original.WithContext(context.WithValue(original.Context(), caddyhttp.VarsCtxKey, map[string]any{}))
+	for _, name := range []string{"X-Contact-Identity", "X-Contact-Messenger", "X-Contact-Name", "X!contact!identity", "X-Other"} {
+		original.Header[name] = []string{"eve"}
+	}
+	o := outcomeOf(original)
+	o.messenger, o.contact = "support", &authn.Contact{Identity: "mark", Claims: []authn.Claim{{Text: "Mark", Present: true}}}
+	serve := func(r *http.Request) http.Header {
+		var seen http.Header
+		_ = errorCleaner{&c}.ServeHTTP(httptest.NewRecorder(), r, caddyhttp.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) error {
+			seen = r.Header
+			return nil
+		}))
+		return seen
+	}
+	shared := original.Clone(original.Context())
+	_ = c.clean(shared, o)
+	c.set(shared, o)
+	want := http.Header{"X-Contact-Identity": {"mark"}, "X-Contact-Messenger": {"support"}, "X-Contact-Name": {"Mark"}, "X-Other": {"eve"}}
+	if got := serve(shared); !reflect.DeepEqual(got, want) {
+		t.Errorf("where the headers are the same: got %v, want %v", got, want)
+	}
+	if got := serve(original); !reflect.DeepEqual(got, http.Header{"X-Other": {"eve"}}) {
+		t.Errorf("where they were copied: got %v", got)
 	}
 }
 
