@@ -192,7 +192,7 @@ func isEventStream(header http.Header) bool {
 		return false
 	}
 	kind, _, _ := strings.Cut(values[0], ";")
-	return ascii.EqualFold(strings.TrimSpace(kind), eventStream)
+	return ascii.EqualFold(strings.Trim(kind, " \t"), eventStream)
 }
 
 // Write implements io.Writer.

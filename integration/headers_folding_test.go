@@ -80,3 +80,30 @@ func TestWordsOfProtocolsAreASCII(t *testing.T) {
 		}
 	})
 }
+
+// A page of another host of the same site cannot set a cookie named __Host-chat: browsers see to that. It can set one with a
+// blank of Unicode in front, and a server that trims such blanks reads it as the protected one: the contact then chats under
+// the identity of the attacker, whose token it is.
+func TestNoOtherCookieIsTakenForTheProtectedOne(t *testing.T) {
+	m, up := methods(t)[0], newUpstream(t)
+	g := start(t, up, m.messengers, "messenger_auth support {\n token_from cookie __Host-chat\n mode optional\n}\nreverse_proxy UPSTREAM")
+	mark, eve := sign(m.key, good("mark")), sign(m.key, good("eve"))
+	for _, blank := range []string{"\u0085", "\u00a0", "\u1680", "\u2000", "\u2003", "\u2028", "\u202f", "\u205f", "\u3000", "\xa0", "\x85", "$Version=1,"} {
+		for name, cookie := range map[string]string{"alone": "", "behind another": "a=b; ", "behind the protected one": "__Host-chat=" + mark + "; "} {
+			a := g.get("/", "Cookie: "+cookie+blank+"__Host-chat="+eve)
+			want := ""
+			if name == "behind the protected one" {
+				want = "mark"
+			}
+			if got := up.one(t).header.Get("X-Contact-Identity"); a.status != 200 || got != want {
+				t.Errorf("%q in front, %s: got %d, the upstream saw %q, want %q", blank, name, a.status, got, want)
+			}
+		}
+	}
+	for _, cookie := range []string{"__Host-chat=", "a=b;__Host-chat=", "a=b; \t __Host-chat="} {
+		g.get("/", "Cookie: "+cookie+mark)
+		if r := up.one(t); r.header.Get("X-Contact-Identity") != "mark" || strings.Contains(strings.Join(r.header["Cookie"], ";"), "__Host-chat") {
+			t.Errorf("%q: the upstream saw %v", cookie, r.header)
+		}
+	}
+}
