@@ -53,9 +53,8 @@ func containsFolded(list []string, key string) bool {
 // HTTP2-Settings belongs to an upgrade that is not taken.
 var neverForwarded = []string{"http2-settings", "trailer"}
 
-// A tokenHeader is a header in which a token is looked for. Its other spellings are removed: the gateway does not look there,
-// and a backend that reads tokens as well would take another one than the gateway has verified, or one that was to be
-// removed.
+// A tokenHeader is a header in which a token is looked for. Its other spellings are removed. The gateway does not look there,
+// and a backend that reads the variable would take another token than the one that was verified.
 type tokenHeader struct{ name, folded string }
 
 // tokenHeaders returns the headers of sources that have other spellings than by case, which net/http makes the same.
@@ -81,7 +80,7 @@ func tokenHeaders(sources authn.Sources) []tokenHeader {
 // guards reports whether key is a spelling of one of our headers.
 func (c *headers) guards(key string) bool { return containsFolded(c.folded, key) }
 
-// removes reports whether key is a header that clients may send as little as ours.
+// removes reports whether key is not ours, and is never forwarded either.
 func (c *headers) removes(key string) bool {
 	if containsFolded(neverForwarded, key) {
 		return true

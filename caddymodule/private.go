@@ -9,7 +9,7 @@ import (
 )
 
 // Answers to contacts stay out of shared caches. A cache does not store the answer to a request with Authorization (RFC 9111
-// section 3.5); we take that header out, and a token in a cookie or a query never was one. Where the backend says nothing
+// section 3.5); but that header is taken out, and a token in a cookie or a query does not count there. Where nothing is said
 // about caching, a cache may choose a lifetime itself, and give what one contact was sent to the next.
 
 // A privateWriter is the response to a contact. It makes the response private where nobody has said anything about caching
@@ -83,8 +83,8 @@ func servePrivately(w http.ResponseWriter, r *http.Request, next caddyhttp.Handl
 	return err
 }
 
-// keepErrorPrivate does the same for an error that no error route answers: what a contact may not see, or what is not there
-// for this one, is no answer for the next either. The answer of an error route is errorCleaner's.
+// keepErrorPrivate does the same for an error that no error route answers: what one contact may not see, another may. Where an
+// error route answers, errorCleaner does it: a proxy there adds the headers of its backend to those that are set here.
 func (h *Handler) keepErrorPrivate(w http.ResponseWriter, r *http.Request, err error) error {
 	if err == nil || h.hasErrorRoutes() && h.goesToErrorRoute(r, err) {
 		return err
