@@ -75,7 +75,7 @@ build() {
 	module=$(go -C "$root" list -m)
 	version=${CADDY_VERSION:-$(go -C "$root" list -m -f '{{.Version}}' github.com/caddyserver/caddy/v2)}
 	# xcaddy itself has to run here, whatever system the binary is for.
-	xcaddy=$(env -u GOOS -u GOARCH -u GOARM -u GOFLAGS go -C "$root" tool -n xcaddy)
+	xcaddy=$(env -u GOOS -u GOARCH -u GOARM -u GOFLAGS go -C "$root" tool -modfile=.ci/tools.mod -n xcaddy)
 	# With a version, the go command does not ask the network for the versions of a module that it takes from here.
 	interruptible "$xcaddy" build "$version" --output "$(output)" --with "$module@v0.0.0=$root" "$@"
 }

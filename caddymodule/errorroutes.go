@@ -46,7 +46,8 @@ func answers(routes caddyhttp.RouteList, r *http.Request) bool {
 
 // cleanErrorRoutes puts a clean in front of the server's error routes. Requests come there that never met h, because a
 // handler in front of it failed, or Caddy itself refused them; and Caddy runs these routes on its own request, of which
-// a handler in front of h (tracing, timeouts) may have given h a copy: the trailers of the original are still there.
+// a handler in front of h (tracing, timeouts) may have given h a copy: the trailers of the original are still there, and its
+// headers, if those were copied too.
 func (h *Handler) cleanErrorRoutes() {
 	if !h.hasErrorRoutes() {
 		return
@@ -58,11 +59,23 @@ func (h *Handler) cleanErrorRoutes() {
 	}
 }
 
-// errorCleaner is the clean of a messenger_auth, in front of an error route.
+// errorCleaner is the clean of a messenger_auth, in front of an error route. The answer to a request from which a token was
+// taken out stays private there as well.
 type errorCleaner struct{ headers *headers }
 
 func (e errorCleaner) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	_ = e.headers.clean(r, outcomeOf(r)) // r is refused already
+	o := outcomeOf(r)
+	// Where h was given a copy with headers of its own, what has the names that h has set is still the client's here.
+	for key, values := range r.Header {
+		if e.headers.guards(key) && !o.wrote(values) {
+			delete(r.Header, key)
+		}
+	}
+	_ = e.headers.clean(r, o) // r is refused already
+	if o.source != "" && !o.errorPrivate {
+		o.errorPrivate = true // there can be more of us on this way
+		return servePrivately(w, r, next)
+	}
 	return next.ServeHTTP(w, r)
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
@@ -22,16 +23,19 @@ import (
 // request; an event stream shows only by the response, whatever the request says it accepts, because a client that wants
 // to stay would say anything.
 //
-// Where only the response can tell, guarding costs one small writer. With no expiry and max_session 0 it costs nothing:
-// then only what asks for a WebSocket or an event stream is tracked, so that it can be ended by command.
+// Where only the response can tell, guarding costs one small writer, which also makes it private. With no expiry and
+// max_session 0 only what asks for a WebSocket or an event stream is tracked, so that it can be ended by command.
 func (m *messenger) guard(w http.ResponseWriter, r *http.Request, mode Mode, o *outcome, next caddyhttp.Handler) error {
-	if o.guarded || mode == ModeReport || r.Method == http.MethodHead {
-		return next.ServeHTTP(w, r) // report ends nothing, as it refuses nothing
+	if o.guarded {
+		return next.ServeHTTP(w, r)
+	}
+	if mode == ModeReport || r.Method == http.MethodHead {
+		return servePrivately(w, r, next) // report ends nothing, as it refuses nothing
 	}
 	handshake := isHandshake(r)
 	asks := handshake || asksForEvents(r)
 	if !asks && m.session == 0 && o.contact.Until.IsZero() {
-		return next.ServeHTTP(w, r)
+		return servePrivately(w, r, next)
 	}
 	o.guarded = true
 	g := &guardedWriter{messenger: m, contact: o.contact, handshake: handshake}
@@ -82,7 +86,7 @@ func (m *messenger) deadline(c *authn.Contact, now time.Time) session.Deadline {
 
 // A guardedWriter is the response of a verified request. It looks once at what the response is, and hands everything on.
 type guardedWriter struct {
-	caddyhttp.ResponseWriterWrapper
+	privateWriter
 	request    *http.Request
 	messenger  *messenger
 	contact    *authn.Contact
@@ -129,7 +133,10 @@ func (g *guardedWriter) serve(r *http.Request, next caddyhttp.Handler) (err erro
 			err = nil
 		}
 	}()
-	return next.ServeHTTP(g, r)
+	if err = next.ServeHTTP(g, r); err == nil {
+		g.begin(http.StatusOK) // a handler that writes nothing answers so
+	}
+	return err
 }
 
 // countEnd counts the end of a connection that there was.
@@ -149,6 +156,7 @@ const endedByOthers = "closed"
 
 // WriteHeader implements http.ResponseWriter.
 func (g *guardedWriter) WriteHeader(status int) {
+	g.begin(status)
 	g.ResponseWriter.WriteHeader(status)
 	if status >= 200 {
 		g.decide(status)
@@ -161,6 +169,7 @@ func (g *guardedWriter) decide(status int) {
 		return
 	}
 	g.decided = true
+	g.begin(status)
 	switch header := g.Header(); {
 	case status == http.StatusOK && g.handshake && g.request.Method == http.MethodConnect:
 		g.streaming = true
@@ -183,7 +192,7 @@ func isEventStream(header http.Header) bool {
 		return false
 	}
 	kind, _, _ := strings.Cut(values[0], ";")
-	return strings.EqualFold(strings.TrimSpace(kind), eventStream)
+	return ascii.EqualFold(strings.Trim(kind, " \t"), eventStream)
 }
 
 // Write implements io.Writer.
@@ -212,8 +221,6 @@ func (g *guardedWriter) FlushError() error {
 	}
 	return g.flush()
 }
-
-func (g *guardedWriter) flush() error { return http.NewResponseController(g.ResponseWriter).Flush() }
 
 // Hijack is what http.ResponseController calls. Behind it stand the frames of a WebSocket.
 func (g *guardedWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {

@@ -47,8 +47,8 @@ func get(headers ...string) *http.Request {
 	return r
 }
 
-// What nothing can end is handed on as it is.
-func TestGuardCostsNothingWhereNothingEnds(t *testing.T) {
+// What nothing can end is not guarded. Its response is private, as that of every contact.
+func TestWhatNothingEndsIsNotGuarded(t *testing.T) {
 	for name, test := range map[string]struct {
 		limit, life time.Duration
 		mode        Mode
@@ -67,13 +67,16 @@ func TestGuardCostsNothingWhereNothingEnds(t *testing.T) {
 			m, c := guardedMessenger(t, test.limit, test.life)
 			w := httptest.NewRecorder()
 			err := m.guard(w, test.request, test.mode, &outcome{contact: c}, caddyhttp.HandlerFunc(func(got http.ResponseWriter, r *http.Request) error {
-				if guarded := got != http.ResponseWriter(w); guarded != test.guarded || !guarded && r != test.request {
+				if _, guarded := got.(*guardedWriter); guarded != test.guarded || !guarded && r != test.request {
 					t.Errorf("guarded: %t, want %t", guarded, test.guarded)
 				}
 				return nil
 			}))
 			if err != nil {
 				t.Error(err)
+			}
+			if got := w.Header().Get("Cache-Control"); got != "private" {
+				t.Errorf("Cache-Control is %q, want private", got)
 			}
 			if stats, open := connectionStats()[m.name]; open {
 				t.Errorf("left are %+v", stats)

@@ -101,7 +101,7 @@ func acceptKey(r *http.Request) (string, bool) {
 // offered.
 func offeredProtocol(r *http.Request) string {
 	first, _, _ := strings.Cut(r.Header.Get("Sec-Websocket-Protocol"), ",")
-	if first = strings.TrimSpace(first); len(first) > maxProtocol {
+	if first = strings.Trim(first, " \t"); len(first) > maxProtocol {
 		return ""
 	}
 	return first

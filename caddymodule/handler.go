@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
@@ -48,8 +48,8 @@ type Handler struct {
 	MessengerHeader string `json:"messenger_header,omitempty"`
 
 	// How identity and claims are written into headers: "percent" encodes what is not ASCII (as UTF-8), and the
-	// characters %, { and }; percent-decoding gives the exact value. "raw" writes the bytes as they are. Default:
-	// percent.
+	// characters %, +, { and }; percent-decoding gives the exact value, and so does the decoding of form fields. "raw"
+	// writes the bytes as they are. Default: percent.
 	IdentityEncoding string `json:"identity_encoding,omitempty"`
 
 	// Claims that go upstream in headers of their own. Default: none.
@@ -196,7 +196,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	switch {
 	case rej == nil:
 		h.headers.set(r, o)
-		return m.guard(w, r, mode, o, next)
+		return h.keepErrorPrivate(w, r, m.guard(w, r, mode, o, next))
+	case mode == ModeReport && o.source != "": // a token was there, and was taken out
+		return h.keepErrorPrivate(w, r, servePrivately(w, r, next))
 	case mode == ModeReport, mode == ModeOptional && rej.Code == authn.TokenMissing:
 		return next.ServeHTTP(w, r)
 	default:
@@ -219,7 +221,7 @@ func (h *Handler) messengerOf(r *http.Request) (*messenger, *authn.Rejection) {
 		return h.static, nil
 	}
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	return h.app.messenger(r.Context(), strings.ToLower(repl.ReplaceAll(h.Messenger, "")))
+	return h.app.messenger(r.Context(), ascii.Lower(repl.ReplaceAll(h.Messenger, "")))
 }
 
 // authenticate finds the token, takes it out of the request, and verifies it. It notes the contact in o. The writer it

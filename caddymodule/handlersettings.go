@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
@@ -69,6 +70,11 @@ func (h *Handler) checkSettings() error {
 		if slices.Contains(h.TokenFrom[:i], source) {
 			return fmt.Errorf("token_from %s %s: is there twice; remove one", source.From, source.Name)
 		}
+		for _, other := range h.TokenFrom[:i] {
+			if source.isOtherSpelling(other) {
+				return fmt.Errorf("token_from header %s: is another spelling of %s, which is the same header to some backends; keep one", source.Name, other.Name)
+			}
+		}
 	}
 	if h.LogoutPath != "" && !strings.HasPrefix(h.LogoutPath, "/") {
 		return fmt.Errorf("logout_path %q does not begin with a slash", h.LogoutPath)
@@ -121,12 +127,12 @@ func checkMessengerRef(ref string) error {
 var reservedHeaders = []string{
 	"host", "cookie", "authorization", "forwarded", "via", "date", "expect", "origin", "referer", "range",
 	"connection", "keep-alive", "proxy-", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings", "alt-svc",
-	"content-", "x-forwarded-", "sec-", "access-control-",
+	"content-", "x-forwarded-", "sec-", "access-control-", "user-agent", "early-data", "proxy", "cache-control", "pragma",
 }
 
 // contract returns what the handler tells the upstream.
 func (h *Handler) contract() headers {
-	names := headerNames{identity: h.identityHeader(), messenger: h.messengerHeader(), raw: h.IdentityEncoding == encodingRaw}
+	names := headerNames{identity: h.identityHeader(), messenger: h.messengerHeader(), raw: h.IdentityEncoding == encodingRaw, sources: sources(h.TokenFrom)}
 	for _, c := range h.ClaimHeaders {
 		names.claims, names.claimHeaders = append(names.claims, c.Claim), append(names.claimHeaders, c.Header)
 	}
@@ -223,10 +229,10 @@ func checkHeaderName(name string) error {
 	if !httpguts.ValidHeaderFieldName(name) {
 		return errors.New("is not a header name")
 	}
-	if strings.ContainsAny(name, "_.") {
-		return errors.New(`has "_" or "." in its name, which some servers read as "-"; use "-"`)
-	}
 	folded := fold(name)
+	if folded != ascii.Lower(name) {
+		return errors.New(`has other characters than letters, digits and "-" in its name, which some servers read as "-"; use "-"`)
+	}
 	for _, reserved := range reservedHeaders {
 		if folded == reserved || strings.HasSuffix(reserved, "-") && strings.HasPrefix(folded, reserved) {
 			return errors.New("has a meaning of its own in HTTP; choose another, such as X-Contact-Name")

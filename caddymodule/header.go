@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
@@ -33,15 +34,17 @@ type headers struct {
 	always              []string // the headers that every contact gives
 	raw                 bool
 	folded              []string           // all of these headers, folded
+	tokens              []tokenHeader      // the headers that tokens come in
 	dropped             func(claim string) // told of each claim that gives no header
 }
 
 // headerNames say which headers the gateway sets.
 type headerNames struct {
 	identity, messenger string
-	raw                 bool     // values are written as they are, and not percent-encoded
-	claims              []string // that have headers of their own
-	claimHeaders        []string // in the same order
+	raw                 bool          // values are written as they are, and not percent-encoded
+	claims              []string      // that have headers of their own
+	claimHeaders        []string      // in the same order
+	sources             authn.Sources // where tokens are looked for
 }
 
 func newHeaders(names headerNames) headers {
@@ -59,6 +62,7 @@ func newHeaders(names headerNames) headers {
 	}
 	c.question = authn.NewQuestion(c.claims)
 	c.always = []string{c.identity, c.messenger}
+	c.tokens = tokenHeaders(names.sources)
 	return c
 }
 
@@ -66,7 +70,7 @@ func newHeaders(names headerNames) headers {
 // proxy are covered as well, and it runs before anything can fail.
 func (c *headers) clean(r *http.Request, o *outcome) *authn.Rejection {
 	for key := range r.Header {
-		if c.guards(key) && !slices.Contains(o.set, key) {
+		if c.guards(key) && !slices.Contains(o.set, key) || c.removes(key) {
 			delete(r.Header, key)
 		}
 	}
@@ -80,51 +84,11 @@ func (c *headers) clean(r *http.Request, o *outcome) *authn.Rejection {
 	return nil
 }
 
-// guards reports whether key is a spelling of one of our headers: servers behind FastCGI and others read "_" and "."
-// as "-" (GHSA-f59h-q822-g45g, GHSA-49wc-4hcv-v58q).
-func (c *headers) guards(key string) bool {
-	for _, name := range c.folded {
-		if len(name) == len(key) && equalFolded(name, key) {
-			return true
-		}
-	}
-	return false
-}
-
-func equalFolded(folded, key string) bool {
-	for i := range len(key) {
-		if foldByte(key[i]) != folded[i] {
-			return false
-		}
-	}
-	return true
-}
-
-// fold brings all spellings of a header name to one: lower case, with "-" for "_" and ".".
-func fold(name string) string {
-	folded := []byte(name)
-	for i, b := range folded {
-		folded[i] = foldByte(b)
-	}
-	return string(folded)
-}
-
-func foldByte(b byte) byte {
-	switch {
-	case b == '_' || b == '.':
-		return '-'
-	case 'A' <= b && b <= 'Z':
-		return b + 'a' - 'A'
-	}
-	return b
-}
-
 // cleanUpgrade leaves no upgrade but that to a WebSocket: Caddy tunnels any other one too, and inside such a tunnel (h2c
 // smuggling) requests would pass without a check. The request goes on as plain HTTP.
 func cleanUpgrade(r *http.Request) {
-	delete(r.Header, "Http2-Settings")
 	values, found := r.Header["Upgrade"]
-	if !found || len(values) == 1 && strings.EqualFold(values[0], "websocket") && r.Method == http.MethodGet && r.ProtoMajor == 1 {
+	if !found || len(values) == 1 && ascii.EqualFold(values[0], "websocket") && r.Method == http.MethodGet && r.ProtoMajor == 1 {
 		return
 	}
 	delete(r.Header, "Upgrade")
@@ -157,7 +121,7 @@ func connectionOptions(values []string) []string {
 	var options []string
 	for _, value := range values {
 		for option := range strings.SplitSeq(value, ",") {
-			if option = strings.ToLower(strings.Trim(option, " \t")); option != "" {
+			if option = ascii.Lower(strings.Trim(option, " \t")); option != "" {
 				options = append(options, option)
 			}
 		}
@@ -205,6 +169,7 @@ func (c *headers) set(r *http.Request, o *outcome) {
 	}
 	// Later handlers may change values in place, so every request has its own.
 	values := []string{identity, o.messenger}
+	o.sent = values
 	r.Header[c.identity] = values[0:1:1]
 	r.Header[c.messenger] = values[1:2:2]
 	c.setClaims(r, o)
@@ -218,6 +183,7 @@ func (c *headers) setClaims(r *http.Request, o *outcome) {
 	o.claims = c
 	o.values = make([]string, len(c.claims))
 	values := make([]string, len(c.claims))
+	o.claimed = values
 	total := 0
 	for i, claim := range o.contact.Claims {
 		if !claim.Present {
@@ -249,7 +215,8 @@ func isFieldValue(value string) bool {
 }
 
 // percentEncode writes what a header cannot carry faithfully as %XX of its UTF-8 bytes: all that is not visible ASCII or
-// an inner blank, and the characters %, { and }. Percent-decoding gives the exact value back.
+// an inner blank, and the characters %, +, { and }. Percent-decoding gives the exact value back, and so does the decoding of
+// forms, which would make a bare "+" a blank, and one contact another.
 func percentEncode(value string) string {
 	const digits = "0123456789ABCDEF"
 	extra := 0
@@ -274,7 +241,7 @@ func percentEncode(value string) string {
 
 func needsEncoding(value string, i int) bool {
 	switch c := value[i]; c {
-	case '%', '{', '}':
+	case '%', '+', '{', '}':
 		return true
 	case ' ':
 		return i == 0 || i == len(value)-1

@@ -1,13 +1,20 @@
 package caddymodule
 
 import (
-	"fmt"
+	"context"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"golang.org/x/net/http/httpguts"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
 func TestPercentEncodingIsReadable(t *testing.T) {
@@ -24,7 +31,10 @@ func TestPercentEncodingIsReadable(t *testing.T) {
 		" ":                  "%20",
 		"  ":                 "%20%20",
 		"a  b":               "a  b",
-		"a+b&c=d,e;f\"\\<g>": "a+b&c=d,e;f\"\\<g>",
+		"a b&c=d,e;f\"\\<g>": "a b&c=d,e;f\"\\<g>",
+		"+49 30 1234":        "%2B49 30 1234",
+		"a+b@example.com":    "a%2Bb@example.com",
+		"+":                  "%2B",
 		"\r\nX-Admin: 1":     "%0D%0AX-Admin: 1",
 		"\x00\t\x7f\u0085":   "%00%09%7F%C2%85",
 		"\U0001F600":         "%F0%9F%98%80",
@@ -39,7 +49,7 @@ func TestPercentEncodingIsReadable(t *testing.T) {
 // back exactly the value that was signed.
 func TestTwoIdentitiesNeverArriveAsTheSameBytes(t *testing.T) {
 	// Short values over the few bytes that matter to the encoding, all of them: the place where two could meet.
-	const alphabet = "a2750bB% {}\x00\xc3"
+	const alphabet = "a27bB% +{}\x00\xc3"
 	headers := make(map[string]string)
 	values := []string{""}
 	for length := 0; length <= 4; length++ {
@@ -67,12 +77,15 @@ func TestTwoIdentitiesNeverArriveAsTheSameBytes(t *testing.T) {
 	}
 }
 
-// checkEncoded checks that encoded is a header that no server reads in another way, and from which value comes back. What
-// can be decoded exactly cannot be the encoding of anything else.
+// checkEncoded checks that encoded is a header that no server reads in another way, and from which value comes back, by a
+// decoder of form fields as well. What can be decoded exactly cannot be the encoding of anything else.
 func checkEncoded(t *testing.T, value, encoded string) {
 	t.Helper()
 	if decoded, err := url.PathUnescape(encoded); err != nil || decoded != value {
 		t.Errorf("%q arrives as %q, which decodes to %q, %v", value, encoded, decoded, err)
+	}
+	if decoded, err := url.QueryUnescape(encoded); err != nil || decoded != value {
+		t.Errorf("%q arrives as %q, which a decoder of forms makes %q, %v", value, encoded, decoded, err)
 	}
 	if !httpguts.ValidHeaderFieldValue(encoded) || strings.TrimSpace(encoded) != encoded || strings.ContainsAny(encoded, "{}") {
 		t.Errorf("%q arrives as %q, which is no safe header", value, encoded)
@@ -85,7 +98,7 @@ func checkEncoded(t *testing.T, value, encoded string) {
 }
 
 func FuzzPercentEncode(f *testing.F) {
-	for _, pair := range [][2]string{{"mark", "Mark"}, {"100%", "100%25"}, {"{env.HOME}", "%7Benv.HOME%7D"}, {" a", "%20a"}, {"é", "e\u0301"}, {"\xff", "ÿ"}, {"a\r\n", "a"}} {
+	for _, pair := range [][2]string{{"mark", "Mark"}, {"100%", "100%25"}, {"{env.HOME}", "%7Benv.HOME%7D"}, {" a", "%20a"}, {"é", "e\u0301"}, {"\xff", "ÿ"}, {"a\r\n", "a"}, {"a+b", "a b"}, {"+", "%2B"}} {
 		f.Add(pair[0], pair[1])
 	}
 	f.Fuzz(func(t *testing.T, a, b string) {
@@ -120,15 +133,92 @@ func TestHeaderNamesThatDoNotStandForOneThingAreRefused(t *testing.T) {
 			t.Errorf("%q is accepted", name)
 		}
 	}
-	for _, spelling := range []string{"X-Contact-Identity", "x_contact.identity", "X.CONTACT-IDENTITY"} {
-		if got := fold(spelling); got != "x-contact-identity" {
-			t.Errorf("%s folds to %s", spelling, got)
+	for _, c := range "!#$%&'*+^|~`_." { // the characters of a name that are neither letter, digit nor "-"
+		if name := "X" + string(c) + "Contact"; checkHeaderName(name) == nil {
+			t.Errorf("%q is accepted", name)
 		}
 	}
+}
+
+// notInVariable is what lighttpd's http_cgi_encode_varname writes as "_".
+var notInVariable = regexp.MustCompile(`[^A-Z0-9]`)
+
+// Every character that a header name can have, in every place of ours: what a backend could read as our variable is ours, and
+// nothing else.
+func TestEverySpellingOfAHeaderIsTheSame(t *testing.T) {
 	c := headers{folded: []string{fold(defaultIdentityHeader)}}
-	for key, want := range map[string]bool{"X-Contact-Identity": true, "x.contact_IDENTITY": true, "X-Contact-Identit": false, "X-Contact-Identity2": false, fmt.Sprint("X-Contact", "\x00Identity"): false} {
+	for i := range len(defaultIdentityHeader) {
+		for b := range 256 {
+			key := []byte(defaultIdentityHeader)
+			key[i] = byte(b)
+			variable := notInVariable.ReplaceAllString(asciiUpper(string(key)), "_")
+			if want := variable == "X_CONTACT_IDENTITY"; c.guards(string(key)) != want {
+				t.Errorf("%q is taken for ours: %v, want %v", key, !want, want)
+			}
+		}
+	}
+	for key, want := range map[string]bool{
+		"x.contact_IDENTITY": true, "X!Contact!Identity": true, "x~contact`identity": true,
+		"X-Contact-Identit": false, "X-Contact-Identity2": false, "X-Contact--Identity": false, "XContactIdentity": false, "": false,
+	} {
 		if got := c.guards(key); got != want {
 			t.Errorf("%q: got %v, want %v", key, got, want)
 		}
 	}
+}
+
+// A handler in front of ours gives it a copy of the request, headers included. What fails behind ours is answered by an error
+// route on the original, which still has the identity that the client made up, under a name that was set on the copy.
+func TestErrorRoutesOfACopiedRequestAreCleaned(t *testing.T) {
+	c := (&Handler{ClaimHeaders: []ClaimHeader{{Claim: "name", Header: "X-Contact-Name"}}}).contract()
+	original := httptest.NewRequest(http.MethodGet, "/", nil)
+	original = original.WithContext(context.WithValue(original.Context(), caddyhttp.VarsCtxKey, map[string]any{}))
+	for _, name := range []string{"X-Contact-Identity", "X-Contact-Messenger", "X-Contact-Name", "X!contact!identity", "X-Other"} {
+		original.Header[name] = []string{"eve"}
+	}
+	o := outcomeOf(original)
+	o.messenger, o.contact = "support", &authn.Contact{Identity: "mark", Claims: []authn.Claim{{Text: "Mark", Present: true}}}
+	serve := func(r *http.Request) http.Header {
+		var seen http.Header
+		_ = errorCleaner{&c}.ServeHTTP(httptest.NewRecorder(), r, caddyhttp.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) error {
+			seen = r.Header
+			return nil
+		}))
+		return seen
+	}
+	shared := original.Clone(original.Context())
+	_ = c.clean(shared, o)
+	c.set(shared, o)
+	want := http.Header{"X-Contact-Identity": {"mark"}, "X-Contact-Messenger": {"support"}, "X-Contact-Name": {"Mark"}, "X-Other": {"eve"}}
+	if got := serve(shared); !reflect.DeepEqual(got, want) {
+		t.Errorf("where the headers are the same: got %v, want %v", got, want)
+	}
+	if got := serve(original); !reflect.DeepEqual(got, http.Header{"X-Other": {"eve"}}) {
+		t.Errorf("where they were copied: got %v", got)
+	}
+}
+
+// A token in another spelling of its header is not looked at, and reaches no backend that would.
+func TestOtherSpellingsOfATokenHeaderAreRemoved(t *testing.T) {
+	h := &Handler{TokenFrom: []TokenSource{{From: authn.Header, Name: "x-widget-token"}, {From: authn.Header, Name: "Authorization", Scheme: "Bearer"},
+		{From: authn.WebSocketProtocol, Name: "bearer"}, {From: authn.Cookie, Name: "X-Cookie"}}}
+	c := h.contract()
+	for key, want := range map[string]bool{
+		"X-Widget-Token": false, "X_widget_token": true, "X!widget!token": true, "Sec-Websocket-Protocol": false, "Sec_websocket_protocol": true,
+		"Authorization": false, "X_cookie": false, "Http2-Settings": true, "Http2!settings": true, "Trailer": true, "X-Trailer": false,
+	} {
+		if got := c.removes(key); got != want {
+			t.Errorf("%q: got %v, want %v", key, got, want)
+		}
+	}
+}
+
+func asciiUpper(s string) string {
+	upper := []byte(s)
+	for i, c := range upper {
+		if 'a' <= c && c <= 'z' {
+			upper[i] = c - 'a' + 'A'
+		}
+	}
+	return string(upper)
 }

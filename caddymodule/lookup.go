@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 )
 
 var (
@@ -118,6 +119,6 @@ func (l *live) changed(name, kind string, r *record) error {
 // isInternal reports whether the operator lets stored key sets be fetched from host, written with or without its port.
 func (l *live) isInternal(hostname, host string) bool {
 	return slices.ContainsFunc(l.internal, func(entry string) bool {
-		return strings.EqualFold(entry, hostname) || strings.EqualFold(entry, host)
+		return ascii.EqualFold(entry, hostname) || ascii.EqualFold(entry, host)
 	})
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
@@ -30,7 +31,7 @@ func parseOrigin(text string) (origin, error) {
 	if u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Path != "" || u.ForceQuery || strings.Contains(text, "#") {
 		return origin{}, errors.New("has more than scheme, host and port; browsers send no path in Origin, so write " + u.Scheme + "://" + u.Host)
 	}
-	o := origin{scheme: u.Scheme, host: strings.ToLower(u.Hostname()), port: u.Port()}
+	o := origin{scheme: u.Scheme, host: ascii.Lower(u.Hostname()), port: u.Port()}
 	if o.port == "" {
 		o.port = defaultPort(o.scheme)
 	}
@@ -67,7 +68,7 @@ func ownOrigin(r *http.Request) origin {
 	if err != nil {
 		host, port = strings.Trim(r.Host, "[]"), defaultPort(o.scheme)
 	}
-	o.host, o.port = strings.ToLower(host), port
+	o.host, o.port = ascii.Lower(host), port
 	return o
 }
 

@@ -29,12 +29,32 @@ type outcome struct {
 	began     int64            // when verification did, in Unix seconds; 0 if it did not
 	cache     cacheOutcome     // what the cache had for the token
 	guarded   bool             // the connection ends when the right to it ends
-	printed   [4]byte          // the fingerprint of a good token, if somebody wants to log it
+
+	errorPrivate bool    // the answer of an error route is kept private
+	printed      [4]byte // the fingerprint of a good token, if somebody wants to log it
 
 	set      []string // headers that a handler has set on this request
+	sent     []string // the values of identity and messenger among them, as they are in the request
+	claimed  []string // those of the claims
 	identity string   // percent-encoded, for placeholders
 	claims   *headers // names claims, for placeholders; nil without any
 	values   []string // theirs, percent-encoded; "" if a claim gives no header
+}
+
+// wrote reports whether values are what a handler has put into this very request, and not only equal.
+func (o *outcome) wrote(values []string) bool {
+	if len(values) != 1 {
+		return false
+	}
+	ours := func(list []string) bool {
+		for i := range list {
+			if &list[i] == &values[0] {
+				return true
+			}
+		}
+		return false
+	}
+	return ours(o.sent) || ours(o.claimed)
 }
 
 // outcomeOf returns the outcome of r. The first handler that asks makes it, and answers the placeholders from then on.

@@ -44,6 +44,12 @@ func (s TokenSource) check() error {
 	return nil
 }
 
+// isOtherSpelling reports whether s and other are two names of one header.
+func (s TokenSource) isOtherSpelling(other TokenSource) bool {
+	return s.From == authn.Header && other.From == authn.Header && fold(s.Name) == fold(other.Name) &&
+		textproto.CanonicalMIMEHeaderKey(s.Name) != textproto.CanonicalMIMEHeaderKey(other.Name)
+}
+
 // sources returns the sources that the configuration names, or the default.
 func sources(configured []TokenSource) authn.Sources {
 	if len(configured) == 0 {

@@ -8,13 +8,17 @@ import (
 )
 
 // spoofed are the spellings in which a client could try to speak in the gateway's name. Servers behind FastCGI, and
-// others, read "_" and "." as "-" (GHSA-f59h-q822-g45g, GHSA-49wc-4hcv-v58q).
+// others, read "_" and "." as "-" (GHSA-f59h-q822-g45g, GHSA-49wc-4hcv-v58q), and some every character that is neither
+// letter nor digit.
 var spoofed = []string{
 	"X-Contact-Identity", "x-contact-identity", "X-CONTACT-IDENTITY", "x-cOnTaCt-IdEnTiTy",
 	"X_Contact_Identity", "x_contact_identity", "X-Contact_Identity", "X_Contact-Identity",
 	"X.Contact.Identity", "X-Contact.Identity", "X.Contact_Identity", "X_contact.identity",
 	"X-Contact-Messenger", "X_Contact_Messenger", "X.Contact.Messenger", "x-contact-messenger",
 	"X-Contact-Name", "X_Contact_Name", "x.contact.name",
+	"X!Contact!Identity", "X#Contact#Identity", "X$Contact$Identity", "X%Contact%Identity", "X&Contact&Identity", "X'Contact'Identity",
+	"X*Contact*Identity", "X+Contact+Identity", "X^Contact^Identity", "X|Contact|Identity", "X~Contact~Identity", "X`Contact`Identity",
+	"x!contact-identity", "X-Contact~Identity", "X|Contact_Messenger", "X`Contact`Name",
 }
 
 // permitUnusual makes Caddy pass on the spellings that it drops by itself, as an operator can for some old backend.
@@ -29,8 +33,7 @@ servers {
 func ownHeaders(h http.Header) map[string]string {
 	found := make(map[string]string)
 	for name, values := range h {
-		folded := strings.NewReplacer("_", "-", ".", "-").Replace(strings.ToLower(name))
-		switch folded {
+		switch folded := foldedName(name); folded {
 		case "x-contact-identity", "x-contact-messenger", "x-contact-name":
 			found[folded] += strings.Join(values, "|")
 		}

@@ -44,6 +44,10 @@ func TestOnlyWebSocketsAreTunnelled(t *testing.T) {
 		"Connection: upgrade\r\nUpgrade: websocket\r\nUpgrade: h2c\r\n",
 		"Connection: upgrade\r\nUpgrade: h2c\r\nUpgrade: websocket\r\n",
 		"Connection: upgrade\r\nUpgrade: websocket/13\r\n",
+		"Connection: upgrade\r\nUpgrade: web\u017focket\r\n", // "ſ" and the Kelvin sign are "s" and "k" to Unicode
+		"Connection: upgrade\r\nUpgrade: webSoc\u212aet\r\n",
+		"Connection: upgrade\r\nUpgrade: WEB\u017fOC\u212aET\r\n",
+		"Connection: upgrade\r\nUpgrade: websocket\xa0\r\n",
 		"Connection: upgrade\r\nUpgrade:\r\n",
 	} {
 		for _, path := range []string{"/a", "/off/a", "/unmatched/a", "/refused"} {

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 )
 
 const (
@@ -66,7 +68,7 @@ func newFetchClient(public bool) *http.Client {
 		},
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
 			first := via[0].URL
-			if r.URL.Scheme != first.Scheme || !strings.EqualFold(r.URL.Host, first.Host) {
+			if r.URL.Scheme != first.Scheme || !ascii.EqualFold(r.URL.Host, first.Host) {
 				return errRedirect
 			}
 			if len(via) > maxRedirects {
@@ -194,7 +196,7 @@ func fetchKeys(ctx context.Context, client *http.Client, url string, known valid
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("%w: %d", errStatus, resp.StatusCode)
 	}
-	if encoding := resp.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+	if encoding := resp.Header.Get("Content-Encoding"); encoding != "" && !ascii.EqualFold(encoding, "identity") {
 		return nil, errEncoding
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxKeySetSize+1))
@@ -231,7 +233,7 @@ func fetchError(err error) error {
 // lifetime returns how long an answer may be used (RFC 9111 section 4.2.1), or -1 if it does not say.
 func lifetime(h http.Header, now time.Time) time.Duration {
 	for directive := range strings.SplitSeq(strings.Join(h.Values("Cache-Control"), ","), ",") {
-		name, value, _ := strings.Cut(strings.ToLower(strings.TrimSpace(directive)), "=")
+		name, value, _ := strings.Cut(ascii.Lower(strings.TrimSpace(directive)), "=")
 		switch name {
 		case "no-store", "no-cache":
 			return 0

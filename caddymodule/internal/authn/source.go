@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 )
 
 // A SourceKind is a place of a request in which a token may travel.
@@ -71,7 +73,9 @@ func (s Sources) Find(r *http.Request) (Found, *Rejection) {
 		case Cookie:
 			for _, line := range r.Header["Cookie"] {
 				for pair := range strings.SplitSeq(line, ";") {
-					if name, value, _ := strings.Cut(strings.TrimSpace(pair), "="); name == src.Name {
+					// Blanks of ASCII alone: a page of a sibling host cannot set "__Host-chat", but it can set that name with a
+					// blank of Unicode in front, which browsers take for another cookie.
+					if name, value, _ := strings.Cut(strings.Trim(pair, " \t"), "="); name == src.Name {
 						f.add(src, value)
 					}
 				}
@@ -128,7 +132,7 @@ func (s *Source) credentials(value string) (string, bool) {
 	if s.Scheme == "" {
 		return value, true
 	}
-	if len(value) < len(s.Scheme) || !strings.EqualFold(value[:len(s.Scheme)], s.Scheme) {
+	if len(value) < len(s.Scheme) || !ascii.EqualFold(value[:len(s.Scheme)], s.Scheme) {
 		return "", false
 	}
 	rest := value[len(s.Scheme):]
@@ -224,6 +228,7 @@ func (s *Source) removeCookie(r *http.Request) {
 	lines := r.Header["Cookie"]
 	var kept []string
 	for _, line := range lines {
+		// A backend that trims all blanks of Unicode would find the token under these names as well.
 		rest := removeFrom(line, ";", func(pair string) bool {
 			name, _, _ := strings.Cut(strings.TrimSpace(pair), "=")
 			return name == s.Name

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 )
 
 // maxToken is the longest token in bytes. Caddy itself takes 16 KiB for all headers of a request.
@@ -202,7 +204,7 @@ func parseHeader(text []byte) (h header, rej *Rejection) {
 			}
 		case "typ":
 			typ, ok := stringValue(value)
-			if !ok || !strings.EqualFold(typ, "JWT") && !strings.EqualFold(typ, "at+jwt") {
+			if !ok || !ascii.EqualFold(typ, "JWT") && !ascii.EqualFold(typ, "at+jwt") {
 				refuse("the header's typ is neither JWT nor at+jwt")
 			}
 		case "crit":

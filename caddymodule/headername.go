@@ -1,0 +1,95 @@
+package caddymodule
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+// When two names are one header. A backend behind CGI, FastCGI or SCGI reads headers as variables: lighttpd and others write
+// "_" for every character that is not a letter or digit, so that "X!Contact!Identity" becomes HTTP_X_CONTACT_IDENTITY, as ours
+// does; others do so with "_" and "." (GHSA-f59h-q822-g45g, GHSA-49wc-4hcv-v58q). Names that become the same variable are
+// spellings of one header here.
+
+// fold brings all spellings of a header name to one: lower case, with "-" for every character that is not a letter or digit,
+// one for one.
+func fold(name string) string {
+	folded := []byte(name)
+	for i, b := range folded {
+		folded[i] = foldByte(b)
+	}
+	return string(folded)
+}
+
+func foldByte(b byte) byte {
+	if ascii.IsLetterOrDigit(b) {
+		return ascii.LowerByte(b)
+	}
+	return '-'
+}
+
+// equalFolded reports whether key, of the same length, folds to folded.
+func equalFolded(folded, key string) bool {
+	for i := range len(key) {
+		if foldByte(key[i]) != folded[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func containsFolded(list []string, key string) bool {
+	for _, name := range list {
+		if len(name) == len(key) && equalFolded(name, key) {
+			return true
+		}
+	}
+	return false
+}
+
+// neverForwarded are headers that no request takes upstream, folded. The announcement of trailers is removed with these, and
+// HTTP2-Settings belongs to an upgrade that is not taken.
+var neverForwarded = []string{"http2-settings", "trailer"}
+
+// A tokenHeader is a header in which a token is looked for. Its other spellings are removed. The gateway does not look there,
+// and a backend that reads the variable would take another token than the one that was verified.
+type tokenHeader struct{ name, folded string }
+
+// tokenHeaders returns the headers of sources that have other spellings than by case, which net/http makes the same.
+func tokenHeaders(sources authn.Sources) []tokenHeader {
+	var list []tokenHeader
+	for _, source := range sources {
+		name := source.Name
+		switch source.Kind {
+		case authn.Header:
+		case authn.WebSocketProtocol:
+			name = "Sec-Websocket-Protocol"
+		default:
+			continue
+		}
+		header := tokenHeader{name, fold(name)}
+		if strings.Contains(header.folded, "-") && !slices.Contains(list, header) {
+			list = append(list, header)
+		}
+	}
+	return list
+}
+
+// guards reports whether key is a spelling of one of our headers.
+func (c *headers) guards(key string) bool { return containsFolded(c.folded, key) }
+
+// removes reports whether key is not ours, and is never forwarded either.
+func (c *headers) removes(key string) bool {
+	if containsFolded(neverForwarded, key) {
+		return true
+	}
+	for i := range c.tokens {
+		token := &c.tokens[i]
+		if len(token.name) == len(key) && token.name != key && equalFolded(token.folded, key) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,46 @@
+// Package ascii compares the names of protocols: methods, schemes, header names, options, host names, media types. They are
+// ASCII, and "the same but for case" means the 26 letters and nothing else. The functions of package strings fold by
+// Unicode, where "ſ" (U+017F) equals "s" and the Kelvin sign (U+212A) equals "k": what they let pass as "websocket" is read
+// as something else by the next program on the way.
+package ascii
+
+// EqualFold reports whether a and b are equal but for the case of ASCII letters.
+func EqualFold(a, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) {
+		if LowerByte(a[i]) != LowerByte(b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// Lower returns s with its ASCII letters in lower case. All other bytes stay as they are.
+func Lower(s string) string {
+	for i := range len(s) {
+		if s[i] != LowerByte(s[i]) {
+			lower := []byte(s)
+			for ; i < len(lower); i++ {
+				lower[i] = LowerByte(lower[i])
+			}
+			return string(lower)
+		}
+	}
+	return s
+}
+
+// LowerByte returns the lower case of an ASCII letter, and any other byte as it is.
+func LowerByte(b byte) byte {
+	if 'A' <= b && b <= 'Z' {
+		return b + 'a' - 'A'
+	}
+	return b
+}
+
+// IsLetterOrDigit reports whether b is an ASCII letter or digit.
+func IsLetterOrDigit(b byte) bool {
+	lower := LowerByte(b)
+	return 'a' <= lower && lower <= 'z' || '0' <= b && b <= '9'
+}
