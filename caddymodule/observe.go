@@ -66,16 +66,22 @@ func (h *Handler) account(r *http.Request, m *Messenger, mode Mode, o *outcome, 
 	if span := trace.SpanFromContext(ctx); span.IsRecording() {
 		span.SetAttributes(newFindings(m, mode, code, o).attributes()...)
 	}
-	if rej == nil || rej.Code == authn.TokenMissing && mode != ModeReport {
+	if rej == nil || rej.Code == authn.TokenMissing && mode != ModeReport && !rej.Nothing {
 		return
 	}
-	message := p.refused
-	if mode == ModeReport {
+	message, next := p.refused, advice[rej.Code]
+	switch {
+	case mode == ModeReport:
 		message = p.wouldBeRefused
+	case rej.Code == authn.TokenMissing:
+		message = "passed as anonymous: what the page sent is no token"
+	}
+	if rej.Nothing {
+		next = adviceOnNothing
 	}
 	if c := h.refusals.Check(zap.InfoLevel, message); c != nil {
 		c.Write(zap.String("code", code), zap.String("messenger", o.messenger), zap.String("reason", rej.Reason),
-			zap.String("source", o.source), zap.String("advice", advice[rej.Code]))
+			zap.String("source", o.source), zap.String("advice", next))
 	}
 }
 
@@ -123,6 +129,9 @@ func (f findings) attributes() []attribute.KeyValue {
 		attribute.String("messenger_auth.cache", f.cache),
 	}
 }
+
+// adviceOnNothing is about pages that send a scheme without a token, or a word in its place.
+const adviceOnNothing = "have the page send no Authorization header while its visitor is not logged in, and wait for the token where one is"
 
 // advice says, for every code, what the operator of the gateway can do when it comes up often.
 var advice = map[authn.Code]string{
