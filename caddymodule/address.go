@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
@@ -34,6 +36,7 @@ func addressOf(ref string) (a address) {
 // together with the verified contact: where it takes the customer from there, a contact of one customer would otherwise
 // reach the data of another one.
 func (a address) check(r *http.Request) *authn.Rejection {
+	a.dropOthers(r)
 	if a.labels && !dropFinalDot(r) {
 		return &authn.Rejection{Code: authn.MessengerUnknown, Reason: "the host of the address has an empty label"}
 	}
@@ -41,6 +44,22 @@ func (a address) check(r *http.Request) *authn.Rejection {
 		return &authn.Rejection{Code: authn.MessengerUnknown, Reason: "the path of the address can be read in more than one way, and not every way leads to the same messenger"}
 	}
 	return nil
+}
+
+// dropOthers removes headers from which frameworks take another address than the one that was asked for: Forwarded goes
+// before the Host in Spring and Undertow, the next two in IIS, Symfony and Zend before the path (CVE-2018-14773). Only a
+// trusted proxy may send them. Caddy itself sees to X-Forwarded-Host.
+func (a address) dropOthers(r *http.Request) {
+	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
+		return
+	}
+	if a.labels {
+		delete(r.Header, "Forwarded")
+	}
+	if a.parts > 0 {
+		delete(r.Header, "X-Original-Url")
+		delete(r.Header, "X-Rewrite-Url")
+	}
 }
 
 // dropFinalDot takes the final dot from the host of r, so that what counts labels from the right counts them alike, here

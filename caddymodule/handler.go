@@ -225,7 +225,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, m *Messen
 		return w, o.rejection // an earlier handler has taken the token out; its finding holds
 	}
 	o.messenger = m.name
-	found, rej := h.sources.Find(r, authn.Look{Handshake: upgrades(r), Anonymous: mode == ModeOptional})
+	found, rej := h.sources.Find(r, authn.Look{Handshake: isHandshake(r), Anonymous: mode == ModeOptional})
 	if found.Held || rej != nil && rej.Code == authn.TokenAmbiguous {
 		o.source = string(found.Kind)
 		h.takeOut(r)

@@ -67,18 +67,18 @@ func isPlainPath(path string) bool {
 
 // A reading is what one segment between two slashes can mean at worst.
 type reading struct {
-	adds   int // the least number of parts that it adds to the path; below zero if it climbs
-	lowest int // the lowest that it reaches on the way
-	most   int // the largest number of parts that it adds
-	names  int // of its pieces, those that are certainly a name
-	cut    bool
+	adds   int  // the least number of parts that it adds to the path; below zero if it climbs
+	lowest int  // the lowest that it reaches on the way
+	most   int  // the largest number of parts that it adds
+	names  int  // of its pieces, those that are certainly a name
+	cut    bool // a part of it can be cut off
 }
 
 // isName reports whether the segment is one part of the path in every reading.
 func (s *reading) isName() bool { return s.most == 1 && s.names == 1 && !s.cut }
 
-// isParent reports whether the segment is at worst one "..", and nothing besides.
-func (s *reading) isParent() bool { return s.most == 1 && s.adds == -1 }
+// isParent reports whether the segment is at worst one "..", and nothing besides. Behind a cut the whole path may end.
+func (s *reading) isParent() bool { return s.most == 1 && s.adds == -1 && !s.cut }
 
 // A piece is what stands between two characters that may separate.
 type piece struct {
@@ -93,13 +93,11 @@ func readSegment(segment string) reading {
 	var s reading
 	var p piece
 	named := false // names in a row count once: what separates them may be no separator
-	ended := 1     // the least after a piece at which the segment may end
 	end := func() {
 		s.most++
-		s.cut = s.cut || p.cut
 		switch {
 		case p.name:
-			if s.names++; !named {
+			if s.names++; !named && !s.cut { // what follows a cut may be gone with it, as far as the next true separator
 				s.adds++
 			}
 			named = true
@@ -108,9 +106,7 @@ func readSegment(segment string) reading {
 			s.lowest = min(s.lowest, s.adds)
 			named = false
 		}
-		if p.cut {
-			ended = min(ended, s.adds)
-		}
+		s.cut = s.cut || p.cut
 		p = piece{}
 	}
 	for text := decodeFully(segment); len(text) > 0; {
@@ -135,8 +131,6 @@ func readSegment(segment string) reading {
 		}
 	}
 	end()
-	s.adds = min(s.adds, ended)
-	s.lowest = min(s.lowest, s.adds)
 	return s
 }
 

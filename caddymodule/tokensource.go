@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/http"
 	"net/textproto"
-	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -74,12 +73,6 @@ func cleanOriginalURI(r *http.Request, original *http.Request) {
 		}
 		repl.Set("http.request.orig_uri", path)
 	}
-}
-
-// upgrades reports whether r, which was cleaned, opens a WebSocket at a proxy behind us. A request with an Upgrade that its
-// Connection does not name is an ordinary one there (RFC 9110 section 7.8).
-func upgrades(r *http.Request) bool {
-	return isExtendedWebSocket(r) || len(r.Header["Upgrade"]) > 0 && slices.Contains(connectionOptions(r.Header["Connection"]), "upgrade")
 }
 
 // answerProtocol returns a writer for the answer to the handshake r. It selects the subprotocol marker if the upstream

@@ -103,6 +103,36 @@ func TestFinalDotOfTheHostChoosesNoOtherMessenger(t *testing.T) {
 	}
 }
 
+// Frameworks take the address from headers that proxies send. From a client they would be another way to say globex.
+func TestHeadersThatNameAnotherAddress(t *testing.T) {
+	options, tokens := twoCustomers(t)
+	up := newUpstream(t)
+	lines := []string{"Forwarded: host=globex.chat.example", "X-Original-URL: /globex/inbox", "X-Rewrite-URL: /globex/inbox", "X-Forwarded-Host: globex.chat.example"}
+	for name, test := range map[string]struct{ options, directive, gone string }{
+		"a messenger of the path":             {options, "{path.0}", "X-Original-Url X-Rewrite-Url"},
+		"a messenger of the host":             {options, "{labels.2}", "Forwarded"},
+		"from a proxy that is trusted":        {options + "\nservers {\n trusted_proxies static 127.0.0.1/32\n}", "{path.0}", ""},
+		"a messenger that the directive says": {options, "acme", ""},
+	} {
+		g := newGateway(t, up, "http://")
+		_, port, _ := strings.Cut(g.addr, ":")
+		g.load(test.options, "respond 204\n}\nhttp://:"+port+" {\nmessenger_auth "+test.directive+"\nreverse_proxy UPSTREAM")
+		a := g.raw("GET /acme/inbox HTTP/1.1\r\nHost: acme.chat.example\r\nConnection: close\r\n" + tokens["acme"] + "\r\n" + strings.Join(lines, "\r\n") + "\r\n\r\n")
+		r := up.one(t)
+		if a.status != 200 {
+			t.Errorf("%s: got %d %s", name, a.status, a.body)
+		}
+		for _, header := range []string{"Forwarded", "X-Original-Url", "X-Rewrite-Url"} {
+			if gone := r.header.Get(header) == ""; gone != strings.Contains(" "+test.gone+" ", " "+header+" ") {
+				t.Errorf("%s: %s is gone: %v", name, header, gone)
+			}
+		}
+		if got := r.header.Get("X-Forwarded-Host"); !strings.HasPrefix(name, "from") && got != "acme.chat.example" {
+			t.Errorf("%s: X-Forwarded-Host is %q", name, got)
+		}
+	}
+}
+
 // Unicode folds the Kelvin sign to k. A backend that folds ASCII alone would find another customer.
 func TestOnlyLettersOfASCIIAreFolded(t *testing.T) {
 	secret := newSecret()
