@@ -27,7 +27,8 @@ type Handler struct {
 	MatcherSetsRaw caddyhttp.RawMatcherSets `json:"match,omitempty" caddy:"namespace=http.matchers"`
 
 	// The messenger whose settings hold, or placeholders of the host's labels or of parts of the path that give its
-	// name, such as {http.request.host.labels.2}. Default: the only messenger that is configured.
+	// name, such as {http.request.host.labels.2}. A path that another server could read as that of another messenger is
+	// refused. Default: the only messenger that is configured.
 	Messenger string `json:"messenger,omitempty"`
 
 	// What happens to requests on this route: "required", "optional", "report" or "off". Default: the messenger's mode.

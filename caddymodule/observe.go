@@ -154,7 +154,7 @@ var advice = map[authn.Code]string{
 	authn.OriginNotAllowed:     "if the page is yours, add its origin to allowed_origin; otherwise another site tries to act for your visitors",
 	authn.ProtocolNotAllowed:   "nothing, unless a client of yours opens other tunnels than WebSockets",
 	authn.TokenRevoked:         "nothing, if the revocation was meant; otherwise: caddy messenger revocations",
-	authn.MessengerUnknown:     "compare the address with: caddy messenger list",
+	authn.MessengerUnknown:     "compare the address with: caddy messenger list; a path that climbs (..) or hides slashes is somebody who tries",
 	authn.TooManyFailures:      "if these clients are real, see that trusted_proxies names the proxy in front, and raise fail_limit",
 	authn.KeysUnavailable:      "see which messengers cannot decide, and why: caddy messenger keys, messenger_health",
 	authn.StoreUnavailable:     "see the log for why the storage cannot be written",
