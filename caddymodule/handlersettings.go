@@ -23,6 +23,7 @@ func (h *Handler) resolveMessenger() error {
 		h.Messenger = names[0]
 	}
 	if strings.Contains(h.Messenger, "{") {
+		h.address = addressOf(h.Messenger)
 		return nil
 	}
 	if h.static = h.app.Messengers[h.Messenger]; h.static == nil {
@@ -89,7 +90,12 @@ func (h *Handler) checkSettings() error {
 
 // routePlaceholders are the placeholders that may choose the messenger: they name the place that was asked for. One that
 // a client fills freely on any URL (header, cookie, query) would let it choose which keys it is checked with.
-var routePlaceholders = []string{"http.request.host.labels.", "http.request.uri.path."}
+var routePlaceholders = []string{hostLabelPrefix, pathPartPrefix}
+
+const (
+	hostLabelPrefix = "http.request.host.labels."
+	pathPartPrefix  = "http.request.uri.path."
+)
 
 // checkMessengerRef checks the messenger's name in a directive, which may have placeholders.
 func checkMessengerRef(ref string) error {

@@ -81,6 +81,7 @@ func (c *headers) clean(r *http.Request, o *outcome) *authn.Rejection {
 	}
 	cleanUpgrade(r)
 	cleanConnection(r.Header)
+	cleanUnnamedUpgrade(r)
 	// Caddy forwards request trailers, declared and undeclared ones, as soon as this map is there.
 	r.Trailer = nil
 	if r.Method == http.MethodConnect && !isExtendedWebSocket(r) {
@@ -100,6 +101,14 @@ func cleanUpgrade(r *http.Request) {
 	if connection := r.Header["Connection"]; len(connection) > 0 {
 		kept := slices.DeleteFunc(connectionOptions(connection), func(option string) bool { return option == "upgrade" })
 		setOrDelete(r.Header, "Connection", kept)
+	}
+}
+
+// cleanUnnamedUpgrade removes an Upgrade that Connection does not name. A proxy behind us takes it for none (RFC 9110 section
+// 7.8), and what we took for a WebSocket would be an ordinary request, with a token that only a handshake may carry.
+func cleanUnnamedUpgrade(r *http.Request) {
+	if len(r.Header["Upgrade"]) > 0 && !slices.Contains(connectionOptions(r.Header["Connection"]), "upgrade") {
+		delete(r.Header, "Upgrade")
 	}
 }
 

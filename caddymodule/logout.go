@@ -27,7 +27,7 @@ func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *Messenger, m
 	}
 	rej := o.rejection
 	if o.contact == nil || o.messenger != m.name {
-		w, rej = h.authenticate(w, r, m, o)
+		w, rej = h.authenticate(w, r, m, ModeRequired, o)
 	}
 	h.account(r, m, mode, o, rej)
 	if rej != nil {

@@ -54,7 +54,8 @@ type Messenger struct {
 	// sets no limit.
 	MaxLifetime caddy.Duration `json:"max_lifetime,omitempty"`
 
-	// Origins (scheme, host and port, without a path) of the pages that hold this messenger's widget. When set, a
+	// Origins (scheme, host and port, without a path) of the pages that hold this messenger's widget, also those of apps,
+	// such as capacitor://localhost or chrome-extension://<id>. When set, a
 	// WebSocket handshake that names another origin is refused, and refusals can be read by scripts of these pages. A
 	// token from a cookie needs one of these origins, or the gateway's own, wherever a request can change something.
 	// Default: none.

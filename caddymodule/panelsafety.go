@@ -161,6 +161,9 @@ func (v *visit) scopeOf(repl *caddy.Replacer) []string {
 		if strings.Contains(entry, "{"+clientCertPrefix) && !hasVerifiedCert(v.r) {
 			continue
 		}
+		if strings.Contains(entry, "{"+hostLabelPrefix) && !dropFinalDot(v.r) {
+			continue
+		}
 		if strings.Contains(entry, "{") {
 			name = repl.ReplaceAll(entry, "")
 		}

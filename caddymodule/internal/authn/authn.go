@@ -54,6 +54,10 @@ type Rejection struct {
 	// Reason is one constant sentence, more precise than the code, for logs and for whoever repairs the token. It never
 	// holds a received or configured value.
 	Reason string
+
+	// Nothing reports whether the request has what pages send in place of a token when they have none, such as
+	// "Bearer undefined".
+	Nothing bool
 }
 
 func reject(code Code, reason string) *Rejection { return &Rejection{Code: code, Reason: reason} }

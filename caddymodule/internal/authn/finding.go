@@ -53,9 +53,12 @@ func (v *Verifier) find(ctx context.Context, text string, rej *Rejection, others
 
 // findForm looks at text that is no token.
 func findForm(text, identityKey string) []Finding {
+	if nothing := findNothing(text); nothing != nil {
+		return nothing
+	}
 	lower := strings.ToLower(text)
 	switch {
-	case strings.HasPrefix(lower, "authorization:"), strings.HasPrefix(lower, "bearer "):
+	case strings.HasPrefix(lower, "authorization:"), strings.HasPrefix(lower, "bearer "), strings.HasPrefix(lower, "bearer:"):
 		return []Finding{{"The header's name or its scheme was pasted along.", "Give the token alone: what stands behind \"Bearer \"."}}
 	case strings.HasPrefix(text, sharedTokenPrefix):
 		return []Finding{{"This is a shared token, the secret itself, and no token for a contact.", "Sign a token with it. A secret that was pasted into a browser or a request should be replaced."}}

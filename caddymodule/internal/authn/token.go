@@ -102,6 +102,8 @@ func whyNotCompact(text string) string {
 			return "the token is encoded with the standard base64 alphabet (+ /) instead of base64url (- _)"
 		case c == ' ' || c == '\t':
 			return "the token has a blank in it; was a scheme name, or a second token, sent along?"
+		case c == ':':
+			return "the token has a colon in it; was a scheme with a colon behind it, or the name of a header, sent along?"
 		case c == '"' || c == '\'':
 			return "the token has quotes around it or in it"
 		default:
