@@ -54,6 +54,7 @@ func (v *Verifier) verify(ctx context.Context, text string, want []string, t *Tr
 	if t.noteSignature(rej); rej != nil {
 		return nil, rej
 	}
+	tok.noteSigned()
 	var cl claims
 	rej = cl.parse(tok, &v.policy, want)
 	if t.note(CheckPayload, rej); rej != nil {
