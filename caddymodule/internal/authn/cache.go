@@ -118,7 +118,7 @@ func NewQuestion(claims []string) *Question {
 // refuse to spend a verification on the text; it may be nil. known reports whether the token was seen before.
 func (c *Cache) Verify(ctx context.Context, now time.Time, v *Verifier, text string, q *Question, admit func() *Rejection) (contact *Contact, known bool, rej *Rejection) {
 	var entries *bytecache.Cache
-	if c != nil && len(text) <= maxToken {
+	if c != nil && len(text) <= MaxToken {
 		entries = c.entries.Load()
 	}
 	key := cacheKey{text, v.generation, q.number}

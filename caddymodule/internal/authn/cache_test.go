@@ -111,7 +111,7 @@ func TestCachedTokenIsRefusedBeforeItsTime(t *testing.T) {
 	}{
 		"nbf":          {Policy{}, fmt.Sprintf(`"nbf":%d`, at(-10*time.Second))},
 		"iat":          {Policy{}, fmt.Sprintf(`"iat":%d`, at(-10*time.Second))},
-		"max_lifetime": {Policy{MaxLifetime: time.Hour}, fmt.Sprintf(`"exp":%d`, at(time.Hour-10*time.Second))},
+		"max_lifetime": {Policy{MaxLifetime: time.Hour}, fmt.Sprintf(`"iat":%d,"exp":%d`, at(-10*time.Second), at(time.Hour-10*time.Second))},
 	} {
 		v := sharedTokenVerifier(t, tt.policy)
 		contact, rej := v.Verify(context.Background(), signHS256(`{"identity":"mark",`+tt.claims+`}`), nil)
@@ -258,7 +258,7 @@ func (w *cacheWorld) revoke() {
 		case 0:
 			rule.Identity = ""
 		case 1, 2:
-			rule = Revocation{TokenID: "token " + number}
+			rule = Revocation{TokenID: NewTokenID("token " + number)}
 		}
 		list = append(list, rule)
 	}

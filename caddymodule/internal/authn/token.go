@@ -9,8 +9,8 @@ import (
 	"sync/atomic"
 )
 
-// maxToken is the longest token in bytes. Caddy itself takes 16 KiB for all headers of a request.
-const maxToken = 8 << 10
+// MaxToken is the longest token in bytes. Caddy itself takes 16 KiB for all headers of a request.
+const MaxToken = 8 << 10
 
 // maxHeader is the longest JOSE header in bytes, as it stands in the token. Everybody can have it read: it comes before the
 // signature. One or two certificates in an x5c, which some login servers send along, fit.
@@ -55,7 +55,7 @@ func parseToken(text string) (*token, *Rejection) {
 }
 
 func (t *token) parse(text string) *Rejection {
-	if len(text) > maxToken {
+	if len(text) > MaxToken {
 		return reject(TokenTooLarge, "the token is longer than 8 KiB")
 	}
 	first, last, rej := splitCompact(text)

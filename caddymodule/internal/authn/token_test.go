@@ -25,7 +25,7 @@ func TestCompactFormIsTakenStrictly(t *testing.T) {
 		{"two segments", header + "." + payload, TokenMalformed, "two segments"},
 		{"four segments", good + "." + signature, TokenMalformed, "exactly three"},
 		{"five segments", good + "." + signature + "." + signature, TokenMalformed, "JWE"},
-		{"nothing but dots", strings.Repeat(".", maxToken), TokenMalformed, "exactly three"},
+		{"nothing but dots", strings.Repeat(".", MaxToken), TokenMalformed, "exactly three"},
 		{"JSON serialization", `{"payload":"` + payload + `"}`, TokenMalformed, "JSON"},
 		{"padding", header + "=." + payload + "." + signature, TokenMalformed, "padding"},
 		{"the standard alphabet", header + "+." + payload + "." + signature, TokenMalformed, "standard base64"},
@@ -37,8 +37,8 @@ func TestCompactFormIsTakenStrictly(t *testing.T) {
 		{"a character outside ASCII", good + "é", TokenMalformed, "base64url does not have"},
 		{"a length that base64 cannot have", header + "AAA." + payload + "." + signature, TokenMalformed, "header"},
 		{"trailing bits that are not zero", good[:len(good)-1] + nextChar(good[len(good)-1]), TokenMalformed, "signature segment"},
-		{"a byte more than the limit", strings.Repeat("A", maxToken+1), TokenTooLarge, "8 KiB"},
-		{"exactly the limit", strings.Repeat("A", maxToken), TokenMalformed, "one segment"},
+		{"a byte more than the limit", strings.Repeat("A", MaxToken+1), TokenTooLarge, "8 KiB"},
+		{"exactly the limit", strings.Repeat("A", MaxToken), TokenMalformed, "one segment"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, rej := parseToken(tt.text)

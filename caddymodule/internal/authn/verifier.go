@@ -82,12 +82,13 @@ func (v *Verifier) verify(ctx context.Context, text string, want []string, t *Tr
 		return nil, rej
 	}
 	contact := &Contact{Identity: identity, Claims: cl.texts(), Issued: cl.issued, Expires: cl.expires, SignedBy: key, version: version}
-	contact.TokenID, _ = stringValue(cl.jti)
 	contact.since, contact.Until = cl.window(&v.policy)
 	if !key.end.IsZero() && (contact.Until.IsZero() || key.end.Before(contact.Until)) {
 		contact.Until = key.end
 	}
-	rej = v.policy.Revoked.check(contact)
+	if contact.TokenID, rej = cl.tokenID(); rej == nil {
+		rej = v.policy.Revoked.check(contact)
+	}
 	if t.note(CheckRevocation, rej); rej != nil {
 		return nil, rej
 	}
