@@ -28,6 +28,8 @@ type Policy struct {
 	ClockSkew      time.Duration // tolerance for exp, nbf and iat
 	MaxLifetime    time.Duration // longest time between iat and exp, which it makes mandatory; 0 is any
 	Revoked        *Revocations  // tokens that are taken back; nil if none can be
+
+	audiences, required textSet // of a Verifier
 }
 
 // claims are the members of a payload that the checks read, as they were received.
@@ -69,10 +71,8 @@ func (c *claims) parse(t *token, p *Policy, want []string) *Rejection {
 		if string(name) == p.IdentityKey {
 			c.identity = value
 		}
-		for _, required := range p.RequiredClaims {
-			if string(name) == required && !isNull(value) {
-				c.required++
-			}
+		if p.required.has(name) && !isNull(value) {
+			c.required++
 		}
 		for i := range want {
 			if string(name) == want[i] {
@@ -213,7 +213,7 @@ func (c *claims) checkAudience(p *Policy) *Rejection {
 		return reject(AudienceNotAllowed, "aud is absent")
 	}
 	found := false
-	look := func(aud []byte) { found = found || contains(p.Audiences, aud) }
+	look := func(aud []byte) { found = found || p.audiences.has(aud) }
 	if aud, ok := stringBytes(c.aud); ok {
 		if look(aud); found {
 			return nil
@@ -237,6 +237,35 @@ func contains(list []string, text []byte) bool {
 		}
 	}
 	return false
+}
+
+// fewTexts is how many texts of a set are compared one by one.
+const fewTexts = 8
+
+// A textSet is a list of texts that differ, to look for others in. A token has up to a thousand names or audiences, and a
+// list may be as long as somebody likes: looking for each in all of it would be the product of both.
+type textSet struct {
+	list  []string
+	large map[string]struct{} // nil if they are few
+}
+
+func newTextSet(list []string) textSet {
+	s := textSet{list: list}
+	if len(list) > fewTexts {
+		s.large = make(map[string]struct{}, len(list))
+		for _, text := range list {
+			s.large[text] = struct{}{}
+		}
+	}
+	return s
+}
+
+func (s *textSet) has(text []byte) bool {
+	if s.large == nil {
+		return contains(s.list, text)
+	}
+	_, found := s.large[string(text)]
+	return found
 }
 
 func (c *claims) checkRequired(p *Policy) *Rejection {

@@ -121,7 +121,7 @@ func (v *Verifier) findSigner(t *token, others map[string]*Verifier) []Finding {
 		if t.header.alg != other.keys.algorithm() {
 			continue
 		}
-		if _, _, rej := other.trySignature(t); rej == nil {
+		if keys, _, rej := other.keys.candidates(t.header); rej == nil && t.signer(keys) != nil {
 			return []Finding{{"The token is signed with the key of messenger " + name + ".", "Send it to that messenger, or sign with this one's key."}}
 		}
 	}
