@@ -76,8 +76,8 @@ func (c *headers) clean(r *http.Request, o *outcome) *authn.Rejection {
 			delete(r.Header, key)
 		}
 	}
+	cleanConnection(r.Header) // first: it leaves a short list
 	cleanUpgrade(r)
-	cleanConnection(r.Header)
 	// Caddy forwards request trailers, declared and undeclared ones, as soon as this map is there.
 	r.Trailer = nil
 	if r.Method == http.MethodConnect && !isExtendedWebSocket(r) {
@@ -148,13 +148,16 @@ func cleanConnection(header http.Header) {
 		return
 	}
 	var kept []string
-	for _, option := range connectionOptions(values) {
-		switch option {
-		case "close", "keep-alive", "upgrade", "te":
-			kept = append(kept, option)
-		default:
-			header.Del(option)
-		}
+	named := newNamed(header)
+	for _, value := range values {
+		eachOption(value, func(option string) {
+			switch lower := keptOption(option); {
+			case lower == "":
+				named.remove(option)
+			case !slices.Contains(kept, lower):
+				kept = append(kept, lower)
+			}
+		})
 	}
 	setOrDelete(header, "Connection", kept)
 }

@@ -1,6 +1,7 @@
 package authn
 
 import (
+	"iter"
 	"net/http"
 	"net/url"
 	"slices"
@@ -70,8 +71,8 @@ func (s Sources) Find(r *http.Request) (Found, *Rejection) {
 			}
 		case Cookie:
 			for _, line := range r.Header["Cookie"] {
-				for pair := range strings.SplitSeq(line, ";") {
-					if name, value, _ := strings.Cut(strings.TrimSpace(pair), "="); name == src.Name {
+				for pair := range parts(line, ';') {
+					if value, ok := src.cookie(pair); ok {
 						f.add(src, value)
 					}
 				}
@@ -80,7 +81,7 @@ func (s Sources) Find(r *http.Request) (Found, *Rejection) {
 			if r.URL.RawQuery == "" {
 				continue
 			}
-			for pair := range strings.SplitSeq(r.URL.RawQuery, "&") {
+			for pair := range parts(r.URL.RawQuery, '&') {
 				if value, ok := src.parameter(pair); ok {
 					f.add(src, value)
 				}
@@ -136,14 +137,23 @@ func (s *Source) credentials(value string) (string, bool) {
 	return token, len(token) < len(rest) || rest == ""
 }
 
+// cookie returns the value of a cookie if pair is the one that carries tokens.
+func (s *Source) cookie(pair string) (string, bool) {
+	if len(pair) < len(s.Name) {
+		return "", false
+	}
+	name, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
+	return value, name == s.Name
+}
+
 // parameter returns the value of a query parameter if pair is the one that carries tokens.
 func (s *Source) parameter(pair string) (string, bool) {
+	if len(pair) < len(s.Name) {
+		return "", false // as most parts of a query are that somebody made up to be a long one
+	}
 	name, value, _ := strings.Cut(pair, "=")
-	if name != s.Name {
-		decoded, err := url.QueryUnescape(name)
-		if err != nil || decoded != s.Name {
-			return "", false
-		}
+	if name != s.Name && !unescapesTo(name, s.Name) {
+		return "", false
 	}
 	if decoded, err := url.QueryUnescape(value); err == nil {
 		return decoded, true
@@ -152,33 +162,35 @@ func (s *Source) parameter(pair string) (string, bool) {
 }
 
 func (s *Source) findProtocol(r *http.Request, f *finder) {
-	offered := protocols(r)
-	seen := false
-	for i, offer := range offered {
-		if offer != s.Name {
-			continue
+	seen, marked := false, false // marked: the offer before was the marker
+	for offer := range protocols(r) {
+		if marked {
+			f.add(s, offer)
 		}
-		if seen {
-			f.ambiguous = true
-		}
-		seen = true
-		if i+1 < len(offered) {
-			f.add(s, offered[i+1])
+		if marked = offer == s.Name; marked {
+			f.ambiguous = f.ambiguous || seen
+			seen = true
 		}
 	}
 }
 
-// protocols returns the subprotocols that a handshake offers, in their order (RFC 6455 section 11.3.4).
-func protocols(r *http.Request) []string {
-	var offered []string
-	for _, line := range r.Header[protocolHeader] {
-		for offer := range strings.SplitSeq(line, ",") {
-			if offer = strings.Trim(offer, " \t"); offer != "" {
-				offered = append(offered, offer)
+// protocols are the subprotocols that a handshake offers, in their order (RFC 6455 section 11.3.4).
+func protocols(r *http.Request) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, line := range r.Header[protocolHeader] {
+			for offer := range parts(line, ',') {
+				for offer != "" && isBlank(offer[0]) {
+					offer = offer[1:]
+				}
+				for offer != "" && isBlank(offer[len(offer)-1]) {
+					offer = offer[:len(offer)-1]
+				}
+				if offer != "" && !yield(offer) {
+					return
+				}
 			}
 		}
 	}
-	return offered
 }
 
 // Remove takes everything that stands in one of the sources out of r, in place, so that a backend, its logs, and
@@ -224,9 +236,9 @@ func (s *Source) removeCookie(r *http.Request) {
 	lines := r.Header["Cookie"]
 	var kept []string
 	for _, line := range lines {
-		rest := removeFrom(line, ";", func(pair string) bool {
-			name, _, _ := strings.Cut(strings.TrimSpace(pair), "=")
-			return name == s.Name
+		rest := removeFrom(line, ';', func(pair string) bool {
+			_, ours := s.cookie(pair)
+			return ours
 		})
 		switch {
 		case rest == line:
@@ -242,7 +254,7 @@ func (s *Source) removeParameter(query string) string {
 	if query == "" {
 		return query
 	}
-	return removeFrom(query, "&", func(pair string) bool {
+	return removeFrom(query, '&', func(pair string) bool {
 		_, ours := s.parameter(pair)
 		return ours
 	})
@@ -276,16 +288,23 @@ func (s *Source) removeFromAddress(text string) string {
 
 func (s *Source) removeProtocol(r *http.Request) {
 	lines := r.Header[protocolHeader]
-	offered := protocols(r)
-	var kept []string
-	for i, offer := range offered {
-		// The token stands right behind its marker, and behind each of two markers in a row.
-		if offer != s.Name && (i == 0 || offered[i-1] != s.Name) {
-			kept = append(kept, offer)
+	offered := false
+	for offer := range protocols(r) {
+		if offered = offer == s.Name; offered {
+			break
 		}
 	}
-	if len(kept) == len(offered) {
+	if !offered {
 		return
+	}
+	var kept []string
+	marked := false
+	for offer := range protocols(r) {
+		// The token stands right behind its marker, and behind each of two markers in a row.
+		behind := marked
+		if marked = offer == s.Name; !marked && !behind {
+			kept = append(kept, offer)
+		}
 	}
 	if len(kept) > 0 {
 		kept = []string{strings.Join(kept, ", ")}
@@ -294,13 +313,25 @@ func (s *Source) removeProtocol(r *http.Request) {
 }
 
 // removeFrom removes the parts of a list for which ours is true, and leaves the bytes of all others.
-func removeFrom(list, separator string, ours func(part string) bool) string {
-	parts := strings.Split(list, separator)
-	kept := slices.DeleteFunc(slices.Clone(parts), ours)
-	if len(kept) == len(parts) {
+func removeFrom(list string, separator byte, ours func(part string) bool) string {
+	found := false
+	for part := range parts(list, separator) {
+		if ours(part) {
+			found = true
+			break
+		}
+	}
+	if !found {
 		return list
 	}
-	return strings.Join(kept, separator)
+	kept := make([]byte, 0, len(list))
+	for more := true; more; {
+		var part string
+		if part, list, more = strings.Cut(list, string(rune(separator))); part == "" || !ours(part) {
+			kept = append(append(kept, part...), separator)
+		}
+	}
+	return string(kept[:max(0, len(kept)-1)])
 }
 
 // replaceHeader sets the values of a header if they changed, and removes it if none is left.
