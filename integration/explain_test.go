@@ -135,6 +135,8 @@ func mistaken(t *testing.T) (messengers string, secrets []string, mistakes []mis
 		{"the audience in another case", "strict", strict(claims{"aud": []string{"Chat"}}), "audience_not_allowed", "differ in upper and lower case", "both alike"},
 		{"no audience", "jwks", signWithKID(rsaKey(0), "2026", good("mark")), "audience_not_allowed", "has no aud", `"chat"`},
 		{"a claim that is required", "strict", strict(claims{"department": nil}), "claim_missing", `"department"`, "Add"},
+		{"no iat, with max_lifetime", "strict", strict(claims{"iat": nil}), "claim_missing", `"iat"`, "Add these claims"},
+		{"a jti that is no text", "raw", sign(raw, with(claims{"jti": 1.5})), "claim_invalid", "jti is neither a string nor an integer", "as a JSON string"},
 		{"a life that is too long", "strict", strict(claims{"exp": now.Add(5 * time.Hour).Unix()}), "token_lifetime_too_long", "lives 5h.*max_lifetime is 2h", "iat plus max_lifetime"},
 		{"the site's clock is behind", "raw", sign(raw, with(claims{"exp": now.Add(-10 * time.Minute).Unix()})), "token_expired", `exp passed 10m\ds ago`, "clock is behind"},
 		{"the site's clock is ahead", "raw", sign(raw, with(claims{"iat": now.Add(10 * time.Minute).Unix()})), "token_not_yet_valid", `iat is (10m0s|9m\d\ds) ahead.*clock_skew is 1m0s`, "NTP"},
