@@ -113,7 +113,7 @@ func costOf(v *Verifier, token string, runs int) time.Duration {
 
 // mutated changes header somewhere, and keeps it as long as a header may be.
 func mutated(r *rand.Rand, header string) string {
-	at := r.IntN(len(header))
+	at := min(len(header), len(`{"alg":"RS256",`)+r.IntN(len(header)))
 	var part string
 	if r.IntN(3) == 0 {
 		from := r.IntN(len(header))
@@ -143,8 +143,7 @@ func TestNoHeaderThatIsMadeUpCostsMuchMoreThanAUsualForgedToken(t *testing.T) {
 	usual := segment(`{"alg":"RS256","typ":"JWT"}`) + "." + segment(`{"identity":"mark","iss":"https://login.example.com/","iat":1700000000,"exp":1700003600}`) + "." + strings.Repeat("A", 342)
 	soak := os.Getenv("MESSENGER_SOAK") != ""
 	r := rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano())))
-	var worst string
-	var worstCost time.Duration
+	var worst []string // of each shape
 	for _, name := range slices.Sorted(maps.Keys(worstShapes)) {
 		header := worstShapes[name]()
 		if len(header) > longestHeader {
@@ -160,27 +159,28 @@ func TestNoHeaderThatIsMadeUpCostsMuchMoreThanAUsualForgedToken(t *testing.T) {
 				}
 			}
 		}
-		if cost > worstCost {
-			worst, worstCost = header, cost
-		}
+		worst = append(worst, header, worstShapes[name]()) // what was found may not get as far as to the signature
 	}
 	for _, tt := range []struct {
 		alg   string
 		v     *Verifier
 		limit time.Duration // in usual forged tokens of RS256
 	}{{"HS256", hs, 2}, {"RS256", rs, 3}} {
-		token := worstToken(tt.alg, worst)
-		var unit, cost time.Duration
-		for range 20 { // a machine that is busy is asked again
-			unit, cost = costOf(rs, usual, 100), costOf(tt.v, token, 100)
-			if cost <= tt.limit*unit {
-				break
+		var unit, dearest time.Duration
+		for _, header := range worst {
+			token := worstToken(tt.alg, header)
+			var cost time.Duration
+			for range 20 { // a machine that is busy is asked again
+				unit, cost = costOf(rs, usual, 30), costOf(tt.v, token, 30)
+				if cost <= tt.limit*unit {
+					break
+				}
+			}
+			if dearest = max(dearest, cost); cost > tt.limit*unit {
+				t.Errorf("%s: %s, and a usual forged token of RS256 costs %s, for the header %q", tt.alg, cost, unit, header)
 			}
 		}
-		t.Logf("%s: %s for the worst token that was found, %s for a usual forged one of RS256", tt.alg, cost, unit)
-		if cost > tt.limit*unit {
-			t.Errorf("%s: %s, and a usual forged token of RS256 costs %s, for the header %q", tt.alg, cost, unit, worst)
-		}
+		t.Logf("%s: %s for the worst token that was found, %s for a usual forged one of RS256", tt.alg, dearest, unit)
 	}
 }
 
