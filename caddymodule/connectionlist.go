@@ -55,17 +55,9 @@ func eachOption(list string, f func(option string)) {
 // of no header: they are told by their length and their ends.
 type named struct {
 	header http.Header
+	marked bool
 	marks  [4]uint64
 	keys   map[string]string // by the key in lower case; made for the first name that may be one
-}
-
-func newNamed(header http.Header) *named {
-	n := &named{header: header}
-	for key := range header {
-		m := mark(key)
-		n.marks[m>>6] |= 1 << (m & 63)
-	}
-	return n
 }
 
 // mark tells most names apart: those that differ in their length or their ends.
@@ -77,8 +69,15 @@ func mark(name string) uint8 {
 }
 
 func (n *named) remove(name string) {
+	if !n.marked {
+		n.marked = true
+		for key := range n.header {
+			m := mark(key)
+			n.marks[m>>6] |= 1 << (m & 63)
+		}
+	}
 	m := mark(name)
-	if name == "" || n.marks[m>>6]&(1<<(m&63)) == 0 {
+	if n.marks[m>>6]&(1<<(m&63)) == 0 {
 		return
 	}
 	if n.keys == nil {

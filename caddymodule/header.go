@@ -148,7 +148,7 @@ func cleanConnection(header http.Header) {
 		return
 	}
 	var kept []string
-	named := newNamed(header)
+	named := named{header: header}
 	for _, value := range values {
 		eachOption(value, func(option string) {
 			switch lower := keptOption(option); {
