@@ -145,6 +145,13 @@ func FuzzScanObject(f *testing.F) {
 	} {
 		f.Add([]byte(text))
 	}
+	for _, again := range []string{`"n0":1`, `"\u006e17":1`, `"x":[{"n0":1,"n0":2}]`, `"x":{}`} { // more names than are compared one by one
+		var many strings.Builder
+		for i := range fewNames + 2 {
+			fmt.Fprintf(&many, `"n%d":%d,`, i, i)
+		}
+		f.Add([]byte("{" + many.String() + again + "}"))
+	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		members := make(map[string][]byte)
 		visits := 0
