@@ -30,7 +30,6 @@ var (
 // site owner's, and must not buy more than its length. name is valid until visit returns.
 func scanObject(text []byte, visit func(name, value []byte)) error {
 	s := scanner{text: text}
-	s.names = s.few[:0]
 	defer s.release()
 	return s.document(visit)
 }
@@ -39,7 +38,6 @@ func scanObject(text []byte, visit func(name, value []byte)) error {
 // outermost object.
 func scanLenient(text []byte, visit func(name, value []byte)) error {
 	s := scanner{text: text, lenient: true}
-	s.names = s.few[:0]
 	defer s.release()
 	return s.document(visit)
 }
@@ -74,9 +72,10 @@ type scanner struct {
 	pos     int
 	lenient bool // duplicate names matter only in the outermost object
 
-	objects  uint32 // how many have begun; each has a number
-	names    []span // those of all objects that are open, innermost last; see unique
-	few      [fewNames]span
+	objects  uint32             // how many have begun; each has a number
+	few      [2 * fewNames]span // the names of all objects that are open, innermost last; see unique
+	more     []span             // those for which few has no room
+	open     int                // how many both are
 	table    *nameTable
 	unescape []byte // the names that have escapes, without these
 	scratch  []byte // a value that has escapes, without these
@@ -150,7 +149,7 @@ func (s *scanner) object(depth int, visit func(name, value []byte)) error {
 		s.pos++
 		return nil
 	}
-	first := len(s.names)
+	first := s.open
 	s.objects++
 	number := s.objects
 	for {
@@ -179,7 +178,7 @@ func (s *scanner) object(depth int, visit func(name, value []byte)) error {
 		s.space()
 		if s.peek() == '}' {
 			s.pos++
-			s.names = s.names[:first]
+			s.open = first
 			return nil
 		}
 		if err := s.expect(','); err != nil {

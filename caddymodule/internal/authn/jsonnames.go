@@ -16,33 +16,49 @@ const (
 )
 
 // unique notes the name at this place as one of the object with this number, whose names begin at first, and refuses it if
-// the object has it already. The names of an object stand in s.names as long as they are few; one more than these says
-// that they are in the table.
+// the object has it already. The names of an object are among the open ones as long as they are few; one more than these
+// says that they are in the table.
 func (s *scanner) unique(first int, object uint32, at span) error {
-	own := s.names[first:]
-	if len(own) < fewNames {
+	if s.open-first < fewNames {
 		name := s.name(at)
-		for _, other := range own {
-			if string(s.name(other)) == string(name) {
+		for i := first; i < s.open; i++ {
+			if string(s.name(s.opened(i))) == string(name) {
 				return errDuplicate
 			}
 		}
-		s.names = append(s.names, at)
+		s.push(at)
 		return nil
 	}
-	if len(own) == fewNames {
+	if s.open-first == fewNames {
 		if s.table == nil {
 			s.table = nameTables.Get().(*nameTable)
 		}
-		for _, other := range own {
-			s.table.add(s, object, other)
+		for i := first; i < s.open; i++ {
+			s.table.add(s, object, s.opened(i))
 		}
-		s.names = append(s.names, at)
+		s.push(at)
 	}
 	if !s.table.add(s, object, at) {
 		return errDuplicate
 	}
 	return nil
+}
+
+func (s *scanner) push(at span) {
+	if s.open < len(s.few) {
+		s.few[s.open] = at
+	} else {
+		s.more = append(s.more[:s.open-len(s.few)], at)
+	}
+	s.open++
+}
+
+// opened returns the i-th name of the open objects.
+func (s *scanner) opened(i int) span {
+	if i < len(s.few) {
+		return s.few[i]
+	}
+	return s.more[i-len(s.few)]
 }
 
 // nameAt resolves the escapes of a name, once: it may be compared with every other name of its object.
