@@ -135,6 +135,9 @@ func mutated(r *rand.Rand, header string) string {
 }
 
 func TestNoHeaderThatIsMadeUpCostsMuchMoreThanAUsualForgedToken(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector changes what code costs")
+	}
 	public, err := newPublicKey(&privateKey().PublicKey, "")
 	if err != nil {
 		t.Fatal(err)
@@ -188,7 +191,7 @@ func TestNoHeaderThatIsMadeUpCostsMuchMoreThanAUsualForgedToken(t *testing.T) {
 func TestAllocationsOfTheParserDoNotGrowWithTheText(t *testing.T) {
 	for name, shape := range worstShapes {
 		header := []byte(shape())
-		if got := testing.AllocsPerRun(20, func() { _ = scanObject(header, nil) }); got > 20 {
+		if got := testing.AllocsPerRun(20, func() { _ = scanObject(header, nil) }); got > 20 && !raceEnabled { // it empties pools
 			t.Errorf("%s: %.0f allocations for %d bytes", name, got, len(header))
 		}
 	}
