@@ -32,7 +32,7 @@ const (
 //	POST   /messenger/messengers/<name>/tokens/reset       {"close_connections": bool}
 //	POST   /messenger/messengers/<name>/tokens/revoke      {"kid": string, "close_connections": bool}
 //	GET    /messenger/messengers/<name>/revocations        what was revoked
-//	POST   /messenger/messengers/<name>/revocations        {"jti": string} | {"identity": string} | {"all": true}, with
+//	POST   /messenger/messengers/<name>/revocations        {"jti": string} | {"jti_sha256": string} | {"identity": string} | {"all": true}, with
 //	                                                       {"issued_before": time} for the latter two (default: now)
 //	DELETE /messenger/messengers/<name>/revocations        the same; takes a revocation back
 //	GET    /messenger/connections                          how many guarded connections are open

@@ -67,6 +67,9 @@ type describedMessenger struct {
 func describe(name, source string, settings *Messenger, r *record) *describedMessenger {
 	d := &describedMessenger{Name: name, Source: source, Method: settings.method(), Mode: settings.Mode.or(ModeRequired),
 		Settings: settings.copySettings(), Warnings: settings.warnings()}
+	if source == sourceStored {
+		d.Warnings = append(d.Warnings, settings.costWarnings()...)
+	}
 	if r != nil {
 		d.Revision, d.Created, d.Changed = r.Revision, moment(r.Created), moment(r.Changed)
 	}

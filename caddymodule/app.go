@@ -47,7 +47,8 @@ type App struct {
 
 	// How many verified tokens are remembered, so that none of them is verified again before it ends. It is one number
 	// for the process: that of the configuration that was loaded last; where it changes, all are forgotten once. 0
-	// remembers none. Default: 100000, which take up to 20 MB with usual identities.
+	// remembers none. They take at most 640 bytes each on average; larger ones leave room for fewer. Default: 100000,
+	// which take about 20 MB with usual identities, and 64 MiB at most.
 	TokenCacheSize *int `json:"token_cache_size,omitempty"`
 
 	logger   *zap.Logger

@@ -76,7 +76,7 @@ ones to which everything applies that is given. Clients are told token_revoked
 	flags := cmd.Flags()
 	flags.StringVar(&wanted.Identity, "identity", "", "Only those of this contact")
 	flags.StringVar(&before, "issued-before", "", "Only those whose token was issued before that time, or does not say when")
-	flags.StringVar(&wanted.TokenID, "token-id", "", "Only those whose token has this jti")
+	flags.StringVar((*string)(&wanted.TokenID), "token-id", "", "Only those whose token has this jti")
 	flags.StringVar(&wanted.Key, "key", "", "Only those whose token was signed by this public key (its SHA-256)")
 	flags.BoolVar(&asJSON, "json", false, "Print JSON")
 	return cmd

@@ -47,7 +47,7 @@ func (m *Messenger) endRevoked(rules []authn.Revocation) {
 		return
 	}
 	index := authn.NewRevocations(rules)
-	revoked := func(s session.Subject) bool { return index.Covers(s.Identity, s.TokenID, s.Issued) }
+	revoked := func(s session.Subject) bool { return index.Covers(s.Identity, authn.TokenID(s.TokenID), s.Issued) }
 	if n := connections.EndWhere(m.name, revoked, session.Revoked); n > 0 {
 		m.logger.Info("connections ended, because their tokens were revoked", zap.Int("connections", n))
 	}

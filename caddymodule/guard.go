@@ -104,7 +104,7 @@ func (g *guardedWriter) track(cancel context.CancelFunc) {
 	c := g.contact
 	g.connection = session.NewConnection(cancel)
 	g.session = connections.Add(session.Subject{
-		Messenger: g.messenger.name, Identity: c.Identity, TokenID: c.TokenID, Key: c.SignedBy.ID(), Issued: c.Issued,
+		Messenger: g.messenger.name, Identity: c.Identity, TokenID: string(c.TokenID), Key: c.SignedBy.ID(), Issued: c.Issued,
 	}, g.messenger.deadline(c, time.Now()), g.connection)
 	if g.messenger.withdrawn(c) {
 		g.session.End(session.Revoked)

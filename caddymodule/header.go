@@ -79,8 +79,8 @@ func (c *headers) clean(r *http.Request, o *outcome) *authn.Rejection {
 			delete(r.Header, key)
 		}
 	}
+	cleanConnection(r.Header) // first: it leaves a short list
 	cleanUpgrade(r)
-	cleanConnection(r.Header)
 	cleanUnnamedUpgrade(r)
 	// Caddy forwards request trailers, declared and undeclared ones, as soon as this map is there.
 	r.Trailer = nil
@@ -120,13 +120,16 @@ func cleanConnection(header http.Header) {
 		return
 	}
 	var kept []string
-	for _, option := range connectionOptions(values) {
-		switch option {
-		case "close", "keep-alive", "upgrade", "te":
-			kept = append(kept, option)
-		default:
-			header.Del(option)
-		}
+	named := named{header: header}
+	for _, value := range values {
+		eachOption(value, func(option string) {
+			switch lower := keptOption(option); {
+			case lower == "":
+				named.remove(option)
+			case !slices.Contains(kept, lower):
+				kept = append(kept, lower)
+			}
+		})
 	}
 	setOrDelete(header, "Connection", kept)
 }

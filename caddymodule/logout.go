@@ -46,7 +46,7 @@ func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *Messenger, m
 
 // revokeOwn revokes the token of c, or all of this contact.
 func (h *Handler) revokeOwn(r *http.Request, m *Messenger, c *authn.Contact) error {
-	v := revocation{TokenID: c.TokenID, Contact: c.Identity}
+	v := revocation{TokenHash: c.TokenID, Contact: c.Identity}
 	if !c.Until.IsZero() {
 		until := c.Until.UTC()
 		v.Until = &until

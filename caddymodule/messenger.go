@@ -50,8 +50,7 @@ type Messenger struct {
 	// 0 tolerates nothing. Default: 1m.
 	ClockSkew *caddy.Duration `json:"clock_skew,omitempty"`
 
-	// The longest time from iat (without it: from now) to exp that is accepted; with it, exp is required. 0 or absent
-	// sets no limit.
+	// The longest time from iat to exp that is accepted; with it, both are required. 0 or absent sets no limit.
 	MaxLifetime caddy.Duration `json:"max_lifetime,omitempty"`
 
 	// Origins (scheme, host and port, without a path) of the pages that hold this messenger's widget, also those of apps,

@@ -182,7 +182,10 @@ func (f *settingsForm) checkKeys() (wrong []fieldError) {
 		if _, ok := parseReference(k.Key); ok {
 			continue // it is refused as a whole
 		}
-		_, err := authn.ParsePublicKey([]byte(k.Key), k.KeyID)
+		key, err := authn.ParsePublicKey([]byte(k.Key), k.KeyID)
+		if err == nil {
+			err = key.CheckSmall()
+		}
 		if err == nil {
 			continue
 		}

@@ -21,32 +21,33 @@ const maxRevocations = 10_000
 // maxLogouts is how many of these are single tokens that one contact has revoked.
 const maxLogouts = 20
 
-// A revocation takes back tokens of one messenger. Exactly one of TokenID, Identity and All is set.
+// A revocation takes back tokens of one messenger. Exactly one of TokenID, TokenHash, Identity and All is set.
 type revocation struct {
-	TokenID  string     `json:"jti,omitempty"`
-	Contact  string     `json:"contact,omitempty"` // whose token that is, where the contact has revoked it
-	Identity string     `json:"identity,omitempty"`
-	All      bool       `json:"all,omitempty"`
-	Before   *time.Time `json:"issued_before,omitempty"` // for Identity and All; default: the time of the call
-	Until    *time.Time `json:"until,omitempty"`         // when it can be forgotten; nil if never
-	Created  time.Time  `json:"created,omitzero"`
+	TokenID   tokenID       `json:"jti,omitempty"`        // as an operator wrote it
+	TokenHash authn.TokenID `json:"jti_sha256,omitempty"` // where only that is known, as after a logout, or the jti is long
+	Contact   string        `json:"contact,omitempty"`    // whose token that is, where the contact has revoked it
+	Identity  string        `json:"identity,omitempty"`
+	All       bool          `json:"all,omitempty"`
+	Before    *time.Time    `json:"issued_before,omitempty"` // for Identity and All; default: the time of the call
+	Until     *time.Time    `json:"until,omitempty"`         // when it can be forgotten; nil if never
+	Created   time.Time     `json:"created,omitzero"`
 }
 
 func (v *revocation) check() error {
 	targets := 0
-	for _, set := range []bool{v.TokenID != "", v.Identity != "", v.All} {
+	for _, set := range []bool{v.TokenID != "", v.TokenHash != "", v.Identity != "", v.All} {
 		if set {
 			targets++
 		}
 	}
 	switch {
 	case targets != 1:
-		return errors.New(`exactly one of "jti", "identity" and "all" says what is revoked`)
-	case v.Contact != "" && v.TokenID == "":
+		return errors.New(`exactly one of "jti", "jti_sha256", "identity" and "all" says what is revoked`)
+	case v.Contact != "" && !v.isToken():
 		return errors.New(`"contact" goes with "jti"`)
-	case v.TokenID != "" && v.Before != nil:
+	case v.isToken() && v.Before != nil:
 		return errors.New(`a jti names one token; "issued_before" goes with "identity" or "all"`)
-	case len(v.TokenID) > 1024 || len(v.Identity) > 255:
+	case len(v.TokenID) > authn.MaxToken || len(v.Identity) > 255:
 		return errors.New("no token has a jti or an identity of this length")
 	}
 	return nil
@@ -54,11 +55,11 @@ func (v *revocation) check() error {
 
 // sameTarget reports whether v and other take back tokens of the same kind, so that one can replace the other.
 func (v *revocation) sameTarget(other revocation) bool {
-	return v.TokenID == other.TokenID && v.Identity == other.Identity && v.All == other.All
+	return v.token() == other.token() && v.Identity == other.Identity && v.All == other.All
 }
 
 func (v *revocation) rule() authn.Revocation {
-	rule := authn.Revocation{TokenID: v.TokenID, Identity: v.Identity}
+	rule := authn.Revocation{TokenID: v.token(), Identity: v.Identity}
 	if v.Before != nil {
 		rule.Before = *v.Before
 	}
@@ -168,7 +169,8 @@ func (a *App) revoke(ctx context.Context, name string, v revocation, by actor) e
 	}
 	now := time.Now().UTC()
 	v.Created = now.Truncate(time.Second)
-	if v.TokenID == "" && v.Before == nil {
+	v.shorten()
+	if !v.isToken() && v.Before == nil {
 		v.Before = &now
 	}
 	if v.Until == nil {
@@ -196,7 +198,7 @@ func (a *App) revoke(ctx context.Context, name string, v revocation, by actor) e
 // target says what kind of revocation it is, without the value.
 func (v *revocation) target() string {
 	switch {
-	case v.TokenID != "":
+	case v.isToken():
 		return "jti"
 	case v.Identity != "":
 		return "identity"

@@ -25,6 +25,9 @@ func (l *live) newStored(name string, r *record) (*Messenger, error) {
 		return nil, err
 	}
 	m.revoked.Set(r.rules(time.Now()))
+	for _, warning := range m.costWarnings() {
+		m.logger.Warn(warning)
+	}
 	switch {
 	case m.JWKS != nil:
 		settings, err := m.JWKS.storedSettings(l)
@@ -59,6 +62,9 @@ func (m *Messenger) copySettings() *Messenger {
 
 // checkStored refuses settings that a stored messenger may not have, and those that would not load.
 func (m *Messenger) checkStored(l *live) error {
+	if err := m.checkCost(); err != nil {
+		return err
+	}
 	if err := m.checkSettings(); err != nil {
 		return err
 	}
@@ -93,6 +99,9 @@ func (m *Messenger) checkStoredKeys() error {
 		if keys[i], err = authn.ParsePublicKey([]byte(k.Key), k.KeyID); err != nil {
 			return fmt.Errorf("public_key number %d %w", i+1, err)
 		}
+		if err = keys[i].CheckSmall(); err != nil {
+			return fmt.Errorf("public_key number %d %w", i+1, err)
+		}
 	}
 	if _, err := authn.NewKeySet(keys...); err != nil {
 		return fmt.Errorf("public_key: %w", err)
@@ -110,6 +119,7 @@ func (j *JWKS) storedSettings(l *live) (authn.JWKSSettings, error) {
 	if err != nil {
 		return settings, err
 	}
+	settings.SmallKeys = true
 	u, err := url.Parse(j.URL)
 	if err != nil {
 		return settings, err

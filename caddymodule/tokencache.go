@@ -11,7 +11,7 @@ import (
 const (
 	defaultTokenCacheSize = 100_000
 
-	// maxTokenCacheSize is more than any machine has use for: about 2 GB.
+	// maxTokenCacheSize is more than any machine has use for: about 2 GB of usual tokens, and 6 GB at most.
 	maxTokenCacheSize = 10_000_000
 )
 

@@ -22,9 +22,9 @@ type Contact struct {
 	// Claims holds the claims that the caller asked for, in the order of the question.
 	Claims []Claim
 
-	// What the token says of itself (RFC 7519 section 4.1): its jti, iat and exp. They are empty where it has none; a jti
-	// that is no string counts as none.
-	TokenID string
+	// What the token says of itself (RFC 7519 section 4.1): its jti, iat and exp. They are empty where it has none; an
+	// empty jti counts as none.
+	TokenID TokenID
 	Issued  time.Time
 	Expires time.Time
 

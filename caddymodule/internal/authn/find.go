@@ -1,6 +1,7 @@
 package authn
 
 import (
+	"iter"
 	"net/http"
 	"net/url"
 	"strings"
@@ -57,10 +58,8 @@ func (s Sources) Find(r *http.Request, look Look) (Found, *Rejection) {
 			}
 		case Cookie:
 			for _, line := range r.Header["Cookie"] {
-				for pair := range strings.SplitSeq(line, ";") {
-					// Blanks of ASCII alone: a page of a sibling host cannot set "__Host-chat", but it can set that name with a
-					// blank of Unicode in front, which browsers take for another cookie.
-					if name, value, _ := strings.Cut(strings.Trim(pair, " \t"), "="); name == src.Name {
+				for pair := range parts(line, ';') {
+					if value, ok := src.cookie(pair); ok {
 						f.add(src, value)
 					}
 				}
@@ -152,14 +151,25 @@ func (s *Source) credentials(value string) (string, bool) {
 	return token, len(token) < len(rest) || rest == "" || !isSchemeCharacter(rest[0])
 }
 
+// cookie returns the value of a cookie if pair is the one that carries tokens.
+func (s *Source) cookie(pair string) (string, bool) {
+	if len(pair) < len(s.Name) {
+		return "", false
+	}
+	// Blanks of ASCII alone: a page of a sibling host cannot set "__Host-chat", but it can set that name with a blank of
+	// Unicode in front, which browsers take for another cookie.
+	name, value, _ := strings.Cut(strings.Trim(pair, " \t"), "=")
+	return value, name == s.Name
+}
+
 // parameter returns the value of a query parameter if pair is the one that carries tokens.
 func (s *Source) parameter(pair string) (string, bool) {
+	if len(pair) < len(s.Name) {
+		return "", false // as most parts of a query are that somebody made up to be a long one
+	}
 	name, value, _ := strings.Cut(pair, "=")
-	if name != s.Name {
-		decoded, err := url.QueryUnescape(name)
-		if err != nil || decoded != s.Name {
-			return "", false
-		}
+	if name != s.Name && !unescapesTo(name, s.Name) {
+		return "", false
 	}
 	if decoded, err := url.QueryUnescape(value); err == nil {
 		return decoded, true
@@ -168,31 +178,33 @@ func (s *Source) parameter(pair string) (string, bool) {
 }
 
 func (s *Source) findProtocol(r *http.Request, f *finder) {
-	offered := protocols(r)
-	seen := false
-	for i, offer := range offered {
-		if offer != s.Name {
-			continue
+	seen, marked := false, false // marked: the offer before was the marker
+	for offer := range protocols(r) {
+		if marked {
+			f.add(s, offer)
 		}
-		if seen {
-			f.ambiguous = true
-		}
-		seen = true
-		if i+1 < len(offered) {
-			f.add(s, offered[i+1])
+		if marked = offer == s.Name; marked {
+			f.ambiguous = f.ambiguous || seen
+			seen = true
 		}
 	}
 }
 
-// protocols returns the subprotocols that a handshake offers, in their order (RFC 6455 section 11.3.4).
-func protocols(r *http.Request) []string {
-	var offered []string
-	for _, line := range r.Header[protocolHeader] {
-		for offer := range strings.SplitSeq(line, ",") {
-			if offer = strings.Trim(offer, " \t"); offer != "" {
-				offered = append(offered, offer)
+// protocols are the subprotocols that a handshake offers, in their order (RFC 6455 section 11.3.4).
+func protocols(r *http.Request) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, line := range r.Header[protocolHeader] {
+			for offer := range parts(line, ',') {
+				for offer != "" && isBlank(offer[0]) {
+					offer = offer[1:]
+				}
+				for offer != "" && isBlank(offer[len(offer)-1]) {
+					offer = offer[:len(offer)-1]
+				}
+				if offer != "" && !yield(offer) {
+					return
+				}
 			}
 		}
 	}
-	return offered
 }

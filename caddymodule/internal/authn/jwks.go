@@ -36,6 +36,9 @@ type JWKSSettings struct {
 	// Public is for URLs that were not written by whoever runs the gateway: it keeps fetches from addresses that are not
 	// public and from ports other than 443, and tells of a failure no more than a reason from a closed list.
 	Public bool
+
+	// SmallKeys is for the same URLs: it leaves out keys that cost more than usual ones.
+	SmallKeys bool
 }
 
 // A JWKS is a key set that is kept up to date from a URL (RFC 7517 section 5). A verification never waits for the
@@ -169,7 +172,7 @@ func (j *JWKS) fetch(known validators) (answer *fetchedKeys, err error) {
 	}()
 	ctx, cancel := context.WithTimeout(j.ctx, j.settings.Timeout)
 	defer cancel()
-	return fetchKeys(ctx, j.client, j.settings.URL, known)
+	return fetchKeys(ctx, j.client, j.settings.URL, known, j.settings.SmallKeys)
 }
 
 // apply makes what f brought the current set. A failure changes nothing but the schedule.
@@ -231,7 +234,7 @@ func (j *JWKS) snapshotLocked(answer *fetchedKeys, now time.Time) *keySnapshot {
 // Restore takes a set that was fetched from the same URL earlier, where none is there yet. It serves like a set whose
 // lifetime has passed: until a newer one is fetched, or stale_if_error is over.
 func (j *JWKS) Restore(raw []byte, fetched time.Time) error {
-	set, omitted, err := parseKeySet(raw)
+	set, omitted, err := parseKeySet(raw, j.settings.SmallKeys)
 	if err != nil {
 		return err
 	}

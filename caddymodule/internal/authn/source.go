@@ -80,7 +80,10 @@ func (s *Source) removeCookie(r *http.Request) {
 	var kept []string
 	for _, line := range lines {
 		// A backend that trims all blanks of Unicode would find the token under these names as well.
-		rest := removeFrom(line, ";", func(pair string) bool {
+		rest := removeFrom(line, ';', func(pair string) bool {
+			if len(pair) < len(s.Name) {
+				return false
+			}
 			name, _, _ := strings.Cut(strings.TrimSpace(pair), "=")
 			return name == s.Name
 		})
@@ -98,7 +101,7 @@ func (s *Source) removeParameter(query string) string {
 	if query == "" {
 		return query
 	}
-	return removeFrom(query, "&", func(pair string) bool {
+	return removeFrom(query, '&', func(pair string) bool {
 		_, ours := s.parameter(pair)
 		return ours
 	})
@@ -132,16 +135,23 @@ func (s *Source) removeFromAddress(text string) string {
 
 func (s *Source) removeProtocol(r *http.Request) {
 	lines := r.Header[protocolHeader]
-	offered := protocols(r)
-	var kept []string
-	for i, offer := range offered {
-		// The token stands right behind its marker, and behind each of two markers in a row.
-		if offer != s.Name && (i == 0 || offered[i-1] != s.Name) {
-			kept = append(kept, offer)
+	offered := false
+	for offer := range protocols(r) {
+		if offered = offer == s.Name; offered {
+			break
 		}
 	}
-	if len(kept) == len(offered) {
+	if !offered {
 		return
+	}
+	var kept []string
+	marked := false
+	for offer := range protocols(r) {
+		// The token stands right behind its marker, and behind each of two markers in a row.
+		behind := marked
+		if marked = offer == s.Name; !marked && !behind {
+			kept = append(kept, offer)
+		}
 	}
 	if len(kept) > 0 {
 		kept = []string{strings.Join(kept, ", ")}
@@ -150,13 +160,25 @@ func (s *Source) removeProtocol(r *http.Request) {
 }
 
 // removeFrom removes the parts of a list for which ours is true, and leaves the bytes of all others.
-func removeFrom(list, separator string, ours func(part string) bool) string {
-	parts := strings.Split(list, separator)
-	kept := slices.DeleteFunc(slices.Clone(parts), ours)
-	if len(kept) == len(parts) {
+func removeFrom(list string, separator byte, ours func(part string) bool) string {
+	found := false
+	for part := range parts(list, separator) {
+		if ours(part) {
+			found = true
+			break
+		}
+	}
+	if !found {
 		return list
 	}
-	return strings.Join(kept, separator)
+	kept := make([]byte, 0, len(list))
+	for more := true; more; {
+		var part string
+		if part, list, more = strings.Cut(list, string(rune(separator))); part == "" || !ours(part) {
+			kept = append(append(kept, part...), separator)
+		}
+	}
+	return string(kept[:max(0, len(kept)-1)])
 }
 
 // replaceHeader sets the values of a header if they changed, and removes it if none is left.

@@ -28,7 +28,7 @@ var (
 type Subject struct {
 	Messenger string
 	Identity  string
-	TokenID   string    // empty if the token has none
+	TokenID   string    // names the token; empty if it has none
 	Key       string    // names the key that signed the token
 	Issued    time.Time // zero if the token does not say
 }
