@@ -55,7 +55,7 @@ type App struct {
 	metrics  *metrics
 	storage  certmagic.Storage
 	live     *live
-	done     <-chan struct{}
+	files    loadedFiles // while the configuration is loaded
 	released bool
 	started  atomic.Bool
 	stop     context.CancelFunc // ends what Start began
@@ -85,7 +85,8 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Logger()
 	a.refusals = sampled(a.logger)
-	a.done = ctx.Done()
+	a.files = make(loadedFiles)
+	defer func() { a.files = nil }() // there are secrets among them
 	var err error
 	if a.metrics, err = registerMetrics(ctx.GetMetricsRegistry()); err != nil {
 		return err
@@ -101,7 +102,10 @@ func (a *App) Provision(ctx caddy.Context) error {
 		if m == nil {
 			return fmt.Errorf("messenger %s: has no settings; identity_key and one of public_key, jwks and shared_token are needed", name)
 		}
-		if err := m.provision(name, a.logger, a.live); err != nil {
+		m.files = a.files
+		err := m.provision(name, a.logger, a.live)
+		m.files = nil
+		if err != nil {
 			return fmt.Errorf("messenger %s: %w", name, err)
 		}
 		m.takeMeter()
@@ -126,11 +130,11 @@ func (a *App) openStore(storage certmagic.Storage) error {
 			if !ok {
 				return errLiteralStoreKey
 			}
-			text, err := ref.read()
+			found, err := a.files.read(ref)
 			if err != nil {
 				return fmt.Errorf("store: key %s: %w", value, err)
 			}
-			key, err := parseSealKey(text)
+			key, err := parseSealKey(found.text)
 			if err != nil {
 				return fmt.Errorf("store: key %s %w", value, err)
 			}
@@ -180,22 +184,18 @@ func (a *App) Start() error {
 	if a.PollInterval != nil {
 		interval = time.Duration(*a.PollInterval)
 	}
-	var watched []*Messenger
+	var ctx context.Context
+	ctx, a.stop = context.WithCancel(context.Background())
 	for _, name := range a.names() {
 		m := a.Messengers[name]
 		if m.jwks != nil {
 			m.jwks.Start()
 		}
-		if m.hasKeyFiles() {
-			watched = append(watched, m)
+		if interval > 0 {
+			m.watchKeyFiles(ctx, interval)
 		}
 	}
-	if interval > 0 && len(watched) > 0 {
-		go watchKeyFiles(watched, interval, a.done)
-	}
 	a.started.Store(true)
-	var ctx context.Context
-	ctx, a.stop = context.WithCancel(context.Background())
 	go a.endOrphans(ctx)
 	go a.warnAboutStored(ctx)
 	go a.live.keepUses(ctx)

@@ -98,7 +98,7 @@ func (o *createOptions) read(cmd *cobra.Command) (*Messenger, error) {
 		return nil, errors.New("--kid is given more often than --public-key; each names the kid of one key")
 	}
 	for i, file := range o.publicKeys {
-		text, err := reference{kind: "file", name: file}.read()
+		text, err := readArgument(file)
 		if err != nil {
 			return nil, fmt.Errorf("--public-key %w", err)
 		}
