@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"slices"
 	"time"
 
@@ -67,6 +68,8 @@ func (w *keyWatcher) look(found fileText, err error) bool {
 			return now == w.m.activeKey(w.place)
 		}
 		err = w.m.takeKey(w.place, found, now)
+	} else {
+		err = fmt.Errorf("%s %s: %w", w.m.method(), w.m.keyPlace(w.place), err)
 	}
 	if err == nil {
 		w.complaint = ""
