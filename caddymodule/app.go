@@ -34,7 +34,7 @@ type App struct {
 	Messengers map[string]*Messenger `json:"messengers,omitempty"`
 
 	// How often files that are named with {file.…} are read again; a changed key is in force from then on, without a
-	// reload. 0 reads them only when the configuration is loaded. Default: 2s.
+	// reload. Pipes are read only when the configuration is loaded, and with 0 all files are. Default: 2s.
 	PollInterval *caddy.Duration `json:"poll_interval,omitempty"`
 
 	// How messengers and key rings that change while the gateway runs are kept in Caddy's storage. Default: unsealed, and
@@ -222,8 +222,16 @@ func (a *App) Stop() error {
 	a.stop()
 	a.started.Store(false)
 	ctx, cancel := context.WithTimeout(context.Background(), maxWait)
-	defer cancel()
-	a.live.writeUses(ctx)
+	written := make(chan struct{})
+	go func() {
+		defer cancel()
+		a.live.writeUses(ctx)
+		close(written)
+	}()
+	select {
+	case <-written:
+	case <-ctx.Done(): // the storage may not heed it, and must not hold up a stop
+	}
 	return nil
 }
 

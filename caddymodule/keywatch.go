@@ -20,7 +20,7 @@ const keyFileSettles = 100 * time.Millisecond
 func (m *Messenger) watchKeyFiles(ctx context.Context, interval time.Duration) {
 	for i, value := range m.keyValues() {
 		if ref, ok := parseReference(value); ok && ref.kind == "file" && !m.keys.active[i].pipe {
-			go (&keyWatcher{m: m, place: i, file: ref.name}).run(ctx, interval)
+			go (&keyWatcher{m: m, files: processFiles, place: i, file: ref.name}).run(ctx, interval)
 		}
 	}
 }
@@ -29,6 +29,7 @@ func (m *Messenger) watchKeyFiles(ctx context.Context, interval time.Duration) {
 // with its old time.
 type keyWatcher struct {
 	m         *Messenger
+	files     *fileReads
 	place     int // of the key in the configuration
 	file      string
 	last      [sha256.Size]byte // of what was read last
@@ -45,7 +46,7 @@ func (w *keyWatcher) run(ctx context.Context, interval time.Duration) {
 		case <-time.After(wait):
 		}
 		reading, cancel := context.WithTimeout(ctx, fileWait)
-		found, err := processFiles.get(reading, w.file, false)
+		found, err := w.files.get(reading, w.file, false)
 		cancel()
 		if ctx.Err() != nil {
 			return

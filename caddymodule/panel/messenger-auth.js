@@ -84,7 +84,7 @@ export function connect({ url, protocols = [], marker = 'jwt', token, onopen, on
   }
 
   function takeOver(socket, text) {
-    leaving = current
+    if ((leaving = current)) failures = 0
     current = socket
     next = undefined
     since = Date.now()
