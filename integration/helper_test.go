@@ -247,6 +247,17 @@ func TestHelperGivesUpOnTokensThatStayExpired(t *testing.T) {
 		s.chat.close()
 		return [String(s.tokens), String(s.closed.every(({ retrying }) => retrying)), ...s.messages]`)
 	expect(t, "after a long time offline", got, "16", "true", "hello")
+
+	// Renewals that failed, and then did not, are forgotten when the socket breaks later.
+	got = try(t, tab, `let retry
+		const s = start({ url: '`+s.sockets+`/socket?code=1012&after=break', token: (n) => { if (n > 0 && n < 5) throw 0; return '`+unsigned(5)+`' },
+			onclose(s) { if (s.opened > 1) retry ??= waits.at(-1) } })
+		await until(() => s.opened > 1)
+		s.chat.send('break')
+		await until(() => retry)
+		s.chat.close()
+		return [String(retry >= 500 && retry <= 1000), said(s)[4]]`)
+	expect(t, "a break after renewals that failed", got, "true", "1012  true")
 }
 
 // A chat goes through many renewals and breaks. What the page was told is taken arrives once and in order, whatever socket

@@ -4,11 +4,14 @@ package integration
 
 import (
 	"bytes"
+	"context"
 	"crypto/rsa"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -257,5 +260,25 @@ func TestCommandsReadKeysFromPipes(t *testing.T) {
 		if ran := s.messenger("", line...); ran.status != 1 || !strings.Contains(ran.err, "is a device") {
 			t.Errorf("%q: got %+v", line, ran)
 		}
+	}
+}
+
+// An admin endpoint takes the connection and never answers, like that of a gateway whose storage hangs. A command ends with
+// an error.
+func TestCommandsEndWhenTheGatewayDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	s := newShell(t)
+	listener, err := net.Listen("unix", filepath.Join(s.dir, "sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close() // nobody takes the connections out of its queue
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, s.binary, "messenger", "list", "--address", "unix/"+filepath.Join(s.dir, "sock"))
+	cmd.Env = s.env
+	out, err := cmd.CombinedOutput()
+	if exit := new(exec.ExitError); !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), "has not answered in 1m0s") {
+		t.Errorf("got %v\n%s", err, out)
 	}
 }
