@@ -18,8 +18,9 @@ const keyFileSettles = 100 * time.Millisecond
 // one that hangs delays no other. A pipe is not among them: a read waits for its writer, and takes what it writes from
 // another reader.
 func (m *Messenger) watchKeyFiles(ctx context.Context, interval time.Duration) {
+	loaded := m.keys.active // which the first watcher may replace already
 	for i, value := range m.keyValues() {
-		if ref, ok := parseReference(value); ok && ref.kind == "file" && !m.keys.active[i].pipe {
+		if ref, ok := parseReference(value); ok && ref.kind == "file" && !loaded[i].pipe {
 			go (&keyWatcher{m: m, files: processFiles, place: i, file: ref.name}).run(ctx, interval)
 		}
 	}
