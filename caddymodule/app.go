@@ -34,7 +34,7 @@ type App struct {
 	Messengers map[string]*Messenger `json:"messengers,omitempty"`
 
 	// How often files that are named with {file.…} are read again; a changed key is in force from then on, without a
-	// reload. 0 reads them only when the configuration is loaded. Default: 2s.
+	// reload. Pipes are read only when the configuration is loaded, and with 0 all files are. Default: 2s.
 	PollInterval *caddy.Duration `json:"poll_interval,omitempty"`
 
 	// How messengers and key rings that change while the gateway runs are kept in Caddy's storage. Default: unsealed, and
@@ -56,7 +56,7 @@ type App struct {
 	metrics  *metrics
 	storage  certmagic.Storage
 	live     *live
-	done     <-chan struct{}
+	files    loadedFiles // while the configuration is loaded
 	released bool
 	started  atomic.Bool
 	stop     context.CancelFunc // ends what Start began
@@ -86,7 +86,8 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Logger()
 	a.refusals = sampled(a.logger)
-	a.done = ctx.Done()
+	a.files = make(loadedFiles)
+	defer func() { a.files = nil }() // there are secrets among them
 	var err error
 	if a.metrics, err = registerMetrics(ctx.GetMetricsRegistry()); err != nil {
 		return err
@@ -102,7 +103,10 @@ func (a *App) Provision(ctx caddy.Context) error {
 		if m == nil {
 			return fmt.Errorf("messenger %s: has no settings; identity_key and one of public_key, jwks and shared_token are needed", name)
 		}
-		if err := m.provision(name, a.logger, a.live); err != nil {
+		m.files = a.files
+		err := m.provision(name, a.logger, a.live)
+		m.files = nil
+		if err != nil {
 			return fmt.Errorf("messenger %s: %w", name, err)
 		}
 		m.takeMeter()
@@ -127,11 +131,11 @@ func (a *App) openStore(storage certmagic.Storage) error {
 			if !ok {
 				return errLiteralStoreKey
 			}
-			text, err := ref.read()
+			found, err := a.files.read(ref)
 			if err != nil {
 				return fmt.Errorf("store: key %s: %w", value, err)
 			}
-			key, err := parseSealKey(text)
+			key, err := parseSealKey(found.text)
 			if err != nil {
 				return fmt.Errorf("store: key %s %w", value, err)
 			}
@@ -181,22 +185,18 @@ func (a *App) Start() error {
 	if a.PollInterval != nil {
 		interval = time.Duration(*a.PollInterval)
 	}
-	var watched []*Messenger
+	var ctx context.Context
+	ctx, a.stop = context.WithCancel(context.Background())
 	for _, name := range a.names() {
 		m := a.Messengers[name]
 		if m.jwks != nil {
 			m.jwks.Start()
 		}
-		if m.hasKeyFiles() {
-			watched = append(watched, m)
+		if interval > 0 {
+			m.watchKeyFiles(ctx, interval)
 		}
 	}
-	if interval > 0 && len(watched) > 0 {
-		go watchKeyFiles(watched, interval, a.done)
-	}
 	a.started.Store(true)
-	var ctx context.Context
-	ctx, a.stop = context.WithCancel(context.Background())
 	go a.endOrphans(ctx)
 	go a.warnAboutStored(ctx)
 	go a.live.keepUses(ctx)
@@ -223,8 +223,16 @@ func (a *App) Stop() error {
 	a.stop()
 	a.started.Store(false)
 	ctx, cancel := context.WithTimeout(context.Background(), maxWait)
-	defer cancel()
-	a.live.writeUses(ctx)
+	written := make(chan struct{})
+	go func() {
+		defer cancel()
+		a.live.writeUses(ctx)
+		close(written)
+	}()
+	select {
+	case <-written:
+	case <-ctx.Done(): // the storage may not heed it, and must not hold up a stop
+	}
 	return nil
 }
 

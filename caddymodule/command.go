@@ -222,7 +222,7 @@ func (o *signOptions) readKey() ([]byte, error) {
 		}
 		return text, nil
 	default:
-		text, err := reference{kind: "env", name: o.keyEnv}.read()
+		text, err := reference{kind: "env", name: o.keyEnv}.env()
 		if err != nil {
 			return nil, fmt.Errorf("--key-env takes the name of the variable that holds the key: %w", err)
 		}
@@ -232,7 +232,7 @@ func (o *signOptions) readKey() ([]byte, error) {
 
 // readNamed reads a file that an argument names. An error does not repeat the name: it may be the key, by mistake.
 func readNamed(name string) ([]byte, error) {
-	text, err := reference{kind: "file", name: name}.read()
+	text, err := readArgument(name)
 	if path := new(fs.PathError); errors.As(err, &path) {
 		err = path.Err
 	}

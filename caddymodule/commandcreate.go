@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
-	"os"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -98,7 +98,7 @@ func (o *createOptions) read(cmd *cobra.Command) (*Messenger, error) {
 		return nil, errors.New("--kid is given more often than --public-key; each names the kid of one key")
 	}
 	for i, file := range o.publicKeys {
-		text, err := reference{kind: "file", name: file}.read()
+		text, err := readArgument(file)
 		if err != nil {
 			return nil, fmt.Errorf("--public-key %w", err)
 		}
@@ -132,21 +132,18 @@ func (o *createOptions) read(cmd *cobra.Command) (*Messenger, error) {
 }
 
 func (o *createOptions) readSettings(cmd *cobra.Command) (*Messenger, error) {
-	input := cmd.InOrStdin()
-	if o.settings != "-" {
-		file, err := os.Open(o.settings)
-		if err != nil {
-			return nil, fmt.Errorf("--settings %w", err)
-		}
-		defer file.Close()
-		input = file
+	var text []byte
+	var err error
+	if o.settings == "-" {
+		text, err = io.ReadAll(io.LimitReader(cmd.InOrStdin(), maxKeyFile))
+	} else {
+		text, err = readArgument(o.settings)
 	}
-	var text bytes.Buffer
-	if _, err := text.ReadFrom(input); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("--settings %w", err)
 	}
 	m := new(Messenger)
-	decoder := json.NewDecoder(&text)
+	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(m); err != nil {
 		if _, member, unknown := strings.Cut(err.Error(), "json: unknown field "); unknown {

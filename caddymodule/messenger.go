@@ -79,6 +79,7 @@ type Messenger struct {
 	session  time.Duration // the longest; 0 for no limit
 	origins  []origin
 	keys     keyFiles
+	files    loadedFiles // while the configuration is loaded
 	jwks     *authn.JWKS // the engine of the method jwks
 	engine   engineKey   // its place in the pool
 	revoked  *authn.Revocations
