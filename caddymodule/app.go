@@ -193,6 +193,7 @@ func (a *App) Start() error {
 	if interval > 0 && len(watched) > 0 {
 		go watchKeyFiles(watched, interval, a.done)
 	}
+	a.warnAboutUnused() // all apps are provisioned before any of them starts: every handler is known
 	a.started.Store(true)
 	var ctx context.Context
 	ctx, a.stop = context.WithCancel(context.Background())
