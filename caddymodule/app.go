@@ -196,6 +196,7 @@ func (a *App) Start() error {
 			m.watchKeyFiles(ctx, interval)
 		}
 	}
+	a.warnAboutUnused() // all apps are provisioned before any of them starts: every handler is known
 	a.started.Store(true)
 	go a.endOrphans(ctx)
 	go a.warnAboutStored(ctx)

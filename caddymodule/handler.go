@@ -143,9 +143,14 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.server == nil {
 		return nil
 	}
+	if err := checkNamedRoutes(ctx); err != nil {
+		return fmt.Errorf("messenger_auth: %w", err)
+	}
 	h.accessed = h.server.Logs != nil
 	h.place = fmt.Sprintf("messenger_auth %s of server %s", h.Messenger, h.server.Name())
-	h.cleanErrorRoutes()
+	if err := h.cleanErrorRoutes(ctx); err != nil {
+		return fmt.Errorf("messenger_auth: %w", err)
+	}
 	h.warnAboutLogs()
 	return nil
 }

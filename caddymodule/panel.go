@@ -15,7 +15,7 @@ import (
 
 func init() {
 	caddy.RegisterModule(new(Panel))
-	httpcaddyfile.RegisterHandlerDirective("messenger_panel", parsePanel)
+	httpcaddyfile.RegisterDirective("messenger_panel", parsePanel)
 	// It answers requests itself, as respond does, and stands behind whatever says who sent them.
 	httpcaddyfile.RegisterDirectiveOrder("messenger_panel", httpcaddyfile.Before, "respond")
 }
@@ -59,6 +59,9 @@ func (p *Panel) Provision(ctx caddy.Context) error {
 	if p.User == "" {
 		p.User = defaultPanelUser
 	}
+	if err := checkNamedRoutes(ctx); err != nil {
+		return fmt.Errorf("messenger_panel: %w", err)
+	}
 	app, err := ctx.App("messenger")
 	if err != nil {
 		return err
@@ -74,9 +77,8 @@ func (p *Panel) Provision(ctx caddy.Context) error {
 //	messenger_panel [<matcher>] [<messenger>…] {
 //		user <placeholder>
 //	}
-func parsePanel(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
-	p := new(Panel)
-	return p, p.UnmarshalCaddyfile(h.Dispenser)
+func parsePanel(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	return parseAnswering(h, new(Panel))
 }
 
 // UnmarshalCaddyfile sets up the handler from the tokens of the directive, the matcher excepted.
