@@ -83,7 +83,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 
 // Provision loads the keys of all messengers. It reads what the configuration names, and changes nothing anywhere.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.logger = ctx.Logger()
+	a.logger = printableLogger(ctx.Logger())
 	a.refusals = sampled(a.logger)
 	a.done = ctx.Done()
 	var err error

@@ -64,7 +64,7 @@ func (p *Panel) Provision(ctx caddy.Context) error {
 		return err
 	}
 	p.app = app.(*App)
-	p.logger = ctx.Logger()
+	p.logger = printableLogger(ctx.Logger())
 	p.crossOrigin = http.NewCrossOriginProtection()
 	return nil
 }
