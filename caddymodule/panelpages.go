@@ -89,7 +89,7 @@ func (v *visit) render(status int, page string, data any) {
 		http.Error(v.w, "This page could not be made.", http.StatusInternalServerError)
 		return
 	}
-	v.write(status, "text/html; charset=utf-8", text.Bytes())
+	v.write(status, "text/html; charset=utf-8", []byte(printableText(text.String())))
 }
 
 // A view is what all pages show.
