@@ -68,7 +68,7 @@ func (f *settingsForm) settings(stored *Messenger) (*Messenger, []fieldError) {
 
 // method sets the validation method of m, and takes the others away.
 func (f *settingsForm) method(r *formReader, shown *settingsForm, m *Messenger) {
-	former := *m
+	former := m.copySettings()
 	m.PublicKey, m.JWKS, m.SharedToken = nil, nil, nil
 	switch f.Method {
 	case "shared_token":

@@ -225,3 +225,33 @@ func TestAnUnknownSettingIsNotLostBySaving(t *testing.T) {
 		})
 	}
 }
+
+// The flags of a command cannot give every setting. What they cannot give stays.
+func TestReplacingByFlagsKeepsWhatHasNoFlag(t *testing.T) {
+	s := newShell(t)
+	g := startPanel(t, nil, "")
+	address := "--address=unix/" + g.sock
+	s.file("key.pem", string(publicPEM(rsaKey(0))))
+	for name, method := range map[string][]string{
+		"set": {"--jwks", "https://login.example.com/v2"}, "keys": {"--public-key", filepath.Join(s.dir, "key.pem")}, "tokens": {"--shared-token"},
+	} {
+		g.operator().want(201, http.MethodPut, "messengers/"+name, everySetting[name])
+		s.must("", append([]string{"create", name, "--replace", "--identity-key", "customer", address}, method...)...)
+		got, want := g.storedSettings(name), everySetting[name]
+		if got["identity_key"] != "customer" || got["audience"] != nil || got["max_session"] != want["max_session"] || !reflect.DeepEqual(jsonOf(t, got["fail_limit"]), jsonOf(t, want["fail_limit"])) {
+			t.Errorf("%s: %v", name, got)
+		}
+		if set, ok := got["jwks"].(map[string]any); name == "set" && (!ok || set["url"] != "https://login.example.com/v2" || set["timeout"] != 3e9 || set["refresh_interval"] != 120e9) {
+			t.Errorf("the key set: %v", got["jwks"])
+		}
+	}
+}
+
+// jsonOf is a value as JSON reads it.
+func jsonOf(t *testing.T, value any) (read any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(mustJSON(value)), &read); err != nil {
+		t.Fatal(err)
+	}
+	return read
+}
