@@ -88,3 +88,16 @@ func TestLogsHoldNothingThatATerminalObeys(t *testing.T) {
 type stringer string
 
 func (s stringer) String() string { return string(s) }
+
+// Caddy's admin endpoint logs the errors that it answers with.
+func TestErrorsOfTheAdminAPIArePrintable(t *testing.T) {
+	for _, err := range []error{adminError(404, "no \x1b[31m\u202e"), fmt.Errorf("doing: %w", adminError(404, "no \x1b[31m\u202e")), errors.New("no \x1b[31m\u202e")} {
+		got := printableAnswer(err)
+		if text := got.Error(); printable(text) != text || !strings.Contains(text, `no \u001b[31m\u202e`) || exitStatus(got) != exitStatus(err) {
+			t.Errorf("%q becomes %q", err, text)
+		}
+	}
+	if printableAnswer(nil) != nil {
+		t.Error("no error becomes one")
+	}
+}
