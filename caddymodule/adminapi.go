@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 
@@ -66,7 +67,16 @@ func (a *adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return app.serveAdmin(w, r)
+	return printableAnswer(app.serveAdmin(w, r))
+}
+
+// printableAnswer escapes an error, which Caddy's endpoint logs: it may quote a key server or a certificate.
+func printableAnswer(err error) error {
+	if answer := (caddy.APIError{}); errors.As(err, &answer) {
+		answer.Err = printableError(answer.Err)
+		return answer
+	}
+	return printableError(err)
 }
 
 // serveAdmin answers a request to the admin API; commands that work offline send theirs here directly.

@@ -170,7 +170,9 @@ func (a *App) put(ctx context.Context, name string, settings *Messenger, c condi
 		} else if old.Settings != nil && old.Settings.JWKS != nil {
 			formerURL = old.Settings.JWKS.URL
 		}
-		next := &record{Created: old.Created, Settings: settings.copySettings(), Tokens: old.Tokens, Revocations: old.Revocations, Closings: old.Closings}
+		next := new(record)
+		*next = *old // with all that settings are not
+		next.Settings, next.Revision = settings.copySettings(), ""
 		if !settings.isGenerated() {
 			next.Tokens = nil
 		}

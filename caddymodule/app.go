@@ -84,7 +84,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 
 // Provision loads the keys of all messengers. It reads what the configuration names, and changes nothing anywhere.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.logger = ctx.Logger()
+	a.logger = printableLogger(ctx.Logger())
 	a.refusals = sampled(a.logger)
 	a.files = make(loadedFiles)
 	defer func() { a.files = nil }() // there are secrets among them

@@ -44,6 +44,7 @@ failure.
 			cmd.SetFlagErrorFunc(flagError)
 			cmd.AddCommand(explainCommand(), keysCommand(), refreshCommand(), readinessCommand(), connectionsCommand(), generateCommand(), signCommand(), jwksCommand())
 			cmd.AddCommand(listCommand(), showMessengerCommand(), createCommand(), deleteCommand(), tokensCommand(), revocationsCommand(), resealCommand())
+			guardOutput(cmd)
 		},
 	})
 }
@@ -116,8 +117,7 @@ func writeKeyPair(w io.Writer, path string) error {
 	if err := writeNew(publicName, 0o644, "PUBLIC KEY", public); err != nil {
 		return errors.Join(err, os.Remove(privateName)) // half a pair is of no use
 	}
-	_, err = fmt.Fprintf(w, "%s  the private key, for the site alone\n%s  the public key, for the messenger\n", privateName, publicName)
-	return err
+	return printf(w, "%s  the private key, for the site alone\n%s  the public key, for the messenger\n", privateName, publicName)
 }
 
 func writeNew(name string, mode os.FileMode, kind string, der []byte) (err error) {

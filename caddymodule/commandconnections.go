@@ -84,11 +84,11 @@ ones to which everything applies that is given. Clients are told token_revoked
 
 func (d *openConnections) text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d open\n", d.Open)
+	printf(&b, "%d open\n", d.Open)
 	for _, m := range d.Messengers {
-		fmt.Fprintf(&b, "\n  %s  %d open, the oldest since %s", m.Messenger, m.Open, m.Oldest.Format(time.RFC3339))
+		printf(&b, "\n  %s  %d open, the oldest since %s", m.Messenger, m.Open, m.Oldest.Format(time.RFC3339))
 		if m.NextEnd != nil {
-			fmt.Fprintf(&b, ", the next ends by %s", m.NextEnd.Format(time.RFC3339))
+			printf(&b, ", the next ends by %s", m.NextEnd.Format(time.RFC3339))
 		}
 		b.WriteByte('\n')
 	}

@@ -40,8 +40,9 @@ form that "show --json" prints under "settings".
 A messenger with --shared-token gets its first token with
 caddy messenger tokens generate <messenger>.
 
-With --replace the settings of a stored messenger are replaced. Its shared
-tokens stay, unless its method becomes another.`,
+With --replace the settings of a stored messenger are replaced; by flags those
+that have a flag, and by --settings all. Its shared tokens stay, unless its
+method becomes another.`,
 		Args: oneMessenger,
 		RunE: o.run(true, o.create),
 	}
@@ -80,12 +81,30 @@ func (o *createOptions) create(cmd *cobra.Command, name string) error {
 		if there.Revision == "" {
 			condition = "" // it is in the configuration, and the answer says what that means
 		}
+		if o.settings == "" && there.Settings != nil {
+			settings = settings.withFormer(there.Settings)
+		}
 	}
 	var made describedMessenger
 	if err := o.do(http.MethodPut, "messengers/"+name, condition, settings, &made); err != nil {
 		return err
 	}
 	return show(cmd.OutOrStdout(), o.asJSON, &made)
+}
+
+// withFormer returns the settings that flags gave over the former ones. Those that no flag can give stay.
+func (m *Messenger) withFormer(former *Messenger) *Messenger {
+	next := former.copySettings()
+	next.IdentityKey, next.PublicKey, next.SharedToken = m.IdentityKey, m.PublicKey, m.SharedToken
+	next.Issuer, next.Audience, next.RequireClaims, next.AllowedOrigin = m.Issuer, m.Audience, m.RequireClaims, m.AllowedOrigin
+	next.ClockSkew, next.MaxLifetime, next.Mode = m.ClockSkew, m.MaxLifetime, m.Mode
+	next.JWKS = m.JWKS
+	if m.JWKS != nil && former.JWKS != nil {
+		set := *former.JWKS
+		set.URL = m.JWKS.URL
+		next.JWKS = &set
+	}
+	return next
 }
 
 // read returns the settings that the flags or the file give.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -110,7 +111,7 @@ func (l *revocationList) text() string {
 			if v.Until != nil {
 				until = date(v.Until)
 			}
-			fmt.Fprintf(w, "%s\t%q\t%s\t%s\t%s\n", v.target(), v.value(), date(v.Before), date(&v.Created), until)
+			printf(w, "%s\t%s\t%s\t%s\t%s\n", v.target(), strconv.Quote(v.value()), date(v.Before), date(&v.Created), until)
 		}
 	})
 }

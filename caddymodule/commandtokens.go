@@ -101,7 +101,7 @@ func (o *administrator) makeToken(cmd *cobra.Command, name, action string, body 
 		return fmt.Errorf("the token %s was made and could not be printed; revoke it: %w", made.KeyID, err)
 	}
 	about := cmd.ErrOrStderr()
-	fmt.Fprintf(about, "shared token %s of messenger %s; it is shown this once\n", made.KeyID, name)
+	printf(about, "shared token %s of messenger %s; it is shown this once\n", made.KeyID, name)
 	if term.IsTerminal(int(os.Stdout.Fd())) {
 		fmt.Fprintln(about, "When you have put it where it belongs, clear the clipboard, and the scroll-back of this terminal.")
 	}
@@ -123,8 +123,7 @@ func revokeCommand() *cobra.Command {
 			if err := o.do(http.MethodPost, "messengers/"+name+"/tokens/revoke", "", map[string]any{"kid": kid, "close_connections": closing}, &struct{}{}); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "shared token %s of messenger %s is revoked\n", kid, name)
-			return err
+			return printf(cmd.OutOrStdout(), "shared token %s of messenger %s is revoked\n", kid, name)
 		}),
 	}
 	o.flags(cmd)
@@ -160,7 +159,7 @@ func (r *describedRing) text() string {
 	return table(func(w io.Writer) {
 		fmt.Fprintln(w, "KID\tFINGERPRINT\tSTATE\tCREATED\tEND\tLAST USED")
 		for _, t := range r.Tokens {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", t.KeyID, t.Fingerprint, t.State, date(&t.Created), date(t.End), hourOf(t.LastUsed))
+			printf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", t.KeyID, t.Fingerprint, t.State, date(&t.Created), date(t.End), hourOf(t.LastUsed))
 		}
 	})
 }

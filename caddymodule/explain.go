@@ -34,6 +34,7 @@ type explanation struct {
 
 type explainedCheck struct {
 	Name    string `json:"name"`
+	About   string `json:"about"`   // what is checked, in a sentence
 	Outcome string `json:"outcome"` // "passed", "failed" or "not reached"
 	Reason  string `json:"reason,omitempty"`
 }
@@ -66,14 +67,14 @@ func (a *App) explain(ctx context.Context, m *Messenger, token string, hints boo
 	told := verifier.Explain(ctx, token, nil, others)
 	e := &explanation{Messenger: name, Method: m.method(), Mode: m.Mode.or(ModeRequired), Accepted: told.Rejection == nil, Status: http.StatusOK}
 	for _, check := range told.Checks {
-		explained := explainedCheck{Name: check.Name, Outcome: "passed"}
+		explained := explainedCheck{Name: check.Step.String(), About: check.Step.About(), Outcome: "passed"}
 		if check.Rejection != nil {
 			explained.Outcome, explained.Reason = "failed", check.Rejection.Reason
 		}
 		e.Checks = append(e.Checks, explained)
 	}
 	for _, check := range told.Skipped {
-		e.Checks = append(e.Checks, explainedCheck{Name: check, Outcome: "not reached"})
+		e.Checks = append(e.Checks, explainedCheck{Name: check.String(), About: check.About(), Outcome: "not reached"})
 	}
 	for _, finding := range told.Findings {
 		e.Findings = append(e.Findings, explainedFinding(finding))

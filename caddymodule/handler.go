@@ -113,7 +113,7 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 
 // Provision resolves the messenger and prepares all that a request needs.
 func (h *Handler) Provision(ctx caddy.Context) error {
-	h.logger = ctx.Logger()
+	h.logger = printableLogger(ctx.Logger())
 	h.refusals = sampled(h.logger)
 	if err := h.checkSettings(); err != nil {
 		return fmt.Errorf("messenger_auth: %w", err)
