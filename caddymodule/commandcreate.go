@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"strings"
@@ -142,8 +143,11 @@ func (o *createOptions) readSettings(cmd *cobra.Command) (*Messenger, error) {
 		input = file
 	}
 	var text bytes.Buffer
-	if _, err := text.ReadFrom(input); err != nil {
+	if _, err := text.ReadFrom(io.LimitReader(input, maxAdminBody+1)); err != nil {
 		return nil, fmt.Errorf("--settings %w", err)
+	}
+	if text.Len() > maxAdminBody {
+		return nil, fmt.Errorf("--settings has more than %d KiB", maxAdminBody>>10)
 	}
 	m := new(Messenger)
 	decoder := json.NewDecoder(&text)

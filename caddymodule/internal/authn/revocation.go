@@ -1,7 +1,6 @@
 package authn
 
 import (
-	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -29,9 +28,14 @@ type revocationIndex struct {
 
 // Set replaces all revocations, and returns those that were not there before.
 func (r *Revocations) Set(list []Revocation) (added []Revocation) {
-	before := r.current.Load()
+	known := make(map[revocationKey]bool)
+	if before := r.current.Load(); before != nil {
+		for _, rule := range before.list {
+			known[rule.key()] = true
+		}
+	}
 	for _, rule := range list {
-		if before == nil || !slices.ContainsFunc(before.list, rule.equal) {
+		if !known[rule.key()] {
 			added = append(added, rule)
 		}
 	}
@@ -43,8 +47,15 @@ func (r *Revocations) Set(list []Revocation) (added []Revocation) {
 	return added
 }
 
-func (r Revocation) equal(other Revocation) bool {
-	return r.TokenID == other.TokenID && r.Identity == other.Identity && r.Before.Equal(other.Before)
+// A revocationKey is equal for equal revocations, whatever the zone of their times.
+type revocationKey struct {
+	tokenID, identity string
+	seconds           int64
+	nanoseconds       int
+}
+
+func (r Revocation) key() revocationKey {
+	return revocationKey{r.TokenID, r.Identity, r.Before.Unix(), r.Before.Nanosecond()}
 }
 
 func newRevocationIndex(list []Revocation) *revocationIndex {
