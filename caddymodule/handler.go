@@ -145,6 +145,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.place = fmt.Sprintf("messenger_auth %s of server %s", h.Messenger, h.server.Name())
 	h.cleanErrorRoutes()
 	h.warnAboutLogs()
+	h.warnAboutAddresses()
 	return nil
 }
 
