@@ -22,7 +22,8 @@ import (
 const maxFailing = 1 << 16
 
 // FailLimit says how many bad tokens one client address may send. Addresses are those that Caddy takes for the client's,
-// IPv6 by /64; clients without an address count as one. Only tokens that nobody signed for the messenger count; expired ones, for instance, do not.
+// IPv6 by /64; clients without an address count as one. Only tokens that nobody signed for the messenger count; expired
+// ones, for instance, do not.
 type FailLimit struct {
 	// How many bad tokens are read before further ones are refused. Required.
 	Attempts int `json:"attempts,omitempty"`
