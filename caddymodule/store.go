@@ -171,27 +171,6 @@ func (v *vault) loadRaw(ctx context.Context, key string) ([]byte, error) {
 	return text, nil
 }
 
-// fetch reads what is stored at key, if it is not too large. It answers fs.ErrNotExist only if the storage can be reached: there is one that says
-// so of every key when it cannot (caddy-storage-redis 1.8.1), and a ring that is not there would be put in force, or be
-// replaced by a new one, although it is only out of reach. Asking for what lies below key tells the two apart.
-func fetch(ctx context.Context, s certmagic.Storage, key string) ([]byte, error) {
-	limit := sizeLimit(key)
-	// A storage that cannot say how large a value is fails at reading it, too.
-	if info, err := s.Stat(ctx, key); err == nil && info.Size > limit {
-		return nil, fmt.Errorf("%s has %d bytes: %w", key, info.Size, errTooLarge)
-	}
-	stored, err := s.Load(ctx, key)
-	if int64(len(stored)) > limit {
-		return nil, fmt.Errorf("%s has %d bytes: %w", key, len(stored), errTooLarge)
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, reached := s.List(ctx, key, false); reached != nil && !errors.Is(reached, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%s cannot be read: %w", key, reached)
-		}
-	}
-	return stored, err
-}
-
 func (v *vault) save(ctx context.Context, key string, value any) error {
 	if err := v.checkWritable(); err != nil {
 		return err

@@ -1,9 +1,14 @@
 package caddymodule
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"path"
 	"unicode/utf8"
+
+	"github.com/caddyserver/certmagic"
 )
 
 // How large a value of the store may be. A value is measured before it is read: whoever can write to the storage must not
@@ -27,6 +32,27 @@ func sizeLimit(key string) int64 {
 		return maxValue + maxRevocationText
 	}
 	return maxValue
+}
+
+// fetch reads what is stored at key, if it is not too large. It answers fs.ErrNotExist only if the storage can be reached: there is one that says
+// so of every key when it cannot (caddy-storage-redis 1.8.1), and a ring that is not there would be put in force, or be
+// replaced by a new one, although it is only out of reach. Asking for what lies below key tells the two apart.
+func fetch(ctx context.Context, s certmagic.Storage, key string) ([]byte, error) {
+	limit := sizeLimit(key)
+	// A storage that cannot say how large a value is fails at reading it, too.
+	if info, err := s.Stat(ctx, key); err == nil && info.Size > limit {
+		return nil, fmt.Errorf("%s has %d bytes: %w", key, info.Size, errTooLarge)
+	}
+	stored, err := s.Load(ctx, key)
+	if int64(len(stored)) > limit {
+		return nil, fmt.Errorf("%s has %d bytes: %w", key, len(stored), errTooLarge)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, reached := s.List(ctx, key, false); reached != nil && !errors.Is(reached, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%s cannot be read: %w", key, reached)
+		}
+	}
+	return stored, err
 }
 
 // check judges a record that was read from key, with size bytes and with that error. Nothing that it lets pass makes a
