@@ -182,7 +182,7 @@ func (a *App) serveKeys(w http.ResponseWriter, r *http.Request, name, what strin
 			if body.Token == "" {
 				return nil, adminError(http.StatusBadRequest, `there is no token in the body; write {"token": "…"}`)
 			}
-			return a.explain(r.Context(), m, body.Token, true), nil
+			return a.explainInTurn(r.Context(), m, body.Token, true)
 		}})
 	}
 	return errNoPath
@@ -249,6 +249,7 @@ func (a *App) serveRevocations(w http.ResponseWriter, r *http.Request, name stri
 			if err := readJSON(r, &v); err != nil {
 				return nil, err
 			}
+			v.Skew, v.Issued, v.Exact, v.Covers = 0, nil, false, false // what the list shows can be sent back
 			return struct{}{}, change(v)
 		}
 	}

@@ -76,6 +76,15 @@ func describe(name, source string, settings *Messenger, r *record) *describedMes
 	return d
 }
 
+// describeStored is describe for what is stored, which was not always written here: it says why that cannot be used.
+func (a *App) describeStored(name string, r *record) *describedMessenger {
+	d := describe(name, sourceStored, r.Settings, r)
+	if err := r.Settings.checkStored(a.live); err != nil {
+		d.Warnings = append([]string{"it cannot be used, and is answered with keys_unavailable: " + err.Error()}, d.Warnings...)
+	}
+	return d
+}
+
 // describe returns the messenger of that name, read from the storage itself if it is a stored one.
 func (a *App) describe(ctx context.Context, name string) (*describedMessenger, error) {
 	if m := a.Messengers[name]; m != nil {
@@ -85,7 +94,7 @@ func (a *App) describe(ctx context.Context, name string) (*describedMessenger, e
 	if err != nil {
 		return nil, err
 	}
-	return describe(name, sourceStored, r.Settings, r), nil
+	return a.describeStored(name, r), nil
 }
 
 func (a *App) storedRecord(ctx context.Context, name string) (*record, error) {
@@ -119,6 +128,10 @@ func storageError(err error) error {
 // list returns the messengers whose names come after a given one, in order. Those of the configuration are all in the
 // first answer.
 func (a *App) list(ctx context.Context, after string) ([]describedMessenger, error) {
+	if err := listing.take(ctx); err != nil {
+		return nil, err
+	}
+	defer listing.release()
 	list := []describedMessenger{}
 	if after == "" {
 		for _, name := range a.names() {
@@ -140,7 +153,7 @@ func (a *App) list(ctx context.Context, after string) ([]describedMessenger, err
 		r, err := a.live.read(ctx, name, kindStored)
 		switch {
 		case err == nil && r != nil && r.Settings != nil:
-			list = append(list, *describe(name, sourceStored, r.Settings, r))
+			list = append(list, *a.describeStored(name, r))
 		case isUnreadable(err): // it must not hide the others
 			list = append(list, describedMessenger{Name: name, Source: sourceStored, Settings: new(Messenger),
 				Warnings: []string{"it cannot be read, and is answered with keys_unavailable: " + err.Error()}})

@@ -154,12 +154,15 @@ func (o *createOptions) readSettings(cmd *cobra.Command) (*Messenger, error) {
 	var text []byte
 	var err error
 	if o.settings == "-" {
-		text, err = io.ReadAll(io.LimitReader(cmd.InOrStdin(), maxKeyFile))
+		text, err = io.ReadAll(io.LimitReader(cmd.InOrStdin(), maxAdminBody+1))
 	} else {
 		text, err = readArgument(o.settings)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("--settings %w", err)
+	}
+	if len(text) > maxAdminBody {
+		return nil, fmt.Errorf("--settings has more than %d KiB", maxAdminBody>>10)
 	}
 	m := new(Messenger)
 	decoder := json.NewDecoder(bytes.NewReader(text))

@@ -94,6 +94,15 @@ func (a *App) explain(ctx context.Context, m *Messenger, token string, hints boo
 	return e
 }
 
+// explainInTurn is explain where anybody may ask in parallel.
+func (a *App) explainInTurn(ctx context.Context, m *Messenger, token string, hints bool) (*explanation, error) {
+	if err := explaining.take(ctx); err != nil {
+		return nil, err
+	}
+	defer explaining.release()
+	return a.explain(ctx, m, token, hints), nil
+}
+
 // contracts returns the different header contracts under which requests of m go upstream: the default one if no
 // messenger_auth uses m, and none if all that use it are off.
 func (a *App) contracts(m *Messenger) []headers {

@@ -152,6 +152,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("messenger_auth: %w", err)
 	}
 	h.warnAboutLogs()
+	h.warnAboutAddresses()
 	return nil
 }
 

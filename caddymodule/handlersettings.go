@@ -3,9 +3,11 @@ package caddymodule
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 	"golang.org/x/net/http/httpguts"
 
@@ -39,6 +41,20 @@ func (h *Handler) warnAboutLogs() {
 		if h.accessed && isLogged(source) {
 			h.app.auditWarning("tokens from this source stand in Caddy's access logs and error logs; filter them as section \"What Caddy logs\" of the README shows",
 				zap.String("token_from", string(source.Kind)), zap.String("name", source.Name))
+		}
+	}
+}
+
+// warnAboutAddresses tells operators that fail_limit has one allowance for all clients: those of a Unix socket have no
+// address, unless the proxy in front is believed.
+func (h *Handler) warnAboutAddresses() {
+	limited := func(m *Messenger) bool { return m.FailLimit != nil }
+	if h.static != nil && !limited(h.static) || h.static == nil && !slices.ContainsFunc(slices.Collect(maps.Values(h.app.Messengers)), limited) {
+		return
+	}
+	for _, listen := range h.server.Listen {
+		if addr, err := caddy.ParseNetworkAddress(listen); err == nil && addr.IsUnixNetwork() && !h.server.TrustedProxiesUnix {
+			h.app.auditWarning(noAddress, zap.String("listen", listen), zap.String("server", h.server.Name()))
 		}
 	}
 }

@@ -92,7 +92,7 @@ func acquireLive(s certmagic.Storage, sealKeys [][]byte, internal []string) (*li
 	id := liveID(s, sealKeys, internal)
 	value, _, err := lives.LoadOrNew(id, func() (caddy.Destructor, error) {
 		l := &live{
-			vault:    &vault{seal: seal},
+			vault:    &vault{seal: seal, writing: make(chan struct{}, 1)},
 			id:       id,
 			internal: internal,
 			seed:     maphash.MakeSeed(),

@@ -46,20 +46,28 @@ func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *Messenger, m
 
 // revokeOwn revokes the token of c, or all of this contact.
 func (h *Handler) revokeOwn(r *http.Request, m *Messenger, c *authn.Contact) error {
+	return h.app.revoke(r.Context(), m.name, logoutOf(c, m, h.LogoutEverywhere, time.Now().UTC()), "the contact")
+}
+
+// logoutOf is the revocation by which c logs out.
+func logoutOf(c *authn.Contact, m *Messenger, everywhere bool, now time.Time) revocation {
+	if c.TokenID == "" || everywhere {
+		// The site's clock may be ahead: the token that logs out is among them in any case.
+		if next := c.Issued.Add(time.Second - durationOr(m.ClockSkew, defaultClockSkew)); next.After(now) {
+			now = next.UTC()
+		}
+		return revocation{Identity: c.Identity, Before: &now}
+	}
 	v := revocation{TokenHash: c.TokenID, Contact: c.Identity}
 	if !c.Until.IsZero() {
 		until := c.Until.UTC()
 		v.Until = &until
 	}
-	if c.TokenID == "" || h.LogoutEverywhere {
-		// The site's clock may be ahead: the token that logs out is among them in any case.
-		before := time.Now().UTC()
-		if next := c.Issued.Add(time.Second); next.After(before) {
-			before = next.UTC()
-		}
-		v = revocation{Identity: c.Identity, Before: &before}
+	if !c.Issued.IsZero() {
+		issued := c.Issued.UTC()
+		v.Issued = &issued
 	}
-	return h.app.revoke(r.Context(), m.name, v, "the contact")
+	return v
 }
 
 // allowLogout answers a CORS preflight for a logout from a page of allowed_origin.

@@ -254,5 +254,10 @@ func (m *Messenger) methods() []string {
 	return methods
 }
 
-// method is the messenger's validation method.
-func (m *Messenger) method() string { return m.methods()[0] }
+// method is the messenger's validation method. A stored value that nobody checked may be without any: then it is "".
+func (m *Messenger) method() string {
+	if methods := m.methods(); len(methods) > 0 {
+		return methods[0]
+	}
+	return ""
+}

@@ -175,7 +175,10 @@ func (v *visit) testToken(sent form) error {
 	if err != nil {
 		return err
 	}
-	result := v.app.explain(v.r.Context(), m, token, !v.scoped())
+	result, err := v.app.explainInTurn(v.r.Context(), m, token, !v.scoped())
+	if err != nil {
+		return err
+	}
 	if reason := v.fetchFinding(m, result); reason != nil {
 		result.Findings = reason
 	}

@@ -130,7 +130,7 @@ func (l *live) writeUsesOf(ctx context.Context, name, kind string) error {
 func (l *live) loadUses(ctx context.Context, name, kind string) (map[string]int64, error) {
 	hours := make(map[string]int64)
 	err := l.load(ctx, storeKey(name, usesKind(kind)), &hours)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errDamaged) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errDamaged) || errors.Is(err, errTooLarge) {
 		return make(map[string]int64), nil
 	}
 	return hours, err

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
+	"golang.org/x/time/rate"
 )
 
 // Defaults and bounds of a JWKS. A set lives as long as its server says, within bounds.
@@ -57,6 +58,8 @@ type JWKS struct {
 
 	mu       sync.Mutex
 	inflight *fetch
+	queued   *fetch // one that somebody asked for, and that has not begun yet
+	asks     *rate.Limiter
 	asked    time.Time // when a request last caused a fetch; stamped before the fetch
 	waiting  int       // requests that wait for a fetch
 	version  uint64    // of the newest snapshot
@@ -105,6 +108,7 @@ func NewJWKS(settings JWKSSettings, report func(FetchReport)) *JWKS {
 		client:   newFetchClient(settings.Public),
 		report:   report,
 		wake:     make(chan struct{}, 1),
+		asks:     rate.NewLimiter(rate.Every(askInterval), askBurst),
 	}
 	j.ctx, j.cancel = context.WithCancel(context.Background())
 	return j
@@ -147,6 +151,12 @@ func (j *JWKS) fetchLocked(anew bool) *fetch {
 		return j.inflight
 	}
 	f := &fetch{done: make(chan struct{})}
+	j.beginLocked(f)
+	return f
+}
+
+// beginLocked begins f. What an earlier one brings is thrown away. The caller holds j.mu.
+func (j *JWKS) beginLocked(f *fetch) {
 	if j.inflight != nil {
 		j.inflight.successor = f
 	}
@@ -160,7 +170,6 @@ func (j *JWKS) fetchLocked(anew bool) *fetch {
 		answer, err := j.fetch(known)
 		j.apply(f, answer, err)
 	}()
-	return f
 }
 
 // fetch asks the key server once. A panic would end the whole process, and what is read here comes from outside.
@@ -292,26 +301,6 @@ func (j *JWKS) standing(now time.Time) (*KeySet, uint64) {
 		return s.set, s.version
 	}
 	return nil, 0
-}
-
-// Refresh fetches the set at once and waits for the answer. With distrust the set that is there is dropped first: no
-// token passes until a new one was fetched.
-func (j *JWKS) Refresh(ctx context.Context, distrust bool) error {
-	j.mu.Lock()
-	if distrust {
-		j.current.Store(nil)
-	}
-	f := j.fetchLocked(true)
-	j.mu.Unlock()
-	select {
-	case <-f.done:
-		if j.settings.Public {
-			return closed(f.err)
-		}
-		return f.err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // A JWKSStatus tells operators what a JWKS knows.
