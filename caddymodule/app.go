@@ -113,6 +113,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.provisionTokenCache(); err != nil {
 		return err
 	}
+	a.announce()
 	a.warn()
 	return nil
 }
@@ -221,6 +222,7 @@ func (a *App) warnAboutStored(ctx context.Context) {
 func (a *App) Stop() error {
 	a.stop()
 	a.started.Store(false)
+	a.endDropped()
 	ctx, cancel := context.WithTimeout(context.Background(), maxWait)
 	defer cancel()
 	a.live.writeUses(ctx)
@@ -234,6 +236,7 @@ func (a *App) Cleanup() error {
 			m.cleanup()
 		}
 	}
+	a.arrive()
 	// Requests may still be under way, so that a.live stays where it is.
 	if a.live != nil && !a.released {
 		a.released = true

@@ -22,32 +22,37 @@ import (
 // request; an event stream shows only by the response, whatever the request says it accepts, because a client that wants
 // to stay would say anything.
 //
-// Where only the response can tell, guarding costs one small writer. With no expiry and max_session 0 it costs nothing:
-// then only what asks for a WebSocket or an event stream is tracked, so that it can be ended by command.
+// Where only the response can tell, guarding costs one small writer, and over HTTP/2 and 3 a context as well: there, nothing
+// else ends a request whose backend is silent without cutting off its response.
 func (m *Messenger) guard(w http.ResponseWriter, r *http.Request, mode Mode, o *outcome, next caddyhttp.Handler) error {
 	if o.guarded || mode == ModeReport || r.Method == http.MethodHead {
 		return next.ServeHTTP(w, r) // report ends nothing, as it refuses nothing
 	}
-	handshake := isHandshake(r)
-	asks := handshake || asksForEvents(r)
-	if !asks && m.session == 0 && o.contact.Until.IsZero() {
-		return next.ServeHTTP(w, r)
-	}
 	o.guarded = true
-	g := &guardedWriter{messenger: m, contact: o.contact, handshake: handshake}
+	g := &guardedWriter{request: r, messenger: m, outcome: o, handshake: isHandshake(r)}
 	g.ResponseWriter = w
-	switch {
-	case handshake:
-		g.track(nil) // a copy of the request would cost more than all the rest
+	switch asks := asksForEvents(r); {
+	case g.handshake:
+		// A copy of the request would cost more than all the rest, as long as the connection is open.
+		whole := r.Context()
+		ctx, cancel := context.WithCancel(whole)
+		*r = *r.WithContext(ctx)
+		defer func() { *r = *r.WithContext(whole) }() // for error routes
+		g.track(cancel)
 		if r.Method == http.MethodConnect {
 			r.Body = g.connection.Body(r.Body)
 		}
-	case asks:
+	case asks, r.ProtoMajor > 1:
 		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
 		r = r.WithContext(ctx)
-		g.track(cancel)
+		g.request = r
+		if asks {
+			g.track(cancel)
+		} else {
+			g.cancel = cancel
+		}
 	}
-	g.request = r
 	return g.serve(r, next)
 }
 
@@ -85,7 +90,8 @@ type guardedWriter struct {
 	caddyhttp.ResponseWriterWrapper
 	request    *http.Request
 	messenger  *Messenger
-	contact    *authn.Contact
+	outcome    *outcome
+	cancel     context.CancelFunc  // ends the request, while nobody knows what its response is; may be nil
 	connection *session.Connection // nil until there is one to guard
 	session    *session.Session
 	handshake  bool
@@ -95,27 +101,24 @@ type guardedWriter struct {
 	events     bool
 }
 
-// track makes the connection known. What was withdrawn since the token was verified shows only now.
+// track makes the connection known, so that whatever is taken away from here on reaches it, and then asks what was taken
+// away before.
 func (g *guardedWriter) track(cancel context.CancelFunc) {
-	c := g.contact
+	c := g.outcome.contact
+	subject := session.Subject{Messenger: g.messenger.name, Identity: c.Identity, TokenID: c.TokenID, Key: c.SignedBy.ID(),
+		Issued: c.Issued, Origin: g.outcome.origin}
 	g.connection = session.NewConnection(cancel)
-	g.session = connections.Add(session.Subject{
-		Messenger: g.messenger.name, Identity: c.Identity, TokenID: c.TokenID, Key: c.SignedBy.ID(), Issued: c.Issued,
-	}, g.messenger.deadline(c, time.Now()), g.connection)
-	if g.messenger.withdrawn(c) {
-		g.session.End(session.Revoked)
+	g.session = connections.Add(subject, g.messenger.deadline(c, time.Now()), g.connection)
+	if ending, ended := g.messenger.ended(g.request.Context(), subject); ended {
+		g.session.End(ending)
 	}
-}
-
-// withdrawn reports whether what c rests on was taken back after c was verified.
-func (m *Messenger) withdrawn(c *authn.Contact) bool {
-	return !m.verifier.Load().Active()[c.SignedBy.ID()] || m.revoked.Covers(c.Identity, c.TokenID, c.Issued)
 }
 
 // serve calls the next handler. If we ended an event stream, its response is complete: a proxy, whose work we cut short,
 // says otherwise with this one panic.
 func (g *guardedWriter) serve(r *http.Request, next caddyhttp.Handler) (err error) {
 	defer func() {
+		g.outcome.guarded = false // an error route may guard its own response
 		if g.connection == nil {
 			return
 		}
@@ -155,40 +158,55 @@ func (g *guardedWriter) WriteHeader(status int) {
 	}
 }
 
-// decide looks at the head of the response, which was written or will be with the next byte.
+// writeHead writes the head where the handler has left that to the first byte: only then handlers around this one have done
+// with it what they do, such as to name the media type.
+func (g *guardedWriter) writeHead() {
+	if !g.decided {
+		g.WriteHeader(http.StatusOK)
+	}
+}
+
+// decide looks at the head of the response, which was written.
 func (g *guardedWriter) decide(status int) {
 	if g.decided {
 		return
 	}
 	g.decided = true
 	switch header := g.Header(); {
-	case status == http.StatusOK && g.handshake && g.request.Method == http.MethodConnect:
-		g.streaming = true
-		g.connection.BeginWebSocket(g.ResponseWriter, g.flush, g.deadlines())
-	case status == http.StatusOK && isEventStream(header) && len(header["Content-Length"]) == 0:
+	case status != http.StatusNoContent && status != http.StatusNotModified && isEventStream(header) && len(header["Content-Length"]) == 0:
 		if g.connection == nil {
-			g.track(nil)
+			g.track(g.cancel)
 		}
 		g.streaming, g.events = true, true
 		g.connection.BeginEvents(g.ResponseWriter, g.flush, g.deadlines(), len(header["Content-Encoding"]) > 0)
+	case status == http.StatusOK && g.handshake && g.request.Method == http.MethodConnect:
+		g.streaming = true
+		g.connection.BeginWebSocket(g.ResponseWriter, g.flush, g.deadlines())
 	case g.connection != nil:
 		g.session.Remove()
 		g.connection.Release()
 	}
 }
 
+// isEventStream reports whether any of the media types that header names is that of event streams: clients do not agree on
+// which of several counts.
 func isEventStream(header http.Header) bool {
-	values := header["Content-Type"]
-	if len(values) == 0 || len(values[0]) < len(eventStream) {
-		return false
+	for _, value := range header["Content-Type"] {
+		if len(value) < len(eventStream) {
+			continue
+		}
+		for part := range strings.SplitSeq(value, ",") {
+			if kind, _, _ := strings.Cut(part, ";"); strings.EqualFold(strings.TrimSpace(kind), eventStream) {
+				return true
+			}
+		}
 	}
-	kind, _, _ := strings.Cut(values[0], ";")
-	return strings.EqualFold(strings.TrimSpace(kind), eventStream)
+	return false
 }
 
 // Write implements io.Writer.
 func (g *guardedWriter) Write(p []byte) (int, error) {
-	g.decide(http.StatusOK)
+	g.writeHead()
 	if g.streaming {
 		return g.connection.Write(p)
 	}
@@ -197,7 +215,7 @@ func (g *guardedWriter) Write(p []byte) (int, error) {
 
 // ReadFrom implements io.ReaderFrom, which spares a plain response a copy.
 func (g *guardedWriter) ReadFrom(from io.Reader) (int64, error) {
-	g.decide(http.StatusOK)
+	g.writeHead()
 	if g.streaming {
 		return io.Copy(struct{ io.Writer }{g.connection}, from)
 	}
@@ -206,7 +224,7 @@ func (g *guardedWriter) ReadFrom(from io.Reader) (int64, error) {
 
 // FlushError is what http.ResponseController calls.
 func (g *guardedWriter) FlushError() error {
-	g.decide(http.StatusOK)
+	g.writeHead()
 	if g.streaming {
 		return g.connection.Flush()
 	}

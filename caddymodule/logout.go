@@ -59,7 +59,8 @@ func (h *Handler) revokeOwn(r *http.Request, m *Messenger, c *authn.Contact) err
 		}
 		v = revocation{Identity: c.Identity, Before: &before}
 	}
-	return h.app.revoke(r.Context(), m.name, v, "the contact")
+	_, err := h.app.revoke(r.Context(), m.name, v, "the contact")
+	return err
 }
 
 // allowLogout answers a CORS preflight for a logout from a page of allowed_origin.

@@ -156,15 +156,15 @@ func (a *App) recordKind(ctx context.Context, name string) (*Messenger, string, 
 	return r.Settings, kindStored, nil
 }
 
-// revoke takes tokens back. until is when the last of them ends, if the caller knows; otherwise the messenger's
-// max_lifetime says.
-func (a *App) revoke(ctx context.Context, name string, v revocation, by actor) error {
+// revoke takes tokens back, and returns how many connections that has ended here. v.Until is when the last of the tokens
+// ends, if the caller knows; otherwise the messenger's max_lifetime says.
+func (a *App) revoke(ctx context.Context, name string, v revocation, by actor) (ended int, err error) {
 	if err := v.check(); err != nil {
-		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
+		return 0, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
 	m, kind, err := a.recordKind(ctx, name)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	now := time.Now().UTC()
 	v.Created = now.Truncate(time.Second)
@@ -174,7 +174,7 @@ func (a *App) revoke(ctx context.Context, name string, v revocation, by actor) e
 	if v.Until == nil {
 		v.Until = v.endsBy(m, now)
 	}
-	_, err = a.change(ctx, name, kind, func(old *record) (*record, error) {
+	_, ended, err = a.changeAndEnd(ctx, name, kind, func(old *record) (*record, error) {
 		switch {
 		case old == nil && kind == kindStored:
 			return nil, errNoMessenger
@@ -187,10 +187,10 @@ func (a *App) revoke(ctx context.Context, name string, v revocation, by actor) e
 		return old, nil
 	})
 	if err != nil {
-		return err
+		return 0, err
 	}
-	a.audit("tokens revoked", name, by, zap.String("target", v.target()))
-	return nil
+	a.audit("tokens revoked", name, by, zap.String("target", v.target()), zap.Int("connections", ended))
+	return ended, nil
 }
 
 // target says what kind of revocation it is, without the value.

@@ -101,11 +101,11 @@ func (f enderFunc) End(ending Ending) { f(ending) }
 func TestEndMeansExactlyItsFilter(t *testing.T) {
 	noon := time.Unix(1_700_000_000, 0)
 	subjects := []Subject{
-		{"support", "mark", "t1", "k1", noon},
-		{"support", "mark", "t2", "k2", noon.Add(time.Hour)},
-		{"support", "mark", "", "k1", time.Time{}},
-		{"support", "eve", "t1", "k1", noon},
-		{"sales", "mark", "t1", "k1", noon},
+		{"support", "mark", "t1", "k1", noon, nil},
+		{"support", "mark", "t2", "k2", noon.Add(time.Hour), nil},
+		{"support", "mark", "", "k1", time.Time{}, nil},
+		{"support", "eve", "t1", "k1", noon, nil},
+		{"sales", "mark", "t1", "k1", noon, nil},
 	}
 	for name, test := range map[string]struct {
 		filter Filter
