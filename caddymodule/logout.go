@@ -48,8 +48,7 @@ func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *Messenger, m
 func (h *Handler) revokeOwn(r *http.Request, m *Messenger, c *authn.Contact) error {
 	v := revocation{TokenID: c.TokenID, Contact: c.Identity}
 	if !c.Until.IsZero() {
-		until := c.Until.UTC()
-		v.Until = &until
+		v.Until = writable(c.Until)
 	}
 	if c.TokenID == "" || h.LogoutEverywhere {
 		// The site's clock may be ahead: the token that logs out is among them in any case.

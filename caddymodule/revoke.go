@@ -140,8 +140,16 @@ func (v *revocation) endsBy(m *Messenger, now time.Time) *time.Time {
 	}
 	skew := durationOr(m.ClockSkew, defaultClockSkew)
 	// A token may have been issued by a clock that is ahead, and is good for as long after its end.
-	end := issued.Add(time.Duration(m.MaxLifetime) + 2*skew).UTC()
-	return &end
+	return writable(issued.Add(time.Duration(m.MaxLifetime)).Add(2 * skew))
+}
+
+// writable returns t, or nil if JSON has no such time. That is after the year 9999, and what is kept until then is kept for
+// ever.
+func writable(t time.Time) *time.Time {
+	if t = t.UTC(); t.Year() > 9999 {
+		return nil
+	}
+	return &t
 }
 
 // recordKind returns the messenger's settings, and the kind of its record.

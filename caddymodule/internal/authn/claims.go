@@ -124,9 +124,9 @@ func (c *claims) checkLifetime(p *Policy, now time.Time) *Rejection {
 		return nil
 	case c.exp == nil:
 		return reject(ClaimMissing, "exp is absent, and max_lifetime needs it")
-	case c.iat != nil && c.expires.Sub(c.issued) > p.MaxLifetime:
+	case c.iat != nil && c.expires.After(c.issued.Add(p.MaxLifetime)): // a difference is never more than 292 years
 		return reject(TokenLifetimeTooLong, "the time from iat to exp is longer than max_lifetime")
-	case c.iat == nil && c.expires.Sub(now) > p.MaxLifetime+p.ClockSkew:
+	case c.iat == nil && c.expires.After(now.Add(p.MaxLifetime).Add(p.ClockSkew)): // the sum of the two could wrap around
 		return reject(TokenLifetimeTooLong, "the time from now to exp is longer than max_lifetime, and there is no iat")
 	}
 	return nil
@@ -149,7 +149,7 @@ func (c *claims) window(p *Policy) (since, until time.Time) {
 	if c.exp != nil {
 		until = c.expires.Add(p.ClockSkew)
 		if p.MaxLifetime > 0 && c.iat == nil {
-			later(c.expires.Add(-p.MaxLifetime - p.ClockSkew))
+			later(c.expires.Add(-p.MaxLifetime).Add(-p.ClockSkew))
 		}
 	}
 	return since, until

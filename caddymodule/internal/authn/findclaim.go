@@ -41,7 +41,7 @@ func (v *Verifier) findTimes(members map[string][]byte, now time.Time) []Finding
 		}
 	}
 	if limit := v.policy.MaxLifetime; limit > 0 && len(findings) == 0 {
-		if iat, found := dates["iat"]; found && dates["exp"].Sub(iat) > limit {
+		if iat, found := dates["iat"]; found && dates["exp"].After(iat.Add(limit)) {
 			findings = append(findings, Finding{fmt.Sprintf("The token lives %s, and max_lifetime is %s.", dates["exp"].Sub(iat), limit), "Set exp to at most iat plus max_lifetime."})
 		} else if !found {
 			findings = append(findings, Finding{fmt.Sprintf("The token has %s left, and max_lifetime is %s.", ago(dates["exp"].Sub(now)), limit), "Set exp to at most now plus max_lifetime, and add iat."})
