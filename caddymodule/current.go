@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -40,6 +41,7 @@ func currentMessenger(ctx context.Context, m *Messenger) (*Messenger, *authn.Rej
 	if caddy.ActiveContext().Context == nil {
 		return m, nil // the first configuration is being loaded
 	}
+	waitForDrop(ctx, m)
 	rej := &authn.Rejection{Code: authn.MessengerUnknown}
 	if active, err := activeApp(); err == nil {
 		var current *Messenger
@@ -59,6 +61,36 @@ func currentMessenger(ctx context.Context, m *Messenger) (*Messenger, *authn.Rej
 		}
 	}
 	return nil, rej
+}
+
+// waitForDrop waits while a configuration is being loaded that leaves m out. Its server may answer already; whether it becomes
+// the active one, nobody knows yet. One that takes long is not waited for.
+func waitForDrop(ctx context.Context, m *Messenger) {
+	if m.stored || !dropping(m) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, maxWait)
+	defer cancel()
+	ticker := time.NewTicker(orphanInterval / 5)
+	defer ticker.Stop()
+	for dropping(m) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+func dropping(m *Messenger) bool {
+	coming.Lock()
+	defer coming.Unlock()
+	for a := range coming.apps {
+		if a.Messengers[m.name] == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // pinnedMessenger is messenger, and keeps what it finds in memory.

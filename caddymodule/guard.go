@@ -7,8 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -38,7 +36,8 @@ func (m *Messenger) guard(w http.ResponseWriter, r *http.Request, mode Mode, o *
 		ctx, cancel := context.WithCancel(whole)
 		*r = *r.WithContext(ctx)
 		defer func() { *r = *r.WithContext(whole) }() // for error routes
-		g.track(cancel)
+		g.cancel = cancel
+		g.track()
 		if r.Method == http.MethodConnect {
 			r.Body = g.connection.Body(r.Body)
 		}
@@ -46,22 +45,13 @@ func (m *Messenger) guard(w http.ResponseWriter, r *http.Request, mode Mode, o *
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
 		r = r.WithContext(ctx)
-		g.request = r
+		g.request, g.cancel = r, cancel
 		if asks {
-			g.track(cancel)
-		} else {
-			g.cancel = cancel
+			g.track()
 		}
 	}
 	return g.serve(r, next)
 }
-
-// asksForEvents reports whether r is what an EventSource sends.
-func asksForEvents(r *http.Request) bool {
-	return slices.ContainsFunc(r.Header["Accept"], func(value string) bool { return strings.Contains(value, eventStream) })
-}
-
-const eventStream = "text/event-stream"
 
 // deadline is when a connection that c opens now ends by itself.
 func (m *Messenger) deadline(c *authn.Contact, now time.Time) session.Deadline {
@@ -91,25 +81,36 @@ type guardedWriter struct {
 	request    *http.Request
 	messenger  *Messenger
 	outcome    *outcome
-	cancel     context.CancelFunc  // ends the request, while nobody knows what its response is; may be nil
+	cancel     context.CancelFunc  // ends the request; nil where only the response can tell, over HTTP/1.1
 	connection *session.Connection // nil until there is one to guard
 	session    *session.Session
 	handshake  bool
 	decided    bool
+	closing    bool // the HTTP/1.1 connection closes after this response
 	streaming  bool // what is written goes through connection
 	hijacked   bool // it is a WebSocket over HTTP/1.1
 	events     bool
 }
 
-// track makes the connection known, so that whatever is taken away from here on reaches it, and then asks what was taken
-// away before.
-func (g *guardedWriter) track(cancel context.CancelFunc) {
+// track makes the connection known, so that whatever is taken away from here on reaches it.
+func (g *guardedWriter) track() {
+	g.connection = session.NewConnection(g.cancel)
+	g.session = connections.Add(g.subject(), g.messenger.deadline(g.outcome.contact, time.Now()), g.connection)
+}
+
+func (g *guardedWriter) subject() session.Subject {
 	c := g.outcome.contact
-	subject := session.Subject{Messenger: g.messenger.name, Identity: c.Identity, TokenID: c.TokenID, Key: c.SignedBy.ID(),
+	return session.Subject{Messenger: g.messenger.name, Identity: c.Identity, TokenID: c.TokenID, Key: c.SignedBy.ID(),
 		Issued: c.Issued, Origin: g.outcome.origin}
-	g.connection = session.NewConnection(cancel)
-	g.session = connections.Add(subject, g.messenger.deadline(c, time.Now()), g.connection)
-	if ending, ended := g.messenger.ended(g.request.Context(), subject); ended {
+}
+
+// begin makes the connection known, if it is not, and ends it before its first byte if it has lost its right since the
+// token was verified.
+func (g *guardedWriter) begin() {
+	if g.connection == nil {
+		g.track()
+	}
+	if ending, ended := g.messenger.ended(g.request.Context(), g.subject()); ended {
 		g.session.End(ending)
 	}
 }
@@ -129,7 +130,9 @@ func (g *guardedWriter) serve(r *http.Request, next caddyhttp.Handler) (err erro
 			if cause := recover(); cause != nil && cause != http.ErrAbortHandler {
 				panic(cause)
 			}
-			err = nil
+			if err = nil; g.cancel == nil && !g.closing {
+				panic(http.ErrAbortHandler) // the last event was said, and this is how net/http closes the connection
+			}
 		}
 	}()
 	return next.ServeHTTP(g, r)
@@ -152,6 +155,12 @@ const endedByOthers = "closed"
 
 // WriteHeader implements http.ResponseWriter.
 func (g *guardedWriter) WriteHeader(status int) {
+	if g.cancel == nil && beginsEvents(status, g.Header()) {
+		// Its end interrupts reading from the client. net/http then takes the client for gone, and cancels every later request
+		// of the connection as well: it must not carry any.
+		g.closing = true
+		g.Header()["Connection"] = []string{"close"}
+	}
 	g.ResponseWriter.WriteHeader(status)
 	if status >= 200 {
 		g.decide(status)
@@ -173,35 +182,18 @@ func (g *guardedWriter) decide(status int) {
 	}
 	g.decided = true
 	switch header := g.Header(); {
-	case status != http.StatusNoContent && status != http.StatusNotModified && isEventStream(header) && len(header["Content-Length"]) == 0:
-		if g.connection == nil {
-			g.track(g.cancel)
-		}
+	case beginsEvents(status, header):
+		g.begin()
 		g.streaming, g.events = true, true
 		g.connection.BeginEvents(g.ResponseWriter, g.flush, g.deadlines(), len(header["Content-Encoding"]) > 0)
 	case status == http.StatusOK && g.handshake && g.request.Method == http.MethodConnect:
+		g.begin()
 		g.streaming = true
 		g.connection.BeginWebSocket(g.ResponseWriter, g.flush, g.deadlines())
 	case g.connection != nil:
 		g.session.Remove()
 		g.connection.Release()
 	}
-}
-
-// isEventStream reports whether any of the media types that header names is that of event streams: clients do not agree on
-// which of several counts.
-func isEventStream(header http.Header) bool {
-	for _, value := range header["Content-Type"] {
-		if len(value) < len(eventStream) {
-			continue
-		}
-		for part := range strings.SplitSeq(value, ",") {
-			if kind, _, _ := strings.Cut(part, ";"); strings.EqualFold(strings.TrimSpace(kind), eventStream) {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // Write implements io.Writer.
@@ -242,6 +234,7 @@ func (g *guardedWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
 	early = bytes.Clone(early)
 	g.decided, g.hijacked = true, true
+	g.begin()
 	g.connection.BeginWebSocket(conn, nil, conn)
 	guarded := g.connection.Conn(conn, early)
 	buffered.Writer.Reset(guarded)

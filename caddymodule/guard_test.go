@@ -231,8 +231,8 @@ func BenchmarkGuardedWebSocket(b *testing.B) {
 		o.outcome = outcome{messenger: m.name, contact: &o.contact, guarded: true}
 		o.writer = guardedWriter{messenger: m, outcome: &o.outcome, handshake: true, request: request}
 		o.writer.ResponseWriter = w
-		_, cancel := context.WithCancel(request.Context())
-		o.writer.track(cancel)
+		_, o.writer.cancel = context.WithCancel(request.Context())
+		o.writer.track()
 		open[i] = o
 	}
 	b.ReportMetric(float64(heap()-before)/float64(b.N), "heap-B/conn")
