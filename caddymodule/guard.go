@@ -111,7 +111,8 @@ func (g *guardedWriter) begin() {
 		g.track()
 	}
 	if ending, ended := g.messenger.ended(g.request.Context(), g.subject()); ended {
-		g.session.End(ending)
+		g.session.Remove()
+		g.connection.End(ending) // at once: whoever has taken it out of the tracker may still be on the way here
 	}
 }
 
