@@ -3,6 +3,7 @@ package authn
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -15,6 +16,7 @@ const testNow = 946684800
 func TestTimeClaims(t *testing.T) {
 	skewed := Policy{ClockSkew: time.Minute}
 	limited := Policy{ClockSkew: time.Minute, MaxLifetime: time.Hour}
+	eternal := Policy{ClockSkew: time.Minute, MaxLifetime: math.MaxInt64}
 	at := func(offset int) string { return fmt.Sprint(testNow + offset) }
 	for _, tt := range []struct {
 		name   string
@@ -72,6 +74,9 @@ func TestTimeClaims(t *testing.T) {
 		{"exp max_lifetime and skew from now, without iat", limited, `"exp":` + at(3660), "ok"},
 		{"exp a second more, without iat", limited, `"exp":` + at(3661), "token_lifetime_too_long"},
 		{"an iat of long ago does not make room", limited, `"iat":0,"exp":` + at(60), "token_lifetime_too_long"},
+		{"the longest max_lifetime, and a year more after iat", eternal, `"iat":` + at(0) + `,"exp":` + at(292*366*24*3600), "token_lifetime_too_long"},
+		{"the longest max_lifetime, without iat", eternal, `"exp":` + at(3600), "ok"},
+		{"more than the longest max_lifetime, without iat", eternal, `"exp":253402300799`, "token_lifetime_too_long"},
 		{"iat so far from exp that the time between overflows", limited, `"iat":-253402300799,"exp":253402300799`, "token_lifetime_too_long"},
 	} {
 		t.Run(tt.name, inBubble(func(t *testing.T) {

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestURLOfAKeySetIsHTTPSOrOnThisMachine(t *testing.T) {
@@ -185,4 +187,24 @@ func FuzzKeySet(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A lifetime that no number holds is the longest, and not none.
+func TestLifetimeThatIsTooLargeForANumber(t *testing.T) {
+	now := time.Unix(testNow, 0)
+	for value, want := range map[string]time.Duration{
+		"max-age=2147483647":                       (1<<31 - 1) * time.Second,
+		"max-age=2147483648":                       (1<<31 - 1) * time.Second,
+		"max-age=99999999999999999999999999999999": (1<<31 - 1) * time.Second,
+		"max-age=-1":                               0,
+		"max-age=1e9":                              0,
+		"public, max-age=\"9223372036854775808\", no-transform": (1<<31 - 1) * time.Second,
+	} {
+		if got := lifetime(http.Header{"Cache-Control": {value}}, now); got != want {
+			t.Errorf("%s: got %v, want %v", value, got, want)
+		}
+	}
+	if got := lifetime(http.Header{"Expires": {"Fri, 31 Dec 9999 23:59:59 GMT"}}, now); got < 200*365*24*time.Hour {
+		t.Errorf("an Expires of the year 9999: got %v", got)
+	}
 }
