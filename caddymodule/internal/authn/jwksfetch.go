@@ -237,7 +237,7 @@ func lifetime(h http.Header, now time.Time) time.Duration {
 			return 0
 		case "max-age":
 			seconds, err := strconv.ParseUint(strings.Trim(value, `"`), 10, 31)
-			if err != nil && !errors.Is(err, strconv.ErrRange) { // what is too large counts as the largest (section 1.2.2)
+			if err != nil {
 				return 0
 			}
 			age, _ := strconv.ParseUint(h.Get("Age"), 10, 31)
