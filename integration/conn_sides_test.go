@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -31,22 +32,26 @@ func TestEventThatNeverEnds(t *testing.T) {
 		gone <- struct{}{}
 	})
 	test := func(t *testing.T, g *gateway, v version) {
+		var all sync.WaitGroup
 		for _, path := range []string{"/plain/on", "/plain/then-silent", "/encode-first/on", "/header/on"} {
 			for _, accept := range []string{"*/*", "text/event-stream"} {
 				token, _ := lasting(secret, "mark", time.Second)
 				resp := g.stream(v, path, token, "Accept: "+accept, "Accept-Encoding: identity")
-				body, err := io.ReadAll(resp.Body)
-				if err != nil || !strings.HasPrefix(string(body), "data: xx") || strings.Trim(string(body[6:]), "x") != "" {
-					t.Errorf("%s, accepting %s: %v, and it ends with %q", path, accept, err, body[max(0, len(body)-60):])
-				}
-				select {
-				case <-gone:
-				case <-time.After(patience):
-					t.Errorf("%s, accepting %s: the backend's side goes on", path, accept)
-				}
-				eventually(t, "no connection is counted", func() bool { return g.connections().Open == 0 })
+				all.Go(func() {
+					body, err := io.ReadAll(resp.Body)
+					if err != nil || !strings.HasPrefix(string(body), "data: xx") || strings.Trim(string(body[6:]), "x") != "" {
+						t.Errorf("%s, accepting %s: %v, and it ends with %q", path, accept, err, body[max(0, len(body)-60):])
+					}
+					select {
+					case <-gone:
+					case <-time.After(patience):
+						t.Errorf("%s, accepting %s: the backend's side goes on", path, accept)
+					}
+				})
 			}
 		}
+		all.Wait()
+		eventually(t, "no connection is counted", func() bool { return g.connections().Open == 0 })
 	}
 	t.Run("HTTP/1.1", func(t *testing.T) {
 		test(t, start(t, up, messengers, guardedRoutes), version{"HTTP/1.1", plainClient})
