@@ -42,7 +42,8 @@ const (
 //
 // Changes take If-Match with a revision. Whoever replaces a stored messenger has to send it, or "*", so that nobody
 // overwrites what they have not seen; If-None-Match: * only creates. generate, rotate and reset answer with the text of
-// the new token, which is shown this once.
+// the new token, which is shown this once. What ends connections answers with "connections_ended": those of this node.
+// Other nodes that share the storage end theirs within their poll_interval.
 //
 // It holds nothing. After a failed reload Caddy's endpoint belongs to modules of the configuration that failed, so the
 // app is looked up on every request.
@@ -141,7 +142,8 @@ func (a *App) serveMessenger(w http.ResponseWriter, r *http.Request, name string
 			if err != nil {
 				return nil, err
 			}
-			return struct{}{}, a.remove(r.Context(), name, c, actorOf(r))
+			ended, err := a.removeAndEnd(r.Context(), name, c, actorOf(r))
+			return endedHere{ended}, err
 		},
 	})
 }
@@ -230,11 +232,14 @@ func (a *App) serveTokens(w http.ResponseWriter, r *http.Request, name, action s
 		if err != nil {
 			return nil, err
 		}
-		made, err := a.changeTokens(r.Context(), name, ring, c, actorOf(r))
+		made, ended, err := a.changeTokensAndEnd(r.Context(), name, ring, c, actorOf(r))
 		if err != nil {
 			return nil, err
 		}
-		if made == nil {
+		switch {
+		case made == nil && ring.close:
+			return endedHere{ended}, nil
+		case made == nil:
 			return struct{}{}, nil
 		}
 		return withStatus{http.StatusCreated, made}, nil
@@ -243,20 +248,25 @@ func (a *App) serveTokens(w http.ResponseWriter, r *http.Request, name, action s
 
 // serveRevocations shows, makes and takes back revocations of one messenger.
 func (a *App) serveRevocations(w http.ResponseWriter, r *http.Request, name string) error {
-	with := func(change func(v revocation) error) func() (any, error) {
+	with := func(change func(v revocation) (any, error)) func() (any, error) {
 		return func() (any, error) {
 			var v revocation
 			if err := readJSON(r, &v); err != nil {
 				return nil, err
 			}
 			v.Skew, v.Issued, v.Exact, v.Covers = 0, nil, false, false // what the list shows can be sent back
-			return struct{}{}, change(v)
+			return change(v)
 		}
 	}
 	return answer(w, r, endpoint{
-		http.MethodGet:    func() (any, error) { return a.revocations(r.Context(), name) },
-		http.MethodPost:   with(func(v revocation) error { return a.revoke(r.Context(), name, v, actorOf(r)) }),
-		http.MethodDelete: with(func(v revocation) error { return a.restore(r.Context(), name, v, actorOf(r)) }),
+		http.MethodGet: func() (any, error) { return a.revocations(r.Context(), name) },
+		http.MethodPost: with(func(v revocation) (any, error) {
+			ended, err := a.revoke(r.Context(), name, v, actorOf(r))
+			return endedHere{ended}, err
+		}),
+		http.MethodDelete: with(func(v revocation) (any, error) {
+			return struct{}{}, a.restore(r.Context(), name, v, actorOf(r))
+		}),
 	})
 }
 

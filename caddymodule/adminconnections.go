@@ -40,6 +40,11 @@ type endedConnections struct {
 	Ended int `json:"ended"`
 }
 
+// endedHere is the answer to a change that ends connections. Those of other nodes are not among them.
+type endedHere struct {
+	Ended int `json:"connections_ended"`
+}
+
 // serveConnections answers what stands below /messenger/connections.
 func (a *App) serveConnections(w http.ResponseWriter, r *http.Request, parts []string) error {
 	switch strings.Join(parts[1:], "/") {

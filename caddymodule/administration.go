@@ -207,19 +207,28 @@ func (a *App) put(ctx context.Context, name string, settings *Messenger, c condi
 
 // remove deletes a stored messenger with its shared tokens.
 func (a *App) remove(ctx context.Context, name string, c condition, by actor) error {
+	_, err := a.removeAndEnd(ctx, name, c, by)
+	return err
+}
+
+// removeAndEnd is remove, and returns how many connections of this node it has ended.
+func (a *App) removeAndEnd(ctx context.Context, name string, c condition, by actor) (ended int, err error) {
 	if checkMessengerName(name) != nil {
-		return errNoMessenger
+		return 0, errNoMessenger
 	}
 	if _, err := a.live.read(ctx, name, kindStored); isUnreadable(err) && c == (condition{}) {
 		// Nobody can say what is there, and somebody wants it gone.
-		if err := a.live.discard(ctx, name, kindStored, func(*record) error { return a.live.changed(name, kindStored, nil) }); err != nil {
-			return storageError(err)
+		if err := a.live.discard(ctx, name, kindStored, func(*record) error {
+			ended, err = a.live.changed(name, kindStored, nil)
+			return err
+		}); err != nil {
+			return 0, storageError(err)
 		}
-		a.audit("unreadable messenger deleted", name, by)
-		return nil
+		a.audit("unreadable messenger deleted", name, by, zap.Int("connections", ended))
+		return ended, nil
 	}
 	url := ""
-	_, err := a.change(ctx, name, kindStored, func(old *record) (*record, error) {
+	_, ended, err = a.changeAndEnd(ctx, name, kindStored, func(old *record) (*record, error) {
 		if old == nil {
 			if a.Messengers[name] != nil {
 				return nil, adminError(http.StatusConflict, "this messenger is in the configuration; remove it there")
@@ -232,14 +241,14 @@ func (a *App) remove(ctx context.Context, name string, c condition, by actor) er
 		return nil, c.check(old)
 	})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if url != "" {
 		_ = a.live.forgetKeySet(ctx, url)
 	}
 	a.live.dropUses(ctx, name)
-	a.audit("messenger deleted", name, by)
-	return nil
+	a.audit("messenger deleted", name, by, zap.Int("connections", ended))
+	return ended, nil
 }
 
 func (a *App) checkStorable(name string) error {
@@ -254,14 +263,23 @@ func (a *App) checkStorable(name string) error {
 
 // change makes a change in the store and puts it into force on this node.
 func (a *App) change(ctx context.Context, name, kind string, f func(old *record) (*record, error)) (*record, error) {
-	r, err := a.live.change(ctx, name, kind, f, func(r *record) error { return a.live.changed(name, kind, r) })
+	r, _, err := a.changeAndEnd(ctx, name, kind, f)
+	return r, err
+}
+
+// changeAndEnd is change for what is meant to end connections, and returns how many of this node it has ended.
+func (a *App) changeAndEnd(ctx context.Context, name, kind string, f func(old *record) (*record, error)) (r *record, ended int, err error) {
+	r, err = a.live.change(ctx, name, kind, f, func(r *record) (err error) {
+		ended, err = a.live.changed(name, kind, r)
+		return err
+	})
 	if err == nil {
-		return r, nil
+		return r, ended, nil
 	}
 	if !errors.As(err, new(caddy.APIError)) {
 		_ = a.live.reread(ctx, name) // it may have been written all the same
 	}
-	return nil, storageError(err)
+	return nil, 0, storageError(err)
 }
 
 // reseal seals all values with the first store key.

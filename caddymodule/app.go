@@ -118,6 +118,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.provisionTokenCache(); err != nil {
 		return err
 	}
+	a.announce()
 	a.warn()
 	return nil
 }
@@ -223,6 +224,7 @@ func (a *App) warnAboutStored(ctx context.Context) {
 func (a *App) Stop() error {
 	a.stop()
 	a.started.Store(false)
+	a.endDropped()
 	ctx, cancel := context.WithTimeout(context.Background(), maxWait)
 	written := make(chan struct{})
 	go func() {
@@ -244,6 +246,7 @@ func (a *App) Cleanup() error {
 			m.cleanup()
 		}
 	}
+	a.arrive()
 	// Requests may still be under way, so that a.live stays where it is.
 	if a.live != nil && !a.released {
 		a.released = true

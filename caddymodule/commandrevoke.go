@@ -60,10 +60,15 @@ contact, and --all those of the whole messenger, that were issued (iat) before
 				}
 				v.Before = &at
 			}
-			if err := o.do(method, "messengers/"+messenger+"/revocations", "", v, &struct{}{}); err != nil {
+			var ended endedHere
+			if err := o.do(method, "messengers/"+messenger+"/revocations", "", v, &ended); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "messenger %s: %s\n", messenger, done)
+			text := fmt.Sprintf("messenger %s: %s\n", messenger, done)
+			if method == http.MethodPost {
+				text += o.endedText(ended.Ended) + "\n"
+			}
+			_, err := io.WriteString(cmd.OutOrStdout(), text)
 			return err
 		}),
 	}

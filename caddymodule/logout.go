@@ -46,7 +46,8 @@ func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *Messenger, m
 
 // revokeOwn revokes the token of c, or all of this contact.
 func (h *Handler) revokeOwn(r *http.Request, m *Messenger, c *authn.Contact) error {
-	return h.app.revoke(r.Context(), m.name, logoutOf(c, m, h.LogoutEverywhere, time.Now().UTC()), "the contact")
+	_, err := h.app.revoke(r.Context(), m.name, logoutOf(c, m, h.LogoutEverywhere, time.Now().UTC()), "the contact")
+	return err
 }
 
 // logoutOf is the revocation by which c logs out.
@@ -60,8 +61,7 @@ func logoutOf(c *authn.Contact, m *Messenger, everywhere bool, now time.Time) re
 	}
 	v := revocation{TokenHash: c.TokenID, Contact: c.Identity}
 	if !c.Until.IsZero() {
-		until := c.Until.UTC()
-		v.Until = &until
+		v.Until = writable(c.Until)
 	}
 	if !c.Issued.IsZero() {
 		issued := c.Issued.UTC()

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
 
 const (
@@ -83,8 +84,9 @@ type Messenger struct {
 	jwks     *authn.JWKS // the engine of the method jwks
 	engine   engineKey   // its place in the pool
 	revoked  *authn.Revocations
-	ring     string      // the revision of the key ring that is in force; the store's lock guards it
-	released atomic.Bool // whether engine and meter were given back
+	origin   atomic.Pointer[session.Origin] // what connections are opened under
+	ring     string                         // the revision of the key ring that is in force; the store's lock guards it
+	released atomic.Bool                    // whether engine and meter were given back
 	verifier atomic.Pointer[authn.Verifier]
 	counter  messengerCounter
 	timings  timings
@@ -171,6 +173,7 @@ func (m *Messenger) prepare(name string, logger *zap.Logger) error {
 	m.name = name
 	m.logger = logger.With(zap.String("messenger", name))
 	m.revoked = new(authn.Revocations)
+	m.setOrigin(session.Origin{})
 	if err := m.checkSettings(); err != nil {
 		return err
 	}

@@ -194,8 +194,7 @@ func (v *revocation) endsBy(bound time.Duration, now time.Time) *time.Time {
 		issued = *v.Before
 	}
 	// A token may have been issued by a clock that is ahead, and is valid for as long after its exp.
-	end := issued.Add(bound + 3*maxClockSkew).UTC()
-	return &end
+	return writable(issued.Add(bound).Add(3 * maxClockSkew))
 }
 
 // keptUntil returns when v can be forgotten, or nil if never. Where it rests on max_lifetime, that may be longer now.

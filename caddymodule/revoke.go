@@ -55,6 +55,15 @@ func (v *revocation) check() error {
 	return nil
 }
 
+// writable returns t, or nil if JSON has no such time. That is after the year 9999, and what is kept until then is kept for
+// ever.
+func writable(t time.Time) *time.Time {
+	if t = t.UTC(); t.Year() > 9999 {
+		return nil
+	}
+	return &t
+}
+
 // recordKind returns the messenger's settings, and the kind of its record.
 func (a *App) recordKind(ctx context.Context, name string) (*Messenger, string, error) {
 	if m := a.Messengers[name]; m != nil {
@@ -67,19 +76,19 @@ func (a *App) recordKind(ctx context.Context, name string) (*Messenger, string, 
 	return r.Settings, kindStored, nil
 }
 
-// revoke takes tokens back. until is when the last of them ends, if the caller knows; otherwise the messenger's
-// max_lifetime says.
-func (a *App) revoke(ctx context.Context, name string, v revocation, by actor) error {
+// revoke takes tokens back, and returns how many connections that has ended here. v.Until is when the last of the tokens
+// ends, if the caller knows; otherwise the messenger's max_lifetime says.
+func (a *App) revoke(ctx context.Context, name string, v revocation, by actor) (ended int, err error) {
 	if err := v.check(); err != nil {
-		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
+		return 0, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
 	m, kind, err := a.recordKind(ctx, name)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	now := time.Now().UTC()
 	v = v.at(m, now)
-	_, err = a.change(ctx, name, kind, func(old *record) (*record, error) {
+	_, ended, err = a.changeAndEnd(ctx, name, kind, func(old *record) (*record, error) {
 		switch {
 		case old == nil && kind == kindStored:
 			return nil, errNoMessenger
@@ -93,10 +102,10 @@ func (a *App) revoke(ctx context.Context, name string, v revocation, by actor) e
 		return old, nil
 	})
 	if err != nil {
-		return err
+		return 0, err
 	}
-	a.audit("tokens revoked", name, by, zap.String("target", v.target()))
-	return nil
+	a.audit("tokens revoked", name, by, zap.String("target", v.target()), zap.Int("connections", ended))
+	return ended, nil
 }
 
 // at returns v as it is kept if it is made now for m.
@@ -110,8 +119,8 @@ func (v revocation) at(m *Messenger, now time.Time) revocation {
 		v.Until = v.endsBy(time.Duration(m.MaxLifetime), now)
 		return v
 	}
-	until := v.Until.Add(maxClockSkew) // a larger clock_skew makes no token last longer
-	v.Until, v.Exact = &until, true
+	v.Until = writable(v.Until.Add(maxClockSkew)) // a larger clock_skew makes no token last longer
+	v.Exact = v.Until != nil
 	return v
 }
 

@@ -167,8 +167,8 @@ func (a *App) inForce() iter.Seq[*Messenger] {
 				return
 			}
 		}
-		for e := range a.live.stored.Values() {
-			if m := e.messenger; m != nil && a.Messengers[m.name] == nil && !yield(m) {
+		for _, m := range a.live.messengers() {
+			if a.Messengers[m.name] == nil && !yield(m) {
 				return
 			}
 		}

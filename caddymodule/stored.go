@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
 
 // newStored makes the messenger that a record describes. Its owner may be somebody who may not read the gateway's files
@@ -28,6 +29,7 @@ func (l *live) newStored(name string, r *record) (*Messenger, error) {
 	for _, warning := range m.costWarnings() {
 		m.logger.Warn(warning)
 	}
+	m.setOrigin(session.Origin{Created: r.Created, Closings: r.Closings})
 	switch {
 	case m.JWKS != nil:
 		settings, err := m.JWKS.storedSettings(l)

@@ -44,6 +44,7 @@ func (a *App) provisionTokenCache() error {
 // verified again, and fail_limit does not concern it. Whether it was revoked meanwhile is asked every time.
 func (h *Handler) verify(r *http.Request, m *Messenger, token string, o *outcome) (rej *authn.Rejection) {
 	started := time.Now()
+	o.origin = m.origin.Load() // before the keys: what is withdrawn from here on is seen when a connection opens
 	verifier, known := m.verifier.Load(), false
 	if m.FailLimit == nil {
 		o.contact, known, rej = h.app.verified.Verify(r.Context(), started, verifier, token, h.headers.question, nil)

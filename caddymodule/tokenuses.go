@@ -71,7 +71,7 @@ func (l *live) usesOf(name, kind string) *tokenUses {
 // forgetUses writes the uses of a stored messenger that is not held any more.
 func (l *live) forgetUses(name string) {
 	defer l.lock(name)()
-	if _, held := l.stored.GetIfPresent(name); held {
+	if _, held := l.known(name); held {
 		return // it was asked for again meanwhile
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
@@ -167,6 +167,7 @@ func (l *live) keepUses(ctx context.Context) {
 			return
 		case <-ticker.C:
 			l.writeUses(ctx)
+			l.unpin()
 		}
 	}
 }

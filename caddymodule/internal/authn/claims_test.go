@@ -3,6 +3,7 @@ package authn
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -15,6 +16,7 @@ const testNow = 946684800
 func TestTimeClaims(t *testing.T) {
 	skewed := Policy{ClockSkew: time.Minute}
 	limited := Policy{ClockSkew: time.Minute, MaxLifetime: time.Hour}
+	eternal := Policy{ClockSkew: time.Minute, MaxLifetime: math.MaxInt64}
 	at := func(offset int) string { return fmt.Sprint(testNow + offset) }
 	for _, tt := range []struct {
 		name   string
@@ -74,6 +76,7 @@ func TestTimeClaims(t *testing.T) {
 		{"max_lifetime without iat, and exp has passed", limited, `"exp":` + at(-60), "token_expired"},
 		{"an iat within the skew to come, and exp max_lifetime after it", limited, `"iat":` + at(60) + `,"exp":` + at(3660), "ok"},
 		{"an iat of long ago does not make room", limited, `"iat":0,"exp":` + at(60), "token_lifetime_too_long"},
+		{"the longest max_lifetime, and a year more after iat", eternal, `"iat":` + at(0) + `,"exp":` + at(292*366*24*3600), "token_lifetime_too_long"},
 		{"iat so far from exp that the time between overflows", limited, `"iat":-253402300799,"exp":253402300799`, "token_lifetime_too_long"},
 	} {
 		t.Run(tt.name, inBubble(func(t *testing.T) {

@@ -40,8 +40,9 @@ func (v *Verifier) findTimes(members map[string][]byte, now time.Time) []Finding
 				"Set the clock of the site, or of this machine, by NTP; or leave " + name + " out."})
 		}
 	}
-	if lifetime, limit := dates["exp"].Sub(dates["iat"]), v.policy.MaxLifetime; limit > 0 && len(findings) == 0 && lifetime > limit {
-		findings = append(findings, Finding{fmt.Sprintf("The token lives %s, and max_lifetime is %s.", lifetime, limit), "Set exp to at most iat plus max_lifetime."})
+	iat, found := dates["iat"]
+	if limit := v.policy.MaxLifetime; limit > 0 && len(findings) == 0 && found && dates["exp"].After(iat.Add(limit)) {
+		findings = append(findings, Finding{fmt.Sprintf("The token lives %s, and max_lifetime is %s.", dates["exp"].Sub(iat), limit), "Set exp to at most iat plus max_lifetime."})
 	}
 	return findings
 }

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestURLOfAKeySetIsHTTPSOrOnThisMachine(t *testing.T) {
@@ -185,4 +187,22 @@ func FuzzKeySet(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A max-age that no number holds is none, and the set is fetched again soon; none wraps around into the past, or for ever.
+func TestLifetimeThatIsTooLargeForANumber(t *testing.T) {
+	now := time.Unix(testNow, 0)
+	for value, want := range map[string]time.Duration{
+		"max-age=2147483647":                       (1<<31 - 1) * time.Second,
+		"max-age=2147483648":                       0,
+		"max-age=99999999999999999999999999999999": 0,
+		"max-age=-1":                               0,
+	} {
+		if got := lifetime(http.Header{"Cache-Control": {value}}, now); got != want {
+			t.Errorf("%s: got %v, want %v", value, got, want)
+		}
+	}
+	if got := lifetime(http.Header{"Expires": {"Fri, 31 Dec 9999 23:59:59 GMT"}}, now); got < 200*365*24*time.Hour {
+		t.Errorf("an Expires of the year 9999: got %v", got)
+	}
 }

@@ -93,6 +93,9 @@ func (r *Revocations) SetUnknown() { r.current.Store(&revocationIndex{unknown: t
 
 // Unknown reports whether nobody knows the revocations.
 func (r *Revocations) Unknown() bool {
+	if r == nil {
+		return false
+	}
 	index := r.current.Load()
 	return index != nil && index.unknown
 }
