@@ -17,7 +17,8 @@ build  makes ./caddy: Caddy with this checkout of the module. Further arguments
        go to xcaddy; name the version of every module that you add:
            ./xcaddy.sh build --with github.com/pberkel/caddy-storage-redis@v1.8.1
 run    builds, makes keys in demo/ where they are missing, serves
-       Caddyfile.example until Ctrl-C, and prints requests to try.
+       Caddyfile.example until Ctrl-C, and prints requests to try. One demo
+       runs from a checkout at a time.
 bench  measures Caddy with and without authentication, in turn on the same
        core, and prints a table; about 15 minutes, on Linux, on a quiet machine.
 
@@ -56,8 +57,112 @@ main() {
 		die "unknown command: $1"
 		;;
 	esac
-	command -v go >/dev/null || die "the Go toolchain is needed, and go is not in PATH: https://go.dev/doc/install"
+	check_go
 	"$command" "$@"
+}
+
+# What would fail late, among the output of go and Caddy, is checked first: each in one line, with what to do.
+
+check_go() {
+	command -v go >/dev/null || die "the Go toolchain is needed, and go is not in PATH: https://go.dev/doc/install"
+	local needed version cache reason
+	needed=$(sed -n 's/^go //p' "$root/go.mod")
+	# Outside this checkout: an old go cannot read its go.mod, and a new one would fetch another for it.
+	version=$(cd / && GOTOOLCHAIN=local go version 2>&1) || version="one that does not run"
+	version=${version#go version go}
+	version=${version%% *}
+	if [[ $version =~ ^1\.([0-9]+) ]] && ((BASH_REMATCH[1] < 21)); then
+		die "Go $needed or newer is needed, and $(command -v go) is Go $version, which is too old to fetch it by itself: https://go.dev/doc/install"
+	fi
+	cache=$(cd / && GOTOOLCHAIN=local go env GOCACHE 2>/dev/null) || cache=
+	if [[ $cache != /* && $cache != ?:* ]] || ! can_write "$cache"; then
+		die "go has no folder for its build cache that $(user) can write to${cache:+ ($cache)}: set HOME to one, or GOCACHE and GOMODCACHE"
+	fi
+	check_space "$cache" GOCACHE
+	[[ -d ${TMPDIR:-/tmp}/ && -w ${TMPDIR:-/tmp}/ ]] || die "$(user) cannot write to ${TMPDIR:-/tmp}, the folder for temporary files: set TMPDIR to another"
+	check_space "${TMPDIR:-/tmp}" TMPDIR
+	if ! reason=$(go -C "$root" list -m 2>&1 >/dev/null); then
+		reason=${reason##*$'\n'}
+		[[ $reason != *toolchain* && $reason != *TOOLCHAIN* && $reason != *"requires go"* ]] || reason+="; set GOTOOLCHAIN=auto to let go fetch Go $needed, or install it: https://go.dev/doc/install"
+		die "go cannot use this module: $reason"
+	fi
+}
+
+# check_output is about the binary.
+check_output() {
+	local path
+	path=$(output)
+	[[ ! -d $path ]] || die "OUTPUT is the folder $path; name the file to make"
+	[[ -d ${path%/*}/ ]] || die "the folder of OUTPUT, ${path%/*}, does not exist"
+	can_write "${path%/*}/" || die "$(user) cannot write $path: name another file with OUTPUT=<path>, or use a checkout of your own"
+	check_space "${path%/*}/" OUTPUT
+}
+
+# claim_demo makes the demo's folder, and takes it for this process: a second demo would remove the admin socket of the
+# first, and write to its keys.
+claim_demo() {
+	local demo=$root/demo file
+	can_write "$demo" || die "$(user) cannot write to $demo, where the demo keeps its keys: use a checkout of your own"
+	for file in "$demo" "$demo"/*; do
+		[[ ! -e $file || -r $file && -w $file ]] || die "$(user) cannot read and write $file, which another user's demo made: use a checkout of your own"
+	done
+	mkdir -p "$demo"
+	chmod 700 "$demo" 2>/dev/null || die "$demo belongs to another user: use a checkout of your own"
+	# The descriptor goes on to Caddy, so that the lock ends with the process, however that ends.
+	exec 9>>"$demo/lock"
+	if command -v flock >/dev/null && ! flock -n 9 || demo_answers; then
+		die "a demo already runs from this checkout: end it first, or run the second one from another checkout"
+	fi
+}
+
+# demo_answers asks the admin socket: Caddyfile.example can be served without this script, too.
+demo_answers() {
+	[[ -S $root/demo/admin.sock ]] && command -v curl >/dev/null &&
+		(cd "$root" && curl -s -o /dev/null --max-time 5 --unix-socket demo/admin.sock http://localhost/config/)
+}
+
+check_ports() {
+	local name port lowest=1024
+	[[ ! -r /proc/sys/net/ipv4/ip_unprivileged_port_start ]] || read -r lowest </proc/sys/net/ipv4/ip_unprivileged_port_start
+	for name in DEMO_PORT DEMO_BACKEND_PORT; do
+		port=${!name}
+		if [[ ! $port =~ ^[1-9][0-9]{0,4}$ ]] || ((port > 65535)); then
+			die "$name is \"$port\", which is not a port: choose a number from 1 to 65535"
+		fi
+		((EUID == 0 || port >= lowest)) || [[ -n ${XCADDY_SETCAP-} ]] || die "$(user) cannot listen on port $port: choose one from $lowest on with $name"
+		# Caddy shares a port with whoever has it already, and requests would go to either.
+		! listening "$port" || die "port $port is in use; choose another with DEMO_PORT or DEMO_BACKEND_PORT"
+	done
+	[[ $DEMO_PORT != "$DEMO_BACKEND_PORT" ]] || die "DEMO_PORT and DEMO_BACKEND_PORT are both $DEMO_PORT: choose two ports"
+}
+
+user() {
+	id -un 2>/dev/null || id -u
+}
+
+# can_write reports whether files can be made in a folder, which may have to be made first.
+can_write() {
+	local folder
+	folder=$(existing "$1")
+	[[ -d $folder && -w $folder && -x $folder ]]
+}
+
+# existing prints the first folder upwards that exists.
+existing() {
+	local folder=$1
+	until [[ -e $folder ]]; do
+		folder=$(dirname -- "$folder")
+	done
+	printf '%s\n' "$folder"
+}
+
+# check_space wants 256 MiB in a folder, which $2 names. That is enough for most builds, and too little only where others
+# fill the disk.
+check_space() {
+	local folder free
+	folder=$(existing "$1")
+	free=$(df -Pk "$folder" 2>/dev/null | awk 'NR == 2 { print $4 }') || return 0
+	[[ ! $free =~ ^[0-9]+$ ]] || ((free >= 256 * 1024)) || die "only $((free / 1024)) MiB are free in $folder: make room for 256, or name another folder with $2"
 }
 
 # output prints the path of the binary. A relative OUTPUT belongs to the folder from which this script was called.
@@ -71,6 +176,7 @@ output() {
 }
 
 build() {
+	check_output
 	local module version xcaddy
 	module=$(go -C "$root" list -m)
 	version=${CADDY_VERSION:-$(go -C "$root" list -m -f '{{.Version}}' github.com/caddyserver/caddy/v2)}
@@ -96,11 +202,8 @@ interruptible() {
 run() {
 	unset GOOS GOARCH # the binary runs here
 	export DEMO_PORT=${DEMO_PORT:-8080} DEMO_BACKEND_PORT=${DEMO_BACKEND_PORT:-9000}
-	# Caddy shares a port with whoever has it already, and requests would go to either.
-	local port
-	for port in "$DEMO_PORT" "$DEMO_BACKEND_PORT"; do
-		! listening "$port" || die "port $port is in use; choose another with DEMO_PORT or DEMO_BACKEND_PORT"
-	done
+	claim_demo
+	check_ports
 	build "$@"
 	local caddy
 	caddy=$(output)
@@ -109,6 +212,7 @@ run() {
 	# What Caddy keeps for itself stays in demo/ too.
 	export XDG_DATA_HOME=$root/demo XDG_CONFIG_HOME=$root/demo
 	fill_demo "$caddy"
+	check_ports # again: the build takes a while
 	rm -f demo/admin.sock
 	print_requests "$caddy" $$ &
 	# As this process it gets Ctrl-C and every other signal itself.
@@ -132,14 +236,12 @@ bench() {
 }
 
 listening() {
-	(exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+	(exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null || (exec 3<>"/dev/tcp/::1/$1") 2>/dev/null
 }
 
 # fill_demo makes the keys of the demo once. They are kept, so that tokens signed with them stay good.
 fill_demo() {
 	local caddy=$1
-	mkdir -p demo
-	chmod 700 demo
 	if [[ ! -e demo/support.key.pem || ! -e demo/support.pub.pem ]]; then
 		"$caddy" messenger generate --rsa demo/support
 	fi

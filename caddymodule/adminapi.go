@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 
@@ -32,7 +33,7 @@ const (
 //	POST   /messenger/messengers/<name>/tokens/reset       {"close_connections": bool}
 //	POST   /messenger/messengers/<name>/tokens/revoke      {"kid": string, "close_connections": bool}
 //	GET    /messenger/messengers/<name>/revocations        what was revoked
-//	POST   /messenger/messengers/<name>/revocations        {"jti": string} | {"identity": string} | {"all": true}, with
+//	POST   /messenger/messengers/<name>/revocations        {"jti": string} | {"jti_sha256": string} | {"identity": string} | {"all": true}, with
 //	                                                       {"issued_before": time} for the latter two (default: now)
 //	DELETE /messenger/messengers/<name>/revocations        the same; takes a revocation back
 //	GET    /messenger/connections                          how many guarded connections are open
@@ -41,7 +42,8 @@ const (
 //
 // Changes take If-Match with a revision. Whoever replaces a stored messenger has to send it, or "*", so that nobody
 // overwrites what they have not seen; If-None-Match: * only creates. generate, rotate and reset answer with the text of
-// the new token, which is shown this once.
+// the new token, which is shown this once. What ends connections answers with "connections_ended": those of this node.
+// Other nodes that share the storage end theirs within their poll_interval.
 //
 // It holds nothing. After a failed reload Caddy's endpoint belongs to modules of the configuration that failed, so the
 // app is looked up on every request.
@@ -66,7 +68,16 @@ func (a *adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return newService(app).serveAdmin(w, r)
+	return printableAnswer(newService(app).serveAdmin(w, r))
+}
+
+// printableAnswer escapes an error, which Caddy's endpoint logs: it may quote a key server or a certificate.
+func printableAnswer(err error) error {
+	if answer := (caddy.APIError{}); errors.As(err, &answer) {
+		answer.Err = printableError(answer.Err)
+		return answer
+	}
+	return printableError(err)
 }
 
 // serveAdmin answers a request to the admin API; commands that work offline send theirs here directly.
@@ -131,7 +142,8 @@ func (a *service) serveMessenger(w http.ResponseWriter, r *http.Request, name st
 			if err != nil {
 				return nil, err
 			}
-			return struct{}{}, a.remove(r.Context(), name, c, actorOf(r))
+			ended, err := a.removeAndEnd(r.Context(), name, c, actorOf(r))
+			return endedHere{ended}, err
 		},
 	})
 }
@@ -172,7 +184,7 @@ func (a *service) serveKeys(w http.ResponseWriter, r *http.Request, name, what s
 			if body.Token == "" {
 				return nil, adminError(http.StatusBadRequest, `there is no token in the body; write {"token": "…"}`)
 			}
-			return a.explain(r.Context(), m, body.Token, true), nil
+			return a.explainInTurn(r.Context(), m, body.Token, true)
 		}})
 	}
 	return errNoPath
@@ -220,11 +232,14 @@ func (a *service) serveTokens(w http.ResponseWriter, r *http.Request, name, acti
 		if err != nil {
 			return nil, err
 		}
-		made, err := a.changeTokens(r.Context(), name, ring, c, actorOf(r))
+		made, ended, err := a.changeTokensAndEnd(r.Context(), name, ring, c, actorOf(r))
 		if err != nil {
 			return nil, err
 		}
-		if made == nil {
+		switch {
+		case made == nil && ring.close:
+			return endedHere{ended}, nil
+		case made == nil:
 			return struct{}{}, nil
 		}
 		return withStatus{http.StatusCreated, made}, nil
@@ -233,19 +248,25 @@ func (a *service) serveTokens(w http.ResponseWriter, r *http.Request, name, acti
 
 // serveRevocations shows, makes and takes back revocations of one messenger.
 func (a *service) serveRevocations(w http.ResponseWriter, r *http.Request, name string) error {
-	with := func(change func(v revocation) error) func() (any, error) {
+	with := func(change func(v revocation) (any, error)) func() (any, error) {
 		return func() (any, error) {
 			var v revocation
 			if err := readJSON(r, &v); err != nil {
 				return nil, err
 			}
-			return struct{}{}, change(v)
+			v.Skew, v.Issued, v.Exact, v.Covers = 0, nil, false, false // what the list shows can be sent back
+			return change(v)
 		}
 	}
 	return answer(w, r, endpoint{
-		http.MethodGet:    func() (any, error) { return a.revocations(r.Context(), name) },
-		http.MethodPost:   with(func(v revocation) error { return a.revoke(r.Context(), name, v, actorOf(r)) }),
-		http.MethodDelete: with(func(v revocation) error { return a.restore(r.Context(), name, v, actorOf(r)) }),
+		http.MethodGet: func() (any, error) { return a.revocations(r.Context(), name) },
+		http.MethodPost: with(func(v revocation) (any, error) {
+			ended, err := a.revoke(r.Context(), name, v, actorOf(r))
+			return endedHere{ended}, err
+		}),
+		http.MethodDelete: with(func(v revocation) (any, error) {
+			return struct{}{}, a.restore(r.Context(), name, v, actorOf(r))
+		}),
 	})
 }
 

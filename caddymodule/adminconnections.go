@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
 
@@ -31,12 +32,17 @@ type endRequest struct {
 	Messenger    string    `json:"messenger"`
 	Identity     string    `json:"identity,omitempty"`
 	IssuedBefore time.Time `json:"issued_before,omitzero"` // of the token
-	TokenID      string    `json:"token_id,omitempty"`
+	TokenID      tokenID   `json:"token_id,omitempty"`
 	Key          string    `json:"key,omitempty"` // the SHA-256 of a public key, as "keys" shows it
 }
 
 type endedConnections struct {
 	Ended int `json:"ended"`
+}
+
+// endedHere is the answer to a change that ends connections. Those of other nodes are not among them.
+type endedHere struct {
+	Ended int `json:"connections_ended"`
 }
 
 // serveConnections answers what stands below /messenger/connections.
@@ -72,7 +78,9 @@ func (a *service) endByRequest(r *http.Request) (any, error) {
 			return nil, err
 		}
 	}
-	n, err := endConnections(session.Filter(body), session.Revoked)
+	filter := session.Filter{Messenger: body.Messenger, Identity: body.Identity, IssuedBefore: body.IssuedBefore,
+		TokenID: string(authn.NewTokenID(string(body.TokenID))), Key: body.Key}
+	n, err := endConnections(filter, session.Revoked)
 	if err != nil {
 		return nil, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}

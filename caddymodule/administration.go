@@ -85,8 +85,20 @@ type describedMessenger struct {
 func describe(name, source string, settings *Messenger, r *record) *describedMessenger {
 	d := &describedMessenger{Name: name, Source: source, Method: settings.method(), Mode: settings.Mode.or(ModeRequired),
 		Settings: settings.copySettings(), Warnings: settings.warnings()}
+	if source == sourceStored {
+		d.Warnings = append(d.Warnings, settings.costWarnings()...)
+	}
 	if r != nil {
 		d.Revision, d.Created, d.Changed = r.Revision, moment(r.Created), moment(r.Changed)
+	}
+	return d
+}
+
+// describeStored is describe for what is stored, which was not always written here: it says why that cannot be used.
+func (a *service) describeStored(name string, r *record) *describedMessenger {
+	d := describe(name, sourceStored, r.Settings, r)
+	if err := r.Settings.checkStored(a.live.isInternal); err != nil {
+		d.Warnings = append([]string{"it cannot be used, and is answered with keys_unavailable: " + err.Error()}, d.Warnings...)
 	}
 	return d
 }
@@ -100,7 +112,7 @@ func (a *service) describe(ctx context.Context, name string) (*describedMessenge
 	if err != nil {
 		return nil, err
 	}
-	return describe(name, sourceStored, r.Settings, r), nil
+	return a.describeStored(name, r), nil
 }
 
 func (a *registry) storedRecord(ctx context.Context, name string) (*record, error) {
@@ -134,6 +146,10 @@ func storageError(err error) error {
 // list returns the messengers whose names come after a given one, in order. Those of the configuration are all in the
 // first answer.
 func (a *service) list(ctx context.Context, after string) ([]describedMessenger, error) {
+	if err := listing.take(ctx); err != nil {
+		return nil, err
+	}
+	defer listing.release()
 	list := []describedMessenger{}
 	if after == "" {
 		for _, name := range a.names() {
@@ -155,7 +171,7 @@ func (a *service) list(ctx context.Context, after string) ([]describedMessenger,
 		r, err := a.live.read(ctx, name, kindStored)
 		switch {
 		case err == nil && r != nil && r.Settings != nil:
-			list = append(list, *describe(name, sourceStored, r.Settings, r))
+			list = append(list, *a.describeStored(name, r))
 		case isUnreadable(err): // it must not hide the others
 			list = append(list, describedMessenger{Name: name, Source: sourceStored, Settings: new(Messenger),
 				Warnings: []string{"it cannot be read, and is answered with keys_unavailable: " + err.Error()}})
@@ -185,7 +201,9 @@ func (a *service) put(ctx context.Context, name string, settings *Messenger, c c
 		} else if old.Settings != nil && old.Settings.JWKS != nil {
 			formerURL = old.Settings.JWKS.URL
 		}
-		next := &record{Created: old.Created, Settings: settings.copySettings(), Tokens: old.Tokens, Revocations: old.Revocations, Closings: old.Closings}
+		next := new(record)
+		*next = *old // with all that settings are not
+		next.Settings, next.Revision = settings.copySettings(), ""
 		if !settings.isGenerated() {
 			next.Tokens = nil
 		}
@@ -207,19 +225,28 @@ func (a *service) put(ctx context.Context, name string, settings *Messenger, c c
 
 // remove deletes a stored messenger with its shared tokens.
 func (a *service) remove(ctx context.Context, name string, c condition, by actor) error {
+	_, err := a.removeAndEnd(ctx, name, c, by)
+	return err
+}
+
+// removeAndEnd is remove, and returns how many connections of this node it has ended.
+func (a *service) removeAndEnd(ctx context.Context, name string, c condition, by actor) (ended int, err error) {
 	if checkMessengerName(name) != nil {
-		return errNoMessenger
+		return 0, errNoMessenger
 	}
 	if _, err := a.live.read(ctx, name, kindStored); isUnreadable(err) && c == (condition{}) {
 		// Nobody can say what is there, and somebody wants it gone.
-		if err := a.live.discard(ctx, name, kindStored, func(*record) error { return a.live.changed(name, kindStored, nil) }); err != nil {
-			return storageError(err)
+		if err := a.live.discard(ctx, name, kindStored, func(*record) error {
+			ended, err = a.live.changed(name, kindStored, nil)
+			return err
+		}); err != nil {
+			return 0, storageError(err)
 		}
-		a.audit("unreadable messenger deleted", name, by)
-		return nil
+		a.audit("unreadable messenger deleted", name, by, zap.Int("connections", ended))
+		return ended, nil
 	}
 	url := ""
-	_, err := a.change(ctx, name, kindStored, func(old *record) (*record, error) {
+	_, ended, err = a.changeAndEnd(ctx, name, kindStored, func(old *record) (*record, error) {
 		if old == nil {
 			if a.Messengers[name] != nil {
 				return nil, adminError(http.StatusConflict, "this messenger is in the configuration; remove it there")
@@ -232,14 +259,14 @@ func (a *service) remove(ctx context.Context, name string, c condition, by actor
 		return nil, c.check(old)
 	})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if url != "" {
 		_ = a.live.forgetKeySet(ctx, url)
 	}
 	a.live.dropUses(ctx, name)
-	a.audit("messenger deleted", name, by)
-	return nil
+	a.audit("messenger deleted", name, by, zap.Int("connections", ended))
+	return ended, nil
 }
 
 func (a *service) checkStorable(name string) error {
@@ -254,14 +281,23 @@ func (a *service) checkStorable(name string) error {
 
 // change makes a change in the store and puts it into force on this node.
 func (a *registry) change(ctx context.Context, name, kind string, f func(old *record) (*record, error)) (*record, error) {
-	r, err := a.live.change(ctx, name, kind, f, func(r *record) error { return a.live.changed(name, kind, r) })
+	r, _, err := a.changeAndEnd(ctx, name, kind, f)
+	return r, err
+}
+
+// changeAndEnd is change for what is meant to end connections, and returns how many of this node it has ended.
+func (a *registry) changeAndEnd(ctx context.Context, name, kind string, f func(old *record) (*record, error)) (r *record, ended int, err error) {
+	r, err = a.live.change(ctx, name, kind, f, func(r *record) (err error) {
+		ended, err = a.live.changed(name, kind, r)
+		return err
+	})
 	if err == nil {
-		return r, nil
+		return r, ended, nil
 	}
 	if !errors.As(err, new(caddy.APIError)) {
 		_ = a.live.reread(ctx, name) // it may have been written all the same
 	}
-	return nil, storageError(err)
+	return nil, 0, storageError(err)
 }
 
 // reseal seals all values with the first store key.

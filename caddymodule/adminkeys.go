@@ -67,10 +67,10 @@ func (m *messenger) describeKeys() *describedKeys {
 }
 
 func moment(t time.Time) *time.Time {
-	if t.IsZero() {
+	t = t.UTC().Truncate(time.Second)
+	if t.IsZero() || t.Year() < 0 || t.Year() > 9999 { // the latter have no form in JSON
 		return nil
 	}
-	t = t.UTC().Truncate(time.Second)
 	return &t
 }
 

@@ -78,9 +78,14 @@ func answer(w http.ResponseWriter, r *http.Request, methods endpoint) error {
 	if s, ok := body.(withStatus); ok {
 		status, body = s.status, s.body
 	}
+	text, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	return json.NewEncoder(w).Encode(body)
+	_, err = w.Write(append(text, '\n'))
+	return err
 }
 
 // readJSON reads the body of r into target; an empty body leaves target as it is. It asks for the content type because a

@@ -30,7 +30,7 @@ type App struct {
 	Messengers map[string]*Messenger `json:"messengers,omitempty"`
 
 	// How often files that are named with {file.…} are read again; a changed key is in force from then on, without a
-	// reload. 0 reads them only when the configuration is loaded. Default: 2s.
+	// reload. Pipes are read only when the configuration is loaded, and with 0 all files are. Default: 2s.
 	PollInterval *caddy.Duration `json:"poll_interval,omitempty"`
 
 	// How messengers and key rings that change while the gateway runs are kept in Caddy's storage. Default: unsealed, and
@@ -43,7 +43,8 @@ type App struct {
 
 	// How many verified tokens are remembered, so that none of them is verified again before it ends. It is one number
 	// for the process: that of the configuration that was loaded last; where it changes, all are forgotten once. 0
-	// remembers none. Default: 100000, which take up to 20 MB with usual identities.
+	// remembers none. They take at most 640 bytes each on average; larger ones leave room for fewer. Default: 100000,
+	// which take about 20 MB with usual identities, and 64 MiB at most.
 	TokenCacheSize *int `json:"token_cache_size,omitempty"`
 
 	registry *registry
@@ -71,7 +72,8 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 
 // Provision loads the keys of all messengers. It reads what the configuration names, and changes nothing anywhere.
 func (a *App) Provision(ctx caddy.Context) error {
-	keys, err := a.storeKeys()
+	files := make(loadedFiles)
+	keys, err := a.storeKeys(files)
 	if err != nil {
 		return fmt.Errorf("messenger: %w", err)
 	}
@@ -92,7 +94,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 		if m == nil {
 			return fmt.Errorf("messenger %s: has no settings; identity_key and one of public_key, jwks and shared_token are needed", name)
 		}
-		if err := a.registry.add(name, m); err != nil {
+		if err := a.registry.add(name, m, files); err != nil {
 			return fmt.Errorf("messenger %s: %w", name, err)
 		}
 	}
@@ -107,7 +109,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 }
 
 // storeKeys reads the keys of the store.
-func (a *App) storeKeys() (keys [][]byte, err error) {
+func (a *App) storeKeys(files loadedFiles) (keys [][]byte, err error) {
 	if a.Store == nil {
 		return nil, nil
 	}
@@ -116,11 +118,11 @@ func (a *App) storeKeys() (keys [][]byte, err error) {
 		if !ok {
 			return nil, errLiteralStoreKey
 		}
-		text, err := ref.read()
+		found, err := files.read(ref)
 		if err != nil {
 			return nil, fmt.Errorf("store: key %s: %w", value, err)
 		}
-		key, err := parseSealKey(text)
+		key, err := parseSealKey(found.text)
 		if err != nil {
 			return nil, fmt.Errorf("store: key %s %w", value, err)
 		}
@@ -142,6 +144,7 @@ func (a *App) Start() error {
 	verifiedTokens.Resize(a.tokenCacheSize())
 	var ctx context.Context
 	ctx, a.stop = context.WithCancel(context.Background())
+	a.warnAboutUnused() // all apps are provisioned before any of them starts: every handler is known
 	a.registry.start(ctx, interval)
 	go a.endOrphans(ctx)
 	return nil
@@ -151,6 +154,7 @@ func (a *App) Start() error {
 func (a *App) Stop() error {
 	a.stop()
 	a.registry.stopped()
+	a.endDropped()
 	return nil
 }
 
@@ -170,7 +174,10 @@ func (a *App) names() []string {
 func (a *App) Registry() *registry { return a.registry }
 
 // A Route is a handler that uses the app. The app knows nothing else of it, and keeps it for those who explain what it does.
-type Route = interface{ caddyhttp.MiddlewareHandler }
+type Route = interface {
+	caddyhttp.MiddlewareHandler
+	MayServe(messenger string) bool // whether requests for the messenger of that name can meet it
+}
 
 // AddRoute makes r known.
 func (a *App) AddRoute(r Route) {

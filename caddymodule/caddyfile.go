@@ -16,7 +16,7 @@ func init() {
 	httpcaddyfile.RegisterDirective("messenger_auth", parseDirective)
 	// After forward_auth, so that what that copies into headers cannot pass for ours.
 	httpcaddyfile.RegisterDirectiveOrder("messenger_auth", httpcaddyfile.After, "forward_auth")
-	httpcaddyfile.RegisterHandlerDirective("messenger_health", parseHealth)
+	httpcaddyfile.RegisterDirective("messenger_health", parseHealth)
 	// Before messenger_auth, so that the load balancer needs no token.
 	httpcaddyfile.RegisterDirectiveOrder("messenger_health", httpcaddyfile.After, "forward_auth")
 }

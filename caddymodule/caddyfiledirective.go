@@ -39,7 +39,7 @@ func parseDirective(d httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	if err := h.UnmarshalCaddyfile(d.Dispenser); err != nil {
 		return nil, err
 	}
-	return d.NewRoute(nil, h), nil
+	return newRoute(d, nil, h)
 }
 
 // UnmarshalCaddyfile sets up the handler from the tokens of the directive, the matcher excepted.

@@ -44,6 +44,7 @@ failure.
 			cmd.SetFlagErrorFunc(flagError)
 			cmd.AddCommand(explainCommand(), keysCommand(), refreshCommand(), readinessCommand(), connectionsCommand(), generateCommand(), signCommand(), jwksCommand())
 			cmd.AddCommand(listCommand(), showMessengerCommand(), createCommand(), deleteCommand(), tokensCommand(), revocationsCommand(), resealCommand())
+			guardOutput(cmd)
 		},
 	})
 }
@@ -116,8 +117,7 @@ func writeKeyPair(w io.Writer, path string) error {
 	if err := writeNew(publicName, 0o644, "PUBLIC KEY", public); err != nil {
 		return errors.Join(err, os.Remove(privateName)) // half a pair is of no use
 	}
-	_, err = fmt.Fprintf(w, "%s  the private key, for the site alone\n%s  the public key, for the messenger\n", privateName, publicName)
-	return err
+	return printf(w, "%s  the private key, for the site alone\n%s  the public key, for the messenger\n", privateName, publicName)
 }
 
 func writeNew(name string, mode os.FileMode, kind string, der []byte) (err error) {
@@ -222,7 +222,7 @@ func (o *signOptions) readKey() ([]byte, error) {
 		}
 		return text, nil
 	default:
-		text, err := reference{kind: "env", name: o.keyEnv}.read()
+		text, err := reference{kind: "env", name: o.keyEnv}.env()
 		if err != nil {
 			return nil, fmt.Errorf("--key-env takes the name of the variable that holds the key: %w", err)
 		}
@@ -232,7 +232,7 @@ func (o *signOptions) readKey() ([]byte, error) {
 
 // readNamed reads a file that an argument names. An error does not repeat the name: it may be the key, by mistake.
 func readNamed(name string) ([]byte, error) {
-	text, err := reference{kind: "file", name: name}.read()
+	text, err := readArgument(name)
 	if path := new(fs.PathError); errors.As(err, &path) {
 		err = path.Err
 	}

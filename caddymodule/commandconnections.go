@@ -76,7 +76,7 @@ ones to which everything applies that is given. Clients are told token_revoked
 	flags := cmd.Flags()
 	flags.StringVar(&wanted.Identity, "identity", "", "Only those of this contact")
 	flags.StringVar(&before, "issued-before", "", "Only those whose token was issued before that time, or does not say when")
-	flags.StringVar(&wanted.TokenID, "token-id", "", "Only those whose token has this jti")
+	flags.StringVar((*string)(&wanted.TokenID), "token-id", "", "Only those whose token has this jti")
 	flags.StringVar(&wanted.Key, "key", "", "Only those whose token was signed by this public key (its SHA-256)")
 	flags.BoolVar(&asJSON, "json", false, "Print JSON")
 	return cmd
@@ -84,11 +84,11 @@ ones to which everything applies that is given. Clients are told token_revoked
 
 func (d *openConnections) text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d open\n", d.Open)
+	printf(&b, "%d open\n", d.Open)
 	for _, m := range d.Messengers {
-		fmt.Fprintf(&b, "\n  %s  %d open, the oldest since %s", m.Messenger, m.Open, m.Oldest.Format(time.RFC3339))
+		printf(&b, "\n  %s  %d open, the oldest since %s", m.Messenger, m.Open, m.Oldest.Format(time.RFC3339))
 		if m.NextEnd != nil {
-			fmt.Fprintf(&b, ", the next ends by %s", m.NextEnd.Format(time.RFC3339))
+			printf(&b, ", the next ends by %s", m.NextEnd.Format(time.RFC3339))
 		}
 		b.WriteByte('\n')
 	}

@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
-	"os"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -40,8 +40,9 @@ form that "show --json" prints under "settings".
 A messenger with --shared-token gets its first token with
 caddy messenger tokens generate <messenger>.
 
-With --replace the settings of a stored messenger are replaced. Its shared
-tokens stay, unless its method becomes another.`,
+With --replace the settings of a stored messenger are replaced; by flags those
+that have a flag, and by --settings all. Its shared tokens stay, unless its
+method becomes another.`,
 		Args: oneMessenger,
 		RunE: o.run(true, o.create),
 	}
@@ -80,12 +81,30 @@ func (o *createOptions) create(cmd *cobra.Command, name string) error {
 		if there.Revision == "" {
 			condition = "" // it is in the configuration, and the answer says what that means
 		}
+		if o.settings == "" && there.Settings != nil {
+			settings = settings.withFormer(there.Settings)
+		}
 	}
 	var made describedMessenger
 	if err := o.do(http.MethodPut, "messengers/"+name, condition, settings, &made); err != nil {
 		return err
 	}
 	return show(cmd.OutOrStdout(), o.asJSON, &made)
+}
+
+// withFormer returns the settings that flags gave over the former ones. Those that no flag can give stay.
+func (m *Messenger) withFormer(former *Messenger) *Messenger {
+	next := former.copySettings()
+	next.IdentityKey, next.PublicKey, next.SharedToken = m.IdentityKey, m.PublicKey, m.SharedToken
+	next.Issuer, next.Audience, next.RequireClaims, next.AllowedOrigin = m.Issuer, m.Audience, m.RequireClaims, m.AllowedOrigin
+	next.ClockSkew, next.MaxLifetime, next.Mode = m.ClockSkew, m.MaxLifetime, m.Mode
+	next.JWKS = m.JWKS
+	if m.JWKS != nil && former.JWKS != nil {
+		set := *former.JWKS
+		set.URL = m.JWKS.URL
+		next.JWKS = &set
+	}
+	return next
 }
 
 // read returns the settings that the flags or the file give.
@@ -98,7 +117,7 @@ func (o *createOptions) read(cmd *cobra.Command) (*Messenger, error) {
 		return nil, errors.New("--kid is given more often than --public-key; each names the kid of one key")
 	}
 	for i, file := range o.publicKeys {
-		text, err := reference{kind: "file", name: file}.read()
+		text, err := readArgument(file)
 		if err != nil {
 			return nil, fmt.Errorf("--public-key %w", err)
 		}
@@ -132,21 +151,21 @@ func (o *createOptions) read(cmd *cobra.Command) (*Messenger, error) {
 }
 
 func (o *createOptions) readSettings(cmd *cobra.Command) (*Messenger, error) {
-	input := cmd.InOrStdin()
-	if o.settings != "-" {
-		file, err := os.Open(o.settings)
-		if err != nil {
-			return nil, fmt.Errorf("--settings %w", err)
-		}
-		defer file.Close()
-		input = file
+	var text []byte
+	var err error
+	if o.settings == "-" {
+		text, err = io.ReadAll(io.LimitReader(cmd.InOrStdin(), maxAdminBody+1))
+	} else {
+		text, err = readArgument(o.settings)
 	}
-	var text bytes.Buffer
-	if _, err := text.ReadFrom(input); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("--settings %w", err)
 	}
+	if len(text) > maxAdminBody {
+		return nil, fmt.Errorf("--settings has more than %d KiB", maxAdminBody>>10)
+	}
 	m := new(Messenger)
-	decoder := json.NewDecoder(&text)
+	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(m); err != nil {
 		if _, member, unknown := strings.Cut(err.Error(), "json: unknown field "); unknown {

@@ -92,7 +92,7 @@ func readToken(cmd *cobra.Command) (string, error) {
 	var text string
 	if term.IsTerminal(int(os.Stdin.Fd())) {
 		var err error
-		if text, err = readHidden(os.Stdin, cmd.ErrOrStderr()); err != nil {
+		if text, err = readHidden(os.Stdin, os.Stderr); err != nil {
 			return "", err
 		}
 	} else {
@@ -112,7 +112,7 @@ func readToken(cmd *cobra.Command) (string, error) {
 const maxTokenInput = maxAdminBody / 2
 
 // readHidden reads a line from a terminal without showing it. The terminal's own editing of lines is off meanwhile: it
-// would cut a line after 4095 bytes. What was pasted behind a line break is read too, so that it does not end up as a
+// would cut a line after 4095 bytes. The prompt, a constant, goes to the terminal directly: it needs a carriage return then. What was pasted behind a line break is read too, so that it does not end up as a
 // command in the shell.
 func readHidden(terminal *os.File, prompt io.Writer) (string, error) {
 	state, err := term.MakeRaw(int(terminal.Fd()))

@@ -3,7 +3,6 @@ package caddymodule
 import (
 	"net/http"
 
-	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 )
 
@@ -26,11 +25,8 @@ nothing is refused meanwhile. The figures are those of one node.`,
 			}
 			var met readiness
 			err = gateway.call(http.MethodGet, messengerPath(name, "readiness"), nil, &met)
-			if status := exitStatus(err); status > 1 {
-				return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return status, err })(cmd, args)
-			}
 			if err != nil {
-				return err
+				return endWith(cmd, args, err)
 			}
 			return show(cmd.OutOrStdout(), asJSON, &met)
 		},

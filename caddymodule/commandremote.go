@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -47,12 +48,31 @@ func (o *remote) send(method, path string, header http.Header, text io.Reader, a
 	if err != nil {
 		return err
 	}
-	resp, err := caddycmd.AdminAPIRequest(address, method, adminPath+path, header, text)
-	if err != nil {
-		return plainError(err)
+	// Caddy's client waits for ever where an endpoint takes a connection and says nothing.
+	answered := make(chan error, 1)
+	go func() {
+		resp, err := caddycmd.AdminAPIRequest(address, method, adminPath+path, header, text)
+		if err != nil {
+			answered <- plainError(err)
+			return
+		}
+		defer resp.Body.Close()
+		answered <- json.NewDecoder(resp.Body).Decode(answer)
+	}()
+	select {
+	case err := <-answered:
+		return err
+	case <-time.After(adminWait(path)):
+		return fmt.Errorf("the admin endpoint %s has not answered in %s; what was asked of it may still be done. Look whether the gateway hangs, or its storage", address, adminWait(path))
 	}
-	defer resp.Body.Close()
-	return json.NewDecoder(resp.Body).Decode(answer)
+}
+
+// adminWait is how long the gateway may take to answer. To seal a large store anew takes its time.
+func adminWait(path string) time.Duration {
+	if path == "reseal" {
+		return time.Hour
+	}
+	return time.Minute
 }
 
 // encodeBody returns body as JSON, with the header that says so, and nothing for no body.

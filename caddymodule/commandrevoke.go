@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,18 +34,24 @@ without that for ever.`,
 func revocationCommand(name, method, short, done string) *cobra.Command {
 	var o administrator
 	var v revocation
-	var before string
+	var before, hash string
 	cmd := &cobra.Command{
-		Use:   name + " <messenger> (--jti <id> | --identity <id> | --all) [--issued-before <time>] [--offline] [--config <file>] [--address <address>]",
+		Use:   name + " <messenger> (--jti <id> | --jti-sha256 <hash> | --identity <id> | --all) [--issued-before <time>] [--offline] [--config <file>] [--address <address>]",
 		Short: short,
 		Long: `
---jti names one token by its claim "jti". --identity means all tokens of one
+--jti names one token by its claim "jti", --jti-sha256 by the SHA-256 of that, as
+list shows it for tokens whose contacts have logged out. --identity means all tokens of one
 contact, and --all those of the whole messenger, that were issued (iat) before
 --issued-before; tokens without iat are among them.`,
 		Args: oneMessenger,
 		RunE: o.run(true, func(cmd *cobra.Command, messenger string) error {
+			if hash != "" {
+				if err := v.TokenHash.UnmarshalText([]byte(hash)); err != nil {
+					return fmt.Errorf("--jti-sha256 %w", err)
+				}
+			}
 			if err := v.check(); err != nil {
-				return errors.New("exactly one of --jti, --identity and --all says what is meant")
+				return errors.New("exactly one of --jti, --jti-sha256, --identity and --all says what is meant")
 			}
 			if before != "" {
 				at, err := time.Parse(time.RFC3339, before)
@@ -53,15 +60,21 @@ contact, and --all those of the whole messenger, that were issued (iat) before
 				}
 				v.Before = &at
 			}
-			if err := o.do(method, "messengers/"+messenger+"/revocations", "", v, &struct{}{}); err != nil {
+			var ended endedHere
+			if err := o.do(method, "messengers/"+messenger+"/revocations", "", v, &ended); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "messenger %s: %s\n", messenger, done)
+			text := fmt.Sprintf("messenger %s: %s\n", messenger, done)
+			if method == http.MethodPost {
+				text += o.endedText(ended.Ended) + "\n"
+			}
+			_, err := io.WriteString(cmd.OutOrStdout(), text)
 			return err
 		}),
 	}
 	o.flags(cmd)
-	cmd.Flags().StringVar(&v.TokenID, "jti", "", "The jti of one token")
+	cmd.Flags().StringVar((*string)(&v.TokenID), "jti", "", "The jti of one token; an integer as its digits")
+	cmd.Flags().StringVar(&hash, "jti-sha256", "", "The SHA-256 of the jti of one token, in hexadecimal")
 	cmd.Flags().StringVar(&v.Identity, "identity", "", "The contact identity")
 	cmd.Flags().BoolVar(&v.All, "all", false, "All contacts of the messenger")
 	if method == http.MethodPost {
@@ -103,7 +116,7 @@ func (l *revocationList) text() string {
 			if v.Until != nil {
 				until = date(v.Until)
 			}
-			fmt.Fprintf(w, "%s\t%q\t%s\t%s\t%s\n", v.target(), v.TokenID+v.Identity, date(v.Before), date(&v.Created), until)
+			printf(w, "%s\t%s\t%s\t%s\t%s\n", v.target(), strconv.Quote(v.value()), date(v.Before), date(&v.Created), until)
 		}
 	})
 }

@@ -54,11 +54,7 @@ func (o *administrator) run(named bool, f func(cmd *cobra.Command, name string) 
 				return err
 			}
 		}
-		err = f(cmd, name)
-		if status := exitStatus(err); status > 1 {
-			return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return status, err })(cmd, args)
-		}
-		return err
+		return endWith(cmd, args, f(cmd, name))
 	}
 }
 
@@ -100,6 +96,15 @@ func exitStatus(err error) int {
 		return exitConflict
 	}
 	return 1
+}
+
+// endWith ends a command with the exit status that err has.
+func endWith(cmd *cobra.Command, args []string, err error) error {
+	if status := exitStatus(err); status > 1 {
+		err = printableError(err) // Caddy logs it
+		return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return status, err })(cmd, args)
+	}
+	return err
 }
 
 // do sends a request. condition is a header line such as "If-None-Match: *", or empty.
@@ -155,7 +160,7 @@ func listCommand() *cobra.Command {
 					return err
 				}
 				all = append(all, page...)
-				if len(page) == 0 || page[len(page)-1].Source != sourceStored {
+				if len(page) == 0 || page[len(page)-1].Source != sourceStored || page[len(page)-1].Name <= after {
 					return show(cmd.OutOrStdout(), asJSON, &all)
 				}
 				after = page[len(page)-1].Name
@@ -176,7 +181,7 @@ func (l *messengerList) text() string {
 	return table(func(w io.Writer) {
 		fmt.Fprintln(w, "MESSENGER\tMETHOD\tMODE\tFROM\tCHANGED")
 		for _, m := range *l {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", m.Name, m.Method, m.Mode, m.Source, date(m.Changed))
+			printf(w, "%s\t%s\t%s\t%s\t%s\n", m.Name, m.Method, m.Mode, m.Source, date(m.Changed))
 		}
 	})
 }
@@ -222,11 +227,14 @@ func (m *describedMessenger) text() string {
 		from = "the storage, revision " + m.Revision + ", changed " + date(m.Changed)
 	}
 	settings, _ := json.MarshalIndent(m.Settings, "", "  ") // settings were read from JSON
-	text := fmt.Sprintf("messenger %s (%s, mode %s), from %s\n\n%s\n", m.Name, m.Method, m.Mode, from, settings)
+	var b strings.Builder
+	printf(&b, "messenger %s (%s, mode %s), from %s\n\n", m.Name, m.Method, m.Mode, from)
+	b.Write(settings) // JSON, in which a value has no line breaks
+	b.WriteByte('\n')
 	for _, warning := range m.Warnings {
-		text += "\nwarning: " + warning + "\n"
+		printf(&b, "\nwarning: %s\n", warning)
 	}
-	return text
+	return b.String()
 }
 
 func deleteCommand() *cobra.Command {

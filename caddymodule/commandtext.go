@@ -28,20 +28,20 @@ func (e *explanation) text() string {
 	if e.Mode != ModeRequired {
 		mode = ", mode " + string(e.Mode)
 	}
-	fmt.Fprintf(&b, "messenger %s (%s%s)\n\n", e.Messenger, e.Method, mode)
+	printf(&b, "messenger %s (%s%s)\n\n", e.Messenger, e.Method, mode)
 	for _, check := range e.Checks {
 		mark := map[string]string{"passed": "ok  ", "failed": "FAIL", "not reached": "-   "}[check.Outcome]
-		fmt.Fprintf(&b, "  %s  %s", mark, check.Name)
+		printf(&b, "  %s  %s", mark, check.Name)
 		if check.Reason != "" {
-			fmt.Fprintf(&b, ": %s", check.Reason)
+			printf(&b, ": %s", check.Reason)
 		}
 		b.WriteByte('\n')
 	}
 	b.WriteByte('\n')
 	if !e.Accepted {
-		fmt.Fprintf(&b, "refused: %d %s\n  %s\n", e.Status, e.Code, e.Detail)
+		printf(&b, "refused: %d %s\n  %s\n", e.Status, e.Code, e.Detail)
 		for _, finding := range e.Findings {
-			fmt.Fprintf(&b, "\n  cause: %s\n  fix:   %s\n", finding.Cause, finding.Fix)
+			printf(&b, "\n  cause: %s\n  fix:   %s\n", finding.Cause, finding.Fix)
 		}
 		switch e.Mode {
 		case ModeReport:
@@ -61,7 +61,7 @@ func (e *explanation) text() string {
 			b.WriteString("or, from another messenger_auth of this messenger,\n")
 		}
 		for _, header := range upstream.Headers {
-			fmt.Fprintf(&b, "  %s: %s\n", header.Name, header.Value)
+			printf(&b, "  %s: %s\n", header.Name, header.Value)
 		}
 	}
 	return b.String()
@@ -69,15 +69,15 @@ func (e *explanation) text() string {
 
 func (d *describedKeys) text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "messenger %s (%s) from %s\n\n", d.Messenger, d.Method, strings.Join(d.Sources, ", "))
+	printf(&b, "messenger %s (%s) from %s\n\n", d.Messenger, d.Method, strings.Join(d.Sources, ", "))
 	for _, key := range d.Keys {
 		kid := "no kid"
 		if key.KeyID != "" {
 			kid = fmt.Sprintf("kid %q", key.KeyID)
 		}
-		fmt.Fprintf(&b, "  %s  %d bits  %s", key.Algorithm, key.Bits, kid)
+		printf(&b, "  %s  %d bits  %s", key.Algorithm, key.Bits, kid)
 		if key.SHA256 != "" {
-			fmt.Fprintf(&b, "  sha256 %s…", key.SHA256[:16])
+			printf(&b, "  sha256 %s…", key.SHA256[:min(16, len(key.SHA256))])
 		}
 		b.WriteByte('\n')
 	}
@@ -94,21 +94,21 @@ func (d *describedKeys) text() string {
 			if distance < 0 {
 				relative = (-distance).String() + " ago"
 			}
-			fmt.Fprintf(&b, "\n  %-12s  %s (%s)", line.what, line.when.Format(time.RFC3339), relative)
+			printf(&b, "\n  %-12s  %s (%s)", line.what, line.when.Format(time.RFC3339), relative)
 		}
 	}
 	if d.Fetched != nil || d.Tried != nil {
 		b.WriteByte('\n')
 	}
 	if d.Error != "" {
-		fmt.Fprintf(&b, "  last error    %s\n", d.Error)
+		printf(&b, "  last error    %s\n", d.Error)
 	}
 	for _, entry := range d.Omitted {
 		kid := ""
 		if entry.KeyID != "" {
 			kid = fmt.Sprintf(", kid %q", entry.KeyID)
 		}
-		fmt.Fprintf(&b, "  not used      entry %d%s: it %s\n", entry.Index, kid, entry.Reason)
+		printf(&b, "  not used      entry %d%s: it %s\n", entry.Index, kid, entry.Reason)
 	}
 	return b.String()
 }

@@ -101,11 +101,22 @@ func (o *administrator) makeToken(cmd *cobra.Command, name, action string, body 
 		return fmt.Errorf("the token %s was made and could not be printed; revoke it: %w", made.KeyID, err)
 	}
 	about := cmd.ErrOrStderr()
-	fmt.Fprintf(about, "shared token %s of messenger %s; it is shown this once\n", made.KeyID, name)
+	printf(about, "shared token %s of messenger %s; it is shown this once\n", made.KeyID, name)
+	if made.Ended != nil {
+		printf(about, "%s\n", o.endedText(*made.Ended))
+	}
 	if term.IsTerminal(int(os.Stdout.Fd())) {
 		fmt.Fprintln(about, "When you have put it where it belongs, clear the clipboard, and the scroll-back of this terminal.")
 	}
 	return nil
+}
+
+// endedText says which connections a change has ended.
+func (o *administrator) endedText(here int) string {
+	if o.app != nil {
+		return "connections end on each running gateway within its poll_interval"
+	}
+	return fmt.Sprintf("connections ended on this gateway: %d; others that share its storage end theirs within their poll_interval", here)
 }
 
 func revokeCommand() *cobra.Command {
@@ -120,11 +131,14 @@ func revokeCommand() *cobra.Command {
 			if kid == "" {
 				return errors.New("--kid is missing: which of the tokens; \"tokens list\" shows them")
 			}
-			if err := o.do(http.MethodPost, "messengers/"+name+"/tokens/revoke", "", map[string]any{"kid": kid, "close_connections": closing}, &struct{}{}); err != nil {
+			var ended endedHere
+			if err := o.do(http.MethodPost, "messengers/"+name+"/tokens/revoke", "", map[string]any{"kid": kid, "close_connections": closing}, &ended); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "shared token %s of messenger %s is revoked\n", kid, name)
-			return err
+			if err := printf(cmd.OutOrStdout(), "shared token %s of messenger %s is revoked\n", kid, name); err != nil || !closing {
+				return err
+			}
+			return printf(cmd.OutOrStdout(), "%s\n", o.endedText(ended.Ended))
 		}),
 	}
 	o.flags(cmd)
@@ -160,7 +174,7 @@ func (r *describedRing) text() string {
 	return table(func(w io.Writer) {
 		fmt.Fprintln(w, "KID\tFINGERPRINT\tSTATE\tCREATED\tEND\tLAST USED")
 		for _, t := range r.Tokens {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", t.KeyID, t.Fingerprint, t.State, date(&t.Created), date(t.End), hourOf(t.LastUsed))
+			printf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", t.KeyID, t.Fingerprint, t.State, date(&t.Created), date(t.End), hourOf(t.LastUsed))
 		}
 	})
 }

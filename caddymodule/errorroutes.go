@@ -1,8 +1,12 @@
 package caddymodule
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
+	"slices"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
@@ -48,20 +52,55 @@ func answers(routes caddyhttp.RouteList, r *http.Request) bool {
 // handler in front of it failed, or Caddy itself refused them; and Caddy runs these routes on its own request, of which
 // a handler in front of h (tracing, timeouts) may have given h a copy: the trailers of the original are still there, and its
 // headers, if those were copied too.
-func (h *Handler) cleanErrorRoutes() {
+func (h *Handler) cleanErrorRoutes(ctx caddy.Context) error {
 	if !h.hasErrorRoutes() {
-		return
+		return nil
 	}
 	for i := range h.server.Errors.Routes {
 		// Caddy provisions these routes after its primary ones and puts their own handlers behind.
 		route := &h.server.Errors.Routes[i]
-		route.Handlers = append(route.Handlers, errorCleaner{&h.headers})
+		if len(route.HandlersRaw) > 0 {
+			route.Handlers = append(route.Handlers, errorCleaner{&h.headers})
+		} else if err := h.cleanProvisioned(ctx, route); err != nil {
+			return fmt.Errorf("error route %d: %w", i, err)
+		}
 	}
+	return nil
+}
+
+// cleanProvisioned puts a clean in front of an error route that Caddy has compiled already, as it has when h is in a named
+// route. The routes of a subroute are compiled for each request. The Caddyfile makes no others.
+func (h *Handler) cleanProvisioned(ctx caddy.Context, route *caddyhttp.Route) error {
+	for _, handler := range route.Handlers {
+		switch handler := handler.(type) {
+		case errorCleaner:
+			if handler.covers(h.headers.folded) {
+				return nil
+			}
+		case *caddyhttp.Subroute:
+			clean := caddyhttp.Route{Handlers: []caddyhttp.MiddlewareHandler{errorCleaner{&h.headers}}}
+			if err := clean.ProvisionHandlers(ctx, nil); err != nil {
+				return err
+			}
+			handler.Routes = append(caddyhttp.RouteList{clean}, handler.Routes...)
+			return nil
+		case *caddyhttp.StaticResponse:
+			return nil // what is behind it is not reached
+		default:
+			return errors.New("a handler in a named route cannot remove headers from it; put its handlers into a subroute")
+		}
+	}
+	return nil
 }
 
 // errorCleaner is the clean of a messenger_auth, in front of an error route. The answer to a request from which a token was
 // taken out stays private there as well.
 type errorCleaner struct{ headers *headers }
+
+// covers reports whether e removes all headers that are given, folded.
+func (e errorCleaner) covers(folded []string) bool {
+	return !slices.ContainsFunc(folded, func(name string) bool { return !slices.Contains(e.headers.folded, name) })
+}
 
 func (e errorCleaner) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	o := outcomeOf(r)

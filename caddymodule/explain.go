@@ -34,6 +34,7 @@ type explanation struct {
 
 type explainedCheck struct {
 	Name    string `json:"name"`
+	About   string `json:"about"`   // what is checked, in a sentence
 	Outcome string `json:"outcome"` // "passed", "failed" or "not reached"
 	Reason  string `json:"reason,omitempty"`
 }
@@ -66,14 +67,14 @@ func (a *service) explain(ctx context.Context, m *messenger, token string, hints
 	told := verifier.Explain(ctx, token, nil, others)
 	e := &explanation{Messenger: name, Method: m.method(), Mode: m.Mode.or(ModeRequired), Accepted: told.Rejection == nil, Status: http.StatusOK}
 	for _, check := range told.Checks {
-		explained := explainedCheck{Name: check.Name, Outcome: "passed"}
+		explained := explainedCheck{Name: check.Step.String(), About: check.Step.About(), Outcome: "passed"}
 		if check.Rejection != nil {
 			explained.Outcome, explained.Reason = "failed", check.Rejection.Reason
 		}
 		e.Checks = append(e.Checks, explained)
 	}
 	for _, check := range told.Skipped {
-		e.Checks = append(e.Checks, explainedCheck{Name: check, Outcome: "not reached"})
+		e.Checks = append(e.Checks, explainedCheck{Name: check.String(), About: check.About(), Outcome: "not reached"})
 	}
 	for _, finding := range told.Findings {
 		e.Findings = append(e.Findings, explainedFinding(finding))
@@ -93,13 +94,22 @@ func (a *service) explain(ctx context.Context, m *messenger, token string, hints
 	return e
 }
 
+// explainInTurn is explain where anybody may ask in parallel.
+func (a *service) explainInTurn(ctx context.Context, m *messenger, token string, hints bool) (*explanation, error) {
+	if err := explaining.take(ctx); err != nil {
+		return nil, err
+	}
+	defer explaining.release()
+	return a.explain(ctx, m, token, hints), nil
+}
+
 // contracts returns the different header contracts under which requests of m go upstream: the default one if no
 // messenger_auth uses m, and none if all that use it are off.
 func (a *service) contracts(m *messenger) []headers {
 	var contracts []headers
 	used := false
 	for _, h := range a.handlers() {
-		if !h.mayServe(m.name) {
+		if !h.MayServe(m.name) {
 			continue
 		}
 		used = true

@@ -15,8 +15,6 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/maypok86/otter/v2"
 	"golang.org/x/time/rate"
-
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
 // maxFailing is how many client addresses are remembered as failing. When there are more, those that failed seldom and
@@ -24,7 +22,8 @@ import (
 const maxFailing = 1 << 16
 
 // FailLimit says how many bad tokens one client address may send. Addresses are those that Caddy takes for the client's,
-// IPv6 by /64. Only tokens that nobody signed for the messenger count; expired ones, for instance, do not.
+// IPv6 by /64; clients without an address count as one. Only tokens that nobody signed for the messenger count; expired
+// ones, for instance, do not.
 type FailLimit struct {
 	// How many bad tokens are read before further ones are refused. Required.
 	Attempts int `json:"attempts,omitempty"`
@@ -85,18 +84,8 @@ var failing = sync.OnceValue(func() *otter.Cache[failingKey, *rate.Limiter] {
 	})
 })
 
-// failures are those of one client address at one messenger.
-type failures struct {
-	key failingKey
-}
-
-// failuresOf returns the failures of r's client.
-func (m *messenger) failuresOf(r *http.Request) failures {
-	return failures{failingKey{m.name, *m.FailLimit, clientNetwork(r)}}
-}
-
 // clientNetwork returns the address by which r's client is told apart. A client has a whole /64 of IPv6 to itself. It is
-// invalid where there is none, as on a Unix socket.
+// invalid where there is none, as on a Unix socket without trusted_proxies_unix: such clients count as one.
 func clientNetwork(r *http.Request) netip.Addr {
 	text, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
 	address, err := netip.ParseAddr(text)
@@ -107,27 +96,4 @@ func clientNetwork(r *http.Request) netip.Addr {
 		return netip.PrefixFrom(address, 64).Masked().Addr()
 	}
 	return address
-}
-
-// admit refuses an address whose allowance is used up. It takes nothing: whoever sends good tokens is not counted,
-// however many there are behind one address.
-func (f failures) admit() *authn.Rejection {
-	if limiter, found := failing().GetIfPresent(f.key); found && limiter.Tokens() < 1 {
-		return &authn.Rejection{Code: authn.TooManyFailures, Reason: "the client's address has sent more bad tokens than fail_limit allows"}
-	}
-	return nil
-}
-
-// note counts rej if it says that nobody signed the token for this messenger.
-func (f failures) note(rej *authn.Rejection) {
-	if rej == nil || !f.key.address.IsValid() {
-		return
-	}
-	switch rej.Code {
-	case authn.TokenMalformed, authn.TokenTooLarge, authn.AlgorithmNotAllowed, authn.KeyUnknown, authn.SignatureInvalid:
-	default:
-		return
-	}
-	limiter, _ := failing().SetIfAbsent(f.key, rate.NewLimiter(rate.Every(time.Duration(f.key.limit.Window)/time.Duration(f.key.limit.Attempts)), f.key.limit.Attempts))
-	limiter.Allow()
 }

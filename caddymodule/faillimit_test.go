@@ -143,12 +143,16 @@ func TestClientsAreToldApartByNetwork(t *testing.T) {
 	}
 }
 
-// Where clients have no address, one of them must not stop all others.
-func TestClientsWithoutAnAddressAreNotLimited(t *testing.T) {
-	h := limitedHandler(t)
-	for range 20 {
-		visitor{t, h, "@"}.want(forgedToken, 401, "over a Unix socket")
-	}
+// Clients of a Unix socket have no address. They count as one, because otherwise the limit would never limit.
+func TestClientsWithoutAnAddressAreLimitedAsOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := limitedHandler(t)
+		for range 5 {
+			visitor{t, h, "@"}.want(forgedToken, 401, "over a Unix socket")
+		}
+		visitor{t, h, ""}.want(forgedToken, 429, "over a Unix socket, once the allowance is used up")
+		visitor{t, h, "192.0.2.1:1000"}.want(forgedToken, 401, "from an address")
+	})
 }
 
 // Whoever has many addresses gets many attempts, but not the gateway's memory.

@@ -41,7 +41,7 @@ func TestOnlyASCIIIsAWordOfAProtocol(t *testing.T) {
 		{"the own host", "kiosk.example.com", func(word string) bool {
 			r := get()
 			r.Host = word
-			return ownOrigin(r).host == "kiosk.example.com"
+			return isOwnOrigin(r, origin{"http", "kiosk.example.com", "80"})
 		}},
 		{"a loopback host", "kiosk.localhost", isLoopbackHost},
 		{"a host of jwks_internal_hosts", "keys.internal", func(word string) bool {

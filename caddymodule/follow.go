@@ -56,6 +56,7 @@ func (l *live) poll(ctx context.Context) {
 		}
 	}
 	l.noteStatus(failure)
+	l.unpin()
 }
 
 // reread reads what is held of a name once more. If the storage cannot be reached, what is held stays in force, and the next
@@ -97,15 +98,16 @@ func (l *live) rereadOwned(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return l.applyOwned(name, r)
+	_, err = l.applyOwned(name, r)
+	return err
 }
 
 func (l *live) rereadStored(ctx context.Context, name string) error {
 	defer l.lock(name)()
-	held, ok := l.stored.GetIfPresent(name)
+	held, ok := l.known(name)
 	switch {
 	case !ok && connections.Open()[name] > 0:
-		held = new(storedEntry) // it was held when they were opened, and what changed may end them
+		held = new(storedEntry) // they were opened under another configuration, and what changed may end them
 	case !ok:
 		return nil // nobody asked for it; whoever does reads it then
 	case held.messenger == nil:
@@ -118,7 +120,7 @@ func (l *live) rereadStored(ctx context.Context, name string) error {
 		if r != nil && r.Revision == held.revision && r.Version == held.version.Load() {
 			return nil
 		}
-		_, err = l.hold(name, r)
+		_, _, err = l.hold(name, r)
 		distrusted = err != nil // the settings that hold now cannot be used here, and those from before hold no more
 	}
 	if distrusted && held.messenger != nil {
@@ -150,6 +152,11 @@ func (l *live) rereadHeld(ctx context.Context) bool {
 	names := slices.Collect(maps.Keys(l.owned))
 	l.mu.Unlock()
 	names = append(names, slices.Collect(l.stored.Keys())...)
+	for name := range connections.Open() {
+		if _, ok := l.stored.GetIfPresent(name); !ok {
+			names = append(names, name) // it is pinned, or its connections are from another configuration
+		}
+	}
 	for _, name := range names {
 		if held, ok := l.stored.GetIfPresent(name); ok && held.messenger == nil {
 			l.stored.Invalidate(name)

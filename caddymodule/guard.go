@@ -7,13 +7,10 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
@@ -23,8 +20,8 @@ import (
 // request; an event stream shows only by the response, whatever the request says it accepts, because a client that wants
 // to stay would say anything.
 //
-// Where only the response can tell, guarding costs one small writer, which also makes it private. With no expiry and
-// max_session 0 only what asks for a WebSocket or an event stream is tracked, so that it can be ended by command.
+// Where only the response can tell, guarding costs one small writer, which also makes it private, and over HTTP/2 and 3 a context
+// as well: there, nothing else ends a request whose backend is silent without cutting off its response.
 func (m *messenger) guard(w http.ResponseWriter, r *http.Request, mode Mode, o *outcome, next caddyhttp.Handler) error {
 	if o.guarded {
 		return next.ServeHTTP(w, r)
@@ -32,35 +29,32 @@ func (m *messenger) guard(w http.ResponseWriter, r *http.Request, mode Mode, o *
 	if mode == ModeReport || r.Method == http.MethodHead {
 		return servePrivately(w, r, next) // report ends nothing, as it refuses nothing
 	}
-	handshake := isHandshake(r)
-	asks := handshake || asksForEvents(r)
-	if !asks && m.session == 0 && o.contact.Until.IsZero() {
-		return servePrivately(w, r, next)
-	}
 	o.guarded = true
-	g := &guardedWriter{messenger: m, contact: o.contact, handshake: handshake}
+	g := &guardedWriter{request: r, messenger: m, outcome: o, handshake: isHandshake(r)}
 	g.ResponseWriter = w
-	switch {
-	case handshake:
-		g.track(nil) // a copy of the request would cost more than all the rest
+	switch asks := asksForEvents(r); {
+	case g.handshake:
+		// A copy of the request would cost more than all the rest, as long as the connection is open.
+		whole := r.Context()
+		ctx, cancel := context.WithCancel(whole)
+		*r = *r.WithContext(ctx)
+		defer func() { *r = *r.WithContext(whole) }() // for error routes
+		g.cancel = cancel
+		g.track()
 		if r.Method == http.MethodConnect {
 			r.Body = g.connection.Body(r.Body)
 		}
-	case asks:
+	case asks, r.ProtoMajor > 1:
 		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
 		r = r.WithContext(ctx)
-		g.track(cancel)
+		g.request, g.cancel = r, cancel
+		if asks {
+			g.track()
+		}
 	}
-	g.request = r
 	return g.serve(r, next)
 }
-
-// asksForEvents reports whether r is what an EventSource sends.
-func asksForEvents(r *http.Request) bool {
-	return slices.ContainsFunc(r.Header["Accept"], func(value string) bool { return strings.Contains(value, eventStream) })
-}
-
-const eventStream = "text/event-stream"
 
 // deadline is when a connection that c opens now ends by itself.
 func (m *messenger) deadline(c *authn.Contact, now time.Time) session.Deadline {
@@ -89,37 +83,47 @@ type guardedWriter struct {
 	privateWriter
 	request    *http.Request
 	messenger  *messenger
-	contact    *authn.Contact
+	outcome    *outcome
+	cancel     context.CancelFunc  // ends the request; nil where only the response can tell, over HTTP/1.1
 	connection *session.Connection // nil until there is one to guard
 	session    *session.Session
 	handshake  bool
 	decided    bool
+	closing    bool // the HTTP/1.1 connection closes after this response
 	streaming  bool // what is written goes through connection
 	hijacked   bool // it is a WebSocket over HTTP/1.1
 	events     bool
 }
 
-// track makes the connection known. What was withdrawn since the token was verified shows only now.
-func (g *guardedWriter) track(cancel context.CancelFunc) {
-	c := g.contact
-	g.connection = session.NewConnection(cancel)
-	g.session = connections.Add(session.Subject{
-		Messenger: g.messenger.name, Identity: c.Identity, TokenID: c.TokenID, Key: c.SignedBy.ID(), Issued: c.Issued,
-	}, g.messenger.deadline(c, time.Now()), g.connection)
-	if g.messenger.withdrawn(c) {
-		g.session.End(session.Revoked)
-	}
+// track makes the connection known, so that whatever is taken away from here on reaches it.
+func (g *guardedWriter) track() {
+	g.connection = session.NewConnection(g.cancel)
+	g.session = connections.Add(g.subject(), g.messenger.deadline(g.outcome.contact, time.Now()), g.connection)
 }
 
-// withdrawn reports whether what c rests on was taken back after c was verified.
-func (m *messenger) withdrawn(c *authn.Contact) bool {
-	return !m.verifier.Load().Active()[c.SignedBy.ID()] || m.revoked.Covers(c.Identity, c.TokenID, c.Issued)
+func (g *guardedWriter) subject() session.Subject {
+	c := g.outcome.contact
+	return session.Subject{Messenger: g.messenger.name, Identity: c.Identity, TokenID: string(c.TokenID), Key: c.SignedBy.ID(),
+		Issued: c.Issued, Origin: g.outcome.origin}
+}
+
+// beginConnection makes the connection known, if it is not, and ends it before its first byte if it has lost its right since the
+// token was verified.
+func (g *guardedWriter) beginConnection() {
+	if g.connection == nil {
+		g.track()
+	}
+	if ending, ended := g.messenger.ended(g.request.Context(), g.subject()); ended {
+		g.session.Remove()
+		g.connection.End(ending) // at once: whoever has taken it out of the tracker may still be on the way here
+	}
 }
 
 // serve calls the next handler. If we ended an event stream, its response is complete: a proxy, whose work we cut short,
 // says otherwise with this one panic.
 func (g *guardedWriter) serve(r *http.Request, next caddyhttp.Handler) (err error) {
 	defer func() {
+		g.outcome.guarded = false // an error route may guard its own response
 		if g.connection == nil {
 			return
 		}
@@ -130,7 +134,9 @@ func (g *guardedWriter) serve(r *http.Request, next caddyhttp.Handler) (err erro
 			if cause := recover(); cause != nil && cause != http.ErrAbortHandler {
 				panic(cause)
 			}
-			err = nil
+			if err = nil; g.cancel == nil && !g.closing {
+				panic(http.ErrAbortHandler) // the last event was said, and this is how net/http closes the connection
+			}
 		}
 	}()
 	if err = next.ServeHTTP(g, r); err == nil {
@@ -157,13 +163,27 @@ const endedByOthers = "closed"
 // WriteHeader implements http.ResponseWriter.
 func (g *guardedWriter) WriteHeader(status int) {
 	g.begin(status)
+	if g.cancel == nil && beginsEvents(status, g.Header()) {
+		// Its end interrupts reading from the client. net/http then takes the client for gone, and cancels every later request
+		// of the connection as well: it must not carry any.
+		g.closing = true
+		g.Header()["Connection"] = []string{"close"}
+	}
 	g.ResponseWriter.WriteHeader(status)
 	if status >= 200 {
 		g.decide(status)
 	}
 }
 
-// decide looks at the head of the response, which was written or will be with the next byte.
+// writeHead writes the head where the handler has left that to the first byte: only then handlers around this one have done
+// with it what they do, such as to name the media type.
+func (g *guardedWriter) writeHead() {
+	if !g.decided {
+		g.WriteHeader(http.StatusOK)
+	}
+}
+
+// decide looks at the head of the response, which was written.
 func (g *guardedWriter) decide(status int) {
 	if g.decided {
 		return
@@ -171,33 +191,23 @@ func (g *guardedWriter) decide(status int) {
 	g.decided = true
 	g.begin(status)
 	switch header := g.Header(); {
-	case status == http.StatusOK && g.handshake && g.request.Method == http.MethodConnect:
-		g.streaming = true
-		g.connection.BeginWebSocket(g.ResponseWriter, g.flush, g.deadlines())
-	case status == http.StatusOK && isEventStream(header) && len(header["Content-Length"]) == 0:
-		if g.connection == nil {
-			g.track(nil)
-		}
+	case beginsEvents(status, header):
+		g.beginConnection()
 		g.streaming, g.events = true, true
 		g.connection.BeginEvents(g.ResponseWriter, g.flush, g.deadlines(), len(header["Content-Encoding"]) > 0)
+	case status == http.StatusOK && g.handshake && g.request.Method == http.MethodConnect:
+		g.beginConnection()
+		g.streaming = true
+		g.connection.BeginWebSocket(g.ResponseWriter, g.flush, g.deadlines())
 	case g.connection != nil:
 		g.session.Remove()
 		g.connection.Release()
 	}
 }
 
-func isEventStream(header http.Header) bool {
-	values := header["Content-Type"]
-	if len(values) == 0 || len(values[0]) < len(eventStream) {
-		return false
-	}
-	kind, _, _ := strings.Cut(values[0], ";")
-	return ascii.EqualFold(strings.Trim(kind, " \t"), eventStream)
-}
-
 // Write implements io.Writer.
 func (g *guardedWriter) Write(p []byte) (int, error) {
-	g.decide(http.StatusOK)
+	g.writeHead()
 	if g.streaming {
 		return g.connection.Write(p)
 	}
@@ -206,7 +216,7 @@ func (g *guardedWriter) Write(p []byte) (int, error) {
 
 // ReadFrom implements io.ReaderFrom, which spares a plain response a copy.
 func (g *guardedWriter) ReadFrom(from io.Reader) (int64, error) {
-	g.decide(http.StatusOK)
+	g.writeHead()
 	if g.streaming {
 		return io.Copy(struct{ io.Writer }{g.connection}, from)
 	}
@@ -215,7 +225,7 @@ func (g *guardedWriter) ReadFrom(from io.Reader) (int64, error) {
 
 // FlushError is what http.ResponseController calls.
 func (g *guardedWriter) FlushError() error {
-	g.decide(http.StatusOK)
+	g.writeHead()
 	if g.streaming {
 		return g.connection.Flush()
 	}
@@ -231,6 +241,7 @@ func (g *guardedWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
 	early = bytes.Clone(early)
 	g.decided, g.hijacked = true, true
+	g.beginConnection()
 	g.connection.BeginWebSocket(conn, nil, conn)
 	guarded := g.connection.Conn(conn, early)
 	buffered.Writer.Reset(guarded)

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -47,15 +48,16 @@ func get(headers ...string) *http.Request {
 	return r
 }
 
-// What nothing can end is not guarded. Its response is private, as that of every contact.
-func TestWhatNothingEndsIsNotGuarded(t *testing.T) {
+// What no token and no limit ends is guarded all the same, because its token can be revoked. Only what has no stream is
+// handed on as it is, and made private.
+func TestGuardCostsNothingWhereNothingEnds(t *testing.T) {
 	for name, test := range map[string]struct {
 		limit, life time.Duration
 		mode        Mode
 		request     *http.Request
 		guarded     bool
 	}{
-		"no expiry, no limit":            {0, 0, ModeRequired, get("Accept: */*"), false},
+		"no expiry, no limit":            {0, 0, ModeRequired, get("Accept: */*"), true},
 		"report ends nothing":            {time.Hour, time.Hour, ModeReport, get("Upgrade: websocket"), false},
 		"a HEAD has no stream":           {time.Hour, time.Hour, ModeRequired, httptest.NewRequest(http.MethodHead, "/", nil), false},
 		"an expiry":                      {0, time.Hour, ModeRequired, get(), true},
@@ -171,7 +173,7 @@ func TestOnlyOurOwnAbortIsRecovered(t *testing.T) {
 	}
 }
 
-// What was withdrawn while a request was on its way is withdrawn for its connection.
+// What was withdrawn while a request was on its way is withdrawn for its connection, and what was only replaced is not.
 func TestKeyWithdrawnBeforeTheConnectionWasTracked(t *testing.T) {
 	m, c := guardedMessenger(t, time.Hour, time.Hour)
 	another, err := authn.ParseSharedToken([]byte(strings.Repeat("x", 32)), "")
@@ -183,14 +185,18 @@ func TestKeyWithdrawnBeforeTheConnectionWasTracked(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.verifier.Store(authn.NewVerifier(m.policy, keys))
-	w := httptest.NewRecorder()
-	_ = m.guard(w, get(), ModeRequired, &outcome{contact: c}, caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
-		w.Header().Set("Content-Type", "Text/Event-Stream;charset=utf-8")
-		_, err := w.Write([]byte("data: 1\n\n"))
-		return err
-	}))
-	if got := w.Body.String(); got != "event: auth\ndata: token_revoked\n\n" {
-		t.Errorf("the client got %q", got)
+	o := &outcome{contact: c, origin: new(session.Origin)}
+	for closings, want := range []string{"data: 1\n\n", "event: auth\ndata: token_revoked\n\n"} {
+		m.setOrigin(session.Origin{Closings: uint64(closings)})
+		w := httptest.NewRecorder()
+		_ = m.guard(w, get(), ModeRequired, o, caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+			w.Header().Set("Content-Type", "Text/Event-Stream;charset=utf-8")
+			_, err := w.Write([]byte("data: 1\n\n"))
+			return err
+		}))
+		if got := w.Body.String(); got != want {
+			t.Errorf("with %d closings, the client got %q", closings, got)
+		}
 	}
 }
 
@@ -226,9 +232,10 @@ func BenchmarkGuardedWebSocket(b *testing.B) {
 		o := &connection{contact: *contact}
 		o.contact.Identity = fmt.Sprintf("contact-%032d", i)
 		o.outcome = outcome{messenger: m.name, contact: &o.contact, guarded: true}
-		o.writer = guardedWriter{messenger: m, contact: &o.contact, handshake: true, request: request}
+		o.writer = guardedWriter{messenger: m, outcome: &o.outcome, handshake: true, request: request}
 		o.writer.ResponseWriter = w
-		o.writer.track(nil)
+		_, o.writer.cancel = context.WithCancel(request.Context())
+		o.writer.track()
 		open[i] = o
 	}
 	b.ReportMetric(float64(heap()-before)/float64(b.N), "heap-B/conn")

@@ -28,7 +28,8 @@ type Handler struct {
 	MatcherSetsRaw caddyhttp.RawMatcherSets `json:"match,omitempty" caddy:"namespace=http.matchers"`
 
 	// The messenger whose settings hold, or placeholders of the host's labels or of parts of the path that give its
-	// name, such as {http.request.host.labels.2}. Default: the only messenger that is configured.
+	// name, such as {http.request.host.labels.2}. A path that another server could read as that of another messenger is
+	// refused. Default: the only messenger that is configured.
 	Messenger string `json:"messenger,omitempty"`
 
 	// What happens to requests on this route: "required", "optional", "report" or "off". Default: the messenger's mode.
@@ -68,6 +69,7 @@ type Handler struct {
 	app      *registry
 	matchers caddyhttp.MatcherSets
 	static   *messenger // the messenger, if its name has no placeholder
+	address  address    // what gives its name otherwise
 	sources  authn.Sources
 	headers  headers
 	server   *caddyhttp.Server
@@ -104,7 +106,10 @@ type ClaimHeader struct {
 // messengers is what a handler needs of the app "messenger".
 type messengers interface {
 	Registry() *registry
-	AddRoute(r interface{ caddyhttp.MiddlewareHandler })
+	AddRoute(r interface {
+		caddyhttp.MiddlewareHandler
+		MayServe(messenger string) bool
+	})
 }
 
 // CaddyModule returns the Caddy module information.
@@ -117,7 +122,7 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 
 // Provision resolves the messenger and prepares all that a request needs.
 func (h *Handler) Provision(ctx caddy.Context) error {
-	h.logger = ctx.Logger()
+	h.logger = printableLogger(ctx.Logger())
 	h.refusals = sampled(h.logger)
 	if err := h.checkSettings(); err != nil {
 		return fmt.Errorf("messenger_auth: %w", err)
@@ -148,10 +153,16 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.server == nil {
 		return nil
 	}
+	if err := checkNamedRoutes(ctx); err != nil {
+		return fmt.Errorf("messenger_auth: %w", err)
+	}
 	h.accessed = h.server.Logs != nil
 	h.place = fmt.Sprintf("messenger_auth %s of server %s", h.Messenger, h.server.Name())
-	h.cleanErrorRoutes()
+	if err := h.cleanErrorRoutes(ctx); err != nil {
+		return fmt.Errorf("messenger_auth: %w", err)
+	}
 	h.warnAboutLogs()
+	h.warnAboutAddresses()
 	return nil
 }
 
@@ -187,7 +198,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		if o.contact != nil {
 			return h.passVerified(w, r, m, mode, o, next)
 		}
-		w, rej = h.authenticate(w, r, m, o)
+		w, rej = h.authenticate(w, r, m, mode, o)
 		if rej != nil && rej.Code == authn.TokenMissing && isPreflight(r) {
 			return next.ServeHTTP(w, r)
 		}
@@ -220,19 +231,22 @@ func (h *Handler) messengerOf(r *http.Request) (*messenger, *authn.Rejection) {
 	if h.static != nil {
 		return h.static, nil
 	}
+	if rej := h.address.check(r); rej != nil {
+		return nil, rej
+	}
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	return h.app.messenger(r.Context(), ascii.Lower(repl.ReplaceAll(h.Messenger, "")))
 }
 
 // authenticate finds the token, takes it out of the request, and verifies it. It notes the contact in o. The writer it
 // returns answers the subprotocol that announced the token.
-func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, m *messenger, o *outcome) (http.ResponseWriter, *authn.Rejection) {
+func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, m *messenger, mode Mode, o *outcome) (http.ResponseWriter, *authn.Rejection) {
 	if o.messenger == m.name && o.rejection != nil && o.rejection.Code != authn.TokenMissing {
 		return w, o.rejection // an earlier handler has taken the token out; its finding holds
 	}
 	o.messenger = m.name
-	found, rej := h.sources.Find(r)
-	if rej == nil || rej.Code != authn.TokenMissing {
+	found, rej := h.sources.Find(r, authn.Look{Handshake: isHandshake(r), Anonymous: mode == ModeOptional})
+	if found.Held || rej != nil && rej.Code == authn.TokenAmbiguous {
 		o.source = string(found.Kind)
 		h.takeOut(r)
 		w = answerProtocol(w, r, found.Marker)

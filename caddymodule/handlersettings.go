@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 	"golang.org/x/net/http/httpguts"
 
@@ -24,6 +26,7 @@ func (h *Handler) resolveMessenger() error {
 		h.Messenger = names[0]
 	}
 	if strings.Contains(h.Messenger, "{") {
+		h.address = addressOf(h.Messenger)
 		return nil
 	}
 	if h.static = h.app.Messengers[h.Messenger]; h.static == nil {
@@ -39,6 +42,20 @@ func (h *Handler) warnAboutLogs() {
 		if h.accessed && isLogged(source) {
 			h.app.auditWarning("tokens from this source stand in Caddy's access logs and error logs; filter them as section \"What Caddy logs\" of the README shows",
 				zap.String("token_from", string(source.Kind)), zap.String("name", source.Name))
+		}
+	}
+}
+
+// warnAboutAddresses tells operators that fail_limit has one allowance for all clients: those of a Unix socket have no
+// address, unless the proxy in front is believed.
+func (h *Handler) warnAboutAddresses() {
+	limited := func(m *messenger) bool { return m.FailLimit != nil }
+	if h.static != nil && !limited(h.static) || h.static == nil && !slices.ContainsFunc(slices.Collect(maps.Values(h.app.Messengers)), limited) {
+		return
+	}
+	for _, listen := range h.server.Listen {
+		if addr, err := caddy.ParseNetworkAddress(listen); err == nil && addr.IsUnixNetwork() && !h.server.TrustedProxiesUnix {
+			h.app.auditWarning(noAddress, zap.String("listen", listen), zap.String("server", h.server.Name()))
 		}
 	}
 }
@@ -90,7 +107,12 @@ func (h *Handler) checkSettings() error {
 
 // routePlaceholders are the placeholders that may choose the messenger: they name the place that was asked for. One that
 // a client fills freely on any URL (header, cookie, query) would let it choose which keys it is checked with.
-var routePlaceholders = []string{"http.request.host.labels.", "http.request.uri.path."}
+var routePlaceholders = []string{hostLabelPrefix, pathPartPrefix}
+
+const (
+	hostLabelPrefix = "http.request.host.labels."
+	pathPartPrefix  = "http.request.uri.path."
+)
 
 // checkMessengerRef checks the messenger's name in a directive, which may have placeholders.
 func checkMessengerRef(ref string) error {
@@ -153,10 +175,8 @@ func (h *Handler) messengerHeader() string {
 	return h.MessengerHeader
 }
 
-// mayServe reports whether requests for the messenger of that name can meet h.
-func (h *Handler) mayServe(name string) bool {
-	return h.static != nil && h.static.name == name || h.static == nil && strings.Contains(h.Messenger, "{")
-}
+// MayServe reports whether requests for the messenger of that name can meet h.
+func (h *Handler) MayServe(name string) bool { return refCanName(h.Messenger, name) }
 
 // marker returns the subprotocol behind which h takes tokens, or "" if it does not take them there.
 func (h *Handler) marker() string {

@@ -74,8 +74,9 @@ func (c *headers) clean(r *http.Request, o *outcome) *authn.Rejection {
 			delete(r.Header, key)
 		}
 	}
+	cleanConnection(r.Header) // first: it leaves a short list
 	cleanUpgrade(r)
-	cleanConnection(r.Header)
+	cleanUnnamedUpgrade(r)
 	// Caddy forwards request trailers, declared and undeclared ones, as soon as this map is there.
 	r.Trailer = nil
 	if r.Method == http.MethodConnect && !isExtendedWebSocket(r) {
@@ -98,6 +99,14 @@ func cleanUpgrade(r *http.Request) {
 	}
 }
 
+// cleanUnnamedUpgrade removes an Upgrade that Connection does not name. A proxy behind us takes it for none (RFC 9110 section
+// 7.8), and what we took for a WebSocket would be an ordinary request, with a token that only a handshake may carry.
+func cleanUnnamedUpgrade(r *http.Request) {
+	if len(r.Header["Upgrade"]) > 0 && !slices.Contains(connectionOptions(r.Header["Connection"]), "upgrade") {
+		delete(r.Header, "Upgrade")
+	}
+}
+
 // cleanConnection removes the headers that Connection names, and its names. A proxy removes what is named there (RFC
 // 9110 section 7.6.1), and would remove the verified identity if a client could name it.
 func cleanConnection(header http.Header) {
@@ -106,13 +115,16 @@ func cleanConnection(header http.Header) {
 		return
 	}
 	var kept []string
-	for _, option := range connectionOptions(values) {
-		switch option {
-		case "close", "keep-alive", "upgrade", "te":
-			kept = append(kept, option)
-		default:
-			header.Del(option)
-		}
+	named := named{header: header}
+	for _, value := range values {
+		eachOption(value, func(option string) {
+			switch lower := keptOption(option); {
+			case lower == "":
+				named.remove(option)
+			case !slices.Contains(kept, lower):
+				kept = append(kept, lower)
+			}
+		})
 	}
 	setOrDelete(header, "Connection", kept)
 }

@@ -69,6 +69,9 @@ func (h *Health) Provision(ctx caddy.Context) error {
 	if err := h.checkSettings(); err != nil {
 		return fmt.Errorf("messenger_health: %w", err)
 	}
+	if err := checkNamedRoutes(ctx); err != nil {
+		return fmt.Errorf("messenger_health: %w", err)
+	}
 	app, err := ctx.App("messenger")
 	if err != nil {
 		return err
@@ -92,9 +95,8 @@ func (h *Health) checkSettings() error {
 // parseHealth reads the directive:
 //
 //	messenger_health [<matcher>] [<messenger>…]
-func parseHealth(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
-	health := new(Health)
-	return health, health.UnmarshalCaddyfile(h.Dispenser)
+func parseHealth(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	return parseAnswering(h, new(Health))
 }
 
 // UnmarshalCaddyfile sets up the handler from the tokens of the directive, the matcher excepted.

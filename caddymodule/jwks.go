@@ -56,7 +56,7 @@ func (j *JWKS) settings() (authn.JWKSSettings, error) {
 	}
 	if strings.Contains(s.URL, "{") {
 		var err error
-		if s.URL, err = caddy.NewReplacer().ReplaceOrErr(j.URL, true, true); err != nil {
+		if s.URL, err = loadedFiles(nil).resolve(j.URL); err != nil {
 			return s, fmt.Errorf("%s: %w", j.URL, err)
 		}
 	}

@@ -1,28 +1,33 @@
 package caddymodule
 
 import (
-	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"os"
+	"slices"
 	"strings"
-	"time"
-
-	"go.uber.org/zap"
+	"sync"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
-
-// maxKeyFile is the largest file that {file.…} may name in bytes; the limit of Caddy's own placeholder.
-const maxKeyFile = 1 << 20
 
 // keyFiles are the keys of a messenger that come from its configuration, with what is needed to see that a file behind
 // them changed.
 type keyFiles struct {
 	current authn.Keys
-	digest  [sha256.Size]byte // of what was read last, good or bad
+
+	mu     sync.Mutex  // between the watchers of the files
+	active []loadedKey // that current consists of, in the order of the configuration
+	wanted []loadedKey // the same with what was found since, and cannot be used together yet
+}
+
+// A loadedKey is a key of the configuration.
+type loadedKey struct {
+	key    *authn.Key
+	digest [sha256.Size]byte // of the text
+	pipe   bool              // the text came from a pipe
 }
 
 // A reference is a placeholder {env.NAME} or {file.PATH} that is a whole value of the configuration.
@@ -42,95 +47,43 @@ func parseReference(text string) (reference, bool) {
 	return reference{kind: kind, name: name}, true
 }
 
-// read returns the text behind the reference. Of a file one line break at the end is left out, as Caddy does.
-func (r reference) read() ([]byte, error) {
-	if r.kind == "env" {
-		value := os.Getenv(r.name)
-		if value == "" {
-			return nil, errors.New("the environment variable is not set or empty")
-		}
-		return []byte(value), nil
+// env returns the value of the environment variable.
+func (r reference) env() ([]byte, error) {
+	value := os.Getenv(r.name)
+	if value == "" {
+		return nil, errors.New("the environment variable is not set or empty")
 	}
-	file, err := os.Open(r.name)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, maxKeyFile+1))
-	switch {
-	case err != nil:
-		return nil, err
-	case len(text) > maxKeyFile:
-		return nil, errors.New("the file is larger than 1 MiB")
-	}
-	text = bytes.TrimSuffix(bytes.TrimSuffix(text, []byte("\n")), []byte("\r"))
-	if len(text) == 0 {
-		return nil, errors.New("the file is empty")
-	}
-	return text, nil
+	return []byte(value), nil
+}
+
+// readArgument reads a file that an argument of a command names.
+func readArgument(name string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), commandFileWait)
+	defer cancel()
+	found, err := processFiles.get(ctx, name, true)
+	return found.text, err
 }
 
 // loadKeys reads the keys for the first time and makes the messenger's verifier.
 func (m *messenger) loadKeys() error {
-	texts, err := m.readKeys()
+	values := m.keyValues()
+	loaded := make([]loadedKey, len(values))
+	for i, value := range values {
+		found, err := m.readKey(value)
+		if err != nil {
+			return err
+		}
+		if loaded[i], err = m.parseKey(i, found); err != nil {
+			return err
+		}
+	}
+	keys, err := m.keySet(loaded)
 	if err != nil {
 		return err
 	}
-	keys, err := m.parseKeys(texts)
-	if err != nil {
-		return err
-	}
-	m.keys = keyFiles{current: keys, digest: digest(texts, nil)}
+	m.keys.current, m.keys.active, m.keys.wanted = keys, loaded, slices.Clone(loaded)
 	m.trust(keys)
 	return nil
-}
-
-// reloadKeys reads the keys again and swaps the verifier if they changed. What cannot be used changes nothing: the keys
-// loaded before stay in force, and the log says why, once for each thing that was found.
-func (m *messenger) reloadKeys() {
-	texts, err := m.readKeys()
-	now := digest(texts, err)
-	if now == m.keys.digest {
-		return
-	}
-	m.keys.digest = now
-	var keys authn.Keys
-	if err == nil {
-		keys, err = m.parseKeys(texts)
-	}
-	if err != nil {
-		m.logger.Error("changed key not taken; the keys loaded before stay in force", zap.Error(err))
-		return
-	}
-	m.keys.current = keys
-	m.trust(keys)
-	m.logger.Named("audit").Named("keys").Info("keys changed", zap.String("by", "the key file"), zap.String("method", m.method()), zap.Int("keys", m.verifier.Load().Standing().Keys))
-}
-
-// watchKeyFiles reads the keys of messengers again and again until done is closed. It compares contents: a file may be
-// replaced through a link, or written in place with its old time.
-func watchKeyFiles(messengers []*messenger, interval time.Duration, done <-chan struct{}) {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-done:
-			return
-		case <-ticker.C:
-			for _, m := range messengers {
-				m.reloadKeys()
-			}
-		}
-	}
-}
-
-func (m *Messenger) hasKeyFiles() bool {
-	for _, value := range m.keyValues() {
-		if ref, ok := parseReference(value); ok && ref.kind == "file" {
-			return true
-		}
-	}
-	return false
 }
 
 // keyValues are the values of the configuration that hold or name keys.
@@ -148,26 +101,21 @@ func (m *Messenger) keyValues() []string {
 	return values
 }
 
-// readKeys returns the text of each key. A public key may stand in the configuration itself; a shared token may not,
-// because the configuration can be read by everyone who can read the admin endpoint or a saved config.
-func (m *messenger) readKeys() ([][]byte, error) {
-	var texts [][]byte
-	for _, value := range m.keyValues() {
-		ref, ok := parseReference(value)
-		if !ok {
-			if m.SharedToken != nil {
-				return nil, errLiteralSecret
-			}
-			texts = append(texts, []byte(value))
-			continue
-		}
-		text, err := ref.read()
+// readKey returns the text of a key. A public key may stand in the configuration itself; a shared token may not, because
+// the configuration can be read by everyone who can read the admin endpoint or a saved config.
+func (m *messenger) readKey(value string) (fileText, error) {
+	ref, ok := parseReference(value)
+	switch {
+	case ok:
+		found, err := m.files.read(ref)
 		if err != nil {
-			return nil, fmt.Errorf("%s %s: %w", m.method(), value, err)
+			return found, fmt.Errorf("%s %s: %w", m.method(), value, err)
 		}
-		texts = append(texts, text)
+		return found, nil
+	case m.SharedToken != nil:
+		return fileText{}, errLiteralSecret
 	}
-	return texts, nil
+	return fileText{text: []byte(value)}, nil
 }
 
 // errLiteralSecret does not quote the value, which may be the secret.
@@ -175,18 +123,25 @@ var errLiteralSecret = errors.New("shared_token must be exactly one placeholder 
 	"a secret does not belong into the configuration, where everyone who can read that can sign tokens " +
 	"(was {$NAME} written? It puts the value into the configuration before it is read: write {env.NAME})")
 
-func (m *messenger) parseKeys(texts [][]byte) (authn.Keys, error) {
-	keys := make([]*authn.Key, len(texts))
-	for i, text := range texts {
-		var err error
-		if m.SharedToken != nil {
-			keys[i], err = m.SharedToken.parse(text)
-		} else {
-			keys[i], err = authn.ParsePublicKey(text, m.PublicKey[i].KeyID)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s %s %w", m.method(), m.keyPlace(i), err)
-		}
+// parseKey makes the i-th key of its text.
+func (m *messenger) parseKey(i int, found fileText) (loadedKey, error) {
+	loaded := loadedKey{digest: sha256.Sum256(found.text), pipe: found.pipe}
+	var err error
+	if m.SharedToken != nil {
+		loaded.key, err = m.SharedToken.parse(found.text)
+	} else {
+		loaded.key, err = authn.ParsePublicKey(found.text, m.PublicKey[i].KeyID)
+	}
+	if err != nil {
+		return loadedKey{}, fmt.Errorf("%s %s %w", m.method(), m.keyPlace(i), err)
+	}
+	return loaded, nil
+}
+
+func (m *messenger) keySet(loaded []loadedKey) (authn.Keys, error) {
+	keys := make([]*authn.Key, len(loaded))
+	for i := range loaded {
+		keys[i] = loaded[i].key
 	}
 	set, err := authn.NewKeySet(keys...)
 	if err != nil {
@@ -210,16 +165,4 @@ func (m *Messenger) keyPlace(i int) string {
 		return value
 	}
 	return fmt.Sprintf("number %d", i+1)
-}
-
-func digest(texts [][]byte, err error) (sum [sha256.Size]byte) {
-	h := sha256.New()
-	for _, text := range texts {
-		fmt.Fprintf(h, "%d:", len(text))
-		h.Write(text)
-	}
-	if err != nil {
-		h.Write([]byte("error: " + err.Error()))
-	}
-	return [sha256.Size]byte(h.Sum(nil))
 }

@@ -18,6 +18,8 @@ import (
 	"github.com/maypok86/otter/v2"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
 
 const (
@@ -55,11 +57,12 @@ type live struct {
 	rereads *rate.Limiter
 	failed  atomic.Int64 // when the storage failed last, in nanoseconds since 1970
 
-	mu    sync.Mutex
-	apps  []*registry
-	owned map[string]*record // of configured messengers, as they were read last; nil if there is none
-	uses  map[string]*tokenUses
-	again map[string]bool // names that changed and could not be read
+	mu     sync.Mutex
+	apps   []*registry
+	pinned map[string]*storedEntry // of messengers that have connections
+	owned  map[string]*record      // of configured messengers, as they were read last; nil if there is none
+	uses   map[string]*tokenUses
+	again  map[string]bool // names that changed and could not be read
 
 	polling    sync.Mutex
 	seen       *changes
@@ -73,13 +76,20 @@ type storedEntry struct {
 	messenger *messenger // nil if there is no stored messenger of this name
 	revision  string     // of the record; a change that keeps it concerns revocations only
 	version   atomic.Uint64
-	closings  uint64
+	users     atomic.Int32 // of messenger, which is cleaned up with the last of them; see pinned.go
 }
 
 // Destruct implements caddy.Destructor. The pool calls it when the last configuration has released the store.
 func (l *live) Destruct() error {
 	l.stored.InvalidateAll()
 	l.stored.StopAllGoroutines()
+	l.mu.Lock()
+	pinned := l.pinned
+	l.pinned = nil
+	l.mu.Unlock()
+	for _, e := range pinned {
+		e.drop()
+	}
 	return nil
 }
 
@@ -92,13 +102,14 @@ func acquireLive(s certmagic.Storage, sealKeys [][]byte, internal []string) (*li
 	id := liveID(s, sealKeys, internal)
 	value, _, err := lives.LoadOrNew(id, func() (caddy.Destructor, error) {
 		l := &live{
-			vault:    &vault{seal: seal, failed: processMetrics.errors.Inc},
+			vault:    &vault{seal: seal, writing: make(chan struct{}, 1), failed: processMetrics.errors.Inc, limit: sizeLimit},
 			id:       id,
 			internal: internal,
 			seed:     maphash.MakeSeed(),
 			lookups:  make(chan struct{}, maxLookups),
 			reads:    rate.NewLimiter(lookupRate, 2*lookupRate),
 			rereads:  rate.NewLimiter(rereadRate, 1),
+			pinned:   make(map[string]*storedEntry),
 			owned:    make(map[string]*record),
 			uses:     make(map[string]*tokenUses),
 			again:    make(map[string]bool),
@@ -110,7 +121,7 @@ func acquireLive(s certmagic.Storage, sealKeys [][]byte, internal []string) (*li
 				if e.Value.messenger == nil {
 					return
 				}
-				e.Value.messenger.cleanup()
+				e.Value.drop()
 				if e.Cause == otter.CauseOverflow {
 					l.forgetUses(e.Key)
 				}
@@ -221,17 +232,19 @@ func (l *live) readOwned(ctx context.Context, name string) error {
 			return err
 		}
 	}
-	return l.applyOwned(name, r)
+	_, err := l.applyOwned(name, r)
+	return err
 }
 
-// applyOwned puts the record of a configured messenger in force. The caller holds the lock of name.
-func (l *live) applyOwned(name string, r *record) error {
+// applyOwned puts the record of a configured messenger in force, and returns how many connections that has ended. The caller
+// holds the lock of name.
+func (l *live) applyOwned(name string, r *record) (ended int, err error) {
 	if r == nil {
 		r = new(record)
 	}
 	keys, err := r.keys(l.usesOf(name, kindRing))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -247,14 +260,14 @@ func (l *live) applyOwned(name string, r *record) error {
 			m.ring = r.Revision
 			m.trust(keys)
 		}
-		if before != nil && before.Version != r.Version {
-			m.endRevoked(added)
-			if before.Closings != r.Closings {
-				m.endWithdrawn()
-			}
+		m.setOrigin(session.Origin{Closings: r.Closings}) // after the keys: who reads it first verifies with no older ones
+		switch {
+		case before == nil && !a.started.Load(): // it may not come to run; endOrphans knows when it does
+		case before == nil, before.Version != r.Version:
+			ended += m.endRevoked(added) + m.endWithdrawn()
 		}
 	}
-	return nil
+	return ended, nil
 }
 
 // hasEmptyRing reports whether the ring of a configured messenger was read, and has no token.

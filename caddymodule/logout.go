@@ -27,7 +27,7 @@ func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *messenger, m
 	}
 	rej := o.rejection
 	if o.contact == nil || o.messenger != m.name {
-		w, rej = h.authenticate(w, r, m, o)
+		w, rej = h.authenticate(w, r, m, ModeRequired, o)
 	}
 	h.account(r, m, mode, o, rej)
 	if rej != nil {
@@ -46,20 +46,28 @@ func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *messenger, m
 
 // revokeOwn revokes the token of c, or all of this contact.
 func (h *Handler) revokeOwn(r *http.Request, m *messenger, c *authn.Contact) error {
-	v := revocation{TokenID: c.TokenID, Contact: c.Identity}
-	if !c.Until.IsZero() {
-		until := c.Until.UTC()
-		v.Until = &until
-	}
-	if c.TokenID == "" || h.LogoutEverywhere {
+	_, err := h.app.revoke(r.Context(), m.name, logoutOf(c, m.Messenger, h.LogoutEverywhere, time.Now().UTC()), "the contact")
+	return err
+}
+
+// logoutOf is the revocation by which c logs out.
+func logoutOf(c *authn.Contact, m *Messenger, everywhere bool, now time.Time) revocation {
+	if c.TokenID == "" || everywhere {
 		// The site's clock may be ahead: the token that logs out is among them in any case.
-		before := time.Now().UTC()
-		if next := c.Issued.Add(time.Second); next.After(before) {
-			before = next.UTC()
+		if next := c.Issued.Add(time.Second - durationOr(m.ClockSkew, defaultClockSkew)); next.After(now) {
+			now = next.UTC()
 		}
-		v = revocation{Identity: c.Identity, Before: &before}
+		return revocation{Identity: c.Identity, Before: &now}
 	}
-	return h.app.revoke(r.Context(), m.name, v, "the contact")
+	v := revocation{TokenHash: c.TokenID, Contact: c.Identity}
+	if !c.Until.IsZero() {
+		v.Until = writable(c.Until)
+	}
+	if !c.Issued.IsZero() {
+		issued := c.Issued.UTC()
+		v.Issued = &issued
+	}
+	return v
 }
 
 // allowLogout answers a CORS preflight for a logout from a page of allowed_origin.

@@ -18,7 +18,7 @@ var (
 // find returns what is known of a stored messenger. A name that was not asked for before costs one read. Names come from
 // requests, so reads are bounded in number and rate; an error means that nobody can say whether there is one.
 func (l *live) find(ctx context.Context, name string) (*storedEntry, error) {
-	if e, ok := l.stored.GetIfPresent(name); ok {
+	if e, ok := l.known(name); ok {
 		return e, nil
 	}
 	if checkMessengerName(name) != nil {
@@ -33,7 +33,7 @@ func (l *live) find(ctx context.Context, name string) (*storedEntry, error) {
 	ctx, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
 	defer l.lock(name)()
-	if e, ok := l.stored.GetIfPresent(name); ok {
+	if e, ok := l.known(name); ok {
 		return e, nil
 	}
 	if time.Since(time.Unix(0, l.failed.Load())) < outage {
@@ -57,46 +57,45 @@ func (l *live) lookUp(ctx context.Context, name string) (*storedEntry, error) {
 		}
 		return nil, err
 	}
-	return l.hold(name, r)
+	e, _, err := l.hold(name, r)
+	return e, err
 }
 
-// hold makes r what is known of name. The caller holds the lock of name.
-func (l *live) hold(name string, r *record) (*storedEntry, error) {
-	held, ok := l.stored.GetIfPresent(name)
+// hold makes r what is known of name, and returns how many connections that has ended. What they were opened under is
+// asked of the connections themselves, so that it makes no difference whether the messenger was in memory. The caller holds
+// the lock of name.
+func (l *live) hold(name string, r *record) (e *storedEntry, ended int, err error) {
+	held, ok := l.known(name)
 	if !ok || held.messenger == nil {
 		held = nil
 	}
 	if r == nil {
 		e := new(storedEntry)
-		if l.stored.Set(name, e); !l.isConfigured(name) {
-			endAll(name, l.log())
+		if l.know(name, e); !l.isConfigured(name) {
+			ended = endAll(name, l.log())
 		}
-		return e, nil
+		return e, ended, nil
 	}
 	if held != nil && held.revision == r.Revision {
 		held.version.Store(r.Version)
-		held.messenger.endRevoked(held.messenger.revoked.Set(r.rules(time.Now())))
-		return held, nil
+		ended = held.messenger.endRevoked(held.messenger.revoked.Set(r.rules(time.Now())))
+		return held, ended, nil
 	}
 	m, err := l.newStored(name, r)
 	if err != nil {
-		return nil, fmt.Errorf("stored messenger %s: %w", name, err)
+		return nil, 0, fmt.Errorf("stored messenger %s: %w", name, err)
 	}
 	m.takeMeter()
-	e := &storedEntry{messenger: m, revision: r.Revision, closings: r.Closings}
-	e.version.Store(r.Version)
-	l.stored.Set(name, e)
-	switch rules := r.rules(time.Now()); {
-	case l.isConfigured(name): // it is not in force
-	case held == nil:
-		m.endRevoked(rules) // connections outlive what is held of a messenger
-	default:
-		m.endRevoked(held.messenger.revoked.Set(rules))
-		if held.closings != r.Closings {
-			m.endWithdrawn()
-		}
+	e = newEntry(m, r)
+	l.know(name, e)
+	rules := r.rules(time.Now())
+	if held != nil {
+		rules = held.messenger.revoked.Set(rules)
 	}
-	return e, nil
+	if !l.isConfigured(name) { // otherwise it is not in force
+		ended = m.endRevoked(rules) + m.endWithdrawn()
+	}
+	return e, ended, nil
 }
 
 // isConfigured reports whether a configuration has a messenger of this name, which goes before a stored one.
@@ -106,14 +105,14 @@ func (l *live) isConfigured(name string) bool {
 	return slices.ContainsFunc(l.apps, func(a *registry) bool { return a.Messengers[name] != nil })
 }
 
-// changed puts into force what this node has just written.
-func (l *live) changed(name, kind string, r *record) error {
+// changed puts into force what this node has just written, and returns how many connections of this node that has ended.
+func (l *live) changed(name, kind string, r *record) (ended int, err error) {
 	defer l.lock(name)()
 	if kind == kindRing {
 		return l.applyOwned(name, r)
 	}
-	_, err := l.hold(name, r)
-	return err
+	_, ended, err = l.hold(name, r)
+	return ended, err
 }
 
 // isInternal reports whether the operator lets stored key sets be fetched from host, written with or without its port.

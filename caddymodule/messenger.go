@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
 
 const (
@@ -50,11 +51,11 @@ type Messenger struct {
 	// 0 tolerates nothing. Default: 1m.
 	ClockSkew *caddy.Duration `json:"clock_skew,omitempty"`
 
-	// The longest time from iat (without it: from now) to exp that is accepted; with it, exp is required. 0 or absent
-	// sets no limit.
+	// The longest time from iat to exp that is accepted; with it, both are required. 0 or absent sets no limit.
 	MaxLifetime caddy.Duration `json:"max_lifetime,omitempty"`
 
-	// Origins (scheme, host and port, without a path) of the pages that hold this messenger's widget. When set, a
+	// Origins (scheme, host and port, without a path) of the pages that hold this messenger's widget, also those of apps,
+	// such as capacitor://localhost or chrome-extension://<id>. When set, a
 	// WebSocket handshake that names another origin is refused, and refusals can be read by scripts of these pages. A
 	// token from a cookie needs one of these origins, or the gateway's own, wherever a request can change something.
 	// Default: none.
@@ -84,11 +85,13 @@ type messenger struct {
 	session  time.Duration // the longest; 0 for no limit
 	origins  []origin
 	keys     keyFiles
+	files    loadedFiles // while the configuration is loaded
 	jwks     *authn.JWKS // the engine of the method jwks
 	engine   engineKey   // its place in the pool
 	revoked  *authn.Revocations
-	ring     string      // the revision of the key ring that is in force; the store's lock guards it
-	released atomic.Bool // whether engine and meter were given back
+	origin   atomic.Pointer[session.Origin] // what connections are opened under
+	ring     string                         // the revision of the key ring that is in force; the store's lock guards it
+	released atomic.Bool                    // whether engine and meter were given back
 	verifier atomic.Pointer[authn.Verifier]
 	counter  messengerCounter
 	timings  timings
@@ -175,6 +178,7 @@ func (m *messenger) prepare(name string, logger *zap.Logger) error {
 	m.name = name
 	m.logger = logger.With(zap.String("messenger", name))
 	m.revoked = new(authn.Revocations)
+	m.setOrigin(session.Origin{})
 	if err := m.checkSettings(); err != nil {
 		return err
 	}
@@ -267,5 +271,10 @@ func (m *Messenger) methods() []string {
 	return methods
 }
 
-// method is the messenger's validation method.
-func (m *Messenger) method() string { return m.methods()[0] }
+// method is the messenger's validation method. A stored value that nobody checked may be without any: then it is "".
+func (m *Messenger) method() string {
+	if methods := m.methods(); len(methods) > 0 {
+		return methods[0]
+	}
+	return ""
+}

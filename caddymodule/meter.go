@@ -194,11 +194,11 @@ func (m *messenger) readiness() *readiness {
 
 func (r *readiness) text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "messenger %s, mode %s, counted on this node since %s\n", r.Messenger, r.Mode, r.Since.Format(time.RFC3339))
+	printf(&b, "messenger %s, mode %s, counted on this node since %s\n", r.Messenger, r.Mode, r.Since.Format(time.RFC3339))
 	for _, w := range r.Windows {
-		fmt.Fprintf(&b, "\n  last %-3s  %s\n", w.Window, w.Summary())
+		printf(&b, "\n  last %-3s  %s\n", w.Window, w.Summary())
 		for _, code := range w.MostFirst() {
-			fmt.Fprintf(&b, "    %10d  %s\n", w.Codes[code], code)
+			printf(&b, "    %10d  %s\n", w.Codes[code], code)
 		}
 	}
 	return b.String()

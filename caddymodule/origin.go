@@ -2,19 +2,17 @@ package caddymodule
 
 import (
 	"errors"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
-// An origin is a web origin (RFC 6454 section 4) with its default port written out.
+// An origin is a web origin (RFC 6454 section 4) with its default port written out, or that of an app, which has a scheme
+// of its own, and a port only where one is written.
 type origin struct {
 	scheme, host, port string
 }
@@ -25,7 +23,13 @@ func parseOrigin(text string) (origin, error) {
 		return origin{}, errors.New("names no origin; list each origin, such as https://www.example.com")
 	}
 	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+	if err != nil || u.Scheme == "" {
+		return origin{}, errors.New("is not an origin; write scheme and host, such as https://www.example.com")
+	}
+	if err := checkOriginScheme(u.Scheme); err != nil {
+		return origin{}, err
+	}
+	if u.Host == "" || u.Hostname() == "" {
 		return origin{}, errors.New("is not an origin; write scheme and host, such as https://www.example.com")
 	}
 	if u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Path != "" || u.ForceQuery || strings.Contains(text, "#") {
@@ -46,30 +50,33 @@ func parseOrigin(text string) (origin, error) {
 	return o, nil
 }
 
-func defaultPort(scheme string) string {
-	if scheme == "https" {
-		return "443"
+// checkOriginScheme refuses schemes whose pages have no origin that tells them from strangers: a browser sends null for
+// them, or the same text for all. Any other may be that of an app (capacitor, ionic, tauri, app) or of an extension
+// (chrome-extension, moz-extension, vscode-webview).
+func checkOriginScheme(scheme string) error {
+	switch scheme {
+	case "http", "https":
+		return nil
+	case "ws", "wss":
+		return errors.New("has the scheme of a WebSocket; write the scheme of the page that opens it, such as https://www.example.com")
+	case "file", "data", "blob", "about", "javascript", "filesystem", "content", "view-source", "ftp", "mailto":
+		return errors.New("has a scheme whose pages have no origin of their own, so that any of them could ask; serve the page over https, or from the scheme of an app")
 	}
-	return "80"
+	if strings.Trim(scheme, "htps") == "" {
+		return errors.New("has the scheme " + scheme + "; was https meant?")
+	}
+	return nil
 }
 
-// ownOrigin is the origin under which the client reached r. A trusted proxy in front says how it was reached itself.
-func ownOrigin(r *http.Request) origin {
-	o := origin{scheme: "http"}
-	if r.TLS != nil {
-		o.scheme = "https"
+// defaultPort returns the port of a scheme, or "" for that of an app, which has none.
+func defaultPort(scheme string) string {
+	switch scheme {
+	case "https":
+		return "443"
+	case "http":
+		return "80"
 	}
-	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
-		if proto := r.Header.Get("X-Forwarded-Proto"); proto == "https" || proto == "http" {
-			o.scheme = proto
-		}
-	}
-	host, port, err := net.SplitHostPort(r.Host)
-	if err != nil {
-		host, port = strings.Trim(r.Host, "[]"), defaultPort(o.scheme)
-	}
-	o.host, o.port = ascii.Lower(host), port
-	return o
+	return ""
 }
 
 // checkOrigin keeps a foreign page from using a contact's browser. A browser attaches a cookie by itself, so a cookie
@@ -86,7 +93,7 @@ func (m *messenger) checkOrigin(r *http.Request, cookieOnly bool) *authn.Rejecti
 		return nil
 	}
 	if len(values) == 1 {
-		if o, err := parseOrigin(values[0]); err == nil && (m.allows(o) || o == ownOrigin(r)) {
+		if o, err := parseOrigin(values[0]); err == nil && (m.allows(o) || isOwnOrigin(r, o)) {
 			return nil
 		}
 	}
@@ -102,11 +109,4 @@ func isSafe(method string) bool {
 		return true
 	}
 	return false
-}
-
-// isPreflight reports whether r is a CORS preflight, which browsers send without credentials and which asks for nothing.
-func isPreflight(r *http.Request) bool {
-	return r.Method == http.MethodOptions &&
-		len(r.Header["Origin"]) == 1 && len(r.Header["Access-Control-Request-Method"]) == 1 &&
-		r.ContentLength == 0 && len(r.TransferEncoding) == 0 && len(r.Header["Upgrade"]) == 0
 }

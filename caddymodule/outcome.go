@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
 
 const (
@@ -23,6 +24,7 @@ type outcome struct {
 	messenger string           // whose contact was looked for last
 	contact   *authn.Contact   // once verified
 	rejection *authn.Rejection // why not, if it was not
+	origin    *session.Origin  // of the messenger, before the contact was verified
 	place     string           // the handler that decided
 	source    string           // the kind of source in which the token stood
 	code      string           // what {http.messenger_auth.code} says

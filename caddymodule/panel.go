@@ -15,7 +15,7 @@ import (
 
 func init() {
 	caddy.RegisterModule(new(Panel))
-	httpcaddyfile.RegisterHandlerDirective("messenger_panel", parsePanel)
+	httpcaddyfile.RegisterDirective("messenger_panel", parsePanel)
 	// It answers requests itself, as respond does, and stands behind whatever says who sent them.
 	httpcaddyfile.RegisterDirectiveOrder("messenger_panel", httpcaddyfile.Before, "respond")
 }
@@ -28,14 +28,15 @@ const defaultPanelUser = "{http.auth.user.id}"
 // It asks nobody for a password: mount it behind an authentication. It answers on TLS only, or from and to loopback
 // addresses, and never to a contact whom messenger_auth has verified.
 type Panel struct {
-	// The messengers that this mount shows and changes, by name. Placeholders that an authentication or the route
-	// fills, such as {http.auth.user.id} or {http.request.host.labels.2}, are resolved for each request. Default: all
-	// messengers; then they can be created and deleted as well.
+	// The messengers that this mount shows and changes, by name. A placeholder that an authenticator sets, such as
+	// {http.auth.user.id}, or a part of the address, such as {http.request.host.labels.2}, is resolved for each request;
+	// others are refused. Default: all messengers; then they can be created and deleted as well.
 	Messengers []string `json:"messengers,omitempty"`
 
-	// The placeholder that holds the name of the operator, for the audit log. Requests for which it is empty are
-	// refused. A request header counts only if forward_auth has copied it, and a client certificate only if it was
-	// verified. Default: {http.auth.user.id}.
+	// The placeholder that holds the name of the operator, for the audit log, out of those that an authenticator sets:
+	// {http.auth.user.*}, {http.reverse_proxy.header.*}, {http.request.header.*} of a header that forward_auth has copied,
+	// and {http.request.tls.client.*} with subject, serial, fingerprint, public_key_sha256 or san.* of a certificate that
+	// was verified. Requests for which it is empty are refused. Default: {http.auth.user.id}.
 	User string `json:"user,omitempty"`
 
 	app         *service
@@ -59,12 +60,15 @@ func (p *Panel) Provision(ctx caddy.Context) error {
 	if p.User == "" {
 		p.User = defaultPanelUser
 	}
+	if err := checkNamedRoutes(ctx); err != nil {
+		return fmt.Errorf("messenger_panel: %w", err)
+	}
 	app, err := ctx.App("messenger")
 	if err != nil {
 		return err
 	}
 	p.app = newService(app.(*App))
-	p.logger = ctx.Logger()
+	p.logger = printableLogger(ctx.Logger())
 	p.crossOrigin = http.NewCrossOriginProtection()
 	return nil
 }
@@ -74,9 +78,8 @@ func (p *Panel) Provision(ctx caddy.Context) error {
 //	messenger_panel [<matcher>] [<messenger>…] {
 //		user <placeholder>
 //	}
-func parsePanel(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
-	p := new(Panel)
-	return p, p.UnmarshalCaddyfile(h.Dispenser)
+func parsePanel(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	return parseAnswering(h, new(Panel))
 }
 
 // UnmarshalCaddyfile sets up the handler from the tokens of the directive, the matcher excepted.
@@ -84,7 +87,17 @@ func (p *Panel) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the name of the directive
 	place := d.Token()
 	p.Messengers = d.RemainingArgs()
-	if err := parseBlock(d, "messenger_panel", map[string]optionParser{"user": stringOption(&p.User)}); err != nil {
+	user := func(d *caddyfile.Dispenser) error {
+		option := d.Token()
+		if err := stringOption(&p.User)(d); err != nil {
+			return err
+		}
+		if err := checkPanelUser(p.User); err != nil {
+			return at(option).Errf("messenger_panel: %w", err)
+		}
+		return nil
+	}
+	if err := parseBlock(d, "messenger_panel", map[string]optionParser{"user": user}); err != nil {
 		return err
 	}
 	if err := p.checkSettings(); err != nil {

@@ -16,7 +16,8 @@ type settingsView struct {
 	view
 	Form        *settingsForm
 	New         bool
-	Tokens      int          // shared tokens that another method would discard
+	Losses      []string     // what the save would take out of use, if it has to be confirmed
+	Confirm     string       // what confirms it
 	Differences []difference // if somebody else saved meanwhile
 }
 
@@ -31,13 +32,7 @@ func (v *visit) showMessenger() error {
 }
 
 func (v *visit) settingsPage(d *describedNow, f *settingsForm) *settingsView {
-	page := &settingsView{view: v.messengerView("settings", d), Form: f}
-	if d.Stored && d.Generated {
-		if ring, err := v.app.tokens(v.r.Context(), d.Name); err == nil {
-			page.Tokens = len(ring.Tokens)
-		}
-	}
-	return page
+	return &settingsView{view: v.messengerView("settings", d), Form: f}
 }
 
 // saveMessenger changes the settings of a stored messenger.
@@ -54,10 +49,15 @@ func (v *visit) saveMessenger(sent form) error {
 	if f.Revision == "" {
 		return errNoRevision
 	}
+	if f.Revision != d.Revision {
+		return v.showConflict(sent, f)
+	}
 	page := v.settingsPage(d, f)
-	settings, wrong := f.settings()
-	if page.Tokens > 0 && f.Method != "shared_token" && !f.Discard {
-		wrong = append(wrong, fieldError{"discard", "Another method discards the shared tokens of this messenger at once. Confirm it, or keep the method."})
+	settings, wrong := f.settings(d.Settings)
+	if len(wrong) == 0 {
+		if wrong, err = v.ask(d, f, settings, page); err != nil {
+			return err
+		}
 	}
 	if len(wrong) > 0 {
 		f.refuse(page, wrong)
@@ -77,6 +77,24 @@ func (v *visit) saveMessenger(sent form) error {
 		return err
 	}
 	return v.redirect("messenger", d.Name, "done", "saved")
+}
+
+// ask fills page with the question whether what the new settings take out of use may go, unless the form has the answer.
+// Settings that cannot be saved are refused before anything is asked.
+func (v *visit) ask(d *describedNow, f *settingsForm, settings *Messenger, page *settingsView) ([]fieldError, error) {
+	if err := settings.checkStored(v.app.live.isInternal); err != nil {
+		return []fieldError{fieldErrorOf(caddy.APIError{Err: err})}, nil
+	}
+	losses, err := v.app.losses(v.r.Context(), d, settings)
+	if err != nil || len(losses) == 0 {
+		return nil, err
+	}
+	confirm := confirmation(f.Revision, settings, losses)
+	if f.Confirmed == confirm {
+		return nil, nil
+	}
+	page.Losses, page.Confirm = losses, confirm
+	return []fieldError{{"confirm", "Nothing was saved yet: this would make tokens invalid that are valid now. Read what it is, and confirm it at the end of the form, or change the form."}}, nil
 }
 
 // showConflict shows both versions where somebody else has saved since the form was loaded. Sent again, the form replaces
@@ -115,7 +133,7 @@ func (v *visit) showNew() error {
 // createMessenger makes a stored messenger, if there is none of its name.
 func (v *visit) createMessenger(sent form) error {
 	f := settingsFrom(sent)
-	settings, wrong := f.settings()
+	settings, wrong := f.settings(nil)
 	if err := checkMessengerName(f.Name); err != nil {
 		wrong = append([]fieldError{{"name", sentence("Name " + err.Error())}}, wrong...)
 	}
@@ -142,8 +160,8 @@ func (v *visit) createMessenger(sent form) error {
 
 type deleteView struct {
 	view
-	Typed  string
-	Tokens int
+	Typed string
+	Keys  string // how many keys or shared tokens go with it; "" for none
 }
 
 // mayDelete refuses to delete on a mount that names its messengers, and what is not stored.
@@ -163,16 +181,24 @@ func (v *visit) showDelete() error {
 	if err != nil {
 		return err
 	}
-	v.render(http.StatusOK, "delete", v.deletePage(d))
+	page, err := v.deletePage(d)
+	if err != nil {
+		return err
+	}
+	v.render(http.StatusOK, "delete", page)
 	return nil
 }
 
-func (v *visit) deletePage(d *describedNow) *deleteView {
+func (v *visit) deletePage(d *describedNow) (*deleteView, error) {
 	page := &deleteView{view: v.messengerView("delete", d)}
-	if ring, err := v.app.tokens(v.r.Context(), d.Name); err == nil {
-		page.Tokens = len(ring.Tokens)
+	n, known, err := v.app.activeKeys(v.r.Context(), d)
+	if err != nil {
+		return nil, err
 	}
-	return page
+	if n > 0 || !known {
+		page.Keys = d.named(n, known)
+	}
+	return page, nil
 }
 
 // deleteMessenger deletes the messenger whose name was typed.
@@ -181,7 +207,10 @@ func (v *visit) deleteMessenger(sent form) error {
 	if err != nil {
 		return err
 	}
-	page := v.deletePage(d)
+	page, err := v.deletePage(d)
+	if err != nil {
+		return err
+	}
 	switch page.Typed = sent.get("typed"); {
 	case sent.get("revision") == "":
 		return errNoRevision

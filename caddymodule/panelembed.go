@@ -153,7 +153,7 @@ func (v *visit) showEmbed() error {
 // marker returns the subprotocol behind which a route of the messenger takes tokens, or "" if none does.
 func (a *service) marker(name string) string {
 	for _, h := range a.handlers() {
-		if marker := h.marker(); marker != "" && h.mayServe(name) {
+		if marker := h.marker(); marker != "" && h.MayServe(name) {
 			return marker
 		}
 	}

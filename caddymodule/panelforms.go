@@ -36,7 +36,7 @@ type settingsForm struct {
 	ClockSkew   string
 	MaxLifetime string
 	Mode        string
-	Discard     bool              // the messenger's shared tokens may go
+	Confirmed   string            // what was confirmed, see confirmation
 	Wrong       map[string]string // what is wrong, by field
 }
 
@@ -51,19 +51,21 @@ func newForm() *settingsForm {
 	return &settingsForm{IdentityKey: "identity", Method: "shared_token", Required: "exp", Mode: string(ModeRequired)}
 }
 
-// formOf returns the form with the settings of m.
+// formOf returns the form with the settings of m, as a browser would send it back: its values have no spaces at their ends.
 func formOf(name, revision string, m *Messenger) *settingsForm {
 	f := &settingsForm{
-		Name: name, Revision: revision, IdentityKey: m.IdentityKey, Method: m.method(), Keys: m.PublicKey,
-		Issuer: strings.Join(m.Issuer, "\n"), Audience: strings.Join(m.Audience, "\n"),
-		Required: strings.Join(m.RequireClaims, "\n"), Origins: strings.Join(m.AllowedOrigin, "\n"),
+		Name: name, Revision: revision, IdentityKey: shownLine(m.IdentityKey), Method: m.method(),
+		Issuer: shownLines(m.Issuer), Audience: shownLines(m.Audience), Required: shownLines(m.RequireClaims), Origins: shownLines(m.AllowedOrigin),
 		ClockSkew: durationText(m.ClockSkew), Mode: string(m.Mode.or(ModeRequired)),
+	}
+	for _, key := range m.PublicKey {
+		f.Keys = append(f.Keys, shownKey(key))
 	}
 	if m.MaxLifetime != 0 {
 		f.MaxLifetime = durationText(&m.MaxLifetime)
 	}
 	if j := m.JWKS; j != nil {
-		f.URL, f.Refresh, f.Stale, f.Timeout = j.URL, durationText(j.RefreshInterval), durationText(j.StaleIfError), durationText(j.Timeout)
+		f.URL, f.Refresh, f.Stale, f.Timeout = shownLine(j.URL), durationText(j.RefreshInterval), durationText(j.StaleIfError), durationText(j.Timeout)
 	}
 	return f
 }
@@ -81,7 +83,7 @@ func settingsFrom(sent form) *settingsForm {
 		Name: sent.get("name"), Revision: sent.get("revision"), IdentityKey: sent.get("identity_key"), Method: sent.get("method"),
 		URL: sent.get("url"), Refresh: sent.get("refresh_interval"), Stale: sent.get("stale_if_error"), Timeout: sent.get("timeout"),
 		Issuer: sent.list("issuer"), Audience: sent.list("audience"), Required: sent.list("require_claims"), Origins: sent.list("allowed_origin"),
-		ClockSkew: sent.get("clock_skew"), MaxLifetime: sent.get("max_lifetime"), Mode: sent.get("mode"), Discard: sent.get("discard") != "",
+		ClockSkew: sent.get("clock_skew"), MaxLifetime: sent.get("max_lifetime"), Mode: sent.get("mode"), Confirmed: sent.get("confirm"),
 	}
 	kids := url.Values(sent)["kid"]
 	for i, text := range url.Values(sent)["key"] {
@@ -120,54 +122,6 @@ func (f *settingsForm) refuse(page *settingsView, wrong []fieldError) {
 	}
 }
 
-// settings returns the messenger that the form describes, or what is wrong with it.
-func (f *settingsForm) settings() (*Messenger, []fieldError) {
-	var wrong []fieldError
-	m := &Messenger{
-		IdentityKey: f.IdentityKey, Issuer: lines(f.Issuer), Audience: lines(f.Audience),
-		RequireClaims: lines(f.Required), AllowedOrigin: lines(f.Origins),
-	}
-	if f.IdentityKey == "" {
-		wrong = append(wrong, fieldError{"identity_key", "Identity key is empty. It is the name of the claim that holds the contact identity, such as sub."})
-	}
-	if Mode(f.Mode) != ModeRequired {
-		m.Mode = Mode(f.Mode)
-	}
-	duration := func(field, label, text string) *caddy.Duration {
-		if text == "" {
-			return nil
-		}
-		d, err := caddy.ParseDuration(text)
-		if err != nil {
-			wrong = append(wrong, fieldError{field, label + " is not a duration. Write one such as 90s, 15m or 1h."})
-			return nil
-		}
-		return new(caddy.Duration(d))
-	}
-	m.ClockSkew = duration("clock_skew", "Clock skew", f.ClockSkew)
-	if d := duration("max_lifetime", "Longest lifetime", f.MaxLifetime); d != nil {
-		m.MaxLifetime = *d
-	}
-	switch f.Method {
-	case "shared_token":
-		m.SharedToken = new(SharedToken)
-	case "public_key":
-		m.PublicKey = f.Keys
-		wrong = append(wrong, f.checkKeys()...)
-	case "jwks":
-		m.JWKS = &JWKS{URL: f.URL}
-		m.JWKS.RefreshInterval = duration("refresh_interval", "Refresh interval", f.Refresh)
-		m.JWKS.StaleIfError = duration("stale_if_error", "Use without the key server", f.Stale)
-		m.JWKS.Timeout = duration("timeout", "Time for one fetch", f.Timeout)
-		if f.URL == "" {
-			wrong = append(wrong, fieldError{"url", "URL of the key set is empty. Write the URL at which your site publishes its public keys."})
-		}
-	default:
-		wrong = append(wrong, fieldError{"method-shared_token", "Choose a validation method."})
-	}
-	return m, wrong
-}
-
 // checkKeys looks at each key by itself, to name its field. A private key that was pasted by mistake is not sent back.
 func (f *settingsForm) checkKeys() (wrong []fieldError) {
 	if len(f.Keys) == 0 {
@@ -182,8 +136,15 @@ func (f *settingsForm) checkKeys() (wrong []fieldError) {
 		if _, ok := parseReference(k.Key); ok {
 			continue // it is refused as a whole
 		}
-		_, err := authn.ParsePublicKey([]byte(k.Key), k.KeyID)
+		key, err := authn.ParsePublicKey([]byte(k.Key), k.KeyID)
 		if err == nil {
+			err = key.CheckSmall()
+		}
+		if err == nil && printable(k.KeyID) == k.KeyID {
+			continue
+		}
+		if err == nil {
+			wrong = append(wrong, fieldError{field, fmt.Sprintf("Key ID of public key %d %s", i+1, hidden(k.KeyID))})
 			continue
 		}
 		text := fmt.Sprintf("Public key %d %s.", i+1, strings.TrimSuffix(err.Error(), "."))
@@ -235,7 +196,7 @@ func isFormError(err error) (caddy.APIError, bool) {
 // fieldPlace orders fields as the page has them.
 func fieldPlace(field string) int {
 	for i, prefix := range []string{"name", "identity_key", "method", "key", "url", "refresh_interval", "stale_if_error", "timeout",
-		"audience", "issuer", "require_claims", "max_lifetime", "clock_skew", "allowed_origin", "mode", "discard"} {
+		"audience", "issuer", "require_claims", "max_lifetime", "clock_skew", "allowed_origin", "mode", "confirm"} {
 		if strings.HasPrefix(field, prefix) {
 			return i
 		}

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"time"
@@ -91,6 +92,9 @@ func (v *visit) changeKeys(sent form) error {
 		return err
 	}
 	page := &secretView{view: v.messengerView("keys", d), Token: made, Replaces: replaces}
+	if made.Ended != nil {
+		page.Replaces += fmt.Sprintf(" Connections ended on this gateway: %d.", *made.Ended)
+	}
 	page.Title = "New shared token of " + v.name
 	if ring, err := v.app.tokens(v.r.Context(), v.name); err == nil && len(ring.Tokens) == 1 && sent.get("action") == "generate" {
 		page.Replaces = "" // it is the first
@@ -175,7 +179,10 @@ func (v *visit) testToken(sent form) error {
 	if err != nil {
 		return err
 	}
-	result := v.app.explain(v.r.Context(), m, token, !v.scoped())
+	result, err := v.app.explainInTurn(v.r.Context(), m, token, !v.scoped())
+	if err != nil {
+		return err
+	}
 	if reason := v.fetchFinding(m, result); reason != nil {
 		result.Findings = reason
 	}

@@ -49,15 +49,14 @@ func (v *visit) write(status int, kind string, text []byte) {
 // panelTemplates are the pages by name, each with the frame around it.
 var panelTemplates = func() map[string]*template.Template {
 	frame := template.Must(template.New("layout.html").Funcs(template.FuncMap{
-		"url":       panelURL,
-		"moment":    func(t time.Time) string { return t.UTC().Format("2 Jan 2006, 15:04 MST") },
-		"hour":      func(t time.Time) string { return t.UTC().Format("2 Jan 2006, 15:00 MST") },
-		"machine":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-		"ago":       ago,
-		"method":    func(name string) string { return methodNames[name] },
-		"mode":      func(name Mode) string { return modeNames[name] },
-		"inc":       func(i int) int { return i + 1 },
-		"checkName": func(name string) string { return checkNames[name] },
+		"url":     panelURL,
+		"moment":  func(t time.Time) string { return t.UTC().Format("2 Jan 2006, 15:04 MST") },
+		"hour":    func(t time.Time) string { return t.UTC().Format("2 Jan 2006, 15:00 MST") },
+		"machine": func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"ago":     ago,
+		"method":  func(name string) string { return methodNames[name] },
+		"mode":    func(name Mode) string { return modeNames[name] },
+		"inc":     func(i int) int { return i + 1 },
 	}).ParseFS(panelFiles, "panel/layout.html", "panel/parts.html", "panel/readiness.html"))
 	pages := make(map[string]*template.Template)
 	for _, name := range []string{"list", "new", "messenger", "keys", "secret", "test", "embed", "delete", "error"} {
@@ -71,20 +70,6 @@ var (
 	methodNames = map[string]string{"shared_token": "Shared token", "public_key": "Public key", "jwks": "JWKS URL"}
 	modeNames   = map[Mode]string{ModeRequired: "Required", ModeOptional: "Optional", ModeReport: "Report only", ModeOff: "Off"}
 )
-
-// checkNames say what each check of a token is about.
-var checkNames = map[string]string{
-	authn.CheckForm:      "Form: three parts, and a header that can be read",
-	authn.CheckPayload:   "Payload: one JSON object of claims",
-	authn.CheckAlgorithm: "Algorithm: the one of the validation method",
-	authn.CheckKey:       "Key: one that fits the token’s key ID",
-	authn.CheckSignature: "Signature: made by this key over this token",
-	authn.CheckTimes:     "Times: not expired, not too early, not too long",
-	authn.CheckIssuer:    "Issuer: one that is accepted",
-	authn.CheckAudience:  "Audience: one that is accepted",
-	authn.CheckRequired:  "Required claims: all there",
-	authn.CheckIdentity:  "Identity: under the identity key, and well formed",
-}
 
 // panelURL returns a link to a page of the panel, from names and values of its query. It has no path, so that it stays
 // where the panel is mounted.
@@ -104,7 +89,7 @@ func (v *visit) render(status int, page string, data any) {
 		http.Error(v.w, "This page could not be made.", http.StatusInternalServerError)
 		return
 	}
-	v.write(status, "text/html; charset=utf-8", text.Bytes())
+	v.write(status, "text/html; charset=utf-8", []byte(printableText(text.String())))
 }
 
 // A view is what all pages show.

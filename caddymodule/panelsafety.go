@@ -7,13 +7,11 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"net/textproto"
 	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
-	"go.uber.org/zap"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 )
@@ -117,60 +115,6 @@ func (v *visit) checkSameOrigin() error {
 	return nil
 }
 
-// Kinds of placeholders that a client fills, or that need proof.
-const (
-	requestPrefix    = "http.request."
-	headerPrefix     = "http.request.header."
-	clientCertPrefix = "http.request.tls.client."
-	proxiedPrefix    = "http.reverse_proxy.header."
-)
-
-// operatorOf returns the operator's name. A header is what a client writes: it counts only if an authentication service
-// has answered this very request with the same (forward_auth), so that a mount without that service is closed, and not
-// open to everyone who sends the header. A certificate counts only if it was verified.
-func (v *visit) operatorOf(repl *caddy.Replacer) (string, bool) {
-	key := v.User[1 : len(v.User)-1]
-	name, _ := repl.GetString(key)
-	if name == "" || len(name) > maxOperatorName || strings.TrimSpace(name) != name ||
-		strings.ContainsFunc(name, func(c rune) bool { return c < 0x20 || c == 0x7f }) {
-		return "", false
-	}
-	if header, ok := strings.CutPrefix(key, headerPrefix); ok {
-		proven, _ := repl.GetString(proxiedPrefix + textproto.CanonicalMIMEHeaderKey(header))
-		if proven != name {
-			v.logger.Warn("a request to the panel has a name in a header that no forward_auth has copied from its answer; if forward_auth copies it "+
-				"under another name, write user {http.reverse_proxy.header.<its name in the answer>}", zap.String("header", header))
-			return "", false
-		}
-	}
-	if strings.HasPrefix(key, clientCertPrefix) && !hasVerifiedCert(v.r) {
-		v.logger.Warn("a request to the panel has a client certificate that was not verified; give client_auth a trust_pool, and the mode require_and_verify")
-		return "", false
-	}
-	return name, true
-}
-
-func hasVerifiedCert(r *http.Request) bool { return r.TLS != nil && len(r.TLS.VerifiedChains) > 0 }
-
-// scopeOf returns the messengers that this request may see. Names that are none are left out, never corrected: the owner
-// "Acme" is not the owner "acme".
-func (v *visit) scopeOf(repl *caddy.Replacer) []string {
-	var scope []string
-	for _, entry := range v.Messengers {
-		name := entry
-		if strings.Contains(entry, "{"+clientCertPrefix) && !hasVerifiedCert(v.r) {
-			continue
-		}
-		if strings.Contains(entry, "{") {
-			name = repl.ReplaceAll(entry, "")
-		}
-		if checkMessengerName(name) == nil && !slices.Contains(scope, name) {
-			scope = append(scope, name)
-		}
-	}
-	return scope
-}
-
 // choose makes name the messenger of this visit. On a mount that names messengers the answer for any other is the same,
 // whether there is one or not.
 func (v *visit) choose(name string) error {
@@ -215,44 +159,5 @@ func (p *Panel) checkSettings() error {
 	if p.User == "" {
 		return nil
 	}
-	key, ok := strings.CutPrefix(p.User, "{")
-	key, closed := strings.CutSuffix(key, "}")
-	switch {
-	case !ok || !closed || key == "" || strings.ContainsAny(key, "{}"):
-		return fmt.Errorf("user %q is not exactly one placeholder, such as %s", p.User, defaultPanelUser)
-	case strings.HasPrefix(key, headerPrefix), strings.HasPrefix(key, clientCertPrefix):
-		return nil
-	case isClientSet(key):
-		return fmt.Errorf("user %q is what a client or a contact chooses; take it from an authentication, such as %s", p.User, defaultPanelUser)
-	}
-	return nil
-}
-
-func checkPanelMessenger(entry string) error {
-	if !strings.Contains(entry, "{") {
-		if err := checkMessengerName(entry); err != nil {
-			return fmt.Errorf("the name %w", err)
-		}
-		return nil
-	}
-	for rest := entry; ; {
-		_, after, opened := strings.Cut(rest, "{")
-		if !opened {
-			return nil
-		}
-		key, after, closed := strings.Cut(after, "}")
-		if !closed || key == "" {
-			return errors.New("a placeholder has no end, or no name")
-		}
-		onRoute := slices.ContainsFunc(routePlaceholders, func(prefix string) bool { return strings.HasPrefix(key, prefix) })
-		if !onRoute && !strings.HasPrefix(key, clientCertPrefix) && isClientSet(key) {
-			return fmt.Errorf("{%s} is what a client or a contact chooses; the route ({labels.N}, {path.N}) or an authentication (%s) can name a messenger", key, defaultPanelUser)
-		}
-		rest = after
-	}
-}
-
-// isClientSet reports whether a client fills the placeholder freely, or a contact does by a token.
-func isClientSet(key string) bool {
-	return strings.HasPrefix(key, requestPrefix) || strings.HasPrefix(key, placeholderPrefix)
+	return checkPanelUser(p.User)
 }

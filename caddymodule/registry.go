@@ -25,8 +25,7 @@ type registry struct {
 	metrics  *metrics
 	storage  certmagic.Storage
 	live     *live
-	verified *authn.Cache    // nil if the cache is off
-	done     <-chan struct{} // closed when the configuration is replaced
+	verified *authn.Cache // nil if the cache is off
 	started  atomic.Bool
 	released bool
 }
@@ -37,21 +36,22 @@ func newRegistry(ctx caddy.Context, storeKeys [][]byte, internalHosts []string) 
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
+	logger := printableLogger(ctx.Logger())
 	return &registry{
 		Messengers: make(map[string]*messenger),
-		logger:     ctx.Logger(),
-		refusals:   sampled(ctx.Logger()),
+		logger:     logger,
+		refusals:   sampled(logger),
 		metrics:    processMetrics,
 		storage:    ctx.Storage(),
 		live:       l,
-		done:       ctx.Done(),
 	}, nil
 }
 
-// add makes a configured messenger out of its settings.
-func (a *registry) add(name string, settings *Messenger) error {
-	m := &messenger{Messenger: settings}
-	a.Messengers[name] = m // also if it fails half-way: release gives back what it took
+// add makes a configured messenger out of its settings. files are those that were read for this configuration.
+func (a *registry) add(name string, settings *Messenger, files loadedFiles) error {
+	m := &messenger{Messenger: settings, files: files}
+	defer func() { m.files = nil }() // there are secrets among them
+	a.Messengers[name] = m           // also if it fails half-way: release gives back what it took
 	if err := m.provision(name, a.logger, a.live); err != nil {
 		return err
 	}
@@ -62,6 +62,7 @@ func (a *registry) add(name string, settings *Messenger) error {
 // load reads what the store has of the configured messengers, and warns about settings.
 func (a *registry) load() {
 	a.live.attach(a)
+	a.announce()
 	a.warn()
 }
 
@@ -88,18 +89,14 @@ func (a *registry) warn() {
 
 // start begins to fetch key sets, to watch key files, and to follow the store. What it begins ends with ctx.
 func (a *registry) start(ctx context.Context, interval time.Duration) {
-	var watched []*messenger
 	for _, name := range a.names() {
 		m := a.Messengers[name]
 		if m.jwks != nil {
 			m.jwks.Start()
 		}
-		if m.hasKeyFiles() {
-			watched = append(watched, m)
+		if interval > 0 {
+			m.watchKeyFiles(ctx, interval)
 		}
-	}
-	if interval > 0 && len(watched) > 0 {
-		go watchKeyFiles(watched, interval, a.done)
 	}
 	a.started.Store(true)
 	go a.warnAboutStored(ctx)
@@ -125,8 +122,16 @@ func (a *registry) warnAboutStored(ctx context.Context) {
 func (a *registry) stopped() {
 	a.started.Store(false)
 	ctx, cancel := context.WithTimeout(context.Background(), maxWait)
-	defer cancel()
-	a.live.writeUses(ctx)
+	written := make(chan struct{})
+	go func() {
+		defer cancel()
+		a.live.writeUses(ctx)
+		close(written)
+	}()
+	select {
+	case <-written:
+	case <-ctx.Done(): // the storage may not heed it, and must not hold up a stop
+	}
 }
 
 // release gives back what the registry holds. It may be called more than once.
@@ -134,6 +139,7 @@ func (a *registry) release() {
 	for _, m := range a.Messengers {
 		m.cleanup()
 	}
+	a.arrive()
 	// Requests may still be under way, so that a.live stays where it is.
 	if !a.released {
 		a.released = true

@@ -54,7 +54,7 @@ func (v *vault) reseal(ctx context.Context, adopt bool, ours func(key string) bo
 const maxNamed = 10
 
 func (v *vault) resealOne(ctx context.Context, s certmagic.Storage, key string, adopt bool) (bool, error) {
-	stored, err := fetch(ctx, s, key)
+	stored, err := fetch(ctx, s, key, v.limit(key))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && v.seal.current(stored) {
 		return false, nil
 	}

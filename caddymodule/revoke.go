@@ -3,7 +3,6 @@ package caddymodule
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"time"
@@ -14,134 +13,55 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
-// maxRevocations is how many revocations of one messenger are kept. They are kept until no token could still be good, so
-// that short-lived tokens need few.
-const maxRevocations = 10_000
-
-// maxLogouts is how many of these are single tokens that one contact has revoked.
-const maxLogouts = 20
-
-// A revocation takes back tokens of one messenger. Exactly one of TokenID, Identity and All is set.
+// A revocation revokes tokens of one messenger. Exactly one of TokenID, TokenHash, Identity and All is set.
 type revocation struct {
-	TokenID  string     `json:"jti,omitempty"`
-	Contact  string     `json:"contact,omitempty"` // whose token that is, where the contact has revoked it
-	Identity string     `json:"identity,omitempty"`
-	All      bool       `json:"all,omitempty"`
-	Before   *time.Time `json:"issued_before,omitempty"` // for Identity and All; default: the time of the call
-	Until    *time.Time `json:"until,omitempty"`         // when it can be forgotten; nil if never
-	Created  time.Time  `json:"created,omitzero"`
+	TokenID   tokenID       `json:"jti,omitempty"`        // as an operator wrote it
+	TokenHash authn.TokenID `json:"jti_sha256,omitempty"` // where only that is known, as after a logout, or the jti is long
+	Contact   string        `json:"contact,omitempty"`    // whose token that is, where the contact has revoked it
+	Identity  string        `json:"identity,omitempty"`
+	All       bool          `json:"all,omitempty"`
+	Before    *time.Time    `json:"issued_before,omitempty"` // for Identity and All; default: the time of the call
+	Until     *time.Time    `json:"until,omitempty"`         // when it can be forgotten; nil if never
+	Created   time.Time     `json:"created,omitzero"`
+
+	// What the gateway notes by itself; see revocationlist.go.
+	Skew   caddy.Duration `json:"clock_skew,omitempty"` // how far clocks may be ahead whose tokens are meant
+	Issued *time.Time     `json:"issued,omitempty"`     // the iat of the token, where the contact has revoked it
+	Exact  bool           `json:"exact,omitempty"`      // Until rests on the tokens themselves, and on no setting
+	Covers bool           `json:"covers,omitempty"`     // it replaced others, and cannot be taken back
+}
+
+// targets is how many of its members say what is revoked.
+func (v *revocation) targets() (n int) {
+	for _, set := range []bool{v.TokenID != "", v.TokenHash != "", v.Identity != "", v.All} {
+		if set {
+			n++
+		}
+	}
+	return n
 }
 
 func (v *revocation) check() error {
-	targets := 0
-	for _, set := range []bool{v.TokenID != "", v.Identity != "", v.All} {
-		if set {
-			targets++
-		}
-	}
 	switch {
-	case targets != 1:
-		return errors.New(`exactly one of "jti", "identity" and "all" says what is revoked`)
-	case v.Contact != "" && v.TokenID == "":
+	case v.targets() != 1:
+		return errors.New(`exactly one of "jti", "jti_sha256", "identity" and "all" says what is revoked`)
+	case v.Contact != "" && !v.isToken():
 		return errors.New(`"contact" goes with "jti"`)
-	case v.TokenID != "" && v.Before != nil:
+	case v.isToken() && v.Before != nil:
 		return errors.New(`a jti names one token; "issued_before" goes with "identity" or "all"`)
-	case len(v.TokenID) > 1024 || len(v.Identity) > 255:
+	case len(v.TokenID) > authn.MaxToken || len(v.Identity) > 255:
 		return errors.New("no token has a jti or an identity of this length")
 	}
 	return nil
 }
 
-// sameTarget reports whether v and other take back tokens of the same kind, so that one can replace the other.
-func (v *revocation) sameTarget(other revocation) bool {
-	return v.TokenID == other.TokenID && v.Identity == other.Identity && v.All == other.All
-}
-
-func (v *revocation) rule() authn.Revocation {
-	rule := authn.Revocation{TokenID: v.TokenID, Identity: v.Identity}
-	if v.Before != nil {
-		rule.Before = *v.Before
-	}
-	return rule
-}
-
-// rules returns the revocations that hold.
-func (r *record) rules(now time.Time) []authn.Revocation {
-	var rules []authn.Revocation
-	for i := range r.Revocations {
-		if until := r.Revocations[i].Until; until == nil || now.Before(*until) {
-			rules = append(rules, r.Revocations[i].rule())
-		}
-	}
-	return rules
-}
-
-// addRevocation adds v. One for the same target is replaced, unless it reaches further.
-func (r *record) addRevocation(v revocation, now time.Time) error {
-	r.Revocations = slices.DeleteFunc(r.Revocations, func(old revocation) bool { return old.Until != nil && !now.Before(*old.Until) })
-	for i, old := range r.Revocations {
-		if !v.sameTarget(old) {
-			continue
-		}
-		if old.Before != nil && v.Before.Before(*old.Before) {
-			v.Before = old.Before
-		}
-		if old.Until == nil || v.Until != nil && v.Until.Before(*old.Until) {
-			v.Until = old.Until
-		}
-		r.Revocations[i] = v
+// writable returns t, or nil if JSON has no such time. That is after the year 9999, and what is kept until then is kept for
+// ever.
+func writable(t time.Time) *time.Time {
+	if t = t.UTC(); t.Year() > 9999 {
 		return nil
 	}
-	if v.Contact != "" && r.logouts(v.Contact) >= maxLogouts {
-		return r.addRevocation(r.everywhere(v, now), now)
-	}
-	if len(r.Revocations) >= maxRevocations {
-		return fmt.Errorf("the messenger has %d revocations, and no more are kept; revoke by identity or all instead of by jti, or let tokens end sooner (max_lifetime)", maxRevocations)
-	}
-	r.Revocations = append(r.Revocations, v)
-	return nil
-}
-
-// logouts returns how many tokens a contact has revoked.
-func (r *record) logouts(contact string) (count int) {
-	for i := range r.Revocations {
-		if r.Revocations[i].Contact == contact {
-			count++
-		}
-	}
-	return count
-}
-
-// everywhere replaces the revocations of single tokens that a contact has made, and v, by one of all its tokens so far.
-// Otherwise one contact who logs in and out again and again would leave no room for others.
-func (r *record) everywhere(v revocation, now time.Time) revocation {
-	all := revocation{Identity: v.Contact, Before: &now, Until: v.Until, Created: v.Created}
-	r.Revocations = slices.DeleteFunc(r.Revocations, func(old revocation) bool {
-		if old.Contact != v.Contact {
-			return false
-		}
-		if all.Until != nil && (old.Until == nil || old.Until.After(*all.Until)) {
-			all.Until = old.Until
-		}
-		return true
-	})
-	return all
-}
-
-// endsBy returns when the last token that v takes back has ended, or nil if nobody can say: the messenger has no
-// max_lifetime.
-func (v *revocation) endsBy(m *Messenger, now time.Time) *time.Time {
-	if m.MaxLifetime <= 0 {
-		return nil
-	}
-	issued := now
-	if v.Before != nil && v.Before.After(now) {
-		issued = *v.Before
-	}
-	skew := durationOr(m.ClockSkew, defaultClockSkew)
-	// A token may have been issued by a clock that is ahead, and is good for as long after its end.
-	end := issued.Add(time.Duration(m.MaxLifetime) + 2*skew).UTC()
-	return &end
+	return &t
 }
 
 // recordKind returns the messenger's settings, and the kind of its record.
@@ -156,47 +76,58 @@ func (a *registry) recordKind(ctx context.Context, name string) (*Messenger, str
 	return r.Settings, kindStored, nil
 }
 
-// revoke takes tokens back. until is when the last of them ends, if the caller knows; otherwise the messenger's
-// max_lifetime says.
-func (a *registry) revoke(ctx context.Context, name string, v revocation, by actor) error {
+// revoke takes tokens back, and returns how many connections that has ended here. v.Until is when the last of the tokens
+// ends, if the caller knows; otherwise the messenger's max_lifetime says.
+func (a *registry) revoke(ctx context.Context, name string, v revocation, by actor) (ended int, err error) {
 	if err := v.check(); err != nil {
-		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
+		return 0, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
 	m, kind, err := a.recordKind(ctx, name)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	now := time.Now().UTC()
-	v.Created = now.Truncate(time.Second)
-	if v.TokenID == "" && v.Before == nil {
-		v.Before = &now
-	}
-	if v.Until == nil {
-		v.Until = v.endsBy(m, now)
-	}
-	_, err = a.change(ctx, name, kind, func(old *record) (*record, error) {
+	v = v.at(m, now)
+	_, ended, err = a.changeAndEnd(ctx, name, kind, func(old *record) (*record, error) {
 		switch {
 		case old == nil && kind == kindStored:
 			return nil, errNoMessenger
 		case old == nil:
 			old = new(record)
 		}
+		old.bound = time.Duration(m.MaxLifetime)
 		if err := old.addRevocation(v, now); err != nil {
 			return nil, caddy.APIError{HTTPStatus: http.StatusConflict, Err: err}
 		}
 		return old, nil
 	})
 	if err != nil {
-		return err
+		return 0, err
 	}
-	a.audit("tokens revoked", name, by, zap.String("target", v.target()))
-	return nil
+	a.audit("tokens revoked", name, by, zap.String("target", v.target()), zap.Int("connections", ended))
+	return ended, nil
+}
+
+// at returns v as it is kept if it is made now for m.
+func (v revocation) at(m *Messenger, now time.Time) revocation {
+	v.Created, v.Skew = now.Truncate(time.Second), caddy.Duration(durationOr(m.ClockSkew, defaultClockSkew))
+	v.shorten()
+	if !v.isToken() && v.Before == nil {
+		v.Before = &now
+	}
+	if v.Until == nil {
+		v.Until = v.endsBy(time.Duration(m.MaxLifetime), now)
+		return v
+	}
+	v.Until = writable(v.Until.Add(maxClockSkew)) // a larger clock_skew makes no token last longer
+	v.Exact = v.Until != nil
+	return v
 }
 
 // target says what kind of revocation it is, without the value.
 func (v *revocation) target() string {
 	switch {
-	case v.TokenID != "":
+	case v.isToken():
 		return "jti"
 	case v.Identity != "":
 		return "identity"
@@ -204,7 +135,10 @@ func (v *revocation) target() string {
 	return "all"
 }
 
-var errNotRevoked = adminError(http.StatusNotFound, "there is no such revocation")
+var (
+	errNotRevoked = adminError(http.StatusNotFound, "there is no such revocation")
+	errCovers     = adminError(http.StatusConflict, "this revocation replaced others, such as the logouts of one contact, and cannot be undone: nobody knows any more which tokens these were")
+)
 
 // restore takes a revocation back: tokens that are still good otherwise are accepted again.
 func (a *service) restore(ctx context.Context, name string, v revocation, by actor) error {
@@ -221,6 +155,9 @@ func (a *service) restore(ctx context.Context, name string, v revocation, by act
 		}
 		kept := slices.DeleteFunc(slices.Clone(old.Revocations), v.sameTarget)
 		if len(kept) == len(old.Revocations) {
+			if v.Covers = true; slices.ContainsFunc(kept, v.sameTarget) {
+				return nil, errCovers
+			}
 			return nil, errNotRevoked
 		}
 		old.Revocations = kept
@@ -235,7 +172,7 @@ func (a *service) restore(ctx context.Context, name string, v revocation, by act
 
 // revocations returns those that hold, the newest first.
 func (a *service) revocations(ctx context.Context, name string) ([]revocation, error) {
-	_, kind, err := a.recordKind(ctx, name)
+	m, kind, err := a.recordKind(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -247,9 +184,14 @@ func (a *service) revocations(ctx context.Context, name string) ([]revocation, e
 	if r != nil {
 		now := time.Now()
 		for _, v := range slices.Backward(r.Revocations) {
-			if v.Until == nil || now.Before(*v.Until) {
-				list = append(list, v)
+			kept := v.keptUntil(time.Duration(m.MaxLifetime))
+			if kept != nil && !now.Before(*kept) {
+				continue // it concerns no token that could be valid
 			}
+			if kept != nil || v.Until != nil && !now.Before(*v.Until) {
+				v.Until = kept
+			}
+			list = append(list, v)
 		}
 	}
 	return list, nil

@@ -40,6 +40,9 @@ type newToken struct {
 	KeyID   string    `json:"kid"`
 	Token   string    `json:"token"`
 	Created time.Time `json:"created"`
+
+	// Ended is how many connections of this node were ended, where that was asked for.
+	Ended *int `json:"connections_ended,omitempty"`
 }
 
 var (
@@ -222,12 +225,17 @@ func revokeToken(kid string, closing bool) ringChange {
 // changeTokens changes the ring of a messenger. It returns the token that was made, if any, and its text is to be had
 // nowhere afterwards.
 func (a *service) changeTokens(ctx context.Context, name string, change ringChange, c condition, by actor) (*newToken, error) {
+	made, _, err := a.changeTokensAndEnd(ctx, name, change, c, by)
+	return made, err
+}
+
+// changeTokensAndEnd is changeTokens, and returns how many connections of this node it has ended.
+func (a *service) changeTokensAndEnd(ctx context.Context, name string, change ringChange, c condition, by actor) (made *newToken, ended int, err error) {
 	kind, err := a.ringKind(ctx, name)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	var made *newToken
-	_, err = a.change(ctx, name, kind, func(old *record) (*record, error) {
+	_, ended, err = a.changeAndEnd(ctx, name, kind, func(old *record) (*record, error) {
 		if err := c.check(old); err != nil {
 			return nil, err
 		}
@@ -252,12 +260,15 @@ func (a *service) changeTokens(ctx context.Context, name string, change ringChan
 		return old, nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	kid := change.kid
 	if made != nil {
 		kid = made.KeyID
+		if change.close {
+			made.Ended = &ended
+		}
 	}
-	a.audit(change.action, name, by, zap.String("kid", kid), zap.Bool("close_connections", change.close))
-	return made, nil
+	a.audit(change.action, name, by, zap.String("kid", kid), zap.Bool("close_connections", change.close), zap.Int("connections", ended))
+	return made, ended, nil
 }

@@ -171,8 +171,8 @@ func (a *registry) inForce() iter.Seq[*messenger] {
 				return
 			}
 		}
-		for e := range a.live.stored.Values() {
-			if m := e.messenger; m != nil && a.Messengers[m.name] == nil && !yield(m) {
+		for _, m := range a.live.messengers() {
+			if a.Messengers[m.name] == nil && !yield(m) {
 				return
 			}
 		}

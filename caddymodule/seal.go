@@ -30,7 +30,7 @@ var (
 
 // isUnreadable reports whether err says that a value is there and cannot be trusted, and nothing about the storage itself.
 func isUnreadable(err error) bool {
-	return errors.Is(err, errDamaged) || errors.Is(err, errUnsealed) || errors.Is(err, errSealed) || errors.Is(err, errNoSealKey)
+	return errors.Is(err, errDamaged) || errors.Is(err, errUnsealed) || errors.Is(err, errSealed) || errors.Is(err, errNoSealKey) || errors.Is(err, errTooLarge)
 }
 
 // A sealer encrypts what is kept in the storage, and knows its place: a value that was moved to another place, cut,

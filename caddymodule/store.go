@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/certmagic"
@@ -47,7 +48,12 @@ const (
 	// storeTimeout bounds a read, and changeTimeout a change with its lock, which may be held by a node that has died.
 	storeTimeout  = 5 * time.Second
 	changeTimeout = 30 * time.Second
+
+	// maxQueuedChanges is how many changes may be under way or wait at a time: contacts make some, by logging out.
+	maxQueuedChanges = 1000
 )
+
+var errTooManyChanges = errors.New("too many changes of the store wait at this moment")
 
 func storeKey(name, kind string) string { return path.Join(storeRoot, name, kind) }
 
@@ -65,14 +71,18 @@ type record struct {
 	Tokens      []ringToken  `json:"tokens,omitempty"`
 	Revocations []revocation `json:"revocations,omitempty"`
 	Closings    uint64       `json:"closings,omitempty"` // how often a change of tokens was to close connections too
+
+	bound time.Duration // the messenger's max_lifetime while a revocation is added; 0 for none
 }
 
 // A vault is Caddy's storage as the store uses it.
 type vault struct {
 	seal   *sealer
-	failed func() // told of every read that fails
+	failed func()                 // told of every read that fails
+	limit  func(key string) int64 // how large the value at key may be, in bytes
 
-	writing sync.Mutex // one change at a time in this process; between processes it is the storage's lock
+	writing chan struct{} // one change at a time in this process; between processes it is the storage's lock
+	queued  atomic.Int64  // changes that wait for that
 
 	mu       sync.Mutex
 	backends []certmagic.Storage // those of the loaded configurations; the last one is used
@@ -120,6 +130,12 @@ func (v *vault) checkWritable() error {
 	return nil
 }
 
+// checked is a value that judges itself after it was read, whatever wrote it: from which key, with how many bytes, and with
+// which error. It returns that error, or another.
+type checked interface {
+	check(key string, size int, err error) error
+}
+
 // load reads the value at key into value. It answers fs.ErrNotExist if there is none.
 func (v *vault) load(ctx context.Context, key string, value any) error {
 	text, err := v.loadRaw(ctx, key)
@@ -131,9 +147,16 @@ func (v *vault) load(ctx context.Context, key string, value any) error {
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields() // a newer node may have written a restriction that this one does not know
+	err = nil
 	if decoder.Decode(value) != nil || decoder.More() {
+		err = errDamaged // the decoder's error could quote a secret
+	}
+	if c, ok := value.(checked); ok {
+		err = c.check(key, len(text), err)
+	}
+	if err != nil {
 		v.failed()
-		return fmt.Errorf("%s: %w", key, errDamaged) // the decoder's error could quote a secret
+		return fmt.Errorf("%s: %w", key, err)
 	}
 	return nil
 }
@@ -145,7 +168,7 @@ func (v *vault) loadRaw(ctx context.Context, key string) ([]byte, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	stored, err := fetch(ctx, s, key)
+	stored, err := fetch(ctx, s, key, v.limit(key))
 	if err != nil {
 		return nil, err
 	}
@@ -154,19 +177,6 @@ func (v *vault) loadRaw(ctx context.Context, key string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}
 	return text, nil
-}
-
-// fetch reads what is stored at key. It answers fs.ErrNotExist only if the storage can be reached: there is one that says
-// so of every key when it cannot (caddy-storage-redis 1.8.1), and a ring that is not there would be put in force, or be
-// replaced by a new one, although it is only out of reach. Asking for what lies below key tells the two apart.
-func fetch(ctx context.Context, s certmagic.Storage, key string) ([]byte, error) {
-	stored, err := s.Load(ctx, key)
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, reached := s.List(ctx, key, false); reached != nil && !errors.Is(reached, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%s cannot be read: %w", key, reached)
-		}
-	}
-	return stored, err
 }
 
 func (v *vault) save(ctx context.Context, key string, value any) error {
@@ -264,14 +274,22 @@ func (v *vault) delete(ctx context.Context, key string) error {
 
 // locked calls f under the lock for changes.
 func (v *vault) locked(ctx context.Context, f func(ctx context.Context) error) error {
-	v.writing.Lock()
-	defer v.writing.Unlock()
 	s, err := v.storage()
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
+	defer v.queued.Add(-1)
+	if v.queued.Add(1) > maxQueuedChanges {
+		return errTooManyChanges
+	}
+	select {
+	case v.writing <- struct{}{}:
+		defer func() { <-v.writing }()
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for other changes: %w", ctx.Err())
+	}
 	if err := s.Lock(ctx, writeLock); err != nil {
 		return fmt.Errorf("taking the storage's lock: %w", err)
 	}

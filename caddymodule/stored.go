@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
 
 // newStored makes the messenger that a record describes. Its owner may be somebody who may not read the gateway's files
@@ -24,6 +25,10 @@ func (l *live) newStored(name string, r *record) (*messenger, error) {
 		return nil, err
 	}
 	m.revoked.Set(r.rules(time.Now()))
+	for _, warning := range m.costWarnings() {
+		m.logger.Warn(warning)
+	}
+	m.setOrigin(session.Origin{Created: r.Created, Closings: r.Closings})
 	switch {
 	case m.JWKS != nil:
 		settings, err := m.JWKS.storedSettings(l.isInternal)
@@ -58,6 +63,9 @@ func (m *Messenger) copySettings() *Messenger {
 
 // checkStored refuses settings that a stored messenger may not have, and those that would not load.
 func (m *Messenger) checkStored(isInternal func(hostname, host string) bool) error {
+	if err := m.checkCost(); err != nil {
+		return err
+	}
 	if err := m.checkSettings(); err != nil {
 		return err
 	}
@@ -92,6 +100,9 @@ func (m *Messenger) checkStoredKeys() error {
 		if keys[i], err = authn.ParsePublicKey([]byte(k.Key), k.KeyID); err != nil {
 			return fmt.Errorf("public_key number %d %w", i+1, err)
 		}
+		if err = keys[i].CheckSmall(); err != nil {
+			return fmt.Errorf("public_key number %d %w", i+1, err)
+		}
 	}
 	if _, err := authn.NewKeySet(keys...); err != nil {
 		return fmt.Errorf("public_key: %w", err)
@@ -109,6 +120,7 @@ func (j *JWKS) storedSettings(isInternal func(hostname, host string) bool) (auth
 	if err != nil {
 		return settings, err
 	}
+	settings.SmallKeys = true
 	u, err := url.Parse(j.URL)
 	if err != nil {
 		return settings, err

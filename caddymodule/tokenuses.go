@@ -71,7 +71,7 @@ func (l *live) usesOf(name, kind string) *tokenUses {
 // forgetUses writes the uses of a stored messenger that is not held any more.
 func (l *live) forgetUses(name string) {
 	defer l.lock(name)()
-	if _, held := l.stored.GetIfPresent(name); held {
+	if _, held := l.known(name); held {
 		return // it was asked for again meanwhile
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
@@ -130,7 +130,7 @@ func (l *live) writeUsesOf(ctx context.Context, name, kind string) error {
 func (l *live) loadUses(ctx context.Context, name, kind string) (map[string]int64, error) {
 	hours := make(map[string]int64)
 	err := l.load(ctx, storeKey(name, usesKind(kind)), &hours)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errDamaged) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errDamaged) || errors.Is(err, errTooLarge) {
 		return make(map[string]int64), nil
 	}
 	return hours, err
@@ -167,6 +167,7 @@ func (l *live) keepUses(ctx context.Context) {
 			return
 		case <-ticker.C:
 			l.writeUses(ctx)
+			l.unpin()
 		}
 	}
 }

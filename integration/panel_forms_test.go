@@ -96,7 +96,7 @@ func TestScriptInEveryFieldStaysText(t *testing.T) {
 	check("list", u.get(""))
 	all := url.Values{}
 	for _, field := range []string{"name", "identity_key", "method", "key", "kid", "url", "refresh_interval", "stale_if_error", "timeout", "audience", "issuer",
-		"require_claims", "max_lifetime", "clock_skew", "allowed_origin", "mode", "revision", "discard", "typed", "token", "action", "overlap"} {
+		"require_claims", "max_lifetime", "clock_skew", "allowed_origin", "mode", "revision", "confirm", "typed", "token", "action", "overlap"} {
 		all.Set(field, evil+field)
 	}
 	for _, method := range []string{"public_key", "jwks", "shared_token", evil} {
@@ -120,7 +120,7 @@ func TestStaleFormIsShownAndNotLost(t *testing.T) {
 	u := g.panelOperator()
 	u.create("acme")
 	stale := u.get("?messenger=acme").revision(t)
-	if a := u.post("?messenger=acme", fields("revision", stale, "audience", "theirs", "max_lifetime", "1h")); a.status != 303 {
+	if a := u.confirmed("acme", fields("revision", stale, "audience", "theirs", "max_lifetime", "1h")); a.status != 303 {
 		t.Fatalf("%d %s", a.status, a.text())
 	}
 	a := u.post("?messenger=acme", fields("revision", stale, "audience", "mine", "issuer", "my-issuer"))
@@ -129,16 +129,15 @@ func TestStaleFormIsShownAndNotLost(t *testing.T) {
 		t.Errorf("what was typed is lost")
 	}
 	u.get("?messenger=acme").says(t, 200, "theirs")
-	if a := u.post("?messenger=acme", fields("revision", a.revision(t), "audience", "mine", "issuer", "my-issuer")); a.status != 303 {
+	if a := u.confirmed("acme", fields("revision", a.revision(t), "audience", "mine", "issuer", "my-issuer")); a.status != 303 {
 		t.Errorf("sent again on purpose: %d %s", a.status, a.text())
 	}
 	u.post("?messenger=acme", fields("audience", "mine")).says(t, 400, "The form does not say what it changes.")
 
 	// The shared tokens go with the method, which has to be meant.
 	change := fields("revision", u.get("?messenger=acme").revision(t), "method", "public_key", "key", string(publicPEM(rsaKey(0))))
-	u.post("?messenger=acme", change).says(t, 422, "Another method discards the shared tokens")
-	change.Set("discard", "yes")
-	if a := u.post("?messenger=acme", change); a.status != 303 {
+	u.post("?messenger=acme", change).says(t, 422, "Another method discards the only shared token")
+	if a := u.confirmed("acme", change); a.status != 303 {
 		t.Errorf("%d %s", a.status, a.text())
 	}
 

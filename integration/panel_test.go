@@ -218,7 +218,7 @@ func TestPanelAdministersAMessengerWithoutAScript(t *testing.T) {
 	}
 
 	settings := u.get("?messenger=acme")
-	if a := u.post("?messenger=acme", fields("revision", settings.revision(t), "audience", " chat \r\n\r\nchat\r\n", "max_lifetime", "2h")); a.status != 303 {
+	if a := u.confirmed("acme", fields("revision", settings.revision(t), "audience", " chat \r\n\r\nchat\r\n", "max_lifetime", "2h")); a.status != 303 {
 		t.Fatalf("saving: %d %s", a.status, a.text())
 	}
 	u.get("?messenger=acme&done=saved").says(t, 200, "The settings were saved")

@@ -1,95 +1,122 @@
-// A WebSocket to a chat behind messenger_auth that outlives its tokens. Host this file on your own site:
-//
-//   import { connect } from './messenger-auth.js'
-//   const chat = connect({ url, protocols: ['chat.v1'], marker: 'jwt', token, onopen, onmessage, onclose })
-//   chat.send(data); chat.close()
-//
-// token returns a fresh token, or a promise of one. Before it expires, a second socket opens and takes over, and then the
-// first is closed; onopen is called again. onclose({ code, reason, retrying }) says why a socket was closed or refused.
-// What is sent meanwhile waits for the next one.
+// A WebSocket to a chat behind messenger_auth that outlives its tokens. Host this file on your own site; see the
+// gateway's README.
 
-const RETRIED = [1001, 1006, 1012, 1013, 4401, 4408] // a fresh token does not mend others
-const SETTLE = 300 // ms in which "websocket_rejection close" refuses a socket that opened
+const FIXABLE = /^(token_(expired|not_yet_valid|revoked|unavailable|invalid)|key_unknown|timeout)$/
+const RETRIED = [1001, 1006, 1012, 1013, 4408]
+const SETTLE = 300 // ms in which a socket that opened may be refused
+const LIMIT = 30000 // ms to open a socket, and for it to be stable
+const QUEUE = 2 ** 20 // bytes
 
-// lifetime returns the seconds for which a token is good, or Infinity.
 function lifetime(token) {
   try {
     const { exp, iat } = JSON.parse(atob(token.split('.')[1].replace(/-/g, '+').replace(/_/g, '/')))
-    return exp ? exp - (iat ?? Date.now() / 1000) : Infinity
+    const life = exp - (iat ?? Date.now() / 1000)
+    return life > 0 ? life : Infinity
   } catch {
-    return Infinity // the gateway says what is wrong with it
+    return Infinity
   }
 }
 
 export function connect({ url, protocols = [], marker = 'jwt', token, onopen, onmessage, onclose }) {
-  let current, timer, opening, closed
-  let failures = 0
-  const waiting = []
+  let current, next, leaving, timer, since, ended
+  let failures = 0, refusals = 0, queued = 0, queue = []
 
   function later(ms, action) {
     clearTimeout(timer)
     timer = setTimeout(action, Math.min(ms, 2 ** 31 - 1))
   }
 
-  function retry() {
-    if (!closed && !opening) later(Math.min(30, 2 ** failures++) * (500 + Math.random() * 500), open)
+  function close() {
+    ended = true
+    clearTimeout(timer)
+    for (const socket of [current, next?.socket]) socket?.close(1000)
+    current = next = undefined
+    queue = []
   }
 
   function failed(code, reason) {
-    const retrying = !closed && (code === 0 || RETRIED.includes(code))
-    onclose?.({ code, reason, retrying })
-    if (retrying) retry()
+    let again = code && code !== 4401 ? RETRIED.includes(code) : FIXABLE.test(reason)
+    if (code === 4401 || reason === 'token_invalid') again &&= ++refusals < 10
+    if (again && !next) later(Math.min(30, 2 ** failures++) * (500 + Math.random() * 500), open)
+    if (!again && !current) close()
+    onclose?.({ code, reason, retrying: !ended })
   }
 
   async function open() {
-    opening = true
+    const mine = (next = {})
+    const fail = (code, reason) => {
+      if (next !== mine) return
+      next = undefined
+      mine.socket?.close()
+      failed(code, reason)
+    }
+    later(LIMIT, () => fail(0, 'timeout'))
     let text, socket
     try {
-      text = await token()
-      if (closed) return
-      socket = new WebSocket(url, [...protocols, marker, text])
-    } catch (error) {
-      opening = false
-      return failed(0, String(error))
+      text = String(await token()).trim()
+    } catch {
+      return fail(0, 'token_unavailable')
     }
+    if (next !== mine) return
+    if (!/^[\w-]+\.[\w-]+\.[\w-]*$/.test(text)) return fail(0, 'token_invalid')
+    try {
+      socket = mine.socket = new WebSocket(url, [...protocols, marker, text])
+    } catch {
+      return fail(0, 'options_invalid') // the error quotes the token
+    }
+    const settled = () => next === mine && socket.readyState === 1 && takeOver(socket, text)
+    socket.onopen = () => next === mine && later(SETTLE, settled)
     socket.onmessage = (event) => {
-      failures = 0
-      onmessage?.(event)
+      try {
+        settled()
+      } finally {
+        if (!ended) onmessage?.(event)
+      }
     }
-    socket.onopen = () => (current ? setTimeout(takeOver, SETTLE, socket, text) : takeOver(socket, text))
     socket.onclose = ({ code, reason }) => {
-      if (socket.left) return
-      if (socket === current) current = undefined
-      else opening = false
+      if (socket === leaving) return flush()
+      if (!/^\w*$/.test(reason)) reason = '' // no free text
+      if (socket !== current) return fail(code, reason)
+      current = undefined
+      if (Date.now() - since > LIMIT) failures = 0
       failed(code, reason)
     }
   }
 
   function takeOver(socket, text) {
-    if (closed) return leave(socket)
-    if (socket.readyState !== 1) return
-    leave(current)
+    if ((leaving = current)) failures = 0
     current = socket
-    opening = false
-    while (waiting.length) socket.send(waiting.shift())
-    const life = lifetime(text)
-    if (life < Infinity) later(Math.max(life * 800, 1000), open)
+    next = undefined
+    since = Date.now()
+    refusals = 0
+    later(Math.max(lifetime(text) * 800, 1000), open)
+    leaving?.close(1000)
+    if (leaving) setTimeout((old) => old === leaving && flush(), 1000, leaving)
+    else flush()
     onopen?.()
   }
 
-  function leave(socket) {
-    if (!socket) return
-    socket.left = true
-    socket.close(1000)
+  // What waited goes out when the socket before has closed, and overtakes nothing.
+  function flush() {
+    leaving = undefined
+    if (current?.readyState !== 1) return
+    for (const data of queue) current.send(data)
+    queue = []
+    queued = 0
+  }
+
+  function send(data) {
+    if (ended || current?.bufferedAmount > QUEUE) return false
+    if (current?.readyState === 1 && !leaving) return current.send(data), true
+    if (data instanceof ArrayBuffer || ArrayBuffer.isView(data)) data = structuredClone(data) // it may change
+    else if (!(data instanceof Blob)) data = String(data)
+    const size = 100 + (data.size ?? data.byteLength ?? data.length)
+    if (queued + size > QUEUE) return false
+    queued += size
+    queue.push(data)
+    return true
   }
 
   open()
-  return {
-    send: (data) => (current?.readyState === 1 ? current.send(data) : waiting.push(data)),
-    close() {
-      closed = true
-      clearTimeout(timer)
-      leave(current)
-    },
-  }
+  return { send, close }
 }

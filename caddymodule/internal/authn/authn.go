@@ -22,9 +22,9 @@ type Contact struct {
 	// Claims holds the claims that the caller asked for, in the order of the question.
 	Claims []Claim
 
-	// What the token says of itself (RFC 7519 section 4.1): its jti, iat and exp. They are empty where it has none; a jti
-	// that is no string counts as none.
-	TokenID string
+	// What the token says of itself (RFC 7519 section 4.1): its jti, iat and exp. They are empty where it has none; an
+	// empty jti counts as none.
+	TokenID TokenID
 	Issued  time.Time
 	Expires time.Time
 
@@ -54,6 +54,10 @@ type Rejection struct {
 	// Reason is one constant sentence, more precise than the code, for logs and for whoever repairs the token. It never
 	// holds a received or configured value.
 	Reason string
+
+	// Nothing reports whether the request has what pages send in place of a token when they have none, such as
+	// "Bearer undefined".
+	Nothing bool
 }
 
 func reject(code Code, reason string) *Rejection { return &Rejection{Code: code, Reason: reason} }

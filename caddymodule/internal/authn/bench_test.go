@@ -87,7 +87,7 @@ func BenchmarkVerify(b *testing.B) {
 			{"unknown kid", reheaded(t.good, `{"alg":"`+t.alg.String()+`","kid":"k2"}`), "key_unknown"},
 			{"alg none", reheaded(t.good, `{"alg":"none"}`), "algorithm_not_allowed"},
 			{"two segments", t.good[:strings.LastIndexByte(t.good, '.')], "token_malformed"},
-			{"too large", strings.Repeat("A", maxToken+1), "token_too_large"},
+			{"too large", strings.Repeat("A", MaxToken+1), "token_too_large"},
 		} {
 			b.Run(t.name+"/"+c.name, func(b *testing.B) {
 				b.ReportAllocs()

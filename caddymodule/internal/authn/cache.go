@@ -20,7 +20,7 @@ import (
 const maxKept = 4 << 10
 
 // A Cache remembers the contacts of verified tokens, so that a token that was seen before costs a hash instead of a
-// signature. It holds good news only, bounded by number; refusals are found anew every time. A nil Cache remembers
+// signature. It holds good news only, bounded by number and in bytes; refusals are found anew every time. A nil Cache remembers
 // nothing. It is safe for concurrent use.
 //
 // What a hit answers is what the verifier would answer at that instant. Entries are never removed when they stop being
@@ -41,7 +41,8 @@ type CacheStats struct {
 	Entries                 int
 }
 
-// NewCache returns a cache for so many contacts; 0 is none.
+// NewCache returns a cache for so many contacts, and for 640 bytes for each of them; 0 is none. Contacts with larger claims
+// leave room for fewer.
 func NewCache(size int) *Cache {
 	c := new(Cache)
 	c.Resize(size)
@@ -118,7 +119,7 @@ func NewQuestion(claims []string) *Question {
 // refuse to spend a verification on the text; it may be nil. known reports whether the token was seen before.
 func (c *Cache) Verify(ctx context.Context, now time.Time, v *Verifier, text string, q *Question, admit func() *Rejection) (contact *Contact, known bool, rej *Rejection) {
 	var entries *bytecache.Cache
-	if c != nil && len(text) <= maxToken {
+	if c != nil && len(text) <= MaxToken {
 		entries = c.entries.Load()
 	}
 	key := cacheKey{text, v.generation, q.number}

@@ -111,7 +111,7 @@ func TestCachedTokenIsRefusedBeforeItsTime(t *testing.T) {
 	}{
 		"nbf":          {Policy{}, fmt.Sprintf(`"nbf":%d`, at(-10*time.Second))},
 		"iat":          {Policy{}, fmt.Sprintf(`"iat":%d`, at(-10*time.Second))},
-		"max_lifetime": {Policy{MaxLifetime: time.Hour}, fmt.Sprintf(`"exp":%d`, at(time.Hour-10*time.Second))},
+		"max_lifetime": {Policy{MaxLifetime: time.Hour}, fmt.Sprintf(`"iat":%d,"exp":%d`, at(-10*time.Second), at(time.Hour-10*time.Second))},
 	} {
 		v := sharedTokenVerifier(t, tt.policy)
 		contact, rej := v.Verify(context.Background(), signHS256(`{"identity":"mark",`+tt.claims+`}`), nil)
@@ -258,7 +258,7 @@ func (w *cacheWorld) revoke() {
 		case 0:
 			rule.Identity = ""
 		case 1, 2:
-			rule = Revocation{TokenID: "token " + number}
+			rule = Revocation{TokenID: NewTokenID("token " + number)}
 		}
 		list = append(list, rule)
 	}
@@ -420,6 +420,42 @@ func TestLargeContactsAreNotKept(t *testing.T) {
 		if want := len(q.claims) == 0; rej != nil || known != want {
 			t.Errorf("%q: known %t, want %t; %+v", q.claims, known, want, rej)
 		}
+	}
+}
+
+// Contacts do not choose how much memory the gateway takes: the id of a token takes none of it, however long, and what is
+// forwarded takes from the same budget for all.
+func TestMemoryOfTheCacheIsBoundedInBytes(t *testing.T) {
+	const size, usual = 16_000, 400
+	long := strings.Repeat("x", 3000)
+	for _, tt := range []struct {
+		name   string
+		claims string
+		want   []string
+		tokens int
+		limit  uint64
+	}{
+		{"long ids", `"jti":"%d` + long + `"`, nil, 3000, 3000 * usual},
+		{"long claims that are forwarded", `"jti":"%d","photo":"` + long + `"`, []string{"photo"}, 6000, size * (64 << 20) / 100_000},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			v, q := sharedTokenVerifier(t, Policy{}), NewQuestion(tt.want)
+			before := heapNow()
+			c := NewCache(size)
+			for i := range tt.tokens {
+				token := signHS256(fmt.Sprintf(`{"identity":"contact-%07d",`+tt.claims+`}`, i, i))
+				if _, _, rej := c.Verify(context.Background(), time.Now(), v, token, q, nil); rej != nil {
+					t.Fatal(rej)
+				}
+			}
+			after, stats := heapNow(), c.Stats()
+			if after > before+tt.limit {
+				t.Errorf("%d MiB for %d tokens", (after-before)>>20, tt.tokens)
+			}
+			if stats.Entries < 2000 {
+				t.Errorf("%+v: next to nothing is kept", stats)
+			}
+		})
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 )
 
 // What a cache keeps of a contact is a text: the name of the entry, the place of the contact's key in the key set, the
-// version of that set, four times, the lengths of identity, jti and claims, and these themselves.
+// version of that set, four times, the lengths of identity, hash of the jti and claims, and these themselves.
 
 // appendTo appends what a cache keeps of c to entry. It returns nil if the keys have changed since c was verified.
 func (c *Contact) appendTo(entry []byte, key *cacheKey, v *Verifier) []byte {
@@ -71,7 +71,7 @@ func recall(entry []byte, key *cacheKey, now time.Time, v *Verifier, q *Question
 	}
 	texts := string(r)
 	c.Identity, texts = texts[:identity], texts[identity:]
-	c.TokenID, texts = texts[:tokenID], texts[tokenID:]
+	c.TokenID, texts = TokenID(texts[:tokenID]), texts[tokenID:]
 	if len(q.claims) > 0 {
 		c.Claims = make([]Claim, len(q.claims))
 	}

@@ -17,7 +17,7 @@ func TestEntryHoldsTheWholeContact(t *testing.T) {
 	for name, want := range map[string]Contact{
 		"nothing but an identity": {Identity: "m", SignedBy: first, Claims: make([]Claim, 4)},
 		"all there is": {
-			Identity: strings.Repeat("é", 127), TokenID: strings.Repeat("j", 300), SignedBy: second,
+			Identity: strings.Repeat("é", 127), TokenID: NewTokenID(strings.Repeat("j", 300)), SignedBy: second,
 			Claims: []Claim{{}, {"", true}, {"Mark Twain", true}, {strings.Repeat("x", 3000), true}},
 			Issued: time.Unix(1700000000, 250000001), Expires: now.Add(time.Hour), Until: now.Add(2 * time.Hour), since: now.Add(-time.Hour),
 		},
@@ -84,9 +84,9 @@ func TestContactIsNotInMemoryOfTheNextToken(t *testing.T) {
 			contacts = append(contacts, contact)
 		}
 		for i, c := range contacts {
-			got := fmt.Sprint(c.Identity[len(c.Identity)-2:], c.TokenID, c.Claims)
+			got := fmt.Sprint(c.Identity[len(c.Identity)-2:], c.TokenID == NewTokenID(fmt.Sprint("j", 10+i)), c.Claims)
 			n := fmt.Sprint(10 + i)
-			want := fmt.Sprint(n, "j"+n, []Claim{{"t" + n, true}, {"e" + n, true}, {"1" + n, true}, {`["l` + n + `"]`, true}, {`{"o":` + n + `}`, true}, {"true", true}})
+			want := fmt.Sprint(n, true, []Claim{{"t" + n, true}, {"e" + n, true}, {"1" + n, true}, {`["l` + n + `"]`, true}, {`{"o":` + n + `}`, true}, {"true", true}})
 			if got != want {
 				t.Errorf("after other tokens contact %d is %s, want %s", i, got, want)
 			}

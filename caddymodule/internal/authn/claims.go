@@ -26,8 +26,10 @@ type Policy struct {
 	Audiences      []string      // accepted values of aud; empty accepts any
 	RequiredClaims []string      // claims that must be there and not null
 	ClockSkew      time.Duration // tolerance for exp, nbf and iat
-	MaxLifetime    time.Duration // longest time between iat, or now, and exp; 0 is any
+	MaxLifetime    time.Duration // longest time between iat and exp, which it makes mandatory; 0 is any
 	Revoked        *Revocations  // tokens that are taken back; nil if none can be
+
+	audiences, required textSet // of a Verifier
 }
 
 // claims are the members of a payload that the checks read, as they were received.
@@ -69,10 +71,8 @@ func (c *claims) parse(t *token, p *Policy, want []string) *Rejection {
 		if string(name) == p.IdentityKey {
 			c.identity = value
 		}
-		for _, required := range p.RequiredClaims {
-			if string(name) == required && !isNull(value) {
-				c.required++
-			}
+		if p.required.has(name) && !isNull(value) {
+			c.required++
 		}
 		for i := range want {
 			if string(name) == want[i] {
@@ -115,19 +115,21 @@ func (c *claims) checkTimes(p *Policy, now time.Time) *Rejection {
 			return reject(TokenNotYetValid, "iat is still to come: the token was made by a clock that is ahead")
 		}
 	}
-	return c.checkLifetime(p, now)
+	return c.checkLifetime(p)
 }
 
-func (c *claims) checkLifetime(p *Policy, now time.Time) *Rejection {
+// checkLifetime wants iat as well as exp: without it nobody can say when the token was made, and so neither how long it
+// lives nor how long a revocation has to be kept.
+func (c *claims) checkLifetime(p *Policy) *Rejection {
 	switch {
 	case p.MaxLifetime == 0:
 		return nil
 	case c.exp == nil:
 		return reject(ClaimMissing, "exp is absent, and max_lifetime needs it")
-	case c.iat != nil && c.expires.Sub(c.issued) > p.MaxLifetime:
+	case c.iat == nil:
+		return reject(ClaimMissing, "iat is absent, and max_lifetime needs it")
+	case c.expires.After(c.issued.Add(p.MaxLifetime)): // a difference is never more than 292 years
 		return reject(TokenLifetimeTooLong, "the time from iat to exp is longer than max_lifetime")
-	case c.iat == nil && c.expires.Sub(now) > p.MaxLifetime+p.ClockSkew:
-		return reject(TokenLifetimeTooLong, "the time from now to exp is longer than max_lifetime, and there is no iat")
 	}
 	return nil
 }
@@ -148,9 +150,6 @@ func (c *claims) window(p *Policy) (since, until time.Time) {
 	}
 	if c.exp != nil {
 		until = c.expires.Add(p.ClockSkew)
-		if p.MaxLifetime > 0 && c.iat == nil {
-			later(c.expires.Add(-p.MaxLifetime - p.ClockSkew))
-		}
 	}
 	return since, until
 }
@@ -214,7 +213,7 @@ func (c *claims) checkAudience(p *Policy) *Rejection {
 		return reject(AudienceNotAllowed, "aud is absent")
 	}
 	found := false
-	look := func(aud []byte) { found = found || contains(p.Audiences, aud) }
+	look := func(aud []byte) { found = found || p.audiences.has(aud) }
 	if aud, ok := stringBytes(c.aud); ok {
 		if look(aud); found {
 			return nil

@@ -3,6 +3,7 @@ package authn
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -15,6 +16,7 @@ const testNow = 946684800
 func TestTimeClaims(t *testing.T) {
 	skewed := Policy{ClockSkew: time.Minute}
 	limited := Policy{ClockSkew: time.Minute, MaxLifetime: time.Hour}
+	eternal := Policy{ClockSkew: time.Minute, MaxLifetime: math.MaxInt64}
 	at := func(offset int) string { return fmt.Sprint(testNow + offset) }
 	for _, tt := range []struct {
 		name   string
@@ -69,9 +71,12 @@ func TestTimeClaims(t *testing.T) {
 		{"exp max_lifetime after iat", limited, `"iat":` + at(-1800) + `,"exp":` + at(1800), "ok"},
 		{"exp a second more than max_lifetime after iat", limited, `"iat":` + at(-1800) + `,"exp":` + at(1801), "token_lifetime_too_long"},
 		{"exp half a second more than max_lifetime after iat", limited, `"iat":` + at(-1800) + `,"exp":` + at(1800) + `.5`, "token_lifetime_too_long"},
-		{"exp max_lifetime and skew from now, without iat", limited, `"exp":` + at(3660), "ok"},
-		{"exp a second more, without iat", limited, `"exp":` + at(3661), "token_lifetime_too_long"},
+		{"max_lifetime without iat", limited, `"exp":` + at(60), "claim_missing"},
+		{"max_lifetime with an iat that is null", limited, `"iat":null,"exp":` + at(60), "claim_invalid"},
+		{"max_lifetime without iat, and exp has passed", limited, `"exp":` + at(-60), "token_expired"},
+		{"an iat within the skew to come, and exp max_lifetime after it", limited, `"iat":` + at(60) + `,"exp":` + at(3660), "ok"},
 		{"an iat of long ago does not make room", limited, `"iat":0,"exp":` + at(60), "token_lifetime_too_long"},
+		{"the longest max_lifetime, and a year more after iat", eternal, `"iat":` + at(0) + `,"exp":` + at(292*366*24*3600), "token_lifetime_too_long"},
 		{"iat so far from exp that the time between overflows", limited, `"iat":-253402300799,"exp":253402300799`, "token_lifetime_too_long"},
 	} {
 		t.Run(tt.name, inBubble(func(t *testing.T) {
@@ -247,5 +252,60 @@ func TestClaimsThatTheCallerAskedFor(t *testing.T) {
 		if contact.Claims[i] != expected {
 			t.Errorf("%s: got %+v, want %+v", want[i], contact.Claims[i], expected)
 		}
+	}
+}
+
+// A jti is what one token is revoked by. One that no revocation could name is refused, so that nobody is told that a token
+// is revoked which stays valid. An integer is the same as the string of its digits, as an operator would write it.
+func TestTokenIDIsAStringOrAnInteger(t *testing.T) {
+	long := strings.Repeat("j", 5000)
+	for _, tt := range []struct{ name, claim, jti, code string }{
+		{"a string", `"a"`, "a", "ok"},
+		{"a string that was escaped", `"\u0061\/"`, "a/", "ok"},
+		{"a string with a blank in front is another", `" a"`, " a", "ok"},
+		{"a string in another case is another", `"A"`, "A", "ok"},
+		{"a long string", `"` + long + `"`, long, "ok"},
+		{"an integer", `12345`, "12345", "ok"},
+		{"a string of the same digits", `"12345"`, "12345", "ok"},
+		{"0", `0`, "0", "ok"},
+		{"a negative integer", `-7`, "-7", "ok"},
+		{"2^53+1, which no float holds", `9007199254740993`, "9007199254740993", "ok"},
+		{"5000 digits", strings.Repeat("9", 5000), strings.Repeat("9", 5000), "ok"},
+		{"an empty string is none", `""`, "", "ok"},
+
+		{"-0", `-0`, "", "claim_invalid"},
+		{"a fraction of nothing", `1.0`, "", "claim_invalid"},
+		{"a fraction", `1.5`, "", "claim_invalid"},
+		{"an exponent", `1e3`, "", "claim_invalid"},
+		{"an exponent in capitals", `1E3`, "", "claim_invalid"},
+		{"true", `true`, "", "claim_invalid"},
+		{"false", `false`, "", "claim_invalid"},
+		{"null", `null`, "", "claim_invalid"},
+		{"an array", `["a"]`, "", "claim_invalid"},
+		{"an empty array", `[]`, "", "claim_invalid"},
+		{"an object", `{"a":"a"}`, "", "claim_invalid"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			revoked := new(Revocations)
+			c, v := NewCache(10), sharedTokenVerifier(t, Policy{Revoked: revoked})
+			token := signHS256(`{"identity":"mark","jti":` + tt.claim + `}`)
+			for range 2 { // the second time from the cache
+				contact, _, rej := c.Verify(context.Background(), time.Now(), v, token, noClaims, nil)
+				if got := outcomeText(rej); got != tt.code {
+					t.Fatalf("got %s, want %s", got, tt.code)
+				}
+				if rej == nil && contact.TokenID != NewTokenID(tt.jti) {
+					t.Errorf("got %s, want that of %.20q", contact.TokenID, tt.jti)
+				}
+			}
+			revoked.Set([]Revocation{{TokenID: NewTokenID("other")}, {TokenID: NewTokenID(tt.jti)}})
+			if want := map[bool]string{true: "token_revoked", false: tt.code}[tt.code == "ok" && tt.jti != ""]; tt.jti != "" {
+				for _, c := range []*Cache{c, nil} {
+					if _, _, rej := c.Verify(context.Background(), time.Now(), v, token, noClaims, nil); outcomeText(rej) != want {
+						t.Errorf("once its jti is revoked: got %s, want %s", outcomeText(rej), want)
+					}
+				}
+			}
+		})
 	}
 }

@@ -103,7 +103,7 @@ func TestAFetchErrorTellsNothingOfTheNetwork(t *testing.T) {
 		t.Error("a proxy would resolve the name where nobody checks the address")
 	}
 	for _, url := range []string{"https://localhost/jwks.json", "https://127.0.0.1/", "https://[::1]/", "https://localhost:1/", "http://127.0.0.1:8080/"} {
-		_, err := fetchKeys(t.Context(), client, url, validators{})
+		_, err := fetchKeys(t.Context(), client, url, validators{}, false)
 		if !errors.Is(err, errForbiddenAddress) {
 			t.Errorf("%s: got %v", url, err)
 		}

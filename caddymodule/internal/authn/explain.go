@@ -2,14 +2,13 @@ package authn
 
 import (
 	"context"
-	"slices"
 	"time"
 )
 
 // An Explanation is a verification told step by step, for people who repair tokens. It is made by the verifier itself.
 type Explanation struct {
 	Checks    []Check    // those that were made, in order; the last one failed if Rejection is not nil
-	Skipped   []string   // those that were not reached
+	Skipped   []Step     // those that were not reached
 	Contact   *Contact   // nil if the token was refused
 	Rejection *Rejection // nil if the token was accepted
 	Findings  []Finding  // likely causes of the refusal, most telling first
@@ -22,9 +21,6 @@ type Finding struct {
 	Fix   string
 }
 
-// checkOrder is the order in which verify makes its checks.
-var checkOrder = []string{CheckForm, CheckAlgorithm, CheckKey, CheckSignature, CheckPayload, CheckTimes, CheckIssuer, CheckAudience, CheckRequired, CheckIdentity, CheckRevocation}
-
 // Explain verifies text as Verify does, and says why it is refused. others are the verifiers of other messengers by
 // name, among which the one is looked for whose key made the signature.
 func (v *Verifier) Explain(ctx context.Context, text string, want []string, others map[string]*Verifier) *Explanation {
@@ -32,7 +28,9 @@ func (v *Verifier) Explain(ctx context.Context, text string, want []string, othe
 	e := &Explanation{}
 	e.Contact, e.Rejection = v.verify(ctx, text, want, trace)
 	e.Checks = trace.Checks
-	e.Skipped = slices.Clone(checkOrder[len(e.Checks):])
+	for i := len(e.Checks); i < stepCount; i++ {
+		e.Skipped = append(e.Skipped, Step(i))
+	}
 	if e.Rejection != nil {
 		e.Findings = v.find(ctx, text, e.Rejection, others)
 	}

@@ -40,12 +40,9 @@ func (v *Verifier) findTimes(members map[string][]byte, now time.Time) []Finding
 				"Set the clock of the site, or of this machine, by NTP; or leave " + name + " out."})
 		}
 	}
-	if limit := v.policy.MaxLifetime; limit > 0 && len(findings) == 0 {
-		if iat, found := dates["iat"]; found && dates["exp"].Sub(iat) > limit {
-			findings = append(findings, Finding{fmt.Sprintf("The token lives %s, and max_lifetime is %s.", dates["exp"].Sub(iat), limit), "Set exp to at most iat plus max_lifetime."})
-		} else if !found {
-			findings = append(findings, Finding{fmt.Sprintf("The token has %s left, and max_lifetime is %s.", ago(dates["exp"].Sub(now)), limit), "Set exp to at most now plus max_lifetime, and add iat."})
-		}
+	iat, found := dates["iat"]
+	if limit := v.policy.MaxLifetime; limit > 0 && len(findings) == 0 && found && dates["exp"].After(iat.Add(limit)) {
+		findings = append(findings, Finding{fmt.Sprintf("The token lives %s, and max_lifetime is %s.", dates["exp"].Sub(iat), limit), "Set exp to at most iat plus max_lifetime."})
 	}
 	return findings
 }
@@ -102,8 +99,12 @@ func withoutScheme(text string) string {
 
 func (v *Verifier) findRequired(members map[string][]byte) []Finding {
 	required := v.policy.RequiredClaims
-	if v.policy.MaxLifetime > 0 && !slices.Contains(required, "exp") {
-		required = append(slices.Clone(required), "exp")
+	if v.policy.MaxLifetime > 0 {
+		for _, name := range []string{"exp", "iat"} {
+			if !slices.Contains(required, name) {
+				required = append(slices.Clone(required), name)
+			}
+		}
 	}
 	var missing []string
 	for _, name := range required {

@@ -37,7 +37,12 @@ func (v *Verifier) find(ctx context.Context, text string, rej *Rejection, others
 		return slices.Concat(v.findSigner(t, others), v.findFetch(), v.findKID(t))
 	case SignatureInvalid:
 		return append(v.findSigner(t, others), v.findSignature(t)...)
-	case TokenExpired, TokenNotYetValid, TokenLifetimeTooLong, ClaimInvalid:
+	case ClaimInvalid:
+		if rej.Reason == reasonTokenID {
+			return []Finding{{"The jti is neither a string nor an integer.", "Write it as a JSON string; a number may have digits alone, without a fraction and without an exponent. Or leave it out."}}
+		}
+		return v.findTimes(members, time.Now())
+	case TokenExpired, TokenNotYetValid, TokenLifetimeTooLong:
 		return v.findTimes(members, time.Now())
 	case IssuerNotAllowed:
 		return findValue("iss", members["iss"], v.policy.Issuers, "issuer")
@@ -53,9 +58,12 @@ func (v *Verifier) find(ctx context.Context, text string, rej *Rejection, others
 
 // findForm looks at text that is no token.
 func findForm(text, identityKey string) []Finding {
+	if nothing := findNothing(text); nothing != nil {
+		return nothing
+	}
 	lower := strings.ToLower(text)
 	switch {
-	case strings.HasPrefix(lower, "authorization:"), strings.HasPrefix(lower, "bearer "):
+	case strings.HasPrefix(lower, "authorization:"), strings.HasPrefix(lower, "bearer "), strings.HasPrefix(lower, "bearer:"):
 		return []Finding{{"The header's name or its scheme was pasted along.", "Give the token alone: what stands behind \"Bearer \"."}}
 	case strings.HasPrefix(text, sharedTokenPrefix):
 		return []Finding{{"This is a shared token, the secret itself, and no token for a contact.", "Sign a token with it. A secret that was pasted into a browser or a request should be replaced."}}
@@ -116,7 +124,7 @@ func (v *Verifier) findSigner(t *token, others map[string]*Verifier) []Finding {
 		if t.header.alg != other.keys.algorithm() {
 			continue
 		}
-		if _, _, rej := other.trySignature(t); rej == nil {
+		if keys, _, rej := other.keys.candidates(t.header); rej == nil && t.signer(keys) != nil {
 			return []Finding{{"The token is signed with the key of messenger " + name + ".", "Send it to that messenger, or sign with this one's key."}}
 		}
 	}

@@ -10,15 +10,6 @@ import (
 // recursion of the scanner.
 const maxDepth = 32
 
-const (
-	// fewNames is how many member names of one object are compared one by one; an object with more gets a map, so that a
-	// token of the largest size cannot buy a quadratic scan.
-	fewNames = 24
-
-	// openNames is how many names of all open objects are kept without a map.
-	openNames = 2 * fewNames
-)
-
 var (
 	errNotObject  = errors.New("is not a JSON object")
 	errSyntax     = errors.New("is not well-formed JSON")
@@ -34,8 +25,12 @@ var (
 // UTF-8, no lone surrogates, no duplicate member names at any level, nothing but white space around it. It calls visit
 // for each member of the outermost object, with the name unescaped and the value as it was received. Text that two
 // parsers could read differently is how a verifier and a backend come to see two different contacts in one token.
+//
+// The cost is linear in the size of text, whatever its shape: text is read before its signature was checked, or is a
+// site owner's, and must not buy more than its length. name is valid until visit returns.
 func scanObject(text []byte, visit func(name, value []byte)) error {
 	s := scanner{text: text}
+	defer s.release()
 	return s.document(visit)
 }
 
@@ -43,11 +38,12 @@ func scanObject(text []byte, visit func(name, value []byte)) error {
 // outermost object.
 func scanLenient(text []byte, visit func(name, value []byte)) error {
 	s := scanner{text: text, lenient: true}
+	defer s.release()
 	return s.document(visit)
 }
 
 // scanStrings calls visit for each string of an array of strings, and returns false if value is anything else. The value
-// was checked by scanObject.
+// was checked by scanObject. text is valid until visit returns.
 func scanStrings(value []byte, visit func(text []byte)) bool {
 	s := scanner{text: value}
 	if s.expect('[') != nil {
@@ -74,12 +70,18 @@ func scanStrings(value []byte, visit func(text []byte)) bool {
 type scanner struct {
 	text    []byte
 	pos     int
-	names   [openNames]span // those of all objects that are open, innermost last
-	open    int             // how many they are
-	lenient bool            // duplicate names matter only in the outermost object
+	lenient bool // duplicate names matter only in the outermost object
+
+	objects  uint32             // how many have begun; each has a number
+	few      [2 * fewNames]span // the names of all objects that are open, innermost last; see unique
+	more     []span             // those for which few has no room
+	open     int                // how many both are
+	table    *nameTable
+	unescape []byte // the names that have escapes, without these
+	scratch  []byte // a value that has escapes, without these
 }
 
-// A span is the place of a string between its quotes.
+// A span is the place of a string between its quotes; of a name that has escapes, its place in unescape.
 type span struct {
 	start, end int32
 	escaped    bool
@@ -148,18 +150,18 @@ func (s *scanner) object(depth int, visit func(name, value []byte)) error {
 		return nil
 	}
 	first := s.open
-	var seen map[string]struct{} // used once the object has too many members
+	s.objects++
+	number := s.objects
 	for {
 		at, err := s.string()
 		if err != nil {
 			return err
 		}
-		name, err := s.unquoted(at)
-		if err != nil {
+		if at, err = s.nameAt(at); err != nil {
 			return err
 		}
 		if depth == 1 || !s.lenient {
-			if seen, err = s.unique(first, seen, at, name); err != nil {
+			if err := s.unique(first, number, at); err != nil {
 				return err
 			}
 		}
@@ -171,7 +173,7 @@ func (s *scanner) object(depth int, visit func(name, value []byte)) error {
 			return err
 		}
 		if visit != nil {
-			visit(name, s.text[start:s.pos])
+			visit(s.name(at), s.text[start:s.pos])
 		}
 		s.space()
 		if s.peek() == '}' {
@@ -183,33 +185,6 @@ func (s *scanner) object(depth int, visit func(name, value []byte)) error {
 			return err
 		}
 	}
-}
-
-// unique notes name, which stands at the place at, as a member of the object whose names begin at first, and refuses it
-// if that object has it already.
-func (s *scanner) unique(first int, seen map[string]struct{}, at span, name []byte) (map[string]struct{}, error) {
-	if seen == nil && s.open-first < fewNames && s.open < openNames {
-		for _, other := range s.names[first:s.open] {
-			if s.same(other, name) {
-				return nil, errDuplicate
-			}
-		}
-		s.names[s.open] = at
-		s.open++
-		return nil, nil
-	}
-	if seen == nil {
-		seen = make(map[string]struct{}, 4*fewNames)
-		for _, other := range s.names[first:s.open] {
-			text, _ := s.unquoted(other) // was checked when it was noted
-			seen[string(text)] = struct{}{}
-		}
-	}
-	if _, found := seen[string(name)]; found {
-		return seen, errDuplicate
-	}
-	seen[string(name)] = struct{}{}
-	return seen, nil
 }
 
 func (s *scanner) array(depth int) error {

@@ -21,22 +21,14 @@ func stringBytes(value []byte) ([]byte, bool) {
 	return text, err == nil
 }
 
-// same reports whether the string at other, once unescaped, is name.
-func (s *scanner) same(other span, name []byte) bool {
-	if !other.escaped {
-		return string(s.text[other.start:other.end]) == string(name)
-	}
-	text, _ := s.unquoted(other) // was checked when it was noted
-	return bytes.Equal(text, name)
-}
-
-// unquoted returns the string at a place, unescaped.
-func (s *scanner) unquoted(at span) ([]byte, error) {
+// unquoted returns the string at a place, unescaped. It is valid until the next call.
+func (s *scanner) unquoted(at span) (_ []byte, err error) {
 	raw := s.text[at.start:at.end]
 	if !at.escaped {
 		return raw, nil
 	}
-	return unquote(raw)
+	s.scratch, err = appendUnquoted(s.scratch[:0], raw)
+	return s.scratch, err
 }
 
 // string consumes a string and returns where it stands between its quotes, escapes unchecked.
@@ -67,12 +59,15 @@ func (s *scanner) string() (at span, err error) {
 // unquote resolves the escapes of a string that the scanner found, given without its quotes. Text without escapes is
 // returned as it is, not copied.
 func unquote(raw []byte) ([]byte, error) {
-	i := bytes.IndexByte(raw, '\\')
-	if i < 0 {
+	if bytes.IndexByte(raw, '\\') < 0 {
 		return raw, nil
 	}
-	out := append(make([]byte, 0, len(raw)), raw[:i]...)
-	for i < len(raw) {
+	return appendUnquoted(make([]byte, 0, len(raw)), raw)
+}
+
+// appendUnquoted appends raw without its escapes to out.
+func appendUnquoted(out, raw []byte) ([]byte, error) {
+	for i := 0; i < len(raw); {
 		c := raw[i]
 		if c != '\\' {
 			out = append(out, c)
@@ -80,7 +75,7 @@ func unquote(raw []byte) ([]byte, error) {
 			continue
 		}
 		if i+1 == len(raw) {
-			return nil, errSyntax
+			return out, errSyntax
 		}
 		i++
 		switch raw[i] {
@@ -99,19 +94,19 @@ func unquote(raw []byte) ([]byte, error) {
 		case 'u':
 			r, ok := hex4(raw[i+1:])
 			if !ok {
-				return nil, errSyntax
+				return out, errSyntax
 			}
 			i += 4
 			if utf16.IsSurrogate(r) {
 				low, ok := lowSurrogate(raw[i+1:])
 				if r = utf16.DecodeRune(r, low); !ok || r == utf8.RuneError {
-					return nil, errSurrogate
+					return out, errSurrogate
 				}
 				i += 6
 			}
 			out = utf8.AppendRune(out, r)
 		default:
-			return nil, errSyntax
+			return out, errSyntax
 		}
 		i++
 	}

@@ -88,7 +88,7 @@ func TestPublishedSetIsReadBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, omitted, err := parseKeySet(text)
+	set, omitted, err := parseKeySet(text, false)
 	if err != nil || len(omitted) != 0 || len(set.keys) != 2 {
 		t.Fatalf("%v, left out %+v\n%s", err, omitted, text)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
+	"golang.org/x/time/rate"
 )
 
 // Defaults and bounds of a JWKS. A set lives as long as its server says, within bounds.
@@ -36,6 +37,9 @@ type JWKSSettings struct {
 	// Public is for URLs that were not written by whoever runs the gateway: it keeps fetches from addresses that are not
 	// public and from ports other than 443, and tells of a failure no more than a reason from a closed list.
 	Public bool
+
+	// SmallKeys is for the same URLs: it leaves out keys that cost more than usual ones.
+	SmallKeys bool
 }
 
 // A JWKS is a key set that is kept up to date from a URL (RFC 7517 section 5). A verification never waits for the
@@ -54,6 +58,8 @@ type JWKS struct {
 
 	mu       sync.Mutex
 	inflight *fetch
+	queued   *fetch // one that somebody asked for, and that has not begun yet
+	asks     *rate.Limiter
 	asked    time.Time // when a request last caused a fetch; stamped before the fetch
 	waiting  int       // requests that wait for a fetch
 	version  uint64    // of the newest snapshot
@@ -102,6 +108,7 @@ func NewJWKS(settings JWKSSettings, report func(FetchReport)) *JWKS {
 		client:   newFetchClient(settings.Public),
 		report:   report,
 		wake:     make(chan struct{}, 1),
+		asks:     rate.NewLimiter(rate.Every(askInterval), askBurst),
 	}
 	j.ctx, j.cancel = context.WithCancel(context.Background())
 	return j
@@ -144,6 +151,12 @@ func (j *JWKS) fetchLocked(anew bool) *fetch {
 		return j.inflight
 	}
 	f := &fetch{done: make(chan struct{})}
+	j.beginLocked(f)
+	return f
+}
+
+// beginLocked begins f. What an earlier one brings is thrown away. The caller holds j.mu.
+func (j *JWKS) beginLocked(f *fetch) {
 	if j.inflight != nil {
 		j.inflight.successor = f
 	}
@@ -157,7 +170,6 @@ func (j *JWKS) fetchLocked(anew bool) *fetch {
 		answer, err := j.fetch(known)
 		j.apply(f, answer, err)
 	}()
-	return f
 }
 
 // fetch asks the key server once. A panic would end the whole process, and what is read here comes from outside.
@@ -169,7 +181,7 @@ func (j *JWKS) fetch(known validators) (answer *fetchedKeys, err error) {
 	}()
 	ctx, cancel := context.WithTimeout(j.ctx, j.settings.Timeout)
 	defer cancel()
-	return fetchKeys(ctx, j.client, j.settings.URL, known)
+	return fetchKeys(ctx, j.client, j.settings.URL, known, j.settings.SmallKeys)
 }
 
 // apply makes what f brought the current set. A failure changes nothing but the schedule.
@@ -231,7 +243,7 @@ func (j *JWKS) snapshotLocked(answer *fetchedKeys, now time.Time) *keySnapshot {
 // Restore takes a set that was fetched from the same URL earlier, where none is there yet. It serves like a set whose
 // lifetime has passed: until a newer one is fetched, or stale_if_error is over.
 func (j *JWKS) Restore(raw []byte, fetched time.Time) error {
-	set, omitted, err := parseKeySet(raw)
+	set, omitted, err := parseKeySet(raw, j.settings.SmallKeys)
 	if err != nil {
 		return err
 	}
@@ -289,26 +301,6 @@ func (j *JWKS) standing(now time.Time) (*KeySet, uint64) {
 		return s.set, s.version
 	}
 	return nil, 0
-}
-
-// Refresh fetches the set at once and waits for the answer. With distrust the set that is there is dropped first: no
-// token passes until a new one was fetched.
-func (j *JWKS) Refresh(ctx context.Context, distrust bool) error {
-	j.mu.Lock()
-	if distrust {
-		j.current.Store(nil)
-	}
-	f := j.fetchLocked(true)
-	j.mu.Unlock()
-	select {
-	case <-f.done:
-		if j.settings.Public {
-			return closed(f.err)
-		}
-		return f.err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // A JWKSStatus tells operators what a JWKS knows.

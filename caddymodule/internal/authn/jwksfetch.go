@@ -166,7 +166,7 @@ type Omitted struct {
 
 // fetchKeys asks url for a key set. Nothing of any request goes along. With an error the answer has at most the entries
 // that were left out.
-func fetchKeys(ctx context.Context, client *http.Client, url string, known validators) (*fetchedKeys, error) {
+func fetchKeys(ctx context.Context, client *http.Client, url string, known validators, small bool) (*fetchedKeys, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
@@ -207,7 +207,7 @@ func fetchKeys(ctx context.Context, client *http.Client, url string, known valid
 		return nil, errTooLarge
 	}
 	answer.raw = body
-	answer.set, answer.omitted, err = parseKeySet(body)
+	answer.set, answer.omitted, err = parseKeySet(body, small)
 	return answer, err
 }
 
@@ -262,7 +262,8 @@ func lifetime(h http.Header, now time.Time) time.Duration {
 
 // parseKeySet reads a JWK Set. An entry that cannot be used is left out with its reason, because key servers publish
 // keys for other purposes beside ours; a set without any usable key is an error, so that it never replaces one that has.
-func parseKeySet(body []byte) (*KeySet, []Omitted, error) {
+// With small, keys are left out that cost more than usual ones; see [Key.CheckSmall].
+func parseKeySet(body []byte, small bool) (*KeySet, []Omitted, error) {
 	var list []json.RawMessage
 	found := false
 	if err := scanLenient(body, func(name, value []byte) {
@@ -279,6 +280,9 @@ func parseKeySet(body []byte) (*KeySet, []Omitted, error) {
 	var omitted []Omitted
 	for i, entry := range list {
 		k, err := parseJWK(entry)
+		if err == nil && small {
+			err = k.CheckSmall()
+		}
 		if err != nil {
 			omitted = append(omitted, Omitted{Index: i, KeyID: entryKID(entry), Reason: err.Error()})
 			continue

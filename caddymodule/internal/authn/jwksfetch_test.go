@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestURLOfAKeySetIsHTTPSOrOnThisMachine(t *testing.T) {
@@ -87,7 +89,7 @@ func TestUnusableEntriesAreLeftOutAndNotTheWholeSet(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			good := entry(map[string]any{"kid": "good"})
-			keys, omitted, err := parseKeySet([]byte(set(tt.entry, good)))
+			keys, omitted, err := parseKeySet([]byte(set(tt.entry, good)), false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -97,7 +99,7 @@ func TestUnusableEntriesAreLeftOutAndNotTheWholeSet(t *testing.T) {
 			if len(omitted) != 1 || omitted[0].Index != 0 || !strings.Contains(omitted[0].Reason, tt.reason) {
 				t.Errorf("left out: %+v, want entry 0 for %q", omitted, tt.reason)
 			}
-			if _, _, err := parseKeySet([]byte(set(tt.entry))); !errors.Is(err, errNoKey) {
+			if _, _, err := parseKeySet([]byte(set(tt.entry)), false); !errors.Is(err, errNoKey) {
 				t.Errorf("alone: got %v, want %v", err, errNoKey)
 			}
 		})
@@ -114,7 +116,7 @@ func TestEntriesThatAreMeantForUsAreUsed(t *testing.T) {
 		"with unknown members":  entry(map[string]any{"ext": true, "nested": map[string]any{"a": 1}}),
 		"with a padded modulus": entry(map[string]any{"n": b64(append([]byte{0}, privateKey().N.Bytes()...))}),
 	} {
-		if keys, omitted, err := parseKeySet([]byte(set(e))); err != nil || len(keys.keys) != 1 || len(omitted) != 0 {
+		if keys, omitted, err := parseKeySet([]byte(set(e)), false); err != nil || len(keys.keys) != 1 || len(omitted) != 0 {
 			t.Errorf("%s: %v, left out %+v", name, err, omitted)
 		}
 	}
@@ -124,11 +126,11 @@ func TestEntriesThatAreMeantForUsAreUsed(t *testing.T) {
 func TestKeysThatShareAKIDAreLeftOut(t *testing.T) {
 	second, _ := json.Marshal(testJWK(otherKeys()[0], "a"))
 	third, _ := json.Marshal(testJWK(otherKeys()[1], "c"))
-	keys, omitted, err := parseKeySet([]byte(set(entry(nil), string(second), string(third))))
+	keys, omitted, err := parseKeySet([]byte(set(entry(nil), string(second), string(third))), false)
 	if err != nil || len(keys.keys) != 1 || keys.keys[0].kid != "c" || len(omitted) != 2 {
 		t.Errorf("keys %+v, left out %+v, error %v", keys, omitted, err)
 	}
-	keys, omitted, err = parseKeySet([]byte(set(entry(nil), entry(nil))))
+	keys, omitted, err = parseKeySet([]byte(set(entry(nil), entry(nil))), false)
 	if err != nil || len(keys.keys) != 1 || len(omitted) != 0 {
 		t.Errorf("one key listed twice: %+v, left out %+v, error %v", keys, omitted, err)
 	}
@@ -160,7 +162,7 @@ func TestWhatIsNoKeySetIsAnError(t *testing.T) {
 		"not UTF-8":           {set(entry(nil), "\"\xff\""), errNoKeySet},
 		"nested ever so deep": {`{"keys":` + strings.Repeat("[", 100000) + strings.Repeat("]", 100000) + `}`, errNoKeySet},
 	} {
-		if _, _, err := parseKeySet([]byte(tt.body)); !errors.Is(err, tt.want) {
+		if _, _, err := parseKeySet([]byte(tt.body), false); !errors.Is(err, tt.want) {
 			t.Errorf("%s: got %v, want %v", name, err, tt.want)
 		}
 	}
@@ -172,7 +174,7 @@ func FuzzKeySet(f *testing.F) {
 	f.Add(set(entry(map[string]any{"use": "enc"}), `null`, `{"kty":"oct"}`))
 	f.Add(`{"keys":[{}]}`)
 	f.Fuzz(func(t *testing.T, body string) {
-		keys, _, err := parseKeySet([]byte(body))
+		keys, _, err := parseKeySet([]byte(body), false)
 		if (err == nil) != (keys != nil && len(keys.keys) > 0) {
 			t.Fatalf("keys %v with error %v", keys, err)
 		}
@@ -185,4 +187,22 @@ func FuzzKeySet(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A max-age that no number holds is none, and the set is fetched again soon; none wraps around into the past, or for ever.
+func TestLifetimeThatIsTooLargeForANumber(t *testing.T) {
+	now := time.Unix(testNow, 0)
+	for value, want := range map[string]time.Duration{
+		"max-age=2147483647":                       (1<<31 - 1) * time.Second,
+		"max-age=2147483648":                       0,
+		"max-age=99999999999999999999999999999999": 0,
+		"max-age=-1":                               0,
+	} {
+		if got := lifetime(http.Header{"Cache-Control": {value}}, now); got != want {
+			t.Errorf("%s: got %v, want %v", value, got, want)
+		}
+	}
+	if got := lifetime(http.Header{"Expires": {"Fri, 31 Dec 9999 23:59:59 GMT"}}, now); got < 200*365*24*time.Hour {
+		t.Errorf("an Expires of the year 9999: got %v", got)
+	}
 }

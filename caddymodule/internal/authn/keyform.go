@@ -101,6 +101,27 @@ func newPublicKey(public any, kid string) (*Key, error) {
 	return &Key{alg: jwa.RS256, kid: kid, material: key, fingerprint: sha256.Sum256(der)}, nil
 }
 
+const (
+	maxSmallRSABits  = 4096
+	maxSmallExponent = 65537
+)
+
+// CheckSmall refuses a key that is sound and costs more than usual ones. A key of 8192 bits with a large exponent takes a
+// hundred times the time of one of 2048 with the usual one, for every token that anybody makes up. Whoever runs the gateway
+// may choose that; a site owner who does not pay for the gateway's processor may not.
+func (k *Key) CheckSmall() error {
+	public, ok := k.material.(*rsa.PublicKey)
+	switch {
+	case !ok:
+		return nil
+	case public.N.BitLen() > maxSmallRSABits:
+		return fmt.Errorf("is an RSA key of %d bits; a stored messenger takes %d to %d: make a key of 2048 or 3072 bits", public.N.BitLen(), minRSABits, maxSmallRSABits)
+	case public.E > maxSmallExponent:
+		return fmt.Errorf("is an RSA key with the exponent %d; a stored messenger takes at most %d, which is what tools make", public.E, maxSmallExponent)
+	}
+	return nil
+}
+
 // ParseSharedToken makes secret an HS256 key.
 func ParseSharedToken(secret []byte, kid string) (*Key, error) {
 	switch {

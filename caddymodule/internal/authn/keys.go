@@ -22,7 +22,8 @@ import (
 const (
 	maxKeys = 10 // keys of one messenger
 
-	// maxCandidates is how many RSA verifications one token may cost us.
+	// maxCandidates is how many RSA verifications one token may cost us, those with a key set that was fetched for it
+	// included.
 	maxCandidates = 4
 )
 
@@ -90,6 +91,8 @@ func (k *Key) Same(other *Key) bool { return k.alg == other.alg && k.fingerprint
 // public key it is the SHA-256 that operators see; that of a secret is for comparing in memory and is shown to nobody.
 // However many connections keep it, it is there once.
 func (k *Key) ID() string { return unique.Make(hex.EncodeToString(k.fingerprint[:])).Value() }
+
+func (k *Key) isAsymmetric() bool { return k.alg != jwa.HS256 }
 
 // KeyID returns the kid of the key, or "" if it has none.
 func (k *Key) KeyID() string { return k.kid }
@@ -233,7 +236,7 @@ func limitCandidates(keys []*Key) ([]*Key, *Rejection) {
 	switch {
 	case len(keys) == 0:
 		return nil, reject(KeyUnknown, "no active key has the token's kid")
-	case keys[0].alg == jwa.RS256 && len(keys) > maxCandidates:
+	case keys[0].isAsymmetric() && len(keys) > maxCandidates:
 		return nil, reject(KeyUnknown, "more than four keys come into question; sign with a kid, and name it at the key")
 	}
 	return keys, nil

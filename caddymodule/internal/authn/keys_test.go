@@ -157,3 +157,60 @@ func TestSharedFindsKeysThatTwoMessengersHaveInCommon(t *testing.T) {
 		t.Error("active does not return all keys")
 	}
 }
+
+// A token that no key verifies may cause the key set to be fetched once more. Those of its keys that were tried are not tried
+// again, and all together are as many as one token may cost.
+func TestOneTokenCostsAtMostFourVerifications(t *testing.T) {
+	keys := make([]*Key, 12)
+	for i := range keys {
+		keys[i] = rsaKeyNamed(t, fmt.Sprint("k", i), 2048+i)
+	}
+	renamed := *keys[0]
+	renamed.kid = "another name"
+	secret := newSecretKey([]byte(testSecret), "")
+	for _, tt := range []struct {
+		name         string
+		newer, tried []*Key
+		want         []*Key
+	}{
+		{"none was tried", keys[:4], nil, keys[:4]},
+		{"four were tried", keys[4:8], keys[:4], nil},
+		{"one was tried", keys[4:8], keys[:1], keys[4:7]},
+		{"the same again", keys[:3], keys[:3], nil},
+		{"one more than before", keys[:4], keys[:3], keys[3:4]},
+		{"one under another kid", []*Key{&renamed, keys[5]}, keys[:1], keys[5:6]},
+		{"secrets cost next to nothing", []*Key{secret}, keys[:4], []*Key{secret}},
+	} {
+		if got := untried(tt.newer, tt.tried); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: got %d keys, want %d", tt.name, len(got), len(tt.want))
+		}
+	}
+}
+
+// A list of a stored messenger may be long, and so may a token: they are not multiplied.
+func TestLongListsAreLookedThroughByHash(t *testing.T) {
+	for _, n := range []int{1, fewTexts, fewTexts + 1, 100} {
+		var list, members, audiences []string
+		for i := range n {
+			list = append(list, fmt.Sprint("claim", i))
+			members = append(members, fmt.Sprintf(`"claim%d":%d`, i, i))
+			audiences = append(audiences, fmt.Sprintf(`"aud%d"`, i))
+		}
+		v := sharedTokenVerifier(t, Policy{RequiredClaims: list, Audiences: []string{"x", fmt.Sprint("aud", n-1)}})
+		wide := sharedTokenVerifier(t, Policy{Audiences: append(slices.Clone(list), "aud0")})
+		for claims, want := range map[string]string{
+			strings.Join(members, ",") + `,"aud":[` + strings.Join(audiences, ",") + `]`:     "ok",
+			strings.Join(members[1:], ",") + `,"aud":[` + strings.Join(audiences, ",") + `]`: "claim_missing",
+			strings.Join(members, ",") + `,"aud":["aud` + fmt.Sprint(n) + `"]`:               "audience_not_allowed",
+		} {
+			if _, rej := v.Verify(context.Background(), signHS256(`{"identity":"mark",`+strings.TrimPrefix(claims, ",")+`}`), nil); outcomeText(rej) != want {
+				t.Errorf("%d: got %s, want %s", n, outcomeText(rej), want)
+			}
+		}
+		for aud, want := range map[string]string{`"aud0"`: "ok", `["z","aud0"]`: "ok", `"claim0"`: "ok", `["z"]`: "audience_not_allowed"} {
+			if _, rej := wide.Verify(context.Background(), signHS256(`{"identity":"mark","aud":`+aud+`}`), nil); outcomeText(rej) != want {
+				t.Errorf("%d audiences, %s: got %s, want %s", n+1, aud, outcomeText(rej), want)
+			}
+		}
+	}
+}

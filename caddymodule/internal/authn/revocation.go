@@ -1,7 +1,6 @@
 package authn
 
 import (
-	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -9,7 +8,7 @@ import (
 // A Revocation takes back tokens whose signatures are good. It names one token, or all tokens that were issued before an
 // instant: those of one contact, or those of the whole messenger.
 type Revocation struct {
-	TokenID  string    // the jti of one token
+	TokenID  TokenID   // one token
 	Identity string    // or the contact
 	Before   time.Time // for a contact and for the messenger; a token without an iat cannot show that it is later
 }
@@ -22,16 +21,21 @@ type Revocations struct {
 type revocationIndex struct {
 	unknown    bool
 	list       []Revocation
-	tokens     map[string]struct{}
+	tokens     map[TokenID]struct{}
 	identities map[string]time.Time
 	everyone   time.Time
 }
 
 // Set replaces all revocations, and returns those that were not there before.
 func (r *Revocations) Set(list []Revocation) (added []Revocation) {
-	before := r.current.Load()
+	before := make(map[revocationKey]struct{})
+	if index := r.current.Load(); index != nil {
+		for _, rule := range index.list {
+			before[rule.key()] = struct{}{}
+		}
+	}
 	for _, rule := range list {
-		if before == nil || !slices.ContainsFunc(before.list, rule.equal) {
+		if _, found := before[rule.key()]; !found {
 			added = append(added, rule)
 		}
 	}
@@ -43,12 +47,20 @@ func (r *Revocations) Set(list []Revocation) (added []Revocation) {
 	return added
 }
 
-func (r Revocation) equal(other Revocation) bool {
-	return r.TokenID == other.TokenID && r.Identity == other.Identity && r.Before.Equal(other.Before)
+// A revocationKey is a Revocation that can be compared: a time has several forms.
+type revocationKey struct {
+	tokenID  TokenID
+	identity string
+	seconds  int64
+	fraction int
+}
+
+func (r Revocation) key() revocationKey {
+	return revocationKey{r.TokenID, r.Identity, r.Before.Unix(), r.Before.Nanosecond()}
 }
 
 func newRevocationIndex(list []Revocation) *revocationIndex {
-	index := &revocationIndex{list: list, tokens: make(map[string]struct{}), identities: make(map[string]time.Time)}
+	index := &revocationIndex{list: list, tokens: make(map[TokenID]struct{}), identities: make(map[string]time.Time)}
 	for _, rule := range list {
 		switch {
 		case rule.TokenID != "":
@@ -72,7 +84,7 @@ func NewRevocations(list []Revocation) *Revocations {
 }
 
 // Covers reports whether a token of this contact, with this jti and time of issue, was taken back.
-func (r *Revocations) Covers(identity, tokenID string, issued time.Time) bool {
+func (r *Revocations) Covers(identity string, tokenID TokenID, issued time.Time) bool {
 	return r.check(&Contact{Identity: identity, TokenID: tokenID, Issued: issued}) != nil
 }
 
@@ -81,6 +93,9 @@ func (r *Revocations) SetUnknown() { r.current.Store(&revocationIndex{unknown: t
 
 // Unknown reports whether nobody knows the revocations.
 func (r *Revocations) Unknown() bool {
+	if r == nil {
+		return false
+	}
 	index := r.current.Load()
 	return index != nil && index.unknown
 }

@@ -8,7 +8,7 @@ import (
 func TestRevocations(t *testing.T) {
 	noon := time.Unix(1_800_000_000, 0)
 	contact := func(identity, jti string, issued time.Time) *Contact {
-		return &Contact{Identity: identity, TokenID: jti, Issued: issued}
+		return &Contact{Identity: identity, TokenID: NewTokenID(jti), Issued: issued}
 	}
 	for name, test := range map[string]struct {
 		list    []Revocation
@@ -16,9 +16,9 @@ func TestRevocations(t *testing.T) {
 		refused bool
 	}{
 		"nothing is revoked":                              {nil, contact("mark", "a", noon), false},
-		"a jti takes its own token":                       {[]Revocation{{TokenID: "a"}}, contact("mark", "a", noon), true},
-		"a jti takes no other token":                      {[]Revocation{{TokenID: "a"}}, contact("mark", "b", noon), false},
-		"a jti takes no token without one":                {[]Revocation{{TokenID: "a"}}, contact("mark", "", noon), false},
+		"a jti takes its own token":                       {[]Revocation{{TokenID: NewTokenID("a")}}, contact("mark", "a", noon), true},
+		"a jti takes no other token":                      {[]Revocation{{TokenID: NewTokenID("a")}}, contact("mark", "b", noon), false},
+		"a jti takes no token without one":                {[]Revocation{{TokenID: NewTokenID("a")}}, contact("mark", "", noon), false},
 		"an identity takes what was issued before":        {[]Revocation{{Identity: "mark", Before: noon}}, contact("mark", "", noon.Add(-time.Second)), true},
 		"an identity takes nothing issued at that moment": {[]Revocation{{Identity: "mark", Before: noon}}, contact("mark", "", noon), false},
 		"an identity takes what has no iat":               {[]Revocation{{Identity: "mark", Before: noon}}, contact("mark", "", time.Time{}), true},

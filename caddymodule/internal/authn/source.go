@@ -5,8 +5,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 )
 
 // A SourceKind is a place of a request in which a token may travel.
@@ -37,153 +35,6 @@ type Source struct {
 
 // Sources are the places that are searched. What stands elsewhere in a request is not a token for us.
 type Sources []Source
-
-// Found is a token with the place where it stood.
-type Found struct {
-	Token string
-	Kind  SourceKind
-	Name  string // of the source
-
-	// Marker is the subprotocol that announced the token, or "" if no websocket_protocol source held one. A client that
-	// offers subprotocols gives up unless the answer selects one of them.
-	Marker string
-
-	// CookieOnly reports whether the token stood in cookies and nowhere else. A browser attaches cookies to requests
-	// that another site caused, so such a token alone does not prove that the contact's own page sent it.
-	CookieOnly bool
-}
-
-// Find returns the one token of r. Exactly one distinct token counts: with two that differ nobody can say which of them
-// the contact meant, and trying until one passes would let an attacker add theirs to a victim's request.
-func (s Sources) Find(r *http.Request) (Found, *Rejection) {
-	f := finder{found: Found{CookieOnly: true}}
-	for i := range s {
-		src := &s[i]
-		switch src.Kind {
-		case Header:
-			values := r.Header[src.Name]
-			if len(values) > 1 {
-				f.ambiguous = true
-			}
-			for _, value := range values {
-				if token, ok := src.credentials(value); ok {
-					f.add(src, token)
-				}
-			}
-		case Cookie:
-			for _, line := range r.Header["Cookie"] {
-				for pair := range strings.SplitSeq(line, ";") {
-					// Blanks of ASCII alone: a page of a sibling host cannot set "__Host-chat", but it can set that name with a
-					// blank of Unicode in front, which browsers take for another cookie.
-					if name, value, _ := strings.Cut(strings.Trim(pair, " \t"), "="); name == src.Name {
-						f.add(src, value)
-					}
-				}
-			}
-		case Query:
-			if r.URL.RawQuery == "" {
-				continue
-			}
-			for pair := range strings.SplitSeq(r.URL.RawQuery, "&") {
-				if value, ok := src.parameter(pair); ok {
-					f.add(src, value)
-				}
-			}
-		case WebSocketProtocol:
-			src.findProtocol(r, &f)
-		}
-	}
-	switch {
-	case f.ambiguous:
-		return f.found, reject(TokenAmbiguous, "the request carries more than one token, or one source twice")
-	case f.found.Token == "":
-		return Found{}, reject(TokenMissing, "no token in any configured source")
-	}
-	return f.found, nil
-}
-
-// finder gathers what Find meets.
-type finder struct {
-	found     Found
-	ambiguous bool
-}
-
-func (f *finder) add(src *Source, token string) {
-	if token == "" {
-		return
-	}
-	if src.Kind != Cookie {
-		f.found.CookieOnly = false
-	}
-	if src.Kind == WebSocketProtocol {
-		f.found.Marker = src.Name
-	}
-	switch f.found.Token {
-	case "":
-		f.found.Token, f.found.Kind, f.found.Name = token, src.Kind, src.Name
-	case token:
-	default:
-		f.ambiguous = true
-	}
-}
-
-// credentials returns the token of a header value, and false if the value has another scheme and is none of ours.
-func (s *Source) credentials(value string) (string, bool) {
-	if s.Scheme == "" {
-		return value, true
-	}
-	if len(value) < len(s.Scheme) || !ascii.EqualFold(value[:len(s.Scheme)], s.Scheme) {
-		return "", false
-	}
-	rest := value[len(s.Scheme):]
-	token := strings.TrimLeft(rest, " \t")
-	return token, len(token) < len(rest) || rest == ""
-}
-
-// parameter returns the value of a query parameter if pair is the one that carries tokens.
-func (s *Source) parameter(pair string) (string, bool) {
-	name, value, _ := strings.Cut(pair, "=")
-	if name != s.Name {
-		decoded, err := url.QueryUnescape(name)
-		if err != nil || decoded != s.Name {
-			return "", false
-		}
-	}
-	if decoded, err := url.QueryUnescape(value); err == nil {
-		return decoded, true
-	}
-	return value, true // no token looks like this, and the verifier says so
-}
-
-func (s *Source) findProtocol(r *http.Request, f *finder) {
-	offered := protocols(r)
-	seen := false
-	for i, offer := range offered {
-		if offer != s.Name {
-			continue
-		}
-		if seen {
-			f.ambiguous = true
-		}
-		seen = true
-		if i+1 < len(offered) {
-			f.add(s, offered[i+1])
-		}
-	}
-}
-
-// protocols returns the subprotocols that a handshake offers, in their order (RFC 6455 section 11.3.4).
-func protocols(r *http.Request) []string {
-	var offered []string
-	for _, line := range r.Header[protocolHeader] {
-		for offer := range strings.SplitSeq(line, ",") {
-			if offer = strings.Trim(offer, " \t"); offer != "" {
-				offered = append(offered, offer)
-			}
-		}
-	}
-	return offered
-}
 
 // Remove takes everything that stands in one of the sources out of r, in place, so that a backend, its logs, and
 // whatever copied the request's URL never see a token. All that stands beside it stays as it was, byte for byte.
@@ -229,7 +80,10 @@ func (s *Source) removeCookie(r *http.Request) {
 	var kept []string
 	for _, line := range lines {
 		// A backend that trims all blanks of Unicode would find the token under these names as well.
-		rest := removeFrom(line, ";", func(pair string) bool {
+		rest := removeFrom(line, ';', func(pair string) bool {
+			if len(pair) < len(s.Name) {
+				return false
+			}
 			name, _, _ := strings.Cut(strings.TrimSpace(pair), "=")
 			return name == s.Name
 		})
@@ -247,7 +101,7 @@ func (s *Source) removeParameter(query string) string {
 	if query == "" {
 		return query
 	}
-	return removeFrom(query, "&", func(pair string) bool {
+	return removeFrom(query, '&', func(pair string) bool {
 		_, ours := s.parameter(pair)
 		return ours
 	})
@@ -281,16 +135,23 @@ func (s *Source) removeFromAddress(text string) string {
 
 func (s *Source) removeProtocol(r *http.Request) {
 	lines := r.Header[protocolHeader]
-	offered := protocols(r)
-	var kept []string
-	for i, offer := range offered {
-		// The token stands right behind its marker, and behind each of two markers in a row.
-		if offer != s.Name && (i == 0 || offered[i-1] != s.Name) {
-			kept = append(kept, offer)
+	offered := false
+	for offer := range protocols(r) {
+		if offered = offer == s.Name; offered {
+			break
 		}
 	}
-	if len(kept) == len(offered) {
+	if !offered {
 		return
+	}
+	var kept []string
+	marked := false
+	for offer := range protocols(r) {
+		// The token stands right behind its marker, and behind each of two markers in a row.
+		behind := marked
+		if marked = offer == s.Name; !marked && !behind {
+			kept = append(kept, offer)
+		}
 	}
 	if len(kept) > 0 {
 		kept = []string{strings.Join(kept, ", ")}
@@ -299,13 +160,25 @@ func (s *Source) removeProtocol(r *http.Request) {
 }
 
 // removeFrom removes the parts of a list for which ours is true, and leaves the bytes of all others.
-func removeFrom(list, separator string, ours func(part string) bool) string {
-	parts := strings.Split(list, separator)
-	kept := slices.DeleteFunc(slices.Clone(parts), ours)
-	if len(kept) == len(parts) {
+func removeFrom(list string, separator byte, ours func(part string) bool) string {
+	found := false
+	for part := range parts(list, separator) {
+		if ours(part) {
+			found = true
+			break
+		}
+	}
+	if !found {
 		return list
 	}
-	return strings.Join(kept, separator)
+	kept := make([]byte, 0, len(list))
+	for more := true; more; {
+		var part string
+		if part, list, more = strings.Cut(list, string(rune(separator))); part == "" || !ours(part) {
+			kept = append(append(kept, part...), separator)
+		}
+	}
+	return string(kept[:max(0, len(kept)-1)])
 }
 
 // replaceHeader sets the values of a header if they changed, and removes it if none is left.

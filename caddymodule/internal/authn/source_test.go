@@ -43,8 +43,11 @@ func TestExactlyOneDistinctTokenCounts(t *testing.T) {
 		{"nothing", allSources, "/", nil, "token_missing"},
 		{"a bearer token", allSources, "/", []string{"Authorization: Bearer T1"}, "T1"},
 		{"a scheme in another case, and more blanks", allSources, "/", []string{"Authorization: bEARER \t T1"}, "T1"},
-		{"a scheme alone", allSources, "/", []string{"Authorization: Bearer"}, "token_missing"},
-		{"a scheme and a blank", allSources, "/", []string{"Authorization: Bearer "}, "token_missing"},
+		{"a scheme alone", allSources, "/", []string{"Authorization: Bearer"}, "token_malformed"},
+		{"a scheme and a blank", allSources, "/", []string{"Authorization: Bearer "}, "token_malformed"},
+		{"a scheme with a colon, for the verifier to refuse", allSources, "/", []string{"Authorization: Bearer:T1"}, ":T1"},
+		{"a scheme with a quote, for the verifier to refuse", allSources, "/", []string{"Authorization: bearer\"T1\""}, "\"T1\""},
+		{"a scheme whose name goes on", allSources, "/", []string{"Authorization: Bearer-2 T1"}, "token_missing"},
 		{"no blank behind the scheme", allSources, "/", []string{"Authorization: BearerT1"}, "token_missing"},
 		{"another scheme", allSources, "/", []string{"Authorization: Basic T1"}, "token_missing"},
 		{"a scheme that ours begins", allSources, "/", []string{"Authorization: Bear T1"}, "token_missing"},
@@ -67,6 +70,23 @@ func TestExactlyOneDistinctTokenCounts(t *testing.T) {
 		{"a parameter in another case", allSources, "/?Token=T1", nil, "token_missing"},
 		{"a parameter twice, with one value", allSources, "/?token=T1&token=T1", nil, "T1"},
 		{"a parameter twice", allSources, "/?token=T1&%74oken=T2", nil, "token_ambiguous"},
+		{"a parameter twice, the first one empty", allSources, "/?token=&token=T1", nil, "token_ambiguous"},
+		{"a parameter twice, the last one empty", allSources, "/?token=T1&a=1&token=", nil, "token_ambiguous"},
+		{"a parameter twice, one without =", allSources, "/?token&token=T1", nil, "token_ambiguous"},
+		{"an empty parameter twice", allSources, "/?token=&token", nil, "token_missing"},
+		{"a parameter and a list of its name, as PHP and Rack read", allSources, "/?token=T1&token[]=T1", nil, "token_ambiguous"},
+		{"a parameter and a list of its name, encoded", allSources, "/?token%5B0%5D=T2&token=T1", nil, "token_ambiguous"},
+		{"a parameter and another behind a semicolon", allSources, "/?token=T1&a=1;token=T2", nil, "token_ambiguous"},
+		{"a parameter and another behind a blank, as PHP reads", allSources, "/?token=T1&+token=T2", nil, "token_ambiguous"},
+		{"a parameter and another with a NUL, as PHP reads", allSources, "/?token=T1&token%00x=T2", nil, "token_ambiguous"},
+		{"a parameter and others that only look like it", allSources, "/?token=T1&Token=T2&tokens=1&a[token]=2&xtoken=3&a=token&token2=%zz", nil, "T1"},
+		{"a list of its name alone", allSources, "/?token[]=T1", nil, "token_missing"},
+		{"another separator alone", allSources, "/?a=1;token=T1", nil, "token_missing"},
+		{"a cookie twice, the first one empty", allSources, "/", []string{"Cookie: session=; session=T1"}, "token_ambiguous"},
+		{"a cookie twice, the last one empty", allSources, "/", []string{"Cookie: session=T1", "Cookie: session"}, "token_ambiguous"},
+		{"a header twice, the first one empty", allSources, "/", []string{"X-Token: ", "X-Token: T1"}, "token_ambiguous"},
+		{"an empty cookie beside a header", allSources, "/", []string{"Cookie: session=", "Authorization: Bearer T1"}, "T1"},
+		{"an empty parameter beside a header", allSources, "/?token=", []string{"Authorization: Bearer T1"}, "T1"},
 		{"a parameter that cannot be decoded, for the verifier to refuse", allSources, "/?token=%zz", nil, "%zz"},
 		{"a subprotocol", allSources, "/", []string{"Sec-WebSocket-Protocol: chat.v1, jwt, T1"}, "T1"},
 		{"a subprotocol in two lines", allSources, "/", []string{"Sec-WebSocket-Protocol: chat.v1, jwt", "Sec-WebSocket-Protocol: T1, chat.v2"}, "T1"},
@@ -79,7 +99,7 @@ func TestExactlyOneDistinctTokenCounts(t *testing.T) {
 		{"a token in a place that is no source", Sources{cookieSource}, "/?token=T1", []string{"Authorization: Bearer T2", "Cookie: session=T3"}, "T3"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			found, rej := tt.sources.Find(request(t, tt.target, tt.lines...))
+			found, rej := tt.sources.Find(request(t, tt.target, tt.lines...), Look{Handshake: true})
 			got := found.Token
 			if rej != nil {
 				got = string(rej.Code)
@@ -98,16 +118,16 @@ func TestFindSaysWhereTheTokenStood(t *testing.T) {
 		lines  []string
 		want   Found
 	}{
-		{"in a header", "/", []string{"Authorization: Bearer T1"}, Found{"T1", Header, "Authorization", "", false}},
-		{"in a cookie", "/", []string{"Cookie: session=T1"}, Found{"T1", Cookie, "session", "", true}},
-		{"in cookies only, twice", "/", []string{"Cookie: session=T1; session=T1"}, Found{"T1", Cookie, "session", "", true}},
-		{"in a parameter", "/?token=T1", nil, Found{"T1", Query, "token", "", false}},
-		{"in a subprotocol", "/", []string{"Sec-WebSocket-Protocol: jwt, T1"}, Found{"T1", WebSocketProtocol, "jwt", "jwt", false}},
-		{"in a header and a cookie: a page has sent it", "/", []string{"Authorization: Bearer T1", "Cookie: session=T1"}, Found{"T1", Header, "Authorization", "", false}},
-		{"in a cookie and a subprotocol, which needs its answer", "/", []string{"Cookie: session=T1", "Sec-WebSocket-Protocol: jwt, T1"}, Found{"T1", Cookie, "session", "jwt", false}},
+		{"in a header", "/", []string{"Authorization: Bearer T1"}, Found{"T1", Header, "Authorization", "", true, false}},
+		{"in a cookie", "/", []string{"Cookie: session=T1"}, Found{"T1", Cookie, "session", "", true, true}},
+		{"in cookies only, twice", "/", []string{"Cookie: session=T1; session=T1"}, Found{"T1", Cookie, "session", "", true, true}},
+		{"in a parameter", "/?token=T1", nil, Found{"T1", Query, "token", "", true, false}},
+		{"in a subprotocol", "/", []string{"Sec-WebSocket-Protocol: jwt, T1"}, Found{"T1", WebSocketProtocol, "jwt", "jwt", true, false}},
+		{"in a header and a cookie: a page has sent it", "/", []string{"Authorization: Bearer T1", "Cookie: session=T1"}, Found{"T1", Header, "Authorization", "", true, false}},
+		{"in a cookie and a subprotocol, which needs its answer", "/", []string{"Cookie: session=T1", "Sec-WebSocket-Protocol: jwt, T1"}, Found{"T1", Cookie, "session", "jwt", true, false}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, rej := allSources.Find(request(t, tt.target, tt.lines...))
+			got, rej := allSources.Find(request(t, tt.target, tt.lines...), Look{Handshake: true})
 			if rej != nil || got != tt.want {
 				t.Errorf("got %+v %+v, want %+v", got, rej, tt.want)
 			}
@@ -172,7 +192,7 @@ func TestRemoveTakesTheTokenAndLeavesEveryOtherByte(t *testing.T) {
 					t.Errorf("%s is left: %q", name, r.Header[name])
 				}
 			}
-			if found, rej := allSources.Find(r); rej == nil {
+			if found, rej := allSources.Find(r, Look{Handshake: true}); rej == nil {
 				t.Errorf("a token is left: %+v", found)
 			}
 		})
@@ -186,5 +206,70 @@ func TestRemoveChangesTheURLInPlace(t *testing.T) {
 	Sources{querySource}.Remove(r, nil)
 	if r.URL != u || u.RawQuery != "" {
 		t.Errorf("got %s, the same URL: %v", u, r.URL == u)
+	}
+}
+
+// Pages of visitors without a login send the scheme and what a variable without a token is as text. Where a login is
+// optional that is no token; elsewhere it is a malformed one.
+func TestWhatPagesSendWithoutAToken(t *testing.T) {
+	for _, tt := range []struct {
+		name               string
+		target             string
+		lines              []string
+		required, optional string // the token, or the code
+		nothing            bool
+	}{
+		{"a scheme alone", "/", []string{"Authorization: Bearer"}, "token_malformed", "token_missing", true},
+		{"blanks behind the scheme", "/", []string{"Authorization: Bearer \t "}, "token_malformed", "token_missing", true},
+		{"undefined", "/", []string{"Authorization: Bearer undefined"}, "token_malformed", "token_missing", true},
+		{"null", "/", []string{"Authorization: bearer null"}, "token_malformed", "token_missing", true},
+		{"an object", "/", []string{"Authorization: Bearer [object Object]"}, "token_malformed", "token_missing", true},
+		{"a promise", "/", []string{"Authorization: Bearer [object Promise]"}, "token_malformed", "token_missing", true},
+		{"undefined in a header without scheme", "/", []string{"X-Token: undefined"}, "token_malformed", "token_missing", true},
+		{"null in a cookie", "/", []string{"Cookie: session=null"}, "token_malformed", "token_missing", true},
+		{"a promise in a parameter", "/?token=%5Bobject+Promise%5D", nil, "token_malformed", "token_missing", true},
+		{"undefined in a subprotocol", "/", []string{"Sec-WebSocket-Protocol: jwt, undefined"}, "token_malformed", "token_missing", true},
+		{"two of them", "/?token=null", []string{"Authorization: Bearer undefined"}, "token_malformed", "token_missing", true},
+		{"beside a token in another place", "/?token=T1", []string{"Authorization: Bearer undefined"}, "token_ambiguous", "T1", false},
+		{"before a token in another place", "/", []string{"Authorization: Bearer", "Cookie: session=T1"}, "token_ambiguous", "T1", false},
+		{"beside a token in the same place", "/?token=undefined&token=T1", nil, "token_ambiguous", "token_ambiguous", false},
+		{"in two headers", "/", []string{"Authorization: Bearer undefined", "Authorization: Bearer undefined"}, "token_ambiguous", "token_ambiguous", false},
+		{"with a colon", "/", []string{"Authorization: Bearer: undefined"}, ": undefined", ": undefined", false},
+		{"another text", "/", []string{"Authorization: Bearer undefined1"}, "undefined1", "undefined1", false},
+		{"nothing at all", "/", nil, "token_missing", "token_missing", false},
+		{"an empty header without scheme", "/", []string{"X-Token: "}, "token_missing", "token_missing", false},
+		{"another scheme", "/", []string{"Authorization: Basic undefined"}, "token_missing", "token_missing", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for anonymous, want := range map[bool]string{false: tt.required, true: tt.optional} {
+				found, rej := allSources.Find(request(t, tt.target, tt.lines...), Look{Handshake: true, Anonymous: anonymous})
+				got, nothing := found.Token, false
+				if rej != nil {
+					got, nothing = string(rej.Code), rej.Nothing
+				}
+				if got != want || nothing != tt.nothing {
+					t.Errorf("optional %v: got %q, nothing %v, want %q, %v", anonymous, got, nothing, want, tt.nothing)
+				}
+				if rej != nil && rej.Nothing && (!found.Held || found.Kind == "" || rej.Reason == "") {
+					t.Errorf("it is not said where it stood, or why it is none: %+v %+v", found, rej)
+				}
+			}
+		})
+	}
+}
+
+// A page can set subprotocols for a WebSocket alone, and what comes behind looks at them there alone. On another request a
+// token there is none, and goes no further either.
+func TestSubprotocolIsASourceOnAHandshakeOnly(t *testing.T) {
+	line := "Sec-WebSocket-Protocol: chat.v1, jwt, T1"
+	found, rej := allSources.Find(request(t, "/", line), Look{})
+	if rej == nil || rej.Code != TokenMissing || !found.Held || found.Token != "" || found.Marker != "" {
+		t.Errorf("got %+v %+v", found, rej)
+	}
+	if found, rej := allSources.Find(request(t, "/", line, "Authorization: Bearer T2"), Look{}); rej != nil || found.Token != "T2" || found.Marker != "" {
+		t.Errorf("beside a token of a header: got %+v %+v", found, rej)
+	}
+	if found, rej := allSources.Find(request(t, "/", "Sec-WebSocket-Protocol: chat.v1, jwt"), Look{}); rej == nil || found.Held {
+		t.Errorf("without a token: got %+v %+v", found, rej)
 	}
 }

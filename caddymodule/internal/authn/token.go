@@ -11,8 +11,12 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 )
 
-// maxToken is the longest token in bytes. Caddy itself takes 16 KiB for all headers of a request.
-const maxToken = 8 << 10
+// MaxToken is the longest token in bytes. Caddy itself takes 16 KiB for all headers of a request.
+const MaxToken = 8 << 10
+
+// maxHeader is the longest JOSE header in bytes, as it stands in the token. Everybody can have it read: it comes before the
+// signature. One or two certificates in an x5c, which some login servers send along, fit.
+const maxHeader = 4 << 10
 
 // A token is a JWS in compact serialization (RFC 7515 section 7.1) whose form was checked and whose header was read.
 // Nothing in it is true before its signature was checked, and nobody looks into the payload before that.
@@ -22,7 +26,8 @@ type token struct {
 	second    string // the payload, encoded
 	header    header
 	signature []byte
-	decoded   []byte // the payload, once somebody has asked for it
+	decoded   []byte // the header, and then the payload, once somebody has asked for it
+	known     *rememberedHeader
 }
 
 // tokens keeps the memory of tokens for others. A verification needs about as much of it as it needs for everything else.
@@ -52,7 +57,7 @@ func parseToken(text string) (*token, *Rejection) {
 }
 
 func (t *token) parse(text string) *Rejection {
-	if len(text) > maxToken {
+	if len(text) > MaxToken {
 		return reject(TokenTooLarge, "the token is longer than 8 KiB")
 	}
 	first, last, rej := splitCompact(text)
@@ -60,6 +65,9 @@ func (t *token) parse(text string) *Rejection {
 		return rej
 	}
 	t.signed, t.first, t.second = text[:last], text[:first], text[first+1:last]
+	if len(t.first) > maxHeader {
+		return reject(TokenTooLarge, "the token's header is longer than 4 KiB")
+	}
 	if err := checkSegment(t.first); err != nil {
 		return reject(TokenMalformed, "the header "+err.Error())
 	}
@@ -70,8 +78,7 @@ func (t *token) parse(text string) *Rejection {
 	if t.signature, err = decodeSegment(t.signature[:0], text[last+1:]); err != nil {
 		return reject(TokenMalformed, "the signature "+err.Error())
 	}
-	t.header, rej = readHeader(t.first)
-	return rej
+	return t.readHeader()
 }
 
 // payload returns the decoded payload, which is there as long as t is.
@@ -102,6 +109,8 @@ func whyNotCompact(text string) string {
 			return "the token is encoded with the standard base64 alphabet (+ /) instead of base64url (- _)"
 		case c == ' ' || c == '\t':
 			return "the token has a blank in it; was a scheme name, or a second token, sent along?"
+		case c == ':':
+			return "the token has a colon in it; was a scheme with a colon behind it, or the name of a header, sent along?"
 		case c == '"' || c == '\'':
 			return "the token has quotes around it or in it"
 		default:
@@ -233,29 +242,54 @@ const (
 
 // headers remembers what was read of the newest headers: the tokens of one site have the same few, again and again, and a
 // flood of forged ones has one too. What a header says depends on nothing but its text, so that it does not matter who sent
-// it. Each has one place where it can stand, and takes it from the one before.
+// it. Each has one place where it can stand, and takes it from the one before; but one that no signed token had yet leaves
+// those alone that one had, so that nobody can crowd them out with headers that are made up.
 var headers [rememberedHeaders]atomic.Pointer[rememberedHeader]
 
 type rememberedHeader struct {
 	segment string
 	header  header
+	signed  bool // a token with a valid signature had it
 }
 
 var headerSeed = maphash.MakeSeed()
 
-// readHeader is parseHeader for an encoded header.
-func readHeader(segment string) (header, *Rejection) {
-	place := &headers[maphash.String(headerSeed, segment)%rememberedHeaders]
-	if known := place.Load(); known != nil && known.segment == segment {
-		return known.header, nil
+func headerPlace(segment string) *atomic.Pointer[rememberedHeader] {
+	return &headers[maphash.String(headerSeed, segment)%rememberedHeaders]
+}
+
+// readHeader is parseHeader for the encoded header of t.
+func (t *token) readHeader() *Rejection {
+	var place *atomic.Pointer[rememberedHeader]
+	var known *rememberedHeader
+	if len(t.first) <= maxRememberedHeader {
+		place = headerPlace(t.first)
+		if known = place.Load(); known != nil && known.segment == t.first {
+			t.header, t.known = known.header, known
+			return nil
+		}
 	}
-	decoded, err := decodeSegment(nil, segment)
-	if err != nil {
-		return header{}, reject(TokenMalformed, "the header "+err.Error())
+	var err error
+	if t.decoded, err = decodeSegment(t.decoded[:0], t.first); err != nil {
+		return reject(TokenMalformed, "the header "+err.Error())
 	}
-	h, rej := parseHeader(decoded)
-	if rej == nil && len(segment) <= maxRememberedHeader {
-		place.Store(&rememberedHeader{strings.Clone(segment), h}) // a part of the text would keep the whole token in memory
+	var rej *Rejection
+	if t.header, rej = parseHeader(t.decoded); rej != nil {
+		return rej
 	}
-	return h, rej
+	if place != nil && (known == nil || !known.signed) {
+		place.Store(t.rememberedHeader(false))
+	}
+	return nil
+}
+
+// noteSigned remembers the header of t, whose signature is valid.
+func (t *token) noteSigned() {
+	if len(t.first) <= maxRememberedHeader && (t.known == nil || !t.known.signed) {
+		headerPlace(t.first).Store(t.rememberedHeader(true))
+	}
+}
+
+func (t *token) rememberedHeader(signed bool) *rememberedHeader {
+	return &rememberedHeader{strings.Clone(t.first), t.header, signed} // a part of the text would keep the whole token in memory
 }

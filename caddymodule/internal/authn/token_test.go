@@ -1,6 +1,7 @@
 package authn
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -24,7 +25,7 @@ func TestCompactFormIsTakenStrictly(t *testing.T) {
 		{"two segments", header + "." + payload, TokenMalformed, "two segments"},
 		{"four segments", good + "." + signature, TokenMalformed, "exactly three"},
 		{"five segments", good + "." + signature + "." + signature, TokenMalformed, "JWE"},
-		{"nothing but dots", strings.Repeat(".", maxToken), TokenMalformed, "exactly three"},
+		{"nothing but dots", strings.Repeat(".", MaxToken), TokenMalformed, "exactly three"},
 		{"JSON serialization", `{"payload":"` + payload + `"}`, TokenMalformed, "JSON"},
 		{"padding", header + "=." + payload + "." + signature, TokenMalformed, "padding"},
 		{"the standard alphabet", header + "+." + payload + "." + signature, TokenMalformed, "standard base64"},
@@ -36,8 +37,8 @@ func TestCompactFormIsTakenStrictly(t *testing.T) {
 		{"a character outside ASCII", good + "é", TokenMalformed, "base64url does not have"},
 		{"a length that base64 cannot have", header + "AAA." + payload + "." + signature, TokenMalformed, "header"},
 		{"trailing bits that are not zero", good[:len(good)-1] + nextChar(good[len(good)-1]), TokenMalformed, "signature segment"},
-		{"a byte more than the limit", strings.Repeat("A", maxToken+1), TokenTooLarge, "8 KiB"},
-		{"exactly the limit", strings.Repeat("A", maxToken), TokenMalformed, "one segment"},
+		{"a byte more than the limit", strings.Repeat("A", MaxToken+1), TokenTooLarge, "8 KiB"},
+		{"exactly the limit", strings.Repeat("A", MaxToken), TokenMalformed, "one segment"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, rej := parseToken(tt.text)
@@ -94,8 +95,8 @@ func TestHeaderIsTakenStrictly(t *testing.T) {
 		{"two objects", `{"alg":"HS256"}{}`, header{}, "behind"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, _ = readHeader(segment(tt.header))
-			got, rej := readHeader(segment(tt.header)) // which may be remembered now
+			_, _ = readHeaderOf(segment(tt.header))
+			got, rej := readHeaderOf(segment(tt.header)) // which may be remembered now
 			if tt.reason != "" {
 				if rej == nil || rej.Code != TokenMalformed || !strings.Contains(rej.Reason, tt.reason) {
 					t.Errorf("got %+v, want token_malformed with a reason that says %q", rej, tt.reason)
@@ -116,7 +117,7 @@ func TestRememberedHeaderIsThatOfItsText(t *testing.T) {
 		all.Go(func() {
 			for i := range 20 * rememberedHeaders {
 				kid := fmt.Sprint(i % (5 * rememberedHeaders))
-				h, rej := readHeader(segment(`{"alg":"HS256","kid":"` + kid + `"}`))
+				h, rej := readHeaderOf(segment(`{"alg":"HS256","kid":"` + kid + `"}`))
 				if want := (header{alg: "HS256", kid: kid, hasKID: true}); rej != nil || h != want {
 					t.Errorf("got %+v %+v, want %+v", h, rej, want)
 				}
@@ -124,4 +125,27 @@ func TestRememberedHeaderIsThatOfItsText(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+func readHeaderOf(segment string) (header, *Rejection) {
+	t := &token{first: segment}
+	rej := t.readHeader()
+	return t.header, rej
+}
+
+// A flood of headers that are made up does not push out the one header that all contacts of a site have.
+func TestMadeUpHeadersLeaveThoseOfSignedTokensAlone(t *testing.T) {
+	v, site := sharedTokenVerifier(t, Policy{}), segment(`{"alg":"HS256","kid":"of the site"}`)
+	if _, rej := v.Verify(context.Background(), macWith(testSecret, site+"."+segment(`{"identity":"mark"}`)), nil); rej != nil {
+		t.Fatal(rej)
+	}
+	for i := range 100 * rememberedHeaders {
+		_, rej := v.Verify(context.Background(), macWith("another secret", segment(fmt.Sprintf(`{"alg":"HS256","kid":"%d"}`, i))+"."+segment(`{"identity":"eve"}`)), nil)
+		if rej == nil || rej.Code != SignatureInvalid {
+			t.Fatalf("got %+v", rej)
+		}
+	}
+	if known := headerPlace(site).Load(); known == nil || known.segment != site || !known.signed {
+		t.Error("the header of the site was pushed out")
+	}
 }

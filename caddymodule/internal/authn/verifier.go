@@ -3,6 +3,7 @@ package authn
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 	"unicode"
@@ -20,6 +21,7 @@ var generations atomic.Uint64
 
 // NewVerifier returns a verifier that trusts keys and applies policy.
 func NewVerifier(policy Policy, keys Keys) *Verifier {
+	policy.audiences, policy.required = newTextSet(policy.Audiences), newTextSet(policy.RequiredClaims)
 	return &Verifier{policy: policy, keys: keys, generation: generations.Add(1)}
 }
 
@@ -54,6 +56,7 @@ func (v *Verifier) verify(ctx context.Context, text string, want []string, t *Tr
 	if t.noteSignature(rej); rej != nil {
 		return nil, rej
 	}
+	tok.noteSigned()
 	var cl claims
 	rej = cl.parse(tok, &v.policy, want)
 	if t.note(CheckPayload, rej); rej != nil {
@@ -81,12 +84,13 @@ func (v *Verifier) verify(ctx context.Context, text string, want []string, t *Tr
 		return nil, rej
 	}
 	contact := &Contact{Identity: identity, Claims: cl.texts(), Issued: cl.issued, Expires: cl.expires, SignedBy: key, version: version}
-	contact.TokenID, _ = stringValue(cl.jti)
 	contact.since, contact.Until = cl.window(&v.policy)
 	if !key.end.IsZero() && (contact.Until.IsZero() || key.end.Before(contact.Until)) {
 		contact.Until = key.end
 	}
-	rej = v.policy.Revoked.check(contact)
+	if contact.TokenID, rej = cl.tokenID(); rej == nil {
+		rej = v.policy.Revoked.check(contact)
+	}
 	if t.note(CheckRevocation, rej); rej != nil {
 		return nil, rej
 	}
@@ -103,13 +107,23 @@ func (v *Verifier) checkAlgorithm(t *token) *Rejection {
 
 // checkSignature finds the key and checks the signature. If no key fits, it asks once for newer keys.
 func (v *Verifier) checkSignature(ctx context.Context, t *token) (*Key, uint64, *Rejection) {
-	key, version, rej := v.trySignature(t)
+	keys, version, rej := v.keys.candidates(t.header)
 	if rej == nil {
-		return key, version, nil
+		if key := t.signer(keys); key != nil {
+			return key, version, nil
+		}
+		rej = rejectSignature()
 	}
 	switch v.keys.renew(ctx, t.header, version) {
 	case renewed:
-		return v.trySignature(t)
+		newer, version, rej := v.keys.candidates(t.header)
+		if rej != nil {
+			return nil, 0, rej
+		}
+		if key := t.signer(untried(newer, keys)); key != nil {
+			return key, version, nil
+		}
+		return nil, 0, rejectSignature()
 	case renewalFailed:
 		if rej.Code == KeyUnknown {
 			rej = reject(KeysUnavailable, "no active key has the token's kid, and the key set cannot be fetched to look for a newer one")
@@ -118,18 +132,33 @@ func (v *Verifier) checkSignature(ctx context.Context, t *token) (*Key, uint64, 
 	return nil, 0, rej
 }
 
-func (v *Verifier) trySignature(t *token) (key *Key, version uint64, rej *Rejection) {
-	keys, version, rej := v.keys.candidates(t.header)
-	if rej != nil {
-		return nil, version, rej
+func rejectSignature() *Rejection {
+	return reject(SignatureInvalid, "no active key made this signature over this text")
+}
+
+// untried returns those of keys that are not among tried, as many as one token may cost beside these.
+func untried(keys, tried []*Key) []*Key {
+	var rest []*Key
+	for _, k := range keys {
+		if !slices.ContainsFunc(tried, k.Same) {
+			rest = append(rest, k)
+		}
 	}
+	if len(rest) > 0 && rest[0].isAsymmetric() {
+		rest = rest[:min(len(rest), max(0, maxCandidates-len(tried)))]
+	}
+	return rest
+}
+
+// signer returns the one of keys that made the signature of t, or nil.
+func (t *token) signer(keys []*Key) *Key {
 	signed := bytesOf(t.signed)
 	for _, k := range keys {
 		if k.verify(signed, t.signature) {
-			return k, version, nil
+			return k
 		}
 	}
-	return nil, version, reject(SignatureInvalid, "no active key made this signature over this text")
+	return nil
 }
 
 // CheckIdentityKey returns an error if claim cannot be an identity key. Any string of letters can; digits and _ - . : /

@@ -92,7 +92,7 @@ func TestTraceListsTheChecksUpToTheFirstThatFails(t *testing.T) {
 			_, _ = v.verify(context.Background(), tt.token, nil, &trace)
 			var got []string
 			for _, check := range trace.Checks {
-				name := check.Name
+				name := check.Step.String()
 				if check.Rejection != nil {
 					name += " " + string(check.Rejection.Code)
 				}
@@ -106,8 +106,8 @@ func TestTraceListsTheChecksUpToTheFirstThatFails(t *testing.T) {
 	keyed := verifierOf(t, Policy{}, newSecretKey([]byte(testSecret), "k1"))
 	var trace Trace
 	_, _ = keyed.verify(context.Background(), forgeHS256(`{"alg":"HS256","kid":"k2"}`, `{}`), nil, &trace)
-	if last := trace.Checks[len(trace.Checks)-1]; last.Name != CheckKey || last.Rejection.Code != KeyUnknown {
-		t.Errorf("an unknown kid: got %s %+v, want %s", last.Name, last.Rejection, CheckKey)
+	if last := trace.Checks[len(trace.Checks)-1]; last.Step != CheckKey || last.Rejection.Code != KeyUnknown {
+		t.Errorf("an unknown kid: got %s %+v, want %s", last.Step, last.Rejection, CheckKey)
 	}
 }
 

@@ -21,6 +21,13 @@ const (
 	// while all entries of one are looked through for some to forget.
 	shardSize = 2048
 
+	// averageEntry is how many bytes the blocks of a cache take for each of its entries at most. Entries that are longer
+	// than that on average leave room for fewer: what others put into a cache does not decide how much memory it takes.
+	averageEntry = 600
+
+	// minBlocks is the least that a shard has, so that a small one holds more than the two entries that need a whole block.
+	minBlocks = 8
+
 	// youngShare is the part of a full cache, one in so many, that entries have in which they must be asked for again.
 	youngShare = 10
 )
@@ -34,7 +41,8 @@ type Stats struct {
 	Entries                 int
 }
 
-// New returns a cache of at most size entries; size is above 0. It takes memory as it fills.
+// New returns a cache of at most size entries, which take at most about 640 bytes each on average,
+// whatever their length; size is above 0. It takes memory as it fills.
 func New(size int) *Cache {
 	shards := 1
 	for size > shards*shardSize {
@@ -47,6 +55,7 @@ func New(size int) *Cache {
 		if i < size%shards {
 			c.shards[i].size++
 		}
+		c.shards[i].blocks = max(minBlocks, c.shards[i].size*averageEntry/blockSize)
 	}
 	return c
 }
@@ -102,6 +111,7 @@ func (c *Cache) shard(key uint64) *shard { return &c.shards[key%uint64(len(c.sha
 type shard struct {
 	mu         sync.Mutex
 	size       int              // how many entries both queues have together
+	blocks     int              // how many blocks they have
 	index      map[uint64]place // by key
 	young, old queue
 
@@ -130,11 +140,16 @@ func (s *shard) queue(old bool) *queue {
 	return &s.young
 }
 
-// makeRoom makes room for one more entry. Entries that were replaced count too, so that nobody can make a queue grow by
-// setting one key over and over.
+// makeRoom makes room for one more entry, in number and in blocks. Entries that were replaced count too, so that nobody can
+// make a queue grow by setting one key over and over. An old entry is retired only while old ones have their share of what
+// there is too little of: a scan with long values, which fills the blocks first, pushes out no more than one with many.
 func (s *shard) makeRoom() {
 	for s.young.length+s.old.length >= s.size {
 		s.retire(s.young.length <= s.size/youngShare && s.old.length > 0)
+	}
+	// One more entry may need a block more, and an entry that grows old on the way another.
+	for s.young.length+s.old.length > 0 && len(s.young.blocks)+len(s.old.blocks) > s.blocks-2 {
+		s.retire(s.old.length > 0 && len(s.young.blocks) <= s.blocks/youngShare || s.young.length == 0)
 	}
 }
 

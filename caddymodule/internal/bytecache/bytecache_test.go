@@ -55,6 +55,9 @@ func TestCacheAnswersTheLastValueOrNone(t *testing.T) {
 			}
 			for i := range c.shards {
 				s := &c.shards[i]
+				if got := s.memory(); got > s.blocks+2 {
+					t.Errorf("%d blocks in a shard for %d", got, s.blocks)
+				}
 				if s.young.length+s.old.length > s.size {
 					t.Errorf("%d and %d entries in the queues of a shard for %d", s.young.length, s.old.length, s.size)
 				}
@@ -115,6 +118,60 @@ func TestScanPushesOutNothingThatIsInUse(t *testing.T) {
 	}
 	if found < used*99/100 {
 		t.Errorf("%d of %d entries in use survived a scan", found, used)
+	}
+}
+
+// memory is how many blocks the shard takes, those that wait for their next use included.
+func (s *shard) memory() int {
+	n := len(s.young.blocks) + len(s.old.blocks)
+	for _, q := range []queue{s.young, s.old} {
+		if q.spare != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// Whoever chooses the length of values does not choose how much memory the cache takes, whether it asks for them again or
+// not; and long values that come once push out no more of what is in use than short ones do.
+func TestMemoryIsBoundedWhateverTheValuesAre(t *testing.T) {
+	const size, used = 3000, 200
+	for _, length := range []int{600, 1000, 4096, blockSize/2 - entryHead, blockSize/2 - entryHead + 1, MaxValue} {
+		for _, again := range []bool{false, true} {
+			t.Run(fmt.Sprint(length, " bytes, asked for again ", again), func(t *testing.T) {
+				c, value := New(size), make([]byte, length)
+				for range 3 {
+					for n := range used {
+						c.Set(keyOf(n), value[:200])
+						c.Get(keyOf(n), nil)
+					}
+				}
+				found := 0
+				for i := range 4 * size {
+					key := keyOf(used + i)
+					c.Set(key, value)
+					if again {
+						c.Get(key, nil)
+					}
+					if _, ok := c.Get(keyOf(i%used), nil); ok {
+						found++
+					}
+				}
+				blocks := 0
+				for i := range c.shards {
+					blocks += c.shards[i].memory()
+				}
+				if got := blocks * blockSize / size; got > 640+2*len(c.shards)*blockSize/size {
+					t.Errorf("%d bytes for each of %d entries", got, size)
+				}
+				if !again && found < 4*size*99/100 {
+					t.Errorf("%d of %d requests found what is in use", found, 4*size)
+				}
+				if c.Stats().Entries == 0 {
+					t.Error("nothing is kept")
+				}
+			})
+		}
 	}
 }
 

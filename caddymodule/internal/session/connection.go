@@ -26,20 +26,21 @@ var errEnded = errors.New("the connection was ended, because the right to it has
 // A connection ends in steps. At once, or as soon as the frame or event that is on its way is complete, the client gets a
 // close frame or a last event; whatever the backend sends from then on is swallowed. An event stream is over with that. A
 // WebSocket waits for the client's answer, which goes to the backend as everything from the client does. After closeGrace
-// the backend is told in the client's place; after cutAfter both sides are cut off.
+// the backend is told in the client's place, and an event that is still not complete is cut; after cutAfter both sides are
+// cut off: the client's by its deadlines, the backend's by the end of the request, which a side that does not read or was
+// closed by half cannot delay.
 type Connection struct {
 	cancel context.CancelFunc // may be nil
 
+	asked atomic.Bool // End was called, and last is set
+	cut   atomic.Bool // the client has not answered in time, or an event was not completed
+	dead  atomic.Bool // the last step was taken
+
 	mu       sync.Mutex // for the fields below; nobody holds it while bytes are written
 	kind     kind       // also held when it is set: writing
-	control  Deadlines
-	ending   Ending
-	timer    *time.Timer   // runs while the connection is being ended
-	over     chan struct{} // closed by the last step; nil before the first
 	finished bool
-
-	asked atomic.Bool // End was called
-	cut   atomic.Bool // the client has not answered in time
+	control  Deadlines
+	last     *lastSteps // nil until End is called: most connections are not being ended, and pay for no more than this
 
 	writing sync.Mutex // held while bytes go to the client, and for the fields below
 	out     io.Writer
@@ -49,6 +50,13 @@ type Connection struct {
 	silent  bool // nothing more goes to the client
 
 	reading reading
+}
+
+// lastSteps is what a connection needs while it is being ended.
+type lastSteps struct {
+	ending Ending
+	timer  *time.Timer   // nil until the first step
+	over   chan struct{} // closed by the last step
 }
 
 // kind is what a connection turned out to be.
@@ -68,8 +76,8 @@ type Deadlines interface {
 	SetWriteDeadline(time.Time) error
 }
 
-// NewConnection returns a connection of which nobody knows yet what it will be. cancel ends its request. A WebSocket needs
-// none; an event stream without one ends when the backend next writes.
+// NewConnection returns a connection of which nobody knows yet what it will be. cancel ends its request. It may be nil for
+// an event stream whose request ends when reading from the client is interrupted, which is so over HTTP/1.1.
 func NewConnection(cancel context.CancelFunc) *Connection {
 	return &Connection{cancel: cancel}
 }
@@ -94,7 +102,7 @@ func (c *Connection) begin(k kind, out io.Writer, flush func() error, control De
 	c.writing.Lock()
 	c.mu.Lock()
 	c.kind, c.control = k, control
-	if c.asked.Load() && c.timer == nil {
+	if c.last != nil && c.last.timer == nil {
 		c.start()
 	}
 	c.mu.Unlock()
@@ -110,7 +118,10 @@ func (c *Connection) Asked() bool { return c.asked.Load() }
 func (c *Connection) Ended() (Ending, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.ending, c.asked.Load()
+	if c.last == nil {
+		return Ending{}, false
+	}
+	return c.last.ending, true
 }
 
 // End ends the connection. It waits for the client no longer than cutAfter.
@@ -120,7 +131,7 @@ func (c *Connection) End(ending Ending) {
 		c.mu.Unlock()
 		return
 	}
-	c.ending = ending
+	c.last = &lastSteps{ending: ending, over: make(chan struct{})}
 	c.asked.Store(true)
 	if c.kind != undecided || c.cancel != nil {
 		c.start()
@@ -131,8 +142,7 @@ func (c *Connection) End(ending Ending) {
 
 // start begins the steps by which a connection ends. The caller holds mu.
 func (c *Connection) start() {
-	c.over = make(chan struct{})
-	c.timer = time.AfterFunc(closeGrace, c.stopReading)
+	c.last.timer = time.AfterFunc(closeGrace, c.stopReading)
 }
 
 // deliver says goodbye to the client if it is asked for and nobody is writing. Whoever writes calls it afterwards, so
@@ -147,7 +157,7 @@ func (c *Connection) deliver() {
 // sayGoodbye writes what the client gets last, if this is the place for it. The caller holds writing.
 func (c *Connection) sayGoodbye() {
 	c.mu.Lock()
-	ending, finished := c.ending, c.finished
+	ending, finished := c.last.ending, c.finished
 	c.mu.Unlock()
 	if finished || c.silent {
 		return
@@ -176,12 +186,23 @@ func (c *Connection) sayGoodbye() {
 			_ = c.flush() // whoever cannot be told is cut off like the others
 		}
 	}
-	if c.kind != webSocket && c.cancel != nil {
-		c.cancel()
+	if c.kind != webSocket {
+		c.endRequest()
 	}
 }
 
-// stopReading is the second step: a WebSocket's client has not answered, or an event is still not complete.
+// endRequest ends the request of an event stream, whose response stays whole. Without a cancel, net/http notices over
+// HTTP/1.1 that the client cannot be read from any more, and cancels the request itself.
+func (c *Connection) endRequest() {
+	if c.cancel != nil {
+		c.cancel()
+		return
+	}
+	interrupt(c.control, Deadlines.SetReadDeadline)
+}
+
+// stopReading is the second step: a WebSocket's client has not answered, or an event is still not complete. Whatever more
+// of that event comes is not written: a backend could go on with it for ever.
 func (c *Connection) stopReading() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -192,17 +213,18 @@ func (c *Connection) stopReading() {
 	switch {
 	case c.kind == webSocket:
 		interrupt(c.control, Deadlines.SetReadDeadline)
-	case c.kind != undecided && c.cancel != nil:
-		c.cancel()
+	case c.kind != undecided:
+		c.endRequest()
 	}
-	c.timer = time.AfterFunc(cutAfter-closeGrace, c.stopAll)
+	c.last.timer = time.AfterFunc(cutAfter-closeGrace, c.stopAll)
 }
 
-// stopAll is the last step. The reader ends the tunnel, and the client is cut off even if a backend that does not read
-// keeps the reader waiting.
+// stopAll is the last step. The request is cancelled, so that the proxy closes the backend's side even where nobody reads
+// or writes any more; and the client is cut off.
 func (c *Connection) stopAll() {
 	c.mu.Lock()
-	close(c.over)
+	c.dead.Store(true)
+	close(c.last.over)
 	if c.finished {
 		c.mu.Unlock()
 		return
@@ -217,8 +239,6 @@ func (c *Connection) stopAll() {
 	case c.kind == undecided:
 	case stalled:
 		interrupt(c.control, Deadlines.SetWriteDeadline) // which resets a stream; a client that reads gets a clean end
-	case c.kind != webSocket && c.cancel == nil:
-		interrupt(c.control, Deadlines.SetReadDeadline) // over HTTP/1.1 this ends the request, and the response stays whole
 	}
 	if c.cancel != nil {
 		c.cancel()
@@ -244,8 +264,8 @@ func (c *Connection) Release() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.finished = true
-	if c.timer != nil {
-		c.timer.Stop()
+	if c.last != nil && c.last.timer != nil {
+		c.last.timer.Stop()
 	}
 }
 

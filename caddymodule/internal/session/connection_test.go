@@ -239,3 +239,61 @@ func TestClientIsCutOffWhateverTheBackendDoes(t *testing.T) {
 		}
 	})
 }
+
+// A client that has closed its side, and a backend that says nothing: no read and no write notices anything. The request
+// is cancelled, which is how the proxy closes the backend's side.
+func TestLastStepCancelsTheRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cancelled := make(chan time.Duration, 1)
+		client, front := net.Pipe()
+		go func() { _, _ = io.Copy(io.Discard, client) }()
+		start := time.Now()
+		c := NewConnection(sync.OnceFunc(func() { cancelled <- time.Since(start) }))
+		c.BeginWebSocket(front, nil, front)
+		c.End(Revoked)
+		if took := <-cancelled; took != cutAfter {
+			t.Errorf("it took %v", took)
+		}
+		if _, err := c.Write(CloseFrame(Revoked)); err == nil {
+			t.Error("the backend can go on writing")
+		}
+		c.Finish()
+	})
+}
+
+// An event that is never complete is cut. Nothing of it comes afterwards, with or without something to cancel.
+func TestEventThatIsNeverCompleteIsCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, cancel := range []func(){nil, func() {}} {
+			var client syncBuffer
+			c := NewConnection(cancel)
+			c.BeginEvents(&client, nil, nil, false)
+			start := time.Now()
+			_, _ = c.Write([]byte("data: "))
+			c.End(Expired)
+			for err := error(nil); err == nil; {
+				if time.Since(start) > closeGrace+time.Millisecond {
+					t.Fatal("it goes on")
+				}
+				time.Sleep(time.Millisecond)
+				_, err = c.Write([]byte("x"))
+			}
+			if took := time.Since(start); took < closeGrace {
+				t.Errorf("it was cut after %v", took)
+			}
+			c.Finish()
+		}
+	})
+}
+
+type syncBuffer struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.text = append(b.text, p...)
+	return len(p), nil
+}

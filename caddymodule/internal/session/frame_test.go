@@ -141,9 +141,8 @@ func FuzzReadingIsBitTransparent(f *testing.F) {
 		}
 		in := &scripted{pieces: pieces(all, cuts), end: errors.New("cut off")}
 		c := NewConnection(nil)
-		c.ending = Revoked
-		c.over = make(chan struct{})
-		close(c.over)
+		c.last = &lastSteps{ending: Revoked, over: make(chan struct{})}
+		close(c.last.over)
 		var got []byte
 		for buffer := make([]byte, 1+cuts%5000); ; {
 			n, err := c.read(in, buffer)
@@ -259,8 +258,8 @@ func TestNothingIsWrittenAfterFinish(t *testing.T) {
 	c.BeginWebSocket(&client, nil, nil)
 	c.Finish()
 	c.End(Expired)
-	if client.Len() > 0 || c.timer != nil {
-		t.Errorf("the client got %x, timer %v", client.Bytes(), c.timer)
+	if client.Len() > 0 || c.last != nil {
+		t.Errorf("the client got %x, and is being ended: %t", client.Bytes(), c.last != nil)
 	}
 }
 

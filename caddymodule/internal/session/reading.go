@@ -8,8 +8,8 @@ import (
 // reading is the direction from the client of a WebSocket. Only the goroutine that reads uses it.
 type reading struct {
 	frames   frames
-	goodbye  []byte // what the backend still gets
 	finished bool
+	goodbye  *[]byte // what the backend still gets; nil if that is nothing
 }
 
 // read reads from the client what the backend gets. When the client was told to close and has not answered in time, the
@@ -27,12 +27,12 @@ func (c *Connection) read(from io.Reader, p []byte) (int, error) {
 		}
 		c.finishReading()
 	}
-	if len(r.goodbye) > 0 {
-		n := copy(p, r.goodbye)
-		r.goodbye = r.goodbye[n:]
+	if r.goodbye != nil && len(*r.goodbye) > 0 {
+		n := copy(p, *r.goodbye)
+		*r.goodbye = (*r.goodbye)[n:]
 		return n, nil
 	}
-	<-c.over
+	<-c.last.over // which never changes once it is set, and it was before cut
 	return 0, errEnded
 }
 
@@ -45,9 +45,8 @@ func (r *reading) follow(p []byte) {
 func (c *Connection) finishReading() {
 	c.reading.finished = true
 	if c.reading.frames.boundary() && !c.reading.frames.closed {
-		c.mu.Lock()
-		c.reading.goodbye = maskedCloseFrame(c.ending)
-		c.mu.Unlock()
+		goodbye := maskedCloseFrame(c.last.ending)
+		c.reading.goodbye = &goodbye
 	}
 }
 

@@ -28,9 +28,18 @@ var (
 type Subject struct {
 	Messenger string
 	Identity  string
-	TokenID   string    // empty if the token has none
+	TokenID   string    // names the token; empty if it has none
 	Key       string    // names the key that signed the token
 	Issued    time.Time // zero if the token does not say
+	Origin    *Origin   // of the messenger when the token was verified
+}
+
+// An Origin is the state of a messenger that a connection was opened under. It tells a messenger from one that was deleted
+// and created again under its name, and a key that was withdrawn with the wish to close its connections from one that was
+// only replaced. It is shared by many connections, and never changes.
+type Origin struct {
+	Created  time.Time // of a stored messenger; zero for a configured one
+	Closings uint64    // how often connections were to be closed with a change of keys
 }
 
 // A Deadline is when a connection ends by itself. The instant is somewhere from From to To, evenly spread over the

@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"errors"
 	"hash/maphash"
+	"math"
 	"math/bits"
 	"strings"
 	"sync"
@@ -87,13 +88,27 @@ func (t *Tracker) Add(subject Subject, deadline Deadline, ender Ender) *Session 
 // spread returns the instant for the n-th connection, in Unix nanoseconds. The fractions of the multiples of the golden
 // ratio lie as evenly as can be, however many there are (Weyl's sequence).
 func (d Deadline) spread(now time.Time, n uint64) int64 {
-	from, to := max(d.From.UnixNano(), now.UnixNano()), d.To.UnixNano()
+	from, to := max(nanoseconds(d.From), now.UnixNano()), nanoseconds(d.To)
 	if to <= from {
 		return to
 	}
 	offset, _ := bits.Mul64(n*0x9E3779B97F4A7C15, uint64(to-from))
 	return from + int64(offset)
 }
+
+// nanoseconds returns t in Unix nanoseconds. They count from the year 1678 to 2262, and tokens say what they like: a time
+// beyond is the last or the first of these, where time.Time itself would wrap around into the past.
+func nanoseconds(t time.Time) int64 {
+	switch {
+	case t.After(lastNanosecond):
+		return math.MaxInt64
+	case t.Before(firstNanosecond):
+		return math.MinInt64
+	}
+	return t.UnixNano()
+}
+
+var firstNanosecond, lastNanosecond = time.Unix(0, math.MinInt64), time.Unix(0, math.MaxInt64)
 
 func (t *Tracker) shardOf(identity string) *shard {
 	return &t.shards[maphash.String(t.seed, identity)%shardCount]

@@ -101,11 +101,11 @@ func (f enderFunc) End(ending Ending) { f(ending) }
 func TestEndMeansExactlyItsFilter(t *testing.T) {
 	noon := time.Unix(1_700_000_000, 0)
 	subjects := []Subject{
-		{"support", "mark", "t1", "k1", noon},
-		{"support", "mark", "t2", "k2", noon.Add(time.Hour)},
-		{"support", "mark", "", "k1", time.Time{}},
-		{"support", "eve", "t1", "k1", noon},
-		{"sales", "mark", "t1", "k1", noon},
+		{"support", "mark", "t1", "k1", noon, nil},
+		{"support", "mark", "t2", "k2", noon.Add(time.Hour), nil},
+		{"support", "mark", "", "k1", time.Time{}, nil},
+		{"support", "eve", "t1", "k1", noon, nil},
+		{"sales", "mark", "t1", "k1", noon, nil},
 	}
 	for name, test := range map[string]struct {
 		filter Filter
@@ -316,4 +316,34 @@ func BenchmarkFollowFrames(b *testing.B) {
 			p = p[f.follow(p):]
 		}
 	}
+}
+
+// A token may say that it ends in the year 9999, or that it began before all years. Unix nanoseconds cannot say so, and
+// wrapped around they are an instant in the past.
+func TestDeadlinesBeyondTheNanoseconds(t *testing.T) {
+	year := func(y int) time.Time { return time.Date(y, 1, 1, 0, 0, 0, 0, time.UTC) }
+	synctest.Test(t, func(t *testing.T) {
+		tracker := NewTracker()
+		start := time.Now()
+		for _, to := range []time.Time{lastNanosecond, lastNanosecond.Add(1), year(2263), year(9999), time.Unix(1<<40, 0)} {
+			for _, from := range []time.Time{to, start, year(-1000), to.Add(-time.Minute)} {
+				r := new(recorder)
+				s := tracker.Add(contact("support", "mark"), Deadline{From: from, To: to, Ending: Expired}, r)
+				time.Sleep(2 * maxSleep)
+				if told := r.told(); told.times != 0 {
+					t.Errorf("from %v to %v: it ended at once, with %v", from, to, told)
+				}
+				if next := tracker.Stats()["support"].NextEnd; next.Before(start) {
+					t.Errorf("from %v to %v: it is to end at %v", from, to, next)
+				}
+				s.Remove()
+			}
+		}
+		r := new(recorder)
+		tracker.Add(contact("support", "mark"), Deadline{From: year(-1000), To: year(1600), Ending: Expired}, r)
+		time.Sleep(time.Second)
+		if r.told().ending != Expired {
+			t.Error("a deadline of the distant past does not end it")
+		}
+	})
 }

@@ -11,7 +11,12 @@ func (c *Connection) Write(p []byte) (int, error) {
 
 func (c *Connection) write(p []byte) (int, error) {
 	switch {
+	case c.dead.Load():
+		return 0, errEnded
 	case c.silent:
+		return c.swallow(p)
+	case c.cut.Load() && c.kind != webSocket:
+		c.silent = true
 		return c.swallow(p)
 	case c.asked.Load():
 		c.sayGoodbye() // this is the place already, or comes within p

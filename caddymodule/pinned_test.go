@@ -1,0 +1,189 @@
+package caddymodule
+
+import (
+	"crypto/rand"
+	"fmt"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"golang.org/x/time/rate"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
+)
+
+// openUnder adds a chat that was opened under m, as the guard does.
+func openUnder(t *testing.T, m *messenger, identity, key string) endedChat {
+	t.Helper()
+	chat := make(endedChat, 1)
+	s := connections.Add(session.Subject{Messenger: m.name, Identity: identity, Key: key, Issued: time.Now(), Origin: m.origin.Load()}, session.Deadline{}, chat)
+	t.Cleanup(s.Remove)
+	return chat
+}
+
+func keyOf(m *messenger) string {
+	for id := range m.verifier.Load().Active() {
+		return id
+	}
+	return ""
+}
+
+// An attacker asks for made-up host names until the messenger of open chats would have been evicted. It stays, with its
+// key set and all; a messenger without chats goes, and one whose last chat has closed.
+func TestMessengerWithChatsIsNotEvicted(t *testing.T) {
+	s := newServer()
+	n := newTestNode(t, s, "a")
+	prepare(t, n)
+	n.live.reads = rate.NewLimiter(rate.Inf, 0)
+	m, rej := n.messenger(t.Context(), "acme")
+	if rej != nil {
+		t.Fatal(rej)
+	}
+	chat := openUnder(t, m, "mark", keyOf(m))
+	if _, rej := n.pinnedMessenger(t.Context(), "acme"); rej != nil {
+		t.Fatal(rej)
+	}
+	evict := func() {
+		for range 3 * maxHeld {
+			_, _ = n.messenger(t.Context(), strings.ToLower(rand.Text()))
+		}
+		n.live.stored.CleanUp()
+		n.live.stored.Invalidate("acme") // it is asked for so seldom, or so often, that nobody can say whether it went
+	}
+	evict()
+	if again, rej := n.messenger(t.Context(), "acme"); rej != nil || again != m || m.released.Load() {
+		t.Errorf("the messenger was evicted: %p became %p, %v, and it is cleaned up: %t", m, again, rej, m.released.Load())
+	}
+	made, ended, err := n.changeTokensAndEnd(t.Context(), "acme", resetTokens(true), condition{}, "test")
+	if err != nil || ended != 1 || *made.Ended != 1 {
+		t.Errorf("the reset tells of %d connections, %v", ended, err)
+	}
+	chat.within(t, "mark")
+	eventually(t, "the one from before the reset is cleaned up", func() bool { return m.released.Load() })
+	m, _ = n.messenger(t.Context(), "acme")
+	n.live.unpin()
+	n.live.stored.Invalidate("acme")
+	eventually(t, "without chats it is cleaned up", func() bool { return m.released.Load() })
+	if len(n.live.pinned) > 0 {
+		t.Errorf("pinned are %v", n.live.pinned)
+	}
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 10 s: %s", what)
+		}
+	}
+}
+
+// What happens to a messenger on another node, between two looks of this one, ends exactly the chats that it means here,
+// whether the messenger is in memory, is not, or only became so.
+func TestWhatOtherNodesDoReachesChats(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(t *testing.T, a *testNode)
+		ends   bool
+	}{
+		"reset, closing":     {func(t *testing.T, a *testNode) { must(t, a, resetTokens(true)) }, true},
+		"reset, not closing": {func(t *testing.T, a *testNode) { must(t, a, resetTokens(false)) }, false},
+		"rotated":            {func(t *testing.T, a *testNode) { must(t, a, rotateTokens(0)) }, false},
+		"rotated, then another token revoked, closing": {func(t *testing.T, a *testNode) {
+			must(t, a, rotateTokens(0))
+			must(t, a, resetTokens(true))
+		}, true},
+		"generated": {func(t *testing.T, a *testNode) { must(t, a, generateToken()) }, false},
+		"deleted and made anew": {func(t *testing.T, a *testNode) {
+			r, err := a.live.read(t.Context(), "acme", kindStored)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := a.remove(t.Context(), "acme", condition{}, "test"); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := a.put(t.Context(), "acme", r.Settings, condition{}, "test"); err != nil {
+				t.Fatal(err)
+			}
+		}, true},
+	} {
+		for _, memory := range []string{"in memory", "evicted", "evicted and read again"} {
+			t.Run(name+", "+memory, func(t *testing.T) {
+				s := newServer()
+				a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
+				prepare(t, a)
+				b.settle(t)
+				m, rej := b.messenger(t.Context(), "acme")
+				if rej != nil {
+					t.Fatal(rej)
+				}
+				subject := session.Subject{Messenger: "acme", Identity: "mark", Key: keyOf(m), Issued: time.Now(), Origin: m.origin.Load()}
+				// Both nodes are in this process with one tracker, and so the chat is added behind a's change.
+				test.change(t, a)
+				chat := make(endedChat, 1)
+				c := connections.Add(subject, session.Deadline{}, chat)
+				defer c.Remove()
+				if memory != "in memory" {
+					b.live.stored.Invalidate("acme")
+				}
+				if memory == "evicted and read again" {
+					_, _ = b.messenger(t.Context(), "acme")
+				}
+				b.settle(t)
+				if test.ends {
+					chat.within(t, "mark")
+					return
+				}
+				select {
+				case <-chat:
+					t.Error("the chat was ended")
+				case <-time.After(20 * time.Millisecond):
+				}
+			})
+		}
+	}
+}
+
+func must(t *testing.T, n *testNode, change ringChange) {
+	t.Helper()
+	if _, err := n.changeTokens(t.Context(), "acme", change, condition{}, "test"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A revocation is kept as long as a token could still be valid, also where that is longer than a duration or JSON can say.
+func TestRevocationIsKeptLongEnough(t *testing.T) {
+	now := time.Date(2026, 11, 26, 0, 0, 0, 0, time.UTC)
+	last := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	for _, lifetime := range []time.Duration{time.Hour, math.MaxInt64 - 1, math.MaxInt64} {
+		for _, before := range []*time.Time{nil, &now, &last} {
+			v := revocation{Identity: "mark", Before: before}
+			until := v.endsBy(lifetime, now)
+			if before == &last {
+				if until != nil {
+					t.Errorf("until %v, which JSON has no text for", until)
+				}
+			} else if until == nil || until.Before(now.Add(lifetime)) {
+				t.Errorf("a lifetime of %v: kept until %v", lifetime, until)
+			}
+		}
+	}
+}
+
+// An error route may answer with an event stream of its own, behind a guard of its own.
+func TestErrorRouteIsGuardedAnew(t *testing.T) {
+	m, c := guardedMessenger(t, time.Hour, time.Hour)
+	o := &outcome{contact: c}
+	for _, r := range []*http.Request{get(), get("Upgrade: websocket"), get("Accept: text/event-stream")} {
+		ctx := r.Context()
+		err := m.guard(httptest.NewRecorder(), r, ModeRequired, o, caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error {
+			return fmt.Errorf("the backend is away")
+		}))
+		if err == nil || o.guarded || r.Context() != ctx || r.Context().Err() != nil {
+			t.Errorf("%v: the outcome is guarded still: %t, the request's context is another: %t", err, o.guarded, r.Context() != ctx)
+		}
+	}
+}

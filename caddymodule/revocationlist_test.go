@@ -1,0 +1,121 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+func newRevokable(skew, bound time.Duration) *Messenger {
+	return &Messenger{ClockSkew: (*caddy.Duration)(&skew), MaxLifetime: caddy.Duration(bound)}
+}
+
+// In an emergency the list is full, and everything has to be revoked. That takes nothing from the list, so that it can be
+// undone.
+func TestAllFitsIntoAFullList(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	for what, filler := range map[string]func(i int) revocation{
+		"short ones": func(i int) revocation { return revocation{TokenID: tokenID(fmt.Sprint("token ", i))} },
+		"long ones":  func(i int) revocation { return revocation{TokenID: tokenID(fmt.Sprint(i, strings.Repeat("<", 1000)))} },
+	} {
+		m, r := newRevokable(time.Minute, 0), new(record)
+		for i := range maxRevocations + 1 {
+			if i < maxRevocations-50 { // adding each looks through all
+				r.Revocations = append(r.Revocations, filler(i).at(m, now))
+			} else if r.addRevocation(filler(i).at(m, now), now) != nil {
+				break
+			}
+		}
+		full := len(r.Revocations)
+		for _, v := range []revocation{filler(maxRevocations + 1), {Identity: "mark"}} {
+			if err := r.addRevocation(v.at(m, now), now); err == nil && v.size() > revocationOverhead+100 || err == nil && full == maxRevocations {
+				t.Errorf("%s: %d are not full", what, full)
+			}
+		}
+		for range 3 {
+			if err := r.addRevocation(revocation{All: true}.at(m, now), now); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+			now = now.Add(time.Hour)
+		}
+		text, err := json.Marshal(r)
+		if err != nil || int64(len(text)) > sizeLimit(storeKey("support", kindRing)) || r.check(storeKey("support", kindRing), len(text), nil) != nil {
+			t.Errorf("%s: a record of %d bytes could not be read again: %v", what, len(text), err)
+		}
+		index := authn.NewRevocations(r.rules(now))
+		if !index.Covers("zoe", "", now.Add(-time.Hour)) || !index.Covers("zoe", authn.NewTokenID(string(filler(0).TokenID)), now.Add(time.Hour)) {
+			t.Errorf("%s: not everything is revoked", what)
+		}
+	}
+}
+
+// A list of short-lived tokens is full of those that have expired. They make room, and stay revoked if max_lifetime is
+// raised afterwards.
+func TestWhatMakesRoomStaysRevoked(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0).UTC()
+	m, r := newRevokable(time.Minute, 10*time.Minute), &record{bound: 10 * time.Minute}
+	for i := range maxRevocations {
+		r.Revocations = append(r.Revocations, revocation{TokenID: tokenID(fmt.Sprint("token ", i))}.at(m, now))
+	}
+	if err := r.addRevocation(revocation{TokenID: "more"}.at(m, now), now); err == nil {
+		t.Fatal("revocations of tokens that can be valid were forgotten")
+	}
+	later := now.Add(time.Hour)
+	if err := r.addRevocation(revocation{TokenID: "more"}.at(m, later), later); err != nil || len(r.Revocations) != 2 {
+		t.Fatalf("%d are left, %v", len(r.Revocations), err)
+	}
+	index := authn.NewRevocations(r.rules(later))
+	if !index.Covers("zoe", authn.NewTokenID("token 7"), now.Add(time.Minute)) { // a day's token, which max_lifetime 48h would let in
+		t.Error("a revoked token would be valid again")
+	}
+	if index.Covers("zoe", "new", later.Add(-12*time.Minute)) {
+		t.Error("a token that max_lifetime allows is refused")
+	}
+	if v := (&revocation{All: true}); v.sameTarget(r.Revocations[0]) {
+		t.Error("what replaced the others can be undone")
+	}
+	longer := revocation{TokenID: "token"}.at(m, now)
+	if until := longer.keptUntil(48 * time.Hour); until == nil || until.Before(now.Add(48*time.Hour)) {
+		t.Errorf("under a longer max_lifetime it is kept until %v", until)
+	}
+	if until := longer.keptUntil(0); until != nil {
+		t.Errorf("without max_lifetime it is kept until %v", until)
+	}
+}
+
+// An operator's ban of one token outlives the logouts of its contact, and can be undone alone.
+func TestLogoutsDoNotReplaceWhatAnOperatorRevoked(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	m, r := newRevokable(time.Minute, 0), new(record)
+	add := func(v revocation) {
+		if err := r.addRevocation(v.at(m, now), now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until, issued := now.Add(time.Hour), now.Add(40*time.Second)
+	logout := func(i int) revocation {
+		return revocation{TokenID: tokenID(fmt.Sprint("token ", i)), Contact: "mark", Issued: &issued, Until: &until}
+	}
+	add(revocation{Identity: "mark"})
+	add(logout(0))
+	add(revocation{TokenID: "token 0"})
+	add(logout(0))
+	for i := range 2 * maxLogouts {
+		add(logout(i + 1))
+	}
+	var banned, contact, replaced bool
+	for _, v := range r.Revocations {
+		banned = banned || v.TokenID == "token 0"
+		contact = contact || v.Identity == "mark" && !v.Covers
+		replaced = replaced || v.Identity == "mark" && v.Covers
+	}
+	if !banned || !contact || !replaced {
+		t.Errorf("the token %t, the contact %t, the logouts %t are revoked", banned, contact, replaced)
+	}
+}
