@@ -32,7 +32,7 @@ func newRoute(h httpcaddyfile.Helper, matcher caddy.ModuleMap, handler caddyhttp
 		}
 		// Not nil, which is enough to differ from the routes of other directives, and sorted as without a matcher.
 		r.MatcherSetsRaw = []caddy.ModuleMap{}
-		if _, ok := handler.(*Handler); ok {
+		if module, ok := handler.(caddy.Module); ok && module.CaddyModule().ID.Name() == "messenger_auth" {
 			// One empty set matches every request. With it, several messenger_auth may merge: a route with a matcher
 			// keeps all of its handlers.
 			r.MatcherSetsRaw = []caddy.ModuleMap{{}}

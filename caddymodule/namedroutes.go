@@ -86,27 +86,29 @@ func (c *content) addJSON(value any) {
 			c.addJSON(element)
 		}
 	case map[string]any:
-		switch value["handler"] {
-		case "invoke":
-			if name, ok := value["name"].(string); ok {
-				c.invoked = append(c.invoked, name)
-			}
-		case "messenger_auth", "messenger_panel", "messenger_health":
-			c.ours = true
+		handler, _ := value["handler"].(string)
+		if name, ok := value["name"].(string); ok && handler == "invoke" {
+			c.invoked = append(c.invoked, name)
 		}
+		c.ours = c.ours || isOurs(handler)
 		for _, member := range value {
 			c.addJSON(member)
 		}
 	}
 }
 
+func isOurs(handler string) bool {
+	return slices.Contains([]string{"messenger_auth", "messenger_panel", "messenger_health"}, handler)
+}
+
 func (c *content) addHandler(handler caddyhttp.MiddlewareHandler) {
+	if module, ok := handler.(caddy.Module); ok && isOurs(module.CaddyModule().ID.Name()) {
+		c.ours = true
+	}
 	var responses []caddyhttp.ResponseHandler
 	switch handler := handler.(type) {
 	case *caddyhttp.Invoke:
 		c.invoked = append(c.invoked, handler.Name)
-	case *Handler, *Panel, *Health:
-		c.ours = true
 	case *caddyhttp.Subroute:
 		c.add(contentOf(handler.Routes))
 		if handler.Errors != nil {
