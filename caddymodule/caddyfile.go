@@ -13,12 +13,6 @@ import (
 
 func init() {
 	httpcaddyfile.RegisterGlobalOption("messenger", parseGlobalOption)
-	httpcaddyfile.RegisterDirective("messenger_auth", parseDirective)
-	// After forward_auth, so that what that copies into headers cannot pass for ours.
-	httpcaddyfile.RegisterDirectiveOrder("messenger_auth", httpcaddyfile.After, "forward_auth")
-	httpcaddyfile.RegisterDirective("messenger_health", parseHealth)
-	// Before messenger_auth, so that the load balancer needs no token.
-	httpcaddyfile.RegisterDirectiveOrder("messenger_health", httpcaddyfile.After, "forward_auth")
 }
 
 // parseGlobalOption reads one block of the global option; the blocks of one Caddyfile make one app:

@@ -7,6 +7,13 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
+func init() {
+	httpcaddyfile.RegisterDirective("messenger_auth", parseDirective)
+	// Behind forward_auth, so that what that copies into headers cannot pass for ours, and behind messenger_health, so that a
+	// load balancer needs no token.
+	httpcaddyfile.RegisterDirectiveOrder("messenger_auth", httpcaddyfile.Before, "request_header")
+}
+
 // parseDirective reads the directive:
 //
 //	messenger_auth [<matcher>] [<messenger>] {

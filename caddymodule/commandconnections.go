@@ -26,7 +26,7 @@ because its token expires or it reaches max_session.`,
 			if err := gateway.call(http.MethodGet, "connections", nil, &open); err != nil {
 				return err
 			}
-			return show(cmd.OutOrStdout(), asJSON, &open)
+			return show(cmd.OutOrStdout(), asJSON, &open, connectionsText)
 		},
 	}
 	gateway.flags(cmd)
@@ -69,7 +69,7 @@ ones to which everything applies that is given. Clients are told token_revoked
 			if err := gateway.call(http.MethodPost, "connections/end", wanted, &ended); err != nil {
 				return err
 			}
-			return show(cmd.OutOrStdout(), asJSON, ended)
+			return show(cmd.OutOrStdout(), asJSON, ended, endedConnectionsText)
 		},
 	}
 	gateway.flags(cmd)
@@ -82,7 +82,7 @@ ones to which everything applies that is given. Clients are told token_revoked
 	return cmd
 }
 
-func (d *openConnections) text() string {
+func connectionsText(d *openConnections) string {
 	var b strings.Builder
 	printf(&b, "%d open\n", d.Open)
 	for _, m := range d.Messengers {
@@ -95,4 +95,4 @@ func (d *openConnections) text() string {
 	return b.String()
 }
 
-func (e endedConnections) text() string { return fmt.Sprintf("%d ended\n", e.Ended) }
+func endedConnectionsText(e endedConnections) string { return fmt.Sprintf("%d ended\n", e.Ended) }

@@ -89,7 +89,7 @@ func (o *createOptions) create(cmd *cobra.Command, name string) error {
 	if err := o.do(http.MethodPut, "messengers/"+name, condition, settings, &made); err != nil {
 		return err
 	}
-	return show(cmd.OutOrStdout(), o.asJSON, &made)
+	return show(cmd.OutOrStdout(), o.asJSON, &made, messengerText)
 }
 
 // withFormer returns the settings that flags gave over the former ones. Those that no flag can give stay.

@@ -42,7 +42,7 @@ could not be looked at. Neither the signature nor a secret is printed.`,
 			if err != nil {
 				return err
 			}
-			if err := show(cmd.OutOrStdout(), asJSON, explained); err != nil || explained.Accepted {
+			if err := show(cmd.OutOrStdout(), asJSON, explained, explanationText); err != nil || explained.Accepted {
 				return err
 			}
 			cmd.SilenceErrors = true

@@ -28,7 +28,7 @@ nothing is refused meanwhile. The figures are those of one node.`,
 			if err != nil {
 				return endWith(cmd, args, err)
 			}
-			return show(cmd.OutOrStdout(), asJSON, &met)
+			return show(cmd.OutOrStdout(), asJSON, &met, readinessText)
 		},
 	}
 	gateway.flags(cmd)

@@ -164,7 +164,7 @@ of its entries are not used, and why. No secret is shown.`,
 			if err := gateway.call(http.MethodGet, messengerPath(name, "keys"), nil, &keys); err != nil {
 				return err
 			}
-			return show(cmd.OutOrStdout(), asJSON, &keys)
+			return show(cmd.OutOrStdout(), asJSON, &keys, keysText)
 		},
 	}
 	gateway.flags(cmd)
@@ -195,7 +195,7 @@ set was fetched, the messenger answers keys_unavailable.`,
 			if err := gateway.call(http.MethodPost, messengerPath(name, "refresh"), map[string]bool{"distrust": distrust}, &keys); err != nil {
 				return err
 			}
-			return show(cmd.OutOrStdout(), asJSON, &keys)
+			return show(cmd.OutOrStdout(), asJSON, &keys, keysText)
 		},
 	}
 	gateway.flags(cmd)

@@ -95,7 +95,7 @@ func listRevocationsCommand() *cobra.Command {
 			if err := o.do(http.MethodGet, "messengers/"+name+"/revocations", "", nil, &list); err != nil {
 				return err
 			}
-			return show(cmd.OutOrStdout(), asJSON, &list)
+			return show(cmd.OutOrStdout(), asJSON, &list, revocationsText)
 		}),
 	}
 	o.flags(cmd)
@@ -105,7 +105,7 @@ func listRevocationsCommand() *cobra.Command {
 
 type revocationList []revocation
 
-func (l *revocationList) text() string {
+func revocationsText(l *revocationList) string {
 	if len(*l) == 0 {
 		return "nothing is revoked\n"
 	}

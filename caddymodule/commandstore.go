@@ -161,7 +161,7 @@ func listCommand() *cobra.Command {
 				}
 				all = append(all, page...)
 				if len(page) == 0 || page[len(page)-1].Source != sourceStored || page[len(page)-1].Name <= after {
-					return show(cmd.OutOrStdout(), asJSON, &all)
+					return show(cmd.OutOrStdout(), asJSON, &all, messengersText)
 				}
 				after = page[len(page)-1].Name
 			}
@@ -174,7 +174,7 @@ func listCommand() *cobra.Command {
 
 type messengerList []describedMessenger
 
-func (l *messengerList) text() string {
+func messengersText(l *messengerList) string {
 	if len(*l) == 0 {
 		return "no messengers\n"
 	}
@@ -213,7 +213,7 @@ func showMessengerCommand() *cobra.Command {
 			if err := o.do(http.MethodGet, "messengers/"+name, "", nil, &m); err != nil {
 				return err
 			}
-			return show(cmd.OutOrStdout(), asJSON, &m)
+			return show(cmd.OutOrStdout(), asJSON, &m, messengerText)
 		}),
 	}
 	o.flags(cmd)
@@ -221,7 +221,7 @@ func showMessengerCommand() *cobra.Command {
 	return cmd
 }
 
-func (m *describedMessenger) text() string {
+func messengerText(m *describedMessenger) string {
 	from := "the configuration"
 	if m.Source == sourceStored {
 		from = "the storage, revision " + m.Revision + ", changed " + date(m.Changed)

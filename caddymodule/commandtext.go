@@ -8,21 +8,19 @@ import (
 	"time"
 )
 
-// A shower can be printed for people.
-type shower interface{ text() string }
-
-func show(w io.Writer, asJSON bool, what shower) error {
+// show prints what as JSON, or as text says it to people.
+func show[T any](w io.Writer, asJSON bool, what T, text func(T) string) error {
 	if asJSON {
 		encoder := json.NewEncoder(w)
 		encoder.SetIndent("", "  ")
 		encoder.SetEscapeHTML(false)
 		return encoder.Encode(what)
 	}
-	_, err := io.WriteString(w, what.text())
+	_, err := io.WriteString(w, text(what))
 	return err
 }
 
-func (e *explanation) text() string {
+func explanationText(e *explanation) string {
 	var b strings.Builder
 	mode := ""
 	if e.Mode != ModeRequired {
@@ -67,7 +65,7 @@ func (e *explanation) text() string {
 	return b.String()
 }
 
-func (d *describedKeys) text() string {
+func keysText(d *describedKeys) string {
 	var b strings.Builder
 	printf(&b, "messenger %s (%s) from %s\n\n", d.Messenger, d.Method, strings.Join(d.Sources, ", "))
 	for _, key := range d.Keys {

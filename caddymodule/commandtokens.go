@@ -159,7 +159,7 @@ func listTokensCommand() *cobra.Command {
 			if err := o.do(http.MethodGet, "messengers/"+name+"/tokens", "", nil, &ring); err != nil {
 				return err
 			}
-			return show(cmd.OutOrStdout(), asJSON, &ring)
+			return show(cmd.OutOrStdout(), asJSON, &ring, tokensText)
 		}),
 	}
 	o.flags(cmd)
@@ -167,7 +167,7 @@ func listTokensCommand() *cobra.Command {
 	return cmd
 }
 
-func (r *describedRing) text() string {
+func tokensText(r *describedRing) string {
 	if len(r.Tokens) == 0 {
 		return "messenger " + r.Messenger + " has no shared token yet; make one: caddy messenger tokens generate " + r.Messenger + "\n"
 	}

@@ -21,6 +21,8 @@ import (
 
 func init() {
 	caddy.RegisterModule(new(Health))
+	httpcaddyfile.RegisterDirective("messenger_health", parseHealth)
+	httpcaddyfile.RegisterDirectiveOrder("messenger_health", httpcaddyfile.After, "forward_auth") // in front of messenger_auth
 }
 
 const (

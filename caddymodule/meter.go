@@ -192,7 +192,7 @@ func (m *messenger) readiness() *readiness {
 	return &readiness{Messenger: m.name, Mode: m.Mode.or(ModeRequired), Since: m.meter.since.UTC().Truncate(time.Second), Windows: m.meter.windows(now)}
 }
 
-func (r *readiness) text() string {
+func readinessText(r *readiness) string {
 	var b strings.Builder
 	printf(&b, "messenger %s, mode %s, counted on this node since %s\n", r.Messenger, r.Mode, r.Since.Format(time.RFC3339))
 	for _, w := range r.Windows {

@@ -76,7 +76,7 @@ func tryContent(t *testing.T, n *testNode, content string) {
 		}
 		var d describedMessenger
 		if err == nil && json.Unmarshal(w.Body.Bytes(), &d) == nil && d.Settings != nil {
-			if d.text() == "" || (&messengerList{d}).text() == "" {
+			if messengerText(&d) == "" || messengersText(&messengerList{d}) == "" {
 				t.Error("the commands say nothing")
 			}
 			if rej != nil && d.Name == "acme" && len(d.Warnings) == 0 {
