@@ -33,7 +33,7 @@ version) echo "go version ${STUB_GO-go1.26.0} linux/amd64" ;;
 "env GOCACHE") echo "${GOCACHE:-$HOME/.cache/go-build}" ;;
 *"list -m -f"*) echo v2.11.9 ;;
 *"list -m") [ -z "$STUB_ERROR" ] || { echo "$STUB_ERROR" >&2; exit 1; }; echo example.com/module ;;
-*"tool -n xcaddy") echo "$(dirname "$0")/xcaddy" ;;
+*"tool "*" -n xcaddy") echo "$(dirname "$0")/xcaddy" ;;
 *) echo "go $*: nobody expected this" >&2; exit 1 ;;
 esac
 `
