@@ -58,7 +58,7 @@ type service struct {
 }
 
 func newService(a *App) *service {
-	return &service{registry: a.Registry(), handlers: func() []*Handler {
+	return serviceOf(a.Registry(), func() []*Handler {
 		var handlers []*Handler
 		for _, r := range a.Routes() {
 			if h, ok := r.(*Handler); ok {
@@ -66,7 +66,11 @@ func newService(a *App) *service {
 			}
 		}
 		return handlers
-	}}
+	})
+}
+
+func serviceOf(r *registry, handlers func() []*Handler) *service {
+	return &service{registry: r, handlers: handlers}
 }
 
 // A describedMessenger is a messenger as its settings say, without any secret.

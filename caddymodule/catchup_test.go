@@ -19,7 +19,7 @@ func TestAReloadInAnOutage(t *testing.T) {
 	b.storage.failures = 1
 	s.mu.Unlock()
 
-	next := &registry{logger: zap.NewNop(), refusals: zap.NewNop(), live: b.live, Messengers: make(map[string]*messenger)}
+	next := registryOn(b.live, nil, zap.NewNop())
 	for _, name := range []string{"another", "new", "support"} {
 		m := &messenger{Messenger: &Messenger{IdentityKey: "identity", SharedToken: new(SharedToken)}}
 		if err := m.provision(name, next.logger, b.live); err != nil {

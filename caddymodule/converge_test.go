@@ -313,7 +313,7 @@ func TestARingIsNotTakenFromMemoryLater(t *testing.T) {
 	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
 	prepare(t, a)
 	agree(t, "before", b)
-	without := &registry{logger: zap.NewNop(), refusals: zap.NewNop(), live: b.live}
+	without := registryOn(b.live, nil, zap.NewNop())
 	b.live.attach(without)
 	b.live.detach(b.registry)
 	if _, err := a.changeTokens(t.Context(), "support", resetTokens(false), condition{}, "test"); err != nil {

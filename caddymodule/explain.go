@@ -197,7 +197,7 @@ func offlineApp(config []byte) (*service, func(), error) {
 	}
 	app := loaded.(*App)
 	routes := handlersOf(config, app.Registry())
-	return &service{registry: app.Registry(), handlers: func() []*Handler { return routes }}, func() { _ = app.Cleanup() }, nil
+	return serviceOf(app.Registry(), func() []*Handler { return routes }), func() { _ = app.Cleanup() }, nil
 }
 
 // explainOffline is explain for an app that does not run: key sets are fetched now. A set that cannot be fetched shows as

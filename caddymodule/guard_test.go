@@ -252,3 +252,18 @@ func heap() uint64 {
 	runtime.ReadMemStats(&mem)
 	return mem.HeapAlloc
 }
+
+// An error route may answer with an event stream of its own, behind a guard of its own.
+func TestErrorRouteIsGuardedAnew(t *testing.T) {
+	m, c := guardedMessenger(t, time.Hour, time.Hour)
+	o := &outcome{contact: c}
+	for _, r := range []*http.Request{get(), get("Upgrade: websocket"), get("Accept: text/event-stream")} {
+		ctx := r.Context()
+		err := m.guard(httptest.NewRecorder(), r, ModeRequired, o, caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error {
+			return fmt.Errorf("the backend is away")
+		}))
+		if err == nil || o.guarded || r.Context() != ctx || r.Context().Err() != nil {
+			t.Errorf("%v: the outcome is guarded still: %t, the request's context is another: %t", err, o.guarded, r.Context() != ctx)
+		}
+	}
+}

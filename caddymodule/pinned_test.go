@@ -2,15 +2,10 @@ package caddymodule
 
 import (
 	"crypto/rand"
-	"fmt"
-	"math"
-	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"golang.org/x/time/rate"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
@@ -151,39 +146,5 @@ func must(t *testing.T, n *testNode, change ringChange) {
 	t.Helper()
 	if _, err := n.changeTokens(t.Context(), "acme", change, condition{}, "test"); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// A revocation is kept as long as a token could still be valid, also where that is longer than a duration or JSON can say.
-func TestRevocationIsKeptLongEnough(t *testing.T) {
-	now := time.Date(2026, 11, 26, 0, 0, 0, 0, time.UTC)
-	last := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
-	for _, lifetime := range []time.Duration{time.Hour, math.MaxInt64 - 1, math.MaxInt64} {
-		for _, before := range []*time.Time{nil, &now, &last} {
-			v := revocation{Identity: "mark", Before: before}
-			until := v.endsBy(lifetime, now)
-			if before == &last {
-				if until != nil {
-					t.Errorf("until %v, which JSON has no text for", until)
-				}
-			} else if until == nil || until.Before(now.Add(lifetime)) {
-				t.Errorf("a lifetime of %v: kept until %v", lifetime, until)
-			}
-		}
-	}
-}
-
-// An error route may answer with an event stream of its own, behind a guard of its own.
-func TestErrorRouteIsGuardedAnew(t *testing.T) {
-	m, c := guardedMessenger(t, time.Hour, time.Hour)
-	o := &outcome{contact: c}
-	for _, r := range []*http.Request{get(), get("Upgrade: websocket"), get("Accept: text/event-stream")} {
-		ctx := r.Context()
-		err := m.guard(httptest.NewRecorder(), r, ModeRequired, o, caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error {
-			return fmt.Errorf("the backend is away")
-		}))
-		if err == nil || o.guarded || r.Context() != ctx || r.Context().Err() != nil {
-			t.Errorf("%v: the outcome is guarded still: %t, the request's context is another: %t", err, o.guarded, r.Context() != ctx)
-		}
 	}
 }

@@ -36,15 +36,19 @@ func newRegistry(ctx caddy.Context, storeKeys [][]byte, internalHosts []string) 
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	logger := printableLogger(ctx.Logger())
+	return registryOn(l, ctx.Storage(), printableLogger(ctx.Logger())), nil
+}
+
+// registryOn makes a registry without configured messengers.
+func registryOn(l *live, storage certmagic.Storage, logger *zap.Logger) *registry {
 	return &registry{
 		Messengers: make(map[string]*messenger),
 		logger:     logger,
 		refusals:   sampled(logger),
 		metrics:    processMetrics,
-		storage:    ctx.Storage(),
+		storage:    storage,
 		live:       l,
-	}, nil
+	}
 }
 
 // add makes a configured messenger out of its settings. files are those that were read for this configuration.

@@ -200,7 +200,7 @@ func newTestNode(t testing.TB, s *server, name string) *testNode {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.service = &service{handlers: func() []*Handler { return nil }, registry: &registry{logger: zap.NewNop(), refusals: zap.NewNop(), live: l, Messengers: make(map[string]*messenger)}}
+	n.service = serviceOf(registryOn(l, n.storage, zap.NewNop()), func() []*Handler { return nil })
 	for _, name := range testConfigured {
 		m := &messenger{Messenger: &Messenger{IdentityKey: "identity", SharedToken: new(SharedToken)}}
 		if err := m.provision(name, n.logger, l); err != nil {
