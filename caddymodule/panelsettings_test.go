@@ -178,3 +178,12 @@ func TestHiddenCharactersAreRefusedWhereTheyAreTyped(t *testing.T) {
 		}
 	}
 }
+
+// Unicode folds U+017F to s; a page that is served under such a name is not this machine's.
+func TestLoopbackHostIsASCII(t *testing.T) {
+	for host, want := range map[string]bool{"kiosk.localhost": true, "KIOSK.LOCALHOST": true, "localho\u017ft": false, "[::1]:80": true, "localhost.": false} {
+		if got := isLoopbackHost(host); got != want {
+			t.Errorf("%q: got %t, want %t", host, got, want)
+		}
+	}
+}

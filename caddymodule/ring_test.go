@@ -198,3 +198,13 @@ func TestLastUseIsKnownToTheHour(t *testing.T) {
 		}
 	})
 }
+
+// Unicode folds the Kelvin sign to k: it is another host.
+func TestInternalHostIsASCII(t *testing.T) {
+	l := &live{internal: []string{"keys.internal"}}
+	for host, want := range map[string]bool{"keys.internal": true, "KEYS.Internal": true, "\u212aeys.internal": false} {
+		if got := l.isInternal(host, host+":443"); got != want {
+			t.Errorf("%q: got %t, want %t", host, got, want)
+		}
+	}
+}
