@@ -40,9 +40,14 @@ func equalFolded(folded, key string) bool {
 	return true
 }
 
+// equalsFolded is equalFolded for a key of any length.
+func equalsFolded(folded, key string) bool {
+	return len(key) == len(folded) && equalFolded(folded, key)
+}
+
 func containsFolded(list []string, key string) bool {
 	for _, name := range list {
-		if len(name) == len(key) && equalFolded(name, key) {
+		if equalsFolded(name, key) {
 			return true
 		}
 	}
