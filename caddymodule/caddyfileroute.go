@@ -123,7 +123,8 @@ func private[T any](h *httpcaddyfile.Helper, name string) *T {
 
 // Caddy numbers the groups of handle blocks from zero in the named routes, and from zero again in the sites. Of a group,
 // a request takes one block only: after a handle of the site, one of the same number in the named route that it invokes is
-// skipped, with the messenger_auth in it. Groups around a directive of ours get numbers that no other group has.
+// skipped, with the messenger_auth in it. Groups around a directive of ours, or around an invoke, get numbers that no other
+// group has.
 const (
 	siteGroups  = 10_000
 	namedGroups = 20_000

@@ -32,6 +32,7 @@ func watchInvokes() bool {
 	read, found := directives["invoke"]
 	if found {
 		directives["invoke"] = func(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+			keepGroupsApart(h) // a block that is skipped may have the way to a directive of ours in it
 			values, err := read(h)
 			if err == nil {
 				err = checkInvoke(h, values)
