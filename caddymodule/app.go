@@ -63,7 +63,8 @@ type App struct {
 	verified *authn.Cache       // nil if the cache is off
 
 	mu       sync.Mutex
-	handlers []*Handler // those that use this app, for explanations
+	handlers []*Handler // those that use this app
+	guarded  []string   // the headers that any of them sets, folded; complete before the first request
 }
 
 // Store says how values are kept in Caddy's storage.
@@ -260,11 +261,18 @@ func (a *App) names() []string {
 	return slices.Sorted(maps.Keys(a.Messengers))
 }
 
-// addHandler makes h known, so that explanations can say what it would tell the upstream.
+// addHandler makes h known: to explanations, which say what it would tell the upstream, and to the other handlers, which keep
+// its headers from clients too. A backend behind two of them cannot tell by which one a request came.
 func (a *App) addHandler(h *Handler) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.handlers = append(a.handlers, h)
+	for _, name := range h.headers.folded {
+		if !slices.Contains(a.guarded, name) {
+			a.guarded = append(a.guarded, name)
+		}
+	}
+	h.headers.others = &a.guarded
 }
 
 // Interface guards

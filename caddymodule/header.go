@@ -34,7 +34,9 @@ type headers struct {
 	always              []string // the headers that every contact gives
 	raw                 bool
 	folded              []string           // all of these headers, folded
-	tokens              []tokenHeader      // the headers that tokens come in
+	others              *[]string          // those of every handler of the configuration, folded
+	tokens              []tokenHeader      // the headers that tokens come in, of which there are other spellings
+	sources             []string           // all headers that tokens come in
 	dropped             func(claim string) // told of each claim that gives no header
 }
 
@@ -53,7 +55,13 @@ func newHeaders(h *Handler) headers {
 	}
 	c.question = authn.NewQuestion(c.claims)
 	c.always = []string{c.identity, c.messenger}
-	c.tokens = tokenHeaders(sources(h.TokenFrom))
+	from := sources(h.TokenFrom)
+	c.tokens = tokenHeaders(from)
+	for _, source := range from {
+		if source.Kind == authn.Header {
+			c.sources = append(c.sources, source.Name)
+		}
+	}
 	return c
 }
 

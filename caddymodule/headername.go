@@ -82,8 +82,11 @@ func tokenHeaders(sources authn.Sources) []tokenHeader {
 	return list
 }
 
-// guards reports whether key is a spelling of one of our headers.
-func (c *headers) guards(key string) bool { return containsFolded(c.folded, key) }
+// guards reports whether key is a spelling of one of our headers, or of one that a messenger_auth elsewhere sets, unless it is
+// where tokens come in here.
+func (c *headers) guards(key string) bool {
+	return containsFolded(c.folded, key) || c.others != nil && containsFolded(*c.others, key) && !slices.Contains(c.sources, key)
+}
 
 // removes reports whether key is not ours, and is never forwarded either.
 func (c *headers) removes(key string) bool {
