@@ -49,10 +49,11 @@ func (a address) check(r *http.Request) *authn.Rejection {
 }
 
 // Headers from which frameworks take another address than the one that was asked for, folded: in Spring and Undertow Forwarded
-// goes before the Host, in IIS, Symfony and Zend the headers of the path before the path (CVE-2018-14773).
+// goes before the Host, in IIS, Symfony and Zend X-Original-URL before the path (CVE-2018-14773); gunicorn and others take the
+// prefix that a header names off the path, and Spring puts it in front.
 var (
 	otherHosts = []string{"forwarded", "x-forwarded-server", "x-host", "x-original-host", "x-http-host-override"}
-	otherPaths = []string{"x-original-url", "x-rewrite-url"}
+	otherPaths = []string{"x-original-url", "x-rewrite-url", "x-forwarded-prefix", "x-script-name", "script-name", "path-info"}
 )
 
 // dropOthers removes headers that name another address. Only a trusted proxy may send them. Caddy itself sees to

@@ -112,9 +112,10 @@ func TestHeadersThatNameAnotherAddress(t *testing.T) {
 	options, tokens := twoCustomers(t)
 	up := newUpstream(t)
 	lines := []string{"Forwarded: host=globex.chat.example", "X-Original-URL: /globex/inbox", "X-Rewrite-URL: /globex/inbox", "X-Forwarded-Host: globex.chat.example",
-		"X-Original!URL: /globex/inbox", "X~Rewrite!URL: /globex/inbox", "X-Forwarded!Host: globex.chat.example", "X-Original-Host: globex.chat.example", "X-Host: globex.chat.example", "x~http|host-override: globex.chat.example", "X-Forwarded-Server: globex.chat.example"}
+		"X-Original!URL: /globex/inbox", "X~Rewrite!URL: /globex/inbox", "X-Forwarded!Host: globex.chat.example", "X-Original-Host: globex.chat.example", "X-Host: globex.chat.example", "x~http|host-override: globex.chat.example", "X-Forwarded-Server: globex.chat.example",
+		"X-Forwarded-Prefix: /globex", "X-Script-Name: /acme", "Script!Name: /acme"}
 	for name, test := range map[string]struct{ options, directive, gone string }{
-		"a messenger of the path":             {options, "{path.0}", "X-Original-Url X-Rewrite-Url X-Original!url X~rewrite!url"},
+		"a messenger of the path":             {options, "{path.0}", "X-Original-Url X-Rewrite-Url X-Original!url X~rewrite!url X-Forwarded-Prefix X-Script-Name Script!name"},
 		"a messenger of the host":             {options, "{labels.2}", "Forwarded X-Forwarded!host X-Original-Host X-Host X~http|host-Override X-Forwarded-Server"},
 		"from a proxy that is trusted":        {options + "\nservers {\n trusted_proxies static 127.0.0.1/32\n}", "{path.0}", ""},
 		"a messenger that the directive says": {options, "acme", ""},
