@@ -3,8 +3,6 @@ package authn
 import (
 	"net/http"
 	"strings"
-
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 )
 
 // What pages of visitors without a login send in place of a token, and what is written so that it may be read as one.
@@ -66,7 +64,7 @@ func (s *Source) findParameter(query string, f *finder) {
 }
 
 // resembles reports whether a backend may read the parameter in pair: where ";" separates as well (HTML 4 section B.2.2),
-// where "name[]" is a list of that name and ".", blanks and "[" are "_" (PHP, Rack), and where case is nothing (ASP.NET).
+// and where "name[]" is a list of that name and ".", blanks and "[" are "_" (PHP, Rack).
 func (s *Source) resembles(pair string) bool {
 	for part := range parts(pair, ';') {
 		if name, _, _ := strings.Cut(part, "="); len(name) >= len(s.Name) && manglesTo(name, s.Name) {
@@ -76,7 +74,7 @@ func (s *Source) resembles(pair string) bool {
 	return false
 }
 
-// manglesTo reports whether name, unescaped, is want as PHP or ASP.NET reads it, up to a list's "[" or a NUL. It makes no copy of the name:
+// manglesTo reports whether name, unescaped, is want as PHP reads it, up to a list's "[" or a NUL. It makes no copy of the name:
 // a query of 16 KiB has thousands of them.
 func manglesTo(name, want string) bool {
 	matched, begun := 0, false
@@ -106,12 +104,12 @@ func manglesTo(name, want string) bool {
 	return matched == len(want)
 }
 
-// mangle writes a character of a name as PHP does, in lower case.
+// mangle writes a character of a name as PHP does.
 func mangle(c byte) byte {
 	if c == '.' || c == ' ' || c == '[' {
 		return '_'
 	}
-	return ascii.LowerByte(c)
+	return c
 }
 
 // holdsProtocol reports whether a token stands behind the marker.
