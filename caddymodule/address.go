@@ -1,13 +1,15 @@
 package caddymodule
 
 import (
-	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
@@ -38,7 +40,7 @@ func addressOf(ref string) (a address) {
 func (a address) check(r *http.Request) *authn.Rejection {
 	a.dropOthers(r)
 	if a.labels && !dropFinalDot(r) {
-		return &authn.Rejection{Code: authn.MessengerUnknown, Reason: "the host of the address has an empty label"}
+		return &authn.Rejection{Code: authn.MessengerUnknown, Reason: "the host of the address is no host name with a port, or has an empty label"}
 	}
 	if a.parts > 0 && isAmbiguous(r.URL.EscapedPath(), a.parts) {
 		return &authn.Rejection{Code: authn.MessengerUnknown, Reason: "the path of the address can be read in more than one way, and not every way leads to the same messenger"}
@@ -46,33 +48,57 @@ func (a address) check(r *http.Request) *authn.Rejection {
 	return nil
 }
 
-// dropOthers removes headers from which frameworks take another address than the one that was asked for: Forwarded goes
-// before the Host in Spring and Undertow, the next two in IIS, Symfony and Zend before the path (CVE-2018-14773). Only a
-// trusted proxy may send them. Caddy itself sees to X-Forwarded-Host.
+// Headers from which frameworks take another address than the one that was asked for, folded: in Spring and Undertow Forwarded
+// goes before the Host, in IIS, Symfony and Zend X-Original-URL before the path (CVE-2018-14773); gunicorn and others take the
+// prefix that a header names off the path, and Spring puts it in front.
+var (
+	otherHosts = []string{"forwarded", "x-forwarded-server", "x-host", "x-original-host", "x-http-host-override"}
+	otherPaths = []string{"x-original-url", "x-rewrite-url", "x-forwarded-prefix", "x-script-name", "script-name", "path-info"}
+)
+
+// dropOthers removes headers that name another address. Only a trusted proxy may send them. Caddy itself sees to
+// X-Forwarded-Host, but not to its other spellings.
 func (a address) dropOthers(r *http.Request) {
 	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
 		return
 	}
-	if a.labels {
-		delete(r.Header, "Forwarded")
-	}
-	if a.parts > 0 {
-		delete(r.Header, "X-Original-Url")
-		delete(r.Header, "X-Rewrite-Url")
+	for key := range r.Header {
+		if a.labels && (containsFolded(otherHosts, key) || key != forwardedHost && equalsFolded("x-forwarded-host", key)) ||
+			a.parts > 0 && containsFolded(otherPaths, key) {
+			delete(r.Header, key)
+		}
 	}
 }
 
+const forwardedHost = "X-Forwarded-Host" // as net/http spells it
+
 // dropFinalDot takes the final dot from the host of r, so that what counts labels from the right counts them alike, here
-// and behind the gateway. It reports whether no label of the host is empty.
+// and behind the gateway. It reports whether the host is one in every reading: net/http lets more pass, and of
+// "globex.example:80,acme.example" Caddy finds the labels of globex, and what splits lists, as X-Forwarded-Host is one, those of acme.
 func dropFinalDot(r *http.Request) bool {
 	host, dotted := withoutFinalDot(r.Host)
 	if dotted {
 		r.Host = host
 	}
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
+	name, port, found := strings.Cut(host, ":")
+	if strings.HasPrefix(host, "[") {
+		end := strings.LastIndexByte(host, ']') + 1
+		name, port, found = host[:end], strings.TrimPrefix(host[end:], ":"), len(host) > end
+		if _, err := netip.ParseAddr(strings.Trim(name, "[]")); err != nil {
+			return false
+		}
+	} else if strings.ContainsFunc(name, func(c rune) bool { return !isHostCharacter(c) }) {
+		return false
 	}
-	return host != "" && !strings.HasPrefix(host, ".") && !strings.HasSuffix(host, ".") && !strings.Contains(host, "..")
+	if found && strings.Trim(port, "0123456789") != "" {
+		return false
+	}
+	return name != "" && !strings.HasPrefix(name, ".") && !strings.HasSuffix(name, ".") && !strings.Contains(name, "..")
+}
+
+// isHostCharacter reports whether host names have c. Beyond ASCII they are read alike, or not at all.
+func isHostCharacter(c rune) bool {
+	return c >= utf8.RuneSelf || ascii.IsLetterOrDigit(byte(c)) || c == '-' || c == '_' || c == '.'
 }
 
 // withoutFinalDot returns hostport without the dot that makes a host name absolute, and whether there was one.

@@ -50,8 +50,9 @@ type App struct {
 	registry *registry
 	stop     context.CancelFunc // ends what Start began
 
-	mu     sync.Mutex
-	routes []Route // those that use this app, for explanations
+	mu      sync.Mutex
+	routes  []Route  // those that use this app, for explanations
+	guarded []string // the headers that any of them sets, folded; complete before the first request
 }
 
 // Store says how values are kept in Caddy's storage.
@@ -179,11 +180,18 @@ type Route = interface {
 	MayServe(messenger string) bool // whether requests for the messenger of that name can meet it
 }
 
-// AddRoute makes r known.
-func (a *App) AddRoute(r Route) {
+// AddRoute makes r known, which sets these headers, folded. It returns where those of all routes are: each keeps the others'
+// from clients too, because a backend behind two of them cannot tell by which one a request came.
+func (a *App) AddRoute(r Route, headers []string) (all *[]string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.routes = append(a.routes, r)
+	for _, name := range headers {
+		if !slices.Contains(a.guarded, name) {
+			a.guarded = append(a.guarded, name)
+		}
+	}
+	return &a.guarded
 }
 
 // Routes returns the handlers that use this app.

@@ -1,6 +1,8 @@
 package caddymodule
 
 import (
+	"encoding/json"
+	"fmt"
 	"reflect"
 
 	"github.com/caddyserver/caddy/v2"
@@ -63,11 +65,10 @@ const (
 	stateGroups  = "messenger_auth.groups"      // whether the groups' numbers are apart
 )
 
-// checkNamedRoute builds the named route that h is in as Caddy does, and refuses it if Caddy would drop handlers of it.
+// checkNamedRoute refuses the named route that h is in if Caddy would drop handlers of it.
 func checkNamedRoute(h httpcaddyfile.Helper) error {
 	block := private[caddyfile.ServerBlock](&h, "parentBlock")
-	matchers := private[map[string]caddy.ModuleMap](&h, "matcherDefs")
-	if block == nil || matchers == nil || len(block.Keys) != 1 {
+	if block == nil || len(block.Keys) != 1 || !watchesInvokes || private[map[string]any](&h, "options") == nil || private[map[string]caddy.ModuleMap](&h, "matcherDefs") == nil {
 		return h.Err("this version of Caddy does not let the gateway check that nothing is dropped from a named route; write the directive into the site")
 	}
 	name := block.Keys[0].Text
@@ -75,11 +76,28 @@ func checkNamedRoute(h httpcaddyfile.Helper) error {
 		return nil // checked, or being checked: this call comes from below
 	}
 	h.State[stateChecked] = name
+	if len(merged(h, block)) > 1 {
+		return h.Err(droppedFrom(name))
+	}
+	return nil
+}
+
+func droppedFrom(name string) string {
+	return fmt.Sprintf("in the named route %s Caddy keeps only the first directive, and drops the others without a word, "+
+		"because none of them has a matcher; put all that is in it into one block: &(%s) { route { … } }", name, name)
+}
+
+// merged builds the named route that h is in as Caddy does. Where that becomes a single route without a matcher, it returns
+// the handlers, of which Caddy keeps the first.
+func merged(h httpcaddyfile.Helper, block *caddyfile.ServerBlock) []json.RawMessage {
+	matchers := private[map[string]caddy.ModuleMap](&h, "matcherDefs")
+	if matchers == nil {
+		return nil
+	}
 	var tokens []caddyfile.Token
 	for _, segment := range block.Segments {
 		tokens = append(tokens, segment...)
 	}
-	place := h.Dispenser
 	*matchers = nil // the matchers of this scope are defined in the block, and may be defined once
 	h.BlockState = h.State
 	built, err := httpcaddyfile.ParseSegmentAsSubroute(h.WithDispenser(caddyfile.NewDispenser(tokens)))
@@ -87,11 +105,10 @@ func checkNamedRoute(h httpcaddyfile.Helper) error {
 		return nil // Caddy meets the same mistake, and tells it with the place
 	}
 	routes := built.(*caddyhttp.Subroute).Routes
-	if len(routes) == 1 && len(routes[0].MatcherSetsRaw) == 0 && len(routes[0].HandlersRaw) > 1 {
-		return place.Errf("in the named route %s Caddy keeps only the first directive, and drops the others without a word, "+
-			"because none of them has a matcher; put all that is in it into one block: &(%s) { route { … } }", name, name)
+	if len(routes) != 1 || len(routes[0].MatcherSetsRaw) > 0 {
+		return nil
 	}
-	return nil
+	return routes[0].HandlersRaw
 }
 
 // private returns a pointer to an unexported field of h, or nil if Caddy's Helper has no such field. A Helper tells that
@@ -106,7 +123,8 @@ func private[T any](h *httpcaddyfile.Helper, name string) *T {
 
 // Caddy numbers the groups of handle blocks from zero in the named routes, and from zero again in the sites. Of a group,
 // a request takes one block only: after a handle of the site, one of the same number in the named route that it invokes is
-// skipped, with the messenger_auth in it. Groups around a directive of ours get numbers that no other group has.
+// skipped, with the messenger_auth in it. Groups around a directive of ours, or around an invoke, get numbers that no other
+// group has.
 const (
 	siteGroups  = 10_000
 	namedGroups = 20_000

@@ -20,8 +20,8 @@ func init() {
 
 // Handler verifies the contact of a request and tells the upstream who it is, in headers that nobody else can set.
 //
-// It removes the headers that it sets, in all spellings, from every request that reaches it, and verifies those that
-// match. The token is removed as well. What a client sends is never taken for the gateway's word.
+// It removes the headers that it sets, or another one of the configuration, in all spellings, from every request that reaches
+// it, and verifies those that match. The token is removed as well. What a client sends is never taken for the gateway's word.
 type Handler struct {
 	// Which requests are verified, in the form of a route's matchers. The others are cleaned and passed on: they must
 	// not reach the chat backend. Default: all requests.
@@ -109,7 +109,7 @@ type messengers interface {
 	AddRoute(r interface {
 		caddyhttp.MiddlewareHandler
 		MayServe(messenger string) bool
-	})
+	}, headers []string) (all *[]string)
 }
 
 // CaddyModule returns the Caddy module information.
@@ -137,7 +137,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	messengers := app.(messengers)
 	h.app = messengers.Registry()
-	messengers.AddRoute(h)
+	h.headers.others = messengers.AddRoute(h, h.headers.folded)
 	h.headers.dropped = func(claim string) { h.app.metrics.claimDropped(h.logger, claim) }
 	if err := h.resolveMessenger(); err != nil {
 		return fmt.Errorf("messenger_auth: %w", err)

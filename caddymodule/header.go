@@ -34,7 +34,9 @@ type headers struct {
 	always              []string // the headers that every contact gives
 	raw                 bool
 	folded              []string           // all of these headers, folded
-	tokens              []tokenHeader      // the headers that tokens come in
+	others              *[]string          // those of every handler of the configuration, folded
+	tokens              []tokenHeader      // the headers that tokens come in, of which there are other spellings
+	sources             []string           // all headers that tokens come in
 	dropped             func(claim string) // told of each claim that gives no header
 }
 
@@ -63,6 +65,11 @@ func newHeaders(names headerNames) headers {
 	c.question = authn.NewQuestion(c.claims)
 	c.always = []string{c.identity, c.messenger}
 	c.tokens = tokenHeaders(names.sources)
+	for _, source := range names.sources {
+		if source.Kind == authn.Header {
+			c.sources = append(c.sources, source.Name)
+		}
+	}
 	return c
 }
 

@@ -40,9 +40,14 @@ func equalFolded(folded, key string) bool {
 	return true
 }
 
+// equalsFolded is equalFolded for a key of any length.
+func equalsFolded(folded, key string) bool {
+	return len(key) == len(folded) && equalFolded(folded, key)
+}
+
 func containsFolded(list []string, key string) bool {
 	for _, name := range list {
-		if len(name) == len(key) && equalFolded(name, key) {
+		if equalsFolded(name, key) {
 			return true
 		}
 	}
@@ -77,8 +82,11 @@ func tokenHeaders(sources authn.Sources) []tokenHeader {
 	return list
 }
 
-// guards reports whether key is a spelling of one of our headers.
-func (c *headers) guards(key string) bool { return containsFolded(c.folded, key) }
+// guards reports whether key is a spelling of one of our headers, or of one that a messenger_auth elsewhere sets, unless it is
+// where tokens come in here.
+func (c *headers) guards(key string) bool {
+	return containsFolded(c.folded, key) || c.others != nil && containsFolded(*c.others, key) && !slices.Contains(c.sources, key)
+}
 
 // removes reports whether key is not ours, and is never forwarded either.
 func (c *headers) removes(key string) bool {

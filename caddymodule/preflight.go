@@ -6,6 +6,9 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
+// methodOverrides are headers from which frameworks take the method, folded.
+var methodOverrides = []string{"x-http-method-override", "x-http-method", "x-method-override"}
+
 // isPreflight reports whether r is a CORS preflight: what a browser sends by itself, without credentials, before a page of
 // another origin may ask (Fetch standard, section 4.8). It asks for nothing, and passes without an identity. What could do
 // something behind us is none. That it has no token, Find has said before.
@@ -16,9 +19,9 @@ func isPreflight(r *http.Request) bool {
 	if asked := r.Header["Access-Control-Request-Method"]; len(asked) != 1 || !httpguts.ValidHeaderFieldName(asked[0]) {
 		return false
 	}
-	// Frameworks take the method from these headers, and would make a POST of it.
-	for _, override := range []string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"} {
-		if len(r.Header[override]) > 0 {
+	// What such a header says may be a POST.
+	for key := range r.Header {
+		if containsFolded(methodOverrides, key) {
 			return false
 		}
 	}

@@ -3,9 +3,12 @@ package caddymodule
 import (
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 )
 
 // Answers to contacts stay out of shared caches. A cache does not store the answer to a request with Authorization (RFC 9111
@@ -26,20 +29,33 @@ func (w *privateWriter) begin(status int) {
 		return
 	}
 	w.begun = true
-	if header := w.Header(); status >= 200 && !saysCaching(header) {
+	if status >= 200 {
 		w.value[0] = "private"
-		header["Cache-Control"] = w.value[:]
+		makePrivate(w.Header(), w.value[:])
 	}
 }
 
-// saysCaching reports whether the response says how it may be cached.
-func saysCaching(header http.Header) bool {
-	return isFilled(header["Cache-Control"]) || isFilled(header["Expires"])
+// makePrivate adds value, which says private, where the response does not say how it may be cached.
+func makePrivate(header http.Header, value []string) {
+	said := header["Cache-Control"]
+	switch {
+	case slices.ContainsFunc(said, saysStoring) || slices.ContainsFunc(header["Expires"], isFilled):
+	case slices.ContainsFunc(said, isFilled):
+		header["Cache-Control"] = append(slices.Clone(said), value...)
+	default:
+		header["Cache-Control"] = value
+	}
 }
 
-func isFilled(values []string) bool {
-	for _, value := range values {
-		if strings.Trim(value, " \t,") != "" {
+func isFilled(value string) bool { return strings.Trim(value, " \t,") != "" }
+
+// saysStoring reports whether a Cache-Control says who may store the response, or for how long. One of no-transform or immutable
+// alone does not: a cache chooses as if nothing was there.
+func saysStoring(value string) bool {
+	for directive := range strings.SplitSeq(value, ",") {
+		name, _, _ := strings.Cut(directive, "=")
+		switch ascii.Lower(strings.Trim(name, " \t")) {
+		case "public", "private", "no-store", "no-cache", "max-age", "s-maxage", "must-revalidate":
 			return true
 		}
 	}
@@ -89,9 +105,7 @@ func (h *Handler) keepErrorPrivate(w http.ResponseWriter, r *http.Request, err e
 	if err == nil || h.hasErrorRoutes() && h.goesToErrorRoute(r, err) {
 		return err
 	}
-	if header := w.Header(); !saysCaching(header) {
-		header["Cache-Control"] = []string{"private"}
-	}
+	makePrivate(w.Header(), []string{"private"})
 	return err
 }
 

@@ -198,6 +198,11 @@ func TestAnswersToContactsArePrivate(t *testing.T) {
 		{"GET", "/a?Cache-Control=public,max-age%3D60", []string{token}, []string{"public,max-age=60"}},
 		{"GET", "/a?Cache-Control=no-store", []string{token}, []string{"no-store"}},
 		{"GET", "/a?Cache-Control=no-cache&Cache-Control=max-age%3D0", []string{token}, []string{"no-cache", "max-age=0"}},
+		{"GET", "/a?Cache-Control=no-transform", []string{token}, []string{"no-transform", "private"}}, // of which none says who may store it
+		{"GET", "/a?Cache-Control=immutable&Cache-Control=stale-while-revalidate%3D60,x", []string{token}, []string{"immutable", "stale-while-revalidate=60,x", "private"}},
+		{"GET", "/a?Cache-Control=no-transform&Expires=0", []string{token}, []string{"no-transform"}},
+		{"GET", "/a?Cache-Control=no-transform,%20Max-Age%3D60", []string{token}, []string{"no-transform, Max-Age=60"}},
+		{"GET", "/a?Cache-Control=must-revalidate", []string{token}, []string{"must-revalidate"}},
 		{"GET", "/a?Expires=0", []string{token}, nil},
 		{"GET", "/a?Expires=Thu,%2001%20Jan%202060%2000:00:00%20GMT", []string{token}, nil},
 		{"GET", "/file.txt", []string{token}, []string{"private"}},

@@ -105,6 +105,7 @@ func TestOnlyARealPreflightPasses(t *testing.T) {
 		{"with two methods", "OPTIONS / HTTP/1.1\r\n" + origin + asks + asks, "token_missing", ""},
 		{"with a list of methods", "OPTIONS / HTTP/1.1\r\n" + origin + "Access-Control-Request-Method: GET, POST\r\n", "token_missing", ""},
 		{"that a framework takes for a POST", "OPTIONS / HTTP/1.1\r\n" + origin + asks + "X-HTTP-Method-Override: POST\r\n", "token_missing", ""},
+		{"that a framework behind CGI takes for a POST", "OPTIONS / HTTP/1.1\r\n" + origin + asks + "X-HTTP!Method~Override: POST\r\n", "token_missing", ""},
 		{"with a scheme and no token", "OPTIONS / HTTP/1.1\r\n" + origin + asks + "Authorization: Bearer\r\n", "token_malformed", ""},
 		{"with undefined for a token", "OPTIONS / HTTP/1.1\r\n" + origin + asks + "Authorization: Bearer undefined\r\n", "token_malformed", ""},
 		{"a GET that says so", "GET / HTTP/1.1\r\n" + origin + asks, "token_missing", ""},

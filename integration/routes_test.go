@@ -180,6 +180,18 @@ var shapes = map[string]shape{
 		named: "&(auth) {\n handle /chat/* {\n" + plainAuth + "}\n handle {\n" + plainAuth + "}\n}",
 		site:  "route {\n invoke auth\n handle /chat/* {\n" + plainAuth + plainProxy + "}\n handle {\n respond other\n }\n}",
 	},
+	"named: handles that invoke ours, behind a group of handles of the site": {
+		named: "&(chat) {\n handle /chat/* {\n invoke auth\n }\n handle {\n invoke auth\n }\n}\n&(auth) {\n" + plainAuth + "}",
+		site:  "route {\n handle /chat/* {\n vars a b\n }\n handle {\n vars a c\n }\n invoke chat\n" + plainProxy + "}",
+	},
+	"named: handles of no concern, and then a group of handles of the site that invokes ours": {
+		named: "&(plain) {\n handle /chat/* {\n vars a b\n }\n handle {\n vars a c\n }\n}\n&(auth) {\n" + plainAuth + "}",
+		site:  "route {\n invoke plain\n handle /chat/* {\n invoke auth\n }\n handle {\n invoke auth\n }\n" + plainProxy + "}",
+	},
+	"named: handles that invoke ours, behind those of another named route": {
+		named: "&(plain) {\n handle /chat/* {\n vars a b\n }\n handle {\n vars a c\n }\n}\n&(chat) {\n handle /chat/* {\n invoke auth\n }\n handle {\n invoke auth\n }\n}\n&(auth) {\n" + plainAuth + "}",
+		site:  "route {\n invoke plain\n invoke chat\n" + plainProxy + "}",
+	},
 }
 
 // messenger_auth vanished from named routes: Caddy keeps one handler of what it merges there. A client that made up its

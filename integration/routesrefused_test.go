@@ -76,20 +76,47 @@ func TestHealthAndPanelSurviveNamedRoutes(t *testing.T) {
 // What cannot work does not load, and says so.
 func TestShapesThatDropTheGatewayAreRefused(t *testing.T) {
 	m := methods(t)[0]
+	const lost = "&(chat) {\n header A b\n invoke auth\n}\n"
 	for name, s := range map[string]shape{
-		"a handle behind a header":              {named: "&(auth) {\n header A b\n handle {\n" + plainAuth + "}\n}", site: "invoke auth\nrespond chat"},
-		"a proxy behind a handle":               {named: "&(auth) {\n handle {\n" + plainAuth + "}\n respond chat\n}", site: "invoke auth"},
-		"a route behind a header":               {named: "&(auth) {\n header A b\n route {\n" + plainAuth + "}\n}", site: "invoke auth\nrespond chat"},
-		"a route behind a header, two deep":     {named: "&(auth) {\n header A b\n handle {\n handle /a {\n" + plainAuth + "}\n}\n}", site: "invoke auth\nrespond chat"},
-		"in a snippet":                          {named: "(auth) {\n header A b\n handle {\n" + plainAuth + "}\n}\n&(named) {\n import auth\n}", site: "invoke named\nrespond chat"},
-		"an invoke behind a header":             {named: "&(outer) {\n header A b\n invoke auth\n}\n&(auth) {\n" + plainAuth + "}", site: "invoke outer\nrespond chat"},
-		"an invoke of an invoke":                {named: "&(outer) {\n invoke middle\n}\n&(middle) {\n header A b\n invoke auth\n}\n&(auth) {\n" + plainAuth + "}", site: "invoke outer\nrespond chat"},
-		"the panel in a handle behind a header": {named: "&(ops) {\n header A b\n handle {\nmessenger_panel\n}\n}", site: "invoke ops"},
-		"health behind a header and an invoke":  {named: "&(outer) {\n header A b\n invoke ops\n}\n&(ops) {\nmessenger_health\n}", site: "invoke outer"},
-		"health and panel for every request":    {named: "&(ops) {\nmessenger_health\nmessenger_panel\n}", site: "invoke ops"},
-		"an intercept behind a header":          {named: "&(auth) {\n header A b\n intercept {\n @down status 502\n handle_response @down {\n" + plainAuth + "}\n}\n}", site: "invoke auth\nrespond chat"},
+		"a handle behind a header":                       {named: "&(auth) {\n header A b\n handle {\n" + plainAuth + "}\n}", site: "invoke auth\nrespond chat"},
+		"a proxy behind a handle":                        {named: "&(auth) {\n handle {\n" + plainAuth + "}\n respond chat\n}", site: "invoke auth"},
+		"a route behind a header":                        {named: "&(auth) {\n header A b\n route {\n" + plainAuth + "}\n}", site: "invoke auth\nrespond chat"},
+		"a route behind a header, two deep":              {named: "&(auth) {\n header A b\n handle {\n handle /a {\n" + plainAuth + "}\n}\n}", site: "invoke auth\nrespond chat"},
+		"in a snippet":                                   {named: "(auth) {\n header A b\n handle {\n" + plainAuth + "}\n}\n&(named) {\n import auth\n}", site: "invoke named\nrespond chat"},
+		"an invoke behind a header":                      {named: "&(outer) {\n header A b\n invoke auth\n}\n&(auth) {\n" + plainAuth + "}", site: "invoke outer\nrespond chat"},
+		"an invoke of an invoke":                         {named: "&(outer) {\n invoke middle\n}\n&(middle) {\n header A b\n invoke auth\n}\n&(auth) {\n" + plainAuth + "}", site: "invoke outer\nrespond chat"},
+		"the panel in a handle behind a header":          {named: "&(ops) {\n header A b\n handle {\nmessenger_panel\n}\n}", site: "invoke ops"},
+		"health behind a header and an invoke":           {named: "&(outer) {\n header A b\n invoke ops\n}\n&(ops) {\nmessenger_health\n}", site: "invoke outer"},
+		"an invoke of what the site invokes too":         {named: lost + "&(auth) {\n" + plainAuth + "}", site: "handle /chat/* {\n invoke chat\n respond chat\n}\nhandle {\n invoke auth\n respond other\n}"},
+		"the same, the other way around":                 {named: "&(auth) {\n" + plainAuth + "}\n" + lost, site: "handle {\n invoke auth\n respond other\n}\nhandle /chat/* {\n invoke chat\n respond chat\n}"},
+		"the same, with ours in the site":                {named: lost + "&(auth) {\n" + plainAuth + "}", site: plainAuth + "handle /chat/* {\n invoke chat\n}\nhandle {\n invoke auth\n}"},
+		"the same, on another site of the server":        {named: lost + "&(auth) {\n" + plainAuth + "}\nhttp://other.example.com {\n invoke auth\n}", site: "invoke chat\nrespond chat"},
+		"the same, in an error route":                    {named: lost + "&(auth) {\n" + plainAuth + "}", site: "invoke auth\nhandle_errors {\n invoke chat\n respond chat\n}"},
+		"the same, in a snippet and with a matcher":      {named: lost + "&(auth) {\n" + plainAuth + "}\n(use) {\n invoke /chat/* chat\n}", site: "import use\ninvoke /other/* auth\nrespond chat"},
+		"the same, in a handle_response":                 {named: lost + "&(auth) {\n" + plainAuth + "}", site: "invoke auth\nreverse_proxy UPSTREAM {\n @down status 502\n handle_response @down {\n invoke chat\n }\n}"},
+		"the same, two deep":                             {named: "&(outer) {\n invoke chat\n}\n" + lost + "&(auth) {\n invoke inner\n}\n&(inner) {\n" + plainAuth + "}", site: "invoke outer\ninvoke auth\nrespond chat"},
+		"the same, and what it leads to has lost it too": {named: lost + "&(auth) {\n vars a b\n invoke inner\n}\n&(inner) {\n" + plainAuth + "}", site: "invoke chat\ninvoke inner\nrespond chat"},
+		"the same, with the same invoke in what is kept": {named: "&(chat) {\n intercept {\n @down status 502\n handle_response @down {\n invoke auth\n }\n }\n invoke auth\n}\n&(auth) {\n" + plainAuth + "}", site: "invoke chat\nrespond chat"},
+		"the same, and ours is the panel":                {named: "&(chat) {\n header A b\n invoke auth\n}\n&(auth) {\nmessenger_panel\n}", site: "invoke chat\ninvoke auth"},
+		"health and panel for every request":             {named: "&(ops) {\nmessenger_health\nmessenger_panel\n}", site: "invoke ops"},
+		"an intercept behind a header":                   {named: "&(auth) {\n header A b\n intercept {\n @down status 502\n handle_response @down {\n" + plainAuth + "}\n}\n}", site: "invoke auth\nrespond chat"},
 	} {
 		t.Run(name, func(t *testing.T) { s.refuse(t, m) })
+	}
+}
+
+// What Caddy drops from named routes that do not concern the gateway is no reason to refuse it.
+func TestInvokesOfNoConcernLoad(t *testing.T) {
+	up, m := newUpstream(t), methods(t)[0]
+	const named = "&(chat) {\n header Down-B on\n invoke plain\n}\n&(plain) {\n header Down-C on\n}\n&(auth) {\n header Down-A on\n" + plainAuth + "}\n"
+	for name, s := range map[string]shape{
+		"what is dropped is not ours":       {named: named, site: "invoke chat\ninvoke plain\ninvoke auth\n" + plainProxy, marked: []string{"Down-A", "Down-B", "Down-C"}},
+		"what has lost ours is not invoked": {named: named + "&(unused) {\n header A b\n invoke auth\n}\n", site: "invoke auth\n" + plainProxy, marked: []string{"Down-A"}},
+		"all is in one route":               {named: named + "&(kept) {\n route {\n header Down-B on\n invoke auth\n }\n}\n", site: "invoke kept\nroute /other {\n invoke auth\n}\n" + plainProxy, marked: []string{"Down-A", "Down-B"}},
+		"a matcher keeps it":                {named: named + "&(kept) {\n @chat path /chat/*\n header @chat Down-B on\n invoke auth\n}\n", site: "invoke kept\nroute /other {\n invoke auth\n}\n" + plainProxy, marked: []string{"Down-A", "Down-B"}},
+		"alone":                             {named: named + "&(kept) {\n invoke auth\n}\n", site: "invoke kept\nroute /other {\n invoke auth\n}\n" + plainProxy, marked: []string{"Down-A"}},
+	} {
+		t.Run(name, func(t *testing.T) { s.serve(t, newGateway(t, up, "http://"), up, m) })
 	}
 }
 
