@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -84,9 +85,16 @@ type serveFunc func(http.ResponseWriter, *http.Request, caddyhttp.Handler) error
 // benchServe runs requests through serve, each with a context as Caddy's server makes it. tokens are sent in turn.
 func benchServe(b *testing.B, serve serveFunc, tokens ...string) {
 	b.Helper()
+	benchServeOver(b, 1, serve, tokens...)
+}
+
+// benchServeOver is benchServe over that version of HTTP.
+func benchServeOver(b *testing.B, version int, serve serveFunc, tokens ...string) {
+	b.Helper()
 	site, server := new(caddyhttp.Server), []string{"Caddy"} // which Caddy says before any handler runs
 	next := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
 	template := httptest.NewRequest(http.MethodGet, "http://chat.example.com/socket?room=7", nil)
+	template.ProtoMajor = version
 	values := make([][]string, len(tokens))
 	for i, token := range tokens {
 		values[i] = []string{"Bearer " + token}
@@ -94,7 +102,8 @@ func benchServe(b *testing.B, serve serveFunc, tokens ...string) {
 	b.ReportAllocs()
 	i := 0
 	for b.Loop() {
-		r := template.WithContext(template.Context())
+		ctx, cancel := context.WithCancel(template.Context()) // as servers do
+		r := template.WithContext(ctx)
 		r.Header = make(http.Header, 8)
 		r.Header["Accept"] = []string{"*/*"}
 		r.Header["User-Agent"] = []string{"bench"}
@@ -108,6 +117,7 @@ func benchServe(b *testing.B, serve serveFunc, tokens ...string) {
 		if err := serve(w, r, next); err != nil {
 			b.Fatal(err)
 		}
+		cancel()
 	}
 }
 
@@ -123,6 +133,7 @@ func BenchmarkHandler(b *testing.B) {
 	b.Run("one header", func(b *testing.B) { benchServe(b, oneHeader, good) })
 	b.Run("static 401", func(b *testing.B) { benchServe(b, static401, good) })
 	b.Run("one hot token", func(b *testing.B) { benchServe(b, benchHandler(b, "", "").ServeHTTP, good) })
+	b.Run("one hot token over HTTP 2", func(b *testing.B) { benchServeOver(b, 2, benchHandler(b, "", "").ServeHTTP, good) })
 	b.Run("one hot token with access log fields", func(b *testing.B) {
 		h := benchHandler(b, "", "")
 		h.accessed = true
