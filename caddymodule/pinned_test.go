@@ -187,3 +187,19 @@ func TestErrorRouteIsGuardedAnew(t *testing.T) {
 		}
 	}
 }
+
+// A chat begins under a configuration whose store was given back at this very moment, by a reload that changes the store's
+// key, say. Nothing of it stays behind.
+func TestChatOfAStoreThatWasGivenBack(t *testing.T) {
+	s := newServer()
+	n := newTestNode(t, s, "a")
+	prepare(t, n)
+	if err := n.live.Destruct(); err != nil {
+		t.Fatal(err)
+	}
+	m, rej := n.pinnedMessenger(t.Context(), "acme")
+	if rej != nil {
+		t.Fatal(rej)
+	}
+	eventually(t, "the messenger is cleaned up", func() bool { return m.released.Load() })
+}
