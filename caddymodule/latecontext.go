@@ -33,10 +33,11 @@ func (c *lateContext) waited() context.Context {
 // cancel is a context.CancelFunc.
 func (c *lateContext) cancel() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.cancelled = true
-	if c.end != nil {
-		c.end()
+	end := c.end
+	c.mu.Unlock()
+	if end != nil {
+		end()
 	}
 }
 
