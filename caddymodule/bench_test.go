@@ -84,9 +84,16 @@ type serveFunc func(http.ResponseWriter, *http.Request, caddyhttp.Handler) error
 // benchServe runs requests through serve, each with a context as Caddy's server makes it. tokens are sent in turn.
 func benchServe(b *testing.B, serve serveFunc, tokens ...string) {
 	b.Helper()
+	benchServeOver(b, 1, serve, tokens...)
+}
+
+// benchServeOver is benchServe over that version of HTTP.
+func benchServeOver(b *testing.B, version int, serve serveFunc, tokens ...string) {
+	b.Helper()
 	site, server := new(caddyhttp.Server), []string{"Caddy"} // which Caddy says before any handler runs
 	next := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
 	template := httptest.NewRequest(http.MethodGet, "http://chat.example.com/socket?room=7", nil)
+	template.ProtoMajor = version
 	values := make([][]string, len(tokens))
 	for i, token := range tokens {
 		values[i] = []string{"Bearer " + token}
@@ -123,6 +130,7 @@ func BenchmarkHandler(b *testing.B) {
 	b.Run("one header", func(b *testing.B) { benchServe(b, oneHeader, good) })
 	b.Run("static 401", func(b *testing.B) { benchServe(b, static401, good) })
 	b.Run("one hot token", func(b *testing.B) { benchServe(b, benchHandler(b, "", "").ServeHTTP, good) })
+	b.Run("one hot token over HTTP 2", func(b *testing.B) { benchServeOver(b, 2, benchHandler(b, "", "").ServeHTTP, good) })
 	b.Run("one hot token with access log fields", func(b *testing.B) {
 		h := benchHandler(b, "", "")
 		h.accessed = true

@@ -83,7 +83,7 @@ func (l *live) keySetChanged(key engineKey) {
 	}
 	l.mu.Unlock()
 	for _, m := range append(using, l.messengers()...) {
-		if m.engine == key {
+		if m.engine == key && !(m.stored && l.isConfigured(m.name)) {
 			m.endWithoutKeys()
 		}
 	}

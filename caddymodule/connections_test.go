@@ -76,6 +76,7 @@ func TestDeletingAnIgnoredMessengerEndsNoChat(t *testing.T) {
 	a := newTestNode(t, s, "a")
 	prepare(t, a)
 	a.Messengers["acme"] = a.Messengers["sales"]
+	a.started.Store(true)
 	chat := openChat(t, "acme", "mark")
 	if err := a.remove(t.Context(), "acme", condition{}, "test"); err != nil {
 		t.Fatal(err)

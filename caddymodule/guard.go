@@ -20,8 +20,8 @@ import (
 // request; an event stream shows only by the response, whatever the request says it accepts, because a client that wants
 // to stay would say anything.
 //
-// Where only the response can tell, guarding costs one small writer, which also makes it private, and over HTTP/2 and 3 a context
-// as well: there, nothing else ends a request whose backend is silent without cutting off its response.
+// Where only the response can tell, guarding costs one small writer, which also makes it private. Over HTTP/2 and 3 it brings a
+// request of its own along: there, nothing but its context ends one whose backend is silent without cutting off its response.
 func (m *messenger) guard(w http.ResponseWriter, r *http.Request, mode Mode, o *outcome, next caddyhttp.Handler) error {
 	if o.guarded {
 		return next.ServeHTTP(w, r)
@@ -30,10 +30,18 @@ func (m *messenger) guard(w http.ResponseWriter, r *http.Request, mode Mode, o *
 		return servePrivately(w, r, next) // report ends nothing, as it refuses nothing
 	}
 	o.guarded = true
-	g := &guardedWriter{request: r, messenger: m, outcome: o, handshake: isHandshake(r)}
-	g.ResponseWriter = w
-	switch asks := asksForEvents(r); {
-	case g.handshake:
+	handshake, asks := isHandshake(r), asksForEvents(r)
+	g := (*guardedWriter)(nil)
+	if !handshake && (asks || r.ProtoMajor > 1) {
+		e := newEndableWriter(r)
+		defer e.ended.cancel()
+		g, r = &e.guardedWriter, &e.copy
+	} else {
+		g = &guardedWriter{request: r}
+	}
+	g.ResponseWriter, g.messenger, g.outcome, g.handshake = w, m, o, handshake
+	switch {
+	case handshake:
 		// A copy of the request would cost more than all the rest, as long as the connection is open.
 		whole := r.Context()
 		ctx, cancel := context.WithCancel(whole)
@@ -44,14 +52,8 @@ func (m *messenger) guard(w http.ResponseWriter, r *http.Request, mode Mode, o *
 		if r.Method == http.MethodConnect {
 			r.Body = g.connection.Body(r.Body)
 		}
-	case asks, r.ProtoMajor > 1:
-		ctx, cancel := context.WithCancel(r.Context())
-		defer cancel()
-		r = r.WithContext(ctx)
-		g.request, g.cancel = r, cancel
-		if asks {
-			g.track()
-		}
+	case asks:
+		g.track()
 	}
 	return g.serve(r, next)
 }
@@ -84,7 +86,7 @@ type guardedWriter struct {
 	request    *http.Request
 	messenger  *messenger
 	outcome    *outcome
-	cancel     context.CancelFunc  // ends the request; nil where only the response can tell, over HTTP/1.1
+	cancel     context.CancelFunc  // ends the request; nil while nothing is to end, and of an event stream over HTTP/1.1 that was not asked for
 	connection *session.Connection // nil until there is one to guard
 	session    *session.Session
 	handshake  bool
@@ -97,6 +99,9 @@ type guardedWriter struct {
 
 // track makes the connection known, so that whatever is taken away from here on reaches it.
 func (g *guardedWriter) track() {
+	if late := g.lateContext(); late != nil {
+		g.cancel = late.cancel
+	}
 	g.connection = session.NewConnection(g.cancel)
 	g.session = connections.Add(g.subject(), g.messenger.deadline(g.outcome.contact, time.Now()), g.connection)
 }
@@ -163,7 +168,7 @@ const endedByOthers = "closed"
 // WriteHeader implements http.ResponseWriter.
 func (g *guardedWriter) WriteHeader(status int) {
 	g.begin(status)
-	if g.cancel == nil && beginsEvents(status, g.Header()) {
+	if g.cancel == nil && g.lateContext() == nil && beginsEvents(status, g.Header()) {
 		// Its end interrupts reading from the client. net/http then takes the client for gone, and cancels every later request
 		// of the connection as well: it must not carry any.
 		g.closing = true

@@ -90,14 +90,17 @@ func TestGuardCostsNothingWhereNothingEnds(t *testing.T) {
 // Only the response can tell that it is an event stream, so every response is looked at; it costs one small writer.
 func TestGuardCostsOneWriter(t *testing.T) {
 	m, c := guardedMessenger(t, 12*time.Hour, time.Hour)
-	w, r := httptest.NewRecorder(), get("Accept: */*")
 	next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error { w.WriteHeader(http.StatusNoContent); return nil })
 	o := &outcome{contact: c}
-	if n := testing.AllocsPerRun(100, func() {
-		o.guarded = false
-		_ = m.guard(w, r, ModeRequired, o, next)
-	}); n > 1 {
-		t.Errorf("%v allocations", n)
+	for version := 1; version <= 3; version++ {
+		w, r := httptest.NewRecorder(), get("Accept: */*")
+		r.ProtoMajor = version
+		if n := testing.AllocsPerRun(100, func() {
+			o.guarded = false
+			_ = m.guard(w, r, ModeRequired, o, next)
+		}); n > 1 {
+			t.Errorf("over HTTP/%d: %v allocations", version, n)
+		}
 	}
 }
 

@@ -60,8 +60,8 @@ func logoutOf(c *authn.Contact, m *Messenger, everywhere bool, now time.Time) re
 		return revocation{Identity: c.Identity, Before: &now}
 	}
 	v := revocation{TokenHash: c.TokenID, Contact: c.Identity}
-	if !c.Until.IsZero() {
-		v.Until = writable(c.Until)
+	if !c.Expires.IsZero() { // its key may end earlier, and come back in other settings
+		v.Until = writable(c.Expires)
 	}
 	if !c.Issued.IsZero() {
 		issued := c.Issued.UTC()

@@ -78,7 +78,9 @@ func (l *live) hold(name string, r *record) (e *storedEntry, ended int, err erro
 	}
 	if held != nil && held.revision == r.Revision {
 		held.version.Store(r.Version)
-		ended = held.messenger.endRevoked(held.messenger.revoked.Set(r.rules(time.Now())))
+		if added := held.messenger.revoked.Set(r.rules(time.Now())); !l.isConfigured(name) {
+			ended = held.messenger.endRevoked(added)
+		}
 		return held, ended, nil
 	}
 	m, err := l.newStored(name, r)
@@ -98,11 +100,12 @@ func (l *live) hold(name string, r *record) (e *storedEntry, ended int, err erro
 	return e, ended, nil
 }
 
-// isConfigured reports whether a configuration has a messenger of this name, which goes before a stored one.
+// isConfigured reports whether a configuration has a messenger of this name, which goes before a stored one. One that is only
+// being loaded may never come to run; if it does, endOrphans finds the chats of the stored one.
 func (l *live) isConfigured(name string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.ContainsFunc(l.apps, func(a *registry) bool { return a.Messengers[name] != nil })
+	return slices.ContainsFunc(l.apps, func(a *registry) bool { return a.started.Load() && a.Messengers[name] != nil })
 }
 
 // changed puts into force what this node has just written, and returns how many connections of this node that has ended.

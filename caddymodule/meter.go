@@ -197,15 +197,15 @@ func readinessText(r *readiness) string {
 	printf(&b, "messenger %s, mode %s, counted on this node since %s\n", r.Messenger, r.Mode, r.Since.Format(time.RFC3339))
 	for _, w := range r.Windows {
 		printf(&b, "\n  last %-3s  %s\n", w.Window, w.Summary())
-		for _, code := range w.MostFirst() {
+		for _, code := range w.CodesByCount() {
 			printf(&b, "    %10d  %s\n", w.Codes[code], code)
 		}
 	}
 	return b.String()
 }
 
-// MostFirst returns the codes of w, the most frequent first.
-func (w readinessWindow) MostFirst() []string {
+// CodesByCount returns the codes of w, the most frequent first.
+func (w readinessWindow) CodesByCount() []string {
 	return slices.SortedFunc(maps.Keys(w.Codes), func(x, y string) int {
 		return cmp.Or(cmp.Compare(w.Codes[y], w.Codes[x]), strings.Compare(x, y))
 	})

@@ -51,7 +51,7 @@ func (l *live) know(name string, e *storedEntry) {
 	}
 	l.stored.Set(name, e) // first: whoever pins name from here on pins e
 	l.mu.Lock()
-	before := l.pinned[name]
+	gone, before := l.pinned == nil, l.pinned[name]
 	switch {
 	case before == nil:
 	case e.messenger == nil:
@@ -61,6 +61,9 @@ func (l *live) know(name string, e *storedEntry) {
 		l.pinned[name] = e
 	}
 	l.mu.Unlock()
+	if gone {
+		l.stored.Invalidate(name) // it was read for whoever was still at it, and Destruct does not come again
+	}
 	if before != nil {
 		before.drop()
 	}
@@ -70,11 +73,12 @@ func (l *live) know(name string, e *storedEntry) {
 }
 
 // pin keeps the stored messenger of that name in memory as long as it has connections, of which the tracker knows one
-// already. It reports false if the messenger is not in memory.
+// already. It reports false if the messenger is not in memory. A store that was given back pins nothing: the configuration
+// that came after it looks through the connections that there were.
 func (l *live) pin(name string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.pinned[name] != nil {
+	if l.pinned == nil || l.pinned[name] != nil {
 		return true
 	}
 	e, ok := l.stored.GetIfPresent(name)

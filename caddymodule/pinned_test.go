@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"crypto/rand"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -146,5 +147,84 @@ func must(t *testing.T, n *testNode, change ringChange) {
 	t.Helper()
 	if _, err := n.changeTokens(t.Context(), "acme", change, condition{}, "test"); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A chat begins under a configuration whose store was given back at this very moment, by a reload that changes the store's
+// key, say. Nothing of it stays behind.
+func TestChatOfAStoreThatWasGivenBack(t *testing.T) {
+	s := newServer()
+	n := newTestNode(t, s, "a")
+	prepare(t, n)
+	if err := n.live.Destruct(); err != nil {
+		t.Fatal(err)
+	}
+	m, rej := n.pinnedMessenger(t.Context(), "acme")
+	if rej != nil {
+		t.Fatal(rej)
+	}
+	eventually(t, "the messenger is cleaned up", func() bool { return m.released.Load() })
+}
+
+// A node holds a stored messenger when a configuration comes that has one of the same name. Whose chats end goes by the one
+// that is in force: until the configuration has started, and for good if it never does, that is the stored one.
+func TestStoredAndConfiguredMessengerOfOneName(t *testing.T) {
+	settle := func(t *testing.T, a *testNode) { a.settle(t) }
+	changes := map[string]struct {
+		there func(t *testing.T, b *testNode) // on another node, before the chat begins
+		here  func(t *testing.T, a *testNode)
+	}{
+		"another node revokes the contact's tokens": {func(t *testing.T, b *testNode) {
+			if _, err := b.revoke(t.Context(), "acme", revocation{Identity: "mark"}, "test"); err != nil {
+				t.Fatal(err)
+			}
+		}, settle},
+		"another node resets the tokens": {func(t *testing.T, b *testNode) { must(t, b, resetTokens(true)) }, settle},
+		"another node deletes it": {func(t *testing.T, b *testNode) {
+			if err := b.remove(t.Context(), "acme", condition{}, "test"); err != nil {
+				t.Fatal(err)
+			}
+		}, settle},
+		"its key set changes": {func(*testing.T, *testNode) {}, func(_ *testing.T, a *testNode) {
+			e, _ := a.live.known("acme")
+			e.messenger.engine.store = a.live
+			a.live.keySetChanged(e.messenger.engine)
+		}},
+	}
+	for what, change := range changes {
+		for _, started := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, the configuration has started: %t", what, started), func(t *testing.T) {
+				a := newTestNode(t, newServer(), "a")
+				prepare(t, a)
+				a.settle(t)
+				a.started.Store(true)
+				stored, rej := a.messenger(t.Context(), "acme")
+				if rej != nil {
+					t.Fatal(rej)
+				}
+				next := registryOn(a.live, nil, a.logger)
+				configured := &messenger{Messenger: &Messenger{IdentityKey: "identity", SharedToken: new(SharedToken)}}
+				if err := configured.provision("acme", a.logger, a.live); err != nil {
+					t.Fatal(err)
+				}
+				next.Messengers["acme"] = configured
+				a.live.attach(next)
+				t.Cleanup(func() { a.live.detach(next) })
+				next.started.Store(started)
+				open, key := stored, "a key that is active no more"
+				if started {
+					open, key = configured, "a key of the configuration"
+				}
+				change.there(t, newTestNode(t, a.storage.server, "b"))
+				chat := openUnder(t, open, "mark", key)
+				change.here(t, a)
+				switch n := connections.Open()["acme"]; {
+				case started && n != 1:
+					t.Error("the chat of the configured messenger was ended")
+				case !started:
+					chat.within(t, "mark")
+				}
+			})
+		}
 	}
 }

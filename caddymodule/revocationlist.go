@@ -89,8 +89,11 @@ func (v revocation) replacing(old revocation) revocation {
 		v.Until = old.Until
 	}
 	v.Exact = v.Exact && old.Exact
-	if old.Contact == "" {
-		v.Contact = "" // an operator has revoked it too, and no number of logouts may replace that
+	if old.Contact != v.Contact {
+		v.Contact = "" // an operator or another contact has revoked it too, and no number of logouts may replace that
+	}
+	if v.Issued != nil && (old.Issued == nil || old.Issued.After(*v.Issued)) {
+		v.Issued = old.Issued
 	}
 	return v
 }

@@ -46,7 +46,7 @@ func TestAllFitsIntoAFullList(t *testing.T) {
 			now = now.Add(time.Hour)
 		}
 		text, err := json.Marshal(r)
-		if err != nil || int64(len(text)) > sizeLimit(storeKey("support", kindRing)) || r.check(storeKey("support", kindRing), len(text), nil) != nil {
+		if err != nil || int64(len(text)) > sizeLimit(storeKey("support", kindRing)) || r.Check(storeKey("support", kindRing), len(text), nil) != nil {
 			t.Errorf("%s: a record of %d bytes could not be read again: %v", what, len(text), err)
 		}
 		index := authn.NewRevocations(r.rules(now))
@@ -137,5 +137,53 @@ func TestRevocationIsKeptLongEnough(t *testing.T) {
 				t.Errorf("a lifetime of %v: kept until %v", lifetime, until)
 			}
 		}
+	}
+}
+
+// A site gives two contacts tokens with one jti, and both log out at once, on two nodes. What one of them does afterwards
+// makes the other's token valid in no case.
+func TestLogoutsOfTwoContactsWithOneTokenID(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0).UTC()
+	m, r := newRevokable(time.Minute, time.Hour), &record{bound: time.Hour}
+	logOut := func(contact, jti string, issued time.Time) {
+		c := &authn.Contact{Identity: contact, TokenID: authn.NewTokenID(jti), Issued: issued}
+		if err := r.addRevocation(logoutOf(c, m, false, now).at(m, now), now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	latest := now.Add(-time.Minute)
+	logOut("mark", "both", latest)
+	logOut("zoe", "both", now.Add(-time.Hour))
+	for i := range 2 * maxLogouts {
+		logOut("zoe", fmt.Sprint("token ", i), now.Add(-time.Hour))
+	}
+	if !authn.NewRevocations(r.rules(now)).Covers("mark", authn.NewTokenID("both"), latest) {
+		t.Error("the other contact's logouts made the token valid again")
+	}
+	now = now.Add(24 * time.Hour)
+	if r.forgetRevocations(now); len(r.Revocations) != 1 {
+		t.Errorf("%d are left", len(r.Revocations))
+	}
+	if !authn.NewRevocations(r.rules(now)).Covers("mark", authn.NewTokenID("both"), latest) {
+		t.Error("when room was made the token became valid again")
+	}
+}
+
+// A token's key ends before the token, in the overlap of a rotation, say. With the same key in other settings, the token that
+// was logged out is revoked still.
+func TestLogoutOutlivesTheKey(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0).UTC()
+	m, r := newRevokable(time.Minute, 0), new(record)
+	c := &authn.Contact{Identity: "mark", TokenID: authn.NewTokenID("token"), Issued: now, Expires: now.Add(24 * time.Hour), Until: now.Add(time.Hour)}
+	if err := r.addRevocation(logoutOf(c, m, false, now).at(m, now), now); err != nil {
+		t.Fatal(err)
+	}
+	for _, later := range []time.Duration{0, 2 * time.Hour, 24*time.Hour + maxClockSkew - 1} {
+		if !authn.NewRevocations(r.rules(now.Add(later))).Covers("mark", c.TokenID, c.Issued) {
+			t.Errorf("after %v it is valid again", later)
+		}
+	}
+	if left := r.rules(now.Add(24*time.Hour + maxClockSkew)); len(left) > 0 {
+		t.Error("it is kept for longer than its token lasts")
 	}
 }

@@ -171,7 +171,7 @@ func (w *revocationModel) step() {
 		if err := json.Unmarshal(text, w.r); err != nil {
 			w.t.Fatal(err)
 		}
-		if err := w.r.check(storeKey("support", kindRing), len(text), nil); err != nil {
+		if err := w.r.Check(storeKey("support", kindRing), len(text), nil); err != nil {
 			w.t.Fatalf("%v: the record is refused: %v", w.steps, err)
 		}
 	default:

@@ -133,7 +133,7 @@ func (v *vault) checkWritable() error {
 // checked is a value that judges itself after it was read, whatever wrote it: from which key, with how many bytes, and with
 // which error. It returns that error, or another.
 type checked interface {
-	check(key string, size int, err error) error
+	Check(key string, size int, err error) error
 }
 
 // load reads the value at key into value. It answers fs.ErrNotExist if there is none.
@@ -152,7 +152,7 @@ func (v *vault) load(ctx context.Context, key string, value any) error {
 		err = errDamaged // the decoder's error could quote a secret
 	}
 	if c, ok := value.(checked); ok {
-		err = c.check(key, len(text), err)
+		err = c.Check(key, len(text), err)
 	}
 	if err != nil {
 		v.failed()

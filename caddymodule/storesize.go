@@ -55,9 +55,9 @@ func fetch(ctx context.Context, s certmagic.Storage, key string, limit int64) ([
 	return stored, err
 }
 
-// check judges a record that was read from key, with size bytes and with that error. Nothing that it lets pass makes a
+// Check judges a record that was read from key, with size bytes and with that error. Nothing that it lets pass makes a
 // command, a page or a request fail half-way, whoever wrote it.
-func (r *record) check(key string, size int, err error) error {
+func (r *record) Check(key string, size int, err error) error {
 	if err != nil {
 		r.Revocations = nil // half of them account for nothing
 	}

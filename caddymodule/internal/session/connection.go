@@ -264,8 +264,8 @@ func (c *Connection) Release() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.finished = true
-	if c.last != nil && c.last.timer != nil {
-		c.last.timer.Stop()
+	if c.last != nil && c.last.timer != nil && c.last.timer.Stop() {
+		close(c.last.over) // a step that does not come any more must not be waited for
 	}
 }
 

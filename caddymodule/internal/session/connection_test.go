@@ -297,3 +297,25 @@ func (b *syncBuffer) Write(p []byte) (int, error) {
 	b.text = append(b.text, p...)
 	return len(p), nil
 }
+
+// A handler returns while one of its goroutines still reads from the client, who was told to close and did not answer. Nobody
+// waits for a step that does not come any more.
+func TestReaderDoesNotOutliveTheHandler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, front := net.Pipe()
+		defer client.Close()
+		c := NewConnection(nil)
+		c.BeginWebSocket(front, nil, front)
+		conn := c.Conn(front, nil)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_, _ = io.Copy(io.Discard, struct{ io.Reader }{conn})
+		}()
+		go c.End(Revoked)
+		_ = next(t, client)
+		time.Sleep(closeGrace + time.Millisecond)
+		c.Finish()
+		<-ended
+	})
+}
