@@ -80,8 +80,8 @@ func (a *service) explain(ctx context.Context, m *messenger, token string, hints
 		e.Findings = append(e.Findings, explainedFinding(finding))
 	}
 	if rej := told.Rejection; rej != nil {
-		p := problems[rej.Code]
-		e.Status, e.Code, e.Reason, e.Detail = p.status, rej.Code, rej.Reason, p.detail
+		info := rej.Code.Info()
+		e.Status, e.Code, e.Reason, e.Detail = info.Status, rej.Code, rej.Reason, info.Detail
 		return e
 	}
 	for _, contract := range a.contracts(m) {

@@ -35,7 +35,7 @@ func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *messenger, m
 	}
 	if err := h.revokeOwn(r, m, o.contact); err != nil {
 		if c := h.refusals.Check(zap.WarnLevel, "a logout could not be kept"); c != nil {
-			c.Write(zap.String("messenger", m.name), zap.Error(err), zap.String("advice", advice[authn.StoreUnavailable]))
+			c.Write(zap.String("messenger", m.name), zap.Error(err), zap.String("advice", authn.StoreUnavailable.Info().Advice))
 		}
 		return h.refuse(w, r, m, &authn.Rejection{Code: authn.StoreUnavailable, Reason: "the revocation could not be written"})
 	}

@@ -38,11 +38,11 @@ const (
 
 // meteredCodes are what a meter counts by: good tokens, and every reason to refuse, which has its place here.
 var meteredCodes = func() []string {
-	codes := []string{}
-	for _, code := range slices.Sorted(maps.Keys(problems)) {
+	codes := []string{codeVerified}
+	for _, code := range authn.Codes() {
 		codes = append(codes, string(code))
 	}
-	return append([]string{codeVerified}, codes...)
+	return codes
 }()
 
 // A meter counts the requests of one messenger. It takes no lock, and 200 bytes, and 1.25 KiB more for every code that
@@ -102,12 +102,8 @@ func newMeter() *meter {
 	return &meter{since: time.Now(), counts: make([]atomic.Pointer[meterCounts], len(meteredCodes))}
 }
 
-// note counts a request at that second. p says why it is refused; nil is a good token.
-func (m *meter) note(p *problem, second int64) {
-	place := 0
-	if p != nil {
-		place = p.place
-	}
+// note counts a request at that second. place is that of its code in meteredCodes.
+func (m *meter) note(place int, second int64) {
 	counts := m.counts[place].Load()
 	if counts == nil {
 		m.counts[place].CompareAndSwap(nil, new(meterCounts))
@@ -141,7 +137,7 @@ func (m *meter) count(place int, w meterWindow, second int64) (sum uint64) {
 // readiness is what a meter tells.
 type readiness struct {
 	Messenger string            `json:"messenger"`
-	Mode      Mode              `json:"mode"`
+	Mode      string            `json:"mode"`
 	Since     time.Time         `json:"since"` // nothing before that was counted
 	Windows   []readinessWindow `json:"windows"`
 }
@@ -189,7 +185,7 @@ func (m *meter) windows(now time.Time) []readinessWindow {
 // readiness says what this node has met of m.
 func (m *messenger) readiness() *readiness {
 	now := time.Now()
-	return &readiness{Messenger: m.name, Mode: m.Mode.or(ModeRequired), Since: m.meter.since.UTC().Truncate(time.Second), Windows: m.meter.windows(now)}
+	return &readiness{Messenger: m.name, Mode: string(m.Mode.or(ModeRequired)), Since: m.meter.since.UTC().Truncate(time.Second), Windows: m.meter.windows(now)}
 }
 
 func readinessText(r *readiness) string {

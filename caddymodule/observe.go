@@ -55,7 +55,11 @@ func (h *Handler) account(r *http.Request, m *messenger, mode Mode, o *outcome, 
 		if second == 0 {
 			second = time.Now().Unix()
 		}
-		m.meter.note(p, second)
+		place := 0
+		if p != nil {
+			place = p.place
+		}
+		m.meter.note(place, second)
 	}
 	ctx := r.Context()
 	if h.accessed {
@@ -69,7 +73,7 @@ func (h *Handler) account(r *http.Request, m *messenger, mode Mode, o *outcome, 
 	if rej == nil || rej.Code == authn.TokenMissing && mode != ModeReport && !rej.Nothing {
 		return
 	}
-	message, next := p.refused, advice[rej.Code]
+	message, next := p.refused, rej.Code.Info().Advice
 	switch {
 	case mode == ModeReport:
 		message = p.wouldBeRefused
@@ -132,30 +136,3 @@ func (f findings) attributes() []attribute.KeyValue {
 
 // adviceOnNothing is about pages that send a scheme without a token, or a word in its place.
 const adviceOnNothing = "have the page send no Authorization header while its visitor is not logged in, and wait for the token where one is"
-
-// advice says, for every code, what the operator of the gateway can do when it comes up often.
-var advice = map[authn.Code]string{
-	authn.TokenMissing:         "see that the page sends its token where token_from looks; a few of these are visitors who are not logged in",
-	authn.TokenAmbiguous:       "see what else on the site sends a token to this address, such as an old cookie",
-	authn.TokenMalformed:       "have the site owner put the token into: caddy messenger explain",
-	authn.TokenTooLarge:        "have the site owner put fewer claims into the token, and no certificates into its header",
-	authn.AlgorithmNotAllowed:  "compare the messenger's method with how the site signs: RS256 for public_key and jwks, HS256 for shared_token",
-	authn.KeyUnknown:           "compare the token's kid with: caddy messenger keys",
-	authn.SignatureInvalid:     "if it is one client, somebody tries; if it is many, the site signs with another key: caddy messenger explain",
-	authn.TokenExpired:         "if it is many clients at once, compare the clocks of the site and of this machine; otherwise the page keeps tokens too long",
-	authn.TokenNotYetValid:     "compare the clocks of the site and of this machine; clock_skew allows for a difference",
-	authn.TokenLifetimeTooLong: "have the site set an earlier exp, or raise max_lifetime",
-	authn.ClaimMissing:         "have the site add the claim, or remove it from require_claims; max_lifetime needs exp and iat",
-	authn.ClaimInvalid:         "have the site write times as seconds since 1970, as numbers, and jti as a string: caddy messenger explain",
-	authn.IssuerNotAllowed:     "compare the token's iss with the option issuer: caddy messenger explain",
-	authn.AudienceNotAllowed:   "compare the token's aud with the option audience: caddy messenger explain",
-	authn.IdentityMissing:      "compare the claims of a token with the option identity_key: caddy messenger explain",
-	authn.IdentityInvalid:      "have the site sign the contact's primary key, as a string or an integer",
-	authn.OriginNotAllowed:     "if the page is yours, add its origin to allowed_origin; otherwise another site tries to act for your visitors",
-	authn.ProtocolNotAllowed:   "nothing, unless a client of yours opens other tunnels than WebSockets",
-	authn.TokenRevoked:         "nothing, if the revocation was meant; otherwise: caddy messenger revocations",
-	authn.MessengerUnknown:     "compare the address with: caddy messenger list; a path that climbs (..) or hides slashes is somebody who tries",
-	authn.TooManyFailures:      "if these clients are real, see that trusted_proxies names the proxy in front, and raise fail_limit",
-	authn.KeysUnavailable:      "see which messengers cannot decide, and why: caddy messenger keys, messenger_health",
-	authn.StoreUnavailable:     "see the log for why the storage cannot be written",
-}

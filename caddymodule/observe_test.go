@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"fmt"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -49,16 +50,8 @@ func TestRefusalsAreSampledByKind(t *testing.T) {
 
 // A line about a refusal tells the operator what to do.
 func TestEveryRefusalHasAdvice(t *testing.T) {
-	for code := range problems {
-		if advice[code] == "" {
-			t.Errorf("there is no advice for %s", code)
-		}
-	}
-	if len(advice) != len(problems) {
-		t.Errorf("there are %d pieces of advice for %d codes", len(advice), len(problems))
-	}
-	for code, text := range advice {
-		if text != strings.TrimSpace(text) || strings.HasSuffix(text, ".") {
+	for _, code := range authn.Codes() {
+		if text := code.Info().Advice; text == "" || text != strings.TrimSpace(text) || strings.HasSuffix(text, ".") {
 			t.Errorf("%s: %q", code, text)
 		}
 	}

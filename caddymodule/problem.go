@@ -36,58 +36,14 @@ type problem struct {
 	refused, wouldBeRefused string // log messages
 }
 
-// problems has one entry for every code; the README documents the same list.
-var problems = map[authn.Code]*problem{
-	authn.TokenMissing: {status: 401, title: "No token",
-		detail: "The request carries no token where this gateway looks for one. Send the token of the logged-in contact."},
-	authn.TokenAmbiguous: {status: 400, title: "More than one token",
-		detail: "The request carries more than one token, or one source twice. Send exactly one token in exactly one place."},
-	authn.TokenMalformed: {status: 401, title: "Malformed token",
-		detail: "The token is not a signed JWT in compact form: three base64url segments without padding, header and payload each one JSON object without duplicate names. Send the token exactly as the library returned it."},
-	authn.TokenTooLarge: {status: 401, title: "Token too large",
-		detail: "The token is longer than 8 KiB, or its header is longer than 4 KiB. Put fewer claims into it, and no certificates into the header."},
-	authn.AlgorithmNotAllowed: {status: 401, title: "Algorithm not allowed",
-		detail: "The token is signed with another algorithm than this messenger's validation method has. Sign with RS256 for a public key or JWKS, with HS256 for a shared token."},
-	authn.KeyUnknown: {status: 401, title: "Unknown key",
-		detail: "No active key of this messenger fits the token's kid. Sign with a key that the messenger knows, and with its kid."},
-	authn.SignatureInvalid: {status: 401, title: "Invalid signature",
-		detail: "The signature was not made by a key of this messenger over this token. Check that the site signs with this messenger's key, and that the token arrives unchanged."},
-	authn.TokenExpired: {status: 401, title: "Token expired",
-		detail: "The token's exp has passed. Fetch a fresh token and try again; if it is fresh, check the clock of the site."},
-	authn.TokenNotYetValid: {status: 401, title: "Token not yet valid",
-		detail: "The token's nbf or iat lies in the future. Check the clock of the site."},
-	authn.TokenLifetimeTooLong: {status: 401, title: "Token lifetime too long",
-		detail: "The token lives longer than this messenger accepts. Set an earlier exp."},
-	authn.ClaimMissing: {status: 401, title: "Required claim missing",
-		detail: "A claim that this messenger requires is absent or null. Add it to the token."},
-	authn.ClaimInvalid: {status: 401, title: "Invalid claim",
-		detail: "exp, nbf or iat is not a NumericDate, or jti is neither a string nor an integer. Write times as JSON numbers of seconds since 1970 (no strings, no milliseconds), and jti as a string."},
-	authn.IssuerNotAllowed: {status: 401, title: "Issuer not allowed",
-		detail: "The token's iss is absent or not one that this messenger accepts. It is compared exactly, a final slash included."},
-	authn.AudienceNotAllowed: {status: 401, title: "Audience not allowed",
-		detail: "The token's aud is absent or names none that this messenger accepts. It is compared exactly."},
-	authn.IdentityMissing: {status: 401, title: "Identity missing",
-		detail: "The token does not have the claim that is this messenger's identity key. Add it as a top-level claim under exactly that name."},
-	authn.IdentityInvalid: {status: 401, title: "Invalid identity",
-		detail: "The identity is no string or integer of 1 to 255 bytes, or has control characters, or white space at its edges. Sign the contact's primary key as it is."},
-	authn.OriginNotAllowed: {status: 403, title: "Origin not allowed",
-		detail: "The page that caused this request is not one that this messenger accepts. Add its origin to allowed_origin."},
-	authn.ProtocolNotAllowed: {status: 400, title: "Protocol not allowed",
-		detail: "CONNECT is taken only to open a WebSocket."},
-	authn.TokenRevoked: {status: 401, title: "Token revoked",
-		detail: "This token, or all tokens of this contact that were issued so early, were revoked. Log in again to get a new one."},
-	authn.MessengerUnknown: {status: 404, title: "Unknown messenger",
-		detail: "There is no messenger at this address. Check the address in the widget's settings."},
-	authn.StoreUnavailable: {status: 503, title: "Store unavailable",
-		detail: "The gateway could not write this down, and nothing was changed. Try again later."},
-	authn.TooManyFailures: {status: 429, title: "Too many failures",
-		detail: "Too many tokens that are not good came from this address. Send tokens of this messenger only, and try again after the time in Retry-After."},
-	authn.KeysUnavailable: {status: 503, title: "Keys unavailable",
-		detail: "The gateway has no key for this messenger at the moment and cannot decide. Try again later."},
-}
+// problems has the answer to every code.
+var problems = make(map[authn.Code]*problem)
 
 func init() {
-	for code, p := range problems {
+	for _, code := range authn.Codes() {
+		info := code.Info()
+		p := &problem{status: info.Status, title: info.Title, detail: info.Detail}
+		problems[code] = p
 		body, err := json.Marshal(struct {
 			Type   string     `json:"type"`
 			Title  string     `json:"title"`

@@ -61,33 +61,3 @@ type Rejection struct {
 }
 
 func reject(code Code, reason string) *Rejection { return &Rejection{Code: code, Reason: reason} }
-
-// A Code names a rejection to clients. The set is closed, and documented in the README.
-type Code string
-
-// The codes of section "Error codes" in the README.
-const (
-	TokenMissing         Code = "token_missing"
-	TokenAmbiguous       Code = "token_ambiguous"
-	TokenMalformed       Code = "token_malformed"
-	TokenTooLarge        Code = "token_too_large"
-	AlgorithmNotAllowed  Code = "algorithm_not_allowed"
-	KeyUnknown           Code = "key_unknown"
-	SignatureInvalid     Code = "signature_invalid"
-	TokenExpired         Code = "token_expired"
-	TokenNotYetValid     Code = "token_not_yet_valid"
-	TokenLifetimeTooLong Code = "token_lifetime_too_long"
-	ClaimMissing         Code = "claim_missing"
-	ClaimInvalid         Code = "claim_invalid"
-	IssuerNotAllowed     Code = "issuer_not_allowed"
-	AudienceNotAllowed   Code = "audience_not_allowed"
-	IdentityMissing      Code = "identity_missing"
-	IdentityInvalid      Code = "identity_invalid"
-	OriginNotAllowed     Code = "origin_not_allowed"
-	ProtocolNotAllowed   Code = "protocol_not_allowed"
-	TokenRevoked         Code = "token_revoked"
-	MessengerUnknown     Code = "messenger_unknown"
-	TooManyFailures      Code = "too_many_failures"
-	KeysUnavailable      Code = "keys_unavailable"
-	StoreUnavailable     Code = "store_unavailable"
-)

@@ -1,0 +1,123 @@
+package authn
+
+import (
+	"maps"
+	"slices"
+)
+
+// A Code names a rejection to clients. The set is closed, and documented in the README.
+type Code string
+
+// The codes. What there is to say of each is in the table below, and nowhere else.
+const (
+	TokenMissing         Code = "token_missing"
+	TokenAmbiguous       Code = "token_ambiguous"
+	TokenMalformed       Code = "token_malformed"
+	TokenTooLarge        Code = "token_too_large"
+	AlgorithmNotAllowed  Code = "algorithm_not_allowed"
+	KeyUnknown           Code = "key_unknown"
+	SignatureInvalid     Code = "signature_invalid"
+	TokenExpired         Code = "token_expired"
+	TokenNotYetValid     Code = "token_not_yet_valid"
+	TokenLifetimeTooLong Code = "token_lifetime_too_long"
+	ClaimMissing         Code = "claim_missing"
+	ClaimInvalid         Code = "claim_invalid"
+	IssuerNotAllowed     Code = "issuer_not_allowed"
+	AudienceNotAllowed   Code = "audience_not_allowed"
+	IdentityMissing      Code = "identity_missing"
+	IdentityInvalid      Code = "identity_invalid"
+	OriginNotAllowed     Code = "origin_not_allowed"
+	ProtocolNotAllowed   Code = "protocol_not_allowed"
+	TokenRevoked         Code = "token_revoked"
+	MessengerUnknown     Code = "messenger_unknown"
+	TooManyFailures      Code = "too_many_failures"
+	KeysUnavailable      Code = "keys_unavailable"
+	StoreUnavailable     Code = "store_unavailable"
+)
+
+// A CodeInfo is what clients and operators are told of a code. Its sentences are constant: they say what is wrong and how to
+// fix it, and hold nothing that was received or configured.
+type CodeInfo struct {
+	Status int    // of the answer
+	Title  string // RFC 9457 "title", and error_description of the challenge
+	Detail string // RFC 9457 "detail": for those who sent the token
+	Advice string // in the log: what the operator of the gateway can do when the code comes up often
+}
+
+var codes = map[Code]CodeInfo{
+	TokenMissing: {401, "No token",
+		"The request carries no token where this gateway looks for one. Send the token of the logged-in contact.",
+		"see that the page sends its token where token_from looks; a few of these are visitors who are not logged in"},
+	TokenAmbiguous: {400, "More than one token",
+		"The request carries more than one token, or one source twice. Send exactly one token in exactly one place.",
+		"see what else on the site sends a token to this address, such as an old cookie"},
+	TokenMalformed: {401, "Malformed token",
+		"The token is not a signed JWT in compact form: three base64url segments without padding, header and payload each one JSON object without duplicate names. Send the token exactly as the library returned it.",
+		"have the site owner put the token into: caddy messenger explain"},
+	TokenTooLarge: {401, "Token too large",
+		"The token is longer than 8 KiB, or its header is longer than 4 KiB. Put fewer claims into it, and no certificates into the header.",
+		"have the site owner put fewer claims into the token, and no certificates into its header"},
+	AlgorithmNotAllowed: {401, "Algorithm not allowed",
+		"The token is signed with another algorithm than this messenger's validation method has. Sign with RS256 for a public key or JWKS, with HS256 for a shared token.",
+		"compare the messenger's method with how the site signs: RS256 for public_key and jwks, HS256 for shared_token"},
+	KeyUnknown: {401, "Unknown key",
+		"No active key of this messenger fits the token's kid. Sign with a key that the messenger knows, and with its kid.",
+		"compare the token's kid with: caddy messenger keys"},
+	SignatureInvalid: {401, "Invalid signature",
+		"The signature was not made by a key of this messenger over this token. Check that the site signs with this messenger's key, and that the token arrives unchanged.",
+		"if it is one client, somebody tries; if it is many, the site signs with another key: caddy messenger explain"},
+	TokenExpired: {401, "Token expired",
+		"The token's exp has passed. Fetch a fresh token and try again; if it is fresh, check the clock of the site.",
+		"if it is many clients at once, compare the clocks of the site and of this machine; otherwise the page keeps tokens too long"},
+	TokenNotYetValid: {401, "Token not yet valid",
+		"The token's nbf or iat lies in the future. Check the clock of the site.",
+		"compare the clocks of the site and of this machine; clock_skew allows for a difference"},
+	TokenLifetimeTooLong: {401, "Token lifetime too long",
+		"The token lives longer than this messenger accepts. Set an earlier exp.",
+		"have the site set an earlier exp, or raise max_lifetime"},
+	ClaimMissing: {401, "Required claim missing",
+		"A claim that this messenger requires is absent or null. Add it to the token.",
+		"have the site add the claim, or remove it from require_claims; max_lifetime needs exp and iat"},
+	ClaimInvalid: {401, "Invalid claim",
+		"exp, nbf or iat is not a NumericDate, or jti is neither a string nor an integer. Write times as JSON numbers of seconds since 1970 (no strings, no milliseconds), and jti as a string.",
+		"have the site write times as seconds since 1970, as numbers, and jti as a string: caddy messenger explain"},
+	IssuerNotAllowed: {401, "Issuer not allowed",
+		"The token's iss is absent or not one that this messenger accepts. It is compared exactly, a final slash included.",
+		"compare the token's iss with the option issuer: caddy messenger explain"},
+	AudienceNotAllowed: {401, "Audience not allowed",
+		"The token's aud is absent or names none that this messenger accepts. It is compared exactly.",
+		"compare the token's aud with the option audience: caddy messenger explain"},
+	IdentityMissing: {401, "Identity missing",
+		"The token does not have the claim that is this messenger's identity key. Add it as a top-level claim under exactly that name.",
+		"compare the claims of a token with the option identity_key: caddy messenger explain"},
+	IdentityInvalid: {401, "Invalid identity",
+		"The identity is no string or integer of 1 to 255 bytes, or has control characters, or white space at its edges. Sign the contact's primary key as it is.",
+		"have the site sign the contact's primary key, as a string or an integer"},
+	OriginNotAllowed: {403, "Origin not allowed",
+		"The page that caused this request is not one that this messenger accepts. Add its origin to allowed_origin.",
+		"if the page is yours, add its origin to allowed_origin; otherwise another site tries to act for your visitors"},
+	ProtocolNotAllowed: {400, "Protocol not allowed",
+		"CONNECT is taken only to open a WebSocket.",
+		"nothing, unless a client of yours opens other tunnels than WebSockets"},
+	TokenRevoked: {401, "Token revoked",
+		"This token, or all tokens of this contact that were issued so early, were revoked. Log in again to get a new one.",
+		"nothing, if the revocation was meant; otherwise: caddy messenger revocations"},
+	MessengerUnknown: {404, "Unknown messenger",
+		"There is no messenger at this address. Check the address in the widget's settings.",
+		"compare the address with: caddy messenger list; a path that climbs (..) or hides slashes is somebody who tries"},
+	TooManyFailures: {429, "Too many failures",
+		"Too many tokens that are not good came from this address. Send tokens of this messenger only, and try again after the time in Retry-After.",
+		"if these clients are real, see that trusted_proxies names the proxy in front, and raise fail_limit"},
+	KeysUnavailable: {503, "Keys unavailable",
+		"The gateway has no key for this messenger at the moment and cannot decide. Try again later.",
+		"see which messengers cannot decide, and why: caddy messenger keys, messenger_health"},
+	StoreUnavailable: {503, "Store unavailable",
+		"The gateway could not write this down, and nothing was changed. Try again later.",
+		"see the log for why the storage cannot be written"},
+}
+
+// Codes returns all codes in alphabetical order.
+func Codes() []Code { return slices.Sorted(maps.Keys(codes)) }
+
+// Info returns what there is to say of c.
+func (c Code) Info() CodeInfo { return codes[c] }
