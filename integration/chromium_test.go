@@ -77,7 +77,7 @@ func newSite(t *testing.T, token func() string) string {
 		http.ServeFile(w, r, "testdata/widget/index.html")
 	})
 	mux.HandleFunc("GET /messenger-auth.js", func(w http.ResponseWriter, r *http.Request) {
-		http.ServeFile(w, r, "../caddymodule/panel/messenger-auth.js")
+		http.ServeFile(w, r, "../caddymodule/widget/messenger-auth.js")
 	})
 	mux.HandleFunc("GET /token", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, token()) })
 	server := httptest.NewServer(mux)

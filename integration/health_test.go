@@ -163,26 +163,3 @@ func TestHealthSettings(t *testing.T) {
 		}
 	}
 }
-
-// The README explains every reason that there is.
-func TestReadmeHealthReasonsAreTheOnesInUse(t *testing.T) {
-	source, err := os.ReadFile("../caddymodule/health.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, list, _ := strings.Cut(string(source), "// Why a messenger cannot decide.")
-	list, _, _ = strings.Cut(list, "\n)")
-	_, section, _ := strings.Cut(readme(t), "\n### Health\n")
-	section, _, _ = strings.Cut(section, "\n### ")
-	reasons := 0
-	for _, l := range strings.Split(list, "\n") {
-		if parts := strings.Split(l, `"`); len(parts) >= 3 {
-			if reasons++; !strings.Contains(section, "| `"+parts[1]+"` |") {
-				t.Errorf("the README has no reason %s", parts[1])
-			}
-		}
-	}
-	if rows := strings.Count(section, "\n| `"); rows != reasons || reasons == 0 {
-		t.Errorf("the README has %d reasons, and %d are in use", rows, reasons)
-	}
-}

@@ -35,7 +35,7 @@ func newHelperSite(t *testing.T) *helperSite {
 		http.ServeFile(w, r, "testdata/widget/helper.html")
 	})
 	mux.HandleFunc("GET /messenger-auth.js", func(w http.ResponseWriter, r *http.Request) {
-		http.ServeFile(w, r, "../caddymodule/panel/messenger-auth.js")
+		http.ServeFile(w, r, "../caddymodule/widget/messenger-auth.js")
 	})
 	mux.HandleFunc("GET /hang", func(_ http.ResponseWriter, r *http.Request) {
 		s.count(&s.dialed, 1)

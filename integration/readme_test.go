@@ -270,32 +270,9 @@ func TestReadmeExplainsAsItSays(t *testing.T) {
 	}
 }
 
-// The README's table has the codes with which connections end, and no others.
-func TestReadmeCloseCodesAreTheOnesInUse(t *testing.T) {
-	_, section, _ := strings.Cut(readme(t), "\n## Connections that live long\n")
-	section, _, _ = strings.Cut(section, "\n## ")
-	listed := make(map[string]bool)
-	for _, row := range regexp.MustCompile("(?m)^\\| (\\d{4}) \\| `(\\w+)` \\|").FindAllStringSubmatch(section, -1) {
-		listed[row[1]+" "+row[2]] = true
-	}
-	source, err := os.ReadFile("../caddymodule/internal/session/session.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	used := regexp.MustCompile(`Ending\{(\d{4}), "(\w+)"\}`).FindAllStringSubmatch(string(source), -1)
-	if len(used) != len(listed) || len(used) == 0 {
-		t.Errorf("%d codes are in use, and %d are in the table", len(used), len(listed))
-	}
-	for _, code := range used {
-		if !listed[code[1]+" "+code[2]] {
-			t.Errorf("the table has no %s %s", code[1], code[2])
-		}
-	}
-}
-
 // The helper is for pages that load it before anything else works.
 func TestHelperIsSmall(t *testing.T) {
-	info, err := os.Stat("../caddymodule/panel/messenger-auth.js")
+	info, err := os.Stat("../caddymodule/widget/messenger-auth.js")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,9 @@ var (
 	Limit   = Ending{4408, "session_limit"}
 )
 
+// endings are all of them, as the README documents them.
+var endings = []Ending{Expired, Revoked, Limit}
+
 // A Subject is whose connection it is. Two connections with the same messenger and identity are the same contact's.
 type Subject struct {
 	Messenger string

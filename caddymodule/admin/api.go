@@ -1,0 +1,290 @@
+package admin
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/messenger"
+)
+
+func init() {
+	caddy.RegisterModule(new(adminAPI))
+}
+
+const (
+	AdminPath    = "/messenger/"
+	MaxAdminBody = 64 << 10 // bytes; a token has 8 KiB at most
+)
+
+// adminAPI serves what operators ask of the running gateway:
+//
+//	GET    /messenger/messengers[?after=<name>]            the messengers, at most 1000 stored ones at a time
+//	GET    /messenger/messengers/<name>                    one of them; ETag is its revision
+//	PUT    /messenger/messengers/<name>                    creates or changes a stored one; the body is its settings
+//	DELETE /messenger/messengers/<name>                    deletes a stored one with its tokens
+//	GET    /messenger/messengers/<name>/keys               the keys that verify right now
+//	GET    /messenger/messengers/<name>/readiness          what "required" would do, by the requests of the last hour and day
+//	POST   /messenger/messengers/<name>/refresh            {"distrust": bool}
+//	POST   /messenger/messengers/<name>/explain            {"token": string}
+//	GET    /messenger/messengers/<name>/tokens             the generated shared tokens, without their text
+//	POST   /messenger/messengers/<name>/tokens/generate    {}
+//	POST   /messenger/messengers/<name>/tokens/rotate      {"overlap": duration}
+//	POST   /messenger/messengers/<name>/tokens/reset       {"close_connections": bool}
+//	POST   /messenger/messengers/<name>/tokens/revoke      {"kid": string, "close_connections": bool}
+//	GET    /messenger/messengers/<name>/revocations        what was revoked
+//	POST   /messenger/messengers/<name>/revocations        {"jti": string} | {"jti_sha256": string} | {"identity": string} | {"all": true}, with
+//	                                                       {"issued_before": time} for the latter two (default: now)
+//	DELETE /messenger/messengers/<name>/revocations        the same; takes a revocation back
+//	GET    /messenger/connections                          how many guarded connections are open
+//	POST   /messenger/connections/end                      {"messenger": string, "identity": string, …}
+//	POST   /messenger/reseal                               {"adopt_unsealed": bool}
+//
+// Changes take If-Match with a revision. Whoever replaces a stored messenger has to send it, or "*", so that nobody
+// overwrites what they have not seen; If-None-Match: * only creates. generate, rotate and reset answer with the text of
+// the new token, which is shown this once. What ends connections answers with "connections_ended": those of this node.
+// Other nodes that share the storage end theirs within their poll_interval.
+//
+// It holds nothing. After a failed reload Caddy's endpoint belongs to modules of the configuration that failed, so the
+// app is looked up on every request.
+type adminAPI struct{}
+
+// CaddyModule returns the Caddy module information.
+func (*adminAPI) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "admin.api.messenger",
+		New: func() caddy.Module { return new(adminAPI) },
+	}
+}
+
+// Routes implements caddy.AdminRouter.
+func (a *adminAPI) Routes() []caddy.AdminRoute {
+	return []caddy.AdminRoute{{Pattern: AdminPath, Handler: caddy.AdminHandlerFunc(a.serve)}}
+}
+
+func (a *adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
+	w.Header().Set("Cache-Control", "no-store")
+	app, err := messenger.ActiveApp()
+	if err != nil {
+		return err
+	}
+	return PrintableAnswer(NewService(app).ServeAdmin(w, r))
+}
+
+// PrintableAnswer escapes an error, which Caddy's endpoint logs: it may quote a key server or a certificate.
+func PrintableAnswer(err error) error {
+	if answer := (caddy.APIError{}); errors.As(err, &answer) {
+		answer.Err = printable.Error(answer.Err)
+		return answer
+	}
+	return printable.Error(err)
+}
+
+// ServeAdmin answers a request to the admin API; commands that work offline send theirs here directly.
+func (a *Service) ServeAdmin(w http.ResponseWriter, r *http.Request) error {
+	parts := strings.Split(strings.TrimPrefix(r.URL.Path, AdminPath), "/")
+	switch {
+	case parts[0] == "messengers" && len(parts) == 1:
+		return answer(w, r, endpoint{http.MethodGet: func() (any, error) { return a.List(r.Context(), r.URL.Query().Get("after")) }})
+	case parts[0] == "messengers" && len(parts) == 2:
+		return a.serveMessenger(w, r, parts[1])
+	case parts[0] == "messengers" && len(parts) == 3:
+		return a.serveKeys(w, r, parts[1], parts[2])
+	case parts[0] == "messengers" && len(parts) == 4 && parts[2] == "tokens":
+		return a.serveTokens(w, r, parts[1], parts[3])
+	case parts[0] == "connections":
+		return a.serveConnections(w, r, parts)
+	case parts[0] == "reseal" && len(parts) == 1:
+		return answer(w, r, endpoint{http.MethodPost: func() (any, error) { return a.serveReseal(r) }})
+	}
+	return errNoPath
+}
+
+var errNoPath = registry.StatusError(http.StatusNotFound, "there is nothing at this path")
+
+// serveMessenger shows, changes and deletes one messenger.
+func (a *Service) serveMessenger(w http.ResponseWriter, r *http.Request, name string) error {
+	return answer(w, r, endpoint{
+		http.MethodGet: func() (any, error) {
+			d, err := a.Describe(r.Context(), name)
+			if err == nil && d.Revision != "" {
+				w.Header().Set("ETag", `"`+d.Revision+`"`)
+			}
+			return d, err
+		},
+		http.MethodPut: func() (any, error) {
+			c, err := conditionOf(r)
+			if err != nil {
+				return nil, err
+			}
+			if c == (registry.Condition{}) {
+				if _, err := a.StoredRecord(r.Context(), name); err == nil {
+					return nil, registry.StatusError(http.StatusPreconditionRequired, "there is a stored messenger of this name; send its revision in If-Match to change it")
+				}
+				c.Absent = true // somebody else may create it at this moment
+			}
+			settings := new(config.Messenger)
+			if err := readJSON(r, settings); err != nil {
+				return nil, err
+			}
+			d, created, err := a.Put(r.Context(), name, settings, c, actorOf(r))
+			if err != nil {
+				return nil, err
+			}
+			w.Header().Set("ETag", `"`+d.Revision+`"`)
+			if created {
+				return withStatus{http.StatusCreated, d}, nil
+			}
+			return d, nil
+		},
+		http.MethodDelete: func() (any, error) {
+			c, err := conditionOf(r)
+			if err != nil {
+				return nil, err
+			}
+			ended, err := a.removeAndEnd(r.Context(), name, c, actorOf(r))
+			return EndedHere{ended}, err
+		},
+	})
+}
+
+// serveKeys answers what concerns the keys of one messenger.
+func (a *Service) serveKeys(w http.ResponseWriter, r *http.Request, name, what string) error {
+	if what == "tokens" {
+		return answer(w, r, endpoint{http.MethodGet: func() (any, error) {
+			ring, err := a.Tokens(r.Context(), name)
+			if err == nil && ring.Revision != "" {
+				w.Header().Set("ETag", `"`+ring.Revision+`"`)
+			}
+			return ring, err
+		}})
+	}
+	if what == "revocations" {
+		return a.serveRevocations(w, r, name)
+	}
+	m, err := a.LookUp(r.Context(), name)
+	if err != nil {
+		return err
+	}
+	switch what {
+	case "keys":
+		return answer(w, r, endpoint{http.MethodGet: func() (any, error) { return DescribeKeys(m), nil }})
+	case "readiness":
+		return answer(w, r, endpoint{http.MethodGet: func() (any, error) { return m.Readiness(), nil }})
+	case "refresh":
+		return answer(w, r, endpoint{http.MethodPost: func() (any, error) { return a.refresh(r, m) }})
+	case "explain":
+		return answer(w, r, endpoint{http.MethodPost: func() (any, error) {
+			var body struct {
+				Token string `json:"token"`
+			}
+			if err := readJSON(r, &body); err != nil {
+				return nil, err
+			}
+			if body.Token == "" {
+				return nil, registry.StatusError(http.StatusBadRequest, `there is no token in the body; write {"token": "…"}`)
+			}
+			return a.ExplainInTurn(r.Context(), m, body.Token, true)
+		}})
+	}
+	return errNoPath
+}
+
+// serveTokens changes the generated shared tokens of one messenger.
+func (a *Service) serveTokens(w http.ResponseWriter, r *http.Request, name, action string) error {
+	var body struct {
+		Overlap *caddy.Duration `json:"overlap"`
+		KeyID   string          `json:"kid"`
+		Close   bool            `json:"close_connections"`
+	}
+	change := func() (RingChange, error) {
+		overlap := config.DurationOr(body.Overlap, registry.DefaultOverlap)
+		switch action {
+		case "generate":
+			return GenerateToken(), nil
+		case "rotate":
+			return RotateTokens(overlap), nil
+		case "reset":
+			return ResetTokens(body.Close), nil
+		case "revoke":
+			if body.KeyID == "" {
+				return RingChange{}, registry.StatusError(http.StatusBadRequest, `name the token that is to be revoked: {"kid": "…"}`)
+			}
+			return RevokeToken(body.KeyID, body.Close), nil
+		}
+		return RingChange{}, errNoPath
+	}
+	return answer(w, r, endpoint{http.MethodPost: func() (any, error) {
+		if err := readJSON(r, &body); err != nil {
+			return nil, err
+		}
+		if action != "rotate" && body.Overlap != nil || action != "revoke" && body.KeyID != "" {
+			return nil, registry.StatusError(http.StatusBadRequest, "only rotate has an overlap, and only revoke a kid")
+		}
+		if action != "reset" && action != "revoke" && body.Close {
+			return nil, registry.StatusError(http.StatusBadRequest, "only reset and revoke end tokens at once, and can close connections")
+		}
+		c, err := conditionOf(r)
+		if err != nil {
+			return nil, err
+		}
+		ring, err := change()
+		if err != nil {
+			return nil, err
+		}
+		made, ended, err := a.ChangeTokensAndEnd(r.Context(), name, ring, c, actorOf(r))
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case made == nil && ring.close:
+			return EndedHere{ended}, nil
+		case made == nil:
+			return struct{}{}, nil
+		}
+		return withStatus{http.StatusCreated, made}, nil
+	}})
+}
+
+// serveRevocations shows, makes and takes back revocations of one messenger.
+func (a *Service) serveRevocations(w http.ResponseWriter, r *http.Request, name string) error {
+	with := func(change func(v registry.Revocation) (any, error)) func() (any, error) {
+		return func() (any, error) {
+			var v registry.Revocation
+			if err := readJSON(r, &v); err != nil {
+				return nil, err
+			}
+			v.Skew, v.Issued, v.Exact, v.Covers = 0, nil, false, false // what the list shows can be sent back
+			return change(v)
+		}
+	}
+	return answer(w, r, endpoint{
+		http.MethodGet: func() (any, error) { return a.revocations(r.Context(), name) },
+		http.MethodPost: with(func(v registry.Revocation) (any, error) {
+			ended, err := a.Revoke(r.Context(), name, v, actorOf(r))
+			return EndedHere{ended}, err
+		}),
+		http.MethodDelete: with(func(v registry.Revocation) (any, error) {
+			return struct{}{}, a.restore(r.Context(), name, v, actorOf(r))
+		}),
+	})
+}
+
+func (a *Service) serveReseal(r *http.Request) (any, error) {
+	var body struct {
+		Adopt bool `json:"adopt_unsealed"`
+	}
+	if err := readJSON(r, &body); err != nil {
+		return nil, err
+	}
+	count, err := a.reseal(r.Context(), body.Adopt, actorOf(r))
+	return map[string]int{"resealed": count}, err
+}
+
+// Interface guard
+var _ caddy.AdminRouter = (*adminAPI)(nil)

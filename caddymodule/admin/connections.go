@@ -1,0 +1,90 @@
+package admin
+
+import (
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
+)
+
+// OpenConnections are the guarded connections of the process.
+type OpenConnections struct {
+	Open       int                  `json:"open"`
+	Messengers []messengerConnected `json:"messengers"` // those that have any
+}
+
+type messengerConnected struct {
+	Messenger string     `json:"messenger"`
+	Open      int        `json:"open"`
+	Oldest    *time.Time `json:"oldest"`
+	NextEnd   *time.Time `json:"next_end,omitempty"` // when the next of them ends by itself
+}
+
+// EndRequest says which connections are to be ended: all of the messenger, or those to which everything else applies.
+type EndRequest struct {
+	Messenger    string           `json:"messenger"`
+	Identity     string           `json:"identity,omitempty"`
+	IssuedBefore time.Time        `json:"issued_before,omitzero"` // of the token
+	TokenID      registry.TokenID `json:"token_id,omitempty"`
+	Key          string           `json:"key,omitempty"` // the SHA-256 of a public key, as "keys" shows it
+}
+
+type EndedConnections struct {
+	Ended int `json:"ended"`
+}
+
+// EndedHere is the answer to a change that ends connections. Those of other nodes are not among them.
+type EndedHere struct {
+	Ended int `json:"connections_ended"`
+}
+
+// serveConnections answers what stands below /messenger/connections.
+func (a *Service) serveConnections(w http.ResponseWriter, r *http.Request, parts []string) error {
+	switch strings.Join(parts[1:], "/") {
+	case "":
+		return answer(w, r, endpoint{http.MethodGet: func() (any, error) { return describeConnections(), nil }})
+	case "end":
+		return answer(w, r, endpoint{http.MethodPost: func() (any, error) { return a.endByRequest(r) }})
+	}
+	return registry.StatusError(http.StatusNotFound, "there is nothing at this path")
+}
+
+func describeConnections() *OpenConnections {
+	all := registry.ConnectionStats()
+	d := &OpenConnections{Messengers: []messengerConnected{}}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		stats := all[name]
+		d.Open += stats.Open
+		d.Messengers = append(d.Messengers, messengerConnected{name, stats.Open, moment(stats.Oldest), moment(stats.NextEnd)})
+	}
+	return d
+}
+
+// endByRequest ends connections by command. The log says who asked, and not for which contact.
+func (a *Service) endByRequest(r *http.Request) (any, error) {
+	var body EndRequest
+	if err := readJSON(r, &body); err != nil {
+		return nil, err
+	}
+	if _, open := registry.ConnectionStats()[body.Messenger]; body.Messenger != "" && !open {
+		if _, err := a.LookUp(r.Context(), body.Messenger); err != nil {
+			return nil, err
+		}
+	}
+	filter := session.Filter{Messenger: body.Messenger, Identity: body.Identity, IssuedBefore: body.IssuedBefore,
+		TokenID: string(authn.NewTokenID(string(body.TokenID))), Key: body.Key}
+	n, err := registry.EndConnections(filter, session.Revoked)
+	if err != nil {
+		return nil, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
+	}
+	a.Audit("connections ended", body.Messenger, actorOf(r), zap.Int("connections", n))
+	return EndedConnections{n}, nil
+}

@@ -1,0 +1,119 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+	"slices"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/auth"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
+)
+
+// An Explanation is a verification told step by step, as the admin API and "caddy messenger explain" give it. It is made
+// by the gateway's verifier; nothing here decides anything.
+type Explanation struct {
+	Messenger string             `json:"messenger"`
+	Method    string             `json:"method"`
+	Mode      config.Mode        `json:"mode"` // of the messenger; a messenger_auth may have its own
+	Accepted  bool               `json:"accepted"`
+	Status    int                `json:"status"` // of the gateway's own answer, or 200
+	Code      authn.Code         `json:"code,omitempty"`
+	Reason    string             `json:"reason,omitempty"`
+	Detail    string             `json:"detail,omitempty"`
+	Findings  []ExplainedFinding `json:"findings,omitempty"`
+	Checks    []explainedCheck   `json:"checks"`
+	Upstream  []explainedHeaders `json:"upstream,omitempty"` // one for each messenger_auth that differs
+}
+
+type explainedCheck struct {
+	Name    string `json:"name"`
+	About   string `json:"about"`   // what is checked, in a sentence
+	Outcome string `json:"outcome"` // "passed", "failed" or "not reached"
+	Reason  string `json:"reason,omitempty"`
+}
+
+type ExplainedFinding struct {
+	Cause string `json:"cause"`
+	Fix   string `json:"fix"`
+}
+
+type explainedHeaders struct {
+	Headers []upstream.Header `json:"headers"`
+}
+
+// explain verifies token for m, and tells how. With hints it says as well if another messenger's key made the signature,
+// which is for those to know who may see all messengers.
+func (a *Service) explain(ctx context.Context, m *registry.Messenger, token string, hints bool) *Explanation {
+	name := m.Name
+	others := make(map[string]*authn.Verifier)
+	for other, messenger := range a.Messengers {
+		if hints && other != name {
+			others[other] = messenger.Verifier.Load()
+		}
+	}
+	verifier := m.Verifier.Load()
+	told := verifier.Explain(ctx, token, nil, others)
+	e := &Explanation{Messenger: name, Method: m.Method(), Mode: m.Mode.Or(config.ModeRequired), Accepted: told.Rejection == nil, Status: http.StatusOK}
+	for _, check := range told.Checks {
+		explained := explainedCheck{Name: check.Step.String(), About: check.Step.About(), Outcome: "passed"}
+		if check.Rejection != nil {
+			explained.Outcome, explained.Reason = "failed", check.Rejection.Reason
+		}
+		e.Checks = append(e.Checks, explained)
+	}
+	for _, check := range told.Skipped {
+		e.Checks = append(e.Checks, explainedCheck{Name: check.String(), About: check.About(), Outcome: "not reached"})
+	}
+	for _, finding := range told.Findings {
+		e.Findings = append(e.Findings, ExplainedFinding(finding))
+	}
+	if rej := told.Rejection; rej != nil {
+		info := rej.Code.Info()
+		e.Status, e.Code, e.Reason, e.Detail = info.Status, rej.Code, rej.Reason, info.Detail
+		return e
+	}
+	for _, contract := range a.contracts(m) {
+		contact, rej := verifier.Verify(ctx, token, contract.Claims)
+		if rej != nil {
+			continue // it expired while it was explained
+		}
+		e.Upstream = append(e.Upstream, explainedHeaders{contract.Preview(name, contact)})
+	}
+	return e
+}
+
+// ExplainInTurn is explain where anybody may ask in parallel.
+func (a *Service) ExplainInTurn(ctx context.Context, m *registry.Messenger, token string, hints bool) (*Explanation, error) {
+	if err := explaining.take(ctx); err != nil {
+		return nil, err
+	}
+	defer explaining.release()
+	return a.explain(ctx, m, token, hints), nil
+}
+
+// contracts returns the different header contracts under which requests of m go upstream: the default one if no
+// messenger_auth uses m, and none if all that use it are off.
+func (a *Service) contracts(m *registry.Messenger) []upstream.Contract {
+	var contracts []upstream.Contract
+	used := false
+	for _, h := range a.Handlers() {
+		if !h.MayServe(m.Name) {
+			continue
+		}
+		used = true
+		if h.Mode.Or(m.Mode) == config.ModeOff {
+			continue
+		}
+		contract := h.Contract()
+		if !slices.ContainsFunc(contracts, contract.Equal) {
+			contracts = append(contracts, contract)
+		}
+	}
+	if !used {
+		contracts = append(contracts, new(auth.Handler).Contract())
+	}
+	return contracts
+}

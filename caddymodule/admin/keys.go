@@ -1,0 +1,107 @@
+package admin
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+)
+
+// KeysInfo tells which keys are active, and what is known about where they come from.
+type KeysInfo struct {
+	Messenger string       `json:"messenger"`
+	Method    string       `json:"method"`
+	Sources   []string     `json:"sources"` // placeholders, or the URL
+	Usable    bool         `json:"usable"`  // whether tokens can be verified right now
+	Keys      []KeyInfo    `json:"keys"`
+	Fetched   *time.Time   `json:"fetched,omitempty"`
+	Fresh     *time.Time   `json:"fresh_until,omitempty"`
+	Tried     *time.Time   `json:"last_attempt,omitempty"`
+	Error     string       `json:"last_error,omitempty"`
+	Next      *time.Time   `json:"next_attempt,omitempty"`
+	Omitted   []omittedKey `json:"omitted,omitempty"`
+}
+
+type KeyInfo struct {
+	KeyID     string `json:"kid,omitempty"`
+	Algorithm string `json:"alg"`
+	Bits      int    `json:"bits"`
+	SHA256    string `json:"sha256,omitempty"` // of the public key in PKIX DER
+}
+
+type omittedKey struct {
+	Index  int    `json:"index"`
+	KeyID  string `json:"kid,omitempty"`
+	Reason string `json:"reason"`
+}
+
+func DescribeKeys(m *registry.Messenger) *KeysInfo {
+	d := &KeysInfo{Messenger: m.Name, Method: m.Method(), Sources: []string{}, Keys: []KeyInfo{}}
+	for i := range m.KeyValues() {
+		d.Sources = append(d.Sources, m.KeyPlace(i))
+	}
+	if m.IsGenerated() {
+		d.Sources = append(d.Sources, "generated, in the storage")
+	}
+	for _, key := range m.Verifier.Load().Keys() {
+		d.Keys = append(d.Keys, KeyInfo(key))
+	}
+	d.Usable = len(d.Keys) > 0
+	if m.KeySet == nil {
+		return d
+	}
+	status := m.KeySet.Status()
+	d.Sources = append(d.Sources, status.URL)
+	d.Fetched, d.Fresh, d.Tried, d.Next = moment(status.Fetched), moment(status.FreshUntil), moment(status.Tried), moment(status.Next)
+	if status.Err != nil {
+		d.Error = status.Err.Error()
+	}
+	for _, entry := range status.Omitted {
+		d.Omitted = append(d.Omitted, omittedKey(entry))
+	}
+	return d
+}
+
+func moment(t time.Time) *time.Time {
+	t = t.UTC().Truncate(time.Second)
+	if t.IsZero() || t.Year() < 0 || t.Year() > 9999 { // the latter have no form in JSON
+		return nil
+	}
+	return &t
+}
+
+// refresh fetches the key set of m at once.
+func (a *Service) refresh(r *http.Request, m *registry.Messenger) (any, error) {
+	var body struct {
+		Distrust bool `json:"distrust"`
+	}
+	if err := readJSON(r, &body); err != nil {
+		return nil, err
+	}
+	if m.KeySet == nil {
+		return nil, registry.StatusError(http.StatusBadRequest, "messenger "+m.Name+" has no key set to fetch: its method is "+m.Method())
+	}
+	a.Audit("key set refresh asked for", m.Name, actorOf(r), zap.Bool("distrust", body.Distrust))
+	if body.Distrust {
+		if err := a.Store.ForgetKeySet(r.Context(), m.Engine.Settings.URL); err != nil {
+			return nil, registry.StorageError(err) // a restart would take the set that is not to be trusted
+		}
+	}
+	err := m.KeySet.Refresh(r.Context(), body.Distrust)
+	if body.Distrust {
+		a.Store.KeySetChanged(m.Engine) // also if nothing was fetched: the keys are dropped
+	}
+	if err != nil {
+		kept := "the keys fetched before stay in force"
+		if len(m.Verifier.Load().Keys()) == 0 {
+			kept = "the messenger has no keys now and answers " + string(authn.KeysUnavailable)
+		}
+		return nil, caddy.APIError{HTTPStatus: http.StatusBadGateway, Err: fmt.Errorf("%w; %s", err, kept)}
+	}
+	return DescribeKeys(m), nil
+}

@@ -1,0 +1,104 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/auth"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/messenger"
+)
+
+// auditLog is the logger of all changes: of those that people make, and, below it, of what the configuration says and of
+// keys that change by themselves.
+const auditLog = "messenger.audit"
+
+// QuietLogging lets nothing through but errors and the audit log of what people change.
+func QuietLogging() *caddy.Logging {
+	return &caddy.Logging{Logs: map[string]*caddy.CustomLog{
+		caddy.DefaultLoggerName: {BaseLog: caddy.BaseLog{Level: "ERROR"}, Exclude: []string{auditLog}},
+		"audit":                 {BaseLog: caddy.BaseLog{Level: "INFO"}, Include: []string{auditLog}, Exclude: []string{auditLog + ".configuration", auditLog + ".keys"}},
+	}}
+}
+
+// OfflineApp makes the app of a configuration in JSON, with its storage, without running anything: keys are loaded, and
+// nothing is fetched or written yet. The caller calls the function it returns when done.
+func OfflineApp(config []byte) (*Service, func(), error) {
+	var parsed struct {
+		Storage json.RawMessage `json:"storage"`
+		Apps    struct {
+			Messenger json.RawMessage `json:"messenger"`
+		} `json:"apps"`
+	}
+	if err := json.Unmarshal(config, &parsed); err != nil {
+		return nil, nil, err
+	}
+	if parsed.Apps.Messenger == nil {
+		parsed.Apps.Messenger = json.RawMessage("{}")
+	}
+	ctx, err := caddy.ProvisionContext(&caddy.Config{Logging: QuietLogging(), StorageRaw: parsed.Storage, AppsRaw: caddy.ModuleMap{"messenger": parsed.Apps.Messenger}})
+	if err != nil {
+		return nil, nil, err
+	}
+	loaded, err := ctx.App("messenger")
+	if err != nil {
+		return nil, nil, err
+	}
+	app := loaded.(*messenger.App)
+	routes := handlersOf(config, app.Registry())
+	return ServiceOf(app.Registry(), func() []*auth.Handler { return routes }), func() { _ = app.Cleanup() }, nil
+}
+
+// ExplainOffline is explain for an app that does not run: key sets are fetched now. A set that cannot be fetched shows as
+// keys_unavailable, as it would in a gateway.
+func (a *Service) ExplainOffline(name, token string) (*Explanation, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	var fetches sync.WaitGroup
+	for _, m := range a.Messengers {
+		if m.KeySet != nil {
+			fetches.Go(func() { _ = m.KeySet.Refresh(ctx, false) }) // a finding says why not
+		}
+	}
+	fetches.Wait()
+	m, err := a.LookUp(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return a.explain(ctx, m, token, true), nil
+}
+
+// handlersOf finds the messenger_auth handlers anywhere in a configuration. They are not provisioned; they serve to say
+// which headers they would set.
+func handlersOf(config []byte, app *registry.Registry) []*auth.Handler {
+	var tree any
+	if json.Unmarshal(config, &tree) != nil {
+		return nil
+	}
+	var found []*auth.Handler
+	var walk func(node any)
+	walk = func(node any) {
+		switch node := node.(type) {
+		case []any:
+			for _, child := range node {
+				walk(child)
+			}
+		case map[string]any:
+			if node["handler"] == "messenger_auth" {
+				text, _ := json.Marshal(node)
+				if h, err := auth.ReadHandler(text, app); err == nil {
+					found = append(found, h)
+				}
+			}
+			for _, child := range node {
+				walk(child)
+			}
+		}
+	}
+	walk(tree)
+	return found
+}

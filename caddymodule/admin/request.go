@@ -1,0 +1,112 @@
+package admin
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"mime"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+)
+
+// actorOf says who sent r: the address, and the name in the certificate where the remote admin endpoint asked for one.
+func actorOf(r *http.Request) registry.Actor {
+	who := r.RemoteAddr
+	if who == "" || who == "@" {
+		who = "unix socket"
+	}
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+		who += " " + r.TLS.PeerCertificates[0].Subject.String()
+	}
+	return registry.Actor("admin API, " + who)
+}
+
+// conditionOf reads If-Match and If-None-Match (RFC 9110 section 13.1), of which one revision or "*" is understood.
+func conditionOf(r *http.Request) (registry.Condition, error) {
+	var c registry.Condition
+	switch match := r.Header.Get("If-Match"); {
+	case match == "":
+	case match == "*":
+		c.Present = true
+	case len(match) > 2 && match[0] == '"' && match[len(match)-1] == '"' && !strings.Contains(match[1:len(match)-1], `"`):
+		c.Revision = match[1 : len(match)-1]
+	default:
+		return c, registry.StatusError(http.StatusBadRequest, `If-Match takes one revision in quotes, as ETag has it, or *`)
+	}
+	switch r.Header.Get("If-None-Match") {
+	case "":
+	case "*":
+		c.Absent = true
+	default:
+		return c, registry.StatusError(http.StatusBadRequest, "If-None-Match takes * only")
+	}
+	return c, nil
+}
+
+// An endpoint has a function for each method that it takes.
+type endpoint map[string]func() (any, error)
+
+// withStatus is an answer with a status other than 200.
+type withStatus struct {
+	status int
+	body   any
+}
+
+// answer answers with what the method's function returns, as JSON.
+func answer(w http.ResponseWriter, r *http.Request, methods endpoint) error {
+	f := methods[r.Method]
+	if f == nil {
+		allowed := strings.Join(slices.Sorted(maps.Keys(methods)), ", ")
+		w.Header().Set("Allow", allowed)
+		return registry.StatusError(http.StatusMethodNotAllowed, "method not allowed; use "+allowed)
+	}
+	body, err := f()
+	if err != nil {
+		return err
+	}
+	status := http.StatusOK
+	if s, ok := body.(withStatus); ok {
+		status, body = s.status, s.body
+	}
+	text, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, err = w.Write(append(text, '\n'))
+	return err
+}
+
+// readJSON reads the body of r into target; an empty body leaves target as it is. It asks for the content type because a
+// browser cannot send it to another origin unasked, and it refuses unknown members because a misspelled "distrust" must
+// not pass for a plain refresh.
+func readJSON(r *http.Request, target any) error {
+	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind != "application/json" {
+		return registry.StatusError(http.StatusUnsupportedMediaType, "the body must be JSON, with Content-Type: application/json")
+	}
+	text, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, MaxAdminBody))
+	if err != nil {
+		return registry.StatusError(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body cannot be read, or has more than %d bytes", MaxAdminBody))
+	}
+	if len(text) == 0 {
+		return nil
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if !json.Valid(text) {
+		return registry.StatusError(http.StatusBadRequest, "the body is not JSON") // the error would quote it
+	}
+	if err := decoder.Decode(target); err != nil {
+		if _, member, unknown := strings.Cut(err.Error(), "json: unknown field "); unknown {
+			return registry.StatusError(http.StatusBadRequest, "the body has an unknown member "+member)
+		}
+		return registry.StatusError(http.StatusBadRequest, "the body is JSON of another form than is wanted here")
+	}
+	return nil
+}

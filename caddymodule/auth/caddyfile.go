@@ -1,0 +1,126 @@
+package auth
+
+import (
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/routing"
+)
+
+func init() {
+	httpcaddyfile.RegisterDirective("messenger_auth", parseDirective)
+	// Behind forward_auth, so that what that copies into headers cannot pass for ours, and behind messenger_health, so that a
+	// load balancer needs no token.
+	httpcaddyfile.RegisterDirectiveOrder("messenger_auth", httpcaddyfile.Before, "request_header")
+}
+
+// parseDirective reads the directive:
+//
+//	messenger_auth [<matcher>] [<messenger>] {
+//		mode                required|optional|report|off
+//		token_from          header <name> [<scheme>]
+//		token_from          cookie <name>
+//		token_from          query <name>
+//		token_from          websocket_protocol <marker>
+//		forward_token
+//		identity_header     <name>
+//		messenger_header    <name>
+//		identity_encoding   percent|raw
+//		claim_header        <claim> <header>
+//		websocket_rejection close|status
+//		logout_path         <path> [everywhere]
+//	}
+//
+// token_from and claim_header may be repeated. The matcher goes into the handler and not on its route: what does not
+// match must be cleaned too.
+func parseDirective(d httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	d.Next() // the name of the directive
+	matcher, err := d.ExtractMatcherSet()
+	if err != nil {
+		return nil, err
+	}
+	h := new(Handler)
+	if matcher != nil {
+		h.MatcherSetsRaw = append(h.MatcherSetsRaw, matcher)
+	}
+	if err := h.UnmarshalCaddyfile(d.Dispenser); err != nil {
+		return nil, err
+	}
+	return routing.NewRoute(d, nil, h)
+}
+
+// UnmarshalCaddyfile sets up the handler from the tokens of the directive, the matcher excepted.
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the name of the directive
+	place := d.Token()
+	args := d.RemainingArgs()
+	switch {
+	case len(args) == 1:
+		h.Messenger = args[0]
+	case len(args) > 1:
+		return d.Errf("messenger_auth takes one messenger, and %d words are given; write messenger_auth [<matcher>] [<messenger>]", len(args))
+	}
+	err := config.ParseBlock(d, "messenger_auth", map[string]config.OptionParser{
+		"mode":                func(d *caddyfile.Dispenser) error { return config.ParseMode(d, &h.Mode) },
+		"token_from":          h.parseTokenFrom,
+		"identity_header":     config.StringOption(&h.IdentityHeader),
+		"messenger_header":    config.StringOption(&h.MessengerHeader),
+		"identity_encoding":   config.StringOption(&h.IdentityEncoding),
+		"claim_header":        h.parseClaimHeader,
+		"websocket_rejection": config.StringOption(&h.WebSocketRejection),
+		"logout_path":         h.parseLogoutPath,
+		"forward_token": func(d *caddyfile.Dispenser) error {
+			if d.CountRemainingArgs() > 0 {
+				return d.Err("forward_token takes no value; remove the line to take tokens out of the request")
+			}
+			h.ForwardToken = true
+			return nil
+		},
+	}, "token_from", "claim_header")
+	if err != nil {
+		return err
+	}
+	if err := h.checkSettings(); err != nil {
+		return config.AtToken(place).Errf("messenger_auth: %w", err)
+	}
+	return nil
+}
+
+func (h *Handler) parseTokenFrom(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) != 2 && (len(args) != 3 || authn.SourceKind(args[0]) != authn.Header) {
+		return d.Err("token_from takes a place: header <name> [<scheme>], cookie <name>, query <name>, or websocket_protocol <marker>")
+	}
+	source := TokenSource{From: authn.SourceKind(args[0]), Name: args[1]}
+	if len(args) == 3 {
+		source.Scheme = args[2]
+	}
+	if err := source.check(); err != nil {
+		return d.Errf("token_from %s %s: %w", source.From, source.Name, err)
+	}
+	h.TokenFrom = append(h.TokenFrom, source)
+	return nil
+}
+
+func (h *Handler) parseClaimHeader(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) != 2 {
+		return d.Err("claim_header takes a claim and a header: claim_header name X-Contact-Name")
+	}
+	h.ClaimHeaders = append(h.ClaimHeaders, ClaimHeader{Claim: args[0], Header: args[1]})
+	return nil
+}
+
+func (h *Handler) parseLogoutPath(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) == 0 || len(args) > 2 || len(args) == 2 && args[1] != "everywhere" {
+		return d.Err("logout_path takes a path: logout_path /logout [everywhere]")
+	}
+	h.LogoutPath, h.LogoutEverywhere = args[0], len(args) == 2
+	return nil
+}
+
+// Interface guard
+var _ caddyfile.Unmarshaler = (*Handler)(nil)

@@ -1,0 +1,62 @@
+package auth
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
+)
+
+// lookalikes returns text with each "s" as U+017F, and each "k" as the Kelvin sign, which Unicode folds to them.
+func lookalikes(text string) (list []string) {
+	for _, replaced := range []string{strings.ReplaceAll(text, "s", "\u017f"), strings.ReplaceAll(text, "k", "\u212a")} {
+		if replaced != text {
+			list = append(list, replaced)
+		}
+	}
+	return list
+}
+
+// Wherever a word of a protocol is compared, its case does not matter, and nothing but ASCII is that word.
+func TestOnlyASCIIIsAWordOfAProtocol(t *testing.T) {
+	allowed, err := config.ParseOrigin("https://kiosk.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		what, word string
+		accepts    func(string) bool
+	}{
+		{"an upgrade", "websocket", func(word string) bool {
+			r := get("Connection: Upgrade")
+			r.Header["Upgrade"] = []string{word}
+			upstream.CleanUpgrade(r)
+			return upstream.IsHandshake(r)
+		}},
+		{"an option of Connection", "keep-alive", func(word string) bool {
+			return slices.Contains(upstream.ConnectionOptions([]string{word}), "keep-alive")
+		}},
+		{"a media type", "text/event-stream", func(word string) bool { return isEventStream(http.Header{"Content-Type": {word + "; charset=utf-8"}}) }},
+		{"an origin", "https://kiosk.example.com", func(word string) bool { o, err := config.ParseOrigin(word); return err == nil && o == allowed }},
+		{"the own host", "kiosk.example.com", func(word string) bool {
+			r := get()
+			r.Host = word
+			o, err := config.ParseOrigin("http://kiosk.example.com")
+			return err == nil && isOwnOrigin(r, o)
+		}},
+	} {
+		for _, word := range []string{test.word, strings.ToUpper(test.word), strings.ToTitle(test.word[:1]) + test.word[1:]} {
+			if !test.accepts(word) {
+				t.Errorf("%s: %q is not taken", test.what, word)
+			}
+		}
+		for _, word := range lookalikes(test.word) {
+			if test.accepts(word) {
+				t.Errorf("%s: %q is taken for %q", test.what, word, test.word)
+			}
+		}
+	}
+}

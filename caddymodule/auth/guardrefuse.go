@@ -1,0 +1,106 @@
+package auth
+
+import (
+	"crypto/sha1"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
+)
+
+const rejectionClose = "close"
+
+const rejectionStatus = "status"
+
+// closeWait is how long a client that was refused may take to close its side.
+const closeWait = time.Second
+
+// maxProtocol is the longest subprotocol that is answered with, in bytes. A token is longer: a client that forgot
+// its marker must not find its token in an answer.
+const maxProtocol = 64
+
+func checkRejection(rejection string) error {
+	switch rejection {
+	case "", rejectionClose, rejectionStatus:
+		return nil
+	}
+	return fmt.Errorf("websocket_rejection %q is none of close, status", rejection)
+}
+
+// closeHandshake refuses a handshake so that the page can see why: a browser hides the answer to one that fails. It
+// reports false if r is not a complete handshake, and then has written nothing.
+func closeHandshake(w http.ResponseWriter, r *http.Request, status int, code authn.Code) bool {
+	header := w.Header()
+	frame := session.CloseFrame(session.Ending{Code: closeCode(status), Reason: string(code)})
+	answer := http.StatusOK
+	if r.Method != http.MethodConnect {
+		accept, ok := acceptKey(r)
+		if !ok {
+			return false
+		}
+		answer = http.StatusSwitchingProtocols
+		header["Upgrade"], header["Connection"] = []string{"websocket"}, []string{"Upgrade"}
+		header["Sec-Websocket-Accept"] = []string{accept}
+	}
+	if protocol := offeredProtocol(r); protocol != "" {
+		header["Sec-Websocket-Protocol"] = []string{protocol}
+	}
+	w.WriteHeader(answer)
+	control := http.NewResponseController(w)
+	if answer == http.StatusOK {
+		// Whoever does not read has gone, or goes at its deadline.
+		_ = control.SetWriteDeadline(time.Now().Add(closeWait))
+		_, _ = w.Write(frame)
+		_ = control.Flush()
+		_ = control.SetReadDeadline(time.Now().Add(closeWait))
+		session.AwaitClose(r.Body)
+		_ = control.SetWriteDeadline(time.Time{})
+		return true
+	}
+	conn, buffered, err := control.Hijack()
+	if err != nil {
+		return true // the answer was written
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(closeWait))
+	if _, err := conn.Write(frame); err == nil {
+		session.AwaitClose(buffered)
+	}
+	return true
+}
+
+// closeCode is the close code for a refusal that has an HTTP status.
+func closeCode(status int) int {
+	switch status {
+	case http.StatusForbidden:
+		return session.Revoked.Code
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		return registry.TryAgainLater
+	}
+	return session.Expired.Code
+}
+
+// acceptKey answers the key of a handshake over HTTP/1.1 (RFC 6455 section 4.2.2).
+func acceptKey(r *http.Request) (string, bool) {
+	key := r.Header.Get("Sec-Websocket-Key")
+	if nonce, err := base64.StdEncoding.DecodeString(key); err != nil || len(nonce) != 16 || r.Header.Get("Sec-Websocket-Version") != "13" {
+		return "", false
+	}
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	return base64.StdEncoding.EncodeToString(sum[:]), true
+}
+
+// offeredProtocol is the first subprotocol that the client offers. A browser takes no answer without one of those that it
+// offered.
+func offeredProtocol(r *http.Request) string {
+	first, _, _ := strings.Cut(r.Header.Get("Sec-Websocket-Protocol"), ",")
+	if first = strings.Trim(first, " \t"); len(first) > maxProtocol {
+		return ""
+	}
+	return first
+}

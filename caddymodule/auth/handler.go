@@ -1,0 +1,300 @@
+package auth
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/routing"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
+)
+
+func init() {
+	caddy.RegisterModule(new(Handler))
+}
+
+// Handler verifies the contact of a request and tells the upstream who it is, in headers that nobody else can set.
+//
+// It removes the headers that it sets, or another one of the configuration, in all spellings, from every request that reaches
+// it, and verifies those that match. The token is removed as well. What a client sends is never taken for the gateway's word.
+type Handler struct {
+	// Which requests are verified, in the form of a route's matchers. The others are cleaned and passed on: they must
+	// not reach the chat backend. Default: all requests.
+	MatcherSetsRaw caddyhttp.RawMatcherSets `json:"match,omitempty" caddy:"namespace=http.matchers"`
+
+	// The messenger whose settings hold, or placeholders of the host's labels or of parts of the path that give its
+	// name, such as {http.request.host.labels.2}. A path that another server could read as that of another messenger is
+	// refused. Default: the only messenger that is configured.
+	Messenger string `json:"messenger,omitempty"`
+
+	// What happens to requests on this route: "required", "optional", "report" or "off". Default: the messenger's mode.
+	Mode config.Mode `json:"mode,omitempty"`
+
+	// Where tokens are looked for. Default: the header Authorization with the scheme Bearer.
+	TokenFrom []TokenSource `json:"token_from,omitempty"`
+
+	// Whether the token stays in the request that goes upstream. Default: false, it is removed.
+	ForwardToken bool `json:"forward_token,omitempty"`
+
+	// The header that carries the contact identity upstream. Default: X-Contact-Identity.
+	IdentityHeader string `json:"identity_header,omitempty"`
+
+	// The header that carries the messenger's name upstream. An identity is unique only together with it. Default:
+	// X-Contact-Messenger.
+	MessengerHeader string `json:"messenger_header,omitempty"`
+
+	// How identity and claims are written into headers: "percent" encodes what is not ASCII (as UTF-8), and the
+	// characters %, +, { and }; percent-decoding gives the exact value, and so does the decoding of form fields. "raw"
+	// writes the bytes as they are. Default: percent.
+	IdentityEncoding string `json:"identity_encoding,omitempty"`
+
+	// Claims that go upstream in headers of their own. Default: none.
+	ClaimHeaders []ClaimHeader `json:"claim_headers,omitempty"`
+
+	// The path at which a contact logs out: a POST with a good token revokes that token, if it has a jti, and otherwise
+	// all tokens of the contact so far, and closes the connections that were opened with them. Default: none.
+	LogoutPath string `json:"logout_path,omitempty"`
+
+	// Whether a logout always revokes all tokens of the contact so far. Default: false.
+	LogoutEverywhere bool `json:"logout_everywhere,omitempty"`
+	// How a WebSocket handshake is refused: "status" answers with the HTTP status, which no page can see; "close" opens
+	// the WebSocket, without the backend, and closes it at once with the error code as the reason. Default: status.
+	WebSocketRejection string `json:"websocket_rejection,omitempty"`
+
+	registry *registry.Registry
+	matchers caddyhttp.MatcherSets
+	static   *registry.Messenger // the messenger, if its name has no placeholder
+	address  upstream.Address    // what gives its name otherwise
+	sources  authn.Sources
+	headers  upstream.Contract
+	server   *caddyhttp.Server
+	accessed bool   // the server keeps an access log
+	place    string // names this handler in the log
+	logger   *zap.Logger
+	refusals *zap.Logger // sampled: clients can cause its lines at will
+
+	takesQuery bool // one of the sources is a query parameter
+}
+
+// TokenSource is one place of a request in which a token may travel.
+type TokenSource struct {
+	// The kind of place: "header", "cookie", "query" or "websocket_protocol". Required.
+	From authn.SourceKind `json:"from,omitempty"`
+
+	// The name of the header, the cookie, or the query parameter; for websocket_protocol the subprotocol behind which
+	// the client offers the token as the next one. Required.
+	Name string `json:"name,omitempty"`
+
+	// The authentication scheme in front of the token, for headers only. Default: none, the whole value is the token.
+	Scheme string `json:"scheme,omitempty"`
+}
+
+// ClaimHeader names a claim and the header that carries it upstream.
+type ClaimHeader struct {
+	// The claim, as one top-level member of the token. Required.
+	Claim string `json:"claim,omitempty"`
+
+	// The header. Required.
+	Header string `json:"header,omitempty"`
+}
+
+// messengers is what a handler needs of the app "messenger".
+type messengers interface {
+	Registry() *registry.Registry
+	AddRoute(r interface {
+		caddyhttp.MiddlewareHandler
+		MayServe(messenger string) bool
+	}, headers []string) (all *[]string)
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.messenger_auth",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// Provision resolves the messenger and prepares all that a request needs.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.logger = registry.PrintableLogger(ctx.Logger())
+	h.refusals = registry.Sampled(h.logger)
+	if err := h.checkSettings(); err != nil {
+		return fmt.Errorf("messenger_auth: %w", err)
+	}
+	h.headers = h.Contract()
+	h.sources = sources(h.TokenFrom)
+	h.takesQuery = slices.ContainsFunc(h.sources, func(s authn.Source) bool { return s.Kind == authn.Query })
+
+	app, err := ctx.App("messenger")
+	if err != nil {
+		return err
+	}
+	messengers := app.(messengers)
+	h.registry = messengers.Registry()
+	h.headers.Others = messengers.AddRoute(h, h.headers.Folded)
+	h.headers.Dropped = func(claim string) { h.registry.Metrics.ClaimDropped(h.logger, claim) }
+	if err := h.resolveMessenger(); err != nil {
+		return fmt.Errorf("messenger_auth: %w", err)
+	}
+	sets, err := ctx.LoadModule(h, "MatcherSetsRaw")
+	if err != nil {
+		return fmt.Errorf("messenger_auth: loading matchers: %w", err)
+	}
+	if err := h.matchers.FromInterface(sets); err != nil {
+		return fmt.Errorf("messenger_auth: %w", err)
+	}
+	h.server, _ = ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if h.server == nil {
+		return nil
+	}
+	if err := routing.CheckNamedRoutes(ctx); err != nil {
+		return fmt.Errorf("messenger_auth: %w", err)
+	}
+	h.accessed = h.server.Logs != nil
+	h.place = fmt.Sprintf("messenger_auth %s of server %s", h.Messenger, h.server.Name())
+	if err := h.cleanErrorRoutes(ctx); err != nil {
+		return fmt.Errorf("messenger_auth: %w", err)
+	}
+	h.warnAboutLogs()
+	h.warnAboutAddresses()
+	return nil
+}
+
+// ServeHTTP is the way of a request: clean, choose the messenger, verify, tell the upstream, guard what lives long.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	o := upstream.OutcomeOf(r)
+	if rej := h.headers.Clean(r, o); rej != nil {
+		h.takeOut(r)
+		h.account(r, nil, h.Mode, o, rej)
+		return h.refuse(w, r, nil, rej)
+	}
+	guarded, err := h.guards(r)
+	if err != nil {
+		return err
+	}
+	if !guarded {
+		return next.ServeHTTP(w, r)
+	}
+	m, rej := h.messengerOf(r)
+	mode := h.Mode
+	if m != nil {
+		mode = mode.Or(m.Mode)
+	}
+	if mode = mode.Or(config.ModeRequired); mode == config.ModeOff {
+		return next.ServeHTTP(w, r)
+	}
+	if rej == nil && h.LogoutPath != "" && r.URL.Path == h.LogoutPath {
+		return h.logOut(w, r, m, mode, o)
+	}
+	if rej != nil {
+		h.takeOut(r)
+	} else {
+		if o.Contact != nil {
+			return h.passVerified(w, r, m, mode, o, next)
+		}
+		w, rej = h.authenticate(w, r, m, mode, o)
+		if rej != nil && rej.Code == authn.TokenMissing && isPreflight(r) {
+			return next.ServeHTTP(w, r)
+		}
+	}
+	h.account(r, m, mode, o, rej)
+	switch {
+	case rej == nil:
+		h.headers.Set(r, o)
+		return h.keepErrorPrivate(w, r, guard(m, w, r, mode, o, next))
+	case mode == config.ModeReport && o.Source != "": // a token was there, and was taken out
+		return h.keepErrorPrivate(w, r, servePrivately(w, r, next))
+	case mode == config.ModeReport, mode == config.ModeOptional && rej.Code == authn.TokenMissing:
+		return next.ServeHTTP(w, r)
+	default:
+		return h.refuse(w, r, m, rej)
+	}
+}
+
+// guards reports whether r is one of the requests to verify. It comes after the clean, so that no matcher ever sees an
+// identity that the client made up.
+func (h *Handler) guards(r *http.Request) (bool, error) {
+	if len(h.matchers) == 0 {
+		return true, nil
+	}
+	return h.matchers.AnyMatchWithError(r)
+}
+
+// messengerOf returns the messenger whose contact r says to carry.
+func (h *Handler) messengerOf(r *http.Request) (*registry.Messenger, *authn.Rejection) {
+	if h.static != nil {
+		return h.static, nil
+	}
+	if rej := h.address.Check(r); rej != nil {
+		return nil, rej
+	}
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	return h.registry.Find(r.Context(), ascii.Lower(repl.ReplaceAll(h.Messenger, "")))
+}
+
+// authenticate finds the token, takes it out of the request, and verifies it. It notes the contact in o. The writer it
+// returns answers the subprotocol that announced the token.
+func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome) (http.ResponseWriter, *authn.Rejection) {
+	if o.Messenger == m.Name && o.Rejection != nil && o.Rejection.Code != authn.TokenMissing {
+		return w, o.Rejection // an earlier handler has taken the token out; its finding holds
+	}
+	o.Messenger = m.Name
+	found, rej := h.sources.Find(r, authn.Look{Handshake: upstream.IsHandshake(r), Anonymous: mode == config.ModeOptional})
+	if found.Held || rej != nil && rej.Code == authn.TokenAmbiguous {
+		o.Source = string(found.Kind)
+		h.takeOut(r)
+		w = answerProtocol(w, r, found.Marker)
+	}
+	if rej == nil {
+		rej = checkOrigin(m, r, found.CookieOnly)
+	}
+	if rej == nil {
+		rej = h.verify(r, m, found.Token, o)
+	}
+	o.Rejection = rej
+	return w, rej
+}
+
+// takeOut removes the token, unless forward_token is set, and in place: Caddy's placeholders, its error routes and later
+// handlers all look at these very URLs and headers.
+func (h *Handler) takeOut(r *http.Request) {
+	if h.ForwardToken {
+		return
+	}
+	if !h.takesQuery {
+		h.sources.Remove(r, nil)
+		return
+	}
+	original, _ := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	h.sources.Remove(r, original.URL)
+	cleanOriginalURI(r, &original)
+}
+
+// passVerified handles a request that an earlier messenger_auth verified.
+func (h *Handler) passVerified(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome, next caddyhttp.Handler) error {
+	if o.Messenger == m.Name {
+		return guard(m, w, r, mode, o, next)
+	}
+	if c := h.refusals.Check(zap.ErrorLevel, "a request was verified for one messenger and then met the messenger_auth of another; "+
+		"the two must stand on routes that exclude each other"); c != nil {
+		c.Write(zap.String("verified_by", o.Place), zap.String("verified_for", o.Messenger),
+			zap.String("then_met", h.place), zap.String("messenger", m.Name))
+	}
+	return caddyhttp.Error(http.StatusInternalServerError, errors.New("one request met messenger_auth for two messengers"))
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

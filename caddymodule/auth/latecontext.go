@@ -1,0 +1,94 @@
+package auth
+
+import (
+	"context"
+	"net/http"
+	"sync"
+)
+
+// A lateContext is a context that can be cancelled, and costs no more than its place until someone waits for that: most
+// requests are answered before anybody does.
+type lateContext struct {
+	context.Context // of the request
+
+	mu        sync.Mutex
+	cancelled bool
+	made      context.Context // nil until someone waits
+	end       context.CancelFunc
+}
+
+// waited returns the context that those who wait get.
+func (c *lateContext) waited() context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.made == nil {
+		c.made, c.end = context.WithCancel(c.Context)
+		if c.cancelled {
+			c.end()
+		}
+	}
+	return c.made
+}
+
+// cancel is a context.CancelFunc.
+func (c *lateContext) cancel() {
+	c.mu.Lock()
+	c.cancelled = true
+	end := c.end
+	c.mu.Unlock()
+	if end != nil {
+		end()
+	}
+}
+
+// Done implements context.Context.
+func (c *lateContext) Done() <-chan struct{} { return c.waited().Done() }
+
+// Err implements context.Context.
+func (c *lateContext) Err() error {
+	c.mu.Lock()
+	made, cancelled := c.made, c.cancelled
+	c.mu.Unlock()
+	switch err := c.Context.Err(); {
+	case made != nil:
+		return made.Err()
+	case err == nil && cancelled:
+		return context.Canceled
+	default:
+		return err
+	}
+}
+
+// Value implements context.Context. It asks the context that was made, by which package context knows one of its own, and
+// starts no goroutine for those below.
+func (c *lateContext) Value(key any) any {
+	c.mu.Lock()
+	made := c.made
+	c.mu.Unlock()
+	if made != nil {
+		return made.Value(key)
+	}
+	return c.Context.Value(key)
+}
+
+// An endableWriter is a guardedWriter with a request that it can end, in one piece: every request over HTTP/2 and 3 has one.
+type endableWriter struct {
+	guardedWriter
+	ended lateContext
+	copy  http.Request
+}
+
+// newEndableWriter returns the writer of what r, with a context that can be cancelled, is answered.
+func newEndableWriter(r *http.Request) *endableWriter {
+	e := new(endableWriter)
+	e.ended.Context = r.Context()
+	e.copy = *r.WithContext(&e.ended)
+	e.request = &e.copy
+	return e
+}
+
+// lateContext returns the context by which the request can be ended, or nil.
+func (g *guardedWriter) lateContext() *lateContext {
+	late, _ := g.request.Context().(*lateContext)
+	return late
+}

@@ -1,0 +1,93 @@
+package auth
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+)
+
+type lateKey struct{}
+
+// Whoever waits for a lateContext, or asks it, gets what any context that can be cancelled says, whenever that is.
+func TestLateContextIsAContext(t *testing.T) {
+	for name, test := range map[string]struct {
+		steps     []func(c *lateContext, parent context.CancelFunc)
+		cancelled bool
+	}{
+		"nobody ends it": {nil, false},
+		"cancelled":      {[]func(*lateContext, context.CancelFunc){func(c *lateContext, _ context.CancelFunc) { c.cancel() }}, true},
+		"cancelled twice": {[]func(*lateContext, context.CancelFunc){func(c *lateContext, _ context.CancelFunc) { c.cancel() },
+			func(c *lateContext, _ context.CancelFunc) { c.cancel() }}, true},
+		"the request ends": {[]func(*lateContext, context.CancelFunc){func(_ *lateContext, parent context.CancelFunc) { parent() }}, true},
+	} {
+		for _, when := range []string{"before anybody waits", "while somebody waits", "while a context below waits"} {
+			t.Run(name+" "+when, func(t *testing.T) {
+				parent, end := context.WithCancel(context.WithValue(t.Context(), lateKey{}, "value"))
+				defer end()
+				c := &lateContext{Context: parent}
+				var asked context.Context = c
+				before := runtime.NumGoroutine()
+				switch when {
+				case "while somebody waits":
+					_ = c.Done()
+				case "while a context below waits":
+					below, cancel := context.WithCancel(c)
+					defer cancel()
+					if now := runtime.NumGoroutine(); now != before {
+						t.Errorf("%d goroutines became %d", before, now)
+					}
+					asked = below
+				}
+				for _, step := range test.steps {
+					step(c, end)
+				}
+				want := error(nil)
+				if test.cancelled {
+					want = context.Canceled
+					<-asked.Done()
+				}
+				if got := asked.Err(); got != want {
+					t.Errorf("Err is %v", got)
+				}
+				if got := c.Err(); got != want {
+					t.Errorf("Err of its own is %v", got)
+				}
+				select {
+				case <-c.Done():
+					if !test.cancelled {
+						t.Error("it is done")
+					}
+				default:
+					if test.cancelled {
+						t.Error("it is not done")
+					}
+				}
+				if got := asked.Value(lateKey{}); got != "value" {
+					t.Errorf("Value is %v", got)
+				}
+			})
+		}
+	}
+}
+
+// The tracker ends a request while handlers begin to wait for it: all of them notice.
+func TestLateContextFromManySides(t *testing.T) {
+	for range 200 {
+		c := &lateContext{Context: t.Context()}
+		var sides sync.WaitGroup
+		for range 4 {
+			sides.Go(func() {
+				below, cancel := context.WithTimeout(c, time.Hour)
+				defer cancel()
+				<-below.Done()
+				if c.Err() == nil || below.Err() != context.Canceled {
+					t.Errorf("done, with %v and %v", c.Err(), below.Err())
+				}
+			})
+		}
+		sides.Go(c.cancel)
+		sides.Wait()
+	}
+}

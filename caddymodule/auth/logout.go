@@ -1,0 +1,70 @@
+package auth
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
+)
+
+// logOut answers at logout_path. Nothing of it goes upstream. A contact can revoke nobody's tokens but their own, and
+// only with one that is still good, whatever the mode.
+func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome) error {
+	w.Header().Set("Cache-Control", "no-store")
+	if isPreflight(r) {
+		allowLogout(m, w.Header(), r, h.sources)
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	if r.Method != http.MethodPost {
+		h.takeOut(r)
+		w.Header().Set("Allow", http.MethodPost)
+		w.WriteHeader(http.StatusMethodNotAllowed)
+		return nil
+	}
+	rej := o.Rejection
+	if o.Contact == nil || o.Messenger != m.Name {
+		w, rej = h.authenticate(w, r, m, config.ModeRequired, o)
+	}
+	h.account(r, m, mode, o, rej)
+	if rej != nil {
+		return h.refuse(w, r, m, rej)
+	}
+	if err := h.revokeOwn(r, m, o.Contact); err != nil {
+		if c := h.refusals.Check(zap.WarnLevel, "a logout could not be kept"); c != nil {
+			c.Write(zap.String("messenger", m.Name), zap.Error(err), zap.String("advice", authn.StoreUnavailable.Info().Advice))
+		}
+		return h.refuse(w, r, m, &authn.Rejection{Code: authn.StoreUnavailable, Reason: "the revocation could not be written"})
+	}
+	allowReading(m, w.Header(), r)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// revokeOwn revokes the token of c, or all of this contact.
+func (h *Handler) revokeOwn(r *http.Request, m *registry.Messenger, c *authn.Contact) error {
+	_, err := h.registry.Revoke(r.Context(), m.Name, registry.LogoutOf(c, m.Messenger, h.LogoutEverywhere, time.Now().UTC()), "the contact")
+	return err
+}
+
+// allowLogout answers a CORS preflight for a logout from a page of allowed_origin.
+func allowLogout(m *registry.Messenger, header http.Header, r *http.Request, sources authn.Sources) {
+	if allowReading(m, header, r); header.Get("Access-Control-Allow-Origin") == "" {
+		return
+	}
+	allowed := []string{}
+	for _, source := range sources {
+		if source.Kind == authn.Header {
+			allowed = append(allowed, source.Name)
+		}
+	}
+	header.Set("Access-Control-Allow-Methods", http.MethodPost)
+	header.Set("Access-Control-Allow-Headers", strings.Join(allowed, ", "))
+	header.Set("Access-Control-Max-Age", "600")
+}

@@ -1,0 +1,142 @@
+package auth
+
+import (
+	"encoding/hex"
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
+)
+
+// What is written down about a request: counters, the meter, our fields of Caddy's access log, attributes of Caddy's span,
+// and for a refusal one line in ten seconds of each kind. A good request costs no line of ours, and fields and attributes
+// are made only where somebody takes them.
+
+// observe notes in o how a verification went.
+func (h *Handler) observe(m *registry.Messenger, o *upstream.Outcome, token string, known bool, rej *authn.Rejection, started time.Time) {
+	o.Began = started.Unix()
+	switch {
+	case known:
+		o.Cache = metrics.CacheHit
+	case h.registry.Verified == nil:
+		o.Cache = metrics.CacheOff
+	default:
+		o.Cache = metrics.CacheMiss
+	}
+	if rej == nil {
+		o.Contact.SignedBy.Use(started)
+		if h.accessed {
+			o.Fingerprint = authn.Fingerprint(token)
+		}
+	} else if rej.Code == authn.TooManyFailures {
+		return // nobody looked at the token
+	}
+	m.Timings.Note(o.Cache, started)
+}
+
+// account writes down how the request was decided.
+func (h *Handler) account(r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome, rej *authn.Rejection) {
+	o.Place = h.place
+	code := metrics.Verified
+	var p *problem
+	if rej != nil {
+		p, code = problems[rej.Code], string(rej.Code)
+		o.Code = code
+	}
+	m.CountRequest(mode, code)
+	if m != nil {
+		second := o.Began
+		if second == 0 {
+			second = time.Now().Unix()
+		}
+		place := 0
+		if p != nil {
+			place = p.place
+		}
+		m.Meter.Note(place, second)
+	}
+	ctx := r.Context()
+	if h.accessed {
+		if extra, ok := ctx.Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+			extra.Set(zap.Object("messenger_auth", newFindings(m, mode, code, o)))
+		}
+	}
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		span.SetAttributes(newFindings(m, mode, code, o).attributes()...)
+	}
+	if rej == nil || rej.Code == authn.TokenMissing && mode != config.ModeReport && !rej.Nothing {
+		return
+	}
+	message, next := p.refused, rej.Code.Info().Advice
+	switch {
+	case mode == config.ModeReport:
+		message = p.wouldBeRefused
+	case rej.Code == authn.TokenMissing:
+		message = "passed as anonymous: what the page sent is no token"
+	}
+	if rej.Nothing {
+		next = adviceOnNothing
+	}
+	if c := h.refusals.Check(zap.InfoLevel, message); c != nil {
+		c.Write(zap.String("code", code), zap.String("messenger", o.Messenger), zap.String("reason", rej.Reason),
+			zap.String("source", o.Source), zap.String("advice", next))
+	}
+}
+
+// findings are what logs and spans tell of a request. Who the contact is, they do not tell.
+type findings struct {
+	messenger   string
+	method      string
+	mode        config.Mode
+	verdict     string
+	source      string
+	cache       string
+	fingerprint [4]byte
+}
+
+func newFindings(m *registry.Messenger, mode config.Mode, code string, o *upstream.Outcome) findings {
+	f := findings{messenger: o.Messenger, mode: mode, verdict: code, source: o.Source, cache: o.Cache.String(), fingerprint: o.Fingerprint}
+	if m != nil {
+		f.method = m.Method()
+	}
+	return f
+}
+
+// MarshalLogObject implements zapcore.ObjectMarshaler. The fingerprint is the beginning of a hash, by which one token can
+// be followed through the log; only a good one has it, so that nobody can make up any.
+func (f findings) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+	enc.AddString("messenger", f.messenger)
+	enc.AddString("method", f.method)
+	enc.AddString("mode", string(f.mode))
+	enc.AddString("verdict", f.verdict)
+	enc.AddString("source", f.source)
+	enc.AddString("cache", f.cache)
+	if f.verdict == metrics.Verified {
+		enc.AddString("fingerprint", hex.EncodeToString(f.fingerprint[:]))
+	}
+	return nil
+}
+
+func (f findings) attributes() []attribute.KeyValue {
+	return []attribute.KeyValue{
+		attribute.String("messenger_auth.messenger", f.messenger),
+		attribute.String("messenger_auth.method", f.method),
+		attribute.String("messenger_auth.mode", string(f.mode)),
+		attribute.String("messenger_auth.verdict", f.verdict),
+		attribute.String("messenger_auth.source", f.source),
+		attribute.String("messenger_auth.cache", f.cache),
+	}
+}
+
+// adviceOnNothing is about pages that send a scheme without a token, or a word in its place.
+const adviceOnNothing = "have the page send no Authorization header while its visitor is not logged in, and wait for the token where one is"

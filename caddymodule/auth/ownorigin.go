@@ -1,0 +1,64 @@
+package auth
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
+)
+
+// isOwnOrigin reports whether o is the origin under which the client reached r. What is not known for certain is no origin:
+// a guess that says http would let in whoever can change what a page of plain HTTP holds.
+func isOwnOrigin(r *http.Request, o config.Origin) bool {
+	scheme, hostport, known := reachedAt(r)
+	if !known {
+		return false
+	}
+	hostport, _ = upstream.WithoutFinalDot(hostport)
+	own, err := config.ParseOrigin(scheme + "://" + hostport)
+	o.Host = strings.TrimSuffix(o.Host, ".") // a page of the host with its final dot is one of the same host
+	return err == nil && own == o
+}
+
+// reachedAt returns the scheme and the host under which the client reached r. A trusted proxy in front says how it was
+// reached itself, in the first elements of X-Forwarded-Proto and X-Forwarded-Host; later ones are those of proxies behind
+// it. Forwarded (RFC 7239) and X-Forwarded-Port are not read: few proxies set them, and the others pass on what a client
+// has sent. A trusted proxy that speaks of the scheme in Forwarded alone leaves it unknown.
+func reachedAt(r *http.Request) (scheme, hostport string, known bool) {
+	scheme, hostport = "http", r.Host
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); !trusted {
+		return scheme, hostport, true
+	}
+	if proto, sent := firstElement(r.Header["X-Forwarded-Proto"]); sent {
+		switch ascii.Lower(proto) {
+		case "https", "wss":
+			scheme = "https"
+		case "http", "ws":
+			scheme = "http"
+		default:
+			return "", "", false
+		}
+	} else if len(r.Header["Forwarded"]) > 0 {
+		return "", "", false
+	}
+	if host, sent := firstElement(r.Header["X-Forwarded-Host"]); sent {
+		hostport = host
+	}
+	return scheme, hostport, true
+}
+
+// firstElement returns the first element of a list that may be spread over several lines, and whether there is any line.
+func firstElement(lines []string) (string, bool) {
+	if len(lines) == 0 {
+		return "", false
+	}
+	first, _, _ := strings.Cut(lines[0], ",")
+	return strings.Trim(first, " \t"), true
+}

@@ -1,0 +1,37 @@
+package auth
+
+import (
+	"net/http"
+
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
+)
+
+// methodOverrides are headers from which frameworks take the method, folded.
+var methodOverrides = []string{"x-http-method-override", "x-http-method", "x-method-override"}
+
+// isPreflight reports whether r is a CORS preflight: what a browser sends by itself, without credentials, before a page of
+// another origin may ask (Fetch standard, section 4.8). It asks for nothing, and passes without an identity. What could do
+// something behind us is none. That it has no token, Find has said before.
+func isPreflight(r *http.Request) bool {
+	if r.Method != http.MethodOptions || r.ContentLength != 0 || len(r.TransferEncoding) > 0 || len(r.Header["Upgrade"]) > 0 {
+		return false
+	}
+	if asked := r.Header["Access-Control-Request-Method"]; len(asked) != 1 || !httpguts.ValidHeaderFieldName(asked[0]) {
+		return false
+	}
+	// What such a header says may be a POST.
+	for key := range r.Header {
+		if upstream.ContainsFolded(methodOverrides, key) {
+			return false
+		}
+	}
+	sent := r.Header["Origin"]
+	if len(sent) != 1 {
+		return false
+	}
+	_, err := config.ParseOrigin(sent[0])
+	return err == nil || sent[0] == "null" || sent[0] == "file://" // a sandboxed page, and one of an Android app
+}

@@ -1,0 +1,116 @@
+package auth
+
+import (
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
+)
+
+// Answers to contacts stay out of shared caches. A cache does not store the answer to a request with Authorization (RFC 9111
+// section 3.5); but that header is taken out, and a token in a cookie or a query does not count there. Where nothing is said
+// about caching, a cache may choose a lifetime itself, and give what one contact was sent to the next.
+
+// A privateWriter is the response to a contact. It makes the response private where nobody has said anything about caching
+// by the time its head is written, and hands everything on.
+type privateWriter struct {
+	caddyhttp.ResponseWriterWrapper
+	value [1]string // of this response alone: handlers in front may change it in place
+	begun bool      // the head has been written, or is written with the next byte
+}
+
+// begin is called before a head is written. Informational ones are not the answer, and 101 is not one that is stored.
+func (w *privateWriter) begin(status int) {
+	if w.begun || status < 200 && status != http.StatusSwitchingProtocols {
+		return
+	}
+	w.begun = true
+	if status >= 200 {
+		w.value[0] = "private"
+		makePrivate(w.Header(), w.value[:])
+	}
+}
+
+// makePrivate adds value, which says private, where the response does not say how it may be cached.
+func makePrivate(header http.Header, value []string) {
+	said := header["Cache-Control"]
+	switch {
+	case slices.ContainsFunc(said, saysStoring) || slices.ContainsFunc(header["Expires"], isFilled):
+	case slices.ContainsFunc(said, isFilled):
+		header["Cache-Control"] = append(slices.Clone(said), value...)
+	default:
+		header["Cache-Control"] = value
+	}
+}
+
+func isFilled(value string) bool { return strings.Trim(value, " \t,") != "" }
+
+// saysStoring reports whether a Cache-Control says who may store the response, or for how long. One of no-transform or immutable
+// alone does not: a cache chooses as if nothing was there.
+func saysStoring(value string) bool {
+	for directive := range strings.SplitSeq(value, ",") {
+		name, _, _ := strings.Cut(directive, "=")
+		switch ascii.Lower(strings.Trim(name, " \t")) {
+		case "public", "private", "no-store", "no-cache", "max-age", "s-maxage", "must-revalidate":
+			return true
+		}
+	}
+	return false
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *privateWriter) WriteHeader(status int) {
+	w.begin(status)
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements io.Writer.
+func (w *privateWriter) Write(p []byte) (int, error) {
+	w.begin(http.StatusOK)
+	return w.ResponseWriter.Write(p)
+}
+
+// ReadFrom implements io.ReaderFrom, which spares a response a copy.
+func (w *privateWriter) ReadFrom(from io.Reader) (int64, error) {
+	w.begin(http.StatusOK)
+	return w.ResponseWriterWrapper.ReadFrom(from)
+}
+
+// FlushError is what http.ResponseController calls.
+func (w *privateWriter) FlushError() error {
+	w.begin(http.StatusOK)
+	return w.flush()
+}
+
+func (w *privateWriter) flush() error { return http.NewResponseController(w.ResponseWriter).Flush() }
+
+// servePrivately calls next with a response that stays out of shared caches.
+func servePrivately(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	p := new(privateWriter)
+	p.ResponseWriter = w
+	err := next.ServeHTTP(p, r)
+	if err == nil {
+		p.begin(http.StatusOK) // a handler that writes nothing answers so
+	}
+	return err
+}
+
+// keepErrorPrivate does the same for an error that no error route answers: what one contact may not see, another may. Where an
+// error route answers, errorCleaner does it: a proxy there adds the headers of its backend to those that are set here.
+func (h *Handler) keepErrorPrivate(w http.ResponseWriter, r *http.Request, err error) error {
+	if err == nil || h.hasErrorRoutes() && h.goesToErrorRoute(r, err) {
+		return err
+	}
+	makePrivate(w.Header(), []string{"private"})
+	return err
+}
+
+// Interface guards
+var (
+	_ io.ReaderFrom                   = (*privateWriter)(nil)
+	_ interface{ FlushError() error } = (*privateWriter)(nil)
+)

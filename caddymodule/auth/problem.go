@@ -1,0 +1,133 @@
+package auth
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
+)
+
+// documentation is where a problem's type leads; the README has an anchor for every code.
+const documentation = "https://github.com/messengerauth/caddy-messenger-auth#"
+
+// RetryAfter is what a client is told to wait, in seconds, when the gateway could not decide.
+const retryAfter = 5
+
+// A problem is the answer to a refused request. Its sentences are constant: they say what is wrong and how to mend it,
+// and hold nothing that was received or configured.
+type problem struct {
+	status int
+	title  string
+	detail string
+	body   []byte // application/problem+json (RFC 9457)
+	length string // of the body
+	place  int    // in meters
+
+	challenge               string // what stands behind the realm in WWW-Authenticate
+	challenges              bool   // whether that header is sent at all
+	refused, wouldBeRefused string // log messages
+}
+
+// problems has the answer to every code.
+var problems = make(map[authn.Code]*problem)
+
+func init() {
+	for _, code := range authn.Codes() {
+		info := code.Info()
+		p := &problem{status: info.Status, title: info.Title, detail: info.Detail}
+		problems[code] = p
+		body, err := json.Marshal(struct {
+			Type   string     `json:"type"`
+			Title  string     `json:"title"`
+			Status int        `json:"status"`
+			Code   authn.Code `json:"code"`
+			Detail string     `json:"detail"`
+		}{documentation + string(code), p.title, p.status, code, p.detail})
+		if err != nil {
+			panic(err) // cannot be: these are strings and a number
+		}
+		p.body = append(body, '\n')
+		p.length = strconv.Itoa(len(p.body))
+		p.refused, p.wouldBeRefused = "refused: "+string(code), "would be refused: "+string(code)
+		p.challenge, p.challenges = challenge(code, p)
+		p.place = slices.Index(metrics.Codes, string(code))
+	}
+}
+
+// refuse answers r. Where the site has error routes, these answer it, with the headers that are set here.
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, m *registry.Messenger, rej *authn.Rejection) error {
+	p := problems[rej.Code]
+	if h.WebSocketRejection == rejectionClose && upstream.IsHandshake(r) && closeHandshake(w, r, p.status, rej.Code) {
+		return nil
+	}
+	header := w.Header()
+	values := [3]string{"no-store", "application/problem+json"} // later handlers may change them in place
+	header["Cache-Control"] = values[0:1:1]
+	switch p.status {
+	case http.StatusServiceUnavailable:
+		header["Retry-After"] = []string{strconv.Itoa(retryAfter)}
+	case http.StatusTooManyRequests:
+		header["Retry-After"] = []string{strconv.Itoa(m.FailLimit.RetryAfter())}
+	}
+	if m != nil {
+		if p.challenges {
+			values[2] = `Bearer realm="` + m.Name + `"` + p.challenge
+			header["Www-Authenticate"] = values[2:3:3]
+		}
+		allowReading(m, header, r)
+	}
+	if h.hasErrorRoutes() {
+		if err := caddyhttp.Error(p.status, fmt.Errorf("%s: %s", rej.Code, p.detail)); h.goesToErrorRoute(r, err) {
+			return err
+		}
+	}
+	header["Content-Type"] = values[1:2:2]
+	if r.Method == http.MethodHead {
+		header["Content-Length"] = []string{p.length}
+		w.WriteHeader(p.status)
+		return nil
+	}
+	w.WriteHeader(p.status)
+	_, _ = w.Write(p.body) // whoever does not read it has gone
+	return nil
+}
+
+// challenge says what kind of credentials are wanted (RFC 6750 section 3): it returns what stands behind the realm, and
+// whether there is a challenge at all. A request without any token gets no error code.
+func challenge(code authn.Code, p *problem) (string, bool) {
+	switch {
+	case code == authn.TokenMissing:
+		return "", true
+	case p.status == http.StatusUnauthorized:
+		return `, error="invalid_token", error_description="` + p.title + `"`, true
+	case p.status == http.StatusBadRequest:
+		return `, error="invalid_request", error_description="` + p.title + `"`, true
+	}
+	return "", false
+}
+
+// allowReading lets scripts of the messenger's own pages read why they were refused (CORS).
+func allowReading(m *registry.Messenger, header http.Header, r *http.Request) {
+	if len(m.Origins) == 0 {
+		return
+	}
+	header.Add("Vary", "Origin")
+	sent := r.Header["Origin"]
+	if len(sent) != 1 {
+		return
+	}
+	if o, err := config.ParseOrigin(sent[0]); err == nil && allows(m, o) {
+		header.Set("Access-Control-Allow-Origin", sent[0])
+		header.Set("Access-Control-Allow-Credentials", "true")
+		header.Set("Access-Control-Expose-Headers", "WWW-Authenticate, Retry-After")
+	}
+}

@@ -1,0 +1,226 @@
+package auth
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
+)
+
+// resolveMessenger looks the messenger up at load, where its name is known by then.
+func (h *Handler) resolveMessenger() error {
+	names := h.registry.Names()
+	if h.Messenger == "" {
+		if len(names) != 1 {
+			return fmt.Errorf("%d messengers are configured; name the one that is meant: messenger_auth <messenger>", len(names))
+		}
+		h.Messenger = names[0]
+	}
+	if strings.Contains(h.Messenger, "{") {
+		h.address = upstream.AddressOf(h.Messenger)
+		return nil
+	}
+	if h.static = h.registry.Messengers[h.Messenger]; h.static == nil {
+		return fmt.Errorf("messenger %q is not configured; configured are: %s", h.Messenger, strings.Join(names, ", "))
+	}
+	return nil
+}
+
+// warnAboutLogs tells operators that Caddy writes down what we remove: it copies the request for its logs before any
+// handler runs.
+func (h *Handler) warnAboutLogs() {
+	for _, source := range h.sources {
+		if h.accessed && isLogged(source) {
+			h.registry.AuditWarning("tokens from this source stand in Caddy's access logs and error logs; filter them as section \"What Caddy logs\" of the README shows",
+				zap.String("token_from", string(source.Kind)), zap.String("name", source.Name))
+		}
+	}
+}
+
+// warnAboutAddresses tells operators that fail_limit has one allowance for all clients: those of a Unix socket have no
+// address, unless the proxy in front is believed.
+func (h *Handler) warnAboutAddresses() {
+	limited := func(m *registry.Messenger) bool { return m.FailLimit != nil }
+	if h.static != nil && !limited(h.static) || h.static == nil && !slices.ContainsFunc(slices.Collect(maps.Values(h.registry.Messengers)), limited) {
+		return
+	}
+	for _, listen := range h.server.Listen {
+		if addr, err := caddy.ParseNetworkAddress(listen); err == nil && addr.IsUnixNetwork() && !h.server.TrustedProxiesUnix {
+			h.registry.AuditWarning(noAddress, zap.String("listen", listen), zap.String("server", h.server.Name()))
+		}
+	}
+}
+
+// isLogged reports whether Caddy's logs hold what stands in source. Caddy itself redacts cookies and two headers.
+func isLogged(source authn.Source) bool {
+	switch source.Kind {
+	case authn.Cookie:
+		return false
+	case authn.Header:
+		return source.Name != "Authorization" && source.Name != "Proxy-Authorization"
+	}
+	return true
+}
+
+// CheckSettings looks at all that can be judged without the app. The Caddyfile adapter calls it too, to name the place
+// of a mistake.
+func (h *Handler) checkSettings() error {
+	if err := config.CheckNamePattern(h.Messenger); err != nil {
+		return err
+	}
+	if err := h.Mode.Check(); err != nil {
+		return fmt.Errorf("mode %q %w", h.Mode, err)
+	}
+	for i, source := range h.TokenFrom {
+		if err := source.check(); err != nil {
+			return fmt.Errorf("token_from %s %s: %w", source.From, source.Name, err)
+		}
+		if slices.Contains(h.TokenFrom[:i], source) {
+			return fmt.Errorf("token_from %s %s: is there twice; remove one", source.From, source.Name)
+		}
+		for _, other := range h.TokenFrom[:i] {
+			if source.isOtherSpelling(other) {
+				return fmt.Errorf("token_from header %s: is another spelling of %s, which is the same header to some backends; keep one", source.Name, other.Name)
+			}
+		}
+	}
+	if h.LogoutPath != "" && !strings.HasPrefix(h.LogoutPath, "/") {
+		return fmt.Errorf("logout_path %q does not begin with a slash", h.LogoutPath)
+	}
+	if h.LogoutPath == "" && h.LogoutEverywhere {
+		return errors.New("logout_everywhere has no logout_path")
+	}
+	if err := checkRejection(h.WebSocketRejection); err != nil {
+		return err
+	}
+	return h.checkHeaders()
+}
+
+// reservedHeaders are headers that mean something to Caddy, to proxies or to the message itself, folded. Those that end
+// in "-" stand for all that begin so.
+var reservedHeaders = []string{
+	"host", "cookie", "authorization", "forwarded", "via", "date", "expect", "origin", "referer", "range",
+	"connection", "keep-alive", "proxy-", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings", "alt-svc",
+	"content-", "x-forwarded-", "sec-", "access-control-", "user-agent", "early-data", "proxy", "cache-control", "pragma",
+}
+
+// Contract returns what the handler tells the upstream.
+func (h *Handler) Contract() upstream.Contract {
+	names := upstream.Names{Identity: h.identityHeader(), Messenger: h.messengerHeader(), Raw: h.IdentityEncoding == upstream.EncodingRaw, Sources: sources(h.TokenFrom)}
+	for _, c := range h.ClaimHeaders {
+		names.Claims, names.ClaimHeaders = append(names.Claims, c.Claim), append(names.ClaimHeaders, c.Header)
+	}
+	return upstream.NewContract(names)
+}
+
+func (h *Handler) identityHeader() string {
+	if h.IdentityHeader == "" {
+		return upstream.DefaultIdentityHeader
+	}
+	return h.IdentityHeader
+}
+
+func (h *Handler) messengerHeader() string {
+	if h.MessengerHeader == "" {
+		return upstream.DefaultMessengerHeader
+	}
+	return h.MessengerHeader
+}
+
+// MayServe reports whether requests for the messenger of that name can meet h.
+func (h *Handler) MayServe(name string) bool { return config.RefCanName(h.Messenger, name) }
+
+// Marker returns the subprotocol behind which h takes tokens, or "" if it does not take them there.
+func (h *Handler) Marker() string {
+	for _, source := range sources(h.TokenFrom) {
+		if source.Kind == authn.WebSocketProtocol {
+			return source.Name
+		}
+	}
+	return ""
+}
+
+// ReadHandler makes a handler out of its JSON that is not provisioned: it serves to say what it would do.
+func ReadHandler(text []byte, app *registry.Registry) (*Handler, error) {
+	h := new(Handler)
+	if err := json.Unmarshal(text, h); err != nil {
+		return nil, err
+	}
+	if err := h.checkSettings(); err != nil {
+		return nil, err
+	}
+	h.registry = app
+	return h, h.resolveMessenger()
+}
+
+// checkHeaders refuses header names that the upstream, or a proxy on the way, would not read as the gateway's word.
+func (h *Handler) checkHeaders() error {
+	switch h.IdentityEncoding {
+	case "", upstream.EncodingPercent, upstream.EncodingRaw:
+	default:
+		return fmt.Errorf("identity_encoding %q is none of percent, raw", h.IdentityEncoding)
+	}
+	taken := map[string]string{}
+	check := func(option, name string) error {
+		if err := checkHeaderName(name); err != nil {
+			return fmt.Errorf("%s: the header %q %w", option, name, err)
+		}
+		if other, found := taken[upstream.Fold(name)]; found {
+			return fmt.Errorf("%s: the header %q is that of %s; every value needs a header of its own", option, name, other)
+		}
+		taken[upstream.Fold(name)] = option
+		return nil
+	}
+	if err := check("identity_header", h.identityHeader()); err != nil {
+		return err
+	}
+	if err := check("messenger_header", h.messengerHeader()); err != nil {
+		return err
+	}
+	for i, claim := range h.ClaimHeaders {
+		option := "claim_header " + claim.Claim
+		if claim.Claim == "" {
+			return errors.New("claim_header: the claim is missing; write claim_header <claim> <header>")
+		}
+		if slices.ContainsFunc(h.ClaimHeaders[:i], func(other ClaimHeader) bool { return other.Claim == claim.Claim }) {
+			return fmt.Errorf("%s: is there twice; remove one", option)
+		}
+		if err := check(option, claim.Header); err != nil {
+			return err
+		}
+	}
+	for _, source := range h.TokenFrom {
+		if option, found := taken[upstream.Fold(source.Name)]; found && source.From == authn.Header {
+			return fmt.Errorf("token_from header %s: is the header of %s, which no client may send; take the token from another", source.Name, option)
+		}
+	}
+	return nil
+}
+
+func checkHeaderName(name string) error {
+	if !httpguts.ValidHeaderFieldName(name) {
+		return errors.New("is not a header name")
+	}
+	folded := upstream.Fold(name)
+	if folded != ascii.Lower(name) {
+		return errors.New(`has other characters than letters, digits and "-" in its name, which some servers read as "-"; use "-"`)
+	}
+	for _, reserved := range reservedHeaders {
+		if folded == reserved || strings.HasSuffix(reserved, "-") && strings.HasPrefix(folded, reserved) {
+			return errors.New("has a meaning of its own in HTTP; choose another, such as X-Contact-Name")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,25 @@
+package auth
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
+)
+
+// verify finds the contact that token proves, perhaps from memory, and notes it in o: a token that was seen before is not
+// verified again, and fail_limit does not concern it. Whether it was revoked meanwhile is asked every time.
+func (h *Handler) verify(r *http.Request, m *registry.Messenger, token string, o *upstream.Outcome) (rej *authn.Rejection) {
+	started := time.Now()
+	o.Origin = m.Origin.Load() // before the keys: what is withdrawn from here on is seen when a connection opens
+	verifier, known := m.Verifier.Load(), false
+	if m.FailLimit == nil {
+		o.Contact, known, rej = h.registry.Verified.Verify(r.Context(), started, verifier, token, h.headers.Selection, nil)
+	} else {
+		o.Contact, known, rej = h.verifyLimited(r, m, verifier, token, started)
+	}
+	h.observe(m, o, token, known, rej, started)
+	return rej
+}

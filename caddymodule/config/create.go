@@ -1,0 +1,16 @@
+package config
+
+// WithFormer returns the settings that flags gave over the former ones. Those that no flag can give stay.
+func (m *Messenger) WithFormer(former *Messenger) *Messenger {
+	next := former.CopySettings()
+	next.IdentityKey, next.PublicKey, next.SharedToken = m.IdentityKey, m.PublicKey, m.SharedToken
+	next.Issuer, next.Audience, next.RequireClaims, next.AllowedOrigin = m.Issuer, m.Audience, m.RequireClaims, m.AllowedOrigin
+	next.ClockSkew, next.MaxLifetime, next.Mode = m.ClockSkew, m.MaxLifetime, m.Mode
+	next.JWKS = m.JWKS
+	if m.JWKS != nil && former.JWKS != nil {
+		set := *former.JWKS
+		set.URL = m.JWKS.URL
+		next.JWKS = &set
+	}
+	return next
+}

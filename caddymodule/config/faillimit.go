@@ -1,0 +1,59 @@
+package config
+
+import (
+	"errors"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
+
+// FailLimit says how many bad tokens one client address may send. Addresses are those that Caddy takes for the client's,
+// IPv6 by /64; clients without an address count as one. Only tokens that nobody signed for the messenger count; expired
+// ones, for instance, do not.
+type FailLimit struct {
+	// How many bad tokens are read before further ones are refused. Required.
+	Attempts int `json:"attempts,omitempty"`
+
+	// The time in which so many more may come. Required.
+	Window caddy.Duration `json:"window,omitempty"`
+}
+
+func (f *FailLimit) check() error {
+	switch {
+	case f == nil:
+		return nil
+	case f.Attempts <= 0 || f.Window <= 0:
+		return errors.New("needs a number of attempts and a duration above 0, such as 20/1m; remove it to set no limit")
+	case f.Attempts > 1_000_000 || time.Duration(f.Window) > 24*time.Hour:
+		return errors.New("is more than 1000000 attempts or 24h; a limit such as 20/1m is meant")
+	}
+	return nil
+}
+
+// parseFailLimit reads fail_limit <n>/<duration>.
+func (m *Messenger) parseFailLimit(d *caddyfile.Dispenser) error {
+	value := ""
+	if err := StringOption(&value)(d); err != nil {
+		return err
+	}
+	attempts, window, _ := strings.Cut(value, "/")
+	n, errNumber := strconv.Atoi(attempts)
+	duration, errDuration := caddy.ParseDuration(window)
+	if errNumber != nil || errDuration != nil {
+		return d.Errf("fail_limit %q is no number of attempts and a duration, such as 20/1m", value)
+	}
+	m.FailLimit = &FailLimit{Attempts: n, Window: caddy.Duration(duration)}
+	if err := m.FailLimit.check(); err != nil {
+		return d.Errf("fail_limit %q %w", value, err)
+	}
+	return nil
+}
+
+// RetryAfter is the number of seconds after which one more attempt is free.
+func (f *FailLimit) RetryAfter() int {
+	return int(math.Ceil(time.Duration(f.Window).Seconds() / float64(f.Attempts)))
+}

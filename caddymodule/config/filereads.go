@@ -1,0 +1,294 @@
+package config
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// FileWait is how long the load of a configuration, or one look at a watched file, waits for a file.
+const FileWait = 5 * time.Second
+
+// commandFileWait is how long a command waits for a file. Someone may have to type a passphrase for the other end.
+const commandFileWait = 2 * time.Minute
+
+// pipePause is the time between two looks at a pipe that nobody has opened for writing, or at a file that is being
+// written.
+const pipePause = 10 * time.Millisecond
+
+// maxFileReads is how many files may be read at a time: each that hangs occupies a thread, and the runtime ends a
+// process that has ten thousand of them.
+const maxFileReads = 1000
+
+var (
+	errFileHangs  = errors.New("the file could not be read in time; does the file system that it is on answer?")
+	errFileReads  = errors.New("too many other files hang; does the file system that they are on answer?")
+	errFileLarge  = errors.New("the file is larger than 1 MiB")
+	errFileEmpty  = errors.New("the file is empty")
+	errFileWrites = errors.New("the file changes while it is read; replace it with mv")
+	errPipeLate   = errors.New("nothing was written to the pipe in time; start the program that writes to it first, or name a regular file")
+	errPipeOpen   = errors.New("the pipe was not closed by its writer in time, so that its text may be incomplete")
+	errPipeLater  = errors.New("the file is a pipe; a pipe is read only when the configuration is loaded: reload it, or put a regular file there")
+)
+
+// A FileText is what was read from a file.
+type FileText struct {
+	Text []byte
+	Pipe bool // it cannot be read again at will
+}
+
+// FileReads makes the reads of files, at most one of each file at a time: a file that hangs costs one goroutine, however
+// often it is asked for.
+type FileReads struct {
+	read func(ctx context.Context, name string, pipes bool) (FileText, error)
+
+	mu      sync.Mutex
+	running map[string]chan struct{} // closed when the read has ended
+}
+
+// ProcessFiles makes the reads of this process.
+var ProcessFiles = NewFileReads(readFile)
+
+func NewFileReads(read func(ctx context.Context, name string, pipes bool) (FileText, error)) *FileReads {
+	return &FileReads{read: read, running: make(map[string]chan struct{})}
+}
+
+// Get reads a file, or gives up when ctx ends. It never returns what an earlier read has found, which may be older than
+// the call. Pipes are read only where pipes is true.
+func (f *FileReads) Get(ctx context.Context, name string, pipes bool) (FileText, error) {
+	for {
+		f.mu.Lock()
+		earlier, busy := f.running[name]
+		if !busy {
+			return f.start(ctx, name, pipes)
+		}
+		f.mu.Unlock()
+		select {
+		case <-earlier:
+		case <-ctx.Done():
+			return FileText{}, errFileHangs
+		}
+	}
+}
+
+// start begins a read and waits for it. f.mu is locked, and is unlocked here.
+func (f *FileReads) start(ctx context.Context, name string, pipes bool) (FileText, error) {
+	if len(f.running) >= maxFileReads {
+		f.mu.Unlock()
+		return FileText{}, errFileReads
+	}
+	ended := make(chan struct{})
+	f.running[name] = ended
+	f.mu.Unlock()
+	var found FileText
+	var err error
+	go func() {
+		found, err = f.read(ctx, name, pipes)
+		f.mu.Lock()
+		delete(f.running, name)
+		f.mu.Unlock()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return found, err
+	case <-ctx.Done():
+		return FileText{}, errFileHangs
+	}
+}
+
+// readFile reads a regular file or, where pipes is true, a pipe up to its end. One line break at the end is left out, as
+// Caddy does.
+func readFile(ctx context.Context, name string, pipes bool) (FileText, error) {
+	// What it is has to be known before it is opened: opening a device can have effects.
+	info, err := os.Stat(name)
+	if err != nil {
+		return FileText{}, err
+	}
+	if err := checkFile(info.Mode(), pipes); err != nil {
+		return FileText{}, err
+	}
+	file, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // would wait for the writer of a pipe otherwise
+	if err != nil {
+		return FileText{}, err
+	}
+	defer file.Close()
+	if info, err = file.Stat(); err != nil {
+		return FileText{}, err
+	}
+	if err := checkFile(info.Mode(), pipes); err != nil { // another one may be there by now
+		return FileText{}, err
+	}
+	found := FileText{Pipe: info.Mode().Type() == fs.ModeNamedPipe}
+	if found.Pipe {
+		found.Text, err = readPipe(ctx, file)
+	} else {
+		found.Text, err = readRegular(ctx, file)
+	}
+	if err != nil {
+		return FileText{}, err
+	}
+	found.Text = bytes.TrimSuffix(bytes.TrimSuffix(found.Text, []byte("\n")), []byte("\r"))
+	if len(found.Text) == 0 {
+		return FileText{}, errFileEmpty
+	}
+	return found, nil
+}
+
+func checkFile(mode fs.FileMode, pipes bool) error {
+	switch mode.Type() {
+	case 0:
+		return nil
+	case fs.ModeNamedPipe:
+		if !pipes {
+			return errPipeLater
+		}
+		return nil
+	case fs.ModeDir:
+		return errors.New("it is a directory; name a file")
+	case fs.ModeSocket:
+		return errors.New("it is a socket; name a file")
+	}
+	return errors.New("it is a device; name a file")
+}
+
+// readRegular reads a file until it did not change meanwhile, so that no half of it is taken.
+func readRegular(ctx context.Context, file *os.File) ([]byte, error) {
+	for last := []byte(nil); ; {
+		before, err := file.Stat()
+		if err != nil {
+			return nil, err
+		}
+		if _, err := file.Seek(0, io.SeekStart); err != nil {
+			return nil, err
+		}
+		text, err := io.ReadAll(io.LimitReader(file, maxKeyFile+1))
+		if err != nil {
+			return nil, err
+		}
+		if len(text) > maxKeyFile {
+			return nil, errFileLarge
+		}
+		after, err := file.Stat()
+		if err != nil {
+			return nil, err
+		}
+		if before.Size() == after.Size() && before.ModTime().Equal(after.ModTime()) || last != nil && bytes.Equal(last, text) {
+			return text, nil
+		}
+		last = text
+		if !pause(ctx) {
+			return nil, errFileWrites
+		}
+	}
+}
+
+// readPipe reads what the writer of a pipe writes until it closes it. Until a writer has opened it, the pipe is at its end.
+func readPipe(ctx context.Context, pipe *os.File) ([]byte, error) {
+	if limit, ok := ctx.Deadline(); ok {
+		// A little earlier than the caller gives up, who would know less about the cause.
+		limit = limit.Add(-time.Until(limit) / 20)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, limit)
+		defer cancel()
+		_ = pipe.SetReadDeadline(limit) // where a pipe cannot have one, reads do not wait either
+	}
+	var text []byte
+	chunk := make([]byte, 4096)
+	for {
+		n, err := pipe.Read(chunk)
+		text = append(text, chunk[:n]...)
+		switch {
+		case len(text) > maxKeyFile:
+			return nil, errFileLarge
+		case err == io.EOF && len(text) > 0:
+			return text, nil
+		case err != nil && err != io.EOF && !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, os.ErrDeadlineExceeded):
+			return nil, err
+		case err != nil && !pause(ctx):
+			if len(text) > 0 {
+				return nil, errPipeOpen
+			}
+			return nil, errPipeLate
+		}
+	}
+}
+
+// pause waits a moment, and reports false if ctx has ended.
+func pause(ctx context.Context) bool {
+	timer := time.NewTimer(pipePause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// LoadedFiles reads the files that one configuration names, each once: the writer of a pipe may serve a single reader.
+type LoadedFiles map[string]FileText
+
+// Read returns the text behind a reference.
+func (l LoadedFiles) Read(r Reference) (FileText, error) {
+	if r.Kind == "env" {
+		text, err := r.Env()
+		return FileText{Text: text}, err
+	}
+	if found, ok := l[r.Name]; ok {
+		return found, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), FileWait)
+	defer cancel()
+	go func() { // Caddy cannot end before the load has ended
+		for !caddy.Exiting() && pause(ctx) {
+		}
+		cancel()
+	}()
+	found, err := ProcessFiles.Get(ctx, r.Name, true)
+	if err == nil && l != nil {
+		l[r.Name] = found
+	}
+	return found, err
+}
+
+// resolve fills Caddy's global placeholders in text when a configuration is loaded. The files that {file.…} names are read
+// here: Caddy would wait for ever where one hangs.
+func (l LoadedFiles) resolve(text string) (string, error) {
+	var failed error
+	replacer := caddy.NewReplacer().WithoutFile()
+	replacer.Map(func(key string) (any, bool) {
+		name, isFile := strings.CutPrefix(key, "file.")
+		if !isFile {
+			return nil, false
+		}
+		found, err := l.Read(Reference{Kind: "file", Name: name})
+		if err != nil && failed == nil {
+			failed = fmt.Errorf("{%s}: %w", key, err)
+		}
+		return string(found.Text), true
+	})
+	resolved, err := replacer.ReplaceOrErr(text, true, true)
+	if failed != nil {
+		return "", failed
+	}
+	return resolved, err
+}
+
+// ReadArgument reads a file that an argument of a command names.
+func ReadArgument(name string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), commandFileWait)
+	defer cancel()
+	found, err := ProcessFiles.Get(ctx, name, true)
+	return found.Text, err
+}

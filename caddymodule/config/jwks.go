@@ -1,0 +1,104 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+// JWKS names the URL at which the site publishes its public keys.
+type JWKS struct {
+	// The URL of the JWK Set: https, or http on a loopback address. Placeholders are resolved when the configuration is
+	// loaded. Required.
+	URL string `json:"url,omitempty"`
+
+	// How long a key set is used before it is fetched again, where the key server's Cache-Control or Expires does not
+	// say; 1m to 1h. What the server says is kept within the same bounds. Default: 10m.
+	RefreshInterval *caddy.Duration `json:"refresh_interval,omitempty"`
+
+	// How long the last key set serves while the key server cannot be reached, counted from the last successful fetch.
+	// Afterwards requests are answered with keys_unavailable. 0 trusts a set no longer than its lifetime. Default: 24h.
+	StaleIfError *caddy.Duration `json:"stale_if_error,omitempty"`
+
+	// How long one fetch may take, at most 30s. Default: 5s.
+	Timeout *caddy.Duration `json:"timeout,omitempty"`
+}
+
+// maxFetchTimeout bounds the option timeout of a JWKS.
+const maxFetchTimeout = 30 * time.Second
+
+// Settings checks j and returns what the engine needs.
+func (j *JWKS) Settings() (authn.JWKSSettings, error) {
+	s := authn.JWKSSettings{
+		URL:             j.URL,
+		RefreshInterval: DurationOr(j.RefreshInterval, authn.DefaultRefreshInterval),
+		StaleIfError:    DurationOr(j.StaleIfError, authn.DefaultStaleIfError),
+		Timeout:         DurationOr(j.Timeout, authn.DefaultFetchTimeout),
+	}
+	if s.RefreshInterval < authn.MinRefreshInterval || s.RefreshInterval > authn.MaxRefreshInterval {
+		return s, fmt.Errorf("refresh_interval %s is not between %s and %s", s.RefreshInterval, authn.MinRefreshInterval, authn.MaxRefreshInterval)
+	}
+	if s.StaleIfError < 0 {
+		return s, errors.New("stale_if_error is negative; give a duration such as 24h, or 0 to trust a set no longer than its lifetime")
+	}
+	if s.Timeout <= 0 || s.Timeout > maxFetchTimeout {
+		return s, fmt.Errorf("timeout %s is not above 0s and at most %s", s.Timeout, maxFetchTimeout)
+	}
+	if strings.Contains(s.URL, "{") {
+		var err error
+		if s.URL, err = LoadedFiles(nil).resolve(j.URL); err != nil {
+			return s, fmt.Errorf("%s: %w", j.URL, err)
+		}
+	}
+	if err := authn.CheckJWKSURL(s.URL); err != nil {
+		return s, fmt.Errorf("%s%w", quoted(j.URL), err)
+	}
+	return s, nil
+}
+
+// quoted quotes a URL in front of what is wrong with it, without the password that it may have.
+func quoted(text string) string {
+	if u, err := url.Parse(text); err == nil {
+		return strconv.Quote(u.Redacted()) + " "
+	}
+	return ""
+}
+
+func DurationOr(d *caddy.Duration, fallback time.Duration) time.Duration {
+	if d == nil {
+		return fallback
+	}
+	return time.Duration(*d)
+}
+
+// StoredSettings are the engine's settings for a URL that a site owner typed: https to port 443 of a public address,
+// unless the operator has listed the host.
+func (j *JWKS) StoredSettings(isInternal func(hostname, host string) bool) (authn.JWKSSettings, error) {
+	if strings.ContainsAny(j.URL, "{}") {
+		return authn.JWKSSettings{}, errors.New("has a placeholder in its URL; a stored messenger has the URL itself")
+	}
+	settings, err := j.Settings()
+	if err != nil {
+		return settings, err
+	}
+	settings.SmallKeys = true
+	u, err := url.Parse(j.URL)
+	if err != nil {
+		return settings, err
+	}
+	if isInternal(u.Hostname(), u.Host) {
+		return settings, nil
+	}
+	settings.Public = true
+	if u.Scheme != "https" || u.Port() != "" && u.Port() != "443" {
+		return settings, errors.New("is not https on port 443; the operator can list the host in jwks_internal_hosts")
+	}
+	return settings, nil
+}

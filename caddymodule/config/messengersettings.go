@@ -1,0 +1,81 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+// CheckSettings looks at all that can be judged without reading a key. The Caddyfile adapter calls it too, to name the
+// place of a mistake.
+func (m *Messenger) CheckSettings() error {
+	if m.IdentityKey == "" {
+		return errors.New("identity_key is missing; add the name of the claim that holds the contact identity, such as \"identity_key sub\"")
+	}
+	if err := authn.CheckIdentityKey(m.IdentityKey); err != nil {
+		return fmt.Errorf("identity_key %q %w", m.IdentityKey, err)
+	}
+	switch methods := m.methods(); {
+	case len(methods) > 1:
+		return fmt.Errorf("%s are both set; a messenger has exactly one validation method", strings.Join(methods[:2], " and "))
+	case len(methods) == 0:
+		return errors.New("no validation method is set; add exactly one of public_key, jwks and shared_token")
+	}
+	if m.IsGenerated() && m.SharedToken.Encoding != "" {
+		return errors.New("shared_token has an encoding and no value; a generated token needs none")
+	}
+	if d := m.ClockSkew; d != nil && (*d < 0 || time.Duration(*d) > MaxClockSkew) {
+		return fmt.Errorf("clock_skew %s is not between 0s and %s; set the clocks instead (NTP)", time.Duration(*d), MaxClockSkew)
+	}
+	if m.MaxLifetime < 0 {
+		return errors.New("max_lifetime is negative; give a duration such as 1h, or remove it")
+	}
+	if m.MaxSession != nil && *m.MaxSession < 0 {
+		return errors.New("max_session is negative; give a duration such as 12h, or 0 for no limit")
+	}
+	for option, values := range map[string][]string{"issuer": m.Issuer, "audience": m.Audience, "require_claims": m.RequireClaims, "allowed_origin": m.AllowedOrigin} {
+		if err := CheckList(values); err != nil {
+			return fmt.Errorf("%s %w", option, err)
+		}
+	}
+	if err := m.Mode.Check(); err != nil {
+		return fmt.Errorf("mode %q %w", m.Mode, err)
+	}
+	if err := m.FailLimit.check(); err != nil {
+		return fmt.Errorf("fail_limit %w", err)
+	}
+	return nil
+}
+
+func CheckList(values []string) error {
+	for i, value := range values {
+		if value == "" {
+			return errors.New("has an empty value; remove it")
+		}
+		if slices.Contains(values[:i], value) {
+			return fmt.Errorf("names %q twice; remove one", value)
+		}
+	}
+	return nil
+}
+
+// Warnings are about settings that work and are probably not meant.
+func (m *Messenger) Warnings() []string {
+	var warnings []string
+	if !m.NeedsExpiry() {
+		warnings = append(warnings, "this messenger accepts tokens that never expire; add \"require_claims exp\" or \"max_lifetime\"")
+	}
+	if m.JWKS != nil && len(m.Issuer) == 0 && len(m.Audience) == 0 {
+		warnings = append(warnings, "this messenger accepts every token that the key server's keys sign, for whatever it was made; add \"audience\" or \"issuer\"")
+	}
+	return warnings
+}
+
+// NeedsExpiry reports whether every accepted token ends some day.
+func (m *Messenger) NeedsExpiry() bool {
+	return m.MaxLifetime > 0 || slices.Contains(m.RequireClaims, "exp")
+}

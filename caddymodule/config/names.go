@@ -1,0 +1,78 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// RoutePlaceholders are the placeholders that may choose the messenger: they name the place that was asked for. One that
+// a client fills freely on any URL (header, cookie, query) would let it choose which keys it is checked with.
+var RoutePlaceholders = []string{HostLabelPrefix, PathPartPrefix}
+
+const (
+	HostLabelPrefix = "http.request.host.labels."
+	PathPartPrefix  = "http.request.uri.path."
+)
+
+// CheckNamePattern checks the messenger's name in a directive, which may have placeholders.
+func CheckNamePattern(ref string) error {
+	if ref == "" {
+		return nil
+	}
+	if !strings.Contains(ref, "{") {
+		if err := CheckName(ref); err != nil {
+			return fmt.Errorf("messenger %q: the name %w", ref, err)
+		}
+		return nil
+	}
+	for rest := ref; ; {
+		_, after, opened := strings.Cut(rest, "{")
+		if !opened {
+			return nil
+		}
+		name, after, closed := strings.Cut(after, "}")
+		index := ""
+		for _, prefix := range RoutePlaceholders {
+			if part, ok := strings.CutPrefix(name, prefix); ok {
+				index = part
+			}
+		}
+		if !closed || index == "" || strings.Trim(index, "0123456789") != "" {
+			return fmt.Errorf("messenger %q: only labels of the host ({labels.N}) and parts of the path ({path.N}) can choose the messenger", ref)
+		}
+		rest = after
+	}
+}
+
+// CheckName returns an error if name cannot be a messenger's: it becomes a header, a log field, a metric label
+// and a storage key, and reads the same in all of them.
+func CheckName(name string) error {
+	if name == "" || len(name) > 63 {
+		return errors.New("must have 1 to 63 characters")
+	}
+	for i, c := range []byte(name) {
+		letter := 'a' <= c && c <= 'z' || '0' <= c && c <= '9'
+		if !letter && (i == 0 || c != '_' && c != '-') {
+			return errors.New("must begin with a lower-case letter or digit and have only these, \"_\" and \"-\"")
+		}
+	}
+	return nil
+}
+
+// RefCanName reports whether ref, the messenger of a directive, can become name. A placeholder can become any text.
+func RefCanName(ref, name string) bool {
+	pattern := "^"
+	for {
+		text, after, found := strings.Cut(ref, "{")
+		pattern += regexp.QuoteMeta(strings.ToLower(text))
+		if !found {
+			break
+		}
+		pattern += ".*"
+		_, ref, _ = strings.Cut(after, "}")
+	}
+	matched, err := regexp.MatchString(pattern+"$", name)
+	return matched || err != nil // too long to be compiled: it is not said that nothing uses name
+}

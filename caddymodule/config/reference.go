@@ -1,0 +1,35 @@
+package config
+
+import (
+	"errors"
+	"strings"
+)
+
+// ErrLiteralStoreKey does not quote the value, which may be the key.
+var ErrLiteralStoreKey = errors.New("store: a key must be exactly one placeholder {file./path} or {env.NAME} that holds 32 bytes in base64; " +
+	"a secret does not belong into the configuration (was {$NAME} written? It puts the value there: write {env.NAME})")
+
+// maxKeyFile is the largest file that {file.…} may name in bytes; the limit of Caddy's own placeholder.
+const maxKeyFile = 1 << 20
+
+// A Reference is a placeholder {env.NAME} or {file.PATH} that is a whole value of the configuration.
+type Reference struct {
+	Kind string // "env" or "file"
+	Name string
+}
+
+// ParseReference returns the reference that text consists of, and false if text is anything else.
+func ParseReference(text string) (Reference, bool) {
+	inner, opened := strings.CutPrefix(text, "{")
+	inner, closed := strings.CutSuffix(inner, "}")
+	kind, name, found := strings.Cut(inner, ".")
+	if !opened || !closed || !found || name == "" || strings.ContainsAny(inner, "{}") || kind != "env" && kind != "file" {
+		return Reference{}, false
+	}
+	return Reference{Kind: kind, Name: name}, true
+}
+
+// ErrLiteralSecret does not quote the value, which may be the secret.
+var ErrLiteralSecret = errors.New("shared_token must be exactly one placeholder {env.NAME} or {file./path}; " +
+	"a secret does not belong into the configuration, where everyone who can read that can sign tokens " +
+	"(was {$NAME} written? It puts the value into the configuration before it is read: write {env.NAME})")

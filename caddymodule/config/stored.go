@@ -1,0 +1,57 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+// CheckStored refuses settings that a stored messenger may not have, and those that would not load.
+func (m *Messenger) CheckStored(isInternal func(hostname, host string) bool) error {
+	if err := m.checkCost(); err != nil {
+		return err
+	}
+	if err := m.CheckSettings(); err != nil {
+		return err
+	}
+	for _, entry := range m.AllowedOrigin {
+		if _, err := ParseOrigin(entry); err != nil {
+			return fmt.Errorf("allowed_origin %q %w", entry, err)
+		}
+	}
+	switch {
+	case m.JWKS != nil:
+		if _, err := m.JWKS.StoredSettings(isInternal); err != nil {
+			return fmt.Errorf("jwks %w", err)
+		}
+	case m.SharedToken != nil:
+		if m.SharedToken.Token != "" || m.SharedToken.Encoding != "" {
+			return errors.New("shared_token of a stored messenger is generated, and has no members: write {}")
+		}
+	default:
+		return m.checkStoredKeys()
+	}
+	return nil
+}
+
+// checkStoredKeys takes keys as they are, and no placeholder for one.
+func (m *Messenger) checkStoredKeys() error {
+	keys := make([]*authn.Key, len(m.PublicKey))
+	for i, k := range m.PublicKey {
+		if _, ok := ParseReference(k.Key); ok {
+			return fmt.Errorf("public_key number %d is a placeholder; a stored messenger holds the key itself", i+1)
+		}
+		var err error
+		if keys[i], err = authn.ParsePublicKey([]byte(k.Key), k.KeyID); err != nil {
+			return fmt.Errorf("public_key number %d %w", i+1, err)
+		}
+		if err = keys[i].CheckSmall(); err != nil {
+			return fmt.Errorf("public_key number %d %w", i+1, err)
+		}
+	}
+	if _, err := authn.NewKeySet(keys...); err != nil {
+		return fmt.Errorf("public_key: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,106 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// floors are the packages by their place in the house. A package imports only what is on a lower floor.
+var floors = map[string]int{
+	"":                    7,
+	"command":             6,
+	"panel":               6,
+	"admin":               5,
+	"auth":                4,
+	"messenger":           4,
+	"internal/registry":   3,
+	"internal/upstream":   3,
+	"internal/vault":      2,
+	"internal/metrics":    2,
+	"config":              2,
+	"internal/routing":    2,
+	"internal/authn":      1,
+	"internal/session":    0,
+	"internal/strictjson": 0,
+	"internal/bytecache":  0,
+	"internal/printable":  0,
+	"internal/ascii":      0,
+}
+
+// Libraries that only some packages may know: a reviewer of the verification reads authn and nothing else, and what is below
+// it works without Caddy.
+var (
+	onlyInAuthn   = []string{"github.com/lestrrat-go/jwx"}
+	notBelowAuthn = []string{"github.com/caddyserver/", "go.uber.org/zap"}
+)
+
+const (
+	module      = "github.com/messengerauth/caddy-messenger-auth/"
+	packageRoot = module + "caddymodule"
+)
+
+func TestImportsGoDown(t *testing.T) {
+	for _, p := range packages(t) {
+		name := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, packageRoot), "/")
+		floor, known := floors[name]
+		if !known {
+			t.Errorf("package %q has no floor; give it one in this file, and in the package comment of modules.go", name)
+			continue
+		}
+		for _, path := range p.Imports {
+			if below, ours := strings.CutPrefix(path, packageRoot); ours {
+				below = strings.TrimPrefix(below, "/")
+				if other, known := floors[below]; !known || other >= floor {
+					t.Errorf("%q (floor %d) imports %q (floor %d): imports go down; let %[1]q declare a small interface, or move what it needs", name, floor, below, floors[below])
+				}
+			}
+			if name != "internal/authn" && hasPrefix(path, onlyInAuthn) {
+				t.Errorf("%q imports %s; only internal/authn knows jwx", name, path)
+			}
+			if floor <= floors["internal/authn"] && hasPrefix(path, notBelowAuthn) {
+				t.Errorf("%q imports %s; from authn down the packages know neither Caddy nor zap", name, path)
+			}
+			if floor == 0 && strings.Contains(strings.SplitN(path, "/", 2)[0], ".") {
+				t.Errorf("%q imports %s; the packages of the lowest floor know the standard library only", name, path)
+			}
+		}
+	}
+}
+
+func hasPrefix(path string, prefixes []string) bool {
+	return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(path, prefix) })
+}
+
+type goPackage struct {
+	ImportPath string
+	Imports    []string // of the package itself; its tests may look anywhere
+}
+
+func packages(t *testing.T) (list []goPackage) {
+	t.Helper()
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skip("no go command here to list the packages with")
+	}
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "./...").Output()
+	if err != nil {
+		t.Fatalf("listing the packages: %v", err)
+	}
+	for decoder := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p goPackage
+		if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, p)
+	}
+	if len(list) < len(floors)-1 {
+		t.Fatalf("got %d packages, want at least %d", len(list), len(floors)-1)
+	}
+	return list
+}

@@ -1,0 +1,170 @@
+package metrics
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+// An event is a request of a recorded mix.
+type event struct {
+	second int64
+	code   string
+}
+
+// mix is a day and more of requests in order of time, with every code in it, some of them seldom, with floods and hours
+// in which nothing comes.
+func mix(size int, from int64) []event {
+	events := make([]event, 0, size)
+	for second := from; len(events) < size; {
+		code := Codes[0]
+		if rand.IntN(3) == 0 {
+			code = Codes[rand.IntN(len(Codes))]
+		}
+		events = append(events, event{second, code})
+		switch rand.IntN(1000) {
+		case 0:
+			second += rand.Int64N(3 * 3600)
+		case 1, 2, 3, 4, 5, 6, 7, 8, 9:
+			second += rand.Int64N(90)
+		default:
+			second += rand.Int64N(4) / 3
+		}
+	}
+	return events
+}
+
+// counted counts events independently of any meter: those in the window whose last slot is that of second.
+func counted(events []event, w MeterWindow, second int64) map[string]uint64 {
+	counts := make(map[string]uint64)
+	for _, e := range events {
+		if slot := e.second / w.slot; slot <= second/w.slot && slot > second/w.slot-w.slots {
+			counts[e.code]++
+		}
+	}
+	return counts
+}
+
+// placeOf returns the place of a code in meters.
+func placeOf(code string) int { return slices.Index(Codes, code) }
+
+// Somebody switches enforcement on by these figures: they have to be right, at every moment of the day.
+func TestMeterCountsWhatThereWas(t *testing.T) {
+	from := time.Now().Unix()
+	events := mix(100_000, from)
+	m := NewMeter()
+	for i, e := range events {
+		m.Note(placeOf(e.code), e.second)
+		if i%5000 != 4999 {
+			continue
+		}
+		for _, later := range []int64{0, 59, 60, 3599, 3600, 86_399, 86_400, 100_000} {
+			second := e.second + later
+			windows := m.Windows(time.Unix(second, 0))
+			for j, w := range []MeterWindow{LastHour, LastDay} {
+				compareWindow(t, windows[j], counted(events[:i+1], w, second), fmt.Sprintf("%d s after event %d", later, i))
+			}
+		}
+	}
+}
+
+func compareWindow(t *testing.T, got readinessWindow, want map[string]uint64, when string) {
+	t.Helper()
+	var all, bad uint64
+	for code, n := range want {
+		all += n
+		if code != Verified && code != string(authn.TokenMissing) {
+			bad += n
+		}
+		if code != Verified && got.Codes[code] != n {
+			t.Errorf("%s: the last %s had %d of %s, and the meter says %d", when, got.Window, n, code, got.Codes[code])
+		}
+	}
+	if got.Requests != all || got.Good != want[Verified] || got.None != want[string(authn.TokenMissing)] || got.Bad != bad {
+		t.Errorf("%s: the last %s had %d requests, %d good, %d none, %d bad; the meter says %+v", when, got.Window, all, want[Verified], want[string(authn.TokenMissing)], bad, got)
+	}
+	if (got.Pass == nil) != (all == 0) || got.Pass != nil && *got.Pass != float64(want[Verified])/float64(all) {
+		t.Errorf("%s: the share of %d of %d is told as %v", when, want[Verified], all, got.Pass)
+	}
+}
+
+// Requests come at the same time, also those that begin a new round of slots.
+func TestMeterLosesNothingWhenManyCount(t *testing.T) {
+	m := NewMeter()
+	var all sync.WaitGroup
+	const each = 20_000
+	for range 8 {
+		all.Go(func() {
+			for i := range int64(each) {
+				m.Note(0, 1_000_000_020+i/1000) // a new minute after twenty of these seconds would be a new slot
+			}
+		})
+	}
+	all.Wait()
+	if got := m.Count(0, LastHour, 1_000_000_040); got != 8*each {
+		t.Errorf("counted %d of %d", got, 8*each)
+	}
+}
+
+// A clock that is set back must not stop the meter until it has caught up.
+func TestMeterGoesOnAfterTheClockWasSetBack(t *testing.T) {
+	m := NewMeter()
+	const now = 1_800_000_000
+	m.Note(0, now)
+	m.Note(0, now-30*24*3600)
+	m.Note(0, now-30*24*3600)
+	for _, w := range []MeterWindow{LastHour, LastDay} {
+		if got := m.Count(0, w, now-30*24*3600); got != 2 {
+			t.Errorf("%s: counted %d, want 2", w.Name, got)
+		}
+	}
+}
+
+// Nobody may read "100 %" while there are contacts whom the switch would lock out.
+func TestReadinessIsNeverRoundedUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMeter()
+		for range 99_999 {
+			m.Note(0, time.Now().Unix())
+		}
+		m.Note(placeOf("token_expired"), time.Now().Unix())
+		got := m.Windows(time.Now())[0].Summary()
+		if want := "100000 requests: 99999 with a good token, 0 with none, 1 with a bad one; 99.99 % would pass under required"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+}
+
+func BenchmarkMeter(b *testing.B) {
+	second := time.Now().Unix()
+	for name, place := range map[string]int{"verified": 0, "refused": placeOf("token_expired")} {
+		b.Run(name, func(b *testing.B) {
+			m := NewMeter()
+			b.ReportAllocs()
+			for b.Loop() {
+				m.Note(place, second)
+			}
+		})
+		b.Run(name+", on all processors", func(b *testing.B) {
+			m := NewMeter()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					m.Note(place, second)
+				}
+			})
+		})
+	}
+	// Where no token was looked at, the clock is asked as well.
+	b.Run("refused without a token", func(b *testing.B) {
+		m := NewMeter()
+		for b.Loop() {
+			m.Note(placeOf("token_missing"), time.Now().Unix())
+		}
+	})
+}

@@ -1,0 +1,160 @@
+package metrics
+
+import (
+	"errors"
+	"math/bits"
+	"math/rand/v2"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+)
+
+// Collectors are the collectors of the process. Caddy makes a new registry with every configuration; these are registered
+// with each of them, so that a reload sets no counter back. What is counted as it happens stands here, and what is read
+// when somebody asks in scrape.go.
+//
+// Labels come from the configuration and from closed lists, never from a request. The README has a table of all of them,
+// and a test compares the two.
+type Collectors struct {
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+	Fetches  *prometheus.CounterVec
+	Ended    *prometheus.CounterVec
+	Errors   prometheus.Counter
+	dropped  *prometheus.CounterVec
+	drops    atomic.Uint64
+}
+
+const (
+	Namespace = "caddy"
+	Subsystem = "messenger_auth"
+
+	// hitSampling is of how many answers from memory one is timed: the clock would cost a tenth of what the answer does.
+	hitSampling = 16
+)
+
+var Process = &Collectors{
+	requests: newCounterVec("requests_total",
+		"Requests that messenger_auth decided on; the code is \"verified\" or an error code.", "messenger", "method", "mode", "code"),
+	seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: Namespace,
+		Subsystem: Subsystem,
+		Name:      "verification_seconds",
+		Help:      "How long it took to decide on a token, by what the cache said: hit (of these one in 16 is timed), miss, or off.",
+		Buckets:   []float64{1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 1e-3, 1e-2, 0.1, 1, 5},
+	}, []string{"method", "cache"}),
+	Fetches: newCounterVec("jwks_fetches_total", "Fetches of key sets, by their outcome.", "messenger", "outcome"),
+	Ended: newCounterVec("connections_ended_total",
+		"Guarded connections that ended; the reason is \"closed\" if the client or the backend ended it.", "messenger", "reason"),
+	Errors:  prometheus.NewCounter(prometheus.CounterOpts(metricOpts("store_errors_total", "Reads of the store that failed."))),
+	dropped: newCounterVec("claims_dropped_total", "Claims that were too large, or not fit, for the header that claim_header names.", "claim"),
+}
+
+func metricOpts(name, help string) prometheus.Opts {
+	return prometheus.Opts{Namespace: Namespace, Subsystem: Subsystem, Name: name, Help: help}
+}
+
+func newCounterVec(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts(metricOpts(name, help)), labels)
+}
+
+// Register registers the collectors of the process, and further ones, with the registry of a configuration.
+func Register(promRegistry *prometheus.Registry, further ...prometheus.Collector) error {
+	m := Process
+	for _, collector := range append(further, m.requests, m.seconds, m.Fetches, m.Ended, m.Errors, m.dropped) {
+		if err := promRegistry.Register(collector); err != nil && !errors.As(err, new(prometheus.AlreadyRegisteredError)) {
+			return err
+		}
+	}
+	return nil
+}
+
+// A decision is what a request is counted by, beside its messenger.
+type decision struct {
+	mode, code string
+}
+
+// A RequestCounter counts the requests of one messenger. Finding a counter by its labels takes longer than counting, so
+// those that were found are kept: most often one, seldom more than a few.
+type RequestCounter struct {
+	found atomic.Pointer[[]decisionCounter] // never changed, only replaced
+}
+
+type decisionCounter struct {
+	decision
+	prometheus.Counter
+}
+
+func (c *RequestCounter) count(requests *prometheus.CounterVec, label, method string, d decision) {
+	found := c.found.Load()
+	if found != nil {
+		for i := range *found {
+			if known := &(*found)[i]; known.decision == d {
+				known.Inc()
+				return
+			}
+		}
+	}
+	counter := requests.WithLabelValues(label, method, d.mode, d.code)
+	counter.Inc()
+	var next []decisionCounter
+	if found != nil {
+		next = slices.Clone(*found)
+	}
+	next = append(next, decisionCounter{d, counter})
+	c.found.CompareAndSwap(found, &next) // or the next request keeps it
+}
+
+// Count counts a decision about a messenger that c counts for. Without one the messenger is unknown: its name came from
+// the client and is not a label.
+func (s *Collectors) Count(c *RequestCounter, label, method, mode, code string) {
+	if c == nil {
+		s.requests.WithLabelValues("", "", mode, code).Inc()
+		return
+	}
+	c.count(s.requests, label, method, decision{mode, code})
+}
+
+// A CacheOutcome is what the cache of verified tokens had for a token.
+type CacheOutcome uint8
+
+const (
+	NotLookedUp CacheOutcome = iota // nothing was verified
+	CacheOff
+	CacheMiss
+	CacheHit
+	cacheOutcomes
+)
+
+func (c CacheOutcome) String() string { return [cacheOutcomes]string{"", "off", "miss", "hit"}[c] }
+
+// Timings are the verification times of one method, by what the cache had.
+type Timings [cacheOutcomes]prometheus.Observer
+
+func (s *Collectors) Timings(method string) (t Timings) {
+	for outcome := CacheOff; outcome < cacheOutcomes; outcome++ {
+		t[outcome] = s.seconds.WithLabelValues(method, outcome.String())
+	}
+	return t
+}
+
+// Note writes down a verification that began at that time. Of hits it takes a sample.
+func (t *Timings) Note(outcome CacheOutcome, started time.Time) {
+	if outcome == CacheHit && rand.Uint32()%hitSampling != 0 {
+		return
+	}
+	t[outcome].Observe(time.Since(started).Seconds())
+}
+
+// ClaimDropped counts a claim that gave no header, and logs the first, second, fourth, eighth … of them: every request
+// of one contact may have it.
+func (s *Collectors) ClaimDropped(logger *zap.Logger, claim string) {
+	s.dropped.WithLabelValues(claim).Inc()
+	if n := s.drops.Add(1); bits.OnesCount64(n) == 1 {
+		logger.Warn("a claim gave no header: it is too large, or not fit for one with identity_encoding raw",
+			zap.String("claim", claim), zap.Uint64("times", n))
+	}
+}

@@ -1,0 +1,76 @@
+package metrics
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+// Readiness is what a meter tells.
+type Readiness struct {
+	Messenger string            `json:"messenger"`
+	Mode      string            `json:"mode"`
+	Since     time.Time         `json:"since"` // nothing before that was counted
+	Windows   []readinessWindow `json:"windows"`
+}
+
+// A readinessWindow has the requests of one window. Good, None and Bad add up to Requests.
+type readinessWindow struct {
+	Window   string            `json:"window"`
+	Requests uint64            `json:"requests"`
+	Good     uint64            `json:"good"`            // carried a good token
+	None     uint64            `json:"none"`            // carried no token
+	Bad      uint64            `json:"bad"`             // were refused, or would be, for another reason
+	Codes    map[string]uint64 `json:"codes,omitempty"` // of None and Bad
+	Pass     *float64          `json:"pass"`            // the share that passes under "required"; null without requests
+}
+
+func (m *Meter) Windows(now time.Time) []readinessWindow {
+	var windows []readinessWindow
+	for _, w := range []MeterWindow{LastHour, LastDay} {
+		r := readinessWindow{Window: w.Name, Codes: make(map[string]uint64)}
+		for place, code := range Codes {
+			n := m.Count(place, w, now.Unix())
+			r.Requests += n
+			switch {
+			case n == 0:
+				continue
+			case place == 0:
+				r.Good = n
+				continue
+			case code == string(authn.TokenMissing):
+				r.None = n
+			default:
+				r.Bad += n
+			}
+			r.Codes[code] = n
+		}
+		if r.Requests > 0 {
+			pass := float64(r.Good) / float64(r.Requests)
+			r.Pass = &pass
+		}
+		windows = append(windows, r)
+	}
+	return windows
+}
+
+// Summary is one line about w.
+func (w readinessWindow) Summary() string {
+	if w.Requests == 0 {
+		return "no requests"
+	}
+	return fmt.Sprintf("%d requests: %d with a good token, %d with none, %d with a bad one; %s would pass under required",
+		w.Requests, w.Good, w.None, w.Bad, w.Share())
+}
+
+// Share is the share that passes, in words. It is rounded down: somebody may decide by it that nobody is locked out.
+func (w readinessWindow) Share() string {
+	if w.Requests == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.2f %%", float64(w.Good*10_000/w.Requests)/100)
+}
+
+// LastWindow is the longest window.
+func (r *Readiness) LastWindow() readinessWindow { return r.Windows[len(r.Windows)-1] }

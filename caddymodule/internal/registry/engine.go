@@ -1,0 +1,120 @@
+package registry
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
+)
+
+// engines holds the engines of all configurations by their settings: messengers with one URL share one, and a reload,
+// which makes the new configuration before it ends the old one, keeps its keys and fetches nothing.
+var engines = caddy.NewUsagePool()
+
+// An engineKey is the place of an engine in the pool: those with one store and equal settings are one.
+type engineKey struct {
+	Settings authn.JWKSSettings
+	store    *Store
+}
+
+// An engine is a JWKS in the pool.
+type engine struct {
+	*authn.JWKS
+	users *fetchUsers
+}
+
+// Destruct implements caddy.Destructor. The pool calls it when the last messenger has released the engine.
+func (e engine) Destruct() error {
+	e.Close()
+	return nil
+}
+
+// acquireEngine takes the engine for key out of the pool. A new one has the key set that the store kept. The caller
+// releases it once.
+func acquireEngine(key engineKey, m *Messenger) (*authn.JWKS, error) {
+	value, _, err := engines.LoadOrNew(key, func() (caddy.Destructor, error) {
+		log, keep := key.store.logFetches(), key.store.keepKeySets()
+		users := &fetchUsers{names: make(map[metrics.MeterKey]int)}
+		e := authn.NewJWKS(key.Settings, func(report authn.FetchReport) {
+			names := users.count(report)
+			log(report)
+			keep(report)
+			if report.Replaced && key.store.serves() {
+				key.store.auditKeySet(report, names)
+			}
+			if report.Changed {
+				key.store.KeySetChanged(key)
+			}
+		})
+		key.store.restoreKeySet(key.Settings, e)
+		return engine{e, users}, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	e := value.(engine)
+	e.users.add(m, 1)
+	m.fetches = e.users
+	return e.JWKS, nil
+}
+
+func releaseEngine(key engineKey, m *Messenger) {
+	m.fetches.add(m, -1)
+	_, _ = engines.Delete(key) // Destruct returns no error
+}
+
+// auditKeySet writes down that other keys are in force than before.
+func (l *Store) auditKeySet(report authn.FetchReport, names []string) {
+	slices.Sort(names)
+	if len(names) > vault.MaxNamed {
+		names = append(names[:vault.MaxNamed], "…")
+	}
+	l.log().Named("audit").Named("keys").Info("keys changed", zap.Strings("messengers", names), zap.String("by", "the key server"),
+		zap.String("url", report.URL), zap.Int("keys", report.Keys))
+}
+
+// logFetches returns what logs the fetches of one engine. A failure is logged when it is new, and then once in ten minutes.
+// The very first one warns of nothing yet: a key server in this same Caddy may start a moment later.
+func (l *Store) logFetches() func(authn.FetchReport) {
+	var mu sync.Mutex
+	var lastError string
+	var logged time.Time
+	first := true
+	return func(report authn.FetchReport) {
+		mu.Lock()
+		defer mu.Unlock()
+		logger := l.log().Named("jwks").With(zap.String("url", report.URL))
+		initial := first
+		first = false
+		if report.Err != nil {
+			switch text := report.Err.Error(); {
+			case initial:
+				logger.Info("key set not fetched yet; trying again in a second", zap.Error(report.Err))
+			case text != lastError || time.Since(logged) >= 10*time.Minute:
+				lastError, logged = text, time.Now()
+				message := "key set not fetched; the last good one stays in force as long as stale_if_error says"
+				if report.Keys == 0 {
+					message = "key set not fetched; no token can be verified until it is"
+				}
+				logger.Warn(message, zap.Error(report.Err), zap.Int("omitted", len(report.Omitted)))
+			}
+			return
+		}
+		if lastError != "" || report.Changed {
+			logger.Info("key set fetched", zap.Int("keys", report.Keys), zap.Int("omitted", len(report.Omitted)))
+		}
+		lastError = ""
+		if !report.Changed {
+			return
+		}
+		for _, entry := range report.Omitted {
+			logger.Warn("an entry of the key set is not used: it "+entry.Reason, zap.Int("index", entry.Index), zap.String("kid", entry.KeyID))
+		}
+	}
+}

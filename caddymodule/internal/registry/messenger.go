@@ -1,0 +1,156 @@
+package registry
+
+import (
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
+)
+
+// A Messenger is a messenger as it runs: its settings, which never change, and what is made from them.
+type Messenger struct {
+	*config.Messenger
+
+	Name     string
+	Stored   bool // it is kept in the storage, and not in the configuration
+	Policy   authn.Policy
+	Session  time.Duration // the longest; 0 for no limit
+	Origins  []config.Origin
+	keys     keyFiles
+	files    config.LoadedFiles // while the configuration is loaded
+	KeySet   *authn.JWKS        // the engine of the method jwks
+	Engine   engineKey          // its place in the pool
+	revoked  *authn.Revocations
+	Origin   atomic.Pointer[session.Origin] // what connections are opened under
+	ring     string                         // the revision of the key ring that is in force; the store's lock guards it
+	released atomic.Bool                    // whether engine and meter were given back
+	Verifier atomic.Pointer[authn.Verifier]
+	counter  metrics.RequestCounter
+	Timings  metrics.Timings
+	Meter    *metrics.Meter
+	fetches  *fetchUsers // of the engine
+	logger   *zap.Logger
+}
+
+// provision prepares a configured messenger. A generated key ring is given to it later, by the store.
+func (m *Messenger) provision(name string, logger *zap.Logger, l *Store) error {
+	if err := m.prepare(name, logger); err != nil {
+		return err
+	}
+	switch {
+	case m.JWKS != nil:
+		settings, err := m.JWKS.Settings()
+		if err != nil {
+			return fmt.Errorf("jwks %w", err)
+		}
+		return m.takeEngine(settings, l)
+	case m.IsGenerated():
+		keys, err := authn.NewRing()
+		if err != nil {
+			return err
+		}
+		m.keys.current = keys
+		m.trust(keys)
+		return nil
+	}
+	return m.loadKeys()
+}
+
+// prepare checks the settings and makes of them what requests need, keys excepted.
+func (m *Messenger) prepare(name string, logger *zap.Logger) error {
+	m.Name = name
+	m.logger = logger.With(zap.String("messenger", name))
+	m.revoked = new(authn.Revocations)
+	m.SetOrigin(session.Origin{})
+	if err := m.CheckSettings(); err != nil {
+		return err
+	}
+	m.Timings = metrics.Process.Timings(m.Method())
+	m.Policy = authn.Policy{
+		IdentityKey:    m.IdentityKey,
+		Issuers:        m.Issuer,
+		Audiences:      m.Audience,
+		RequiredClaims: m.RequireClaims,
+		ClockSkew:      config.DefaultClockSkew,
+		MaxLifetime:    time.Duration(m.MaxLifetime),
+		Revoked:        m.revoked,
+	}
+	if m.ClockSkew != nil {
+		m.Policy.ClockSkew = time.Duration(*m.ClockSkew)
+	}
+	m.Session = config.DurationOr(m.MaxSession, config.DefaultMaxSession)
+	for _, entry := range m.AllowedOrigin {
+		o, err := config.ParseOrigin(entry)
+		if err != nil {
+			return fmt.Errorf("allowed_origin %q %w", entry, err)
+		}
+		m.Origins = append(m.Origins, o)
+	}
+	return nil
+}
+
+// takeEngine makes the verifier of a messenger whose keys come from a URL. Nothing is fetched yet.
+func (m *Messenger) takeEngine(settings authn.JWKSSettings, l *Store) (err error) {
+	key := engineKey{settings, l}
+	if m.KeySet, err = acquireEngine(key, m); err != nil {
+		return err
+	}
+	m.Engine = key
+	m.keys.current = m.KeySet
+	m.trust(m.KeySet)
+	return nil
+}
+
+// trust makes keys those that verify the messenger's tokens from now on.
+func (m *Messenger) trust(keys authn.Keys) {
+	m.Verifier.Store(authn.NewVerifier(m.Policy, keys))
+}
+
+// Label is what metrics call the messenger. Stored ones share a label: there may be any number of them.
+func (m *Messenger) Label() string {
+	if m.Stored {
+		return SourceStored
+	}
+	return m.Name
+}
+
+// CountRequest counts a request that was decided so. m is nil if the messenger is unknown.
+func (m *Messenger) CountRequest(mode config.Mode, code string) {
+	if m == nil {
+		metrics.Process.Count(nil, "", "", string(mode), code)
+		return
+	}
+	metrics.Process.Count(&m.counter, m.Label(), m.Method(), string(mode), code)
+}
+
+// cleanup gives back what provision took, also after a provision that failed half-way.
+func (m *Messenger) cleanup() {
+	if !m.released.CompareAndSwap(false, true) {
+		return
+	}
+	if m.KeySet != nil { // requests may still read it
+		releaseEngine(m.Engine, m)
+	}
+	if m.Meter != nil {
+		_, _ = metrics.Meters.Delete(metrics.MeterKey{Name: m.Name, Stored: m.Stored}) // Destruct returns no error
+	}
+}
+
+// acceptsTokensOf reports whether a key in common, and no audience that tells them apart, makes tokens of m and other
+// interchangeable.
+func (m *Messenger) acceptsTokensOf(other *Messenger) bool {
+	if !authn.Shared(m.keys.current, other.keys.current) {
+		return false
+	}
+	if len(m.Audience) == 0 || len(other.Audience) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(m.Audience, func(aud string) bool { return slices.Contains(other.Audience, aud) })
+}

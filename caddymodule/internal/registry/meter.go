@@ -1,0 +1,24 @@
+package registry
+
+import (
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
+)
+
+// takeMeter gives m its meter. The messenger gives it back once.
+func (m *Messenger) takeMeter() {
+	value, _, _ := metrics.Meters.LoadOrNew(metrics.MeterKey{Name: m.Name, Stored: m.Stored}, func() (caddy.Destructor, error) { // the function returns no error
+		return metrics.NewMeter(), nil
+	})
+	m.Meter = value.(*metrics.Meter)
+}
+
+// Readiness says what this node has met of m.
+func (m *Messenger) Readiness() *metrics.Readiness {
+	now := time.Now()
+	return &metrics.Readiness{Messenger: m.Name, Mode: string(m.Mode.Or(config.ModeRequired)), Since: m.Meter.Since.UTC().Truncate(time.Second), Windows: m.Meter.Windows(now)}
+}

@@ -1,0 +1,122 @@
+package registry
+
+import (
+	"fmt"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
+)
+
+// PrintableLogger returns logger with all that it writes escaped as Text does. Encoders escape line breaks and
+// most other control characters in fields, but neither DEL, nor C1, nor what reorders text; the console encoder escapes
+// nothing in messages.
+func PrintableLogger(logger *zap.Logger) *zap.Logger {
+	return logger.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core { return printableCore{core} }))
+}
+
+type printableCore struct{ zapcore.Core }
+
+func (c printableCore) With(fields []zapcore.Field) zapcore.Core {
+	return printableCore{c.Core.With(printableFields(fields))}
+}
+
+// Check asks the core below once, because samplers count and filters look at names, and keeps its answer for Write.
+func (c printableCore) Check(entry zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if below := c.Core.Check(entry, nil); below != nil {
+		return ce.AddCore(entry, checkedCore{c.Core, below})
+	}
+	return ce
+}
+
+// A checkedCore writes one entry that the core below has agreed to.
+type checkedCore struct {
+	zapcore.Core
+	below *zapcore.CheckedEntry
+}
+
+func (c checkedCore) Write(entry zapcore.Entry, fields []zapcore.Field) error {
+	entry.Message = printable.Line(entry.Message)
+	c.below.Entry = entry // with what was added after the check, such as the caller
+	c.below.Write(printableFields(fields)...)
+	return nil
+}
+
+// printableFields returns fields as they are, or a copy where one of them has to be escaped.
+func printableFields(fields []zapcore.Field) []zapcore.Field {
+	var escaped []zapcore.Field
+	for i, field := range fields {
+		other, changed := printableField(field)
+		if !changed {
+			continue
+		}
+		if escaped == nil {
+			escaped = append(escaped, fields...)
+		}
+		escaped[i] = other
+	}
+	if escaped == nil {
+		return fields
+	}
+	return escaped
+}
+
+func printableField(field zapcore.Field) (zapcore.Field, bool) {
+	text := ""
+	switch field.Type {
+	case zapcore.StringType:
+		text = field.String
+	case zapcore.ByteStringType:
+		text = string(field.Interface.([]byte))
+	case zapcore.ErrorType:
+		text = field.Interface.(error).Error()
+	case zapcore.StringerType:
+		text = fmt.Sprint(field.Interface) // which survives a nil
+	case zapcore.ArrayMarshalerType, zapcore.ObjectMarshalerType, zapcore.ReflectType:
+		return printableTree(field)
+	default:
+		return field, false
+	}
+	if other := printable.Text(text); other != text {
+		return zap.String(field.Key, other), true
+	}
+	return field, false
+}
+
+// printableTree escapes the texts in a list or an object.
+func printableTree(field zapcore.Field) (zapcore.Field, bool) {
+	encoder := zapcore.NewMapObjectEncoder()
+	field.AddTo(encoder)
+	changed := false
+	var walk func(node any) any
+	walk = func(node any) any {
+		switch node := node.(type) {
+		case string:
+			other := printable.Text(node)
+			changed = changed || other != node
+			return other
+		case []string:
+			list := make([]any, len(node))
+			for i := range node {
+				list[i] = walk(node[i])
+			}
+			return list
+		case []any:
+			list := make([]any, len(node))
+			for i := range node {
+				list[i] = walk(node[i])
+			}
+			return list
+		case map[string]any:
+			members := make(map[string]any, len(node))
+			for name, value := range node {
+				members[printable.Text(name)] = walk(value)
+			}
+			return members
+		}
+		return node
+	}
+	tree := walk(encoder.Fields[field.Key])
+	return zap.Any(field.Key, tree), changed
+}

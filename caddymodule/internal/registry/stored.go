@@ -1,0 +1,47 @@
+package registry
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
+)
+
+// newStored makes the messenger that a record describes. Its owner may be somebody who may not read the gateway's files
+// and environment, nor explore its network.
+func (l *Store) newStored(name string, r *Record) (*Messenger, error) {
+	if r.Settings == nil {
+		return nil, vault.ErrDamaged
+	}
+	m := &Messenger{Messenger: r.Settings.CopySettings(), Stored: true}
+	if err := m.prepare(name, l.log()); err != nil {
+		return nil, err
+	}
+	m.revoked.Set(r.rules(time.Now()))
+	for _, warning := range m.CostWarnings() {
+		m.logger.Warn(warning)
+	}
+	m.SetOrigin(session.Origin{Created: r.Created, Closings: r.Closings})
+	switch {
+	case m.JWKS != nil:
+		settings, err := m.JWKS.StoredSettings(l.IsInternal)
+		if err != nil {
+			return nil, fmt.Errorf("jwks %w", err)
+		}
+		if err := m.takeEngine(settings, l); err != nil {
+			return nil, err
+		}
+		m.KeySet.Start()
+		return m, nil
+	case m.IsGenerated():
+		keys, err := r.keys(l.usesOf(name, KindStored))
+		if err != nil {
+			return nil, err
+		}
+		m.keys.current = keys
+		m.trust(keys)
+		return m, nil
+	}
+	return m, m.loadKeys()
+}

@@ -1,0 +1,121 @@
+package routing
+
+import (
+	"fmt"
+	_ "unsafe" // for go:linkname
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// From a named route such as
+//
+//	&(chat) {
+//		header -Server
+//		invoke auth
+//	}
+//
+// Caddy drops the invoke without a word, and with it the messenger_auth of the named route auth. No directive of ours is in
+// chat or has to be in the site, so that nothing of ours is called where this can be seen, and the JSON shows nothing of it
+// where the same server invokes auth elsewhere too. So we look at every invoke while it is read.
+
+// directives is Caddy's table of directives. Caddy offers no other way to a directive that it brings itself.
+//
+//go:linkname directives github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile.registeredDirectives
+var directives map[string]httpcaddyfile.UnmarshalFunc
+
+// watchesInvokes is false in a version of Caddy whose table has another name. There, NewRoute refuses named routes.
+var watchesInvokes = watchInvokes()
+
+func watchInvokes() bool {
+	read, found := directives["invoke"]
+	if found {
+		directives["invoke"] = func(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+			keepGroupsApart(h) // a block that is skipped may have the way to a directive of ours in it
+			values, err := read(h)
+			if err == nil {
+				err = checkInvoke(h, values)
+			}
+			return values, err
+		}
+	}
+	return found
+}
+
+const (
+	stateInvokes  = "messenger_auth.invokes" // the named route whose invokes were looked at last
+	optionDropped = "messenger_auth.dropped" // what named routes have lost: a map of names to names
+)
+
+// checkInvoke notes, in a named route, which invokes Caddy drops from it, and refuses, in a site, to invoke a named route that
+// has lost the way to a directive of ours.
+func checkInvoke(h httpcaddyfile.Helper, values []httpcaddyfile.ConfigValue) error {
+	if h.IsNamedRoute() {
+		return noteDropped(h)
+	}
+	dropped, _ := h.Option(optionDropped).(map[string][]string)
+	if len(dropped) == 0 {
+		return nil
+	}
+	routes, _ := h.Option("named_routes").(map[string]*caddyhttp.Route)
+	named := make(map[string]content, len(routes))
+	for name, route := range routes {
+		named[name] = contentOf(caddyhttp.RouteList{*route})
+	}
+	var site content
+	for _, value := range values {
+		if route, ok := value.Value.(caddyhttp.Route); ok {
+			site.add(contentOf(caddyhttp.RouteList{route}))
+		}
+	}
+	for _, name := range reachable(site.invoked, named, nil) {
+		for _, lost := range reachable(dropped[name], named, dropped) {
+			if named[lost].ours {
+				return h.Err(droppedFrom(name) + fmt.Sprintf("; dropped is invoke %s, which has a directive of the gateway in it", lost))
+			}
+		}
+	}
+	return nil
+}
+
+// reachable returns the named routes to which invokes lead from those that are given, these included; those that were dropped
+// count too where they are given.
+func reachable(names []string, named map[string]content, dropped map[string][]string) (list []string) {
+	reached := map[string]bool{}
+	for open := names; len(open) > 0; {
+		name := open[0]
+		open = open[1:]
+		if !reached[name] {
+			reached[name] = true
+			list = append(list, name)
+			open = append(append(open[:len(open):len(open)], named[name].invoked...), dropped[name]...)
+		}
+	}
+	return list
+}
+
+func noteDropped(h httpcaddyfile.Helper) error {
+	block := private[caddyfile.ServerBlock](&h, "parentBlock")
+	options := private[map[string]any](&h, "options")
+	if block == nil || options == nil || *options == nil || len(block.Keys) != 1 {
+		return nil // NewRoute refuses named routes there
+	}
+	name := block.Keys[0].Text
+	if h.State[stateInvokes] == name {
+		return nil // done, or this call comes from below
+	}
+	h.State[stateInvokes] = name
+	handlers := merged(h, block)
+	if len(handlers) < 2 {
+		return nil
+	}
+	lost := contentOf(caddyhttp.RouteList{{HandlersRaw: handlers[1:]}})
+	dropped, _ := (*options)[optionDropped].(map[string][]string)
+	if dropped == nil {
+		dropped = make(map[string][]string)
+		(*options)[optionDropped] = dropped
+	}
+	dropped[name] = lost.invoked
+	return nil
+}

@@ -1,0 +1,125 @@
+package routing
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/intercept"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+)
+
+// CheckNamedRoutes refuses a named route that has a handler of ours, and to which no invoke leads. The Caddyfile adapter
+// attaches a named route to a server because something invokes it there. If nothing does, then the adapter dropped the
+// invoke from another named route (see NewRoute), while what messenger_auth should guard may still be served.
+//
+// A handler calls it while it is provisioned, so that "caddy validate" finds this too, and the server never starts.
+func CheckNamedRoutes(ctx caddy.Context) error {
+	server, _ := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if server == nil || len(server.NamedRoutes) == 0 {
+		return nil
+	}
+	named := make(map[string]content, len(server.NamedRoutes))
+	for name, route := range server.NamedRoutes {
+		if route != nil {
+			named[name] = contentOf(caddyhttp.RouteList{*route})
+		}
+	}
+	site := contentOf(server.Routes)
+	if server.Errors != nil {
+		site.add(contentOf(server.Errors.Routes))
+	}
+	reached := map[string]bool{}
+	for open := site.invoked; len(open) > 0; {
+		name := open[0]
+		open = open[1:]
+		if !reached[name] {
+			reached[name] = true
+			open = append(open, named[name].invoked...)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(named)) {
+		if named[name].ours && !reached[name] {
+			return fmt.Errorf("nothing invokes the named route %s, which has a directive of the gateway in it; if another named route should, Caddy dropped that, "+
+				"because it keeps only the first directive where none has a matcher: put all that is in the other one into one block, route { … }", name)
+		}
+	}
+	return nil
+}
+
+// content says what some routes have in them, at any depth.
+type content struct {
+	invoked []string // named routes
+	ours    bool     // a handler of ours
+}
+
+func (c *content) add(other content) {
+	c.invoked = append(c.invoked, other.invoked...)
+	c.ours = c.ours || other.ours
+}
+
+// contentOf looks at routes. Those that are not provisioned yet, or are being provisioned, still have their JSON.
+func contentOf(routes caddyhttp.RouteList) (c content) {
+	for i := range routes {
+		for _, raw := range routes[i].HandlersRaw {
+			var handler any
+			if json.Unmarshal(raw, &handler) == nil { // Caddy tells about JSON that is none
+				c.addJSON(handler)
+			}
+		}
+		if len(routes[i].HandlersRaw) == 0 {
+			for _, handler := range routes[i].Handlers {
+				c.addHandler(handler)
+			}
+		}
+	}
+	return c
+}
+
+func (c *content) addJSON(value any) {
+	switch value := value.(type) {
+	case []any:
+		for _, element := range value {
+			c.addJSON(element)
+		}
+	case map[string]any:
+		handler, _ := value["handler"].(string)
+		if name, ok := value["name"].(string); ok && handler == "invoke" {
+			c.invoked = append(c.invoked, name)
+		}
+		c.ours = c.ours || isOurs(handler)
+		for _, member := range value {
+			c.addJSON(member)
+		}
+	}
+}
+
+func isOurs(handler string) bool {
+	return slices.Contains([]string{"messenger_auth", "messenger_panel", "messenger_health"}, handler)
+}
+
+func (c *content) addHandler(handler caddyhttp.MiddlewareHandler) {
+	if module, ok := handler.(caddy.Module); ok && isOurs(module.CaddyModule().ID.Name()) {
+		c.ours = true
+	}
+	var responses []caddyhttp.ResponseHandler
+	switch handler := handler.(type) {
+	case *caddyhttp.Invoke:
+		c.invoked = append(c.invoked, handler.Name)
+	case *caddyhttp.Subroute:
+		c.add(contentOf(handler.Routes))
+		if handler.Errors != nil {
+			c.add(contentOf(handler.Errors.Routes))
+		}
+	case *reverseproxy.Handler:
+		responses = handler.HandleResponse
+	case *intercept.Intercept:
+		responses = handler.HandleResponse
+	}
+	for _, response := range responses {
+		c.add(contentOf(response.Routes))
+	}
+}

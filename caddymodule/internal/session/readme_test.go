@@ -1,0 +1,30 @@
+package session
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// The README's table has the codes with which connections end, and no others.
+func TestReadmeHasTheCloseCodes(t *testing.T) {
+	text, err := os.ReadFile("../../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## Connections that live long\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	var listed []string
+	for _, row := range regexp.MustCompile("(?m)^\\| (\\d{4}) \\| `(\\w+)` \\|").FindAllStringSubmatch(section, -1) {
+		listed = append(listed, row[1]+" "+row[2])
+	}
+	var used []string
+	for _, e := range endings {
+		used = append(used, fmt.Sprint(e.Code, " ", e.Reason))
+	}
+	if got, want := fmt.Sprint(listed), fmt.Sprint(used); got != want {
+		t.Errorf("the table has %s, want %s", got, want)
+	}
+}

@@ -1,0 +1,113 @@
+package upstream
+
+import (
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+// An Address says which parts of a request's address give the messenger's name.
+type Address struct {
+	labels bool // labels of the host
+	parts  int  // how many parts of the path, from its beginning to the last one that is read
+}
+
+// AddressOf returns the parts that ref, which CheckNamePattern accepted, reads.
+func AddressOf(ref string) (a Address) {
+	for _, piece := range strings.Split(ref, "{")[1:] {
+		name, _, _ := strings.Cut(piece, "}")
+		if index, ok := strings.CutPrefix(name, config.PathPartPrefix); ok {
+			if n, err := strconv.Atoi(index); err == nil {
+				a.parts = max(a.parts, n+1)
+			}
+			continue
+		}
+		a.labels = true
+	}
+	return a
+}
+
+// Check refuses an address that another server could read as that of another messenger. The backend gets the address
+// together with the verified contact: where it takes the customer from there, a contact of one customer would otherwise
+// reach the data of another one.
+func (a Address) Check(r *http.Request) *authn.Rejection {
+	a.dropOthers(r)
+	if a.labels && !DropFinalDot(r) {
+		return &authn.Rejection{Code: authn.MessengerUnknown, Reason: "the host of the address is no host name with a port, or has an empty label"}
+	}
+	if a.parts > 0 && IsAmbiguous(r.URL.EscapedPath(), a.parts) {
+		return &authn.Rejection{Code: authn.MessengerUnknown, Reason: "the path of the address can be read in more than one way, and not every way leads to the same messenger"}
+	}
+	return nil
+}
+
+// Headers from which frameworks take another address than the one that was asked for, folded: in Spring and Undertow Forwarded
+// goes before the Host, in IIS, Symfony and Zend X-Original-URL before the path (CVE-2018-14773); gunicorn and others take the
+// prefix that a header names off the path, and Spring puts it in front.
+var (
+	otherHosts = []string{"forwarded", "x-forwarded-server", "x-host", "x-original-host", "x-http-host-override"}
+	otherPaths = []string{"x-original-url", "x-rewrite-url", "x-forwarded-prefix", "x-script-name", "script-name", "path-info"}
+)
+
+// dropOthers removes headers that name another address. Only a trusted proxy may send them. Caddy itself sees to
+// X-Forwarded-Host, but not to its other spellings.
+func (a Address) dropOthers(r *http.Request) {
+	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
+		return
+	}
+	for key := range r.Header {
+		if a.labels && (ContainsFolded(otherHosts, key) || key != forwardedHost && equalsFolded("x-forwarded-host", key)) ||
+			a.parts > 0 && ContainsFolded(otherPaths, key) {
+			delete(r.Header, key)
+		}
+	}
+}
+
+const forwardedHost = "X-Forwarded-Host" // as net/http spells it
+
+// DropFinalDot takes the final dot from the host of r, so that what counts labels from the right counts them alike, here
+// and behind the gateway. It reports whether the host is one in every reading: net/http lets more pass, and of
+// "globex.example:80,acme.example" Caddy finds the labels of globex, and what splits lists, as X-Forwarded-Host is one, those of acme.
+func DropFinalDot(r *http.Request) bool {
+	host, dotted := WithoutFinalDot(r.Host)
+	if dotted {
+		r.Host = host
+	}
+	name, port, found := strings.Cut(host, ":")
+	if strings.HasPrefix(host, "[") {
+		end := strings.LastIndexByte(host, ']') + 1
+		name, port, found = host[:end], strings.TrimPrefix(host[end:], ":"), len(host) > end
+		if _, err := netip.ParseAddr(strings.Trim(name, "[]")); err != nil {
+			return false
+		}
+	} else if strings.ContainsFunc(name, func(c rune) bool { return !isHostCharacter(c) }) {
+		return false
+	}
+	if found && strings.Trim(port, "0123456789") != "" {
+		return false
+	}
+	return name != "" && !strings.HasPrefix(name, ".") && !strings.HasSuffix(name, ".") && !strings.Contains(name, "..")
+}
+
+// isHostCharacter reports whether host names have c. Beyond ASCII they are read alike, or not at all.
+func isHostCharacter(c rune) bool {
+	return c >= utf8.RuneSelf || ascii.IsLetterOrDigit(byte(c)) || c == '-' || c == '_' || c == '.'
+}
+
+// WithoutFinalDot returns hostport without the dot that makes a host name absolute, and whether there was one.
+func WithoutFinalDot(hostport string) (string, bool) {
+	name, port := hostport, ""
+	if i := strings.LastIndexByte(hostport, ':'); i >= 0 && !strings.HasSuffix(hostport, "]") {
+		name, port = hostport[:i], hostport[i:]
+	}
+	rest, dotted := strings.CutSuffix(name, ".")
+	return rest + port, dotted && rest != ""
+}

@@ -1,0 +1,92 @@
+package upstream
+
+import (
+	"net/http"
+	"strings"
+)
+
+// keptOption returns the option of Connection that stays in the list, in lower case, or "" if option is another one.
+func keptOption(option string) string {
+	var kept string
+	switch len(option) {
+	case len("te"):
+		kept = "te"
+	case len("close"):
+		kept = "close"
+	case len("upgrade"):
+		kept = "upgrade"
+	case len("keep-alive"):
+		kept = "keep-alive"
+	}
+	if len(option) != len(kept) {
+		return ""
+	}
+	for i := range len(kept) {
+		if option[i] != kept[i] && (kept[i] == '-' || option[i]|0x20 != kept[i]) {
+			return ""
+		}
+	}
+	return kept
+}
+
+// eachOption calls f for each option of a list that is not empty, without the blanks around it. It does not cost more than
+// the list is long, whatever that consists of.
+func eachOption(list string, f func(option string)) {
+	start, end := 0, 0 // of the option, without blanks
+	for i := range len(list) {
+		switch c := list[i]; {
+		case c == ',':
+			if start < end {
+				f(list[start:end])
+			}
+			start, end = i+1, i+1
+		case c != ' ' && c != '\t':
+			end = i + 1
+		case start == i:
+			start, end = i+1, i+1
+		}
+	}
+	if start < end {
+		f(list[start:end])
+	}
+}
+
+// named removes headers by their names in any case. Most of a list of thousands of names, which anybody can send, are those
+// of no header: they are told by their length and their ends.
+type named struct {
+	header http.Header
+	marked bool
+	marks  [4]uint64
+	keys   map[string]string // by the key in lower case; made for the first name that may be one
+}
+
+// mark tells most names apart: those that differ in their length or their ends.
+func mark(name string) uint8 {
+	if name == "" {
+		return 0
+	}
+	return uint8(len(name))*37 ^ (name[0]|0x20)*5 ^ (name[len(name)-1] | 0x20)
+}
+
+func (n *named) remove(name string) {
+	if !n.marked {
+		n.marked = true
+		for key := range n.header {
+			m := mark(key)
+			n.marks[m>>6] |= 1 << (m & 63)
+		}
+	}
+	m := mark(name)
+	if n.marks[m>>6]&(1<<(m&63)) == 0 {
+		return
+	}
+	if n.keys == nil {
+		n.keys = make(map[string]string, len(n.header))
+		for key := range n.header {
+			n.keys[strings.ToLower(key)] = key
+		}
+	}
+	if key, found := n.keys[strings.ToLower(name)]; found {
+		delete(n.header, key)
+	}
+}

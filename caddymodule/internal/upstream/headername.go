@@ -1,0 +1,103 @@
+package upstream
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+// When two names are one header. A backend behind CGI, FastCGI or SCGI reads headers as variables: lighttpd and others write
+// "_" for every character that is not a letter or digit, so that "X!Contact!Identity" becomes HTTP_X_CONTACT_IDENTITY, as ours
+// does; others do so with "_" and "." (GHSA-f59h-q822-g45g, GHSA-49wc-4hcv-v58q). Names that become the same variable are
+// spellings of one header here.
+
+// Fold brings all spellings of a header name to one: lower case, with "-" for every character that is not a letter or digit,
+// one for one.
+func Fold(name string) string {
+	folded := []byte(name)
+	for i, b := range folded {
+		folded[i] = foldByte(b)
+	}
+	return string(folded)
+}
+
+func foldByte(b byte) byte {
+	if ascii.IsLetterOrDigit(b) {
+		return ascii.LowerByte(b)
+	}
+	return '-'
+}
+
+// equalFolded reports whether key, of the same length, folds to folded.
+func equalFolded(folded, key string) bool {
+	for i := range len(key) {
+		if foldByte(key[i]) != folded[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// equalsFolded is equalFolded for a key of any length.
+func equalsFolded(folded, key string) bool {
+	return len(key) == len(folded) && equalFolded(folded, key)
+}
+
+func ContainsFolded(list []string, key string) bool {
+	for _, name := range list {
+		if equalsFolded(name, key) {
+			return true
+		}
+	}
+	return false
+}
+
+// neverForwarded are headers that no request takes upstream, folded. The announcement of trailers is removed with these, and
+// HTTP2-Settings belongs to an upgrade that is not taken.
+var neverForwarded = []string{"http2-settings", "trailer"}
+
+// A tokenHeader is a header in which a token is looked for. Its other spellings are removed. The gateway does not look there,
+// and a backend that reads the variable would take another token than the one that was verified.
+type tokenHeader struct{ name, folded string }
+
+// tokenHeaders returns the headers of sources that have other spellings than by case, which net/http makes the same.
+func tokenHeaders(sources authn.Sources) []tokenHeader {
+	var list []tokenHeader
+	for _, source := range sources {
+		name := source.Name
+		switch source.Kind {
+		case authn.Header:
+		case authn.WebSocketProtocol:
+			name = "Sec-Websocket-Protocol"
+		default:
+			continue
+		}
+		header := tokenHeader{name, Fold(name)}
+		if strings.Contains(header.folded, "-") && !slices.Contains(list, header) {
+			list = append(list, header)
+		}
+	}
+	return list
+}
+
+// Guards reports whether key is a spelling of one of our headers, or of one that a messenger_auth elsewhere sets, unless it is
+// where tokens come in here.
+func (c *Contract) Guards(key string) bool {
+	return ContainsFolded(c.Folded, key) || c.Others != nil && ContainsFolded(*c.Others, key) && !slices.Contains(c.sources, key)
+}
+
+// Removes reports whether key is not ours, and is never forwarded either.
+func (c *Contract) Removes(key string) bool {
+	if ContainsFolded(neverForwarded, key) {
+		return true
+	}
+	for i := range c.tokens {
+		token := &c.tokens[i]
+		if len(token.name) == len(key) && token.name != key && equalFolded(token.folded, key) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,233 @@
+package upstream
+
+import (
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// How servers read a path differs: they decode it once, twice or not at all before they split it, merge slashes or not,
+// resolve dot segments before or after that, take "\" for "/", cut parameters off (";"), stop at a NUL, drop bytes that
+// are not UTF-8, or bring look-alikes to ASCII. Trying all combinations would cost what an attacker likes, and the next
+// server has another one. So a path is read once, and every doubtful character for the worst.
+//
+// The rule: the first parts of the path, which give the messenger, have one reading only, and what follows never climbs
+// back above them, unless it then names the same parts again.
+
+// IsAmbiguous reports whether some server could find other text than Caddy among the first parts of path, which is
+// percent-encoded as it goes upstream.
+func IsAmbiguous(path string, parts int) bool {
+	path = strings.TrimPrefix(path, "/")
+	if isPlainPath(path) {
+		return false
+	}
+	var first []string
+	low, high := 0, 0 // the number of parts so far, by the readings that find the fewest and the most
+	for segment := range strings.SplitSeq(path, "/") {
+		s := readSegment(segment)
+		if low >= parts && low+s.lowest >= parts {
+			low, high = low+s.adds, high+s.most
+			continue
+		}
+		switch {
+		case low >= parts: // it may climb among the first parts
+			if !s.isParent() {
+				return true
+			}
+			low, high = low-1, high+1
+		case !s.isName():
+			return true
+		default:
+			for at := low; at <= min(high, parts-1); at++ {
+				if at == len(first) {
+					first = append(first, segment)
+				} else if first[at] != segment {
+					return true
+				}
+			}
+			low, high = low+1, high+1
+		}
+	}
+	return low < parts && low != high
+}
+
+// isPlainPath reports whether nothing in path can be read in two ways. Nearly every path is so.
+func isPlainPath(path string) bool {
+	if strings.HasPrefix(path, "/") || strings.HasPrefix(path, ".") || strings.Contains(path, "//") || strings.Contains(path, "/.") {
+		return false
+	}
+	for _, c := range []byte(path) {
+		if c <= ' ' || c >= 0x7f || c == '%' || c == '\\' || c == ';' || c == '+' || c == '?' || c == '#' {
+			return false
+		}
+	}
+	return true
+}
+
+// A reading is what one segment between two slashes can mean at worst.
+type reading struct {
+	adds   int  // the least number of parts that it adds to the path; below zero if it climbs
+	lowest int  // the lowest that it reaches on the way
+	most   int  // the largest number of parts that it adds
+	names  int  // of its pieces, those that are certainly a name
+	cut    bool // a part of it can be cut off
+}
+
+// isName reports whether the segment is one part of the path in every reading.
+func (s *reading) isName() bool { return s.most == 1 && s.names == 1 && !s.cut }
+
+// isParent reports whether the segment is at worst one "..", and nothing besides. Behind a cut the whole path may end.
+func (s *reading) isParent() bool { return s.most == 1 && s.adds == -1 && !s.cut }
+
+// A piece is what stands between two characters that may separate.
+type piece struct {
+	dots  int  // dots, before the first character of a name
+	name  bool // it has a character of a name, before it can be cut off
+	cut   bool // what follows in it can be cut off
+	after bool // what follows there is more than dots
+	early int  // the dots before the cut
+}
+
+func readSegment(segment string) reading {
+	var s reading
+	var p piece
+	named := false // names in a row count once: what separates them may be no separator
+	end := func() {
+		s.most++
+		switch {
+		case p.name:
+			if s.names++; !named && !s.cut { // what follows a cut may be gone with it, as far as the next true separator
+				s.adds++
+			}
+			named = true
+		case p.early >= 2 || p.dots >= 2 && !p.after:
+			s.adds--
+			s.lowest = min(s.lowest, s.adds)
+			named = false
+		}
+		s.cut = s.cut || p.cut
+		p = piece{}
+	}
+	for text := decodeFully(segment); len(text) > 0; {
+		c, size := decodeLoosely(text)
+		text = text[size:]
+		switch kind, dots := kindOf(c); kind {
+		case separates:
+			end()
+		case isDot:
+			p.dots += dots
+			if !p.cut {
+				p.early += dots
+			}
+		case cuts:
+			p.cut = true
+		case names:
+			if p.cut {
+				p.after = true
+			} else {
+				p.name = true
+			}
+		}
+	}
+	end()
+	return s
+}
+
+// decodeFully decodes percent-encoding, also where it is encoded again, however often. What decodes to a name in fewer
+// steps is one as well, and what decodes to "..", or to a separator, is so only at the end: "." and "/" decode no further.
+func decodeFully(text string) []byte {
+	decoded := make([]byte, 0, len(text))
+	for _, c := range []byte(text) {
+		decoded = append(decoded, c)
+		for {
+			n := len(decoded)
+			if n >= 3 && decoded[n-3] == '%' && isHex(decoded[n-2]) && isHex(decoded[n-1]) {
+				decoded = append(decoded[:n-3], unhex(decoded[n-2])<<4|unhex(decoded[n-1]))
+				continue
+			}
+			// %uXXXX, as IIS and others write a character.
+			if n >= 6 && decoded[n-6] == '%' && decoded[n-5]|0x20 == 'u' && !slices.ContainsFunc(decoded[n-4:], func(c byte) bool { return !isHex(c) }) {
+				c := rune(unhex(decoded[n-4]))<<12 | rune(unhex(decoded[n-3]))<<8 | rune(unhex(decoded[n-2]))<<4 | rune(unhex(decoded[n-1]))
+				decoded = utf8.AppendRune(decoded[:n-6], c)
+				continue
+			}
+			break
+		}
+	}
+	return decoded
+}
+
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f'
+}
+
+func unhex(c byte) byte {
+	if c <= '9' {
+		return c - '0'
+	}
+	return c | 0x20 - 'a' + 10
+}
+
+// decodeLoosely returns the first character of text, also one of ASCII that is written in more bytes than it needs
+// (overlong UTF-8, CVE-2000-0884), and U+FFFD for a byte that is none.
+func decodeLoosely(text []byte) (rune, int) {
+	c, size := utf8.DecodeRune(text)
+	if c != utf8.RuneError || size != 1 {
+		return c, size
+	}
+	switch lead := text[0]; {
+	case (lead == 0xc0 || lead == 0xc1) && len(text) > 1:
+		// Some decoders do not look at the upper bits of the second byte.
+		if c := rune(lead&1)<<6 | rune(text[1]&0x3f); c == '.' || c == '/' || c == '\\' {
+			return c, 2
+		}
+	case lead == 0xe0 && len(text) > 2 && areContinuations(text[1:3]):
+		return rune(text[1]&0x3f)<<6 | rune(text[2]&0x3f), 3
+	case lead == 0xf0 && len(text) > 3 && areContinuations(text[1:4]):
+		return rune(text[1]&0x3f)<<12 | rune(text[2]&0x3f)<<6 | rune(text[3]&0x3f), 4
+	}
+	return c, size
+}
+
+func areContinuations(text []byte) bool {
+	return !slices.ContainsFunc(text, func(b byte) bool { return b&0xc0 != 0x80 })
+}
+
+// Kinds of characters in a path, by the worst that a server could make of them.
+type characterKind int
+
+const (
+	names characterKind = iota
+	separates
+	isDot
+	cuts  // what follows may be dropped
+	fades // it may itself be dropped
+)
+
+// kindOf returns the kind of c, and for dots their number.
+func kindOf(c rune) (characterKind, int) {
+	switch c {
+	case '/', '\u2044', '\u2215', '\u29f8', '\uff0f':
+		return separates, 0
+	case '\\', '\u2216', '\u29f5', '\u29f9', '\ufe68', '\uff3c', '\u00a5', '\u20a9': // the last two are "\" in Shift JIS and EUC-KR
+		return separates, 0
+	case '.', '\u2024', '\ufe52', '\uff0e', '\u3002', '\uff61':
+		return isDot, 1
+	case '\u2025', '\ufe30':
+		return isDot, 2
+	case '\u2026', '\ufe19':
+		return isDot, 3
+	case 0, ';', '?', '#', '\u037e', '\uff1b', '\ufe54', '\uff1f', '\ufe56', '\uff03', '\ufe5f':
+		return cuts, 0
+	case '+', utf8.RuneError:
+		return fades, 0
+	}
+	switch {
+	case c > ' ' && c < 0x7f:
+		return names, 0
+	case unicode.IsSpace(c), unicode.IsControl(c), unicode.In(c, unicode.Cf, unicode.Variation_Selector):
+		return fades, 0
+	}
+	return names, 0
+}

@@ -1,0 +1,226 @@
+// Package caddymodule holds the Caddy modules of the gateway: the app "messenger" with the messengers' trust settings,
+// the handler "http.handlers.messenger_auth" that verifies contacts, and what operators use around them.
+package messenger
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
+)
+
+func ActiveApp() (*App, error) {
+	ctx := caddy.ActiveContext()
+	if ctx.Context == nil {
+		return nil, registry.StatusError(http.StatusServiceUnavailable, "no configuration is loaded")
+	}
+	app, err := ctx.AppIfConfigured("messenger")
+	if err != nil {
+		return nil, registry.StatusError(http.StatusNotFound, "the running configuration has no messenger")
+	}
+	return app.(*App), nil
+}
+
+func init() {
+	caddy.RegisterModule(new(App))
+}
+
+// App holds the messengers whose contacts messenger_auth verifies, with the keys and the claims that each of them
+// trusts. It is configured by the global option "messenger" of the Caddyfile.
+type App struct {
+	// The messengers by name. A name is 1 to 63 lower-case letters, digits, "_" and "-", beginning with a letter or
+	// digit; the chat backend receives it with every contact.
+	Messengers map[string]*config.Messenger `json:"messengers,omitempty"`
+
+	// How often files that are named with {file.…} are read again; a changed key is in force from then on, without a
+	// reload. Pipes are read only when the configuration is loaded, and with 0 all files are. Default: 2s.
+	PollInterval *caddy.Duration `json:"poll_interval,omitempty"`
+
+	// How messengers and key rings that change while the gateway runs are kept in Caddy's storage. Default: unsealed, and
+	// in the local file system only.
+	Store *Store `json:"store,omitempty"`
+
+	// Hosts (with or without a port) from which the key sets of stored messengers may be fetched although their addresses
+	// are not public, or their port is not 443. Key sets of configured messengers need no entry. Default: none.
+	JWKSInternalHosts []string `json:"jwks_internal_hosts,omitempty"`
+
+	// How many verified tokens are remembered, so that none of them is verified again before it ends. It is one number
+	// for the process: that of the configuration that was loaded last; where it changes, all are forgotten once. 0
+	// remembers none. They take at most 640 bytes each on average; larger ones leave room for fewer. Default: 100000,
+	// which take about 20 MB with usual identities, and 64 MiB at most.
+	TokenCacheSize *int `json:"token_cache_size,omitempty"`
+
+	registry *registry.Registry
+	stop     context.CancelFunc // ends what Start began
+
+	mu      sync.Mutex
+	routes  []Route  // those that use this app, for explanations
+	guarded []string // the headers that any of them sets, folded; complete before the first request
+}
+
+// Store says how values are kept in Caddy's storage.
+type Store struct {
+	// Keys that seal all values (AES-256-GCM), each exactly one placeholder {file.…} or {env.…} that holds 32 bytes in
+	// base64. The first seals, all open. With a key, values that are not sealed are refused; without one, only the local
+	// file system is written to. Default: none.
+	Keys []string `json:"keys,omitempty"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (*App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "messenger",
+		New: func() caddy.Module { return new(App) },
+	}
+}
+
+// Provision loads the keys of all messengers. It reads what the configuration names, and changes nothing anywhere.
+func (a *App) Provision(ctx caddy.Context) error {
+	files := make(config.LoadedFiles)
+	keys, err := a.storeKeys(files)
+	if err != nil {
+		return fmt.Errorf("messenger: %w", err)
+	}
+	if err := config.CheckList(a.JWKSInternalHosts); err != nil {
+		return fmt.Errorf("messenger: jwks_internal_hosts %w", err)
+	}
+	if err := metrics.Register(ctx.GetMetricsRegistry(), processScrape); err != nil {
+		return err
+	}
+	if a.registry, err = registry.NewRegistry(ctx, keys, a.JWKSInternalHosts); err != nil {
+		return fmt.Errorf("messenger: %w", err)
+	}
+	for _, name := range a.names() {
+		m := a.Messengers[name]
+		if err := config.CheckName(name); err != nil {
+			return fmt.Errorf("messenger %q: the name %w", name, err)
+		}
+		if m == nil {
+			return fmt.Errorf("messenger %s: has no settings; identity_key and one of public_key, jwks and shared_token are needed", name)
+		}
+		if err := a.registry.Add(name, m, files); err != nil {
+			return fmt.Errorf("messenger %s: %w", name, err)
+		}
+	}
+	if d := a.PollInterval; d != nil && *d < 0 {
+		return fmt.Errorf("messenger: poll_interval is negative; give a duration such as 2s, or 0 to read key files only at load")
+	}
+	if err := a.registry.UseTokenCache(a.tokenCacheSize()); err != nil {
+		return fmt.Errorf("messenger: %w", err)
+	}
+	a.registry.Load()
+	return nil
+}
+
+// storeKeys reads the keys of the store.
+func (a *App) storeKeys(files config.LoadedFiles) (keys [][]byte, err error) {
+	if a.Store == nil {
+		return nil, nil
+	}
+	for _, value := range a.Store.Keys {
+		ref, ok := config.ParseReference(value)
+		if !ok {
+			return nil, config.ErrLiteralStoreKey
+		}
+		found, err := files.Read(ref)
+		if err != nil {
+			return nil, fmt.Errorf("store: key %s: %w", value, err)
+		}
+		key, err := vault.ParseSealKey(found.Text)
+		if err != nil {
+			return nil, fmt.Errorf("store: key %s %w", value, err)
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
+// Start begins to fetch key sets, to watch key files, and to follow the store.
+func (a *App) Start() error {
+	interval := registry.DefaultPollInterval
+	if a.PollInterval != nil {
+		interval = time.Duration(*a.PollInterval)
+	}
+	registry.VerifiedTokens.Resize(a.tokenCacheSize())
+	var ctx context.Context
+	ctx, a.stop = context.WithCancel(context.Background())
+	a.warnAboutUnused() // all apps are provisioned before any of them starts: every handler is known
+	a.registry.Start(ctx, interval)
+	go a.endOrphans(ctx)
+	return nil
+}
+
+// Stop ends what Start began. When a key was last used is written once more.
+func (a *App) Stop() error {
+	a.stop()
+	a.registry.Stopped()
+	a.endDropped()
+	return nil
+}
+
+// Cleanup gives back what Provision took.
+func (a *App) Cleanup() error {
+	if a.registry != nil {
+		a.registry.Release()
+	}
+	return nil
+}
+
+func (a *App) names() []string {
+	return slices.Sorted(maps.Keys(a.Messengers))
+}
+
+// Registry returns the messengers as they run.
+func (a *App) Registry() *registry.Registry { return a.registry }
+
+// A Route is a handler that uses the app. The app knows nothing else of it, and keeps it for those who explain what it does.
+type Route = interface {
+	caddyhttp.MiddlewareHandler
+	MayServe(messenger string) bool // whether requests for the messenger of that name can meet it
+}
+
+// AddRoute makes r known, which sets these headers, folded. It returns where those of all routes are: each keeps the others'
+// from clients too, because a backend behind two of them cannot tell by which one a request came.
+func (a *App) AddRoute(r Route, headers []string) (all *[]string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.routes = append(a.routes, r)
+	for _, name := range headers {
+		if !slices.Contains(a.guarded, name) {
+			a.guarded = append(a.guarded, name)
+		}
+	}
+	return &a.guarded
+}
+
+// Routes returns the handlers that use this app.
+func (a *App) Routes() []Route {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.routes)
+}
+
+// Interface guards
+var (
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
+)
+
+func (a *App) tokenCacheSize() int {
+	if a.TokenCacheSize == nil {
+		return registry.DefaultTokenCacheSize
+	}
+	return *a.TokenCacheSize
+}

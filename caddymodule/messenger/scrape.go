@@ -1,0 +1,163 @@
+package messenger
+
+import (
+	"math"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+)
+
+// A scrape reads what has a value at every moment: caches, keys, the store, open connections, meters. It looks at the
+// messengers of the running configuration, and at the stored ones that this node holds, which share one label.
+type scrape struct {
+	cacheEntries, cacheHits, cacheMisses, cacheEvictions *prometheus.Desc
+	jwksAge, jwksKeys, jwksStale                         *prometheus.Desc
+	storeAge, storeFailing                               *prometheus.Desc
+	connections                                          *prometheus.Desc
+	tokenEnd                                             *prometheus.Desc
+	readiness                                            *prometheus.Desc
+
+	mu           sync.Mutex
+	hits, misses uint64 // as they were told last: the cache counts in two places, and may seem to go back by one
+}
+
+// processScrape belongs to the process, as the collectors in metrics.go do.
+var processScrape = newScrape()
+
+func newScrape() *scrape {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(prometheus.BuildFQName(metrics.Namespace, metrics.Subsystem, name), help, labels, nil)
+	}
+	return &scrape{
+		cacheEntries:   desc("cache_entries", "Verified tokens that are remembered."),
+		cacheHits:      desc("cache_hits_total", "Tokens that were remembered and still good."),
+		cacheMisses:    desc("cache_misses_total", "Tokens that were not remembered, or not good any more."),
+		cacheEvictions: desc("cache_evictions_total", "Tokens that were forgotten for lack of room."),
+		jwksAge:        desc("jwks_age_seconds", "Time since the key set was last fetched or confirmed.", "messenger"),
+		jwksKeys:       desc("jwks_keys", "Keys of the key set that can be used now.", "messenger"),
+		jwksStale:      desc("jwks_stale", "1 if the key set serves beyond its lifetime, because it cannot be fetched; of stored messengers their number.", "messenger"),
+		storeAge:       desc("store_age_seconds", "Time since the store was last asked successfully what changed."),
+		storeFailing:   desc("store_failing", "1 while the storage, or what changed in it, cannot be read; what was read before stays in force."),
+		connections:    desc("connections", "Guarded connections that are open.", "messenger"),
+		tokenEnd:       desc("shared_token_end_seconds", "Time until the last of the generated shared tokens ends; +Inf if it does not.", "messenger"),
+		readiness:      desc("readiness_requests", "Requests of the last 1h or 24h by their code; \"verified\" would pass under required.", "messenger", "window", "code"),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (s *scrape) Describe(ch chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{s.cacheEntries, s.cacheHits, s.cacheMisses, s.cacheEvictions, s.jwksAge, s.jwksKeys, s.jwksStale,
+		s.storeAge, s.storeFailing, s.connections, s.tokenEnd, s.readiness} {
+		ch <- desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (s *scrape) Collect(ch chan<- prometheus.Metric) {
+	s.collectCache(ch)
+	active, err := ActiveApp()
+	if err != nil {
+		return
+	}
+	app := active.Registry()
+	open := make(map[string]float64)
+	for name := range app.Messengers {
+		open[name] = 0
+	}
+	for name, n := range registry.Connections.Open() {
+		open[app.Label(name)] += float64(n)
+	}
+	gauges(ch, s.connections, open)
+
+	now := time.Now()
+	status, failing := app.Status(), 0.0
+	if status.Err != nil {
+		failing = 1
+	}
+	ch <- prometheus.MustNewConstMetric(s.storeFailing, prometheus.GaugeValue, failing)
+	if !status.Polled.IsZero() {
+		ch <- prometheus.MustNewConstMetric(s.storeAge, prometheus.GaugeValue, now.Sub(status.Polled).Seconds())
+	}
+	s.collectKeys(ch, app, now)
+	s.collectMeters(ch, app, now)
+}
+
+func (s *scrape) collectCache(ch chan<- prometheus.Metric) {
+	s.mu.Lock()
+	stats := registry.VerifiedTokens.Stats()
+	s.hits, s.misses = max(s.hits, stats.Hits), max(s.misses, stats.Misses)
+	hits, misses := s.hits, s.misses
+	s.mu.Unlock()
+	ch <- prometheus.MustNewConstMetric(s.cacheEntries, prometheus.GaugeValue, float64(stats.Entries))
+	ch <- prometheus.MustNewConstMetric(s.cacheHits, prometheus.CounterValue, float64(hits))
+	ch <- prometheus.MustNewConstMetric(s.cacheMisses, prometheus.CounterValue, float64(misses))
+	ch <- prometheus.MustNewConstMetric(s.cacheEvictions, prometheus.CounterValue, float64(stats.Evictions))
+}
+
+// collectKeys tells of keys that change by themselves. Of messengers that share a label it tells the worst.
+func (s *scrape) collectKeys(ch chan<- prometheus.Metric, app *registry.Registry, now time.Time) {
+	age, keys, stale, end := make(map[string]float64), make(map[string]float64), make(map[string]float64), make(map[string]float64)
+	for m := range app.Active() {
+		label := m.Label()
+		standing := m.Verifier.Load().Standing()
+		switch {
+		case m.KeySet != nil:
+			status := m.KeySet.Status()
+			if _, another := keys[label]; !another || float64(standing.Keys) < keys[label] {
+				keys[label] = float64(standing.Keys)
+			}
+			stale[label] += 0
+			if status.Fetched.IsZero() {
+				continue
+			}
+			age[label] = max(age[label], now.Sub(status.Fetched).Seconds())
+			if !now.Before(status.FreshUntil) {
+				stale[label]++
+			}
+		case m.IsGenerated() && standing.Keys > 0:
+			seconds := math.Inf(1)
+			if !standing.Until.IsZero() {
+				seconds = max(standing.Until.Sub(now).Seconds(), 0)
+			}
+			if earlier, another := end[label]; !another || seconds < earlier {
+				end[label] = seconds
+			}
+		}
+	}
+	gauges(ch, s.jwksAge, age)
+	gauges(ch, s.jwksKeys, keys)
+	gauges(ch, s.jwksStale, stale)
+	gauges(ch, s.tokenEnd, end)
+}
+
+func (s *scrape) collectMeters(ch chan<- prometheus.Metric, app *registry.Registry, now time.Time) {
+	type labels struct {
+		messenger string
+		window    metrics.MeterWindow
+		place     int
+	}
+	sums := make(map[labels]uint64)
+	for m := range app.Active() {
+		for place := range metrics.Codes {
+			if m.Meter.Counts[place].Load() == nil {
+				continue
+			}
+			for _, w := range []metrics.MeterWindow{metrics.LastHour, metrics.LastDay} {
+				sums[labels{m.Label(), w, place}] += m.Meter.Count(place, w, now.Unix())
+			}
+		}
+	}
+	for l, n := range sums {
+		ch <- prometheus.MustNewConstMetric(s.readiness, prometheus.GaugeValue, float64(n), l.messenger, l.window.Name, metrics.Codes[l.place])
+	}
+}
+
+func gauges(ch chan<- prometheus.Metric, desc *prometheus.Desc, values map[string]float64) {
+	for label, value := range values {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, label)
+	}
+}

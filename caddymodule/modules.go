@@ -1,0 +1,28 @@
+// Package caddymodule builds all Caddy modules of the gateway into a program: import it for its side effects. The packages
+// below it, from the top floor down; imports go down only, and a test computes that:
+//
+//	command                        caddy messenger …
+//	panel                          messenger_panel, the control panel
+//	admin                          what operators may do, and the admin API
+//	auth, messenger                messenger_auth, the way of a request; the app "messenger", and messenger_health
+//	internal/registry              which messengers there are right now, configured and stored
+//	internal/upstream              the header contract with the backend
+//	config                         settings as an operator writes them
+//	internal/vault                 values in Caddy's storage
+//	internal/metrics               what is counted
+//	internal/authn                 raw request to verified contact
+//	internal/session, bytecache    connections with a deadline; a cache without pointers
+//
+// To read how a request is decided, begin with auth.Handler.ServeHTTP.
+//
+// The modules' IDs, their JSON and their Caddyfile syntax are what users rely on. The Go API of these packages carries no
+// promise: it is exported so that its documentation can be read, and may change with every release.
+package caddymodule
+
+import (
+	_ "github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
+	_ "github.com/messengerauth/caddy-messenger-auth/caddymodule/auth"
+	_ "github.com/messengerauth/caddy-messenger-auth/caddymodule/command"
+	_ "github.com/messengerauth/caddy-messenger-auth/caddymodule/messenger"
+	_ "github.com/messengerauth/caddy-messenger-auth/caddymodule/panel"
+)

@@ -1,0 +1,247 @@
+package panel
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+)
+
+// What the forms of the panel do to messengers. Each form carries the revision of what its page showed, so that a form
+// that is sent twice, or after somebody else's change, changes nothing.
+
+func (v *visit) actor() registry.Actor { return registry.Actor("panel, " + v.operator) }
+
+type settingsView struct {
+	view
+	Form        *settingsForm
+	New         bool
+	Losses      []string     // what the save would take out of use, if it has to be confirmed
+	Confirm     string       // what confirms it
+	Differences []difference // if somebody else saved meanwhile
+}
+
+// showMessenger shows the settings of a messenger, for a stored one as a form.
+func (v *visit) showMessenger() error {
+	d, err := v.currentStatus()
+	if err != nil {
+		return err
+	}
+	v.render(http.StatusOK, "messenger", v.settingsPage(d, formOf(d.Name, d.Revision, d.Settings)))
+	return nil
+}
+
+func (v *visit) settingsPage(d *messengerStatus, f *settingsForm) *settingsView {
+	return &settingsView{view: v.messengerView("settings", d), Form: f}
+}
+
+// saveMessenger changes the settings of a stored messenger.
+func (v *visit) saveMessenger(sent form) error {
+	d, err := v.currentStatus()
+	if err != nil {
+		return v.keepForm(err, sent)
+	}
+	if !d.Stored {
+		return errReadOnly
+	}
+	f := settingsFrom(sent)
+	f.Name = d.Name
+	if f.Revision == "" {
+		return errNoRevision
+	}
+	if f.Revision != d.Revision {
+		return v.showConflict(sent, f)
+	}
+	page := v.settingsPage(d, f)
+	settings, wrong := f.settings(d.Settings)
+	if len(wrong) == 0 {
+		if wrong, err = v.ask(d, f, settings, page); err != nil {
+			return err
+		}
+	}
+	if len(wrong) > 0 {
+		f.refuse(page, wrong)
+		v.render(http.StatusUnprocessableEntity, "messenger", page)
+		return nil
+	}
+	_, _, err = v.app.Put(v.r.Context(), d.Name, settings, registry.Condition{Revision: f.Revision}, v.actor())
+	if isConflict(err) {
+		return v.showConflict(sent, f)
+	}
+	if answer, ok := isFormError(err); ok {
+		f.refuse(page, []fieldError{fieldErrorOf(answer)})
+		v.render(http.StatusUnprocessableEntity, "messenger", page)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return v.redirect("messenger", d.Name, "done", "saved")
+}
+
+// ask fills page with the question whether what the new settings take out of use may go, unless the form has the answer.
+// Settings that cannot be saved are refused before anything is asked.
+func (v *visit) ask(d *messengerStatus, f *settingsForm, settings *config.Messenger, page *settingsView) ([]fieldError, error) {
+	if err := settings.CheckStored(v.app.Store.IsInternal); err != nil {
+		return []fieldError{fieldErrorOf(caddy.APIError{Err: err})}, nil
+	}
+	losses, err := losses(v.app, v.r.Context(), d, settings)
+	if err != nil || len(losses) == 0 {
+		return nil, err
+	}
+	confirm := confirmation(f.Revision, settings, losses)
+	if f.Confirmed == confirm {
+		return nil, nil
+	}
+	page.Losses, page.Confirm = losses, confirm
+	return []fieldError{{"confirm", "Nothing was saved yet: this would make tokens invalid that are valid now. Read what it is, and confirm it at the end of the form, or change the form."}}, nil
+}
+
+// showConflict shows both versions where somebody else has saved since the form was loaded. Sent again, the form replaces
+// what is shown now, and nothing that is newer.
+func (v *visit) showConflict(sent form, f *settingsForm) error {
+	d, err := v.currentStatus()
+	if err != nil {
+		return v.keepForm(err, sent)
+	}
+	page := v.settingsPage(d, f)
+	page.Differences = f.differences(formOf(d.Name, d.Revision, d.Settings))
+	f.Revision = d.Revision
+	page.Alert = "Nothing was saved: this messenger was changed since you opened the form."
+	v.render(http.StatusConflict, "messenger", page)
+	return nil
+}
+
+// keepForm gives an operator who may create messengers what was typed for one that was deleted meanwhile.
+func (v *visit) keepForm(err error, sent form) error {
+	if !isStatus(err, http.StatusNotFound) || v.scoped() {
+		return err
+	}
+	f := settingsFrom(sent)
+	f.Name, f.Revision = v.name, ""
+	page := &settingsView{view: v.view("New messenger"), Form: f, New: true}
+	page.Alert = "Nothing was saved: this messenger was deleted since you opened the form. You can create it anew, without its shared tokens."
+	v.render(http.StatusConflict, "new", page)
+	return nil
+}
+
+func (v *visit) showNew() error {
+	v.render(http.StatusOK, "new", &settingsView{view: v.view("New messenger"), Form: newForm(), New: true})
+	return nil
+}
+
+// createMessenger makes a stored messenger, if there is none of its name.
+func (v *visit) createMessenger(sent form) error {
+	f := settingsFrom(sent)
+	settings, wrong := f.settings(nil)
+	if err := config.CheckName(f.Name); err != nil {
+		wrong = append([]fieldError{{"name", sentence("Name " + err.Error())}}, wrong...)
+	}
+	if len(wrong) == 0 {
+		_, _, err := v.app.Put(v.r.Context(), f.Name, settings, registry.Condition{Absent: true}, v.actor())
+		switch answer, ok := isFormError(err); {
+		case err == nil && settings.IsGenerated():
+			return v.redirect("messenger", f.Name, "page", "keys", "done", "created")
+		case err == nil:
+			return v.redirect("messenger", f.Name, "done", "created")
+		case isConflict(err):
+			wrong = []fieldError{{"name", "There is a messenger of this name already. Choose another."}}
+		case ok:
+			wrong = []fieldError{fieldErrorOf(answer)}
+		default:
+			return err
+		}
+	}
+	page := &settingsView{view: v.view("New messenger"), Form: f, New: true}
+	f.refuse(page, wrong)
+	v.render(http.StatusUnprocessableEntity, "new", page)
+	return nil
+}
+
+type deleteView struct {
+	view
+	Typed string
+	Keys  string // how many keys or shared tokens go with it; "" for none
+}
+
+// mayDelete refuses to delete on a mount that names its messengers, and what is not stored.
+func (v *visit) mayDelete() (*messengerStatus, error) {
+	if v.scoped() {
+		return nil, errNoPage
+	}
+	d, err := v.currentStatus()
+	if err == nil && !d.Stored {
+		err = errReadOnly
+	}
+	return d, err
+}
+
+func (v *visit) showDelete() error {
+	d, err := v.mayDelete()
+	if err != nil {
+		return err
+	}
+	page, err := v.deletePage(d)
+	if err != nil {
+		return err
+	}
+	v.render(http.StatusOK, "delete", page)
+	return nil
+}
+
+func (v *visit) deletePage(d *messengerStatus) (*deleteView, error) {
+	page := &deleteView{view: v.messengerView("delete", d)}
+	n, known, err := activeKeys(v.app, v.r.Context(), d)
+	if err != nil {
+		return nil, err
+	}
+	if n > 0 || !known {
+		page.Keys = d.named(n, known)
+	}
+	return page, nil
+}
+
+// deleteMessenger deletes the messenger whose name was typed.
+func (v *visit) deleteMessenger(sent form) error {
+	d, err := v.mayDelete()
+	if err != nil {
+		return err
+	}
+	page, err := v.deletePage(d)
+	if err != nil {
+		return err
+	}
+	switch page.Typed = sent.get("typed"); {
+	case sent.get("revision") == "":
+		return errNoRevision
+	case page.Typed != d.Name:
+		page.Errors = []fieldError{{"typed", "What you typed is not the name of this messenger. Nothing was deleted."}}
+		v.render(http.StatusUnprocessableEntity, "delete", page)
+		return nil
+	}
+	err = v.app.Remove(v.r.Context(), d.Name, registry.Condition{Revision: sent.get("revision")}, v.actor())
+	if isConflict(err) {
+		page.Alert = "Nothing was deleted: this messenger was changed since you opened the page. Look at it again."
+		v.render(http.StatusConflict, "delete", page)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return v.redirect("done", "deleted")
+}
+
+var (
+	errReadOnly   = registry.StatusError(http.StatusConflict, "This messenger is in the gateway's configuration. Change it there.")
+	errNoRevision = registry.StatusError(http.StatusBadRequest, "The form does not say what it changes. Open the page again.")
+)
+
+func isConflict(err error) bool { return isStatus(err, http.StatusPreconditionFailed) }
+
+func isStatus(err error, status int) bool {
+	var answer caddy.APIError
+	return errors.As(err, &answer) && answer.HTTPStatus == status
+}

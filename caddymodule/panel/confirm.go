@@ -1,0 +1,173 @@
+package panel
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+// A save that makes valid tokens invalid asks first, and says how many keys and tokens it is about. The question is a page
+// of the server, and its answer is bound to what it was about: the revision, the new settings and what ends. Whoever
+// changes any of these is asked again.
+
+// confirmation is what the form has to say to be saved. It is no secret: checkSameOrigin refuses the forms of other sites.
+func confirmation(revision string, next *config.Messenger, losses []string) string {
+	text, _ := json.Marshal(struct {
+		Revision string
+		Settings *config.Messenger
+		Losses   []string
+	}{revision, next, losses}) // settings came from JSON
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:16])
+}
+
+// activeKeys says with how many keys or shared tokens the tokens of a messenger can be signed now. known is false for a
+// key set that cannot be looked up.
+func activeKeys(a *admin.Service, ctx context.Context, d *messengerStatus) (n int, known bool, err error) {
+	switch {
+	case d.Generated:
+		ring, err := a.Tokens(ctx, d.Name)
+		if err != nil {
+			return 0, false, err
+		}
+		return len(ring.Tokens), true, nil
+	case len(d.Settings.PublicKey) > 0:
+		return len(d.Settings.PublicKey), true, nil
+	case d.keys != nil:
+		return len(d.keys.Keys), true, nil
+	}
+	return 0, false, nil
+}
+
+// named says how many of the messenger's keys or tokens there are: "the 2 shared tokens".
+func (d *messengerStatus) named(n int, known bool) string {
+	kind := map[string]string{"shared_token": "shared token", "public_key": "public key", "jwks": "key of the key set"}[d.Method]
+	switch {
+	case !known:
+		return "the keys of the key set, whose number is not known right now"
+	case n == 1:
+		return "the only " + kind
+	case d.Method == "jwks":
+		return fmt.Sprintf("the %d keys of the key set", n)
+	}
+	return fmt.Sprintf("the %d %ss", n, kind)
+}
+
+// losses says in sentences which keys and tokens next would take out of use. A messenger without any has none to lose.
+func losses(a *admin.Service, ctx context.Context, d *messengerStatus, next *config.Messenger) ([]string, error) {
+	n, known, err := activeKeys(a, ctx, d)
+	if err != nil || known && n == 0 {
+		return nil, err
+	}
+	old, all := d.Settings, d.named(n, known)
+	var list []string
+	if old.Method() != next.Method() {
+		list = append(list, fmt.Sprintf("Another method discards %s of this messenger. Tokens that are signed with %s are refused at once.", all, itOrThem(n)))
+	} else {
+		list = append(list, keyLosses(old, next, n, all)...)
+	}
+	if old.IdentityKey != next.IdentityKey {
+		list = append(list, fmt.Sprintf("Another identity key: tokens without the claim %s are refused, also those that are signed with %s, and contacts get the identity in that claim.", next.IdentityKey, all))
+	}
+	for _, c := range []struct {
+		label    string
+		old, new []string
+	}{{"Issuer", old.Issuer, next.Issuer}, {"Audience", old.Audience, next.Audience}} {
+		if narrows(c.old, c.new) {
+			list = append(list, fmt.Sprintf("%s: tokens with any other than %s are refused, also those that are signed with %s.", c.label, strings.Join(c.new, ", "), all))
+		}
+	}
+	if added := without(next.RequireClaims, old.RequireClaims); len(added) > 0 {
+		list = append(list, fmt.Sprintf("Required claims: tokens without %s are refused, also those that are signed with %s.", strings.Join(added, ", "), all))
+	}
+	if next.MaxLifetime > 0 && (old.MaxLifetime == 0 || next.MaxLifetime < old.MaxLifetime) {
+		list = append(list, fmt.Sprintf("Longest lifetime: tokens that are made for longer than %s are refused, also those that are signed with %s.", durationText(&next.MaxLifetime), all))
+	}
+	if next.Mode == config.ModeOff && old.Mode != config.ModeOff {
+		list = append(list, fmt.Sprintf("Mode Off: no contact is verified any more, and tokens that are signed with %s are not looked at.", all))
+	}
+	return list, nil
+}
+
+func itOrThem(n int) string {
+	if n == 1 {
+		return "it"
+	}
+	return "them"
+}
+
+// keyLosses are those of a messenger that keeps its method.
+func keyLosses(old, next *config.Messenger, n int, all string) (list []string) {
+	if old.JWKS != nil && old.JWKS.URL != next.JWKS.URL {
+		list = append(list, fmt.Sprintf("Another URL drops %s. Tokens that are signed with a key that is not at the new one are refused at once.", all))
+	}
+	if len(old.PublicKey) == 0 {
+		return list
+	}
+	var removed, renamed []string
+	kept := publicKeys(next)
+	lost := slices.DeleteFunc(publicKeys(old), func(key authn.KeyInfo) bool { return verifiesStill(kept, key) })
+	for _, key := range publicKeys(old) {
+		kept = slices.DeleteFunc(kept, func(k authn.KeyInfo) bool { return k == key }) // no other one becomes it
+	}
+	for _, key := range lost {
+		name := "SHA-256 " + key.SHA256[:16] + "…"
+		if key.KeyID != "" {
+			name = "key ID " + key.KeyID
+		}
+		at := slices.IndexFunc(kept, func(k authn.KeyInfo) bool { return k.SHA256 == key.SHA256 && k.Algorithm == key.Algorithm })
+		if at < 0 {
+			removed = append(removed, name)
+			continue
+		}
+		renamed = append(renamed, name)
+		kept = slices.Delete(kept, at, at+1)
+	}
+	if len(removed) > 0 {
+		list = append(list, fmt.Sprintf("Removes %d of %d public keys (%s). Tokens that are signed with %s are refused at once.", len(removed), n, strings.Join(removed, ", "), itOrThem(len(removed))))
+	}
+	if len(renamed) > 0 {
+		list = append(list, fmt.Sprintf("Gives %d of %d public keys another key ID (%s). Tokens that name the former one are refused at once.", len(renamed), n, strings.Join(renamed, ", ")))
+	}
+	return list
+}
+
+// verifiesStill reports whether keys verify all that key verifies: a key without a key ID verifies tokens with any.
+func verifiesStill(keys []authn.KeyInfo, key authn.KeyInfo) bool {
+	return slices.ContainsFunc(keys, func(k authn.KeyInfo) bool {
+		return k.SHA256 == key.SHA256 && k.Algorithm == key.Algorithm && (k.KeyID == key.KeyID || k.KeyID == "")
+	})
+}
+
+// publicKeys describes the keys of m that can be read; others verify nothing.
+func publicKeys(m *config.Messenger) []authn.KeyInfo {
+	var infos []authn.KeyInfo
+	for _, k := range m.PublicKey {
+		key, err := authn.ParsePublicKey([]byte(k.Key), k.KeyID)
+		if err != nil {
+			continue
+		}
+		if set, err := authn.NewKeySet(key); err == nil {
+			infos = append(infos, authn.NewVerifier(authn.Policy{}, set).Keys()...)
+		}
+	}
+	return infos
+}
+
+// narrows reports whether a list of accepted values refuses what was accepted before. An empty one accepts everything.
+func narrows(old, next []string) bool {
+	return len(next) > 0 && (len(old) == 0 || len(without(old, next)) > 0)
+}
+
+// without returns the values that are not among others.
+func without(values, others []string) []string {
+	return slices.DeleteFunc(slices.Clone(values), func(v string) bool { return slices.Contains(others, v) })
+}

@@ -1,0 +1,164 @@
+package panel
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"text/template"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+)
+
+// The programs that site developers copy: what signs tokens on their server, and what sends them from their page. They
+// are filled in with what this messenger wants, so that the first token they make is accepted.
+
+// defaultTokenLife is how long the tokens of the samples live, unless the messenger wants them shorter.
+const defaultTokenLife = 10 * time.Minute
+
+// defaultMarker is the subprotocol before the token where no messenger_auth names another.
+const defaultMarker = "jwt"
+
+// A sampleContract is what a sample is filled in with.
+type sampleContract struct {
+	Messenger string
+	Identity  string // the identity key
+	Secret    bool   // HS256 with a shared token, otherwise RS256 with a private key
+	KeyID     string
+	Seconds   int
+	Claims    []sampleClaim // beside the identity, iat and exp
+	Marker    string
+}
+
+type sampleClaim struct {
+	Name, Value string
+	FillIn      bool // the messenger requires the claim, and only the site knows its value
+}
+
+func sampleContractOf(m *config.Messenger, name string, keys *admin.KeysInfo, marker string) *sampleContract {
+	c := &sampleContract{Messenger: name, Identity: m.IdentityKey, Secret: m.SharedToken != nil, Marker: marker}
+	life := defaultTokenLife
+	if limit := time.Duration(m.MaxLifetime); limit > 0 && limit < life {
+		life = max(limit, time.Second)
+	}
+	c.Seconds = int(life / time.Second)
+	if keys != nil && !c.Secret {
+		for _, key := range keys.Keys {
+			if c.KeyID == "" {
+				c.KeyID = key.KeyID
+			}
+		}
+	}
+	taken := []string{m.IdentityKey, "iat", "exp"}
+	add := func(claim sampleClaim) {
+		if !slices.Contains(taken, claim.Name) {
+			taken = append(taken, claim.Name)
+			c.Claims = append(c.Claims, claim)
+		}
+	}
+	if len(m.Issuer) > 0 {
+		add(sampleClaim{Name: "iss", Value: m.Issuer[0]})
+	}
+	if len(m.Audience) > 0 {
+		add(sampleClaim{Name: "aud", Value: m.Audience[0]})
+	}
+	for _, claim := range m.RequireClaims {
+		if claim != "nbf" { // it is a time, and no sample needs it
+			add(sampleClaim{Name: claim, Value: "…", FillIn: true})
+		}
+	}
+	return c
+}
+
+// sampleTemplates write programs. Every value goes through a function that quotes it for its language.
+var sampleTemplates = template.Must(template.New("").Funcs(template.FuncMap{
+	"json": quoteJSON,
+	"php":  quotePHP,
+	"go":   strconv.Quote,
+}).ParseFS(panelFiles, "pages/*.tmpl"))
+
+// quoteJSON quotes text for JavaScript and Python, which both read JSON strings.
+func quoteJSON(text string) (string, error) {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(text)
+	return strings.TrimSuffix(b.String(), "\n"), err
+}
+
+// quotePHP quotes text in single quotes, in which PHP replaces nothing.
+func quotePHP(text string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(text) + "'"
+}
+
+// A sample is one program with what a developer has to know to run it.
+type sample struct {
+	ID, Language, Install, Code string
+}
+
+func samplesFor(c *sampleContract) ([]sample, error) {
+	list := []sample{
+		{ID: "node", Language: "Node", Install: "npm install jsonwebtoken"},
+		{ID: "python", Language: "Python", Install: "pip install 'pyjwt[crypto]'"},
+		{ID: "php", Language: "PHP", Install: "composer require firebase/php-jwt"},
+		{ID: "go", Language: "Go", Install: "go get github.com/golang-jwt/jwt/v5"},
+	}
+	for i := range list {
+		code, err := writeSample(list[i].ID, c)
+		if err != nil {
+			return nil, err
+		}
+		list[i].Code = code
+	}
+	return list, nil
+}
+
+func writeSample(id string, c *sampleContract) (string, error) {
+	var b strings.Builder
+	err := sampleTemplates.ExecuteTemplate(&b, "sample."+id+".tmpl", c)
+	return b.String(), err
+}
+
+type embedView struct {
+	view
+	Contract *sampleContract
+	Page     string // the snippet for the web page
+	Samples  []sample
+	NoMarker bool // no route takes tokens from subprotocols, as far as this gateway knows
+}
+
+// showEmbed shows what a site needs to copy.
+func (v *visit) showEmbed() error {
+	d, err := v.currentStatus()
+	if err != nil {
+		return err
+	}
+	marker := marker(v.app, v.name)
+	page := &embedView{view: v.messengerView("embed", d), NoMarker: marker == ""}
+	if marker == "" {
+		marker = defaultMarker
+	}
+	page.Contract = sampleContractOf(d.Settings, d.Name, d.keys, marker)
+	if page.Page, err = writeSample("page", page.Contract); err != nil {
+		return err
+	}
+	if page.Samples, err = samplesFor(page.Contract); err != nil {
+		return err
+	}
+	v.render(http.StatusOK, "embed", page)
+	return nil
+}
+
+// marker returns the subprotocol behind which a route of the messenger takes tokens, or "" if none does.
+func marker(a *admin.Service, name string) string {
+	for _, h := range a.Handlers() {
+		if marker := h.Marker(); marker != "" && h.MayServe(name) {
+			return marker
+		}
+	}
+	return ""
+}

@@ -1,0 +1,204 @@
+package panel
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+)
+
+// The pages about a messenger's keys: the key ring, the keys of a URL, and the test of a token.
+
+type keysView struct {
+	view
+	Ring     *admin.TokenList // of generated shared tokens
+	Keys     *admin.KeysInfo
+	Fetched  string // where the keys are from, as it was configured
+	Overlaps []overlap
+}
+
+// An overlap is one choice of how long the old tokens stay good.
+type overlap struct {
+	Value, Label string
+	Chosen       bool
+}
+
+var overlaps = []overlap{
+	{"1h", "1 hour", false}, {"24h", "24 hours", true}, {"168h", "7 days", false}, {"720h", "30 days", false},
+}
+
+func (v *visit) showKeys() error { return v.renderKeys(http.StatusOK, "") }
+
+func (v *visit) renderKeys(status int, alert string) error {
+	d, err := v.currentStatus()
+	if err != nil {
+		return err
+	}
+	page := &keysView{view: v.messengerView("keys", d), Keys: d.keys, Overlaps: overlaps}
+	page.Alert = alert
+	if d.Settings.JWKS != nil {
+		page.Fetched = d.Settings.JWKS.URL
+	}
+	if d.Generated {
+		if page.Ring, err = v.app.Tokens(v.r.Context(), d.Name); err != nil {
+			return err
+		}
+	}
+	v.render(status, "keys", page)
+	return nil
+}
+
+type secretView struct {
+	view
+	Token    *registry.NewToken
+	Replaces string // what happened to the tokens before
+}
+
+// changeKeys generates, rotates, resets and revokes shared tokens, and fetches key sets. A new token is in this answer
+// and nowhere else: sent again, the form has an old revision.
+func (v *visit) changeKeys(sent form) error {
+	change, replaces, err := ringChangeOf(sent)
+	if sent.get("action") == "refresh" {
+		return v.refreshKeys()
+	}
+	if err != nil {
+		return err
+	}
+	c := registry.Condition{Revision: sent.get("revision")}
+	if _, there := sent["revision"]; !there {
+		return errNoRevision
+	}
+	if c.Revision == "" {
+		c.Absent = true // a configured messenger that had no ring when the page was made
+	}
+	made, err := v.app.ChangeTokens(v.r.Context(), v.name, change, c, v.actor())
+	switch answer := (caddy.APIError{}); {
+	case isConflict(err):
+		return v.renderKeys(http.StatusConflict, "Nothing was changed now: this form was sent before, or the messenger was changed since you opened the page. This is how it is.")
+	case errors.As(err, &answer) && answer.HTTPStatus < http.StatusInternalServerError:
+		return v.renderKeys(answer.HTTPStatus, sentence("Nothing was changed: "+answer.Err.Error()))
+	case err != nil:
+		return err
+	case made == nil:
+		return v.redirect("messenger", v.name, "page", "keys", "done", "revoked")
+	}
+	d, err := v.currentStatus()
+	if err != nil {
+		return err
+	}
+	page := &secretView{view: v.messengerView("keys", d), Token: made, Replaces: replaces}
+	if made.Ended != nil {
+		page.Replaces += fmt.Sprintf(" Connections ended on this gateway: %d.", *made.Ended)
+	}
+	page.Title = "New shared token of " + v.name
+	if ring, err := v.app.Tokens(v.r.Context(), v.name); err == nil && len(ring.Tokens) == 1 && sent.get("action") == "generate" {
+		page.Replaces = "" // it is the first
+	}
+	v.render(http.StatusOK, "secret", page)
+	return nil
+}
+
+var errNotConfirmed = registry.StatusError(http.StatusUnprocessableEntity, "Nothing was changed: tick the box that says what this does, and send it again.")
+
+// ringChangeOf returns the change that a form asks for, and what it does to the tokens that there are. What ends tokens at
+// once has to be confirmed.
+func ringChangeOf(sent form) (change admin.RingChange, replaces string, err error) {
+	confirmed := sent.get("confirm") != ""
+	switch sent.get("action") {
+	case "generate":
+		return admin.GenerateToken(), "The tokens that there were before stay good.", nil
+	case "rotate":
+		i := slices.IndexFunc(overlaps, func(o overlap) bool { return o.Value == sent.get("overlap") })
+		if i < 0 {
+			return change, "", registry.StatusError(http.StatusBadRequest, "Choose how long the old tokens stay good.")
+		}
+		d, err := time.ParseDuration(overlaps[i].Value)
+		return admin.RotateTokens(d), "The tokens that there were before stay good for " + overlaps[i].Label + ". Until then, give your site the new one.", err
+	case "reset":
+		if !confirmed {
+			return change, "", errNotConfirmed
+		}
+		return admin.ResetTokens(sent.get("close") != ""), "All tokens that there were before have ended. Your site's contacts are refused until it signs with the new one.", nil
+	case "revoke":
+		if !confirmed {
+			return change, "", errNotConfirmed
+		}
+		return admin.RevokeToken(sent.get("kid"), sent.get("close") != ""), "", nil
+	}
+	return change, "", errNoPage
+}
+
+// refreshKeys fetches the key set of a messenger at once.
+func (v *visit) refreshKeys() error {
+	m, err := v.app.LookUp(v.r.Context(), v.name)
+	if err != nil {
+		return err
+	}
+	if m.KeySet == nil {
+		return errNoPage
+	}
+	v.app.Audit("key set refresh asked for", v.name, v.actor())
+	if err := m.KeySet.Refresh(v.r.Context(), false); err != nil {
+		return v.renderKeys(http.StatusBadGateway, sentence("The key set was not fetched: "+authn.FetchReason(err)))
+	}
+	return v.redirect("messenger", v.name, "page", "keys", "done", "refreshed")
+}
+
+type testView struct {
+	view
+	Result *admin.Explanation
+	First  string // the check that failed
+}
+
+func (v *visit) showTest() error { return v.renderTest(http.StatusOK, nil, nil) }
+
+func (v *visit) renderTest(status int, result *admin.Explanation, wrong []fieldError) error {
+	d, err := v.currentStatus()
+	if err != nil {
+		return err
+	}
+	page := &testView{view: v.messengerView("test", d), Result: result}
+	page.Errors = wrong
+	v.render(status, "test", page)
+	return nil
+}
+
+// testToken verifies a token as the gateway would, and tells how. The token itself is in no answer. Whose key made a
+// signature is told only where all messengers are the operator's.
+func (v *visit) testToken(sent form) error {
+	token := sent.get("token")
+	if token == "" {
+		return v.renderTest(http.StatusUnprocessableEntity, nil, []fieldError{{"token", "Token is empty. Paste the token that your site has signed for a contact."}})
+	}
+	m, err := v.app.LookUp(v.r.Context(), v.name)
+	if err != nil {
+		return err
+	}
+	result, err := v.app.ExplainInTurn(v.r.Context(), m, token, !v.scoped())
+	if err != nil {
+		return err
+	}
+	if reason := v.fetchFinding(m, result); reason != nil {
+		result.Findings = reason
+	}
+	return v.renderTest(http.StatusOK, result, nil)
+}
+
+// fetchFinding says why there is no key, in place of a finding that may speak of addresses in the gateway's network.
+func (v *visit) fetchFinding(m *registry.Messenger, result *admin.Explanation) []admin.ExplainedFinding {
+	if result.Code != authn.KeysUnavailable || m.KeySet == nil {
+		return nil
+	}
+	cause := "The key set has not been fetched yet."
+	if err := m.KeySet.Status().Err; err != nil {
+		cause = sentence("The key set cannot be fetched: " + authn.FetchReason(err))
+	}
+	return []admin.ExplainedFinding{{Cause: cause, Fix: "Let the URL answer the gateway with a key set. It tries again by itself, and at once with “Fetch now” on the page Keys."}}
+}

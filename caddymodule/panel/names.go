@@ -1,0 +1,265 @@
+package panel
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
+)
+
+// Who the operator is, and which messengers are the operator's, says a placeholder. Only placeholders that an authenticator
+// sets are taken: of any other, now or in a later version of Caddy, a client may be the author.
+
+const (
+	userPrefix       = "http.auth.user."
+	headerPrefix     = "http.request.header."
+	clientCertPrefix = "http.request.tls.client."
+	proxiedPrefix    = "http.reverse_proxy.header."
+)
+
+// certificateFields are those fields of a client certificate that say whose it is.
+var certificateFields = []string{"subject", "serial", "fingerprint", "public_key_sha256"}
+
+const allowedUsers = "{http.auth.user.id}, {http.auth.user.<name>}, {http.reverse_proxy.header.<name>}, {http.request.header.<name>} of a header that forward_auth copies, " +
+	"or {http.request.tls.client.<field>} with subject, serial, fingerprint, public_key_sha256 or san.…"
+
+const allowedMessengers = "{http.request.host.labels.<n>}, {http.request.uri.path.<n>}, {http.auth.user.id}, {http.auth.user.<name>}, {http.reverse_proxy.header.<name>}, " +
+	"or {http.request.tls.client.<field>} with subject, serial, fingerprint, public_key_sha256 or san.…"
+
+// isAuthenticated reports whether an authenticator sets the placeholder: Caddy's authentication, a service that was asked
+// (forward_auth), or TLS.
+func isAuthenticated(key string) bool {
+	if name, ok := strings.CutPrefix(key, userPrefix); ok {
+		return isPlaceholderName(name)
+	}
+	if name, ok := strings.CutPrefix(key, proxiedPrefix); ok {
+		return httpguts.ValidHeaderFieldName(name) && textproto.CanonicalMIMEHeaderKey(name) == name
+	}
+	if field, ok := strings.CutPrefix(key, clientCertPrefix); ok {
+		san, isSAN := strings.CutPrefix(field, "san.")
+		return slices.Contains(certificateFields, field) || isSAN && isPlaceholderName(san)
+	}
+	return false
+}
+
+func isPlaceholderName(name string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' && c != '-' && c != '.'
+	})
+}
+
+// isRoute reports whether the placeholder is a part of the address that was asked for, on which authentication rests.
+func isRoute(key string) bool {
+	for _, prefix := range config.RoutePlaceholders {
+		if n, ok := strings.CutPrefix(key, prefix); ok {
+			return n != "" && strings.Trim(n, "0123456789") == ""
+		}
+	}
+	return false
+}
+
+func checkPanelUser(user string) error {
+	key, opened := strings.CutPrefix(user, "{")
+	key, closed := strings.CutSuffix(key, "}")
+	if !opened || !closed || key == "" || strings.ContainsAny(key, `{}\`) {
+		return fmt.Errorf("user %q is not exactly one placeholder; use %s", user, allowedUsers)
+	}
+	header, isHeader := strings.CutPrefix(key, headerPrefix)
+	if isAuthenticated(key) || isHeader && httpguts.ValidHeaderFieldName(header) {
+		return nil
+	}
+	return fmt.Errorf("user %q %s; use %s", user, notAuthenticated(key), allowedUsers)
+}
+
+// notAuthenticated says why a placeholder names neither an operator nor a messenger.
+func notAuthenticated(key string) string {
+	if strings.HasPrefix(key, "http.request.") || strings.HasPrefix(key, upstream.PlaceholderPrefix) {
+		return "is what a client or a contact chooses"
+	}
+	return "is not set by an authenticator, and may be what a client or a contact chooses"
+}
+
+// A namePart is literal text of a messenger's name in the configuration, or the name of a placeholder.
+type namePart struct {
+	text        string
+	placeholder bool
+}
+
+// nameParts splits a messenger's name. It knows no escapes and nothing nested, which Caddy's replacer would read
+// differently.
+func nameParts(entry string) ([]namePart, error) {
+	var parts []namePart
+	for rest := entry; rest != ""; {
+		literal, after, opened := strings.Cut(rest, "{")
+		if strings.ContainsAny(literal, `}\`) {
+			return nil, errors.New("has a brace without another, or an escape; write names and placeholders only")
+		}
+		if literal != "" {
+			parts = append(parts, namePart{text: literal})
+		}
+		if !opened {
+			break
+		}
+		key, after, closed := strings.Cut(after, "}")
+		if !closed || key == "" || strings.ContainsAny(key, `{\`) {
+			return nil, errors.New("a placeholder has no end, no name, or another one in it")
+		}
+		parts = append(parts, namePart{key, true})
+		rest = after
+	}
+	return parts, nil
+}
+
+func checkPanelMessenger(entry string) error {
+	parts, err := nameParts(entry)
+	if err != nil {
+		return err
+	}
+	literal := ""
+	for _, part := range parts {
+		if !part.placeholder {
+			literal += part.text
+			continue
+		}
+		if !isRoute(part.text) && !isAuthenticated(part.text) {
+			return fmt.Errorf("{%s} %s; use %s", part.text, notAuthenticated(part.text), allowedMessengers)
+		}
+		literal += "0" // it may be anything that a name may be
+	}
+	if err := config.CheckName(literal); err != nil {
+		return fmt.Errorf("the name %w", err)
+	}
+	return nil
+}
+
+// operatorOf returns the operator's name.
+func (v *visit) operatorOf(repl *caddy.Replacer) (string, bool) {
+	name, ok := v.proven(repl, v.User[1:len(v.User)-1])
+	if !ok || name == "" || len(name) > maxOperatorName || strings.TrimSpace(name) != name || printable.Line(name) != name {
+		return "", false
+	}
+	return name, true
+}
+
+// proven returns what an authenticator has said in this request under key. What anything else has put there is nothing.
+func (v *visit) proven(repl *caddy.Replacer, key string) (string, bool) {
+	switch {
+	case strings.HasPrefix(key, userPrefix):
+		return v.setByAuthenticator(repl, key)
+	case strings.HasPrefix(key, proxiedPrefix):
+		name, ok := v.setByAuthenticator(repl, key)
+		return name, ok && !strings.Contains(name, ",") // several values are joined so, and none of them is the name
+	case strings.HasPrefix(key, clientCertPrefix):
+		if !hasVerifiedCert(v.r) {
+			v.logger.Warn("a request to the panel has no client certificate that was verified; give client_auth a trust_pool, and the mode require_and_verify")
+			return "", false
+		}
+		return repl.GetString(key)
+	}
+	// A header is what a client writes: it counts only if an authentication service has answered this very request with
+	// the same, so that a mount without that service is closed, and not open to everyone who sends the header.
+	header := textproto.CanonicalMIMEHeaderKey(strings.TrimPrefix(key, headerPrefix))
+	values := v.r.Header[header]
+	proven, ok := v.proven(repl, proxiedPrefix+header)
+	if ok && len(values) == 1 && values[0] == proven {
+		return proven, true
+	}
+	if len(values) > 0 {
+		v.logger.Warn("a request to the panel has a name in a header that no forward_auth has copied from its answer; if forward_auth copies it "+
+			"under another name, write user {http.reverse_proxy.header.<its name in the answer>}", zap.String("header", header))
+	}
+	return "", false
+}
+
+// setByAuthenticator returns the value under key that a handler has set on the replacer, as authenticators do. Outputs of
+// map answer the same names where nothing is set, and the vars handler may set the user's ID: both can have it from the
+// client. Whether an authenticator has set the ID before or after vars cannot be seen, so that it does not count.
+func (v *visit) setByAuthenticator(repl *caddy.Replacer, key string) (string, bool) {
+	if vars, _ := v.r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any); vars != nil {
+		if _, set := vars[key]; set {
+			v.logger.Warn("a request to the panel has a name that the vars handler has set, and not an authentication", zap.String("placeholder", key))
+			return "", false
+		}
+	}
+	value, ok := repl.Get(key)
+	if !ok {
+		return "", false
+	}
+	repl.Delete(key)
+	other, still := repl.GetString(key)
+	if still && other == caddy.ToString(value) {
+		return "", false // nothing was set, or map says the same
+	}
+	repl.Set(key, value)
+	return caddy.ToString(value), true
+}
+
+func hasVerifiedCert(r *http.Request) bool { return r.TLS != nil && len(r.TLS.VerifiedChains) > 0 }
+
+// scopeOf returns the messengers that this request may see. Names that are none are left out, never corrected: the owner
+// "Acme" is not the owner "acme".
+func (v *visit) scopeOf(repl *caddy.Replacer) []string {
+	var scope []string
+	for _, entry := range v.Messengers {
+		if name, ok := v.messengerName(repl, entry); ok && config.CheckName(name) == nil && !slices.Contains(scope, name) {
+			scope = append(scope, name)
+		}
+	}
+	return scope
+}
+
+// messengerName puts the values of placeholders into a name of the configuration. One that is empty leaves no name: the
+// rest would be another messenger's.
+func (v *visit) messengerName(repl *caddy.Replacer, entry string) (string, bool) {
+	parts, err := nameParts(entry)
+	if err != nil {
+		return "", false
+	}
+	name := ""
+	for _, part := range parts {
+		text, ok := part.text, true
+		switch {
+		case !part.placeholder:
+		case !isRoute(part.text):
+			text, ok = v.proven(repl, part.text)
+		case strings.HasPrefix(part.text, config.PathPartPrefix) && !(hasOneReading(v.r.URL) && hasOneReading(v.originalURL())):
+			ok = false
+		case strings.HasPrefix(part.text, config.HostLabelPrefix) && !upstream.DropFinalDot(v.r):
+			ok = false
+		default:
+			text, ok = repl.GetString(part.text)
+		}
+		if !ok || text == "" {
+			return "", false
+		}
+		name += text
+	}
+	return name, true
+}
+
+// originalURL is the URL before handlers rewrote it, by which routes were chosen.
+func (v *visit) originalURL() *url.URL {
+	if r, ok := v.r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && r.URL != nil {
+		return r.URL
+	}
+	return v.r.URL
+}
+
+// hasOneReading reports whether all of a path is the same for everyone who reads it. Of /acme/../other/ Caddy's matchers see
+// /other/, to whose owner they lead, and the placeholder sees acme.
+func hasOneReading(u *url.URL) bool {
+	path := u.EscapedPath()
+	return !upstream.IsAmbiguous(path, strings.Count(path, "/")+1)
+}

@@ -1,0 +1,256 @@
+package panel
+
+import (
+	"bytes"
+	"embed"
+	"html/template"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+)
+
+//go:embed pages/*.html pages/*.tmpl pages/panel.css pages/panel.js pages/icon.svg
+var panelFiles embed.FS
+
+// panelAssets are the files that pages refer to, with their types.
+var panelAssets = map[string]string{
+	"panel.css": "text/css; charset=utf-8",
+	"panel.js":  "text/javascript; charset=utf-8",
+	"icon.svg":  "image/svg+xml",
+}
+
+func (v *visit) serveAsset(name string) error {
+	kind := panelAssets[name]
+	if kind == "" {
+		return errNoPage
+	}
+	text, err := panelFiles.ReadFile("panel/" + name)
+	if err != nil {
+		return err
+	}
+	v.write(http.StatusOK, kind, text)
+	return nil
+}
+
+func (v *visit) write(status int, kind string, text []byte) {
+	v.w.Header().Set("Content-Type", kind)
+	v.w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+	v.w.WriteHeader(status)
+	if v.r.Method != http.MethodHead {
+		_, _ = v.w.Write(text) // whoever does not read it has gone
+	}
+}
+
+// panelTemplates are the pages by name, each with the frame around it.
+var panelTemplates = func() map[string]*template.Template {
+	frame := template.Must(template.New("layout.html").Funcs(template.FuncMap{
+		"url":     panelURL,
+		"moment":  func(t time.Time) string { return t.UTC().Format("2 Jan 2006, 15:04 MST") },
+		"hour":    func(t time.Time) string { return t.UTC().Format("2 Jan 2006, 15:00 MST") },
+		"machine": func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"ago":     ago,
+		"method":  func(name string) string { return methodNames[name] },
+		"mode":    func(name config.Mode) string { return modeNames[name] },
+		"inc":     func(i int) int { return i + 1 },
+	}).ParseFS(panelFiles, "pages/layout.html", "pages/parts.html", "pages/readiness.html"))
+	pages := make(map[string]*template.Template)
+	for _, name := range []string{"list", "new", "messenger", "keys", "secret", "test", "embed", "delete", "error"} {
+		pages[name] = template.Must(template.Must(frame.Clone()).ParseFS(panelFiles, "pages/"+name+".html"))
+	}
+	return pages
+}()
+
+// What the product calls its methods and modes.
+var (
+	methodNames = map[string]string{"shared_token": "Shared token", "public_key": "Public key", "jwks": "JWKS URL"}
+	modeNames   = map[config.Mode]string{config.ModeRequired: "Required", config.ModeOptional: "Optional", config.ModeReport: "Report only", config.ModeOff: "Off"}
+)
+
+// panelURL returns a link to a page of the panel, from names and values of its query. It has no path, so that it stays
+// where the panel is mounted.
+func panelURL(query ...string) string {
+	values := make(url.Values)
+	for i := 0; i+1 < len(query); i += 2 {
+		values.Set(query[i], query[i+1])
+	}
+	return "?" + values.Encode()
+}
+
+// render answers with a page. It is made as a whole first, so that no half page is sent for a good one.
+func (v *visit) render(status int, page string, data any) {
+	var text bytes.Buffer
+	if err := panelTemplates[page].Execute(&text, data); err != nil {
+		v.logger.Error("a page of the control panel could not be made: " + err.Error())
+		http.Error(v.w, "This page could not be made.", http.StatusInternalServerError)
+		return
+	}
+	v.write(status, "text/html; charset=utf-8", []byte(printable.Text(text.String())))
+}
+
+// A view is what all pages show.
+type view struct {
+	Title    string
+	Operator string
+	Scoped   bool
+	Notice   string           // what was done
+	Alert    string           // what was not done
+	Errors   []fieldError     // of a form
+	Tab      string           // of a messenger's pages
+	M        *messengerStatus // the messenger of the page, if it is one of a messenger
+}
+
+func (v *visit) view(title string) view {
+	return view{Title: title, Operator: v.operator, Scoped: v.scoped(), Notice: v.notice()}
+}
+
+// A messengerStatus is a messenger with its state on this node.
+type messengerStatus struct {
+	*admin.Description
+	Stored    bool
+	Generated bool // its shared tokens are made here
+	Usable    bool // there is a key that verifies
+	Hints     []string
+	Readiness *metrics.Readiness // nil if the messenger cannot be looked up
+	keys      *admin.KeysInfo    // nil if the messenger cannot be looked up
+}
+
+// currentStatus describes the messenger of this visit.
+func (v *visit) currentStatus() (*messengerStatus, error) {
+	d, err := v.app.Describe(v.r.Context(), v.name)
+	if err != nil {
+		return nil, err
+	}
+	now := &messengerStatus{Description: d, Stored: d.Source == registry.SourceStored, Generated: d.Settings.IsGenerated(), Hints: hints(d.Settings)}
+	m, err := v.app.LookUp(v.r.Context(), v.name)
+	if err != nil {
+		return now, nil // the settings can be shown, and mended, all the same
+	}
+	now.keys, now.Readiness = admin.DescribeKeys(m), m.Readiness()
+	now.Usable = now.keys.Usable
+	if m.KeySet != nil {
+		now.keys.Error = authn.FetchReason(m.KeySet.Status().Err)
+	}
+	return now, nil
+}
+
+// hints are the warnings about a messenger's settings, in the words of the forms.
+func hints(m *config.Messenger) []string {
+	var list []string
+	if !m.NeedsExpiry() {
+		list = append(list, "Tokens that never expire are accepted. Require the claim exp, or set a longest lifetime.")
+	}
+	if m.JWKS != nil && len(m.Issuer) == 0 && len(m.Audience) == 0 {
+		list = append(list, "Every token that the key server signs is accepted, for whatever it was made. Set an audience or an issuer.")
+	}
+	return list
+}
+
+func (v *visit) messengerView(tab string, d *messengerStatus) view {
+	page := v.view(d.Name)
+	page.Tab, page.M = tab, d
+	return page
+}
+
+type errorView struct {
+	view
+	Text string
+}
+
+type listView struct {
+	view
+	Messengers []admin.Description
+	Missing    []string // names of the scope under which there is nothing
+	Next       string   // the last name, if there are more
+}
+
+// showList shows all messengers, a thousand at a time.
+func (v *visit) showList() error {
+	list, err := v.app.List(v.r.Context(), v.r.URL.Query().Get("after"))
+	if err != nil {
+		return err
+	}
+	page := &listView{view: v.view("Messengers"), Messengers: list}
+	if len(list) >= admin.MaxListed {
+		page.Next = list[len(list)-1].Name
+	}
+	v.render(http.StatusOK, "list", page)
+	return nil
+}
+
+// showScope shows the messengers that this mount names.
+func (v *visit) showScope() error {
+	page := &listView{view: v.view("Your messengers")}
+	for _, name := range v.scope {
+		d, err := v.app.Describe(v.r.Context(), name)
+		switch {
+		case isStatus(err, http.StatusNotFound):
+			page.Missing = append(page.Missing, name)
+		case err != nil:
+			return err
+		default:
+			page.Messengers = append(page.Messengers, *d)
+		}
+	}
+	v.render(http.StatusOK, "list", page)
+	return nil
+}
+
+// ago says how long before now t was, or how long after, in the largest unit that says it well.
+func ago(t time.Time) string {
+	d := time.Since(t)
+	if d < 0 {
+		return "in " + span(-d)
+	}
+	if d < time.Minute {
+		return "just now"
+	}
+	return span(d) + " ago"
+}
+
+func span(d time.Duration) string {
+	for _, unit := range []struct {
+		name string
+		size time.Duration
+	}{{"day", 24 * time.Hour}, {"hour", time.Hour}, {"minute", time.Minute}} {
+		if n := int((d + unit.size/2) / unit.size); d >= unit.size {
+			if n == 1 {
+				return "1 " + unit.name
+			}
+			return strconv.Itoa(n) + " " + unit.name + "s"
+		}
+	}
+	return "less than a minute"
+}
+
+// shortDuration writes a duration as people do: 1h, and not 1h0m0s.
+func shortDuration(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
+// lines returns the entries of a list that was written one a line.
+func lines(text string) []string {
+	var list []string
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" && !slices.Contains(list, line) {
+			list = append(list, line)
+		}
+	}
+	return list
+}

@@ -1,0 +1,268 @@
+package panel
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/routing"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/messenger"
+)
+
+func init() {
+	caddy.RegisterModule(new(Panel))
+	httpcaddyfile.RegisterDirective("messenger_panel", parsePanel)
+	// It answers requests itself, as respond does, and stands behind whatever says who sent them.
+	httpcaddyfile.RegisterDirectiveOrder("messenger_panel", httpcaddyfile.Before, "respond")
+}
+
+// defaultPanelUser is where Caddy's authenticators put the name of a user.
+const defaultPanelUser = "{http.auth.user.id}"
+
+// Panel serves the control panel, on which site owners look at their messengers and change them.
+//
+// It asks nobody for a password: mount it behind an authentication. It answers on TLS only, or from and to loopback
+// addresses, and never to a contact whom messenger_auth has verified.
+type Panel struct {
+	// The messengers that this mount shows and changes, by name. A placeholder that an authenticator sets, such as
+	// {http.auth.user.id}, or a part of the address, such as {http.request.host.labels.2}, is resolved for each request;
+	// others are refused. Default: all messengers; then they can be created and deleted as well.
+	Messengers []string `json:"messengers,omitempty"`
+
+	// The placeholder that holds the name of the operator, for the audit log, out of those that an authenticator sets:
+	// {http.auth.user.*}, {http.reverse_proxy.header.*}, {http.request.header.*} of a header that forward_auth has copied,
+	// and {http.request.tls.client.*} with subject, serial, fingerprint, public_key_sha256 or san.* of a certificate that
+	// was verified. Requests for which it is empty are refused. Default: {http.auth.user.id}.
+	User string `json:"user,omitempty"`
+
+	app         *admin.Service
+	crossOrigin *http.CrossOriginProtection
+	logger      *zap.Logger
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Panel) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.messenger_panel",
+		New: func() caddy.Module { return new(Panel) },
+	}
+}
+
+// Provision checks the settings and finds the messengers.
+func (p *Panel) Provision(ctx caddy.Context) error {
+	if err := p.checkSettings(); err != nil {
+		return fmt.Errorf("messenger_panel: %w", err)
+	}
+	if p.User == "" {
+		p.User = defaultPanelUser
+	}
+	if err := routing.CheckNamedRoutes(ctx); err != nil {
+		return fmt.Errorf("messenger_panel: %w", err)
+	}
+	app, err := ctx.App("messenger")
+	if err != nil {
+		return err
+	}
+	p.app = admin.NewService(app.(*messenger.App))
+	p.logger = registry.PrintableLogger(ctx.Logger())
+	p.crossOrigin = http.NewCrossOriginProtection()
+	return nil
+}
+
+// parsePanel reads the directive:
+//
+//	messenger_panel [<matcher>] [<messenger>…] {
+//		user <placeholder>
+//	}
+func parsePanel(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	return routing.ParseAnswering(h, new(Panel))
+}
+
+// UnmarshalCaddyfile sets up the handler from the tokens of the directive, the matcher excepted.
+func (p *Panel) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the name of the directive
+	place := d.Token()
+	p.Messengers = d.RemainingArgs()
+	user := func(d *caddyfile.Dispenser) error {
+		option := d.Token()
+		if err := config.StringOption(&p.User)(d); err != nil {
+			return err
+		}
+		if err := checkPanelUser(p.User); err != nil {
+			return config.AtToken(option).Errf("messenger_panel: %w", err)
+		}
+		return nil
+	}
+	if err := config.ParseBlock(d, "messenger_panel", map[string]config.OptionParser{"user": user}); err != nil {
+		return err
+	}
+	if err := p.checkSettings(); err != nil {
+		return config.AtToken(place).Errf("messenger_panel: %w", err)
+	}
+	return nil
+}
+
+// A visit is one request to the panel that was let in.
+type visit struct {
+	*Panel
+	w        http.ResponseWriter
+	r        *http.Request
+	operator string
+	scope    []string // the messengers of this mount, if it is scoped
+	name     string   // of the messenger that the URL names, once it was found to be in the scope
+}
+
+// scoped reports whether the mount names its messengers. It depends on the configuration alone: a mount whose
+// placeholders are empty shows nothing, and not everything.
+func (p *Panel) scoped() bool { return len(p.Messengers) > 0 }
+
+// ServeHTTP answers every request itself. All pages have one path, whatever it is, and differ in the query, so that the
+// panel works below any path, stripped or not.
+func (p *Panel) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	protectPage(w.Header())
+	v := &visit{Panel: p, w: w, r: r}
+	if err := v.serve(); err != nil {
+		v.showError(err)
+	}
+	return nil
+}
+
+func (v *visit) serve() error {
+	if err := v.admit(); err != nil {
+		return err
+	}
+	query := v.r.URL.Query()
+	if asset := query.Get("asset"); asset != "" {
+		return v.serveAsset(asset)
+	}
+	if name := query.Get("messenger"); name != "" {
+		if err := v.choose(name); err != nil {
+			return err
+		}
+		return v.dispatch(messengerPages[query.Get("page")])
+	}
+	if v.scoped() {
+		return v.dispatch(scopedPages[query.Get("page")])
+	}
+	return v.dispatch(allPages[query.Get("page")])
+}
+
+// A panelPage answers the methods that it has functions for. A POST gets the fields of the form.
+type panelPage struct {
+	get  func(*visit) error
+	post func(*visit, form) error
+}
+
+// The pages by the name that the query gives them: of one messenger, of a mount that names messengers, and of a mount for
+// all messengers.
+var messengerPages, scopedPages, allPages map[string]panelPage
+
+// The pages render templates that link to pages, which Go takes for a cycle where the maps are declared.
+func init() {
+	messengerPages = map[string]panelPage{
+		"":       {(*visit).showMessenger, (*visit).saveMessenger},
+		"keys":   {(*visit).showKeys, (*visit).changeKeys},
+		"test":   {(*visit).showTest, (*visit).testToken},
+		"embed":  {(*visit).showEmbed, nil},
+		"delete": {(*visit).showDelete, (*visit).deleteMessenger},
+	}
+	scopedPages = map[string]panelPage{
+		"": {(*visit).showScope, nil},
+	}
+	allPages = map[string]panelPage{
+		"":    {(*visit).showList, nil},
+		"new": {(*visit).showNew, (*visit).createMessenger},
+	}
+}
+
+func (v *visit) dispatch(page panelPage) error {
+	switch {
+	case page.get == nil:
+		return errNoPage
+	case v.r.Method == http.MethodGet, v.r.Method == http.MethodHead:
+		return page.get(v)
+	case v.r.Method == http.MethodPost && page.post != nil:
+		f, err := v.readForm()
+		if err != nil {
+			return err
+		}
+		return page.post(v, f)
+	}
+	allow := "GET, HEAD"
+	if page.post != nil {
+		allow += ", POST"
+	}
+	v.w.Header().Set("Allow", allow)
+	return registry.StatusError(http.StatusMethodNotAllowed, "This page does not take this method.")
+}
+
+var errNoPage = registry.StatusError(http.StatusNotFound, "There is no such page, or it is not yours.")
+
+// showError answers with a page that says what went wrong. What is the gateway's trouble and not the operator's goes to
+// the log: it may speak of files and addresses.
+func (v *visit) showError(err error) {
+	status, text := http.StatusInternalServerError, ""
+	if answer := (caddy.APIError{}); errors.As(err, &answer) {
+		status, text = answer.HTTPStatus, answer.Err.Error()
+	}
+	switch {
+	case status == http.StatusNotFound:
+		text = errNoPage.Error() // whatever it was that is not there
+	case status == http.StatusServiceUnavailable:
+		text = "The gateway cannot read or write its storage right now. Try again later; its log says why."
+	case status >= http.StatusInternalServerError:
+		text = "Something went wrong in the gateway; its log says what."
+	}
+	if status >= http.StatusInternalServerError {
+		v.logger.Error("the control panel could not answer", zap.Error(err))
+	}
+	v.render(status, "error", &errorView{view: v.view(http.StatusText(status)), Text: sentence(text)})
+}
+
+// sentence gives an error text the form of a sentence.
+func sentence(text string) string {
+	if text == "" {
+		return ""
+	}
+	text = strings.ToUpper(text[:1]) + text[1:]
+	if !strings.HasSuffix(text, ".") {
+		text += "."
+	}
+	return text
+}
+
+// redirect sends the browser to a page after a change, so that loading it again changes nothing. The location is a query
+// alone: only the browser knows below which path the panel is.
+func (v *visit) redirect(query ...string) error {
+	v.w.Header().Set("Location", panelURL(query...))
+	v.w.WriteHeader(http.StatusSeeOther)
+	return nil
+}
+
+// notices are the messages that a redirect can ask for: what the query says is never shown itself.
+var notices = map[string]string{
+	"created":   "The messenger was created.",
+	"saved":     "The settings were saved, and are in force within seconds.",
+	"deleted":   "The messenger was deleted, with its shared tokens.",
+	"revoked":   "The shared token was revoked. What is signed with it is refused from now on.",
+	"refreshed": "The key set was fetched.",
+}
+
+func (v *visit) notice() string { return notices[v.r.URL.Query().Get("done")] }
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Panel)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Panel)(nil)
+	_ caddyfile.Unmarshaler       = (*Panel)(nil)
+)

@@ -1,0 +1,166 @@
+package panel
+
+import (
+	"errors"
+	"fmt"
+	"mime"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
+)
+
+// Who may use the panel, and what a page of it may do in a browser. Every request passes admit before anything else.
+
+// maxPanelForm bounds a form; a token has 8 KiB at most, and ten public keys about 30.
+const maxPanelForm = 64 << 10
+
+// maxOperatorName bounds the name of an operator, which goes into the audit log.
+const maxOperatorName = 255
+
+// protectPage sets the headers of every answer. Nothing of the panel may run, be framed, be kept or be told elsewhere:
+// pages hold settings, and one of them a secret.
+func protectPage(h http.Header) {
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "+
+		"form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+}
+
+// admit says who sends the request, or refuses it.
+func (v *visit) admit() error {
+	// A contact is never an operator. On a site with both, an authentication that knows the contact, or a placeholder
+	// that our own handler fills, would otherwise make one of the other.
+	if upstream.IsVerified(v.r) {
+		return registry.StatusError(http.StatusForbidden, "This request carries the token of a contact, and contacts are no operators.")
+	}
+	if err := checkTransport(v.r); err != nil {
+		return err
+	}
+	if err := v.checkSameOrigin(); err != nil {
+		return err
+	}
+	repl, ok := v.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok {
+		return errors.New("a request without a replacer")
+	}
+	operator, ok := v.operatorOf(repl)
+	if !ok {
+		return registry.StatusError(http.StatusForbidden, "Nobody is logged in here. The panel needs an authentication in front of it that gives a name to the operator.")
+	}
+	v.operator = operator
+	v.scope = v.scopeOf(repl)
+	if v.scoped() && len(v.scope) == 0 {
+		return registry.StatusError(http.StatusForbidden, "No messenger is yours here.")
+	}
+	return nil
+}
+
+// checkTransport keeps passwords and shared tokens from crossing a network in clear. A page of another site that makes its
+// name resolve to 127.0.0.1 (DNS rebinding) reaches a loopback address too, but names its own host.
+func checkTransport(r *http.Request) error {
+	if r.TLS != nil {
+		return nil
+	}
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if local == nil || !isLoopbackAddr(local.String()) || !isLoopbackAddr(r.RemoteAddr) {
+		return registry.StatusError(http.StatusForbidden, "The panel answers over HTTPS, and over plain HTTP only from this machine to itself.")
+	}
+	if !isLoopbackHost(r.Host) {
+		return registry.StatusError(http.StatusForbidden, "Over plain HTTP the panel has no other name than localhost or a loopback address.")
+	}
+	return nil
+}
+
+func isLoopbackAddr(addr string) bool {
+	parsed, err := netip.ParseAddrPort(addr)
+	return err == nil && parsed.Addr().Unmap().IsLoopback()
+}
+
+func isLoopbackHost(hostport string) bool {
+	host := hostport
+	if name, _, err := net.SplitHostPort(hostport); err == nil {
+		host = name
+	}
+	host = ascii.Lower(strings.Trim(host, "[]"))
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// checkSameOrigin refuses changes that the page of another site makes an operator's browser send. A browser says where
+// such a request is from; what says nothing is no browser of today, and nobody else has forms to send.
+func (v *visit) checkSameOrigin() error {
+	if upstream.IsSafe(v.r.Method) {
+		return nil
+	}
+	if v.r.Header.Get("Sec-Fetch-Site") == "" && v.r.Header.Get("Origin") == "" {
+		return registry.StatusError(http.StatusForbidden, "The browser does not say from which page this was sent. Use a newer one.")
+	}
+	if err := v.crossOrigin.Check(v.r); err != nil {
+		return registry.StatusError(http.StatusForbidden, "This was sent by the page of another site.")
+	}
+	return nil
+}
+
+// choose makes name the messenger of this visit. On a mount that names messengers the answer for any other is the same,
+// whether there is one or not.
+func (v *visit) choose(name string) error {
+	if config.CheckName(name) != nil || v.scoped() && !slices.Contains(v.scope, name) {
+		return errNoPage
+	}
+	v.name = name
+	return nil
+}
+
+// readForm reads a form of bounded size. What the query says is no part of it.
+func (v *visit) readForm() (form, error) {
+	if kind, _, _ := mime.ParseMediaType(v.r.Header.Get("Content-Type")); kind != "application/x-www-form-urlencoded" {
+		return nil, registry.StatusError(http.StatusUnsupportedMediaType, "This is not a form of the panel.")
+	}
+	v.r.Body = http.MaxBytesReader(v.w, v.r.Body, maxPanelForm)
+	if err := v.r.ParseForm(); err != nil {
+		if errors.As(err, new(*http.MaxBytesError)) {
+			return nil, registry.StatusError(http.StatusRequestEntityTooLarge, fmt.Sprintf("The form has more than %d KiB.", maxPanelForm>>10))
+		}
+		return nil, registry.StatusError(http.StatusBadRequest, "The form cannot be read.")
+	}
+	return form(v.r.PostForm), nil
+}
+
+// A form is what was sent in the body of a request.
+type form url.Values
+
+func (f form) get(field string) string { return strings.TrimSpace(url.Values(f).Get(field)) }
+
+// CheckSettings looks at all that can be judged without the app. The Caddyfile adapter calls it too, to name the place of
+// a mistake.
+func (p *Panel) checkSettings() error {
+	if err := config.CheckList(p.Messengers); err != nil {
+		return fmt.Errorf("the list of messengers %w", err)
+	}
+	for _, entry := range p.Messengers {
+		if err := checkPanelMessenger(entry); err != nil {
+			return fmt.Errorf("messenger %q: %w", entry, err)
+		}
+	}
+	if p.User == "" {
+		return nil
+	}
+	return checkPanelUser(p.User)
+}
