@@ -103,9 +103,17 @@ func (f *FileReads) start(ctx context.Context, name string, pipes bool) (FileTex
 	case <-ended:
 		return found, err
 	case <-ctx.Done():
+	}
+	select {
+	case <-ended: // the read, which knows more about the cause, has given up as well
+		return found, err
+	case <-time.After(fileGrace):
 		return FileText{}, errFileHangs
 	}
 }
+
+// fileGrace is how much longer a read that ran out of time may take to say why.
+const fileGrace = 100 * time.Millisecond
 
 // readFile reads a regular file or, where pipes is true, a pipe up to its end. One line break at the end is left out, as
 // Caddy does.
