@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"text/template"
 	"time"
 
@@ -74,12 +75,14 @@ func sampleContractOf(m *config.Messenger, name string, keys *admin.KeysInfo, ma
 	return c
 }
 
-// sampleTemplates write programs. Every value goes through a function that quotes it for its language.
-var sampleTemplates = template.Must(template.New("").Funcs(template.FuncMap{
-	"json": quoteJSON,
-	"php":  quotePHP,
-	"go":   strconv.Quote,
-}).ParseFS(panelFiles, "pages/*.tmpl"))
+// sampleTemplates write programs, and are parsed for the first of them. Every value goes through a function that quotes it for its language.
+var sampleTemplates = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("").Funcs(template.FuncMap{
+		"json": quoteJSON,
+		"php":  quotePHP,
+		"go":   strconv.Quote,
+	}).ParseFS(panelFiles, "pages/*.tmpl"))
+})
 
 // quoteJSON quotes text for JavaScript and Python, which both read JSON strings.
 func quoteJSON(text string) (string, error) {
@@ -119,7 +122,7 @@ func samplesFor(c *sampleContract) ([]sample, error) {
 
 func writeSample(id string, c *sampleContract) (string, error) {
 	var b strings.Builder
-	err := sampleTemplates.ExecuteTemplate(&b, "sample."+id+".tmpl", c)
+	err := sampleTemplates().ExecuteTemplate(&b, "sample."+id+".tmpl", c)
 	return b.String(), err
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
@@ -51,8 +52,9 @@ func (v *visit) write(status int, kind string, text []byte) {
 	}
 }
 
-// panelTemplates are the pages by name, each with the frame around it.
-var panelTemplates = func() map[string]*template.Template {
+// panelTemplates are the pages by name, each with the frame around it. They are parsed for the first page: most programs with
+// this module show none, and the collector of each would walk the templates in every cycle.
+var panelTemplates = sync.OnceValue(func() map[string]*template.Template {
 	frame := template.Must(template.New("layout.html").Funcs(template.FuncMap{
 		"url":     panelURL,
 		"moment":  func(t time.Time) string { return t.UTC().Format("2 Jan 2006, 15:04 MST") },
@@ -68,7 +70,7 @@ var panelTemplates = func() map[string]*template.Template {
 		pages[name] = template.Must(template.Must(frame.Clone()).ParseFS(panelFiles, "pages/"+name+".html"))
 	}
 	return pages
-}()
+})
 
 // What the product calls its methods and modes.
 var (
@@ -89,7 +91,7 @@ func panelURL(query ...string) string {
 // render answers with a page. It is made as a whole first, so that no half page is sent for a good one.
 func (v *visit) render(status int, page string, data any) {
 	var text bytes.Buffer
-	if err := panelTemplates[page].Execute(&text, data); err != nil {
+	if err := panelTemplates()[page].Execute(&text, data); err != nil {
 		v.logger.Error("a page of the control panel could not be made: " + err.Error())
 		http.Error(v.w, "This page could not be made.", http.StatusInternalServerError)
 		return
