@@ -35,7 +35,7 @@ func (v *visit) serveAsset(name string) error {
 	if kind == "" {
 		return errNoPage
 	}
-	text, err := panelFiles.ReadFile("panel/" + name)
+	text, err := panelFiles.ReadFile("pages/" + name)
 	if err != nil {
 		return err
 	}
