@@ -63,7 +63,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return d.Errf("messenger_auth takes one messenger, and %d words are given; write messenger_auth [<matcher>] [<messenger>]", len(args))
 	}
 	err := config.ParseBlock(d, "messenger_auth", map[string]config.OptionParser{
-		"mode":                func(d *caddyfile.Dispenser) error { return config.ParseMode(d, &h.Mode) },
+		"mode":                config.ModeOption(&h.Mode),
 		"token_from":          h.parseTokenFrom,
 		"identity_header":     config.StringOption(&h.IdentityHeader),
 		"messenger_header":    config.StringOption(&h.MessengerHeader),

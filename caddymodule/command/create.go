@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
@@ -19,10 +18,9 @@ import (
 // createOptions are the flags of "caddy messenger create".
 type createOptions struct {
 	administrator
-	settings, jwks, clockSkew, maxLifetime string
-	publicKeys, kids                       []string
-	sharedToken, replace, asJSON           bool
-	m                                      config.Messenger
+	settings        string
+	kids            []string
+	replace, asJSON bool
 }
 
 func createCommand() *cobra.Command {
@@ -43,27 +41,27 @@ form that "show --json" prints under "settings".
 A messenger with --shared-token gets its first token with
 caddy messenger tokens generate <messenger>.
 
-With --replace the settings of a stored messenger are replaced; by flags those
-that have a flag, and by --settings all. Its shared tokens stay, unless its
-method becomes another.`,
+With --replace the settings of a stored messenger are replaced. By flags,
+max_session, fail_limit and how a key set is fetched stay as they are unless
+they are given, with an empty value for the default; by --settings all are
+replaced. Its shared tokens stay, unless its method becomes another.`,
 		Args: oneMessenger,
 		RunE: o.run(true, o.create),
 	}
 	o.flags(cmd)
 	f := cmd.Flags()
 	f.StringVar(&o.settings, "settings", "", "A file with all settings as JSON, or - for standard input")
-	f.StringVar(&o.m.IdentityKey, "identity-key", "", "The claim that holds the contact identity")
-	f.StringArrayVar(&o.publicKeys, "public-key", nil, "A file with an RSA public key; may be repeated")
+	for _, setting := range config.Settings {
+		switch flag := flagOf(setting); {
+		case setting.Name == "shared_token":
+			f.Bool(flag, false, setting.Help)
+		case setting.IsList():
+			f.StringArray(flag, nil, setting.Help)
+		default:
+			f.String(flag, "", setting.Help)
+		}
+	}
 	f.StringArrayVar(&o.kids, "kid", nil, "The kid of the public key in the same place; may be repeated")
-	f.StringVar(&o.jwks, "jwks", "", "The URL of a key set")
-	f.BoolVar(&o.sharedToken, "shared-token", false, "Shared tokens that the gateway generates")
-	f.StringArrayVar(&o.m.Issuer, "issuer", nil, "An accepted iss; may be repeated")
-	f.StringArrayVar(&o.m.Audience, "audience", nil, "An accepted aud; may be repeated")
-	f.StringArrayVar(&o.m.RequireClaims, "require-claim", nil, "A claim that every token must have; may be repeated")
-	f.StringArrayVar(&o.m.AllowedOrigin, "allowed-origin", nil, "The origin of a page that holds the widget; may be repeated")
-	f.StringVar(&o.clockSkew, "clock-skew", "", "How far clocks may be apart (default 1m)")
-	f.StringVar(&o.maxLifetime, "max-lifetime", "", "The longest life of a token")
-	f.StringVar((*string)(&o.m.Mode), "mode", "", "required, optional, report or off (default required)")
 	f.BoolVar(&o.replace, "replace", false, "Replace the settings of a stored messenger")
 	f.BoolVar(&o.asJSON, "json", false, "Print JSON")
 	return cmd
@@ -85,7 +83,7 @@ func (o *createOptions) create(cmd *cobra.Command, name string) error {
 			condition = "" // it is in the configuration, and the answer says what that means
 		}
 		if o.settings == "" && there.Settings != nil {
-			settings = settings.WithFormer(there.Settings)
+			keep(cmd, settings, there.Settings)
 		}
 	}
 	var made admin.Description
@@ -100,42 +98,84 @@ func (o *createOptions) read(cmd *cobra.Command) (*config.Messenger, error) {
 	if o.settings != "" {
 		return o.readSettings(cmd)
 	}
-	m := o.m.CopySettings()
-	if len(o.kids) > len(o.publicKeys) {
+	if files, _ := cmd.Flags().GetStringArray("public-key"); len(o.kids) > len(files) {
 		return nil, errors.New("--kid is given more often than --public-key; each names the kid of one key")
 	}
-	for i, file := range o.publicKeys {
-		text, err := config.ReadArgument(file)
+	m := new(config.Messenger)
+	for _, setting := range config.Settings {
+		lines, err := o.linesOf(cmd, setting)
+		for _, args := range lines {
+			if err == nil {
+				err = setting.Read(m, args)
+			}
+		}
 		if err != nil {
-			return nil, fmt.Errorf("--public-key %w", err)
+			return nil, fmt.Errorf("--%s %w", flagOf(setting), err)
 		}
-		key := config.PublicKey{Key: string(text)}
-		if i < len(o.kids) {
-			key.KeyID = o.kids[i]
-		}
-		m.PublicKey = append(m.PublicKey, key)
-	}
-	if o.jwks != "" {
-		m.JWKS = &config.JWKS{URL: o.jwks}
-	}
-	if o.sharedToken {
-		m.SharedToken = new(config.SharedToken)
-	}
-	if o.clockSkew != "" {
-		skew, err := caddy.ParseDuration(o.clockSkew)
-		if err != nil {
-			return nil, errors.New("--clock-skew is not a duration such as 30s")
-		}
-		m.ClockSkew = (*caddy.Duration)(&skew)
-	}
-	if o.maxLifetime != "" {
-		lifetime, err := caddy.ParseDuration(o.maxLifetime)
-		if err != nil {
-			return nil, errors.New("--max-lifetime is not a duration such as 15m")
-		}
-		m.MaxLifetime = caddy.Duration(lifetime)
 	}
 	return m, nil
+}
+
+// flagOf is the flag of a setting. That of a list takes one value, and some are named so.
+func flagOf(s config.Setting) string {
+	if s.Name == "require_claims" {
+		return "require-claim"
+	}
+	return strings.NewReplacer("_", "-", " ", "-").Replace(s.Name)
+}
+
+// linesOf returns what the flags of a setting give, as the arguments of lines in a Caddyfile. An empty value is none.
+func (o *createOptions) linesOf(cmd *cobra.Command, s config.Setting) (lines [][]string, err error) {
+	flag := flagOf(s)
+	switch {
+	case s.Name == "public_key":
+		return o.keyLines(cmd, flag)
+	case s.Name == "shared_token":
+		if given, err := cmd.Flags().GetBool(flag); err != nil || !given {
+			return nil, err
+		}
+		return [][]string{{}}, nil
+	case s.IsList():
+		values, err := cmd.Flags().GetStringArray(flag)
+		if err != nil || len(values) == 0 {
+			return nil, err
+		}
+		return [][]string{values}, nil
+	default:
+		value, err := cmd.Flags().GetString(flag)
+		if err != nil || value == "" {
+			return nil, err
+		}
+		return [][]string{{value}}, nil
+	}
+}
+
+func (o *createOptions) keyLines(cmd *cobra.Command, flag string) (lines [][]string, err error) {
+	files, err := cmd.Flags().GetStringArray(flag)
+	if err != nil {
+		return nil, err
+	}
+	for i, file := range files {
+		text, err := config.ReadArgument(file)
+		if err != nil {
+			return nil, err
+		}
+		line := []string{string(text)}
+		if i < len(o.kids) && o.kids[i] != "" {
+			line = append(line, "kid", o.kids[i])
+		}
+		lines = append(lines, line)
+	}
+	return lines, nil
+}
+
+// keep takes over the former settings that flags keep unless they give them.
+func keep(cmd *cobra.Command, m, former *config.Messenger) {
+	for _, setting := range config.Settings {
+		if setting.Kept && !cmd.Flags().Changed(flagOf(setting)) {
+			setting.CopyFrom(m, former)
+		}
+	}
 }
 
 func (o *createOptions) readSettings(cmd *cobra.Command) (*config.Messenger, error) {

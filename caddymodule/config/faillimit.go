@@ -2,13 +2,13 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
 // FailLimit says how many bad tokens one client address may send. Addresses are those that Caddy takes for the client's,
@@ -34,23 +34,23 @@ func (f *FailLimit) check() error {
 	return nil
 }
 
-// parseFailLimit reads fail_limit <n>/<duration>.
-func (m *Messenger) parseFailLimit(d *caddyfile.Dispenser) error {
-	value := ""
-	if err := StringOption(&value)(d); err != nil {
-		return err
+// readFailLimit reads <n>/<duration>.
+func readFailLimit(args []string) (*FailLimit, error) {
+	value, err := oneValue(args)
+	if err != nil {
+		return nil, err
 	}
 	attempts, window, _ := strings.Cut(value, "/")
 	n, errNumber := strconv.Atoi(attempts)
 	duration, errDuration := caddy.ParseDuration(window)
 	if errNumber != nil || errDuration != nil {
-		return d.Errf("fail_limit %q is no number of attempts and a duration, such as 20/1m", value)
+		return nil, fmt.Errorf("%q is no number of attempts and a duration, such as 20/1m", value)
 	}
-	m.FailLimit = &FailLimit{Attempts: n, Window: caddy.Duration(duration)}
-	if err := m.FailLimit.check(); err != nil {
-		return d.Errf("fail_limit %q %w", value, err)
+	f := &FailLimit{Attempts: n, Window: caddy.Duration(duration)}
+	if err := f.check(); err != nil {
+		return nil, fmt.Errorf("%q %w", value, err)
 	}
-	return nil
+	return f, nil
 }
 
 // RetryAfter is the number of seconds after which one more attempt is free.

@@ -123,11 +123,8 @@ func (m *Messenger) Method() string {
 // MaxPublicKeys is how many keys the form has room for, which is as many as a messenger can have.
 const MaxPublicKeys = 10
 
-// CopySettings returns a messenger with the settings of m and nothing else of it.
+// CopySettings returns a messenger with the same settings. Both share what the fields point to, and nobody changes that.
 func (m *Messenger) CopySettings() *Messenger {
-	return &Messenger{
-		IdentityKey: m.IdentityKey, PublicKey: m.PublicKey, JWKS: m.JWKS, SharedToken: m.SharedToken,
-		Issuer: m.Issuer, Audience: m.Audience, RequireClaims: m.RequireClaims,
-		ClockSkew: m.ClockSkew, MaxLifetime: m.MaxLifetime, AllowedOrigin: m.AllowedOrigin, Mode: m.Mode, FailLimit: m.FailLimit, MaxSession: m.MaxSession,
-	}
+	settings := *m
+	return &settings
 }

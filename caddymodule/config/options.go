@@ -2,7 +2,6 @@ package config
 
 import (
 	"slices"
-	"strconv"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -32,79 +31,32 @@ func ParseBlock(d *caddyfile.Dispenser, block string, options map[string]OptionP
 	return nil
 }
 
-func StringOption(target *string) OptionParser {
+// lineOption makes a parser out of what reads the arguments of a line, with errors that go on after the option's name.
+func lineOption(read func(args []string) error) OptionParser {
 	return func(d *caddyfile.Dispenser) error {
 		name := d.Val()
-		if args := d.RemainingArgs(); len(args) == 1 && args[0] != "" {
-			*target = args[0]
-			return nil
+		if err := read(d.RemainingArgs()); err != nil {
+			return d.Errf("%s %w", name, err)
 		}
-		return d.Errf("%s takes exactly one value", name)
-	}
-}
-
-func ListOption(target *[]string) OptionParser {
-	return func(d *caddyfile.Dispenser) error {
-		name := d.Val()
-		args := d.RemainingArgs()
-		if len(args) == 0 {
-			return d.Errf("%s takes at least one value", name)
-		}
-		*target = append(*target, args...)
 		return nil
 	}
 }
+
+func valueOption(target any) OptionParser {
+	return lineOption(func(args []string) error { return readValue(target, args) })
+}
+
+func StringOption(target *string) OptionParser { return valueOption(target) }
+
+func ListOption(target *[]string) OptionParser { return valueOption(target) }
 
 // DurationOption is for durations whose absence means a default and whose 0 switches off.
-func DurationOption(target **caddy.Duration) OptionParser {
-	return func(d *caddyfile.Dispenser) error {
-		*target = new(caddy.Duration)
-		return parseDuration(d, *target)
-	}
-}
-
-func parseDuration(d *caddyfile.Dispenser, target *caddy.Duration) error {
-	name := d.Val()
-	args := d.RemainingArgs()
-	if len(args) != 1 {
-		return d.Errf("%s takes one duration, such as 90s, 15m or 1h", name)
-	}
-	duration, err := caddy.ParseDuration(args[0])
-	if err != nil {
-		return d.Errf("%s %q is not a duration; write one such as 90s, 15m or 1h", name, args[0])
-	}
-	*target = caddy.Duration(duration)
-	return nil
-}
+func DurationOption(target **caddy.Duration) OptionParser { return valueOption(target) }
 
 // NumberOption is for numbers whose absence means a default and whose 0 switches off.
-func NumberOption(target **int) OptionParser {
-	return func(d *caddyfile.Dispenser) error {
-		name := d.Val()
-		args := d.RemainingArgs()
-		if len(args) != 1 {
-			return d.Errf("%s takes one number", name)
-		}
-		number, err := strconv.Atoi(args[0])
-		if err != nil || number < 0 {
-			return d.Errf("%s %q is no number of 0 or more", name, args[0])
-		}
-		*target = &number
-		return nil
-	}
-}
+func NumberOption(target **int) OptionParser { return valueOption(target) }
 
-func ParseMode(d *caddyfile.Dispenser, target *Mode) error {
-	value := ""
-	if err := StringOption(&value)(d); err != nil {
-		return err
-	}
-	*target = Mode(value)
-	if err := target.Check(); err != nil {
-		return d.Errf("mode %q %w", value, err)
-	}
-	return nil
-}
+func ModeOption(target *Mode) OptionParser { return valueOption(target) }
 
 // AtToken returns a dispenser that stands on t, for errors that concern a block as a whole.
 func AtToken(t caddyfile.Token) *caddyfile.Dispenser {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 )
 
@@ -30,6 +31,8 @@ func ParseReference(text string) (Reference, bool) {
 }
 
 // ErrLiteralSecret does not quote the value, which may be the secret.
-var ErrLiteralSecret = errors.New("shared_token must be exactly one placeholder {env.NAME} or {file./path}; " +
+var ErrLiteralSecret = fmt.Errorf("shared_token %w", errLiteral)
+
+var errLiteral = errors.New("must be exactly one placeholder {env.NAME} or {file./path}; " +
 	"a secret does not belong into the configuration, where everyone who can read that can sign tokens " +
 	"(was {$NAME} written? It puts the value into the configuration before it is read: write {env.NAME})")

@@ -154,29 +154,44 @@ func (f *settingsForm) checkKeys() (wrong []fieldError) {
 	return wrong
 }
 
-// fieldNames are the labels of the options with which error texts begin, and the fields where they are set.
-var fieldNames = []struct{ option, field, label string }{
-	{"the name", "name", "Name"},
-	{"identity_key", "identity_key", "Identity key"},
-	{"public_key", "key-0", "Public key"},
-	{"jwks refresh_interval", "refresh_interval", "Refresh interval"},
-	{"jwks stale_if_error", "stale_if_error", "Use without the key server"},
-	{"jwks timeout", "timeout", "Time for one fetch"},
-	{"jwks", "url", "URL of the key set"},
-	{"clock_skew", "clock_skew", "Clock skew"},
-	{"max_lifetime", "max_lifetime", "Longest lifetime"},
-	{"issuer", "issuer", "Issuer"},
-	{"audience", "audience", "Audience"},
-	{"require_claims", "require_claims", "Required claims"},
-	{"allowed_origin", "allowed_origin", "Allowed origins"},
-	{"mode", "mode", "Mode"},
+// formFields are the fields of the form, in the order of the page.
+var formFields = []struct {
+	field  string // the id of the element, or what it begins with
+	option string // with which the error texts about it begin
+	label  string
+	text   func(f *settingsForm) string // what it says, to compare two forms
+}{
+	{"name", "the name", "Name", nil},
+	{"identity_key", "identity_key", "Identity key", func(f *settingsForm) string { return f.IdentityKey }},
+	{"method", "", "Validation method", func(f *settingsForm) string { return methodNames[f.Method] }},
+	{"key-0", "public_key", "Public key", (*settingsForm).keysText},
+	{"url", "jwks", "URL of the key set", func(f *settingsForm) string { return f.URL }},
+	{"refresh_interval", "jwks refresh_interval", "Refresh interval", func(f *settingsForm) string { return f.Refresh }},
+	{"stale_if_error", "jwks stale_if_error", "Use without the key server", func(f *settingsForm) string { return f.Stale }},
+	{"timeout", "jwks timeout", "Time for one fetch", func(f *settingsForm) string { return f.Timeout }},
+	{"audience", "audience", "Audience", func(f *settingsForm) string { return f.Audience }},
+	{"issuer", "issuer", "Issuer", func(f *settingsForm) string { return f.Issuer }},
+	{"require_claims", "require_claims", "Required claims", func(f *settingsForm) string { return f.Required }},
+	{"max_lifetime", "max_lifetime", "Longest lifetime", func(f *settingsForm) string { return f.MaxLifetime }},
+	{"clock_skew", "clock_skew", "Clock skew", func(f *settingsForm) string { return f.ClockSkew }},
+	{"allowed_origin", "allowed_origin", "Allowed origins", func(f *settingsForm) string { return f.Origins }},
+	{"mode", "mode", "Mode", func(f *settingsForm) string { return modeNames[config.Mode(f.Mode)] }},
+	{"confirm", "", "", nil},
+}
+
+func (f *settingsForm) keysText() string {
+	var list []string
+	for _, k := range f.Keys {
+		list = append(list, strings.TrimSpace(k.KeyID+"\n"+k.Key))
+	}
+	return strings.Join(list, "\n")
 }
 
 // fieldErrorOf returns what the store says against a form's settings, for the field that it is about.
 func fieldErrorOf(err caddy.APIError) fieldError {
 	text := err.Err.Error()
-	for _, f := range fieldNames {
-		if rest, ok := strings.CutPrefix(text, f.option+" "); ok {
+	for _, f := range slices.Backward(formFields) { // the options of a block before the block
+		if rest, ok := strings.CutPrefix(text, f.option+" "); ok && f.option != "" {
 			return fieldError{f.field, sentence(f.label + " " + rest)}
 		}
 	}
@@ -192,9 +207,8 @@ func isFormError(err error) (caddy.APIError, bool) {
 
 // fieldPlace orders fields as the page has them.
 func fieldPlace(field string) int {
-	for i, prefix := range []string{"name", "identity_key", "method", "key", "url", "refresh_interval", "stale_if_error", "timeout",
-		"audience", "issuer", "require_claims", "max_lifetime", "clock_skew", "allowed_origin", "mode", "confirm"} {
-		if strings.HasPrefix(field, prefix) {
+	for i, f := range formFields {
+		if strings.HasPrefix(field, strings.TrimSuffix(f.field, "-0")) {
 			return i
 		}
 	}
@@ -208,31 +222,12 @@ type difference struct {
 
 // differences compares what was sent with what is stored.
 func (f *settingsForm) differences(stored *settingsForm) []difference {
-	keys := func(f *settingsForm) string {
-		var list []string
-		for _, k := range f.Keys {
-			list = append(list, strings.TrimSpace(k.KeyID+"\n"+k.Key))
-		}
-		return strings.Join(list, "\n")
-	}
 	var list []difference
-	for _, d := range []difference{
-		{"Identity key", f.IdentityKey, stored.IdentityKey},
-		{"Validation method", methodNames[f.Method], methodNames[stored.Method]},
-		{"Public keys", keys(f), keys(stored)},
-		{"URL of the key set", f.URL, stored.URL},
-		{"Refresh interval", f.Refresh, stored.Refresh},
-		{"Use without the key server", f.Stale, stored.Stale},
-		{"Time for one fetch", f.Timeout, stored.Timeout},
-		{"Issuer", f.Issuer, stored.Issuer},
-		{"Audience", f.Audience, stored.Audience},
-		{"Required claims", f.Required, stored.Required},
-		{"Allowed origins", f.Origins, stored.Origins},
-		{"Clock skew", f.ClockSkew, stored.ClockSkew},
-		{"Longest lifetime", f.MaxLifetime, stored.MaxLifetime},
-		{"Mode", modeNames[config.Mode(f.Mode)], modeNames[config.Mode(stored.Mode)]},
-	} {
-		if d.Yours != d.Stored {
+	for _, field := range formFields {
+		if field.text == nil {
+			continue
+		}
+		if d := (difference{field.label, field.text(f), field.text(stored)}); d.Yours != d.Stored {
 			list = append(list, d)
 		}
 	}

@@ -1,0 +1,271 @@
+package caddymodule_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/cmd"
+	_ "github.com/caddyserver/caddy/v2/modules/filestorage"
+	"github.com/spf13/cobra"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+// Every setting is carried by the Caddyfile, by JSON, by the admin API, by the stored record and by the flags of create.
+// The options, their lines and their flags are derived from the struct, so that a setting that one of them has forgotten is
+// found here. The panel's form, the sixth way, has TestEverySettingOutlivesASave.
+
+// withoutNotStored leaves out the settings that a stored messenger cannot have: its tokens are generated.
+func withoutNotStored(m *config.Messenger) {
+	if m.SharedToken != nil {
+		m.SharedToken = new(config.SharedToken)
+	}
+}
+
+// valid are values for settings whose bounds an arbitrary value is outside of.
+var valid = map[string]any{"identity_key": "sub", "url": "https://login.example.com/keys", "timeout": caddy.Duration(7 * time.Second)}
+
+const secretName = "TEST_EVERY_SETTING"
+
+// fill gives v, and all inside it, a value other than zero.
+func fill(t *testing.T, v reflect.Value, name string) {
+	t.Helper()
+	if value, found := valid[name]; found && v.Kind() != reflect.Pointer {
+		v.Set(reflect.ValueOf(value))
+		return
+	}
+	switch v.Addr().Interface().(type) {
+	case *config.Mode:
+		v.SetString(string(config.ModeReport))
+	case *caddy.Duration:
+		v.SetInt(int64(time.Minute + time.Duration(len(name))*time.Second))
+	case *config.PublicKey:
+		v.Set(reflect.ValueOf(config.PublicKey{Key: publicKeyPEM(t), KeyID: name}))
+	case *config.SharedToken:
+		v.Set(reflect.ValueOf(config.SharedToken{Token: "{env." + secretName + "}", Encoding: authn.Hex}))
+	case *config.FailLimit:
+		v.Set(reflect.ValueOf(config.FailLimit{Attempts: 7, Window: caddy.Duration(61 * time.Second)}))
+	default:
+		fillKind(t, v, name)
+	}
+}
+
+func fillKind(t *testing.T, v reflect.Value, name string) {
+	t.Helper()
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString("https://" + strings.ReplaceAll(name, "_", "-") + ".example")
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(t, v.Elem(), name)
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		for i := range 2 {
+			fill(t, v.Index(i), fmt.Sprint(name, i))
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fill(t, v.Field(i), jsonName(t, v.Type().Field(i)))
+		}
+	default:
+		t.Fatalf("%s is a %s; give it a value here", name, v.Type())
+	}
+}
+
+func jsonName(t *testing.T, field reflect.StructField) string {
+	t.Helper()
+	name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+	if name == "" || name == "-" {
+		t.Fatalf("%s has no name in JSON", field.Name)
+	}
+	return name
+}
+
+func publicKeyPEM(t *testing.T) string {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))
+}
+
+// fullMessengers are messengers with every setting, one for each method.
+func fullMessengers(t *testing.T) map[string]*config.Messenger {
+	t.Helper()
+	full := make(map[string]*config.Messenger)
+	for _, method := range []string{"public_key", "jwks", "shared_token"} {
+		m := new(config.Messenger)
+		fill(t, reflect.ValueOf(m).Elem(), "messenger")
+		if method != "public_key" {
+			m.PublicKey = nil
+		}
+		if method != "jwks" {
+			m.JWKS = nil
+		}
+		if method != "shared_token" {
+			m.SharedToken = nil
+		}
+		full[method] = m
+	}
+	return full
+}
+
+// A store is a configuration file whose storage is a folder.
+type store struct {
+	t    *testing.T
+	file string
+}
+
+func newStore(t *testing.T, messengers map[string]*config.Messenger) *store {
+	t.Helper()
+	text, err := json.Marshal(map[string]any{
+		"storage": map[string]string{"module": "file_system", "root": t.TempDir()},
+		"apps":    map[string]any{"messenger": map[string]any{"messengers": messengers}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &store{t, filepath.Join(t.TempDir(), "caddy.json")}
+	if err := os.WriteFile(s.file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// ask sends a request to the admin API of an app that is made anew, and knows nothing but what is stored.
+func (s *store) ask(method, name string, body any) *config.Messenger {
+	s.t.Helper()
+	text, err := os.ReadFile(s.file)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	service, done, err := admin.OfflineApp(text)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer done()
+	var content bytes.Buffer
+	if err := json.NewEncoder(&content).Encode(body); err != nil {
+		s.t.Fatal(err)
+	}
+	r := httptest.NewRequest(method, admin.AdminPath+"messengers/"+name, &content)
+	r.Header.Set("Content-Type", "application/json")
+	if method == http.MethodPut && s.ask(http.MethodGet, name, nil) != nil {
+		r.Header.Set("If-Match", "*")
+	}
+	w := httptest.NewRecorder()
+	if err := service.ServeAdmin(w, r); err != nil {
+		if method == http.MethodGet {
+			return nil
+		}
+		s.t.Fatalf("%s %s: %v", method, name, err)
+	}
+	var d admin.Description
+	if err := json.Unmarshal(w.Body.Bytes(), &d); err != nil {
+		s.t.Fatal(err)
+	}
+	return d.Settings
+}
+
+// create runs "caddy messenger create" on the storage.
+func (s *store) create(args ...string) {
+	s.t.Helper()
+	cmd := &cobra.Command{Use: "messenger", SilenceErrors: true, SilenceUsage: true}
+	caddycmd.Commands()["messenger"].CobraFunc(cmd)
+	cmd.SetOut(new(bytes.Buffer))
+	cmd.SetArgs(append([]string{"create", "--offline", "--config", s.file}, args...))
+	if err := cmd.Execute(); err != nil {
+		s.t.Errorf("create %q: %v", args, err)
+	}
+}
+
+func TestEveryWayCarriesEverySetting(t *testing.T) {
+	t.Setenv(secretName, strings.Repeat("ab", 32))
+	for method, m := range fullMessengers(t) {
+		t.Run(method, func(t *testing.T) {
+			same := func(way string, got, want *config.Messenger) {
+				t.Helper()
+				if got == nil {
+					t.Fatalf("%s has no messenger", way)
+				}
+				for i, v := range reflect.ValueOf(want).Elem().Fields() {
+					if g := reflect.ValueOf(got).Elem().FieldByIndex(i.Index); !reflect.DeepEqual(g.Interface(), v.Interface()) {
+						t.Errorf("%s: %s: got %+v, want %+v", way, i.Name, g, v)
+					}
+				}
+			}
+			same("a copy", m.CopySettings(), m)
+			same("the Caddyfile", adapted(t, caddyfileOf(linesOf(t, reflect.ValueOf(m).Elem(), ""))), m)
+			s := newStore(t, map[string]*config.Messenger{"configured": m})
+			same("a configuration in JSON", s.ask(http.MethodGet, "configured", nil), m)
+
+			withoutNotStored(m)
+			same("the answer to PUT", s.ask(http.MethodPut, "acme", m), m)
+			same("the stored record", s.ask(http.MethodGet, "acme", nil), m)
+			same("a replacement by what GET says", s.ask(http.MethodPut, "acme", s.ask(http.MethodGet, "acme", nil)), m)
+
+			flags := append([]string{"made"}, flagsOf(t, linesOf(t, reflect.ValueOf(m).Elem(), ""))...)
+			s.create(flags...)
+			same("create", s.ask(http.MethodGet, "made", nil), m)
+			s.create(append(flags, "--replace")...)
+			same("create --replace with the same flags", s.ask(http.MethodGet, "made", nil), m)
+			file := filepath.Join(t.TempDir(), "settings.json")
+			if err := os.WriteFile(file, []byte(asJSON(t, m)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s.create("made", "--replace", "--settings", file)
+			same("create --replace --settings", s.ask(http.MethodGet, "made", nil), m)
+		})
+	}
+}
+
+func asJSON(t *testing.T, m *config.Messenger) string {
+	t.Helper()
+	text, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// adapted is the only messenger of a Caddyfile.
+func adapted(t *testing.T, text string) *config.Messenger {
+	t.Helper()
+	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var parsed struct {
+		Apps struct {
+			Messenger struct {
+				Messengers map[string]*config.Messenger `json:"messengers"`
+			} `json:"messenger"`
+		} `json:"apps"`
+	}
+	if err := json.Unmarshal(adapted, &parsed); err != nil {
+		t.Fatal(err)
+	}
+	return parsed.Apps.Messenger.Messengers["acme"]
+}

@@ -1,0 +1,115 @@
+package caddymodule_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+)
+
+// flagNames are the flags that are not named as their options are.
+var flagNames = map[string]string{"require_claims": "require-claim"}
+
+// A line is an option with its arguments.
+type line struct {
+	block, name string
+	args        []string
+}
+
+// linesOf are the options that make v, a Messenger or a block of one.
+func linesOf(t *testing.T, v reflect.Value, block string) (lines []line) {
+	t.Helper()
+	for i := range v.NumField() {
+		name, field := jsonName(t, v.Type().Field(i)), v.Field(i)
+		if field.IsZero() || block == "jwks" && name == "url" { // the argument of jwks
+			continue
+		}
+		add := func(args ...string) { lines = append(lines, line{block, name, args}) }
+		switch value := field.Interface().(type) {
+		case string:
+			add(value)
+		case config.Mode:
+			add(string(value))
+		case []string:
+			add(value...)
+		case caddy.Duration:
+			add(time.Duration(value).String())
+		case *caddy.Duration:
+			add(time.Duration(*value).String())
+		case *config.FailLimit:
+			add(fmt.Sprintf("%d/%s", value.Attempts, time.Duration(value.Window)))
+		case *config.SharedToken:
+			add(slices.DeleteFunc([]string{value.Token, string(value.Encoding)}, func(s string) bool { return s == "" })...)
+		case []config.PublicKey:
+			for _, key := range value {
+				add(key.Key, "kid", key.KeyID)
+			}
+		case *config.JWKS:
+			add(value.URL)
+			lines = append(lines, linesOf(t, reflect.ValueOf(value).Elem(), name)...)
+		default:
+			t.Fatalf("%s is a %T; say here how an option gives one", name, value)
+		}
+	}
+	return lines
+}
+
+func caddyfileOf(lines []line) string {
+	var b, block strings.Builder
+	write := func(b *strings.Builder, l line) {
+		b.WriteString(l.name)
+		for _, arg := range l.args {
+			b.WriteString(" `" + arg + "`")
+		}
+	}
+	for _, l := range lines {
+		if l.block != "" {
+			write(&block, l)
+			block.WriteByte('\n')
+		}
+	}
+	for _, l := range lines {
+		if l.block == "" {
+			write(&b, l)
+			if l.name == "jwks" {
+				b.WriteString(" {\n" + block.String() + "}")
+			}
+			b.WriteByte('\n')
+		}
+	}
+	return "{\nmessenger acme {\n" + b.String() + "}\n}\n"
+}
+
+// flagsOf are the flags of create for the same.
+func flagsOf(t *testing.T, lines []line) (flags []string) {
+	t.Helper()
+	for _, l := range lines {
+		name, renamed := flagNames[l.name]
+		if !renamed {
+			name = strings.ReplaceAll(strings.TrimPrefix(l.block+"-"+l.name, "-"), "_", "-")
+		}
+		switch l.name {
+		case "shared_token":
+			flags = append(flags, "--"+name)
+		case "public_key":
+			file := filepath.Join(t.TempDir(), "key.pem")
+			if err := os.WriteFile(file, []byte(l.args[0]), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			flags = append(flags, "--"+name, file, "--kid", l.args[2])
+		default:
+			for _, arg := range l.args {
+				flags = append(flags, "--"+name, arg)
+			}
+		}
+	}
+	return flags
+}
