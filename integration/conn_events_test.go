@@ -222,7 +222,9 @@ func TestEventStreamEndsAfterAReload(t *testing.T) {
 	if _, err := reader.ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
-	go g.load(messengers, guardedRoutes+"\nheader X-Reloaded 1") // which waits for the stream
+	var loading sync.WaitGroup
+	defer loading.Wait()
+	loading.Go(func() { g.load(messengers, guardedRoutes+"\nheader X-Reloaded 1") }) // which waits for the stream
 	body, err := io.ReadAll(reader)
 	if err != nil || !strings.HasSuffix(string(body), lastEvent) {
 		t.Errorf("it ends with %q, %v", body[max(0, len(body)-100):], err)

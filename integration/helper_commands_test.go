@@ -122,6 +122,8 @@ func (g *gateway) loadWithAdmin(address, messengers, site string) {
 	if err := caddy.Load(g.conf(text), true); err != nil {
 		g.t.Fatalf("loading: %v", err)
 	}
+	g.waitForOneListener()
+	g.loaded = false
 }
 
 // admin sends a request to the admin API, and returns the status and the body of its answer.
