@@ -21,4 +21,7 @@
 //	token_     which tokens are valid
 //	widget_    messenger-auth.js in a browser
 //	helper_    what tests share: begin with start in helper_gateway_test.go, or newNode for a process of its own
+//
+// Caddy has one running configuration in a process, so that tests with a gateway in this one run one after the other. One
+// that waits, or takes long, is run in a process of its own beside others: see alone.
 package integration

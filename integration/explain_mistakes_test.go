@@ -212,6 +212,9 @@ func TestExplainNamesTheMistake(t *testing.T) {
 
 // The command says the same as the gateway, with and without one, in words and as JSON.
 func TestExplainCommandNamesTheMistake(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	s := newShell(t)
 	messengers, secrets, mistakes := mistaken(t)
 	g := start(t, nil, messengers, "messenger_auth raw\nrespond ok")
