@@ -13,6 +13,9 @@ import (
 // A backend that never completes an event would keep its stream open for ever. From the cut on nothing of it reaches the
 // client, the stream ends, and the backend's side with it.
 func TestEventThatNeverEnds(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	messengers, secret := strict(t, "max_session 0")
 	gone := make(chan struct{}, 100)
 	up := &upstream{}
@@ -114,8 +117,12 @@ func newStubbornBackend(t *testing.T) (up *upstream, ended chan string) {
 // Both sides of a WebSocket are closed soon after its end, whichever of them was closed by half, does not read, or does not
 // stop sending; and what is not counted any more is not open any more.
 func TestBothSidesEndWhateverTheyDo(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	messengers, secret := strict(t, "max_session 0")
-	child := overHTTP2(t)
+	child, wait := overHTTP2(t)
+	defer wait()
 	for _, p := range protocols {
 		if child != (p.name == "HTTP/2") {
 			continue

@@ -107,6 +107,9 @@ func cgiWays(key any) []way {
 // HTTP_X_CONTACT_IDENTITY of both, and the program behind it reads eve. CGI, FastCGI and SCGI gateways do so with every
 // character that is neither letter nor digit.
 func TestNobodyElseSetsOurHeadersBehindLighttpd(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	addr := startLighttpd(t)
 	secret := newSecret()
 	messenger := "messenger support {\n identity_key identity\n shared_token {file." + write(t, "secret", []byte(secret)) + "}\n}\n"
@@ -158,6 +161,9 @@ func startFastCGI(t *testing.T) *upstream {
 
 // The same through Caddy's own FastCGI transport, as PHP is served: by php_fastcgi, and by reverse_proxy.
 func TestNobodyElseSetsOurHeadersBehindFastCGI(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	secret := newSecret()
 	messenger := "messenger support {\n identity_key identity\n shared_token {file." + write(t, "secret", []byte(secret)) + "}\n}\n"
 	root := filepath.Dir(write(t, "index.php", []byte("<?php\n")))

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -25,8 +27,9 @@ var sockDir string
 var logFilter string
 
 // TestMain keeps Caddy's own files out of the home folder, and searches everything that the suite left behind (logs,
-// error answers, configurations) for tokens and secrets.
+// error answers, configurations) for tokens and secrets. A process that is started as the command "caddy" is that.
 func TestMain(m *testing.M) {
+	asCaddy()
 	dir, err := os.MkdirTemp("", "mst")
 	if err != nil {
 		panic(err)
@@ -35,6 +38,10 @@ func TestMain(m *testing.M) {
 	caddy.ConfigAutosavePath = filepath.Join(dir, "autosave.json")
 	caddy.DefaultStorage = &certmagic.FileStorage{Path: filepath.Join(dir, "storage")}
 	logFilter = readLogFilter()
+	// Tests beside each other wait more than they compute. A flag on the command line still decides.
+	if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
+		panic(err)
+	}
 	code := m.Run()
 	if leaks := search.run(); len(leaks) > 0 {
 		fmt.Println("FAIL: tokens or secrets were found where nobody may read them:")

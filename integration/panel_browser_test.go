@@ -149,6 +149,9 @@ func (g *gateway) passes(t testing.TB, up *upstream, messenger, token, identity 
 
 // A site owner's first afternoon: a messenger, a shared token, the first contact, a change of tokens, a broken token.
 func TestBrowserSharedToken(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	up := newUpstream(t)
 	g := startPanel(t, up, "")
 	p := openPanel(t, g)
@@ -253,6 +256,9 @@ func TestBrowserSharedToken(t *testing.T) {
 
 // The same with a public key that was pasted, and with the URL of a key set.
 func TestBrowserPublicKeyAndJWKS(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	up := newUpstream(t)
 	keys := newKeyServer(t, publicJWK(rsaKey(1), "login-1"), jwk{"kty": "oct", "k": "AAAA", "kid": "left-out"})
 	g := startPanel(t, up, "messenger {\njwks_internal_hosts 127.0.0.1\n}")
@@ -294,6 +300,9 @@ func TestBrowserPublicKeyAndJWKS(t *testing.T) {
 
 // A site owner's browser runs no scripts. All there is to do can be done, except copying with a button.
 func TestBrowserWithoutScripts(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	up := newUpstream(t)
 	g := startPanel(t, up, "")
 	p := openPanel(t, g)

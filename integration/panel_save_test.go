@@ -2,6 +2,7 @@ package integration
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -88,32 +89,30 @@ func (u panelUser) save(name string, change func(url.Values)) {
 	}
 }
 
-// everySetting has a messenger of each method with a value for every setting that the method can have, which are not the
-// defaults, and with texts that a form cannot show as they are.
-var everySetting = map[string]map[string]any{
-	"tokens": {"shared_token": map[string]any{}},
-	"keys": {"public_key": []any{
-		map[string]any{"key": "\r\n" + strings.ReplaceAll(string(publicPEM(rsaKey(0))), "\n", "\r\n"), "kid": "one"}, map[string]any{"key": string(publicPEM(rsaKey(1))), "kid": " two "}}},
-	"set": {"jwks": map[string]any{"url": "https://login.example.com/keys", "refresh_interval": 120e9, "stale_if_error": 0, "timeout": 3e9}},
-}
-
-func init() {
-	for _, settings := range everySetting {
-		for name, value := range map[string]any{
+// everySetting returns a messenger of each method with a value for every setting that the method can have, which are not
+// the defaults, and with texts that a form cannot show as they are.
+func everySetting() map[string]map[string]any {
+	every := map[string]map[string]any{
+		"tokens": {"shared_token": map[string]any{}},
+		"keys": {"public_key": []any{
+			map[string]any{"key": "\r\n" + strings.ReplaceAll(string(publicPEM(rsaKey(0))), "\n", "\r\n"), "kid": "one"}, map[string]any{"key": string(publicPEM(rsaKey(1))), "kid": " two "}}},
+		"set": {"jwks": map[string]any{"url": "https://login.example.com/keys", "refresh_interval": 120e9, "stale_if_error": 0, "timeout": 3e9}},
+	}
+	for _, settings := range every {
+		maps.Copy(settings, map[string]any{
 			"identity_key": "sub", "issuer": []any{"https://a.example/", " spaces ", "hidden\u202e", "line\nbreak"}, "audience": []any{"chat", "tab\there"},
 			"require_claims": []any{"exp", "jti"}, "clock_skew": 0, "max_lifetime": 5400e9 + 1, "allowed_origin": []any{"https://www.example.com"},
 			"max_session": 7200e9, "mode": "optional", "fail_limit": map[string]any{"attempts": 7, "window": 61e9},
-		} {
-			settings[name] = value
-		}
+		})
 	}
+	return every
 }
 
 // A save of a stored messenger's settings erased max_session and fail_limit, with nothing changed.
 func TestSavingChangesWhatWasChangedAndNothingElse(t *testing.T) {
 	g := startPanel(t, nil, "")
 	u := g.panelOperator()
-	for name, settings := range everySetting {
+	for name, settings := range everySetting() {
 		t.Run(name, func(t *testing.T) {
 			g.operator().want(201, http.MethodPut, "messengers/"+name, settings)
 			before := g.storedSettings(name)
@@ -165,7 +164,7 @@ func TestSavingChangesWhatWasChangedAndNothingElse(t *testing.T) {
 func TestAnotherMethodLosesTheKeysAlone(t *testing.T) {
 	g := startPanel(t, nil, "")
 	u := g.panelOperator()
-	g.operator().want(201, http.MethodPut, "messengers/tokens", everySetting["tokens"])
+	g.operator().want(201, http.MethodPut, "messengers/tokens", everySetting()["tokens"])
 	want := g.storedSettings("tokens")
 	delete(want, "shared_token")
 	for _, change := range []url.Values{
@@ -235,9 +234,9 @@ func TestReplacingByFlagsKeepsWhatHasNoFlag(t *testing.T) {
 	for name, method := range map[string][]string{
 		"set": {"--jwks", "https://login.example.com/v2"}, "keys": {"--public-key", filepath.Join(s.dir, "key.pem")}, "tokens": {"--shared-token"},
 	} {
-		g.operator().want(201, http.MethodPut, "messengers/"+name, everySetting[name])
+		g.operator().want(201, http.MethodPut, "messengers/"+name, everySetting()[name])
 		s.must("", append([]string{"create", name, "--replace", "--identity-key", "customer", address}, method...)...)
-		got, want := g.storedSettings(name), everySetting[name]
+		got, want := g.storedSettings(name), everySetting()[name]
 		if got["identity_key"] != "customer" || got["audience"] != nil || got["max_session"] != want["max_session"] || !reflect.DeepEqual(jsonOf(t, got["fail_limit"]), jsonOf(t, want["fail_limit"])) {
 			t.Errorf("%s: %v", name, got)
 		}

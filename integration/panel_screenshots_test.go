@@ -39,6 +39,9 @@ func (p *panelTab) shoot(dir, name string) {
 // Every page of the panel, in pictures to look at. With MESSENGER_SCREENSHOTS they are kept in the folder screenshots, and
 // the README gets a new one. No page may be wider than a narrow window.
 func TestBrowserPictures(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	dir := t.TempDir()
 	if os.Getenv("MESSENGER_SCREENSHOTS") != "" {
 		dir = "../screenshots"

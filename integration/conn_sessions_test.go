@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -35,26 +34,21 @@ func lasting(secret, identity string, life time.Duration) (header string, end ti
 }
 
 // overHTTP2 runs the calling test again in a process of its own, in which Go takes extended CONNECT over HTTP/2: it is
-// off by default, and the environment is read only at the start of a process. It reports true in that process.
-func overHTTP2(t *testing.T) bool {
+// off by default, and the environment is read only at the start of a process. It reports true in that process. In the
+// one that calls, wait reports what came of it; until then both run.
+func overHTTP2(t *testing.T) (child bool, wait func()) {
 	t.Helper()
 	if strings.Contains(os.Getenv("GODEBUG"), "http2xconnect=1") {
-		return true
+		return true, func() {}
 	}
-	t.Run("HTTP/2, in a process of its own", func(t *testing.T) {
-		name, _, _ := strings.Cut(t.Name(), "/")
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^"+name+"$", "-test.timeout", "3m")
-		cmd.Env = append(os.Environ(), "GODEBUG=http2xconnect=1")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("%v\n%s", err, out)
-		}
-	})
-	return false
+	report := runAgain(t, "GODEBUG=http2xconnect=1")
+	return false, func() { t.Run("HTTP/2, in a process of its own", report) }
 }
 
 // eachProtocol runs test for each version of HTTP, with a running gateway for each of the sites.
 func eachProtocol(t *testing.T, sites map[string]string, messengers string, test func(t *testing.T, p protocol, g *gateway, up *chat)) {
-	child := overHTTP2(t)
+	child, wait := overHTTP2(t)
+	defer wait()
 	for _, p := range protocols {
 		if child != (p.name == "HTTP/2") {
 			continue
@@ -112,6 +106,9 @@ var guardedPaths = []string{"/plain", "/encode", "/encode-first", "/header"}
 // A WebSocket must not outlive the token that opened it. It ends with a close frame that says why, while the backend
 // sends without a pause; no frame stands inside another; and the backend is told.
 func TestWebSocketEndsWithItsToken(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	messengers, secret := strict(t, "")
 	sites := map[string]string{"with access log": guardedRoutes, "without access log": guardedRoutes}
 	eachProtocol(t, sites, messengers, func(t *testing.T, p protocol, g *gateway, up *chat) {
@@ -147,6 +144,9 @@ func TestWebSocketEndsWithItsToken(t *testing.T) {
 // A client that never answers the close frame, or does not even read, is cut off, and the backend is told in its place.
 // One that does not read keeps the gateway's writes waiting: it must not keep its connection by that, nor the backend's.
 func TestClientThatDoesNotCooperateIsCutOff(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	messengers, secret := strict(t, "")
 	eachProtocol(t, map[string]string{"plain": guardedSite}, messengers, func(t *testing.T, p protocol, g *gateway, up *chat) {
 		token, end := lasting(secret, "mark", time.Second)
@@ -175,6 +175,9 @@ func TestClientThatDoesNotCooperateIsCutOff(t *testing.T) {
 
 // A reload with stream_close_delay keeps WebSockets open. Their ends come all the same.
 func TestWebSocketEndsAfterAReload(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	messengers, secret := strict(t, "")
 	site := "messenger_auth support\nreverse_proxy UPSTREAM {\nstream_close_delay 5m\n}"
 	eachProtocol(t, map[string]string{"plain": site}, messengers, func(t *testing.T, p protocol, g *gateway, up *chat) {
@@ -229,6 +232,9 @@ func TestReportEndsNothing(t *testing.T) {
 // A page cannot see how a handshake failed. With websocket_rejection close the gateway takes it, says why, and closes;
 // the backend is not reached.
 func TestRefusedHandshakeSaysWhy(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	messengers, secret := strict(t, "allowed_origin https://www.example.com")
 	const options = "messenger_auth support {\nwebsocket_rejection close\ntoken_from header Authorization Bearer\ntoken_from websocket_protocol jwt\n}\nreverse_proxy UPSTREAM"
 	sites := map[string]string{"plain": options, "with encode": "route {\nencode\n" + options + "\n}", "without access log": options}
@@ -289,6 +295,9 @@ func TestRefusalOfAHandshakeThatIsNone(t *testing.T) {
 // Compression uses reserved bits and turns payloads into other bytes. Both sides have it, with a common library, and the
 // close code is what that library reports.
 func TestCompressedWebSocketEndsWithItsToken(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	messengers, secret := strict(t, "")
 	up := &upstream{}
 	up.listen(t, func(w http.ResponseWriter, r *http.Request) {

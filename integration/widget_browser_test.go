@@ -98,6 +98,9 @@ func widgetMessenger(t *testing.T, secret, origin string) string {
 // A page chats through three renewals of its token, each before the old one has expired, and through a reload that closes
 // its socket. All of its messages arrive.
 func TestWidgetChatsThroughRenewalsAndAReload(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	up := newChat(t)
 	secret := newSecret()
 	site := newSite(t, func() string {
@@ -130,6 +133,9 @@ func TestWidgetChatsThroughRenewalsAndAReload(t *testing.T) {
 
 // A page learns why its handshake was refused, and tries again only where a fresh token could help.
 func TestPageShowsWhyItWasRefused(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	up := newChat(t)
 	var mu sync.Mutex
 	life := int64(-60)

@@ -10,37 +10,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
-
-// nodeBinary builds the main package in a folder of testdata once for the whole run.
-func nodeBinary(t testing.TB, folder string) string {
-	t.Helper()
-	if _, err := exec.LookPath("go"); err != nil {
-		t.Skip("not run: the go tool is needed to build gateways of their own processes")
-	}
-	nodeBinaries.Lock()
-	defer nodeBinaries.Unlock()
-	binary := filepath.Join(sockDir, "node-"+folder)
-	if !nodeBinaries.built[folder] {
-		out, err := exec.Command("go", "build", "-o", binary, "./testdata/"+folder).CombinedOutput()
-		if err != nil {
-			t.Fatalf("building testdata/%s: %v\n%s", folder, err, out)
-		}
-		if nodeBinaries.built == nil {
-			nodeBinaries.built = make(map[string]bool)
-		}
-		nodeBinaries.built[folder] = true
-	}
-	return binary
-}
-
-var nodeBinaries struct {
-	sync.Mutex
-	built map[string]bool
-}
 
 // A node is a gateway in a process of its own.
 type node struct {

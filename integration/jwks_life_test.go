@@ -196,6 +196,9 @@ type describedSet struct {
 
 // An operator ends a key at once: with refresh if the key server answers, and with --distrust if it does not.
 func TestRefreshAndDistrustCommands(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	s := newShell(t)
 	keys := newKeyServer(t, publicJWK(rsaKey(0), "a"))
 	g := start(t, nil, jwksMessenger(keys.url), "messenger_auth support\nrespond ok")

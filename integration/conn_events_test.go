@@ -113,6 +113,9 @@ func (g *gateway) stream(v version, path string, headers ...string) *http.Respon
 // An event stream ends with its token: between two events, with an event that says why, and with a clean end of the
 // response. It makes no difference what the client says it accepts: whoever wants to stay says anything.
 func TestEventStreamEndsWithItsToken(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	messengers, secret := strict(t, "")
 	eachVersion(t, messengers, guardedRoutes, func(t *testing.T, g *gateway, v version) {
 		var all sync.WaitGroup
@@ -141,6 +144,9 @@ func TestEventStreamEndsWithItsToken(t *testing.T) {
 
 // A backend that is silent changes nothing.
 func TestQuietEventStreamEndsWithItsToken(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	messengers, secret := strict(t, "")
 	const want = "data: 0 of 0\n\n" + lastEvent
 	eachVersion(t, messengers, guardedRoutes, func(t *testing.T, g *gateway, v version) {
@@ -166,6 +172,9 @@ func TestQuietEventStreamEndsWithItsToken(t *testing.T) {
 
 // A cut download must not look complete, and so none is cut.
 func TestDownloadOutlivesItsToken(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	messengers, secret := strict(t, "max_session 1s")
 	eachVersion(t, messengers, guardedRoutes, func(t *testing.T, g *gateway, v version) {
 		token, end := lasting(secret, "mark", time.Second)
@@ -189,6 +198,9 @@ func TestDownloadOutlivesItsToken(t *testing.T) {
 
 // A compressed event stream ends without a last event, and whole: what came can be read to its end.
 func TestCompressedEventStreamEndsWhole(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	messengers, secret := strict(t, "")
 	eachVersion(t, messengers, guardedRoutes, func(t *testing.T, g *gateway, v version) {
 		token, _ := lasting(secret, "mark", time.Second)
@@ -213,6 +225,9 @@ func TestCompressedEventStreamEndsWhole(t *testing.T) {
 
 // A reload leaves event streams open. Their ends come all the same.
 func TestEventStreamEndsAfterAReload(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	messengers, secret := strict(t, "")
 	up := newChat(t)
 	g := start(t, up.upstream, messengers, guardedRoutes)
@@ -222,7 +237,9 @@ func TestEventStreamEndsAfterAReload(t *testing.T) {
 	if _, err := reader.ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
-	go g.load(messengers, guardedRoutes+"\nheader X-Reloaded 1") // which waits for the stream
+	var loading sync.WaitGroup
+	defer loading.Wait()
+	loading.Go(func() { g.load(messengers, guardedRoutes+"\nheader X-Reloaded 1") }) // which waits for the stream
 	body, err := io.ReadAll(reader)
 	if err != nil || !strings.HasSuffix(string(body), lastEvent) {
 		t.Errorf("it ends with %q, %v", body[max(0, len(body)-100):], err)
@@ -232,6 +249,9 @@ func TestEventStreamEndsAfterAReload(t *testing.T) {
 
 // A client that reads no events is cut off like one that reads no frames.
 func TestEventStreamThatIsNotReadIsCutOff(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	messengers, secret := strict(t, "")
 	up := newChat(t)
 	g := start(t, up.upstream, messengers, guardedRoutes)

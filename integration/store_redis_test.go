@@ -106,9 +106,9 @@ const clusterSite = `
 	}`
 
 // newCluster starts two nodes on one storage.
-func newCluster(t testing.TB, folder, storage string) (a, b *node) {
+func newCluster(t testing.TB, storage string) (a, b *node) {
 	t.Helper()
-	binary, options := nodeBinary(t, folder), clusterOptions(storage, storeKeyFile(t))
+	binary, options := caddyBinary(t), clusterOptions(storage, storeKeyFile(t))
 	a, b = newNode(t, binary, nil, options, clusterSite), newNode(t, binary, nil, options, clusterSite)
 	a.run()
 	b.run()
@@ -121,11 +121,11 @@ func clusters() map[string]func(t *testing.T) (a, b *node, r *redisServer) {
 	return map[string]func(t *testing.T) (a, b *node, r *redisServer){
 		"Redis": func(t *testing.T) (a, b *node, r *redisServer) {
 			r = startRedis(t)
-			a, b = newCluster(t, "redis", "storage redis {\n address "+r.addr+"\n}")
+			a, b = newCluster(t, "storage redis {\n address "+r.addr+"\n}")
 			return a, b, r
 		},
 		"file system": func(t *testing.T) (a, b *node, r *redisServer) {
-			a, b = newCluster(t, "caddy", "storage file_system "+t.TempDir())
+			a, b = newCluster(t, "storage file_system "+t.TempDir())
 			return a, b, nil
 		},
 	}
@@ -134,6 +134,7 @@ func clusters() map[string]func(t *testing.T) (a, b *node, r *redisServer) {
 // Two gateways in processes of their own share a storage. What is done on one is in force on the other within the poll
 // interval.
 func TestWhatIsDoneOnOneNodeIsInForceOnTheOther(t *testing.T) {
+	t.Parallel()
 	for name, cluster := range clusters() {
 		t.Run(name, func(t *testing.T) {
 			a, b, _ := cluster(t)
@@ -173,6 +174,7 @@ func TestWhatIsDoneOnOneNodeIsInForceOnTheOther(t *testing.T) {
 // Both nodes rotate the tokens of the same messengers at once. A call that was answered has made a token that is good on
 // both nodes as long as its overlap lasts.
 func TestRotatingOnBothNodesLosesNoUpdate(t *testing.T) {
+	t.Parallel()
 	for name, cluster := range clusters() {
 		t.Run(name, func(t *testing.T) {
 			a, b, _ := cluster(t)
@@ -226,6 +228,7 @@ func TestRotatingOnBothNodesLosesNoUpdate(t *testing.T) {
 // Redis is killed. No verification stops, and what cannot be written is said to be not written; once it is back, both
 // nodes know what the other has done.
 func TestKillingRedisStopsNoVerification(t *testing.T) {
+	t.Parallel()
 	a, b, r := clusters()["Redis"](t)
 	a.put("acme", generated)
 	support, acme := a.generate("support"), a.generate("acme")

@@ -29,6 +29,9 @@ func countResources(t *testing.T) resources {
 // process some night. The watcher of key files, the engine of a key set, and all else end with their configuration. The
 // same configuration without our modules is the measure for what Caddy itself leaves.
 func TestReloadsLeaveNothingBehind(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	up := newUpstream(t)
 	server := newKeyServer(t, publicJWK(rsaKey(0), "k1"))
 	secret := newSecret()

@@ -206,6 +206,9 @@ func TestEveryShapeOfACaddyfileKeepsTheGateway(t *testing.T) {
 // All combinations of what is beside the directive, what is around it in the named route, what is around the invoke, and
 // where the proxy is. Where Caddy itself drops what is around the directive, the Caddyfile is refused.
 func TestCombinationsOfNamedRoutesKeepTheGateway(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	up, m := newUpstream(t), methods(t)[0]
 	neighbours := []string{"", "header Down-A on\n", "vars a b\nrequest_header Up-A on\n", "root * DIR\nheader Down-A on\n", "@x path /chat/*\nheader @x Down-A on\n"}
 	inner := []string{"%s", "handle {\n%s}\n", "route {\n%s}\n", "handle /chat/* {\n%s}\n", "handle_path /chat/* {\n%s}\n", "handle {\nroute {\n%s}\n}\n", "INVOKE"}

@@ -163,12 +163,13 @@ func (w *writer) check(t *testing.T) {
 // every acknowledged write holds; one that nobody answered has happened, or has not. MESSENGER_SOAK=1 kills ten times as
 // often.
 func TestAKilledNodeLeavesAStoreThatHoldsWhatItAcknowledged(t *testing.T) {
+	t.Parallel()
 	const stores = 5
 	kills := 4
 	if os.Getenv("MESSENGER_SOAK") != "" {
 		kills = 40
 	}
-	binary := nodeBinary(t, "caddy")
+	binary := caddyBinary(t)
 	var all sync.WaitGroup
 	run := func(store int) {
 		t.Run(fmt.Sprintf("store %d", store), func(t *testing.T) {

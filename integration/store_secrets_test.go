@@ -147,7 +147,7 @@ func TestATokenIsNotToBeHadTwice(t *testing.T) {
 		}
 		texts["GET "+path] = []byte(a.body)
 	}
-	binary := nodeBinary(t, "caddy")
+	binary := caddyBinary(t)
 	for _, args := range [][]string{
 		{"list"}, {"list", "--json"}, {"show", "acme"}, {"show", "acme", "--json"}, {"show", "support", "--json"},
 		{"tokens", "list", "acme"}, {"tokens", "list", "support", "--json"}, {"keys", "support", "--json"}, {"keys", "acme"},

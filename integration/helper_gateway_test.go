@@ -1,5 +1,3 @@
-// Package integration tests the gateway from outside: a Caddyfile goes in, HTTP and WebSocket come out. It knows the
-// module only by its registration, as a user does.
 package integration
 
 import (
@@ -36,6 +34,7 @@ type gateway struct {
 	conf func(caddyfile string) []byte
 
 	unlogged bool // the site keeps no access log
+	loaded   bool // there was a configuration before
 }
 
 // start runs Caddy with one site. site is what stands in the site block; messengers what stands in the global block.
@@ -86,12 +85,18 @@ func gatewayFolder(t testing.TB) string {
 	return dir
 }
 
-// load gives the running gateway another configuration.
+// load gives the running gateway another configuration, and waits until nothing of the one before takes connections.
 func (g *gateway) load(messengers, site string) {
 	g.t.Helper()
+	stopped := g.stoppedAdmins()
 	if err := caddy.Load(g.conf(g.caddyfile(messengers, site)), true); err != nil {
 		g.t.Fatalf("loading: %v", err)
 	}
+	g.waitForOneListener()
+	if g.loaded {
+		eventually(g.t, "the admin endpoint of the configuration before has ended", func() bool { return g.stoppedAdmins() > stopped })
+	}
+	g.loaded = true
 	g.keepConfig()
 }
 
@@ -125,7 +130,6 @@ func (g *gateway) caddyfile(messengers, site string) string {
 
 // keepConfig remembers the running configuration, as the admin endpoint shows it, for the leak search.
 func (g *gateway) keepConfig() {
-	// The endpoint of the configuration before may take the connection, and close it because it ends.
 	eventually(g.t, "the configuration can be read", func() bool {
 		resp, err := g.adminClient().Get("http://caddy/config/")
 		if err != nil {
@@ -208,15 +212,23 @@ func mustConfig(t *testing.T, text []byte) *caddy.Config {
 	return config
 }
 
+// freeAddr returns an address that is free, each once: tests run beside each other, and Caddy shares a port without a word.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := ln.Addr().String()
+		ln.Close()
+		if _, given := givenAddrs.LoadOrStore(addr, true); !given {
+			return addr
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
+
+var givenAddrs sync.Map
 
 // An answer is what a client got.
 type answer struct {

@@ -25,7 +25,7 @@ const keyFileSite = "messenger_auth {path.0} {\n token_from header Authorization
 // whose keys are in two files.
 func keyFileNode(t *testing.T, first, second, third string) *node {
 	t.Helper()
-	return newNode(t, nodeBinary(t, "caddy"), nil, `
+	return newNode(t, caddyBinary(t), nil, `
 	messenger support {
 		identity_key identity
 		public_key {file.`+first+`}
@@ -99,6 +99,7 @@ func (n *node) terminate(t *testing.T) {
 // change, also the one of the same messenger; a reload says what is wrong and leaves the gateway as it was; and the process
 // ends when it is told to, even while a reload waits for the pipe.
 func TestAPipeInPlaceOfAKeyFileDelaysNothingElse(t *testing.T) {
+	t.Parallel()
 	first, second, third := write(t, "first", publicPEM(rsaKey(0))), write(t, "second", publicPEM(rsaKey(0))), write(t, "third", publicPEM(rsaKey(1)))
 	n := keyFileNode(t, first, second, third)
 	n.run()
@@ -156,6 +157,7 @@ func TestAPipeInPlaceOfAKeyFileDelaysNothingElse(t *testing.T) {
 // The key comes through a pipe, late and in parts, whose writer serves one reader. It is read when the configuration is
 // loaded and never again; what else changes is still seen.
 func TestAPipeIsReadOnceAtLoad(t *testing.T) {
+	t.Parallel()
 	first, second, third := filepath.Join(t.TempDir(), "first"), write(t, "second", publicPEM(rsaKey(0))), write(t, "third", publicPEM(rsaKey(1)))
 	newFIFO(t, first)
 	n := keyFileNode(t, first, second, third)
@@ -201,6 +203,9 @@ func TestAPipeIsReadOnceAtLoad(t *testing.T) {
 
 // What cannot be read stops the start with the option, the place and the fix, wherever the file is named.
 func TestUnreadableFilesStopTheStart(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	newFIFO(t, pipe)
 	messenger := func(option string) string { return "messenger support {\n identity_key identity\n " + option + "\n}" }
@@ -229,6 +234,7 @@ func TestUnreadableFilesStopTheStart(t *testing.T) {
 
 // Commands take a key from a pipe, such as <(pass show key), and refuse what is not a file.
 func TestCommandsReadKeysFromPipes(t *testing.T) {
+	t.Parallel()
 	s := newShell(t)
 	secret := newSecret()
 	pipe := filepath.Join(s.dir, "pipe")

@@ -18,6 +18,7 @@ import (
 
 // A second demo from the same checkout removed the admin socket of the first, which could not be administered any more.
 func TestSecondDemoLeavesTheFirstAlone(t *testing.T) {
+	t.Parallel()
 	if runtime.GOOS != "linux" {
 		t.Skip("not run: a socket with a long name is reached over /proc")
 	}

@@ -1,0 +1,93 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	_ "github.com/pberkel/caddy-storage-redis" // a storage that nodes share
+)
+
+// asCaddy makes this process the gateway's command if it was started by the name that caddyBinary gives it. The tests
+// have Caddy and the module in them, so that no second program needs to be built.
+func asCaddy() {
+	if filepath.Base(os.Args[0]) == "caddy" {
+		caddycmd.Main()
+		os.Exit(0)
+	}
+}
+
+// caddyBinary returns the name of the caddy command with the module, for processes of their own.
+func caddyBinary(t testing.TB) string {
+	t.Helper()
+	binary, err := linkCaddy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return binary
+}
+
+var linkCaddy = sync.OnceValues(func() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	binary := filepath.Join(sockDir, "caddy")
+	return binary, os.Symlink(self, binary)
+})
+
+// alone runs the calling test again in a process of its own, beside others: a process has one running configuration of
+// Caddy, so that tests with a gateway in the same process must wait for each other. It reports true in the new process;
+// a test begins with "if !alone(t) { return }". It is for tests that wait: a process costs about as much as a load.
+func alone(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv("MESSENGER_TEST_ALONE") == t.Name() {
+		return true
+	}
+	t.Parallel()
+	runAgain(t, "MESSENGER_TEST_ALONE="+t.Name())(t)
+	return false
+}
+
+// runAgain starts the calling test in another process. What it returns waits for the end, and reports it.
+func runAgain(t *testing.T, environment ...string) func(t *testing.T) {
+	t.Helper()
+	name, _, _ := strings.Cut(t.Name(), "/")
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run", "^"+name+"$", "-test.v", "-test.timeout", "5m")
+	cmd.Env = append(os.Environ(), environment...)
+	type result struct {
+		out []byte
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		out, err := cmd.CombinedOutput()
+		done <- result{out, err}
+	}()
+	wait := sync.OnceValue(func() result {
+		defer cancel()
+		return <-done
+	})
+	t.Cleanup(func() { wait() })
+	return func(t *testing.T) {
+		t.Helper()
+		got := wait()
+		var exit *exec.ExitError
+		switch {
+		case got.err != nil && !errors.As(got.err, &exit):
+			t.Fatal(got.err)
+		case got.err != nil || !strings.Contains(string(got.out), "\n--- "):
+			t.Errorf("in a process of its own: %v\n%s", got.err, got.out)
+		case strings.Contains(string(got.out), "\n--- SKIP: "+name):
+			t.Skipf("in a process of its own:\n%s", got.out)
+		}
+	}
+}
