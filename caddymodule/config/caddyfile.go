@@ -8,6 +8,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
+// ParseMessenger reads the block of one messenger.
 func ParseMessenger(d *caddyfile.Dispenser, name string) (*Messenger, error) {
 	place := d.Token()
 	m := new(Messenger)

@@ -1,6 +1,6 @@
 package config
 
-// WithFormer returns the settings that flags gave over the former ones. Those that no flag can give stay.
+// WithFormer returns the former settings with those of m, which come from flags. Settings without a flag stay.
 func (m *Messenger) WithFormer(former *Messenger) *Messenger {
 	next := former.CopySettings()
 	next.IdentityKey, next.PublicKey, next.SharedToken = m.IdentityKey, m.PublicKey, m.SharedToken

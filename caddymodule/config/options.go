@@ -8,11 +8,10 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
-// An OptionParser reads the arguments of one option and fills what they are for.
+// An OptionParser reads the arguments of one option and stores their values.
 type OptionParser func(d *caddyfile.Dispenser) error
 
-// ParseBlock reads the options of a block. An option that is unknown, or that stands there twice and is not listed as
-// repeatable, is an error.
+// ParseBlock reads the options of a block. An unknown option is an error, and so is a second one that is not in repeatable.
 func ParseBlock(d *caddyfile.Dispenser, block string, options map[string]OptionParser, repeatable ...string) error {
 	seen := make(map[string]bool)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
@@ -32,6 +31,7 @@ func ParseBlock(d *caddyfile.Dispenser, block string, options map[string]OptionP
 	return nil
 }
 
+// StringOption parses an option with one value.
 func StringOption(target *string) OptionParser {
 	return func(d *caddyfile.Dispenser) error {
 		name := d.Val()
@@ -43,6 +43,7 @@ func StringOption(target *string) OptionParser {
 	}
 }
 
+// ListOption parses an option with one or more values.
 func ListOption(target *[]string) OptionParser {
 	return func(d *caddyfile.Dispenser) error {
 		name := d.Val()
@@ -55,7 +56,7 @@ func ListOption(target *[]string) OptionParser {
 	}
 }
 
-// DurationOption is for durations whose absence means a default and whose 0 switches off.
+// DurationOption parses a duration. It is a pointer because absence means the default, and 0 means off.
 func DurationOption(target **caddy.Duration) OptionParser {
 	return func(d *caddyfile.Dispenser) error {
 		*target = new(caddy.Duration)
@@ -77,7 +78,7 @@ func parseDuration(d *caddyfile.Dispenser, target *caddy.Duration) error {
 	return nil
 }
 
-// NumberOption is for numbers whose absence means a default and whose 0 switches off.
+// NumberOption parses a number. It is a pointer because absence means the default, and 0 means off.
 func NumberOption(target **int) OptionParser {
 	return func(d *caddyfile.Dispenser) error {
 		name := d.Val()
@@ -94,6 +95,7 @@ func NumberOption(target **int) OptionParser {
 	}
 }
 
+// ParseMode parses the option mode.
 func ParseMode(d *caddyfile.Dispenser, target *Mode) error {
 	value := ""
 	if err := StringOption(&value)(d); err != nil {
@@ -106,7 +108,7 @@ func ParseMode(d *caddyfile.Dispenser, target *Mode) error {
 	return nil
 }
 
-// AtToken returns a dispenser that stands on t, for errors that concern a block as a whole.
+// AtToken returns a dispenser whose current token is t, for errors that concern a block as a whole.
 func AtToken(t caddyfile.Token) *caddyfile.Dispenser {
 	d := caddyfile.NewDispenser([]caddyfile.Token{t})
 	d.Next()

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// ErrLiteralStoreKey does not quote the value, which may be the key.
+// ErrLiteralStoreKey is the error for a store key that is not a placeholder. It does not quote the value, which may be the key.
 var ErrLiteralStoreKey = errors.New("store: a key must be exactly one placeholder {file./path} or {env.NAME} that holds 32 bytes in base64; " +
 	"a secret does not belong into the configuration (was {$NAME} written? It puts the value there: write {env.NAME})")
 
@@ -29,7 +29,8 @@ func ParseReference(text string) (Reference, bool) {
 	return Reference{Kind: kind, Name: name}, true
 }
 
-// ErrLiteralSecret does not quote the value, which may be the secret.
+// ErrLiteralSecret is the error for a shared_token that is not a placeholder. It does not quote the value, which may be the
+// secret.
 var ErrLiteralSecret = errors.New("shared_token must be exactly one placeholder {env.NAME} or {file./path}; " +
 	"a secret does not belong into the configuration, where everyone who can read that can sign tokens " +
 	"(was {$NAME} written? It puts the value into the configuration before it is read: write {env.NAME})")
