@@ -41,7 +41,7 @@ func (h *Handler) observe(m *registry.Messenger, o *upstream.Outcome, token stri
 	} else if rej.Code == authn.TooManyFailures {
 		return // the token was not read
 	}
-	m.Timings.Note(o.Cache, started)
+	m.Timings.Observe(o.Cache, started)
 }
 
 // record reports how the request was decided. m is nil if the messenger is not known.
@@ -63,7 +63,7 @@ func (h *Handler) record(r *http.Request, m *registry.Messenger, mode config.Mod
 		if p != nil {
 			index = p.meterIndex
 		}
-		m.Meter.Note(index, second)
+		m.Meter.Record(index, second)
 	}
 	ctx := r.Context()
 	if h.accessed {
