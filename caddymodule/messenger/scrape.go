@@ -103,7 +103,7 @@ func (s *scrape) collectKeys(ch chan<- prometheus.Metric, app *registry.Registry
 	age, keys, stale, end := make(map[string]float64), make(map[string]float64), make(map[string]float64), make(map[string]float64)
 	for m := range app.Active() {
 		label := m.Label()
-		summary := m.Verifier.Load().Standing()
+		summary := m.Verifier.Load().Summary()
 		switch {
 		case m.KeySet != nil:
 			status := m.KeySet.Status()

@@ -87,8 +87,8 @@ func (c *Cache) Stats() CacheStats {
 	return s
 }
 
-// A Question names the claims that a caller wants to know beside the identity.
-type Question struct {
+// A ClaimSelection names the claims that a caller wants to know beside the identity.
+type ClaimSelection struct {
 	claims []string
 	number uint32 // tells questions apart in the cache
 }
@@ -99,8 +99,8 @@ var questions struct {
 	numbers map[string]uint32
 }
 
-// NewQuestion returns the question for these claims. It is to be made once, not for every token.
-func NewQuestion(claims []string) *Question {
+// NewClaimSelection returns the question for these claims. It is to be made once, not for every token.
+func NewClaimSelection(claims []string) *ClaimSelection {
 	text := fmt.Sprintf("%q", claims)
 	questions.Lock()
 	defer questions.Unlock()
@@ -112,12 +112,12 @@ func NewQuestion(claims []string) *Question {
 		number = uint32(len(questions.numbers))
 		questions.numbers[text] = number
 	}
-	return &Question{claims: slices.Clone(claims), number: number}
+	return &ClaimSelection{claims: slices.Clone(claims), number: number}
 }
 
 // Verify is what v answers to text, from memory where that is still true at the instant now. Before v is asked, admit may
 // refuse to spend a verification on the text; it may be nil. known reports whether the token was seen before.
-func (c *Cache) Verify(ctx context.Context, now time.Time, v *Verifier, text string, q *Question, admit func() *Rejection) (contact *Contact, known bool, rej *Rejection) {
+func (c *Cache) Verify(ctx context.Context, now time.Time, v *Verifier, text string, q *ClaimSelection, admit func() *Rejection) (contact *Contact, known bool, rej *Rejection) {
 	var entries *bytecache.Cache
 	if c != nil && len(text) <= MaxToken {
 		entries = c.entries.Load()

@@ -75,8 +75,8 @@ func newSecretKey(secret []byte, kid string) *Key {
 	return &Key{alg: jwa.HS256, kid: kid, material: secret, fingerprint: sha256.Sum256(secret), macs: new(sync.Pool)}
 }
 
-// EndingAt returns k as a key that verifies nothing from that instant on, as the old one of an overlap does.
-func (k *Key) EndingAt(end time.Time) *Key {
+// ExpiringAt returns k as a key that verifies nothing from that instant on, as the old one of an overlap does.
+func (k *Key) ExpiringAt(end time.Time) *Key {
 	ending := *k
 	ending.end = end
 	return &ending

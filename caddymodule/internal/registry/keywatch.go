@@ -119,6 +119,6 @@ func (m *Messenger) replaceKey(i int, found config.FileText, digest [sha256.Size
 	}
 	m.keys.current, m.keys.active = keys, next
 	m.trust(keys)
-	m.logger.Named("audit").Named("keys").Info("keys changed", zap.String("by", "the key file"), zap.String("method", m.Method()), zap.Int("keys", m.Verifier.Load().Standing().Keys))
+	m.logger.Named("audit").Named("keys").Info("keys changed", zap.String("by", "the key file"), zap.String("method", m.Method()), zap.Int("keys", m.Verifier.Load().Summary().Keys))
 	return nil
 }

@@ -122,7 +122,7 @@ func (r *Record) keys(uses *tokenUses) (authn.Keys, error) {
 				return nil, fmt.Errorf("the shared token %s %w", t.KeyID, err)
 			}
 			if t.End != nil {
-				key = key.EndingAt(*t.End)
+				key = key.ExpiringAt(*t.End)
 			}
 			keys = append(keys, key.CountingUse(uses.of(t.KeyID)))
 		}

@@ -35,7 +35,7 @@ func (m *Messenger) Unavailable() string {
 	switch {
 	case m.revoked.Unknown():
 		return reasonStore
-	case m.Verifier.Load().Standing().Keys > 0:
+	case m.Verifier.Load().Summary().Keys > 0:
 		return ""
 	case m.KeySet == nil:
 		return reasonNoToken

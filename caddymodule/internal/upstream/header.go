@@ -37,7 +37,7 @@ const (
 type Contract struct {
 	identity, messenger string
 	Claims              []string // the claims that are sent upstream
-	Selection           *authn.Question
+	Selection           *authn.ClaimSelection
 	claimHeaders        []string // their headers, in the same order
 	always              []string // the headers that are set for every contact
 	raw                 bool
@@ -71,7 +71,7 @@ func NewContract(names Names) Contract {
 		c.claimHeaders = append(c.claimHeaders, textproto.CanonicalMIMEHeaderKey(names.ClaimHeaders[i]))
 		c.Folded = append(c.Folded, Fold(names.ClaimHeaders[i]))
 	}
-	c.Selection = authn.NewQuestion(c.Claims)
+	c.Selection = authn.NewClaimSelection(c.Claims)
 	c.always = []string{c.identity, c.messenger}
 	c.tokens = tokenHeaders(names.Sources)
 	for _, source := range names.Sources {
