@@ -87,30 +87,30 @@ func (c *Cache) Stats() CacheStats {
 	return s
 }
 
-// A ClaimSelection names the claims that a caller wants to know beside the identity.
+// A ClaimSelection names the claims that a caller needs in addition to the identity.
 type ClaimSelection struct {
 	claims []string
-	number uint32 // tells questions apart in the cache
+	number uint32 // identifies the selection in the cache
 }
 
-// questions numbers the questions of this process. There are as many as lists of claims in its configurations.
-var questions struct {
+// selections numbers the claim selections of this process. There is one for each list of claims in its configurations.
+var selections struct {
 	sync.Mutex
 	numbers map[string]uint32
 }
 
-// NewClaimSelection returns the question for these claims. It is to be made once, not for every token.
+// NewClaimSelection returns the selection of these claims. Make it once, and not for every token.
 func NewClaimSelection(claims []string) *ClaimSelection {
 	text := fmt.Sprintf("%q", claims)
-	questions.Lock()
-	defer questions.Unlock()
-	number, known := questions.numbers[text]
+	selections.Lock()
+	defer selections.Unlock()
+	number, known := selections.numbers[text]
 	if !known {
-		if questions.numbers == nil {
-			questions.numbers = make(map[string]uint32)
+		if selections.numbers == nil {
+			selections.numbers = make(map[string]uint32)
 		}
-		number = uint32(len(questions.numbers))
-		questions.numbers[text] = number
+		number = uint32(len(selections.numbers))
+		selections.numbers[text] = number
 	}
 	return &ClaimSelection{claims: slices.Clone(claims), number: number}
 }
@@ -187,7 +187,7 @@ func (k *cacheKey) name() (name [nameSize]byte) {
 	return name
 }
 
-// bytesOf returns the bytes of text, which nobody may change, without a copy: that would be a third of what a hit costs.
+// bytesOf returns the bytes of text, which must not be changed, without a copy: that would be a third of what a hit costs.
 func bytesOf(text string) []byte { return unsafe.Slice(unsafe.StringData(text), len(text)) }
 
 // Fingerprint is the beginning of the SHA-256 of a token, by which it can be told from others and not be found out.

@@ -54,13 +54,13 @@ func (v *Verifier) Keys() []KeyInfo {
 	return infos
 }
 
-// A Summary sums up the keys that verify tokens right now.
+// A Summary is the number and expiry of the keys that verify tokens right now.
 type Summary struct {
 	Keys  int
-	Until time.Time // when the last of them ends; zero if that does not end by itself
+	Until time.Time // when the last of them expires; zero if it does not expire
 }
 
-// Summary sums up the keys that verify tokens right now.
+// Summary counts the keys that verify tokens right now.
 func (v *Verifier) Summary() Summary {
 	var s Summary
 	endless := false
