@@ -40,18 +40,18 @@ const (
 //	GET    /messenger/messengers/<name>/revocations        what was revoked
 //	POST   /messenger/messengers/<name>/revocations        {"jti": string} | {"jti_sha256": string} | {"identity": string} | {"all": true}, with
 //	                                                       {"issued_before": time} for the latter two (default: now)
-//	DELETE /messenger/messengers/<name>/revocations        the same; takes a revocation back
+//	DELETE /messenger/messengers/<name>/revocations        the same; undoes a revocation
 //	GET    /messenger/connections                          how many guarded connections are open
 //	POST   /messenger/connections/end                      {"messenger": string, "identity": string, …}
 //	POST   /messenger/reseal                               {"adopt_unsealed": bool}
 //
-// Changes take If-Match with a revision. Whoever replaces a stored messenger has to send it, or "*", so that nobody
-// overwrites what they have not seen; If-None-Match: * only creates. generate, rotate and reset answer with the text of
-// the new token, which is shown this once. What ends connections answers with "connections_ended": those of this node.
-// Other nodes that share the storage end theirs within their poll_interval.
+// Changes take If-Match with a revision. A client that replaces a stored messenger has to send it, or "*", so that it does not
+// overwrite a change that it has not seen; If-None-Match: * only creates. generate, rotate and reset answer with the text of
+// the new token, which is shown only once. Calls that end connections answer with "connections_ended", the number on this
+// node. Other nodes that share the storage end theirs within their poll_interval.
 //
-// It holds nothing. After a failed reload Caddy's endpoint belongs to modules of the configuration that failed, so the
-// app is looked up on every request.
+// It has no state. After a failed reload Caddy's endpoint belongs to modules of the configuration that failed, so the app is
+// looked up for every request.
 type adminAPI struct{}
 
 // CaddyModule returns the Caddy module information.
@@ -86,21 +86,21 @@ func PrintableAnswer(err error) error {
 }
 
 // ServeAdmin answers a request to the admin API; commands that work offline send theirs here directly.
-func (a *Service) ServeAdmin(w http.ResponseWriter, r *http.Request) error {
+func (s *Service) ServeAdmin(w http.ResponseWriter, r *http.Request) error {
 	parts := strings.Split(strings.TrimPrefix(r.URL.Path, AdminPath), "/")
 	switch {
 	case parts[0] == "messengers" && len(parts) == 1:
-		return answer(w, r, endpoint{http.MethodGet: func() (any, error) { return a.List(r.Context(), r.URL.Query().Get("after")) }})
+		return answer(w, r, endpoint{http.MethodGet: func() (any, error) { return s.List(r.Context(), r.URL.Query().Get("after")) }})
 	case parts[0] == "messengers" && len(parts) == 2:
-		return a.serveMessenger(w, r, parts[1])
+		return s.serveMessenger(w, r, parts[1])
 	case parts[0] == "messengers" && len(parts) == 3:
-		return a.serveKeys(w, r, parts[1], parts[2])
+		return s.serveKeys(w, r, parts[1], parts[2])
 	case parts[0] == "messengers" && len(parts) == 4 && parts[2] == "tokens":
-		return a.serveTokens(w, r, parts[1], parts[3])
+		return s.serveTokens(w, r, parts[1], parts[3])
 	case parts[0] == "connections":
-		return a.serveConnections(w, r, parts)
+		return s.serveConnections(w, r, parts)
 	case parts[0] == "reseal" && len(parts) == 1:
-		return answer(w, r, endpoint{http.MethodPost: func() (any, error) { return a.serveReseal(r) }})
+		return answer(w, r, endpoint{http.MethodPost: func() (any, error) { return s.serveReseal(r) }})
 	}
 	return errNoPath
 }
@@ -108,10 +108,10 @@ func (a *Service) ServeAdmin(w http.ResponseWriter, r *http.Request) error {
 var errNoPath = registry.StatusError(http.StatusNotFound, "there is nothing at this path")
 
 // serveMessenger shows, changes and deletes one messenger.
-func (a *Service) serveMessenger(w http.ResponseWriter, r *http.Request, name string) error {
+func (s *Service) serveMessenger(w http.ResponseWriter, r *http.Request, name string) error {
 	return answer(w, r, endpoint{
 		http.MethodGet: func() (any, error) {
-			d, err := a.Describe(r.Context(), name)
+			d, err := s.Describe(r.Context(), name)
 			if err == nil && d.Revision != "" {
 				w.Header().Set("ETag", `"`+d.Revision+`"`)
 			}
@@ -123,16 +123,16 @@ func (a *Service) serveMessenger(w http.ResponseWriter, r *http.Request, name st
 				return nil, err
 			}
 			if c == (registry.Condition{}) {
-				if _, err := a.StoredRecord(r.Context(), name); err == nil {
+				if _, err := s.StoredRecord(r.Context(), name); err == nil {
 					return nil, registry.StatusError(http.StatusPreconditionRequired, "there is a stored messenger of this name; send its revision in If-Match to change it")
 				}
-				c.Absent = true // somebody else may create it at this moment
+				c.Absent = true // another client may create it at this moment
 			}
 			settings := new(config.Messenger)
 			if err := readJSON(r, settings); err != nil {
 				return nil, err
 			}
-			d, created, err := a.Put(r.Context(), name, settings, c, actorOf(r))
+			d, created, err := s.Put(r.Context(), name, settings, c, actorOf(r))
 			if err != nil {
 				return nil, err
 			}
@@ -147,17 +147,17 @@ func (a *Service) serveMessenger(w http.ResponseWriter, r *http.Request, name st
 			if err != nil {
 				return nil, err
 			}
-			ended, err := a.removeAndEnd(r.Context(), name, c, actorOf(r))
+			ended, err := s.removeAndEnd(r.Context(), name, c, actorOf(r))
 			return EndedHere{ended}, err
 		},
 	})
 }
 
-// serveKeys answers what concerns the keys of one messenger.
-func (a *Service) serveKeys(w http.ResponseWriter, r *http.Request, name, what string) error {
+// serveKeys answers requests about the keys of one messenger.
+func (s *Service) serveKeys(w http.ResponseWriter, r *http.Request, name, what string) error {
 	if what == "tokens" {
 		return answer(w, r, endpoint{http.MethodGet: func() (any, error) {
-			ring, err := a.Tokens(r.Context(), name)
+			ring, err := s.Tokens(r.Context(), name)
 			if err == nil && ring.Revision != "" {
 				w.Header().Set("ETag", `"`+ring.Revision+`"`)
 			}
@@ -165,9 +165,9 @@ func (a *Service) serveKeys(w http.ResponseWriter, r *http.Request, name, what s
 		}})
 	}
 	if what == "revocations" {
-		return a.serveRevocations(w, r, name)
+		return s.serveRevocations(w, r, name)
 	}
-	m, err := a.LookUp(r.Context(), name)
+	m, err := s.LookUp(r.Context(), name)
 	if err != nil {
 		return err
 	}
@@ -177,7 +177,7 @@ func (a *Service) serveKeys(w http.ResponseWriter, r *http.Request, name, what s
 	case "readiness":
 		return answer(w, r, endpoint{http.MethodGet: func() (any, error) { return m.Readiness(), nil }})
 	case "refresh":
-		return answer(w, r, endpoint{http.MethodPost: func() (any, error) { return a.refresh(r, m) }})
+		return answer(w, r, endpoint{http.MethodPost: func() (any, error) { return s.refresh(r, m) }})
 	case "explain":
 		return answer(w, r, endpoint{http.MethodPost: func() (any, error) {
 			var body struct {
@@ -189,14 +189,14 @@ func (a *Service) serveKeys(w http.ResponseWriter, r *http.Request, name, what s
 			if body.Token == "" {
 				return nil, registry.StatusError(http.StatusBadRequest, `there is no token in the body; write {"token": "…"}`)
 			}
-			return a.ExplainInTurn(r.Context(), m, body.Token, true)
+			return s.ExplainInTurn(r.Context(), m, body.Token, true)
 		}})
 	}
 	return errNoPath
 }
 
 // serveTokens changes the generated shared tokens of one messenger.
-func (a *Service) serveTokens(w http.ResponseWriter, r *http.Request, name, action string) error {
+func (s *Service) serveTokens(w http.ResponseWriter, r *http.Request, name, action string) error {
 	var body struct {
 		Overlap *caddy.Duration `json:"overlap"`
 		KeyID   string          `json:"kid"`
@@ -237,7 +237,7 @@ func (a *Service) serveTokens(w http.ResponseWriter, r *http.Request, name, acti
 		if err != nil {
 			return nil, err
 		}
-		made, ended, err := a.ChangeTokensAndEnd(r.Context(), name, ring, c, actorOf(r))
+		made, ended, err := s.ChangeTokensAndEnd(r.Context(), name, ring, c, actorOf(r))
 		if err != nil {
 			return nil, err
 		}
@@ -251,38 +251,38 @@ func (a *Service) serveTokens(w http.ResponseWriter, r *http.Request, name, acti
 	}})
 }
 
-// serveRevocations shows, makes and takes back revocations of one messenger.
-func (a *Service) serveRevocations(w http.ResponseWriter, r *http.Request, name string) error {
+// serveRevocations shows, makes and undoes revocations of one messenger.
+func (s *Service) serveRevocations(w http.ResponseWriter, r *http.Request, name string) error {
 	with := func(change func(v registry.Revocation) (any, error)) func() (any, error) {
 		return func() (any, error) {
 			var v registry.Revocation
 			if err := readJSON(r, &v); err != nil {
 				return nil, err
 			}
-			v.Skew, v.Issued, v.Exact, v.Covers = 0, nil, false, false // what the list shows can be sent back
+			v.Skew, v.Issued, v.Exact, v.Covers = 0, nil, false, false // so that an entry of the list can be sent as it is
 			return change(v)
 		}
 	}
 	return answer(w, r, endpoint{
-		http.MethodGet: func() (any, error) { return a.revocations(r.Context(), name) },
+		http.MethodGet: func() (any, error) { return s.revocations(r.Context(), name) },
 		http.MethodPost: with(func(v registry.Revocation) (any, error) {
-			ended, err := a.Revoke(r.Context(), name, v, actorOf(r))
+			ended, err := s.Revoke(r.Context(), name, v, actorOf(r))
 			return EndedHere{ended}, err
 		}),
 		http.MethodDelete: with(func(v registry.Revocation) (any, error) {
-			return struct{}{}, a.restore(r.Context(), name, v, actorOf(r))
+			return struct{}{}, s.restore(r.Context(), name, v, actorOf(r))
 		}),
 	})
 }
 
-func (a *Service) serveReseal(r *http.Request) (any, error) {
+func (s *Service) serveReseal(r *http.Request) (any, error) {
 	var body struct {
 		Adopt bool `json:"adopt_unsealed"`
 	}
 	if err := readJSON(r, &body); err != nil {
 		return nil, err
 	}
-	count, err := a.reseal(r.Context(), body.Adopt, actorOf(r))
+	count, err := s.reseal(r.Context(), body.Adopt, actorOf(r))
 	return map[string]int{"resealed": count}, err
 }
 

@@ -28,7 +28,7 @@ type messengerConnected struct {
 	NextEnd   *time.Time `json:"next_end,omitempty"` // when the next of them ends by itself
 }
 
-// EndRequest says which connections are to be ended: all of the messenger, or those to which everything else applies.
+// EndRequest says which connections to end: all of the messenger, or those to which all other members apply.
 type EndRequest struct {
 	Messenger    string           `json:"messenger"`
 	Identity     string           `json:"identity,omitempty"`
@@ -37,22 +37,23 @@ type EndRequest struct {
 	Key          string           `json:"key,omitempty"` // the SHA-256 of a public key, as "keys" shows it
 }
 
+// EndedConnections is the answer to an EndRequest.
 type EndedConnections struct {
 	Ended int `json:"ended"`
 }
 
-// EndedHere is the answer to a change that ends connections. Those of other nodes are not among them.
+// EndedHere is the answer to a change that ends connections. Those of other nodes are not counted.
 type EndedHere struct {
 	Ended int `json:"connections_ended"`
 }
 
-// serveConnections answers what stands below /messenger/connections.
-func (a *Service) serveConnections(w http.ResponseWriter, r *http.Request, parts []string) error {
+// serveConnections answers requests below /messenger/connections.
+func (s *Service) serveConnections(w http.ResponseWriter, r *http.Request, parts []string) error {
 	switch strings.Join(parts[1:], "/") {
 	case "":
 		return answer(w, r, endpoint{http.MethodGet: func() (any, error) { return describeConnections(), nil }})
 	case "end":
-		return answer(w, r, endpoint{http.MethodPost: func() (any, error) { return a.endByRequest(r) }})
+		return answer(w, r, endpoint{http.MethodPost: func() (any, error) { return s.endByRequest(r) }})
 	}
 	return registry.StatusError(http.StatusNotFound, "there is nothing at this path")
 }
@@ -68,14 +69,14 @@ func describeConnections() *OpenConnections {
 	return d
 }
 
-// endByRequest ends connections by command. The log says who asked, and not for which contact.
-func (a *Service) endByRequest(r *http.Request) (any, error) {
+// endByRequest ends connections. The log says who sent the request, and not for which contact.
+func (s *Service) endByRequest(r *http.Request) (any, error) {
 	var body EndRequest
 	if err := readJSON(r, &body); err != nil {
 		return nil, err
 	}
 	if _, open := registry.ConnectionStats()[body.Messenger]; body.Messenger != "" && !open {
-		if _, err := a.LookUp(r.Context(), body.Messenger); err != nil {
+		if _, err := s.LookUp(r.Context(), body.Messenger); err != nil {
 			return nil, err
 		}
 	}
@@ -85,6 +86,6 @@ func (a *Service) endByRequest(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
-	a.Audit("connections ended", body.Messenger, actorOf(r), zap.Int("connections", n))
+	s.Audit("connections ended", body.Messenger, actorOf(r), zap.Int("connections", n))
 	return EndedConnections{n}, nil
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
-// An Explanation is a verification told step by step, as the admin API and "caddy messenger explain" give it. It is made
-// by the gateway's verifier; nothing here decides anything.
+// An Explanation describes a verification step by step, for the admin API and "caddy messenger explain". The gateway's own
+// verifier makes it; this package decides nothing.
 type Explanation struct {
 	Messenger string             `json:"messenger"`
 	Method    string             `json:"method"`
@@ -35,6 +35,7 @@ type explainedCheck struct {
 	Reason  string `json:"reason,omitempty"`
 }
 
+// An ExplainedFinding is a finding with its advice.
 type ExplainedFinding struct {
 	Cause string `json:"cause"`
 	Fix   string `json:"fix"`
@@ -44,12 +45,12 @@ type explainedHeaders struct {
 	Headers []upstream.Header `json:"headers"`
 }
 
-// explain verifies token for m, and tells how. With hints it says as well if another messenger's key made the signature,
-// which is for those to know who may see all messengers.
-func (a *Service) explain(ctx context.Context, m *registry.Messenger, token string, hints bool) *Explanation {
+// explain verifies token for m and describes how. With hints it also says if the key of another messenger made the signature,
+// which only users who may see all messengers should know.
+func (s *Service) explain(ctx context.Context, m *registry.Messenger, token string, hints bool) *Explanation {
 	name := m.Name
 	others := make(map[string]*authn.Verifier)
-	for other, messenger := range a.Messengers {
+	for other, messenger := range s.Messengers {
 		if hints && other != name {
 			others[other] = messenger.Verifier.Load()
 		}
@@ -75,7 +76,7 @@ func (a *Service) explain(ctx context.Context, m *registry.Messenger, token stri
 		e.Status, e.Code, e.Reason, e.Detail = info.Status, rej.Code, rej.Reason, info.Detail
 		return e
 	}
-	for _, contract := range a.contracts(m) {
+	for _, contract := range s.contracts(m) {
 		contact, rej := verifier.Verify(ctx, token, contract.Claims)
 		if rej != nil {
 			continue // it expired while it was explained
@@ -85,21 +86,21 @@ func (a *Service) explain(ctx context.Context, m *registry.Messenger, token stri
 	return e
 }
 
-// ExplainInTurn is explain where anybody may ask in parallel.
-func (a *Service) ExplainInTurn(ctx context.Context, m *registry.Messenger, token string, hints bool) (*Explanation, error) {
+// ExplainInTurn is explain with a limit on how many run at a time.
+func (s *Service) ExplainInTurn(ctx context.Context, m *registry.Messenger, token string, hints bool) (*Explanation, error) {
 	if err := explaining.take(ctx); err != nil {
 		return nil, err
 	}
 	defer explaining.release()
-	return a.explain(ctx, m, token, hints), nil
+	return s.explain(ctx, m, token, hints), nil
 }
 
-// contracts returns the different header contracts under which requests of m go upstream: the default one if no
+// contracts returns the different header contracts under which requests of m are sent upstream: the default one if no
 // messenger_auth uses m, and none if all that use it are off.
-func (a *Service) contracts(m *registry.Messenger) []upstream.Contract {
+func (s *Service) contracts(m *registry.Messenger) []upstream.Contract {
 	var contracts []upstream.Contract
 	used := false
-	for _, h := range a.Handlers() {
+	for _, h := range s.Handlers() {
 		if !h.MayServe(m.Name) {
 			continue
 		}

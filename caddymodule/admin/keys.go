@@ -12,7 +12,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
-// KeysInfo tells which keys are active, and what is known about where they come from.
+// KeysInfo says which keys are active, and what is known about where they come from.
 type KeysInfo struct {
 	Messenger string       `json:"messenger"`
 	Method    string       `json:"method"`
@@ -27,6 +27,7 @@ type KeysInfo struct {
 	Omitted   []omittedKey `json:"omitted,omitempty"`
 }
 
+// A KeyInfo describes one active key.
 type KeyInfo struct {
 	KeyID     string `json:"kid,omitempty"`
 	Algorithm string `json:"alg"`
@@ -40,6 +41,7 @@ type omittedKey struct {
 	Reason string `json:"reason"`
 }
 
+// DescribeKeys describes the keys that verify tokens of m right now.
 func DescribeKeys(m *registry.Messenger) *KeysInfo {
 	d := &KeysInfo{Messenger: m.Name, Method: m.Method(), Sources: []string{}, Keys: []KeyInfo{}}
 	for i := range m.KeyValues() {
@@ -69,14 +71,14 @@ func DescribeKeys(m *registry.Messenger) *KeysInfo {
 
 func moment(t time.Time) *time.Time {
 	t = t.UTC().Truncate(time.Second)
-	if t.IsZero() || t.Year() < 0 || t.Year() > 9999 { // the latter have no form in JSON
+	if t.IsZero() || t.Year() < 0 || t.Year() > 9999 { // JSON cannot represent years beyond 9999
 		return nil
 	}
 	return &t
 }
 
 // refresh fetches the key set of m at once.
-func (a *Service) refresh(r *http.Request, m *registry.Messenger) (any, error) {
+func (s *Service) refresh(r *http.Request, m *registry.Messenger) (any, error) {
 	var body struct {
 		Distrust bool `json:"distrust"`
 	}
@@ -86,15 +88,15 @@ func (a *Service) refresh(r *http.Request, m *registry.Messenger) (any, error) {
 	if m.KeySet == nil {
 		return nil, registry.StatusError(http.StatusBadRequest, "messenger "+m.Name+" has no key set to fetch: its method is "+m.Method())
 	}
-	a.Audit("key set refresh asked for", m.Name, actorOf(r), zap.Bool("distrust", body.Distrust))
+	s.Audit("key set refresh asked for", m.Name, actorOf(r), zap.Bool("distrust", body.Distrust))
 	if body.Distrust {
-		if err := a.Store.ForgetKeySet(r.Context(), m.Engine.Settings.URL); err != nil {
-			return nil, registry.StorageError(err) // a restart would take the set that is not to be trusted
+		if err := s.Store.ForgetKeySet(r.Context(), m.Engine.Settings.URL); err != nil {
+			return nil, registry.StorageError(err) // otherwise a restart would restore the distrusted set
 		}
 	}
 	err := m.KeySet.Refresh(r.Context(), body.Distrust)
 	if body.Distrust {
-		a.Store.KeySetChanged(m.Engine) // also if nothing was fetched: the keys are dropped
+		s.Store.KeySetChanged(m.Engine) // also if nothing was fetched: the keys are dropped
 	}
 	if err != nil {
 		kept := "the keys fetched before stay in force"

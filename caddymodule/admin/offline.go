@@ -13,11 +13,11 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/messenger"
 )
 
-// auditLog is the logger of all changes: of those that people make, and, below it, of what the configuration says and of
-// keys that change by themselves.
+// auditLog is the logger of all changes that people make. Loggers below it have warnings about the configuration, and changes
+// of keys in files and at key servers.
 const auditLog = "messenger.audit"
 
-// QuietLogging lets nothing through but errors and the audit log of what people change.
+// QuietLogging logs only errors and the changes that people make.
 func QuietLogging() *caddy.Logging {
 	return &caddy.Logging{Logs: map[string]*caddy.CustomLog{
 		caddy.DefaultLoggerName: {BaseLog: caddy.BaseLog{Level: "ERROR"}, Exclude: []string{auditLog}},
@@ -25,8 +25,8 @@ func QuietLogging() *caddy.Logging {
 	}}
 }
 
-// OfflineApp makes the app of a configuration in JSON, with its storage, without running anything: keys are loaded, and
-// nothing is fetched or written yet. The caller calls the function it returns when done.
+// OfflineApp makes the app of a configuration in JSON, with its storage, without running it: keys are loaded, and nothing is
+// fetched or written yet. The caller must call the returned function at the end.
 func OfflineApp(config []byte) (*Service, func(), error) {
 	var parsed struct {
 		Storage json.RawMessage `json:"storage"`
@@ -55,25 +55,25 @@ func OfflineApp(config []byte) (*Service, func(), error) {
 
 // ExplainOffline is explain for an app that does not run: key sets are fetched now. A set that cannot be fetched shows as
 // keys_unavailable, as it would in a gateway.
-func (a *Service) ExplainOffline(name, token string) (*Explanation, error) {
+func (s *Service) ExplainOffline(name, token string) (*Explanation, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var fetches sync.WaitGroup
-	for _, m := range a.Messengers {
+	for _, m := range s.Messengers {
 		if m.KeySet != nil {
 			fetches.Go(func() { _ = m.KeySet.Refresh(ctx, false) }) // a finding says why not
 		}
 	}
 	fetches.Wait()
-	m, err := a.LookUp(ctx, name)
+	m, err := s.LookUp(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	return a.explain(ctx, m, token, true), nil
+	return s.explain(ctx, m, token, true), nil
 }
 
-// handlersOf finds the messenger_auth handlers anywhere in a configuration. They are not provisioned; they serve to say
-// which headers they would set.
+// handlersOf finds the messenger_auth handlers anywhere in a configuration. They are not provisioned; they are only used to
+// explain which headers they would set.
 func handlersOf(config []byte, app *registry.Registry) []*auth.Handler {
 	var tree any
 	if json.Unmarshal(config, &tree) != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
-// actorOf says who sent r: the address, and the name in the certificate where the remote admin endpoint asked for one.
+// actorOf returns who sent r: the address, and the name in the client certificate at the remote admin endpoint.
 func actorOf(r *http.Request) registry.Actor {
 	who := r.RemoteAddr
 	if who == "" || who == "@" {
@@ -48,7 +48,7 @@ func conditionOf(r *http.Request) (registry.Condition, error) {
 	return c, nil
 }
 
-// An endpoint has a function for each method that it takes.
+// An endpoint has a function for each method that it supports.
 type endpoint map[string]func() (any, error)
 
 // withStatus is an answer with a status other than 200.
@@ -83,9 +83,9 @@ func answer(w http.ResponseWriter, r *http.Request, methods endpoint) error {
 	return err
 }
 
-// readJSON reads the body of r into target; an empty body leaves target as it is. It asks for the content type because a
-// browser cannot send it to another origin unasked, and it refuses unknown members because a misspelled "distrust" must
-// not pass for a plain refresh.
+// readJSON reads the body of r into target; an empty body leaves target as it is. It requires the content type, because a
+// browser cannot send that to another origin without a preflight, and it refuses unknown members, because a misspelled
+// "distrust" must not be treated as a plain refresh.
 func readJSON(r *http.Request, target any) error {
 	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind != "application/json" {
 		return registry.StatusError(http.StatusUnsupportedMediaType, "the body must be JSON, with Content-Type: application/json")
@@ -104,9 +104,9 @@ func readJSON(r *http.Request, target any) error {
 	}
 	if err := decoder.Decode(target); err != nil {
 		if _, member, unknown := strings.Cut(err.Error(), "json: unknown field "); unknown {
-			return registry.StatusError(http.StatusBadRequest, "the body has an unknown member "+member)
+			return registry.StatusError(http.StatusBadRequest, "the body does not match the expected schema: unknown member "+member)
 		}
-		return registry.StatusError(http.StatusBadRequest, "the body is JSON of another form than is wanted here")
+		return registry.StatusError(http.StatusBadRequest, "the body does not match the expected schema: a member has a value of the wrong type")
 	}
 	return nil
 }

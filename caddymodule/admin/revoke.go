@@ -14,16 +14,16 @@ import (
 
 var errNotRevoked = registry.StatusError(http.StatusNotFound, "there is no such revocation")
 
-// restore takes a revocation back: tokens that are still good otherwise are accepted again.
-func (a *Service) restore(ctx context.Context, name string, v registry.Revocation, by registry.Actor) error {
+// restore undoes a revocation: tokens that are otherwise valid are accepted again.
+func (s *Service) restore(ctx context.Context, name string, v registry.Revocation, by registry.Actor) error {
 	if err := v.Check(); err != nil {
 		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
-	_, kind, err := a.RecordKind(ctx, name)
+	_, kind, err := s.RecordKind(ctx, name)
 	if err != nil {
 		return err
 	}
-	_, err = a.Change(ctx, name, kind, func(old *registry.Record) (*registry.Record, error) {
+	_, err = s.Change(ctx, name, kind, func(old *registry.Record) (*registry.Record, error) {
 		if old == nil {
 			return nil, errNotRevoked
 		}
@@ -40,17 +40,17 @@ func (a *Service) restore(ctx context.Context, name string, v registry.Revocatio
 	if err != nil {
 		return err
 	}
-	a.Audit("revocation taken back", name, by, zap.String("target", v.Target()))
+	s.Audit("revocation taken back", name, by, zap.String("target", v.Target()))
 	return nil
 }
 
-// revocations returns those that hold, the newest first.
-func (a *Service) revocations(ctx context.Context, name string) ([]registry.Revocation, error) {
-	m, kind, err := a.RecordKind(ctx, name)
+// revocations returns the active revocations, the newest first.
+func (s *Service) revocations(ctx context.Context, name string) ([]registry.Revocation, error) {
+	m, kind, err := s.RecordKind(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	r, err := a.Store.Read(ctx, name, kind)
+	r, err := s.Store.Read(ctx, name, kind)
 	if err != nil {
 		return nil, registry.StorageError(err)
 	}
@@ -60,7 +60,7 @@ func (a *Service) revocations(ctx context.Context, name string) ([]registry.Revo
 		for _, v := range slices.Backward(r.Revocations) {
 			kept := v.KeptUntil(time.Duration(m.MaxLifetime))
 			if kept != nil && !now.Before(*kept) {
-				continue // it concerns no token that could be valid
+				continue // it covers only tokens that have expired
 			}
 			if kept != nil || v.Until != nil && !now.Before(*v.Until) {
 				v.Until = kept

@@ -11,13 +11,13 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
-// ChangeTokensAndEnd is ChangeTokens, and returns how many connections of this node it has ended.
-func (a *Service) ChangeTokensAndEnd(ctx context.Context, name string, change RingChange, c registry.Condition, by registry.Actor) (made *registry.NewToken, ended int, err error) {
-	kind, err := a.ringKind(ctx, name)
+// ChangeTokensAndEnd is ChangeTokens, and also returns how many connections of this node it has ended.
+func (s *Service) ChangeTokensAndEnd(ctx context.Context, name string, change RingChange, c registry.Condition, by registry.Actor) (made *registry.NewToken, ended int, err error) {
+	kind, err := s.ringKind(ctx, name)
 	if err != nil {
 		return nil, 0, err
 	}
-	_, ended, err = a.ChangeAndEnd(ctx, name, kind, func(old *registry.Record) (*registry.Record, error) {
+	_, ended, err = s.ChangeAndEnd(ctx, name, kind, func(old *registry.Record) (*registry.Record, error) {
 		if err := c.Check(old); err != nil {
 			return nil, err
 		}
@@ -51,6 +51,6 @@ func (a *Service) ChangeTokensAndEnd(ctx context.Context, name string, change Ri
 			made.Ended = &ended
 		}
 	}
-	a.Audit(change.action, name, by, zap.String("kid", kid), zap.Bool("close_connections", change.close), zap.Int("connections", ended))
+	s.Audit(change.action, name, by, zap.String("kid", kid), zap.Bool("close_connections", change.close), zap.Int("connections", ended))
 	return made, ended, nil
 }

@@ -1,3 +1,9 @@
+// Package admin is what operators and site owners can do with messengers, shared tokens and revocations, and the admin API
+// for it. The commands and the control panel use it, too. Errors carry the status of an HTTP answer, and no secrets.
+//
+// It does not know how requests are verified or how changes reach other nodes; that is the registry's concern.
+//
+// Begin reading with [Service].
 package admin
 
 import (
@@ -16,18 +22,16 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/messenger"
 )
 
-// What operators and site owners do with messengers and shared tokens. The admin API, the commands and the control panel
-// all do it through here. Errors carry the status of an HTTP answer, and no secret.
-
 // MaxListed is how many messengers one answer lists.
 const MaxListed = 1000
 
-// A Service is what operators may do with the messengers of a configuration.
+// A Service has the operations on the messengers of a configuration.
 type Service struct {
 	*registry.Registry
 	Handlers func() []*auth.Handler // the routes that use these messengers
 }
 
+// NewService makes the service of a running app.
 func NewService(a *messenger.App) *Service {
 	return ServiceOf(a.Registry(), func() []*auth.Handler {
 		var handlers []*auth.Handler
@@ -40,11 +44,12 @@ func NewService(a *messenger.App) *Service {
 	})
 }
 
+// ServiceOf makes the service of a registry without an app, as the commands use it.
 func ServiceOf(r *registry.Registry, handlers func() []*auth.Handler) *Service {
 	return &Service{Registry: r, Handlers: handlers}
 }
 
-// A Description is a messenger as its settings say, without any secret.
+// A Description has the settings of a messenger, without secrets.
 type Description struct {
 	Name     string            `json:"name"`
 	Source   string            `json:"source"`             // "config" or "stored"
@@ -54,7 +59,7 @@ type Description struct {
 	Method   string            `json:"method"`
 	Mode     config.Mode       `json:"mode"`
 	Settings *config.Messenger `json:"settings"`
-	Warnings []string          `json:"warnings,omitempty"` // what works and is probably not meant
+	Warnings []string          `json:"warnings,omitempty"` // about settings that are valid but probably not intended
 }
 
 func describe(name, source string, settings *config.Messenger, r *registry.Record) *Description {
@@ -69,41 +74,41 @@ func describe(name, source string, settings *config.Messenger, r *registry.Recor
 	return d
 }
 
-// describeStored is describe for what is stored, which was not always written here: it says why that cannot be used.
-func (a *Service) describeStored(name string, r *registry.Record) *Description {
+// describeStored describes a stored messenger. It adds why the settings cannot be used, because another version or a restored
+// backup may have written them.
+func (s *Service) describeStored(name string, r *registry.Record) *Description {
 	d := describe(name, registry.SourceStored, r.Settings, r)
-	if err := r.Settings.CheckStored(a.Store.IsInternal); err != nil {
+	if err := r.Settings.CheckStored(s.Store.IsInternal); err != nil {
 		d.Warnings = append([]string{"it cannot be used, and is answered with keys_unavailable: " + err.Error()}, d.Warnings...)
 	}
 	return d
 }
 
 // Describe returns the messenger of that name, read from the storage itself if it is a stored one.
-func (a *Service) Describe(ctx context.Context, name string) (*Description, error) {
-	if m := a.Messengers[name]; m != nil {
+func (s *Service) Describe(ctx context.Context, name string) (*Description, error) {
+	if m := s.Messengers[name]; m != nil {
 		return describe(name, registry.SourceConfig, m.Messenger, nil), nil
 	}
-	r, err := a.StoredRecord(ctx, name)
+	r, err := s.StoredRecord(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	return a.describeStored(name, r), nil
+	return s.describeStored(name, r), nil
 }
 
-// List returns the messengers whose names come after a given one, in order. Those of the configuration are all in the
-// first answer.
-func (a *Service) List(ctx context.Context, after string) ([]Description, error) {
+// List returns the messengers whose names come after a given one, sorted. The first answer has all that are configured.
+func (s *Service) List(ctx context.Context, after string) ([]Description, error) {
 	if err := listing.take(ctx); err != nil {
 		return nil, err
 	}
 	defer listing.release()
 	list := []Description{}
 	if after == "" {
-		for _, name := range a.Names() {
-			list = append(list, *describe(name, registry.SourceConfig, a.Messengers[name].Messenger, nil))
+		for _, name := range s.Names() {
+			list = append(list, *describe(name, registry.SourceConfig, s.Messengers[name].Messenger, nil))
 		}
 	}
-	names, err := a.Store.Names(ctx, after, func(name string) bool { return config.CheckName(name) == nil })
+	names, err := s.Store.Names(ctx, after, func(name string) bool { return config.CheckName(name) == nil })
 	if err != nil {
 		return nil, registry.StorageError(err)
 	}
@@ -112,13 +117,13 @@ func (a *Service) List(ctx context.Context, after string) ([]Description, error)
 		if len(list) == full {
 			break
 		}
-		if a.Messengers[name] != nil {
-			continue // what is stored under a configured name is ignored, and the log says so
+		if s.Messengers[name] != nil {
+			continue // a stored messenger with a configured name is ignored, and was logged
 		}
-		r, err := a.Store.Read(ctx, name, registry.KindStored)
+		r, err := s.Store.Read(ctx, name, registry.KindStored)
 		switch {
 		case err == nil && r != nil && r.Settings != nil:
-			list = append(list, *a.describeStored(name, r))
+			list = append(list, *s.describeStored(name, r))
 		case vault.IsUnreadable(err): // it must not hide the others
 			list = append(list, Description{Name: name, Source: registry.SourceStored, Settings: new(config.Messenger),
 				Warnings: []string{"it cannot be read, and is answered with keys_unavailable: " + err.Error()}})
@@ -129,16 +134,16 @@ func (a *Service) List(ctx context.Context, after string) ([]Description, error)
 	return list, nil
 }
 
-// Put creates a stored messenger, or changes its settings. Its shared tokens stay, unless its method becomes another.
-func (a *Service) Put(ctx context.Context, name string, settings *config.Messenger, c registry.Condition, by registry.Actor) (d *Description, created bool, err error) {
-	if err := a.checkStorable(name); err != nil {
+// Put creates a stored messenger, or changes its settings. Its shared tokens stay, unless the validation method changes.
+func (s *Service) Put(ctx context.Context, name string, settings *config.Messenger, c registry.Condition, by registry.Actor) (d *Description, created bool, err error) {
+	if err := s.checkStorable(name); err != nil {
 		return nil, false, err
 	}
-	if err := settings.CheckStored(a.Store.IsInternal); err != nil {
+	if err := settings.CheckStored(s.Store.IsInternal); err != nil {
 		return nil, false, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
 	formerURL := ""
-	r, err := a.Change(ctx, name, registry.KindStored, func(old *registry.Record) (*registry.Record, error) {
+	r, err := s.Change(ctx, name, registry.KindStored, func(old *registry.Record) (*registry.Record, error) {
 		if err := c.Check(old); err != nil {
 			return nil, err
 		}
@@ -149,7 +154,7 @@ func (a *Service) Put(ctx context.Context, name string, settings *config.Messeng
 			formerURL = old.Settings.JWKS.URL
 		}
 		next := new(registry.Record)
-		*next = *old // with all that settings are not
+		*next = *old // keeps tokens and revocations
 		next.Settings, next.Revision = settings.CopySettings(), ""
 		if !settings.IsGenerated() {
 			next.Tokens = nil
@@ -160,42 +165,42 @@ func (a *Service) Put(ctx context.Context, name string, settings *config.Messeng
 		return nil, false, err
 	}
 	if formerURL != "" && (settings.JWKS == nil || settings.JWKS.URL != formerURL) {
-		_ = a.Store.ForgetKeySet(ctx, formerURL) // another messenger's gateway writes it again
+		_ = s.Store.ForgetKeySet(ctx, formerURL) // if another messenger uses the URL, its next fetch stores the copy again
 	}
 	action := "messenger changed"
 	if created {
 		action = "messenger created"
 	}
-	a.Audit(action, name, by, zap.String("method", settings.Method()), zap.String("mode", string(settings.Mode.Or(config.ModeRequired))))
+	s.Audit(action, name, by, zap.String("method", settings.Method()), zap.String("mode", string(settings.Mode.Or(config.ModeRequired))))
 	return describe(name, registry.SourceStored, r.Settings, r), created, nil
 }
 
 // Remove deletes a stored messenger with its shared tokens.
-func (a *Service) Remove(ctx context.Context, name string, c registry.Condition, by registry.Actor) error {
-	_, err := a.removeAndEnd(ctx, name, c, by)
+func (s *Service) Remove(ctx context.Context, name string, c registry.Condition, by registry.Actor) error {
+	_, err := s.removeAndEnd(ctx, name, c, by)
 	return err
 }
 
-// removeAndEnd is remove, and returns how many connections of this node it has ended.
-func (a *Service) removeAndEnd(ctx context.Context, name string, c registry.Condition, by registry.Actor) (ended int, err error) {
+// removeAndEnd is Remove, and also returns how many connections of this node it has ended.
+func (s *Service) removeAndEnd(ctx context.Context, name string, c registry.Condition, by registry.Actor) (ended int, err error) {
 	if config.CheckName(name) != nil {
 		return 0, registry.ErrNoMessenger
 	}
-	if _, err := a.Store.Read(ctx, name, registry.KindStored); vault.IsUnreadable(err) && c == (registry.Condition{}) {
-		// Nobody can say what is there, and somebody wants it gone.
-		if err := a.Store.Discard(ctx, name, registry.KindStored, func(*registry.Record) error {
-			ended, err = a.Store.Changed(name, registry.KindStored, nil)
+	if _, err := s.Store.Read(ctx, name, registry.KindStored); vault.IsUnreadable(err) && c == (registry.Condition{}) {
+		// The record is unreadable, so that no condition can be checked; deleting it is still what the caller wants.
+		if err := s.Store.Discard(ctx, name, registry.KindStored, func(*registry.Record) error {
+			ended, err = s.Store.Changed(name, registry.KindStored, nil)
 			return err
 		}); err != nil {
 			return 0, registry.StorageError(err)
 		}
-		a.Audit("unreadable messenger deleted", name, by, zap.Int("connections", ended))
+		s.Audit("unreadable messenger deleted", name, by, zap.Int("connections", ended))
 		return ended, nil
 	}
 	url := ""
-	_, ended, err = a.ChangeAndEnd(ctx, name, registry.KindStored, func(old *registry.Record) (*registry.Record, error) {
+	_, ended, err = s.ChangeAndEnd(ctx, name, registry.KindStored, func(old *registry.Record) (*registry.Record, error) {
 		if old == nil {
-			if a.Messengers[name] != nil {
+			if s.Messengers[name] != nil {
 				return nil, registry.StatusError(http.StatusConflict, "this messenger is in the configuration; remove it there")
 			}
 			return nil, registry.ErrNoMessenger
@@ -209,30 +214,30 @@ func (a *Service) removeAndEnd(ctx context.Context, name string, c registry.Cond
 		return 0, err
 	}
 	if url != "" {
-		_ = a.Store.ForgetKeySet(ctx, url)
+		_ = s.Store.ForgetKeySet(ctx, url)
 	}
-	a.Store.DropUses(ctx, name)
-	a.Audit("messenger deleted", name, by, zap.Int("connections", ended))
+	s.Store.DropUses(ctx, name)
+	s.Audit("messenger deleted", name, by, zap.Int("connections", ended))
 	return ended, nil
 }
 
-func (a *Service) checkStorable(name string) error {
+func (s *Service) checkStorable(name string) error {
 	if err := config.CheckName(name); err != nil {
 		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("the name %w", err)}
 	}
-	if a.Messengers[name] != nil {
+	if s.Messengers[name] != nil {
 		return registry.StatusError(http.StatusConflict, "this messenger is in the configuration, which goes before what is stored; change it there, or choose another name")
 	}
 	return nil
 }
 
 // reseal seals all values with the first store key.
-func (a *Service) reseal(ctx context.Context, adopt bool, by registry.Actor) (int, error) {
-	if !a.Store.Seal.Enabled() {
+func (s *Service) reseal(ctx context.Context, adopt bool, by registry.Actor) (int, error) {
+	if !s.Store.Seal.Enabled() {
 		return 0, registry.StatusError(http.StatusConflict, "no store key is configured; add store { key {file.…} } to the global option messenger { … }")
 	}
-	count, err := a.Store.Reseal(ctx, adopt, registry.IsStoreKey)
-	a.Audit("store resealed", "", by, zap.Int("values", count), zap.Error(err))
+	count, err := s.Store.Reseal(ctx, adopt, registry.IsStoreKey)
+	s.Audit("store resealed", "", by, zap.Int("values", count), zap.Error(err))
 	if err != nil {
 		return count, registry.StorageError(err)
 	}

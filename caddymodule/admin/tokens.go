@@ -16,18 +16,19 @@ type TokenList struct {
 	Tokens    []TokenInfo `json:"tokens"`
 }
 
+// A TokenInfo describes one shared token.
 type TokenInfo struct {
 	KeyID       string     `json:"kid"`
 	Fingerprint string     `json:"fingerprint"`
-	State       string     `json:"state"` // "active", or "ending" if another took its place
+	State       string     `json:"state"` // "active", or "ending" if it was replaced and expires soon
 	Created     time.Time  `json:"created"`
 	End         *time.Time `json:"end,omitempty"`
 	LastUsed    *time.Time `json:"last_used,omitempty"` // to the hour
 }
 
-// ringKind says where the messenger's ring is kept, and refuses messengers that have none.
-func (a *Service) ringKind(ctx context.Context, name string) (string, error) {
-	m, kind, err := a.RecordKind(ctx, name)
+// ringKind returns the kind of record that has the messenger's ring, or an error for messengers without a ring.
+func (s *Service) ringKind(ctx context.Context, name string) (string, error) {
+	m, kind, err := s.RecordKind(ctx, name)
 	if err != nil {
 		return "", err
 	}
@@ -42,12 +43,12 @@ func (a *Service) ringKind(ctx context.Context, name string) (string, error) {
 }
 
 // Tokens describes the ring of a messenger.
-func (a *Service) Tokens(ctx context.Context, name string) (*TokenList, error) {
-	kind, err := a.ringKind(ctx, name)
+func (s *Service) Tokens(ctx context.Context, name string) (*TokenList, error) {
+	kind, err := s.ringKind(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	r, err := a.Store.Read(ctx, name, kind)
+	r, err := s.Store.Read(ctx, name, kind)
 	if err != nil {
 		return nil, registry.StorageError(err)
 	}
@@ -57,7 +58,7 @@ func (a *Service) Tokens(ctx context.Context, name string) (*TokenList, error) {
 	}
 	ring.Revision = r.Revision
 	r.Forget(time.Now())
-	used := a.Store.LastUses(ctx, name, kind)
+	used := s.Store.LastUses(ctx, name, kind)
 	for _, t := range r.Tokens {
 		d := TokenInfo{KeyID: t.KeyID, Fingerprint: t.Fingerprint(), State: "active", Created: t.Created, End: t.End}
 		if t.End != nil {
@@ -72,33 +73,36 @@ func (a *Service) Tokens(ctx context.Context, name string) (*TokenList, error) {
 	return ring, nil
 }
 
-// A RingChange is what can be done to a key ring.
+// A RingChange is a change of a key ring.
 type RingChange struct {
 	action string // for the audit log
 	kid    string // of the token that is revoked
-	close  bool   // whether connections end whose tokens were signed by what is not good any more
+	close  bool   // whether to end connections whose tokens were signed with a removed key
 	apply  func(r *registry.Record) (*registry.NewToken, error)
 }
 
+// GenerateToken adds a token.
 func GenerateToken() RingChange {
 	return RingChange{action: "shared token generated", apply: func(r *registry.Record) (*registry.NewToken, error) { return r.Generate(time.Now()) }}
 }
 
+// RotateTokens adds a token and lets the others expire after overlap.
 func RotateTokens(overlap time.Duration) RingChange {
 	return RingChange{action: "shared tokens rotated", apply: func(r *registry.Record) (*registry.NewToken, error) { return r.Rotate(time.Now(), overlap) }}
 }
 
+// ResetTokens removes all tokens and adds a new one. closing ends the connections of the removed ones.
 func ResetTokens(closing bool) RingChange {
 	return RingChange{action: "shared tokens reset", close: closing, apply: func(r *registry.Record) (*registry.NewToken, error) { return r.Reset(time.Now()) }}
 }
 
+// RevokeToken removes the token with this kid. closing ends its connections.
 func RevokeToken(kid string, closing bool) RingChange {
 	return RingChange{action: "shared token revoked", kid: kid, close: closing, apply: func(r *registry.Record) (*registry.NewToken, error) { return nil, r.Revoke(kid) }}
 }
 
-// ChangeTokens changes the ring of a messenger. It returns the token that was made, if any, and its text is to be had
-// nowhere afterwards.
-func (a *Service) ChangeTokens(ctx context.Context, name string, change RingChange, c registry.Condition, by registry.Actor) (*registry.NewToken, error) {
-	made, _, err := a.ChangeTokensAndEnd(ctx, name, change, c, by)
+// ChangeTokens changes the ring of a messenger. It returns the token that was made, if any; its text cannot be read again.
+func (s *Service) ChangeTokens(ctx context.Context, name string, change RingChange, c registry.Condition, by registry.Actor) (*registry.NewToken, error) {
+	made, _, err := s.ChangeTokensAndEnd(ctx, name, change, c, by)
 	return made, err
 }

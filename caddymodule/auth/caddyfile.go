@@ -11,8 +11,8 @@ import (
 
 func init() {
 	httpcaddyfile.RegisterDirective("messenger_auth", parseDirective)
-	// Behind forward_auth, so that what that copies into headers cannot pass for ours, and behind messenger_health, so that a
-	// load balancer needs no token.
+	// After forward_auth, so that the headers that forward_auth copies cannot pass for ours, and after messenger_health, so
+	// that a load balancer needs no token.
 	httpcaddyfile.RegisterDirectiveOrder("messenger_auth", httpcaddyfile.Before, "request_header")
 }
 
@@ -33,8 +33,8 @@ func init() {
 //		logout_path         <path> [everywhere]
 //	}
 //
-// token_from and claim_header may be repeated. The matcher goes into the handler and not on its route: what does not
-// match must be cleaned too.
+// token_from and claim_header may be repeated. The matcher belongs to the handler and not to its route: requests that do
+// not match must be cleaned too.
 func parseDirective(d httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	d.Next() // the name of the directive
 	matcher, err := d.ExtractMatcherSet()
@@ -54,7 +54,7 @@ func parseDirective(d httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 // UnmarshalCaddyfile sets up the handler from the tokens of the directive, the matcher excepted.
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the name of the directive
-	place := d.Token()
+	directive := d.Token()
 	args := d.RemainingArgs()
 	switch {
 	case len(args) == 1:
@@ -83,7 +83,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return err
 	}
 	if err := h.checkSettings(); err != nil {
-		return config.AtToken(place).Errf("messenger_auth: %w", err)
+		return config.AtToken(directive).Errf("messenger_auth: %w", err)
 	}
 	return nil
 }

@@ -12,25 +12,26 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
-// hasErrorRoutes reports whether handle_errors stands somewhere on the server.
+// hasErrorRoutes reports whether the server has any handle_errors.
 func (h *Handler) hasErrorRoutes() bool {
 	return h.server != nil && h.server.Errors != nil && len(h.server.Errors.Routes) > 0
 }
 
 // goesToErrorRoute reports whether an error route answers r if it fails with err. The routes are those of all sites of
-// the server and can be for single status codes: where none is meant, Caddy answers with an empty body.
+// the server, and some are for single status codes only: where no route matches, Caddy answers with an empty body.
 func (h *Handler) goesToErrorRoute(r *http.Request, err error) bool {
 	if r.Context().Value(caddyhttp.ErrorCtxKey) != nil {
-		return false // we stand in an error route ourselves
+		return false // this handler is in an error route itself
 	}
-	return answers(h.server.Errors.Routes, h.server.Errors.WithError(r, err))
+	return anyAnswers(h.server.Errors.Routes, h.server.Errors.WithError(r, err))
 }
 
-func answers(routes caddyhttp.RouteList, r *http.Request) bool {
+// anyAnswers reports whether one of the routes matches r and has a handler that can answer it. Our own cleaners do not.
+func anyAnswers(routes caddyhttp.RouteList, r *http.Request) bool {
 	for i := range routes {
 		matches, err := routes[i].MatcherSets.AnyMatchWithError(r)
 		if err != nil {
-			return true // Caddy meets the same error, and says so
+			return true // Caddy meets the same error, and reports it
 		}
 		if !matches {
 			continue
@@ -39,7 +40,7 @@ func answers(routes caddyhttp.RouteList, r *http.Request) bool {
 			switch handler := handler.(type) {
 			case errorCleaner:
 			case *caddyhttp.Subroute:
-				if answers(handler.Routes, r) {
+				if anyAnswers(handler.Routes, r) {
 					return true
 				}
 			default:
@@ -50,16 +51,16 @@ func answers(routes caddyhttp.RouteList, r *http.Request) bool {
 	return false
 }
 
-// cleanErrorRoutes puts a clean in front of the server's error routes. Requests come there that never met h, because a
-// handler in front of it failed, or Caddy itself refused them; and Caddy runs these routes on its own request, of which
-// a handler in front of h (tracing, timeouts) may have given h a copy: the trailers of the original are still there, and its
-// headers, if those were copied too.
+// cleanErrorRoutes puts an errorCleaner in front of the server's error routes, for two kinds of requests. Some never reached
+// h, because an earlier handler failed or Caddy itself refused them. And Caddy runs these routes on its own request, while
+// an earlier handler (tracing, timeouts) may have given h a copy: the original still has its trailers, and its headers if
+// those were copied too.
 func (h *Handler) cleanErrorRoutes(ctx caddy.Context) error {
 	if !h.hasErrorRoutes() {
 		return nil
 	}
 	for i := range h.server.Errors.Routes {
-		// Caddy provisions these routes after its primary ones and puts their own handlers behind.
+		// Caddy provisions these routes after its primary ones, and appends their own handlers to what is in Handlers by then.
 		route := &h.server.Errors.Routes[i]
 		if len(route.HandlersRaw) > 0 {
 			route.Handlers = append(route.Handlers, errorCleaner{&h.headers})
@@ -70,8 +71,9 @@ func (h *Handler) cleanErrorRoutes(ctx caddy.Context) error {
 	return nil
 }
 
-// cleanProvisioned puts a clean in front of an error route that Caddy has compiled already, as it has when h is in a named
-// route. The routes of a subroute are compiled for each request. The Caddyfile makes no others.
+// cleanProvisioned puts an errorCleaner in front of an error route that Caddy has compiled already, as is the case when h is
+// in a named route. Only the routes of a subroute can still be changed then, because Caddy compiles them for each request.
+// The Caddyfile makes no others.
 func (h *Handler) cleanProvisioned(ctx caddy.Context, route *caddyhttp.Route) error {
 	for _, handler := range route.Handlers {
 		switch handler := handler.(type) {
@@ -87,7 +89,7 @@ func (h *Handler) cleanProvisioned(ctx caddy.Context, route *caddyhttp.Route) er
 			handler.Routes = append(caddyhttp.RouteList{clean}, handler.Routes...)
 			return nil
 		case *caddyhttp.StaticResponse:
-			return nil // what is behind it is not reached
+			return nil // later handlers are not reached
 		default:
 			return errors.New("a handler in a named route cannot remove headers from it; put its handlers into a subroute")
 		}
@@ -95,18 +97,19 @@ func (h *Handler) cleanProvisioned(ctx caddy.Context, route *caddyhttp.Route) er
 	return nil
 }
 
-// errorCleaner is the clean of a messenger_auth, in front of an error route. The answer to a request from which a token was
-// taken out stays private there as well.
+// errorCleaner removes the headers and tokens of one messenger_auth in front of an error route. The answer to a request from
+// which a token was removed stays private there as well.
 type errorCleaner struct{ headers *upstream.Contract }
 
-// covers reports whether e removes all headers that are given, folded.
+// covers reports whether e removes all of these headers, whose names are folded.
 func (e errorCleaner) covers(folded []string) bool {
 	return !slices.ContainsFunc(folded, func(name string) bool { return !slices.Contains(e.headers.Folded, name) })
 }
 
+// ServeHTTP cleans r, makes the answer private if a token was removed, and calls next.
 func (e errorCleaner) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	o := upstream.OutcomeOf(r)
-	// Where h was given a copy with headers of its own, what has the names that h has set is still the client's here.
+	// If h was given a copy with headers of its own, the headers of these names that are here are still the client's.
 	for key, values := range r.Header {
 		if e.headers.Guards(key) && !o.Wrote(values) {
 			delete(r.Header, key)
@@ -114,7 +117,7 @@ func (e errorCleaner) ServeHTTP(w http.ResponseWriter, r *http.Request, next cad
 	}
 	_ = e.headers.Clean(r, o) // r is refused already
 	if o.Source != "" && !o.ErrorPrivate {
-		o.ErrorPrivate = true // there can be more of us on this way
+		o.ErrorPrivate = true // several cleaners can be on this route; one makes the answer private
 		return servePrivately(w, r, next)
 	}
 	return next.ServeHTTP(w, r)

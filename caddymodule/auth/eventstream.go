@@ -15,7 +15,7 @@ func asksForEvents(r *http.Request) bool {
 
 const eventStream = "text/event-stream"
 
-// beginsEvents reports whether a response with this head is an event stream, and not one that was written down before.
+// beginsEvents reports whether a response with this head is a live event stream. One with a Content-Length is a recording.
 func beginsEvents(status int, header http.Header) bool {
 	return status >= http.StatusOK && status != http.StatusNoContent && status != http.StatusNotModified &&
 		len(header["Content-Length"]) == 0 && isEventStream(header)

@@ -13,19 +13,19 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
-// maxFailing is how many client addresses are remembered as failing. When there are more, those that failed seldom and
-// long ago are forgotten.
+// maxFailing is how many client addresses are remembered as failing. When there are more, the ones that failed rarely or
+// long ago are evicted.
 const maxFailing = 1 << 16
 
-// A failingKey is a client address at one messenger with one limit: after a change of the limit counting begins anew.
+// A failingKey is a client address at one messenger with one limit: counting starts again when the limit changes.
 type failingKey struct {
 	messenger string
 	limit     config.FailLimit
 	address   netip.Addr
 }
 
-// failing holds an allowance for each address that failed; for the others it is full. It belongs to the process, so that
-// a reload gives nobody new attempts.
+// failing stores the remaining allowance of each address that failed; an address that is not there has its full allowance.
+// It belongs to the process, so that a reload gives attackers no new attempts.
 var failing = sync.OnceValue(func() *otter.Cache[failingKey, *rate.Limiter] {
 	return otter.Must(&otter.Options[failingKey, *rate.Limiter]{
 		MaximumSize: maxFailing,
@@ -33,8 +33,9 @@ var failing = sync.OnceValue(func() *otter.Cache[failingKey, *rate.Limiter] {
 	})
 })
 
-// clientNetwork returns the address by which r's client is told apart. A client has a whole /64 of IPv6 to itself. It is
-// invalid where there is none, as on a Unix socket without trusted_proxies_unix: such clients count as one.
+// clientNetwork returns the address that identifies r's client: its IPv4 address or its IPv6 /64, because one client usually
+// has a whole /64. The result is invalid if there is no address, as on a Unix socket without trusted_proxies_unix: all such
+// clients count as one.
 func clientNetwork(r *http.Request) netip.Addr {
 	text, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
 	address, err := netip.ParseAddr(text)
@@ -47,7 +48,7 @@ func clientNetwork(r *http.Request) netip.Addr {
 	return address
 }
 
-// failuresOf returns the failures of r's client.
+// failuresOf returns the failures of r's client at m, which has a fail_limit.
 func failuresOf(m *registry.Messenger, r *http.Request) failures {
 	return failures{failingKey{m.Name, *m.FailLimit, clientNetwork(r)}}
 }

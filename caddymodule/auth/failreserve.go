@@ -11,12 +11,12 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
-// How fail_limit is kept. A token that nobody has verified yet takes a reservation out of its address's allowance before
-// it is read. Once it is known what it was, the reservation is charged or given back, so that no number of requests at
-// once gets more forged tokens read than the limit allows.
+// How fail_limit is enforced. A token that is not in the cache of verified tokens takes a reservation out of its address's
+// allowance before it is read. When the result is known, the reservation is charged or given back. So an attacker cannot
+// have more forged tokens read than the limit allows, however many requests arrive at once.
 //
-// Valid tokens are not refused because others are being read at the same moment: where all that is left of the allowance
-// is reserved, a token waits until a reservation comes back. It is refused if they were all charged.
+// Valid tokens are not refused because others are being read at the same moment: if the rest of the allowance is reserved,
+// a token waits until a reservation is given back. It is refused if all of them were charged.
 
 const (
 	// maxReserveWait is how long a token waits for a reservation: as long as a verification may wait for a key set.
@@ -26,12 +26,12 @@ const (
 	maxReserveWaiting = 1024
 )
 
-// failures are those of one client address at one messenger.
+// failures gives access to the allowance of one client address at one messenger.
 type failures struct {
 	key failingKey
 }
 
-// reservations are the tokens that are being read at this moment, by address. An address without any takes no memory.
+// reservations counts the tokens that are being read at this moment, by address. An address without any takes no memory.
 var reservations = struct {
 	sync.Mutex
 	of map[failingKey]*reserved
@@ -40,10 +40,10 @@ var reservations = struct {
 // A reserved counts the reservations of one address. The lock of reservations guards it.
 type reserved struct {
 	taken   int
-	waiting list.List // of those that wait, the first that came in front
+	waiting list.List // of reserveWait, first come first served
 }
 
-// A reserveWait is a token that waits. What it waited for is in the channel.
+// A reserveWait is a token that waits. The channel receives its decision: nil is a reservation.
 type reserveWait chan *authn.Rejection
 
 var (
@@ -51,8 +51,8 @@ var (
 	errReserveBusy     = &authn.Rejection{Code: authn.KeysUnavailable, Reason: "too many tokens from the client's address are being verified at this moment, and fail_limit lets no more be read at once"}
 )
 
-// reserve takes a reservation, which settle returns, or refuses an address whose allowance is used up. Valid tokens use
-// nothing up, however many there are behind one address.
+// reserve takes a reservation, which settle must return, or refuses an address whose allowance is used up. Valid tokens
+// never use up the allowance, however many clients share one address.
 func (f failures) reserve(ctx context.Context) *authn.Rejection {
 	reservations.Lock()
 	r := reservations.of[f.key]
@@ -72,7 +72,7 @@ func (f failures) reserve(ctx context.Context) *authn.Rejection {
 		return errReserveBusy
 	}
 	decided := make(reserveWait, 1)
-	place := r.waiting.PushBack(decided)
+	element := r.waiting.PushBack(decided)
 	reservations.Unlock()
 	timer := time.NewTimer(maxReserveWait)
 	defer timer.Stop()
@@ -85,15 +85,15 @@ func (f failures) reserve(ctx context.Context) *authn.Rejection {
 	}
 	reservations.Lock()
 	select {
-	case rej := <-decided: // at the same moment; the reservation is settled like any other
+	case rej := <-decided: // decided at the same moment as the timeout; a reservation is settled like any other
 		return rej
 	default:
-		r.waiting.Remove(place)
+		r.waiting.Remove(element)
 		return errReserveBusy
 	}
 }
 
-// unlock gives the lock back. What is not used any more takes no memory.
+// unlock removes r if it is not used any more, so that it takes no memory, and releases the lock of reservations.
 func (f failures) unlock(r *reserved) {
 	if r.taken == 0 && r.waiting.Len() == 0 && reservations.of[f.key] == r {
 		delete(reservations.of, f.key)
@@ -101,8 +101,8 @@ func (f failures) unlock(r *reserved) {
 	reservations.Unlock()
 }
 
-// decide tells those that wait what can be told by now. Where somebody waits, a reservation is out, so that its return
-// decides about the next.
+// decide answers the waiting tokens that can be decided now, in order. The lock of reservations must be held. While a token
+// waits there is at least one open reservation, so that some later settle decides about it.
 func (f failures) decide(r *reserved) {
 	left := f.left()
 	for first := r.waiting.Front(); first != nil; first = r.waiting.Front() {
@@ -120,7 +120,7 @@ func (f failures) decide(r *reserved) {
 	}
 }
 
-// left is what is left of the allowance, reservations aside.
+// left returns what is left of the allowance, without regard to reservations.
 func (f failures) left() float64 {
 	if limiter, found := failing().GetIfPresent(f.key); found {
 		return limiter.Tokens()
@@ -128,19 +128,19 @@ func (f failures) left() float64 {
 	return float64(f.key.limit.Attempts)
 }
 
-// settle returns a reservation: it is charged if rej says that nobody signed the token for this messenger. What could not
-// be decided, or was refused for another reason, costs nothing.
+// settle returns a reservation. It is charged if rej says that the token was not signed for this messenger. A token that
+// could not be decided, or was refused for another reason, costs nothing.
 func (f failures) settle(rej *authn.Rejection) {
 	reservations.Lock()
-	r := reservations.of[f.key] // it is there as long as a reservation is out
+	r := reservations.of[f.key] // not nil: it exists as long as there is an open reservation
 	defer f.unlock(r)
-	f.note(rej)
+	f.charge(rej)
 	r.taken--
 	f.decide(r)
 }
 
-// note counts rej if it says that nobody signed the token for this messenger.
-func (f failures) note(rej *authn.Rejection) {
+// charge takes one attempt out of the allowance if rej says that the token was not signed for this messenger.
+func (f failures) charge(rej *authn.Rejection) {
 	if rej == nil {
 		return
 	}

@@ -19,19 +19,20 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
-// guard hands r on, and sees to it that the connection ends when the contact's right to it ends. It concerns WebSockets
-// and event streams, and nothing else: a download that is cut off must not look complete. A WebSocket shows by its
-// request; an event stream shows only by the response, whatever the request says it accepts, because a client that wants
-// to stay would say anything.
+// guard calls next, and closes the connection when the contact's token or key expires or is revoked. It applies to
+// WebSockets and event streams only, because a download that is cut off must not look complete. A WebSocket is recognised by
+// its request. An event stream is recognised by its response only, whatever the request accepts, because a client that wants
+// to stay connected could send any Accept.
 //
-// Where only the response can tell, guarding costs one small writer, which also makes it private. Over HTTP/2 and 3 it brings a
-// request of its own along: there, nothing but its context ends one whose backend is silent without cutting off its response.
+// If only the response can tell, guarding costs one small writer, which also makes the response private. Over HTTP/2 and
+// HTTP/3 the writer comes with a copy of the request that has a context of its own: cancelling that context is the only way
+// to end a request with a silent backend without cutting off its response.
 func guard(m *registry.Messenger, w http.ResponseWriter, r *http.Request, mode config.Mode, o *upstream.Outcome, next caddyhttp.Handler) error {
 	if o.Guarded {
 		return next.ServeHTTP(w, r)
 	}
 	if mode == config.ModeReport || r.Method == http.MethodHead {
-		return servePrivately(w, r, next) // report ends nothing, as it refuses nothing
+		return servePrivately(w, r, next) // report closes no connections, just as it refuses no requests
 	}
 	o.Guarded = true
 	handshake, asks := upstream.IsHandshake(r), asksForEvents(r)
@@ -46,7 +47,7 @@ func guard(m *registry.Messenger, w http.ResponseWriter, r *http.Request, mode c
 	g.ResponseWriter, g.messenger, g.outcome, g.handshake = w, m, o, handshake
 	switch {
 	case handshake:
-		// A copy of the request would cost more than all the rest, as long as the connection is open.
+		// In place, because a copy of the request would cost more memory than all the rest while the connection is open.
 		whole := r.Context()
 		ctx, cancel := context.WithCancel(whole)
 		*r = *r.WithContext(ctx)
@@ -62,12 +63,12 @@ func guard(m *registry.Messenger, w http.ResponseWriter, r *http.Request, mode c
 	return g.serve(r, next)
 }
 
-// deadline is when a connection that c opens now ends by itself.
+// deadline returns when a connection that c opens now has to be closed.
 func deadline(m *registry.Messenger, c *authn.Contact, now time.Time) session.Deadline {
 	var d session.Deadline
 	switch {
 	case c.Until.IsZero():
-	case c.Expires.IsZero() || c.Until.Before(c.Expires): // the key ends before the token
+	case c.Expires.IsZero() || c.Until.Before(c.Expires): // the key expires before the token
 		d = session.Deadline{From: c.Until, To: c.Until, Ending: session.Revoked}
 	default:
 		d = session.Deadline{From: c.Expires, To: c.Until, Ending: session.Expired}
@@ -84,24 +85,25 @@ func deadline(m *registry.Messenger, c *authn.Contact, now time.Time) session.De
 	return d
 }
 
-// A guardedWriter is the response of a verified request. It looks once at what the response is, and hands everything on.
+// A guardedWriter is the response of a verified request. It finds out from the head what the response is, and passes on
+// everything that is not a WebSocket or an event stream.
 type guardedWriter struct {
 	privateWriter
 	request    *http.Request
 	messenger  *registry.Messenger
 	outcome    *upstream.Outcome
-	cancel     context.CancelFunc  // ends the request; nil while nothing is to end, and of an event stream over HTTP/1.1 that was not asked for
+	cancel     context.CancelFunc  // ends the request; nil without a connection, and for an event stream over HTTP/1.1 that the request did not accept
 	connection *session.Connection // nil until there is one to guard
 	session    *session.Session
 	handshake  bool
 	decided    bool
 	closing    bool // the HTTP/1.1 connection closes after this response
-	streaming  bool // what is written goes through connection
-	hijacked   bool // it is a WebSocket over HTTP/1.1
-	events     bool
+	streaming  bool // writes go through connection
+	hijacked   bool // the response is a WebSocket over HTTP/1.1
+	events     bool // the response is an event stream
 }
 
-// track makes the connection known, so that whatever is taken away from here on reaches it.
+// track registers the connection, so that every revocation from here on reaches it.
 func (g *guardedWriter) track() {
 	if late := g.lateContext(); late != nil {
 		g.cancel = late.cancel
@@ -110,26 +112,27 @@ func (g *guardedWriter) track() {
 	g.session = registry.Connections.Add(g.subject(), deadline(g.messenger, g.outcome.Contact, time.Now()), g.connection)
 }
 
+// subject returns what revocations and key changes are compared with.
 func (g *guardedWriter) subject() session.Subject {
 	c := g.outcome.Contact
 	return session.Subject{Messenger: g.messenger.Name, Identity: c.Identity, TokenID: string(c.TokenID), Key: c.SignedBy.ID(),
 		Issued: c.Issued, Origin: g.outcome.Origin}
 }
 
-// beginConnection makes the connection known, if it is not, and ends it before its first byte if it has lost its right since the
-// token was verified.
+// beginConnection registers the connection, if track has not done so, and ends it before its first byte if its token was
+// revoked after the verification. The order matters: registered first, no revocation can be missed between the two.
 func (g *guardedWriter) beginConnection() {
 	if g.connection == nil {
 		g.track()
 	}
 	if ending, ended := g.messenger.Ended(g.request.Context(), g.subject()); ended {
 		g.session.Remove()
-		g.connection.End(ending) // at once: whoever has taken it out of the tracker may still be on the way here
+		g.connection.End(ending) // here as well: the goroutine that removed it from the tracker may not have ended it yet
 	}
 }
 
-// serve calls the next handler. If we ended an event stream, its response is complete: a proxy, whose work we cut short,
-// says otherwise with this one panic.
+// serve calls the next handler. If we ended an event stream, its response is complete, although a proxy that was interrupted
+// panics with http.ErrAbortHandler.
 func (g *guardedWriter) serve(r *http.Request, next caddyhttp.Handler) (err error) {
 	defer func() {
 		g.outcome.Guarded = false // an error route may guard its own response
@@ -144,17 +147,17 @@ func (g *guardedWriter) serve(r *http.Request, next caddyhttp.Handler) (err erro
 				panic(cause)
 			}
 			if err = nil; g.cancel == nil && !g.closing {
-				panic(http.ErrAbortHandler) // the last event was said, and this is how net/http closes the connection
+				panic(http.ErrAbortHandler) // the last event was sent, and this is how net/http closes the connection
 			}
 		}
 	}()
 	if err = next.ServeHTTP(g, r); err == nil {
-		g.begin(http.StatusOK) // a handler that writes nothing answers so
+		g.begin(http.StatusOK) // net/http sends this status for a handler that writes nothing
 	}
 	return err
 }
 
-// countEnd counts the end of a connection that there was.
+// countEnd counts the end of the connection, if one was opened.
 func (g *guardedWriter) countEnd() {
 	if !g.streaming && !g.hijacked {
 		return
@@ -166,15 +169,15 @@ func (g *guardedWriter) countEnd() {
 	metrics.Process.Ended.WithLabelValues(g.messenger.Label(), reason).Inc()
 }
 
-// endedByOthers is the reason of connections that the client, the backend or Caddy has ended.
+// endedByOthers is the reason for connections that the client, the backend or Caddy ended.
 const endedByOthers = "closed"
 
 // WriteHeader implements http.ResponseWriter.
 func (g *guardedWriter) WriteHeader(status int) {
 	g.begin(status)
 	if g.cancel == nil && g.lateContext() == nil && beginsEvents(status, g.Header()) {
-		// Its end interrupts reading from the client. net/http then takes the client for gone, and cancels every later request
-		// of the connection as well: it must not carry any.
+		// Ending the stream interrupts reading from the client. net/http then believes that the client is gone, and would cancel
+		// every later request of the connection: there must not be any.
 		g.closing = true
 		g.Header()["Connection"] = []string{"close"}
 	}
@@ -184,15 +187,15 @@ func (g *guardedWriter) WriteHeader(status int) {
 	}
 }
 
-// writeHead writes the head where the handler has left that to the first byte: only then handlers around this one have done
-// with it what they do, such as to name the media type.
+// writeHead writes the head if the handler has left that to the first byte. Only after that have the handlers around this one
+// made their changes to it, such as adding the media type.
 func (g *guardedWriter) writeHead() {
 	if !g.decided {
 		g.WriteHeader(http.StatusOK)
 	}
 }
 
-// decide looks at the head of the response, which was written.
+// decide finds out from the head, which has just been written, what the response is.
 func (g *guardedWriter) decide(status int) {
 	if g.decided {
 		return
@@ -223,7 +226,7 @@ func (g *guardedWriter) Write(p []byte) (int, error) {
 	return g.ResponseWriter.Write(p)
 }
 
-// ReadFrom implements io.ReaderFrom, which spares a plain response a copy.
+// ReadFrom implements io.ReaderFrom, which saves a plain response a copy.
 func (g *guardedWriter) ReadFrom(from io.Reader) (int64, error) {
 	g.writeHead()
 	if g.streaming {
@@ -241,14 +244,14 @@ func (g *guardedWriter) FlushError() error {
 	return g.flush()
 }
 
-// Hijack is what http.ResponseController calls. Behind it stand the frames of a WebSocket.
+// Hijack is what http.ResponseController calls. The connection that it returns carries the frames of a WebSocket.
 func (g *guardedWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffered, err := http.NewResponseController(g.ResponseWriter).Hijack()
 	if err != nil || !g.handshake {
 		return conn, buffered, err
 	}
 	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
-	early = bytes.Clone(early)
+	early = bytes.Clone(early) // frames that the client sent together with its handshake
 	g.decided, g.hijacked = true, true
 	g.beginConnection()
 	g.connection.BeginWebSocket(conn, nil, conn)
@@ -263,15 +266,17 @@ func (g *guardedWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return guarded, buffered, nil
 }
 
-// streamDeadlines interrupts a response that is not a connection of its own.
+// streamDeadlines interrupts a response that has no net.Conn of its own.
 type streamDeadlines struct{ read, write *http.ResponseController }
 
+// SetReadDeadline implements session.Deadlines.
 func (s streamDeadlines) SetReadDeadline(t time.Time) error { return s.read.SetReadDeadline(t) }
 
+// SetWriteDeadline implements session.Deadlines.
 func (s streamDeadlines) SetWriteDeadline(t time.Time) error { return s.write.SetWriteDeadline(t) }
 
-// deadlines returns what interrupts g. Caddy's own writer keeps write deadlines in a field that only the goroutine that
-// writes may touch, so these go past it.
+// deadlines returns what interrupts g. Caddy's own writer stores write deadlines in a field that only the writing goroutine
+// may touch, so these bypass it.
 func (g *guardedWriter) deadlines() session.Deadlines {
 	d := streamDeadlines{http.NewResponseController(g.ResponseWriter), nil}
 	d.write = d.read

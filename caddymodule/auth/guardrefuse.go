@@ -13,15 +13,17 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
 
-const rejectionClose = "close"
+// The values of websocket_rejection.
+const (
+	rejectionClose  = "close"
+	rejectionStatus = "status"
+)
 
-const rejectionStatus = "status"
-
-// closeWait is how long a client that was refused may take to close its side.
+// closeWait is how long a refused client may take to close its side.
 const closeWait = time.Second
 
-// maxProtocol is the longest subprotocol that is answered with, in bytes. A token is longer: a client that forgot
-// its marker must not find its token in an answer.
+// maxProtocol is the longest subprotocol that an answer selects, in bytes. Tokens are longer: the token of a client that
+// forgot its marker must not be repeated in an answer.
 const maxProtocol = 64
 
 func checkRejection(rejection string) error {
@@ -32,8 +34,8 @@ func checkRejection(rejection string) error {
 	return fmt.Errorf("websocket_rejection %q is none of close, status", rejection)
 }
 
-// closeHandshake refuses a handshake so that the page can see why: a browser hides the answer to one that fails. It
-// reports false if r is not a complete handshake, and then has written nothing.
+// closeHandshake completes a handshake and closes the WebSocket at once with the error code, because a browser hides the
+// answer to a failed handshake from the page. It returns false if r is not a complete handshake, and has written nothing then.
 func closeHandshake(w http.ResponseWriter, r *http.Request, status int, code authn.Code) bool {
 	header := w.Header()
 	frame := session.CloseFrame(session.Ending{Code: closeCode(status), Reason: string(code)})
@@ -53,7 +55,7 @@ func closeHandshake(w http.ResponseWriter, r *http.Request, status int, code aut
 	w.WriteHeader(answer)
 	control := http.NewResponseController(w)
 	if answer == http.StatusOK {
-		// Whoever does not read has gone, or goes at its deadline.
+		// Errors are ignored: the client is gone, or the deadline closes it.
 		_ = control.SetWriteDeadline(time.Now().Add(closeWait))
 		_, _ = w.Write(frame)
 		_ = control.Flush()
@@ -64,7 +66,7 @@ func closeHandshake(w http.ResponseWriter, r *http.Request, status int, code aut
 	}
 	conn, buffered, err := control.Hijack()
 	if err != nil {
-		return true // the answer was written
+		return true // the head was written
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(closeWait))
@@ -74,7 +76,7 @@ func closeHandshake(w http.ResponseWriter, r *http.Request, status int, code aut
 	return true
 }
 
-// closeCode is the close code for a refusal that has an HTTP status.
+// closeCode returns the close code of a refusal with this HTTP status.
 func closeCode(status int) int {
 	switch status {
 	case http.StatusForbidden:
@@ -85,7 +87,7 @@ func closeCode(status int) int {
 	return session.Expired.Code
 }
 
-// acceptKey answers the key of a handshake over HTTP/1.1 (RFC 6455 section 4.2.2).
+// acceptKey returns the answer to the key of a handshake over HTTP/1.1 (RFC 6455 section 4.2.2).
 func acceptKey(r *http.Request) (string, bool) {
 	key := r.Header.Get("Sec-Websocket-Key")
 	if nonce, err := base64.StdEncoding.DecodeString(key); err != nil || len(nonce) != 16 || r.Header.Get("Sec-Websocket-Version") != "13" {
@@ -95,8 +97,8 @@ func acceptKey(r *http.Request) (string, bool) {
 	return base64.StdEncoding.EncodeToString(sum[:]), true
 }
 
-// offeredProtocol is the first subprotocol that the client offers. A browser takes no answer without one of those that it
-// offered.
+// offeredProtocol returns the first subprotocol that the client offers. A browser accepts only an answer that selects one of
+// the subprotocols that it offered.
 func offeredProtocol(r *http.Request) string {
 	first, _, _ := strings.Cut(r.Header.Get("Sec-Websocket-Protocol"), ",")
 	if first = strings.Trim(first, " \t"); len(first) > maxProtocol {

@@ -1,3 +1,11 @@
+// Package auth is messenger_auth, the HTTP handler that verifies the contact of a request. It removes what clients must not
+// send, chooses the messenger, verifies the token, tells the upstream who the contact is, and closes long-lived connections
+// when the token stops being valid. It answers refused requests, and reports decisions to logs, metrics and spans.
+//
+// It does not know how tokens are verified (authn), which messengers there are and where they are stored (registry), or how
+// the headers are encoded (upstream).
+//
+// Begin reading with [Handler.ServeHTTP].
 package auth
 
 import (
@@ -22,24 +30,24 @@ func init() {
 	caddy.RegisterModule(new(Handler))
 }
 
-// Handler verifies the contact of a request and tells the upstream who it is, in headers that nobody else can set.
+// Handler verifies the contact of a request and tells the upstream who it is, in headers that clients cannot set.
 //
-// It removes the headers that it sets, or another one of the configuration, in all spellings, from every request that reaches
-// it, and verifies those that match. The token is removed as well. What a client sends is never taken for the gateway's word.
+// From every request that reaches it, it removes the headers that it sets, and those that any other messenger_auth of the
+// configuration sets, in all spellings. Then it verifies the requests that match. The token is removed as well.
 type Handler struct {
 	// Which requests are verified, in the form of a route's matchers. The others are cleaned and passed on: they must
 	// not reach the chat backend. Default: all requests.
 	MatcherSetsRaw caddyhttp.RawMatcherSets `json:"match,omitempty" caddy:"namespace=http.matchers"`
 
-	// The messenger whose settings hold, or placeholders of the host's labels or of parts of the path that give its
-	// name, such as {http.request.host.labels.2}. A path that another server could read as that of another messenger is
+	// The messenger whose settings apply, or placeholders of the host's labels or of parts of the path that give its
+	// name, such as {http.request.host.labels.2}. A path that another server could read as the path of another messenger is
 	// refused. Default: the only messenger that is configured.
 	Messenger string `json:"messenger,omitempty"`
 
 	// What happens to requests on this route: "required", "optional", "report" or "off". Default: the messenger's mode.
 	Mode config.Mode `json:"mode,omitempty"`
 
-	// Where tokens are looked for. Default: the header Authorization with the scheme Bearer.
+	// The parts of a request in which a token may be. Default: the header Authorization with the scheme Bearer.
 	TokenFrom []TokenSource `json:"token_from,omitempty"`
 
 	// Whether the token stays in the request that goes upstream. Default: false, it is removed.
@@ -52,20 +60,21 @@ type Handler struct {
 	// X-Contact-Messenger.
 	MessengerHeader string `json:"messenger_header,omitempty"`
 
-	// How identity and claims are written into headers: "percent" encodes what is not ASCII (as UTF-8), and the
-	// characters %, +, { and }; percent-decoding gives the exact value, and so does the decoding of form fields. "raw"
-	// writes the bytes as they are. Default: percent.
+	// How identity and claims are written into headers: "percent" percent-encodes all bytes that are not ASCII (as UTF-8), and
+	// the characters %, +, { and }; percent-decoding or form decoding gives back the exact value. "raw" writes the bytes as
+	// they are. Default: percent.
 	IdentityEncoding string `json:"identity_encoding,omitempty"`
 
-	// Claims that go upstream in headers of their own. Default: none.
+	// Claims that are sent upstream, each in a header of its own. Default: none.
 	ClaimHeaders []ClaimHeader `json:"claim_headers,omitempty"`
 
-	// The path at which a contact logs out: a POST with a good token revokes that token, if it has a jti, and otherwise
-	// all tokens of the contact so far, and closes the connections that were opened with them. Default: none.
+	// The path at which a contact logs out: a POST with a valid token revokes that token if it has a jti, and otherwise
+	// all tokens of the contact that were issued so far, and closes the connections that were opened with them. Default: none.
 	LogoutPath string `json:"logout_path,omitempty"`
 
-	// Whether a logout always revokes all tokens of the contact so far. Default: false.
+	// Whether a logout always revokes all tokens of the contact that were issued so far. Default: false.
 	LogoutEverywhere bool `json:"logout_everywhere,omitempty"`
+
 	// How a WebSocket handshake is refused: "status" answers with the HTTP status, which no page can see; "close" opens
 	// the WebSocket, without the backend, and closes it at once with the error code as the reason. Default: status.
 	WebSocketRejection string `json:"websocket_rejection,omitempty"`
@@ -73,41 +82,41 @@ type Handler struct {
 	registry *registry.Registry
 	matchers caddyhttp.MatcherSets
 	static   *registry.Messenger // the messenger, if its name has no placeholder
-	address  upstream.Address    // what gives its name otherwise
+	address  upstream.Address    // the placeholders that give its name otherwise
 	sources  authn.Sources
 	headers  upstream.Contract
 	server   *caddyhttp.Server
 	accessed bool   // the server keeps an access log
-	place    string // names this handler in the log
+	title    string // names this handler in the log
 	logger   *zap.Logger
 	refusals *zap.Logger // sampled: clients can cause its lines at will
 
 	takesQuery bool // one of the sources is a query parameter
 }
 
-// TokenSource is one place of a request in which a token may travel.
+// TokenSource is a part of a request in which a token may be sent.
 type TokenSource struct {
-	// The kind of place: "header", "cookie", "query" or "websocket_protocol". Required.
+	// The kind of source: "header", "cookie", "query" or "websocket_protocol". Required.
 	From authn.SourceKind `json:"from,omitempty"`
 
-	// The name of the header, the cookie, or the query parameter; for websocket_protocol the subprotocol behind which
-	// the client offers the token as the next one. Required.
+	// The name of the header, the cookie, or the query parameter; for websocket_protocol the marker, which is the subprotocol
+	// that the client offers directly before the token. Required.
 	Name string `json:"name,omitempty"`
 
-	// The authentication scheme in front of the token, for headers only. Default: none, the whole value is the token.
+	// The authentication scheme before the token, for headers only. Default: none, the whole value is the token.
 	Scheme string `json:"scheme,omitempty"`
 }
 
 // ClaimHeader names a claim and the header that carries it upstream.
 type ClaimHeader struct {
-	// The claim, as one top-level member of the token. Required.
+	// The claim, a top-level member of the token. Required.
 	Claim string `json:"claim,omitempty"`
 
 	// The header. Required.
 	Header string `json:"header,omitempty"`
 }
 
-// messengers is what a handler needs of the app "messenger".
+// messengers is what a handler needs from the app "messenger".
 type messengers interface {
 	Registry() *registry.Registry
 	AddRoute(r interface {
@@ -124,7 +133,7 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision resolves the messenger and prepares all that a request needs.
+// Provision resolves the messenger and prepares everything that a request needs.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = registry.PrintableLogger(ctx.Logger())
 	h.refusals = registry.Sampled(h.logger)
@@ -161,7 +170,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("messenger_auth: %w", err)
 	}
 	h.accessed = h.server.Logs != nil
-	h.place = fmt.Sprintf("messenger_auth %s of server %s", h.Messenger, h.server.Name())
+	h.title = fmt.Sprintf("messenger_auth %s of server %s", h.Messenger, h.server.Name())
 	if err := h.cleanErrorRoutes(ctx); err != nil {
 		return fmt.Errorf("messenger_auth: %w", err)
 	}
@@ -170,19 +179,20 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// ServeHTTP is the way of a request: clean, choose the messenger, verify, tell the upstream, guard what lives long.
+// ServeHTTP decides a request: it cleans it, chooses the messenger, verifies the token, sets the headers for the upstream and
+// guards long-lived connections. Cleaning is first, so that no return below can pass on headers that the client made up.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	o := upstream.OutcomeOf(r)
 	if rej := h.headers.Clean(r, o); rej != nil {
-		h.takeOut(r)
-		h.account(r, nil, h.Mode, o, rej)
+		h.removeToken(r)
+		h.record(r, nil, h.Mode, o, rej)
 		return h.refuse(w, r, nil, rej)
 	}
-	guarded, err := h.guards(r)
+	matched, err := h.matches(r)
 	if err != nil {
 		return err
 	}
-	if !guarded {
+	if !matched {
 		return next.ServeHTTP(w, r)
 	}
 	m, rej := h.messengerOf(r)
@@ -197,7 +207,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.logOut(w, r, m, mode, o)
 	}
 	if rej != nil {
-		h.takeOut(r)
+		h.removeToken(r)
 	} else {
 		if o.Contact != nil {
 			return h.passVerified(w, r, m, mode, o, next)
@@ -207,12 +217,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 			return next.ServeHTTP(w, r)
 		}
 	}
-	h.account(r, m, mode, o, rej)
+	h.record(r, m, mode, o, rej)
 	switch {
 	case rej == nil:
 		h.headers.Set(r, o)
 		return h.keepErrorPrivate(w, r, guard(m, w, r, mode, o, next))
-	case mode == config.ModeReport && o.Source != "": // a token was there, and was taken out
+	case mode == config.ModeReport && o.Source != "": // there was a token, and it was removed
 		return h.keepErrorPrivate(w, r, servePrivately(w, r, next))
 	case mode == config.ModeReport, mode == config.ModeOptional && rej.Code == authn.TokenMissing:
 		return next.ServeHTTP(w, r)
@@ -221,16 +231,16 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 }
 
-// guards reports whether r is one of the requests to verify. It comes after the clean, so that no matcher ever sees an
-// identity that the client made up.
-func (h *Handler) guards(r *http.Request) (bool, error) {
+// matches reports whether r is one of the requests to verify. It is called after the cleaning, so that no matcher ever sees
+// an identity that the client made up.
+func (h *Handler) matches(r *http.Request) (bool, error) {
 	if len(h.matchers) == 0 {
 		return true, nil
 	}
 	return h.matchers.AnyMatchWithError(r)
 }
 
-// messengerOf returns the messenger whose contact r says to carry.
+// messengerOf returns the messenger that r addresses.
 func (h *Handler) messengerOf(r *http.Request) (*registry.Messenger, *authn.Rejection) {
 	if h.static != nil {
 		return h.static, nil
@@ -242,17 +252,17 @@ func (h *Handler) messengerOf(r *http.Request) (*registry.Messenger, *authn.Reje
 	return h.registry.Find(r.Context(), ascii.Lower(repl.ReplaceAll(h.Messenger, "")))
 }
 
-// authenticate finds the token, takes it out of the request, and verifies it. It notes the contact in o. The writer it
-// returns answers the subprotocol that announced the token.
+// authenticate finds the token, removes it from the request, and verifies it. It records the contact in o. The writer that it
+// returns selects the subprotocol that announced the token.
 func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome) (http.ResponseWriter, *authn.Rejection) {
 	if o.Messenger == m.Name && o.Rejection != nil && o.Rejection.Code != authn.TokenMissing {
-		return w, o.Rejection // an earlier handler has taken the token out; its finding holds
+		return w, o.Rejection // an earlier handler has removed the token; its result applies here too
 	}
 	o.Messenger = m.Name
 	found, rej := h.sources.Find(r, authn.Look{Handshake: upstream.IsHandshake(r), Anonymous: mode == config.ModeOptional})
 	if found.Held || rej != nil && rej.Code == authn.TokenAmbiguous {
 		o.Source = string(found.Kind)
-		h.takeOut(r)
+		h.removeToken(r)
 		w = answerProtocol(w, r, found.Marker)
 	}
 	if rej == nil {
@@ -265,9 +275,9 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, m *regist
 	return w, rej
 }
 
-// takeOut removes the token, unless forward_token is set, and in place: Caddy's placeholders, its error routes and later
-// handlers all look at these very URLs and headers.
-func (h *Handler) takeOut(r *http.Request) {
+// removeToken removes the token, unless forward_token is set. It changes the request in place: Caddy's placeholders, its error
+// routes and later handlers all read these very URLs and headers.
+func (h *Handler) removeToken(r *http.Request) {
 	if h.ForwardToken {
 		return
 	}
@@ -288,7 +298,7 @@ func (h *Handler) passVerified(w http.ResponseWriter, r *http.Request, m *regist
 	if c := h.refusals.Check(zap.ErrorLevel, "a request was verified for one messenger and then met the messenger_auth of another; "+
 		"the two must stand on routes that exclude each other"); c != nil {
 		c.Write(zap.String("verified_by", o.Place), zap.String("verified_for", o.Messenger),
-			zap.String("then_met", h.place), zap.String("messenger", m.Name))
+			zap.String("then_met", h.title), zap.String("messenger", m.Name))
 	}
 	return caddyhttp.Error(http.StatusInternalServerError, errors.New("one request met messenger_auth for two messengers"))
 }

@@ -6,18 +6,18 @@ import (
 	"sync"
 )
 
-// A lateContext is a context that can be cancelled, and costs no more than its place until someone waits for that: most
-// requests are answered before anybody does.
+// A lateContext is a context that can be cancelled, and costs only its own memory until a goroutine waits for that: most
+// requests are answered before one does.
 type lateContext struct {
 	context.Context // of the request
 
 	mu        sync.Mutex
 	cancelled bool
-	made      context.Context // nil until someone waits
+	made      context.Context // nil until a goroutine waits
 	end       context.CancelFunc
 }
 
-// waited returns the context that those who wait get.
+// waited returns the context for goroutines that wait, and makes it the first time.
 func (c *lateContext) waited() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -59,8 +59,8 @@ func (c *lateContext) Err() error {
 	}
 }
 
-// Value implements context.Context. It asks the context that was made, by which package context knows one of its own, and
-// starts no goroutine for those below.
+// Value implements context.Context. It asks the context that was made: by that package context recognises one of its own, and
+// starts no goroutine for the contexts derived from c.
 func (c *lateContext) Value(key any) any {
 	c.mu.Lock()
 	made := c.made
@@ -71,14 +71,15 @@ func (c *lateContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// An endableWriter is a guardedWriter with a request that it can end, in one piece: every request over HTTP/2 and 3 has one.
+// An endableWriter is a guardedWriter with a request that it can end, in one allocation, because every request over HTTP/2
+// and HTTP/3 has one.
 type endableWriter struct {
 	guardedWriter
 	ended lateContext
 	copy  http.Request
 }
 
-// newEndableWriter returns the writer of what r, with a context that can be cancelled, is answered.
+// newEndableWriter returns the writer of the response to r, with a copy of r whose context can be cancelled.
 func newEndableWriter(r *http.Request) *endableWriter {
 	e := new(endableWriter)
 	e.ended.Context = r.Context()

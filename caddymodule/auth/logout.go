@@ -13,8 +13,8 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
-// logOut answers at logout_path. Nothing of it goes upstream. A contact can revoke nobody's tokens but their own, and
-// only with one that is still good, whatever the mode.
+// logOut answers requests for logout_path; none of them is passed upstream. A contact can revoke only their own tokens, and
+// only with a valid one, whatever the mode.
 func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome) error {
 	w.Header().Set("Cache-Control", "no-store")
 	if isPreflight(r) {
@@ -23,7 +23,7 @@ func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *registry.Mes
 		return nil
 	}
 	if r.Method != http.MethodPost {
-		h.takeOut(r)
+		h.removeToken(r)
 		w.Header().Set("Allow", http.MethodPost)
 		w.WriteHeader(http.StatusMethodNotAllowed)
 		return nil
@@ -32,12 +32,12 @@ func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *registry.Mes
 	if o.Contact == nil || o.Messenger != m.Name {
 		w, rej = h.authenticate(w, r, m, config.ModeRequired, o)
 	}
-	h.account(r, m, mode, o, rej)
+	h.record(r, m, mode, o, rej)
 	if rej != nil {
 		return h.refuse(w, r, m, rej)
 	}
 	if err := h.revokeOwn(r, m, o.Contact); err != nil {
-		if c := h.refusals.Check(zap.WarnLevel, "a logout could not be kept"); c != nil {
+		if c := h.refusals.Check(zap.WarnLevel, "logout not persisted"); c != nil {
 			c.Write(zap.String("messenger", m.Name), zap.Error(err), zap.String("advice", authn.StoreUnavailable.Info().Advice))
 		}
 		return h.refuse(w, r, m, &authn.Rejection{Code: authn.StoreUnavailable, Reason: "the revocation could not be written"})
@@ -47,7 +47,7 @@ func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *registry.Mes
 	return nil
 }
 
-// revokeOwn revokes the token of c, or all of this contact.
+// revokeOwn revokes the token of c, or all tokens of this contact.
 func (h *Handler) revokeOwn(r *http.Request, m *registry.Messenger, c *authn.Contact) error {
 	_, err := h.registry.Revoke(r.Context(), m.Name, registry.LogoutOf(c, m.Messenger, h.LogoutEverywhere, time.Now().UTC()), "the contact")
 	return err

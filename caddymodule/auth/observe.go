@@ -18,11 +18,11 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
-// What is written down about a request: counters, the meter, our fields of Caddy's access log, attributes of Caddy's span,
-// and for a refusal one line in ten seconds of each kind. A good request costs no line of ours, and fields and attributes
-// are made only where somebody takes them.
+// What is reported about a request: counters, the meter, our fields in Caddy's access log, attributes of Caddy's span, and
+// for refusals one log line of each kind in ten seconds. A verified request causes no log line of ours. Fields and attributes
+// are built only if there is an access log or a recorded span.
 
-// observe notes in o how a verification went.
+// observe records in o and in the metrics how a verification went.
 func (h *Handler) observe(m *registry.Messenger, o *upstream.Outcome, token string, known bool, rej *authn.Rejection, started time.Time) {
 	o.Began = started.Unix()
 	switch {
@@ -39,14 +39,14 @@ func (h *Handler) observe(m *registry.Messenger, o *upstream.Outcome, token stri
 			o.Fingerprint = authn.Fingerprint(token)
 		}
 	} else if rej.Code == authn.TooManyFailures {
-		return // nobody looked at the token
+		return // the token was not read
 	}
-	m.Timings.Note(o.Cache, started)
+	m.Timings.Observe(o.Cache, started)
 }
 
-// account writes down how the request was decided.
-func (h *Handler) account(r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome, rej *authn.Rejection) {
-	o.Place = h.place
+// record reports how the request was decided. m is nil if the messenger is not known.
+func (h *Handler) record(r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome, rej *authn.Rejection) {
+	o.Place = h.title
 	code := metrics.Verified
 	var p *problem
 	if rej != nil {
@@ -59,11 +59,11 @@ func (h *Handler) account(r *http.Request, m *registry.Messenger, mode config.Mo
 		if second == 0 {
 			second = time.Now().Unix()
 		}
-		place := 0
+		index := 0
 		if p != nil {
-			place = p.place
+			index = p.meterIndex
 		}
-		m.Meter.Note(place, second)
+		m.Meter.Record(index, second)
 	}
 	ctx := r.Context()
 	if h.accessed {
@@ -93,7 +93,7 @@ func (h *Handler) account(r *http.Request, m *registry.Messenger, mode config.Mo
 	}
 }
 
-// findings are what logs and spans tell of a request. Who the contact is, they do not tell.
+// findings is what logs and spans say about a request. It does not identify the contact.
 type findings struct {
 	messenger   string
 	method      string
@@ -112,8 +112,8 @@ func newFindings(m *registry.Messenger, mode config.Mode, code string, o *upstre
 	return f
 }
 
-// MarshalLogObject implements zapcore.ObjectMarshaler. The fingerprint is the beginning of a hash, by which one token can
-// be followed through the log; only a good one has it, so that nobody can make up any.
+// MarshalLogObject implements zapcore.ObjectMarshaler. The fingerprint is the beginning of a hash of the token, by which one
+// token can be followed through the log. Only valid tokens have one, so that clients cannot invent fingerprints.
 func (f findings) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	enc.AddString("messenger", f.messenger)
 	enc.AddString("method", f.method)
@@ -138,5 +138,5 @@ func (f findings) attributes() []attribute.KeyValue {
 	}
 }
 
-// adviceOnNothing is about pages that send a scheme without a token, or a word in its place.
+// adviceOnNothing is for pages that send a scheme without a token, or a word such as "null" instead of one.
 const adviceOnNothing = "have the page send no Authorization header while its visitor is not logged in, and wait for the token where one is"

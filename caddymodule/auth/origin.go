@@ -10,10 +10,10 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
-// checkOrigin keeps a foreign page from using a contact's browser. A browser attaches a cookie by itself, so a cookie
-// token counts only where the page is known, or where the request can change nothing; and it opens WebSockets across
-// origins without asking anyone (cross-site WebSocket hijacking), so a handshake answers to the list whenever there is
-// one.
+// checkOrigin prevents a foreign page from using a contact's browser. A browser attaches cookies by itself, so a token in a
+// cookie is accepted only from a known page, or if the request cannot change anything. A browser also opens WebSockets across
+// origins without a preflight (cross-site WebSocket hijacking), so a handshake is checked against allowed_origin whenever
+// that is configured.
 func checkOrigin(m *registry.Messenger, r *http.Request, cookieOnly bool) *authn.Rejection {
 	handshake := upstream.IsHandshake(r)
 	values := r.Header["Origin"]

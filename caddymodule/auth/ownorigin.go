@@ -11,8 +11,8 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
-// isOwnOrigin reports whether o is the origin under which the client reached r. What is not known for certain is no origin:
-// a guess that says http would let in whoever can change what a page of plain HTTP holds.
+// isOwnOrigin reports whether o is the origin under which the client reached r. If that is not known for certain, the answer
+// is false: guessing http would admit an attacker who can change pages that are sent over plain HTTP.
 func isOwnOrigin(r *http.Request, o config.Origin) bool {
 	scheme, hostport, known := reachedAt(r)
 	if !known {
@@ -27,7 +27,7 @@ func isOwnOrigin(r *http.Request, o config.Origin) bool {
 // reachedAt returns the scheme and the host under which the client reached r. A trusted proxy in front says how it was
 // reached itself, in the first elements of X-Forwarded-Proto and X-Forwarded-Host; later ones are those of proxies behind
 // it. Forwarded (RFC 7239) and X-Forwarded-Port are not read: few proxies set them, and the others pass on what a client
-// has sent. A trusted proxy that speaks of the scheme in Forwarded alone leaves it unknown.
+// has sent. If a trusted proxy sends the scheme in Forwarded only, it is unknown.
 func reachedAt(r *http.Request) (scheme, hostport string, known bool) {
 	scheme, hostport = "http", r.Host
 	if r.TLS != nil {
@@ -54,7 +54,7 @@ func reachedAt(r *http.Request) (scheme, hostport string, known bool) {
 	return scheme, hostport, true
 }
 
-// firstElement returns the first element of a list that may be spread over several lines, and whether there is any line.
+// firstElement returns the first element of a list that may have several lines, and whether there is any line.
 func firstElement(lines []string) (string, bool) {
 	if len(lines) == 0 {
 		return "", false

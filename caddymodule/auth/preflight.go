@@ -13,8 +13,8 @@ import (
 var methodOverrides = []string{"x-http-method-override", "x-http-method", "x-method-override"}
 
 // isPreflight reports whether r is a CORS preflight: what a browser sends by itself, without credentials, before a page of
-// another origin may ask (Fetch standard, section 4.8). It asks for nothing, and passes without an identity. What could do
-// something behind us is none. That it has no token, Find has said before.
+// another origin may send its request (Fetch standard, section 4.8). It passes without an identity, so a request that could
+// have an effect upstream must not count as one. The caller has checked that r has no token.
 func isPreflight(r *http.Request) bool {
 	if r.Method != http.MethodOptions || r.ContentLength != 0 || len(r.TransferEncoding) > 0 || len(r.Header["Upgrade"]) > 0 {
 		return false
@@ -22,7 +22,7 @@ func isPreflight(r *http.Request) bool {
 	if asked := r.Header["Access-Control-Request-Method"]; len(asked) != 1 || !httpguts.ValidHeaderFieldName(asked[0]) {
 		return false
 	}
-	// What such a header says may be a POST.
+	// A framework would take the method from such a header, and that may be POST.
 	for key := range r.Header {
 		if upstream.ContainsFolded(methodOverrides, key) {
 			return false

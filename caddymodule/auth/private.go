@@ -12,18 +12,18 @@ import (
 )
 
 // Answers to contacts stay out of shared caches. A cache does not store the answer to a request with Authorization (RFC 9111
-// section 3.5); but that header is taken out, and a token in a cookie or a query does not count there. Where nothing is said
-// about caching, a cache may choose a lifetime itself, and give what one contact was sent to the next.
+// section 3.5); but that header is removed here, and the rule does not cover a token in a cookie or a query. If a response
+// says nothing about caching, a cache may choose a lifetime itself, and send one contact's answer to the next.
 
-// A privateWriter is the response to a contact. It makes the response private where nobody has said anything about caching
-// by the time its head is written, and hands everything on.
+// A privateWriter is the response to a contact. It makes the response private if nothing has been said about caching by the
+// time its head is written, and passes everything on.
 type privateWriter struct {
 	caddyhttp.ResponseWriterWrapper
 	value [1]string // of this response alone: handlers in front may change it in place
 	begun bool      // the head has been written, or is written with the next byte
 }
 
-// begin is called before a head is written. Informational ones are not the answer, and 101 is not one that is stored.
+// begin is called before a head is written. Informational responses are not the answer, and caches do not store a 101.
 func (w *privateWriter) begin(status int) {
 	if w.begun || status < 200 && status != http.StatusSwitchingProtocols {
 		return
@@ -35,23 +35,24 @@ func (w *privateWriter) begin(status int) {
 	}
 }
 
-// makePrivate adds value, which says private, where the response does not say how it may be cached.
+// makePrivate adds value, which is "private", if the response does not say how it may be cached.
 func makePrivate(header http.Header, value []string) {
-	said := header["Cache-Control"]
+	present := header["Cache-Control"]
 	switch {
-	case slices.ContainsFunc(said, saysStoring) || slices.ContainsFunc(header["Expires"], isFilled):
-	case slices.ContainsFunc(said, isFilled):
-		header["Cache-Control"] = append(slices.Clone(said), value...)
+	case slices.ContainsFunc(present, controlsStoring) || slices.ContainsFunc(header["Expires"], isFilled):
+	case slices.ContainsFunc(present, isFilled):
+		header["Cache-Control"] = append(slices.Clone(present), value...)
 	default:
 		header["Cache-Control"] = value
 	}
 }
 
+// isFilled reports whether a list header has any element.
 func isFilled(value string) bool { return strings.Trim(value, " \t,") != "" }
 
-// saysStoring reports whether a Cache-Control says who may store the response, or for how long. One of no-transform or immutable
-// alone does not: a cache chooses as if nothing was there.
-func saysStoring(value string) bool {
+// controlsStoring reports whether a Cache-Control says who may store the response, or for how long. One with no-transform or
+// immutable alone does not: a cache then chooses as if there was none.
+func controlsStoring(value string) bool {
 	for directive := range strings.SplitSeq(value, ",") {
 		name, _, _ := strings.Cut(directive, "=")
 		switch ascii.Lower(strings.Trim(name, " \t")) {
@@ -74,7 +75,7 @@ func (w *privateWriter) Write(p []byte) (int, error) {
 	return w.ResponseWriter.Write(p)
 }
 
-// ReadFrom implements io.ReaderFrom, which spares a response a copy.
+// ReadFrom implements io.ReaderFrom, which saves a copy.
 func (w *privateWriter) ReadFrom(from io.Reader) (int64, error) {
 	w.begin(http.StatusOK)
 	return w.ResponseWriterWrapper.ReadFrom(from)
@@ -94,13 +95,13 @@ func servePrivately(w http.ResponseWriter, r *http.Request, next caddyhttp.Handl
 	p.ResponseWriter = w
 	err := next.ServeHTTP(p, r)
 	if err == nil {
-		p.begin(http.StatusOK) // a handler that writes nothing answers so
+		p.begin(http.StatusOK) // net/http sends this status for a handler that writes nothing
 	}
 	return err
 }
 
-// keepErrorPrivate does the same for an error that no error route answers: what one contact may not see, another may. Where an
-// error route answers, errorCleaner does it: a proxy there adds the headers of its backend to those that are set here.
+// keepErrorPrivate does the same for an error that no error route answers: one contact may be refused what another may see. If
+// an error route answers, errorCleaner does it, because a proxy there adds the headers of its backend to those set here.
 func (h *Handler) keepErrorPrivate(w http.ResponseWriter, r *http.Request, err error) error {
 	if err == nil || h.hasErrorRoutes() && h.goesToErrorRoute(r, err) {
 		return err

@@ -16,23 +16,24 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
-// documentation is where a problem's type leads; the README has an anchor for every code.
+// documentation is the address that a problem's type links to; the README has an anchor for every code.
 const documentation = "https://github.com/messengerauth/caddy-messenger-auth#"
 
-// RetryAfter is what a client is told to wait, in seconds, when the gateway could not decide.
+// retryAfter is how long a client should wait, in seconds, if the gateway could not decide.
 const retryAfter = 5
 
-// A problem is the answer to a refused request. Its sentences are constant: they say what is wrong and how to mend it,
-// and hold nothing that was received or configured.
+// A problem is the answer to a refused request. Its sentences are constant: they say what is wrong and how to fix it, and
+// contain nothing that was received or configured.
 type problem struct {
 	status int
 	title  string
 	detail string
 	body   []byte // application/problem+json (RFC 9457)
 	length string // of the body
-	place  int    // in meters
 
-	challenge               string // what stands behind the realm in WWW-Authenticate
+	meterIndex int // the index of the code in metrics.Codes
+
+	challenge               string // what follows the realm in WWW-Authenticate
 	challenges              bool   // whether that header is sent at all
 	refused, wouldBeRefused string // log messages
 }
@@ -59,11 +60,11 @@ func init() {
 		p.length = strconv.Itoa(len(p.body))
 		p.refused, p.wouldBeRefused = "refused: "+string(code), "would be refused: "+string(code)
 		p.challenge, p.challenges = challenge(code, p)
-		p.place = slices.Index(metrics.Codes, string(code))
+		p.meterIndex = slices.Index(metrics.Codes, string(code))
 	}
 }
 
-// refuse answers r. Where the site has error routes, these answer it, with the headers that are set here.
+// refuse answers r. If the site has a matching error route, that one answers, with the headers that are set here.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, m *registry.Messenger, rej *authn.Rejection) error {
 	p := problems[rej.Code]
 	if h.WebSocketRejection == rejectionClose && upstream.IsHandshake(r) && closeHandshake(w, r, p.status, rej.Code) {
@@ -97,12 +98,12 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, m *registry.Mes
 		return nil
 	}
 	w.WriteHeader(p.status)
-	_, _ = w.Write(p.body) // whoever does not read it has gone
+	_, _ = w.Write(p.body) // an error means that the client is gone
 	return nil
 }
 
-// challenge says what kind of credentials are wanted (RFC 6750 section 3): it returns what stands behind the realm, and
-// whether there is a challenge at all. A request without any token gets no error code.
+// challenge returns what follows the realm in WWW-Authenticate (RFC 6750 section 3), and whether that header is sent at all.
+// The challenge of a request without any token has no error code, as the RFC demands.
 func challenge(code authn.Code, p *problem) (string, bool) {
 	switch {
 	case code == authn.TokenMissing:

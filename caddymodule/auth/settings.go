@@ -19,7 +19,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
-// resolveMessenger looks the messenger up at load, where its name is known by then.
+// resolveMessenger looks the messenger up when the configuration is loaded, if its name does not depend on the request.
 func (h *Handler) resolveMessenger() error {
 	names := h.registry.Names()
 	if h.Messenger == "" {
@@ -38,7 +38,7 @@ func (h *Handler) resolveMessenger() error {
 	return nil
 }
 
-// warnAboutLogs tells operators that Caddy writes down what we remove: it copies the request for its logs before any
+// warnAboutLogs warns operators that Caddy logs the tokens that we remove: it copies the request for its logs before any
 // handler runs.
 func (h *Handler) warnAboutLogs() {
 	for _, source := range h.sources {
@@ -49,8 +49,8 @@ func (h *Handler) warnAboutLogs() {
 	}
 }
 
-// warnAboutAddresses tells operators that fail_limit has one allowance for all clients: those of a Unix socket have no
-// address, unless the proxy in front is believed.
+// warnAboutAddresses warns operators that fail_limit has one allowance for all clients: clients of a Unix socket have no
+// address, unless the proxy in front is trusted.
 func (h *Handler) warnAboutAddresses() {
 	limited := func(m *registry.Messenger) bool { return m.FailLimit != nil }
 	if h.static != nil && !limited(h.static) || h.static == nil && !slices.ContainsFunc(slices.Collect(maps.Values(h.registry.Messengers)), limited) {
@@ -63,7 +63,7 @@ func (h *Handler) warnAboutAddresses() {
 	}
 }
 
-// isLogged reports whether Caddy's logs hold what stands in source. Caddy itself redacts cookies and two headers.
+// isLogged reports whether Caddy's logs contain the tokens of source. Caddy itself redacts cookies and two headers.
 func isLogged(source authn.Source) bool {
 	switch source.Kind {
 	case authn.Cookie:
@@ -74,7 +74,7 @@ func isLogged(source authn.Source) bool {
 	return true
 }
 
-// CheckSettings looks at all that can be judged without the app. The Caddyfile adapter calls it too, to name the place
+// checkSettings checks everything that can be decided without the app. The Caddyfile adapter calls it too, to name the line
 // of a mistake.
 func (h *Handler) checkSettings() error {
 	if err := config.CheckNamePattern(h.Messenger); err != nil {
@@ -108,8 +108,8 @@ func (h *Handler) checkSettings() error {
 	return h.checkHeaders()
 }
 
-// reservedHeaders are headers that mean something to Caddy, to proxies or to the message itself, folded. Those that end
-// in "-" stand for all that begin so.
+// reservedHeaders are headers with a meaning for Caddy, for proxies or for the message itself, folded. One that ends in "-"
+// is a prefix.
 var reservedHeaders = []string{
 	"host", "cookie", "authorization", "forwarded", "via", "date", "expect", "origin", "referer", "range",
 	"connection", "keep-alive", "proxy-", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings", "alt-svc",
@@ -125,6 +125,7 @@ func (h *Handler) Contract() upstream.Contract {
 	return upstream.NewContract(names)
 }
 
+// identityHeader returns the configured name or the default.
 func (h *Handler) identityHeader() string {
 	if h.IdentityHeader == "" {
 		return upstream.DefaultIdentityHeader
@@ -132,6 +133,7 @@ func (h *Handler) identityHeader() string {
 	return h.IdentityHeader
 }
 
+// messengerHeader returns the configured name or the default.
 func (h *Handler) messengerHeader() string {
 	if h.MessengerHeader == "" {
 		return upstream.DefaultMessengerHeader
@@ -139,10 +141,10 @@ func (h *Handler) messengerHeader() string {
 	return h.MessengerHeader
 }
 
-// MayServe reports whether requests for the messenger of that name can meet h.
+// MayServe reports whether requests for the messenger of that name can reach h.
 func (h *Handler) MayServe(name string) bool { return config.RefCanName(h.Messenger, name) }
 
-// Marker returns the subprotocol behind which h takes tokens, or "" if it does not take them there.
+// Marker returns the subprotocol after which h expects a token, or "" if websocket_protocol is not one of its sources.
 func (h *Handler) Marker() string {
 	for _, source := range sources(h.TokenFrom) {
 		if source.Kind == authn.WebSocketProtocol {
@@ -152,8 +154,9 @@ func (h *Handler) Marker() string {
 	return ""
 }
 
-// ReadHandler makes a handler out of its JSON that is not provisioned: it serves to say what it would do.
-func ReadHandler(text []byte, app *registry.Registry) (*Handler, error) {
+// ReadHandler makes a handler from its JSON without provisioning it. Such a handler serves no requests; it serves to explain
+// what it would do.
+func ReadHandler(text []byte, reg *registry.Registry) (*Handler, error) {
 	h := new(Handler)
 	if err := json.Unmarshal(text, h); err != nil {
 		return nil, err
@@ -161,11 +164,11 @@ func ReadHandler(text []byte, app *registry.Registry) (*Handler, error) {
 	if err := h.checkSettings(); err != nil {
 		return nil, err
 	}
-	h.registry = app
+	h.registry = reg
 	return h, h.resolveMessenger()
 }
 
-// checkHeaders refuses header names that the upstream, or a proxy on the way, would not read as the gateway's word.
+// checkHeaders refuses header names that the upstream, or a proxy on the way, would drop or read differently.
 func (h *Handler) checkHeaders() error {
 	switch h.IdentityEncoding {
 	case "", upstream.EncodingPercent, upstream.EncodingRaw:
@@ -209,6 +212,8 @@ func (h *Handler) checkHeaders() error {
 	return nil
 }
 
+// checkHeaderName returns why a header of this name must not carry an identity or a claim. Its errors continue a sentence
+// that begins with the name.
 func checkHeaderName(name string) error {
 	if !httpguts.ValidHeaderFieldName(name) {
 		return errors.New("is not a header name")

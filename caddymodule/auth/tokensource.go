@@ -14,7 +14,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
-// check refuses sources that can carry no token.
+// check refuses sources that cannot carry a token. Its errors continue a sentence that begins with the source.
 func (s TokenSource) check() error {
 	if s.From != authn.Header && s.Scheme != "" {
 		return errors.New("only a header has a scheme; remove it")
@@ -51,7 +51,7 @@ func (s TokenSource) isOtherSpelling(other TokenSource) bool {
 		textproto.CanonicalMIMEHeaderKey(s.Name) != textproto.CanonicalMIMEHeaderKey(other.Name)
 }
 
-// sources returns the sources that the configuration names, or the default.
+// sources returns the configured sources, or the default.
 func sources(configured []TokenSource) authn.Sources {
 	if len(configured) == 0 {
 		configured = []TokenSource{{From: authn.Header, Name: "Authorization", Scheme: "Bearer"}}
@@ -66,9 +66,9 @@ func sources(configured []TokenSource) authn.Sources {
 	return list
 }
 
-// cleanOriginalURI makes {http.request.orig_uri} what is left of the original address. Sites send it upstream, forward_auth
-// and others do so by themselves; Caddy keeps its text apart from the URL that was cleaned, where only a placeholder of
-// the same name, which goes before Caddy's own, can reach it.
+// cleanOriginalURI removes the token from {http.request.orig_uri}. Sites send this placeholder upstream, and forward_auth and
+// others do so by themselves. Caddy stores its text apart from the URL that was cleaned, so it is replaced by a placeholder of
+// the same name, which has precedence over Caddy's own.
 func cleanOriginalURI(r *http.Request, original *http.Request) {
 	path, query, found := strings.Cut(original.RequestURI, "?")
 	if !found || original.URL == nil || query == original.URL.RawQuery {
@@ -96,12 +96,14 @@ func answerProtocol(w http.ResponseWriter, r *http.Request, marker string) http.
 	return &protocolWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, marker: marker, completed: completed}
 }
 
+// A protocolWriter adds the subprotocol marker to the answer that opens the WebSocket.
 type protocolWriter struct {
 	*caddyhttp.ResponseWriterWrapper
 	marker    string
 	completed int // the status that opens the WebSocket
 }
 
+// WriteHeader implements http.ResponseWriter.
 func (w *protocolWriter) WriteHeader(status int) {
 	header := w.Header()
 	//lint:ignore SA1008 reverse_proxy writes this header as RFC 6455 spells it, which is not the canonical form of net/http

@@ -9,11 +9,11 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
-// verify finds the contact that token proves, perhaps from memory, and notes it in o: a token that was seen before is not
-// verified again, and fail_limit does not concern it. Whether it was revoked meanwhile is asked every time.
+// verify finds the contact that token identifies and records it in o. A token in the cache is not verified again and is not
+// subject to fail_limit, but whether it was revoked meanwhile is checked every time.
 func (h *Handler) verify(r *http.Request, m *registry.Messenger, token string, o *upstream.Outcome) (rej *authn.Rejection) {
 	started := time.Now()
-	o.Origin = m.Origin.Load() // before the keys: what is withdrawn from here on is seen when a connection opens
+	o.Origin = m.Origin.Load() // before the keys, so that a key removed from here on is noticed when a connection opens
 	verifier, known := m.Verifier.Load(), false
 	if m.FailLimit == nil {
 		o.Contact, known, rej = h.registry.Verified.Verify(r.Context(), started, verifier, token, h.headers.Selection, nil)

@@ -1,3 +1,9 @@
+// Package command is "caddy messenger", the commands for operators. They talk to the admin API of a running gateway, or read
+// a configuration themselves with --config, and print text or JSON.
+//
+// It does not know how an operation works; package admin does.
+//
+// Begin reading with the list of commands in command.go.
 package command
 
 import (

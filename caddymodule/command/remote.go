@@ -29,7 +29,7 @@ func (o *remote) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&o.adapter, "adapter", "a", "", "The adapter of the configuration file, if it is neither a Caddyfile nor JSON")
 }
 
-// silence keeps Caddy from logging what it loads; on a terminal these lines would stand among ours.
+// silence keeps Caddy from logging what it loads; on a terminal these lines would be mixed with ours.
 func silence() error {
 	_, err := caddy.ProvisionContext(&caddy.Config{Logging: admin.QuietLogging()})
 	return err
@@ -102,7 +102,7 @@ func plainError(err error) error {
 	if before, members, found := strings.Cut(err.Error(), "{"); found && json.Unmarshal([]byte("{"+members), &answer) == nil && answer.Error != "" {
 		status := 0
 		_, number, _ := strings.Cut(before, "HTTP ")
-		_, _ = fmt.Sscanf(number, "%d", &status) // what is no number stays 0: an error like any other
+		_, _ = fmt.Sscanf(number, "%d", &status) // text that is not a number stays 0: an error like any other
 		return registry.StatusError(status, answer.Error)
 	}
 	if strings.HasPrefix(err.Error(), "performing request:") {

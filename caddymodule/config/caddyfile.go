@@ -6,6 +6,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
+// ParseMessenger reads the block of one messenger.
 func ParseMessenger(d *caddyfile.Dispenser, name string) (*Messenger, error) {
 	place := d.Token()
 	m := new(Messenger)

@@ -11,14 +11,14 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// FailLimit says how many bad tokens one client address may send. Addresses are those that Caddy takes for the client's,
-// IPv6 by /64; clients without an address count as one. Only tokens that nobody signed for the messenger count; expired
-// ones, for instance, do not.
+// FailLimit is how many forged tokens one client address may send. Addresses are Caddy's client IPs, IPv6 by /64; clients
+// without an address count as one. Only tokens that were not signed for the messenger count; expired ones, for instance, do
+// not.
 type FailLimit struct {
-	// How many bad tokens are read before further ones are refused. Required.
+	// How many forged tokens are read before further ones are refused. Required.
 	Attempts int `json:"attempts,omitempty"`
 
-	// The time in which so many more may come. Required.
+	// The time after which the full number is allowed again. Required.
 	Window caddy.Duration `json:"window,omitempty"`
 }
 
@@ -53,7 +53,7 @@ func readFailLimit(args []string) (*FailLimit, error) {
 	return f, nil
 }
 
-// RetryAfter is the number of seconds after which one more attempt is free.
+// RetryAfter returns the number of seconds after which one more attempt is allowed.
 func (f *FailLimit) RetryAfter() int {
 	return int(math.Ceil(time.Duration(f.Window).Seconds() / float64(f.Attempts)))
 }

@@ -16,14 +16,13 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// FileWait is how long the load of a configuration, or one look at a watched file, waits for a file.
+// FileWait is how long loading a configuration, or checking a watched file, waits for a file.
 const FileWait = 5 * time.Second
 
-// commandFileWait is how long a command waits for a file. Someone may have to type a passphrase for the other end.
+// commandFileWait is how long a command waits for a file. The program that writes a pipe may have to ask for a passphrase.
 const commandFileWait = 2 * time.Minute
 
-// pipePause is the time between two looks at a pipe that nobody has opened for writing, or at a file that is being
-// written.
+// pipePause is the time between two checks of a pipe that is not open for writing yet, or of a file that is being written.
 const pipePause = 10 * time.Millisecond
 
 // maxFileReads is how many files may be read at a time: each that hangs occupies a thread, and the runtime ends a
@@ -44,11 +43,11 @@ var (
 // A FileText is what was read from a file.
 type FileText struct {
 	Text []byte
-	Pipe bool // it cannot be read again at will
+	Pipe bool // it cannot be read again
 }
 
-// FileReads makes the reads of files, at most one of each file at a time: a file that hangs costs one goroutine, however
-// often it is asked for.
+// FileReads reads files, at most one read of each file at a time: a file that hangs costs one goroutine, however often it is
+// read.
 type FileReads struct {
 	read func(ctx context.Context, name string, pipes bool) (FileText, error)
 
@@ -56,15 +55,16 @@ type FileReads struct {
 	running map[string]chan struct{} // closed when the read has ended
 }
 
-// ProcessFiles makes the reads of this process.
+// ProcessFiles reads the files of this process.
 var ProcessFiles = NewFileReads(readFile)
 
+// NewFileReads returns a FileReads that reads files with read.
 func NewFileReads(read func(ctx context.Context, name string, pipes bool) (FileText, error)) *FileReads {
 	return &FileReads{read: read, running: make(map[string]chan struct{})}
 }
 
-// Get reads a file, or gives up when ctx ends. It never returns what an earlier read has found, which may be older than
-// the call. Pipes are read only where pipes is true.
+// Get reads a file, or gives up when ctx ends. It never returns the result of a read that began before the call, which may be
+// out of date. Pipes are read only if pipes is true.
 func (f *FileReads) Get(ctx context.Context, name string, pipes bool) (FileText, error) {
 	for {
 		f.mu.Lock()
@@ -81,7 +81,7 @@ func (f *FileReads) Get(ctx context.Context, name string, pipes bool) (FileText,
 	}
 }
 
-// start begins a read and waits for it. f.mu is locked, and is unlocked here.
+// start begins a read and waits for it. The caller holds f.mu, and start unlocks it.
 func (f *FileReads) start(ctx context.Context, name string, pipes bool) (FileText, error) {
 	if len(f.running) >= maxFileReads {
 		f.mu.Unlock()
@@ -115,10 +115,10 @@ func (f *FileReads) start(ctx context.Context, name string, pipes bool) (FileTex
 // fileGrace is how much longer a read that ran out of time may take to say why.
 const fileGrace = 100 * time.Millisecond
 
-// readFile reads a regular file or, where pipes is true, a pipe up to its end. One line break at the end is left out, as
-// Caddy does.
+// readFile reads a regular file or, if pipes is true, a pipe up to its end. It removes one line break at the end, as Caddy
+// does.
 func readFile(ctx context.Context, name string, pipes bool) (FileText, error) {
-	// What it is has to be known before it is opened: opening a device can have effects.
+	// The type of the file is checked before it is opened, because opening a device can have effects.
 	info, err := os.Stat(name)
 	if err != nil {
 		return FileText{}, err
@@ -134,7 +134,7 @@ func readFile(ctx context.Context, name string, pipes bool) (FileText, error) {
 	if info, err = file.Stat(); err != nil {
 		return FileText{}, err
 	}
-	if err := checkFile(info.Mode(), pipes); err != nil { // another one may be there by now
+	if err := checkFile(info.Mode(), pipes); err != nil { // it may have been replaced since
 		return FileText{}, err
 	}
 	found := FileText{Pipe: info.Mode().Type() == fs.ModeNamedPipe}
@@ -170,7 +170,7 @@ func checkFile(mode fs.FileMode, pipes bool) error {
 	return errors.New("it is a device; name a file")
 }
 
-// readRegular reads a file until it did not change meanwhile, so that no half of it is taken.
+// readRegular reads a file again until it did not change meanwhile, so that a half-written file is not used.
 func readRegular(ctx context.Context, file *os.File) ([]byte, error) {
 	for last := []byte(nil); ; {
 		before, err := file.Stat()
@@ -201,15 +201,15 @@ func readRegular(ctx context.Context, file *os.File) ([]byte, error) {
 	}
 }
 
-// readPipe reads what the writer of a pipe writes until it closes it. Until a writer has opened it, the pipe is at its end.
+// readPipe reads from a pipe until its writer closes it. Before a writer has opened the pipe, reads report its end.
 func readPipe(ctx context.Context, pipe *os.File) ([]byte, error) {
 	if limit, ok := ctx.Deadline(); ok {
-		// A little earlier than the caller gives up, who would know less about the cause.
+		// A little earlier than the caller gives up, because the error here says more about the cause.
 		limit = limit.Add(-time.Until(limit) / 20)
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, limit)
 		defer cancel()
-		_ = pipe.SetReadDeadline(limit) // where a pipe cannot have one, reads do not wait either
+		_ = pipe.SetReadDeadline(limit) // if a pipe cannot have a deadline, reads do not block either
 	}
 	var text []byte
 	chunk := make([]byte, 4096)
@@ -247,7 +247,7 @@ func pause(ctx context.Context) bool {
 // LoadedFiles reads the files that one configuration names, each once: the writer of a pipe may serve a single reader.
 type LoadedFiles map[string]FileText
 
-// Read returns the text behind a reference.
+// Read returns the text that r refers to.
 func (l LoadedFiles) Read(r Reference) (FileText, error) {
 	if r.Kind == "env" {
 		text, err := r.Env()
@@ -270,8 +270,8 @@ func (l LoadedFiles) Read(r Reference) (FileText, error) {
 	return found, err
 }
 
-// resolve fills Caddy's global placeholders in text when a configuration is loaded. The files that {file.…} names are read
-// here: Caddy would wait for ever where one hangs.
+// resolve replaces Caddy's global placeholders in text when a configuration is loaded. The files that {file.…} names are read
+// here, because Caddy would wait for ever for one that hangs.
 func (l LoadedFiles) resolve(text string) (string, error) {
 	var failed error
 	replacer := caddy.NewReplacer().WithoutFile()

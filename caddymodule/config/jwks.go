@@ -19,12 +19,12 @@ type JWKS struct {
 	// loaded. Required.
 	URL string `json:"url,omitempty"`
 
-	// How long a key set is used before it is fetched again, where the key server's Cache-Control or Expires does not
-	// say; 1m to 1h. What the server says is kept within the same bounds. Default: 10m.
+	// How long a key set is used before it is fetched again if the key server sends no Cache-Control or Expires; 1m to 1h. A
+	// lifetime from the server is limited to the same bounds. Default: 10m.
 	RefreshInterval *caddy.Duration `json:"refresh_interval,omitempty"`
 
-	// How long the last key set serves while the key server cannot be reached, counted from the last successful fetch.
-	// Afterwards requests are answered with keys_unavailable. 0 trusts a set no longer than its lifetime. Default: 24h.
+	// How long the last key set is used while the key server cannot be reached, counted from the last successful fetch.
+	// Afterwards requests are answered with keys_unavailable. 0 uses a set no longer than its lifetime. Default: 24h.
 	StaleIfError *caddy.Duration `json:"stale_if_error,omitempty"`
 
 	// How long one fetch may take, at most 30s. Default: 5s.
@@ -71,6 +71,7 @@ func quoted(text string) string {
 	return ""
 }
 
+// DurationOr returns d, or fallback if d is nil.
 func DurationOr(d *caddy.Duration, fallback time.Duration) time.Duration {
 	if d == nil {
 		return fallback

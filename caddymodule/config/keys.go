@@ -4,7 +4,7 @@ import (
 	"fmt"
 )
 
-// KeyValues are the values of the configuration that hold or name keys.
+// KeyValues returns the values of the configuration that contain keys or placeholders for them.
 func (m *Messenger) KeyValues() []string {
 	switch {
 	case m.IsGenerated():
@@ -19,7 +19,7 @@ func (m *Messenger) KeyValues() []string {
 	return values
 }
 
-// KeyPlace names the i-th key in an error: the placeholder, or its number where the key itself stands.
+// KeyPlace names the i-th key in an error: the placeholder, or its number if the configuration contains the key itself.
 func (m *Messenger) KeyPlace(i int) string {
 	value := m.KeyValues()[i]
 	if _, ok := ParseReference(value); ok {

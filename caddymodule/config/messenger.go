@@ -1,3 +1,9 @@
+// Package config has the settings of messengers as operators and site owners write them: their JSON, their Caddyfile syntax,
+// the checks that need no running gateway, and the reading of the files that they name.
+//
+// It does not know what runs: the registry makes messengers from these settings.
+//
+// Begin reading with [Messenger].
 package config
 
 import (
@@ -18,18 +24,18 @@ const (
 // Messenger is one instance of the chat widget with trust settings of its own: who may sign tokens for its contacts, and
 // what these tokens must say. Exactly one of public_key, jwks and shared_token is set.
 type Messenger struct {
-	// The name of the claim that holds the contact identity, as one top-level member of the token. Letters, digits and
-	// _ - . : / are accepted; exp, nbf and iat are not. Required.
+	// The name of the claim with the contact identity, a top-level member of the token. Letters, digits and _ - . : / are
+	// accepted; exp, nbf and iat are not. Required.
 	IdentityKey string `json:"identity_key,omitempty"`
 
-	// The public keys that verify RS256 tokens of this messenger, at most 10. Several are there for a change of keys.
+	// The public keys that verify RS256 tokens of this messenger, at most 10. Several are needed while keys are changed.
 	PublicKey []PublicKey `json:"public_key,omitempty"`
 
 	// The URL of the public keys that verify RS256 tokens of this messenger.
 	JWKS *JWKS `json:"jwks,omitempty"`
 
-	// The secret that verifies HS256 tokens of this messenger. Empty, the gateway generates it and keeps it in its
-	// storage: caddy messenger tokens generate <messenger>.
+	// The secret that verifies HS256 tokens of this messenger. If empty, the gateway generates it and stores it in its storage:
+	// caddy messenger tokens generate <messenger>.
 	SharedToken *SharedToken `json:"shared_token,omitempty"`
 
 	// The accepted values of the claim "iss". When set, a token must have exactly one of them. Default: any, or none.
@@ -39,7 +45,7 @@ type Messenger struct {
 	Audience []string `json:"audience,omitempty"`
 
 	// Claims that every token must have, with a value other than null. "exp" is worth requiring: a token without it
-	// never ends. Default: none beside the identity key.
+	// never expires. Default: none except the identity key.
 	RequireClaims []string `json:"require_claims,omitempty"`
 
 	// How far the clocks of the site and of the gateway may be apart when exp, nbf and iat are checked, at most 5m.
@@ -49,17 +55,16 @@ type Messenger struct {
 	// The longest time from iat to exp that is accepted; with it, both are required. 0 or absent sets no limit.
 	MaxLifetime caddy.Duration `json:"max_lifetime,omitempty"`
 
-	// Origins (scheme, host and port, without a path) of the pages that hold this messenger's widget, also those of apps,
-	// such as capacitor://localhost or chrome-extension://<id>. When set, a
-	// WebSocket handshake that names another origin is refused, and refusals can be read by scripts of these pages. A
-	// token from a cookie needs one of these origins, or the gateway's own, wherever a request can change something.
-	// Default: none.
+	// Origins (scheme, host and port, without a path) of the pages with this messenger's widget, also those of apps, such as
+	// capacitor://localhost or chrome-extension://<id>. When set, a WebSocket handshake that names another origin is refused,
+	// and scripts of these pages can read refusals. A token from a cookie needs one of these origins, or the gateway's own,
+	// if the request can change something. Default: none.
 	AllowedOrigin []string `json:"allowed_origin,omitempty"`
 
-	// How long a WebSocket or an event stream may live, whatever its token says. 0 sets no limit. Default: 12h.
+	// How long a WebSocket or an event stream may stay open, whatever its token says. 0 sets no limit. Default: 12h.
 	MaxSession *caddy.Duration `json:"max_session,omitempty"`
 
-	// What happens to requests: "required" refuses those without a good token; "optional" lets those without any token
+	// What happens to requests: "required" refuses those without a valid token; "optional" lets those without any token
 	// pass as anonymous; "report" refuses nothing and logs what "required" would have refused; "off" only removes
 	// headers that a client must not set. Default: required.
 	Mode Mode `json:"mode,omitempty"`
@@ -73,26 +78,26 @@ type Messenger struct {
 // PublicKey is one public key of a messenger.
 type PublicKey struct {
 	// The RSA public key: PEM (PKIX, PKCS#1 or an X.509 certificate) or a JWK, or exactly one placeholder {file.…} or
-	// {env.…} that holds it. A file is read again when it changes. Required.
+	// {env.…} for it. A file is read again when it changes. Required.
 	Key string `json:"key,omitempty"`
 
-	// The key ID. A token with a "kid" is checked with the keys that have it and with those that have none. Default:
+	// The key ID. A token with a "kid" is checked with the keys that have this ID and with those without an ID. Default:
 	// the kid of a JWK, otherwise none.
 	KeyID string `json:"kid,omitempty"`
 }
 
 // SharedToken is the secret of a messenger.
 type SharedToken struct {
-	// Exactly one placeholder {env.…} or {file.…} that holds the secret; the secret itself never stands in the
-	// configuration. At least 32 bytes. A file is read again when it changes. Default: none, the secret is generated on
-	// command and kept in Caddy's storage; until then the messenger answers keys_unavailable.
+	// Exactly one placeholder {env.…} or {file.…} for the secret; the secret itself must not be in the configuration. At least
+	// 32 bytes. A file is read again when it changes. Default: none, the secret is generated on command and stored in Caddy's
+	// storage; until then the messenger answers keys_unavailable.
 	Token string `json:"token,omitempty"`
 
-	// How the text stands for the bytes of the secret: "raw" (as it is), "base64", "base64url" or "hex". Default: raw.
+	// How the text encodes the bytes of the secret: "raw" (as it is), "base64", "base64url" or "hex". Default: raw.
 	Encoding authn.Encoding `json:"encoding,omitempty"`
 }
 
-// IsGenerated reports whether the messenger's shared tokens are generated by the gateway and kept in the storage.
+// IsGenerated reports whether the messenger's shared tokens are generated by the gateway and stored in its storage.
 func (m *Messenger) IsGenerated() bool { return m.SharedToken != nil && m.SharedToken.Token == "" }
 
 // methods are the validation methods that are set, as the configuration calls them.
@@ -110,7 +115,7 @@ func (m *Messenger) methods() []string {
 	return methods
 }
 
-// Method is the messenger's validation method. A stored value that nobody checked may be without any: then it is "".
+// Method returns the messenger's validation method, or "" if there is none, as in a stored value that was not checked yet.
 func (m *Messenger) Method() string {
 	if methods := m.methods(); len(methods) > 0 {
 		return methods[0]
@@ -123,7 +128,7 @@ func (m *Messenger) Method() string {
 // MaxPublicKeys is how many keys the form has room for, which is as many as a messenger can have.
 const MaxPublicKeys = 10
 
-// CopySettings returns a messenger with the same settings. Both share what the fields point to, and nobody changes that.
+// CopySettings returns a messenger with the same settings. Both share what the fields point to, which never changes.
 func (m *Messenger) CopySettings() *Messenger {
 	settings := *m
 	return &settings

@@ -10,8 +10,8 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
-// CheckSettings looks at all that can be judged without reading a key. The Caddyfile adapter calls it too, to name the
-// place of a mistake.
+// CheckSettings checks everything that can be decided without reading a key. The Caddyfile adapter calls it too, to name the
+// line of a mistake.
 func (m *Messenger) CheckSettings() error {
 	if m.IdentityKey == "" {
 		return errors.New("identity_key is missing; add the name of the claim that holds the contact identity, such as \"identity_key sub\"")
@@ -51,6 +51,7 @@ func (m *Messenger) CheckSettings() error {
 	return nil
 }
 
+// CheckList returns an error if a list has an empty or a repeated entry.
 func CheckList(values []string) error {
 	for i, value := range values {
 		if value == "" {
@@ -63,7 +64,7 @@ func CheckList(values []string) error {
 	return nil
 }
 
-// Warnings are about settings that work and are probably not meant.
+// Warnings returns warnings about settings that are valid but probably not intended.
 func (m *Messenger) Warnings() []string {
 	var warnings []string
 	if !m.NeedsExpiry() {
@@ -75,7 +76,7 @@ func (m *Messenger) Warnings() []string {
 	return warnings
 }
 
-// NeedsExpiry reports whether every accepted token ends some day.
+// NeedsExpiry reports whether every accepted token must have an expiry.
 func (m *Messenger) NeedsExpiry() bool {
 	return m.MaxLifetime > 0 || slices.Contains(m.RequireClaims, "exp")
 }

@@ -4,7 +4,7 @@ import (
 	"errors"
 )
 
-// Mode says what happens to requests that a messenger guards.
+// Mode is what happens to the requests for a messenger.
 type Mode string
 
 // The modes of a messenger.
@@ -15,6 +15,7 @@ const (
 	ModeOff      Mode = "off"
 )
 
+// Check returns an error if m is not a mode; "" is valid and means the default.
 func (m Mode) Check() error {
 	switch m {
 	case "", ModeRequired, ModeOptional, ModeReport, ModeOff:

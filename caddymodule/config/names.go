@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// RoutePlaceholders are the placeholders that may choose the messenger: they name the place that was asked for. One that
-// a client fills freely on any URL (header, cookie, query) would let it choose which keys it is checked with.
+// RoutePlaceholders are the placeholders that may choose the messenger: they are parts of the requested address. Placeholders
+// that a client can fill freely on any URL (header, cookie, query) would let it choose the keys that verify its token.
 var RoutePlaceholders = []string{HostLabelPrefix, PathPartPrefix}
 
 const (
@@ -46,8 +46,8 @@ func CheckNamePattern(ref string) error {
 	}
 }
 
-// CheckName returns an error if name cannot be a messenger's: it becomes a header, a log field, a metric label
-// and a storage key, and reads the same in all of them.
+// CheckName returns an error if a messenger cannot have this name. Names become headers, log fields, metric labels and storage
+// keys, and must need no escaping in any of them.
 func CheckName(name string) error {
 	if name == "" || len(name) > 63 {
 		return errors.New("must have 1 to 63 characters")
@@ -74,5 +74,5 @@ func RefCanName(ref, name string) bool {
 		_, ref, _ = strings.Cut(after, "}")
 	}
 	matched, err := regexp.MatchString(pattern+"$", name)
-	return matched || err != nil // too long to be compiled: it is not said that nothing uses name
+	return matched || err != nil // if it is too long to be compiled, assume that it can
 }

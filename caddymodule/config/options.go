@@ -7,11 +7,10 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
-// An OptionParser reads the arguments of one option and fills what they are for.
+// An OptionParser reads the arguments of one option and stores their values.
 type OptionParser func(d *caddyfile.Dispenser) error
 
-// ParseBlock reads the options of a block. An option that is unknown, or that stands there twice and is not listed as
-// repeatable, is an error.
+// ParseBlock reads the options of a block. An unknown option is an error, and so is a second one that is not in repeatable.
 func ParseBlock(d *caddyfile.Dispenser, block string, options map[string]OptionParser, repeatable ...string) error {
 	seen := make(map[string]bool)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
@@ -46,8 +45,10 @@ func valueOption(target any) OptionParser {
 	return lineOption(func(args []string) error { return readValue(target, args) })
 }
 
+// StringOption parses an option with one value.
 func StringOption(target *string) OptionParser { return valueOption(target) }
 
+// ListOption parses an option with one or more values.
 func ListOption(target *[]string) OptionParser { return valueOption(target) }
 
 // DurationOption is for durations whose absence means a default and whose 0 switches off.
@@ -56,9 +57,10 @@ func DurationOption(target **caddy.Duration) OptionParser { return valueOption(t
 // NumberOption is for numbers whose absence means a default and whose 0 switches off.
 func NumberOption(target **int) OptionParser { return valueOption(target) }
 
+// ModeOption parses the option mode.
 func ModeOption(target *Mode) OptionParser { return valueOption(target) }
 
-// AtToken returns a dispenser that stands on t, for errors that concern a block as a whole.
+// AtToken returns a dispenser whose current token is t, for errors that concern a block as a whole.
 func AtToken(t caddyfile.Token) *caddyfile.Dispenser {
 	d := caddyfile.NewDispenser([]caddyfile.Token{t})
 	d.Next()

@@ -8,8 +8,8 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 )
 
-// An Origin is a web origin (RFC 6454 section 4) with its default port written out, or that of an app, which has a scheme
-// of its own, and a port only where one is written.
+// An Origin is a web origin (RFC 6454 section 4) with an explicit port, or the origin of an app, which has a scheme of its own
+// and a port only if one is written.
 type Origin struct {
 	scheme, Host, port string
 }
@@ -47,9 +47,9 @@ func ParseOrigin(text string) (Origin, error) {
 	return o, nil
 }
 
-// checkOriginScheme refuses schemes whose pages have no origin that tells them from strangers: a browser sends null for
-// them, or the same text for all. Any other may be that of an app (capacitor, ionic, tauri, app) or of an extension
-// (chrome-extension, moz-extension, vscode-webview).
+// checkOriginScheme refuses schemes whose origins do not distinguish pages: a browser sends null for them, or the same text
+// for all. Any other may be the scheme of an app (capacitor, ionic, tauri, app) or of an extension (chrome-extension,
+// moz-extension, vscode-webview).
 func checkOriginScheme(scheme string) error {
 	switch scheme {
 	case "http", "https":

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// ErrLiteralStoreKey does not quote the value, which may be the key.
+// ErrLiteralStoreKey is the error for a store key that is not a placeholder. It does not quote the value, which may be the key.
 var ErrLiteralStoreKey = errors.New("store: a key must be exactly one placeholder {file./path} or {env.NAME} that holds 32 bytes in base64; " +
 	"a secret does not belong into the configuration (was {$NAME} written? It puts the value there: write {env.NAME})")
 

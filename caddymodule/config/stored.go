@@ -35,7 +35,8 @@ func (m *Messenger) CheckStored(isInternal func(hostname, host string) bool) err
 	return nil
 }
 
-// checkStoredKeys takes keys as they are, and no placeholder for one.
+// checkStoredKeys refuses placeholders: only the keys themselves may be stored, because a site owner must not be able to read
+// the gateway's files and environment.
 func (m *Messenger) checkStoredKeys() error {
 	keys := make([]*authn.Key, len(m.PublicKey))
 	for i, k := range m.PublicKey {

@@ -6,16 +6,16 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
-// What a site owner stores, the gateway and all its other messengers pay for with every token that anybody sends. The
-// configuration is the operator's own, and has none of these bounds.
+// Limits for stored messengers. Every token that a client sends costs time in proportion to the settings, and all messengers
+// share that time, so a site owner must not be able to store expensive settings. Configured messengers have no such limits.
 const (
 	maxStoredEntries = 32
 	maxStoredText    = 255  // bytes of an entry, and of every other name
 	maxStoredURL     = 2048 // bytes
 )
 
-// checkCost refuses settings of a stored messenger that cost more than usual ones. It comes before all checks whose own
-// cost grows with the settings. Keys are judged where they are read.
+// checkCost refuses settings of a stored messenger that cost more than usual ones. It must be called before all checks whose
+// own cost grows with the settings. Keys are checked when they are read.
 func (m *Messenger) checkCost() error {
 	for _, list := range []struct {
 		option string
@@ -47,8 +47,8 @@ func (m *Messenger) checkCost() error {
 	return nil
 }
 
-// CostWarnings are about a messenger that was stored before there were these bounds. It goes on serving as it is: refusing
-// it would lock the site out for what one save puts right. The next save has to keep the bounds.
+// CostWarnings returns warnings about a messenger that was stored before these limits existed. It continues to work, because
+// refusing it would lock the site out; the next save must respect the limits.
 func (m *Messenger) CostWarnings() (warnings []string) {
 	const serves = "; it goes on serving, and cannot be saved like this"
 	if err := m.checkCost(); err != nil {

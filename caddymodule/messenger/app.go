@@ -1,5 +1,10 @@
-// Package caddymodule holds the Caddy modules of the gateway: the app "messenger" with the messengers' trust settings,
-// the handler "http.handlers.messenger_auth" that verifies contacts, and what operators use around them.
+// Package messenger is the Caddy app "messenger": the configured messengers and their trust settings, the store, and what
+// belongs to a configuration as a whole, such as metrics and the end of connections after a reload. The handler
+// messenger_health is here as well.
+//
+// It does not know how requests are verified; the handlers of messenger_auth register themselves with AddRoute.
+//
+// Begin reading with [App.Provision] and [App.Start].
 package messenger
 
 import (
@@ -20,6 +25,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
+// ActiveApp returns the app of the running configuration. Its errors are API errors.
 func ActiveApp() (*App, error) {
 	ctx := caddy.ActiveContext()
 	if ctx.Context == nil {
@@ -36,44 +42,44 @@ func init() {
 	caddy.RegisterModule(new(App))
 }
 
-// App holds the messengers whose contacts messenger_auth verifies, with the keys and the claims that each of them
-// trusts. It is configured by the global option "messenger" of the Caddyfile.
+// App has the messengers whose contacts messenger_auth verifies, with the keys and the claims that each of them trusts. It is
+// configured by the global option "messenger" of the Caddyfile.
 type App struct {
 	// The messengers by name. A name is 1 to 63 lower-case letters, digits, "_" and "-", beginning with a letter or
 	// digit; the chat backend receives it with every contact.
 	Messengers map[string]*config.Messenger `json:"messengers,omitempty"`
 
-	// How often files that are named with {file.…} are read again; a changed key is in force from then on, without a
-	// reload. Pipes are read only when the configuration is loaded, and with 0 all files are. Default: 2s.
+	// How often key files ({file.…}) are read again; a changed key is active from then on, without a reload. Pipes are read only
+	// when the configuration is loaded. 0 means that all files are read only then. Default: 2s.
 	PollInterval *caddy.Duration `json:"poll_interval,omitempty"`
 
-	// How messengers and key rings that change while the gateway runs are kept in Caddy's storage. Default: unsealed, and
-	// in the local file system only.
+	// How messengers and key rings that are managed at runtime are stored in Caddy's storage. Default: unsealed, and in the local
+	// file system only.
 	Store *Store `json:"store,omitempty"`
 
 	// Hosts (with or without a port) from which the key sets of stored messengers may be fetched although their addresses
 	// are not public, or their port is not 443. Key sets of configured messengers need no entry. Default: none.
 	JWKSInternalHosts []string `json:"jwks_internal_hosts,omitempty"`
 
-	// How many verified tokens are remembered, so that none of them is verified again before it ends. It is one number
-	// for the process: that of the configuration that was loaded last; where it changes, all are forgotten once. 0
-	// remembers none. They take at most 640 bytes each on average; larger ones leave room for fewer. Default: 100000,
-	// which take about 20 MB with usual identities, and 64 MiB at most.
+	// How many verified tokens are cached, so that they are not verified again before they expire. The cache belongs to the
+	// process and has the size of the configuration that was loaded last; it is emptied when the size changes. 0 turns it off.
+	// Tokens take at most 640 bytes each on average; larger ones leave room for fewer. Default: 100000, which take about 20 MB
+	// with usual identities, and 64 MiB at most.
 	TokenCacheSize *int `json:"token_cache_size,omitempty"`
 
 	registry *registry.Registry
-	stop     context.CancelFunc // ends what Start began
+	stop     context.CancelFunc // ends the goroutines of Start
 
 	mu      sync.Mutex
-	routes  []Route  // those that use this app, for explanations
+	routes  []Route  // the handlers that use this app, for explanations
 	guarded []string // the headers that any of them sets, folded; complete before the first request
 }
 
-// Store says how values are kept in Caddy's storage.
+// Store configures how values are stored in Caddy's storage.
 type Store struct {
-	// Keys that seal all values (AES-256-GCM), each exactly one placeholder {file.…} or {env.…} that holds 32 bytes in
-	// base64. The first seals, all open. With a key, values that are not sealed are refused; without one, only the local
-	// file system is written to. Default: none.
+	// Keys that seal all values (AES-256-GCM), each exactly one placeholder {file.…} or {env.…} for 32 bytes in base64. The
+	// first one seals, each of them opens. With a key, values that are not sealed are refused; without one, the gateway writes
+	// only to the local file system. Default: none.
 	Keys []string `json:"keys,omitempty"`
 }
 
@@ -85,7 +91,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision loads the keys of all messengers. It reads what the configuration names, and changes nothing anywhere.
+// Provision loads the keys of all messengers. It only reads, because caddy validate calls it as well.
 func (a *App) Provision(ctx caddy.Context) error {
 	files := make(config.LoadedFiles)
 	keys, err := a.storeKeys(files)
@@ -146,7 +152,7 @@ func (a *App) storeKeys(files config.LoadedFiles) (keys [][]byte, err error) {
 	return keys, nil
 }
 
-// Start begins to fetch key sets, to watch key files, and to follow the store.
+// Start begins to fetch key sets, to watch key files, and to poll the store.
 func (a *App) Start() error {
 	interval := registry.DefaultPollInterval
 	if a.PollInterval != nil {
@@ -161,7 +167,7 @@ func (a *App) Start() error {
 	return nil
 }
 
-// Stop ends what Start began. When a key was last used is written once more.
+// Stop ends what Start began. It writes once more when shared tokens were last used.
 func (a *App) Stop() error {
 	a.stop()
 	a.registry.Stopped()
@@ -169,7 +175,7 @@ func (a *App) Stop() error {
 	return nil
 }
 
-// Cleanup gives back what Provision took.
+// Cleanup releases what Provision acquired.
 func (a *App) Cleanup() error {
 	if a.registry != nil {
 		a.registry.Release()
@@ -184,14 +190,15 @@ func (a *App) names() []string {
 // Registry returns the messengers as they run.
 func (a *App) Registry() *registry.Registry { return a.registry }
 
-// A Route is a handler that uses the app. The app knows nothing else of it, and keeps it for those who explain what it does.
+// A Route is a handler that uses the app. The app knows nothing else about it, and stores it for explanations.
 type Route = interface {
 	caddyhttp.MiddlewareHandler
-	MayServe(messenger string) bool // whether requests for the messenger of that name can meet it
+	MayServe(messenger string) bool // whether requests for the messenger of that name can reach it
 }
 
-// AddRoute makes r known, which sets these headers, folded. It returns where those of all routes are: each keeps the others'
-// from clients too, because a backend behind two of them cannot tell by which one a request came.
+// AddRoute registers r and the names of the headers that it sets, folded. It returns the list of the headers of all routes,
+// complete before the first request. Each route removes the headers of the others, too, because a backend of two routes cannot
+// tell by which one a request came.
 func (a *App) AddRoute(r Route, headers []string) (all *[]string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -83,7 +83,7 @@ func ParseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	return httpcaddyfile.App{Name: "messenger", Value: caddyconfig.JSON(app, nil)}, nil
 }
 
-// parseShared reads a block without a name. There may be several; each option stands in one of them.
+// parseShared reads a block without a name. There may be several; each option may be in only one of them.
 func parseShared(d *caddyfile.Dispenser, app *App) error {
 	once := func(set bool, parse config.OptionParser) config.OptionParser {
 		return func(d *caddyfile.Dispenser) error {
@@ -101,13 +101,13 @@ func parseShared(d *caddyfile.Dispenser, app *App) error {
 	}, "jwks_internal_hosts")
 }
 
-// parseStore never quotes an argument: it may be a key.
+// parseStore reads the option store. It never quotes an argument, because it may be a key.
 func (a *App) parseStore(d *caddyfile.Dispenser) error {
 	if d.CountRemainingArgs() > 0 {
 		return d.Err("store takes a block, and nothing beside it: store { key {file./path/to/key} }")
 	}
 	a.Store = new(Store)
-	place := d.Token()
+	option := d.Token()
 	err := config.ParseBlock(d, "store", map[string]config.OptionParser{
 		"key": func(d *caddyfile.Dispenser) error {
 			args := d.RemainingArgs()
@@ -122,7 +122,7 @@ func (a *App) parseStore(d *caddyfile.Dispenser) error {
 		},
 	}, "key")
 	if err == nil && len(a.Store.Keys) == 0 {
-		return config.AtToken(place).Err("store has no key; add key {file./path/to/key}, or remove the block")
+		return config.AtToken(option).Err("store has no key; add key {file./path/to/key}, or remove the block")
 	}
 	return err
 }

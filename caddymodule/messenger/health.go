@@ -24,19 +24,19 @@ import (
 func init() {
 	caddy.RegisterModule(new(Health))
 	httpcaddyfile.RegisterDirective("messenger_health", parseHealth)
-	httpcaddyfile.RegisterDirectiveOrder("messenger_health", httpcaddyfile.After, "forward_auth") // in front of messenger_auth
+	httpcaddyfile.RegisterDirectiveOrder("messenger_health", httpcaddyfile.After, "forward_auth") // before messenger_auth
 }
 
 const (
-	// healthAge is how long one answer serves: anybody may ask, and looking costs more than answering.
+	// healthAge is how long an answer is reused: any client may send requests, and checking costs more than answering.
 	healthAge = time.Second
 
-	// maxUnable is how many messengers one answer names.
-	maxUnable = 100
+	// maxUnavailable is how many messengers one answer lists.
+	maxUnavailable = 100
 )
 
-// Health answers 200 if messengers can decide about tokens right now, and otherwise 503, with those that cannot and why.
-// It is for load balancers: it asks nobody who they are, and tells no secret, no key and no address.
+// Health answers with 200 if messengers can decide about tokens right now, and otherwise with 503, listing those that cannot
+// and why. It is for load balancers: clients need no authentication, and the answer has no secrets, keys or addresses.
 type Health struct {
 	// The messengers that decide about the answer. Default: those that are configured, unless their mode is off. Stored
 	// messengers that are in use are listed as well and decide about the answer only if they are named here, because
@@ -97,13 +97,13 @@ func parseHealth(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 // UnmarshalCaddyfile sets up the handler from the tokens of the directive, the matcher excepted.
 func (h *Health) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the name of the directive
-	place := d.Token()
+	directive := d.Token()
 	h.Messengers = d.RemainingArgs()
 	if err := config.ParseBlock(d, "messenger_health", nil); err != nil {
 		return err
 	}
 	if err := h.checkSettings(); err != nil {
-		return config.AtToken(place).Errf("messenger_health: %w", err)
+		return config.AtToken(directive).Errf("messenger_health: %w", err)
 	}
 	return nil
 }
@@ -122,19 +122,19 @@ func (h *Health) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.H
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
-		_, _ = w.Write(body) // whoever does not read it has gone
+		_, _ = w.Write(body) // an error means that the client is gone
 	}
 	return nil
 }
 
-// answer returns the answer of this second.
+// answer returns the current answer, which is made anew once it is older than healthAge.
 func (h *Health) answer(ctx context.Context) (int, []byte) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
 	if age := now.Sub(h.made); h.made.IsZero() || age < 0 || age >= healthAge {
-		// A client that goes away must not make it look as if the store could not be read.
-		report := h.look(context.WithoutCancel(ctx))
+		// Without cancellation: a client that goes away must not make the store look unreadable.
+		report := h.check(context.WithoutCancel(ctx))
 		h.status = http.StatusOK
 		if report.Status != healthy {
 			h.status = http.StatusServiceUnavailable
@@ -155,7 +155,7 @@ const (
 type healthReport struct {
 	Status     string        `json:"status"` // "ok" or "unavailable"
 	Messengers []unavailable `json:"messengers,omitempty"`
-	More       int           `json:"more,omitempty"` // that are not listed
+	More       int           `json:"more,omitempty"` // how many are not listed
 }
 
 // An unavailable is a messenger that cannot decide.
@@ -165,8 +165,8 @@ type unavailable struct {
 	Reason    string `json:"reason"`
 }
 
-// look asks every messenger that counts, and then the stored ones that this node holds.
-func (h *Health) look(ctx context.Context) *healthReport {
+// check reports on the configured list of messengers, or on all messengers that are active on this node.
+func (h *Health) check(ctx context.Context) *healthReport {
 	report := &healthReport{Status: healthy}
 	add := func(name, reason string, counts bool) {
 		if reason == "" {
@@ -194,8 +194,8 @@ func (h *Health) look(ctx context.Context) *healthReport {
 	slices.SortFunc(report.Messengers, func(x, y unavailable) int {
 		return cmp.Or(cmp.Compare(x.Source, y.Source), cmp.Compare(x.Messenger, y.Messenger))
 	})
-	if n := len(report.Messengers); n > maxUnable {
-		report.Messengers, report.More = report.Messengers[:maxUnable], n-maxUnable
+	if n := len(report.Messengers); n > maxUnavailable {
+		report.Messengers, report.More = report.Messengers[:maxUnavailable], n-maxUnavailable
 	}
 	return report
 }

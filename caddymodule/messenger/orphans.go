@@ -12,8 +12,8 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
-// endOrphans waits until a is in force, and ends the connections of messengers that an earlier configuration had and
-// this one has not, and those that this one's store has ended. A configuration that fails to load ends nothing.
+// endOrphans waits until a is the active app, and ends the connections of messengers that an earlier configuration had and
+// this one does not have, and those that are revoked in this one's store. A configuration that fails to load ends nothing.
 func (a *App) endOrphans(ctx context.Context) {
 	ticker := time.NewTicker(registry.OrphanInterval)
 	defer ticker.Stop()
@@ -24,7 +24,7 @@ func (a *App) endOrphans(ctx context.Context) {
 		case <-ticker.C:
 		}
 	}
-	a.registry.Arrive()
+	a.registry.EndLoading()
 	undecided := slices.Collect(maps.Keys(registry.Connections.Open()))
 	for {
 		undecided = slices.DeleteFunc(undecided, func(name string) bool { return a.registry.EndOrphansOf(ctx, name) })
@@ -39,13 +39,13 @@ func (a *App) endOrphans(ctx context.Context) {
 	}
 }
 
-// endDropped is called when a stops. If the configuration that took its place has no messengers at all, there is no other
-// app that would end the connections.
+// endDropped is called when a stops. If the configuration that replaced it has no messengers at all, no other app would end the
+// connections.
 func (a *App) endDropped() {
-	a.registry.Arrive()
+	a.registry.EndLoading()
 	ctx := caddy.ActiveContext()
 	if ctx.Context == nil {
-		return // the process ends, and reverse_proxy says so to its connections
+		return // the process ends, and reverse_proxy closes its connections
 	}
 	if _, err := ctx.AppIfConfigured("messenger"); errors.Is(err, caddy.ErrNotConfigured) {
 		for name := range registry.Connections.Open() {

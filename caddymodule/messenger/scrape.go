@@ -11,8 +11,8 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
-// A scrape reads what has a value at every moment: caches, keys, the store, open connections, meters. It looks at the
-// messengers of the running configuration, and at the stored ones that this node holds, which share one label.
+// A scrape collects the metrics that are read when Prometheus asks: caches, keys, the store, open connections, meters. It
+// covers the messengers of the running configuration, and the stored ones in memory, which share one label.
 type scrape struct {
 	cacheEntries, cacheHits, cacheMisses, cacheEvictions *prometheus.Desc
 	jwksAge, jwksKeys, jwksStale                         *prometheus.Desc
@@ -22,10 +22,10 @@ type scrape struct {
 	readiness                                            *prometheus.Desc
 
 	mu           sync.Mutex
-	hits, misses uint64 // as they were told last: the cache counts in two places, and may seem to go back by one
+	hits, misses uint64 // as reported last: the cache has two counters, and their sum may seem to decrease by one
 }
 
-// processScrape belongs to the process, as the collectors in metrics.go do.
+// processScrape belongs to the process, like metrics.Process.
 var processScrape = newScrape()
 
 func newScrape() *scrape {
@@ -98,17 +98,17 @@ func (s *scrape) collectCache(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(s.cacheEvictions, prometheus.CounterValue, float64(stats.Evictions))
 }
 
-// collectKeys tells of keys that change by themselves. Of messengers that share a label it tells the worst.
+// collectKeys reports on keys that change without a reload. For messengers that share a label it reports the worst value.
 func (s *scrape) collectKeys(ch chan<- prometheus.Metric, app *registry.Registry, now time.Time) {
 	age, keys, stale, end := make(map[string]float64), make(map[string]float64), make(map[string]float64), make(map[string]float64)
 	for m := range app.Active() {
 		label := m.Label()
-		standing := m.Verifier.Load().Standing()
+		summary := m.Verifier.Load().Summary()
 		switch {
 		case m.KeySet != nil:
 			status := m.KeySet.Status()
-			if _, another := keys[label]; !another || float64(standing.Keys) < keys[label] {
-				keys[label] = float64(standing.Keys)
+			if _, another := keys[label]; !another || float64(summary.Keys) < keys[label] {
+				keys[label] = float64(summary.Keys)
 			}
 			stale[label] += 0
 			if status.Fetched.IsZero() {
@@ -118,10 +118,10 @@ func (s *scrape) collectKeys(ch chan<- prometheus.Metric, app *registry.Registry
 			if !now.Before(status.FreshUntil) {
 				stale[label]++
 			}
-		case m.IsGenerated() && standing.Keys > 0:
+		case m.IsGenerated() && summary.Keys > 0:
 			seconds := math.Inf(1)
-			if !standing.Until.IsZero() {
-				seconds = max(standing.Until.Sub(now).Seconds(), 0)
+			if !summary.Until.IsZero() {
+				seconds = max(summary.Until.Sub(now).Seconds(), 0)
 			}
 			if earlier, another := end[label]; !another || seconds < earlier {
 				end[label] = seconds
@@ -138,21 +138,21 @@ func (s *scrape) collectMeters(ch chan<- prometheus.Metric, app *registry.Regist
 	type labels struct {
 		messenger string
 		window    metrics.MeterWindow
-		place     int
+		code      int // an index in metrics.Codes
 	}
 	sums := make(map[labels]uint64)
 	for m := range app.Active() {
-		for place := range metrics.Codes {
-			if m.Meter.Counts[place].Load() == nil {
+		for code := range metrics.Codes {
+			if m.Meter.Counts[code].Load() == nil {
 				continue
 			}
 			for _, w := range []metrics.MeterWindow{metrics.LastHour, metrics.LastDay} {
-				sums[labels{m.Label(), w, place}] += m.Meter.Count(place, w, now.Unix())
+				sums[labels{m.Label(), w, code}] += m.Meter.Count(code, w, now.Unix())
 			}
 		}
 	}
 	for l, n := range sums {
-		ch <- prometheus.MustNewConstMetric(s.readiness, prometheus.GaugeValue, float64(n), l.messenger, l.window.Name, metrics.Codes[l.place])
+		ch <- prometheus.MustNewConstMetric(s.readiness, prometheus.GaugeValue, float64(n), l.messenger, l.window.Name, metrics.Codes[l.code])
 	}
 }
 

@@ -6,8 +6,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// warnAboutUnused names the configured messengers that no messenger_auth can choose: a directive is missing, or names
-// another, and a chat backend may be open. All handlers have to be known.
+// warnAboutUnused warns about configured messengers that no messenger_auth can choose. The directive may be missing or name
+// another messenger, and then a chat backend may be open. All handlers must be registered before.
 func (a *App) warnAboutUnused() {
 	a.mu.Lock()
 	defer a.mu.Unlock()

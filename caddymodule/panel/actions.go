@@ -11,7 +11,7 @@ import (
 )
 
 // What the forms of the panel do to messengers. Each form carries the revision of what its page showed, so that a form
-// that is sent twice, or after somebody else's change, changes nothing.
+// that is sent twice, or after another user's change, changes nothing.
 
 func (v *visit) actor() registry.Actor { return registry.Actor("panel, " + v.operator) }
 
@@ -21,7 +21,7 @@ type settingsView struct {
 	New         bool
 	Losses      []string     // what the save would take out of use, if it has to be confirmed
 	Confirm     string       // what confirms it
-	Differences []difference // if somebody else saved meanwhile
+	Differences []difference // if another user saved meanwhile
 }
 
 // showMessenger shows the settings of a messenger, for a stored one as a form.
@@ -100,7 +100,7 @@ func (v *visit) ask(d *messengerStatus, f *settingsForm, settings *config.Messen
 	return []fieldError{{"confirm", "Nothing was saved yet: this would make tokens invalid that are valid now. Read what it is, and confirm it at the end of the form, or change the form."}}, nil
 }
 
-// showConflict shows both versions where somebody else has saved since the form was loaded. Sent again, the form replaces
+// showConflict shows both versions if another user has saved since the form was loaded. Sent again, the form replaces
 // what is shown now, and nothing that is newer.
 func (v *visit) showConflict(sent form, f *settingsForm) error {
 	d, err := v.currentStatus()

@@ -18,7 +18,7 @@ import (
 // of the server, and its answer is bound to what it was about: the revision, the new settings and what ends. Whoever
 // changes any of these is asked again.
 
-// confirmation is what the form has to say to be saved. It is no secret: checkSameOrigin refuses the forms of other sites.
+// confirmation is what the form has to say to be saved. It is not a secret: checkSameOrigin refuses the forms of other sites.
 func confirmation(revision string, next *config.Messenger, losses []string) string {
 	text, _ := json.Marshal(struct {
 		Revision string

@@ -191,7 +191,7 @@ func (v *visit) testToken(sent form) error {
 	return v.renderTest(http.StatusOK, result, nil)
 }
 
-// fetchFinding says why there is no key, in place of a finding that may speak of addresses in the gateway's network.
+// fetchFinding says why there is no key, instead of a finding that may name addresses in the gateway's network.
 func (v *visit) fetchFinding(m *registry.Messenger, result *admin.Explanation) []admin.ExplainedFinding {
 	if result.Code != authn.KeysUnavailable || m.KeySet == nil {
 		return nil

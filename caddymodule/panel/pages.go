@@ -48,7 +48,7 @@ func (v *visit) write(status int, kind string, text []byte) {
 	v.w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 	v.w.WriteHeader(status)
 	if v.r.Method != http.MethodHead {
-		_, _ = v.w.Write(text) // whoever does not read it has gone
+		_, _ = v.w.Write(text) // an error means that the client is gone
 	}
 }
 

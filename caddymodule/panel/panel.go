@@ -1,3 +1,10 @@
+// Package panel is messenger_panel, the control panel: HTML pages on which operators and site owners manage messengers, shared
+// tokens and revocations.
+//
+// It does not know how an operation works; package admin does. It does not authenticate its users either: that is the task of
+// the handlers before it. Its own checks of a request are in safety.go.
+//
+// Begin reading with [Panel].
 package panel
 
 import (
@@ -22,7 +29,7 @@ import (
 func init() {
 	caddy.RegisterModule(new(Panel))
 	httpcaddyfile.RegisterDirective("messenger_panel", parsePanel)
-	// It answers requests itself, as respond does, and stands behind whatever says who sent them.
+	// It answers requests itself, as respond does, and comes after the directives that authenticate.
 	httpcaddyfile.RegisterDirectiveOrder("messenger_panel", httpcaddyfile.Before, "respond")
 }
 
@@ -31,7 +38,7 @@ const defaultPanelUser = "{http.auth.user.id}"
 
 // Panel serves the control panel, on which site owners look at their messengers and change them.
 //
-// It asks nobody for a password: mount it behind an authentication. It answers on TLS only, or from and to loopback
+// It does not ask for a password: put an authentication before it. It answers on TLS only, or from and to loopback
 // addresses, and never to a contact whom messenger_auth has verified.
 type Panel struct {
 	// The messengers that this mount shows and changes, by name. A placeholder that an authenticator sets, such as
@@ -39,7 +46,7 @@ type Panel struct {
 	// others are refused. Default: all messengers; then they can be created and deleted as well.
 	Messengers []string `json:"messengers,omitempty"`
 
-	// The placeholder that holds the name of the operator, for the audit log, out of those that an authenticator sets:
+	// The placeholder with the name of the operator, for the audit log, one of those that an authenticator sets:
 	// {http.auth.user.*}, {http.reverse_proxy.header.*}, {http.request.header.*} of a header that forward_auth has copied,
 	// and {http.request.tls.client.*} with subject, serial, fingerprint, public_key_sha256 or san.* of a certificate that
 	// was verified. Requests for which it is empty are refused. Default: {http.auth.user.id}.

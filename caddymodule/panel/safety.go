@@ -104,7 +104,7 @@ func isLoopbackHost(hostport string) bool {
 }
 
 // checkSameOrigin refuses changes that the page of another site makes an operator's browser send. A browser says where
-// such a request is from; what says nothing is no browser of today, and nobody else has forms to send.
+// such a request is from; a request without them is not from a current browser, and only browsers send forms.
 func (v *visit) checkSameOrigin() error {
 	if upstream.IsSafe(v.r.Method) {
 		return nil
@@ -128,7 +128,7 @@ func (v *visit) choose(name string) error {
 	return nil
 }
 
-// readForm reads a form of bounded size. What the query says is no part of it.
+// readForm reads a form of bounded size. The query is not part of it.
 func (v *visit) readForm() (form, error) {
 	if kind, _, _ := mime.ParseMediaType(v.r.Header.Get("Content-Type")); kind != "application/x-www-form-urlencoded" {
 		return nil, registry.StatusError(http.StatusUnsupportedMediaType, "This is not a form of the panel.")

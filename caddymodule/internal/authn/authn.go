@@ -51,7 +51,7 @@ type Rejection struct {
 	// Code is what the client is told.
 	Code Code
 
-	// Reason is one constant sentence, more precise than the code, for logs and for whoever repairs the token. It never
+	// Reason is one constant sentence, more precise than the code, for logs and for developers who fix the token. It never
 	// holds a received or configured value.
 	Reason string
 

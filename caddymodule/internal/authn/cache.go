@@ -87,37 +87,37 @@ func (c *Cache) Stats() CacheStats {
 	return s
 }
 
-// A Question names the claims that a caller wants to know beside the identity.
-type Question struct {
+// A ClaimSelection names the claims that a caller needs in addition to the identity.
+type ClaimSelection struct {
 	claims []string
-	number uint32 // tells questions apart in the cache
+	number uint32 // identifies the selection in the cache
 }
 
-// questions numbers the questions of this process. There are as many as lists of claims in its configurations.
-var questions struct {
+// selections numbers the claim selections of this process. There is one for each list of claims in its configurations.
+var selections struct {
 	sync.Mutex
 	numbers map[string]uint32
 }
 
-// NewQuestion returns the question for these claims. It is to be made once, not for every token.
-func NewQuestion(claims []string) *Question {
+// NewClaimSelection returns the selection of these claims. Make it once, and not for every token.
+func NewClaimSelection(claims []string) *ClaimSelection {
 	text := fmt.Sprintf("%q", claims)
-	questions.Lock()
-	defer questions.Unlock()
-	number, known := questions.numbers[text]
+	selections.Lock()
+	defer selections.Unlock()
+	number, known := selections.numbers[text]
 	if !known {
-		if questions.numbers == nil {
-			questions.numbers = make(map[string]uint32)
+		if selections.numbers == nil {
+			selections.numbers = make(map[string]uint32)
 		}
-		number = uint32(len(questions.numbers))
-		questions.numbers[text] = number
+		number = uint32(len(selections.numbers))
+		selections.numbers[text] = number
 	}
-	return &Question{claims: slices.Clone(claims), number: number}
+	return &ClaimSelection{claims: slices.Clone(claims), number: number}
 }
 
 // Verify is what v answers to text, from memory where that is still true at the instant now. Before v is asked, admit may
 // refuse to spend a verification on the text; it may be nil. known reports whether the token was seen before.
-func (c *Cache) Verify(ctx context.Context, now time.Time, v *Verifier, text string, q *Question, admit func() *Rejection) (contact *Contact, known bool, rej *Rejection) {
+func (c *Cache) Verify(ctx context.Context, now time.Time, v *Verifier, text string, q *ClaimSelection, admit func() *Rejection) (contact *Contact, known bool, rej *Rejection) {
 	var entries *bytecache.Cache
 	if c != nil && len(text) <= MaxToken {
 		entries = c.entries.Load()
@@ -187,7 +187,7 @@ func (k *cacheKey) name() (name [nameSize]byte) {
 	return name
 }
 
-// bytesOf returns the bytes of text, which nobody may change, without a copy: that would be a third of what a hit costs.
+// bytesOf returns the bytes of text, which must not be changed, without a copy: that would be a third of what a hit costs.
 func bytesOf(text string) []byte { return unsafe.Slice(unsafe.StringData(text), len(text)) }
 
 // Fingerprint is the beginning of the SHA-256 of a token, by which it can be told from others and not be found out.

@@ -15,7 +15,7 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jwa"
 )
 
-var noClaims = NewQuestion(nil)
+var noClaims = NewClaimSelection(nil)
 
 // cached asks c and returns the outcome, and whether the token was known.
 func cached(c *Cache, v *Verifier, token string) (string, bool) {
@@ -30,7 +30,7 @@ func wantCached(t *testing.T, c *Cache, v *Verifier, token, want string, wantKno
 	}
 }
 
-func TestTokenIsVerifiedOnceForEachVerifierAndQuestion(t *testing.T) {
+func TestTokenIsVerifiedOnceForEachVerifierAndClaimSelection(t *testing.T) {
 	c, v := NewCache(100), sharedTokenVerifier(t, Policy{})
 	token := signHS256(`{"identity":"mark","name":"Mark","plan":"free"}`)
 	wantCached(t, c, v, token, "ok", false, "the first time")
@@ -41,7 +41,7 @@ func TestTokenIsVerifiedOnceForEachVerifierAndQuestion(t *testing.T) {
 	// Handlers of one messenger forward different claims.
 	for _, claims := range [][]string{{"name"}, {"plan"}, {"name", "plan"}, {"plan", "name"}, {"nam", "e"}} {
 		for _, wantKnown := range []bool{false, true} {
-			contact, known, rej := c.Verify(context.Background(), time.Now(), v, token, NewQuestion(claims), nil)
+			contact, known, rej := c.Verify(context.Background(), time.Now(), v, token, NewClaimSelection(claims), nil)
 			if rej != nil || known != wantKnown {
 				t.Fatalf("%q: known %t, %+v", claims, known, rej)
 			}
@@ -85,7 +85,7 @@ func TestCachedTokenEndsWhenItsTimeOrItsKeyDoes(t *testing.T) {
 		now := time.Now()
 		v := sharedTokenVerifier(t, Policy{ClockSkew: time.Minute})
 		token := signHS256(fmt.Sprintf(`{"identity":"mark","exp":%d}`, now.Add(10*time.Minute).Unix()))
-		key := v.keys.active()[0].EndingAt(now.Add(5 * time.Minute))
+		key := v.keys.active()[0].ExpiringAt(now.Add(5 * time.Minute))
 		ending := verifierOf(t, Policy{ClockSkew: time.Minute}, key)
 		for _, verifier := range []*Verifier{v, ending} {
 			wantCached(t, c, verifier, token, "ok", false, "at first")
@@ -228,7 +228,7 @@ func (w *cacheWorld) newVerifiers() {
 	for n := range 3 {
 		if key, err := ParseSharedToken([]byte(fmt.Sprint(n, testSecret)), ""); err == nil && w.chance(60) {
 			if w.chance(50) {
-				key = key.EndingAt(time.Now().Add(time.Duration(w.r.Int64N(int64(3 * time.Minute)))))
+				key = key.ExpiringAt(time.Now().Add(time.Duration(w.r.Int64N(int64(3 * time.Minute)))))
 			}
 			keys = append(keys, key)
 		}
@@ -303,7 +303,7 @@ func (w *cacheWorld) newToken() {
 	w.tokens = append(w.tokens, token)
 }
 
-var worldQuestions = []*Question{NewQuestion(nil), NewQuestion([]string{"name"}), NewQuestion([]string{"name", "exp"})}
+var worldQuestions = []*ClaimSelection{NewClaimSelection(nil), NewClaimSelection([]string{"name"}), NewClaimSelection([]string{"name", "exp"})}
 
 // compare asks verifier and cache about one token at one instant.
 func (w *cacheWorld) compare() {
@@ -414,7 +414,7 @@ func TestCacheOfSizeZeroRemembersNothing(t *testing.T) {
 func TestLargeContactsAreNotKept(t *testing.T) {
 	c, v := NewCache(10), sharedTokenVerifier(t, Policy{})
 	token := signHS256(`{"identity":"mark","photo":"` + strings.Repeat("x", maxKept) + `"}`)
-	for _, q := range []*Question{NewQuestion(nil), NewQuestion([]string{"photo"})} {
+	for _, q := range []*ClaimSelection{NewClaimSelection(nil), NewClaimSelection([]string{"photo"})} {
 		_, _, _ = c.Verify(context.Background(), time.Now(), v, token, q, nil)
 		_, known, rej := c.Verify(context.Background(), time.Now(), v, token, q, nil)
 		if want := len(q.claims) == 0; rej != nil || known != want {
@@ -439,7 +439,7 @@ func TestMemoryOfTheCacheIsBoundedInBytes(t *testing.T) {
 		{"long claims that are forwarded", `"jti":"%d","photo":"` + long + `"`, []string{"photo"}, 6000, size * (64 << 20) / 100_000},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			v, q := sharedTokenVerifier(t, Policy{}), NewQuestion(tt.want)
+			v, q := sharedTokenVerifier(t, Policy{}), NewClaimSelection(tt.want)
 			before := heapNow()
 			c := NewCache(size)
 			for i := range tt.tokens {

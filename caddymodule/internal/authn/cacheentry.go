@@ -49,7 +49,7 @@ func (c *Contact) appendTo(entry []byte, key *cacheKey, v *Verifier) []byte {
 // instant. The token's form, signature and claims are what they were. Its times may have come, or gone: a clock can also be
 // set back. The key may have ended, which Until knows. And the key set may have been replaced, or have become too old to be
 // trusted.
-func recall(entry []byte, key *cacheKey, now time.Time, v *Verifier, q *Question) *Contact {
+func recall(entry []byte, key *cacheKey, now time.Time, v *Verifier, q *ClaimSelection) *Contact {
 	if name := key.name(); !bytes.HasPrefix(entry, name[:]) {
 		return nil
 	}

@@ -13,7 +13,7 @@ func TestEntryHoldsTheWholeContact(t *testing.T) {
 	now := time.Now()
 	first, second := newSecretKey([]byte("a"+testSecret), "a"), newSecretKey([]byte("b"+testSecret), "b")
 	v := verifierOf(t, Policy{}, first, second)
-	q := NewQuestion([]string{"absent", "empty", "name", "large"})
+	q := NewClaimSelection([]string{"absent", "empty", "name", "large"})
 	for name, want := range map[string]Contact{
 		"nothing but an identity": {Identity: "m", SignedBy: first, Claims: make([]Claim, 4)},
 		"all there is": {
@@ -47,7 +47,7 @@ func TestEntryHoldsTheWholeContact(t *testing.T) {
 
 // Two tokens whose hashes are the same meet in one place of the cache. Each is answered with its own contact, or with none.
 func TestEntryOfAnotherKeyIsNotTaken(t *testing.T) {
-	v, q := sharedTokenVerifier(t, Policy{}), NewQuestion([]string{"name"})
+	v, q := sharedTokenVerifier(t, Policy{}), NewClaimSelection([]string{"name"})
 	token := signHS256(`{"identity":"mark","name":"Mark"}`)
 	contact, rej := v.Verify(context.Background(), token, q.claims)
 	if rej != nil {
@@ -98,12 +98,12 @@ func TestQuestionsHaveNumbersOfTheirOwn(t *testing.T) {
 	numbers := make(map[uint32]string)
 	for _, claims := range [][]string{nil, {""}, {"a"}, {"a", "b"}, {"b", "a"}, {"a b"}, {`a" "b`}, {"a", "", "b"}} {
 		text := fmt.Sprintf("%q", claims)
-		number := NewQuestion(claims).number
+		number := NewClaimSelection(claims).number
 		if other, taken := numbers[number]; taken && other != text {
 			t.Errorf("%s and %s are one question", text, other)
 		}
 		numbers[number] = text
-		if NewQuestion(claims).number != number {
+		if NewClaimSelection(claims).number != number {
 			t.Errorf("%s is two questions", text)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 // maxIdentity is the longest contact identity in bytes, before encoding.
 const maxIdentity = 255
 
-// lastYear is the first second of the year 10000. A NumericDate beyond it is no date that anybody meant, and most often
+// lastYear is the first second of the year 10000. A NumericDate beyond it is not an intended date, and most often
 // a count of milliseconds.
 const lastYear = 253402300800
 
@@ -27,7 +27,7 @@ type Policy struct {
 	RequiredClaims []string      // claims that must be there and not null
 	ClockSkew      time.Duration // tolerance for exp, nbf and iat
 	MaxLifetime    time.Duration // longest time between iat and exp, which it makes mandatory; 0 is any
-	Revoked        *Revocations  // tokens that are taken back; nil if none can be
+	Revoked        *Revocations  // revoked tokens; nil if none can be revoked
 
 	audiences, required textSet // of a Verifier
 }

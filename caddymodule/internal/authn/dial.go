@@ -9,8 +9,8 @@ import (
 
 var errForbiddenAddress = errors.New("the key server has an address that is not public, or a port other than 443")
 
-// dialPublic keeps a fetch from addresses that are nobody's on the internet. It is asked after the name was resolved, so
-// that no name server can lead a site owner's URL to the network in which the gateway stands (server-side request
+// dialPublic prevents fetches from addresses that are not public. It is called after the name was resolved, so
+// that no name server can lead a site owner's URL to the network of the gateway (server-side request
 // forgery, also by DNS rebinding).
 func dialPublic(_, address string, _ syscall.RawConn) error {
 	target, err := netip.ParseAddrPort(address)

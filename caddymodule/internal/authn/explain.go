@@ -54,15 +54,15 @@ func (v *Verifier) Keys() []KeyInfo {
 	return infos
 }
 
-// A Standing sums up the keys that verify tokens right now.
-type Standing struct {
+// A Summary is the number and expiry of the keys that verify tokens right now.
+type Summary struct {
 	Keys  int
-	Until time.Time // when the last of them ends; zero if that does not end by itself
+	Until time.Time // when the last of them expires; zero if it does not expire
 }
 
-// Standing sums up the keys that verify tokens right now.
-func (v *Verifier) Standing() Standing {
-	var s Standing
+// Summary counts the keys that verify tokens right now.
+func (v *Verifier) Summary() Summary {
+	var s Summary
 	endless := false
 	for _, k := range v.keys.active() {
 		s.Keys++

@@ -9,7 +9,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 )
 
-// Found is a token with the place where it stood.
+// Found is a token and where it was found.
 type Found struct {
 	Token string
 	Kind  SourceKind
@@ -22,7 +22,7 @@ type Found struct {
 	// Held reports whether a source held anything, also what does not count as a token.
 	Held bool
 
-	// CookieOnly reports whether the token stood in cookies and nowhere else. A browser attaches cookies to requests
+	// CookieOnly reports whether the token was in cookies only. A browser attaches cookies to requests
 	// that another site caused, so such a token alone does not prove that the contact's own page sent it.
 	CookieOnly bool
 }
@@ -38,7 +38,7 @@ type Look struct {
 	Anonymous bool
 }
 
-// Find returns the one token of r. Exactly one distinct token counts: with two that differ nobody can say which of them
+// Find returns the one token of r. Exactly one distinct token counts: with two that differ it is undefined which of them
 // the contact meant, and trying until one passes would let an attacker add theirs to a victim's request.
 func (s Sources) Find(r *http.Request, look Look) (Found, *Rejection) {
 	f := finder{found: Found{CookieOnly: true}}
@@ -83,7 +83,7 @@ type finder struct {
 	ambiguous bool
 	again     bool   // the source held something before
 	last      string // which was this
-	nothing   string // why what stands there is no token; "" if nothing of this kind does
+	nothing   string // why the text there is not a token; "" if nothing of this kind does
 	kind      SourceKind
 }
 

@@ -56,7 +56,7 @@ func (v *Verifier) find(ctx context.Context, text string, rej *Rejection, others
 	return nil
 }
 
-// findForm looks at text that is no token.
+// findForm examines text that is not a token.
 func findForm(text, identityKey string) []Finding {
 	if nothing := findNothing(text); nothing != nil {
 		return nothing

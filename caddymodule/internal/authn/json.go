@@ -105,7 +105,7 @@ func (s *scanner) document(visit func(name, value []byte)) error {
 	return nil
 }
 
-// peek returns the next byte, or 0 at the end; 0 is no token of JSON.
+// peek returns the next byte, or 0 at the end; 0 is not a token of JSON.
 func (s *scanner) peek() byte {
 	if s.pos < len(s.text) {
 		return s.text[s.pos]

@@ -31,7 +31,7 @@ func (s *scanner) unquoted(at span) (_ []byte, err error) {
 	return s.scratch, err
 }
 
-// string consumes a string and returns where it stands between its quotes, escapes unchecked.
+// string consumes a string and returns where it is between its quotes, escapes unchecked.
 func (s *scanner) string() (at span, err error) {
 	if s.pos == len(s.text) {
 		return at, errUnexpected

@@ -34,7 +34,7 @@ type JWKSSettings struct {
 	StaleIfError    time.Duration // how long a set serves after its last fetch while newer ones fail
 	Timeout         time.Duration // for one whole fetch
 
-	// Public is for URLs that were not written by whoever runs the gateway: it keeps fetches from addresses that are not
+	// Public is for URLs that were not written by the operator of the gateway: it keeps fetches from addresses that are not
 	// public and from ports other than 443, and tells of a failure no more than a reason from a closed list.
 	Public bool
 
@@ -58,7 +58,7 @@ type JWKS struct {
 
 	mu       sync.Mutex
 	inflight *fetch
-	queued   *fetch // one that somebody asked for, and that has not begun yet
+	queued   *fetch // a requested fetch that has not begun yet
 	asks     *rate.Limiter
 	asked    time.Time // when a request last caused a fetch; stamped before the fetch
 	waiting  int       // requests that wait for a fetch
@@ -93,10 +93,10 @@ type FetchReport struct {
 	URL      string
 	Err      error // nil if the set was fetched, or confirmed by the server
 	Changed  bool  // whether the server sent a set, and not that the one before is still right
-	Replaced bool  // whether other keys are in force than before
+	Replaced bool  // whether the active keys have changed
 	Keys     int   // that can be used now
 	Omitted  []Omitted
-	Fetched  time.Time // of the set that is in force now, and Raw its text
+	Fetched  time.Time // of the active set; Raw is its text
 	Raw      []byte
 }
 

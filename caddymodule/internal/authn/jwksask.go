@@ -6,7 +6,7 @@ import (
 )
 
 // Fetches that people ask for, one of them as often as a button can be pressed. Any number who ask at once share one
-// fetch, and further ones begin in turn, no sooner than the rate allows: the key server belongs to somebody else. Whoever
+// fetch, and further ones begin in turn, no sooner than the rate allows: the key server belongs to a third party. Whoever
 // stops waiting ends nothing: the fetch is the engine's, and ends with its time-out or with Close.
 const (
 	askInterval = time.Second
@@ -61,7 +61,7 @@ func (j *JWKS) askLocked() *fetch {
 		defer timer.Stop()
 		select {
 		case <-timer.C:
-		case <-j.ctx.Done(): // then the fetch fails at once, and nobody waits for it any longer
+		case <-j.ctx.Done(): // then the fetch fails at once, and no request waits for it
 		}
 		j.mu.Lock()
 		defer j.mu.Unlock()

@@ -50,7 +50,7 @@ func isLoopback(host string) bool {
 
 // newFetchClient returns a client that follows redirects only on the server it was sent to, and keeps no connection
 // between two fetches that are minutes apart. With public it reaches public addresses only, and goes through no proxy,
-// which would resolve the name where nobody checks the address.
+// which would resolve the name without a check of the address.
 func newFetchClient(public bool) *http.Client {
 	proxy := http.ProxyFromEnvironment
 	if public {
@@ -121,7 +121,7 @@ const (
 	FetchChanged     = "changed"     // another set than before
 	FetchUnchanged   = "unchanged"   // the set that was there is still right
 	FetchUnreachable = "unreachable" // no answer, or none in time
-	FetchRefused     = "refused"     // an answer that is no set: an error status, a redirect elsewhere, an address that is not allowed
+	FetchRefused     = "refused"     // an answer that is not a key set: an error status, a redirect elsewhere, an address that is not allowed
 	FetchUnusable    = "unusable"    // an answer that cannot be used as a set
 )
 
@@ -296,7 +296,7 @@ func parseKeySet(body []byte, small bool) (*KeySet, []Omitted, error) {
 	return newKeySet(keys), omitted, nil
 }
 
-// dropAmbiguous leaves out keys that differ and share one kid: nobody can say which of them the kid means. A key that is
+// dropAmbiguous leaves out keys that differ and share one kid: it is undefined which of them the kid means. A key that is
 // listed twice is one key.
 func dropAmbiguous(list []json.RawMessage, keys []*Key, omitted []Omitted) ([]*Key, []Omitted) {
 	byKID := make(map[string]*Key)
@@ -331,7 +331,7 @@ func dropAmbiguous(list []json.RawMessage, keys []*Key, omitted []Omitted) ([]*K
 	return kept, omitted
 }
 
-// entryKID returns the kid of an entry, or "" if it has none or is no object.
+// entryKID returns the kid of an entry, or "" if it has none or is not an object.
 func entryKID(entry []byte) (kid string) {
 	_ = scanLenient(entry, func(name, value []byte) {
 		if string(name) == "kid" {

@@ -107,7 +107,7 @@ const (
 )
 
 // CheckSmall refuses a key that is sound and costs more than usual ones. A key of 8192 bits with a large exponent takes a
-// hundred times the time of one of 2048 with the usual one, for every token that anybody makes up. Whoever runs the gateway
+// hundred times the time of one of 2048 with the usual one, for every token that an attacker sends. The operator of the gateway
 // may choose that; a site owner who does not pay for the gateway's processor may not.
 func (k *Key) CheckSmall() error {
 	public, ok := k.material.(*rsa.PublicKey)
@@ -139,7 +139,7 @@ func ParseSharedToken(secret []byte, kid string) (*Key, error) {
 	return newSecretKey(bytes.Clone(secret), kid), nil
 }
 
-// An Encoding says how the text of a shared token stands for its bytes.
+// An Encoding is how the text of a shared token encodes its bytes.
 type Encoding string
 
 // The encodings of a shared token. Most JWT libraries take the bytes of the text as they are: Raw.
@@ -159,7 +159,7 @@ func (e Encoding) Known() bool {
 	return false
 }
 
-// Decode returns the bytes that text stands for. Base64 may be padded or not. An error never quotes text.
+// Decode returns the bytes that text encodes. Base64 may be padded or not. An error never quotes text.
 func (e Encoding) Decode(text string) ([]byte, error) {
 	var secret []byte
 	var err error

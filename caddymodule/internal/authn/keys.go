@@ -37,7 +37,7 @@ type Keys interface {
 	// from. It never waits. It answers [KeyUnknown] if no key fits, and [KeysUnavailable] if there is no set to look in.
 	candidates(h header) (keys []*Key, version uint64, rej *Rejection)
 
-	// standing returns the set that is in force at this instant, and its version; nil if no set can be trusted. A key
+	// standing returns the set that is active at this instant, and its version; nil if no set can be trusted. A key
 	// that verified a token does so as long as the version is the same, up to its own end.
 	standing(now time.Time) (set *KeySet, version uint64)
 
@@ -53,9 +53,9 @@ type Keys interface {
 type renewal int
 
 const (
-	notRenewed    renewal = iota // the keys are up to date: the refusal stands
+	notRenewed    renewal = iota // the keys are up to date: the token stays refused
 	renewed                      // there are newer keys to try
-	renewalFailed                // nobody can say whether there are newer keys
+	renewalFailed                // it is unknown whether there are newer keys
 )
 
 // A Key is one verification key. Its algorithm was fixed when it was loaded.
@@ -65,18 +65,18 @@ type Key struct {
 	material    any    // *rsa.PublicKey or []byte, as the algorithm wants it
 	fingerprint [sha256.Size]byte
 	end         time.Time     // when it stops verifying; zero if it does not
-	used        *atomic.Int64 // the hour of its last use since 1970; nil if nobody asks
+	used        *atomic.Int64 // the hour of its last use since 1970; nil if it is not recorded
 	macs        *sync.Pool    // of *keyedHash, for HS256
 }
 
 // newSecretKey returns an HS256 key. The secret is not changed afterwards.
 func newSecretKey(secret []byte, kid string) *Key {
-	// The fingerprint compares secrets in memory and is shown to nobody.
+	// The fingerprint compares secrets in memory and is never shown.
 	return &Key{alg: jwa.HS256, kid: kid, material: secret, fingerprint: sha256.Sum256(secret), macs: new(sync.Pool)}
 }
 
-// EndingAt returns k as a key that verifies nothing from that instant on, as the old one of an overlap does.
-func (k *Key) EndingAt(end time.Time) *Key {
+// ExpiringAt returns k as a key that verifies nothing from that instant on, as the old one of an overlap does.
+func (k *Key) ExpiringAt(end time.Time) *Key {
 	ending := *k
 	ending.end = end
 	return &ending
@@ -88,7 +88,7 @@ func (k *Key) ended(now time.Time) bool { return !k.end.IsZero() && !now.Before(
 func (k *Key) Same(other *Key) bool { return k.alg == other.alg && k.fingerprint == other.fingerprint }
 
 // ID names the key, whatever it is called and whenever it ends: two keys are the same exactly if their IDs are. For a
-// public key it is the SHA-256 that operators see; that of a secret is for comparing in memory and is shown to nobody.
+// public key it is the SHA-256 that operators see; that of a secret is for comparing in memory and is never shown.
 // However many connections keep it, it is there once.
 func (k *Key) ID() string { return unique.Make(hex.EncodeToString(k.fingerprint[:])).Value() }
 

@@ -112,7 +112,7 @@ func mangle(c byte) byte {
 	return c
 }
 
-// holdsProtocol reports whether a token stands behind the marker.
+// holdsProtocol reports whether a token follows the marker.
 func (s *Source) holdsProtocol(r *http.Request) bool {
 	marked := false
 	for offer := range protocols(r) {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// A Revocation takes back tokens whose signatures are good. It names one token, or all tokens that were issued before an
+// A Revocation revokes tokens whose signatures are valid. It names one token, or all tokens that were issued before an
 // instant: those of one contact, or those of the whole messenger.
 type Revocation struct {
 	TokenID  TokenID   // one token
@@ -83,15 +83,15 @@ func NewRevocations(list []Revocation) *Revocations {
 	return r
 }
 
-// Covers reports whether a token of this contact, with this jti and time of issue, was taken back.
+// Covers reports whether a token of this contact, with this jti and time of issue, is revoked.
 func (r *Revocations) Covers(identity string, tokenID TokenID, issued time.Time) bool {
 	return r.check(&Contact{Identity: identity, TokenID: tokenID, Issued: issued}) != nil
 }
 
-// SetUnknown says that nobody knows the revocations: whoever they may concern is refused until they are set.
+// SetUnknown records that the revocations are unknown: every token is refused until they are set.
 func (r *Revocations) SetUnknown() { r.current.Store(&revocationIndex{unknown: true}) }
 
-// Unknown reports whether nobody knows the revocations.
+// Unknown reports whether the revocations are unknown.
 func (r *Revocations) Unknown() bool {
 	if r == nil {
 		return false
@@ -100,7 +100,7 @@ func (r *Revocations) Unknown() bool {
 	return index != nil && index.unknown
 }
 
-// check refuses a contact whose token was taken back. It is asked on every request, also where the token was verified
+// check refuses a contact whose token is revoked. It is called for every request, also where the token was verified
 // before.
 func (r *Revocations) check(c *Contact) *Rejection {
 	if r == nil {

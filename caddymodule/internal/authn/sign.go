@@ -63,7 +63,7 @@ func parsePrivate(block *pem.Block) (*rsa.PrivateKey, error) {
 	}
 }
 
-// Sign returns a token with these claims, as a compact JWS. kid stands in its header unless it is "".
+// Sign returns a token with these claims, as a compact JWS. its header has kid unless that is "".
 func (k *SigningKey) Sign(kid string, claims map[string]any) (string, error) {
 	signer, err := jws.NewSigner(k.alg)
 	if err != nil {

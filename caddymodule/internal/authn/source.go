@@ -33,11 +33,11 @@ type Source struct {
 	Scheme string
 }
 
-// Sources are the places that are searched. What stands elsewhere in a request is not a token for us.
+// Sources are the parts of a request that may have a token. Text elsewhere in a request is not a token.
 type Sources []Source
 
-// Remove takes everything that stands in one of the sources out of r, in place, so that a backend, its logs, and
-// whatever copied the request's URL never see a token. All that stands beside it stays as it was, byte for byte.
+// Remove removes the content of all sources from r, in place, so that a backend, its logs, and
+// whatever copied the request's URL never see a token. Everything else stays as it was, byte for byte.
 // original is the URL as it was received, from which error routes start again.
 func (s Sources) Remove(r *http.Request, original *url.URL) {
 	for i := range s {
@@ -147,7 +147,7 @@ func (s *Source) removeProtocol(r *http.Request) {
 	var kept []string
 	marked := false
 	for offer := range protocols(r) {
-		// The token stands right behind its marker, and behind each of two markers in a row.
+		// The token follows directly after its marker, and after each of two markers in a row.
 		behind := marked
 		if marked = offer == s.Name; !marked && !behind {
 			kept = append(kept, offer)

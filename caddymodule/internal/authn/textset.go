@@ -4,7 +4,7 @@ package authn
 const fewTexts = 8
 
 // A textSet is a list of texts that differ, to look for others in. A token has up to a thousand names or audiences, and a
-// list may be as long as somebody likes: looking for each in all of it would be the product of both.
+// list may be as long as an attacker likes: looking for each in all of it would be the product of both.
 type textSet struct {
 	list  []string
 	large map[string]struct{} // nil if they are few

@@ -14,7 +14,7 @@ import (
 // MaxToken is the longest token in bytes. Caddy itself takes 16 KiB for all headers of a request.
 const MaxToken = 8 << 10
 
-// maxHeader is the longest JOSE header in bytes, as it stands in the token. Everybody can have it read: it comes before the
+// maxHeader is the longest JOSE header in bytes, as it is in the token. Every client can have it read: it comes before the
 // signature. One or two certificates in an x5c, which some login servers send along, fit.
 const maxHeader = 4 << 10
 
@@ -26,7 +26,7 @@ type token struct {
 	second    string // the payload, encoded
 	header    header
 	signature []byte
-	decoded   []byte // the header, and then the payload, once somebody has asked for it
+	decoded   []byte // the header, and then the payload, once it was needed
 	known     *rememberedHeader
 }
 
@@ -183,7 +183,7 @@ func checkSegment(segment string) error {
 // strictBase64 refuses trailing bits that are not zero.
 var strictBase64 = base64.RawURLEncoding.Strict()
 
-// decodeSegment appends what one segment stands for to decoded. The characters of the segment were checked.
+// decodeSegment appends the decoded bytes of one segment to decoded. The characters of the segment were checked.
 func decodeSegment(decoded []byte, segment string) ([]byte, error) {
 	if segment == "" {
 		return decoded, errEmptySegment
@@ -206,7 +206,7 @@ func parseHeader(text []byte) (h header, rej *Rejection) {
 	err := scanObject(text, func(name, value []byte) {
 		switch string(name) {
 		case "alg":
-			h.alg, _ = stringValue(value) // what is no string equals no pinned algorithm
+			h.alg, _ = stringValue(value) // a value that is not a string equals no allowed algorithm
 		case "kid":
 			if h.kid, h.hasKID = stringValue(value); !h.hasKID {
 				refuse("the header's kid is not a string")

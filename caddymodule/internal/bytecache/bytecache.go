@@ -1,14 +1,16 @@
 // Package bytecache is a bounded cache of short byte strings that costs the garbage collector next to nothing.
 //
-// A cache of objects is walked in every collection, object by object, and what it holds is most of what a gateway holds.
-// Here the entries stand one behind the other in large blocks without pointers, which the collector does not look into.
+// The collector visits a cache of objects object by object, and such a cache would be most of a gateway's memory. Here the
+// entries are stored one after the other in large blocks without pointers, which the collector does not scan.
 //
-// What is forgotten for lack of room follows S3-FIFO (Yang, Zhang, Qiu, Yue and Rashmi, "FIFO queues are all you need for
-// cache eviction", SOSP 2023), without its ghost queue: entries that were never asked for again go first. A million that
-// come once push out none that is in use.
+// Eviction follows S3-FIFO (Yang, Zhang, Qiu, Yue and Rashmi, "FIFO queues are all you need for cache eviction", SOSP 2023),
+// without its ghost queue: entries that were never read again are evicted first, so that a million entries that are used
+// once do not evict one that is in use.
 //
-// A key is a hash, of which the caller sees to it that nobody can choose it; a key that two things have by chance belongs
-// to the one that was set last. Whoever needs to know that a value is the right one writes into it what it is the value of.
+// A key is a hash that attackers must not be able to choose; the caller ensures that. If two things have the same key by
+// chance, the one that was set last has it. A caller that has to be certain stores in the value what it belongs to.
+//
+// Begin reading with [Cache].
 package bytecache
 
 import "sync"
@@ -76,7 +78,7 @@ func (c *Cache) Get(key uint64, buffer []byte) ([]byte, bool) {
 	return append(buffer, e.value()...), true
 }
 
-// Set makes value the one of key. A value that is longer than MaxValue is not kept.
+// Set stores value at key. A value that is longer than MaxValue is not stored.
 func (c *Cache) Set(key uint64, value []byte) {
 	if len(value) > MaxValue {
 		return
@@ -105,9 +107,9 @@ func (c *Cache) Stats() (sum Stats) {
 
 func (c *Cache) shard(key uint64) *shard { return &c.shards[key%uint64(len(c.shards))] }
 
-// A shard is a part of a cache with a lock of its own. New entries are young. When there is no room for all, a young one
-// that was asked for since it came grows old, and any other is forgotten; an old one goes to the end of its queue if it
-// was asked for since it stood there.
+// A shard is a part of a cache with a lock of its own. New entries are young. When there is no room, a young entry that was
+// read since it was set becomes old, and any other is evicted. An old entry goes to the end of its queue if it was read since
+// it was put there.
 type shard struct {
 	mu         sync.Mutex
 	size       int              // how many entries both queues have together
@@ -119,8 +121,8 @@ type shard struct {
 	_                       [64]byte // keeps its neighbour's lock out of this one's cache line
 }
 
-// A place is the offset of an entry, doubled, and one more if it is in the queue of old ones. An entry to which no place
-// leads was replaced.
+// A place is the offset of an entry, doubled, and one more if it is in the queue of old ones. An entry without a place in the
+// index was replaced.
 type place uint64
 
 func placeOf(offset uint64, old bool) place {
@@ -140,9 +142,9 @@ func (s *shard) queue(old bool) *queue {
 	return &s.young
 }
 
-// makeRoom makes room for one more entry, in number and in blocks. Entries that were replaced count too, so that nobody can
-// make a queue grow by setting one key over and over. An old entry is retired only while old ones have their share of what
-// there is too little of: a scan with long values, which fills the blocks first, pushes out no more than one with many.
+// makeRoom makes room for one more entry, in number and in blocks. Replaced entries count too, so that a queue does not grow
+// when one key is set again and again. An old entry is retired only if old ones exceed their share of the scarce resource:
+// a scan with long values, which fills the blocks first, evicts no more than a scan with many values.
 func (s *shard) makeRoom() {
 	for s.young.length+s.old.length >= s.size {
 		s.retire(s.young.length <= s.size/youngShare && s.old.length > 0)

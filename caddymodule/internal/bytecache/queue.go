@@ -3,22 +3,22 @@ package bytecache
 import "encoding/binary"
 
 const (
-	// blockSize is small enough that the blocks which are begun in each shard do not matter, and large enough that the
-	// collector meets few of them.
+	// blockSize is small enough that the partly filled blocks of all shards do not matter, and large enough that there are few
+	// blocks for the collector.
 	blockSize = 8 << 10
 
-	// entryHead is what stands in front of a value: one byte of state, the length of the value, and the key.
+	// entryHead is the size of what precedes a value: one byte of state, the length of the value, and the key.
 	entryHead = 1 + 2 + 8
 )
 
 // The states of an entry. Blocks are full of noEntry at first.
 const (
-	noEntry byte = iota // nothing more stands in this block
+	noEntry byte = iota // the rest of the block is empty
 	unvisited
 	visited
 )
 
-// An entry begins where it stands in its block, and goes on to the end of the block.
+// An entry is the rest of a block, beginning with the entry.
 type entry []byte
 
 func (e entry) visit()        { e[0] = visited }
@@ -27,10 +27,10 @@ func (e entry) key() uint64   { return binary.LittleEndian.Uint64(e[3:]) }
 func (e entry) value() []byte { return e[entryHead:e.size()] }
 func (e entry) size() int     { return entryHead + int(binary.LittleEndian.Uint16(e[1:])) }
 
-// A queue holds entries in the order in which they came. Their offsets count on for ever, as if it were one long text.
+// A queue has entries in the order in which they were added. Their offsets increase for ever, as in one long text.
 type queue struct {
-	blocks [][]byte // that have entries still; the first begins at offset first
-	spare  []byte   // one that has none any more, or nil
+	blocks [][]byte // the blocks with entries; the first begins at offset first
+	spare  []byte   // an empty block for reuse, or nil
 	first  uint64
 	head   uint64 // the offset of the first entry
 	end    uint64 // the offset behind the last one
@@ -59,7 +59,7 @@ func (q *queue) append(key uint64, value []byte) uint64 {
 	return offset
 }
 
-// addBlock lets end be at the beginning of an empty block.
+// addBlock moves end to the beginning of an empty block.
 func (q *queue) addBlock() {
 	block := q.spare
 	if q.spare = nil; block == nil {
@@ -74,7 +74,7 @@ func (q *queue) addBlock() {
 	q.blocks = append(q.blocks, block)
 }
 
-// take removes the first entry of a queue that has one. It can be read until the next call.
+// take removes the first entry of a queue, which must not be empty. The entry can be read until the next call.
 func (q *queue) take() (e entry, offset uint64) {
 	for q.head-q.first >= blockSize || q.at(q.head)[0] == noEntry {
 		q.dropBlock()

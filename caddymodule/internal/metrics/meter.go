@@ -13,12 +13,12 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
-// The meter tells a site owner what "required" would do, before it is switched on: of the requests of the last hour and of
-// the last day, how many carried a good token, none, or a bad one. It counts in every mode but "off", so that the figures
-// before and after the switch can be compared.
+// The meter shows a site owner what "required" would do before it is switched on: how many requests of the last hour and day
+// had a valid token, no token, or an invalid one. It counts in every mode but "off", so that the numbers before and after the
+// switch can be compared.
 
-// A MeterWindow is a span of time over which a meter can tell. It moves on by one slot at a time, so that it ends now and
-// reaches back over its length less a part of one slot.
+// A MeterWindow is a span of time for which a meter counts. It moves by one slot at a time, so it ends now and covers its
+// length except for a part of one slot.
 type MeterWindow struct {
 	Name  string
 	slot  int64 // seconds
@@ -35,7 +35,7 @@ const (
 	quarterSlots = 96
 )
 
-// Codes are what a meter counts by: good tokens, and every reason to refuse, which has its place here.
+// Codes are the results that a meter counts: verified, and every reason to refuse. The index of a code identifies it.
 var Codes = func() []string {
 	codes := []string{Verified}
 	for _, code := range authn.Codes() {
@@ -44,11 +44,11 @@ var Codes = func() []string {
 	return codes
 }()
 
-// A Meter counts the requests of one messenger. It takes no lock, and 200 bytes, and 1.25 KiB more for every code that
-// was met. It outlives configurations and changes of the messenger.
+// A Meter counts the requests of one messenger. It takes no lock. It has 200 bytes, and 1.25 KiB for every code that was
+// recorded. It outlives configurations and changes of the messenger.
 type Meter struct {
 	Since  time.Time
-	Counts []atomic.Pointer[meterCounts] // by place; nil before the first
+	Counts []atomic.Pointer[meterCounts] // by the index in Codes; nil before the first request
 }
 
 // meterCounts are the requests with one code.
@@ -57,9 +57,9 @@ type meterCounts struct {
 	quarters [quarterSlots]slotCount
 }
 
-// A slotCount counts what falls into one slot of time. The upper half is the slot's number, so that a slot that is used
-// again after one round begins anew in the same step; the lower half is the count, which no gateway fills in a quarter of
-// an hour.
+// A slotCount counts the requests in one slot of time. The upper half is the slot's number, so that a slot that is reused
+// after one round is reset in the same atomic step. The lower half is the count, which no gateway can overflow in a quarter
+// of an hour.
 type slotCount struct{ atomic.Uint64 }
 
 func (s *slotCount) add(slot int64) {
@@ -76,11 +76,10 @@ func (s *slotCount) add(slot int64) {
 	}
 }
 
-// Meters holds the meters of the messengers that there are.
+// Meters has the meters of all messengers.
 var Meters = caddy.NewUsagePool()
 
-// A MeterKey is the place of a meter in the pool. What a configured messenger met is not told of a stored one that later
-// has its name.
+// A MeterKey identifies a meter in the pool. A stored messenger does not get the meter of a configured one that had its name.
 type MeterKey struct {
 	Name   string
 	Stored bool
@@ -89,12 +88,13 @@ type MeterKey struct {
 // Destruct implements caddy.Destructor.
 func (*Meter) Destruct() error { return nil }
 
+// NewMeter returns a meter that begins to count now.
 func NewMeter() *Meter {
 	return &Meter{Since: time.Now(), Counts: make([]atomic.Pointer[meterCounts], len(Codes))}
 }
 
-// Note counts a request at that second. place is that of its code in Codes.
-func (m *Meter) Note(place int, second int64) {
+// Record counts a request at that second. place is the index of its code in Codes.
+func (m *Meter) Record(place int, second int64) {
 	counts := m.Counts[place].Load()
 	if counts == nil {
 		m.Counts[place].CompareAndSwap(nil, new(meterCounts))
@@ -105,7 +105,7 @@ func (m *Meter) Note(place int, second int64) {
 	counts.quarters[quarter%quarterSlots].add(quarter)
 }
 
-// Count returns how many requests had the code of that place, in the window that ends at that second.
+// Count returns how many requests had the code with that index, in the window that ends at that second.
 func (m *Meter) Count(place int, w MeterWindow, second int64) (sum uint64) {
 	counts := m.Counts[place].Load()
 	if counts == nil {
@@ -132,4 +132,5 @@ func (w readinessWindow) CodesByCount() []string {
 	})
 }
 
+// Verified is the code of requests with a valid token.
 const Verified = "verified"

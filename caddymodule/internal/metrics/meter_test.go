@@ -60,7 +60,7 @@ func TestMeterCountsWhatThereWas(t *testing.T) {
 	events := mix(100_000, from)
 	m := NewMeter()
 	for i, e := range events {
-		m.Note(placeOf(e.code), e.second)
+		m.Record(placeOf(e.code), e.second)
 		if i%5000 != 4999 {
 			continue
 		}
@@ -102,7 +102,7 @@ func TestMeterLosesNothingWhenManyCount(t *testing.T) {
 	for range 8 {
 		all.Go(func() {
 			for i := range int64(each) {
-				m.Note(0, 1_000_000_020+i/1000) // a new minute after twenty of these seconds would be a new slot
+				m.Record(0, 1_000_000_020+i/1000) // a new minute after twenty of these seconds would be a new slot
 			}
 		})
 	}
@@ -116,9 +116,9 @@ func TestMeterLosesNothingWhenManyCount(t *testing.T) {
 func TestMeterGoesOnAfterTheClockWasSetBack(t *testing.T) {
 	m := NewMeter()
 	const now = 1_800_000_000
-	m.Note(0, now)
-	m.Note(0, now-30*24*3600)
-	m.Note(0, now-30*24*3600)
+	m.Record(0, now)
+	m.Record(0, now-30*24*3600)
+	m.Record(0, now-30*24*3600)
 	for _, w := range []MeterWindow{LastHour, LastDay} {
 		if got := m.Count(0, w, now-30*24*3600); got != 2 {
 			t.Errorf("%s: counted %d, want 2", w.Name, got)
@@ -131,9 +131,9 @@ func TestReadinessIsNeverRoundedUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := NewMeter()
 		for range 99_999 {
-			m.Note(0, time.Now().Unix())
+			m.Record(0, time.Now().Unix())
 		}
-		m.Note(placeOf("token_expired"), time.Now().Unix())
+		m.Record(placeOf("token_expired"), time.Now().Unix())
 		got := m.Windows(time.Now())[0].Summary()
 		if want := "100000 requests: 99999 with a good token, 0 with none, 1 with a bad one; 99.99 % would pass under required"; got != want {
 			t.Errorf("got %q, want %q", got, want)
@@ -148,14 +148,14 @@ func BenchmarkMeter(b *testing.B) {
 			m := NewMeter()
 			b.ReportAllocs()
 			for b.Loop() {
-				m.Note(place, second)
+				m.Record(place, second)
 			}
 		})
 		b.Run(name+", on all processors", func(b *testing.B) {
 			m := NewMeter()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					m.Note(place, second)
+					m.Record(place, second)
 				}
 			})
 		})
@@ -164,7 +164,7 @@ func BenchmarkMeter(b *testing.B) {
 	b.Run("refused without a token", func(b *testing.B) {
 		m := NewMeter()
 		for b.Loop() {
-			m.Note(placeOf("token_missing"), time.Now().Unix())
+			m.Record(placeOf("token_missing"), time.Now().Unix())
 		}
 	})
 }

@@ -1,3 +1,10 @@
+// Package metrics has the counters of the gateway that belong to the process, and the meters by which site owners find out
+// what the mode "required" would do.
+//
+// It does not know messengers or requests; the callers give it names, codes and times. The metrics that are read when
+// Prometheus asks are in package messenger.
+//
+// Begin reading with [Collectors] and [Meter].
 package metrics
 
 import (
@@ -13,8 +20,7 @@ import (
 )
 
 // Collectors are the collectors of the process. Caddy makes a new registry with every configuration; these are registered
-// with each of them, so that a reload sets no counter back. What is counted as it happens stands here, and what is read
-// when somebody asks in scrape.go.
+// with each of them, so that a reload does not reset counters.
 //
 // Labels come from the configuration and from closed lists, never from a request. The README has a table of all of them,
 // and a test compares the two.
@@ -32,7 +38,7 @@ const (
 	Namespace = "caddy"
 	Subsystem = "messenger_auth"
 
-	// hitSampling is of how many answers from memory one is timed: the clock would cost a tenth of what the answer does.
+	// hitSampling means that one of so many cache hits is timed: reading the clock would cost a tenth of a hit.
 	hitSampling = 16
 )
 
@@ -72,13 +78,13 @@ func Register(promRegistry *prometheus.Registry, further ...prometheus.Collector
 	return nil
 }
 
-// A decision is what a request is counted by, beside its messenger.
+// A decision is the part of the labels that differs between the requests of one messenger.
 type decision struct {
 	mode, code string
 }
 
-// A RequestCounter counts the requests of one messenger. Finding a counter by its labels takes longer than counting, so
-// those that were found are kept: most often one, seldom more than a few.
+// A RequestCounter counts the requests of one messenger. Finding a counter by its labels takes longer than counting, so it
+// caches the counters that were found: usually one, and rarely more than a few.
 type RequestCounter struct {
 	found atomic.Pointer[[]decisionCounter] // never changed, only replaced
 }
@@ -105,17 +111,17 @@ func (c *RequestCounter) count(requests *prometheus.CounterVec, label, method st
 		next = slices.Clone(*found)
 	}
 	next = append(next, decisionCounter{d, counter})
-	c.found.CompareAndSwap(found, &next) // or the next request keeps it
+	c.found.CompareAndSwap(found, &next) // if that fails, a later request adds it
 }
 
-// Count counts a decision about a messenger that c counts for. Without one the messenger is unknown: its name came from
+// Count counts a decision about a messenger, whose requests r counts. Without one the messenger is unknown: its name came from
 // the client and is not a label.
-func (s *Collectors) Count(c *RequestCounter, label, method, mode, code string) {
-	if c == nil {
-		s.requests.WithLabelValues("", "", mode, code).Inc()
+func (c *Collectors) Count(r *RequestCounter, label, method, mode, code string) {
+	if r == nil {
+		c.requests.WithLabelValues("", "", mode, code).Inc()
 		return
 	}
-	c.count(s.requests, label, method, decision{mode, code})
+	r.count(c.requests, label, method, decision{mode, code})
 }
 
 // A CacheOutcome is what the cache of verified tokens had for a token.
@@ -131,29 +137,29 @@ const (
 
 func (c CacheOutcome) String() string { return [cacheOutcomes]string{"", "off", "miss", "hit"}[c] }
 
-// Timings are the verification times of one method, by what the cache had.
+// Timings has the histograms of the verification times of one method, by the result of the cache.
 type Timings [cacheOutcomes]prometheus.Observer
 
-func (s *Collectors) Timings(method string) (t Timings) {
+func (c *Collectors) Timings(method string) (t Timings) {
 	for outcome := CacheOff; outcome < cacheOutcomes; outcome++ {
-		t[outcome] = s.seconds.WithLabelValues(method, outcome.String())
+		t[outcome] = c.seconds.WithLabelValues(method, outcome.String())
 	}
 	return t
 }
 
-// Note writes down a verification that began at that time. Of hits it takes a sample.
-func (t *Timings) Note(outcome CacheOutcome, started time.Time) {
+// Observe records a verification that began at that time. It samples cache hits.
+func (t *Timings) Observe(outcome CacheOutcome, started time.Time) {
 	if outcome == CacheHit && rand.Uint32()%hitSampling != 0 {
 		return
 	}
 	t[outcome].Observe(time.Since(started).Seconds())
 }
 
-// ClaimDropped counts a claim that gave no header, and logs the first, second, fourth, eighth … of them: every request
-// of one contact may have it.
-func (s *Collectors) ClaimDropped(logger *zap.Logger, claim string) {
-	s.dropped.WithLabelValues(claim).Inc()
-	if n := s.drops.Add(1); bits.OnesCount64(n) == 1 {
+// ClaimDropped counts a claim that was skipped, and logs the first, second, fourth, eighth … of them, because every request of
+// one contact may have it.
+func (c *Collectors) ClaimDropped(logger *zap.Logger, claim string) {
+	c.dropped.WithLabelValues(claim).Inc()
+	if n := c.drops.Add(1); bits.OnesCount64(n) == 1 {
 		logger.Warn("a claim gave no header: it is too large, or not fit for one with identity_encoding raw",
 			zap.String("claim", claim), zap.Uint64("times", n))
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
-// Readiness is what a meter tells.
+// Readiness is the report of a meter.
 type Readiness struct {
 	Messenger string            `json:"messenger"`
 	Mode      string            `json:"mode"`
@@ -19,13 +19,14 @@ type Readiness struct {
 type readinessWindow struct {
 	Window   string            `json:"window"`
 	Requests uint64            `json:"requests"`
-	Good     uint64            `json:"good"`            // carried a good token
-	None     uint64            `json:"none"`            // carried no token
+	Good     uint64            `json:"good"`            // had a valid token
+	None     uint64            `json:"none"`            // had no token
 	Bad      uint64            `json:"bad"`             // were refused, or would be, for another reason
 	Codes    map[string]uint64 `json:"codes,omitempty"` // of None and Bad
 	Pass     *float64          `json:"pass"`            // the share that passes under "required"; null without requests
 }
 
+// Windows returns the counts of the last hour and the last day.
 func (m *Meter) Windows(now time.Time) []readinessWindow {
 	var windows []readinessWindow
 	for _, w := range []MeterWindow{LastHour, LastDay} {
@@ -55,7 +56,7 @@ func (m *Meter) Windows(now time.Time) []readinessWindow {
 	return windows
 }
 
-// Summary is one line about w.
+// Summary describes w in one line.
 func (w readinessWindow) Summary() string {
 	if w.Requests == 0 {
 		return "no requests"
@@ -64,7 +65,8 @@ func (w readinessWindow) Summary() string {
 		w.Requests, w.Good, w.None, w.Bad, w.Share())
 }
 
-// Share is the share that passes, in words. It is rounded down: somebody may decide by it that nobody is locked out.
+// Share returns the share that passes, in words. It is rounded down, because a site owner may conclude from 100 % that no
+// contact would be locked out.
 func (w readinessWindow) Share() string {
 	if w.Requests == 0 {
 		return ""

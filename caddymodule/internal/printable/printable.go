@@ -1,3 +1,7 @@
+// Package printable escapes text that others have written before it is shown on a terminal or written to a log, so that it
+// cannot forge lines, reorder text or control the terminal.
+//
+// Begin reading with [Text] and [Line].
 package printable
 
 import (

@@ -66,7 +66,7 @@ func TestSettingsThatCannotBeUsedHereDecideNothing(t *testing.T) {
 	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
 	prepare(t, a)
 	agree(t, "before", b)
-	held, rej := b.Find(t.Context(), "acme")
+	old, rej := b.Find(t.Context(), "acme")
 	if rej != nil {
 		t.Fatal(rej)
 	}
@@ -82,7 +82,7 @@ func TestSettingsThatCannotBeUsedHereDecideNothing(t *testing.T) {
 		b.settle(t)
 	}
 	change("a key that is none")
-	if !(*held.Revoked()).Unknown() {
+	if !(*old.Revoked()).Unknown() {
 		t.Error("the settings from before still decide")
 	}
 	change("sub")

@@ -14,7 +14,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
-// Where a messenger is from.
+// Where a messenger comes from.
 const (
 	SourceConfig = "config"
 	SourceStored = "stored"
@@ -23,13 +23,14 @@ const (
 // An Actor is who makes a change, for the audit log.
 type Actor string
 
-// A Condition says on what a change may be made.
+// A Condition is what must be true of the stored record for a change to be made.
 type Condition struct {
-	Revision string // if not empty, what is there must have this revision
-	Absent   bool   // nothing must be there
-	Present  bool   // something must be there
+	Revision string // if not empty, the record must have this revision
+	Absent   bool   // there must not be a record
+	Present  bool   // there must be a record
 }
 
+// Check returns an error with status 412 if old, which is nil if there is no record, does not meet the condition.
 func (c Condition) Check(old *Record) error {
 	switch {
 	case c.Absent && old != nil:
@@ -42,11 +43,12 @@ func (c Condition) Check(old *Record) error {
 	return nil
 }
 
-func (a *Registry) StoredRecord(ctx context.Context, name string) (*Record, error) {
+// StoredRecord reads the record of a stored messenger. It returns ErrNoMessenger if there is none.
+func (reg *Registry) StoredRecord(ctx context.Context, name string) (*Record, error) {
 	if config.CheckName(name) != nil {
 		return nil, ErrNoMessenger
 	}
-	r, err := a.Store.Read(ctx, name, KindStored)
+	r, err := reg.Store.Read(ctx, name, KindStored)
 	if err != nil {
 		return nil, StorageError(err)
 	}
@@ -56,9 +58,10 @@ func (a *Registry) StoredRecord(ctx context.Context, name string) (*Record, erro
 	return r, nil
 }
 
+// ErrNoMessenger is the error for a name without a messenger.
 var ErrNoMessenger = StatusError(http.StatusNotFound, "there is no messenger of this name, neither configured nor stored; list shows those that there are")
 
-// StorageError answers for a storage that cannot be read or written.
+// StorageError makes an API error from err, which says why the storage cannot be read or written.
 func StorageError(err error) error {
 	if errors.As(err, new(caddy.APIError)) {
 		return err
@@ -70,25 +73,25 @@ func StorageError(err error) error {
 	return caddy.APIError{HTTPStatus: status, Err: fmt.Errorf("the storage: %w", err)}
 }
 
-// Change makes a change in the store and puts it into force on this node.
-func (a *Registry) Change(ctx context.Context, name, kind string, f func(old *Record) (*Record, error)) (*Record, error) {
-	r, _, err := a.ChangeAndEnd(ctx, name, kind, f)
+// Change changes a record in the store and makes the change active on this node. Other nodes notice it when they poll.
+func (reg *Registry) Change(ctx context.Context, name, kind string, f func(old *Record) (*Record, error)) (*Record, error) {
+	r, _, err := reg.ChangeAndEnd(ctx, name, kind, f)
 	return r, err
 }
 
-// Audit writes down a change with who made it.
-func (a *Registry) Audit(action, name string, by Actor, fields ...zap.Field) {
-	a.Logger.Named("audit").Info(action, append([]zap.Field{zap.String("messenger", name), zap.String("by", string(by))}, fields...)...)
+// Audit logs a change and who made it.
+func (reg *Registry) Audit(action, name string, by Actor, fields ...zap.Field) {
+	reg.Logger.Named("audit").Info(action, append([]zap.Field{zap.String("messenger", name), zap.String("by", string(by))}, fields...)...)
 }
 
-// AuditWarning writes down that the configuration works, and is probably not meant so.
-func (a *Registry) AuditWarning(warning string, fields ...zap.Field) {
-	a.Logger.Named("audit").Named("configuration").Warn(warning, append(fields, zap.String("by", "the configuration"))...)
+// AuditWarning logs that the configuration is valid but probably not intended.
+func (reg *Registry) AuditWarning(warning string, fields ...zap.Field) {
+	reg.Logger.Named("audit").Named("configuration").Warn(warning, append(fields, zap.String("by", "the configuration"))...)
 }
 
-// LookUp returns the messenger of that name as it is in force on this node.
-func (a *Registry) LookUp(ctx context.Context, name string) (*Messenger, error) {
-	m, rej := a.Find(ctx, name)
+// LookUp returns the messenger of that name as it is active on this node.
+func (reg *Registry) LookUp(ctx context.Context, name string) (*Messenger, error) {
+	m, rej := reg.Find(ctx, name)
 	switch {
 	case rej == nil:
 		return m, nil
@@ -98,6 +101,7 @@ func (a *Registry) LookUp(ctx context.Context, name string) (*Messenger, error) 
 	return nil, StatusError(http.StatusServiceUnavailable, rej.Reason)
 }
 
+// StatusError makes an API error with an HTTP status.
 func StatusError(status int, message string) error {
 	return caddy.APIError{HTTPStatus: status, Err: errors.New(message)}
 }

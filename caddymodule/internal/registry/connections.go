@@ -9,12 +9,13 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
 
-// Connections are the guarded connections of the process. They outlive the configuration that opened them, with
-// stream_close_delay and while an old configuration ends, and so belong to none. An empty tracker runs nothing.
+// Connections tracks the guarded connections of the process. They can outlive the configuration that opened them, because of
+// stream_close_delay and while an old configuration shuts down, so the tracker belongs to no configuration. An empty tracker
+// has no goroutine.
 var Connections = session.NewTracker()
 
-// EndConnections ends the open connections that filter means, and returns how many these are. It does not wait until the
-// last client has been told. A filter without a messenger is an error.
+// EndConnections ends the open connections that match filter, and returns their number. It does not wait until the close
+// frames are sent. A filter without a messenger is an error.
 func EndConnections(filter session.Filter, ending session.Ending) (int, error) {
 	return Connections.End(filter, ending)
 }
@@ -22,7 +23,7 @@ func EndConnections(filter session.Filter, ending session.Ending) (int, error) {
 // ConnectionStats returns the counts of open connections by messenger.
 func ConnectionStats() map[string]session.Stats { return Connections.Stats() }
 
-// EndAll ends the connections of a messenger that is gone, and returns how many these are.
+// EndAll ends the connections of a messenger that was removed, and returns their number.
 func EndAll(name string, logger *zap.Logger) int {
 	n, err := EndConnections(session.Filter{Messenger: name}, session.Revoked)
 	if err == nil && n > 0 {
@@ -31,27 +32,27 @@ func EndAll(name string, logger *zap.Logger) int {
 	return n
 }
 
-// endWithoutKeys ends the connections of m whose tokens were signed by a key that is not active. It is called where the key
-// set at a URL has changed, or is distrusted.
+// endWithoutKeys ends the connections of m whose tokens were signed by a key that is not active. It is called when the key
+// set at a URL has changed or is not trusted any more.
 func (m *Messenger) endWithoutKeys() {
-	m.logWithdrawn(Connections.EndWithoutKeys(m.Name, m.Verifier.Load().Active(), session.Revoked))
+	m.logKeyEnds(Connections.EndWithoutKeys(m.Name, m.Verifier.Load().Active(), session.Revoked))
 }
 
-// endWithdrawn ends the connections that have lost what they rest on; see withdrew. It returns how many these are.
-func (m *Messenger) endWithdrawn() int {
+// endInvalidated ends the connections that are not valid any more; see invalidates. It returns their number.
+func (m *Messenger) endInvalidated() int {
 	active := m.Verifier.Load().Active()
-	n := Connections.EndWhere(m.Name, func(s session.Subject) bool { return m.withdrew(s, active) }, session.Revoked)
-	m.logWithdrawn(n)
+	n := Connections.EndWhere(m.Name, func(s session.Subject) bool { return m.invalidates(s, active) }, session.Revoked)
+	m.logKeyEnds(n)
 	return n
 }
 
-func (m *Messenger) logWithdrawn(n int) {
+func (m *Messenger) logKeyEnds(n int) {
 	if n > 0 {
 		m.logger.Info("connections ended, because the key of their tokens was withdrawn", zap.Int("connections", n))
 	}
 }
 
-// endRevoked ends the connections whose tokens were taken back by these rules, and returns how many these are.
+// endRevoked ends the connections whose tokens are revoked by these rules, and returns their number.
 func (m *Messenger) endRevoked(rules []authn.Revocation) int {
 	if len(rules) == 0 || Connections.Open()[m.Name] == 0 {
 		return 0
@@ -65,36 +66,38 @@ func (m *Messenger) endRevoked(rules []authn.Revocation) int {
 	return n
 }
 
-// KeySetChanged is told of every change of a key set from a URL, and passes it on to the messengers that use it now.
-func (l *Store) KeySetChanged(key engineKey) {
-	l.mu.Lock()
+// KeySetChanged is called after every change of a key set from a URL. It ends the connections whose key was removed, at all
+// messengers that use the key set now.
+func (s *Store) KeySetChanged(key engineKey) {
+	s.mu.Lock()
 	var using []*Messenger
-	for _, a := range l.apps {
+	for _, a := range s.registries {
 		if a.started.Load() {
 			for _, m := range a.Messengers {
 				using = append(using, m)
 			}
 		}
 	}
-	l.mu.Unlock()
-	for _, m := range append(using, l.messengers()...) {
-		if m.Engine == key && !(m.Stored && l.isConfigured(m.Name)) {
+	s.mu.Unlock()
+	for _, m := range append(using, s.messengers()...) {
+		if m.Engine == key && !(m.Stored && s.isConfigured(m.Name)) {
 			m.endWithoutKeys()
 		}
 	}
 }
 
-// EndOrphansOf reports false if nobody can say at the moment whether the messenger is there.
-func (a *Registry) EndOrphansOf(ctx context.Context, name string) bool {
-	switch m, rej := a.pinnedMessenger(ctx, name); {
+// EndOrphansOf ends the connections under this name that the current configuration and store do not allow. It returns false
+// if it is unknown at the moment whether the messenger exists.
+func (reg *Registry) EndOrphansOf(ctx context.Context, name string) bool {
+	switch m, rej := reg.pinnedMessenger(ctx, name); {
 	case rej == nil:
 		if !m.revoked.Unknown() {
 			revoked := func(s session.Subject) bool { return m.revoked.Covers(s.Identity, authn.TokenID(s.TokenID), s.Issued) }
 			_ = Connections.EndWhere(name, revoked, session.Revoked)
 		}
-		m.endWithdrawn()
+		m.endInvalidated()
 	case rej.Code == authn.MessengerUnknown:
-		EndAll(name, a.Logger)
+		EndAll(name, reg.Logger)
 	default:
 		return false
 	}

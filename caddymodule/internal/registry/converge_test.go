@@ -336,7 +336,7 @@ func TestAnOutageOfTheStorage(t *testing.T) {
 	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
 	prepare(t, a)
 	agree(t, "before", b)
-	held := b.trusted(t, "acme")
+	old := b.trusted(t, "acme")
 	s.mu.Lock()
 	b.storage.failures = 1
 	s.mu.Unlock()
@@ -348,8 +348,8 @@ func TestAnOutageOfTheStorage(t *testing.T) {
 	for range 3 {
 		b.Store.Poll(t.Context())
 	}
-	if got := b.trusted(t, "acme"); got != held {
-		t.Errorf("in the outage %q is trusted, want %q as before", got, held)
+	if got := b.trusted(t, "acme"); got != old {
+		t.Errorf("in the outage %q is trusted, want %q as before", got, old)
 	}
 	if got := b.trusted(t, "unheard-of"); got != "keys_unavailable" {
 		t.Errorf("a name that was not asked for before is %s, and nobody can say", got)

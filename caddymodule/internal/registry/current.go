@@ -12,40 +12,41 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
 
-// OrphanInterval is how often endOrphans looks whether its configuration is in force: Caddy tells nobody.
+// OrphanInterval is how often the app checks whether its configuration is active: Caddy does not notify apps of that.
 const OrphanInterval = 50 * time.Millisecond
 
-// coming are the registries of configurations that are being loaded. Their servers answer requests before Caddy makes them the
-// active one.
-var coming struct {
+// loading has the registries of configurations that are being loaded. Their servers answer requests before Caddy makes the
+// configuration active.
+var loading struct {
 	sync.Mutex
-	apps map[*Registry]bool
+	registries map[*Registry]bool
 }
 
-// announce makes known that the configuration of a is being loaded, and arrive that it is active, or never will be.
-func (a *Registry) announce() {
-	coming.Lock()
-	defer coming.Unlock()
-	if coming.apps == nil {
-		coming.apps = make(map[*Registry]bool)
+// beginLoading records that the configuration of reg is being loaded.
+func (reg *Registry) beginLoading() {
+	loading.Lock()
+	defer loading.Unlock()
+	if loading.registries == nil {
+		loading.registries = make(map[*Registry]bool)
 	}
-	coming.apps[a] = true
+	loading.registries[reg] = true
 }
 
-func (a *Registry) Arrive() {
-	coming.Lock()
-	defer coming.Unlock()
-	delete(coming.apps, a)
+// EndLoading records that the configuration of reg is active, or never will be. It may be called more than once.
+func (reg *Registry) EndLoading() {
+	loading.Lock()
+	defer loading.Unlock()
+	delete(loading.registries, reg)
 }
 
-// currentMessenger returns the messenger that is active at this moment under the name of m, by which a token was verified:
-// in the meantime, m may have been changed, deleted, or left out of a new configuration. It is pinned if it is a stored
-// one, and so its connection must be known to the tracker already.
+// currentMessenger returns the messenger that is active at this moment under the name of m. A token was verified with m, which
+// may have been changed, deleted, or left out of a new configuration since. A stored messenger gets pinned, so the tracker
+// must have the connection already.
 func currentMessenger(ctx context.Context, m *Messenger) (*Messenger, *authn.Rejection) {
 	if caddy.ActiveContext().Context == nil {
 		return m, nil // the first configuration is being loaded
 	}
-	waitForDrop(ctx, m)
+	waitForRemoval(ctx, m)
 	rej := &authn.Rejection{Code: authn.MessengerUnknown}
 	if active, err := activeRegistry(); err == nil {
 		var current *Messenger
@@ -53,15 +54,15 @@ func currentMessenger(ctx context.Context, m *Messenger) (*Messenger, *authn.Rej
 			return current, nil
 		}
 	}
-	coming.Lock()
-	defer coming.Unlock()
-	for a := range coming.apps {
+	loading.Lock()
+	defer loading.Unlock()
+	for a := range loading.registries {
 		current := a.Messengers[m.Name]
-		if e, ok := a.Store.known(m.Name); ok && current == nil {
+		if e, ok := a.Store.cached(m.Name); ok && current == nil {
 			current = e.messenger
 		}
 		if current == m {
-			return m, nil // it is from there
+			return m, nil // m belongs to the configuration that is being loaded
 		}
 	}
 	return nil, rej
@@ -80,17 +81,17 @@ func activeRegistry() (*Registry, error) {
 	return app.(interface{ Registry() *Registry }).Registry(), nil
 }
 
-// waitForDrop waits while a configuration is being loaded that leaves m out. Its server may answer already; whether it becomes
-// the active one, nobody knows yet. One that takes long is not waited for.
-func waitForDrop(ctx context.Context, m *Messenger) {
-	if m.Stored || !dropping(m) {
+// waitForRemoval waits while a configuration that leaves m out is being loaded. Its server may answer already, although it is
+// not yet known whether the configuration becomes active. The wait is bounded by maxWait.
+func waitForRemoval(ctx context.Context, m *Messenger) {
+	if m.Stored || !isBeingRemoved(m) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
 	ticker := time.NewTicker(OrphanInterval / 5)
 	defer ticker.Stop()
-	for dropping(m) {
+	for isBeingRemoved(m) {
 		select {
 		case <-ctx.Done():
 			return
@@ -99,10 +100,11 @@ func waitForDrop(ctx context.Context, m *Messenger) {
 	}
 }
 
-func dropping(m *Messenger) bool {
-	coming.Lock()
-	defer coming.Unlock()
-	for a := range coming.apps {
+// isBeingRemoved reports whether a configuration without m is being loaded.
+func isBeingRemoved(m *Messenger) bool {
+	loading.Lock()
+	defer loading.Unlock()
+	for a := range loading.registries {
 		if a.Messengers[m.Name] == nil {
 			return true
 		}
@@ -110,30 +112,31 @@ func dropping(m *Messenger) bool {
 	return false
 }
 
-// pinnedMessenger is messenger, and keeps what it finds in memory.
-func (a *Registry) pinnedMessenger(ctx context.Context, name string) (*Messenger, *authn.Rejection) {
+// pinnedMessenger is Find for a messenger with connections: a stored messenger stays in memory.
+func (reg *Registry) pinnedMessenger(ctx context.Context, name string) (*Messenger, *authn.Rejection) {
 	for {
-		m, rej := a.Find(ctx, name)
-		if rej != nil || !m.Stored || a.Store.pin(name) {
+		m, rej := reg.Find(ctx, name)
+		if rej != nil || !m.Stored || reg.Store.pin(name) {
 			return m, rej
 		}
-		if ctx.Err() != nil { // it was evicted at this very moment, again and again
+		if ctx.Err() != nil { // it was evicted between Find and pin, again and again
 			return nil, &authn.Rejection{Code: authn.KeysUnavailable, Reason: "the messenger is not in memory"}
 		}
 	}
 }
 
-// SetOrigin says what connections are opened under from now on.
+// SetOrigin sets the origin of connections that are opened from now on.
 func (m *Messenger) SetOrigin(o session.Origin) {
 	if before := m.Origin.Load(); before == nil || *before != o {
 		m.Origin.Store(&o)
 	}
 }
 
-// withdrew reports whether s, which was opened under this name, has lost what it rests on, revocations excepted: the
-// messenger was deleted and created again, or its key is not active any more and connections were to be closed with it. A
-// key that was only replaced, by rotation, in its file or in the settings, ends no connection.
-func (m *Messenger) withdrew(s session.Subject, active map[string]bool) bool {
+// invalidates reports whether a connection of s, which was opened under the name of m, has to end for another reason than a
+// revocation: the messenger was deleted and created again, or the key of s is not active any more and an operator removed
+// keys together with their connections. A key that was only replaced, by rotation, in its file or in the settings, ends no
+// connection.
+func (m *Messenger) invalidates(s session.Subject, active map[string]bool) bool {
 	now, then := m.Origin.Load(), s.Origin
 	if then == nil {
 		return false
@@ -143,14 +146,14 @@ func (m *Messenger) withdrew(s session.Subject, active map[string]bool) bool {
 		return true
 	case active[s.Key]:
 		return false
-	default: // a stored messenger took the place of a configured one, or the other way round
+	default: // a stored messenger replaced a configured one, or the other way round
 		return another || now.Closings != then.Closings
 	}
 }
 
-// Ended returns how a connection of s has to end at once, and false if it may go on. m is by whose settings its token was
-// verified. What happened between that and the beginning of the connection, which can be as long as a backend takes to
-// answer, shows only here. If nobody can say what is active now, it may not go on.
+// Ended returns how a connection of s has to end at once, or false if it may continue. m is the messenger that verified its
+// token. Between that and the opening of the connection a backend may take long to answer, and only this check finds what
+// was revoked or removed in the meantime. If the current state is unknown, the connection has to end.
 func (m *Messenger) Ended(ctx context.Context, s session.Subject) (session.Ending, bool) {
 	current, rej := currentMessenger(ctx, m)
 	switch {
@@ -160,9 +163,10 @@ func (m *Messenger) Ended(ctx context.Context, s session.Subject) (session.Endin
 		return session.Ending{Code: TryAgainLater, Reason: string(authn.KeysUnavailable)}, true
 	}
 	active := current.Verifier.Load().Active()
-	// A key set that was not fetched yet says nothing, and has its say with the first fetch; see KeySetChanged.
+	// A new key set that was not fetched yet ends nothing here; its first fetch does. See KeySetChanged.
 	dropped := current.KeySet != nil && !active[s.Key] && (len(active) > 0 || current.Engine == m.Engine)
-	return session.Revoked, dropped || current.withdrew(s, active) || current.revoked.Covers(s.Identity, authn.TokenID(s.TokenID), s.Issued)
+	return session.Revoked, dropped || current.invalidates(s, active) || current.revoked.Covers(s.Identity, authn.TokenID(s.TokenID), s.Issued)
 }
 
-const TryAgainLater = 1013 // of the registry of close codes (RFC 6455 section 11.7)
+// TryAgainLater is a WebSocket close code (RFC 6455 section 11.7).
+const TryAgainLater = 1013

@@ -13,11 +13,11 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
-// engines holds the engines of all configurations by their settings: messengers with one URL share one, and a reload,
-// which makes the new configuration before it ends the old one, keeps its keys and fetches nothing.
+// engines has the engines of all configurations by their settings. Messengers with the same URL share an engine. A reload
+// keeps the keys and fetches nothing, because Caddy loads the new configuration before it stops the old one.
 var engines = caddy.NewUsagePool()
 
-// An engineKey is the place of an engine in the pool: those with one store and equal settings are one.
+// An engineKey identifies an engine in the pool: there is one for each store and settings.
 type engineKey struct {
 	Settings authn.JWKSSettings
 	store    *Store
@@ -35,11 +35,11 @@ func (e engine) Destruct() error {
 	return nil
 }
 
-// acquireEngine takes the engine for key out of the pool. A new one has the key set that the store kept. The caller
-// releases it once.
+// acquireEngine returns the engine for key from the pool. A new one begins with the key set that the store has a copy of.
+// The caller releases the engine once, with releaseEngine.
 func acquireEngine(key engineKey, m *Messenger) (*authn.JWKS, error) {
 	value, _, err := engines.LoadOrNew(key, func() (caddy.Destructor, error) {
-		log, keep := key.store.logFetches(), key.store.keepKeySets()
+		log, keep := key.store.logFetches(), key.store.storeKeySets()
 		users := &fetchUsers{names: make(map[metrics.MeterKey]int)}
 		e := authn.NewJWKS(key.Settings, func(report authn.FetchReport) {
 			names := users.count(report)
@@ -64,24 +64,25 @@ func acquireEngine(key engineKey, m *Messenger) (*authn.JWKS, error) {
 	return e.JWKS, nil
 }
 
+// releaseEngine gives back what acquireEngine returned.
 func releaseEngine(key engineKey, m *Messenger) {
 	m.fetches.add(m, -1)
 	_, _ = engines.Delete(key) // Destruct returns no error
 }
 
-// auditKeySet writes down that other keys are in force than before.
-func (l *Store) auditKeySet(report authn.FetchReport, names []string) {
+// auditKeySet logs that the active keys have changed.
+func (s *Store) auditKeySet(report authn.FetchReport, names []string) {
 	slices.Sort(names)
 	if len(names) > vault.MaxNamed {
 		names = append(names[:vault.MaxNamed], "…")
 	}
-	l.log().Named("audit").Named("keys").Info("keys changed", zap.Strings("messengers", names), zap.String("by", "the key server"),
+	s.log().Named("audit").Named("keys").Info("keys changed", zap.Strings("messengers", names), zap.String("by", "the key server"),
 		zap.String("url", report.URL), zap.Int("keys", report.Keys))
 }
 
-// logFetches returns what logs the fetches of one engine. A failure is logged when it is new, and then once in ten minutes.
-// The very first one warns of nothing yet: a key server in this same Caddy may start a moment later.
-func (l *Store) logFetches() func(authn.FetchReport) {
+// logFetches returns a function that logs the fetches of one engine. A failure is logged when it is new, and then once in ten
+// minutes. If the very first fetch fails, that is no warning yet: a key server in this same Caddy may start a moment later.
+func (s *Store) logFetches() func(authn.FetchReport) {
 	var mu sync.Mutex
 	var lastError string
 	var logged time.Time
@@ -89,7 +90,7 @@ func (l *Store) logFetches() func(authn.FetchReport) {
 	return func(report authn.FetchReport) {
 		mu.Lock()
 		defer mu.Unlock()
-		logger := l.log().Named("jwks").With(zap.String("url", report.URL))
+		logger := s.log().Named("jwks").With(zap.String("url", report.URL))
 		initial := first
 		first = false
 		if report.Err != nil {

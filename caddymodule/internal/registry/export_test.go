@@ -17,7 +17,7 @@ import (
 
 const (
 	KindRing   = kindRing
-	MaxHeld    = maxHeld
+	MaxHeld    = maxCached
 	MaxLookups = maxLookups
 	MaxWait    = maxWait
 )
@@ -31,35 +31,35 @@ var (
 	SizeLimit  = sizeLimit
 )
 
-func (l *Store) Attach(a *Registry)                          { l.attach(a) }
-func (l *Store) Detach(a *Registry)                          { l.detach(a) }
+func (s *Store) Attach(a *Registry)                          { s.attach(a) }
+func (s *Store) Detach(a *Registry)                          { s.detach(a) }
 func (l *Store) Release(s certmagic.Storage)                 { l.release(s) }
-func (l *Store) Poll(ctx context.Context)                    { l.poll(ctx) }
-func (l *Store) CatchUp(ctx context.Context)                 { l.catchUp(ctx) }
-func (l *Store) Unpin()                                      { l.unpin() }
-func (l *Store) Failed() *atomic.Int64                       { return &l.failed }
-func (l *Store) Incomplete() *atomic.Bool                    { return &l.incomplete }
-func (l *Store) Rereading() *atomic.Bool                     { return &l.rereading }
-func (l *Store) Reads() **rate.Limiter                       { return &l.reads }
-func (l *Store) Pinned() *map[string]*storedEntry            { return &l.pinned }
-func (l *Store) Status() *atomic.Pointer[storeStatus]        { return &l.status }
-func (l *Store) Stored() **otter.Cache[string, *storedEntry] { return &l.stored }
+func (s *Store) Poll(ctx context.Context)                    { s.poll(ctx) }
+func (s *Store) CatchUp(ctx context.Context)                 { s.catchUp(ctx) }
+func (s *Store) Unpin()                                      { s.unpin() }
+func (s *Store) Failed() *atomic.Int64                       { return &s.failed }
+func (s *Store) Incomplete() *atomic.Bool                    { return &s.incomplete }
+func (s *Store) Rereading() *atomic.Bool                     { return &s.rereading }
+func (s *Store) Reads() **rate.Limiter                       { return &s.reads }
+func (s *Store) Pinned() *map[string]*storedEntry            { return &s.pinned }
+func (s *Store) Status() *atomic.Pointer[storeStatus]        { return &s.status }
+func (s *Store) Stored() **otter.Cache[string, *storedEntry] { return &s.stored }
 
-func (l *Store) Reread(ctx context.Context, name string) error { return l.reread(ctx, name) }
+func (s *Store) Reread(ctx context.Context, name string) error { return s.reread(ctx, name) }
 
-func (l *Store) Change(ctx context.Context, name, kind string, f func(old *Record) (*Record, error), written func(*Record) error) (*Record, error) {
-	return l.change(ctx, name, kind, f, written)
+func (s *Store) Change(ctx context.Context, name, kind string, f func(old *Record) (*Record, error), written func(*Record) error) (*Record, error) {
+	return s.change(ctx, name, kind, f, written)
 }
 
-func (a *Registry) PinnedMessenger(ctx context.Context, name string) (*Messenger, *authn.Rejection) {
-	return a.pinnedMessenger(ctx, name)
+func (reg *Registry) PinnedMessenger(ctx context.Context, name string) (*Messenger, *authn.Rejection) {
+	return reg.pinnedMessenger(ctx, name)
 }
 
 func (m *Messenger) Provision(name string, logger *zap.Logger, l *Store) error {
 	return m.provision(name, logger, l)
 }
 func (m *Messenger) Cleanup()                     { m.cleanup() }
-func (m *Messenger) TakeMeter()                   { m.takeMeter() }
+func (m *Messenger) TakeMeter()                   { m.acquireMeter() }
 func (m *Messenger) Released() *atomic.Bool       { return &m.released }
 func (m *Messenger) Revoked() **authn.Revocations { return &m.revoked }
 
@@ -69,10 +69,10 @@ func (r *Record) AddRevocation(v Revocation, now time.Time) error { return r.add
 func SetEngineStore(m *Messenger, l *Store) { m.Engine.store = l }
 
 // Started is whether a's configuration has started.
-func (a *Registry) Started() *atomic.Bool { return &a.started }
+func (reg *Registry) Started() *atomic.Bool { return &reg.started }
 
 // Known returns what is in memory of a name.
-func (l *Store) Known(name string) (*storedEntry, bool) { return l.known(name) }
+func (s *Store) Known(name string) (*storedEntry, bool) { return s.cached(name) }
 
 // Messenger is the messenger that was read.
 func (e *storedEntry) Messenger() **Messenger { return &e.messenger }

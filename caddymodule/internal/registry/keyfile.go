@@ -10,14 +10,14 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
-// keyFiles are the keys of a messenger that come from its configuration, with what is needed to see that a file behind
-// them changed.
+// keyFiles has the keys of a messenger that come from its configuration, and what is needed to notice that a key file has
+// changed.
 type keyFiles struct {
 	current authn.Keys
 
 	mu     sync.Mutex  // between the watchers of the files
-	active []loadedKey // that current consists of, in the order of the configuration
-	wanted []loadedKey // the same with what was found since, and cannot be used together yet
+	active []loadedKey // the keys in current, in the order of the configuration
+	wanted []loadedKey // the same with the newest contents of the files, which cannot be used together yet
 }
 
 // A loadedKey is a key of the configuration.
@@ -49,8 +49,8 @@ func (m *Messenger) loadKeys() error {
 	return nil
 }
 
-// readKey returns the text of a key. A public key may stand in the configuration itself; a shared token may not, because
-// the configuration can be read by everyone who can read the admin endpoint or a saved config.
+// readKey returns the text of a key. A public key may be in the configuration itself. A shared token may not, because everyone
+// who can read the admin endpoint or a saved configuration could read it.
 func (m *Messenger) readKey(value string) (config.FileText, error) {
 	ref, ok := config.ParseReference(value)
 	switch {
@@ -66,7 +66,7 @@ func (m *Messenger) readKey(value string) (config.FileText, error) {
 	return config.FileText{Text: []byte(value)}, nil
 }
 
-// parseKey makes the i-th key of its text.
+// parseKey makes the i-th key from its text.
 func (m *Messenger) parseKey(i int, found config.FileText) (loadedKey, error) {
 	loaded := loadedKey{digest: sha256.Sum256(found.Text), pipe: found.Pipe}
 	var err error
@@ -81,6 +81,7 @@ func (m *Messenger) parseKey(i int, found config.FileText) (loadedKey, error) {
 	return loaded, nil
 }
 
+// keySet makes a key set from all loaded keys. It fails if they contradict each other, such as by using one kid twice.
 func (m *Messenger) keySet(loaded []loadedKey) (authn.Keys, error) {
 	keys := make([]*authn.Key, len(loaded))
 	for i := range loaded {

@@ -17,18 +17,18 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
-// A keySetCopy is the last good key set of a URL, for a gateway that starts while the key server is away.
+// A keySetCopy is the last valid key set of a URL, for a gateway that starts while the key server is unavailable.
 type keySetCopy struct {
 	URL     string          `json:"url"`
 	Fetched time.Time       `json:"fetched"`
 	Set     json.RawMessage `json:"set"`
 }
 
-// keySetInterval is how often the time of the last fetch is written for a set that stays the same. A set that changed is
+// keySetInterval is how often the copy of an unchanged set is written, to update the time of its last fetch. A changed set is
 // written at once.
 const keySetInterval = time.Hour
 
-// keySetIDSize is how much of the hash of a URL names its copy, in bytes.
+// keySetIDSize is how many bytes of the hash of a URL name its copy.
 const keySetIDSize = 16
 
 func keySetKey(url string) string {
@@ -36,11 +36,11 @@ func keySetKey(url string) string {
 	return path.Join(vault.StoreRoot, keySetFolder, hex.EncodeToString(sum[:keySetIDSize]))
 }
 
-// restoreKeySet gives a new engine the set that was kept of its URL. The engine itself judges whether it is too old. What
-// cannot be read is done without: the engine fetches the set anyway.
-func (l *Store) restoreKeySet(settings authn.JWKSSettings, engine *authn.JWKS) {
+// restoreKeySet gives a new engine the stored copy of its key set. The engine itself decides whether the copy is too old. An
+// error is only logged: the engine fetches the set anyway.
+func (s *Store) restoreKeySet(settings authn.JWKSSettings, engine *authn.JWKS) {
 	var kept keySetCopy
-	err := l.Load(context.Background(), keySetKey(settings.URL), &kept)
+	err := s.Load(context.Background(), keySetKey(settings.URL), &kept)
 	if err == nil && kept.URL != settings.URL {
 		err = vault.ErrDamaged
 	}
@@ -48,17 +48,17 @@ func (l *Store) restoreKeySet(settings authn.JWKSSettings, engine *authn.JWKS) {
 		err = engine.Restore(kept.Set, kept.Fetched)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		l.log().Warn("kept key set not taken", zap.String("url", settings.URL), zap.Error(err))
+		s.log().Warn("restoring the stored key set failed", zap.String("url", settings.URL), zap.Error(err))
 	}
 }
 
-// keepKeySets returns what writes the sets that one engine fetches. It writes in the background: a request may be waiting
-// for the fetch.
-func (l *Store) keepKeySets() func(authn.FetchReport) {
+// storeKeySets returns a function that stores the sets that one engine fetches. It writes in the background, because a request
+// may be waiting for the fetch.
+func (s *Store) storeKeySets() func(authn.FetchReport) {
 	var mu sync.Mutex
 	var last time.Time
 	return func(report authn.FetchReport) {
-		if report.Err != nil || !l.serves() || l.CheckWritable() != nil {
+		if report.Err != nil || !s.serves() || s.CheckWritable() != nil {
 			return
 		}
 		mu.Lock()
@@ -71,18 +71,18 @@ func (l *Store) keepKeySets() func(authn.FetchReport) {
 			ctx, cancel := context.WithTimeout(context.Background(), vault.StoreTimeout)
 			defer cancel()
 			kept := keySetCopy{URL: report.URL, Fetched: report.Fetched.UTC(), Set: report.Raw}
-			if err := l.Save(ctx, keySetKey(report.URL), kept); err != nil && !errors.Is(err, vault.ErrNoStorage) {
-				l.log().Warn("key set not kept for the next start", zap.String("url", report.URL), zap.Error(err))
+			if err := s.Save(ctx, keySetKey(report.URL), kept); err != nil && !errors.Is(err, vault.ErrNoStorage) {
+				s.log().Warn("key set not kept for the next start", zap.String("url", report.URL), zap.Error(err))
 			}
 		}()
 	}
 }
 
-// ForgetKeySet removes the copy of a set that is not trusted any more, and would be the first thing a restart takes.
-func (l *Store) ForgetKeySet(ctx context.Context, url string) error {
+// ForgetKeySet removes the copy of a set that is not trusted any more. Otherwise the next start would restore it.
+func (s *Store) ForgetKeySet(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, vault.StoreTimeout)
 	defer cancel()
-	return l.Delete(ctx, keySetKey(url))
+	return s.Delete(ctx, keySetKey(url))
 }
 
 const keySetFolder = "_keysets"

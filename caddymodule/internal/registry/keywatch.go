@@ -12,36 +12,36 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 )
 
-// keyFileSettles is the time in which a key file that was found changed must stay as it is to be taken: one that is written
-// in place may be half of a key.
+// keyFileSettles is how long a changed key file must stay the same before it is used: a file that is being written in place
+// may contain half of a key.
 const keyFileSettles = 100 * time.Millisecond
 
-// watchKeyFiles reads the key files of the messenger again and again until ctx ends, each in a goroutine of its own, so that
-// one that hangs delays no other. A pipe is not among them: a read waits for its writer, and takes what it writes from
-// another reader.
+// watchKeyFiles reads the key files of the messenger periodically until ctx ends, each in a goroutine of its own, so that a
+// file that hangs does not delay the others. Pipes are skipped: reading one waits for its writer, and takes the data away
+// from other readers.
 func (m *Messenger) watchKeyFiles(ctx context.Context, interval time.Duration) {
-	loaded := m.keys.active // which the first watcher may replace already
+	loaded := m.keys.active // read once, because the first watcher may replace it
 	for i, value := range m.KeyValues() {
 		if ref, ok := config.ParseReference(value); ok && ref.Kind == "file" && !loaded[i].pipe {
-			go (&keyWatcher{m: m, files: config.ProcessFiles, place: i, file: ref.Name}).run(ctx, interval)
+			go (&keyWatcher{m: m, files: config.ProcessFiles, index: i, file: ref.Name}).run(ctx, interval)
 		}
 	}
 }
 
-// A keyWatcher watches the file of one key. It compares contents: a file may be replaced through a link, or written in place
-// with its old time.
+// A keyWatcher watches the file of one key. It compares contents and not times: a file may be replaced through a link, or
+// written in place with its old time.
 type keyWatcher struct {
 	m         *Messenger
 	files     *config.FileReads
-	place     int // of the key in the configuration
+	index     int // of the key in the configuration
 	file      string
-	last      [sha256.Size]byte // of what was read last
-	complaint string            // the last one, and the content that it was about
-	about     [sha256.Size]byte
+	last      [sha256.Size]byte // digest of the content that was read last
+	complaint string            // the error that was logged last
+	about     [sha256.Size]byte // digest of the content that complaint is about
 }
 
 func (w *keyWatcher) run(ctx context.Context, interval time.Duration) {
-	w.last = w.m.activeKey(w.place)
+	w.last = w.m.activeKey(w.index)
 	for wait := interval; ; {
 		select {
 		case <-ctx.Done():
@@ -55,25 +55,25 @@ func (w *keyWatcher) run(ctx context.Context, interval time.Duration) {
 			return
 		}
 		wait = interval
-		if !w.look(found, err) {
+		if !w.apply(found, err) {
 			wait = min(interval, keyFileSettles)
 		}
 	}
 }
 
-// look takes what was found in the file, and reports false if that has to be found once more first. What cannot be used
-// changes nothing: the key loaded before stays active, and the log says why, once for each thing that was found.
-func (w *keyWatcher) look(found config.FileText, err error) bool {
+// apply makes the content of the file the key, or returns false if the content has to be read a second time first. If it
+// cannot be used, the key loaded before stays active, and the reason is logged once for each content.
+func (w *keyWatcher) apply(found config.FileText, err error) bool {
 	var now [sha256.Size]byte
 	if err == nil {
 		now = sha256.Sum256(found.Text)
 		if now != w.last {
 			w.last = now
-			return now == w.m.activeKey(w.place)
+			return now == w.m.activeKey(w.index)
 		}
-		err = w.m.takeKey(w.place, found, now)
+		err = w.m.replaceKey(w.index, found, now)
 	} else {
-		err = fmt.Errorf("%s %s: %w", w.m.Method(), w.m.KeyPlace(w.place), err)
+		err = fmt.Errorf("%s %s: %w", w.m.Method(), w.m.KeyPlace(w.index), err)
 	}
 	if err == nil {
 		w.complaint = ""
@@ -86,16 +86,16 @@ func (w *keyWatcher) look(found config.FileText, err error) bool {
 	return true
 }
 
-// activeKey returns the digest of the i-th key that is active.
+// activeKey returns the digest of the i-th active key.
 func (m *Messenger) activeKey(i int) [sha256.Size]byte {
 	m.keys.mu.Lock()
 	defer m.keys.mu.Unlock()
 	return m.keys.active[i].digest
 }
 
-// takeKey makes what was found the i-th key, unless it is that already. Keys whose files change places fit together only
-// when all were read, so that those are tried first that did not fit alone.
-func (m *Messenger) takeKey(i int, found config.FileText, digest [sha256.Size]byte) error {
+// replaceKey makes found the i-th key, unless it is that already. It first tries all new contents together, because files
+// that exchange their keys make a valid set only when all of them were read, and then this key alone.
+func (m *Messenger) replaceKey(i int, found config.FileText, digest [sha256.Size]byte) error {
 	m.keys.mu.Lock()
 	defer m.keys.mu.Unlock()
 	if m.keys.active[i].digest == digest {
@@ -119,6 +119,6 @@ func (m *Messenger) takeKey(i int, found config.FileText, digest [sha256.Size]by
 	}
 	m.keys.current, m.keys.active = keys, next
 	m.trust(keys)
-	m.logger.Named("audit").Named("keys").Info("keys changed", zap.String("by", "the key file"), zap.String("method", m.Method()), zap.Int("keys", m.Verifier.Load().Standing().Keys))
+	m.logger.Named("audit").Named("keys").Info("keys changed", zap.String("by", "the key file"), zap.String("method", m.Method()), zap.Int("keys", m.Verifier.Load().Summary().Keys))
 	return nil
 }

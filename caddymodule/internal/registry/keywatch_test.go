@@ -73,7 +73,7 @@ func watchInMemory(t *testing.T, m *Messenger, files *memoryFiles, interval time
 	reads := config.NewFileReads(files.read)
 	for i, value := range m.KeyValues() {
 		ref, _ := config.ParseReference(value)
-		go (&keyWatcher{m: m, files: reads, place: i, file: ref.Name}).run(t.Context(), interval)
+		go (&keyWatcher{m: m, files: reads, index: i, file: ref.Name}).run(t.Context(), interval)
 	}
 	return logs
 }

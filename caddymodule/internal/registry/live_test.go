@@ -44,7 +44,7 @@ func TestWhatANodeHoldsIsBounded(t *testing.T) {
 	before := heap()
 	ask(2 * registry.MaxHeld)
 	if size := (*n.Store.Stored()).EstimatedSize(); size > registry.MaxHeld {
-		t.Errorf("%d names are held, want %d at most", size, registry.MaxHeld)
+		t.Errorf("%d names are old, want %d at most", size, registry.MaxHeld)
 	}
 	if after := heap(); after > before+2<<20 {
 		t.Errorf("%d bytes were in use before, %d after as many names more", before, after)

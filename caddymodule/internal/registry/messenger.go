@@ -14,23 +14,24 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
 
-// A Messenger is a messenger as it runs: its settings, which never change, and what is made from them.
+// A Messenger is a messenger as it runs: its settings, which never change, and what is made from them. A change of the
+// settings makes a new Messenger; a change of keys or revocations does not.
 type Messenger struct {
 	*config.Messenger
 
 	Name     string
-	Stored   bool // it is kept in the storage, and not in the configuration
+	Stored   bool // it comes from the storage, and not from the configuration
 	Policy   authn.Policy
 	Session  time.Duration // the longest; 0 for no limit
 	Origins  []config.Origin
 	keys     keyFiles
 	files    config.LoadedFiles // while the configuration is loaded
 	KeySet   *authn.JWKS        // the engine of the method jwks
-	Engine   engineKey          // its place in the pool
+	Engine   engineKey          // its key in the pool
 	revoked  *authn.Revocations
 	Origin   atomic.Pointer[session.Origin] // what connections are opened under
-	ring     string                         // the revision of the key ring that is in force; the store's lock guards it
-	released atomic.Bool                    // whether engine and meter were given back
+	ring     string                         // the revision of the active key ring; guarded by the mu of the store
+	released atomic.Bool                    // whether engine and meter were released
 	Verifier atomic.Pointer[authn.Verifier]
 	counter  metrics.RequestCounter
 	Timings  metrics.Timings
@@ -39,7 +40,7 @@ type Messenger struct {
 	logger   *zap.Logger
 }
 
-// provision prepares a configured messenger. A generated key ring is given to it later, by the store.
+// provision prepares a configured messenger. The store adds a generated key ring later, in attach.
 func (m *Messenger) provision(name string, logger *zap.Logger, l *Store) error {
 	if err := m.prepare(name, logger); err != nil {
 		return err
@@ -50,7 +51,7 @@ func (m *Messenger) provision(name string, logger *zap.Logger, l *Store) error {
 		if err != nil {
 			return fmt.Errorf("jwks %w", err)
 		}
-		return m.takeEngine(settings, l)
+		return m.useEngine(settings, l)
 	case m.IsGenerated():
 		keys, err := authn.NewRing()
 		if err != nil {
@@ -63,7 +64,7 @@ func (m *Messenger) provision(name string, logger *zap.Logger, l *Store) error {
 	return m.loadKeys()
 }
 
-// prepare checks the settings and makes of them what requests need, keys excepted.
+// prepare checks the settings and makes from them what requests need, except the keys.
 func (m *Messenger) prepare(name string, logger *zap.Logger) error {
 	m.Name = name
 	m.logger = logger.With(zap.String("messenger", name))
@@ -96,8 +97,8 @@ func (m *Messenger) prepare(name string, logger *zap.Logger) error {
 	return nil
 }
 
-// takeEngine makes the verifier of a messenger whose keys come from a URL. Nothing is fetched yet.
-func (m *Messenger) takeEngine(settings authn.JWKSSettings, l *Store) (err error) {
+// useEngine makes the verifier of a messenger whose keys come from a URL. It does not fetch anything yet.
+func (m *Messenger) useEngine(settings authn.JWKSSettings, l *Store) (err error) {
 	key := engineKey{settings, l}
 	if m.KeySet, err = acquireEngine(key, m); err != nil {
 		return err
@@ -108,12 +109,12 @@ func (m *Messenger) takeEngine(settings authn.JWKSSettings, l *Store) (err error
 	return nil
 }
 
-// trust makes keys those that verify the messenger's tokens from now on.
+// trust makes the messenger verify tokens with keys from now on.
 func (m *Messenger) trust(keys authn.Keys) {
 	m.Verifier.Store(authn.NewVerifier(m.Policy, keys))
 }
 
-// Label is what metrics call the messenger. Stored ones share a label: there may be any number of them.
+// Label returns the name of the messenger in metrics. Stored ones share a label, because there may be any number of them.
 func (m *Messenger) Label() string {
 	if m.Stored {
 		return SourceStored
@@ -121,7 +122,7 @@ func (m *Messenger) Label() string {
 	return m.Name
 }
 
-// CountRequest counts a request that was decided so. m is nil if the messenger is unknown.
+// CountRequest counts a request with this result. m is nil if the messenger is unknown.
 func (m *Messenger) CountRequest(mode config.Mode, code string) {
 	if m == nil {
 		metrics.Process.Count(nil, "", "", string(mode), code)
@@ -130,7 +131,7 @@ func (m *Messenger) CountRequest(mode config.Mode, code string) {
 	metrics.Process.Count(&m.counter, m.Label(), m.Method(), string(mode), code)
 }
 
-// cleanup gives back what provision took, also after a provision that failed half-way.
+// cleanup releases what provision acquired, also after a provision that failed half-way. Calls after the first do nothing.
 func (m *Messenger) cleanup() {
 	if !m.released.CompareAndSwap(false, true) {
 		return
@@ -143,8 +144,8 @@ func (m *Messenger) cleanup() {
 	}
 }
 
-// acceptsTokensOf reports whether a key in common, and no audience that tells them apart, makes tokens of m and other
-// interchangeable.
+// acceptsTokensOf reports whether tokens for m and other are interchangeable: the two share a key, and their audiences do not
+// differ.
 func (m *Messenger) acceptsTokensOf(other *Messenger) bool {
 	if !authn.Shared(m.keys.current, other.keys.current) {
 		return false

@@ -9,15 +9,15 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 )
 
-// takeMeter gives m its meter. The messenger gives it back once.
-func (m *Messenger) takeMeter() {
+// acquireMeter sets the meter of m, which messengers of one name share. The messenger releases it in cleanup.
+func (m *Messenger) acquireMeter() {
 	value, _, _ := metrics.Meters.LoadOrNew(metrics.MeterKey{Name: m.Name, Stored: m.Stored}, func() (caddy.Destructor, error) { // the function returns no error
 		return metrics.NewMeter(), nil
 	})
 	m.Meter = value.(*metrics.Meter)
 }
 
-// Readiness says what this node has met of m.
+// Readiness returns what this node has counted of the requests for m.
 func (m *Messenger) Readiness() *metrics.Readiness {
 	now := time.Now()
 	return &metrics.Readiness{Messenger: m.Name, Mode: string(m.Mode.Or(config.ModeRequired)), Since: m.Meter.Since.UTC().Truncate(time.Second), Windows: m.Meter.Windows(now)}

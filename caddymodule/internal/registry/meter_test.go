@@ -8,7 +8,7 @@ import (
 func TestMetersOutliveTheirMessengers(t *testing.T) {
 	take := func(stored bool) *Messenger {
 		m := &Messenger{Name: "support", Stored: stored}
-		m.takeMeter()
+		m.acquireMeter()
 		return m
 	}
 	before := take(false)

@@ -1,11 +1,13 @@
 package registry
 
-// A stored messenger with open connections stays in memory, whatever names requests ask for in the meantime: its key set
-// is followed on, and what is revoked, reset or deleted reaches the connections. It is pinned when a connection opens, and
-// let go some time after the last one has closed. There are never more pinned messengers than verified contacts opened
-// connections to.
+// A stored messenger with open connections stays in memory, whatever other names requests ask for. Its key set is still
+// fetched, and revocations, resets and deletions reach its connections. It is pinned when a connection opens, and unpinned
+// some time after the last one has closed. An attacker cannot fill the memory this way: a messenger is pinned only if a
+// verified contact opens a connection to it.
+//
+// The users of an entry are counted: the cache, the pinned map, and the goroutine that makes it.
 
-// newEntry returns the entry of a messenger. Whoever makes it is its first user.
+// newEntry returns the entry of a messenger. The caller is its first user, until it calls release.
 func newEntry(m *Messenger, r *Record) *storedEntry {
 	e := &storedEntry{messenger: m, revision: r.Revision}
 	e.version.Store(r.Version)
@@ -13,8 +15,8 @@ func newEntry(m *Messenger, r *Record) *storedEntry {
 	return e
 }
 
-// take adds a user, unless the last one has gone.
-func (e *storedEntry) take() bool {
+// acquire adds a user, unless the last one has released the entry.
+func (e *storedEntry) acquire() bool {
 	for {
 		n := e.users.Load()
 		if n == 0 {
@@ -26,104 +28,104 @@ func (e *storedEntry) take() bool {
 	}
 }
 
-// drop takes a user away. The last one gives back what the messenger has.
-func (e *storedEntry) drop() {
+// release removes a user. The last one cleans the messenger up.
+func (e *storedEntry) release() {
 	if e.users.Add(-1) == 0 {
 		e.messenger.cleanup()
 	}
 }
 
-// known returns what is in memory of a name.
-func (l *Store) known(name string) (*storedEntry, bool) {
-	if e, ok := l.stored.GetIfPresent(name); ok {
+// cached returns the entry of a name that is in memory.
+func (s *Store) cached(name string) (*storedEntry, bool) {
+	if e, ok := s.stored.GetIfPresent(name); ok {
 		return e, true
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	e, ok := l.pinned[name]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, ok := s.pinned[name]
 	return e, ok
 }
 
-// know makes e what is in memory of name. The caller holds the lock of name.
-func (l *Store) know(name string, e *storedEntry) {
+// cache makes e the entry of name in memory. The caller holds the lock of name.
+func (s *Store) cache(name string, e *storedEntry) {
 	if e.messenger != nil {
-		e.users.Add(1) // of the cache, which may evict it at once
+		e.users.Add(1) // for the cache, which may evict the entry at once
 	}
-	l.stored.Set(name, e) // first: whoever pins name from here on pins e
-	l.mu.Lock()
-	gone, before := l.pinned == nil, l.pinned[name]
+	s.stored.Set(name, e) // first, so that a pin from here on pins e
+	s.mu.Lock()
+	destructed, before := s.pinned == nil, s.pinned[name]
 	switch {
 	case before == nil:
 	case e.messenger == nil:
-		delete(l.pinned, name)
+		delete(s.pinned, name)
 	default:
 		e.users.Add(1)
-		l.pinned[name] = e
+		s.pinned[name] = e
 	}
-	l.mu.Unlock()
-	if gone {
-		l.stored.Invalidate(name) // it was read for whoever was still at it, and Destruct does not come again
+	s.mu.Unlock()
+	if destructed {
+		s.stored.Invalidate(name) // a request that was still being answered needed it, and Destruct is not called again
 	}
 	if before != nil {
-		before.drop()
+		before.release()
 	}
 	if e.messenger != nil {
-		e.drop() // the maker's use
+		e.release() // the use of newEntry's caller
 	}
 }
 
-// pin keeps the stored messenger of that name in memory as long as it has connections, of which the tracker knows one
-// already. It reports false if the messenger is not in memory. A store that was given back pins nothing: the configuration
-// that came after it looks through the connections that there were.
-func (l *Store) pin(name string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.pinned == nil || l.pinned[name] != nil {
+// pin keeps the stored messenger of that name in memory as long as it has connections, of which the tracker must know one
+// already. It returns false if the messenger is not in memory. A released store pins nothing: the configuration after it
+// checks all connections that are open.
+func (s *Store) pin(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pinned == nil || s.pinned[name] != nil {
 		return true
 	}
-	e, ok := l.stored.GetIfPresent(name)
-	if !ok || e.messenger == nil || !e.take() {
+	e, ok := s.stored.GetIfPresent(name)
+	if !ok || e.messenger == nil || !e.acquire() {
 		return false
 	}
-	l.pinned[name] = e
+	s.pinned[name] = e
 	return true
 }
 
-// unpin lets those go that have no connections any more.
-func (l *Store) unpin() {
-	l.mu.Lock()
+// unpin unpins the messengers without connections.
+func (s *Store) unpin() {
+	s.mu.Lock()
 	idle := make(map[string]*storedEntry)
-	if len(l.pinned) > 0 {
+	if len(s.pinned) > 0 {
 		open := Connections.Open() // under mu, so that no connection is added between this and the pin that it needs
-		for name, e := range l.pinned {
+		for name, e := range s.pinned {
 			if open[name] == 0 {
 				idle[name] = e
-				delete(l.pinned, name)
+				delete(s.pinned, name)
 			}
 		}
 	}
-	l.mu.Unlock()
+	s.mu.Unlock()
 	for name, e := range idle {
-		e.drop()
-		if _, ok := l.stored.GetIfPresent(name); !ok {
-			l.forgetUses(name)
+		e.release()
+		if _, ok := s.stored.GetIfPresent(name); !ok {
+			s.forgetUses(name)
 		}
 	}
 }
 
 // messengers returns the stored messengers that are in memory.
-func (l *Store) messengers() []*Messenger {
+func (s *Store) messengers() []*Messenger {
 	all := make(map[*Messenger]bool)
-	for e := range l.stored.Values() {
+	for e := range s.stored.Values() {
 		if e.messenger != nil {
 			all[e.messenger] = true
 		}
 	}
-	l.mu.Lock()
-	for _, e := range l.pinned {
+	s.mu.Lock()
+	for _, e := range s.pinned {
 		all[e.messenger] = true
 	}
-	l.mu.Unlock()
+	s.mu.Unlock()
 	list := make([]*Messenger, 0, len(all))
 	for m := range all {
 		list = append(list, m)

@@ -9,20 +9,22 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 )
 
-// PrintableLogger returns logger with all that it writes escaped as Text does. Encoders escape line breaks and
-// most other control characters in fields, but neither DEL, nor C1, nor what reorders text; the console encoder escapes
-// nothing in messages.
+// PrintableLogger returns a logger that escapes everything as printable.Text does. Zap's encoders escape line breaks and most
+// other control characters in fields, but not DEL, C1 and characters that reorder text; the console encoder escapes nothing
+// in messages.
 func PrintableLogger(logger *zap.Logger) *zap.Logger {
 	return logger.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core { return printableCore{core} }))
 }
 
+// A printableCore escapes what it passes on to the core that it wraps.
 type printableCore struct{ zapcore.Core }
 
+// With implements zapcore.Core.
 func (c printableCore) With(fields []zapcore.Field) zapcore.Core {
 	return printableCore{c.Core.With(printableFields(fields))}
 }
 
-// Check asks the core below once, because samplers count and filters look at names, and keeps its answer for Write.
+// Check implements zapcore.Core. It asks the wrapped core once, because samplers count, and keeps its answer for Write.
 func (c printableCore) Check(entry zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
 	if below := c.Core.Check(entry, nil); below != nil {
 		return ce.AddCore(entry, checkedCore{c.Core, below})
@@ -30,20 +32,21 @@ func (c printableCore) Check(entry zapcore.Entry, ce *zapcore.CheckedEntry) *zap
 	return ce
 }
 
-// A checkedCore writes one entry that the core below has agreed to.
+// A checkedCore writes one entry that the wrapped core has accepted.
 type checkedCore struct {
 	zapcore.Core
 	below *zapcore.CheckedEntry
 }
 
+// Write implements zapcore.Core.
 func (c checkedCore) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 	entry.Message = printable.Line(entry.Message)
-	c.below.Entry = entry // with what was added after the check, such as the caller
+	c.below.Entry = entry // it has what was added after the check, such as the caller
 	c.below.Write(printableFields(fields)...)
 	return nil
 }
 
-// printableFields returns fields as they are, or a copy where one of them has to be escaped.
+// printableFields returns fields itself, or a copy if one of them has to be escaped.
 func printableFields(fields []zapcore.Field) []zapcore.Field {
 	var escaped []zapcore.Field
 	for i, field := range fields {
@@ -62,6 +65,7 @@ func printableFields(fields []zapcore.Field) []zapcore.Field {
 	return escaped
 }
 
+// printableField returns the escaped field, and whether it differs.
 func printableField(field zapcore.Field) (zapcore.Field, bool) {
 	text := ""
 	switch field.Type {
@@ -84,7 +88,7 @@ func printableField(field zapcore.Field) (zapcore.Field, bool) {
 	return field, false
 }
 
-// printableTree escapes the texts in a list or an object.
+// printableTree escapes the strings in a list or an object.
 func printableTree(field zapcore.Field) (zapcore.Field, bool) {
 	encoder := zapcore.NewMapObjectEncoder()
 	field.AddTo(encoder)

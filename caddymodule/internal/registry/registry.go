@@ -1,3 +1,11 @@
+// Package registry knows which messengers there are right now: those of a configuration, and those that operators have stored.
+// It keeps their verifiers up to date, from key files, key servers and the store; it knows what is revoked, and ends the
+// connections that lose their right to exist.
+//
+// It does not know requests and responses (auth), what operators may do (admin), or how Caddyfiles are written (config). How a
+// value gets into Caddy's storage is vault's concern; this package decides what the values mean.
+//
+// Begin reading with [Registry], then [Store] and [Record].
 package registry
 
 import (
@@ -17,11 +25,11 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 )
 
-// DefaultPollInterval is how often key files are read again unless poll_interval says otherwise.
+// DefaultPollInterval is how often key files and the store are read again, unless poll_interval is set.
 const DefaultPollInterval = 2 * time.Second
 
-// A Registry knows which messengers there are right now: those of one configuration, and the stored ones of its store,
-// which it shares with other configurations.
+// A Registry has the messengers of one configuration, and the stored ones of its store, which it shares with other
+// configurations.
 type Registry struct {
 	Messengers map[string]*Messenger // the configured ones, by name; it does not change once the configuration runs
 
@@ -35,7 +43,7 @@ type Registry struct {
 	released bool
 }
 
-// NewRegistry makes the registry of a configuration. The caller releases it.
+// NewRegistry makes the registry of a configuration. The caller calls Release.
 func NewRegistry(ctx caddy.Context, storeKeys [][]byte, internalHosts []string) (*Registry, error) {
 	l, err := openStore(ctx.Storage(), storeKeys, internalHosts)
 	if err != nil {
@@ -56,50 +64,50 @@ func registryOn(l *Store, storage certmagic.Storage, logger *zap.Logger) *Regist
 	}
 }
 
-// Add makes a configured messenger out of its settings. files are those that were read for this configuration.
-func (a *Registry) Add(name string, settings *config.Messenger, files config.LoadedFiles) error {
+// Add makes a configured messenger from its settings. files has what was read for this configuration.
+func (reg *Registry) Add(name string, settings *config.Messenger, files config.LoadedFiles) error {
 	m := &Messenger{Messenger: settings, files: files}
-	defer func() { m.files = nil }() // there are secrets among them
-	a.Messengers[name] = m           // also if it fails half-way: release gives back what it took
-	if err := m.provision(name, a.Logger, a.Store); err != nil {
+	defer func() { m.files = nil }() // they contain secrets
+	reg.Messengers[name] = m         // before provision: Release must clean up a messenger that failed half-way, too
+	if err := m.provision(name, reg.Logger, reg.Store); err != nil {
 		return err
 	}
-	m.takeMeter()
+	m.acquireMeter()
 	return nil
 }
 
-// Load reads what the store has of the configured messengers, and warns about settings.
-func (a *Registry) Load() {
-	a.Store.attach(a)
-	a.announce()
-	a.warn()
+// Load reads the records of the configured messengers from the store, and warns about settings.
+func (reg *Registry) Load() {
+	reg.Store.attach(reg)
+	reg.beginLoading()
+	reg.warn()
 }
 
-// warn names settings that work and are probably not meant.
-func (a *Registry) warn() {
-	names := a.Names()
+// warn logs settings that are valid but probably not intended.
+func (reg *Registry) warn() {
+	names := reg.Names()
 	for i, name := range names {
-		m := a.Messengers[name]
+		m := reg.Messengers[name]
 		for _, warning := range m.Warnings() {
-			a.AuditWarning(warning, zap.String("messenger", name))
+			reg.AuditWarning(warning, zap.String("messenger", name))
 		}
-		if m.IsGenerated() && a.Store.hasEmptyRing(name) {
-			a.AuditWarning("no shared token was generated yet, and requests are answered with keys_unavailable; make one with: caddy messenger tokens generate "+name,
+		if m.IsGenerated() && reg.Store.hasEmptyRing(name) {
+			reg.AuditWarning("no shared token was generated yet, and requests are answered with keys_unavailable; make one with: caddy messenger tokens generate "+name,
 				zap.String("messenger", name))
 		}
 		for _, other := range names[i+1:] {
-			if m.acceptsTokensOf(a.Messengers[other]) {
-				a.AuditWarning("two messengers trust the same key, so that a token for one can be good for the other; give each an \"audience\" of its own, or a key of its own",
+			if m.acceptsTokensOf(reg.Messengers[other]) {
+				reg.AuditWarning("two messengers trust the same key, so that a token for one can be good for the other; give each an \"audience\" of its own, or a key of its own",
 					zap.Strings("messengers", []string{name, other}))
 			}
 		}
 	}
 }
 
-// Start begins to fetch key sets, to watch key files, and to follow the store. What it begins ends with ctx.
-func (a *Registry) Start(ctx context.Context, interval time.Duration) {
-	for _, name := range a.Names() {
-		m := a.Messengers[name]
+// Start begins to fetch key sets, to watch key files, and to poll the store. Its goroutines end when ctx does.
+func (reg *Registry) Start(ctx context.Context, interval time.Duration) {
+	for _, name := range reg.Names() {
+		m := reg.Messengers[name]
 		if m.KeySet != nil {
 			m.KeySet.Start()
 		}
@@ -107,56 +115,57 @@ func (a *Registry) Start(ctx context.Context, interval time.Duration) {
 			m.watchKeyFiles(ctx, interval)
 		}
 	}
-	a.started.Store(true)
-	go a.warnAboutStored(ctx)
-	go a.Store.keepUses(ctx)
+	reg.started.Store(true)
+	go reg.warnAboutStored(ctx)
+	go reg.Store.writeUsesRegularly(ctx)
 	if interval > 0 {
-		go a.Store.keepUpToDate(ctx, interval)
+		go reg.Store.keepUpToDate(ctx, interval)
 	} else {
-		go a.Store.catchUp(ctx)
+		go reg.Store.catchUp(ctx)
 	}
 }
 
-// warnAboutStored names what is in the store and has no effect.
-func (a *Registry) warnAboutStored(ctx context.Context) {
-	for _, name := range a.Names() {
-		if r, err := a.Store.Read(ctx, name, KindStored); err == nil && r != nil {
-			a.AuditWarning("a stored messenger is ignored, because the configuration has one of the same name; delete it, or rename one of the two",
+// warnAboutStored logs stored messengers without effect, because the configuration has their names.
+func (reg *Registry) warnAboutStored(ctx context.Context) {
+	for _, name := range reg.Names() {
+		if r, err := reg.Store.Read(ctx, name, KindStored); err == nil && r != nil {
+			reg.AuditWarning("a stored messenger is ignored, because the configuration has one of the same name; delete it, or rename one of the two",
 				zap.String("messenger", name))
 		}
 	}
 }
 
-// Stopped is called when what start began was told to end.
-func (a *Registry) Stopped() {
-	a.started.Store(false)
+// Stopped is called after the context of Start was cancelled. It writes the last uses of tokens, within a bounded time.
+func (reg *Registry) Stopped() {
+	reg.started.Store(false)
 	ctx, cancel := context.WithTimeout(context.Background(), maxWait)
 	written := make(chan struct{})
 	go func() {
 		defer cancel()
-		a.Store.writeUses(ctx)
+		reg.Store.writeUses(ctx)
 		close(written)
 	}()
 	select {
 	case <-written:
-	case <-ctx.Done(): // the storage may not heed it, and must not hold up a stop
+	case <-ctx.Done(): // a storage that ignores ctx must not delay the stop
 	}
 }
 
-// Release gives back what the registry holds. It may be called more than once.
-func (a *Registry) Release() {
-	for _, m := range a.Messengers {
+// Release releases everything that the registry has acquired. It may be called more than once.
+func (reg *Registry) Release() {
+	for _, m := range reg.Messengers {
 		m.cleanup()
 	}
-	a.Arrive()
-	// Requests may still be under way, so that a.live stays where it is.
-	if !a.released {
-		a.released = true
-		a.Store.detach(a)
-		a.Store.release(a.storage)
+	reg.EndLoading()
+	// The fields stay set, because requests may still be in progress.
+	if !reg.released {
+		reg.released = true
+		reg.Store.detach(reg)
+		reg.Store.release(reg.storage)
 	}
 }
 
-func (a *Registry) Names() []string {
-	return slices.Sorted(maps.Keys(a.Messengers))
+// Names returns the names of the configured messengers, sorted.
+func (reg *Registry) Names() []string {
+	return slices.Sorted(maps.Keys(reg.Messengers))
 }

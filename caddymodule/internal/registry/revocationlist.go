@@ -9,22 +9,22 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
-// How the revocations of one messenger are kept in its record. Whatever the order in which tokens are revoked, contacts
-// log out, revocations are undone and settings are changed: no revoked token becomes valid again, except by undoing its
-// revocation. Hence the rules:
+// How the revocations of one messenger are stored in its record. Tokens are revoked, contacts log out, revocations are undone
+// and settings are changed, in any order: no revoked token becomes valid again, except by undoing its revocation. From this
+// follow the rules:
 //
 //   - A revocation by time covers clocks that are ahead by the clock_skew of that moment.
-//   - One that rests on the end of the token itself is forgotten after that. Any other is kept as long as there is room:
-//     max_lifetime may be raised, and older tokens last longer then. Only when room is needed are those forgotten whose
-//     tokens cannot be valid under max_lifetime; one revocation by time replaces them all.
-//   - What replaces others cannot be undone.
+//   - A revocation whose Until is the expiry of the token itself is removed after that. Any other is kept as long as there is
+//     room, because max_lifetime may be raised, and older tokens are valid longer then. Only when room is needed, those whose
+//     tokens cannot be valid under max_lifetime are replaced by one revocation by time.
+//   - A revocation that replaced others cannot be undone.
 
 const (
-	// maxRevocations is how many revocations of one messenger are kept. Those of all its tokens need no place among them,
-	// so that an emergency finds room.
+	// maxRevocations is how many revocations of one messenger are stored. Those of all its tokens do not count, so that there
+	// is room in an emergency.
 	maxRevocations = 10_000
 
-	// maxLogouts is how many of these are single tokens that one contact has revoked.
+	// maxLogouts is how many of these may be single tokens that one contact has revoked.
 	maxLogouts = 20
 )
 
@@ -33,9 +33,10 @@ func (v *Revocation) SameTarget(other Revocation) bool {
 	return v.token() == other.token() && v.Identity == other.Identity && v.All == other.All && v.Covers == other.Covers
 }
 
-// reach is the time of issue from which on tokens are not meant.
+// reach returns the time of issue up to which v revokes tokens: those that were issued earlier are revoked.
 func (v *Revocation) reach() time.Time { return v.Before.Add(time.Duration(v.Skew)) }
 
+// rule returns what a verifier needs of v.
 func (v *Revocation) rule() authn.Revocation {
 	rule := authn.Revocation{TokenID: v.token(), Identity: v.Identity}
 	if v.Before != nil {
@@ -44,25 +45,25 @@ func (v *Revocation) rule() authn.Revocation {
 	return rule
 }
 
-// isOver reports whether the tokens that v means have expired, whatever the settings say later.
-func (v *Revocation) isOver(now time.Time) bool {
+// hasExpired reports whether the tokens that v revokes have expired, whatever the settings will be later.
+func (v *Revocation) hasExpired(now time.Time) bool {
 	return v.Exact && v.Until != nil && !now.Before(*v.Until)
 }
 
-// rules returns the revocations that hold.
+// rules returns the revocations that are active.
 func (r *Record) rules(now time.Time) []authn.Revocation {
 	var rules []authn.Revocation
 	for i := range r.Revocations {
-		if v := &r.Revocations[i]; !v.isOver(now) {
+		if v := &r.Revocations[i]; !v.hasExpired(now) {
 			rules = append(rules, v.rule())
 		}
 	}
 	return rules
 }
 
-// addRevocation adds v. One for the same target is replaced, unless it reaches further.
+// addRevocation adds v. A revocation of the same target is merged with it, so that nothing it covered becomes valid.
 func (r *Record) addRevocation(v Revocation, now time.Time) error {
-	r.Revocations = slices.DeleteFunc(r.Revocations, func(old Revocation) bool { return old.isOver(now) })
+	r.Revocations = slices.DeleteFunc(r.Revocations, func(old Revocation) bool { return old.hasExpired(now) })
 	for i, old := range r.Revocations {
 		if v.SameTarget(old) {
 			r.Revocations[i] = v.replacing(old)
@@ -70,7 +71,7 @@ func (r *Record) addRevocation(v Revocation, now time.Time) error {
 		}
 	}
 	if v.Contact != "" && r.logouts(v.Contact) >= maxLogouts {
-		return r.addRevocation(r.everywhere(v), now)
+		return r.addRevocation(r.mergeLogouts(v), now)
 	}
 	if !r.hasRoom(&v) {
 		if r.forgetRevocations(now); !r.hasRoom(&v) {
@@ -81,7 +82,7 @@ func (r *Record) addRevocation(v Revocation, now time.Time) error {
 	return nil
 }
 
-// replacing returns v with what old covers beside it.
+// replacing returns v extended by what old covers.
 func (v Revocation) replacing(old Revocation) Revocation {
 	if old.Before != nil && v.Before != nil && v.reach().Before(old.reach()) {
 		v.Before, v.Skew = old.Before, old.Skew
@@ -91,7 +92,7 @@ func (v Revocation) replacing(old Revocation) Revocation {
 	}
 	v.Exact = v.Exact && old.Exact
 	if old.Contact != v.Contact {
-		v.Contact = "" // an operator or another contact has revoked it too, and no number of logouts may replace that
+		v.Contact = "" // an operator or another contact has revoked it too; mergeLogouts must not replace that
 	}
 	if v.Issued != nil && (old.Issued == nil || old.Issued.After(*v.Issued)) {
 		v.Issued = old.Issued
@@ -102,7 +103,7 @@ func (v Revocation) replacing(old Revocation) Revocation {
 // hasRoom reports whether v fits into the record.
 func (r *Record) hasRoom(v *Revocation) bool {
 	if v.All {
-		return true // there is one at most, or two with one that replaced others
+		return true // there are two at most, one of which replaced others
 	}
 	number, atMost := 1, v.sizeAtMost()
 	for i := range r.Revocations {
@@ -111,7 +112,7 @@ func (r *Record) hasRoom(v *Revocation) bool {
 			atMost += old.sizeAtMost()
 		}
 	}
-	if number > maxRevocations || atMost <= maxRevocationText { // which spares most the reading of all texts
+	if number > maxRevocations || atMost <= maxRevocationText { // this cheap bound is enough in most cases
 		return number <= maxRevocations
 	}
 	size := v.size()
@@ -121,8 +122,9 @@ func (r *Record) hasRoom(v *Revocation) bool {
 	return size <= maxRevocationText
 }
 
-// forgetRevocations replaces those whose tokens have expired, as far as max_lifetime says, by one of all tokens that were
-// issued so early. It concerns no token that is valid now, and none that a longer max_lifetime would make valid comes back.
+// forgetRevocations replaces the revocations whose tokens have expired according to max_lifetime by one revocation of all
+// tokens that were issued as early. That one covers no token that is valid now, and the revoked tokens stay revoked if
+// max_lifetime is raised.
 func (r *Record) forgetRevocations(now time.Time) {
 	floor := Revocation{All: true, Covers: true, Created: now.Truncate(time.Second)}
 	var reach time.Time
@@ -141,7 +143,7 @@ func (r *Record) forgetRevocations(now time.Time) {
 	}
 }
 
-// latestIssue is the first time of issue at which no token that v means was issued.
+// latestIssue returns a time before which all tokens that v revokes were issued.
 func (v *Revocation) latestIssue() time.Time {
 	switch {
 	case v.Before != nil:
@@ -162,11 +164,11 @@ func (r *Record) logouts(contact string) (count int) {
 	return count
 }
 
-// everywhere replaces the revocations of single tokens that a contact has made, and v, by one of all its tokens that were
+// mergeLogouts replaces the single tokens that a contact has revoked, and v, by one revocation of all its tokens that were
 // issued no later than these. Otherwise one contact who logs in and out again and again would leave no room for others.
-// It goes by the tokens' own times of issue: the clock that wrote them may be ahead of ours, and the next login is not
-// meant.
-func (r *Record) everywhere(v Revocation) Revocation {
+// It uses the tokens' own times of issue: the clock that issued them may be ahead of ours, and the next login must not be
+// revoked.
+func (r *Record) mergeLogouts(v Revocation) Revocation {
 	all := Revocation{Identity: v.Contact, Covers: true, Until: v.Until, Exact: v.Exact, Created: v.Created}
 	before := v.latestIssue()
 	r.Revocations = slices.DeleteFunc(r.Revocations, func(old Revocation) bool {
@@ -187,9 +189,9 @@ func (r *Record) everywhere(v Revocation) Revocation {
 	return all
 }
 
-// endsBy returns when the last token that v revokes has expired if none is valid for longer than bound, or nil if nobody
+// expiresBy returns when the last token that v revokes has expired if none is valid for longer than bound, or nil if nobody
 // can say: the messenger has no max_lifetime.
-func (v *Revocation) endsBy(bound time.Duration, now time.Time) *time.Time {
+func (v *Revocation) expiresBy(bound time.Duration, now time.Time) *time.Time {
 	if bound <= 0 {
 		return nil
 	}
@@ -198,7 +200,7 @@ func (v *Revocation) endsBy(bound time.Duration, now time.Time) *time.Time {
 		issued = *v.Before
 	}
 	// A token may have been issued by a clock that is ahead, and is valid for as long after its exp.
-	return writable(issued.Add(bound).Add(3 * config.MaxClockSkew))
+	return storable(issued.Add(bound).Add(3 * config.MaxClockSkew))
 }
 
 // KeptUntil returns when v can be forgotten, or nil if never. Where it rests on max_lifetime, that may be longer now.
@@ -206,7 +208,7 @@ func (v *Revocation) KeptUntil(bound time.Duration) *time.Time {
 	if v.Exact || v.Until == nil {
 		return v.Until
 	}
-	until := v.endsBy(bound, v.Created)
+	until := v.expiresBy(bound, v.Created)
 	if until != nil && until.Before(*v.Until) {
 		return v.Until
 	}

@@ -129,7 +129,7 @@ func TestRevocationIsKeptLongEnough(t *testing.T) {
 	for _, lifetime := range []time.Duration{time.Hour, math.MaxInt64 - 1, math.MaxInt64} {
 		for _, before := range []*time.Time{nil, &now, &last} {
 			v := Revocation{Identity: "mark", Before: before}
-			until := v.endsBy(lifetime, now)
+			until := v.expiresBy(lifetime, now)
 			if before == &last {
 				if until != nil {
 					t.Errorf("until %v, which JSON has no text for", until)

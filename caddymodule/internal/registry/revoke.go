@@ -13,18 +13,18 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
-// LogoutOf is the revocation by which c logs out.
+// LogoutOf returns the revocation by which c logs out.
 func LogoutOf(c *authn.Contact, m *config.Messenger, everywhere bool, now time.Time) Revocation {
 	if c.TokenID == "" || everywhere {
-		// The site's clock may be ahead: the token that logs out is among them in any case.
+		// The site's clock may be ahead: the token that is used to log out must be revoked in any case.
 		if next := c.Issued.Add(time.Second - config.DurationOr(m.ClockSkew, config.DefaultClockSkew)); next.After(now) {
 			now = next.UTC()
 		}
 		return Revocation{Identity: c.Identity, Before: &now}
 	}
 	v := Revocation{TokenHash: c.TokenID, Contact: c.Identity}
-	if !c.Expires.IsZero() { // its key may end earlier, and come back in other settings
-		v.Until = writable(c.Expires)
+	if !c.Expires.IsZero() { // and not c.Until: a key that expires earlier may be configured again
+		v.Until = storable(c.Expires)
 	}
 	if !c.Issued.IsZero() {
 		issued := c.Issued.UTC()
@@ -36,22 +36,22 @@ func LogoutOf(c *authn.Contact, m *config.Messenger, everywhere bool, now time.T
 // A Revocation revokes tokens of one messenger. Exactly one of TokenID, TokenHash, Identity and All is set.
 type Revocation struct {
 	TokenID   TokenID       `json:"jti,omitempty"`        // as an operator wrote it
-	TokenHash authn.TokenID `json:"jti_sha256,omitempty"` // where only that is known, as after a logout, or the jti is long
-	Contact   string        `json:"contact,omitempty"`    // whose token that is, where the contact has revoked it
+	TokenHash authn.TokenID `json:"jti_sha256,omitempty"` // if only the hash is known, as after a logout, or the jti is long
+	Contact   string        `json:"contact,omitempty"`    // the contact of the token, if it was revoked by a logout
 	Identity  string        `json:"identity,omitempty"`
 	All       bool          `json:"all,omitempty"`
 	Before    *time.Time    `json:"issued_before,omitempty"` // for Identity and All; default: the time of the call
-	Until     *time.Time    `json:"until,omitempty"`         // when it can be forgotten; nil if never
+	Until     *time.Time    `json:"until,omitempty"`         // when the revocation can be removed; nil if never
 	Created   time.Time     `json:"created,omitzero"`
 
-	// What the gateway notes by itself; see revocationlist.go.
-	Skew   caddy.Duration `json:"clock_skew,omitempty"` // how far clocks may be ahead whose tokens are meant
-	Issued *time.Time     `json:"issued,omitempty"`     // the iat of the token, where the contact has revoked it
-	Exact  bool           `json:"exact,omitempty"`      // Until rests on the tokens themselves, and on no setting
-	Covers bool           `json:"covers,omitempty"`     // it replaced others, and cannot be taken back
+	// What the gateway records by itself; see revocationlist.go.
+	Skew   caddy.Duration `json:"clock_skew,omitempty"` // how far the clock of an issuer may have been ahead
+	Issued *time.Time     `json:"issued,omitempty"`     // the iat of the token, if it was revoked by a logout
+	Exact  bool           `json:"exact,omitempty"`      // Until comes from the tokens themselves, and not from a setting
+	Covers bool           `json:"covers,omitempty"`     // it replaced others, and cannot be undone
 }
 
-// targets is how many of its members say what is revoked.
+// targets returns how many members say what is revoked; only 1 is valid.
 func (v *Revocation) targets() (n int) {
 	for _, set := range []bool{v.TokenID != "", v.TokenHash != "", v.Identity != "", v.All} {
 		if set {
@@ -61,6 +61,7 @@ func (v *Revocation) targets() (n int) {
 	return n
 }
 
+// Check returns why v is not a valid revocation.
 func (v *Revocation) Check() error {
 	switch {
 	case v.targets() != 1:
@@ -77,7 +78,7 @@ func (v *Revocation) Check() error {
 
 // writable returns t, or nil if JSON has no such time. That is after the year 9999, and what is kept until then is kept for
 // ever.
-func writable(t time.Time) *time.Time {
+func storable(t time.Time) *time.Time {
 	if t = t.UTC(); t.Year() > 9999 {
 		return nil
 	}
@@ -85,30 +86,30 @@ func writable(t time.Time) *time.Time {
 }
 
 // RecordKind returns the messenger's settings, and the kind of its record.
-func (a *Registry) RecordKind(ctx context.Context, name string) (*config.Messenger, string, error) {
-	if m := a.Messengers[name]; m != nil {
+func (reg *Registry) RecordKind(ctx context.Context, name string) (*config.Messenger, string, error) {
+	if m := reg.Messengers[name]; m != nil {
 		return m.Messenger, kindRing, nil
 	}
-	r, err := a.StoredRecord(ctx, name)
+	r, err := reg.StoredRecord(ctx, name)
 	if err != nil {
 		return nil, "", err
 	}
 	return r.Settings, KindStored, nil
 }
 
-// Revoke takes tokens back, and returns how many connections that has ended here. v.Until is when the last of the tokens
-// ends, if the caller knows; otherwise the messenger's max_lifetime says.
-func (a *Registry) Revoke(ctx context.Context, name string, v Revocation, by Actor) (ended int, err error) {
+// Revoke revokes tokens, and returns how many connections of this node that has ended. v.Until is when the last of the tokens
+// expires, if the caller knows that; otherwise it is computed from the messenger's max_lifetime.
+func (reg *Registry) Revoke(ctx context.Context, name string, v Revocation, by Actor) (ended int, err error) {
 	if err := v.Check(); err != nil {
 		return 0, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
-	m, kind, err := a.RecordKind(ctx, name)
+	m, kind, err := reg.RecordKind(ctx, name)
 	if err != nil {
 		return 0, err
 	}
 	now := time.Now().UTC()
 	v = v.at(m, now)
-	_, ended, err = a.ChangeAndEnd(ctx, name, kind, func(old *Record) (*Record, error) {
+	_, ended, err = reg.ChangeAndEnd(ctx, name, kind, func(old *Record) (*Record, error) {
 		switch {
 		case old == nil && kind == KindStored:
 			return nil, ErrNoMessenger
@@ -124,11 +125,11 @@ func (a *Registry) Revoke(ctx context.Context, name string, v Revocation, by Act
 	if err != nil {
 		return 0, err
 	}
-	a.Audit("tokens revoked", name, by, zap.String("target", v.Target()), zap.Int("connections", ended))
+	reg.Audit("tokens revoked", name, by, zap.String("target", v.Target()), zap.Int("connections", ended))
 	return ended, nil
 }
 
-// at returns v as it is kept if it is made now for m.
+// at returns v as it is stored when it is made now for m.
 func (v Revocation) at(m *config.Messenger, now time.Time) Revocation {
 	v.Created, v.Skew = now.Truncate(time.Second), caddy.Duration(config.DurationOr(m.ClockSkew, config.DefaultClockSkew))
 	v.shorten()
@@ -136,15 +137,15 @@ func (v Revocation) at(m *config.Messenger, now time.Time) Revocation {
 		v.Before = &now
 	}
 	if v.Until == nil {
-		v.Until = v.endsBy(time.Duration(m.MaxLifetime), now)
+		v.Until = v.expiresBy(time.Duration(m.MaxLifetime), now)
 		return v
 	}
-	v.Until = writable(v.Until.Add(config.MaxClockSkew)) // a larger clock_skew makes no token last longer
+	v.Until = storable(v.Until.Add(config.MaxClockSkew)) // covers any clock_skew that is configured later
 	v.Exact = v.Until != nil
 	return v
 }
 
-// Target says what kind of revocation it is, without the value.
+// Target returns what kind of revocation v is, without the value.
 func (v *Revocation) Target() string {
 	switch {
 	case v.isToken():
@@ -155,4 +156,5 @@ func (v *Revocation) Target() string {
 	return "all"
 }
 
+// ErrCovers is the error for undoing a revocation that replaced others.
 var ErrCovers = StatusError(http.StatusConflict, "this revocation replaced others, such as the logouts of one contact, and cannot be undone: nobody knows any more which tokens these were")

@@ -8,11 +8,11 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
-// maxShownTokenID is the longest jti, in bytes, that is stored as it is, so that the list of revocations shows it. Of a
-// longer one the hash is stored: 10,000 revocations of contacts who choose long ones would fill the record.
+// maxShownTokenID is the longest jti, in bytes, that is stored as it is, so that the list of revocations can show it. Longer
+// ones are stored as hashes: otherwise 10,000 revocations with long ones would fill the record.
 const maxShownTokenID = 255
 
-// A TokenID is a jti as an operator names it: a JSON string, or an integer, which is the same as the string of its digits.
+// A TokenID is a jti as an operator writes it: a JSON string, or an integer, which means the string of its digits.
 type TokenID string
 
 var integer = regexp.MustCompile(`^-?[0-9]+$`)
@@ -29,10 +29,10 @@ func (id *TokenID) UnmarshalJSON(text []byte) error {
 	return json.Unmarshal(text, (*string)(id))
 }
 
-// isToken reports whether v takes back a single token.
+// isToken reports whether v revokes a single token.
 func (v *Revocation) isToken() bool { return v.TokenID != "" || v.TokenHash != "" }
 
-// token returns the ID of the single token that v takes back, or "".
+// token returns the ID of the single token that v revokes, or "".
 func (v *Revocation) token() authn.TokenID {
 	if v.TokenHash != "" {
 		return v.TokenHash
@@ -47,7 +47,7 @@ func (v *Revocation) shorten() {
 	}
 }
 
-// Value is what v takes back, for people.
+// Value returns what v revokes, for display.
 func (v *Revocation) Value() string {
 	if v.TokenHash != "" {
 		return "SHA-256 " + v.TokenHash.String()

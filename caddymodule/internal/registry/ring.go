@@ -14,10 +14,10 @@ import (
 )
 
 const (
-	// maxRing is how many shared tokens of one messenger can be good at a time.
+	// maxRing is how many shared tokens of one messenger can be active at a time.
 	maxRing = 10
 
-	// DefaultOverlap is how long the old tokens stay good when a new one takes their place.
+	// DefaultOverlap is how long the old tokens stay active after a rotation.
 	DefaultOverlap = 24 * time.Hour
 	maxOverlap     = 365 * 24 * time.Hour
 )
@@ -27,16 +27,16 @@ type ringToken struct {
 	KeyID   string     `json:"kid"`
 	Token   string     `json:"token"`
 	Created time.Time  `json:"created"`
-	End     *time.Time `json:"end,omitempty"` // when it stops; nil if it does not
+	End     *time.Time `json:"end,omitempty"` // when it expires; nil if never
 }
 
-// A NewToken is what the call that generates a token returns, and nothing afterwards.
+// A NewToken is a token that was just generated. Only the call that generates it ever returns the text.
 type NewToken struct {
 	KeyID   string    `json:"kid"`
 	Token   string    `json:"token"`
 	Created time.Time `json:"created"`
 
-	// Ended is how many connections of this node were ended, where that was asked for.
+	// Ended is how many connections of this node were ended, if the caller wanted them ended.
 	Ended *int `json:"connections_ended,omitempty"`
 }
 
@@ -46,7 +46,7 @@ var (
 	errEmptyRing = errors.New("the messenger has no shared token yet; generate one")
 )
 
-// Generate adds a token to the ring. Those that are there stay as they are.
+// Generate adds a token to the ring, and changes no other.
 func (r *Record) Generate(now time.Time) (*NewToken, error) {
 	r.Forget(now)
 	if len(r.Tokens) >= maxRing {
@@ -57,7 +57,7 @@ func (r *Record) Generate(now time.Time) (*NewToken, error) {
 	return &made, nil
 }
 
-// Rotate adds a token and lets the others end after overlap, unless they end earlier anyway.
+// Rotate adds a token and lets the others expire after overlap, or earlier if that was set before.
 func (r *Record) Rotate(now time.Time, overlap time.Duration) (*NewToken, error) {
 	if overlap < 0 || overlap > maxOverlap {
 		return nil, fmt.Errorf("the overlap is not between 0 and %d days", maxOverlap/(24*time.Hour))
@@ -75,13 +75,13 @@ func (r *Record) Rotate(now time.Time, overlap time.Duration) (*NewToken, error)
 	return r.Generate(now)
 }
 
-// Reset ends all tokens at once and makes one new one.
+// Reset removes all tokens at once and adds a new one.
 func (r *Record) Reset(now time.Time) (*NewToken, error) {
 	r.Tokens = nil
 	return r.Generate(now)
 }
 
-// Revoke ends the token with this kid at once.
+// Revoke removes the token with this kid at once.
 func (r *Record) Revoke(kid string) error {
 	i := slices.IndexFunc(r.Tokens, func(t ringToken) bool { return t.KeyID == kid })
 	if i < 0 {
@@ -91,12 +91,12 @@ func (r *Record) Revoke(kid string) error {
 	return nil
 }
 
-// Forget removes tokens that have ended.
+// Forget removes expired tokens.
 func (r *Record) Forget(now time.Time) {
 	r.Tokens = slices.DeleteFunc(r.Tokens, func(t ringToken) bool { return t.End != nil && !now.Before(*t.End) })
 }
 
-// newKeyID returns a kid that no token of the ring has: the day, by which people tell tokens apart, and a random end.
+// newKeyID returns a kid that is not in the ring: the day, so that people recognise it, and a random suffix.
 func (r *Record) newKeyID(now time.Time) string {
 	for {
 		kid := now.UTC().Format("2006-01-02") + "-" + strings.ToLower(rand.Text()[:6])
@@ -106,13 +106,13 @@ func (r *Record) newKeyID(now time.Time) string {
 	}
 }
 
-// Fingerprint tells a token from others. It is a hash of 256 random bits, and says nothing about them.
+// Fingerprint identifies a token without revealing it: it is a hash of 256 random bits.
 func (t *ringToken) Fingerprint() string {
 	sum := sha256.Sum256([]byte("messenger shared token\x00" + t.Token))
 	return hex.EncodeToString(sum[:8])
 }
 
-// keys returns what verifies with the ring.
+// keys returns the keys of the ring. r may be nil.
 func (r *Record) keys(uses *tokenUses) (authn.Keys, error) {
 	var keys []*authn.Key
 	if r != nil {
@@ -122,7 +122,7 @@ func (r *Record) keys(uses *tokenUses) (authn.Keys, error) {
 				return nil, fmt.Errorf("the shared token %s %w", t.KeyID, err)
 			}
 			if t.End != nil {
-				key = key.EndingAt(*t.End)
+				key = key.ExpiringAt(*t.End)
 			}
 			keys = append(keys, key.CountingUse(uses.of(t.KeyID)))
 		}

@@ -185,7 +185,7 @@ func TestLastUseIsKnownToTheHour(t *testing.T) {
 		if first[made.KeyID] != time.Now().Unix()/3600 {
 			t.Errorf("got %v", first)
 		}
-		uses.wrote(first)
+		uses.markWritten(first)
 		contact.SignedBy.Use(time.Now().Add(time.Second))
 		if again := uses.fresh(); len(again) != 0 {
 			t.Errorf("the same hour is written again: %v", again)

@@ -8,35 +8,35 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 )
 
-// Active are the messengers that requests can meet on this node without the storage: the configured ones, and the stored
-// ones that are held and not hidden by a configured one.
-func (a *Registry) Active() iter.Seq[*Messenger] {
+// Active returns the messengers that requests can reach on this node without reading the storage: the configured ones, and
+// the stored ones in memory whose names are not configured.
+func (reg *Registry) Active() iter.Seq[*Messenger] {
 	return func(yield func(*Messenger) bool) {
-		for _, m := range a.Messengers {
+		for _, m := range reg.Messengers {
 			if !yield(m) {
 				return
 			}
 		}
-		for _, m := range a.Store.messengers() {
-			if a.Messengers[m.Name] == nil && !yield(m) {
+		for _, m := range reg.Store.messengers() {
+			if reg.Messengers[m.Name] == nil && !yield(m) {
 				return
 			}
 		}
 	}
 }
 
-// Label is what metrics call the messenger of that name.
-func (a *Registry) Label(name string) string {
-	if a.Messengers[name] == nil {
+// Label returns the label of the messenger of that name in metrics.
+func (reg *Registry) Label(name string) string {
+	if reg.Messengers[name] == nil {
 		return SourceStored
 	}
 	return name
 }
 
-// fetchUsers are the labels of the messengers that use one key set, so that its fetches are counted for each of them.
+// fetchUsers has the messengers that use one key set, so that its fetches are counted for each of them.
 type fetchUsers struct {
 	mu    sync.Mutex
-	names map[metrics.MeterKey]int // a reload has a messenger twice for a moment
+	names map[metrics.MeterKey]int // how often each is in use: twice for a moment during a reload
 }
 
 func (u *fetchUsers) add(m *Messenger, n int) {
@@ -48,7 +48,7 @@ func (u *fetchUsers) add(m *Messenger, n int) {
 	}
 }
 
-// count counts a fetch, and returns the names of the messengers that it concerns.
+// count counts a fetch for each messenger that uses the key set, and returns their names.
 func (u *fetchUsers) count(report authn.FetchReport) (names []string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -25,84 +25,86 @@ import (
 )
 
 const (
-	// maxHeld is how many stored messengers, and names that have none, a node holds in memory.
-	maxHeld = 10_000
+	// maxCached is how many stored messengers, and names without one, a node has in memory.
+	maxCached = 10_000
 
-	// maxLookups is how many requests may wait for the storage at a time, maxWait how long, and lookupRate how many names
-	// are looked up in a second: names come from requests.
+	// maxLookups is how many requests may wait for the storage at a time, maxWait is how long they wait, and lookupRate is how
+	// many names are looked up per second. The limits are needed because names come from requests.
 	maxLookups = 256
 	maxWait    = 2 * time.Second
 	lookupRate = 500
 
-	// rereadRate is how many values a second are read by a node that does not know what it missed.
+	// rereadRate is how many values per second are read by a node that does not know which changes it missed.
 	rereadRate = 100
 
-	// outage is how long a storage that failed is not asked for further names.
+	// outage is how long names are not looked up after the storage failed.
 	outage = time.Second
 )
 
-// lives holds the stores of all configurations by what they depend on: a reload keeps what was read.
-var lives = caddy.NewUsagePool()
+// stores has the stores of all configurations by what they depend on, so that a reload keeps what was read.
+var stores = caddy.NewUsagePool()
 
-// A Store holds the messengers and key rings that change while the gateway runs. It reads them from the storage when they
-// are first needed, and follows the list of changes; a verification only reads what is in memory.
+// A Store has the messengers and key rings that change at runtime. It reads them from the storage when they are first needed,
+// and polls the list of changes. A verification reads memory only.
+//
+// Locks are taken in this order: the lock of a name, then mu. mu is never held while the storage is read or written.
 type Store struct {
 	*vault.Vault
 	id       [sha256.Size]byte
-	internal []string // hosts that stored key sets may be fetched from although their addresses are not public
+	internal []string // hosts from which stored messengers may fetch key sets although their addresses are not public
 
 	stored  *otter.Cache[string, *storedEntry]
-	loading [64]sync.Mutex // by name: what is read later is newer
+	loading [64]sync.Mutex // by the hash of a name; see lock
 	seed    maphash.Seed
 	lookups chan struct{}
 	reads   *rate.Limiter
 	rereads *rate.Limiter
 	failed  atomic.Int64 // when the storage failed last, in nanoseconds since 1970
 
-	mu     sync.Mutex
-	apps   []*Registry
-	pinned map[string]*storedEntry // of messengers that have connections
-	owned  map[string]*Record      // of configured messengers, as they were read last; nil if there is none
-	uses   map[string]*tokenUses
-	again  map[string]bool // names that changed and could not be read
+	mu         sync.Mutex
+	registries []*Registry
+	pinned     map[string]*storedEntry // of messengers with connections; nil after Destruct
+	owned      map[string]*Record      // of configured messengers, as they were read last
+	uses       map[string]*tokenUses
+	retry      map[string]bool // names that changed and could not be read
 
 	polling    sync.Mutex
 	seen       *vault.Changes
 	rereading  atomic.Bool
-	incomplete atomic.Bool // changes were missed, and what is held is to be read again
+	incomplete atomic.Bool // changes were missed, so that everything in memory must be read again
 	status     atomic.Pointer[storeStatus]
 }
 
-// A storedEntry is what a node knows of one name.
+// A storedEntry is what a node knows about one name.
 type storedEntry struct {
 	messenger *Messenger // nil if there is no stored messenger of this name
 	revision  string     // of the record; a change that keeps it concerns revocations only
 	version   atomic.Uint64
-	users     atomic.Int32 // of messenger, which is cleaned up with the last of them; see pinned.go
+	users     atomic.Int32 // the last one cleans messenger up; see pinned.go
 }
 
 // Destruct implements caddy.Destructor. The pool calls it when the last configuration has released the store.
-func (l *Store) Destruct() error {
-	l.stored.InvalidateAll()
-	l.stored.StopAllGoroutines()
-	l.mu.Lock()
-	pinned := l.pinned
-	l.pinned = nil
-	l.mu.Unlock()
+func (s *Store) Destruct() error {
+	s.stored.InvalidateAll()
+	s.stored.StopAllGoroutines()
+	s.mu.Lock()
+	pinned := s.pinned
+	s.pinned = nil
+	s.mu.Unlock()
 	for _, e := range pinned {
-		e.drop()
+		e.release()
 	}
 	return nil
 }
 
-// openStore takes the store of a configuration out of the pool, with its storage. The caller gives both back once.
+// openStore returns the store of a configuration from the pool, and makes it use the storage. The caller calls release once.
 func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string) (*Store, error) {
 	seal, err := vault.NewSealer(sealKeys)
 	if err != nil {
 		return nil, err
 	}
-	id := liveID(s, sealKeys, internal)
-	value, _, err := lives.LoadOrNew(id, func() (caddy.Destructor, error) {
+	id := storeID(s, sealKeys, internal)
+	value, _, err := stores.LoadOrNew(id, func() (caddy.Destructor, error) {
 		l := &Store{
 			Vault:    &vault.Vault{Seal: seal, Writing: make(chan struct{}, 1), Failed: metrics.Process.Errors.Inc, Limit: sizeLimit},
 			id:       id,
@@ -114,16 +116,16 @@ func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string) (*Stor
 			pinned:   make(map[string]*storedEntry),
 			owned:    make(map[string]*Record),
 			uses:     make(map[string]*tokenUses),
-			again:    make(map[string]bool),
+			retry:    make(map[string]bool),
 		}
 		l.status.Store(new(storeStatus))
 		l.stored, err = otter.New(&otter.Options[string, *storedEntry]{
-			MaximumSize: maxHeld,
+			MaximumSize: maxCached,
 			OnDeletion: func(e otter.DeletionEvent[string, *storedEntry]) {
 				if e.Value.messenger == nil {
 					return
 				}
-				e.Value.drop()
+				e.Value.release()
 				if e.Cause == otter.CauseOverflow {
 					l.forgetUses(e.Key)
 				}
@@ -141,11 +143,11 @@ func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string) (*Stor
 
 func (l *Store) release(s certmagic.Storage) {
 	l.Drop(s)
-	_, _ = lives.Delete(l.id) // Destruct returns no error
+	_, _ = stores.Delete(l.id) // Destruct returns no error
 }
 
-// liveID tells the stores apart that may not share what they hold: those of different storages, keys or hosts.
-func liveID(s certmagic.Storage, sealKeys [][]byte, internal []string) [sha256.Size]byte {
+// storeID identifies a store: those of different storages, keys or hosts must not share what they have read.
+func storeID(s certmagic.Storage, sealKeys [][]byte, internal []string) [sha256.Size]byte {
 	h := sha256.New()
 	settings, _ := json.Marshal(s) // what cannot be marshalled has no settings
 	fmt.Fprintf(h, "%T\x00%s\x00", s, settings)
@@ -156,103 +158,104 @@ func liveID(s certmagic.Storage, sealKeys [][]byte, internal []string) [sha256.S
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
-// attach makes a known, whose configured messengers get their rings and revocations from here on, and reads these. Until
-// they can be read, nobody knows whether a token was revoked.
-func (l *Store) attach(a *Registry) {
-	l.mu.Lock()
-	l.apps = append(l.apps, a)
-	l.mu.Unlock()
-	var unreachable error // which holds for all that has to be read: nobody waits for each in turn
-	for _, name := range a.Names() {
+// attach adds a registry, whose configured messengers get their rings and revocations from the store from here on, and reads
+// these. A messenger whose record cannot be read answers keys_unavailable, because its tokens may be revoked.
+func (s *Store) attach(reg *Registry) {
+	s.mu.Lock()
+	s.registries = append(s.registries, reg)
+	s.mu.Unlock()
+	var unreachable error // once the storage failed, the other records are not tried: each could take its whole timeout
+	for _, name := range reg.Names() {
 		err := unreachable
-		if err == nil || l.hasRead(name) {
-			err = l.readOwned(context.Background(), name)
+		if err == nil || s.hasRead(name) {
+			err = s.readOwned(context.Background(), name)
 		}
 		if err != nil {
 			if !vault.IsUnreadable(err) {
 				unreachable = err
 			}
-			a.Messengers[name].revoked.SetUnknown()
-			l.mu.Lock()
-			l.again[name] = true
-			l.mu.Unlock()
-			l.log().Error("the store cannot be read; the messenger answers keys_unavailable until it can",
+			reg.Messengers[name].revoked.SetUnknown()
+			s.mu.Lock()
+			s.retry[name] = true
+			s.mu.Unlock()
+			s.log().Error("the store cannot be read; the messenger answers keys_unavailable until it can",
 				zap.String("messenger", name), zap.Error(err))
 		}
 	}
 }
 
 // hasRead reports whether the record of a configured messenger was read by an earlier configuration.
-func (l *Store) hasRead(name string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	_, known := l.owned[name]
+func (s *Store) hasRead(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, known := s.owned[name]
 	return known
 }
 
-// log returns the logger of the newest configuration: a live outlives configurations, and their logs.
-func (l *Store) log() *zap.Logger {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.apps) == 0 {
+// log returns the logger of the newest configuration, because a store outlives configurations and their loggers.
+func (s *Store) log() *zap.Logger {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.registries) == 0 {
 		return caddy.Log().Named("messenger")
 	}
-	return l.apps[len(l.apps)-1].Logger
+	return s.registries[len(s.registries)-1].Logger
 }
 
-// serves reports whether a configuration runs, and was not only loaded to be looked at.
-func (l *Store) serves() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.ContainsFunc(l.apps, func(a *Registry) bool { return a.started.Load() })
+// serves reports whether a configuration runs. One that is only validated does not.
+func (s *Store) serves() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.registries, func(reg *Registry) bool { return reg.started.Load() })
 }
 
-func (l *Store) detach(a *Registry) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if i := slices.Index(l.apps, a); i >= 0 {
-		l.apps = slices.Delete(l.apps, i, i+1)
+func (s *Store) detach(reg *Registry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.Index(s.registries, reg); i >= 0 {
+		s.registries = slices.Delete(s.registries, i, i+1)
 	}
 }
 
-// lock keeps two reads of one name apart, so that an older value never replaces a newer one.
-func (l *Store) lock(name string) (unlock func()) {
-	mu := &l.loading[maphash.String(l.seed, name)%uint64(len(l.loading))]
+// lock serializes reading and applying the values of one name, so that an older value never replaces a newer one. Names share
+// a fixed number of locks; a goroutine holds one at a time.
+func (s *Store) lock(name string) (unlock func()) {
+	mu := &s.loading[maphash.String(s.seed, name)%uint64(len(s.loading))]
 	mu.Lock()
 	return mu.Unlock
 }
 
-// readOwned gives the record of a configured messenger to all configurations. One that was read before is taken as it is.
-func (l *Store) readOwned(ctx context.Context, name string) error {
-	defer l.lock(name)()
-	l.mu.Lock()
-	r, known := l.owned[name]
-	l.mu.Unlock()
+// readOwned gives the record of a configured messenger to all configurations. It is read only if none has read it before.
+func (s *Store) readOwned(ctx context.Context, name string) error {
+	defer s.lock(name)()
+	s.mu.Lock()
+	r, known := s.owned[name]
+	s.mu.Unlock()
 	if !known {
 		var err error
-		if r, err = l.Read(ctx, name, kindRing); err != nil {
+		if r, err = s.Read(ctx, name, kindRing); err != nil {
 			return err
 		}
 	}
-	_, err := l.applyOwned(name, r)
+	_, err := s.applyOwned(name, r)
 	return err
 }
 
-// applyOwned puts the record of a configured messenger in force, and returns how many connections that has ended. The caller
+// applyOwned makes the record of a configured messenger active, and returns how many connections that has ended. The caller
 // holds the lock of name.
-func (l *Store) applyOwned(name string, r *Record) (ended int, err error) {
+func (s *Store) applyOwned(name string, r *Record) (ended int, err error) {
 	if r == nil {
 		r = new(Record)
 	}
-	keys, err := r.keys(l.usesOf(name, kindRing))
+	keys, err := r.keys(s.usesOf(name, kindRing))
 	if err != nil {
 		return 0, err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	before := l.owned[name]
-	l.owned[name] = r
-	for _, a := range l.apps {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.owned[name]
+	s.owned[name] = r
+	for _, a := range s.registries {
 		m := a.Messengers[name]
 		if m == nil {
 			continue
@@ -262,28 +265,28 @@ func (l *Store) applyOwned(name string, r *Record) (ended int, err error) {
 			m.ring = r.Revision
 			m.trust(keys)
 		}
-		m.SetOrigin(session.Origin{Closings: r.Closings}) // after the keys: who reads it first verifies with no older ones
+		m.SetOrigin(session.Origin{Closings: r.Closings}) // after the keys: auth reads the origin first, and so never verifies with keys that are older than it
 		switch {
-		case before == nil && !a.started.Load(): // it may not come to run; endOrphans knows when it does
+		case before == nil && !a.started.Load(): // this configuration may never run; if it does, EndOrphansOf is called
 		case before == nil, before.Version != r.Version:
-			ended += m.endRevoked(added) + m.endWithdrawn()
+			ended += m.endRevoked(added) + m.endInvalidated()
 		}
 	}
 	return ended, nil
 }
 
 // hasEmptyRing reports whether the ring of a configured messenger was read, and has no token.
-func (l *Store) hasEmptyRing(name string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	r, known := l.owned[name]
+func (s *Store) hasEmptyRing(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, known := s.owned[name]
 	return known && len(r.Tokens) == 0
 }
 
 // Read returns a record, or nil if there is none.
-func (l *Store) Read(ctx context.Context, name, kind string) (*Record, error) {
+func (s *Store) Read(ctx context.Context, name, kind string) (*Record, error) {
 	r := new(Record)
-	err := l.Load(ctx, storeKey(name, kind), r)
+	err := s.Load(ctx, storeKey(name, kind), r)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil

@@ -8,14 +8,14 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
-// newStored makes the messenger that a record describes. Its owner may be somebody who may not read the gateway's files
-// and environment, nor explore its network.
-func (l *Store) newStored(name string, r *Record) (*Messenger, error) {
+// newStored makes the messenger that a record describes. It may have been stored by a site owner who must not be able to read
+// the gateway's files and environment, or to explore its network.
+func (s *Store) newStored(name string, r *Record) (*Messenger, error) {
 	if r.Settings == nil {
 		return nil, vault.ErrDamaged
 	}
 	m := &Messenger{Messenger: r.Settings.CopySettings(), Stored: true}
-	if err := m.prepare(name, l.log()); err != nil {
+	if err := m.prepare(name, s.log()); err != nil {
 		return nil, err
 	}
 	m.revoked.Set(r.rules(time.Now()))
@@ -25,17 +25,17 @@ func (l *Store) newStored(name string, r *Record) (*Messenger, error) {
 	m.SetOrigin(session.Origin{Created: r.Created, Closings: r.Closings})
 	switch {
 	case m.JWKS != nil:
-		settings, err := m.JWKS.StoredSettings(l.IsInternal)
+		settings, err := m.JWKS.StoredSettings(s.IsInternal)
 		if err != nil {
 			return nil, fmt.Errorf("jwks %w", err)
 		}
-		if err := m.takeEngine(settings, l); err != nil {
+		if err := m.useEngine(settings, s); err != nil {
 			return nil, err
 		}
 		m.KeySet.Start()
 		return m, nil
 	case m.IsGenerated():
-		keys, err := r.keys(l.usesOf(name, KindStored))
+		keys, err := r.keys(s.usesOf(name, KindStored))
 		if err != nil {
 			return nil, err
 		}

@@ -7,11 +7,11 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
-// maxRevocationText is what the revocations of one record may take beside that, in bytes. They are bounded by number
-// as well; with usual identities and token ids the number is reached first.
+// maxRevocationText is how many bytes the revocations of one record may have, in addition to vault.MaxValue. Their number is
+// limited as well; with usual identities and token IDs that limit is reached first.
 const maxRevocationText = 4 << 20
 
-// sizeLimit is the largest size of what is stored at key.
+// sizeLimit returns the largest size of a value at key.
 func sizeLimit(key string) int64 {
 	switch path.Base(key) {
 	case KindStored, kindRing:
@@ -20,17 +20,17 @@ func sizeLimit(key string) int64 {
 	return vault.MaxValue
 }
 
-// Check judges a record that was read from key, with size bytes and with that error. Nothing that it lets pass makes a
-// command, a page or a request fail half-way, whoever wrote it.
+// Check returns whether a record that was read from key, with size bytes and with this error, can be used. A record that
+// passes cannot make a command, a page or a request fail half-way, even if an attacker wrote it.
 func (r *Record) Check(key string, size int, err error) error {
 	if err != nil {
-		r.Revocations = nil // half of them account for nothing
+		r.Revocations = nil // an incomplete list must not be used or counted
 	}
 	revocations := 0
 	for i := range r.Revocations {
 		v := &r.Revocations[i]
 		if v.targets() != 1 || (v.Before == nil) != v.isToken() {
-			err = vault.ErrDamaged // nobody can say what it revokes
+			err = vault.ErrDamaged // it is undefined what it revokes
 		}
 		revocations += v.size()
 	}
@@ -43,20 +43,20 @@ func (r *Record) Check(key string, size int, err error) error {
 	return err
 }
 
-// revocationOverhead is more than a revocation takes beside its texts, in bytes: the names of all members, and four times.
+// revocationOverhead is an upper bound for a revocation without its texts, in bytes: the names of all members, and four times.
 const revocationOverhead = 256
 
-// size is what v takes in a record at most, in bytes.
+// size returns an upper bound for the size of v in a record, in bytes.
 func (v *Revocation) size() int {
 	return revocationOverhead + jsonSize(string(v.TokenID)) + len(v.TokenHash.String()) + jsonSize(v.Contact) + jsonSize(v.Identity)
 }
 
-// sizeAtMost is no less than size, and takes no look at the texts.
+// sizeAtMost returns a coarser upper bound, without reading the texts.
 func (v *Revocation) sizeAtMost() int {
 	return revocationOverhead + len(`\u0000`)*(len(v.TokenID)+len(v.TokenHash.String())+len(v.Contact)+len(v.Identity))
 }
 
-// jsonSize is the length of text in JSON at most, without the quotation marks.
+// jsonSize returns an upper bound for the length of text in JSON, without the quotation marks.
 func jsonSize(text string) int {
 	size := 0
 	for _, c := range text {

@@ -16,21 +16,21 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
-// usesInterval is how often the hours of last use are written. They change nothing, so they are written seldom, without a
-// lock, and not at all where that fails.
+// usesInterval is how often the hours of last use are written. They are only informative, so they are written rarely, without
+// a lock, and failures are ignored.
 const usesInterval = 10 * time.Minute
 
-// keepUsesFor is how long the last use of a token that is gone stays written.
+// keepUsesFor is how long the last use of a removed token stays stored.
 const keepUsesFor = 365 * 24 * time.Hour
 
-// tokenUses are the hours in which the tokens of one ring were last used, since 1970, by kid.
+// tokenUses has the hours, counted from 1970, in which the tokens of one ring were last used, by kid.
 type tokenUses struct {
 	mu      sync.Mutex
 	hours   map[string]*atomic.Int64
 	written map[string]int64
 }
 
-// of returns the hour for a kid. A ring that changes keeps those of the tokens that stay.
+// of returns the hour for a kid. It is the same one after the ring has changed.
 func (u *tokenUses) of(kid string) *atomic.Int64 {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -40,7 +40,7 @@ func (u *tokenUses) of(kid string) *atomic.Int64 {
 	return u.hours[kid]
 }
 
-// fresh returns the hours that are later than what was written last.
+// fresh returns the hours that are later than those written last.
 func (u *tokenUses) fresh() map[string]int64 {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -53,66 +53,68 @@ func (u *tokenUses) fresh() map[string]int64 {
 	return fresh
 }
 
-func (u *tokenUses) wrote(hours map[string]int64) {
+// markWritten records that hours were written.
+func (u *tokenUses) markWritten(hours map[string]int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	maps.Copy(u.written, hours)
 }
 
-// usesOf returns the uses of the ring of name, which may be that of a configured or of a stored messenger.
-func (l *Store) usesOf(name, kind string) *tokenUses {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// usesOf returns the uses of a ring. kind tells the ring of a configured messenger from that of a stored one.
+func (s *Store) usesOf(name, kind string) *tokenUses {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	key := kind + "/" + name
-	if l.uses[key] == nil {
-		l.uses[key] = &tokenUses{hours: make(map[string]*atomic.Int64), written: make(map[string]int64)}
+	if s.uses[key] == nil {
+		s.uses[key] = &tokenUses{hours: make(map[string]*atomic.Int64), written: make(map[string]int64)}
 	}
-	return l.uses[key]
+	return s.uses[key]
 }
 
-// forgetUses writes the uses of a stored messenger that is not held any more.
-func (l *Store) forgetUses(name string) {
-	defer l.lock(name)()
-	if _, held := l.known(name); held {
-		return // it was asked for again meanwhile
+// forgetUses writes the uses of a stored messenger that is not in memory any more, and removes them from memory.
+func (s *Store) forgetUses(name string) {
+	defer s.lock(name)()
+	if _, old := s.cached(name); old {
+		return // it was read again meanwhile
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), vault.StoreTimeout)
 	defer cancel()
-	_ = l.writeUsesOf(ctx, name, KindStored)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.uses, KindStored+"/"+name)
+	_ = s.writeUsesOf(ctx, name, KindStored)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.uses, KindStored+"/"+name)
 }
 
-// DropUses removes the uses of a stored messenger that is gone.
-func (l *Store) DropUses(ctx context.Context, name string) {
-	l.mu.Lock()
-	delete(l.uses, KindStored+"/"+name)
-	l.mu.Unlock()
-	_ = l.Delete(ctx, storeKey(name, usesKind(KindStored))) // what is left says when something was used that is gone
+// DropUses removes the uses of a deleted stored messenger.
+func (s *Store) DropUses(ctx context.Context, name string) {
+	s.mu.Lock()
+	delete(s.uses, KindStored+"/"+name)
+	s.mu.Unlock()
+	_ = s.Delete(ctx, storeKey(name, usesKind(KindStored))) // what stays after an error is harmless
 }
 
-// writeUses writes the uses that are new.
-func (l *Store) writeUses(ctx context.Context) {
-	l.mu.Lock()
-	keys := slices.Collect(maps.Keys(l.uses))
-	l.mu.Unlock()
+// writeUses writes the uses that were not written yet.
+func (s *Store) writeUses(ctx context.Context) {
+	s.mu.Lock()
+	keys := slices.Collect(maps.Keys(s.uses))
+	s.mu.Unlock()
 	for _, key := range keys {
 		kind, name, _ := strings.Cut(key, "/")
-		if err := l.writeUsesOf(ctx, name, kind); err != nil {
-			l.log().Debug("last use of shared tokens not written", zap.String("messenger", name), zap.Error(err))
+		if err := s.writeUsesOf(ctx, name, kind); err != nil {
+			s.log().Debug("last use of shared tokens not written", zap.String("messenger", name), zap.Error(err))
 			return
 		}
 	}
 }
 
-func (l *Store) writeUsesOf(ctx context.Context, name, kind string) error {
-	u := l.usesOf(name, kind)
+// writeUsesOf adds the new uses of one ring to what other nodes have written.
+func (s *Store) writeUsesOf(ctx context.Context, name, kind string) error {
+	u := s.usesOf(name, kind)
 	fresh := u.fresh()
 	if len(fresh) == 0 {
 		return nil
 	}
-	hours, err := l.loadUses(ctx, name, kind)
+	hours, err := s.loadUses(ctx, name, kind)
 	if err != nil {
 		return err
 	}
@@ -121,17 +123,17 @@ func (l *Store) writeUsesOf(ctx context.Context, name, kind string) error {
 	}
 	oldest := time.Now().Add(-keepUsesFor).Unix() / 3600
 	maps.DeleteFunc(hours, func(_ string, hour int64) bool { return hour < oldest })
-	if err := l.Save(ctx, storeKey(name, usesKind(kind)), hours); err != nil {
+	if err := s.Save(ctx, storeKey(name, usesKind(kind)), hours); err != nil {
 		return err
 	}
-	u.wrote(fresh)
+	u.markWritten(fresh)
 	return nil
 }
 
 // loadUses reads what all nodes have written.
-func (l *Store) loadUses(ctx context.Context, name, kind string) (map[string]int64, error) {
+func (s *Store) loadUses(ctx context.Context, name, kind string) (map[string]int64, error) {
 	hours := make(map[string]int64)
-	err := l.Load(ctx, storeKey(name, usesKind(kind)), &hours)
+	err := s.Load(ctx, storeKey(name, usesKind(kind)), &hours)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, vault.ErrDamaged) || errors.Is(err, vault.ErrTooLarge) {
 		return make(map[string]int64), nil
 	}
@@ -139,12 +141,12 @@ func (l *Store) loadUses(ctx context.Context, name, kind string) (map[string]int
 }
 
 // LastUses returns when the tokens of a ring were last used on any node, to the hour.
-func (l *Store) LastUses(ctx context.Context, name, kind string) map[string]time.Time {
-	hours, err := l.loadUses(ctx, name, kind)
+func (s *Store) LastUses(ctx context.Context, name, kind string) map[string]time.Time {
+	hours, err := s.loadUses(ctx, name, kind)
 	if err != nil {
-		hours = make(map[string]int64) // what this node knows is still worth showing
+		hours = make(map[string]int64) // the uses on this node are still worth showing
 	}
-	u := l.usesOf(name, kind)
+	u := s.usesOf(name, kind)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for kid, hour := range u.hours {
@@ -159,8 +161,8 @@ func (l *Store) LastUses(ctx context.Context, name, kind string) map[string]time
 	return times
 }
 
-// keepUses writes uses from time to time, until ctx ends.
-func (l *Store) keepUses(ctx context.Context) {
+// writeUsesRegularly writes uses every usesInterval until ctx ends.
+func (s *Store) writeUsesRegularly(ctx context.Context) {
 	ticker := time.NewTicker(usesInterval)
 	defer ticker.Stop()
 	for {
@@ -168,8 +170,8 @@ func (l *Store) keepUses(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			l.writeUses(ctx)
-			l.unpin()
+			s.writeUses(ctx)
+			s.unpin()
 		}
 	}
 }

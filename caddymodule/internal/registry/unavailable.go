@@ -6,21 +6,21 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
-// Why a messenger cannot decide. The list is closed, because strangers read it.
+// Why a messenger cannot decide. The list is closed, because clients can read it.
 const (
 	reasonNotFetched = "key_set_not_fetched" // the key server has not answered yet
 	reasonTooOld     = "key_set_too_old"     // it has not answered for longer than stale_if_error
-	reasonNoToken    = "no_shared_token"     // none was generated yet, or the last one has ended
+	reasonNoToken    = "no_shared_token"     // none was generated yet, or the last one has expired
 	reasonStore      = "store_unreadable"
-	reasonUnknown    = "messenger_unknown" // it is named, and neither configured nor stored
+	reasonUnknown    = "messenger_unknown" // a name that is neither configured nor stored
 )
 
-// reasons are all of them, as the README documents them.
+// reasons is the list of all of them, as the README documents them.
 var reasons = []string{reasonNotFetched, reasonTooOld, reasonNoToken, reasonStore, reasonUnknown}
 
-// Unavailable says why the messenger of that name cannot decide, or "".
-func (a *Registry) Unavailable(ctx context.Context, name string) string {
-	m, rej := a.Find(ctx, name)
+// Unavailable returns why the messenger of that name cannot decide, or "".
+func (reg *Registry) Unavailable(ctx context.Context, name string) string {
+	m, rej := reg.Find(ctx, name)
 	switch {
 	case rej == nil:
 		return m.Unavailable()
@@ -30,12 +30,12 @@ func (a *Registry) Unavailable(ctx context.Context, name string) string {
 	return reasonStore
 }
 
-// Unavailable says why m cannot decide right now, or "".
+// Unavailable returns why m cannot decide right now, or "".
 func (m *Messenger) Unavailable() string {
 	switch {
 	case m.revoked.Unknown():
 		return reasonStore
-	case m.Verifier.Load().Standing().Keys > 0:
+	case m.Verifier.Load().Summary().Keys > 0:
 		return ""
 	case m.KeySet == nil:
 		return reasonNoToken

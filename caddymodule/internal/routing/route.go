@@ -1,3 +1,7 @@
+// Package routing makes routes for our directives, and calls handlers in named routes correctly. It knows Caddy's routes, and
+// nothing about messengers.
+//
+// Begin reading with [NewRoute] and [CheckNamedRoutes].
 package routing
 
 import (

@@ -10,14 +10,14 @@ import (
 )
 
 const (
-	// closeGrace is how long a client may take to answer a close frame. Then the backend is told in its place.
+	// closeGrace is how long a client may take to answer a close frame. Then the backend gets one instead of the client's.
 	closeGrace = time.Second
 
-	// cutAfter is when a connection that has not ended by then is cut off, whoever is not reading or not answering.
+	// cutAfter is when a connection is cut off if it has not ended, because one side does not read or answer.
 	cutAfter = 1500 * time.Millisecond
 )
 
-// errEnded stops whoever goes on with a connection that has ended.
+// errEnded is returned to a handler that still uses an ended connection.
 var errEnded = errors.New("the connection was ended, because the right to it has ended")
 
 // A Connection is one guarded connection on its way through the gateway. What the client gets is written through Write
@@ -36,7 +36,7 @@ type Connection struct {
 	cut   atomic.Bool // the client has not answered in time, or an event was not completed
 	dead  atomic.Bool // the last step was taken
 
-	mu       sync.Mutex // for the fields below; nobody holds it while bytes are written
+	mu       sync.Mutex // for the fields below; never held while bytes are written
 	kind     kind       // also held when it is set: writing
 	finished bool
 	control  Deadlines
@@ -76,8 +76,8 @@ type Deadlines interface {
 	SetWriteDeadline(time.Time) error
 }
 
-// NewConnection returns a connection of which nobody knows yet what it will be. cancel ends its request. It may be nil for
-// an event stream whose request ends when reading from the client is interrupted, which is so over HTTP/1.1.
+// NewConnection returns a connection whose kind is not known yet. cancel ends its request. It may be nil for an event stream
+// over HTTP/1.1, whose request ends when reading from the client is interrupted.
 func NewConnection(cancel context.CancelFunc) *Connection {
 	return &Connection{cancel: cancel}
 }
@@ -88,8 +88,8 @@ func (c *Connection) BeginWebSocket(out io.Writer, flush func() error, control D
 	c.begin(webSocket, out, flush, control)
 }
 
-// BeginEvents is called when the head of an event stream was written. An encoded one (compressed, say) ends without a
-// last event, because nobody can tell where an event begins in it.
+// BeginEvents is called when the head of an event stream was written. An encoded (such as compressed) stream ends without a
+// last event, because the beginning of an event cannot be found in it.
 func (c *Connection) BeginEvents(out io.Writer, flush func() error, control Deadlines, encoded bool) {
 	if encoded {
 		c.begin(encodedEvents, out, flush, control)
@@ -114,7 +114,7 @@ func (c *Connection) begin(k kind, out io.Writer, flush func() error, control De
 // Asked reports whether End was called.
 func (c *Connection) Asked() bool { return c.asked.Load() }
 
-// Ended returns how the connection was ended, and false if nobody has ended it.
+// Ended returns how the connection was ended, and false if End was not called.
 func (c *Connection) Ended() (Ending, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -145,8 +145,8 @@ func (c *Connection) start() {
 	c.last.timer = time.AfterFunc(closeGrace, c.stopReading)
 }
 
-// deliver says goodbye to the client if it is asked for and nobody is writing. Whoever writes calls it afterwards, so
-// that it is never forgotten, and End does not wait for a client that does not read.
+// deliver writes the last message to the client if End was called and no goroutine is writing. A goroutine that writes calls
+// it afterwards, so that it is never missed, and End does not wait for a client that does not read.
 func (c *Connection) deliver() {
 	if c.asked.Load() && c.writing.TryLock() {
 		c.sayGoodbye()
@@ -183,7 +183,7 @@ func (c *Connection) sayGoodbye() {
 	c.silent = true
 	if len(goodbye) > 0 {
 		if _, err := c.out.Write(goodbye); err == nil && c.flush != nil {
-			_ = c.flush() // whoever cannot be told is cut off like the others
+			_ = c.flush() // a client that this does not reach is cut off later
 		}
 	}
 	if c.kind != webSocket {
@@ -259,7 +259,7 @@ func interrupt(control Deadlines, set func(Deadlines, time.Time) error) {
 // longAgo interrupts what is waiting. It is not the zero time, which means that there is no deadline.
 var longAgo = time.Unix(1, 0)
 
-// Release is called when the response turns out to be neither a WebSocket nor an event stream. Nobody ends it then.
+// Release is called when the response turns out to be neither a WebSocket nor an event stream. It is not ended then.
 func (c *Connection) Release() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -272,7 +272,7 @@ func (c *Connection) Release() {
 // Finish is called when the request has been served. Afterwards nothing of c touches the connection.
 func (c *Connection) Finish() {
 	c.Release()
-	c.writing.Lock() // somebody may be saying goodbye
+	c.writing.Lock() // another goroutine may be writing the last message
 	c.silent = true
 	c.writing.Unlock()
 	if c.cancel != nil {

@@ -1,17 +1,18 @@
-// Package session bounds how long a verified connection may live.
+// Package session bounds how long a verified connection may stay open.
 //
-// A [Tracker] knows every guarded connection of the process, and ends each of them when its right to be there ends: when
-// its time has come, or because somebody asks for it. A [Connection] is the way of one such connection's bytes. It ends a
-// WebSocket with a close frame between two frames, and an event stream with a last event between two events, so that the
-// client learns why and nothing is torn in the middle.
+// A [Tracker] knows every guarded connection of the process, and ends each of them at its deadline, or when its token or key
+// is revoked. A [Connection] passes on the bytes of one connection. It ends a WebSocket with a close frame between two frames,
+// and an event stream with a last event between two events, so that the client learns why and no message is cut.
 //
-// The package knows the standard library only: neither Caddy nor what a token is. It starts no goroutine and no timer for
+// The package knows the standard library only: it does not know Caddy or what a token is. It has no goroutine and no timer for
 // a connection, except while it ends one.
+//
+// Begin reading with [Tracker.Add] and [Connection].
 package session
 
 import "time"
 
-// An Ending is why a connection ends, as a WebSocket says it (RFC 6455 section 7.4).
+// An Ending is why a connection ends, in the form of a WebSocket close frame (RFC 6455 section 7.4).
 type Ending struct {
 	Code   int
 	Reason string // one word for programs, at most 123 bytes
@@ -27,7 +28,8 @@ var (
 // endings are all of them, as the README documents them.
 var endings = []Ending{Expired, Revoked, Limit}
 
-// A Subject is whose connection it is. Two connections with the same messenger and identity are the same contact's.
+// A Subject identifies the contact, token and key of a connection. Two connections with the same messenger and identity belong
+// to the same contact.
 type Subject struct {
 	Messenger string
 	Identity  string
@@ -37,20 +39,20 @@ type Subject struct {
 	Origin    *Origin   // of the messenger when the token was verified
 }
 
-// An Origin is the state of a messenger that a connection was opened under. It tells a messenger from one that was deleted
-// and created again under its name, and a key that was withdrawn with the wish to close its connections from one that was
-// only replaced. It is shared by many connections, and never changes.
+// An Origin is the state of the messenger when a connection was opened. It distinguishes a messenger from one that was deleted
+// and created again with its name, and a key that was removed together with its connections from one that was only replaced.
+// It is shared by many connections, and never changes.
 type Origin struct {
 	Created  time.Time // of a stored messenger; zero for a configured one
 	Closings uint64    // how often connections were to be closed with a change of keys
 }
 
-// A Deadline is when a connection ends by itself. The instant is somewhere from From to To, evenly spread over the
-// connections, so that they do not all come back in one second. The zero Deadline never comes.
+// A Deadline is when a connection has to end. The instant is between From and To, evenly distributed over the connections, so
+// that their clients do not all reconnect in the same second. The zero Deadline means never.
 type Deadline struct {
 	From, To time.Time
 	Ending   Ending
 }
 
-// An Ender ends one connection. End is called at most once by a [Tracker]; it may take as long as a stalled client.
+// An Ender ends one connection. A [Tracker] calls End at most once; it may block as long as a stalled client does.
 type Ender interface{ End(Ending) }

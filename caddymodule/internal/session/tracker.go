@@ -44,7 +44,7 @@ type contacts struct {
 	count int
 }
 
-// A Session is the place of one connection in a [Tracker].
+// A Session is the entry of one connection in a [Tracker].
 type Session struct {
 	tracker    *Tracker
 	shard      *shard
@@ -59,10 +59,10 @@ type Session struct {
 
 const (
 	notDue = -1 // it has no deadline
-	gone   = -2 // it is tracked no more
+	gone   = -2 // it is not tracked any more
 )
 
-// NewTracker returns an empty Tracker. It needs no end: an empty one runs nothing.
+// NewTracker returns an empty Tracker. It need not be closed: an empty one has no goroutine.
 func NewTracker() *Tracker {
 	t := &Tracker{seed: maphash.MakeSeed(), places: make(chan struct{}, maxEnding)}
 	for i := range t.shards {
@@ -121,7 +121,7 @@ func (s *Session) Remove() {
 	s.shard.remove(s)
 }
 
-// End ends this connection now, unless it is tracked no more.
+// End ends this connection now, unless it is not tracked any more.
 func (s *Session) End(ending Ending) {
 	s.shard.mu.Lock()
 	was := s.shard.remove(s)
@@ -131,8 +131,8 @@ func (s *Session) End(ending Ending) {
 	}
 }
 
-// A Filter says which connections are meant: those of one messenger, and of these the ones to which everything applies
-// that is set. An identity, a token ID or a key means something only together with its messenger.
+// A Filter selects connections: those of one messenger that match all fields that are set. An identity, a token ID or a key
+// means something only together with its messenger.
 type Filter struct {
 	Messenger    string    // required
 	Identity     string    // of the contact
@@ -141,7 +141,7 @@ type Filter struct {
 	Key          string
 }
 
-// errNoMessenger keeps a forgotten filter from closing everything.
+// errNoMessenger prevents a forgotten filter from closing all connections.
 var errNoMessenger = errors.New("no messenger is named; connections are ended by messenger, and everything else only narrows it down")
 
 func (f *Filter) matches(s *Session) bool {
@@ -156,7 +156,7 @@ func (f *Filter) matches(s *Session) bool {
 	return true
 }
 
-// End ends all connections that f means, and returns how many these are. It does not wait for them.
+// End ends all connections that match f, and returns their number. It does not wait for them.
 func (t *Tracker) End(f Filter, ending Ending) (int, error) {
 	if f.Messenger == "" {
 		return 0, errNoMessenger
@@ -168,12 +168,12 @@ func (t *Tracker) End(f Filter, ending Ending) (int, error) {
 }
 
 // EndWithoutKeys ends the connections of a messenger whose tokens were signed by a key that is not in active, and
-// returns how many these are.
+// returns their number.
 func (t *Tracker) EndWithoutKeys(messenger string, active map[string]bool, ending Ending) int {
 	return t.endSoon(t.takeAll(messenger, func(s *Session) bool { return !active[s.subject.Key] }), ending)
 }
 
-// EndWhere ends the connections of a messenger whose subject is one of those wanted, and returns how many these are.
+// EndWhere ends the connections of a messenger whose subject is wanted, and returns their number.
 func (t *Tracker) EndWhere(messenger string, wanted func(Subject) bool, ending Ending) int {
 	return t.endSoon(t.takeAll(messenger, func(s *Session) bool { return wanted(s.subject) }), ending)
 }
@@ -231,7 +231,7 @@ func (h *shard) add(s *Session) {
 	}
 }
 
-// remove reports whether s was still there.
+// remove reports whether s was still tracked.
 func (h *shard) remove(s *Session) bool {
 	if s.index == gone {
 		return false

@@ -20,7 +20,7 @@ type Address struct {
 	parts  int  // how many parts of the path, from its beginning to the last one that is read
 }
 
-// AddressOf returns the parts that ref, which CheckNamePattern accepted, reads.
+// AddressOf returns the parts that ref uses, which CheckNamePattern has accepted.
 func AddressOf(ref string) (a Address) {
 	for _, piece := range strings.Split(ref, "{")[1:] {
 		name, _, _ := strings.Cut(piece, "}")
@@ -35,9 +35,9 @@ func AddressOf(ref string) (a Address) {
 	return a
 }
 
-// Check refuses an address that another server could read as that of another messenger. The backend gets the address
-// together with the verified contact: where it takes the customer from there, a contact of one customer would otherwise
-// reach the data of another one.
+// Check refuses an address that another server could read as the address of another messenger. The backend gets the address
+// together with the verified contact. If it takes the customer from the address, a contact of one customer could otherwise
+// reach the data of another.
 func (a Address) Check(r *http.Request) *authn.Rejection {
 	a.dropOthers(r)
 	if a.labels && !DropFinalDot(r) {
@@ -49,16 +49,16 @@ func (a Address) Check(r *http.Request) *authn.Rejection {
 	return nil
 }
 
-// Headers from which frameworks take another address than the one that was asked for, folded: in Spring and Undertow Forwarded
-// goes before the Host, in IIS, Symfony and Zend X-Original-URL before the path (CVE-2018-14773); gunicorn and others take the
-// prefix that a header names off the path, and Spring puts it in front.
+// Headers from which frameworks take another address than the requested one, folded. In Spring and Undertow, Forwarded has
+// precedence over Host; in IIS, Symfony and Zend, X-Original-URL has precedence over the path (CVE-2018-14773). Gunicorn and
+// others remove the prefix that a header names from the path, and Spring adds it.
 var (
 	otherHosts = []string{"forwarded", "x-forwarded-server", "x-host", "x-original-host", "x-http-host-override"}
 	otherPaths = []string{"x-original-url", "x-rewrite-url", "x-forwarded-prefix", "x-script-name", "script-name", "path-info"}
 )
 
-// dropOthers removes headers that name another address. Only a trusted proxy may send them. Caddy itself sees to
-// X-Forwarded-Host, but not to its other spellings.
+// dropOthers removes headers that name another address. Only a trusted proxy may send them. Caddy itself handles
+// X-Forwarded-Host, but not its other spellings.
 func (a Address) dropOthers(r *http.Request) {
 	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
 		return
@@ -73,9 +73,10 @@ func (a Address) dropOthers(r *http.Request) {
 
 const forwardedHost = "X-Forwarded-Host" // as net/http spells it
 
-// DropFinalDot takes the final dot from the host of r, so that what counts labels from the right counts them alike, here
-// and behind the gateway. It reports whether the host is one in every reading: net/http lets more pass, and of
-// "globex.example:80,acme.example" Caddy finds the labels of globex, and what splits lists, as X-Forwarded-Host is one, those of acme.
+// DropFinalDot removes the final dot from the host of r, so that labels are counted from the right in the same way here and
+// in the backend. It returns whether every server reads the host in the same way. Net/http accepts more: in
+// "globex.example:80,acme.example" Caddy finds the labels of globex, and a server that reads a list, such as
+// X-Forwarded-Host, those of acme.
 func DropFinalDot(r *http.Request) bool {
 	host, dotted := WithoutFinalDot(r.Host)
 	if dotted {
@@ -97,7 +98,7 @@ func DropFinalDot(r *http.Request) bool {
 	return name != "" && !strings.HasPrefix(name, ".") && !strings.HasSuffix(name, ".") && !strings.Contains(name, "..")
 }
 
-// isHostCharacter reports whether host names have c. Beyond ASCII they are read alike, or not at all.
+// isHostCharacter reports whether c may be in a host name. Characters beyond ASCII are read alike by all servers, or refused.
 func isHostCharacter(c rune) bool {
 	return c >= utf8.RuneSelf || ascii.IsLetterOrDigit(byte(c)) || c == '-' || c == '_' || c == '.'
 }

@@ -29,8 +29,8 @@ func keptOption(option string) string {
 	return kept
 }
 
-// eachOption calls f for each option of a list that is not empty, without the blanks around it. It does not cost more than
-// the list is long, whatever that consists of.
+// eachOption calls f for each option of a list that is not empty, without the blanks around it. Its cost is linear in the
+// length of the list, whatever an attacker puts into it.
 func eachOption(list string, f func(option string)) {
 	start, end := 0, 0 // of the option, without blanks
 	for i := range len(list) {
@@ -51,16 +51,16 @@ func eachOption(list string, f func(option string)) {
 	}
 }
 
-// named removes headers by their names in any case. Most of a list of thousands of names, which anybody can send, are those
-// of no header: they are told by their length and their ends.
+// A named removes headers by their names in any case. An attacker can send a list of thousands of names, most of them without
+// a header: these are recognised cheaply by their length and their first and last characters.
 type named struct {
 	header http.Header
 	marked bool
-	marks  [4]uint64
+	marks  [4]uint64         // a bit set of the marks of all keys
 	keys   map[string]string // by the key in lower case; made for the first name that may be one
 }
 
-// mark tells most names apart: those that differ in their length or their ends.
+// mark returns a number that differs for most names: for those with another length, first or last character.
 func mark(name string) uint8 {
 	if name == "" {
 		return 0
@@ -68,6 +68,7 @@ func mark(name string) uint8 {
 	return uint8(len(name))*37 ^ (name[0]|0x20)*5 ^ (name[len(name)-1] | 0x20)
 }
 
+// remove deletes the header of this name, in any case.
 func (n *named) remove(name string) {
 	if !n.marked {
 		n.marked = true

@@ -1,3 +1,10 @@
+// Package upstream is the contract with the chat backend: which headers tell it who the contact is, how values are encoded,
+// and what is removed so that clients cannot forge or delete these headers. The placeholders of messenger_auth are here as
+// well, and the check that an address names one messenger only.
+//
+// It does not know how contacts are verified (authn), or whether a request is refused (auth).
+//
+// Begin reading with [Contract.Clean] and [Contract.Set].
 package upstream
 
 import (
@@ -12,6 +19,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
+// The defaults of the header names, and the values of identity_encoding.
 const (
 	DefaultIdentityHeader  = "X-Contact-Identity"
 	DefaultMessengerHeader = "X-Contact-Messenger"
@@ -28,16 +36,16 @@ const (
 // Contract is the contract with the upstream: the headers that only the gateway sets.
 type Contract struct {
 	identity, messenger string
-	Claims              []string // the claims that go upstream
-	Selection           *authn.Question
+	Claims              []string // the claims that are sent upstream
+	Selection           *authn.ClaimSelection
 	claimHeaders        []string // their headers, in the same order
-	always              []string // the headers that every contact gives
+	always              []string // the headers that are set for every contact
 	raw                 bool
 	Folded              []string           // all of these headers, folded
 	Others              *[]string          // those of every handler of the configuration, folded
-	tokens              []tokenHeader      // the headers that tokens come in, of which there are other spellings
-	sources             []string           // all headers that tokens come in
-	Dropped             func(claim string) // told of each claim that gives no header
+	tokens              []tokenHeader      // the headers with tokens that have other spellings
+	sources             []string           // all headers with tokens
+	Dropped             func(claim string) // called for each claim that is skipped
 }
 
 // Names say which headers the gateway sets.
@@ -46,9 +54,10 @@ type Names struct {
 	Raw                 bool          // values are written as they are, and not percent-encoded
 	Claims              []string      // that have headers of their own
 	ClaimHeaders        []string      // in the same order
-	Sources             authn.Sources // where tokens are looked for
+	Sources             authn.Sources // the configured sources of tokens
 }
 
+// NewContract makes the contract for these names.
 func NewContract(names Names) Contract {
 	c := Contract{
 		identity:  textproto.CanonicalMIMEHeaderKey(names.Identity),
@@ -62,7 +71,7 @@ func NewContract(names Names) Contract {
 		c.claimHeaders = append(c.claimHeaders, textproto.CanonicalMIMEHeaderKey(names.ClaimHeaders[i]))
 		c.Folded = append(c.Folded, Fold(names.ClaimHeaders[i]))
 	}
-	c.Selection = authn.NewQuestion(c.Claims)
+	c.Selection = authn.NewClaimSelection(c.Claims)
 	c.always = []string{c.identity, c.messenger}
 	c.tokens = tokenHeaders(names.Sources)
 	for _, source := range names.Sources {
@@ -73,18 +82,18 @@ func NewContract(names Names) Contract {
 	return c
 }
 
-// Clean removes what a client could use to speak in the gateway's name. It changes r in place, so that error routes that
-// proxy are covered as well, and it runs before anything can fail.
+// Clean removes everything with which a client could pretend to be the gateway. It changes r in place, so that error routes
+// with a proxy are covered as well. It must run before anything can fail.
 func (c *Contract) Clean(r *http.Request, o *Outcome) *authn.Rejection {
 	for key := range r.Header {
 		if c.Guards(key) && !slices.Contains(o.set, key) || c.Removes(key) {
 			delete(r.Header, key)
 		}
 	}
-	cleanConnection(r.Header) // first: it leaves a short list
+	cleanConnection(r.Header) // first, because the others read the short list that it leaves
 	CleanUpgrade(r)
 	cleanUnnamedUpgrade(r)
-	// Caddy forwards request trailers, declared and undeclared ones, as soon as this map is there.
+	// Caddy forwards request trailers, declared and undeclared ones, as soon as this map exists.
 	r.Trailer = nil
 	if r.Method == http.MethodConnect && !isExtendedWebSocket(r) {
 		return &authn.Rejection{Code: authn.ProtocolNotAllowed, Reason: "a CONNECT that is not for a WebSocket would be a tunnel past the gateway"}
@@ -92,8 +101,8 @@ func (c *Contract) Clean(r *http.Request, o *Outcome) *authn.Rejection {
 	return nil
 }
 
-// CleanUpgrade leaves no upgrade but that to a WebSocket: Caddy tunnels any other one too, and inside such a tunnel (h2c
-// smuggling) requests would pass without a check. The request goes on as plain HTTP.
+// CleanUpgrade removes every upgrade except that to a WebSocket. Caddy would tunnel others as well, and inside such a tunnel
+// (h2c smuggling) requests would pass without a check. The request continues as plain HTTP.
 func CleanUpgrade(r *http.Request) {
 	values, found := r.Header["Upgrade"]
 	if !found || len(values) == 1 && ascii.EqualFold(values[0], "websocket") && r.Method == http.MethodGet && r.ProtoMajor == 1 {
@@ -106,16 +115,16 @@ func CleanUpgrade(r *http.Request) {
 	}
 }
 
-// cleanUnnamedUpgrade removes an Upgrade that Connection does not name. A proxy behind us takes it for none (RFC 9110 section
-// 7.8), and what we took for a WebSocket would be an ordinary request, with a token that only a handshake may carry.
+// cleanUnnamedUpgrade removes an Upgrade that Connection does not name. The next proxy would ignore it (RFC 9110 section 7.8),
+// so that a request that we took for a handshake would arrive as an ordinary one, with a token that only a handshake may have.
 func cleanUnnamedUpgrade(r *http.Request) {
 	if len(r.Header["Upgrade"]) > 0 && !slices.Contains(ConnectionOptions(r.Header["Connection"]), "upgrade") {
 		delete(r.Header, "Upgrade")
 	}
 }
 
-// cleanConnection removes the headers that Connection names, and its names. A proxy removes what is named there (RFC
-// 9110 section 7.6.1), and would remove the verified identity if a client could name it.
+// cleanConnection removes the headers that Connection names, and the names from it. A proxy removes the headers that are named
+// there (RFC 9110 section 7.6.1): if a client could name our headers, the verified identity would be removed.
 func cleanConnection(header http.Header) {
 	values := header["Connection"]
 	if len(values) == 0 {
@@ -136,6 +145,7 @@ func cleanConnection(header http.Header) {
 	setOrDelete(header, "Connection", kept)
 }
 
+// ConnectionOptions returns the options of all lines of a Connection header, in lower case.
 func ConnectionOptions(values []string) []string {
 	var options []string
 	for _, value := range values {
@@ -148,6 +158,7 @@ func ConnectionOptions(values []string) []string {
 	return options
 }
 
+// setOrDelete sets a list header, or deletes it if the list is empty.
 func setOrDelete(header http.Header, name string, list []string) {
 	if len(list) == 0 {
 		delete(header, name)
@@ -168,7 +179,7 @@ func isExtendedWebSocket(r *http.Request) bool {
 	return r.ProtoMajor == 2 && slices.Equal(r.Header[":protocol"], []string{"websocket"})
 }
 
-// IsHandshake reports whether r, which was cleaned, opens a WebSocket.
+// IsHandshake reports whether r, which must have been cleaned, opens a WebSocket.
 func IsHandshake(r *http.Request) bool {
 	return len(r.Header["Upgrade"]) > 0 || isExtendedWebSocket(r)
 }
@@ -182,7 +193,7 @@ func (c *Contract) Set(r *http.Request, o *Outcome) {
 		identity = o.Contact.Identity
 	}
 	if o.set == nil {
-		o.set = slices.Clip(c.always) // shared; whoever appends to it makes a copy
+		o.set = slices.Clip(c.always) // shared by all requests; clipped, so that append makes a copy
 	} else {
 		o.set = append(o.set, c.always...)
 	}
@@ -194,7 +205,7 @@ func (c *Contract) Set(r *http.Request, o *Outcome) {
 	c.setClaims(r, o)
 }
 
-// setClaims never refuses a request: a claim that cannot be a header gives none, and is counted.
+// setClaims sets the headers of the claims. It never refuses a request: a claim that cannot be a header is skipped and counted.
 func (c *Contract) setClaims(r *http.Request, o *Outcome) {
 	if len(c.Claims) == 0 {
 		return
@@ -228,14 +239,14 @@ func (c *Contract) setClaims(r *http.Request, o *Outcome) {
 	}
 }
 
-// isFieldValue reports whether a server reads exactly value out of a header that has it.
+// isFieldValue reports whether a server that gets value in a header reads exactly value.
 func isFieldValue(value string) bool {
 	return httpguts.ValidHeaderFieldValue(value) && strings.Trim(value, " \t") == value
 }
 
-// percentEncode writes what a header cannot carry faithfully as %XX of its UTF-8 bytes: all that is not visible ASCII or
-// an inner blank, and the characters %, +, { and }. Percent-decoding gives the exact value back, and so does the decoding of
-// forms, which would make a bare "+" a blank, and one contact another.
+// percentEncode writes bytes that a header cannot carry faithfully as %XX: everything but visible ASCII and inner blanks, and
+// the characters %, +, { and }. Percent-decoding gives back the exact value. So does form decoding, which would otherwise
+// make a blank of "+", and so another contact.
 func percentEncode(value string) string {
 	const digits = "0123456789ABCDEF"
 	extra := 0
@@ -258,6 +269,7 @@ func percentEncode(value string) string {
 	return string(encoded)
 }
 
+// needsEncoding reports whether percentEncode escapes the i-th byte of value.
 func needsEncoding(value string, i int) bool {
 	switch c := value[i]; c {
 	case '%', '+', '{', '}':

@@ -8,13 +8,13 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
-// When two names are one header. A backend behind CGI, FastCGI or SCGI reads headers as variables: lighttpd and others write
-// "_" for every character that is not a letter or digit, so that "X!Contact!Identity" becomes HTTP_X_CONTACT_IDENTITY, as ours
-// does; others do so with "_" and "." (GHSA-f59h-q822-g45g, GHSA-49wc-4hcv-v58q). Names that become the same variable are
-// spellings of one header here.
+// Which names mean the same header. A backend with CGI, FastCGI or SCGI reads headers as variables: lighttpd and others write
+// "_" for every character that is not a letter or digit, so that "X!Contact!Identity" becomes HTTP_X_CONTACT_IDENTITY, as our
+// header does; others do so with "_" and "." (GHSA-f59h-q822-g45g, GHSA-49wc-4hcv-v58q). Names that become the same variable
+// are spellings of one header here.
 
-// Fold brings all spellings of a header name to one: lower case, with "-" for every character that is not a letter or digit,
-// one for one.
+// Fold returns the same text for all spellings of a header name: lower case, with one "-" for each character that is not a
+// letter or digit.
 func Fold(name string) string {
 	folded := []byte(name)
 	for i, b := range folded {
@@ -45,6 +45,7 @@ func equalsFolded(folded, key string) bool {
 	return len(key) == len(folded) && equalFolded(folded, key)
 }
 
+// ContainsFolded reports whether key is a spelling of one of the folded names in list.
 func ContainsFolded(list []string, key string) bool {
 	for _, name := range list {
 		if equalsFolded(name, key) {
@@ -54,15 +55,16 @@ func ContainsFolded(list []string, key string) bool {
 	return false
 }
 
-// neverForwarded are headers that no request takes upstream, folded. The announcement of trailers is removed with these, and
-// HTTP2-Settings belongs to an upgrade that is not taken.
+// neverForwarded are headers that are always removed, folded: Trailer because the trailers are removed, and HTTP2-Settings
+// because it belongs to an upgrade that Clean removes.
 var neverForwarded = []string{"http2-settings", "trailer"}
 
-// A tokenHeader is a header in which a token is looked for. Its other spellings are removed. The gateway does not look there,
-// and a backend that reads the variable would take another token than the one that was verified.
+// A tokenHeader is a header that is a source of tokens. Its other spellings are removed, because the gateway does not read
+// them, and a backend that reads the variable would get another token than the verified one.
 type tokenHeader struct{ name, folded string }
 
-// tokenHeaders returns the headers of sources that have other spellings than by case, which net/http makes the same.
+// tokenHeaders returns the headers of sources that have several spellings. Spellings that differ in case do not count:
+// net/http makes them the same.
 func tokenHeaders(sources authn.Sources) []tokenHeader {
 	var list []tokenHeader
 	for _, source := range sources {
@@ -82,13 +84,13 @@ func tokenHeaders(sources authn.Sources) []tokenHeader {
 	return list
 }
 
-// Guards reports whether key is a spelling of one of our headers, or of one that a messenger_auth elsewhere sets, unless it is
-// where tokens come in here.
+// Guards reports whether key is a spelling of a header that this contract sets, or that another messenger_auth sets. A header
+// of the latter kind that is a source of tokens here is not guarded.
 func (c *Contract) Guards(key string) bool {
 	return ContainsFolded(c.Folded, key) || c.Others != nil && ContainsFolded(*c.Others, key) && !slices.Contains(c.sources, key)
 }
 
-// Removes reports whether key is not ours, and is never forwarded either.
+// Removes reports whether key is a header that is removed for another reason than Guards.
 func (c *Contract) Removes(key string) bool {
 	if ContainsFolded(neverForwarded, key) {
 		return true

@@ -13,36 +13,38 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
 
+// PlaceholderPrefix begins the names of all placeholders of messenger_auth.
 const PlaceholderPrefix = "http.messenger_auth."
 
+// outcomeVar is the variable of the request in which Caddy stores the outcome.
 const outcomeVar = "messenger_auth.outcome"
 
-// An Outcome is what the messenger_auth handlers that a request meets know together. It lives in the request's context,
-// never in a header, because headers are what clients write. Only the goroutine of the request uses it.
+// An Outcome is what is known about a request, shared by all messenger_auth handlers on its route. It is stored in the
+// request's context and never in a header, because clients write headers. Only the goroutine of the request uses it.
 type Outcome struct {
-	Messenger string               // whose contact was looked for last
-	Contact   *authn.Contact       // once verified
-	Rejection *authn.Rejection     // why not, if it was not
-	Origin    *session.Origin      // of the messenger, before the contact was verified
-	Place     string               // the handler that decided
-	Source    string               // the kind of source in which the token stood
-	Code      string               // what {http.messenger_auth.code} says
-	Began     int64                // when verification did, in Unix seconds; 0 if it did not
-	Cache     metrics.CacheOutcome // what the cache had for the token
-	Guarded   bool                 // the connection ends when the right to it ends
+	Messenger string               // the messenger that verified the token last
+	Contact   *authn.Contact       // nil if the contact is not verified
+	Rejection *authn.Rejection     // why the contact is not verified
+	Origin    *session.Origin      // of the messenger, read before the verification
+	Place     string               // the title of the handler that decided
+	Source    string               // the kind of source that had the token
+	Code      string               // the value of {http.messenger_auth.code}
+	Began     int64                // when the verification began, in Unix seconds; 0 without one
+	Cache     metrics.CacheOutcome // whether the token was in the cache
+	Guarded   bool                 // a handler guards the connection already
 
-	ErrorPrivate bool    // the answer of an error route is kept private
-	Fingerprint  [4]byte // the fingerprint of a good token, if somebody wants to log it
+	ErrorPrivate bool    // the answer of an error route is already made private
+	Fingerprint  [4]byte // of a valid token, if there is an access log
 
 	set      []string  // headers that a handler has set on this request
-	sent     []string  // the values of identity and messenger among them, as they are in the request
-	claimed  []string  // those of the claims
+	sent     []string  // the values of identity and messenger, as they are in the request
+	claimed  []string  // the values of the claims, as they are in the request
 	identity string    // percent-encoded, for placeholders
-	claims   *Contract // names claims, for placeholders; nil without any
-	values   []string  // theirs, percent-encoded; "" if a claim gives no header
+	claims   *Contract // has the names of the claims, for placeholders; nil without any
+	values   []string  // of the claims, percent-encoded; "" if a claim was skipped
 }
 
-// Wrote reports whether values are what a handler has put into this very request, and not only equal.
+// Wrote reports whether values is the very slice that a handler has put into this request, and not only an equal one.
 func (o *Outcome) Wrote(values []string) bool {
 	if len(values) != 1 {
 		return false
@@ -78,9 +80,9 @@ func OutcomeOf(r *http.Request) *Outcome {
 // IsVerified reports whether a messenger_auth has verified the contact of r.
 func IsVerified(r *http.Request) bool { return OutcomeOf(r).Contact != nil }
 
-// placeholder answers every name under our prefix, with "" for what is not known: Caddy sends a placeholder that nobody
-// answers upstream as it is written. For the same reason it answers {http.auth.user.*}. What another authenticator has set
-// there stands before that. To set it ourselves would take the replacer's lock, which costs half a microsecond.
+// placeholder has a value for every name under our prefix, "" if it is not known, because Caddy sends a placeholder without a
+// value upstream as it is written. For the same reason it has values for {http.auth.user.*}; those that another authenticator
+// has set have precedence. It is a function, because setting values would take the replacer's lock for half a microsecond.
 func (o *Outcome) placeholder(key string) (any, bool) {
 	if user, ok := strings.CutPrefix(key, "http.auth.user."); ok {
 		if user == "id" {
@@ -110,5 +112,5 @@ func (o *Outcome) placeholder(key string) (any, bool) {
 	return "", true
 }
 
-// String keeps an operator who writes {http.vars.…} from printing a contact by accident.
+// String prevents an operator who writes {http.vars.…} from printing a contact by accident.
 func (o *Outcome) String() string { return "" }

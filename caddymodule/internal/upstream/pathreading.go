@@ -7,13 +7,13 @@ import (
 	"unicode/utf8"
 )
 
-// How servers read a path differs: they decode it once, twice or not at all before they split it, merge slashes or not,
-// resolve dot segments before or after that, take "\" for "/", cut parameters off (";"), stop at a NUL, drop bytes that
-// are not UTF-8, or bring look-alikes to ASCII. Trying all combinations would cost what an attacker likes, and the next
-// server has another one. So a path is read once, and every doubtful character for the worst.
+// Servers read a path in different ways: they decode it once, twice or not at all before they split it, merge slashes or not,
+// resolve dot segments before or after that, read "\" as "/", remove parameters (";"), stop at a NUL, drop bytes that are not
+// UTF-8, or map look-alikes to ASCII. Trying all combinations would let an attacker choose the cost, and the next server would
+// have another one. So a path is read once, assuming the worst meaning of each ambiguous character.
 //
-// The rule: the first parts of the path, which give the messenger, have one reading only, and what follows never climbs
-// back above them, unless it then names the same parts again.
+// The rule: the first parts of the path, which give the messenger, have one reading only, and later segments never climb above
+// them, unless they then name the same parts again.
 
 // IsAmbiguous reports whether some server could find other text than Caddy among the first parts of path, which is
 // percent-encoded as it goes upstream.
@@ -52,7 +52,7 @@ func IsAmbiguous(path string, parts int) bool {
 	return low < parts && low != high
 }
 
-// isPlainPath reports whether nothing in path can be read in two ways. Nearly every path is so.
+// isPlainPath reports whether path is obviously unambiguous, as nearly every path is.
 func isPlainPath(path string) bool {
 	if strings.HasPrefix(path, "/") || strings.HasPrefix(path, ".") || strings.Contains(path, "//") || strings.Contains(path, "/.") {
 		return false
@@ -65,39 +65,40 @@ func isPlainPath(path string) bool {
 	return true
 }
 
-// A reading is what one segment between two slashes can mean at worst.
+// A reading is the worst that one segment between two slashes can mean.
 type reading struct {
 	adds   int  // the least number of parts that it adds to the path; below zero if it climbs
 	lowest int  // the lowest that it reaches on the way
 	most   int  // the largest number of parts that it adds
 	names  int  // of its pieces, those that are certainly a name
-	cut    bool // a part of it can be cut off
+	cut    bool // a server may drop a part of it
 }
 
 // isName reports whether the segment is one part of the path in every reading.
 func (s *reading) isName() bool { return s.most == 1 && s.names == 1 && !s.cut }
 
-// isParent reports whether the segment is at worst one "..", and nothing besides. Behind a cut the whole path may end.
+// isParent reports whether the segment is at worst one "..", and nothing else. After a cut the whole path may end.
 func (s *reading) isParent() bool { return s.most == 1 && s.adds == -1 && !s.cut }
 
-// A piece is what stands between two characters that may separate.
+// A piece is the text between two characters that may be separators.
 type piece struct {
 	dots  int  // dots, before the first character of a name
-	name  bool // it has a character of a name, before it can be cut off
-	cut   bool // what follows in it can be cut off
-	after bool // what follows there is more than dots
+	name  bool // it has a character of a name before the cut
+	cut   bool // it has a character after which a server may drop the rest
+	after bool // there is more than dots after the cut
 	early int  // the dots before the cut
 }
 
+// readSegment returns the worst meaning of one segment.
 func readSegment(segment string) reading {
 	var s reading
 	var p piece
-	named := false // names in a row count once: what separates them may be no separator
+	named := false // consecutive names count once: what is between them may not be a separator
 	end := func() {
 		s.most++
 		switch {
 		case p.name:
-			if s.names++; !named && !s.cut { // what follows a cut may be gone with it, as far as the next true separator
+			if s.names++; !named && !s.cut { // a server may drop what follows a cut, up to the next certain separator
 				s.adds++
 			}
 			named = true
@@ -134,8 +135,8 @@ func readSegment(segment string) reading {
 	return s
 }
 
-// decodeFully decodes percent-encoding, also where it is encoded again, however often. What decodes to a name in fewer
-// steps is one as well, and what decodes to "..", or to a separator, is so only at the end: "." and "/" decode no further.
+// decodeFully decodes percent-encoding until nothing is left to decode, however often it was encoded. That is the worst case:
+// text that is a name after fewer steps is a name here as well, and ".." and separators appear only at the end.
 func decodeFully(text string) []byte {
 	decoded := make([]byte, 0, len(text))
 	for _, c := range []byte(text) {
@@ -169,8 +170,8 @@ func unhex(c byte) byte {
 	return c | 0x20 - 'a' + 10
 }
 
-// decodeLoosely returns the first character of text, also one of ASCII that is written in more bytes than it needs
-// (overlong UTF-8, CVE-2000-0884), and U+FFFD for a byte that is none.
+// decodeLoosely returns the first character of text, also an ASCII character in overlong UTF-8 (CVE-2000-0884), and U+FFFD for
+// a byte that is not part of a character.
 func decodeLoosely(text []byte) (rune, int) {
 	c, size := utf8.DecodeRune(text)
 	if c != utf8.RuneError || size != 1 {
@@ -178,7 +179,7 @@ func decodeLoosely(text []byte) (rune, int) {
 	}
 	switch lead := text[0]; {
 	case (lead == 0xc0 || lead == 0xc1) && len(text) > 1:
-		// Some decoders do not look at the upper bits of the second byte.
+		// Some decoders ignore the upper bits of the second byte.
 		if c := rune(lead&1)<<6 | rune(text[1]&0x3f); c == '.' || c == '/' || c == '\\' {
 			return c, 2
 		}
@@ -194,15 +195,15 @@ func areContinuations(text []byte) bool {
 	return !slices.ContainsFunc(text, func(b byte) bool { return b&0xc0 != 0x80 })
 }
 
-// Kinds of characters in a path, by the worst that a server could make of them.
+// A characterKind is the worst meaning of a character in a path.
 type characterKind int
 
 const (
 	names characterKind = iota
 	separates
 	isDot
-	cuts  // what follows may be dropped
-	fades // it may itself be dropped
+	cuts  // a server may drop what follows it
+	fades // a server may drop the character itself
 )
 
 // kindOf returns the kind of c, and for dots their number.

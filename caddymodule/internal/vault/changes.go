@@ -8,23 +8,24 @@ import (
 	"slices"
 )
 
-// Changes say what happened last.
+// Changes is the list of the last changes. Nodes poll it to find out which values they have to read again.
 type Changes struct {
-	Epoch   string   `json:"epoch"`             // another one if the list was lost and began anew
+	Epoch   string   `json:"epoch"`             // a new one whenever the list had to be created again
 	Number  uint64   `json:"number"`            // of the last change
-	Names   []string `json:"names"`             // of the last changes, oldest first
-	Pending []string `json:"pending,omitempty"` // of changes that may have been made or not
+	Names   []string `json:"names"`             // the changed messengers, oldest change first
+	Pending []string `json:"pending,omitempty"` // the messengers of changes that may or may not have been made
 }
 
-// Write stores a value, or deletes it if it is nil, between two notes in the list of changes.
+// Write stores next at key, or deletes key if next is nil. The caller holds the lock for changes. The list of changes is
+// written before and after it, so that nodes also read the value again if this process dies between the steps.
 func (v *Vault) Write(ctx context.Context, name, key string, next any) error {
 	list, err := v.loadChanges(ctx)
 	if err != nil {
 		return err
 	}
-	// Whoever holds the lock knows that no other change is under way: what is pending is over, one way or the other.
+	// Under the lock there is no other change in progress: pending changes have been made, or never will be.
 	for _, other := range list.Pending {
-		list.note(other)
+		list.record(other)
 	}
 	list.Pending = []string{name}
 	if err := v.Save(ctx, ChangesKey, list); err != nil {
@@ -38,12 +39,13 @@ func (v *Vault) Write(ctx context.Context, name, key string, next any) error {
 	if err != nil {
 		return err // the name stays pending
 	}
-	list.note(name)
+	list.record(name)
 	list.Pending = nil
 	return v.Save(ctx, ChangesKey, list)
 }
 
-func (c *Changes) note(name string) {
+// record appends a change, and removes the oldest if there are too many.
+func (c *Changes) record(name string) {
 	c.Number++
 	c.Names = append(c.Names, name)
 	if over := len(c.Names) - MaxChanges; over > 0 {
@@ -51,8 +53,8 @@ func (c *Changes) note(name string) {
 	}
 }
 
-// loadChanges returns the list, or a new one where it is missing or damaged: it is no source of trust, and the new epoch
-// makes all nodes read again what they hold.
+// loadChanges returns the list, or a new one if it is missing or damaged. That is safe, because nothing is trusted on account
+// of the list, and the new epoch makes all nodes read everything again.
 func (v *Vault) loadChanges(ctx context.Context) (*Changes, error) {
 	list := new(Changes)
 	err := v.Load(ctx, ChangesKey, list)
@@ -76,7 +78,7 @@ func (c *Changes) Since(before *Changes) ([]string, bool) {
 	}
 	known := c.Names[:uint64(len(c.Names))-missed]
 	if over := len(before.Names) - len(known); over < 0 || !slices.Equal(before.Names[over:], known) {
-		return nil, false // it was set back, and went on another way
+		return nil, false // the list was restored from a backup, and other changes followed
 	}
 	return append(slices.Clone(c.Names[uint64(len(c.Names))-missed:]), c.Pending...), true
 }

@@ -9,17 +9,17 @@ import (
 	"github.com/caddyserver/certmagic"
 )
 
-// MaxValue is the largest value in bytes; of a record without its revocations.
+// MaxValue is the largest size of a value in bytes; the revocations of a record do not count.
 const MaxValue = 1 << 20
 
+// ErrTooLarge is the error for a value that the gateway cannot have written.
 var ErrTooLarge = errors.New("the value is larger than any that the gateway writes, and is not read; restore it from a backup, or delete it")
 
-// fetch reads what is stored at key, if it has no more than limit bytes. It answers fs.ErrNotExist only if the storage can be
-// reached: there is one that says so of every key when it cannot (caddy-storage-redis 1.8.1), and a ring that is not there would
-// become active, or be replaced by a new one, although it is only out of reach. Asking for what lies below key tells the two
-// apart.
+// fetch reads the value at key, if it has at most limit bytes. It returns fs.ErrNotExist only if the storage can be reached.
+// One storage returns that for every key while it cannot be reached (caddy-storage-redis 1.8.1): an existing ring would then
+// count as empty, and be replaced by a new one. Listing the keys below key distinguishes the two cases.
 func fetch(ctx context.Context, s certmagic.Storage, key string, limit int64) ([]byte, error) {
-	// A storage that cannot say how large a value is fails at reading it, too.
+	// An error is ignored: Load reports it as well.
 	if info, err := s.Stat(ctx, key); err == nil && info.Size > limit {
 		return nil, fmt.Errorf("%s has %d bytes: %w", key, info.Size, ErrTooLarge)
 	}

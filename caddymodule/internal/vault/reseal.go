@@ -9,8 +9,9 @@ import (
 	"github.com/caddyserver/certmagic"
 )
 
-// Reseal writes every value again that is not sealed with the first key, and returns their number. Only with adopt are
-// values taken that are not sealed at all. One that cannot be read is left as it is, and named in the error.
+// Reseal seals every value again that is not sealed with the first key, and returns their number. Values that are not sealed
+// at all are accepted only with adopt. A value that cannot be read is left as it is, and named in the error. ours says which
+// keys of the storage are values.
 func (v *Vault) Reseal(ctx context.Context, adopt bool, ours func(key string) bool) (int, error) {
 	if err := v.CheckWritable(); err != nil {
 		return 0, err
@@ -48,9 +49,10 @@ func (v *Vault) Reseal(ctx context.Context, adopt bool, ours func(key string) bo
 	return count, err
 }
 
-// MaxNamed is how many values that cannot be read one error names.
+// MaxNamed is how many unreadable values one error names.
 const MaxNamed = 10
 
+// resealOne seals the value at key again, and reports whether that was needed.
 func (v *Vault) resealOne(ctx context.Context, s certmagic.Storage, key string, adopt bool) (bool, error) {
 	stored, err := fetch(ctx, s, key, v.Limit(key))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && v.Seal.current(stored) {

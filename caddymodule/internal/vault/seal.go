@@ -14,36 +14,40 @@ import (
 // SealKeySize is the size of a key of the option store in bytes: AES-256.
 const SealKeySize = 32
 
-// sealedPrefix begins every sealed value and names its format. Behind it stand the key's identifier, a random nonce, and
-// the ciphertext of AES-256-GCM. A value that is not sealed is JSON and begins with "{".
+// sealedPrefix begins every sealed value and names its format. It is followed by the key's identifier, a random nonce, and the
+// ciphertext of AES-256-GCM. A value that is not sealed is JSON and begins with "{".
 const sealedPrefix = "messenger-sealed-1\n"
 
-// sealKeyIDSize is how much of the hash of a key tells it from others, in bytes. It is no part of what is trusted.
+// sealKeyIDSize is how many bytes of the hash of a key identify it. The identifier only selects a key; it is not trusted.
 const sealKeyIDSize = 4
 
 var (
 	errUnsealed  = errors.New("the value is not sealed, and with a store key every value must be; if you have just set the first key, run caddy messenger reseal --adopt-unsealed once; otherwise restore the value, or delete it")
 	errSealed    = errors.New("the value is sealed, and no store key is configured; add store { key {file.…} } to the global option messenger { … }")
 	errNoSealKey = errors.New("the value is sealed with a key that is not configured; add that key to store { … }, behind the first")
-	ErrDamaged   = errors.New("the value is damaged, or was made for another place")
+
+	// ErrDamaged is the error for a value that is not what the gateway has written at this key.
+	ErrDamaged = errors.New("the value is damaged, or was made for another place")
 )
 
-// IsUnreadable reports whether err says that a value is there and cannot be trusted, and nothing about the storage itself.
+// IsUnreadable reports whether err means that a value exists but cannot be trusted. Other errors are about the storage itself.
 func IsUnreadable(err error) bool {
 	return errors.Is(err, ErrDamaged) || errors.Is(err, errUnsealed) || errors.Is(err, errSealed) || errors.Is(err, errNoSealKey) || errors.Is(err, ErrTooLarge)
 }
 
-// A sealer encrypts what is kept in the storage, and knows its place: a value that was moved to another place, cut,
-// changed or written without the key does not open. Without keys it passes values through.
+// A sealer encrypts values for the storage, and authenticates them together with their storage key: a value that was moved to
+// another key, truncated, changed or written without a seal key does not open. Without seal keys it passes values through.
 type sealer struct {
-	keys []sealKey // the first seals, all open
+	keys []sealKey // the first one seals, each of them opens
 }
 
+// A sealKey is a key of the option store.
 type sealKey struct {
 	id   []byte
 	aead cipher.AEAD
 }
 
+// NewSealer makes a sealer that seals with the first of the keys, and opens with any of them.
 func NewSealer(keys [][]byte) (*sealer, error) {
 	s := new(sealer)
 	for i, key := range keys {
@@ -80,10 +84,11 @@ func ParseSealKey(text []byte) ([]byte, error) {
 	return key, nil
 }
 
+// Enabled reports whether there is a key.
 func (s *sealer) Enabled() bool { return len(s.keys) > 0 }
 
-// place is the additional data of a value: the storage key, and the format that the prefix names.
-func place(storageKey string) []byte { return []byte(sealedPrefix + storageKey) }
+// additionalData returns what is authenticated with a value: the storage key, and the format that the prefix names.
+func additionalData(storageKey string) []byte { return []byte(sealedPrefix + storageKey) }
 
 // Seal returns what is stored at storageKey for value.
 func (s *sealer) Seal(storageKey string, value []byte) []byte {
@@ -92,7 +97,7 @@ func (s *sealer) Seal(storageKey string, value []byte) []byte {
 	}
 	key := s.keys[0]
 	sealed := append([]byte(sealedPrefix), key.id...)
-	return key.aead.Seal(sealed, nil, value, place(storageKey))
+	return key.aead.Seal(sealed, nil, value, additionalData(storageKey))
 }
 
 // open returns the value that was sealed for storageKey.
@@ -112,7 +117,7 @@ func (s *sealer) open(storageKey string, stored []byte) ([]byte, error) {
 		if !bytes.Equal(key.id, sealed[:sealKeyIDSize]) {
 			continue
 		}
-		value, err := key.aead.Open(nil, nil, sealed[sealKeyIDSize:], place(storageKey))
+		value, err := key.aead.Open(nil, nil, sealed[sealKeyIDSize:], additionalData(storageKey))
 		if err != nil {
 			return nil, ErrDamaged
 		}
@@ -121,7 +126,7 @@ func (s *sealer) open(storageKey string, stored []byte) ([]byte, error) {
 	return nil, errNoSealKey
 }
 
-// current reports whether stored was sealed with the first key, or rightly not at all.
+// current reports whether stored is sealed with the first key, or not sealed if there is no key.
 func (s *sealer) current(stored []byte) bool {
 	sealed, isSealed := bytes.CutPrefix(stored, []byte(sealedPrefix))
 	if !s.Enabled() {
