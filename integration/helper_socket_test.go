@@ -176,8 +176,8 @@ var protocols = []protocol{
 		return g.upgrade(conn, err, path, headers)
 	}},
 	{"HTTP/2", true, func(g *gateway, path string, headers ...string) (*socket, int) {
-		//lint:ignore SA1019 the transport of net/http refuses the header :protocol
-		var transport idleTransport = &http2.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+		// the transport of net/http refuses the header :protocol
+		var transport idleTransport = &http2.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:staticcheck // SA1019: see above
 		return g.extendedConnect(transport, transport.CloseIdleConnections, path, headers)
 	}},
 	{"HTTP/3", true, func(g *gateway, path string, headers ...string) (*socket, int) {

@@ -36,7 +36,7 @@ func guard(m *registry.Messenger, w http.ResponseWriter, r *http.Request, mode c
 	}
 	o.Guarded = true
 	handshake, asks := upstream.IsHandshake(r), asksForEvents(r)
-	g := (*guardedWriter)(nil)
+	var g *guardedWriter
 	if !handshake && (asks || r.ProtoMajor > 1) {
 		e := newEndableWriter(r)
 		defer e.ended.cancel()

@@ -106,8 +106,8 @@ type protocolWriter struct {
 // WriteHeader implements http.ResponseWriter.
 func (w *protocolWriter) WriteHeader(status int) {
 	header := w.Header()
-	//lint:ignore SA1008 reverse_proxy writes this header as RFC 6455 spells it, which is not the canonical form of net/http
-	selected := len(header["Sec-WebSocket-Protocol"]) > 0 || len(header["Sec-Websocket-Protocol"]) > 0
+	// reverse_proxy writes this header as RFC 6455 spells it, which is not the canonical form of net/http
+	selected := len(header["Sec-WebSocket-Protocol"]) > 0 || len(header["Sec-Websocket-Protocol"]) > 0 //nolint:staticcheck // SA1008: see above
 	if !selected && status == w.completed {
 		header["Sec-WebSocket-Protocol"] = []string{w.marker}
 	}

@@ -14,7 +14,8 @@ import (
 func (h *Handler) verify(r *http.Request, m *registry.Messenger, token string, o *upstream.Outcome) (rej *authn.Rejection) {
 	started := time.Now()
 	o.Origin = m.Origin.Load() // before the keys, so that a key removed from here on is noticed when a connection opens
-	verifier, known := m.Verifier.Load(), false
+	verifier := m.Verifier.Load()
+	var known bool
 	if m.FailLimit == nil {
 		o.Contact, known, rej = h.registry.Verified.Verify(r.Context(), started, verifier, token, h.headers.Selection, nil)
 	} else {

@@ -63,16 +63,17 @@ func CheckName(name string) error {
 
 // RefCanName reports whether ref, the messenger of a directive, can become name. A placeholder can become any text.
 func RefCanName(ref, name string) bool {
-	pattern := "^"
+	var pattern strings.Builder
+	pattern.WriteString("^")
 	for {
 		text, after, found := strings.Cut(ref, "{")
-		pattern += regexp.QuoteMeta(strings.ToLower(text))
+		pattern.WriteString(regexp.QuoteMeta(strings.ToLower(text)))
 		if !found {
 			break
 		}
-		pattern += ".*"
+		pattern.WriteString(".*")
 		_, ref, _ = strings.Cut(after, "}")
 	}
-	matched, err := regexp.MatchString(pattern+"$", name)
+	matched, err := regexp.MatchString(pattern.String()+"$", name)
 	return matched || err != nil // if it is too long to be compiled, assume that it can
 }

@@ -107,7 +107,7 @@ func (f *settingsForm) Slots() []config.PublicKey {
 	if len(f.Keys) >= config.MaxPublicKeys {
 		return f.Keys
 	}
-	return append(f.Keys[:len(f.Keys):len(f.Keys)], config.PublicKey{})
+	return append(slices.Clip(f.Keys), config.PublicKey{})
 }
 
 // refuse notes what is wrong with the form, for the summary on top of its page and for the fields.

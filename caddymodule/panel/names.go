@@ -127,18 +127,18 @@ func checkPanelMessenger(entry string) error {
 	if err != nil {
 		return err
 	}
-	literal := ""
+	var literal strings.Builder
 	for _, part := range parts {
 		if !part.placeholder {
-			literal += part.text
+			literal.WriteString(part.text)
 			continue
 		}
 		if !isRoute(part.text) && !isAuthenticated(part.text) {
 			return fmt.Errorf("{%s} %s; use %s", part.text, notAuthenticated(part.text), allowedMessengers)
 		}
-		literal += "0" // it may be anything that a name may be
+		literal.WriteString("0") // it may be anything that a name may be
 	}
-	if err := config.CheckName(literal); err != nil {
+	if err := config.CheckName(literal.String()); err != nil {
 		return fmt.Errorf("the name %w", err)
 	}
 	return nil
@@ -227,7 +227,7 @@ func (v *visit) messengerName(repl *caddy.Replacer, entry string) (string, bool)
 	if err != nil {
 		return "", false
 	}
-	name := ""
+	var name strings.Builder
 	for _, part := range parts {
 		text, ok := part.text, true
 		switch {
@@ -244,9 +244,9 @@ func (v *visit) messengerName(repl *caddy.Replacer, entry string) (string, bool)
 		if !ok || text == "" {
 			return "", false
 		}
-		name += text
+		name.WriteString(text)
 	}
-	return name, true
+	return name.String(), true
 }
 
 // originalURL is the URL before handlers rewrote it, by which routes were chosen.

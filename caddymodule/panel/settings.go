@@ -158,10 +158,10 @@ func (r *formReader) list(field, label, sent string, stored []string) []string {
 }
 
 func (r *formReader) duration(field, label, sent, shown string, stored *caddy.Duration) *caddy.Duration {
-	switch {
-	case sent == shown:
+	switch sent {
+	case shown:
 		return stored
-	case sent == "":
+	case "":
 		return nil
 	}
 	d, err := caddy.ParseDuration(sent)

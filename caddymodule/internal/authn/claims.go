@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 	"unicode"
@@ -231,12 +232,7 @@ func (c *claims) checkAudience(p *Policy) *Rejection {
 
 // contains is slices.Contains for text that was not copied into a string.
 func contains(list []string, text []byte) bool {
-	for _, entry := range list {
-		if entry == string(text) {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(list, string(text))
 }
 
 func (c *claims) checkRequired(p *Policy) *Rejection {

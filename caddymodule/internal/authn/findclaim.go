@@ -59,7 +59,7 @@ func findValue(claim string, value []byte, configured []string, option string) [
 	}
 	for _, text := range texts {
 		for _, want := range configured {
-			difference := ""
+			var difference string
 			switch {
 			case text == want:
 				return nil // it is the type of the claim that is wrong; the reason says so

@@ -213,8 +213,7 @@ func fetchKeys(ctx context.Context, client *http.Client, url string, known valid
 
 // fetchError puts the reason of the closed list in front of err, and leaves out the URL that net/http adds.
 func fetchError(err error) error {
-	var urlError *url.Error
-	if errors.As(err, &urlError) {
+	if urlError, ok := errors.AsType[*url.Error](err); ok {
 		err = urlError.Err
 	}
 	switch {

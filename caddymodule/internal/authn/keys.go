@@ -250,10 +250,8 @@ func Shared(a, b Keys) bool {
 		return ok && a.settings.URL == b.settings.URL
 	}
 	for _, k := range a.active() {
-		for _, other := range b.active() {
-			if k.Same(other) {
-				return true
-			}
+		if slices.ContainsFunc(b.active(), k.Same) {
+			return true
 		}
 	}
 	return false

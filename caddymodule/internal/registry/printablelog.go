@@ -67,7 +67,7 @@ func printableFields(fields []zapcore.Field) []zapcore.Field {
 
 // printableField returns the escaped field, and whether it differs.
 func printableField(field zapcore.Field) (zapcore.Field, bool) {
-	text := ""
+	var text string
 	switch field.Type {
 	case zapcore.StringType:
 		text = field.String

@@ -2,6 +2,7 @@ package routing
 
 import (
 	"fmt"
+	"slices"
 	_ "unsafe" // for go:linkname
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -89,7 +90,7 @@ func reachable(names []string, named map[string]content, dropped map[string][]st
 		if !reached[name] {
 			reached[name] = true
 			list = append(list, name)
-			open = append(append(open[:len(open):len(open)], named[name].invoked...), dropped[name]...)
+			open = append(append(slices.Clip(open), named[name].invoked...), dropped[name]...)
 		}
 	}
 	return list

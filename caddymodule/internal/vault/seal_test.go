@@ -47,7 +47,7 @@ func FuzzSealedValuesOpenOnlyAsTheyWereWritten(f *testing.F) {
 		flipped[int(at)%len(flipped)] ^= 1 << (bit % 8)
 		opens("a flipped bit", key, flipped)
 		opens("a truncated value", key, sealed[:int(cut)%len(sealed)])
-		opens("a longer value", key, append(bytes.Clone(sealed), byte(bit)))
+		opens("a longer value", key, append(bytes.Clone(sealed), bit))
 		if elsewhere != key {
 			opens("a moved value", elsewhere, sealed)
 		}
