@@ -262,7 +262,7 @@ func TestMistakesAtTheAdminAPI(t *testing.T) {
 		{400, "POST", "messengers/support/tokens/generate", `{"overlap":"1h"}`, "", "overlap"},
 		{400, "POST", "messengers/support/tokens/revoke", `{}`, "", "kid"},
 		{400, "PUT", "messengers/new", `{`, "", "not JSON"},
-		{400, "PUT", "messengers/new", `[]`, "", "another form"},
+		{400, "PUT", "messengers/new", `[]`, "", "wrong type"},
 		{400, "PUT", "messengers/new", `{"shared_token":{}}`, "", "identity_key"},
 		{400, "PUT", "messengers/new", `{"identity_key":"exp","shared_token":{}}`, "", "identity_key"},
 		{400, "PUT", "messengers/new", `{"identity_key":"a"}`, "", "exactly one of"},
