@@ -11,7 +11,8 @@
 //	internal/vault                 values in Caddy's storage
 //	internal/metrics               what is counted
 //	internal/authn                 raw request to verified contact
-//	internal/session, bytecache    connections with a deadline; a cache without pointers
+//	internal/session, strictjson   connections with a deadline; JSON that every parser reads alike
+//	internal/bytecache, …          a cache without pointers, and other small things
 //
 // To read how a request is decided, begin with auth.Handler.ServeHTTP.
 //

@@ -11,7 +11,9 @@
 //     received: no token, no part of one, no claim value.
 package authn
 
-import "time"
+import (
+	"time"
+)
 
 // A Contact is a customer of the site whose token passed every check.
 type Contact struct {

@@ -9,6 +9,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
 // maxIdentity is the longest contact identity in bytes, before encoding.
@@ -54,7 +56,7 @@ func (c *claims) parse(t *token, p *Policy, want []string) *Rejection {
 	if len(want) > 0 {
 		c.wanted = make([][]byte, len(want))
 	}
-	err = scanObject(payload, func(name, value []byte) {
+	err = strictjson.Object(payload, func(name, value []byte) {
 		switch string(name) {
 		case "exp":
 			c.exp = value
@@ -193,7 +195,7 @@ func (c *claims) checkIssuer(p *Policy) *Rejection {
 	if len(p.Issuers) == 0 {
 		return nil
 	}
-	iss, ok := stringBytes(c.iss)
+	iss, ok := strictjson.Bytes(c.iss)
 	switch {
 	case c.iss == nil:
 		return reject(IssuerNotAllowed, "iss is absent")
@@ -215,14 +217,14 @@ func (c *claims) checkAudience(p *Policy) *Rejection {
 	}
 	found := false
 	look := func(aud []byte) { found = found || p.audiences.has(aud) }
-	if aud, ok := stringBytes(c.aud); ok {
+	if aud, ok := strictjson.Bytes(c.aud); ok {
 		if look(aud); found {
 			return nil
 		}
 		return reject(AudienceNotAllowed, "aud is not one of the configured audiences")
 	}
 	switch {
-	case !scanStrings(c.aud, look):
+	case !strictjson.Strings(c.aud, look):
 		return reject(AudienceNotAllowed, "aud is neither a string nor an array of strings")
 	case !found:
 		return reject(AudienceNotAllowed, "aud has none of the configured audiences")
@@ -254,7 +256,7 @@ func (c *claims) contactIdentity() (string, *Rejection) {
 		}
 		return string(c.identity), nil
 	}
-	identity, ok := stringValue(c.identity)
+	identity, ok := strictjson.String(c.identity)
 	if !ok {
 		return "", reject(IdentityInvalid, "the identity is neither a string nor an integer")
 	}
@@ -311,11 +313,11 @@ func claimText(value []byte) Claim {
 	}
 	switch value[0] {
 	case '"':
-		text, _ := stringValue(value)
+		text, _ := strictjson.String(value)
 		return Claim{Text: text, Present: true}
 	case '{', '[':
 		var compact bytes.Buffer
-		_ = json.Compact(&compact, value) // scanObject has checked the syntax
+		_ = json.Compact(&compact, value) // Object has checked the syntax
 		return Claim{Text: compact.String(), Present: true}
 	default:
 		return Claim{Text: string(value), Present: true}

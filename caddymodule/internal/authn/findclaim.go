@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
 // findTimes says by how much a time is off.
@@ -127,7 +129,7 @@ func (v *Verifier) findIdentity(members map[string][]byte) []Finding {
 		}
 		if value := members[name]; value[0] == '{' {
 			inner := false
-			_ = scanObject(value, func(member, _ []byte) { inner = inner || string(member) == key })
+			_ = strictjson.Object(value, func(member, _ []byte) { inner = inner || string(member) == key })
 			if inner {
 				return []Finding{{fmt.Sprintf("The claim %q stands inside of %q.", key, name), "Put it at the top level of the token."}}
 			}

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
 // find looks for what people get wrong. It reads the token once more where the verifier stopped; what it says is advice
@@ -26,7 +28,7 @@ func (v *Verifier) find(ctx context.Context, text string, rej *Rejection, others
 	// The codes that speak of claims come after the payload was found well-formed.
 	members := make(map[string][]byte)
 	if payload, err := t.payload(); err == nil {
-		_ = scanObject(payload, func(name, value []byte) { members[string(name)] = value })
+		_ = strictjson.Object(payload, func(name, value []byte) { members[string(name)] = value })
 	}
 	switch rej.Code {
 	case AlgorithmNotAllowed:
@@ -111,7 +113,7 @@ func decodedObject(segment string) map[string][]byte {
 		return nil
 	}
 	members := make(map[string][]byte)
-	if scanObject(text, func(name, value []byte) { members[string(name)] = value }) != nil {
+	if strictjson.Object(text, func(name, value []byte) { members[string(name)] = value }) != nil {
 		return nil
 	}
 	return members

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/lestrrat-go/jwx/v2/jwk"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
 // privateMembers are the members of a JWK (RFC 7518 sections 6.3.2 and 6.4.1) that no published key may have.
@@ -21,7 +22,7 @@ var privateMembers = []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
 // this purpose is refused. An error reads on from "the JWK …" and quotes nothing.
 func parseJWK(text []byte) (*Key, error) {
 	members := make(map[string][]byte)
-	if err := scanObject(text, func(name, value []byte) { members[string(name)] = value }); err != nil {
+	if err := strictjson.Object(text, func(name, value []byte) { members[string(name)] = value }); err != nil {
 		return nil, err
 	}
 	if err := checkPurpose(members); err != nil {
@@ -33,7 +34,7 @@ func parseJWK(text []byte) (*Key, error) {
 	kid := ""
 	if value, found := members["kid"]; found {
 		var ok bool
-		if kid, ok = stringValue(value); !ok {
+		if kid, ok = strictjson.String(value); !ok {
 			return nil, errors.New("has a kid that is not a string")
 		}
 	}
@@ -66,7 +67,7 @@ func checkPurpose(members map[string][]byte) error {
 	if members["keys"] != nil {
 		return errors.New("is a JWK Set; give one of its keys, or its URL with jwks")
 	}
-	kty, _ := stringValue(members["kty"])
+	kty, _ := strictjson.String(members["kty"])
 	switch kty {
 	case "RSA":
 	case "oct":
@@ -84,12 +85,12 @@ func checkPurpose(members map[string][]byte) error {
 		}
 	}
 	if value, found := members["use"]; found {
-		if use, _ := stringValue(value); use != "sig" {
+		if use, _ := strictjson.String(value); use != "sig" {
 			return errors.New("has a use other than sig")
 		}
 	}
 	if value, found := members["alg"]; found {
-		if alg, _ := stringValue(value); alg != "RS256" {
+		if alg, _ := strictjson.String(value); alg != "RS256" {
 			return errors.New("has an alg other than RS256")
 		}
 	}
@@ -104,7 +105,7 @@ func checkPurpose(members map[string][]byte) error {
 
 // checkExponent refuses exponents that the library would cut to the size of an int.
 func checkExponent(value []byte) error {
-	text, ok := stringValue(value)
+	text, ok := strictjson.String(value)
 	if !ok {
 		return errors.New("has no e")
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
 const (
@@ -265,7 +266,7 @@ func lifetime(h http.Header, now time.Time) time.Duration {
 func parseKeySet(body []byte, small bool) (*KeySet, []Omitted, error) {
 	var list []json.RawMessage
 	found := false
-	if err := scanLenient(body, func(name, value []byte) {
+	if err := strictjson.Lenient(body, func(name, value []byte) {
 		if string(name) == "keys" {
 			found = value[0] == '[' && json.Unmarshal(value, &list) == nil
 		}
@@ -332,9 +333,9 @@ func dropAmbiguous(list []json.RawMessage, keys []*Key, omitted []Omitted) ([]*K
 
 // entryKID returns the kid of an entry, or "" if it has none or is not an object.
 func entryKID(entry []byte) (kid string) {
-	_ = scanLenient(entry, func(name, value []byte) {
+	_ = strictjson.Lenient(entry, func(name, value []byte) {
 		if string(name) == "kid" {
-			kid, _ = stringValue(value)
+			kid, _ = strictjson.String(value)
 		}
 	})
 	return kid

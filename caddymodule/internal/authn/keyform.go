@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
 const (
@@ -127,7 +128,7 @@ func ParseSharedToken(secret []byte, kid string) (*Key, error) {
 	switch {
 	case bytes.Contains(secret, []byte("-----BEGIN ")):
 		return nil, errors.New("is PEM; a shared token is a secret, and whoever knows a public key could sign with it (use public_key for a key pair)")
-	case len(secret) > 0 && secret[0] == '{' && scanObject(secret, nil) == nil:
+	case len(secret) > 0 && secret[0] == '{' && strictjson.Object(secret, nil) == nil:
 		return nil, errors.New("is a JSON object; give the secret alone (of a JWK, its member k with base64url)")
 	case checkGenerated(string(secret)) != nil:
 		return nil, checkGenerated(string(secret))

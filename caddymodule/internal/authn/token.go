@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
 // MaxToken is the longest token in bytes. Caddy itself takes 16 KiB for all headers of a request.
@@ -203,16 +204,16 @@ func parseHeader(text []byte) (h header, rej *Rejection) {
 			rej = reject(TokenMalformed, reason)
 		}
 	}
-	err := scanObject(text, func(name, value []byte) {
+	err := strictjson.Object(text, func(name, value []byte) {
 		switch string(name) {
 		case "alg":
-			h.alg, _ = stringValue(value) // a value that is not a string equals no allowed algorithm
+			h.alg, _ = strictjson.String(value) // a value that is not a string equals no allowed algorithm
 		case "kid":
-			if h.kid, h.hasKID = stringValue(value); !h.hasKID {
+			if h.kid, h.hasKID = strictjson.String(value); !h.hasKID {
 				refuse("the header's kid is not a string")
 			}
 		case "typ":
-			typ, ok := stringValue(value)
+			typ, ok := strictjson.String(value)
 			if !ok || !ascii.EqualFold(typ, "JWT") && !ascii.EqualFold(typ, "at+jwt") {
 				refuse("the header's typ is neither JWT nor at+jwt")
 			}

@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
 // A TokenID tells a token from others: the 32 bytes of the SHA-256 of its jti (RFC 7519 section 4.1.7), or "" where it has
@@ -43,7 +45,7 @@ func (c *claims) tokenID() (TokenID, *Rejection) {
 	if c.jti == nil {
 		return "", nil
 	}
-	if text, ok := stringBytes(c.jti); ok {
+	if text, ok := strictjson.Bytes(c.jti); ok {
 		return newTokenID(text), nil
 	}
 	if isInteger(c.jti) {

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
 // What anybody can have the gateway do with a token is bounded by what a usual forged one costs: at most twice that for the
@@ -27,14 +29,14 @@ var worstShapes = map[string]func() string{
 	},
 	"escaped names, as many as are compared one by one": func() string {
 		var object strings.Builder
-		for i := range fewNames {
+		for i := range strictjson.FewNames {
 			fmt.Fprintf(&object, `,"\u00%02x":0`, i+32)
 		}
 		return filledHeader(`"x":[`, "{"+object.String()[1:]+"},", `{}]`)
 	},
 	"names that differ in their last character only": func() string {
 		var object strings.Builder
-		for i := range fewNames {
+		for i := range strictjson.FewNames {
 			fmt.Fprintf(&object, `,"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa%c":0`, 'a'+i)
 		}
 		return filledHeader(`"x":[`, "{"+object.String()[1:]+"},", `{}]`)
@@ -45,13 +47,13 @@ var worstShapes = map[string]func() string{
 	},
 	"large objects": func() string {
 		var object strings.Builder
-		for i := range fewNames + 2 {
+		for i := range strictjson.FewNames + 2 {
 			fmt.Fprintf(&object, `,"%c":0`, 'a'+i)
 		}
 		return filledHeader(`"x":[`, "{"+object.String()[1:]+"},", `{}]`)
 	},
 	"deep nesting": func() string {
-		return filledHeader(`"x":[`, strings.Repeat(`{"":`, maxDepth-2)+"0"+strings.Repeat("}", maxDepth-2)+",", `{}]`)
+		return filledHeader(`"x":[`, strings.Repeat(`{"":`, strictjson.MaxDepth-2)+"0"+strings.Repeat("}", strictjson.MaxDepth-2)+",", `{}]`)
 	},
 	"empty arrays":    func() string { return filledHeader(`"x":[`, `[],`, `[]]`) },
 	"numbers":         func() string { return filledHeader(`"x":[`, `0,`, `0]`) },
@@ -191,7 +193,7 @@ func TestNoHeaderThatIsMadeUpCostsMuchMoreThanAUsualForgedToken(t *testing.T) {
 func TestAllocationsOfTheParserDoNotGrowWithTheText(t *testing.T) {
 	for name, shape := range worstShapes {
 		header := []byte(shape())
-		if got := testing.AllocsPerRun(20, func() { _ = scanObject(header, nil) }); got > 20 && !raceEnabled { // it empties pools
+		if got := testing.AllocsPerRun(20, func() { _ = strictjson.Object(header, nil) }); got > 20 && !raceEnabled { // it empties pools
 			t.Errorf("%s: %.0f allocations for %d bytes", name, got, len(header))
 		}
 	}

@@ -1,4 +1,7 @@
-package authn
+// Package strictjson reads JSON that every parser reads alike (RFC 7493): valid UTF-8, no lone surrogates, no member name twice,
+// nothing behind the text. Its cost is linear in the size, whatever the shape, because strangers write what it reads. It
+// returns the bytes of members as they were received, and knows nothing of tokens. Begin reading with Object.
+package strictjson
 
 import (
 	"bytes"
@@ -6,9 +9,9 @@ import (
 	"unicode/utf8"
 )
 
-// maxDepth is how deep objects and arrays of a token may be nested. Claims are flat in practice; the limit bounds the
+// MaxDepth is how deep objects and arrays of a token may be nested. Claims are flat in practice; the limit bounds the
 // recursion of the scanner.
-const maxDepth = 32
+const MaxDepth = 32
 
 var (
 	errNotObject  = errors.New("is not a JSON object")
@@ -21,30 +24,30 @@ var (
 	errUnexpected = errors.New("ends too early")
 )
 
-// scanObject checks that text is exactly one JSON object (RFC 8259) that every parser reads alike (RFC 7493): valid
+// Object checks that text is exactly one JSON object (RFC 8259) that every parser reads alike (RFC 7493): valid
 // UTF-8, no lone surrogates, no duplicate member names at any level, nothing but white space around it. It calls visit
 // for each member of the outermost object, with the name unescaped and the value as it was received. Text that two
 // parsers could read differently is how a verifier and a backend come to see two different contacts in one token.
 //
 // The cost is linear in the size of text, whatever its shape: text is read before its signature was checked, or is a
 // site owner's, and must not buy more than its length. name is valid until visit returns.
-func scanObject(text []byte, visit func(name, value []byte)) error {
+func Object(text []byte, visit func(name, value []byte)) error {
 	s := scanner{text: text}
 	defer s.release()
 	return s.document(visit)
 }
 
-// scanLenient is scanObject for an object whose values are judged one by one: it minds duplicate names only in the
+// Lenient is Object for an object whose values are judged one by one: it minds duplicate names only in the
 // outermost object.
-func scanLenient(text []byte, visit func(name, value []byte)) error {
+func Lenient(text []byte, visit func(name, value []byte)) error {
 	s := scanner{text: text, lenient: true}
 	defer s.release()
 	return s.document(visit)
 }
 
-// scanStrings calls visit for each string of an array of strings, and returns false if value is anything else. The value
-// was checked by scanObject. text is valid until visit returns.
-func scanStrings(value []byte, visit func(text []byte)) bool {
+// Strings calls visit for each string of an array of strings, and returns false if value is anything else. The value
+// was checked by Object. text is valid until visit returns.
+func Strings(value []byte, visit func(text []byte)) bool {
 	s := scanner{text: value}
 	if s.expect('[') != nil {
 		return false
@@ -73,7 +76,7 @@ type scanner struct {
 	lenient bool // duplicate names matter only in the outermost object
 
 	objects  uint32             // how many have begun; each has a number
-	few      [2 * fewNames]span // the names of all objects that are open, innermost last; see unique
+	few      [2 * FewNames]span // the names of all objects that are open, innermost last; see unique
 	more     []span             // those for which few has no room
 	open     int                // how many both are
 	table    *nameTable
@@ -139,7 +142,7 @@ func (s *scanner) expect(c byte) error {
 }
 
 func (s *scanner) object(depth int, visit func(name, value []byte)) error {
-	if depth > maxDepth {
+	if depth > MaxDepth {
 		return errTooDeep
 	}
 	if err := s.expect('{'); err != nil {
@@ -188,7 +191,7 @@ func (s *scanner) object(depth int, visit func(name, value []byte)) error {
 }
 
 func (s *scanner) array(depth int) error {
-	if depth > maxDepth {
+	if depth > MaxDepth {
 		return errTooDeep
 	}
 	if err := s.expect('['); err != nil {

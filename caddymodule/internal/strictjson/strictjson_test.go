@@ -1,4 +1,4 @@
-package authn
+package strictjson
 
 import (
 	"bytes"
@@ -12,7 +12,7 @@ import (
 )
 
 func TestScannerAcceptsObjectsThatEveryParserReadsAlike(t *testing.T) {
-	manyNames := make([]string, 3*fewNames)
+	manyNames := make([]string, 3*FewNames)
 	for i := range manyNames {
 		manyNames[i] = fmt.Sprintf(`"n%d":%d`, i, i)
 	}
@@ -31,11 +31,11 @@ func TestScannerAcceptsObjectsThatEveryParserReadsAlike(t *testing.T) {
 		{"more names than are compared one by one", "{" + many + "}"},
 		{"large objects with the same names, one in another and one behind another", `{` + many + `,"x":{` + many + `,"y":[{` + many + `},{` + many + `}]}}`},
 		{"escaped names that have no escapes in common", `{"\u0061":1,"\u0062":2,"\\u0061":3,"\"":4}`},
-		{"the deepest nesting that is taken", strings.Repeat(`{"a":`, maxDepth) + "1" + strings.Repeat("}", maxDepth)},
+		{"the deepest nesting that is taken", strings.Repeat(`{"a":`, MaxDepth) + "1" + strings.Repeat("}", MaxDepth)},
 		{"numbers of every form", `{"a":0,"b":-0,"c":10,"d":0.10,"e":1E9,"f":1e-9,"g":123456789012345678901234567890}`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if err := scanObject([]byte(tt.text), nil); err != nil {
+			if err := Object([]byte(tt.text), nil); err != nil {
 				t.Errorf("got %v, want no error", err)
 			}
 		})
@@ -43,7 +43,7 @@ func TestScannerAcceptsObjectsThatEveryParserReadsAlike(t *testing.T) {
 }
 
 func TestScannerRefusesWhatTwoParsersCouldReadDifferently(t *testing.T) {
-	manyNames := make([]string, 3*fewNames)
+	manyNames := make([]string, 3*FewNames)
 	for i := range manyNames {
 		manyNames[i] = fmt.Sprintf(`"n%d":%d`, i, i)
 	}
@@ -78,12 +78,12 @@ func TestScannerRefusesWhatTwoParsersCouldReadDifferently(t *testing.T) {
 		{"two members of one name inside", `{"x":[{"a":1,"b":2,"a":3}]}`, errDuplicate},
 		{"the first name again after many", `{` + many + `,"n0":1}`, errDuplicate},
 		{"the last name again after many", `{` + many + `,"\u006e47":1}`, errDuplicate},
-		{"the last few name again after few", `{` + strings.Join(manyNames[:fewNames], ",") + `,"n15":1}`, errDuplicate},
-		{"the first name of the table again", `{` + strings.Join(manyNames[:fewNames+1], ",") + `,"n16":1}`, errDuplicate},
+		{"the last few name again after few", `{` + strings.Join(manyNames[:FewNames], ",") + `,"n15":1}`, errDuplicate},
+		{"the first name of the table again", `{` + strings.Join(manyNames[:FewNames+1], ",") + `,"n16":1}`, errDuplicate},
 		{"an escaped name again after many", `{"\u0078":1,` + many + `,"x":1}`, errDuplicate},
 		{"a name of a large object again behind an object with the same names", `{` + many + `,"x":{` + many + `},"n20":1}`, errDuplicate},
-		{"one level too deep in objects", strings.Repeat(`{"a":`, maxDepth+1) + "1" + strings.Repeat("}", maxDepth+1), errTooDeep},
-		{"one level too deep in arrays", `{"a":` + strings.Repeat("[", maxDepth) + strings.Repeat("]", maxDepth) + "}", errTooDeep},
+		{"one level too deep in objects", strings.Repeat(`{"a":`, MaxDepth+1) + "1" + strings.Repeat("}", MaxDepth+1), errTooDeep},
+		{"one level too deep in arrays", `{"a":` + strings.Repeat("[", MaxDepth) + strings.Repeat("]", MaxDepth) + "}", errTooDeep},
 		{"a comma at the end", `{"a":1,}`, errSyntax},
 		{"a comma at the end of an array", `{"a":[1,]}`, errSyntax},
 		{"no comma", `{"a":1 "b":2}`, errSyntax},
@@ -116,7 +116,7 @@ func TestScannerRefusesWhatTwoParsersCouldReadDifferently(t *testing.T) {
 		{"an open array", `{"a":[1`, errUnexpected},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if err := scanObject([]byte(tt.text), nil); !errors.Is(err, tt.want) {
+			if err := Object([]byte(tt.text), nil); !errors.Is(err, tt.want) {
 				t.Errorf("got %v, want %v", err, tt.want)
 			}
 		})
@@ -125,13 +125,13 @@ func TestScannerRefusesWhatTwoParsersCouldReadDifferently(t *testing.T) {
 
 // A key set of somebody else's making is not refused for what stands inside entries that nobody uses.
 func TestLenientScannerMindsOnlyTheNamesOfTheOutermostObject(t *testing.T) {
-	if err := scanLenient([]byte(`{"keys":[{"a":1,"a":2}]}`), nil); err != nil {
+	if err := Lenient([]byte(`{"keys":[{"a":1,"a":2}]}`), nil); err != nil {
 		t.Errorf("a duplicate inside: got %v, want no error", err)
 	}
-	if err := scanLenient([]byte(`{"keys":[],"keys":[]}`), nil); !errors.Is(err, errDuplicate) {
+	if err := Lenient([]byte(`{"keys":[],"keys":[]}`), nil); !errors.Is(err, errDuplicate) {
 		t.Errorf("a duplicate outside: got %v, want %v", err, errDuplicate)
 	}
-	if err := scanLenient([]byte(`{"keys":[{"a":"\ud800"}]}`), nil); !errors.Is(err, errSurrogate) {
+	if err := Lenient([]byte(`{"keys":[{"a":"\ud800"}]}`), nil); !errors.Is(err, errSurrogate) {
 		t.Errorf("a lone surrogate inside: got %v, want %v", err, errSurrogate)
 	}
 }
@@ -147,7 +147,7 @@ func FuzzScanObject(f *testing.F) {
 	}
 	for _, again := range []string{`"n0":1`, `"\u006e17":1`, `"x":[{"n0":1,"n0":2}]`, `"x":{}`} { // more names than are compared one by one
 		var many strings.Builder
-		for i := range fewNames + 2 {
+		for i := range FewNames + 2 {
 			fmt.Fprintf(&many, `"n%d":%d,`, i, i)
 		}
 		f.Add([]byte("{" + many.String() + again + "}"))
@@ -155,11 +155,11 @@ func FuzzScanObject(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		members := make(map[string][]byte)
 		visits := 0
-		err := scanObject(text, func(name, value []byte) {
+		err := Object(text, func(name, value []byte) {
 			visits++
 			members[string(name)] = value
 		})
-		if lenient := scanLenient(text, nil); err == nil && lenient != nil {
+		if lenient := Lenient(text, nil); err == nil && lenient != nil {
 			t.Errorf("%q: the lenient scanner refuses it: %v", text, lenient)
 		}
 		clean, ambiguous := readObject(text)
@@ -209,11 +209,11 @@ func readObject(text []byte) (clean, ambiguous bool) {
 		switch token {
 		case json.Delim('{'):
 			open, name = append(open, make(map[string]bool)), true
-			ambiguous = ambiguous || len(open) > maxDepth
+			ambiguous = ambiguous || len(open) > MaxDepth
 			continue
 		case json.Delim('['):
 			open, name = append(open, nil), false
-			ambiguous = ambiguous || len(open) > maxDepth
+			ambiguous = ambiguous || len(open) > MaxDepth
 			continue
 		case json.Delim('}'), json.Delim(']'):
 			open = open[:len(open)-1]

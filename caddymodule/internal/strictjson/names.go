@@ -1,4 +1,4 @@
-package authn
+package strictjson
 
 import (
 	"bytes"
@@ -7,9 +7,9 @@ import (
 )
 
 const (
-	// fewNames is how many member names of one object are compared one by one. The names of a larger object go into a
+	// FewNames is how many member names of one object are compared one by one. The names of a larger object go into a
 	// table, so that no shape of an object buys a quadratic search.
-	fewNames = 16
+	FewNames = 16
 
 	firstSlots = 128  // a power of two
 	maxSlots   = 4096 // a table that grew beyond, for a large key set, is not kept
@@ -19,7 +19,7 @@ const (
 // the object has it already. The names of an object are among the open ones as long as they are few; one more than these
 // says that they are in the table.
 func (s *scanner) unique(first int, object uint32, at span) error {
-	if s.open-first < fewNames {
+	if s.open-first < FewNames {
 		name := s.name(at)
 		for i := first; i < s.open; i++ {
 			if string(s.name(s.opened(i))) == string(name) {
@@ -29,7 +29,7 @@ func (s *scanner) unique(first int, object uint32, at span) error {
 		s.push(at)
 		return nil
 	}
-	if s.open-first == fewNames {
+	if s.open-first == FewNames {
 		if s.table == nil {
 			s.table = nameTables.Get().(*nameTable)
 		}

@@ -1,4 +1,4 @@
-package authn
+package strictjson
 
 import (
 	"bytes"
@@ -6,14 +6,14 @@ import (
 	"unicode/utf8"
 )
 
-// stringValue returns the text of a JSON string, and false for any other value. The value was checked by scanObject.
-func stringValue(value []byte) (string, bool) {
-	text, ok := stringBytes(value)
+// String returns the text of a JSON string, and false for any other value. The value was checked by Object.
+func String(value []byte) (string, bool) {
+	text, ok := Bytes(value)
 	return string(text), ok
 }
 
-// stringBytes is stringValue without a copy, where the text is only looked at.
-func stringBytes(value []byte) ([]byte, bool) {
+// Bytes is String without a copy, where the text is only looked at.
+func Bytes(value []byte) ([]byte, bool) {
 	if len(value) < 2 || value[0] != '"' {
 		return nil, false
 	}
