@@ -116,14 +116,18 @@ func (m *Messenger) methods() []string {
 }
 
 // Method returns the messenger's validation method, or "" if there is none, as in a stored value that was not checked yet.
+// Every request asks, so it makes no list.
 func (m *Messenger) Method() string {
-	if methods := m.methods(); len(methods) > 0 {
-		return methods[0]
+	switch {
+	case len(m.PublicKey) > 0:
+		return "public_key"
+	case m.JWKS != nil:
+		return "jwks"
+	case m.SharedToken != nil:
+		return "shared_token"
 	}
 	return ""
 }
-
-// The form in which a messenger's settings are shown and changed, and the way from and to the settings.
 
 // MaxPublicKeys is how many keys the form has room for, which is as many as a messenger can have.
 const MaxPublicKeys = 10
