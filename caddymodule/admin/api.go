@@ -202,22 +202,22 @@ func (s *Service) serveTokens(w http.ResponseWriter, r *http.Request, name, acti
 		KeyID   string          `json:"kid"`
 		Close   bool            `json:"close_connections"`
 	}
-	change := func() (RingChange, error) {
+	change := func() (registry.RingChange, error) {
 		overlap := config.DurationOr(body.Overlap, registry.DefaultOverlap)
 		switch action {
 		case "generate":
-			return GenerateToken(), nil
+			return registry.GenerateToken(), nil
 		case "rotate":
-			return RotateTokens(overlap), nil
+			return registry.RotateTokens(overlap), nil
 		case "reset":
-			return ResetTokens(body.Close), nil
+			return registry.ResetTokens(body.Close), nil
 		case "revoke":
 			if body.KeyID == "" {
-				return RingChange{}, registry.StatusError(http.StatusBadRequest, `name the token that is to be revoked: {"kid": "…"}`)
+				return registry.RingChange{}, registry.StatusError(http.StatusBadRequest, `name the token that is to be revoked: {"kid": "…"}`)
 			}
-			return RevokeToken(body.KeyID, body.Close), nil
+			return registry.RevokeToken(body.KeyID, body.Close), nil
 		}
-		return RingChange{}, errNoPath
+		return registry.RingChange{}, errNoPath
 	}
 	return answer(w, r, endpoint{http.MethodPost: func() (any, error) {
 		if err := readJSON(r, &body); err != nil {
@@ -242,7 +242,7 @@ func (s *Service) serveTokens(w http.ResponseWriter, r *http.Request, name, acti
 			return nil, err
 		}
 		switch {
-		case made == nil && ring.close:
+		case made == nil && ring.Close:
 			return EndedHere{ended}, nil
 		case made == nil:
 			return struct{}{}, nil
@@ -264,7 +264,7 @@ func (s *Service) serveRevocations(w http.ResponseWriter, r *http.Request, name 
 		}
 	}
 	return answer(w, r, endpoint{
-		http.MethodGet: func() (any, error) { return s.revocations(r.Context(), name) },
+		http.MethodGet: func() (any, error) { return s.Revocations(r.Context(), name) },
 		http.MethodPost: with(func(v registry.Revocation) (any, error) {
 			ended, err := s.Revoke(r.Context(), name, v, actorOf(r))
 			return EndedHere{ended}, err

@@ -90,8 +90,9 @@ func (s *Service) refresh(r *http.Request, m *registry.Messenger) (any, error) {
 	}
 	s.Audit("key set refresh asked for", m.Name, actorOf(r), zap.Bool("distrust", body.Distrust))
 	if body.Distrust {
-		if err := s.Store.ForgetKeySet(r.Context(), m.Engine.Settings.URL); err != nil {
-			return nil, registry.StorageError(err) // otherwise a restart would restore the distrusted set
+		// Every node drops the keys that it has fetched so far, and none restores them after a restart.
+		if err := s.Store.DistrustKeySet(r.Context(), m.Engine.Settings.URL); err != nil {
+			return nil, registry.StorageError(err)
 		}
 	}
 	err := m.KeySet.Refresh(r.Context(), body.Distrust)

@@ -108,7 +108,7 @@ func (s *Service) List(ctx context.Context, after string) ([]Description, error)
 			list = append(list, *describe(name, registry.SourceConfig, s.Messengers[name].Messenger, nil))
 		}
 	}
-	names, err := s.Store.Names(ctx, after, func(name string) bool { return config.CheckName(name) == nil })
+	names, err := s.Store.StoredNames(ctx, after)
 	if err != nil {
 		return nil, registry.StorageError(err)
 	}
@@ -120,15 +120,15 @@ func (s *Service) List(ctx context.Context, after string) ([]Description, error)
 		if s.Messengers[name] != nil {
 			continue // a stored messenger with a configured name is ignored, and was logged
 		}
-		r, err := s.Store.Read(ctx, name, registry.KindStored)
+		r, err := s.Record(ctx, name, registry.KindStored)
 		switch {
-		case err == nil && r != nil && r.Settings != nil:
+		case err == nil && r != nil:
 			list = append(list, *s.describeStored(name, r))
 		case vault.IsUnreadable(err): // it must not hide the others
 			list = append(list, Description{Name: name, Source: registry.SourceStored, Settings: new(config.Messenger),
 				Warnings: []string{"it cannot be read, and is answered with keys_unavailable: " + err.Error()}})
 		case err != nil:
-			return nil, registry.StorageError(err)
+			return nil, err
 		}
 	}
 	return list, nil
@@ -142,30 +142,16 @@ func (s *Service) Put(ctx context.Context, name string, settings *config.Messeng
 	if err := settings.CheckStored(s.Store.IsInternal); err != nil {
 		return nil, false, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
-	formerURL := ""
-	r, err := s.Change(ctx, name, registry.KindStored, func(old *registry.Record) (*registry.Record, error) {
-		if err := c.Check(old); err != nil {
-			return nil, err
-		}
-		if old == nil {
-			created = true
-			old = new(registry.Record)
-		} else if old.Settings != nil && old.Settings.JWKS != nil {
-			formerURL = old.Settings.JWKS.URL
-		}
-		next := new(registry.Record)
-		*next = *old // keeps tokens and revocations
-		next.Settings, next.Revision = settings.CopySettings(), ""
-		if !settings.IsGenerated() {
-			next.Tokens = nil
-		}
-		return next, nil
-	})
+	before, err := s.Record(ctx, name, registry.KindStored)
 	if err != nil {
 		return nil, false, err
 	}
-	if formerURL != "" && (settings.JWKS == nil || settings.JWKS.URL != formerURL) {
-		_ = s.Store.ForgetKeySet(ctx, formerURL) // if another messenger uses the URL, its next fetch stores the copy again
+	r, created, err := s.Registry.Put(ctx, name, settings, c)
+	if err != nil {
+		return nil, false, err
+	}
+	if before != nil && before.Settings.JWKS != nil && (settings.JWKS == nil || settings.JWKS.URL != before.Settings.JWKS.URL) {
+		_ = s.Store.ForgetKeySet(ctx, before.Settings.JWKS.URL) // if another messenger uses the URL, its next fetch stores the copy again
 	}
 	action := "messenger changed"
 	if created {
@@ -183,41 +169,15 @@ func (s *Service) Remove(ctx context.Context, name string, c registry.Condition,
 
 // removeAndEnd is Remove, and also returns how many connections of this node it has ended.
 func (s *Service) removeAndEnd(ctx context.Context, name string, c registry.Condition, by registry.Actor) (ended int, err error) {
-	if config.CheckName(name) != nil {
-		return 0, registry.ErrNoMessenger
-	}
-	if _, err := s.Store.Read(ctx, name, registry.KindStored); vault.IsUnreadable(err) && c == (registry.Condition{}) {
-		// The record is unreadable, so that no condition can be checked; deleting it is still what the caller wants.
-		if err := s.Store.Discard(ctx, name, registry.KindStored, func(*registry.Record) error {
-			ended, err = s.Store.Changed(name, registry.KindStored, nil)
-			return err
-		}); err != nil {
-			return 0, registry.StorageError(err)
-		}
-		s.Audit("unreadable messenger deleted", name, by, zap.Int("connections", ended))
-		return ended, nil
-	}
-	url := ""
-	_, ended, err = s.ChangeAndEnd(ctx, name, registry.KindStored, func(old *registry.Record) (*registry.Record, error) {
-		if old == nil {
-			if s.Messengers[name] != nil {
-				return nil, registry.StatusError(http.StatusConflict, "this messenger is in the configuration; remove it there")
-			}
-			return nil, registry.ErrNoMessenger
-		}
-		if old.Settings != nil && old.Settings.JWKS != nil {
-			url = old.Settings.JWKS.URL
-		}
-		return nil, c.Check(old)
-	})
+	ended, unreadable, err := s.Registry.Remove(ctx, name, c)
 	if err != nil {
 		return 0, err
 	}
-	if url != "" {
-		_ = s.Store.ForgetKeySet(ctx, url)
+	action := "messenger deleted"
+	if unreadable {
+		action = "unreadable messenger deleted"
 	}
-	s.Store.DropUses(ctx, name)
-	s.Audit("messenger deleted", name, by, zap.Int("connections", ended))
+	s.Audit(action, name, by, zap.Int("connections", ended))
 	return ended, nil
 }
 

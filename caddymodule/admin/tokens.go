@@ -48,18 +48,17 @@ func (s *Service) Tokens(ctx context.Context, name string) (*TokenList, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.Store.Read(ctx, name, kind)
+	r, err := s.Record(ctx, name, kind)
 	if err != nil {
-		return nil, registry.StorageError(err)
+		return nil, err
 	}
 	ring := &TokenList{Messenger: name, Tokens: []TokenInfo{}}
 	if r == nil {
 		return ring, nil
 	}
 	ring.Revision = r.Revision
-	r.Forget(time.Now())
 	used := s.Store.LastUses(ctx, name, kind)
-	for _, t := range r.Tokens {
+	for _, t := range r.ActiveTokens() {
 		d := TokenInfo{KeyID: t.KeyID, Fingerprint: t.Fingerprint(), State: "active", Created: t.Created, End: t.End}
 		if t.End != nil {
 			d.State = "ending"
@@ -73,36 +72,8 @@ func (s *Service) Tokens(ctx context.Context, name string) (*TokenList, error) {
 	return ring, nil
 }
 
-// A RingChange is a change of a key ring.
-type RingChange struct {
-	action string // for the audit log
-	kid    string // of the token that is revoked
-	close  bool   // whether to end connections whose tokens were signed with a removed key
-	apply  func(r *registry.Record) (*registry.NewToken, error)
-}
-
-// GenerateToken adds a token.
-func GenerateToken() RingChange {
-	return RingChange{action: "shared token generated", apply: func(r *registry.Record) (*registry.NewToken, error) { return r.Generate(time.Now()) }}
-}
-
-// RotateTokens adds a token and lets the others expire after overlap.
-func RotateTokens(overlap time.Duration) RingChange {
-	return RingChange{action: "shared tokens rotated", apply: func(r *registry.Record) (*registry.NewToken, error) { return r.Rotate(time.Now(), overlap) }}
-}
-
-// ResetTokens removes all tokens and adds a new one. closing ends the connections of the removed ones.
-func ResetTokens(closing bool) RingChange {
-	return RingChange{action: "shared tokens reset", close: closing, apply: func(r *registry.Record) (*registry.NewToken, error) { return r.Reset(time.Now()) }}
-}
-
-// RevokeToken removes the token with this kid. closing ends its connections.
-func RevokeToken(kid string, closing bool) RingChange {
-	return RingChange{action: "shared token revoked", kid: kid, close: closing, apply: func(r *registry.Record) (*registry.NewToken, error) { return nil, r.Revoke(kid) }}
-}
-
 // ChangeTokens changes the ring of a messenger. It returns the token that was made, if any; its text cannot be read again.
-func (s *Service) ChangeTokens(ctx context.Context, name string, change RingChange, c registry.Condition, by registry.Actor) (*registry.NewToken, error) {
+func (s *Service) ChangeTokens(ctx context.Context, name string, change registry.RingChange, c registry.Condition, by registry.Actor) (*registry.NewToken, error) {
 	made, _, err := s.ChangeTokensAndEnd(ctx, name, change, c, by)
 	return made, err
 }

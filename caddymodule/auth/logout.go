@@ -3,7 +3,6 @@ package auth
 import (
 	"net/http"
 	"strings"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -49,7 +48,7 @@ func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *registry.Mes
 
 // revokeOwn revokes the token of c, or all tokens of this contact.
 func (h *Handler) revokeOwn(r *http.Request, m *registry.Messenger, c *authn.Contact) error {
-	_, err := h.registry.Revoke(r.Context(), m.Name, registry.LogoutOf(c, m.Messenger, h.LogoutEverywhere, time.Now().UTC()), "the contact")
+	_, err := h.registry.Revoke(r.Context(), m.Name, registry.LogoutOf(c, m.Messenger, h.LogoutEverywhere, registry.Now().UTC()), registry.ByContact)
 	return err
 }
 

@@ -109,28 +109,28 @@ var errNotConfirmed = registry.StatusError(http.StatusUnprocessableEntity, "Noth
 
 // ringChangeOf returns the change that a form asks for, and what it does to the tokens that there are. What ends tokens at
 // once has to be confirmed.
-func ringChangeOf(sent form) (change admin.RingChange, replaces string, err error) {
+func ringChangeOf(sent form) (change registry.RingChange, replaces string, err error) {
 	confirmed := sent.get("confirm") != ""
 	switch sent.get("action") {
 	case "generate":
-		return admin.GenerateToken(), "The tokens that there were before stay good.", nil
+		return registry.GenerateToken(), "The tokens that there were before stay good.", nil
 	case "rotate":
 		i := slices.IndexFunc(overlaps, func(o overlap) bool { return o.Value == sent.get("overlap") })
 		if i < 0 {
 			return change, "", registry.StatusError(http.StatusBadRequest, "Choose how long the old tokens stay good.")
 		}
 		d, err := time.ParseDuration(overlaps[i].Value)
-		return admin.RotateTokens(d), "The tokens that there were before stay good for " + overlaps[i].Label + ". Until then, give your site the new one.", err
+		return registry.RotateTokens(d), "The tokens that there were before stay good for " + overlaps[i].Label + ". Until then, give your site the new one.", err
 	case "reset":
 		if !confirmed {
 			return change, "", errNotConfirmed
 		}
-		return admin.ResetTokens(sent.get("close") != ""), "All tokens that there were before have ended. Your site's contacts are refused until it signs with the new one.", nil
+		return registry.ResetTokens(sent.get("close") != ""), "All tokens that there were before have ended. Your site's contacts are refused until it signs with the new one.", nil
 	case "revoke":
 		if !confirmed {
 			return change, "", errNotConfirmed
 		}
-		return admin.RevokeToken(sent.get("kid"), sent.get("close") != ""), "", nil
+		return registry.RevokeToken(sent.get("kid"), sent.get("close") != ""), "", nil
 	}
 	return change, "", errNoPage
 }

@@ -1,6 +1,8 @@
 package authn
 
 import (
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -18,49 +20,55 @@ type Revocations struct {
 	current atomic.Pointer[revocationIndex] // nil if there are none
 }
 
+// A revocationIndex is immutable, except that recent may be replaced by one with more revocations in a copy of the index.
 type revocationIndex struct {
 	unknown    bool
-	list       []Revocation
 	tokens     map[TokenID]struct{}
 	identities map[string]time.Time
 	everyone   time.Time
+	recent     []Revocation // added since; few, so that adding one does not copy the maps
 }
 
-// Set replaces all revocations, and returns those that were not there before.
-func (r *Revocations) Set(list []Revocation) (added []Revocation) {
-	before := make(map[revocationKey]struct{})
-	if index := r.current.Load(); index != nil {
-		for _, rule := range index.list {
-			before[rule.key()] = struct{}{}
-		}
-	}
-	for _, rule := range list {
-		if _, found := before[rule.key()]; !found {
-			added = append(added, rule)
-		}
-	}
+// maxRecent is how many revocations are looked through one by one.
+const maxRecent = 64
+
+// Set replaces all revocations.
+func (r *Revocations) Set(list []Revocation) {
 	if len(list) == 0 {
 		r.current.Store(nil)
-		return nil
+		return
 	}
 	r.current.Store(newRevocationIndex(list))
-	return added
 }
 
-// A revocationKey is a Revocation that can be compared: a time has several forms.
-type revocationKey struct {
-	tokenID  TokenID
-	identity string
-	seconds  int64
-	fraction int
-}
-
-func (r Revocation) key() revocationKey {
-	return revocationKey{r.TokenID, r.Identity, r.Before.Unix(), r.Before.Nanosecond()}
+// Add adds revocations. Callers do not call it, Set and SetUnknown at the same time. If the revocations are unknown, they stay
+// unknown.
+func (r *Revocations) Add(list []Revocation) {
+	before := r.current.Load()
+	switch {
+	case len(list) == 0:
+	case before == nil:
+		r.current.Store(newRevocationIndex(list))
+	case before.unknown:
+	case len(before.recent)+len(list) <= maxRecent:
+		next := *before
+		next.recent = append(slices.Clone(before.recent), list...)
+		r.current.Store(&next)
+	default:
+		next := &revocationIndex{tokens: maps.Clone(before.tokens), identities: maps.Clone(before.identities), everyone: before.everyone}
+		next.add(before.recent)
+		next.add(list)
+		r.current.Store(next)
+	}
 }
 
 func newRevocationIndex(list []Revocation) *revocationIndex {
-	index := &revocationIndex{list: list, tokens: make(map[TokenID]struct{}), identities: make(map[string]time.Time)}
+	index := &revocationIndex{tokens: make(map[TokenID]struct{}), identities: make(map[string]time.Time)}
+	index.add(list)
+	return index
+}
+
+func (index *revocationIndex) add(list []Revocation) {
 	for _, rule := range list {
 		switch {
 		case rule.TokenID != "":
@@ -73,7 +81,6 @@ func newRevocationIndex(list []Revocation) *revocationIndex {
 			index.everyone = rule.Before
 		}
 	}
-	return index
 }
 
 // NewRevocations returns revocations with this list.
@@ -114,13 +121,18 @@ func (r *Revocations) check(c *Contact) *Rejection {
 		return reject(KeysUnavailable, "the store cannot be read, so that nobody knows whether this token was revoked")
 	}
 	if c.TokenID != "" {
-		if _, revoked := index.tokens[c.TokenID]; revoked {
+		if _, revoked := index.tokens[c.TokenID]; revoked || slices.ContainsFunc(index.recent, func(v Revocation) bool { return v.TokenID == c.TokenID }) {
 			return reject(TokenRevoked, "this token was revoked by its jti")
 		}
 	}
 	before := index.identities[c.Identity]
 	if index.everyone.After(before) {
 		before = index.everyone
+	}
+	for i := range index.recent {
+		if v := &index.recent[i]; v.TokenID == "" && (v.Identity == "" || v.Identity == c.Identity) && v.Before.After(before) {
+			before = v.Before
+		}
 	}
 	switch {
 	case before.IsZero() || !c.Issued.Before(before):

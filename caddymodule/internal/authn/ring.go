@@ -2,19 +2,26 @@ package authn
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"time"
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
 )
 
-// NewRing returns the set of the given shared tokens. A ring may be empty, since a messenger exists before its first
+// MaxRing is how many shared tokens a ring can have. Fewer can be made, but several nodes may make some at the same instant.
+const MaxRing = 32
+
+// NewRing returns the set of the given shared tokens, at most MaxRing. A ring may be empty, since a messenger exists before its first
 // token was generated; tokens are then answered with [KeysUnavailable].
 func NewRing(tokens ...*Key) (Keys, error) {
 	if len(tokens) == 0 {
 		return emptyRing{}, nil
 	}
-	return NewKeySet(tokens...)
+	if len(tokens) > MaxRing {
+		return nil, fmt.Errorf("%d shared tokens are given, and a ring takes at most %d", len(tokens), MaxRing)
+	}
+	return newKeySet(tokens), nil
 }
 
 type emptyRing struct{}

@@ -27,11 +27,13 @@ type engineKey struct {
 type engine struct {
 	*authn.JWKS
 	users *fetchUsers
+	key   engineKey
 }
 
 // Destruct implements caddy.Destructor. The pool calls it when the last messenger has released the engine.
 func (e engine) Destruct() error {
 	e.Close()
+	e.key.store.useKeySet(e.key, e.JWKS, false)
 	return nil
 }
 
@@ -52,8 +54,9 @@ func acquireEngine(key engineKey, m *Messenger) (*authn.JWKS, error) {
 				key.store.KeySetChanged(key)
 			}
 		})
+		key.store.useKeySet(key, e, true)
 		key.store.restoreKeySet(key.Settings, e)
-		return engine{e, users}, nil
+		return engine{e, users, key}, nil
 	})
 	if err != nil {
 		return nil, err

@@ -3,9 +3,9 @@ package registry
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -19,40 +19,45 @@ type storeStatus struct {
 	Err    error
 }
 
+// aboutTo is how long a messenger is read again with every poll that another node is about to change: that node may have died.
+const aboutTo = time.Minute
+
+// maxTargeted is how many batches are read by their numbers, without listing their folder.
+const maxTargeted = 64
+
 // Status returns the result of the last poll.
 func (reg *Registry) Status() *storeStatus { return reg.Store.status.Load() }
 
-// poll reads the list of changes, and reads again the changed values that this node has in memory.
+// poll reads what other nodes have changed of what this node has in memory.
 func (s *Store) poll(ctx context.Context) {
 	s.polling.Lock()
 	defer s.polling.Unlock()
-	list := new(vault.Changes)
-	failure := s.Load(ctx, vault.ChangesKey, list)
-	switch {
-	case errors.Is(failure, fs.ErrNotExist):
-		failure = nil
-	case vault.IsUnreadable(failure):
-		list = nil // it is unknown what changed, until the next change writes a new list
-	case failure != nil:
+	changes, complete, failure := s.follower.Poll(ctx)
+	if failure != nil {
 		s.recordStatus(failure)
 		return
 	}
-	before := s.seen
-	s.seen = list
-	names, complete := []string(nil), false
-	if before != nil && list != nil {
-		names, complete = list.Since(before)
-	}
-	s.mu.Lock()
-	names = append(names, slices.Sorted(maps.Keys(s.retry))...)
-	s.mu.Unlock()
-	if !complete {
+	if !complete || s.dropIfAway() {
 		s.incomplete.Store(true)
 	}
 	if s.incomplete.Load() {
 		go s.rereadAll(ctx)
 	}
-	for _, name := range names {
+	for _, c := range changes {
+		if err := s.follow(ctx, c); err != nil {
+			failure = err
+		}
+	}
+	s.mu.Lock()
+	now := time.Now()
+	for name, until := range s.retry {
+		if now.After(until) {
+			delete(s.retry, name)
+		}
+	}
+	again := slices.Sorted(maps.Keys(s.retry))
+	s.mu.Unlock()
+	for _, name := range again {
 		if err := s.reread(ctx, name); err != nil {
 			failure = err
 		}
@@ -61,117 +66,225 @@ func (s *Store) poll(ctx context.Context) {
 	s.unpin()
 }
 
-// reread reads again the values of a name that are in memory. If the storage cannot be reached, they stay active, and the next
-// poll tries again. A value that exists but is unreadable is different: it may contain a revocation, so the messenger answers
+// follow reads a change of another node, if this node has the messenger in memory.
+func (s *Store) follow(ctx context.Context, c vault.Change) error {
+	name, _, _ := strings.Cut(c.Key.Folder, "/")
+	if name == keySetFolder {
+		return s.followKeySet(ctx, c)
+	}
+	if c.Pending {
+		s.readAgain(name, time.Now().Add(aboutTo))
+		return nil
+	}
+	s.mayExist(name)
+	journals := s.held(c.Key.Folder)
+	if len(journals) == 0 {
+		if Connections.Open()[name] > 0 { // they were opened under another configuration, and the change may end them
+			return s.reread(ctx, name)
+		}
+		return nil
+	}
+	for _, j := range journals {
+		if !s.readNext(ctx, j, c.Key) {
+			return s.reread(ctx, name)
+		}
+	}
+	return nil
+}
+
+// readNext reads the batches that follow those that the journal has of the same writer, up to last, and reports whether that
+// was all. A journal of another kind needs nothing.
+func (s *Store) readNext(ctx context.Context, j *journal, last vault.Key) bool {
+	if _, ours := j.incarnationOf(last); !ours {
+		return true
+	}
+	j.mu.Lock()
+	have := j.last[vault.Key{Folder: last.Folder, Writer: last.Writer}]
+	j.mu.Unlock()
+	if have >= last.Number {
+		return true
+	}
+	if last.Number-have > maxTargeted {
+		return false
+	}
+	var all effect
+	for n := have + 1; n <= last.Number; n++ {
+		key := vault.Key{Folder: last.Folder, Writer: last.Writer, Number: n}
+		text, err := s.Load(ctx, key.String())
+		if err != nil {
+			return false
+		}
+		texts, err := vault.DecodeBatch(text)
+		if err != nil {
+			return false
+		}
+		e, err := j.add(key, texts, Now())
+		if err != nil {
+			return false
+		}
+		all.merge(e)
+	}
+	_, err := s.apply(j, all)
+	return err == nil
+}
+
+// reread reads again what this node has in memory of a name. If the storage cannot be reached, it stays active, and the next
+// poll tries again. A value that exists but is unreadable is different: it may have a revocation, so the messenger answers
 // keys_unavailable until it can be read.
 func (s *Store) reread(ctx context.Context, name string) error {
 	err := errors.Join(s.rereadOwned(ctx, name), s.rereadStored(ctx, name))
+	if err != nil {
+		s.readAgain(name, forever)
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err == nil {
+	if s.retry[name].Equal(forever) {
 		delete(s.retry, name)
-		return nil
 	}
-	s.retry[name] = true
-	return err
+	return nil
 }
 
-// rereadOwned reads again the record of a configured messenger.
+// rereadOwned reads again the facts of a configured messenger.
 func (s *Store) rereadOwned(ctx context.Context, name string) error {
-	defer s.lock(name)()
 	s.mu.Lock()
+	j := s.owned[name]
 	used := slices.ContainsFunc(s.registries, func(reg *Registry) bool { return reg.Messengers[name] != nil })
 	if !used {
 		delete(s.owned, name) // a later configuration with this messenger reads it again
 	}
 	s.mu.Unlock()
-	if !used {
+	switch {
+	case !used:
 		return nil
+	case j == nil:
+		return s.readOwned(ctx, name)
 	}
-	r, err := s.Read(ctx, name, kindRing)
-	if vault.IsUnreadable(err) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		for _, a := range s.registries {
-			if m := a.Messengers[name]; m != nil {
-				m.revoked.SetUnknown()
-			}
-		}
-	}
-	if err != nil {
-		return err
-	}
-	_, err = s.applyOwned(name, r)
-	return err
+	defer s.lock(name)()
+	return s.readMore(ctx, j)
 }
 
-// rereadStored reads again the record of a stored messenger.
+// rereadStored reads again the facts of a stored messenger.
 func (s *Store) rereadStored(ctx context.Context, name string) error {
 	defer s.lock(name)()
-	old, ok := s.cached(name)
-	switch {
-	case !ok && Connections.Open()[name] > 0:
-		old = new(storedEntry) // they were opened under another configuration, and the change may end them
-	case !ok:
-		return nil // not in memory: the next request for it reads it
-	case old.messenger == nil:
-		s.stored.Invalidate(name)
-		return nil
+	e, ok := s.cached(name)
+	if ok {
+		return s.readMore(ctx, e.journal)
 	}
-	r, err := s.Read(ctx, name, KindStored)
-	distrusted := vault.IsUnreadable(err)
-	if err == nil {
-		if r != nil && r.Revision == old.revision && r.Version == old.version.Load() {
-			return nil
-		}
-		_, _, err = s.applyStored(name, r)
-		distrusted = err != nil // the new settings cannot be used here, and the old ones do not apply any more
+	s.mayExist(name)
+	if Connections.Open()[name] == 0 || s.isConfigured(name) {
+		return nil // the next request for it reads it
 	}
-	if distrusted && old.messenger != nil {
-		old.messenger.revoked.SetUnknown()
-		old.version.Store(0) // so that the next record counts as a change, whatever its version
+	j := newJournal(name, KindStored)
+	if _, err := s.read(ctx, j); err != nil {
+		return err
 	}
+	if err := j.damage(); err != nil {
+		return err
+	}
+	_, err := s.apply(j, effect{settings: true})
 	return err
 }
 
-// rereadAll reads again everything in memory, slowly, while polls continue. It is needed when the list of changes does not
-// reach back far enough. It starts again if that happens once more meanwhile. If ctx ends first, as it does with every
-// reload, the next poll starts it again.
+// readMore reads what the journal does not have, and makes it active. The caller holds the lock of the name.
+func (s *Store) readMore(ctx context.Context, j *journal) error {
+	damaged := j.damage() != nil
+	e, err := s.read(ctx, j)
+	damage := j.damage()
+	if damaged && damage == nil {
+		e = effect{settings: true, ring: true, fewer: true, rules: e.rules}
+	}
+	if !e.empty() || damage != nil {
+		if _, failed := s.apply(j, e); failed != nil {
+			err = errors.Join(err, failed)
+		}
+	}
+	s.health.note(j)
+	return errors.Join(err, damage)
+}
+
+// rereadAll reads again everything in memory, slowly, while polls continue. It is needed when it is unknown what has changed.
+// It starts again if that happens once more meanwhile. If ctx ends first, as it does with every reload, the next poll starts it
+// again.
 func (s *Store) rereadAll(ctx context.Context) {
 	if !s.rereading.CompareAndSwap(false, true) {
 		return
 	}
 	defer s.rereading.Store(false)
 	for s.incomplete.CompareAndSwap(true, false) {
-		if !s.rereadCached(ctx) {
+		if !s.rereadHeld(ctx, s.rereads.Wait) {
 			s.incomplete.Store(true)
 			return
 		}
 	}
 }
 
-// rereadCached reads again what is in memory at this moment, and reports whether it finished.
-func (s *Store) rereadCached(ctx context.Context) bool {
-	s.mu.Lock()
-	names := slices.Collect(maps.Keys(s.owned))
-	s.mu.Unlock()
-	names = append(names, slices.Collect(s.stored.Keys())...)
-	for name := range Connections.Open() {
-		if _, ok := s.stored.GetIfPresent(name); !ok {
-			names = append(names, name) // it is pinned, or its connections are from another configuration
-		}
-	}
-	for _, name := range names {
-		if old, ok := s.stored.GetIfPresent(name); ok && old.messenger == nil {
-			s.stored.Invalidate(name)
-			continue
-		}
-		if s.rereads.Wait(ctx) != nil {
+// rereadHeld reads again what is in memory at this moment, and reports whether it finished.
+func (s *Store) rereadHeld(ctx context.Context, wait func(context.Context) error) bool {
+	s.absent.InvalidateAll()
+	for _, name := range s.names() {
+		if wait(ctx) != nil {
 			return false
 		}
 		_ = s.reread(ctx, name) // the next poll tries again
 	}
+	s.rereadKeySets(ctx)
 	return true
+}
+
+// names returns the names of which this node has anything in memory.
+func (s *Store) names() []string {
+	names := make(map[string]bool)
+	s.mu.Lock()
+	for name := range s.owned {
+		names[name] = true
+	}
+	for name := range s.pinned {
+		names[name] = true
+	}
+	s.mu.Unlock()
+	for name := range s.stored.Keys() {
+		names[name] = true
+	}
+	for name := range Connections.Open() {
+		names[name] = true // its connections may be from another configuration
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+// sweep reads everything again within sweepTime, and removes what has outlived its use. Nothing depends on it unless a writer
+// died before it could tell of a change.
+func (s *Store) sweep(ctx context.Context) {
+	names := len(s.names())
+	pause := sweepTime / time.Duration(max(names, 1)+1)
+	s.rereadHeld(ctx, func(ctx context.Context) error {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+			return nil
+		}
+	})
+	for _, name := range s.names() {
+		for _, j := range s.held(name) {
+			s.checkRecord(ctx, j)
+			if s.prune(ctx, j, Now()) != nil {
+				return
+			}
+		}
+	}
+	_ = s.follower.Tidy(ctx) // the next sweep tries again
+}
+
+// sweepRegularly sweeps until ctx ends.
+func (s *Store) sweepRegularly(ctx context.Context) {
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Minute):
+			s.sweep(ctx)
+		}
+	}
 }
 
 // recordStatus stores the result of a poll, and logs when it changes.
@@ -184,7 +297,7 @@ func (s *Store) recordStatus(err error) {
 	s.status.Store(now)
 	switch {
 	case err != nil && (before.Err == nil || before.Err.Error() != err.Error()):
-		s.log().Error("store cannot be read; what was read before stays in force", zap.Error(err))
+		s.log().Error("store cannot be read; what was read before stays active", zap.Error(err))
 	case err == nil && before.Err != nil:
 		s.log().Info("store can be read again")
 	}
@@ -219,8 +332,10 @@ func (s *Store) catchUp(ctx context.Context) {
 func (s *Store) keepUpToDate(ctx context.Context, interval time.Duration) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
+	seen := healthSeen{started: time.Now()}
 	for {
 		s.poll(ctx)
+		s.checkHealth(&seen)
 		select {
 		case <-ctx.Done():
 			return
@@ -228,3 +343,4 @@ func (s *Store) keepUpToDate(ctx context.Context, interval time.Duration) {
 		}
 	}
 }
+

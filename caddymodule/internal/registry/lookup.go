@@ -3,16 +3,17 @@ package registry
 import (
 	"context"
 	"errors"
-	"fmt"
+	"hash/maphash"
 	"slices"
+	"sync/atomic"
 	"time"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
 var (
@@ -20,90 +21,96 @@ var (
 	errOutage = errors.New("the storage failed a moment ago")
 )
 
-// find returns the entry of a stored messenger, which says if there is none. A name that is not in memory costs one read.
-// Names come from requests, so reads are bounded in number and rate. An error means that it is unknown whether the messenger
-// exists.
+// find returns the entry of a stored messenger, or nil if there is none. A name that is not in memory costs one listing, and the
+// reads of what is listed. Names come from requests, so these are bounded in number, and clients take turns. An error means
+// that it is unknown whether the messenger exists.
 func (s *Store) find(ctx context.Context, name string) (*storedEntry, error) {
 	if e, ok := s.cached(name); ok {
 		return e, nil
 	}
-	if config.CheckName(name) != nil {
-		return new(storedEntry), nil
-	}
-	select {
-	case s.lookups <- struct{}{}:
-		defer func() { <-s.lookups }()
-	default:
-		return nil, errBusy
+	if _, absent := s.absent.GetIfPresent(name); absent || config.CheckName(name) != nil {
+		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
-	defer s.lock(name)()
-	if e, ok := s.cached(name); ok {
-		return e, nil
+	leave, err := s.lookups.enter(ctx, clientOf(ctx))
+	if err != nil {
+		return nil, err
 	}
+	defer leave()
 	if time.Since(time.Unix(0, s.failed.Load())) < outage {
 		return nil, errOutage
 	}
-	if s.reads.Wait(ctx) != nil {
-		return nil, errBusy
-	}
 	// The read continues when the client goes away: cancelling it would look like a failing storage.
-	reading, cancel := context.WithTimeout(context.WithoutCancel(ctx), maxWait)
+	reading, cancel := context.WithTimeout(context.WithoutCancel(ctx), maxRead)
 	defer cancel()
 	return s.lookUp(reading, name)
 }
 
-// lookUp reads a stored messenger and caches the result. The caller holds the lock of name.
-func (s *Store) lookUp(ctx context.Context, name string) (*storedEntry, error) {
-	r, err := s.Read(ctx, name, KindStored)
-	if err != nil {
-		if !vault.IsUnreadable(err) { // one unreadable value says nothing about the others
-			s.failed.Store(time.Now().UnixNano())
-		}
-		return nil, err
-	}
-	e, _, err := s.applyStored(name, r)
-	return e, err
+// maxRead is how long the reading of one messenger may take. With many facts it takes longer than one call of the storage.
+const maxRead = 30 * time.Second
+
+// clientOf returns the address of the client whose request is being answered, or "".
+func clientOf(ctx context.Context) string {
+	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
+	address, _ := vars[caddyhttp.ClientIPVarKey].(string)
+	return address
 }
 
-// applyStored makes the record r of a stored messenger active, and returns how many connections that has ended. r is nil if
-// there is none. The connections themselves know under what they were opened, so it makes no difference whether the messenger
-// was in memory. The caller holds the lock of name.
-func (s *Store) applyStored(name string, r *Record) (e *storedEntry, ended int, err error) {
-	old, ok := s.cached(name)
-	if !ok || old.messenger == nil {
-		old = nil
+// lookUp returns the entry of a stored messenger, which it reads unless it is in memory, or nil if there is none.
+func (s *Store) lookUp(ctx context.Context, name string) (*storedEntry, error) {
+	defer s.lock(name)()
+	if e, ok := s.cached(name); ok {
+		return e, nil
 	}
-	if r == nil {
-		e := new(storedEntry)
-		if s.cache(name, e); !s.isConfigured(name) {
-			ended = EndAll(name, s.log())
-		}
-		return e, ended, nil
+	if _, absent := s.absent.GetIfPresent(name); absent {
+		return nil, nil
 	}
-	if old != nil && old.revision == r.Revision {
-		old.version.Store(r.Version)
-		if added := old.messenger.revoked.Set(r.rules(time.Now())); !s.isConfigured(name) {
-			ended = old.messenger.endRevoked(added)
-		}
-		return old, ended, nil
-	}
-	m, err := s.newStored(name, r)
+	j, err := s.readStored(ctx, name)
 	if err != nil {
-		return nil, 0, fmt.Errorf("stored messenger %s: %w", name, err)
+		return nil, err
 	}
-	m.acquireMeter()
-	e = newEntry(m, r)
-	s.cache(name, e)
-	rules := r.rules(time.Now())
-	if old != nil {
-		rules = old.messenger.revoked.Set(rules)
+	if e, ok := s.cached(name); ok {
+		return e, nil
 	}
-	if !s.isConfigured(name) { // otherwise the stored messenger is not active
-		ended = m.endRevoked(rules) + m.endInvalidated()
+	if j == nil {
+		return nil, nil
 	}
-	return e, ended, nil
+	return nil, errBusy // it was evicted at once
+}
+
+// readStored reads a stored messenger into memory. It returns nil if there is none. The caller holds the lock of name.
+func (s *Store) readStored(ctx context.Context, name string) (*journal, error) {
+	before := s.creations(name).Load()
+	defer func() {
+		if s.creations(name).Load() != before {
+			s.absent.Invalidate(name) // it may have been created after the listing
+		}
+	}()
+	j := newJournal(name, KindStored)
+	if _, err := s.read(ctx, j); err != nil {
+		s.failed.Store(time.Now().UnixNano())
+		return nil, err
+	}
+	if err := j.damage(); err != nil { // one unreadable value says nothing about the others
+		return nil, err
+	}
+	_, err := s.apply(j, effect{settings: true})
+	if r := j.record(); r == nil || err != nil {
+		return nil, err
+	}
+	return j, nil
+}
+
+// mayExist is called when a messenger may have been created: what is known about its absence is forgotten.
+func (s *Store) mayExist(name string) {
+	s.creations(name).Add(1)
+	s.absent.Invalidate(name)
+}
+
+// creations returns a counter that changes when a messenger of this name may have been created.
+func (s *Store) creations(name string) *atomic.Uint64 {
+	return &s.created[maphash.String(s.seed, name)%uint64(len(s.created))]
 }
 
 // isConfigured reports whether a running configuration has a messenger of this name, which has precedence over a stored one.
@@ -113,16 +120,6 @@ func (s *Store) isConfigured(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.ContainsFunc(s.registries, func(reg *Registry) bool { return reg.started.Load() && reg.Messengers[name] != nil })
-}
-
-// Changed makes active what this node has just written, and returns how many connections of this node that has ended.
-func (s *Store) Changed(name, kind string, r *Record) (ended int, err error) {
-	defer s.lock(name)()
-	if kind == kindRing {
-		return s.applyOwned(name, r)
-	}
-	_, ended, err = s.applyStored(name, r)
-	return ended, err
 }
 
 // IsInternal reports whether the operator allows stored messengers to fetch key sets from host, with or without its port.
@@ -145,7 +142,7 @@ func (reg *Registry) Find(ctx context.Context, name string) (*Messenger, *authn.
 		}
 		return nil, &authn.Rejection{Code: authn.KeysUnavailable, Reason: "the store cannot be asked for this messenger right now"}
 	}
-	if e.messenger == nil {
+	if e == nil {
 		return nil, &authn.Rejection{Code: authn.MessengerUnknown, Reason: "no messenger of this name is configured or stored"}
 	}
 	return e.messenger, nil

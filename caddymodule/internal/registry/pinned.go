@@ -8,9 +8,8 @@ package registry
 // The users of an entry are counted: the cache, the pinned map, and the goroutine that makes it.
 
 // newEntry returns the entry of a messenger. The caller is its first user, until it calls release.
-func newEntry(m *Messenger, r *Record) *storedEntry {
-	e := &storedEntry{messenger: m, revision: r.Revision}
-	e.version.Store(r.Version)
+func newEntry(m *Messenger, j *journal, revision string) *storedEntry {
+	e := &storedEntry{messenger: m, journal: j, revision: revision}
 	e.users.Store(1)
 	return e
 }
@@ -46,31 +45,37 @@ func (s *Store) cached(name string) (*storedEntry, bool) {
 	return e, ok
 }
 
-// cache makes e the entry of name in memory. The caller holds the lock of name.
+// cache makes e the entry of name in memory. The caller holds applying.
 func (s *Store) cache(name string, e *storedEntry) {
-	if e.messenger != nil {
-		e.users.Add(1) // for the cache, which may evict the entry at once
-	}
+	e.users.Add(1)        // for the cache, which may evict the entry at once
 	s.stored.Set(name, e) // first, so that a pin from here on pins e
 	s.mu.Lock()
 	destructed, before := s.pinned == nil, s.pinned[name]
-	switch {
-	case before == nil:
-	case e.messenger == nil:
-		delete(s.pinned, name)
-	default:
+	if before != nil {
 		e.users.Add(1)
 		s.pinned[name] = e
 	}
 	s.mu.Unlock()
+	s.absent.Invalidate(name)
 	if destructed {
 		s.stored.Invalidate(name) // a request that was still being answered needed it, and Destruct is not called again
 	}
 	if before != nil {
 		before.release()
 	}
-	if e.messenger != nil {
-		e.release() // the use of newEntry's caller
+	e.release() // the use of newEntry's caller
+}
+
+// uncache records that there is no stored messenger of this name. The caller holds applying.
+func (s *Store) uncache(name string) {
+	s.absent.Set(name, struct{}{})
+	s.stored.Invalidate(name)
+	s.mu.Lock()
+	before := s.pinned[name]
+	delete(s.pinned, name)
+	s.mu.Unlock()
+	if before != nil {
+		before.release()
 	}
 }
 
@@ -84,7 +89,7 @@ func (s *Store) pin(name string) bool {
 		return true
 	}
 	e, ok := s.stored.GetIfPresent(name)
-	if !ok || e.messenger == nil || !e.acquire() {
+	if !ok || !e.acquire() {
 		return false
 	}
 	s.pinned[name] = e
@@ -117,9 +122,7 @@ func (s *Store) unpin() {
 func (s *Store) messengers() []*Messenger {
 	all := make(map[*Messenger]bool)
 	for e := range s.stored.Values() {
-		if e.messenger != nil {
-			all[e.messenger] = true
-		}
+		all[e.messenger] = true
 	}
 	s.mu.Lock()
 	for _, e := range s.pinned {

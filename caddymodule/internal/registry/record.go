@@ -1,11 +1,11 @@
 package registry
 
 import (
-	"context"
-	"crypto/rand"
-	"errors"
-	"io/fs"
-	"path"
+	"cmp"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -14,112 +14,130 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
-// IsStoreKey reports whether key is one of ours, and not a temporary file of the storage.
-func IsStoreKey(key string) bool {
-	parts := strings.Split(key, "/")
-	if key == vault.ChangesKey {
-		return true
-	}
-	if len(parts) != 3 || parts[0] != vault.StoreRoot {
-		return false
-	}
-	return parts[1] == keySetFolder && len(parts[2]) == 2*keySetIDSize || slices.Contains([]string{KindStored, kindRing, usesKind(kindRing), usesKind(KindStored)}, parts[2])
-}
-
 // The kinds of records. KindStored is a stored messenger; kindRing has the tokens and revocations of a configured one.
 const (
 	KindStored = "stored"
 	kindRing   = "ring"
 )
 
-// storeKey returns the storage key of a value.
-func storeKey(name, kind string) string { return path.Join(vault.StoreRoot, name, kind) }
-
-// usesKind returns the kind of value that has the last uses of the tokens of a record of this kind.
-func usesKind(kind string) string { return "used-" + kind }
-
-// A Record is one value of the store: a stored messenger, or the tokens and revocations of a configured one. They are in the
-// same value, so that a messenger costs one read and is never half up to date.
+// A Record is what the facts of one messenger say at a moment: the settings of a stored messenger, and the tokens of a stored or
+// configured one.
 type Record struct {
-	Revision    string            `json:"revision"` // changes with every change of settings or tokens
-	Version     uint64            `json:"version"`  // increases by one with every change
-	Created     time.Time         `json:"created"`
-	Changed     time.Time         `json:"changed"`            // when settings or tokens were changed last
-	Settings    *config.Messenger `json:"settings,omitempty"` // of a stored messenger
-	Tokens      []ringToken       `json:"tokens,omitempty"`
-	Revocations []Revocation      `json:"revocations,omitempty"`
-	Closings    uint64            `json:"closings,omitempty"` // how often tokens were removed together with their connections
+	Revision string // changes with every change of settings or tokens
+	Created  time.Time
+	Changed  time.Time // when settings or tokens were changed last
+	Settings *config.Messenger
+	Tokens   []ringToken
+	Closings uint64 // how often this node has seen tokens being revoked together with their connections
 
-	bound time.Duration // the messenger's max_lifetime while a revocation is added; 0 for none
+	version  *fact
+	unusable error // why the settings cannot be used
 }
 
-// change replaces the record of name. f gets the current record, or nil, and returns the new one, or nil to delete it; if f
-// fails, nothing changes. A record that is returned with a revision keeps it, and one without gets a new one. written is
-// called with what was written while the lock of the storage is still held, so that there cannot be anything newer.
-func (s *Store) change(ctx context.Context, name, kind string, f func(old *Record) (*Record, error), written func(*Record) error) (*Record, error) {
-	if err := s.CheckWritable(); err != nil {
-		return nil, err
+// record returns what the ledger says. incarnation tells apart messengers of one name that followed each other.
+func (l *ledger) record(incarnation string) *Record {
+	r := &Record{Tokens: l.ring(), Closings: l.closings, version: l.version()}
+	digest := sha256.New()
+	fmt.Fprintln(digest, incarnation)
+	if v := r.version; v != nil {
+		fmt.Fprintln(digest, v.ID)
+		r.Created, r.Changed = v.Created.UTC(), v.At.UTC()
+		r.Settings, r.unusable = l.settings(v)
 	}
-	var changed *Record
-	err := s.Locked(ctx, func(ctx context.Context) error {
-		old := new(Record)
-		switch err := s.Load(ctx, storeKey(name, kind), old); {
-		case errors.Is(err, fs.ErrNotExist):
-			old = nil
-		case err != nil:
-			return err
-		}
-		version := uint64(1)
-		if old != nil {
-			version = old.Version + 1
-		}
-		next, err := f(old)
-		if err != nil {
-			return err
-		}
-		if next != nil {
-			next.stamp(version, time.Now().UTC())
-		}
-		changed = next
-		if err := s.Write(ctx, name, storeKey(name, kind), asValue(next)); err != nil {
-			return err
-		}
-		return written(next)
-	})
-	return changed, err
-}
-
-// Discard deletes a record that exists but is unreadable. It does nothing if the record can be read.
-func (s *Store) Discard(ctx context.Context, name, kind string, written func(*Record) error) error {
-	if err := s.CheckWritable(); err != nil {
-		return err
+	for _, t := range r.Tokens {
+		fmt.Fprintln(digest, t.id, t.End)
 	}
-	return s.Locked(ctx, func(ctx context.Context) error {
-		if err := s.Load(ctx, storeKey(name, kind), new(Record)); !vault.IsUnreadable(err) {
-			return err // it can be read, or does not exist, or the storage fails
+	for _, f := range l.facts {
+		switch f.Kind {
+		case factToken, factExpiry, factRevoked, factReset:
+			if f.At.After(r.Changed) {
+				r.Changed = f.At.UTC()
+			}
+			if r.Created.IsZero() || f.At.Before(r.Created) && r.version == nil {
+				r.Created = f.At.UTC()
+			}
 		}
-		if err := s.Write(ctx, name, storeKey(name, kind), nil); err != nil {
-			return err
-		}
-		return written(nil)
-	})
-}
-
-// asValue makes a nil interface from a nil record, which means: delete.
-func asValue(r *Record) any {
-	if r == nil {
-		return nil
 	}
+	r.Revision = base32.StdEncoding.EncodeToString(digest.Sum(nil))[:26]
 	return r
 }
 
-// stamp sets version, revision and times of a record that is about to be written.
-func (r *Record) stamp(version uint64, now time.Time) {
-	r.Version = version
-	if r.Revision == "" {
-		r.Revision, r.Changed = rand.Text(), now
+// settings reads the settings of a version. A setting that this version of the gateway does not know may be a restriction, and
+// a key that was dropped meanwhile must not come back with them.
+func (l *ledger) settings(v *fact) (*config.Messenger, error) {
+	settings := new(config.Messenger)
+	decoder := json.NewDecoder(strings.NewReader(string(v.Settings)))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(settings); err != nil {
+		known := new(config.Messenger)
+		if json.Unmarshal(v.Settings, known) == nil {
+			return known, vault.ErrNewer
+		}
+		return known, vault.ErrDamaged
 	}
-	if r.Created.IsZero() {
-		r.Created = now
+	settings.PublicKey = slices.DeleteFunc(settings.PublicKey, func(k config.PublicKey) bool { return l.isDropped(v, keyHash(k.Key)) })
+	switch {
+	case settings.JWKS != nil && l.isDropped(v, keyHash(settings.JWKS.URL)), settings.Method() == "":
+		return settings, fmt.Errorf("the settings name a key or key set that was removed meanwhile; save them again")
 	}
+	return settings, nil
+}
+
+// isDropped reports whether a key is not trusted, although a version names it: that version does not know of the removal.
+func (l *ledger) isDropped(v *fact, hash string) bool {
+	return slices.ContainsFunc(l.dropped[hash], func(id string) bool { return !slices.Contains(v.Knows, id) })
+}
+
+// keyHash identifies a key in settings, or the URL of a key set.
+func keyHash(text string) string {
+	sum := sha256.Sum256([]byte(strings.TrimSpace(text)))
+	return strings.ToLower(base32.StdEncoding.EncodeToString(sum[:])[:32])
+}
+
+// keyHashes returns the keys and the URL that settings trust. settings may be nil.
+func keyHashes(settings *config.Messenger) (hashes []string) {
+	if settings == nil {
+		return nil
+	}
+	for _, k := range settings.PublicKey {
+		hashes = append(hashes, keyHash(k.Key))
+	}
+	if settings.JWKS != nil {
+		hashes = append(hashes, keyHash(settings.JWKS.URL))
+	}
+	return hashes
+}
+
+// activeRevocations returns the revocations that are active, the oldest first. Several of the same target are one.
+func (l *ledger) activeRevocations(now time.Time) []Revocation {
+	var facts []*fact
+	for _, f := range l.revocations {
+		if !f.Revocation.hasExpired(now) {
+			facts = append(facts, f)
+		}
+	}
+	slices.SortFunc(facts, func(a, b *fact) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.ID, b.ID)) })
+	index := make(map[revocationTarget]int)
+	list := []Revocation{}
+	for _, f := range facts {
+		v := *f.Revocation
+		if i, found := index[v.target()]; found {
+			list[i] = v.replacing(list[i])
+			continue
+		}
+		index[v.target()] = len(list)
+		list = append(list, v)
+	}
+	return list
+}
+
+// revocationsOf returns the IDs of the active revocations of the same target.
+func (l *ledger) revocationsOf(target revocationTarget) (ids []string) {
+	for id, f := range l.revocations {
+		if f.Revocation.target() == target {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
 }

@@ -120,6 +120,7 @@ func (reg *Registry) Start(ctx context.Context, interval time.Duration) {
 	go reg.Store.writeUsesRegularly(ctx)
 	if interval > 0 {
 		go reg.Store.keepUpToDate(ctx, interval)
+		go reg.Store.sweepRegularly(ctx)
 	} else {
 		go reg.Store.catchUp(ctx)
 	}
@@ -128,7 +129,7 @@ func (reg *Registry) Start(ctx context.Context, interval time.Duration) {
 // warnAboutStored logs stored messengers without effect, because the configuration has their names.
 func (reg *Registry) warnAboutStored(ctx context.Context) {
 	for _, name := range reg.Names() {
-		if r, err := reg.Store.Read(ctx, name, KindStored); err == nil && r != nil {
+		if r, err := reg.Record(ctx, name, KindStored); err == nil && r != nil {
 			reg.AuditWarning("a stored messenger is ignored, because the configuration has one of the same name; delete it, or rename one of the two",
 				zap.String("messenger", name))
 		}

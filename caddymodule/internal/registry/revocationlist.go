@@ -9,15 +9,14 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
-// How the revocations of one messenger are stored in its record. Tokens are revoked, contacts log out, revocations are undone
-// and settings are changed, in any order: no revoked token becomes valid again, except by undoing its revocation. From this
-// follow the rules:
+// The revocations of one messenger. Tokens are revoked, contacts log out, revocations are undone and settings are changed, in
+// any order: no revoked token becomes valid again, except by undoing its revocation. From this follow the rules:
 //
 //   - A revocation by time covers clocks that are ahead by the clock_skew of that moment.
 //   - A revocation whose Until is the expiry of the token itself is removed after that. Any other is kept as long as there is
 //     room, because max_lifetime may be raised, and older tokens are valid longer then. Only when room is needed, those whose
-//     tokens cannot be valid under max_lifetime are replaced by one revocation by time.
-//   - A revocation that replaced others cannot be undone.
+//     tokens cannot be valid under max_lifetime are covered by one revocation by time.
+//   - A revocation that covers others cannot be undone, because these are removed.
 
 const (
 	// maxRevocations is how many revocations of one messenger are stored. Those of all its tokens do not count, so that there
@@ -28,9 +27,16 @@ const (
 	maxLogouts = 20
 )
 
-// SameTarget reports whether v and other revoke the same tokens, so that one can replace the other.
-func (v *Revocation) SameTarget(other Revocation) bool {
-	return v.token() == other.token() && v.Identity == other.Identity && v.All == other.All && v.Covers == other.Covers
+// A revocationTarget is what a revocation revokes, whatever its time.
+type revocationTarget struct {
+	token    authn.TokenID
+	identity string
+	all      bool
+	covers   bool
+}
+
+func (v *Revocation) target() revocationTarget {
+	return revocationTarget{v.token(), v.Identity, v.All, v.Covers}
 }
 
 // reach returns the time of issue up to which v revokes tokens: those that were issued earlier are revoked.
@@ -50,39 +56,143 @@ func (v *Revocation) hasExpired(now time.Time) bool {
 	return v.Exact && v.Until != nil && !now.Before(*v.Until)
 }
 
+// addRevocation adds a revocation, unless it is undone or covered already.
+func (l *ledger) addRevocation(f *fact, e *effect) {
+	v := f.Revocation
+	if v.Covers {
+		l.covers = append(l.covers, f)
+		for id, old := range l.revocations {
+			if v.coversAllOf(old.Revocation) {
+				l.deactivate(id)
+			}
+		}
+	}
+	if l.undone[f.ID] || l.isCovered(f) {
+		return
+	}
+	l.revocations[f.ID] = f
+	l.size += v.size()
+	if v.Contact != "" {
+		l.logouts[v.Contact]++
+	}
+	e.rules = append(e.rules, v.rule())
+}
+
+// deactivate removes a revocation from the active ones.
+func (l *ledger) deactivate(id string) {
+	f := l.revocations[id]
+	if f == nil {
+		return
+	}
+	delete(l.revocations, id)
+	l.size -= f.Revocation.size()
+	if contact := f.Revocation.Contact; contact != "" {
+		if l.logouts[contact]--; l.logouts[contact] == 0 {
+			delete(l.logouts, contact)
+		}
+	}
+}
+
+// isCovered reports whether another revocation has replaced f.
+func (l *ledger) isCovered(f *fact) bool {
+	return slices.ContainsFunc(l.covers, func(c *fact) bool { return c != f && c.Revocation.coversAllOf(f.Revocation) })
+}
+
+// coversAllOf reports whether v, which covers others, revokes every token that old revokes.
+func (v *Revocation) coversAllOf(old *Revocation) bool {
+	switch {
+	case old == v, old.latestIssue().After(v.reach()), old.Covers && !old.latestIssue().Before(v.reach()):
+		return false
+	case old.hasLonger(v):
+		return false
+	case v.All:
+		return true
+	}
+	return v.Identity == old.Contact || old.Covers && v.Identity == old.Identity // and no revocation by an operator, which can be undone
+}
+
+// hasLonger reports whether old has to be kept longer than v.
+func (v *Revocation) hasLonger(other *Revocation) bool {
+	switch {
+	case other.Until == nil || !other.Exact:
+		return false
+	case v.Until == nil || !v.Exact:
+		return true
+	}
+	return v.Until.After(*other.Until)
+}
+
 // rules returns the revocations that are active.
-func (r *Record) rules(now time.Time) []authn.Revocation {
-	var rules []authn.Revocation
-	for i := range r.Revocations {
-		if v := &r.Revocations[i]; !v.hasExpired(now) {
-			rules = append(rules, v.rule())
+func (l *ledger) rules(now time.Time) []authn.Revocation {
+	rules := make([]authn.Revocation, 0, len(l.revocations))
+	for _, f := range l.revocations {
+		if !f.Revocation.hasExpired(now) {
+			rules = append(rules, f.Revocation.rule())
 		}
 	}
 	return rules
 }
 
-// addRevocation adds v. A revocation of the same target is merged with it, so that nothing it covered becomes valid.
-func (r *Record) addRevocation(v Revocation, now time.Time) error {
-	r.Revocations = slices.DeleteFunc(r.Revocations, func(old Revocation) bool { return old.hasExpired(now) })
-	for i, old := range r.Revocations {
-		if v.SameTarget(old) {
-			r.Revocations[i] = v.replacing(old)
-			return nil
+// revocationFacts returns the facts by which v is revoked now: v itself, and what makes room for it. bound is the messenger's
+// max_lifetime, 0 for none.
+func (l *ledger) revocationFacts(v Revocation, at, now time.Time, bound time.Duration) ([]*fact, error) {
+	make := func(v Revocation) *fact {
+		f := newFact(factRevoke, at)
+		f.Revocation = &v
+		return f
+	}
+	if v.Contact != "" && l.logouts[v.Contact] >= maxLogouts {
+		v = l.mergedLogouts(v)
+	}
+	facts := []*fact{make(v)}
+	if !l.hasRoom(&v) {
+		l.dropExpired(now)
+	}
+	if !l.hasRoom(&v) {
+		floor, freed, size := l.floor(now, bound)
+		if len(l.revocations)-freed >= maxRevocations || l.size-size+v.size() > maxRevocationText {
+			return nil, fmt.Errorf("the messenger has %d revocations, and there is no room for more; undo some of them, revoke all tokens (all), which always fits, or let tokens expire sooner (max_lifetime)", len(l.revocations))
 		}
+		facts = append(facts, make(floor))
 	}
-	if v.Contact != "" && r.logouts(v.Contact) >= maxLogouts {
-		return r.addRevocation(r.mergeLogouts(v), now)
-	}
-	if !r.hasRoom(&v) {
-		if r.forgetRevocations(now); !r.hasRoom(&v) {
-			return fmt.Errorf("the messenger has %d revocations, and there is no room for more; undo some of them, revoke all tokens (all), which always fits, or let tokens expire sooner (max_lifetime)", len(r.Revocations))
-		}
-	}
-	r.Revocations = append(r.Revocations, v)
-	return nil
+	return facts, nil
 }
 
-// replacing returns v extended by what old covers.
+// dropExpired removes revocations of expired tokens from the active ones.
+func (l *ledger) dropExpired(now time.Time) {
+	for id, f := range l.revocations {
+		if f.Revocation.hasExpired(now) {
+			l.deactivate(id)
+		}
+	}
+}
+
+// hasRoom reports whether v fits. One of all tokens always does.
+func (l *ledger) hasRoom(v *Revocation) bool {
+	return v.All || v.Covers || len(l.revocations) < maxRevocations && l.size+v.size() <= maxRevocationText
+}
+
+// floor returns a revocation of all tokens that were issued no later than those whose revocations have outlived max_lifetime,
+// and how many revocations it covers, of which size. It covers no token that is valid now, and the revoked tokens stay revoked
+// if max_lifetime is raised.
+func (l *ledger) floor(now time.Time, bound time.Duration) (floor Revocation, freed, size int) {
+	var reach time.Time
+	for _, f := range l.revocations {
+		until := f.Revocation.KeptUntil(bound)
+		if f.Revocation.All || until == nil || now.Before(*until) {
+			continue
+		}
+		freed++
+		size += f.Revocation.size()
+		if latest := f.Revocation.latestIssue(); latest.After(reach) {
+			reach = latest
+		}
+	}
+	reach = reach.UTC()
+	return Revocation{All: true, Covers: true, Created: now.Truncate(time.Second), Before: &reach}, freed, size
+}
+
+// replacing returns v extended by what old, of the same target, says.
 func (v Revocation) replacing(old Revocation) Revocation {
 	if old.Before != nil && v.Before != nil && v.reach().Before(old.reach()) {
 		v.Before, v.Skew = old.Before, old.Skew
@@ -92,55 +202,9 @@ func (v Revocation) replacing(old Revocation) Revocation {
 	}
 	v.Exact = v.Exact && old.Exact
 	if old.Contact != v.Contact {
-		v.Contact = "" // an operator or another contact has revoked it too; mergeLogouts must not replace that
-	}
-	if v.Issued != nil && (old.Issued == nil || old.Issued.After(*v.Issued)) {
-		v.Issued = old.Issued
+		v.Contact = ""
 	}
 	return v
-}
-
-// hasRoom reports whether v fits into the record.
-func (r *Record) hasRoom(v *Revocation) bool {
-	if v.All {
-		return true // there are two at most, one of which replaced others
-	}
-	number, atMost := 1, v.sizeAtMost()
-	for i := range r.Revocations {
-		if old := &r.Revocations[i]; !old.All {
-			number++
-			atMost += old.sizeAtMost()
-		}
-	}
-	if number > maxRevocations || atMost <= maxRevocationText { // this cheap bound is enough in most cases
-		return number <= maxRevocations
-	}
-	size := v.size()
-	for i := range r.Revocations {
-		size += r.Revocations[i].size()
-	}
-	return size <= maxRevocationText
-}
-
-// forgetRevocations replaces the revocations whose tokens have expired according to max_lifetime by one revocation of all
-// tokens that were issued as early. That one covers no token that is valid now, and the revoked tokens stay revoked if
-// max_lifetime is raised.
-func (r *Record) forgetRevocations(now time.Time) {
-	floor := Revocation{All: true, Covers: true, Created: now.Truncate(time.Second)}
-	var reach time.Time
-	r.Revocations = slices.DeleteFunc(r.Revocations, func(old Revocation) bool {
-		until := old.KeptUntil(r.bound)
-		if old.All || until == nil || now.Before(*until) {
-			return false
-		}
-		if latest := old.latestIssue(); latest.After(reach) {
-			reach = latest
-		}
-		return true
-	})
-	if floor.Before = &reach; !reach.IsZero() {
-		_ = r.addRevocation(floor, now) // one of all tokens always fits
-	}
 }
 
 // latestIssue returns a time before which all tokens that v revokes were issued.
@@ -154,26 +218,16 @@ func (v *Revocation) latestIssue() time.Time {
 	return v.Created.Add(time.Second + config.MaxClockSkew) // Created is rounded down, and the clock of the site may be ahead
 }
 
-// logouts returns how many tokens a contact has revoked.
-func (r *Record) logouts(contact string) (count int) {
-	for i := range r.Revocations {
-		if r.Revocations[i].Contact == contact {
-			count++
-		}
-	}
-	return count
-}
-
-// mergeLogouts replaces the single tokens that a contact has revoked, and v, by one revocation of all its tokens that were
-// issued no later than these. Otherwise one contact who logs in and out again and again would leave no room for others.
-// It uses the tokens' own times of issue: the clock that issued them may be ahead of ours, and the next login must not be
-// revoked.
-func (r *Record) mergeLogouts(v Revocation) Revocation {
+// mergedLogouts returns one revocation of all tokens of a contact that were issued no later than those that it has revoked one by
+// one, and v. Otherwise one contact who logs in and out again and again would leave no room for others. It uses the tokens'
+// own times of issue: the clock that issued them may be ahead of ours, and the next login must not be revoked.
+func (l *ledger) mergedLogouts(v Revocation) Revocation {
 	all := Revocation{Identity: v.Contact, Covers: true, Until: v.Until, Exact: v.Exact, Created: v.Created}
 	before := v.latestIssue()
-	r.Revocations = slices.DeleteFunc(r.Revocations, func(old Revocation) bool {
+	for _, f := range l.revocations {
+		old := f.Revocation
 		if old.Contact != v.Contact {
-			return false
+			continue
 		}
 		if latest := old.latestIssue(); latest.After(before) {
 			before = latest
@@ -182,8 +236,7 @@ func (r *Record) mergeLogouts(v Revocation) Revocation {
 			all.Until = old.Until
 		}
 		all.Exact = all.Exact && old.Exact
-		return true
-	})
+	}
 	before = before.UTC()
 	all.Before = &before
 	return all

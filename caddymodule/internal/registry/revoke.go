@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"path"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -11,6 +14,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
 // LogoutOf returns the revocation by which c logs out.
@@ -85,48 +89,185 @@ func storable(t time.Time) *time.Time {
 	return &t
 }
 
-// RecordKind returns the messenger's settings, and the kind of its record.
-func (reg *Registry) RecordKind(ctx context.Context, name string) (*config.Messenger, string, error) {
-	if m := reg.Messengers[name]; m != nil {
-		return m.Messenger, kindRing, nil
-	}
-	r, err := reg.StoredRecord(ctx, name)
-	if err != nil {
-		return nil, "", err
-	}
-	return r.Settings, KindStored, nil
-}
-
 // Revoke revokes tokens, and returns how many connections of this node that has ended. v.Until is when the last of the tokens
 // expires, if the caller knows that; otherwise it is computed from the messenger's max_lifetime.
 func (reg *Registry) Revoke(ctx context.Context, name string, v Revocation, by Actor) (ended int, err error) {
 	if err := v.Check(); err != nil {
 		return 0, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
-	m, kind, err := reg.RecordKind(ctx, name)
+	urgent := by != ByContact
+	j, m, err := reg.journalOf(ctx, name, urgent)
 	if err != nil {
 		return 0, err
 	}
-	now := time.Now().UTC()
+	now := Now().UTC()
 	v = v.at(m, now)
-	_, ended, err = reg.ChangeAndEnd(ctx, name, kind, func(old *Record) (*Record, error) {
-		switch {
-		case old == nil && kind == KindStored:
-			return nil, ErrNoMessenger
-		case old == nil:
-			old = new(Record)
+	at := j.stamp(now)
+	var facts []*fact
+	var incarnation string
+	err = ErrNoMessenger
+	j.view(func(current string, l *ledger) {
+		if incarnation = current; l != nil {
+			facts, err = l.revocationFacts(v, at, now, time.Duration(m.MaxLifetime))
 		}
-		old.bound = time.Duration(m.MaxLifetime)
-		if err := old.addRevocation(v, now); err != nil {
-			return nil, caddy.APIError{HTTPStatus: http.StatusConflict, Err: err}
-		}
-		return old, nil
 	})
 	if err != nil {
+		if !errors.As(err, new(caddy.APIError)) {
+			err = caddy.APIError{HTTPStatus: http.StatusConflict, Err: err}
+		}
 		return 0, err
+	}
+	if ended, err = reg.Store.write(ctx, j, incarnation, urgent, facts...); err != nil {
+		return 0, StorageError(err)
 	}
 	reg.Audit("tokens revoked", name, by, zap.String("target", v.Target()), zap.Int("connections", ended))
 	return ended, nil
+}
+
+// ByContact is the actor of a logout.
+const ByContact Actor = "the contact"
+
+// journalOf returns the journal of a messenger and its settings. For an operator it looks whether the messenger was deleted or
+// created again on another node.
+func (reg *Registry) journalOf(ctx context.Context, name string, look bool) (*journal, *config.Messenger, error) {
+	s := reg.Store
+	kind, m := KindStored, reg.Messengers[name]
+	if m != nil {
+		kind = kindRing
+	} else if config.CheckName(name) != nil {
+		return nil, nil, ErrNoMessenger
+	}
+	for _, j := range s.held(name) {
+		if j.kind != kind {
+			continue
+		}
+		if kind == kindRing {
+			return j, m.Messenger, nil
+		}
+		if look && s.isReplaced(ctx, j) {
+			break
+		}
+		if e, ok := s.cached(name); ok && e.journal == j {
+			return j, e.messenger.Messenger, nil
+		}
+	}
+	j, err := s.fresh(ctx, name, kind)
+	if err != nil {
+		return nil, nil, StorageError(err)
+	}
+	if kind == kindRing {
+		return j, m.Messenger, nil
+	}
+	r := j.record()
+	if r == nil {
+		return nil, nil, ErrNoMessenger
+	}
+	return j, r.Settings, nil
+}
+
+// isReplaced reports whether the storage has an incarnation, or the deletion of one, that the journal does not know. It does not
+// list the facts, of which there may be many.
+func (s *Store) isReplaced(ctx context.Context, j *journal) bool {
+	names, err := s.List(ctx, j.root(), false)
+	if err != nil {
+		return true // the caller reads, and gets the error
+	}
+	j.mu.Lock()
+	var unknown bool
+	for _, name := range names {
+		incarnation := path.Base(name)
+		switch {
+		case incarnation == nameFolder:
+			unknown = unknown || len(j.deleted) == 0
+		case incarnation == configIncarnation, j.ledgers[incarnation] != nil, strings.ContainsAny(incarnation, "-_."):
+		case incarnation == KindStored, incarnation == kindRing:
+		default:
+			_, gone := j.deleted[incarnation]
+			unknown = unknown || !gone
+		}
+	}
+	knows := len(j.deleted) > 0
+	j.mu.Unlock()
+	if unknown || !knows {
+		return unknown
+	}
+	deletions, err := s.List(ctx, path.Join(j.root(), nameFolder, "facts"), false)
+	if err != nil {
+		return true
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.ContainsFunc(deletions, func(name string) bool {
+		key, valid := vault.ParseKey(name)
+		return valid && j.batches[key] == nil
+	})
+}
+
+// Restore undoes a revocation: tokens that are otherwise valid are accepted again.
+func (reg *Registry) Restore(ctx context.Context, name string, v Revocation) error {
+	if err := v.Check(); err != nil {
+		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
+	}
+	_, kind, err := reg.RecordKind(ctx, name)
+	if err != nil {
+		return err
+	}
+	j, err := reg.Store.fresh(ctx, name, kind)
+	if err != nil {
+		return StorageError(err)
+	}
+	var undo *fact
+	var incarnation string
+	err = ErrNotRevoked
+	j.view(func(current string, l *ledger) {
+		if incarnation = current; l == nil {
+			return
+		}
+		target := v.target()
+		if ids := l.revocationsOf(target); len(ids) > 0 {
+			undo, err = newFact(factUndo, time.Time{}, ids...), nil
+			return
+		}
+		if target.covers = true; len(l.revocationsOf(target)) > 0 {
+			err = ErrCovers
+		}
+	})
+	if err != nil {
+		return err
+	}
+	undo.At = j.stamp(Now())
+	_, err = reg.Store.write(ctx, j, incarnation, true, undo)
+	return StorageError(err)
+}
+
+// Revocations returns the active revocations of a messenger, the newest first.
+func (reg *Registry) Revocations(ctx context.Context, name string) ([]Revocation, error) {
+	m, kind, err := reg.RecordKind(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	j, err := reg.Store.fresh(ctx, name, kind)
+	if err != nil {
+		return nil, StorageError(err)
+	}
+	now := Now()
+	list := []Revocation{}
+	j.view(func(_ string, l *ledger) {
+		if l == nil {
+			return
+		}
+		for _, v := range slices.Backward(l.activeRevocations(now)) {
+			kept := v.KeptUntil(time.Duration(m.MaxLifetime))
+			if kept != nil && !now.Before(*kept) {
+				continue // it covers only tokens that have expired
+			}
+			if kept != nil || v.Until != nil && !now.Before(*v.Until) {
+				v.Until = kept
+			}
+			list = append(list, v)
+		}
+	})
+	return list, nil
 }
 
 // at returns v as it is stored when it is made now for m.
@@ -155,6 +296,3 @@ func (v *Revocation) Target() string {
 	}
 	return "all"
 }
-
-// ErrCovers is the error for undoing a revocation that replaced others.
-var ErrCovers = StatusError(http.StatusConflict, "this revocation replaced others, such as the logouts of one contact, and cannot be undone: nobody knows any more which tokens these were")

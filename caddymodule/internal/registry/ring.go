@@ -24,10 +24,13 @@ const (
 
 // A ringToken is one shared token of a key ring. It is stored as a whole, because HMAC needs the text itself.
 type ringToken struct {
-	KeyID   string     `json:"kid"`
-	Token   string     `json:"token"`
-	Created time.Time  `json:"created"`
-	End     *time.Time `json:"end,omitempty"` // when it expires; nil if never
+	KeyID   string
+	Token   string
+	Created time.Time
+	End     *time.Time // when it expires; nil if never
+
+	id string // of its fact
+	at time.Time
 }
 
 // A NewToken is a token that was just generated. Only the call that generates it ever returns the text.
@@ -41,66 +44,98 @@ type NewToken struct {
 }
 
 var (
-	errRingFull  = fmt.Errorf("the messenger has %d shared tokens, and no more can be good at a time; revoke one", maxRing)
+	errRingFull  = fmt.Errorf("the messenger has %d shared tokens, and no more can be valid at a time; revoke one", maxRing)
 	ErrNoToken   = errors.New("the messenger has no shared token with this kid")
 	errEmptyRing = errors.New("the messenger has no shared token yet; generate one")
 )
 
-// Generate adds a token to the ring, and changes no other.
-func (r *Record) Generate(now time.Time) (*NewToken, error) {
-	r.Forget(now)
-	if len(r.Tokens) >= maxRing {
-		return nil, errRingFull
+// A ringChange is a change of a key ring: the facts that it adds, given what the ring is now.
+type ringChange func(l *ledger, at, now time.Time) (made *NewToken, facts []*fact, err error)
+
+// generate adds a token, and changes no other.
+func generate(l *ledger, at, now time.Time) (*NewToken, []*fact, error) {
+	ring := activeTokens(l.ring(), now)
+	if len(ring) >= maxRing {
+		return nil, nil, errRingFull
 	}
-	made := NewToken{KeyID: r.newKeyID(now), Token: authn.GenerateSharedToken(), Created: now.UTC().Truncate(time.Second)}
-	r.Tokens = append(r.Tokens, ringToken{KeyID: made.KeyID, Token: made.Token, Created: made.Created})
-	return &made, nil
+	f := newFact(factToken, at)
+	f.KeyID, f.Token, f.Knows = newKeyID(ring, now), authn.GenerateSharedToken(), l.resetIDs()
+	return &NewToken{KeyID: f.KeyID, Token: f.Token, Created: at.UTC().Truncate(time.Second)}, []*fact{f}, nil
 }
 
-// Rotate adds a token and lets the others expire after overlap, or earlier if that was set before.
-func (r *Record) Rotate(now time.Time, overlap time.Duration) (*NewToken, error) {
-	if overlap < 0 || overlap > maxOverlap {
-		return nil, fmt.Errorf("the overlap is not between 0 and %d days", maxOverlap/(24*time.Hour))
-	}
-	if r.Forget(now); len(r.Tokens) == 0 {
-		return nil, errEmptyRing
-	}
-	end := now.Add(overlap).UTC()
-	for i := range r.Tokens {
-		if old := r.Tokens[i].End; old == nil || end.Before(*old) {
-			r.Tokens[i].End = &end
+// rotate adds a token, and lets those expire after overlap that do not expire anyway.
+func rotate(overlap time.Duration) ringChange {
+	return func(l *ledger, at, now time.Time) (*NewToken, []*fact, error) {
+		if overlap < 0 || overlap > maxOverlap {
+			return nil, nil, fmt.Errorf("the overlap is not between 0 and %d days", maxOverlap/(24*time.Hour))
 		}
+		ring := activeTokens(l.ring(), now)
+		if len(ring) == 0 {
+			return nil, nil, errEmptyRing
+		}
+		end := now.Add(overlap).UTC()
+		expiry := newFact(factExpiry, at)
+		expiry.End = &end
+		staying := 0
+		for _, t := range ring {
+			if t.End == nil {
+				expiry.Of = append(expiry.Of, t.id)
+			}
+			if overlap > 0 || t.End != nil {
+				staying++
+			}
+		}
+		if staying >= maxRing {
+			return nil, nil, errRingFull
+		}
+		f := newFact(factToken, at)
+		f.KeyID, f.Token, f.Knows = newKeyID(ring, now), authn.GenerateSharedToken(), l.resetIDs()
+		facts := []*fact{f}
+		if len(expiry.Of) > 0 {
+			facts = append(facts, expiry)
+		}
+		return &NewToken{KeyID: f.KeyID, Token: f.Token, Created: at.UTC().Truncate(time.Second)}, facts, nil
 	}
-	r.Forget(now)
-	return r.Generate(now)
 }
 
-// Reset removes all tokens at once and adds a new one.
-func (r *Record) Reset(now time.Time) (*NewToken, error) {
-	r.Tokens = nil
-	return r.Generate(now)
-}
-
-// Revoke removes the token with this kid at once.
-func (r *Record) Revoke(kid string) error {
-	i := slices.IndexFunc(r.Tokens, func(t ringToken) bool { return t.KeyID == kid })
-	if i < 0 {
-		return ErrNoToken
+// reset revokes all tokens at once and adds a new one.
+func reset(closing bool) ringChange {
+	return func(l *ledger, at, now time.Time) (*NewToken, []*fact, error) {
+		all := newFact(factReset, at)
+		all.Closing = closing
+		f := newFact(factToken, at)
+		f.KeyID, f.Token, f.Knows = newKeyID(nil, now), authn.GenerateSharedToken(), append(l.resetIDs(), all.ID)
+		return &NewToken{KeyID: f.KeyID, Token: f.Token, Created: at.UTC().Truncate(time.Second)}, []*fact{all, f}, nil
 	}
-	r.Tokens = slices.Delete(r.Tokens, i, i+1)
-	return nil
 }
 
-// Forget removes expired tokens.
-func (r *Record) Forget(now time.Time) {
-	r.Tokens = slices.DeleteFunc(r.Tokens, func(t ringToken) bool { return t.End != nil && !now.Before(*t.End) })
+// revoke revokes the token with this kid at once.
+func revoke(kid string, closing bool) ringChange {
+	return func(l *ledger, at, now time.Time) (*NewToken, []*fact, error) {
+		f := newFact(factRevoked, at)
+		f.Closing = closing
+		for _, t := range activeTokens(l.ring(), now) {
+			if t.KeyID == kid {
+				f.Of = append(f.Of, t.id)
+			}
+		}
+		if len(f.Of) == 0 {
+			return nil, nil, ErrNoToken
+		}
+		return nil, []*fact{f}, nil
+	}
+}
+
+// activeTokens returns the tokens that have not expired.
+func activeTokens(ring []ringToken, now time.Time) []ringToken {
+	return slices.DeleteFunc(slices.Clone(ring), func(t ringToken) bool { return t.End != nil && !now.Before(*t.End) })
 }
 
 // newKeyID returns a kid that is not in the ring: the day, so that people recognise it, and a random suffix.
-func (r *Record) newKeyID(now time.Time) string {
+func newKeyID(ring []ringToken, now time.Time) string {
 	for {
 		kid := now.UTC().Format("2006-01-02") + "-" + strings.ToLower(rand.Text()[:6])
-		if !slices.ContainsFunc(r.Tokens, func(t ringToken) bool { return t.KeyID == kid }) {
+		if !slices.ContainsFunc(ring, func(t ringToken) bool { return t.KeyID == kid }) {
 			return kid
 		}
 	}
@@ -112,20 +147,25 @@ func (t *ringToken) Fingerprint() string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// keys returns the keys of the ring. r may be nil.
-func (r *Record) keys(uses *tokenUses) (authn.Keys, error) {
+// ringKeys returns the keys of a ring. Nodes that make tokens at the same instant can exceed maxRing; the newest tokens are
+// used then, as many as a verifier takes.
+func ringKeys(ring []ringToken, uses *tokenUses) (authn.Keys, error) {
+	if over := len(ring) - authn.MaxRing; over > 0 {
+		ring = ring[over:]
+	}
 	var keys []*authn.Key
-	if r != nil {
-		for _, t := range r.Tokens {
-			key, err := authn.ParseSharedToken([]byte(t.Token), t.KeyID)
-			if err != nil {
-				return nil, fmt.Errorf("the shared token %s %w", t.KeyID, err)
-			}
-			if t.End != nil {
-				key = key.ExpiringAt(*t.End)
-			}
-			keys = append(keys, key.CountingUse(uses.of(t.KeyID)))
+	for _, t := range ring {
+		key, err := authn.ParseSharedToken([]byte(t.Token), t.KeyID)
+		if err != nil {
+			return nil, fmt.Errorf("the shared token %s %w", t.KeyID, err)
 		}
+		if t.End != nil {
+			key = key.ExpiringAt(*t.End)
+		}
+		keys = append(keys, key.CountingUse(uses.of(t.KeyID)))
 	}
 	return authn.NewRing(keys...)
 }
+
+// ActiveTokens returns the tokens that have not expired, the oldest first.
+func (r *Record) ActiveTokens() []ringToken { return activeTokens(r.Tokens, Now()) }

@@ -4,10 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"hash/maphash"
-	"io/fs"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -20,22 +18,25 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
+// Now is the clock of everything that the store has: the times of facts, and what has expired. Tests replace it.
+var Now = time.Now
+
 const (
-	// maxCached is how many stored messengers, and names without one, a node has in memory.
+	// maxCached is how many stored messengers a node has in memory, and maxAbsent how many names without one.
 	maxCached = 10_000
+	maxAbsent = 10_000
 
-	// maxLookups is how many requests may wait for the storage at a time, maxWait is how long they wait, and lookupRate is how
-	// many names are looked up per second. The limits are needed because names come from requests.
-	maxLookups = 256
-	maxWait    = 2 * time.Second
-	lookupRate = 500
+	// maxWait is how long a request waits for the storage.
+	maxWait = 2 * time.Second
 
-	// rereadRate is how many values per second are read by a node that does not know which changes it missed.
+	// rereadRate is how many messengers per second are read by a node that does not know which changes it missed.
 	rereadRate = 100
+
+	// sweepTime is how long a node takes at most to read everything again that it has in memory.
+	sweepTime = 15 * time.Minute
 
 	// outage is how long names are not looked up after the storage failed.
 	outage = time.Second
@@ -44,49 +45,59 @@ const (
 // stores has the stores of all configurations by what they depend on, so that a reload keeps what was read.
 var stores = caddy.NewUsagePool()
 
-// A Store has the messengers and key rings that change at runtime. It reads them from the storage when they are first needed,
-// and polls the list of changes. A verification reads memory only.
+// A Store has the messengers and key rings that change at runtime. It reads their facts from the storage when they are first
+// needed, and follows what other nodes write. A verification reads memory only.
 //
-// Locks are taken in this order: the lock of a name, then mu. mu is never held while the storage is read or written.
+// Locks are taken in this order: the lock of a name, which is held while the storage is read; applying; mu and the mu of a
+// journal, which are never held while the storage is read or written, and never together.
 type Store struct {
 	*vault.Vault
 	id       [sha256.Size]byte
 	internal []string // hosts from which stored messengers may fetch key sets although their addresses are not public
+	writer   *vault.Writer
+	follower *vault.Follower
 
 	stored  *otter.Cache[string, *storedEntry]
-	loading [64]sync.Mutex // by the hash of a name; see lock
+	absent  *otter.Cache[string, struct{}] // names without a stored messenger: no number of them evicts a messenger
+	loading [64]sync.Mutex                 // by the hash of a name; see lock
+	created [64]atomic.Uint64              // by the same; see mayExist
 	seed    maphash.Seed
-	lookups chan struct{}
-	reads   *rate.Limiter
+	lookups *turnstile
 	rereads *rate.Limiter
 	failed  atomic.Int64 // when the storage failed last, in nanoseconds since 1970
+
+	applying sync.Mutex // makes what journals say active, one at a time
 
 	mu         sync.Mutex
 	registries []*Registry
 	pinned     map[string]*storedEntry // of messengers with connections; nil after Destruct
-	owned      map[string]*Record      // of configured messengers, as they were read last
+	owned      map[string]*journal     // of configured messengers
+	keySets    map[string]*keySetFacts // by folder
 	uses       map[string]*tokenUses
-	retry      map[string]bool // names that changed and could not be read
+	retry      map[string]time.Time // names to read again with every poll, until when; see reread
+	ended      map[string]int       // by fact: how many connections this node has ended because of it
 
 	polling    sync.Mutex
-	seen       *vault.Changes
 	rereading  atomic.Bool
 	incomplete atomic.Bool // changes were missed, so that everything in memory must be read again
 	status     atomic.Pointer[storeStatus]
+	health     storeHealth
 }
 
-// A storedEntry is what a node knows about one name.
+// A storedEntry is what a node knows about a stored messenger.
 type storedEntry struct {
-	messenger *Messenger // nil if there is no stored messenger of this name
-	revision  string     // of the record; a change that keeps it concerns revocations only
-	version   atomic.Uint64
+	messenger *Messenger
+	journal   *journal
+	revision  string       // of the record that the messenger was made from; a change that keeps it concerns revocations only
 	users     atomic.Int32 // the last one cleans messenger up; see pinned.go
 }
 
 // Destruct implements caddy.Destructor. The pool calls it when the last configuration has released the store.
 func (s *Store) Destruct() error {
+	s.writer.Stop()
 	s.stored.InvalidateAll()
 	s.stored.StopAllGoroutines()
+	s.absent.StopAllGoroutines()
 	s.mu.Lock()
 	pinned := s.pinned
 	s.pinned = nil
@@ -105,26 +116,32 @@ func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string) (*Stor
 	}
 	id := storeID(s, sealKeys, internal)
 	value, _, err := stores.LoadOrNew(id, func() (caddy.Destructor, error) {
+		v := vault.New(seal, metrics.Process.Errors.Inc)
+		w := vault.NewWriter(v)
 		l := &Store{
-			Vault:    &vault.Vault{Seal: seal, Writing: make(chan struct{}, 1), Failed: metrics.Process.Errors.Inc, Limit: sizeLimit},
+			Vault:    v,
+			writer:   w,
+			follower: vault.NewFollower(v, w.ID),
 			id:       id,
 			internal: internal,
 			seed:     maphash.MakeSeed(),
-			lookups:  make(chan struct{}, maxLookups),
-			reads:    rate.NewLimiter(lookupRate, 2*lookupRate),
+			lookups:  newTurnstile(),
 			rereads:  rate.NewLimiter(rereadRate, 1),
 			pinned:   make(map[string]*storedEntry),
-			owned:    make(map[string]*Record),
+			owned:    make(map[string]*journal),
+			keySets:  make(map[string]*keySetFacts),
 			uses:     make(map[string]*tokenUses),
-			retry:    make(map[string]bool),
+			retry:    make(map[string]time.Time),
+			ended:    make(map[string]int),
 		}
+		w.Wrote = l.wrote
 		l.status.Store(new(storeStatus))
+		if l.absent, err = otter.New(&otter.Options[string, struct{}]{MaximumSize: maxAbsent}); err != nil {
+			return nil, err
+		}
 		l.stored, err = otter.New(&otter.Options[string, *storedEntry]{
 			MaximumSize: maxCached,
 			OnDeletion: func(e otter.DeletionEvent[string, *storedEntry]) {
-				if e.Value.messenger == nil {
-					return
-				}
 				e.Value.release()
 				if e.Cause == otter.CauseOverflow {
 					l.forgetUses(e.Key)
@@ -159,37 +176,49 @@ func storeID(s certmagic.Storage, sealKeys [][]byte, internal []string) [sha256.
 }
 
 // attach adds a registry, whose configured messengers get their rings and revocations from the store from here on, and reads
-// these. A messenger whose record cannot be read answers keys_unavailable, because its tokens may be revoked.
+// these. A messenger whose facts cannot be read answers keys_unavailable, because its tokens may be revoked.
 func (s *Store) attach(reg *Registry) {
 	s.mu.Lock()
 	s.registries = append(s.registries, reg)
 	s.mu.Unlock()
-	var unreachable error // once the storage failed, the other records are not tried: each could take its whole timeout
+	ctx := context.Background()
+	s.polling.Lock()
+	unreachable := s.follower.Begin(ctx) // before anything is read, so that no change is missed
+	s.polling.Unlock()
 	for _, name := range reg.Names() {
-		err := unreachable
+		err := unreachable // once the storage failed, the others are not tried: each could take its whole timeout
 		if err == nil || s.hasRead(name) {
-			err = s.readOwned(context.Background(), name)
+			err = s.readOwned(ctx, name)
 		}
 		if err != nil {
 			if !vault.IsUnreadable(err) {
 				unreachable = err
 			}
 			reg.Messengers[name].revoked.SetUnknown()
-			s.mu.Lock()
-			s.retry[name] = true
-			s.mu.Unlock()
+			s.readAgain(name, forever)
 			s.log().Error("the store cannot be read; the messenger answers keys_unavailable until it can",
 				zap.String("messenger", name), zap.Error(err))
 		}
 	}
 }
 
-// hasRead reports whether the record of a configured messenger was read by an earlier configuration.
+// forever is a time that does not come.
+var forever = time.Unix(1<<40, 0)
+
+// readAgain makes every poll read a name until that time.
+func (s *Store) readAgain(name string, until time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if until.After(s.retry[name]) {
+		s.retry[name] = until
+	}
+}
+
+// hasRead reports whether the facts of a configured messenger were read by an earlier configuration.
 func (s *Store) hasRead(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, known := s.owned[name]
-	return known
+	return s.owned[name] != nil
 }
 
 // log returns the logger of the newest configuration, because a store outlives configurations and their loggers.
@@ -217,81 +246,43 @@ func (s *Store) detach(reg *Registry) {
 	}
 }
 
-// lock serializes reading and applying the values of one name, so that an older value never replaces a newer one. Names share
-// a fixed number of locks; a goroutine holds one at a time.
+// lock serializes the reading of one name. Names share a fixed number of locks; a goroutine holds one at a time.
 func (s *Store) lock(name string) (unlock func()) {
 	mu := &s.loading[maphash.String(s.seed, name)%uint64(len(s.loading))]
 	mu.Lock()
 	return mu.Unlock
 }
 
-// readOwned gives the record of a configured messenger to all configurations. It is read only if none has read it before.
+// readOwned gives the facts of a configured messenger to all configurations. They are read only if none has read them before.
 func (s *Store) readOwned(ctx context.Context, name string) error {
 	defer s.lock(name)()
 	s.mu.Lock()
-	r, known := s.owned[name]
+	j := s.owned[name]
 	s.mu.Unlock()
-	if !known {
-		var err error
-		if r, err = s.Read(ctx, name, kindRing); err != nil {
+	if j == nil {
+		j = newJournal(name, kindRing)
+		if _, err := s.read(ctx, j); err != nil {
 			return err
 		}
+		if err := j.damage(); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.owned[name] = j
+		s.mu.Unlock()
 	}
-	_, err := s.applyOwned(name, r)
+	_, err := s.apply(j, effect{settings: true, ring: true, fewer: true})
 	return err
-}
-
-// applyOwned makes the record of a configured messenger active, and returns how many connections that has ended. The caller
-// holds the lock of name.
-func (s *Store) applyOwned(name string, r *Record) (ended int, err error) {
-	if r == nil {
-		r = new(Record)
-	}
-	keys, err := r.keys(s.usesOf(name, kindRing))
-	if err != nil {
-		return 0, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	before := s.owned[name]
-	s.owned[name] = r
-	for _, a := range s.registries {
-		m := a.Messengers[name]
-		if m == nil {
-			continue
-		}
-		added := m.revoked.Set(r.rules(time.Now()))
-		if m.IsGenerated() && m.ring != r.Revision {
-			m.ring = r.Revision
-			m.trust(keys)
-		}
-		m.SetOrigin(session.Origin{Closings: r.Closings}) // after the keys: auth reads the origin first, and so never verifies with keys that are older than it
-		switch {
-		case before == nil && !a.started.Load(): // this configuration may never run; if it does, EndOrphansOf is called
-		case before == nil, before.Version != r.Version:
-			ended += m.endRevoked(added) + m.endInvalidated()
-		}
-	}
-	return ended, nil
 }
 
 // hasEmptyRing reports whether the ring of a configured messenger was read, and has no token.
 func (s *Store) hasEmptyRing(name string) bool {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	r, known := s.owned[name]
-	return known && len(r.Tokens) == 0
-}
-
-// Read returns a record, or nil if there is none.
-func (s *Store) Read(ctx context.Context, name, kind string) (*Record, error) {
-	r := new(Record)
-	err := s.Load(ctx, storeKey(name, kind), r)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil
-	case err != nil:
-		return nil, err
+	j := s.owned[name]
+	s.mu.Unlock()
+	if j == nil {
+		return false
 	}
-	return r, nil
+	r := j.record()
+	return r == nil || len(r.Tokens) == 0
 }

@@ -2,23 +2,22 @@ package registry
 
 import (
 	"fmt"
-	"time"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
 // newStored makes the messenger that a record describes. It may have been stored by a site owner who must not be able to read
 // the gateway's files and environment, or to explore its network.
-func (s *Store) newStored(name string, r *Record) (*Messenger, error) {
-	if r.Settings == nil {
-		return nil, vault.ErrDamaged
+func (s *Store) newStored(name string, r *Record, revoked []authn.Revocation) (*Messenger, error) {
+	if r.unusable != nil {
+		return nil, r.unusable
 	}
 	m := &Messenger{Messenger: r.Settings.CopySettings(), Stored: true}
 	if err := m.prepare(name, s.log()); err != nil {
 		return nil, err
 	}
-	m.revoked.Set(r.rules(time.Now()))
+	m.revoked.Set(revoked)
 	for _, warning := range m.CostWarnings() {
 		m.logger.Warn(warning)
 	}
@@ -35,7 +34,7 @@ func (s *Store) newStored(name string, r *Record) (*Messenger, error) {
 		m.KeySet.Start()
 		return m, nil
 	case m.IsGenerated():
-		keys, err := r.keys(s.usesOf(name, KindStored))
+		keys, err := ringKeys(r.Tokens, s.usesOf(name, KindStored))
 		if err != nil {
 			return nil, err
 		}

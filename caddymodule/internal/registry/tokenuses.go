@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -22,6 +23,9 @@ const usesInterval = 10 * time.Minute
 
 // keepUsesFor is how long the last use of a removed token stays stored.
 const keepUsesFor = 365 * 24 * time.Hour
+
+// usesKey returns the storage key of the last uses of the tokens of a messenger. They are no facts: nothing depends on them.
+func usesKey(name, kind string) string { return path.Join(vault.StoreRoot, name, "used-"+kind) }
 
 // tokenUses has the hours, counted from 1970, in which the tokens of one ring were last used, by kid.
 type tokenUses struct {
@@ -90,7 +94,7 @@ func (s *Store) DropUses(ctx context.Context, name string) {
 	s.mu.Lock()
 	delete(s.uses, KindStored+"/"+name)
 	s.mu.Unlock()
-	_ = s.Delete(ctx, storeKey(name, usesKind(KindStored))) // what stays after an error is harmless
+	_ = s.Delete(ctx, usesKey(name, KindStored)) // what stays after an error is harmless
 }
 
 // writeUses writes the uses that were not written yet.
@@ -123,7 +127,7 @@ func (s *Store) writeUsesOf(ctx context.Context, name, kind string) error {
 	}
 	oldest := time.Now().Add(-keepUsesFor).Unix() / 3600
 	maps.DeleteFunc(hours, func(_ string, hour int64) bool { return hour < oldest })
-	if err := s.Save(ctx, storeKey(name, usesKind(kind)), hours); err != nil {
+	if err := s.saveJSON(ctx, usesKey(name, kind), hours); err != nil {
 		return err
 	}
 	u.markWritten(fresh)
@@ -133,7 +137,7 @@ func (s *Store) writeUsesOf(ctx context.Context, name, kind string) error {
 // loadUses reads what all nodes have written.
 func (s *Store) loadUses(ctx context.Context, name, kind string) (map[string]int64, error) {
 	hours := make(map[string]int64)
-	err := s.Load(ctx, storeKey(name, usesKind(kind)), &hours)
+	err := s.loadJSON(ctx, usesKey(name, kind), &hours)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, vault.ErrDamaged) || errors.Is(err, vault.ErrTooLarge) {
 		return make(map[string]int64), nil
 	}

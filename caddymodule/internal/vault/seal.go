@@ -32,7 +32,7 @@ var (
 
 // IsUnreadable reports whether err means that a value exists but cannot be trusted. Other errors are about the storage itself.
 func IsUnreadable(err error) bool {
-	return errors.Is(err, ErrDamaged) || errors.Is(err, errUnsealed) || errors.Is(err, errSealed) || errors.Is(err, errNoSealKey) || errors.Is(err, ErrTooLarge)
+	return errors.Is(err, ErrDamaged) || errors.Is(err, errUnsealed) || errors.Is(err, errSealed) || errors.Is(err, errNoSealKey) || errors.Is(err, ErrTooLarge) || errors.Is(err, ErrNewer)
 }
 
 // A sealer encrypts values for the storage, and authenticates them together with their storage key: a value that was moved to

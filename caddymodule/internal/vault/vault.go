@@ -1,23 +1,17 @@
-// Package vault reads and writes values in Caddy's storage: sealed, bounded in size and time, one change at a time, with a
-// list of changes by which other nodes notice them.
+// Package vault keeps facts in Caddy's storage, so that nothing that was acknowledged is lost. It seals every value, and tells
+// other nodes what has changed.
 //
-// It does not know what a value means; the registry decides that.
+// The storages of Caddy have no compare-and-set, and their locks can fail. Therefore a fact is written to a key of its own,
+// once and never again with other content; no value that others write is ever read, changed and written back. What a fact says
+// is the registry's concern: here it is a JSON object in a folder.
 //
-// Begin reading with [Vault.Load] and [Vault.Write].
+// Begin reading with [Writer.Append], then [Vault.ReadFolder] and [Follower.Poll].
 package vault
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io/fs"
 	"slices"
-	"strings"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"github.com/caddyserver/certmagic"
 )
@@ -25,39 +19,21 @@ import (
 // StoreRoot is the folder of all values in Caddy's storage.
 const StoreRoot = "messenger"
 
-// writeLock is the name of the storage's lock for changes.
-const writeLock = "messenger_changes"
-
-// ChangesKey is the storage key of the list of changes. It has a folder of its own: if the process is killed while it writes a
-// value, Caddy's file system leaves a file with a number as its name next to it, and a messenger can have that name.
-const ChangesKey = StoreRoot + "/_changes/list"
-
-// MaxChanges is how many changes the list has. A node that missed more reads everything again.
-const MaxChanges = 256
-
-// StoreTimeout bounds a read.
-const StoreTimeout = 5 * time.Second
-
-// changeTimeout bounds a change together with waiting for its lock, which may be held by a node that has died.
-const changeTimeout = 30 * time.Second
-
-// maxQueuedChanges is how many changes may be in progress or waiting at a time. It is needed because contacts cause changes, by
-// logging out.
-const maxQueuedChanges = 1000
-
-var errTooManyChanges = errors.New("too many changes of the store wait at this moment")
-
 // A Vault is Caddy's storage as the gateway uses it.
 type Vault struct {
 	Seal   *sealer
-	Failed func()                 // called for every read that fails
-	Limit  func(key string) int64 // returns how large the value at key may be, in bytes
+	Failed func() // called for every read that fails
 
-	Writing chan struct{} // allows one change at a time in this process; between processes the storage's lock does
-	queued  atomic.Int64  // changes in progress or waiting
+	calls chan struct{} // storage calls in progress; see call
 
 	mu       sync.Mutex
 	backends []certmagic.Storage // those of the loaded configurations; the last one is used
+	durable  map[string]bool     // folders of a file system whose own entries have reached the disk
+}
+
+// New makes a vault without a storage. failed is called for every read that fails.
+func New(seal *sealer, failed func()) *Vault {
+	return &Vault{Seal: seal, Failed: failed, calls: make(chan struct{}, maxCalls), durable: make(map[string]bool)}
 }
 
 // Use adds the storage of a configuration. It is used until Drop is called or another one is added.
@@ -103,130 +79,4 @@ func (v *Vault) CheckWritable() error {
 		return ErrNotSealed
 	}
 	return nil
-}
-
-// A checked value checks itself after it was read. Check gets its storage key, its size in bytes and the error of decoding, and
-// returns that error, or another.
-type checked interface {
-	Check(key string, size int, err error) error
-}
-
-// Load reads the value at key into value. It returns fs.ErrNotExist if there is none. IsUnreadable tells damaged values from a
-// failing storage.
-func (v *Vault) Load(ctx context.Context, key string, value any) error {
-	text, err := v.LoadRaw(ctx, key)
-	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			v.Failed()
-		}
-		return err
-	}
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields() // a newer node may have written a restriction that this one does not know
-	err = nil
-	if decoder.Decode(value) != nil || decoder.More() {
-		err = ErrDamaged // the decoder's error could quote a secret
-	}
-	if c, ok := value.(checked); ok {
-		err = c.Check(key, len(text), err)
-	}
-	if err != nil {
-		v.Failed()
-		return fmt.Errorf("%s: %w", key, err)
-	}
-	return nil
-}
-
-// LoadRaw returns the opened value at key as it was saved.
-func (v *Vault) LoadRaw(ctx context.Context, key string) ([]byte, error) {
-	s, err := v.storage()
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, StoreTimeout)
-	defer cancel()
-	stored, err := fetch(ctx, s, key, v.Limit(key))
-	if err != nil {
-		return nil, err
-	}
-	text, err := v.Seal.open(key, stored)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", key, err)
-	}
-	return text, nil
-}
-
-// Save seals value as JSON and stores it at key. Changes that other nodes must notice use Write.
-func (v *Vault) Save(ctx context.Context, key string, value any) error {
-	if err := v.CheckWritable(); err != nil {
-		return err
-	}
-	s, err := v.storage()
-	if err != nil {
-		return err
-	}
-	text, err := json.Marshal(value)
-	if err != nil {
-		return err
-	}
-	return s.Store(ctx, key, v.Seal.Seal(key, text))
-}
-
-// Delete deletes the value at key.
-func (v *Vault) Delete(ctx context.Context, key string) error {
-	s, err := v.storage()
-	if err != nil {
-		return err
-	}
-	return s.Delete(ctx, key)
-}
-
-// Locked calls f under the lock for changes, first that of this process and then that of the storage.
-func (v *Vault) Locked(ctx context.Context, f func(ctx context.Context) error) error {
-	s, err := v.storage()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
-	defer cancel()
-	defer v.queued.Add(-1)
-	if v.queued.Add(1) > maxQueuedChanges {
-		return errTooManyChanges
-	}
-	select {
-	case v.Writing <- struct{}{}:
-		defer func() { <-v.Writing }()
-	case <-ctx.Done():
-		return fmt.Errorf("waiting for other changes: %w", ctx.Err())
-	}
-	if err := s.Lock(ctx, writeLock); err != nil {
-		return fmt.Errorf("taking the storage's lock: %w", err)
-	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), StoreTimeout)
-		defer cancel()
-		_ = s.Unlock(ctx, writeLock) // a lock that cannot be released expires by itself
-	}()
-	return f(ctx)
-}
-
-// Names returns the valid names with stored values, sorted, beginning after the given one.
-func (v *Vault) Names(ctx context.Context, after string, valid func(name string) bool) ([]string, error) {
-	s, err := v.storage()
-	if err != nil {
-		return nil, err
-	}
-	keys, err := s.List(ctx, StoreRoot, false)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	slices.Sort(keys)
-	var names []string
-	for _, key := range keys {
-		name := strings.TrimPrefix(strings.TrimSuffix(key, "/"), StoreRoot+"/")
-		if name > after && valid(name) {
-			names = append(names, name)
-		}
-	}
-	return names, nil
 }

@@ -1,0 +1,216 @@
+package registry
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
+)
+
+// The first versions of the gateway kept one record for each messenger, which was read, changed and written back. What such a
+// record says is carried over into facts when a node first reads the messenger. Every node makes the same facts of a record, so
+// that it does not matter which one writes them, or whether several do. All nodes of a storage are stopped for this step: what
+// an older node writes afterwards is ignored, and logged as an error.
+
+// recordWriter is the writer of facts that were carried over. The first batch says that all are there.
+const recordWriter = "oldrecord"
+
+// An oldRecord is a record of the first versions.
+type oldRecord struct {
+	Created  time.Time       `json:"created"`
+	Changed  time.Time       `json:"changed"`
+	Settings json.RawMessage `json:"settings"`
+	Tokens   []struct {
+		KeyID   string     `json:"kid"`
+		Token   string     `json:"token"`
+		Created time.Time  `json:"created"`
+		End     *time.Time `json:"end"`
+	} `json:"tokens"`
+	Revocations []Revocation `json:"revocations"`
+}
+
+// recordKey returns the key of the record that an older version kept in place of a journal.
+func (j *journal) recordKey() string { return path.Join(vault.StoreRoot, j.name, j.kind) }
+
+// carryOver reads the record of an older version, if there is one that was not carried over.
+func (s *Store) carryOver(ctx context.Context, j *journal, names []string) (effect, error) {
+	var all effect
+	if _, found := slices.BinarySearch(names, j.recordKey()); !found {
+		j.setRecordError(nil)
+		return all, nil
+	}
+	carried := slices.ContainsFunc(names, func(name string) bool {
+		key, _ := vault.ParseKey(name)
+		_, ours := j.incarnationOf(key)
+		return ours && key.Writer == recordWriter && key.Number == 1
+	})
+	j.mu.Lock()
+	checked := j.recordChecked
+	j.recordChecked = true
+	j.mu.Unlock()
+	if carried && checked {
+		return all, nil
+	}
+	text, err := s.LoadRecord(ctx, j.recordKey())
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return all, nil
+	case vault.IsUnreadable(err) && !carried:
+		j.setRecordError(err)
+		return all, nil
+	case err != nil && !carried:
+		return all, err
+	case err != nil:
+		return all, nil
+	}
+	batches, digest, err := j.factsOfRecord(text)
+	if err != nil && !carried {
+		j.setRecordError(err)
+		return all, nil
+	}
+	j.setRecordError(nil)
+	if carried {
+		j.mu.Lock()
+		j.recordDigest = digest
+		j.mu.Unlock()
+		return all, nil
+	}
+	keys := slices.SortedFunc(maps.Keys(batches), func(a, b vault.Key) int { return cmp.Compare(a.Number, b.Number) })
+	for _, key := range slices.Backward(keys) {
+		texts := batches[key]
+		e, err := j.add(key, texts, Now())
+		if err != nil {
+			return all, err
+		}
+		all.merge(e)
+		written := s.serves() && s.SaveBatch(ctx, key, texts) == nil
+		j.mu.Lock()
+		if b := j.batches[key]; b != nil {
+			b.unwritten = !written
+		}
+		j.mu.Unlock()
+		if !written && s.serves() {
+			break // the first batch, which says that all are there, is written last
+		}
+	}
+	return all, nil
+}
+
+func (j *journal) setRecordError(err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.recordErr = err
+}
+
+// factsOfRecord returns the batches that an old record becomes, and its digest. The first one has the digest.
+func (j *journal) factsOfRecord(text []byte) (map[vault.Key][]json.RawMessage, string, error) {
+	var r oldRecord
+	if json.Unmarshal(text, &r) != nil || j.kind == KindStored && len(r.Settings) == 0 { // the error could quote a secret
+		return nil, "", fmt.Errorf("%s: %w", j.recordKey(), vault.ErrDamaged)
+	}
+	sum := sha256.Sum256(text)
+	digest := hex.EncodeToString(sum[:])
+	incarnation := configIncarnation
+	if j.kind == KindStored {
+		sum := sha256.Sum256([]byte(j.name + "\x00" + r.Created.UTC().Format(time.RFC3339Nano)))
+		incarnation = strings.ToLower(base32.StdEncoding.EncodeToString(sum[:])[:16])
+	}
+	n := 0
+	make := func(kind string, at time.Time) *fact {
+		n++
+		sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", digest, n))
+		if at.IsZero() {
+			at = time.Unix(0, 0)
+		}
+		return &fact{ID: strings.ToLower(base32.StdEncoding.EncodeToString(sum[:])[:16]), Kind: kind, At: at.UTC()}
+	}
+	mark := make(factCarried, r.Changed)
+	mark.Key = digest
+	groups := [][]*fact{{mark}, nil}
+	add := func(f *fact) {
+		last := len(groups) - 1
+		if len(groups[last]) >= 256 {
+			groups, last = append(groups, nil), last+1
+		}
+		groups[last] = append(groups[last], f)
+	}
+	if len(r.Settings) > 0 && j.kind == KindStored {
+		v := make(factSettings, r.Changed)
+		created := r.Created.UTC()
+		v.Number, v.Created, v.Settings = 1, &created, r.Settings
+		add(v)
+		confirmed := make(factConfirmed, r.Changed)
+		confirmed.Of = []string{v.ID}
+		add(confirmed)
+	}
+	for _, t := range r.Tokens {
+		token := make(factToken, t.Created)
+		token.KeyID, token.Token = t.KeyID, t.Token
+		add(token)
+		if t.End != nil {
+			expiry := make(factExpiry, t.Created)
+			expiry.Of, expiry.End = []string{token.ID}, t.End
+			add(expiry)
+		}
+	}
+	for i := range r.Revocations {
+		f := make(factRevoke, r.Revocations[i].Created)
+		f.Revocation = &r.Revocations[i]
+		add(f)
+	}
+	batches := map[vault.Key][]json.RawMessage{}
+	for i, group := range groups {
+		if len(group) == 0 {
+			continue
+		}
+		for _, f := range group {
+			if err := f.check(); err != nil {
+				return nil, "", fmt.Errorf("%s: %w", j.recordKey(), err)
+			}
+		}
+		texts, err := encode(group)
+		if err != nil {
+			return nil, "", err
+		}
+		batches[vault.Key{Folder: folder(j.name, incarnation), Writer: recordWriter, Number: uint64(i + 1)}] = texts
+	}
+	return batches, digest, nil
+}
+
+// checkRecord logs an error if an older version of the gateway has written a record after it was carried over, and deletes the
+// record of a deleted messenger. Other records stay, for a return to that version.
+func (s *Store) checkRecord(ctx context.Context, j *journal) {
+	j.mu.Lock()
+	digest := j.recordDigest
+	var carried *fact
+	gone := false
+	for incarnation, l := range j.ledgers {
+		if l.carried != nil {
+			carried, gone = l.carried, !j.deleted[incarnation].IsZero()
+		}
+	}
+	j.recordDigest, j.recordChecked = "", false
+	j.mu.Unlock()
+	switch {
+	case digest == "" || carried == nil:
+	case carried.Key != digest:
+		s.log().Error("an older version of the gateway has changed this messenger after its record was carried over; the change is ignored: stop that node, and repeat the change",
+			zap.String("messenger", j.name))
+	case gone:
+		_ = s.Delete(ctx, j.recordKey()) // the next sweep tries again
+	}
+}

@@ -1,0 +1,175 @@
+package registry
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// A storeHealth is what is wrong with the store, as far as this node can see.
+type storeHealth struct {
+	stale  atomic.Bool  // the store could not be read for longer than store_max_age
+	maxAge atomic.Int64 // nanoseconds; 0 for none
+
+	mu      sync.Mutex
+	missing map[*journal]int // how many batches the storage has lost
+	ahead   map[*journal]bool
+}
+
+// note notes what was found when a journal was compared with the storage.
+func (h *storeHealth) note(j *journal) {
+	j.mu.Lock()
+	missing, ahead := len(j.missing), j.ahead
+	j.mu.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.missing == nil {
+		h.missing, h.ahead = make(map[*journal]int), make(map[*journal]bool)
+	}
+	if h.missing[j] = missing; missing == 0 {
+		delete(h.missing, j)
+	}
+	if h.ahead[j] = ahead; !ahead {
+		delete(h.ahead, j)
+	}
+}
+
+// counts returns of how many messengers the storage has lost facts, and how many have a fact whose time is far ahead.
+func (h *storeHealth) counts() (lost, ahead int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.missing), len(h.ahead)
+}
+
+// WentBack returns of how many messengers the storage has lost facts that this node knows: it was emptied, or restored from an
+// old backup. What this node knows stays active.
+func (reg *Registry) WentBack() int {
+	lost, _ := reg.Store.health.counts()
+	return lost
+}
+
+// ClocksAhead returns how many messengers have facts from a clock that is more than an hour ahead.
+func (reg *Registry) ClocksAhead() int {
+	_, ahead := reg.Store.health.counts()
+	return ahead
+}
+
+// Stale reports whether the store could not be read for longer than store_max_age.
+func (reg *Registry) Stale() bool { return reg.Store.health.stale.Load() }
+
+// UseMaxAge makes messengers answer keys_unavailable after the store could not be read for so long; 0 for never.
+func (reg *Registry) UseMaxAge(d time.Duration) { reg.Store.health.maxAge.Store(int64(d)) }
+
+// checkHealth logs when facts were lost or a clock is wrong, and applies store_max_age.
+func (s *Store) checkHealth(was *healthSeen) {
+	lost, ahead := s.health.counts()
+	switch {
+	case lost > 0 && was.lost == 0:
+		s.log().Error("the store went back: it does not have facts any more that this node knows, such as revocations; they stay active on this node, and are missing on nodes that start now; write them back with: caddy messenger repair",
+			zap.Int("messengers", lost))
+	case lost == 0 && was.lost > 0:
+		s.log().Info("the store has all facts again that this node knows")
+	}
+	if ahead > 0 && was.ahead == 0 {
+		s.log().Error("facts in the store have times that are more than an hour ahead of this node's clock; set the clocks of all nodes (NTP)", zap.Int("messengers", ahead))
+	}
+	was.lost, was.ahead = lost, ahead
+	maxAge := time.Duration(s.health.maxAge.Load())
+	status := s.status.Load()
+	since := status.Polled
+	if since.IsZero() {
+		since = was.started
+	}
+	stale := maxAge > 0 && status.Err != nil && (time.Since(since) > maxAge || time.Now().Round(0).Sub(since.Round(0)) > maxAge)
+	if stale == s.health.stale.Load() {
+		return
+	}
+	s.health.stale.Store(stale)
+	if stale {
+		s.log().Error("the store could not be read for longer than store_max_age; messengers answer keys_unavailable until it can", zap.Duration("store_max_age", maxAge))
+	}
+	for _, name := range s.names() {
+		for _, j := range s.held(name) {
+			if stale {
+				s.setUnknown(j)
+			} else {
+				_, _ = s.apply(j, effect{settings: true, ring: true, fewer: true}) // an error makes the messenger unavailable
+			}
+		}
+	}
+}
+
+// A healthSeen is what checkHealth has logged.
+type healthSeen struct {
+	lost, ahead int
+	started     time.Time
+}
+
+// dropIfAway drops all stored messengers if this node could not read the store for so long that the deletion of one may have
+// been forgotten, and reports whether it did.
+func (s *Store) dropIfAway() bool {
+	polled := s.status.Load().Polled
+	if polled.IsZero() || Now().Round(0).Sub(polled.Round(0)) < keepDeletion-2*keepUseless {
+		return false
+	}
+	s.applying.Lock()
+	defer s.applying.Unlock()
+	s.mu.Lock()
+	pinned := s.pinned
+	s.pinned = make(map[string]*storedEntry)
+	s.mu.Unlock()
+	for _, e := range pinned {
+		e.release()
+	}
+	s.stored.InvalidateAll()
+	s.absent.InvalidateAll()
+	return true
+}
+
+// Repair writes back what this node knows and the storage has lost, and returns of how many messengers that was.
+func (reg *Registry) Repair(ctx context.Context) (int, error) {
+	s := reg.Store
+	if err := s.CheckWritable(); err != nil {
+		return 0, StorageError(err)
+	}
+	s.polling.Lock()
+	away := s.dropIfAway()
+	s.polling.Unlock()
+	count := 0
+	for _, name := range s.names() {
+		for _, j := range s.held(name) {
+			written, err := s.repair(ctx, j)
+			if err != nil {
+				return count, StorageError(err)
+			}
+			if written {
+				count++
+			}
+		}
+	}
+	if away {
+		s.incomplete.Store(true)
+	}
+	return count, nil
+}
+
+// repair writes back the batches of one journal that the storage has lost.
+func (s *Store) repair(ctx context.Context, j *journal) (bool, error) {
+	defer s.lock(j.name)()
+	if err := s.readMore(ctx, j); err != nil {
+		return false, err
+	}
+	lost := j.lost()
+	for key, texts := range lost {
+		if err := s.SaveBatch(ctx, key, texts); err != nil {
+			return false, err
+		}
+	}
+	if len(lost) == 0 {
+		return false, nil
+	}
+	return true, s.readMore(ctx, j)
+}

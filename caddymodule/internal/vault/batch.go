@@ -1,0 +1,97 @@
+package vault
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"path"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Format is the number of the format of the values that this version writes.
+const Format = 1
+
+// ErrNewer is the error for a value in a format that this version does not know.
+var ErrNewer = errors.New("the value was made by a newer version of the gateway")
+
+// A batch is the content of one key: facts that were written together. Members that this version does not know are allowed in
+// a fact; whether it can do without them is for the registry to decide.
+type batch struct {
+	Format int               `json:"format"`
+	Facts  []json.RawMessage `json:"facts"`
+}
+
+func encodeBatch(facts []json.RawMessage) ([]byte, error) {
+	return json.Marshal(batch{Format, facts})
+}
+
+// DecodeBatch returns the facts of a value.
+func DecodeBatch(text []byte) ([]json.RawMessage, error) {
+	var b batch
+	if json.Unmarshal(text, &b) != nil { // the error could quote a secret
+		return nil, ErrDamaged
+	}
+	switch {
+	case b.Format > Format:
+		return nil, ErrNewer
+	case b.Format != Format, len(b.Facts) == 0:
+		return nil, ErrDamaged
+	}
+	for _, f := range b.Facts {
+		if f = bytes.TrimSpace(f); len(f) == 0 || f[0] != '{' {
+			return nil, ErrDamaged
+		}
+	}
+	return b.Facts, nil
+}
+
+// SaveBatch writes a batch at a key at which only these facts are ever written.
+func (v *Vault) SaveBatch(ctx context.Context, key Key, facts []json.RawMessage) error {
+	text, err := encodeBatch(facts)
+	if err != nil {
+		return err
+	}
+	return v.Save(ctx, key.String(), text)
+}
+
+// A Key is the storage key of a batch, taken apart.
+type Key struct {
+	Folder string // below StoreRoot
+	Writer string
+	Number uint64 // of the batch among those of this writer in this folder; later ones have larger numbers
+}
+
+// factsFolder is the part of a storage key between the folder and the name of a batch.
+const factsFolder = "facts"
+
+func (k Key) String() string {
+	return path.Join(StoreRoot, k.Folder, factsFolder, k.Writer+"-"+strconv.FormatUint(k.Number, 10))
+}
+
+var batchName = regexp.MustCompile(`^([a-z2-7]{8,26})-([1-9][0-9]{0,18})$`)
+
+// ParseKey takes a storage key apart. It returns false for keys that are not batches, such as the temporary files that a file
+// system leaves when a process dies.
+func ParseKey(key string) (Key, bool) {
+	folder, found := strings.CutPrefix(key, StoreRoot+"/")
+	if !found {
+		return Key{}, false
+	}
+	folder, name := path.Split(folder)
+	folder, found = strings.CutSuffix(folder, "/"+factsFolder+"/")
+	parts := batchName.FindStringSubmatch(name)
+	if !found || parts == nil {
+		return Key{}, false
+	}
+	n, err := strconv.ParseUint(parts[2], 10, 64)
+	return Key{folder, parts[1], n}, err == nil
+}
+
+// IsOwnKey reports whether key has the list of a writer, or the bell.
+func IsOwnKey(key string) bool {
+	folder, name := path.Split(key)
+	return key == bellKey || folder == writersFolder+"/" && listName.MatchString(name)
+}

@@ -1,0 +1,259 @@
+package vault
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// listEvery is after how many polls the lists are read although the bell was not rung.
+	listEvery = 15
+
+	// parallel is how many values are read at a time.
+	parallel = 16
+
+	// maxSilent is how long the list of a writer that changes nothing is kept.
+	maxSilent = 24 * time.Hour
+)
+
+// A Change is something that another writer has changed, or is about to change.
+type Change struct {
+	Key     Key // of the last batch in that folder
+	Pending bool
+}
+
+// A Follower notices what other writers change. Its methods are called by one goroutine at a time.
+type Follower struct {
+	vault *Vault
+	own   string // the writer of this process, whose changes are known
+
+	begun  bool // whether the lists were read before anything else was
+	bell   string
+	quiet  int               // polls since the lists were read
+	seen   map[string]uint64 // by writer: the last change that is known
+	lastAt map[string]time.Time
+}
+
+// NewFollower makes a follower. Begin is called before anything is read from the storage.
+func NewFollower(v *Vault, own string) *Follower {
+	return &Follower{vault: v, own: own, seen: make(map[string]uint64), lastAt: make(map[string]time.Time)}
+}
+
+// Begin takes the lists as they are: what is read from now on contains these changes.
+func (f *Follower) Begin(ctx context.Context) error {
+	if f.begun {
+		return nil
+	}
+	bell, err := f.hear(ctx)
+	if err != nil {
+		return err
+	}
+	if _, _, err := f.read(ctx); err != nil {
+		return err
+	}
+	f.bell, f.begun = bell, true
+	return nil
+}
+
+// Poll returns what has changed since the last call. It is not complete if more has changed than the lists have: then anything
+// may have. An error means that the storage cannot be read; the next call returns the same changes.
+func (f *Follower) Poll(ctx context.Context) (changes []Change, complete bool, err error) {
+	if !f.begun {
+		return nil, false, f.Begin(ctx)
+	}
+	bell, err := f.hear(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	lost := bell == "" && f.bell != "" // the storage has gone back
+	if f.quiet++; bell == f.bell && f.quiet < listEvery {
+		return nil, true, nil
+	}
+	changes, complete, err = f.read(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	f.bell, f.quiet = bell, 0
+	return changes, complete && !lost, nil
+}
+
+// hear returns the value of the bell. A damaged bell is read as one that is rung each time.
+func (f *Follower) hear(ctx context.Context) (string, error) {
+	text, err := f.vault.Load(ctx, bellKey)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", nil
+	case IsUnreadable(err):
+		return time.Now().String(), nil
+	}
+	return string(text), err
+}
+
+// listName is the name of a writer. Temporary files of a file system have names of digits only.
+var listName = regexp.MustCompile(`^[a-z2-7]*[a-z][a-z2-7]*$`)
+
+// writers returns the keys of all lists.
+func (v *Vault) writers(ctx context.Context) ([]string, error) {
+	keys, err := v.List(ctx, writersFolder, false)
+	return slices.DeleteFunc(keys, func(key string) bool { return !listName.MatchString(path.Base(key)) }), err
+}
+
+// read reads the lists of all writers.
+func (f *Follower) read(ctx context.Context) (changes []Change, complete bool, err error) {
+	keys, err := f.vault.writers(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	complete = true
+	lists := make([]*changeList, len(keys))
+	err = Each(ctx, keys, func(i int, key string) error {
+		text, err := f.vault.Load(ctx, key)
+		list := new(changeList)
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // it was removed meanwhile, or is about to be written for the first time
+			return nil
+		case err == nil && json.Unmarshal(text, list) == nil && list.Format <= Format, IsUnreadable(err):
+			lists[i] = list
+			return nil
+		case err == nil:
+			lists[i] = new(changeList)
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	present := make(map[string]bool)
+	for i, list := range lists {
+		writer := path.Base(keys[i])
+		present[writer] = true
+		if list == nil || writer == f.own {
+			continue
+		}
+		if list.Format == 0 { // unreadable: it is unknown what it says
+			complete = false
+			continue
+		}
+		seen := f.seen[writer]
+		if list.Seq <= seen {
+			continue // nothing new, or a late duplicate
+		}
+		if list.Dropped > seen {
+			complete = false
+		}
+		for _, e := range list.Changes {
+			if e.Seq > seen {
+				changes = append(changes, Change{Key{e.Folder, writer, e.Last}, e.Pending})
+			}
+		}
+		f.seen[writer], f.lastAt[writer] = list.Seq, list.At
+	}
+	for writer := range f.seen {
+		if !present[writer] {
+			delete(f.seen, writer)
+			delete(f.lastAt, writer)
+		}
+	}
+	return changes, complete, nil
+}
+
+// Newest returns the latest time that a list had when it was read.
+func (f *Follower) Newest() (newest time.Time) {
+	for _, at := range f.lastAt {
+		if at.After(newest) {
+			newest = at
+		}
+	}
+	return newest
+}
+
+// Tidy removes the lists of writers that have been silent for long, and have nothing pending.
+func (f *Follower) Tidy(ctx context.Context) error {
+	keys, err := f.vault.writers(ctx)
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		text, err := f.vault.Load(ctx, key)
+		list := new(changeList)
+		if err != nil || json.Unmarshal(text, list) != nil || list.Format != Format || path.Base(key) == f.own || time.Since(list.At) < maxSilent {
+			continue
+		}
+		for _, e := range list.Changes {
+			if e.Pending {
+				// The writer died while it wrote this batch. Where a listing names it and there is no value, it is removed from the
+				// listing; a value that is there is complete, and stays.
+				batch := Key{e.Folder, path.Base(key), e.Last}.String()
+				if _, err := f.vault.Load(ctx, batch); errors.Is(err, fs.ErrNotExist) {
+					err = f.vault.Delete(ctx, batch)
+					if err != nil {
+						return err
+					}
+				}
+			}
+		}
+		if err := f.vault.Delete(ctx, key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// IsPending reports whether the writer of a batch, which a listing names and the storage does not have, was about to write it:
+// then it was never acknowledged.
+func (v *Vault) IsPending(ctx context.Context, key Key) (bool, error) {
+	text, err := v.Load(ctx, path.Join(writersFolder, key.Writer))
+	if errors.Is(err, fs.ErrNotExist) || IsUnreadable(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	var list changeList
+	if json.Unmarshal(text, &list) != nil {
+		return false, nil
+	}
+	for _, e := range list.Changes {
+		if e.Folder == key.Folder {
+			return e.Pending && e.Last == key.Number, nil
+		}
+	}
+	return false, nil
+}
+
+// Each calls f for all keys, several at a time, and returns the first error.
+func Each(ctx context.Context, keys []string, f func(i int, key string) error) error {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var first error
+	slots := make(chan struct{}, parallel)
+	for i, key := range keys {
+		if ctx.Err() != nil {
+			break
+		}
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			if err := f(i, key); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				if first == nil {
+					first = err
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if first == nil {
+		first = ctx.Err()
+	}
+	return first
+}

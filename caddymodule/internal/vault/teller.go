@@ -1,0 +1,169 @@
+package vault
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"path"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// writersFolder has the list of each writer.
+	writersFolder = StoreRoot + "/_writers"
+
+	// bellKey has a random value that changes with every ring. It has a folder of its own, because a file system may leave
+	// temporary files next to it.
+	bellKey = StoreRoot + "/_bell/bell"
+
+	// maxListed and maxListText bound the list of one writer.
+	maxListed   = 500
+	maxListText = 16 << 10
+)
+
+// A changeList is the list of the folders that one writer has changed last. Only that writer writes it.
+type changeList struct {
+	Format  int       `json:"format"`
+	Seq     uint64    `json:"seq"`               // of the last change; a list with a smaller one is a late duplicate
+	Dropped uint64    `json:"dropped,omitempty"` // changes up to this one are not listed any more
+	At      time.Time `json:"at"`
+	Changes []*entry  `json:"changes"`
+}
+
+// An entry is one folder in a list.
+type entry struct {
+	Folder  string `json:"folder"`
+	Seq     uint64 `json:"seq"`
+	Last    uint64 `json:"last"`              // number of the last batch
+	Pending bool   `json:"pending,omitempty"` // the last batch is about to be written
+}
+
+// A teller tells other nodes what a writer changes: it writes the list, and rings. Changes that come while it writes share the
+// next list.
+type teller struct {
+	vault  *Vault
+	writer string
+
+	mu      sync.Mutex
+	seq     uint64
+	dropped uint64
+	entries map[string]*entry
+	next    *promise // of the list that is written next
+	wanted  bool     // whether a caller waits for it
+	running bool
+	dirty   bool // whether the list in the storage may be older
+	ring    bool // whether to ring after the next list
+	news    bool // whether the next ring is about something new
+	owed    bool // whether to write the list and ring once more
+}
+
+// A promise is fulfilled once.
+type promise struct {
+	done chan struct{}
+	err  error
+}
+
+func newPromise() *promise { return &promise{done: make(chan struct{})} }
+
+// announce tells that the batch at key is about to be written, or was written, and returns when others can know.
+func (t *teller) announce(ctx context.Context, key Key, about bool) error {
+	t.mu.Lock()
+	t.seq++
+	t.entries[key.Folder] = &entry{Folder: key.Folder, Seq: t.seq, Last: key.Number, Pending: about}
+	t.ring, t.news = t.ring || !about, t.news || !about
+	return t.publish(ctx)
+}
+
+// again writes the list and rings once more, if that is owed.
+func (t *teller) again(ctx context.Context) error {
+	t.mu.Lock()
+	if !t.owed && !t.dirty {
+		t.mu.Unlock()
+		return nil
+	}
+	t.owed, t.ring = false, true
+	return t.publish(ctx)
+}
+
+func (t *teller) unfinished() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.owed || t.dirty
+}
+
+// publish writes the list as it is now, and returns when that has been done. The caller holds mu, which publish releases.
+func (t *teller) publish(ctx context.Context) error {
+	t.dirty, t.wanted = true, true
+	wait := t.next
+	if !t.running {
+		t.running = true
+		go t.run(ctx)
+	}
+	t.mu.Unlock()
+	select {
+	case <-wait.done:
+		return wait.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// run writes lists as long as callers wait for one. After a failure the list stays dirty, and the next caller tries again.
+func (t *teller) run(ctx context.Context) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for t.wanted {
+		current, ring, news := t.next, t.ring, t.news
+		t.next, t.wanted, t.ring, t.news, t.dirty = newPromise(), false, false, false, false
+		text := t.render()
+		t.mu.Unlock()
+
+		err := t.vault.Save(ctx, path.Join(writersFolder, t.writer), text)
+		if err == nil && ring {
+			err = t.vault.Save(ctx, bellKey, []byte(`"`+rand.Text()+`"`))
+		}
+
+		t.mu.Lock()
+		if err != nil {
+			t.dirty, t.ring, t.news = true, t.ring || ring, t.news || news
+		} else if news {
+			t.owed = true
+		}
+		current.err = err
+		close(current.done)
+	}
+	t.running = false
+}
+
+// render returns the text of the list. It drops the oldest changes if there are too many; changes that are about to be made
+// stay.
+func (t *teller) render() []byte {
+	list := changeList{Format: Format, Seq: t.seq, At: time.Now().UTC()}
+	for _, e := range t.entries {
+		list.Changes = append(list.Changes, e)
+	}
+	slices.SortFunc(list.Changes, func(a, b *entry) int { return int(int64(a.Seq) - int64(b.Seq)) })
+	for {
+		list.Dropped = t.dropped
+		text, _ := json.Marshal(list) // these are strings and numbers
+		if len(list.Changes) <= maxListed && len(text) <= maxListText {
+			return text
+		}
+		i := slices.IndexFunc(list.Changes, func(e *entry) bool { return !e.Pending })
+		if i < 0 {
+			return text
+		}
+		// A good part at a time, so that marshalling is not repeated for each entry.
+		for n := max(1, len(list.Changes)/10); n > 0 && i < len(list.Changes); n-- {
+			if e := list.Changes[i]; !e.Pending {
+				delete(t.entries, e.Folder)
+				t.dropped = max(t.dropped, e.Seq)
+				list.Changes = slices.Delete(list.Changes, i, i+1)
+				continue
+			}
+			i++
+		}
+	}
+}

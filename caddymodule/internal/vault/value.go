@@ -1,0 +1,205 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+
+	"github.com/caddyserver/certmagic"
+)
+
+// MaxValue is the largest size of a value in bytes.
+const MaxValue = 1 << 20
+
+// ErrTooLarge is the error for a value that the gateway cannot have written.
+var ErrTooLarge = errors.New("the value is larger than any that the gateway writes, and is not read; restore it from a backup, or delete it")
+
+// Load returns the opened value at key as it was saved. It returns fs.ErrNotExist if there is none. IsUnreadable tells damaged
+// values from a failing storage.
+func (v *Vault) Load(ctx context.Context, key string) ([]byte, error) {
+	text, err := v.open(ctx, key, MaxValue)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		v.Failed()
+	}
+	return text, err
+}
+
+// LoadRecord is Load for a record of the first versions, which could be larger.
+func (v *Vault) LoadRecord(ctx context.Context, key string) ([]byte, error) {
+	return v.open(ctx, key, maxRecord)
+}
+
+// maxRecord is the largest size of a record of the first versions in bytes.
+const maxRecord = 6 << 20
+
+func (v *Vault) open(ctx context.Context, key string, limit int64) ([]byte, error) {
+	stored, err := v.fetch(ctx, key, limit)
+	if err != nil {
+		return nil, err
+	}
+	text, err := v.Seal.open(key, stored)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	return text, nil
+}
+
+// fetch reads the value at key as it is stored. It returns fs.ErrNotExist only if the storage can be reached: one storage
+// returns that for every key while it cannot be reached (caddy-storage-redis 1.8.1). Listing distinguishes the two cases.
+func (v *Vault) fetch(ctx context.Context, key string, limit int64) ([]byte, error) {
+	return call(ctx, v, func(ctx context.Context, s certmagic.Storage) ([]byte, error) {
+		if files, ok := s.(*certmagic.FileStorage); ok {
+			// It is measured before it is read. The other storages have to read a value to know its size.
+			if info, err := os.Stat(files.Filename(key)); err == nil && info.Size() > limit {
+				return nil, fmt.Errorf("%s has %d bytes: %w", key, info.Size(), ErrTooLarge)
+			}
+		}
+		stored, err := s.Load(ctx, key)
+		if int64(len(stored)) > limit {
+			return nil, fmt.Errorf("%s has %d bytes: %w", key, len(stored), ErrTooLarge)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			if _, reached := list(ctx, s, path.Dir(key), false); reached != nil {
+				return nil, fmt.Errorf("%s cannot be read: %w", key, reached)
+			}
+		}
+		return stored, err
+	})
+}
+
+// Save seals text and stores it at key.
+func (v *Vault) Save(ctx context.Context, key string, text []byte) error {
+	return v.store(ctx, key, v.Seal.Seal(key, text))
+}
+
+// store stores sealed bytes. They are on the disk when it returns, as far as the gateway can see to that.
+func (v *Vault) store(ctx context.Context, key string, sealed []byte) error {
+	if err := v.CheckWritable(); err != nil {
+		return err
+	}
+	_, err := call(ctx, v, func(ctx context.Context, s certmagic.Storage) (struct{}, error) {
+		err := s.Store(ctx, key, sealed)
+		if files, ok := s.(*certmagic.FileStorage); ok && err == nil {
+			err = v.syncFolders(files, path.Dir(key))
+		}
+		return struct{}{}, err
+	})
+	return err
+}
+
+// syncFolders makes the entry of a new file in its folder survive a power loss, and the folder's entry in its own. The file
+// storage of Caddy writes the content of a file to the disk, but not its name.
+func (v *Vault) syncFolders(s *certmagic.FileStorage, folder string) error {
+	if err := syncFolder(s.Filename(folder)); err != nil {
+		return err
+	}
+	for ; folder != StoreRoot && folder != "." && folder != "/"; folder = path.Dir(folder) {
+		file := s.Filename(folder)
+		v.mu.Lock()
+		durable := v.durable[file]
+		v.mu.Unlock()
+		if durable {
+			return nil
+		}
+		if err := syncFolder(s.Filename(path.Dir(folder))); err != nil {
+			return err
+		}
+		v.mu.Lock()
+		if len(v.durable) > maxDurable {
+			clear(v.durable)
+		}
+		v.durable[file] = true
+		v.mu.Unlock()
+	}
+	return nil
+}
+
+// maxDurable is how many folders are remembered as durable; others are synchronised again.
+const maxDurable = 10_000
+
+func syncFolder(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	if err := f.Sync(); err != nil && !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("synchronising a folder of the storage: %w", err)
+	}
+	return nil
+}
+
+// Delete deletes the value at key, and never more than that: on some storages, deleting a folder takes values along that
+// others are just writing, or leaves them behind where no listing finds them.
+func (v *Vault) Delete(ctx context.Context, key string) error {
+	_, err := call(ctx, v, func(ctx context.Context, s certmagic.Storage) (struct{}, error) {
+		if files, ok := s.(*certmagic.FileStorage); ok {
+			err := os.Remove(files.Filename(key))
+			if errors.Is(err, fs.ErrNotExist) {
+				err = nil
+			}
+			return struct{}{}, err
+		}
+		return struct{}{}, s.Delete(ctx, key)
+	})
+	return err
+}
+
+// List returns the keys below folder, sorted. A folder that does not exist is empty.
+func (v *Vault) List(ctx context.Context, folder string, recursive bool) ([]string, error) {
+	keys, err := call(ctx, v, func(ctx context.Context, s certmagic.Storage) ([]string, error) {
+		return list(ctx, s, folder, recursive)
+	})
+	if err != nil {
+		v.Failed()
+		return nil, fmt.Errorf("listing %s: %w", folder, err)
+	}
+	slices.Sort(keys)
+	return keys, nil
+}
+
+// list lists a folder. The file storage of Caddy is read directly: its own listing looks at every file, and fails with "does
+// not exist" if one of them was renamed meanwhile, so that a folder would look empty while a value is written to it.
+func list(ctx context.Context, s certmagic.Storage, folder string, recursive bool) ([]string, error) {
+	files, ok := s.(*certmagic.FileStorage)
+	if !ok {
+		keys, err := s.List(ctx, folder, recursive)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		return keys, err
+	}
+	entries, err := os.ReadDir(files.Filename(folder))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		// The root must be reachable: a share that is not mounted is not an empty store.
+		if _, err := os.Stat(filepath.Clean(files.Path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	var keys []string
+	for _, e := range entries {
+		key := path.Join(folder, e.Name())
+		if recursive && e.IsDir() {
+			below, err := list(ctx, s, key, true)
+			if err != nil {
+				return nil, err
+			}
+			keys = append(keys, below...)
+			continue
+		}
+		keys = append(keys, key)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+	return keys, nil
+}

@@ -1,0 +1,368 @@
+package vault
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// maxBatch is how many facts one batch has, and maxBatchText how many bytes.
+	maxBatch     = 256
+	maxBatchText = MaxValue / 2
+
+	// maxUrgent and maxOrdinary are how many calls of Append may wait in one folder. maxWaiting bounds the ordinary ones of all
+	// folders, and maxWriting how many of these folders are written at a time, so that urgent ones always find room.
+	maxUrgent   = 100
+	maxOrdinary = 1000
+	maxWaiting  = 10_000
+	maxWriting  = 32
+
+	// maxAge is how old a fact may be when its write is acknowledged. After a longer time, such as a suspension of the machine,
+	// others may have acted on its absence.
+	maxAge = 10 * time.Minute
+
+	// outage is how long writes fail at once after one has failed.
+	outage = time.Second
+
+	// maxIdle is how long the last number of a folder is remembered.
+	maxIdle = time.Hour
+)
+
+// ErrUnknown is the error for facts of which it is unknown whether they were written.
+var ErrUnknown = errors.New("the storage did not confirm the change; it may or may not have been made")
+
+var (
+	errWaiting = errors.New("too many changes are waiting to be written")
+	errOutage  = errors.New("the storage failed a moment ago")
+)
+
+// A Writer adds facts. There is one for each start of a process and store, with an ID that nothing else has: not a copy of the
+// machine, and not the same process after a restart.
+//
+// A batch that was written is never written again with other content: the storage's client library may repeat a write, and the
+// first attempt may be the last to arrive. After an unknown outcome the same bytes are written again before anything else is
+// written to that folder.
+type Writer struct {
+	ID string
+
+	// Wrote is called for every batch that was written, before it is acknowledged, also for one whose callers have been told
+	// that the outcome is unknown.
+	Wrote func(key Key, facts []json.RawMessage)
+
+	vault  *Vault
+	teller *teller
+	stop   context.Context
+	Stop   context.CancelFunc
+
+	failed  atomic.Int64 // when a write failed last, in nanoseconds since 1970; 0 after a success
+	waiting atomic.Int64 // ordinary calls in all folders
+	writing chan struct{}
+	Stats   WriteStats
+
+	mu      sync.Mutex
+	folders map[string]*queue
+	base    uint64 // numbers of folders that were forgotten are not larger
+	tending bool
+}
+
+// WriteStats counts writes.
+type WriteStats struct {
+	Written, Failed, Unknown atomic.Int64
+	Seconds                  func(float64) // observes how long a write took; may be nil
+}
+
+// A queue has the writes of one folder. One batch is written at a time.
+type queue struct {
+	last      uint64     // number of the last batch
+	unsettled *pending   // a batch whose write may or may not have happened
+	urgent    []*request // of operators
+	ordinary  []*request // of contacts
+	running   bool
+	used      time.Time
+}
+
+// A pending batch was sealed for its key once.
+type pending struct {
+	key    Key
+	facts  []json.RawMessage
+	sealed []byte
+}
+
+// A request is one call of Append.
+type request struct {
+	facts []json.RawMessage
+	made  time.Time
+	done  chan outcome
+}
+
+// An outcome is what a call of Append returns.
+type outcome struct {
+	key Key
+	err error
+}
+
+// NewWriter makes a writer.
+func NewWriter(v *Vault) *Writer {
+	w := &Writer{ID: strings.ToLower(rand.Text()[:16]), vault: v, folders: make(map[string]*queue), writing: make(chan struct{}, maxWriting)}
+	w.stop, w.Stop = context.WithCancel(context.Background())
+	w.teller = &teller{vault: v, writer: w.ID, entries: make(map[string]*entry), next: newPromise()}
+	return w
+}
+
+// Append adds facts to a folder. When it returns nil, they are in the storage, and other nodes find them. Urgent facts, those
+// of operators, go before ordinary ones, are written in a batch of their own, and have room that ordinary ones never take.
+// ErrUnknown means that the facts may or may not be written; after any other error they are not.
+func (w *Writer) Append(ctx context.Context, folder string, urgent bool, facts []json.RawMessage) (Key, error) {
+	if err := w.vault.CheckWritable(); err != nil {
+		return Key{}, err
+	}
+	if failed := w.failed.Load(); failed != 0 && time.Since(time.Unix(0, failed)) < outage {
+		w.Stats.Failed.Add(1)
+		return Key{}, errOutage
+	}
+	size := 0
+	for _, f := range facts {
+		size += len(f)
+	}
+	if size > maxBatchText {
+		return Key{}, fmt.Errorf("the change has %d bytes, and at most %d can be written at a time", size, maxBatchText)
+	}
+	r := &request{facts: facts, made: time.Now(), done: make(chan outcome, 1)}
+	if err := w.enqueue(folder, urgent, r); err != nil {
+		w.Stats.Failed.Add(1)
+		return Key{}, err
+	}
+	if !urgent {
+		defer w.waiting.Add(-1)
+	}
+	select {
+	case o := <-r.done:
+		return o.key, o.err
+	case <-ctx.Done():
+		return Key{}, fmt.Errorf("%w: %w", ErrUnknown, ctx.Err())
+	}
+}
+
+func (w *Writer) enqueue(folder string, urgent bool, r *request) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	q := w.folders[folder]
+	if q == nil {
+		q = &queue{last: w.base}
+		w.folders[folder] = q
+	}
+	switch {
+	case urgent && len(q.urgent) >= maxUrgent, !urgent && len(q.ordinary) >= maxOrdinary:
+		return errWaiting
+	case urgent:
+		q.urgent = append(q.urgent, r)
+	case w.waiting.Add(1) > maxWaiting:
+		w.waiting.Add(-1)
+		return errWaiting
+	default:
+		q.ordinary = append(q.ordinary, r)
+	}
+	if !q.running {
+		q.running = true
+		go w.work(folder, q)
+	}
+	return nil
+}
+
+// take returns the next calls whose facts make one batch, or none if the queue is empty.
+func (w *Writer) take(q *queue) (batch []*request, urgent bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	q.used = time.Now()
+	if len(q.urgent) > 0 {
+		batch = q.urgent[:1]
+		q.urgent = q.urgent[1:]
+		return batch, true
+	}
+	facts, size := 0, 0
+	for _, r := range q.ordinary {
+		facts += len(r.facts)
+		for _, f := range r.facts {
+			size += len(f)
+		}
+		if len(batch) > 0 && (facts > maxBatch || size > maxBatchText) {
+			break
+		}
+		batch = append(batch, r)
+	}
+	q.ordinary = q.ordinary[len(batch):]
+	if len(batch) == 0 {
+		q.running = false
+	}
+	return batch, false
+}
+
+// work writes the batches of one folder until there are none.
+func (w *Writer) work(folder string, q *queue) {
+	for {
+		batch, urgent := w.take(q)
+		if len(batch) == 0 {
+			return
+		}
+		if !urgent {
+			w.writing <- struct{}{}
+		}
+		var key Key
+		err := w.settle(q)
+		if err == nil {
+			key, err = w.write(folder, q, batch)
+		}
+		if !urgent {
+			<-w.writing
+		}
+		for _, r := range batch {
+			r.done <- outcome{key, r.confirm(err)}
+		}
+	}
+}
+
+// confirm returns the error that the caller is told. A machine may have been suspended meanwhile: the monotonic clock may stop then, and
+// the wall clock goes on.
+func (r *request) confirm(err error) error {
+	if err == nil && (time.Since(r.made) > maxAge || time.Now().Round(0).Sub(r.made.Round(0)) > maxAge) {
+		return ErrUnknown
+	}
+	return err
+}
+
+// write writes one batch: it announces the folder, writes the batch, announces that it is done, and rings.
+func (w *Writer) write(folder string, q *queue, batch []*request) (Key, error) {
+	var facts []json.RawMessage
+	for _, r := range batch {
+		facts = append(facts, r.facts...)
+	}
+	text, err := encodeBatch(facts)
+	if err != nil {
+		return Key{}, err
+	}
+	p := &pending{key: Key{folder, w.ID, q.last + 1}, facts: facts}
+	p.sealed = w.vault.Seal.Seal(p.key.String(), text)
+	if err := w.teller.announce(w.stop, p.key, true); err != nil {
+		w.failed.Store(time.Now().UnixNano())
+		w.Stats.Failed.Add(1)
+		return Key{}, fmt.Errorf("announcing the change: %w", err) // nothing was written
+	}
+	q.last++
+	return p.key, w.finish(q, p)
+}
+
+// finish writes a batch that was announced, and tells of it. It is called again for a batch with an unknown outcome.
+func (w *Writer) finish(q *queue, p *pending) error {
+	began := time.Now()
+	err := w.vault.store(w.stop, p.key.String(), p.sealed)
+	if w.Stats.Seconds != nil {
+		w.Stats.Seconds(time.Since(began).Seconds())
+	}
+	if err != nil {
+		w.failed.Store(time.Now().UnixNano())
+		w.Stats.Unknown.Add(1)
+		q.unsettled = p
+		w.tend()
+		return fmt.Errorf("%w: %w", ErrUnknown, err)
+	}
+	q.unsettled = nil
+	w.failed.Store(0)
+	w.Stats.Written.Add(1)
+	w.Wrote(p.key, p.facts)
+	err = w.teller.announce(w.stop, p.key, false)
+	w.tend() // also after a success: the bell is rung once more
+	if err != nil {
+		return fmt.Errorf("%w: announcing it: %w", ErrUnknown, err)
+	}
+	return nil
+}
+
+// settle writes the batch with an unknown outcome again, with the same bytes.
+func (w *Writer) settle(q *queue) error {
+	if q.unsettled == nil {
+		return nil
+	}
+	if err := w.finish(q, q.unsettled); err != nil && q.unsettled != nil {
+		return fmt.Errorf("an earlier change of this messenger is not confirmed yet: %v", err) // this one was not tried: not ErrUnknown
+	}
+	return nil
+}
+
+// TendInterval is how often a writer tries again what did not succeed, and how long after a change the bell is rung once more:
+// a late duplicate of an earlier ring may have hidden the last one.
+const TendInterval = 2 * time.Second
+
+// tend starts a goroutine that finishes what is unfinished, unless it runs.
+func (w *Writer) tend() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.tending && w.stop.Err() == nil {
+		w.tending = true
+		go w.keepTending()
+	}
+}
+
+func (w *Writer) keepTending() {
+	timer := time.NewTicker(TendInterval)
+	defer timer.Stop()
+	for {
+		select {
+		case <-w.stop.Done():
+			return
+		case <-timer.C:
+		}
+		open := w.settleIdle()
+		told := w.teller.again(w.stop) == nil
+		w.mu.Lock()
+		if !open && told && !w.teller.unfinished() {
+			w.tending = false
+			w.mu.Unlock()
+			return
+		}
+		w.mu.Unlock()
+	}
+}
+
+// settleIdle tries to write the batches with unknown outcomes in folders to which nothing is written at the moment, forgets
+// folders that were not used for long, and reports whether there are still such batches.
+func (w *Writer) settleIdle() (open bool) {
+	var idle []*queue
+	w.mu.Lock()
+	for folder, q := range w.folders {
+		switch {
+		case q.running:
+			open = open || q.unsettled != nil
+		case q.unsettled != nil:
+			q.running = true // nothing else is written meanwhile
+			idle = append(idle, q)
+		case time.Since(q.used) > maxIdle:
+			w.base = max(w.base, q.last)
+			delete(w.folders, folder)
+		}
+	}
+	w.mu.Unlock()
+	for _, q := range idle {
+		key := q.unsettled.key
+		if w.settle(q) != nil {
+			open = true
+		}
+		w.mu.Lock()
+		if len(q.urgent)+len(q.ordinary) > 0 {
+			go w.work(key.Folder, q)
+		} else {
+			q.running = false
+		}
+		w.mu.Unlock()
+	}
+	return open
+}
+
+// Waiting returns how many ordinary writes wait.
+func (w *Writer) Waiting() int64 { return w.waiting.Load() }
