@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -62,7 +61,7 @@ type memory struct {
 
 	mu      sync.Mutex
 	values  map[string][]byte
-	folders map[string]bool // that have, or had, a value somewhere below
+	folders map[string]map[string]bool // what each folder has, and whether that is a folder
 	locks   map[string]chan struct{}
 }
 
@@ -75,7 +74,7 @@ func newMemory(t testing.TB) (*memory, string) {
 		memories.byName = make(map[string]*memory)
 	}
 	name := strings.ReplaceAll(t.Name(), "/", "-")
-	m := &memory{values: make(map[string][]byte), folders: make(map[string]bool), locks: make(map[string]chan struct{})}
+	m := &memory{values: make(map[string][]byte), folders: make(map[string]map[string]bool), locks: make(map[string]chan struct{})}
 	memories.byName[name] = m
 	t.Cleanup(func() {
 		memories.Lock()
@@ -83,6 +82,17 @@ func newMemory(t testing.TB) (*memory, string) {
 		delete(memories.byName, name)
 	})
 	return m, "storage test_memory " + name
+}
+
+// factKeys returns the storage keys of all facts about a messenger, sorted.
+func factKeys(values map[string][]byte, name string) []string {
+	return slices.Sorted(func(yield func(string) bool) {
+		for key := range values {
+			if strings.HasPrefix(key, "messenger/"+name+"/") && strings.Contains(key, "/facts/") && !yield(key) {
+				return
+			}
+		}
+	})
 }
 
 func count(n *atomic.Int64, key string) {
@@ -113,8 +123,12 @@ func (m *memory) set(key string, value []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.values[key] = value
-	for folder := path.Dir(key); folder != "."; folder = path.Dir(folder) {
-		m.folders[folder] = true
+	for child, isFolder := key, false; child != "."; child, isFolder = path.Dir(child), true {
+		folder := path.Dir(child)
+		if m.folders[folder] == nil {
+			m.folders[folder] = make(map[string]bool)
+		}
+		m.folders[folder][path.Base(child)] = isFolder
 	}
 }
 
@@ -122,7 +136,8 @@ func (m *memory) Delete(_ context.Context, key string) error {
 	count(&m.writes, key)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	maps.DeleteFunc(m.values, func(k string, _ []byte) bool { return k == key || strings.HasPrefix(k, key+"/") })
+	delete(m.values, key)
+	delete(m.folders[path.Dir(key)], path.Base(key))
 	return nil
 }
 
@@ -136,21 +151,21 @@ func (m *memory) Exists(_ context.Context, key string) bool {
 func (m *memory) List(_ context.Context, prefix string, recursive bool) ([]string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.folders[prefix] {
+	if m.folders[prefix] == nil {
 		return nil, fs.ErrNotExist
 	}
-	found := make(map[string]bool)
-	for key := range m.values {
-		rest, ok := strings.CutPrefix(key, prefix+"/")
-		if !ok {
-			continue
+	return m.list(prefix, recursive), nil
+}
+
+func (m *memory) list(prefix string, recursive bool) (keys []string) {
+	for name, isFolder := range m.folders[prefix] {
+		if key := path.Join(prefix, name); recursive && isFolder {
+			keys = append(keys, m.list(key, true)...)
+		} else {
+			keys = append(keys, key)
 		}
-		if name, _, deeper := strings.Cut(rest, "/"); deeper && !recursive {
-			rest = name
-		}
-		found[prefix+"/"+rest] = true
 	}
-	return slices.Collect(maps.Keys(found)), nil
+	return keys
 }
 
 func (m *memory) Stat(_ context.Context, key string) (certmagic.KeyInfo, error) {

@@ -106,7 +106,7 @@ func TestGatewayThatCannotReadRevocationsDoesNotGuess(t *testing.T) {
 	if a := g.get("/", token); a.status != 401 {
 		t.Errorf("revoked: got %d %s", a.status, a.body)
 	}
-	files, err := filepath.Glob(filepath.Join(filepath.Dir(g.log), "storage/messenger/support/ring"))
+	files, err := filepath.Glob(filepath.Join(filepath.Dir(g.log), "storage/messenger/support/config/facts/*"))
 	if err != nil || len(files) != 1 {
 		t.Fatalf("the record: %v %v", files, err)
 	}

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"regexp"
 	"runtime"
 	"strings"
@@ -31,12 +29,12 @@ func fill(t *testing.T, m *memory, count int) sharedToken {
 	g := start(t, nil, sealedOptions(folder), sealedSite)
 	g.operator().put("acme", generated)
 	made := g.operator().generate("acme")
-	value, err := os.ReadFile(filepath.Join(folder, "messenger/acme/stored"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	values := files(t, folder)
+	keys := factKeys(values, "acme")
 	for i := range count {
-		m.set(fmt.Sprintf("messenger/many%d/stored", i), value)
+		for _, key := range keys {
+			m.set(strings.Replace(key, "acme", fmt.Sprintf("many%d", i), 1), values[key])
+		}
 	}
 	return made
 }

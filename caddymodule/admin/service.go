@@ -18,7 +18,6 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/auth"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/messenger"
 )
 
@@ -78,7 +77,11 @@ func describe(name, source string, settings *config.Messenger, r *registry.Recor
 // backup may have written them.
 func (s *Service) describeStored(name string, r *registry.Record) *Description {
 	d := describe(name, registry.SourceStored, r.Settings, r)
-	if err := r.Settings.CheckStored(s.Store.IsInternal); err != nil {
+	err := r.Unusable
+	if err == nil {
+		err = r.Settings.CheckStored(s.Store.IsInternal)
+	}
+	if err != nil {
 		d.Warnings = append([]string{"it cannot be used, and is answered with keys_unavailable: " + err.Error()}, d.Warnings...)
 	}
 	return d
@@ -124,7 +127,7 @@ func (s *Service) List(ctx context.Context, after string) ([]Description, error)
 		switch {
 		case err == nil && r != nil:
 			list = append(list, *s.describeStored(name, r))
-		case vault.IsUnreadable(err): // it must not hide the others
+		case registry.IsUnreadable(err): // it must not hide the others
 			list = append(list, Description{Name: name, Source: registry.SourceStored, Settings: new(config.Messenger),
 				Warnings: []string{"it cannot be read, and is answered with keys_unavailable: " + err.Error()}})
 		case err != nil:

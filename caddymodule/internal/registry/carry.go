@@ -70,6 +70,7 @@ func (s *Store) carryOver(ctx context.Context, j *journal, names []string) (effe
 	case errors.Is(err, fs.ErrNotExist):
 		return all, nil
 	case vault.IsUnreadable(err) && !carried:
+		s.Failed()
 		j.setRecordError(err)
 		return all, nil
 	case err != nil && !carried:
@@ -79,6 +80,7 @@ func (s *Store) carryOver(ctx context.Context, j *journal, names []string) (effe
 	}
 	batches, digest, err := j.factsOfRecord(text)
 	if err != nil && !carried {
+		s.Failed()
 		j.setRecordError(err)
 		return all, nil
 	}

@@ -58,6 +58,8 @@ var (
 	// ErrCovers is the error for undoing a revocation that replaced others.
 	ErrCovers = StatusError(http.StatusConflict, "this revocation replaced others, such as the logouts of one contact, and cannot be undone: it is not known any more which tokens these were")
 
+	errNewerSettings = StatusError(http.StatusConflict, "these settings were made by a newer version of the gateway, and this one would lose what it does not know; change them with that version, or delete the messenger")
+
 	errTwoWriters = StatusError(http.StatusConflict, "another change of this messenger was made at the same moment, and this one was not; look at it again, and repeat the change if it still makes sense")
 )
 
@@ -76,6 +78,15 @@ func StorageError(err error) error {
 		status = http.StatusConflict
 	}
 	return caddy.APIError{HTTPStatus: status, Err: fmt.Errorf("the storage: %w", err)}
+}
+
+// IsUnreadable reports whether an error of this package means that a value exists and cannot be trusted.
+func IsUnreadable(err error) bool {
+	var answer caddy.APIError
+	if errors.As(err, &answer) {
+		err = answer.Err
+	}
+	return vault.IsUnreadable(err)
 }
 
 // Audit logs a change and who made it.
@@ -176,8 +187,8 @@ func (s *Store) fresh(ctx context.Context, name, kind string) (*journal, error) 
 		s.owned[name] = j
 		s.mu.Unlock()
 	}
-	_, err := s.apply(j, effect{settings: true, ring: true, fewer: true})
-	return j, err
+	_, _ = s.apply(j, effect{settings: true, ring: true, fewer: true}) // settings that cannot be used here can still be shown and changed
+	return j, nil
 }
 
 // again reads what others have written meanwhile, and makes it active together with what this node has written.
@@ -245,12 +256,15 @@ func (reg *Registry) Put(ctx context.Context, name string, settings *config.Mess
 	defer end()
 	s := reg.Store
 	j, err := s.fresh(ctx, name, KindStored)
-	if err != nil && !errors.Is(err, vault.ErrNewer) {
+	if err != nil {
 		return nil, false, StorageError(err)
 	}
 	before := j.record()
 	if err := c.Check(before); err != nil {
 		return nil, false, err
+	}
+	if before != nil && errors.Is(before.Unusable, vault.ErrNewer) {
+		return nil, false, errNewerSettings
 	}
 	v, incarnation, err := j.nextVersion(settings)
 	if err != nil {

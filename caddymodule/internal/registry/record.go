@@ -30,8 +30,9 @@ type Record struct {
 	Tokens   []ringToken
 	Closings uint64 // how often this node has seen tokens being revoked together with their connections
 
-	version  *fact
-	unusable error // why the settings cannot be used
+	Unusable error // why the settings cannot be used by this gateway, or nil
+
+	version *fact
 }
 
 // record returns what the ledger says. incarnation tells apart messengers of one name that followed each other.
@@ -42,7 +43,7 @@ func (l *ledger) record(incarnation string) *Record {
 	if v := r.version; v != nil {
 		fmt.Fprintln(digest, v.ID)
 		r.Created, r.Changed = v.Created.UTC(), v.At.UTC()
-		r.Settings, r.unusable = l.settings(v)
+		r.Settings, r.Unusable = l.settings(v)
 	}
 	for _, t := range r.Tokens {
 		fmt.Fprintln(digest, t.id, t.End)
@@ -75,9 +76,9 @@ func (l *ledger) settings(v *fact) (*config.Messenger, error) {
 		}
 		return known, vault.ErrDamaged
 	}
+	named := len(settings.PublicKey)
 	settings.PublicKey = slices.DeleteFunc(settings.PublicKey, func(k config.PublicKey) bool { return l.isDropped(v, keyHash(k.Key)) })
-	switch {
-	case settings.JWKS != nil && l.isDropped(v, keyHash(settings.JWKS.URL)), settings.Method() == "":
+	if settings.JWKS != nil && l.isDropped(v, keyHash(settings.JWKS.URL)) || named > 0 && len(settings.PublicKey) == 0 {
 		return settings, fmt.Errorf("the settings name a key or key set that was removed meanwhile; save them again")
 	}
 	return settings, nil

@@ -10,8 +10,8 @@ import (
 // newStored makes the messenger that a record describes. It may have been stored by a site owner who must not be able to read
 // the gateway's files and environment, or to explore its network.
 func (s *Store) newStored(name string, r *Record, revoked []authn.Revocation) (*Messenger, error) {
-	if r.unusable != nil {
-		return nil, r.unusable
+	if r.Unusable != nil {
+		return nil, r.Unusable
 	}
 	m := &Messenger{Messenger: r.Settings.CopySettings(), Stored: true}
 	if err := m.prepare(name, s.log()); err != nil {
