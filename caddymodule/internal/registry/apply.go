@@ -14,7 +14,7 @@ import (
 // wrote makes a batch active on this node that its writer has just written. It is called before the batch is acknowledged.
 func (s *Store) wrote(key vault.Key, texts []json.RawMessage) {
 	name, _, _ := strings.Cut(key.Folder, "/")
-	s.mayExist(name)
+	s.noteChange(name)
 	for _, j := range s.held(key.Folder) {
 		e, err := j.add(key, texts, Now())
 		if err != nil || e.empty() {
@@ -60,11 +60,14 @@ func (s *Store) endedBy(f *fact) int {
 	return s.ended[f.ID]
 }
 
+// everything is the effect of facts of which it is unknown what they have changed.
+var everything = effect{settings: true, ring: true, fewer: true}
+
 // apply makes active what has changed in a journal, and returns how many connections that has ended. Nothing depends on the
 // order of calls: what is made active is always what the journal says now.
 func (s *Store) apply(j *journal, e effect) (ended int, err error) {
-	s.applying.Lock()
-	defer s.applying.Unlock()
+	j.applying.Lock()
+	defer j.applying.Unlock()
 	if j.kind == kindRing {
 		ended, err = s.applyOwned(j, e)
 	} else {
@@ -76,7 +79,7 @@ func (s *Store) apply(j *journal, e effect) (ended int, err error) {
 	return ended, err
 }
 
-// applyOwned makes the facts of a configured messenger active. The caller holds applying.
+// applyOwned makes the facts of a configured messenger active. The caller holds the journal's applying.
 func (s *Store) applyOwned(j *journal, e effect) (ended int, err error) {
 	var r *Record
 	var all []authn.Revocation
@@ -128,7 +131,7 @@ func (s *Store) applyOwned(j *journal, e effect) (ended int, err error) {
 }
 
 // applyStored makes the facts of a stored messenger active, if it is in memory. The connections themselves know under what they
-// were opened. The caller holds applying.
+// were opened. The caller holds the journal's applying.
 func (s *Store) applyStored(j *journal, e effect) (ended int, err error) {
 	old, ok := s.cached(j.name)
 	if ok && old.journal != j {
@@ -183,7 +186,7 @@ func (s *Store) applyStored(j *journal, e effect) (ended int, err error) {
 			old.messenger.revoked.SetUnknown() // the new settings cannot be used here, and the old ones do not apply any more
 			old.revision = ""
 		}
-		return 0, fmt.Errorf("stored messenger %s: %w", j.name, err)
+		return 0, &unusableError{fmt.Errorf("stored messenger %s: %w", j.name, err)}
 	}
 	m.acquireMeter()
 	s.cache(j.name, newEntry(m, j, r.Revision))
@@ -193,10 +196,15 @@ func (s *Store) applyStored(j *journal, e effect) (ended int, err error) {
 	return ended, nil
 }
 
+// An unusableError says why settings that can be read cannot be used here. They can still be shown, changed and deleted.
+type unusableError struct{ error }
+
+func (e *unusableError) Unwrap() error { return e.error }
+
 // setUnknown makes a messenger answer keys_unavailable until apply is called with the effect that restores it.
 func (s *Store) setUnknown(j *journal) {
-	s.applying.Lock()
-	defer s.applying.Unlock()
+	j.applying.Lock()
+	defer j.applying.Unlock()
 	s.makeUnknown(j)
 }
 

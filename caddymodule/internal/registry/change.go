@@ -128,8 +128,8 @@ var changes struct {
 // maxChanges is how many changes of one messenger may wait.
 const maxChanges = 100
 
-// begin waits until no other change of this messenger is made on this node.
-func begin(ctx context.Context, name string) (context.Context, func(), error) {
+// beginChange waits until no other change of this messenger is made on this node.
+func beginChange(ctx context.Context, name string) (context.Context, func(), error) {
 	changes.Lock()
 	if changes.locks == nil {
 		changes.locks = make(map[string]*nameLock)
@@ -175,20 +175,11 @@ func (s *Store) fresh(ctx context.Context, name, kind string) (*journal, error) 
 	if j != nil {
 		return j, s.readMore(ctx, j)
 	}
-	j = newJournal(name, kind)
-	if _, err := s.read(ctx, j); err != nil {
-		return j, err
+	j, err := s.begin(ctx, name, kind)
+	if errors.As(err, new(*unusableError)) {
+		err = nil
 	}
-	if err := j.damage(); err != nil {
-		return j, err
-	}
-	if kind == kindRing {
-		s.mu.Lock()
-		s.owned[name] = j
-		s.mu.Unlock()
-	}
-	_, _ = s.apply(j, effect{settings: true, ring: true, fewer: true}) // settings that cannot be used here can still be shown and changed
-	return j, nil
+	return j, err
 }
 
 // again reads what others have written meanwhile, and makes it active together with what this node has written.
@@ -249,7 +240,7 @@ func (reg *Registry) RecordKind(ctx context.Context, name string) (*config.Messe
 // Put creates a stored messenger, or changes its settings. Its shared tokens stay, unless the validation method changes. Of two
 // callers who change the same settings at once, on any nodes, at most one succeeds.
 func (reg *Registry) Put(ctx context.Context, name string, settings *config.Messenger, c Condition) (r *Record, created bool, err error) {
-	ctx, end, err := begin(ctx, name)
+	ctx, end, err := beginChange(ctx, name)
 	if err != nil {
 		return nil, false, err
 	}
@@ -368,7 +359,7 @@ func (reg *Registry) Remove(ctx context.Context, name string, c Condition) (ende
 	if config.CheckName(name) != nil {
 		return 0, false, ErrNoMessenger
 	}
-	ctx, end, err := begin(ctx, name)
+	ctx, end, err := beginChange(ctx, name)
 	if err != nil {
 		return 0, false, err
 	}

@@ -91,7 +91,6 @@ func decode(texts []json.RawMessage) ([]*fact, error) {
 	return facts, nil
 }
 
-
 // check returns an error for a fact that the gateway cannot have written, so that no command, page or request fails half-way.
 func (f *fact) check() error {
 	complete := f.ID != "" && !f.At.IsZero()

@@ -76,7 +76,7 @@ func (s *Store) follow(ctx context.Context, c vault.Change) error {
 		s.readAgain(name, time.Now().Add(aboutTo))
 		return nil
 	}
-	s.mayExist(name)
+	s.noteChange(name)
 	journals := s.held(c.Key.Folder)
 	if len(journals) == 0 {
 		if Connections.Open()[name] > 0 { // they were opened under another configuration, and the change may end them
@@ -85,7 +85,7 @@ func (s *Store) follow(ctx context.Context, c vault.Change) error {
 		return nil
 	}
 	for _, j := range journals {
-		if !s.readNext(ctx, j, c.Key) {
+		if c.Again || !s.readNext(ctx, j, c.Key) {
 			return s.reread(ctx, name)
 		}
 	}
@@ -171,18 +171,11 @@ func (s *Store) rereadStored(ctx context.Context, name string) error {
 	if ok {
 		return s.readMore(ctx, e.journal)
 	}
-	s.mayExist(name)
+	s.noteChange(name)
 	if Connections.Open()[name] == 0 || s.isConfigured(name) {
 		return nil // the next request for it reads it
 	}
-	j := newJournal(name, KindStored)
-	if _, err := s.read(ctx, j); err != nil {
-		return err
-	}
-	if err := j.damage(); err != nil {
-		return err
-	}
-	_, err := s.apply(j, effect{settings: true})
+	_, err := s.begin(ctx, name, KindStored)
 	return err
 }
 
@@ -192,7 +185,7 @@ func (s *Store) readMore(ctx context.Context, j *journal) error {
 	e, err := s.read(ctx, j)
 	damage := j.damage()
 	if damaged && damage == nil {
-		e = effect{settings: true, ring: true, fewer: true, rules: e.rules}
+		e = everything
 	}
 	if !e.empty() || damage != nil {
 		if _, failed := s.apply(j, e); failed != nil {
@@ -343,4 +336,3 @@ func (s *Store) keepUpToDate(ctx context.Context, interval time.Duration) {
 		}
 	}
 }
-

@@ -2,6 +2,8 @@ package registry
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -96,7 +98,7 @@ func (s *Store) checkHealth(was *healthSeen) {
 			if stale {
 				s.setUnknown(j)
 			} else {
-				_, _ = s.apply(j, effect{settings: true, ring: true, fewer: true}) // an error makes the messenger unavailable
+				_, _ = s.apply(j, everything) // an error makes the messenger unavailable
 			}
 		}
 	}
@@ -115,8 +117,6 @@ func (s *Store) dropIfAway() bool {
 	if polled.IsZero() || Now().Round(0).Sub(polled.Round(0)) < keepDeletion-2*keepUseless {
 		return false
 	}
-	s.applying.Lock()
-	defer s.applying.Unlock()
 	s.mu.Lock()
 	pinned := s.pinned
 	s.pinned = make(map[string]*storedEntry)
@@ -163,13 +163,20 @@ func (s *Store) repair(ctx context.Context, j *journal) (bool, error) {
 		return false, err
 	}
 	lost := j.lost()
+	folders := make(map[string]bool)
 	for key, texts := range lost {
+		folders[key.Folder] = true
 		if err := s.SaveBatch(ctx, key, texts); err != nil {
 			return false, err
 		}
 	}
 	if len(lost) == 0 {
 		return false, nil
+	}
+	for _, folder := range slices.Sorted(maps.Keys(folders)) {
+		if err := s.writer.Announce(ctx, folder); err != nil { // other nodes read it again
+			return false, err
+		}
 	}
 	return true, s.readMore(ctx, j)
 }

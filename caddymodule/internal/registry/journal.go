@@ -34,15 +34,17 @@ const (
 type journal struct {
 	name, kind string
 
-	mu       sync.Mutex
-	batches  map[vault.Key]*batch
-	last     map[vault.Key]uint64 // the largest number, by folder and writer
-	ledgers  map[string]*ledger   // by incarnation
-	deleted  map[string]time.Time // incarnations, and when the deletion was recorded
-	bad      map[vault.Key]error  // batches that a listing names and that cannot be read
-	missing  map[vault.Key]bool   // batches that this node has read, and that the storage does not have any more
-	newest   time.Time            // of a fact, unless it is more than maxAhead ahead
-	ahead    bool                 // whether there is a fact that is
+	applying sync.Mutex // makes what the journal says active, one call at a time
+
+	mu      sync.Mutex
+	batches map[vault.Key]*batch
+	last    map[vault.Key]uint64 // the largest number, by folder and writer
+	ledgers map[string]*ledger   // by incarnation
+	deleted map[string]time.Time // incarnations, and when the deletion was recorded
+	bad     map[vault.Key]error  // batches that a listing names and that cannot be read
+	missing map[vault.Key]bool   // batches that this node has read, and that the storage does not have any more
+	newest  time.Time            // of a fact, unless it is more than maxAhead ahead
+	ahead   bool                 // whether there is a fact that is
 
 	recordErr     error  // why the record of an older version cannot be read
 	recordChecked bool   // whether it was looked at, since the last sweep

@@ -14,6 +14,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
 var (
@@ -81,36 +82,29 @@ func (s *Store) lookUp(ctx context.Context, name string) (*storedEntry, error) {
 
 // readStored reads a stored messenger into memory. It returns nil if there is none. The caller holds the lock of name.
 func (s *Store) readStored(ctx context.Context, name string) (*journal, error) {
-	before := s.creations(name).Load()
-	defer func() {
-		if s.creations(name).Load() != before {
-			s.absent.Invalidate(name) // it may have been created after the listing
+	j, err := s.begin(ctx, name, KindStored)
+	if err != nil {
+		if !vault.IsUnreadable(err) { // one unreadable value says nothing about the others
+			s.failed.Store(time.Now().UnixNano())
 		}
-	}()
-	j := newJournal(name, KindStored)
-	if _, err := s.read(ctx, j); err != nil {
-		s.failed.Store(time.Now().UnixNano())
 		return nil, err
 	}
-	if err := j.damage(); err != nil { // one unreadable value says nothing about the others
-		return nil, err
-	}
-	_, err := s.apply(j, effect{settings: true})
-	if r := j.record(); r == nil || err != nil {
-		return nil, err
+	if j.record() == nil {
+		return nil, nil
 	}
 	return j, nil
 }
 
-// mayExist is called when a messenger may have been created: what is known about its absence is forgotten.
-func (s *Store) mayExist(name string) {
-	s.creations(name).Add(1)
+// noteChange is called when something about a name was written, before the journals in memory are told: what is known about its
+// absence is forgotten, and a journal that is being read is read once more.
+func (s *Store) noteChange(name string) {
+	s.changes(name).Add(1)
 	s.absent.Invalidate(name)
 }
 
-// creations returns a counter that changes when a messenger of this name may have been created.
-func (s *Store) creations(name string) *atomic.Uint64 {
-	return &s.created[maphash.String(s.seed, name)%uint64(len(s.created))]
+// changes returns a counter that noteChange increases.
+func (s *Store) changes(name string) *atomic.Uint64 {
+	return &s.changed[maphash.String(s.seed, name)%uint64(len(s.changed))]
 }
 
 // isConfigured reports whether a running configuration has a messenger of this name, which has precedence over a stored one.

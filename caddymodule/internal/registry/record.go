@@ -46,7 +46,11 @@ func (l *ledger) record(incarnation string) *Record {
 		r.Settings, r.Unusable = l.settings(v)
 	}
 	for _, t := range r.Tokens {
-		fmt.Fprintln(digest, t.id, t.End)
+		var end int64
+		if t.End != nil {
+			end = t.End.UnixNano()
+		}
+		fmt.Fprintln(digest, t.id, end)
 	}
 	for _, f := range l.facts {
 		switch f.Kind {

@@ -21,8 +21,8 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
-// Now is the clock of everything that the store has: the times of facts, and what has expired. Tests replace it.
-var Now = time.Now
+// Now returns the time of everything that the store has: the times of facts, and what has expired.
+func Now() time.Time { return vault.Now() }
 
 const (
 	// maxCached is how many stored messengers a node has in memory, and maxAbsent how many names without one.
@@ -48,8 +48,8 @@ var stores = caddy.NewUsagePool()
 // A Store has the messengers and key rings that change at runtime. It reads their facts from the storage when they are first
 // needed, and follows what other nodes write. A verification reads memory only.
 //
-// Locks are taken in this order: the lock of a name, which is held while the storage is read; applying; mu and the mu of a
-// journal, which are never held while the storage is read or written, and never together.
+// Locks are taken in this order: the lock of a name, which is held while the storage is read; applying of a journal; mu and the
+// mu of a journal, which are never held while the storage is read or written, and never together.
 type Store struct {
 	*vault.Vault
 	id       [sha256.Size]byte
@@ -60,13 +60,11 @@ type Store struct {
 	stored  *otter.Cache[string, *storedEntry]
 	absent  *otter.Cache[string, struct{}] // names without a stored messenger: no number of them evicts a messenger
 	loading [64]sync.Mutex                 // by the hash of a name; see lock
-	created [64]atomic.Uint64              // by the same; see mayExist
+	changed [64]atomic.Uint64              // by the same; see noteChange
 	seed    maphash.Seed
 	lookups *turnstile
 	rereads *rate.Limiter
 	failed  atomic.Int64 // when the storage failed last, in nanoseconds since 1970
-
-	applying sync.Mutex // makes what journals say active, one at a time
 
 	mu         sync.Mutex
 	registries []*Registry
@@ -260,19 +258,37 @@ func (s *Store) readOwned(ctx context.Context, name string) error {
 	j := s.owned[name]
 	s.mu.Unlock()
 	if j == nil {
-		j = newJournal(name, kindRing)
+		_, err := s.begin(ctx, name, kindRing)
+		return err
+	}
+	_, err := s.apply(j, everything)
+	return err
+}
+
+// begin reads a name for the first time, and makes active what it finds. What is written meanwhile, by this node or another, is
+// told to the journals that are in memory; this one is not yet, so it is read once more if anything was. The caller holds the
+// lock of the name.
+func (s *Store) begin(ctx context.Context, name, kind string) (*journal, error) {
+	j := newJournal(name, kind)
+	for changed := true; changed; {
+		before := s.changes(name).Load()
 		if _, err := s.read(ctx, j); err != nil {
-			return err
+			return j, err
 		}
 		if err := j.damage(); err != nil {
-			return err
+			return j, err
 		}
-		s.mu.Lock()
-		s.owned[name] = j
-		s.mu.Unlock()
+		if kind == kindRing {
+			s.mu.Lock()
+			s.owned[name] = j
+			s.mu.Unlock()
+		}
+		if _, err := s.apply(j, everything); err != nil {
+			return j, err
+		}
+		changed = s.changes(name).Load() != before
 	}
-	_, err := s.apply(j, effect{settings: true, ring: true, fewer: true})
-	return err
+	return j, nil
 }
 
 // hasEmptyRing reports whether the ring of a configured messenger was read, and has no token.

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,6 +28,7 @@ const (
 type Change struct {
 	Key     Key // of the last batch in that folder
 	Pending bool
+	Again   bool // the whole folder has to be read again
 }
 
 // A Follower notices what other writers change. Its methods are called by one goroutine at a time.
@@ -34,16 +36,17 @@ type Follower struct {
 	vault *Vault
 	own   string // the writer of this process, whose changes are known
 
-	begun  bool // whether the lists were read before anything else was
-	bell   string
-	quiet  int               // polls since the lists were read
-	seen   map[string]uint64 // by writer: the last change that is known
-	lastAt map[string]time.Time
+	begun bool // whether the lists were read before anything else was
+	bell  string
+	quiet int               // polls since the lists were read
+	seen  map[string]uint64 // by writer: the last change that is known
+
+	behind atomic.Int64 // nanoseconds
 }
 
 // NewFollower makes a follower. Begin is called before anything is read from the storage.
 func NewFollower(v *Vault, own string) *Follower {
-	return &Follower{vault: v, own: own, seen: make(map[string]uint64), lastAt: make(map[string]time.Time)}
+	return &Follower{vault: v, own: own, seen: make(map[string]uint64)}
 }
 
 // Begin takes the lists as they are: what is read from now on contains these changes.
@@ -132,6 +135,8 @@ func (f *Follower) read(ctx context.Context) (changes []Change, complete bool, e
 		return nil, false, err
 	}
 	present := make(map[string]bool)
+	var behind time.Duration
+	now := Now()
 	for i, list := range lists {
 		writer := path.Base(keys[i])
 		present[writer] = true
@@ -151,29 +156,26 @@ func (f *Follower) read(ctx context.Context) (changes []Change, complete bool, e
 		}
 		for _, e := range list.Changes {
 			if e.Seq > seen {
-				changes = append(changes, Change{Key{e.Folder, writer, e.Last}, e.Pending})
+				changes = append(changes, Change{Key{e.Folder, writer, e.Last}, e.Pending, e.Again})
 			}
 		}
-		f.seen[writer], f.lastAt[writer] = list.Seq, list.At
+		f.seen[writer] = list.Seq
+		behind = max(behind, list.At.Sub(now))
+	}
+	if behind > 0 || len(changes) > 0 {
+		f.behind.Store(int64(behind))
 	}
 	for writer := range f.seen {
 		if !present[writer] {
 			delete(f.seen, writer)
-			delete(f.lastAt, writer)
 		}
 	}
 	return changes, complete, nil
 }
 
-// Newest returns the latest time that a list had when it was read.
-func (f *Follower) Newest() (newest time.Time) {
-	for _, at := range f.lastAt {
-		if at.After(newest) {
-			newest = at
-		}
-	}
-	return newest
-}
+// Behind returns by how much the clock of this node is behind that of another writer, at least: a list had a time that was later
+// than the one at which it was read.
+func (f *Follower) Behind() time.Duration { return time.Duration(f.behind.Load()) }
 
 // Tidy removes the lists of writers that have been silent for long, and have nothing pending.
 func (f *Follower) Tidy(ctx context.Context) error {
@@ -184,7 +186,7 @@ func (f *Follower) Tidy(ctx context.Context) error {
 	for _, key := range keys {
 		text, err := f.vault.Load(ctx, key)
 		list := new(changeList)
-		if err != nil || json.Unmarshal(text, list) != nil || list.Format != Format || path.Base(key) == f.own || time.Since(list.At) < maxSilent {
+		if err != nil || json.Unmarshal(text, list) != nil || list.Format != Format || path.Base(key) == f.own || Now().Sub(list.At) < maxSilent {
 			continue
 		}
 		for _, e := range list.Changes {

@@ -85,5 +85,5 @@ func isChanging(key string, value []byte) bool {
 		return true
 	}
 	var list changeList
-	return strings.HasPrefix(key, writersFolder+"/") && json.Unmarshal(value, &list) == nil && time.Since(list.At) < time.Minute
+	return strings.HasPrefix(key, writersFolder+"/") && json.Unmarshal(value, &list) == nil && Now().Sub(list.At) < time.Minute
 }

@@ -38,6 +38,7 @@ type entry struct {
 	Seq     uint64 `json:"seq"`
 	Last    uint64 `json:"last"`              // number of the last batch
 	Pending bool   `json:"pending,omitempty"` // the last batch is about to be written
+	Again   bool   `json:"again,omitempty"`   // batches of others were written back, too: all have to be read again
 }
 
 // A teller tells other nodes what a writer changes: it writes the list, and rings. Changes that come while it writes share the
@@ -71,8 +72,25 @@ func newPromise() *promise { return &promise{done: make(chan struct{})} }
 func (t *teller) announce(ctx context.Context, key Key, about bool) error {
 	t.mu.Lock()
 	t.seq++
-	t.entries[key.Folder] = &entry{Folder: key.Folder, Seq: t.seq, Last: key.Number, Pending: about}
+	e := &entry{Folder: key.Folder, Seq: t.seq, Last: key.Number, Pending: about}
+	if before := t.entries[key.Folder]; before != nil {
+		e.Again = before.Again
+	}
+	t.entries[key.Folder] = e
 	t.ring, t.news = t.ring || !about, t.news || !about
+	return t.publish(ctx)
+}
+
+// announceAgain tells that a folder has to be read again.
+func (t *teller) announceAgain(ctx context.Context, folder string) error {
+	t.mu.Lock()
+	t.seq++
+	e := &entry{Folder: folder, Seq: t.seq, Again: true}
+	if before := t.entries[folder]; before != nil {
+		e.Last, e.Pending = before.Last, before.Pending
+	}
+	t.entries[folder] = e
+	t.ring, t.news = true, true
 	return t.publish(ctx)
 }
 
@@ -140,7 +158,7 @@ func (t *teller) run(ctx context.Context) {
 // render returns the text of the list. It drops the oldest changes if there are too many; changes that are about to be made
 // stay.
 func (t *teller) render() []byte {
-	list := changeList{Format: Format, Seq: t.seq, At: time.Now().UTC()}
+	list := changeList{Format: Format, Seq: t.seq, At: Now().UTC().Round(0)}
 	for _, e := range t.entries {
 		list.Changes = append(list.Changes, e)
 	}

@@ -12,12 +12,16 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/caddyserver/certmagic"
 )
 
 // StoreRoot is the folder of all values in Caddy's storage.
 const StoreRoot = "messenger"
+
+// Now is the clock of this node. Tests replace it.
+var Now = time.Now
 
 // A Vault is Caddy's storage as the gateway uses it.
 type Vault struct {

@@ -123,9 +123,9 @@ func (w *Writer) Append(ctx context.Context, folder string, urgent bool, facts [
 	if err := w.vault.CheckWritable(); err != nil {
 		return Key{}, err
 	}
-	if failed := w.failed.Load(); failed != 0 && time.Since(time.Unix(0, failed)) < outage {
+	if err := w.outage(); err != nil {
 		w.Stats.Failed.Add(1)
-		return Key{}, errOutage
+		return Key{}, err
 	}
 	size := 0
 	for _, f := range facts {
@@ -148,6 +148,20 @@ func (w *Writer) Append(ctx context.Context, folder string, urgent bool, facts [
 	case <-ctx.Done():
 		return Key{}, fmt.Errorf("%w: %w", ErrUnknown, ctx.Err())
 	}
+}
+
+// outage returns an error if a write has failed a moment ago. Callers are answered at once then, instead of after the time-out
+// of each.
+func (w *Writer) outage() error {
+	if failed := w.failed.Load(); failed != 0 && time.Since(time.Unix(0, failed)) < outage {
+		return errOutage
+	}
+	return nil
+}
+
+// Announce tells other nodes to read a folder again, in which batches of others were written back.
+func (w *Writer) Announce(ctx context.Context, folder string) error {
+	return w.teller.announceAgain(ctx, folder)
 }
 
 func (w *Writer) enqueue(folder string, urgent bool, r *request) error {
@@ -215,7 +229,10 @@ func (w *Writer) work(folder string, q *queue) {
 			w.writing <- struct{}{}
 		}
 		var key Key
-		err := w.settle(q)
+		err := w.outage()
+		if err == nil {
+			err = w.settle(q)
+		}
 		if err == nil {
 			key, err = w.write(folder, q, batch)
 		}
