@@ -30,6 +30,7 @@ type Collectors struct {
 	Fetches  *prometheus.CounterVec
 	Ended    *prometheus.CounterVec
 	Errors   prometheus.Counter
+	Writes   prometheus.Histogram
 	dropped  *prometheus.CounterVec
 	drops    atomic.Uint64
 }
@@ -55,7 +56,14 @@ var Process = &Collectors{
 	Fetches: newCounterVec("jwks_fetches_total", "Fetches of key sets, by their outcome.", "messenger", "outcome"),
 	Ended: newCounterVec("connections_ended_total",
 		"Guarded connections that ended; the reason is \"closed\" if the client or the backend ended it.", "messenger", "reason"),
-	Errors:  prometheus.NewCounter(prometheus.CounterOpts(metricOpts("store_errors_total", "Reads of the store that failed."))),
+	Errors: prometheus.NewCounter(prometheus.CounterOpts(metricOpts("store_errors_total", "Reads of the store that failed."))),
+	Writes: prometheus.NewHistogram(prometheus.HistogramOpts{
+		Namespace: Namespace,
+		Subsystem: Subsystem,
+		Name:      "store_write_seconds",
+		Help:      "How long the storage took for one write of facts, failed ones included.",
+		Buckets:   []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5},
+	}),
 	dropped: newCounterVec("claims_dropped_total", "Claims that were too large, or not fit, for the header that claim_header names.", "claim"),
 }
 
@@ -70,7 +78,7 @@ func newCounterVec(name, help string, labels ...string) *prometheus.CounterVec {
 // Register registers the collectors of the process, and further ones, with the registry of a configuration.
 func Register(promRegistry *prometheus.Registry, further ...prometheus.Collector) error {
 	m := Process
-	for _, collector := range append(further, m.requests, m.seconds, m.Fetches, m.Ended, m.Errors, m.dropped) {
+	for _, collector := range append(further, m.requests, m.seconds, m.Fetches, m.Ended, m.Errors, m.Writes, m.dropped) {
 		if err := promRegistry.Register(collector); err != nil && !errors.As(err, new(prometheus.AlreadyRegisteredError)) {
 			return err
 		}

@@ -15,8 +15,9 @@ import (
 
 // A storeStatus is the result of the last poll.
 type storeStatus struct {
-	Polled time.Time // the last success
-	Err    error
+	Polled  time.Time // the last success
+	Current time.Time // the last one after which nothing was left to be read
+	Err     error
 }
 
 // aboutTo is how long a messenger is read again with every poll that another node is about to change: that node may have died.
@@ -283,9 +284,12 @@ func (s *Store) sweepRegularly(ctx context.Context) {
 // recordStatus stores the result of a poll, and logs when it changes.
 func (s *Store) recordStatus(err error) {
 	before := s.status.Load()
-	now := &storeStatus{Polled: before.Polled, Err: err}
+	now := &storeStatus{Polled: before.Polled, Current: before.Current, Err: err}
 	if err == nil {
 		now.Polled = time.Now()
+		if !s.incomplete.Load() && !s.rereading.Load() {
+			now.Current = now.Polled
+		}
 	}
 	s.status.Store(now)
 	switch {

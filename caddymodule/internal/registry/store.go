@@ -132,7 +132,7 @@ func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string) (*Stor
 			retry:    make(map[string]time.Time),
 			ended:    make(map[string]int),
 		}
-		w.Wrote = l.wrote
+		w.Wrote, w.Stats.Seconds = l.wrote, observeWrite
 		l.status.Store(new(storeStatus))
 		if l.absent, err = otter.New(&otter.Options[string, struct{}]{MaximumSize: maxAbsent}); err != nil {
 			return nil, err

@@ -1,0 +1,47 @@
+package registry
+
+import (
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
+)
+
+// StoreStats is what this node knows about its store.
+type StoreStats struct {
+	Written, Failed, Unknown int64 // writes; of unknown ones the storage has confirmed nothing
+	Waiting                  int64 // writes of contacts that wait
+	Facts                    int   // in memory
+	Lost                     int   // messengers of which the storage has lost facts that this node knows
+	Ahead                    int   // messengers with a fact whose time is more than an hour ahead
+	Behind                   time.Duration
+	Current                  time.Time // when this node last knew everything that it has in memory to be up to date; zero if never
+}
+
+// StoreStats returns what this node knows about its store.
+func (reg *Registry) StoreStats() StoreStats {
+	s := reg.Store
+	stats := StoreStats{
+		Written: s.writer.Stats.Written.Load(), Failed: s.writer.Stats.Failed.Load(), Unknown: s.writer.Stats.Unknown.Load(),
+		Waiting: s.writer.Waiting(), Behind: s.follower.Behind(), Current: s.status.Load().Current,
+	}
+	stats.Lost, stats.Ahead = s.health.counts()
+	for _, name := range s.names() {
+		for _, j := range s.held(name) {
+			stats.Facts += j.count()
+		}
+	}
+	return stats
+}
+
+// count returns how many facts the journal has.
+func (j *journal) count() (n int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, l := range j.ledgers {
+		n += len(l.facts)
+	}
+	return n
+}
+
+// observeWrite observes how long a write took.
+func observeWrite(seconds float64) { metrics.Process.Writes.Observe(seconds) }
