@@ -25,7 +25,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 )
 
 // Every setting is carried by the Caddyfile, by JSON, by the admin API, by the stored record and by the flags of create.
@@ -59,7 +59,7 @@ func fill(t *testing.T, v reflect.Value, name string) {
 	case *config.PublicKey:
 		v.Set(reflect.ValueOf(config.PublicKey{Key: publicKeyPEM(t), KeyID: name}))
 	case *config.SharedToken:
-		v.Set(reflect.ValueOf(config.SharedToken{Token: "{env." + secretName + "}", Encoding: authn.Hex}))
+		v.Set(reflect.ValueOf(config.SharedToken{Token: "{env." + secretName + "}", Encoding: sharedtoken.Hex}))
 	case *config.FailLimit:
 		v.Set(reflect.ValueOf(config.FailLimit{Attempts: 7, Window: caddy.Duration(61 * time.Second)}))
 	default:

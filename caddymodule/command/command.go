@@ -28,6 +28,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 )
 
 func init() {
@@ -97,7 +98,7 @@ messenger with jwks, "caddy messenger jwks" makes a key set of the second.`,
 			if pair != "" {
 				return writeKeyPair(cmd.OutOrStdout(), pair)
 			}
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), authn.GenerateSharedToken())
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), sharedtoken.Generate())
 			return err
 		},
 	}
@@ -174,7 +175,7 @@ other text is a shared token and signs with HS256.`,
 	flags := cmd.Flags()
 	flags.StringVar(&o.keyFile, "key", "", "The file that holds the private key or the shared token")
 	flags.StringVar(&o.keyEnv, "key-env", "", "The environment variable that holds it")
-	flags.StringVar(&o.encoding, "encoding", string(authn.Raw), "How a shared token is written: raw, base64, base64url or hex")
+	flags.StringVar(&o.encoding, "encoding", string(sharedtoken.Raw), "How a shared token is written: raw, base64, base64url or hex")
 	flags.StringVar(&o.identity, "identity", "", "The contact identity (required)")
 	flags.StringVar(&o.identityKey, "identity-key", "identity", "The claim that holds the identity")
 	flags.StringArrayVar(&o.claims, "claim", nil, "A further claim as name=value; may be repeated")
@@ -187,14 +188,14 @@ func (o *signOptions) sign(now time.Time) (string, error) {
 	if o.identity == "" {
 		return "", errors.New("--identity is missing: the contact for whom the token is")
 	}
-	if err := authn.CheckIdentityKey(o.identityKey); err != nil {
+	if err := config.CheckIdentityKey(o.identityKey); err != nil {
 		return "", fmt.Errorf("--identity-key %w", err)
 	}
 	text, err := o.readKey()
 	if err != nil {
 		return "", err
 	}
-	key, err := authn.ParseSigningKey(text, authn.Encoding(o.encoding))
+	key, err := parseSigningKey(text, sharedtoken.Encoding(o.encoding))
 	if err != nil {
 		return "", fmt.Errorf("the key %w", err)
 	}
@@ -216,7 +217,7 @@ func (o *signOptions) sign(now time.Time) (string, error) {
 			claims[name] = json.RawMessage(value)
 		}
 	}
-	return key.Sign(o.keyID, claims)
+	return key.sign(o.keyID, claims)
 }
 
 func (o *signOptions) readKey() ([]byte, error) {

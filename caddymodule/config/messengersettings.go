@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
 // CheckSettings checks everything that can be decided without reading a key. The Caddyfile adapter calls it too, to name the
@@ -16,7 +14,7 @@ func (m *Messenger) CheckSettings() error {
 	if m.IdentityKey == "" {
 		return errors.New("identity_key is missing; add the name of the claim that holds the contact identity, such as \"identity_key sub\"")
 	}
-	if err := authn.CheckIdentityKey(m.IdentityKey); err != nil {
+	if err := CheckIdentityKey(m.IdentityKey); err != nil {
 		return fmt.Errorf("identity_key %q %w", m.IdentityKey, err)
 	}
 	switch methods := m.methods(); {

@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 )
 
 // A Setting is one option of a messenger, for all that reads options by their names: the Caddyfile, and the flags of
@@ -193,7 +194,7 @@ func readSharedToken(args []string) (*SharedToken, error) {
 	}
 	s := &SharedToken{Token: args[0]}
 	if len(args) == 2 {
-		s.Encoding = authn.Encoding(args[1])
+		s.Encoding = sharedtoken.Encoding(args[1])
 		if !s.Encoding.Known() {
 			return nil, errors.New("has an encoding that is none of raw, base64, base64url, hex")
 		}

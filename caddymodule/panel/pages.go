@@ -14,7 +14,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keyserver"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
@@ -140,7 +140,10 @@ func (v *visit) currentStatus() (*messengerStatus, error) {
 	now.keys, now.Readiness = admin.DescribeKeys(m), m.Readiness()
 	now.Usable = now.keys.Usable
 	if m.KeySet != nil {
-		now.keys.Error = authn.FetchReason(m.KeySet.Status().Err)
+		// The panel is for site owners: whoever configured the URL, they see no more than the reason.
+		if err := keyserver.Reason(m.KeySet.Status().Err); err != nil {
+			now.keys.Error = err.Error()
+		}
 	}
 	return now, nil
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 )
 
 // fill gives every exported field of v a value other than zero. What is neither filled nor listed here fails the test, so
@@ -25,8 +25,8 @@ func fill(t *testing.T, v reflect.Value, path string) {
 	case config.Mode:
 		v.SetString(string(config.ModeReport))
 		return
-	case authn.Encoding:
-		v.SetString(string(authn.Hex))
+	case sharedtoken.Encoding:
+		v.SetString(string(sharedtoken.Hex))
 		return
 	case caddy.Duration:
 		v.SetInt(int64(90*time.Second + 1))

@@ -12,7 +12,7 @@ import (
 
 // appendTo appends what a cache keeps of c to entry. It returns nil if the keys have changed since c was verified.
 func (c *Contact) appendTo(entry []byte, key *cacheKey, v *Verifier) []byte {
-	set, version := v.keys.standing(time.Now())
+	set, version := v.keys.current(time.Now())
 	if set == nil || version != c.version {
 		return nil
 	}
@@ -53,7 +53,7 @@ func recall(entry []byte, key *cacheKey, now time.Time, v *Verifier, q *ClaimSel
 	if name := key.name(); !bytes.HasPrefix(entry, name[:]) {
 		return nil
 	}
-	set, version := v.keys.standing(now)
+	set, version := v.keys.current(now)
 	r := entryReader(entry[nameSize:])
 	place := r.uvarint()
 	if set == nil || r.uvarint() != version {

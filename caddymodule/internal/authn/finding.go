@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
@@ -67,7 +68,7 @@ func findForm(text, identityKey string) []Finding {
 	switch {
 	case strings.HasPrefix(lower, "authorization:"), strings.HasPrefix(lower, "bearer "), strings.HasPrefix(lower, "bearer:"):
 		return []Finding{{"The header's name or its scheme was pasted along.", "Give the token alone: what stands behind \"Bearer \"."}}
-	case strings.HasPrefix(text, sharedTokenPrefix):
+	case strings.HasPrefix(text, sharedtoken.Prefix):
 		return []Finding{{"This is a shared token, the secret itself, and no token for a contact.", "Sign a token with it. A secret that was pasted into a browser or a request should be replaced."}}
 	case strings.HasPrefix(text, "-----BEGIN"):
 		return []Finding{{"This is a key, and no token.", "Sign a token with the private key and give that."}}
@@ -200,7 +201,7 @@ func otherReading(t *token, secret []byte) (Finding, bool) {
 	fits := func(other []byte) bool {
 		return len(other) > 0 && newSecretKey(other, "").verify(signed, t.signature)
 	}
-	for _, e := range []Encoding{Base64, Base64URL, Hex} {
+	for _, e := range []sharedtoken.Encoding{sharedtoken.Base64, sharedtoken.Base64URL, sharedtoken.Hex} {
 		if decoded, err := e.Decode(string(secret)); err == nil && fits(decoded) {
 			return Finding{"The site decodes the secret as " + string(e) + " before it signs; the gateway uses its text as it is.", "Configure shared_token with the encoding " + string(e) + ", or sign with the text itself."}, true
 		}

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 )
 
 // FuzzToken gives the verifier any text. There is no identity without a signature, which is checked here a second time by
@@ -211,7 +213,7 @@ func FuzzPublicKey(f *testing.F) {
 // FuzzSharedToken loads anything as a shared token: whatever loads is long enough, is no PEM and ends in no NUL, and
 // nothing of what does not load is told.
 func FuzzSharedToken(f *testing.F) {
-	for _, text := range []string{testSecret, "short", "-----BEGIN PUBLIC KEY-----", GenerateSharedToken(), `{"kty":"oct"}`, "AAAA====", strings.Repeat("ab", 32), strings.Repeat("00", 32)} {
+	for _, text := range []string{testSecret, "short", "-----BEGIN PUBLIC KEY-----", sharedtoken.Generate(), `{"kty":"oct"}`, "AAAA====", strings.Repeat("ab", 32), strings.Repeat("00", 32)} {
 		for i := range encodings {
 			f.Add(uint8(i), text)
 		}
@@ -235,4 +237,4 @@ func FuzzSharedToken(f *testing.F) {
 	})
 }
 
-var encodings = []Encoding{Raw, Base64, Base64URL, Hex}
+var encodings = []sharedtoken.Encoding{sharedtoken.Raw, sharedtoken.Base64, sharedtoken.Base64URL, sharedtoken.Hex}

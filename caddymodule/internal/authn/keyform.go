@@ -5,8 +5,6 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -14,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
@@ -130,59 +130,14 @@ func ParseSharedToken(secret []byte, kid string) (*Key, error) {
 		return nil, errors.New("is PEM; a shared token is a secret, and whoever knows a public key could sign with it (use public_key for a key pair)")
 	case len(secret) > 0 && secret[0] == '{' && strictjson.Object(secret, nil) == nil:
 		return nil, errors.New("is a JSON object; give the secret alone (of a JWK, its member k with base64url)")
-	case checkGenerated(string(secret)) != nil:
-		return nil, checkGenerated(string(secret))
+	case sharedtoken.Check(string(secret)) != nil:
+		return nil, sharedtoken.Check(string(secret))
 	case len(secret) < minSecret:
 		return nil, fmt.Errorf("has %d bytes; HS256 needs at least %d (RFC 7518 section 3.2)", len(secret), minSecret)
 	case secret[len(secret)-1] == 0:
 		return nil, errors.New("ends in a NUL byte, with which HMAC takes it for the same secret as without (RFC 2104)")
 	}
 	return newSecretKey(bytes.Clone(secret), kid), nil
-}
-
-// An Encoding is how the text of a shared token encodes its bytes.
-type Encoding string
-
-// The encodings of a shared token. Most JWT libraries take the bytes of the text as they are: Raw.
-const (
-	Raw       Encoding = "raw"
-	Base64    Encoding = "base64"
-	Base64URL Encoding = "base64url"
-	Hex       Encoding = "hex"
-)
-
-// Known reports whether e is one of the encodings.
-func (e Encoding) Known() bool {
-	switch e {
-	case Raw, Base64, Base64URL, Hex:
-		return true
-	}
-	return false
-}
-
-// Decode returns the bytes that text encodes. Base64 may be padded or not. An error never quotes text.
-func (e Encoding) Decode(text string) ([]byte, error) {
-	var secret []byte
-	var err error
-	switch e {
-	case Raw, "":
-		if strings.TrimSpace(text) != text {
-			return nil, errors.New("begins or ends with white space; remove it, or encode the secret and say how (base64, base64url, hex)")
-		}
-		return []byte(text), nil
-	case Base64:
-		secret, err = base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "="))
-	case Base64URL:
-		secret, err = base64.RawURLEncoding.DecodeString(strings.TrimRight(text, "="))
-	case Hex:
-		secret, err = hex.DecodeString(text)
-	default:
-		return nil, errors.New("has an encoding that is none of raw, base64, base64url, hex")
-	}
-	if err != nil {
-		return nil, errors.New("is not " + string(e))
-	}
-	return secret, nil
 }
 
 // describe says what text looks like, for people who put something else where a public key belongs.

@@ -39,7 +39,7 @@ type Keys interface {
 
 	// standing returns the set that is active at this instant, and its version; nil if no set can be trusted. A key
 	// that verified a token does so as long as the version is the same, up to its own end.
-	standing(now time.Time) (set *KeySet, version uint64)
+	current(now time.Time) (set *KeySet, version uint64)
 
 	// renew is called for a token with this header that no key of that version verifies. It says whether there is a
 	// newer version to try, and may wait for one.
@@ -216,7 +216,7 @@ func (s *KeySet) withoutEnded(keys []*Key) []*Key {
 	return slices.DeleteFunc(slices.Clone(keys), func(k *Key) bool { return k.ended(now) })
 }
 
-func (s *KeySet) standing(time.Time) (*KeySet, uint64) { return s, 0 }
+func (s *KeySet) current(time.Time) (*KeySet, uint64) { return s, 0 }
 
 func (s *KeySet) renew(context.Context, header, uint64) renewal { return notRenewed }
 

@@ -27,7 +27,7 @@ func (emptyRing) candidates(header) ([]*Key, uint64, *Rejection) {
 	return nil, 0, reject(KeysUnavailable, "no shared token has been generated for this messenger, or its store cannot be read")
 }
 
-func (emptyRing) standing(time.Time) (*KeySet, uint64) { return nil, 0 }
+func (emptyRing) current(time.Time) (*KeySet, uint64) { return nil, 0 }
 
 func (emptyRing) renew(context.Context, header, uint64) renewal { return notRenewed }
 

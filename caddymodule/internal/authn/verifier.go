@@ -2,12 +2,9 @@ package authn
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync/atomic"
 	"time"
-	"unicode"
-	"unicode/utf8"
 )
 
 // A Verifier decides on tokens for one messenger. What it decides never changes; it is safe for concurrent use.
@@ -159,33 +156,4 @@ func (t *token) signer(keys []*Key) *Key {
 		}
 	}
 	return nil
-}
-
-// CheckIdentityKey returns an error if claim cannot be an identity key. Any string of letters can; digits and _ - . : /
-// are accepted too. The names of the time claims cannot: they hold no identity.
-func CheckIdentityKey(claim string) error {
-	if claim == "" {
-		return errors.New("is empty; it is the name of the claim that holds the contact identity")
-	}
-	switch claim {
-	case "exp", "nbf", "iat":
-		return errors.New("is a time claim, which holds no identity")
-	}
-	if !utf8.ValidString(claim) {
-		return errors.New("is not valid UTF-8")
-	}
-	for _, r := range claim {
-		if !unicode.IsLetter(r) && !unicode.IsMark(r) && !unicode.IsDigit(r) && !isIdentityKeySign(r) {
-			return errors.New("has a character that is no letter, digit or one of _ - . : /")
-		}
-	}
-	return nil
-}
-
-func isIdentityKeySign(r rune) bool {
-	switch r {
-	case '_', '-', '.', ':', '/':
-		return true
-	}
-	return false
 }

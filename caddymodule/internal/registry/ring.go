@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 )
 
 const (
@@ -52,7 +53,7 @@ func (r *Record) Generate(now time.Time) (*NewToken, error) {
 	if len(r.Tokens) >= maxRing {
 		return nil, errRingFull
 	}
-	made := NewToken{KeyID: r.newKeyID(now), Token: authn.GenerateSharedToken(), Created: now.UTC().Truncate(time.Second)}
+	made := NewToken{KeyID: r.newKeyID(now), Token: sharedtoken.Generate(), Created: now.UTC().Truncate(time.Second)}
 	r.Tokens = append(r.Tokens, ringToken{KeyID: made.KeyID, Token: made.Token, Created: made.Created})
 	return &made, nil
 }

@@ -1,17 +1,23 @@
-package authn
+package keyserver
 
 import (
-	"errors"
 	"net"
 	"net/netip"
 	"syscall"
 )
 
-var errForbiddenAddress = errors.New("the key server has an address that is not public, or a port other than 443")
+// newDialer returns the dialer of a client.
+func newDialer(public bool) *net.Dialer {
+	dialer := &net.Dialer{Timeout: DefaultTimeout}
+	if public {
+		dialer.Control = dialPublic
+	}
+	return dialer
+}
 
-// dialPublic prevents fetches from addresses that are not public. It is called after the name was resolved, so
-// that no name server can lead a site owner's URL to the network of the gateway (server-side request
-// forgery, also by DNS rebinding).
+// dialPublic refuses addresses that are not public. The dialer calls it with the address that it is about to connect to, after
+// the name was resolved: a check of the URL, or of an earlier look-up, would be undone by a name server that answers
+// differently the next time (server-side request forgery by DNS rebinding).
 func dialPublic(_, address string, _ syscall.RawConn) error {
 	target, err := netip.ParseAddrPort(address)
 	if err != nil || target.Port() != 443 || !isPublic(target.Addr()) {
@@ -20,11 +26,12 @@ func dialPublic(_, address string, _ syscall.RawConn) error {
 	return nil
 }
 
-// assigned is what the internet uses of IPv6. Ranges that carry an IPv4 address, or lead nowhere, mostly lie outside of it.
+// assigned is the part of IPv6 that the internet uses. Most ranges that embed an IPv4 address, or lead nowhere, are outside
+// of it.
 var assigned = netip.MustParsePrefix("2000::/3")
 
 // notPublic are the ranges of the IANA special-purpose address registries that netip does not know by name, and those
-// within assigned that carry an IPv4 address inside of an IPv6 one.
+// within assigned that embed an IPv4 address in an IPv6 one.
 var notPublic = func() []netip.Prefix {
 	var list []netip.Prefix
 	for _, text := range []string{
@@ -50,13 +57,4 @@ func isPublic(ip netip.Addr) bool {
 		}
 	}
 	return true
-}
-
-// newDialer returns what a fetch dials with.
-func newDialer(public bool) *net.Dialer {
-	dialer := &net.Dialer{Timeout: DefaultFetchTimeout}
-	if public {
-		dialer.Control = dialPublic
-	}
-	return dialer
 }

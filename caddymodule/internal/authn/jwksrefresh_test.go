@@ -61,7 +61,7 @@ func TestFetchesThatPeopleAskForAreBoundedInRate(t *testing.T) {
 					})
 				}
 				wg.Wait()
-				if n := s.fetches.Load() - before; n > askBurst+11 {
+				if n := s.fetches.Load() - before; n > refreshBurst+11 {
 					t.Errorf("%d fetches in ten seconds", n)
 				}
 			})
@@ -83,7 +83,7 @@ func TestDistrustAtOnceIsBoundedAndHolds(t *testing.T) {
 			wg.Go(func() { _ = j.Refresh(context.Background(), true) })
 			synctest.Wait()
 		}
-		if n := s.fetches.Load() - before; n > askBurst {
+		if n := s.fetches.Load() - before; n > refreshBurst {
 			t.Errorf("%d fetches are under way", n)
 		}
 		s.publish(testJWK(otherKeys()[0], "b"))
@@ -100,7 +100,7 @@ func TestDistrustAtOnceIsBoundedAndHolds(t *testing.T) {
 // Nothing that waits for its turn outlives the engine.
 func TestAFetchThatWaitsForItsTurnEndsWithTheEngine(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
-		for range askBurst {
+		for range refreshBurst {
 			_ = j.Refresh(context.Background(), false)
 		}
 		s.set(func() { s.delay = time.Minute })

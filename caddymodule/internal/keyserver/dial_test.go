@@ -1,4 +1,4 @@
-package authn
+package keyserver
 
 import (
 	"context"
@@ -12,8 +12,8 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// A site owner types a URL, and a name server says where it leads. It must not lead into the network in which the gateway
-// stands: server-side request forgery, as in the theft of Capital One's data in 2019 by way of 169.254.169.254.
+// A site owner types a URL, and a name server says where it leads. It must not lead into the gateway's own network:
+// server-side request forgery, as in the theft of Capital One's data in 2019 by way of 169.254.169.254.
 func TestOnlyPublicAddressesAreDialled(t *testing.T) {
 	for _, address := range []string{
 		"127.0.0.1:443", "127.255.255.254:443", "0.0.0.0:443", "0.1.2.3:443", "10.0.0.1:443", "172.16.0.1:443", "172.31.255.255:443", "192.168.1.1:443",
@@ -74,9 +74,9 @@ func fakeDNS(t *testing.T, ip netip.Addr) *net.Resolver {
 	}}
 }
 
-// A name of the attacker's own resolves to an address inside (DNS rebinding): the address is looked at when it is dialled,
-// and not when the URL is typed.
-func TestANameThatLeadsInsideIsNotDialled(t *testing.T) {
+// An attacker's name resolves to an address of the gateway's network (DNS rebinding): the address is checked when it is
+// dialled, and not when the URL is typed.
+func TestNameWithAnInternalAddressIsNotDialled(t *testing.T) {
 	for _, inside := range []string{"127.0.0.1", "169.254.169.254", "10.1.2.3"} {
 		dialer := newDialer(true)
 		dialer.Resolver = fakeDNS(t, netip.MustParseAddr(inside))
@@ -91,32 +91,31 @@ func TestANameThatLeadsInsideIsNotDialled(t *testing.T) {
 		}
 	}
 	if newDialer(false).Control != nil {
-		t.Error("URLs of the operator's own are guarded too")
+		t.Error("the operator's own URLs are restricted too")
 	}
 }
 
-// What a site owner is told of a failed fetch tells nothing about the network: a port that is closed, one that answers
-// with something else and one that does not answer look the same.
-func TestAFetchErrorTellsNothingOfTheNetwork(t *testing.T) {
-	client := newFetchClient(true)
-	if client.Transport.(*http.Transport).Proxy != nil {
+// What a site owner sees of a failed fetch does not describe the network: a closed port, one that answers with something
+// else and one that does not answer look the same.
+func TestReasonDoesNotDescribeTheNetwork(t *testing.T) {
+	if NewClient("https://keys.example/", true).HTTP.Transport.(*http.Transport).Proxy != nil {
 		t.Error("a proxy would resolve the name where nobody checks the address")
 	}
 	for _, url := range []string{"https://localhost/jwks.json", "https://127.0.0.1/", "https://[::1]/", "https://localhost:1/", "http://127.0.0.1:8080/"} {
-		_, err := fetchKeys(t.Context(), client, url, validators{}, false)
+		_, err := NewClient(url, true).Fetch(t.Context(), Validators{})
 		if !errors.Is(err, errForbiddenAddress) {
 			t.Errorf("%s: got %v", url, err)
 		}
 	}
 	for _, cause := range []error{
-		errors.New("dial tcp 10.0.0.1:443: connect: connection refused"), fetchError(&net.OpError{Op: "dial", Err: errors.New("no route to host")}),
-		fetchError(&net.DNSError{Err: "no such host", Name: "internal.example"}),
+		errors.New("dial tcp 10.0.0.1:443: connect: connection refused"), classify(&net.OpError{Op: "dial", Err: errors.New("no route to host")}),
+		classify(&net.DNSError{Err: "no such host", Name: "internal.example"}),
 	} {
-		if got := closed(cause); !errors.Is(got, errUnreachable) || got.Error() != errUnreachable.Error() {
+		if got := Reason(cause); !errors.Is(got, errUnreachable) || got.Error() != errUnreachable.Error() {
 			t.Errorf("%v is shown as %v", cause, got)
 		}
 	}
-	if closed(nil) != nil {
+	if Reason(nil) != nil {
 		t.Error("success is shown as an error")
 	}
 }
