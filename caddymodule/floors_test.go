@@ -20,6 +20,7 @@ var floors = map[string]int{
 	"messenger":            4,
 	"internal/registry":    3,
 	"internal/upstream":    3,
+	"internal/configtest":  3,
 	"internal/vault":       2,
 	"internal/metrics":     2,
 	"config":               2,
