@@ -71,7 +71,8 @@ func TestGuardCostsNothingWhereNothingEnds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m, c := guardedMessenger(t, test.limit, test.life)
 			w := httptest.NewRecorder()
-			err := guard(m, w, test.request, test.mode, &upstream.Outcome{Contact: c}, caddyhttp.HandlerFunc(func(got http.ResponseWriter, r *http.Request) error {
+			o := &upstream.Outcome{Contact: c, Handshake: len(test.request.Header["Upgrade"]) > 0}
+			err := guard(m, w, test.request, test.mode, o, caddyhttp.HandlerFunc(func(got http.ResponseWriter, r *http.Request) error {
 				if _, guarded := got.(*guardedWriter); guarded != test.guarded || !guarded && r != test.request {
 					t.Errorf("guarded: %t, want %t", guarded, test.guarded)
 				}
@@ -265,6 +266,7 @@ func TestErrorRouteIsGuardedAnew(t *testing.T) {
 	o := &upstream.Outcome{Contact: c}
 	for _, r := range []*http.Request{get(), get("Upgrade: websocket"), get("Accept: text/event-stream")} {
 		ctx := r.Context()
+		o.Handshake = len(r.Header["Upgrade"]) > 0
 		err := guard(m, httptest.NewRecorder(), r, config.ModeRequired, o, caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error {
 			return fmt.Errorf("the backend is away")
 		}))

@@ -34,13 +34,13 @@ func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *registry.Mes
 	}
 	h.record(r, m, mode, o, rej)
 	if rej != nil {
-		return h.refuse(w, r, m, rej)
+		return h.refuse(w, r, m, o, rej)
 	}
 	if err := h.revokeOwn(r, m, o.Contact); err != nil {
 		if c := h.refusals.Check(zap.WarnLevel, "logout not persisted"); c != nil {
 			c.Write(zap.String("messenger", m.Name), zap.Error(err), zap.String("advice", authn.StoreUnavailable.Info().Advice))
 		}
-		return h.refuse(w, r, m, &authn.Rejection{Code: authn.StoreUnavailable, Reason: "the revocation could not be written"})
+		return h.refuse(w, r, m, o, &authn.Rejection{Code: authn.StoreUnavailable, Reason: "the revocation could not be written"})
 	}
 	allowReading(m, w.Header(), r)
 	w.WriteHeader(http.StatusNoContent)

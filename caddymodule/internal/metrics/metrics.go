@@ -17,6 +17,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
 // Collectors are the collectors of the process. Caddy makes a new registry with every configuration; these are registered
@@ -124,32 +126,19 @@ func (c *Collectors) Count(r *RequestCounter, label, method, mode, code string) 
 	r.count(c.requests, label, method, decision{mode, code})
 }
 
-// A CacheOutcome is what the cache of verified tokens had for a token.
-type CacheOutcome uint8
-
-const (
-	NotLookedUp CacheOutcome = iota // nothing was verified
-	CacheOff
-	CacheMiss
-	CacheHit
-	cacheOutcomes
-)
-
-func (c CacheOutcome) String() string { return [cacheOutcomes]string{"", "off", "miss", "hit"}[c] }
-
 // Timings has the histograms of the verification times of one method, by the result of the cache.
-type Timings [cacheOutcomes]prometheus.Observer
+type Timings [authn.CacheOutcomes]prometheus.Observer
 
 func (c *Collectors) Timings(method string) (t Timings) {
-	for outcome := CacheOff; outcome < cacheOutcomes; outcome++ {
+	for outcome := authn.CacheOff; outcome < authn.CacheOutcomes; outcome++ {
 		t[outcome] = c.seconds.WithLabelValues(method, outcome.String())
 	}
 	return t
 }
 
 // Observe records a verification that began at that time. It samples cache hits.
-func (t *Timings) Observe(outcome CacheOutcome, started time.Time) {
-	if outcome == CacheHit && rand.Uint32()%hitSampling != 0 {
+func (t *Timings) Observe(outcome authn.CacheOutcome, started time.Time) {
+	if outcome == authn.CacheHit && rand.Uint32()%hitSampling != 0 {
 		return
 	}
 	t[outcome].Observe(time.Since(started).Seconds())

@@ -31,13 +31,13 @@ func (m *Meter) Windows(now time.Time) []readinessWindow {
 	var windows []readinessWindow
 	for _, w := range []MeterWindow{LastHour, LastDay} {
 		r := readinessWindow{Window: w.Name, Codes: make(map[string]uint64)}
-		for place, code := range Codes {
-			n := m.Count(place, w, now.Unix())
+		for index, code := range Codes {
+			n := m.Count(index, w, now.Unix())
 			r.Requests += n
 			switch {
 			case n == 0:
 				continue
-			case place == 0:
+			case index == 0:
 				r.Good = n
 				continue
 			case code == string(authn.TokenMissing):

@@ -3,7 +3,6 @@ package upstream
 import (
 	"math/rand/v2"
 	"net/url"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -112,41 +111,4 @@ func TestRawFieldValueIsReadAsItIs(t *testing.T) {
 			t.Errorf("%q: got %v, want %v", value, got, want)
 		}
 	}
-}
-
-// notInVariable is what lighttpd's http_cgi_encode_varname writes as "_".
-var notInVariable = regexp.MustCompile(`[^A-Z0-9]`)
-
-// Every character that a header name can have, in every place of ours: what a backend could read as our variable is ours, and
-// nothing else.
-func TestEverySpellingOfAHeaderIsTheSame(t *testing.T) {
-	c := Contract{Folded: []string{Fold(DefaultIdentityHeader)}}
-	for i := range len(DefaultIdentityHeader) {
-		for b := range 256 {
-			key := []byte(DefaultIdentityHeader)
-			key[i] = byte(b)
-			variable := notInVariable.ReplaceAllString(asciiUpper(string(key)), "_")
-			if want := variable == "X_CONTACT_IDENTITY"; c.Guards(string(key)) != want {
-				t.Errorf("%q is taken for ours: %v, want %v", key, !want, want)
-			}
-		}
-	}
-	for key, want := range map[string]bool{
-		"x.contact_IDENTITY": true, "X!Contact!Identity": true, "x~contact`identity": true,
-		"X-Contact-Identit": false, "X-Contact-Identity2": false, "X-Contact--Identity": false, "XContactIdentity": false, "": false,
-	} {
-		if got := c.Guards(key); got != want {
-			t.Errorf("%q: got %v, want %v", key, got, want)
-		}
-	}
-}
-
-func asciiUpper(s string) string {
-	upper := []byte(s)
-	for i, c := range upper {
-		if 'a' <= c && c <= 'z' {
-			upper[i] = c - 'a' + 'A'
-		}
-	}
-	return string(upper)
 }

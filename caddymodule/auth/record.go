@@ -13,7 +13,6 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
@@ -22,62 +21,32 @@ import (
 // for refusals one log line of each kind in ten seconds. A verified request causes no log line of ours. Fields and attributes
 // are built only if there is an access log or a recorded span.
 
-// observe records in o and in the metrics how a verification went.
-func (h *Handler) observe(m *registry.Messenger, o *upstream.Outcome, token string, known bool, rej *authn.Rejection, started time.Time) {
-	o.Began = started.Unix()
-	switch {
-	case known:
-		o.Cache = metrics.CacheHit
-	case h.registry.Verified == nil:
-		o.Cache = metrics.CacheOff
-	default:
-		o.Cache = metrics.CacheMiss
-	}
-	if rej == nil {
-		o.Contact.SignedBy.Use(started)
-		if h.accessed {
-			o.Fingerprint = authn.Fingerprint(token)
-		}
-	} else if rej.Code == authn.TooManyFailures {
-		return // the token was not read
-	}
-	m.Timings.Observe(o.Cache, started)
-}
-
 // record reports how the request was decided. m is nil if the messenger is not known.
 func (h *Handler) record(r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome, rej *authn.Rejection) {
-	o.Place = h.title
-	code := metrics.Verified
-	var p *problem
+	o.Handler = h.title
+	verdict := authn.Verified
 	if rej != nil {
-		p, code = problems[rej.Code], string(rej.Code)
-		o.Code = code
+		verdict = string(rej.Code)
+		o.Code = verdict
 	}
-	m.CountRequest(mode, code)
-	if m != nil {
-		second := o.Began
-		if second == 0 {
-			second = time.Now().Unix()
-		}
-		index := 0
-		if p != nil {
-			index = p.meterIndex
-		}
-		m.Meter.Record(index, second)
+	if o.Began == 0 {
+		o.Began = time.Now().Unix()
 	}
+	m.Count(mode, verdict, o.Began)
 	ctx := r.Context()
 	if h.accessed {
 		if extra, ok := ctx.Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
-			extra.Set(zap.Object("messenger_auth", newFindings(m, mode, code, o)))
+			extra.Set(zap.Object("messenger_auth", newFindings(m, mode, verdict, o)))
 		}
 	}
 	if span := trace.SpanFromContext(ctx); span.IsRecording() {
-		span.SetAttributes(newFindings(m, mode, code, o).attributes()...)
+		span.SetAttributes(newFindings(m, mode, verdict, o).attributes()...)
 	}
 	if rej == nil || rej.Code == authn.TokenMissing && mode != config.ModeReport && !rej.Nothing {
 		return
 	}
-	message, next := p.refused, rej.Code.Info().Advice
+	p, advice := problemOf(rej.Code), rej.Code.Info().Advice
+	message := p.refused
 	switch {
 	case mode == config.ModeReport:
 		message = p.wouldBeRefused
@@ -85,11 +54,11 @@ func (h *Handler) record(r *http.Request, m *registry.Messenger, mode config.Mod
 		message = "passed as anonymous: what the page sent is no token"
 	}
 	if rej.Nothing {
-		next = adviceOnNothing
+		advice = adviceOnNothing
 	}
 	if c := h.refusals.Check(zap.InfoLevel, message); c != nil {
-		c.Write(zap.String("code", code), zap.String("messenger", o.Messenger), zap.String("reason", rej.Reason),
-			zap.String("source", o.Source), zap.String("advice", next))
+		c.Write(zap.String("code", verdict), zap.String("messenger", o.Messenger), zap.String("reason", rej.Reason),
+			zap.String("source", o.Source), zap.String("advice", advice))
 	}
 }
 
@@ -104,8 +73,8 @@ type findings struct {
 	fingerprint [4]byte
 }
 
-func newFindings(m *registry.Messenger, mode config.Mode, code string, o *upstream.Outcome) findings {
-	f := findings{messenger: o.Messenger, mode: mode, verdict: code, source: o.Source, cache: o.Cache.String(), fingerprint: o.Fingerprint}
+func newFindings(m *registry.Messenger, mode config.Mode, verdict string, o *upstream.Outcome) findings {
+	f := findings{messenger: o.Messenger, mode: mode, verdict: verdict, source: o.Source, cache: o.Cache.String(), fingerprint: o.Fingerprint}
 	if m != nil {
 		f.method = m.Method()
 	}
@@ -121,7 +90,7 @@ func (f findings) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	enc.AddString("verdict", f.verdict)
 	enc.AddString("source", f.source)
 	enc.AddString("cache", f.cache)
-	if f.verdict == metrics.Verified {
+	if f.verdict == authn.Verified {
 		enc.AddString("fingerprint", hex.EncodeToString(f.fingerprint[:]))
 	}
 	return nil
