@@ -142,22 +142,22 @@ func benchServeOver(b *testing.B, version int, serve serveFunc, tokens ...string
 // BenchmarkHandler measures the whole handler. What it adds to a request is the difference to "one header", to "static
 // 401" for refusals.
 func BenchmarkHandler(b *testing.B) {
-	good := signBench(benchSecret, "mark", 0)
+	valid := signBench(benchSecret, "mark", 0)
 	forged := signBench("another secret", "mark", 0)
 	many := make([]string, 20000)
 	for i := range many {
 		many[i] = signBench(benchSecret, fmt.Sprint("contact-", i), i)
 	}
-	b.Run("one header", func(b *testing.B) { benchServe(b, oneHeader, good) })
-	b.Run("static 401", func(b *testing.B) { benchServe(b, static401, good) })
-	b.Run("one hot token", func(b *testing.B) { benchServe(b, benchHandler(b, "", "").ServeHTTP, good) })
-	b.Run("one header, from a browser", func(b *testing.B) { benchServeOver(b, 0, oneHeader, good) })
-	b.Run("one hot token, from a browser", func(b *testing.B) { benchServeOver(b, 0, benchHandler(b, "", "").ServeHTTP, good) })
-	b.Run("one hot token over HTTP 2", func(b *testing.B) { benchServeOver(b, 2, benchHandler(b, "", "").ServeHTTP, good) })
+	b.Run("one header", func(b *testing.B) { benchServe(b, oneHeader, valid) })
+	b.Run("static 401", func(b *testing.B) { benchServe(b, static401, valid) })
+	b.Run("one hot token", func(b *testing.B) { benchServe(b, benchHandler(b, "", "").ServeHTTP, valid) })
+	b.Run("one header, from a browser", func(b *testing.B) { benchServeOver(b, 0, oneHeader, valid) })
+	b.Run("one hot token, from a browser", func(b *testing.B) { benchServeOver(b, 0, benchHandler(b, "", "").ServeHTTP, valid) })
+	b.Run("one hot token over HTTP 2", func(b *testing.B) { benchServeOver(b, 2, benchHandler(b, "", "").ServeHTTP, valid) })
 	b.Run("one hot token with access log fields", func(b *testing.B) {
 		h := benchHandler(b, "", "")
 		h.accessed = true
-		benchServe(b, h.ServeHTTP, good)
+		benchServe(b, h.ServeHTTP, valid)
 	})
 	b.Run("one hot token with two claim headers", func(b *testing.B) {
 		h := benchHandler(b, "", "")
@@ -165,14 +165,14 @@ func BenchmarkHandler(b *testing.B) {
 		dropped := h.headers.Dropped
 		h.headers = h.Contract()
 		h.headers.Dropped = dropped
-		benchServe(b, h.ServeHTTP, good)
+		benchServe(b, h.ServeHTTP, valid)
 	})
 	b.Run("20000 tokens in turn", func(b *testing.B) { benchServe(b, benchHandler(b, "", "").ServeHTTP, many...) })
 	b.Run("every token unknown", func(b *testing.B) { benchServe(b, benchHandler(b, `"token_cache_size": 100,`, "").ServeHTTP, many...) })
 	b.Run("no token cache", func(b *testing.B) { benchServe(b, benchHandler(b, `"token_cache_size": 0,`, "").ServeHTTP, many...) })
 	b.Run("forged", func(b *testing.B) { benchServe(b, benchHandler(b, "", "").ServeHTTP, forged) })
 	b.Run("another alg", func(b *testing.B) {
-		_, rest, _ := strings.Cut(good, ".")
+		_, rest, _ := strings.Cut(valid, ".")
 		benchServe(b, benchHandler(b, "", "").ServeHTTP, base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`))+"."+rest)
 	})
 	b.Run("no token", func(b *testing.B) { benchServe(b, benchHandler(b, "", "").ServeHTTP, "") })

@@ -181,7 +181,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 
 // ServeHTTP decides a request, in steps whose order matters:
 //
-//  1. Clean it, so that no return below can pass on headers that the client made up.
+//  1. Clean it, so that no return below can pass on headers that a client forged.
 //  2. Let a CORS preflight without a token pass.
 //  3. Find the token, 4. remove it, so that no answer and no later handler can send it upstream, 5. check the Origin, and
 //  6. verify the token: all of this in authenticate.
@@ -235,7 +235,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 }
 
 // matches reports whether r is one of the requests to verify. It is called after the cleaning, so that no matcher ever sees
-// an identity that the client made up.
+// an identity that a client forged.
 func (h *Handler) matches(r *http.Request) (bool, error) {
 	if len(h.matchers) == 0 {
 		return true, nil

@@ -13,7 +13,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
-func TestHeaderNamesThatDoNotStandForOneThingAreRefused(t *testing.T) {
+func TestAmbiguousAndReservedHeaderNamesAreRefused(t *testing.T) {
 	for _, name := range []string{"X-Contact-Name", "x-name", "Remote-User", "X-1"} {
 		if err := checkHeaderName(name); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -33,7 +33,7 @@ func TestHeaderNamesThatDoNotStandForOneThingAreRefused(t *testing.T) {
 }
 
 // A handler in front of ours gives it a copy of the request, headers included. What fails behind ours is answered by an error
-// route on the original, which still has the identity that the client made up, under a name that was set on the copy.
+// route on the original, which still has the identity that the client forged, under a name that was set on the copy.
 func TestErrorRoutesOfACopiedRequestAreCleaned(t *testing.T) {
 	c := (&Handler{ClaimHeaders: []ClaimHeader{{Claim: "name", Header: "X-Contact-Name"}}}).Contract()
 	original := httptest.NewRequest(http.MethodGet, "/", nil)

@@ -13,7 +13,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
-// logOut answers requests for logout_path; none of them is passed upstream. A contact can revoke only their own tokens, and
+// logOut answers requests for logout_path; they are never passed upstream. A contact can revoke only their own tokens, and
 // only with a valid one, whatever the mode.
 func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome) error {
 	w.Header().Set("Cache-Control", "no-store")

@@ -27,7 +27,7 @@ func checkOrigin(m *registry.Messenger, r *http.Request, o *upstream.Outcome, co
 			return nil
 		}
 	}
-	return &authn.Rejection{Code: authn.OriginNotAllowed, Reason: "the Origin is absent, or neither the gateway's own nor one of allowed_origin"}
+	return &authn.Rejection{Code: authn.OriginNotAllowed, Reason: "the Origin is absent, or is neither the gateway's own nor in allowed_origin"}
 }
 
 func allows(m *registry.Messenger, o config.Origin) bool { return slices.Contains(m.Origins, o) }

@@ -51,7 +51,7 @@ func (h *Handler) record(r *http.Request, m *registry.Messenger, mode config.Mod
 	case mode == config.ModeReport:
 		message = p.wouldBeRefused
 	case rej.Code == authn.TokenMissing:
-		message = "passed as anonymous: what the page sent is no token"
+		message = "passed as anonymous: what the page sent is not a token"
 	}
 	if rej.Nothing {
 		advice = adviceOnNothing
@@ -108,4 +108,4 @@ func (f findings) attributes() []attribute.KeyValue {
 }
 
 // adviceOnNothing is for pages that send a scheme without a token, or a word such as "null" instead of one.
-const adviceOnNothing = "have the page send no Authorization header while its visitor is not logged in, and wait for the token where one is"
+const adviceOnNothing = "have the page send no Authorization header while its visitor is not logged in, and wait for the token if the visitor is"

@@ -22,21 +22,21 @@ func (s TokenSource) check() error {
 		}
 		switch upstream.Fold(s.Name) {
 		case "cookie", "sec-websocket-protocol", "referer", "host", "connection", "upgrade", "trailer", "te", "transfer-encoding", "content-length":
-			return errors.New("this header has a meaning of its own; tokens in cookies and subprotocols have sources of their own (cookie, websocket_protocol)")
+			return errors.New("this header already has a meaning in HTTP; for tokens in cookies and subprotocols use the sources cookie and websocket_protocol")
 		}
 		if s.Scheme != "" && !httpguts.ValidHeaderFieldName(s.Scheme) {
-			return errors.New("the scheme is not a word that can stand in front of a token")
+			return errors.New("the scheme is not a valid authentication scheme")
 		}
 	case authn.Cookie, authn.WebSocketProtocol:
 		if !httpguts.ValidHeaderFieldName(s.Name) {
-			return errors.New("the name is not a token in the sense of HTTP (letters, digits and !#$%&'*+-.^_`|~)")
+			return errors.New("the name has characters other than letters, digits and !#$%&'*+-.^_`|~")
 		}
 	case authn.Query:
 		if s.Name == "" {
 			return errors.New("the name of the parameter is missing")
 		}
 	default:
-		return errors.New("is none of header, cookie, query, websocket_protocol")
+		return errors.New("is not one of: header, cookie, query, websocket_protocol")
 	}
 	return nil
 }

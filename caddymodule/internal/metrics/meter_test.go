@@ -50,7 +50,7 @@ func counted(events []event, w MeterWindow, second int64) map[string]uint64 {
 	return counts
 }
 
-// Somebody switches enforcement on by these figures: they have to be right, at every moment of the day.
+// Site owners switch enforcement on by these figures: they have to be right, at every moment of the day.
 func TestMeterCountsWhatThereWas(t *testing.T) {
 	from := time.Now().Unix()
 	events := mix(100_000, from)
@@ -86,7 +86,7 @@ func compareWindow(t *testing.T, got readinessWindow, want map[string]uint64, wh
 		t.Errorf("%s: the last %s had %d requests, %d good, %d none, %d bad; the meter says %+v", when, got.Window, all, want[authn.Verified], want[string(authn.TokenMissing)], bad, got)
 	}
 	if (got.Pass == nil) != (all == 0) || got.Pass != nil && *got.Pass != float64(want[authn.Verified])/float64(all) {
-		t.Errorf("%s: the share of %d of %d is told as %v", when, want[authn.Verified], all, got.Pass)
+		t.Errorf("%s: the share of %d of %d is reported as %v", when, want[authn.Verified], all, got.Pass)
 	}
 }
 
@@ -122,7 +122,7 @@ func TestMeterGoesOnAfterTheClockWasSetBack(t *testing.T) {
 	}
 }
 
-// Nobody may read "100 %" while there are contacts whom the switch would lock out.
+// A site owner must not read "100 %" while there are contacts whom the switch would lock out.
 func TestReadinessIsNeverRoundedUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := NewMeter()
@@ -131,7 +131,7 @@ func TestReadinessIsNeverRoundedUp(t *testing.T) {
 		}
 		m.Record("token_expired", time.Now().Unix())
 		got := m.Windows(time.Now())[0].Summary()
-		if want := "100000 requests: 99999 with a good token, 0 with none, 1 with a bad one; 99.99 % would pass under required"; got != want {
+		if want := "100000 requests: 99999 with a valid token, 0 without a token, 1 with an invalid one; 99.99 % would pass under required"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})

@@ -58,7 +58,7 @@ var Process = &Collectors{
 	Ended: newCounterVec("connections_ended_total",
 		"Guarded connections that ended; the reason is \"closed\" if the client or the backend ended it.", "messenger", "reason"),
 	Errors:  prometheus.NewCounter(prometheus.CounterOpts(metricOpts("store_errors_total", "Reads of the store that failed."))),
-	dropped: newCounterVec("claims_dropped_total", "Claims that were too large, or not fit, for the header that claim_header names.", "claim"),
+	dropped: newCounterVec("claims_dropped_total", "Claims that claim_header skipped, because they were too large or had characters that a header cannot carry.", "claim"),
 }
 
 func metricOpts(name, help string) prometheus.Opts {
@@ -149,7 +149,7 @@ func (t *Timings) Observe(outcome authn.CacheOutcome, started time.Time) {
 func (c *Collectors) ClaimDropped(logger *zap.Logger, claim string) {
 	c.dropped.WithLabelValues(claim).Inc()
 	if n := c.drops.Add(1); bits.OnesCount64(n) == 1 {
-		logger.Warn("a claim gave no header: it is too large, or not fit for one with identity_encoding raw",
+		logger.Warn("a claim was skipped: it is too large for a header, or has characters that identity_encoding raw cannot send",
 			zap.String("claim", claim), zap.Uint64("times", n))
 	}
 }

@@ -61,7 +61,7 @@ func (w readinessWindow) Summary() string {
 	if w.Requests == 0 {
 		return "no requests"
 	}
-	return fmt.Sprintf("%d requests: %d with a good token, %d with none, %d with a bad one; %s would pass under required",
+	return fmt.Sprintf("%d requests: %d with a valid token, %d without a token, %d with an invalid one; %s would pass under required",
 		w.Requests, w.Good, w.None, w.Bad, w.Share())
 }
 

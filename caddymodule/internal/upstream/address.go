@@ -41,7 +41,7 @@ func AddressOf(ref string) (a Address) {
 func (a Address) Check(r *http.Request) *authn.Rejection {
 	a.dropOthers(r)
 	if a.labels && !DropFinalDot(r) {
-		return &authn.Rejection{Code: authn.MessengerUnknown, Reason: "the host of the address is no host name with a port, or has an empty label"}
+		return &authn.Rejection{Code: authn.MessengerUnknown, Reason: "the host of the address is not a host name with or without a port, or has an empty label"}
 	}
 	if a.parts > 0 && IsAmbiguous(r.URL.EscapedPath(), a.parts) {
 		return &authn.Rejection{Code: authn.MessengerUnknown, Reason: "the path of the address can be read in more than one way, and not every way leads to the same messenger"}

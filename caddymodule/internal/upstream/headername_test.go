@@ -10,8 +10,7 @@ import (
 // notInVariable is what lighttpd's http_cgi_encode_varname writes as "_".
 var notInVariable = regexp.MustCompile(`[^A-Z0-9]`)
 
-// Every character that a header name can have, in every place of ours: what a backend could read as our variable is ours, and
-// nothing else.
+// Every byte at every index of our header's name: what a backend could read as our variable is ours, and nothing else.
 func TestEverySpellingOfAHeaderIsTheSame(t *testing.T) {
 	c := NewContract(Names{Identity: DefaultIdentityHeader, Messenger: DefaultMessengerHeader})
 	for i := range len(DefaultIdentityHeader) {
@@ -20,7 +19,7 @@ func TestEverySpellingOfAHeaderIsTheSame(t *testing.T) {
 			key[i] = byte(b)
 			variable := notInVariable.ReplaceAllString(asciiUpper(string(key)), "_")
 			if want := variable == "X_CONTACT_IDENTITY"; c.Guards(string(key)) != want {
-				t.Errorf("%q is taken for ours: %v, want %v", key, !want, want)
+				t.Errorf("%q counts as ours: %v, want %v", key, !want, want)
 			}
 		}
 	}

@@ -80,7 +80,7 @@ func checkEncoded(t *testing.T, value, encoded string) {
 		t.Errorf("%q arrives as %q, which a decoder of forms makes %q, %v", value, encoded, decoded, err)
 	}
 	if !httpguts.ValidHeaderFieldValue(encoded) || strings.TrimSpace(encoded) != encoded || strings.ContainsAny(encoded, "{}") {
-		t.Errorf("%q arrives as %q, which is no safe header", value, encoded)
+		t.Errorf("%q arrives as %q, which is not a safe header", value, encoded)
 	}
 	for i := range len(encoded) {
 		if encoded[i] < ' ' || encoded[i] > '~' {
@@ -101,7 +101,7 @@ func FuzzPercentEncode(f *testing.F) {
 	})
 }
 
-// With raw the bytes go as they are, so that what a server would trim or refuse does not go at all.
+// With raw the bytes are sent as they are, so a value that a server would trim or refuse is not sent at all.
 func TestRawFieldValueIsReadAsItIs(t *testing.T) {
 	for value, want := range map[string]bool{
 		"": true, "mark": true, "Zoë": true, "{x}": true, "a\tb": true, " a": false, "a ": false, "a\t": false,
