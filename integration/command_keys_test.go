@@ -178,7 +178,7 @@ func TestCommandsRepeatNoArgumentThatMayBeASecret(t *testing.T) {
 		{"--identity is missing", []string{"sign", "--key", "good"}},
 		{"exactly one of --key and --key-env", []string{"sign", "--identity", "mark"}},
 		{"file 1: no such file", []string{"jwks", secret}},
-		{"file 1 holds a private key", []string{"jwks", "damaged.pem"}},
+		{"file 1 contains a private key", []string{"jwks", "damaged.pem"}},
 		{"file 1 is ", []string{"jwks", "good"}},
 		{"name at least one file", []string{"jwks"}},
 	} {

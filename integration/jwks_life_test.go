@@ -170,7 +170,7 @@ func TestKeysSaysWhatIsLeftOutAndWhy(t *testing.T) {
 			t.Errorf("entry %d: left out because it %q, want %q", i, left[i], e.reason)
 		}
 	}
-	g.waitForLog("an entry of the key set is not used: it has a kid that another key of the set has too")
+	g.waitForLog("an entry of the key set is not used: it has the kid of another key of the set")
 	if strings.Contains(g.logs()+body, b64("a symmetric key of some length")[:20]) {
 		t.Error("a symmetric key was repeated")
 	}

@@ -273,7 +273,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, m *regist
 	}
 	o.Messenger = m.Name
 	found, rej := h.sources.Find(r, authn.Look{Handshake: o.Handshake, Anonymous: mode == config.ModeOptional})
-	if found.Held || rej != nil && rej.Code == authn.TokenAmbiguous {
+	if found.Any || rej != nil && rej.Code == authn.TokenAmbiguous {
 		o.Source = string(found.Kind)
 		h.removeToken(r)
 		w = answerProtocol(w, r, o, found.Marker)

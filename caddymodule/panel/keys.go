@@ -201,5 +201,5 @@ func (v *visit) fetchFinding(m *registry.Messenger, result *admin.Explanation) [
 	if err := m.KeySet.Status().Err; err != nil {
 		cause = sentence("The key set cannot be fetched: " + keyserver.Reason(err).Error())
 	}
-	return []admin.ExplainedFinding{{Cause: cause, Fix: "Let the URL answer the gateway with a key set. It tries again by itself, and at once with “Fetch now” on the page Keys."}}
+	return []admin.ExplainedFinding{{Cause: cause, Fix: "Make the URL answer with a key set. The gateway tries again by itself, and at once with “Fetch now” on the page Keys."}}
 }

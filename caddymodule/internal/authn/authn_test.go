@@ -60,6 +60,12 @@ func signWith(t testing.TB, key any, kid string, claims map[string]any) string {
 
 func segment(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
 
+// parseToken returns a token of its own, which is not released.
+func parseToken(text string) (*token, *Rejection) {
+	t := new(token)
+	return t, t.parse(text)
+}
+
 // sharedTokenVerifier returns a verifier that trusts testSecret.
 func sharedTokenVerifier(t testing.TB, policy Policy) *Verifier {
 	t.Helper()

@@ -57,14 +57,14 @@ func TestTokenIsVerifiedOnceForEachVerifierAndClaimSelection(t *testing.T) {
 // A cache by a short hash, or by the signature alone, would hand one contact the identity of another.
 func TestNoPartOfATokenStandsForTheWhole(t *testing.T) {
 	c, v := NewCache(100), sharedTokenVerifier(t, Policy{})
-	good := signHS256(`{"identity":"mark"}`)
-	wantCached(t, c, v, good, "ok", false, "the good token")
+	valid := signHS256(`{"identity":"mark"}`)
+	wantCached(t, c, v, valid, "ok", false, "the valid token")
 	other := signHS256(`{"identity":"eve"}`)
 	for _, forged := range []string{
-		other[:strings.LastIndexByte(other, '.')] + good[strings.LastIndexByte(good, '.'):],
-		reheaded(good, `{"typ":"JWT","alg":"HS256"}`),
-		good[:len(good)-1] + nextChar(good[len(good)-1]),
-		good + "A", good[1:], " " + good, good + "=",
+		other[:strings.LastIndexByte(other, '.')] + valid[strings.LastIndexByte(valid, '.'):],
+		reheaded(valid, `{"typ":"JWT","alg":"HS256"}`),
+		valid[:len(valid)-1] + nextChar(valid[len(valid)-1]),
+		valid + "A", valid[1:], " " + valid, valid + "=",
 	} {
 		for range 2 {
 			if got, known := cached(c, v, forged); got == "ok" || known {
@@ -359,7 +359,7 @@ func TestCacheUnderConcurrentSwaps(t *testing.T) {
 	all.Wait()
 }
 
-// Bots with a million good tokens, each used once, cannot make the cache grow, nor push out a token that is in use.
+// Bots with a million valid tokens, each used once, cannot make the cache grow, nor push out a token that is in use.
 func TestCacheIsBoundedAndResistsScans(t *testing.T) {
 	const size = 1000
 	c, v := NewCache(size), sharedTokenVerifier(t, Policy{})
@@ -408,7 +408,7 @@ func TestCacheOfSizeZeroRemembersNothing(t *testing.T) {
 
 func TestLargeContactsAreNotKept(t *testing.T) {
 	c, v := NewCache(10), sharedTokenVerifier(t, Policy{})
-	token := signHS256(`{"identity":"mark","photo":"` + strings.Repeat("x", maxKept) + `"}`)
+	token := signHS256(`{"identity":"mark","photo":"` + strings.Repeat("x", maxEntry) + `"}`)
 	for _, q := range []*ClaimSelection{NewClaimSelection(nil), NewClaimSelection([]string{"photo"})} {
 		_, _, _ = c.Verify(context.Background(), time.Now(), v, token, q, nil)
 		_, known, rej := c.Verify(context.Background(), time.Now(), v, token, q, nil)

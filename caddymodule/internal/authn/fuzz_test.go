@@ -22,11 +22,11 @@ import (
 // other means; and a refusal has a code and a reason of ours, with nothing of the text in it.
 func FuzzToken(f *testing.F) {
 	verifiers, tokens := bothMethods(f)
-	good := tokens[0]
-	parts := strings.Split(good, ".")
-	for _, text := range append(tokens, "", "..", "...", good+".", good[:len(good)-1], "Bearer "+good,
+	valid := tokens[0]
+	parts := strings.Split(valid, ".")
+	for _, text := range append(tokens, "", "..", "...", valid+".", valid[:len(valid)-1], "Bearer "+valid,
 		macWith("", segment(`{"alg":"none"}`)+"."+parts[1]), segment(`{"alg":"HS256","crit":["b64"],"b64":false}`)+".{}."+parts[2],
-		`{"payload":"`+parts[1]+`","protected":"`+parts[0]+`","signature":"`+parts[2]+`","identity":"eve"}`, good+"=", good+"\x00",
+		`{"payload":"`+parts[1]+`","protected":"`+parts[0]+`","signature":"`+parts[2]+`","identity":"eve"}`, valid+"=", valid+"\x00",
 	) {
 		f.Add(text)
 	}
@@ -59,7 +59,7 @@ func signedWith(secret, text string) bool {
 	return text[last+1:] == base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// FuzzChangedToken changes a good token anywhere and in any way: no change is too small to be seen.
+// FuzzChangedToken changes a valid token anywhere and in any way: no change is too small to be seen.
 func FuzzChangedToken(f *testing.F) {
 	verifiers, tokens := bothMethods(f)
 	f.Add(uint16(0), uint16(0), "x")
@@ -67,11 +67,11 @@ func FuzzChangedToken(f *testing.F) {
 	f.Add(uint16(1000), uint16(1), "=")
 	f.Add(uint16(20), uint16(0), ".")
 	f.Fuzz(func(t *testing.T, at, removed uint16, added string) {
-		for i, good := range tokens {
-			start := int(at) % (len(good) + 1)
-			end := min(len(good), start+int(removed))
-			text := good[:start] + added + good[end:]
-			if contact, rej := verifiers[i].Verify(context.Background(), text, nil); rej == nil && text != good {
+		for i, valid := range tokens {
+			start := int(at) % (len(valid) + 1)
+			end := min(len(valid), start+int(removed))
+			text := valid[:start] + added + valid[end:]
+			if contact, rej := verifiers[i].Verify(context.Background(), text, nil); rej == nil && text != valid {
 				t.Fatalf("%q passes as %q", text, contact.Identity)
 			}
 		}

@@ -167,7 +167,7 @@ func TestRandomKIDsCauseOneFetchAndHoldABoundedNumberOfRequests(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		j.Start()
 		synctest.Wait()
-		good := tokenOf(t, privateKey(), "a")
+		valid := tokenOf(t, privateKey(), "a")
 		s.set(func() { s.delay = 2 * time.Second })
 		before := s.fetches.Load()
 		var waited, refused, unavailable atomic.Int64
@@ -188,7 +188,7 @@ func TestRandomKIDsCauseOneFetchAndHoldABoundedNumberOfRequests(t *testing.T) {
 			})
 			time.Sleep(time.Millisecond)
 			start := time.Now()
-			if wantVerdict(t, v, good, "ok", "a known kid meanwhile"); time.Since(start) > 0 {
+			if wantVerdict(t, v, valid, "ok", "a known kid meanwhile"); time.Since(start) > 0 {
 				t.Fatal("a request with a known kid was delayed")
 			}
 		}
@@ -249,21 +249,21 @@ func TestForgedSignatureUnderAKnownKIDCausesNoFetch(t *testing.T) {
 	})
 }
 
-func TestGoodKeysServeWhileTheKeyServerFails(t *testing.T) {
+func TestValidKeysServeWhileTheKeyServerFails(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		j.Start()
 		synctest.Wait()
-		good := tokenOf(t, privateKey(), "a")
+		valid := tokenOf(t, privateKey(), "a")
 		s.set(func() { s.err = errors.New("connection refused") })
 		time.Sleep(DefaultStaleIfError - 20*time.Minute)
-		wantVerdict(t, v, good, "ok", "just before stale_if_error ends")
+		wantVerdict(t, v, valid, "ok", "just before stale_if_error ends")
 		wantVerdict(t, v, tokenOf(t, otherKeys()[0], "b"), "keys_unavailable", "a new kid meanwhile")
 		time.Sleep(21 * time.Minute)
-		wantVerdict(t, v, good, "keys_unavailable", "after it")
+		wantVerdict(t, v, valid, "keys_unavailable", "after it")
 		s.publish(testJWK(privateKey(), "a"))
 		time.Sleep(lastRetry)
 		synctest.Wait()
-		wantVerdict(t, v, good, "ok", "as soon as the server is back")
+		wantVerdict(t, v, valid, "ok", "as soon as the server is back")
 	})
 }
 
@@ -273,26 +273,26 @@ func TestStaleIfErrorZeroTrustsASetNoLongerThanItsLifetime(t *testing.T) {
 		j.Start()
 		synctest.Wait()
 		s.set(func() { s.err = errors.New("connection refused") })
-		good := tokenOf(t, privateKey(), "a")
+		valid := tokenOf(t, privateKey(), "a")
 		time.Sleep(DefaultRefreshInterval - time.Second)
-		wantVerdict(t, v, good, "ok", "within its lifetime")
+		wantVerdict(t, v, valid, "ok", "within its lifetime")
 		time.Sleep(time.Second)
-		wantVerdict(t, v, good, "keys_unavailable", "at its end")
+		wantVerdict(t, v, valid, "keys_unavailable", "at its end")
 	})
 }
 
 func TestNoKeyEverSeenIsNoDecision(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		s.set(func() { s.status, s.body = http.StatusNotFound, "not here" })
-		good := tokenOf(t, privateKey(), "a")
-		wantVerdict(t, v, good, "keys_unavailable", "before Start")
+		valid := tokenOf(t, privateKey(), "a")
+		wantVerdict(t, v, valid, "keys_unavailable", "before Start")
 		j.Start()
 		synctest.Wait()
-		wantVerdict(t, v, good, "keys_unavailable", "after a failed fetch")
+		wantVerdict(t, v, valid, "keys_unavailable", "after a failed fetch")
 		s.publish(testJWK(privateKey(), "a"))
 		time.Sleep(2 * firstRetry)
 		synctest.Wait()
-		wantVerdict(t, v, good, "ok", "after the next attempt")
+		wantVerdict(t, v, valid, "ok", "after the next attempt")
 	})
 }
 
@@ -330,11 +330,11 @@ func TestWithdrawnKeyStopsWithinTheLifetimeAndAtOnceAfterRefresh(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		j.Start()
 		synctest.Wait()
-		good := tokenOf(t, privateKey(), "a")
+		valid := tokenOf(t, privateKey(), "a")
 		s.publish(testJWK(otherKeys()[0], "b"))
-		wantVerdict(t, v, good, "ok", "while the set is fresh")
+		wantVerdict(t, v, valid, "ok", "while the set is fresh")
 		time.Sleep(DefaultRefreshInterval)
-		wantVerdict(t, v, good, "key_unknown", "after its lifetime")
+		wantVerdict(t, v, valid, "key_unknown", "after its lifetime")
 
 		s.publish(testJWK(otherKeys()[1], "c"))
 		if err := j.Refresh(context.Background(), false); err != nil {
@@ -350,7 +350,7 @@ func TestDistrustDropsTheKeysAndWhatIsOnItsWay(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		j.Start()
 		synctest.Wait()
-		good := tokenOf(t, privateKey(), "a")
+		valid := tokenOf(t, privateKey(), "a")
 		s.set(func() { s.delay = 2 * time.Second })
 		go func() { _ = j.Refresh(context.Background(), false) }()
 		synctest.Wait()
@@ -358,13 +358,13 @@ func TestDistrustDropsTheKeysAndWhatIsOnItsWay(t *testing.T) {
 		if err := j.Refresh(context.Background(), true); err == nil {
 			t.Fatal("the refresh cannot have worked")
 		}
-		wantVerdict(t, v, good, "keys_unavailable", "at once")
+		wantVerdict(t, v, valid, "keys_unavailable", "at once")
 		time.Sleep(3 * time.Second)
-		wantVerdict(t, v, good, "keys_unavailable", "after the older fetch has ended")
+		wantVerdict(t, v, valid, "keys_unavailable", "after the older fetch has ended")
 	})
 }
 
-func TestRefreshKeepsGoodKeysIfTheServerFails(t *testing.T) {
+func TestRefreshKeepsValidKeysIfTheServerFails(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		j.Start()
 		synctest.Wait()

@@ -18,14 +18,14 @@ var (
 
 // Omitted is an entry of a key set that is not used.
 type Omitted struct {
-	Index  int    // its place in the set, from 0
+	Index  int    // in the set, from 0
 	KeyID  string // its kid, if it has one
 	Reason string
 }
 
-// parseKeySet reads a JWK Set. An entry that cannot be used is left out with its reason, because key servers publish
-// keys for other purposes beside ours; a set without any usable key is an error, so that it never replaces one that has.
-// With small, keys are left out that cost more than usual ones; see [Key.CheckSmall].
+// parseKeySet reads a JWK Set. An entry that cannot be used is left out with its reason, because key servers also publish keys for
+// other purposes. A set without any usable key is an error, so that it never replaces one that has. With small, keys that cost more
+// than usual ones are left out; see [Key.CheckSmall].
 func parseKeySet(body []byte, small bool) (*KeySet, []Omitted, error) {
 	var list []json.RawMessage
 	found := false
@@ -59,8 +59,8 @@ func parseKeySet(body []byte, small bool) (*KeySet, []Omitted, error) {
 	return newKeySet(keys), omitted, nil
 }
 
-// dropAmbiguous leaves out keys that differ and share one kid: it is undefined which of them the kid means. A key that is
-// listed twice is one key.
+// dropAmbiguous leaves out keys that differ and share one kid: it is undefined which of them the kid means, and someone who can
+// add an entry to the set must not be able to replace another key. A key that is listed twice is one key.
 func dropAmbiguous(list []json.RawMessage, keys []*Key, omitted []Omitted) ([]*Key, []Omitted) {
 	byKID := make(map[string]*Key)
 	ambiguous := make(map[string]bool)
@@ -87,14 +87,14 @@ func dropAmbiguous(list []json.RawMessage, keys []*Key, omitted []Omitted) ([]*K
 	for i, entry := range list {
 		if kid := entryKID(entry); ambiguous[kid] {
 			if _, err := parseJWK(entry); err == nil {
-				omitted = append(omitted, Omitted{Index: i, KeyID: kid, Reason: "has a kid that another key of the set has too"})
+				omitted = append(omitted, Omitted{Index: i, KeyID: kid, Reason: "has the kid of another key of the set"})
 			}
 		}
 	}
 	return kept, omitted
 }
 
-// entryKID returns the kid of an entry, or "" if it has none or is not an object.
+// entryKID returns the kid of an entry, or "" if it does not have one or is not an object.
 func entryKID(entry []byte) (kid string) {
 	_ = strictjson.Lenient(entry, func(name, value []byte) {
 		if string(name) == "kid" {

@@ -64,13 +64,13 @@ func TestUnusableEntriesAreLeftOutAndNotTheWholeSet(t *testing.T) {
 		"one member twice, once in escapes": {strings.Replace(entry(nil), `"kty"`, `"\u006bid":"b","kty"`, 1), "two members"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			good := entry(map[string]any{"kid": "good"})
-			keys, omitted, err := parseKeySet([]byte(set(tt.entry, good)), false)
+			valid := entry(map[string]any{"kid": "valid"})
+			keys, omitted, err := parseKeySet([]byte(set(tt.entry, valid)), false)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(keys.keys) != 1 || keys.keys[0].kid != "good" {
-				t.Errorf("%d keys are used, want the good one", len(keys.keys))
+			if len(keys.keys) != 1 || keys.keys[0].kid != "valid" {
+				t.Errorf("%d keys are used, want the valid one", len(keys.keys))
 			}
 			if len(omitted) != 1 || omitted[0].Index != 0 || !strings.Contains(omitted[0].Reason, tt.reason) {
 				t.Errorf("left out: %+v, want entry 0 for %q", omitted, tt.reason)

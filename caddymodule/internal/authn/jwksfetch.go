@@ -63,7 +63,7 @@ func (j *JWKS) beginLocked(f *fetch) *fetch {
 		j.inflight.successor = f
 	}
 	j.inflight = f
-	// A set that is too old to be trusted is asked for in full: "not modified" would renew a set that nobody has seen for long.
+	// Without validators the server sends the set in full. It has to where the current one is too old to be trusted.
 	var known keyserver.Validators
 	if s := j.usable(time.Now()); s != nil {
 		known = s.validators

@@ -36,7 +36,7 @@ func TestKeySetIsOfOneMethodAndItsKidsDiffer(t *testing.T) {
 		{"no key", nil, "no key is given"},
 		{"keys of both methods", []*Key{rsaKeyNamed(t, "a", 2048), hs}, "different methods"},
 		{"one kid twice", []*Key{rsaKeyNamed(t, "a", 2048), rsaKeyNamed(t, "a", 2049)}, "same kid"},
-		{"eleven keys", many, "11 keys are given, and a messenger takes at most 10"},
+		{"eleven keys", many, "11 keys are given; a messenger accepts at most 10"},
 		{"ten keys", many[:maxKeys], ""},
 		{"kids that differ in case", []*Key{rsaKeyNamed(t, "a", 2048), rsaKeyNamed(t, "A", 2049)}, ""},
 		{"several keys without a kid", []*Key{rsaKeyNamed(t, "", 2048), rsaKeyNamed(t, "", 2049)}, ""},
@@ -125,7 +125,7 @@ func TestEverySharedTokenOfAMessengerIsTried(t *testing.T) {
 	}
 }
 
-// A kid says which key is meant; it does not make another key's signature good.
+// A kid says which key is meant; it does not make another key's signature valid.
 func TestKidOfAnotherKeyIsRefused(t *testing.T) {
 	one, err := ParseSharedToken([]byte(testSecret), "one")
 	if err != nil {

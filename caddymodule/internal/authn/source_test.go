@@ -245,12 +245,12 @@ func TestWhatPagesSendWithoutAToken(t *testing.T) {
 				found, rej := allSources.Find(request(t, tt.target, tt.lines...), Look{Handshake: true, Anonymous: anonymous})
 				got, nothing := found.Token, false
 				if rej != nil {
-					got, nothing = string(rej.Code), rej.Nothing
+					got, nothing = string(rej.Code), rej.Placeholder
 				}
 				if got != want || nothing != tt.nothing {
 					t.Errorf("optional %v: got %q, nothing %v, want %q, %v", anonymous, got, nothing, want, tt.nothing)
 				}
-				if rej != nil && rej.Nothing && (!found.Held || found.Kind == "" || rej.Reason == "") {
+				if rej != nil && rej.Placeholder && (!found.Any || found.Kind == "" || rej.Reason == "") {
 					t.Errorf("it is not said where it stood, or why it is none: %+v %+v", found, rej)
 				}
 			}
@@ -263,13 +263,13 @@ func TestWhatPagesSendWithoutAToken(t *testing.T) {
 func TestSubprotocolIsASourceOnAHandshakeOnly(t *testing.T) {
 	line := "Sec-WebSocket-Protocol: chat.v1, jwt, T1"
 	found, rej := allSources.Find(request(t, "/", line), Look{})
-	if rej == nil || rej.Code != TokenMissing || !found.Held || found.Token != "" || found.Marker != "" {
+	if rej == nil || rej.Code != TokenMissing || !found.Any || found.Token != "" || found.Marker != "" {
 		t.Errorf("got %+v %+v", found, rej)
 	}
 	if found, rej := allSources.Find(request(t, "/", line, "Authorization: Bearer T2"), Look{}); rej != nil || found.Token != "T2" || found.Marker != "" {
 		t.Errorf("beside a token of a header: got %+v %+v", found, rej)
 	}
-	if found, rej := allSources.Find(request(t, "/", "Sec-WebSocket-Protocol: chat.v1, jwt"), Look{}); rej == nil || found.Held {
+	if found, rej := allSources.Find(request(t, "/", "Sec-WebSocket-Protocol: chat.v1, jwt"), Look{}); rej == nil || found.Any {
 		t.Errorf("without a token: got %+v %+v", found, rej)
 	}
 }

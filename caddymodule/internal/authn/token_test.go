@@ -9,8 +9,8 @@ import (
 )
 
 func TestCompactFormIsTakenStrictly(t *testing.T) {
-	good := signHS256(`{"identity":"mark"}`)
-	parts := strings.Split(good, ".")
+	valid := signHS256(`{"identity":"mark"}`)
+	parts := strings.Split(valid, ".")
 	header, payload, signature := parts[0], parts[1], parts[2]
 	for _, tt := range []struct {
 		name, text string
@@ -23,20 +23,20 @@ func TestCompactFormIsTakenStrictly(t *testing.T) {
 		{"no signature", header + "." + payload + ".", TokenMalformed, "signature segment is empty"},
 		{"one segment", header, TokenMalformed, "one segment"},
 		{"two segments", header + "." + payload, TokenMalformed, "two segments"},
-		{"four segments", good + "." + signature, TokenMalformed, "exactly three"},
-		{"five segments", good + "." + signature + "." + signature, TokenMalformed, "JWE"},
+		{"four segments", valid + "." + signature, TokenMalformed, "exactly three"},
+		{"five segments", valid + "." + signature + "." + signature, TokenMalformed, "JWE"},
 		{"nothing but dots", strings.Repeat(".", MaxToken), TokenMalformed, "exactly three"},
 		{"JSON serialization", `{"payload":"` + payload + `"}`, TokenMalformed, "JSON"},
 		{"padding", header + "=." + payload + "." + signature, TokenMalformed, "padding"},
 		{"the standard alphabet", header + "+." + payload + "." + signature, TokenMalformed, "standard base64"},
-		{"the standard alphabet's slash", good + "/", TokenMalformed, "standard base64"},
-		{"a scheme in front", "Bearer " + good, TokenMalformed, "scheme name"},
-		{"quotes", `"` + good + `"`, TokenMalformed, "quotes"},
+		{"the standard alphabet's slash", valid + "/", TokenMalformed, "standard base64"},
+		{"a scheme in front", "Bearer " + valid, TokenMalformed, "scheme name"},
+		{"quotes", `"` + valid + `"`, TokenMalformed, "quotes"},
 		{"a line break inside", header + ".\r\n" + payload + "." + signature, TokenMalformed, "base64url does not have"},
-		{"a NUL behind", good + "\x00", TokenMalformed, "base64url does not have"},
-		{"a character outside ASCII", good + "é", TokenMalformed, "base64url does not have"},
+		{"a NUL behind", valid + "\x00", TokenMalformed, "base64url does not have"},
+		{"a character outside ASCII", valid + "é", TokenMalformed, "base64url does not have"},
 		{"a length that base64 cannot have", header + "AAA." + payload + "." + signature, TokenMalformed, "header"},
-		{"trailing bits that are not zero", good[:len(good)-1] + nextChar(good[len(good)-1]), TokenMalformed, "signature segment"},
+		{"trailing bits that are not zero", valid[:len(valid)-1] + nextChar(valid[len(valid)-1]), TokenMalformed, "signature segment"},
 		{"a byte more than the limit", strings.Repeat("A", MaxToken+1), TokenTooLarge, "8 KiB"},
 		{"exactly the limit", strings.Repeat("A", MaxToken), TokenMalformed, "one segment"},
 	} {
@@ -47,9 +47,9 @@ func TestCompactFormIsTakenStrictly(t *testing.T) {
 			}
 		})
 	}
-	tok, rej := parseToken(good)
+	tok, rej := parseToken(valid)
 	if rej != nil {
-		t.Fatalf("the good token: %+v", rej)
+		t.Fatalf("the valid token: %+v", rej)
 	}
 	claims, err := tok.payload()
 	if err != nil || tok.signed != header+"."+payload || string(claims) != `{"identity":"mark"}` || tok.header.alg != "HS256" {
@@ -92,7 +92,7 @@ func TestHeaderIsTakenStrictly(t *testing.T) {
 		{"a duplicate alg", `{"alg":"none","alg":"HS256"}`, header{}, "same name"},
 		{"a duplicate alg, once escaped", `{"alg":"none","\u0061lg":"HS256"}`, header{}, "same name"},
 		{"an array", `[]`, header{}, "not a JSON object"},
-		{"two objects", `{"alg":"HS256"}{}`, header{}, "behind"},
+		{"two objects", `{"alg":"HS256"}{}`, header{}, "text after"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, _ = readHeaderOf(segment(tt.header))
@@ -145,7 +145,7 @@ func TestMadeUpHeadersLeaveThoseOfSignedTokensAlone(t *testing.T) {
 			t.Fatalf("got %+v", rej)
 		}
 	}
-	if known := headerPlace(site).Load(); known == nil || known.segment != site || !known.signed {
+	if known := headerSlot(site).Load(); known == nil || known.segment != site || !known.signed {
 		t.Error("the header of the site was pushed out")
 	}
 }

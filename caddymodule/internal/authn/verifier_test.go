@@ -7,15 +7,15 @@ import (
 	"testing"
 )
 
-// Whoever holds one good token and no key can change nothing in it: not the identity, not a bit of the signature, not
+// Whoever holds one valid token and no key can change nothing in it: not the identity, not a bit of the signature, not
 // even the way it is written.
 func TestEveryChangedByteOfAGoodTokenIsRefused(t *testing.T) {
 	verifiers, tokens := bothMethods(t)
 	for i, method := range []string{"shared_token", "public_key"} {
 		t.Run(method, func(t *testing.T) {
-			v, good := verifiers[i], tokens[i]
-			if _, rej := v.Verify(context.Background(), good, nil); rej != nil {
-				t.Fatalf("the good token: %+v", rej)
+			v, valid := verifiers[i], tokens[i]
+			if _, rej := v.Verify(context.Background(), valid, nil); rej != nil {
+				t.Fatalf("the valid token: %+v", rej)
 			}
 			refused := func(text string) {
 				t.Helper()
@@ -23,16 +23,16 @@ func TestEveryChangedByteOfAGoodTokenIsRefused(t *testing.T) {
 					t.Fatalf("%s: identity %q", text, contact.Identity)
 				}
 			}
-			for at := range len(good) {
+			for at := range len(valid) {
 				for c := range 256 {
-					if byte(c) != good[at] && (i == 0 || c%4 == at%4) { // RSA takes its time
-						refused(good[:at] + string([]byte{byte(c)}) + good[at+1:])
+					if byte(c) != valid[at] && (i == 0 || c%4 == at%4) { // RSA takes its time
+						refused(valid[:at] + string([]byte{byte(c)}) + valid[at+1:])
 					}
 				}
-				refused(good[:at] + good[at+1:])               // one byte lost
-				refused(good[:at] + good[at:at+1] + good[at:]) // one byte twice
-				refused(good[:at])                             // cut off
-				refused(good[at+1:])
+				refused(valid[:at] + valid[at+1:])                // one byte lost
+				refused(valid[:at] + valid[at:at+1] + valid[at:]) // one byte twice
+				refused(valid[:at])                               // cut off
+				refused(valid[at+1:])
 			}
 		})
 	}
@@ -72,7 +72,7 @@ func TestTraceListsTheChecksUpToTheFirstThatFails(t *testing.T) {
 		name, token string
 		want        string
 	}{
-		{"a good token", signHS256(`{"identity":"mark","iss":"https://a.example"}`),
+		{"a valid token", signHS256(`{"identity":"mark","iss":"https://a.example"}`),
 			"form, algorithm, key, signature, payload, times, issuer, audience, required claims, identity, revocation"},
 		{"no token", "x", "form token_malformed"},
 		{"no claims", signHS256(`[]`), "form, algorithm, key, signature, payload token_malformed"},

@@ -11,7 +11,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
-// findTimes says by how much a time is off.
+// findTimes says by how much a time is wrong.
 func (v *Verifier) findTimes(members map[string][]byte, now time.Time) []Finding {
 	var findings []Finding
 	dates := make(map[string]time.Time)
@@ -29,22 +29,22 @@ func (v *Verifier) findTimes(members map[string][]byte, now time.Time) []Finding
 		case value[0] == '"':
 			findings = append(findings, Finding{name + " is a string.", "Write it as a JSON number of seconds since 1970, without quotes."})
 		default:
-			findings = append(findings, Finding{name + " is no date.", "Write it as a JSON number of seconds since 1970."})
+			findings = append(findings, Finding{name + " is not a date.", "Write it as a JSON number of seconds since 1970."})
 		}
 	}
 	if exp, found := dates["exp"]; found && !now.Before(exp.Add(v.policy.ClockSkew)) {
 		findings = append(findings, Finding{fmt.Sprintf("exp passed %s ago (%s; it is %s here).", ago(now.Sub(exp)), stamp(exp), stamp(now)),
-			"Fetch a fresh token. If it is fresh, the site's clock is behind by about as much, or exp is set too early."})
+			"Fetch a fresh token. If it is fresh, the site's clock is behind by about this time, or exp is set too early."})
 	}
 	for _, name := range []string{"nbf", "iat"} {
 		if date, found := dates[name]; found && date.After(now.Add(v.policy.ClockSkew)) {
 			findings = append(findings, Finding{fmt.Sprintf("%s is %s ahead (%s; it is %s here), and clock_skew is %s.", name, ago(date.Sub(now)), stamp(date), stamp(now), v.policy.ClockSkew),
-				"Set the clock of the site, or of this machine, by NTP; or leave " + name + " out."})
+				"Synchronize the clock of the site, or of this machine, with NTP; or leave " + name + " out."})
 		}
 	}
 	iat, found := dates["iat"]
 	if limit := v.policy.MaxLifetime; limit > 0 && len(findings) == 0 && found && dates["exp"].After(iat.Add(limit)) {
-		findings = append(findings, Finding{fmt.Sprintf("The token lives %s, and max_lifetime is %s.", dates["exp"].Sub(iat), limit), "Set exp to at most iat plus max_lifetime."})
+		findings = append(findings, Finding{fmt.Sprintf("The token is valid for %s, and max_lifetime is %s.", dates["exp"].Sub(iat), limit), "Set exp to at most iat plus max_lifetime."})
 	}
 	return findings
 }
@@ -53,18 +53,18 @@ func ago(d time.Duration) time.Duration { return d.Round(time.Second) }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// findValue compares the value of a claim, or each one of an array, with those that are configured.
+// findValue compares the value of a claim, or each entry of an array, with the configured values.
 func findValue(claim string, value []byte, configured []string, option string) []Finding {
 	texts := claimList(value)
 	if len(texts) == 0 {
-		return []Finding{{"The token has no " + claim + ".", fmt.Sprintf("Add it; configured are %q.", configured)}}
+		return []Finding{{"The token does not have the claim " + claim + ".", fmt.Sprintf("Add it; the configured values are %q.", configured)}}
 	}
 	for _, text := range texts {
 		for _, want := range configured {
 			var difference string
 			switch {
 			case text == want:
-				return nil // it is the type of the claim that is wrong; the reason says so
+				return nil // the type of the claim is wrong, which the reason says
 			case strings.TrimSuffix(text, "/") == strings.TrimSuffix(want, "/"):
 				difference = "by the final slash"
 			case strings.EqualFold(text, want):
@@ -74,10 +74,10 @@ func findValue(claim string, value []byte, configured []string, option string) [
 			default:
 				continue
 			}
-			return []Finding{{fmt.Sprintf("%s %q and the configured %q differ %s.", claim, text, want, difference), "Write both alike; they are compared exactly."}}
+			return []Finding{{fmt.Sprintf("%s %q and the configured %q differ %s.", claim, text, want, difference), "Use the same spelling; they are compared exactly."}}
 		}
 	}
-	return []Finding{{fmt.Sprintf("%s is %q; configured are %q.", claim, texts, configured), "Sign with one of these, or add the token's to " + option + "."}}
+	return []Finding{{fmt.Sprintf("%s is %q; the configured values are %q.", claim, texts, configured), "Sign with one of these, or add the token's value to " + option + "."}}
 }
 
 // claimList returns the texts of an array's entries, or the text of any other value alone.
@@ -114,10 +114,10 @@ func (v *Verifier) findRequired(members map[string][]byte) []Finding {
 			missing = append(missing, name)
 		}
 	}
-	return []Finding{{fmt.Sprintf("Absent or null: %q.", missing), "Add these claims to the token."}}
+	return []Finding{{fmt.Sprintf("These claims are absent or null: %q.", missing), "Add them to the token."}}
 }
 
-// plausibleIdentities are names under which sites sign the primary key of a customer, folded.
+// plausibleIdentities are usual names of the claim with the primary key of a customer, folded.
 var plausibleIdentities = []string{"identity", "sub", "userid", "uid", "id", "contactid", "customerid", "email", "username", "user", "preferredusername"}
 
 // findIdentity looks for the claim that was probably meant.
@@ -125,24 +125,24 @@ func (v *Verifier) findIdentity(members map[string][]byte) []Finding {
 	key := v.policy.IdentityKey
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		if foldName(name) == foldName(key) {
-			return []Finding{{fmt.Sprintf("There is no claim %q; there is %q, spelled differently.", key, name), "Write both alike; names are compared exactly."}}
+			return []Finding{{fmt.Sprintf("The token does not have the claim %q; it has %q, spelled differently.", key, name), "Use the same spelling; names are compared exactly."}}
 		}
 		if value := members[name]; value[0] == '{' {
 			inner := false
 			_ = strictjson.Object(value, func(member, _ []byte) { inner = inner || string(member) == key })
 			if inner {
-				return []Finding{{fmt.Sprintf("The claim %q stands inside of %q.", key, name), "Put it at the top level of the token."}}
+				return []Finding{{fmt.Sprintf("The claim %q is inside %q.", key, name), "Put it at the top level of the token."}}
 			}
 		}
 	}
 	for _, plausible := range plausibleIdentities {
 		for _, name := range slices.Sorted(maps.Keys(members)) {
 			if foldName(name) == plausible {
-				return []Finding{{fmt.Sprintf("There is no claim %q; there is %q, which may hold the identity.", key, name), fmt.Sprintf("Sign the identity as %q, or configure identity_key %s.", key, name)}}
+				return []Finding{{fmt.Sprintf("The token does not have the claim %q; it has %q, which may contain the identity.", key, name), fmt.Sprintf("Sign the identity as %q, or configure identity_key %s.", key, name)}}
 			}
 		}
 	}
-	return []Finding{{fmt.Sprintf("There is no claim %q; the token has %q.", key, slices.Sorted(maps.Keys(members))), "Add the contact's primary key under this name."}}
+	return []Finding{{fmt.Sprintf("The token does not have the claim %q; it has %q.", key, slices.Sorted(maps.Keys(members))), "Add the contact's primary key under this name."}}
 }
 
 func foldName(name string) string {
