@@ -181,7 +181,7 @@ func TestFailLimitAndTokenCacheSizeAreChecked(t *testing.T) {
 		"fail_limit 0/1m":          "above 0",
 		"fail_limit -1/1m":         "above 0",
 		"fail_limit 20/0s":         "above 0",
-		"fail_limit 20/25h":        "is meant",
+		"fail_limit 20/25h":        "write a limit such as 20/1m",
 		"fail_limit 20/1m extra":   "exactly one value",
 		"token_cache_size 0":       "",
 		"token_cache_size 5000":    "",

@@ -102,7 +102,7 @@ func reheaded(token, header string) string {
 	return segment(header) + "." + rest
 }
 
-// BenchmarkBaselines measures what the same tokens cost by other means: the bare cryptography, which nobody can be below,
+// BenchmarkBaselines measures what the same tokens cost by other means: the bare cryptography, below which no verifier can be,
 // and the libraries that read tokens.
 func BenchmarkBaselines(b *testing.B) {
 	for _, t := range benchTokens(b) {

@@ -54,8 +54,8 @@ func TestTokenIsVerifiedOnceForEachVerifierAndClaimSelection(t *testing.T) {
 	}
 }
 
-// A cache by a short hash, or by the signature alone, would hand one contact the identity of another.
-func TestNoPartOfATokenStandsForTheWhole(t *testing.T) {
+// A cache whose key is a short hash, or the signature alone, would give one contact the identity of another.
+func TestOtherTextsDoNotHitTheEntryOfAToken(t *testing.T) {
 	c, v := NewCache(100), sharedTokenVerifier(t, Policy{})
 	valid := signHS256(`{"identity":"mark"}`)
 	wantCached(t, c, v, valid, "ok", false, "the valid token")
@@ -73,11 +73,11 @@ func TestNoPartOfATokenStandsForTheWhole(t *testing.T) {
 		}
 	}
 	if got := c.Stats().Entries; got != 1 {
-		t.Errorf("%d entries, want 1: a refusal was kept", got)
+		t.Errorf("%d entries, want 1: a refusal was cached", got)
 	}
 }
 
-func TestCachedTokenEndsWhenItsTimeOrItsKeyDoes(t *testing.T) {
+func TestCachedTokenExpiresWithItsTimeAndItsKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := NewCache(100)
 		now := time.Now()
@@ -89,9 +89,9 @@ func TestCachedTokenEndsWhenItsTimeOrItsKeyDoes(t *testing.T) {
 			wantCached(t, c, verifier, token, "ok", false, "at first")
 		}
 		time.Sleep(5*time.Minute - 1)
-		wantCached(t, c, ending, token, "ok", true, "a moment before the key ends")
+		wantCached(t, c, ending, token, "ok", true, "a moment before the key expires")
 		time.Sleep(time.Nanosecond)
-		wantCached(t, c, ending, token, "key_unknown", false, "when the key has ended")
+		wantCached(t, c, ending, token, "key_unknown", false, "when the key has expired")
 		time.Sleep(6*time.Minute - 1)
 		wantCached(t, c, v, token, "ok", true, "a moment before exp and the skew")
 		time.Sleep(time.Nanosecond)
@@ -117,7 +117,7 @@ func TestCachedTokenIsRefusedBeforeItsTime(t *testing.T) {
 			t.Fatalf("%s: %+v", name, rej)
 		}
 		if !contact.inTime(now) || contact.inTime(now.Add(-12*time.Second)) {
-			t.Errorf("%s: stands now %t, and before its time %t", name, contact.inTime(now), contact.inTime(now.Add(-12*time.Second)))
+			t.Errorf("%s: valid now %t, and before its time %t", name, contact.inTime(now), contact.inTime(now.Add(-12*time.Second)))
 		}
 	}
 }
@@ -157,8 +157,8 @@ func TestCachedTokenFollowsTheKeySet(t *testing.T) {
 	})
 }
 
-// Whatever happens to tokens, keys and clocks, in whatever order: the cache lets nobody in whom the verifier would refuse
-// at that instant, and tells it nothing else about anybody.
+// Tokens, keys and clocks change in random order: at every instant the cache accepts exactly what the verifier would accept,
+// with the same contact.
 func TestCacheNeverAnswersOtherThanTheVerifier(t *testing.T) {
 	for seed := range uint64(8) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -214,7 +214,7 @@ func (w *cacheWorld) step() {
 	default:
 		w.newToken()
 	}
-	synctest.Wait() // nothing moves but what is asked now
+	synctest.Wait() // from here on only this test acts
 	for range 8 {
 		w.compare()
 	}
@@ -300,7 +300,7 @@ func (w *cacheWorld) newToken() {
 
 var worldQuestions = []*ClaimSelection{NewClaimSelection(nil), NewClaimSelection([]string{"name"}), NewClaimSelection([]string{"name", "exp"})}
 
-// compare asks verifier and cache about one token at one instant.
+// compare verifies one token with the verifier and with the cache at the same instant.
 func (w *cacheWorld) compare() {
 	if len(w.tokens) == 0 {
 		return
@@ -331,7 +331,7 @@ func (w *cacheWorld) compare() {
 	}
 }
 
-// While keys change under load, nobody gets in with a key that was taken away.
+// While keys change under load, no token of a removed key is accepted.
 func TestCacheUnderConcurrentSwaps(t *testing.T) {
 	c := NewCache(50)
 	verifiers := []*Verifier{sharedTokenVerifier(t, Policy{}), verifierOf(t, Policy{}, newSecretKey([]byte("x"+testSecret), ""))}
@@ -359,7 +359,7 @@ func TestCacheUnderConcurrentSwaps(t *testing.T) {
 	all.Wait()
 }
 
-// Bots with a million valid tokens, each used once, cannot make the cache grow, nor push out a token that is in use.
+// Bots with a million valid tokens, each used once, can neither make the cache grow nor evict a token that is in use.
 func TestCacheIsBoundedAndResistsScans(t *testing.T) {
 	const size = 1000
 	c, v := NewCache(size), sharedTokenVerifier(t, Policy{})
@@ -406,7 +406,7 @@ func TestCacheOfSizeZeroRemembersNothing(t *testing.T) {
 	}
 }
 
-func TestLargeContactsAreNotKept(t *testing.T) {
+func TestLargeContactsAreNotCached(t *testing.T) {
 	c, v := NewCache(10), sharedTokenVerifier(t, Policy{})
 	token := signHS256(`{"identity":"mark","photo":"` + strings.Repeat("x", maxEntry) + `"}`)
 	for _, q := range []*ClaimSelection{NewClaimSelection(nil), NewClaimSelection([]string{"photo"})} {
@@ -448,14 +448,14 @@ func TestMemoryOfTheCacheIsBoundedInBytes(t *testing.T) {
 				t.Errorf("%d MiB for %d tokens", (after-before)>>20, tt.tokens)
 			}
 			if stats.Entries < 2000 {
-				t.Errorf("%+v: next to nothing is kept", stats)
+				t.Errorf("%+v: almost nothing is cached", stats)
 			}
 		})
 	}
 }
 
-// admit stands between memory and verification: what is known passes without it.
-func TestAdmitIsAskedForUnknownTokensOnly(t *testing.T) {
+// admit is called before a verification; a token that is known passes without it.
+func TestAdmitIsCalledForUnknownTokensOnly(t *testing.T) {
 	c, v := NewCache(10), sharedTokenVerifier(t, Policy{})
 	refuse := func() *Rejection { return reject(TooManyFailures, "no") }
 	known, unknown := signHS256(`{"identity":"mark"}`), signHS256(`{"identity":"eve"}`)

@@ -59,7 +59,7 @@ func signedWith(secret, text string) bool {
 	return text[last+1:] == base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// FuzzChangedToken changes a valid token anywhere and in any way: no change is too small to be seen.
+// FuzzChangedToken changes a valid token anywhere and in any way: every change is refused.
 func FuzzChangedToken(f *testing.F) {
 	verifiers, tokens := bothMethods(f)
 	f.Add(uint16(0), uint16(0), "x")
@@ -174,7 +174,7 @@ func checkIdentityRules(t *testing.T, identity string) {
 }
 
 // FuzzPublicKey loads anything as a public key. What loads is a sound RSA key, and is the same when it is written out and
-// loaded again; what does not load is not quoted.
+// loaded again; no error quotes the text.
 func FuzzPublicKey(f *testing.F) {
 	public := &rsa.PublicKey{N: modulus(2048), E: 65537}
 	for _, text := range []string{
@@ -210,8 +210,8 @@ func FuzzPublicKey(f *testing.F) {
 	})
 }
 
-// FuzzSharedToken loads anything as a shared token: whatever loads is long enough, is no PEM and ends in no NUL, and
-// nothing of what does not load is told.
+// FuzzSharedToken loads any text as a shared token. What is accepted is long enough, is not PEM and does not end in a NUL; an error
+// does not quote the text.
 func FuzzSharedToken(f *testing.F) {
 	for _, text := range []string{testSecret, "short", "-----BEGIN PUBLIC KEY-----", sharedtoken.Generate(), `{"kty":"oct"}`, "AAAA====", strings.Repeat("ab", 32), strings.Repeat("00", 32)} {
 		for i := range encodings {

@@ -134,9 +134,9 @@ func TestKeySetIsFetchedAgainBeforeItsLifetimeEnds(t *testing.T) {
 		{"not more often than once a minute", http.Header{"Cache-Control": {"max-age=1"}}, 42 * time.Second, time.Minute},
 		{"not-to-be-cached means a minute", http.Header{"Cache-Control": {"no-store"}}, 42 * time.Second, time.Minute},
 		{"at least once an hour", http.Header{"Cache-Control": {"max-age=999999999"}}, 43 * time.Minute, time.Hour},
-		{"a number that wraps around is no number", http.Header{"Cache-Control": {"max-age=18446744073709551617"}}, 42 * time.Second, time.Minute},
+		{"a number that would wrap around counts as expired", http.Header{"Cache-Control": {"max-age=18446744073709551617"}}, 42 * time.Second, time.Minute},
 		{"as Expires says", http.Header{"Date": {"Mon, 03 Jan 2000 00:00:00 GMT"}, "Expires": {"Mon, 03 Jan 2000 00:30:00 GMT"}}, 21 * time.Minute, 30 * time.Minute},
-		{"an Expires that is no date has passed", http.Header{"Expires": {"0"}}, 42 * time.Second, time.Minute},
+		{"an Expires that is not a date counts as expired", http.Header{"Expires": {"0"}}, 42 * time.Second, time.Minute},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
@@ -162,8 +162,8 @@ func TestKeySetIsFetchedAgainBeforeItsLifetimeEnds(t *testing.T) {
 	}
 }
 
-// A scanner sends a token with a new kid every millisecond. It costs the key server one fetch, and nobody else anything.
-func TestRandomKIDsCauseOneFetchAndHoldABoundedNumberOfRequests(t *testing.T) {
+// A scanner sends a token with a new kid every millisecond. It costs the key server one fetch, and other clients nothing.
+func TestRandomKIDsCauseOneFetchAndABoundedNumberOfWaiters(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		j.Start()
 		synctest.Wait()
@@ -203,7 +203,7 @@ func TestRandomKIDsCauseOneFetchAndHoldABoundedNumberOfRequests(t *testing.T) {
 	})
 }
 
-// The site rotates its key in the usual wrong order: it signs with the new one before anybody has heard of it.
+// The site rotates its key in the usual wrong order: it signs with the new one before it publishes it.
 func TestRotatedKeyIsAcceptedByTheFirstTokenThatNeedsIt(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		j.Start()
@@ -212,14 +212,14 @@ func TestRotatedKeyIsAcceptedByTheFirstTokenThatNeedsIt(t *testing.T) {
 		s.publish(testJWK(privateKey(), "a"), testJWK(otherKeys()[0], "b"))
 		wantVerdict(t, v, next, "ok", "the first token of the new key")
 
-		// Somebody asked for a kid that does not exist, a moment before the next rotation.
+		// A client sent a kid that does not exist, a moment before the next rotation.
 		wantVerdict(t, v, tokenOf(t, otherKeys()[1], "nonsense"), "key_unknown", "a made-up kid")
 		last := tokenOf(t, otherKeys()[1], "c")
 		s.publish(testJWK(otherKeys()[1], "c"))
 		wantVerdict(t, v, last, "key_unknown", "at once")
 		time.Sleep(renewInterval)
 		wantVerdict(t, v, last, "ok", "ten seconds later")
-		wantVerdict(t, v, next, "key_unknown", "the key that was withdrawn")
+		wantVerdict(t, v, next, "key_unknown", "the key that was removed")
 	})
 }
 
@@ -233,7 +233,7 @@ func TestRotatedKeyWithoutAKIDIsFoundToo(t *testing.T) {
 		s.publish(testJWK(otherKeys()[1], ""))
 		wantVerdict(t, v, tokenOf(t, privateKey(), "x"), "signature_invalid", "within ten seconds")
 		time.Sleep(renewInterval)
-		wantVerdict(t, v, tokenOf(t, otherKeys()[1], "y"), "ok", "a token whose kid nobody knows, after ten seconds")
+		wantVerdict(t, v, tokenOf(t, otherKeys()[1], "y"), "ok", "a token with an unknown kid, after ten seconds")
 	})
 }
 
@@ -249,7 +249,7 @@ func TestForgedSignatureUnderAKnownKIDCausesNoFetch(t *testing.T) {
 	})
 }
 
-func TestValidKeysServeWhileTheKeyServerFails(t *testing.T) {
+func TestKeysAreUsedWhileTheKeyServerFails(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		j.Start()
 		synctest.Wait()
@@ -267,7 +267,7 @@ func TestValidKeysServeWhileTheKeyServerFails(t *testing.T) {
 	})
 }
 
-func TestStaleIfErrorZeroTrustsASetNoLongerThanItsLifetime(t *testing.T) {
+func TestWithStaleIfErrorZeroASetExpiresWithItsLifetime(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		j.settings.StaleIfError = 0
 		j.Start()
@@ -281,7 +281,7 @@ func TestStaleIfErrorZeroTrustsASetNoLongerThanItsLifetime(t *testing.T) {
 	})
 }
 
-func TestNoKeyEverSeenIsNoDecision(t *testing.T) {
+func TestWithoutAKeySetNothingIsDecided(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		s.set(func() { s.status, s.body = http.StatusNotFound, "not here" })
 		valid := tokenOf(t, privateKey(), "a")
@@ -326,7 +326,7 @@ func TestWaitingEndsWithTheRequestAndWithItsTime(t *testing.T) {
 	})
 }
 
-func TestWithdrawnKeyStopsWithinTheLifetimeAndAtOnceAfterRefresh(t *testing.T) {
+func TestRemovedKeyStopsWithinTheLifetimeAndAtOnceAfterRefresh(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		j.Start()
 		synctest.Wait()
@@ -345,8 +345,8 @@ func TestWithdrawnKeyStopsWithinTheLifetimeAndAtOnceAfterRefresh(t *testing.T) {
 	})
 }
 
-// A key was stolen. What a fetch brings that began before the operator said so must not bring it back.
-func TestDistrustDropsTheKeysAndWhatIsOnItsWay(t *testing.T) {
+// A key was stolen. A fetch that began before the distrust must not bring it back.
+func TestDistrustDropsTheKeysAndTheFetchUnderWay(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		j.Start()
 		synctest.Wait()
@@ -364,7 +364,7 @@ func TestDistrustDropsTheKeysAndWhatIsOnItsWay(t *testing.T) {
 	})
 }
 
-func TestRefreshKeepsValidKeysIfTheServerFails(t *testing.T) {
+func TestRefreshKeepsTheKeysIfTheServerFails(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		j.Start()
 		synctest.Wait()
@@ -379,7 +379,7 @@ func TestRefreshKeepsValidKeysIfTheServerFails(t *testing.T) {
 	})
 }
 
-func TestConfirmedSetIsKeptAndFreshAgain(t *testing.T) {
+func TestConfirmedSetIsFreshAgain(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		s.set(func() { s.header = http.Header{"Etag": {`"1"`}} })
 		j.Start()
@@ -394,9 +394,9 @@ func TestConfirmedSetIsKeptAndFreshAgain(t *testing.T) {
 	})
 }
 
-// The gateway happens to fetch the set, slowly, at the moment at which the site publishes a new key. The answer on its way
-// is the set of before; the first token of the new key must not be judged by it.
-func TestRotatedKeyIsFoundThoughAnOlderFetchIsUnderWay(t *testing.T) {
+// The gateway happens to fetch the set, slowly, at the moment at which the site publishes a new key. The answer under way
+// is the previous set; the first token of the new key must not be refused because of it.
+func TestRotatedKeyIsFoundDuringAnOlderFetch(t *testing.T) {
 	for _, kid := range []string{"b", ""} {
 		withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 			j.Start()
@@ -417,8 +417,8 @@ func TestRotatedKeyIsFoundThoughAnOlderFetchIsUnderWay(t *testing.T) {
 	}
 }
 
-// The first fetch is all that the first tokens wait for; they begin no other.
-func TestFirstRequestsBeginNoFetchOfTheirOwn(t *testing.T) {
+// The first tokens wait for the first fetch, and begin no other.
+func TestFirstRequestsShareTheFetchUnderWay(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		s.set(func() { s.delay = time.Second })
 		j.Start()
@@ -430,7 +430,7 @@ func TestFirstRequestsBeginNoFetchOfTheirOwn(t *testing.T) {
 	})
 }
 
-// Whatever a key server does to the code that reads it, the gateway goes on.
+// An answer that makes our code panic must not end the process.
 func TestPanicWhileFetchingIsAFailedFetch(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		j.Start()
@@ -450,11 +450,11 @@ func TestPanicWhileFetchingIsAFailedFetch(t *testing.T) {
 type panicking struct{}
 
 func (panicking) RoundTrip(*http.Request) (*http.Response, error) {
-	panic("an answer that nobody thought of")
+	panic("an unforeseen answer")
 }
 
-// The last messenger is gone while a fetch is under way and tokens wait for it: nothing hangs, and nothing is left.
-func TestCloseEndsAFetchAndThoseWhoWait(t *testing.T) {
+// The last messenger is removed while a fetch is under way and tokens wait for it: nothing hangs, and no goroutine is left.
+func TestCloseEndsTheFetchAndItsWaiters(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		s.set(func() { s.delay = time.Hour })
 		j.Start()

@@ -29,8 +29,8 @@ func entry(change map[string]any) string {
 
 func b64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
-// Key servers publish keys for all kinds of purposes. What is not meant for our signatures, or cannot be trusted with
-// them, is left out; the rest of the set stays useful.
+// Key servers publish keys for all kinds of purposes. What is not for our signatures, or cannot be trusted with them, is left out;
+// the rest of the set is used.
 func TestUnusableEntriesAreLeftOutAndNotTheWholeSet(t *testing.T) {
 	wide := append([]byte{1, 0, 0, 0, 0, 0}, 1, 0, 1) // 2^64 + 65537: an int would take it for 65537
 	for name, tt := range map[string]struct{ entry, reason string }{
@@ -44,12 +44,12 @@ func TestUnusableEntriesAreLeftOutAndNotTheWholeSet(t *testing.T) {
 		"a private key":                     {entry(map[string]any{"d": "AA"}), "private key"},
 		"a prime of a private key":          {entry(map[string]any{"p": "AA"}), "private key"},
 		"a key for encryption":              {entry(map[string]any{"use": "enc"}), "use"},
-		"a use that is no string":           {entry(map[string]any{"use": 1}), "use"},
+		"a use that is not a string":        {entry(map[string]any{"use": 1}), "use"},
 		"a key for RS512":                   {entry(map[string]any{"alg": "RS512"}), "alg"},
 		"a key for PS256":                   {entry(map[string]any{"alg": "PS256"}), "alg"},
 		"key_ops for encryption":            {entry(map[string]any{"key_ops": []string{"encrypt"}}), "key_ops"},
 		"key_ops for signing":               {entry(map[string]any{"key_ops": []string{"sign"}}), "key_ops"},
-		"key_ops that are no list":          {entry(map[string]any{"key_ops": "verify"}), "key_ops"},
+		"key_ops that are not a list":       {entry(map[string]any{"key_ops": "verify"}), "key_ops"},
 		"an exponent that would be cut":     {entry(map[string]any{"e": b64(wide)}), "more than 32 bits"},
 		"an even exponent":                  {entry(map[string]any{"e": b64([]byte{4})}), "exponent"},
 		"the exponent 1":                    {entry(map[string]any{"e": b64([]byte{1})}), "exponent"},
@@ -59,7 +59,7 @@ func TestUnusableEntriesAreLeftOutAndNotTheWholeSet(t *testing.T) {
 		"an even modulus":                   {entry(map[string]any{"n": b64(append(modulus(2040).Bytes(), 2))}), "even modulus"},
 		"a short modulus":                   {entry(map[string]any{"n": b64(modulus(1024).Bytes())}), "1024 bits"},
 		"a huge modulus":                    {entry(map[string]any{"n": b64(modulus(16384).Bytes())}), "16384 bits"},
-		"a kid that is no string":           {entry(map[string]any{"kid": 1}), "kid"},
+		"a kid that is not a string":        {entry(map[string]any{"kid": 1}), "kid"},
 		"one member twice":                  {strings.Replace(entry(nil), `"kty"`, `"kid":"b","kty"`, 1), "two members"},
 		"one member twice, once in escapes": {strings.Replace(entry(nil), `"kty"`, `"\u006bid":"b","kty"`, 1), "two members"},
 	} {
@@ -82,7 +82,7 @@ func TestUnusableEntriesAreLeftOutAndNotTheWholeSet(t *testing.T) {
 	}
 }
 
-func TestEntriesThatAreMeantForUsAreUsed(t *testing.T) {
+func TestEntriesForOurPurposeAreUsed(t *testing.T) {
 	for name, e := range map[string]string{
 		"a bare key":            entry(map[string]any{"kid": nil}),
 		"for signatures":        entry(map[string]any{"use": "sig"}),
@@ -98,7 +98,7 @@ func TestEntriesThatAreMeantForUsAreUsed(t *testing.T) {
 	}
 }
 
-// Two keys that differ under one kid: whoever can add an entry to the set could otherwise shadow a key.
+// Two keys that differ under one kid: an attacker who can add an entry to the set could otherwise replace a key.
 func TestKeysThatShareAKIDAreLeftOut(t *testing.T) {
 	second, _ := json.Marshal(testJWK(otherKeys()[0], "a"))
 	third, _ := json.Marshal(testJWK(otherKeys()[1], "c"))
@@ -112,7 +112,7 @@ func TestKeysThatShareAKIDAreLeftOut(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoKeySetIsAnError(t *testing.T) {
+func TestOtherAnswersThanAKeySetAreErrors(t *testing.T) {
 	many := make([]string, maxKeySetEntries+1)
 	for i := range many {
 		many[i] = fmt.Sprintf(`{"kty":"EC","kid":"%d"}`, i)
@@ -144,7 +144,7 @@ func TestWhatIsNoKeySetIsAnError(t *testing.T) {
 	}
 }
 
-// Whatever a key server sends, it gives sound keys or an error, and never a panic.
+// FuzzKeySet reads any answer of a key server: the result is sound keys or an error, and never a panic.
 func FuzzKeySet(f *testing.F) {
 	f.Add(set(entry(nil)))
 	f.Add(set(entry(map[string]any{"use": "enc"}), `null`, `{"kty":"oct"}`))

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Somebody presses "Fetch now" again and again. The key server notices one fetch, and those who asked all get its answer.
-func TestThoseWhoAskAtOnceShareOneFetch(t *testing.T) {
+// Many operators press "Fetch now" at the same time. The key server sees one fetch, and all of them get its answer.
+func TestRefreshesAtTheSameTimeShareOneFetch(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		j.Start()
 		synctest.Wait()
@@ -37,8 +37,8 @@ func TestThoseWhoAskAtOnceShareOneFetch(t *testing.T) {
 	})
 }
 
-// A script asks without a pause. The key server is asked once a second, and every answer is from after the question.
-func TestFetchesThatPeopleAskForAreBoundedInRate(t *testing.T) {
+// A script refreshes without a pause. The key server is asked once a second, and every answer is newer than its request.
+func TestRefreshesAreBoundedInRate(t *testing.T) {
 	for name, distrust := range map[string]bool{"refresh": false, "distrust": true} {
 		t.Run(name, func(t *testing.T) {
 			withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
@@ -54,7 +54,7 @@ func TestFetchesThatPeopleAskForAreBoundedInRate(t *testing.T) {
 								t.Error(err)
 							}
 							if fetched := j.Status().Fetched; fetched.Before(asked) && !distrust {
-								t.Errorf("an answer of %s for a question of %s", fetched, asked)
+								t.Errorf("an answer of %s for a request of %s", fetched, asked)
 							}
 							time.Sleep(time.Millisecond)
 						}
@@ -69,15 +69,15 @@ func TestFetchesThatPeopleAskForAreBoundedInRate(t *testing.T) {
 	}
 }
 
-// A key was stolen, and everybody presses the button. While the server hangs, few fetches are under way, and none that
-// began before the last word brings the stolen key back.
-func TestDistrustAtOnceIsBoundedAndHolds(t *testing.T) {
+// A key was stolen, and many operators distrust it at once. While the server hangs, few fetches are under way, and none that began
+// before the last distrust brings the stolen key back.
+func TestDistrustIsBoundedInRateAndEffectiveAtOnce(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		j.Start()
 		synctest.Wait()
 		stolen := tokenOf(t, privateKey(), "a")
 		before := s.fetches.Load()
-		s.set(func() { s.delay = 3 * time.Second }) // what is asked now brings the stolen key
+		s.set(func() { s.delay = 3 * time.Second }) // a fetch that begins now brings the stolen key
 		var wg sync.WaitGroup
 		for range 100 {
 			wg.Go(func() { _ = j.Refresh(context.Background(), true) })
@@ -97,8 +97,8 @@ func TestDistrustAtOnceIsBoundedAndHolds(t *testing.T) {
 	})
 }
 
-// Nothing that waits for its turn outlives the engine.
-func TestAFetchThatWaitsForItsTurnEndsWithTheEngine(t *testing.T) {
+// A fetch that waits for the rate does not outlive the engine.
+func TestQueuedFetchEndsWithTheEngine(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		for range refreshBurst {
 			_ = j.Refresh(context.Background(), false)

@@ -35,7 +35,7 @@ func pkixText(t testing.TB, public any) string {
 	return pemText("PUBLIC KEY", der)
 }
 
-// certificateText returns a self-signed certificate whose time has passed: as a mere envelope of a key it still serves.
+// certificateText returns a self-signed certificate that has expired: it is only the envelope of a key.
 func certificateText(t testing.TB) string {
 	t.Helper()
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "site"}, NotAfter: time.Unix(0, 0)}
@@ -51,7 +51,7 @@ func jwkText(public *rsa.PublicKey, more string) string {
 		base64.RawURLEncoding.EncodeToString(big.NewInt(int64(public.E)).Bytes()), more)
 }
 
-func TestPublicKeysAreTakenAsPeopleHaveThem(t *testing.T) {
+func TestPublicKeysAreAcceptedAsPeopleHaveThem(t *testing.T) {
 	public := &privateKey().PublicKey
 	forms := map[string]string{
 		"PKIX":                                 pkixText(t, public),
@@ -61,7 +61,7 @@ func TestPublicKeysAreTakenAsPeopleHaveThem(t *testing.T) {
 		"PKIX without a line break at the end": strings.TrimSpace(pkixText(t, public)),
 		"PKIX behind a line of text":           "the key of our site:\n" + pkixText(t, public),
 		"PKCS#1":                               pemText("RSA PUBLIC KEY", x509.MarshalPKCS1PublicKey(public)),
-		"a certificate that ended":             certificateText(t),
+		"an expired certificate":               certificateText(t),
 		"a JWK":                                jwkText(public, ""),
 		"a JWK with its purpose":               jwkText(public, `,"use":"sig","alg":"RS256","key_ops":["verify"],"x5t":"x","ext":true`),
 		"a JWK with blanks":                    " \n" + strings.ReplaceAll(jwkText(public, ""), ",", " ,\n "),
@@ -145,7 +145,7 @@ func TestPublicKeysThatAreRefusedAreNamed(t *testing.T) {
 		{"a certificate request", pemText("CERTIFICATE REQUEST", []byte("x")), "PEM block of another kind"},
 		{"PKIX under the name of PKCS#1", strings.ReplaceAll(whole, "PUBLIC KEY", "RSA PUBLIC KEY"), "cannot be decoded"},
 		{"PKCS#1 under the name of PKIX", pemText("PUBLIC KEY", x509.MarshalPKCS1PublicKey(public)), "cannot be decoded"},
-		{"a certificate that is none", pemText("CERTIFICATE", []byte("x")), "cannot be decoded"},
+		{"a damaged certificate", pemText("CERTIFICATE", []byte("x")), "cannot be decoded"},
 		{"an elliptic curve key", pkixText(t, &ec.PublicKey), "ecdsa.PublicKey; RS256 needs an RSA key"},
 		{"an Ed25519 key", pkixText(t, ed), "PublicKey; RS256 needs an RSA key"},
 		{"damaged PEM", whole[:len(whole)/2], "is damaged PEM"},
@@ -191,7 +191,7 @@ func TestSharedTokenIsTheKeyAsItIs(t *testing.T) {
 }
 
 // A public key as a secret is the oldest way to let everyone sign (RFC 8725 section 3.1), a short secret the most common.
-func TestSharedTokensThatAreNoSecretsAreRefused(t *testing.T) {
+func TestSharedTokensThatAreNotSecretsAreRefused(t *testing.T) {
 	for _, tt := range []struct{ name, secret, want string }{
 		{"nothing", "", "has 0 bytes"},
 		{"31 bytes", strings.Repeat("x", 31), "has 31 bytes; HS256 needs at least 32"},

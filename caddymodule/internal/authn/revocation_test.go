@@ -15,17 +15,17 @@ func TestRevocations(t *testing.T) {
 		contact *Contact
 		refused bool
 	}{
-		"nothing is revoked":                              {nil, contact("mark", "a", noon), false},
-		"a jti takes its own token":                       {[]Revocation{{TokenID: NewTokenID("a")}}, contact("mark", "a", noon), true},
-		"a jti takes no other token":                      {[]Revocation{{TokenID: NewTokenID("a")}}, contact("mark", "b", noon), false},
-		"a jti takes no token without one":                {[]Revocation{{TokenID: NewTokenID("a")}}, contact("mark", "", noon), false},
-		"an identity takes what was issued before":        {[]Revocation{{Identity: "mark", Before: noon}}, contact("mark", "", noon.Add(-time.Second)), true},
-		"an identity takes nothing issued at that moment": {[]Revocation{{Identity: "mark", Before: noon}}, contact("mark", "", noon), false},
-		"an identity takes what has no iat":               {[]Revocation{{Identity: "mark", Before: noon}}, contact("mark", "", time.Time{}), true},
-		"an identity takes nobody else's":                 {[]Revocation{{Identity: "mark", Before: noon}}, contact("Mark", "", time.Time{}), false},
-		"the later of two rules holds":                    {[]Revocation{{Identity: "mark", Before: noon}, {Identity: "mark", Before: noon.Add(-time.Hour)}}, contact("mark", "", noon.Add(-time.Minute)), true},
-		"the whole messenger takes everybody's":           {[]Revocation{{Before: noon}}, contact("zoe", "", noon.Add(-time.Second)), true},
-		"the whole messenger leaves later tokens":         {[]Revocation{{Before: noon}, {Identity: "mark", Before: noon.Add(-time.Hour)}}, contact("mark", "", noon), false},
+		"nothing is revoked":                                {nil, contact("mark", "a", noon), false},
+		"a jti takes its own token":                         {[]Revocation{{TokenID: NewTokenID("a")}}, contact("mark", "a", noon), true},
+		"a jti takes no other token":                        {[]Revocation{{TokenID: NewTokenID("a")}}, contact("mark", "b", noon), false},
+		"a jti takes no token without one":                  {[]Revocation{{TokenID: NewTokenID("a")}}, contact("mark", "", noon), false},
+		"an identity takes what was issued before":          {[]Revocation{{Identity: "mark", Before: noon}}, contact("mark", "", noon.Add(-time.Second)), true},
+		"an identity revokes nothing issued at that moment": {[]Revocation{{Identity: "mark", Before: noon}}, contact("mark", "", noon), false},
+		"an identity revokes a token without iat":           {[]Revocation{{Identity: "mark", Before: noon}}, contact("mark", "", time.Time{}), true},
+		"an identity revokes no other contact's":            {[]Revocation{{Identity: "mark", Before: noon}}, contact("Mark", "", time.Time{}), false},
+		"the later of two rules holds":                      {[]Revocation{{Identity: "mark", Before: noon}, {Identity: "mark", Before: noon.Add(-time.Hour)}}, contact("mark", "", noon.Add(-time.Minute)), true},
+		"the whole messenger takes everybody's":             {[]Revocation{{Before: noon}}, contact("zoe", "", noon.Add(-time.Second)), true},
+		"the whole messenger leaves later tokens":           {[]Revocation{{Before: noon}, {Identity: "mark", Before: noon.Add(-time.Hour)}}, contact("mark", "", noon), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var r Revocations
@@ -44,7 +44,7 @@ func TestRevocations(t *testing.T) {
 				t.Errorf("the same list again adds %+v", added)
 			}
 			if added := r.Set(nil); added != nil || r.check(test.contact) != nil {
-				t.Error("revocations that were taken back still hold")
+				t.Error("revocations that were undone still apply")
 			}
 		})
 	}

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestCompactFormIsTakenStrictly(t *testing.T) {
+func TestCompactFormIsParsedStrictly(t *testing.T) {
 	valid := signHS256(`{"identity":"mark"}`)
 	parts := strings.Split(valid, ".")
 	header, payload, signature := parts[0], parts[1], parts[2]
@@ -63,7 +63,7 @@ func nextChar(c byte) string {
 	return alphabet[strings.IndexByte(alphabet, c)+1:][:1]
 }
 
-func TestHeaderIsTakenStrictly(t *testing.T) {
+func TestHeaderIsParsedStrictly(t *testing.T) {
 	for _, tt := range []struct {
 		name, header string
 		want         header
@@ -74,9 +74,9 @@ func TestHeaderIsTakenStrictly(t *testing.T) {
 		{"an empty kid is a kid", `{"alg":"HS256","kid":""}`, header{alg: "HS256", hasKID: true}, ""},
 		{"typ in any case", `{"alg":"HS256","typ":"jwt"}`, header{alg: "HS256"}, ""},
 		{"typ of an access token (RFC 9068)", `{"alg":"HS256","typ":"AT+JWT"}`, header{alg: "HS256"}, ""},
-		{"members that would bring a key along are not read", `{"alg":"HS256","jwk":{"kty":"oct","k":"AA"},"jku":"https://evil.example","x5u":1,"x5c":[]}`, header{alg: "HS256"}, ""},
+		{"members that would bring a key are not read", `{"alg":"HS256","jwk":{"kty":"oct","k":"AA"},"jku":"https://evil.example","x5u":1,"x5c":[]}`, header{alg: "HS256"}, ""},
 		{"no alg", `{"typ":"JWT"}`, header{}, ""},
-		{"an alg that is no string", `{"alg":["HS256"]}`, header{}, ""},
+		{"an alg that is not a string", `{"alg":["HS256"]}`, header{}, ""},
 		{"a member Alg is not alg", `{"Alg":"HS256"}`, header{}, ""},
 		{"a kid that is a number", `{"alg":"HS256","kid":1}`, header{}, "kid"},
 		{"a kid that is null", `{"alg":"HS256","kid":null}`, header{}, "kid"},
@@ -133,8 +133,8 @@ func readHeaderOf(segment string) (header, *Rejection) {
 	return t.header, rej
 }
 
-// A flood of headers that are made up does not push out the one header that all contacts of a site have.
-func TestMadeUpHeadersLeaveThoseOfSignedTokensAlone(t *testing.T) {
+// A flood of invented headers does not evict the one header that all contacts of a site have.
+func TestInventedHeadersDoNotEvictThoseOfSignedTokens(t *testing.T) {
 	v, site := sharedTokenVerifier(t, Policy{}), segment(`{"alg":"HS256","kid":"of the site"}`)
 	if _, rej := v.Verify(context.Background(), macWith(testSecret, site+"."+segment(`{"identity":"mark"}`)), nil); rej != nil {
 		t.Fatal(rej)
@@ -146,6 +146,6 @@ func TestMadeUpHeadersLeaveThoseOfSignedTokensAlone(t *testing.T) {
 		}
 	}
 	if known := headerSlot(site).Load(); known == nil || known.segment != site || !known.signed {
-		t.Error("the header of the site was pushed out")
+		t.Error("the header of the site was evicted")
 	}
 }

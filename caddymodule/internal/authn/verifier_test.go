@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// Whoever holds one valid token and no key can change nothing in it: not the identity, not a bit of the signature, not
+// An attacker with a valid token and without the key can change nothing in it: not the identity, not a bit of the signature, not
 // even the way it is written.
-func TestEveryChangedByteOfAGoodTokenIsRefused(t *testing.T) {
+func TestEveryChangedByteOfAValidTokenIsRefused(t *testing.T) {
 	verifiers, tokens := bothMethods(t)
 	for i, method := range []string{"shared_token", "public_key"} {
 		t.Run(method, func(t *testing.T) {
@@ -49,7 +49,7 @@ func bothMethods(t testing.TB) (verifiers []*Verifier, tokens []string) {
 	return []*Verifier{sharedTokenVerifier(t, Policy{}), verifierOf(t, Policy{}, public)}, []string{signHS256(`{"identity":"mark"}`), rs256}
 }
 
-// RFC 8725 section 3.1: the token of one method is nothing to a messenger of the other, whatever it says of itself.
+// RFC 8725 section 3.1: a messenger of one method refuses the tokens of the other, whatever their header says.
 func TestTheTokenDoesNotChooseTheAlgorithm(t *testing.T) {
 	verifiers, tokens := bothMethods(t)
 	for i, v := range verifiers {

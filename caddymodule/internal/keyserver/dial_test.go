@@ -99,7 +99,7 @@ func TestNameWithAnInternalAddressIsNotDialled(t *testing.T) {
 // else and one that does not answer look the same.
 func TestReasonDoesNotDescribeTheNetwork(t *testing.T) {
 	if NewClient("https://keys.example/", true).HTTP.Transport.(*http.Transport).Proxy != nil {
-		t.Error("a proxy would resolve the name where nobody checks the address")
+		t.Error("a proxy would resolve the name where the address cannot be checked")
 	}
 	for _, url := range []string{"https://localhost/jwks.json", "https://127.0.0.1/", "https://[::1]/", "https://localhost:1/", "http://127.0.0.1:8080/"} {
 		_, err := NewClient(url, true).Fetch(t.Context(), Validators{})
