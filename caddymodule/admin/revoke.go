@@ -12,7 +12,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
-var errNotRevoked = registry.StatusError(http.StatusNotFound, "there is no such revocation")
+var errNotRevoked = registry.StatusError(http.StatusNotFound, "no such revocation exists")
 
 // restore undoes a revocation: tokens that are otherwise valid are accepted again.
 func (s *Service) restore(ctx context.Context, name string, v registry.Revocation, by registry.Actor) error {
@@ -40,7 +40,7 @@ func (s *Service) restore(ctx context.Context, name string, v registry.Revocatio
 	if err != nil {
 		return err
 	}
-	s.Audit("revocation taken back", name, by, zap.String("target", v.Target()))
+	s.Audit("revocation removed", name, by, zap.String("target", v.Target()))
 	return nil
 }
 

@@ -2,9 +2,13 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
@@ -101,8 +105,52 @@ func RevokeToken(kid string, closing bool) RingChange {
 	return RingChange{action: "shared token revoked", kid: kid, close: closing, apply: func(r *registry.Record) (*registry.NewToken, error) { return nil, r.Revoke(kid) }}
 }
 
-// ChangeTokens changes the ring of a messenger. It returns the token that was made, if any; its text cannot be read again.
+// ChangeTokens changes the ring of a messenger. It returns the token that was generated, if any; its text cannot be read again.
 func (s *Service) ChangeTokens(ctx context.Context, name string, change RingChange, c registry.Condition, by registry.Actor) (*registry.NewToken, error) {
 	made, _, err := s.ChangeTokensAndEnd(ctx, name, change, c, by)
 	return made, err
+}
+
+// ChangeTokensAndEnd is ChangeTokens, and also returns how many connections of this node it has ended.
+func (s *Service) ChangeTokensAndEnd(ctx context.Context, name string, change RingChange, c registry.Condition, by registry.Actor) (made *registry.NewToken, ended int, err error) {
+	kind, err := s.ringKind(ctx, name)
+	if err != nil {
+		return nil, 0, err
+	}
+	_, ended, err = s.ChangeAndEnd(ctx, name, kind, func(old *registry.Record) (*registry.Record, error) {
+		if err := c.Check(old); err != nil {
+			return nil, err
+		}
+		if old == nil {
+			if kind == registry.KindStored {
+				return nil, registry.ErrNoMessenger
+			}
+			old = new(registry.Record)
+		}
+		var err error
+		if made, err = change.apply(old); err != nil {
+			status := http.StatusConflict
+			if errors.Is(err, registry.ErrNoToken) {
+				status = http.StatusNotFound
+			}
+			return nil, caddy.APIError{HTTPStatus: status, Err: err}
+		}
+		old.Revision = "" // it gets a new one
+		if change.close {
+			old.Closings++
+		}
+		return old, nil
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	kid := change.kid
+	if made != nil {
+		kid = made.KeyID
+		if change.close {
+			made.Ended = &ended
+		}
+	}
+	s.Audit(change.action, name, by, zap.String("kid", kid), zap.Bool("close_connections", change.close), zap.Int("connections", ended))
+	return made, ended, nil
 }

@@ -145,8 +145,10 @@ func (v *visit) refreshKeys() error {
 	if m.KeySet == nil {
 		return errNoPage
 	}
-	v.app.Audit("key set refresh asked for", v.name, v.actor())
-	if err := m.KeySet.Refresh(v.r.Context(), false); err != nil {
+	if err := v.app.Refresh(v.r.Context(), m, false, v.actor()); err != nil {
+		if answer := (caddy.APIError{}); errors.As(err, &answer) {
+			err = answer.Err // it cannot be unwrapped
+		}
 		return v.renderKeys(http.StatusBadGateway, sentence("The key set was not fetched: "+keyserver.Reason(err).Error()))
 	}
 	return v.redirect("messenger", v.name, "page", "keys", "done", "refreshed")
@@ -182,7 +184,7 @@ func (v *visit) testToken(sent form) error {
 	if err != nil {
 		return err
 	}
-	result, err := v.app.ExplainInTurn(v.r.Context(), m, token, !v.scoped())
+	result, err := v.app.Explain(v.r.Context(), m, token, !v.scoped())
 	if err != nil {
 		return err
 	}
