@@ -5,7 +5,17 @@
 // It does not know how tokens are verified (authn), which messengers there are and where they are stored (registry), or how
 // the headers are encoded (upstream).
 //
-// Begin reading with [Handler.ServeHTTP].
+// Begin reading with [Handler.ServeHTTP]: its comment has the steps of a request in their order, and each step is a function that it
+// or authenticate calls. Where to look for:
+//
+//   - a header that clients must not send, and its other spellings: upstream.Contract.Clean and upstream/headername.go; names that
+//     a configuration must not use: checkHeaderName in settings.go
+//   - what makes a token invalid: authn.Verifier.Verify; where in a request tokens are: authn.Sources.Find
+//   - what happens if the key server is down: authn/jwks.go, whose answer is the code keys_unavailable or an older key set
+//   - an error code: authn/codes.go has all that is said about it, problem.go makes the answer. To add one, add a row there and in
+//     the README's table
+//   - a setting: the fields of [Handler], caddyfile.go and settings.go
+//   - what is counted and logged: record.go
 package auth
 
 import (

@@ -1,10 +1,7 @@
 package metrics
 
 import (
-	"cmp"
-	"maps"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -58,8 +55,8 @@ type meterCounts struct {
 }
 
 // A slotCount counts the requests in one slot of time. The upper half is the slot's number, so that a slot that is reused
-// after one round is reset in the same atomic step. The lower half is the count, which no gateway can overflow in a quarter
-// of an hour.
+// after one round is reset in the same atomic step. The lower half is the count: four billion requests in a quarter of an
+// hour would overflow it.
 type slotCount struct{ atomic.Uint64 }
 
 func (s *slotCount) add(slot int64) {
@@ -124,11 +121,4 @@ func (m *Meter) Count(index int, w MeterWindow, second int64) (sum uint64) {
 		}
 	}
 	return sum
-}
-
-// CodesByCount returns the codes of w, the most frequent first.
-func (w readinessWindow) CodesByCount() []string {
-	return slices.SortedFunc(maps.Keys(w.Codes), func(x, y string) int {
-		return cmp.Or(cmp.Compare(w.Codes[y], w.Codes[x]), strings.Compare(x, y))
-	})
 }

@@ -1,10 +1,10 @@
 // Package metrics has the counters of the gateway that belong to the process, and the meters by which site owners find out
 // what the mode "required" would do.
 //
-// It does not know messengers or requests; the callers give it names, codes and times. The metrics that are read when
-// Prometheus asks are in package messenger.
+// It does not know messengers or requests; the callers give it names, codes and times. Metrics whose values are computed for a
+// scrape are in package messenger.
 //
-// Begin reading with [Collectors] and [Meter].
+// Begin reading with [Collectors], where a metric is added, and [Meter]; readiness.go makes the report of a meter.
 package metrics
 
 import (
@@ -86,7 +86,7 @@ type decision struct {
 }
 
 // A RequestCounter counts the requests of one messenger. Finding a counter by its labels takes longer than counting, so it
-// caches the counters that were found: usually one, and rarely more than a few.
+// caches the counters that it has used: usually one, and rarely more than a few.
 type RequestCounter struct {
 	found atomic.Pointer[[]decisionCounter] // never changed, only replaced
 }

@@ -1,7 +1,11 @@
 package metrics
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
@@ -76,3 +80,10 @@ func (w readinessWindow) Share() string {
 
 // LastWindow is the longest window.
 func (r *Readiness) LastWindow() readinessWindow { return r.Windows[len(r.Windows)-1] }
+
+// CodesByCount returns the codes of w, the most frequent first.
+func (w readinessWindow) CodesByCount() []string {
+	return slices.SortedFunc(maps.Keys(w.Codes), func(x, y string) int {
+		return cmp.Or(cmp.Compare(w.Codes[y], w.Codes[x]), strings.Compare(x, y))
+	})
+}

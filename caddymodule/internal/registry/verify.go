@@ -18,9 +18,12 @@ type Verification struct {
 	Cache   authn.CacheOutcome
 }
 
-// Verify finds the contact that token identifies at m, with the selected claims. A token in the cache is not verified again;
-// whether it was revoked or has expired meanwhile is checked every time. admit may refuse to verify a token that is not in the
-// cache; it may be nil.
+// Verify finds the contact that token identifies at m. A token in the cache is not verified again; whether it was revoked or has
+// expired meanwhile is checked every time.
+//
+// ctx ends the wait for a key set that has to be fetched. claims selects what is read in addition to the identity: two handlers
+// with other claim headers do not share an entry of the cache. admit decides whether a token that is not in the cache may be
+// verified, so that fail_limit does not apply to tokens that were verified before; it may be nil.
 func (reg *Registry) Verify(ctx context.Context, m *Messenger, token string, claims *authn.ClaimSelection, admit func() *authn.Rejection) (v Verification, rej *authn.Rejection) {
 	v.Began = time.Now()
 	v.Origin = m.Origin.Load() // before the keys, so that a key removed from here on is noticed when a connection opens

@@ -1,7 +1,10 @@
-// Package routing makes routes for our directives, and calls handlers in named routes correctly. It knows Caddy's routes, and
-// nothing about messengers.
+// Package routing makes the routes of our directives so that Caddy does not drop them, and refuses configurations in which it would.
+// Caddy consolidates routes in ways that lose handlers silently; a messenger_auth that is lost leaves its backend open.
 //
-// Begin reading with [NewRoute] and [CheckNamedRoutes].
+// It knows Caddy's routes, and does not know what our handlers do.
+//
+// Begin reading with [NewRoute], which the Caddyfile adapter calls, and [CheckNamedRoutes], which covers configurations in JSON.
+// invoke.go has a case that neither can see.
 package routing
 
 import (

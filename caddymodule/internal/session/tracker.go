@@ -121,16 +121,6 @@ func (s *Session) Remove() {
 	s.shard.remove(s)
 }
 
-// End ends this connection now, unless it is not tracked any more.
-func (s *Session) End(ending Ending) {
-	s.shard.mu.Lock()
-	was := s.shard.remove(s)
-	s.shard.mu.Unlock()
-	if was {
-		s.ender.End(ending)
-	}
-}
-
 // A Filter selects connections: those of one messenger that match all fields that are set. An identity, a token ID or a key
 // means something only together with its messenger.
 type Filter struct {
@@ -165,12 +155,6 @@ func (t *Tracker) End(f Filter, ending Ending) (int, error) {
 		return t.endSoon(t.shardOf(f.Identity).take(f.Messenger, f.Identity, f.matches), ending), nil
 	}
 	return t.endSoon(t.takeAll(f.Messenger, f.matches), ending), nil
-}
-
-// EndWithoutKeys ends the connections of a messenger whose tokens were signed by a key that is not in active, and
-// returns their number.
-func (t *Tracker) EndWithoutKeys(messenger string, active map[string]bool, ending Ending) int {
-	return t.endSoon(t.takeAll(messenger, func(s *Session) bool { return !active[s.subject.Key] }), ending)
 }
 
 // EndWhere ends the connections of a messenger whose subject is wanted, and returns their number.
@@ -231,10 +215,10 @@ func (h *shard) add(s *Session) {
 	}
 }
 
-// remove stops tracking s, and reports whether it was tracked. The caller holds mu.
-func (h *shard) remove(s *Session) bool {
+// remove stops tracking s, if it is tracked. The caller holds mu.
+func (h *shard) remove(s *Session) {
 	if s.index == gone {
-		return false
+		return
 	}
 	if s.index >= 0 {
 		heap.Remove(&h.due, s.index)
@@ -259,7 +243,6 @@ func (h *shard) remove(s *Session) bool {
 	if m.count--; m.count == 0 {
 		delete(h.messengers, s.subject.Messenger)
 	}
-	return true
 }
 
 // take takes out the connections of a messenger, or of one contact of it, that are wanted.

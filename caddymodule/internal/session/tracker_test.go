@@ -155,14 +155,14 @@ func TestEndMeansExactlyItsFilter(t *testing.T) {
 	}
 }
 
-func TestEndWithoutKeys(t *testing.T) {
+func TestEndWhereEndsTheWantedOfOneMessenger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tracker := NewTracker()
 		kept, removed, other := new(recorder), new(recorder), new(recorder)
 		tracker.Add(Subject{Messenger: "support", Identity: "mark", Key: "k1"}, Deadline{}, kept)
 		tracker.Add(Subject{Messenger: "support", Identity: "mark", Key: "k2"}, Deadline{}, removed)
 		tracker.Add(Subject{Messenger: "sales", Identity: "mark", Key: "k2"}, Deadline{}, other)
-		if n := tracker.EndWithoutKeys("support", map[string]bool{"k1": true}, Revoked); n != 1 {
+		if n := tracker.EndWhere("support", func(s Subject) bool { return s.Key != "k1" }, Revoked); n != 1 {
 			t.Errorf("%d were ended", n)
 		}
 		synctest.Wait()
