@@ -42,7 +42,7 @@ func (h *Handler) record(r *http.Request, m *registry.Messenger, mode config.Mod
 	if span := trace.SpanFromContext(ctx); span.IsRecording() {
 		span.SetAttributes(newFindings(m, mode, verdict, o).attributes()...)
 	}
-	if rej == nil || rej.Code == authn.TokenMissing && mode != config.ModeReport && !rej.Placeholder {
+	if rej == nil || rej.Code == authn.TokenMissing && mode != config.ModeReport && !rej.Empty {
 		return
 	}
 	p, advice := problemOf(rej.Code), rej.Code.Info().Advice
@@ -53,7 +53,7 @@ func (h *Handler) record(r *http.Request, m *registry.Messenger, mode config.Mod
 	case rej.Code == authn.TokenMissing:
 		message = "passed as anonymous: what the page sent is not a token"
 	}
-	if rej.Placeholder {
+	if rej.Empty {
 		advice = adviceOnNothing
 	}
 	if c := h.refusals.Check(zap.InfoLevel, message); c != nil {

@@ -63,9 +63,9 @@ type Rejection struct {
 	// contains a received or configured value.
 	Reason string
 
-	// Placeholder reports whether the request has what pages send instead of a token when they have none, such as
+	// Empty reports whether the request has what pages send instead of a token when they have none, such as
 	// "Bearer undefined".
-	Placeholder bool
+	Empty bool
 }
 
 func reject(code Code, reason string) *Rejection { return &Rejection{Code: code, Reason: reason} }

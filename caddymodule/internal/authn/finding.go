@@ -60,8 +60,8 @@ func (v *Verifier) find(ctx context.Context, text string, rej *Rejection, others
 
 // findForm examines text that is not a token.
 func findForm(text, identityKey string) []Finding {
-	if placeholder := findPlaceholder(text); placeholder != nil {
-		return placeholder
+	if findings := findEmpty(text); findings != nil {
+		return findings
 	}
 	lower := strings.ToLower(text)
 	switch {

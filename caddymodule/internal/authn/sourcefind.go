@@ -81,7 +81,7 @@ type finder struct {
 	ambiguous bool
 	again     bool       // the current source has had content already
 	last      string     // which was this
-	reason    string     // why a source has a placeholder instead of a token; "" if none has
+	reason    string     // why the content of a source is not a token; see whyEmpty
 	kind      SourceKind // of that source
 }
 
@@ -98,7 +98,7 @@ func (f *finder) add(src *Source, token string) {
 	if src.Kind == WebSocketProtocol {
 		f.found.Marker = src.Name
 	}
-	if reason := whyPlaceholder(token); reason != "" {
+	if reason := whyEmpty(token); reason != "" {
 		f.reason, f.kind = reason, src.Kind
 		return
 	}
@@ -125,7 +125,7 @@ func (f *finder) decide(look Look) (Found, *Rejection) {
 		return f.found, nil
 	case f.reason != "":
 		f.found.Kind = f.kind
-		rej := &Rejection{Code: TokenMalformed, Reason: f.reason, Placeholder: true}
+		rej := &Rejection{Code: TokenMalformed, Reason: f.reason, Empty: true}
 		if look.Anonymous {
 			rej.Code = TokenMissing
 		}

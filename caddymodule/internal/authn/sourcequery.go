@@ -5,13 +5,13 @@ import (
 	"strings"
 )
 
-// A query is of an attacker's choice, up to 16 KiB with thousands of parts. So nothing here copies a part, and no part costs more
-// than its length.
+// A query is of an attacker's choice, up to 16 KiB with thousands of parts. So the search copies no part, and none costs more than
+// its length.
 
 // parameter returns the value of a query parameter if pair is the one that carries tokens.
 func (s *Source) parameter(pair string) (string, bool) {
 	if len(pair) < len(s.Name) {
-		return "", false // as most parts of a query are that an attacker made long
+		return "", false // as are most parts of a query that an attacker made long
 	}
 	name, value, _ := strings.Cut(pair, "=")
 	if name != s.Name && !unescapesTo(name, s.Name) {

@@ -42,7 +42,7 @@ func readDate(value []byte, date *time.Time) (rej *Rejection) {
 	return rej
 }
 
-// checkLifetime requires iat as well as exp: without it it is unknown when the token was made, and so neither its lifetime nor
+// checkLifetime requires iat as well as exp: otherwise it is unknown when the token was made, and so neither its lifetime nor
 // how long a revocation has to be stored.
 func (c *claims) checkLifetime(p *Policy) *Rejection {
 	switch {

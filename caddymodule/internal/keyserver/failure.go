@@ -9,7 +9,7 @@ import (
 
 // The reasons for which a fetch can fail are a closed list, because site owners see them, and must not explore a network with
 // the gateway's help: a closed port, one that answers with something else and one that does not answer look the same to them.
-// The cause that an error wraps beside its reason is for the operator's log.
+// The cause that an error wraps next to its reason is for the operator's log.
 var (
 	errUnreachable      = NewFailure(Unreachable, "the key server cannot be reached")
 	errTimeout          = NewFailure(Unreachable, "the key server did not answer completely in time")
@@ -53,7 +53,7 @@ func Reason(err error) error {
 // ClassOf returns the class of an error.
 func ClassOf(err error) Class { return reasonOf(err).class }
 
-// reasonOf takes an error from outside of the list, about which nothing may be shown, for a server that cannot be reached.
+// reasonOf treats an error that is not of the list as a server that cannot be reached, because nothing else may be shown of it.
 func reasonOf(err error) *fetchError {
 	if reason, ok := errors.AsType[*fetchError](err); ok {
 		return reason

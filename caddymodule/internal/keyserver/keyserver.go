@@ -24,7 +24,7 @@ const (
 	// DefaultTimeout is for one whole fetch.
 	DefaultTimeout = 5 * time.Second
 
-	maxAnswer    = 256 << 10 // bytes; a key set of 100 large keys takes a third of it
+	maxAnswer    = 256 << 10 // bytes; a set of 100 keys of 4096 bits takes a third of it
 	maxRedirects = 3
 	userAgent    = "caddy-messenger-auth"
 )

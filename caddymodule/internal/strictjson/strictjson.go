@@ -110,7 +110,7 @@ func (s *scanner) document(visit func(name, value []byte)) error {
 	return nil
 }
 
-// peek returns the next byte, or 0 at the end; no JSON token begins with 0.
+// peek returns the next byte, or NUL at the end, with which nothing in JSON begins.
 func (s *scanner) peek() byte {
 	if s.pos < len(s.text) {
 		return s.text[s.pos]

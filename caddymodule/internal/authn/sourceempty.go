@@ -2,9 +2,9 @@ package authn
 
 import "strings"
 
-// whyPlaceholder says why token, the content of a source, is what pages of visitors without a login send instead of a token. It
+// whyEmpty says why token, the content of a source, is what pages of visitors without a login send instead of a token. It
 // returns "" for any other text.
-func whyPlaceholder(token string) string {
+func whyEmpty(token string) string {
 	switch {
 	case token == "":
 		return "the scheme is not followed by a token"
@@ -16,15 +16,15 @@ func whyPlaceholder(token string) string {
 	return ""
 }
 
-// findPlaceholder explains such a text to people who test it as a token.
-func findPlaceholder(text string) []Finding {
+// findEmpty explains such a text to people who test it as a token.
+func findEmpty(text string) []Finding {
 	token := strings.TrimSpace(text)
 	if s := (Source{Kind: Header, Scheme: "Bearer"}); len(token) >= len(s.Scheme) {
 		if rest, ok := s.credentials(token); ok {
 			token = rest
 		}
 	}
-	switch reason := whyPlaceholder(token); {
+	switch reason := whyEmpty(token); {
 	case reason == "":
 		return nil
 	case strings.HasPrefix(token, "[object "):
