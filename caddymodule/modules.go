@@ -11,8 +11,11 @@
 //	internal/vault                 values in Caddy's storage
 //	internal/metrics               what is counted
 //	internal/authn                 raw request to verified contact
+//	internal/keyserver             what a key server publishes, over HTTP
+//	internal/sharedtoken           the text of a shared token
 //	internal/session, strictjson   connections with a deadline; JSON that every parser reads alike
 //	internal/bytecache, …          a cache without pointers, and other small things
+//	internal/configtest            messengers with every setting, for tests
 //
 // To read how a request is decided, begin with auth.Handler.ServeHTTP.
 //

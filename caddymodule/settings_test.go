@@ -2,12 +2,7 @@ package caddymodule_test
 
 import (
 	"bytes"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -15,9 +10,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/cmd"
 	_ "github.com/caddyserver/caddy/v2/modules/filestorage"
@@ -25,7 +18,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/configtest"
 )
 
 // Every setting is carried by the Caddyfile, by JSON, by the admin API, by the stored record and by the flags of create.
@@ -37,99 +30,6 @@ func withoutNotStored(m *config.Messenger) {
 	if m.SharedToken != nil {
 		m.SharedToken = new(config.SharedToken)
 	}
-}
-
-// valid are values for settings whose bounds an arbitrary value is outside of.
-var valid = map[string]any{"identity_key": "sub", "url": "https://login.example.com/keys", "timeout": caddy.Duration(7 * time.Second)}
-
-const secretName = "TEST_EVERY_SETTING"
-
-// fill gives v, and all inside it, a value other than zero.
-func fill(t *testing.T, v reflect.Value, name string) {
-	t.Helper()
-	if value, found := valid[name]; found && v.Kind() != reflect.Pointer {
-		v.Set(reflect.ValueOf(value))
-		return
-	}
-	switch v.Addr().Interface().(type) {
-	case *config.Mode:
-		v.SetString(string(config.ModeReport))
-	case *caddy.Duration:
-		v.SetInt(int64(time.Minute + time.Duration(len(name))*time.Second))
-	case *config.PublicKey:
-		v.Set(reflect.ValueOf(config.PublicKey{Key: publicKeyPEM(t), KeyID: name}))
-	case *config.SharedToken:
-		v.Set(reflect.ValueOf(config.SharedToken{Token: "{env." + secretName + "}", Encoding: authn.Hex}))
-	case *config.FailLimit:
-		v.Set(reflect.ValueOf(config.FailLimit{Attempts: 7, Window: caddy.Duration(61 * time.Second)}))
-	default:
-		fillKind(t, v, name)
-	}
-}
-
-func fillKind(t *testing.T, v reflect.Value, name string) {
-	t.Helper()
-	switch v.Kind() {
-	case reflect.String:
-		v.SetString("https://" + strings.ReplaceAll(name, "_", "-") + ".example")
-	case reflect.Pointer:
-		v.Set(reflect.New(v.Type().Elem()))
-		fill(t, v.Elem(), name)
-	case reflect.Slice:
-		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
-		for i := range 2 {
-			fill(t, v.Index(i), fmt.Sprint(name, i))
-		}
-	case reflect.Struct:
-		for i := range v.NumField() {
-			fill(t, v.Field(i), jsonName(t, v.Type().Field(i)))
-		}
-	default:
-		t.Fatalf("%s is a %s; give it a value here", name, v.Type())
-	}
-}
-
-func jsonName(t *testing.T, field reflect.StructField) string {
-	t.Helper()
-	name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-	if name == "" || name == "-" {
-		t.Fatalf("%s has no name in JSON", field.Name)
-	}
-	return name
-}
-
-func publicKeyPEM(t *testing.T) string {
-	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))
-}
-
-// fullMessengers are messengers with every setting, one for each method.
-func fullMessengers(t *testing.T) map[string]*config.Messenger {
-	t.Helper()
-	full := make(map[string]*config.Messenger)
-	for _, method := range []string{"public_key", "jwks", "shared_token"} {
-		m := new(config.Messenger)
-		fill(t, reflect.ValueOf(m).Elem(), "messenger")
-		if method != "public_key" {
-			m.PublicKey = nil
-		}
-		if method != "jwks" {
-			m.JWKS = nil
-		}
-		if method != "shared_token" {
-			m.SharedToken = nil
-		}
-		full[method] = m
-	}
-	return full
 }
 
 // A store is a configuration file whose storage is a folder.
@@ -202,8 +102,8 @@ func (s *store) create(args ...string) {
 }
 
 func TestEveryWayCarriesEverySetting(t *testing.T) {
-	t.Setenv(secretName, strings.Repeat("ab", 32))
-	for method, m := range fullMessengers(t) {
+	t.Setenv(configtest.SecretVariable, strings.Repeat("ab", 32))
+	for method, m := range configtest.Messengers(t, configtest.ValidText) {
 		t.Run(method, func(t *testing.T) {
 			same := func(way string, got, want *config.Messenger) {
 				t.Helper()

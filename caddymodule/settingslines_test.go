@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/configtest"
 )
 
 // flagNames are the flags that are not named as their options are.
@@ -28,7 +29,7 @@ type line struct {
 func linesOf(t *testing.T, v reflect.Value, block string) (lines []line) {
 	t.Helper()
 	for i := range v.NumField() {
-		name, field := jsonName(t, v.Type().Field(i)), v.Field(i)
+		name, field := configtest.Member(t, v.Type().Field(i)), v.Field(i)
 		if field.IsZero() || block == "jwks" && name == "url" { // the argument of jwks
 			continue
 		}

@@ -118,7 +118,7 @@ func TestGenerateMakesKeysThatTheirOwnerAloneCanRead(t *testing.T) {
 	}
 	// A second run must not replace a key that signs for real.
 	before := s.read("pair.key.pem")
-	if r := s.messenger("", "generate", "--rsa", "pair"); r.status != 1 || !strings.Contains(r.err, "pair.key.pem exists already and is left as it is") {
+	if r := s.messenger("", "generate", "--rsa", "pair"); r.status != 1 || !strings.Contains(r.err, "pair.key.pem exists already and is not overwritten") {
 		t.Errorf("status %d: %s", r.status, r.err)
 	}
 	if s.read("pair.key.pem") != before {
@@ -155,15 +155,15 @@ func TestCommandsRepeatNoArgumentThatMayBeASecret(t *testing.T) {
 	}{
 		{"there is no such command", []string{token}},
 		{"there is no such command", []string{secret}},
-		{"a flag is unknown here", []string{"-" + secret}},
-		{"a flag is unknown here", []string{"generate", "-" + secret}},
-		{"a flag is unknown here", []string{"sign", "--" + secret}},
-		{"a flag is unknown here", []string{"keys", "--json=" + secret}},
+		{"a flag is unknown", []string{"-" + secret}},
+		{"a flag is unknown", []string{"generate", "-" + secret}},
+		{"a flag is unknown", []string{"sign", "--" + secret}},
+		{"a flag is unknown", []string{"keys", "--json=" + secret}},
 		{"unknown flag: --identiy", []string{"sign", "--identiy", secret}},
-		{"no messenger's name", []string{"explain", token}},
+		{"not the name of a messenger", []string{"explain", token}},
 		{"read from standard input", []string{"explain", "support", token}},
-		{"no messenger's name", []string{"keys", token}},
-		{"no messenger's name", []string{"refresh", token}},
+		{"not the name of a messenger", []string{"keys", token}},
+		{"not the name of a messenger", []string{"refresh", token}},
 		{"generate takes no argument", []string{"generate", secret}},
 		{"sign takes no arguments", []string{"sign", secret}},
 		{"--key takes the name of the file", []string{"sign", "--identity", "mark", "--key", secret}},
@@ -176,9 +176,9 @@ func TestCommandsRepeatNoArgumentThatMayBeASecret(t *testing.T) {
 		{"--claim takes name=value", []string{"sign", "--identity", "mark", "--key", "good", "--claim", secret}},
 		{"--identity-key has a character", []string{"sign", "--identity", "mark", "--key", "good", "--identity-key", secret + "="}},
 		{"--identity is missing", []string{"sign", "--key", "good"}},
-		{"exactly one of --key and --key-env", []string{"sign", "--identity", "mark"}},
+		{"give exactly one of --key and --key-env", []string{"sign", "--identity", "mark"}},
 		{"file 1: no such file", []string{"jwks", secret}},
-		{"file 1 holds a private key", []string{"jwks", "damaged.pem"}},
+		{"file 1 contains a private key", []string{"jwks", "damaged.pem"}},
 		{"file 1 is ", []string{"jwks", "good"}},
 		{"name at least one file", []string{"jwks"}},
 	} {
@@ -232,15 +232,18 @@ func TestCommandsFindTheGateway(t *testing.T) {
 	listed("a TCP address", "--address", address)
 
 	for what, args := range map[string][]string{"keys": {"keys"}, "refresh": {"refresh", "sales"}} {
-		if r := s.messenger("", append(args, "--address", freeAddr(t))...); r.status != 1 || !strings.Contains(r.err, "does the gateway run") {
+		if r := s.messenger("", append(args, "--address", freeAddr(t))...); r.status != 1 || !strings.Contains(r.err, "is the gateway running") {
 			t.Errorf("%s without a gateway: status %d %s", what, r.status, r.err)
 		}
 	}
-	for want, args := range map[string][]string{
-		" configured": {"keys", "nobody"},
-		"messenger sales has no key set to fetch": {"refresh"},
+	for want, test := range map[string]struct {
+		status int
+		args   []string
+	}{
+		"Error: there is no messenger of this name":      {3, []string{"keys", "nobody"}},
+		"Error: messenger sales has no key set to fetch": {1, []string{"refresh"}},
 	} {
-		if r := s.messenger("", append(args, "--address", address)...); r.status != 1 || !strings.Contains(r.err, want) {
+		if r := s.messenger("", append(test.args, "--address", address)...); r.status != test.status || !strings.HasPrefix(r.err, want) {
 			t.Errorf("status %d %s, want %s", r.status, r.err, want)
 		}
 	}

@@ -51,7 +51,7 @@ func (a *administrator) token(name string, args ...string) string {
 	if ran.status != 0 || !regexp.MustCompile(`^mst_[A-Za-z0-9_-]{49}\n$`).MatchString(ran.out) {
 		a.t.Errorf("%v: status %d, and standard output is no token alone (%d bytes): %s", args, ran.status, len(ran.out), ran.err)
 	}
-	if !strings.Contains(ran.err, "of messenger "+name+"; it is shown this once") || holds([]byte(ran.err), token) {
+	if !strings.Contains(ran.err, "of messenger "+name+"; it is shown only this once") || holds([]byte(ran.err), token) {
 		a.t.Errorf("%v: standard error is %s", args, ran.err)
 	}
 	if strings.Contains(ran.err, "clipboard") {
@@ -151,7 +151,7 @@ func tryMessengers(a *administrator) {
 	// A token in the place of a name is a mistake that is made, and not repeated: it would stand in scroll-back and logs.
 	secret := "mst_" + newSecret()
 	for _, args := range [][]string{{"show", secret}, {"delete", secret}, {"tokens", "list", secret}, {"tokens", "generate", secret}, {"create", secret, "--identity-key", "a", "--shared-token"}} {
-		a.want(1, "the argument is no messenger's name", "", args...)
+		a.want(1, "the argument is not the name of a messenger", "", args...)
 	}
 	a.want(1, "name the messenger", "", "delete")
 	a.want(1, "", "", "tokens", "burn", "acme")
@@ -196,8 +196,8 @@ func tryTokens(a *administrator, g *gateway) {
 // What cannot be asked says where it looked, and how to look elsewhere.
 func TestCommandsThatFindNoGateway(t *testing.T) {
 	a := &administrator{t: t, binary: caddyBinary(t), dir: t.TempDir(), where: []string{"--address", "unix/" + filepath.Join(sockDir, "nobody")}}
-	a.want(1, "does the gateway run", "", "list")
-	a.want(1, "does the gateway run", "", "tokens", "generate", "support")
+	a.want(1, "is the gateway running", "", "list")
+	a.want(1, "is the gateway running", "", "tokens", "generate", "support")
 	a.want(1, "exclude each other", "", "list", "--offline")
 	a.where = []string{"--offline", "--config", filepath.Join(a.dir, "nothing")}
 	a.want(1, "nothing", "", "list")

@@ -12,8 +12,8 @@ func TestJWKSMistakesStopTheStart(t *testing.T) {
 	t.Setenv("JWKS_URL", "http://keys.example.com/jwks.json")
 	for _, tt := range []struct{ name, jwks, want string }{
 		{"no URL", "jwks", "jwks"},
-		{"plain http", "jwks http://keys.example.com/jwks.json", "plain http; whoever is on the way"},
-		{"plain http in the environment", "jwks {env.JWKS_URL}", "plain http; whoever is on the way"},
+		{"plain http", "jwks http://keys.example.com/jwks.json", "plain http, so that an attacker"},
+		{"plain http in the environment", "jwks {env.JWKS_URL}", "plain http, so that an attacker"},
 		{"an unset variable", "jwks https://{env.JWKS_NOBODY}/jwks.json", "{env.JWKS_NOBODY}"},
 		// The client must not choose where keys come from.
 		{"a URL that a request decides", "jwks https://{http.request.host}/jwks.json", "{http.request.host}"},

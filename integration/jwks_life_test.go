@@ -170,7 +170,7 @@ func TestKeysSaysWhatIsLeftOutAndWhy(t *testing.T) {
 			t.Errorf("entry %d: left out because it %q, want %q", i, left[i], e.reason)
 		}
 	}
-	g.waitForLog("an entry of the key set is not used: it has a kid that another key of the set has too")
+	g.waitForLog("an entry of the key set is not used: it has the kid of another key of the set")
 	if strings.Contains(g.logs()+body, b64("a symmetric key of some length")[:20]) {
 		t.Error("a symmetric key was repeated")
 	}
@@ -230,7 +230,7 @@ func TestRefreshAndDistrustCommands(t *testing.T) {
 	want("the key that replaced it", b, "ok")
 
 	keys.behave(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
-	if r := refresh(); r.status != 1 || !strings.Contains(r.err, "a status other than 200: 500; the keys fetched before stay in force") {
+	if r := refresh(); r.status != 1 || !strings.Contains(r.err, "a status other than 200: 500; the keys that were fetched before stay active") {
 		t.Errorf("refresh while the server fails: status %d\n%s", r.status, r.err)
 	}
 	want("after a refresh that failed", b, "ok")

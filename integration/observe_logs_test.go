@@ -187,7 +187,7 @@ func TestChangesAreAudited(t *testing.T) {
 	for what, by := range map[string]string{
 		`"keys changed","messenger":"sales"`:       "the key file",
 		`"keys changed","messengers":["billing"]`:  "the key server",
-		`"key set refresh asked for"`:              api,
+		`"key set refresh requested"`:              api,
 		`"messenger created","messenger":"acme"`:   api,
 		`"shared token generated"`:                 api,
 		`"messenger deleted"`:                      api,

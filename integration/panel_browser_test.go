@@ -239,11 +239,11 @@ func TestBrowserSharedToken(t *testing.T) {
 	for _, broken := range []struct{ token, reason string }{
 		{token[:strings.LastIndexByte(token, '.')], "The signature is missing: only header and payload were pasted."},
 		{sign(second, claims{"identity": "mark", "exp": 1}), "The token's exp has passed."},
-		{sign(rsaKey(1), good("mark")), `The header says alg "RS256"; this messenger's method has HS256.`},
-		{sign(second+"\n", good("mark")), "The site signs with the secret and a line break or blank behind it."},
+		{sign(rsaKey(1), good("mark")), `The header says alg "RS256"; this messenger's method uses HS256.`},
+		{sign(second+"\n", good("mark")), "The site signs with the secret followed by a line break or blank."},
 		{sign(second, claims{"sub": "mark", "exp": 4e9}), "The token does not have the claim that is this messenger's identity key."},
-		{"Bearer " + token, "The header's name or its scheme was pasted along."},
-		{second, "This is a shared token, the secret itself, and no token for a contact."},
+		{"Bearer " + token, "The text begins with a header's name or a scheme."},
+		{second, "This is a shared token, the secret itself, and not a token for a contact."},
 	} {
 		p.paste("token", broken.token)
 		p.click("Test token")
@@ -280,6 +280,7 @@ func TestBrowserPublicKeyAndJWKS(t *testing.T) {
 	p.open("?page=new")
 	p.fill("name", "login")
 	p.choose("method-jwks")
+	browse(t, p.ctx, chromedp.WaitNotVisible(chromedp.ID("key-0"))) // the form shows the part of one method
 	p.fill("url", keys.url)
 	p.fill("audience", "chat")
 	p.click("Create messenger")

@@ -96,7 +96,7 @@ func TestScriptInEveryFieldStaysText(t *testing.T) {
 	check("list", u.get(""))
 	all := url.Values{}
 	for _, field := range []string{"name", "identity_key", "method", "key", "kid", "url", "refresh_interval", "stale_if_error", "timeout", "audience", "issuer",
-		"require_claims", "max_lifetime", "clock_skew", "allowed_origin", "mode", "revision", "confirm", "typed", "token", "action", "overlap"} {
+		"require_claims", "max_lifetime", "clock_skew", "allowed_origin", "max_session", "fail_limit", "mode", "revision", "confirm", "typed", "token", "action", "overlap"} {
 		all.Set(field, evil+field)
 	}
 	for _, method := range []string{"public_key", "jwks", "shared_token", evil} {

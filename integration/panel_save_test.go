@@ -132,6 +132,8 @@ func TestSavingChangesWhatWasChangedAndNothingElse(t *testing.T) {
 				"clock_skew":       {"", "clock_skew", `null`},
 				"max_lifetime":     {"1h", "max_lifetime", `3600000000000`},
 				"mode":             {"required", "mode", `null`},
+				"max_session":      {"0", "max_session", `0`},
+				"fail_limit":       {"", "fail_limit", `null`},
 				"refresh_interval": {"5m", "jwks", `{"url":"https://login.example.com/keys","refresh_interval":300000000000,"stale_if_error":0,"timeout":3000000000}`},
 				"timeout":          {"", "jwks", `{"url":"https://login.example.com/keys","refresh_interval":120000000000,"stale_if_error":0}`},
 				"url":              {"https://login.example.com/v2", "jwks", `{"url":"https://login.example.com/v2","refresh_interval":120000000000,"stale_if_error":0,"timeout":3000000000}`},

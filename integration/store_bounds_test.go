@@ -163,7 +163,7 @@ func TestFetchNowJoinsTheFetchUnderWay(t *testing.T) {
 		})
 	}
 	all.Go(func() { g.operator().want(200, "POST", "messengers/support/refresh", map[string]any{}) })
-	eventually(t, "all have asked", func() bool { return strings.Count(g.logs(), "key set refresh asked for") >= 62 })
+	eventually(t, "all have asked", func() bool { return strings.Count(g.logs(), "key set refresh requested") >= 62 })
 	if n := keys.fetches.Load() - before; n != 1 {
 		t.Errorf("%d fetches are under way, want 1", n)
 	}

@@ -265,7 +265,7 @@ func TestReadinessCommand(t *testing.T) {
 	if got := strings.Join(shape(out)[:3], "\n"); got != want {
 		t.Errorf("got\n%s\nand the README shows\n%s", got, want)
 	}
-	if !strings.Contains(out, "4 requests: 3 with a good token, 0 with none, 1 with a bad one; 75.00 % would pass under required") || !strings.Contains(out, "1  token_malformed") {
+	if !strings.Contains(out, "4 requests: 3 with a valid token, 0 without a token, 1 with an invalid one; 75.00 % would pass under required") || !strings.Contains(out, "1  token_malformed") {
 		t.Errorf("got %s", out)
 	}
 	var r readiness

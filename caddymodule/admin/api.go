@@ -29,7 +29,7 @@ const (
 //	PUT    /messenger/messengers/<name>                    creates or changes a stored one; the body is its settings
 //	DELETE /messenger/messengers/<name>                    deletes a stored one with its tokens
 //	GET    /messenger/messengers/<name>/keys               the keys that verify right now
-//	GET    /messenger/messengers/<name>/readiness          what "required" would do, by the requests of the last hour and day
+//	GET    /messenger/messengers/<name>/readiness          what "required" would do, from the requests of the last hour and day
 //	POST   /messenger/messengers/<name>/refresh            {"distrust": bool}
 //	POST   /messenger/messengers/<name>/explain            {"token": string}
 //	GET    /messenger/messengers/<name>/tokens             the generated shared tokens, without their text
@@ -105,7 +105,7 @@ func (s *Service) ServeAdmin(w http.ResponseWriter, r *http.Request) error {
 	return errNoPath
 }
 
-var errNoPath = registry.StatusError(http.StatusNotFound, "there is nothing at this path")
+var errNoPath = registry.StatusError(http.StatusNotFound, "there is no endpoint at this path")
 
 // serveMessenger shows, changes and deletes one messenger.
 func (s *Service) serveMessenger(w http.ResponseWriter, r *http.Request, name string) error {
@@ -124,7 +124,7 @@ func (s *Service) serveMessenger(w http.ResponseWriter, r *http.Request, name st
 			}
 			if c == (registry.Condition{}) {
 				if _, err := s.StoredRecord(r.Context(), name); err == nil {
-					return nil, registry.StatusError(http.StatusPreconditionRequired, "there is a stored messenger of this name; send its revision in If-Match to change it")
+					return nil, registry.StatusError(http.StatusPreconditionRequired, "a stored messenger of this name exists; send its revision in If-Match to change it")
 				}
 				c.Absent = true // another client may create it at this moment
 			}
@@ -177,7 +177,18 @@ func (s *Service) serveKeys(w http.ResponseWriter, r *http.Request, name, what s
 	case "readiness":
 		return answer(w, r, endpoint{http.MethodGet: func() (any, error) { return m.Readiness(), nil }})
 	case "refresh":
-		return answer(w, r, endpoint{http.MethodPost: func() (any, error) { return s.refresh(r, m) }})
+		return answer(w, r, endpoint{http.MethodPost: func() (any, error) {
+			var body struct {
+				Distrust bool `json:"distrust"`
+			}
+			if err := readJSON(r, &body); err != nil {
+				return nil, err
+			}
+			if err := s.Refresh(r.Context(), m, body.Distrust, actorOf(r)); err != nil {
+				return nil, err
+			}
+			return DescribeKeys(m), nil
+		}})
 	case "explain":
 		return answer(w, r, endpoint{http.MethodPost: func() (any, error) {
 			var body struct {
@@ -187,9 +198,9 @@ func (s *Service) serveKeys(w http.ResponseWriter, r *http.Request, name, what s
 				return nil, err
 			}
 			if body.Token == "" {
-				return nil, registry.StatusError(http.StatusBadRequest, `there is no token in the body; write {"token": "…"}`)
+				return nil, registry.StatusError(http.StatusBadRequest, `the body has no token; send {"token": "…"}`)
 			}
-			return s.ExplainInTurn(r.Context(), m, body.Token, true)
+			return s.Explain(r.Context(), m, body.Token, true)
 		}})
 	}
 	return errNoPath
@@ -213,7 +224,7 @@ func (s *Service) serveTokens(w http.ResponseWriter, r *http.Request, name, acti
 			return registry.ResetTokens(body.Close), nil
 		case "revoke":
 			if body.KeyID == "" {
-				return registry.RingChange{}, registry.StatusError(http.StatusBadRequest, `name the token that is to be revoked: {"kid": "…"}`)
+				return registry.RingChange{}, registry.StatusError(http.StatusBadRequest, `kid is missing; name the shared token to revoke: {"kid": "…"}`)
 			}
 			return registry.RevokeToken(body.KeyID, body.Close), nil
 		}
@@ -224,10 +235,10 @@ func (s *Service) serveTokens(w http.ResponseWriter, r *http.Request, name, acti
 			return nil, err
 		}
 		if action != "rotate" && body.Overlap != nil || action != "revoke" && body.KeyID != "" {
-			return nil, registry.StatusError(http.StatusBadRequest, "only rotate has an overlap, and only revoke a kid")
+			return nil, registry.StatusError(http.StatusBadRequest, "overlap is for rotate only, and kid for revoke only")
 		}
 		if action != "reset" && action != "revoke" && body.Close {
-			return nil, registry.StatusError(http.StatusBadRequest, "only reset and revoke end tokens at once, and can close connections")
+			return nil, registry.StatusError(http.StatusBadRequest, "close_connections is for reset and revoke only")
 		}
 		c, err := conditionOf(r)
 		if err != nil {

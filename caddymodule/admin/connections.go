@@ -55,7 +55,7 @@ func (s *Service) serveConnections(w http.ResponseWriter, r *http.Request, parts
 	case "end":
 		return answer(w, r, endpoint{http.MethodPost: func() (any, error) { return s.endByRequest(r) }})
 	}
-	return registry.StatusError(http.StatusNotFound, "there is nothing at this path")
+	return errNoPath
 }
 
 func describeConnections() *OpenConnections {

@@ -45,9 +45,13 @@ type explainedHeaders struct {
 	Headers []upstream.Header `json:"headers"`
 }
 
-// explain verifies token for m and describes how. With hints it also says if the key of another messenger made the signature,
-// which only users who may see all messengers should know.
-func (s *Service) explain(ctx context.Context, m *registry.Messenger, token string, hints bool) *Explanation {
+// Explain verifies token for m and describes how. With hints it also says if the key of another messenger made the signature,
+// which only users who may see all messengers should know. A few explanations are made at a time; the others wait.
+func (s *Service) Explain(ctx context.Context, m *registry.Messenger, token string, hints bool) (*Explanation, error) {
+	if err := explaining.take(ctx); err != nil {
+		return nil, err
+	}
+	defer explaining.release()
 	name := m.Name
 	others := make(map[string]*authn.Verifier)
 	for other, messenger := range s.Messengers {
@@ -56,25 +60,25 @@ func (s *Service) explain(ctx context.Context, m *registry.Messenger, token stri
 		}
 	}
 	verifier := m.Verifier.Load()
-	told := verifier.Explain(ctx, token, nil, others)
-	e := &Explanation{Messenger: name, Method: m.Method(), Mode: m.Mode.Or(config.ModeRequired), Accepted: told.Rejection == nil, Status: http.StatusOK}
-	for _, check := range told.Checks {
+	result := verifier.Explain(ctx, token, nil, others)
+	e := &Explanation{Messenger: name, Method: m.Method(), Mode: m.Mode.Or(config.ModeRequired), Accepted: result.Rejection == nil, Status: http.StatusOK}
+	for _, check := range result.Checks {
 		explained := explainedCheck{Name: check.Step.String(), About: check.Step.About(), Outcome: "passed"}
 		if check.Rejection != nil {
 			explained.Outcome, explained.Reason = "failed", check.Rejection.Reason
 		}
 		e.Checks = append(e.Checks, explained)
 	}
-	for _, check := range told.Skipped {
+	for _, check := range result.Skipped {
 		e.Checks = append(e.Checks, explainedCheck{Name: check.String(), About: check.About(), Outcome: "not reached"})
 	}
-	for _, finding := range told.Findings {
+	for _, finding := range result.Findings {
 		e.Findings = append(e.Findings, ExplainedFinding(finding))
 	}
-	if rej := told.Rejection; rej != nil {
+	if rej := result.Rejection; rej != nil {
 		info := rej.Code.Info()
 		e.Status, e.Code, e.Reason, e.Detail = info.Status, rej.Code, rej.Reason, info.Detail
-		return e
+		return e, nil
 	}
 	for _, contract := range s.contracts(m) {
 		contact, rej := verifier.Verify(ctx, token, contract.Claims)
@@ -83,16 +87,7 @@ func (s *Service) explain(ctx context.Context, m *registry.Messenger, token stri
 		}
 		e.Upstream = append(e.Upstream, explainedHeaders{contract.Preview(name, contact)})
 	}
-	return e
-}
-
-// ExplainInTurn is explain with a limit on how many run at a time.
-func (s *Service) ExplainInTurn(ctx context.Context, m *registry.Messenger, token string, hints bool) (*Explanation, error) {
-	if err := explaining.take(ctx); err != nil {
-		return nil, err
-	}
-	defer explaining.release()
-	return s.explain(ctx, m, token, hints), nil
+	return e, nil
 }
 
 // contracts returns the different header contracts under which requests of m are sent upstream: the default one if no

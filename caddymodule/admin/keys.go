@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"time"
@@ -77,34 +78,28 @@ func moment(t time.Time) *time.Time {
 	return &t
 }
 
-// refresh fetches the key set of m at once.
-func (s *Service) refresh(r *http.Request, m *registry.Messenger) (any, error) {
-	var body struct {
-		Distrust bool `json:"distrust"`
-	}
-	if err := readJSON(r, &body); err != nil {
-		return nil, err
-	}
+// Refresh fetches the key set of m now. distrust drops the keys that were fetched before, whether or not new ones can be fetched.
+func (s *Service) Refresh(ctx context.Context, m *registry.Messenger, distrust bool, by registry.Actor) error {
 	if m.KeySet == nil {
-		return nil, registry.StatusError(http.StatusBadRequest, "messenger "+m.Name+" has no key set to fetch: its method is "+m.Method())
+		return registry.StatusError(http.StatusBadRequest, "messenger "+m.Name+" has no key set to fetch: its method is "+m.Method())
 	}
-	s.Audit("key set refresh asked for", m.Name, actorOf(r), zap.Bool("distrust", body.Distrust))
-	if body.Distrust {
+	s.Audit("key set refresh requested", m.Name, by, zap.Bool("distrust", distrust))
+	if distrust {
 		// Every node drops the keys that it has fetched so far, and none restores them after a restart.
-		if err := s.Store.DistrustKeySet(r.Context(), m.Engine.Settings.URL); err != nil {
-			return nil, registry.StorageError(err)
+		if err := s.Store.DistrustKeySet(ctx, m.Engine.Settings.URL); err != nil {
+			return registry.StorageError(err)
 		}
 	}
-	err := m.KeySet.Refresh(r.Context(), body.Distrust)
-	if body.Distrust {
+	err := m.KeySet.Refresh(ctx, distrust)
+	if distrust {
 		s.Store.KeySetChanged(m.Engine) // also if nothing was fetched: the keys are dropped
 	}
 	if err != nil {
-		kept := "the keys fetched before stay in force"
+		kept := "the keys that were fetched before stay active"
 		if len(m.Verifier.Load().Keys()) == 0 {
 			kept = "the messenger has no keys now and answers " + string(authn.KeysUnavailable)
 		}
-		return nil, caddy.APIError{HTTPStatus: http.StatusBadGateway, Err: fmt.Errorf("%w; %s", err, kept)}
+		return caddy.APIError{HTTPStatus: http.StatusBadGateway, Err: fmt.Errorf("%w; %s", err, kept)}
 	}
-	return DescribeKeys(m), nil
+	return nil
 }

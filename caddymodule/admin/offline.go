@@ -53,7 +53,7 @@ func OfflineApp(config []byte) (*Service, func(), error) {
 	return ServiceOf(app.Registry(), func() []*auth.Handler { return routes }), func() { _ = app.Cleanup() }, nil
 }
 
-// ExplainOffline is explain for an app that does not run: key sets are fetched now. A set that cannot be fetched shows as
+// ExplainOffline is Explain for an app that does not run: key sets are fetched now. A set that cannot be fetched shows as
 // keys_unavailable, as it would in a gateway.
 func (s *Service) ExplainOffline(name, token string) (*Explanation, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -69,7 +69,7 @@ func (s *Service) ExplainOffline(name, token string) (*Explanation, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.explain(ctx, m, token, true), nil
+	return s.Explain(ctx, m, token, true)
 }
 
 // handlersOf finds the messenger_auth handlers anywhere in a configuration. They are not provisioned; they are only used to

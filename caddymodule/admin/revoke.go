@@ -13,6 +13,6 @@ func (s *Service) restore(ctx context.Context, name string, v registry.Revocatio
 	if err := s.Restore(ctx, name, v); err != nil {
 		return err
 	}
-	s.Audit("revocation undone", name, by, zap.String("target", v.Target()))
+	s.Audit("revocation removed", name, by, zap.String("target", v.Target()))
 	return nil
 }

@@ -24,7 +24,7 @@ import (
 // MaxListed is how many messengers one answer lists.
 const MaxListed = 1000
 
-// A Service has the operations on the messengers of a configuration.
+// A Service has the operations on the messengers of a configuration. Changes take effect on this node before they return.
 type Service struct {
 	*registry.Registry
 	Handlers func() []*auth.Handler // the routes that use these messengers
@@ -82,7 +82,7 @@ func (s *Service) describeStored(name string, r *registry.Record) *Description {
 		err = r.Settings.CheckStored(s.Store.IsInternal)
 	}
 	if err != nil {
-		d.Warnings = append([]string{"it cannot be used, and is answered with keys_unavailable: " + err.Error()}, d.Warnings...)
+		d.Warnings = append([]string{"this messenger cannot be used, and its requests are answered with keys_unavailable: " + err.Error()}, d.Warnings...)
 	}
 	return d
 }
@@ -129,7 +129,7 @@ func (s *Service) List(ctx context.Context, after string) ([]Description, error)
 			list = append(list, *s.describeStored(name, r))
 		case registry.IsUnreadable(err): // it must not hide the others
 			list = append(list, Description{Name: name, Source: registry.SourceStored, Settings: new(config.Messenger),
-				Warnings: []string{"it cannot be read, and is answered with keys_unavailable: " + err.Error()}})
+				Warnings: []string{"this messenger cannot be read, and its requests are answered with keys_unavailable: " + err.Error()}})
 		case err != nil:
 			return nil, err
 		}
@@ -189,7 +189,7 @@ func (s *Service) checkStorable(name string) error {
 		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("the name %w", err)}
 	}
 	if s.Messengers[name] != nil {
-		return registry.StatusError(http.StatusConflict, "this messenger is in the configuration, which goes before what is stored; change it there, or choose another name")
+		return registry.StatusError(http.StatusConflict, "this messenger is in the configuration, which takes precedence over the store; change it there, or choose another name")
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ const slotWait = 5 * time.Second
 // slots is a semaphore.
 type slots chan struct{}
 
-var errNoSlot = registry.StatusError(http.StatusTooManyRequests, "the gateway is busy with others who ask for the same; try again in a moment")
+var errNoSlot = registry.StatusError(http.StatusTooManyRequests, "the gateway is busy with other requests of this kind; try again in a moment")
 
 // take waits for a slot. The caller returns it with release.
 func (s slots) take(ctx context.Context) error {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
@@ -72,8 +74,28 @@ func (s *Service) Tokens(ctx context.Context, name string) (*TokenList, error) {
 	return ring, nil
 }
 
-// ChangeTokens changes the ring of a messenger. It returns the token that was made, if any; its text cannot be read again.
+// ChangeTokens changes the ring of a messenger. It returns the token that was generated, if any; its text cannot be read again.
 func (s *Service) ChangeTokens(ctx context.Context, name string, change registry.RingChange, c registry.Condition, by registry.Actor) (*registry.NewToken, error) {
 	made, _, err := s.ChangeTokensAndEnd(ctx, name, change, c, by)
 	return made, err
+}
+
+// ChangeTokensAndEnd is ChangeTokens, and also returns how many connections of this node it has ended.
+func (s *Service) ChangeTokensAndEnd(ctx context.Context, name string, change registry.RingChange, c registry.Condition, by registry.Actor) (made *registry.NewToken, ended int, err error) {
+	kind, err := s.ringKind(ctx, name)
+	if err != nil {
+		return nil, 0, err
+	}
+	if made, ended, err = s.ChangeRing(ctx, name, kind, change, c); err != nil {
+		return nil, 0, err
+	}
+	kid := change.KeyID
+	if made != nil {
+		kid = made.KeyID
+		if change.Close {
+			made.Ended = &ended
+		}
+	}
+	s.Audit(change.Action, name, by, zap.String("kid", kid), zap.Bool("close_connections", change.Close), zap.Int("connections", ended))
+	return made, ended, nil
 }

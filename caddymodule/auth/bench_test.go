@@ -91,13 +91,27 @@ func benchServe(b *testing.B, serve serveFunc, tokens ...string) {
 	benchServeOver(b, 1, serve, tokens...)
 }
 
-// benchServeOver is benchServe over that version of HTTP.
+// fromBrowser are headers that a browser sends with a request of a page's script, beside those of every benchmark.
+var fromBrowser = [][2]string{{"Accept-Encoding", "gzip, deflate, br, zstd"}, {"Accept-Language", "en-US,en;q=0.9"}, {"Cache-Control", "no-cache"},
+	{"Connection", "keep-alive"}, {"Content-Type", "application/json"}, {"Origin", "https://www.example.com"}, {"Referer", "https://www.example.com/"},
+	{"Sec-Ch-Ua", "\"Chromium\";v=\"140\""}, {"Sec-Ch-Ua-Mobile", "?0"}, {"Sec-Ch-Ua-Platform", "\"Linux\""}, {"Sec-Fetch-Dest", "empty"},
+	{"Sec-Fetch-Mode", "cors"}, {"Sec-Fetch-Site", "same-site"}}
+
+// benchServeOver is benchServe over that version of HTTP. With version 0 it is HTTP/1.1 with the headers of a browser.
 func benchServeOver(b *testing.B, version int, serve serveFunc, tokens ...string) {
 	b.Helper()
+	further := fromBrowser
+	if version > 0 {
+		further = nil
+	}
+	sent := make([]string, len(further))
+	for i, header := range further {
+		sent[i] = header[1]
+	}
 	site, server := new(caddyhttp.Server), []string{"Caddy"} // which Caddy says before any handler runs
 	next := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
 	template := httptest.NewRequest(http.MethodGet, "http://chat.example.com/socket?room=7", nil)
-	template.ProtoMajor = version
+	template.ProtoMajor = max(version, 1)
 	values := make([][]string, len(tokens))
 	for i, token := range tokens {
 		values[i] = []string{"Bearer " + token}
@@ -110,6 +124,9 @@ func benchServeOver(b *testing.B, version int, serve serveFunc, tokens ...string
 		r.Header["Accept"] = []string{"*/*"}
 		r.Header["User-Agent"] = []string{"bench"}
 		r.Header["Authorization"] = values[i]
+		for j := range further {
+			r.Header[further[j][0]] = sent[j : j+1 : j+1]
+		}
 		if i++; i == len(values) {
 			i = 0
 		}
@@ -125,20 +142,22 @@ func benchServeOver(b *testing.B, version int, serve serveFunc, tokens ...string
 // BenchmarkHandler measures the whole handler. What it adds to a request is the difference to "one header", to "static
 // 401" for refusals.
 func BenchmarkHandler(b *testing.B) {
-	good := signBench(benchSecret, "mark", 0)
+	valid := signBench(benchSecret, "mark", 0)
 	forged := signBench("another secret", "mark", 0)
 	many := make([]string, 20000)
 	for i := range many {
 		many[i] = signBench(benchSecret, fmt.Sprint("contact-", i), i)
 	}
-	b.Run("one header", func(b *testing.B) { benchServe(b, oneHeader, good) })
-	b.Run("static 401", func(b *testing.B) { benchServe(b, static401, good) })
-	b.Run("one hot token", func(b *testing.B) { benchServe(b, benchHandler(b, "", "").ServeHTTP, good) })
-	b.Run("one hot token over HTTP 2", func(b *testing.B) { benchServeOver(b, 2, benchHandler(b, "", "").ServeHTTP, good) })
+	b.Run("one header", func(b *testing.B) { benchServe(b, oneHeader, valid) })
+	b.Run("static 401", func(b *testing.B) { benchServe(b, static401, valid) })
+	b.Run("one hot token", func(b *testing.B) { benchServe(b, benchHandler(b, "", "").ServeHTTP, valid) })
+	b.Run("one header, from a browser", func(b *testing.B) { benchServeOver(b, 0, oneHeader, valid) })
+	b.Run("one hot token, from a browser", func(b *testing.B) { benchServeOver(b, 0, benchHandler(b, "", "").ServeHTTP, valid) })
+	b.Run("one hot token over HTTP 2", func(b *testing.B) { benchServeOver(b, 2, benchHandler(b, "", "").ServeHTTP, valid) })
 	b.Run("one hot token with access log fields", func(b *testing.B) {
 		h := benchHandler(b, "", "")
 		h.accessed = true
-		benchServe(b, h.ServeHTTP, good)
+		benchServe(b, h.ServeHTTP, valid)
 	})
 	b.Run("one hot token with two claim headers", func(b *testing.B) {
 		h := benchHandler(b, "", "")
@@ -146,14 +165,14 @@ func BenchmarkHandler(b *testing.B) {
 		dropped := h.headers.Dropped
 		h.headers = h.Contract()
 		h.headers.Dropped = dropped
-		benchServe(b, h.ServeHTTP, good)
+		benchServe(b, h.ServeHTTP, valid)
 	})
 	b.Run("20000 tokens in turn", func(b *testing.B) { benchServe(b, benchHandler(b, "", "").ServeHTTP, many...) })
 	b.Run("every token unknown", func(b *testing.B) { benchServe(b, benchHandler(b, `"token_cache_size": 100,`, "").ServeHTTP, many...) })
 	b.Run("no token cache", func(b *testing.B) { benchServe(b, benchHandler(b, `"token_cache_size": 0,`, "").ServeHTTP, many...) })
 	b.Run("forged", func(b *testing.B) { benchServe(b, benchHandler(b, "", "").ServeHTTP, forged) })
 	b.Run("another alg", func(b *testing.B) {
-		_, rest, _ := strings.Cut(good, ".")
+		_, rest, _ := strings.Cut(valid, ".")
 		benchServe(b, benchHandler(b, "", "").ServeHTTP, base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`))+"."+rest)
 	})
 	b.Run("no token", func(b *testing.B) { benchServe(b, benchHandler(b, "", "").ServeHTTP, "") })

@@ -91,7 +91,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 func (h *Handler) parseTokenFrom(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
 	if len(args) != 2 && (len(args) != 3 || authn.SourceKind(args[0]) != authn.Header) {
-		return d.Err("token_from takes a place: header <name> [<scheme>], cookie <name>, query <name>, or websocket_protocol <marker>")
+		return d.Err("token_from takes one of: header <name> [<scheme>], cookie <name>, query <name>, or websocket_protocol <marker>")
 	}
 	source := TokenSource{From: authn.SourceKind(args[0]), Name: args[1]}
 	if len(args) == 3 {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -24,6 +23,16 @@ func (h *Handler) goesToErrorRoute(r *http.Request, err error) bool {
 		return false // this handler is in an error route itself
 	}
 	return anyAnswers(h.server.Errors.Routes, h.server.Errors.WithError(r, err))
+}
+
+// keepErrorPrivate makes the answer to a verified request private if it is an error that no error route answers: one contact may be refused what another may see. If
+// an error route answers, errorCleaner does it, because a proxy there adds the headers of its backend to those set here.
+func (h *Handler) keepErrorPrivate(w http.ResponseWriter, r *http.Request, err error) error {
+	if err == nil || h.hasErrorRoutes() && h.goesToErrorRoute(r, err) {
+		return err
+	}
+	makePrivate(w.Header(), []string{"private"})
+	return err
 }
 
 // anyAnswers reports whether one of the routes matches r and has a handler that can answer it. Our own cleaners do not.
@@ -78,7 +87,7 @@ func (h *Handler) cleanProvisioned(ctx caddy.Context, route *caddyhttp.Route) er
 	for _, handler := range route.Handlers {
 		switch handler := handler.(type) {
 		case errorCleaner:
-			if handler.covers(h.headers.Folded) {
+			if handler.headers.Own.HasAll(&h.headers.Own) {
 				return nil
 			}
 		case *caddyhttp.Subroute:
@@ -100,11 +109,6 @@ func (h *Handler) cleanProvisioned(ctx caddy.Context, route *caddyhttp.Route) er
 // errorCleaner removes the headers and tokens of one messenger_auth in front of an error route. The answer to a request from
 // which a token was removed stays private there as well.
 type errorCleaner struct{ headers *upstream.Contract }
-
-// covers reports whether e removes all of these headers, whose names are folded.
-func (e errorCleaner) covers(folded []string) bool {
-	return !slices.ContainsFunc(folded, func(name string) bool { return !slices.Contains(e.headers.Folded, name) })
-}
 
 // ServeHTTP cleans r, makes the answer private if a token was removed, and calls next.
 func (e errorCleaner) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {

@@ -52,3 +52,6 @@ func clientNetwork(r *http.Request) netip.Addr {
 func failuresOf(m *registry.Messenger, r *http.Request) failures {
 	return failures{failingKey{m.Name, *m.FailLimit, clientNetwork(r)}}
 }
+
+// noAddress is the warning for a fail_limit that cannot distinguish clients.
+const noAddress = "clients without an address count as one for fail_limit, so that one of them can use it up for all: behind a proxy on a Unix socket set trusted_proxies_unix in the global option servers"

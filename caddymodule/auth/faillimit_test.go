@@ -20,7 +20,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/messenger"
 )
 
-// limitedHandler returns a handler with limitJSON that has seen nobody fail yet.
+// limitedHandler returns a handler with limitJSON for which no client has failed yet.
 func limitedHandler(t *testing.T) *Handler {
 	t.Helper()
 	failing().InvalidateAll()
@@ -61,7 +61,7 @@ const (
 	limitJSON   = `"fail_limit": {"attempts": 5, "window": "10s"},`
 )
 
-// A bot guesses. Its guesses stop being read, one in every two seconds excepted, and nobody else notices.
+// A bot guesses. Its guesses stop being read, except one every two seconds, and other clients do not notice.
 func TestAddressWithTooManyBadTokensIsCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := limitedHandler(t)
@@ -75,7 +75,7 @@ func TestAddressWithTooManyBadTokensIsCutOff(t *testing.T) {
 			}
 		}
 		other.want(forgedToken, 401, "another address")
-		other.want(signBench(benchSecret, "mark", 0), 200, "another address with a good token")
+		other.want(signBench(benchSecret, "mark", 0), 200, "another address with a valid token")
 		time.Sleep(2 * time.Second)
 		bot.want(forgedToken, 401, "one guess after Retry-After")
 		bot.want(forgedToken, 429, "and no second one")
@@ -181,7 +181,7 @@ func TestFailLimitAndTokenCacheSizeAreChecked(t *testing.T) {
 		"fail_limit 0/1m":          "above 0",
 		"fail_limit -1/1m":         "above 0",
 		"fail_limit 20/0s":         "above 0",
-		"fail_limit 20/25h":        "is meant",
+		"fail_limit 20/25h":        "write a limit such as 20/1m",
 		"fail_limit 20/1m extra":   "exactly one value",
 		"token_cache_size 0":       "",
 		"token_cache_size 5000":    "",

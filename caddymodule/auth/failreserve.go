@@ -47,8 +47,8 @@ type reserved struct {
 type reserveWait chan *authn.Rejection
 
 var (
-	errTooManyFailures = &authn.Rejection{Code: authn.TooManyFailures, Reason: "the client's address has sent more bad tokens than fail_limit allows"}
-	errReserveBusy     = &authn.Rejection{Code: authn.KeysUnavailable, Reason: "too many tokens from the client's address are being verified at this moment, and fail_limit lets no more be read at once"}
+	errTooManyFailures = &authn.Rejection{Code: authn.TooManyFailures, Reason: "the client's address has sent more invalid tokens than fail_limit allows"}
+	errReserveBusy     = &authn.Rejection{Code: authn.KeysUnavailable, Reason: "too many tokens from the client's address are being verified at this moment, and fail_limit allows no more at once"}
 )
 
 // reserve takes a reservation, which settle must return, or refuses an address whose allowance is used up. Valid tokens

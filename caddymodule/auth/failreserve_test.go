@@ -50,7 +50,7 @@ func TestACrowdOfTokensIsReadWithinTheLimit(t *testing.T) {
 		"ones of an unknown key":        {func(int) authn.Code { return authn.KeyUnknown }, 5, 5, authn.TooManyFailures},
 		"valid ones, within the wait":   {func(int) authn.Code { return "" }, 6 * 5, 5, authn.KeysUnavailable},
 		"expired ones, within the wait": {func(int) authn.Code { return authn.TokenExpired }, 6 * 5, 5, authn.KeysUnavailable},
-		"ones that nobody can decide":   {func(int) authn.Code { return authn.KeysUnavailable }, 6 * 5, 5, authn.KeysUnavailable},
+		"tokens that cannot be decided": {func(int) authn.Code { return authn.KeysUnavailable }, 6 * 5, 5, authn.KeysUnavailable},
 		"half of them forged": {func(i int) authn.Code {
 			if i%2 == 0 {
 				return authn.SignatureInvalid
@@ -113,7 +113,7 @@ func TestAnOfficeThatLogsInAtOnceIsNotRefused(t *testing.T) {
 	})
 }
 
-// A client that leaves gives up its place, and takes nobody else's; those that wait have a bound.
+// A client that leaves gives up its reservation, and takes no other client's. The number of waiting tokens is bounded.
 func TestWhoWaitsForAReservation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := failuresFor(t, 1, "2001:db8::")

@@ -2,7 +2,6 @@ package auth
 
 import (
 	"net/http"
-	"slices"
 	"strings"
 	"testing"
 
@@ -26,18 +25,21 @@ func TestOnlyASCIIIsAWordOfAProtocol(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	contract := new(Handler).Contract()
 	for _, test := range []struct {
 		what, word string
 		accepts    func(string) bool
 	}{
 		{"an upgrade", "websocket", func(word string) bool {
-			r := get("Connection: Upgrade")
+			r, o := get("Connection: Upgrade"), new(upstream.Outcome)
 			r.Header["Upgrade"] = []string{word}
-			upstream.CleanUpgrade(r)
-			return upstream.IsHandshake(r)
+			_ = contract.Clean(r, o)
+			return o.Handshake && len(r.Header["Upgrade"]) == 1
 		}},
 		{"an option of Connection", "keep-alive", func(word string) bool {
-			return slices.Contains(upstream.ConnectionOptions([]string{word}), "keep-alive")
+			r := get("Connection: " + word)
+			_ = contract.Clean(r, new(upstream.Outcome))
+			return r.Header.Get("Connection") == "keep-alive"
 		}},
 		{"a media type", "text/event-stream", func(word string) bool { return isEventStream(http.Header{"Content-Type": {word + "; charset=utf-8"}}) }},
 		{"an origin", "https://kiosk.example.com", func(word string) bool { o, err := config.ParseOrigin(word); return err == nil && o == allowed }},

@@ -13,7 +13,6 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
@@ -35,7 +34,7 @@ func guard(m *registry.Messenger, w http.ResponseWriter, r *http.Request, mode c
 		return servePrivately(w, r, next) // report closes no connections, just as it refuses no requests
 	}
 	o.Guarded = true
-	handshake, asks := upstream.IsHandshake(r), asksForEvents(r)
+	handshake, asks := o.Handshake, asksForEvents(r)
 	var g *guardedWriter
 	if !handshake && (asks || r.ProtoMajor > 1) {
 		e := newEndableWriter(r)
@@ -166,7 +165,7 @@ func (g *guardedWriter) countEnd() {
 	if ending, ours := g.connection.Ended(); ours {
 		reason = ending.Reason
 	}
-	metrics.Process.Ended.WithLabelValues(g.messenger.Label(), reason).Inc()
+	g.messenger.CountEnd(reason)
 }
 
 // endedByOthers is the reason for connections that the client, the backend or Caddy ended.

@@ -20,8 +20,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
-// guardedMessenger returns a messenger whose sessions have that limit, and a contact of it whose token ends so long from
-// now; 0 is never.
+// guardedMessenger returns a messenger with that max_session, and a contact of it whose token expires after life; 0 means never.
 func guardedMessenger(t testing.TB, limit, life time.Duration) (*registry.Messenger, *authn.Contact) {
 	t.Helper()
 	key, err := authn.ParseSharedToken([]byte(strings.Repeat("k", 32)), "")
@@ -51,9 +50,9 @@ func get(headers ...string) *http.Request {
 	return r
 }
 
-// What no token and no limit ends is guarded all the same, because its token can be revoked. Only what has no stream is
-// handed on as it is, and made private.
-func TestGuardCostsNothingWhereNothingEnds(t *testing.T) {
+// A connection without an expiry and without a limit is guarded too, because its token can be revoked. Only a response that cannot
+// be a stream passes without a guard, and is made private.
+func TestOnlyWhatCannotBeAStreamPassesUnguarded(t *testing.T) {
 	for name, test := range map[string]struct {
 		limit, life time.Duration
 		mode        config.Mode
@@ -61,7 +60,7 @@ func TestGuardCostsNothingWhereNothingEnds(t *testing.T) {
 		guarded     bool
 	}{
 		"no expiry, no limit":            {0, 0, config.ModeRequired, get("Accept: */*"), true},
-		"report ends nothing":            {time.Hour, time.Hour, config.ModeReport, get("Upgrade: websocket"), false},
+		"report closes no connection":    {time.Hour, time.Hour, config.ModeReport, get("Upgrade: websocket"), false},
 		"a HEAD has no stream":           {time.Hour, time.Hour, config.ModeRequired, httptest.NewRequest(http.MethodHead, "/", nil), false},
 		"an expiry":                      {0, time.Hour, config.ModeRequired, get(), true},
 		"a limit":                        {time.Hour, 0, config.ModeOptional, get(), true},
@@ -71,7 +70,8 @@ func TestGuardCostsNothingWhereNothingEnds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m, c := guardedMessenger(t, test.limit, test.life)
 			w := httptest.NewRecorder()
-			err := guard(m, w, test.request, test.mode, &upstream.Outcome{Contact: c}, caddyhttp.HandlerFunc(func(got http.ResponseWriter, r *http.Request) error {
+			o := &upstream.Outcome{Contact: c, Handshake: len(test.request.Header["Upgrade"]) > 0}
+			err := guard(m, w, test.request, test.mode, o, caddyhttp.HandlerFunc(func(got http.ResponseWriter, r *http.Request) error {
 				if _, guarded := got.(*guardedWriter); guarded != test.guarded || !guarded && r != test.request {
 					t.Errorf("guarded: %t, want %t", guarded, test.guarded)
 				}
@@ -115,17 +115,17 @@ func TestDeadline(t *testing.T) {
 		expires, until time.Time
 		want           session.Deadline
 	}{
-		"nothing":                             {0, time.Time{}, time.Time{}, session.Deadline{}},
-		"the token, spread over the skew":     {0, at(10), at(11), session.Deadline{From: at(10), To: at(11), Ending: session.Expired}},
-		"the key before the token":            {0, at(10), at(5), session.Deadline{From: at(5), To: at(5), Ending: session.Revoked}},
-		"the key, and the token has no end":   {0, time.Time{}, at(5), session.Deadline{From: at(5), To: at(5), Ending: session.Revoked}},
-		"the key within the skew":             {0, at(10), at(10), session.Deadline{From: at(10), To: at(10), Ending: session.Expired}},
-		"the limit alone":                     {time.Hour, time.Time{}, time.Time{}, session.Deadline{From: at(60), To: at(60), Ending: session.Limit}},
-		"the limit before the token":          {time.Hour, at(120), at(121), session.Deadline{From: at(60), To: at(60), Ending: session.Limit}},
-		"the token before the limit":          {time.Hour, at(10), at(11), session.Deadline{From: at(10), To: at(11), Ending: session.Expired}},
-		"the limit within the skew":           {time.Hour, at(59), at(61), session.Deadline{From: at(59), To: at(60), Ending: session.Expired}},
-		"a token that lives within the skew":  {0, at(-1), at(1), session.Deadline{From: at(-1), To: at(1), Ending: session.Expired}},
-		"the key before the limit, no expiry": {time.Hour, time.Time{}, at(5), session.Deadline{From: at(5), To: at(5), Ending: session.Revoked}},
+		"nothing":                                {0, time.Time{}, time.Time{}, session.Deadline{}},
+		"the token, spread over the skew":        {0, at(10), at(11), session.Deadline{From: at(10), To: at(11), Ending: session.Expired}},
+		"the key before the token":               {0, at(10), at(5), session.Deadline{From: at(5), To: at(5), Ending: session.Revoked}},
+		"the key, and the token does not expire": {0, time.Time{}, at(5), session.Deadline{From: at(5), To: at(5), Ending: session.Revoked}},
+		"the key within the skew":                {0, at(10), at(10), session.Deadline{From: at(10), To: at(10), Ending: session.Expired}},
+		"the limit alone":                        {time.Hour, time.Time{}, time.Time{}, session.Deadline{From: at(60), To: at(60), Ending: session.Limit}},
+		"the limit before the token":             {time.Hour, at(120), at(121), session.Deadline{From: at(60), To: at(60), Ending: session.Limit}},
+		"the token before the limit":             {time.Hour, at(10), at(11), session.Deadline{From: at(10), To: at(11), Ending: session.Expired}},
+		"the limit within the skew":              {time.Hour, at(59), at(61), session.Deadline{From: at(59), To: at(60), Ending: session.Expired}},
+		"a token that lives within the skew":     {0, at(-1), at(1), session.Deadline{From: at(-1), To: at(1), Ending: session.Expired}},
+		"the key before the limit, no expiry":    {time.Hour, time.Time{}, at(5), session.Deadline{From: at(5), To: at(5), Ending: session.Revoked}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := &registry.Messenger{Session: test.limit}
@@ -179,7 +179,7 @@ func TestOnlyOurOwnAbortIsRecovered(t *testing.T) {
 	}
 }
 
-// What was withdrawn while a request was on its way is withdrawn for its connection, and what was only replaced is not.
+// What was revoked while a request was on its way ends its connection; a key that was only replaced does not.
 func TestKeyWithdrawnBeforeTheConnectionWasTracked(t *testing.T) {
 	m, c := guardedMessenger(t, time.Hour, time.Hour)
 	another, err := authn.ParseSharedToken([]byte(strings.Repeat("x", 32)), "")
@@ -208,7 +208,7 @@ func TestKeyWithdrawnBeforeTheConnectionWasTracked(t *testing.T) {
 
 // BenchmarkGuard is what the guard adds to a plain request.
 func BenchmarkGuard(b *testing.B) {
-	for name, limit := range map[string]time.Duration{"nothing ends": 0, "max_session": time.Hour} {
+	for name, limit := range map[string]time.Duration{"no limit": 0, "max_session": time.Hour} {
 		b.Run(name, func(b *testing.B) {
 			m, c := guardedMessenger(b, limit, 0)
 			w, r, o := httptest.NewRecorder(), get("Accept: */*"), &upstream.Outcome{Contact: c}
@@ -265,6 +265,7 @@ func TestErrorRouteIsGuardedAnew(t *testing.T) {
 	o := &upstream.Outcome{Contact: c}
 	for _, r := range []*http.Request{get(), get("Upgrade: websocket"), get("Accept: text/event-stream")} {
 		ctx := r.Context()
+		o.Handshake = len(r.Header["Upgrade"]) > 0
 		err := guard(m, httptest.NewRecorder(), r, config.ModeRequired, o, caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error {
 			return fmt.Errorf("the backend is away")
 		}))

@@ -31,7 +31,7 @@ func checkRejection(rejection string) error {
 	case "", rejectionClose, rejectionStatus:
 		return nil
 	}
-	return fmt.Errorf("websocket_rejection %q is none of close, status", rejection)
+	return fmt.Errorf("websocket_rejection %q is not one of: close, status", rejection)
 }
 
 // closeHandshake completes a handshake and closes the WebSocket at once with the error code, because a browser hides the

@@ -5,7 +5,17 @@
 // It does not know how tokens are verified (authn), which messengers there are and where they are stored (registry), or how
 // the headers are encoded (upstream).
 //
-// Begin reading with [Handler.ServeHTTP].
+// Begin reading with [Handler.ServeHTTP]: its comment has the steps of a request in their order, and each step is a function that it
+// or authenticate calls. Where to look for:
+//
+//   - a header that clients must not send, and its other spellings: upstream.Contract.Clean and upstream/headername.go; names that
+//     a configuration must not use: checkHeaderName in settings.go
+//   - what makes a token invalid: authn.Verifier.Verify; where in a request tokens are: authn.Sources.Find
+//   - what happens if the key server is down: authn/jwks.go, whose answer is the code keys_unavailable or an older key set
+//   - an error code: authn/codes.go has all that is said about it, problem.go makes the answer. To add one, add a row there and in
+//     the README's table
+//   - a setting: the fields of [Handler], caddyfile.go and settings.go
+//   - what is counted and logged: record.go
 package auth
 
 import (
@@ -122,7 +132,7 @@ type messengers interface {
 	AddRoute(r interface {
 		caddyhttp.MiddlewareHandler
 		MayServe(messenger string) bool
-	}, headers []string) (all *[]string)
+	}, headers *upstream.NameSet) (all *upstream.NameSet)
 }
 
 // CaddyModule returns the Caddy module information.
@@ -150,7 +160,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	messengers := app.(messengers)
 	h.registry = messengers.Registry()
-	h.headers.Others = messengers.AddRoute(h, h.headers.Folded)
+	h.headers.Others = messengers.AddRoute(h, &h.headers.Own)
 	h.headers.Dropped = func(claim string) { h.registry.Metrics.ClaimDropped(h.logger, claim) }
 	if err := h.resolveMessenger(); err != nil {
 		return fmt.Errorf("messenger_auth: %w", err)
@@ -179,14 +189,22 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// ServeHTTP decides a request: it cleans it, chooses the messenger, verifies the token, sets the headers for the upstream and
-// guards long-lived connections. Cleaning is first, so that no return below can pass on headers that the client made up.
+// ServeHTTP decides a request, in steps whose order matters:
+//
+//  1. Clean it, so that no return below can pass on headers that a client forged.
+//  2. Let a CORS preflight without a token pass.
+//  3. Find the token, 4. remove it, so that no answer and no later handler can send it upstream, 5. check the Origin, and
+//  6. verify the token: all of this in authenticate.
+//  7. Set the headers for the upstream.
+//  8. Guard long-lived connections.
+//
+// Which messenger the request is for is decided between cleaning and everything else.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	o := upstream.OutcomeOf(r)
 	if rej := h.headers.Clean(r, o); rej != nil {
 		h.removeToken(r)
 		h.record(r, nil, h.Mode, o, rej)
-		return h.refuse(w, r, nil, rej)
+		return h.refuse(w, r, nil, o, rej)
 	}
 	matched, err := h.matches(r)
 	if err != nil {
@@ -195,25 +213,20 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if !matched {
 		return next.ServeHTTP(w, r)
 	}
-	m, rej := h.messengerOf(r)
-	mode := h.Mode
-	if m != nil {
-		mode = mode.Or(m.Mode)
-	}
-	if mode = mode.Or(config.ModeRequired); mode == config.ModeOff {
+	m, mode, rej := h.messengerOf(r)
+	switch {
+	case mode == config.ModeOff:
 		return next.ServeHTTP(w, r)
-	}
-	if rej == nil && h.LogoutPath != "" && r.URL.Path == h.LogoutPath {
-		return h.logOut(w, r, m, mode, o)
-	}
-	if rej != nil {
+	case rej != nil:
 		h.removeToken(r)
-	} else {
-		if o.Contact != nil {
-			return h.passVerified(w, r, m, mode, o, next)
-		}
+	case h.LogoutPath != "" && r.URL.Path == h.LogoutPath:
+		return h.logOut(w, r, m, mode, o)
+	case o.Contact != nil:
+		return h.passVerified(w, r, m, mode, o, next)
+	default:
+		preflight := isPreflight(r)
 		w, rej = h.authenticate(w, r, m, mode, o)
-		if rej != nil && rej.Code == authn.TokenMissing && isPreflight(r) {
+		if preflight && rej != nil && rej.Code == authn.TokenMissing {
 			return next.ServeHTTP(w, r)
 		}
 	}
@@ -227,12 +240,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	case mode == config.ModeReport, mode == config.ModeOptional && rej.Code == authn.TokenMissing:
 		return next.ServeHTTP(w, r)
 	default:
-		return h.refuse(w, r, m, rej)
+		return h.refuse(w, r, m, o, rej)
 	}
 }
 
 // matches reports whether r is one of the requests to verify. It is called after the cleaning, so that no matcher ever sees
-// an identity that the client made up.
+// an identity that a client forged.
 func (h *Handler) matches(r *http.Request) (bool, error) {
 	if len(h.matchers) == 0 {
 		return true, nil
@@ -240,11 +253,21 @@ func (h *Handler) matches(r *http.Request) (bool, error) {
 	return h.matchers.AnyMatchWithError(r)
 }
 
-// messengerOf returns the messenger that r addresses.
-func (h *Handler) messengerOf(r *http.Request) (*registry.Messenger, *authn.Rejection) {
-	if h.static != nil {
-		return h.static, nil
+// messengerOf returns the messenger that r addresses, and the mode in which it is verified: the one of this route, or that of
+// the messenger. The messenger is nil if there is a rejection.
+func (h *Handler) messengerOf(r *http.Request) (m *registry.Messenger, mode config.Mode, rej *authn.Rejection) {
+	if m = h.static; m == nil {
+		m, rej = h.findMessenger(r)
 	}
+	mode = h.Mode
+	if m != nil {
+		mode = mode.Or(m.Mode)
+	}
+	return m, mode.Or(config.ModeRequired), rej
+}
+
+// findMessenger returns the messenger whose name is in the address of r.
+func (h *Handler) findMessenger(r *http.Request) (*registry.Messenger, *authn.Rejection) {
 	if rej := h.address.Check(r); rej != nil {
 		return nil, rej
 	}
@@ -252,21 +275,21 @@ func (h *Handler) messengerOf(r *http.Request) (*registry.Messenger, *authn.Reje
 	return h.registry.Find(r.Context(), ascii.Lower(repl.ReplaceAll(h.Messenger, "")))
 }
 
-// authenticate finds the token, removes it from the request, and verifies it. It records the contact in o. The writer that it
-// returns selects the subprotocol that announced the token.
+// authenticate finds the token, removes it from the request, checks the Origin, and verifies the token. It records the contact
+// in o. The writer that it returns selects the subprotocol that announced the token.
 func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome) (http.ResponseWriter, *authn.Rejection) {
 	if o.Messenger == m.Name && o.Rejection != nil && o.Rejection.Code != authn.TokenMissing {
 		return w, o.Rejection // an earlier handler has removed the token; its result applies here too
 	}
 	o.Messenger = m.Name
-	found, rej := h.sources.Find(r, authn.Look{Handshake: upstream.IsHandshake(r), Anonymous: mode == config.ModeOptional})
-	if found.Held || rej != nil && rej.Code == authn.TokenAmbiguous {
+	found, rej := h.sources.Find(r, authn.Look{Handshake: o.Handshake, Anonymous: mode == config.ModeOptional})
+	if found.Any || rej != nil && rej.Code == authn.TokenAmbiguous {
 		o.Source = string(found.Kind)
 		h.removeToken(r)
-		w = answerProtocol(w, r, found.Marker)
+		w = answerProtocol(w, r, o, found.Marker)
 	}
 	if rej == nil {
-		rej = checkOrigin(m, r, found.CookieOnly)
+		rej = checkOrigin(m, r, o, found.CookieOnly)
 	}
 	if rej == nil {
 		rej = h.verify(r, m, found.Token, o)
@@ -275,32 +298,17 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, m *regist
 	return w, rej
 }
 
-// removeToken removes the token, unless forward_token is set. It changes the request in place: Caddy's placeholders, its error
-// routes and later handlers all read these very URLs and headers.
-func (h *Handler) removeToken(r *http.Request) {
-	if h.ForwardToken {
-		return
-	}
-	if !h.takesQuery {
-		h.sources.Remove(r, nil)
-		return
-	}
-	original, _ := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
-	h.sources.Remove(r, original.URL)
-	cleanOriginalURI(r, &original)
-}
-
 // passVerified handles a request that an earlier messenger_auth verified.
 func (h *Handler) passVerified(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome, next caddyhttp.Handler) error {
 	if o.Messenger == m.Name {
 		return guard(m, w, r, mode, o, next)
 	}
-	if c := h.refusals.Check(zap.ErrorLevel, "a request was verified for one messenger and then met the messenger_auth of another; "+
-		"the two must stand on routes that exclude each other"); c != nil {
-		c.Write(zap.String("verified_by", o.Place), zap.String("verified_for", o.Messenger),
-			zap.String("then_met", h.title), zap.String("messenger", m.Name))
+	if c := h.refusals.Check(zap.ErrorLevel, "a request was verified for one messenger and then reached the messenger_auth of another; "+
+		"put the two on routes that exclude each other"); c != nil {
+		c.Write(zap.String("verified_by", o.Handler), zap.String("verified_for", o.Messenger),
+			zap.String("then_reached", h.title), zap.String("messenger", m.Name))
 	}
-	return caddyhttp.Error(http.StatusInternalServerError, errors.New("one request met messenger_auth for two messengers"))
+	return caddyhttp.Error(http.StatusInternalServerError, errors.New("one request reached messenger_auth for two messengers"))
 }
 
 // Interface guards

@@ -16,13 +16,13 @@ func TestLateContextIsAContext(t *testing.T) {
 		steps     []func(c *lateContext, parent context.CancelFunc)
 		cancelled bool
 	}{
-		"nobody ends it": {nil, false},
-		"cancelled":      {[]func(*lateContext, context.CancelFunc){func(c *lateContext, _ context.CancelFunc) { c.cancel() }}, true},
+		"it is never cancelled": {nil, false},
+		"cancelled":             {[]func(*lateContext, context.CancelFunc){func(c *lateContext, _ context.CancelFunc) { c.cancel() }}, true},
 		"cancelled twice": {[]func(*lateContext, context.CancelFunc){func(c *lateContext, _ context.CancelFunc) { c.cancel() },
 			func(c *lateContext, _ context.CancelFunc) { c.cancel() }}, true},
 		"the request ends": {[]func(*lateContext, context.CancelFunc){func(_ *lateContext, parent context.CancelFunc) { parent() }}, true},
 	} {
-		for _, when := range []string{"before anybody waits", "while somebody waits", "while a context below waits"} {
+		for _, when := range []string{"before a goroutine waits", "while a goroutine waits", "while a context below waits"} {
 			t.Run(name+" "+when, func(t *testing.T) {
 				parent, end := context.WithCancel(context.WithValue(t.Context(), lateKey{}, "value"))
 				defer end()
@@ -30,7 +30,7 @@ func TestLateContextIsAContext(t *testing.T) {
 				var asked context.Context = c
 				before := runtime.NumGoroutine()
 				switch when {
-				case "while somebody waits":
+				case "while a goroutine waits":
 					_ = c.Done()
 				case "while a context below waits":
 					below, cancel := context.WithCancel(c)

@@ -12,7 +12,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
-// logOut answers requests for logout_path; none of them is passed upstream. A contact can revoke only their own tokens, and
+// logOut answers requests for logout_path; they are never passed upstream. A contact can revoke only their own tokens, and
 // only with a valid one, whatever the mode.
 func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome) error {
 	w.Header().Set("Cache-Control", "no-store")
@@ -33,13 +33,13 @@ func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *registry.Mes
 	}
 	h.record(r, m, mode, o, rej)
 	if rej != nil {
-		return h.refuse(w, r, m, rej)
+		return h.refuse(w, r, m, o, rej)
 	}
 	if err := h.revokeOwn(r, m, o.Contact); err != nil {
 		if c := h.refusals.Check(zap.WarnLevel, "logout not persisted"); c != nil {
 			c.Write(zap.String("messenger", m.Name), zap.Error(err), zap.String("advice", authn.StoreUnavailable.Info().Advice))
 		}
-		return h.refuse(w, r, m, &authn.Rejection{Code: authn.StoreUnavailable, Reason: "the revocation could not be written"})
+		return h.refuse(w, r, m, o, &authn.Rejection{Code: authn.StoreUnavailable, Reason: "the revocation could not be written"})
 	}
 	allowReading(m, w.Header(), r)
 	w.WriteHeader(http.StatusNoContent)

@@ -14,21 +14,20 @@ import (
 // cookie is accepted only from a known page, or if the request cannot change anything. A browser also opens WebSockets across
 // origins without a preflight (cross-site WebSocket hijacking), so a handshake is checked against allowed_origin whenever
 // that is configured.
-func checkOrigin(m *registry.Messenger, r *http.Request, cookieOnly bool) *authn.Rejection {
-	handshake := upstream.IsHandshake(r)
+func checkOrigin(m *registry.Messenger, r *http.Request, o *upstream.Outcome, cookieOnly bool) *authn.Rejection {
+	if !o.Handshake && (!cookieOnly || upstream.IsSafe(r.Method)) {
+		return nil
+	}
 	values := r.Header["Origin"]
-	switch {
-	case cookieOnly && (handshake || !upstream.IsSafe(r.Method)):
-	case !cookieOnly && handshake && len(m.Origins) > 0 && len(values) > 0:
-	default:
+	if !cookieOnly && (len(m.Origins) == 0 || len(values) == 0) {
 		return nil
 	}
 	if len(values) == 1 {
-		if o, err := config.ParseOrigin(values[0]); err == nil && (allows(m, o) || isOwnOrigin(r, o)) {
+		if origin, err := config.ParseOrigin(values[0]); err == nil && (allows(m, origin) || isOwnOrigin(r, origin)) {
 			return nil
 		}
 	}
-	return &authn.Rejection{Code: authn.OriginNotAllowed, Reason: "the Origin is absent, or neither the gateway's own nor one of allowed_origin"}
+	return &authn.Rejection{Code: authn.OriginNotAllowed, Reason: "the Origin is absent, or is neither the gateway's own nor in allowed_origin"}
 }
 
 func allows(m *registry.Messenger, o config.Origin) bool { return slices.Contains(m.Origins, o) }

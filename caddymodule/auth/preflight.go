@@ -9,8 +9,8 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
-// methodOverrides are headers from which frameworks take the method, folded.
-var methodOverrides = []string{"x-http-method-override", "x-http-method", "x-method-override"}
+// methodOverrides are headers from which frameworks take the method.
+var methodOverrides = upstream.NewNameSet("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override")
 
 // isPreflight reports whether r is a CORS preflight: what a browser sends by itself, without credentials, before a page of
 // another origin may send its request (Fetch standard, section 4.8). It passes without an identity, so a request that could
@@ -24,7 +24,7 @@ func isPreflight(r *http.Request) bool {
 	}
 	// A framework would take the method from such a header, and that may be POST.
 	for key := range r.Header {
-		if upstream.ContainsFolded(methodOverrides, key) {
+		if methodOverrides.Has(key) {
 			return false
 		}
 	}

@@ -100,16 +100,6 @@ func servePrivately(w http.ResponseWriter, r *http.Request, next caddyhttp.Handl
 	return err
 }
 
-// keepErrorPrivate does the same for an error that no error route answers: one contact may be refused what another may see. If
-// an error route answers, errorCleaner does it, because a proxy there adds the headers of its backend to those set here.
-func (h *Handler) keepErrorPrivate(w http.ResponseWriter, r *http.Request, err error) error {
-	if err == nil || h.hasErrorRoutes() && h.goesToErrorRoute(r, err) {
-		return err
-	}
-	makePrivate(w.Header(), []string{"private"})
-	return err
-}
-
 // Interface guards
 var (
 	_ io.ReaderFrom                   = (*privateWriter)(nil)

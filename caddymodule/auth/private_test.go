@@ -47,12 +47,12 @@ func TestResponsesToContactsArePrivate(t *testing.T) {
 			h.Set("Vary", "*")
 			h.Set("Pragma", "x")
 		}, []string{"private"}},
-		"a cookie":                      {says("Set-Cookie", "a=b"), []string{"private"}},
-		"public":                        {says("Cache-Control", "public, max-age=60"), []string{"public, max-age=60"}},
-		"no-store":                      {says("Cache-Control", "no-store"), []string{"no-store"}},
-		"a second line of it":           {says("Cache-Control", "", "max-age=1"), []string{"", "max-age=1"}},
-		"Expires":                       {says("Expires", "Thu, 01 Jan 1970 00:00:00 GMT"), nil},
-		"Expires that is no date, as 0": {says("Expires", "0"), nil},
+		"a cookie":                         {says("Set-Cookie", "a=b"), []string{"private"}},
+		"public":                           {says("Cache-Control", "public, max-age=60"), []string{"public, max-age=60"}},
+		"no-store":                         {says("Cache-Control", "no-store"), []string{"no-store"}},
+		"a second line of it":              {says("Cache-Control", "", "max-age=1"), []string{"", "max-age=1"}},
+		"Expires":                          {says("Expires", "Thu, 01 Jan 1970 00:00:00 GMT"), nil},
+		"Expires that is not a date, as 0": {says("Expires", "0"), nil},
 	}
 	begins := map[string]func(http.ResponseWriter){
 		"WriteHeader":  func(w http.ResponseWriter) { w.WriteHeader(http.StatusNotFound) },
@@ -140,7 +140,7 @@ func TestAnErrorIsLeftToThoseWhoAnswerIt(t *testing.T) {
 	}
 }
 
-// sendfile is a writer that takes a file as it is.
+// sendfile is a writer that takes a file whole.
 type sendfile struct {
 	http.ResponseWriter
 	from io.Reader

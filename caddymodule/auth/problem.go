@@ -4,14 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
@@ -31,17 +30,15 @@ type problem struct {
 	body   []byte // application/problem+json (RFC 9457)
 	length string // of the body
 
-	meterIndex int // the index of the code in metrics.Codes
-
 	challenge               string // what follows the realm in WWW-Authenticate
 	challenges              bool   // whether that header is sent at all
 	refused, wouldBeRefused string // log messages
 }
 
-// problems has the answer to every code.
-var problems = make(map[authn.Code]*problem)
-
-func init() {
+// problems has the answer to every code. It is made for the first refusal, so that programs that have the module in them and do
+// not use it do not have it in their memory.
+var problems = sync.OnceValue(func() map[authn.Code]*problem {
+	problems := make(map[authn.Code]*problem)
 	for _, code := range authn.Codes() {
 		info := code.Info()
 		p := &problem{status: info.Status, title: info.Title, detail: info.Detail}
@@ -60,14 +57,17 @@ func init() {
 		p.length = strconv.Itoa(len(p.body))
 		p.refused, p.wouldBeRefused = "refused: "+string(code), "would be refused: "+string(code)
 		p.challenge, p.challenges = challenge(code, p)
-		p.meterIndex = slices.Index(metrics.Codes, string(code))
 	}
-}
+	return problems
+})
+
+// problemOf returns the answer to code.
+func problemOf(code authn.Code) *problem { return problems()[code] }
 
 // refuse answers r. If the site has a matching error route, that one answers, with the headers that are set here.
-func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, m *registry.Messenger, rej *authn.Rejection) error {
-	p := problems[rej.Code]
-	if h.WebSocketRejection == rejectionClose && upstream.IsHandshake(r) && closeHandshake(w, r, p.status, rej.Code) {
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, m *registry.Messenger, o *upstream.Outcome, rej *authn.Rejection) error {
+	p := problemOf(rej.Code)
+	if h.WebSocketRejection == rejectionClose && o.Handshake && closeHandshake(w, r, p.status, rej.Code) {
 		return nil
 	}
 	header := w.Header()

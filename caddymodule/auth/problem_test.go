@@ -31,7 +31,7 @@ func TestReadmeDocumentsExactlyTheErrorCodes(t *testing.T) {
 		}
 		documented[code] = row[3]
 	}
-	for code, p := range problems {
+	for code, p := range problems() {
 		if got, want := documented[code], fmt.Sprint(p.status); got != want {
 			t.Errorf("%s: the README has status %q, want %s", code, got, want)
 		}
@@ -44,7 +44,7 @@ func TestReadmeDocumentsExactlyTheErrorCodes(t *testing.T) {
 
 // The body is made once, so what it says of itself is checked once.
 func TestProblemBodies(t *testing.T) {
-	for code, p := range problems {
+	for code, p := range problems() {
 		var body struct {
 			Type, Title, Code, Detail string
 			Status                    int

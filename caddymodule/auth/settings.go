@@ -43,7 +43,7 @@ func (h *Handler) resolveMessenger() error {
 func (h *Handler) warnAboutLogs() {
 	for _, source := range h.sources {
 		if h.accessed && isLogged(source) {
-			h.registry.AuditWarning("tokens from this source stand in Caddy's access logs and error logs; filter them as section \"What Caddy logs\" of the README shows",
+			h.registry.AuditWarning("Caddy writes tokens from this source into its access logs and error logs; filter them as section \"What Caddy logs\" of the README shows",
 				zap.String("token_from", string(source.Kind)), zap.String("name", source.Name))
 		}
 	}
@@ -88,7 +88,7 @@ func (h *Handler) checkSettings() error {
 			return fmt.Errorf("token_from %s %s: %w", source.From, source.Name, err)
 		}
 		if slices.Contains(h.TokenFrom[:i], source) {
-			return fmt.Errorf("token_from %s %s: is there twice; remove one", source.From, source.Name)
+			return fmt.Errorf("token_from %s %s: is given twice; remove one", source.From, source.Name)
 		}
 		for _, other := range h.TokenFrom[:i] {
 			if source.isOtherSpelling(other) {
@@ -100,7 +100,7 @@ func (h *Handler) checkSettings() error {
 		return fmt.Errorf("logout_path %q does not begin with a slash", h.LogoutPath)
 	}
 	if h.LogoutPath == "" && h.LogoutEverywhere {
-		return errors.New("logout_everywhere has no logout_path")
+		return errors.New("logout_everywhere needs a logout_path")
 	}
 	if err := checkRejection(h.WebSocketRejection); err != nil {
 		return err
@@ -173,7 +173,7 @@ func (h *Handler) checkHeaders() error {
 	switch h.IdentityEncoding {
 	case "", upstream.EncodingPercent, upstream.EncodingRaw:
 	default:
-		return fmt.Errorf("identity_encoding %q is none of percent, raw", h.IdentityEncoding)
+		return fmt.Errorf("identity_encoding %q is not one of: percent, raw", h.IdentityEncoding)
 	}
 	taken := map[string]string{}
 	check := func(option, name string) error {
@@ -181,7 +181,7 @@ func (h *Handler) checkHeaders() error {
 			return fmt.Errorf("%s: the header %q %w", option, name, err)
 		}
 		if other, found := taken[upstream.Fold(name)]; found {
-			return fmt.Errorf("%s: the header %q is that of %s; every value needs a header of its own", option, name, other)
+			return fmt.Errorf("%s: the header %q is already used by %s; every value needs a header of its own", option, name, other)
 		}
 		taken[upstream.Fold(name)] = option
 		return nil
@@ -198,7 +198,7 @@ func (h *Handler) checkHeaders() error {
 			return errors.New("claim_header: the claim is missing; write claim_header <claim> <header>")
 		}
 		if slices.ContainsFunc(h.ClaimHeaders[:i], func(other ClaimHeader) bool { return other.Claim == claim.Claim }) {
-			return fmt.Errorf("%s: is there twice; remove one", option)
+			return fmt.Errorf("%s: is given twice; remove one", option)
 		}
 		if err := check(option, claim.Header); err != nil {
 			return err
@@ -206,7 +206,7 @@ func (h *Handler) checkHeaders() error {
 	}
 	for _, source := range h.TokenFrom {
 		if option, found := taken[upstream.Fold(source.Name)]; found && source.From == authn.Header {
-			return fmt.Errorf("token_from header %s: is the header of %s, which no client may send; take the token from another", source.Name, option)
+			return fmt.Errorf("token_from header %s: this header is used by %s, and clients must not send it; take the token from another header", source.Name, option)
 		}
 	}
 	return nil
@@ -220,11 +220,11 @@ func checkHeaderName(name string) error {
 	}
 	folded := upstream.Fold(name)
 	if folded != ascii.Lower(name) {
-		return errors.New(`has other characters than letters, digits and "-" in its name, which some servers read as "-"; use "-"`)
+		return errors.New(`has characters other than letters, digits and "-" in its name, which some servers read as "-"; use "-"`)
 	}
 	for _, reserved := range reservedHeaders {
 		if folded == reserved || strings.HasSuffix(reserved, "-") && strings.HasPrefix(folded, reserved) {
-			return errors.New("has a meaning of its own in HTTP; choose another, such as X-Contact-Name")
+			return errors.New("already has a meaning in HTTP; choose another, such as X-Contact-Name")
 		}
 	}
 	return nil

@@ -2,25 +2,48 @@ package auth
 
 import (
 	"net/http"
-	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
-// verify finds the contact that token identifies and records it in o. A token in the cache is not verified again and is not
-// subject to fail_limit, but whether it was revoked meanwhile is checked every time.
+// verify finds the contact that token identifies and records it in o.
 func (h *Handler) verify(r *http.Request, m *registry.Messenger, token string, o *upstream.Outcome) (rej *authn.Rejection) {
-	started := time.Now()
-	o.Origin = m.Origin.Load() // before the keys, so that a key removed from here on is noticed when a connection opens
-	verifier := m.Verifier.Load()
-	var known bool
+	var v registry.Verification
 	if m.FailLimit == nil {
-		o.Contact, known, rej = h.registry.Verified.Verify(r.Context(), started, verifier, token, h.headers.Selection, nil)
+		v, rej = h.registry.Verify(r.Context(), m, token, h.headers.Selection, nil)
 	} else {
-		o.Contact, known, rej = h.verifyLimited(r, m, verifier, token, started)
+		v, rej = h.verifyLimited(r, m, token)
 	}
-	h.observe(m, o, token, known, rej, started)
+	o.Contact, o.Origin, o.Cache, o.Began = v.Contact, v.Origin, v.Cache, v.Began.Unix()
+	if rej == nil && h.accessed {
+		o.Fingerprint = authn.Fingerprint(token)
+	}
 	return rej
+}
+
+// verifyLimited verifies a token for a messenger with fail_limit. A token in the cache takes no reservation: valid tokens are
+// never refused because of others.
+func (h *Handler) verifyLimited(r *http.Request, m *registry.Messenger, token string) (v registry.Verification, rej *authn.Rejection) {
+	failures := failuresOf(m, r)
+	reserved := false
+	defer func() {
+		if reserved {
+			failures.settle(rej) // deferred, so that a panic does not leave the reservation open
+		}
+	}()
+	return h.registry.Verify(r.Context(), m, token, h.headers.Selection, func() *authn.Rejection {
+		refused := failures.reserve(r.Context())
+		reserved = refused == nil
+		if !reserved || failures.key.address.IsValid() {
+			return refused
+		}
+		if c := h.refusals.Check(zap.WarnLevel, noAddress); c != nil {
+			c.Write(zap.String("messenger", m.Name))
+		}
+		return nil
+	})
 }

@@ -57,7 +57,7 @@ func serveLongList(h *Handler, list [3]string) func() error {
 	}
 }
 
-// A list in a request costs no more than its length: thousands of parts make no thousands of allocations.
+// A list in a request costs no more than its length: thousands of parts do not cause thousands of allocations.
 func TestLongListsCostNoAllocations(t *testing.T) {
 	h := longListHandler(t)
 	allocations := func(list [3]string) float64 {

@@ -32,11 +32,11 @@ func TestConnectionsCommand(t *testing.T) {
 		{[]string{"end", "support", "--identity", "mark", "--issued-before", "2026-05-01T12:00:00Z"},
 			`POST /messenger/connections/end {"messenger":"support","identity":"mark","issued_before":"2026-05-01T12:00:00Z"}`, "2 ended\n", ""},
 		{[]string{"end", "support", "--token-id", "1", "--key", "ab", "--json"}, `POST /messenger/connections/end {"messenger":"support","token_id":"1","key":"ab"}`, "{\n  \"ended\": 2\n}\n", ""},
-		{[]string{"end"}, "", "", "takes the messenger"},
-		{[]string{"end", ""}, "", "", "takes the messenger"},
+		{[]string{"end"}, "", "", "name the messenger"},
+		{[]string{"end", ""}, "", "", "not the name of a messenger"},
 		{[]string{"end", "support", "--identity", ""}, "", "", "--identity is empty"},
 		{[]string{"end", "support", "--issued-before", "yesterday"}, "", "", "--issued-before takes a time"},
-		{[]string{"end", "eyJhbGciOiJIUzI1NiJ9.e30.x"}, "", "", "no messenger's name"},
+		{[]string{"end", "eyJhbGciOiJIUzI1NiJ9.e30.x"}, "", "", "not the name of a messenger"},
 	} {
 		asked = ""
 		var printed bytes.Buffer

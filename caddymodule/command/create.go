@@ -17,53 +17,53 @@ import (
 
 // createOptions are the flags of "caddy messenger create".
 type createOptions struct {
-	administrator
-	settings        string
-	kids            []string
-	replace, asJSON bool
+	client
+	settings string
+	kids     []string
+	replace  bool
 }
 
 func createCommand() *cobra.Command {
 	var o createOptions
-	cmd := &cobra.Command{
-		Use:   "create <messenger> --identity-key <claim> (--public-key <file>... | --jwks <url> | --shared-token) [<setting>]... | --settings <file>",
-		Short: "Creates a messenger in the storage, without a reload",
+	cmd := o.canBeOffline(o.jsonFlag(o.command(&cobra.Command{
+		Use:   "create <messenger>",
+		Short: "Creates or replaces a stored messenger, without a reload",
 		Long: `
-Creates a messenger that is kept in Caddy's storage, and not in the
-configuration. A messenger_auth whose messenger is a placeholder, such as
-{labels.2}, takes it from then on; nothing is reloaded, and no connection is
-closed.
+Creates a messenger in Caddy's storage. From then on, a messenger_auth whose
+messenger is a placeholder, such as {labels.2}, uses it. The configuration is
+not reloaded, and no connection is closed.
 
-The flags are the options of the same names in the Caddyfile. With
---settings they are read from a file, or from standard input (-), as JSON of the
-form that "show --json" prints under "settings".
+Give --identity-key and exactly one of --public-key, --jwks and --shared-token.
+The flags are the options of the same names in the Caddyfile. With --settings
+they are read instead from a file, or from standard input (-), as the JSON that
+"show --json" prints under "settings".
 
-A messenger with --shared-token gets its first token with
+A messenger with --shared-token has no token yet: generate the first one with
 caddy messenger tokens generate <messenger>.
 
-With --replace the settings of a stored messenger are replaced. By flags,
+With --replace the settings of a stored messenger are replaced. With flags,
 max_session, fail_limit and how a key set is fetched stay as they are unless
-they are given, with an empty value for the default; by --settings all are
-replaced. Its shared tokens stay, unless its method becomes another.`,
-		Args: oneMessenger,
-		RunE: o.run(true, o.create),
-	}
-	o.flags(cmd)
+they are given; an empty value sets the default. With --settings everything is
+replaced. The shared tokens stay unless the method changes.`,
+	}, thisMessenger, o.create)))
 	f := cmd.Flags()
-	f.StringVar(&o.settings, "settings", "", "A file with all settings as JSON, or - for standard input")
+	f.StringVar(&o.settings, "settings", "", "A `file` with all settings as JSON, or - for standard input")
 	for _, setting := range config.Settings {
+		usage := setting.Flag
+		if setting.Default != "" {
+			usage += " (default " + setting.Default + ")"
+		}
 		switch flag := flagOf(setting); {
 		case setting.Name == "shared_token":
-			f.Bool(flag, false, setting.Help)
+			f.Bool(flag, false, usage)
 		case setting.IsList():
-			f.StringArray(flag, nil, setting.Help)
+			f.StringArray(flag, nil, usage)
 		default:
-			f.String(flag, "", setting.Help)
+			f.String(flag, "", usage)
 		}
 	}
-	f.StringArrayVar(&o.kids, "kid", nil, "The kid of the public key in the same place; may be repeated")
+	f.StringArrayVar(&o.kids, "kid", nil, "The `kid` of the first public key, of the second if repeated, and so on")
 	f.BoolVar(&o.replace, "replace", false, "Replace the settings of a stored messenger")
-	f.BoolVar(&o.asJSON, "json", false, "Print JSON")
 	return cmd
 }
 
@@ -74,23 +74,23 @@ func (o *createOptions) create(cmd *cobra.Command, name string) error {
 	}
 	condition := "If-None-Match: *"
 	if o.replace {
-		var there admin.Description
-		if err := o.do(http.MethodGet, "messengers/"+name, "", nil, &there); err != nil {
+		var current admin.Description
+		if err := o.do(http.MethodGet, "messengers/"+name, "", nil, &current); err != nil {
 			return err
 		}
-		condition = `If-Match: "` + there.Revision + `"`
-		if there.Revision == "" {
-			condition = "" // it is in the configuration, and the answer says what that means
+		condition = `If-Match: "` + current.Revision + `"`
+		if current.Revision == "" {
+			condition = "" // it is in the configuration; the error of the PUT says so
 		}
-		if o.settings == "" && there.Settings != nil {
-			keep(cmd, settings, there.Settings)
+		if o.settings == "" && current.Settings != nil {
+			keep(cmd, settings, current.Settings)
 		}
 	}
 	var made admin.Description
 	if err := o.do(http.MethodPut, "messengers/"+name, condition, settings, &made); err != nil {
 		return err
 	}
-	return show(cmd.OutOrStdout(), o.asJSON, &made, messengerText)
+	return show(&o.client, cmd, &made, messengerText)
 }
 
 // read returns the settings that the flags or the file give.
@@ -99,7 +99,7 @@ func (o *createOptions) read(cmd *cobra.Command) (*config.Messenger, error) {
 		return o.readSettings(cmd)
 	}
 	if files, _ := cmd.Flags().GetStringArray("public-key"); len(o.kids) > len(files) {
-		return nil, errors.New("--kid is given more often than --public-key; each names the kid of one key")
+		return nil, errors.New("--kid is given more often than --public-key; each is the kid of one key")
 	}
 	m := new(config.Messenger)
 	for _, setting := range config.Settings {
@@ -116,7 +116,7 @@ func (o *createOptions) read(cmd *cobra.Command) (*config.Messenger, error) {
 	return m, nil
 }
 
-// flagOf is the flag of a setting. That of a list takes one value, and some are named so.
+// flagOf returns the name of the flag of a setting. A flag takes one value of a list, which may show in its name.
 func flagOf(s config.Setting) string {
 	if s.Name == "require_claims" {
 		return "require-claim"
@@ -124,7 +124,7 @@ func flagOf(s config.Setting) string {
 	return strings.NewReplacer("_", "-", " ", "-").Replace(s.Name)
 }
 
-// linesOf returns what the flags of a setting give, as the arguments of lines in a Caddyfile. An empty value is none.
+// linesOf returns the values of the flags of a setting as the arguments of lines in a Caddyfile. An empty value is left out.
 func (o *createOptions) linesOf(cmd *cobra.Command, s config.Setting) (lines [][]string, err error) {
 	flag := flagOf(s)
 	switch {
@@ -169,7 +169,7 @@ func (o *createOptions) keyLines(cmd *cobra.Command, flag string) (lines [][]str
 	return lines, nil
 }
 
-// keep takes over the former settings that flags keep unless they give them.
+// keep copies those former settings that flags do not replace unless they are given.
 func keep(cmd *cobra.Command, m, former *config.Messenger) {
 	for _, setting := range config.Settings {
 		if setting.Kept && !cmd.Flags().Changed(flagOf(setting)) {
@@ -199,7 +199,7 @@ func (o *createOptions) readSettings(cmd *cobra.Command) (*config.Messenger, err
 		if _, member, unknown := strings.Cut(err.Error(), "json: unknown field "); unknown {
 			return nil, fmt.Errorf("--settings: unknown member %s", member)
 		}
-		return nil, errors.New("--settings is not JSON of the form that show --json prints under \"settings\"")
+		return nil, errors.New("--settings is not JSON as \"show --json\" prints it under \"settings\"")
 	}
 	return m, nil
 }

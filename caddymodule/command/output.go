@@ -1,12 +1,45 @@
 package command
 
 import (
+	"encoding/json"
+	"io"
 	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 )
+
+// show prints what as JSON if --json is given, and otherwise as text says it to people.
+func show[T any](c *client, cmd *cobra.Command, what T, text func(T) string) error {
+	w := cmd.OutOrStdout()
+	if c.asJSON {
+		encoder := json.NewEncoder(w)
+		encoder.SetIndent("", "  ")
+		encoder.SetEscapeHTML(false)
+		return encoder.Encode(what)
+	}
+	_, err := io.WriteString(w, text(what))
+	return err
+}
+
+func table(fill func(w io.Writer)) string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
+	fill(w)
+	_ = w.Flush() // a strings.Builder takes everything
+	return b.String()
+}
+
+func date(t *time.Time) string {
+	if t == nil {
+		return "-"
+	}
+	return t.UTC().Format("2006-01-02 15:04 MST")
+}
 
 // guardOutput makes everything that cmd and its subcommands print go through a Writer, and their errors through
 // Error: Caddy's root command prints these, and past the writer.

@@ -4,25 +4,19 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
-// show prints what as JSON, or as text says it to people.
-func show[T any](w io.Writer, asJSON bool, what T, text func(T) string) error {
-	if asJSON {
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		encoder.SetEscapeHTML(false)
-		return encoder.Encode(what)
-	}
-	_, err := io.WriteString(w, text(what))
-	return err
-}
+// The answers of the admin API as people read them. Values in them come from clients, site owners and key servers: they are
+// printed with printable.Printf, which keeps each on its line.
 
 func explanationText(e *admin.Explanation) string {
 	var b strings.Builder
@@ -47,20 +41,20 @@ func explanationText(e *admin.Explanation) string {
 		}
 		switch e.Mode {
 		case config.ModeReport:
-			b.WriteString("\nThe messenger's mode is report: the request goes through all the same, without an identity.\n")
+			b.WriteString("\nThe mode of the messenger is report: the request passes anyway, without an identity.\n")
 		case config.ModeOff:
-			b.WriteString("\nThe messenger's mode is off: the request goes through all the same, without an identity.\n")
+			b.WriteString("\nThe mode of the messenger is off: the request passes anyway, without an identity.\n")
 		}
 		return b.String()
 	}
 	if len(e.Upstream) == 0 {
-		b.WriteString("accepted, but the upstream gets no identity: the mode is off wherever this messenger is used\n")
+		b.WriteString("accepted, but the upstream gets no identity: every messenger_auth of this messenger has the mode off\n")
 		return b.String()
 	}
 	b.WriteString("accepted: the upstream gets\n")
 	for i, upstream := range e.Upstream {
 		if i > 0 {
-			b.WriteString("or, from another messenger_auth of this messenger,\n")
+			b.WriteString("or, by another messenger_auth of this messenger,\n")
 		}
 		for _, header := range upstream.Headers {
 			printable.Printf(&b, "  %s: %s\n", header.Name, header.Value)
@@ -84,7 +78,7 @@ func keysText(d *admin.KeysInfo) string {
 		b.WriteByte('\n')
 	}
 	if !d.Usable {
-		b.WriteString("  no key can be used: requests are answered with keys_unavailable\n")
+		b.WriteString("  no key is usable: requests are answered with keys_unavailable\n")
 	}
 	for _, line := range []struct {
 		what string
@@ -115,9 +109,96 @@ func keysText(d *admin.KeysInfo) string {
 	return b.String()
 }
 
-func enumerate(names []string) string {
-	if len(names) == 0 {
-		return "none"
+type messengerList []admin.Description
+
+func messengersText(l *messengerList) string {
+	if len(*l) == 0 {
+		return "no messengers\n"
 	}
-	return strings.Join(names, ", ")
+	return table(func(w io.Writer) {
+		fmt.Fprintln(w, "MESSENGER\tMETHOD\tMODE\tFROM\tCHANGED")
+		for _, m := range *l {
+			printable.Printf(w, "%s\t%s\t%s\t%s\t%s\n", m.Name, m.Method, m.Mode, m.Source, date(m.Changed))
+		}
+	})
+}
+
+func messengerText(m *admin.Description) string {
+	from := "the configuration"
+	if m.Source == registry.SourceStored {
+		from = "the storage, revision " + m.Revision + ", changed " + date(m.Changed)
+	}
+	settings, _ := json.MarshalIndent(m.Settings, "", "  ") // settings were read from JSON
+	var b strings.Builder
+	printable.Printf(&b, "messenger %s (%s, mode %s), from %s\n\n", m.Name, m.Method, m.Mode, from)
+	b.Write(settings) // JSON, in which a value has no line breaks
+	b.WriteByte('\n')
+	for _, warning := range m.Warnings {
+		printable.Printf(&b, "\nwarning: %s\n", warning)
+	}
+	return b.String()
+}
+
+func readinessText(r *metrics.Readiness) string {
+	var b strings.Builder
+	printable.Printf(&b, "messenger %s, mode %s, counted on this node since %s\n", r.Messenger, r.Mode, r.Since.Format(time.RFC3339))
+	for _, w := range r.Windows {
+		printable.Printf(&b, "\n  last %-3s  %s\n", w.Window, w.Summary())
+		for _, code := range w.CodesByCount() {
+			printable.Printf(&b, "    %10d  %s\n", w.Codes[code], code)
+		}
+	}
+	return b.String()
+}
+
+func connectionsText(d *admin.OpenConnections) string {
+	var b strings.Builder
+	printable.Printf(&b, "%d open\n", d.Open)
+	for _, m := range d.Messengers {
+		printable.Printf(&b, "\n  %s  %d open, the oldest since %s", m.Messenger, m.Open, m.Oldest.Format(time.RFC3339))
+		if m.NextEnd != nil {
+			printable.Printf(&b, ", the next ends by %s", m.NextEnd.Format(time.RFC3339))
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+func endedConnectionsText(e admin.EndedConnections) string { return fmt.Sprintf("%d ended\n", e.Ended) }
+
+func tokensText(r *admin.TokenList) string {
+	if len(r.Tokens) == 0 {
+		return "messenger " + r.Messenger + " has no shared token yet; generate one: caddy messenger tokens generate " + r.Messenger + "\n"
+	}
+	return table(func(w io.Writer) {
+		fmt.Fprintln(w, "KID\tFINGERPRINT\tSTATE\tCREATED\tEND\tLAST USED")
+		for _, t := range r.Tokens {
+			printable.Printf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", t.KeyID, t.Fingerprint, t.State, date(&t.Created), date(t.End), hourOf(t.LastUsed))
+		}
+	})
+}
+
+func hourOf(t *time.Time) string {
+	if t == nil {
+		return "not yet"
+	}
+	return t.UTC().Format("2006-01-02 15h MST")
+}
+
+type revocationList []registry.Revocation
+
+func revocationsText(l *revocationList) string {
+	if len(*l) == 0 {
+		return "nothing is revoked\n"
+	}
+	return table(func(w io.Writer) {
+		fmt.Fprintln(w, "WHAT\tVALUE\tISSUED BEFORE\tREVOKED\tKEPT UNTIL")
+		for _, v := range *l {
+			until := "forever"
+			if v.Until != nil {
+				until = date(v.Until)
+			}
+			printable.Printf(w, "%s\t%s\t%s\t%s\t%s\n", v.Target(), strconv.Quote(v.Value()), date(v.Before), date(&v.Created), until)
+		}
+	})
 }

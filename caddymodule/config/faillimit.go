@@ -29,7 +29,7 @@ func (f *FailLimit) check() error {
 	case f.Attempts <= 0 || f.Window <= 0:
 		return errors.New("needs a number of attempts and a duration above 0, such as 20/1m; remove it to set no limit")
 	case f.Attempts > 1_000_000 || time.Duration(f.Window) > 24*time.Hour:
-		return errors.New("is more than 1000000 attempts or 24h; a limit such as 20/1m is meant")
+		return errors.New("is more than 1000000 attempts or 24h; write a limit such as 20/1m")
 	}
 	return nil
 }
@@ -44,13 +44,18 @@ func readFailLimit(args []string) (*FailLimit, error) {
 	n, errNumber := strconv.Atoi(attempts)
 	duration, errDuration := caddy.ParseDuration(window)
 	if errNumber != nil || errDuration != nil {
-		return nil, fmt.Errorf("%q is no number of attempts and a duration, such as 20/1m", value)
+		return nil, fmt.Errorf("%q is not a number of attempts and a duration, such as 20/1m", value)
 	}
 	f := &FailLimit{Attempts: n, Window: caddy.Duration(duration)}
 	if err := f.check(); err != nil {
 		return nil, fmt.Errorf("%q %w", value, err)
 	}
 	return f, nil
+}
+
+// String returns <n>/<duration>, as readFailLimit reads it.
+func (f *FailLimit) String() string {
+	return fmt.Sprintf("%d/%s", f.Attempts, DurationText(time.Duration(f.Window)))
 }
 
 // RetryAfter returns the number of seconds after which one more attempt is allowed.

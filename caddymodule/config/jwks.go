@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keyserver"
 )
 
 // JWKS names the URL at which the site publishes its public keys.
@@ -40,7 +41,7 @@ func (j *JWKS) Settings() (authn.JWKSSettings, error) {
 		URL:             j.URL,
 		RefreshInterval: DurationOr(j.RefreshInterval, authn.DefaultRefreshInterval),
 		StaleIfError:    DurationOr(j.StaleIfError, authn.DefaultStaleIfError),
-		Timeout:         DurationOr(j.Timeout, authn.DefaultFetchTimeout),
+		Timeout:         DurationOr(j.Timeout, keyserver.DefaultTimeout),
 	}
 	if s.RefreshInterval < authn.MinRefreshInterval || s.RefreshInterval > authn.MaxRefreshInterval {
 		return s, fmt.Errorf("refresh_interval %s is not between %s and %s", s.RefreshInterval, authn.MinRefreshInterval, authn.MaxRefreshInterval)
@@ -57,7 +58,7 @@ func (j *JWKS) Settings() (authn.JWKSSettings, error) {
 			return s, fmt.Errorf("%s: %w", j.URL, err)
 		}
 	}
-	if err := authn.CheckJWKSURL(s.URL); err != nil {
+	if err := keyserver.CheckURL(s.URL); err != nil {
 		return s, fmt.Errorf("%s%w", quoted(j.URL), err)
 	}
 	return s, nil

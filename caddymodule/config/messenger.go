@@ -3,7 +3,8 @@
 //
 // It does not know what runs: the registry makes messengers from these settings.
 //
-// Begin reading with [Messenger].
+// Begin reading with [Messenger], and with [Settings] below it. A new setting is a field of the one and a row of the other;
+// from these two the Caddyfile, JSON, the stored record, the admin API, "caddy messenger create" and the control panel get it.
 package config
 
 import (
@@ -12,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keyserver"
 )
 
 const (
@@ -75,65 +77,85 @@ type Messenger struct {
 	FailLimit *FailLimit `json:"fail_limit,omitempty"`
 }
 
-// PublicKey is one public key of a messenger.
-type PublicKey struct {
-	// The RSA public key: PEM (PKIX, PKCS#1 or an X.509 certificate) or a JWK, or exactly one placeholder {file.…} or
-	// {env.…} for it. A file is read again when it changes. Required.
-	Key string `json:"key,omitempty"`
+// Sections of the form in the control panel.
+const (
+	SectionContacts = "contacts"
+	SectionJWKS     = "jwks"
+	SectionFetch    = "fetch"
+	SectionClaims   = "claims"
+	SectionUse      = "use"
+)
 
-	// The key ID. A token with a "kid" is checked with the keys that have this ID and with those without an ID. Default:
-	// the kid of a JWK, otherwise none.
-	KeyID string `json:"kid,omitempty"`
+// Settings are all options of a messenger, in the order of the form. A new one is a field of Messenger and a row here.
+//
+// public_key and shared_token have no section: the form has a place of its own for keys, and shared tokens are generated.
+var Settings = []Setting{
+	{Name: "identity_key", Section: SectionContacts, Label: "Identity key", Required: "It is the name of the claim that holds the contact identity, such as sub.",
+		Flag:  "The claim that holds the contact identity",
+		Help:  "The claim that holds the primary key of the contact in your chat backend: a top-level member of the token, by its exact name, such as `identity`, `sub` or `customer_id`.",
+		field: func(m *Messenger) any { return &m.IdentityKey }},
+	{Name: "public_key", Flag: "A `file` with an RSA public key; may be repeated", field: func(m *Messenger) any { return &m.PublicKey }},
+	{Name: "jwks", Section: SectionJWKS, Label: "URL of the key set", Required: "Write the URL at which your site publishes its public keys.",
+		Flag:  "The `URL` of a key set",
+		Help:  "An https URL that everyone can read, such as `https://login.example.com/.well-known/jwks.json`.",
+		field: func(m *Messenger) any { return &m.JWKS }},
+	{Name: "jwks refresh_interval", Section: SectionFetch, Label: "Refresh interval", Default: DurationText(authn.DefaultRefreshInterval), Kept: true,
+		Flag:  "How long a key set is used if its server sends no lifetime",
+		Help:  "How long the keys are used if the key server sends no lifetime. 1m to 1h.",
+		field: ofJWKS(func(j *JWKS) any { return &j.RefreshInterval })},
+	{Name: "jwks stale_if_error", Section: SectionFetch, Label: "Use without the key server", Default: DurationText(authn.DefaultStaleIfError), Kept: true,
+		Flag:  "How long the last key set is used while its server cannot be reached",
+		Help:  "How long the last keys are used while the key server cannot be reached.",
+		field: ofJWKS(func(j *JWKS) any { return &j.StaleIfError })},
+	{Name: "jwks timeout", Section: SectionFetch, Label: "Time for one fetch", Default: DurationText(keyserver.DefaultTimeout), Kept: true,
+		Flag:  "How long one fetch of the key set may take",
+		Help:  "At most 30s.",
+		field: ofJWKS(func(j *JWKS) any { return &j.Timeout })},
+	{Name: "shared_token", Flag: "Use shared tokens, which the gateway generates", field: func(m *Messenger) any { return &m.SharedToken }},
+	{Name: "audience", Section: SectionClaims, Label: "Audience", Default: "any, or none",
+		Flag:  "An accepted `aud`; may be repeated",
+		Help:  "Accepted values of `aud`, one per line. A token must name one of them exactly.",
+		field: func(m *Messenger) any { return &m.Audience }},
+	{Name: "issuer", Section: SectionClaims, Label: "Issuer", Default: "any, or none",
+		Flag:  "An accepted `iss`; may be repeated",
+		Help:  "Accepted values of `iss`, one per line, compared exactly, including a slash at the end.",
+		field: func(m *Messenger) any { return &m.Issuer }},
+	{Name: "require_claims", Section: SectionClaims, Label: "Required claims", Default: "only the identity key",
+		Flag:  "A `claim` that every token must have; may be repeated",
+		Help:  "One per line. Require `exp`: a token without it never expires.",
+		field: func(m *Messenger) any { return &m.RequireClaims }},
+	{Name: "max_lifetime", Section: SectionClaims, Label: "Longest lifetime", Default: "no limit",
+		Flag:  "The longest time from iat to exp",
+		Help:  "The longest time from `iat` to `exp`, such as 15m. With it, every token needs both.",
+		field: func(m *Messenger) any { return &m.MaxLifetime }},
+	{Name: "clock_skew", Section: SectionClaims, Label: "Clock skew", Default: DurationText(DefaultClockSkew),
+		Flag:  "How far the clocks of the site and the gateway may differ",
+		Help:  "How far the clocks of your site and the gateway may differ. At most 5m.",
+		field: func(m *Messenger) any { return &m.ClockSkew }},
+	{Name: "allowed_origin", Section: SectionUse, Label: "Allowed origins", Default: "none", check: checkOrigins,
+		Flag:  "The `origin` of a page with the widget; may be repeated",
+		Help:  "The pages with the widget: scheme and host without a path, such as `https://www.example.com`, one per line. Other pages cannot open a WebSocket then.",
+		field: func(m *Messenger) any { return &m.AllowedOrigin }},
+	{Name: "max_session", Section: SectionUse, Label: "Longest connection", Default: DurationText(DefaultMaxSession), Kept: true,
+		Flag:  "How long a WebSocket or an event stream may stay open; 0 sets no limit",
+		Help:  "How long a WebSocket or an event stream may stay open. 0 sets no limit.",
+		field: func(m *Messenger) any { return &m.MaxSession }},
+	{Name: "fail_limit", Section: SectionUse, Label: "Limit of forged tokens", Default: "off", Kept: true,
+		Flag:  "How many forged tokens one client address may send, such as 20/1m",
+		Help:  "How many forged tokens one client address may send in a time, such as 20/1m.",
+		field: func(m *Messenger) any { return &m.FailLimit }},
+	{Name: "mode", Section: SectionUse, Label: "Mode", Default: string(ModeRequired),
+		Flag:  "required, optional, report or off",
+		Help:  "A route of the gateway can have its own mode, which is used instead.",
+		field: func(m *Messenger) any { return &m.Mode }},
 }
 
-// SharedToken is the secret of a messenger.
-type SharedToken struct {
-	// Exactly one placeholder {env.…} or {file.…} for the secret; the secret itself must not be in the configuration. At least
-	// 32 bytes. A file is read again when it changes. Default: none, the secret is generated on command and stored in Caddy's
-	// storage; until then the messenger answers keys_unavailable.
-	Token string `json:"token,omitempty"`
-
-	// How the text encodes the bytes of the secret: "raw" (as it is), "base64", "base64url" or "hex". Default: raw.
-	Encoding authn.Encoding `json:"encoding,omitempty"`
-}
-
-// IsGenerated reports whether the messenger's shared tokens are generated by the gateway and stored in its storage.
-func (m *Messenger) IsGenerated() bool { return m.SharedToken != nil && m.SharedToken.Token == "" }
-
-// methods are the validation methods that are set, as the configuration calls them.
-func (m *Messenger) methods() []string {
-	var methods []string
-	if len(m.PublicKey) > 0 {
-		methods = append(methods, "public_key")
-	}
-	if m.JWKS != nil {
-		methods = append(methods, "jwks")
-	}
-	if m.SharedToken != nil {
-		methods = append(methods, "shared_token")
-	}
-	return methods
-}
-
-// Method returns the messenger's validation method, or "" if there is none, as in a stored value that was not checked yet.
-// Every request asks, so it makes no list.
-func (m *Messenger) Method() string {
-	switch {
-	case len(m.PublicKey) > 0:
-		return "public_key"
-	case m.JWKS != nil:
-		return "jwks"
-	case m.SharedToken != nil:
-		return "shared_token"
-	}
-	return ""
-}
-
-// MaxPublicKeys is how many keys the form has room for, which is as many as a messenger can have.
-const MaxPublicKeys = 10
-
-// CopySettings returns a messenger with the same settings. Both share what the fields point to, which never changes.
+// CopySettings returns a messenger with the same settings, which can be changed with [Setting.Replace] without changing m.
 func (m *Messenger) CopySettings() *Messenger {
 	settings := *m
+	if m.JWKS != nil {
+		jwks := *m.JWKS
+		settings.JWKS = &jwks
+	}
 	return &settings
 }

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
 // CheckSettings checks everything that can be decided without reading a key. The Caddyfile adapter calls it too, to name the
@@ -16,7 +14,7 @@ func (m *Messenger) CheckSettings() error {
 	if m.IdentityKey == "" {
 		return errors.New("identity_key is missing; add the name of the claim that holds the contact identity, such as \"identity_key sub\"")
 	}
-	if err := authn.CheckIdentityKey(m.IdentityKey); err != nil {
+	if err := CheckIdentityKey(m.IdentityKey); err != nil {
 		return fmt.Errorf("identity_key %q %w", m.IdentityKey, err)
 	}
 	switch methods := m.methods(); {
@@ -37,7 +35,7 @@ func (m *Messenger) CheckSettings() error {
 	if m.MaxSession != nil && *m.MaxSession < 0 {
 		return errors.New("max_session is negative; give a duration such as 12h, or 0 for no limit")
 	}
-	for option, values := range map[string][]string{"issuer": m.Issuer, "audience": m.Audience, "require_claims": m.RequireClaims, "allowed_origin": m.AllowedOrigin} {
+	for option, values := range m.lists() {
 		if err := CheckList(values); err != nil {
 			return fmt.Errorf("%s %w", option, err)
 		}
@@ -64,16 +62,39 @@ func CheckList(values []string) error {
 	return nil
 }
 
-// Warnings returns warnings about settings that are valid but probably not intended.
-func (m *Messenger) Warnings() []string {
-	var warnings []string
+// A warning is about settings that are valid but probably not intended.
+type warning struct {
+	problem string // goes on after "this messenger"
+	fix     string // in a configuration
+	formFix string // in the control panel
+}
+
+func (m *Messenger) warnings() (list []warning) {
 	if !m.NeedsExpiry() {
-		warnings = append(warnings, "this messenger accepts tokens that never expire; add \"require_claims exp\" or \"max_lifetime\"")
+		list = append(list, warning{"accepts tokens that never expire", `add "require_claims exp" or "max_lifetime"`,
+			"Require the claim exp, or set a longest lifetime."})
 	}
 	if m.JWKS != nil && len(m.Issuer) == 0 && len(m.Audience) == 0 {
-		warnings = append(warnings, "this messenger accepts every token that the key server's keys sign, for whatever it was made; add \"audience\" or \"issuer\"")
+		list = append(list, warning{"accepts every token that the key server's keys sign, whatever it was made for", `add "audience" or "issuer"`,
+			"Set an audience or an issuer."})
 	}
-	return warnings
+	return list
+}
+
+// Warnings returns warnings about settings that are valid but probably not intended, for those who write options.
+func (m *Messenger) Warnings() (texts []string) {
+	for _, w := range m.warnings() {
+		texts = append(texts, "this messenger "+w.problem+"; "+w.fix)
+	}
+	return texts
+}
+
+// FormWarnings returns the same warnings for those who fill in the form of the control panel.
+func (m *Messenger) FormWarnings() (texts []string) {
+	for _, w := range m.warnings() {
+		texts = append(texts, "This messenger "+w.problem+". "+w.formFix)
+	}
+	return texts
 }
 
 // NeedsExpiry reports whether every accepted token must have an expiry.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"slices"
 )
 
 // Mode is what happens to the requests for a messenger.
@@ -15,13 +16,36 @@ const (
 	ModeOff      Mode = "off"
 )
 
+// A Choice is a value of a setting that has only a few.
+type Choice struct {
+	Value, Label string
+	Help         string // what it does, to go on after the label
+}
+
+// Modes are all modes, the default first.
+var Modes = []Choice{
+	{string(ModeRequired), "Required", "requests without a valid token are refused"},
+	{string(ModeOptional), "Optional", "requests without a token are anonymous; invalid tokens are refused"},
+	{string(ModeReport), "Report only", "nothing is refused; the log says what would be"},
+	{string(ModeOff), "Off", "tokens are not verified"},
+}
+
 // Check returns an error if m is not a mode; "" is valid and means the default.
 func (m Mode) Check() error {
-	switch m {
-	case "", ModeRequired, ModeOptional, ModeReport, ModeOff:
+	if m == "" || slices.ContainsFunc(Modes, func(c Choice) bool { return c.Value == string(m) }) {
 		return nil
 	}
 	return errors.New("is none of required, optional, report, off")
+}
+
+// Label returns what people call the mode.
+func (m Mode) Label() string {
+	for _, c := range Modes {
+		if c.Value == string(m) {
+			return c.Label
+		}
+	}
+	return string(m)
 }
 
 // Or returns m, or fallback if m is not set.

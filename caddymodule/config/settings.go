@@ -3,50 +3,33 @@ package config
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"reflect"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 )
 
-// A Setting is one option of a messenger, for all that reads options by their names: the Caddyfile, and the flags of
-// "caddy messenger create".
+// A Setting is one option of a messenger, for everything that reads, writes or shows options by their names: the Caddyfile, the
+// flags of "caddy messenger create", and the form of the control panel.
 type Setting struct {
 	Name string // of the option; an option of a block has the block's name in front
-	Help string // for the flag
+	Flag string // describes the flag
 	Kept bool   // flags that replace a stored messenger keep it, unless its own flag is given
+
+	Section  string // of the form; "" for a setting with a place of its own there
+	Label    string
+	Help     string // for site owners; what is in `…` is code
+	Default  string // what is shown if the setting is not set
+	Required string // what the form adds to "… is empty." if it must not be
 
 	field func(m *Messenger) any      // a pointer to the field, or nil if its block is not there
 	check func(values []string) error // what is wrong with values that are otherwise read by the field's type
-}
-
-// Settings are all options of a messenger. A new one is a field of Messenger and a row here; readValue knows the types.
-var Settings = []Setting{
-	{Name: "identity_key", Help: "The claim that holds the contact identity", field: func(m *Messenger) any { return &m.IdentityKey }},
-	{Name: "public_key", Help: "A file with an RSA public key; may be repeated", field: func(m *Messenger) any { return &m.PublicKey }},
-	{Name: "jwks", Help: "The URL of a key set", field: func(m *Messenger) any { return &m.JWKS }},
-	{Name: "jwks refresh_interval", Help: "How long a key set is used where its server does not say (default 10m)", Kept: true,
-		field: ofJWKS(func(j *JWKS) any { return &j.RefreshInterval })},
-	{Name: "jwks stale_if_error", Help: "How long the last key set serves while its server cannot be reached (default 24h)", Kept: true,
-		field: ofJWKS(func(j *JWKS) any { return &j.StaleIfError })},
-	{Name: "jwks timeout", Help: "How long one fetch of the key set may take (default 5s)", Kept: true,
-		field: ofJWKS(func(j *JWKS) any { return &j.Timeout })},
-	{Name: "shared_token", Help: "Shared tokens that the gateway generates", field: func(m *Messenger) any { return &m.SharedToken }},
-	{Name: "issuer", Help: "An accepted iss; may be repeated", field: func(m *Messenger) any { return &m.Issuer }},
-	{Name: "audience", Help: "An accepted aud; may be repeated", field: func(m *Messenger) any { return &m.Audience }},
-	{Name: "require_claims", Help: "A claim that every token must have; may be repeated", field: func(m *Messenger) any { return &m.RequireClaims }},
-	{Name: "allowed_origin", Help: "The origin of a page that holds the widget; may be repeated", check: checkOrigins,
-		field: func(m *Messenger) any { return &m.AllowedOrigin }},
-	{Name: "clock_skew", Help: "How far clocks may be apart (default 1m)", field: func(m *Messenger) any { return &m.ClockSkew }},
-	{Name: "max_lifetime", Help: "The longest life of a token", field: func(m *Messenger) any { return &m.MaxLifetime }},
-	{Name: "max_session", Help: "How long a WebSocket or an event stream may live; 0 sets no limit (default 12h)", Kept: true,
-		field: func(m *Messenger) any { return &m.MaxSession }},
-	{Name: "mode", Help: "required, optional, report or off (default required)", field: func(m *Messenger) any { return &m.Mode }},
-	{Name: "fail_limit", Help: "How many bad tokens one client address may send, such as 20/1m (default off)", Kept: true,
-		field: func(m *Messenger) any { return &m.FailLimit }},
 }
 
 func ofJWKS(field func(j *JWKS) any) func(m *Messenger) any {
@@ -58,8 +41,16 @@ func ofJWKS(field func(j *JWKS) any) func(m *Messenger) any {
 	}
 }
 
+// Member returns the name of the setting in JSON, in its block if it has one.
+func (s Setting) Member() string {
+	if s.Name == "jwks" {
+		return "url" // the argument of the block
+	}
+	return s.Name[strings.LastIndexByte(s.Name, ' ')+1:]
+}
+
 // Read sets the setting to what the arguments of one line say. Its errors go on after the option's name.
-func (s *Setting) Read(m *Messenger, args []string) error {
+func (s Setting) Read(m *Messenger, args []string) error {
 	field := s.field(m)
 	if field == nil {
 		return errors.New("is about a key set, and no jwks is set")
@@ -71,14 +62,86 @@ func (s *Setting) Read(m *Messenger, args []string) error {
 }
 
 // CopyFrom sets the setting to that of former, if both messengers have a place for it.
-func (s *Setting) CopyFrom(m, former *Messenger) {
+func (s Setting) CopyFrom(m, former *Messenger) {
 	if to, from := s.field(m), s.field(former); to != nil && from != nil {
 		reflect.ValueOf(to).Elem().Set(reflect.ValueOf(from).Elem())
 	}
 }
 
+// Replace sets the setting to exactly these values, as Texts returns them, or unsets it if there are none. It writes to nothing
+// that a copy of m shares.
+func (s Setting) Replace(m *Messenger, values []string) error {
+	field := s.field(m)
+	if field != nil && s.Name != "jwks" { // its block stays
+		reflect.ValueOf(field).Elem().SetZero()
+	}
+	if len(values) == 0 {
+		return nil
+	}
+	return s.Read(m, values)
+}
+
+// Texts returns the values of the setting as people write them: all of a list, at most one of any other. It is the inverse of
+// Read for the settings that the form shows.
+func (s Setting) Texts(m *Messenger) []string {
+	one := func(set bool, text func() string) []string {
+		if !set {
+			return nil
+		}
+		return []string{text()}
+	}
+	switch field := s.field(m).(type) {
+	case *string:
+		return one(*field != "", func() string { return *field })
+	case *[]string:
+		return *field
+	case *caddy.Duration:
+		return one(*field != 0, func() string { return DurationText(time.Duration(*field)) })
+	case **caddy.Duration:
+		return one(*field != nil, func() string { return DurationText(time.Duration(**field)) })
+	case *Mode:
+		return []string{string(field.Or(ModeRequired))}
+	case **FailLimit:
+		return one(*field != nil, func() string { return (*field).String() })
+	case **JWKS:
+		return one(*field != nil && (*field).URL != "", func() string { return (*field).URL })
+	}
+	return nil
+}
+
+// Choices returns the values that the setting can have, or nil if these are not a few.
+func (s Setting) Choices() []Choice {
+	if _, ok := s.field(new(Messenger)).(*Mode); ok {
+		return Modes
+	}
+	return nil
+}
+
+// DurationText writes a duration as people do: 1h, and not 1h0m0s.
+func DurationText(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
+// lists returns the settings with several texts, by the names of their options.
+func (m *Messenger) lists() iter.Seq2[string, []string] {
+	return func(yield func(string, []string) bool) {
+		for _, s := range Settings {
+			if list, ok := s.field(m).(*[]string); ok && !yield(s.Name, *list) {
+				return
+			}
+		}
+	}
+}
+
 // IsList reports whether several lines add up.
-func (s *Setting) IsList() bool {
+func (s Setting) IsList() bool {
 	switch s.field(new(Messenger)).(type) {
 	case *[]string, *[]PublicKey:
 		return true
@@ -108,8 +171,12 @@ func readValue(field any, args []string) (err error) {
 	case **FailLimit:
 		*field, err = readFailLimit(args)
 	case **JWKS:
-		*field = new(JWKS)
-		(*field).URL, err = oneValue(args)
+		next := new(JWKS) // not *field, which copies share
+		if *field != nil {
+			*next = **field
+		}
+		next.URL, err = oneValue(args)
+		*field = next
 	case **SharedToken:
 		*field, err = readSharedToken(args)
 	case *[]PublicKey:
@@ -193,7 +260,7 @@ func readSharedToken(args []string) (*SharedToken, error) {
 	}
 	s := &SharedToken{Token: args[0]}
 	if len(args) == 2 {
-		s.Encoding = authn.Encoding(args[1])
+		s.Encoding = sharedtoken.Encoding(args[1])
 		if !s.Encoding.Known() {
 			return nil, errors.New("has an encoding that is none of raw, base64, base64url, hex")
 		}

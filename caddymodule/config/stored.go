@@ -15,9 +15,12 @@ func (m *Messenger) CheckStored(isInternal func(hostname, host string) bool) err
 	if err := m.CheckSettings(); err != nil {
 		return err
 	}
-	for _, entry := range m.AllowedOrigin {
-		if _, err := ParseOrigin(entry); err != nil {
-			return fmt.Errorf("allowed_origin %q %w", entry, err)
+	for _, s := range Settings {
+		if s.check == nil {
+			continue
+		}
+		if err := s.check(s.Texts(m)); err != nil {
+			return fmt.Errorf("%s %w", s.Name, err)
 		}
 	}
 	switch {

@@ -17,24 +17,23 @@ const (
 // checkCost refuses settings of a stored messenger that cost more than usual ones. It must be called before all checks whose
 // own cost grows with the settings. Keys are checked when they are read.
 func (m *Messenger) checkCost() error {
-	for _, list := range []struct {
-		option string
-		values []string
-	}{{"issuer", m.Issuer}, {"audience", m.Audience}, {"require_claims", m.RequireClaims}, {"allowed_origin", m.AllowedOrigin}} {
-		if n := len(list.values); n > maxStoredEntries {
-			return fmt.Errorf("%s has %d entries; a stored messenger takes at most %d: remove those that are not used, or have the operator configure this messenger", list.option, n, maxStoredEntries)
+	for option, values := range m.lists() {
+		if n := len(values); n > maxStoredEntries {
+			return fmt.Errorf("%s has %d entries; a stored messenger takes at most %d: remove those that are not used, or have the operator configure this messenger", option, n, maxStoredEntries)
 		}
-		for i, value := range list.values {
+		for i, value := range values {
 			if len(value) > maxStoredText {
-				return fmt.Errorf("%s has %d bytes in entry %d; a stored messenger takes at most %d: shorten it", list.option, len(value), i+1, maxStoredText)
+				return fmt.Errorf("%s has %d bytes in entry %d; a stored messenger takes at most %d: shorten it", option, len(value), i+1, maxStoredText)
 			}
 		}
 	}
-	if n := len(m.IdentityKey); n > maxStoredText {
-		return fmt.Errorf("identity_key has %d bytes; a stored messenger takes at most %d: choose a shorter name for the claim", n, maxStoredText)
+	for _, s := range Settings {
+		if text, ok := s.field(m).(*string); ok && len(*text) > maxStoredText {
+			return fmt.Errorf("%s has %d bytes; a stored messenger takes at most %d: shorten it", s.Name, len(*text), maxStoredText)
+		}
 	}
 	if n := len(m.PublicKey); n > MaxPublicKeys {
-		return fmt.Errorf("public_key is given %d times; a messenger takes at most %d keys: remove those that sign no more", n, MaxPublicKeys)
+		return fmt.Errorf("public_key is given %d times; a messenger takes at most %d keys: remove those that no longer sign", n, MaxPublicKeys)
 	}
 	for i, k := range m.PublicKey {
 		if len(k.KeyID) > maxStoredText {
@@ -50,7 +49,7 @@ func (m *Messenger) checkCost() error {
 // CostWarnings returns warnings about a messenger that was stored before these limits existed. It continues to work, because
 // refusing it would lock the site out; the next save must respect the limits.
 func (m *Messenger) CostWarnings() (warnings []string) {
-	const serves = "; it goes on serving, and cannot be saved like this"
+	const serves = "; this messenger continues to work, but cannot be saved with this setting"
 	if err := m.checkCost(); err != nil {
 		return []string{err.Error() + serves}
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -71,8 +72,8 @@ type App struct {
 	stop     context.CancelFunc // ends the goroutines of Start
 
 	mu      sync.Mutex
-	routes  []Route  // the handlers that use this app, for explanations
-	guarded []string // the headers that any of them sets, folded; complete before the first request
+	routes  []Route          // the handlers that use this app, for explanations
+	guarded upstream.NameSet // the headers that any of them sets; complete before the first request
 }
 
 // Store configures how values are stored in Caddy's storage.
@@ -196,18 +197,14 @@ type Route = interface {
 	MayServe(messenger string) bool // whether requests for the messenger of that name can reach it
 }
 
-// AddRoute registers r and the names of the headers that it sets, folded. It returns the list of the headers of all routes,
+// AddRoute registers r and the names of the headers that it sets. It returns the names of all routes,
 // complete before the first request. Each route removes the headers of the others, too, because a backend of two routes cannot
 // tell by which one a request came.
-func (a *App) AddRoute(r Route, headers []string) (all *[]string) {
+func (a *App) AddRoute(r Route, headers *upstream.NameSet) (all *upstream.NameSet) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.routes = append(a.routes, r)
-	for _, name := range headers {
-		if !slices.Contains(a.guarded, name) {
-			a.guarded = append(a.guarded, name)
-		}
-	}
+	a.guarded.AddAll(headers)
 	return &a.guarded
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
@@ -89,7 +90,7 @@ func losses(a *admin.Service, ctx context.Context, d *messengerStatus, next *con
 		list = append(list, fmt.Sprintf("Required claims: tokens without %s are refused, also those that are signed with %s.", strings.Join(added, ", "), all))
 	}
 	if next.MaxLifetime > 0 && (old.MaxLifetime == 0 || next.MaxLifetime < old.MaxLifetime) {
-		list = append(list, fmt.Sprintf("Longest lifetime: tokens that are made for longer than %s are refused, also those that are signed with %s.", durationText(&next.MaxLifetime), all))
+		list = append(list, fmt.Sprintf("Longest lifetime: tokens that are made for longer than %s are refused, also those that are signed with %s.", config.DurationText(time.Duration(next.MaxLifetime)), all))
 	}
 	if next.Mode == config.ModeOff && old.Mode != config.ModeOff {
 		list = append(list, fmt.Sprintf("Mode Off: no contact is verified any more, and tokens that are signed with %s are not looked at.", all))

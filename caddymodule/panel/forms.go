@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -15,26 +14,50 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 )
 
-// settingsForm holds the fields as they were written, right or wrong: what an operator typed is never lost.
+// settingsForm has the fields as they were written, right or wrong: nothing that an operator typed is lost. Its fields are the
+// rows of [config.Settings] that have a section; the name, the method and the public keys have fields of their own.
 type settingsForm struct {
-	Name        string
-	Revision    string
-	IdentityKey string
-	Method      string
-	Keys        []config.PublicKey
-	URL         string
-	Refresh     string
-	Stale       string
-	Timeout     string
-	Issuer      string
-	Audience    string
-	Required    string
-	Origins     string
-	ClockSkew   string
-	MaxLifetime string
-	Mode        string
-	Confirmed   string            // what was confirmed, see confirmation
-	Wrong       map[string]string // what is wrong, by field
+	Name      string
+	Revision  string
+	Method    string
+	Keys      []config.PublicKey
+	Texts     map[string]string // by the setting's member in JSON, which is the name of its field; a line for each value
+	Confirmed string            // what was confirmed, see confirmation
+	Wrong     map[string]string // what is wrong, by field
+}
+
+// A formField is the field of one setting.
+type formField struct {
+	config.Setting
+	Text, Wrong string
+}
+
+// Fields returns the fields of a section in the order of the page.
+func (f *settingsForm) Fields(section string) (fields []formField) {
+	for _, s := range config.Settings {
+		if s.Section == section {
+			fields = append(fields, formField{s, f.Texts[s.Member()], f.Wrong[s.Member()]})
+		}
+	}
+	return fields
+}
+
+// FetchChanged reports whether a setting of how the key set is fetched is not the default.
+func (f *settingsForm) FetchChanged() bool {
+	return slices.ContainsFunc(f.Fields(config.SectionFetch), func(field formField) bool { return field.Text != "" || field.Wrong != "" })
+}
+
+// Values returns the values that a field shows, for a page on which they cannot be changed.
+func (f formField) Values() (values []string) {
+	for _, value := range lines(f.Text) {
+		for _, choice := range f.Choices() {
+			if choice.Value == value {
+				value = choice.Label
+			}
+		}
+		values = append(values, value)
+	}
+	return values
 }
 
 // A fieldError is something that is wrong with a field of a form.
@@ -43,44 +66,32 @@ type fieldError struct {
 	Text  string
 }
 
-// newForm returns the form of a messenger that does not exist yet, with the settings that are worth having.
+// newForm returns the form of a messenger that does not exist yet, with the settings that we recommend.
 func newForm() *settingsForm {
-	return &settingsForm{IdentityKey: "identity", Method: "shared_token", Required: "exp", Mode: string(config.ModeRequired)}
+	return formOf("", "", &config.Messenger{IdentityKey: "identity", SharedToken: new(config.SharedToken), RequireClaims: []string{"exp"}})
 }
 
 // formOf returns the form with the settings of m, as a browser would send it back: its values have no spaces at their ends.
 func formOf(name, revision string, m *config.Messenger) *settingsForm {
-	f := &settingsForm{
-		Name: name, Revision: revision, IdentityKey: shownLine(m.IdentityKey), Method: m.Method(),
-		Issuer: shownLines(m.Issuer), Audience: shownLines(m.Audience), Required: shownLines(m.RequireClaims), Origins: shownLines(m.AllowedOrigin),
-		ClockSkew: durationText(m.ClockSkew), Mode: string(m.Mode.Or(config.ModeRequired)),
+	f := &settingsForm{Name: name, Revision: revision, Method: m.Method(), Texts: make(map[string]string)}
+	for _, s := range config.Settings {
+		if s.Section != "" {
+			f.Texts[s.Member()] = shownLines(s.Texts(m))
+		}
 	}
 	for _, key := range m.PublicKey {
 		f.Keys = append(f.Keys, shownKey(key))
 	}
-	if m.MaxLifetime != 0 {
-		f.MaxLifetime = durationText(&m.MaxLifetime)
-	}
-	if j := m.JWKS; j != nil {
-		f.URL, f.Refresh, f.Stale, f.Timeout = shownLine(j.URL), durationText(j.RefreshInterval), durationText(j.StaleIfError), durationText(j.Timeout)
-	}
 	return f
-}
-
-func durationText(d *caddy.Duration) string {
-	if d == nil {
-		return ""
-	}
-	return shortDuration(time.Duration(*d))
 }
 
 // settingsFrom returns the form as it was sent.
 func settingsFrom(sent form) *settingsForm {
-	f := &settingsForm{
-		Name: sent.get("name"), Revision: sent.get("revision"), IdentityKey: sent.get("identity_key"), Method: sent.get("method"),
-		URL: sent.get("url"), Refresh: sent.get("refresh_interval"), Stale: sent.get("stale_if_error"), Timeout: sent.get("timeout"),
-		Issuer: sent.list("issuer"), Audience: sent.list("audience"), Required: sent.list("require_claims"), Origins: sent.list("allowed_origin"),
-		ClockSkew: sent.get("clock_skew"), MaxLifetime: sent.get("max_lifetime"), Mode: sent.get("mode"), Confirmed: sent.get("confirm"),
+	f := &settingsForm{Name: sent.get("name"), Revision: sent.get("revision"), Method: sent.get("method"), Confirmed: sent.get("confirm"), Texts: make(map[string]string)}
+	for _, s := range config.Settings {
+		if s.Section != "" {
+			f.Texts[s.Member()] = strings.Join(lines(sent.get(s.Member())), "\n")
+		}
 	}
 	kids := url.Values(sent)["kid"]
 	for i, text := range url.Values(sent)["key"] {
@@ -88,21 +99,19 @@ func settingsFrom(sent form) *settingsForm {
 		if i < len(kids) {
 			key.KeyID = strings.TrimSpace(kids[i])
 		}
-		if key != (config.PublicKey{}) && len(f.Keys) < config.MaxPublicKeys+1 { // one too many, so that it is said
+		if key != (config.PublicKey{}) && len(f.Keys) < config.MaxPublicKeys+1 { // one too many, so that checkKeys reports it
 			f.Keys = append(f.Keys, key)
 		}
 	}
 	return f
 }
 
-func (f form) list(field string) string { return strings.Join(lines(url.Values(f).Get(field)), "\n") }
-
 // normalLines ends lines as files do; browsers send CR LF.
 func normalLines(text string) string {
 	return strings.TrimSpace(strings.ReplaceAll(text, "\r\n", "\n"))
 }
 
-// Slots are the places for public keys: those that there are, and an empty one.
+// Slots are the fields for public keys: those that there are, and an empty one.
 func (f *settingsForm) Slots() []config.PublicKey {
 	if len(f.Keys) >= config.MaxPublicKeys {
 		return f.Keys
@@ -110,7 +119,7 @@ func (f *settingsForm) Slots() []config.PublicKey {
 	return append(slices.Clip(f.Keys), config.PublicKey{})
 }
 
-// refuse notes what is wrong with the form, for the summary on top of its page and for the fields.
+// refuse records what is wrong with the form, for the summary at the top of its page and for the fields.
 func (f *settingsForm) refuse(page *settingsView, wrong []fieldError) {
 	slices.SortStableFunc(wrong, func(a, b fieldError) int { return fieldPlace(a.Field) - fieldPlace(b.Field) })
 	page.Errors, f.Wrong = wrong, make(map[string]string)
@@ -119,7 +128,7 @@ func (f *settingsForm) refuse(page *settingsView, wrong []fieldError) {
 	}
 }
 
-// checkKeys looks at each key by itself, to name its field. A private key that was pasted by mistake is not sent back.
+// checkKeys checks each key by itself, to name its field. A private key that was pasted by mistake is not sent back.
 func (f *settingsForm) checkKeys() (wrong []fieldError) {
 	if len(f.Keys) == 0 {
 		return []fieldError{{"key-0", "Public key is empty. Paste the public half of the key with which your site signs."}}
@@ -154,30 +163,37 @@ func (f *settingsForm) checkKeys() (wrong []fieldError) {
 	return wrong
 }
 
-// formFields are the fields of the form, in the order of the page.
-var formFields = []struct {
+// A labelled is a field of the form with what errors and comparisons need.
+type labelled struct {
 	field  string // the id of the element, or what it begins with
 	option string // with which the error texts about it begin
 	label  string
-	text   func(f *settingsForm) string // what it says, to compare two forms
-}{
-	{"name", "the name", "Name", nil},
-	{"identity_key", "identity_key", "Identity key", func(f *settingsForm) string { return f.IdentityKey }},
-	{"method", "", "Validation method", func(f *settingsForm) string { return methodNames[f.Method] }},
-	{"key-0", "public_key", "Public key", (*settingsForm).keysText},
-	{"url", "jwks", "URL of the key set", func(f *settingsForm) string { return f.URL }},
-	{"refresh_interval", "jwks refresh_interval", "Refresh interval", func(f *settingsForm) string { return f.Refresh }},
-	{"stale_if_error", "jwks stale_if_error", "Use without the key server", func(f *settingsForm) string { return f.Stale }},
-	{"timeout", "jwks timeout", "Time for one fetch", func(f *settingsForm) string { return f.Timeout }},
-	{"audience", "audience", "Audience", func(f *settingsForm) string { return f.Audience }},
-	{"issuer", "issuer", "Issuer", func(f *settingsForm) string { return f.Issuer }},
-	{"require_claims", "require_claims", "Required claims", func(f *settingsForm) string { return f.Required }},
-	{"max_lifetime", "max_lifetime", "Longest lifetime", func(f *settingsForm) string { return f.MaxLifetime }},
-	{"clock_skew", "clock_skew", "Clock skew", func(f *settingsForm) string { return f.ClockSkew }},
-	{"allowed_origin", "allowed_origin", "Allowed origins", func(f *settingsForm) string { return f.Origins }},
-	{"mode", "mode", "Mode", func(f *settingsForm) string { return modeNames[config.Mode(f.Mode)] }},
-	{"confirm", "", "", nil},
+	text   func(f *settingsForm) string // its content, to compare two forms; nil if it is not compared
 }
+
+// formFields are all fields of the form in the order of the page.
+var formFields = func() []labelled {
+	fields := []labelled{{"name", "the name", "Name", nil}}
+	add := func(section string) {
+		for _, s := range config.Settings {
+			if s.Section != section {
+				continue
+			}
+			fields = append(fields, labelled{s.Member(), s.Name, s.Label, func(f *settingsForm) string {
+				return strings.Join(formField{Setting: s, Text: f.Texts[s.Member()]}.Values(), "\n")
+			}})
+		}
+	}
+	add(config.SectionContacts)
+	fields = append(fields,
+		labelled{"method", "", "Validation method", func(f *settingsForm) string { return methodNames[f.Method] }},
+		labelled{"key-0", "public_key", "Public key", (*settingsForm).keysText})
+	add(config.SectionJWKS)
+	add(config.SectionFetch)
+	add(config.SectionClaims)
+	add(config.SectionUse)
+	return append(fields, labelled{"confirm", "", "", nil})
+}()
 
 func (f *settingsForm) keysText() string {
 	var list []string
@@ -187,7 +203,7 @@ func (f *settingsForm) keysText() string {
 	return strings.Join(list, "\n")
 }
 
-// fieldErrorOf returns what the store says against a form's settings, for the field that it is about.
+// fieldErrorOf returns an error about a form's settings, for the field that it is about.
 func fieldErrorOf(err caddy.APIError) fieldError {
 	text := err.Err.Error()
 	for _, f := range slices.Backward(formFields) { // the options of a block before the block
@@ -198,7 +214,7 @@ func fieldErrorOf(err caddy.APIError) fieldError {
 	return fieldError{"name", sentence(text)}
 }
 
-// isFormError reports whether err is about what the form says, and can be mended there.
+// isFormError reports whether err is about the content of the form, and can be fixed there.
 func isFormError(err error) (caddy.APIError, bool) {
 	var answer caddy.APIError
 	ok := errors.As(err, &answer)
@@ -215,7 +231,7 @@ func fieldPlace(field string) int {
 	return -1
 }
 
-// A difference is one setting that two people want differently.
+// A difference is one setting for which two people sent different values.
 type difference struct {
 	Label, Yours, Stored string
 }

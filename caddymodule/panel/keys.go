@@ -11,6 +11,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keyserver"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
@@ -144,9 +145,11 @@ func (v *visit) refreshKeys() error {
 	if m.KeySet == nil {
 		return errNoPage
 	}
-	v.app.Audit("key set refresh asked for", v.name, v.actor())
-	if err := m.KeySet.Refresh(v.r.Context(), false); err != nil {
-		return v.renderKeys(http.StatusBadGateway, sentence("The key set was not fetched: "+authn.FetchReason(err)))
+	if err := v.app.Refresh(v.r.Context(), m, false, v.actor()); err != nil {
+		if answer := (caddy.APIError{}); errors.As(err, &answer) {
+			err = answer.Err // it cannot be unwrapped
+		}
+		return v.renderKeys(http.StatusBadGateway, sentence("The key set was not fetched: "+keyserver.Reason(err).Error()))
 	}
 	return v.redirect("messenger", v.name, "page", "keys", "done", "refreshed")
 }
@@ -181,7 +184,7 @@ func (v *visit) testToken(sent form) error {
 	if err != nil {
 		return err
 	}
-	result, err := v.app.ExplainInTurn(v.r.Context(), m, token, !v.scoped())
+	result, err := v.app.Explain(v.r.Context(), m, token, !v.scoped())
 	if err != nil {
 		return err
 	}
@@ -198,7 +201,7 @@ func (v *visit) fetchFinding(m *registry.Messenger, result *admin.Explanation) [
 	}
 	cause := "The key set has not been fetched yet."
 	if err := m.KeySet.Status().Err; err != nil {
-		cause = sentence("The key set cannot be fetched: " + authn.FetchReason(err))
+		cause = sentence("The key set cannot be fetched: " + keyserver.Reason(err).Error())
 	}
-	return []admin.ExplainedFinding{{Cause: cause, Fix: "Let the URL answer the gateway with a key set. It tries again by itself, and at once with “Fetch now” on the page Keys."}}
+	return []admin.ExplainedFinding{{Cause: cause, Fix: "Make the URL answer with a key set. The gateway tries again by itself, and at once with “Fetch now” on the page Keys."}}
 }

@@ -14,7 +14,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keyserver"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
@@ -62,8 +62,9 @@ var panelTemplates = sync.OnceValue(func() map[string]*template.Template {
 		"machine": func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 		"ago":     ago,
 		"method":  func(name string) string { return methodNames[name] },
-		"mode":    func(name config.Mode) string { return modeNames[name] },
+		"mode":    config.Mode.Label,
 		"inc":     func(i int) int { return i + 1 },
+		"code":    markCode,
 	}).ParseFS(panelFiles, "pages/layout.html", "pages/parts.html", "pages/readiness.html"))
 	pages := make(map[string]*template.Template)
 	for _, name := range []string{"list", "new", "messenger", "keys", "secret", "test", "embed", "delete", "error"} {
@@ -72,11 +73,21 @@ var panelTemplates = sync.OnceValue(func() map[string]*template.Template {
 	return pages
 })
 
-// What the product calls its methods and modes.
-var (
-	methodNames = map[string]string{"shared_token": "Shared token", "public_key": "Public key", "jwks": "JWKS URL"}
-	modeNames   = map[config.Mode]string{config.ModeRequired: "Required", config.ModeOptional: "Optional", config.ModeReport: "Report only", config.ModeOff: "Off"}
-)
+// What the product calls its methods.
+var methodNames = map[string]string{"shared_token": "Shared token", "public_key": "Public key", "jwks": "JWKS URL"}
+
+// markCode returns text as HTML in which what is in `…` is code.
+func markCode(text string) template.HTML {
+	var b strings.Builder
+	for i, part := range strings.Split(text, "`") {
+		part = template.HTMLEscapeString(part)
+		if i%2 == 1 {
+			part = "<code>" + part + "</code>"
+		}
+		b.WriteString(part)
+	}
+	return template.HTML(b.String()) // escaped above
+}
 
 // panelURL returns a link to a page of the panel, from names and values of its query. It has no path, so that it stays
 // where the panel is mounted.
@@ -132,7 +143,7 @@ func (v *visit) currentStatus() (*messengerStatus, error) {
 	if err != nil {
 		return nil, err
 	}
-	now := &messengerStatus{Description: d, Stored: d.Source == registry.SourceStored, Generated: d.Settings.IsGenerated(), Hints: hints(d.Settings)}
+	now := &messengerStatus{Description: d, Stored: d.Source == registry.SourceStored, Generated: d.Settings.IsGenerated(), Hints: d.Settings.FormWarnings()}
 	m, err := v.app.LookUp(v.r.Context(), v.name)
 	if err != nil {
 		return now, nil // the settings can be shown, and mended, all the same
@@ -140,21 +151,12 @@ func (v *visit) currentStatus() (*messengerStatus, error) {
 	now.keys, now.Readiness = admin.DescribeKeys(m), m.Readiness()
 	now.Usable = now.keys.Usable
 	if m.KeySet != nil {
-		now.keys.Error = authn.FetchReason(m.KeySet.Status().Err)
+		// The panel is for site owners: whoever configured the URL, they see no more than the reason.
+		if err := keyserver.Reason(m.KeySet.Status().Err); err != nil {
+			now.keys.Error = err.Error()
+		}
 	}
 	return now, nil
-}
-
-// hints are the warnings about a messenger's settings, in the words of the forms.
-func hints(m *config.Messenger) []string {
-	var list []string
-	if !m.NeedsExpiry() {
-		list = append(list, "Tokens that never expire are accepted. Require the claim exp, or set a longest lifetime.")
-	}
-	if m.JWKS != nil && len(m.Issuer) == 0 && len(m.Audience) == 0 {
-		list = append(list, "Every token that the key server signs is accepted, for whatever it was made. Set an audience or an issuer.")
-	}
-	return list
 }
 
 func (v *visit) messengerView(tab string, d *messengerStatus) view {
@@ -232,18 +234,6 @@ func span(d time.Duration) string {
 		}
 	}
 	return "less than a minute"
-}
-
-// shortDuration writes a duration as people do: 1h, and not 1h0m0s.
-func shortDuration(d time.Duration) string {
-	text := d.String()
-	if strings.HasSuffix(text, "m0s") {
-		text = strings.TrimSuffix(text, "0s")
-	}
-	if strings.HasSuffix(text, "h0m") {
-		text = strings.TrimSuffix(text, "0m")
-	}
-	return text
 }
 
 // lines returns the entries of a list that was written one a line.

@@ -2,59 +2,17 @@ package panel
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"net/url"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/caddyserver/caddy/v2"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/configtest"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 )
-
-// fill gives every exported field of v a value other than zero. What is neither filled nor listed here fails the test, so
-// that a new kind of setting is thought of.
-func fill(t *testing.T, v reflect.Value, path string) {
-	t.Helper()
-	switch v.Interface().(type) {
-	case config.Mode:
-		v.SetString(string(config.ModeReport))
-		return
-	case authn.Encoding:
-		v.SetString(string(authn.Hex))
-		return
-	case caddy.Duration:
-		v.SetInt(int64(90*time.Second + 1))
-		return
-	}
-	switch v.Kind() {
-	case reflect.String:
-		v.SetString(" " + path + "\u202e ")
-	case reflect.Int:
-		v.SetInt(7)
-	case reflect.Pointer:
-		v.Set(reflect.New(v.Type().Elem()))
-		fill(t, v.Elem(), path)
-	case reflect.Slice:
-		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
-		for i := range 2 {
-			fill(t, v.Index(i), fmt.Sprintf("%s-%d", path, i))
-		}
-	case reflect.Struct:
-		for i := range v.NumField() {
-			if field := v.Type().Field(i); field.IsExported() {
-				fill(t, v.Field(i), path+"."+field.Name)
-			}
-		}
-	default:
-		t.Fatalf("%s is a %s, which this test does not know", path, v.Kind())
-	}
-}
 
 // exported compares two messengers by their settings.
 func exported(m *config.Messenger) map[string]any {
@@ -71,10 +29,9 @@ func exported(m *config.Messenger) map[string]any {
 // sent is the form as a browser sends it.
 func (f *settingsForm) sent() form {
 	crlf := func(text string) string { return strings.ReplaceAll(text, "\n", "\r\n") }
-	values := url.Values{
-		"revision": {f.Revision}, "identity_key": {f.IdentityKey}, "method": {f.Method}, "url": {f.URL}, "refresh_interval": {f.Refresh}, "stale_if_error": {f.Stale},
-		"timeout": {f.Timeout}, "issuer": {crlf(f.Issuer)}, "audience": {crlf(f.Audience)}, "require_claims": {crlf(f.Required)}, "allowed_origin": {crlf(f.Origins)},
-		"clock_skew": {f.ClockSkew}, "max_lifetime": {f.MaxLifetime}, "mode": {f.Mode},
+	values := url.Values{"revision": {f.Revision}, "method": {f.Method}}
+	for member, text := range f.Texts {
+		values.Set(member, crlf(text))
 	}
 	for _, key := range f.Slots() {
 		values.Add("key", crlf(key.Key))
@@ -83,49 +40,26 @@ func (f *settingsForm) sent() form {
 	return form(values)
 }
 
-// filled are messengers with a value for every setting, one for each method.
-func filled(t *testing.T) map[string]*config.Messenger {
-	t.Helper()
-	messengers := make(map[string]*config.Messenger)
-	for _, method := range []string{"public_key", "jwks", "shared_token"} {
-		m := new(config.Messenger)
-		fill(t, reflect.ValueOf(m).Elem(), "m")
-		if method != "public_key" {
-			m.PublicKey = nil
-		}
-		if method != "jwks" {
-			m.JWKS = nil
-		}
-		if method != "shared_token" {
-			m.SharedToken = nil
-		}
-		messengers[method] = m
-	}
-	return messengers
-}
-
 // noField are the settings that the form deliberately has no field for, with the reason. They outlive a save all the same.
 var noField = map[string]string{
 	"shared_token": "it is generated; the choice of the method sets it",
-	"max_session":  "the form does not show it yet",
-	"fail_limit":   "the form does not show it yet",
 }
 
-// fieldsOf are the fields that the form must have for the settings of typ, each with the member of Messenger that it changes.
-// A field is named as the setting is in JSON.
-func fieldsOf(t *testing.T, typ reflect.Type, member string) map[string]string {
+// fieldsOf returns the fields that the form must have for the settings of typ, each with the field of Messenger that it changes.
+// A field is named as the setting is in JSON. A setting of several numbers is one field.
+func fieldsOf(t *testing.T, typ reflect.Type, field string) map[string]string {
 	t.Helper()
 	fields := make(map[string]string)
 	for f := range typ.Fields() {
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		name := configtest.Member(t, f)
 		if noField[name] != "" {
 			continue
 		}
-		inner, changes := f.Type, cmp.Or(member, f.Name)
+		inner, changes := f.Type, cmp.Or(field, f.Name)
 		for inner.Kind() == reflect.Pointer || inner.Kind() == reflect.Slice {
 			inner = inner.Elem()
 		}
-		if inner.Kind() == reflect.Struct {
+		if inner.Kind() == reflect.Struct && inner != reflect.TypeFor[config.FailLimit]() {
 			maps.Copy(fields, fieldsOf(t, inner, changes))
 		} else {
 			fields[name] = changes
@@ -134,9 +68,13 @@ func fieldsOf(t *testing.T, typ reflect.Type, member string) map[string]string {
 	return fields
 }
 
-// Every setting that a stored messenger has is there after a save, whether nothing was changed or another setting was.
+// typed is what an operator types into a field, for settings that cannot be any text. A duration is tried after that.
+var typed = map[string]string{"mode": "off", "fail_limit": "3/5m", "allowed_origin": "https://new.example"}
+
+// Every setting that a stored messenger has is there after a save, whether nothing was changed or another setting was; and every
+// setting can be changed.
 func TestEverySettingOutlivesASave(t *testing.T) {
-	for method, m := range filled(t) {
+	for method, m := range configtest.Messengers(t, func(path string) string { return " " + path + "\u202e " }) {
 		saved, wrong := settingsFrom(formOf("acme", "r", m).sent()).settings(m)
 		if len(wrong) > 0 || !reflect.DeepEqual(exported(saved), exported(m)) {
 			t.Errorf("%s: saved without a change\ngot  %+v %v\nwant %+v", method, exported(saved), wrong, exported(m))
@@ -144,13 +82,16 @@ func TestEverySettingOutlivesASave(t *testing.T) {
 		for field, setting := range fieldsOf(t, reflect.TypeFor[config.Messenger](), "") {
 			sent := formOf("acme", "r", m).sent()
 			if sent[field] == nil {
-				t.Fatalf("the form has no field %s; give it one, or list it in noField", field)
+				t.Fatalf("the form has no field %s; give the setting a section in config.Settings, or list it in noField", field)
 			}
-			sent[field][0] = map[string]string{"mode": "off", "issuer": "new", "audience": "new", "require_claims": "new", "allowed_origin": "new", "url": "new", "identity_key": "new", "kid": "new", "key": "new"}[field]
-			if sent[field][0] == "" {
-				sent[field][0] = "5m"
+			var saved *config.Messenger
+			for _, text := range []string{cmp.Or(typed[field], "new"), "5m"} {
+				sent[field][0] = text
+				var wrong []fieldError
+				if saved, wrong = settingsFrom(sent).settings(m); !slices.ContainsFunc(wrong, func(e fieldError) bool { return e.Field == field }) {
+					break
+				}
 			}
-			saved, _ := settingsFrom(sent).settings(m)
 			got, want := exported(saved), exported(m)
 			if changed := !reflect.DeepEqual(got[setting], want[setting]); changed != (setting != "JWKS" && setting != "PublicKey" || method == map[string]string{"JWKS": "jwks", "PublicKey": "public_key"}[setting]) {
 				t.Errorf("%s: %s typed: %s changes: %v", method, field, setting, changed)
@@ -189,7 +130,7 @@ func TestOtherKeysStayAsTheyAre(t *testing.T) {
 	}
 }
 
-// A character that cannot be seen makes a value another one than it looks like.
+// A value with an invisible character looks like another value.
 func TestHiddenCharactersAreRefusedWhereTheyAreTyped(t *testing.T) {
 	for _, field := range []string{"identity_key", "issuer", "audience", "require_claims", "allowed_origin", "url"} {
 		for _, hidden := range []string{"\u200b", "\u202e", "\u00ad", "\x7f", "\u009b", "\u00a0"} {

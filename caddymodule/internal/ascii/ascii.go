@@ -1,10 +1,11 @@
 // Package ascii compares the names of protocols: methods, schemes, header names, options, host names, media types. They are
-// ASCII, and "the same but for case" means the 26 letters and nothing else. The functions of package strings fold by
-// Unicode, where "ſ" (U+017F) equals "s" and the Kelvin sign (U+212A) equals "k": what they let pass as "websocket" is read
-// as something else by the next program on the way.
+// ASCII, and only the case of the 26 letters is ignored. The functions of package strings fold by Unicode, where "ſ" (U+017F)
+// equals "s" and the Kelvin sign (U+212A) equals "k": they would accept as "websocket" what the next program does not.
+//
+// Begin reading with [EqualFold].
 package ascii
 
-// EqualFold reports whether a and b are equal but for the case of ASCII letters.
+// EqualFold reports whether a and b are equal if the case of ASCII letters is ignored.
 func EqualFold(a, b string) bool {
 	if len(a) != len(b) {
 		return false

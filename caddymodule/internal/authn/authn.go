@@ -1,14 +1,20 @@
 // Package authn turns the raw token of a request into a verified contact.
 //
-// It finds the token in the configured [Sources], parses it strictly, checks its signature with the [Keys] of one
-// messenger, and checks its claims against that messenger's [Policy]. It knows jwx and net/http, but neither Caddy nor a
-// logger, so that the whole decision can be read and tested here.
+// It finds the token in the configured [Sources] and removes it from what goes upstream, parses it strictly, checks its
+// signature with the [Keys] of one messenger, and checks its claims against that messenger's [Policy]. It is the only package
+// that knows jwx. It knows neither Caddy nor a logger, nor where messengers, keys and revocations are stored, so that the whole
+// decision can be read and tested here.
 //
-// Two rules hold everywhere in the package:
+// Two rules apply everywhere in the package:
 //
 //   - The token never chooses how it is verified. The algorithm belongs to the key, and the key to the messenger.
-//   - A "no" is a [Rejection] with a code from a closed list. Neither its code nor its reason holds anything that was
-//     received: no token, no part of one, no claim value.
+//   - A refusal is a [Rejection] with a code from a closed list. Neither its code nor its reason contains anything that was
+//     received: no token, no part of one, no claim value. "We cannot decide" is a refusal too, with [KeysUnavailable].
+//
+// Begin reading with Verifier.verify, which makes the checks in their order. What leads to it: [Sources.Find] finds the token,
+// [Cache.Verify] answers for a token that was verified before. Each check is in the file of its subject: token.go for the form,
+// keys.go and jwks.go for the key, claims.go for the claims, revocation.go for the revocations. What people are told who have to
+// fix a token is in codes.go, in explain.go, and in the files finding*.go.
 package authn
 
 import (
@@ -18,14 +24,14 @@ import (
 // A Contact is a customer of the site whose token passed every check.
 type Contact struct {
 	// Identity is the value of the identity key: not empty, at most 255 bytes of UTF-8, without control characters and
-	// without white space at its edges. An integer stands here with exactly the digits that were signed.
+	// without white space at its edges. An integer has exactly the digits that were signed.
 	Identity string
 
-	// Claims holds the claims that the caller asked for, in the order of the question.
+	// Claims are the claims that the caller asked for, in the order in which it did.
 	Claims []Claim
 
-	// What the token says of itself (RFC 7519 section 4.1): its jti, iat and exp. They are empty where it has none; an
-	// empty jti counts as none.
+	// The token's own jti, iat and exp (RFC 7519 section 4.1). They are empty where the token does not have them; an empty jti
+	// counts as absent.
 	TokenID TokenID
 	Issued  time.Time
 	Expires time.Time
@@ -33,11 +39,11 @@ type Contact struct {
 	// SignedBy is the key that made the signature.
 	SignedBy *Key
 
-	// Until is the first instant at which the verifier would refuse the token: when exp has passed by the clock skew, or
-	// the key has ended. It is zero if there is none.
+	// Until is the first instant at which the verifier would refuse the token: exp plus the clock skew, or the end of the key if
+	// that is earlier. It is zero if neither exists.
 	Until time.Time
 
-	since   time.Time // the first instant at which the verifier would accept the token, whatever the clock did since
+	since   time.Time // the first instant at which the verifier would accept the token; the clock may be set back before it
 	version uint64    // of the key set that SignedBy is from
 }
 
@@ -54,12 +60,12 @@ type Rejection struct {
 	Code Code
 
 	// Reason is one constant sentence, more precise than the code, for logs and for developers who fix the token. It never
-	// holds a received or configured value.
+	// contains a received or configured value.
 	Reason string
 
-	// Nothing reports whether the request has what pages send in place of a token when they have none, such as
+	// Empty reports whether the request has what pages send instead of a token when they have none, such as
 	// "Bearer undefined".
-	Nothing bool
+	Empty bool
 }
 
 func reject(code Code, reason string) *Rejection { return &Rejection{Code: code, Reason: reason} }

@@ -1,11 +1,13 @@
 package authn
 
 import (
+	"crypto"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"math/big"
 	"strings"
 	"sync"
@@ -29,7 +31,40 @@ func macWith(secret, signed string) string {
 	return signed + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
+// signWith returns a token with these claims, signed by an RSA private key or by a secret.
+func signWith(t testing.TB, key any, kid string, claims map[string]any) string {
+	t.Helper()
+	header := map[string]string{"typ": "JWT"}
+	if kid != "" {
+		header["kid"] = kid
+	}
+	payload, err := json.Marshal(claims)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if secret, ok := key.([]byte); ok {
+		header["alg"] = "HS256"
+		encoded, _ := json.Marshal(header)
+		return macWith(string(secret), segment(string(encoded))+"."+segment(string(payload)))
+	}
+	header["alg"] = "RS256"
+	encoded, _ := json.Marshal(header)
+	signed := segment(string(encoded)) + "." + segment(string(payload))
+	digest := sha256.Sum256([]byte(signed))
+	signature, err := rsa.SignPKCS1v15(nil, key.(*rsa.PrivateKey), crypto.SHA256, digest[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signed + "." + segment(string(signature))
+}
+
 func segment(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
+
+// parseToken returns a token of its own, which is not released.
+func parseToken(text string) (*token, *Rejection) {
+	t := new(token)
+	return t, t.parse(text)
+}
 
 // sharedTokenVerifier returns a verifier that trusts testSecret.
 func sharedTokenVerifier(t testing.TB, policy Policy) *Verifier {

@@ -15,24 +15,24 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/bytecache"
 )
 
-// maxKept is the largest contact that a cache keeps, in bytes: tokens of a site that asks for large claims are verified
-// every time, rather than filling the memory.
-const maxKept = 4 << 10
+// maxEntry is the largest entry of a cache in bytes. Tokens of a site that asks for larger claims are verified every time,
+// instead of filling the memory.
+const maxEntry = 4 << 10
 
 // A Cache remembers the contacts of verified tokens, so that a token that was seen before costs a hash instead of a
-// signature. It holds good news only, bounded by number and in bytes; refusals are found anew every time. A nil Cache remembers
-// nothing. It is safe for concurrent use.
+// signature. It remembers only what was accepted, bounded in number and in bytes. A refusal is decided anew every time: an
+// attacker can make any number of invalid tokens. A nil Cache remembers nothing. It is safe for concurrent use.
 //
-// What a hit answers is what the verifier would answer at that instant. Entries are never removed when they stop being
-// true, because then a removal that comes too late would let someone in: each use checks the entry against the clock and
-// the keys.
+// A hit is what the verifier would answer at that instant. No entry is removed when a key is replaced, a token expires or is
+// revoked: a removal that comes too late would let someone in. Each use checks the entry against the clock, the keys and the
+// revocations instead.
 type Cache struct {
 	entries atomic.Pointer[bytecache.Cache] // nil if it is off
-	stale   atomic.Uint64                   // entries that were found and no longer hold
+	stale   atomic.Uint64                   // entries that were found and are no longer valid
 
 	mu     sync.Mutex // serializes Resize
 	size   int
-	before CacheStats // of the entries that were there before a Resize
+	before CacheStats // of the entries before a Resize
 }
 
 // CacheStats count what a [Cache] did since it was made.
@@ -41,16 +41,16 @@ type CacheStats struct {
 	Entries                 int
 }
 
-// NewCache returns a cache for so many contacts, and for 640 bytes for each of them; 0 is none. Contacts with larger claims
-// leave room for fewer.
+// NewCache returns a cache for this number of contacts, with 640 bytes for each of them; 0 switches it off. Contacts with
+// larger claims leave room for fewer.
 func NewCache(size int) *Cache {
 	c := new(Cache)
 	c.Resize(size)
 	return c
 }
 
-// Resize changes how many contacts c keeps. 0 switches it off. If that is another number than before, it forgets all:
-// every token is then verified once more.
+// Resize changes how many contacts c remembers. 0 switches it off. If the number changes, c forgets all contacts, and every
+// token is verified once more.
 func (c *Cache) Resize(size int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -93,7 +93,8 @@ type ClaimSelection struct {
 	number uint32 // identifies the selection in the cache
 }
 
-// selections numbers the claim selections of this process. There is one for each list of claims in its configurations.
+// selections numbers the claim selections of this process. It grows only with the configurations, which have few lists of
+// claims, and never with requests.
 var selections struct {
 	sync.Mutex
 	numbers map[string]uint32
@@ -115,8 +116,13 @@ func NewClaimSelection(claims []string) *ClaimSelection {
 	return &ClaimSelection{claims: slices.Clone(claims), number: number}
 }
 
-// Verify is what v answers to text, from memory where that is still true at the instant now. Before v is asked, admit may
-// refuse to spend a verification on the text; it may be nil. known reports whether the token was seen before.
+// Verify is the verdict of v on the token text at the instant now, from memory where possible. known reports whether it was.
+//
+//   - ctx and text are those of [Verifier.Verify]. v is a parameter, because one cache serves all messengers, and because a messenger
+//     whose settings change gets a new verifier, whose generation finds none of the old entries.
+//   - q names the claims that the contact has. Routes can forward different claims of one token, so an entry belongs to a selection.
+//   - admit is called before a verification is spent on a token that is not known, and can refuse it: a client that sends many
+//     invalid tokens is limited there, without any effect on tokens that are known. It may be nil.
 func (c *Cache) Verify(ctx context.Context, now time.Time, v *Verifier, text string, q *ClaimSelection, admit func() *Rejection) (contact *Contact, known bool, rej *Rejection) {
 	var entries *bytecache.Cache
 	if c != nil && len(text) <= MaxToken {
@@ -146,28 +152,28 @@ func (c *Cache) Verify(ctx context.Context, now time.Time, v *Verifier, text str
 		return nil, false, rej
 	}
 	if entries != nil {
-		if entry := contact.appendTo(buffer[:0], &key, v); entry != nil && len(entry) <= maxKept {
+		if entry := contact.appendTo(buffer[:0], &key, v); entry != nil && len(entry) <= maxEntry {
 			entries.Set(hash, entry)
 		}
 	}
 	return contact, false, nil
 }
 
-// A cacheKey is what an entry answers. The verifier is named by its generation: another policy or other keys are another
-// verifier.
+// A cacheKey identifies an entry.
 type cacheKey struct {
-	token    string
-	verifier uint64
-	question uint32
+	token     string
+	verifier  uint64 // its generation: another policy or other keys are another verifier
+	selection uint32
 }
 
 var cacheSeed = maphash.MakeSeed()
 
-// hashed is how many characters at the end of a token its hash is made of. They are of its signature, in which no two
-// good tokens are alike.
+// hashed is how many characters at the end of a token its hash is made of. They belong to its signature, in which no two valid
+// tokens are alike.
 const hashed = 43
 
-// hash is where the entry is looked for. It costs a fraction of what name does, and is all that a forged token costs here.
+// hash is where the entry is looked for. It costs a fraction of what name does, and is all that a forged token costs here. The
+// name of an entry decides whether it is the right one, so that a collision costs a hit and nothing else.
 func (k *cacheKey) hash() uint64 {
 	end := *k
 	end.token = end.token[max(0, len(end.token)-hashed):]
@@ -177,20 +183,20 @@ func (k *cacheKey) hash() uint64 {
 // nameSize is the length of a name in bytes.
 const nameSize = sha256.Size + 8 + 4
 
-// name is what the entry begins with. It holds no text of the token, and the SHA-256 of the whole of it, so that two texts
-// never share an entry.
+// name is what the entry begins with. It has the SHA-256 of the whole token, so that two texts never share an entry, and
+// none of its text, so that a dump of the memory does not contain usable tokens.
 func (k *cacheKey) name() (name [nameSize]byte) {
 	token := sha256.Sum256(bytesOf(k.token))
 	copy(name[:], token[:])
 	binary.LittleEndian.PutUint64(name[sha256.Size:], k.verifier)
-	binary.LittleEndian.PutUint32(name[sha256.Size+8:], k.question)
+	binary.LittleEndian.PutUint32(name[sha256.Size+8:], k.selection)
 	return name
 }
 
 // bytesOf returns the bytes of text, which must not be changed, without a copy: that would be a third of what a hit costs.
 func bytesOf(text string) []byte { return unsafe.Slice(unsafe.StringData(text), len(text)) }
 
-// Fingerprint is the beginning of the SHA-256 of a token, by which it can be told from others and not be found out.
+// Fingerprint is the beginning of the SHA-256 of a token: it distinguishes a token from others, and does not reveal it.
 func Fingerprint(token string) [4]byte {
 	sum := sha256.Sum256(bytesOf(token))
 	return [4]byte(sum[:4])

@@ -11,8 +11,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/lestrrat-go/jwx/v2/jwa"
 )
 
 var noClaims = NewClaimSelection(nil)
@@ -56,17 +54,17 @@ func TestTokenIsVerifiedOnceForEachVerifierAndClaimSelection(t *testing.T) {
 	}
 }
 
-// A cache by a short hash, or by the signature alone, would hand one contact the identity of another.
-func TestNoPartOfATokenStandsForTheWhole(t *testing.T) {
+// A cache whose key is a short hash, or the signature alone, would give one contact the identity of another.
+func TestOtherTextsDoNotHitTheEntryOfAToken(t *testing.T) {
 	c, v := NewCache(100), sharedTokenVerifier(t, Policy{})
-	good := signHS256(`{"identity":"mark"}`)
-	wantCached(t, c, v, good, "ok", false, "the good token")
+	valid := signHS256(`{"identity":"mark"}`)
+	wantCached(t, c, v, valid, "ok", false, "the valid token")
 	other := signHS256(`{"identity":"eve"}`)
 	for _, forged := range []string{
-		other[:strings.LastIndexByte(other, '.')] + good[strings.LastIndexByte(good, '.'):],
-		reheaded(good, `{"typ":"JWT","alg":"HS256"}`),
-		good[:len(good)-1] + nextChar(good[len(good)-1]),
-		good + "A", good[1:], " " + good, good + "=",
+		other[:strings.LastIndexByte(other, '.')] + valid[strings.LastIndexByte(valid, '.'):],
+		reheaded(valid, `{"typ":"JWT","alg":"HS256"}`),
+		valid[:len(valid)-1] + nextChar(valid[len(valid)-1]),
+		valid + "A", valid[1:], " " + valid, valid + "=",
 	} {
 		for range 2 {
 			if got, known := cached(c, v, forged); got == "ok" || known {
@@ -75,11 +73,11 @@ func TestNoPartOfATokenStandsForTheWhole(t *testing.T) {
 		}
 	}
 	if got := c.Stats().Entries; got != 1 {
-		t.Errorf("%d entries, want 1: a refusal was kept", got)
+		t.Errorf("%d entries, want 1: a refusal was cached", got)
 	}
 }
 
-func TestCachedTokenEndsWhenItsTimeOrItsKeyDoes(t *testing.T) {
+func TestCachedTokenExpiresWithItsTimeAndItsKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := NewCache(100)
 		now := time.Now()
@@ -91,9 +89,9 @@ func TestCachedTokenEndsWhenItsTimeOrItsKeyDoes(t *testing.T) {
 			wantCached(t, c, verifier, token, "ok", false, "at first")
 		}
 		time.Sleep(5*time.Minute - 1)
-		wantCached(t, c, ending, token, "ok", true, "a moment before the key ends")
+		wantCached(t, c, ending, token, "ok", true, "a moment before the key expires")
 		time.Sleep(time.Nanosecond)
-		wantCached(t, c, ending, token, "key_unknown", false, "when the key has ended")
+		wantCached(t, c, ending, token, "key_unknown", false, "when the key has expired")
 		time.Sleep(6*time.Minute - 1)
 		wantCached(t, c, v, token, "ok", true, "a moment before exp and the skew")
 		time.Sleep(time.Nanosecond)
@@ -119,7 +117,7 @@ func TestCachedTokenIsRefusedBeforeItsTime(t *testing.T) {
 			t.Fatalf("%s: %+v", name, rej)
 		}
 		if !contact.inTime(now) || contact.inTime(now.Add(-12*time.Second)) {
-			t.Errorf("%s: stands now %t, and before its time %t", name, contact.inTime(now), contact.inTime(now.Add(-12*time.Second)))
+			t.Errorf("%s: valid now %t, and before its time %t", name, contact.inTime(now), contact.inTime(now.Add(-12*time.Second)))
 		}
 	}
 }
@@ -159,8 +157,8 @@ func TestCachedTokenFollowsTheKeySet(t *testing.T) {
 	})
 }
 
-// Whatever happens to tokens, keys and clocks, in whatever order: the cache lets nobody in whom the verifier would refuse
-// at that instant, and tells it nothing else about anybody.
+// Tokens, keys and clocks change in random order: at every instant the cache accepts exactly what the verifier would accept,
+// with the same contact.
 func TestCacheNeverAnswersOtherThanTheVerifier(t *testing.T) {
 	for seed := range uint64(8) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -216,7 +214,7 @@ func (w *cacheWorld) step() {
 	default:
 		w.newToken()
 	}
-	synctest.Wait() // nothing moves but what is asked now
+	synctest.Wait() // from here on only this test acts
 	for range 8 {
 		w.compare()
 	}
@@ -291,21 +289,18 @@ func (w *cacheWorld) newToken() {
 			claims[name] = float64(time.Now().Unix()+int64(offset)) + float64(w.r.IntN(4))/4
 		}
 	}
-	signing, kid := &SigningKey{alg: jwa.HS256, material: []byte(fmt.Sprint(w.r.IntN(3), testSecret))}, ""
+	var key any = []byte(fmt.Sprint(w.r.IntN(3), testSecret))
+	kid := ""
 	if w.chance(50) {
 		pairs := append(slices.Clone(otherKeys()), privateKey())
-		signing, kid = &SigningKey{alg: jwa.RS256, material: pairs[w.r.IntN(3)]}, []string{"a", "b", ""}[w.r.IntN(3)]
+		key, kid = pairs[w.r.IntN(3)], []string{"a", "b", ""}[w.r.IntN(3)]
 	}
-	token, err := signing.Sign(kid, claims)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.tokens = append(w.tokens, token)
+	w.tokens = append(w.tokens, signWith(w.t, key, kid, claims))
 }
 
 var worldQuestions = []*ClaimSelection{NewClaimSelection(nil), NewClaimSelection([]string{"name"}), NewClaimSelection([]string{"name", "exp"})}
 
-// compare asks verifier and cache about one token at one instant.
+// compare verifies one token with the verifier and with the cache at the same instant.
 func (w *cacheWorld) compare() {
 	if len(w.tokens) == 0 {
 		return
@@ -336,7 +331,7 @@ func (w *cacheWorld) compare() {
 	}
 }
 
-// While keys change under load, nobody gets in with a key that was taken away.
+// While keys change under load, no token of a removed key is accepted.
 func TestCacheUnderConcurrentSwaps(t *testing.T) {
 	c := NewCache(50)
 	verifiers := []*Verifier{sharedTokenVerifier(t, Policy{}), verifierOf(t, Policy{}, newSecretKey([]byte("x"+testSecret), ""))}
@@ -364,7 +359,7 @@ func TestCacheUnderConcurrentSwaps(t *testing.T) {
 	all.Wait()
 }
 
-// Bots with a million good tokens, each used once, cannot make the cache grow, nor push out a token that is in use.
+// Bots with a million valid tokens, each used once, can neither make the cache grow nor evict a token that is in use.
 func TestCacheIsBoundedAndResistsScans(t *testing.T) {
 	const size = 1000
 	c, v := NewCache(size), sharedTokenVerifier(t, Policy{})
@@ -411,9 +406,9 @@ func TestCacheOfSizeZeroRemembersNothing(t *testing.T) {
 	}
 }
 
-func TestLargeContactsAreNotKept(t *testing.T) {
+func TestLargeContactsAreNotCached(t *testing.T) {
 	c, v := NewCache(10), sharedTokenVerifier(t, Policy{})
-	token := signHS256(`{"identity":"mark","photo":"` + strings.Repeat("x", maxKept) + `"}`)
+	token := signHS256(`{"identity":"mark","photo":"` + strings.Repeat("x", maxEntry) + `"}`)
 	for _, q := range []*ClaimSelection{NewClaimSelection(nil), NewClaimSelection([]string{"photo"})} {
 		_, _, _ = c.Verify(context.Background(), time.Now(), v, token, q, nil)
 		_, known, rej := c.Verify(context.Background(), time.Now(), v, token, q, nil)
@@ -453,14 +448,14 @@ func TestMemoryOfTheCacheIsBoundedInBytes(t *testing.T) {
 				t.Errorf("%d MiB for %d tokens", (after-before)>>20, tt.tokens)
 			}
 			if stats.Entries < 2000 {
-				t.Errorf("%+v: next to nothing is kept", stats)
+				t.Errorf("%+v: almost nothing is cached", stats)
 			}
 		})
 	}
 }
 
-// admit stands between memory and verification: what is known passes without it.
-func TestAdmitIsAskedForUnknownTokensOnly(t *testing.T) {
+// admit is called before a verification; a token that is known passes without it.
+func TestAdmitIsCalledForUnknownTokensOnly(t *testing.T) {
 	c, v := NewCache(10), sharedTokenVerifier(t, Policy{})
 	refuse := func() *Rejection { return reject(TooManyFailures, "no") }
 	known, unknown := signHS256(`{"identity":"mark"}`), signHS256(`{"identity":"eve"}`)
@@ -488,7 +483,7 @@ func BenchmarkCache(b *testing.B) {
 		c := NewCache(100000)
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, _, rej := c.Verify(context.Background(), time.Now(), t.verifier, t.good, noClaims, nil); rej != nil {
+			if _, _, rej := c.Verify(context.Background(), time.Now(), t.verifier, t.valid, noClaims, nil); rej != nil {
 				b.Fatal(rej.Code)
 			}
 		}
@@ -498,7 +493,7 @@ func BenchmarkCache(b *testing.B) {
 		b.ReportAllocs()
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
-				if _, _, rej := c.Verify(context.Background(), time.Now(), t.verifier, t.good, noClaims, nil); rej != nil {
+				if _, _, rej := c.Verify(context.Background(), time.Now(), t.verifier, t.valid, noClaims, nil); rej != nil {
 					b.Error(rej.Code)
 				}
 			}

@@ -7,22 +7,24 @@ import (
 	"time"
 )
 
-// What a cache keeps of a contact is a text: the name of the entry, the place of the contact's key in the key set, the
-// version of that set, four times, the lengths of identity, hash of the jti and claims, and these themselves.
+// An entry is one run of bytes, so that the garbage collector has no pointers to follow: the name of the entry, the index of the
+// contact's key in the key set, the version of that set, four times, the lengths of the identity, the token ID and the claims, and
+// then these themselves. appendTo and recall have to agree on this order.
 
-// appendTo appends what a cache keeps of c to entry. It returns nil if the keys have changed since c was verified.
+// appendTo appends the entry of c to entry. It returns nil if the keys have changed since c was verified: the index of the key
+// would then be that of another set.
 func (c *Contact) appendTo(entry []byte, key *cacheKey, v *Verifier) []byte {
-	set, version := v.keys.standing(time.Now())
+	set, version := v.keys.current(time.Now())
 	if set == nil || version != c.version {
 		return nil
 	}
-	place := slices.Index(set.keys, c.SignedBy)
-	if place < 0 {
+	index := slices.Index(set.keys, c.SignedBy)
+	if index < 0 {
 		return nil
 	}
 	name := key.name()
 	entry = append(entry, name[:]...)
-	entry = binary.AppendUvarint(entry, uint64(place))
+	entry = binary.AppendUvarint(entry, uint64(index))
 	entry = binary.AppendUvarint(entry, version)
 	for _, t := range [...]time.Time{c.since, c.Until, c.Issued, c.Expires} {
 		entry = binary.LittleEndian.AppendUint64(entry, uint64(t.Unix()))
@@ -45,17 +47,17 @@ func (c *Contact) appendTo(entry []byte, key *cacheKey, v *Verifier) []byte {
 	return entry
 }
 
-// recall returns the contact of an entry, or nil if that is not the one of key or v would not accept its token at this
-// instant. The token's form, signature and claims are what they were. Its times may have come, or gone: a clock can also be
-// set back. The key may have ended, which Until knows. And the key set may have been replaced, or have become too old to be
-// trusted.
+// recall returns the contact of an entry, or nil if it is not the entry of key, or if v would not accept its token at this
+// instant. The token's form, signature and claims have not changed since. What can have changed is checked: the clock has passed
+// the end of the token or of its key, or was set back before their beginning; or the key set was replaced, or is too old to be
+// trusted. The caller checks the revocations.
 func recall(entry []byte, key *cacheKey, now time.Time, v *Verifier, q *ClaimSelection) *Contact {
 	if name := key.name(); !bytes.HasPrefix(entry, name[:]) {
 		return nil
 	}
-	set, version := v.keys.standing(now)
+	set, version := v.keys.current(now)
 	r := entryReader(entry[nameSize:])
-	place := r.uvarint()
+	index := r.uvarint()
 	if set == nil || r.uvarint() != version {
 		return nil
 	}
@@ -63,7 +65,7 @@ func recall(entry []byte, key *cacheKey, now time.Time, v *Verifier, q *ClaimSel
 	if !c.inTime(now) {
 		return nil
 	}
-	c.SignedBy = set.keys[place]
+	c.SignedBy = set.keys[index]
 	identity, tokenID := r.uvarint(), r.uvarint()
 	lengths := r
 	for range q.claims {
@@ -83,7 +85,7 @@ func recall(entry []byte, key *cacheKey, now time.Time, v *Verifier, q *ClaimSel
 	return c
 }
 
-// inTime reports whether now is between the first and the last instant of the token and its key.
+// inTime reports whether the token and its key are valid at the instant now.
 func (c *Contact) inTime(now time.Time) bool {
 	return !now.Before(c.since) && (c.Until.IsZero() || now.Before(c.Until))
 }

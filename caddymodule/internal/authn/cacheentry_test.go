@@ -9,28 +9,28 @@ import (
 	"time"
 )
 
-func TestEntryHoldsTheWholeContact(t *testing.T) {
+func TestEntryContainsTheWholeContact(t *testing.T) {
 	now := time.Now()
 	first, second := newSecretKey([]byte("a"+testSecret), "a"), newSecretKey([]byte("b"+testSecret), "b")
 	v := verifierOf(t, Policy{}, first, second)
 	q := NewClaimSelection([]string{"absent", "empty", "name", "large"})
 	for name, want := range map[string]Contact{
 		"nothing but an identity": {Identity: "m", SignedBy: first, Claims: make([]Claim, 4)},
-		"all there is": {
+		"every field": {
 			Identity: strings.Repeat("é", 127), TokenID: NewTokenID(strings.Repeat("j", 300)), SignedBy: second,
 			Claims: []Claim{{}, {"", true}, {"Mark Twain", true}, {strings.Repeat("x", 3000), true}},
 			Issued: time.Unix(1700000000, 250000001), Expires: now.Add(time.Hour), Until: now.Add(2 * time.Hour), since: now.Add(-time.Hour),
 		},
 		"dates far away": {
 			Identity: "mark", SignedBy: second, Claims: []Claim{{"0", true}, {}, {}, {"[]", true}},
-			Issued: time.Unix(-1, 999999999), Expires: time.Unix(lastYear-1, 0), Until: time.Unix(lastYear-1, 0), since: time.Unix(-62135596801, 0),
+			Issued: time.Unix(-1, 999999999), Expires: time.Unix(year10000-1, 0), Until: time.Unix(year10000-1, 0), since: time.Unix(-62135596801, 0),
 		},
 	} {
 		key := cacheKey{"token", v.generation, q.number}
 		entry := want.appendTo(nil, &key, v)
 		got := recall(entry, &key, time.Now(), v, q)
 		if got == nil {
-			t.Errorf("%s: the entry is not taken", name)
+			t.Errorf("%s: the entry is not used", name)
 			continue
 		}
 		for _, times := range [][2]*time.Time{{&got.Issued, &want.Issued}, {&got.Expires, &want.Expires}, {&got.Until, &want.Until}, {&got.since, &want.since}} {
@@ -46,7 +46,7 @@ func TestEntryHoldsTheWholeContact(t *testing.T) {
 }
 
 // Two tokens whose hashes are the same meet in one place of the cache. Each is answered with its own contact, or with none.
-func TestEntryOfAnotherKeyIsNotTaken(t *testing.T) {
+func TestEntryOfAnotherKeyIsNotUsed(t *testing.T) {
 	v, q := sharedTokenVerifier(t, Policy{}), NewClaimSelection([]string{"name"})
 	token := signHS256(`{"identity":"mark","name":"Mark"}`)
 	contact, rej := v.Verify(context.Background(), token, q.claims)
@@ -55,12 +55,12 @@ func TestEntryOfAnotherKeyIsNotTaken(t *testing.T) {
 	}
 	entry := contact.appendTo(nil, &cacheKey{token, v.generation, q.number}, v)
 	if recall(entry, &cacheKey{token, v.generation, q.number}, time.Now(), v, q) == nil {
-		t.Error("its own entry is not taken")
+		t.Error("its own entry is not used")
 	}
 	for name, other := range map[string]cacheKey{
-		"another token":    {token + "x", v.generation, q.number},
-		"another verifier": {token, v.generation + 1, q.number},
-		"another question": {token, v.generation, q.number + 1},
+		"another token":     {token + "x", v.generation, q.number},
+		"another verifier":  {token, v.generation + 1, q.number},
+		"another selection": {token, v.generation, q.number + 1},
 	} {
 		if recall(entry, &other, time.Now(), v, q) != nil {
 			t.Errorf("%s: its entry is taken", name)
@@ -68,8 +68,8 @@ func TestEntryOfAnotherKeyIsNotTaken(t *testing.T) {
 	}
 }
 
-// What a verification decodes lies in memory that the next one uses. Nothing of a contact may lie there too: it would
-// become somebody else.
+// A verification decodes into memory that the next one reuses. A contact must not point into it: it would become another
+// contact.
 func TestContactIsNotInMemoryOfTheNextToken(t *testing.T) {
 	v := sharedTokenVerifier(t, Policy{})
 	names := []string{"text", "escaped", "number", "list", "object", "flag"}
@@ -94,17 +94,17 @@ func TestContactIsNotInMemoryOfTheNextToken(t *testing.T) {
 	}
 }
 
-func TestQuestionsHaveNumbersOfTheirOwn(t *testing.T) {
+func TestEverySelectionHasItsOwnNumber(t *testing.T) {
 	numbers := make(map[uint32]string)
 	for _, claims := range [][]string{nil, {""}, {"a"}, {"a", "b"}, {"b", "a"}, {"a b"}, {`a" "b`}, {"a", "", "b"}} {
 		text := fmt.Sprintf("%q", claims)
 		number := NewClaimSelection(claims).number
 		if other, taken := numbers[number]; taken && other != text {
-			t.Errorf("%s and %s are one question", text, other)
+			t.Errorf("%s and %s are one selection", text, other)
 		}
 		numbers[number] = text
 		if NewClaimSelection(claims).number != number {
-			t.Errorf("%s is two questions", text)
+			t.Errorf("%s is two selections", text)
 		}
 	}
 }

@@ -210,13 +210,13 @@ func TestIdentityIsForwardedAsItWasSignedOrRefused(t *testing.T) {
 }
 
 // The identity key is one top-level name, compared exactly: nothing that merely resembles it holds an identity.
-func TestIdentityKeyIsTakenLiterally(t *testing.T) {
+func TestIdentityKeyIsALiteralName(t *testing.T) {
 	for _, tt := range []struct{ name, key, payload, want string }{
 		{"a plain name", "sub", `{"sub":"mark"}`, "mark"},
 		{"a name that was escaped in the token", "sub", `{"\u0073ub":"mark"}`, "mark"},
 		{"a name of other letters", "客户", `{"客户":"mark"}`, "mark"},
 		{"a name that is a URL", "https://example.com/id", `{"https://example.com/id":"mark"}`, "mark"},
-		{"a name with dots is no path", "user.id", `{"user.id":"mark","user":{"id":"eve"}}`, "mark"},
+		{"a name with dots is not a path", "user.id", `{"user.id":"mark","user":{"id":"eve"}}`, "mark"},
 		{"iss can be an identity", "iss", `{"iss":"mark"}`, "mark"},
 		{"a path", "user.id", `{"user":{"id":"mark"}}`, "identity_missing"},
 		{"another case", "sub", `{"Sub":"mark"}`, "identity_missing"},
@@ -255,8 +255,8 @@ func TestClaimsThatTheCallerAskedFor(t *testing.T) {
 	}
 }
 
-// A jti is what one token is revoked by. One that no revocation could name is refused, so that nobody is told that a token
-// is revoked which stays valid. An integer is the same as the string of its digits, as an operator would write it.
+// A token is revoked by its jti. A jti that no revocation could name is refused: otherwise an operator would be told that a token
+// is revoked, and it would still be valid. An integer is the same as the string of its digits, as an operator would write it.
 func TestTokenIDIsAStringOrAnInteger(t *testing.T) {
 	long := strings.Repeat("j", 5000)
 	for _, tt := range []struct{ name, claim, jti, code string }{
@@ -271,7 +271,7 @@ func TestTokenIDIsAStringOrAnInteger(t *testing.T) {
 		{"a negative integer", `-7`, "-7", "ok"},
 		{"2^53+1, which no float holds", `9007199254740993`, "9007199254740993", "ok"},
 		{"5000 digits", strings.Repeat("9", 5000), strings.Repeat("9", 5000), "ok"},
-		{"an empty string is none", `""`, "", "ok"},
+		{"an empty string counts as absent", `""`, "", "ok"},
 
 		{"-0", `-0`, "", "claim_invalid"},
 		{"a fraction of nothing", `1.0`, "", "claim_invalid"},

@@ -5,10 +5,10 @@ import (
 	"slices"
 )
 
-// A Code names a rejection to clients. The set is closed, and documented in the README.
+// A Code identifies the cause of a rejection for clients. The set is closed, and documented in the README.
 type Code string
 
-// The codes. What there is to say of each is in the table below, and nowhere else.
+// The codes. Everything that clients and operators read about them is in the table below, and nowhere else.
 const (
 	TokenMissing         Code = "token_missing"
 	TokenAmbiguous       Code = "token_ambiguous"
@@ -35,8 +35,8 @@ const (
 	StoreUnavailable     Code = "store_unavailable"
 )
 
-// A CodeInfo is what clients and operators are told of a code. Its sentences are constant: they say what is wrong and how to
-// fix it, and hold nothing that was received or configured.
+// A CodeInfo is what clients and operators are told about a code. Its sentences are constant: they say what is wrong and how to fix
+// it, and contain nothing that was received or configured.
 type CodeInfo struct {
 	Status int    // of the answer
 	Title  string // RFC 9457 "title", and error_description of the challenge
@@ -47,7 +47,7 @@ type CodeInfo struct {
 var codes = map[Code]CodeInfo{
 	TokenMissing: {401, "No token",
 		"The request carries no token where this gateway looks for one. Send the token of the logged-in contact.",
-		"see that the page sends its token where token_from looks; a few of these are visitors who are not logged in"},
+		"check that the page sends its token where token_from looks; a few of these are visitors who are not logged in"},
 	TokenAmbiguous: {400, "More than one token",
 		"The request carries more than one token, or one source twice. Send exactly one token in exactly one place.",
 		"see what else on the site sends a token to this address, such as an old cookie"},
@@ -58,22 +58,22 @@ var codes = map[Code]CodeInfo{
 		"The token is longer than 8 KiB, or its header is longer than 4 KiB. Put fewer claims into it, and no certificates into the header.",
 		"have the site owner put fewer claims into the token, and no certificates into its header"},
 	AlgorithmNotAllowed: {401, "Algorithm not allowed",
-		"The token is signed with another algorithm than this messenger's validation method has. Sign with RS256 for a public key or JWKS, with HS256 for a shared token.",
+		"The token's algorithm is not the one of this messenger's validation method. Sign with RS256 for a public key or JWKS, with HS256 for a shared token.",
 		"compare the messenger's method with how the site signs: RS256 for public_key and jwks, HS256 for shared_token"},
 	KeyUnknown: {401, "Unknown key",
-		"No active key of this messenger fits the token's kid. Sign with a key that the messenger knows, and with its kid.",
+		"No active key of this messenger matches the token's kid. Sign with a key that the messenger knows, and with its kid.",
 		"compare the token's kid with: caddy messenger keys"},
 	SignatureInvalid: {401, "Invalid signature",
 		"The signature was not made by a key of this messenger over this token. Check that the site signs with this messenger's key, and that the token arrives unchanged.",
-		"if it is one client, somebody tries; if it is many, the site signs with another key: caddy messenger explain"},
+		"if it is one client, it may be an attack; if it is many, the site signs with another key: caddy messenger explain"},
 	TokenExpired: {401, "Token expired",
 		"The token's exp has passed. Fetch a fresh token and try again; if it is fresh, check the clock of the site.",
 		"if it is many clients at once, compare the clocks of the site and of this machine; otherwise the page keeps tokens too long"},
 	TokenNotYetValid: {401, "Token not yet valid",
-		"The token's nbf or iat lies in the future. Check the clock of the site.",
+		"The token's nbf or iat is in the future. Check the clock of the site.",
 		"compare the clocks of the site and of this machine; clock_skew allows for a difference"},
 	TokenLifetimeTooLong: {401, "Token lifetime too long",
-		"The token lives longer than this messenger accepts. Set an earlier exp.",
+		"The token is valid for longer than this messenger accepts. Set an earlier exp.",
 		"have the site set an earlier exp, or raise max_lifetime"},
 	ClaimMissing: {401, "Required claim missing",
 		"A claim that this messenger requires is absent or null. Add it to the token.",
@@ -91,7 +91,7 @@ var codes = map[Code]CodeInfo{
 		"The token does not have the claim that is this messenger's identity key. Add it as a top-level claim under exactly that name.",
 		"compare the claims of a token with the option identity_key: caddy messenger explain"},
 	IdentityInvalid: {401, "Invalid identity",
-		"The identity is no string or integer of 1 to 255 bytes, or has control characters, or white space at its edges. Sign the contact's primary key as it is.",
+		"The identity is not a string or an integer of 1 to 255 bytes, or it has control characters, or it begins or ends with white space. Sign the contact's primary key as it is.",
 		"have the site sign the contact's primary key, as a string or an integer"},
 	OriginNotAllowed: {403, "Origin not allowed",
 		"The page that caused this request is not one that this messenger accepts. Add its origin to allowed_origin.",
@@ -104,20 +104,20 @@ var codes = map[Code]CodeInfo{
 		"nothing, if the revocation was meant; otherwise: caddy messenger revocations"},
 	MessengerUnknown: {404, "Unknown messenger",
 		"There is no messenger at this address. Check the address in the widget's settings.",
-		"compare the address with: caddy messenger list; a path that climbs (..) or hides slashes is somebody who tries"},
+		"compare the address with: caddy messenger list; a path with .. or encoded slashes may be an attack"},
 	TooManyFailures: {429, "Too many failures",
-		"Too many tokens that are not good came from this address. Send tokens of this messenger only, and try again after the time in Retry-After.",
-		"if these clients are real, see that trusted_proxies names the proxy in front, and raise fail_limit"},
+		"Too many invalid tokens came from this address. Send tokens of this messenger only, and try again after the time in Retry-After.",
+		"if these clients are real, check that trusted_proxies names the proxy in front, and raise fail_limit"},
 	KeysUnavailable: {503, "Keys unavailable",
 		"The gateway has no key for this messenger at the moment and cannot decide. Try again later.",
 		"see which messengers cannot decide, and why: caddy messenger keys, messenger_health"},
 	StoreUnavailable: {503, "Store unavailable",
-		"The gateway could not write this down, and nothing was changed. Try again later.",
-		"see the log for why the storage cannot be written"},
+		"The gateway could not store the change, and nothing was changed. Try again later.",
+		"see the log for the error of the storage"},
 }
 
 // Codes returns all codes in alphabetical order.
 func Codes() []Code { return slices.Sorted(maps.Keys(codes)) }
 
-// Info returns what there is to say of c.
+// Info returns the entry of c in the table.
 func (c Code) Info() CodeInfo { return codes[c] }

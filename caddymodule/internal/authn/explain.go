@@ -5,24 +5,25 @@ import (
 	"time"
 )
 
-// An Explanation is a verification told step by step, for people who repair tokens. It is made by the verifier itself.
+// An Explanation is a verification step by step, for people who have to fix a token. It comes from the verifier itself, and not
+// from a second implementation that could decide differently.
 type Explanation struct {
 	Checks    []Check    // those that were made, in order; the last one failed if Rejection is not nil
 	Skipped   []Step     // those that were not reached
 	Contact   *Contact   // nil if the token was refused
 	Rejection *Rejection // nil if the token was accepted
-	Findings  []Finding  // likely causes of the refusal, most telling first
+	Findings  []Finding  // likely causes of the refusal, the most likely first
 }
 
-// A Finding is a likely cause of a refusal with its fix. It may name claims, key IDs, issuers and dates of the token,
-// which whoever holds the token can read anyway; it never holds a signature or a secret.
+// A Finding is a likely cause of a refusal with its fix. It may contain claims, key IDs, issuers and dates of the token, which
+// everyone who has the token can read anyway. It never contains a signature or a secret.
 type Finding struct {
 	Cause string
 	Fix   string
 }
 
-// Explain verifies text as Verify does, and says why it is refused. others are the verifiers of other messengers by
-// name, among which the one is looked for whose key made the signature.
+// Explain verifies text as Verify does, and says why it is refused. others are the verifiers of other messengers by name: a token
+// that was sent to the wrong messenger is signed with the key of one of them.
 func (v *Verifier) Explain(ctx context.Context, text string, want []string, others map[string]*Verifier) *Explanation {
 	trace := new(Trace)
 	e := &Explanation{}
@@ -37,7 +38,7 @@ func (v *Verifier) Explain(ctx context.Context, text string, want []string, othe
 	return e
 }
 
-// A KeyInfo describes an active key. It holds nothing by which a secret could be guessed.
+// A KeyInfo describes an active key. It contains nothing that helps to guess a secret.
 type KeyInfo struct {
 	KeyID     string
 	Algorithm string
@@ -63,15 +64,15 @@ type Summary struct {
 // Summary counts the keys that verify tokens right now.
 func (v *Verifier) Summary() Summary {
 	var s Summary
-	endless := false
+	unlimited := false
 	for _, k := range v.keys.active() {
 		s.Keys++
-		endless = endless || k.end.IsZero()
+		unlimited = unlimited || k.end.IsZero()
 		if k.end.After(s.Until) {
 			s.Until = k.end
 		}
 	}
-	if endless {
+	if unlimited {
 		s.Until = time.Time{}
 	}
 	return s

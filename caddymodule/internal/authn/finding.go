@@ -12,23 +12,23 @@ import (
 	"strings"
 	"time"
 
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 )
 
-// find looks for what people get wrong. It reads the token once more where the verifier stopped; what it says is advice
-// and decides nothing.
+// find looks for the usual mistakes. It reads the token once more, from where the verifier stopped. The token may be unsigned then:
+// what it says is advice, and no decision depends on it.
 func (v *Verifier) find(ctx context.Context, text string, rej *Rejection, others map[string]*Verifier) []Finding {
 	if rej.Code == TokenMalformed || rej.Code == TokenTooLarge {
 		return findForm(text, v.policy.IdentityKey)
 	}
-	t, malformed := parseToken(text)
-	if malformed != nil {
+	t := new(token)
+	if t.parse(text) != nil {
 		return nil
 	}
-	// The codes that speak of claims come after the payload was found well-formed.
-	members := make(map[string][]byte)
+	// The codes about claims come after the check of the payload, so that it is well-formed.
+	var members map[string][]byte
 	if payload, err := t.payload(); err == nil {
-		_ = strictjson.Object(payload, func(name, value []byte) { members[string(name)] = value })
+		members, _ = readMembers(payload)
 	}
 	switch rej.Code {
 	case AlgorithmNotAllowed:
@@ -41,7 +41,7 @@ func (v *Verifier) find(ctx context.Context, text string, rej *Rejection, others
 		return append(v.findSigner(t, others), v.findSignature(t)...)
 	case ClaimInvalid:
 		if rej.Reason == reasonTokenID {
-			return []Finding{{"The jti is neither a string nor an integer.", "Write it as a JSON string; a number may have digits alone, without a fraction and without an exponent. Or leave it out."}}
+			return []Finding{{"The jti is neither a string nor an integer.", "Write it as a JSON string, or as an integer without fraction and exponent; or leave it out."}}
 		}
 		return v.findTimes(members, time.Now())
 	case TokenExpired, TokenNotYetValid, TokenLifetimeTooLong:
@@ -60,21 +60,21 @@ func (v *Verifier) find(ctx context.Context, text string, rej *Rejection, others
 
 // findForm examines text that is not a token.
 func findForm(text, identityKey string) []Finding {
-	if nothing := findNothing(text); nothing != nil {
-		return nothing
+	if findings := findEmpty(text); findings != nil {
+		return findings
 	}
 	lower := strings.ToLower(text)
 	switch {
 	case strings.HasPrefix(lower, "authorization:"), strings.HasPrefix(lower, "bearer "), strings.HasPrefix(lower, "bearer:"):
-		return []Finding{{"The header's name or its scheme was pasted along.", "Give the token alone: what stands behind \"Bearer \"."}}
-	case strings.HasPrefix(text, sharedTokenPrefix):
-		return []Finding{{"This is a shared token, the secret itself, and no token for a contact.", "Sign a token with it. A secret that was pasted into a browser or a request should be replaced."}}
+		return []Finding{{"The text begins with a header's name or a scheme.", "Give the token alone: what follows \"Bearer \"."}}
+	case strings.HasPrefix(text, sharedtoken.Prefix):
+		return []Finding{{"This is a shared token, the secret itself, and not a token for a contact.", "Sign a token with it. A secret that was pasted into a browser or a request should be replaced."}}
 	case strings.HasPrefix(text, "-----BEGIN"):
-		return []Finding{{"This is a key, and no token.", "Sign a token with the private key and give that."}}
+		return []Finding{{"This is a key, not a token.", "Sign a token with the private key, and give the token."}}
 	case strings.HasPrefix(text, "{"):
 		return []Finding{{"This is JSON: the claims, or another serialization.", "Sign the claims with a JWT library and give the compact form, three segments with dots between them."}}
 	case strings.ContainsAny(text, " \t\r\n"):
-		return []Finding{{"There is white space in the token; it was wrapped, or more than one thing was pasted.", "Copy the token again, as one line."}}
+		return []Finding{{"The token has white space in it: it was wrapped, or other text was pasted with it.", "Copy the token again, as one line."}}
 	}
 	segments := strings.Split(text, ".")
 	if len(segments) < 3 {
@@ -96,15 +96,13 @@ func findForm(text, identityKey string) []Finding {
 		return []Finding{{"The signature is missing: the token ends with its second dot.", "Copy the whole token. If the library left it out, it signed with the algorithm none: set it to this messenger's."}}
 	}
 	for i, name := range []string{"header", "payload", "signature"} {
-		decoded, err := base64.RawURLEncoding.Strict().DecodeString(segments[i])
+		decoded, err := strictBase64.DecodeString(segments[i])
 		if err != nil || i < 2 && !json.Valid(decoded) {
-			return []Finding{{"A character of the " + name + " is missing, or one too many.", "Copy the token again, from the first to the last character."}}
+			return []Finding{{"A character of the " + name + " is missing, or there is one too many.", "Copy the token again, from the first to the last character."}}
 		}
 	}
 	return nil
 }
-
-const base64Alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 // decodedObject returns the members of the JSON object that segment encodes, or nil.
 func decodedObject(segment string) map[string][]byte {
@@ -112,14 +110,14 @@ func decodedObject(segment string) map[string][]byte {
 	if err != nil {
 		return nil
 	}
-	members := make(map[string][]byte)
-	if strictjson.Object(text, func(name, value []byte) { members[string(name)] = value }) != nil {
+	members, err := readMembers(text)
+	if err != nil {
 		return nil
 	}
 	return members
 }
 
-// findSigner looks for a messenger whose key did make the signature.
+// findSigner looks for another messenger whose key made the signature.
 func (v *Verifier) findSigner(t *token, others map[string]*Verifier) []Finding {
 	for _, name := range slices.Sorted(maps.Keys(others)) {
 		other := others[name]
@@ -136,9 +134,9 @@ func (v *Verifier) findSigner(t *token, others map[string]*Verifier) []Finding {
 func (v *Verifier) findAlgorithm(t *token) []Finding {
 	wanted := v.keys.algorithm()
 	if t.header.alg == "" {
-		return []Finding{{"The header names no alg.", "Sign with " + wanted + "."}}
+		return []Finding{{"The header does not have an alg.", "Sign with " + wanted + "."}}
 	}
-	return []Finding{{fmt.Sprintf("The header says alg %q; this messenger's method has %s.", t.header.alg, wanted), "Set the library's algorithm to " + wanted + ", and sign with this messenger's key."}}
+	return []Finding{{fmt.Sprintf("The header says alg %q; this messenger's method uses %s.", t.header.alg, wanted), "Set the library's algorithm to " + wanted + ", and sign with this messenger's key."}}
 }
 
 // findFetch says why there are no keys.
@@ -151,7 +149,7 @@ func (v *Verifier) findFetch() []Finding {
 	if err := j.Status().Err; err != nil {
 		cause = fmt.Sprintf("The key set cannot be fetched: %s.", err)
 	}
-	return []Finding{{cause, "Let the URL answer the gateway with a key set; it tries again by itself, and at once with caddy messenger refresh."}}
+	return []Finding{{cause, "Make the URL answer with a key set. The gateway tries again by itself, and at once with caddy messenger refresh."}}
 }
 
 func (v *Verifier) findKID(t *token) []Finding {
@@ -165,7 +163,7 @@ func (v *Verifier) findKID(t *token) []Finding {
 		return nil
 	}
 	if !t.header.hasKID {
-		return []Finding{{"The token has no kid, and there are more keys than are tried.", fmt.Sprintf("Sign with a kid; known are %q.", kids)}}
+		return []Finding{{"The token does not have a kid, and the messenger has more keys than are tried.", fmt.Sprintf("Sign with a kid; the messenger's keys have %q.", kids)}}
 	}
 	fix := "Sign with one of these keys and its kid, or give the messenger the new key."
 	if _, ok := v.keys.(*JWKS); ok {
@@ -174,16 +172,16 @@ func (v *Verifier) findKID(t *token) []Finding {
 	return []Finding{{fmt.Sprintf("The token's kid is %q; the messenger's keys have %q.", t.header.kid, kids), fix}}
 }
 
-// findSignature tries the readings of a secret that people mix up, and the length of the signature.
+// findSignature compares the length of the signature, and tries the readings of a secret that people confuse.
 func (v *Verifier) findSignature(t *token) []Finding {
 	for _, k := range v.keys.active() {
 		switch material := k.material.(type) {
 		case *rsa.PublicKey:
 			if size := material.Size(); len(t.signature) != size && len(v.keys.active()) == 1 {
-				return []Finding{{fmt.Sprintf("The signature has %d bytes, and this messenger's key makes signatures of %d.", len(t.signature), size), "If it was copied, copy the whole token again; otherwise the token was signed with another key."}}
+				return []Finding{{fmt.Sprintf("The signature has %d bytes; this messenger's key makes signatures of %d.", len(t.signature), size), "If it was copied, copy the whole token again; otherwise the token was signed with another key."}}
 			}
 		case []byte:
-			if finding, ok := otherReading(t, material); ok {
+			if finding, ok := confusedSecret(t, material); ok {
 				return []Finding{finding}
 			}
 			if len(t.signature) != 32 {
@@ -194,13 +192,13 @@ func (v *Verifier) findSignature(t *token) []Finding {
 	return []Finding{{"The token was signed with another key, or changed after it was signed.", "Check that the site signs with the key that belongs to this messenger, of this environment (test or production)."}}
 }
 
-// otherReading looks for a mix-up between the text of a secret and the bytes it encodes.
-func otherReading(t *token, secret []byte) (Finding, bool) {
+// confusedSecret looks for a confusion between the text of a secret and the bytes that it encodes.
+func confusedSecret(t *token, secret []byte) (Finding, bool) {
 	signed := []byte(t.signed)
 	fits := func(other []byte) bool {
 		return len(other) > 0 && newSecretKey(other, "").verify(signed, t.signature)
 	}
-	for _, e := range []Encoding{Base64, Base64URL, Hex} {
+	for _, e := range []sharedtoken.Encoding{sharedtoken.Base64, sharedtoken.Base64URL, sharedtoken.Hex} {
 		if decoded, err := e.Decode(string(secret)); err == nil && fits(decoded) {
 			return Finding{"The site decodes the secret as " + string(e) + " before it signs; the gateway uses its text as it is.", "Configure shared_token with the encoding " + string(e) + ", or sign with the text itself."}, true
 		}
@@ -217,9 +215,9 @@ func otherReading(t *token, secret []byte) (Finding, bool) {
 			}
 		}
 	}
-	for _, end := range []string{"\n", "\r\n", " "} {
-		if fits(append(slices.Clone(secret), end...)) {
-			return Finding{"The site signs with the secret and a line break or blank behind it.", "Trim the secret where the site reads it from its file or environment."}, true
+	for _, suffix := range []string{"\n", "\r\n", " "} {
+		if fits(append(slices.Clone(secret), suffix...)) {
+			return Finding{"The site signs with the secret followed by a line break or blank.", "Trim the secret where the site reads it from its file or environment."}, true
 		}
 	}
 	return Finding{}, false

@@ -14,17 +14,19 @@ import (
 	"testing"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 )
 
 // FuzzToken gives the verifier any text. There is no identity without a signature, which is checked here a second time by
 // other means; and a refusal has a code and a reason of ours, with nothing of the text in it.
 func FuzzToken(f *testing.F) {
 	verifiers, tokens := bothMethods(f)
-	good := tokens[0]
-	parts := strings.Split(good, ".")
-	for _, text := range append(tokens, "", "..", "...", good+".", good[:len(good)-1], "Bearer "+good,
+	valid := tokens[0]
+	parts := strings.Split(valid, ".")
+	for _, text := range append(tokens, "", "..", "...", valid+".", valid[:len(valid)-1], "Bearer "+valid,
 		macWith("", segment(`{"alg":"none"}`)+"."+parts[1]), segment(`{"alg":"HS256","crit":["b64"],"b64":false}`)+".{}."+parts[2],
-		`{"payload":"`+parts[1]+`","protected":"`+parts[0]+`","signature":"`+parts[2]+`","identity":"eve"}`, good+"=", good+"\x00",
+		`{"payload":"`+parts[1]+`","protected":"`+parts[0]+`","signature":"`+parts[2]+`","identity":"eve"}`, valid+"=", valid+"\x00",
 	) {
 		f.Add(text)
 	}
@@ -57,7 +59,7 @@ func signedWith(secret, text string) bool {
 	return text[last+1:] == base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// FuzzChangedToken changes a good token anywhere and in any way: no change is too small to be seen.
+// FuzzChangedToken changes a valid token anywhere and in any way: every change is refused.
 func FuzzChangedToken(f *testing.F) {
 	verifiers, tokens := bothMethods(f)
 	f.Add(uint16(0), uint16(0), "x")
@@ -65,11 +67,11 @@ func FuzzChangedToken(f *testing.F) {
 	f.Add(uint16(1000), uint16(1), "=")
 	f.Add(uint16(20), uint16(0), ".")
 	f.Fuzz(func(t *testing.T, at, removed uint16, added string) {
-		for i, good := range tokens {
-			start := int(at) % (len(good) + 1)
-			end := min(len(good), start+int(removed))
-			text := good[:start] + added + good[end:]
-			if contact, rej := verifiers[i].Verify(context.Background(), text, nil); rej == nil && text != good {
+		for i, valid := range tokens {
+			start := int(at) % (len(valid) + 1)
+			end := min(len(valid), start+int(removed))
+			text := valid[:start] + added + valid[end:]
+			if contact, rej := verifiers[i].Verify(context.Background(), text, nil); rej == nil && text != valid {
 				t.Fatalf("%q passes as %q", text, contact.Identity)
 			}
 		}
@@ -172,7 +174,7 @@ func checkIdentityRules(t *testing.T, identity string) {
 }
 
 // FuzzPublicKey loads anything as a public key. What loads is a sound RSA key, and is the same when it is written out and
-// loaded again; what does not load is not quoted.
+// loaded again; no error quotes the text.
 func FuzzPublicKey(f *testing.F) {
 	public := &rsa.PublicKey{N: modulus(2048), E: 65537}
 	for _, text := range []string{
@@ -208,10 +210,10 @@ func FuzzPublicKey(f *testing.F) {
 	})
 }
 
-// FuzzSharedToken loads anything as a shared token: whatever loads is long enough, is no PEM and ends in no NUL, and
-// nothing of what does not load is told.
+// FuzzSharedToken loads any text as a shared token. What is accepted is long enough, is not PEM and does not end in a NUL; an error
+// does not quote the text.
 func FuzzSharedToken(f *testing.F) {
-	for _, text := range []string{testSecret, "short", "-----BEGIN PUBLIC KEY-----", GenerateSharedToken(), `{"kty":"oct"}`, "AAAA====", strings.Repeat("ab", 32), strings.Repeat("00", 32)} {
+	for _, text := range []string{testSecret, "short", "-----BEGIN PUBLIC KEY-----", sharedtoken.Generate(), `{"kty":"oct"}`, "AAAA====", strings.Repeat("ab", 32), strings.Repeat("00", 32)} {
 		for i := range encodings {
 			f.Add(uint8(i), text)
 		}
@@ -235,4 +237,4 @@ func FuzzSharedToken(f *testing.F) {
 	})
 }
 
-var encodings = []Encoding{Raw, Base64, Base64URL, Hex}
+var encodings = []sharedtoken.Encoding{sharedtoken.Raw, sharedtoken.Base64, sharedtoken.Base64URL, sharedtoken.Hex}

@@ -15,14 +15,14 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
-// privateMembers are the members of a JWK (RFC 7518 sections 6.3.2 and 6.4.1) that no published key may have.
+// privateMembers are the members of a JWK (RFC 7518 sections 6.3.2 and 6.4.1) that a published key must not have.
 var privateMembers = []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
 
-// parseJWK reads one JWK (RFC 7517 section 4) as an RS256 verification key. Whatever the key's owner did not mean for
-// this purpose is refused. An error reads on from "the JWK …" and quotes nothing.
+// parseJWK reads one JWK (RFC 7517 section 4) as an RS256 verification key. It refuses a key that its owner did not publish for
+// this purpose. An error continues a sentence that begins with "the JWK", and quotes nothing.
 func parseJWK(text []byte) (*Key, error) {
-	members := make(map[string][]byte)
-	if err := strictjson.Object(text, func(name, value []byte) { members[string(name)] = value }); err != nil {
+	members, err := readMembers(text)
+	if err != nil {
 		return nil, err
 	}
 	if err := checkPurpose(members); err != nil {
@@ -38,18 +38,26 @@ func parseJWK(text []byte) (*Key, error) {
 			return nil, errors.New("has a kid that is not a string")
 		}
 	}
-	parsed, err := jwk.ParseKey(minimalJWK(members))
-	if err != nil {
-		return nil, errors.New("has an n or e that is missing or not base64url")
-	}
 	var public rsa.PublicKey
-	if err := parsed.Raw(&public); err != nil {
+	parsed, err := jwk.ParseKey(minimalJWK(members))
+	if err == nil {
+		err = parsed.Raw(&public)
+	}
+	if err != nil {
 		return nil, errors.New("has an n or e that is missing or not base64url")
 	}
 	return newPublicKey(&public, kid)
 }
 
-// minimalJWK keeps the members that are the key itself, so that the library meets nothing else.
+// readMembers returns the members of a strictly read JSON object, each as it was received.
+func readMembers(text []byte) (map[string][]byte, error) {
+	members := make(map[string][]byte)
+	err := strictjson.Object(text, func(name, value []byte) { members[string(name)] = value })
+	return members, err
+}
+
+// minimalJWK returns only the members that are the key itself. The library parses others too, such as x5c, and we do not rely on
+// what it makes of them.
 func minimalJWK(members map[string][]byte) []byte {
 	var b bytes.Buffer
 	b.WriteString(`{"kty":"RSA"`)
@@ -71,7 +79,7 @@ func checkPurpose(members map[string][]byte) error {
 	switch kty {
 	case "RSA":
 	case "oct":
-		return errors.New("is a symmetric key, which does not belong among public ones")
+		return errors.New("is a symmetric key, which must not be published")
 	case "EC", "OKP":
 		return errors.New("is an elliptic curve key; RS256 needs an RSA key")
 	case "":
@@ -81,7 +89,7 @@ func checkPurpose(members map[string][]byte) error {
 	}
 	for _, name := range privateMembers {
 		if members[name] != nil {
-			return errors.New("is a private key; only its public part (kty, n, e, kid) belongs here")
+			return errors.New("is a private key; give only its public part (kty, n, e, kid)")
 		}
 	}
 	if value, found := members["use"]; found {
@@ -103,7 +111,7 @@ func checkPurpose(members map[string][]byte) error {
 	return nil
 }
 
-// checkExponent refuses exponents that the library would cut to the size of an int.
+// checkExponent refuses exponents that the library would cut to the size of an int: it reads 2^64 + 65537 as 65537.
 func checkExponent(value []byte) error {
 	text, ok := strictjson.String(value)
 	if !ok {
@@ -119,8 +127,8 @@ func checkExponent(value []byte) error {
 	return nil
 }
 
-// PublicKeySet returns the JWK Set (RFC 7517 section 5) of public keys, for their owner to publish. A key without a kid
-// gets its thumbprint (RFC 7638) as one, so that another key never goes by the same.
+// PublicKeySet returns the JWK Set (RFC 7517 section 5) of public keys, for their owner to publish. The kid of a key without one is
+// its thumbprint (RFC 7638), which is never that of another key.
 func PublicKeySet(keys ...*Key) ([]byte, error) {
 	type member struct {
 		KeyType   string `json:"kty"`
@@ -137,7 +145,7 @@ func PublicKeySet(keys ...*Key) ([]byte, error) {
 	for _, k := range keys {
 		public, ok := k.material.(*rsa.PublicKey)
 		if !ok {
-			return nil, errors.New("a shared token is a secret, and is never published")
+			return nil, errors.New("a shared token is a secret, and must not be published")
 		}
 		m := member{"RSA", k.kid, "sig", k.alg.String(),
 			base64.RawURLEncoding.EncodeToString(public.N.Bytes()),
@@ -147,7 +155,7 @@ func PublicKeySet(keys ...*Key) ([]byte, error) {
 			m.KeyID = base64.RawURLEncoding.EncodeToString(sum[:])
 		}
 		if kids[m.KeyID] {
-			return nil, errors.New("two keys have the same kid; every kid names one key")
+			return nil, errors.New("two keys have the same kid; give each key a kid of its own")
 		}
 		kids[m.KeyID] = true
 		set.Keys = append(set.Keys, m)

@@ -6,13 +6,13 @@ import (
 )
 
 func TestJWKsThatAreRefusedAreNamed(t *testing.T) {
-	good := jwkText(&privateKey().PublicKey, "")
-	_, n, _ := strings.Cut(good, `"n":"`)
+	valid := jwkText(&privateKey().PublicKey, "")
+	_, n, _ := strings.Cut(valid, `"n":"`)
 	n, _, _ = strings.Cut(n, `"`)
 	withE := func(e string) string { return `{"kty":"RSA","n":"` + n + `","e":` + e + `}` }
 	with := func(more string) string { return jwkText(&privateKey().PublicKey, more) }
 	for _, tt := range []struct{ name, text, want string }{
-		{"a JWK Set", `{"keys":[` + good + `]}`, "is a JWK Set"},
+		{"a JWK Set", `{"keys":[` + valid + `]}`, "is a JWK Set"},
 		{"a key that calls itself a set too", with(`,"keys":null`), "is a JWK Set"},
 		{"a symmetric key", `{"kty":"oct","k":"` + testSecret + `"}`, "symmetric key"},
 		{"an elliptic curve key", `{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}`, "elliptic curve"},
@@ -33,11 +33,11 @@ func TestJWKsThatAreRefusedAreNamed(t *testing.T) {
 		{"alg RSA-OAEP", with(`,"alg":"RSA-OAEP"`), "alg other than RS256"},
 		{"key_ops without verify", with(`,"key_ops":["encrypt"]`), "key_ops without verify"},
 		{"empty key_ops", with(`,"key_ops":[]`), "key_ops without verify"},
-		{"key_ops that are no array", with(`,"key_ops":"verify"`), "key_ops without verify"},
+		{"key_ops that are not an array", with(`,"key_ops":"verify"`), "key_ops without verify"},
 		{"a kid that is a number", with(`,"kid":1`), "kid that is not a string"},
 		{"no e", `{"kty":"RSA","n":"` + n + `"}`, "has no e"},
 		{"an e that is a number", withE(`65537`), "has no e"},
-		{"an e that is no base64", withE(`"!"`), "e that is not base64url"},
+		{"an e that is not base64", withE(`"!"`), "e that is not base64url"},
 		{"an empty e", withE(`""`), "unsound exponent"},
 		{"an e of 2^64+65537, which the library would cut to 65537", withE(`"AQAAAAAAAQAB"`), "exponent of more than 32 bits"},
 		{"an e of 1", withE(`"AQ"`), "unsound exponent"},
@@ -45,13 +45,13 @@ func TestJWKsThatAreRefusedAreNamed(t *testing.T) {
 		{"an e over 2^31-1", withE(`"gAAAAQ"`), "unsound exponent"},
 		{"no n", `{"kty":"RSA","e":"AQAB"}`, "n or e that is missing"},
 		{"an n that is a number", `{"kty":"RSA","n":1,"e":"AQAB"}`, "n or e that is missing"},
-		{"an n that is no base64", `{"kty":"RSA","n":"!!","e":"AQAB"}`, "n or e that is missing"},
+		{"an n that is not base64", `{"kty":"RSA","n":"!!","e":"AQAB"}`, "n or e that is missing"},
 		{"an n of 64 bits", `{"kty":"RSA","n":"__________8","e":"AQAB"}`, "64 bits; 2048 to 8192"},
 		{"two n", with(`,"n":"AA"`), "two members of the same name"},
 		{"two n, once escaped", with(`,"\u006e":"AA"`), "two members of the same name"},
-		{"text behind", good + "x", "something behind"},
-		{"an open object", good[:len(good)-1], "ends too early"},
-		{"bytes that are no UTF-8", with(",\"kid\":\"\xff\""), "UTF-8"},
+		{"text after it", valid + "x", "text after"},
+		{"an open object", valid[:len(valid)-1], "ends too early"},
+		{"bytes that are not UTF-8", with(",\"kid\":\"\xff\""), "UTF-8"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := ParsePublicKey([]byte(tt.text), "")
@@ -71,7 +71,7 @@ func TestJWKsThatAreRefusedAreNamed(t *testing.T) {
 	}
 }
 
-// rfc7638 is the key of RFC 7638 section 3.1, whose thumbprint stands there.
+// rfc7638 is the key of RFC 7638 section 3.1, whose thumbprint is given there.
 const rfc7638 = `{"kty":"RSA","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw","e":"AQAB"}`
 
 // A set that the tools make is one that the gateway takes, with the same keys, each under a kid of its own.

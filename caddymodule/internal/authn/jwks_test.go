@@ -17,6 +17,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keyserver"
 )
 
 // otherKeys are RSA key pairs beside privateKey.
@@ -92,8 +94,8 @@ func withEngine(t *testing.T, f func(t *testing.T, s *fakeServer, j *JWKS, v *Ve
 	synctest.Test(t, func(t *testing.T) {
 		s := &fakeServer{header: http.Header{}}
 		s.publish(testJWK(privateKey(), "a"))
-		j := NewJWKS(JWKSSettings{URL: "https://keys.example/jwks.json", RefreshInterval: DefaultRefreshInterval, StaleIfError: DefaultStaleIfError, Timeout: DefaultFetchTimeout}, nil)
-		j.client.Transport = s
+		j := NewJWKS(JWKSSettings{URL: "https://keys.example/jwks.json", RefreshInterval: DefaultRefreshInterval, StaleIfError: DefaultStaleIfError, Timeout: keyserver.DefaultTimeout}, nil)
+		j.client.HTTP.Transport = s
 		defer func() {
 			j.Close()
 			synctest.Wait()
@@ -102,15 +104,10 @@ func withEngine(t *testing.T, f func(t *testing.T, s *fakeServer, j *JWKS, v *Ve
 	})
 }
 
-// tokenOf returns a token without an end, signed by key.
+// tokenOf returns a token that does not expire, signed by key.
 func tokenOf(t testing.TB, key *rsa.PrivateKey, kid string) string {
 	t.Helper()
-	signer := &SigningKey{alg: "RS256", material: key}
-	text, err := signer.Sign(kid, map[string]any{"identity": "mark"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
+	return signWith(t, key, kid, map[string]any{"identity": "mark"})
 }
 
 func verdict(v *Verifier, token string) string {
@@ -137,9 +134,9 @@ func TestKeySetIsFetchedAgainBeforeItsLifetimeEnds(t *testing.T) {
 		{"not more often than once a minute", http.Header{"Cache-Control": {"max-age=1"}}, 42 * time.Second, time.Minute},
 		{"not-to-be-cached means a minute", http.Header{"Cache-Control": {"no-store"}}, 42 * time.Second, time.Minute},
 		{"at least once an hour", http.Header{"Cache-Control": {"max-age=999999999"}}, 43 * time.Minute, time.Hour},
-		{"a number that wraps around is no number", http.Header{"Cache-Control": {"max-age=18446744073709551617"}}, 42 * time.Second, time.Minute},
+		{"a number that would wrap around counts as expired", http.Header{"Cache-Control": {"max-age=18446744073709551617"}}, 42 * time.Second, time.Minute},
 		{"as Expires says", http.Header{"Date": {"Mon, 03 Jan 2000 00:00:00 GMT"}, "Expires": {"Mon, 03 Jan 2000 00:30:00 GMT"}}, 21 * time.Minute, 30 * time.Minute},
-		{"an Expires that is no date has passed", http.Header{"Expires": {"0"}}, 42 * time.Second, time.Minute},
+		{"an Expires that is not a date counts as expired", http.Header{"Expires": {"0"}}, 42 * time.Second, time.Minute},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
@@ -165,12 +162,12 @@ func TestKeySetIsFetchedAgainBeforeItsLifetimeEnds(t *testing.T) {
 	}
 }
 
-// A scanner sends a token with a new kid every millisecond. It costs the key server one fetch, and nobody else anything.
-func TestRandomKIDsCauseOneFetchAndHoldABoundedNumberOfRequests(t *testing.T) {
+// A scanner sends a token with a new kid every millisecond. It costs the key server one fetch, and other clients nothing.
+func TestRandomKIDsCauseOneFetchAndABoundedNumberOfWaiters(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		j.Start()
 		synctest.Wait()
-		good := tokenOf(t, privateKey(), "a")
+		valid := tokenOf(t, privateKey(), "a")
 		s.set(func() { s.delay = 2 * time.Second })
 		before := s.fetches.Load()
 		var waited, refused, unavailable atomic.Int64
@@ -191,7 +188,7 @@ func TestRandomKIDsCauseOneFetchAndHoldABoundedNumberOfRequests(t *testing.T) {
 			})
 			time.Sleep(time.Millisecond)
 			start := time.Now()
-			if wantVerdict(t, v, good, "ok", "a known kid meanwhile"); time.Since(start) > 0 {
+			if wantVerdict(t, v, valid, "ok", "a known kid meanwhile"); time.Since(start) > 0 {
 				t.Fatal("a request with a known kid was delayed")
 			}
 		}
@@ -206,7 +203,7 @@ func TestRandomKIDsCauseOneFetchAndHoldABoundedNumberOfRequests(t *testing.T) {
 	})
 }
 
-// The site rotates its key in the usual wrong order: it signs with the new one before anybody has heard of it.
+// The site rotates its key in the usual wrong order: it signs with the new one before it publishes it.
 func TestRotatedKeyIsAcceptedByTheFirstTokenThatNeedsIt(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		j.Start()
@@ -215,14 +212,14 @@ func TestRotatedKeyIsAcceptedByTheFirstTokenThatNeedsIt(t *testing.T) {
 		s.publish(testJWK(privateKey(), "a"), testJWK(otherKeys()[0], "b"))
 		wantVerdict(t, v, next, "ok", "the first token of the new key")
 
-		// Somebody asked for a kid that does not exist, a moment before the next rotation.
+		// A client sent a kid that does not exist, a moment before the next rotation.
 		wantVerdict(t, v, tokenOf(t, otherKeys()[1], "nonsense"), "key_unknown", "a made-up kid")
 		last := tokenOf(t, otherKeys()[1], "c")
 		s.publish(testJWK(otherKeys()[1], "c"))
 		wantVerdict(t, v, last, "key_unknown", "at once")
 		time.Sleep(renewInterval)
 		wantVerdict(t, v, last, "ok", "ten seconds later")
-		wantVerdict(t, v, next, "key_unknown", "the key that was withdrawn")
+		wantVerdict(t, v, next, "key_unknown", "the key that was removed")
 	})
 }
 
@@ -236,7 +233,7 @@ func TestRotatedKeyWithoutAKIDIsFoundToo(t *testing.T) {
 		s.publish(testJWK(otherKeys()[1], ""))
 		wantVerdict(t, v, tokenOf(t, privateKey(), "x"), "signature_invalid", "within ten seconds")
 		time.Sleep(renewInterval)
-		wantVerdict(t, v, tokenOf(t, otherKeys()[1], "y"), "ok", "a token whose kid nobody knows, after ten seconds")
+		wantVerdict(t, v, tokenOf(t, otherKeys()[1], "y"), "ok", "a token with an unknown kid, after ten seconds")
 	})
 }
 
@@ -252,50 +249,50 @@ func TestForgedSignatureUnderAKnownKIDCausesNoFetch(t *testing.T) {
 	})
 }
 
-func TestGoodKeysServeWhileTheKeyServerFails(t *testing.T) {
+func TestKeysAreUsedWhileTheKeyServerFails(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		j.Start()
 		synctest.Wait()
-		good := tokenOf(t, privateKey(), "a")
+		valid := tokenOf(t, privateKey(), "a")
 		s.set(func() { s.err = errors.New("connection refused") })
 		time.Sleep(DefaultStaleIfError - 20*time.Minute)
-		wantVerdict(t, v, good, "ok", "just before stale_if_error ends")
+		wantVerdict(t, v, valid, "ok", "just before stale_if_error ends")
 		wantVerdict(t, v, tokenOf(t, otherKeys()[0], "b"), "keys_unavailable", "a new kid meanwhile")
 		time.Sleep(21 * time.Minute)
-		wantVerdict(t, v, good, "keys_unavailable", "after it")
+		wantVerdict(t, v, valid, "keys_unavailable", "after it")
 		s.publish(testJWK(privateKey(), "a"))
 		time.Sleep(lastRetry)
 		synctest.Wait()
-		wantVerdict(t, v, good, "ok", "as soon as the server is back")
+		wantVerdict(t, v, valid, "ok", "as soon as the server is back")
 	})
 }
 
-func TestStaleIfErrorZeroTrustsASetNoLongerThanItsLifetime(t *testing.T) {
+func TestWithStaleIfErrorZeroASetExpiresWithItsLifetime(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		j.settings.StaleIfError = 0
 		j.Start()
 		synctest.Wait()
 		s.set(func() { s.err = errors.New("connection refused") })
-		good := tokenOf(t, privateKey(), "a")
+		valid := tokenOf(t, privateKey(), "a")
 		time.Sleep(DefaultRefreshInterval - time.Second)
-		wantVerdict(t, v, good, "ok", "within its lifetime")
+		wantVerdict(t, v, valid, "ok", "within its lifetime")
 		time.Sleep(time.Second)
-		wantVerdict(t, v, good, "keys_unavailable", "at its end")
+		wantVerdict(t, v, valid, "keys_unavailable", "at its end")
 	})
 }
 
-func TestNoKeyEverSeenIsNoDecision(t *testing.T) {
+func TestWithoutAKeySetNothingIsDecided(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		s.set(func() { s.status, s.body = http.StatusNotFound, "not here" })
-		good := tokenOf(t, privateKey(), "a")
-		wantVerdict(t, v, good, "keys_unavailable", "before Start")
+		valid := tokenOf(t, privateKey(), "a")
+		wantVerdict(t, v, valid, "keys_unavailable", "before Start")
 		j.Start()
 		synctest.Wait()
-		wantVerdict(t, v, good, "keys_unavailable", "after a failed fetch")
+		wantVerdict(t, v, valid, "keys_unavailable", "after a failed fetch")
 		s.publish(testJWK(privateKey(), "a"))
 		time.Sleep(2 * firstRetry)
 		synctest.Wait()
-		wantVerdict(t, v, good, "ok", "after the next attempt")
+		wantVerdict(t, v, valid, "ok", "after the next attempt")
 	})
 }
 
@@ -329,15 +326,15 @@ func TestWaitingEndsWithTheRequestAndWithItsTime(t *testing.T) {
 	})
 }
 
-func TestWithdrawnKeyStopsWithinTheLifetimeAndAtOnceAfterRefresh(t *testing.T) {
+func TestRemovedKeyStopsWithinTheLifetimeAndAtOnceAfterRefresh(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		j.Start()
 		synctest.Wait()
-		good := tokenOf(t, privateKey(), "a")
+		valid := tokenOf(t, privateKey(), "a")
 		s.publish(testJWK(otherKeys()[0], "b"))
-		wantVerdict(t, v, good, "ok", "while the set is fresh")
+		wantVerdict(t, v, valid, "ok", "while the set is fresh")
 		time.Sleep(DefaultRefreshInterval)
-		wantVerdict(t, v, good, "key_unknown", "after its lifetime")
+		wantVerdict(t, v, valid, "key_unknown", "after its lifetime")
 
 		s.publish(testJWK(otherKeys()[1], "c"))
 		if err := j.Refresh(context.Background(), false); err != nil {
@@ -348,12 +345,12 @@ func TestWithdrawnKeyStopsWithinTheLifetimeAndAtOnceAfterRefresh(t *testing.T) {
 	})
 }
 
-// A key was stolen. What a fetch brings that began before the operator said so must not bring it back.
-func TestDistrustDropsTheKeysAndWhatIsOnItsWay(t *testing.T) {
+// A key was stolen. A fetch that began before the distrust must not bring it back.
+func TestDistrustDropsTheKeysAndTheFetchUnderWay(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		j.Start()
 		synctest.Wait()
-		good := tokenOf(t, privateKey(), "a")
+		valid := tokenOf(t, privateKey(), "a")
 		s.set(func() { s.delay = 2 * time.Second })
 		go func() { _ = j.Refresh(context.Background(), false) }()
 		synctest.Wait()
@@ -361,19 +358,19 @@ func TestDistrustDropsTheKeysAndWhatIsOnItsWay(t *testing.T) {
 		if err := j.Refresh(context.Background(), true); err == nil {
 			t.Fatal("the refresh cannot have worked")
 		}
-		wantVerdict(t, v, good, "keys_unavailable", "at once")
+		wantVerdict(t, v, valid, "keys_unavailable", "at once")
 		time.Sleep(3 * time.Second)
-		wantVerdict(t, v, good, "keys_unavailable", "after the older fetch has ended")
+		wantVerdict(t, v, valid, "keys_unavailable", "after the older fetch has ended")
 	})
 }
 
-func TestRefreshKeepsGoodKeysIfTheServerFails(t *testing.T) {
+func TestRefreshKeepsTheKeysIfTheServerFails(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		j.Start()
 		synctest.Wait()
 		s.set(func() { s.status = http.StatusInternalServerError })
-		if err := j.Refresh(context.Background(), false); !errors.Is(err, errStatus) {
-			t.Errorf("got %v, want %v", err, errStatus)
+		if err := j.Refresh(context.Background(), false); keyserver.ClassOf(err) != keyserver.Refused {
+			t.Errorf("got %v, want a refused answer", err)
 		}
 		wantVerdict(t, v, tokenOf(t, privateKey(), "a"), "ok", "after a failed refresh")
 		if status := j.Status(); status.Err == nil || !status.Usable {
@@ -382,24 +379,24 @@ func TestRefreshKeepsGoodKeysIfTheServerFails(t *testing.T) {
 	})
 }
 
-func TestConfirmedSetIsKeptAndFreshAgain(t *testing.T) {
+func TestConfirmedSetIsFreshAgain(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		s.set(func() { s.header = http.Header{"Etag": {`"1"`}} })
 		j.Start()
 		synctest.Wait()
-		first := j.current.Load()
+		first := j.snapshot.Load()
 		time.Sleep(DefaultRefreshInterval)
 		synctest.Wait()
-		second := j.current.Load()
+		second := j.snapshot.Load()
 		if second.set != first.set || !second.fetched.After(first.fetched) || j.err != nil {
 			t.Errorf("the set was not confirmed: %+v, then %+v, error %v", first, second, j.err)
 		}
 	})
 }
 
-// The gateway happens to fetch the set, slowly, at the moment at which the site publishes a new key. The answer on its way
-// is the set of before; the first token of the new key must not be judged by it.
-func TestRotatedKeyIsFoundThoughAnOlderFetchIsUnderWay(t *testing.T) {
+// The gateway happens to fetch the set, slowly, at the moment at which the site publishes a new key. The answer under way
+// is the previous set; the first token of the new key must not be refused because of it.
+func TestRotatedKeyIsFoundDuringAnOlderFetch(t *testing.T) {
 	for _, kid := range []string{"b", ""} {
 		withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 			j.Start()
@@ -420,8 +417,8 @@ func TestRotatedKeyIsFoundThoughAnOlderFetchIsUnderWay(t *testing.T) {
 	}
 }
 
-// The first fetch is all that the first tokens wait for; they begin no other.
-func TestFirstRequestsBeginNoFetchOfTheirOwn(t *testing.T) {
+// The first tokens wait for the first fetch, and begin no other.
+func TestFirstRequestsShareTheFetchUnderWay(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		s.set(func() { s.delay = time.Second })
 		j.Start()
@@ -433,17 +430,17 @@ func TestFirstRequestsBeginNoFetchOfTheirOwn(t *testing.T) {
 	})
 }
 
-// Whatever a key server does to the code that reads it, the gateway goes on.
+// An answer that makes our code panic must not end the process.
 func TestPanicWhileFetchingIsAFailedFetch(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		j.Start()
 		synctest.Wait()
-		j.client.Transport = panicking{}
+		j.client.HTTP.Transport = panicking{}
 		if err := j.Refresh(context.Background(), false); !errors.Is(err, errNoKeySet) {
 			t.Errorf("got %v, want %v", err, errNoKeySet)
 		}
 		wantVerdict(t, v, tokenOf(t, privateKey(), "a"), "ok", "with the keys of before")
-		j.client.Transport = s
+		j.client.HTTP.Transport = s
 		if err := j.Refresh(context.Background(), false); err != nil {
 			t.Errorf("the next fetch: %v", err)
 		}
@@ -453,11 +450,11 @@ func TestPanicWhileFetchingIsAFailedFetch(t *testing.T) {
 type panicking struct{}
 
 func (panicking) RoundTrip(*http.Request) (*http.Response, error) {
-	panic("an answer that nobody thought of")
+	panic("an unforeseen answer")
 }
 
-// The last messenger is gone while a fetch is under way and tokens wait for it: nothing hangs, and nothing is left.
-func TestCloseEndsAFetchAndThoseWhoWait(t *testing.T) {
+// The last messenger is removed while a fetch is under way and tokens wait for it: nothing hangs, and no goroutine is left.
+func TestCloseEndsTheFetchAndItsWaiters(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		s.set(func() { s.delay = time.Hour })
 		j.Start()

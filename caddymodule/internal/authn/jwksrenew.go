@@ -6,7 +6,8 @@ import (
 )
 
 const (
-	// renewInterval is the shortest time between two fetches that requests cause.
+	// renewInterval is the shortest time between two fetches that tokens cause. An attacker can put a new kid into every
+	// token, and must not be able to make the gateway flood the key server.
 	renewInterval = 10 * time.Second
 
 	// maxWaiting and maxWait bound how many requests wait for such a fetch, and how long.
@@ -18,15 +19,14 @@ const (
 // that can help: when there is no set, when the token's kid is unknown, or when the token has no kid. Otherwise the
 // signature is simply wrong.
 //
-// Anyone can make up a kid, so all requests share one fetch in ten seconds, and a bounded number of them waits. A fetch
-// that is under way serves them only if there is no set yet, or if a token caused it: one that the clock caused may bring
-// the set as it was before the token's key was published.
+// All requests share one fetch in renewInterval. A fetch that is under way is used only if there is no set yet, or if a token
+// caused it: one that the clock caused may bring the set as it was before the token's key was published.
 func (j *JWKS) renew(ctx context.Context, h header, version uint64) renewal {
 	j.mu.Lock()
 	now := time.Now()
 	s := j.usable(now)
 	if s != nil {
-		if s.version != version {
+		if s.version != version { // replaced since the caller looked
 			j.mu.Unlock()
 			return renewed
 		}
@@ -36,17 +36,16 @@ func (j *JWKS) renew(ctx context.Context, h header, version uint64) renewal {
 		}
 	}
 	f := j.inflight
-	if f == nil || s != nil && !f.asked {
-		switch recently := !j.asked.IsZero() && now.Sub(j.asked) < renewInterval; {
+	if f == nil || s != nil && !f.byToken {
+		switch recently := !j.renewed.IsZero() && now.Sub(j.renewed) < renewInterval; {
 		case !recently:
-			j.asked = now
-			f = j.fetchLocked(true)
-			f.asked = true
+			j.renewed = now
+			f = j.beginLocked(&fetch{byToken: true})
 		case f == nil:
-			s := j.current.Load()
+			s := j.snapshot.Load()
 			j.mu.Unlock()
 			if s != nil && now.Sub(s.fetched) < renewInterval {
-				return notRenewed
+				return notRenewed // the set was fetched a moment ago, so that the key is certainly unknown
 			}
 			return renewalFailed
 		}

@@ -5,8 +5,6 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -14,18 +12,20 @@ import (
 	"strings"
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
 const (
 	minRSABits = 2048 // RFC 7518 section 3.3
-	maxRSABits = 8192 // a verification with a longer key takes milliseconds
+	maxRSABits = 8192 // a verification with a longer key takes milliseconds, for every token that an attacker sends
 	minSecret  = 32   // bytes; RFC 7518 section 3.2
 )
 
-// ParsePublicKey reads an RSA public key for RS256 in any form that people have it in: PEM with a PKIX or PKCS#1 public
-// key or an X.509 certificate (whose dates are not looked at), or a JWK. The kid of a JWK holds unless kid is given.
-// An error names the form that was found, and never quotes text.
+// ParsePublicKey reads an RSA public key for RS256 in any form in which people have it: PEM with a PKIX or PKCS#1 public key or an
+// X.509 certificate (whose dates are ignored), or a JWK. The kid of a JWK is used unless kid is given. An error names the form that
+// was found, and never quotes text.
 func ParsePublicKey(text []byte, kid string) (*Key, error) {
 	text = bytes.TrimSpace(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")))
 	if len(text) > 0 && text[0] == '{' {
@@ -40,14 +40,14 @@ func ParsePublicKey(text []byte, kid string) (*Key, error) {
 	}
 	block, rest := pem.Decode(text)
 	if block == nil {
-		return nil, errors.New("is " + describe(text) + ", not a public key; PEM or a JWK is wanted")
+		return nil, errors.New("is " + describe(text) + ", not a public key; give PEM or a JWK")
 	}
 	public, err := parsePEM(block)
 	if err != nil {
 		return nil, err
 	}
 	if another, _ := pem.Decode(rest); another != nil {
-		return nil, errors.New("holds more than one PEM block; give each key a public_key line of its own")
+		return nil, errors.New("contains more than one PEM block; give each key a public_key line of its own")
 	}
 	return newPublicKey(public, kid)
 }
@@ -55,7 +55,7 @@ func ParsePublicKey(text []byte, kid string) (*Key, error) {
 func parsePEM(block *pem.Block) (any, error) {
 	switch kind := block.Type; {
 	case strings.HasSuffix(kind, "PRIVATE KEY"):
-		return nil, errors.New("holds a private key, which the gateway must not have; give the public one: openssl pkey -in key.pem -pubout")
+		return nil, errors.New("contains a private key, which the gateway must not have; give the public one: openssl pkey -in key.pem -pubout")
 	case kind == "PUBLIC KEY":
 		public, err := x509.ParsePKIXPublicKey(block.Bytes)
 		return public, decodingError(kind, err)
@@ -69,7 +69,7 @@ func parsePEM(block *pem.Block) (any, error) {
 		}
 		return certificate.PublicKey, nil
 	default:
-		return nil, errors.New("holds a PEM block of another kind; PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE is wanted")
+		return nil, errors.New("contains a PEM block of another kind; give PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE")
 	}
 }
 
@@ -77,7 +77,7 @@ func decodingError(kind string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("holds a PEM block %q that cannot be decoded: %w", kind, err)
+	return fmt.Errorf("contains a PEM block %q that cannot be decoded: %w", kind, err)
 }
 
 // newPublicKey checks public and makes it an RS256 key.
@@ -87,10 +87,10 @@ func newPublicKey(public any, kid string) (*Key, error) {
 		return nil, fmt.Errorf("is a key of type %s; RS256 needs an RSA key", strings.TrimPrefix(strings.TrimPrefix(fmt.Sprintf("%T", public), "*"), "ed25519."))
 	}
 	if bits := key.N.BitLen(); bits < minRSABits || bits > maxRSABits {
-		return nil, fmt.Errorf("is an RSA key of %d bits; %d to %d are taken", bits, minRSABits, maxRSABits)
+		return nil, fmt.Errorf("is an RSA key of %d bits; %d to %d are accepted", bits, minRSABits, maxRSABits)
 	}
 	if key.N.Bit(0) == 0 {
-		return nil, errors.New("is an RSA key with an even modulus, which is no product of two primes")
+		return nil, errors.New("is an RSA key with an even modulus, which is not a product of two large primes")
 	}
 	if key.E < 3 || key.E%2 == 0 || key.E > math.MaxInt32 {
 		return nil, errors.New("is an RSA key with an unsound exponent; it must be odd, at least 3 and below 2^31")
@@ -107,9 +107,9 @@ const (
 	maxSmallExponent = 65537
 )
 
-// CheckSmall refuses a key that is sound and costs more than usual ones. A key of 8192 bits with a large exponent takes a
-// hundred times the time of one of 2048 with the usual one, for every token that an attacker sends. The operator of the gateway
-// may choose that; a site owner who does not pay for the gateway's processor may not.
+// CheckSmall refuses a sound key that costs more than usual ones. A verification with a key of 8192 bits and a large exponent takes
+// a hundred times as long as one with 2048 bits and the usual exponent, for every token that an attacker sends. The operator of the
+// gateway may choose that; a site owner, who does not pay for the gateway's processor, may not.
 func (k *Key) CheckSmall() error {
 	public, ok := k.material.(*rsa.PublicKey)
 	switch {
@@ -118,74 +118,30 @@ func (k *Key) CheckSmall() error {
 	case public.N.BitLen() > maxSmallRSABits:
 		return fmt.Errorf("is an RSA key of %d bits; a stored messenger takes %d to %d: make a key of 2048 or 3072 bits", public.N.BitLen(), minRSABits, maxSmallRSABits)
 	case public.E > maxSmallExponent:
-		return fmt.Errorf("is an RSA key with the exponent %d; a stored messenger takes at most %d, which is what tools make", public.E, maxSmallExponent)
+		return fmt.Errorf("is an RSA key with the exponent %d; a stored messenger takes at most %d, the exponent that tools choose", public.E, maxSmallExponent)
 	}
 	return nil
 }
 
-// ParseSharedToken makes secret an HS256 key.
+// ParseSharedToken makes secret an HS256 key. It refuses what is not a secret, above all a public key: a messenger that took one as
+// its HMAC key would accept tokens from everyone (RFC 8725 section 3.1).
 func ParseSharedToken(secret []byte, kid string) (*Key, error) {
 	switch {
 	case bytes.Contains(secret, []byte("-----BEGIN ")):
-		return nil, errors.New("is PEM; a shared token is a secret, and whoever knows a public key could sign with it (use public_key for a key pair)")
+		return nil, errors.New("is PEM; a shared token is a secret, and everyone who knows a public key could sign with it (use public_key for a key pair)")
 	case len(secret) > 0 && secret[0] == '{' && strictjson.Object(secret, nil) == nil:
 		return nil, errors.New("is a JSON object; give the secret alone (of a JWK, its member k with base64url)")
-	case checkGenerated(string(secret)) != nil:
-		return nil, checkGenerated(string(secret))
+	case sharedtoken.Check(string(secret)) != nil:
+		return nil, sharedtoken.Check(string(secret))
 	case len(secret) < minSecret:
 		return nil, fmt.Errorf("has %d bytes; HS256 needs at least %d (RFC 7518 section 3.2)", len(secret), minSecret)
 	case secret[len(secret)-1] == 0:
-		return nil, errors.New("ends in a NUL byte, with which HMAC takes it for the same secret as without (RFC 2104)")
+		return nil, errors.New("ends in a NUL byte, and HMAC does not distinguish it from the secret without that byte (RFC 2104)")
 	}
 	return newSecretKey(bytes.Clone(secret), kid), nil
 }
 
-// An Encoding is how the text of a shared token encodes its bytes.
-type Encoding string
-
-// The encodings of a shared token. Most JWT libraries take the bytes of the text as they are: Raw.
-const (
-	Raw       Encoding = "raw"
-	Base64    Encoding = "base64"
-	Base64URL Encoding = "base64url"
-	Hex       Encoding = "hex"
-)
-
-// Known reports whether e is one of the encodings.
-func (e Encoding) Known() bool {
-	switch e {
-	case Raw, Base64, Base64URL, Hex:
-		return true
-	}
-	return false
-}
-
-// Decode returns the bytes that text encodes. Base64 may be padded or not. An error never quotes text.
-func (e Encoding) Decode(text string) ([]byte, error) {
-	var secret []byte
-	var err error
-	switch e {
-	case Raw, "":
-		if strings.TrimSpace(text) != text {
-			return nil, errors.New("begins or ends with white space; remove it, or encode the secret and say how (base64, base64url, hex)")
-		}
-		return []byte(text), nil
-	case Base64:
-		secret, err = base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "="))
-	case Base64URL:
-		secret, err = base64.RawURLEncoding.DecodeString(strings.TrimRight(text, "="))
-	case Hex:
-		secret, err = hex.DecodeString(text)
-	default:
-		return nil, errors.New("has an encoding that is none of raw, base64, base64url, hex")
-	}
-	if err != nil {
-		return nil, errors.New("is not " + string(e))
-	}
-	return secret, nil
-}
-
-// describe says what text looks like, for people who put something else where a public key belongs.
+// describe says what text looks like, for people who configured something else instead of a public key.
 func describe(text []byte) string {
 	has := func(prefix string) bool { return bytes.HasPrefix(text, []byte(prefix)) }
 	switch {

@@ -11,13 +11,14 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/pem"
 	"fmt"
 	"math/big"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 )
 
 func pemText(kind string, der []byte) string {
@@ -34,7 +35,7 @@ func pkixText(t testing.TB, public any) string {
 	return pemText("PUBLIC KEY", der)
 }
 
-// certificateText returns a self-signed certificate whose time has passed: as a mere envelope of a key it still serves.
+// certificateText returns a self-signed certificate that has expired: it is only the envelope of a key.
 func certificateText(t testing.TB) string {
 	t.Helper()
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "site"}, NotAfter: time.Unix(0, 0)}
@@ -50,7 +51,7 @@ func jwkText(public *rsa.PublicKey, more string) string {
 		base64.RawURLEncoding.EncodeToString(big.NewInt(int64(public.E)).Bytes()), more)
 }
 
-func TestPublicKeysAreTakenAsPeopleHaveThem(t *testing.T) {
+func TestPublicKeysAreAcceptedAsPeopleHaveThem(t *testing.T) {
 	public := &privateKey().PublicKey
 	forms := map[string]string{
 		"PKIX":                                 pkixText(t, public),
@@ -60,7 +61,7 @@ func TestPublicKeysAreTakenAsPeopleHaveThem(t *testing.T) {
 		"PKIX without a line break at the end": strings.TrimSpace(pkixText(t, public)),
 		"PKIX behind a line of text":           "the key of our site:\n" + pkixText(t, public),
 		"PKCS#1":                               pemText("RSA PUBLIC KEY", x509.MarshalPKCS1PublicKey(public)),
-		"a certificate that ended":             certificateText(t),
+		"an expired certificate":               certificateText(t),
 		"a JWK":                                jwkText(public, ""),
 		"a JWK with its purpose":               jwkText(public, `,"use":"sig","alg":"RS256","key_ops":["verify"],"x5t":"x","ext":true`),
 		"a JWK with blanks":                    " \n" + strings.ReplaceAll(jwkText(public, ""), ",", " ,\n "),
@@ -144,7 +145,7 @@ func TestPublicKeysThatAreRefusedAreNamed(t *testing.T) {
 		{"a certificate request", pemText("CERTIFICATE REQUEST", []byte("x")), "PEM block of another kind"},
 		{"PKIX under the name of PKCS#1", strings.ReplaceAll(whole, "PUBLIC KEY", "RSA PUBLIC KEY"), "cannot be decoded"},
 		{"PKCS#1 under the name of PKIX", pemText("PUBLIC KEY", x509.MarshalPKCS1PublicKey(public)), "cannot be decoded"},
-		{"a certificate that is none", pemText("CERTIFICATE", []byte("x")), "cannot be decoded"},
+		{"a damaged certificate", pemText("CERTIFICATE", []byte("x")), "cannot be decoded"},
 		{"an elliptic curve key", pkixText(t, &ec.PublicKey), "ecdsa.PublicKey; RS256 needs an RSA key"},
 		{"an Ed25519 key", pkixText(t, ed), "PublicKey; RS256 needs an RSA key"},
 		{"damaged PEM", whole[:len(whole)/2], "is damaged PEM"},
@@ -176,56 +177,21 @@ func TestPublicKeysThatAreRefusedAreNamed(t *testing.T) {
 	}
 }
 
-func TestSharedTokensAreTakenAsTheyAreDecoded(t *testing.T) {
-	secret := bytes.Repeat([]byte{0xfb, 0xff, 'x', 1}, 8)
-	for encoding, texts := range map[Encoding][]string{
-		Raw:       {string(secret)},
-		"":        {string(secret)},
-		Base64:    {base64.StdEncoding.EncodeToString(secret), base64.RawStdEncoding.EncodeToString(secret)},
-		Base64URL: {base64.URLEncoding.EncodeToString(secret), base64.RawURLEncoding.EncodeToString(secret)},
-		Hex:       {hex.EncodeToString(secret), strings.ToUpper(hex.EncodeToString(secret))},
-	} {
-		for _, text := range texts {
-			got, err := encoding.Decode(text)
-			if err != nil || !bytes.Equal(got, secret) {
-				t.Errorf("%q: got %x %v", encoding, got, err)
-				continue
-			}
-			key, err := ParseSharedToken(got, "k1")
-			if err != nil || key.alg != "HS256" || key.KeyID() != "k1" || !bytes.Equal(key.material.([]byte), secret) {
-				t.Errorf("%q: got %+v %v", encoding, key, err)
-			}
+// The HMAC key is exactly the text or the decoded bytes: any JWT library of the site must come to the same key.
+func TestSharedTokenIsTheKeyAsItIs(t *testing.T) {
+	for _, secret := range []string{sharedtoken.Generate(), string(bytes.Repeat([]byte{0xfb, 0xff, 'x', 1}, 8)), "MST_" + sharedtoken.Generate()[4:]} {
+		key, err := ParseSharedToken([]byte(secret), "k1")
+		if err != nil || key.alg != "HS256" || key.KeyID() != "k1" || string(key.material.([]byte)) != secret {
+			t.Errorf("%q: got %+v %v", secret, key, err)
 		}
 	}
-	for _, tt := range []struct {
-		name     string
-		encoding Encoding
-		text     string
-		want     string
-	}{
-		{"a line break at the end", Raw, testSecret + "\n", "white space"},
-		{"a blank in front", Raw, " " + testSecret, "white space"},
-		{"base64url called base64", Base64, "-_-_", "is not base64"},
-		{"base64 called base64url", Base64URL, "+/+/", "is not base64url"},
-		{"text called hex", Hex, testSecret, "is not hex"},
-		{"half a byte of hex", Hex, "abc", "is not hex"},
-		{"an unknown encoding", "base32", testSecret, "none of raw, base64, base64url, hex"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			_, err := tt.encoding.Decode(tt.text)
-			wantError(t, err, tt.want)
-			if strings.Contains(err.Error(), testSecret[:8]) {
-				t.Errorf("the error quotes the secret: %v", err)
-			}
-			if tt.encoding.Known() != (tt.encoding != "base32") {
-				t.Errorf("Known: got %v", tt.encoding.Known())
-			}
-		})
-	}
+	generated := sharedtoken.Generate()
+	_, err := ParseSharedToken([]byte(generated[:len(generated)-1]), "")
+	wantError(t, err, "was damaged: a character is missing or wrong")
 }
 
 // A public key as a secret is the oldest way to let everyone sign (RFC 8725 section 3.1), a short secret the most common.
-func TestSharedTokensThatAreNoSecretsAreRefused(t *testing.T) {
+func TestSharedTokensThatAreNotSecretsAreRefused(t *testing.T) {
 	for _, tt := range []struct{ name, secret, want string }{
 		{"nothing", "", "has 0 bytes"},
 		{"31 bytes", strings.Repeat("x", 31), "has 31 bytes; HS256 needs at least 32"},

@@ -22,27 +22,27 @@ import (
 const (
 	maxKeys = 10 // keys of one messenger
 
-	// maxCandidates is how many RSA verifications one token may cost us, those with a key set that was fetched for it
-	// included.
+	// maxCandidates is how many RSA verifications one token may cost us, including those after a fetch that it caused. A token
+	// without a kid is tried with all keys, and anyone can send one.
 	maxCandidates = 4
 )
 
-// Keys are what one messenger trusts: a [KeySet] from the configuration, or a [JWKS] from a URL. The set of
-// implementations is closed, because each of them decides which signatures are believed.
+// Keys are what one messenger trusts: a [KeySet] from the configuration or the store, a [JWKS] from a URL, or an empty ring. The
+// set of implementations is closed, because each of them decides which signatures are accepted.
 type Keys interface {
-	// algorithm is the one that every token must name.
+	// algorithm is the one that every token must have in its header.
 	algorithm() string
 
-	// candidates returns the keys that may have signed a token with this header, and the version of the set they are
-	// from. It never waits. It answers [KeyUnknown] if no key fits, and [KeysUnavailable] if there is no set to look in.
+	// candidates returns the keys that may have signed a token with this header, and the version of their set. It never waits. It
+	// answers [KeyUnknown] if no key fits, and [KeysUnavailable] if it cannot tell, because there is no set that can be trusted.
 	candidates(h header) (keys []*Key, version uint64, rej *Rejection)
 
-	// standing returns the set that is active at this instant, and its version; nil if no set can be trusted. A key
-	// that verified a token does so as long as the version is the same, up to its own end.
-	standing(now time.Time) (set *KeySet, version uint64)
+	// current returns the set that is active at this instant, and its version; nil if no set can be trusted. A key that verified a
+	// token still verifies it while the version is the same, until the key expires.
+	current(now time.Time) (set *KeySet, version uint64)
 
-	// renew is called for a token with this header that no key of that version verifies. It says whether there is a
-	// newer version to try, and may wait for one.
+	// renew is called for a token with this header that no key of that version verifies. It says whether there is a newer version
+	// to try, and may wait for one.
 	renew(ctx context.Context, h header, version uint64) renewal
 
 	// active returns all keys that verify tokens right now.
@@ -64,32 +64,31 @@ type Key struct {
 	kid         string // "" if the key has none
 	material    any    // *rsa.PublicKey or []byte, as the algorithm wants it
 	fingerprint [sha256.Size]byte
-	end         time.Time     // when it stops verifying; zero if it does not
-	used        *atomic.Int64 // the hour of its last use since 1970; nil if it is not recorded
+	end         time.Time     // when it expires; zero if it does not
+	used        *atomic.Int64 // the hour of its last use since 1970; nil if that is not recorded
 	macs        *sync.Pool    // of *keyedHash, for HS256
 }
 
-// newSecretKey returns an HS256 key. The secret is not changed afterwards.
+// newSecretKey returns an HS256 key. The caller must not change secret afterwards.
 func newSecretKey(secret []byte, kid string) *Key {
 	// The fingerprint compares secrets in memory and is never shown.
 	return &Key{alg: jwa.HS256, kid: kid, material: secret, fingerprint: sha256.Sum256(secret), macs: new(sync.Pool)}
 }
 
-// ExpiringAt returns k as a key that verifies nothing from that instant on, as the old one of an overlap does.
+// ExpiringAt returns k as a key that expires at that instant: the previous key of a rotation with an overlap.
 func (k *Key) ExpiringAt(end time.Time) *Key {
-	ending := *k
-	ending.end = end
-	return &ending
+	expiring := *k
+	expiring.end = end
+	return &expiring
 }
 
-func (k *Key) ended(now time.Time) bool { return !k.end.IsZero() && !now.Before(k.end) }
+func (k *Key) expired(now time.Time) bool { return !k.end.IsZero() && !now.Before(k.end) }
 
-// Same reports whether k and other are one key, whatever they are called and whenever they end.
+// Same reports whether k and other are the same key, even if their kids or ends differ.
 func (k *Key) Same(other *Key) bool { return k.alg == other.alg && k.fingerprint == other.fingerprint }
 
-// ID names the key, whatever it is called and whenever it ends: two keys are the same exactly if their IDs are. For a
-// public key it is the SHA-256 that operators see; that of a secret is for comparing in memory and is never shown.
-// However many connections keep it, it is there once.
+// ID identifies the key: two keys are the same exactly if their IDs are. For a public key it is the SHA-256 that operators see;
+// that of a secret is for comparing in memory and is never shown. It is interned, because every open connection has one.
 func (k *Key) ID() string { return unique.Make(hex.EncodeToString(k.fingerprint[:])).Value() }
 
 func (k *Key) isAsymmetric() bool { return k.alg != jwa.HS256 }
@@ -108,12 +107,12 @@ func (k *Key) info() KeyInfo {
 	return info
 }
 
-// rs256 is jwx's signature primitive. It takes the key and the received bytes and looks at nothing else, the header of
-// the token least of all.
+// rs256 is jwx's signature primitive. It reads the key and the received bytes, and nothing else: in particular not the header of
+// the token, by which jwx's own parsers would let a token choose.
 var rs256 = func() jws.Verifier {
 	v, err := jws.NewVerifier(jwa.RS256)
 	if err != nil {
-		panic(err) // cannot be: it is built in
+		panic(err) // impossible: it is built in
 	}
 	return v
 }()
@@ -125,16 +124,16 @@ func (k *Key) verify(signed, signature []byte) bool {
 	return rs256.Verify(signed, signature, k.material) == nil
 }
 
-// A keyedHash is HMAC-SHA-256 with a secret that it took in before: taking it in is half of the work.
+// A keyedHash is HMAC-SHA-256 whose state already contains the secret, which is half of the work for a short token.
 type keyedHash struct {
 	hash.Hash
 	sum [sha256.Size]byte
 }
 
-// verifyHS256 does what jwx does for HS256.
+// verifyHS256 computes the MAC and compares it in constant time. jwx does the same, and computes the state anew for every token.
 func (k *Key) verifyHS256(signed, signature []byte) bool {
-	mac, kept := k.macs.Get().(*keyedHash)
-	if kept {
+	mac, reused := k.macs.Get().(*keyedHash)
+	if reused {
 		mac.Reset()
 	} else {
 		mac = &keyedHash{Hash: hmac.New(sha256.New, k.material.([]byte))}
@@ -147,10 +146,10 @@ func (k *Key) verifyHS256(signed, signature []byte) bool {
 
 // A KeySet is a fixed set of keys of one algorithm.
 type KeySet struct {
-	keys  []*Key
-	byKID map[string][]*Key // for each kid that a key has: the keys with it, then those without any
-	noKID []*Key
-	ends  bool // whether some key does
+	keys    []*Key
+	byKID   map[string][]*Key // for each kid of a key: the keys with it, then those without a kid
+	noKID   []*Key
+	expires bool // whether some key does
 }
 
 // NewKeySet returns the set of the given keys, which must all be of one method and have kids that differ.
@@ -159,7 +158,7 @@ func NewKeySet(keys ...*Key) (*KeySet, error) {
 		return nil, errors.New("no key is given")
 	}
 	if len(keys) > maxKeys {
-		return nil, fmt.Errorf("%d keys are given, and a messenger takes at most %d", len(keys), maxKeys)
+		return nil, fmt.Errorf("%d keys are given; a messenger accepts at most %d", len(keys), maxKeys)
 	}
 	kids := make(map[string]bool)
 	for _, k := range keys {
@@ -167,7 +166,7 @@ func NewKeySet(keys ...*Key) (*KeySet, error) {
 			return nil, errors.New("keys of different methods cannot be mixed")
 		}
 		if k.kid != "" && kids[k.kid] {
-			return nil, errors.New("two keys have the same kid; every kid names one key")
+			return nil, errors.New("two keys have the same kid; give each key a kid of its own")
 		}
 		kids[k.kid] = true
 	}
@@ -178,7 +177,7 @@ func NewKeySet(keys ...*Key) (*KeySet, error) {
 func newKeySet(keys []*Key) *KeySet {
 	s := &KeySet{keys: keys, byKID: make(map[string][]*Key)}
 	for _, k := range keys {
-		s.ends = s.ends || !k.end.IsZero()
+		s.expires = s.expires || !k.end.IsZero()
 		if k.kid == "" {
 			s.noKID = append(s.noKID, k)
 		}
@@ -200,28 +199,28 @@ func (s *KeySet) equal(other *KeySet) bool {
 
 func (s *KeySet) algorithm() string { return s.keys[0].alg.String() }
 
-func (s *KeySet) active() []*Key { return s.withoutEnded(s.keys) }
+func (s *KeySet) active() []*Key { return s.withoutExpired(s.keys) }
 
 func (s *KeySet) candidates(h header) ([]*Key, uint64, *Rejection) {
 	keys, _ := s.match(h)
-	keys, rej := limitCandidates(s.withoutEnded(keys))
+	keys, rej := limitCandidates(s.withoutExpired(keys))
 	return keys, 0, rej
 }
 
-func (s *KeySet) withoutEnded(keys []*Key) []*Key {
-	if !s.ends {
+func (s *KeySet) withoutExpired(keys []*Key) []*Key {
+	if !s.expires {
 		return keys
 	}
 	now := time.Now()
-	return slices.DeleteFunc(slices.Clone(keys), func(k *Key) bool { return k.ended(now) })
+	return slices.DeleteFunc(slices.Clone(keys), func(k *Key) bool { return k.expired(now) })
 }
 
-func (s *KeySet) standing(time.Time) (*KeySet, uint64) { return s, 0 }
+func (s *KeySet) current(time.Time) (*KeySet, uint64) { return s, 0 }
 
 func (s *KeySet) renew(context.Context, header, uint64) renewal { return notRenewed }
 
-// match returns the keys that fit h: those with its kid and those without one, or all if h has no kid. It also reports
-// whether the kid itself is known.
+// match returns the keys that fit h: those with its kid and those without a kid, or all if h does not have one. known reports
+// whether a key has the kid.
 func (s *KeySet) match(h header) (keys []*Key, known bool) {
 	if !h.hasKID {
 		return s.keys, true
@@ -237,13 +236,13 @@ func limitCandidates(keys []*Key) ([]*Key, *Rejection) {
 	case len(keys) == 0:
 		return nil, reject(KeyUnknown, "no active key has the token's kid")
 	case keys[0].isAsymmetric() && len(keys) > maxCandidates:
-		return nil, reject(KeyUnknown, "more than four keys come into question; sign with a kid, and name it at the key")
+		return nil, reject(KeyUnknown, "more than four keys could have signed the token; sign with a kid, and configure it with the key")
 	}
 	return keys, nil
 }
 
-// Shared reports whether a and b have a key in common, or take theirs from one URL, so that a token for the one would be
-// good for the other.
+// Shared reports whether a and b have a key in common, or take theirs from one URL, so that a token for one messenger would be
+// valid for the other.
 func Shared(a, b Keys) bool {
 	if a, ok := a.(*JWKS); ok {
 		b, ok := b.(*JWKS)

@@ -36,7 +36,7 @@ func TestKeySetIsOfOneMethodAndItsKidsDiffer(t *testing.T) {
 		{"no key", nil, "no key is given"},
 		{"keys of both methods", []*Key{rsaKeyNamed(t, "a", 2048), hs}, "different methods"},
 		{"one kid twice", []*Key{rsaKeyNamed(t, "a", 2048), rsaKeyNamed(t, "a", 2049)}, "same kid"},
-		{"eleven keys", many, "11 keys are given, and a messenger takes at most 10"},
+		{"eleven keys", many, "11 keys are given; a messenger accepts at most 10"},
 		{"ten keys", many[:maxKeys], ""},
 		{"kids that differ in case", []*Key{rsaKeyNamed(t, "a", 2048), rsaKeyNamed(t, "A", 2049)}, ""},
 		{"several keys without a kid", []*Key{rsaKeyNamed(t, "", 2048), rsaKeyNamed(t, "", 2049)}, ""},
@@ -52,7 +52,7 @@ func TestKeySetIsOfOneMethodAndItsKidsDiffer(t *testing.T) {
 	}
 }
 
-func TestKidSelectsTheKeysThatHaveItAndThoseThatHaveNone(t *testing.T) {
+func TestKidSelectsTheKeysWithItAndThoseWithoutAKid(t *testing.T) {
 	named := []*Key{rsaKeyNamed(t, "a", 2048), rsaKeyNamed(t, "b", 2049)}
 	mixed := append([]*Key{rsaKeyNamed(t, "", 2050)}, named...)
 	five := append([]*Key{rsaKeyNamed(t, "c", 2051), rsaKeyNamed(t, "d", 2052)}, mixed...)
@@ -101,7 +101,7 @@ func TestKidSelectsTheKeysThatHaveItAndThoseThatHaveNone(t *testing.T) {
 	}
 }
 
-// During a change of secrets both are there, and more than four of them cost next to nothing to try.
+// During a rotation there are several secrets. All of them are tried, even more than four: that costs almost nothing.
 func TestEverySharedTokenOfAMessengerIsTried(t *testing.T) {
 	var keys []*Key
 	var secrets []string
@@ -121,11 +121,11 @@ func TestEverySharedTokenOfAMessengerIsTried(t *testing.T) {
 		}
 	}
 	if _, rej := v.Verify(context.Background(), signHS256(`{"identity":"mark"}`), nil); outcomeText(rej) != "signature_invalid" {
-		t.Errorf("a secret that is none of them: got %s, want signature_invalid", outcomeText(rej))
+		t.Errorf("another secret: got %s, want signature_invalid", outcomeText(rej))
 	}
 }
 
-// A kid says which key is meant; it does not make another key's signature good.
+// A kid only selects a key; it does not make another key's signature valid.
 func TestKidOfAnotherKeyIsRefused(t *testing.T) {
 	one, err := ParseSharedToken([]byte(testSecret), "one")
 	if err != nil {
@@ -151,7 +151,7 @@ func TestSharedFindsKeysThatTwoMessengersHaveInCommon(t *testing.T) {
 		t.Error("one key under two kids is not found")
 	}
 	if Shared(set(a), set(b)) {
-		t.Error("two keys are taken for one")
+		t.Error("two keys count as one")
 	}
 	if !slices.Equal(set(a, b).active(), []*Key{a, b}) {
 		t.Error("active does not return all keys")
@@ -179,7 +179,7 @@ func TestOneTokenCostsAtMostFourVerifications(t *testing.T) {
 		{"the same again", keys[:3], keys[:3], nil},
 		{"one more than before", keys[:4], keys[:3], keys[3:4]},
 		{"one under another kid", []*Key{&renamed, keys[5]}, keys[:1], keys[5:6]},
-		{"secrets cost next to nothing", []*Key{secret}, keys[:4], []*Key{secret}},
+		{"secrets cost almost nothing", []*Key{secret}, keys[:4], []*Key{secret}},
 	} {
 		if got := untried(tt.newer, tt.tried); !slices.Equal(got, tt.want) {
 			t.Errorf("%s: got %d keys, want %d", tt.name, len(got), len(tt.want))
@@ -187,8 +187,8 @@ func TestOneTokenCostsAtMostFourVerifications(t *testing.T) {
 	}
 }
 
-// A list of a stored messenger may be long, and so may a token: they are not multiplied.
-func TestLongListsAreLookedThroughByHash(t *testing.T) {
+// The list of a stored messenger may be long, and so may a token: the cost is not their product.
+func TestLongListsAreSearchedByHash(t *testing.T) {
 	for _, n := range []int{1, fewTexts, fewTexts + 1, 100} {
 		var list, members, audiences []string
 		for i := range n {

@@ -12,17 +12,18 @@ import (
 type Revocation struct {
 	TokenID  TokenID   // one token
 	Identity string    // or the contact
-	Before   time.Time // for a contact and for the messenger; a token without an iat cannot show that it is later
+	Before   time.Time // for a contact and for the messenger; a token without an iat counts as issued before it
 }
 
-// Revocations are those of one messenger. They can be replaced at any time, and hold from the next request on.
+// Revocations are those of one messenger. They can be replaced at any time, and apply from the next request on, to tokens in the
+// cache too. A request reads an immutable index behind an atomic pointer and takes no lock.
 type Revocations struct {
 	current atomic.Pointer[revocationIndex] // nil if there are none
 }
 
 // A revocationIndex is immutable, except that recent may be replaced by one with more revocations in a copy of the index.
 type revocationIndex struct {
-	unknown    bool
+	unknown    bool // then the rest is empty
 	tokens     map[TokenID]struct{}
 	identities map[string]time.Time
 	everyone   time.Time
@@ -107,8 +108,8 @@ func (r *Revocations) Unknown() bool {
 	return index != nil && index.unknown
 }
 
-// check refuses a contact whose token is revoked. It is called for every request, also where the token was verified
-// before.
+// check refuses a contact whose token is revoked. It is called for every request, even if the token is in the cache: a cached
+// answer would delay a revocation.
 func (r *Revocations) check(c *Contact) *Rejection {
 	if r == nil {
 		return nil
@@ -118,7 +119,7 @@ func (r *Revocations) check(c *Contact) *Rejection {
 		return nil
 	}
 	if index.unknown {
-		return reject(KeysUnavailable, "the store cannot be read, so that nobody knows whether this token was revoked")
+		return reject(KeysUnavailable, "the store cannot be read, so that it is unknown whether this token was revoked")
 	}
 	if c.TokenID != "" {
 		if _, revoked := index.tokens[c.TokenID]; revoked || slices.ContainsFunc(index.recent, func(v Revocation) bool { return v.TokenID == c.TokenID }) {
@@ -138,7 +139,7 @@ func (r *Revocations) check(c *Contact) *Rejection {
 	case before.IsZero() || !c.Issued.Before(before):
 		return nil
 	case c.Issued.IsZero():
-		return reject(TokenRevoked, "tokens of this contact were revoked by the time of issue, and this one has no iat")
+		return reject(TokenRevoked, "tokens of this contact were revoked by their time of issue, and this one does not have an iat")
 	}
-	return reject(TokenRevoked, "tokens of this contact that were issued so early were revoked")
+	return reject(TokenRevoked, "tokens of this contact that were issued before a later time were revoked")
 }

@@ -1,6 +1,7 @@
 package authn
 
 import (
+	"iter"
 	"net/http"
 	"net/url"
 	"slices"
@@ -18,27 +19,24 @@ const (
 	WebSocketProtocol SourceKind = "websocket_protocol"
 )
 
-const protocolHeader = "Sec-Websocket-Protocol" // as net/http spells it
-
 // A Source is one place of a request in which a token may travel.
 type Source struct {
 	Kind SourceKind
 
-	// Name is the header in canonical form, the cookie, the query parameter, or the WebSocket subprotocol that marks the
-	// entry behind it as a token.
+	// Name is the header in canonical form, the cookie, the query parameter, or the WebSocket subprotocol after which the token
+	// follows.
 	Name string
 
-	// Scheme is the authentication scheme in front of the token, for headers only. Without one the whole value is the
-	// token.
+	// Scheme is the authentication scheme before the token, for headers only. Without one the whole value is the token.
 	Scheme string
 }
 
 // Sources are the parts of a request that may have a token. Text elsewhere in a request is not a token.
 type Sources []Source
 
-// Remove removes the content of all sources from r, in place, so that a backend, its logs, and
-// whatever copied the request's URL never see a token. Everything else stays as it was, byte for byte.
-// original is the URL as it was received, from which error routes start again.
+// Remove removes the content of all sources from r, in place: other handlers may have kept pointers to the URL, and neither they
+// nor a backend and its logs may see a token. All other bytes stay as they were. original is the URL as it was received, from
+// which error routes start again.
 func (s Sources) Remove(r *http.Request, original *url.URL) {
 	for i := range s {
 		src := &s[i]
@@ -79,7 +77,8 @@ func (s *Source) removeCookie(r *http.Request) {
 	lines := r.Header["Cookie"]
 	var kept []string
 	for _, line := range lines {
-		// A backend that trims all blanks of Unicode would find the token under these names as well.
+		// This removes more than Find finds: a backend that trims all blanks of Unicode would find the token under these
+		// names as well.
 		rest := removeFrom(line, ';', func(pair string) bool {
 			if len(pair) < len(s.Name) {
 				return false
@@ -97,17 +96,7 @@ func (s *Source) removeCookie(r *http.Request) {
 	replaceHeader(r, "Cookie", lines, kept)
 }
 
-func (s *Source) removeParameter(query string) string {
-	if query == "" {
-		return query
-	}
-	return removeFrom(query, '&', func(pair string) bool {
-		_, ours := s.parameter(pair)
-		return ours
-	})
-}
-
-// removeReferer cleans the address of the page, which carries the token if the page itself was opened with it.
+// removeReferer cleans the address of the page, which contains the token if the page itself was opened with it.
 func (s *Source) removeReferer(r *http.Request) {
 	values := r.Header["Referer"]
 	cleaned := slices.Clone(values)
@@ -115,48 +104,6 @@ func (s *Source) removeReferer(r *http.Request) {
 		cleaned[i] = s.removeFromAddress(value)
 	}
 	replaceHeader(r, "Referer", values, cleaned)
-}
-
-func (s *Source) removeFromAddress(text string) string {
-	address, fragment, hasFragment := strings.Cut(text, "#")
-	base, query, found := strings.Cut(address, "?")
-	kept := s.removeParameter(query)
-	if !found || kept == query {
-		return text
-	}
-	if kept != "" {
-		base += "?" + kept
-	}
-	if hasFragment {
-		base += "#" + fragment
-	}
-	return base
-}
-
-func (s *Source) removeProtocol(r *http.Request) {
-	lines := r.Header[protocolHeader]
-	offered := false
-	for offer := range protocols(r) {
-		if offered = offer == s.Name; offered {
-			break
-		}
-	}
-	if !offered {
-		return
-	}
-	var kept []string
-	marked := false
-	for offer := range protocols(r) {
-		// The token follows directly after its marker, and after each of two markers in a row.
-		behind := marked
-		if marked = offer == s.Name; !marked && !behind {
-			kept = append(kept, offer)
-		}
-	}
-	if len(kept) > 0 {
-		kept = []string{strings.Join(kept, ", ")}
-	}
-	replaceHeader(r, protocolHeader, lines, kept)
 }
 
 // removeFrom removes the parts of a list for which ours is true, and leaves the bytes of all others.
@@ -189,5 +136,25 @@ func replaceHeader(r *http.Request, name string, before, after []string) {
 		delete(r.Header, name)
 	default:
 		r.Header[name] = after
+	}
+}
+
+// parts are the parts of a list that are not empty. A list is a header or a query of an attacker's choice, possibly with
+// thousands of parts: none of them costs more than its length.
+func parts(list string, separator byte) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		start := 0
+		for i := range len(list) {
+			if list[i] != separator {
+				continue
+			}
+			if start < i && !yield(list[start:i]) {
+				return
+			}
+			start = i + 1
+		}
+		if start < len(list) {
+			yield(list[start:])
+		}
 	}
 }

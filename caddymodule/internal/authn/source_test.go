@@ -47,7 +47,7 @@ func TestExactlyOneDistinctTokenCounts(t *testing.T) {
 		{"a scheme and a blank", allSources, "/", []string{"Authorization: Bearer "}, "token_malformed"},
 		{"a scheme with a colon, for the verifier to refuse", allSources, "/", []string{"Authorization: Bearer:T1"}, ":T1"},
 		{"a scheme with a quote, for the verifier to refuse", allSources, "/", []string{"Authorization: bearer\"T1\""}, "\"T1\""},
-		{"a scheme whose name goes on", allSources, "/", []string{"Authorization: Bearer-2 T1"}, "token_missing"},
+		{"a longer name of a scheme", allSources, "/", []string{"Authorization: Bearer-2 T1"}, "token_missing"},
 		{"no blank behind the scheme", allSources, "/", []string{"Authorization: BearerT1"}, "token_missing"},
 		{"another scheme", allSources, "/", []string{"Authorization: Basic T1"}, "token_missing"},
 		{"a scheme that ours begins", allSources, "/", []string{"Authorization: Bear T1"}, "token_missing"},
@@ -96,7 +96,7 @@ func TestExactlyOneDistinctTokenCounts(t *testing.T) {
 		{"one token in two places", allSources, "/?token=T1", []string{"Authorization: Bearer T1"}, "T1"},
 		{"two tokens in two places", allSources, "/?token=T2", []string{"Authorization: Bearer T1"}, "token_ambiguous"},
 		{"two tokens in cookie and subprotocol", allSources, "/", []string{"Cookie: session=T1", "Sec-WebSocket-Protocol: jwt, T2"}, "token_ambiguous"},
-		{"a token in a place that is no source", Sources{cookieSource}, "/?token=T1", []string{"Authorization: Bearer T2", "Cookie: session=T3"}, "T3"},
+		{"a token in a place that is not a source", Sources{cookieSource}, "/?token=T1", []string{"Authorization: Bearer T2", "Cookie: session=T3"}, "T3"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			found, rej := tt.sources.Find(request(t, tt.target, tt.lines...), Look{Handshake: true})
@@ -111,7 +111,7 @@ func TestExactlyOneDistinctTokenCounts(t *testing.T) {
 	}
 }
 
-func TestFindSaysWhereTheTokenStood(t *testing.T) {
+func TestFindSaysWhereTheTokenWas(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		target string
@@ -135,9 +135,9 @@ func TestFindSaysWhereTheTokenStood(t *testing.T) {
 	}
 }
 
-// The upstream, its logs and its error pages are no place for a token; all that stands beside it is none of our business,
-// down to its order, its case and its needless characters.
-func TestRemoveTakesTheTokenAndLeavesEveryOtherByte(t *testing.T) {
+// A token must not reach the upstream, its logs and its error pages. Everything next to it must
+// stay as it was, with its order, its case and its needless characters.
+func TestRemoveRemovesTheTokenAndNoOtherByte(t *testing.T) {
 	for _, tt := range []struct {
 		name      string
 		target    string
@@ -245,13 +245,13 @@ func TestWhatPagesSendWithoutAToken(t *testing.T) {
 				found, rej := allSources.Find(request(t, tt.target, tt.lines...), Look{Handshake: true, Anonymous: anonymous})
 				got, nothing := found.Token, false
 				if rej != nil {
-					got, nothing = string(rej.Code), rej.Nothing
+					got, nothing = string(rej.Code), rej.Empty
 				}
 				if got != want || nothing != tt.nothing {
 					t.Errorf("optional %v: got %q, nothing %v, want %q, %v", anonymous, got, nothing, want, tt.nothing)
 				}
-				if rej != nil && rej.Nothing && (!found.Held || found.Kind == "" || rej.Reason == "") {
-					t.Errorf("it is not said where it stood, or why it is none: %+v %+v", found, rej)
+				if rej != nil && rej.Empty && (!found.Any || found.Kind == "" || rej.Reason == "") {
+					t.Errorf("the place of the text, or why it is not a token, is missing: %+v %+v", found, rej)
 				}
 			}
 		})
@@ -263,13 +263,13 @@ func TestWhatPagesSendWithoutAToken(t *testing.T) {
 func TestSubprotocolIsASourceOnAHandshakeOnly(t *testing.T) {
 	line := "Sec-WebSocket-Protocol: chat.v1, jwt, T1"
 	found, rej := allSources.Find(request(t, "/", line), Look{})
-	if rej == nil || rej.Code != TokenMissing || !found.Held || found.Token != "" || found.Marker != "" {
+	if rej == nil || rej.Code != TokenMissing || !found.Any || found.Token != "" || found.Marker != "" {
 		t.Errorf("got %+v %+v", found, rej)
 	}
 	if found, rej := allSources.Find(request(t, "/", line, "Authorization: Bearer T2"), Look{}); rej != nil || found.Token != "T2" || found.Marker != "" {
 		t.Errorf("beside a token of a header: got %+v %+v", found, rej)
 	}
-	if found, rej := allSources.Find(request(t, "/", "Sec-WebSocket-Protocol: chat.v1, jwt"), Look{}); rej == nil || found.Held {
+	if found, rej := allSources.Find(request(t, "/", "Sec-WebSocket-Protocol: chat.v1, jwt"), Look{}); rej == nil || found.Any {
 		t.Errorf("without a token: got %+v %+v", found, rej)
 	}
 }

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-func TestCompactFormIsTakenStrictly(t *testing.T) {
-	good := signHS256(`{"identity":"mark"}`)
-	parts := strings.Split(good, ".")
+func TestCompactFormIsParsedStrictly(t *testing.T) {
+	valid := signHS256(`{"identity":"mark"}`)
+	parts := strings.Split(valid, ".")
 	header, payload, signature := parts[0], parts[1], parts[2]
 	for _, tt := range []struct {
 		name, text string
@@ -23,20 +23,20 @@ func TestCompactFormIsTakenStrictly(t *testing.T) {
 		{"no signature", header + "." + payload + ".", TokenMalformed, "signature segment is empty"},
 		{"one segment", header, TokenMalformed, "one segment"},
 		{"two segments", header + "." + payload, TokenMalformed, "two segments"},
-		{"four segments", good + "." + signature, TokenMalformed, "exactly three"},
-		{"five segments", good + "." + signature + "." + signature, TokenMalformed, "JWE"},
+		{"four segments", valid + "." + signature, TokenMalformed, "exactly three"},
+		{"five segments", valid + "." + signature + "." + signature, TokenMalformed, "JWE"},
 		{"nothing but dots", strings.Repeat(".", MaxToken), TokenMalformed, "exactly three"},
 		{"JSON serialization", `{"payload":"` + payload + `"}`, TokenMalformed, "JSON"},
 		{"padding", header + "=." + payload + "." + signature, TokenMalformed, "padding"},
 		{"the standard alphabet", header + "+." + payload + "." + signature, TokenMalformed, "standard base64"},
-		{"the standard alphabet's slash", good + "/", TokenMalformed, "standard base64"},
-		{"a scheme in front", "Bearer " + good, TokenMalformed, "scheme name"},
-		{"quotes", `"` + good + `"`, TokenMalformed, "quotes"},
+		{"the standard alphabet's slash", valid + "/", TokenMalformed, "standard base64"},
+		{"a scheme in front", "Bearer " + valid, TokenMalformed, "scheme name"},
+		{"quotes", `"` + valid + `"`, TokenMalformed, "quotes"},
 		{"a line break inside", header + ".\r\n" + payload + "." + signature, TokenMalformed, "base64url does not have"},
-		{"a NUL behind", good + "\x00", TokenMalformed, "base64url does not have"},
-		{"a character outside ASCII", good + "é", TokenMalformed, "base64url does not have"},
+		{"a NUL behind", valid + "\x00", TokenMalformed, "base64url does not have"},
+		{"a character outside ASCII", valid + "é", TokenMalformed, "base64url does not have"},
 		{"a length that base64 cannot have", header + "AAA." + payload + "." + signature, TokenMalformed, "header"},
-		{"trailing bits that are not zero", good[:len(good)-1] + nextChar(good[len(good)-1]), TokenMalformed, "signature segment"},
+		{"trailing bits that are not zero", valid[:len(valid)-1] + nextChar(valid[len(valid)-1]), TokenMalformed, "signature segment"},
 		{"a byte more than the limit", strings.Repeat("A", MaxToken+1), TokenTooLarge, "8 KiB"},
 		{"exactly the limit", strings.Repeat("A", MaxToken), TokenMalformed, "one segment"},
 	} {
@@ -47,9 +47,9 @@ func TestCompactFormIsTakenStrictly(t *testing.T) {
 			}
 		})
 	}
-	tok, rej := parseToken(good)
+	tok, rej := parseToken(valid)
 	if rej != nil {
-		t.Fatalf("the good token: %+v", rej)
+		t.Fatalf("the valid token: %+v", rej)
 	}
 	claims, err := tok.payload()
 	if err != nil || tok.signed != header+"."+payload || string(claims) != `{"identity":"mark"}` || tok.header.alg != "HS256" {
@@ -63,7 +63,7 @@ func nextChar(c byte) string {
 	return alphabet[strings.IndexByte(alphabet, c)+1:][:1]
 }
 
-func TestHeaderIsTakenStrictly(t *testing.T) {
+func TestHeaderIsParsedStrictly(t *testing.T) {
 	for _, tt := range []struct {
 		name, header string
 		want         header
@@ -74,9 +74,9 @@ func TestHeaderIsTakenStrictly(t *testing.T) {
 		{"an empty kid is a kid", `{"alg":"HS256","kid":""}`, header{alg: "HS256", hasKID: true}, ""},
 		{"typ in any case", `{"alg":"HS256","typ":"jwt"}`, header{alg: "HS256"}, ""},
 		{"typ of an access token (RFC 9068)", `{"alg":"HS256","typ":"AT+JWT"}`, header{alg: "HS256"}, ""},
-		{"members that would bring a key along are not read", `{"alg":"HS256","jwk":{"kty":"oct","k":"AA"},"jku":"https://evil.example","x5u":1,"x5c":[]}`, header{alg: "HS256"}, ""},
+		{"members that would bring a key are not read", `{"alg":"HS256","jwk":{"kty":"oct","k":"AA"},"jku":"https://evil.example","x5u":1,"x5c":[]}`, header{alg: "HS256"}, ""},
 		{"no alg", `{"typ":"JWT"}`, header{}, ""},
-		{"an alg that is no string", `{"alg":["HS256"]}`, header{}, ""},
+		{"an alg that is not a string", `{"alg":["HS256"]}`, header{}, ""},
 		{"a member Alg is not alg", `{"Alg":"HS256"}`, header{}, ""},
 		{"a kid that is a number", `{"alg":"HS256","kid":1}`, header{}, "kid"},
 		{"a kid that is null", `{"alg":"HS256","kid":null}`, header{}, "kid"},
@@ -92,7 +92,7 @@ func TestHeaderIsTakenStrictly(t *testing.T) {
 		{"a duplicate alg", `{"alg":"none","alg":"HS256"}`, header{}, "same name"},
 		{"a duplicate alg, once escaped", `{"alg":"none","\u0061lg":"HS256"}`, header{}, "same name"},
 		{"an array", `[]`, header{}, "not a JSON object"},
-		{"two objects", `{"alg":"HS256"}{}`, header{}, "behind"},
+		{"two objects", `{"alg":"HS256"}{}`, header{}, "text after"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, _ = readHeaderOf(segment(tt.header))
@@ -133,8 +133,8 @@ func readHeaderOf(segment string) (header, *Rejection) {
 	return t.header, rej
 }
 
-// A flood of headers that are made up does not push out the one header that all contacts of a site have.
-func TestMadeUpHeadersLeaveThoseOfSignedTokensAlone(t *testing.T) {
+// A flood of invented headers does not evict the one header that all contacts of a site have.
+func TestInventedHeadersDoNotEvictThoseOfSignedTokens(t *testing.T) {
 	v, site := sharedTokenVerifier(t, Policy{}), segment(`{"alg":"HS256","kid":"of the site"}`)
 	if _, rej := v.Verify(context.Background(), macWith(testSecret, site+"."+segment(`{"identity":"mark"}`)), nil); rej != nil {
 		t.Fatal(rej)
@@ -145,7 +145,7 @@ func TestMadeUpHeadersLeaveThoseOfSignedTokensAlone(t *testing.T) {
 			t.Fatalf("got %+v", rej)
 		}
 	}
-	if known := headerPlace(site).Load(); known == nil || known.segment != site || !known.signed {
-		t.Error("the header of the site was pushed out")
+	if known := headerSlot(site).Load(); known == nil || known.segment != site || !known.signed {
+		t.Error("the header of the site was evicted")
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
-// A TokenID tells a token from others: the 32 bytes of the SHA-256 of its jti (RFC 7519 section 4.1.7), or "" where it has
-// none. However long a site makes its jti, it takes no more room than that in the cache and at a connection.
+// A TokenID identifies a token: the 32 bytes of the SHA-256 of its jti (RFC 7519 section 4.1.7), or "" if it does not have one. A
+// site can make a jti of any length; its hash takes the same memory in the cache and for every connection.
 type TokenID string
 
 // NewTokenID returns the TokenID of this jti. An integer is the text of its digits.
@@ -39,8 +39,8 @@ func (id *TokenID) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// tokenID reads jti. A token with one that cannot be named in a revocation is not let in: whoever revoked it would be told
-// that it is revoked, and it would stay valid.
+// tokenID reads jti. A token with one that cannot be named in a revocation is refused: otherwise an operator could revoke it, be
+// told that it is revoked, and it would still be valid.
 func (c *claims) tokenID() (TokenID, *Rejection) {
 	if c.jti == nil {
 		return "", nil

@@ -20,19 +20,19 @@ const (
 	stepCount int = iota
 )
 
-// steps names every check, once for the terminal, the admin API and the panel: in short, and as a sentence.
+// steps describes every check, once for the commands, the admin API and the panel: a short name, and a sentence.
 var steps = [stepCount]struct{ name, about string }{
 	CheckForm:       {"form", "Form: three parts, and a header that can be read"},
 	CheckAlgorithm:  {"algorithm", "Algorithm: the one of the validation method"},
-	CheckKey:        {"key", "Key: one that fits the token’s key ID"},
+	CheckKey:        {"key", "Key: one that matches the token’s key ID"},
 	CheckSignature:  {"signature", "Signature: made by this key over this token"},
 	CheckPayload:    {"payload", "Payload: one JSON object of claims"},
 	CheckTimes:      {"times", "Times: not expired, not too early, not too long"},
 	CheckIssuer:     {"issuer", "Issuer: one that is accepted"},
 	CheckAudience:   {"audience", "Audience: one that is accepted"},
-	CheckRequired:   {"required claims", "Required claims: all there"},
+	CheckRequired:   {"required claims", "Required claims: all present"},
 	CheckIdentity:   {"identity", "Identity: under the identity key, and well formed"},
-	CheckRevocation: {"revocation", "Revocation: not revoked, nor all tokens of the contact or the messenger"},
+	CheckRevocation: {"revocation", "Revocation: not revoked by its ID, nor with all tokens of the contact or messenger"},
 }
 
 // String returns the short name of the check, which the admin API and the commands show.
@@ -52,18 +52,19 @@ type Trace struct {
 	Checks []Check
 }
 
-func (t *Trace) note(step Step, rej *Rejection) {
+// record adds a check with its outcome, and reports whether it failed.
+func (t *Trace) record(step Step, rej *Rejection) (failed bool) {
 	if t != nil {
 		t.Checks = append(t.Checks, Check{Step: step, Rejection: rej})
 	}
+	return rej != nil
 }
 
-// noteSignature notes the two checks that are made in one step: whether there is a key, and whether it fits.
-func (t *Trace) noteSignature(rej *Rejection) {
+// recordSignature records the two checks that checkSignature makes: whether there is a key, and whether it made the signature.
+func (t *Trace) recordSignature(rej *Rejection) (failed bool) {
 	if rej != nil && rej.Code != SignatureInvalid {
-		t.note(CheckKey, rej)
-		return
+		return t.record(CheckKey, rej)
 	}
-	t.note(CheckKey, nil)
-	t.note(CheckSignature, rej)
+	t.record(CheckKey, nil)
+	return t.record(CheckSignature, rej)
 }

@@ -2,19 +2,17 @@ package authn
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync/atomic"
 	"time"
-	"unicode"
-	"unicode/utf8"
 )
 
-// A Verifier decides on tokens for one messenger. What it decides never changes; it is safe for concurrent use.
+// A Verifier decides on tokens for one messenger. Its policy and its keys are fixed: a messenger whose settings change gets a new
+// verifier. It is safe for concurrent use.
 type Verifier struct {
 	policy     Policy
 	keys       Keys
-	generation uint64 // no other verifier of this process has it
+	generation uint64 // no other verifier of this process has it, which is how a cache knows whose answer an entry is
 }
 
 var generations atomic.Uint64
@@ -34,53 +32,56 @@ func (v *Verifier) Active() map[string]bool {
 	return ids
 }
 
-// Verify returns the contact that text proves, with the claims that want names, or the reason why it proves none.
-// It waits only where keys come from a URL and none of them fits; ctx ends that waiting.
+// Verify returns the contact that a token proves, or the reason why it proves none.
+//
+//   - text is the token as it was received. The verifier parses it itself and takes nothing else of the request: the decision
+//     depends on the token, the messenger and the clock alone.
+//   - want names the claims that the caller forwards. They are read in the same pass over the payload as those of the checks, so
+//     that no caller ever parses a token on its own, and a claim cannot be read in two ways.
+//   - ctx is for the one case in which a verification waits: keys come from a URL, and no known key fits the token. Its end
+//     cancels the waiting, and not the fetch, which other requests share.
+//
+// [Cache.Verify] takes the time in addition: its caller has just read the clock, and reading it again would be a measurable part
+// of a hit.
 func (v *Verifier) Verify(ctx context.Context, text string, want []string) (*Contact, *Rejection) {
 	return v.verify(ctx, text, want, nil)
 }
 
-// verify is the one way from a text to a contact. Every check notes its outcome in t, which may be nil.
+// verify is the one way from a text to a contact. The order of the checks is a rule: nothing in the payload is read before the
+// signature is valid, and the revocations, which name contacts and tokens, come last, when both are known. Every check is
+// recorded in t, which may be nil.
 func (v *Verifier) verify(ctx context.Context, text string, want []string, t *Trace) (*Contact, *Rejection) {
 	tok := tokens.Get().(*token)
 	defer tok.release()
-	rej := tok.parse(text)
-	if t.note(CheckForm, rej); rej != nil {
+	if rej := tok.parse(text); t.record(CheckForm, rej) {
 		return nil, rej
 	}
-	rej = v.checkAlgorithm(tok)
-	if t.note(CheckAlgorithm, rej); rej != nil {
+	if rej := v.checkAlgorithm(tok); t.record(CheckAlgorithm, rej) {
 		return nil, rej
 	}
 	key, version, rej := v.checkSignature(ctx, tok)
-	if t.noteSignature(rej); rej != nil {
+	if t.recordSignature(rej) {
 		return nil, rej
 	}
-	tok.noteSigned()
+	tok.rememberSigned()
 	var cl claims
-	rej = cl.parse(tok, &v.policy, want)
-	if t.note(CheckPayload, rej); rej != nil {
+	if rej := cl.parse(tok, &v.policy, want); t.record(CheckPayload, rej) {
 		return nil, rej
 	}
-	now := time.Now()
-	rej = cl.checkTimes(&v.policy, now)
-	if t.note(CheckTimes, rej); rej != nil {
+	if rej := cl.checkTimes(&v.policy, time.Now()); t.record(CheckTimes, rej) {
 		return nil, rej
 	}
-	rej = cl.checkIssuer(&v.policy)
-	if t.note(CheckIssuer, rej); rej != nil {
+	if rej := cl.checkIssuer(&v.policy); t.record(CheckIssuer, rej) {
 		return nil, rej
 	}
-	rej = cl.checkAudience(&v.policy)
-	if t.note(CheckAudience, rej); rej != nil {
+	if rej := cl.checkAudience(&v.policy); t.record(CheckAudience, rej) {
 		return nil, rej
 	}
-	rej = cl.checkRequired(&v.policy)
-	if t.note(CheckRequired, rej); rej != nil {
+	if rej := cl.checkRequired(&v.policy); t.record(CheckRequired, rej) {
 		return nil, rej
 	}
 	identity, rej := cl.contactIdentity()
-	if t.note(CheckIdentity, rej); rej != nil {
+	if t.record(CheckIdentity, rej) {
 		return nil, rej
 	}
 	contact := &Contact{Identity: identity, Claims: cl.texts(), Issued: cl.issued, Expires: cl.expires, SignedBy: key, version: version}
@@ -91,7 +92,7 @@ func (v *Verifier) verify(ctx context.Context, text string, want []string, t *Tr
 	if contact.TokenID, rej = cl.tokenID(); rej == nil {
 		rej = v.policy.Revoked.check(contact)
 	}
-	if t.note(CheckRevocation, rej); rej != nil {
+	if t.record(CheckRevocation, rej) {
 		return nil, rej
 	}
 	return contact, nil
@@ -105,7 +106,8 @@ func (v *Verifier) checkAlgorithm(t *token) *Rejection {
 	return nil
 }
 
-// checkSignature finds the key and checks the signature. If no key fits, it asks once for newer keys.
+// checkSignature finds the key and checks the signature. If no key fits, it asks once for newer keys: a site may sign with a key
+// that it has just published.
 func (v *Verifier) checkSignature(ctx context.Context, t *token) (*Key, uint64, *Rejection) {
 	keys, version, rej := v.keys.candidates(t.header)
 	if rej == nil {
@@ -125,6 +127,7 @@ func (v *Verifier) checkSignature(ctx context.Context, t *token) (*Key, uint64, 
 		}
 		return nil, 0, rejectSignature()
 	case renewalFailed:
+		// A key that we do not know may exist: "unknown key" would blame the token for what we cannot decide.
 		if rej.Code == KeyUnknown {
 			rej = reject(KeysUnavailable, "no active key has the token's kid, and the key set cannot be fetched to look for a newer one")
 		}
@@ -136,7 +139,7 @@ func rejectSignature() *Rejection {
 	return reject(SignatureInvalid, "no active key made this signature over this text")
 }
 
-// untried returns those of keys that are not among tried, as many as one token may cost beside these.
+// untried returns the keys that are not among tried, as many as the limit for one token leaves after these.
 func untried(keys, tried []*Key) []*Key {
 	var rest []*Key
 	for _, k := range keys {
@@ -159,33 +162,4 @@ func (t *token) signer(keys []*Key) *Key {
 		}
 	}
 	return nil
-}
-
-// CheckIdentityKey returns an error if claim cannot be an identity key. Any string of letters can; digits and _ - . : /
-// are accepted too. The names of the time claims cannot: they hold no identity.
-func CheckIdentityKey(claim string) error {
-	if claim == "" {
-		return errors.New("is empty; it is the name of the claim that holds the contact identity")
-	}
-	switch claim {
-	case "exp", "nbf", "iat":
-		return errors.New("is a time claim, which holds no identity")
-	}
-	if !utf8.ValidString(claim) {
-		return errors.New("is not valid UTF-8")
-	}
-	for _, r := range claim {
-		if !unicode.IsLetter(r) && !unicode.IsMark(r) && !unicode.IsDigit(r) && !isIdentityKeySign(r) {
-			return errors.New("has a character that is no letter, digit or one of _ - . : /")
-		}
-	}
-	return nil
-}
-
-func isIdentityKeySign(r rune) bool {
-	switch r {
-	case '_', '-', '.', ':', '/':
-		return true
-	}
-	return false
 }

@@ -14,9 +14,9 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
-// What anybody can have the gateway do with a token is bounded by what a usual forged one costs: at most twice that for the
+// What an attacker can make the gateway do with one token is bounded by the cost of a usual forged one: at most twice that for the
 // whole request, which costs more than a verification of RS256 before the token is even looked at (see the benchmarks of the
-// whole server). That leaves a header that is made up two of these verifications under HS256, and three under RS256.
+// whole server). That leaves an invented header two of these verifications under HS256, and three under RS256.
 
 // worstShapes are headers that make a strict parser work hard. The search starts from these.
 var worstShapes = map[string]func() string{
@@ -136,7 +136,7 @@ func mutated(r *rand.Rand, header string) string {
 	return next
 }
 
-func TestNoHeaderThatIsMadeUpCostsMuchMoreThanAUsualForgedToken(t *testing.T) {
+func TestNoInventedHeaderCostsMuchMoreThanAUsualForgedToken(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector changes what code costs")
 	}
@@ -175,7 +175,7 @@ func TestNoHeaderThatIsMadeUpCostsMuchMoreThanAUsualForgedToken(t *testing.T) {
 		for _, header := range worst {
 			token := worstToken(tt.alg, header)
 			var cost time.Duration
-			for range 20 { // a machine that is busy is asked again
+			for range 20 { // a busy machine gets another try
 				unit, cost = costOf(rs, usual, 30), costOf(tt.v, token, 30)
 				if cost <= tt.limit*unit {
 					break

@@ -1,4 +1,4 @@
-// Package bytecache is a bounded cache of short byte strings that costs the garbage collector next to nothing.
+// Package bytecache is a bounded cache of short byte strings that costs the garbage collector almost nothing.
 //
 // The collector visits a cache of objects object by object, and such a cache would be most of a gateway's memory. Here the
 // entries are stored one after the other in large blocks without pointers, which the collector does not scan.
@@ -7,10 +7,10 @@
 // without its ghost queue: entries that were never read again are evicted first, so that a million entries that are used
 // once do not evict one that is in use.
 //
-// A key is a hash that attackers must not be able to choose; the caller ensures that. If two things have the same key by
-// chance, the one that was set last has it. A caller that has to be certain stores in the value what it belongs to.
+// A key is a hash that attackers must not be able to choose; the caller ensures that. If two entries have the same key by
+// chance, the later one replaces the earlier. A caller that has to be certain stores in the value what it belongs to.
 //
-// Begin reading with [Cache].
+// The package does not know what the values are, and when they are no longer true. Begin reading with [Cache].
 package bytecache
 
 import "sync"
@@ -19,18 +19,19 @@ const (
 	// MaxValue is the length of the longest value in bytes.
 	MaxValue = blockSize - entryHead
 
-	// shardSize is for about how many entries there is a lock: two requests seldom want the same, and nobody waits long
-	// while all entries of one are looked through for some to forget.
+	// shardSize is about how many entries share a lock: two requests seldom want the same lock, and none waits long while a
+	// shard is searched for entries to evict.
 	shardSize = 2048
 
-	// averageEntry is how many bytes the blocks of a cache take for each of its entries at most. Entries that are longer
-	// than that on average leave room for fewer: what others put into a cache does not decide how much memory it takes.
+	// averageEntry is how many bytes the blocks of a cache take at most for each of its entries. Entries that are longer on
+	// average leave room for fewer: the contacts' tokens do not decide how much memory the cache takes.
 	averageEntry = 600
 
-	// minBlocks is the least that a shard has, so that a small one holds more than the two entries that need a whole block.
+	// minBlocks is the smallest number of blocks of a shard, so that a small cache has room for more than the two entries that
+	// need a whole block.
 	minBlocks = 8
 
-	// youngShare is the part of a full cache, one in so many, that entries have in which they must be asked for again.
+	// youngShare says that a tenth of a full cache is for young entries, which are evicted unless they are read again.
 	youngShare = 10
 )
 
@@ -43,8 +44,8 @@ type Stats struct {
 	Entries                 int
 }
 
-// New returns a cache of at most size entries, which take at most about 640 bytes each on average,
-// whatever their length; size is above 0. It takes memory as it fills.
+// New returns a cache of at most size entries, for which it takes at most about 640 bytes each on average, whatever their length;
+// size is above 0. It allocates memory as it fills.
 func New(size int) *Cache {
 	shards := 1
 	for size > shards*shardSize {
@@ -107,22 +108,22 @@ func (c *Cache) Stats() (sum Stats) {
 
 func (c *Cache) shard(key uint64) *shard { return &c.shards[key%uint64(len(c.shards))] }
 
-// A shard is a part of a cache with a lock of its own. New entries are young. When there is no room, a young entry that was
-// read since it was set becomes old, and any other is evicted. An old entry goes to the end of its queue if it was read since
-// it was put there.
+// A shard is a part of a cache with a lock of its own. New entries are young. When there is no room, the first young entry becomes
+// old if it was read since it was set, and is evicted otherwise. The first old entry moves to the end of its queue if it was read
+// since it was put there, and is evicted otherwise.
 type shard struct {
-	mu         sync.Mutex
-	size       int              // how many entries both queues have together
-	blocks     int              // how many blocks they have
+	mu         sync.Mutex       // guards all that follows
+	size       int              // how many entries both queues may have together
+	blocks     int              // how many blocks they may have together
 	index      map[uint64]place // by key
 	young, old queue
 
 	hits, misses, evictions uint64
-	_                       [64]byte // keeps its neighbour's lock out of this one's cache line
+	_                       [64]byte // keeps the next shard's lock out of this one's cache line
 }
 
-// A place is the offset of an entry, doubled, and one more if it is in the queue of old ones. An entry without a place in the
-// index was replaced.
+// A place is the offset of an entry, doubled, plus one if it is in the queue of old entries. An entry to which the index does not
+// point was replaced; it takes its room until its queue has come to it.
 type place uint64
 
 func placeOf(offset uint64, old bool) place {
@@ -155,7 +156,7 @@ func (s *shard) makeRoom() {
 	}
 }
 
-// retire takes the first entry out of a queue.
+// retire takes the first entry out of a queue, and keeps it as an old one if it was read.
 func (s *shard) retire(old bool) {
 	e, offset := s.queue(old).take()
 	key := e.key()

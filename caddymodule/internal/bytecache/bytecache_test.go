@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// keyOf stands for a hash of n.
+// keyOf is a hash of n.
 func keyOf(n int) uint64 { return uint64(n) * 0x9E3779B97F4A7C15 }
 
 func valueOf(n, length int) []byte {
@@ -66,7 +66,7 @@ func TestCacheAnswersTheLastValueOrNone(t *testing.T) {
 	}
 }
 
-func TestValueThatIsSetIsThere(t *testing.T) {
+func TestValueIsPresentAfterSet(t *testing.T) {
 	c := New(10)
 	for n, length := range []int{0, 1, 127, MaxValue - 1, MaxValue, 5, MaxValue} {
 		c.Set(keyOf(n), valueOf(n, length))
@@ -81,7 +81,7 @@ func TestValueThatIsSetIsThere(t *testing.T) {
 }
 
 // While all fits, nothing is forgotten; this is what a queue for newcomers alone would get wrong.
-func TestNothingIsForgottenWhileThereIsRoom(t *testing.T) {
+func TestNothingIsEvictedWhileThereIsRoom(t *testing.T) {
 	const size = 1000
 	c := New(size)
 	for range 2 {
@@ -96,8 +96,8 @@ func TestNothingIsForgottenWhileThereIsRoom(t *testing.T) {
 	}
 }
 
-// What is in use stays, although each of its entries is asked for less often than the whole cache is filled anew.
-func TestScanPushesOutNothingThatIsInUse(t *testing.T) {
+// Entries in use are not evicted, although each of them is read less often than the whole cache is filled anew.
+func TestScanDoesNotEvictEntriesInUse(t *testing.T) {
 	const size, used = 10_000, 4000
 	c := New(size)
 	for range 3 {
@@ -132,13 +132,13 @@ func (s *shard) memory() int {
 	return n
 }
 
-// Whoever chooses the length of values does not choose how much memory the cache takes, whether it asks for them again or
+// An attacker who chooses the length of values does not choose how much memory the cache takes, whether they are read again or
 // not; and long values that come once push out no more of what is in use than short ones do.
 func TestMemoryIsBoundedWhateverTheValuesAre(t *testing.T) {
 	const size, used = 3000, 200
 	for _, length := range []int{600, 1000, 4096, blockSize/2 - entryHead, blockSize/2 - entryHead + 1, MaxValue} {
 		for _, again := range []bool{false, true} {
-			t.Run(fmt.Sprint(length, " bytes, asked for again ", again), func(t *testing.T) {
+			t.Run(fmt.Sprint(length, " bytes, read again ", again), func(t *testing.T) {
 				c, value := New(size), make([]byte, length)
 				for range 3 {
 					for n := range used {
@@ -176,7 +176,7 @@ func TestMemoryIsBoundedWhateverTheValuesAre(t *testing.T) {
 }
 
 // One key that is set over and over does not make a queue grow.
-func TestReplacedValuesTakeNoRoomForEver(t *testing.T) {
+func TestReplacedValuesAreReclaimed(t *testing.T) {
 	c := New(100)
 	c.Set(keyOf(1), valueOf(1, 20))
 	for n := range 100_000 {
@@ -212,7 +212,7 @@ func TestCacheServesManyAtOnce(t *testing.T) {
 
 func FuzzCache(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 3, 200, 201, 202}, uint8(3))
-	f.Add([]byte("some keys are set, and some are asked for"), uint8(1))
+	f.Add([]byte("some keys are set, and some are read"), uint8(1))
 	f.Fuzz(func(t *testing.T, steps []byte, size uint8) {
 		c, last := New(1+int(size)), make(map[int][]byte)
 		for i, step := range steps {

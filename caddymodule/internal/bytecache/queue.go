@@ -27,13 +27,14 @@ func (e entry) key() uint64   { return binary.LittleEndian.Uint64(e[3:]) }
 func (e entry) value() []byte { return e[entryHead:e.size()] }
 func (e entry) size() int     { return entryHead + int(binary.LittleEndian.Uint16(e[1:])) }
 
-// A queue has entries in the order in which they were added. Their offsets increase for ever, as in one long text.
+// A queue has entries in the order in which they were added. Offsets only ever increase, as if the queue were one long text, so
+// that an offset in the index never means another entry than the one for which it was made.
 type queue struct {
 	blocks [][]byte // the blocks with entries; the first begins at offset first
 	spare  []byte   // an empty block for reuse, or nil
 	first  uint64
 	head   uint64 // the offset of the first entry
-	end    uint64 // the offset behind the last one
+	end    uint64 // the offset after the last one
 	length int
 }
 
@@ -85,7 +86,7 @@ func (q *queue) take() (e entry, offset uint64) {
 	return e, offset
 }
 
-// dropBlock removes the first block, all of whose entries were taken.
+// dropBlock removes the first block, whose entries have all been taken.
 func (q *queue) dropBlock() {
 	clear(q.blocks[0])
 	q.spare = q.blocks[0]

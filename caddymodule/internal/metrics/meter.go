@@ -1,10 +1,7 @@
 package metrics
 
 import (
-	"cmp"
-	"maps"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -37,7 +34,7 @@ const (
 
 // Codes are the results that a meter counts: verified, and every reason to refuse. The index of a code identifies it.
 var Codes = func() []string {
-	codes := []string{Verified}
+	codes := []string{authn.Verified}
 	for _, code := range authn.Codes() {
 		codes = append(codes, string(code))
 	}
@@ -58,8 +55,8 @@ type meterCounts struct {
 }
 
 // A slotCount counts the requests in one slot of time. The upper half is the slot's number, so that a slot that is reused
-// after one round is reset in the same atomic step. The lower half is the count, which no gateway can overflow in a quarter
-// of an hour.
+// after one round is reset in the same atomic step. The lower half is the count: four billion requests in a quarter of an
+// hour would overflow it.
 type slotCount struct{ atomic.Uint64 }
 
 func (s *slotCount) add(slot int64) {
@@ -93,12 +90,13 @@ func NewMeter() *Meter {
 	return &Meter{Since: time.Now(), Counts: make([]atomic.Pointer[meterCounts], len(Codes))}
 }
 
-// Record counts a request at that second. place is the index of its code in Codes.
-func (m *Meter) Record(place int, second int64) {
-	counts := m.Counts[place].Load()
+// Record counts a request with that code, which is one of Codes, at that second.
+func (m *Meter) Record(code string, second int64) {
+	slot := &m.Counts[slices.Index(Codes, code)]
+	counts := slot.Load()
 	if counts == nil {
-		m.Counts[place].CompareAndSwap(nil, new(meterCounts))
-		counts = m.Counts[place].Load()
+		slot.CompareAndSwap(nil, new(meterCounts))
+		counts = slot.Load()
 	}
 	minute, quarter := second/LastHour.slot, second/LastDay.slot
 	counts.minutes[minute%minuteSlots].add(minute)
@@ -106,8 +104,8 @@ func (m *Meter) Record(place int, second int64) {
 }
 
 // Count returns how many requests had the code with that index, in the window that ends at that second.
-func (m *Meter) Count(place int, w MeterWindow, second int64) (sum uint64) {
-	counts := m.Counts[place].Load()
+func (m *Meter) Count(index int, w MeterWindow, second int64) (sum uint64) {
+	counts := m.Counts[index].Load()
 	if counts == nil {
 		return 0
 	}
@@ -124,13 +122,3 @@ func (m *Meter) Count(place int, w MeterWindow, second int64) (sum uint64) {
 	}
 	return sum
 }
-
-// CodesByCount returns the codes of w, the most frequent first.
-func (w readinessWindow) CodesByCount() []string {
-	return slices.SortedFunc(maps.Keys(w.Codes), func(x, y string) int {
-		return cmp.Or(cmp.Compare(w.Codes[y], w.Codes[x]), strings.Compare(x, y))
-	})
-}
-
-// Verified is the code of requests with a valid token.
-const Verified = "verified"

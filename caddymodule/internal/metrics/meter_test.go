@@ -3,7 +3,6 @@ package metrics
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -51,16 +50,13 @@ func counted(events []event, w MeterWindow, second int64) map[string]uint64 {
 	return counts
 }
 
-// placeOf returns the place of a code in meters.
-func placeOf(code string) int { return slices.Index(Codes, code) }
-
-// Somebody switches enforcement on by these figures: they have to be right, at every moment of the day.
+// Site owners switch enforcement on by these figures: they have to be right, at every moment of the day.
 func TestMeterCountsWhatThereWas(t *testing.T) {
 	from := time.Now().Unix()
 	events := mix(100_000, from)
 	m := NewMeter()
 	for i, e := range events {
-		m.Record(placeOf(e.code), e.second)
+		m.Record(e.code, e.second)
 		if i%5000 != 4999 {
 			continue
 		}
@@ -79,18 +75,18 @@ func compareWindow(t *testing.T, got readinessWindow, want map[string]uint64, wh
 	var all, bad uint64
 	for code, n := range want {
 		all += n
-		if code != Verified && code != string(authn.TokenMissing) {
+		if code != authn.Verified && code != string(authn.TokenMissing) {
 			bad += n
 		}
-		if code != Verified && got.Codes[code] != n {
+		if code != authn.Verified && got.Codes[code] != n {
 			t.Errorf("%s: the last %s had %d of %s, and the meter says %d", when, got.Window, n, code, got.Codes[code])
 		}
 	}
-	if got.Requests != all || got.Good != want[Verified] || got.None != want[string(authn.TokenMissing)] || got.Bad != bad {
-		t.Errorf("%s: the last %s had %d requests, %d good, %d none, %d bad; the meter says %+v", when, got.Window, all, want[Verified], want[string(authn.TokenMissing)], bad, got)
+	if got.Requests != all || got.Good != want[authn.Verified] || got.None != want[string(authn.TokenMissing)] || got.Bad != bad {
+		t.Errorf("%s: the last %s had %d requests, %d good, %d none, %d bad; the meter says %+v", when, got.Window, all, want[authn.Verified], want[string(authn.TokenMissing)], bad, got)
 	}
-	if (got.Pass == nil) != (all == 0) || got.Pass != nil && *got.Pass != float64(want[Verified])/float64(all) {
-		t.Errorf("%s: the share of %d of %d is told as %v", when, want[Verified], all, got.Pass)
+	if (got.Pass == nil) != (all == 0) || got.Pass != nil && *got.Pass != float64(want[authn.Verified])/float64(all) {
+		t.Errorf("%s: the share of %d of %d is reported as %v", when, want[authn.Verified], all, got.Pass)
 	}
 }
 
@@ -102,7 +98,7 @@ func TestMeterLosesNothingWhenManyCount(t *testing.T) {
 	for range 8 {
 		all.Go(func() {
 			for i := range int64(each) {
-				m.Record(0, 1_000_000_020+i/1000) // a new minute after twenty of these seconds would be a new slot
+				m.Record(authn.Verified, 1_000_000_020+i/1000) // a new minute after twenty of these seconds would be a new slot
 			}
 		})
 	}
@@ -116,9 +112,9 @@ func TestMeterLosesNothingWhenManyCount(t *testing.T) {
 func TestMeterGoesOnAfterTheClockWasSetBack(t *testing.T) {
 	m := NewMeter()
 	const now = 1_800_000_000
-	m.Record(0, now)
-	m.Record(0, now-30*24*3600)
-	m.Record(0, now-30*24*3600)
+	m.Record(authn.Verified, now)
+	m.Record(authn.Verified, now-30*24*3600)
+	m.Record(authn.Verified, now-30*24*3600)
 	for _, w := range []MeterWindow{LastHour, LastDay} {
 		if got := m.Count(0, w, now-30*24*3600); got != 2 {
 			t.Errorf("%s: counted %d, want 2", w.Name, got)
@@ -126,16 +122,16 @@ func TestMeterGoesOnAfterTheClockWasSetBack(t *testing.T) {
 	}
 }
 
-// Nobody may read "100 %" while there are contacts whom the switch would lock out.
+// A site owner must not read "100 %" while there are contacts whom the switch would lock out.
 func TestReadinessIsNeverRoundedUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := NewMeter()
 		for range 99_999 {
-			m.Record(0, time.Now().Unix())
+			m.Record(authn.Verified, time.Now().Unix())
 		}
-		m.Record(placeOf("token_expired"), time.Now().Unix())
+		m.Record("token_expired", time.Now().Unix())
 		got := m.Windows(time.Now())[0].Summary()
-		if want := "100000 requests: 99999 with a good token, 0 with none, 1 with a bad one; 99.99 % would pass under required"; got != want {
+		if want := "100000 requests: 99999 with a valid token, 0 without a token, 1 with an invalid one; 99.99 % would pass under required"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})
@@ -143,19 +139,19 @@ func TestReadinessIsNeverRoundedUp(t *testing.T) {
 
 func BenchmarkMeter(b *testing.B) {
 	second := time.Now().Unix()
-	for name, place := range map[string]int{"verified": 0, "refused": placeOf("token_expired")} {
+	for name, code := range map[string]string{"verified": authn.Verified, "refused": "token_expired"} {
 		b.Run(name, func(b *testing.B) {
 			m := NewMeter()
 			b.ReportAllocs()
 			for b.Loop() {
-				m.Record(place, second)
+				m.Record(code, second)
 			}
 		})
 		b.Run(name+", on all processors", func(b *testing.B) {
 			m := NewMeter()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					m.Record(place, second)
+					m.Record(code, second)
 				}
 			})
 		})
@@ -164,7 +160,7 @@ func BenchmarkMeter(b *testing.B) {
 	b.Run("refused without a token", func(b *testing.B) {
 		m := NewMeter()
 		for b.Loop() {
-			m.Record(placeOf("token_missing"), time.Now().Unix())
+			m.Record("token_missing", time.Now().Unix())
 		}
 	})
 }

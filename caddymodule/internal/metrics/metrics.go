@@ -1,10 +1,10 @@
 // Package metrics has the counters of the gateway that belong to the process, and the meters by which site owners find out
 // what the mode "required" would do.
 //
-// It does not know messengers or requests; the callers give it names, codes and times. The metrics that are read when
-// Prometheus asks are in package messenger.
+// It does not know messengers or requests; the callers give it names, codes and times. Metrics whose values are computed for a
+// scrape are in package messenger.
 //
-// Begin reading with [Collectors] and [Meter].
+// Begin reading with [Collectors], where a metric is added, and [Meter]; readiness.go makes the report of a meter.
 package metrics
 
 import (
@@ -17,6 +17,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
 // Collectors are the collectors of the process. Caddy makes a new registry with every configuration; these are registered
@@ -64,7 +66,7 @@ var Process = &Collectors{
 		Help:      "How long the storage took for one write of facts, failed ones included.",
 		Buckets:   []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5},
 	}),
-	dropped: newCounterVec("claims_dropped_total", "Claims that were too large, or not fit, for the header that claim_header names.", "claim"),
+	dropped: newCounterVec("claims_dropped_total", "Claims that claim_header skipped, because they were too large or had characters that a header cannot carry.", "claim"),
 }
 
 func metricOpts(name, help string) prometheus.Opts {
@@ -92,7 +94,7 @@ type decision struct {
 }
 
 // A RequestCounter counts the requests of one messenger. Finding a counter by its labels takes longer than counting, so it
-// caches the counters that were found: usually one, and rarely more than a few.
+// caches the counters that it has used: usually one, and rarely more than a few.
 type RequestCounter struct {
 	found atomic.Pointer[[]decisionCounter] // never changed, only replaced
 }
@@ -132,32 +134,19 @@ func (c *Collectors) Count(r *RequestCounter, label, method, mode, code string) 
 	r.count(c.requests, label, method, decision{mode, code})
 }
 
-// A CacheOutcome is what the cache of verified tokens had for a token.
-type CacheOutcome uint8
-
-const (
-	NotLookedUp CacheOutcome = iota // nothing was verified
-	CacheOff
-	CacheMiss
-	CacheHit
-	cacheOutcomes
-)
-
-func (c CacheOutcome) String() string { return [cacheOutcomes]string{"", "off", "miss", "hit"}[c] }
-
 // Timings has the histograms of the verification times of one method, by the result of the cache.
-type Timings [cacheOutcomes]prometheus.Observer
+type Timings [authn.CacheOutcomes]prometheus.Observer
 
 func (c *Collectors) Timings(method string) (t Timings) {
-	for outcome := CacheOff; outcome < cacheOutcomes; outcome++ {
+	for outcome := authn.CacheOff; outcome < authn.CacheOutcomes; outcome++ {
 		t[outcome] = c.seconds.WithLabelValues(method, outcome.String())
 	}
 	return t
 }
 
 // Observe records a verification that began at that time. It samples cache hits.
-func (t *Timings) Observe(outcome CacheOutcome, started time.Time) {
-	if outcome == CacheHit && rand.Uint32()%hitSampling != 0 {
+func (t *Timings) Observe(outcome authn.CacheOutcome, started time.Time) {
+	if outcome == authn.CacheHit && rand.Uint32()%hitSampling != 0 {
 		return
 	}
 	t[outcome].Observe(time.Since(started).Seconds())
@@ -168,7 +157,7 @@ func (t *Timings) Observe(outcome CacheOutcome, started time.Time) {
 func (c *Collectors) ClaimDropped(logger *zap.Logger, claim string) {
 	c.dropped.WithLabelValues(claim).Inc()
 	if n := c.drops.Add(1); bits.OnesCount64(n) == 1 {
-		logger.Warn("a claim gave no header: it is too large, or not fit for one with identity_encoding raw",
+		logger.Warn("a claim was skipped: it is too large for a header, or has characters that identity_encoding raw cannot send",
 			zap.String("claim", claim), zap.Uint64("times", n))
 	}
 }

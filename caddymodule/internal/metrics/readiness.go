@@ -1,7 +1,11 @@
 package metrics
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
@@ -31,13 +35,13 @@ func (m *Meter) Windows(now time.Time) []readinessWindow {
 	var windows []readinessWindow
 	for _, w := range []MeterWindow{LastHour, LastDay} {
 		r := readinessWindow{Window: w.Name, Codes: make(map[string]uint64)}
-		for place, code := range Codes {
-			n := m.Count(place, w, now.Unix())
+		for index, code := range Codes {
+			n := m.Count(index, w, now.Unix())
 			r.Requests += n
 			switch {
 			case n == 0:
 				continue
-			case place == 0:
+			case index == 0:
 				r.Good = n
 				continue
 			case code == string(authn.TokenMissing):
@@ -61,7 +65,7 @@ func (w readinessWindow) Summary() string {
 	if w.Requests == 0 {
 		return "no requests"
 	}
-	return fmt.Sprintf("%d requests: %d with a good token, %d with none, %d with a bad one; %s would pass under required",
+	return fmt.Sprintf("%d requests: %d with a valid token, %d without a token, %d with an invalid one; %s would pass under required",
 		w.Requests, w.Good, w.None, w.Bad, w.Share())
 }
 
@@ -76,3 +80,10 @@ func (w readinessWindow) Share() string {
 
 // LastWindow is the longest window.
 func (r *Readiness) LastWindow() readinessWindow { return r.Windows[len(r.Windows)-1] }
+
+// CodesByCount returns the codes of w, the most frequent first.
+func (w readinessWindow) CodesByCount() []string {
+	return slices.SortedFunc(maps.Keys(w.Codes), func(x, y string) int {
+		return cmp.Or(cmp.Compare(w.Codes[y], w.Codes[x]), strings.Compare(x, y))
+	})
+}

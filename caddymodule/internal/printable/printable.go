@@ -13,15 +13,15 @@ import (
 	"unicode/utf8"
 )
 
-// What the gateway shows to people is in part text of others: names in certificates, key IDs, claims, texts of key
-// servers. A terminal obeys control characters in it, and characters that reorder or hide text make it read as something
-// else (CVE-2021-42574). So every way out escapes them, the same way: commands through the writer of guardOutput, the
-// panel where a page is written, the log in printableCore. The escapes are those of JSON, which stays valid by them.
+// The gateway shows text that others wrote: names in certificates, key IDs, claims, texts of key servers. A terminal obeys control
+// characters in it, and characters that reorder or hide text make it read differently (CVE-2021-42574). So every output escapes
+// them in the same way: the commands through the writer of guardOutput, the panel where it writes a page, the log in printableCore.
+// The escapes are those of JSON, so that escaped JSON is still valid.
 
-// MaxShown is how much of one value commands show to people, in bytes. JSON has all of it.
+// MaxShown is how much of one value commands show to people, in bytes. JSON output has all of it.
 const MaxShown = 4 << 10
 
-// IsPrintable reports whether r has a visible form of its own. Characters that change how others look have none.
+// IsPrintable reports whether r is visible. Characters that only change how others look are not.
 func IsPrintable(r rune) bool {
 	if r < utf8.RuneSelf {
 		return ' ' <= r && r <= '~'
@@ -33,14 +33,14 @@ func IsPrintable(r rune) bool {
 // isText is IsPrintable, or a line break or tab.
 func isText(r rune) bool { return r == '\n' || r == '\t' || IsPrintable(r) }
 
-// Text escapes what has no visible form in a text of several lines.
+// Text escapes what is not visible in a text of several lines.
 func Text(text string) string { return escapeUnless(text, isText) }
 
-// Line escapes what has no visible form in a value: line breaks and tabs, too, by which a value could forge a line.
+// Line escapes what is not visible in a value, including line breaks and tabs, with which a value could forge a line.
 func Line(value string) string { return escapeUnless(value, IsPrintable) }
 
-// escapeUnless writes each character of which keep does not hold as \uXXXX, one beyond the first 65,536 as two of them,
-// and what is not UTF-8 as U+FFFD.
+// escapeUnless writes each character for which keep is false as \uXXXX, those from U+10000 on as two of them, and what is not
+// UTF-8 as U+FFFD.
 func escapeUnless(text string, keep func(rune) bool) string {
 	if !strings.ContainsFunc(text, func(r rune) bool { return r == utf8.RuneError || !keep(r) }) {
 		return text
@@ -59,8 +59,8 @@ func escapeUnless(text string, keep func(rune) bool) string {
 	return b.String()
 }
 
-// Printf is fmt.Fprintf for texts with values of others: each operand that is not a number stays on its line, and is cut
-// where it is very long.
+// Printf is fmt.Fprintf for texts with values that others wrote: each operand that is not a number stays on its line, and is cut if
+// it is very long.
 func Printf(w io.Writer, format string, operands ...any) error {
 	for i, operand := range operands {
 		switch operand.(type) {
@@ -85,7 +85,7 @@ func cut(value string) string {
 	return fmt.Sprintf("%s… (%d bytes more)", value[:end], len(value)-end)
 }
 
-// A Writer escapes what is written to it. A write is a text of its own: no character goes over two of them.
+// A Writer escapes what is written to it. No character may be split between two writes.
 type Writer struct{ io.Writer }
 
 func (w Writer) Write(text []byte) (int, error) {
@@ -95,7 +95,7 @@ func (w Writer) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// Error is err with a text of one line. Causes that were joined, one a line, are separated by semicolons.
+// Error is err with a text of one line. Joined causes, which have a line each, are separated by semicolons.
 func Error(err error) error {
 	if err == nil {
 		return nil

@@ -8,7 +8,7 @@ import (
 )
 
 // Every character is either printed as it is, or escaped so that JSON reads it back.
-func TestNoCharacterReachesATerminalThatItObeys(t *testing.T) {
+func TestNoControlCharacterReachesATerminal(t *testing.T) {
 	for r := rune(0); r <= unicode.MaxRune; r++ {
 		if !utf8.ValidRune(r) {
 			continue

@@ -53,7 +53,7 @@ var (
 	ErrNoMessenger = StatusError(http.StatusNotFound, "there is no messenger of this name, neither configured nor stored; list shows those that there are")
 
 	// ErrNotRevoked is the error for undoing what was not revoked.
-	ErrNotRevoked = StatusError(http.StatusNotFound, "there is no such revocation")
+	ErrNotRevoked = StatusError(http.StatusNotFound, "no such revocation exists")
 
 	// ErrCovers is the error for undoing a revocation that replaced others.
 	ErrCovers = StatusError(http.StatusConflict, "this revocation replaced others, such as the logouts of one contact, and cannot be undone: it is not known any more which tokens these were")

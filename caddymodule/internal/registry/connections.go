@@ -35,7 +35,8 @@ func EndAll(name string, logger *zap.Logger) int {
 // endWithoutKeys ends the connections of m whose tokens were signed by a key that is not active. It is called when the key
 // set at a URL has changed or is not trusted any more.
 func (m *Messenger) endWithoutKeys() {
-	m.logKeyEnds(Connections.EndWithoutKeys(m.Name, m.Verifier.Load().Active(), session.Revoked))
+	active := m.Verifier.Load().Active()
+	m.logKeyEnds(Connections.EndWhere(m.Name, func(s session.Subject) bool { return !active[s.Key] }, session.Revoked))
 }
 
 // endInvalidated ends the connections that are not valid any more; see invalidates. It returns their number.

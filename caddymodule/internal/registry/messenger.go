@@ -34,7 +34,7 @@ type Messenger struct {
 	released atomic.Bool                    // whether engine and meter were released
 	Verifier atomic.Pointer[authn.Verifier]
 	counter  metrics.RequestCounter
-	Timings  metrics.Timings
+	timings  metrics.Timings
 	Meter    *metrics.Meter
 	fetches  *fetchUsers // of the engine
 	logger   *zap.Logger
@@ -73,7 +73,7 @@ func (m *Messenger) prepare(name string, logger *zap.Logger) error {
 	if err := m.CheckSettings(); err != nil {
 		return err
 	}
-	m.Timings = metrics.Process.Timings(m.Method())
+	m.timings = metrics.Process.Timings(m.Method())
 	m.Policy = authn.Policy{
 		IdentityKey:    m.IdentityKey,
 		Issuers:        m.Issuer,
@@ -120,15 +120,6 @@ func (m *Messenger) Label() string {
 		return SourceStored
 	}
 	return m.Name
-}
-
-// CountRequest counts a request with this result. m is nil if the messenger is unknown.
-func (m *Messenger) CountRequest(mode config.Mode, code string) {
-	if m == nil {
-		metrics.Process.Count(nil, "", "", string(mode), code)
-		return
-	}
-	metrics.Process.Count(&m.counter, m.Label(), m.Method(), string(mode), code)
 }
 
 // cleanup releases what provision acquired, also after a provision that failed half-way. Calls after the first do nothing.

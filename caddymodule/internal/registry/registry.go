@@ -38,7 +38,7 @@ type Registry struct {
 	Metrics  *metrics.Collectors
 	storage  certmagic.Storage
 	Store    *Store
-	Verified *authn.Cache // nil if the cache is off
+	verified *authn.Cache // nil if the cache is off
 	started  atomic.Bool
 	released bool
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 )
 
 const (
@@ -59,7 +60,7 @@ func generate(l *ledger, at, now time.Time) (*NewToken, []*fact, error) {
 		return nil, nil, errRingFull
 	}
 	f := newFact(factToken, at)
-	f.KeyID, f.Token, f.Knows = newKeyID(ring, now), authn.GenerateSharedToken(), l.resetIDs()
+	f.KeyID, f.Token, f.Knows = newKeyID(ring, now), sharedtoken.Generate(), l.resetIDs()
 	return &NewToken{KeyID: f.KeyID, Token: f.Token, Created: at.UTC().Truncate(time.Second)}, []*fact{f}, nil
 }
 
@@ -89,7 +90,7 @@ func rotate(overlap time.Duration) ringChange {
 			return nil, nil, errRingFull
 		}
 		f := newFact(factToken, at)
-		f.KeyID, f.Token, f.Knows = newKeyID(ring, now), authn.GenerateSharedToken(), l.resetIDs()
+		f.KeyID, f.Token, f.Knows = newKeyID(ring, now), sharedtoken.Generate(), l.resetIDs()
 		facts := []*fact{f}
 		if len(expiry.Of) > 0 {
 			facts = append(facts, expiry)
@@ -104,7 +105,7 @@ func reset(closing bool) ringChange {
 		all := newFact(factReset, at)
 		all.Closing = closing
 		f := newFact(factToken, at)
-		f.KeyID, f.Token, f.Knows = newKeyID(nil, now), authn.GenerateSharedToken(), append(l.resetIDs(), all.ID)
+		f.KeyID, f.Token, f.Knows = newKeyID(nil, now), sharedtoken.Generate(), append(l.resetIDs(), all.ID)
 		return &NewToken{KeyID: f.KeyID, Token: f.Token, Created: at.UTC().Truncate(time.Second)}, []*fact{all, f}, nil
 	}
 }

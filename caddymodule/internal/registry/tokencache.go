@@ -25,7 +25,7 @@ func (reg *Registry) UseTokenCache(size int) error {
 	case size < 0 || size > MaxTokenCacheSize:
 		return fmt.Errorf("token_cache_size is not between 0 (off) and %d", MaxTokenCacheSize)
 	case size > 0:
-		reg.Verified = VerifiedTokens
+		reg.verified = VerifiedTokens
 	}
 	return nil
 }

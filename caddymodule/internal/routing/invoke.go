@@ -17,11 +17,11 @@ import (
 //		invoke auth
 //	}
 //
-// Caddy drops the invoke without a word, and with it the messenger_auth of the named route auth. No directive of ours is in
-// chat or has to be in the site, so that nothing of ours is called where this can be seen, and the JSON shows nothing of it
-// where the same server invokes auth elsewhere too. So we look at every invoke while it is read.
+// Caddy drops the invoke silently, and with it the messenger_auth of the named route auth. There is no directive of ours in chat,
+// and none need be in the site, so our code is not called there; and if the same server invokes auth elsewhere too, the JSON does
+// not show the loss. So we look at every invoke while it is parsed.
 
-// directives is Caddy's table of directives. Caddy offers no other way to a directive that it brings itself.
+// directives is Caddy's table of directives. Caddy offers no other way to change one of its own directives.
 //
 //go:linkname directives github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile.registeredDirectives
 var directives map[string]httpcaddyfile.UnmarshalFunc
@@ -33,7 +33,7 @@ func watchInvokes() bool {
 	read, found := directives["invoke"]
 	if found {
 		directives["invoke"] = func(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
-			keepGroupsApart(h) // a block that is skipped may have the way to a directive of ours in it
+			separateGroups(h) // the invoke may lead to a directive of ours, and its block must not be skipped
 			values, err := read(h)
 			if err == nil {
 				err = checkInvoke(h, values)
@@ -45,15 +45,15 @@ func watchInvokes() bool {
 }
 
 const (
-	stateInvokes  = "messenger_auth.invokes" // the named route whose invokes were looked at last
-	optionDropped = "messenger_auth.dropped" // what named routes have lost: a map of names to names
+	stateInvokes  = "messenger_auth.invokes" // the named route whose invokes were examined last
+	optionDropped = "messenger_auth.dropped" // the named routes whose invokes Caddy drops, by the named route that has the invoke
 )
 
-// checkInvoke notes, in a named route, which invokes Caddy drops from it, and refuses, in a site, to invoke a named route that
-// has lost the way to a directive of ours.
+// checkInvoke records, in a named route, which invokes Caddy drops from it. In a site it refuses to invoke a named route from which
+// an invoke was dropped that leads to a directive of ours.
 func checkInvoke(h httpcaddyfile.Helper, values []httpcaddyfile.ConfigValue) error {
 	if h.IsNamedRoute() {
-		return noteDropped(h)
+		return recordDropped(h)
 	}
 	dropped, _ := h.Option(optionDropped).(map[string][]string)
 	if len(dropped) == 0 {
@@ -73,15 +73,15 @@ func checkInvoke(h httpcaddyfile.Helper, values []httpcaddyfile.ConfigValue) err
 	for _, name := range reachable(site.invoked, named, nil) {
 		for _, lost := range reachable(dropped[name], named, dropped) {
 			if named[lost].ours {
-				return h.Err(droppedFrom(name) + fmt.Sprintf("; dropped is invoke %s, which has a directive of the gateway in it", lost))
+				return h.Err(droppedFrom(name) + fmt.Sprintf("; this would drop invoke %s, which has a directive of the gateway in it", lost))
 			}
 		}
 	}
 	return nil
 }
 
-// reachable returns the named routes to which invokes lead from those that are given, these included; those that were dropped
-// count too where they are given.
+// reachable returns the named routes that can be reached by invokes from names, names included. dropped are further invokes; it may
+// be nil.
 func reachable(names []string, named map[string]content, dropped map[string][]string) (list []string) {
 	reached := map[string]bool{}
 	for open := names; len(open) > 0; {
@@ -96,7 +96,7 @@ func reachable(names []string, named map[string]content, dropped map[string][]st
 	return list
 }
 
-func noteDropped(h httpcaddyfile.Helper) error {
+func recordDropped(h httpcaddyfile.Helper) error {
 	block := private[caddyfile.ServerBlock](&h, "parentBlock")
 	options := private[map[string]any](&h, "options")
 	if block == nil || options == nil || *options == nil || len(block.Keys) != 1 {
@@ -104,7 +104,7 @@ func noteDropped(h httpcaddyfile.Helper) error {
 	}
 	name := block.Keys[0].Text
 	if h.State[stateInvokes] == name {
-		return nil // done, or this call comes from below
+		return nil // done, or being done: merged below parses this block again
 	}
 	h.State[stateInvokes] = name
 	handlers := merged(h, block)

@@ -43,14 +43,14 @@ func CheckNamedRoutes(ctx caddy.Context) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(named)) {
 		if named[name].ours && !reached[name] {
-			return fmt.Errorf("nothing invokes the named route %s, which has a directive of the gateway in it; if another named route should, Caddy dropped that, "+
-				"because it keeps only the first directive where none has a matcher: put all that is in the other one into one block, route { … }", name)
+			return fmt.Errorf("nothing invokes the named route %s, which has a directive of the gateway in it; if another named route should invoke it, Caddy dropped that, "+
+				"because it keeps only the first directive if none has a matcher: put the whole content of the other one into one block, route { … }", name)
 		}
 	}
 	return nil
 }
 
-// content says what some routes have in them, at any depth.
+// content is what routes have in them, at any depth.
 type content struct {
 	invoked []string // named routes
 	ours    bool     // a handler of ours
@@ -61,12 +61,12 @@ func (c *content) add(other content) {
 	c.ours = c.ours || other.ours
 }
 
-// contentOf looks at routes. Those that are not provisioned yet, or are being provisioned, still have their JSON.
+// contentOf returns the content of routes. Routes that are not provisioned yet, or are being provisioned, still have their JSON.
 func contentOf(routes caddyhttp.RouteList) (c content) {
 	for i := range routes {
 		for _, raw := range routes[i].HandlersRaw {
 			var handler any
-			if json.Unmarshal(raw, &handler) == nil { // Caddy tells about JSON that is none
+			if json.Unmarshal(raw, &handler) == nil { // Caddy reports invalid JSON itself
 				c.addJSON(handler)
 			}
 		}

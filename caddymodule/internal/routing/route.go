@@ -1,7 +1,10 @@
-// Package routing makes routes for our directives, and calls handlers in named routes correctly. It knows Caddy's routes, and
-// nothing about messengers.
+// Package routing makes the routes of our directives so that Caddy does not drop them, and refuses configurations in which it would.
+// Caddy consolidates routes in ways that lose handlers silently; a messenger_auth that is lost leaves its backend open.
 //
-// Begin reading with [NewRoute] and [CheckNamedRoutes].
+// It knows Caddy's routes, and does not know what our handlers do.
+//
+// Begin reading with [NewRoute], which the Caddyfile adapter calls, and [CheckNamedRoutes], which covers configurations in JSON.
+// invoke.go has a case that neither can see.
 package routing
 
 import (
@@ -16,14 +19,14 @@ import (
 )
 
 // Caddy merges adjacent routes that have the same matchers, and keeps all of their handlers, except in a named route: if
-// that ends up as a single route without a matcher, Caddy keeps its first handler and drops the others without a word.
-// A messenger_auth that is dropped lets every request pass with the headers that the client made up. So the routes of our
-// directives never merge with a neighbour's there, and where that does not help, because the directive is inside a handle
-// block that is dropped as a whole, the Caddyfile is refused.
+// that ends up as a single route without a matcher, Caddy keeps its first handler and drops the others silently. Without its
+// messenger_auth, a route passes every request with the headers that the client forged. So the routes of our directives never
+// merge with another directive's there. Where that does not help, because the directive is inside a handle block that is dropped as
+// a whole, the Caddyfile is refused.
 
-// NewRoute returns the route of a directive of ours.
+// NewRoute returns the route of a directive of ours. In a named route it is never merged with the routes of other directives.
 func NewRoute(h httpcaddyfile.Helper, matcher caddy.ModuleMap, handler caddyhttp.MiddlewareHandler) ([]httpcaddyfile.ConfigValue, error) {
-	keepGroupsApart(h)
+	separateGroups(h)
 	values := h.NewRoute(matcher, handler)
 	if !h.IsNamedRoute() {
 		return values, nil
@@ -36,7 +39,7 @@ func NewRoute(h httpcaddyfile.Helper, matcher caddy.ModuleMap, handler caddyhttp
 		if !ok || matcher != nil {
 			continue
 		}
-		// Not nil, which is enough to differ from the routes of other directives, and sorted as without a matcher.
+		// Not nil: that makes it differ from the routes of other directives, and it is still sorted as one without a matcher.
 		r.MatcherSetsRaw = []caddy.ModuleMap{}
 		if module, ok := handler.(caddy.Module); ok && module.CaddyModule().ID.Name() == "messenger_auth" {
 			// One empty set matches every request. With it, several messenger_auth may merge: a route with a matcher
@@ -66,7 +69,7 @@ func ParseAnswering(h httpcaddyfile.Helper, handler interface {
 
 const (
 	stateChecked = "messenger_auth.named_route" // the named route that was checked last
-	stateGroups  = "messenger_auth.groups"      // whether the groups' numbers are apart
+	stateGroups  = "messenger_auth.groups"      // whether the numbers of groups are separate already
 )
 
 // checkNamedRoute refuses the named route that h is in if Caddy would drop handlers of it.
@@ -77,7 +80,7 @@ func checkNamedRoute(h httpcaddyfile.Helper) error {
 	}
 	name := block.Keys[0].Text
 	if h.State[stateChecked] == name {
-		return nil // checked, or being checked: this call comes from below
+		return nil // checked, or being checked: merged below parses this block again
 	}
 	h.State[stateChecked] = name
 	if len(merged(h, block)) > 1 {
@@ -87,12 +90,12 @@ func checkNamedRoute(h httpcaddyfile.Helper) error {
 }
 
 func droppedFrom(name string) string {
-	return fmt.Sprintf("in the named route %s Caddy keeps only the first directive, and drops the others without a word, "+
-		"because none of them has a matcher; put all that is in it into one block: &(%s) { route { … } }", name, name)
+	return fmt.Sprintf("in the named route %s Caddy keeps only the first directive and silently drops the others, "+
+		"because none of them has a matcher; put its whole content into one block: &(%s) { route { … } }", name, name)
 }
 
-// merged builds the named route that h is in as Caddy does. Where that becomes a single route without a matcher, it returns
-// the handlers, of which Caddy keeps the first.
+// merged builds the named route that h is in as Caddy does. If the result is a single route without a matcher, it returns its
+// handlers, of which Caddy keeps the first.
 func merged(h httpcaddyfile.Helper, block *caddyfile.ServerBlock) []json.RawMessage {
 	matchers := private[map[string]caddy.ModuleMap](&h, "matcherDefs")
 	if matchers == nil {
@@ -106,7 +109,7 @@ func merged(h httpcaddyfile.Helper, block *caddyfile.ServerBlock) []json.RawMess
 	h.BlockState = h.State
 	built, err := httpcaddyfile.ParseSegmentAsSubroute(h.WithDispenser(caddyfile.NewDispenser(tokens)))
 	if err != nil {
-		return nil // Caddy meets the same mistake, and tells it with the place
+		return nil // Caddy reports the same mistake, with its line
 	}
 	routes := built.(*caddyhttp.Subroute).Routes
 	if len(routes) != 1 || len(routes[0].MatcherSetsRaw) > 0 {
@@ -115,8 +118,8 @@ func merged(h httpcaddyfile.Helper, block *caddyfile.ServerBlock) []json.RawMess
 	return routes[0].HandlersRaw
 }
 
-// private returns a pointer to an unexported field of h, or nil if Caddy's Helper has no such field. A Helper tells that
-// it is in a named route, but not what else is there.
+// private returns a pointer to an unexported field of h, or nil if Caddy's Helper has no such field. A Helper shows that
+// it is in a named route, but not what else is in it.
 func private[T any](h *httpcaddyfile.Helper, name string) *T {
 	field := reflect.ValueOf(h).Elem().FieldByName(name)
 	if !field.IsValid() || field.Type() != reflect.TypeFor[T]() {
@@ -134,7 +137,7 @@ const (
 	namedGroups = 20_000
 )
 
-func keepGroupsApart(h httpcaddyfile.Helper) {
+func separateGroups(h httpcaddyfile.Helper) {
 	first := siteGroups
 	if h.IsNamedRoute() {
 		first = namedGroups

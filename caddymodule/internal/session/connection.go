@@ -18,29 +18,31 @@ const (
 )
 
 // errEnded is returned to a handler that still uses an ended connection.
-var errEnded = errors.New("the connection was ended, because the right to it has ended")
+var errEnded = errors.New("the gateway has ended this connection")
 
-// A Connection is one guarded connection on its way through the gateway. What the client gets is written through Write
+// A Connection is one guarded connection that passes through the gateway. What the client receives is written through Write
 // and Flush, and is bit for bit what the backend sent until End is called. It implements [Ender].
 //
-// A connection ends in steps. At once, or as soon as the frame or event that is on its way is complete, the client gets a
-// close frame or a last event; whatever the backend sends from then on is swallowed. An event stream is over with that. A
-// WebSocket waits for the client's answer, which goes to the backend as everything from the client does. After closeGrace
-// the backend is told in the client's place, and an event that is still not complete is cut; after cutAfter both sides are
-// cut off: the client's by its deadlines, the backend's by the end of the request, which a side that does not read or was
-// closed by half cannot delay.
+// A connection ends in steps:
+//
+//  1. At once, or when the current frame or event is complete, the client gets a close frame or a last event. From then on
+//     the backend's bytes are dropped. This completes an event stream. A WebSocket waits for the client's answer, which is
+//     passed to the backend like everything from the client.
+//  2. After closeGrace the backend gets a close frame as if from the client, and an event that is still incomplete is cut.
+//  3. After cutAfter both sides are cut off: the client by its deadlines, the backend by the end of the request. A side that
+//     does not read, or that closed only one direction, cannot delay this.
 type Connection struct {
 	cancel context.CancelFunc // may be nil
 
 	asked atomic.Bool // End was called, and last is set
-	cut   atomic.Bool // the client has not answered in time, or an event was not completed
-	dead  atomic.Bool // the last step was taken
+	cut   atomic.Bool // step 2 was taken
+	dead  atomic.Bool // step 3 was taken
 
 	mu       sync.Mutex // for the fields below; never held while bytes are written
-	kind     kind       // also held when it is set: writing
+	kind     kind       // whoever sets it holds writing too
 	finished bool
 	control  Deadlines
-	last     *lastSteps // nil until End is called: most connections are not being ended, and pay for no more than this
+	last     *lastSteps // nil until End is called, which most connections never see
 
 	writing sync.Mutex // held while bytes go to the client, and for the fields below
 	out     io.Writer
@@ -59,7 +61,7 @@ type lastSteps struct {
 	over   chan struct{} // closed by the last step
 }
 
-// kind is what a connection turned out to be.
+// kind is the kind of a connection, which only its response shows.
 type kind uint8
 
 const (
@@ -69,8 +71,8 @@ const (
 	encodedEvents
 )
 
-// Deadlines interrupt reads from and writes to the client, as those of [net.Conn] do. What can be closed as well is a
-// connection of its own, and is closed.
+// Deadlines interrupt reads from and writes to the client, as those of [net.Conn] do. If they are an [io.Closer] too, the
+// client has a network connection for itself, and stopAll closes it.
 type Deadlines interface {
 	SetReadDeadline(time.Time) error
 	SetWriteDeadline(time.Time) error
@@ -82,8 +84,8 @@ func NewConnection(cancel context.CancelFunc) *Connection {
 	return &Connection{cancel: cancel}
 }
 
-// BeginWebSocket is called when the handshake was answered. From then on frames are written to out, and flush, which may
-// be nil, sends what out keeps.
+// BeginWebSocket is called when the handshake was answered. From then on frames are written to out. flush sends what out has
+// buffered; it may be nil.
 func (c *Connection) BeginWebSocket(out io.Writer, flush func() error, control Deadlines) {
 	c.begin(webSocket, out, flush, control)
 }
@@ -154,7 +156,7 @@ func (c *Connection) deliver() {
 	}
 }
 
-// sayGoodbye writes what the client gets last, if this is the place for it. The caller holds writing.
+// sayGoodbye writes the last message to the client, if the bytes so far end a frame or an event. The caller holds writing.
 func (c *Connection) sayGoodbye() {
 	c.mu.Lock()
 	ending, finished := c.last.ending, c.finished
@@ -191,8 +193,8 @@ func (c *Connection) sayGoodbye() {
 	}
 }
 
-// endRequest ends the request of an event stream, whose response stays whole. Without a cancel, net/http notices over
-// HTTP/1.1 that the client cannot be read from any more, and cancels the request itself.
+// endRequest ends the request of an event stream, and leaves its response intact. Without a cancel, net/http notices over
+// HTTP/1.1 that reading from the client fails, and cancels the request itself.
 func (c *Connection) endRequest() {
 	if c.cancel != nil {
 		c.cancel()
@@ -201,8 +203,8 @@ func (c *Connection) endRequest() {
 	interrupt(c.control, Deadlines.SetReadDeadline)
 }
 
-// stopReading is the second step: a WebSocket's client has not answered, or an event is still not complete. Whatever more
-// of that event comes is not written: a backend could go on with it for ever.
+// stopReading is step 2: a WebSocket's client has not answered, or an event is still incomplete. The rest of that event is not
+// written: a backend could continue it for ever.
 func (c *Connection) stopReading() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -219,8 +221,8 @@ func (c *Connection) stopReading() {
 	c.last.timer = time.AfterFunc(cutAfter-closeGrace, c.stopAll)
 }
 
-// stopAll is the last step. The request is cancelled, so that the proxy closes the backend's side even where nobody reads
-// or writes any more; and the client is cut off.
+// stopAll is step 3. The request is cancelled, so that the proxy closes the backend's side even if neither side reads or
+// writes any more, and the client is cut off.
 func (c *Connection) stopAll() {
 	c.mu.Lock()
 	c.dead.Store(true)
@@ -238,25 +240,25 @@ func (c *Connection) stopAll() {
 	case isConn: // closed below
 	case c.kind == undecided:
 	case stalled:
-		interrupt(c.control, Deadlines.SetWriteDeadline) // which resets a stream; a client that reads gets a clean end
+		interrupt(c.control, Deadlines.SetWriteDeadline) // this resets the stream; a client that reads gets a clean end instead
 	}
 	if c.cancel != nil {
 		c.cancel()
 	}
 	c.mu.Unlock()
 	if isConn {
-		// While a write waits, TLS closes without its alert. Behind a failed write it would wait five seconds with that.
+		// Close while a write waits: TLS then omits its closing alert. After a failed write it would wait five seconds for it.
 		_ = conn.Close()
 	}
 }
 
 func interrupt(control Deadlines, set func(Deadlines, time.Time) error) {
 	if control != nil {
-		_ = set(control, longAgo) // what cannot be interrupted waits for its own end
+		_ = set(control, longAgo) // an error means that it is closed already, or ends by itself
 	}
 }
 
-// longAgo interrupts what is waiting. It is not the zero time, which means that there is no deadline.
+// longAgo interrupts reads and writes that wait. The zero time would mean that there is no deadline.
 var longAgo = time.Unix(1, 0)
 
 // Release is called when the response turns out to be neither a WebSocket nor an event stream. It is not ended then.
@@ -265,11 +267,11 @@ func (c *Connection) Release() {
 	defer c.mu.Unlock()
 	c.finished = true
 	if c.last != nil && c.last.timer != nil && c.last.timer.Stop() {
-		close(c.last.over) // a step that does not come any more must not be waited for
+		close(c.last.over) // read must not wait for a step that will not be taken
 	}
 }
 
-// Finish is called when the request has been served. Afterwards nothing of c touches the connection.
+// Finish is called when the request has been served. Afterwards c does not touch the connection.
 func (c *Connection) Finish() {
 	c.Release()
 	c.writing.Lock() // another goroutine may be writing the last message

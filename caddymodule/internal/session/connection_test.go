@@ -87,7 +87,7 @@ func TestClientAnswersTheCloseFrame(t *testing.T) {
 	})
 }
 
-// A client that never answers: the backend is told in its place, by the time of the grace.
+// A client never answers: the backend gets a close frame instead, after closeGrace.
 func TestClientNeverAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newTunnel(t)
@@ -98,15 +98,15 @@ func TestClientNeverAnswers(t *testing.T) {
 			t.Errorf("the backend got %q", got)
 		}
 		if took := time.Since(start); took != closeGrace {
-			t.Errorf("the backend was told after %v", took)
+			t.Errorf("the backend got it after %v", took)
 		}
 		_ = n.backend.Close()
 		<-n.done
 	})
 }
 
-// A client that reads nothing, while the backend writes: it cannot be told, the backend is, and all is over after 1.5 s.
-// A backend that goes on writing changes nothing.
+// A client does not read while the backend writes: only the backend gets a close frame, and both sides are cut off after 1.5 s, also
+// if the backend continues to write.
 func TestClientReadsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newTunnel(t)
@@ -133,7 +133,7 @@ func TestClientReadsNothing(t *testing.T) {
 	})
 }
 
-// Nothing is on its way, and the client does not read: End itself waits, and no longer than the others.
+// No write is waiting, and the client does not read: End itself waits, and no longer than cutAfter.
 func TestIdleClientReadsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newTunnel(t)
@@ -147,7 +147,7 @@ func TestIdleClientReadsNothing(t *testing.T) {
 	})
 }
 
-// A backend that begins a frame and never completes it: no close frame can be sent, and the connection ends all the same.
+// A backend that begins a frame and never completes it: no close frame can be sent, and the connection ends even so.
 func TestFrameThatNeverEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newTunnel(t)
@@ -202,7 +202,7 @@ func TestReleasedConnectionIsNotEnded(t *testing.T) {
 	})
 }
 
-// One that hangs and has no way to be cancelled ends when it is answered, step by step as any other.
+// A handshake that hangs and cannot be cancelled ends when it is answered, in the same steps as any other.
 func TestEndOfAHandshakeThatIsAnsweredLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := NewConnection(nil)
@@ -227,7 +227,7 @@ func TestEndOfAHandshakeThatIsAnsweredLate(t *testing.T) {
 	})
 }
 
-// A backend that does not read keeps its own side waiting, and not the client's.
+// A backend that does not read delays its own side, and not the client's.
 func TestClientIsCutOffWhateverTheBackendDoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newTunnel(t)
@@ -240,8 +240,8 @@ func TestClientIsCutOffWhateverTheBackendDoes(t *testing.T) {
 	})
 }
 
-// A client that has closed its side, and a backend that says nothing: no read and no write notices anything. The request
-// is cancelled, which is how the proxy closes the backend's side.
+// A client has closed one direction, and the backend is silent: no read and no write fails. The request is cancelled, and by that
+// the proxy closes the backend's side.
 func TestLastStepCancelsTheRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cancelled := make(chan time.Duration, 1)
@@ -261,7 +261,7 @@ func TestLastStepCancelsTheRequest(t *testing.T) {
 	})
 }
 
-// An event that is never complete is cut. Nothing of it comes afterwards, with or without something to cancel.
+// An event that is never completed is cut. The rest of it is not written, whether or not the request can be cancelled.
 func TestEventThatIsNeverCompleteIsCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, cancel := range []func(){nil, func() {}} {
@@ -273,7 +273,7 @@ func TestEventThatIsNeverCompleteIsCut(t *testing.T) {
 			c.End(Expired)
 			for err := error(nil); err == nil; {
 				if time.Since(start) > closeGrace+time.Millisecond {
-					t.Fatal("it goes on")
+					t.Fatal("the stream continues")
 				}
 				time.Sleep(time.Millisecond)
 				_, err = c.Write([]byte("x"))
@@ -298,8 +298,8 @@ func (b *syncBuffer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// A handler returns while one of its goroutines still reads from the client, who was told to close and did not answer. Nobody
-// waits for a step that does not come any more.
+// A handler returns while one of its goroutines still reads from the client, who got a close frame and did not answer. That
+// goroutine must not wait for a step that is not taken any more.
 func TestReaderDoesNotOutliveTheHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, front := net.Pipe()

@@ -2,8 +2,8 @@ package session
 
 import "time"
 
-// maxSleep is how long a timer runs at most. Deadlines are times of the wall clock, and timers do not notice when that is
-// set, or the machine was suspended.
+// maxSleep is how long a timer runs at most. Deadlines are times of the wall clock, and timers do not notice if it is set or the
+// machine is suspended.
 const maxSleep = time.Minute
 
 // arm sets the timer to the next deadline.

@@ -1,18 +1,18 @@
 package session
 
-// events follows a stream of server-sent events, as the HTML standard defines it, section 9.2.5. Its lines end in LF, CR
-// or both; an empty line ends an event.
+// events finds where events end in a stream of server-sent events (HTML standard, section 9.2.5). Lines end in LF, CR or both;
+// an empty line ends an event.
 type events struct {
 	inLine  bool // the last line has not ended
 	comment bool // it is a comment, which belongs to no event
-	inEvent bool // fields came that no empty line has ended
-	afterCR bool // an LF now belongs to the line end before it
+	inEvent bool // there were fields, and no empty line after them
+	afterCR bool // an LF that follows belongs to the same line end
 }
 
 // boundary reports whether an event may begin here.
 func (e *events) boundary() bool { return !e.inLine && !e.inEvent }
 
-// follow takes note of p, up to the end of an event and no further, and returns how many bytes of p these are.
+// follow reads p up to the end of the first event in it, and returns how many bytes of p these are.
 func (e *events) follow(p []byte) int {
 	for i, c := range p {
 		afterCR := e.afterCR
@@ -30,7 +30,7 @@ func (e *events) follow(p []byte) int {
 	return len(p)
 }
 
-// line takes note of the end of a line, and reports whether this is the end of an event.
+// line is called at the end of a line, and reports whether that ends an event.
 func (e *events) line() bool {
 	if e.inLine {
 		e.inLine = false

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// The last event stands between two events, wherever the bytes were cut and whatever ends the lines.
+// The last event comes between two events, wherever the bytes were cut and whatever ends the lines.
 func TestLastEventStandsBetweenEvents(t *testing.T) {
 	const last = "event: auth\ndata: token_expired\n\n"
 	for name, test := range map[string]struct{ before, after, want string }{
@@ -18,7 +18,7 @@ func TestLastEventStandsBetweenEvents(t *testing.T) {
 		"carriage returns":            {"data: 1\r", "data: 2\r\rdata: 3\r\r", "data: 1\rdata: 2\r\r" + last},
 		"both":                        {"data: 1\r\n", "\r\ndata: 2\r\n\r\n", "data: 1\r\n\r" + last},
 		"in the middle of a line end": {"data: 1\r\n\r", "\ndata: 2", "data: 1\r\n\r" + last},
-		"behind a comment":            {": beat\n", "data: 1\n\n", ": beat\n" + last},
+		"after a comment":             {": beat\n", "data: 1\n\n", ": beat\n" + last},
 		"within a comment":            {": be", "at\ndata: 1\n\n", ": beat\n" + last},
 		"a comment within an event":   {"data: 1\n: beat\n", "\ndata: 2\n\n", "data: 1\n: beat\n\n" + last},
 		"empty lines":                 {"\n\n", "\n", "\n\n" + last},
@@ -52,7 +52,7 @@ func TestLastEventStandsBetweenEvents(t *testing.T) {
 	}
 }
 
-// The reason goes into a line of its own, and so may not have one.
+// The reason is one line of an event, so it must not have a line end in it.
 func TestEndingsAreOneWord(t *testing.T) {
 	for _, ending := range []Ending{Expired, Revoked, Limit} {
 		if strings.ContainsAny(ending.Reason, " \r\n:") || ending.Code < 4000 || ending.Code > 4999 {
@@ -61,7 +61,7 @@ func TestEndingsAreOneWord(t *testing.T) {
 	}
 }
 
-// A compressed stream cannot take an event in the clear. What completes it still passes, if its request was cancelled.
+// A plain event cannot be written into a compressed stream. The bytes that complete the stream still pass if its request was cancelled.
 func TestEncodedEventsEndWithoutALastEvent(t *testing.T) {
 	var client bytes.Buffer
 	cancelled := false
@@ -70,7 +70,7 @@ func TestEncodedEventsEndWithoutALastEvent(t *testing.T) {
 	_, _ = c.Write([]byte("\x1f\x8b one"))
 	c.End(Expired)
 	if !cancelled {
-		t.Error("the request goes on")
+		t.Error("the request continues")
 	}
 	if _, err := c.Write([]byte(" end")); err != nil || client.String() != "\x1f\x8b one end" {
 		t.Errorf("got %q, %v", client.String(), err)

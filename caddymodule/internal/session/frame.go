@@ -14,8 +14,8 @@ const (
 	shortestFrame = 2
 )
 
-// frames follows one direction of a WebSocket, frame by frame (RFC 6455 section 5.2). It looks at where frames end, and
-// at nothing in them: extensions may use the reserved bits and the payload as they like.
+// frames finds where frames end in one direction of a WebSocket (RFC 6455 section 5.2). It does not look at reserved bits and
+// payloads: they belong to extensions.
 type frames struct {
 	head   [maxFrameHead]byte
 	have   uint8  // bytes of the head so far
@@ -26,7 +26,7 @@ type frames struct {
 // boundary reports whether the bytes so far end where a frame does.
 func (f *frames) boundary() bool { return f.have == 0 && f.rest == 0 }
 
-// follow takes note of p, up to the end of a frame and no further, and returns how many bytes of p these are.
+// follow reads p up to the end of the first frame in it, and returns how many bytes of p these are.
 func (f *frames) follow(p []byte) int {
 	n := 0
 	for n < len(p) && f.rest == 0 {
@@ -48,7 +48,7 @@ func (f *frames) follow(p []byte) int {
 	return n + int(taken)
 }
 
-// headSize is how long the head is, as far as its bytes so far tell.
+// headSize returns the length of the head, as far as the bytes so far show it.
 func (f *frames) headSize() int {
 	size := shortestFrame
 	if f.have < shortestFrame {
@@ -85,8 +85,8 @@ func CloseFrame(ending Ending) []byte {
 	return append(frame, reason...)
 }
 
-// maskedCloseFrame returns the same as a client sends it. The mask is there against proxies that take a payload for a
-// request; nobody chooses this one, so that any random mask will do.
+// maskedCloseFrame returns the same as a client sends it. Masks prevent attackers who choose a
+// payload from having proxies read it as a request; this payload is constant, so that any random mask will do.
 func maskedCloseFrame(ending Ending) []byte {
 	plain := CloseFrame(ending)
 	key := binary.BigEndian.AppendUint32(nil, rand.Uint32())

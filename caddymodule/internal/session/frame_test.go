@@ -81,8 +81,8 @@ func pieces(b []byte, seed uint64) [][]byte {
 	return cut
 }
 
-// Until it ends, a connection is the same as no gateway at all. When it ends, the client has every frame that had begun,
-// as it was, then the close frame, and nothing else, wherever the bytes were cut.
+// Until it ends, a connection passes all bytes unchanged. When it ends, the client has every frame that had begun, unchanged, then
+// the close frame, and nothing else, wherever the bytes were cut.
 func FuzzWebSocketIsBitTransparent(f *testing.F) {
 	for seed := range uint64(20) {
 		f.Add(seed, seed*7+1, uint16(seed*11))
@@ -129,7 +129,7 @@ func FuzzWebSocketIsBitTransparent(f *testing.F) {
 }
 
 // The other direction: what the backend gets is what the client sent, and if the client does not answer, a close frame
-// behind whole frames.
+// after whole frames.
 func FuzzReadingIsBitTransparent(f *testing.F) {
 	for seed := range uint64(20) {
 		f.Add(seed, seed*5+1, seed%2 == 0)
@@ -164,12 +164,12 @@ func FuzzReadingIsBitTransparent(f *testing.F) {
 		}
 		if !cut || !last.boundary() {
 			if len(rest) > 0 {
-				t.Fatalf("the backend got %x behind the client's bytes", rest)
+				t.Fatalf("the backend got %x after the client's bytes", rest)
 			}
 			return
 		}
 		if text := unmask(t, rest); text != string(CloseFrame(Revoked)[2:]) {
-			t.Fatalf("the backend was told %q", text)
+			t.Fatalf("the backend got the reason %q", text)
 		}
 	})
 }
@@ -204,7 +204,7 @@ func (s *scripted) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// A length that no message has must not overflow into a boundary.
+// The largest possible length must not overflow into a boundary.
 func TestFrameOfTheLargestLengthNeverEnds(t *testing.T) {
 	var f frames
 	head := []byte{0x82, 127, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
@@ -213,7 +213,7 @@ func TestFrameOfTheLargestLengthNeverEnds(t *testing.T) {
 	}
 	for range 100 {
 		if n := f.follow(make([]byte, 1<<16)); n != 1<<16 || f.boundary() {
-			t.Fatal("the frame has ended")
+			t.Fatal("the frame is complete")
 		}
 	}
 }
@@ -225,7 +225,7 @@ func TestCloseFrameFitsAControlFrame(t *testing.T) {
 	}
 }
 
-// A backend that has closed the connection itself has said the last word: nothing may follow a close frame.
+// A backend has closed the connection itself: nothing may follow its close frame.
 func TestNoSecondCloseFrame(t *testing.T) {
 	var client bytes.Buffer
 	c := NewConnection(nil)
@@ -265,7 +265,7 @@ func TestNothingIsWrittenAfterFinish(t *testing.T) {
 
 var _ Deadlines = (*deadlines)(nil)
 
-// deadlines notes what was interrupted.
+// deadlines records what was interrupted.
 type deadlines struct{ read, write time.Time }
 
 func (d *deadlines) SetReadDeadline(t time.Time) error  { d.read = t; return nil }

@@ -9,11 +9,11 @@ import (
 type reading struct {
 	frames   frames
 	finished bool
-	goodbye  *[]byte // what the backend still gets; nil if that is nothing
+	goodbye  *[]byte // the close frame that the backend still gets; nil without one
 }
 
-// read reads from the client what the backend gets. When the client was told to close and has not answered in time, the
-// backend gets a close frame as if from the client. If it does not end the connection then, the last step does.
+// read reads from the client what the backend gets. If the client has not answered its close frame in time, the backend gets a
+// close frame as if from the client. If the backend does not end the connection then, step 3 does.
 func (c *Connection) read(from io.Reader, p []byte) (int, error) {
 	r := &c.reading
 	if !r.finished {
@@ -32,7 +32,7 @@ func (c *Connection) read(from io.Reader, p []byte) (int, error) {
 		*r.goodbye = (*r.goodbye)[n:]
 		return n, nil
 	}
-	<-c.last.over // which never changes once it is set, and it was before cut
+	<-c.last.over // without mu: last was set before cut, and does not change
 	return 0, errEnded
 }
 
@@ -50,7 +50,7 @@ func (c *Connection) finishReading() {
 	}
 }
 
-// Conn returns conn with all that is read and written going through c, which must have begun with it. early is what was
+// Conn returns conn whose reads and writes go through c; BeginWebSocket must have been called with it. early is what was
 // read from conn before, together with the handshake.
 func (c *Connection) Conn(conn net.Conn, early []byte) net.Conn {
 	c.reading.follow(early)
@@ -65,7 +65,7 @@ type guardedConn struct {
 func (g *guardedConn) Read(p []byte) (int, error)  { return g.connection.read(g.Conn, p) }
 func (g *guardedConn) Write(p []byte) (int, error) { return g.connection.Write(p) }
 
-// CloseWrite passes on that one side has nothing more to say.
+// CloseWrite passes on that the backend sends nothing more.
 func (g *guardedConn) CloseWrite() error {
 	if half, ok := g.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
@@ -73,7 +73,7 @@ func (g *guardedConn) CloseWrite() error {
 	return net.ErrClosed
 }
 
-// Body returns the body of a request that carries a WebSocket, with all that is read going through c.
+// Body returns the body of a request that carries a WebSocket, whose reads go through c.
 func (c *Connection) Body(body io.ReadCloser) io.ReadCloser { return &guardedBody{body, c} }
 
 type guardedBody struct {

@@ -7,7 +7,8 @@
 // The package knows the standard library only: it does not know Caddy or what a token is. It has no goroutine and no timer for
 // a connection, except while it ends one.
 //
-// Begin reading with [Tracker.Add] and [Connection].
+// Begin reading with [Tracker.Add] and the steps of [Connection]. Where frames and events end is found in frame.go and events.go; the
+// timers of deadlines are in due.go.
 package session
 
 import "time"
@@ -18,15 +19,12 @@ type Ending struct {
 	Reason string // one word for programs, at most 123 bytes
 }
 
-// The endings of this gateway. Codes from 4000 to 4999 belong to applications.
+// The endings of this gateway, in the order of the README's table. Codes from 4000 to 4999 belong to applications.
 var (
 	Expired = Ending{4401, "token_expired"}
 	Revoked = Ending{4403, "token_revoked"}
 	Limit   = Ending{4408, "session_limit"}
 )
-
-// endings are all of them, as the README documents them.
-var endings = []Ending{Expired, Revoked, Limit}
 
 // A Subject identifies the contact, token and key of a connection. Two connections with the same messenger and identity belong
 // to the same contact.

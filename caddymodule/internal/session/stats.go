@@ -6,7 +6,7 @@ import "time"
 type Stats struct {
 	Open    int
 	Oldest  time.Time // when the oldest of them was opened
-	NextEnd time.Time // when the next of them ends by itself; zero if none does
+	NextEnd time.Time // the next deadline; zero if none has one
 }
 
 // Stats returns the counts of every messenger that has open connections.
@@ -18,7 +18,7 @@ func (t *Tracker) Stats() map[string]Stats {
 	return all
 }
 
-// Open returns how many connections every messenger has that has any. It costs less than Stats.
+// Open returns the number of connections of every messenger that has any. It costs less than Stats.
 func (t *Tracker) Open() map[string]int {
 	open := make(map[string]int)
 	for i := range t.shards {

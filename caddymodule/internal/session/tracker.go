@@ -15,8 +15,8 @@ import (
 const (
 	shardCount = 16
 
-	// maxEnding is how many connections are being ended at a time, and patience how long one of them counts. A client
-	// that does not read keeps its own connection waiting, and the others no longer than this.
+	// maxEnding is how many connections are being ended at a time, and patience how long one of them counts. A client that
+	// does not read delays its own end, and that of others by no more than patience.
 	maxEnding = 64
 	patience  = 20 * time.Millisecond
 )
@@ -27,10 +27,10 @@ type Tracker struct {
 	shards [shardCount]shard
 	seed   maphash.Seed
 	opened atomic.Uint64 // connections so far
-	places chan struct{}
+	slots  chan struct{} // for connections that are being ended
 }
 
-// shard holds the connections of some contacts, and one timer for the next of their deadlines.
+// shard has the connections of some contacts, and one timer for the next of their deadlines. arm and remove are called with mu held.
 type shard struct {
 	mu         sync.Mutex
 	messengers map[string]*contacts
@@ -64,7 +64,7 @@ const (
 
 // NewTracker returns an empty Tracker. It need not be closed: an empty one has no goroutine.
 func NewTracker() *Tracker {
-	t := &Tracker{seed: maphash.MakeSeed(), places: make(chan struct{}, maxEnding)}
+	t := &Tracker{seed: maphash.MakeSeed(), slots: make(chan struct{}, maxEnding)}
 	for i := range t.shards {
 		t.shards[i].messengers = make(map[string]*contacts)
 	}
@@ -73,7 +73,7 @@ func NewTracker() *Tracker {
 
 // Add tracks a connection, which ender ends, until it has ended or Remove is called.
 func (t *Tracker) Add(subject Subject, deadline Deadline, ender Ender) *Session {
-	// The texts are parts of a whole token, which must not live as long as the connection.
+	// The texts are parts of a larger one, which would stay in memory as long as the connection.
 	subject.Identity, subject.TokenID = strings.Clone(subject.Identity), strings.Clone(subject.TokenID)
 	now := time.Now()
 	s := &Session{tracker: t, shard: t.shardOf(subject.Identity), subject: subject, ender: ender,
@@ -85,8 +85,8 @@ func (t *Tracker) Add(subject Subject, deadline Deadline, ender Ender) *Session 
 	return s
 }
 
-// spread returns the instant for the n-th connection, in Unix nanoseconds. The fractions of the multiples of the golden
-// ratio lie as evenly as can be, however many there are (Weyl's sequence).
+// spread returns the instant for the n-th connection, in Unix nanoseconds. The fractional parts of the multiples of the golden
+// ratio are distributed evenly, for any number of them (Weyl's sequence).
 func (d Deadline) spread(now time.Time, n uint64) int64 {
 	from, to := max(nanoseconds(d.From), now.UnixNano()), nanoseconds(d.To)
 	if to <= from {
@@ -96,8 +96,8 @@ func (d Deadline) spread(now time.Time, n uint64) int64 {
 	return from + int64(offset)
 }
 
-// nanoseconds returns t in Unix nanoseconds. They count from the year 1678 to 2262, and tokens say what they like: a time
-// beyond is the last or the first of these, where time.Time itself would wrap around into the past.
+// nanoseconds returns t in Unix nanoseconds, which reach from the year 1678 to 2262. A token may have any time: one that is out
+// of range becomes the first or the last nanosecond, because time.Time.UnixNano would wrap around into the past.
 func nanoseconds(t time.Time) int64 {
 	switch {
 	case t.After(lastNanosecond):
@@ -121,16 +121,6 @@ func (s *Session) Remove() {
 	s.shard.remove(s)
 }
 
-// End ends this connection now, unless it is not tracked any more.
-func (s *Session) End(ending Ending) {
-	s.shard.mu.Lock()
-	was := s.shard.remove(s)
-	s.shard.mu.Unlock()
-	if was {
-		s.ender.End(ending)
-	}
-}
-
 // A Filter selects connections: those of one messenger that match all fields that are set. An identity, a token ID or a key
 // means something only together with its messenger.
 type Filter struct {
@@ -142,7 +132,7 @@ type Filter struct {
 }
 
 // errNoMessenger prevents a forgotten filter from closing all connections.
-var errNoMessenger = errors.New("no messenger is named; connections are ended by messenger, and everything else only narrows it down")
+var errNoMessenger = errors.New("the filter has no messenger; name the messenger whose connections end")
 
 func (f *Filter) matches(s *Session) bool {
 	switch {
@@ -165,12 +155,6 @@ func (t *Tracker) End(f Filter, ending Ending) (int, error) {
 		return t.endSoon(t.shardOf(f.Identity).take(f.Messenger, f.Identity, f.matches), ending), nil
 	}
 	return t.endSoon(t.takeAll(f.Messenger, f.matches), ending), nil
-}
-
-// EndWithoutKeys ends the connections of a messenger whose tokens were signed by a key that is not in active, and
-// returns their number.
-func (t *Tracker) EndWithoutKeys(messenger string, active map[string]bool, ending Ending) int {
-	return t.endSoon(t.takeAll(messenger, func(s *Session) bool { return !active[s.subject.Key] }), ending)
 }
 
 // EndWhere ends the connections of a messenger whose subject is wanted, and returns their number.
@@ -199,9 +183,9 @@ func (t *Tracker) endSoon(found []*Session, ending Ending) int {
 // end ends connections that were taken out, a bounded number at a time.
 func (t *Tracker) end(taken []*Session) {
 	for _, s := range taken {
-		t.places <- struct{}{}
+		t.slots <- struct{}{}
 		go func() {
-			leave := sync.OnceFunc(func() { <-t.places })
+			leave := sync.OnceFunc(func() { <-t.slots })
 			timer := time.AfterFunc(patience, leave)
 			s.ender.End(s.ending)
 			timer.Stop()
@@ -231,10 +215,10 @@ func (h *shard) add(s *Session) {
 	}
 }
 
-// remove reports whether s was still tracked.
-func (h *shard) remove(s *Session) bool {
+// remove stops tracking s, if it is tracked. The caller holds mu.
+func (h *shard) remove(s *Session) {
 	if s.index == gone {
-		return false
+		return
 	}
 	if s.index >= 0 {
 		heap.Remove(&h.due, s.index)
@@ -259,7 +243,6 @@ func (h *shard) remove(s *Session) bool {
 	if m.count--; m.count == 0 {
 		delete(h.messengers, s.subject.Messenger)
 	}
-	return true
 }
 
 // take takes out the connections of a messenger, or of one contact of it, that are wanted.

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// recorder is an ender that notes what it was told.
+// recorder is an Ender that records its last call.
 type recorder struct {
 	wait time.Duration
 	mu   sync.Mutex
@@ -31,7 +31,7 @@ func (r *recorder) End(ending Ending) {
 	time.Sleep(r.wait)
 }
 
-func (r *recorder) told() note {
+func (r *recorder) result() note {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.last
@@ -61,11 +61,11 @@ func TestConnectionsEndAtTheirDeadline(t *testing.T) {
 		tracker.Add(contact("support", "1"), expiring(time.Second, 0), removed).Remove()
 		time.Sleep(101 * time.Second)
 		for i, r := range all {
-			if got, want := r.told(), (note{Expired, 1, start.Add(time.Duration(100-i) * time.Second)}); got != want {
+			if got, want := r.result(), (note{Expired, 1, start.Add(time.Duration(100-i) * time.Second)}); got != want {
 				t.Errorf("number %d: got %+v, want %+v", i, got, want)
 			}
 		}
-		if never.told().times+removed.told().times != 0 {
+		if never.result().times+removed.result().times != 0 {
 			t.Error("one without a deadline, or one that was removed, was ended")
 		}
 		if stats := tracker.Stats(); stats["support"].Open != 1 {
@@ -137,7 +137,7 @@ func TestEndMeansExactlyItsFilter(t *testing.T) {
 				synctest.Wait()
 				var got []int
 				for i, r := range all {
-					if told := r.told(); told.ending == Revoked && told.times == 1 {
+					if last := r.result(); last.ending == Revoked && last.times == 1 {
 						got = append(got, i)
 					}
 				}
@@ -151,28 +151,28 @@ func TestEndMeansExactlyItsFilter(t *testing.T) {
 		})
 	}
 	if n, err := NewTracker().End(Filter{Identity: "mark", TokenID: "t1", Key: "k1", IssuedBefore: noon}, Revoked); err == nil || n != 0 {
-		t.Error("a filter without a messenger is no error")
+		t.Error("a filter without a messenger is accepted")
 	}
 }
 
-func TestEndWithoutKeys(t *testing.T) {
+func TestEndWhereEndsTheWantedOfOneMessenger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tracker := NewTracker()
-		kept, withdrawn, other := new(recorder), new(recorder), new(recorder)
+		kept, removed, other := new(recorder), new(recorder), new(recorder)
 		tracker.Add(Subject{Messenger: "support", Identity: "mark", Key: "k1"}, Deadline{}, kept)
-		tracker.Add(Subject{Messenger: "support", Identity: "mark", Key: "k2"}, Deadline{}, withdrawn)
+		tracker.Add(Subject{Messenger: "support", Identity: "mark", Key: "k2"}, Deadline{}, removed)
 		tracker.Add(Subject{Messenger: "sales", Identity: "mark", Key: "k2"}, Deadline{}, other)
-		if n := tracker.EndWithoutKeys("support", map[string]bool{"k1": true}, Revoked); n != 1 {
+		if n := tracker.EndWhere("support", func(s Subject) bool { return s.Key != "k1" }, Revoked); n != 1 {
 			t.Errorf("%d were ended", n)
 		}
 		synctest.Wait()
-		if kept.told().times+other.told().times != 0 || withdrawn.told().ending != Revoked {
-			t.Error("others were ended than those of the withdrawn key")
+		if kept.result().times+other.result().times != 0 || removed.result().ending != Revoked {
+			t.Error("connections other than those of the removed key were ended")
 		}
 	})
 }
 
-// Clients that do not read keep nobody else waiting.
+// Clients that do not read delay no others.
 func TestStalledClientsDelayNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tracker := NewTracker()
@@ -182,7 +182,7 @@ func TestStalledClientsDelayNobody(t *testing.T) {
 		r := new(recorder)
 		tracker.Add(contact("support", "last"), expiring(time.Second+time.Millisecond, 0), r)
 		time.Sleep(2*time.Second + time.Millisecond)
-		if r.told().ending != Expired {
+		if r.result().ending != Expired {
 			t.Error("one of 3000 stalled clients delays another by more than a second")
 		}
 		time.Sleep(time.Minute)
@@ -223,7 +223,7 @@ func TestTimersAreSetAgain(t *testing.T) {
 		s.due = time.Now().Add(time.Second).UnixNano() // as if the clock had been set
 		s.shard.mu.Unlock()
 		time.Sleep(maxSleep + time.Second)
-		if r.told().ending != Expired {
+		if r.result().ending != Expired {
 			t.Error("it has not ended")
 		}
 	})
@@ -237,7 +237,7 @@ func soak(n int) int {
 	return n
 }
 
-// Ten thousand connections run nothing while they are open, all end at once, and nobody who opens another one waits for
+// Ten thousand connections run nothing while they are open, all end at once, and opening another one does not wait for
 // that.
 func TestManyConnections(t *testing.T) {
 	tracker, n := NewTracker(), soak(10_000)
@@ -330,8 +330,8 @@ func TestDeadlinesBeyondTheNanoseconds(t *testing.T) {
 				r := new(recorder)
 				s := tracker.Add(contact("support", "mark"), Deadline{From: from, To: to, Ending: Expired}, r)
 				time.Sleep(2 * maxSleep)
-				if told := r.told(); told.times != 0 {
-					t.Errorf("from %v to %v: it ended at once, with %v", from, to, told)
+				if got := r.result(); got.times != 0 {
+					t.Errorf("from %v to %v: it ended at once, with %v", from, to, got)
 				}
 				if next := tracker.Stats()["support"].NextEnd; next.Before(start) {
 					t.Errorf("from %v to %v: it is to end at %v", from, to, next)
@@ -342,7 +342,7 @@ func TestDeadlinesBeyondTheNanoseconds(t *testing.T) {
 		r := new(recorder)
 		tracker.Add(contact("support", "mark"), Deadline{From: year(-1000), To: year(1600), Ending: Expired}, r)
 		time.Sleep(time.Second)
-		if r.told().ending != Expired {
+		if r.result().ending != Expired {
 			t.Error("a deadline of the distant past does not end it")
 		}
 	})

@@ -19,7 +19,7 @@ func (c *Connection) write(p []byte) (int, error) {
 		c.silent = true
 		return c.swallow(p)
 	case c.asked.Load():
-		c.sayGoodbye() // this is the place already, or comes within p
+		c.sayGoodbye() // here, or at the next boundary within p
 		if c.silent {
 			return c.swallow(p)
 		}
@@ -29,7 +29,7 @@ func (c *Connection) write(p []byte) (int, error) {
 			if c.kind != webSocket {
 				return m, err
 			}
-			return len(p), nil // the other direction goes on, so that the backend is told
+			return len(p), nil // no error: reading from the client continues, so that the backend gets a close frame
 		}
 		c.sayGoodbye()
 		if n == len(p) {
@@ -54,8 +54,8 @@ func (c *Connection) follow(p []byte) int {
 	return len(p)
 }
 
-// swallow takes what comes after the end. An encoded stream still gets what completes it, and so its end is clean, if it
-// is ending because its request was cancelled.
+// swallow drops what the backend sends after the end. An encoded stream whose request was cancelled still gets the bytes that
+// complete it, so that its client can decode it to the end.
 func (c *Connection) swallow(p []byte) (int, error) {
 	switch {
 	case c.kind == webSocket:
@@ -66,7 +66,7 @@ func (c *Connection) swallow(p []byte) (int, error) {
 	return 0, errEnded
 }
 
-// Flush sends on what the writer below keeps.
+// Flush sends what the writer below has buffered.
 func (c *Connection) Flush() error {
 	if c.flush == nil {
 		return nil

@@ -7,17 +7,17 @@ import (
 )
 
 const (
-	// FewNames is how many member names of one object are compared one by one. The names of a larger object go into a
-	// table, so that no shape of an object buys a quadratic search.
+	// FewNames is how many member names of one object are compared one by one, which is faster than a table. The names of a
+	// larger object go into a table, so that no shape of an object makes the search quadratic.
 	FewNames = 16
 
 	firstSlots = 128  // a power of two
-	maxSlots   = 4096 // a table that grew beyond, for a large key set, is not kept
+	maxSlots   = 4096 // a table that grew larger, for a large key set, is not reused
 )
 
-// unique notes the name at this place as one of the object with this number, whose names begin at first, and refuses it if
-// the object has it already. The names of an object are among the open ones as long as they are few; one more than these
-// says that they are in the table.
+// unique records the name at this place for the object with this number, whose names begin at first, and refuses it if the object
+// has it already. The names of an object are among the open names while they are few. One more than these means that they are in
+// the table.
 func (s *scanner) unique(first int, object uint32, at span) error {
 	if s.open-first < FewNames {
 		name := s.name(at)
@@ -61,7 +61,7 @@ func (s *scanner) opened(i int) span {
 	return s.more[i-len(s.few)]
 }
 
-// nameAt resolves the escapes of a name, once: it may be compared with every other name of its object.
+// nameAt unescapes a name once, because it may be compared with every other name of its object.
 func (s *scanner) nameAt(at span) (span, error) {
 	if !at.escaped {
 		return at, nil
@@ -79,17 +79,17 @@ func (s *scanner) name(at span) []byte {
 	return s.text[at.start:at.end]
 }
 
-// release ends the use of the table. Nothing of a text is left in it.
+// release returns the table for reuse, without anything of the text in it.
 func (s *scanner) release() {
 	if s.table != nil {
 		s.table.empty()
 	}
 }
 
-// A nameTable holds the names of the large objects of one text. Each object has names of its own. Its hash has a seed of
-// the process: an attacker cannot choose names that meet in one slot.
+// A nameTable is the set of the names of the large objects of one text; names of different objects are different. Its hash has a
+// random seed, so that an attacker cannot choose names that collide.
 type nameTable struct {
-	slots []int32 // open addressing: the place of a name in names, and one more; 0 is none
+	slots []int32 // open addressing: the index of a name in names plus one; 0 is empty
 	names []tableName
 }
 

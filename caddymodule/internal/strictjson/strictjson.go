@@ -1,6 +1,8 @@
-// Package strictjson reads JSON that every parser reads alike (RFC 7493): valid UTF-8, no lone surrogates, no member name twice,
-// nothing behind the text. Its cost is linear in the size, whatever the shape, because strangers write what it reads. It
-// returns the bytes of members as they were received, and knows nothing of tokens. Begin reading with Object.
+// Package strictjson reads JSON that every parser reads in the same way (RFC 7493): valid UTF-8, no lone surrogates, no member name
+// twice, nothing after the text. Its cost is linear in the size, whatever the shape, because it reads what attackers write.
+//
+// It passes the bytes of members on as they were received, so that no number is rounded and no text is changed. It knows nothing
+// about tokens or keys. Begin reading with [Object].
 package strictjson
 
 import (
@@ -9,36 +11,36 @@ import (
 	"unicode/utf8"
 )
 
-// MaxDepth is how deep objects and arrays of a token may be nested. Claims are flat in practice; the limit bounds the
-// recursion of the scanner.
+// MaxDepth is how deeply objects and arrays may be nested. Claims and keys are flat in practice; the limit bounds the recursion
+// of the scanner.
 const MaxDepth = 32
 
 var (
 	errNotObject  = errors.New("is not a JSON object")
 	errSyntax     = errors.New("is not well-formed JSON")
-	errTrailing   = errors.New("has something behind the JSON object")
+	errTrailing   = errors.New("has text after the JSON object")
 	errUTF8       = errors.New("is not valid UTF-8")
 	errSurrogate  = errors.New("has an unpaired UTF-16 surrogate in a string")
 	errDuplicate  = errors.New("has two members of the same name")
-	errTooDeep    = errors.New("is nested too deep")
+	errTooDeep    = errors.New("is nested too deeply")
 	errUnexpected = errors.New("ends too early")
 )
 
-// Object checks that text is exactly one JSON object (RFC 8259) that every parser reads alike (RFC 7493): valid
-// UTF-8, no lone surrogates, no duplicate member names at any level, nothing but white space around it. It calls visit
-// for each member of the outermost object, with the name unescaped and the value as it was received. Text that two
-// parsers could read differently is how a verifier and a backend come to see two different contacts in one token.
+// Object checks that text is exactly one JSON object (RFC 8259) that every parser reads in the same way (RFC 7493): valid
+// UTF-8, no lone surrogates, no duplicate member names at any level, only white space around it. It calls visit for each
+// member of the outermost object, with the name unescaped and the value as it was received; name is valid until visit returns.
+// With text that two parsers read differently, a verifier and a backend can see two different contacts in one token.
 //
-// The cost is linear in the size of text, whatever its shape: text is read before its signature was checked, or is a
-// site owner's, and must not buy more than its length. name is valid until visit returns.
+// The cost is linear in the size of text, whatever its shape: text is read before its signature is checked, or comes from a site
+// owner, and its author must not be able to make it expensive. visit can be called before an error is found.
 func Object(text []byte, visit func(name, value []byte)) error {
 	s := scanner{text: text}
 	defer s.release()
 	return s.document(visit)
 }
 
-// Lenient is Object for an object whose values are judged one by one: it minds duplicate names only in the
-// outermost object.
+// Lenient is Object for an object whose values are checked one by one afterwards: it refuses duplicate names only in the outermost
+// object, so that one bad entry does not make the others unreadable.
 func Lenient(text []byte, visit func(name, value []byte)) error {
 	s := scanner{text: text, lenient: true}
 	defer s.release()
@@ -76,15 +78,15 @@ type scanner struct {
 	lenient bool // duplicate names matter only in the outermost object
 
 	objects  uint32             // how many have begun; each has a number
-	few      [2 * FewNames]span // the names of all objects that are open, innermost last; see unique
-	more     []span             // those for which few has no room
-	open     int                // how many both are
-	table    *nameTable
-	unescape []byte // the names that have escapes, without these
-	scratch  []byte // a value that has escapes, without these
+	few      [2 * FewNames]span // the names of all open objects, innermost last, without an allocation; see unique
+	more     []span             // those for which there is no room in few
+	open     int                // how many names few and more have together
+	table    *nameTable         // the names of large objects; nil if there are none
+	unescape []byte             // the names that have escapes, unescaped
+	scratch  []byte             // a value that has escapes, unescaped
 }
 
-// A span is the place of a string between its quotes; of a name that has escapes, its place in unescape.
+// A span is where a string is between its quotes; for a name that has escapes, where it is in unescape.
 type span struct {
 	start, end int32
 	escaped    bool
@@ -108,7 +110,7 @@ func (s *scanner) document(visit func(name, value []byte)) error {
 	return nil
 }
 
-// peek returns the next byte, or 0 at the end; 0 is not a token of JSON.
+// peek returns the next byte, or NUL at the end, with which nothing in JSON begins.
 func (s *scanner) peek() byte {
 	if s.pos < len(s.text) {
 		return s.text[s.pos]
@@ -127,7 +129,7 @@ func (s *scanner) space() {
 	}
 }
 
-// expect consumes c, which may have white space around it.
+// expect consumes c and the white space around it.
 func (s *scanner) expect(c byte) error {
 	s.space()
 	if s.pos == len(s.text) {

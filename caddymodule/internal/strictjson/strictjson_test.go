@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-func TestScannerAcceptsObjectsThatEveryParserReadsAlike(t *testing.T) {
+func TestScannerAcceptsObjectsThatEveryParserReadsInTheSameWay(t *testing.T) {
 	manyNames := make([]string, 3*FewNames)
 	for i := range manyNames {
 		manyNames[i] = fmt.Sprintf(`"n%d":%d`, i, i)
@@ -61,7 +61,7 @@ func TestScannerRefusesWhatTwoParsersCouldReadDifferently(t *testing.T) {
 		{"a second object", `{}{}`, errTrailing},
 		{"a NUL behind", "{}\x00", errTrailing},
 		{"text behind", `{} x`, errTrailing},
-		{"a byte that is no UTF-8", "{\"a\":\"\xff\"}", errUTF8},
+		{"a byte that is not UTF-8", "{\"a\":\"\xff\"}", errUTF8},
 		{"an overlong encoding of a slash", "{\"a\":\"\xc0\xaf\"}", errUTF8},
 		{"a surrogate encoded as UTF-8", "{\"a\":\"\xed\xa0\x80\"}", errUTF8},
 		{"a lone high surrogate", `{"a":"\ud800"}`, errSurrogate},
@@ -107,7 +107,7 @@ func TestScannerRefusesWhatTwoParsersCouldReadDifferently(t *testing.T) {
 		{"NaN", `{"a":NaN}`, errSyntax},
 		{"Infinity", `{"a":-Infinity}`, errSyntax},
 		{"a literal in capitals", `{"a":True}`, errSyntax},
-		{"a literal that goes on", `{"a":nullx}`, errSyntax},
+		{"a literal with a letter too many", `{"a":nullx}`, errSyntax},
 		{"a cut literal", `{"a":tru}`, errSyntax},
 		{"an open object", `{`, errUnexpected},
 		{"an open string", `{"a`, errUnexpected},
@@ -123,8 +123,8 @@ func TestScannerRefusesWhatTwoParsersCouldReadDifferently(t *testing.T) {
 	}
 }
 
-// A key set of somebody else's making is not refused for what stands inside entries that nobody uses.
-func TestLenientScannerMindsOnlyTheNamesOfTheOutermostObject(t *testing.T) {
+// A key set is not refused for what is inside entries that are not used.
+func TestLenientScannerComparesOnlyTheNamesOfTheOutermostObject(t *testing.T) {
 	if err := Lenient([]byte(`{"keys":[{"a":1,"a":2}]}`), nil); err != nil {
 		t.Errorf("a duplicate inside: got %v, want no error", err)
 	}
@@ -170,7 +170,7 @@ func FuzzScanObject(f *testing.F) {
 			return
 		}
 		if !clean {
-			t.Fatalf("%q: accepted, and it has a duplicate or is no object", text)
+			t.Fatalf("%q: accepted, and it has a duplicate or is not an object", text)
 		}
 		var want map[string]json.RawMessage
 		if err := json.Unmarshal(text, &want); err != nil {
@@ -188,7 +188,7 @@ func FuzzScanObject(f *testing.F) {
 }
 
 // readObject reads text with encoding/json. clean says that it is one object without duplicate names, ambiguous that it
-// may have one of the other things that the scanner refuses: bytes or escapes that are no character, or deep nesting.
+// may have one of the other things that the scanner refuses: bytes or escapes that are not a character, or deep nesting.
 func readObject(text []byte) (clean, ambiguous bool) {
 	if !json.Valid(text) || len(bytes.TrimLeft(text, " \t\r\n")) == 0 || bytes.TrimLeft(text, " \t\r\n")[0] != '{' {
 		return false, false

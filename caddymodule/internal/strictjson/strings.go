@@ -12,7 +12,7 @@ func String(value []byte) (string, bool) {
 	return string(text), ok
 }
 
-// Bytes is String without a copy, where the text is only looked at.
+// Bytes is String without a copy if the string has no escapes, for text that is only compared.
 func Bytes(value []byte) ([]byte, bool) {
 	if len(value) < 2 || value[0] != '"' {
 		return nil, false
@@ -31,7 +31,7 @@ func (s *scanner) unquoted(at span) (_ []byte, err error) {
 	return s.scratch, err
 }
 
-// string consumes a string and returns where it is between its quotes, escapes unchecked.
+// string consumes a string and returns where it is between its quotes. It does not check the escapes.
 func (s *scanner) string() (at span, err error) {
 	if s.pos == len(s.text) {
 		return at, errUnexpected
@@ -56,8 +56,8 @@ func (s *scanner) string() (at span, err error) {
 	return at, errUnexpected
 }
 
-// unquote resolves the escapes of a string that the scanner found, given without its quotes. Text without escapes is
-// returned as it is, not copied.
+// unquote unescapes a string that the scanner found, given without its quotes. Text without escapes is returned as it is, not
+// copied.
 func unquote(raw []byte) ([]byte, error) {
 	if bytes.IndexByte(raw, '\\') < 0 {
 		return raw, nil
@@ -65,7 +65,7 @@ func unquote(raw []byte) ([]byte, error) {
 	return appendUnquoted(make([]byte, 0, len(raw)), raw)
 }
 
-// appendUnquoted appends raw without its escapes to out.
+// appendUnquoted appends raw to out, unescaped.
 func appendUnquoted(out, raw []byte) ([]byte, error) {
 	for i := 0; i < len(raw); {
 		c := raw[i]

@@ -41,7 +41,7 @@ func AddressOf(ref string) (a Address) {
 func (a Address) Check(r *http.Request) *authn.Rejection {
 	a.dropOthers(r)
 	if a.labels && !DropFinalDot(r) {
-		return &authn.Rejection{Code: authn.MessengerUnknown, Reason: "the host of the address is no host name with a port, or has an empty label"}
+		return &authn.Rejection{Code: authn.MessengerUnknown, Reason: "the host of the address is not a host name with or without a port, or has an empty label"}
 	}
 	if a.parts > 0 && IsAmbiguous(r.URL.EscapedPath(), a.parts) {
 		return &authn.Rejection{Code: authn.MessengerUnknown, Reason: "the path of the address can be read in more than one way, and not every way leads to the same messenger"}
@@ -49,12 +49,12 @@ func (a Address) Check(r *http.Request) *authn.Rejection {
 	return nil
 }
 
-// Headers from which frameworks take another address than the requested one, folded. In Spring and Undertow, Forwarded has
+// Headers from which frameworks take another address than the requested one. In Spring and Undertow, Forwarded has
 // precedence over Host; in IIS, Symfony and Zend, X-Original-URL has precedence over the path (CVE-2018-14773). Gunicorn and
 // others remove the prefix that a header names from the path, and Spring adds it.
 var (
-	otherHosts = []string{"forwarded", "x-forwarded-server", "x-host", "x-original-host", "x-http-host-override"}
-	otherPaths = []string{"x-original-url", "x-rewrite-url", "x-forwarded-prefix", "x-script-name", "script-name", "path-info"}
+	otherHosts = NewNameSet("Forwarded", "X-Forwarded-Server", "X-Host", "X-Original-Host", "X-HTTP-Host-Override")
+	otherPaths = NewNameSet("X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Prefix", "X-Script-Name", "Script-Name", "Path-Info")
 )
 
 // dropOthers removes headers that name another address. Only a trusted proxy may send them. Caddy itself handles
@@ -64,14 +64,12 @@ func (a Address) dropOthers(r *http.Request) {
 		return
 	}
 	for key := range r.Header {
-		if a.labels && (ContainsFolded(otherHosts, key) || key != forwardedHost && equalsFolded("x-forwarded-host", key)) ||
-			a.parts > 0 && ContainsFolded(otherPaths, key) {
+		if a.labels && (otherHosts.Has(key) || key != "X-Forwarded-Host" && isSpelling(key, "x-forwarded-host")) ||
+			a.parts > 0 && otherPaths.Has(key) {
 			delete(r.Header, key)
 		}
 	}
 }
-
-const forwardedHost = "X-Forwarded-Host" // as net/http spells it
 
 // DropFinalDot removes the final dot from the host of r, so that labels are counted from the right in the same way here and
 // in the backend. It returns whether every server reads the host in the same way. Net/http accepts more: in

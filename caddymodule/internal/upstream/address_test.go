@@ -64,7 +64,7 @@ func TestOrdinaryPathsLeadToOneMessenger(t *testing.T) {
 	}
 }
 
-// servers are ways in which software that exists finds the parts of a path, to hold the rule against. Each is written as
+// servers are ways in which software that exists finds the parts of a path, to compare the rule with. Each is written as
 // that software works, and shares nothing with the rule.
 var servers = func() map[string]func(string) []string {
 	decode := func(text string) string {
@@ -135,7 +135,7 @@ var servers = func() map[string]func(string) []string {
 	return all
 }()
 
-// FuzzPathReading holds the rule against servers. Where one of them finds another messenger than Caddy, which decodes once
+// FuzzPathReading compares the rule with servers. Where one of them finds another messenger than Caddy, which decodes once
 // and splits, the path is refused.
 func FuzzPathReading(f *testing.F) {
 	for _, text := range []string{"/acme/../globex", "/acme/%2e%2e/globex", "/acme%2f..%2fglobex", "//globex", "/acme/..;/globex", "/acme/%252e%252e%255cglobex", "/acme/.%00./x", "/chat/acme/x%2f..%2f../../b", "/acme/%c0%ae./x;y/..", "/a/b/../c/../../a/b"} {
@@ -178,7 +178,7 @@ func checkAgainstServers(t *testing.T, text string, parts int) {
 			want = own[at]
 		}
 		if config.CheckName(ascii.Lower(want)) != nil {
-			continue // it is no messenger's name, and refused for that
+			continue // it is not a messenger's name, and is refused for that
 		}
 		for name, read := range servers {
 			found := ""

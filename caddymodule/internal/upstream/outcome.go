@@ -9,7 +9,6 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
 
@@ -22,25 +21,26 @@ const outcomeVar = "messenger_auth.outcome"
 // An Outcome is what is known about a request, shared by all messenger_auth handlers on its route. It is stored in the
 // request's context and never in a header, because clients write headers. Only the goroutine of the request uses it.
 type Outcome struct {
-	Messenger string               // the messenger that verified the token last
-	Contact   *authn.Contact       // nil if the contact is not verified
-	Rejection *authn.Rejection     // why the contact is not verified
-	Origin    *session.Origin      // of the messenger, read before the verification
-	Place     string               // the title of the handler that decided
-	Source    string               // the kind of source that had the token
-	Code      string               // the value of {http.messenger_auth.code}
-	Began     int64                // when the verification began, in Unix seconds; 0 without one
-	Cache     metrics.CacheOutcome // whether the token was in the cache
-	Guarded   bool                 // a handler guards the connection already
+	Messenger string             // the messenger that verified the token last
+	Contact   *authn.Contact     // nil if the contact is not verified
+	Rejection *authn.Rejection   // why the contact is not verified
+	Origin    *session.Origin    // of the messenger, read before the verification
+	Handler   string             // the title of the handler that decided
+	Source    string             // the kind of source that had the token
+	Code      string             // the value of {http.messenger_auth.code}
+	Began     int64              // when the verification began, or the request was decided without one; Unix seconds
+	Cache     authn.CacheOutcome // whether the token was in the cache
+	Handshake bool               // the request opens a WebSocket; Clean finds that out
+	Guarded   bool               // a handler guards the connection already
 
 	ErrorPrivate bool    // the answer of an error route is already made private
 	Fingerprint  [4]byte // of a valid token, if there is an access log
 
 	set      []string  // headers that a handler has set on this request
-	sent     []string  // the values of identity and messenger, as they are in the request
-	claimed  []string  // the values of the claims, as they are in the request
+	sent     [2]string // the values of identity and messenger; the request's header has slices of it
+	claimed  []string  // the values of the claims; the request's header has slices of it
 	identity string    // percent-encoded, for placeholders
-	claims   *Contract // has the names of the claims, for placeholders; nil without any
+	claims   *Contract // has the names of the claims, for placeholders; nil before Set
 	values   []string  // of the claims, percent-encoded; "" if a claim was skipped
 }
 
@@ -57,7 +57,7 @@ func (o *Outcome) Wrote(values []string) bool {
 		}
 		return false
 	}
-	return ours(o.sent) || ours(o.claimed)
+	return ours(o.sent[:]) || ours(o.claimed)
 }
 
 // OutcomeOf returns the outcome of r. The first handler that asks makes it, and answers the placeholders from then on.

@@ -26,6 +26,7 @@ func FuzzSealedValuesOpenOnlyAsTheyWereWritten(f *testing.F) {
 	f.Add([]byte(`{"revision":"A"}`), "messenger/acme/stored", uint16(0), uint8(0), uint16(0), "messenger/bolt/stored")
 	f.Add([]byte(""), "messenger/_changes/list", uint16(25), uint8(3), uint16(12), "messenger/_changes/list ")
 	f.Add([]byte("x"), "a", uint16(60), uint8(7), uint16(1), "")
+	f.Add([]byte("messenger"), "0", uint16(0), uint8(0), uint16(0), "0")
 	f.Fuzz(func(t *testing.T, value []byte, key string, at uint16, bit uint8, cut uint16, elsewhere string) {
 		s := mustSealer(t, sealKeyBytes(1), sealKeyBytes(2))
 		sealed := s.Seal(key, value)
@@ -40,8 +41,9 @@ func FuzzSealedValuesOpenOnlyAsTheyWereWritten(f *testing.F) {
 		if got, err := s.open(key, sealed); err != nil || !bytes.Equal(got, value) {
 			t.Fatalf("what was sealed does not open: %q, %v", got, err)
 		}
-		if len(value) > 8 && bytes.Contains(sealed, value) {
-			t.Error("the value stands in what is stored")
+		// What precedes the ciphertext is the same for all values, and may be what the fuzzer chose as the value.
+		if ciphertext := sealed[len(sealedPrefix)+sealKeyIDSize:]; len(value) > 8 && bytes.Contains(ciphertext, value) {
+			t.Error("the value is readable in what is stored")
 		}
 		flipped := bytes.Clone(sealed)
 		flipped[int(at)%len(flipped)] ^= 1 << (bit % 8)

@@ -1,0 +1,111 @@
+package auth
+
+import (
+	"encoding/hex"
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
+)
+
+// What is reported about a request: counters, the meter, our fields in Caddy's access log, attributes of Caddy's span, and
+// for refusals one log line of each kind in ten seconds. A verified request causes no log line of ours. Fields and attributes
+// are built only if there is an access log or a recorded span.
+
+// record reports how the request was decided. m is nil if the messenger is not known.
+func (h *Handler) record(r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome, rej *authn.Rejection) {
+	o.Handler = h.title
+	verdict := authn.Verified
+	if rej != nil {
+		verdict = string(rej.Code)
+		o.Code = verdict
+	}
+	if o.Began == 0 {
+		o.Began = time.Now().Unix()
+	}
+	m.Count(mode, verdict, o.Began)
+	ctx := r.Context()
+	if h.accessed {
+		if extra, ok := ctx.Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+			extra.Set(zap.Object("messenger_auth", newFindings(m, mode, verdict, o)))
+		}
+	}
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		span.SetAttributes(newFindings(m, mode, verdict, o).attributes()...)
+	}
+	if rej == nil || rej.Code == authn.TokenMissing && mode != config.ModeReport && !rej.Empty {
+		return
+	}
+	p, advice := problemOf(rej.Code), rej.Code.Info().Advice
+	message := p.refused
+	switch {
+	case mode == config.ModeReport:
+		message = p.wouldBeRefused
+	case rej.Code == authn.TokenMissing:
+		message = "passed as anonymous: what the page sent is not a token"
+	}
+	if rej.Empty {
+		advice = adviceOnNothing
+	}
+	if c := h.refusals.Check(zap.InfoLevel, message); c != nil {
+		c.Write(zap.String("code", verdict), zap.String("messenger", o.Messenger), zap.String("reason", rej.Reason),
+			zap.String("source", o.Source), zap.String("advice", advice))
+	}
+}
+
+// findings is what logs and spans say about a request. It does not identify the contact.
+type findings struct {
+	messenger   string
+	method      string
+	mode        config.Mode
+	verdict     string
+	source      string
+	cache       string
+	fingerprint [4]byte
+}
+
+func newFindings(m *registry.Messenger, mode config.Mode, verdict string, o *upstream.Outcome) findings {
+	f := findings{messenger: o.Messenger, mode: mode, verdict: verdict, source: o.Source, cache: o.Cache.String(), fingerprint: o.Fingerprint}
+	if m != nil {
+		f.method = m.Method()
+	}
+	return f
+}
+
+// MarshalLogObject implements zapcore.ObjectMarshaler. The fingerprint is the beginning of a hash of the token, by which one
+// token can be followed through the log. Only valid tokens have one, so that clients cannot invent fingerprints.
+func (f findings) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+	enc.AddString("messenger", f.messenger)
+	enc.AddString("method", f.method)
+	enc.AddString("mode", string(f.mode))
+	enc.AddString("verdict", f.verdict)
+	enc.AddString("source", f.source)
+	enc.AddString("cache", f.cache)
+	if f.verdict == authn.Verified {
+		enc.AddString("fingerprint", hex.EncodeToString(f.fingerprint[:]))
+	}
+	return nil
+}
+
+func (f findings) attributes() []attribute.KeyValue {
+	return []attribute.KeyValue{
+		attribute.String("messenger_auth.messenger", f.messenger),
+		attribute.String("messenger_auth.method", f.method),
+		attribute.String("messenger_auth.mode", string(f.mode)),
+		attribute.String("messenger_auth.verdict", f.verdict),
+		attribute.String("messenger_auth.source", f.source),
+		attribute.String("messenger_auth.cache", f.cache),
+	}
+}
+
+// adviceOnNothing is for pages that send a scheme without a token, or a word such as "null" instead of one.
+const adviceOnNothing = "have the page send no Authorization header while its visitor is not logged in, and wait for the token if the visitor is"

@@ -1,0 +1,301 @@
+package command
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+)
+
+// Exit statuses of the commands that talk to a gateway; 1 is any other failure.
+const (
+	exitNotFound = 3 // there is no such messenger or token
+	exitConflict = 4 // the current state does not allow the change
+)
+
+// A client sends the requests of one command to the admin API of the running gateway or, with --offline, to the same code on the
+// storage of a configuration.
+type client struct {
+	address, config, adapter string
+	offline, asJSON          bool
+	service                  *admin.Service // that answers instead of a running gateway; nil if there is one
+}
+
+// An argument is what a command takes as its argument.
+type argument int
+
+const (
+	noMessenger   argument = iota
+	anyMessenger           // the only messenger if none is named
+	thisMessenger          // it has to be named
+)
+
+// command makes cmd a command that talks to the gateway, with the flags that say where that is. run gets the messenger's name.
+func (c *client) command(cmd *cobra.Command, takes argument, run func(cmd *cobra.Command, name string) error) *cobra.Command {
+	c.gatewayFlags(cmd)
+	cmd.Args = oneMessenger
+	if takes == noMessenger {
+		cmd.Args = noArguments("it takes no arguments; see --help")
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if takes == thisMessenger && len(args) == 0 {
+			return errors.New("name the messenger as the only argument")
+		}
+		if err := silence(); err != nil {
+			return err
+		}
+		if c.offline {
+			done, err := c.openStorage()
+			if err != nil {
+				return err
+			}
+			defer done()
+		}
+		name := ""
+		if takes != noMessenger {
+			var err error
+			if name, err = c.messenger(args); err != nil {
+				return endWith(cmd, args, err)
+			}
+		}
+		return endWith(cmd, args, run(cmd, name))
+	}
+	return cmd
+}
+
+func (c *client) gatewayFlags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&c.address, "address", "", "The `address` of the gateway's admin endpoint (host:port or unix//path)")
+	cmd.Flags().StringVarP(&c.config, "config", "c", "", "The configuration `file`")
+	cmd.Flags().StringVarP(&c.adapter, "adapter", "a", "", "The `adapter` of a configuration that is neither a Caddyfile nor JSON")
+}
+
+// canBeOffline adds the flag --offline to a command whose answer does not depend on a running gateway.
+func (c *client) canBeOffline(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().BoolVar(&c.offline, "offline", false, "Work on the storage that the configuration names, without a running gateway")
+	return cmd
+}
+
+func (c *client) jsonFlag(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().BoolVar(&c.asJSON, "json", false, "Print JSON")
+	return cmd
+}
+
+// printing makes cmd a command that prints what the admin API answers to a GET of path, in which %s is the messenger.
+func printing[T any](c *client, cmd *cobra.Command, takes argument, path string, text func(*T) string) *cobra.Command {
+	return c.jsonFlag(c.command(cmd, takes, func(cmd *cobra.Command, name string) error {
+		answer := new(T)
+		if err := c.do(http.MethodGet, strings.Replace(path, "%s", name, 1), "", nil, answer); err != nil {
+			return err
+		}
+		return show(c, cmd, answer, text)
+	}))
+}
+
+// oneMessenger accepts at most one argument, the name of a messenger. A token or a secret that was given in its place is not
+// repeated, nor sent anywhere: the gateway logs the paths of requests.
+func oneMessenger(_ *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return errors.New("too many arguments: name one messenger; a token is read from standard input")
+	}
+	if len(args) == 1 {
+		if err := config.CheckName(args[0]); err != nil {
+			return fmt.Errorf("the argument is not the name of a messenger, which %w; a token is read from standard input", err)
+		}
+	}
+	return nil
+}
+
+// messenger returns the messenger that the arguments name, or the only one.
+func (c *client) messenger(args []string) (string, error) {
+	if len(args) == 1 {
+		return args[0], nil
+	}
+	var names []string
+	if c.service != nil {
+		names = c.service.Names()
+	} else {
+		var list []admin.Description
+		if err := c.do(http.MethodGet, "messengers", "", nil, &list); err != nil {
+			return "", err
+		}
+		for _, m := range list {
+			names = append(names, m.Name)
+		}
+	}
+	switch len(names) {
+	case 0:
+		return "", errors.New("the gateway has no messenger; add the global option messenger <name> { … }, or create one: caddy messenger create")
+	case 1:
+		return names[0], nil
+	}
+	return "", fmt.Errorf("name the messenger; these exist: %s", strings.Join(names, ", "))
+}
+
+// silence keeps Caddy from logging what it loads; on a terminal its lines would be mixed with ours.
+func silence() error {
+	_, err := caddy.ProvisionContext(&caddy.Config{Logging: admin.QuietLogging()})
+	return err
+}
+
+// openStorage makes the service that answers in place of a running gateway. The caller must call done at the end.
+func (c *client) openStorage() (done func(), err error) {
+	if c.address != "" {
+		return nil, errors.New("--offline and --address exclude each other: one works on the storage, the other asks a running gateway")
+	}
+	config, _, _, err := caddycmd.LoadConfig(c.config, c.adapter)
+	if err != nil {
+		return nil, err
+	}
+	c.service, done, err = admin.OfflineApp(config)
+	return done, err
+}
+
+// do sends a request and decodes the answer into answer. condition is a header line such as "If-None-Match: *", or empty.
+func (c *client) do(method, path, condition string, body, answer any) error {
+	header := make(http.Header)
+	var text io.Reader
+	if body != nil {
+		encoded, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		header.Set("Content-Type", "application/json")
+		text = bytes.NewReader(encoded)
+	}
+	if name, value, found := strings.Cut(condition, ": "); found {
+		header.Set(name, value)
+	}
+	if c.service != nil {
+		return c.doHere(method, path, header, text, answer)
+	}
+	return c.send(method, path, header, text, answer)
+}
+
+// send asks the running gateway.
+func (c *client) send(method, path string, header http.Header, text io.Reader, answer any) error {
+	address, err := caddycmd.DetermineAdminAPIAddress(c.address, nil, c.config, c.adapter)
+	if err != nil {
+		return err
+	}
+	// Caddy's client has no time limit, and an endpoint may accept a connection and never answer.
+	answered := make(chan error, 1)
+	go func() {
+		resp, err := caddycmd.AdminAPIRequest(address, method, admin.AdminPath+path, header, text)
+		if err != nil {
+			answered <- plainError(err)
+			return
+		}
+		defer resp.Body.Close()
+		answered <- json.NewDecoder(resp.Body).Decode(answer)
+	}()
+	select {
+	case err := <-answered:
+		return err
+	case <-time.After(adminWait(path)):
+		return fmt.Errorf("the admin endpoint %s has not answered in %s, and may still do what was requested; check whether the gateway or its storage hangs", address, adminWait(path))
+	}
+}
+
+// adminWait is how long the gateway may take to answer. Sealing a large store again takes its time.
+func adminWait(path string) time.Duration {
+	if path == "reseal" {
+		return time.Hour
+	}
+	return time.Minute
+}
+
+// doHere asks the service of this process.
+func (c *client) doHere(method, path string, header http.Header, text io.Reader, answer any) error {
+	if text == nil {
+		text = http.NoBody
+	}
+	r, err := http.NewRequest(method, "http://offline"+admin.AdminPath+path, text)
+	if err != nil {
+		return err
+	}
+	r.Header = header
+	r.RemoteAddr = "offline, uid " + fmt.Sprint(os.Getuid()) // for the audit log
+	w := &memoryWriter{header: make(http.Header)}
+	if err := c.service.ServeAdmin(w, r); err != nil {
+		return err
+	}
+	return json.Unmarshal(w.body.Bytes(), answer)
+}
+
+// A memoryWriter keeps the body of an answer.
+type memoryWriter struct {
+	header http.Header
+	body   bytes.Buffer
+}
+
+func (w *memoryWriter) Header() http.Header { return w.header }
+
+func (w *memoryWriter) WriteHeader(int) {}
+
+func (w *memoryWriter) Write(text []byte) (int, error) { return w.body.Write(text) }
+
+// plainError returns an error answer, which Caddy's client quotes as JSON, as the error that the gateway had. If the gateway
+// cannot be reached, it adds what to do.
+func plainError(err error) error {
+	var answer struct {
+		Error string `json:"error"`
+	}
+	if before, members, found := strings.Cut(err.Error(), "{"); found && json.Unmarshal([]byte("{"+members), &answer) == nil && answer.Error != "" {
+		status := 0
+		_, number, _ := strings.Cut(before, "HTTP ")
+		_, _ = fmt.Sscanf(number, "%d", &status) // text that is not a number stays 0: an error like any other
+		return registry.StatusError(status, answer.Error)
+	}
+	if strings.HasPrefix(err.Error(), "performing request:") {
+		return fmt.Errorf("%w; is the gateway running, and is this its admin endpoint? --address names it, or --config the gateway's configuration", err)
+	}
+	return err
+}
+
+// endWith ends a command with the exit status of err. An error is printed here if its status is not 1: Caddy would log it, which
+// on a terminal looks different from all other errors.
+func endWith(cmd *cobra.Command, args []string, err error) error {
+	status := exitStatus(err)
+	if status <= 1 {
+		return err
+	}
+	fmt.Fprintln(cmd.ErrOrStderr(), "Error:", printable.Error(err))
+	return endQuietly(cmd, args, status)
+}
+
+// endQuietly ends a command with a status other than 0 and 1.
+func endQuietly(cmd *cobra.Command, args []string, status int) error {
+	cmd.SilenceErrors = true
+	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return status, nil })(cmd, args)
+}
+
+func exitStatus(err error) int {
+	var answer caddy.APIError
+	switch {
+	case err == nil:
+		return 0
+	case !errors.As(err, &answer):
+		return 1
+	}
+	switch answer.HTTPStatus {
+	case http.StatusNotFound:
+		return exitNotFound
+	case http.StatusConflict, http.StatusPreconditionFailed, http.StatusPreconditionRequired:
+		return exitConflict
+	}
+	return 1
+}

@@ -1,0 +1,105 @@
+package authn
+
+import (
+	"encoding/json"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keyserver"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
+)
+
+const maxKeySetEntries = 100
+
+// What an answer can be instead of a usable key set; see [keyserver.Reason].
+var (
+	errNoKeySet       = keyserver.NewFailure(keyserver.Unusable, "the answer of the key server is not a JWK Set")
+	errTooManyEntries = keyserver.NewFailure(keyserver.Unusable, "the key set has more than 100 entries")
+	errNoKey          = keyserver.NewFailure(keyserver.Unusable, "the key set does not have a key that can be used")
+)
+
+// Omitted is an entry of a key set that is not used.
+type Omitted struct {
+	Index  int    // in the set, from 0
+	KeyID  string // its kid, if it has one
+	Reason string
+}
+
+// parseKeySet reads a JWK Set. An entry that cannot be used is left out with its reason, because key servers also publish keys for
+// other purposes. A set without any usable key is an error, so that it never replaces one that has. With small, keys that cost more
+// than usual ones are left out; see [Key.CheckSmall].
+func parseKeySet(body []byte, small bool) (*KeySet, []Omitted, error) {
+	var list []json.RawMessage
+	found := false
+	if err := strictjson.Lenient(body, func(name, value []byte) {
+		if string(name) == "keys" {
+			found = value[0] == '[' && json.Unmarshal(value, &list) == nil
+		}
+	}); err != nil || !found {
+		return nil, nil, errNoKeySet
+	}
+	if len(list) > maxKeySetEntries {
+		return nil, nil, errTooManyEntries
+	}
+	var keys []*Key
+	var omitted []Omitted
+	for i, entry := range list {
+		k, err := parseJWK(entry)
+		if err == nil && small {
+			err = k.CheckSmall()
+		}
+		if err != nil {
+			omitted = append(omitted, Omitted{Index: i, KeyID: entryKID(entry), Reason: err.Error()})
+			continue
+		}
+		keys = append(keys, k)
+	}
+	keys, omitted = dropAmbiguous(list, keys, omitted)
+	if len(keys) == 0 {
+		return nil, omitted, errNoKey
+	}
+	return newKeySet(keys), omitted, nil
+}
+
+// dropAmbiguous leaves out keys that differ and share one kid: it is undefined which of them the kid means, and someone who can
+// add an entry to the set must not be able to replace another key. A key that is listed twice is one key.
+func dropAmbiguous(list []json.RawMessage, keys []*Key, omitted []Omitted) ([]*Key, []Omitted) {
+	byKID := make(map[string]*Key)
+	ambiguous := make(map[string]bool)
+	var once []*Key
+	for _, k := range keys {
+		other := byKID[k.kid]
+		switch {
+		case k.kid == "" || other == nil:
+			byKID[k.kid] = k
+			once = append(once, k)
+		case other.fingerprint != k.fingerprint:
+			ambiguous[k.kid] = true
+		}
+	}
+	if len(ambiguous) == 0 {
+		return once, omitted
+	}
+	var kept []*Key
+	for _, k := range once {
+		if !ambiguous[k.kid] {
+			kept = append(kept, k)
+		}
+	}
+	for i, entry := range list {
+		if kid := entryKID(entry); ambiguous[kid] {
+			if _, err := parseJWK(entry); err == nil {
+				omitted = append(omitted, Omitted{Index: i, KeyID: kid, Reason: "has the kid of another key of the set"})
+			}
+		}
+	}
+	return kept, omitted
+}
+
+// entryKID returns the kid of an entry, or "" if it does not have one or is not an object.
+func entryKID(entry []byte) (kid string) {
+	_ = strictjson.Lenient(entry, func(name, value []byte) {
+		if string(name) == "kid" {
+			kid, _ = strictjson.String(value)
+		}
+	})
+	return kid
+}

@@ -1,0 +1,156 @@
+package authn
+
+import (
+	"net/url"
+	"strings"
+)
+
+// A query is of an attacker's choice, up to 16 KiB with thousands of parts. So the search copies no part, and none costs more than
+// its length.
+
+// parameter returns the value of a query parameter if pair is the one that carries tokens.
+func (s *Source) parameter(pair string) (string, bool) {
+	if len(pair) < len(s.Name) {
+		return "", false // as are most parts of a query that an attacker made long
+	}
+	name, value, _ := strings.Cut(pair, "=")
+	if name != s.Name && !unescapesTo(name, s.Name) {
+		return "", false
+	}
+	if decoded, err := url.QueryUnescape(value); err == nil {
+		return decoded, true
+	}
+	return value, true // no token looks like this, and the verifier says so
+}
+
+// findParameter looks for a query parameter. A second parameter that some backends take for the same name makes the request
+// ambiguous: only ours would be verified and removed, and the backend would read the other.
+func (s *Source) findParameter(query string, f *finder) {
+	if query == "" {
+		return
+	}
+	resembles := false
+	for pair := range parts(query, '&') {
+		if value, ok := s.parameter(pair); ok {
+			f.add(s, value)
+		} else {
+			resembles = resembles || s.resembles(pair)
+		}
+	}
+	if resembles && f.again {
+		f.ambiguous = true
+	}
+}
+
+// removeParameter removes the parameter from a query, and leaves the bytes of all others.
+func (s *Source) removeParameter(query string) string {
+	if query == "" {
+		return query
+	}
+	return removeFrom(query, '&', func(pair string) bool {
+		_, ours := s.parameter(pair)
+		return ours
+	})
+}
+
+// removeFromAddress is removeParameter for a whole URL, as a request line or a Referer has it.
+func (s *Source) removeFromAddress(text string) string {
+	address, fragment, hasFragment := strings.Cut(text, "#")
+	base, query, found := strings.Cut(address, "?")
+	kept := s.removeParameter(query)
+	if !found || kept == query {
+		return text
+	}
+	if kept != "" {
+		base += "?" + kept
+	}
+	if hasFragment {
+		base += "#" + fragment
+	}
+	return base
+}
+
+// resembles reports whether a backend may read the parameter in pair: where ";" separates as well (HTML 4 section B.2.2),
+// and where "name[]" is a list of that name and ".", blanks and "[" are "_" (PHP, Rack).
+func (s *Source) resembles(pair string) bool {
+	for part := range parts(pair, ';') {
+		if name, _, _ := strings.Cut(part, "="); len(name) >= len(s.Name) && manglesTo(name, s.Name) {
+			return true
+		}
+	}
+	return false
+}
+
+// manglesTo reports whether name, unescaped, is want as PHP reads it, up to a list's "[" or a NUL.
+func manglesTo(name, want string) bool {
+	matched, begun := 0, false
+	for at := 0; at < len(name); {
+		c, next, ok := unescapeAt(name, at)
+		if !ok {
+			return false
+		}
+		at = next
+		switch {
+		case c == ' ' && !begun:
+			continue
+		case matched == len(want):
+			return c == '[' || c == 0
+		case mangle(c) != mangle(want[matched]):
+			return false
+		}
+		begun = true
+		matched++
+	}
+	return matched == len(want)
+}
+
+// mangle writes a character of a name as PHP does.
+func mangle(c byte) byte {
+	if c == '.' || c == ' ' || c == '[' {
+		return '_'
+	}
+	return c
+}
+
+// unescapesTo reports whether name is text once it is unescaped as a part of a query. What url.QueryUnescape refuses is not.
+func unescapesTo(name, text string) bool {
+	at := 0
+	for i := range len(text) {
+		if at == len(name) {
+			return false
+		}
+		c, next, ok := unescapeAt(name, at)
+		if !ok || c != text[i] {
+			return false
+		}
+		at = next
+	}
+	return at == len(name)
+}
+
+// unescapeAt returns the unescaped byte at a place of a query, and the next place; false for what url.QueryUnescape refuses.
+func unescapeAt(query string, at int) (c byte, next int, ok bool) {
+	switch c = query[at]; c {
+	case '+':
+		return ' ', at + 1, true
+	case '%':
+		if at+2 >= len(query) {
+			return 0, 0, false
+		}
+		high, low := hexDigit(query[at+1]), hexDigit(query[at+2])
+		return byte(high<<4 | low), at + 3, high >= 0 && low >= 0
+	}
+	return c, at + 1, true
+}
+
+func hexDigit(c byte) int {
+	switch {
+	case '0' <= c && c <= '9':
+		return int(c - '0')
+	case 'a' <= c && c <= 'f':
+		return int(c-'a') + 10
+	case 'A' <= c && c <= 'F':
+		return int(c-'A') + 10
+	}
+	return -1
+}

@@ -1,0 +1,118 @@
+package authn
+
+import (
+	"hash/maphash"
+	"strings"
+	"sync/atomic"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
+)
+
+// A header is what we read of a JOSE header. Members that could move trust into the token (jwk, jku, x5u, x5c) are not
+// read at all.
+type header struct {
+	alg    string
+	kid    string
+	hasKID bool
+}
+
+// parseHeader reads the JOSE header and refuses the members that change what a signature means: crit (RFC 7515 section
+// 4.1.11; we do not support any extension), b64 (RFC 7797), zip and enc (RFC 7516).
+func parseHeader(text []byte) (h header, rej *Rejection) {
+	refuse := func(reason string) {
+		if rej == nil {
+			rej = reject(TokenMalformed, reason)
+		}
+	}
+	err := strictjson.Object(text, func(name, value []byte) {
+		switch string(name) {
+		case "alg":
+			h.alg, _ = strictjson.String(value) // "" if it is not a string, which no key's algorithm is
+		case "kid":
+			if h.kid, h.hasKID = strictjson.String(value); !h.hasKID {
+				refuse("the header's kid is not a string")
+			}
+		case "typ":
+			typ, ok := strictjson.String(value)
+			if !ok || !ascii.EqualFold(typ, "JWT") && !ascii.EqualFold(typ, "at+jwt") {
+				refuse("the header's typ is neither JWT nor at+jwt")
+			}
+		case "crit":
+			refuse("the header has crit: critical extensions are not supported (RFC 7515 section 4.1.11)")
+		case "b64":
+			refuse("the header has b64: unencoded payloads are not accepted (RFC 7797)")
+		case "zip":
+			refuse("the header has zip: compressed tokens are not accepted")
+		case "enc":
+			refuse("the header has enc: encrypted tokens are not accepted")
+		}
+	})
+	if err != nil {
+		return header{}, reject(TokenMalformed, "the header "+err.Error())
+	}
+	return h, rej
+}
+
+const (
+	// rememberedHeaders is the number of slots, a power of two. A site has one header for each of its keys.
+	rememberedHeaders = 256
+
+	// maxRememberedHeader is the longest encoded header that is remembered, in bytes.
+	maxRememberedHeader = 256
+)
+
+// headers remembers what was read of the newest headers. The tokens of one site have the same few again and again, and so do the
+// tokens of a flood. What a header says depends only on its text, so that it does not matter who sent it.
+//
+// A header has one slot, by its hash, and replaces what was there. But a header that no valid token has had replaces none that a
+// valid token has had: an attacker cannot evict the headers of sites with invented ones.
+var headers [rememberedHeaders]atomic.Pointer[rememberedHeader]
+
+type rememberedHeader struct {
+	segment string
+	header  header
+	signed  bool // a token with a valid signature had it
+}
+
+var headerSeed = maphash.MakeSeed()
+
+func headerSlot(segment string) *atomic.Pointer[rememberedHeader] {
+	return &headers[maphash.String(headerSeed, segment)%rememberedHeaders]
+}
+
+// readHeader is parseHeader for the encoded header of t.
+func (t *token) readHeader() *Rejection {
+	var slot *atomic.Pointer[rememberedHeader]
+	var known *rememberedHeader
+	if len(t.first) <= maxRememberedHeader {
+		slot = headerSlot(t.first)
+		if known = slot.Load(); known != nil && known.segment == t.first {
+			t.header, t.known = known.header, known
+			return nil
+		}
+	}
+	var err error
+	if t.decoded, err = decodeSegment(t.decoded[:0], t.first); err != nil {
+		return reject(TokenMalformed, "the header "+err.Error())
+	}
+	var rej *Rejection
+	if t.header, rej = parseHeader(t.decoded); rej != nil {
+		return rej
+	}
+	if slot != nil && (known == nil || !known.signed) {
+		slot.Store(t.rememberedHeader(false))
+	}
+	return nil
+}
+
+// rememberSigned remembers the header of t, whose signature is valid.
+func (t *token) rememberSigned() {
+	if len(t.first) <= maxRememberedHeader && (t.known == nil || !t.known.signed) {
+		headerSlot(t.first).Store(t.rememberedHeader(true))
+	}
+}
+
+func (t *token) rememberedHeader(signed bool) *rememberedHeader {
+	return &rememberedHeader{strings.Clone(t.first), t.header, signed} // a part of the text would keep the whole token in memory
+}

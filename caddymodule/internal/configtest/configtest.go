@@ -1,0 +1,128 @@
+// Package configtest makes messengers with a value for every setting, for the tests that no way of writing, storing or showing
+// settings loses one.
+//
+// It walks [config.Messenger] by reflection, so that a new setting is in these tests without being written here.
+//
+// Begin reading with [Messengers].
+package configtest
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
+)
+
+// SecretVariable is the environment variable that holds the shared token of [ValidText], in hexadecimal.
+const SecretVariable = "TEST_EVERY_SETTING"
+
+// Messengers returns a messenger for each method, with a value other than zero for every setting that the method can have. text
+// returns the value of a string; its argument is the path in JSON, such as "issuer0" or "public_key1.kid".
+func Messengers(t *testing.T, text func(path string) string) map[string]*config.Messenger {
+	t.Helper()
+	full := make(map[string]*config.Messenger)
+	for _, method := range []string{"public_key", "jwks", "shared_token"} {
+		m := new(config.Messenger)
+		fill(t, reflect.ValueOf(m).Elem(), "", text)
+		if method != "public_key" {
+			m.PublicKey = nil
+		}
+		if method != "jwks" {
+			m.JWKS = nil
+		}
+		if method != "shared_token" {
+			m.SharedToken = nil
+		}
+		full[method] = m
+	}
+	return full
+}
+
+// ValidText returns texts that every check accepts.
+func ValidText(path string) string {
+	switch member := path[strings.LastIndexByte(path, '.')+1:]; member {
+	case "identity_key":
+		return "sub"
+	case "url":
+		return "https://login.example.com/keys"
+	case "key":
+		return publicKeyPEM()
+	case "token":
+		return "{env." + SecretVariable + "}"
+	}
+	return "https://" + strings.NewReplacer("_", "-", ".", "-").Replace(path) + ".example"
+}
+
+// fill gives v, and everything inside it, a value other than zero.
+func fill(t *testing.T, v reflect.Value, path string, text func(path string) string) {
+	t.Helper()
+	switch v.Interface().(type) {
+	case config.Mode:
+		v.SetString(string(config.ModeReport))
+		return
+	case sharedtoken.Encoding:
+		v.SetString(string(sharedtoken.Hex))
+		return
+	case caddy.Duration:
+		d := time.Minute + time.Duration(len(path))*time.Second + 1 // no form may round it
+		if strings.HasSuffix(path, "timeout") {
+			d = 7 * time.Second
+		}
+		v.SetInt(int64(d))
+		return
+	}
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(text(path))
+	case reflect.Int:
+		v.SetInt(7)
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(t, v.Elem(), path, text)
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		for i := range 2 {
+			fill(t, v.Index(i), fmt.Sprint(path, i), text)
+		}
+	case reflect.Struct:
+		for field, value := range v.Fields() {
+			fill(t, value, strings.TrimPrefix(path+"."+Member(t, field), "."), text)
+		}
+	default:
+		t.Fatalf("%s is a %s; give it a value here", path, v.Type())
+	}
+}
+
+// Member returns the name of a field in JSON. Every setting has one.
+func Member(t *testing.T, field reflect.StructField) string {
+	t.Helper()
+	name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+	if name == "" || name == "-" {
+		t.Fatalf("%s has no name in JSON", field.Name)
+	}
+	return name
+}
+
+func publicKeyPEM() string {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err) // it is a test
+	}
+	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		panic(err)
+	}
+	return strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))
+}

@@ -1,0 +1,156 @@
+// Package keyserver fetches what a key server publishes at a URL, over HTTP.
+//
+// A key server belongs to a third party, and the URL may come from a site owner instead of the gateway's operator. So the
+// package bounds what an answer can cost, keeps fetches of site owners' URLs out of the gateway's own network, and says why
+// a fetch failed in sentences from a closed list, which do not describe that network.
+//
+// It does not know what a key is, when to fetch again, or who needs the answer. Begin reading with [Client.Fetch].
+package keyserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
+)
+
+const (
+	// DefaultTimeout is for one whole fetch.
+	DefaultTimeout = 5 * time.Second
+
+	maxAnswer    = 256 << 10 // bytes; a set of 100 keys of 4096 bits takes a third of it
+	maxRedirects = 3
+	userAgent    = "caddy-messenger-auth"
+)
+
+// CheckURL returns an error if keys cannot be fetched from this URL safely. It continues a sentence that begins with the URL.
+func CheckURL(text string) error {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Host == "":
+		return errors.New("is not a URL; write one such as https://www.example.com/.well-known/jwks.json")
+	case u.User != nil:
+		return errors.New("has a user name in it; keys are public and need none")
+	case u.Fragment != "":
+		return errors.New("has a fragment (#…), which is never sent")
+	case u.Scheme == "https":
+		return nil
+	case u.Scheme == "http" && isLoopback(u.Hostname()):
+		return nil
+	case u.Scheme == "http":
+		return errors.New("is plain http, so that an attacker on the network path could replace the keys: use https (http is for loopback addresses only)")
+	}
+	return errors.New("is not an https URL")
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// A Client fetches from one URL. It is safe for concurrent use.
+type Client struct {
+	URL  string
+	HTTP *http.Client // of NewClient; tests replace its transport
+}
+
+// NewClient returns a client for a URL that CheckURL accepts. With public it reaches public addresses and port 443 only.
+// The client goes through no proxy then: a proxy would resolve the name where the address cannot be checked.
+func NewClient(url string, public bool) *Client {
+	proxy := http.ProxyFromEnvironment
+	if public {
+		proxy = nil
+	}
+	return &Client{url, &http.Client{
+		Transport: &http.Transport{
+			Proxy:                  proxy,
+			DialContext:            newDialer(public).DialContext,
+			TLSHandshakeTimeout:    DefaultTimeout,
+			ForceAttemptHTTP2:      true,
+			DisableKeepAlives:      true, // fetches are minutes apart
+			DisableCompression:     true, // a small answer must not become a large one here
+			MaxResponseHeaderBytes: 64 << 10,
+		},
+		CheckRedirect: checkRedirect,
+	}}
+}
+
+// checkRedirect follows redirects only on the server that the URL names. Otherwise a redirect could move trust to another
+// host, or from https to http, without anyone changing the configuration.
+func checkRedirect(r *http.Request, via []*http.Request) error {
+	first := via[0].URL
+	if r.URL.Scheme != first.Scheme || !ascii.EqualFold(r.URL.Host, first.Host) {
+		return errRedirect
+	}
+	if len(via) > maxRedirects {
+		return errRedirects
+	}
+	return nil
+}
+
+// Close closes the idle connections of c.
+func (c *Client) Close() { c.HTTP.CloseIdleConnections() }
+
+// An Answer is what a key server sent.
+type Answer struct {
+	Body        []byte        // nil with NotModified
+	NotModified bool          // the content that the given validators belong to is still current
+	Lifetime    time.Duration // as the server states it; -1 if it does not
+	Validators  Validators    // for the next fetch
+}
+
+// Validators are what a server needs to answer "not modified" (RFC 9110 section 13.1). The zero value asks for the content
+// in any case.
+type Validators struct{ etag, lastModified string }
+
+// Fetch asks the key server once; ctx bounds the time. known are the validators of the content that the caller has. Nothing
+// that the gateway's clients send is part of the request. [Reason] says in public words why it failed.
+func (c *Client) Fetch(ctx context.Context, known Validators) (*Answer, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.URL, nil)
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Accept", "application/jwk-set+json, application/json")
+	r.Header.Set("Accept-Encoding", "identity")
+	r.Header.Set("User-Agent", userAgent)
+	if known.etag != "" {
+		r.Header.Set("If-None-Match", known.etag)
+	}
+	if known.lastModified != "" {
+		r.Header.Set("If-Modified-Since", known.lastModified)
+	}
+	resp, err := c.HTTP.Do(r)
+	if err != nil {
+		return nil, classify(err)
+	}
+	defer resp.Body.Close()
+	answer := &Answer{
+		Lifetime:   lifetime(resp.Header, time.Now()),
+		Validators: Validators{resp.Header.Get("ETag"), resp.Header.Get("Last-Modified")},
+	}
+	// A server that says "not modified" without having been asked leaves us with no content: that is an error status.
+	if resp.StatusCode == http.StatusNotModified && known != (Validators{}) {
+		answer.NotModified = true
+		return answer, nil
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%w: %d", errStatus, resp.StatusCode)
+	}
+	if encoding := resp.Header.Get("Content-Encoding"); encoding != "" && !ascii.EqualFold(encoding, "identity") {
+		return nil, errEncoding
+	}
+	answer.Body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err != nil {
+		return nil, classify(err)
+	}
+	if len(answer.Body) > maxAnswer {
+		return nil, errTooLarge
+	}
+	return answer, nil
+}

@@ -1,0 +1,125 @@
+package keyserver
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestURLIsHTTPSOrOnThisMachine(t *testing.T) {
+	for _, valid := range []string{"https://keys.example/jwks.json", "https://keys.example:8443/a?b=c", "http://127.0.0.1:8080/jwks", "http://[::1]/jwks", "http://localhost/jwks"} {
+		if err := CheckURL(valid); err != nil {
+			t.Errorf("%s: %v", valid, err)
+		}
+	}
+	for invalid, want := range map[string]string{
+		"http://keys.example/jwks.json":   "plain http",
+		"http://127.0.0.1.evil.example/":  "plain http",
+		"keys.example/jwks.json":          "is not a URL",
+		"https://":                        "is not a URL",
+		"https://user:pw@keys.example/":   "user name",
+		"https://keys.example/jwks#first": "fragment",
+		"file:///etc/jwks.json":           "is not a URL",
+		"ftp://keys.example/jwks":         "is not an https URL",
+	} {
+		if err := CheckURL(invalid); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want an error with %q", invalid, err, want)
+		}
+	}
+}
+
+// A max-age that is too large for a number counts as expired. It must not wrap around into a lifetime without an end.
+func TestLifetimeThatIsTooLargeForANumber(t *testing.T) {
+	now := time.Now()
+	for value, want := range map[string]time.Duration{
+		"max-age=2147483647":                       (1<<31 - 1) * time.Second,
+		"max-age=2147483648":                       0,
+		"max-age=99999999999999999999999999999999": 0,
+		"max-age=-1":                               0,
+	} {
+		if got := lifetime(http.Header{"Cache-Control": {value}}, now); got != want {
+			t.Errorf("%s: got %v, want %v", value, got, want)
+		}
+	}
+	if got := lifetime(http.Header{"Expires": {"Fri, 31 Dec 9999 23:59:59 GMT"}}, now); got < 200*365*24*time.Hour {
+		t.Errorf("an Expires of the year 9999: got %v", got)
+	}
+}
+
+// A server that was not asked whether the content has changed must not answer that it has not: the caller has no content.
+func TestNotModifiedCountsOnlyForKnownContent(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("ETag", `"v1"`)
+		w.WriteHeader(http.StatusNotModified)
+	}))
+	defer server.Close()
+	client := NewClient(server.URL, false)
+	defer client.Close()
+	if _, err := client.Fetch(t.Context(), Validators{}); !errors.Is(err, errStatus) || ClassOf(err) != Refused {
+		t.Errorf("without content: got %v, want %v", err, errStatus)
+	}
+	if answer, err := client.Fetch(t.Context(), Validators{etag: `"v1"`}); err != nil || !answer.NotModified || answer.Body != nil {
+		t.Errorf("with content: got %+v, %v", answer, err)
+	}
+}
+
+// A redirect to another host or scheme would move the trust in the configured URL to a server that nobody configured.
+func TestRedirectsStayOnTheServer(t *testing.T) {
+	for target, want := range map[string]error{
+		"/keys": nil, "/again": errRedirects, "http://localhost:PORT/keys": errRedirect, "https://127.0.0.1:PORT/keys": errRedirect, "HTTP://127.0.0.1:PORT/keys": nil,
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/keys" {
+				_, _ = w.Write([]byte("{}"))
+				return
+			}
+			http.Redirect(w, r, strings.ReplaceAll(target, "PORT", r.Host[strings.LastIndexByte(r.Host, ':')+1:]), http.StatusFound)
+		}))
+		client := NewClient(server.URL, false)
+		answer, err := client.Fetch(t.Context(), Validators{})
+		if !errors.Is(err, want) || want == nil && string(answer.Body) != "{}" {
+			t.Errorf("%s: got %v, %v, want %v", target, answer, err, want)
+		}
+		client.Close()
+		server.Close()
+	}
+}
+
+// An answer is read up to the limit and no further, and only in the encoding that was asked for.
+func TestAnswersAreBounded(t *testing.T) {
+	for name, tt := range map[string]struct {
+		size     int
+		encoding string
+		want     error
+	}{
+		"at the limit":              {maxAnswer, "", nil},
+		"one byte over it":          {maxAnswer + 1, "", errTooLarge},
+		"identity":                  {1, "Identity", nil},
+		"gzip, without being asked": {1, "gzip", errEncoding},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				if tt.encoding != "" {
+					w.Header().Set("Content-Encoding", tt.encoding)
+				}
+				_, _ = w.Write(make([]byte, tt.size))
+			}))
+			defer server.Close()
+			client := NewClient(server.URL, false)
+			defer client.Close()
+			answer, err := client.Fetch(t.Context(), Validators{})
+			if !errors.Is(err, tt.want) {
+				t.Fatalf("got %v, want %v", err, tt.want)
+			}
+			if err == nil && len(answer.Body) != tt.size {
+				t.Errorf("got %d bytes, want %d", len(answer.Body), tt.size)
+			}
+			if err != nil && ClassOf(err) != Unusable {
+				t.Errorf("got class %s, want %s", ClassOf(err), Unusable)
+			}
+		})
+	}
+}

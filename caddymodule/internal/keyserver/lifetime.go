@@ -1,0 +1,42 @@
+package keyserver
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
+)
+
+// lifetime returns how long an answer may be used (RFC 9111 section 4.2.1), or -1 if it does not say. What cannot be read
+// counts as expired, so that a mistake of the server leads to more fetches and never to keys that are used for too long.
+func lifetime(h http.Header, now time.Time) time.Duration {
+	for directive := range strings.SplitSeq(strings.Join(h.Values("Cache-Control"), ","), ",") {
+		name, value, _ := strings.Cut(ascii.Lower(strings.TrimSpace(directive)), "=")
+		switch name {
+		case "no-store", "no-cache":
+			return 0
+		case "max-age":
+			// 31 bits: more would wrap around when it becomes nanoseconds.
+			seconds, err := strconv.ParseUint(strings.Trim(value, `"`), 10, 31)
+			if err != nil {
+				return 0
+			}
+			age, _ := strconv.ParseUint(h.Get("Age"), 10, 31)
+			return time.Duration(seconds-min(age, seconds)) * time.Second
+		}
+	}
+	if expires := h.Get("Expires"); expires != "" {
+		date, err := http.ParseTime(h.Get("Date"))
+		if err != nil {
+			date = now
+		}
+		end, err := http.ParseTime(expires)
+		if err != nil {
+			return 0 // "0" and other non-dates mean: expired
+		}
+		return max(end.Sub(date), 0)
+	}
+	return -1
+}

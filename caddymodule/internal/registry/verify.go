@@ -1,0 +1,64 @@
+package registry
+
+import (
+	"context"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
+)
+
+// A Verification is how a token was verified.
+type Verification struct {
+	Contact *authn.Contact  // nil if the token was refused
+	Origin  *session.Origin // of the messenger, read before the keys
+	Began   time.Time
+	Cache   authn.CacheOutcome
+}
+
+// Verify finds the contact that token identifies at m. A token in the cache is not verified again; whether it was revoked or has
+// expired meanwhile is checked every time.
+//
+// ctx ends the wait for a key set that has to be fetched. claims selects what is read in addition to the identity: two handlers
+// with other claim headers do not share an entry of the cache. admit decides whether a token that is not in the cache may be
+// verified, so that fail_limit does not apply to tokens that were verified before; it may be nil.
+func (reg *Registry) Verify(ctx context.Context, m *Messenger, token string, claims *authn.ClaimSelection, admit func() *authn.Rejection) (v Verification, rej *authn.Rejection) {
+	v.Began = time.Now()
+	v.Origin = m.Origin.Load() // before the keys, so that a key removed from here on is noticed when a connection opens
+	var known bool
+	v.Contact, known, rej = reg.verified.Verify(ctx, v.Began, m.Verifier.Load(), token, claims, admit)
+	switch {
+	case known:
+		v.Cache = authn.CacheHit
+	case reg.verified == nil:
+		v.Cache = authn.CacheOff
+	default:
+		v.Cache = authn.CacheMiss
+	}
+	switch {
+	case rej == nil:
+		v.Contact.SignedBy.Use(v.Began)
+	case rej.Code == authn.TooManyFailures:
+		return v, rej // the token was not read
+	}
+	m.timings.Observe(v.Cache, v.Began)
+	return v, rej
+}
+
+// Count counts a request that was decided at that second, in the metrics and in the meter. verdict is authn.Verified or a code.
+// m is nil if the messenger is unknown: its name came from the client, and is not a label.
+func (m *Messenger) Count(mode config.Mode, verdict string, second int64) {
+	if m == nil {
+		metrics.Process.Count(nil, "", "", string(mode), verdict)
+		return
+	}
+	metrics.Process.Count(&m.counter, m.Label(), m.Method(), string(mode), verdict)
+	m.Meter.Record(verdict, second)
+}
+
+// CountEnd counts a guarded connection that ended for that reason.
+func (m *Messenger) CountEnd(reason string) {
+	metrics.Process.Ended.WithLabelValues(m.Label(), reason).Inc()
+}

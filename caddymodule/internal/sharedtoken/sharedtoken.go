@@ -1,0 +1,98 @@
+// Package sharedtoken is about the text of a shared token: how a generated one looks, and how the text of any other encodes
+// its bytes.
+//
+// It knows nothing of keys, of messengers or of how tokens are stored; package authn decides which secret is accepted. Begin
+// reading with [Generate].
+package sharedtoken
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"strings"
+)
+
+// A generated shared token is a prefix that secret scanners can find, 256 random bits, and a checksum that shows a lost
+// or mistyped character before the first contact is refused. The HMAC key is the whole text, so that any JWT library takes it
+// as it is.
+const (
+	// Prefix is what every generated shared token begins with.
+	Prefix = "mst_"
+
+	randomBytes    = 32 // 43 characters of base64url
+	checksumLength = 6  // characters
+	length         = len(Prefix) + 43 + checksumLength
+)
+
+// Generate returns a new shared token.
+func Generate() string {
+	random := make([]byte, randomBytes)
+	_, _ = rand.Read(random) // never fails: the program ends instead
+	text := Prefix + base64.RawURLEncoding.EncodeToString(random)
+	return text + checksum(text)
+}
+
+func checksum(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return base64.RawURLEncoding.EncodeToString(sum[:])[:checksumLength]
+}
+
+// Check returns an error if secret was a generated shared token and is damaged. Secrets of any other form pass.
+func Check(secret string) error {
+	if !strings.HasPrefix(secret, Prefix) {
+		return nil
+	}
+	body := len(secret) - checksumLength
+	if len(secret) != length || checksum(secret[:body]) != secret[body:] {
+		return errors.New("is a generated shared token (mst_…) that was damaged: a character is missing or wrong; copy the whole text again")
+	}
+	return nil
+}
+
+// An Encoding is how the text of a shared token encodes its bytes.
+type Encoding string
+
+// The encodings of a shared token. Most JWT libraries take the bytes of the text as they are: Raw.
+const (
+	Raw       Encoding = "raw"
+	Base64    Encoding = "base64"
+	Base64URL Encoding = "base64url"
+	Hex       Encoding = "hex"
+)
+
+// Known reports whether e is one of the encodings.
+func (e Encoding) Known() bool {
+	switch e {
+	case Raw, Base64, Base64URL, Hex:
+		return true
+	}
+	return false
+}
+
+// Decode returns the bytes that text encodes. Base64 may be padded or not. An error never quotes text.
+func (e Encoding) Decode(text string) ([]byte, error) {
+	var secret []byte
+	var err error
+	switch e {
+	case Raw, "":
+		// An editor's line break at the end of a file would be part of the secret here, and not at the site.
+		if strings.TrimSpace(text) != text {
+			return nil, errors.New("begins or ends with white space; remove it, or encode the secret and say how (base64, base64url, hex)")
+		}
+		return []byte(text), nil
+	case Base64:
+		secret, err = base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "="))
+	case Base64URL:
+		secret, err = base64.RawURLEncoding.DecodeString(strings.TrimRight(text, "="))
+	case Hex:
+		secret, err = hex.DecodeString(text)
+	default:
+		return nil, errors.New("has an encoding that is none of raw, base64, base64url, hex")
+	}
+	if err != nil {
+		return nil, errors.New("is not " + string(e))
+	}
+	return secret, nil
+}

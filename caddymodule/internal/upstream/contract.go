@@ -1,0 +1,104 @@
+// Package upstream is the contract with the chat backend: which headers tell it who the contact is, how values are encoded,
+// and what is removed so that clients cannot forge or delete these headers. It also has the placeholders of messenger_auth,
+// and the check that the address of a request names one messenger only.
+//
+// It does not know how contacts are verified (authn), or whether a request is refused (auth).
+//
+// Begin reading with [Contract.Clean] and [Contract.Set]. Which names are spellings of one header is in headername.go, how a
+// path can be read in pathreading.go.
+package upstream
+
+import (
+	"net/http"
+	"net/textproto"
+	"slices"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+// The defaults of the header names, and the values of identity_encoding.
+const (
+	DefaultIdentityHeader  = "X-Contact-Identity"
+	DefaultMessengerHeader = "X-Contact-Messenger"
+
+	EncodingPercent = "percent"
+	EncodingRaw     = "raw"
+)
+
+// Contract is the contract with the upstream: the headers that only the gateway sets.
+type Contract struct {
+	Claims    []string              // the claims that are sent upstream
+	Selection *authn.ClaimSelection // the same, for the verification
+	Own       NameSet               // all headers that this contract sets
+	Others    *NameSet              // those of every handler of the configuration; complete before the first request
+	Dropped   func(claim string)    // called for each claim that is skipped
+
+	identity, messenger string
+	claimHeaders        []string // in the order of Claims
+	always              []string // the headers that are set for every contact
+	raw                 bool
+	tokens              []tokenHeader // the headers with tokens that have other spellings
+	tokenLengths        lengths       // of these
+	sources             []string      // all headers with tokens
+}
+
+// Names say which headers the gateway sets.
+type Names struct {
+	Identity, Messenger string
+	Raw                 bool          // values are written as they are, and not percent-encoded
+	Claims              []string      // that have headers of their own
+	ClaimHeaders        []string      // in the same order
+	Sources             authn.Sources // the configured sources of tokens
+}
+
+// NewContract makes the contract for these names.
+func NewContract(names Names) Contract {
+	c := Contract{
+		Claims:    slices.Clone(names.Claims),
+		Selection: authn.NewClaimSelection(names.Claims),
+		Own:       NewNameSet(names.Identity, names.Messenger),
+		Others:    new(NameSet),
+		Dropped:   func(string) {},
+		identity:  textproto.CanonicalMIMEHeaderKey(names.Identity),
+		messenger: textproto.CanonicalMIMEHeaderKey(names.Messenger),
+		raw:       names.Raw,
+		tokens:    tokenHeaders(names.Sources),
+	}
+	for _, header := range names.ClaimHeaders {
+		c.claimHeaders = append(c.claimHeaders, textproto.CanonicalMIMEHeaderKey(header))
+	}
+	c.Own.Add(names.ClaimHeaders...)
+	c.always = []string{c.identity, c.messenger}
+	for _, token := range c.tokens {
+		c.tokenLengths.add(token.name)
+	}
+	for _, source := range names.Sources {
+		if source.Kind == authn.Header {
+			c.sources = append(c.sources, source.Name)
+		}
+	}
+	return c
+}
+
+// Equal reports whether c and other set the same headers from the same claims.
+func (c Contract) Equal(other Contract) bool {
+	return c.raw == other.raw && slices.Equal(c.Own.folded, other.Own.folded) && slices.Equal(c.Claims, other.Claims)
+}
+
+// A Header is a header as it is shown in explanations.
+type Header struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// Preview returns the headers that Set sets for contact.
+func (c Contract) Preview(messenger string, contact *authn.Contact) []Header {
+	r := &http.Request{Header: make(http.Header)}
+	o := &Outcome{Messenger: messenger, Contact: contact}
+	c.Set(r, o)
+	var list []Header
+	for _, name := range o.set {
+		list = append(list, Header{Name: name, Value: r.Header.Get(name)})
+	}
+	return list
+}
