@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
@@ -44,6 +45,7 @@ const (
 //	GET    /messenger/connections                          how many guarded connections are open
 //	POST   /messenger/connections/end                      {"messenger": string, "identity": string, …}
 //	POST   /messenger/reseal                               {"adopt_unsealed": bool}
+//	POST   /messenger/repair                               {}; writes back what this node knows and the storage has lost
 //
 // Changes take If-Match with a revision. A client that replaces a stored messenger has to send it, or "*", so that it does not
 // overwrite a change that it has not seen; If-None-Match: * only creates. generate, rotate and reset answer with the text of
@@ -101,6 +103,8 @@ func (s *Service) ServeAdmin(w http.ResponseWriter, r *http.Request) error {
 		return s.serveConnections(w, r, parts)
 	case parts[0] == "reseal" && len(parts) == 1:
 		return answer(w, r, endpoint{http.MethodPost: func() (any, error) { return s.serveReseal(r) }})
+	case parts[0] == "repair" && len(parts) == 1:
+		return answer(w, r, endpoint{http.MethodPost: func() (any, error) { return s.serveRepair(r) }})
 	}
 	return errNoPath
 }
@@ -295,6 +299,15 @@ func (s *Service) serveReseal(r *http.Request) (any, error) {
 	}
 	count, err := s.reseal(r.Context(), body.Adopt, actorOf(r))
 	return map[string]int{"resealed": count}, err
+}
+
+func (s *Service) serveRepair(r *http.Request) (any, error) {
+	if err := readJSON(r, &struct{}{}); err != nil {
+		return nil, err
+	}
+	count, err := s.Repair(r.Context())
+	s.Audit("store repaired", "", actorOf(r), zap.Int("messengers", count), zap.Error(err))
+	return map[string]int{"repaired": count}, err
 }
 
 // Interface guard

@@ -35,7 +35,7 @@ failure.
 		CobraFunc: func(cmd *cobra.Command) {
 			group(cmd,
 				explainCommand(), keysCommand(), refreshCommand(), readinessCommand(), connectionsCommand(),
-				listCommand(), showCommand(), createCommand(), deleteCommand(), tokensCommand(), revocationsCommand(), resealCommand(),
+				listCommand(), showCommand(), createCommand(), deleteCommand(), tokensCommand(), revocationsCommand(), resealCommand(), repairCommand(),
 				generateCommand(), signCommand(), jwksCommand())
 			cmd.SetFlagErrorFunc(flagError)
 			cmd.SetUsageTemplate(strings.ReplaceAll(cmd.UsageTemplate(), ".FlagUsages", ".FlagUsagesWrapped 80"))

@@ -84,3 +84,26 @@ the key.`,
 	cmd.Flags().BoolVar(&adopt, "adopt-unsealed", false, "Accept values that are not sealed")
 	return cmd
 }
+
+func repairCommand() *cobra.Command {
+	var c client
+	return c.command(&cobra.Command{
+		Use:   "repair",
+		Short: "Writes back to the storage what it has lost and the gateway still knows",
+		Long: `
+Compares what the running gateway has in memory with the storage, and writes
+back the facts that the storage has lost: shared tokens, revocations and
+settings. Use it after the storage was emptied or restored from an old backup.
+The gateway's log and metrics say when that has happened.
+
+A gateway knows the configured messengers, and the stored ones that it was asked
+for since it started: run this command on every node before you restart any.`,
+	}, noMessenger, func(cmd *cobra.Command, _ string) error {
+		var answer map[string]int
+		if err := c.do(http.MethodPost, "repair", "", struct{}{}, &answer); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%d messengers repaired\n", answer["repaired"])
+		return err
+	})
+}

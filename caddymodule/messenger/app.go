@@ -58,6 +58,11 @@ type App struct {
 	// file system only.
 	Store *Store `json:"store,omitempty"`
 
+	// How long messengers go on with what they have read while the storage cannot be read, because a token may have been revoked
+	// meanwhile on another node; after that they answer keys_unavailable. It needs a poll_interval other than 0. Default: without
+	// limit.
+	StoreMaxAge *caddy.Duration `json:"store_max_age,omitempty"`
+
 	// Hosts (with or without a port) from which the key sets of stored messengers may be fetched although their addresses
 	// are not public, or their port is not 443. Key sets of configured messengers need no entry. Default: none.
 	JWKSInternalHosts []string `json:"jwks_internal_hosts,omitempty"`
@@ -123,6 +128,12 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if d := a.PollInterval; d != nil && *d < 0 {
 		return fmt.Errorf("messenger: poll_interval is negative; give a duration such as 2s, or 0 to read key files only at load")
 	}
+	switch {
+	case config.DurationOr(a.StoreMaxAge, 0) < 0:
+		return fmt.Errorf("messenger: store_max_age is negative; give a duration such as 1h, or remove it")
+	case config.DurationOr(a.StoreMaxAge, 0) > 0 && a.PollInterval != nil && *a.PollInterval == 0:
+		return fmt.Errorf("messenger: store_max_age needs to know whether the storage can be read, and poll_interval 0 never asks; remove one of the two")
+	}
 	if err := a.registry.UseTokenCache(a.tokenCacheSize()); err != nil {
 		return fmt.Errorf("messenger: %w", err)
 	}
@@ -160,6 +171,7 @@ func (a *App) Start() error {
 		interval = time.Duration(*a.PollInterval)
 	}
 	registry.VerifiedTokens.Resize(a.tokenCacheSize())
+	a.registry.UseMaxAge(config.DurationOr(a.StoreMaxAge, 0))
 	var ctx context.Context
 	ctx, a.stop = context.WithCancel(context.Background())
 	a.warnAboutUnused() // all apps are provisioned before any of them starts: every handler is known

@@ -42,6 +42,7 @@ func init() {
 //		store {
 //			key {file.…}|{env.…}
 //		}
+//		store_max_age       <duration>
 //		token_cache_size    <n>
 //	}
 //
@@ -97,6 +98,7 @@ func parseShared(d *caddyfile.Dispenser, app *App) error {
 		"poll_interval":       once(app.PollInterval != nil, config.DurationOption(&app.PollInterval)),
 		"jwks_internal_hosts": config.ListOption(&app.JWKSInternalHosts),
 		"store":               once(app.Store != nil, app.parseStore),
+		"store_max_age":       once(app.StoreMaxAge != nil, config.DurationOption(&app.StoreMaxAge)),
 		"token_cache_size":    once(app.TokenCacheSize != nil, config.NumberOption(&app.TokenCacheSize)),
 	}, "jwks_internal_hosts")
 }

@@ -149,11 +149,15 @@ func (h *Health) answer(ctx context.Context) (int, []byte) {
 const (
 	healthy   = "ok"
 	unhealthy = "unavailable"
+
+	// storeLostFacts says that the storage was emptied, or restored from an old backup.
+	storeLostFacts = "lost_facts"
 )
 
 // healthReport is the body of an answer.
 type healthReport struct {
-	Status     string        `json:"status"` // "ok" or "unavailable"
+	Status     string        `json:"status"`          // "ok" or "unavailable"
+	Store      string        `json:"store,omitempty"` // "lost_facts" if the storage has lost what this node knows
 	Messengers []unavailable `json:"messengers,omitempty"`
 	More       int           `json:"more,omitempty"` // how many are not listed
 }
@@ -168,6 +172,9 @@ type unavailable struct {
 // check reports on the configured list of messengers, or on all messengers that are active on this node.
 func (h *Health) check(ctx context.Context) *healthReport {
 	report := &healthReport{Status: healthy}
+	if h.registry.WentBack() > 0 {
+		report.Store = storeLostFacts // what this node knows stays active, so that it still decides
+	}
 	add := func(name, reason string, counts bool) {
 		if reason == "" {
 			return

@@ -16,7 +16,9 @@ import (
 type scrape struct {
 	cacheEntries, cacheHits, cacheMisses, cacheEvictions *prometheus.Desc
 	jwksAge, jwksKeys, jwksStale                         *prometheus.Desc
-	storeAge, storeFailing                               *prometheus.Desc
+	storeAge, storeFailing, storeLag                     *prometheus.Desc
+	storeWrites, storeWaiting, storeFacts                *prometheus.Desc
+	storeLost, storeAhead                                *prometheus.Desc
 	connections                                          *prometheus.Desc
 	tokenEnd                                             *prometheus.Desc
 	readiness                                            *prometheus.Desc
@@ -42,6 +44,12 @@ func newScrape() *scrape {
 		jwksStale:      desc("jwks_stale", "1 if the key set serves beyond its lifetime, because it cannot be fetched; of stored messengers their number.", "messenger"),
 		storeAge:       desc("store_age_seconds", "Time since the store was last asked successfully what changed."),
 		storeFailing:   desc("store_failing", "1 while the storage, or what changed in it, cannot be read; what was read before stays in force."),
+		storeLag:       desc("store_lag_seconds", "Time since everything that this node has in memory was known to be up to date."),
+		storeWrites:    desc("store_writes_total", "Writes of facts, by their outcome; after an unknown one the same facts are written again.", "outcome"),
+		storeWaiting:   desc("store_waiting", "Logouts that wait to be written."),
+		storeFacts:     desc("store_facts", "Facts of the store in memory."),
+		storeLost:      desc("store_lost_messengers", "Messengers of which the storage has lost facts that this node knows."),
+		storeAhead:     desc("store_clock_ahead_messengers", "Messengers with a fact whose time is more than an hour ahead of this node's clock."),
 		connections:    desc("connections", "Guarded connections that are open.", "messenger"),
 		tokenEnd:       desc("shared_token_end_seconds", "Time until the last of the generated shared tokens ends; +Inf if it does not.", "messenger"),
 		readiness:      desc("readiness_requests", "Requests of the last 1h or 24h by their code; \"verified\" would pass under required.", "messenger", "window", "code"),
@@ -51,7 +59,7 @@ func newScrape() *scrape {
 // Describe implements prometheus.Collector.
 func (s *scrape) Describe(ch chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{s.cacheEntries, s.cacheHits, s.cacheMisses, s.cacheEvictions, s.jwksAge, s.jwksKeys, s.jwksStale,
-		s.storeAge, s.storeFailing, s.connections, s.tokenEnd, s.readiness} {
+		s.storeAge, s.storeFailing, s.storeLag, s.storeWrites, s.storeWaiting, s.storeFacts, s.storeLost, s.storeAhead, s.connections, s.tokenEnd, s.readiness} {
 		ch <- desc
 	}
 }
@@ -82,8 +90,26 @@ func (s *scrape) Collect(ch chan<- prometheus.Metric) {
 	if !status.Polled.IsZero() {
 		ch <- prometheus.MustNewConstMetric(s.storeAge, prometheus.GaugeValue, now.Sub(status.Polled).Seconds())
 	}
+	s.collectStore(ch, app.StoreStats(), now)
 	s.collectKeys(ch, app, now)
 	s.collectMeters(ch, app, now)
+}
+
+// collectStore reports on the store.
+func (s *scrape) collectStore(ch chan<- prometheus.Metric, stats registry.StoreStats, now time.Time) {
+	gauge := func(desc *prometheus.Desc, value float64) {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value)
+	}
+	if !stats.Current.IsZero() {
+		gauge(s.storeLag, now.Sub(stats.Current).Seconds())
+	}
+	for outcome, n := range map[string]int64{"written": stats.Written, "failed": stats.Failed, "unknown": stats.Unknown} {
+		ch <- prometheus.MustNewConstMetric(s.storeWrites, prometheus.CounterValue, float64(n), outcome)
+	}
+	gauge(s.storeWaiting, float64(stats.Waiting))
+	gauge(s.storeFacts, float64(stats.Facts))
+	gauge(s.storeLost, float64(stats.Lost))
+	gauge(s.storeAhead, float64(stats.Ahead))
 }
 
 func (s *scrape) collectCache(ch chan<- prometheus.Metric) {
