@@ -31,15 +31,17 @@ func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *registry.Mes
 	if o.Contact == nil || o.Messenger != m.Name {
 		w, rej = h.authenticate(w, r, m, config.ModeRequired, o)
 	}
-	h.record(r, m, mode, o, rej)
+	if rej == nil {
+		if err := h.revokeOwn(r, m, o.Contact); err != nil {
+			if c := h.refusals.Check(zap.WarnLevel, "logout not persisted"); c != nil {
+				c.Write(zap.String("messenger", m.Name), zap.Error(err), zap.String("advice", authn.StoreUnavailable.Info().Advice))
+			}
+			rej = &authn.Rejection{Code: authn.StoreUnavailable, Reason: "the revocation could not be written"}
+		}
+	}
+	h.record(r, m, mode, o, rej) // after the write: a logout that failed is not counted as verified
 	if rej != nil {
 		return h.refuse(w, r, m, o, rej)
-	}
-	if err := h.revokeOwn(r, m, o.Contact); err != nil {
-		if c := h.refusals.Check(zap.WarnLevel, "logout not persisted"); c != nil {
-			c.Write(zap.String("messenger", m.Name), zap.Error(err), zap.String("advice", authn.StoreUnavailable.Info().Advice))
-		}
-		return h.refuse(w, r, m, o, &authn.Rejection{Code: authn.StoreUnavailable, Reason: "the revocation could not be written"})
 	}
 	allowReading(m, w.Header(), r)
 	w.WriteHeader(http.StatusNoContent)

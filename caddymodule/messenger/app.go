@@ -180,9 +180,12 @@ func (a *App) Start() error {
 	return nil
 }
 
-// Stop ends what Start began. It writes once more when shared tokens were last used.
+// Stop ends what Start began, and the guarded connections if the process ends. It writes once more when shared tokens were last used.
 func (a *App) Stop() error {
 	a.stop()
+	if caddy.Exiting() {
+		endForShutdown()
+	}
 	a.registry.Stopped()
 	a.endDropped()
 	return nil

@@ -21,9 +21,10 @@ type Ending struct {
 
 // The endings of this gateway, in the order of the README's table. Codes from 4000 to 4999 belong to applications.
 var (
-	Expired = Ending{4401, "token_expired"}
-	Revoked = Ending{4403, "token_revoked"}
-	Limit   = Ending{4408, "session_limit"}
+	Expired  = Ending{4401, "token_expired"}
+	Revoked  = Ending{4403, "token_revoked"}
+	Limit    = Ending{4408, "session_limit"}
+	Shutdown = Ending{1001, "shutdown"} // going away (RFC 6455 section 7.4.1)
 )
 
 // A Subject identifies the contact, token and key of a connection. Two connections with the same messenger and identity belong
