@@ -152,7 +152,7 @@ func (s *Service) serveMessenger(w http.ResponseWriter, r *http.Request, name st
 				return nil, err
 			}
 			ended, err := s.removeAndEnd(r.Context(), name, c, actorOf(r))
-			return EndedHere{ended}, err
+			return EndedHere{Ended: ended}, err
 		},
 	})
 }
@@ -258,7 +258,7 @@ func (s *Service) serveTokens(w http.ResponseWriter, r *http.Request, name, acti
 		}
 		switch {
 		case made == nil && ring.Close:
-			return EndedHere{ended}, nil
+			return EndedHere{Ended: ended}, nil
 		case made == nil:
 			return struct{}{}, nil
 		}
@@ -282,7 +282,7 @@ func (s *Service) serveRevocations(w http.ResponseWriter, r *http.Request, name 
 		http.MethodGet: func() (any, error) { return s.Revocations(r.Context(), name) },
 		http.MethodPost: with(func(v registry.Revocation) (any, error) {
 			ended, err := s.Revoke(r.Context(), name, v, actorOf(r))
-			return EndedHere{ended}, err
+			return EndedHere{ended, s.ClockWarning(name, v)}, err
 		}),
 		http.MethodDelete: with(func(v registry.Revocation) (any, error) {
 			return struct{}{}, s.restore(r.Context(), name, v, actorOf(r))

@@ -44,7 +44,8 @@ type EndedConnections struct {
 
 // EndedHere is the answer to a change that ends connections. Those of other nodes are not counted.
 type EndedHere struct {
-	Ended int `json:"connections_ended"`
+	Ended   int    `json:"connections_ended"`
+	Warning string `json:"warning,omitempty"` // why the change may not have the whole effect that its caller expects
 }
 
 // serveConnections answers requests below /messenger/connections.

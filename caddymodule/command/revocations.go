@@ -66,6 +66,9 @@ issued (iat) before --issued-before; tokens without iat are covered too.`,
 		text := fmt.Sprintf("messenger %s: %s\n", messenger, done)
 		if method == http.MethodPost {
 			text += c.endedText(ended.Ended) + "\n"
+			if ended.Warning != "" {
+				text += "warning: " + ended.Warning + "\n"
+			}
 		}
 		_, err := io.WriteString(cmd.OutOrStdout(), text)
 		return err

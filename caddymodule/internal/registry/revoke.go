@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"path"
 	"slices"
@@ -122,6 +123,26 @@ func (reg *Registry) Revoke(ctx context.Context, name string, v Revocation, by A
 	}
 	reg.Audit("tokens revoked", name, by, zap.String("target", v.Target()), zap.Int("connections", ended))
 	return ended, nil
+}
+
+// ClockWarning returns a warning if v is a revocation by the time of this node, whose clock is further behind that of another node
+// than clock_skew allows for: tokens that were issued a moment ago may count as later. It returns "" otherwise.
+func (reg *Registry) ClockWarning(name string, v Revocation) string {
+	if v.isToken() || v.Before != nil {
+		return ""
+	}
+	skew := config.DefaultClockSkew
+	if m := reg.Messengers[name]; m != nil {
+		skew = config.DurationOr(m.ClockSkew, skew)
+	} else if e, ok := reg.Store.cached(name); ok {
+		skew = config.DurationOr(e.messenger.ClockSkew, skew)
+	}
+	behind := reg.Store.follower.Behind()
+	if behind <= skew {
+		return ""
+	}
+	return fmt.Sprintf("the clock of this node is at least %s behind that of another one: tokens that were issued within that time may not be revoked; set the clocks (NTP), and revoke these tokens by their jti, or reset the key",
+		behind.Round(time.Second))
 }
 
 // ByContact is the actor of a logout.
