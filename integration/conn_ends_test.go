@@ -42,6 +42,9 @@ func soak(n int) int {
 // A thousand WebSockets: nothing of the gateway's own runs for any of them, an operator sees them and ends exactly the
 // ones that are meant, and when all of them end at once no request waits for that.
 func TestManyWebSockets(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	messengers, secret := strict(t, "")
 	up := newChat(t)
 	n := soak(1000)

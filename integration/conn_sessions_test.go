@@ -27,10 +27,10 @@ func strict(t testing.TB, more string) (messengers, secret string) {
 	return "messenger support {\n identity_key identity\n shared_token {file." + key + "}\n clock_skew 0s\n" + more + "\n}", secret
 }
 
-// lasting returns a token that ends so long from now, and the instant at which it does.
+// lasting returns a token that expires so long from now, and the instant at which it does.
 func lasting(secret, identity string, life time.Duration) (header string, end time.Time) {
-	end = time.Unix(time.Now().Add(life).Unix()+1, 0)
-	return bearer(sign(secret, claims{"identity": identity, "iat": time.Now().Unix(), "exp": end.Unix()})), end
+	end = time.UnixMilli(time.Now().Add(life).UnixMilli())
+	return bearer(sign(secret, claims{"identity": identity, "iat": time.Now().Unix(), "exp": float64(end.UnixMilli()) / 1000})), end
 }
 
 // overHTTP2 runs the calling test again in a process of its own, in which Go takes extended CONNECT over HTTP/2: it is
@@ -114,8 +114,8 @@ func TestWebSocketEndsWithItsToken(t *testing.T) {
 	eachProtocol(t, sites, messengers, func(t *testing.T, p protocol, g *gateway, up *chat) {
 		var all sync.WaitGroup
 		for _, path := range guardedPaths {
-			for _, kind := range []string{"/stream", "/idle"} {
-				token, end := lasting(secret, "mark", 2*time.Second)
+			for _, kind := range []string{"/stream?after=1200ms", "/idle"} { // from then on without a pause, until long after the token
+				token, end := lasting(secret, "mark", 1500*time.Millisecond)
 				s, status := p.open(g, path+kind, token)
 				if status != 101 {
 					t.Errorf("%s: the handshake was answered with %d", path+kind, status)
@@ -151,7 +151,7 @@ func TestClientThatDoesNotCooperateIsCutOff(t *testing.T) {
 	eachProtocol(t, map[string]string{"plain": guardedSite}, messengers, func(t *testing.T, p protocol, g *gateway, up *chat) {
 		token, end := lasting(secret, "mark", time.Second)
 		silent, status := p.open(g, "/idle", token)
-		_, another := p.open(g, "/stream", token)
+		_, another := p.open(g, "/stream", token) // which stops when all buffers are full
 		if status != 101 || another != 101 {
 			t.Fatalf("the handshakes were answered with %d and %d", status, another)
 		}
@@ -181,7 +181,7 @@ func TestWebSocketEndsAfterAReload(t *testing.T) {
 	messengers, secret := strict(t, "")
 	site := "messenger_auth support\nreverse_proxy UPSTREAM {\nstream_close_delay 5m\n}"
 	eachProtocol(t, map[string]string{"plain": site}, messengers, func(t *testing.T, p protocol, g *gateway, up *chat) {
-		token, _ := lasting(secret, "mark", 2*time.Second)
+		token, _ := lasting(secret, "mark", 1500*time.Millisecond)
 		s, _ := p.open(g, "/echo", token)
 		s.send(1, "before")
 		if got := string(s.next().payload); got != "before" {
@@ -203,10 +203,13 @@ func TestWebSocketEndsAfterAReload(t *testing.T) {
 
 // max_session ends what no token ends.
 func TestWebSocketEndsAtMaxSession(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	messengers, secret := strict(t, "max_session 1s")
 	up := newChat(t)
 	g := start(t, up.upstream, messengers, guardedSite)
-	s, _ := protocols[0].open(g, "/stream", bearer(sign(secret, claims{"identity": "mark"})))
+	s, _ := protocols[0].open(g, "/stream?after=700ms", bearer(sign(secret, claims{"identity": "mark"})))
 	if got := s.ended(); got != "4408 session_limit" {
 		t.Errorf("the client was told %q", got)
 	}
@@ -214,10 +217,13 @@ func TestWebSocketEndsAtMaxSession(t *testing.T) {
 
 // In the mode report nothing is refused, and so nothing ends.
 func TestReportEndsNothing(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	messengers, secret := strict(t, "mode report")
 	up := newChat(t)
 	g := start(t, up.upstream, messengers, guardedSite)
-	token, end := lasting(secret, "mark", 0)
+	token, end := lasting(secret, "mark", 500*time.Millisecond)
 	s, _ := protocols[0].open(g, "/echo", token)
 	time.Sleep(time.Until(end.Add(500 * time.Millisecond)))
 	s.send(1, "still here")

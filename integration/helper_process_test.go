@@ -43,16 +43,19 @@ var linkCaddy = sync.OnceValues(func() (string, error) {
 	return binary, os.Symlink(self, binary)
 })
 
+// aloneVariable names the test that a process was started for.
+const aloneVariable = "MESSENGER_TEST_ALONE"
+
 // alone runs the calling test again in a process of its own, beside others: a process has one running configuration of
 // Caddy, so that tests with a gateway in the same process must wait for each other. It reports true in the new process;
 // a test begins with "if !alone(t) { return }". It is for tests that wait: a process costs about as much as a load.
 func alone(t *testing.T) bool {
 	t.Helper()
-	if os.Getenv("MESSENGER_TEST_ALONE") == t.Name() {
+	if os.Getenv(aloneVariable) == t.Name() {
 		return true
 	}
 	t.Parallel()
-	runAgain(t, "MESSENGER_TEST_ALONE="+t.Name())(t)
+	runAgain(t, aloneVariable+"="+t.Name())(t)
 	return false
 }
 

@@ -269,7 +269,8 @@ func (g *gateway) waitForTLS() {
 	})
 }
 
-// A chat is a backend whose WebSockets do what their path says, and which remembers how each of them ended.
+// A chat is a backend whose WebSockets do what their path says, and which remembers how each of them ended: /echo, /idle,
+// and /stream, which sends without a pause, at once or so long after the handshake as the query says.
 type chat struct {
 	*upstream
 	ends chan string // "4401 token_expired", or what else ended the connection
@@ -303,7 +304,9 @@ func (c *chat) serveChat(w http.ResponseWriter, r *http.Request) {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	if strings.HasSuffix(r.URL.Path, "/stream") {
+		after, _ := time.ParseDuration(r.URL.Query().Get("after"))
 		go func() {
+			time.Sleep(after)
 			for i := 0; ; i++ {
 				opcode := byte(0)
 				if i%4 == 0 {
