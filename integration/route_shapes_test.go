@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -206,8 +207,9 @@ func TestEveryShapeOfACaddyfileKeepsTheGateway(t *testing.T) {
 	}
 }
 
-// All combinations of what is beside the directive, what is around it in the named route, what is around the invoke, and
-// where the proxy is. Where Caddy itself drops what is around the directive, the Caddyfile is refused.
+// Combinations of what is beside the directive, what is around it in the named route, what is around the invoke, and where
+// the proxy is: every pair of these, and with MESSENGER_SOAK=1 all. Where Caddy itself drops what is around the directive,
+// the Caddyfile is refused.
 func TestCombinationsOfNamedRoutesKeepTheGateway(t *testing.T) {
 	if !alone(t) {
 		return
@@ -217,9 +219,9 @@ func TestCombinationsOfNamedRoutesKeepTheGateway(t *testing.T) {
 	inner := []string{"%s", "handle {\n%s}\n", "route {\n%s}\n", "handle /chat/* {\n%s}\n", "handle_path /chat/* {\n%s}\n", "handle {\nroute {\n%s}\n}\n", "INVOKE"}
 	outer := []string{"%s", "handle {\n%s}\n", "handle /chat/* {\n%s}\nhandle {\nrespond other\n}\n", "route {\n%s}\n", "handle_path /chat/* {\nhandle {\n%s}\n}\n"}
 	refused := 0
-	for _, beside := range neighbours {
-		for _, in := range inner {
-			for _, behind := range []bool{false, true} { // the proxy is behind the invoke
+	for i, beside := range neighbours {
+		for j, in := range inner {
+			for k, behind := range []bool{false, true} { // the proxy is behind the invoke
 				guarded := plainAuth
 				site := "invoke auth\n"
 				if behind {
@@ -231,7 +233,10 @@ func TestCombinationsOfNamedRoutesKeepTheGateway(t *testing.T) {
 				if in == "INVOKE" {
 					further = "&(deep) {\n" + guarded + "}\n"
 				}
-				for _, out := range outer {
+				for l, out := range outer {
+					if (i+j+k+l)%3 != 0 && os.Getenv("MESSENGER_SOAK") == "" {
+						continue
+					}
 					if strings.HasPrefix(out, "handle_path") && strings.Contains(in+beside, "/chat/*") {
 						continue // the path is stripped already
 					}
