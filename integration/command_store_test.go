@@ -7,8 +7,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-
-	"github.com/caddyserver/caddy/v2"
 )
 
 // An administrator types commands: where says how they find the gateway, or the storage.
@@ -89,9 +87,7 @@ func TestCommandsForMessengersAndTokens(t *testing.T) {
 				a.want(4, "generate", "", "tokens", "rotate", "sales")
 				a.token("sales", "tokens", "generate", "sales")
 			}
-			if err := caddy.Load(g.conf(text), true); err != nil {
-				t.Fatal(err)
-			}
+			g.replace(g.conf(text))
 			if how == "TCP" || how == "configuration file" {
 				tryEveryMethod(a, g)
 				return

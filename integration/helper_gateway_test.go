@@ -33,8 +33,8 @@ type gateway struct {
 	sock string // the admin socket
 	conf func(caddyfile string) []byte
 
-	unlogged bool // the site keeps no access log
-	loaded   bool // there was a configuration before
+	unlogged bool   // the site keeps no access log
+	running  []byte // the configuration
 }
 
 // start runs Caddy with one site. site is what stands in the site block; messengers what stands in the global block.
@@ -85,18 +85,10 @@ func gatewayFolder(t testing.TB) string {
 	return dir
 }
 
-// load gives the running gateway another configuration, and waits until nothing of the one before takes connections.
+// load gives the running gateway another configuration.
 func (g *gateway) load(messengers, site string) {
 	g.t.Helper()
-	stopped := g.stoppedAdmins()
-	if err := caddy.Load(g.conf(g.caddyfile(messengers, site)), true); err != nil {
-		g.t.Fatalf("loading: %v", err)
-	}
-	g.waitForOneListener()
-	if g.loaded {
-		eventually(g.t, "the admin endpoint of the configuration before has ended", func() bool { return g.stoppedAdmins() > stopped })
-	}
-	g.loaded = true
+	g.replace(g.conf(g.caddyfile(messengers, site)))
 	g.keepConfig()
 }
 

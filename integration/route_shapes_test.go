@@ -48,9 +48,7 @@ func (s shape) load(t *testing.T, g *gateway, m method) {
 	if got := ourHandlers(t, config); got != want {
 		t.Errorf("%d of our handlers are in the JSON, want %d:\n%s", got, want, config)
 	}
-	if err := caddy.Load(config, true); err != nil {
-		t.Fatalf("loading: %v\n%s", err, text)
-	}
+	g.replace(config)
 }
 
 // attack sends an identity that the client made up, without a token and beside a token.
