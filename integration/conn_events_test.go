@@ -252,9 +252,7 @@ func TestEventStreamThatIsNotReadIsCutOff(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	messengers, secret := strict(t, "")
-	up := newChat(t)
-	g := start(t, up.upstream, messengers, guardedRoutes)
+	g, _, secret := startStrict(t, "", guardedRoutes)
 	token, end := lasting(secret, "mark", time.Second)
 	conn, err := net.Dial("tcp", g.addr)
 	if err != nil {

@@ -27,6 +27,14 @@ func strict(t testing.TB, more string) (messengers, secret string) {
 	return "messenger support {\n identity_key identity\n shared_token {file." + key + "}\n clock_skew 0s\n" + more + "\n}", secret
 }
 
+// startStrict runs a gateway with such a messenger in front of a chat.
+func startStrict(t testing.TB, more, site string) (g *gateway, up *chat, secret string) {
+	t.Helper()
+	messengers, secret := strict(t, more)
+	up = newChat(t)
+	return start(t, up.upstream, messengers, site), up, secret
+}
+
 // lasting returns a token that expires so long from now, and the instant at which it does.
 func lasting(secret, identity string, life time.Duration) (header string, end time.Time) {
 	end = time.UnixMilli(time.Now().Add(life).UnixMilli())
@@ -206,9 +214,7 @@ func TestWebSocketEndsAtMaxSession(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	messengers, secret := strict(t, "max_session 1s")
-	up := newChat(t)
-	g := start(t, up.upstream, messengers, guardedSite)
+	g, _, secret := startStrict(t, "max_session 1s", guardedSite)
 	s, _ := protocols[0].open(g, "/stream?after=700ms", bearer(sign(secret, claims{"identity": "mark"})))
 	if got := s.ended(); got != "4408 session_limit" {
 		t.Errorf("the client was told %q", got)
@@ -220,9 +226,7 @@ func TestReportEndsNothing(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	messengers, secret := strict(t, "mode report")
-	up := newChat(t)
-	g := start(t, up.upstream, messengers, guardedSite)
+	g, up, secret := startStrict(t, "mode report", guardedSite)
 	token, end := lasting(secret, "mark", 500*time.Millisecond)
 	s, _ := protocols[0].open(g, "/echo", token)
 	time.Sleep(time.Until(end.Add(500 * time.Millisecond)))

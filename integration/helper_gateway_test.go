@@ -139,8 +139,14 @@ func (g *gateway) keepConfig() {
 
 // adminClient returns a client of the admin endpoint.
 func (g *gateway) adminClient() *http.Client {
-	return &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", g.sock)
+	return socketClient(g.sock)
+}
+
+// socketClient returns a client that reaches every host over a Unix socket, and keeps no connection. A timeout is for the
+// caller's context where 20 s are too few.
+func socketClient(sock string) *http.Client {
+	return &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", sock)
 	}}}
 }
 
@@ -258,16 +264,24 @@ func (g *gateway) do(method, path string, headers ...string) answer {
 
 func (g *gateway) send(client *http.Client, method, path string, headers ...string) answer {
 	g.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	return g.sendRequest(client, method, path, func(r *http.Request) {
+		for _, line := range headers {
+			name, value, _ := strings.Cut(line, ": ")
+			r.Header[name] = append(r.Header[name], value) // as spelled, not canonical
+		}
+	})
+}
+
+// sendRequest sends a request that send cannot make, such as one with a body and trailers.
+func (g *gateway) sendRequest(client *http.Client, method, path string, change func(r *http.Request)) answer {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, method, g.url+path, nil)
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	for _, line := range headers {
-		name, value, _ := strings.Cut(line, ": ")
-		r.Header[name] = append(r.Header[name], value) // as spelled, not canonical
-	}
+	change(r)
 	resp, err := client.Do(r)
 	if err != nil {
 		g.t.Fatalf("%s %s: %v", method, path, err)

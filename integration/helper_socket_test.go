@@ -180,11 +180,13 @@ var protocols = []protocol{
 		var transport idleTransport = &http2.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:staticcheck // SA1019: see above
 		return g.extendedConnect(transport, transport.CloseIdleConnections, path, headers)
 	}},
-	{"HTTP/3", true, func(g *gateway, path string, headers ...string) (*socket, int) {
-		transport := &http3.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h3"}}}
-		return g.extendedConnect(transport, func() { _ = transport.Close() }, path, headers)
-	}},
+	socketsOverHTTP3,
 }
+
+var socketsOverHTTP3 = protocol{"HTTP/3", true, func(g *gateway, path string, headers ...string) (*socket, int) {
+	transport := &http3.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h3"}}}
+	return g.extendedConnect(transport, func() { _ = transport.Close() }, path, headers)
+}}
 
 // idleTransport is a transport that keeps connections.
 type idleTransport interface {
