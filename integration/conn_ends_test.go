@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -29,14 +28,6 @@ func (g *gateway) connections() (all connected) {
 		g.t.Fatalf("got %d %s", status, body)
 	}
 	return all
-}
-
-// soak scales a number of connections: a tenth, or all of them with MESSENGER_SOAK=1.
-func soak(n int) int {
-	if os.Getenv("MESSENGER_SOAK") != "1" {
-		return n / 10
-	}
-	return n
 }
 
 // A thousand WebSockets: nothing of the gateway's own runs for any of them, an operator sees them and ends exactly the

@@ -59,6 +59,17 @@ func alone(t *testing.T) bool {
 	return false
 }
 
+// soaking reports whether the heavy tests run in full, with MESSENGER_SOAK=1.
+func soaking() bool { return os.Getenv("MESSENGER_SOAK") == "1" }
+
+// soak scales the size of a heavy test: a tenth, or all of it with MESSENGER_SOAK=1.
+func soak(n int) int {
+	if soaking() {
+		return n
+	}
+	return n / 10
+}
+
 // runAgain starts the calling test in another process. What it returns waits for the end, and reports it.
 func runAgain(t *testing.T, environment ...string) func(t *testing.T) {
 	t.Helper()

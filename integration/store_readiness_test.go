@@ -8,7 +8,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -95,10 +94,7 @@ func TestReadinessIsWhatWasSent(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	requests := 10_000
-	if os.Getenv("MESSENGER_SOAK") != "" {
-		requests = 100_000
-	}
+	requests := soak(100_000)
 	secret := newSecret()
 	messengers := liveOptions
 	modes := []string{"required", "optional", "report"}
