@@ -7,26 +7,22 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-
-	"github.com/caddyserver/caddy/v2"
 )
 
 // An administrator types commands: where says how they find the gateway, or the storage.
 type administrator struct {
-	t      *testing.T
-	binary string
-	dir    string
-	where  []string
+	*shell
+	where []string
 }
 
-func (a *administrator) run(input string, args ...string) finished {
+func (a *administrator) run(input string, args ...string) ran {
 	a.t.Helper()
-	return runCommand(a.t, a.binary, a.dir, append(os.Environ(), "XDG_CONFIG_HOME="+a.dir, "XDG_DATA_HOME="+a.dir), input, append(args, a.where...)...)
+	return a.messenger(input, append(args, a.where...)...)
 }
 
 // want runs a command that has to end with status and to say something: on standard output if it goes well, and on
 // standard error if not, where standard output stays empty for whoever pipes it.
-func (a *administrator) want(status int, says, input string, args ...string) finished {
+func (a *administrator) want(status int, says, input string, args ...string) ran {
 	a.t.Helper()
 	ran := a.run(input, args...)
 	said := ran.out
@@ -60,18 +56,18 @@ func (a *administrator) token(name string, args ...string) string {
 	return token
 }
 
-// The commands do the same over a socket, over TCP, by the configuration file, and offline on the storage itself.
+// The commands do the same over a socket and offline on the storage itself. Over TCP, and by the configuration file, only
+// how they find the gateway differs from the first.
 func TestCommandsForMessengersAndTokens(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	binary := caddyBinary(t)
 	for _, how := range []string{"unix socket", "TCP", "configuration file", "offline"} {
 		t.Run(how, func(t *testing.T) {
 			folder := t.TempDir()
 			g := newGateway(t, nil, "http://")
 			text := g.caddyfile(sealedOptions(folder, storeKeyFile(t)), sealedSite)
-			a := &administrator{t: t, binary: binary, dir: t.TempDir(), where: []string{"--address", "unix/" + g.sock}}
+			a := &administrator{newShell(t), []string{"--address", "unix/" + g.sock}}
 			config := filepath.Join(a.dir, "Caddyfile")
 			switch how {
 			case "TCP":
@@ -91,14 +87,33 @@ func TestCommandsForMessengersAndTokens(t *testing.T) {
 				a.want(4, "generate", "", "tokens", "rotate", "sales")
 				a.token("sales", "tokens", "generate", "sales")
 			}
-			if err := caddy.Load(g.conf(text), true); err != nil {
-				t.Fatal(err)
+			g.replace(g.conf(text))
+			if how == "TCP" || how == "configuration file" {
+				tryEveryMethod(a, g)
+				return
 			}
 			tryMessengers(a)
 			tryTokens(a, g)
 			a.want(0, "0 values resealed", "", "reseal")
 		})
 	}
+}
+
+// tryEveryMethod runs a command for each method of the admin API, and for each way in which it answers.
+func tryEveryMethod(a *administrator, g *gateway) {
+	a.t.Helper()
+	create := []string{"create", "acme", "--identity-key", "identity", "--shared-token"}
+	a.want(0, "messenger acme (shared_token, mode required), from the storage", "", create...)
+	a.want(4, "there is a stored messenger of this name already", "", create...)
+	var shown described
+	decode(a.t, a.want(0, "{", "", "show", "acme", "--json").out, &shown)
+	if shown.Name != "acme" || shown.Settings["identity_key"] != "identity" {
+		a.t.Errorf("show --json: %+v", shown)
+	}
+	token := sign(a.token("acme", "tokens", "generate", "acme"), good("mark"))
+	patiently(a.t, "the gateway accepts the token", func() bool { return g.verdict("/m/acme/x", token) == "200" })
+	a.want(0, "messenger acme is deleted", "", "delete", "acme")
+	a.want(3, "there is no messenger", "", "tokens", "generate", "acme")
 }
 
 func tryMessengers(a *administrator) {
@@ -195,7 +210,7 @@ func tryTokens(a *administrator, g *gateway) {
 
 // What cannot be asked says where it looked, and how to look elsewhere.
 func TestCommandsThatFindNoGateway(t *testing.T) {
-	a := &administrator{t: t, binary: caddyBinary(t), dir: t.TempDir(), where: []string{"--address", "unix/" + filepath.Join(sockDir, "nobody")}}
+	a := &administrator{newShell(t), []string{"--address", "unix/" + filepath.Join(sockDir, "nobody")}}
 	a.want(1, "is the gateway running", "", "list")
 	a.want(1, "is the gateway running", "", "tokens", "generate", "support")
 	a.want(1, "exclude each other", "", "list", "--offline")
@@ -211,7 +226,7 @@ func TestOfflineCommandsKeepToTheRulesOfTheStore(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	a := &administrator{t: t, binary: caddyBinary(t), dir: t.TempDir()}
+	a := &administrator{shell: newShell(t)}
 	oldKey, newKey := storeKeyFile(t), storeKeyFile(t)
 	s := newSealedStore(t, oldKey)
 	config := func(keyFiles ...string) {

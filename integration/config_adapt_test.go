@@ -68,9 +68,7 @@ func loadJSON(t *testing.T, up *upstream, apps string) *gateway {
 		"logging": {"logs": {"default": {"writer": {"output": "file", "filename": "` + g.log + `"}}}},
 		"apps": ` + apps + `
 	}`)
-	if err := caddy.Load([]byte(text), true); err != nil {
-		t.Fatal(err)
-	}
+	g.replace([]byte(text))
 	return g
 }
 

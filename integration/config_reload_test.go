@@ -85,24 +85,30 @@ func settledResources(t *testing.T) resources {
 func growth(t *testing.T, up *upstream, messengers, site string, use func(*gateway)) resources {
 	t.Helper()
 	g := newGateway(t, up, "http://")
+	config := func(n int) []byte {
+		return g.conf(g.caddyfile(messengers, strings.Replace(site, "%d", fmt.Sprint(n), 1)))
+	}
 	load := func(n int) {
 		t.Helper()
-		if err := caddy.Load(g.conf(g.caddyfile(messengers, strings.Replace(site, "%d", fmt.Sprint(n), 1))), false); err != nil {
+		if err := caddy.Load(config(n), false); err != nil {
 			t.Fatal(err)
 		}
 	}
+	g.replace(config(0))
 	for n := range 10 {
 		load(n)
 	}
+	g.replace(config(10))
 	use(g)
 	before := settledResources(t)
 	for n := range 100 {
-		load(n)
-		if n%25 == 0 {
-			use(g)
+		if n%25 != 24 {
+			load(n)
+			continue
 		}
+		g.replace(config(n))
+		use(g)
 	}
-	use(g)
 	// What ends in the background gets the time for it.
 	var after resources
 	for range 100 {

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -31,17 +30,12 @@ func (g *gateway) connections() (all connected) {
 	return all
 }
 
-// soak scales a number of connections: a tenth, or all of them with MESSENGER_SOAK=1.
-func soak(n int) int {
-	if os.Getenv("MESSENGER_SOAK") != "1" {
-		return n / 10
-	}
-	return n
-}
-
 // A thousand WebSockets: nothing of the gateway's own runs for any of them, an operator sees them and ends exactly the
 // ones that are meant, and when all of them end at once no request waits for that.
 func TestManyWebSockets(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	messengers, secret := strict(t, "")
 	up := newChat(t)
 	n := soak(1000)

@@ -16,7 +16,7 @@ import (
 )
 
 // downloadSize is how many bytes a download has; it takes longer than the tokens of these tests live.
-const downloadSize = 35_000
+const downloadSize = 15_000
 
 // serveStreams answers with a stream of a kind that the path names, until the client goes:
 // /events all the time, in pieces; /flood without a pause; /quiet one event; /download and /hello no events; /sized
@@ -252,9 +252,7 @@ func TestEventStreamThatIsNotReadIsCutOff(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	messengers, secret := strict(t, "")
-	up := newChat(t)
-	g := start(t, up.upstream, messengers, guardedRoutes)
+	g, _, secret := startStrict(t, "", guardedRoutes)
 	token, end := lasting(secret, "mark", time.Second)
 	conn, err := net.Dial("tcp", g.addr)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -14,7 +13,7 @@ import (
 // all the same, and tells the operator how many it has ended. Lookups are limited, and so it takes half a minute: it runs
 // with MESSENGER_SOAK=1.
 func TestResetReachesChatsBehindAFloodOfNames(t *testing.T) {
-	if os.Getenv("MESSENGER_SOAK") != "1" {
+	if !soaking() {
 		t.Skip("not run: MESSENGER_SOAK=1 is not set")
 	}
 	g := newGateway(t, newChat(t).upstream, "http://")

@@ -1,12 +1,9 @@
 package integration
 
 import (
-	"crypto/sha1"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -14,63 +11,6 @@ import (
 
 	"github.com/coder/websocket"
 )
-
-func acceptFor(key string) string {
-	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
-	return base64.StdEncoding.EncodeToString(sum[:])
-}
-
-// strict is a messenger without tolerance for clocks, so that tokens end when they say.
-func strict(t testing.TB, more string) (messengers, secret string) {
-	secret = newSecret()
-	key := write(t, "secret", []byte(secret))
-	return "messenger support {\n identity_key identity\n shared_token {file." + key + "}\n clock_skew 0s\n" + more + "\n}", secret
-}
-
-// lasting returns a token that ends so long from now, and the instant at which it does.
-func lasting(secret, identity string, life time.Duration) (header string, end time.Time) {
-	end = time.Unix(time.Now().Add(life).Unix()+1, 0)
-	return bearer(sign(secret, claims{"identity": identity, "iat": time.Now().Unix(), "exp": end.Unix()})), end
-}
-
-// overHTTP2 runs the calling test again in a process of its own, in which Go takes extended CONNECT over HTTP/2: it is
-// off by default, and the environment is read only at the start of a process. It reports true in that process. In the
-// one that calls, wait reports what came of it; until then both run.
-func overHTTP2(t *testing.T) (child bool, wait func()) {
-	t.Helper()
-	if strings.Contains(os.Getenv("GODEBUG"), "http2xconnect=1") {
-		return true, func() {}
-	}
-	report := runAgain(t, "GODEBUG=http2xconnect=1")
-	return false, func() { t.Run("HTTP/2, in a process of its own", report) }
-}
-
-// eachProtocol runs test for each version of HTTP, with a running gateway for each of the sites.
-func eachProtocol(t *testing.T, sites map[string]string, messengers string, test func(t *testing.T, p protocol, g *gateway, up *chat)) {
-	child, wait := overHTTP2(t)
-	defer wait()
-	for _, p := range protocols {
-		if child != (p.name == "HTTP/2") {
-			continue
-		}
-		for name, site := range sites {
-			t.Run(p.name+", "+name, func(t *testing.T) {
-				up := newChat(t)
-				scheme := "http://"
-				if p.tls {
-					scheme = "https://"
-				}
-				g := newGateway(t, up.upstream, scheme)
-				g.unlogged = strings.Contains(name, "without access log")
-				g.load(messengers, site)
-				if p.tls {
-					g.waitForTLS()
-				}
-				test(t, p, g, up)
-			})
-		}
-	}
-}
 
 const guardedSite = "messenger_auth support\nreverse_proxy UPSTREAM"
 
@@ -114,8 +54,8 @@ func TestWebSocketEndsWithItsToken(t *testing.T) {
 	eachProtocol(t, sites, messengers, func(t *testing.T, p protocol, g *gateway, up *chat) {
 		var all sync.WaitGroup
 		for _, path := range guardedPaths {
-			for _, kind := range []string{"/stream", "/idle"} {
-				token, end := lasting(secret, "mark", 2*time.Second)
+			for _, kind := range []string{"/stream?after=1200ms", "/idle"} { // from then on without a pause, until long after the token
+				token, end := lasting(secret, "mark", 1500*time.Millisecond)
 				s, status := p.open(g, path+kind, token)
 				if status != 101 {
 					t.Errorf("%s: the handshake was answered with %d", path+kind, status)
@@ -151,7 +91,7 @@ func TestClientThatDoesNotCooperateIsCutOff(t *testing.T) {
 	eachProtocol(t, map[string]string{"plain": guardedSite}, messengers, func(t *testing.T, p protocol, g *gateway, up *chat) {
 		token, end := lasting(secret, "mark", time.Second)
 		silent, status := p.open(g, "/idle", token)
-		_, another := p.open(g, "/stream", token)
+		_, another := p.open(g, "/stream", token) // which stops when all buffers are full
 		if status != 101 || another != 101 {
 			t.Fatalf("the handshakes were answered with %d and %d", status, another)
 		}
@@ -181,7 +121,7 @@ func TestWebSocketEndsAfterAReload(t *testing.T) {
 	messengers, secret := strict(t, "")
 	site := "messenger_auth support\nreverse_proxy UPSTREAM {\nstream_close_delay 5m\n}"
 	eachProtocol(t, map[string]string{"plain": site}, messengers, func(t *testing.T, p protocol, g *gateway, up *chat) {
-		token, _ := lasting(secret, "mark", 2*time.Second)
+		token, _ := lasting(secret, "mark", 1500*time.Millisecond)
 		s, _ := p.open(g, "/echo", token)
 		s.send(1, "before")
 		if got := string(s.next().payload); got != "before" {
@@ -203,10 +143,11 @@ func TestWebSocketEndsAfterAReload(t *testing.T) {
 
 // max_session ends what no token ends.
 func TestWebSocketEndsAtMaxSession(t *testing.T) {
-	messengers, secret := strict(t, "max_session 1s")
-	up := newChat(t)
-	g := start(t, up.upstream, messengers, guardedSite)
-	s, _ := protocols[0].open(g, "/stream", bearer(sign(secret, claims{"identity": "mark"})))
+	if !alone(t) {
+		return
+	}
+	g, _, secret := startStrict(t, "max_session 1s", guardedSite)
+	s, _ := protocols[0].open(g, "/stream?after=700ms", bearer(sign(secret, claims{"identity": "mark"})))
 	if got := s.ended(); got != "4408 session_limit" {
 		t.Errorf("the client was told %q", got)
 	}
@@ -214,10 +155,11 @@ func TestWebSocketEndsAtMaxSession(t *testing.T) {
 
 // In the mode report nothing is refused, and so nothing ends.
 func TestReportEndsNothing(t *testing.T) {
-	messengers, secret := strict(t, "mode report")
-	up := newChat(t)
-	g := start(t, up.upstream, messengers, guardedSite)
-	token, end := lasting(secret, "mark", 0)
+	if !alone(t) {
+		return
+	}
+	g, up, secret := startStrict(t, "mode report", guardedSite)
+	token, end := lasting(secret, "mark", 500*time.Millisecond)
 	s, _ := protocols[0].open(g, "/echo", token)
 	time.Sleep(time.Until(end.Add(500 * time.Millisecond)))
 	s.send(1, "still here")

@@ -94,7 +94,8 @@ func newStubbornBackend(t *testing.T) (up *upstream, ended chan string) {
 		}
 		for {
 			if kind == "sends" {
-				_, err = conn.Write(frameBytes(true, 2, false, make([]byte, 1000)))
+				_, err = conn.Write(frameBytes(true, 2, false, make([]byte, 10_000)))
+				time.Sleep(time.Millisecond)
 			} else {
 				time.Sleep(100 * time.Millisecond)
 				_, err = conn.Write(frameBytes(true, 9, false, nil)) // a ping, by which it notices
@@ -157,7 +158,7 @@ func TestBothSidesEndWhateverTheyDo(t *testing.T) {
 					case "floods":
 						go func() { _, _ = io.Copy(io.Discard, s.reader) }()
 						go func() {
-							for frame := frameBytes(true, 9, true, []byte(strings.Repeat("p", 100))); ; {
+							for frame := frameBytes(true, 2, true, make([]byte, 50_000)); ; time.Sleep(time.Millisecond) {
 								if _, err := s.writer.Write(frame); err != nil {
 									return
 								}

@@ -20,8 +20,11 @@
 //	store_     messengers and tokens in Caddy's storage, on one node and on several
 //	token_     which tokens are valid
 //	widget_    messenger-auth.js in a browser
+//	main_      what surrounds all tests: the search for secrets in what they left, and the comparison of metrics
 //	helper_    what tests share: begin with start in helper_gateway_test.go, or newNode for a process of its own
 //
 // Caddy has one running configuration in a process, so that tests with a gateway in this one run one after the other. One
-// that waits, or takes long, is run in a process of its own beside others: see alone.
+// that waits, or takes long, is run in a process of its own beside others: see alone. A test that replaces a configuration
+// does so with load or replace, which wait until nothing of the old one accepts connections. MESSENGER_SOAK=1 runs the heavy
+// tests in full: see soak.
 package integration

@@ -59,9 +59,7 @@ func startExample(t *testing.T, secret string) *gateway {
 		}
 		keepLog(g.log)
 	})
-	if err := caddy.Load(config, true); err != nil {
-		t.Fatalf("loading: %v", err)
-	}
+	g.replace(config)
 	g.keepConfig()
 	return g
 }

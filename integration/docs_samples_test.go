@@ -72,6 +72,9 @@ var otherTools = []string{"chromium", "redis-server", "lighttpd", "root", "go-1.
 // A site developer copies these programs. With the usual library of each language they make tokens that the example
 // gateway takes, with both methods.
 func TestReadmeSamplesSignTokens(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	secret := newSecret()
 	g := startExample(t, secret)
 	required := strings.Fields(os.Getenv("MESSENGER_REQUIRE_TOOLS"))

@@ -17,6 +17,9 @@ import (
 // "explain" is worth something only if it is right about what the gateway does: for a thousand random tokens both come
 // to the same verdict, and about the headers of the good ones.
 func TestExplainAndTheGatewayAgree(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	secret, published := newSecret(), newKeyServer(t, publicJWK(rsaKey(0), "a"), publicJWK(rsaKey(1), ""))
 	messengers := `
 	messenger plain {

@@ -1,10 +1,8 @@
 package integration
 
 import (
-	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -87,10 +85,7 @@ func TestClaimHeaders(t *testing.T) {
 // metric returns the sum of a metric's samples, as the admin endpoint shows them.
 func (g *gateway) metric(name string) (sum float64) {
 	g.t.Helper()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", g.sock)
-	}}}
-	resp, err := client.Get("http://caddy/metrics")
+	resp, err := g.adminClient().Get("http://caddy/metrics")
 	if err != nil {
 		g.t.Fatal(err)
 	}

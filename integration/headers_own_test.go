@@ -125,6 +125,9 @@ func allWays(key any) []way {
 // A client writes the identity of somebody else into a header itself, in every spelling that any server could take for
 // ours, on every route and over every version of HTTP. The upstream must see what the gateway says and nothing else.
 func TestNobodyElseSetsOurHeaders(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	secret := newSecret()
 	messenger := "messenger support {\n identity_key identity\n shared_token {file." + write(t, "secret", []byte(secret)) + "}\n}\n"
 	for name, options := range map[string]string{"as Caddy is": "", "with unusual header names permitted": permitUnusual} {

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/caddyserver/caddy/v2"
 )
 
 // A ran is what a command did.
@@ -100,11 +98,7 @@ func (s *shell) generate(name string) string {
 func (g *gateway) loadWithAdmin(address, messengers, site string) {
 	g.t.Helper()
 	text := strings.Replace(g.caddyfile(messengers, site), "admin unix//"+g.sock, "admin "+address, 1)
-	if err := caddy.Load(g.conf(text), true); err != nil {
-		g.t.Fatalf("loading: %v", err)
-	}
-	g.waitForOneListener()
-	g.loaded = false
+	g.replace(g.conf(text))
 }
 
 // admin sends a request to the admin API, and returns the status and the body of its answer.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,7 +18,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
-	"github.com/coder/websocket"
 
 	_ "github.com/messengerauth/caddy-messenger-auth"
 )
@@ -33,8 +31,8 @@ type gateway struct {
 	sock string // the admin socket
 	conf func(caddyfile string) []byte
 
-	unlogged bool // the site keeps no access log
-	loaded   bool // there was a configuration before
+	unlogged bool   // the site keeps no access log
+	running  []byte // the configuration
 }
 
 // start runs Caddy with one site. site is what stands in the site block; messengers what stands in the global block.
@@ -85,18 +83,10 @@ func gatewayFolder(t testing.TB) string {
 	return dir
 }
 
-// load gives the running gateway another configuration, and waits until nothing of the one before takes connections.
+// load gives the running gateway another configuration.
 func (g *gateway) load(messengers, site string) {
 	g.t.Helper()
-	stopped := g.stoppedAdmins()
-	if err := caddy.Load(g.conf(g.caddyfile(messengers, site)), true); err != nil {
-		g.t.Fatalf("loading: %v", err)
-	}
-	g.waitForOneListener()
-	if g.loaded {
-		eventually(g.t, "the admin endpoint of the configuration before has ended", func() bool { return g.stoppedAdmins() > stopped })
-	}
-	g.loaded = true
+	g.replace(g.conf(g.caddyfile(messengers, site)))
 	g.keepConfig()
 }
 
@@ -147,8 +137,14 @@ func (g *gateway) keepConfig() {
 
 // adminClient returns a client of the admin endpoint.
 func (g *gateway) adminClient() *http.Client {
-	return &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", g.sock)
+	return socketClient(g.sock)
+}
+
+// socketClient returns a client that reaches every host over a Unix socket, and keeps no connection. A timeout is for the
+// caller's context where 20 s are too few.
+func socketClient(sock string) *http.Client {
+	return &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", sock)
 	}}}
 }
 
@@ -266,16 +262,24 @@ func (g *gateway) do(method, path string, headers ...string) answer {
 
 func (g *gateway) send(client *http.Client, method, path string, headers ...string) answer {
 	g.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	return g.sendRequest(client, method, path, func(r *http.Request) {
+		for _, line := range headers {
+			name, value, _ := strings.Cut(line, ": ")
+			r.Header[name] = append(r.Header[name], value) // as spelled, not canonical
+		}
+	})
+}
+
+// sendRequest sends a request that send cannot make, such as one with a body and trailers.
+func (g *gateway) sendRequest(client *http.Client, method, path string, change func(r *http.Request)) answer {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, method, g.url+path, nil)
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	for _, line := range headers {
-		name, value, _ := strings.Cut(line, ": ")
-		r.Header[name] = append(r.Header[name], value) // as spelled, not canonical
-	}
+	change(r)
 	resp, err := client.Do(r)
 	if err != nil {
 		g.t.Fatalf("%s %s: %v", method, path, err)
@@ -316,84 +320,4 @@ func (g *gateway) raw(text string) answer {
 		g.t.Fatal(err)
 	}
 	return readAnswer(g.t, conn)
-}
-
-// An upstream is a chat backend that remembers what reached it. Its answer is empty, except for WebSockets, which it
-// echoes.
-type upstream struct {
-	addr string
-	mu   sync.Mutex
-	seen []received
-}
-
-// received is a request as the upstream saw it.
-type received struct {
-	method, uri string
-	header      http.Header
-	trailer     http.Header
-	body        string
-}
-
-func newUpstream(t testing.TB) *upstream {
-	t.Helper()
-	u := &upstream{}
-	u.listen(t, u.serve)
-	return u
-}
-
-func (u *upstream) listen(t testing.TB, serve http.HandlerFunc) {
-	server := httptest.NewServer(serve)
-	u.addr = server.Listener.Addr().String()
-	t.Cleanup(func() {
-		server.CloseClientConnections()
-		server.Close()
-	})
-}
-
-func (u *upstream) serve(w http.ResponseWriter, r *http.Request) {
-	body, _ := io.ReadAll(r.Body)
-	u.mu.Lock()
-	u.seen = append(u.seen, received{r.Method, r.RequestURI, r.Header.Clone(), r.Trailer.Clone(), string(body)})
-	u.mu.Unlock()
-	if r.Header.Get("Upgrade") == "" {
-		return
-	}
-	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true, Subprotocols: []string{"chat.v1"}})
-	if err != nil {
-		return
-	}
-	defer conn.CloseNow()
-	for {
-		kind, message, err := conn.Read(context.Background())
-		if err != nil || conn.Write(context.Background(), kind, message) != nil {
-			return
-		}
-	}
-}
-
-// take returns what reached the upstream since the last call.
-func (u *upstream) take() []received {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	seen := u.seen
-	u.seen = nil
-	return seen
-}
-
-// one returns the only request that reached the upstream since the last call.
-func (u *upstream) one(t testing.TB) received {
-	t.Helper()
-	seen := u.take()
-	if len(seen) != 1 {
-		t.Fatalf("%d requests reached the upstream, want 1", len(seen))
-	}
-	return seen[0]
-}
-
-// none checks that nothing reached the upstream since the last call.
-func (u *upstream) none(t testing.TB) {
-	t.Helper()
-	if seen := u.take(); len(seen) != 0 {
-		t.Errorf("the upstream was reached: %+v", seen)
-	}
 }

@@ -8,6 +8,9 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -17,16 +20,12 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// rsaKey returns the n-th RSA key of the suite.
+// rsaKey returns the n-th RSA key of the suite. Processes that the suite starts have the same ones.
 func rsaKey(n int) *rsa.PrivateKey {
 	rsaKeys.Lock()
 	defer rsaKeys.Unlock()
 	for len(rsaKeys.list) <= n {
-		key, err := rsa.GenerateKey(rand.Reader, 2048)
-		if err != nil {
-			panic(err)
-		}
-		rsaKeys.list = append(rsaKeys.list, key)
+		rsaKeys.list = append(rsaKeys.list, sharedKey(len(rsaKeys.list)))
 	}
 	return rsaKeys.list[n]
 }
@@ -34,6 +33,35 @@ func rsaKey(n int) *rsa.PrivateKey {
 var rsaKeys struct {
 	sync.Mutex
 	list []*rsa.PrivateKey
+}
+
+// sharedKey reads the n-th key from the folder that the processes of the suite share, and makes it if it is not there.
+func sharedKey(n int) *rsa.PrivateKey {
+	name := filepath.Join(sharedDir, fmt.Sprintf("key-%d.der", n))
+	der, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		var key *rsa.PrivateKey
+		if key, err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
+			panic(err)
+		}
+		// Linked under its name, it is whole when another process sees it; of two that make one at once the first counts.
+		temp := fmt.Sprintf("%s.%d", name, os.Getpid())
+		if err = os.WriteFile(temp, x509.MarshalPKCS1PrivateKey(key), 0o600); err != nil {
+			panic(err)
+		}
+		if err = os.Link(temp, name); err != nil && !errors.Is(err, fs.ErrExist) {
+			panic(err)
+		}
+		der, err = os.ReadFile(name)
+	}
+	if err != nil {
+		panic(err)
+	}
+	key, err := x509.ParsePKCS1PrivateKey(der)
+	if err != nil {
+		panic(err)
+	}
+	return key
 }
 
 // publicPEM returns the PKIX form of key's public half.

@@ -2,10 +2,13 @@ package integration
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -173,7 +176,7 @@ func (f families) check(documented map[string]documentedMetric, all bool) (compl
 	return complaints
 }
 
-// suiteMetrics are those that the gateways of the whole suite had at their ends.
+// suiteMetrics are those that the gateways of this process had at their ends.
 var suiteMetrics = make(families)
 
 // keepMetrics adds what a gateway tells Prometheus at its end to the search for secrets, and to suiteMetrics. A gateway
@@ -194,4 +197,23 @@ func (g *gateway) keepMetrics() {
 		g.t.Errorf("the metrics at the end: %v", err)
 	}
 	maps.Copy(suiteMetrics, found)
+	if os.Getenv(aloneVariable) != "" { // the process that runs the whole suite reads them
+		name := fmt.Sprintf("metrics-%d-%s", os.Getpid(), filepath.Base(g.sock)) // a socket's name is given once
+		if err := os.WriteFile(filepath.Join(sharedDir, name), text, 0o600); err != nil {
+			g.t.Error(err)
+		}
+	}
+}
+
+// metricsOfOthers returns those that the gateways of tests in processes of their own had at their ends.
+func metricsOfOthers() (families, error) {
+	others := make(families)
+	names, err := filepath.Glob(filepath.Join(sharedDir, "metrics-*"))
+	for _, name := range names {
+		text, readErr := os.ReadFile(name)
+		found, parseErr := parseFamilies(text)
+		err = errors.Join(err, readErr, parseErr)
+		maps.Copy(others, found)
+	}
+	return others, err
 }

@@ -1,8 +1,6 @@
 package integration
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -105,26 +103,4 @@ func (n *node) kill() {
 	<-n.exited
 	n.output.Close()
 	n.cmd = nil
-}
-
-// A finished is what a command did.
-type finished struct {
-	out, err string
-	status   int
-}
-
-// runCommand runs "caddy messenger" with the arguments. What it complains about is searched for secrets like a log.
-func runCommand(t testing.TB, binary, dir string, env []string, input string, args ...string) finished {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, append([]string{"messenger"}, args...)...)
-	cmd.Dir, cmd.Env, cmd.Stdin = dir, env, strings.NewReader(input)
-	var out, complaints bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &complaints
-	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
-		t.Fatalf("caddy messenger %s: %v", strings.Join(args, " "), err)
-	}
-	search.add("complaints of caddy messenger", complaints.Bytes())
-	return finished{out.String(), complaints.String(), cmd.ProcessState.ExitCode()}
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -45,9 +44,8 @@ func (o *operator) send(method, path string, body any, headers ...string) (answe
 		name, value, _ := strings.Cut(line, ": ")
 		r.Header.Set(name, value)
 	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", o.sock)
-	}}}
+	client := socketClient(o.sock)
+	client.Timeout = 0 // the context has one
 	resp, err := client.Do(r)
 	if err != nil {
 		return answer{}, err

@@ -43,17 +43,31 @@ var linkCaddy = sync.OnceValues(func() (string, error) {
 	return binary, os.Symlink(self, binary)
 })
 
+// aloneVariable names the test that a process was started for.
+const aloneVariable = "MESSENGER_TEST_ALONE"
+
 // alone runs the calling test again in a process of its own, beside others: a process has one running configuration of
 // Caddy, so that tests with a gateway in the same process must wait for each other. It reports true in the new process;
 // a test begins with "if !alone(t) { return }". It is for tests that wait: a process costs about as much as a load.
 func alone(t *testing.T) bool {
 	t.Helper()
-	if os.Getenv("MESSENGER_TEST_ALONE") == t.Name() {
+	if os.Getenv(aloneVariable) == t.Name() {
 		return true
 	}
 	t.Parallel()
-	runAgain(t, "MESSENGER_TEST_ALONE="+t.Name())(t)
+	runAgain(t, aloneVariable+"="+t.Name())(t)
 	return false
+}
+
+// soaking reports whether the heavy tests run in full, with MESSENGER_SOAK=1.
+func soaking() bool { return os.Getenv("MESSENGER_SOAK") == "1" }
+
+// soak scales the size of a heavy test: a tenth, or all of it with MESSENGER_SOAK=1.
+func soak(n int) int {
+	if soaking() {
+		return n
+	}
+	return n / 10
 }
 
 // runAgain starts the calling test in another process. What it returns waits for the end, and reports it.

@@ -1,13 +1,11 @@
 package integration
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"io"
 	"math/big"
 	"net"
 	"net/http"
@@ -72,29 +70,4 @@ func (g *gateway) versions() []version {
 		return err == nil
 	})
 	return []version{{"HTTP/1.1", &http.Client{Transport: h1}}, {"HTTP/2", &http.Client{Transport: h2}}, {"HTTP/3", &http.Client{Transport: h3}}}
-}
-
-// sendRequest sends a request that send cannot make, such as one with a body and trailers.
-func (g *gateway) sendRequest(client *http.Client, method, path string, change func(r *http.Request)) answer {
-	g.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, method, g.url+path, nil)
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	change(r)
-	resp, err := client.Do(r)
-	if err != nil {
-		g.t.Fatalf("%s %s: %v", method, path, err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		g.t.Fatalf("%s %s: reading the answer: %v", method, path, err)
-	}
-	if resp.StatusCode >= 400 {
-		search.add("error answer", append(headerText(resp.Header), body...))
-	}
-	return answer{resp.StatusCode, resp.Header, string(body)}
 }

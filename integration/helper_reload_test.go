@@ -1,24 +1,44 @@
 package integration
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"math"
 	"net"
 	"os"
 	"runtime"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/caddyserver/caddy/v2"
 )
 
 // caddy.Load returns before the servers of the configuration before have stopped accepting. Each configuration listens on a
 // socket of its own (SO_REUSEPORT), and a connection that waits at the old one is reset when that closes, or is answered
 // by what was replaced.
 
-// waitForOneListener waits until the site's port has one socket that listens. Only Linux says so.
-func (g *gateway) waitForOneListener() {
+// replace gives the running gateway another configuration, and waits until nothing of the one before takes connections.
+// A test that calls caddy.Load itself and then sends a request fails now and then.
+func (g *gateway) replace(config []byte) {
 	g.t.Helper()
-	if runtime.GOOS == "linux" {
+	end := g.logSize()
+	if err := caddy.Load(config, true); err != nil {
+		g.t.Fatalf("loading: %v\n%s", err, config)
+	}
+	before := g.running
+	g.running = config
+	if before == nil {
+		return
+	}
+	if runtime.GOOS == "linux" { // which alone tells
 		eventually(g.t, "the servers of the configuration before have closed their listeners", func() bool { return listeners(g.t, g.addr) <= 1 })
+	}
+	if bytes.Contains(before, []byte(g.sock)) {
+		eventually(g.t, "the admin endpoint of the configuration before has ended", func() bool { return g.adminEnded(end) })
 	}
 }
 
@@ -49,18 +69,34 @@ func listeners(t testing.TB, addr string) (n int) {
 	return n
 }
 
-// stoppedAdmins counts the admin endpoints of this gateway that have ended, by the log: unlike the site's, their sockets
-// cannot be told apart from outside.
-func (g *gateway) stoppedAdmins() (n int) {
-	text, err := os.ReadFile(g.log)
-	if err != nil && !os.IsNotExist(err) { // before the first load there is none
+func (g *gateway) logSize() int64 {
+	info, err := os.Stat(g.log)
+	if errors.Is(err, fs.ErrNotExist) { // before the first load
+		return 0
+	}
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return info.Size()
+}
+
+// adminEnded reports whether the log says, behind so many bytes, that an admin endpoint of this gateway has ended. Unlike
+// those of the site, its sockets cannot be told apart from outside.
+func (g *gateway) adminEnded(end int64) bool {
+	file, err := os.Open(g.log)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.NewSectionReader(file, end, math.MaxInt64-end))
+	if err != nil {
 		g.t.Fatal(err)
 	}
 	for line := range strings.Lines(string(text)) {
 		ended := strings.Contains(line, `"stopped previous server"`) || strings.Contains(line, `"stopping current admin endpoint"`)
 		if ended && (strings.Contains(line, g.sock) || !strings.Contains(line, `"address"`)) {
-			n++
+			return true
 		}
 	}
-	return n
+	return false
 }

@@ -2,7 +2,6 @@ package integration
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
@@ -12,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -180,11 +178,13 @@ var protocols = []protocol{
 		var transport idleTransport = &http2.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:staticcheck // SA1019: see above
 		return g.extendedConnect(transport, transport.CloseIdleConnections, path, headers)
 	}},
-	{"HTTP/3", true, func(g *gateway, path string, headers ...string) (*socket, int) {
-		transport := &http3.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h3"}}}
-		return g.extendedConnect(transport, func() { _ = transport.Close() }, path, headers)
-	}},
+	socketsOverHTTP3,
 }
+
+var socketsOverHTTP3 = protocol{"HTTP/3", true, func(g *gateway, path string, headers ...string) (*socket, int) {
+	transport := &http3.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h3"}}}
+	return g.extendedConnect(transport, func() { _ = transport.Close() }, path, headers)
+}}
 
 // idleTransport is a transport that keeps connections.
 type idleTransport interface {
@@ -267,85 +267,4 @@ func (g *gateway) waitForTLS() {
 		}
 		return err == nil
 	})
-}
-
-// A chat is a backend whose WebSockets do what their path says, and which remembers how each of them ended.
-type chat struct {
-	*upstream
-	ends chan string // "4401 token_expired", or what else ended the connection
-
-	messages sync.Map // by their text; those of /echo
-}
-
-// chatFrame is the size of the frames of /stream; a message has four of them.
-const chatFrame = 150_000
-
-func newChat(t testing.TB) *chat {
-	c := &chat{upstream: &upstream{}, ends: make(chan string, 10_000)}
-	c.listen(t, c.serveChat)
-	return c
-}
-
-func (c *chat) serveChat(w http.ResponseWriter, r *http.Request) {
-	if r.Header.Get("Upgrade") == "" {
-		serveStreams(w, r)
-		return
-	}
-	w.Header().Set("Upgrade", "websocket")
-	w.Header().Set("Connection", "Upgrade")
-	w.Header()["Sec-WebSocket-Accept"] = []string{acceptFor(r.Header.Get("Sec-Websocket-Key"))}
-	w.WriteHeader(http.StatusSwitchingProtocols)
-	conn, buffered, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		c.ends <- err.Error()
-		return
-	}
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(time.Minute))
-	if strings.HasSuffix(r.URL.Path, "/stream") {
-		go func() {
-			for i := 0; ; i++ {
-				opcode := byte(0)
-				if i%4 == 0 {
-					opcode = 2
-				}
-				f := frameBytes(i%4 == 3, opcode, false, bytes.Repeat([]byte{byte(i)}, chatFrame))
-				if _, err := conn.Write(f); err != nil {
-					return
-				}
-			}
-		}()
-	}
-	for {
-		f, err := readFrame(buffered.Reader)
-		switch {
-		case err != nil:
-			c.ends <- err.Error()
-			return
-		case f.opcode == 8:
-			c.ends <- f.closing()
-			if !strings.HasSuffix(r.URL.Path, "/stream") {
-				_, _ = conn.Write(frameBytes(true, 8, false, f.payload))
-			}
-			return
-		case strings.HasSuffix(r.URL.Path, "/echo"):
-			c.messages.Store(string(f.payload), true)
-			if _, err := conn.Write(frameBytes(f.final, f.opcode, false, f.payload)); err != nil {
-				c.ends <- err.Error()
-				return
-			}
-		}
-	}
-}
-
-// end waits for the end of one WebSocket.
-func (c *chat) end(t testing.TB) string {
-	t.Helper()
-	select {
-	case end := <-c.ends:
-		return end
-	case <-time.After(patience):
-		t.Fatal("the backend's connection does not end")
-		return ""
-	}
 }

@@ -245,7 +245,7 @@ func TestReloadsFetchNothingAndLeaveNothingBehind(t *testing.T) {
 	g.load(messengers, "messenger_auth m0\nrespond \"n0\"")
 	before := settledGoroutines()
 	for i := range 100 {
-		g.load(messengers, fmt.Sprintf("messenger_auth m0\nrespond \"n%d\"", i+1))
+		g.replace(g.conf(g.caddyfile(messengers, fmt.Sprintf("messenger_auth m0\nrespond \"n%d\"", i+1))))
 	}
 	if a := g.get("/", bearer(signWithKID(rsaKey(0), "a", forChat("mark")))); a.status != 200 || a.body != "n100" {
 		t.Errorf("after the reloads: %d %s", a.status, a.body)

@@ -103,6 +103,9 @@ func keptCopy(t *testing.T, folder string) string {
 // A gateway starts while the key server is away. It serves with the set that the last one kept, if that was fetched from
 // this very URL, and not too long ago.
 func TestAKeptKeySetServesAGatewayThatStartsWithoutItsKeyServer(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	keys := newKeyServer(t, publicJWK(rsaKey(0), "a"))
 	token := signWithKID(rsaKey(0), "a", forChat("mark"))
 	folder := t.TempDir()

@@ -1,9 +1,7 @@
 package integration
 
 import (
-	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -92,9 +90,7 @@ func TestClientsOfAUnixSocketAreLimitedAsOne(t *testing.T) {
 		return "messenger " + name + " {\n identity_key identity\n fail_limit 3/1h\n shared_token {file." + write(t, "secret", []byte(secret)) + "}\n}\n" + servers
 	}
 	site := func(name string) string { return "bind unix/" + sock + "\nmessenger_auth " + name + "\nrespond ok" }
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", sock)
-	}}}
+	client := socketClient(sock)
 	status := func(g *gateway, token string, headers ...string) int {
 		return g.send(client, http.MethodGet, "/", append(headers, bearer(token))...).status
 	}

@@ -3,8 +3,10 @@ package integration
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -23,6 +25,9 @@ import (
 // sockDir holds the admin sockets; its path is short, because the name of a socket may not be long.
 var sockDir string
 
+// sharedDir is a folder that this process shares with those that run one test of it: see alone.
+var sharedDir string
+
 // logFilter is the log filter of the README, which the whole suite runs with.
 var logFilter string
 
@@ -35,11 +40,17 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	sockDir = dir
+	if sharedDir = os.Getenv("MESSENGER_TEST_SHARED"); sharedDir == "" {
+		sharedDir = filepath.Join(dir, "shared")
+		if err := errors.Join(os.Mkdir(sharedDir, 0o700), os.Setenv("MESSENGER_TEST_SHARED", sharedDir)); err != nil {
+			panic(err)
+		}
+	}
 	caddy.ConfigAutosavePath = filepath.Join(dir, "autosave.json")
 	caddy.DefaultStorage = &certmagic.FileStorage{Path: filepath.Join(dir, "storage")}
 	logFilter = readLogFilter()
 	// Tests beside each other wait more than they compute. A flag on the command line still decides.
-	if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
+	if err := flag.Set("test.parallel", strconv.Itoa(max(8, 2*runtime.GOMAXPROCS(0)))); err != nil {
 		panic(err)
 	}
 	code := m.Run()
@@ -71,6 +82,11 @@ func checkSuiteMetrics() []string {
 	if err != nil {
 		return []string{err.Error()}
 	}
+	others, err := metricsOfOthers()
+	if err != nil {
+		return []string{err.Error()}
+	}
+	maps.Copy(suiteMetrics, others)
 	whole := flag.Lookup("test.run").Value.String() == "" && flag.Lookup("test.skip").Value.String() == "" && flag.Lookup("test.list").Value.String() == ""
 	return suiteMetrics.check(documented, whole)
 }

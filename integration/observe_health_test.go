@@ -55,6 +55,9 @@ func (g *gateway) healthBecomes(path string, status int, named ...string) {
 
 // A load balancer takes a node out that cannot decide, and puts it back when it can. It has no token.
 func TestHealthSaysWhoCannotDecide(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	keys := newKeyServer(t)
 	keys.behave(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
 	g := start(t, newUpstream(t), liveOptions+`
@@ -102,6 +105,9 @@ func TestHealthSaysWhoCannotDecide(t *testing.T) {
 
 // What the store cannot tell, nobody decides.
 func TestHealthSaysThatTheStoreCannotBeRead(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	g := newGateway(t, newUpstream(t), "http://")
 	folder := t.TempDir()
 	ring := filepath.Join(folder, "messenger", "support", "ring")

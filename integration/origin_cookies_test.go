@@ -1,13 +1,9 @@
 package integration
 
 import (
-	"context"
 	"fmt"
-	"io"
-	"net/http"
 	"strings"
 	"testing"
-	"time"
 )
 
 // originSite takes tokens from a cookie, a header and a subprotocol.
@@ -130,31 +126,18 @@ func TestCrossSiteWebSocketHijacking(t *testing.T) {
 func TestCrossSiteWebSocketHijackingOverHTTP3(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	g := startTLS(t, up, allowing(m, "https://www.example.com"), originSite)
-	client := g.versions()[2].client
-	for origin, want := range map[string]int{"https://www.example.com": 200, g.url: 200, "https://evil.example.com": 403, "": 403, "null": 403} {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		defer cancel()
-		body, writer := io.Pipe()
-		defer writer.Close()
-		r, err := http.NewRequestWithContext(ctx, http.MethodConnect, g.url+"/socket", body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Proto = "websocket"
-		r.Header.Set("Sec-WebSocket-Version", "13")
-		r.Header.Set("Cookie", "chat="+sign(m.key, good("mark")))
+	g.waitForTLS()
+	for origin, want := range map[string]int{"https://www.example.com": 101, g.url: 101, "https://evil.example.com": 403, "": 403, "null": 403} {
+		headers := []string{"Cookie: chat=" + sign(m.key, good("mark"))}
 		if origin != "" {
-			r.Header.Set("Origin", origin)
+			headers = append(headers, "Origin: "+origin)
 		}
-		resp, err := client.Do(r)
-		if err != nil {
-			t.Fatal(err)
+		s, status := socketsOverHTTP3.open(g, "/socket", headers...)
+		s.close()
+		if status != want {
+			t.Errorf("from %q: got %d, want %d", origin, status, want)
 		}
-		resp.Body.Close()
-		if resp.StatusCode != want {
-			t.Errorf("from %q: got %d, want %d", origin, resp.StatusCode, want)
-		}
-		if seen := len(up.take()); seen != map[int]int{200: 1}[want] {
+		if seen := len(up.take()); seen != map[int]int{101: 1}[want] {
 			t.Errorf("from %q: %d requests reached the upstream", origin, seen)
 		}
 	}

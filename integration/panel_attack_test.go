@@ -8,8 +8,6 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-
-	"github.com/caddyserver/caddy/v2"
 )
 
 // A contact is logged in at the site, and holds a token that the gateway accepts. On a site that has a panel as well the
@@ -167,9 +165,7 @@ func TestForeignHostIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := caddy.Load(config, true); err != nil {
-		t.Fatal(err)
-	}
+	g.replace(config)
 	u := panelUser{g, "/", "operator"}
 	port := ":" + portOf(g.addr)
 	for _, host := range []string{"evil.example", "evil.example" + port, "localhost.evil.example", "127.0.0.1.evil.example", "0.0.0.0", "10.0.0.1", "notlocalhost"} {

@@ -48,6 +48,9 @@ func tenKeys(form url.Values) url.Values {
 // One click on another method dropped ten keys. Every save that makes valid tokens invalid asks first, says how many keys
 // it is about, and is bound to what it asked about.
 func TestSaveThatEndsKeysOrTokensAsksFirst(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	g := startPanel(t, nil, "messenger {\njwks_internal_hosts 127.0.0.1\n}")
 	u := g.panelOperator()
 	keys := newKeyServer(t, publicJWK(rsaKey(0), "a"), publicJWK(rsaKey(1), "b"))

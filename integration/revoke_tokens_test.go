@@ -97,6 +97,9 @@ func TestRevokedTokensAreRefusedUntilThatIsTakenBack(t *testing.T) {
 
 // Revocations outlive the process. A gateway that cannot read them does not guess.
 func TestGatewayThatCannotReadRevocationsDoesNotGuess(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	up := newUpstream(t)
 	g, secret := startRevoking(t, up, "", supportSite)
 	token := bearer(sign(secret, good("mark")))

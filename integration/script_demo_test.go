@@ -3,7 +3,6 @@ package integration
 import (
 	"bytes"
 	"context"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -82,16 +81,13 @@ func (c *checkout) demo(ctx context.Context, env ...string) *exec.Cmd {
 }
 
 func (c *checkout) answers() bool {
-	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		// The socket's whole path may be too long for its name.
-		dir, err := os.Open(c.dir)
-		if err != nil {
-			return nil, err
-		}
-		defer dir.Close()
-		return new(net.Dialer).DialContext(ctx, "unix", "/proc/self/fd/"+strconv.Itoa(int(dir.Fd()))+"/demo/admin.sock")
-	}}}
-	resp, err := client.Get("http://localhost/config/")
+	// The socket's whole path may be too long for its name.
+	dir, err := os.Open(c.dir)
+	if err != nil {
+		return false
+	}
+	defer dir.Close()
+	resp, err := socketClient("/proc/self/fd/" + strconv.Itoa(int(dir.Fd())) + "/demo/admin.sock").Get("http://localhost/config/")
 	if err != nil {
 		return false
 	}

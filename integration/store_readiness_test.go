@@ -8,7 +8,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -92,10 +91,10 @@ func tokenKinds(key any) []tokenKind {
 // A site owner switches enforcement on by these figures. In every mode they are what was really sent: counted here by who
 // sent it, for a configured and a stored messenger, and compared with the meter, the metrics and what "required" answered.
 func TestReadinessIsWhatWasSent(t *testing.T) {
-	requests := 10_000
-	if os.Getenv("MESSENGER_SOAK") != "" {
-		requests = 100_000
+	if !alone(t) {
+		return
 	}
+	requests := soak(100_000)
 	secret := newSecret()
 	messengers := liveOptions
 	modes := []string{"required", "optional", "report"}

@@ -147,12 +147,12 @@ func TestATokenIsNotToBeHadTwice(t *testing.T) {
 		}
 		texts["GET "+path] = []byte(a.body)
 	}
-	binary := caddyBinary(t)
+	s := newShell(t)
 	for _, args := range [][]string{
 		{"list"}, {"list", "--json"}, {"show", "acme"}, {"show", "acme", "--json"}, {"show", "support", "--json"},
 		{"tokens", "list", "acme"}, {"tokens", "list", "support", "--json"}, {"keys", "support", "--json"}, {"keys", "acme"},
 	} {
-		ran := runCommand(t, binary, t.TempDir(), os.Environ(), "", append(args, "--address", "unix/"+g.sock)...)
+		ran := s.messenger("", append(args, "--address", "unix/"+g.sock)...)
 		if ran.status != 0 {
 			t.Errorf("caddy messenger %s: status %d %s", strings.Join(args, " "), ran.status, ran.err)
 		}

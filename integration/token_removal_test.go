@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -289,27 +288,13 @@ func echo(t testing.TB, conn *websocket.Conn) {
 func TestTokenInASubprotocolOverHTTP3(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	g := startTLS(t, up, m.messengers, "messenger_auth support {\n token_from websocket_protocol jwt\n}\nreverse_proxy UPSTREAM")
-	client := g.versions()[2].client
+	g.waitForTLS()
 	token := sign(m.key, good("mark"))
 	for offered, want := range map[string]string{"jwt, " + token: "jwt", "jwt, " + token + ", chat.v1": "chat.v1"} {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		defer cancel()
-		body, writer := io.Pipe()
-		defer writer.Close()
-		r, err := http.NewRequestWithContext(ctx, http.MethodConnect, g.url+"/socket", body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Proto = "websocket"
-		r.Header.Set("Sec-WebSocket-Protocol", offered)
-		r.Header.Set("Sec-WebSocket-Version", "13")
-		resp, err := client.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp.Body.Close()
-		if got := resp.Header.Get("Sec-Websocket-Protocol"); resp.StatusCode != 200 || got != want {
-			t.Errorf("got %d and the subprotocol %q, want 200 and %q", resp.StatusCode, got, want)
+		s, status := socketsOverHTTP3.open(g, "/socket", "Sec-WebSocket-Protocol: "+offered)
+		s.close()
+		if got := s.header.Get("Sec-Websocket-Protocol"); status != 101 || got != want {
+			t.Errorf("got %d and the subprotocol %q, want 101 and %q", status, got, want)
 		}
 		if got := up.one(t).header.Get("X-Contact-Identity"); got != "mark" {
 			t.Errorf("the identity arrives as %q", got)

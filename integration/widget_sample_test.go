@@ -42,6 +42,9 @@ main().catch((error) => { console.log('error', error.message) })
 // The widget's code in the README, as it stands there, survives an expired token with both fetch and a WebSocket, and
 // gives up when its site has no good one to give.
 func TestReadmeBrowserSample(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	sample := ""
 	for _, block := range readmeBlocks(t, "js") {
 		if strings.Contains(block, "freshToken") {

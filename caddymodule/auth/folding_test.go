@@ -19,7 +19,7 @@ func lookalikes(text string) (list []string) {
 	return list
 }
 
-// Wherever a word of a protocol is compared, its case does not matter, and nothing but ASCII is that word.
+// Words of a protocol are compared without regard to case, and only ASCII can be such a word.
 func TestOnlyASCIIIsAWordOfAProtocol(t *testing.T) {
 	allowed, err := config.ParseOrigin("https://kiosk.example.com")
 	if err != nil {
@@ -52,12 +52,12 @@ func TestOnlyASCIIIsAWordOfAProtocol(t *testing.T) {
 	} {
 		for _, word := range []string{test.word, strings.ToUpper(test.word), strings.ToTitle(test.word[:1]) + test.word[1:]} {
 			if !test.accepts(word) {
-				t.Errorf("%s: %q is not taken", test.what, word)
+				t.Errorf("%s: %q is not accepted", test.what, word)
 			}
 		}
 		for _, word := range lookalikes(test.word) {
 			if test.accepts(word) {
-				t.Errorf("%s: %q is taken for %q", test.what, word, test.word)
+				t.Errorf("%s: %q is accepted as %q", test.what, word, test.word)
 			}
 		}
 	}

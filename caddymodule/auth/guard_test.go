@@ -136,7 +136,7 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
-// A proxy that was cut short panics with http.ErrAbortHandler. That is taken for our doing only if it was, and no other
+// A proxy that was cut short panics with http.ErrAbortHandler. It counts as caused by us only if it was, and no other
 // panic ever is.
 func TestOnlyOurOwnAbortIsRecovered(t *testing.T) {
 	other := errors.New("something else")

@@ -104,28 +104,6 @@ type Handler struct {
 	takesQuery bool // one of the sources is a query parameter
 }
 
-// TokenSource is a part of a request in which a token may be sent.
-type TokenSource struct {
-	// The kind of source: "header", "cookie", "query" or "websocket_protocol". Required.
-	From authn.SourceKind `json:"from,omitempty"`
-
-	// The name of the header, the cookie, or the query parameter; for websocket_protocol the marker, which is the subprotocol
-	// that the client offers directly before the token. Required.
-	Name string `json:"name,omitempty"`
-
-	// The authentication scheme before the token, for headers only. Default: none, the whole value is the token.
-	Scheme string `json:"scheme,omitempty"`
-}
-
-// ClaimHeader names a claim and the header that carries it upstream.
-type ClaimHeader struct {
-	// The claim, a top-level member of the token. Required.
-	Claim string `json:"claim,omitempty"`
-
-	// The header. Required.
-	Header string `json:"header,omitempty"`
-}
-
 // messengers is what a handler needs from the app "messenger".
 type messengers interface {
 	Registry() *registry.Registry
@@ -191,14 +169,17 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 
 // ServeHTTP decides a request, in steps whose order matters:
 //
-//  1. Clean it, so that no return below can pass on headers that a client forged.
-//  2. Let a CORS preflight without a token pass.
-//  3. Find the token, 4. remove it, so that no answer and no later handler can send it upstream, 5. check the Origin, and
-//  6. verify the token: all of this in authenticate.
+//  1. Clean it, first, so that no return below can pass on headers that a client forged.
+//  2. Let a CORS preflight pass, if it has no token.
+//  3. Find the token. This and the next three are in authenticate.
+//  4. Remove the token before it is checked, so that a refused one does not reach an error route either.
+//  5. Check the Origin, before a page of an attacker can find out whether the browser's token is valid.
+//  6. Verify the token.
 //  7. Set the headers for the upstream.
-//  8. Guard long-lived connections.
+//  8. Guard long-lived connections, and call the next handler.
 //
-// Which messenger the request is for is decided between cleaning and everything else.
+// The messenger is chosen after cleaning, so that a forged header cannot choose it. What was decided is recorded before the
+// upstream is called, because its answer may take hours.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	o := upstream.OutcomeOf(r)
 	if rej := h.headers.Clean(r, o); rej != nil {

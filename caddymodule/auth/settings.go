@@ -116,6 +116,15 @@ var reservedHeaders = []string{
 	"content-", "x-forwarded-", "sec-", "access-control-", "user-agent", "early-data", "proxy", "cache-control", "pragma",
 }
 
+// ClaimHeader names a claim and the header that carries it upstream.
+type ClaimHeader struct {
+	// The claim, a top-level member of the token. Required.
+	Claim string `json:"claim,omitempty"`
+
+	// The header. Required.
+	Header string `json:"header,omitempty"`
+}
+
 // Contract returns what the handler tells the upstream.
 func (h *Handler) Contract() upstream.Contract {
 	names := upstream.Names{Identity: h.identityHeader(), Messenger: h.messengerHeader(), Raw: h.IdentityEncoding == upstream.EncodingRaw, Sources: sources(h.TokenFrom)}

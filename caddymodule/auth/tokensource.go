@@ -10,6 +10,19 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
+// TokenSource is a part of a request in which a token may be sent.
+type TokenSource struct {
+	// The kind of source: "header", "cookie", "query" or "websocket_protocol". Required.
+	From authn.SourceKind `json:"from,omitempty"`
+
+	// The name of the header, the cookie, or the query parameter; for websocket_protocol the marker, which is the subprotocol
+	// that the client offers directly before the token. Required.
+	Name string `json:"name,omitempty"`
+
+	// The authentication scheme before the token, for headers only. Default: none, the whole value is the token.
+	Scheme string `json:"scheme,omitempty"`
+}
+
 // check refuses sources that cannot carry a token. Its errors continue a sentence that begins with the source.
 func (s TokenSource) check() error {
 	if s.From != authn.Header && s.Scheme != "" {

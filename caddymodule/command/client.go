@@ -191,22 +191,26 @@ func (c *client) send(method, path string, header http.Header, text io.Reader, a
 	if err != nil {
 		return err
 	}
-	// Caddy's client has no time limit, and an endpoint may accept a connection and never answer.
-	answered := make(chan error, 1)
-	go func() {
+	return answerWithin(adminWait(path), address, func() error {
 		resp, err := caddycmd.AdminAPIRequest(address, method, admin.AdminPath+path, header, text)
 		if err != nil {
-			answered <- plainError(err)
-			return
+			return plainError(err)
 		}
 		defer resp.Body.Close()
-		answered <- json.NewDecoder(resp.Body).Decode(answer)
-	}()
+		return json.NewDecoder(resp.Body).Decode(answer)
+	})
+}
+
+// answerWithin returns what request returns, or an error if that takes longer than limit: Caddy's client has no time limit,
+// and an endpoint may accept a connection and never answer.
+func answerWithin(limit time.Duration, address string, request func() error) error {
+	answered := make(chan error, 1)
+	go func() { answered <- request() }()
 	select {
 	case err := <-answered:
 		return err
-	case <-time.After(adminWait(path)):
-		return fmt.Errorf("the admin endpoint %s has not answered in %s, and may still do what was requested; check whether the gateway or its storage hangs", address, adminWait(path))
+	case <-time.After(limit):
+		return fmt.Errorf("the admin endpoint %s has not answered in %s, and may still do what was requested; check whether the gateway or its storage hangs", address, limit)
 	}
 }
 

@@ -17,9 +17,7 @@
 // fix a token is in codes.go, in explain.go, and in the files finding*.go.
 package authn
 
-import (
-	"time"
-)
+import "time"
 
 // A Contact is a customer of the site whose token passed every check.
 type Contact struct {

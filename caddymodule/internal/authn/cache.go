@@ -32,13 +32,7 @@ type Cache struct {
 
 	mu     sync.Mutex // serializes Resize
 	size   int
-	before CacheStats // of the entries before a Resize
-}
-
-// CacheStats count what a [Cache] did since it was made.
-type CacheStats struct {
-	Hits, Misses, Evictions uint64
-	Entries                 int
+	before bytecache.Stats // of the entries before a Resize
 }
 
 // NewCache returns a cache for this number of contacts, with 640 bytes for each of them; 0 switches it off. Contacts with
@@ -63,23 +57,24 @@ func (c *Cache) Resize(size int) {
 		entries = bytecache.New(size)
 	}
 	if replaced := c.entries.Swap(entries); replaced != nil {
-		stats := replaced.Stats()
-		c.before.Hits += stats.Hits
-		c.before.Misses += stats.Misses
-		c.before.Evictions += stats.Evictions
+		addCounts(&c.before, replaced.Stats())
 	}
 }
 
-// Stats returns the counts of c.
-func (c *Cache) Stats() CacheStats {
+func addCounts(sum *bytecache.Stats, stats bytecache.Stats) {
+	sum.Hits += stats.Hits
+	sum.Misses += stats.Misses
+	sum.Evictions += stats.Evictions
+}
+
+// Stats counts what c did since it was made. An entry that was found and is no longer valid is a miss.
+func (c *Cache) Stats() bytecache.Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s, stale := c.before, c.stale.Load()
 	if entries := c.entries.Load(); entries != nil {
 		stats := entries.Stats()
-		s.Hits += stats.Hits
-		s.Misses += stats.Misses
-		s.Evictions += stats.Evictions
+		addCounts(&s, stats)
 		s.Entries = stats.Entries
 	}
 	stale = min(stale, s.Hits)

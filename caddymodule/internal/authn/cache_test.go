@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/bytecache"
 )
 
 var noClaims = NewClaimSelection(nil)
@@ -49,7 +51,7 @@ func TestTokenIsVerifiedOnceForEachVerifierAndClaimSelection(t *testing.T) {
 			}
 		}
 	}
-	if got, want := c.Stats(), (CacheStats{Hits: 6, Misses: 8, Entries: 7}); got != want {
+	if got, want := c.Stats(), (bytecache.Stats{Hits: 6, Misses: 8, Entries: 7}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
@@ -401,7 +403,7 @@ func TestCacheOfSizeZeroRemembersNothing(t *testing.T) {
 	wantCached(t, c, v, token, "ok", false, "when it is off")
 	c.Resize(10)
 	wantCached(t, c, v, token, "ok", false, "when it is on again")
-	if got, want := c.Stats(), (CacheStats{Hits: 1, Misses: 3, Entries: 1}); got != want {
+	if got, want := c.Stats(), (bytecache.Stats{Hits: 1, Misses: 3, Entries: 1}); got != want {
 		t.Errorf("got %+v, want %+v: counters do not go back", got, want)
 	}
 }

@@ -25,10 +25,10 @@ type Finding struct {
 // Explain verifies text as Verify does, and says why it is refused. others are the verifiers of other messengers by name: a token
 // that was sent to the wrong messenger is signed with the key of one of them.
 func (v *Verifier) Explain(ctx context.Context, text string, want []string, others map[string]*Verifier) *Explanation {
-	trace := new(Trace)
+	var t trace
 	e := &Explanation{}
-	e.Contact, e.Rejection = v.verify(ctx, text, want, trace)
-	e.Checks = trace.Checks
+	e.Contact, e.Rejection = v.verify(ctx, text, want, &t)
+	e.Checks = t.checks
 	for i := len(e.Checks); i < stepCount; i++ {
 		e.Skipped = append(e.Skipped, Step(i))
 	}

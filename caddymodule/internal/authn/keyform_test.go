@@ -76,20 +76,20 @@ func TestPublicKeysAreAcceptedAsPeopleHaveThem(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if key.alg != "RS256" || key.fingerprint != want.fingerprint || key.KeyID() != "" {
-				t.Errorf("got %s %x %q", key.alg, key.fingerprint, key.KeyID())
+			if key.alg != "RS256" || key.fingerprint != want.fingerprint || key.kid != "" {
+				t.Errorf("got %s %x %q", key.alg, key.fingerprint, key.kid)
 			}
-			if named, err := ParsePublicKey([]byte(text), "k1"); err != nil || named.KeyID() != "k1" {
+			if named, err := ParsePublicKey([]byte(text), "k1"); err != nil || named.kid != "k1" {
 				t.Errorf("with a kid: got %v %v", named, err)
 			}
 		})
 	}
 	for text, want := range map[string]string{jwkText(public, `,"kid":"own"`): "own", jwkText(public, `,"kid":""`): ""} {
-		if key, err := ParsePublicKey([]byte(text), ""); err != nil || key.KeyID() != want {
+		if key, err := ParsePublicKey([]byte(text), ""); err != nil || key.kid != want {
 			t.Errorf("the kid of a JWK: got %v %v, want %q", key, err, want)
 		}
 	}
-	if key, err := ParsePublicKey([]byte(jwkText(public, `,"kid":"own"`)), "given"); err != nil || key.KeyID() != "given" {
+	if key, err := ParsePublicKey([]byte(jwkText(public, `,"kid":"own"`)), "given"); err != nil || key.kid != "given" {
 		t.Errorf("a kid that was given over that of a JWK: got %v %v", key, err)
 	}
 	for bits, e := range map[int]int{2048: 3, 3072: 65537, 8192: 1<<31 - 1} {
@@ -181,7 +181,7 @@ func TestPublicKeysThatAreRefusedAreNamed(t *testing.T) {
 func TestSharedTokenIsTheKeyAsItIs(t *testing.T) {
 	for _, secret := range []string{sharedtoken.Generate(), string(bytes.Repeat([]byte{0xfb, 0xff, 'x', 1}, 8)), "MST_" + sharedtoken.Generate()[4:]} {
 		key, err := ParseSharedToken([]byte(secret), "k1")
-		if err != nil || key.alg != "HS256" || key.KeyID() != "k1" || string(key.material.([]byte)) != secret {
+		if err != nil || key.alg != "HS256" || key.kid != "k1" || string(key.material.([]byte)) != secret {
 			t.Errorf("%q: got %+v %v", secret, key, err)
 		}
 	}

@@ -93,9 +93,6 @@ func (k *Key) ID() string { return unique.Make(hex.EncodeToString(k.fingerprint[
 
 func (k *Key) isAsymmetric() bool { return k.alg != jwa.HS256 }
 
-// KeyID returns the kid of the key, or "" if it has none.
-func (k *Key) KeyID() string { return k.kid }
-
 func (k *Key) info() KeyInfo {
 	info := KeyInfo{KeyID: k.kid, Algorithm: k.alg.String()}
 	switch material := k.material.(type) {

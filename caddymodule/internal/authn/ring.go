@@ -27,15 +27,13 @@ func NewRing(tokens ...*Key) (Keys, error) {
 type emptyRing struct{}
 
 func (emptyRing) algorithm() string { return jwa.HS256.String() }
-
-func (emptyRing) active() []*Key { return nil }
+func (emptyRing) active() []*Key    { return nil }
 
 func (emptyRing) candidates(header) ([]*Key, uint64, *Rejection) {
 	return nil, 0, reject(KeysUnavailable, "no shared token has been generated for this messenger, or its store cannot be read")
 }
 
-func (emptyRing) current(time.Time) (*KeySet, uint64) { return nil, 0 }
-
+func (emptyRing) current(time.Time) (*KeySet, uint64)           { return nil, 0 }
 func (emptyRing) renew(context.Context, header, uint64) renewal { return notRenewed }
 
 // CountingUse returns k as a key that records in hour when it was last used.

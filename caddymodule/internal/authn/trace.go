@@ -47,21 +47,21 @@ type Check struct {
 	Rejection *Rejection // nil if the check passed
 }
 
-// A Trace collects the checks of one verification. A nil Trace collects nothing and costs nothing.
-type Trace struct {
-	Checks []Check
+// A trace collects the checks of one verification. A nil trace collects nothing and costs nothing.
+type trace struct {
+	checks []Check
 }
 
 // record adds a check with its outcome, and reports whether it failed.
-func (t *Trace) record(step Step, rej *Rejection) (failed bool) {
+func (t *trace) record(step Step, rej *Rejection) (failed bool) {
 	if t != nil {
-		t.Checks = append(t.Checks, Check{Step: step, Rejection: rej})
+		t.checks = append(t.checks, Check{Step: step, Rejection: rej})
 	}
 	return rej != nil
 }
 
 // recordSignature records the two checks that checkSignature makes: whether there is a key, and whether it made the signature.
-func (t *Trace) recordSignature(rej *Rejection) (failed bool) {
+func (t *trace) recordSignature(rej *Rejection) (failed bool) {
 	if rej != nil && rej.Code != SignatureInvalid {
 		return t.record(CheckKey, rej)
 	}

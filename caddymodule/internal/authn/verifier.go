@@ -50,7 +50,7 @@ func (v *Verifier) Verify(ctx context.Context, text string, want []string) (*Con
 // verify is the one way from a text to a contact. The order of the checks is a rule: nothing in the payload is read before the
 // signature is valid, and the revocations, which name contacts and tokens, come last, when both are known. Every check is
 // recorded in t, which may be nil.
-func (v *Verifier) verify(ctx context.Context, text string, want []string, t *Trace) (*Contact, *Rejection) {
+func (v *Verifier) verify(ctx context.Context, text string, want []string, t *trace) (*Contact, *Rejection) {
 	tok := tokens.Get().(*token)
 	defer tok.release()
 	if rej := tok.parse(text); t.record(CheckForm, rej) {

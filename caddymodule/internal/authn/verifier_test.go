@@ -84,10 +84,10 @@ func TestTraceListsTheChecksUpToTheFirstThatFails(t *testing.T) {
 			"form, algorithm, key, signature, payload, times, issuer, audience, required claims, identity identity_missing"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			var trace Trace
-			_, _ = v.verify(context.Background(), tt.token, nil, &trace)
+			var tr trace
+			_, _ = v.verify(context.Background(), tt.token, nil, &tr)
 			var got []string
-			for _, check := range trace.Checks {
+			for _, check := range tr.checks {
 				name := check.Step.String()
 				if check.Rejection != nil {
 					name += " " + string(check.Rejection.Code)
@@ -100,9 +100,9 @@ func TestTraceListsTheChecksUpToTheFirstThatFails(t *testing.T) {
 		})
 	}
 	keyed := verifierOf(t, Policy{}, newSecretKey([]byte(testSecret), "k1"))
-	var trace Trace
-	_, _ = keyed.verify(context.Background(), forgeHS256(`{"alg":"HS256","kid":"k2"}`, `{}`), nil, &trace)
-	if last := trace.Checks[len(trace.Checks)-1]; last.Step != CheckKey || last.Rejection.Code != KeyUnknown {
+	var tr trace
+	_, _ = keyed.verify(context.Background(), forgeHS256(`{"alg":"HS256","kid":"k2"}`, `{}`), nil, &tr)
+	if last := tr.checks[len(tr.checks)-1]; last.Step != CheckKey || last.Rejection.Code != KeyUnknown {
 		t.Errorf("an unknown kid: got %s %+v, want %s", last.Step, last.Rejection, CheckKey)
 	}
 }
