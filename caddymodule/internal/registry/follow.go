@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"maps"
 	"slices"
@@ -44,11 +45,7 @@ func (s *Store) poll(ctx context.Context) {
 	if s.incomplete.Load() {
 		go s.rereadAll(ctx)
 	}
-	for _, c := range changes {
-		if err := s.follow(ctx, c); err != nil {
-			failure = err
-		}
-	}
+	failure = vault.Each(ctx, changes, func(_ int, c vault.Change) error { return s.follow(ctx, c) })
 	s.mu.Lock()
 	now := time.Now()
 	for name, until := range s.retry {
@@ -58,12 +55,12 @@ func (s *Store) poll(ctx context.Context) {
 	}
 	again := slices.Sorted(maps.Keys(s.retry))
 	s.mu.Unlock()
-	for _, name := range again {
-		if err := s.reread(ctx, name); err != nil {
-			failure = err
-		}
+	if err := vault.Each(ctx, again, func(_ int, name string) error { return s.reread(ctx, name) }); err != nil {
+		failure = err
 	}
-	s.recordStatus(failure)
+	if ctx.Err() == nil {
+		s.recordStatus(failure)
+	}
 	s.unpin()
 }
 
@@ -108,24 +105,30 @@ func (s *Store) readNext(ctx context.Context, j *journal, last vault.Key) bool {
 	if last.Number-have > maxTargeted {
 		return false
 	}
-	var all effect
+	var keys []vault.Key
 	for n := have + 1; n <= last.Number; n++ {
-		key := vault.Key{Folder: last.Folder, Writer: last.Writer, Number: n}
+		keys = append(keys, vault.Key{Folder: last.Folder, Writer: last.Writer, Number: n})
+	}
+	batches := make([][]json.RawMessage, len(keys))
+	err := vault.Each(ctx, keys, func(i int, key vault.Key) error {
 		text, err := s.Load(ctx, key.String())
-		if err != nil {
-			return false
+		if err == nil {
+			batches[i], err = vault.DecodeBatch(text)
 		}
-		texts, err := vault.DecodeBatch(text)
-		if err != nil {
-			return false
-		}
-		e, err := j.add(key, texts, Now())
+		return err
+	})
+	if err != nil {
+		return false
+	}
+	var all effect
+	for i, key := range keys {
+		e, err := j.add(key, batches[i], Now())
 		if err != nil {
 			return false
 		}
 		all.merge(e)
 	}
-	_, err := s.apply(j, all)
+	_, err = s.apply(j, all)
 	return err == nil
 }
 

@@ -17,8 +17,8 @@ const (
 	// listEvery is after how many polls the lists are read although the bell was not rung.
 	listEvery = 15
 
-	// parallel is how many values are read at a time.
-	parallel = 16
+	// parallel is how many values one call of Each reads at a time.
+	parallel = 64
 
 	// maxSilent is how long the list of a writer that changes nothing is kept.
 	maxSilent = 24 * time.Hour
@@ -232,7 +232,7 @@ func (v *Vault) IsPending(ctx context.Context, key Key) (bool, error) {
 }
 
 // Each calls f for all keys, several at a time, and returns the first error.
-func Each(ctx context.Context, keys []string, f func(i int, key string) error) error {
+func Each[K any](ctx context.Context, keys []K, f func(i int, key K) error) error {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var first error
