@@ -58,9 +58,11 @@ func (s *Store) poll(ctx context.Context) {
 	if err := vault.Each(ctx, again, func(_ int, name string) error { return s.reread(ctx, name) }); err != nil {
 		failure = err
 	}
-	if ctx.Err() == nil {
-		s.recordStatus(failure)
+	if ctx.Err() != nil {
+		s.incomplete.Store(true) // a reload came in between, and the changes that were not followed are not told again
+		return
 	}
+	s.recordStatus(failure)
 	s.unpin()
 }
 
