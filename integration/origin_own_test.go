@@ -141,7 +141,7 @@ func TestOriginsOfApps(t *testing.T) {
 	}
 	up.none(t)
 	for origin, says := range map[string]string{
-		"null": "names no origin", "*": "names no origin", "file://": "of their own", "file:///x": "of their own", "data:text/html": "of their own", "blob:https://www.example.com/x": "of their own", "wss://www.example.com": "scheme of a WebSocket", "htps://www.example.com": "was https meant", "capacitor://*": "wildcard", "chrome-extension://*": "wildcard",
+		"null": "is not an origin", "*": "is not an origin", "file://": "of their own", "file:///x": "of their own", "data:text/html": "of their own", "blob:https://www.example.com/x": "of their own", "wss://www.example.com": "scheme of a WebSocket", "htps://www.example.com": "did you mean https", "capacitor://*": "wildcard", "chrome-extension://*": "wildcard",
 		"https://*.example.com": "wildcard", "capacitor://localhost/": "so write capacitor://localhost", "capacitor://": "write scheme and host", "capacitor:localhost": "write scheme and host", "www.example.com": "write scheme and host", "*://localhost": "write scheme and host", "app://x@y": "more than scheme",
 	} {
 		if got := loadError(t, allowing(m, origin), "messenger_auth support"); !strings.Contains(got, "allowed_origin") || !strings.Contains(got, says) {

@@ -96,7 +96,7 @@ func TestOwnerOfOneMessengerReachesNoOther(t *testing.T) {
 	for _, name := range []string{"other", "fixed", "nobody", "acme%00", "ACME", "..%2Fother"} {
 		for _, page := range []string{"", "keys", "test", "embed", "delete"} {
 			a := owner.get("?page=" + page + "&messenger=" + name)
-			a.says(t, 404, "There is no such page, or it is not yours.")
+			a.says(t, 404, "This page does not exist, or you have no access to it.")
 		}
 	}
 	for page, form := range map[string]url.Values{
@@ -131,7 +131,7 @@ func TestOwnerOfOneMessengerReachesNoOther(t *testing.T) {
 
 	// An owner cannot create what was not created, nor be everybody by having a name that is none.
 	g.owner("other").get("?messenger=other").says(t, 200)
-	g.owner("Not-A-Name").get("").says(t, 403, "No messenger is yours here.")
+	g.owner("Not-A-Name").get("").says(t, 403, "You have no messenger here.")
 	g.owner("Not-A-Name").get("?messenger=acme").says(t, 403)
 	if a := operator.post("?page=delete&messenger=acme", url.Values{"typed": {"acme"}, "revision": {operator.get("?page=delete&messenger=acme").revision(t)}}); a.status != 303 {
 		t.Fatalf("deleting: %d", a.status)
@@ -151,7 +151,7 @@ func fixedToken(t *testing.T, operator panelUser) string {
 func TestPanelIsForPeopleWithAName(t *testing.T) {
 	g := start(t, nil, "messenger support {\nidentity_key identity\nshared_token\n}", "messenger_panel")
 	for _, query := range []string{"", "?messenger=support", "?messenger=support&page=keys", "?page=new"} {
-		panelUser{g, "/", "operator"}.get(query).says(t, 403, "Nobody is logged in here.")
+		panelUser{g, "/", "operator"}.get(query).says(t, 403, "You are not logged in.")
 	}
 }
 
@@ -169,7 +169,7 @@ func TestForeignHostIsRefused(t *testing.T) {
 	u := panelUser{g, "/", "operator"}
 	port := ":" + portOf(g.addr)
 	for _, host := range []string{"evil.example", "evil.example" + port, "localhost.evil.example", "127.0.0.1.evil.example", "0.0.0.0", "10.0.0.1", "notlocalhost"} {
-		u.get("", "Host: "+host).says(t, 403, "no other name than localhost")
+		u.get("", "Host: "+host).says(t, 403, "only under the name localhost")
 		u.post("?page=new", fields("name", "evil"), "Host: "+host, "Origin: http://"+host).says(t, 403)
 	}
 	for _, host := range []string{"localhost" + port, "127.0.0.1" + port, "[::1]" + port, "LOCALHOST", "panel.localhost"} {
@@ -203,26 +203,26 @@ func TestPlainHTTPFromAnotherAddressIsRefused(t *testing.T) {
 	if err := r.Write(conn); err != nil {
 		t.Fatal(err)
 	}
-	readAnswer(t, conn).says(t, 403, "over plain HTTP only from this machine to itself")
+	readAnswer(t, conn).says(t, 403, "over plain HTTP it answers only on the gateway's own machine")
 }
 
 // What a client or a contact chooses names neither an operator nor a messenger, and the configuration does not load.
 func TestPanelRefusesNamesThatClientsChoose(t *testing.T) {
 	for site, want := range map[string]string{
 		"messenger_panel {\nuser operator\n}":                            "is not exactly one placeholder",
-		"messenger_panel {\nuser {query.user}\n}":                        "is what a client or a contact chooses",
-		"messenger_panel {\nuser {cookie.user}\n}":                       "is what a client or a contact chooses",
-		"messenger_panel {\nuser {http.messenger_auth.identity}\n}":      "is what a client or a contact chooses",
+		"messenger_panel {\nuser {query.user}\n}":                        "is chosen by the client or the contact",
+		"messenger_panel {\nuser {cookie.user}\n}":                       "is chosen by the client or the contact",
+		"messenger_panel {\nuser {http.messenger_auth.identity}\n}":      "is chosen by the client or the contact",
 		"messenger_panel {\nuser {http.auth.user.id}{query.user}\n}":     "is not exactly one placeholder",
-		"messenger_panel {header.X-Messenger}":                           "is what a client or a contact chooses",
-		"messenger_panel {http.messenger_auth.identity}":                 "is what a client or a contact chooses",
-		"messenger_panel team-{query.team}":                              "is what a client or a contact chooses",
+		"messenger_panel {header.X-Messenger}":                           "is chosen by the client or the contact",
+		"messenger_panel {http.messenger_auth.identity}":                 "is chosen by the client or the contact",
+		"messenger_panel team-{query.team}":                              "is chosen by the client or the contact",
 		"messenger_panel Support":                                        "must begin with a lower-case letter",
 		"messenger_panel support support":                                `names "support" twice`,
 		"messenger_panel {\nuser {http.auth.user.id}\nuser {vars.x}\n}":  "user is set twice",
 		"messenger_panel {\nusers {http.auth.user.id}\n}":                `unknown option "users"`,
 		"messenger_panel support {\nuser\n}":                             "user takes exactly one value",
-		"messenger_panel {http.request.host.labels.2}{http.request.uri}": "is what a client or a contact chooses",
+		"messenger_panel {http.request.host.labels.2}{http.request.uri}": "is chosen by the client or the contact",
 	} {
 		if got := loadError(t, "", site); !strings.Contains(got, want) {
 			t.Errorf("%s\ngot  %s\nwant %s", site, got, want)

@@ -163,7 +163,7 @@ func TestBrowserSharedToken(t *testing.T) {
 	p.click("Create messenger")
 	p.sees("The messenger was created.", "There is no shared token yet.")
 	p.click("Generate shared token")
-	p.sees("It is shown this once.")
+	p.sees("It is shown only this once.")
 
 	// It is masked until asked for, and leaving asks back until it was copied.
 	if visible := evaluate[bool](t, p.ctx, "document.getElementById('secret').checkVisibility()"); visible {
@@ -217,7 +217,7 @@ func TestBrowserSharedToken(t *testing.T) {
 	// Rotate: both are good.
 	p.open("?messenger=acme&page=keys")
 	p.click("Rotate")
-	p.sees("The tokens that there were before stay good for 24 hours.")
+	p.sees("The other tokens stay valid for 24 hours.")
 	p.click("Copy token")
 	p.sees("Copied.")
 	second := p.clipboard()
@@ -226,7 +226,7 @@ func TestBrowserSharedToken(t *testing.T) {
 		t.Errorf("rotate made no new token")
 	}
 	evaluate[chromedp.Void](t, p.ctx, "location.reload()") // sends the form once more
-	p.sees("Nothing was changed now", "Ending", "Active")
+	p.sees("Nothing was changed now", "Expiring", "Active")
 	if page := evaluate[string](t, p.ctx, "document.documentElement.outerHTML"); strings.Contains(page, "mst_") {
 		t.Errorf("loading the page again shows a token")
 	}
@@ -289,7 +289,7 @@ func TestBrowserPublicKeyAndJWKS(t *testing.T) {
 	token["exp"] = 4e9
 	g.passes(t, up, "login", signWithKID(rsaKey(1), "login-1", token), "mark")
 	p.click("Keys")
-	p.sees("login-1", "Left out", "left-out")
+	p.sees("login-1", "Not used", "left-out")
 	keys.publish(publicJWK(rsaKey(1), "login-1"), publicJWK(rsaKey(2), "login-2"))
 	p.click("Fetch now")
 	p.sees("The key set was fetched.", "login-2")

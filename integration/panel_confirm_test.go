@@ -67,9 +67,9 @@ func TestSaveThatEndsKeysOrTokensAsksFirst(t *testing.T) {
 		change          url.Values
 		says            string
 	}{
-		{"ten shared tokens by another method", "shared", url.Values{"method": {"jwks"}, "url": {"https://login.example.com/keys"}}, "Another method discards the 10 shared tokens"},
-		{"ten public keys by another method", "public", url.Values{"method": {"shared_token"}}, "Another method discards the 10 public keys"},
-		{"a key set by another method", "set", url.Values{"method": {"shared_token"}}, "Another method discards the 2 keys of the key set"},
+		{"ten shared tokens by another method", "shared", url.Values{"method": {"jwks"}, "url": {"https://login.example.com/keys"}}, "Another method removes the 10 shared tokens"},
+		{"ten public keys by another method", "public", url.Values{"method": {"shared_token"}}, "Another method removes the 10 public keys"},
+		{"a key set by another method", "set", url.Values{"method": {"shared_token"}}, "Another method removes the 2 keys of the key set"},
 		{"another URL", "set", url.Values{"url": {keys.url + "/v2"}}, "Another URL drops the 2 keys of the key set"},
 		{"a removed key", "public", url.Values{"key": public["key"][1:], "kid": public["kid"][1:]}, "of 10 public keys (key ID key-0)"},
 		{"all keys but one", "public", url.Values{"key": public["key"][:1], "kid": public["kid"][:1]}, "of 10 public keys"},
@@ -80,8 +80,8 @@ func TestSaveThatEndsKeysOrTokensAsksFirst(t *testing.T) {
 		{"an audience", "public", url.Values{"audience": {"chat"}}, "signed with the 10 public keys"},
 		{"another audience", "set", url.Values{"audience": {"other"}}, "tokens with any other than other are refused"},
 		{"a required claim", "public", url.Values{"require_claims": {"exp\njti"}}, "tokens without jti are refused"},
-		{"a longest lifetime", "shared", url.Values{"max_lifetime": {"15m"}}, "longer than 15m are refused"},
-		{"the mode Off", "public", url.Values{"mode": {"off"}}, "no contact is verified any more"},
+		{"a longest lifetime", "shared", url.Values{"max_lifetime": {"15m"}}, "more than 15m are refused"},
+		{"the mode Off", "public", url.Values{"mode": {"off"}}, "contacts are no longer verified"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			page := u.get("?messenger=" + test.messenger)
@@ -184,7 +184,7 @@ func TestPagesThatEndTokensSayHowMany(t *testing.T) {
 		u.change("acme", "generate").secret(t)
 	}
 	u.post("?page=new", tenKeys(fields("name", "public", "method", "public_key")))
-	u.get("?messenger=acme&page=keys").says(t, 200, "lets the 4 old ones end", "ends all 4 tokens at once", "All 4 tokens end at once")
+	u.get("?messenger=acme&page=keys").says(t, 200, "the 4 old ones expire", "revokes all 4 tokens at once", "All 4 tokens are revoked at once")
 	u.get("?messenger=acme&page=delete").says(t, 200, "the 4 shared tokens")
 	u.get("?messenger=public&page=delete").says(t, 200, "the 10 public keys")
 	u.change("acme", "reset").says(t, 422, "tick the box")

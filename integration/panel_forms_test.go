@@ -132,11 +132,11 @@ func TestStaleFormIsShownAndNotLost(t *testing.T) {
 	if a := u.confirmed("acme", fields("revision", a.revision(t), "audience", "mine", "issuer", "my-issuer")); a.status != 303 {
 		t.Errorf("sent again on purpose: %d %s", a.status, a.text())
 	}
-	u.post("?messenger=acme", fields("audience", "mine")).says(t, 400, "The form does not say what it changes.")
+	u.post("?messenger=acme", fields("audience", "mine")).says(t, 400, "The form does not say which version it changes.")
 
 	// The shared tokens go with the method, which has to be meant.
 	change := fields("revision", u.get("?messenger=acme").revision(t), "method", "public_key", "key", string(publicPEM(rsaKey(0))))
-	u.post("?messenger=acme", change).says(t, 422, "Another method discards the only shared token")
+	u.post("?messenger=acme", change).says(t, 422, "Another method removes the only shared token")
 	if a := u.confirmed("acme", change); a.status != 303 {
 		t.Errorf("%d %s", a.status, a.text())
 	}

@@ -128,7 +128,7 @@ func TestBrowserPictures(t *testing.T) {
 
 	p.open("?messenger=sales&page=keys")
 	p.click("Generate shared token")
-	p.sees("It is shown this once.")
+	p.sees("It is shown only this once.")
 	p.shoot(dir, "secret")
 	// The picture of a token shows none that is good for anything.
 	evaluate[chromedp.Void](t, p.ctx, `document.getElementById('secret').textContent = 'mst_' + 'x'.repeat(49); document.getElementById('secret-reveal').open = true`)

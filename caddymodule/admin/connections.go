@@ -70,7 +70,7 @@ func describeConnections() *OpenConnections {
 	return d
 }
 
-// endByRequest ends connections. The log says who sent the request, and not for which contact.
+// endByRequest ends connections. The log names who sent the request, but not the contact.
 func (s *Service) endByRequest(r *http.Request) (any, error) {
 	var body EndRequest
 	if err := readJSON(r, &body); err != nil {

@@ -61,7 +61,7 @@ func (s *Service) ExplainOffline(name, token string) (*Explanation, error) {
 	var fetches sync.WaitGroup
 	for _, m := range s.Messengers {
 		if m.KeySet != nil {
-			fetches.Go(func() { _ = m.KeySet.Refresh(ctx, false) }) // a finding says why not
+			fetches.Go(func() { _ = m.KeySet.Refresh(ctx, false) }) // a finding gives the reason for a failure
 		}
 	}
 	fetches.Wait()

@@ -38,7 +38,7 @@ failure.
 				listCommand(), showCommand(), createCommand(), deleteCommand(), tokensCommand(), revocationsCommand(), resealCommand(), repairCommand(),
 				generateCommand(), signCommand(), jwksCommand())
 			cmd.SetFlagErrorFunc(flagError)
-			cmd.SetUsageTemplate(strings.ReplaceAll(cmd.UsageTemplate(), ".FlagUsages", ".FlagUsagesWrapped 80"))
+			cmd.SetUsageTemplate(strings.NewReplacer(".FlagUsages", ".FlagUsagesWrapped 80", " for more information about a command", "").Replace(cmd.UsageTemplate()))
 			guardOutput(cmd)
 		},
 	})

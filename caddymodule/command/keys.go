@@ -47,7 +47,7 @@ messenger answers keys_unavailable until a new set is fetched.`,
 func readinessCommand() *cobra.Command {
 	return printing(new(client), &cobra.Command{
 		Use:   "readiness [<messenger>]",
-		Short: "Shows what the mode \"required\" would do to the requests of a messenger",
+		Short: "Shows what the mode \"required\" would refuse",
 		Long: `
 Shows how many requests of the last hour and of the last day had a valid token,
 no token or an invalid one, and why, and what share of them would pass in the

@@ -36,9 +36,11 @@ func revocationCommand(name, method, short, done string) *cobra.Command {
 	var v registry.Revocation
 	var before, hash string
 	cmd := c.canBeOffline(c.command(&cobra.Command{
-		Use:   name + " <messenger> (--jti | --jti-sha256 | --identity | --all)",
+		Use:   name + " <messenger>",
 		Short: short,
 		Long: `
+Give exactly one of --jti, --jti-sha256, --identity and --all.
+
 --jti names one token by its claim "jti", and --jti-sha256 by the SHA-256 of it,
 as list shows it for tokens whose contacts have logged out. --identity covers
 all tokens of one contact, and --all those of the whole messenger, that were

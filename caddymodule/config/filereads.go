@@ -30,11 +30,11 @@ const pipePause = 10 * time.Millisecond
 const maxFileReads = 1000
 
 var (
-	errFileHangs  = errors.New("the file could not be read in time; does the file system that it is on answer?")
-	errFileReads  = errors.New("too many other files hang; does the file system that they are on answer?")
+	errFileHangs  = errors.New("the file could not be read in time; check whether its file system hangs")
+	errFileReads  = errors.New("too many other files hang; check whether their file system hangs")
 	errFileLarge  = errors.New("the file is larger than 1 MiB")
 	errFileEmpty  = errors.New("the file is empty")
-	errFileWrites = errors.New("the file changes while it is read; replace it with mv")
+	errFileWrites = errors.New("the file changes while it is read; replace files with mv")
 	errPipeLate   = errors.New("nothing was written to the pipe in time; start the program that writes to it first, or name a regular file")
 	errPipeOpen   = errors.New("the pipe was not closed by its writer in time, so that its text may be incomplete")
 	errPipeLater  = errors.New("the file is a pipe; a pipe is read only when the configuration is loaded: reload it, or put a regular file there")
@@ -105,7 +105,7 @@ func (f *FileReads) start(ctx context.Context, name string, pipes bool) (FileTex
 	case <-ctx.Done():
 	}
 	select {
-	case <-ended: // the read, which knows more about the cause, has given up as well
+	case <-ended: // the read, which knows the cause, has given up as well
 		return found, err
 	case <-time.After(fileGrace):
 		return FileText{}, errFileHangs
@@ -170,7 +170,7 @@ func checkFile(mode fs.FileMode, pipes bool) error {
 	return errors.New("it is a device; name a file")
 }
 
-// readRegular reads a file again until it did not change meanwhile, so that a half-written file is not used.
+// readRegular reads a file until it did not change during the read, so that a half-written file is not used.
 func readRegular(ctx context.Context, file *os.File) ([]byte, error) {
 	for last := []byte(nil); ; {
 		before, err := file.Stat()
@@ -204,7 +204,7 @@ func readRegular(ctx context.Context, file *os.File) ([]byte, error) {
 // readPipe reads from a pipe until its writer closes it. Before a writer has opened the pipe, reads report its end.
 func readPipe(ctx context.Context, pipe *os.File) ([]byte, error) {
 	if limit, ok := ctx.Deadline(); ok {
-		// A little earlier than the caller gives up, because the error here says more about the cause.
+		// A little earlier than the caller gives up, because the error from here names the cause.
 		limit = limit.Add(-time.Until(limit) / 20)
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, limit)
@@ -271,7 +271,7 @@ func (l LoadedFiles) Read(r Reference) (FileText, error) {
 }
 
 // resolve replaces Caddy's global placeholders in text when a configuration is loaded. The files that {file.…} names are read
-// here, because Caddy would wait for ever for one that hangs.
+// here, because Caddy would wait forever for one that hangs.
 func (l LoadedFiles) resolve(text string) (string, error) {
 	var failed error
 	replacer := caddy.NewReplacer().WithoutFile()

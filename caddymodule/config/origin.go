@@ -17,7 +17,7 @@ type Origin struct {
 // ParseOrigin reads an origin as browsers send it and as operators configure it.
 func ParseOrigin(text string) (Origin, error) {
 	if text == "*" || text == "null" {
-		return Origin{}, errors.New("names no origin; list each origin, such as https://www.example.com")
+		return Origin{}, errors.New("is not an origin; list each origin, such as https://www.example.com")
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme == "" {
@@ -57,10 +57,10 @@ func checkOriginScheme(scheme string) error {
 	case "ws", "wss":
 		return errors.New("has the scheme of a WebSocket; write the scheme of the page that opens it, such as https://www.example.com")
 	case "file", "data", "blob", "about", "javascript", "filesystem", "content", "view-source", "ftp", "mailto":
-		return errors.New("has a scheme whose pages have no origin of their own, so that any of them could ask; serve the page over https, or from the scheme of an app")
+		return errors.New("has a scheme whose pages do not have an origin of their own; serve the page over https, or from the scheme of an app")
 	}
 	if strings.Trim(scheme, "htps") == "" {
-		return errors.New("has the scheme " + scheme + "; was https meant?")
+		return errors.New("has the scheme " + scheme + "; did you mean https?")
 	}
 	return nil
 }

@@ -8,7 +8,7 @@ import (
 
 // ErrLiteralStoreKey is the error for a store key that is not a placeholder. It does not quote the value, which may be the key.
 var ErrLiteralStoreKey = errors.New("store: a key must be exactly one placeholder {file./path} or {env.NAME} that holds 32 bytes in base64; " +
-	"a secret does not belong into the configuration (was {$NAME} written? It puts the value there: write {env.NAME})")
+	"a secret must not be in the configuration ({$NAME} puts it there; write {env.NAME} instead)")
 
 // maxKeyFile is the largest file that {file.…} may name in bytes; the limit of Caddy's own placeholder.
 const maxKeyFile = 1 << 20
@@ -34,5 +34,5 @@ func ParseReference(text string) (Reference, bool) {
 var ErrLiteralSecret = fmt.Errorf("shared_token %w", errLiteral)
 
 var errLiteral = errors.New("must be exactly one placeholder {env.NAME} or {file./path}; " +
-	"a secret does not belong into the configuration, where everyone who can read that can sign tokens " +
-	"(was {$NAME} written? It puts the value into the configuration before it is read: write {env.NAME})")
+	"a secret must not be in the configuration, because everyone who can read it could sign tokens " +
+	"({$NAME} puts the value into the configuration; write {env.NAME} instead)")

@@ -53,7 +53,7 @@ func (s Setting) Member() string {
 func (s Setting) Read(m *Messenger, args []string) error {
 	field := s.field(m)
 	if field == nil {
-		return errors.New("is about a key set, and no jwks is set")
+		return errors.New("is for a key set, but jwks is not set")
 	}
 	if err := readValue(field, args); err != nil || s.check == nil {
 		return err
@@ -214,7 +214,7 @@ func readNumber(args []string) (*int, error) {
 	}
 	number, err := strconv.Atoi(args[0])
 	if err != nil || number < 0 {
-		return nil, fmt.Errorf("%q is no number of 0 or more", args[0])
+		return nil, fmt.Errorf("%q is not a number of 0 or more", args[0])
 	}
 	return &number, nil
 }
@@ -238,7 +238,7 @@ func readPublicKey(args []string) (PublicKey, error) {
 	case len(args) == 3 && args[1] == "kid" && args[2] != "":
 		k.Key, k.KeyID = args[0], args[2]
 	default:
-		return k, errors.New("takes one key and perhaps its kid: public_key {file./path/to/key.pem} [kid <id>]")
+		return k, errors.New("takes one key and optionally its kid: public_key {file./path/to/key.pem} [kid <id>]")
 	}
 	if _, ok := ParseReference(k.Key); ok {
 		return k, nil
@@ -253,7 +253,7 @@ func readSharedToken(args []string) (*SharedToken, error) {
 		return new(SharedToken), nil
 	}
 	if len(args) > 2 {
-		return nil, errors.New("takes nothing, for a token that the gateway generates, or a placeholder and perhaps an encoding: shared_token {env.NAME}|{file./path} [raw|base64|base64url|hex]")
+		return nil, errors.New("takes no value, for a token that the gateway generates, or a placeholder and optionally an encoding: shared_token {env.NAME}|{file./path} [raw|base64|base64url|hex]")
 	}
 	if _, ok := ParseReference(args[0]); !ok {
 		return nil, errLiteral

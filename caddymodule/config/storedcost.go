@@ -14,7 +14,7 @@ const (
 	maxStoredURL     = 2048 // bytes
 )
 
-// checkCost refuses settings of a stored messenger that cost more than usual ones. It must be called before all checks whose
+// checkCost refuses settings of a stored messenger that cost more than usual settings. It must be called before all checks whose
 // own cost grows with the settings. Keys are checked when they are read.
 func (m *Messenger) checkCost() error {
 	for option, values := range m.lists() {

@@ -119,7 +119,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("messenger %q: the name %w", name, err)
 		}
 		if m == nil {
-			return fmt.Errorf("messenger %s: has no settings; identity_key and one of public_key, jwks and shared_token are needed", name)
+			return fmt.Errorf("messenger %s: has no settings; add identity_key and one of public_key, jwks and shared_token", name)
 		}
 		if err := a.registry.Add(name, m, files); err != nil {
 			return fmt.Errorf("messenger %s: %w", name, err)

@@ -17,23 +17,10 @@ func init() {
 // ParseGlobalOption reads one block of the global option; the blocks of one Caddyfile make one app:
 //
 //	messenger <name> {
-//		identity_key   <claim>
-//		public_key     <pem|jwk|{file.…}|{env.…}> [kid <id>]
-//		jwks           <url> {
-//			refresh_interval <duration>
-//			stale_if_error   <duration>
-//			timeout          <duration>
+//		<option> <value…>    # each of config.Settings
+//		jwks <url> {
+//			<option> <value…>
 //		}
-//		shared_token   [{env.…}|{file.…} [raw|base64|base64url|hex]]
-//		issuer         <value…>
-//		audience       <value…>
-//		require_claims <claim…>
-//		clock_skew     <duration>
-//		max_lifetime   <duration>
-//		max_session    <duration>
-//		allowed_origin <origin…>
-//		mode           required|optional|report|off
-//		fail_limit     <n>/<duration>
 //	}
 //
 //	messenger {
@@ -76,7 +63,7 @@ func ParseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 			app.Messengers[args[0]] = m
 		}
 	default:
-		return nil, d.Errf("messenger takes one name, and %d words are given; write messenger <name> { … }", len(args))
+		return nil, d.Errf("messenger takes one name, not %d words; write messenger <name> { … }", len(args))
 	}
 	if err != nil {
 		return nil, err
@@ -106,7 +93,7 @@ func parseShared(d *caddyfile.Dispenser, app *App) error {
 // parseStore reads the option store. It never quotes an argument, because it may be a key.
 func (a *App) parseStore(d *caddyfile.Dispenser) error {
 	if d.CountRemainingArgs() > 0 {
-		return d.Err("store takes a block, and nothing beside it: store { key {file./path/to/key} }")
+		return d.Err("store takes only a block: store { key {file./path/to/key} }")
 	}
 	a.Store = new(Store)
 	option := d.Token()

@@ -35,15 +35,15 @@ func newScrape() *scrape {
 		return prometheus.NewDesc(prometheus.BuildFQName(metrics.Namespace, metrics.Subsystem, name), help, labels, nil)
 	}
 	return &scrape{
-		cacheEntries:   desc("cache_entries", "Verified tokens that are remembered."),
-		cacheHits:      desc("cache_hits_total", "Tokens that were remembered and still good."),
-		cacheMisses:    desc("cache_misses_total", "Tokens that were not remembered, or not good any more."),
-		cacheEvictions: desc("cache_evictions_total", "Tokens that were forgotten for lack of room."),
+		cacheEntries:   desc("cache_entries", "Verified tokens in the cache."),
+		cacheHits:      desc("cache_hits_total", "Tokens that were in the cache and still valid."),
+		cacheMisses:    desc("cache_misses_total", "Tokens that were not in the cache, or no longer valid."),
+		cacheEvictions: desc("cache_evictions_total", "Tokens that were removed from the cache to make room."),
 		jwksAge:        desc("jwks_age_seconds", "Time since the key set was last fetched or confirmed.", "messenger"),
 		jwksKeys:       desc("jwks_keys", "Keys of the key set that can be used now.", "messenger"),
-		jwksStale:      desc("jwks_stale", "1 if the key set serves beyond its lifetime, because it cannot be fetched; of stored messengers their number.", "messenger"),
-		storeAge:       desc("store_age_seconds", "Time since the store was last asked successfully what changed."),
-		storeFailing:   desc("store_failing", "1 while the storage, or what changed in it, cannot be read; what was read before stays in force."),
+		jwksStale:      desc("jwks_stale", "1 if the key set is used beyond its lifetime, because it cannot be fetched; for stored messengers, their number.", "messenger"),
+		storeAge:       desc("store_age_seconds", "Time since changes were last read from the store."),
+		storeFailing:   desc("store_failing", "1 while the storage, or what changed in it, cannot be read; what was read before stays active."),
 		storeLag:       desc("store_lag_seconds", "Time since everything that this node has in memory was known to be up to date."),
 		storeWrites:    desc("store_writes_total", "Writes of facts, by their outcome; after an unknown one the same facts are written again.", "outcome"),
 		storeWaiting:   desc("store_waiting", "Logouts that wait to be written."),
@@ -51,7 +51,7 @@ func newScrape() *scrape {
 		storeLost:      desc("store_lost_messengers", "Messengers of which the storage has lost facts that this node knows."),
 		storeAhead:     desc("store_clock_ahead_messengers", "Messengers with a fact whose time is more than an hour ahead of this node's clock."),
 		connections:    desc("connections", "Guarded connections that are open.", "messenger"),
-		tokenEnd:       desc("shared_token_end_seconds", "Time until the last of the generated shared tokens ends; +Inf if it does not.", "messenger"),
+		tokenEnd:       desc("shared_token_end_seconds", "Time until the last of the generated shared tokens expires; +Inf if it does not expire.", "messenger"),
 		readiness:      desc("readiness_requests", "Requests of the last 1h or 24h by their code; \"verified\" would pass under required.", "messenger", "window", "code"),
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
-// What the forms of the panel do to messengers. Each form carries the revision of what its page showed, so that a form
-// that is sent twice, or after another user's change, changes nothing.
+// What the forms of the panel do to messengers. Each form has the revision of what its page showed, so that a form that is sent
+// twice, or after another user's change, changes nothing.
 
 func (v *visit) actor() registry.Actor { return registry.Actor("panel, " + v.operator) }
 
@@ -19,7 +19,7 @@ type settingsView struct {
 	view
 	Form        *settingsForm
 	New         bool
-	Losses      []string     // what the save would take out of use, if it has to be confirmed
+	Losses      []string     // what the save makes invalid, if that has to be confirmed
 	Confirm     string       // what confirms it
 	Differences []difference // if another user saved meanwhile
 }
@@ -82,7 +82,7 @@ func (v *visit) saveMessenger(sent form) error {
 	return v.redirect("messenger", d.Name, "done", "saved")
 }
 
-// ask fills page with the question whether what the new settings take out of use may go, unless the form has the answer.
+// ask fills page with what the new settings make invalid, unless the form has confirmed it.
 // Settings that cannot be saved are refused before anything is asked.
 func (v *visit) ask(d *messengerStatus, f *settingsForm, settings *config.Messenger, page *settingsView) ([]fieldError, error) {
 	if err := settings.CheckStored(v.app.Store.IsInternal); err != nil {
@@ -97,7 +97,7 @@ func (v *visit) ask(d *messengerStatus, f *settingsForm, settings *config.Messen
 		return nil, nil
 	}
 	page.Losses, page.Confirm = losses, confirm
-	return []fieldError{{"confirm", "Nothing was saved yet: this would make tokens invalid that are valid now. Read what it is, and confirm it at the end of the form, or change the form."}}, nil
+	return []fieldError{{"confirm", "Nothing was saved yet: this change makes tokens invalid that are valid now. Read the list at the end of the form and confirm it, or change the form."}}, nil
 }
 
 // showConflict shows both versions if another user has saved since the form was loaded. Sent again, the form replaces
@@ -115,7 +115,7 @@ func (v *visit) showConflict(sent form, f *settingsForm) error {
 	return nil
 }
 
-// keepForm gives an operator who may create messengers what was typed for one that was deleted meanwhile.
+// keepForm shows an operator who may create messengers what was typed for one that was deleted in between.
 func (v *visit) keepForm(err error, sent form) error {
 	if !isStatus(err, http.StatusNotFound) || v.scoped() {
 		return err
@@ -123,7 +123,7 @@ func (v *visit) keepForm(err error, sent form) error {
 	f := settingsFrom(sent)
 	f.Name, f.Revision = v.name, ""
 	page := &settingsView{view: v.view("New messenger"), Form: f, New: true}
-	page.Alert = "Nothing was saved: this messenger was deleted since you opened the form. You can create it anew, without its shared tokens."
+	page.Alert = "Nothing was saved: this messenger was deleted since you opened the form. You can create it again, without its shared tokens."
 	v.render(http.StatusConflict, "new", page)
 	return nil
 }
@@ -133,7 +133,7 @@ func (v *visit) showNew() error {
 	return nil
 }
 
-// createMessenger makes a stored messenger, if there is none of its name.
+// createMessenger creates a stored messenger, unless one of its name exists.
 func (v *visit) createMessenger(sent form) error {
 	f := settingsFrom(sent)
 	settings, wrong := f.settings(nil)
@@ -148,7 +148,7 @@ func (v *visit) createMessenger(sent form) error {
 		case err == nil:
 			return v.redirect("messenger", f.Name, "done", "created")
 		case isConflict(err):
-			wrong = []fieldError{{"name", "There is a messenger of this name already. Choose another."}}
+			wrong = []fieldError{{"name", "A messenger of this name exists already. Choose another name."}}
 		case ok:
 			wrong = []fieldError{fieldErrorOf(answer)}
 		default:
@@ -164,7 +164,7 @@ func (v *visit) createMessenger(sent form) error {
 type deleteView struct {
 	view
 	Typed string
-	Keys  string // how many keys or shared tokens go with it; "" for none
+	Keys  string // the keys or shared tokens that are deleted too; "" for none
 }
 
 // mayDelete refuses to delete on a mount that names its messengers, and what is not stored.
@@ -224,7 +224,7 @@ func (v *visit) deleteMessenger(sent form) error {
 	}
 	err = v.app.Remove(v.r.Context(), d.Name, registry.Condition{Revision: sent.get("revision")}, v.actor())
 	if isConflict(err) {
-		page.Alert = "Nothing was deleted: this messenger was changed since you opened the page. Look at it again."
+		page.Alert = "Nothing was deleted: this messenger was changed since you opened the page. Check it again."
 		v.render(http.StatusConflict, "delete", page)
 		return nil
 	}
@@ -236,7 +236,7 @@ func (v *visit) deleteMessenger(sent form) error {
 
 var (
 	errReadOnly   = registry.StatusError(http.StatusConflict, "This messenger is in the gateway's configuration. Change it there.")
-	errNoRevision = registry.StatusError(http.StatusBadRequest, "The form does not say what it changes. Open the page again.")
+	errNoRevision = registry.StatusError(http.StatusBadRequest, "The form does not say which version it changes. Open the page again.")
 )
 
 func isConflict(err error) bool { return isStatus(err, http.StatusPreconditionFailed) }

@@ -15,11 +15,11 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
-// A save that makes valid tokens invalid asks first, and says how many keys and tokens it is about. The question is a page
-// of the server, and its answer is bound to what it was about: the revision, the new settings and what ends. Whoever
-// changes any of these is asked again.
+// A save that makes valid tokens invalid has to be confirmed first. The page says how many keys and tokens are affected, and the
+// confirmation is bound to what the page showed: the revision, the new settings and the losses. If any of these changes, it has
+// to be confirmed again.
 
-// confirmation is what the form has to say to be saved. It is not a secret: checkSameOrigin refuses the forms of other sites.
+// confirmation is the value that the form has to have to be saved. It is not a secret: checkSameOrigin refuses the forms of other sites.
 func confirmation(revision string, next *config.Messenger, losses []string) string {
 	text, _ := json.Marshal(struct {
 		Revision string
@@ -62,7 +62,7 @@ func (d *messengerStatus) named(n int, known bool) string {
 	return fmt.Sprintf("the %d %ss", n, kind)
 }
 
-// losses says in sentences which keys and tokens next would take out of use. A messenger without any has none to lose.
+// losses says in sentences which keys and tokens next makes invalid. Nothing is lost if there is no key.
 func losses(a *admin.Service, ctx context.Context, d *messengerStatus, next *config.Messenger) ([]string, error) {
 	n, known, err := activeKeys(a, ctx, d)
 	if err != nil || known && n == 0 {
@@ -71,29 +71,29 @@ func losses(a *admin.Service, ctx context.Context, d *messengerStatus, next *con
 	old, all := d.Settings, d.named(n, known)
 	var list []string
 	if old.Method() != next.Method() {
-		list = append(list, fmt.Sprintf("Another method discards %s of this messenger. Tokens that are signed with %s are refused at once.", all, itOrThem(n)))
+		list = append(list, fmt.Sprintf("Another method removes %s of this messenger. Tokens that are signed with %s are refused at once.", all, itOrThem(n)))
 	} else {
 		list = append(list, keyLosses(old, next, n, all)...)
 	}
 	if old.IdentityKey != next.IdentityKey {
-		list = append(list, fmt.Sprintf("Another identity key: tokens without the claim %s are refused, also those that are signed with %s, and contacts get the identity in that claim.", next.IdentityKey, all))
+		list = append(list, fmt.Sprintf("Another identity key: tokens without the claim %s are refused, including those that are signed with %s, and contacts get the identity in the new claim.", next.IdentityKey, all))
 	}
 	for _, c := range []struct {
 		label    string
 		old, new []string
 	}{{"Issuer", old.Issuer, next.Issuer}, {"Audience", old.Audience, next.Audience}} {
 		if narrows(c.old, c.new) {
-			list = append(list, fmt.Sprintf("%s: tokens with any other than %s are refused, also those that are signed with %s.", c.label, strings.Join(c.new, ", "), all))
+			list = append(list, fmt.Sprintf("%s: tokens with any other than %s are refused, including those that are signed with %s.", c.label, strings.Join(c.new, ", "), all))
 		}
 	}
 	if added := without(next.RequireClaims, old.RequireClaims); len(added) > 0 {
-		list = append(list, fmt.Sprintf("Required claims: tokens without %s are refused, also those that are signed with %s.", strings.Join(added, ", "), all))
+		list = append(list, fmt.Sprintf("Required claims: tokens without %s are refused, including those that are signed with %s.", strings.Join(added, ", "), all))
 	}
 	if next.MaxLifetime > 0 && (old.MaxLifetime == 0 || next.MaxLifetime < old.MaxLifetime) {
-		list = append(list, fmt.Sprintf("Longest lifetime: tokens that are made for longer than %s are refused, also those that are signed with %s.", config.DurationText(time.Duration(next.MaxLifetime)), all))
+		list = append(list, fmt.Sprintf("Longest lifetime: tokens with a lifetime of more than %s are refused, including those that are signed with %s.", config.DurationText(time.Duration(next.MaxLifetime)), all))
 	}
 	if next.Mode == config.ModeOff && old.Mode != config.ModeOff {
-		list = append(list, fmt.Sprintf("Mode Off: no contact is verified any more, and tokens that are signed with %s are not looked at.", all))
+		list = append(list, fmt.Sprintf("Mode Off: contacts are no longer verified, and tokens that are signed with %s are not checked.", all))
 	}
 	return list, nil
 }
@@ -117,7 +117,7 @@ func keyLosses(old, next *config.Messenger, n int, all string) (list []string) {
 	kept := publicKeys(next)
 	lost := slices.DeleteFunc(publicKeys(old), func(key authn.KeyInfo) bool { return verifiesStill(kept, key) })
 	for _, key := range publicKeys(old) {
-		kept = slices.DeleteFunc(kept, func(k authn.KeyInfo) bool { return k == key }) // no other one becomes it
+		kept = slices.DeleteFunc(kept, func(k authn.KeyInfo) bool { return k == key }) // no other key is taken for it
 	}
 	for _, key := range lost {
 		name := "SHA-256 " + key.SHA256[:16] + "…"

@@ -15,10 +15,10 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 )
 
-// The programs that site developers copy: what signs tokens on their server, and what sends them from their page. They
-// are filled in with what this messenger wants, so that the first token they make is accepted.
+// The programs that site developers copy: one signs tokens on their server, the other sends them from their page. They are
+// filled in with the settings of the messenger, so that the first token is accepted.
 
-// defaultTokenLife is how long the tokens of the samples live, unless the messenger wants them shorter.
+// defaultTokenLife is how long the tokens of the samples live, unless the messenger requires a shorter life.
 const defaultTokenLife = 10 * time.Minute
 
 // defaultMarker is the subprotocol before the token where no messenger_auth names another.

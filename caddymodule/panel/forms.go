@@ -99,7 +99,7 @@ func settingsFrom(sent form) *settingsForm {
 		if i < len(kids) {
 			key.KeyID = strings.TrimSpace(kids[i])
 		}
-		if key != (config.PublicKey{}) && len(f.Keys) < config.MaxPublicKeys+1 { // one too many, so that checkKeys reports it
+		if key != (config.PublicKey{}) && len(f.Keys) < config.MaxPublicKeys+1 { // one more, so that checkKeys reports it
 			f.Keys = append(f.Keys, key)
 		}
 	}

@@ -25,7 +25,7 @@ type keysView struct {
 	Overlaps []overlap
 }
 
-// An overlap is one choice of how long the old tokens stay good.
+// An overlap is one choice of how long the old tokens stay valid.
 type overlap struct {
 	Value, Label string
 	Chosen       bool
@@ -59,7 +59,7 @@ func (v *visit) renderKeys(status int, alert string) error {
 type secretView struct {
 	view
 	Token    *registry.NewToken
-	Replaces string // what happened to the tokens before
+	Replaces string // what happened to the other tokens
 }
 
 // changeKeys generates, rotates, resets and revokes shared tokens, and fetches key sets. A new token is in this answer
@@ -82,7 +82,7 @@ func (v *visit) changeKeys(sent form) error {
 	made, err := v.app.ChangeTokens(v.r.Context(), v.name, change, c, v.actor())
 	switch answer := (caddy.APIError{}); {
 	case isConflict(err):
-		return v.renderKeys(http.StatusConflict, "Nothing was changed now: this form was sent before, or the messenger was changed since you opened the page. This is how it is.")
+		return v.renderKeys(http.StatusConflict, "Nothing was changed now: this form was sent before, or the messenger was changed since you opened the page. The page shows the current state.")
 	case errors.As(err, &answer) && answer.HTTPStatus < http.StatusInternalServerError:
 		return v.renderKeys(answer.HTTPStatus, sentence("Nothing was changed: "+answer.Err.Error()))
 	case err != nil:
@@ -106,27 +106,27 @@ func (v *visit) changeKeys(sent form) error {
 	return nil
 }
 
-var errNotConfirmed = registry.StatusError(http.StatusUnprocessableEntity, "Nothing was changed: tick the box that says what this does, and send it again.")
+var errNotConfirmed = registry.StatusError(http.StatusUnprocessableEntity, "Nothing was changed: tick the box to confirm, and send the form again.")
 
-// ringChangeOf returns the change that a form asks for, and what it does to the tokens that there are. What ends tokens at
-// once has to be confirmed.
+// ringChangeOf returns the change that a form requests, and what it does to the other tokens. What revokes tokens has to be
+// confirmed.
 func ringChangeOf(sent form) (change registry.RingChange, replaces string, err error) {
 	confirmed := sent.get("confirm") != ""
 	switch sent.get("action") {
 	case "generate":
-		return registry.GenerateToken(), "The tokens that there were before stay good.", nil
+		return registry.GenerateToken(), "The other tokens stay valid.", nil
 	case "rotate":
 		i := slices.IndexFunc(overlaps, func(o overlap) bool { return o.Value == sent.get("overlap") })
 		if i < 0 {
-			return change, "", registry.StatusError(http.StatusBadRequest, "Choose how long the old tokens stay good.")
+			return change, "", registry.StatusError(http.StatusBadRequest, "Choose how long the old tokens stay valid.")
 		}
 		d, err := time.ParseDuration(overlaps[i].Value)
-		return registry.RotateTokens(d), "The tokens that there were before stay good for " + overlaps[i].Label + ". Until then, give your site the new one.", err
+		return registry.RotateTokens(d), "The other tokens stay valid for " + overlaps[i].Label + ". Give the new one to your site before they expire.", err
 	case "reset":
 		if !confirmed {
 			return change, "", errNotConfirmed
 		}
-		return registry.ResetTokens(sent.get("close") != ""), "All tokens that there were before have ended. Your site's contacts are refused until it signs with the new one.", nil
+		return registry.ResetTokens(sent.get("close") != ""), "All other tokens are revoked. Your contacts are refused until your site signs with the new token.", nil
 	case "revoke":
 		if !confirmed {
 			return change, "", errNotConfirmed
@@ -173,12 +173,12 @@ func (v *visit) renderTest(status int, result *admin.Explanation, wrong []fieldE
 	return nil
 }
 
-// testToken verifies a token as the gateway would, and tells how. The token itself is in no answer. Whose key made a
-// signature is told only where all messengers are the operator's.
+// testToken verifies a token as the gateway would, and shows how. The token itself is not in the answer. Which messenger's key
+// made a signature is shown only if the operator may see all messengers.
 func (v *visit) testToken(sent form) error {
 	token := sent.get("token")
 	if token == "" {
-		return v.renderTest(http.StatusUnprocessableEntity, nil, []fieldError{{"token", "Token is empty. Paste the token that your site has signed for a contact."}})
+		return v.renderTest(http.StatusUnprocessableEntity, nil, []fieldError{{"token", "Token is empty. Paste a token that your site has signed for a contact."}})
 	}
 	m, err := v.app.LookUp(v.r.Context(), v.name)
 	if err != nil {
@@ -194,7 +194,7 @@ func (v *visit) testToken(sent form) error {
 	return v.renderTest(http.StatusOK, result, nil)
 }
 
-// fetchFinding says why there is no key, instead of a finding that may name addresses in the gateway's network.
+// fetchFinding says why there is no key, in place of a finding that may name addresses in the gateway's network.
 func (v *visit) fetchFinding(m *registry.Messenger, result *admin.Explanation) []admin.ExplainedFinding {
 	if result.Code != authn.KeysUnavailable || m.KeySet == nil {
 		return nil

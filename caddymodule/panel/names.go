@@ -19,8 +19,8 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
-// Who the operator is, and which messengers are the operator's, says a placeholder. Only placeholders that an authenticator
-// sets are taken: of any other, now or in a later version of Caddy, a client may be the author.
+// A placeholder names the operator, and others the operator's messengers. Only placeholders that an authenticator sets are
+// accepted: a client may control any other, now or in a later version of Caddy.
 
 const (
 	userPrefix       = "http.auth.user."
@@ -29,7 +29,7 @@ const (
 	proxiedPrefix    = "http.reverse_proxy.header."
 )
 
-// certificateFields are those fields of a client certificate that say whose it is.
+// certificateFields are the fields of a client certificate that identify its owner.
 var certificateFields = []string{"subject", "serial", "fingerprint", "public_key_sha256"}
 
 const allowedUsers = "{http.auth.user.id}, {http.auth.user.<name>}, {http.reverse_proxy.header.<name>}, {http.request.header.<name>} of a header that forward_auth copies, " +
@@ -38,8 +38,8 @@ const allowedUsers = "{http.auth.user.id}, {http.auth.user.<name>}, {http.revers
 const allowedMessengers = "{http.request.host.labels.<n>}, {http.request.uri.path.<n>}, {http.auth.user.id}, {http.auth.user.<name>}, {http.reverse_proxy.header.<name>}, " +
 	"or {http.request.tls.client.<field>} with subject, serial, fingerprint, public_key_sha256 or san.…"
 
-// isAuthenticated reports whether an authenticator sets the placeholder: Caddy's authentication, a service that was asked
-// (forward_auth), or TLS.
+// isAuthenticated reports whether an authenticator sets the placeholder: Caddy's authentication, a service behind forward_auth,
+// or TLS.
 func isAuthenticated(key string) bool {
 	if name, ok := strings.CutPrefix(key, userPrefix); ok {
 		return isPlaceholderName(name)
@@ -60,7 +60,7 @@ func isPlaceholderName(name string) bool {
 	})
 }
 
-// isRoute reports whether the placeholder is a part of the address that was asked for, on which authentication rests.
+// isRoute reports whether the placeholder is a part of the requested address, by which authentication is chosen.
 func isRoute(key string) bool {
 	for _, prefix := range config.RoutePlaceholders {
 		if n, ok := strings.CutPrefix(key, prefix); ok {
@@ -86,9 +86,9 @@ func checkPanelUser(user string) error {
 // notAuthenticated says why a placeholder names neither an operator nor a messenger.
 func notAuthenticated(key string) string {
 	if strings.HasPrefix(key, "http.request.") || strings.HasPrefix(key, upstream.PlaceholderPrefix) {
-		return "is what a client or a contact chooses"
+		return "is chosen by the client or the contact"
 	}
-	return "is not set by an authenticator, and may be what a client or a contact chooses"
+	return "is not set by an authenticator, and may be chosen by the client or the contact"
 }
 
 // A namePart is literal text of a messenger's name in the configuration, or the name of a placeholder.
@@ -97,14 +97,13 @@ type namePart struct {
 	placeholder bool
 }
 
-// nameParts splits a messenger's name. It knows no escapes and nothing nested, which Caddy's replacer would read
-// differently.
+// nameParts splits a messenger's name. It refuses escapes and nesting, which Caddy's replacer would read differently.
 func nameParts(entry string) ([]namePart, error) {
 	var parts []namePart
 	for rest := entry; rest != ""; {
 		literal, after, opened := strings.Cut(rest, "{")
 		if strings.ContainsAny(literal, `}\`) {
-			return nil, errors.New("has a brace without another, or an escape; write names and placeholders only")
+			return nil, errors.New("has an unpaired brace or an escape; write only names and placeholders")
 		}
 		if literal != "" {
 			parts = append(parts, namePart{text: literal})
@@ -114,7 +113,7 @@ func nameParts(entry string) ([]namePart, error) {
 		}
 		key, after, closed := strings.Cut(after, "}")
 		if !closed || key == "" || strings.ContainsAny(key, `{\`) {
-			return nil, errors.New("a placeholder has no end, no name, or another one in it")
+			return nil, errors.New("has a placeholder without an end or a name, or inside another one")
 		}
 		parts = append(parts, namePart{key, true})
 		rest = after
@@ -136,7 +135,7 @@ func checkPanelMessenger(entry string) error {
 		if !isRoute(part.text) && !isAuthenticated(part.text) {
 			return fmt.Errorf("{%s} %s; use %s", part.text, notAuthenticated(part.text), allowedMessengers)
 		}
-		literal.WriteString("0") // it may be anything that a name may be
+		literal.WriteString("0") // a valid part of any name
 	}
 	if err := config.CheckName(literal.String()); err != nil {
 		return fmt.Errorf("the name %w", err)
@@ -153,23 +152,23 @@ func (v *visit) operatorOf(repl *caddy.Replacer) (string, bool) {
 	return name, true
 }
 
-// proven returns what an authenticator has said in this request under key. What anything else has put there is nothing.
+// proven returns what an authenticator has set under key in this request, and false if anything else has set it.
 func (v *visit) proven(repl *caddy.Replacer, key string) (string, bool) {
 	switch {
 	case strings.HasPrefix(key, userPrefix):
 		return v.setByAuthenticator(repl, key)
 	case strings.HasPrefix(key, proxiedPrefix):
 		name, ok := v.setByAuthenticator(repl, key)
-		return name, ok && !strings.Contains(name, ",") // several values are joined so, and none of them is the name
+		return name, ok && !strings.Contains(name, ",") // several values are joined by commas, and which one is the name is unknown
 	case strings.HasPrefix(key, clientCertPrefix):
 		if !hasVerifiedCert(v.r) {
-			v.logger.Warn("a request to the panel has no client certificate that was verified; give client_auth a trust_pool, and the mode require_and_verify")
+			v.logger.Warn("a request to the panel has no verified client certificate; give client_auth a trust_pool and the mode require_and_verify")
 			return "", false
 		}
 		return repl.GetString(key)
 	}
-	// A header is what a client writes: it counts only if an authentication service has answered this very request with
-	// the same, so that a mount without that service is closed, and not open to everyone who sends the header.
+	// Clients can send any header: it counts only if an authentication service has answered this very request with the same
+	// value. A mount without that service is closed, rather than open to every client that sends the header.
 	header := textproto.CanonicalMIMEHeaderKey(strings.TrimPrefix(key, headerPrefix))
 	values := v.r.Header[header]
 	proven, ok := v.proven(repl, proxiedPrefix+header)
@@ -177,19 +176,19 @@ func (v *visit) proven(repl *caddy.Replacer, key string) (string, bool) {
 		return proven, true
 	}
 	if len(values) > 0 {
-		v.logger.Warn("a request to the panel has a name in a header that no forward_auth has copied from its answer; if forward_auth copies it "+
+		v.logger.Warn("a request to the panel has a name in a header that forward_auth has not copied from its answer; if forward_auth copies it "+
 			"under another name, write user {http.reverse_proxy.header.<its name in the answer>}", zap.String("header", header))
 	}
 	return "", false
 }
 
-// setByAuthenticator returns the value under key that a handler has set on the replacer, as authenticators do. Outputs of
-// map answer the same names where nothing is set, and the vars handler may set the user's ID: both can have it from the
-// client. Whether an authenticator has set the ID before or after vars cannot be seen, so that it does not count.
+// setByAuthenticator returns the value under key that a handler has set on the replacer, as authenticators do. Outputs of map
+// have the same names if nothing is set, and the vars handler may set the user's ID: both may copy a value from the client.
+// Whether an authenticator has set the ID before or after vars is unknown, so that such a value does not count.
 func (v *visit) setByAuthenticator(repl *caddy.Replacer, key string) (string, bool) {
 	if vars, _ := v.r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any); vars != nil {
 		if _, set := vars[key]; set {
-			v.logger.Warn("a request to the panel has a name that the vars handler has set, and not an authentication", zap.String("placeholder", key))
+			v.logger.Warn("a request to the panel has a name that the vars handler has set instead of an authenticator", zap.String("placeholder", key))
 			return "", false
 		}
 	}
@@ -208,8 +207,8 @@ func (v *visit) setByAuthenticator(repl *caddy.Replacer, key string) (string, bo
 
 func hasVerifiedCert(r *http.Request) bool { return r.TLS != nil && len(r.TLS.VerifiedChains) > 0 }
 
-// scopeOf returns the messengers that this request may see. Names that are none are left out, never corrected: the owner
-// "Acme" is not the owner "acme".
+// scopeOf returns the messengers that this request may see. Invalid names are left out, never corrected: the owner "Acme" is not
+// the owner "acme".
 func (v *visit) scopeOf(repl *caddy.Replacer) []string {
 	var scope []string
 	for _, entry := range v.Messengers {
@@ -220,8 +219,8 @@ func (v *visit) scopeOf(repl *caddy.Replacer) []string {
 	return scope
 }
 
-// messengerName puts the values of placeholders into a name of the configuration. One that is empty leaves no name: the
-// rest would be another messenger's.
+// messengerName puts the values of placeholders into a name of the configuration. If one is empty there is no name: the rest
+// could be the name of another messenger.
 func (v *visit) messengerName(repl *caddy.Replacer, entry string) (string, bool) {
 	parts, err := nameParts(entry)
 	if err != nil {
@@ -249,7 +248,7 @@ func (v *visit) messengerName(repl *caddy.Replacer, entry string) (string, bool)
 	return name.String(), true
 }
 
-// originalURL is the URL before handlers rewrote it, by which routes were chosen.
+// originalURL returns the URL before handlers rewrote it, by which routes were chosen.
 func (v *visit) originalURL() *url.URL {
 	if r, ok := v.r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && r.URL != nil {
 		return r.URL
@@ -257,7 +256,7 @@ func (v *visit) originalURL() *url.URL {
 	return v.r.URL
 }
 
-// hasOneReading reports whether all of a path is the same for everyone who reads it. Of /acme/../other/ Caddy's matchers see
+// hasOneReading reports whether all servers read a path alike. Of /acme/../other/ Caddy's matchers see
 // /other/, to whose owner they lead, and the placeholder sees acme.
 func hasOneReading(u *url.URL) bool {
 	path := u.EscapedPath()

@@ -86,7 +86,7 @@ func markCode(text string) template.HTML {
 		}
 		b.WriteString(part)
 	}
-	return template.HTML(b.String()) // escaped above
+	return template.HTML(b.String()) //nolint:gosec // its parts are escaped above
 }
 
 // panelURL returns a link to a page of the panel, from names and values of its query. It has no path, so that it stays
@@ -99,18 +99,18 @@ func panelURL(query ...string) string {
 	return "?" + values.Encode()
 }
 
-// render answers with a page. It is made as a whole first, so that no half page is sent for a good one.
+// render answers with a page. The page is complete before the first byte is sent, so that an error does not leave half of one.
 func (v *visit) render(status int, page string, data any) {
 	var text bytes.Buffer
 	if err := panelTemplates()[page].Execute(&text, data); err != nil {
-		v.logger.Error("a page of the control panel could not be made: " + err.Error())
-		http.Error(v.w, "This page could not be made.", http.StatusInternalServerError)
+		v.logger.Error("rendering a page of the control panel failed: " + err.Error())
+		http.Error(v.w, "This page could not be rendered.", http.StatusInternalServerError)
 		return
 	}
 	v.write(status, "text/html; charset=utf-8", []byte(printable.Text(text.String())))
 }
 
-// A view is what all pages show.
+// A view has what all pages show.
 type view struct {
 	Title    string
 	Operator string
@@ -130,8 +130,8 @@ func (v *visit) view(title string) view {
 type messengerStatus struct {
 	*admin.Description
 	Stored    bool
-	Generated bool // its shared tokens are made here
-	Usable    bool // there is a key that verifies
+	Generated bool // the gateway generates its shared tokens
+	Usable    bool // at least one key can verify tokens
 	Hints     []string
 	Readiness *metrics.Readiness // nil if the messenger cannot be looked up
 	keys      *admin.KeysInfo    // nil if the messenger cannot be looked up
@@ -146,7 +146,7 @@ func (v *visit) currentStatus() (*messengerStatus, error) {
 	now := &messengerStatus{Description: d, Stored: d.Source == registry.SourceStored, Generated: d.Settings.IsGenerated(), Hints: d.Settings.FormWarnings()}
 	m, err := v.app.LookUp(v.r.Context(), v.name)
 	if err != nil {
-		return now, nil // the settings can be shown, and mended, all the same
+		return now, nil // the settings can be shown and fixed anyway
 	}
 	now.keys, now.Readiness = admin.DescribeKeys(m), m.Readiness()
 	now.Usable = now.keys.Usable
@@ -173,7 +173,7 @@ type errorView struct {
 type listView struct {
 	view
 	Messengers []admin.Description
-	Missing    []string // names of the scope under which there is nothing
+	Missing    []string // names of the scope that are not those of a messenger
 	Next       string   // the last name, if there are more
 }
 
@@ -209,7 +209,7 @@ func (v *visit) showScope() error {
 	return nil
 }
 
-// ago says how long before now t was, or how long after, in the largest unit that says it well.
+// ago says how long before or after now t is, in the largest unit that fits.
 func ago(t time.Time) string {
 	d := time.Since(t)
 	if d < 0 {

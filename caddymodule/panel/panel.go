@@ -36,9 +36,9 @@ func init() {
 // defaultPanelUser is where Caddy's authenticators put the name of a user.
 const defaultPanelUser = "{http.auth.user.id}"
 
-// Panel serves the control panel, on which site owners look at their messengers and change them.
+// Panel serves the control panel, on which site owners view and change their messengers.
 //
-// It does not ask for a password: put an authentication before it. It answers on TLS only, or from and to loopback
+// It does not ask for a password: put an authentication handler before it. It answers only on TLS, or from and to loopback
 // addresses, and never to a contact whom messenger_auth has verified.
 type Panel struct {
 	// The messengers that this mount shows and changes, by name. A placeholder that an authenticator sets, such as
@@ -119,7 +119,7 @@ func (p *Panel) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// A visit is one request to the panel that was let in.
+// A visit is one request to the panel.
 type visit struct {
 	*Panel
 	w        http.ResponseWriter
@@ -174,7 +174,7 @@ type panelPage struct {
 // all messengers.
 var messengerPages, scopedPages, allPages map[string]panelPage
 
-// The pages render templates that link to pages, which Go takes for a cycle where the maps are declared.
+// Handlers render templates whose functions refer to these maps, which would be an initialization cycle in a declaration.
 func init() {
 	messengerPages = map[string]panelPage{
 		"":       {(*visit).showMessenger, (*visit).saveMessenger},
@@ -210,13 +210,13 @@ func (v *visit) dispatch(page panelPage) error {
 		allow += ", POST"
 	}
 	v.w.Header().Set("Allow", allow)
-	return registry.StatusError(http.StatusMethodNotAllowed, "This page does not take this method.")
+	return registry.StatusError(http.StatusMethodNotAllowed, "This page does not support this method.")
 }
 
-var errNoPage = registry.StatusError(http.StatusNotFound, "There is no such page, or it is not yours.")
+var errNoPage = registry.StatusError(http.StatusNotFound, "This page does not exist, or you have no access to it.")
 
-// showError answers with a page that says what went wrong. What is the gateway's trouble and not the operator's goes to
-// the log: it may speak of files and addresses.
+// showError answers with a page that says what went wrong. Failures of the gateway are described only in the log: they may name
+// files and addresses.
 func (v *visit) showError(err error) {
 	status, text := http.StatusInternalServerError, ""
 	if answer := (caddy.APIError{}); errors.As(err, &answer) {
@@ -224,14 +224,14 @@ func (v *visit) showError(err error) {
 	}
 	switch {
 	case status == http.StatusNotFound:
-		text = errNoPage.Error() // whatever it was that is not there
+		text = errNoPage.Error() // the same for everything that does not exist
 	case status == http.StatusServiceUnavailable:
 		text = "The gateway cannot read or write its storage right now. Try again later; its log says why."
 	case status >= http.StatusInternalServerError:
 		text = "Something went wrong in the gateway; its log says what."
 	}
 	if status >= http.StatusInternalServerError {
-		v.logger.Error("the control panel could not answer", zap.Error(err))
+		v.logger.Error("answering a request to the control panel failed", zap.Error(err))
 	}
 	v.render(status, "error", &errorView{view: v.view(http.StatusText(status)), Text: sentence(text)})
 }
@@ -256,12 +256,12 @@ func (v *visit) redirect(query ...string) error {
 	return nil
 }
 
-// notices are the messages that a redirect can ask for: what the query says is never shown itself.
+// notices are the messages that a redirect can select. The text of the query itself is never shown.
 var notices = map[string]string{
 	"created":   "The messenger was created.",
-	"saved":     "The settings were saved, and are in force within seconds.",
+	"saved":     "The settings were saved, and are active within seconds.",
 	"deleted":   "The messenger was deleted, with its shared tokens.",
-	"revoked":   "The shared token was revoked. What is signed with it is refused from now on.",
+	"revoked":   "The shared token was revoked. Tokens that are signed with it are refused from now on.",
 	"refreshed": "The key set was fetched.",
 }
 

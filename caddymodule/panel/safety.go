@@ -19,7 +19,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
-// Who may use the panel, and what a page of it may do in a browser. Every request passes admit before anything else.
+// Who may use the panel, and what its pages may do in a browser. Every request passes admit before anything else.
 
 // maxPanelForm bounds a form; a token has 8 KiB at most, and ten public keys about 30.
 const maxPanelForm = 64 << 10
@@ -27,8 +27,8 @@ const maxPanelForm = 64 << 10
 // maxOperatorName bounds the name of an operator, which goes into the audit log.
 const maxOperatorName = 255
 
-// protectPage sets the headers of every answer. Nothing of the panel may run, be framed, be kept or be told elsewhere:
-// pages hold settings, and one of them a secret.
+// protectPage sets the headers of every answer: no foreign scripts, frames, caches or referrers. Pages show settings, and one of
+// them a secret.
 func protectPage(h http.Header) {
 	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "+
 		"form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
@@ -40,12 +40,12 @@ func protectPage(h http.Header) {
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 }
 
-// admit says who sends the request, or refuses it.
+// admit finds out who sends the request, or refuses it.
 func (v *visit) admit() error {
-	// A contact is never an operator. On a site with both, an authentication that knows the contact, or a placeholder
-	// that our own handler fills, would otherwise make one of the other.
+	// A contact is never an operator. On a site with both, an authenticator that knows the contact, or a placeholder that our
+	// own handler sets, would otherwise turn a contact into an operator.
 	if upstream.IsVerified(v.r) {
-		return registry.StatusError(http.StatusForbidden, "This request carries the token of a contact, and contacts are no operators.")
+		return registry.StatusError(http.StatusForbidden, "This request has the token of a contact, and a contact is not an operator.")
 	}
 	if err := checkTransport(v.r); err != nil {
 		return err
@@ -59,17 +59,17 @@ func (v *visit) admit() error {
 	}
 	operator, ok := v.operatorOf(repl)
 	if !ok {
-		return registry.StatusError(http.StatusForbidden, "Nobody is logged in here. The panel needs an authentication in front of it that gives a name to the operator.")
+		return registry.StatusError(http.StatusForbidden, "You are not logged in. The panel needs an authentication handler in front of it that names the operator.")
 	}
 	v.operator = operator
 	v.scope = v.scopeOf(repl)
 	if v.scoped() && len(v.scope) == 0 {
-		return registry.StatusError(http.StatusForbidden, "No messenger is yours here.")
+		return registry.StatusError(http.StatusForbidden, "You have no messenger here.")
 	}
 	return nil
 }
 
-// checkTransport keeps passwords and shared tokens from crossing a network in clear. A page of another site that makes its
+// checkTransport keeps passwords and shared tokens from crossing a network unencrypted. A page of another site that makes its
 // name resolve to 127.0.0.1 (DNS rebinding) reaches a loopback address too, but names its own host.
 func checkTransport(r *http.Request) error {
 	if r.TLS != nil {
@@ -77,10 +77,10 @@ func checkTransport(r *http.Request) error {
 	}
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	if local == nil || !isLoopbackAddr(local.String()) || !isLoopbackAddr(r.RemoteAddr) {
-		return registry.StatusError(http.StatusForbidden, "The panel answers over HTTPS, and over plain HTTP only from this machine to itself.")
+		return registry.StatusError(http.StatusForbidden, "The panel answers only over HTTPS; over plain HTTP it answers only on the gateway's own machine.")
 	}
 	if !isLoopbackHost(r.Host) {
-		return registry.StatusError(http.StatusForbidden, "Over plain HTTP the panel has no other name than localhost or a loopback address.")
+		return registry.StatusError(http.StatusForbidden, "Over plain HTTP the panel answers only under the name localhost or a loopback address.")
 	}
 	return nil
 }
@@ -103,23 +103,23 @@ func isLoopbackHost(hostport string) bool {
 	return err == nil && ip.Unmap().IsLoopback()
 }
 
-// checkSameOrigin refuses changes that the page of another site makes an operator's browser send. A browser says where
-// such a request is from; a request without them is not from a current browser, and only browsers send forms.
+// checkSameOrigin refuses changes that a page of another site makes an operator's browser send (CSRF). Current browsers name the
+// origin of such a request in one of two headers; a form without both is refused.
 func (v *visit) checkSameOrigin() error {
 	if upstream.IsSafe(v.r.Method) {
 		return nil
 	}
 	if v.r.Header.Get("Sec-Fetch-Site") == "" && v.r.Header.Get("Origin") == "" {
-		return registry.StatusError(http.StatusForbidden, "The browser does not say from which page this was sent. Use a newer one.")
+		return registry.StatusError(http.StatusForbidden, "The browser does not say which page sent this form. Use a newer browser.")
 	}
 	if err := v.crossOrigin.Check(v.r); err != nil {
-		return registry.StatusError(http.StatusForbidden, "This was sent by the page of another site.")
+		return registry.StatusError(http.StatusForbidden, "This form was sent by a page of another site.")
 	}
 	return nil
 }
 
-// choose makes name the messenger of this visit. On a mount that names messengers the answer for any other is the same,
-// whether there is one or not.
+// choose makes name the messenger of this visit. On a mount that names messengers the answer for any other is the same, whether
+// it exists or not.
 func (v *visit) choose(name string) error {
 	if config.CheckName(name) != nil || v.scoped() && !slices.Contains(v.scope, name) {
 		return errNoPage
@@ -148,8 +148,8 @@ type form url.Values
 
 func (f form) get(field string) string { return strings.TrimSpace(url.Values(f).Get(field)) }
 
-// CheckSettings looks at all that can be judged without the app. The Caddyfile adapter calls it too, to name the place of
-// a mistake.
+// checkSettings checks everything that can be decided without the app. The Caddyfile adapter calls it too, to name the line of a
+// mistake.
 func (p *Panel) checkSettings() error {
 	if err := config.CheckList(p.Messengers); err != nil {
 		return fmt.Errorf("the list of messengers %w", err)

@@ -14,7 +14,7 @@ func TestReadmeHasTheCloseCodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, _ := strings.Cut(string(text), "\n## Connections that live long\n")
+	_, section, _ := strings.Cut(string(text), "\n## Long-lived connections\n")
 	section, _, _ = strings.Cut(section, "\n## ")
 	var listed []string
 	for _, row := range regexp.MustCompile("(?m)^\\| (\\d{4}) \\| `(\\w+)` \\|").FindAllStringSubmatch(section, -1) {

@@ -1,4 +1,4 @@
-// Copying, which the pages cannot do without a script. Everything else works without this file.
+// Copying, which pages cannot do without a script. Everything else works without this file.
 //
 // A shared token is handled here only while its page is open: it is read from the page when it is copied, and it is stored
 // nowhere. When the page is left it is taken out of the document, which a browser may keep for its "back" button.
