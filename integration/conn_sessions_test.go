@@ -121,7 +121,7 @@ func TestWebSocketEndsAfterAReload(t *testing.T) {
 	messengers, secret := strict(t, "")
 	site := "messenger_auth support\nreverse_proxy UPSTREAM {\nstream_close_delay 5m\n}"
 	eachProtocol(t, map[string]string{"plain": site}, messengers, func(t *testing.T, p protocol, g *gateway, up *chat) {
-		token, _ := lasting(secret, "mark", 1500*time.Millisecond)
+		token, _ := lasting(secret, "mark", 3*time.Second) // in which the reload has to be over
 		s, _ := p.open(g, "/echo", token)
 		s.send(1, "before")
 		if got := string(s.next().payload); got != "before" {
