@@ -159,9 +159,10 @@ func TestMistakesInJSON(t *testing.T) {
 func TestValidateHasNoSideEffects(t *testing.T) {
 	server := newKeyServer(t, publicJWK(rsaKey(0), "k1"))
 	file := write(t, "secret", []byte(newSecret()))
+	addr := freeAddr(t)
 	before := folder(t, sockDir)
 	for range 3 {
-		config, err := adapt("{\n admin off\n messenger support {\n identity_key identity\n jwks " + server.url + "\n }\n messenger sales {\n identity_key identity\n shared_token {file." + file + "}\n }\n}\nhttp://" + freeAddr(t) + " {\n messenger_auth support\n}\n")
+		config, err := adapt("{\n admin off\n messenger support {\n identity_key identity\n jwks " + server.url + "\n }\n messenger sales {\n identity_key identity\n shared_token {file." + file + "}\n }\n}\nhttp://" + addr + " {\n messenger_auth support\n}\n")
 		if err != nil {
 			t.Fatal(err)
 		}

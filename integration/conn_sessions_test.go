@@ -89,7 +89,7 @@ func TestClientThatDoesNotCooperateIsCutOff(t *testing.T) {
 	}
 	messengers, secret := strict(t, "")
 	eachProtocol(t, map[string]string{"plain": guardedSite}, messengers, func(t *testing.T, p protocol, g *gateway, up *chat) {
-		token, end := lasting(secret, "mark", time.Second)
+		token, end := lasting(secret, "mark", 2*time.Second) // for two handshakes
 		silent, status := p.open(g, "/idle", token)
 		_, another := p.open(g, "/stream", token) // which stops when all buffers are full
 		if status != 101 || another != 101 {
@@ -121,7 +121,7 @@ func TestWebSocketEndsAfterAReload(t *testing.T) {
 	messengers, secret := strict(t, "")
 	site := "messenger_auth support\nreverse_proxy UPSTREAM {\nstream_close_delay 5m\n}"
 	eachProtocol(t, map[string]string{"plain": site}, messengers, func(t *testing.T, p protocol, g *gateway, up *chat) {
-		token, _ := lasting(secret, "mark", 1500*time.Millisecond)
+		token, _ := lasting(secret, "mark", 5*time.Second) // in which the reload has to be over
 		s, _ := p.open(g, "/echo", token)
 		s.send(1, "before")
 		if got := string(s.next().payload); got != "before" {

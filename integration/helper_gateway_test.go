@@ -4,14 +4,17 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -208,23 +211,26 @@ func mustConfig(t *testing.T, text []byte) *caddy.Config {
 	return config
 }
 
-// freeAddr returns an address that is free, each once: tests run beside each other, and Caddy shares a port without a word.
+// freeAddr returns an address that is free, each once for all processes of the suite: Caddy shares a port with another
+// listener without a word. The system gives connections and other servers no port from below 32768.
 func freeAddr(t testing.TB) string {
 	t.Helper()
 	for {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		port := strconv.Itoa(10_000 + rand.IntN(22_000))
+		given, err := os.OpenFile(filepath.Join(sharedDir, "port-"+port), os.O_CREATE|os.O_EXCL, 0o600)
+		if errors.Is(err, fs.ErrExist) {
+			continue
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		addr := ln.Addr().String()
-		ln.Close()
-		if _, given := givenAddrs.LoadOrStore(addr, true); !given {
-			return addr
+		_ = given.Close()
+		if ln, err := net.Listen("tcp", ":"+port); err == nil {
+			_ = ln.Close()
+			return net.JoinHostPort("127.0.0.1", port)
 		}
 	}
 }
-
-var givenAddrs sync.Map
 
 // An answer is what a client got.
 type answer struct {
