@@ -91,25 +91,32 @@ func (s *Store) carryOver(ctx context.Context, j *journal, names []string) (effe
 		j.mu.Unlock()
 		return all, nil
 	}
+	// Everything is active before anything is written: a storage that can only be read must not make a part of the record count.
 	keys := slices.SortedFunc(maps.Keys(batches), func(a, b vault.Key) int { return cmp.Compare(a.Number, b.Number) })
-	for _, key := range slices.Backward(keys) {
-		texts := batches[key]
-		e, err := j.add(key, texts, Now())
+	for _, key := range keys {
+		e, err := j.add(key, batches[key], Now())
 		if err != nil {
 			return all, err
 		}
 		all.merge(e)
-		written := s.serves() && s.SaveBatch(ctx, key, texts) == nil
-		j.mu.Lock()
-		if b := j.batches[key]; b != nil {
-			b.unwritten = !written
+		j.setUnwritten(key, true)
+	}
+	for _, key := range slices.Backward(keys) { // the first batch, which says that all are there, is written last
+		if !s.serves() || s.SaveBatch(ctx, key, batches[key]) != nil {
+			break // it is tried again with the next read
 		}
-		j.mu.Unlock()
-		if !written && s.serves() {
-			break // the first batch, which says that all are there, is written last
-		}
+		j.setUnwritten(key, false)
 	}
 	return all, nil
+}
+
+// setUnwritten notes whether a batch is not in the storage yet.
+func (j *journal) setUnwritten(key vault.Key, unwritten bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if b := j.batches[key]; b != nil {
+		b.unwritten = unwritten
+	}
 }
 
 func (j *journal) setRecordError(err error) {
