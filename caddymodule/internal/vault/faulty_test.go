@@ -23,7 +23,7 @@ type memory struct {
 	values map[string][]byte
 	tried  map[string][][]byte // every value, in the order in which they came
 	order  []string            // the keys of the same
-	loads  map[string]int
+	denied string              // a key for which Load says that it does not exist
 
 	// fault is called for every call, without mu. It may wait, also after ctx is done, or panic. An error is what the call
 	// returns; with applied, what it asks for is done nevertheless.
@@ -31,8 +31,10 @@ type memory struct {
 }
 
 func newMemory() *memory {
-	return &memory{values: make(map[string][]byte), tried: make(map[string][][]byte), loads: make(map[string]int)}
+	return &memory{values: make(map[string][]byte), tried: make(map[string][][]byte)}
 }
+
+func isNotThere(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
 var errFault = errors.New("the test's storage fails")
 
@@ -62,8 +64,8 @@ func (m *memory) Store(ctx context.Context, key string, value []byte) error {
 func (m *memory) Load(ctx context.Context, key string) (value []byte, err error) {
 	ok := false
 	err = m.do(ctx, "load", key, nil, func() {
-		m.loads[key]++
 		value, ok = m.values[key]
+		ok = ok && key != m.denied
 		value = slices.Clone(value)
 	})
 	if err == nil && !ok {

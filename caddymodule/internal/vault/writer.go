@@ -164,7 +164,9 @@ func (w *Writer) Append(ctx context.Context, folder string, urgent bool, facts [
 
 // Announce tells other nodes to read a folder again, in which batches of others were written back.
 func (w *Writer) Announce(ctx context.Context, folder string) error {
-	return w.teller.announceAgain(ctx, folder)
+	err := w.teller.announceAgain(ctx, folder)
+	w.tend() // the bell is rung once more
+	return err
 }
 
 func (w *Writer) enqueue(folder string, urgent bool, r *request) error {
@@ -303,6 +305,7 @@ func (w *Writer) write(folder string, q *queue, batch []*request) (Key, error) {
 	p.sealed = w.vault.Seal.Seal(p.key.String(), text)
 	if err := w.teller.announce(w.stop, p.key, true); err != nil {
 		w.teller.retract(p.key)
+		w.tend() // the list may have been written nevertheless
 		w.Stats.Failed.Add(1)
 		return Key{}, fmt.Errorf("announcing the change: %w", err) // nothing was written
 	}
