@@ -266,7 +266,7 @@ func (s *Store) sweep(ctx context.Context) {
 	})
 	for _, name := range s.names() {
 		for _, j := range s.held(name) {
-			s.checkRecord(ctx, j)
+			j.forgetRecord()
 			if s.prune(ctx, j, Now()) != nil {
 				return
 			}
