@@ -112,7 +112,7 @@ func (s *Store) readNext(ctx context.Context, j *journal, last vault.Key) bool {
 		keys = append(keys, vault.Key{Folder: last.Folder, Writer: last.Writer, Number: n})
 	}
 	batches := make([][]json.RawMessage, len(keys))
-	err := vault.Each(ctx, keys, func(i int, key vault.Key) error {
+	err := vault.UntilError(ctx, keys, func(i int, key vault.Key) error {
 		text, err := s.Load(ctx, key.String())
 		if err == nil {
 			batches[i], err = vault.DecodeBatch(text)

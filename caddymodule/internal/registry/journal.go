@@ -267,7 +267,7 @@ func (s *Store) read(ctx context.Context, j *journal) (effect, error) {
 func (s *Store) readBatches(ctx context.Context, j *journal, keys []string) (effect, error) {
 	var all effect
 	var mu sync.Mutex
-	err := vault.Each(ctx, keys, func(_ int, name string) error {
+	err := vault.UntilError(ctx, keys, func(_ int, name string) error {
 		key, _ := vault.ParseKey(name)
 		texts, err := s.loadBatch(ctx, key)
 		if err == nil && texts == nil {

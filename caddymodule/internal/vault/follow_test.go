@@ -475,15 +475,19 @@ func TestNotThereIsOnlyBelievedOfAStorageThatAnswers(t *testing.T) {
 }
 
 // An error ends the reading of many keys: each could take its timeout.
-func TestEachEndsWithTheFirstError(t *testing.T) {
+func TestReadingManyKeysEndsWithTheFirstError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		keys := make([]string, 1000)
 		began := time.Now()
-		err := Each(t.Context(), keys, func(int, string) error { time.Sleep(StoreTimeout); return errFault })
+		err := UntilError(t.Context(), keys, func(int, string) error { time.Sleep(StoreTimeout); return errFault })
 		if !errors.Is(err, errFault) || time.Since(began) > 2*StoreTimeout {
 			t.Errorf("got %v after %s", err, time.Since(began))
 		}
+		calls := 0
 		var mu sync.Mutex
+		if err := Each(t.Context(), keys, func(int, string) error { mu.Lock(); defer mu.Unlock(); calls++; return errFault }); !errors.Is(err, errFault) || calls != len(keys) {
+			t.Errorf("Each: got %v, and %d of %d keys", err, calls, len(keys))
+		}
 		seen := make(map[int]bool)
 		if err := Each(t.Context(), keys, func(i int, _ string) error { mu.Lock(); defer mu.Unlock(); seen[i] = true; return nil }); err != nil || len(seen) != len(keys) {
 			t.Errorf("got %v, and %d of %d keys", err, len(seen), len(keys))
