@@ -119,7 +119,8 @@ func (j *journal) setUnwritten(key vault.Key, unwritten bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if b := j.batches[key]; b != nil {
-		b.unwritten = unwritten
+		j.added++
+		b.unwritten, b.nth = unwritten, j.added // a listing from before does not have it
 	}
 }
 
