@@ -161,7 +161,8 @@ func TestRecordsAreCarriedOverWhole(t *testing.T) {
 			for _, n := range []*node{a, b} {
 				both.Go(func() {
 					if err := n.tryRun(); err != nil {
-						t.Error(err)
+						text, _ := os.ReadFile(n.gateway.log)
+						t.Errorf("%v\n%s", err, text)
 					}
 				})
 			}
