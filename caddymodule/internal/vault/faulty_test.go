@@ -41,8 +41,11 @@ var errFault = errors.New("the test's storage fails")
 // do does what a call asks for, unless the test has another plan.
 func (m *memory) do(ctx context.Context, op, key string, value []byte, f func()) error {
 	applied, err := true, error(nil)
-	if m.fault != nil {
-		applied, err = m.fault(ctx, op, key, value)
+	m.mu.Lock()
+	fault := m.fault
+	m.mu.Unlock()
+	if fault != nil {
+		applied, err = fault(ctx, op, key, value)
 	}
 	if err == nil || applied {
 		m.mu.Lock()
@@ -103,6 +106,13 @@ func (m *memory) Exists(context.Context, string) bool { return false }
 
 func (m *memory) Stat(context.Context, string) (certmagic.KeyInfo, error) {
 	return certmagic.KeyInfo{}, errors.ErrUnsupported
+}
+
+// fail makes the calls from now on fail as f says; nil for not at all.
+func (m *memory) fail(f func(ctx context.Context, op, key string, value []byte) (applied bool, err error)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.fault = f
 }
 
 // set stores a value without a fault, as another process would.

@@ -93,21 +93,21 @@ func TestAFollowerMissesNothing(t *testing.T) {
 		},
 		"a change between the bell and the lists at the beginning is not missed": func(t *testing.T, m *memory, v *Vault) {
 			heard := false
-			m.fault = func(_ context.Context, op, key string, _ []byte) (bool, error) {
+			m.fail(func(_ context.Context, op, key string, _ []byte) (bool, error) {
 				if op == "list" && key == writersFolder && !heard {
 					heard = true
 					saveList(t, v, writerA, changeList{Seq: 1, Changes: []entry{acme}})
 					ring(t, v)
 				}
 				return true, nil
-			}
+			})
 			f := begun(t, v)
 			// The messenger is read after this, so that its change may be known; what comes later is told.
 			saveList(t, v, writerA, changeList{Seq: 2, Changes: []entry{acme, bolt}})
 			wantPoll(t, f, "bolt/a:a-1")
 		},
 		"a storage that is away at the beginning": func(t *testing.T, m *memory, v *Vault) {
-			m.fault = func(context.Context, string, string, []byte) (bool, error) { return false, errFault }
+			m.fail(func(context.Context, string, string, []byte) (bool, error) { return false, errFault })
 			f := NewFollower(v, "own")
 			if err := f.Begin(t.Context()); err == nil {
 				t.Error("Begin says nothing")
@@ -115,7 +115,7 @@ func TestAFollowerMissesNothing(t *testing.T) {
 			if _, _, err := f.Poll(t.Context()); err == nil {
 				t.Error("Poll says nothing")
 			}
-			m.fault = nil
+			m.fail(nil)
 			wantPoll(t, f, "incomplete") // something may have been read meanwhile
 			wantPoll(t, f, "")
 		},
@@ -132,10 +132,10 @@ func TestAFollowerMissesNothing(t *testing.T) {
 			ring(t, v)
 			f := begun(t, v)
 			var asked []string
-			m.fault = func(_ context.Context, op, key string, _ []byte) (bool, error) {
+			m.fail(func(_ context.Context, op, key string, _ []byte) (bool, error) {
 				asked = append(asked, op+" "+key)
 				return true, nil
-			}
+			})
 			for range 5 {
 				wantPoll(t, f, "")
 			}
@@ -164,14 +164,14 @@ func TestAFollowerMissesNothing(t *testing.T) {
 			saveList(t, v, writerB, changeList{Seq: 2, Changes: []entry{bolt}})
 			ring(t, v)
 			for _, broken := range []string{bellKey, writersFolder, path.Join(writersFolder, writerA), path.Join(writersFolder, writerB)} {
-				m.fault = func(_ context.Context, _, key string, _ []byte) (bool, error) {
+				m.fail(func(_ context.Context, _, key string, _ []byte) (bool, error) {
 					return key != broken, map[bool]error{true: errFault}[key == broken]
-				}
+				})
 				if changes, _, err := f.Poll(t.Context()); err == nil || len(changes) > 0 {
 					t.Errorf("%s cannot be read: got %v, %v", broken, changes, err)
 				}
 			}
-			m.fault = nil
+			m.fail(nil)
 			wantPoll(t, f, "acme/a:a-1 bolt/a:b-1")
 		},
 		"a follower that fell behind says so": func(t *testing.T, m *memory, v *Vault) {
@@ -286,12 +286,12 @@ func TestAListIsBounded(t *testing.T) {
 				m := newMemory()
 				v, w := newNode(t, m)
 				hold := make(chan struct{})
-				m.fault = func(_ context.Context, op, key string, _ []byte) (bool, error) {
+				m.fail(func(_ context.Context, op, key string, _ []byte) (bool, error) {
 					if _, isBatch := ParseKey(key); isBatch && op == "store" && strings.Contains(key, "held") {
 						<-hold
 					}
 					return true, nil
-				}
+				})
 				var all sync.WaitGroup
 				for i := range 3 {
 					all.Go(func() { _, _ = w.Append(t.Context(), fmt.Sprintf("held%d/a", i), true, aFact(i)) })
@@ -365,12 +365,12 @@ func TestTidyRemovesWhatIsSilent(t *testing.T) {
 			t.Errorf("an earlier batch was written: %v, %v", pending, err)
 		}
 		var deleted []string
-		m.fault = func(_ context.Context, op, key string, _ []byte) (bool, error) {
+		m.fail(func(_ context.Context, op, key string, _ []byte) (bool, error) {
 			if op == "delete" {
 				deleted = append(deleted, key)
 			}
 			return true, nil
-		}
+		})
 		f := NewFollower(v, "cccccccccccccccc")
 		if err := f.Tidy(t.Context()); err != nil {
 			t.Fatal(err)
@@ -393,7 +393,7 @@ func TestCallsThatIgnoreTheirContextAreBounded(t *testing.T) {
 		hold := make(chan struct{})
 		var mu sync.Mutex
 		running, most := 0, 0
-		m.fault = func(context.Context, string, string, []byte) (bool, error) {
+		m.fail(func(context.Context, string, string, []byte) (bool, error) {
 			mu.Lock()
 			running++
 			most = max(most, running)
@@ -403,7 +403,7 @@ func TestCallsThatIgnoreTheirContextAreBounded(t *testing.T) {
 			running--
 			mu.Unlock()
 			return true, nil
-		}
+		})
 		began := time.Now()
 		var all sync.WaitGroup
 		for i := range maxCalls + 100 {
@@ -428,7 +428,7 @@ func TestCallsThatIgnoreTheirContextAreBounded(t *testing.T) {
 		}
 		close(hold)
 		synctest.Wait()
-		m.fault = nil
+		m.fail(nil)
 		if err := v.Save(t.Context(), "messenger/x", []byte("{}")); err != nil {
 			t.Errorf("the storage works again: %v", err)
 		}
@@ -442,7 +442,7 @@ func TestCallsThatIgnoreTheirContextAreBounded(t *testing.T) {
 func TestAPanicInTheStorageIsAnError(t *testing.T) {
 	m := newMemory()
 	v, _ := newNode(t, m)
-	m.fault = func(context.Context, string, string, []byte) (bool, error) { panic("boom") }
+	m.fail(func(context.Context, string, string, []byte) (bool, error) { panic("boom") })
 	_, loaded := v.Load(t.Context(), "messenger/x")
 	_, listed := v.List(t.Context(), "messenger", true)
 	for name, err := range map[string]error{
@@ -466,9 +466,9 @@ func TestNotThereIsOnlyBelievedOfAStorageThatAnswers(t *testing.T) {
 	if _, err := v.Load(t.Context(), "messenger/x"); !isNotThere(err) {
 		t.Errorf("the listing works: got %v", err)
 	}
-	m.fault = func(_ context.Context, op, _ string, _ []byte) (bool, error) {
+	m.fail(func(_ context.Context, op, _ string, _ []byte) (bool, error) {
 		return true, map[bool]error{true: errFault}[op == "list"]
-	}
+	})
 	if _, err := v.Load(t.Context(), "messenger/x"); err == nil || isNotThere(err) || !errors.Is(err, errFault) {
 		t.Errorf("the listing fails: got %v", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -112,7 +113,7 @@ func writeWithFaults(t *testing.T, random *rand.Rand) int {
 		defer mu.Unlock()
 		return !healthy && random.IntN(n) == 0
 	}
-	m.fault = func(ctx context.Context, op, key string, value []byte) (bool, error) {
+	m.fail(func(ctx context.Context, op, key string, value []byte) (bool, error) {
 		if op != "store" {
 			return true, nil
 		}
@@ -144,7 +145,7 @@ func writeWithFaults(t *testing.T, random *rand.Rand) int {
 			mu.Unlock()
 		}
 		return applied, err
-	}
+	})
 	if err := other.Begin(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -227,13 +228,14 @@ func TestAnUnknownOutcomeIsSettledFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		v, w := newNode(t, m)
-		broken := true
-		m.fault = func(_ context.Context, op, key string, _ []byte) (bool, error) {
-			if op == "store" && strings.HasPrefix(key, "messenger/acme/a/") && broken {
+		var broken atomic.Bool
+		broken.Store(true)
+		m.fail(func(_ context.Context, op, key string, _ []byte) (bool, error) {
+			if op == "store" && strings.HasPrefix(key, "messenger/acme/a/") && broken.Load() {
 				return false, errFault
 			}
 			return true, nil
-		}
+		})
 		first := Key{"acme/a", w.ID, 1}
 		if _, err := w.Append(t.Context(), "acme/a", true, aFact(1)); !errors.Is(err, ErrUnknown) {
 			t.Fatalf("got %v, want ErrUnknown", err)
@@ -247,7 +249,7 @@ func TestAnUnknownOutcomeIsSettledFirst(t *testing.T) {
 		if _, err := w.Append(t.Context(), "bolt/a", true, aFact(3)); err != nil {
 			t.Errorf("another folder: %v", err)
 		}
-		broken = false
+		broken.Store(false)
 		if _, err := w.Append(t.Context(), "acme/a", true, aFact(4)); err != nil {
 			t.Fatal(err)
 		}
@@ -257,11 +259,11 @@ func TestAnUnknownOutcomeIsSettledFirst(t *testing.T) {
 		m.checkWrittenOnce(t)
 
 		// It is settled also if nothing else is written there.
-		broken = true
+		broken.Store(true)
 		if _, err := w.Append(t.Context(), "acme/a", true, aFact(5)); !errors.Is(err, ErrUnknown) {
 			t.Fatalf("got %v, want ErrUnknown", err)
 		}
-		broken = false
+		broken.Store(false)
 		time.Sleep(2 * TendInterval)
 		if e, _ := listOf(t, v, w.ID).entryOf("acme/a"); e.Pending || e.Last != 3 || m.get(Key{"acme/a", w.ID, 3}.String()) == nil {
 			t.Errorf("it is not settled: %+v", e)
@@ -277,9 +279,9 @@ func TestAnAnnouncementThatFailedIsTakenBack(t *testing.T) {
 		if _, err := w.Append(t.Context(), "acme/a", true, aFact(0)); err != nil {
 			t.Fatal(err)
 		}
-		m.fault = func(_ context.Context, op, key string, _ []byte) (bool, error) {
+		m.fail(func(_ context.Context, op, key string, _ []byte) (bool, error) {
 			return op != "store", map[bool]error{true: errFault}[op == "store"]
-		}
+		})
 		for i := range 3 * maxPending {
 			for _, folder := range []string{"acme/a", fmt.Sprintf("m%d/a", i)} {
 				if _, err := w.Append(t.Context(), folder, true, aFact(i)); err == nil || errors.Is(err, ErrUnknown) {
@@ -287,7 +289,7 @@ func TestAnAnnouncementThatFailedIsTakenBack(t *testing.T) {
 				}
 			}
 		}
-		m.fault = nil
+		m.fail(nil)
 		if _, err := w.Append(t.Context(), "bolt/a", true, aFact(0)); err != nil {
 			t.Fatal(err)
 		}
@@ -312,12 +314,12 @@ func TestWritesFailAtOnceWhileTheStorageIsAway(t *testing.T) {
 		m := newMemory()
 		_, w := newNode(t, m)
 		away := make(chan struct{})
-		m.fault = func(_ context.Context, op, _ string, _ []byte) (bool, error) {
+		m.fail(func(_ context.Context, op, _ string, _ []byte) (bool, error) {
 			if op == "store" {
 				<-away
 			}
 			return true, nil
-		}
+		})
 		var mu sync.Mutex
 		slow := 0
 		var all sync.WaitGroup
@@ -358,12 +360,12 @@ func TestOrdinaryWritesLeaveRoomForUrgentOnes(t *testing.T) {
 		m := newMemory()
 		v, w := newNode(t, m)
 		hold := make(chan struct{})
-		m.fault = func(_ context.Context, op, key string, _ []byte) (bool, error) {
+		m.fail(func(_ context.Context, op, key string, _ []byte) (bool, error) {
 			if batch, ok := ParseKey(key); ok && op == "store" && strings.HasPrefix(batch.Folder, "held") {
 				<-hold
 			}
 			return true, nil
-		}
+		})
 		var all sync.WaitGroup
 		var mu sync.Mutex
 		refused := 0
@@ -430,10 +432,10 @@ func TestAppendTellsWhatIsUnknown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		_, w := newNode(t, m)
-		m.fault = func(context.Context, string, string, []byte) (bool, error) {
+		m.fail(func(context.Context, string, string, []byte) (bool, error) {
 			time.Sleep(3 * time.Second)
 			return true, nil
-		}
+		})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if _, err := w.Append(ctx, "acme/a", true, aFact(1)); !errors.Is(err, ErrUnknown) || !errors.Is(err, context.DeadlineExceeded) {
@@ -463,13 +465,13 @@ func TestNothingIsLeftAfterStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		_, w := newNode(t, m)
-		m.fault = func(ctx context.Context, op, _ string, _ []byte) (bool, error) {
+		m.fail(func(ctx context.Context, op, _ string, _ []byte) (bool, error) {
 			if op == "store" {
 				<-ctx.Done() // it heeds its context
 				return false, ctx.Err()
 			}
 			return true, nil
-		}
+		})
 		var all sync.WaitGroup
 		for i := range 40 {
 			all.Go(func() {
