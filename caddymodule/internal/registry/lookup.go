@@ -39,7 +39,7 @@ func (s *Store) find(ctx context.Context, name string) (*storedEntry, error) {
 		return nil, err
 	}
 	defer leave()
-	if time.Since(time.Unix(0, s.failed.Load())) < outage {
+	if at := s.failed.Load(); at != nil && time.Since(*at) < outage {
 		return nil, errOutage
 	}
 	// The read continues when the client goes away: cancelling it would look like a failing storage.
@@ -85,7 +85,8 @@ func (s *Store) readStored(ctx context.Context, name string) (*journal, error) {
 	j, err := s.begin(ctx, name, KindStored)
 	if err != nil {
 		if !vault.IsUnreadable(err) { // one unreadable value says nothing about the others
-			s.failed.Store(time.Now().UnixNano())
+			now := time.Now()
+			s.failed.Store(&now)
 		}
 		return nil, err
 	}

@@ -64,7 +64,7 @@ type Store struct {
 	seed    maphash.Seed
 	lookups *turnstile
 	rereads *rate.Limiter
-	failed  atomic.Int64 // when the storage failed last, in nanoseconds since 1970
+	failed  atomic.Pointer[time.Time] // when the storage failed last; by the monotonic clock, whatever the wall clock does
 
 	mu         sync.Mutex
 	registries []*Registry
