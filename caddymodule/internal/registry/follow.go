@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -34,36 +35,45 @@ func (reg *Registry) Status() *storeStatus { return reg.Store.status.Load() }
 func (s *Store) poll(ctx context.Context) {
 	s.polling.Lock()
 	defer s.polling.Unlock()
-	changes, complete, failure := s.follower.Poll(ctx)
-	if failure != nil {
-		s.recordStatus(failure)
+	changes, complete, err := s.follower.Poll(ctx)
+	if err != nil {
+		s.recordStatus(err, false)
 		return
 	}
-	if !complete || s.dropIfAway() {
+	if s.dropIfAway() || !complete {
 		s.incomplete.Store(true)
 	}
 	if s.incomplete.Load() {
 		go s.rereadAll(ctx)
 	}
-	failure = vault.Each(ctx, changes, func(_ int, c vault.Change) error { return s.follow(ctx, c) })
-	s.mu.Lock()
-	now := time.Now()
-	for name, until := range s.retry {
-		if now.After(until) {
-			delete(s.retry, name)
+	var mu sync.Mutex
+	var failure error
+	reached := true
+	note := func(err error) error {
+		if err != nil {
+			mu.Lock()
+			defer mu.Unlock()
+			failure = err
+			reached = reached && (vault.IsUnreadable(err) || errors.As(err, new(*unusableError)))
 		}
+		return nil
 	}
-	again := slices.Sorted(maps.Keys(s.retry))
-	s.mu.Unlock()
-	if err := vault.Each(ctx, again, func(_ int, name string) error { return s.reread(ctx, name) }); err != nil {
-		failure = err
-	}
+	_ = vault.Each(ctx, changes, func(_ int, c vault.Change) error { return note(s.follow(ctx, c)) })
+	_ = vault.Each(ctx, s.namesToRetry(time.Now()), func(_ int, name string) error { return note(s.reread(ctx, name)) })
 	if ctx.Err() != nil {
 		s.incomplete.Store(true) // a reload came in between, and the changes that were not followed are not told again
 		return
 	}
-	s.recordStatus(failure)
+	s.recordStatus(failure, reached)
 	s.unpin()
+}
+
+// namesToRetry returns the names that are read again with every poll.
+func (s *Store) namesToRetry(now time.Time) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.retry, func(_ string, until time.Time) bool { return now.After(until) })
+	return slices.Sorted(maps.Keys(s.retry))
 }
 
 // follow reads a change of another node, if this node has the messenger in memory.
@@ -285,12 +295,13 @@ func (s *Store) sweepRegularly(ctx context.Context) {
 	}
 }
 
-// recordStatus stores the result of a poll, and logs when it changes.
-func (s *Store) recordStatus(err error) {
+// recordStatus stores the result of a poll, and logs when it changes. One value that cannot be used does not mean that the
+// storage was not reached.
+func (s *Store) recordStatus(err error, reached bool) {
 	before := s.status.Load()
 	now := &storeStatus{Polled: before.Polled, Current: before.Current, Err: err}
-	if err == nil {
-		now.Polled = time.Now()
+	if reached {
+		now.Polled = Now()
 		if !s.incomplete.Load() && !s.rereading.Load() {
 			now.Current = now.Polled
 		}
@@ -310,9 +321,7 @@ func (s *Store) catchUp(ctx context.Context) {
 	ticker := time.NewTicker(DefaultPollInterval)
 	defer ticker.Stop()
 	for {
-		s.mu.Lock()
-		names := slices.Sorted(maps.Keys(s.retry))
-		s.mu.Unlock()
+		names := s.namesToRetry(time.Now())
 		if len(names) == 0 {
 			return
 		}
