@@ -132,18 +132,15 @@ func (s *Store) readNext(ctx context.Context, j *journal, last vault.Key) bool {
 	if err != nil {
 		return false
 	}
-	var all effect
 	for i, key := range keys {
-		e, err := j.add(key, batches[i], Now())
-		if err != nil {
+		if j.add(key, batches[i], Now()) != nil {
 			return false
 		}
-		all.merge(e)
 	}
 	if j.damage() != nil {
 		return false // what it lacks may be in the folder already, told by another writer
 	}
-	_, err = s.apply(j, all)
+	_, err = s.apply(j, effect{})
 	return err == nil
 }
 
@@ -205,10 +202,10 @@ func (s *Store) rereadStored(ctx context.Context, name string) error {
 
 // readMore reads what the journal does not have, and makes it active. The caller holds the lock of the name.
 func (s *Store) readMore(ctx context.Context, j *journal) error {
-	e, err := s.read(ctx, j)
+	err := s.read(ctx, j)
 	damage := j.damage()
-	if !e.empty() || damage != nil || j.isUnknown() {
-		if _, failed := s.apply(j, e); failed != nil {
+	if !j.isApplied() || damage != nil || j.isUnknown() {
+		if _, failed := s.apply(j, effect{}); failed != nil {
 			err = errors.Join(err, failed)
 		}
 	}
@@ -310,7 +307,7 @@ func (s *Store) recordStatus(err error, reached bool) {
 	now := &storeStatus{Polled: before.Polled, Current: before.Current, Err: err}
 	if reached {
 		now.Polled = Now()
-		if !s.incomplete.Load() && !s.rereading.Load() {
+		if err == nil && !s.incomplete.Load() && !s.rereading.Load() {
 			now.Current = now.Polled
 		}
 	}
