@@ -60,6 +60,7 @@ type nodeStorage struct {
 	*server
 	before func(op, key string) error  // called before each access; may be nil
 	dies   func() (before, after bool) // called for each write: whether the node dies before or after it; may be nil
+	listed func()                      // called when a listing was made; may be nil
 	lies   bool                        // out of reach; says of every value that it does not exist, as caddy-storage-redis 1.8.1 does
 	chance *chance                     // faults; nil for none
 	slow   *chance                     // delays; nil for none
@@ -194,6 +195,9 @@ func (s *nodeStorage) List(_ context.Context, prefix string, recursive bool) ([]
 	}
 	if s.chance.draw("list", prefix) >= 0 || s.lies {
 		return nil, errFailed
+	}
+	if s.listed != nil {
+		defer s.listed()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
