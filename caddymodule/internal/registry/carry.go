@@ -47,11 +47,10 @@ type oldRecord struct {
 func (j *journal) recordKey() string { return path.Join(vault.StoreRoot, j.name, j.kind) }
 
 // carryOver reads the record of an older version, if there is one that was not carried over.
-func (s *Store) carryOver(ctx context.Context, j *journal, names []string) (effect, error) {
-	var all effect
+func (s *Store) carryOver(ctx context.Context, j *journal, names []string) error {
 	if _, found := slices.BinarySearch(names, j.recordKey()); !found {
 		j.setRecordError(nil)
-		return all, nil
+		return nil
 	}
 	carried := slices.ContainsFunc(names, func(name string) bool {
 		key, _ := vault.ParseKey(name)
@@ -63,47 +62,45 @@ func (s *Store) carryOver(ctx context.Context, j *journal, names []string) (effe
 	j.recordChecked = true
 	j.mu.Unlock()
 	if carried && checked {
-		return all, nil
+		return nil
 	}
 	text, err := s.LoadRecord(ctx, j.recordKey())
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return all, nil
+		return nil
 	case vault.IsUnreadable(err) && !carried:
 		s.Failed()
 		j.setRecordError(err)
-		return all, nil
+		return nil
 	case err != nil && !carried:
-		return all, err
+		return err
 	case err != nil:
-		return all, nil
+		return nil
 	}
 	batches, digest, err := j.factsOfRecord(text)
 	if err != nil && !carried {
 		s.Failed()
 		j.setRecordError(err)
-		return all, nil
+		return nil
 	}
 	j.setRecordError(nil)
 	if carried {
 		j.mu.Lock()
 		j.recordDigest = digest
 		j.mu.Unlock()
-		return all, nil
+		return nil
 	}
 	// Everything is active before anything is written: a storage that can only be read must not make a part of the record count.
 	keys := slices.SortedFunc(maps.Keys(batches), func(a, b vault.Key) int { return cmp.Compare(a.Number, b.Number) })
 	for _, key := range keys {
-		e, err := j.add(key, batches[key], Now())
-		if err != nil {
-			return all, err
+		if err := j.add(key, batches[key], Now()); err != nil {
+			return err
 		}
-		all.merge(e)
 		j.setUnwritten(key, true)
 	}
 	if !s.serves() {
 		s.readAgain(j.name, forever) // it is written with the first poll, if this configuration ever runs
-		return all, nil
+		return nil
 	}
 	for _, key := range slices.Backward(keys) { // the first batch, which says that all are there, is written last
 		if s.SaveBatch(ctx, key, batches[key]) != nil {
@@ -111,7 +108,7 @@ func (s *Store) carryOver(ctx context.Context, j *journal, names []string) (effe
 		}
 		j.setUnwritten(key, false)
 	}
-	return all, nil
+	return nil
 }
 
 // setUnwritten notes whether a batch is not in the storage yet.
@@ -119,8 +116,7 @@ func (j *journal) setUnwritten(key vault.Key, unwritten bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if b := j.batches[key]; b != nil {
-		j.added++
-		b.unwritten, b.nth = unwritten, j.added // a listing from before does not have it
+		b.unwritten, b.reading = unwritten, j.readings // a listing from before does not have it
 	}
 }
 
