@@ -12,14 +12,15 @@ import (
 
 // floors are the packages by their place in the layering. A package imports only what is on a lower floor.
 var floors = map[string]int{
-	"":                     7,
-	"command":              6,
-	"panel":                6,
-	"admin":                5,
-	"auth":                 4,
-	"messenger":            4,
-	"internal/registry":    3,
-	"internal/upstream":    3,
+	"":                     8,
+	"command":              7,
+	"panel":                7,
+	"admin":                6,
+	"auth":                 5,
+	"messenger":            5,
+	"internal/registry":    4,
+	"internal/upstream":    4,
+	"internal/ledger":      3,
 	"internal/configtest":  3,
 	"internal/vault":       2,
 	"internal/metrics":     2,

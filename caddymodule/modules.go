@@ -7,8 +7,9 @@
 //	auth, messenger                messenger_auth, the way of a request; the app "messenger", and messenger_health
 //	internal/registry              which messengers there are right now, configured and stored
 //	internal/upstream              the header contract with the backend
+//	internal/ledger                what the store's facts say about one messenger
 //	config                         settings as an operator writes them
-//	internal/vault                 values in Caddy's storage
+//	internal/vault                 facts and other values in Caddy's storage
 //	internal/metrics               what is counted
 //	internal/authn                 raw request to verified contact
 //	internal/keyserver             what a key server publishes, over HTTP

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/messenger"
@@ -217,22 +218,22 @@ func (s *Service) serveTokens(w http.ResponseWriter, r *http.Request, name, acti
 		KeyID   string          `json:"kid"`
 		Close   bool            `json:"close_connections"`
 	}
-	change := func() (registry.RingChange, error) {
-		overlap := config.DurationOr(body.Overlap, registry.DefaultOverlap)
+	change := func() (ledger.RingChange, error) {
+		overlap := config.DurationOr(body.Overlap, ledger.DefaultOverlap)
 		switch action {
 		case "generate":
-			return registry.GenerateToken(), nil
+			return ledger.GenerateToken(), nil
 		case "rotate":
-			return registry.RotateTokens(overlap), nil
+			return ledger.RotateTokens(overlap), nil
 		case "reset":
-			return registry.ResetTokens(body.Close), nil
+			return ledger.ResetTokens(body.Close), nil
 		case "revoke":
 			if body.KeyID == "" {
-				return registry.RingChange{}, registry.StatusError(http.StatusBadRequest, `kid is missing; name the shared token to revoke: {"kid": "…"}`)
+				return ledger.RingChange{}, registry.StatusError(http.StatusBadRequest, `kid is missing; name the shared token to revoke: {"kid": "…"}`)
 			}
-			return registry.RevokeToken(body.KeyID, body.Close), nil
+			return ledger.RevokeToken(body.KeyID, body.Close), nil
 		}
-		return registry.RingChange{}, errNoPath
+		return ledger.RingChange{}, errNoPath
 	}
 	return answer(w, r, endpoint{http.MethodPost: func() (any, error) {
 		if err := readJSON(r, &body); err != nil {
@@ -268,9 +269,9 @@ func (s *Service) serveTokens(w http.ResponseWriter, r *http.Request, name, acti
 
 // serveRevocations shows, makes and undoes revocations of one messenger.
 func (s *Service) serveRevocations(w http.ResponseWriter, r *http.Request, name string) error {
-	with := func(change func(v registry.Revocation) (any, error)) func() (any, error) {
+	with := func(change func(v ledger.Revocation) (any, error)) func() (any, error) {
 		return func() (any, error) {
-			var v registry.Revocation
+			var v ledger.Revocation
 			if err := readJSON(r, &v); err != nil {
 				return nil, err
 			}
@@ -280,11 +281,11 @@ func (s *Service) serveRevocations(w http.ResponseWriter, r *http.Request, name 
 	}
 	return answer(w, r, endpoint{
 		http.MethodGet: func() (any, error) { return s.Revocations(r.Context(), name) },
-		http.MethodPost: with(func(v registry.Revocation) (any, error) {
+		http.MethodPost: with(func(v ledger.Revocation) (any, error) {
 			ended, err := s.Revoke(r.Context(), name, v, actorOf(r))
 			return EndedHere{ended, s.ClockWarning(name, v)}, err
 		}),
-		http.MethodDelete: with(func(v registry.Revocation) (any, error) {
+		http.MethodDelete: with(func(v ledger.Revocation) (any, error) {
 			return struct{}{}, s.restore(r.Context(), name, v, actorOf(r))
 		}),
 	})

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
@@ -30,11 +31,11 @@ type messengerConnected struct {
 
 // EndRequest says which connections to end: all of the messenger, or those to which all other members apply.
 type EndRequest struct {
-	Messenger    string           `json:"messenger"`
-	Identity     string           `json:"identity,omitempty"`
-	IssuedBefore time.Time        `json:"issued_before,omitzero"` // of the token
-	TokenID      registry.TokenID `json:"token_id,omitempty"`
-	Key          string           `json:"key,omitempty"` // the SHA-256 of a public key, as "keys" shows it
+	Messenger    string         `json:"messenger"`
+	Identity     string         `json:"identity,omitempty"`
+	IssuedBefore time.Time      `json:"issued_before,omitzero"` // of the token
+	TokenID      ledger.TokenID `json:"token_id,omitempty"`
+	Key          string         `json:"key,omitempty"` // the SHA-256 of a public key, as "keys" shows it
 }
 
 // EndedConnections is the answer to an EndRequest.

@@ -5,11 +5,12 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
 // restore undoes a revocation: tokens that are otherwise valid are accepted again.
-func (s *Service) restore(ctx context.Context, name string, v registry.Revocation, by registry.Actor) error {
+func (s *Service) restore(ctx context.Context, name string, v ledger.Revocation, by registry.Actor) error {
 	if err := s.Restore(ctx, name, v); err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/auth"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/messenger"
 )
@@ -61,7 +62,7 @@ type Description struct {
 	Warnings []string          `json:"warnings,omitempty"` // about settings that are valid but probably not intended
 }
 
-func describe(name, source string, settings *config.Messenger, r *registry.Record) *Description {
+func describe(name, source string, settings *config.Messenger, r *ledger.Record) *Description {
 	d := &Description{Name: name, Source: source, Method: settings.Method(), Mode: settings.Mode.Or(config.ModeRequired),
 		Settings: settings.CopySettings(), Warnings: settings.Warnings()}
 	if source == registry.SourceStored {
@@ -75,7 +76,7 @@ func describe(name, source string, settings *config.Messenger, r *registry.Recor
 
 // describeStored describes a stored messenger. It adds why the settings cannot be used, because another version or a restored
 // backup may have written them.
-func (s *Service) describeStored(name string, r *registry.Record) *Description {
+func (s *Service) describeStored(name string, r *ledger.Record) *Description {
 	d := describe(name, registry.SourceStored, r.Settings, r)
 	err := r.Unusable
 	if err == nil {
@@ -123,7 +124,7 @@ func (s *Service) List(ctx context.Context, after string) ([]Description, error)
 		if s.Messengers[name] != nil {
 			continue // a stored messenger with a configured name is ignored, and was logged
 		}
-		r, err := s.Record(ctx, name, registry.KindStored)
+		r, err := s.Record(ctx, name, ledger.KindStored)
 		switch {
 		case err == nil && r != nil:
 			list = append(list, *s.describeStored(name, r))
@@ -145,7 +146,7 @@ func (s *Service) Put(ctx context.Context, name string, settings *config.Messeng
 	if err := settings.CheckStored(s.Store.IsInternal); err != nil {
 		return nil, false, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
-	before, err := s.Record(ctx, name, registry.KindStored)
+	before, err := s.Record(ctx, name, ledger.KindStored)
 	if err != nil {
 		return nil, false, err
 	}

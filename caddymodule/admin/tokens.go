@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
@@ -75,13 +76,13 @@ func (s *Service) Tokens(ctx context.Context, name string) (*TokenList, error) {
 }
 
 // ChangeTokens changes the ring of a messenger. It returns the token that was generated, if any; its text cannot be read again.
-func (s *Service) ChangeTokens(ctx context.Context, name string, change registry.RingChange, c registry.Condition, by registry.Actor) (*registry.NewToken, error) {
+func (s *Service) ChangeTokens(ctx context.Context, name string, change ledger.RingChange, c registry.Condition, by registry.Actor) (*ledger.NewToken, error) {
 	made, _, err := s.ChangeTokensAndEnd(ctx, name, change, c, by)
 	return made, err
 }
 
 // ChangeTokensAndEnd is ChangeTokens, and also returns how many connections of this node it has ended.
-func (s *Service) ChangeTokensAndEnd(ctx context.Context, name string, change registry.RingChange, c registry.Condition, by registry.Actor) (made *registry.NewToken, ended int, err error) {
+func (s *Service) ChangeTokensAndEnd(ctx context.Context, name string, change ledger.RingChange, c registry.Condition, by registry.Actor) (made *ledger.NewToken, ended int, err error) {
 	kind, err := s.ringKind(ctx, name)
 	if err != nil {
 		return nil, 0, err

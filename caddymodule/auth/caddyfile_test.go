@@ -3,9 +3,10 @@ package auth
 import (
 	"bytes"
 	"encoding/json"
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"strings"
 	"testing"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
 // FuzzDirective does the same for the directive.

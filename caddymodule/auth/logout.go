@@ -8,6 +8,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
@@ -50,7 +51,7 @@ func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *registry.Mes
 
 // revokeOwn revokes the token of c, or all tokens of this contact.
 func (h *Handler) revokeOwn(r *http.Request, m *registry.Messenger, c *authn.Contact) error {
-	_, err := h.registry.Revoke(r.Context(), m.Name, registry.LogoutOf(c, m.Messenger, h.LogoutEverywhere, registry.Now().UTC()), registry.ByContact)
+	_, err := h.registry.Revoke(r.Context(), m.Name, ledger.LogoutOf(c, m.Messenger, h.LogoutEverywhere, registry.Now().UTC()), registry.ByContact)
 	return err
 }
 

@@ -13,7 +13,7 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/caddyserver/caddy/v2/cmd"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 )
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
@@ -185,7 +186,7 @@ func hourOf(t *time.Time) string {
 	return t.UTC().Format("2006-01-02 15h MST")
 }
 
-type revocationList []registry.Revocation
+type revocationList []ledger.Revocation
 
 func revocationsText(l *revocationList) string {
 	if len(*l) == 0 {

@@ -12,8 +12,8 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
 func tokensCommand() *cobra.Command {
@@ -73,13 +73,13 @@ the others are revoked at once.`,
 		}
 		return c.makeToken(cmd, name, "rotate", map[string]caddy.Duration{"overlap": caddy.Duration(duration)})
 	}))
-	cmd.Flags().StringVar(&overlap, "overlap", config.DurationText(registry.DefaultOverlap), "The `duration` for which the other tokens stay valid")
+	cmd.Flags().StringVar(&overlap, "overlap", config.DurationText(ledger.DefaultOverlap), "The `duration` for which the other tokens stay valid")
 	return cmd
 }
 
 // makeToken prints the new token alone on standard output, and everything about it on standard error.
 func (c *client) makeToken(cmd *cobra.Command, name, action string, body any) error {
-	var made registry.NewToken
+	var made ledger.NewToken
 	if err := c.do(http.MethodPost, "messengers/"+name+"/tokens/"+action, "", body, &made); err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keyserver"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
@@ -58,7 +59,7 @@ func (v *visit) renderKeys(status int, alert string) error {
 
 type secretView struct {
 	view
-	Token    *registry.NewToken
+	Token    *ledger.NewToken
 	Replaces string // what happened to the other tokens
 }
 
@@ -110,28 +111,28 @@ var errNotConfirmed = registry.StatusError(http.StatusUnprocessableEntity, "Noth
 
 // ringChangeOf returns the change that a form requests, and what it does to the other tokens. What revokes tokens has to be
 // confirmed.
-func ringChangeOf(sent form) (change registry.RingChange, replaces string, err error) {
+func ringChangeOf(sent form) (change ledger.RingChange, replaces string, err error) {
 	confirmed := sent.get("confirm") != ""
 	switch sent.get("action") {
 	case "generate":
-		return registry.GenerateToken(), "The other tokens stay valid.", nil
+		return ledger.GenerateToken(), "The other tokens stay valid.", nil
 	case "rotate":
 		i := slices.IndexFunc(overlaps, func(o overlap) bool { return o.Value == sent.get("overlap") })
 		if i < 0 {
 			return change, "", registry.StatusError(http.StatusBadRequest, "Choose how long the old tokens stay valid.")
 		}
 		d, err := time.ParseDuration(overlaps[i].Value)
-		return registry.RotateTokens(d), "The other tokens stay valid for " + overlaps[i].Label + ". Give the new one to your site before they expire.", err
+		return ledger.RotateTokens(d), "The other tokens stay valid for " + overlaps[i].Label + ". Give the new one to your site before they expire.", err
 	case "reset":
 		if !confirmed {
 			return change, "", errNotConfirmed
 		}
-		return registry.ResetTokens(sent.get("close") != ""), "All other tokens are revoked. Your contacts are refused until your site signs with the new token.", nil
+		return ledger.ResetTokens(sent.get("close") != ""), "All other tokens are revoked. Your contacts are refused until your site signs with the new token.", nil
 	case "revoke":
 		if !confirmed {
 			return change, "", errNotConfirmed
 		}
-		return registry.RevokeToken(sent.get("kid"), sent.get("close") != ""), "", nil
+		return ledger.RevokeToken(sent.get("kid"), sent.get("close") != ""), "", nil
 	}
 	return change, "", errNoPage
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
@@ -17,19 +18,19 @@ func (s *Store) wrote(key vault.Key, texts []json.RawMessage) {
 	name, _, _ := strings.Cut(key.Folder, "/")
 	s.noteChange(name)
 	for _, j := range s.held(key.Folder) {
-		if j.add(key, texts, Now()) != nil {
+		if j.Add(key, texts, Now()) != nil {
 			continue
 		}
-		ended, _ := s.apply(j, effect{}) // an error makes the messenger unavailable
+		ended, _ := s.apply(j, ledger.Effect{}) // an error makes the messenger unavailable
 		s.noteEnded(texts, ended)
 	}
 	s.keySetFact(key, texts)
 }
 
 // held returns the journals in memory to which a folder belongs.
-func (s *Store) held(folder string) []*journal {
+func (s *Store) held(folder string) []*ledger.Journal {
 	name, _, _ := strings.Cut(folder, "/")
-	var journals []*journal
+	var journals []*ledger.Journal
 	s.mu.Lock()
 	if j := s.owned[name]; j != nil {
 		journals = append(journals, j)
@@ -53,7 +54,7 @@ func (s *Store) noteEnded(texts []json.RawMessage, ended int) {
 }
 
 // endedBy returns how many connections of this node the batch has ended that begins with f.
-func (s *Store) endedBy(f *fact) int {
+func (s *Store) endedBy(f *ledger.Fact) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer delete(s.ended, f.ID)
@@ -61,52 +62,52 @@ func (s *Store) endedBy(f *fact) int {
 }
 
 // everything is the effect of facts of which it is unknown what they have changed.
-var everything = effect{settings: true, ring: true, fewer: true}
+var everything = ledger.Effect{Settings: true, Ring: true, Fewer: true}
 
 // apply makes active what has changed in a journal, and what e says besides, and returns how many connections that has ended.
 // Nothing depends on the order of calls: what is made active is always what the journal says now.
-func (s *Store) apply(j *journal, e effect) (ended int, err error) {
-	j.applying.Lock()
-	defer j.applying.Unlock()
-	e.merge(j.take())
-	if j.unknown {
+func (s *Store) apply(j *ledger.Journal, e ledger.Effect) (ended int, err error) {
+	j.Applying.Lock()
+	defer j.Applying.Unlock()
+	e.Merge(j.Take())
+	if j.Unknown {
 		e = everything // adding to what is unknown does not make it known
 	}
-	if j.kind == kindRing {
+	if j.Kind == ledger.KindRing {
 		ended, err = s.applyOwned(j, e)
 	} else {
 		ended, err = s.applyStored(j, e)
 	}
 	unusable := errors.As(err, new(*unusableError)) // applyStored has seen to it, and only other settings change it
-	if j.unknown = err != nil && !unusable || j.damage() != nil || s.health.stale.Load(); j.unknown {
+	if j.Unknown = err != nil && !unusable || j.Damage() != nil || s.health.stale.Load(); j.Unknown {
 		s.makeUnknown(j)
 	}
 	return ended, err
 }
 
 // isUnknown reports whether apply has made the messenger answer keys_unavailable.
-func (j *journal) isUnknown() bool {
-	j.applying.Lock()
-	defer j.applying.Unlock()
-	return j.unknown
+func isUnknown(j *ledger.Journal) bool {
+	j.Applying.Lock()
+	defer j.Applying.Unlock()
+	return j.Unknown
 }
 
 // applyOwned makes the facts of a configured messenger active. The caller holds the journal's applying.
-func (s *Store) applyOwned(j *journal, e effect) (ended int, err error) {
-	var r *Record
+func (s *Store) applyOwned(j *ledger.Journal, e ledger.Effect) (ended int, err error) {
+	var r *ledger.Record
 	var all, added []authn.Revocation
 	var keys authn.Keys
-	j.view(func(incarnation string, l *ledger) {
-		if e.ring {
-			r = l.record(incarnation)
+	if e.Ring {
+		if r = j.Record(); r == nil {
+			r = new(ledger.Record)
 		}
-		if e.fewer {
-			all = l.rules(Now())
-		}
-		added = l.rulesOf(e.added) // one may have been undone since it was read
-	})
+	}
+	if e.Fewer {
+		all = j.Rules(Now())
+	}
+	added = j.AddedRules(e)
 	if r != nil {
-		if keys, err = ringKeys(r.Tokens, s.usesOf(j.name, kindRing)); err != nil {
+		if keys, err = r.Keys(s.usesOf(j.Name, ledger.KindRing).of); err != nil {
 			return 0, err
 		}
 	}
@@ -114,11 +115,11 @@ func (s *Store) applyOwned(j *journal, e effect) (ended int, err error) {
 	registries := slices.Clone(s.registries)
 	s.mu.Unlock()
 	for _, reg := range registries {
-		m := reg.Messengers[j.name]
+		m := reg.Messengers[j.Name]
 		if m == nil {
 			continue
 		}
-		if e.fewer {
+		if e.Fewer {
 			m.revoked.Set(all)
 			added = all
 		} else {
@@ -143,28 +144,23 @@ func (s *Store) applyOwned(j *journal, e effect) (ended int, err error) {
 
 // applyStored makes the facts of a stored messenger active, if it is in memory. The connections themselves know under what they
 // were opened. The caller holds the journal's applying.
-func (s *Store) applyStored(j *journal, e effect) (ended int, err error) {
-	old, ok := s.cached(j.name)
+func (s *Store) applyStored(j *ledger.Journal, e ledger.Effect) (ended int, err error) {
+	old, ok := s.cached(j.Name)
 	if ok && old.journal != j {
 		return 0, nil // it was read again meanwhile
 	}
-	active := !s.isConfigured(j.name) // a configured messenger of the same name goes before it
-	var r *Record
+	active := !s.isConfigured(j.Name) // a configured messenger of the same name goes before it
+	var r *ledger.Record
 	var all, added []authn.Revocation
-	j.view(func(incarnation string, l *ledger) {
-		if l == nil {
-			return
-		}
-		added = l.rulesOf(e.added) // one may have been undone since it was read
-		if e.settings || e.ring || !ok {
-			r = l.record(incarnation)
-		}
-		if e.fewer || r != nil {
-			all = l.rules(Now())
-		}
-	})
-	if ok && !e.settings && !e.ring {
-		if e.fewer {
+	added = j.AddedRules(e)
+	if e.Settings || e.Ring || !ok {
+		r = j.Record()
+	}
+	if e.Fewer || r != nil {
+		all = j.Rules(Now())
+	}
+	if ok && !e.Settings && !e.Ring {
+		if e.Fewer {
 			old.messenger.revoked.Set(all)
 			added = all
 		} else {
@@ -176,9 +172,9 @@ func (s *Store) applyStored(j *journal, e effect) (ended int, err error) {
 		return ended, nil
 	}
 	if r == nil {
-		s.uncache(j.name)
+		s.uncache(j.Name)
 		if active {
-			ended = EndAll(j.name, s.log())
+			ended = EndAll(j.Name, s.log())
 		}
 		return ended, nil
 	}
@@ -191,16 +187,16 @@ func (s *Store) applyStored(j *journal, e effect) (ended int, err error) {
 			return ended, nil
 		}
 	}
-	m, err := s.newStored(j.name, r, all)
+	m, err := s.newStored(j.Name, r, all)
 	if err != nil {
 		if ok {
 			old.messenger.revoked.SetUnknown() // the new settings cannot be used here, and the old ones do not apply any more
 			old.revision = ""
 		}
-		return 0, &unusableError{fmt.Errorf("stored messenger %s: %w", j.name, err)}
+		return 0, &unusableError{fmt.Errorf("stored messenger %s: %w", j.Name, err)}
 	}
 	m.acquireMeter()
-	s.cache(j.name, newEntry(m, j, r.Revision))
+	s.cache(j.Name, newEntry(m, j, r.Revision))
 	if active {
 		ended = m.endRevoked(all) + m.endInvalidated()
 	}
@@ -213,17 +209,17 @@ type unusableError struct{ error }
 func (e *unusableError) Unwrap() error { return e.error }
 
 // setUnknown makes a messenger answer keys_unavailable until apply is called, and finds nothing wrong.
-func (s *Store) setUnknown(j *journal) {
-	j.applying.Lock()
-	defer j.applying.Unlock()
-	j.unknown = true
+func (s *Store) setUnknown(j *ledger.Journal) {
+	j.Applying.Lock()
+	defer j.Applying.Unlock()
+	j.Unknown = true
 	s.makeUnknown(j)
 }
 
 // makeUnknown makes a messenger answer keys_unavailable. The caller holds the journal's applying.
-func (s *Store) makeUnknown(j *journal) {
-	if j.kind == KindStored {
-		if e, ok := s.cached(j.name); ok {
+func (s *Store) makeUnknown(j *ledger.Journal) {
+	if j.Kind == ledger.KindStored {
+		if e, ok := s.cached(j.Name); ok {
 			e.messenger.revoked.SetUnknown()
 			e.revision = ""
 		}
@@ -232,7 +228,7 @@ func (s *Store) makeUnknown(j *journal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, reg := range s.registries {
-		if m := reg.Messengers[j.name]; m != nil {
+		if m := reg.Messengers[j.Name]; m != nil {
 			m.revoked.SetUnknown()
 		}
 	}

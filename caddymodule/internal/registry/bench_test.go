@@ -2,13 +2,13 @@ package registry
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"testing"
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 )
 
 // One more revocation costs the same with 10,000 there, on the node that makes it and on one that follows. The storage is in
@@ -27,7 +27,7 @@ func BenchmarkOneMoreRevocation(b *testing.B) {
 						undoRevocations(b, writer, name)
 						b.StartTimer()
 					}
-					if _, err := writer.Revoke(b.Context(), name, Revocation{TokenID: TokenID(fmt.Sprint("more ", i))}, "test"); err != nil {
+					if _, err := writer.Revoke(b.Context(), name, ledger.Revocation{TokenID: ledger.TokenID(fmt.Sprint("more ", i))}, "test"); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -45,7 +45,7 @@ func BenchmarkOneMoreRevocation(b *testing.B) {
 						undoRevocations(b, writer, name)
 						follower.settle()
 					}
-					if _, err := writer.Revoke(b.Context(), name, Revocation{TokenID: TokenID(fmt.Sprint("more ", i))}, "test"); err != nil {
+					if _, err := writer.Revoke(b.Context(), name, ledger.Revocation{TokenID: ledger.TokenID(fmt.Sprint("more ", i))}, "test"); err != nil {
 						b.Fatal(err)
 					}
 					b.StartTimer()
@@ -59,23 +59,18 @@ func BenchmarkOneMoreRevocation(b *testing.B) {
 // fillRevocations writes revocations as a busy node does, a hundred in a batch.
 func fillRevocations(b *testing.B, n *testNode, name string, count int) {
 	b.Helper()
-	incarnation := ""
-	for _, j := range n.Store.held(name) {
-		incarnation = j.current()
-	}
+	j := n.Store.held(name)[0]
 	for i := 0; i < count; i += 100 {
-		var texts []json.RawMessage
+		var all []*ledger.Fact
+		incarnation := ""
 		for k := range 100 {
-			v := Revocation{TokenID: TokenID(fmt.Sprint("token ", i+k))}.at(&config.Messenger{}, time.Now())
-			f := newFact(factRevoke, time.Now())
-			f.Revocation = &v
-			text, err := json.Marshal(f)
+			in, facts, err := j.Revoke(ledger.Revocation{TokenID: ledger.TokenID(fmt.Sprint("token ", i+k))}, &config.Messenger{}, time.Now())
 			if err != nil {
 				b.Fatal(err)
 			}
-			texts = append(texts, text)
+			incarnation, all = in, append(all, facts...)
 		}
-		if _, err := n.Store.writer.Append(context.Background(), folder(name, incarnation), true, texts); err != nil {
+		if _, err := n.Store.write(context.Background(), j, incarnation, true, all...); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -84,17 +79,22 @@ func fillRevocations(b *testing.B, n *testNode, name string, count int) {
 // undoRevocations undoes those that the benchmark has made.
 func undoRevocations(b *testing.B, n *testNode, name string) {
 	b.Helper()
-	for _, j := range n.Store.held(name) {
-		undo := newFact(factUndo, time.Now())
-		j.view(func(_ string, l *ledger) {
-			for f := range l.active() {
-				if id := string(f.Revocation.TokenID); len(id) > 4 && id[:4] == "more" {
-					undo.Of = append(undo.Of, f.ID)
-				}
+	j := n.Store.held(name)[0]
+	var all []*ledger.Fact
+	incarnation := ""
+	for _, v := range j.Revocations(0, time.Now()) {
+		if id := string(v.TokenID); len(id) > 4 && id[:4] == "more" {
+			in, undo, err := j.Undo(&v, time.Now())
+			if err != nil {
+				b.Fatal(err)
 			}
-		})
-		if _, err := n.Store.write(context.Background(), j, j.current(), true, undo); err != nil {
-			b.Fatal(err)
+			incarnation, all = in, append(all, undo)
 		}
+	}
+	if len(all) == 0 {
+		return
+	}
+	if _, err := n.Store.write(context.Background(), j, incarnation, true, all...); err != nil {
+		b.Fatal(err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 )
 
 // failing makes every access of a node fail, or none.
@@ -75,7 +76,7 @@ func TestSettingsThatCannotBeUsedHereDecideNothing(t *testing.T) {
 	if !old.revoked.Unknown() {
 		t.Error("the settings from before still decide")
 	}
-	if _, err := b.Revoke(t.Context(), "acme", Revocation{Identity: "mark"}, "test"); err != nil {
+	if _, err := b.Revoke(t.Context(), "acme", ledger.Revocation{Identity: "mark"}, "test"); err != nil {
 		t.Error(err)
 	}
 	if !old.revoked.Unknown() {

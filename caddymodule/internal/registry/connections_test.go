@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
 
@@ -46,14 +47,15 @@ func TestChatsEndAlsoWhereTheirMessengerIsNotHeld(t *testing.T) {
 	// Both nodes are in this process with one tracker. Therefore a does not have the messenger in memory either.
 	a.Store.stored.Invalidate("acme")
 	later := time.Now().Add(time.Hour)
-	v := Revocation{Identity: "mark", Before: &later}.at(&config.Messenger{}, time.Now())
-	j := newJournal("acme", KindStored)
+	j := ledger.New("acme", ledger.KindStored)
 	if err := a.Store.read(t.Context(), j); err != nil {
 		t.Fatal(err)
 	}
-	revocation := newFact(factRevoke, time.Now())
-	revocation.Revocation = &v
-	if _, err := a.Store.write(t.Context(), j, j.current(), true, revocation); err != nil {
+	incarnation, revocation, err := j.Revoke(ledger.Revocation{Identity: "mark", Before: &later}, &config.Messenger{}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Store.write(t.Context(), j, incarnation, true, revocation...); err != nil {
 		t.Fatal(err)
 	}
 	b.settle()
@@ -65,7 +67,7 @@ func TestChatsEndAlsoWhereTheirMessengerIsNotHeld(t *testing.T) {
 	}
 	b.Store.stored.Invalidate("acme")
 	a.Store.stored.Invalidate("acme")
-	if _, err := a.Store.write(t.Context(), j, nameFolder, true, newFact(factDeletion, time.Now(), j.current())); err != nil {
+	if _, err := a.Store.write(t.Context(), j, ledger.NameFolder, true, j.Deletion(time.Now())); err != nil {
 		t.Fatal(err)
 	}
 	b.settle()

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 )
 
 // Two nodes make and revoke tokens of the same messenger at once, on a storage that is slow. What was acknowledged is there: no
@@ -24,9 +26,9 @@ func TestNoUpdateIsLostBetweenTwoNodes(t *testing.T) {
 		work := func(n *testNode) {
 			n.storage.slow = newChance(7, 100)
 			for i := range 10 {
-				kid := n.change("support", GenerateToken())
+				kid := n.change("support", ledger.GenerateToken())
 				if i < 8 { // each leaves two
-					n.change("support", RevokeToken(kid, false))
+					n.change("support", ledger.RevokeToken(kid, false))
 					continue
 				}
 				want <- kid
@@ -65,7 +67,7 @@ func TestOfTwoWritersOfSettingsAtMostOneSucceeds(t *testing.T) {
 				return func() {
 					n := nodes[i]
 					n.storage.slow = newChance(seed*2+uint64(i), 100)
-					r, err := n.Record(t.Context(), "acme", KindStored)
+					r, err := n.Record(t.Context(), "acme", ledger.KindStored)
 					if err != nil {
 						t.Error(err)
 					}
@@ -105,15 +107,15 @@ func TestOfTwoWritersOfSettingsAtMostOneSucceeds(t *testing.T) {
 func TestANodeDiesInTheMiddleOfAChange(t *testing.T) {
 	ops := map[string]func(n *testNode) error{
 		"generate": func(n *testNode) error {
-			_, _, err := n.ChangeRing(context.Background(), "support", kindRing, GenerateToken(), Condition{})
+			_, _, err := n.ChangeRing(context.Background(), "support", ledger.KindRing, ledger.GenerateToken(), Condition{})
 			return err
 		},
 		"reset": func(n *testNode) error {
-			_, _, err := n.ChangeRing(context.Background(), "acme", KindStored, ResetTokens(false), Condition{})
+			_, _, err := n.ChangeRing(context.Background(), "acme", ledger.KindStored, ledger.ResetTokens(false), Condition{})
 			return err
 		},
 		"revoke": func(n *testNode) error {
-			_, err := n.Revoke(context.Background(), "acme", Revocation{Identity: "mark"}, "test")
+			_, err := n.Revoke(context.Background(), "acme", ledger.Revocation{Identity: "mark"}, "test")
 			return err
 		},
 		"change": func(n *testNode) error {
@@ -156,7 +158,7 @@ func TestANodeDiesInTheMiddleOfAChange(t *testing.T) {
 						time.Sleep(2 * aboutTo)
 						agree(t, "after the death", b, c)
 						for _, again := range []string{"support", "acme"} {
-							_, _, _ = b.ChangeRing(t.Context(), again, b.kind(again), GenerateToken(), Condition{})
+							_, _, _ = b.ChangeRing(t.Context(), again, b.kind(again), ledger.GenerateToken(), Condition{})
 						}
 						if _, _, err := c.Put(t.Context(), "acme", sharedTokenSettings(3*time.Hour), Condition{}); err != nil {
 							t.Error(err)

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"maps"
 	"slices"
@@ -12,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -24,9 +24,6 @@ type storeStatus struct {
 
 // aboutTo is how long a messenger is read again with every poll that another node is about to change: that node may have died.
 const aboutTo = time.Minute
-
-// maxTargeted is how many batches are read by their numbers, without listing their folder.
-const maxTargeted = 64
 
 // Status returns the result of the last poll.
 func (reg *Registry) Status() *storeStatus { return reg.Store.status.Load() }
@@ -102,49 +99,12 @@ func (s *Store) follow(ctx context.Context, c vault.Change) error {
 	return nil
 }
 
-// readNext reads the batches that follow those that the journal has of the same writer, up to last, and reports whether that
-// was all. A journal of another kind needs nothing.
-func (s *Store) readNext(ctx context.Context, j *journal, last vault.Key) bool {
-	if _, ours := j.incarnationOf(last); !ours {
-		return true
-	}
-	j.mu.Lock()
-	have := j.last[vault.Key{Folder: last.Folder, Writer: last.Writer}]
-	partial := j.partial
-	j.mu.Unlock()
-	if partial {
+// readNext reads the batches that follow those that the journal has of the same writer, and reports whether that was all.
+func (s *Store) readNext(ctx context.Context, j *ledger.Journal, last vault.Key) bool {
+	if !j.ReadNext(ctx, s.Vault, last) {
 		return false
 	}
-	if have >= last.Number {
-		return true
-	}
-	if last.Number-have > maxTargeted {
-		return false
-	}
-	var keys []vault.Key
-	for n := have + 1; n <= last.Number; n++ {
-		keys = append(keys, vault.Key{Folder: last.Folder, Writer: last.Writer, Number: n})
-	}
-	batches := make([][]json.RawMessage, len(keys))
-	err := vault.UntilError(ctx, keys, func(i int, key vault.Key) error {
-		text, err := s.Load(ctx, key.String())
-		if err == nil {
-			batches[i], err = vault.DecodeBatch(text)
-		}
-		return err
-	})
-	if err != nil {
-		return false
-	}
-	for i, key := range keys {
-		if j.add(key, batches[i], Now()) != nil {
-			return false
-		}
-	}
-	if j.damage() != nil {
-		return false // what it lacks may be in the folder already, told by another writer
-	}
-	_, err = s.apply(j, effect{})
+	_, err := s.apply(j, ledger.Effect{})
 	return err == nil
 }
 
@@ -200,20 +160,32 @@ func (s *Store) rereadStored(ctx context.Context, name string) error {
 	if Connections.Open()[name] == 0 || s.isConfigured(name) {
 		return nil // the next request for it reads it
 	}
-	_, err := s.begin(ctx, name, KindStored)
+	_, err := s.begin(ctx, name, ledger.KindStored)
+	return err
+}
+
+// read reads what the storage has and the journal does not.
+func (s *Store) read(ctx context.Context, j *ledger.Journal) error {
+	changed, err := j.Read(ctx, s.Vault, s.serves())
+	if changed {
+		s.log().Error("an older version of the gateway has changed this messenger after its record was carried over; the change is ignored: stop that node, and repeat the change",
+			zap.String("messenger", j.Name))
+	}
+	if j.Unwritten() {
+		s.readAgain(j.Name, forever) // it is written with the first poll, if this configuration ever runs
+	}
 	return err
 }
 
 // readMore reads what the journal does not have, and makes it active. The caller holds the lock of the name.
-func (s *Store) readMore(ctx context.Context, j *journal) error {
+func (s *Store) readMore(ctx context.Context, j *ledger.Journal) error {
 	err := s.read(ctx, j)
-	damage := j.damage()
-	if !j.isApplied() || damage != nil || j.isUnknown() {
-		if _, failed := s.apply(j, effect{}); failed != nil {
+	damage := j.Damage()
+	if !j.IsApplied() || damage != nil || isUnknown(j) {
+		if _, failed := s.apply(j, ledger.Effect{}); failed != nil {
 			err = errors.Join(err, failed)
 		}
 	}
-	s.health.note(j)
 	return errors.Join(err, damage)
 }
 
@@ -284,8 +256,8 @@ func (s *Store) sweep(ctx context.Context) {
 	})
 	for _, name := range s.names() {
 		for _, j := range s.held(name) {
-			j.forgetRecord()
-			if s.prune(ctx, j, Now()) != nil {
+			j.ForgetRecord()
+			if j.Prune(ctx, s.Vault, Now()) != nil {
 				return
 			}
 		}

@@ -4,70 +4,49 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 )
 
 // A storeHealth is what is wrong with the store, as far as this node can see.
 type storeHealth struct {
 	stale  atomic.Bool  // the store could not be read for longer than store_max_age
 	maxAge atomic.Int64 // nanoseconds; 0 for none
-
-	mu      sync.Mutex
-	missing map[*journal]int // how many batches the storage has lost
-	ahead   map[*journal]bool
 }
 
-// note notes what was found when a journal was compared with the storage.
-func (h *storeHealth) note(j *journal) {
-	j.mu.Lock()
-	missing, ahead := len(j.missing), j.ahead
-	j.mu.Unlock()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.missing == nil {
-		h.missing, h.ahead = make(map[*journal]int), make(map[*journal]bool)
+// lost returns of how many messengers in memory the storage has lost facts, and how many have a fact whose time is far ahead.
+func (s *Store) lost() (lost, ahead int) {
+	for _, name := range s.names() {
+		for _, j := range s.held(name) {
+			missing, isAhead := j.Health()
+			if missing > 0 {
+				lost++
+			}
+			if isAhead {
+				ahead++
+			}
+		}
 	}
-	if h.missing[j] = missing; missing == 0 {
-		delete(h.missing, j)
-	}
-	if h.ahead[j] = ahead; !ahead {
-		delete(h.ahead, j)
-	}
-}
-
-// counts returns of how many messengers the storage has lost facts, and how many have a fact whose time is far ahead.
-func (h *storeHealth) counts() (lost, ahead int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.missing), len(h.ahead)
+	return lost, ahead
 }
 
 // WentBack returns of how many messengers the storage has lost facts that this node knows: it was emptied, or restored from an
 // old backup. What this node knows stays active.
 func (reg *Registry) WentBack() int {
-	lost, _ := reg.Store.health.counts()
+	lost, _ := reg.Store.lost()
 	return lost
 }
-
-// ClocksAhead returns how many messengers have facts from a clock that is more than an hour ahead.
-func (reg *Registry) ClocksAhead() int {
-	_, ahead := reg.Store.health.counts()
-	return ahead
-}
-
-// Stale reports whether the store could not be read for longer than store_max_age.
-func (reg *Registry) Stale() bool { return reg.Store.health.stale.Load() }
 
 // UseMaxAge makes messengers answer keys_unavailable after the store could not be read for so long; 0 for never.
 func (reg *Registry) UseMaxAge(d time.Duration) { reg.Store.health.maxAge.Store(int64(d)) }
 
 // checkHealth logs when facts were lost or a clock is wrong, and applies store_max_age.
 func (s *Store) checkHealth(was *healthSeen) {
-	lost, ahead := s.health.counts()
+	lost, ahead := s.lost()
 	switch {
 	case lost > 0 && was.lost == 0:
 		s.log().Error("the store went back: it does not have facts any more that this node knows, such as revocations; they stay active on this node, and are missing on nodes that start now; write them back with: caddy messenger repair",
@@ -114,12 +93,12 @@ type healthSeen struct {
 // a messenger, or what ended a token, and reports whether it did. Configured messengers are read again before they serve.
 func (s *Store) dropIfAway() bool {
 	polled := s.status.Load().Polled
-	if polled.IsZero() || Now().Round(0).Sub(polled.Round(0)) < keepDeletion-2*keepUseless {
+	if polled.IsZero() || Now().Round(0).Sub(polled.Round(0)) < ledger.KeepDeletion-2*ledger.KeepUseless {
 		return false
 	}
 	s.mu.Lock()
 	pinned, owned := s.pinned, s.owned
-	s.pinned, s.owned = make(map[string]*storedEntry), make(map[string]*journal)
+	s.pinned, s.owned = make(map[string]*storedEntry), make(map[string]*ledger.Journal)
 	s.mu.Unlock()
 	for name, j := range owned {
 		s.setUnknown(j)
@@ -161,12 +140,12 @@ func (reg *Registry) Repair(ctx context.Context) (int, error) {
 }
 
 // repair writes back the batches of one journal that the storage has lost.
-func (s *Store) repair(ctx context.Context, j *journal) (bool, error) {
-	defer s.lock(j.name)()
+func (s *Store) repair(ctx context.Context, j *ledger.Journal) (bool, error) {
+	defer s.lock(j.Name)()
 	if err := s.readMore(ctx, j); err != nil {
 		return false, err
 	}
-	lost := j.lost()
+	lost := j.Lost()
 	folders := make(map[string]bool)
 	for key, texts := range lost {
 		folders[key.Folder] = true

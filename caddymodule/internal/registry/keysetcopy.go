@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -131,7 +132,7 @@ func (s *Store) readKeySetFacts(ctx context.Context, id string, found func()) er
 		if !valid {
 			continue
 		}
-		texts, err := s.loadBatch(ctx, key)
+		texts, err := ledger.LoadBatch(ctx, s.Vault, key)
 		if err != nil {
 			return err
 		}
@@ -148,7 +149,7 @@ func (s *Store) keySetFact(key vault.Key, texts []json.RawMessage) (news bool) {
 	if folder != keySetFolder+"/" {
 		return false
 	}
-	facts, err := decode(texts)
+	facts, err := ledger.Decode(texts)
 	if err != nil {
 		return false
 	}
@@ -156,7 +157,7 @@ func (s *Store) keySetFact(key vault.Key, texts []json.RawMessage) (news bool) {
 	defer s.mu.Unlock()
 	k := s.keySetFactsOf(id)
 	for _, f := range facts {
-		if f.Kind == factDistrust && !k.distrusts[f.ID] {
+		if f.Kind == ledger.FactDistrust && !k.distrusts[f.ID] {
 			k.distrusts[f.ID] = true
 			news = true
 		}
@@ -221,7 +222,7 @@ func (s *Store) rereadKeySets(ctx context.Context) (failed error) {
 
 // DistrustKeySet records that the sets of a URL that were fetched so far are not trusted any more. Every node drops them.
 func (s *Store) DistrustKeySet(ctx context.Context, url string) error {
-	facts, err := encode([]*fact{newFact(factDistrust, Now().UTC())})
+	facts, err := ledger.Encode([]*ledger.Fact{ledger.NewFact(ledger.FactDistrust, Now().UTC())})
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -82,18 +83,12 @@ func (s *Store) lookUp(ctx context.Context, name string) (*storedEntry, error) {
 
 // transient returns an entry for a messenger that was evicted at once, or whose store was released while the request was being
 // answered. It is not kept in memory.
-func (s *Store) transient(j *journal) (*storedEntry, error) {
-	var r *Record
-	var revoked []authn.Revocation
-	j.view(func(incarnation string, l *ledger) {
-		if l != nil {
-			r, revoked = l.record(incarnation), l.rules(Now())
-		}
-	})
+func (s *Store) transient(j *ledger.Journal) (*storedEntry, error) {
+	r := j.Record()
 	if r == nil {
 		return nil, nil
 	}
-	m, err := s.newStored(j.name, r, revoked)
+	m, err := s.newStored(j.Name, r, j.Rules(Now()))
 	if err != nil {
 		return nil, &unusableError{err}
 	}
@@ -104,8 +99,8 @@ func (s *Store) transient(j *journal) (*storedEntry, error) {
 }
 
 // readStored reads a stored messenger into memory. It returns nil if there is none. The caller holds the lock of name.
-func (s *Store) readStored(ctx context.Context, name string) (*journal, error) {
-	j, err := s.begin(ctx, name, KindStored)
+func (s *Store) readStored(ctx context.Context, name string) (*ledger.Journal, error) {
+	j, err := s.begin(ctx, name, ledger.KindStored)
 	if err != nil {
 		if !vault.IsUnreadable(err) { // one unreadable value says nothing about the others
 			now := time.Now()
@@ -113,7 +108,7 @@ func (s *Store) readStored(ctx context.Context, name string) (*journal, error) {
 		}
 		return nil, err
 	}
-	if j.record() == nil {
+	if j.Record() == nil {
 		return nil, nil
 	}
 	return j, nil

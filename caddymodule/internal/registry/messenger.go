@@ -30,7 +30,7 @@ type Messenger struct {
 	Engine   engineKey          // its key in the pool
 	revoked  *authn.Revocations
 	Origin   atomic.Pointer[session.Origin] // what connections are opened under
-	ring     string                         // the revision of the active key ring; guarded by the mu of the store
+	ring     string                         // the revision of the active key ring; guarded by Applying of the journal
 	released atomic.Bool                    // whether engine and meter were released
 	Verifier atomic.Pointer[authn.Verifier]
 	counter  metrics.RequestCounter

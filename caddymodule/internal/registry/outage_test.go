@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 )
 
 // The lists of writers and the bell are not trusted for anything, and nothing depends on their being there.
@@ -26,11 +28,11 @@ func TestListsOfChangesThatAreLostDamagedOrSetBack(t *testing.T) {
 		},
 		"lost, then another change": func(_ *testing.T, a *testNode, _ map[string][]byte) {
 			a.storage.spoilLists(func(string) []byte { return nil })
-			a.change("sales", ResetTokens(false))
+			a.change("sales", ledger.ResetTokens(false))
 		},
 		"set back, then another change": func(_ *testing.T, a *testNode, old map[string][]byte) {
 			a.storage.spoilLists(func(key string) []byte { return old[key] })
-			a.change("sales", ResetTokens(false))
+			a.change("sales", ledger.ResetTokens(false))
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -44,8 +46,8 @@ func TestListsOfChangesThatAreLostDamagedOrSetBack(t *testing.T) {
 				for _, key := range s.keys() {
 					old[key] = s.values[key]
 				}
-				a.change("support", ResetTokens(false))
-				a.change("acme", ResetTokens(false))
+				a.change("support", ledger.ResetTokens(false))
+				a.change("acme", ledger.ResetTokens(false))
 				spoil(t, a, old)
 				b.settle()
 				agree(t, "afterwards", b)
@@ -77,7 +79,7 @@ func TestAReloadDoesNotEndWhatIsToBeReadAgain(t *testing.T) {
 		a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
 		prepare(t, a)
 		agree(t, "before", b)
-		a.change("support", ResetTokens(false))
+		a.change("support", ledger.ResetTokens(false))
 		a.storage.spoilLists(func(string) []byte { return nil })
 		ended, cancel := context.WithCancel(t.Context())
 		b.storage.slow = newChance(1, 100)
@@ -98,7 +100,7 @@ func TestARingIsNotTakenFromMemoryLater(t *testing.T) {
 	prepare(t, a)
 	agree(t, "before", b)
 	b.reload("sales")
-	a.change("support", ResetTokens(false))
+	a.change("support", ledger.ResetTokens(false))
 	b.settle()
 	b.reload(testConfigured...)
 	if got, want := b.kids("support"), a.kids("support"); got != want {
@@ -116,7 +118,7 @@ func TestAnOutageOfTheStorage(t *testing.T) {
 		old := b.kids("acme")
 		b.failing(true)
 		for _, name := range []string{"support", "acme"} {
-			a.change(name, ResetTokens(false))
+			a.change(name, ledger.ResetTokens(false))
 		}
 		for range 3 {
 			b.Store.poll(t.Context())
@@ -153,7 +155,7 @@ func TestAStorageThatSaysNotThereWhenItIsOutOfReach(t *testing.T) {
 			if got := b.kids(name); got != want {
 				t.Errorf("%s: %q is accepted, want %q as before", name, got, want)
 			}
-			if _, _, err := b.ChangeRing(t.Context(), name, b.kind(name), GenerateToken(), Condition{}); err == nil {
+			if _, _, err := b.ChangeRing(t.Context(), name, b.kind(name), ledger.GenerateToken(), Condition{}); err == nil {
 				t.Errorf("%s: a change on a storage that is out of reach is acknowledged", name)
 			}
 		}
@@ -178,11 +180,11 @@ func TestANodeThatWasCutOffFindsOutWhatWasRevoked(t *testing.T) {
 		for _, name := range []string{"support", "acme"} {
 			kid := b.kids(name)
 			b.failing(true)
-			a.change(name, RevokeToken(kid, false))
+			a.change(name, ledger.RevokeToken(kid, false))
 			for range 3 {
 				time.Sleep(30 * time.Hour)
 				for _, j := range a.Store.held(name) {
-					if err := a.Store.prune(t.Context(), j, Now()); err != nil {
+					if err := j.Prune(t.Context(), a.Store.Vault, Now()); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -207,7 +209,7 @@ func TestAWriteDuringAListingWasNotLost(t *testing.T) {
 	prepare(t, a)
 	a.storage.listed = func() {
 		a.storage.listed = nil
-		if _, err := a.Revoke(t.Context(), "support", Revocation{Identity: "mark"}, "test"); err != nil {
+		if _, err := a.Revoke(t.Context(), "support", ledger.Revocation{Identity: "mark"}, "test"); err != nil {
 			t.Error(err)
 		}
 	}

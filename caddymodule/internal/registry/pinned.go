@@ -1,5 +1,7 @@
 package registry
 
+import "github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+
 // A stored messenger with open connections stays in memory, whatever other names requests ask for. Its key set is still
 // fetched, and revocations, resets and deletions reach its connections. It is pinned when a connection opens, and unpinned
 // some time after the last one has closed. An attacker cannot fill the memory this way: a messenger is pinned only if a
@@ -8,7 +10,7 @@ package registry
 // The users of an entry are counted: the cache, the pinned map, and the goroutine that makes it.
 
 // newEntry returns the entry of a messenger. The caller is its first user, until it calls release.
-func newEntry(m *Messenger, j *journal, revision string) *storedEntry {
+func newEntry(m *Messenger, j *ledger.Journal, revision string) *storedEntry {
 	e := &storedEntry{messenger: m, journal: j, revision: revision}
 	e.users.Store(1)
 	return e

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
 
@@ -52,7 +53,7 @@ func TestMessengerWithChatsIsNotEvicted(t *testing.T) {
 	if again, rej := n.Find(t.Context(), "acme"); rej != nil || again != m || m.released.Load() {
 		t.Errorf("the messenger was evicted: %p became %p, %v, and it is cleaned up: %t", m, again, rej, m.released.Load())
 	}
-	_, ended, err := n.ChangeRing(t.Context(), "acme", KindStored, ResetTokens(true), Condition{})
+	_, ended, err := n.ChangeRing(t.Context(), "acme", ledger.KindStored, ledger.ResetTokens(true), Condition{})
 	if err != nil || ended != 1 {
 		t.Errorf("the reset tells of %d connections, %v", ended, err)
 	}
@@ -83,16 +84,16 @@ func TestWhatOtherNodesDoReachesChats(t *testing.T) {
 		change func(t *testing.T, a *testNode)
 		ends   bool
 	}{
-		"reset, closing":     {func(t *testing.T, a *testNode) { must(t, a, ResetTokens(true)) }, true},
-		"reset, not closing": {func(t *testing.T, a *testNode) { must(t, a, ResetTokens(false)) }, false},
-		"rotated":            {func(t *testing.T, a *testNode) { must(t, a, RotateTokens(0)) }, false},
+		"reset, closing":     {func(t *testing.T, a *testNode) { must(t, a, ledger.ResetTokens(true)) }, true},
+		"reset, not closing": {func(t *testing.T, a *testNode) { must(t, a, ledger.ResetTokens(false)) }, false},
+		"rotated":            {func(t *testing.T, a *testNode) { must(t, a, ledger.RotateTokens(0)) }, false},
 		"rotated, then another token revoked, closing": {func(t *testing.T, a *testNode) {
-			must(t, a, RotateTokens(0))
-			must(t, a, ResetTokens(true))
+			must(t, a, ledger.RotateTokens(0))
+			must(t, a, ledger.ResetTokens(true))
 		}, true},
-		"generated": {func(t *testing.T, a *testNode) { must(t, a, GenerateToken()) }, false},
+		"generated": {func(t *testing.T, a *testNode) { must(t, a, ledger.GenerateToken()) }, false},
 		"deleted and made anew": {func(t *testing.T, a *testNode) {
-			r, err := a.Record(t.Context(), "acme", KindStored)
+			r, err := a.Record(t.Context(), "acme", ledger.KindStored)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -141,7 +142,7 @@ func TestWhatOtherNodesDoReachesChats(t *testing.T) {
 	}
 }
 
-func must(t *testing.T, n *testNode, change RingChange) {
+func must(t *testing.T, n *testNode, change ledger.RingChange) {
 	t.Helper()
 	n.change("acme", change)
 }
@@ -171,11 +172,11 @@ func TestStoredAndConfiguredMessengerOfOneName(t *testing.T) {
 		here  func(t *testing.T, a *testNode)
 	}{
 		"another node revokes the contact's tokens": {func(t *testing.T, b *testNode) {
-			if _, err := b.Revoke(t.Context(), "acme", Revocation{Identity: "mark"}, "test"); err != nil {
+			if _, err := b.Revoke(t.Context(), "acme", ledger.Revocation{Identity: "mark"}, "test"); err != nil {
 				t.Fatal(err)
 			}
 		}, settle},
-		"another node resets the tokens": {func(t *testing.T, b *testNode) { must(t, b, ResetTokens(true)) }, settle},
+		"another node resets the tokens": {func(t *testing.T, b *testNode) { must(t, b, ledger.ResetTokens(true)) }, settle},
 		"another node deletes it": {func(t *testing.T, b *testNode) {
 			if _, _, err := b.Remove(t.Context(), "acme", Condition{}); err != nil {
 				t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -63,7 +64,7 @@ func (w *world) told(n *testNode, what string, err error) outcome {
 }
 
 // aim returns a revocation, its name, and which tokens it means for sure, and perhaps.
-func (w *world) aim(n *testNode, name string) (v Revocation, target string, sure, perhaps func(*tokenModel) bool) {
+func (w *world) aim(n *testNode, name string) (v ledger.Revocation, target string, sure, perhaps func(*tokenModel) bool) {
 	m := w.models[name]
 	tok := m.contacts[w.rand.IntN(len(m.contacts))]
 	moment := time.Now().Add(n.offset)
@@ -76,12 +77,12 @@ func (w *world) aim(n *testNode, name string) (v Revocation, target string, sure
 	switch w.rand.IntN(6) {
 	case 0:
 		contact := func(other *tokenModel) bool { return other.contact == tok.contact }
-		return Revocation{Identity: tok.contact}, tok.contact, of(contact, -1<<62, time.Minute), of(contact, time.Minute, time.Hour)
+		return ledger.Revocation{Identity: tok.contact}, tok.contact, of(contact, -1<<62, time.Minute), of(contact, time.Minute, time.Hour)
 	case 1:
 		all := func(*tokenModel) bool { return true }
-		return Revocation{All: true}, "all", of(all, -1<<62, time.Minute), of(all, time.Minute, time.Hour)
+		return ledger.Revocation{All: true}, "all", of(all, -1<<62, time.Minute), of(all, time.Minute, time.Hour)
 	}
-	return Revocation{TokenID: TokenID(tok.jti)}, tok.jti, func(other *tokenModel) bool { return other == tok }, func(*tokenModel) bool { return false }
+	return ledger.Revocation{TokenID: ledger.TokenID(tok.jti)}, tok.jti, func(other *tokenModel) bool { return other == tok }, func(*tokenModel) bool { return false }
 }
 
 func (w *world) revoke(n *testNode, name string) {
@@ -123,19 +124,19 @@ func (w *world) undo(n *testNode, name string) {
 
 func (w *world) changeRing(n *testNode, name string) {
 	m := w.models[name]
-	change, kid, ends := GenerateToken(), "", false
+	change, kid, ends := ledger.GenerateToken(), "", false
 	switch w.rand.IntN(5) {
 	case 0:
-		change, ends = ResetTokens(w.rand.IntN(2) == 0), true
+		change, ends = ledger.ResetTokens(w.rand.IntN(2) == 0), true
 	case 1, 2:
 		for kid = range m.kids {
-			change, ends = RevokeToken(kid, false), true
+			change, ends = ledger.RevokeToken(kid, false), true
 			break
 		}
 	case 3:
-		change = RotateTokens(time.Duration(w.rand.IntN(1000)+500) * time.Hour)
+		change = ledger.RotateTokens(time.Duration(w.rand.IntN(1000)+500) * time.Hour)
 	}
-	var made *NewToken
+	var made *ledger.NewToken
 	var err error
 	n.at(w.offset, func() { made, _, err = n.ChangeRing(w.t.Context(), name, n.kind(name), change, Condition{}) })
 	o := w.told(n, fmt.Sprint(change.Action, " ", kid, " of ", name), err)
@@ -210,7 +211,7 @@ func (w *world) happen(n *testNode) {
 			n.Store.rereadHeld(w.t.Context(), noWait)
 			for _, name := range n.Store.names() {
 				for _, j := range n.Store.held(name) {
-					_ = n.Store.prune(w.t.Context(), j, Now())
+					_ = j.Prune(w.t.Context(), n.Store.Vault, Now())
 				}
 			}
 			_ = n.Store.follower.Tidy(w.t.Context())
@@ -258,16 +259,16 @@ func (w *world) concurrently(name string) {
 	}
 	m := w.models[name]
 	if w.rand.IntN(2) == 0 {
-		var made [2]*NewToken
+		var made [2]*ledger.NewToken
 		var errs [2]error
 		ending := w.rand.IntN(2) == 0
 		together(func() {
-			made[0], _, errs[0] = a.ChangeRing(w.t.Context(), name, a.kind(name), GenerateToken(), Condition{})
+			made[0], _, errs[0] = a.ChangeRing(w.t.Context(), name, a.kind(name), ledger.GenerateToken(), Condition{})
 		},
 			func() {
-				change := GenerateToken()
+				change := ledger.GenerateToken()
 				if ending {
-					change = ResetTokens(false)
+					change = ledger.ResetTokens(false)
 				}
 				made[1], _, errs[1] = b.ChangeRing(w.t.Context(), name, b.kind(name), change, Condition{})
 			})

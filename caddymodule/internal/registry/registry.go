@@ -1,11 +1,16 @@
 // Package registry knows which messengers there are right now: those of a configuration, and those that operators have stored.
 // It keeps their verifiers up to date, from key files, key servers and the store; it knows what is revoked, and ends the
-// connections that lose their right to exist.
+// connections whose token or messenger is not valid any more.
 //
-// It does not know requests and responses (auth), what operators may do (admin), or how Caddyfiles are written (config). How a
-// value gets into Caddy's storage is vault's concern; this package decides what the values mean.
+// It does not know requests and responses (auth), what operators may do (admin), or how Caddyfiles are written (config). What the
+// facts in the store mean is ledger's concern, and how they get there is vault's.
 //
-// Begin reading with [Registry], then [Store] and [Record].
+// Begin reading with [Registry] and [Store]. How a change reaches the verifiers of this node and of others:
+//
+//   - change.go, settingschange.go, ringchange.go and revoke.go make facts of what operators and contacts do, and write them
+//   - vault.Writer writes them, and calls wrote in apply.go, which makes them active on this node
+//   - vault.Follower on another node notices them; poll and follow in follow.go read them, and apply makes them active there
+//   - a request for a messenger that is not in memory reads all of its facts: find in lookup.go
 package registry
 
 import (
@@ -22,6 +27,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 )
 
@@ -129,7 +135,7 @@ func (reg *Registry) Start(ctx context.Context, interval time.Duration) {
 // warnAboutStored logs stored messengers without effect, because the configuration has their names.
 func (reg *Registry) warnAboutStored(ctx context.Context) {
 	for _, name := range reg.Names() {
-		if r, err := reg.Record(ctx, name, KindStored); err == nil && r != nil {
+		if r, err := reg.Record(ctx, name, ledger.KindStored); err == nil && r != nil {
 			reg.AuditWarning("a stored messenger is ignored, because the configuration has one of the same name; delete it, or rename one of the two",
 				zap.String("messenger", name))
 		}

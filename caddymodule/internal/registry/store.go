@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
@@ -68,9 +69,9 @@ type Store struct {
 
 	mu         sync.Mutex
 	registries []*Registry
-	pinned     map[string]*storedEntry // of messengers with connections; nil after Destruct
-	owned      map[string]*journal     // of configured messengers
-	keySets    map[string]*keySetFacts // by folder
+	pinned     map[string]*storedEntry    // of messengers with connections; nil after Destruct
+	owned      map[string]*ledger.Journal // of configured messengers
+	keySets    map[string]*keySetFacts    // by folder
 	uses       map[string]*tokenUses
 	retry      map[string]time.Time // names to read again with every poll, until when; see reread
 	ended      map[string]int       // by fact: how many connections this node has ended because of it
@@ -87,7 +88,7 @@ type Store struct {
 // A storedEntry is what a node knows about a stored messenger.
 type storedEntry struct {
 	messenger *Messenger
-	journal   *journal
+	journal   *ledger.Journal
 	revision  string       // of the record that the messenger was made from; a change that keeps it concerns revocations only
 	users     atomic.Int32 // the last one cleans messenger up; see pinned.go
 }
@@ -128,7 +129,7 @@ func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string) (*Stor
 			lookups:  newTurnstile(),
 			rereads:  rate.NewLimiter(rereadRate, 1),
 			pinned:   make(map[string]*storedEntry),
-			owned:    make(map[string]*journal),
+			owned:    make(map[string]*ledger.Journal),
 			keySets:  make(map[string]*keySetFacts),
 			uses:     make(map[string]*tokenUses),
 			retry:    make(map[string]time.Time),
@@ -264,7 +265,7 @@ func (s *Store) readOwned(ctx context.Context, name string) error {
 	j := s.owned[name]
 	s.mu.Unlock()
 	if j == nil {
-		_, err := s.begin(ctx, name, kindRing)
+		_, err := s.begin(ctx, name, ledger.KindRing)
 		return err
 	}
 	_, err := s.apply(j, everything)
@@ -275,17 +276,17 @@ func (s *Store) readOwned(ctx context.Context, name string) error {
 // told to the journals that are in memory, and this one is not yet. Therefore it is read once more if anything was. Then it is
 // in memory, and is told of everything: a third time is not needed, however often the messenger is changed. The caller holds the
 // lock of the name.
-func (s *Store) begin(ctx context.Context, name, kind string) (*journal, error) {
-	j := newJournal(name, kind)
+func (s *Store) begin(ctx context.Context, name, kind string) (*ledger.Journal, error) {
+	j := ledger.New(name, kind)
 	for again := false; ; again = true {
 		before := s.changes(name).Load()
 		if err := s.read(ctx, j); err != nil {
 			return j, err
 		}
-		if err := j.damage(); err != nil {
+		if err := j.Damage(); err != nil {
 			return j, err
 		}
-		if kind == kindRing {
+		if kind == ledger.KindRing {
 			s.mu.Lock()
 			s.owned[name] = j
 			s.mu.Unlock()
@@ -311,6 +312,6 @@ func (s *Store) hasEmptyRing(name string) bool {
 	if j == nil {
 		return false
 	}
-	r := j.record()
+	r := j.Record()
 	return r == nil || len(r.Tokens) == 0
 }

@@ -4,12 +4,13 @@ import (
 	"fmt"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
 
 // newStored makes the messenger that a record describes. It may have been stored by a site owner who must not be able to read
 // the gateway's files and environment, or to explore its network.
-func (s *Store) newStored(name string, r *Record, revoked []authn.Revocation) (*Messenger, error) {
+func (s *Store) newStored(name string, r *ledger.Record, revoked []authn.Revocation) (*Messenger, error) {
 	if r.Unusable != nil {
 		return nil, r.Unusable
 	}
@@ -34,7 +35,7 @@ func (s *Store) newStored(name string, r *Record, revoked []authn.Revocation) (*
 		m.KeySet.Start()
 		return m, nil
 	case m.IsGenerated():
-		keys, err := ringKeys(r.Tokens, s.usesOf(name, KindStored))
+		keys, err := r.Keys(s.usesOf(name, ledger.KindStored).of)
 		if err != nil {
 			return nil, err
 		}

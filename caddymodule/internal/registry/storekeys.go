@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -24,7 +25,7 @@ func IsStoreKey(key string) bool {
 	case parts[1] == oldKeySetFolder:
 		return len(parts[2]) == 2*keySetIDSize
 	}
-	return slices.Contains([]string{KindStored, kindRing, "used-" + KindStored, "used-" + kindRing}, parts[2])
+	return slices.Contains([]string{ledger.KindStored, ledger.KindRing, "used-" + ledger.KindStored, "used-" + ledger.KindRing}, parts[2])
 }
 
 // StoredNames returns the names that the storage has anything of, sorted, beginning after the given one. Some may be those of

@@ -24,23 +24,13 @@ func (reg *Registry) StoreStats() StoreStats {
 		Written: s.writer.Stats.Written.Load(), Failed: s.writer.Stats.Failed.Load(), Unknown: s.writer.Stats.Unknown.Load(),
 		Waiting: s.writer.Waiting(), Behind: s.follower.Behind(), Current: s.status.Load().Current,
 	}
-	stats.Lost, stats.Ahead = s.health.counts()
+	stats.Lost, stats.Ahead = s.lost()
 	for _, name := range s.names() {
 		for _, j := range s.held(name) {
-			stats.Facts += j.count()
+			stats.Facts += j.Count()
 		}
 	}
 	return stats
-}
-
-// count returns how many facts the journal has.
-func (j *journal) count() (n int) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for _, l := range j.ledgers {
-		n += len(l.facts)
-	}
-	return n
 }
 
 // observeWrite observes how long a write took.

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,7 +12,10 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -96,9 +100,9 @@ func (n *testNode) reload(names ...string) {
 // kind returns where the facts of a name are.
 func (n *testNode) kind(name string) string {
 	if n.Messengers[name] != nil {
-		return kindRing
+		return ledger.KindRing
 	}
-	return KindStored
+	return ledger.KindStored
 }
 
 // settle polls once, and waits until everything is read that this asks for.
@@ -145,13 +149,27 @@ func (n *testNode) state(name string) string {
 		return "keys_unavailable"
 	}
 	for _, j := range n.Store.held(name) {
-		if j.kind == n.kind(name) {
-			var text string
-			j.view(func(_ string, l *ledger) { text = stateOf(l, Now()) })
-			return fmt.Sprint(kidsOf(m), " ", m.Settings(), text)
+		if j.Kind == n.kind(name) {
+			return fmt.Sprint(kidsOf(m), " ", m.Settings(), " ", stateOf(j))
 		}
 	}
 	return "not in memory"
+}
+
+// stateOf returns everything that follows from the facts of a journal.
+func stateOf(j *ledger.Journal) string {
+	r := j.Record()
+	if r == nil {
+		return "nothing"
+	}
+	var text strings.Builder
+	fmt.Fprintln(&text, "revision", r.Revision)
+	for _, t := range r.ActiveTokens() {
+		fmt.Fprintln(&text, "token", t.KeyID, t.Token, t.Created, t.End)
+	}
+	settings, _ := json.Marshal(r.Settings)
+	revocations, _ := json.Marshal(j.Revocations(0, Now()))
+	return fmt.Sprintf("%s%s %v\n%s", &text, settings, r.Unusable, revocations)
 }
 
 // Settings returns what the tests change in the settings.
@@ -183,12 +201,12 @@ func prepare(t testing.TB, n *testNode) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"support", "sales", "acme"} {
-		n.change(name, GenerateToken())
+		n.change(name, ledger.GenerateToken())
 	}
 }
 
 // change changes a ring, and returns the kid of the token that was made.
-func (n *testNode) change(name string, change RingChange) string {
+func (n *testNode) change(name string, change ledger.RingChange) string {
 	n.t.Helper()
 	made, _, err := n.ChangeRing(n.t.Context(), name, n.kind(name), change, Condition{})
 	if err != nil {
@@ -202,7 +220,7 @@ func (n *testNode) change(name string, change RingChange) string {
 
 // sharedTokenSettings returns settings with generated tokens.
 func sharedTokenSettings(lifetime time.Duration) *config.Messenger {
-	return &config.Messenger{IdentityKey: "identity", SharedToken: new(config.SharedToken), MaxLifetime: duration(lifetime)}
+	return &config.Messenger{IdentityKey: "identity", SharedToken: new(config.SharedToken), MaxLifetime: caddy.Duration(lifetime)}
 }
 
 // clock makes the clocks of nodes differ. Tests that use it do not run in parallel with others.

@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -83,18 +84,18 @@ func (s *Store) forgetUses(name string) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), vault.StoreTimeout)
 	defer cancel()
-	_ = s.writeUsesOf(ctx, name, KindStored)
+	_ = s.writeUsesOf(ctx, name, ledger.KindStored)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.uses, KindStored+"/"+name)
+	delete(s.uses, ledger.KindStored+"/"+name)
 }
 
 // DropUses removes the uses of a deleted stored messenger.
 func (s *Store) DropUses(ctx context.Context, name string) {
 	s.mu.Lock()
-	delete(s.uses, KindStored+"/"+name)
+	delete(s.uses, ledger.KindStored+"/"+name)
 	s.mu.Unlock()
-	_ = s.Delete(ctx, usesKey(name, KindStored)) // what stays after an error is harmless
+	_ = s.Delete(ctx, usesKey(name, ledger.KindStored)) // what stays after an error is harmless
 }
 
 // writeUses writes the uses that were not written yet.

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"path"
-	"regexp"
 	"strconv"
 	"strings"
 )
@@ -73,8 +72,6 @@ func (k Key) String() string {
 	return path.Join(StoreRoot, k.Folder, factsFolder, k.Writer+"-"+strconv.FormatUint(k.Number, 10))
 }
 
-var batchName = regexp.MustCompile(`^([a-z2-7]{8,26})-([1-9][0-9]{0,18})$`)
-
 // ParseKey takes a storage key apart. It returns false for keys that are not batches, such as the temporary files that a file
 // system leaves when a process dies.
 func ParseKey(key string) (Key, bool) {
@@ -84,13 +81,31 @@ func ParseKey(key string) (Key, bool) {
 	}
 	folder, name := path.Split(folder)
 	folder, found = strings.CutSuffix(folder, "/"+factsFolder+"/")
-	parts := batchName.FindStringSubmatch(name)
-	if !found || parts == nil {
+	writer, number, _ := strings.Cut(name, "-")
+	n, err := strconv.ParseUint(number, 10, 64)
+	k := Key{folder, writer, n}
+	if !found || err != nil || n == 0 || !isWriterID(writer) || k.String() != key {
 		return Key{}, false
 	}
-	n, err := strconv.ParseUint(parts[2], 10, 64)
-	k := Key{folder, parts[1], n}
-	return k, err == nil && k.String() == key
+	return k, true
+}
+
+// writerIDSize is the length of the ID of a writer.
+const writerIDSize = 16
+
+// isWriterID reports whether name can be the ID of a writer: letters and digits of base32, and not digits only, which the temporary
+// files of a file system have as their names.
+func isWriterID(name string) bool {
+	letters := 0
+	for _, c := range []byte(name) {
+		switch {
+		case 'a' <= c && c <= 'z':
+			letters++
+		case c < '2' || c > '7':
+			return false
+		}
+	}
+	return letters > 0 && len(name) >= 8 && len(name) <= 26
 }
 
 // IsOwnKey reports whether key has the list of a writer, or the bell.

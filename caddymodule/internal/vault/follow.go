@@ -6,9 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -115,12 +113,8 @@ func (f *Follower) hear(ctx context.Context) (string, error) {
 	return string(text), err
 }
 
-// listName is the name of a writer. Temporary files of a file system have names of digits only.
-var listName = regexp.MustCompile(`^[a-z2-7]{16}$`)
-
-func isListName(name string) bool {
-	return listName.MatchString(name) && strings.ContainsAny(name, "abcdefghijklmnopqrstuvwxyz")
-}
+// isListName reports whether a list can have this name.
+func isListName(name string) bool { return isWriterID(name) && len(name) == writerIDSize }
 
 // writers returns the keys of all lists.
 func (v *Vault) writers(ctx context.Context) ([]string, error) {

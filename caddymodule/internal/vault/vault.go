@@ -2,10 +2,10 @@
 // other nodes what has changed.
 //
 // The storages of Caddy have no compare-and-set, and their locks can fail. Therefore a fact is written to a key of its own,
-// once and never again with other content; no value that others write is ever read, changed and written back. What a fact says
+// once and never again with other content; no fact is ever read, changed and written back. What a fact says
 // is the registry's concern: here it is a JSON object in a folder.
 //
-// Begin reading with [Writer.Append], then [Vault.ReadFolder] and [Follower.Poll].
+// Begin reading with [Writer.Append] and [Follower.Poll].
 package vault
 
 import (
@@ -26,7 +26,7 @@ var Now = time.Now
 // A Vault is Caddy's storage as the gateway uses it.
 type Vault struct {
 	Seal   *sealer
-	Failed func() // called for every read that fails
+	Failed func() // called for every call of Load or List that fails
 
 	calls chan struct{} // storage calls in progress; see call
 
@@ -35,7 +35,7 @@ type Vault struct {
 	durable  map[string]bool     // folders of a file system whose own entries have reached the disk
 }
 
-// New makes a vault without a storage. failed is called for every read that fails.
+// New makes a vault without a storage. failed is called for every call of Load or List that fails.
 func New(seal *sealer, failed func()) *Vault {
 	return &Vault{Seal: seal, Failed: failed, calls: make(chan struct{}, maxCalls), durable: make(map[string]bool)}
 }

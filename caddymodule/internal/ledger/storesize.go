@@ -1,4 +1,4 @@
-package registry
+package ledger
 
 import "unicode/utf8"
 

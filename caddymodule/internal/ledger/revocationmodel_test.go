@@ -1,4 +1,4 @@
-package registry
+package ledger
 
 import (
 	"fmt"
@@ -99,7 +99,7 @@ func (w *revocationModel) undo(v Revocation, target string) {
 	if len(ids) == 0 {
 		return
 	}
-	w.r.add(newFact(factUndo, w.now, ids...), new(effect))
+	w.r.add(NewFact(factUndo, w.now, ids...), new(Effect))
 	for _, tok := range w.tokens {
 		tok.loggedOut = tok.loggedOut && target != "jti "+tok.jti
 		delete(tok.revokedBy, target)
@@ -160,7 +160,7 @@ func (w *revocationModel) step() {
 		w.m.ClockSkew, w.m.MaxLifetime = (*caddy.Duration)(&skew), caddy.Duration(bound)
 	case 9:
 		if w.rand.IntN(2) == 0 { // what has outlived its use is removed
-			var useless []*fact
+			var useless []*Fact
 			for _, f := range w.r.facts {
 				if !w.r.isOfUse(f, w.now) {
 					useless = append(useless, f)
@@ -171,7 +171,7 @@ func (w *revocationModel) step() {
 		facts := slices.Collect(maps.Values(w.r.facts)) // the gateway starts again: it reads what there is, in any order
 		w.r = newTestRevocations(0)
 		for _, f := range facts {
-			w.r.add(f, new(effect))
+			w.r.add(f, new(Effect))
 		}
 	default:
 		w.makeToken()

@@ -1,4 +1,4 @@
-package registry
+package ledger
 
 import (
 	"encoding/json"
@@ -49,7 +49,7 @@ func meaningOf(l *ledger, now time.Time) string {
 type factMaker struct {
 	*rand.Rand
 	now   time.Time
-	facts []*fact
+	facts []*Fact
 }
 
 // partial returns what a node knows that has read some of the facts.
@@ -57,7 +57,7 @@ func (w *factMaker) partial() *ledger {
 	l := newLedger()
 	for _, f := range w.facts {
 		if w.IntN(5) > 0 {
-			l.add(f, new(effect))
+			l.add(f, new(Effect))
 		}
 	}
 	return l
@@ -69,7 +69,7 @@ func (w *factMaker) make() {
 		w.now = w.now.Add(time.Duration(w.Int64N(int64(20 * 24 * time.Hour))))
 	}
 	l, at := w.partial(), w.now
-	var made []*fact
+	var made []*Fact
 	switch w.IntN(12) {
 	case 0:
 		_, made, _ = generate(l, at, w.now)
@@ -85,7 +85,7 @@ func (w *factMaker) make() {
 		}
 	case 4: // a token that was made at the same instant as resets
 		for id, token := range l.tokens {
-			if kept := newFact(factKept, at, id); l.isReset(token) && w.IntN(3) == 0 {
+			if kept := NewFact(factKept, at, id); l.isReset(token) && w.IntN(3) == 0 {
 				kept.Knows = l.resetIDs()
 				made = append(made, kept)
 			}
@@ -104,15 +104,15 @@ func (w *factMaker) make() {
 			}
 		}
 		if len(ids) > 0 {
-			made = []*fact{newFact(factUndo, at, ids...)}
+			made = []*Fact{NewFact(factUndo, at, ids...)}
 		}
 	}
 	w.facts = append(w.facts, made...)
 }
 
 // settings makes a version, which may stay without confirmation, or be withdrawn, and drops keys.
-func (w *factMaker) settings(l *ledger) []*fact {
-	v := newFact(factSettings, w.now)
+func (w *factMaker) settings(l *ledger) []*Fact {
+	v := NewFact(factSettings, w.now)
 	v.Number, v.Created = 1, &v.At
 	m := &config.Messenger{IdentityKey: "sub"}
 	for _, key := range []string{"one", "two", "three"} {
@@ -129,13 +129,13 @@ func (w *factMaker) settings(l *ledger) []*fact {
 	for _, hash := range keyHashes(m) {
 		v.Knows = append(v.Knows, l.dropped[hash]...)
 	}
-	made := []*fact{v}
+	made := []*Fact{v}
 	switch w.IntN(6) {
 	case 0: // its writer has died
 	case 1:
-		made = append(made, newFact(factWithdrawn, w.now, v.ID))
+		made = append(made, NewFact(factWithdrawn, w.now, v.ID))
 	default:
-		made = append(made, newJournal("", KindStored).confirmation(v, before, m)...)
+		made = append(made, New("", KindStored).Confirmation(v, before, m, w.now)...)
 	}
 	return made
 }
@@ -161,19 +161,19 @@ func (w *factMaker) revocation() Revocation {
 }
 
 // fill adds facts to a new ledger, in another order, some of them twice.
-func (w *factMaker) fill(facts []*fact) *ledger {
+func (w *factMaker) fill(facts []*Fact) *ledger {
 	l := newLedger()
 	for _, i := range w.Perm(len(facts)) {
-		l.add(facts[i], new(effect))
+		l.add(facts[i], new(Effect))
 		if w.IntN(4) == 0 {
-			l.add(facts[w.IntN(len(facts))], new(effect))
+			l.add(facts[w.IntN(len(facts))], new(Effect))
 		}
 		if w.IntN(20) == 0 {
 			l.setAside(w.now)
 		}
 	}
 	for _, f := range facts {
-		l.add(f, new(effect))
+		l.add(f, new(Effect))
 	}
 	return l
 }
@@ -188,25 +188,25 @@ func TestTheStateOfALedgerDependsOnItsFactsOnly(t *testing.T) {
 		}
 		l := newLedger()
 		for _, f := range w.facts {
-			l.add(f, new(effect))
+			l.add(f, new(Effect))
 		}
 		for range 3 {
 			if got, want := stateOf(w.fill(w.facts), w.now), stateOf(l, w.now); got != want {
 				t.Fatalf("seed %d: in another order\n%s\ninstead of\n%s", seed, got, want)
 			}
 		}
-		now, removed := w.now, []*fact(nil)
+		now, removed := w.now, []*Fact(nil)
 		for range 6 {
 			now = now.Add(time.Duration(w.Int64N(int64(10 * 24 * time.Hour))))
 			before := meaningOf(l, now)
-			var useless []*fact
+			var useless []*Fact
 			for _, f := range l.facts {
 				if !l.isOfUse(f, now) && w.IntN(3) > 0 {
 					useless = append(useless, f)
 				}
 			}
 			l.forget(useless)
-			left := slices.DeleteFunc(slices.Clone(w.facts), func(f *fact) bool { return l.facts[f.ID] == nil })
+			left := slices.DeleteFunc(slices.Clone(w.facts), func(f *Fact) bool { return l.facts[f.ID] == nil })
 			if got := meaningOf(l, now); got != before {
 				t.Fatalf("seed %d: removing %d facts made\n%s\nof\n%s", seed, len(useless), got, before)
 			}

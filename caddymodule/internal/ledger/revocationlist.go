@@ -1,4 +1,4 @@
-package registry
+package ledger
 
 import (
 	"fmt"
@@ -58,7 +58,7 @@ func (v *Revocation) hasExpired(now time.Time) bool {
 }
 
 // addRevocation adds a revocation, unless it is undone or covered already.
-func (l *ledger) addRevocation(f *fact, e *effect) {
+func (l *ledger) addRevocation(f *Fact, e *Effect) {
 	v := f.Revocation
 	if v.Covers {
 		l.covers = append(l.covers, f)
@@ -80,9 +80,9 @@ func (l *ledger) addRevocation(f *fact, e *effect) {
 }
 
 // active returns the active revocations.
-func (l *ledger) active() iter.Seq[*fact] {
-	return func(yield func(*fact) bool) {
-		for _, facts := range []map[string]*fact{l.revocations, l.past} {
+func (l *ledger) active() iter.Seq[*Fact] {
+	return func(yield func(*Fact) bool) {
+		for _, facts := range []map[string]*Fact{l.revocations, l.past} {
 			for _, f := range facts {
 				if !yield(f) {
 					return
@@ -125,8 +125,8 @@ func (l *ledger) setAside(now time.Time) {
 }
 
 // isCovered reports whether another revocation has replaced f.
-func (l *ledger) isCovered(f *fact) bool {
-	return slices.ContainsFunc(l.covers, func(c *fact) bool { return c != f && c.Revocation.coversAllOf(f.Revocation) })
+func (l *ledger) isCovered(f *Fact) bool {
+	return slices.ContainsFunc(l.covers, func(c *Fact) bool { return c != f && c.Revocation.coversAllOf(f.Revocation) })
 }
 
 // coversAllOf reports whether v, which covers others, revokes every token that old revokes.
@@ -142,7 +142,7 @@ func (v *Revocation) coversAllOf(old *Revocation) bool {
 	return v.Identity == old.Contact || old.Covers && v.Identity == old.Identity // and no revocation by an operator, which can be undone
 }
 
-// hasLonger reports whether old has to be kept longer than v.
+// hasLonger reports whether v has to be kept longer than other.
 func (v *Revocation) hasLonger(other *Revocation) bool {
 	switch {
 	case other.Until == nil || !other.Exact:
@@ -153,12 +153,12 @@ func (v *Revocation) hasLonger(other *Revocation) bool {
 	return v.Until.After(*other.Until)
 }
 
-// rules returns the rules of the active revocations. For keepUseless they include those of tokens that have expired: the clock
+// rules returns the rules of the active revocations. For KeepUseless they include those of tokens that have expired: the clock
 // of this node may be ahead, and be set back.
 func (l *ledger) rules(now time.Time) []authn.Revocation {
 	rules := make([]authn.Revocation, 0, len(l.revocations)+len(l.past))
 	for f := range l.active() {
-		if !f.Revocation.hasExpired(now.Add(-keepUseless)) {
+		if !f.Revocation.hasExpired(now.Add(-KeepUseless)) {
 			rules = append(rules, f.Revocation.rule())
 		}
 	}
@@ -166,7 +166,7 @@ func (l *ledger) rules(now time.Time) []authn.Revocation {
 }
 
 // rulesOf returns the rules of those facts that are active.
-func (l *ledger) rulesOf(facts []*fact) (rules []authn.Revocation) {
+func (l *ledger) rulesOf(facts []*Fact) (rules []authn.Revocation) {
 	for _, f := range facts {
 		if l.revocations[f.ID] != nil || l.past[f.ID] != nil {
 			rules = append(rules, f.Revocation.rule())
@@ -177,9 +177,9 @@ func (l *ledger) rulesOf(facts []*fact) (rules []authn.Revocation) {
 
 // revocationFacts returns the facts by which v is revoked now: v itself, and what makes room for it. bound is the messenger's
 // max_lifetime, 0 for none.
-func (l *ledger) revocationFacts(v Revocation, at, now time.Time, bound time.Duration) ([]*fact, error) {
-	make := func(v Revocation) *fact {
-		f := newFact(factRevoke, at)
+func (l *ledger) revocationFacts(v Revocation, at, now time.Time, bound time.Duration) ([]*Fact, error) {
+	make := func(v Revocation) *Fact {
+		f := NewFact(factRevoke, at)
 		f.Revocation = &v
 		return f
 	}
@@ -189,7 +189,7 @@ func (l *ledger) revocationFacts(v Revocation, at, now time.Time, bound time.Dur
 	if l.logouts[v.Contact] >= maxLogouts {
 		v = l.mergedLogouts(v)
 	}
-	facts := []*fact{make(v)}
+	facts := []*Fact{make(v)}
 	if !l.hasRoom(&v) {
 		floor, freed, size := l.floor(now, bound)
 		if len(l.revocations)-freed >= maxRevocations || l.size-size+v.size() > maxRevocationText {

@@ -1,4 +1,4 @@
-package registry
+package ledger
 
 import (
 	"cmp"
@@ -11,42 +11,42 @@ import (
 )
 
 const (
-	// keepUseless is how long facts are kept after they have outlived their use: clocks differ, and late writes arrive.
-	keepUseless = 24 * time.Hour
+	// KeepUseless is how long facts are kept after they have outlived their use: clocks differ, and late writes arrive.
+	KeepUseless = 24 * time.Hour
 
-	// keepDeletion is how long the deletion of a messenger is kept. A node that was away for longer drops what it knows.
-	keepDeletion = 30 * 24 * time.Hour
+	// KeepDeletion is how long the deletion of a messenger is kept. A node that was away for longer drops what it knows.
+	KeepDeletion = 30 * 24 * time.Hour
 
 	// keepEnds is how long it is remembered that a token was revoked or has expired, and that a revocation was undone, also
 	// when the token or revocation was removed: a late write can bring it back, and a node that was away still has it. A node
 	// that was away for longer drops what it knows.
-	keepEnds = keepDeletion
+	keepEnds = KeepDeletion
 )
 
-// isUseless reports whether no fact of a batch has been of use for keepUseless. The caller holds mu.
-func (j *journal) isUseless(key vault.Key, b *batch, now time.Time) bool {
+// isUseless reports whether no fact of a batch has been of use for KeepUseless. The caller holds mu.
+func (j *Journal) isUseless(key vault.Key, b *batch, now time.Time) bool {
 	incarnation, _ := j.incarnationOf(key)
-	if incarnation == nameFolder {
-		return !slices.ContainsFunc(b.facts, func(f *fact) bool { return j.keepsDeletion(f, now) })
+	if incarnation == NameFolder {
+		return !slices.ContainsFunc(b.facts, func(f *Fact) bool { return j.keepsDeletion(f, now) })
 	}
 	if gone, found := j.deleted[incarnation]; found {
-		return now.Sub(gone) > keepUseless
+		return now.Sub(gone) > KeepUseless
 	}
 	l := j.ledger(incarnation)
-	return !slices.ContainsFunc(b.facts, func(f *fact) bool { return l.isOfUse(f, now) })
+	return !slices.ContainsFunc(b.facts, func(f *Fact) bool { return l.isOfUse(f, now) })
 }
 
 // keepsDeletion reports whether the deletion of an incarnation is still of use.
-func (j *journal) keepsDeletion(f *fact, now time.Time) bool {
-	return now.Sub(f.At) <= keepDeletion || slices.ContainsFunc(f.Of, func(gone string) bool { return j.ledgers[gone] != nil })
+func (j *Journal) keepsDeletion(f *Fact, now time.Time) bool {
+	return now.Sub(f.At) <= KeepDeletion || slices.ContainsFunc(f.Of, func(gone string) bool { return j.ledgers[gone] != nil })
 }
 
-// isOfUse reports whether a fact is of use, or was within keepUseless.
-func (l *ledger) isOfUse(f *fact, now time.Time) bool {
-	if now.Sub(f.At) <= keepUseless {
+// isOfUse reports whether a fact is of use, or was within KeepUseless.
+func (l *ledger) isOfUse(f *Fact, now time.Time) bool {
+	if now.Sub(f.At) <= KeepUseless {
 		return true
 	}
-	past := func(t time.Time) bool { return now.Sub(t) > keepUseless }
+	past := func(t time.Time) bool { return now.Sub(t) > KeepUseless }
 	recent := func(t time.Time) bool { return now.Sub(t) <= keepEnds }
 	switch f.Kind {
 	case factSettings:
@@ -79,13 +79,6 @@ func (l *ledger) isOfUse(f *fact, now time.Time) bool {
 		return !(l.undone[f.ID] || v.Exact && v.Until != nil && past(*v.Until) || l.isCovered(f))
 	case factUndo:
 		return recent(f.At) || slices.ContainsFunc(f.Of, func(id string) bool { return l.facts[id] != nil })
-	case factDistrust:
-		for _, other := range l.facts {
-			if other.Kind == factDistrust && other.At.After(f.At) {
-				return false
-			}
-		}
-		return true
 	}
 	return true
 }
@@ -94,10 +87,10 @@ func compareKeys(a, b vault.Key) int {
 	return cmp.Or(cmp.Compare(a.Folder, b.Folder), cmp.Compare(a.Writer, b.Writer), cmp.Compare(a.Number, b.Number))
 }
 
-// prune removes the batches that have outlived their use from the storage, one by one. The last batch of a folder stays, unless
+// Prune removes the batches that have outlived their use from the storage, one by one. The last batch of a folder stays, unless
 // its messenger was deleted: on some storages a folder without values is removed from the listing of the folder above it, even
 // if another node writes to it at that moment.
-func (s *Store) prune(ctx context.Context, j *journal, now time.Time) error {
+func (j *Journal) Prune(ctx context.Context, v *vault.Vault, now time.Time) error {
 	j.mu.Lock()
 	left := make(map[string]int)
 	for key := range j.batches {
@@ -109,7 +102,7 @@ func (s *Store) prune(ctx context.Context, j *journal, now time.Time) error {
 		b := j.batches[key]
 		incarnation, _ := j.incarnationOf(key)
 		_, gone := j.deleted[incarnation]
-		if j.missing[key] || !j.isUseless(key, b, now) || left[key.Folder] == 1 && !gone && incarnation != nameFolder {
+		if j.missing[key] || !j.isUseless(key, b, now) || left[key.Folder] == 1 && !gone && incarnation != NameFolder {
 			continue
 		}
 		left[key.Folder]--
@@ -117,7 +110,7 @@ func (s *Store) prune(ctx context.Context, j *journal, now time.Time) error {
 	}
 	j.mu.Unlock()
 	for _, key := range useless {
-		if err := s.Delete(ctx, key.String()); err != nil {
+		if err := v.Delete(ctx, key.String()); err != nil {
 			return err
 		}
 		j.mu.Lock()

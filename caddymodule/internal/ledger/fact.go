@@ -1,4 +1,20 @@
-package registry
+// Package ledger knows what the facts of the store say about one messenger: its settings, its shared tokens, and what was revoked.
+//
+// The words:
+//
+//   - A fact is something that was done: a token was made, a token was revoked, settings have this version. Facts are only ever
+//     added, and a messenger is the union of its facts, in whatever order a node reads them.
+//   - A batch is the facts that one writer has written to one key of the storage.
+//   - An incarnation is one life of a stored messenger, from its creation to its deletion. Facts of another incarnation of the same
+//     name mean nothing to it. A configured messenger has one incarnation.
+//   - A journal has all batches of one name that this node has read. A ledger has the facts of one incarnation, and answers what
+//     follows from them. A record is that answer at one moment.
+//
+// It does not know messengers that run, requests, or how other nodes notice a change; that is the registry's concern. How a batch
+// gets into the storage is vault's.
+//
+// Begin reading with the kinds of facts in this file, then ledger.go and [Journal]. What people do becomes facts in operations.go.
+package ledger
 
 import (
 	"crypto/rand"
@@ -26,11 +42,11 @@ const (
 	factUndo      = "revocation_undone"  // names the revocations that it undoes
 	factDeletion  = "messenger_deleted"  // names the incarnation; it is in the folder of the name
 	factCarried   = "record_carried"     // all facts of an old record are there; see carry.go
-	factDistrust  = "key_set_distrusted" // key sets that were fetched earlier are not used any more
+	FactDistrust  = "key_set_distrusted" // key sets that were fetched earlier are not used any more
 )
 
-// A fact is one fact of the store.
-type fact struct {
+// A Fact is one fact of the store.
+type Fact struct {
 	ID   string    `json:"id"`
 	Kind string    `json:"kind"`
 	At   time.Time `json:"at"`
@@ -56,13 +72,13 @@ type fact struct {
 // newID returns an ID that nothing else has.
 func newID() string { return strings.ToLower(rand.Text()[:16]) }
 
-// newFact makes a fact of this moment.
-func newFact(kind string, at time.Time, of ...string) *fact {
-	return &fact{ID: newID(), Kind: kind, At: at, Of: of}
+// NewFact makes a fact of this moment.
+func NewFact(kind string, at time.Time, of ...string) *Fact {
+	return &Fact{ID: newID(), Kind: kind, At: at, Of: of}
 }
 
-// encode returns the facts as the vault writes them.
-func encode(facts []*fact) ([]json.RawMessage, error) {
+// Encode returns the facts as the vault writes them.
+func Encode(facts []*Fact) ([]json.RawMessage, error) {
 	texts := make([]json.RawMessage, len(facts))
 	for i, f := range facts {
 		var err error
@@ -73,13 +89,13 @@ func encode(facts []*fact) ([]json.RawMessage, error) {
 	return texts, nil
 }
 
-// decode reads facts. Members that this version does not know are ignored: a newer version that writes something which must
+// Decode reads facts. Members that this version does not know are ignored: a newer version that writes something which must
 // not be ignored gives it a kind of its own, or another format. Settings are different, because each may be a restriction;
 // they are checked when they are used.
-func decode(texts []json.RawMessage) ([]*fact, error) {
-	facts := make([]*fact, len(texts))
+func Decode(texts []json.RawMessage) ([]*Fact, error) {
+	facts := make([]*Fact, len(texts))
 	for i, text := range texts {
-		f := new(fact)
+		f := new(Fact)
 		if json.Unmarshal(text, f) != nil { // the error could quote a secret
 			return nil, vault.ErrDamaged
 		}
@@ -92,7 +108,7 @@ func decode(texts []json.RawMessage) ([]*fact, error) {
 }
 
 // check returns an error for a fact that the gateway cannot have written, so that no command, page or request fails half-way.
-func (f *fact) check() error {
+func (f *Fact) check() error {
 	complete := f.ID != "" && !f.At.IsZero()
 	switch f.Kind {
 	case factSettings:
@@ -107,8 +123,8 @@ func (f *fact) check() error {
 		complete = complete && f.KeyID != "" && f.Token != ""
 	case factRevoke:
 		v := f.Revocation
-		complete = complete && v != nil && v.targets() == 1 && (v.Before == nil) == v.isToken()
-	case factReset, factDistrust:
+		complete = complete && v != nil && v.targets() == 1 && (v.Before == nil) == v.IsToken()
+	case factReset, FactDistrust:
 	default:
 		return vault.ErrNewer
 	}

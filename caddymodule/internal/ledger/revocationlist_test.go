@@ -1,4 +1,4 @@
-package registry
+package ledger
 
 import (
 	"encoding/json"
@@ -27,16 +27,16 @@ func newTestRevocations(bound time.Duration) *testRevocations {
 func (r *testRevocations) revoke(v Revocation, now time.Time) error {
 	facts, err := r.revocationFacts(v, now, now, r.bound)
 	for _, f := range facts {
-		r.add(f, new(effect))
+		r.add(f, new(Effect))
 	}
 	return err
 }
 
 // put adds a revocation without looking whether there is room.
 func (r *testRevocations) put(v Revocation, now time.Time) {
-	f := newFact(factRevoke, now)
+	f := NewFact(factRevoke, now)
 	f.Revocation = &v
-	r.add(f, new(effect))
+	r.add(f, new(Effect))
 }
 
 func newRevokable(skew, bound time.Duration) *config.Messenger {
@@ -215,7 +215,7 @@ func TestLogoutOutlivesTheKey(t *testing.T) {
 	if left := r.activeRevocations(gone); len(left) > 0 {
 		t.Error("it is listed although its token has expired")
 	}
-	if left := r.rules(gone.Add(keepUseless)); len(left) > 0 { // a clock that was ahead has been set back by then
+	if left := r.rules(gone.Add(KeepUseless)); len(left) > 0 { // a clock that was ahead has been set back by then
 		t.Error("it is kept for longer than a day after its token has expired")
 	}
 }

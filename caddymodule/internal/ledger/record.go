@@ -1,4 +1,4 @@
-package registry
+package ledger
 
 import (
 	"cmp"
@@ -14,10 +14,10 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
-// The kinds of records. KindStored is a stored messenger; kindRing has the tokens and revocations of a configured one.
+// The kinds of records. KindStored is a stored messenger; KindRing has the tokens and revocations of a configured one.
 const (
 	KindStored = "stored"
-	kindRing   = "ring"
+	KindRing   = "ring"
 )
 
 // A Record is what the facts of one messenger say at a moment: the settings of a stored messenger, and the tokens of a stored or
@@ -27,12 +27,12 @@ type Record struct {
 	Created  time.Time
 	Changed  time.Time // when settings or tokens were changed last
 	Settings *config.Messenger
-	Tokens   []ringToken
+	Tokens   []Token
 	Closings uint64 // how often this node has seen tokens being revoked together with their connections
 
 	Unusable error // why the settings cannot be used by this gateway, or nil
 
-	version *fact
+	version *Fact
 }
 
 // record returns what the ledger says. incarnation tells apart messengers of one name that followed each other.
@@ -70,7 +70,7 @@ func (l *ledger) record(incarnation string) *Record {
 
 // settings reads the settings of a version. A setting that this version of the gateway does not know may be a restriction, and
 // a key that was dropped meanwhile must not come back with them.
-func (l *ledger) settings(v *fact) (*config.Messenger, error) {
+func (l *ledger) settings(v *Fact) (*config.Messenger, error) {
 	settings := new(config.Messenger)
 	decoder := json.NewDecoder(strings.NewReader(string(v.Settings)))
 	decoder.DisallowUnknownFields()
@@ -90,7 +90,7 @@ func (l *ledger) settings(v *fact) (*config.Messenger, error) {
 }
 
 // isDropped reports whether a key is not trusted, although a version names it: that version does not know of the removal.
-func (l *ledger) isDropped(v *fact, hash string) bool {
+func (l *ledger) isDropped(v *Fact, hash string) bool {
 	return slices.ContainsFunc(l.dropped[hash], func(id string) bool { return !slices.Contains(v.Knows, id) })
 }
 
@@ -116,13 +116,13 @@ func keyHashes(settings *config.Messenger) (hashes []string) {
 
 // activeRevocations returns the revocations that are active, the oldest first. Several of the same target are one.
 func (l *ledger) activeRevocations(now time.Time) []Revocation {
-	var facts []*fact
+	var facts []*Fact
 	for f := range l.active() {
 		if !f.Revocation.hasExpired(now) {
 			facts = append(facts, f)
 		}
 	}
-	slices.SortFunc(facts, func(a, b *fact) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.ID, b.ID)) })
+	slices.SortFunc(facts, func(a, b *Fact) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.ID, b.ID)) })
 	index := make(map[revocationTarget]int)
 	list := []Revocation{}
 	for _, f := range facts {

@@ -1,13 +1,9 @@
-package registry
+package ledger
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"path"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -16,26 +12,28 @@ import (
 )
 
 const (
-	// configIncarnation is the incarnation of a configured messenger, which has no beginning and no end.
-	configIncarnation = "config"
+	// ConfigIncarnation is the incarnation of a configured messenger, which has no beginning and no end.
+	ConfigIncarnation = "config"
 
-	// nameFolder is the folder of the facts about a name, beside those of its incarnations: which of these were deleted.
-	nameFolder = "name"
+	// NameFolder is the folder of the facts about a name, beside those of its incarnations: which of these were deleted.
+	NameFolder = "name"
 
 	// maxAhead is how far ahead a time may be. Later ones come from a clock that is wrong, and are not followed.
 	maxAhead = time.Hour
 )
 
-// A journal has the facts of one name that this node has read: of a configured messenger, or of all stored messengers that had
+// A Journal has the facts of one name that this node has read: of a configured messenger, or of all stored messengers that had
 // the name. What it has, it keeps as long as it is of use, whatever the storage says later: a store that has gone back must not
 // make a revoked token valid.
 //
 // mu guards everything below it, and is not held while the storage is read or written.
-type journal struct {
-	name, kind string
+type Journal struct {
+	Name, Kind string
 
-	applying sync.Mutex // makes what the journal says active, one call at a time
-	unknown  bool       // whether the messenger answers keys_unavailable; guarded by applying
+	// Applying is held by the registry while it makes active what the journal says. It guards Unknown, which says whether the
+	// messenger answers keys_unavailable.
+	Applying sync.Mutex
+	Unknown  bool
 
 	mu      sync.Mutex
 	batches map[vault.Key]*batch
@@ -48,7 +46,7 @@ type journal struct {
 	ahead   bool                 // whether there is a fact that is
 
 	partial  bool   // a reading has not finished, or has failed: batches before the last ones may be missing
-	effect   effect // of the facts that were added, and that apply has not seen yet
+	effect   Effect // of the facts that were added, and that apply has not seen yet
 	readings uint64 // how many listings were begun; see compare
 
 	recordErr     error  // why the record of an older version cannot be read
@@ -58,16 +56,17 @@ type journal struct {
 
 // A batch is what was read from one key.
 type batch struct {
-	facts []*fact
+	facts []*Fact
 	texts []json.RawMessage // to write it back
 
 	reading   uint64 // the last listing that was begun before it was added
 	unwritten bool   // it was made from an old record, and is not in the storage yet
 }
 
-func newJournal(name, kind string) *journal {
-	return &journal{
-		name: name, kind: kind,
+// New makes an empty journal of a name; kind is KindRing or KindStored.
+func New(name, kind string) *Journal {
+	return &Journal{
+		Name: name, Kind: kind,
 		batches: make(map[vault.Key]*batch), ledgers: make(map[string]*ledger), deleted: make(map[string]time.Time),
 		last: make(map[vault.Key]uint64), bad: make(map[vault.Key]error), missing: make(map[vault.Key]bool),
 	}
@@ -77,19 +76,19 @@ func newJournal(name, kind string) *journal {
 func folder(name, incarnation string) string { return path.Join(name, incarnation) }
 
 // incarnationOf returns the incarnation that a batch belongs to, and whether it is one of this journal.
-func (j *journal) incarnationOf(key vault.Key) (string, bool) {
-	incarnation, found := strings.CutPrefix(key.Folder, j.name+"/")
+func (j *Journal) incarnationOf(key vault.Key) (string, bool) {
+	incarnation, found := strings.CutPrefix(key.Folder, j.Name+"/")
 	if !found || strings.Contains(incarnation, "/") {
 		return "", false
 	}
-	return incarnation, (incarnation == configIncarnation) == (j.kind == kindRing)
+	return incarnation, (incarnation == ConfigIncarnation) == (j.Kind == KindRing)
 }
 
 // root returns the folder that has all batches of the journal.
-func (j *journal) root() string { return path.Join(vault.StoreRoot, j.name) }
+func (j *Journal) root() string { return path.Join(vault.StoreRoot, j.Name) }
 
 // ledger returns the ledger of an incarnation. The caller holds mu.
-func (j *journal) ledger(incarnation string) *ledger {
+func (j *Journal) ledger(incarnation string) *ledger {
 	l := j.ledgers[incarnation]
 	if l == nil {
 		l = newLedger()
@@ -98,17 +97,17 @@ func (j *journal) ledger(incarnation string) *ledger {
 	return l
 }
 
-// add adds a batch. What it changes is active after the next call of apply. An effect on another incarnation than the current
+// Add adds a batch. What it changes is active after the next call of apply. An effect on another incarnation than the current
 // one may be an effect of the settings: which one is current may change.
-func (j *journal) add(key vault.Key, texts []json.RawMessage, now time.Time) error {
+func (j *Journal) Add(key vault.Key, texts []json.RawMessage, now time.Time) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	var e effect
+	var e Effect
 	incarnation, ours := j.incarnationOf(key)
 	if !ours || j.batches[key] != nil {
 		return nil
 	}
-	facts, err := decode(texts)
+	facts, err := Decode(texts)
 	if err != nil {
 		j.bad[key] = fmt.Errorf("%s: %w", key, err)
 		return j.bad[key]
@@ -124,7 +123,7 @@ func (j *journal) add(key vault.Key, texts []json.RawMessage, now time.Time) err
 		case f.At.After(j.newest):
 			j.newest = f.At
 		}
-		if incarnation != nameFolder {
+		if incarnation != NameFolder {
 			j.ledger(incarnation).add(f, &e)
 			continue
 		}
@@ -133,36 +132,36 @@ func (j *journal) add(key vault.Key, texts []json.RawMessage, now time.Time) err
 				j.deleted[gone] = f.At
 			}
 		}
-		e.settings = true
+		e.Settings = true
 	}
-	if j.kind == KindStored && incarnation != nameFolder && incarnation != j.current() {
-		e = effect{settings: e.settings}
+	if j.Kind == KindStored && incarnation != NameFolder && incarnation != j.current() {
+		e = Effect{Settings: e.Settings}
 	}
-	j.effect.merge(e)
+	j.effect.Merge(e)
 	return nil
 }
 
-// take returns what the facts have changed that were added since the last call. The caller makes it active.
-func (j *journal) take() effect {
+// Take returns what the facts have changed that were added since the last call. The caller makes it active.
+func (j *Journal) Take() Effect {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	e := j.effect
-	j.effect = effect{}
+	j.effect = Effect{}
 	return e
 }
 
-// isApplied reports whether everything that was added is active.
-func (j *journal) isApplied() bool {
+// IsApplied reports whether everything that was added is active.
+func (j *Journal) IsApplied() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.effect.empty()
+	return j.effect.Empty()
 }
 
 // current returns the incarnation that counts, or "" if there is none: of those that were not deleted the one whose settings
 // are confirmed; of several the first, and of those of one instant the one with the smallest name. The caller holds mu.
-func (j *journal) current() string {
-	if j.kind == kindRing {
-		return configIncarnation
+func (j *Journal) current() string {
+	if j.Kind == KindRing {
+		return ConfigIncarnation
 	}
 	best, bestConfirmed := "", false
 	var bestAt time.Time
@@ -184,7 +183,7 @@ func (j *journal) current() string {
 }
 
 // view calls f with the current incarnation and its ledger, which is nil if there is no messenger.
-func (j *journal) view(f func(incarnation string, l *ledger)) {
+func (j *Journal) view(f func(incarnation string, l *ledger)) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	incarnation := j.current()
@@ -195,8 +194,8 @@ func (j *journal) view(f func(incarnation string, l *ledger)) {
 	f(incarnation, j.ledger(incarnation))
 }
 
-// record returns what the facts say, or nil if there is no messenger, or nothing about a configured one.
-func (j *journal) record() (r *Record) {
+// Record returns what the facts say, or nil if there is no messenger, or nothing about a configured one.
+func (j *Journal) Record() (r *Record) {
 	j.view(func(incarnation string, l *ledger) {
 		if l != nil && len(l.facts) > 0 {
 			r = l.record(incarnation)
@@ -206,7 +205,7 @@ func (j *journal) record() (r *Record) {
 }
 
 // stamp returns the time for facts that are made now. It is not before any fact that this one follows.
-func (j *journal) stamp(now time.Time) time.Time {
+func (j *Journal) stamp(now time.Time) time.Time {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	now = now.UTC().Round(0)
@@ -216,9 +215,9 @@ func (j *journal) stamp(now time.Time) time.Time {
 	return now
 }
 
-// damage returns why the journal cannot be relied upon, or nil. A batch that cannot be read may have a revocation. Facts without
+// Damage returns why the journal cannot be relied upon, or nil. A batch that cannot be read may have a revocation. Facts without
 // any settings mean that the settings were lost.
-func (j *journal) damage() error {
+func (j *Journal) Damage() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.recordErr != nil {
@@ -229,113 +228,20 @@ func (j *journal) damage() error {
 			return err
 		}
 	}
-	if j.kind == kindRing || j.current() != "" {
+	if j.Kind == KindRing || j.current() != "" {
 		return nil
 	}
 	for incarnation, l := range j.ledgers {
 		if j.deleted[incarnation].IsZero() && len(l.facts) > 0 && len(l.versions) == 0 {
-			return fmt.Errorf("%s has facts and no settings: %w", path.Join(vault.StoreRoot, folder(j.name, incarnation)), vault.ErrDamaged)
+			return fmt.Errorf("%s has facts and no settings: %w", path.Join(vault.StoreRoot, folder(j.Name, incarnation)), vault.ErrDamaged)
 		}
 	}
 	return nil
-}
-
-// read reads what the storage has and the journal does not. When it returns an error, the journal has what could be read.
-func (s *Store) read(ctx context.Context, j *journal) error {
-	j.mu.Lock()
-	j.readings++
-	reading := j.readings
-	j.partial = true
-	j.mu.Unlock()
-	names, err := s.List(ctx, j.root(), true)
-	if err != nil {
-		return err
-	}
-	if err := s.carryOver(ctx, j, names); err != nil {
-		return err
-	}
-	listed := make(map[vault.Key]bool)
-	var keys []string
-	j.mu.Lock()
-	for _, name := range names {
-		key, valid := vault.ParseKey(name)
-		if _, ours := j.incarnationOf(key); !valid || !ours {
-			continue
-		}
-		listed[key] = true
-		if j.batches[key] == nil {
-			keys = append(keys, name)
-		}
-	}
-	j.mu.Unlock()
-	if err := s.readBatches(ctx, j, keys); err != nil {
-		return err
-	}
-	j.compare(listed, reading, Now())
-	s.checkRecord(ctx, j)
-	return nil
-}
-
-// readBatches reads the batches at keys.
-func (s *Store) readBatches(ctx context.Context, j *journal, keys []string) error {
-	return vault.UntilError(ctx, keys, func(_ int, name string) error {
-		key, _ := vault.ParseKey(name)
-		texts, err := s.loadBatch(ctx, key)
-		if err == nil && texts == nil {
-			return nil // it was never acknowledged
-		}
-		if vault.IsUnreadable(err) {
-			j.mu.Lock()
-			j.bad[key] = err
-			j.mu.Unlock()
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		_ = j.add(key, texts, Now()) // an error is noted in the journal
-		return nil
-	})
-}
-
-// loadBatch reads a batch that a listing names. If there is no value, it asks again: it may be about to be written. If its
-// writer has not said that it was written, it was never acknowledged, and loadBatch returns nil. Otherwise it was lost, and may
-// have had a revocation.
-func (s *Store) loadBatch(ctx context.Context, key vault.Key) ([]json.RawMessage, error) {
-	for try := 0; ; try++ {
-		text, err := s.Load(ctx, key.String())
-		switch {
-		case err == nil:
-			texts, err := vault.DecodeBatch(text)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", key, err)
-			}
-			return texts, nil
-		case !errors.Is(err, fs.ErrNotExist):
-			return nil, err
-		case try < 3:
-			select {
-			case <-time.After(50 * time.Millisecond):
-				continue
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			}
-		}
-		pending, err := s.IsPending(ctx, key)
-		if err != nil || pending {
-			return nil, err
-		}
-		names, err := s.List(ctx, path.Dir(key.String()), false)
-		if err != nil || !slices.Contains(names, key.String()) {
-			return nil, err // it has outlived its use, and was removed meanwhile
-		}
-		return nil, fmt.Errorf("%s is listed, and has no value: %w", key, vault.ErrDamaged)
-	}
 }
 
 // compare finds the batches that the storage has lost, and forgets what it does not have any more because it is of no use. A
 // batch that was written after the listing was begun is not in it, and was not lost.
-func (j *journal) compare(listed map[vault.Key]bool, reading uint64, now time.Time) {
+func (j *Journal) compare(listed map[vault.Key]bool, reading uint64, now time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.partial = false
@@ -357,28 +263,27 @@ func (j *journal) compare(listed map[vault.Key]bool, reading uint64, now time.Ti
 }
 
 // forget removes a batch. The caller holds mu.
-func (j *journal) forget(key vault.Key, b *batch) {
+func (j *Journal) forget(key vault.Key, b *batch) {
 	delete(j.batches, key)
 	incarnation, _ := j.incarnationOf(key)
 	if l := j.ledgers[incarnation]; l != nil {
 		l.forget(b.facts)
-		if len(l.facts) == 0 && j.kind == KindStored {
+		if len(l.facts) == 0 && j.Kind == KindStored {
 			delete(j.ledgers, incarnation)
 		}
 	}
 }
 
-// merge adds what another effect says.
-func (e *effect) merge(other effect) {
-	e.settings = e.settings || other.settings
-	e.ring = e.ring || other.ring
-	e.fewer = e.fewer || other.fewer
-	e.distrust = e.distrust || other.distrust
+// Merge adds what another effect says.
+func (e *Effect) Merge(other Effect) {
+	e.Settings = e.Settings || other.Settings
+	e.Ring = e.Ring || other.Ring
+	e.Fewer = e.Fewer || other.Fewer
 	e.added = append(e.added, other.added...)
 }
 
-// lost returns the batches that the storage does not have any more.
-func (j *journal) lost() map[vault.Key][]json.RawMessage {
+// Lost returns the batches that the storage does not have any more.
+func (j *Journal) Lost() map[vault.Key][]json.RawMessage {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	lost := make(map[vault.Key][]json.RawMessage)

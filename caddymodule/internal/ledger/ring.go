@@ -1,4 +1,4 @@
-package registry
+package ledger
 
 import (
 	"crypto/rand"
@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
 const (
@@ -23,8 +25,8 @@ const (
 	maxOverlap     = 365 * 24 * time.Hour
 )
 
-// A ringToken is one shared token of a key ring. It is stored as a whole, because HMAC needs the text itself.
-type ringToken struct {
+// A Token is one shared token of a key ring. It is stored as a whole, because HMAC needs the text itself.
+type Token struct {
 	KeyID   string
 	Token   string
 	Created time.Time
@@ -51,22 +53,22 @@ var (
 )
 
 // A ringChange is a change of a key ring: the facts that it adds, given what the ring is now.
-type ringChange func(l *ledger, at, now time.Time) (made *NewToken, facts []*fact, err error)
+type ringChange func(l *ledger, at, now time.Time) (made *NewToken, facts []*Fact, err error)
 
 // generate adds a token, and changes no other.
-func generate(l *ledger, at, now time.Time) (*NewToken, []*fact, error) {
+func generate(l *ledger, at, now time.Time) (*NewToken, []*Fact, error) {
 	ring := activeTokens(l.ring(), now)
 	if len(ring) >= maxRing {
 		return nil, nil, errRingFull
 	}
-	f := newFact(factToken, at)
+	f := NewFact(factToken, at)
 	f.KeyID, f.Token, f.Knows = newKeyID(ring, now), sharedtoken.Generate(), l.resetIDs()
-	return &NewToken{KeyID: f.KeyID, Token: f.Token, Created: at.UTC().Truncate(time.Second)}, []*fact{f}, nil
+	return &NewToken{KeyID: f.KeyID, Token: f.Token, Created: at.UTC().Truncate(time.Second)}, []*Fact{f}, nil
 }
 
 // rotate adds a token, and lets those expire after overlap that do not expire anyway. Without an overlap it revokes them all.
 func rotate(overlap time.Duration) ringChange {
-	return func(l *ledger, at, now time.Time) (*NewToken, []*fact, error) {
+	return func(l *ledger, at, now time.Time) (*NewToken, []*Fact, error) {
 		if overlap < 0 || overlap > maxOverlap {
 			return nil, nil, fmt.Errorf("the overlap is not between 0 and %d days", maxOverlap/(24*time.Hour))
 		}
@@ -74,7 +76,7 @@ func rotate(overlap time.Duration) ringChange {
 		if len(ring) == 0 {
 			return nil, nil, errEmptyRing
 		}
-		ending := newFact(factRevoked, at) // without an overlap all end at once, also those that were to expire later
+		ending := NewFact(factRevoked, at) // without an overlap all end at once, also those that were to expire later
 		if overlap > 0 {
 			end := now.Add(overlap).UTC()
 			ending.Kind, ending.End = factExpiry, &end
@@ -87,9 +89,9 @@ func rotate(overlap time.Duration) ringChange {
 		if overlap > 0 && len(ring) >= maxRing {
 			return nil, nil, errRingFull
 		}
-		f := newFact(factToken, at)
+		f := NewFact(factToken, at)
 		f.KeyID, f.Token, f.Knows = newKeyID(ring, now), sharedtoken.Generate(), l.resetIDs()
-		facts := []*fact{f}
+		facts := []*Fact{f}
 		if len(ending.Of) > 0 {
 			facts = append(facts, ending)
 		}
@@ -99,19 +101,19 @@ func rotate(overlap time.Duration) ringChange {
 
 // reset revokes all tokens at once and adds a new one.
 func reset(closing bool) ringChange {
-	return func(l *ledger, at, now time.Time) (*NewToken, []*fact, error) {
-		all := newFact(factReset, at)
+	return func(l *ledger, at, now time.Time) (*NewToken, []*Fact, error) {
+		all := NewFact(factReset, at)
 		all.Closing = closing
-		f := newFact(factToken, at)
+		f := NewFact(factToken, at)
 		f.KeyID, f.Token, f.Knows = newKeyID(nil, now), sharedtoken.Generate(), append(l.resetIDs(), all.ID)
-		return &NewToken{KeyID: f.KeyID, Token: f.Token, Created: at.UTC().Truncate(time.Second)}, []*fact{all, f}, nil
+		return &NewToken{KeyID: f.KeyID, Token: f.Token, Created: at.UTC().Truncate(time.Second)}, []*Fact{all, f}, nil
 	}
 }
 
 // revoke revokes the token with this kid at once.
 func revoke(kid string, closing bool) ringChange {
-	return func(l *ledger, at, now time.Time) (*NewToken, []*fact, error) {
-		f := newFact(factRevoked, at)
+	return func(l *ledger, at, now time.Time) (*NewToken, []*Fact, error) {
+		f := NewFact(factRevoked, at)
 		f.Closing = closing
 		for _, t := range activeTokens(l.ring(), now) {
 			if t.KeyID == kid {
@@ -121,34 +123,35 @@ func revoke(kid string, closing bool) ringChange {
 		if len(f.Of) == 0 {
 			return nil, nil, ErrNoToken
 		}
-		return nil, []*fact{f}, nil
+		return nil, []*Fact{f}, nil
 	}
 }
 
 // activeTokens returns the tokens that have not expired.
-func activeTokens(ring []ringToken, now time.Time) []ringToken {
-	return slices.DeleteFunc(slices.Clone(ring), func(t ringToken) bool { return t.End != nil && !now.Before(*t.End) })
+func activeTokens(ring []Token, now time.Time) []Token {
+	return slices.DeleteFunc(slices.Clone(ring), func(t Token) bool { return t.End != nil && !now.Before(*t.End) })
 }
 
 // newKeyID returns a kid that is not in the ring: the day, so that people recognise it, and a random suffix.
-func newKeyID(ring []ringToken, now time.Time) string {
+func newKeyID(ring []Token, now time.Time) string {
 	for {
 		kid := now.UTC().Format("2006-01-02") + "-" + strings.ToLower(rand.Text()[:6])
-		if !slices.ContainsFunc(ring, func(t ringToken) bool { return t.KeyID == kid }) {
+		if !slices.ContainsFunc(ring, func(t Token) bool { return t.KeyID == kid }) {
 			return kid
 		}
 	}
 }
 
 // Fingerprint identifies a token without revealing it: it is a hash of 256 random bits.
-func (t *ringToken) Fingerprint() string {
+func (t *Token) Fingerprint() string {
 	sum := sha256.Sum256([]byte("messenger shared token\x00" + t.Token))
 	return hex.EncodeToString(sum[:8])
 }
 
-// ringKeys returns the keys of a ring. Nodes that make tokens at the same instant can exceed maxRing; the newest tokens are
+// Keys returns the keys of the tokens; used returns where the last use of one is noted. Nodes that make tokens at the same instant can exceed maxRing; the newest tokens are
 // used then, as many as a verifier takes.
-func ringKeys(ring []ringToken, uses *tokenUses) (authn.Keys, error) {
+func (r *Record) Keys(used func(kid string) *atomic.Int64) (authn.Keys, error) {
+	ring := r.Tokens
 	if over := len(ring) - authn.MaxRing; over > 0 {
 		ring = ring[over:]
 	}
@@ -161,10 +164,10 @@ func ringKeys(ring []ringToken, uses *tokenUses) (authn.Keys, error) {
 		if t.End != nil {
 			key = key.ExpiringAt(*t.End)
 		}
-		keys = append(keys, key.CountingUse(uses.of(t.KeyID)))
+		keys = append(keys, key.CountingUse(used(t.KeyID)))
 	}
 	return authn.NewRing(keys...)
 }
 
 // ActiveTokens returns the tokens that have not expired, the oldest first.
-func (r *Record) ActiveTokens() []ringToken { return activeTokens(r.Tokens, Now()) }
+func (r *Record) ActiveTokens() []Token { return activeTokens(r.Tokens, vault.Now()) }

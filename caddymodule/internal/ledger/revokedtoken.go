@@ -1,4 +1,4 @@
-package registry
+package ledger
 
 import (
 	"encoding/json"
@@ -29,8 +29,8 @@ func (id *TokenID) UnmarshalJSON(text []byte) error {
 	return json.Unmarshal(text, (*string)(id))
 }
 
-// isToken reports whether v revokes a single token.
-func (v *Revocation) isToken() bool { return v.TokenID != "" || v.TokenHash != "" }
+// IsToken reports whether v revokes a single token.
+func (v *Revocation) IsToken() bool { return v.TokenID != "" || v.TokenHash != "" }
 
 // token returns the ID of the single token that v revokes, or "".
 func (v *Revocation) token() authn.TokenID {

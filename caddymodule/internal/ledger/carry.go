@@ -1,4 +1,4 @@
-package registry
+package ledger
 
 import (
 	"cmp"
@@ -15,8 +15,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"go.uber.org/zap"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
@@ -44,10 +42,10 @@ type oldRecord struct {
 }
 
 // recordKey returns the key of the record that an older version kept in place of a journal.
-func (j *journal) recordKey() string { return path.Join(vault.StoreRoot, j.name, j.kind) }
+func (j *Journal) recordKey() string { return path.Join(vault.StoreRoot, j.Name, j.Kind) }
 
 // carryOver reads the record of an older version, if there is one that was not carried over.
-func (s *Store) carryOver(ctx context.Context, j *journal, names []string) error {
+func (j *Journal) carryOver(ctx context.Context, v *vault.Vault, names []string, write bool) error {
 	if _, found := slices.BinarySearch(names, j.recordKey()); !found {
 		j.setRecordError(nil)
 		return nil
@@ -64,12 +62,12 @@ func (s *Store) carryOver(ctx context.Context, j *journal, names []string) error
 	if carried && checked {
 		return nil
 	}
-	text, err := s.LoadRecord(ctx, j.recordKey())
+	text, err := v.LoadRecord(ctx, j.recordKey())
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case vault.IsUnreadable(err) && !carried:
-		s.Failed()
+		v.Failed()
 		j.setRecordError(err)
 		return nil
 	case err != nil && !carried:
@@ -79,7 +77,7 @@ func (s *Store) carryOver(ctx context.Context, j *journal, names []string) error
 	}
 	batches, digest, err := j.factsOfRecord(text)
 	if err != nil && !carried {
-		s.Failed()
+		v.Failed()
 		j.setRecordError(err)
 		return nil
 	}
@@ -93,17 +91,16 @@ func (s *Store) carryOver(ctx context.Context, j *journal, names []string) error
 	// Everything is active before anything is written: a storage that can only be read must not make a part of the record count.
 	keys := slices.SortedFunc(maps.Keys(batches), func(a, b vault.Key) int { return cmp.Compare(a.Number, b.Number) })
 	for _, key := range keys {
-		if err := j.add(key, batches[key], Now()); err != nil {
+		if err := j.Add(key, batches[key], vault.Now()); err != nil {
 			return err
 		}
 		j.setUnwritten(key, true)
 	}
-	if !s.serves() {
-		s.readAgain(j.name, forever) // it is written with the first poll, if this configuration ever runs
-		return nil
+	if !write {
+		return nil // a later Read writes it
 	}
 	for _, key := range slices.Backward(keys) { // the first batch, which says that all are there, is written last
-		if s.SaveBatch(ctx, key, batches[key]) != nil {
+		if v.SaveBatch(ctx, key, batches[key]) != nil {
 			break // it is tried again with the next read
 		}
 		j.setUnwritten(key, false)
@@ -112,7 +109,7 @@ func (s *Store) carryOver(ctx context.Context, j *journal, names []string) error
 }
 
 // setUnwritten notes whether a batch is not in the storage yet.
-func (j *journal) setUnwritten(key vault.Key, unwritten bool) {
+func (j *Journal) setUnwritten(key vault.Key, unwritten bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if b := j.batches[key]; b != nil {
@@ -120,46 +117,46 @@ func (j *journal) setUnwritten(key vault.Key, unwritten bool) {
 	}
 }
 
-// forgetRecord makes the next read look at the record again.
-func (j *journal) forgetRecord() {
+// ForgetRecord makes the next read look at the record again.
+func (j *Journal) ForgetRecord() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.recordChecked = false
 }
 
-func (j *journal) setRecordError(err error) {
+func (j *Journal) setRecordError(err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.recordErr = err
 }
 
 // factsOfRecord returns the batches that an old record becomes, and its digest. The first one has the digest.
-func (j *journal) factsOfRecord(text []byte) (map[vault.Key][]json.RawMessage, string, error) {
+func (j *Journal) factsOfRecord(text []byte) (map[vault.Key][]json.RawMessage, string, error) {
 	var r oldRecord
-	if json.Unmarshal(text, &r) != nil || j.kind == KindStored && len(r.Settings) == 0 { // the error could quote a secret
+	if json.Unmarshal(text, &r) != nil || j.Kind == KindStored && len(r.Settings) == 0 { // the error could quote a secret
 		return nil, "", fmt.Errorf("%s: %w", j.recordKey(), vault.ErrDamaged)
 	}
 	sum := sha256.Sum256(text)
 	digest := hex.EncodeToString(sum[:])
-	incarnation := configIncarnation
-	if j.kind == KindStored {
-		sum := sha256.Sum256([]byte(j.name + "\x00" + r.Created.UTC().Format(time.RFC3339Nano)))
+	incarnation := ConfigIncarnation
+	if j.Kind == KindStored {
+		sum := sha256.Sum256([]byte(j.Name + "\x00" + r.Created.UTC().Format(time.RFC3339Nano)))
 		incarnation = strings.ToLower(base32.StdEncoding.EncodeToString(sum[:])[:16])
 	}
 	n := 0
-	make := func(kind string, at time.Time) *fact {
+	make := func(kind string, at time.Time) *Fact {
 		n++
 		sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", digest, n))
 		if at.IsZero() {
 			at = time.Unix(0, 0)
 		}
-		return &fact{ID: strings.ToLower(base32.StdEncoding.EncodeToString(sum[:])[:16]), Kind: kind, At: at.UTC()}
+		return &Fact{ID: strings.ToLower(base32.StdEncoding.EncodeToString(sum[:])[:16]), Kind: kind, At: at.UTC()}
 	}
 	mark := make(factCarried, r.Changed)
 	mark.Key = digest
-	groups := [][]*fact{{mark}, nil}
+	groups := [][]*Fact{{mark}, nil}
 	size := 0 // of the last group
-	add := func(f *fact) {
+	add := func(f *Fact) {
 		last := len(groups) - 1
 		more := len(f.Settings) + len(f.Token)
 		if f.Revocation != nil {
@@ -170,7 +167,7 @@ func (j *journal) factsOfRecord(text []byte) (map[vault.Key][]json.RawMessage, s
 		}
 		groups[last] = append(groups[last], f)
 	}
-	if len(r.Settings) > 0 && j.kind == KindStored {
+	if len(r.Settings) > 0 && j.Kind == KindStored {
 		v := make(factSettings, r.Changed)
 		created := r.Created.UTC()
 		v.Number, v.Created, v.Settings = 1, &created, r.Settings
@@ -204,21 +201,21 @@ func (j *journal) factsOfRecord(text []byte) (map[vault.Key][]json.RawMessage, s
 				return nil, "", fmt.Errorf("%s: %w", j.recordKey(), err)
 			}
 		}
-		texts, err := encode(group)
+		texts, err := Encode(group)
 		if err != nil {
 			return nil, "", err
 		}
-		batches[vault.Key{Folder: folder(j.name, incarnation), Writer: recordWriter, Number: uint64(i + 1)}] = texts
+		batches[vault.Key{Folder: folder(j.Name, incarnation), Writer: recordWriter, Number: uint64(i + 1)}] = texts
 	}
 	return batches, digest, nil
 }
 
-// checkRecord logs an error if an older version of the gateway has written a record after it was carried over, and deletes the
-// record of a deleted messenger. Other records stay, for a return to that version. It does nothing unless the record was read.
-func (s *Store) checkRecord(ctx context.Context, j *journal) {
+// checkRecord reports whether an older version of the gateway has written a record after it was carried over, and deletes the record
+// of a deleted messenger. Other records stay, for a return to that version. It does nothing unless the record was read.
+func (j *Journal) checkRecord(ctx context.Context, v *vault.Vault) (changed bool) {
 	j.mu.Lock()
 	digest := j.recordDigest
-	var carried *fact
+	var carried *Fact
 	gone := false
 	for incarnation, l := range j.ledgers {
 		if l.carried != nil {
@@ -227,12 +224,28 @@ func (s *Store) checkRecord(ctx context.Context, j *journal) {
 	}
 	j.recordDigest = ""
 	j.mu.Unlock()
-	switch {
-	case digest == "" || carried == nil:
-	case carried.Key != digest:
-		s.log().Error("an older version of the gateway has changed this messenger after its record was carried over; the change is ignored: stop that node, and repeat the change",
-			zap.String("messenger", j.name))
-	case gone:
-		_ = s.Delete(ctx, j.recordKey()) // the next sweep tries again
+	if digest == "" || carried == nil {
+		return false
 	}
+	if gone {
+		_ = v.Delete(ctx, j.recordKey()) // the next sweep tries again
+	}
+	return carried.Key != digest
+}
+
+// Unwritten reports whether facts of an old record are not in the storage yet. A Read that may write tries again.
+func (j *Journal) Unwritten() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, b := range j.batches {
+		if b.unwritten {
+			return true
+		}
+	}
+	return false
+}
+
+// DeleteRecord deletes the record of an older version, if there is one.
+func (j *Journal) DeleteRecord(ctx context.Context, v *vault.Vault) error {
+	return v.Delete(ctx, j.recordKey())
 }

@@ -1,4 +1,4 @@
-package registry
+package ledger
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,14 +37,15 @@ func newTestRing() testRing { return testRing{newLedger()} }
 func (r testRing) change(now time.Time, change ringChange) (*NewToken, error) {
 	made, facts, err := change(r.ledger, now, now)
 	for _, f := range facts {
-		r.add(f, new(effect))
+		r.add(f, new(Effect))
 	}
 	return made, err
 }
 
-func newUses() *tokenUses {
-	l := &Store{uses: make(map[string]*tokenUses)}
-	return l.usesOf("support", kindRing)
+// keysOf returns the keys of a ring whose uses nobody counts.
+func keysOf(ring []Token) (authn.Keys, error) {
+	r := &Record{Tokens: ring}
+	return r.Keys(func(string) *atomic.Int64 { return new(atomic.Int64) })
 }
 
 // verdicts returns what a verifier with the ring says to a token of made, without and with its kid.
@@ -76,7 +78,7 @@ func TestAnOverlapEndsByItself(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		keys, err := ringKeys(r.ring(), newUses())
+		keys, err := keysOf(r.ring())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -103,7 +105,7 @@ func TestAContactKnowsTheEndOfItsKey(t *testing.T) {
 		if _, err := r.change(time.Now(), rotate(time.Hour)); err != nil {
 			t.Fatal(err)
 		}
-		keys, err := ringKeys(r.ring(), newUses())
+		keys, err := keysOf(r.ring())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -174,9 +176,9 @@ func TestRingRefusals(t *testing.T) {
 		}
 	}
 	for _, token := range full.ring() {
-		expiry := newFact(factExpiry, now, token.id)
+		expiry := NewFact(factExpiry, now, token.id)
 		expiry.End = &end
-		full.add(expiry, new(effect))
+		full.add(expiry, new(Effect))
 	}
 	if _, err := full.change(end, generate); err != nil || len(activeTokens(full.ring(), end)) != 1 {
 		t.Errorf("after all have expired: %v, %v", full.ring(), err)
@@ -194,10 +196,10 @@ func TestARingThatSeveralNodesHaveFilled(t *testing.T) {
 			}
 		}
 		for _, f := range node.facts {
-			union.add(f, new(effect))
+			union.add(f, new(Effect))
 		}
 	}
-	if _, err := ringKeys(union.ring(), newUses()); err != nil {
+	if _, err := keysOf(union.ring()); err != nil {
 		t.Error(err)
 	}
 }
@@ -211,7 +213,7 @@ func TestTwoResetsAtTheSameInstant(t *testing.T) {
 	all := old
 	var made []*NewToken
 	for _, node := range []testRing{a, b} {
-		node.add(old[0], new(effect))
+		node.add(old[0], new(Effect))
 		token, facts, err := reset(false)(node.ledger, now, now)
 		if err != nil {
 			t.Fatal(err)
@@ -220,61 +222,19 @@ func TestTwoResetsAtTheSameInstant(t *testing.T) {
 	}
 	union := newTestRing()
 	for _, f := range all {
-		union.add(f, new(effect))
+		union.add(f, new(Effect))
 	}
 	if ring := union.ring(); len(ring) != 0 {
 		t.Errorf("before the nodes have looked again these are accepted: %v", ring)
 	}
 	for _, f := range all {
 		if f.Kind == factToken && f.ID != old[0].ID {
-			kept := newFact(factKept, now, f.ID)
+			kept := NewFact(factKept, now, f.ID)
 			kept.Knows = union.resetIDs()
-			union.add(kept, new(effect))
+			union.add(kept, new(Effect))
 		}
 	}
 	if ring := union.ring(); len(ring) != 2 || ring[0].KeyID != made[0].KeyID && ring[0].KeyID != made[1].KeyID {
 		t.Errorf("got %v, want %v", ring, made)
-	}
-}
-
-// When a token was last used is known to the hour, and costs a store only once in an hour.
-func TestLastUseIsKnownToTheHour(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r, uses := newTestRing(), newUses()
-		made, _ := r.change(time.Now(), generate)
-		keys, err := ringKeys(r.ring(), uses)
-		if err != nil {
-			t.Fatal(err)
-		}
-		contact, rej := authn.NewVerifier(authn.Policy{IdentityKey: "identity"}, keys).Verify(context.Background(), signWith(made.Token, ""), nil)
-		if rej != nil {
-			t.Fatal(rej)
-		}
-		contact.SignedBy.Use(time.Now())
-		first := uses.fresh()
-		if first[made.KeyID] != time.Now().Unix()/3600 {
-			t.Errorf("got %v", first)
-		}
-		uses.markWritten(first)
-		contact.SignedBy.Use(time.Now().Add(time.Second))
-		if again := uses.fresh(); len(again) != 0 {
-			t.Errorf("the same hour is written again: %v", again)
-		}
-		time.Sleep(time.Hour)
-		contact.SignedBy.Use(time.Now())
-		contact.SignedBy.Use(time.Now().Add(-2 * time.Hour))
-		if again := uses.fresh(); again[made.KeyID] != first[made.KeyID]+1 {
-			t.Errorf("an hour later: %v", again)
-		}
-	})
-}
-
-// Unicode folds the Kelvin sign to k: it is another host.
-func TestInternalHostIsASCII(t *testing.T) {
-	l := &Store{internal: []string{"keys.internal"}}
-	for host, want := range map[string]bool{"keys.internal": true, "KEYS.Internal": true, "\u212aeys.internal": false} {
-		if got := l.IsInternal(host, host+":443"); got != want {
-			t.Errorf("%q: got %t, want %t", host, got, want)
-		}
 	}
 }

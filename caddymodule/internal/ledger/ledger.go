@@ -1,4 +1,4 @@
-package registry
+package ledger
 
 import (
 	"cmp"
@@ -10,54 +10,53 @@ import (
 // A ledger has the facts of one incarnation of a messenger, and answers what follows from them. Every answer depends on the
 // set of facts only, and not on the order in which they were added.
 type ledger struct {
-	facts map[string]*fact // by ID
+	facts map[string]*Fact // by ID
 
-	versions             map[string]*fact
+	versions             map[string]*Fact
 	confirmed, withdrawn map[string]bool // versions
 	dropped              map[string][]string
 
 	kept    map[string][]string  // by token: the resets that it outlives, in addition to those that it names
 	expiry  map[string]time.Time // by token: the latest
 	revoked map[string]bool      // tokens
-	tokens  map[string]*fact
-	resets  map[string]*fact
+	tokens  map[string]*Fact
+	resets  map[string]*Fact
 
 	undone      map[string]bool  // revocations
-	revocations map[string]*fact // the active ones that take room
-	past        map[string]*fact // the active ones that take none: their tokens have expired; see setAside
-	covers      []*fact          // revocations that replaced others
+	revocations map[string]*Fact // the active ones that take room
+	past        map[string]*Fact // the active ones that take none: their tokens have expired; see setAside
+	covers      []*Fact          // revocations that replaced others
 	logouts     map[string]int   // by contact: those of single tokens that take room
 	size        int              // an upper bound for the size of those that take room, in bytes
 
-	carried *fact
+	carried *Fact
 
 	closings uint64 // how often this node has seen tokens being revoked together with their connections
 }
 
 func newLedger() *ledger {
 	return &ledger{
-		facts: make(map[string]*fact), versions: make(map[string]*fact),
+		facts: make(map[string]*Fact), versions: make(map[string]*Fact),
 		confirmed: make(map[string]bool), withdrawn: make(map[string]bool), dropped: make(map[string][]string),
 		kept: make(map[string][]string), expiry: make(map[string]time.Time), revoked: make(map[string]bool),
-		tokens: make(map[string]*fact), resets: make(map[string]*fact),
-		undone: make(map[string]bool), revocations: make(map[string]*fact), past: make(map[string]*fact), logouts: make(map[string]int),
+		tokens: make(map[string]*Fact), resets: make(map[string]*Fact),
+		undone: make(map[string]bool), revocations: make(map[string]*Fact), past: make(map[string]*Fact), logouts: make(map[string]int),
 	}
 }
 
-// An effect is what facts have changed.
-type effect struct {
-	settings, ring bool
-	added          []*fact // revocations
-	fewer          bool    // revocations were undone
-	distrust       bool
+// An Effect is what facts have changed.
+type Effect struct {
+	Settings, Ring bool
+	Fewer          bool    // revocations were undone
+	added          []*Fact // revocations
 }
 
-func (e *effect) empty() bool {
-	return !e.settings && !e.ring && !e.fewer && !e.distrust && len(e.added) == 0
+func (e *Effect) Empty() bool {
+	return !e.Settings && !e.Ring && !e.Fewer && len(e.added) == 0
 }
 
 // add adds a fact, and notes what it changes. A fact that is there already changes nothing.
-func (l *ledger) add(f *fact, e *effect) {
+func (l *ledger) add(f *Fact, e *Effect) {
 	if l.facts[f.ID] != nil {
 		return
 	}
@@ -65,39 +64,39 @@ func (l *ledger) add(f *fact, e *effect) {
 	switch f.Kind {
 	case factSettings:
 		l.versions[f.ID] = f
-		e.settings = true
+		e.Settings = true
 	case factConfirmed:
 		addAll(l.confirmed, f.Of)
-		e.settings = true
+		e.Settings = true
 	case factWithdrawn:
 		addAll(l.withdrawn, f.Of)
-		e.settings = true
+		e.Settings = true
 	case factDropped:
 		l.dropped[f.Key] = append(l.dropped[f.Key], f.ID)
-		e.settings = true
+		e.Settings = true
 	case factToken:
 		l.tokens[f.ID] = f
-		e.ring = true
+		e.Ring = true
 	case factKept:
 		for _, token := range f.Of {
 			l.kept[token] = append(l.kept[token], f.Knows...)
 		}
-		e.ring = true
+		e.Ring = true
 	case factExpiry:
 		for _, token := range f.Of {
 			if f.End.After(l.expiry[token]) {
 				l.expiry[token] = *f.End
 			}
 		}
-		e.ring = true
+		e.Ring = true
 	case factRevoked:
 		addAll(l.revoked, f.Of)
 		l.countClosing(f)
-		e.ring = true
+		e.Ring = true
 	case factReset:
 		l.resets[f.ID] = f
 		l.countClosing(f)
-		e.ring = true
+		e.Ring = true
 	case factRevoke:
 		l.addRevocation(f, e)
 	case factUndo:
@@ -105,15 +104,13 @@ func (l *ledger) add(f *fact, e *effect) {
 		for _, id := range f.Of {
 			l.deactivate(id)
 		}
-		e.fewer = true
+		e.Fewer = true
 	case factCarried:
 		l.carried = f
-	case factDistrust:
-		e.distrust = true
 	}
 }
 
-func (l *ledger) countClosing(f *fact) {
+func (l *ledger) countClosing(f *Fact) {
 	if f.Closing {
 		l.closings++
 	}
@@ -126,23 +123,23 @@ func addAll(set map[string]bool, ids []string) {
 }
 
 // forget removes facts that have outlived their use.
-func (l *ledger) forget(facts []*fact) {
+func (l *ledger) forget(facts []*Fact) {
 	for _, f := range facts {
 		delete(l.facts, f.ID)
 		delete(l.versions, f.ID)
 		delete(l.tokens, f.ID)
 		delete(l.resets, f.ID)
 		l.deactivate(f.ID)
-		l.covers = slices.DeleteFunc(l.covers, func(c *fact) bool { return c == f })
+		l.covers = slices.DeleteFunc(l.covers, func(c *Fact) bool { return c == f })
 	}
 }
 
 // version returns the current version of the settings, or nil. It is the confirmed one with the longest history, followed by
 // versions that are not confirmed: their writers may have died before they could. Of several the latest counts, and of those
 // of one instant the one with the greatest ID, so that all nodes agree.
-func (l *ledger) version() *fact {
-	var current *fact
-	var open []*fact
+func (l *ledger) version() *Fact {
+	var current *Fact
+	var open []*Fact
 	for _, f := range l.versions {
 		switch {
 		case l.confirmed[f.ID]:
@@ -164,7 +161,7 @@ func (l *ledger) version() *fact {
 	return current
 }
 
-func compareVersions(a, b *fact) int {
+func compareVersions(a, b *Fact) int {
 	return cmp.Or(cmp.Compare(a.Number, b.Number), a.At.Compare(b.At), cmp.Compare(a.ID, b.ID))
 }
 
@@ -179,24 +176,24 @@ func (l *ledger) children(parent string) (ids []string) {
 }
 
 // ring returns the shared tokens that are not revoked, the oldest first. Some may have expired.
-func (l *ledger) ring() []ringToken {
-	var ring []ringToken
+func (l *ledger) ring() []Token {
+	var ring []Token
 	for id, f := range l.tokens {
 		if l.revoked[id] || l.isReset(f) {
 			continue
 		}
-		t := ringToken{id: id, KeyID: f.KeyID, Token: f.Token, Created: f.At.Truncate(time.Second), at: f.At}
+		t := Token{id: id, KeyID: f.KeyID, Token: f.Token, Created: f.At.Truncate(time.Second), at: f.At}
 		if end, found := l.expiry[id]; found {
 			t.End = &end
 		}
 		ring = append(ring, t)
 	}
-	slices.SortFunc(ring, func(a, b ringToken) int { return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.id, b.id)) })
+	slices.SortFunc(ring, func(a, b Token) int { return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.id, b.id)) })
 	return ring
 }
 
 // isReset reports whether a reset has revoked a token.
-func (l *ledger) isReset(token *fact) bool {
+func (l *ledger) isReset(token *Fact) bool {
 	for id := range l.resets {
 		if !l.outlives(token, id) {
 			return true
@@ -206,7 +203,7 @@ func (l *ledger) isReset(token *fact) bool {
 }
 
 // outlives reports whether a reset does not revoke a token.
-func (l *ledger) outlives(token *fact, reset string) bool {
+func (l *ledger) outlives(token *Fact, reset string) bool {
 	return slices.Contains(token.Knows, reset) || slices.Contains(l.kept[token.ID], reset)
 }
 

@@ -1,0 +1,226 @@
+package ledger
+
+import (
+	"encoding/json"
+	"errors"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+// What operators and contacts do becomes facts here. Nothing is written: the registry writes the facts to the folder of the
+// incarnation that these functions return.
+
+var (
+	// ErrNothing is the error for a journal without a messenger.
+	ErrNothing = errors.New("there is no messenger of this name")
+
+	// ErrNotRevoked is the error for undoing what was not revoked.
+	ErrNotRevoked = errors.New("no such revocation exists")
+
+	// ErrCovers is the error for undoing a revocation that replaced others.
+	ErrCovers = errors.New("this revocation replaced others, such as the logouts of one contact, and cannot be undone: it is not known any more which tokens these were")
+)
+
+// NextVersion returns a version of the settings that follows the current one, and the incarnation that it belongs to, which is a
+// new one if there is no messenger.
+func (j *Journal) NextVersion(settings *config.Messenger, now time.Time) (v *Fact, incarnation string, err error) {
+	v = NewFact(factSettings, j.stamp(now))
+	if v.Settings, err = json.Marshal(settings); err != nil {
+		return nil, "", err
+	}
+	j.view(func(current string, l *ledger) {
+		if l == nil {
+			incarnation, v.Number, v.Created = newID(), 1, &v.At
+			return
+		}
+		parent := l.version()
+		incarnation = current
+		v.Parent, v.Number, v.Created = parent.ID, parent.Number+1, parent.Created
+		for _, hash := range keyHashes(settings) {
+			v.Knows = append(v.Knows, l.dropped[hash]...)
+		}
+	})
+	return v, incarnation, nil
+}
+
+// HasRival reports whether another node has made a version with the same parent, or created a messenger of the same name.
+func (j *Journal) HasRival(incarnation string, v *Fact) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if v.Parent != "" {
+		return slices.ContainsFunc(j.ledger(incarnation).children(v.Parent), func(id string) bool { return id != v.ID })
+	}
+	for other, l := range j.ledgers {
+		if other != incarnation && len(l.versions) > 0 && j.deleted[other].IsZero() {
+			return true
+		}
+	}
+	return false
+}
+
+// Withdrawal returns the fact by which a version is undone of which its caller is told that it was not made, and the folder to
+// which it belongs.
+func (j *Journal) Withdrawal(incarnation string, v *Fact, now time.Time) (f *Fact, folder string) {
+	if v.Parent == "" {
+		return NewFact(factDeletion, j.stamp(now), incarnation), NameFolder
+	}
+	return NewFact(factWithdrawn, j.stamp(now), v.ID), incarnation
+}
+
+// Confirmation returns the facts by which a version becomes the current one, whatever older versions arrive later. Keys that it
+// does not name any more are dropped by facts of their own, so that no late version brings them back. before is the record that
+// the version replaces, or nil.
+func (j *Journal) Confirmation(v *Fact, before *Record, settings *config.Messenger, now time.Time) []*Fact {
+	at := j.stamp(now)
+	facts := []*Fact{NewFact(factConfirmed, at, v.ID)}
+	if before == nil {
+		return facts
+	}
+	kept := keyHashes(settings)
+	for _, hash := range keyHashes(before.Settings) {
+		if !slices.Contains(kept, hash) {
+			f := NewFact(factDropped, at)
+			f.Key = hash
+			facts = append(facts, f)
+		}
+	}
+	if len(before.Tokens) > 0 && !settings.IsGenerated() {
+		facts = append(facts, NewFact(factReset, at))
+	}
+	return facts
+}
+
+// Deletion returns the fact by which all incarnations that there are are deleted, or nil if there are none. It belongs to NameFolder.
+func (j *Journal) Deletion(now time.Time) *Fact {
+	var gone []string
+	j.mu.Lock()
+	add := func(incarnation string) {
+		if incarnation != NameFolder && j.deleted[incarnation].IsZero() && !slices.Contains(gone, incarnation) {
+			gone = append(gone, incarnation)
+		}
+	}
+	for incarnation := range j.ledgers {
+		add(incarnation)
+	}
+	for key := range j.bad {
+		add(path.Base(key.Folder))
+	}
+	j.mu.Unlock()
+	if len(gone) == 0 {
+		return nil
+	}
+	return NewFact(factDeletion, j.stamp(now), gone...)
+}
+
+// ChangeRing returns the facts of a change of the shared tokens, and the token that is made, if any.
+func (j *Journal) ChangeRing(change RingChange, now time.Time) (incarnation string, made *NewToken, facts []*Fact, err error) {
+	at := j.stamp(now)
+	err = ErrNothing
+	j.view(func(current string, l *ledger) {
+		if incarnation = current; l != nil {
+			made, facts, err = change.facts(l, at, now)
+		}
+	})
+	return incarnation, made, facts, err
+}
+
+// MissedResets returns the fact by which a token outlives resets that were made at the same instant without knowing of it, or nil
+// if there are none. facts are those by which the token was made. It has not been shown to anybody yet.
+func (j *Journal) MissedResets(incarnation string, facts []*Fact) (kept *Fact) {
+	j.view(func(current string, l *ledger) {
+		for _, f := range facts {
+			if f.Kind != factToken || l == nil || current != incarnation {
+				continue
+			}
+			for _, id := range l.resetIDs() {
+				if l.outlives(f, id) {
+					continue
+				}
+				if kept == nil {
+					kept = NewFact(factKept, f.At, f.ID)
+				}
+				kept.Knows = append(kept.Knows, id)
+			}
+		}
+	})
+	return kept
+}
+
+// Revoke returns the facts by which v is revoked.
+func (j *Journal) Revoke(v Revocation, m *config.Messenger, now time.Time) (incarnation string, facts []*Fact, err error) {
+	now = now.UTC()
+	v = v.at(m, now)
+	at := j.stamp(now)
+	err = ErrNothing
+	j.view(func(current string, l *ledger) {
+		if incarnation = current; l != nil {
+			facts, err = l.revocationFacts(v, at, now, time.Duration(m.MaxLifetime))
+		}
+	})
+	return incarnation, facts, err
+}
+
+// Undo returns the fact by which all active revocations of the same target are undone.
+func (j *Journal) Undo(v *Revocation, now time.Time) (incarnation string, undo *Fact, err error) {
+	at := j.stamp(now)
+	err = ErrNotRevoked
+	j.view(func(current string, l *ledger) {
+		if incarnation = current; l == nil {
+			return
+		}
+		target := v.target()
+		if ids := l.revocationsOf(target); len(ids) > 0 {
+			undo, err = NewFact(factUndo, at, ids...), nil
+			return
+		}
+		if target.covers = true; len(l.revocationsOf(target)) > 0 {
+			err = ErrCovers
+		}
+	})
+	return incarnation, undo, err
+}
+
+// Revocations returns the revocations that are of use under this max_lifetime, the newest first.
+func (j *Journal) Revocations(bound time.Duration, now time.Time) []Revocation {
+	list := []Revocation{}
+	j.view(func(_ string, l *ledger) {
+		if l == nil {
+			return
+		}
+		for _, v := range slices.Backward(l.activeRevocations(now)) {
+			kept := v.KeptUntil(bound)
+			if kept != nil && !now.Before(*kept) {
+				continue // it covers only tokens that have expired
+			}
+			if kept != nil || v.Until != nil && !now.Before(*v.Until) {
+				v.Until = kept
+			}
+			list = append(list, v)
+		}
+	})
+	return list
+}
+
+// Rules returns what the revocations mean for a verifier.
+func (j *Journal) Rules(now time.Time) (rules []authn.Revocation) {
+	j.view(func(_ string, l *ledger) {
+		if l != nil {
+			rules = l.rules(now)
+		}
+	})
+	return rules
+}
+
+// AddedRules returns the rules of the revocations that are new in e. One may have been undone since it was read.
+func (j *Journal) AddedRules(e Effect) (rules []authn.Revocation) {
+	j.view(func(_ string, l *ledger) {
+		if l != nil {
+			rules = l.rulesOf(e.added)
+		}
+	})
+	return rules
+}

@@ -1,0 +1,212 @@
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
+)
+
+// Read reads what the storage has and the journal does not. write says whether the record of an older version may be carried over. When
+// it returns an error, the journal has what could be read.
+func (j *Journal) Read(ctx context.Context, v *vault.Vault, write bool) (recordChanged bool, err error) {
+	j.mu.Lock()
+	j.readings++
+	reading := j.readings
+	j.partial = true
+	j.mu.Unlock()
+	names, err := v.List(ctx, j.root(), true)
+	if err != nil {
+		return false, err
+	}
+	if err := j.carryOver(ctx, v, names, write); err != nil {
+		return false, err
+	}
+	listed := make(map[vault.Key]bool)
+	var keys []string
+	j.mu.Lock()
+	for _, name := range names {
+		key, valid := vault.ParseKey(name)
+		if _, ours := j.incarnationOf(key); !valid || !ours {
+			continue
+		}
+		listed[key] = true
+		if j.batches[key] == nil {
+			keys = append(keys, name)
+		}
+	}
+	j.mu.Unlock()
+	if err := j.readBatches(ctx, v, keys); err != nil {
+		return false, err
+	}
+	j.compare(listed, reading, vault.Now())
+	return j.checkRecord(ctx, v), nil
+}
+
+// readBatches reads the batches at keys.
+func (j *Journal) readBatches(ctx context.Context, v *vault.Vault, keys []string) error {
+	return vault.UntilError(ctx, keys, func(_ int, name string) error {
+		key, _ := vault.ParseKey(name)
+		texts, err := LoadBatch(ctx, v, key)
+		if err == nil && texts == nil {
+			return nil // it was never acknowledged
+		}
+		if vault.IsUnreadable(err) {
+			j.mu.Lock()
+			j.bad[key] = err
+			j.mu.Unlock()
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		_ = j.Add(key, texts, vault.Now()) // an error is noted in the journal
+		return nil
+	})
+}
+
+// LoadBatch reads a batch that a listing names. If there is no value, it asks again: it may be about to be written. If its
+// writer has not said that it was written, it was never acknowledged, and LoadBatch returns nil. Otherwise it was lost, and may
+// have had a revocation.
+func LoadBatch(ctx context.Context, v *vault.Vault, key vault.Key) ([]json.RawMessage, error) {
+	for try := 0; ; try++ {
+		text, err := v.Load(ctx, key.String())
+		switch {
+		case err == nil:
+			texts, err := vault.DecodeBatch(text)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", key, err)
+			}
+			return texts, nil
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, err
+		case try < 3:
+			select {
+			case <-time.After(50 * time.Millisecond):
+				continue
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		pending, err := v.IsPending(ctx, key)
+		if err != nil || pending {
+			return nil, err
+		}
+		names, err := v.List(ctx, path.Dir(key.String()), false)
+		if err != nil || !slices.Contains(names, key.String()) {
+			return nil, err // it has outlived its use, and was removed meanwhile
+		}
+		return nil, fmt.Errorf("%s is listed, and has no value: %w", key, vault.ErrDamaged)
+	}
+}
+
+// ReadNext reads the batches that follow those that the journal has of the same writer, up to last, and reports whether that
+// was all. A journal of another kind needs nothing.
+func (j *Journal) ReadNext(ctx context.Context, v *vault.Vault, last vault.Key) bool {
+	if _, ours := j.incarnationOf(last); !ours {
+		return true
+	}
+	j.mu.Lock()
+	have := j.last[vault.Key{Folder: last.Folder, Writer: last.Writer}]
+	partial := j.partial
+	j.mu.Unlock()
+	if partial {
+		return false
+	}
+	if have >= last.Number {
+		return true
+	}
+	if last.Number-have > maxTargeted {
+		return false
+	}
+	var keys []vault.Key
+	for n := have + 1; n <= last.Number; n++ {
+		keys = append(keys, vault.Key{Folder: last.Folder, Writer: last.Writer, Number: n})
+	}
+	batches := make([][]json.RawMessage, len(keys))
+	err := vault.UntilError(ctx, keys, func(i int, key vault.Key) error {
+		text, err := v.Load(ctx, key.String())
+		if err == nil {
+			batches[i], err = vault.DecodeBatch(text)
+		}
+		return err
+	})
+	if err != nil {
+		return false
+	}
+	for i, key := range keys {
+		if j.Add(key, batches[i], vault.Now()) != nil {
+			return false
+		}
+	}
+	return j.Damage() == nil // what it lacks may be in the folder already, told by another writer
+}
+
+// maxTargeted is how many batches are read by their numbers, without listing their folder.
+const maxTargeted = 64
+
+// IsReplaced reports whether the storage has an incarnation, or the deletion of one, that the journal does not know. It does not
+// list the facts, of which there may be many. If the storage cannot be read, it reports true.
+func (j *Journal) IsReplaced(ctx context.Context, v *vault.Vault) bool {
+	names, err := v.List(ctx, j.root(), false)
+	if err != nil {
+		return true
+	}
+	j.mu.Lock()
+	var unknown bool
+	for _, name := range names {
+		incarnation := path.Base(name)
+		switch {
+		case incarnation == NameFolder:
+			unknown = unknown || len(j.deleted) == 0
+		case incarnation == ConfigIncarnation, j.ledgers[incarnation] != nil, strings.ContainsAny(incarnation, "-_."):
+		case incarnation == KindStored, incarnation == KindRing:
+		default:
+			_, gone := j.deleted[incarnation]
+			unknown = unknown || !gone
+		}
+	}
+	knows := len(j.deleted) > 0
+	j.mu.Unlock()
+	if unknown || !knows {
+		return unknown
+	}
+	deletions, err := v.List(ctx, path.Join(j.root(), NameFolder, "facts"), false)
+	if err != nil {
+		return true
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.ContainsFunc(deletions, func(name string) bool {
+		key, valid := vault.ParseKey(name)
+		return valid && j.batches[key] == nil
+	})
+}
+
+// Count returns how many facts the journal has.
+func (j *Journal) Count() (n int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, l := range j.ledgers {
+		n += len(l.facts)
+	}
+	return n
+}
+
+// Health returns how many batches the storage has lost that the journal has, and whether there is a fact whose time is more than an
+// hour ahead.
+func (j *Journal) Health() (missing int, ahead bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.missing), j.ahead
+}
+
+// Folder returns the folder of an incarnation below the root of the store.
+func (j *Journal) Folder(incarnation string) string { return folder(j.Name, incarnation) }

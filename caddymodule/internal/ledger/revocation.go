@@ -1,0 +1,110 @@
+package ledger
+
+import (
+	"errors"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+// LogoutOf returns the revocation by which c logs out.
+func LogoutOf(c *authn.Contact, m *config.Messenger, everywhere bool, now time.Time) Revocation {
+	if c.TokenID == "" || everywhere {
+		// The site's clock may be ahead: the token that is used to log out must be revoked in any case.
+		if next := c.Issued.Add(time.Second - config.DurationOr(m.ClockSkew, config.DefaultClockSkew)); next.After(now) {
+			now = next.UTC()
+		}
+		return Revocation{Identity: c.Identity, Before: &now}
+	}
+	v := Revocation{TokenHash: c.TokenID, Contact: c.Identity}
+	if !c.Expires.IsZero() { // and not c.Until: a key that expires earlier may be configured again
+		v.Until = storable(c.Expires)
+	}
+	if !c.Issued.IsZero() {
+		issued := c.Issued.UTC()
+		v.Issued = &issued
+	}
+	return v
+}
+
+// A Revocation revokes tokens of one messenger. Exactly one of TokenID, TokenHash, Identity and All is set.
+type Revocation struct {
+	TokenID   TokenID       `json:"jti,omitempty"`        // as an operator wrote it
+	TokenHash authn.TokenID `json:"jti_sha256,omitempty"` // if only the hash is known, as after a logout, or the jti is long
+	Contact   string        `json:"contact,omitempty"`    // the contact of the token, if it was revoked by a logout
+	Identity  string        `json:"identity,omitempty"`
+	All       bool          `json:"all,omitempty"`
+	Before    *time.Time    `json:"issued_before,omitempty"` // for Identity and All; default: the time of the call
+	Until     *time.Time    `json:"until,omitempty"`         // when the revocation can be removed; nil if never
+	Created   time.Time     `json:"created,omitzero"`
+
+	// What the gateway records by itself; see revocationlist.go.
+	Skew   caddy.Duration `json:"clock_skew,omitempty"` // how far the clock of an issuer may have been ahead
+	Issued *time.Time     `json:"issued,omitempty"`     // the iat of the token, if it was revoked by a logout
+	Exact  bool           `json:"exact,omitempty"`      // Until comes from the tokens themselves, and not from a setting
+	Covers bool           `json:"covers,omitempty"`     // it replaced others, and cannot be undone
+}
+
+// targets returns how many members say what is revoked; only 1 is valid.
+func (v *Revocation) targets() (n int) {
+	for _, set := range []bool{v.TokenID != "", v.TokenHash != "", v.Identity != "", v.All} {
+		if set {
+			n++
+		}
+	}
+	return n
+}
+
+// Check returns why v is not a valid revocation.
+func (v *Revocation) Check() error {
+	switch {
+	case v.targets() != 1:
+		return errors.New(`exactly one of "jti", "jti_sha256", "identity" and "all" says what is revoked`)
+	case v.Contact != "" && !v.IsToken():
+		return errors.New(`"contact" goes with "jti"`)
+	case v.IsToken() && v.Before != nil:
+		return errors.New(`a jti names one token; "issued_before" goes with "identity" or "all"`)
+	case len(v.TokenID) > authn.MaxToken || len(v.Identity) > 255:
+		return errors.New("no token has a jti or an identity of this length")
+	}
+	return nil
+}
+
+// storable returns t, or nil if JSON has no such time. That is after the year 9999, and what is kept until then is kept for
+// ever.
+func storable(t time.Time) *time.Time {
+	if t = t.UTC(); t.Year() > 9999 {
+		return nil
+	}
+	return &t
+}
+
+// at returns v as it is stored when it is made now for m.
+func (v Revocation) at(m *config.Messenger, now time.Time) Revocation {
+	v.Created, v.Skew = now.Truncate(time.Second), caddy.Duration(config.DurationOr(m.ClockSkew, config.DefaultClockSkew))
+	v.shorten()
+	if !v.IsToken() && v.Before == nil {
+		v.Before = &now
+	}
+	if v.Until == nil {
+		v.Until = v.expiresBy(time.Duration(m.MaxLifetime), now)
+		return v
+	}
+	v.Until = storable(v.Until.Add(config.MaxClockSkew)) // covers any clock_skew that is configured later
+	v.Exact = v.Until != nil
+	return v
+}
+
+// Target returns what kind of revocation v is, without the value.
+func (v *Revocation) Target() string {
+	switch {
+	case v.IsToken():
+		return "jti"
+	case v.Identity != "":
+		return "identity"
+	}
+	return "all"
+}

@@ -1,0 +1,139 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
+)
+
+// Record returns what the store has of a messenger, or nil if there is nothing.
+func (reg *Registry) Record(ctx context.Context, name, kind string) (*ledger.Record, error) {
+	if config.CheckName(name) != nil {
+		return nil, nil
+	}
+	j, err := reg.Store.fresh(ctx, name, kind)
+	if err != nil {
+		return nil, StorageError(err)
+	}
+	return j.Record(), nil
+}
+
+// StoredRecord returns what the store has of a stored messenger. It returns ErrNoMessenger if there is none.
+func (reg *Registry) StoredRecord(ctx context.Context, name string) (*ledger.Record, error) {
+	r, err := reg.Record(ctx, name, ledger.KindStored)
+	if err == nil && r == nil {
+		return nil, ErrNoMessenger
+	}
+	return r, err
+}
+
+// RecordKind returns the messenger's settings, and the kind of its record.
+func (reg *Registry) RecordKind(ctx context.Context, name string) (*config.Messenger, string, error) {
+	if m := reg.Messengers[name]; m != nil {
+		return m.Messenger, ledger.KindRing, nil
+	}
+	r, err := reg.StoredRecord(ctx, name)
+	if err != nil {
+		return nil, "", err
+	}
+	return r.Settings, ledger.KindStored, nil
+}
+
+// Put creates a stored messenger, or changes its settings. Its shared tokens stay, unless the validation method changes. Of two
+// callers who change the same settings at once, on any nodes, at most one succeeds.
+func (reg *Registry) Put(ctx context.Context, name string, settings *config.Messenger, c Condition) (r *ledger.Record, created bool, err error) {
+	ctx, end, err := reg.Store.beginChange(ctx, name)
+	if err != nil {
+		return nil, false, err
+	}
+	defer end()
+	s := reg.Store
+	j, err := s.fresh(ctx, name, ledger.KindStored)
+	if err != nil {
+		return nil, false, StorageError(err)
+	}
+	before := j.Record()
+	if err := c.Check(before); err != nil {
+		return nil, false, err
+	}
+	if before != nil && errors.Is(before.Unusable, vault.ErrNewer) {
+		return nil, false, errNewerSettings
+	}
+	v, incarnation, err := j.NextVersion(settings, Now())
+	if err != nil {
+		return nil, false, err
+	}
+	if _, err = s.write(ctx, j, incarnation, true, v); err == nil {
+		_, err = s.again(ctx, j)
+	}
+	if err != nil {
+		return nil, false, StorageError(err)
+	}
+	if j.HasRival(incarnation, v) {
+		f, where := j.Withdrawal(incarnation, v, Now())
+		if _, err := s.write(ctx, j, where, true, f); err != nil {
+			return nil, false, StorageError(err)
+		}
+		return nil, false, errTwoWriters
+	}
+	if _, err = s.write(ctx, j, incarnation, true, j.Confirmation(v, before, settings, Now())...); err == nil {
+		_, err = s.again(ctx, j)
+	}
+	if err != nil {
+		return nil, false, StorageError(err)
+	}
+	if r = j.Record(); r == nil {
+		return nil, false, errTwoWriters // it was deleted meanwhile
+	}
+	return r, before == nil, nil
+}
+
+// Remove deletes a stored messenger with its shared tokens, and returns how many connections of this node that has ended. A
+// messenger that cannot be read can be deleted only without a condition, because none can be checked.
+func (reg *Registry) Remove(ctx context.Context, name string, c Condition) (ended int, unreadable bool, err error) {
+	if config.CheckName(name) != nil {
+		return 0, false, ErrNoMessenger
+	}
+	ctx, end, err := reg.Store.beginChange(ctx, name)
+	if err != nil {
+		return 0, false, err
+	}
+	defer end()
+	s := reg.Store
+	j, err := s.fresh(ctx, name, ledger.KindStored)
+	unreadable = vault.IsUnreadable(err) && c == (Condition{})
+	if err != nil && !unreadable {
+		return 0, false, StorageError(err)
+	}
+	r := j.Record()
+	if r == nil && !unreadable {
+		if reg.Messengers[name] != nil {
+			return 0, false, StatusError(http.StatusConflict, "this messenger is in the configuration; remove it there")
+		}
+		return 0, false, ErrNoMessenger
+	}
+	if err := c.Check(r); err != nil {
+		return 0, false, err
+	}
+	if f := j.Deletion(Now()); f != nil {
+		if ended, err = s.write(ctx, j, ledger.NameFolder, true, f); err != nil {
+			return 0, false, StorageError(err)
+		}
+	}
+	if err := j.DeleteRecord(ctx, s.Vault); err != nil { // of an older version; there is none as a rule
+		return 0, false, StorageError(err)
+	}
+	more, err := s.again(ctx, j)
+	if err != nil {
+		return 0, false, StorageError(err)
+	}
+	s.DropUses(ctx, name)
+	if r != nil && r.Settings.JWKS != nil {
+		_ = s.ForgetKeySet(ctx, r.Settings.JWKS.URL) // if another messenger uses the URL, its next fetch stores the copy again
+	}
+	return ended + more, unreadable, nil
+}

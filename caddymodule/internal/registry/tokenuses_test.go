@@ -1,0 +1,72 @@
+package registry
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
+)
+
+// signWith signs a token for mark as a site does that holds the shared token.
+func signWith(secret, kid string) string {
+	header := `{"alg":"HS256"}`
+	if kid != "" {
+		header = fmt.Sprintf(`{"alg":"HS256","kid":%q}`, kid)
+	}
+	encode := base64.RawURLEncoding.EncodeToString
+	signed := encode([]byte(header)) + "." + encode([]byte(`{"identity":"mark"}`))
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(signed))
+	return signed + "." + encode(mac.Sum(nil))
+}
+
+// When a token was last used is known to the hour, and costs a store only once in an hour.
+func TestLastUseIsKnownToTheHour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &Store{uses: make(map[string]*tokenUses)}
+		uses := l.usesOf("support", ledger.KindRing)
+		made := ledger.Token{KeyID: "2026-11-26-abcdef", Token: sharedtoken.Generate()}
+		keys, err := (&ledger.Record{Tokens: []ledger.Token{made}}).Keys(uses.of)
+		if err != nil {
+			t.Fatal(err)
+		}
+		contact, rej := authn.NewVerifier(authn.Policy{IdentityKey: "identity"}, keys).Verify(context.Background(), signWith(made.Token, ""), nil)
+		if rej != nil {
+			t.Fatal(rej)
+		}
+		contact.SignedBy.Use(time.Now())
+		first := uses.fresh()
+		if first[made.KeyID] != time.Now().Unix()/3600 {
+			t.Errorf("got %v", first)
+		}
+		uses.markWritten(first)
+		contact.SignedBy.Use(time.Now().Add(time.Second))
+		if again := uses.fresh(); len(again) != 0 {
+			t.Errorf("the same hour is written again: %v", again)
+		}
+		time.Sleep(time.Hour)
+		contact.SignedBy.Use(time.Now())
+		contact.SignedBy.Use(time.Now().Add(-2 * time.Hour))
+		if again := uses.fresh(); again[made.KeyID] != first[made.KeyID]+1 {
+			t.Errorf("an hour later: %v", again)
+		}
+	})
+}
+
+// Unicode folds the Kelvin sign to k: it is another host.
+func TestInternalHostIsASCII(t *testing.T) {
+	l := &Store{internal: []string{"keys.internal"}}
+	for host, want := range map[string]bool{"keys.internal": true, "KEYS.Internal": true, "\u212aeys.internal": false} {
+		if got := l.IsInternal(host, host+":443"); got != want {
+			t.Errorf("%q: got %t, want %t", host, got, want)
+		}
+	}
+}
