@@ -280,7 +280,7 @@ func TestBrowserPublicKeyAndJWKS(t *testing.T) {
 	p.open("?page=new")
 	p.fill("name", "login")
 	p.choose("method-jwks")
-	browse(t, p.ctx, chromedp.WaitNotVisible(chromedp.ID("key-0"))) // the form shows the part of one method
+	browse(t, p.ctx, chromedp.Poll[chromedp.Void](`document.getElementById("key-0").offsetParent === null`)) // the form shows the part of one method
 	p.fill("url", keys.url)
 	p.fill("audience", "chat")
 	p.click("Create messenger")

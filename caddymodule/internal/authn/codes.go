@@ -112,7 +112,7 @@ var codes = map[Code]CodeInfo{
 		"The gateway has no key for this messenger at the moment and cannot decide. Try again later.",
 		"see which messengers cannot decide, and why: caddy messenger keys, messenger_health"},
 	StoreUnavailable: {503, "Store unavailable",
-		"The gateway could not store the change, and nothing was changed. Try again later.",
+		"The storage did not confirm the change, which may or may not have been made. Try again later.",
 		"see the log for the error of the storage"},
 }
 

@@ -19,8 +19,9 @@ const (
 // that can help: when there is no set, when the token's kid is unknown, or when the token has no kid. Otherwise the
 // signature is simply wrong.
 //
-// All requests share one fetch in renewInterval. A fetch that is under way is used only if there is no set yet, or if a token
-// caused it: one that the clock caused may bring the set as it was before the token's key was published.
+// All requests share one fetch in renewInterval. A fetch that is under way is used if there is no set yet, or if a token caused it:
+// one that the clock caused may bring the set as it was before the token's key was published. Within renewInterval, where no other
+// fetch may be started, that one is used too.
 func (j *JWKS) renew(ctx context.Context, h header, version uint64) renewal {
 	j.mu.Lock()
 	now := time.Now()
