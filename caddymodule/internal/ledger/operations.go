@@ -47,28 +47,62 @@ func (j *Journal) NextVersion(settings *config.Messenger, now time.Time) (v *Fac
 	return v, incarnation, nil
 }
 
-// HasRival reports whether another node has made a version with the same parent, or created a messenger of the same name.
+// HasRival reports whether another node has made a version with the same parent.
 func (j *Journal) HasRival(incarnation string, v *Fact) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if v.Parent != "" {
-		return slices.ContainsFunc(j.ledger(incarnation).children(v.Parent), func(id string) bool { return id != v.ID })
+	return slices.ContainsFunc(j.ledger(incarnation).children(v.Parent), func(id string) bool { return id != v.ID })
+}
+
+// Two nodes can create a messenger of the same name at the same instant. Each writes its settings, looks, confirms them, and looks
+// again before it answers; it gives up if IsContested says so at either look. Suppose that both succeed. The one that does not go
+// first has not seen the other one at its second look, so that the other one was written later. That one has then seen a confirmed
+// creation at its first look, and has given up.
+//
+// What operators and contacts do with a messenger whose creation is not confirmed confirms it (ConfirmCreation), so that its creator
+// cannot withdraw it any more, and looks once before it is answered.
+
+// IsContested reports whether there is another incarnation that goes before this one: it is confirmed and this one is not, or it was
+// created earlier.
+func (j *Journal) IsContested(incarnation string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	l := j.ledgers[incarnation]
+	if l == nil || l.version() == nil {
+		return true
 	}
-	for other, l := range j.ledgers {
-		if other != incarnation && len(l.versions) > 0 && j.deleted[other].IsZero() {
+	created := *l.version().Created
+	for other, rival := range j.ledgers {
+		v := rival.version()
+		if other == incarnation || v == nil || !j.deleted[other].IsZero() {
+			continue
+		}
+		earlier := v.Created.Before(created) || v.Created.Equal(created) && other < incarnation
+		if earlier || len(rival.confirmed) > 0 && len(l.confirmed) == 0 {
 			return true
 		}
 	}
 	return false
 }
 
-// Withdrawal returns the fact by which a version is undone of which its caller is told that it was not made, and the folder to
-// which it belongs.
-func (j *Journal) Withdrawal(incarnation string, v *Fact, now time.Time) (f *Fact, folder string) {
-	if v.Parent == "" {
-		return NewFact(factDeletion, j.stamp(now), incarnation), NameFolder
+// ConfirmCreation returns the facts that confirm the creation of the current messenger, or none if it is confirmed, or configured.
+func (j *Journal) ConfirmCreation(now time.Time) (facts []*Fact) {
+	if j.Kind == KindRing {
+		return nil
 	}
-	return NewFact(factWithdrawn, j.stamp(now), v.ID), incarnation
+	at := j.stamp(now)
+	j.view(func(_ string, l *ledger) {
+		if l != nil && len(l.confirmed) == 0 {
+			facts = append(facts, NewFact(factConfirmed, at, l.version().ID))
+		}
+	})
+	return facts
+}
+
+// Withdrawal returns the fact by which a version is undone of which its caller is told that it was not made. It has no effect if
+// somebody has confirmed the version.
+func (j *Journal) Withdrawal(v *Fact, now time.Time) *Fact {
+	return NewFact(factWithdrawn, j.stamp(now), v.ID)
 }
 
 // Confirmation returns the facts by which a version becomes the current one, whatever older versions arrive later. Keys that it

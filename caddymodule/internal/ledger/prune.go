@@ -50,6 +50,9 @@ func (l *ledger) isOfUse(f *Fact, now time.Time) bool {
 	recent := func(t time.Time) bool { return now.Sub(t) <= keepEnds }
 	switch f.Kind {
 	case factSettings:
+		if l.withdrawn[f.ID] && !l.confirmed[f.ID] {
+			return false
+		}
 		current := l.version()
 		return current == nil || f.ID == current.ID || f.Number >= current.Number || !l.confirmed[current.ID] || !past(current.At)
 	case factConfirmed, factWithdrawn:

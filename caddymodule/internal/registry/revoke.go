@@ -28,8 +28,17 @@ func (reg *Registry) Revoke(ctx context.Context, name string, v ledger.Revocatio
 	if err != nil {
 		return 0, changeError(err)
 	}
-	if ended, err = reg.Store.write(ctx, j, incarnation, urgent, facts...); err != nil {
+	confirming := j.ConfirmCreation(Now())
+	if ended, err = reg.Store.write(ctx, j, incarnation, urgent, append(confirming, facts...)...); err != nil {
 		return 0, StorageError(err)
+	}
+	if len(confirming) > 0 {
+		if _, err := reg.Store.again(ctx, j); err != nil {
+			return 0, StorageError(err)
+		}
+		if j.IsContested(incarnation) {
+			return 0, errTwoWriters
+		}
 	}
 	reg.Audit("tokens revoked", name, by, zap.String("target", v.Target()), zap.Int("connections", ended))
 	return ended, nil

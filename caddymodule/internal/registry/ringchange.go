@@ -30,12 +30,16 @@ func (reg *Registry) ChangeRing(ctx context.Context, name, kind string, change l
 	if err != nil {
 		return nil, 0, changeError(err)
 	}
-	if ended, err = s.write(ctx, j, incarnation, true, facts...); err != nil {
+	confirming := j.ConfirmCreation(Now())
+	if ended, err = s.write(ctx, j, incarnation, true, append(confirming, facts...)...); err != nil {
 		return nil, 0, StorageError(err)
 	}
 	more, err := s.keepToken(ctx, j, incarnation, facts)
 	if err != nil {
 		return nil, 0, StorageError(err)
+	}
+	if len(confirming) > 0 && j.IsContested(incarnation) {
+		return nil, 0, errTwoWriters
 	}
 	return made, ended + more, nil
 }

@@ -63,6 +63,7 @@ func (reg *Registry) Put(ctx context.Context, name string, settings *config.Mess
 	if before != nil && errors.Is(before.Unusable, vault.ErrNewer) {
 		return nil, false, errNewerSettings
 	}
+	unconfirmed := before == nil || len(j.ConfirmCreation(Now())) > 0
 	v, incarnation, err := j.NextVersion(settings, Now())
 	if err != nil {
 		return nil, false, err
@@ -73,9 +74,8 @@ func (reg *Registry) Put(ctx context.Context, name string, settings *config.Mess
 	if err != nil {
 		return nil, false, StorageError(err)
 	}
-	if j.HasRival(incarnation, v) {
-		f, where := j.Withdrawal(incarnation, v, Now())
-		if _, err := s.write(ctx, j, where, true, f); err != nil {
+	if j.HasRival(incarnation, v) || unconfirmed && j.IsContested(incarnation) {
+		if _, err := s.write(ctx, j, incarnation, true, j.Withdrawal(v, Now())); err != nil {
 			return nil, false, StorageError(err)
 		}
 		return nil, false, errTwoWriters
@@ -86,8 +86,8 @@ func (reg *Registry) Put(ctx context.Context, name string, settings *config.Mess
 	if err != nil {
 		return nil, false, StorageError(err)
 	}
-	if r = j.Record(); r == nil {
-		return nil, false, errTwoWriters // it was deleted meanwhile
+	if r = j.Record(); r == nil || unconfirmed && j.IsContested(incarnation) {
+		return nil, false, errTwoWriters // it was deleted meanwhile, or was created at the same instant by another node
 	}
 	return r, before == nil, nil
 }
