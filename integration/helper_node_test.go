@@ -85,7 +85,8 @@ func (n *node) tryRun() error {
 		select {
 		case <-exited:
 			text, _ := os.ReadFile(filepath.Join(n.dir, "output"))
-			return fmt.Errorf("the node ended at once:\n%s", text)
+			log, _ := os.ReadFile(n.gateway.log)
+			return fmt.Errorf("the node ended at once: %v\n%s\n%s", cmd.ProcessState, text, log)
 		default:
 		}
 		if a, err := n.operator.send("GET", "messengers", nil); err == nil && a.status == http.StatusOK {
