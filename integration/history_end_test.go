@@ -10,11 +10,11 @@ import (
 )
 
 // goOn lets every node make a change now that no fault lasts, and returns what is wrong if one does not.
-func (h *history) goOn(names []string) (complaints []string) {
+func (h *history) goOn() (complaints []string) {
 	for node, n := range h.c.nodes {
-		c := &change{kind: "revoke", messenger: names[0], target: "jti of the end", node: node}
+		c := &change{kind: "revoke", messenger: h.names[0], target: "jti of the end", node: node}
 		got := h.change(c, func() outcome {
-			return n.operator.call(changeLimit, http.MethodPost, "messengers/"+names[0]+"/revocations", map[string]any{"jti": "of the end"})
+			return n.operator.call(changeLimit, http.MethodPost, "messengers/"+h.names[0]+"/revocations", map[string]any{"jti": "of the end"})
 		})
 		if !got.acknowledged() && got.status != http.StatusNotFound { // it may be deleted
 			complaints = append(complaints, fmt.Sprintf("after all faults node %d makes no change: %s", node, got))
@@ -25,7 +25,7 @@ func (h *history) goOn(names []string) (complaints []string) {
 
 // settle waits until every node has everything that was acknowledged, and all nodes agree. It returns what is wrong if that
 // does not come about.
-func (h *history) settle(names []string, limit time.Duration) []string {
+func (h *history) settle(limit time.Duration) []string {
 	everything := func(*change) bool { return true }
 	wrong := func() (complaints []string) {
 		shown := make(map[string]string) // by name, of node 0
@@ -33,7 +33,7 @@ func (h *history) settle(names []string, limit time.Duration) []string {
 			complain := func(p *pass, name, what string) {
 				complaints = append(complaints, fmt.Sprintf("at the end node %d: %s: %s\n%s", node, name, what, h.models[name].tail(p)))
 			}
-			for _, name := range names {
+			for _, name := range h.names {
 				got, version, _ := h.read(node, name)
 				if got.err != nil || got.status != http.StatusOK && got.status != http.StatusNotFound {
 					complain(nil, name, got.String())
@@ -119,6 +119,6 @@ func (h *history) report() {
 		}
 		return h.took[int(part*float64(len(h.took)-1))].Round(100 * time.Microsecond)
 	}
-	h.t.Logf("seed %d, %.1f s, %d tokens of contacts; acknowledged changes took %s at the median, %s at the 99th percentile, %s at most\n%s",
-		h.seed, h.now().Seconds(), passes, at(.5), at(.99), at(1), strings.Join(lines, "\n"))
+	h.t.Logf("seed %d, %.1f s, %d tokens of contacts; acknowledged changes took %s at the median, %s at the 99th percentile, %s at most\n%s\nfaults:\n%s",
+		h.seed, h.now().Seconds(), passes, at(.5), at(.99), at(1), strings.Join(lines, "\n"), strings.Join(h.log, "\n"))
 }

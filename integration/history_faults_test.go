@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -12,6 +13,7 @@ import (
 type nemesis struct {
 	*history
 	random *rand.Rand
+	at     string        // the last step at which a fault was made
 	long   time.Duration // how long a node may be stopped, or a write be late
 }
 
@@ -25,36 +27,76 @@ var faults = map[string]func(n *nemesis, node int) (end func()){
 	"the storage hangs":                 func(n *nemesis, node int) func() { return n.c.wires[node].pause() },
 	"the storage is slow":               func(n *nemesis, node int) func() { return n.c.wires[node].slow(30 * time.Millisecond) },
 	"answers of writes are lost":        (*nemesis).loseAnswers,
+	storageKilled:                       (*nemesis).killStorage,
 }
+
+// storageKilled is the fault that all nodes have at once.
+const storageKilled = "the storage is killed"
 
 // order are the names of all faults; the first two lose acknowledged changes wherever records are read, changed and written
 // back, so that a short run has them in any case.
 var order = []string{"stopped in the middle of a change", "a write is late", "killed in the middle of a change", "writes are repeated later",
-	"answers of writes are lost", "the storage is cut off", "the storage hangs", "the storage is slow"}
+	"answers of writes are lost", "the storage is cut off", "the storage hangs", "the storage is slow", storageKilled}
 
 // run makes faults until ctx ends: all in order, and then at random.
 func (n *nemesis) run(ctx context.Context) {
+	const enough = 40 // changes, so that there is something to lose
+	for ctx.Err() == nil && n.acknowledgements(-1) < enough {
+		time.Sleep(10 * time.Millisecond)
+	}
 	for i := 0; ctx.Err() == nil && !n.violated(); i++ {
 		name := order[i%len(order)]
 		if i >= len(order) {
 			name = order[n.random.IntN(len(order))]
 		}
 		n.fault(ctx, name, n.random.IntN(len(n.c.nodes)))
+		n.lookAround()
+	}
+}
+
+// lookAround sends the newest passes of every messenger to every node: what a fault has undone may be undone once more by
+// the next changes, and is seen best at once.
+func (n *nemesis) lookAround() {
+	const newest = 30
+	n.mu.Lock()
+	var passes []*pass
+	for _, list := range n.passes {
+		passes = append(passes, list[max(0, len(list)-newest):]...)
+	}
+	n.mu.Unlock()
+	for node := range n.c.nodes {
+		w := &client{n.history, node, n.random}
+		for _, p := range passes {
+			if n.violated() {
+				return
+			}
+			w.look(p)
+		}
 	}
 }
 
 // fault makes one fault, and ends it when other nodes have acknowledged some changes meanwhile, or after a while.
 func (n *nemesis) fault(ctx context.Context, name string, node int) {
-	n.mu.Lock()
-	n.sick[node] = append(n.sick[node], period{n.now(), 1 << 61})
-	n.mu.Unlock()
 	began := n.now()
+	illness := &period{began, 1 << 61}
+	n.mu.Lock()
+	for other := range n.sick {
+		if other == node || name == storageKilled {
+			n.sick[other] = append(n.sick[other], illness)
+		}
+	}
+	n.mu.Unlock()
+	n.at = ""
 	end := faults[name](n, node)
+	acks := 0
 	if end != nil {
 		at := n.acknowledgements(node)
-		wait := n.long/2 + time.Duration(n.random.Int64N(int64(n.long/2)))
+		wait := n.long
+		if n.timed > 0 {
+			wait = time.Second + time.Duration(n.random.Int64N(int64(n.long)))
+		}
 		for deadline := time.Now().Add(wait); ctx.Err() == nil && time.Now().Before(deadline) && !n.violated(); time.Sleep(10 * time.Millisecond) {
-			if n.timed == 0 && n.acknowledgements(node) >= at+8 {
+			if acks = n.acknowledgements(node) - at; n.timed == 0 && acks >= 15 {
 				break
 			}
 		}
@@ -62,21 +104,31 @@ func (n *nemesis) fault(ctx context.Context, name string, node int) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.sick[node][len(n.sick[node])-1].to = n.now()
-	n.log = append(n.log, fmt.Sprintf("    %7.3f–%7.3f s, node %d: %s", began.Seconds(), n.now().Seconds(), node, name))
+	illness.to = n.now()
+	n.log = append(n.log, fmt.Sprintf("    %7.3f–%7.3f s, node %d: %s%s; others acknowledged %d changes", began.Seconds(), n.now().Seconds(), node, name, n.at, acks))
 	n.counts["faults: "+name]++
 }
 
-// atStep waits until the node is at some step of a change, and holds that.
+// atStep waits until the node is at some step of a change, and holds that: most often at one that writes a value of a
+// messenger.
 func (n *nemesis) atStep(node int) *hold {
-	held := n.c.wires[node].hold(1, nth(n.random.IntN(8)))
+	match := nth(n.random.IntN(8))
+	if n.random.IntN(4) > 0 {
+		chosen := nth(n.random.IntN(2))
+		match = func(s step) bool {
+			return (s.op == "SET" || s.op == "Store") && slices.ContainsFunc(n.names, s.of) && chosen(s)
+		}
+	}
+	held := n.c.wires[node].hold(1, match)
 	soon := make(chan struct{})
 	timer := time.AfterFunc(5*time.Second, func() { close(soon) })
 	defer timer.Stop()
-	if _, met := held.next(soon); !met {
+	s, met := held.next(soon)
+	if !met {
 		held.release()
 		return nil
 	}
+	n.at = fmt.Sprintf(" (%s %s)", s.op, s.key)
 	return held
 }
 
@@ -136,6 +188,14 @@ func (n *nemesis) repeatWrites(node int) func() {
 			s.again()
 		}
 	}
+}
+
+func (n *nemesis) killStorage(int) func() {
+	if n.c.redis == nil {
+		return nil // a folder has no process
+	}
+	n.c.redis.kill()
+	return n.c.redis.run // with everything that it has answered
 }
 
 // loseAnswers lets every fourth write be made without an answer to the node.

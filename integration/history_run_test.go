@@ -17,6 +17,7 @@ type history struct {
 	t     *testing.T
 	c     *cluster
 	seed  uint64
+	names []string      // of the messengers
 	timed time.Duration // after this time a healthy node has to know a change of another; 0: only at the end
 	begun time.Time
 
@@ -24,8 +25,8 @@ type history struct {
 	models    map[string]ledger
 	passes    map[string][]*pass
 	versions  int
-	sick      [][]period // of each node
-	violation string     // the first one
+	sick      [][]*period // of each node
+	violation string      // the first one
 	counts    map[string]int
 	log       []string        // of faults
 	took      []time.Duration // by changes that were acknowledged
@@ -84,8 +85,8 @@ func (w *client) admin(c *change, method, path string, body any, headers ...stri
 }
 
 // step does something at random.
-func (w *client) step(names []string) {
-	name := names[w.random.IntN(len(names))]
+func (w *client) step() {
+	name := w.names[w.random.IntN(len(w.names))]
 	w.mu.Lock()
 	passes := w.passes[name]
 	w.mu.Unlock()
@@ -209,7 +210,7 @@ func (w *client) look(p *pass) {
 // window says which acknowledged changes the node has to know at a time: its own, and with times those of others that were
 // acknowledged early enough, unless the node had a fault since.
 func (w *client) window(at time.Duration) window {
-	healthy := w.timed > 0 && !slices.ContainsFunc(w.sick[w.node], func(f period) bool { return at < f.to+2*w.timed })
+	healthy := w.timed > 0 && !slices.ContainsFunc(w.sick[w.node], func(f *period) bool { return at < f.to+2*w.timed })
 	return func(c *change) bool {
 		return c.end < at && (c.node == w.node || healthy && c.end+w.timed < at)
 	}
@@ -260,7 +261,7 @@ func (h *history) acknowledgements(other int) (n int) {
 }
 
 // runClients lets clients of every node work until ctx ends, or something is wrong.
-func (h *history) runClients(ctx context.Context, names []string) {
+func (h *history) runClients(ctx context.Context) {
 	const perNode = 3
 	var all sync.WaitGroup
 	for node := range h.c.nodes {
@@ -268,7 +269,7 @@ func (h *history) runClients(ctx context.Context, names []string) {
 			w := &client{h, node, rand.New(rand.NewPCG(h.seed, uint64(node*perNode+i)))}
 			all.Go(func() {
 				for ctx.Err() == nil && !h.violated() {
-					w.step(names)
+					w.step()
 				}
 			})
 		}
