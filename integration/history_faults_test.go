@@ -33,9 +33,9 @@ var faults = map[string]func(n *nemesis, node int) (end func()){
 // storageKilled is the fault that all nodes have at once.
 const storageKilled = "the storage is killed"
 
-// order are the names of all faults; the first two lose acknowledged changes wherever records are read, changed and written
+// order are the names of all faults; the first three lose acknowledged changes wherever records are read, changed and written
 // back, so that a short run has them in any case.
-var order = []string{"stopped in the middle of a change", "a write is late", "killed in the middle of a change", "writes are repeated later",
+var order = []string{"writes are repeated later", "stopped in the middle of a change", "a write is late", "killed in the middle of a change",
 	"answers of writes are lost", "the storage is cut off", "the storage hangs", "the storage is slow", storageKilled}
 
 // run makes faults until ctx ends: all in order, and then at random.

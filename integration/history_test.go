@@ -78,6 +78,7 @@ func runHistory(t *testing.T, storage string, settings historySettings) {
 		faulty.Go(func() { n.stepClocks(ctx) })
 	}
 	h.runClients(ctx)
+	cancel() // the clients may have ended early, because something is wrong
 	faulty.Wait()
 	h.report()
 	problems := []string{h.violation}

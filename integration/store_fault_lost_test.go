@@ -85,16 +85,7 @@ func TestAStorageThatComesBackEmpty(t *testing.T) {
 			return
 		}
 		for _, n := range c.nodes {
-			n.waitForLog(expected.wentBackLog)
-			if text := n.logs(); !slices.ContainsFunc(strings.Split(text, "\n"), func(line string) bool {
-				return strings.Contains(line, expected.wentBackLog) && strings.Contains(line, `"level":"error"`)
-			}) {
-				t.Error("that the storage went back is not an error in the log")
-			}
-			if got := n.families().value(expected.wentBack); got != 1 {
-				t.Errorf("%s%s is %v, want 1", metricPrefix, expected.wentBack, got)
-			}
-			patiently(t, "health says so", func() bool { return strings.Contains(n.get("/healthz").body, expected.wentBackReason) })
+			n.checkWentBack(t)
 		}
 		if got := runCommand(t, a.binary, a.dir, a.environment(), "", expected.repairCommand, "--address", "unix/"+a.gateway.sock); got.status != 0 {
 			t.Fatalf("caddy messenger %s: status %d\n%s%s", expected.repairCommand, got.status, got.out, got.err)
@@ -107,6 +98,45 @@ func TestAStorageThatComesBackEmpty(t *testing.T) {
 		check("after the repair")
 		b.mustCall("revoking afterwards", http.MethodPost, "messengers/acme/revocations", map[string]any{"jti": "valid"})
 		c.everywhere("what is revoked afterwards", "401 token_revoked", "/m/acme/x", valid)
+	})
+}
+
+// checkWentBack checks that the node says that its storage has lost something: in the log, in the metrics and in health.
+func (n *node) checkWentBack(t *testing.T) {
+	t.Helper()
+	n.waitForLog(expected.wentBackLog)
+	if !slices.ContainsFunc(strings.Split(n.logs(), "\n"), func(line string) bool {
+		return strings.Contains(line, expected.wentBackLog) && strings.Contains(line, `"level":"error"`)
+	}) {
+		t.Error("that the storage went back is not an error in the log")
+	}
+	if got := n.families().value(expected.wentBack); got != 1 {
+		t.Errorf("%s%s is %v, want 1", metricPrefix, expected.wentBack, got)
+	}
+	patiently(t, "health says so", func() bool { return strings.Contains(n.get("/healthz").body, expected.wentBackReason) })
+}
+
+// Every node tells how the store does: the one that writes how long that takes, and the one that reads how late it hears.
+func TestMetricsOfTheStore(t *testing.T) {
+	onBoth(t, func(t *testing.T, storage string) {
+		c := newFaultCluster(t, storage, clusterSettings{})
+		l := c.newLateChange("acme")
+		c.nodes[0].mustCall("revoking", http.MethodPost, "messengers/acme/revocations", map[string]any{"jti": "stolen"})
+		c.everywhere("it", "401 token_revoked", l.path, l.stolen)
+		for i, n := range c.nodes {
+			f := n.families()
+			for _, name := range []string{expected.writeErrors, expected.writeSeconds, expected.queue, expected.lag, expected.facts, expected.wentBack} {
+				if f[metricPrefix+name] == nil {
+					t.Errorf("node %d has no %s%s", i, metricPrefix, name)
+				}
+			}
+			if got := f.value(expected.facts); got < 3 {
+				t.Errorf("node %d knows %v facts: the messenger has settings, a token and a revocation", i, got)
+			}
+		}
+		if got := c.nodes[0].families().value(expected.writeSeconds); got < 3 {
+			t.Errorf("%v writes are timed, and three changes were made", got)
+		}
 	})
 }
 
