@@ -168,18 +168,30 @@ func (n *nemesis) killAtStep(node int) func() {
 	}
 }
 
-// repeatWrites lets writes pass, and repeats some of them at the end.
+// repeatWrites waits until the node has made some writes, and repeats them at the end.
 func (n *nemesis) repeatWrites(node int) func() {
+	const enough, most = 8, 20
 	var mu sync.Mutex
 	var recorded []step
+	some := make(chan bool, 1)
 	off := n.c.wires[node].on(func(s step) fate {
 		mu.Lock()
 		defer mu.Unlock()
-		if s.writes && len(recorded) < 20 && s.op != "EVALSHA" && s.op != "EVAL" && s.op != "Lock" && s.op != "Unlock" {
+		if s.writes && len(recorded) < most && s.op != "EVALSHA" && s.op != "EVAL" && s.op != "Lock" && s.op != "Unlock" {
 			recorded = append(recorded, s)
+		}
+		if len(recorded) == enough {
+			select {
+			case some <- true:
+			default: // it was told before
+			}
 		}
 		return forward
 	})
+	select {
+	case <-some:
+	case <-time.After(5 * time.Second):
+	}
 	return func() {
 		off()
 		mu.Lock()
