@@ -47,6 +47,9 @@ func (h *history) change(c *change, call func() outcome) outcome {
 	h.models[c.messenger] = append(h.models[c.messenger], c)
 	h.mu.Unlock()
 	got := call()
+	if got.err != nil {
+		defer time.Sleep(20 * time.Millisecond) // the node may be down, and other clients have work
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	c.end = h.now()
@@ -61,7 +64,6 @@ func (h *history) change(c *change, call func() outcome) outcome {
 	}
 	if got.err != nil {
 		c.said = "no answer"
-		defer time.Sleep(20 * time.Millisecond) // the node may be down, and other clients have work
 	} else {
 		c.said = fmt.Sprint(got.status)
 	}
