@@ -35,12 +35,12 @@ func TestNothingThatWasAcknowledgedIsLost(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if os.Getenv("MESSENGER_SOAK") == "" {
+		if !soaking() {
 			runHistory(t, storage, historySettings{seed: seed, duration: 15 * time.Second, faults: 9 * time.Second})
 			return
 		}
 		for begun := time.Now(); time.Since(begun) < 20*time.Minute && !t.Failed(); seed++ {
-			runHistory(t, storage, historySettings{seed: seed, duration: 2 * time.Minute, faults: time.Minute, soak: true})
+			runHistory(t, storage, historySettings{seed: seed, duration: 2 * time.Minute, faults: time.Minute, timed: true})
 		}
 	})
 }
@@ -57,14 +57,14 @@ type historySettings struct {
 	seed     uint64
 	duration time.Duration
 	faults   time.Duration // the longest fault; 0 for none
-	soak     bool          // whether times are checked, and clocks step
+	timed    bool          // whether times are checked, and clocks step
 }
 
 func runHistory(t *testing.T, storage string, settings historySettings) {
 	t.Helper()
-	seed, soak := settings.seed, settings.soak
+	seed := settings.seed
 	h := &history{t: t, seed: seed, names: []string{"a", "b", "c"}, begun: time.Now(), models: make(map[string]ledger), passes: make(map[string][]*pass), counts: make(map[string]int)}
-	h.c = newFaultCluster(t, storage, clusterSettings{names: h.names, clocks: soak})
+	h.c = newFaultCluster(t, storage, clusterSettings{names: h.names, clocks: settings.timed})
 	h.sick = make([][]*period, len(h.c.nodes))
 	n := &nemesis{history: h, random: rand.New(rand.NewPCG(seed, 1<<32)), long: settings.faults}
 	ctx, cancel := context.WithTimeout(context.Background(), settings.duration)
@@ -73,7 +73,7 @@ func runHistory(t *testing.T, storage string, settings historySettings) {
 	if settings.faults > 0 {
 		faulty.Go(func() { n.run(ctx) })
 	}
-	if soak {
+	if settings.timed {
 		h.timed = pollInterval + time.Second
 		faulty.Go(func() { n.stepClocks(ctx) })
 	}

@@ -3,7 +3,6 @@ package integration
 import (
 	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -31,7 +30,7 @@ func (n *node) revokeMany(t testing.TB, name, prefix string, count int) {
 // revocationsPresent is how many revocations a messenger has where cost is measured. In CI few have to show that it does not
 // grow.
 func revocationsPresent() int {
-	if os.Getenv("MESSENGER_SOAK") != "" {
+	if soaking() {
 		return 10_000
 	}
 	return 400
@@ -134,7 +133,7 @@ func TestManyChangesDelayNoReset(t *testing.T) {
 	if read > changes*bytesOfOne {
 		t.Errorf("the other node read %d bytes for %d changes, more than %d for each", read, changes, bytesOfOne)
 	}
-	if os.Getenv("MESSENGER_SOAK") != "" && late > pollInterval+time.Second {
+	if soaking() && late > pollInterval+time.Second {
 		t.Errorf("the other node had the reset after %s", late)
 	}
 }
@@ -142,7 +141,7 @@ func TestManyChangesDelayNoReset(t *testing.T) {
 // With MESSENGER_SOAK=1: a thousand logouts a second at one messenger delay an operator's reset at another by 100 ms at most,
 // at the 99th percentile.
 func TestLogoutsAtFullSpeedDelayNoReset(t *testing.T) {
-	if os.Getenv("MESSENGER_SOAK") == "" {
+	if !soaking() {
 		t.Skip("not run: it measures times, which MESSENGER_SOAK=1 asks for")
 	}
 	const perSecond, seconds = 1000, 30

@@ -87,9 +87,7 @@ func TestAStorageThatComesBackEmpty(t *testing.T) {
 		for _, n := range c.nodes {
 			n.checkWentBack(t)
 		}
-		if got := runCommand(t, a.binary, a.dir, a.environment(), "", expected.repairCommand, "--address", "unix/"+a.gateway.sock); got.status != 0 {
-			t.Fatalf("caddy messenger %s: status %d\n%s%s", expected.repairCommand, got.status, got.out, got.err)
-		}
+		newShell(t).must("", expected.repairCommand, "--address", "unix/"+a.gateway.sock)
 		for _, n := range c.nodes {
 			patiently(t, "the metric says that nothing is missing", func() bool { return n.families().value(expected.wentBack) == 0 })
 			patiently(t, "health is well", func() bool { return n.get("/healthz").status == http.StatusOK })
