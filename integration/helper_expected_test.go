@@ -4,34 +4,36 @@ package integration
 // commands, paths and texts. They are in one place because they are the only words by which these tests know the store.
 var expected = struct {
 	// Metrics, without their prefix.
-	writeErrors, writeSeconds, queue, lag, facts, wentBack string
+	writes, writeSeconds, waiting, lag, facts, lost string
+	// The values of the label outcome of writes that are not known to have been made.
+	notWritten []string
 	// The message of the error line when the store has lost what this node has read.
 	wentBackLog string
-	// The reason of messenger_health for it.
-	wentBackReason string
-	// The command and the path that write back what a node knows, and the member of the answer that counts the facts.
-	repairCommand, repairPath, repaired string
+	// What messenger_health says of it.
+	wentBackHealth string
+	// The command and the path that write back what a node knows.
+	repairCommand, repairPath string
 	// What is said of a value that a newer version has written, in the log and by the admin API.
 	newerVersion string
 	// The member of the answer to a revocation that tells about clocks, and a word of what it says.
-	warnings, clockWord string
+	warning, clockWord string
 }{
-	writeErrors:  "store_write_errors_total", // counter: writes that failed, or whose outcome is unknown
-	writeSeconds: "store_write_seconds",      // histogram
-	queue:        "store_queue",              // gauge: changes that wait to be written
-	lag:          "store_lag_seconds",        // gauge: how late the last change of another node arrived
-	facts:        "store_facts",              // gauge: facts in memory
-	wentBack:     "store_went_back",          // gauge: 1 while facts are missing from the storage
+	writes:       "store_writes_total",    // counter, by outcome
+	writeSeconds: "store_write_seconds",   // histogram
+	waiting:      "store_waiting",         // gauge: logouts that wait to be written
+	lag:          "store_lag_seconds",     // gauge: since everything in memory was up to date
+	facts:        "store_facts",           // gauge: facts in memory
+	lost:         "store_lost_messengers", // gauge: messengers of which the storage has lost facts
+	notWritten:   []string{"failed", "unknown"},
 
 	wentBackLog:    "the store went back",
-	wentBackReason: "store_went_back",
+	wentBackHealth: "lost_facts",
 
 	repairCommand: "repair",
 	repairPath:    "repair",
-	repaired:      "repaired",
 
 	newerVersion: "made by a newer version",
 
-	warnings:  "warnings",
+	warning:   "warning",
 	clockWord: "clock",
 }

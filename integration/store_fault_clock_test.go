@@ -83,10 +83,10 @@ func TestARevocationByTimeTellsOfClocksThatAreApart(t *testing.T) {
 		t.Helper()
 		var said map[string]any
 		decode(t, b.mustCall("revoking", http.MethodPost, "messengers/acme/revocations", body).body, &said)
-		if said[expected.warnings] == nil {
+		if said[expected.warning] == nil {
 			return ""
 		}
-		return mustJSON(said[expected.warnings])
+		return mustJSON(said[expected.warning])
 	}
 	if got := revoke(map[string]any{"identity": "tom"}); got != "" {
 		t.Errorf("the clocks are right: the answer warns of %s", got)
