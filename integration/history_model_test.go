@@ -19,7 +19,7 @@ type change struct {
 	said       string // by the answer, for the report
 }
 
-// The outcomes. Of anything else than a clear answer nobody knows whether the change was made, or will be.
+// The outcomes. Without a clear answer the caller does not know whether the change was made, or will be.
 const (
 	acked   = "acknowledged"
 	refused = "refused"

@@ -40,7 +40,9 @@ func TestNothingThatWasAcknowledgedIsLost(t *testing.T) {
 			return
 		}
 		for begun := time.Now(); time.Since(begun) < 20*time.Minute && !t.Failed(); seed++ {
-			runHistory(t, storage, historySettings{seed: seed, duration: 2 * time.Minute, faults: time.Minute, timed: true})
+			t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { // its processes end with it
+				runHistory(t, storage, historySettings{seed: seed, duration: 2 * time.Minute, faults: time.Minute, timed: true})
+			})
 		}
 	})
 }

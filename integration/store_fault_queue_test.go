@@ -89,7 +89,7 @@ func TestLogoutsAtOneMessengerDelayNoOther(t *testing.T) {
 }
 
 // Row 8. The storage hangs: it takes connections and calls, and answers nothing. Every change is answered all the same,
-// while it hangs, with 503; verification goes on. Nobody waits behind the others' time-outs.
+// while it hangs, with 503; verification goes on. No change waits behind the time-outs of others.
 func TestChangesAreAnsweredWhileTheStorageHangs(t *testing.T) {
 	const logouts = 40
 	const answered = 20 * time.Second // a bound of the test, far above one time-out
