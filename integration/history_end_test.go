@@ -9,14 +9,22 @@ import (
 	"time"
 )
 
-// goOn lets every node make a change now that no fault lasts, and returns what is wrong if one does not.
+// goOn lets every node make a change now that no fault lasts, and returns what is wrong if one does not. A node may refuse the
+// first ones: it does not ask a storage again that has just failed.
 func (h *history) goOn() (complaints []string) {
 	for node, n := range h.c.nodes {
 		c := &change{kind: "revoke", messenger: h.names[0], target: "jti of the end", node: node}
-		got := h.change(c, func() outcome {
-			return n.operator.call(changeLimit, http.MethodPost, "messengers/"+h.names[0]+"/revocations", map[string]any{"jti": "of the end"})
+		deadline := time.Now().Add(changeLimit)
+		got := h.change(c, func() (got outcome) {
+			for {
+				got = n.operator.call(changeLimit, http.MethodPost, "messengers/"+h.names[0]+"/revocations", map[string]any{"jti": "of the end"})
+				if got.acknowledged() || got.refusedForSure() || time.Now().After(deadline) {
+					return got
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
 		})
-		if !got.acknowledged() && got.status != http.StatusNotFound { // it may be deleted
+		if !got.acknowledged() && got.status != http.StatusNotFound { // the messenger may be deleted
 			complaints = append(complaints, fmt.Sprintf("after all faults node %d makes no change: %s", node, got))
 		}
 	}

@@ -47,8 +47,8 @@ func (h *history) change(c *change, call func() outcome) outcome {
 	h.models[c.messenger] = append(h.models[c.messenger], c)
 	h.mu.Unlock()
 	got := call()
-	if got.err != nil {
-		defer time.Sleep(20 * time.Millisecond) // the node may be down, and other clients have work
+	if !got.acknowledged() && !got.refusedForSure() {
+		defer time.Sleep(20 * time.Millisecond) // the node or its storage may be down, and other clients have work
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
