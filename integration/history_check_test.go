@@ -35,6 +35,7 @@ func TestTheModelOfWhatWasAcknowledged(t *testing.T) {
 		"one that was made after another was undone": {ledger{made("undo", "jti 1", acked, 15, 16), made("revoke", "jti 1", acked, 20, 21)}, true, true},
 		"one with the undoing of another target":     {ledger{made("revoke", "jti 1", acked, 20, 21), made("undo", "all", acked, 30, 31)}, true, true},
 		"one of a messenger that was deleted before": {ledger{made("revoke", "jti 1", acked, 3, 4), made("delete", "", acked, 5, 6)}, false, false},
+		"one before the messenger was created again": {ledger{made("revoke", "jti 1", acked, 5, 6), made("create", "v", acked, 8, 9)}, false, true},
 		"a reset":                                         {ledger{made("reset", "", acked, 20, 21)}, true, true},
 		"a reset before the token was made":               {ledger{made("reset", "", acked, 5, 6)}, false, false},
 		"a reset while the token was made":                {ledger{made("reset", "", acked, 9, 12)}, false, true},

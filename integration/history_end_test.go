@@ -41,8 +41,12 @@ func (h *history) settle(limit time.Duration) []string {
 			complain := func(p *pass, name, what string) {
 				complaints = append(complaints, fmt.Sprintf("at the end node %d: %s: %s\n%s", node, name, what, h.models[name].tail(p)))
 			}
+			listed := n.operator.call(patienceOfCallers, http.MethodGet, "messengers", nil)
 			for _, name := range h.names {
 				got, version, _ := h.read(node, name)
+				if inList := strings.Contains(listed.body, `"name":"`+name+`"`); listed.acknowledged() && inList != (got.status == http.StatusOK) {
+					complain(nil, name, fmt.Sprintf("it is in the list: %t, and asked for it is %d", inList, got.status))
+				}
 				if got.err != nil || got.status != http.StatusOK && got.status != http.StatusNotFound {
 					complain(nil, name, got.String())
 				} else if what := h.models[name].complainAboutSettings(version); what != "" {

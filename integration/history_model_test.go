@@ -73,7 +73,7 @@ func (m ledger) mustBeRefused(p *pass, now time.Duration, knows window) bool {
 			return p.born.before(c)
 		case (c.kind == "revoke" || c.kind == "logout") && p.targets(c):
 			return !m.some(func(u *change) bool {
-				undoes := u.kind == "undo" && u.target == c.target || u.kind == "delete"
+				undoes := u.kind == "undo" && u.target == c.target || u.kind == "delete" || u.kind == "create" // of another incarnation
 				return undoes && u.possible() && u.start < now && !u.before(c)
 			})
 		}

@@ -134,3 +134,42 @@ func TestARepeatedWriteUndoesNothing(t *testing.T) {
 		l.everywhere("B's revocation", "401 token_revoked", l.path, l.stolen)
 	})
 }
+
+// A messenger is deleted and created again, for another site owner, while a change of the old one is still on its way. At
+// whatever step that was: the old shared token is not valid for the new messenger, and the old settings do not come back.
+func TestALateWriteRevivesNoDeletedMessenger(t *testing.T) {
+	onBoth(t, func(t *testing.T, storage string) {
+		c := newFaultCluster(t, storage, clusterSettings{})
+		a, b := c.nodes[0], c.nodes[1]
+		settings := func(origin string) map[string]any {
+			return map[string]any{"identity_key": "identity", "shared_token": map[string]any{}, "allowed_origin": []string{origin}}
+		}
+		n := 0
+		for ; n < maxSteps && !t.Failed(); n++ {
+			l := c.newLateChange(fmt.Sprintf("revived-%d", n))
+			revision := a.want(http.StatusOK, http.MethodGet, "messengers/"+l.name, nil).header.Get("ETag")
+			held := c.wires[0].hold(1, nth(n))
+			result, done := a.begin(http.MethodPut, "messengers/"+l.name, settings("https://old.example"), "If-Match: "+revision)
+			at, met := held.next(done)
+			if !met {
+				break
+			}
+			what := fmt.Sprintf("late at step %d, %s %s", n, at.op, at.key)
+			b.mustCall(what+": deleting it", http.MethodDelete, "messengers/"+l.name, nil)
+			b.mustCall(what+": creating it again", http.MethodPut, "messengers/"+l.name, settings("https://new.example"))
+			renewed := sign(b.generate(l.name).Token, contact("mark", "a"))
+			held.release()
+			<-result
+			c.everywhere(what+": the new token", "200", l.path, renewed)
+			c.everywhere(what+": a token of the deleted messenger", "401 signature_invalid", l.path, l.stolen)
+			for i, n := range c.nodes {
+				if shown := n.want(http.StatusOK, http.MethodGet, "messengers/"+l.name, nil).body; !strings.Contains(shown, "https://new.example") {
+					t.Errorf("%s: node %d shows %s", what, i, shown)
+				}
+			}
+		}
+		if n == 0 {
+			t.Error("no step of a change was seen")
+		}
+	})
+}
