@@ -173,3 +173,40 @@ func TestALateWriteRevivesNoDeletedMessenger(t *testing.T) {
 		}
 	})
 }
+
+// Two nodes create the same messenger at the same time. At most one of them says that it did. If neither does there is no
+// messenger: a shared token that was made for it meanwhile would be lost.
+func TestTwoCreationsAtOnce(t *testing.T) {
+	const names = 20
+	onBoth(t, func(t *testing.T, storage string) {
+		c := newFaultCluster(t, storage, clusterSettings{})
+		neither := 0
+		for i := range names {
+			name := fmt.Sprintf("twice-%d", i)
+			var results []<-chan outcome
+			for _, n := range c.nodes {
+				result, _ := n.begin(http.MethodPut, "messengers/"+name, generated, "If-None-Match: *")
+				results = append(results, result)
+			}
+			created := 0
+			for _, result := range results {
+				if got := <-result; got.acknowledged() {
+					created++
+				}
+			}
+			for node, n := range c.nodes {
+				made := n.operator.call(changeLimit, http.MethodPost, "messengers/"+name+"/tokens/generate", map[string]any{})
+				if created == 0 && made.acknowledged() {
+					t.Errorf("%s: neither was told that it was created, and node %d makes a token for it", name, node)
+				}
+			}
+			if created > 1 {
+				t.Errorf("%s: both nodes say that they created it", name)
+			}
+			if created == 0 {
+				neither++
+			}
+		}
+		t.Logf("of %d, %d were created by neither", names, neither)
+	})
+}
