@@ -7,6 +7,7 @@
 //	conn_      WebSockets and event streams, and their ends
 //	docs_      the README, its samples and codes, and Caddyfile.example do what they say
 //	explain_   what is said of a token that is refused
+//	history_   random changes on several nodes under faults, and a model of what was acknowledged
 //	headers_   what reaches the backend, and that nobody else sets it
 //	jwks_      keys from a key server
 //	keyfile_   keys from files, and their replacement
@@ -17,7 +18,7 @@
 //	revoke_    revocations of tokens, and what they end
 //	route_     which messenger guards a request, whatever the routes around it
 //	script_    xcaddy.sh
-//	store_     messengers and tokens in Caddy's storage, on one node and on several
+//	store_     messengers and tokens in Caddy's storage, on one node and on several; store_fault_ has a test for each fault
 //	token_     which tokens are valid
 //	widget_    messenger-auth.js in a browser
 //	main_      what surrounds all tests: the search for secrets in what they left, and the comparison of metrics

@@ -17,6 +17,7 @@ type node struct {
 	*gateway
 	*operator
 	binary, dir, config string
+	env                 []string // more variables for its environment
 	cmd                 *exec.Cmd
 	output              *os.File
 	exited              chan struct{}
@@ -49,7 +50,7 @@ func newNode(t testing.TB, binary string, up *upstream, options, site string) *n
 
 // environment keeps a node's own files in its folder.
 func (n *node) environment() []string {
-	return append(os.Environ(), "XDG_CONFIG_HOME="+n.dir, "XDG_DATA_HOME="+n.dir, "HOME="+n.dir)
+	return append(append(os.Environ(), "XDG_CONFIG_HOME="+n.dir, "XDG_DATA_HOME="+n.dir, "HOME="+n.dir), n.env...)
 }
 
 // run starts the node and waits until its admin endpoint answers.
@@ -84,7 +85,8 @@ func (n *node) tryRun() error {
 		select {
 		case <-exited:
 			text, _ := os.ReadFile(filepath.Join(n.dir, "output"))
-			return fmt.Errorf("the node ended at once:\n%s", text)
+			log, _ := os.ReadFile(n.gateway.log)
+			return fmt.Errorf("the node ended at once: %v\n%s\n%s", cmd.ProcessState, text, log)
 		default:
 		}
 		if a, err := n.operator.send("GET", "messengers", nil); err == nil && a.status == http.StatusOK {

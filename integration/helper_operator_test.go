@@ -25,6 +25,11 @@ func (g *gateway) operator() *operator { return &operator{g.t, g.sock} }
 func (o *operator) send(method, path string, body any, headers ...string) (answer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+	return o.sendContext(ctx, method, path, body, headers...)
+}
+
+// sendContext is send for as long as ctx lasts.
+func (o *operator) sendContext(ctx context.Context, method, path string, body any, headers ...string) (answer, error) {
 	var text io.Reader
 	switch body := body.(type) {
 	case nil:

@@ -19,6 +19,9 @@ import (
 // have Caddy and the module in them, so that no second program needs to be built.
 func asCaddy() {
 	if filepath.Base(os.Args[0]) == "caddy" {
+		if file := os.Getenv(clockVariable); file != "" {
+			useClock(file)
+		}
 		caddycmd.Main()
 		os.Exit(0)
 	}

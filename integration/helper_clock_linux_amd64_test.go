@@ -1,0 +1,80 @@
+package integration
+
+import (
+	"encoding/binary"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe" // for go:linkname, and for the address of the routine below
+)
+
+// A process started as "caddy" with this variable has another wall clock: the file that it names holds how many seconds it
+// is ahead, and may change at any time. The monotonic clock stays as it is. The gateway's code knows nothing of it.
+const clockVariable = "MESSENGER_TEST_CLOCK"
+
+// vdsoClockgettimeSym is where Go's runtime finds the kernel's clock_gettime.
+//
+//go:linkname vdsoClockgettimeSym runtime.vdsoClockgettimeSym
+var vdsoClockgettimeSym uintptr
+
+// useClock replaces clock_gettime by a routine that adds the seconds of the file to the wall clock.
+func useClock(file string) {
+	fd, err := syscall.Open(file, syscall.O_RDONLY, 0)
+	if err != nil {
+		panic(err)
+	}
+	ahead, err := syscall.Mmap(fd, 0, 8, syscall.PROT_READ, syscall.MAP_SHARED)
+	if err != nil {
+		panic(err)
+	}
+	routine, err := syscall.Mmap(-1, 0, 4096, syscall.PROT_READ|syscall.PROT_WRITE|syscall.PROT_EXEC, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+	if err != nil {
+		panic(err)
+	}
+	code := []byte{
+		0xb8, 228, 0, 0, 0, // mov eax, SYS_clock_gettime
+		0x0f, 0x05, // syscall
+		0x85, 0xff, // test edi, edi: CLOCK_REALTIME is 0
+		0x75, 16, // jnz to ret
+		0x49, 0xbb, // mov r11, the address of the seconds
+	}
+	code = binary.LittleEndian.AppendUint64(code, uint64(uintptr(unsafe.Pointer(&ahead[0]))))
+	code = append(code,
+		0x4d, 0x8b, 0x1b, // mov r11, [r11]
+		0x4c, 0x01, 0x1e, // add [rsi], r11: tv_sec
+		0xc3, // ret
+	)
+	copy(routine, code)
+	vdsoClockgettimeSym = uintptr(unsafe.Pointer(&routine[0]))
+}
+
+// A clock is the wall clock of one node.
+type clock struct {
+	t    testing.TB
+	file string
+}
+
+// newClock makes a clock that is right, and the variable for a node's environment.
+func newClock(t testing.TB) (c *clock, variable string) {
+	t.Helper()
+	c = &clock{t, filepath.Join(t.TempDir(), "clock")}
+	if err := os.WriteFile(c.file, make([]byte, 8), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return c, clockVariable + "=" + c.file
+}
+
+// set makes the clock be ahead, or behind if that is negative, by whole seconds.
+func (c *clock) set(ahead time.Duration) {
+	c.t.Helper()
+	f, err := os.OpenFile(c.file, os.O_WRONLY, 0)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(binary.LittleEndian.AppendUint64(nil, uint64(int64(ahead/time.Second))), 0); err != nil {
+		c.t.Fatal(err)
+	}
+}
