@@ -177,7 +177,9 @@ func TestDownloadOutlivesItsToken(t *testing.T) {
 	}
 	messengers, secret := strict(t, "max_session 1s")
 	eachVersion(t, messengers, guardedRoutes, func(t *testing.T, g *gateway, v version) {
-		token, end := lasting(secret, "mark", time.Second)
+		long, _ := lasting(secret, "mark", time.Hour)
+		_ = g.stream(v, "/plain/hello", long) // so that the connection is there when the token begins to live
+		token, end := lastingExactly(secret, "mark", time.Second)
 		var all sync.WaitGroup
 		for _, path := range []string{"/plain/download", "/plain/sized", "/encode/download"} {
 			for _, accept := range []string{"*/*", "text/event-stream"} {

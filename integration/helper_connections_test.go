@@ -34,7 +34,12 @@ func startStrict(t testing.TB, more, site string) (g *gateway, up *chat, secret 
 // lasting returns a token that expires so long from now, or a little later on a busy machine, where a request may take longer than
 // that to be sent, and the instant at which it does.
 func lasting(secret, identity string, life time.Duration) (header string, end time.Time) {
-	end = time.UnixMilli(time.Now().Add(life + busy()).UnixMilli())
+	return lastingExactly(secret, identity, life+busy())
+}
+
+// lastingExactly returns a token that expires so long from now.
+func lastingExactly(secret, identity string, life time.Duration) (header string, end time.Time) {
+	end = time.UnixMilli(time.Now().Add(life).UnixMilli())
 	return bearer(sign(secret, claims{"identity": identity, "iat": time.Now().Unix(), "exp": float64(end.UnixMilli()) / 1000})), end
 }
 

@@ -224,10 +224,11 @@ func TestEndsOfConnectionsAreCountedByReason(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	messengers, secret := strict(t, "max_session 1500ms")
+	life := time.Second + busy()
+	messengers, secret := strict(t, "max_session "+(life+500*time.Millisecond).String())
 	g := start(t, newUpstream(t), messengers, guardedSite)
 	before := g.families()
-	short, _ := lasting(secret, "mark", time.Second)
+	short, _ := lastingExactly(secret, "mark", life)
 	for _, token := range []string{strings.TrimPrefix(short, "Authorization: Bearer "), sign(secret, good("mark"))} {
 		conn := g.openChat("/", token)
 		go func() { _, _, _ = conn.Read(context.Background()) }()
