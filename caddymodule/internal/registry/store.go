@@ -266,11 +266,12 @@ func (s *Store) readOwned(ctx context.Context, name string) error {
 }
 
 // begin reads a name for the first time, and makes active what it finds. What is written meanwhile, by this node or another, is
-// told to the journals that are in memory; this one is not yet, so it is read once more if anything was. The caller holds the
+// told to the journals that are in memory, and this one is not yet. Therefore it is read once more if anything was. Then it is
+// in memory, and is told of everything: a third time is not needed, however often the messenger is changed. The caller holds the
 // lock of the name.
 func (s *Store) begin(ctx context.Context, name, kind string) (*journal, error) {
 	j := newJournal(name, kind)
-	for changed := true; changed; {
+	for again := false; ; again = true {
 		before := s.changes(name).Load()
 		if _, err := s.read(ctx, j); err != nil {
 			return j, err
@@ -286,9 +287,14 @@ func (s *Store) begin(ctx context.Context, name, kind string) (*journal, error) 
 		if _, err := s.apply(j, everything); err != nil {
 			return j, err
 		}
-		changed = s.changes(name).Load() != before
+		if s.changes(name).Load() == before {
+			return j, nil
+		}
+		s.absent.Invalidate(name) // it may have been created after the listing
+		if again {
+			return j, nil
+		}
 	}
-	return j, nil
 }
 
 // hasEmptyRing reports whether the ring of a configured messenger was read, and has no token.
