@@ -82,7 +82,7 @@ func (s *Store) apply(j *journal, e effect) (ended int, err error) {
 // applyOwned makes the facts of a configured messenger active. The caller holds the journal's applying.
 func (s *Store) applyOwned(j *journal, e effect) (ended int, err error) {
 	var r *Record
-	var all []authn.Revocation
+	var all, added []authn.Revocation
 	var keys authn.Keys
 	j.view(func(incarnation string, l *ledger) {
 		if e.ring {
@@ -91,6 +91,7 @@ func (s *Store) applyOwned(j *journal, e effect) (ended int, err error) {
 		if e.fewer {
 			all = l.rules(Now())
 		}
+		added = l.rulesOf(e.added) // one may have been undone since it was read
 	})
 	if r != nil {
 		if keys, err = ringKeys(r.Tokens, s.usesOf(j.name, kindRing)); err != nil {
@@ -105,12 +106,10 @@ func (s *Store) applyOwned(j *journal, e effect) (ended int, err error) {
 		if m == nil {
 			continue
 		}
-		added := e.rules
-		switch {
-		case e.fewer:
+		if e.fewer {
 			m.revoked.Set(all)
-			added = append(all, added...)
-		default:
+			added = all
+		} else {
 			m.revoked.Add(added)
 		}
 		if r != nil {
@@ -139,11 +138,12 @@ func (s *Store) applyStored(j *journal, e effect) (ended int, err error) {
 	}
 	active := !s.isConfigured(j.name) // a configured messenger of the same name goes before it
 	var r *Record
-	var all []authn.Revocation
+	var all, added []authn.Revocation
 	j.view(func(incarnation string, l *ledger) {
 		if l == nil {
 			return
 		}
+		added = l.rulesOf(e.added) // one may have been undone since it was read
 		if e.settings || e.ring || !ok {
 			r = l.record(incarnation)
 		}
@@ -152,10 +152,9 @@ func (s *Store) applyStored(j *journal, e effect) (ended int, err error) {
 		}
 	})
 	if ok && !e.settings && !e.ring {
-		added := e.rules
 		if e.fewer {
 			old.messenger.revoked.Set(all)
-			added = append(all, added...)
+			added = all
 		} else {
 			old.messenger.revoked.Add(added)
 		}

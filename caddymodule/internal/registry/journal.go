@@ -357,7 +357,7 @@ func (e *effect) merge(other effect) {
 	e.ring = e.ring || other.ring
 	e.fewer = e.fewer || other.fewer
 	e.distrust = e.distrust || other.distrust
-	e.rules = append(e.rules, other.rules...)
+	e.added = append(e.added, other.added...)
 }
 
 // lost returns the batches that the storage does not have any more.

@@ -5,8 +5,6 @@ import (
 	"maps"
 	"slices"
 	"time"
-
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
 // A ledger has the facts of one incarnation of a messenger, and answers what follows from them. Every answer depends on the
@@ -48,13 +46,13 @@ func newLedger() *ledger {
 // An effect is what facts have changed.
 type effect struct {
 	settings, ring bool
-	rules          []authn.Revocation // new ones
-	fewer          bool               // revocations were undone
+	added          []*fact // revocations
+	fewer          bool    // revocations were undone
 	distrust       bool
 }
 
 func (e *effect) empty() bool {
-	return !e.settings && !e.ring && !e.fewer && !e.distrust && len(e.rules) == 0
+	return !e.settings && !e.ring && !e.fewer && !e.distrust && len(e.added) == 0
 }
 
 // add adds a fact, and notes what it changes. A fact that is there already changes nothing.

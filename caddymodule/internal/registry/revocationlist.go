@@ -75,7 +75,7 @@ func (l *ledger) addRevocation(f *fact, e *effect) {
 	if v.Contact != "" {
 		l.logouts[v.Contact]++
 	}
-	e.rules = append(e.rules, v.rule())
+	e.added = append(e.added, f)
 }
 
 // deactivate removes a revocation from the active ones.
@@ -127,6 +127,16 @@ func (l *ledger) rules(now time.Time) []authn.Revocation {
 	rules := make([]authn.Revocation, 0, len(l.revocations))
 	for _, f := range l.revocations {
 		if !f.Revocation.hasExpired(now) {
+			rules = append(rules, f.Revocation.rule())
+		}
+	}
+	return rules
+}
+
+// rulesOf returns the rules of those facts that are active.
+func (l *ledger) rulesOf(facts []*fact) (rules []authn.Revocation) {
+	for _, f := range facts {
+		if l.revocations[f.ID] != nil {
 			rules = append(rules, f.Revocation.rule())
 		}
 	}
