@@ -46,6 +46,8 @@ type journal struct {
 	newest  time.Time            // of a fact, unless it is more than maxAhead ahead
 	ahead   bool                 // whether there is a fact that is
 
+	readings uint64 // how many listings were begun; see compare
+
 	recordErr     error  // why the record of an older version cannot be read
 	recordChecked bool   // whether it was looked at, since the last sweep
 	recordDigest  string // of the record, if it was carried over earlier
@@ -56,7 +58,8 @@ type batch struct {
 	facts []*fact
 	texts []json.RawMessage // to write it back
 
-	unwritten bool // it was made from an old record, and is not in the storage yet
+	reading   uint64 // the last listing that was begun before it was added
+	unwritten bool   // it was made from an old record, and is not in the storage yet
 }
 
 func newJournal(name, kind string) *journal {
@@ -108,7 +111,7 @@ func (j *journal) add(key vault.Key, texts []json.RawMessage, now time.Time) (ef
 		return e, j.bad[key]
 	}
 	delete(j.bad, key)
-	j.batches[key] = &batch{facts: facts, texts: texts}
+	j.batches[key] = &batch{facts: facts, texts: texts, reading: j.readings}
 	of := vault.Key{Folder: key.Folder, Writer: key.Writer}
 	j.last[of] = max(j.last[of], key.Number)
 	for _, f := range facts {
@@ -221,6 +224,10 @@ func (j *journal) damage() error {
 // has what could be read.
 func (s *Store) read(ctx context.Context, j *journal) (effect, error) {
 	var all effect
+	j.mu.Lock()
+	j.readings++
+	reading := j.readings
+	j.mu.Unlock()
 	names, err := s.List(ctx, j.root(), true)
 	if err != nil {
 		return all, err
@@ -251,7 +258,7 @@ func (s *Store) read(ctx context.Context, j *journal) (effect, error) {
 			return all, err
 		}
 	}
-	j.compare(listed, Now())
+	j.compare(listed, reading, Now())
 	return all, nil
 }
 
@@ -318,14 +325,15 @@ func (s *Store) loadBatch(ctx context.Context, key vault.Key) ([]json.RawMessage
 	}
 }
 
-// compare finds the batches that the storage has lost, and forgets what it does not have any more because it is of no use.
-func (j *journal) compare(listed map[vault.Key]bool, now time.Time) {
+// compare finds the batches that the storage has lost, and forgets what it does not have any more because it is of no use. A
+// batch that was written after the listing was begun is not in it, and was not lost.
+func (j *journal) compare(listed map[vault.Key]bool, reading uint64, now time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	clear(j.missing)
 	for key, b := range j.batches {
 		switch {
-		case listed[key], b.unwritten:
+		case listed[key], b.unwritten, b.reading >= reading:
 		case j.isUseless(key, b, now):
 			j.forget(key, b)
 		default:
