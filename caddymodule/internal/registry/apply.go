@@ -2,6 +2,7 @@ package registry
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -68,15 +69,26 @@ var everything = effect{settings: true, ring: true, fewer: true}
 func (s *Store) apply(j *journal, e effect) (ended int, err error) {
 	j.applying.Lock()
 	defer j.applying.Unlock()
+	if j.unknown {
+		e = everything // adding to what is unknown does not make it known
+	}
 	if j.kind == kindRing {
 		ended, err = s.applyOwned(j, e)
 	} else {
 		ended, err = s.applyStored(j, e)
 	}
-	if j.damage() != nil || s.health.stale.Load() {
+	unusable := errors.As(err, new(*unusableError)) // applyStored has seen to it, and only other settings change it
+	if j.unknown = err != nil && !unusable || j.damage() != nil || s.health.stale.Load(); j.unknown {
 		s.makeUnknown(j)
 	}
 	return ended, err
+}
+
+// isUnknown reports whether apply has made the messenger answer keys_unavailable.
+func (j *journal) isUnknown() bool {
+	j.applying.Lock()
+	defer j.applying.Unlock()
+	return j.unknown
 }
 
 // applyOwned makes the facts of a configured messenger active. The caller holds the journal's applying.
@@ -200,14 +212,15 @@ type unusableError struct{ error }
 
 func (e *unusableError) Unwrap() error { return e.error }
 
-// setUnknown makes a messenger answer keys_unavailable until apply is called with the effect that restores it.
+// setUnknown makes a messenger answer keys_unavailable until apply is called, and finds nothing wrong.
 func (s *Store) setUnknown(j *journal) {
 	j.applying.Lock()
 	defer j.applying.Unlock()
+	j.unknown = true
 	s.makeUnknown(j)
 }
 
-// makeUnknown is setUnknown for a caller that holds applying.
+// makeUnknown makes a messenger answer keys_unavailable. The caller holds the journal's applying.
 func (s *Store) makeUnknown(j *journal) {
 	if j.kind == KindStored {
 		if e, ok := s.cached(j.name); ok {

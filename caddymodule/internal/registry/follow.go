@@ -124,6 +124,9 @@ func (s *Store) readNext(ctx context.Context, j *journal, last vault.Key) bool {
 		}
 		all.merge(e)
 	}
+	if j.damage() != nil {
+		return false // what it lacks may be in the folder already, told by another writer
+	}
 	_, err := s.apply(j, all)
 	return err == nil
 }
@@ -181,13 +184,9 @@ func (s *Store) rereadStored(ctx context.Context, name string) error {
 
 // readMore reads what the journal does not have, and makes it active. The caller holds the lock of the name.
 func (s *Store) readMore(ctx context.Context, j *journal) error {
-	damaged := j.damage() != nil
 	e, err := s.read(ctx, j)
 	damage := j.damage()
-	if damaged && damage == nil {
-		e = everything
-	}
-	if !e.empty() || damage != nil {
+	if !e.empty() || damage != nil || j.isUnknown() {
 		if _, failed := s.apply(j, e); failed != nil {
 			err = errors.Join(err, failed)
 		}

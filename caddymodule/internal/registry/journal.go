@@ -35,6 +35,7 @@ type journal struct {
 	name, kind string
 
 	applying sync.Mutex // makes what the journal says active, one call at a time
+	unknown  bool       // whether the messenger answers keys_unavailable; guarded by applying
 
 	mu      sync.Mutex
 	batches map[vault.Key]*batch
