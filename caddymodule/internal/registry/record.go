@@ -44,6 +44,7 @@ func (l *ledger) record(incarnation string) *Record {
 		fmt.Fprintln(digest, v.ID)
 		r.Created, r.Changed = v.Created.UTC(), v.At.UTC()
 		r.Settings, r.Unusable = l.settings(v)
+		fmt.Fprintln(digest, keyHashes(r.Settings), r.Unusable) // a key of these settings may be dropped later
 	}
 	for _, t := range r.Tokens {
 		var end int64
