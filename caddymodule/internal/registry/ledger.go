@@ -23,10 +23,11 @@ type ledger struct {
 	resets  map[string]*fact
 
 	undone      map[string]bool  // revocations
-	revocations map[string]*fact // the active ones
+	revocations map[string]*fact // the active ones that take room
+	past        map[string]*fact // the active ones that take none: their tokens have expired; see setAside
 	covers      []*fact          // revocations that replaced others
-	logouts     map[string]int   // by contact: the active revocations of single tokens
-	size        int              // an upper bound for the size of the active revocations, in bytes
+	logouts     map[string]int   // by contact: those of single tokens that take room
+	size        int              // an upper bound for the size of those that take room, in bytes
 
 	carried *fact
 
@@ -39,7 +40,7 @@ func newLedger() *ledger {
 		confirmed: make(map[string]bool), withdrawn: make(map[string]bool), dropped: make(map[string][]string),
 		kept: make(map[string][]string), expiry: make(map[string]time.Time), revoked: make(map[string]bool),
 		tokens: make(map[string]*fact), resets: make(map[string]*fact),
-		undone: make(map[string]bool), revocations: make(map[string]*fact), logouts: make(map[string]int),
+		undone: make(map[string]bool), revocations: make(map[string]*fact), past: make(map[string]*fact), logouts: make(map[string]int),
 	}
 }
 

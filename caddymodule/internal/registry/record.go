@@ -117,7 +117,7 @@ func keyHashes(settings *config.Messenger) (hashes []string) {
 // activeRevocations returns the revocations that are active, the oldest first. Several of the same target are one.
 func (l *ledger) activeRevocations(now time.Time) []Revocation {
 	var facts []*fact
-	for _, f := range l.revocations {
+	for f := range l.active() {
 		if !f.Revocation.hasExpired(now) {
 			facts = append(facts, f)
 		}
@@ -139,9 +139,9 @@ func (l *ledger) activeRevocations(now time.Time) []Revocation {
 
 // revocationsOf returns the IDs of the active revocations of the same target.
 func (l *ledger) revocationsOf(target revocationTarget) (ids []string) {
-	for id, f := range l.revocations {
+	for f := range l.active() {
 		if f.Revocation.target() == target {
-			ids = append(ids, id)
+			ids = append(ids, f.ID)
 		}
 	}
 	slices.Sort(ids)
