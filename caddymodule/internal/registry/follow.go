@@ -32,38 +32,41 @@ func (reg *Registry) Status() *storeStatus { return reg.Store.status.Load() }
 func (s *Store) poll(ctx context.Context) {
 	s.polling.Lock()
 	defer s.polling.Unlock()
-	changes, complete, failure := s.follower.Poll(ctx)
-	if failure != nil {
-		s.recordStatus(failure)
+	changes, complete, err := s.follower.Poll(ctx)
+	if err != nil {
+		s.recordStatus(err, false)
 		return
 	}
-	if !complete || s.dropIfAway() {
+	if s.dropIfAway() || !complete {
 		s.incomplete.Store(true)
 	}
 	if s.incomplete.Load() {
 		go s.rereadAll(ctx)
 	}
+	var failure error
+	reached := true
+	note := func(err error) {
+		if err != nil {
+			failure = err
+			reached = reached && (vault.IsUnreadable(err) || errors.As(err, new(*unusableError)))
+		}
+	}
 	for _, c := range changes {
-		if err := s.follow(ctx, c); err != nil {
-			failure = err
-		}
+		note(s.follow(ctx, c))
 	}
-	s.mu.Lock()
-	now := time.Now()
-	for name, until := range s.retry {
-		if now.After(until) {
-			delete(s.retry, name)
-		}
+	for _, name := range s.namesToRetry(time.Now()) {
+		note(s.reread(ctx, name))
 	}
-	again := slices.Sorted(maps.Keys(s.retry))
-	s.mu.Unlock()
-	for _, name := range again {
-		if err := s.reread(ctx, name); err != nil {
-			failure = err
-		}
-	}
-	s.recordStatus(failure)
+	s.recordStatus(failure, reached)
 	s.unpin()
+}
+
+// namesToRetry returns the names that are read again with every poll.
+func (s *Store) namesToRetry(now time.Time) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.retry, func(_ string, until time.Time) bool { return now.After(until) })
+	return slices.Sorted(maps.Keys(s.retry))
 }
 
 // follow reads a change of another node, if this node has the messenger in memory.
@@ -279,12 +282,13 @@ func (s *Store) sweepRegularly(ctx context.Context) {
 	}
 }
 
-// recordStatus stores the result of a poll, and logs when it changes.
-func (s *Store) recordStatus(err error) {
+// recordStatus stores the result of a poll, and logs when it changes. One value that cannot be used does not mean that the
+// storage was not reached.
+func (s *Store) recordStatus(err error, reached bool) {
 	before := s.status.Load()
 	now := &storeStatus{Polled: before.Polled, Err: err}
-	if err == nil {
-		now.Polled = time.Now()
+	if reached {
+		now.Polled = Now()
 	}
 	s.status.Store(now)
 	switch {
@@ -301,9 +305,7 @@ func (s *Store) catchUp(ctx context.Context) {
 	ticker := time.NewTicker(DefaultPollInterval)
 	defer ticker.Stop()
 	for {
-		s.mu.Lock()
-		names := slices.Sorted(maps.Keys(s.retry))
-		s.mu.Unlock()
+		names := s.namesToRetry(time.Now())
 		if len(names) == 0 {
 			return
 		}
