@@ -138,7 +138,12 @@ func (s *Store) readNext(ctx context.Context, j *journal, last vault.Key) bool {
 // poll tries again. A value that exists but is unreadable is different: it may have a revocation, so the messenger answers
 // keys_unavailable until it can be read.
 func (s *Store) reread(ctx context.Context, name string) error {
-	err := errors.Join(s.rereadOwned(ctx, name), s.rereadStored(ctx, name))
+	var err error
+	if name == keySetFolder {
+		err = s.rereadKeySets(ctx)
+	} else {
+		err = errors.Join(s.rereadOwned(ctx, name), s.rereadStored(ctx, name))
+	}
 	if err != nil {
 		s.readAgain(name, forever)
 		return err
@@ -216,6 +221,9 @@ func (s *Store) rereadAll(ctx context.Context) {
 
 // rereadHeld reads again what is in memory at this moment, and reports whether it finished.
 func (s *Store) rereadHeld(ctx context.Context, wait func(context.Context) error) bool {
+	for i := range s.changed {
+		s.changed[i].Add(1) // what is being read for the first time is read once more
+	}
 	s.absent.InvalidateAll()
 	for _, name := range s.names() {
 		if wait(ctx) != nil {
@@ -223,7 +231,7 @@ func (s *Store) rereadHeld(ctx context.Context, wait func(context.Context) error
 		}
 		_ = s.reread(ctx, name) // the next poll tries again
 	}
-	s.rereadKeySets(ctx)
+	_ = s.reread(ctx, keySetFolder)
 	return true
 }
 
