@@ -198,11 +198,16 @@ func (l *ledger) ring() []ringToken {
 // isReset reports whether a reset has revoked a token.
 func (l *ledger) isReset(token *fact) bool {
 	for id := range l.resets {
-		if !slices.Contains(token.Knows, id) && !slices.Contains(l.kept[token.ID], id) {
+		if !l.outlives(token, id) {
 			return true
 		}
 	}
 	return false
+}
+
+// outlives reports whether a reset does not revoke a token.
+func (l *ledger) outlives(token *fact, reset string) bool {
+	return slices.Contains(token.Knows, reset) || slices.Contains(l.kept[token.ID], reset)
 }
 
 // resetIDs returns the resets that a token made now outlives.

@@ -63,6 +63,11 @@ func (l *ledger) isOfUse(f *fact, now time.Time) bool {
 		if recent(f.At) { // if it reappeared, it would revoke tokens that were made after it was removed
 			return true
 		}
+		for _, token := range l.tokens {
+			if !l.outlives(token, f.ID) {
+				return true
+			}
+		}
 		for _, other := range l.resets {
 			if other.At.After(f.At) {
 				return false

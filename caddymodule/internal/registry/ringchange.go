@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -100,7 +99,7 @@ func (s *Store) keepToken(ctx context.Context, j *journal, incarnation string, f
 					continue
 				}
 				for _, id := range l.resetIDs() {
-					if !slices.Contains(f.Knows, id) && !slices.Contains(l.kept[f.ID], id) {
+					if !l.outlives(f, id) {
 						if missed == nil {
 							missed = newFact(factKept, f.At, f.ID)
 						}
