@@ -17,11 +17,10 @@ func (s *Store) wrote(key vault.Key, texts []json.RawMessage) {
 	name, _, _ := strings.Cut(key.Folder, "/")
 	s.noteChange(name)
 	for _, j := range s.held(key.Folder) {
-		e, err := j.add(key, texts, Now())
-		if err != nil || e.empty() {
+		if j.add(key, texts, Now()) != nil {
 			continue
 		}
-		ended, _ := s.apply(j, e) // an error makes the messenger unavailable
+		ended, _ := s.apply(j, effect{}) // an error makes the messenger unavailable
 		s.noteEnded(texts, ended)
 	}
 	s.keySetFact(key, texts)
@@ -64,11 +63,12 @@ func (s *Store) endedBy(f *fact) int {
 // everything is the effect of facts of which it is unknown what they have changed.
 var everything = effect{settings: true, ring: true, fewer: true}
 
-// apply makes active what has changed in a journal, and returns how many connections that has ended. Nothing depends on the
-// order of calls: what is made active is always what the journal says now.
+// apply makes active what has changed in a journal, and what e says besides, and returns how many connections that has ended.
+// Nothing depends on the order of calls: what is made active is always what the journal says now.
 func (s *Store) apply(j *journal, e effect) (ended int, err error) {
 	j.applying.Lock()
 	defer j.applying.Unlock()
+	e.merge(j.take())
 	if j.unknown {
 		e = everything // adding to what is unknown does not make it known
 	}

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -185,11 +186,9 @@ func (s *Store) fresh(ctx context.Context, name, kind string) (*journal, error) 
 // again reads what others have written meanwhile, and makes it active together with what this node has written.
 func (s *Store) again(ctx context.Context, j *journal) (ended int, err error) {
 	defer s.lock(j.name)()
-	e, err := s.read(ctx, j)
-	if err != nil {
-		return 0, err
-	}
-	return s.apply(j, e)
+	failed := s.read(ctx, j)
+	ended, err = s.apply(j, effect{}) // also what could be read before it failed
+	return ended, cmp.Or(failed, err)
 }
 
 // write adds facts about an incarnation of a messenger. When it returns nil, they are acknowledged, and active on this node.

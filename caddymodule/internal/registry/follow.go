@@ -110,7 +110,6 @@ func (s *Store) readNext(ctx context.Context, j *journal, last vault.Key) bool {
 	if last.Number-have > maxTargeted {
 		return false
 	}
-	var all effect
 	for n := have + 1; n <= last.Number; n++ {
 		key := vault.Key{Folder: last.Folder, Writer: last.Writer, Number: n}
 		text, err := s.Load(ctx, key.String())
@@ -121,16 +120,14 @@ func (s *Store) readNext(ctx context.Context, j *journal, last vault.Key) bool {
 		if err != nil {
 			return false
 		}
-		e, err := j.add(key, texts, Now())
-		if err != nil {
+		if j.add(key, texts, Now()) != nil {
 			return false
 		}
-		all.merge(e)
 	}
 	if j.damage() != nil {
 		return false // what it lacks may be in the folder already, told by another writer
 	}
-	_, err := s.apply(j, all)
+	_, err := s.apply(j, effect{})
 	return err == nil
 }
 
@@ -192,10 +189,10 @@ func (s *Store) rereadStored(ctx context.Context, name string) error {
 
 // readMore reads what the journal does not have, and makes it active. The caller holds the lock of the name.
 func (s *Store) readMore(ctx context.Context, j *journal) error {
-	e, err := s.read(ctx, j)
+	err := s.read(ctx, j)
 	damage := j.damage()
-	if !e.empty() || damage != nil || j.isUnknown() {
-		if _, failed := s.apply(j, e); failed != nil {
+	if !j.isApplied() || damage != nil || j.isUnknown() {
+		if _, failed := s.apply(j, effect{}); failed != nil {
 			err = errors.Join(err, failed)
 		}
 	}

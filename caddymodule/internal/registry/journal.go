@@ -47,6 +47,7 @@ type journal struct {
 	newest  time.Time            // of a fact, unless it is more than maxAhead ahead
 	ahead   bool                 // whether there is a fact that is
 
+	effect   effect // of the facts that were added, and that apply has not seen yet
 	readings uint64 // how many listings were begun; see compare
 
 	recordErr     error  // why the record of an older version cannot be read
@@ -96,20 +97,20 @@ func (j *journal) ledger(incarnation string) *ledger {
 	return l
 }
 
-// add adds a batch, and returns what it changes. An effect on another incarnation than the current one may be an effect of the
-// settings: which one is current may change.
-func (j *journal) add(key vault.Key, texts []json.RawMessage, now time.Time) (effect, error) {
+// add adds a batch. What it changes is active after the next call of apply. An effect on another incarnation than the current
+// one may be an effect of the settings: which one is current may change.
+func (j *journal) add(key vault.Key, texts []json.RawMessage, now time.Time) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	var e effect
 	incarnation, ours := j.incarnationOf(key)
 	if !ours || j.batches[key] != nil {
-		return e, nil
+		return nil
 	}
 	facts, err := decode(texts)
 	if err != nil {
 		j.bad[key] = fmt.Errorf("%s: %w", key, err)
-		return e, j.bad[key]
+		return j.bad[key]
 	}
 	delete(j.bad, key)
 	j.batches[key] = &batch{facts: facts, texts: texts, reading: j.readings}
@@ -136,7 +137,24 @@ func (j *journal) add(key vault.Key, texts []json.RawMessage, now time.Time) (ef
 	if j.kind == KindStored && incarnation != nameFolder && incarnation != j.current() {
 		e = effect{settings: e.settings}
 	}
-	return e, nil
+	j.effect.merge(e)
+	return nil
+}
+
+// take returns what the facts have changed that were added since the last call. The caller makes it active.
+func (j *journal) take() effect {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	e := j.effect
+	j.effect = effect{}
+	return e
+}
+
+// isApplied reports whether everything that was added is active.
+func (j *journal) isApplied() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.effect.empty()
 }
 
 // current returns the incarnation that counts, or "" if there is none: of those that were not deleted the one whose settings
@@ -221,23 +239,19 @@ func (j *journal) damage() error {
 	return nil
 }
 
-// read reads what the storage has and the journal does not, and returns what that changes. When it returns an error, the journal
-// has what could be read.
-func (s *Store) read(ctx context.Context, j *journal) (effect, error) {
-	var all effect
+// read reads what the storage has and the journal does not. When it returns an error, the journal has what could be read.
+func (s *Store) read(ctx context.Context, j *journal) error {
 	j.mu.Lock()
 	j.readings++
 	reading := j.readings
 	j.mu.Unlock()
 	names, err := s.List(ctx, j.root(), true)
 	if err != nil {
-		return all, err
+		return err
 	}
-	old, err := s.carryOver(ctx, j, names)
-	if err != nil {
-		return all, err
+	if err := s.carryOver(ctx, j, names); err != nil {
+		return err
 	}
-	all.merge(old)
 	listed := make(map[vault.Key]bool)
 	var keys []string
 	j.mu.Lock()
@@ -252,29 +266,21 @@ func (s *Store) read(ctx context.Context, j *journal) (effect, error) {
 		}
 	}
 	j.mu.Unlock()
-	if len(keys) > 0 {
-		e, err := s.readBatches(ctx, j, keys)
-		all.merge(e)
-		if err != nil {
-			return all, err
-		}
+	if err := s.readBatches(ctx, j, keys); err != nil {
+		return err
 	}
 	j.compare(listed, reading, Now())
-	return all, nil
+	return nil
 }
 
 // readBatches reads the batches at keys.
-func (s *Store) readBatches(ctx context.Context, j *journal, keys []string) (effect, error) {
-	var all effect
-	var mu sync.Mutex
-	err := vault.Each(ctx, keys, func(_ int, name string) error {
+func (s *Store) readBatches(ctx context.Context, j *journal, keys []string) error {
+	return vault.Each(ctx, keys, func(_ int, name string) error {
 		key, _ := vault.ParseKey(name)
 		texts, err := s.loadBatch(ctx, key)
 		if err == nil && texts == nil {
 			return nil // it was never acknowledged
 		}
-		mu.Lock()
-		defer mu.Unlock()
 		if vault.IsUnreadable(err) {
 			j.mu.Lock()
 			j.bad[key] = err
@@ -284,11 +290,9 @@ func (s *Store) readBatches(ctx context.Context, j *journal, keys []string) (eff
 		if err != nil {
 			return err
 		}
-		e, _ := j.add(key, texts, Now()) // an error is noted in the journal
-		all.merge(e)
+		_ = j.add(key, texts, Now()) // an error is noted in the journal
 		return nil
 	})
-	return all, err
 }
 
 // loadBatch reads a batch that a listing names. If there is no value, it asks again: it may be about to be written. If its

@@ -273,7 +273,7 @@ func (s *Store) begin(ctx context.Context, name, kind string) (*journal, error) 
 	j := newJournal(name, kind)
 	for again := false; ; again = true {
 		before := s.changes(name).Load()
-		if _, err := s.read(ctx, j); err != nil {
+		if err := s.read(ctx, j); err != nil {
 			return j, err
 		}
 		if err := j.damage(); err != nil {
