@@ -41,7 +41,7 @@ func RevokeToken(kid string, closing bool) RingChange {
 // ChangeRing changes the shared tokens of a messenger. It returns the token that was made, if any, and how many connections of
 // this node were ended.
 func (reg *Registry) ChangeRing(ctx context.Context, name, kind string, change RingChange, c Condition) (made *NewToken, ended int, err error) {
-	ctx, end, err := beginChange(ctx, name)
+	ctx, end, err := reg.Store.beginChange(ctx, name)
 	if err != nil {
 		return nil, 0, err
 	}
