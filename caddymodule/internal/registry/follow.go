@@ -103,7 +103,11 @@ func (s *Store) readNext(ctx context.Context, j *journal, last vault.Key) bool {
 	}
 	j.mu.Lock()
 	have := j.last[vault.Key{Folder: last.Folder, Writer: last.Writer}]
+	partial := j.partial
 	j.mu.Unlock()
+	if partial {
+		return false
+	}
 	if have >= last.Number {
 		return true
 	}

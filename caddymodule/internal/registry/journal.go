@@ -47,6 +47,7 @@ type journal struct {
 	newest  time.Time            // of a fact, unless it is more than maxAhead ahead
 	ahead   bool                 // whether there is a fact that is
 
+	partial  bool   // a reading has not finished, or has failed: batches before the last ones may be missing
 	effect   effect // of the facts that were added, and that apply has not seen yet
 	readings uint64 // how many listings were begun; see compare
 
@@ -244,6 +245,7 @@ func (s *Store) read(ctx context.Context, j *journal) error {
 	j.mu.Lock()
 	j.readings++
 	reading := j.readings
+	j.partial = true
 	j.mu.Unlock()
 	names, err := s.List(ctx, j.root(), true)
 	if err != nil {
@@ -335,6 +337,7 @@ func (s *Store) loadBatch(ctx context.Context, key vault.Key) ([]json.RawMessage
 func (j *journal) compare(listed map[vault.Key]bool, reading uint64, now time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.partial = false
 	clear(j.missing)
 	for key, b := range j.batches {
 		switch {
