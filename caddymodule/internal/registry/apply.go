@@ -2,6 +2,7 @@ package registry
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,11 +17,10 @@ func (s *Store) wrote(key vault.Key, texts []json.RawMessage) {
 	name, _, _ := strings.Cut(key.Folder, "/")
 	s.noteChange(name)
 	for _, j := range s.held(key.Folder) {
-		e, err := j.add(key, texts, Now())
-		if err != nil || e.empty() {
+		if j.add(key, texts, Now()) != nil {
 			continue
 		}
-		ended, _ := s.apply(j, e) // an error makes the messenger unavailable
+		ended, _ := s.apply(j, effect{}) // an error makes the messenger unavailable
 		s.noteEnded(texts, ended)
 	}
 	s.keySetFact(key, texts)
@@ -63,26 +63,38 @@ func (s *Store) endedBy(f *fact) int {
 // everything is the effect of facts of which it is unknown what they have changed.
 var everything = effect{settings: true, ring: true, fewer: true}
 
-// apply makes active what has changed in a journal, and returns how many connections that has ended. Nothing depends on the
-// order of calls: what is made active is always what the journal says now.
+// apply makes active what has changed in a journal, and what e says besides, and returns how many connections that has ended.
+// Nothing depends on the order of calls: what is made active is always what the journal says now.
 func (s *Store) apply(j *journal, e effect) (ended int, err error) {
 	j.applying.Lock()
 	defer j.applying.Unlock()
+	e.merge(j.take())
+	if j.unknown {
+		e = everything // adding to what is unknown does not make it known
+	}
 	if j.kind == kindRing {
 		ended, err = s.applyOwned(j, e)
 	} else {
 		ended, err = s.applyStored(j, e)
 	}
-	if j.damage() != nil || s.health.stale.Load() {
+	unusable := errors.As(err, new(*unusableError)) // applyStored has seen to it, and only other settings change it
+	if j.unknown = err != nil && !unusable || j.damage() != nil || s.health.stale.Load(); j.unknown {
 		s.makeUnknown(j)
 	}
 	return ended, err
 }
 
+// isUnknown reports whether apply has made the messenger answer keys_unavailable.
+func (j *journal) isUnknown() bool {
+	j.applying.Lock()
+	defer j.applying.Unlock()
+	return j.unknown
+}
+
 // applyOwned makes the facts of a configured messenger active. The caller holds the journal's applying.
 func (s *Store) applyOwned(j *journal, e effect) (ended int, err error) {
 	var r *Record
-	var all []authn.Revocation
+	var all, added []authn.Revocation
 	var keys authn.Keys
 	j.view(func(incarnation string, l *ledger) {
 		if e.ring {
@@ -91,6 +103,7 @@ func (s *Store) applyOwned(j *journal, e effect) (ended int, err error) {
 		if e.fewer {
 			all = l.rules(Now())
 		}
+		added = l.rulesOf(e.added) // one may have been undone since it was read
 	})
 	if r != nil {
 		if keys, err = ringKeys(r.Tokens, s.usesOf(j.name, kindRing)); err != nil {
@@ -105,12 +118,10 @@ func (s *Store) applyOwned(j *journal, e effect) (ended int, err error) {
 		if m == nil {
 			continue
 		}
-		added := e.rules
-		switch {
-		case e.fewer:
+		if e.fewer {
 			m.revoked.Set(all)
-			added = append(all, added...)
-		default:
+			added = all
+		} else {
 			m.revoked.Add(added)
 		}
 		if r != nil {
@@ -139,11 +150,12 @@ func (s *Store) applyStored(j *journal, e effect) (ended int, err error) {
 	}
 	active := !s.isConfigured(j.name) // a configured messenger of the same name goes before it
 	var r *Record
-	var all []authn.Revocation
+	var all, added []authn.Revocation
 	j.view(func(incarnation string, l *ledger) {
 		if l == nil {
 			return
 		}
+		added = l.rulesOf(e.added) // one may have been undone since it was read
 		if e.settings || e.ring || !ok {
 			r = l.record(incarnation)
 		}
@@ -152,10 +164,9 @@ func (s *Store) applyStored(j *journal, e effect) (ended int, err error) {
 		}
 	})
 	if ok && !e.settings && !e.ring {
-		added := e.rules
 		if e.fewer {
 			old.messenger.revoked.Set(all)
-			added = append(all, added...)
+			added = all
 		} else {
 			old.messenger.revoked.Add(added)
 		}
@@ -201,14 +212,15 @@ type unusableError struct{ error }
 
 func (e *unusableError) Unwrap() error { return e.error }
 
-// setUnknown makes a messenger answer keys_unavailable until apply is called with the effect that restores it.
+// setUnknown makes a messenger answer keys_unavailable until apply is called, and finds nothing wrong.
 func (s *Store) setUnknown(j *journal) {
 	j.applying.Lock()
 	defer j.applying.Unlock()
+	j.unknown = true
 	s.makeUnknown(j)
 }
 
-// makeUnknown is setUnknown for a caller that holds applying.
+// makeUnknown makes a messenger answer keys_unavailable. The caller holds the journal's applying.
 func (s *Store) makeUnknown(j *journal) {
 	if j.kind == KindStored {
 		if e, ok := s.cached(j.name); ok {

@@ -47,11 +47,10 @@ type oldRecord struct {
 func (j *journal) recordKey() string { return path.Join(vault.StoreRoot, j.name, j.kind) }
 
 // carryOver reads the record of an older version, if there is one that was not carried over.
-func (s *Store) carryOver(ctx context.Context, j *journal, names []string) (effect, error) {
-	var all effect
+func (s *Store) carryOver(ctx context.Context, j *journal, names []string) error {
 	if _, found := slices.BinarySearch(names, j.recordKey()); !found {
 		j.setRecordError(nil)
-		return all, nil
+		return nil
 	}
 	carried := slices.ContainsFunc(names, func(name string) bool {
 		key, _ := vault.ParseKey(name)
@@ -63,42 +62,40 @@ func (s *Store) carryOver(ctx context.Context, j *journal, names []string) (effe
 	j.recordChecked = true
 	j.mu.Unlock()
 	if carried && checked {
-		return all, nil
+		return nil
 	}
 	text, err := s.LoadRecord(ctx, j.recordKey())
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return all, nil
+		return nil
 	case vault.IsUnreadable(err) && !carried:
 		s.Failed()
 		j.setRecordError(err)
-		return all, nil
+		return nil
 	case err != nil && !carried:
-		return all, err
+		return err
 	case err != nil:
-		return all, nil
+		return nil
 	}
 	batches, digest, err := j.factsOfRecord(text)
 	if err != nil && !carried {
 		s.Failed()
 		j.setRecordError(err)
-		return all, nil
+		return nil
 	}
 	j.setRecordError(nil)
 	if carried {
 		j.mu.Lock()
 		j.recordDigest = digest
 		j.mu.Unlock()
-		return all, nil
+		return nil
 	}
 	keys := slices.SortedFunc(maps.Keys(batches), func(a, b vault.Key) int { return cmp.Compare(a.Number, b.Number) })
 	for _, key := range slices.Backward(keys) {
 		texts := batches[key]
-		e, err := j.add(key, texts, Now())
-		if err != nil {
-			return all, err
+		if err := j.add(key, texts, Now()); err != nil {
+			return err
 		}
-		all.merge(e)
 		written := s.serves() && s.SaveBatch(ctx, key, texts) == nil
 		j.mu.Lock()
 		if b := j.batches[key]; b != nil {
@@ -109,7 +106,7 @@ func (s *Store) carryOver(ctx context.Context, j *journal, names []string) (effe
 			break // the first batch, which says that all are there, is written last
 		}
 	}
-	return all, nil
+	return nil
 }
 
 func (j *journal) setRecordError(err error) {

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,7 +9,6 @@ import (
 	"net/http"
 	"path"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -120,38 +120,30 @@ type nameLock struct {
 	users int
 }
 
-var changes struct {
-	sync.Mutex
-	locks map[string]*nameLock
-}
-
 // maxChanges is how many changes of one messenger may wait.
 const maxChanges = 100
 
 // beginChange waits until no other change of this messenger is made on this node.
-func beginChange(ctx context.Context, name string) (context.Context, func(), error) {
-	changes.Lock()
-	if changes.locks == nil {
-		changes.locks = make(map[string]*nameLock)
-	}
-	l := changes.locks[name]
+func (s *Store) beginChange(ctx context.Context, name string) (context.Context, func(), error) {
+	s.mu.Lock()
+	l := s.changing[name]
 	if l == nil {
 		l = &nameLock{taken: make(chan struct{}, 1)}
-		changes.locks[name] = l
+		s.changing[name] = l
 	}
 	if l.users > maxChanges {
-		changes.Unlock()
+		s.mu.Unlock()
 		return nil, nil, StatusError(http.StatusServiceUnavailable, "too many changes of this messenger are waiting")
 	}
 	l.users++
-	changes.Unlock()
+	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	leave := func() {
 		cancel()
-		changes.Lock()
-		defer changes.Unlock()
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		if l.users--; l.users == 0 {
-			delete(changes.locks, name)
+			delete(s.changing, name)
 		}
 	}
 	select {
@@ -185,11 +177,9 @@ func (s *Store) fresh(ctx context.Context, name, kind string) (*journal, error) 
 // again reads what others have written meanwhile, and makes it active together with what this node has written.
 func (s *Store) again(ctx context.Context, j *journal) (ended int, err error) {
 	defer s.lock(j.name)()
-	e, err := s.read(ctx, j)
-	if err != nil {
-		return 0, err
-	}
-	return s.apply(j, e)
+	failed := s.read(ctx, j)
+	ended, err = s.apply(j, effect{}) // also what could be read before it failed
+	return ended, cmp.Or(failed, err)
 }
 
 // write adds facts about an incarnation of a messenger. When it returns nil, they are acknowledged, and active on this node.
@@ -240,7 +230,7 @@ func (reg *Registry) RecordKind(ctx context.Context, name string) (*config.Messe
 // Put creates a stored messenger, or changes its settings. Its shared tokens stay, unless the validation method changes. Of two
 // callers who change the same settings at once, on any nodes, at most one succeeds.
 func (reg *Registry) Put(ctx context.Context, name string, settings *config.Messenger, c Condition) (r *Record, created bool, err error) {
-	ctx, end, err := beginChange(ctx, name)
+	ctx, end, err := reg.Store.beginChange(ctx, name)
 	if err != nil {
 		return nil, false, err
 	}
@@ -359,7 +349,7 @@ func (reg *Registry) Remove(ctx context.Context, name string, c Condition) (ende
 	if config.CheckName(name) != nil {
 		return 0, false, ErrNoMessenger
 	}
-	ctx, end, err := beginChange(ctx, name)
+	ctx, end, err := reg.Store.beginChange(ctx, name)
 	if err != nil {
 		return 0, false, err
 	}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -34,36 +35,45 @@ func (reg *Registry) Status() *storeStatus { return reg.Store.status.Load() }
 func (s *Store) poll(ctx context.Context) {
 	s.polling.Lock()
 	defer s.polling.Unlock()
-	changes, complete, failure := s.follower.Poll(ctx)
-	if failure != nil {
-		s.recordStatus(failure)
+	changes, complete, err := s.follower.Poll(ctx)
+	if err != nil {
+		s.recordStatus(err, false)
 		return
 	}
-	if !complete || s.dropIfAway() {
+	if s.dropIfAway() || !complete {
 		s.incomplete.Store(true)
 	}
 	if s.incomplete.Load() {
 		go s.rereadAll(ctx)
 	}
-	failure = vault.Each(ctx, changes, func(_ int, c vault.Change) error { return s.follow(ctx, c) })
-	s.mu.Lock()
-	now := time.Now()
-	for name, until := range s.retry {
-		if now.After(until) {
-			delete(s.retry, name)
+	var mu sync.Mutex
+	var failure error
+	reached := true
+	note := func(err error) error {
+		if err != nil {
+			mu.Lock()
+			defer mu.Unlock()
+			failure = err
+			reached = reached && (vault.IsUnreadable(err) || errors.As(err, new(*unusableError)))
 		}
+		return nil
 	}
-	again := slices.Sorted(maps.Keys(s.retry))
-	s.mu.Unlock()
-	if err := vault.Each(ctx, again, func(_ int, name string) error { return s.reread(ctx, name) }); err != nil {
-		failure = err
-	}
+	_ = vault.Each(ctx, changes, func(_ int, c vault.Change) error { return note(s.follow(ctx, c)) })
+	_ = vault.Each(ctx, s.namesToRetry(time.Now()), func(_ int, name string) error { return note(s.reread(ctx, name)) })
 	if ctx.Err() != nil {
 		s.incomplete.Store(true) // a reload came in between, and the changes that were not followed are not told again
 		return
 	}
-	s.recordStatus(failure)
+	s.recordStatus(failure, reached)
 	s.unpin()
+}
+
+// namesToRetry returns the names that are read again with every poll.
+func (s *Store) namesToRetry(now time.Time) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.retry, func(_ string, until time.Time) bool { return now.After(until) })
+	return slices.Sorted(maps.Keys(s.retry))
 }
 
 // follow reads a change of another node, if this node has the messenger in memory.
@@ -100,7 +110,11 @@ func (s *Store) readNext(ctx context.Context, j *journal, last vault.Key) bool {
 	}
 	j.mu.Lock()
 	have := j.last[vault.Key{Folder: last.Folder, Writer: last.Writer}]
+	partial := j.partial
 	j.mu.Unlock()
+	if partial {
+		return false
+	}
 	if have >= last.Number {
 		return true
 	}
@@ -122,15 +136,15 @@ func (s *Store) readNext(ctx context.Context, j *journal, last vault.Key) bool {
 	if err != nil {
 		return false
 	}
-	var all effect
 	for i, key := range keys {
-		e, err := j.add(key, batches[i], Now())
-		if err != nil {
+		if j.add(key, batches[i], Now()) != nil {
 			return false
 		}
-		all.merge(e)
 	}
-	_, err = s.apply(j, all)
+	if j.damage() != nil {
+		return false // what it lacks may be in the folder already, told by another writer
+	}
+	_, err = s.apply(j, effect{})
 	return err == nil
 }
 
@@ -138,7 +152,12 @@ func (s *Store) readNext(ctx context.Context, j *journal, last vault.Key) bool {
 // poll tries again. A value that exists but is unreadable is different: it may have a revocation, so the messenger answers
 // keys_unavailable until it can be read.
 func (s *Store) reread(ctx context.Context, name string) error {
-	err := errors.Join(s.rereadOwned(ctx, name), s.rereadStored(ctx, name))
+	var err error
+	if name == keySetFolder {
+		err = s.rereadKeySets(ctx)
+	} else {
+		err = errors.Join(s.rereadOwned(ctx, name), s.rereadStored(ctx, name))
+	}
 	if err != nil {
 		s.readAgain(name, forever)
 		return err
@@ -187,14 +206,10 @@ func (s *Store) rereadStored(ctx context.Context, name string) error {
 
 // readMore reads what the journal does not have, and makes it active. The caller holds the lock of the name.
 func (s *Store) readMore(ctx context.Context, j *journal) error {
-	damaged := j.damage() != nil
-	e, err := s.read(ctx, j)
+	err := s.read(ctx, j)
 	damage := j.damage()
-	if damaged && damage == nil {
-		e = everything
-	}
-	if !e.empty() || damage != nil {
-		if _, failed := s.apply(j, e); failed != nil {
+	if !j.isApplied() || damage != nil || j.isUnknown() {
+		if _, failed := s.apply(j, effect{}); failed != nil {
 			err = errors.Join(err, failed)
 		}
 	}
@@ -220,6 +235,9 @@ func (s *Store) rereadAll(ctx context.Context) {
 
 // rereadHeld reads again what is in memory at this moment, and reports whether it finished.
 func (s *Store) rereadHeld(ctx context.Context, wait func(context.Context) error) bool {
+	for i := range s.changed {
+		s.changed[i].Add(1) // what is being read for the first time is read once more
+	}
 	s.absent.InvalidateAll()
 	for _, name := range s.names() {
 		if wait(ctx) != nil {
@@ -227,7 +245,7 @@ func (s *Store) rereadHeld(ctx context.Context, wait func(context.Context) error
 		}
 		_ = s.reread(ctx, name) // the next poll tries again
 	}
-	s.rereadKeySets(ctx)
+	_ = s.reread(ctx, keySetFolder)
 	return true
 }
 
@@ -286,15 +304,16 @@ func (s *Store) sweepRegularly(ctx context.Context) {
 	}
 }
 
-// recordStatus stores the result of a poll, and logs when it changes.
-func (s *Store) recordStatus(err error) {
+// recordStatus stores the result of a poll, and logs when it changes. One value that cannot be used does not mean that the
+// storage was not reached.
+func (s *Store) recordStatus(err error, reached bool) {
 	before := s.status.Load()
 	now := &storeStatus{Polled: before.Polled, Current: before.Current, Err: err}
-	if err == nil {
-		now.Polled = time.Now()
-		if !s.incomplete.Load() && !s.rereading.Load() {
-			now.Current = now.Polled
-		}
+	if reached {
+		now.Polled = Now()
+	}
+	if err == nil && !s.incomplete.Load() && !s.rereading.Load() {
+		now.Current = time.Now()
 	}
 	s.status.Store(now)
 	switch {
@@ -311,9 +330,7 @@ func (s *Store) catchUp(ctx context.Context) {
 	ticker := time.NewTicker(DefaultPollInterval)
 	defer ticker.Stop()
 	for {
-		s.mu.Lock()
-		names := slices.Sorted(maps.Keys(s.retry))
-		s.mu.Unlock()
+		names := s.namesToRetry(time.Now())
 		if len(names) == 0 {
 			return
 		}

@@ -110,17 +110,21 @@ type healthSeen struct {
 	started     time.Time
 }
 
-// dropIfAway drops all stored messengers if this node could not read the store for so long that the deletion of one may have
-// been forgotten, and reports whether it did.
+// dropIfAway drops what this node knows if it could not read the store for so long that others may have forgotten the deletion of
+// a messenger, or what ended a token, and reports whether it did. Configured messengers are read again before they serve.
 func (s *Store) dropIfAway() bool {
 	polled := s.status.Load().Polled
 	if polled.IsZero() || Now().Round(0).Sub(polled.Round(0)) < keepDeletion-2*keepUseless {
 		return false
 	}
 	s.mu.Lock()
-	pinned := s.pinned
-	s.pinned = make(map[string]*storedEntry)
+	pinned, owned := s.pinned, s.owned
+	s.pinned, s.owned = make(map[string]*storedEntry), make(map[string]*journal)
 	s.mu.Unlock()
+	for name, j := range owned {
+		s.setUnknown(j)
+		s.readAgain(name, forever)
+	}
 	for _, e := range pinned {
 		e.release()
 	}

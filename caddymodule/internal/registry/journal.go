@@ -35,6 +35,7 @@ type journal struct {
 	name, kind string
 
 	applying sync.Mutex // makes what the journal says active, one call at a time
+	unknown  bool       // whether the messenger answers keys_unavailable; guarded by applying
 
 	mu      sync.Mutex
 	batches map[vault.Key]*batch
@@ -46,6 +47,10 @@ type journal struct {
 	newest  time.Time            // of a fact, unless it is more than maxAhead ahead
 	ahead   bool                 // whether there is a fact that is
 
+	partial  bool   // a reading has not finished, or has failed: batches before the last ones may be missing
+	effect   effect // of the facts that were added, and that apply has not seen yet
+	readings uint64 // how many listings were begun; see compare
+
 	recordErr     error  // why the record of an older version cannot be read
 	recordChecked bool   // whether it was looked at, since the last sweep
 	recordDigest  string // of the record, if it was carried over earlier
@@ -56,7 +61,8 @@ type batch struct {
 	facts []*fact
 	texts []json.RawMessage // to write it back
 
-	unwritten bool // it was made from an old record, and is not in the storage yet
+	reading   uint64 // the last listing that was begun before it was added
+	unwritten bool   // it was made from an old record, and is not in the storage yet
 }
 
 func newJournal(name, kind string) *journal {
@@ -92,23 +98,23 @@ func (j *journal) ledger(incarnation string) *ledger {
 	return l
 }
 
-// add adds a batch, and returns what it changes. An effect on another incarnation than the current one may be an effect of the
-// settings: which one is current may change.
-func (j *journal) add(key vault.Key, texts []json.RawMessage, now time.Time) (effect, error) {
+// add adds a batch. What it changes is active after the next call of apply. An effect on another incarnation than the current
+// one may be an effect of the settings: which one is current may change.
+func (j *journal) add(key vault.Key, texts []json.RawMessage, now time.Time) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	var e effect
 	incarnation, ours := j.incarnationOf(key)
 	if !ours || j.batches[key] != nil {
-		return e, nil
+		return nil
 	}
 	facts, err := decode(texts)
 	if err != nil {
 		j.bad[key] = fmt.Errorf("%s: %w", key, err)
-		return e, j.bad[key]
+		return j.bad[key]
 	}
 	delete(j.bad, key)
-	j.batches[key] = &batch{facts: facts, texts: texts}
+	j.batches[key] = &batch{facts: facts, texts: texts, reading: j.readings}
 	of := vault.Key{Folder: key.Folder, Writer: key.Writer}
 	j.last[of] = max(j.last[of], key.Number)
 	for _, f := range facts {
@@ -132,7 +138,24 @@ func (j *journal) add(key vault.Key, texts []json.RawMessage, now time.Time) (ef
 	if j.kind == KindStored && incarnation != nameFolder && incarnation != j.current() {
 		e = effect{settings: e.settings}
 	}
-	return e, nil
+	j.effect.merge(e)
+	return nil
+}
+
+// take returns what the facts have changed that were added since the last call. The caller makes it active.
+func (j *journal) take() effect {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	e := j.effect
+	j.effect = effect{}
+	return e
+}
+
+// isApplied reports whether everything that was added is active.
+func (j *journal) isApplied() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.effect.empty()
 }
 
 // current returns the incarnation that counts, or "" if there is none: of those that were not deleted the one whose settings
@@ -217,19 +240,20 @@ func (j *journal) damage() error {
 	return nil
 }
 
-// read reads what the storage has and the journal does not, and returns what that changes. When it returns an error, the journal
-// has what could be read.
-func (s *Store) read(ctx context.Context, j *journal) (effect, error) {
-	var all effect
+// read reads what the storage has and the journal does not. When it returns an error, the journal has what could be read.
+func (s *Store) read(ctx context.Context, j *journal) error {
+	j.mu.Lock()
+	j.readings++
+	reading := j.readings
+	j.partial = true
+	j.mu.Unlock()
 	names, err := s.List(ctx, j.root(), true)
 	if err != nil {
-		return all, err
+		return err
 	}
-	old, err := s.carryOver(ctx, j, names)
-	if err != nil {
-		return all, err
+	if err := s.carryOver(ctx, j, names); err != nil {
+		return err
 	}
-	all.merge(old)
 	listed := make(map[vault.Key]bool)
 	var keys []string
 	j.mu.Lock()
@@ -244,29 +268,21 @@ func (s *Store) read(ctx context.Context, j *journal) (effect, error) {
 		}
 	}
 	j.mu.Unlock()
-	if len(keys) > 0 {
-		e, err := s.readBatches(ctx, j, keys)
-		all.merge(e)
-		if err != nil {
-			return all, err
-		}
+	if err := s.readBatches(ctx, j, keys); err != nil {
+		return err
 	}
-	j.compare(listed, Now())
-	return all, nil
+	j.compare(listed, reading, Now())
+	return nil
 }
 
 // readBatches reads the batches at keys.
-func (s *Store) readBatches(ctx context.Context, j *journal, keys []string) (effect, error) {
-	var all effect
-	var mu sync.Mutex
-	err := vault.Each(ctx, keys, func(_ int, name string) error {
+func (s *Store) readBatches(ctx context.Context, j *journal, keys []string) error {
+	return vault.Each(ctx, keys, func(_ int, name string) error {
 		key, _ := vault.ParseKey(name)
 		texts, err := s.loadBatch(ctx, key)
 		if err == nil && texts == nil {
 			return nil // it was never acknowledged
 		}
-		mu.Lock()
-		defer mu.Unlock()
 		if vault.IsUnreadable(err) {
 			j.mu.Lock()
 			j.bad[key] = err
@@ -276,11 +292,9 @@ func (s *Store) readBatches(ctx context.Context, j *journal, keys []string) (eff
 		if err != nil {
 			return err
 		}
-		e, _ := j.add(key, texts, Now()) // an error is noted in the journal
-		all.merge(e)
+		_ = j.add(key, texts, Now()) // an error is noted in the journal
 		return nil
 	})
-	return all, err
 }
 
 // loadBatch reads a batch that a listing names. If there is no value, it asks again: it may be about to be written. If its
@@ -318,14 +332,16 @@ func (s *Store) loadBatch(ctx context.Context, key vault.Key) ([]json.RawMessage
 	}
 }
 
-// compare finds the batches that the storage has lost, and forgets what it does not have any more because it is of no use.
-func (j *journal) compare(listed map[vault.Key]bool, now time.Time) {
+// compare finds the batches that the storage has lost, and forgets what it does not have any more because it is of no use. A
+// batch that was written after the listing was begun is not in it, and was not lost.
+func (j *journal) compare(listed map[vault.Key]bool, reading uint64, now time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.partial = false
 	clear(j.missing)
 	for key, b := range j.batches {
 		switch {
-		case listed[key], b.unwritten:
+		case listed[key], b.unwritten, b.reading >= reading:
 		case j.isUseless(key, b, now):
 			j.forget(key, b)
 		default:
@@ -357,7 +373,7 @@ func (e *effect) merge(other effect) {
 	e.ring = e.ring || other.ring
 	e.fewer = e.fewer || other.fewer
 	e.distrust = e.distrust || other.distrust
-	e.rules = append(e.rules, other.rules...)
+	e.added = append(e.added, other.added...)
 }
 
 // lost returns the batches that the storage does not have any more.

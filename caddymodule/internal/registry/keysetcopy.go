@@ -169,7 +169,11 @@ func (s *Store) followKeySet(ctx context.Context, c vault.Change) error {
 	s.mu.Lock()
 	used := s.keySets[id] != nil
 	s.mu.Unlock()
-	if !used || c.Pending {
+	switch {
+	case !used:
+		return nil
+	case c.Pending:
+		s.readAgain(keySetFolder, time.Now().Add(aboutTo))
 		return nil
 	}
 	distrusted := false
@@ -192,11 +196,14 @@ func (s *Store) followKeySet(ctx context.Context, c vault.Change) error {
 			}()
 		}
 	}
+	if err != nil {
+		s.readAgain(keySetFolder, forever)
+	}
 	return err
 }
 
 // rereadKeySets reads again the facts about the key sets that are used.
-func (s *Store) rereadKeySets(ctx context.Context) {
+func (s *Store) rereadKeySets(ctx context.Context) (failed error) {
 	s.mu.Lock()
 	ids := make([]string, 0, len(s.keySets))
 	for id := range s.keySets {
@@ -204,8 +211,11 @@ func (s *Store) rereadKeySets(ctx context.Context) {
 	}
 	s.mu.Unlock()
 	for _, id := range ids {
-		_ = s.followKeySet(ctx, vault.Change{Key: vault.Key{Folder: path.Join(keySetFolder, id)}}) // the next sweep tries again
+		if err := s.followKeySet(ctx, vault.Change{Key: vault.Key{Folder: path.Join(keySetFolder, id)}}); err != nil {
+			failed = err
+		}
 	}
+	return failed
 }
 
 // DistrustKeySet records that the sets of a URL that were fetched so far are not trusted any more. Every node drops them.

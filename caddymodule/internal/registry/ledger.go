@@ -5,8 +5,6 @@ import (
 	"maps"
 	"slices"
 	"time"
-
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
 // A ledger has the facts of one incarnation of a messenger, and answers what follows from them. Every answer depends on the
@@ -25,10 +23,11 @@ type ledger struct {
 	resets  map[string]*fact
 
 	undone      map[string]bool  // revocations
-	revocations map[string]*fact // the active ones
+	revocations map[string]*fact // the active ones that take room
+	past        map[string]*fact // the active ones that take none: their tokens have expired; see setAside
 	covers      []*fact          // revocations that replaced others
-	logouts     map[string]int   // by contact: the active revocations of single tokens
-	size        int              // an upper bound for the size of the active revocations, in bytes
+	logouts     map[string]int   // by contact: those of single tokens that take room
+	size        int              // an upper bound for the size of those that take room, in bytes
 
 	carried *fact
 
@@ -41,20 +40,20 @@ func newLedger() *ledger {
 		confirmed: make(map[string]bool), withdrawn: make(map[string]bool), dropped: make(map[string][]string),
 		kept: make(map[string][]string), expiry: make(map[string]time.Time), revoked: make(map[string]bool),
 		tokens: make(map[string]*fact), resets: make(map[string]*fact),
-		undone: make(map[string]bool), revocations: make(map[string]*fact), logouts: make(map[string]int),
+		undone: make(map[string]bool), revocations: make(map[string]*fact), past: make(map[string]*fact), logouts: make(map[string]int),
 	}
 }
 
 // An effect is what facts have changed.
 type effect struct {
 	settings, ring bool
-	rules          []authn.Revocation // new ones
-	fewer          bool               // revocations were undone
+	added          []*fact // revocations
+	fewer          bool    // revocations were undone
 	distrust       bool
 }
 
 func (e *effect) empty() bool {
-	return !e.settings && !e.ring && !e.fewer && !e.distrust && len(e.rules) == 0
+	return !e.settings && !e.ring && !e.fewer && !e.distrust && len(e.added) == 0
 }
 
 // add adds a fact, and notes what it changes. A fact that is there already changes nothing.
@@ -199,11 +198,16 @@ func (l *ledger) ring() []ringToken {
 // isReset reports whether a reset has revoked a token.
 func (l *ledger) isReset(token *fact) bool {
 	for id := range l.resets {
-		if !slices.Contains(token.Knows, id) && !slices.Contains(l.kept[token.ID], id) {
+		if !l.outlives(token, id) {
 			return true
 		}
 	}
 	return false
+}
+
+// outlives reports whether a reset does not revoke a token.
+func (l *ledger) outlives(token *fact, reset string) bool {
+	return slices.Contains(token.Knows, reset) || slices.Contains(l.kept[token.ID], reset)
 }
 
 // resetIDs returns the resets that a token made now outlives.

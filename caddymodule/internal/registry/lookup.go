@@ -77,7 +77,30 @@ func (s *Store) lookUp(ctx context.Context, name string) (*storedEntry, error) {
 	if j == nil {
 		return nil, nil
 	}
-	return nil, errBusy // it was evicted at once
+	return s.transient(j)
+}
+
+// transient returns an entry for a messenger that was evicted at once, or whose store was released while the request was being
+// answered. It is not kept in memory.
+func (s *Store) transient(j *journal) (*storedEntry, error) {
+	var r *Record
+	var revoked []authn.Revocation
+	j.view(func(incarnation string, l *ledger) {
+		if l != nil {
+			r, revoked = l.record(incarnation), l.rules(Now())
+		}
+	})
+	if r == nil {
+		return nil, nil
+	}
+	m, err := s.newStored(j.name, r, revoked)
+	if err != nil {
+		return nil, &unusableError{err}
+	}
+	m.acquireMeter()
+	e := newEntry(m, j, r.Revision)
+	e.release()
+	return e, nil
 }
 
 // readStored reads a stored messenger into memory. It returns nil if there is none. The caller holds the lock of name.

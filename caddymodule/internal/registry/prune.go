@@ -1,7 +1,9 @@
 package registry
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -15,8 +17,10 @@ const (
 	// keepDeletion is how long the deletion of a messenger is kept. A node that was away for longer drops what it knows.
 	keepDeletion = 30 * 24 * time.Hour
 
-	// keepUndo is how long an undone revocation is remembered after it was removed, because it could reappear.
-	keepUndo = 30 * 24 * time.Hour
+	// keepEnds is how long it is remembered that a token was revoked or has expired, and that a revocation was undone, also
+	// when the token or revocation was removed: a late write can bring it back, and a node that was away still has it. A node
+	// that was away for longer drops what it knows.
+	keepEnds = keepDeletion
 )
 
 // isUseless reports whether no fact of a batch has been of use for keepUseless. The caller holds mu.
@@ -43,6 +47,7 @@ func (l *ledger) isOfUse(f *fact, now time.Time) bool {
 		return true
 	}
 	past := func(t time.Time) bool { return now.Sub(t) > keepUseless }
+	recent := func(t time.Time) bool { return now.Sub(t) <= keepEnds }
 	switch f.Kind {
 	case factSettings:
 		current := l.version()
@@ -53,8 +58,16 @@ func (l *ledger) isOfUse(f *fact, now time.Time) bool {
 		end, ends := l.expiry[f.ID]
 		return !(l.revoked[f.ID] || l.isReset(f) || ends && past(end))
 	case factKept, factExpiry, factRevoked:
-		return slices.ContainsFunc(f.Of, func(id string) bool { return l.tokens[id] != nil })
+		return recent(f.At) || f.End != nil && recent(*f.End) || slices.ContainsFunc(f.Of, func(id string) bool { return l.tokens[id] != nil })
 	case factReset: // the last one is kept: a token that reappears names no later one
+		if recent(f.At) { // if it reappeared, it would revoke tokens that were made after it was removed
+			return true
+		}
+		for _, token := range l.tokens {
+			if !l.outlives(token, f.ID) {
+				return true
+			}
+		}
 		for _, other := range l.resets {
 			if other.At.After(f.At) {
 				return false
@@ -65,7 +78,7 @@ func (l *ledger) isOfUse(f *fact, now time.Time) bool {
 		v := f.Revocation
 		return !(l.undone[f.ID] || v.Exact && v.Until != nil && past(*v.Until) || l.isCovered(f))
 	case factUndo:
-		return now.Sub(f.At) <= keepUndo || slices.ContainsFunc(f.Of, func(id string) bool { return l.facts[id] != nil })
+		return recent(f.At) || slices.ContainsFunc(f.Of, func(id string) bool { return l.facts[id] != nil })
 	case factDistrust:
 		for _, other := range l.facts {
 			if other.Kind == factDistrust && other.At.After(f.At) {
@@ -75,6 +88,10 @@ func (l *ledger) isOfUse(f *fact, now time.Time) bool {
 		return true
 	}
 	return true
+}
+
+func compareKeys(a, b vault.Key) int {
+	return cmp.Or(cmp.Compare(a.Folder, b.Folder), cmp.Compare(a.Writer, b.Writer), cmp.Compare(a.Number, b.Number))
 }
 
 // prune removes the batches that have outlived their use from the storage, one by one. The last batch of a folder stays, unless
@@ -87,7 +104,9 @@ func (s *Store) prune(ctx context.Context, j *journal, now time.Time) error {
 		left[key.Folder]++
 	}
 	var useless []vault.Key
-	for key, b := range j.batches {
+	keys := slices.SortedFunc(maps.Keys(j.batches), compareKeys) // all nodes keep the same one
+	for _, key := range keys {
+		b := j.batches[key]
 		incarnation, _ := j.incarnationOf(key)
 		_, gone := j.deleted[incarnation]
 		if j.missing[key] || !j.isUseless(key, b, now) || left[key.Folder] == 1 && !gone && incarnation != nameFolder {

@@ -44,6 +44,7 @@ func (l *ledger) record(incarnation string) *Record {
 		fmt.Fprintln(digest, v.ID)
 		r.Created, r.Changed = v.Created.UTC(), v.At.UTC()
 		r.Settings, r.Unusable = l.settings(v)
+		fmt.Fprintln(digest, keyHashes(r.Settings), r.Unusable) // a key of these settings may be dropped later
 	}
 	for _, t := range r.Tokens {
 		var end int64
@@ -116,7 +117,7 @@ func keyHashes(settings *config.Messenger) (hashes []string) {
 // activeRevocations returns the revocations that are active, the oldest first. Several of the same target are one.
 func (l *ledger) activeRevocations(now time.Time) []Revocation {
 	var facts []*fact
-	for _, f := range l.revocations {
+	for f := range l.active() {
 		if !f.Revocation.hasExpired(now) {
 			facts = append(facts, f)
 		}
@@ -138,9 +139,9 @@ func (l *ledger) activeRevocations(now time.Time) []Revocation {
 
 // revocationsOf returns the IDs of the active revocations of the same target.
 func (l *ledger) revocationsOf(target revocationTarget) (ids []string) {
-	for id, f := range l.revocations {
+	for f := range l.active() {
 		if f.Revocation.target() == target {
-			ids = append(ids, id)
+			ids = append(ids, f.ID)
 		}
 	}
 	slices.Sort(ids)

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -61,9 +62,9 @@ func (l *ledger) addRevocation(f *fact, e *effect) {
 	v := f.Revocation
 	if v.Covers {
 		l.covers = append(l.covers, f)
-		for id, old := range l.revocations {
+		for old := range l.active() {
 			if v.coversAllOf(old.Revocation) {
-				l.deactivate(id)
+				l.deactivate(old.ID)
 			}
 		}
 	}
@@ -75,11 +76,30 @@ func (l *ledger) addRevocation(f *fact, e *effect) {
 	if v.Contact != "" {
 		l.logouts[v.Contact]++
 	}
-	e.rules = append(e.rules, v.rule())
+	e.added = append(e.added, f)
+}
+
+// active returns the active revocations.
+func (l *ledger) active() iter.Seq[*fact] {
+	return func(yield func(*fact) bool) {
+		for _, facts := range []map[string]*fact{l.revocations, l.past} {
+			for _, f := range facts {
+				if !yield(f) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // deactivate removes a revocation from the active ones.
 func (l *ledger) deactivate(id string) {
+	l.freeRoom(id)
+	delete(l.past, id)
+}
+
+// freeRoom removes a revocation from those that take room.
+func (l *ledger) freeRoom(id string) {
 	f := l.revocations[id]
 	if f == nil {
 		return
@@ -89,6 +109,17 @@ func (l *ledger) deactivate(id string) {
 	if contact := f.Revocation.Contact; contact != "" {
 		if l.logouts[contact]--; l.logouts[contact] == 0 {
 			delete(l.logouts, contact)
+		}
+	}
+}
+
+// setAside makes room: revocations of tokens that have expired take none any more. They stay active as long as they are stored,
+// because the clock of this node may be ahead, and be set back.
+func (l *ledger) setAside(now time.Time) {
+	for id, f := range l.revocations {
+		if f.Revocation.hasExpired(now) {
+			l.freeRoom(id)
+			l.past[id] = f
 		}
 	}
 }
@@ -122,11 +153,22 @@ func (v *Revocation) hasLonger(other *Revocation) bool {
 	return v.Until.After(*other.Until)
 }
 
-// rules returns the revocations that are active.
+// rules returns the rules of the active revocations. For keepUseless they include those of tokens that have expired: the clock
+// of this node may be ahead, and be set back.
 func (l *ledger) rules(now time.Time) []authn.Revocation {
-	rules := make([]authn.Revocation, 0, len(l.revocations))
-	for _, f := range l.revocations {
-		if !f.Revocation.hasExpired(now) {
+	rules := make([]authn.Revocation, 0, len(l.revocations)+len(l.past))
+	for f := range l.active() {
+		if !f.Revocation.hasExpired(now.Add(-keepUseless)) {
+			rules = append(rules, f.Revocation.rule())
+		}
+	}
+	return rules
+}
+
+// rulesOf returns the rules of those facts that are active.
+func (l *ledger) rulesOf(facts []*fact) (rules []authn.Revocation) {
+	for _, f := range facts {
+		if l.revocations[f.ID] != nil || l.past[f.ID] != nil {
 			rules = append(rules, f.Revocation.rule())
 		}
 	}
@@ -141,13 +183,13 @@ func (l *ledger) revocationFacts(v Revocation, at, now time.Time, bound time.Dur
 		f.Revocation = &v
 		return f
 	}
-	if v.Contact != "" && l.logouts[v.Contact] >= maxLogouts {
+	if l.logouts[v.Contact] >= maxLogouts || !l.hasRoom(&v) {
+		l.setAside(now)
+	}
+	if l.logouts[v.Contact] >= maxLogouts {
 		v = l.mergedLogouts(v)
 	}
 	facts := []*fact{make(v)}
-	if !l.hasRoom(&v) {
-		l.dropExpired(now)
-	}
 	if !l.hasRoom(&v) {
 		floor, freed, size := l.floor(now, bound)
 		if len(l.revocations)-freed >= maxRevocations || l.size-size+v.size() > maxRevocationText {
@@ -156,15 +198,6 @@ func (l *ledger) revocationFacts(v Revocation, at, now time.Time, bound time.Dur
 		facts = append(facts, make(floor))
 	}
 	return facts, nil
-}
-
-// dropExpired removes revocations of expired tokens from the active ones.
-func (l *ledger) dropExpired(now time.Time) {
-	for id, f := range l.revocations {
-		if f.Revocation.hasExpired(now) {
-			l.deactivate(id)
-		}
-	}
 }
 
 // hasRoom reports whether v fits. One of all tokens always does.

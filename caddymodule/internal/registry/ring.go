@@ -64,7 +64,7 @@ func generate(l *ledger, at, now time.Time) (*NewToken, []*fact, error) {
 	return &NewToken{KeyID: f.KeyID, Token: f.Token, Created: at.UTC().Truncate(time.Second)}, []*fact{f}, nil
 }
 
-// rotate adds a token, and lets those expire after overlap that do not expire anyway.
+// rotate adds a token, and lets those expire after overlap that do not expire anyway. Without an overlap it revokes them all.
 func rotate(overlap time.Duration) ringChange {
 	return func(l *ledger, at, now time.Time) (*NewToken, []*fact, error) {
 		if overlap < 0 || overlap > maxOverlap {
@@ -74,26 +74,24 @@ func rotate(overlap time.Duration) ringChange {
 		if len(ring) == 0 {
 			return nil, nil, errEmptyRing
 		}
-		end := now.Add(overlap).UTC()
-		expiry := newFact(factExpiry, at)
-		expiry.End = &end
-		staying := 0
+		ending := newFact(factRevoked, at) // without an overlap all end at once, also those that were to expire later
+		if overlap > 0 {
+			end := now.Add(overlap).UTC()
+			ending.Kind, ending.End = factExpiry, &end
+		}
 		for _, t := range ring {
-			if t.End == nil {
-				expiry.Of = append(expiry.Of, t.id)
-			}
-			if overlap > 0 || t.End != nil {
-				staying++
+			if t.End == nil || overlap == 0 {
+				ending.Of = append(ending.Of, t.id)
 			}
 		}
-		if staying >= maxRing {
+		if overlap > 0 && len(ring) >= maxRing {
 			return nil, nil, errRingFull
 		}
 		f := newFact(factToken, at)
 		f.KeyID, f.Token, f.Knows = newKeyID(ring, now), sharedtoken.Generate(), l.resetIDs()
 		facts := []*fact{f}
-		if len(expiry.Of) > 0 {
-			facts = append(facts, expiry)
+		if len(ending.Of) > 0 {
+			facts = append(facts, ending)
 		}
 		return &NewToken{KeyID: f.KeyID, Token: f.Token, Created: at.UTC().Truncate(time.Second)}, facts, nil
 	}

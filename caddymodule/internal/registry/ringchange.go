@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -42,7 +41,7 @@ func RevokeToken(kid string, closing bool) RingChange {
 // ChangeRing changes the shared tokens of a messenger. It returns the token that was made, if any, and how many connections of
 // this node were ended.
 func (reg *Registry) ChangeRing(ctx context.Context, name, kind string, change RingChange, c Condition) (made *NewToken, ended int, err error) {
-	ctx, end, err := beginChange(ctx, name)
+	ctx, end, err := reg.Store.beginChange(ctx, name)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -100,7 +99,7 @@ func (s *Store) keepToken(ctx context.Context, j *journal, incarnation string, f
 					continue
 				}
 				for _, id := range l.resetIDs() {
-					if !slices.Contains(f.Knows, id) && !slices.Contains(l.kept[f.ID], id) {
+					if !l.outlives(f, id) {
 						if missed == nil {
 							missed = newFact(factKept, f.At, f.ID)
 						}

@@ -59,7 +59,7 @@ type Store struct {
 
 	stored  *otter.Cache[string, *storedEntry]
 	absent  *otter.Cache[string, struct{}] // names without a stored messenger: no number of them evicts a messenger
-	loading [64]sync.Mutex                 // by the hash of a name; see lock
+	loading [64]chan struct{}              // by the hash of a name; see lock
 	changed [64]atomic.Uint64              // by the same; see noteChange
 	seed    maphash.Seed
 	lookups *turnstile
@@ -74,6 +74,8 @@ type Store struct {
 	uses       map[string]*tokenUses
 	retry      map[string]time.Time // names to read again with every poll, until when; see reread
 	ended      map[string]int       // by fact: how many connections this node has ended because of it
+
+	changing map[string]*nameLock // the names that are being changed; see beginChange
 
 	polling    sync.Mutex
 	rereading  atomic.Bool
@@ -131,6 +133,10 @@ func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string) (*Stor
 			uses:     make(map[string]*tokenUses),
 			retry:    make(map[string]time.Time),
 			ended:    make(map[string]int),
+			changing: make(map[string]*nameLock),
+		}
+		for i := range l.loading {
+			l.loading[i] = make(chan struct{}, 1)
 		}
 		w.Wrote, w.Stats.Seconds = l.wrote, observeWrite
 		l.status.Store(new(storeStatus))
@@ -246,9 +252,9 @@ func (s *Store) detach(reg *Registry) {
 
 // lock serializes the reading of one name. Names share a fixed number of locks; a goroutine holds one at a time.
 func (s *Store) lock(name string) (unlock func()) {
-	mu := &s.loading[maphash.String(s.seed, name)%uint64(len(s.loading))]
-	mu.Lock()
-	return mu.Unlock
+	taken := s.loading[maphash.String(s.seed, name)%uint64(len(s.loading))]
+	taken <- struct{}{}
+	return func() { <-taken }
 }
 
 // readOwned gives the facts of a configured messenger to all configurations. They are read only if none has read them before.
@@ -266,13 +272,14 @@ func (s *Store) readOwned(ctx context.Context, name string) error {
 }
 
 // begin reads a name for the first time, and makes active what it finds. What is written meanwhile, by this node or another, is
-// told to the journals that are in memory; this one is not yet, so it is read once more if anything was. The caller holds the
+// told to the journals that are in memory, and this one is not yet. Therefore it is read once more if anything was. Then it is
+// in memory, and is told of everything: a third time is not needed, however often the messenger is changed. The caller holds the
 // lock of the name.
 func (s *Store) begin(ctx context.Context, name, kind string) (*journal, error) {
 	j := newJournal(name, kind)
-	for changed := true; changed; {
+	for again := false; ; again = true {
 		before := s.changes(name).Load()
-		if _, err := s.read(ctx, j); err != nil {
+		if err := s.read(ctx, j); err != nil {
 			return j, err
 		}
 		if err := j.damage(); err != nil {
@@ -286,9 +293,14 @@ func (s *Store) begin(ctx context.Context, name, kind string) (*journal, error) 
 		if _, err := s.apply(j, everything); err != nil {
 			return j, err
 		}
-		changed = s.changes(name).Load() != before
+		if s.changes(name).Load() == before {
+			return j, nil
+		}
+		s.absent.Invalidate(name) // it may have been created after the listing
+		if again {
+			return j, nil
+		}
 	}
-	return j, nil
 }
 
 // hasEmptyRing reports whether the ring of a configured messenger was read, and has no token.

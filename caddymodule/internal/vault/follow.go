@@ -39,6 +39,7 @@ type Follower struct {
 	begun bool // whether the lists were read before anything else was
 	bell  string
 	quiet int               // polls since the lists were read
+	asked time.Time         // when the lists were read last
 	seen  map[string]uint64 // by writer: the last change that is known
 
 	behind atomic.Int64 // nanoseconds
@@ -61,7 +62,7 @@ func (f *Follower) Begin(ctx context.Context) error {
 	if _, _, err := f.read(ctx); err != nil {
 		return err
 	}
-	f.bell, f.begun = bell, true
+	f.bell, f.begun, f.asked = bell, true, Now()
 	return nil
 }
 
@@ -76,15 +77,25 @@ func (f *Follower) Poll(ctx context.Context) (changes []Change, complete bool, e
 		return nil, false, err
 	}
 	lost := bell == "" && f.bell != "" // the storage has gone back
-	if f.quiet++; bell == f.bell && f.quiet < listEvery {
+	if f.away() > maxSilent/2 {
+		lost = true // lists may have been removed that this node has not read
+	}
+	if f.quiet++; bell == f.bell && f.quiet < listEvery && !lost {
 		return nil, true, nil
 	}
 	changes, complete, err = f.read(ctx)
 	if err != nil {
 		return nil, false, err
 	}
-	f.bell, f.quiet = bell, 0
+	f.bell, f.quiet, f.asked = bell, 0, Now()
 	return changes, complete && !lost, nil
+}
+
+// away returns how long ago the lists were read. The monotonic clock of a suspended machine may stop, and the wall clock may be
+// set back.
+func (f *Follower) away() time.Duration {
+	now := Now()
+	return max(now.Sub(f.asked), now.Round(0).Sub(f.asked.Round(0)))
 }
 
 // hear returns the value of the bell. A damaged bell is read as one that is rung each time.

@@ -1,0 +1,280 @@
+package registry
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+)
+
+// signWith signs a token for mark as a site does that holds the shared token.
+func signWith(secret, kid string) string {
+	header := `{"alg":"HS256"}`
+	if kid != "" {
+		header = fmt.Sprintf(`{"alg":"HS256","kid":%q}`, kid)
+	}
+	encode := base64.RawURLEncoding.EncodeToString
+	signed := encode([]byte(header)) + "." + encode([]byte(`{"identity":"mark"}`))
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(signed))
+	return signed + "." + encode(mac.Sum(nil))
+}
+
+// A testRing is a ring that is changed directly.
+type testRing struct{ *ledger }
+
+func newTestRing() testRing { return testRing{newLedger()} }
+
+func (r testRing) change(now time.Time, change ringChange) (*NewToken, error) {
+	made, facts, err := change(r.ledger, now, now)
+	for _, f := range facts {
+		r.add(f, new(effect))
+	}
+	return made, err
+}
+
+func newUses() *tokenUses {
+	l := &Store{uses: make(map[string]*tokenUses)}
+	return l.usesOf("support", kindRing)
+}
+
+// verdicts returns what a verifier with the ring says to a token of made, without and with its kid.
+func verdicts(t *testing.T, keys authn.Keys, made *NewToken) string {
+	t.Helper()
+	verifier := authn.NewVerifier(authn.Policy{IdentityKey: "identity"}, keys)
+	var said []string
+	for _, kid := range []string{"", made.KeyID} {
+		contact, rej := verifier.Verify(context.Background(), signWith(made.Token, kid), nil)
+		switch {
+		case rej != nil:
+			said = append(said, string(rej.Code))
+		case contact.Identity == "mark":
+			said = append(said, "mark")
+		}
+	}
+	return strings.Join(said, " ")
+}
+
+// A site rotates and forgets about it: the old token is good up to the last nanosecond of the overlap, and not for one
+// more. Nothing has to be read or called for that. The clock is faked.
+func TestAnOverlapEndsByItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newTestRing()
+		old, err := r.change(time.Now(), generate)
+		if err != nil {
+			t.Fatal(err)
+		}
+		renewed, err := r.change(time.Now(), rotate(DefaultOverlap))
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys, err := ringKeys(r.ring(), newUses())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, step := range []struct {
+			wait time.Duration
+			want string
+		}{{0, "mark mark"}, {DefaultOverlap - time.Nanosecond, "mark mark"}, {time.Nanosecond, "signature_invalid key_unknown"}, {time.Hour, "signature_invalid key_unknown"}} {
+			time.Sleep(step.wait)
+			if got := verdicts(t, keys, old); got != step.want {
+				t.Errorf("%s later the old token is %q, want %q", step.wait, got, step.want)
+			}
+			if got := verdicts(t, keys, renewed); got != "mark mark" {
+				t.Errorf("%s later the new token is %q", step.wait, got)
+			}
+		}
+	})
+}
+
+// A verified connection may not outlive the token that it was opened with: the contact knows the end of the overlap.
+func TestAContactKnowsTheEndOfItsKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newTestRing()
+		old, _ := r.change(time.Now(), generate)
+		if _, err := r.change(time.Now(), rotate(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		keys, err := ringKeys(r.ring(), newUses())
+		if err != nil {
+			t.Fatal(err)
+		}
+		contact, rej := authn.NewVerifier(authn.Policy{IdentityKey: "identity"}, keys).Verify(context.Background(), signWith(old.Token, ""), nil)
+		if rej != nil || !contact.Until.Equal(time.Now().Add(time.Hour)) {
+			t.Errorf("got %+v, %v", contact, rej)
+		}
+	})
+}
+
+// A second rotation shortens no overlap that ends earlier, and lengthens none.
+func TestRotatingTwiceKeepsTheEarlierEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now, r := time.Now(), newTestRing()
+		first, _ := r.change(now, generate)
+		second, err := r.change(now, rotate(time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		third, err := r.change(now.Add(time.Minute), rotate(24*time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends := make(map[string]time.Duration)
+		for _, token := range r.ring() {
+			if token.End != nil {
+				ends[token.KeyID] = token.End.Sub(now)
+			}
+		}
+		if ends[first.KeyID] != time.Hour || ends[second.KeyID] != 24*time.Hour+time.Minute || ends[third.KeyID] != 0 {
+			t.Errorf("got %v", ends)
+		}
+		if _, err := r.change(now.Add(2*time.Minute), rotate(0)); err != nil || len(activeTokens(r.ring(), now.Add(2*time.Minute))) != 1 {
+			t.Errorf("without an overlap these are left: %v, %v", r.ring(), err)
+		}
+	})
+}
+
+func TestRingRefusals(t *testing.T) {
+	now, r := time.Now(), newTestRing()
+	if _, err := r.change(now, rotate(time.Hour)); !errors.Is(err, errEmptyRing) {
+		t.Errorf("rotating nothing: %v", err)
+	}
+	if _, err := r.change(now, revoke("2026-01-01-abcdef", false)); !errors.Is(err, ErrNoToken) {
+		t.Errorf("revoking nothing: %v", err)
+	}
+	for range maxRing {
+		if _, err := r.change(now, generate); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := r.change(now, generate); !errors.Is(err, errRingFull) {
+		t.Errorf("an eleventh: %v", err)
+	}
+	for _, overlap := range []time.Duration{-1, maxOverlap + 1} {
+		if _, err := r.change(now, rotate(overlap)); err == nil {
+			t.Errorf("an overlap of %s is accepted", overlap)
+		}
+	}
+	// Those that have expired take no place.
+	if _, err := r.change(now, reset(false)); err != nil || len(r.ring()) != 1 {
+		t.Errorf("after a reset: %v, %v", r.ring(), err)
+	}
+	full, end := newTestRing(), now.Add(time.Minute)
+	for range maxRing {
+		if _, err := full.change(now, generate); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, token := range full.ring() {
+		expiry := newFact(factExpiry, now, token.id)
+		expiry.End = &end
+		full.add(expiry, new(effect))
+	}
+	if _, err := full.change(end, generate); err != nil || len(activeTokens(full.ring(), end)) != 1 {
+		t.Errorf("after all have expired: %v, %v", full.ring(), err)
+	}
+}
+
+// Nodes that make tokens at the same instant can exceed the limit together. The union works, up to what a verifier takes.
+func TestARingThatSeveralNodesHaveFilled(t *testing.T) {
+	now, union := time.Now(), newTestRing()
+	for range 4 {
+		node := newTestRing()
+		for range maxRing {
+			if _, err := node.change(now, generate); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, f := range node.facts {
+			union.add(f, new(effect))
+		}
+	}
+	if _, err := ringKeys(union.ring(), newUses()); err != nil {
+		t.Error(err)
+	}
+}
+
+// Two nodes reset the tokens at the same instant, and neither knows of the other's reset. The token that each has made outlives
+// the other's reset, once its node has looked again; the tokens from before do not.
+func TestTwoResetsAtTheSameInstant(t *testing.T) {
+	now := time.Now()
+	a, b := newTestRing(), newTestRing()
+	_, old, _ := generate(a.ledger, now, now)
+	all := old
+	var made []*NewToken
+	for _, node := range []testRing{a, b} {
+		node.add(old[0], new(effect))
+		token, facts, err := reset(false)(node.ledger, now, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made, all = append(made, token), append(all, facts...)
+	}
+	union := newTestRing()
+	for _, f := range all {
+		union.add(f, new(effect))
+	}
+	if ring := union.ring(); len(ring) != 0 {
+		t.Errorf("before the nodes have looked again these are accepted: %v", ring)
+	}
+	for _, f := range all {
+		if f.Kind == factToken && f.ID != old[0].ID {
+			kept := newFact(factKept, now, f.ID)
+			kept.Knows = union.resetIDs()
+			union.add(kept, new(effect))
+		}
+	}
+	if ring := union.ring(); len(ring) != 2 || ring[0].KeyID != made[0].KeyID && ring[0].KeyID != made[1].KeyID {
+		t.Errorf("got %v, want %v", ring, made)
+	}
+}
+
+// When a token was last used is known to the hour, and costs a store only once in an hour.
+func TestLastUseIsKnownToTheHour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, uses := newTestRing(), newUses()
+		made, _ := r.change(time.Now(), generate)
+		keys, err := ringKeys(r.ring(), uses)
+		if err != nil {
+			t.Fatal(err)
+		}
+		contact, rej := authn.NewVerifier(authn.Policy{IdentityKey: "identity"}, keys).Verify(context.Background(), signWith(made.Token, ""), nil)
+		if rej != nil {
+			t.Fatal(rej)
+		}
+		contact.SignedBy.Use(time.Now())
+		first := uses.fresh()
+		if first[made.KeyID] != time.Now().Unix()/3600 {
+			t.Errorf("got %v", first)
+		}
+		uses.markWritten(first)
+		contact.SignedBy.Use(time.Now().Add(time.Second))
+		if again := uses.fresh(); len(again) != 0 {
+			t.Errorf("the same hour is written again: %v", again)
+		}
+		time.Sleep(time.Hour)
+		contact.SignedBy.Use(time.Now())
+		contact.SignedBy.Use(time.Now().Add(-2 * time.Hour))
+		if again := uses.fresh(); again[made.KeyID] != first[made.KeyID]+1 {
+			t.Errorf("an hour later: %v", again)
+		}
+	})
+}
+
+// Unicode folds the Kelvin sign to k: it is another host.
+func TestInternalHostIsASCII(t *testing.T) {
+	l := &Store{internal: []string{"keys.internal"}}
+	for host, want := range map[string]bool{"keys.internal": true, "KEYS.Internal": true, "\u212aeys.internal": false} {
+		if got := l.IsInternal(host, host+":443"); got != want {
+			t.Errorf("%q: got %t, want %t", host, got, want)
+		}
+	}
+}

@@ -1,0 +1,222 @@
+package registry
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
+)
+
+// A testNode is a gateway without Caddy around it: a registry with its store.
+type testNode struct {
+	*Registry
+	t       testing.TB
+	name    string
+	storage *nodeStorage
+	offset  time.Duration // of its clock
+	closed  bool
+}
+
+var testStoreKey = bytes.Repeat([]byte{7}, vault.SealKeySize)
+
+// The names of a test: configured messengers with generated tokens, and stored ones.
+var (
+	testConfigured = []string{"sales", "support"}
+	testStored     = []string{"acme", "bolt"}
+)
+
+var nodesMade atomic.Int64
+
+func newTestNode(t testing.TB, s *server, name string) *testNode {
+	t.Helper()
+	n := &testNode{t: t, name: name, storage: &nodeStorage{Node: fmt.Sprint(name, nodesMade.Add(1)), server: s}}
+	n.start(testConfigured...)
+	t.Cleanup(n.stop)
+	return n
+}
+
+// start starts the node, with these configured messengers.
+func (n *testNode) start(names ...string) {
+	n.t.Helper()
+	l, err := openStore(n.storage, [][]byte{testStoreKey}, nil)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.closed = false
+	n.Registry = n.configuration(l, names...)
+	l.attach(n.Registry)
+}
+
+// configuration makes a registry on a store.
+func (n *testNode) configuration(l *Store, names ...string) *Registry {
+	reg := registryOn(l, n.storage, zap.NewNop())
+	for _, name := range names {
+		m := &Messenger{Messenger: sharedTokenSettings(0)}
+		if err := m.provision(name, reg.Logger, l); err != nil {
+			n.t.Fatal(err)
+		}
+		reg.Messengers[name] = m
+	}
+	return reg
+}
+
+// stop ends the node as if its process ended.
+func (n *testNode) stop() {
+	if !n.closed {
+		n.closed = true
+		n.Store.detach(n.Registry)
+		n.Store.release(n.storage)
+	}
+}
+
+// reload makes a new configuration active, with the same messengers.
+func (n *testNode) reload(names ...string) {
+	if names == nil {
+		names = n.Names()
+	}
+	next, err := openStore(n.storage, [][]byte{testStoreKey}, nil)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	before := n.Registry
+	n.Registry = n.configuration(next, names...)
+	next.attach(n.Registry)
+	next.detach(before)
+	next.release(n.storage)
+}
+
+// kind returns where the facts of a name are.
+func (n *testNode) kind(name string) string {
+	if n.Messengers[name] != nil {
+		return kindRing
+	}
+	return KindStored
+}
+
+// settle polls once, and waits until everything is read that this asks for.
+func (n *testNode) settle() {
+	n.t.Helper()
+	n.Store.poll(n.t.Context())
+	for range 20_000 {
+		if !n.Store.incomplete.Load() && !n.Store.rereading.Load() {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	n.t.Fatal("reading everything again does not end")
+}
+
+// kids returns the kids that verify tokens of a messenger on this node.
+func (n *testNode) kids(name string) string {
+	m, rej := n.Find(n.t.Context(), name)
+	if rej != nil {
+		return string(rej.Code)
+	}
+	if m.revoked.Unknown() {
+		return "keys_unavailable"
+	}
+	return kidsOf(m)
+}
+
+func kidsOf(m *Messenger) string {
+	var kids []string
+	for _, key := range m.Verifier.Load().Keys() {
+		kids = append(kids, key.KeyID)
+	}
+	slices.Sort(kids)
+	return strings.Join(kids, " ")
+}
+
+// state returns what this node says of a messenger.
+func (n *testNode) state(name string) string {
+	m, rej := n.Find(n.t.Context(), name)
+	if rej != nil {
+		return string(rej.Code)
+	}
+	if m.revoked.Unknown() {
+		return "keys_unavailable"
+	}
+	for _, j := range n.Store.held(name) {
+		if j.kind == n.kind(name) {
+			var text string
+			j.view(func(_ string, l *ledger) { text = stateOf(l, Now()) })
+			return fmt.Sprint(kidsOf(m), " ", m.Settings(), text)
+		}
+	}
+	return "not in memory"
+}
+
+// Settings returns what the tests change in the settings.
+func (m *Messenger) Settings() string { return fmt.Sprint(time.Duration(m.MaxLifetime)) }
+
+// agree checks that all nodes say the same of all messengers after a poll, also one that starts now.
+func agree(t testing.TB, what string, nodes ...*testNode) {
+	t.Helper()
+	fresh := newTestNode(t, nodes[0].storage.server, "fresh")
+	defer fresh.stop()
+	for _, n := range nodes {
+		n.Store.failed.Store(0)
+		n.settle()
+	}
+	for _, name := range slices.Concat(testConfigured, testStored) {
+		want := fresh.state(name)
+		for _, n := range nodes {
+			if got := n.state(name); got != want {
+				t.Errorf("%s: node %s says of %s\n%s\nand a new one\n%s", what, n.name, name, got, want)
+			}
+		}
+	}
+}
+
+// prepare makes a stored messenger, and a token for each.
+func prepare(t testing.TB, n *testNode) {
+	t.Helper()
+	if _, _, err := n.Put(t.Context(), "acme", sharedTokenSettings(0), Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"support", "sales", "acme"} {
+		n.change(name, GenerateToken())
+	}
+}
+
+// change changes a ring, and returns the kid of the token that was made.
+func (n *testNode) change(name string, change RingChange) string {
+	n.t.Helper()
+	made, _, err := n.ChangeRing(n.t.Context(), name, n.kind(name), change, Condition{})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if made == nil {
+		return ""
+	}
+	return made.KeyID
+}
+
+// sharedTokenSettings returns settings with generated tokens.
+func sharedTokenSettings(lifetime time.Duration) *config.Messenger {
+	return &config.Messenger{IdentityKey: "identity", SharedToken: new(config.SharedToken), MaxLifetime: duration(lifetime)}
+}
+
+// clock makes the clocks of nodes differ. Tests that use it do not run in parallel with others.
+func clock(t testing.TB) *atomic.Int64 {
+	offset := new(atomic.Int64)
+	before := vault.Now
+	vault.Now = func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
+	t.Cleanup(func() { vault.Now = before })
+	return offset
+}
+
+// at runs f with the clock of this node.
+func (n *testNode) at(offset *atomic.Int64, f func()) {
+	offset.Store(int64(n.offset))
+	defer offset.Store(0)
+	f()
+}
