@@ -159,7 +159,8 @@ type ring struct {
 	Revision string
 	Tokens   []struct {
 		KID, Fingerprint, State string
-		End, LastUsed           *time.Time
+		End                     *time.Time
+		LastUsed                *time.Time `json:"last_used"`
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -93,6 +94,19 @@ func factKeys(values map[string][]byte, name string) []string {
 			}
 		}
 	})
+}
+
+// factFile returns the file of a storage in folder that has a fact about a messenger with that text, and its content.
+func factFile(t testing.TB, folder, name, text string) (file, content string) {
+	t.Helper()
+	values := files(t, folder)
+	for _, key := range factKeys(values, name) {
+		if content := string(values[key]); strings.Contains(content, text) {
+			return filepath.Join(folder, filepath.FromSlash(key)), content
+		}
+	}
+	t.Fatalf("no fact about %s has %s", name, text)
+	return "", ""
 }
 
 func count(n *atomic.Int64, key string) {

@@ -124,15 +124,11 @@ func TestStoredMessengerFromBeforeTheBoundsServes(t *testing.T) {
 	g := start(t, up, withOwnStorage+"messenger {\n}", "messenger_auth {path.0}\nreverse_proxy UPSTREAM")
 	settings := map[string]any{"identity_key": "identity", "audience": []string{"chat"}, "public_key": []map[string]string{{"key": string(publicPEM(rsaKey(0)))}}}
 	g.operator().put("acme", settings)
-	file := filepath.Join(filepath.Dir(g.log), "storage/messenger/acme/stored")
-	record, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	costly := strings.Replace(string(record), `"public_key":[`, `"public_key":[{"key":`+mustJSON(pemOf(costlyKey(8192, 1<<31-1)))+`},`, 1)
+	file, record := factFile(t, filepath.Join(filepath.Dir(g.log), "storage"), "acme", `"public_key":[`)
+	costly := strings.Replace(record, `"public_key":[`, `"public_key":[{"key":`+mustJSON(pemOf(costlyKey(8192, 1<<31-1)))+`},`, 1)
 	costly = strings.Replace(costly, `"audience":[`, `"audience":[`+strings.Trim(mustJSON(entries(7000, 5)), "[]")+`,`, 1)
-	if costly == string(record) {
-		t.Fatalf("the record has another form: %s", record)
+	if costly == record {
+		t.Fatalf("the settings have another form: %s", record)
 	}
 	if err := os.WriteFile(file, []byte(costly), 0o600); err != nil {
 		t.Fatal(err)

@@ -76,11 +76,13 @@ func TestRevokedTokenIsNamedByItsHash(t *testing.T) {
 	}
 	sum := sha256.Sum256([]byte("the-jti-of-mark"))
 	hash := hex.EncodeToString(sum[:])
-	file := filepath.Join(filepath.Dir(g.log), "storage/messenger/support/ring")
-	record, err := os.ReadFile(file)
-	if err != nil || strings.Contains(string(record), "the-jti-of-mark") || !strings.Contains(string(record), `"jti_sha256":"`+hash+`"`) {
-		t.Errorf("the record: %v %s", err, record)
+	storage := filepath.Join(filepath.Dir(g.log), "storage")
+	for key, value := range files(t, storage) {
+		if strings.Contains(string(value), "the-jti-of-mark") {
+			t.Errorf("%s has the jti: %s", key, value)
+		}
 	}
+	factFile(t, storage, "support", `"jti_sha256":"`+hash+`"`)
 	if list := g.operator().want(200, "GET", revocationsPath, nil).body; !strings.Contains(list, hash) {
 		t.Errorf("the list: %s", list)
 	}
@@ -92,9 +94,15 @@ func TestRevokedTokenIsNamedByItsHash(t *testing.T) {
 	if a := g.get("/", token("the-jti-of-mark")); a.status != 401 {
 		t.Errorf("revoked by its hash: got %d %s", a.status, a.body)
 	}
-	// A record as the versions before wrote it.
-	before := strings.Replace(string(record), `"jti_sha256":"`+hash+`"`, `"jti":"written before"`, 1)
-	if err := os.WriteFile(file, []byte(before), 0o600); err != nil {
+	// A record as the first versions wrote it, before they stored hashes.
+	if err := os.RemoveAll(filepath.Join(storage, "messenger", "support")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(storage, "messenger", "support"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	before := `{"revision":"A","version":1,"created":"2026-01-01T00:00:00Z","changed":"2026-01-01T00:00:00Z","revocations":[{"jti":"written before","contact":"mark","created":"2026-01-01T00:00:00Z"}]}`
+	if err := os.WriteFile(filepath.Join(storage, "messenger", "support", "ring"), []byte(before), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	g.load(strings.Replace(withOwnStorage, "DIR/storage", "DIR/./storage", 1)+"messenger support {\n identity_key identity\n shared_token {file."+write(t, "again", []byte(secret))+"}\n}", site)

@@ -90,23 +90,41 @@ func (s *Store) carryOver(ctx context.Context, j *journal, names []string) error
 		j.mu.Unlock()
 		return nil
 	}
+	// Everything is active before anything is written: a storage that can only be read must not make a part of the record count.
 	keys := slices.SortedFunc(maps.Keys(batches), func(a, b vault.Key) int { return cmp.Compare(a.Number, b.Number) })
-	for _, key := range slices.Backward(keys) {
-		texts := batches[key]
-		if err := j.add(key, texts, Now()); err != nil {
+	for _, key := range keys {
+		if err := j.add(key, batches[key], Now()); err != nil {
 			return err
 		}
-		written := s.serves() && s.SaveBatch(ctx, key, texts) == nil
-		j.mu.Lock()
-		if b := j.batches[key]; b != nil {
-			b.unwritten = !written
+		j.setUnwritten(key, true)
+	}
+	if !s.serves() {
+		s.readAgain(j.name, forever) // it is written with the first poll, if this configuration ever runs
+		return nil
+	}
+	for _, key := range slices.Backward(keys) { // the first batch, which says that all are there, is written last
+		if s.SaveBatch(ctx, key, batches[key]) != nil {
+			break // it is tried again with the next read
 		}
-		j.mu.Unlock()
-		if !written && s.serves() {
-			break // the first batch, which says that all are there, is written last
-		}
+		j.setUnwritten(key, false)
 	}
 	return nil
+}
+
+// setUnwritten notes whether a batch is not in the storage yet.
+func (j *journal) setUnwritten(key vault.Key, unwritten bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if b := j.batches[key]; b != nil {
+		b.unwritten, b.reading = unwritten, j.readings // a listing from before does not have it
+	}
+}
+
+// forgetRecord makes the next read look at the record again.
+func (j *journal) forgetRecord() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.recordChecked = false
 }
 
 func (j *journal) setRecordError(err error) {
@@ -140,10 +158,15 @@ func (j *journal) factsOfRecord(text []byte) (map[vault.Key][]json.RawMessage, s
 	mark := make(factCarried, r.Changed)
 	mark.Key = digest
 	groups := [][]*fact{{mark}, nil}
+	size := 0 // of the last group
 	add := func(f *fact) {
 		last := len(groups) - 1
-		if len(groups[last]) >= 256 {
-			groups, last = append(groups, nil), last+1
+		more := len(f.Settings) + len(f.Token)
+		if f.Revocation != nil {
+			more += f.Revocation.size()
+		}
+		if size += more; len(groups[last]) >= 256 || size > vault.MaxValue/4 && len(groups[last]) > 0 {
+			groups, last, size = append(groups, nil), last+1, more
 		}
 		groups[last] = append(groups[last], f)
 	}
@@ -156,8 +179,8 @@ func (j *journal) factsOfRecord(text []byte) (map[vault.Key][]json.RawMessage, s
 		confirmed.Of = []string{v.ID}
 		add(confirmed)
 	}
-	for _, t := range r.Tokens {
-		token := make(factToken, t.Created)
+	for i, t := range r.Tokens {
+		token := make(factToken, t.Created.Add(time.Duration(i))) // in their order, also if they were made in the same second
 		token.KeyID, token.Token = t.KeyID, t.Token
 		add(token)
 		if t.End != nil {
@@ -191,7 +214,7 @@ func (j *journal) factsOfRecord(text []byte) (map[vault.Key][]json.RawMessage, s
 }
 
 // checkRecord logs an error if an older version of the gateway has written a record after it was carried over, and deletes the
-// record of a deleted messenger. Other records stay, for a return to that version.
+// record of a deleted messenger. Other records stay, for a return to that version. It does nothing unless the record was read.
 func (s *Store) checkRecord(ctx context.Context, j *journal) {
 	j.mu.Lock()
 	digest := j.recordDigest
@@ -202,7 +225,7 @@ func (s *Store) checkRecord(ctx context.Context, j *journal) {
 			carried, gone = l.carried, !j.deleted[incarnation].IsZero()
 		}
 	}
-	j.recordDigest, j.recordChecked = "", false
+	j.recordDigest = ""
 	j.mu.Unlock()
 	switch {
 	case digest == "" || carried == nil:

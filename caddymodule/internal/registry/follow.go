@@ -126,7 +126,7 @@ func (s *Store) readNext(ctx context.Context, j *journal, last vault.Key) bool {
 		keys = append(keys, vault.Key{Folder: last.Folder, Writer: last.Writer, Number: n})
 	}
 	batches := make([][]json.RawMessage, len(keys))
-	err := vault.Each(ctx, keys, func(i int, key vault.Key) error {
+	err := vault.UntilError(ctx, keys, func(i int, key vault.Key) error {
 		text, err := s.Load(ctx, key.String())
 		if err == nil {
 			batches[i], err = vault.DecodeBatch(text)
@@ -284,7 +284,7 @@ func (s *Store) sweep(ctx context.Context) {
 	})
 	for _, name := range s.names() {
 		for _, j := range s.held(name) {
-			s.checkRecord(ctx, j)
+			j.forgetRecord()
 			if s.prune(ctx, j, Now()) != nil {
 				return
 			}

@@ -277,7 +277,7 @@ func (s *Store) read(ctx context.Context, j *journal) error {
 
 // readBatches reads the batches at keys.
 func (s *Store) readBatches(ctx context.Context, j *journal, keys []string) error {
-	return vault.Each(ctx, keys, func(_ int, name string) error {
+	return vault.UntilError(ctx, keys, func(_ int, name string) error {
 		key, _ := vault.ParseKey(name)
 		texts, err := s.loadBatch(ctx, key)
 		if err == nil && texts == nil {

@@ -31,12 +31,14 @@ func encodeBatch(facts []json.RawMessage) ([]byte, error) {
 // DecodeBatch returns the facts of a value.
 func DecodeBatch(text []byte) ([]json.RawMessage, error) {
 	var b batch
+	var format struct{ Format int }
+	if json.Unmarshal(text, &format) == nil && format.Format > Format {
+		return nil, ErrNewer // whatever its facts look like
+	}
 	if json.Unmarshal(text, &b) != nil { // the error could quote a secret
 		return nil, ErrDamaged
 	}
 	switch {
-	case b.Format > Format:
-		return nil, ErrNewer
 	case b.Format != Format, len(b.Facts) == 0:
 		return nil, ErrDamaged
 	}
@@ -87,11 +89,12 @@ func ParseKey(key string) (Key, bool) {
 		return Key{}, false
 	}
 	n, err := strconv.ParseUint(parts[2], 10, 64)
-	return Key{folder, parts[1], n}, err == nil
+	k := Key{folder, parts[1], n}
+	return k, err == nil && k.String() == key
 }
 
 // IsOwnKey reports whether key has the list of a writer, or the bell.
 func IsOwnKey(key string) bool {
 	folder, name := path.Split(key)
-	return key == bellKey || folder == writersFolder+"/" && listName.MatchString(name)
+	return key == bellKey || folder == writersFolder+"/" && isListName(name)
 }

@@ -8,6 +8,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,7 +60,7 @@ func (f *Follower) Begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := f.read(ctx); err != nil {
+	if _, _, _, err := f.read(ctx); err != nil {
 		return err
 	}
 	f.bell, f.begun, f.asked = bell, true, Now()
@@ -83,11 +84,15 @@ func (f *Follower) Poll(ctx context.Context) (changes []Change, complete bool, e
 	if f.quiet++; bell == f.bell && f.quiet < listEvery && !lost {
 		return nil, true, nil
 	}
-	changes, complete, err = f.read(ctx)
+	rung := bell != f.bell
+	changes, complete, missing, err := f.read(ctx)
 	if err != nil {
 		return nil, false, err
 	}
 	f.bell, f.quiet, f.asked = bell, 0, Now()
+	if missing && rung {
+		f.quiet = listEvery // a storage that fails may say that a value does not exist: the lists are read again with the next poll
+	}
 	return changes, complete && !lost, nil
 }
 
@@ -111,23 +116,27 @@ func (f *Follower) hear(ctx context.Context) (string, error) {
 }
 
 // listName is the name of a writer. Temporary files of a file system have names of digits only.
-var listName = regexp.MustCompile(`^[a-z2-7]*[a-z][a-z2-7]*$`)
+var listName = regexp.MustCompile(`^[a-z2-7]{16}$`)
+
+func isListName(name string) bool {
+	return listName.MatchString(name) && strings.ContainsAny(name, "abcdefghijklmnopqrstuvwxyz")
+}
 
 // writers returns the keys of all lists.
 func (v *Vault) writers(ctx context.Context) ([]string, error) {
 	keys, err := v.List(ctx, writersFolder, false)
-	return slices.DeleteFunc(keys, func(key string) bool { return !listName.MatchString(path.Base(key)) }), err
+	return slices.DeleteFunc(keys, func(key string) bool { return !isListName(path.Base(key)) }), err
 }
 
-// read reads the lists of all writers.
-func (f *Follower) read(ctx context.Context) (changes []Change, complete bool, err error) {
+// read reads the lists of all writers. missing reports that the storage lists one that was there, and does not have it.
+func (f *Follower) read(ctx context.Context) (changes []Change, complete, missing bool, err error) {
 	keys, err := f.vault.writers(ctx)
 	if err != nil {
-		return nil, false, err
+		return nil, false, false, err
 	}
 	complete = true
 	lists := make([]*changeList, len(keys))
-	err = Each(ctx, keys, func(i int, key string) error {
+	err = UntilError(ctx, keys, func(i int, key string) error {
 		text, err := f.vault.Load(ctx, key)
 		list := new(changeList)
 		switch {
@@ -143,7 +152,7 @@ func (f *Follower) read(ctx context.Context) (changes []Change, complete bool, e
 		return err
 	})
 	if err != nil {
-		return nil, false, err
+		return nil, false, false, err
 	}
 	present := make(map[string]bool)
 	var behind time.Duration
@@ -151,7 +160,11 @@ func (f *Follower) read(ctx context.Context) (changes []Change, complete bool, e
 	for i, list := range lists {
 		writer := path.Base(keys[i])
 		present[writer] = true
-		if list == nil || writer == f.own {
+		if writer == f.own {
+			continue
+		}
+		if list == nil {
+			missing = missing || f.seen[writer] > 0
 			continue
 		}
 		if list.Format == 0 { // unreadable: it is unknown what it says
@@ -181,7 +194,7 @@ func (f *Follower) read(ctx context.Context) (changes []Change, complete bool, e
 			delete(f.seen, writer)
 		}
 	}
-	return changes, complete, nil
+	return changes, complete, missing, nil
 }
 
 // Behind returns by how much the clock of this node is behind that of another writer, at least: a list had a time that was later
@@ -244,15 +257,29 @@ func (v *Vault) IsPending(ctx context.Context, key Key) (bool, error) {
 
 // Each calls f for all keys, several at a time, and returns the first error.
 func Each[K any](ctx context.Context, keys []K, f func(i int, key K) error) error {
+	return each(ctx, keys, false, f)
+}
+
+// UntilError is Each until one call fails: while a storage is away, each of the others could take its whole timeout.
+func UntilError[K any](ctx context.Context, keys []K, f func(i int, key K) error) error {
+	return each(ctx, keys, true, f)
+}
+
+func each[K any](ctx context.Context, keys []K, untilError bool, f func(i int, key K) error) error {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var first error
+	failed := func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return first != nil
+	}
 	slots := make(chan struct{}, parallel)
 	for i, key := range keys {
-		if ctx.Err() != nil {
+		slots <- struct{}{}
+		if ctx.Err() != nil || untilError && failed() {
 			break
 		}
-		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
 			if err := f(i, key); err != nil {

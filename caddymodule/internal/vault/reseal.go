@@ -30,7 +30,7 @@ func (v *Vault) Reseal(ctx context.Context, adopt bool, ours func(key string) bo
 	var mu sync.Mutex
 	var unreadable []error
 	count := 0
-	err = Each(ctx, keys, func(_ int, key string) error {
+	err = UntilError(ctx, keys, func(_ int, key string) error {
 		if !ours(key) {
 			return nil
 		}

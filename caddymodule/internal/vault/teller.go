@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -18,9 +19,15 @@ const (
 	// temporary files next to it.
 	bellKey = StoreRoot + "/_bell/bell"
 
-	// maxListed and maxListText bound the list of one writer.
+	// maxListed and maxListText bound the list of one writer. Only changes that are about to be made may exceed them, of which
+	// there are at most maxPending.
 	maxListed   = 500
 	maxListText = 16 << 10
+	maxPending  = 500
+
+	// doubtful is for how long the list is written again and again after a write of it has failed: that one may still arrive,
+	// and hide a later list.
+	doubtful = time.Minute
 )
 
 // A changeList is the list of the folders that one writer has changed last. Only that writer writes it.
@@ -29,7 +36,7 @@ type changeList struct {
 	Seq     uint64    `json:"seq"`               // of the last change; a list with a smaller one is a late duplicate
 	Dropped uint64    `json:"dropped,omitempty"` // changes up to this one are not listed any more
 	At      time.Time `json:"at"`
-	Changes []*entry  `json:"changes"`
+	Changes []entry   `json:"changes"`
 }
 
 // An entry is one folder in a list.
@@ -50,15 +57,21 @@ type teller struct {
 	mu      sync.Mutex
 	seq     uint64
 	dropped uint64
-	entries map[string]*entry
+	entries map[string]entry
+	pending int      // entries that are
 	next    *promise // of the list that is written next
 	wanted  bool     // whether a caller waits for it
 	running bool
-	dirty   bool // whether the list in the storage may be older
-	ring    bool // whether to ring after the next list
-	news    bool // whether the next ring is about something new
-	owed    bool // whether to write the list and ring once more
+	dirty   bool      // whether the list in the storage may be older
+	ring    bool      // whether to ring after the next list
+	news    bool      // whether the next ring is about something new
+	quiet   int       // ticks since the last change
+	doubt   time.Time // until then, the list is written again with every tick
 }
+
+// ringAgain is with which ticks after the last change the list is written and the bell is rung once more, because a late
+// duplicate of an earlier one may have hidden it. The first tick may come at once.
+var ringAgain = [...]int{1, 15}
 
 // A promise is fulfilled once.
 type promise struct {
@@ -71,12 +84,12 @@ func newPromise() *promise { return &promise{done: make(chan struct{})} }
 // announce tells that the batch at key is about to be written, or was written, and returns when others can know.
 func (t *teller) announce(ctx context.Context, key Key, about bool) error {
 	t.mu.Lock()
-	t.seq++
-	e := &entry{Folder: key.Folder, Seq: t.seq, Last: key.Number, Pending: about}
-	if before := t.entries[key.Folder]; before != nil {
-		e.Again = before.Again
+	if about && t.pending >= maxPending && !t.entries[key.Folder].Pending {
+		t.mu.Unlock()
+		return errWaiting
 	}
-	t.entries[key.Folder] = e
+	t.seq++
+	t.put(entry{Folder: key.Folder, Seq: t.seq, Last: key.Number, Pending: about, Again: t.entries[key.Folder].Again})
 	t.ring, t.news = t.ring || !about, t.news || !about
 	return t.publish(ctx)
 }
@@ -85,30 +98,50 @@ func (t *teller) announce(ctx context.Context, key Key, about bool) error {
 func (t *teller) announceAgain(ctx context.Context, folder string) error {
 	t.mu.Lock()
 	t.seq++
-	e := &entry{Folder: folder, Seq: t.seq, Again: true}
-	if before := t.entries[folder]; before != nil {
-		e.Last, e.Pending = before.Last, before.Pending
-	}
-	t.entries[folder] = e
+	before := t.entries[folder]
+	t.put(entry{Folder: folder, Seq: t.seq, Last: before.Last, Pending: before.Pending, Again: true})
 	t.ring, t.news = true, true
 	return t.publish(ctx)
 }
 
-// again writes the list and rings once more, if that is owed.
-func (t *teller) again(ctx context.Context) error {
+// retract takes back the announcement of a batch that will not be written. The list in the storage may go on naming it, which
+// makes others look for a while.
+func (t *teller) retract(key Key) {
 	t.mu.Lock()
-	if !t.owed && !t.dirty {
+	defer t.mu.Unlock()
+	if e := t.entries[key.Folder]; e.Last == key.Number && e.Pending {
+		e.Last, e.Pending = key.Number-1, false
+		t.put(e)
+	}
+}
+
+// put replaces the entry of a folder. The caller holds mu.
+func (t *teller) put(e entry) {
+	if t.entries[e.Folder].Pending {
+		t.pending--
+	}
+	if e.Pending {
+		t.pending++
+	}
+	t.entries[e.Folder] = e
+}
+
+// tick is called every TendInterval. It writes the list and rings once more, if that is due.
+func (t *teller) tick(ctx context.Context) error {
+	t.mu.Lock()
+	due := t.dirty || time.Now().Before(t.doubt) || slices.Contains(ringAgain[:], t.quiet)
+	if t.quiet++; !due {
 		t.mu.Unlock()
 		return nil
 	}
-	t.owed, t.ring = false, true
+	t.ring = true
 	return t.publish(ctx)
 }
 
 func (t *teller) unfinished() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.owed || t.dirty
+	return t.quiet <= ringAgain[len(ringAgain)-1] || t.dirty || time.Now().Before(t.doubt)
 }
 
 // publish writes the list as it is now, and returns when that has been done. The caller holds mu, which publish releases.
@@ -146,8 +179,9 @@ func (t *teller) run(ctx context.Context) {
 		t.mu.Lock()
 		if err != nil {
 			t.dirty, t.ring, t.news = true, t.ring || ring, t.news || news
+			t.doubt = time.Now().Add(doubtful)
 		} else if news {
-			t.owed = true
+			t.quiet = 0
 		}
 		current.err = err
 		close(current.done)
@@ -162,14 +196,14 @@ func (t *teller) render() []byte {
 	for _, e := range t.entries {
 		list.Changes = append(list.Changes, e)
 	}
-	slices.SortFunc(list.Changes, func(a, b *entry) int { return int(int64(a.Seq) - int64(b.Seq)) })
+	slices.SortFunc(list.Changes, func(a, b entry) int { return cmp.Compare(a.Seq, b.Seq) })
 	for {
 		list.Dropped = t.dropped
 		text, _ := json.Marshal(list) // these are strings and numbers
 		if len(list.Changes) <= maxListed && len(text) <= maxListText {
 			return text
 		}
-		i := slices.IndexFunc(list.Changes, func(e *entry) bool { return !e.Pending })
+		i := slices.IndexFunc(list.Changes, func(e entry) bool { return !e.Pending })
 		if i < 0 {
 			return text
 		}

@@ -9,6 +9,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"github.com/caddyserver/certmagic"
 )
@@ -98,25 +99,32 @@ func (v *Vault) syncFolders(s *certmagic.FileStorage, folder string) error {
 	if err := syncFolder(s.Filename(folder)); err != nil {
 		return err
 	}
-	for ; folder != StoreRoot && folder != "." && folder != "/"; folder = path.Dir(folder) {
-		file := s.Filename(folder)
-		v.mu.Lock()
-		durable := v.durable[file]
-		v.mu.Unlock()
-		if durable {
-			return nil
-		}
-		if err := syncFolder(s.Filename(path.Dir(folder))); err != nil {
+	var fresh []string // folders whose entries may not be on the disk yet
+	top := filepath.Clean(s.Path)
+	for file, last := s.Filename(folder), false; !last && !v.isDurable(file); file = filepath.Dir(file) {
+		last = file == top || file == filepath.Dir(file)
+		fresh = append(fresh, file)
+		// The folder above the storage may be one that the gateway may not read.
+		if err := syncFolder(filepath.Dir(file)); err != nil && !(last && errors.Is(err, fs.ErrPermission)) {
 			return err
 		}
-		v.mu.Lock()
-		if len(v.durable) > maxDurable {
-			clear(v.durable)
-		}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.durable) > maxDurable {
+		clear(v.durable)
+	}
+	for _, file := range fresh {
 		v.durable[file] = true
-		v.mu.Unlock()
 	}
 	return nil
+}
+
+// isDurable reports whether the entries of a folder and of those above it have reached the disk.
+func (v *Vault) isDurable(file string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.durable[file]
 }
 
 // maxDurable is how many folders are remembered as durable; others are synchronised again.
@@ -128,10 +136,16 @@ func syncFolder(name string) error {
 		return err
 	}
 	defer func() { _ = f.Close() }()
-	if err := f.Sync(); err != nil && !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, fs.ErrPermission) {
+	if err := f.Sync(); err != nil && !cannotSync(err) {
 		return fmt.Errorf("synchronising a folder of the storage: %w", err)
 	}
 	return nil
+}
+
+// cannotSync reports whether err means that folders cannot be synchronised there. Network file systems say EINVAL, and Windows
+// that it is not permitted.
+func cannotSync(err error) bool {
+	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EINVAL)
 }
 
 // Delete deletes the value at key, and never more than that: on some storages, deleting a folder takes values along that

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,8 +29,13 @@ const (
 	// others may have acted on its absence.
 	maxAge = 10 * time.Minute
 
-	// outage is how long writes fail at once after one has failed.
+	// outage is how long writes fail at once after one has failed slowly. One that fails fast costs its caller nothing, and may
+	// concern a single messenger.
 	outage = time.Second
+
+	// probing bounds how long one write is tried after that, while the others go on failing at once: telling of it, twice, and
+	// writing an earlier batch and this one.
+	probing = 6 * StoreTimeout
 
 	// maxIdle is how long the last number of a folder is remembered.
 	maxIdle = time.Hour
@@ -61,7 +67,7 @@ type Writer struct {
 	stop   context.Context
 	Stop   context.CancelFunc
 
-	failed  atomic.Int64 // when a write failed last, in nanoseconds since 1970; 0 after a success
+	breaker breaker
 	waiting atomic.Int64 // ordinary calls in all folders
 	writing chan struct{}
 	Stats   WriteStats
@@ -80,10 +86,11 @@ type WriteStats struct {
 
 // A queue has the writes of one folder. One batch is written at a time.
 type queue struct {
-	last      uint64     // number of the last batch
-	unsettled *pending   // a batch whose write may or may not have happened
-	urgent    []*request // of operators
-	ordinary  []*request // of contacts
+	last      uint64        // number of the last batch
+	unsettled *pending      // a batch whose write may or may not have happened
+	urgent    []*request    // of operators
+	ordinary  []*request    // of contacts
+	hurry     chan struct{} // has a value when an urgent call has come
 	running   bool
 	used      time.Time
 }
@@ -99,6 +106,7 @@ type pending struct {
 type request struct {
 	facts []json.RawMessage
 	made  time.Time
+	probe bool // tried although the storage failed a moment ago
 	done  chan outcome
 }
 
@@ -112,7 +120,7 @@ type outcome struct {
 func NewWriter(v *Vault) *Writer {
 	w := &Writer{ID: strings.ToLower(rand.Text()[:16]), vault: v, folders: make(map[string]*queue), writing: make(chan struct{}, maxWriting)}
 	w.stop, w.Stop = context.WithCancel(context.Background())
-	w.teller = &teller{vault: v, writer: w.ID, entries: make(map[string]*entry), next: newPromise()}
+	w.teller = &teller{vault: v, writer: w.ID, entries: make(map[string]entry), next: newPromise(), quiet: ringAgain[len(ringAgain)-1] + 1}
 	return w
 }
 
@@ -123,10 +131,6 @@ func (w *Writer) Append(ctx context.Context, folder string, urgent bool, facts [
 	if err := w.vault.CheckWritable(); err != nil {
 		return Key{}, err
 	}
-	if err := w.outage(); err != nil {
-		w.Stats.Failed.Add(1)
-		return Key{}, err
-	}
 	size := 0
 	for _, f := range facts {
 		size += len(f)
@@ -134,8 +138,16 @@ func (w *Writer) Append(ctx context.Context, folder string, urgent bool, facts [
 	if size > maxBatchText {
 		return Key{}, fmt.Errorf("the change has %d bytes, and at most %d can be written at a time", size, maxBatchText)
 	}
-	r := &request{facts: facts, made: time.Now(), done: make(chan outcome, 1)}
+	probe, ok := w.breaker.admit()
+	if !ok {
+		w.Stats.Failed.Add(1)
+		return Key{}, errOutage
+	}
+	r := &request{facts: facts, made: time.Now(), probe: probe, done: make(chan outcome, 1)}
 	if err := w.enqueue(folder, urgent, r); err != nil {
+		if probe {
+			w.breaker.trip()
+		}
 		w.Stats.Failed.Add(1)
 		return Key{}, err
 	}
@@ -150,18 +162,11 @@ func (w *Writer) Append(ctx context.Context, folder string, urgent bool, facts [
 	}
 }
 
-// outage returns an error if a write has failed a moment ago. Callers are answered at once then, instead of after the time-out
-// of each.
-func (w *Writer) outage() error {
-	if failed := w.failed.Load(); failed != 0 && time.Since(time.Unix(0, failed)) < outage {
-		return errOutage
-	}
-	return nil
-}
-
 // Announce tells other nodes to read a folder again, in which batches of others were written back.
 func (w *Writer) Announce(ctx context.Context, folder string) error {
-	return w.teller.announceAgain(ctx, folder)
+	err := w.teller.announceAgain(ctx, folder)
+	w.tend() // the bell is rung once more
+	return err
 }
 
 func (w *Writer) enqueue(folder string, urgent bool, r *request) error {
@@ -169,7 +174,7 @@ func (w *Writer) enqueue(folder string, urgent bool, r *request) error {
 	defer w.mu.Unlock()
 	q := w.folders[folder]
 	if q == nil {
-		q = &queue{last: w.base}
+		q = &queue{last: w.base, hurry: make(chan struct{}, 1)}
 		w.folders[folder] = q
 	}
 	switch {
@@ -177,6 +182,10 @@ func (w *Writer) enqueue(folder string, urgent bool, r *request) error {
 		return errWaiting
 	case urgent:
 		q.urgent = append(q.urgent, r)
+		select {
+		case q.hurry <- struct{}{}:
+		default:
+		}
 	case w.waiting.Add(1) > maxWaiting:
 		w.waiting.Add(-1)
 		return errWaiting
@@ -185,20 +194,31 @@ func (w *Writer) enqueue(folder string, urgent bool, r *request) error {
 	}
 	if !q.running {
 		q.running = true
-		go w.work(folder, q)
+		go w.work(q, folder)
 	}
 	return nil
 }
 
-// take returns the next calls whose facts make one batch, or none if the queue is empty.
-func (w *Writer) take(q *queue) (batch []*request, urgent bool) {
+// next reports whether the next calls to be written are urgent, and whether there are any.
+func (w *Writer) next(q *queue) (urgent, more bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	q.used = time.Now()
 	if len(q.urgent) > 0 {
+		return true, true
+	}
+	q.running = len(q.ordinary) > 0
+	return false, q.running
+}
+
+// take returns the next calls whose facts make one batch.
+func (w *Writer) take(q *queue, urgent bool) (batch []*request) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if urgent {
 		batch = q.urgent[:1]
 		q.urgent = q.urgent[1:]
-		return batch, true
+		return batch
 	}
 	facts, size := 0, 0
 	for _, r := range q.ordinary {
@@ -212,30 +232,25 @@ func (w *Writer) take(q *queue) (batch []*request, urgent bool) {
 		batch = append(batch, r)
 	}
 	q.ordinary = q.ordinary[len(batch):]
-	if len(batch) == 0 {
-		q.running = false
-	}
-	return batch, false
+	return batch
 }
 
 // work writes the batches of one folder until there are none.
-func (w *Writer) work(folder string, q *queue) {
+func (w *Writer) work(q *queue, folder string) {
 	for {
-		batch, urgent := w.take(q)
-		if len(batch) == 0 {
+		urgent, more := w.next(q)
+		if !more {
 			return
 		}
 		if !urgent {
-			w.writing <- struct{}{}
+			select {
+			case w.writing <- struct{}{}:
+			case <-q.hurry: // an urgent call does not wait until ordinary ones of other folders are written
+				continue
+			}
 		}
-		var key Key
-		err := w.outage()
-		if err == nil {
-			err = w.settle(q)
-		}
-		if err == nil {
-			key, err = w.write(folder, q, batch)
-		}
+		batch := w.take(q, urgent)
+		key, err := w.try(folder, q, batch)
 		if !urgent {
 			<-w.writing
 		}
@@ -243,6 +258,28 @@ func (w *Writer) work(folder string, q *queue) {
 			r.done <- outcome{key, r.confirm(err)}
 		}
 	}
+}
+
+// try writes one batch, unless the storage failed a moment ago: then the calls that have waited fail at once, too.
+func (w *Writer) try(folder string, q *queue, batch []*request) (Key, error) {
+	probe := slices.ContainsFunc(batch, func(r *request) bool { return r.probe })
+	if !probe && w.breaker.refuses() {
+		w.Stats.Failed.Add(int64(len(batch)))
+		return Key{}, errOutage
+	}
+	began := time.Now()
+	err := w.settle(q)
+	var key Key
+	if err == nil {
+		key, err = w.write(folder, q, batch)
+	}
+	switch {
+	case err == nil:
+		w.breaker.reset()
+	case probe, time.Since(began) >= outage:
+		w.breaker.trip()
+	}
+	return key, err
 }
 
 // confirm returns the error that the caller is told. A machine may have been suspended meanwhile: the monotonic clock may stop then, and
@@ -267,7 +304,8 @@ func (w *Writer) write(folder string, q *queue, batch []*request) (Key, error) {
 	p := &pending{key: Key{folder, w.ID, q.last + 1}, facts: facts}
 	p.sealed = w.vault.Seal.Seal(p.key.String(), text)
 	if err := w.teller.announce(w.stop, p.key, true); err != nil {
-		w.failed.Store(time.Now().UnixNano())
+		w.teller.retract(p.key)
+		w.tend() // the list may have been written nevertheless
 		w.Stats.Failed.Add(1)
 		return Key{}, fmt.Errorf("announcing the change: %w", err) // nothing was written
 	}
@@ -283,14 +321,12 @@ func (w *Writer) finish(q *queue, p *pending) error {
 		w.Stats.Seconds(time.Since(began).Seconds())
 	}
 	if err != nil {
-		w.failed.Store(time.Now().UnixNano())
 		w.Stats.Unknown.Add(1)
 		q.unsettled = p
 		w.tend()
 		return fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
 	q.unsettled = nil
-	w.failed.Store(0)
 	w.Stats.Written.Add(1)
 	w.Wrote(p.key, p.facts)
 	err = w.teller.announce(w.stop, p.key, false)
@@ -299,86 +335,6 @@ func (w *Writer) finish(q *queue, p *pending) error {
 		return fmt.Errorf("%w: announcing it: %w", ErrUnknown, err)
 	}
 	return nil
-}
-
-// settle writes the batch with an unknown outcome again, with the same bytes.
-func (w *Writer) settle(q *queue) error {
-	if q.unsettled == nil {
-		return nil
-	}
-	if err := w.finish(q, q.unsettled); err != nil && q.unsettled != nil {
-		return fmt.Errorf("an earlier change of this messenger is not confirmed yet: %v", err) // this one was not tried: not ErrUnknown
-	}
-	return nil
-}
-
-// TendInterval is how often a writer tries again what did not succeed, and how long after a change the bell is rung once more:
-// a late duplicate of an earlier ring may have hidden the last one.
-const TendInterval = 2 * time.Second
-
-// tend starts a goroutine that finishes what is unfinished, unless it runs.
-func (w *Writer) tend() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if !w.tending && w.stop.Err() == nil {
-		w.tending = true
-		go w.keepTending()
-	}
-}
-
-func (w *Writer) keepTending() {
-	timer := time.NewTicker(TendInterval)
-	defer timer.Stop()
-	for {
-		select {
-		case <-w.stop.Done():
-			return
-		case <-timer.C:
-		}
-		open := w.settleIdle()
-		told := w.teller.again(w.stop) == nil
-		w.mu.Lock()
-		if !open && told && !w.teller.unfinished() {
-			w.tending = false
-			w.mu.Unlock()
-			return
-		}
-		w.mu.Unlock()
-	}
-}
-
-// settleIdle tries to write the batches with unknown outcomes in folders to which nothing is written at the moment, forgets
-// folders that were not used for long, and reports whether there are still such batches.
-func (w *Writer) settleIdle() (open bool) {
-	var idle []*queue
-	w.mu.Lock()
-	for folder, q := range w.folders {
-		switch {
-		case q.running:
-			open = open || q.unsettled != nil
-		case q.unsettled != nil:
-			q.running = true // nothing else is written meanwhile
-			idle = append(idle, q)
-		case time.Since(q.used) > maxIdle:
-			w.base = max(w.base, q.last)
-			delete(w.folders, folder)
-		}
-	}
-	w.mu.Unlock()
-	for _, q := range idle {
-		key := q.unsettled.key
-		if w.settle(q) != nil {
-			open = true
-		}
-		w.mu.Lock()
-		if len(q.urgent)+len(q.ordinary) > 0 {
-			go w.work(key.Folder, q)
-		} else {
-			q.running = false
-		}
-		w.mu.Unlock()
-	}
-	return open
 }
 
 // Waiting returns how many ordinary writes wait.

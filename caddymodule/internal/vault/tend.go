@@ -1,0 +1,97 @@
+package vault
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+// settle writes the batch with an unknown outcome again, with the same bytes.
+func (w *Writer) settle(q *queue) error {
+	if q.unsettled == nil {
+		return nil
+	}
+	if err := w.finish(q, q.unsettled); err != nil && q.unsettled != nil {
+		return fmt.Errorf("an earlier change of this messenger is not confirmed yet: %v", err) // this one was not tried: not ErrUnknown
+	}
+	return nil
+}
+
+// TendInterval is how often a writer tries again what did not succeed.
+const TendInterval = 2 * time.Second
+
+// tend starts a goroutine that finishes what is unfinished, unless it runs.
+func (w *Writer) tend() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.tending && w.stop.Err() == nil {
+		w.tending = true
+		go w.keepTending()
+	}
+}
+
+func (w *Writer) keepTending() {
+	timer := time.NewTicker(TendInterval)
+	defer timer.Stop()
+	for {
+		select {
+		case <-w.stop.Done():
+			return
+		case <-timer.C:
+		}
+		open := w.settleIdle()
+		told := w.teller.tick(w.stop) == nil
+		w.mu.Lock()
+		if !open && told && !w.teller.unfinished() {
+			w.tending = false
+			w.mu.Unlock()
+			return
+		}
+		w.mu.Unlock()
+	}
+}
+
+// settleIdle tries to write the batches with unknown outcomes in folders to which nothing is written at the moment, forgets
+// folders that were not used for long, and reports whether there may still be such batches.
+func (w *Writer) settleIdle() (open bool) {
+	var unsettled []string
+	w.mu.Lock()
+	for folder, q := range w.folders {
+		switch {
+		case q.running:
+			open = true // the goroutine that runs may leave one
+		case q.unsettled != nil:
+			unsettled = append(unsettled, folder)
+		case time.Since(q.used) > maxIdle:
+			w.base = max(w.base, q.last)
+			delete(w.folders, folder)
+		}
+	}
+	w.mu.Unlock()
+	var failed atomic.Bool
+	_ = Each(w.stop, unsettled, func(_ int, folder string) error { // one folder that fails is not in the way of the others
+		if !w.settleFolder(folder) {
+			failed.Store(true)
+		}
+		return nil
+	})
+	return open || failed.Load()
+}
+
+// settleFolder writes the batch with an unknown outcome of a folder, unless that is being done, and reports whether it succeeded.
+func (w *Writer) settleFolder(folder string) bool {
+	w.mu.Lock()
+	q := w.folders[folder]
+	if q.running || q.unsettled == nil {
+		w.mu.Unlock()
+		return false
+	}
+	q.running = true // nothing else is written to it meanwhile
+	w.mu.Unlock()
+	err := w.settle(q)
+	if err == nil {
+		w.breaker.reset()
+	}
+	go w.work(q, folder) // the calls that have come meanwhile
+	return err == nil
+}

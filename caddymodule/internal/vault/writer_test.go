@@ -1,0 +1,494 @@
+package vault
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// What a caller is told is in the storage, others are told of it, and the bell was rung.
+func TestAppendReturnsWhenOthersCanKnow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		v, w := newNode(t, m)
+		var wrote []Key
+		w.Wrote = func(key Key, facts []json.RawMessage) {
+			wrote = append(wrote, key)
+			list := listOf(t, v, w.ID)
+			if e, found := list.entryOf(key.Folder); !found || !e.Pending || e.Last != key.Number {
+				t.Errorf("while %s is written, the list has %+v", key, list.Changes)
+			}
+		}
+		bell := ""
+		for n := 1; n <= 3; n++ {
+			key, err := w.Append(t.Context(), "acme/a", n%2 == 0, aFact(n))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := (Key{"acme/a", w.ID, uint64(n)}); key != want || wrote[n-1] != want {
+				t.Errorf("got the key %v, and %v was written, want %v", key, wrote[n-1], want)
+			}
+			if facts := factsAt(t, v, key); len(facts) != 1 || string(facts[0]) != string(aFact(n)[0]) {
+				t.Errorf("the batch has %s", facts)
+			}
+			if e, found := listOf(t, v, w.ID).entryOf("acme/a"); !found || e.Pending || e.Last != key.Number {
+				t.Errorf("the list has %+v", e)
+			}
+			rung := string(m.get(bellKey))
+			if rung == bell {
+				t.Error("the bell was not rung")
+			}
+			bell = rung
+		}
+		if want := "list batch list bell list batch list bell list batch list bell"; m.steps() != want {
+			t.Errorf("got the order %s, want %s", m.steps(), want)
+		}
+		time.Sleep(2*TendInterval + time.Second)
+		if rung := string(m.get(bellKey)); rung == bell {
+			t.Error("the bell was not rung once more")
+		}
+		time.Sleep(time.Duration(ringAgain[len(ringAgain)-1]+2) * TendInterval)
+		before := m.steps()
+		time.Sleep(time.Hour)
+		if m.steps() != before {
+			t.Error("a writer without anything to do goes on writing")
+		}
+	})
+}
+
+// steps tells in words what was stored, in order.
+func (m *memory) steps() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var steps []string
+	for _, key := range m.order {
+		switch {
+		case key == bellKey:
+			steps = append(steps, "bell")
+		case path.Dir(key) == writersFolder:
+			steps = append(steps, "list")
+		default:
+			steps = append(steps, "batch")
+		}
+	}
+	return strings.Join(steps, " ")
+}
+
+// The storage fails, applies what it says has failed, answers late, and repeats what it did earlier, while many write at once.
+// A key is never written with other bytes, a batch of a folder only after the one before it, and what was acknowledged is
+// there at the end, with every follower told.
+func TestNoFaultMakesAKeyChange(t *testing.T) {
+	acknowledged := 0
+	for seed := range uint64(20) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { acknowledged += writeWithFaults(t, rand.New(rand.NewPCG(seed, 1))) })
+		})
+	}
+	if acknowledged < 200 {
+		t.Errorf("only %d were acknowledged; the faults are too many to show anything", acknowledged)
+	}
+}
+
+// writeWithFaults returns how many writes were acknowledged.
+func writeWithFaults(t *testing.T, random *rand.Rand) int {
+	m := newMemory()
+	v, w := newNode(t, m)
+	other := NewFollower(New(v.Seal, func() {}), "none")
+	other.vault.Use(m)
+	var mu sync.Mutex
+	healthy := false
+	settled := make(map[string]uint64) // by folder: the last batch of which the storage has said that it is there
+	chance := func(n int) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return !healthy && random.IntN(n) == 0
+	}
+	m.fail(func(ctx context.Context, op, key string, value []byte) (bool, error) {
+		if op != "store" {
+			return true, nil
+		}
+		batch, isBatch := ParseKey(key)
+		if isBatch {
+			mu.Lock()
+			if last := settled[batch.Folder]; batch.Number > last+1 {
+				t.Errorf("%s is written, and the storage has confirmed %d", key, last)
+			}
+			mu.Unlock()
+		}
+		applied, err := true, error(nil)
+		switch {
+		case chance(8):
+			applied, err = chance(2), errFault
+		case chance(20):
+			time.Sleep(StoreTimeout + 3*time.Second) // it ignores its context, and succeeds late
+		case chance(10):
+			go func() {
+				time.Sleep(time.Duration(10+len(value)%10) * time.Second)
+				m.set(key, value) // the client library has repeated it
+			}()
+		case chance(40):
+			panic("the test's storage panics")
+		}
+		if err == nil && isBatch {
+			mu.Lock()
+			settled[batch.Folder] = max(settled[batch.Folder], batch.Number)
+			mu.Unlock()
+		}
+		return applied, err
+	})
+	if err := other.Begin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	acknowledged := make(map[Key]int)
+	told := make(map[string]uint64)
+	var all sync.WaitGroup
+	for i := range 12 {
+		all.Go(func() {
+			folder := fmt.Sprintf("m%d/a", i%4)
+			for n := range 15 {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				key, err := w.Append(ctx, folder, i%3 == 0, aFact(100*i+n))
+				cancel()
+				if err == nil {
+					mu.Lock()
+					acknowledged[key] = 100*i + n
+					mu.Unlock()
+				}
+				time.Sleep(time.Second)
+			}
+		})
+	}
+	poll := func() {
+		changes, _, err := other.Poll(t.Context())
+		if err != nil {
+			t.Error(err)
+		}
+		for _, c := range changes {
+			last := c.Key.Number
+			if c.Pending { // the folder is read: what was written before is there
+				last--
+			}
+			told[c.Key.Folder] = max(told[c.Key.Folder], last)
+		}
+	}
+	done := make(chan struct{})
+	go func() { all.Wait(); close(done) }()
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		case <-time.After(2 * time.Second):
+			poll()
+		}
+	}
+	mu.Lock()
+	healthy = true
+	mu.Unlock()
+	for range 3 * doubtful / (2 * time.Second) {
+		time.Sleep(2 * time.Second)
+		poll()
+	}
+	m.checkWrittenOnce(t)
+	for key, n := range acknowledged {
+		if facts := factsAt(t, v, key); !slices.ContainsFunc(facts, func(f json.RawMessage) bool { return string(f) == string(aFact(n)[0]) }) {
+			t.Errorf("%s was acknowledged, and has %s", key, facts)
+		}
+		if told[key.Folder] < key.Number {
+			t.Errorf("%s was acknowledged, and the other node knows of %d", key, told[key.Folder])
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for folder, q := range w.folders {
+		if q.unsettled != nil {
+			t.Errorf("%s is not settled, minutes after the storage works again", folder)
+		}
+	}
+	for _, e := range listOf(t, v, w.ID).Changes {
+		if e.Pending {
+			t.Errorf("the list says that %+v is about to be written", e)
+		}
+	}
+	return len(acknowledged)
+}
+
+// A write fails in a way that leaves open whether it happened. The same bytes are written again, before anything else in that
+// folder, and other folders do not wait.
+func TestAnUnknownOutcomeIsSettledFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		v, w := newNode(t, m)
+		var broken atomic.Bool
+		broken.Store(true)
+		m.fail(func(_ context.Context, op, key string, _ []byte) (bool, error) {
+			if op == "store" && strings.HasPrefix(key, "messenger/acme/a/") && broken.Load() {
+				return false, errFault
+			}
+			return true, nil
+		})
+		first := Key{"acme/a", w.ID, 1}
+		if _, err := w.Append(t.Context(), "acme/a", true, aFact(1)); !errors.Is(err, ErrUnknown) {
+			t.Fatalf("got %v, want ErrUnknown", err)
+		}
+		if _, err := w.Append(t.Context(), "acme/a", true, aFact(2)); err == nil || errors.Is(err, ErrUnknown) {
+			t.Errorf("got %v: the second change was not tried, and its caller should know", err)
+		}
+		if n := m.attempts(Key{"acme/a", w.ID, 2}.String()); n != 0 {
+			t.Error("the second batch was written before the first was settled")
+		}
+		if _, err := w.Append(t.Context(), "bolt/a", true, aFact(3)); err != nil {
+			t.Errorf("another folder: %v", err)
+		}
+		broken.Store(false)
+		if _, err := w.Append(t.Context(), "acme/a", true, aFact(4)); err != nil {
+			t.Fatal(err)
+		}
+		if facts := factsAt(t, v, first); string(facts[0]) != string(aFact(1)[0]) {
+			t.Errorf("the first batch has %s", facts)
+		}
+		m.checkWrittenOnce(t)
+
+		// It is settled also if nothing else is written there.
+		broken.Store(true)
+		if _, err := w.Append(t.Context(), "acme/a", true, aFact(5)); !errors.Is(err, ErrUnknown) {
+			t.Fatalf("got %v, want ErrUnknown", err)
+		}
+		broken.Store(false)
+		time.Sleep(2 * TendInterval)
+		if e, _ := listOf(t, v, w.ID).entryOf("acme/a"); e.Pending || e.Last != 3 || m.get(Key{"acme/a", w.ID, 3}.String()) == nil {
+			t.Errorf("it is not settled: %+v", e)
+		}
+	})
+}
+
+// A change that could not be announced was not made, and is not announced for ever.
+func TestAnAnnouncementThatFailedIsTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		v, w := newNode(t, m)
+		if _, err := w.Append(t.Context(), "acme/a", true, aFact(0)); err != nil {
+			t.Fatal(err)
+		}
+		m.fail(func(_ context.Context, op, key string, _ []byte) (bool, error) {
+			return op != "store", map[bool]error{true: errFault}[op == "store"]
+		})
+		for i := range 3 * maxPending {
+			for _, folder := range []string{"acme/a", fmt.Sprintf("m%d/a", i)} {
+				if _, err := w.Append(t.Context(), folder, true, aFact(i)); err == nil || errors.Is(err, ErrUnknown) {
+					t.Fatalf("got %v, want an error that says that nothing was written", err)
+				}
+			}
+		}
+		m.fail(nil)
+		if _, err := w.Append(t.Context(), "bolt/a", true, aFact(0)); err != nil {
+			t.Fatal(err)
+		}
+		list := listOf(t, v, w.ID)
+		for _, e := range list.Changes {
+			if e.Pending {
+				t.Fatalf("%d entries, and one is still about to be written: %+v", len(list.Changes), e)
+			}
+		}
+		w.teller.mu.Lock()
+		defer w.teller.mu.Unlock()
+		if w.teller.pending != 0 || w.teller.entries["acme/a"].Last != 1 {
+			t.Errorf("%d are pending, and acme has %+v", w.teller.pending, w.teller.entries["acme/a"])
+		}
+	})
+}
+
+// The storage takes every call and answers none. The first caller waits for its timeout; after that callers are told at once,
+// whatever the wall clock does, one at a time finds out whether it works again, and all go on when it does.
+func TestWritesFailAtOnceWhileTheStorageIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		_, w := newNode(t, m)
+		away := make(chan struct{})
+		m.fail(func(_ context.Context, op, _ string, _ []byte) (bool, error) {
+			if op == "store" {
+				<-away
+			}
+			return true, nil
+		})
+		var mu sync.Mutex
+		slow := 0
+		var all sync.WaitGroup
+		started := time.Now()
+		for i := range 300 {
+			all.Go(func() {
+				time.Sleep(time.Duration(i) * 200 * time.Millisecond)
+				began := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+				defer cancel()
+				if _, err := w.Append(ctx, fmt.Sprintf("m%d/a", i%7), i%2 == 0, aFact(i)); err == nil {
+					t.Error("a write succeeds although the storage is away")
+				}
+				if time.Since(began) > outage && time.Since(started) > StoreTimeout+time.Second {
+					mu.Lock()
+					slow++
+					mu.Unlock()
+				}
+			})
+		}
+		all.Wait()
+		if most := int(time.Minute/StoreTimeout) + 30; slow > most {
+			t.Errorf("%d callers waited, want at most %d: those of the first timeout, and one for each later attempt", slow, most)
+		}
+		close(away)
+		time.Sleep(doubtful)
+		for i := range 7 {
+			if _, err := w.Append(t.Context(), fmt.Sprintf("m%d/a", i), true, aFact(i)); err != nil {
+				t.Errorf("the storage is back: %v", err)
+			}
+		}
+	})
+}
+
+// Operators go first, and contacts cannot fill the room that is theirs, neither in a folder nor in all of them.
+func TestOrdinaryWritesLeaveRoomForUrgentOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		v, w := newNode(t, m)
+		hold := make(chan struct{})
+		m.fail(func(_ context.Context, op, key string, _ []byte) (bool, error) {
+			if batch, ok := ParseKey(key); ok && op == "store" && strings.HasPrefix(batch.Folder, "held") {
+				<-hold
+			}
+			return true, nil
+		})
+		var all sync.WaitGroup
+		var mu sync.Mutex
+		refused := 0
+		for i := range maxOrdinary + maxBatch + 50 {
+			all.Go(func() {
+				if _, err := w.Append(t.Context(), "held/a", false, aFact(i)); errors.Is(err, errWaiting) {
+					mu.Lock()
+					refused++
+					mu.Unlock()
+				}
+			})
+		}
+		for i := range maxWriting { // no more folders are written with ordinary writes
+			all.Go(func() { _, _ = w.Append(t.Context(), fmt.Sprintf("held%d/a", i), false, aFact(i)) })
+		}
+		synctest.Wait()
+		if refused == 0 || w.Waiting() > maxWaiting {
+			t.Errorf("%d were refused, %d wait", refused, w.Waiting())
+		}
+		all.Go(func() { _, _ = w.Append(t.Context(), "waits/a", false, aFact(0)) }) // there is no room for it
+		synctest.Wait()
+		began := time.Now()
+		for _, folder := range []string{"free/a", "waits/a"} {
+			if _, err := w.Append(t.Context(), folder, true, aFact(0)); err != nil || time.Since(began) > 0 {
+				t.Errorf("an urgent change of %s took %s: %v", folder, time.Since(began), err)
+			}
+		}
+		urgent := 0
+		for i := range 2 * maxUrgent {
+			all.Go(func() {
+				_, err := w.Append(t.Context(), "held/a", true, aFact(10_000+i))
+				mu.Lock()
+				defer mu.Unlock()
+				if urgent++; errors.Is(err, errWaiting) {
+					urgent--
+				}
+			})
+		}
+		synctest.Wait()
+		close(hold)
+		all.Wait()
+		if urgent != maxUrgent {
+			t.Errorf("%d urgent ones were written, want %d", urgent, maxUrgent)
+		}
+		// The first batch was being written. After it come all urgent ones, each by itself, and then batches of ordinary ones.
+		for n := uint64(2); ; n++ {
+			if m.get(Key{"held/a", w.ID, n}.String()) == nil {
+				if n < 3 {
+					t.Error("there are no batches")
+				}
+				break
+			}
+			facts := factsAt(t, v, Key{"held/a", w.ID, n})
+			isUrgent := strings.Contains(string(facts[0]), `"n":10`) && len(facts) == 1
+			if first := n <= maxUrgent+1; isUrgent != first || len(facts) > maxBatch {
+				t.Errorf("batch %d has %d facts, and begins with %s", n, len(facts), facts[0])
+			}
+		}
+	})
+}
+
+// The caller's context bounds its wait; a machine that was suspended acknowledges nothing that is old.
+func TestAppendTellsWhatIsUnknown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		_, w := newNode(t, m)
+		m.fail(func(context.Context, string, string, []byte) (bool, error) {
+			time.Sleep(3 * time.Second)
+			return true, nil
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := w.Append(ctx, "acme/a", true, aFact(1)); !errors.Is(err, ErrUnknown) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v, want ErrUnknown", err)
+		}
+		old := &request{made: time.Now()}
+		time.Sleep(maxAge)
+		if err := old.confirm(nil); err != nil {
+			t.Errorf("after ten minutes: %v", err)
+		}
+		time.Sleep(time.Second)
+		if err := old.confirm(nil); !errors.Is(err, ErrUnknown) {
+			t.Errorf("after more than ten minutes: %v", err)
+		}
+		suspended := &request{made: time.Now().Round(0).Add(-maxAge - time.Second)}
+		if err := suspended.confirm(nil); !errors.Is(err, ErrUnknown) {
+			t.Errorf("by the wall clock: %v", err)
+		}
+		if _, err := w.Append(t.Context(), "acme/a", true, []json.RawMessage{[]byte(`{"n":"` + strings.Repeat("x", maxBatchText) + `"}`)}); err == nil || errors.Is(err, ErrUnknown) {
+			t.Errorf("a fact that is too large: %v", err)
+		}
+	})
+}
+
+// After Stop nothing runs any more: synctest fails if a goroutine is left.
+func TestNothingIsLeftAfterStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		_, w := newNode(t, m)
+		m.fail(func(ctx context.Context, op, _ string, _ []byte) (bool, error) {
+			if op == "store" {
+				<-ctx.Done() // it heeds its context
+				return false, ctx.Err()
+			}
+			return true, nil
+		})
+		var all sync.WaitGroup
+		for i := range 40 {
+			all.Go(func() {
+				if _, err := w.Append(t.Context(), fmt.Sprintf("m%d/a", i%5), i%2 == 0, aFact(i)); err == nil {
+					t.Error("it succeeds")
+				}
+			})
+		}
+		time.Sleep(time.Second)
+		w.Stop()
+		began := time.Now()
+		all.Wait()
+		if time.Since(began) > 0 {
+			t.Errorf("the callers waited for %s after Stop", time.Since(began))
+		}
+		if _, err := w.Append(t.Context(), "acme/a", true, aFact(1)); err == nil {
+			t.Error("a stopped writer writes")
+		}
+	})
+}

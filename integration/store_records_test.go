@@ -1,0 +1,362 @@
+package integration
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// oldStore is what a gateway that kept records has written and said; see testdata/store-records/README.md.
+type oldStore struct {
+	dir, keyFile string
+	Requests     []struct{ Path, Token, Want string }
+	Rings        map[string]ring
+	Revocations  map[string][]map[string]any
+	Settings     map[string]map[string]any
+}
+
+// newOldStore copies the store of that kind into a folder of the test.
+func newOldStore(t testing.TB, kind string) *oldStore {
+	t.Helper()
+	source := filepath.Join("testdata", "store-records", kind)
+	s := &oldStore{dir: t.TempDir()}
+	if err := os.CopyFS(filepath.Join(s.dir, "messenger"), os.DirFS(filepath.Join(source, "messenger"))); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(source, "expect.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	decode(t, string(text), s)
+	if key, err := os.ReadFile(filepath.Join(source, "store.key")); err == nil {
+		s.keyFile = write(t, "store.key", key)
+		search.secret(strings.TrimSpace(string(key)))
+	}
+	return s
+}
+
+// change changes a record that is not sealed.
+func (s *oldStore) change(t testing.TB, key string, change func(string) string) {
+	t.Helper()
+	name := filepath.Join(s.dir, "messenger", filepath.FromSlash(key))
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(change(string(text))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const oldStoreSite = `
+	handle /m/* {
+		messenger_auth {path.1}
+		respond ok
+	}
+	handle /fetched {
+		messenger_auth fetched
+		respond ok
+	}
+	handle {
+		messenger_auth support
+		respond ok
+	}`
+
+// node prepares a gateway of today on the store.
+func (s *oldStore) node(t testing.TB) *node {
+	store := ""
+	if s.keyFile != "" {
+		store = "store {\n key {file." + s.keyFile + "}\n }"
+	}
+	return newNode(t, caddyBinary(t), nil, "storage file_system "+s.dir+"\nmessenger {\n poll_interval 200ms\n jwks_internal_hosts 127.0.0.1\n "+store+"\n}\n"+
+		"messenger support {\n identity_key identity\n shared_token\n}\nmessenger fetched {\n identity_key identity\n jwks http://127.0.0.1:47113/jwks.json\n}", oldStoreSite)
+}
+
+// check compares what a node says with what the old one said.
+func (s *oldStore) check(t testing.TB, when string, n *node) {
+	t.Helper()
+	for name, was := range s.Rings {
+		now := make(map[string]int)
+		ring := n.ring(name)
+		for i, token := range ring.Tokens {
+			now[token.KID] = i + 1
+		}
+		last := 0
+		for _, token := range was.Tokens { // in their order
+			i := now[token.KID]
+			if token.End != nil && token.End.Before(time.Now()) && i == 0 {
+				continue // it may have been removed
+			}
+			if i == 0 || i < last {
+				t.Errorf("%s: the token %s of %s is missing, or at another place: %v", when, token.KID, name, now)
+				continue
+			}
+			last = i
+			got := ring.Tokens[i-1]
+			if got.Fingerprint != token.Fingerprint || fmt.Sprint(got.End) != fmt.Sprint(token.End) && !got.End.Equal(*token.End) {
+				t.Errorf("%s: the token %s of %s is %+v, and was %+v", when, token.KID, name, got, token)
+			}
+			if token.LastUsed != nil && (got.LastUsed == nil || got.LastUsed.Before(*token.LastUsed)) {
+				t.Errorf("%s: the token %s of %s was used last %v, want %v or later", when, token.KID, name, got.LastUsed, token.LastUsed)
+			}
+		}
+	}
+	for name, was := range s.Revocations {
+		var now []map[string]any
+		decode(t, n.want(200, "GET", "messengers/"+name+"/revocations", nil).body, &now)
+		if !sameRevocations(now, was) {
+			t.Errorf("%s: the revocations of %s are %v, and were %v", when, name, now, was)
+		}
+	}
+	for name, was := range s.Settings {
+		var now map[string]any
+		decode(t, n.want(200, "GET", "messengers/"+name, nil).body, &now)
+		for member, value := range was {
+			if mustJSON(now[member]) != mustJSON(value) {
+				t.Errorf("%s: %s of %s is %v, and was %v", when, member, name, now[member], value)
+			}
+		}
+	}
+	for _, r := range s.Requests {
+		if r.Path == "/fetched" {
+			continue
+		}
+		if got := n.verdict(r.Path, r.Token); got != r.Want {
+			t.Errorf("%s: a request of %s got %s, and got %s", when, r.Path, got, r.Want)
+		}
+	}
+}
+
+// sameRevocations reports whether two lists have the same revocations, in any order.
+func sameRevocations(a, b []map[string]any) bool {
+	count := make(map[string]int)
+	for _, v := range a {
+		count[mustJSON(v)]++
+	}
+	for _, v := range b {
+		count[mustJSON(v)]--
+	}
+	for _, n := range count {
+		if n != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// A storage of before the facts is carried over whole by two nodes that start at once: tokens, their ends and last uses, every
+// revocation, those that were undone and the merged ones, settings. After a restart it is the same.
+func TestRecordsAreCarriedOverWhole(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"plain", "sealed"} {
+		t.Run(kind, func(t *testing.T) {
+			s := newOldStore(t, kind)
+			a, b := s.node(t), s.node(t)
+			var both sync.WaitGroup
+			for _, n := range []*node{a, b} {
+				both.Go(func() {
+					if err := n.tryRun(); err != nil {
+						text, _ := os.ReadFile(n.gateway.log)
+						t.Errorf("%v\n%s", err, text)
+					}
+				})
+			}
+			both.Wait()
+			s.check(t, "at first", a)
+			s.check(t, "at first, on the other node", b)
+			for _, name := range []string{"acme", "rsa", "reset"} {
+				left, right := a.want(200, "GET", "messengers/"+name, nil), b.want(200, "GET", "messengers/"+name, nil)
+				if left.header.Get("ETag") != right.header.Get("ETag") {
+					t.Errorf("%s: the nodes tell of different revisions: %s %s", name, left.header.Get("ETag"), right.header.Get("ETag"))
+				}
+			}
+			a.kill()
+			b.kill()
+			a.run()
+			s.check(t, "after a restart", a)
+			for line := range strings.Lines(a.logs()) {
+				if strings.Contains(line, `"level":"error"`) && !strings.Contains(line, "no configuration is loaded") { // which a test is told that asks too early
+					t.Error(line)
+				}
+			}
+		})
+	}
+}
+
+// What was carried over can be changed like anything else: revocations are undone, a messenger is deleted and made again, and
+// nothing of the first one comes back, also where an old node has not been stopped.
+func TestCarriedOverMessengersLiveOn(t *testing.T) {
+	t.Parallel()
+	s := newOldStore(t, "plain")
+	record, err := os.ReadFile(filepath.Join(s.dir, "messenger", "rsa", "stored"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := s.node(t)
+	n.run()
+	s.check(t, "at first", n)
+	var acme, rsa []string // tokens, the revoked one last
+	for _, r := range s.Requests {
+		switch {
+		case r.Path == "/m/acme/x" && r.Want == "401 token_revoked" && acme == nil:
+			acme = append(acme, r.Token)
+		case r.Path == "/m/rsa/x" && r.Want != "401 issuer_not_allowed":
+			rsa = append(rsa, r.Token)
+		}
+	}
+	n.want(200, "DELETE", "messengers/acme/revocations", map[string]any{"jti": "one"})
+	n.expect("200", "/m/acme/x", acme[0])
+	if said := n.refused(409, "DELETE", "messengers/support/revocations", map[string]any{"identity": "zoe"}); !strings.Contains(said, "replaced others") {
+		t.Errorf("undoing merged logouts: %s", said)
+	}
+	n.want(200, "DELETE", "messengers/rsa", nil)
+	n.expect("404 messenger_unknown", "/m/rsa/x", rsa[0])
+
+	// An old node that was not stopped writes what it has in memory.
+	old := filepath.Join(s.dir, "messenger", "rsa", "stored")
+	if err := os.WriteFile(old, record, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.change(t, "acme/stored", func(text string) string { return strings.Replace(text, `"revocations":[`, `"revocations":[ `, 1) })
+	n.kill()
+	n.run()
+	n.expect("404 messenger_unknown", "/m/rsa/x", rsa[0])
+	n.expect("200", "/m/acme/x", acme[0])
+	patiently(t, "the log says that an old node has written", func() bool {
+		return strings.Contains(n.logs(), "an older version of the gateway has changed this messenger")
+	})
+	if got := n.want(201, "PUT", "messengers/rsa", s.Settings["rsa"]["settings"]); got.status != 201 {
+		t.Errorf("creating it again: %d", got.status)
+	}
+	for _, token := range rsa {
+		n.expect("200", "/m/rsa/x", token)
+	}
+	n.kill()
+	n.run()
+	for _, token := range rsa {
+		n.expect("200", "/m/rsa/x", token)
+	}
+}
+
+// Tokens that were about to expire go on until then, and a key set that was fetched before serves while its server is away.
+func TestWhatExpiresIsCarriedOver(t *testing.T) {
+	t.Parallel()
+	s := newOldStore(t, "plain")
+	later := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
+	s.change(t, "support/ring", func(text string) string {
+		return regexp.MustCompile(`"end":"[^"]*"`).ReplaceAllString(text, `"end":"`+later.Format(time.RFC3339)+`"`)
+	})
+	s.change(t, "_keysets/30d2df3423d7b63da85049c2e02e6543", func(text string) string {
+		return regexp.MustCompile(`"fetched":"[^"]*"`).ReplaceAllString(text, `"fetched":"`+time.Now().Add(-time.Minute).UTC().Format(time.RFC3339)+`"`)
+	})
+	var record struct{ Tokens []sharedToken }
+	text, err := os.ReadFile(filepath.Join(s.dir, "messenger", "support", "ring"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	decode(t, string(text), &record)
+	n := s.node(t)
+	n.run()
+	if len(record.Tokens) != 3 {
+		t.Fatalf("the record has %d tokens", len(record.Tokens))
+	}
+	ends := 0
+	for _, token := range n.ring("support").Tokens {
+		if token.End != nil && token.End.Equal(later) {
+			ends++
+		}
+	}
+	if ends != 2 {
+		t.Errorf("%d tokens expire, want 2", ends)
+	}
+	for _, token := range record.Tokens {
+		search.secret(token.Token)
+		n.expect("200", "/", token.signed())
+	}
+	for _, r := range s.Requests {
+		if r.Path == "/fetched" {
+			n.expect(r.Want, r.Path, r.Token)
+		}
+	}
+}
+
+// A node dies while it carries over a large record, or cannot write at all. Nothing of the record is missing, for it and for
+// those that come later.
+func TestANodeThatDiesWhileItCarriesOverLosesNothing(t *testing.T) {
+	t.Parallel()
+	s := newOldStore(t, "plain")
+	const many = 700
+	s.change(t, "support/ring", func(text string) string {
+		var added strings.Builder
+		for i := range many {
+			fmt.Fprintf(&added, `{"jti":"many%d","created":"2026-11-26T05:11:39Z"},`, i)
+		}
+		return strings.Replace(text, `"revocations":[`, `"revocations":[`+added.String(), 1)
+	})
+	var record struct{ Tokens []sharedToken }
+	text, err := os.ReadFile(filepath.Join(s.dir, "messenger", "support", "ring"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	decode(t, string(text), &record)
+	current := record.Tokens[2].Token
+	search.secret(current)
+	complete := func(when string, n *node) {
+		t.Helper()
+		for _, i := range []int{0, many / 3, many / 2, many - 1} {
+			if got := n.verdict("/", sign(current, with(good("ann"), claims{"jti": fmt.Sprintf("many%d", i)}))); got != "401 token_revoked" {
+				t.Errorf("%s: the revoked token %d got %s", when, i, got)
+			}
+		}
+		n.expect("200", "/", sign(current, good("ann")))
+	}
+	facts := filepath.Join(s.dir, "messenger", "support", "config", "facts")
+	// A file where the folder of the facts should be lets every write of them fail.
+	if err := os.MkdirAll(filepath.Dir(facts), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(facts, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n := s.node(t)
+	n.run()
+	complete("where it cannot be written", n)
+	n.kill()
+	if err := os.Remove(facts); err != nil {
+		t.Fatal(err)
+	}
+	n.run()
+	complete("at first", n)
+	n.want(200, "POST", "messengers/support/revocations", map[string]any{"jti": "later"})
+	patiently(t, "it is carried over", func() bool { return isFile(filepath.Join(facts, "oldrecord-1")) })
+	n.kill()
+	for last := 1; isFile(filepath.Join(facts, fmt.Sprintf("oldrecord-%d", last))); last++ { // it died before it had written these
+		for i := 1; i <= last; i++ {
+			if err := os.Remove(filepath.Join(facts, fmt.Sprintf("oldrecord-%d", i))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n.run()
+		complete(fmt.Sprintf("without the first %d batches", last), n)
+		if got := n.verdict("/", sign(current, with(good("ann"), claims{"jti": "later"}))); got != "401 token_revoked" {
+			t.Errorf("what was revoked since got %s", got)
+		}
+		n.want(200, "GET", "messengers/support/revocations", nil) // which reads, and carries over what is missing
+		n.kill()
+		for i := 1; i <= last; i++ {
+			if !isFile(filepath.Join(facts, fmt.Sprintf("oldrecord-%d", i))) {
+				t.Fatalf("batch %d of %d was not written again", i, last)
+			}
+		}
+	}
+}
+
+func isFile(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && info.Mode().IsRegular()
+}
