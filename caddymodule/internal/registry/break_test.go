@@ -1,0 +1,262 @@
+package registry
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
+)
+
+// refuses reports whether a node refuses a token of a stored or configured messenger.
+func (n *testNode) refuses(name, identity, jti string, issued time.Time) bool {
+	n.t.Helper()
+	m, rej := n.Find(n.t.Context(), name)
+	if rej != nil {
+		n.t.Fatalf("node %s: %+v", n.name, rej)
+	}
+	return m.revoked.Covers(identity, authn.NewTokenID(jti), issued)
+}
+
+func (n *testNode) revoke(name string, v Revocation, by Actor) {
+	n.t.Helper()
+	if _, err := n.Revoke(n.t.Context(), name, v, by); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// A file system reads a folder in parts. A listing that was begun before the batches 2 and 3 were written may have the third
+// without the second.
+func TestListingWithAGap(t *testing.T) {
+	s := newServer()
+	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
+	a.revoke("sales", Revocation{TokenID: "one"}, "test")
+	b.settle()
+	a.revoke("sales", Revocation{TokenID: "two"}, "test")
+	a.revoke("sales", Revocation{TokenID: "three"}, "test")
+	// The listing of b was begun before "two" was written, and had passed its place.
+	hidden := vault.Key{Folder: "sales/config", Writer: a.Store.writer.ID, Number: 2}.String()
+	s.mu.Lock()
+	value := s.values[hidden]
+	delete(s.values, hidden)
+	s.mu.Unlock()
+	if err := b.Store.reread(t.Context(), "sales"); err != nil { // of the sweep, or because another node has changed it
+		t.Fatal(err)
+	}
+	s.set(hidden, value)
+	for range 20 {
+		b.settle()
+	}
+	if !b.refuses("sales", "mark", "two", time.Now()) {
+		t.Error("an acknowledged revocation is not followed after 20 polls")
+	}
+}
+
+// A node is stopped between writing new settings and confirming them.
+func TestStoppedBeforeConfirming(t *testing.T) {
+	s := newServer()
+	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
+	ctx := t.Context()
+	if _, _, err := a.Put(ctx, "acme", sharedTokenSettings(0), Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	keySet := &config.Messenger{IdentityKey: "identity", JWKS: &config.JWKS{URL: "https://keys.example/set"}}
+	stopped, goOn := make(chan bool), make(chan bool)
+	writes := 0
+	a.change("acme", GenerateToken())
+	a.storage.before = func(op, key string) error {
+		if _, batch := vault.ParseKey(key); op == "store" && batch {
+			if writes++; writes == 2 {
+				stopped <- true
+				<-goOn
+			}
+		}
+		return nil
+	}
+	done := make(chan error)
+	go func() {
+		_, _, err := a.Put(ctx, "acme", keySet, Condition{})
+		done <- err
+	}()
+	<-stopped
+	if _, _, err := b.Put(ctx, "acme", sharedTokenSettings(0), Condition{}); err != nil { // after the change of a, as b sees it
+		t.Fatal(err)
+	}
+	kid := b.change("acme", GenerateToken())
+	goOn <- true
+	t.Log("a was told", <-done)
+	b.settle()
+	a.settle()
+	for _, n := range []*testNode{a, b} {
+		if got := n.kids("acme"); !strings.Contains(got, kid) {
+			t.Errorf("node %s has the tokens %q, and not %s, which nothing has revoked since it was made", n.name, got, kid)
+		}
+	}
+}
+
+// The same with a key that the stopped node removes, and another operator adds again.
+func TestStoppedBeforeDroppingAKey(t *testing.T) {
+	s := newServer()
+	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
+	ctx := t.Context()
+	set := func(url string) *config.Messenger {
+		return &config.Messenger{IdentityKey: "identity", JWKS: &config.JWKS{URL: url}}
+	}
+	if _, _, err := a.Put(ctx, "acme", set("https://keys.example/one"), Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	stopped, goOn := make(chan bool), make(chan bool)
+	writes := 0
+	a.storage.before = func(op, key string) error {
+		if _, batch := vault.ParseKey(key); op == "store" && batch {
+			if writes++; writes == 2 {
+				stopped <- true
+				<-goOn
+			}
+		}
+		return nil
+	}
+	done := make(chan error)
+	go func() {
+		_, _, err := a.Put(ctx, "acme", set("https://keys.example/two"), Condition{})
+		done <- err
+	}()
+	<-stopped
+	if _, _, err := b.Put(ctx, "acme", set("https://keys.example/one"), Condition{}); err != nil { // as b sees it, it goes back
+		t.Fatal(err)
+	}
+	goOn <- true
+	t.Log("a was told", <-done)
+	b.settle()
+	r, err := b.StoredRecord(ctx, "acme")
+	if err != nil || r.Unusable != nil || r.Settings.JWKS.URL != "https://keys.example/one" {
+		t.Errorf("the settings that were acknowledged last are not usable: %v, %+v", err, r)
+	}
+}
+
+// A contact logs out on a node that has not noticed yet that the messenger was deleted and created again.
+func TestLogoutOfAMessengerCreatedAgain(t *testing.T) {
+	s := newServer()
+	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
+	ctx := t.Context()
+	settings := &config.Messenger{IdentityKey: "identity", JWKS: &config.JWKS{URL: "https://keys.example/set"}}
+	if _, _, err := a.Put(ctx, "acme", settings, Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	b.refuses("acme", "mark", "jti", time.Now())
+	if _, _, err := a.Remove(ctx, "acme", Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := a.Put(ctx, "acme", settings, Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	c := &authn.Contact{Identity: "mark", TokenID: authn.NewTokenID("jti"), Issued: time.Now(), Expires: time.Now().Add(time.Hour)}
+	b.revoke("acme", LogoutOf(c, settings, false, time.Now()), ByContact)
+	b.settle()
+	a.settle()
+	for _, n := range []*testNode{a, b} {
+		if !n.refuses("acme", "mark", "jti", c.Issued) {
+			t.Errorf("node %s accepts the token of a contact whose logout was acknowledged after the messenger was created", n.name)
+		}
+	}
+}
+
+// One contact logs out again and again, with tokens without a jti or everywhere.
+func TestOneContactLeavesRoomForOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newTestNode(t, newServer(), "a")
+		for i := range maxRevocations + 100 {
+			c := &authn.Contact{Identity: "mallory", Issued: time.Now(), Expires: time.Now().Add(time.Hour)}
+			if _, err := n.Revoke(t.Context(), "sales", LogoutOf(c, n.Messengers["sales"].Messenger, true, time.Now()), ByContact); err != nil {
+				t.Fatalf("logout %d: %v", i, err)
+			}
+			time.Sleep(time.Second)
+		}
+		if _, err := n.Revoke(t.Context(), "sales", Revocation{Identity: "mark"}, "test"); err != nil {
+			t.Errorf("an operator can revoke nothing any more, because one contact has logged out often: %v", err)
+		}
+		n.Store.owned["sales"].view(func(_ string, l *ledger) {
+			if len(l.revocations) > 100 {
+				t.Errorf("there are %d active revocations", len(l.revocations))
+			}
+		})
+		n.stop()
+		time.Sleep(time.Hour)
+	})
+}
+
+// The write of a rotation is held back; its caller is told 503. Another operator ends the tokens at once, and is told 200.
+func TestLateRotation(t *testing.T) {
+	s := newServer()
+	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
+	ctx := t.Context()
+	old := a.change("sales", GenerateToken())
+	a.settle()
+	b.settle()
+	held := fmt.Errorf("held back")
+	a.storage.before = func(op, key string) error {
+		if _, batch := vault.ParseKey(key); op == "store" && batch {
+			return held
+		}
+		return nil
+	}
+	_, _, err := a.ChangeRing(ctx, "sales", kindRing, RotateTokens(24*time.Hour), Condition{})
+	t.Log("a was told", err)
+	b.change("sales", RotateTokens(0))
+	a.storage.before = nil
+	time.Sleep(5 * time.Second) // the writer of a writes it again
+	b.settle()
+	r, err := b.Record(ctx, "sales", kindRing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tok := range r.ActiveTokens() {
+		if tok.KeyID == old {
+			t.Errorf("a token that was ended with acknowledgement is active until %s", tok.End)
+		}
+	}
+}
+
+// What the store has lost stays active on the nodes that know it, whatever other messengers are asked for, and health says so
+// until it is written back.
+func TestLostFactsAndEviction(t *testing.T) {
+	s := newServer()
+	a := newTestNode(t, s, "a")
+	ctx := t.Context()
+	if _, _, err := a.Put(ctx, "acme", sharedTokenSettings(0), Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	a.revoke("acme", Revocation{TokenID: "jti"}, "test")
+	var lost string
+	for _, key := range s.keys() {
+		if k, ok := vault.ParseKey(key); ok && strings.HasPrefix(k.Folder, "acme/") && k.Number == 3 {
+			lost = key
+		}
+	}
+	s.mu.Lock()
+	value := s.values[lost]
+	delete(s.values, lost)
+	s.mu.Unlock()
+	if err := a.Store.reread(ctx, "acme"); err != nil || a.WentBack() != 1 {
+		t.Fatal(err, a.WentBack())
+	}
+	if !a.refuses("acme", "mark", "jti", time.Now()) {
+		t.Fatal("not refused")
+	}
+	a.Store.stored.Invalidate("acme") // as an eviction does
+	if !a.refuses("acme", "mark", "jti", time.Now()) {
+		t.Error("a revoked token is accepted after the messenger was evicted from memory")
+	}
+	s.set(lost, value) // another node repairs
+	for range 20 {
+		a.settle()
+	}
+	_ = a.Store.rereadHeld(ctx, noWait)
+	if n := a.WentBack(); n != 0 {
+		t.Errorf("health says that facts of %d messengers are lost, for good, although the storage has them again", n)
+	}
+}
