@@ -214,6 +214,9 @@ func TestLateRotation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, tok := range r.Tokens {
+		t.Log(tok.KeyID, tok.End)
+	}
 	for _, tok := range r.ActiveTokens() {
 		if tok.KeyID == old {
 			t.Errorf("a token that was ended with acknowledgement is active until %s", tok.End)

@@ -122,9 +122,13 @@ func (s *Store) readNext(ctx context.Context, j *journal, last vault.Key) bool {
 		return false
 	}
 	var keys []vault.Key
+	j.mu.Lock()
 	for n := have + 1; n <= last.Number; n++ {
-		keys = append(keys, vault.Key{Folder: last.Folder, Writer: last.Writer, Number: n})
+		if key := (vault.Key{Folder: last.Folder, Writer: last.Writer, Number: n}); j.batches[key] == nil {
+			keys = append(keys, key)
+		}
 	}
+	j.mu.Unlock()
 	batches := make([][]json.RawMessage, len(keys))
 	err := vault.UntilError(ctx, keys, func(i int, key vault.Key) error {
 		text, err := s.Load(ctx, key.String())
@@ -141,6 +145,10 @@ func (s *Store) readNext(ctx context.Context, j *journal, last vault.Key) bool {
 			return false
 		}
 	}
+	j.mu.Lock()
+	of := vault.Key{Folder: last.Folder, Writer: last.Writer}
+	j.last[of] = max(j.last[of], last.Number)
+	j.mu.Unlock()
 	if j.damage() != nil {
 		return false // what it lacks may be in the folder already, told by another writer
 	}

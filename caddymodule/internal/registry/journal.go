@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -37,15 +38,16 @@ type journal struct {
 	applying sync.Mutex // makes what the journal says active, one call at a time
 	unknown  bool       // whether the messenger answers keys_unavailable; guarded by applying
 
-	mu      sync.Mutex
-	batches map[vault.Key]*batch
-	last    map[vault.Key]uint64 // the largest number, by folder and writer
-	ledgers map[string]*ledger   // by incarnation
-	deleted map[string]time.Time // incarnations, and when the deletion was recorded
-	bad     map[vault.Key]error  // batches that a listing names and that cannot be read
-	missing map[vault.Key]bool   // batches that this node has read, and that the storage does not have any more
-	newest  time.Time            // of a fact, unless it is more than maxAhead ahead
-	ahead   bool                 // whether there is a fact that is
+	mu       sync.Mutex
+	batches  map[vault.Key]*batch
+	newestOf map[vault.Key]uint64 // the largest number that was read, by folder and writer
+	last     map[vault.Key]uint64 // up to which number all that there are were read, by the same
+	ledgers  map[string]*ledger   // by incarnation
+	deleted  map[string]time.Time // incarnations, and when the deletion was recorded
+	bad      map[vault.Key]error  // batches that a listing names and that cannot be read
+	missing  map[vault.Key]bool   // batches that this node has read, and that the storage does not have any more
+	newest   time.Time            // of a fact, unless it is more than maxAhead ahead
+	ahead    bool                 // whether there is a fact that is
 
 	partial  bool   // a reading has not finished, or has failed: batches before the last ones may be missing
 	effect   effect // of the facts that were added, and that apply has not seen yet
@@ -69,7 +71,7 @@ func newJournal(name, kind string) *journal {
 	return &journal{
 		name: name, kind: kind,
 		batches: make(map[vault.Key]*batch), ledgers: make(map[string]*ledger), deleted: make(map[string]time.Time),
-		last: make(map[vault.Key]uint64), bad: make(map[vault.Key]error), missing: make(map[vault.Key]bool),
+		newestOf: make(map[vault.Key]uint64), last: make(map[vault.Key]uint64), bad: make(map[vault.Key]error), missing: make(map[vault.Key]bool),
 	}
 }
 
@@ -116,7 +118,7 @@ func (j *journal) add(key vault.Key, texts []json.RawMessage, now time.Time) err
 	delete(j.bad, key)
 	j.batches[key] = &batch{facts: facts, texts: texts, reading: j.readings}
 	of := vault.Key{Folder: key.Folder, Writer: key.Writer}
-	j.last[of] = max(j.last[of], key.Number)
+	j.newestOf[of] = max(j.newestOf[of], key.Number)
 	for _, f := range facts {
 		switch {
 		case f.At.After(now.Add(maxAhead)):
@@ -246,6 +248,7 @@ func (s *Store) read(ctx context.Context, j *journal) error {
 	j.readings++
 	reading := j.readings
 	j.partial = true
+	before := maps.Clone(j.newestOf)
 	j.mu.Unlock()
 	names, err := s.List(ctx, j.root(), true)
 	if err != nil {
@@ -272,6 +275,13 @@ func (s *Store) read(ctx context.Context, j *journal) error {
 		return err
 	}
 	j.compare(listed, reading, Now())
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	// A file system reads a folder in parts: of the batches that were written during a listing it may have a later one without
+	// an earlier one. Those before one that was known when it began are all in it.
+	for of, n := range before {
+		j.last[of] = max(j.last[of], n)
+	}
 	return nil
 }
 
