@@ -290,7 +290,9 @@ func (j *journal) nextVersion(settings *config.Messenger) (v *fact, incarnation 
 		incarnation = current
 		v.Parent, v.Number, v.Created = parent.ID, parent.Number+1, parent.Created
 		for _, hash := range keyHashes(settings) {
-			v.Knows = append(v.Knows, l.dropped[hash]...)
+			for _, f := range l.dropped[hash] {
+				v.Knows = append(v.Knows, f.ID)
+			}
 		}
 	})
 	return v, incarnation, nil
@@ -332,13 +334,15 @@ func (j *journal) confirmation(v *fact, before *Record, settings *config.Messeng
 	kept := keyHashes(settings)
 	for _, hash := range keyHashes(before.Settings) {
 		if !slices.Contains(kept, hash) {
-			f := newFact(factDropped, at)
-			f.Key = hash
+			f := newFact(factDropped, at, v.ID)
+			f.Key, f.Number = hash, v.Number
 			facts = append(facts, f)
 		}
 	}
 	if len(before.Tokens) > 0 && !settings.IsGenerated() {
-		facts = append(facts, newFact(factReset, at))
+		reset := newFact(factReset, at)
+		reset.Number = v.Number
+		facts = append(facts, reset)
 	}
 	return facts
 }

@@ -13,8 +13,8 @@ type ledger struct {
 	facts map[string]*fact // by ID
 
 	versions             map[string]*fact
-	confirmed, withdrawn map[string]bool // versions
-	dropped              map[string][]string
+	confirmed, withdrawn map[string]bool    // versions
+	dropped              map[string][]*fact // by hash
 
 	kept    map[string][]string  // by token: the resets that it outlives, in addition to those that it names
 	expiry  map[string]time.Time // by token: the latest
@@ -37,7 +37,7 @@ type ledger struct {
 func newLedger() *ledger {
 	return &ledger{
 		facts: make(map[string]*fact), versions: make(map[string]*fact),
-		confirmed: make(map[string]bool), withdrawn: make(map[string]bool), dropped: make(map[string][]string),
+		confirmed: make(map[string]bool), withdrawn: make(map[string]bool), dropped: make(map[string][]*fact),
 		kept: make(map[string][]string), expiry: make(map[string]time.Time), revoked: make(map[string]bool),
 		tokens: make(map[string]*fact), resets: make(map[string]*fact),
 		undone: make(map[string]bool), revocations: make(map[string]*fact), past: make(map[string]*fact), logouts: make(map[string]int),
@@ -73,7 +73,7 @@ func (l *ledger) add(f *fact, e *effect) {
 		addAll(l.withdrawn, f.Of)
 		e.settings = true
 	case factDropped:
-		l.dropped[f.Key] = append(l.dropped[f.Key], f.ID)
+		l.dropped[f.Key] = append(l.dropped[f.Key], f)
 		e.settings = true
 	case factToken:
 		l.tokens[f.ID] = f
@@ -205,9 +205,21 @@ func (l *ledger) isReset(token *fact) bool {
 	return false
 }
 
-// outlives reports whether a reset does not revoke a token.
+// outlives reports whether a reset does not revoke a token. One that was made by a change of the validation method revokes the
+// tokens from before it: its writer may have been stopped while others changed the method again, and made new tokens.
 func (l *ledger) outlives(token *fact, reset string) bool {
+	if r := l.resets[reset]; r != nil && r.Number > 0 && token.Number > r.Number {
+		return true
+	}
 	return slices.Contains(token.Knows, reset) || slices.Contains(l.kept[token.ID], reset)
+}
+
+// number returns the number of the current settings, or 0 if there are none.
+func (l *ledger) number() uint64 {
+	if v := l.version(); v != nil {
+		return v.Number
+	}
+	return 0
 }
 
 // resetIDs returns the resets that a token made now outlives.

@@ -127,7 +127,9 @@ func (w *factMaker) settings(l *ledger) []*fact {
 		before = l.record("")
 	}
 	for _, hash := range keyHashes(m) {
-		v.Knows = append(v.Knows, l.dropped[hash]...)
+		for _, d := range l.dropped[hash] {
+			v.Knows = append(v.Knows, d.ID)
+		}
 	}
 	made := []*fact{v}
 	switch w.IntN(6) {

@@ -61,6 +61,7 @@ func generate(l *ledger, at, now time.Time) (*NewToken, []*fact, error) {
 	}
 	f := newFact(factToken, at)
 	f.KeyID, f.Token, f.Knows = newKeyID(ring, now), sharedtoken.Generate(), l.resetIDs()
+	f.Number = l.number()
 	return &NewToken{KeyID: f.KeyID, Token: f.Token, Created: at.UTC().Truncate(time.Second)}, []*fact{f}, nil
 }
 
@@ -89,6 +90,7 @@ func rotate(overlap time.Duration) ringChange {
 		}
 		f := newFact(factToken, at)
 		f.KeyID, f.Token, f.Knows = newKeyID(ring, now), sharedtoken.Generate(), l.resetIDs()
+		f.Number = l.number()
 		facts := []*fact{f}
 		if len(ending.Of) > 0 {
 			facts = append(facts, ending)
@@ -104,6 +106,7 @@ func reset(closing bool) ringChange {
 		all.Closing = closing
 		f := newFact(factToken, at)
 		f.KeyID, f.Token, f.Knows = newKeyID(nil, now), sharedtoken.Generate(), append(l.resetIDs(), all.ID)
+		f.Number = l.number()
 		return &NewToken{KeyID: f.KeyID, Token: f.Token, Created: at.UTC().Truncate(time.Second)}, []*fact{all, f}, nil
 	}
 }
