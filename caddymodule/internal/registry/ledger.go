@@ -25,8 +25,8 @@ type ledger struct {
 	undone      map[string]bool  // revocations
 	revocations map[string]*fact // the active ones that take room
 	past        map[string]*fact // the active ones that take none: their tokens have expired; see setAside
-	covers      []*fact          // revocations that replaced others
-	logouts     map[string]int   // by contact: those of single tokens that take room
+	covers      []*fact          // revocations that replaced others, and were not replaced themselves
+	logouts     map[string]int   // by contact: their own that take room
 	size        int              // an upper bound for the size of those that take room, in bytes
 
 	carried *fact

@@ -24,7 +24,7 @@ const (
 	// is room in an emergency.
 	maxRevocations = 10_000
 
-	// maxLogouts is how many of these may be single tokens that one contact has revoked.
+	// maxLogouts is how many of these may be logouts of one contact.
 	maxLogouts = 20
 )
 
@@ -60,7 +60,8 @@ func (v *Revocation) hasExpired(now time.Time) bool {
 // addRevocation adds a revocation, unless it is undone or covered already.
 func (l *ledger) addRevocation(f *fact, e *effect) {
 	v := f.Revocation
-	if v.Covers {
+	if v.Covers && !l.isCovered(f) {
+		l.covers = slices.DeleteFunc(l.covers, func(c *fact) bool { return v.coversAllOf(c.Revocation) })
 		l.covers = append(l.covers, f)
 		for old := range l.active() {
 			if v.coversAllOf(old.Revocation) {

@@ -25,7 +25,7 @@ func LogoutOf(c *authn.Contact, m *config.Messenger, everywhere bool, now time.T
 		if next := c.Issued.Add(time.Second - config.DurationOr(m.ClockSkew, config.DefaultClockSkew)); next.After(now) {
 			now = next.UTC()
 		}
-		return Revocation{Identity: c.Identity, Before: &now}
+		return Revocation{Identity: c.Identity, Contact: c.Identity, Before: &now}
 	}
 	v := Revocation{TokenHash: c.TokenID, Contact: c.Identity}
 	if !c.Expires.IsZero() { // and not c.Until: a key that expires earlier may be configured again
@@ -42,7 +42,7 @@ func LogoutOf(c *authn.Contact, m *config.Messenger, everywhere bool, now time.T
 type Revocation struct {
 	TokenID   TokenID       `json:"jti,omitempty"`        // as an operator wrote it
 	TokenHash authn.TokenID `json:"jti_sha256,omitempty"` // if only the hash is known, as after a logout, or the jti is long
-	Contact   string        `json:"contact,omitempty"`    // the contact of the token, if it was revoked by a logout
+	Contact   string        `json:"contact,omitempty"`    // the contact who revoked it, by a logout
 	Identity  string        `json:"identity,omitempty"`
 	All       bool          `json:"all,omitempty"`
 	Before    *time.Time    `json:"issued_before,omitempty"` // for Identity and All; default: the time of the call
@@ -71,7 +71,7 @@ func (v *Revocation) Check() error {
 	switch {
 	case v.targets() != 1:
 		return errors.New(`exactly one of "jti", "jti_sha256", "identity" and "all" says what is revoked`)
-	case v.Contact != "" && !v.isToken():
+	case v.Contact != "" && !v.isToken() && v.Contact != v.Identity:
 		return errors.New(`"contact" goes with "jti"`)
 	case v.isToken() && v.Before != nil:
 		return errors.New(`a jti names one token; "issued_before" goes with "identity" or "all"`)
@@ -97,7 +97,7 @@ func (reg *Registry) Revoke(ctx context.Context, name string, v Revocation, by A
 		return 0, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
 	urgent := by != ByContact
-	j, m, err := reg.journalOf(ctx, name, urgent)
+	j, m, err := reg.journalOf(ctx, name)
 	if err != nil {
 		return 0, err
 	}
@@ -148,9 +148,9 @@ func (reg *Registry) ClockWarning(name string, v Revocation) string {
 // ByContact is the actor of a logout.
 const ByContact Actor = "the contact"
 
-// journalOf returns the journal of a messenger and its settings. For an operator it looks whether the messenger was deleted or
-// created again on another node.
-func (reg *Registry) journalOf(ctx context.Context, name string, look bool) (*journal, *config.Messenger, error) {
+// journalOf returns the journal of a messenger and its settings. It looks whether the messenger was deleted or created again on
+// another node: a revocation of the former one would be acknowledged, and revoke nothing.
+func (reg *Registry) journalOf(ctx context.Context, name string) (*journal, *config.Messenger, error) {
 	s := reg.Store
 	kind, m := KindStored, reg.Messengers[name]
 	if m != nil {
@@ -165,7 +165,7 @@ func (reg *Registry) journalOf(ctx context.Context, name string, look bool) (*jo
 		if kind == kindRing {
 			return j, m.Messenger, nil
 		}
-		if look && s.isReplaced(ctx, j) {
+		if s.isReplaced(ctx, j) {
 			break
 		}
 		if e, ok := s.cached(name); ok && e.journal == j {
