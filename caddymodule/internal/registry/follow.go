@@ -22,7 +22,7 @@ type storeStatus struct {
 	Err     error
 }
 
-// aboutTo is how long a messenger is read again with every poll that another node is about to change: that node may have died.
+// aboutTo is how long a batch is looked for with every poll that another node is about to write: that node may have died.
 const aboutTo = time.Minute
 
 // maxTargeted is how many batches are read by their numbers, without listing their folder.
@@ -59,6 +59,7 @@ func (s *Store) poll(ctx context.Context) {
 		return nil
 	}
 	_ = vault.Each(ctx, changes, func(_ int, c vault.Change) error { return note(s.follow(ctx, c)) })
+	_ = vault.Each(ctx, s.batchesToLookFor(time.Now()), func(_ int, key vault.Key) error { s.lookFor(ctx, key); return nil })
 	_ = vault.Each(ctx, s.namesToRetry(time.Now()), func(_ int, name string) error { return note(s.reread(ctx, name)) })
 	if ctx.Err() != nil {
 		s.incomplete.Store(true) // a reload came in between, and the changes that were not followed are not told again
@@ -76,6 +77,34 @@ func (s *Store) namesToRetry(now time.Time) []string {
 	return slices.Sorted(maps.Keys(s.retry))
 }
 
+// batchesToLookFor returns the batches that other nodes are about to write.
+func (s *Store) batchesToLookFor(now time.Time) []vault.Key {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.about, func(_ vault.Key, until time.Time) bool { return now.After(until) })
+	return slices.Collect(maps.Keys(s.about))
+}
+
+// lookFor reads a batch that another node was about to write, if it is there. It reads that batch only: with many changes a
+// second some are always about to be made, and they must not delay those that were made. If it cannot be read, its writer has
+// not acknowledged it, or tells of it.
+func (s *Store) lookFor(ctx context.Context, key vault.Key) {
+	name, _, _ := strings.Cut(key.Folder, "/")
+	journals := s.held(key.Folder)
+	if len(journals) == 0 && Connections.Open()[name] > 0 {
+		_ = s.reread(ctx, name)
+	}
+	read := len(journals) > 0
+	for _, j := range journals {
+		read = s.readNext(ctx, j, key) && read
+	}
+	if read {
+		s.mu.Lock()
+		delete(s.about, key)
+		s.mu.Unlock()
+	}
+}
+
 // follow reads a change of another node, if this node has the messenger in memory.
 func (s *Store) follow(ctx context.Context, c vault.Change) error {
 	name, _, _ := strings.Cut(c.Key.Folder, "/")
@@ -83,9 +112,14 @@ func (s *Store) follow(ctx context.Context, c vault.Change) error {
 		return s.followKeySet(ctx, c)
 	}
 	if c.Pending {
-		s.readAgain(name, time.Now().Add(aboutTo))
+		s.mu.Lock()
+		s.about[c.Key] = time.Now().Add(aboutTo)
+		s.mu.Unlock()
 		return nil
 	}
+	s.mu.Lock()
+	delete(s.about, c.Key)
+	s.mu.Unlock()
 	s.noteChange(name)
 	journals := s.held(c.Key.Folder)
 	if len(journals) == 0 {

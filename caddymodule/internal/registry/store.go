@@ -72,8 +72,9 @@ type Store struct {
 	owned      map[string]*journal     // of configured messengers
 	keySets    map[string]*keySetFacts // by folder
 	uses       map[string]*tokenUses
-	retry      map[string]time.Time // names to read again with every poll, until when; see reread
-	ended      map[string]int       // by fact: how many connections this node has ended because of it
+	retry      map[string]time.Time    // names to read again with every poll, until when; see reread
+	about      map[vault.Key]time.Time // batches that other nodes are about to write, and until when they are looked for
+	ended      map[string]int          // by fact: how many connections this node has ended because of it
 
 	changing map[string]*nameLock // the names that are being changed; see beginChange
 
@@ -132,6 +133,7 @@ func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string) (*Stor
 			keySets:  make(map[string]*keySetFacts),
 			uses:     make(map[string]*tokenUses),
 			retry:    make(map[string]time.Time),
+			about:    make(map[vault.Key]time.Time),
 			ended:    make(map[string]int),
 			changing: make(map[string]*nameLock),
 		}
