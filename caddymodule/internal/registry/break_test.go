@@ -3,6 +3,8 @@ package registry
 import (
 	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -262,4 +264,49 @@ func TestLostFactsAndEviction(t *testing.T) {
 	if n := a.WentBack(); n != 0 {
 		t.Errorf("health says that facts of %d messengers are lost, for good, although the storage has them again", n)
 	}
+}
+
+// A messenger that takes long to read, because it has many facts or the storage is slow, delays its own requests only, and these
+// not for longer than maxWait.
+func TestSlowMessengerDelaysNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer()
+		a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
+		for _, name := range testStored {
+			if _, _, err := a.Put(t.Context(), name, sharedTokenSettings(0), Condition{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.storage.before = func(op, key string) error {
+			if strings.Contains(key, "/acme") {
+				time.Sleep(4 * time.Second)
+			}
+			return nil
+		}
+		var wg sync.WaitGroup
+		var longest atomic.Int64
+		for range 2 * maxLookups {
+			wg.Go(func() {
+				began := time.Now()
+				_, _ = b.Find(t.Context(), "acme")
+				longest.Store(max(longest.Load(), int64(time.Since(began))))
+			})
+		}
+		time.Sleep(100 * time.Millisecond)
+		began := time.Now()
+		if _, rej := b.Find(t.Context(), "bolt"); rej != nil || time.Since(began) > time.Second {
+			t.Errorf("another messenger: %+v after %s", rej, time.Since(began))
+		}
+		wg.Wait()
+		if d := time.Duration(longest.Load()); d > maxWait+time.Second {
+			t.Errorf("a request has waited for the storage for %s", d)
+		}
+		time.Sleep(time.Minute)
+		if _, rej := b.Find(t.Context(), "acme"); rej != nil {
+			t.Errorf("the slow messenger was not read in the end: %+v", rej)
+		}
+		a.stop()
+		b.stop()
+		time.Sleep(time.Hour)
+	})
 }

@@ -59,7 +59,6 @@ type Store struct {
 
 	stored  *otter.Cache[string, *storedEntry]
 	absent  *otter.Cache[string, struct{}] // names without a stored messenger: no number of them evicts a messenger
-	loading [64]chan struct{}              // by the hash of a name; see lock
 	changed [64]atomic.Uint64              // by the same; see noteChange
 	seed    maphash.Seed
 	lookups *turnstile
@@ -77,6 +76,8 @@ type Store struct {
 	ended      map[string]int          // by fact: how many connections this node has ended because of it
 
 	changing map[string]*nameLock // the names that are being changed; see beginChange
+	loading  map[string]*nameLock // the names that are being read; see lock
+	flights  map[string]*flight   // the look-ups in progress, by name
 
 	polling    sync.Mutex
 	rereading  atomic.Bool
@@ -136,9 +137,8 @@ func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string) (*Stor
 			about:    make(map[vault.Key]time.Time),
 			ended:    make(map[string]int),
 			changing: make(map[string]*nameLock),
-		}
-		for i := range l.loading {
-			l.loading[i] = make(chan struct{}, 1)
+			loading:  make(map[string]*nameLock),
+			flights:  make(map[string]*flight),
 		}
 		w.Wrote, w.Stats.Seconds = l.wrote, observeWrite
 		l.status.Store(new(storeStatus))
@@ -252,11 +252,26 @@ func (s *Store) detach(reg *Registry) {
 	}
 }
 
-// lock serializes the reading of one name. Names share a fixed number of locks; a goroutine holds one at a time.
+// lock serializes the reading of one name. A goroutine holds one such lock at a time. A name has a lock of its own, so that one
+// that takes long to read delays no other.
 func (s *Store) lock(name string) (unlock func()) {
-	taken := s.loading[maphash.String(s.seed, name)%uint64(len(s.loading))]
-	taken <- struct{}{}
-	return func() { <-taken }
+	s.mu.Lock()
+	l := s.loading[name]
+	if l == nil {
+		l = &nameLock{taken: make(chan struct{}, 1)}
+		s.loading[name] = l
+	}
+	l.users++
+	s.mu.Unlock()
+	l.taken <- struct{}{}
+	return func() {
+		<-l.taken
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if l.users--; l.users == 0 {
+			delete(s.loading, name)
+		}
+	}
 }
 
 // readOwned gives the facts of a configured messenger to all configurations. They are read only if none has read them before.
