@@ -67,6 +67,7 @@ func (s *Store) poll(ctx context.Context) {
 	}
 	s.recordStatus(failure, reached)
 	s.unpin()
+	s.forgetHealth()
 }
 
 // namesToRetry returns the names that are read again with every poll.
@@ -256,6 +257,9 @@ func (s *Store) readMore(ctx context.Context, j *journal) error {
 		}
 	}
 	s.health.note(j)
+	if j.kind == KindStored && s.health.isMissing(j) {
+		s.pin(j.name) // nothing else has these facts: the messenger is not evicted
+	}
 	return errors.Join(err, damage)
 }
 

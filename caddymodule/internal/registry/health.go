@@ -39,6 +39,29 @@ func (h *storeHealth) note(j *journal) {
 	}
 }
 
+// isEmpty reports whether nothing is wrong.
+func (h *storeHealth) isEmpty() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.missing)+len(h.ahead) == 0
+}
+
+// isMissing reports whether the storage has lost facts of a journal.
+func (h *storeHealth) isMissing(j *journal) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.missing[j] > 0
+}
+
+// keep forgets what was noted about journals that are not in memory any more.
+func (h *storeHealth) keep(held map[*journal]bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	gone := func(j *journal) bool { return !held[j] }
+	maps.DeleteFunc(h.missing, func(j *journal, _ int) bool { return gone(j) })
+	maps.DeleteFunc(h.ahead, func(j *journal, _ bool) bool { return gone(j) })
+}
+
 // counts returns of how many messengers the storage has lost facts, and how many have a fact whose time is far ahead.
 func (h *storeHealth) counts() (lost, ahead int) {
 	h.mu.Lock()

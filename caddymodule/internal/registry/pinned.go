@@ -103,7 +103,7 @@ func (s *Store) unpin() {
 	if len(s.pinned) > 0 {
 		open := Connections.Open() // under mu, so that no connection is added between this and the pin that it needs
 		for name, e := range s.pinned {
-			if open[name] == 0 {
+			if open[name] == 0 && !s.health.isMissing(e.journal) {
 				idle[name] = e
 				delete(s.pinned, name)
 			}
@@ -116,6 +116,20 @@ func (s *Store) unpin() {
 			s.forgetUses(name)
 		}
 	}
+}
+
+// forgetHealth forgets what was wrong with journals that are not in memory any more.
+func (s *Store) forgetHealth() {
+	held := make(map[*journal]bool)
+	if s.health.isEmpty() {
+		return
+	}
+	for _, name := range s.names() {
+		for _, j := range s.held(name) {
+			held[j] = true
+		}
+	}
+	s.health.keep(held)
 }
 
 // messengers returns the stored messengers that are in memory.
