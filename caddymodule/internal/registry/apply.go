@@ -49,7 +49,16 @@ func (s *Store) noteEnded(texts []json.RawMessage, ended int) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ended[first.ID] += ended
+	if before, waits := s.ended[first.ID]; waits { // its caller may not wait any more, and would never take the number
+		s.ended[first.ID] = before + ended
+	}
+}
+
+// countEnded makes the store count how many connections the batch ends that begins with f, until endedBy is called.
+func (s *Store) countEnded(f *fact) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended[f.ID] = 0
 }
 
 // endedBy returns how many connections of this node the batch has ended that begins with f.

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -309,4 +310,66 @@ func TestSlowMessengerDelaysNoOther(t *testing.T) {
 		b.stop()
 		time.Sleep(time.Hour)
 	})
+}
+
+// A caller that does not wait for its change leaves nothing behind.
+func TestCallersThatGoAwayLeaveNothing(t *testing.T) {
+	n := newTestNode(t, newServer(), "a")
+	n.started.Store(true)
+	_ = openChat(t, "sales", "mark")
+	stopped, goOn := make(chan bool), make(chan bool)
+	n.storage.before = func(op, key string) error {
+		if _, batch := vault.ParseKey(key); op == "store" && batch {
+			stopped <- true
+			<-goOn
+		}
+		return nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() {
+		_, err := n.Revoke(ctx, "sales", Revocation{Identity: "mark"}, "test")
+		done <- err
+	}()
+	<-stopped
+	cancel()
+	if err := <-done; err == nil {
+		t.Fatal("acknowledged")
+	}
+	goOn <- true
+	for range 1000 {
+		if n.refuses("sales", "mark", "", time.Time{}) {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(50 * time.Millisecond)
+	n.Store.mu.Lock()
+	defer n.Store.mu.Unlock()
+	if len(n.Store.ended) != 0 {
+		t.Errorf("%d counts of ended connections stay for ever", len(n.Store.ended))
+	}
+}
+
+// Messengers that are deleted on another node leave nothing behind.
+func TestDeletedElsewhereLeavesNothing(t *testing.T) {
+	s := newServer()
+	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
+	for i := range 20 {
+		name := fmt.Sprint("temporary-", i)
+		if _, _, err := a.Put(t.Context(), name, sharedTokenSettings(0), Condition{}); err != nil {
+			t.Fatal(err)
+		}
+		a.change(name, GenerateToken())
+		b.kids(name)
+		if _, _, err := a.Remove(t.Context(), name, Condition{}); err != nil {
+			t.Fatal(err)
+		}
+		b.settle()
+	}
+	b.Store.mu.Lock()
+	defer b.Store.mu.Unlock()
+	if n := len(b.Store.uses); n > len(testConfigured) {
+		t.Errorf("%d records of uses, of %d messengers", n, len(testConfigured))
+	}
 }

@@ -188,10 +188,13 @@ func (s *Store) write(ctx context.Context, j *journal, incarnation string, urgen
 	if err != nil {
 		return 0, err
 	}
-	if _, err := s.writer.Append(ctx, folder(j.name, incarnation), urgent, texts); err != nil {
+	s.countEnded(facts[0])
+	_, err = s.writer.Append(ctx, folder(j.name, incarnation), urgent, texts)
+	ended = s.endedBy(facts[0])
+	if err != nil {
 		return 0, err
 	}
-	return s.endedBy(facts[0]), nil
+	return ended, nil
 }
 
 // Record returns what the store has of a messenger, or nil if there is nothing.

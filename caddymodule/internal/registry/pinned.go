@@ -73,6 +73,7 @@ func (s *Store) uncache(name string) {
 	s.mu.Lock()
 	before := s.pinned[name]
 	delete(s.pinned, name)
+	delete(s.uses, KindStored+"/"+name)
 	s.mu.Unlock()
 	if before != nil {
 		before.release()
