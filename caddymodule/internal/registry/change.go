@@ -266,6 +266,9 @@ func (reg *Registry) Put(ctx context.Context, name string, settings *config.Mess
 		}
 		return nil, false, errTwoWriters
 	}
+	if Now().Round(0).Sub(v.At) > undecided { // the machine was suspended, and others do not wait any more
+		return nil, false, StorageError(vault.ErrUnknown)
+	}
 	if _, err = s.write(ctx, j, incarnation, true, j.confirmation(v, before, settings)...); err == nil {
 		_, err = s.again(ctx, j)
 	}
@@ -301,16 +304,43 @@ func (j *journal) nextVersion(settings *config.Messenger) (v *fact, incarnation 
 	return v, incarnation, nil
 }
 
-// hasRival reports whether another node has made a version with the same parent, or created a messenger of the same name.
+// undecided is how long a version that is neither confirmed nor withdrawn may still be: its writer may have been stopped. A write
+// that took longer is not acknowledged.
+const undecided = 10 * time.Minute
+
+// hasRival reports whether another node has made a version with the same parent, or created a messenger of the same name. The
+// same holds for what v builds upon, as long as that is not decided: the version that v follows may be withdrawn, and its rival
+// confirmed, by writers that were stopped.
 func (j *journal) hasRival(incarnation string, v *fact) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	l := j.ledger(incarnation)
+	if j.rivals(incarnation, v, time.Time{}) {
+		return true
+	}
+	for p := l.versions[v.Parent]; p != nil && !l.confirmed[p.ID]; p = l.versions[p.Parent] {
+		if j.rivals(incarnation, p, v.At.Add(-undecided-maxAhead)) {
+			return true
+		}
+	}
+	return false
+}
+
+// rivals reports whether there is a version with the same parent as v, or another messenger, if v has none, that was made after
+// a time. The caller holds mu.
+func (j *journal) rivals(incarnation string, v *fact, after time.Time) bool {
+	l := j.ledger(incarnation)
 	if v.Parent != "" {
-		return slices.ContainsFunc(j.ledger(incarnation).children(v.Parent), func(id string) bool { return id != v.ID })
+		return slices.ContainsFunc(l.children(v.Parent), func(id string) bool { return id != v.ID && l.versions[id].At.After(after) })
 	}
 	for other, l := range j.ledgers {
-		if other != incarnation && len(l.versions) > 0 && j.deleted[other].IsZero() {
-			return true
+		if other == incarnation || !j.deleted[other].IsZero() {
+			continue
+		}
+		for _, f := range l.versions {
+			if f.At.After(after) {
+				return true
+			}
 		}
 	}
 	return false
