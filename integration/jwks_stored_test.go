@@ -94,7 +94,7 @@ func keptCopy(t *testing.T, folder string) string {
 	t.Helper()
 	var found []string
 	eventually(t, "the key set is kept", func() bool {
-		found, _ = filepath.Glob(filepath.Join(folder, "messenger/_keysets/"+strings.Repeat("?", 32))) // no file that is being written
+		found, _ = filepath.Glob(filepath.Join(folder, "messenger/_sets", strings.Repeat("?", 32), "copy")) // no file that is being written
 		return len(found) == 1
 	})
 	return found[0]
@@ -190,7 +190,9 @@ func TestAKeptKeySetGoesWithItsMessenger(t *testing.T) {
 	g.expect("200", "/m/acme/x", token)
 	keptCopy(t, folder)
 	o.want(200, "DELETE", "messengers/acme", nil)
-	if left := slices.Collect(maps.Keys(files(t, folder))); slices.ContainsFunc(left, func(key string) bool { return strings.Contains(key, "_keysets/") }) {
+	if left := slices.Collect(maps.Keys(files(t, folder))); slices.ContainsFunc(left, func(key string) bool {
+		return strings.HasPrefix(key, "messenger/_sets/") && strings.HasSuffix(key, "/copy")
+	}) {
 		t.Errorf("of a deleted messenger is left: %v", left)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -191,10 +192,13 @@ func TestAnotherMethodLosesTheKeysAlone(t *testing.T) {
 
 // A newer version has written a setting that this one does not know. Saving would lose it, and is refused.
 func TestAnUnknownSettingIsNotLostBySaving(t *testing.T) {
-	for name, damage := range map[string]string{
-		"a setting":                 `"identity_key":"identity"->"identity_key":"identity","future":{"a":[1]}`,
-		"a member of a nested part": `"shared_token":{}->"shared_token":{"future":1}`,
-		"a member of the record":    `"version":1->"version":1,"future":true`,
+	for name, test := range map[string]struct {
+		old, new string // in the settings, as a newer node saves them
+		more     string // facts
+	}{
+		"a setting":                 {`"identity_key":"identity"`, `"identity_key":"identity","future":{"a":[1]}`, ""},
+		"a member of a nested part": {`"shared_token":{}`, `"shared_token":{"future":1}`, ""},
+		"a kind of fact":            {`"identity_key":"identity"`, `"identity_key":"customer"`, `,{"id":"newerfact","kind":"newer","at":"2026-01-01T00:00:00Z"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := startPanel(t, nil, "")
@@ -203,25 +207,32 @@ func TestAnUnknownSettingIsNotLostBySaving(t *testing.T) {
 				t.Fatal(a.text())
 			}
 			form := u.get("?messenger=acme").browserForm(t)
-			old, next, _ := strings.Cut(damage, "->")
-			file := filepath.Join(filepath.Dir(g.log), "storage", "messenger", "acme", "stored")
-			text, err := os.ReadFile(file)
-			if err != nil {
+			storage := filepath.Join(filepath.Dir(g.log), "storage")
+			file, text := factFile(t, storage, "acme", `"settings":{`)
+			var batch struct{ Facts []map[string]any }
+			decode(t, text, &batch)
+			made := batch.Facts[0]
+			newer := maps.Clone(made)
+			newer["id"], newer["parent"], newer["number"] = "newersettings", made["id"], 2
+			changed := strings.Replace(mustJSON(newer), test.old, test.new, 1)
+			if changed == mustJSON(newer) {
+				t.Fatalf("the settings have no %s: %s", test.old, text)
+			}
+			changed = `{"format":1,"facts":[` + changed + `,{"id":"newerconfirmed","kind":"settings_confirmed","at":"2026-01-01T00:00:00Z","of":["newersettings"]}` + test.more + `]}`
+			if err := os.WriteFile(filepath.Join(filepath.Dir(file), "newernodeswriter-1"), []byte(changed), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			changed := strings.Replace(string(text), old, next, 1)
-			if changed == string(text) {
-				t.Fatalf("the record has no %s: %s", old, text)
+			before := files(t, storage)
+			said := g.operator().refused(503, http.MethodPut, "messengers/acme", map[string]any{"identity_key": "x", "shared_token": map[string]any{}}, "If-Match: *")
+			if !strings.Contains(said, "newer version") {
+				t.Errorf("the API says %s", said)
 			}
-			if err := os.WriteFile(file, []byte(changed), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if a := u.post("?messenger=acme", form); a.status != 503 {
+			if a := u.post("?messenger=acme", form); a.status < 400 {
 				t.Errorf("the panel: %d %s", a.status, a.text())
 			}
-			g.operator().want(503, http.MethodPut, "messengers/acme", map[string]any{"identity_key": "x", "shared_token": map[string]any{}}, "If-Match: *")
-			if after, _ := os.ReadFile(file); string(after) != changed {
-				t.Errorf("the record is another:\ngot  %s\nwant %s", after, changed)
+			g.expect("503 keys_unavailable", "/acme/", sign(newSecret(), good("mark")))
+			if after := files(t, storage); !slices.Equal(factKeys(after, "acme"), factKeys(before, "acme")) {
+				t.Errorf("something was written: %q, before %q", factKeys(after, "acme"), factKeys(before, "acme"))
 			}
 		})
 	}

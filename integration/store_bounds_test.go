@@ -30,7 +30,7 @@ func putStored(t *testing.T, folder, key, text string) string {
 func TestAHugeValueInTheStorageIsNotRead(t *testing.T) {
 	folder := t.TempDir()
 	secret := newSecret()
-	for _, key := range []string{"messenger/huge/stored", "messenger/support/ring", "messenger/_bell/bell", "messenger/_writers/abcdefgh"} {
+	for _, key := range []string{"messenger/huge/stored", "messenger/support/ring", "messenger/_bell/bell", "messenger/_writers/abcdefghijklmnop"} {
 		if err := os.Truncate(putStored(t, folder, key, "{"), 300<<20); err != nil {
 			t.Fatal(err)
 		}

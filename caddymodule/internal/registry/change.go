@@ -420,6 +420,9 @@ func (reg *Registry) Remove(ctx context.Context, name string, c Condition) (ende
 		return 0, false, StorageError(err)
 	}
 	s.DropUses(ctx, name)
+	if r != nil && r.Settings.JWKS != nil {
+		_ = s.ForgetKeySet(ctx, r.Settings.JWKS.URL) // if another messenger uses the URL, its next fetch stores the copy again
+	}
 	return ended + more, unreadable, nil
 }
 

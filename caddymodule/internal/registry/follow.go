@@ -70,14 +70,6 @@ func (s *Store) poll(ctx context.Context) {
 	s.forgetHealth()
 }
 
-// namesToRetry returns the names that are read again with every poll.
-func (s *Store) namesToRetry(now time.Time) []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	maps.DeleteFunc(s.retry, func(_ string, until time.Time) bool { return now.After(until) })
-	return slices.Sorted(maps.Keys(s.retry))
-}
-
 // batchesToLookFor returns the batches that other nodes are about to write.
 func (s *Store) batchesToLookFor(now time.Time) []vault.Key {
 	s.mu.Lock()
@@ -92,18 +84,38 @@ func (s *Store) batchesToLookFor(now time.Time) []vault.Key {
 func (s *Store) lookFor(ctx context.Context, key vault.Key) {
 	name, _, _ := strings.Cut(key.Folder, "/")
 	journals := s.held(key.Folder)
-	if len(journals) == 0 && Connections.Open()[name] > 0 {
-		_ = s.reread(ctx, name)
+	if len(journals) == 0 {
+		s.noteChange(name) // it may be the first batch of a messenger that there was not
+		if Connections.Open()[name] > 0 {
+			_ = s.reread(ctx, name)
+		}
 	}
-	read := len(journals) > 0
 	for _, j := range journals {
-		read = s.readNext(ctx, j, key) && read
+		j.mu.Lock()
+		_, ours := j.incarnationOf(key)
+		known := j.batches[key] != nil
+		j.mu.Unlock()
+		if !ours || known {
+			continue
+		}
+		text, err := s.Load(ctx, key.String())
+		if err != nil {
+			continue // it is not there yet, or its writer tells of it
+		}
+		if texts, err := vault.DecodeBatch(text); err != nil || j.add(key, texts, Now()) != nil {
+			_ = s.reread(ctx, name)
+			continue
+		}
+		_, _ = s.apply(j, effect{}) // an error makes the messenger unavailable
 	}
-	if read {
-		s.mu.Lock()
-		delete(s.about, key)
-		s.mu.Unlock()
-	}
+}
+
+// namesToRetry returns the names that are read again with every poll.
+func (s *Store) namesToRetry(now time.Time) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.retry, func(_ string, until time.Time) bool { return now.After(until) })
+	return slices.Sorted(maps.Keys(s.retry))
 }
 
 // follow reads a change of another node, if this node has the messenger in memory.
@@ -116,11 +128,15 @@ func (s *Store) follow(ctx context.Context, c vault.Change) error {
 		s.mu.Lock()
 		s.about[c.Key] = time.Now().Add(aboutTo)
 		s.mu.Unlock()
-		return nil
+		if c.Key.Number--; c.Key.Number == 0 && !c.Again {
+			return nil
+		}
+		// The one before was written, and the list has one entry for both.
+	} else {
+		s.mu.Lock()
+		delete(s.about, c.Key)
+		s.mu.Unlock()
 	}
-	s.mu.Lock()
-	delete(s.about, c.Key)
-	s.mu.Unlock()
 	s.noteChange(name)
 	journals := s.held(c.Key.Folder)
 	if len(journals) == 0 {
@@ -357,9 +373,9 @@ func (s *Store) recordStatus(err error, reached bool) {
 	now := &storeStatus{Polled: before.Polled, Current: before.Current, Err: err}
 	if reached {
 		now.Polled = Now()
-	}
-	if err == nil && !s.incomplete.Load() && !s.rereading.Load() {
-		now.Current = time.Now()
+		if err == nil && !s.incomplete.Load() && !s.rereading.Load() {
+			now.Current = now.Polled
+		}
 	}
 	s.status.Store(now)
 	switch {

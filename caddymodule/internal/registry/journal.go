@@ -275,6 +275,7 @@ func (s *Store) read(ctx context.Context, j *journal) error {
 		return err
 	}
 	j.compare(listed, reading, Now())
+	s.checkRecord(ctx, j)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	// A file system reads a folder in parts: of the batches that were written during a listing it may have a later one without

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -255,18 +256,25 @@ func (s *Store) storeKeySets() func(authn.FetchReport) {
 	}
 }
 
-// ForgetKeySet removes the copy of a set that is not used any more.
+// ForgetKeySet removes the copies of a set that is not used any more, also that of the first versions.
 func (s *Store) ForgetKeySet(ctx context.Context, url string) error {
-	return s.Delete(ctx, path.Join(vault.StoreRoot, keySetFolder, keySetID(url), "copy"))
+	id := keySetID(url)
+	return errors.Join(s.Delete(ctx, path.Join(vault.StoreRoot, oldKeySetFolder, id)), s.Delete(ctx, path.Join(vault.StoreRoot, keySetFolder, id, "copy")))
 }
 
-// loadJSON reads a value that is not a fact. Such a value is informative only.
+// loadJSON reads a value that is not a fact. Such a value is informative only: one with a member that this version does not know,
+// which may be a restriction, is not used.
 func (s *Store) loadJSON(ctx context.Context, key string, value any) error {
 	text, err := s.Load(ctx, key)
-	if err == nil && json.Unmarshal(text, value) != nil {
+	if err != nil {
+		return err
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if decoder.Decode(value) != nil || decoder.More() {
 		return vault.ErrDamaged // the decoder's error could quote a secret
 	}
-	return err
+	return nil
 }
 
 func (s *Store) saveJSON(ctx context.Context, key string, value any) error {

@@ -33,20 +33,22 @@ func (s *Store) find(ctx context.Context, name string) (*storedEntry, error) {
 	if _, absent := s.absent.GetIfPresent(name); absent || config.CheckName(name) != nil {
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, maxWait)
+	turn, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
-	leave, err := s.lookups.enter(ctx, clientOf(ctx))
+	leave, err := s.lookups.enter(turn, clientOf(ctx))
 	if err != nil {
 		return nil, err
 	}
-	if time.Since(time.Unix(0, s.failed.Load())) < outage {
+	if at := s.failed.Load(); at != nil && time.Since(*at) < outage {
 		leave()
 		return nil, errOutage
 	}
 	f, joined := s.flightOf(ctx, name, leave)
+	answer, cancel := context.WithTimeout(ctx, maxWait)
+	defer cancel()
 	select {
 	case <-f.done:
-	case <-ctx.Done():
+	case <-answer.Done():
 		return nil, errSlow
 	}
 	if _, absent := s.absent.GetIfPresent(name); joined && f.entry == nil && f.err == nil && !absent {
@@ -147,7 +149,8 @@ func (s *Store) readStored(ctx context.Context, name string) (*journal, error) {
 	j, err := s.begin(ctx, name, KindStored)
 	if err != nil {
 		if !vault.IsUnreadable(err) { // one unreadable value says nothing about the others
-			s.failed.Store(time.Now().UnixNano())
+			now := time.Now()
+			s.failed.Store(&now)
 		}
 		return nil, err
 	}

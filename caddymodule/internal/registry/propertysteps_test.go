@@ -93,19 +93,22 @@ func (w *world) revoke(n *testNode, name string) {
 	m.revoke(target, o, sure)
 	if o != refused {
 		m.revoke(target, unknown, perhaps)
+		if reach := time.Now().Add(n.offset + time.Minute); v.TokenID == "" && reach.After(m.reach) {
+			m.reach = reach
+		}
 	}
 	if o == acknowledged && m.there && !m.doubtful {
-		w.knows(n, m, target)
+		w.knows(n, m, target, sure)
 	}
 }
 
 // knows notes that a node has acknowledged a revocation, so that it enforces it from here on.
-func (w *world) knows(n *testNode, m *messengerModel, target string) {
+func (w *world) knows(n *testNode, m *messengerModel, target string, means func(*tokenModel) bool) {
 	if m.known[n.name] == nil {
 		m.known[n.name] = make(map[string]bool)
 	}
 	for _, tok := range m.contacts {
-		if tok.revoked[target] {
+		if means(tok) {
 			m.known[n.name][tok.jti+target] = true
 		}
 	}

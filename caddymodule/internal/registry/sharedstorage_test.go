@@ -58,10 +58,12 @@ type nodeStorage struct {
 	Node string // keeps the stores of two nodes apart that are in one process
 
 	*server
-	before func(op, key string) error // called before each access; may be nil
-	lies   bool                       // out of reach; says of every value that it does not exist, as caddy-storage-redis 1.8.1 does
-	chance *chance                    // faults; nil for none
-	slow   *chance                    // delays; nil for none
+	before func(op, key string) error  // called before each access; may be nil
+	dies   func() (before, after bool) // called for each write: whether the node dies before or after it; may be nil
+	listed func()                      // called when a listing was made; may be nil
+	lies   bool                        // out of reach; says of every value that it does not exist, as caddy-storage-redis 1.8.1 does
+	chance *chance                     // faults; nil for none
+	slow   *chance                     // delays; nil for none
 }
 
 // A chance decides on faults. The same seed gives the same faults, although the IDs in keys are different each time.
@@ -133,6 +135,15 @@ func (s *nodeStorage) Store(_ context.Context, key string, value []byte) error {
 	}
 	value = slices.Clone(value)
 	apply := func() { s.values[key] = value }
+	if s.dies != nil {
+		before, after := s.dies()
+		if !before {
+			s.set(key, value)
+		}
+		if before || after {
+			return errFailed
+		}
+	}
 	n := s.chance.draw("store", key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -184,6 +195,9 @@ func (s *nodeStorage) List(_ context.Context, prefix string, recursive bool) ([]
 	}
 	if s.chance.draw("list", prefix) >= 0 || s.lies {
 		return nil, errFailed
+	}
+	if s.listed != nil {
+		defer s.listed()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -29,7 +29,7 @@ const (
 	maxCached = 10_000
 	maxAbsent = 10_000
 
-	// maxWait is how long a request waits for the storage.
+	// maxWait is how long a request waits for its turn, and then for the storage.
 	maxWait = 2 * time.Second
 
 	// rereadRate is how many messengers per second are read by a node that does not know which changes it missed.
@@ -63,7 +63,7 @@ type Store struct {
 	seed    maphash.Seed
 	lookups *turnstile
 	rereads *rate.Limiter
-	failed  atomic.Int64 // when the storage failed last, in nanoseconds since 1970
+	failed  atomic.Pointer[time.Time] // when the storage failed last; by the monotonic clock, whatever the wall clock does
 
 	mu         sync.Mutex
 	registries []*Registry

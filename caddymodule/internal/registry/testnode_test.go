@@ -163,7 +163,7 @@ func agree(t testing.TB, what string, nodes ...*testNode) {
 	fresh := newTestNode(t, nodes[0].storage.server, "fresh")
 	defer fresh.stop()
 	for _, n := range nodes {
-		n.Store.failed.Store(0)
+		n.Store.failed.Store(nil)
 		n.settle()
 	}
 	for _, name := range slices.Concat(testConfigured, testStored) {

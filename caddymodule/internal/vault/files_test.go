@@ -63,7 +63,11 @@ func TestAListingOfFilesIsNotDisturbed(t *testing.T) {
 	}
 	cancel()
 	all.Wait()
-	if _, err := os.Stat(filepath.Join(folder, "messenger", "acme", "c", "facts")); err != nil {
+	last := Key{"acme/d", writerB, 1}
+	if err := errors.Join(v.SaveBatch(t.Context(), last, aFact(1)), v.Delete(t.Context(), last.String())); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(folder, "messenger", "acme", "d", "facts")); err != nil {
 		t.Errorf("a folder is removed with its last file: %v", err)
 	}
 }

@@ -299,7 +299,7 @@ func TestAListIsBounded(t *testing.T) {
 				synctest.Wait()
 				f := begun(t, v)
 				name := func(i int) string { return fmt.Sprintf("m%d%s/a", i, strings.Repeat("x", length)) }
-				const many = 3 * maxListed
+				const many = maxListed + 100
 				for i := range many {
 					if _, err := w.Append(t.Context(), name(i), true, aFact(i)); err != nil {
 						t.Fatal(err)
@@ -440,6 +440,10 @@ func TestCallsThatIgnoreTheirContextAreBounded(t *testing.T) {
 
 // A storage module that panics ends neither the process nor the vault.
 func TestAPanicInTheStorageIsAnError(t *testing.T) {
+	synctest.Test(t, panicInTheStorage)
+}
+
+func panicInTheStorage(t *testing.T) {
 	m := newMemory()
 	v, _ := newNode(t, m)
 	m.fail(func(context.Context, string, string, []byte) (bool, error) { panic("boom") })
@@ -452,6 +456,7 @@ func TestAPanicInTheStorageIsAnError(t *testing.T) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
+	synctest.Wait()
 	if len(v.calls) != 0 {
 		t.Error("the calls are still counted")
 	}

@@ -282,7 +282,7 @@ func TestAnAnnouncementThatFailedIsTakenBack(t *testing.T) {
 		m.fail(func(_ context.Context, op, key string, _ []byte) (bool, error) {
 			return op != "store", map[bool]error{true: errFault}[op == "store"]
 		})
-		for i := range 3 * maxPending {
+		for i := range maxPending + 100 {
 			for _, folder := range []string{"acme/a", fmt.Sprintf("m%d/a", i)} {
 				if _, err := w.Append(t.Context(), folder, true, aFact(i)); err == nil || errors.Is(err, ErrUnknown) {
 					t.Fatalf("got %v, want an error that says that nothing was written", err)

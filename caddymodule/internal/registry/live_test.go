@@ -1,0 +1,146 @@
+package registry
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// Names come from requests. Clients that make them up fill no memory, and evict no messenger that is asked for.
+func TestWhatANodeHasInMemoryIsBounded(t *testing.T) {
+	n := newTestNode(t, newServer(), "a")
+	prepare(t, n)
+	heap := func() uint64 {
+		var stats runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&stats)
+		return stats.HeapAlloc
+	}
+	ask := func(count int) {
+		for range count {
+			if _, rej := n.Find(t.Context(), strings.ToLower(rand.Text())); rej == nil || rej.Code != "messenger_unknown" {
+				t.Fatalf("a made-up name: %v", rej)
+			}
+		}
+		n.Store.absent.CleanUp()
+	}
+	ask(2 * maxAbsent)
+	before := heap()
+	ask(2 * maxAbsent)
+	if size := n.Store.absent.EstimatedSize(); size > maxAbsent {
+		t.Errorf("%d names are in memory, want %d at most", size, maxAbsent)
+	}
+	if after := heap(); after > before+2<<20 {
+		t.Errorf("%d bytes were in use before, %d after as many names more", before, after)
+	}
+	if _, ok := n.Store.stored.GetIfPresent("acme"); !ok {
+		t.Error("made-up names have evicted a messenger")
+	}
+}
+
+// from returns the context of a request of this client.
+func from(ctx context.Context, address string) context.Context {
+	return context.WithValue(ctx, caddyhttp.VarsCtxKey, map[string]any{caddyhttp.ClientIPVarKey: address})
+}
+
+// A client asks for thousands of made-up names on a storage that takes a second for each. Messengers in memory are answered at
+// once, and those that are not are looked up for other clients in time. The flood itself is answered within maxWait, and not
+// with "no such messenger".
+func TestLookUpsUnderAFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newTestNode(t, newServer(), "a")
+		prepare(t, n)
+		if _, _, err := n.Put(t.Context(), "bolt", sharedTokenSettings(0), Condition{}); err != nil {
+			t.Fatal(err)
+		}
+		n.Store.stored.Invalidate("bolt")
+		n.storage.before = func(op, _ string) error {
+			if op == "list" {
+				time.Sleep(time.Second)
+			}
+			return nil
+		}
+		for i := range 4 * maxQueuedClient {
+			go func() {
+				began := time.Now()
+				_, rej := n.Find(from(t.Context(), "192.0.2.1"), fmt.Sprint("name", i))
+				if rej == nil || rej.Code != "keys_unavailable" && rej.Code != "messenger_unknown" {
+					t.Errorf("a made-up name: %v", rej)
+				}
+				if took := time.Since(began); took > maxWait+10*time.Second { // names share locks
+					t.Errorf("the answer took %s", took)
+				}
+			}()
+		}
+		synctest.Wait()
+		began := time.Now()
+		if _, rej := n.Find(from(t.Context(), "192.0.2.2"), "acme"); rej != nil || time.Since(began) > 0 {
+			t.Errorf("a messenger in memory: %v after %s", rej, time.Since(began))
+		}
+		if _, rej := n.Find(from(t.Context(), "192.0.2.2"), "bolt"); rej != nil {
+			t.Errorf("a messenger that is not in memory: %v after %s", rej, time.Since(began))
+		}
+		time.Sleep(time.Minute)
+		if !n.Store.lookups.isEmpty() {
+			t.Error("lookups are left")
+		}
+	})
+}
+
+// A client that goes away in the middle of its request is not an outage of the storage for all others.
+func TestAClientThatGoesAwayIsNotAnOutage(t *testing.T) {
+	n := newTestNode(t, newServer(), "a")
+	prepare(t, n)
+	n.Store.stored.InvalidateAll()
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, _ = n.Find(gone, "nothing")
+	if _, rej := n.Find(t.Context(), "acme"); rej != nil {
+		t.Errorf("got %v", rej)
+	}
+}
+
+// A storage that failed is not asked for a moment, so that requests do not queue up in front of it.
+func TestAFailingStorageIsNotAskedByEveryRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newTestNode(t, newServer(), "a")
+		find := func(name, want string) {
+			t.Helper()
+			if _, rej := n.Find(t.Context(), name); rej == nil || string(rej.Code) != want {
+				t.Errorf("%s: got %v, want %s", name, rej, want)
+			}
+		}
+		n.failing(true)
+		find("one", "keys_unavailable")
+		n.failing(false)
+		time.Sleep(outage - 1)
+		find("two", "keys_unavailable")
+		time.Sleep(time.Nanosecond)
+		find("two", "messenger_unknown")
+	})
+}
+
+// A messenger that is changed all the time can still be read for the first time.
+func TestABusyMessengerIsReadForTheFirstTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer()
+		a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
+		prepare(t, a)
+		b.storage.before = func(op, _ string) error {
+			if op == "list" { // something about some name is noticed during every listing
+				b.Store.noteChange("acme")
+			}
+			return nil
+		}
+		if got := b.kids("acme"); got != a.kids("acme") {
+			t.Errorf("got %q", got)
+		}
+	})
+}
