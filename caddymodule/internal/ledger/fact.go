@@ -55,7 +55,7 @@ type Fact struct {
 	Knows []string `json:"knows,omitempty"` // the resets that a token outlives; the dropped keys that settings name again
 
 	Parent   string          `json:"parent,omitempty"` // of settings
-	Number   uint64          `json:"number,omitempty"` // one more than the parent's
+	Number   uint64          `json:"number,omitempty"` // one more than the parent's; of a dropped key, a token and a reset that of the settings with which they were made
 	Created  *time.Time      `json:"created,omitempty"`
 	Settings json.RawMessage `json:"settings,omitempty"`
 

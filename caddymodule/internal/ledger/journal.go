@@ -35,15 +35,16 @@ type Journal struct {
 	Applying sync.Mutex
 	Unknown  bool
 
-	mu      sync.Mutex
-	batches map[vault.Key]*batch
-	last    map[vault.Key]uint64 // the largest number, by folder and writer
-	ledgers map[string]*ledger   // by incarnation
-	deleted map[string]time.Time // incarnations, and when the deletion was recorded
-	bad     map[vault.Key]error  // batches that a listing names and that cannot be read
-	missing map[vault.Key]bool   // batches that this node has read, and that the storage does not have any more
-	newest  time.Time            // of a fact, unless it is more than maxAhead ahead
-	ahead   bool                 // whether there is a fact that is
+	mu       sync.Mutex
+	batches  map[vault.Key]*batch
+	newestOf map[vault.Key]uint64 // the largest number that was read, by folder and writer
+	last     map[vault.Key]uint64 // up to which number all that there are were read, by the same
+	ledgers  map[string]*ledger   // by incarnation
+	deleted  map[string]time.Time // incarnations, and when the deletion was recorded
+	bad      map[vault.Key]error  // batches that a listing names and that cannot be read
+	missing  map[vault.Key]bool   // batches that this node has read, and that the storage does not have any more
+	newest   time.Time            // of a fact, unless it is more than maxAhead ahead
+	ahead    time.Time            // of the latest fact that is
 
 	partial  bool   // a reading has not finished, or has failed: batches before the last ones may be missing
 	effect   Effect // of the facts that were added, and that apply has not seen yet
@@ -68,7 +69,7 @@ func New(name, kind string) *Journal {
 	return &Journal{
 		Name: name, Kind: kind,
 		batches: make(map[vault.Key]*batch), ledgers: make(map[string]*ledger), deleted: make(map[string]time.Time),
-		last: make(map[vault.Key]uint64), bad: make(map[vault.Key]error), missing: make(map[vault.Key]bool),
+		newestOf: make(map[vault.Key]uint64), last: make(map[vault.Key]uint64), bad: make(map[vault.Key]error), missing: make(map[vault.Key]bool),
 	}
 }
 
@@ -115,11 +116,13 @@ func (j *Journal) Add(key vault.Key, texts []json.RawMessage, now time.Time) err
 	delete(j.bad, key)
 	j.batches[key] = &batch{facts: facts, texts: texts, reading: j.readings}
 	of := vault.Key{Folder: key.Folder, Writer: key.Writer}
-	j.last[of] = max(j.last[of], key.Number)
+	j.newestOf[of] = max(j.newestOf[of], key.Number)
 	for _, f := range facts {
 		switch {
 		case f.At.After(now.Add(maxAhead)):
-			j.ahead = true
+			if f.At.After(j.ahead) {
+				j.ahead = f.At
+			}
 		case f.At.After(j.newest):
 			j.newest = f.At
 		}

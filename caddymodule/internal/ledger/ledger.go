@@ -13,8 +13,8 @@ type ledger struct {
 	facts map[string]*Fact // by ID
 
 	versions             map[string]*Fact
-	confirmed, withdrawn map[string]bool // versions
-	dropped              map[string][]string
+	confirmed, withdrawn map[string]bool    // versions
+	dropped              map[string][]*Fact // by hash
 
 	kept    map[string][]string  // by token: the resets that it outlives, in addition to those that it names
 	expiry  map[string]time.Time // by token: the latest
@@ -25,8 +25,8 @@ type ledger struct {
 	undone      map[string]bool  // revocations
 	revocations map[string]*Fact // the active ones that take room
 	past        map[string]*Fact // the active ones that take none: their tokens have expired; see setAside
-	covers      []*Fact          // revocations that replaced others
-	logouts     map[string]int   // by contact: those of single tokens that take room
+	covers      []*Fact          // revocations that replaced others, and were not replaced themselves
+	logouts     map[string]int   // by contact: their own that take room
 	size        int              // an upper bound for the size of those that take room, in bytes
 
 	carried *Fact
@@ -37,7 +37,7 @@ type ledger struct {
 func newLedger() *ledger {
 	return &ledger{
 		facts: make(map[string]*Fact), versions: make(map[string]*Fact),
-		confirmed: make(map[string]bool), withdrawn: make(map[string]bool), dropped: make(map[string][]string),
+		confirmed: make(map[string]bool), withdrawn: make(map[string]bool), dropped: make(map[string][]*Fact),
 		kept: make(map[string][]string), expiry: make(map[string]time.Time), revoked: make(map[string]bool),
 		tokens: make(map[string]*Fact), resets: make(map[string]*Fact),
 		undone: make(map[string]bool), revocations: make(map[string]*Fact), past: make(map[string]*Fact), logouts: make(map[string]int),
@@ -72,7 +72,7 @@ func (l *ledger) add(f *Fact, e *Effect) {
 		addAll(l.withdrawn, f.Of)
 		e.Settings = true
 	case factDropped:
-		l.dropped[f.Key] = append(l.dropped[f.Key], f.ID)
+		l.dropped[f.Key] = append(l.dropped[f.Key], f)
 		e.Settings = true
 	case factToken:
 		l.tokens[f.ID] = f
@@ -202,9 +202,21 @@ func (l *ledger) isReset(token *Fact) bool {
 	return false
 }
 
-// outlives reports whether a reset does not revoke a token.
+// outlives reports whether a reset does not revoke a token. One that was made by a change of the validation method revokes the
+// tokens from before it: its writer may have been stopped while others changed the method again, and made new tokens.
 func (l *ledger) outlives(token *Fact, reset string) bool {
+	if r := l.resets[reset]; r != nil && r.Number > 0 && token.Number > r.Number {
+		return true
+	}
 	return slices.Contains(token.Knows, reset) || slices.Contains(l.kept[token.ID], reset)
+}
+
+// number returns the number of the current settings, or 0 if there are none.
+func (l *ledger) number() uint64 {
+	if v := l.version(); v != nil {
+		return v.Number
+	}
+	return 0
 }
 
 // resetIDs returns the resets that a token made now outlives.

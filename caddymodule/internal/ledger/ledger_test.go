@@ -15,8 +15,6 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
-func duration(d time.Duration) caddy.Duration { return caddy.Duration(d) }
-
 // stateOf returns everything that follows from the facts of a ledger.
 func stateOf(l *ledger, now time.Time) string {
 	if l == nil {
@@ -127,7 +125,9 @@ func (w *factMaker) settings(l *ledger) []*Fact {
 		before = l.record("")
 	}
 	for _, hash := range keyHashes(m) {
-		v.Knows = append(v.Knows, l.dropped[hash]...)
+		for _, d := range l.dropped[hash] {
+			v.Knows = append(v.Knows, d.ID)
+		}
 	}
 	made := []*Fact{v}
 	switch w.IntN(6) {

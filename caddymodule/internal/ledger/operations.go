@@ -41,17 +41,36 @@ func (j *Journal) NextVersion(settings *config.Messenger, now time.Time) (v *Fac
 		incarnation = current
 		v.Parent, v.Number, v.Created = parent.ID, parent.Number+1, parent.Created
 		for _, hash := range keyHashes(settings) {
-			v.Knows = append(v.Knows, l.dropped[hash]...)
+			for _, f := range l.dropped[hash] {
+				v.Knows = append(v.Knows, f.ID)
+			}
 		}
 	})
 	return v, incarnation, nil
 }
 
-// HasRival reports whether another node has made a version with the same parent.
+// Undecided is how long a version that is neither confirmed nor withdrawn may still be: its writer may have been stopped. A write
+// that took longer is not acknowledged.
+const Undecided = 10 * time.Minute
+
+// HasRival reports whether another node has made a version with the same parent. The same holds for what v builds upon, as long as
+// that is not decided: the version that v follows may be withdrawn, and its rival confirmed, by writers that were stopped.
 func (j *Journal) HasRival(incarnation string, v *Fact) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return slices.ContainsFunc(j.ledger(incarnation).children(v.Parent), func(id string) bool { return id != v.ID })
+	l := j.ledger(incarnation)
+	rivals := func(v *Fact, after time.Time) bool {
+		return slices.ContainsFunc(l.children(v.Parent), func(id string) bool { return id != v.ID && l.versions[id].At.After(after) })
+	}
+	if rivals(v, time.Time{}) {
+		return true
+	}
+	for p := l.versions[v.Parent]; p != nil && !l.confirmed[p.ID]; p = l.versions[p.Parent] {
+		if rivals(p, v.At.Add(-Undecided-maxAhead)) {
+			return true
+		}
+	}
+	return false
 }
 
 // Two nodes can create a messenger of the same name at the same instant. Each writes its settings, looks, confirms them, and looks
@@ -117,18 +136,20 @@ func (j *Journal) Confirmation(v *Fact, before *Record, settings *config.Messeng
 	kept := keyHashes(settings)
 	for _, hash := range keyHashes(before.Settings) {
 		if !slices.Contains(kept, hash) {
-			f := NewFact(factDropped, at)
-			f.Key = hash
+			f := NewFact(factDropped, at, v.ID)
+			f.Key, f.Number = hash, v.Number
 			facts = append(facts, f)
 		}
 	}
 	if len(before.Tokens) > 0 && !settings.IsGenerated() {
-		facts = append(facts, NewFact(factReset, at))
+		reset := NewFact(factReset, at)
+		reset.Number = v.Number
+		facts = append(facts, reset)
 	}
 	return facts
 }
 
-// Deletion returns the fact by which all incarnations that there are are deleted, or nil if there are none. It belongs to NameFolder.
+// Deletion returns the fact by which all incarnations are deleted, or nil if there are none. It belongs to NameFolder.
 func (j *Journal) Deletion(now time.Time) *Fact {
 	var gone []string
 	j.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -21,6 +22,7 @@ func (j *Journal) Read(ctx context.Context, v *vault.Vault, write bool) (recordC
 	j.readings++
 	reading := j.readings
 	j.partial = true
+	before := maps.Clone(j.newestOf)
 	j.mu.Unlock()
 	names, err := v.List(ctx, j.root(), true)
 	if err != nil {
@@ -47,7 +49,15 @@ func (j *Journal) Read(ctx context.Context, v *vault.Vault, write bool) (recordC
 		return false, err
 	}
 	j.compare(listed, reading, vault.Now())
-	return j.checkRecord(ctx, v), nil
+	recordChanged = j.checkRecord(ctx, v)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	// A file system reads a folder in parts: of the batches that were written during a listing it may have a later one without
+	// an earlier one. Those before one that was known when it began are all in it.
+	for of, n := range before {
+		j.last[of] = max(j.last[of], n)
+	}
+	return recordChanged, nil
 }
 
 // readBatches reads the batches at keys.
@@ -127,9 +137,13 @@ func (j *Journal) ReadNext(ctx context.Context, v *vault.Vault, last vault.Key) 
 		return false
 	}
 	var keys []vault.Key
+	j.mu.Lock()
 	for n := have + 1; n <= last.Number; n++ {
-		keys = append(keys, vault.Key{Folder: last.Folder, Writer: last.Writer, Number: n})
+		if key := (vault.Key{Folder: last.Folder, Writer: last.Writer, Number: n}); j.batches[key] == nil {
+			keys = append(keys, key)
+		}
 	}
+	j.mu.Unlock()
 	batches := make([][]json.RawMessage, len(keys))
 	err := vault.UntilError(ctx, keys, func(i int, key vault.Key) error {
 		text, err := v.Load(ctx, key.String())
@@ -146,6 +160,10 @@ func (j *Journal) ReadNext(ctx context.Context, v *vault.Vault, last vault.Key) 
 			return false
 		}
 	}
+	j.mu.Lock()
+	of := vault.Key{Folder: last.Folder, Writer: last.Writer}
+	j.last[of] = max(j.last[of], last.Number)
+	j.mu.Unlock()
 	return j.Damage() == nil // what it lacks may be in the folder already, told by another writer
 }
 
@@ -205,8 +223,16 @@ func (j *Journal) Count() (n int) {
 func (j *Journal) Health() (missing int, ahead bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return len(j.missing), j.ahead
+	return len(j.missing), j.ahead.After(vault.Now().Add(maxAhead))
 }
 
 // Folder returns the folder of an incarnation below the root of the store.
 func (j *Journal) Folder(incarnation string) string { return folder(j.Name, incarnation) }
+
+// Lacks reports whether a batch belongs to the journal, and was not read yet.
+func (j *Journal) Lacks(key vault.Key) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	_, ours := j.incarnationOf(key)
+	return ours && j.batches[key] == nil
+}

@@ -89,9 +89,13 @@ func (l *ledger) settings(v *Fact) (*config.Messenger, error) {
 	return settings, nil
 }
 
-// isDropped reports whether a key is not trusted, although a version names it: that version does not know of the removal.
+// isDropped reports whether a key is not trusted, although a version names it: that version does not know of the removal. A
+// later version than the one that removed it names it again on purpose, also if the fact was written after it, by a node that
+// was stopped.
 func (l *ledger) isDropped(v *Fact, hash string) bool {
-	return slices.ContainsFunc(l.dropped[hash], func(id string) bool { return !slices.Contains(v.Knows, id) })
+	return slices.ContainsFunc(l.dropped[hash], func(f *Fact) bool {
+		return !slices.Contains(v.Knows, f.ID) && !(f.Number > 0 && v.Number > f.Number)
+	})
 }
 
 // keyHash identifies a key in settings, or the URL of a key set.

@@ -17,7 +17,7 @@ func LogoutOf(c *authn.Contact, m *config.Messenger, everywhere bool, now time.T
 		if next := c.Issued.Add(time.Second - config.DurationOr(m.ClockSkew, config.DefaultClockSkew)); next.After(now) {
 			now = next.UTC()
 		}
-		return Revocation{Identity: c.Identity, Before: &now}
+		return Revocation{Identity: c.Identity, Contact: c.Identity, Before: &now}
 	}
 	v := Revocation{TokenHash: c.TokenID, Contact: c.Identity}
 	if !c.Expires.IsZero() { // and not c.Until: a key that expires earlier may be configured again
@@ -34,7 +34,7 @@ func LogoutOf(c *authn.Contact, m *config.Messenger, everywhere bool, now time.T
 type Revocation struct {
 	TokenID   TokenID       `json:"jti,omitempty"`        // as an operator wrote it
 	TokenHash authn.TokenID `json:"jti_sha256,omitempty"` // if only the hash is known, as after a logout, or the jti is long
-	Contact   string        `json:"contact,omitempty"`    // the contact of the token, if it was revoked by a logout
+	Contact   string        `json:"contact,omitempty"`    // the contact who revoked it, by a logout
 	Identity  string        `json:"identity,omitempty"`
 	All       bool          `json:"all,omitempty"`
 	Before    *time.Time    `json:"issued_before,omitempty"` // for Identity and All; default: the time of the call
@@ -63,7 +63,7 @@ func (v *Revocation) Check() error {
 	switch {
 	case v.targets() != 1:
 		return errors.New(`exactly one of "jti", "jti_sha256", "identity" and "all" says what is revoked`)
-	case v.Contact != "" && !v.IsToken():
+	case v.Contact != "" && !v.IsToken() && v.Contact != v.Identity:
 		return errors.New(`"contact" goes with "jti"`)
 	case v.IsToken() && v.Before != nil:
 		return errors.New(`a jti names one token; "issued_before" goes with "identity" or "all"`)

@@ -20,11 +20,11 @@ import (
 //   - A revocation that covers others cannot be undone, because these are removed.
 
 const (
-	// maxRevocations is how many revocations of one messenger are stored. Those of all its tokens do not count, so that there
+	// MaxRevocations is how many revocations of one messenger are stored. Those of all its tokens do not count, so that there
 	// is room in an emergency.
-	maxRevocations = 10_000
+	MaxRevocations = 10_000
 
-	// maxLogouts is how many of these may be single tokens that one contact has revoked.
+	// maxLogouts is how many of these may be logouts of one contact.
 	maxLogouts = 20
 )
 
@@ -60,7 +60,8 @@ func (v *Revocation) hasExpired(now time.Time) bool {
 // addRevocation adds a revocation, unless it is undone or covered already.
 func (l *ledger) addRevocation(f *Fact, e *Effect) {
 	v := f.Revocation
-	if v.Covers {
+	if v.Covers && !l.isCovered(f) {
+		l.covers = slices.DeleteFunc(l.covers, func(c *Fact) bool { return v.coversAllOf(c.Revocation) })
 		l.covers = append(l.covers, f)
 		for old := range l.active() {
 			if v.coversAllOf(old.Revocation) {
@@ -192,7 +193,7 @@ func (l *ledger) revocationFacts(v Revocation, at, now time.Time, bound time.Dur
 	facts := []*Fact{make(v)}
 	if !l.hasRoom(&v) {
 		floor, freed, size := l.floor(now, bound)
-		if len(l.revocations)-freed >= maxRevocations || l.size-size+v.size() > maxRevocationText {
+		if len(l.revocations)-freed >= MaxRevocations || l.size-size+v.size() > maxRevocationText {
 			return nil, fmt.Errorf("the messenger has %d revocations, and there is no room for more; undo some of them, revoke all tokens (all), which always fits, or let tokens expire sooner (max_lifetime)", len(l.revocations))
 		}
 		facts = append(facts, make(floor))
@@ -202,7 +203,7 @@ func (l *ledger) revocationFacts(v Revocation, at, now time.Time, bound time.Dur
 
 // hasRoom reports whether v fits. One of all tokens always does.
 func (l *ledger) hasRoom(v *Revocation) bool {
-	return v.All || v.Covers || len(l.revocations) < maxRevocations && l.size+v.size() <= maxRevocationText
+	return v.All || v.Covers || len(l.revocations) < MaxRevocations && l.size+v.size() <= maxRevocationText
 }
 
 // floor returns a revocation of all tokens that were issued no later than those whose revocations have outlived max_lifetime,

@@ -52,16 +52,16 @@ func TestAllFitsIntoAFullList(t *testing.T) {
 		"long ones":  func(i int) Revocation { return Revocation{TokenID: TokenID(fmt.Sprint(i, strings.Repeat("<", 1000)))} },
 	} {
 		m, r := newRevokable(time.Minute, 0), newTestRevocations(0)
-		for i := range maxRevocations + 1 {
-			if i < maxRevocations-50 { // adding each looks through all
+		for i := range MaxRevocations + 1 {
+			if i < MaxRevocations-50 { // adding each looks through all
 				r.put(filler(i).at(m, now), now)
 			} else if r.revoke(filler(i).at(m, now), now) != nil {
 				break
 			}
 		}
 		full := len(r.revocations)
-		for _, v := range []Revocation{filler(maxRevocations + 1), {Identity: "mark"}} {
-			if err := r.revoke(v.at(m, now), now); err == nil && v.size() > revocationOverhead+100 || err == nil && full == maxRevocations {
+		for _, v := range []Revocation{filler(MaxRevocations + 1), {Identity: "mark"}} {
+			if err := r.revoke(v.at(m, now), now); err == nil && v.size() > revocationOverhead+100 || err == nil && full == MaxRevocations {
 				t.Errorf("%s: %d are not full", what, full)
 			}
 		}
@@ -88,7 +88,7 @@ func TestAllFitsIntoAFullList(t *testing.T) {
 func TestWhatMakesRoomStaysRevoked(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0).UTC()
 	m, r := newRevokable(time.Minute, 10*time.Minute), newTestRevocations(10*time.Minute)
-	for i := range maxRevocations {
+	for i := range MaxRevocations {
 		r.put(Revocation{TokenID: TokenID(fmt.Sprint("token ", i))}.at(m, now), now)
 	}
 	if err := r.revoke(Revocation{TokenID: "more"}.at(m, now), now); err == nil {
@@ -226,7 +226,7 @@ func TestAClockThatWasAheadRevivesNoToken(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0).UTC()
 	m, r := newRevokable(time.Minute, 0), newTestRevocations(0)
 	until := now.Add(time.Hour)
-	for i := range maxRevocations {
+	for i := range MaxRevocations {
 		r.put(Revocation{TokenID: TokenID(fmt.Sprint("token ", i)), Until: &until}.at(m, now), now)
 	}
 	ahead := now.Add(5 * time.Hour)
@@ -238,7 +238,7 @@ func TestAClockThatWasAheadRevivesNoToken(t *testing.T) {
 			t.Errorf("%s: a revoked token is valid", what)
 		}
 	}
-	if len(r.activeRevocations(now)) != maxRevocations+1 {
+	if len(r.activeRevocations(now)) != MaxRevocations+1 {
 		t.Errorf("%d are listed", len(r.activeRevocations(now)))
 	}
 }

@@ -77,9 +77,9 @@ func (w *revocationModel) logOut(tok *modelToken, everywhere bool) {
 	w.add(LogoutOf(w.contactOf(tok), w.m, everywhere, w.now))
 	if tok.jti == "" || everywhere {
 		w.byTime("identity "+tok.contact, func(other *modelToken) bool { return other.contact == tok.contact })
-		return
+	} else {
+		tok.revokedBy["jti "+tok.jti], tok.loggedOut = true, true
 	}
-	tok.revokedBy["jti "+tok.jti], tok.loggedOut = true, true
 	if w.r.logouts[tok.contact] > 0 {
 		return
 	}

@@ -63,6 +63,7 @@ func generate(l *ledger, at, now time.Time) (*NewToken, []*Fact, error) {
 	}
 	f := NewFact(factToken, at)
 	f.KeyID, f.Token, f.Knows = newKeyID(ring, now), sharedtoken.Generate(), l.resetIDs()
+	f.Number = l.number()
 	return &NewToken{KeyID: f.KeyID, Token: f.Token, Created: at.UTC().Truncate(time.Second)}, []*Fact{f}, nil
 }
 
@@ -91,6 +92,7 @@ func rotate(overlap time.Duration) ringChange {
 		}
 		f := NewFact(factToken, at)
 		f.KeyID, f.Token, f.Knows = newKeyID(ring, now), sharedtoken.Generate(), l.resetIDs()
+		f.Number = l.number()
 		facts := []*Fact{f}
 		if len(ending.Of) > 0 {
 			facts = append(facts, ending)
@@ -106,6 +108,7 @@ func reset(closing bool) ringChange {
 		all.Closing = closing
 		f := NewFact(factToken, at)
 		f.KeyID, f.Token, f.Knows = newKeyID(nil, now), sharedtoken.Generate(), append(l.resetIDs(), all.ID)
+		f.Number = l.number()
 		return &NewToken{KeyID: f.KeyID, Token: f.Token, Created: at.UTC().Truncate(time.Second)}, []*Fact{all, f}, nil
 	}
 }

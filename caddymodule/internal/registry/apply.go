@@ -50,7 +50,16 @@ func (s *Store) noteEnded(texts []json.RawMessage, ended int) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ended[first.ID] += ended
+	if before, waits := s.ended[first.ID]; waits { // its caller may not wait any more, and would never take the number
+		s.ended[first.ID] = before + ended
+	}
+}
+
+// countEnded makes the store count how many connections the batch ends that begins with f, until endedBy is called.
+func (s *Store) countEnded(f *ledger.Fact) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended[f.ID] = 0
 }
 
 // endedBy returns how many connections of this node the batch has ended that begins with f.
@@ -145,6 +154,7 @@ func (s *Store) applyOwned(j *ledger.Journal, e ledger.Effect) (ended int, err e
 // applyStored makes the facts of a stored messenger active, if it is in memory. The connections themselves know under what they
 // were opened. The caller holds the journal's applying.
 func (s *Store) applyStored(j *ledger.Journal, e ledger.Effect) (ended int, err error) {
+	before := s.changes(j.Name).Load()
 	old, ok := s.cached(j.Name)
 	if ok && old.journal != j {
 		return 0, nil // it was read again meanwhile
@@ -172,7 +182,9 @@ func (s *Store) applyStored(j *ledger.Journal, e ledger.Effect) (ended int, err 
 		return ended, nil
 	}
 	if r == nil {
-		s.uncache(j.Name)
+		if s.uncache(j.Name); s.changes(j.Name).Load() != before {
+			s.absent.Invalidate(j.Name) // it may have been created meanwhile
+		}
 		if active {
 			ended = EndAll(j.Name, s.log())
 		}

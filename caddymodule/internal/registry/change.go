@@ -87,8 +87,7 @@ func StorageError(err error) error {
 
 // IsUnreadable reports whether an error of this package means that a value exists and cannot be trusted.
 func IsUnreadable(err error) bool {
-	var answer caddy.APIError
-	if errors.As(err, &answer) {
+	if answer, ok := errors.AsType[caddy.APIError](err); ok {
 		err = answer.Err
 	}
 	return vault.IsUnreadable(err)
@@ -193,8 +192,11 @@ func (s *Store) write(ctx context.Context, j *ledger.Journal, incarnation string
 	if err != nil {
 		return 0, err
 	}
-	if _, err := s.writer.Append(ctx, j.Folder(incarnation), urgent, texts); err != nil {
+	s.countEnded(facts[0])
+	_, err = s.writer.Append(ctx, j.Folder(incarnation), urgent, texts)
+	ended = s.endedBy(facts[0])
+	if err != nil {
 		return 0, err
 	}
-	return s.endedBy(facts[0]), nil
+	return ended, nil
 }

@@ -22,7 +22,7 @@ type storeStatus struct {
 	Err     error
 }
 
-// aboutTo is how long a messenger is read again with every poll that another node is about to change: that node may have died.
+// aboutTo is how long a batch is looked for with every poll that another node is about to write: that node may have died.
 const aboutTo = time.Minute
 
 // Status returns the result of the last poll.
@@ -56,6 +56,7 @@ func (s *Store) poll(ctx context.Context) {
 		return nil
 	}
 	_ = vault.Each(ctx, changes, func(_ int, c vault.Change) error { return note(s.follow(ctx, c)) })
+	_ = vault.Each(ctx, s.batchesToLookFor(time.Now()), func(_ int, key vault.Key) error { s.lookFor(ctx, key); return nil })
 	_ = vault.Each(ctx, s.namesToRetry(time.Now()), func(_ int, name string) error { return note(s.reread(ctx, name)) })
 	if ctx.Err() != nil {
 		s.incomplete.Store(true) // a reload came in between, and the changes that were not followed are not told again
@@ -63,6 +64,42 @@ func (s *Store) poll(ctx context.Context) {
 	}
 	s.recordStatus(failure, reached)
 	s.unpin()
+}
+
+// batchesToLookFor returns the batches that other nodes are about to write.
+func (s *Store) batchesToLookFor(now time.Time) []vault.Key {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.about, func(_ vault.Key, until time.Time) bool { return now.After(until) })
+	return slices.Collect(maps.Keys(s.about))
+}
+
+// lookFor reads a batch that another node was about to write, if it is there. It reads that batch only: with many changes a
+// second some are always about to be made, and they must not delay those that were made. If it cannot be read, its writer has
+// not acknowledged it, or tells of it.
+func (s *Store) lookFor(ctx context.Context, key vault.Key) {
+	name, _, _ := strings.Cut(key.Folder, "/")
+	journals := s.held(key.Folder)
+	if len(journals) == 0 {
+		s.noteChange(name) // it may be the first batch of a messenger that there was not
+		if Connections.Open()[name] > 0 {
+			_ = s.reread(ctx, name)
+		}
+	}
+	for _, j := range journals {
+		if !j.Lacks(key) {
+			continue
+		}
+		text, err := s.Load(ctx, key.String())
+		if err != nil {
+			continue // it is not there yet, or its writer tells of it
+		}
+		if texts, err := vault.DecodeBatch(text); err != nil || j.Add(key, texts, Now()) != nil {
+			_ = s.reread(ctx, name)
+			continue
+		}
+		_, _ = s.apply(j, ledger.Effect{}) // an error makes the messenger unavailable
+	}
 }
 
 // namesToRetry returns the names that are read again with every poll.
@@ -80,8 +117,17 @@ func (s *Store) follow(ctx context.Context, c vault.Change) error {
 		return s.followKeySet(ctx, c)
 	}
 	if c.Pending {
-		s.readAgain(name, time.Now().Add(aboutTo))
-		return nil
+		s.mu.Lock()
+		s.about[c.Key] = time.Now().Add(aboutTo)
+		s.mu.Unlock()
+		if c.Key.Number--; c.Key.Number == 0 && !c.Again {
+			return nil
+		}
+		// The one before was written, and the list has one entry for both.
+	} else {
+		s.mu.Lock()
+		delete(s.about, c.Key)
+		s.mu.Unlock()
 	}
 	s.noteChange(name)
 	journals := s.held(c.Key.Folder)
@@ -185,6 +231,9 @@ func (s *Store) readMore(ctx context.Context, j *ledger.Journal) error {
 		if _, failed := s.apply(j, ledger.Effect{}); failed != nil {
 			err = errors.Join(err, failed)
 		}
+	}
+	if hasLostFacts(j) && j.Kind == ledger.KindStored {
+		s.pin(j.Name) // nothing else has these facts: the messenger is not evicted
 	}
 	return errors.Join(err, damage)
 }

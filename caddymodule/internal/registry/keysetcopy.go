@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"sync"
@@ -184,9 +185,7 @@ func (s *Store) followKeySet(ctx context.Context, c vault.Change) error {
 		s.mu.Lock()
 		engines := make(map[engineKey]*authn.JWKS)
 		if k := s.keySets[id]; k != nil {
-			for key, engine := range k.engines {
-				engines[key] = engine
-			}
+			maps.Copy(engines, k.engines)
 		}
 		s.mu.Unlock()
 		for key, engine := range engines {

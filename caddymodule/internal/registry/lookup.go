@@ -21,6 +21,7 @@ import (
 var (
 	errBusy   = errors.New("too many names are looked up in the store at this moment")
 	errOutage = errors.New("the storage failed a moment ago")
+	errSlow   = errors.New("the storage has not answered in time")
 )
 
 // find returns the entry of a stored messenger, or nil if there is none. A name that is not in memory costs one listing, and the
@@ -33,20 +34,60 @@ func (s *Store) find(ctx context.Context, name string) (*storedEntry, error) {
 	if _, absent := s.absent.GetIfPresent(name); absent || config.CheckName(name) != nil {
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, maxWait)
+	turn, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
-	leave, err := s.lookups.enter(ctx, clientOf(ctx))
+	leave, err := s.lookups.enter(turn, clientOf(ctx))
 	if err != nil {
 		return nil, err
 	}
-	defer leave()
 	if at := s.failed.Load(); at != nil && time.Since(*at) < outage {
+		leave()
 		return nil, errOutage
 	}
+	f, joined := s.flightOf(ctx, name, leave)
+	answer, cancel := context.WithTimeout(ctx, maxWait)
+	defer cancel()
+	select {
+	case <-f.done:
+	case <-answer.Done():
+		return nil, errSlow
+	}
+	if _, absent := s.absent.GetIfPresent(name); joined && f.entry == nil && f.err == nil && !absent {
+		return s.find(ctx, name) // it was created after that look-up, and before this request
+	}
+	return f.entry, f.err
+}
+
+// A flight is a look-up in progress, for which all requests for the name wait. It has one place of the turnstile, however many
+// these are.
+type flight struct {
+	done  chan struct{}
+	entry *storedEntry
+	err   error
+}
+
+// flightOf returns the look-up of a name, and begins one if there is none. leave is called when its place is free again.
+func (s *Store) flightOf(ctx context.Context, name string, leave func()) (f *flight, joined bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f = s.flights[name]; f != nil {
+		leave()
+		return f, true
+	}
+	f = &flight{done: make(chan struct{})}
+	s.flights[name] = f
 	// The read continues when the client goes away: cancelling it would look like a failing storage.
 	reading, cancel := context.WithTimeout(context.WithoutCancel(ctx), maxRead)
-	defer cancel()
-	return s.lookUp(reading, name)
+	go func() {
+		defer leave()
+		defer cancel()
+		f.entry, f.err = s.lookUp(reading, name)
+		s.mu.Lock()
+		delete(s.flights, name)
+		s.mu.Unlock()
+		close(f.done)
+	}()
+	return f, false
 }
 
 // maxRead is how long the reading of one messenger may take. With many facts it takes longer than one call of the storage.

@@ -75,6 +75,7 @@ func (s *Store) uncache(name string) {
 	s.mu.Lock()
 	before := s.pinned[name]
 	delete(s.pinned, name)
+	delete(s.uses, ledger.KindStored+"/"+name)
 	s.mu.Unlock()
 	if before != nil {
 		before.release()
@@ -98,14 +99,14 @@ func (s *Store) pin(name string) bool {
 	return true
 }
 
-// unpin unpins the messengers without connections.
+// unpin unpins the messengers without connections, unless nothing but this node has some of their facts.
 func (s *Store) unpin() {
 	s.mu.Lock()
 	idle := make(map[string]*storedEntry)
 	if len(s.pinned) > 0 {
 		open := Connections.Open() // under mu, so that no connection is added between this and the pin that it needs
 		for name, e := range s.pinned {
-			if open[name] == 0 {
+			if open[name] == 0 && !hasLostFacts(e.journal) {
 				idle[name] = e
 				delete(s.pinned, name)
 			}
@@ -118,6 +119,12 @@ func (s *Store) unpin() {
 			s.forgetUses(name)
 		}
 	}
+}
+
+// hasLostFacts reports whether this node has facts of a messenger that the storage has lost.
+func hasLostFacts(j *ledger.Journal) bool {
+	missing, _ := j.Health()
+	return missing > 0
 }
 
 // messengers returns the stored messengers that are in memory.

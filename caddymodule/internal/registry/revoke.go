@@ -20,7 +20,7 @@ func (reg *Registry) Revoke(ctx context.Context, name string, v ledger.Revocatio
 		return 0, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
 	urgent := by != ByContact
-	j, m, err := reg.journalOf(ctx, name, urgent)
+	j, m, err := reg.journalOf(ctx, name)
 	if err != nil {
 		return 0, err
 	}
@@ -67,9 +67,9 @@ func (reg *Registry) ClockWarning(name string, v ledger.Revocation) string {
 // ByContact is the actor of a logout.
 const ByContact Actor = "the contact"
 
-// journalOf returns the journal of a messenger and its settings. For an operator it looks whether the messenger was deleted or
-// created again on another node.
-func (reg *Registry) journalOf(ctx context.Context, name string, look bool) (*ledger.Journal, *config.Messenger, error) {
+// journalOf returns the journal of a messenger and its settings. It looks whether the messenger was deleted or created again on
+// another node: a revocation of the former one would be acknowledged, and revoke nothing.
+func (reg *Registry) journalOf(ctx context.Context, name string) (*ledger.Journal, *config.Messenger, error) {
 	s := reg.Store
 	kind, m := ledger.KindStored, reg.Messengers[name]
 	if m != nil {
@@ -84,7 +84,7 @@ func (reg *Registry) journalOf(ctx context.Context, name string, look bool) (*le
 		if kind == ledger.KindRing {
 			return j, m.Messenger, nil
 		}
-		if look && j.IsReplaced(ctx, s.Vault) {
+		if j.IsReplaced(ctx, s.Vault) {
 			break
 		}
 		if e, ok := s.cached(name); ok && e.journal == j {

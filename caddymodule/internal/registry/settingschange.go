@@ -80,6 +80,9 @@ func (reg *Registry) Put(ctx context.Context, name string, settings *config.Mess
 		}
 		return nil, false, errTwoWriters
 	}
+	if Now().Round(0).Sub(v.At) > ledger.Undecided { // the machine was suspended, and others do not wait any more
+		return nil, false, StorageError(vault.ErrUnknown)
+	}
 	if _, err = s.write(ctx, j, incarnation, true, j.Confirmation(v, before, settings, Now())...); err == nil {
 		_, err = s.again(ctx, j)
 	}

@@ -30,7 +30,7 @@ const (
 	maxCached = 10_000
 	maxAbsent = 10_000
 
-	// maxWait is how long a request waits for the storage.
+	// maxWait is how long a request waits for its turn, and then for the storage.
 	maxWait = 2 * time.Second
 
 	// rereadRate is how many messengers per second are read by a node that does not know which changes it missed.
@@ -49,8 +49,8 @@ var stores = caddy.NewUsagePool()
 // A Store has the messengers and key rings that change at runtime. It reads their facts from the storage when they are first
 // needed, and follows what other nodes write. A verification reads memory only.
 //
-// Locks are taken in this order: the lock of a name, which is held while the storage is read; applying of a journal; mu and the
-// mu of a journal, which are never held while the storage is read or written, and never together.
+// Locks are taken in this order: the lock of a name, which is held while the storage is read; applying of a journal; mu; the mu of
+// a journal. The last two are never held while the storage is read or written.
 type Store struct {
 	*vault.Vault
 	id       [sha256.Size]byte
@@ -60,7 +60,6 @@ type Store struct {
 
 	stored  *otter.Cache[string, *storedEntry]
 	absent  *otter.Cache[string, struct{}] // names without a stored messenger: no number of them evicts a messenger
-	loading [64]chan struct{}              // by the hash of a name; see lock
 	changed [64]atomic.Uint64              // by the same; see noteChange
 	seed    maphash.Seed
 	lookups *turnstile
@@ -73,10 +72,13 @@ type Store struct {
 	owned      map[string]*ledger.Journal // of configured messengers
 	keySets    map[string]*keySetFacts    // by folder
 	uses       map[string]*tokenUses
-	retry      map[string]time.Time // names to read again with every poll, until when; see reread
-	ended      map[string]int       // by fact: how many connections this node has ended because of it
+	retry      map[string]time.Time    // names to read again with every poll, until when; see reread
+	about      map[vault.Key]time.Time // batches that other nodes are about to write, and until when they are looked for
+	ended      map[string]int          // by fact: how many connections this node has ended because of it
 
 	changing map[string]*nameLock // the names that are being changed; see beginChange
+	loading  map[string]*nameLock // the names that are being read; see lock
+	flights  map[string]*flight   // the look-ups in progress, by name
 
 	polling    sync.Mutex
 	rereading  atomic.Bool
@@ -133,11 +135,11 @@ func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string) (*Stor
 			keySets:  make(map[string]*keySetFacts),
 			uses:     make(map[string]*tokenUses),
 			retry:    make(map[string]time.Time),
+			about:    make(map[vault.Key]time.Time),
 			ended:    make(map[string]int),
 			changing: make(map[string]*nameLock),
-		}
-		for i := range l.loading {
-			l.loading[i] = make(chan struct{}, 1)
+			loading:  make(map[string]*nameLock),
+			flights:  make(map[string]*flight),
 		}
 		w.Wrote, w.Stats.Seconds = l.wrote, observeWrite
 		l.status.Store(new(storeStatus))
@@ -251,11 +253,26 @@ func (s *Store) detach(reg *Registry) {
 	}
 }
 
-// lock serializes the reading of one name. Names share a fixed number of locks; a goroutine holds one at a time.
+// lock serializes the reading of one name. A goroutine holds one such lock at a time. A name has a lock of its own, so that one
+// that takes long to read delays no other.
 func (s *Store) lock(name string) (unlock func()) {
-	taken := s.loading[maphash.String(s.seed, name)%uint64(len(s.loading))]
-	taken <- struct{}{}
-	return func() { <-taken }
+	s.mu.Lock()
+	l := s.loading[name]
+	if l == nil {
+		l = &nameLock{taken: make(chan struct{}, 1)}
+		s.loading[name] = l
+	}
+	l.users++
+	s.mu.Unlock()
+	l.taken <- struct{}{}
+	return func() {
+		<-l.taken
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if l.users--; l.users == 0 {
+			delete(s.loading, name)
+		}
+	}
 }
 
 // readOwned gives the facts of a configured messenger to all configurations. They are read only if none has read them before.

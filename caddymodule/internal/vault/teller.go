@@ -20,9 +20,10 @@ const (
 	bellKey = StoreRoot + "/_bell/bell"
 
 	// maxListed and maxListText bound the list of one writer. Only changes that are about to be made may exceed them, of which
-	// there are at most maxPending.
+	// there are at most maxPending. The text has room for as many names as that: if it is full earlier, others have to read
+	// everything again, 200 changes a second at different messengers being enough.
 	maxListed   = 500
-	maxListText = 16 << 10
+	maxListText = 64 << 10
 	maxPending  = 500
 
 	// doubtful is for how long the list is written again and again after a write of it has failed: that one may still arrive,

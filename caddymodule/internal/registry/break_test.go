@@ -1,0 +1,428 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
+)
+
+// refuses reports whether a node refuses a token of a stored or configured messenger.
+func (n *testNode) refuses(name, identity, jti string, issued time.Time) bool {
+	n.t.Helper()
+	m, rej := n.Find(n.t.Context(), name)
+	if rej != nil {
+		n.t.Fatalf("node %s: %+v", n.name, rej)
+	}
+	return m.revoked.Covers(identity, authn.NewTokenID(jti), issued)
+}
+
+func (n *testNode) revoke(name string, v ledger.Revocation, by Actor) {
+	n.t.Helper()
+	if _, err := n.Revoke(n.t.Context(), name, v, by); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// A file system reads a folder in parts. A listing that was begun before the batches 2 and 3 were written may have the third
+// without the second.
+func TestListingWithAGap(t *testing.T) {
+	s := newServer()
+	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
+	a.revoke("sales", ledger.Revocation{TokenID: "one"}, "test")
+	b.settle()
+	a.revoke("sales", ledger.Revocation{TokenID: "two"}, "test")
+	a.revoke("sales", ledger.Revocation{TokenID: "three"}, "test")
+	// The listing of b was begun before "two" was written, and had passed its place.
+	hidden := vault.Key{Folder: "sales/config", Writer: a.Store.writer.ID, Number: 2}.String()
+	s.mu.Lock()
+	value := s.values[hidden]
+	delete(s.values, hidden)
+	s.mu.Unlock()
+	if err := b.Store.reread(t.Context(), "sales"); err != nil { // of the sweep, or because another node has changed it
+		t.Fatal(err)
+	}
+	s.set(hidden, value)
+	for range 20 {
+		b.settle()
+	}
+	if !b.refuses("sales", "mark", "two", time.Now()) {
+		t.Error("an acknowledged revocation is not followed after 20 polls")
+	}
+}
+
+// A node is stopped between writing new settings and confirming them.
+func TestStoppedBeforeConfirming(t *testing.T) {
+	s := newServer()
+	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
+	ctx := t.Context()
+	if _, _, err := a.Put(ctx, "acme", sharedTokenSettings(0), Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	keySet := &config.Messenger{IdentityKey: "identity", JWKS: &config.JWKS{URL: "https://keys.example/set"}}
+	stopped, goOn := make(chan bool), make(chan bool)
+	writes := 0
+	a.change("acme", ledger.GenerateToken())
+	a.storage.before = func(op, key string) error {
+		if _, batch := vault.ParseKey(key); op == "store" && batch {
+			if writes++; writes == 2 {
+				stopped <- true
+				<-goOn
+			}
+		}
+		return nil
+	}
+	done := make(chan error)
+	go func() {
+		_, _, err := a.Put(ctx, "acme", keySet, Condition{})
+		done <- err
+	}()
+	<-stopped
+	if _, _, err := b.Put(ctx, "acme", sharedTokenSettings(0), Condition{}); err != nil { // after the change of a, as b sees it
+		t.Fatal(err)
+	}
+	kid := b.change("acme", ledger.GenerateToken())
+	goOn <- true
+	t.Log("a was told", <-done)
+	b.settle()
+	a.settle()
+	for _, n := range []*testNode{a, b} {
+		if got := n.kids("acme"); !strings.Contains(got, kid) {
+			t.Errorf("node %s has the tokens %q, and not %s, which nothing has revoked since it was made", n.name, got, kid)
+		}
+	}
+}
+
+// The same with a key that the stopped node removes, and another operator adds again.
+func TestStoppedBeforeDroppingAKey(t *testing.T) {
+	s := newServer()
+	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
+	ctx := t.Context()
+	set := func(url string) *config.Messenger {
+		return &config.Messenger{IdentityKey: "identity", JWKS: &config.JWKS{URL: url}}
+	}
+	if _, _, err := a.Put(ctx, "acme", set("https://keys.example/one"), Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	stopped, goOn := make(chan bool), make(chan bool)
+	writes := 0
+	a.storage.before = func(op, key string) error {
+		if _, batch := vault.ParseKey(key); op == "store" && batch {
+			if writes++; writes == 2 {
+				stopped <- true
+				<-goOn
+			}
+		}
+		return nil
+	}
+	done := make(chan error)
+	go func() {
+		_, _, err := a.Put(ctx, "acme", set("https://keys.example/two"), Condition{})
+		done <- err
+	}()
+	<-stopped
+	if _, _, err := b.Put(ctx, "acme", set("https://keys.example/one"), Condition{}); err != nil { // as b sees it, it goes back
+		t.Fatal(err)
+	}
+	goOn <- true
+	t.Log("a was told", <-done)
+	b.settle()
+	r, err := b.StoredRecord(ctx, "acme")
+	if err != nil || r.Unusable != nil || r.Settings.JWKS.URL != "https://keys.example/one" {
+		t.Errorf("the settings that were acknowledged last are not usable: %v, %+v", err, r)
+	}
+}
+
+// A contact logs out on a node that has not noticed yet that the messenger was deleted and created again.
+func TestLogoutOfAMessengerCreatedAgain(t *testing.T) {
+	s := newServer()
+	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
+	ctx := t.Context()
+	settings := &config.Messenger{IdentityKey: "identity", JWKS: &config.JWKS{URL: "https://keys.example/set"}}
+	if _, _, err := a.Put(ctx, "acme", settings, Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	b.refuses("acme", "mark", "jti", time.Now())
+	if _, _, err := a.Remove(ctx, "acme", Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := a.Put(ctx, "acme", settings, Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	c := &authn.Contact{Identity: "mark", TokenID: authn.NewTokenID("jti"), Issued: time.Now(), Expires: time.Now().Add(time.Hour)}
+	b.revoke("acme", ledger.LogoutOf(c, settings, false, time.Now()), ByContact)
+	b.settle()
+	a.settle()
+	for _, n := range []*testNode{a, b} {
+		if !n.refuses("acme", "mark", "jti", c.Issued) {
+			t.Errorf("node %s accepts the token of a contact whose logout was acknowledged after the messenger was created", n.name)
+		}
+	}
+}
+
+// One contact logs out again and again, with tokens without a jti or everywhere.
+func TestOneContactLeavesRoomForOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newTestNode(t, newServer(), "a")
+		for i := range ledger.MaxRevocations + 100 {
+			c := &authn.Contact{Identity: "mallory", Issued: time.Now(), Expires: time.Now().Add(time.Hour)}
+			if _, err := n.Revoke(t.Context(), "sales", ledger.LogoutOf(c, n.Messengers["sales"].Messenger, true, time.Now()), ByContact); err != nil {
+				t.Fatalf("logout %d: %v", i, err)
+			}
+			time.Sleep(time.Second)
+		}
+		if _, err := n.Revoke(t.Context(), "sales", ledger.Revocation{Identity: "mark"}, "test"); err != nil {
+			t.Errorf("an operator can revoke nothing any more, because one contact has logged out often: %v", err)
+		}
+		if active := len(n.Store.owned["sales"].Rules(Now())); active > 100 {
+			t.Errorf("there are %d active revocations", active)
+		}
+		n.stop()
+		time.Sleep(time.Hour)
+	})
+}
+
+// The write of a rotation is held back; its caller is told 503. Another operator ends the tokens at once, and is told 200.
+func TestLateRotation(t *testing.T) {
+	s := newServer()
+	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
+	ctx := t.Context()
+	old := a.change("sales", ledger.GenerateToken())
+	a.settle()
+	b.settle()
+	held := fmt.Errorf("held back")
+	a.storage.before = func(op, key string) error {
+		if _, batch := vault.ParseKey(key); op == "store" && batch {
+			return held
+		}
+		return nil
+	}
+	_, _, err := a.ChangeRing(ctx, "sales", ledger.KindRing, ledger.RotateTokens(24*time.Hour), Condition{})
+	t.Log("a was told", err)
+	b.change("sales", ledger.RotateTokens(0))
+	a.storage.before = nil
+	time.Sleep(5 * time.Second) // the writer of a writes it again
+	b.settle()
+	r, err := b.Record(ctx, "sales", ledger.KindRing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tok := range r.Tokens {
+		t.Log(tok.KeyID, tok.End)
+	}
+	for _, tok := range r.ActiveTokens() {
+		if tok.KeyID == old {
+			t.Errorf("a token that was ended with acknowledgement is active until %s", tok.End)
+		}
+	}
+}
+
+// What the store has lost stays active on the nodes that know it, whatever other messengers are asked for, and health says so
+// until it is written back.
+func TestLostFactsAndEviction(t *testing.T) {
+	s := newServer()
+	a := newTestNode(t, s, "a")
+	ctx := t.Context()
+	if _, _, err := a.Put(ctx, "acme", sharedTokenSettings(0), Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	a.revoke("acme", ledger.Revocation{TokenID: "jti"}, "test")
+	var lost string
+	for _, key := range s.keys() {
+		if k, ok := vault.ParseKey(key); ok && strings.HasPrefix(k.Folder, "acme/") && k.Number == 3 {
+			lost = key
+		}
+	}
+	s.mu.Lock()
+	value := s.values[lost]
+	delete(s.values, lost)
+	s.mu.Unlock()
+	if err := a.Store.reread(ctx, "acme"); err != nil || a.WentBack() != 1 {
+		t.Fatal(err, a.WentBack())
+	}
+	if !a.refuses("acme", "mark", "jti", time.Now()) {
+		t.Fatal("not refused")
+	}
+	a.Store.stored.Invalidate("acme") // as an eviction does
+	if !a.refuses("acme", "mark", "jti", time.Now()) {
+		t.Error("a revoked token is accepted after the messenger was evicted from memory")
+	}
+	s.set(lost, value) // another node repairs
+	for range 20 {
+		a.settle()
+	}
+	_ = a.Store.rereadHeld(ctx, noWait)
+	if n := a.WentBack(); n != 0 {
+		t.Errorf("health says that facts of %d messengers are lost, for good, although the storage has them again", n)
+	}
+}
+
+// A messenger that takes long to read, because it has many facts or the storage is slow, delays its own requests only, and these
+// not for longer than maxWait.
+func TestSlowMessengerDelaysNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer()
+		a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
+		for _, name := range testStored {
+			if _, _, err := a.Put(t.Context(), name, sharedTokenSettings(0), Condition{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.storage.before = func(op, key string) error {
+			if strings.Contains(key, "/acme") {
+				time.Sleep(4 * time.Second)
+			}
+			return nil
+		}
+		var wg sync.WaitGroup
+		var longest atomic.Int64
+		for range 2 * maxLookups {
+			wg.Go(func() {
+				began := time.Now()
+				_, _ = b.Find(t.Context(), "acme")
+				longest.Store(max(longest.Load(), int64(time.Since(began))))
+			})
+		}
+		time.Sleep(100 * time.Millisecond)
+		began := time.Now()
+		if _, rej := b.Find(t.Context(), "bolt"); rej != nil || time.Since(began) > time.Second {
+			t.Errorf("another messenger: %+v after %s", rej, time.Since(began))
+		}
+		wg.Wait()
+		if d := time.Duration(longest.Load()); d > maxWait+time.Second {
+			t.Errorf("a request has waited for the storage for %s", d)
+		}
+		time.Sleep(time.Minute)
+		if _, rej := b.Find(t.Context(), "acme"); rej != nil {
+			t.Errorf("the slow messenger was not read in the end: %+v", rej)
+		}
+		a.stop()
+		b.stop()
+		time.Sleep(time.Hour)
+	})
+}
+
+// A caller that does not wait for its change leaves nothing behind.
+func TestCallersThatGoAwayLeaveNothing(t *testing.T) {
+	n := newTestNode(t, newServer(), "a")
+	n.started.Store(true)
+	_ = openChat(t, "sales", "mark")
+	stopped, goOn := make(chan bool), make(chan bool)
+	n.storage.before = func(op, key string) error {
+		if _, batch := vault.ParseKey(key); op == "store" && batch {
+			stopped <- true
+			<-goOn
+		}
+		return nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() {
+		_, err := n.Revoke(ctx, "sales", ledger.Revocation{Identity: "mark"}, "test")
+		done <- err
+	}()
+	<-stopped
+	cancel()
+	if err := <-done; err == nil {
+		t.Fatal("acknowledged")
+	}
+	goOn <- true
+	for range 1000 {
+		if n.refuses("sales", "mark", "", time.Time{}) {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(50 * time.Millisecond)
+	n.Store.mu.Lock()
+	defer n.Store.mu.Unlock()
+	if len(n.Store.ended) != 0 {
+		t.Errorf("%d counts of ended connections stay for ever", len(n.Store.ended))
+	}
+}
+
+// Messengers that are deleted on another node leave nothing behind.
+func TestDeletedElsewhereLeavesNothing(t *testing.T) {
+	s := newServer()
+	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
+	for i := range 20 {
+		name := fmt.Sprint("temporary-", i)
+		if _, _, err := a.Put(t.Context(), name, sharedTokenSettings(0), Condition{}); err != nil {
+			t.Fatal(err)
+		}
+		a.change(name, ledger.GenerateToken())
+		b.kids(name)
+		if _, _, err := a.Remove(t.Context(), name, Condition{}); err != nil {
+			t.Fatal(err)
+		}
+		b.settle()
+	}
+	b.Store.mu.Lock()
+	defer b.Store.mu.Unlock()
+	if n := len(b.Store.uses); n > len(testConfigured) {
+		t.Errorf("%d records of uses, of %d messengers", n, len(testConfigured))
+	}
+}
+
+// stopAt makes a node stop before it stores its next batches, until the test lets it go on.
+func (n *testNode) stopAt() (stopped chan bool, goOn chan bool) {
+	stopped, goOn = make(chan bool), make(chan bool)
+	n.storage.before = func(op, key string) error {
+		if _, batch := vault.ParseKey(key); op == "store" && batch {
+			stopped <- true
+			<-goOn
+		}
+		return nil
+	}
+	return stopped, goOn
+}
+
+// One writer is stopped before it confirms its settings, another before it withdraws its own. A third one builds upon those that
+// will be withdrawn.
+func TestThreeWriters(t *testing.T) {
+	s := newServer()
+	a, u, w := newTestNode(t, s, "a"), newTestNode(t, s, "u"), newTestNode(t, s, "w")
+	ctx := t.Context()
+	if _, _, err := a.Put(ctx, "acme", sharedTokenSettings(time.Hour), Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	put := func(n *testNode, lifetime time.Duration, c Condition) chan error {
+		done := make(chan error, 1)
+		go func() {
+			_, _, err := n.Put(ctx, "acme", sharedTokenSettings(lifetime), c)
+			done <- err
+		}()
+		return done
+	}
+	aStopped, aGoesOn := a.stopAt()
+	uStopped, uGoesOn := u.stopAt()
+	first := put(a, 2*time.Hour, Condition{})
+	<-aStopped
+	second := put(u, 3*time.Hour, Condition{})
+	<-uStopped
+	aGoesOn <- true
+	<-aStopped // it has found no other version, and is about to confirm its own
+	uGoesOn <- true
+	<-uStopped // it has found that of a, and is about to withdraw its own
+	seen, err := w.StoredRecord(ctx, "acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	third := <-put(w, 4*time.Hour, Condition{Revision: seen.Revision})
+	aGoesOn <- true
+	uGoesOn <- true
+	errA, errU := <-first, <-second
+	t.Logf("w has seen %s; a was told %v, u %v, w %v", time.Duration(seen.Settings.MaxLifetime), errA, errU, third)
+	if errA == nil && third == nil && time.Duration(seen.Settings.MaxLifetime) != 2*time.Hour {
+		t.Error("two changes of the same settings were acknowledged, and the second one was made without having seen the first")
+	}
+}
