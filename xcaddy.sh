@@ -295,7 +295,7 @@ A contact of the messenger billing, with a token signed by a key from a URL (200
 No token, and an identity that the client made up (401 token_missing):
   curl -i -H 'X-Contact-Identity: mark' $site/support/hello
 
-These tokens are good for an hour. To sign others:
+These tokens are valid for an hour. To sign others:
   $(printf '%q messenger sign --key %q' "$caddy" "$root/demo/support.key.pem") --identity zoe
 To see why a token is refused, or what the backend gets for it:
   $(printf '%q messenger explain support --address %q' "$caddy" "unix/$root/demo/admin.sock")

@@ -74,7 +74,7 @@ func (c *checkout) demo(ctx context.Context, env ...string) *exec.Cmd {
 	c.t.Cleanup(func() { _ = cmd.Process.Kill() })
 	within(c.t, 2*time.Minute, "the demo prints its requests", func() bool {
 		text, _ := os.ReadFile(out.Name())
-		return bytes.Contains(text, []byte("These tokens are good"))
+		return bytes.Contains(text, []byte("These tokens are valid"))
 	})
 	c.administered()
 	return cmd

@@ -33,7 +33,8 @@ func TestFollowingIsFast(t *testing.T) {
 		b.Store.poll(ctx)
 		time.Sleep(time.Minute)
 		slow := func(string, string) error { time.Sleep(100 * time.Millisecond); return nil }
-		a.storage.before, b.storage.before = slow, slow
+		a.storage.setBefore(slow)
+		b.storage.setBefore(slow)
 		b.UseMaxAge(0)
 		go b.Store.keepUpToDate(ctx, 2*time.Second)
 		time.Sleep(10 * time.Second)

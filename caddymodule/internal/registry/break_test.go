@@ -72,7 +72,7 @@ func TestStoppedBeforeConfirming(t *testing.T) {
 	stopped, goOn := make(chan bool), make(chan bool)
 	writes := 0
 	a.change("acme", ledger.GenerateToken())
-	a.storage.before = func(op, key string) error {
+	a.storage.setBefore(func(op, key string) error {
 		if _, batch := vault.ParseKey(key); op == "store" && batch {
 			if writes++; writes == 2 {
 				stopped <- true
@@ -80,7 +80,7 @@ func TestStoppedBeforeConfirming(t *testing.T) {
 			}
 		}
 		return nil
-	}
+	})
 	done := make(chan error)
 	go func() {
 		_, _, err := a.Put(ctx, "acme", keySet, Condition{})
@@ -115,7 +115,7 @@ func TestStoppedBeforeDroppingAKey(t *testing.T) {
 	}
 	stopped, goOn := make(chan bool), make(chan bool)
 	writes := 0
-	a.storage.before = func(op, key string) error {
+	a.storage.setBefore(func(op, key string) error {
 		if _, batch := vault.ParseKey(key); op == "store" && batch {
 			if writes++; writes == 2 {
 				stopped <- true
@@ -123,7 +123,7 @@ func TestStoppedBeforeDroppingAKey(t *testing.T) {
 			}
 		}
 		return nil
-	}
+	})
 	done := make(chan error)
 	go func() {
 		_, _, err := a.Put(ctx, "acme", set("https://keys.example/two"), Condition{})
@@ -200,16 +200,16 @@ func TestLateRotation(t *testing.T) {
 	a.settle()
 	b.settle()
 	held := fmt.Errorf("held back")
-	a.storage.before = func(op, key string) error {
+	a.storage.setBefore(func(op, key string) error {
 		if _, batch := vault.ParseKey(key); op == "store" && batch {
 			return held
 		}
 		return nil
-	}
+	})
 	_, _, err := a.ChangeRing(ctx, "sales", ledger.KindRing, ledger.RotateTokens(24*time.Hour), Condition{})
 	t.Log("a was told", err)
 	b.change("sales", ledger.RotateTokens(0))
-	a.storage.before = nil
+	a.storage.setBefore(nil)
 	time.Sleep(5 * time.Second) // the writer of a writes it again
 	b.settle()
 	r, err := b.Record(ctx, "sales", ledger.KindRing)
@@ -277,12 +277,12 @@ func TestSlowMessengerDelaysNoOther(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		b.storage.before = func(op, key string) error {
+		b.storage.setBefore(func(op, key string) error {
 			if strings.Contains(key, "/acme") {
 				time.Sleep(4 * time.Second)
 			}
 			return nil
-		}
+		})
 		var wg sync.WaitGroup
 		var longest atomic.Int64
 		for range 2 * maxLookups {
@@ -317,13 +317,13 @@ func TestCallersThatGoAwayLeaveNothing(t *testing.T) {
 	n.started.Store(true)
 	_ = openChat(t, "sales", "mark")
 	stopped, goOn := make(chan bool), make(chan bool)
-	n.storage.before = func(op, key string) error {
+	n.storage.setBefore(func(op, key string) error {
 		if _, batch := vault.ParseKey(key); op == "store" && batch {
 			stopped <- true
 			<-goOn
 		}
 		return nil
-	}
+	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() {
@@ -376,13 +376,13 @@ func TestDeletedElsewhereLeavesNothing(t *testing.T) {
 // stopAt makes a node stop before it stores its next batches, until the test lets it go on.
 func (n *testNode) stopAt() (stopped chan bool, goOn chan bool) {
 	stopped, goOn = make(chan bool), make(chan bool)
-	n.storage.before = func(op, key string) error {
+	n.storage.setBefore(func(op, key string) error {
 		if _, batch := vault.ParseKey(key); op == "store" && batch {
 			stopped <- true
 			<-goOn
 		}
 		return nil
-	}
+	})
 	return stopped, goOn
 }
 

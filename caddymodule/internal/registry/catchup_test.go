@@ -14,9 +14,9 @@ import (
 func (n *testNode) failing(fails bool) {
 	n.storage.server.mu.Lock()
 	defer n.storage.server.mu.Unlock()
-	n.storage.before = nil
+	n.storage.setBefore(nil)
 	if fails {
-		n.storage.before = func(string, string) error { return errFailed }
+		n.storage.setBefore(func(string, string) error { return errFailed })
 	}
 }
 

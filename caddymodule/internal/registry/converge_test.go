@@ -24,7 +24,7 @@ func TestNoUpdateIsLostBetweenTwoNodes(t *testing.T) {
 		a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
 		want := make(chan string, 100)
 		work := func(n *testNode) {
-			n.storage.slow = newChance(7, 100)
+			n.storage.setSlow(newChance(7, 100))
 			for i := range 10 {
 				kid := n.change("support", ledger.GenerateToken())
 				if i < 8 { // each leaves two
@@ -35,7 +35,8 @@ func TestNoUpdateIsLostBetweenTwoNodes(t *testing.T) {
 			}
 		}
 		together(func() { together(func() { work(a) }, func() { work(a) }) }, func() { together(func() { work(b) }, func() { work(b) }) })
-		a.storage.slow, b.storage.slow = nil, nil
+		a.storage.setSlow(nil)
+		b.storage.setSlow(nil)
 		close(want)
 		var kids []string
 		for kid := range want {
@@ -66,7 +67,7 @@ func TestOfTwoWritersOfSettingsAtMostOneSucceeds(t *testing.T) {
 			put := func(i int) func() {
 				return func() {
 					n := nodes[i]
-					n.storage.slow = newChance(seed*2+uint64(i), 100)
+					n.storage.setSlow(newChance(seed*2+uint64(i), 100))
 					r, err := n.Record(t.Context(), "acme", ledger.KindStored)
 					if err != nil {
 						t.Error(err)
@@ -76,7 +77,7 @@ func TestOfTwoWritersOfSettingsAtMostOneSucceeds(t *testing.T) {
 						c.Revision, seen[i] = r.Revision, time.Duration(r.Settings.MaxLifetime)
 					}
 					_, _, errs[i] = n.Put(t.Context(), "acme", sharedTokenSettings(time.Duration(i+1)*time.Hour), c)
-					n.storage.slow = nil
+					n.storage.setSlow(nil)
 				}
 			}
 			together(put(0), put(1))
@@ -141,11 +142,11 @@ func TestANodeDiesInTheMiddleOfAChange(t *testing.T) {
 						prepare(t, a)
 						agree(t, "before", b, c)
 						writes := 0
-						a.storage.before = func(string, string) error { return nil }
-						a.storage.dies = func() (before, afterwards bool) {
+						a.storage.setBefore(func(string, string) error { return nil })
+						a.storage.setDies(func() (before, afterwards bool) {
 							writes++
 							return writes > write || writes == write && !after, writes == write && after
-						}
+						})
 						err := op(a)
 						if err == nil && writes >= write {
 							t.Error("a node that died has acknowledged its change")

@@ -61,12 +61,12 @@ func TestLookUpsUnderAFlood(t *testing.T) {
 			t.Fatal(err)
 		}
 		n.Store.stored.Invalidate("bolt")
-		n.storage.before = func(op, _ string) error {
+		n.storage.setBefore(func(op, _ string) error {
 			if op == "list" {
 				time.Sleep(time.Second)
 			}
 			return nil
-		}
+		})
 		for i := range 4 * maxQueuedClient {
 			go func() {
 				began := time.Now()
@@ -133,12 +133,12 @@ func TestABusyMessengerIsReadForTheFirstTime(t *testing.T) {
 		s := newServer()
 		a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
 		prepare(t, a)
-		b.storage.before = func(op, _ string) error {
+		b.storage.setBefore(func(op, _ string) error {
 			if op == "list" { // something about some name is noticed during every listing
 				b.Store.noteChange("acme")
 			}
 			return nil
-		}
+		})
 		if got := b.kids("acme"); got != a.kids("acme") {
 			t.Errorf("got %q", got)
 		}

@@ -82,13 +82,13 @@ func TestAReloadDoesNotEndWhatIsToBeReadAgain(t *testing.T) {
 		a.change("support", ledger.ResetTokens(false))
 		a.storage.spoilLists(func(string) []byte { return nil })
 		ended, cancel := context.WithCancel(t.Context())
-		b.storage.slow = newChance(1, 100)
+		b.storage.setSlow(newChance(1, 100))
 		b.Store.poll(ended)
 		cancel()
 		for b.Store.rereading.Load() {
 			time.Sleep(time.Millisecond)
 		}
-		b.storage.slow = nil
+		b.storage.setSlow(nil)
 		agree(t, "after the next poll", b)
 	})
 }
@@ -149,7 +149,7 @@ func TestAStorageThatSaysNotThereWhenItIsOutOfReach(t *testing.T) {
 		prepare(t, a)
 		agree(t, "before", b)
 		before := map[string]string{"support": b.kids("support"), "acme": b.kids("acme")}
-		b.storage.lies = true
+		b.storage.setLies(true)
 		b.settle()
 		for name, want := range before {
 			if got := b.kids(name); got != want {
@@ -162,7 +162,7 @@ func TestAStorageThatSaysNotThereWhenItIsOutOfReach(t *testing.T) {
 		if got := b.kids("unheard-of"); got != "keys_unavailable" {
 			t.Errorf("a name that was not asked for before is %s, which cannot be known", got)
 		}
-		b.storage.lies = false
+		b.storage.setLies(false)
 		time.Sleep(time.Minute)
 		agree(t, "afterwards", a, b)
 	})
@@ -207,12 +207,12 @@ func TestANodeThatWasCutOffFindsOutWhatWasRevoked(t *testing.T) {
 func TestAWriteDuringAListingWasNotLost(t *testing.T) {
 	a := newTestNode(t, newServer(), "a")
 	prepare(t, a)
-	a.storage.listed = func() {
-		a.storage.listed = nil
+	a.storage.setListed(func() {
+		a.storage.setListed(nil)
 		if _, err := a.Revoke(t.Context(), "support", ledger.Revocation{Identity: "mark"}, "test"); err != nil {
 			t.Error(err)
 		}
-	}
+	})
 	if err := a.Store.reread(t.Context(), "support"); err != nil {
 		t.Fatal(err)
 	}

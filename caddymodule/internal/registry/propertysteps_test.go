@@ -217,29 +217,28 @@ func (w *world) happen(n *testNode) {
 			_ = n.Store.follower.Tidy(w.t.Context())
 		})
 	default:
-		if len(w.server.late) > 0 {
+		if w.server.land(w.rand) {
 			w.note("a late write arrives")
-			w.server.land(w.rand.IntN(len(w.server.late)))
 		}
 	}
 }
 
 // faults makes the storage of a node fail, or ends that.
 func (w *world) faults(n *testNode) {
-	if n.storage.chance != nil {
+	if n.storage.hasChance() {
 		w.note("the storage of %s does not fail any more", n.name)
-		n.storage.chance = nil
+		n.storage.setChance(nil)
 		return
 	}
 	odds := []uint64{5, 20, 60, 100}[w.rand.IntN(4)]
 	w.note("%d %% of what %s asks of the storage fails", odds, n.name)
-	n.storage.chance = newChance(w.rand.Uint64(), odds)
+	n.storage.setChance(newChance(w.rand.Uint64(), odds))
 }
 
 // poll polls. If nothing fails, and all writers have told what they had to tell, the node knows everything then.
 func (w *world) poll(n *testNode) {
 	w.note("%s polls", n.name)
-	complete := n.storage.chance == nil
+	complete := !n.storage.hasChance()
 	if complete {
 		time.Sleep(2 * vault.TendInterval)
 	}
@@ -254,8 +253,8 @@ func (w *world) poll(n *testNode) {
 func (w *world) concurrently(name string) {
 	a, b := w.nodes[0], w.nodes[1]
 	for _, n := range w.nodes {
-		n.storage.slow = newChance(w.rand.Uint64(), 100)
-		defer func() { n.storage.slow = nil }()
+		n.storage.setSlow(newChance(w.rand.Uint64(), 100))
+		defer func() { n.storage.setSlow(nil) }()
 	}
 	m := w.models[name]
 	if w.rand.IntN(2) == 0 {

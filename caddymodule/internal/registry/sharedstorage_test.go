@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io/fs"
+	"math/rand/v2"
 	"regexp"
 	"slices"
 	"strings"
@@ -44,11 +45,16 @@ func (s *server) keys() (keys []string) {
 }
 
 // land lets the i-th write that was held back arrive.
-func (s *server) land(i int) {
+func (s *server) land(random *rand.Rand) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.late) == 0 {
+		return false
+	}
+	i := random.IntN(len(s.late))
 	s.late[i]()
 	s.late = slices.Delete(s.late, i, i+1)
+	return true
 }
 
 var errFailed = errors.New("this access failed")
@@ -58,6 +64,8 @@ type nodeStorage struct {
 	Node string // keeps the stores of two nodes apart that are in one process
 
 	*server
+
+	faults sync.Mutex                  // guards the rest
 	before func(op, key string) error  // called before each access; may be nil
 	dies   func() (before, after bool) // called for each write: whether the node dies before or after it; may be nil
 	listed func()                      // called when a listing was made; may be nil
@@ -98,13 +106,72 @@ func (c *chance) draw(op, key string) int {
 	return int(n / 100 % 1000)
 }
 
+func (s *nodeStorage) setBefore(before func(op, key string) error) {
+	s.faults.Lock()
+	defer s.faults.Unlock()
+	s.before = before
+}
+
+func (s *nodeStorage) setDies(dies func() (before, after bool)) {
+	s.faults.Lock()
+	defer s.faults.Unlock()
+	s.dies = dies
+}
+
+func (s *nodeStorage) setListed(listed func()) {
+	s.faults.Lock()
+	defer s.faults.Unlock()
+	s.listed = listed
+}
+
+func (s *nodeStorage) setLies(lies bool) {
+	s.faults.Lock()
+	defer s.faults.Unlock()
+	s.lies = lies
+}
+
+func (s *nodeStorage) setChance(c *chance) {
+	s.faults.Lock()
+	defer s.faults.Unlock()
+	s.chance = c
+}
+
+func (s *nodeStorage) setSlow(c *chance) {
+	s.faults.Lock()
+	defer s.faults.Unlock()
+	s.slow = c
+}
+
+// draw draws from the chance of faults.
+func (s *nodeStorage) draw(op, key string) int {
+	s.faults.Lock()
+	c := s.chance
+	s.faults.Unlock()
+	return c.draw(op, key)
+}
+
+func (s *nodeStorage) hasChance() bool {
+	s.faults.Lock()
+	defer s.faults.Unlock()
+	return s.chance != nil
+}
+
+func (s *nodeStorage) isLying() bool {
+	s.faults.Lock()
+	defer s.faults.Unlock()
+	return s.lies
+}
+
 // access delays, and fails.
 func (s *nodeStorage) access(op, key string) error {
-	if n := s.slow.draw("slow", key); n >= 0 {
+	s.faults.Lock()
+	slow, before := s.slow, s.before
+	s.faults.Unlock()
+	if n := slow.draw("slow", key); n >= 0 {
 		time.Sleep(time.Duration(n) * time.Millisecond / 50)
 	}
-	if s.before != nil {
-		return s.before(op, key)
+	if before != nil {
+		return before(op, key)
 	}
 	return nil
 }
@@ -113,8 +180,8 @@ func (s *nodeStorage) Load(_ context.Context, key string) ([]byte, error) {
 	if err := s.access("load", key); err != nil {
 		return nil, err
 	}
-	switch n := s.chance.draw("load", key); {
-	case n >= 0 && n%4 == 0 || s.lies: // a key that a listing names, and that is not there for a moment
+	switch n := s.draw("load", key); {
+	case n >= 0 && n%4 == 0 || s.isLying(): // a key that a listing names, and that is not there for a moment
 		return nil, fs.ErrNotExist
 	case n >= 0:
 		return nil, errFailed
@@ -135,8 +202,11 @@ func (s *nodeStorage) Store(_ context.Context, key string, value []byte) error {
 	}
 	value = slices.Clone(value)
 	apply := func() { s.values[key] = value }
-	if s.dies != nil {
-		before, after := s.dies()
+	s.faults.Lock()
+	dies := s.dies
+	s.faults.Unlock()
+	if dies != nil {
+		before, after := dies()
 		if !before {
 			s.set(key, value)
 		}
@@ -144,7 +214,7 @@ func (s *nodeStorage) Store(_ context.Context, key string, value []byte) error {
 			return errFailed
 		}
 	}
-	n := s.chance.draw("store", key)
+	n := s.draw("store", key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if n >= 0 && vault.IsOwnKey(key) {
@@ -171,7 +241,7 @@ func (s *nodeStorage) Delete(_ context.Context, key string) error {
 	if err := s.access("delete", key); err != nil {
 		return err
 	}
-	n := s.chance.draw("delete", key)
+	n := s.draw("delete", key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if n < 0 || n%2 == 0 {
@@ -193,11 +263,14 @@ func (s *nodeStorage) List(_ context.Context, prefix string, recursive bool) ([]
 	if err := s.access("list", prefix); err != nil {
 		return nil, err
 	}
-	if s.chance.draw("list", prefix) >= 0 || s.lies {
+	if s.draw("list", prefix) >= 0 || s.isLying() {
 		return nil, errFailed
 	}
-	if s.listed != nil {
-		defer s.listed()
+	s.faults.Lock()
+	listed := s.listed
+	s.faults.Unlock()
+	if listed != nil {
+		defer listed()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
