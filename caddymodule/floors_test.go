@@ -30,6 +30,7 @@ var floors = map[string]int{
 	"internal/session":     0,
 	"internal/strictjson":  0,
 	"internal/bytecache":   0,
+	"internal/turnstile":   0,
 	"internal/printable":   0,
 	"internal/keyserver":   0,
 	"internal/sharedtoken": 0,

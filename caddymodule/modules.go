@@ -15,7 +15,7 @@
 //	internal/keyserver             what a key server publishes, over HTTP
 //	internal/sharedtoken           the text of a shared token
 //	internal/session, strictjson   connections with a deadline; JSON that every parser reads alike
-//	internal/bytecache, …          a cache without pointers, and other small things
+//	internal/bytecache, …          a cache without pointers, a turnstile, and other small things
 //	internal/configtest            messengers with every setting, for tests
 //
 // To read how a request is decided, begin with auth.Handler.ServeHTTP.

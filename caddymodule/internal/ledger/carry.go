@@ -144,7 +144,7 @@ func (j *Journal) factsOfRecord(text []byte) (map[vault.Key][]json.RawMessage, s
 		incarnation = strings.ToLower(base32.StdEncoding.EncodeToString(sum[:])[:16])
 	}
 	n := 0
-	make := func(kind string, at time.Time) *Fact {
+	newFact := func(kind string, at time.Time) *Fact {
 		n++
 		sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", digest, n))
 		if at.IsZero() {
@@ -152,7 +152,7 @@ func (j *Journal) factsOfRecord(text []byte) (map[vault.Key][]json.RawMessage, s
 		}
 		return &Fact{ID: strings.ToLower(base32.StdEncoding.EncodeToString(sum[:])[:16]), Kind: kind, At: at.UTC()}
 	}
-	mark := make(factCarried, r.Changed)
+	mark := newFact(factCarried, r.Changed)
 	mark.Key = digest
 	groups := [][]*Fact{{mark}, nil}
 	size := 0 // of the last group
@@ -168,46 +168,52 @@ func (j *Journal) factsOfRecord(text []byte) (map[vault.Key][]json.RawMessage, s
 		groups[last] = append(groups[last], f)
 	}
 	if len(r.Settings) > 0 && j.Kind == KindStored {
-		v := make(factSettings, r.Changed)
+		v := newFact(factSettings, r.Changed)
 		created := r.Created.UTC()
 		v.Number, v.Created, v.Settings = 1, &created, r.Settings
 		add(v)
-		confirmed := make(factConfirmed, r.Changed)
+		confirmed := newFact(factConfirmed, r.Changed)
 		confirmed.Of = []string{v.ID}
 		add(confirmed)
 	}
 	for i, t := range r.Tokens {
-		token := make(factToken, t.Created.Add(time.Duration(i))) // in their order, also if they were made in the same second
+		token := newFact(factToken, t.Created.Add(time.Duration(i))) // in their order, also if they were made in the same second
 		token.KeyID, token.Token = t.KeyID, t.Token
 		add(token)
 		if t.End != nil {
-			expiry := make(factExpiry, t.Created)
+			expiry := newFact(factExpiry, t.Created)
 			expiry.Of, expiry.End = []string{token.ID}, t.End
 			add(expiry)
 		}
 	}
 	for i := range r.Revocations {
-		f := make(factRevoke, r.Revocations[i].Created)
+		f := newFact(factRevoke, r.Revocations[i].Created)
 		f.Revocation = &r.Revocations[i]
 		add(f)
 	}
-	batches := map[vault.Key][]json.RawMessage{}
+	batches, err := j.batchesOf(incarnation, groups)
+	return batches, digest, err
+}
+
+// batchesOf returns the batches with these groups of facts.
+func (j *Journal) batchesOf(incarnation string, groups [][]*Fact) (map[vault.Key][]json.RawMessage, error) {
+	batches := make(map[vault.Key][]json.RawMessage)
 	for i, group := range groups {
 		if len(group) == 0 {
 			continue
 		}
 		for _, f := range group {
 			if err := f.check(); err != nil {
-				return nil, "", fmt.Errorf("%s: %w", j.recordKey(), err)
+				return nil, fmt.Errorf("%s: %w", j.recordKey(), err)
 			}
 		}
 		texts, err := Encode(group)
 		if err != nil {
-			return nil, "", err
+			return nil, err
 		}
 		batches[vault.Key{Folder: folder(j.Name, incarnation), Writer: recordWriter, Number: uint64(i + 1)}] = texts
 	}
-	return batches, digest, nil
+	return batches, nil
 }
 
 // checkRecord reports whether an older version of the gateway has written a record after it was carried over, and deletes the record

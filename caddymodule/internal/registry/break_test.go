@@ -13,6 +13,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/turnstile"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -285,7 +286,7 @@ func TestSlowMessengerDelaysNoOther(t *testing.T) {
 		})
 		var wg sync.WaitGroup
 		var longest atomic.Int64
-		for range 2 * maxLookups {
+		for range 2 * turnstile.Places {
 			wg.Go(func() {
 				began := time.Now()
 				_, _ = b.Find(t.Context(), "acme")

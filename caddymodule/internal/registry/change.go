@@ -47,7 +47,7 @@ func (c Condition) Check(old *ledger.Record) error {
 
 var (
 	// ErrNoMessenger is the error for a name without a messenger.
-	ErrNoMessenger = StatusError(http.StatusNotFound, "there is no messenger of this name, neither configured nor stored; list shows those that there are")
+	ErrNoMessenger = StatusError(http.StatusNotFound, "there is no messenger of this name, neither configured nor stored; see: caddy messenger list")
 
 	errNewerSettings = StatusError(http.StatusConflict, "these settings were made by a newer version of the gateway, and this one would lose what it does not know; change them with that version, or delete the messenger")
 

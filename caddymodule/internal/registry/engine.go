@@ -102,7 +102,7 @@ func (s *Store) logFetches() func(authn.FetchReport) {
 				logger.Info("key set not fetched yet; trying again in a second", zap.Error(report.Err))
 			case text != lastError || time.Since(logged) >= 10*time.Minute:
 				lastError, logged = text, time.Now()
-				message := "key set not fetched; the last good one stays in force as long as stale_if_error says"
+				message := "key set not fetched; the last valid one stays active as long as stale_if_error says"
 				if report.Keys == 0 {
 					message = "key set not fetched; no token can be verified until it is"
 				}

@@ -36,7 +36,7 @@ func (s *Store) find(ctx context.Context, name string) (*storedEntry, error) {
 	}
 	turn, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
-	leave, err := s.lookups.enter(turn, clientOf(ctx))
+	leave, err := s.lookups.Enter(turn, clientOf(ctx))
 	if err != nil {
 		return nil, err
 	}

@@ -44,7 +44,7 @@ func (s *server) keys() (keys []string) {
 	return keys
 }
 
-// land lets the i-th write that was held back arrive.
+// land lets one of the writes that were held back arrive, and reports whether there was one.
 func (s *server) land(random *rand.Rand) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

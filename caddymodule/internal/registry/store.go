@@ -19,6 +19,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/turnstile"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -62,7 +63,7 @@ type Store struct {
 	absent  *otter.Cache[string, struct{}] // names without a stored messenger: no number of them evicts a messenger
 	changed [64]atomic.Uint64              // by the same; see noteChange
 	seed    maphash.Seed
-	lookups *turnstile
+	lookups *turnstile.Turnstile
 	rereads *rate.Limiter
 	failed  atomic.Pointer[time.Time] // when the storage failed last; by the monotonic clock, whatever the wall clock does
 
@@ -128,7 +129,7 @@ func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string) (*Stor
 			id:       id,
 			internal: internal,
 			seed:     maphash.MakeSeed(),
-			lookups:  newTurnstile(),
+			lookups:  turnstile.New(),
 			rereads:  rate.NewLimiter(rereadRate, 1),
 			pinned:   make(map[string]*storedEntry),
 			owned:    make(map[string]*ledger.Journal),

@@ -25,7 +25,7 @@ const usesInterval = 10 * time.Minute
 // keepUsesFor is how long the last use of a removed token stays stored.
 const keepUsesFor = 365 * 24 * time.Hour
 
-// usesKey returns the storage key of the last uses of the tokens of a messenger. They are no facts: nothing depends on them.
+// usesKey returns the storage key of the last uses of the tokens of a messenger. They are not facts: nothing depends on them.
 func usesKey(name, kind string) string { return path.Join(vault.StoreRoot, name, "used-"+kind) }
 
 // tokenUses has the hours, counted from 1970, in which the tokens of one ring were last used, by kid.

@@ -208,7 +208,7 @@ func (t *teller) render() []byte {
 		if i < 0 {
 			return text
 		}
-		// A good part at a time, so that marshalling is not repeated for each entry.
+		// A tenth at a time, so that marshalling is not repeated for each entry.
 		for n := max(1, len(list.Changes)/10); n > 0 && i < len(list.Changes); n-- {
 			if e := list.Changes[i]; !e.Pending {
 				delete(t.entries, e.Folder)

@@ -1,21 +1,29 @@
-package registry
+// Package turnstile bounds how many callers do something at a time, and lets clients take turns.
+//
+// It knows neither what is done nor who the clients are. Begin reading with [Turnstile.Enter].
+package turnstile
 
 import (
 	"context"
+	"errors"
 	"sync"
 )
 
 const (
-	// maxLookups is how many names are looked up at a time, and maxQueued how many requests wait for that, of one client and of
-	// all.
-	maxLookups      = 32
-	maxQueuedClient = 1024
+	// Places is how many callers may be in at a time.
+	Places = 32
+
+	// MaxQueuedClient is how many callers of one client may wait, and maxQueued how many of all.
+	MaxQueuedClient = 1024
 	maxQueued       = 16_384
 )
 
-// A turnstile lets a bounded number of callers in at a time. Those that wait are let in by turns, one of each client, so that a
+// ErrBusy is the error for a caller who was not let in: too many wait, or its context has ended.
+var ErrBusy = errors.New("too many callers wait at this moment")
+
+// A Turnstile lets a bounded number of callers in at a time. Those that wait are let in by turns, one of each client, so that a
 // client that asks for thousands of made-up names delays only itself.
-type turnstile struct {
+type Turnstile struct {
 	mu      sync.Mutex
 	free    int
 	waiting map[string][]chan struct{} // by client
@@ -23,12 +31,13 @@ type turnstile struct {
 	queued  int
 }
 
-func newTurnstile() *turnstile {
-	return &turnstile{free: maxLookups, waiting: make(map[string][]chan struct{})}
+// New makes a turnstile with all places free.
+func New() *Turnstile {
+	return &Turnstile{free: Places, waiting: make(map[string][]chan struct{})}
 }
 
-// enter returns when the caller may go on, with a function to be called afterwards.
-func (t *turnstile) enter(ctx context.Context, client string) (leave func(), err error) {
+// Enter returns when the caller may go on, with a function to be called afterwards.
+func (t *Turnstile) Enter(ctx context.Context, client string) (leave func(), err error) {
 	t.mu.Lock()
 	if t.free > 0 {
 		t.free--
@@ -36,9 +45,9 @@ func (t *turnstile) enter(ctx context.Context, client string) (leave func(), err
 		return t.leave, nil
 	}
 	queue := t.waiting[client]
-	if len(queue) >= maxQueuedClient || t.queued >= maxQueued {
+	if len(queue) >= MaxQueuedClient || t.queued >= maxQueued {
 		t.mu.Unlock()
-		return nil, errBusy
+		return nil, ErrBusy
 	}
 	if len(queue) == 0 {
 		t.turns = append(t.turns, client)
@@ -60,18 +69,18 @@ func (t *turnstile) enter(ctx context.Context, client string) (leave func(), err
 	default:
 		t.remove(client, turn)
 	}
-	return nil, errBusy
+	return nil, ErrBusy
 }
 
 // leave lets the next caller in.
-func (t *turnstile) leave() {
+func (t *Turnstile) leave() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.next()
 }
 
 // next gives a place to the next client's first caller. The caller holds mu.
-func (t *turnstile) next() {
+func (t *Turnstile) next() {
 	if len(t.turns) == 0 {
 		t.free++
 		return
@@ -90,7 +99,7 @@ func (t *turnstile) next() {
 }
 
 // remove removes a caller that does not wait any more. The caller holds mu.
-func (t *turnstile) remove(client string, turn chan struct{}) {
+func (t *Turnstile) remove(client string, turn chan struct{}) {
 	queue := t.waiting[client]
 	for i := range queue {
 		if queue[i] == turn {

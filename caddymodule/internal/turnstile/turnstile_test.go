@@ -1,4 +1,4 @@
-package registry
+package turnstile
 
 import (
 	"context"
@@ -9,10 +9,10 @@ import (
 )
 
 // fillTurnstile lets as many in as may be at a time, and returns what lets them out.
-func fillTurnstile(t *testing.T, s *turnstile) (leave []func()) {
+func fillTurnstile(t *testing.T, s *Turnstile) (leave []func()) {
 	t.Helper()
-	for range maxLookups {
-		out, err := s.enter(t.Context(), "flood")
+	for range Places {
+		out, err := s.Enter(t.Context(), "flood")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -21,22 +21,22 @@ func fillTurnstile(t *testing.T, s *turnstile) (leave []func()) {
 	return leave
 }
 
-func (s *turnstile) isEmpty() bool {
+func (s *Turnstile) isEmpty() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.free == maxLookups && s.queued == 0 && len(s.waiting) == 0 && len(s.turns) == 0
+	return s.free == Places && s.queued == 0 && len(s.waiting) == 0 && len(s.turns) == 0
 }
 
 // A client asks for a thousand made-up names. A second client with one name is let in next but one, whatever the first one asks
 // for.
 func TestAClientThatFloodsDelaysOnlyItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newTurnstile()
+		s := New()
 		leave := fillTurnstile(t, s)
-		order := make(chan string, maxQueuedClient+2)
+		order := make(chan string, MaxQueuedClient+2)
 		wait := func(client string) {
 			go func() {
-				out, err := s.enter(t.Context(), client)
+				out, err := s.Enter(t.Context(), client)
 				if err != nil {
 					t.Error(err)
 					return
@@ -46,10 +46,10 @@ func TestAClientThatFloodsDelaysOnlyItself(t *testing.T) {
 			}()
 			synctest.Wait()
 		}
-		for range maxQueuedClient {
+		for range MaxQueuedClient {
 			wait("flood")
 		}
-		if _, err := s.enter(t.Context(), "flood"); err != errBusy {
+		if _, err := s.Enter(t.Context(), "flood"); err != ErrBusy {
 			t.Errorf("beyond its queue the client is told %v", err)
 		}
 		wait("other")
@@ -74,13 +74,13 @@ func TestAClientThatFloodsDelaysOnlyItself(t *testing.T) {
 // Callers that give up leave nothing behind, also if their turn comes at that moment.
 func TestCallersThatGiveUpLeaveNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newTurnstile()
+		s := New()
 		leave := fillTurnstile(t, s)
 		for i := range 200 {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i%7)*time.Second)
 			go func() {
 				defer cancel()
-				if out, err := s.enter(ctx, fmt.Sprint("client ", i%5)); err == nil {
+				if out, err := s.Enter(ctx, fmt.Sprint("client ", i%5)); err == nil {
 					out()
 				}
 			}()
@@ -99,14 +99,14 @@ func TestCallersThatGiveUpLeaveNothing(t *testing.T) {
 // However many clients ask for names, a bounded number of requests waits, and the others are answered at once.
 func TestWaitingLookUpsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newTurnstile()
+		s := New()
 		leave := fillTurnstile(t, s)
 		ctx, cancel := context.WithCancel(t.Context())
 		for i := range maxQueued {
-			go func() { _, _ = s.enter(ctx, fmt.Sprint(i)) }()
+			go func() { _, _ = s.Enter(ctx, fmt.Sprint(i)) }()
 		}
 		synctest.Wait()
-		if _, err := s.enter(ctx, "one more"); err != errBusy {
+		if _, err := s.Enter(ctx, "one more"); err != ErrBusy {
 			t.Errorf("got %v", err)
 		}
 		cancel()
