@@ -38,7 +38,7 @@ func (s *Store) find(ctx context.Context, name string) (*storedEntry, error) {
 	defer cancel()
 	leave, err := s.lookups.Enter(turn, clientOf(ctx))
 	if err != nil {
-		return nil, err
+		return nil, errBusy
 	}
 	if at := s.failed.Load(); at != nil && time.Since(*at) < outage {
 		leave()
