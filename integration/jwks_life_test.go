@@ -49,7 +49,7 @@ func TestFloodOfUnknownKIDs(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "all are answered but those that may wait", func() bool { return undecided.Load() >= 1000-256 })
+	within(t, time.Minute, "all are answered but those that may wait", func() bool { return undecided.Load() >= 1000-256 })
 	if a := g.get("/", good); a.status != 200 {
 		t.Errorf("a known kid meanwhile: got %d %s", a.status, a.body)
 	}

@@ -101,10 +101,10 @@ func (j *JWKS) fetch(known keyserver.Validators) (answer *fetchedKeys, err error
 func (j *JWKS) apply(f *fetch, answer *fetchedKeys, err error) {
 	now := time.Now()
 	j.mu.Lock()
-	if f.successor != nil {
+	if next := f.successor; next != nil {
 		j.mu.Unlock()
-		<-f.successor.done // those who wait for f want to know how the later one ends
-		f.err = f.successor.err
+		<-next.done // those who wait for f want to know how the later one ends
+		f.err = next.err
 		return
 	}
 	j.inflight = nil
