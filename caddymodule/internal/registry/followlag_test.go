@@ -17,7 +17,7 @@ import (
 // second, while the storage answers within 100 ms. The clock is a fake one, so that the machine does not matter.
 func TestFollowingIsFast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const held, rate, length = 2000, 200, 30 * time.Second
+		const held, rate, length = 2000, 200, 12 * time.Second
 		s := newServer()
 		a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
 		ctx, cancel := context.WithCancel(t.Context())
