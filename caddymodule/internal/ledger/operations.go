@@ -74,34 +74,38 @@ func (j *Journal) HasRival(incarnation string, v *Fact) bool {
 }
 
 // Two nodes can create a messenger of the same name at the same instant. Each writes its settings, looks, confirms them, and looks
-// again before it answers; it gives up if IsContested says so at either look. Suppose that both succeed. The one that does not go
-// first has not seen the other one at its second look, so that the other one was written later. That one has then seen a confirmed
-// creation at its first look, and has given up.
+// again before it answers; it gives up if another one goes first (Contest). Suppose that both succeed. The one that was created
+// later has not seen the other one at its second look, so that the other one was written afterwards. That one has then seen a
+// confirmed creation at its first look, and has given up. At its second look, a node waits until an earlier creation is decided:
+// its creator may have given up, and then this one has succeeded.
 //
 // What operators and contacts do with a messenger whose creation is not confirmed confirms it (ConfirmCreation), so that its creator
 // cannot withdraw it any more, and looks once before it is answered.
 
-// IsContested reports whether there is another incarnation that goes before this one: it is confirmed and this one is not, or it was
-// created earlier.
-func (j *Journal) IsContested(incarnation string) bool {
+// Contest compares an incarnation with others of the same name. lost reports that another one goes first: it is confirmed and this
+// one is not, or it was created earlier. open reports that this one is confirmed, and an earlier one is not decided yet.
+func (j *Journal) Contest(incarnation string) (lost, open bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	l := j.ledgers[incarnation]
 	if l == nil || l.version() == nil {
-		return true
+		return true, false
 	}
-	created := *l.version().Created
+	created, confirmed := *l.version().Created, len(l.confirmed) > 0
 	for other, rival := range j.ledgers {
 		v := rival.version()
 		if other == incarnation || v == nil || !j.deleted[other].IsZero() {
 			continue
 		}
 		earlier := v.Created.Before(created) || v.Created.Equal(created) && other < incarnation
-		if earlier || len(rival.confirmed) > 0 && len(l.confirmed) == 0 {
-			return true
+		switch decided := len(rival.confirmed) > 0; {
+		case earlier && confirmed && !decided:
+			open = true
+		case earlier, decided && !confirmed:
+			lost = true
 		}
 	}
-	return false
+	return lost, open
 }
 
 // ConfirmCreation returns the facts that confirm the creation of the current messenger, or none if it is confirmed, or configured.

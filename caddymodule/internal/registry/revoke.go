@@ -36,8 +36,8 @@ func (reg *Registry) Revoke(ctx context.Context, name string, v ledger.Revocatio
 		if _, err := reg.Store.again(ctx, j); err != nil {
 			return 0, StorageError(err)
 		}
-		if j.IsContested(incarnation) {
-			return 0, errTwoWriters
+		if err := reg.Store.settleContest(ctx, j, incarnation); err != nil {
+			return 0, err
 		}
 	}
 	reg.Audit("tokens revoked", name, by, zap.String("target", v.Target()), zap.Int("connections", ended))

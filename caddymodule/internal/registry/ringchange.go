@@ -38,8 +38,10 @@ func (reg *Registry) ChangeRing(ctx context.Context, name, kind string, change l
 	if err != nil {
 		return nil, 0, StorageError(err)
 	}
-	if len(confirming) > 0 && j.IsContested(incarnation) {
-		return nil, 0, errTwoWriters
+	if len(confirming) > 0 {
+		if err := s.settleContest(ctx, j, incarnation); err != nil {
+			return nil, 0, err
+		}
 	}
 	return made, ended + more, nil
 }

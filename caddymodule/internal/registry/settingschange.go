@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
@@ -74,7 +75,7 @@ func (reg *Registry) Put(ctx context.Context, name string, settings *config.Mess
 	if err != nil {
 		return nil, false, StorageError(err)
 	}
-	if j.HasRival(incarnation, v) || unconfirmed && j.IsContested(incarnation) {
+	if j.HasRival(incarnation, v) || unconfirmed && hasLost(j, incarnation) {
 		if _, err := s.write(ctx, j, incarnation, true, j.Withdrawal(v, Now())); err != nil {
 			return nil, false, StorageError(err)
 		}
@@ -89,10 +90,42 @@ func (reg *Registry) Put(ctx context.Context, name string, settings *config.Mess
 	if err != nil {
 		return nil, false, StorageError(err)
 	}
-	if r = j.Record(); r == nil || unconfirmed && j.IsContested(incarnation) {
-		return nil, false, errTwoWriters // it was deleted meanwhile, or was created at the same instant by another node
+	if unconfirmed {
+		if err := s.settleContest(ctx, j, incarnation); err != nil {
+			return nil, false, err
+		}
+	}
+	if r = j.Record(); r == nil {
+		return nil, false, errTwoWriters // it was deleted meanwhile
 	}
 	return r, before == nil, nil
+}
+
+// hasLost reports whether another node has created a messenger of the same name that goes first.
+func hasLost(j *ledger.Journal, incarnation string) bool {
+	lost, _ := j.Contest(incarnation)
+	return lost
+}
+
+// settleContest looks whether another node has created a messenger of the same name that goes first, and waits for a moment as long
+// as that is not decided.
+func (s *Store) settleContest(ctx context.Context, j *ledger.Journal, incarnation string) error {
+	for range 40 {
+		switch lost, open := j.Contest(incarnation); {
+		case lost:
+			return errTwoWriters
+		case !open:
+			return nil
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+		}
+		if _, err := s.again(ctx, j); err != nil {
+			return StorageError(err)
+		}
+	}
+	return StorageError(vault.ErrUnknown)
 }
 
 // Remove deletes a stored messenger with its shared tokens, and returns how many connections of this node that has ended. A
