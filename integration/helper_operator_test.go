@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -25,7 +27,12 @@ func (g *gateway) operator() *operator { return &operator{g.t, g.sock} }
 func (o *operator) send(method, path string, body any, headers ...string) (answer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	return o.sendContext(ctx, method, path, body, headers...)
+	a, err := o.sendContext(ctx, method, path, body, headers...)
+	// A body that is too large is refused before it was sent whole, and the answer may be lost with the connection.
+	for try := 0; errors.Is(err, syscall.EPIPE) && try < 5; try++ {
+		a, err = o.sendContext(ctx, method, path, body, headers...)
+	}
+	return a, err
 }
 
 // sendContext is send for as long as ctx lasts.
