@@ -188,7 +188,7 @@ func (j *Journal) ChangeRing(change RingChange, now time.Time) (incarnation stri
 }
 
 // MissedResets returns the fact by which a token outlives resets that were made at the same instant without knowing of it, or nil
-// if there are none. facts are those by which the token was made. It has not been shown to anybody yet.
+// if there are none. facts are those by which the token was made. It has not been shown yet.
 func (j *Journal) MissedResets(incarnation string, facts []*Fact) (kept *Fact) {
 	j.view(func(current string, l *ledger) {
 		for _, f := range facts {

@@ -47,7 +47,7 @@ func (reg *Registry) ChangeRing(ctx context.Context, name, kind string, change l
 }
 
 // keepToken looks again whether a node has reset the tokens at the same instant, without knowing of the one that was just made.
-// It was not shown to anybody yet, and outlives the reset.
+// It has not been shown yet, and outlives the reset.
 func (s *Store) keepToken(ctx context.Context, j *ledger.Journal, incarnation string, facts []*ledger.Fact) (ended int, err error) {
 	for {
 		more, err := s.again(ctx, j)
