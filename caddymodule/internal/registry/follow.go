@@ -34,10 +34,12 @@ func (s *Store) poll(ctx context.Context) {
 	defer s.polling.Unlock()
 	changes, complete, err := s.follower.Poll(ctx)
 	if err != nil {
+		s.unreached = true
 		s.recordStatus(err, false)
 		return
 	}
-	if s.dropIfAway() || !complete {
+	if s.dropIfAway() || s.unreached || !complete { // a storage that comes back may have lost the last that it acknowledged
+		s.unreached = false
 		s.incomplete.Store(true)
 	}
 	if s.incomplete.Load() {

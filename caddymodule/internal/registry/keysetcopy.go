@@ -249,7 +249,13 @@ func (s *Store) storeKeySets() func(authn.FetchReport) {
 			ctx, cancel := context.WithTimeout(context.Background(), vault.StoreTimeout)
 			defer cancel()
 			err := s.saveJSON(ctx, path.Join(vault.StoreRoot, keySetFolder, keySetID(report.URL), "copy"), kept)
-			if err != nil && !errors.Is(err, vault.ErrNoStorage) {
+			if err == nil {
+				return
+			}
+			mu.Lock()
+			last = time.Time{} // the next fetch tries again
+			mu.Unlock()
+			if !errors.Is(err, vault.ErrNoStorage) {
 				s.log().Warn("storing the key set for the next start failed", zap.String("url", report.URL), zap.Error(err))
 			}
 		}()

@@ -112,6 +112,7 @@ func (reg *Registry) warn() {
 
 // Start begins to fetch key sets, to watch key files, and to poll the store. Its goroutines end when ctx does.
 func (reg *Registry) Start(ctx context.Context, interval time.Duration) {
+	reg.started.Store(true) // before a key set is fetched, of which a gateway that does not serve keeps no copy
 	for _, name := range reg.Names() {
 		m := reg.Messengers[name]
 		if m.KeySet != nil {
@@ -121,7 +122,6 @@ func (reg *Registry) Start(ctx context.Context, interval time.Duration) {
 			m.watchKeyFiles(ctx, interval)
 		}
 	}
-	reg.started.Store(true)
 	go reg.warnAboutStored(ctx)
 	go reg.Store.writeUsesRegularly(ctx)
 	if interval > 0 {

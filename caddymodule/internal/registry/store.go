@@ -82,6 +82,7 @@ type Store struct {
 	flights  map[string]*flight   // the look-ups in progress, by name
 
 	polling    sync.Mutex
+	unreached  bool // whether the last poll failed; under polling
 	rereading  atomic.Bool
 	incomplete atomic.Bool // changes were missed, so that everything in memory must be read again
 	status     atomic.Pointer[storeStatus]

@@ -35,18 +35,20 @@ type Follower struct {
 	vault *Vault
 	own   string // the writer of this process, whose changes are known
 
-	begun bool // whether the lists were read before anything else was
-	bell  string
-	quiet int               // polls since the lists were read
-	asked time.Time         // when the lists were read last
-	seen  map[string]uint64 // by writer: the last change that is known
+	begun  bool // whether the lists were read before anything else was
+	bell   string
+	origin string            // of the storage; "" while it is not known
+	quiet  int               // polls since the lists were read
+	asked  time.Time         // when the lists were read last
+	seen   map[string]uint64 // by writer: the last change that is known
+	older  map[string]uint64 // by writer: the sequence number of a list that is older than what is known
 
 	behind atomic.Int64 // nanoseconds
 }
 
 // NewFollower makes a follower. Begin is called before anything is read from the storage.
 func NewFollower(v *Vault, own string) *Follower {
-	return &Follower{vault: v, own: own, seen: make(map[string]uint64)}
+	return &Follower{vault: v, own: own, seen: make(map[string]uint64), older: make(map[string]uint64)}
 }
 
 // Begin takes the lists as they are: what is read from now on contains these changes.
@@ -58,10 +60,14 @@ func (f *Follower) Begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, _, _, err := f.read(ctx); err != nil {
+	got, err := f.read(ctx)
+	if err != nil {
 		return err
 	}
-	f.bell, f.begun, f.asked = bell, true, Now()
+	f.bell, f.origin, f.begun, f.asked = bell, got.origin, true, Now()
+	if got.origin == "" {
+		f.quiet = listEvery // the first poll writes one
+	}
 	return nil
 }
 
@@ -75,7 +81,7 @@ func (f *Follower) Poll(ctx context.Context) (changes []Change, complete bool, e
 	if err != nil {
 		return nil, false, err
 	}
-	lost := bell == "" && f.bell != "" // the storage has gone back
+	lost := bell == "" && f.bell != "" // the storage went back
 	if f.away() > maxSilent/2 {
 		lost = true // lists may have been removed that this node has not read
 	}
@@ -83,15 +89,16 @@ func (f *Follower) Poll(ctx context.Context) (changes []Change, complete bool, e
 		return nil, true, nil
 	}
 	rung := bell != f.bell
-	changes, complete, missing, err := f.read(ctx)
+	got, err := f.read(ctx)
 	if err != nil {
 		return nil, false, err
 	}
+	lost = f.wentBack(ctx, got.origin) || lost
 	f.bell, f.quiet, f.asked = bell, 0, Now()
-	if missing && rung {
+	if got.missing && rung {
 		f.quiet = listEvery // a storage that fails may say that a value does not exist: the lists are read again with the next poll
 	}
-	return changes, complete && !lost, nil
+	return got.changes, got.complete && !lost, nil
 }
 
 // away returns how long ago the lists were read. The monotonic clock of a suspended machine may stop, and the wall clock may be
@@ -122,15 +129,22 @@ func (v *Vault) writers(ctx context.Context) ([]string, error) {
 	return slices.DeleteFunc(keys, func(key string) bool { return !isListName(path.Base(key)) }), err
 }
 
-// read reads the lists of all writers. missing reports that the storage lists one that was there, and does not have it.
-func (f *Follower) read(ctx context.Context) (changes []Change, complete, missing bool, err error) {
-	keys, err := f.vault.writers(ctx)
-	if err != nil {
-		return nil, false, false, err
-	}
-	complete = true
-	lists := make([]*changeList, len(keys))
-	err = UntilError(ctx, keys, func(i int, key string) error {
+// A reading is what the lists of all writers say that was not known.
+type reading struct {
+	changes  []Change
+	complete bool
+	missing  bool // the storage lists one that was there, and does not have it
+	origin   string
+}
+
+// load loads the lists. One is nil that does not exist, and one that cannot be read has format 0.
+func (f *Follower) load(ctx context.Context, keys []string) (lists []*changeList, origin string, err error) {
+	lists = make([]*changeList, len(keys))
+	err = UntilError(ctx, append(keys, originKey), func(i int, key string) (err error) {
+		if key == originKey {
+			origin, err = f.vault.readOrigin(ctx)
+			return err
+		}
 		text, err := f.vault.Load(ctx, key)
 		list := new(changeList)
 		switch {
@@ -145,9 +159,20 @@ func (f *Follower) read(ctx context.Context) (changes []Change, complete, missin
 		}
 		return err
 	})
+	return lists, origin, err
+}
+
+// read reads the lists of all writers.
+func (f *Follower) read(ctx context.Context) (got reading, err error) {
+	keys, err := f.vault.writers(ctx)
 	if err != nil {
-		return nil, false, false, err
+		return got, err
 	}
+	lists, origin, err := f.load(ctx, keys)
+	if err != nil {
+		return got, err
+	}
+	got.origin, got.complete = origin, true
 	present := make(map[string]bool)
 	var behind time.Duration
 	now := Now()
@@ -158,96 +183,50 @@ func (f *Follower) read(ctx context.Context) (changes []Change, complete, missin
 			continue
 		}
 		if list == nil {
-			missing = missing || f.seen[writer] > 0
+			got.missing = got.missing || f.seen[writer] > 0
 			continue
 		}
 		if list.Format == 0 { // unreadable: it is unknown what it says
-			complete = false
+			got.complete = false
 			continue
 		}
 		seen := f.seen[writer]
+		if list.Seq < seen && f.older[writer] != list.Seq {
+			got.complete = false // the storage was restored from a backup, or this is a late duplicate
+			f.older[writer] = list.Seq
+		}
+		if list.Seq >= seen {
+			delete(f.older, writer)
+		}
 		if list.Seq <= seen {
-			continue // nothing new, or a late duplicate
+			continue
 		}
 		if list.Dropped > seen {
-			complete = false
+			got.complete = false
 		}
 		for _, e := range list.Changes {
 			if e.Seq > seen {
-				changes = append(changes, Change{Key{e.Folder, writer, e.Last}, e.Pending, e.Again})
+				got.changes = append(got.changes, Change{Key{e.Folder, writer, e.Last}, e.Pending, e.Again})
 			}
 		}
 		f.seen[writer] = list.Seq
 		behind = max(behind, list.At.Sub(now))
 	}
-	if behind > 0 || len(changes) > 0 {
+	if behind > 0 || len(got.changes) > 0 {
 		f.behind.Store(int64(behind))
 	}
 	for writer := range f.seen {
 		if !present[writer] {
 			delete(f.seen, writer)
+			delete(f.older, writer)
 		}
 	}
-	return changes, complete, missing, nil
+	return got, nil
 }
 
 // Behind returns by how much the clock of this node is behind that of another writer, at least: a list had a time that was later
 // than the one at which it was read.
 func (f *Follower) Behind() time.Duration { return time.Duration(f.behind.Load()) }
-
-// Tidy removes the lists of writers that have been silent for long, and have nothing pending.
-func (f *Follower) Tidy(ctx context.Context) error {
-	keys, err := f.vault.writers(ctx)
-	if err != nil {
-		return err
-	}
-	for _, key := range keys {
-		text, err := f.vault.Load(ctx, key)
-		list := new(changeList)
-		if err != nil || json.Unmarshal(text, list) != nil || list.Format != Format || path.Base(key) == f.own || Now().Sub(list.At) < maxSilent {
-			continue
-		}
-		for _, e := range list.Changes {
-			if e.Pending {
-				// The writer died while it wrote this batch. Where a listing names it and there is no value, it is removed from the
-				// listing; a value that is there is complete, and stays.
-				batch := Key{e.Folder, path.Base(key), e.Last}.String()
-				if _, err := f.vault.Load(ctx, batch); errors.Is(err, fs.ErrNotExist) {
-					err = f.vault.Delete(ctx, batch)
-					if err != nil {
-						return err
-					}
-				}
-			}
-		}
-		if err := f.vault.Delete(ctx, key); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// IsPending reports whether the writer of a batch, which a listing names and the storage does not have, was about to write it:
-// then it was never acknowledged.
-func (v *Vault) IsPending(ctx context.Context, key Key) (bool, error) {
-	text, err := v.Load(ctx, path.Join(writersFolder, key.Writer))
-	if errors.Is(err, fs.ErrNotExist) || IsUnreadable(err) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	var list changeList
-	if json.Unmarshal(text, &list) != nil {
-		return false, nil
-	}
-	for _, e := range list.Changes {
-		if e.Folder == key.Folder {
-			return e.Pending && e.Last == key.Number, nil
-		}
-	}
-	return false, nil
-}
 
 // Each calls f for all keys, several at a time, and returns the first error.
 func Each[K any](ctx context.Context, keys []K, f func(i int, key K) error) error {

@@ -66,6 +66,9 @@ func polled(t *testing.T, f *Follower) string {
 
 func begun(t *testing.T, v *Vault) *Follower {
 	t.Helper()
+	if err := v.Save(t.Context(), originKey, []byte(`"origin"`)); err != nil {
+		t.Fatal(err)
+	}
 	f := NewFollower(v, "own")
 	if err := f.Begin(t.Context()); err != nil {
 		t.Fatal(err)
@@ -140,18 +143,70 @@ func TestAFollowerMissesNothing(t *testing.T) {
 				t.Errorf("it asked for %q", asked)
 			}
 		},
-		"a late duplicate of an older list is ignored, and so is one of the bell": func(t *testing.T, m *memory, v *Vault) {
+		"a storage that is emptied and written again between two polls went back": func(t *testing.T, m *memory, v *Vault) {
 			saveList(t, v, writerA, changeList{Seq: 1, Changes: []entry{acme}})
 			ring(t, v)
-			oldList, oldBell := m.get(path.Join(writersFolder, writerA)), m.get(bellKey)
+			f := begun(t, v)
+			m.set(originKey, nil)
+			ring(t, v) // the writer's list is there again, too
+			wantPoll(t, f, "incomplete")
+			other := NewFollower(v, "other")
+			if err := other.Begin(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 * listEvery {
+				wantPoll(t, f, "")
+				wantPoll(t, other, "")
+			}
+			m.set(originKey, []byte("not sealed"))
+			ring(t, v)
+			wantPoll(t, f, "incomplete")
+			wantPoll(t, f, "")
+		},
+		"without an origin the first poll writes one, where it can": func(t *testing.T, m *memory, v *Vault) {
+			f := NewFollower(v, "own")
+			if err := f.Begin(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			m.fail(func(_ context.Context, op, _ string, _ []byte) (bool, error) {
+				return op != "store", map[bool]error{true: errFault}[op == "store"]
+			})
+			wantPoll(t, f, "")
+			m.fail(nil)
+			for range listEvery {
+				wantPoll(t, f, "")
+			}
+			if m.get(originKey) == nil {
+				t.Error("there is none")
+			}
+		},
+		"a list that is older than what is known makes a follower read everything, once": func(t *testing.T, m *memory, v *Vault) {
+			saveList(t, v, writerA, changeList{Seq: 1, Changes: []entry{acme}})
+			f := begun(t, v)
+			old := m.get(path.Join(writersFolder, writerA))
+			for range 2 {
+				saveList(t, v, writerA, changeList{Seq: 2, Changes: []entry{acme, bolt}})
+				ring(t, v)
+				polled(t, f)
+				m.set(path.Join(writersFolder, writerA), old)
+				ring(t, v)
+				wantPoll(t, f, "incomplete")
+				for range listEvery {
+					ring(t, v)
+					wantPoll(t, f, "")
+				}
+			}
+		},
+		"a late duplicate of the bell is ignored": func(t *testing.T, m *memory, v *Vault) {
+			saveList(t, v, writerA, changeList{Seq: 1, Changes: []entry{acme}})
+			ring(t, v)
+			oldBell := m.get(bellKey)
 			f := begun(t, v)
 			saveList(t, v, writerA, changeList{Seq: 2, Changes: []entry{acme, bolt}})
 			ring(t, v)
 			wantPoll(t, f, "bolt/a:a-1")
-			m.set(path.Join(writersFolder, writerA), oldList)
 			m.set(bellKey, oldBell)
-			wantPoll(t, f, "")
-			for range listEvery {
+			for range listEvery + 1 {
 				wantPoll(t, f, "")
 			}
 		},
