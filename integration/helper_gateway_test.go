@@ -97,14 +97,16 @@ func (g *gateway) caddyfile(messengers, site string) string {
 	if !g.unlogged {
 		site = "log\n" + site
 	}
+	certificates := "" // without TLS no node makes a CA, which Caddy cannot do for two at once on one storage
 	if strings.HasPrefix(g.url, "https://") {
 		site = siteCertificate(g.t) + site
+		certificates = "local_certs"
 	}
 	return fmt.Sprintf(`{
 	admin unix//%s
 	skip_install_trust
 	auto_https disable_redirects
-	local_certs
+	%s
 	log default {
 		output file %s {
 			roll_disabled
@@ -118,7 +120,7 @@ func (g *gateway) caddyfile(messengers, site string) string {
 %s {
 %s
 }
-`, g.sock, g.log, logFilter, messengers, strings.TrimSuffix(g.url, "/"), site)
+`, g.sock, certificates, g.log, logFilter, messengers, strings.TrimSuffix(g.url, "/"), site)
 }
 
 // keepConfig remembers the running configuration, as the admin endpoint shows it, for the leak search.

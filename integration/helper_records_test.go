@@ -1,8 +1,10 @@
 package integration
 
 import (
+	"archive/tar"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -12,17 +14,22 @@ import (
 // oldStore is what a gateway that kept records has written and said; see testdata/store-records/README.md.
 type oldStore struct {
 	dir, keyFile string
+	storage      string // of the Caddyfile
 	Requests     []struct{ Path, Token, Want string }
 	Rings        map[string]ring
 	Revocations  map[string][]map[string]any
 	Settings     map[string]map[string]any
 }
 
-// newOldStore copies the store of that kind into a folder of the test.
+// newOldStore copies the store of that kind into a folder of the test. "Redis" is the sealed one, on Redis.
 func newOldStore(t testing.TB, kind string) *oldStore {
 	t.Helper()
 	source := filepath.Join("testdata", "store-records", kind)
+	if kind == onRedis {
+		source = filepath.Join("testdata", "store-records", "sealed")
+	}
 	s := &oldStore{dir: t.TempDir()}
+	s.storage = "storage file_system " + s.dir
 	if err := os.CopyFS(filepath.Join(s.dir, "messenger"), os.DirFS(filepath.Join(source, "messenger"))); err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +42,38 @@ func newOldStore(t testing.TB, kind string) *oldStore {
 		s.keyFile = write(t, "store.key", key)
 		search.secret(strings.TrimSpace(string(key)))
 	}
+	if kind == onRedis {
+		s.moveToRedis(t)
+	}
 	return s
+}
+
+// moveToRedis moves the store to a Redis of its own, with Caddy's command for that.
+func (s *oldStore) moveToRedis(t testing.TB) {
+	t.Helper()
+	redis := startRedis(t)
+	archive, err := os.Create(filepath.Join(t.TempDir(), "storage.tar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer archive.Close()
+	w := tar.NewWriter(archive)
+	for key, value := range files(t, s.dir) {
+		header := &tar.Header{Name: key, Size: int64(len(value)), Mode: 0o600}
+		if err := w.WriteHeader(header); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = w.Write(value) // Close says whether it was written
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	config := write(t, "storage.json", []byte(mustJSON(map[string]any{"storage": map[string]any{"module": "redis", "address": []string{redis.addr}}})))
+	out, err := exec.Command(caddyBinary(t), "storage", "import", "--config", config, "--input", archive.Name()).CombinedOutput()
+	if err != nil {
+		t.Fatalf("moving the store to Redis: %v\n%s", err, out)
+	}
+	s.storage = "storage redis {\n address " + redis.addr + "\n}"
 }
 
 // change changes a record that is not sealed.
@@ -71,7 +109,7 @@ func (s *oldStore) node(t testing.TB) *node {
 	if s.keyFile != "" {
 		store = "store {\n key {file." + s.keyFile + "}\n }"
 	}
-	return newNode(t, caddyBinary(t), nil, "storage file_system "+s.dir+"\nmessenger {\n poll_interval 200ms\n jwks_internal_hosts 127.0.0.1\n "+store+"\n}\n"+
+	return newNode(t, caddyBinary(t), nil, s.storage+"\nmessenger {\n poll_interval 200ms\n jwks_internal_hosts 127.0.0.1\n "+store+"\n}\n"+
 		"messenger support {\n identity_key identity\n shared_token\n}\nmessenger fetched {\n identity_key identity\n jwks http://127.0.0.1:47113/jwks.json\n}", oldStoreSite)
 }
 

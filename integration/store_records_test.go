@@ -15,8 +15,9 @@ import (
 // revocation, those that were undone and the merged ones, settings. After a restart it is the same.
 func TestRecordsAreCarriedOverWhole(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []string{"plain", "sealed"} {
+	for _, kind := range []string{"plain", "sealed", onRedis} {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			s := newOldStore(t, kind)
 			a, b := s.node(t), s.node(t)
 			var both sync.WaitGroup
