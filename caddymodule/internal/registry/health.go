@@ -64,7 +64,7 @@ func (s *Store) checkHealth(was *healthSeen) {
 	if since.IsZero() {
 		since = was.started
 	}
-	stale := maxAge > 0 && status.Err != nil && (time.Since(since) > maxAge || time.Now().Round(0).Sub(since.Round(0)) > maxAge)
+	stale := maxAge > 0 && status.Err != nil && max(time.Since(since), Now().Round(0).Sub(since.Round(0))) > maxAge
 	if stale == s.health.stale.Load() {
 		return
 	}

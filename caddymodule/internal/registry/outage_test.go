@@ -61,7 +61,7 @@ func (s *nodeStorage) spoilLists(with func(key string) []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for key := range s.values {
-		if !strings.HasPrefix(key, "messenger/_writers/") && !strings.HasPrefix(key, "messenger/_bell/") {
+		if !strings.HasPrefix(key, "messenger/_writers/") && !strings.HasPrefix(key, "messenger/_bell/") && !strings.HasPrefix(key, "messenger/_origin/") {
 			continue
 		}
 		if value := with(key); value != nil {
