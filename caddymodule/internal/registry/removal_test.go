@@ -19,7 +19,9 @@ func TestANodeStopsInTheMiddleOfARemoval(t *testing.T) {
 		for _, then := range []string{"dies before it", "dies after it", "goes on later"} {
 			t.Run(fmt.Sprintf("step %d, %s", step, then), func(t *testing.T) {
 				offset.Store(0)
-				synctest.Test(t, func(t *testing.T) { most = max(most, stopInRemoval(t, step, then, func(d time.Duration) { offset.Store(int64(d)) })) })
+				synctest.Test(t, func(t *testing.T) {
+					most = max(most, stopInRemoval(t, step, then, func(d time.Duration) { offset.Store(int64(d)) }))
+				})
 			})
 		}
 	}
