@@ -12,6 +12,7 @@
 //	internal/vault                 facts and other values in Caddy's storage
 //	internal/metrics               what is counted
 //	internal/authn                 raw request to verified contact
+//	internal/sigkey                keys that verify signatures, each with its algorithm
 //	internal/keyserver             what a key server publishes, over HTTP
 //	internal/sharedtoken           the text of a shared token
 //	internal/session, strictjson   connections with a deadline; JSON that every parser reads alike

@@ -17,13 +17,14 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
 // guardedMessenger returns a messenger with that max_session, and a contact of it whose token expires after life; 0 means never.
 func guardedMessenger(t testing.TB, limit, life time.Duration) (*registry.Messenger, *authn.Contact) {
 	t.Helper()
-	key, err := authn.ParseSharedToken([]byte(strings.Repeat("k", 32)), "")
+	key, err := sigkey.ParseShared([]byte(strings.Repeat("k", 32)), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +183,7 @@ func TestOnlyOurOwnAbortIsRecovered(t *testing.T) {
 // What was revoked while a request was on its way ends its connection; a key that was only replaced does not.
 func TestKeyWithdrawnBeforeTheConnectionWasTracked(t *testing.T) {
 	m, c := guardedMessenger(t, time.Hour, time.Hour)
-	another, err := authn.ParseSharedToken([]byte(strings.Repeat("x", 32)), "")
+	another, err := sigkey.ParseShared([]byte(strings.Repeat("x", 32)), "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,9 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
 func generateCommand() *cobra.Command {
@@ -118,7 +118,7 @@ func keySet(files, kids []string) ([]byte, error) {
 	if len(kids) > len(files) {
 		return nil, fmt.Errorf("--kid is given %d times for %d files", len(kids), len(files))
 	}
-	keys := make([]*authn.Key, len(files))
+	keys := make([]*sigkey.Key, len(files))
 	for i, file := range files {
 		text, err := readNamed(file)
 		if err != nil {
@@ -128,9 +128,9 @@ func keySet(files, kids []string) ([]byte, error) {
 		if i < len(kids) {
 			kid = kids[i]
 		}
-		if keys[i], err = authn.ParsePublicKey(text, kid); err != nil {
+		if keys[i], err = sigkey.ParsePublic(text, kid); err != nil {
 			return nil, fmt.Errorf("file %d %w", i+1, err)
 		}
 	}
-	return authn.PublicKeySet(keys...)
+	return sigkey.Published(keys...)
 }

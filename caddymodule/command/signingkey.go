@@ -12,8 +12,8 @@ import (
 	"encoding/pem"
 	"errors"
 
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
 // A signingKey makes tokens for tests of a configuration, as the site does. The gateway itself never signs.
@@ -32,7 +32,7 @@ func parseSigningKey(text []byte, encoding sharedtoken.Encoding) (*signingKey, e
 	if err != nil {
 		return nil, err
 	}
-	if _, err := authn.ParseSharedToken(secret, ""); err != nil {
+	if _, err := sigkey.ParseShared(secret, ""); err != nil {
 		return nil, err
 	}
 	return &signingKey{"HS256", func(signed []byte) ([]byte, error) {
@@ -65,7 +65,7 @@ func parsePrivate(block *pem.Block) (*signingKey, error) {
 		return nil, errors.New("is PEM, but not a private key; only its owner can sign with a key pair")
 	}
 	public := pem.EncodeToMemory(&pem.Block{Type: "RSA PUBLIC KEY", Bytes: x509.MarshalPKCS1PublicKey(&private.PublicKey)})
-	if _, err := authn.ParsePublicKey(public, ""); err != nil {
+	if _, err := sigkey.ParsePublic(public, ""); err != nil {
 		return nil, err
 	}
 	return &signingKey{"RS256", func(signed []byte) ([]byte, error) {

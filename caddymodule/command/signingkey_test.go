@@ -14,6 +14,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
 const testSecret = "not-a-secret-but-43-characters-of-some-text"
@@ -42,18 +43,18 @@ func TestSignedTokenVerifies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	public, err := authn.ParsePublicKey([]byte(publicText()), "k1")
+	public, err := sigkey.ParsePublic([]byte(publicText()), "k1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	shared, err := authn.ParseSharedToken([]byte(testSecret), "k1")
+	shared, err := sigkey.ParseShared([]byte(testSecret), "k1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct {
 		name string
 		text string
-		key  *authn.Key
+		key  *sigkey.Key
 	}{
 		{"PKCS#8", pemText("PRIVATE KEY", pkcs8), public},
 		{"PKCS#1", pemText("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(privateKey())), public},

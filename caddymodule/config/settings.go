@@ -11,8 +11,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
 // A Setting is one option of a messenger, for everything that reads, writes or shows options by their names: the Caddyfile, the
@@ -243,7 +243,7 @@ func readPublicKey(args []string) (PublicKey, error) {
 	if _, ok := ParseReference(k.Key); ok {
 		return k, nil
 	}
-	_, err := authn.ParsePublicKey([]byte(k.Key), k.KeyID)
+	_, err := sigkey.ParsePublic([]byte(k.Key), k.KeyID)
 	return k, err
 }
 

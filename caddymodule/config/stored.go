@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
 // CheckStored refuses settings that a stored messenger may not have, and those that would not load.
@@ -41,13 +42,13 @@ func (m *Messenger) CheckStored(isInternal func(hostname, host string) bool) err
 // checkStoredKeys refuses placeholders: only the keys themselves may be stored, because a site owner must not be able to read
 // the gateway's files and environment.
 func (m *Messenger) checkStoredKeys() error {
-	keys := make([]*authn.Key, len(m.PublicKey))
+	keys := make([]*sigkey.Key, len(m.PublicKey))
 	for i, k := range m.PublicKey {
 		if _, ok := ParseReference(k.Key); ok {
 			return fmt.Errorf("public_key number %d is a placeholder; a stored messenger holds the key itself", i+1)
 		}
 		var err error
-		if keys[i], err = authn.ParsePublicKey([]byte(k.Key), k.KeyID); err != nil {
+		if keys[i], err = sigkey.ParsePublic([]byte(k.Key), k.KeyID); err != nil {
 			return fmt.Errorf("public_key number %d %w", i+1, err)
 		}
 		if err = keys[i].CheckSmall(); err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
 // A save that makes valid tokens invalid has to be confirmed first. The page says how many keys and tokens are affected, and the
@@ -115,16 +116,16 @@ func keyLosses(old, next *config.Messenger, n int, all string) (list []string) {
 	}
 	var removed, renamed []string
 	kept := publicKeys(next)
-	lost := slices.DeleteFunc(publicKeys(old), func(key authn.KeyInfo) bool { return verifiesStill(kept, key) })
+	lost := slices.DeleteFunc(publicKeys(old), func(key sigkey.Info) bool { return verifiesStill(kept, key) })
 	for _, key := range publicKeys(old) {
-		kept = slices.DeleteFunc(kept, func(k authn.KeyInfo) bool { return k == key }) // no other key is taken for it
+		kept = slices.DeleteFunc(kept, func(k sigkey.Info) bool { return k == key }) // no other key is taken for it
 	}
 	for _, key := range lost {
 		name := "SHA-256 " + key.SHA256[:16] + "…"
 		if key.KeyID != "" {
 			name = "key ID " + key.KeyID
 		}
-		at := slices.IndexFunc(kept, func(k authn.KeyInfo) bool { return k.SHA256 == key.SHA256 && k.Algorithm == key.Algorithm })
+		at := slices.IndexFunc(kept, func(k sigkey.Info) bool { return k.SHA256 == key.SHA256 && k.Algorithm == key.Algorithm })
 		if at < 0 {
 			removed = append(removed, name)
 			continue
@@ -142,17 +143,17 @@ func keyLosses(old, next *config.Messenger, n int, all string) (list []string) {
 }
 
 // verifiesStill reports whether keys verify all that key verifies: a key without a key ID verifies tokens with any.
-func verifiesStill(keys []authn.KeyInfo, key authn.KeyInfo) bool {
-	return slices.ContainsFunc(keys, func(k authn.KeyInfo) bool {
+func verifiesStill(keys []sigkey.Info, key sigkey.Info) bool {
+	return slices.ContainsFunc(keys, func(k sigkey.Info) bool {
 		return k.SHA256 == key.SHA256 && k.Algorithm == key.Algorithm && (k.KeyID == key.KeyID || k.KeyID == "")
 	})
 }
 
 // publicKeys describes the keys of m that can be read; others verify nothing.
-func publicKeys(m *config.Messenger) []authn.KeyInfo {
-	var infos []authn.KeyInfo
+func publicKeys(m *config.Messenger) []sigkey.Info {
+	var infos []sigkey.Info
 	for _, k := range m.PublicKey {
-		key, err := authn.ParsePublicKey([]byte(k.Key), k.KeyID)
+		key, err := sigkey.ParsePublic([]byte(k.Key), k.KeyID)
 		if err != nil {
 			continue
 		}

@@ -10,8 +10,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
 // settingsForm has the fields as they were written, right or wrong: nothing that an operator typed is lost. Its fields are the
@@ -142,7 +142,7 @@ func (f *settingsForm) checkKeys() (wrong []fieldError) {
 		if _, ok := config.ParseReference(k.Key); ok {
 			continue // it is refused as a whole
 		}
-		key, err := authn.ParsePublicKey([]byte(k.Key), k.KeyID)
+		key, err := sigkey.ParsePublic([]byte(k.Key), k.KeyID)
 		if err == nil {
 			err = key.CheckSmall()
 		}

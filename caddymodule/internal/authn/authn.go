@@ -17,7 +17,11 @@
 // fix a token is in codes.go, in explain.go, and in the files finding*.go.
 package authn
 
-import "time"
+import (
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
+)
 
 // A Contact is a customer of the site whose token passed every check.
 type Contact struct {
@@ -35,7 +39,7 @@ type Contact struct {
 	Expires time.Time
 
 	// SignedBy is the key that made the signature.
-	SignedBy *Key
+	SignedBy *sigkey.Key
 
 	// Until is the first instant at which the verifier would refuse the token: exp plus the clock skew, or the end of the key if
 	// that is earlier. It is zero if neither exists.

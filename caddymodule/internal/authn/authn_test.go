@@ -6,12 +6,16 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"math/big"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
 // testSecret is the shared token of the tests in this package.
@@ -66,17 +70,37 @@ func parseToken(text string) (*token, *Rejection) {
 	return t, t.parse(text)
 }
 
-// sharedTokenVerifier returns a verifier that trusts testSecret.
-func sharedTokenVerifier(t testing.TB, policy Policy) *Verifier {
+// publicKey returns the RS256 key of an RSA public key.
+func publicKey(t testing.TB, public *rsa.PublicKey, kid string) *sigkey.Key {
 	t.Helper()
-	key, err := ParseSharedToken([]byte(testSecret), "")
+	der, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return verifierOf(t, policy, key)
+	key, err := sigkey.ParsePublic(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), kid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
 }
 
-func verifierOf(t testing.TB, policy Policy, keys ...*Key) *Verifier {
+// secretKey returns the HS256 key of a secret.
+func secretKey(t testing.TB, secret, kid string) *sigkey.Key {
+	t.Helper()
+	key, err := sigkey.ParseShared([]byte(secret), kid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// sharedTokenVerifier returns a verifier that trusts testSecret.
+func sharedTokenVerifier(t testing.TB, policy Policy) *Verifier {
+	t.Helper()
+	return verifierOf(t, policy, secretKey(t, testSecret, ""))
+}
+
+func verifierOf(t testing.TB, policy Policy, keys ...*sigkey.Key) *Verifier {
 	t.Helper()
 	set, err := NewKeySet(keys...)
 	if err != nil {

@@ -38,14 +38,7 @@ func benchTokens(b *testing.B) []benchToken {
 			"name": "Mark Twain", "email": "mark.twain@example.com", "locale": "en-US", "plan": "enterprise", "email_verified": true,
 		}
 	}
-	public, err := newPublicKey(&privateKey().PublicKey, "k1")
-	if err != nil {
-		b.Fatal(err)
-	}
-	secret, err := ParseSharedToken([]byte(testSecret), "k1")
-	if err != nil {
-		b.Fatal(err)
-	}
+	public, secret := publicKey(b, &privateKey().PublicKey, "k1"), secretKey(b, testSecret, "k1")
 	policy := Policy{ClockSkew: time.Minute, Issuers: []string{"https://login.example.com/"}, Audiences: []string{"chat-support"}, RequiredClaims: []string{"exp"}}
 	tokens := []benchToken{
 		{name: "shared_token", alg: jwa.HS256, key: []byte(testSecret), verifier: verifierOf(b, policy, secret)},

@@ -160,7 +160,7 @@ func TestCachedTokenFollowsTheKeySet(t *testing.T) {
 // While keys change under load, no token of a removed key is accepted.
 func TestCacheUnderConcurrentSwaps(t *testing.T) {
 	c := NewCache(50)
-	verifiers := []*Verifier{sharedTokenVerifier(t, Policy{}), verifierOf(t, Policy{}, newSecretKey([]byte("x"+testSecret), ""))}
+	verifiers := []*Verifier{sharedTokenVerifier(t, Policy{}), verifierOf(t, Policy{}, secretKey(t, "x"+testSecret, ""))}
 	var all sync.WaitGroup
 	for worker := range 8 {
 		all.Go(func() {

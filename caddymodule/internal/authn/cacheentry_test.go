@@ -11,7 +11,7 @@ import (
 
 func TestEntryContainsTheWholeContact(t *testing.T) {
 	now := time.Now()
-	first, second := newSecretKey([]byte("a"+testSecret), "a"), newSecretKey([]byte("b"+testSecret), "b")
+	first, second := secretKey(t, "a"+testSecret, "a"), secretKey(t, "b"+testSecret, "b")
 	v := verifierOf(t, Policy{}, first, second)
 	q := NewClaimSelection([]string{"absent", "empty", "name", "large"})
 	for name, want := range map[string]Contact{

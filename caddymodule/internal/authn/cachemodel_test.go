@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
 // Tokens, keys and clocks change in random order: at every instant the cache accepts exactly what the verifier would accept,
@@ -75,9 +77,9 @@ func (w *cacheWorld) step() {
 
 // newVerifiers replaces one verifier, or all: a change of the keys, an overlap that begins, another policy.
 func (w *cacheWorld) newVerifiers() {
-	var keys []*Key
+	var keys []*sigkey.Key
 	for n := range 3 {
-		if key, err := ParseSharedToken([]byte(fmt.Sprint(n, testSecret)), ""); err == nil && w.chance(60) {
+		if key, err := sigkey.ParseShared([]byte(fmt.Sprint(n, testSecret)), ""); err == nil && w.chance(60) {
 			if w.chance(50) {
 				key = key.ExpiringAt(time.Now().Add(time.Duration(w.r.Int64N(int64(3 * time.Minute)))))
 			}

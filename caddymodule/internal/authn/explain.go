@@ -3,6 +3,8 @@ package authn
 import (
 	"context"
 	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
 // An Explanation is a verification step by step, for people who have to fix a token. It comes from the verifier itself, and not
@@ -38,19 +40,11 @@ func (v *Verifier) Explain(ctx context.Context, text string, want []string, othe
 	return e
 }
 
-// A KeyInfo describes an active key. It contains nothing that helps to guess a secret.
-type KeyInfo struct {
-	KeyID     string
-	Algorithm string
-	Bits      int    // of the modulus, or of the secret
-	SHA256    string // of the public key as PKIX DER, in hexadecimal; "" for a secret
-}
-
 // Keys describes the keys that verify tokens right now.
-func (v *Verifier) Keys() []KeyInfo {
-	var infos []KeyInfo
+func (v *Verifier) Keys() []sigkey.Info {
+	var infos []sigkey.Info
 	for _, k := range v.keys.active() {
-		infos = append(infos, k.info())
+		infos = append(infos, k.Info())
 	}
 	return infos
 }
@@ -67,9 +61,9 @@ func (v *Verifier) Summary() Summary {
 	unlimited := false
 	for _, k := range v.keys.active() {
 		s.Keys++
-		unlimited = unlimited || k.end.IsZero()
-		if k.end.After(s.Until) {
-			s.Until = k.end
+		unlimited = unlimited || k.End().IsZero()
+		if k.End().After(s.Until) {
+			s.Until = k.End()
 		}
 	}
 	if unlimited {

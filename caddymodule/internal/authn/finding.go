@@ -2,9 +2,7 @@ package authn
 
 import (
 	"context"
-	"crypto/rsa"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -13,6 +11,7 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
 // find looks for the usual mistakes. It reads the token once more, from where the verifier stopped. The token may be unsigned then:
@@ -28,7 +27,7 @@ func (v *Verifier) find(ctx context.Context, text string, rej *Rejection, others
 	// The codes about claims come after the check of the payload, so that it is well-formed.
 	var members map[string][]byte
 	if payload, err := t.payload(); err == nil {
-		members, _ = readMembers(payload)
+		members, _ = strictjson.Members(payload)
 	}
 	switch rej.Code {
 	case AlgorithmNotAllowed:
@@ -110,7 +109,7 @@ func decodedObject(segment string) map[string][]byte {
 	if err != nil {
 		return nil
 	}
-	members, err := readMembers(text)
+	members, err := strictjson.Members(text)
 	if err != nil {
 		return nil
 	}
@@ -155,8 +154,8 @@ func (v *Verifier) findFetch() []Finding {
 func (v *Verifier) findKID(t *token) []Finding {
 	var kids []string
 	for _, k := range v.keys.active() {
-		if k.kid != "" {
-			kids = append(kids, k.kid)
+		if k.KeyID() != "" {
+			kids = append(kids, k.KeyID())
 		}
 	}
 	if len(kids) == 0 {
@@ -174,51 +173,19 @@ func (v *Verifier) findKID(t *token) []Finding {
 
 // findSignature compares the length of the signature, and tries the readings of a secret that people confuse.
 func (v *Verifier) findSignature(t *token) []Finding {
-	for _, k := range v.keys.active() {
-		switch material := k.material.(type) {
-		case *rsa.PublicKey:
-			if size := material.Size(); len(t.signature) != size && len(v.keys.active()) == 1 {
-				return []Finding{{fmt.Sprintf("The signature has %d bytes; this messenger's key makes signatures of %d.", len(t.signature), size), "If it was copied, copy the whole token again; otherwise the token was signed with another key."}}
-			}
-		case []byte:
-			if finding, ok := confusedSecret(t, material); ok {
-				return []Finding{finding}
-			}
-			if len(t.signature) != 32 {
-				return []Finding{{fmt.Sprintf("The signature has %d bytes; HS256 makes 32.", len(t.signature)), "A character was lost or added at the end: copy the whole token again."}}
-			}
+	active := v.keys.active()
+	for _, k := range active {
+		if cause, fix, ok := k.Confusion(bytesOf(t.signed), t.signature); ok {
+			return []Finding{{cause, fix}}
+		}
+		size := k.SignatureSize()
+		switch {
+		case len(t.signature) == size:
+		case !k.IsAsymmetric():
+			return []Finding{{fmt.Sprintf("The signature has %d bytes; %s makes %d.", len(t.signature), k.Algorithm(), size), "A character was lost or added at the end: copy the whole token again."}}
+		case len(active) == 1:
+			return []Finding{{fmt.Sprintf("The signature has %d bytes; this messenger's key makes signatures of %d.", len(t.signature), size), "If it was copied, copy the whole token again; otherwise the token was signed with another key."}}
 		}
 	}
 	return []Finding{{"The token was signed with another key, or changed after it was signed.", "Check that the site signs with the key that belongs to this messenger, of this environment (test or production)."}}
-}
-
-// confusedSecret looks for a confusion between the text of a secret and the bytes that it encodes.
-func confusedSecret(t *token, secret []byte) (Finding, bool) {
-	signed := []byte(t.signed)
-	fits := func(other []byte) bool {
-		return len(other) > 0 && newSecretKey(other, "").verify(signed, t.signature)
-	}
-	for _, e := range []sharedtoken.Encoding{sharedtoken.Base64, sharedtoken.Base64URL, sharedtoken.Hex} {
-		if decoded, err := e.Decode(string(secret)); err == nil && fits(decoded) {
-			return Finding{"The site decodes the secret as " + string(e) + " before it signs; the gateway uses its text as it is.", "Configure shared_token with the encoding " + string(e) + ", or sign with the text itself."}, true
-		}
-	}
-	texts := map[string][]string{
-		"base64":    {base64.StdEncoding.EncodeToString(secret), base64.RawStdEncoding.EncodeToString(secret)},
-		"base64url": {base64.URLEncoding.EncodeToString(secret), base64.RawURLEncoding.EncodeToString(secret)},
-		"hex":       {hex.EncodeToString(secret), strings.ToUpper(hex.EncodeToString(secret))},
-	}
-	for _, encoding := range slices.Sorted(maps.Keys(texts)) {
-		for _, text := range texts[encoding] {
-			if fits([]byte(text)) {
-				return Finding{"The site signs with the text of the secret as it is; the gateway decodes it as " + encoding + " first.", "Configure shared_token with the encoding raw, or decode the secret before signing."}, true
-			}
-		}
-	}
-	for _, suffix := range []string{"\n", "\r\n", " "} {
-		if fits(append(slices.Clone(secret), suffix...)) {
-			return Finding{"The site signs with the secret followed by a line break or blank.", "Trim the secret where the site reads it from its file or environment."}, true
-		}
-	}
-	return Finding{}, false
 }

@@ -7,10 +7,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/lestrrat-go/jwx/v2/jwa"
 	"golang.org/x/time/rate"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keyserver"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
 // Defaults and bounds of a JWKS. The key server states the lifetime of a set, within these bounds.
@@ -33,7 +33,7 @@ type JWKSSettings struct {
 	// and from ports other than 443, and shows of a failure only a reason from a closed list.
 	Public bool
 
-	// SmallKeys is for the same URLs. It leaves out keys that cost more than usual ones; see [Key.CheckSmall].
+	// SmallKeys is for the same URLs. It leaves out keys that cost more than usual ones; see [sigkey.Key.CheckSmall].
 	SmallKeys bool
 }
 
@@ -54,18 +54,18 @@ type JWKS struct {
 	start  sync.Once
 	wake   chan struct{} // tells the background loop that next has changed
 
-	mu       sync.Mutex    // guards what follows; never held during a fetch or while calling report
-	inflight *fetch        // the fetch whose answer counts; nil if there is none
-	queued   *fetch        // a refresh that the rate holds back; nil if there is none
-	requests *rate.Limiter // bounds the refreshes that operators request
-	renewed  time.Time     // when a token last caused a fetch; set before it begins
-	waiting  int           // how many tokens wait for a fetch
-	version  uint64        // of the newest snapshot
-	failures int           // fetches that failed in a row
-	tried    time.Time     // the end of the last fetch
-	err      error         // of the last fetch
-	omitted  []Omitted     // from the last set that was read
-	next     time.Time     // when the background loop fetches
+	mu       sync.Mutex       // guards what follows; never held during a fetch or while calling report
+	inflight *fetch           // the fetch whose answer counts; nil if there is none
+	queued   *fetch           // a refresh that the rate holds back; nil if there is none
+	requests *rate.Limiter    // bounds the refreshes that operators request
+	renewed  time.Time        // when a token last caused a fetch; set before it begins
+	waiting  int              // how many tokens wait for a fetch
+	version  uint64           // of the newest snapshot
+	failures int              // fetches that failed in a row
+	tried    time.Time        // the end of the last fetch
+	err      error            // of the last fetch
+	omitted  []sigkey.Omitted // from the last set that was read
+	next     time.Time        // when the background loop fetches
 }
 
 // A keySnapshot is a key set as it was fetched. It never changes.
@@ -129,7 +129,7 @@ func (j *JWKS) run() {
 // Restore uses a set that was fetched from the same URL earlier, unless there is one already. It is treated like a set whose
 // lifetime has passed: it is used until a newer one is fetched, or stale_if_error is over.
 func (j *JWKS) Restore(raw []byte, fetched time.Time) error {
-	set, omitted, err := parseKeySet(raw, j.settings.SmallKeys)
+	keys, omitted, err := sigkey.ParseSet(raw, j.settings.SmallKeys)
 	if err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func (j *JWKS) Restore(raw []byte, fetched time.Time) error {
 	if now := time.Now(); j.snapshot.Load() == nil && !fetched.After(now) && now.Before(fetched.Add(j.settings.StaleIfError)) {
 		j.version++
 		j.omitted = omitted
-		j.snapshot.Store(&keySnapshot{set: set, version: j.version, fetched: fetched, freshUntil: fetched, raw: raw})
+		j.snapshot.Store(&keySnapshot{set: newKeySet(keys), version: j.version, fetched: fetched, freshUntil: fetched, raw: raw})
 	}
 	return nil
 }
@@ -164,16 +164,16 @@ func (j *JWKS) usable(now time.Time) *keySnapshot {
 	return s
 }
 
-func (j *JWKS) algorithm() string { return jwa.RS256.String() }
+func (j *JWKS) algorithm() string { return "RS256" }
 
-func (j *JWKS) active() []*Key {
+func (j *JWKS) active() []*sigkey.Key {
 	if s := j.usable(time.Now()); s != nil {
 		return s.set.keys
 	}
 	return nil
 }
 
-func (j *JWKS) candidates(h header) (keys []*Key, version uint64, rej *Rejection) {
+func (j *JWKS) candidates(h header) (keys []*sigkey.Key, version uint64, rej *Rejection) {
 	s := j.usable(time.Now())
 	if s == nil {
 		return nil, 0, reject(KeysUnavailable, "the key set has not been fetched yet, or the last fetch is older than stale_if_error allows")
@@ -195,11 +195,11 @@ type JWKSStatus struct {
 	URL        string
 	Fetched    time.Time // of the current set; zero if there is none
 	FreshUntil time.Time
-	Tried      time.Time // the last attempt
-	Next       time.Time // the next attempt
-	Err        error     // of the last attempt
-	Usable     bool      // whether tokens can be verified with the set
-	Omitted    []Omitted // entries of the set that are not used
+	Tried      time.Time        // the last attempt
+	Next       time.Time        // the next attempt
+	Err        error            // of the last attempt
+	Usable     bool             // whether tokens can be verified with the set
+	Omitted    []sigkey.Omitted // entries of the set that are not used
 }
 
 // Status returns what j knows at this moment.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keyserver"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
 func TestKeysAreUsedWhileTheKeyServerFails(t *testing.T) {
@@ -199,8 +200,8 @@ func TestPanicWhileFetchingIsAFailedFetch(t *testing.T) {
 		j.Start()
 		synctest.Wait()
 		j.client.HTTP.Transport = panicking{}
-		if err := j.Refresh(context.Background(), false); !errors.Is(err, errNoKeySet) {
-			t.Errorf("got %v, want %v", err, errNoKeySet)
+		if err := j.Refresh(context.Background(), false); !errors.Is(err, sigkey.ErrNoSet) {
+			t.Errorf("got %v, want %v", err, sigkey.ErrNoSet)
 		}
 		wantVerdict(t, v, tokenOf(t, privateKey(), "a"), "ok", "with the keys of before")
 		j.client.HTTP.Transport = s

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keyserver"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
 // firstRetry and lastRetry bound the time to the next background fetch after one that failed.
@@ -29,7 +30,7 @@ type FetchReport struct {
 	Changed  bool  // whether the server sent a set, instead of confirming the one before
 	Replaced bool  // whether the active keys have changed
 	Keys     int   // that can be used now
-	Omitted  []Omitted
+	Omitted  []sigkey.Omitted
 	Fetched  time.Time // of the active set; Raw is its text
 	Raw      []byte
 }
@@ -50,7 +51,7 @@ func (r FetchReport) Outcome() string {
 type fetchedKeys struct {
 	*keyserver.Answer
 	set     *KeySet
-	omitted []Omitted
+	omitted []sigkey.Omitted
 }
 
 // beginLocked begins f, and returns it. The answer of a fetch under way no longer counts: those who wait for it get f's. The
@@ -81,7 +82,7 @@ func (j *JWKS) beginLocked(f *fetch) *fetch {
 func (j *JWKS) fetch(known keyserver.Validators) (answer *fetchedKeys, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			answer, err = nil, fmt.Errorf("%w: reading it panicked: %v", errNoKeySet, p)
+			answer, err = nil, fmt.Errorf("%w: reading it panicked: %v", sigkey.ErrNoSet, p)
 		}
 	}()
 	ctx, cancel := context.WithTimeout(j.ctx, j.settings.Timeout)
@@ -92,7 +93,11 @@ func (j *JWKS) fetch(known keyserver.Validators) (answer *fetchedKeys, err error
 	}
 	answer = &fetchedKeys{Answer: received}
 	if !received.NotModified {
-		answer.set, answer.omitted, err = parseKeySet(received.Body, j.settings.SmallKeys)
+		var keys []*sigkey.Key
+		keys, answer.omitted, err = sigkey.ParseSet(received.Body, j.settings.SmallKeys)
+		if err == nil {
+			answer.set = newKeySet(keys)
+		}
 	}
 	return answer, err
 }

@@ -7,39 +7,37 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
 // rsaKeyNamed returns a key of which only the form is real; nothing was ever signed with it.
-func rsaKeyNamed(t testing.TB, kid string, bits int) *Key {
+func rsaKeyNamed(t testing.TB, kid string, bits int) *sigkey.Key {
 	t.Helper()
-	key, err := newPublicKey(&rsa.PublicKey{N: modulus(bits), E: 65537}, kid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
+	return publicKey(t, &rsa.PublicKey{N: modulus(bits), E: 65537}, kid)
 }
 
 func TestKeySetIsOfOneMethodAndItsKidsDiffer(t *testing.T) {
-	hs, err := ParseSharedToken([]byte(testSecret), "a")
+	hs, err := sigkey.ParseShared([]byte(testSecret), "a")
 	if err != nil {
 		t.Fatal(err)
 	}
-	many := make([]*Key, maxKeys+1)
+	many := make([]*sigkey.Key, maxKeys+1)
 	for i := range many {
 		many[i] = rsaKeyNamed(t, fmt.Sprint("k", i), 2048+i)
 	}
 	for _, tt := range []struct {
 		name string
-		keys []*Key
+		keys []*sigkey.Key
 		want string // "" is no error
 	}{
 		{"no key", nil, "no key is given"},
-		{"keys of both methods", []*Key{rsaKeyNamed(t, "a", 2048), hs}, "different methods"},
-		{"one kid twice", []*Key{rsaKeyNamed(t, "a", 2048), rsaKeyNamed(t, "a", 2049)}, "same kid"},
+		{"keys of both methods", []*sigkey.Key{rsaKeyNamed(t, "a", 2048), hs}, "different methods"},
+		{"one kid twice", []*sigkey.Key{rsaKeyNamed(t, "a", 2048), rsaKeyNamed(t, "a", 2049)}, "same kid"},
 		{"eleven keys", many, "11 keys are given; a messenger accepts at most 10"},
 		{"ten keys", many[:maxKeys], ""},
-		{"kids that differ in case", []*Key{rsaKeyNamed(t, "a", 2048), rsaKeyNamed(t, "A", 2049)}, ""},
-		{"several keys without a kid", []*Key{rsaKeyNamed(t, "", 2048), rsaKeyNamed(t, "", 2049)}, ""},
+		{"kids that differ in case", []*sigkey.Key{rsaKeyNamed(t, "a", 2048), rsaKeyNamed(t, "A", 2049)}, ""},
+		{"several keys without a kid", []*sigkey.Key{rsaKeyNamed(t, "", 2048), rsaKeyNamed(t, "", 2049)}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := NewKeySet(tt.keys...)
@@ -53,17 +51,17 @@ func TestKeySetIsOfOneMethodAndItsKidsDiffer(t *testing.T) {
 }
 
 func TestKidSelectsTheKeysWithItAndThoseWithoutAKid(t *testing.T) {
-	named := []*Key{rsaKeyNamed(t, "a", 2048), rsaKeyNamed(t, "b", 2049)}
-	mixed := append([]*Key{rsaKeyNamed(t, "", 2050)}, named...)
-	five := append([]*Key{rsaKeyNamed(t, "c", 2051), rsaKeyNamed(t, "d", 2052)}, mixed...)
-	nameless := make([]*Key, maxCandidates+1)
+	named := []*sigkey.Key{rsaKeyNamed(t, "a", 2048), rsaKeyNamed(t, "b", 2049)}
+	mixed := append([]*sigkey.Key{rsaKeyNamed(t, "", 2050)}, named...)
+	five := append([]*sigkey.Key{rsaKeyNamed(t, "c", 2051), rsaKeyNamed(t, "d", 2052)}, mixed...)
+	nameless := make([]*sigkey.Key, maxCandidates+1)
 	for i := range nameless {
 		nameless[i] = rsaKeyNamed(t, "", 2060+i)
 	}
 	kid := func(id string) header { return header{kid: id, hasKID: true} }
 	for _, tt := range []struct {
 		name string
-		keys []*Key
+		keys []*sigkey.Key
 		h    header
 		want string // the lengths of the keys that are tried, or the code
 	}{
@@ -88,7 +86,7 @@ func TestKidSelectsTheKeysWithItAndThoseWithoutAKid(t *testing.T) {
 			keys, _, rej := set.candidates(tt.h)
 			var tried []string
 			for _, k := range keys {
-				tried = append(tried, fmt.Sprint(k.material.(*rsa.PublicKey).N.BitLen()))
+				tried = append(tried, fmt.Sprint(k.Info().Bits))
 			}
 			got := strings.Join(tried, " ")
 			if rej != nil {
@@ -103,11 +101,11 @@ func TestKidSelectsTheKeysWithItAndThoseWithoutAKid(t *testing.T) {
 
 // During a rotation there are several secrets. All of them are tried, even more than four: that costs almost nothing.
 func TestEverySharedTokenOfAMessengerIsTried(t *testing.T) {
-	var keys []*Key
+	var keys []*sigkey.Key
 	var secrets []string
 	for i := range maxKeys {
 		secrets = append(secrets, fmt.Sprintf("%s %d", testSecret, i))
-		key, err := ParseSharedToken([]byte(secrets[i]), "")
+		key, err := sigkey.ParseShared([]byte(secrets[i]), "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -127,11 +125,11 @@ func TestEverySharedTokenOfAMessengerIsTried(t *testing.T) {
 
 // A kid only selects a key; it does not make another key's signature valid.
 func TestKidOfAnotherKeyIsRefused(t *testing.T) {
-	one, err := ParseSharedToken([]byte(testSecret), "one")
+	one, err := sigkey.ParseShared([]byte(testSecret), "one")
 	if err != nil {
 		t.Fatal(err)
 	}
-	two, err := ParseSharedToken([]byte(testSecret+"2"), "two")
+	two, err := sigkey.ParseShared([]byte(testSecret+"2"), "two")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +143,7 @@ func TestKidOfAnotherKeyIsRefused(t *testing.T) {
 }
 
 func TestSharedFindsKeysThatTwoMessengersHaveInCommon(t *testing.T) {
-	set := func(keys ...*Key) *KeySet { return newKeySet(keys) }
+	set := func(keys ...*sigkey.Key) *KeySet { return newKeySet(keys) }
 	a, b, c := rsaKeyNamed(t, "a", 2048), rsaKeyNamed(t, "b", 2049), rsaKeyNamed(t, "other name", 2048)
 	if !Shared(set(a, b), set(c)) {
 		t.Error("one key under two kids is not found")
@@ -153,7 +151,7 @@ func TestSharedFindsKeysThatTwoMessengersHaveInCommon(t *testing.T) {
 	if Shared(set(a), set(b)) {
 		t.Error("two keys count as one")
 	}
-	if !slices.Equal(set(a, b).active(), []*Key{a, b}) {
+	if !slices.Equal(set(a, b).active(), []*sigkey.Key{a, b}) {
 		t.Error("active does not return all keys")
 	}
 }
@@ -161,25 +159,23 @@ func TestSharedFindsKeysThatTwoMessengersHaveInCommon(t *testing.T) {
 // A token that no key verifies may cause the key set to be fetched once more. Those of its keys that were tried are not tried
 // again, and all together are as many as one token may cost.
 func TestOneTokenCostsAtMostFourVerifications(t *testing.T) {
-	keys := make([]*Key, 12)
+	keys := make([]*sigkey.Key, 12)
 	for i := range keys {
 		keys[i] = rsaKeyNamed(t, fmt.Sprint("k", i), 2048+i)
 	}
-	renamed := *keys[0]
-	renamed.kid = "another name"
-	secret := newSecretKey([]byte(testSecret), "")
+	renamed, secret := rsaKeyNamed(t, "another name", 2048), secretKey(t, testSecret, "")
 	for _, tt := range []struct {
 		name         string
-		newer, tried []*Key
-		want         []*Key
+		newer, tried []*sigkey.Key
+		want         []*sigkey.Key
 	}{
 		{"none was tried", keys[:4], nil, keys[:4]},
 		{"four were tried", keys[4:8], keys[:4], nil},
 		{"one was tried", keys[4:8], keys[:1], keys[4:7]},
 		{"the same again", keys[:3], keys[:3], nil},
 		{"one more than before", keys[:4], keys[:3], keys[3:4]},
-		{"one under another kid", []*Key{&renamed, keys[5]}, keys[:1], keys[5:6]},
-		{"secrets cost almost nothing", []*Key{secret}, keys[:4], []*Key{secret}},
+		{"one under another kid", []*sigkey.Key{renamed, keys[5]}, keys[:1], keys[5:6]},
+		{"secrets cost almost nothing", []*sigkey.Key{secret}, keys[:4], []*sigkey.Key{secret}},
 	} {
 		if got := untried(tt.newer, tt.tried); !slices.Equal(got, tt.want) {
 			t.Errorf("%s: got %d keys, want %d", tt.name, len(got), len(tt.want))

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
 // A Verifier decides on tokens for one messenger. Its policy and its keys are fixed: a messenger whose settings change gets a new
@@ -86,8 +88,8 @@ func (v *Verifier) verify(ctx context.Context, text string, want []string, t *tr
 	}
 	contact := &Contact{Identity: identity, Claims: cl.texts(), Issued: cl.issued, Expires: cl.expires, SignedBy: key, version: version}
 	contact.since, contact.Until = cl.window(&v.policy)
-	if !key.end.IsZero() && (contact.Until.IsZero() || key.end.Before(contact.Until)) {
-		contact.Until = key.end
+	if !key.End().IsZero() && (contact.Until.IsZero() || key.End().Before(contact.Until)) {
+		contact.Until = key.End()
 	}
 	if contact.TokenID, rej = cl.tokenID(); rej == nil {
 		rej = v.policy.Revoked.check(contact)
@@ -108,7 +110,7 @@ func (v *Verifier) checkAlgorithm(t *token) *Rejection {
 
 // checkSignature finds the key and checks the signature. If no key fits, it asks once for newer keys: a site may sign with a key
 // that it has just published.
-func (v *Verifier) checkSignature(ctx context.Context, t *token) (*Key, uint64, *Rejection) {
+func (v *Verifier) checkSignature(ctx context.Context, t *token) (*sigkey.Key, uint64, *Rejection) {
 	keys, version, rej := v.keys.candidates(t.header)
 	if rej == nil {
 		if key := t.signer(keys); key != nil {
@@ -140,24 +142,24 @@ func rejectSignature() *Rejection {
 }
 
 // untried returns the keys that are not among tried, as many as the limit for one token leaves after these.
-func untried(keys, tried []*Key) []*Key {
-	var rest []*Key
+func untried(keys, tried []*sigkey.Key) []*sigkey.Key {
+	var rest []*sigkey.Key
 	for _, k := range keys {
 		if !slices.ContainsFunc(tried, k.Same) {
 			rest = append(rest, k)
 		}
 	}
-	if len(rest) > 0 && rest[0].isAsymmetric() {
+	if len(rest) > 0 && rest[0].IsAsymmetric() {
 		rest = rest[:min(len(rest), max(0, maxCandidates-len(tried)))]
 	}
 	return rest
 }
 
 // signer returns the one of keys that made the signature of t, or nil.
-func (t *token) signer(keys []*Key) *Key {
+func (t *token) signer(keys []*sigkey.Key) *sigkey.Key {
 	signed := bytesOf(t.signed)
 	for _, k := range keys {
-		if k.verify(signed, t.signature) {
+		if k.Verify(signed, t.signature) {
 			return k
 		}
 	}

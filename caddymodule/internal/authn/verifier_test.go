@@ -41,10 +41,7 @@ func TestEveryChangedByteOfAValidTokenIsRefused(t *testing.T) {
 // bothMethods returns a verifier of each method with a valid token for it.
 func bothMethods(t testing.TB) (verifiers []*Verifier, tokens []string) {
 	t.Helper()
-	public, err := newPublicKey(&privateKey().PublicKey, "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	public := publicKey(t, &privateKey().PublicKey, "")
 	rs256 := signWith(t, privateKey(), "k1", map[string]any{"identity": "mark"})
 	return []*Verifier{sharedTokenVerifier(t, Policy{}), verifierOf(t, Policy{}, public)}, []string{signHS256(`{"identity":"mark"}`), rs256}
 }
@@ -99,7 +96,7 @@ func TestTraceListsTheChecksUpToTheFirstThatFails(t *testing.T) {
 			}
 		})
 	}
-	keyed := verifierOf(t, Policy{}, newSecretKey([]byte(testSecret), "k1"))
+	keyed := verifierOf(t, Policy{}, secretKey(t, testSecret, "k1"))
 	var tr trace
 	_, _ = keyed.verify(context.Background(), forgeHS256(`{"alg":"HS256","kid":"k2"}`, `{}`), nil, &tr)
 	if last := tr.checks[len(tr.checks)-1]; last.Step != CheckKey || last.Rejection.Code != KeyUnknown {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -158,9 +159,9 @@ func (r *Record) Keys(used func(kid string) *atomic.Int64) (authn.Keys, error) {
 	if over := len(ring) - authn.MaxRing; over > 0 {
 		ring = ring[over:]
 	}
-	var keys []*authn.Key
+	var keys []*sigkey.Key
 	for _, t := range ring {
-		key, err := authn.ParseSharedToken([]byte(t.Token), t.KeyID)
+		key, err := sigkey.ParseShared([]byte(t.Token), t.KeyID)
 		if err != nil {
 			return nil, fmt.Errorf("the shared token %s %w", t.KeyID, err)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
 // keyFiles has the keys of a messenger that come from its configuration, and what is needed to notice that a key file has
@@ -22,7 +23,7 @@ type keyFiles struct {
 
 // A loadedKey is a key of the configuration.
 type loadedKey struct {
-	key    *authn.Key
+	key    *sigkey.Key
 	digest [sha256.Size]byte // of the text
 	pipe   bool              // the text came from a pipe
 }
@@ -73,7 +74,7 @@ func (m *Messenger) parseKey(i int, found config.FileText) (loadedKey, error) {
 	if m.SharedToken != nil {
 		loaded.key, err = parseSharedToken(m.SharedToken, found.Text)
 	} else {
-		loaded.key, err = authn.ParsePublicKey(found.Text, m.PublicKey[i].KeyID)
+		loaded.key, err = sigkey.ParsePublic(found.Text, m.PublicKey[i].KeyID)
 	}
 	if err != nil {
 		return loadedKey{}, fmt.Errorf("%s %s %w", m.Method(), m.KeyPlace(i), err)
@@ -83,7 +84,7 @@ func (m *Messenger) parseKey(i int, found config.FileText) (loadedKey, error) {
 
 // keySet makes a key set from all loaded keys. It fails if they contradict each other, such as by using one kid twice.
 func (m *Messenger) keySet(loaded []loadedKey) (authn.Keys, error) {
-	keys := make([]*authn.Key, len(loaded))
+	keys := make([]*sigkey.Key, len(loaded))
 	for i := range loaded {
 		keys[i] = loaded[i].key
 	}
@@ -94,10 +95,10 @@ func (m *Messenger) keySet(loaded []loadedKey) (authn.Keys, error) {
 	return set, nil
 }
 
-func parseSharedToken(t *config.SharedToken, text []byte) (*authn.Key, error) {
+func parseSharedToken(t *config.SharedToken, text []byte) (*sigkey.Key, error) {
 	secret, err := t.Encoding.Decode(string(text))
 	if err != nil {
 		return nil, err
 	}
-	return authn.ParseSharedToken(secret, "")
+	return sigkey.ParseShared(secret, "")
 }

@@ -39,6 +39,13 @@ func Object(text []byte, visit func(name, value []byte)) error {
 	return s.document(visit)
 }
 
+// Members returns the members of a strictly read JSON object, each as it was received.
+func Members(text []byte) (map[string][]byte, error) {
+	members := make(map[string][]byte)
+	err := Object(text, func(name, value []byte) { members[string(name)] = value })
+	return members, err
+}
+
 // Lenient is Object for an object whose values are checked one by one afterwards: it refuses duplicate names only in the outermost
 // object, so that one bad entry does not make the others unreadable.
 func Lenient(text []byte, visit func(name, value []byte)) error {

@@ -1,4 +1,4 @@
-package authn
+package sigkey
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/lestrrat-go/jwx/v2/jwk"
+
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
@@ -21,7 +22,7 @@ var privateMembers = []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
 // parseJWK reads one JWK (RFC 7517 section 4) as an RS256 verification key. It refuses a key that its owner did not publish for
 // this purpose. An error continues a sentence that begins with "the JWK", and quotes nothing.
 func parseJWK(text []byte) (*Key, error) {
-	members, err := readMembers(text)
+	members, err := strictjson.Members(text)
 	if err != nil {
 		return nil, err
 	}
@@ -47,13 +48,6 @@ func parseJWK(text []byte) (*Key, error) {
 		return nil, errors.New("has an n or e that is missing or not base64url")
 	}
 	return newPublicKey(&public, kid)
-}
-
-// readMembers returns the members of a strictly read JSON object, each as it was received.
-func readMembers(text []byte) (map[string][]byte, error) {
-	members := make(map[string][]byte)
-	err := strictjson.Object(text, func(name, value []byte) { members[string(name)] = value })
-	return members, err
 }
 
 // minimalJWK returns only the members that are the key itself. The library parses others too, such as x5c, and we do not rely on
@@ -127,9 +121,9 @@ func checkExponent(value []byte) error {
 	return nil
 }
 
-// PublicKeySet returns the JWK Set (RFC 7517 section 5) of public keys, for their owner to publish. The kid of a key without one is
+// Published returns the JWK Set (RFC 7517 section 5) of public keys, for their owner to publish. The kid of a key without one is
 // its thumbprint (RFC 7638), which is never that of another key.
-func PublicKeySet(keys ...*Key) ([]byte, error) {
+func Published(keys ...*Key) ([]byte, error) {
 	type member struct {
 		KeyType   string `json:"kty"`
 		KeyID     string `json:"kid"`

@@ -1,4 +1,4 @@
-package authn
+package sigkey
 
 import (
 	"bytes"
@@ -72,28 +72,28 @@ func TestPublicKeysAreAcceptedAsPeopleHaveThem(t *testing.T) {
 	}
 	for name, text := range forms {
 		t.Run(name, func(t *testing.T) {
-			key, err := ParsePublicKey([]byte(text), "")
+			key, err := ParsePublic([]byte(text), "")
 			if err != nil {
 				t.Fatal(err)
 			}
 			if key.alg != "RS256" || key.fingerprint != want.fingerprint || key.kid != "" {
 				t.Errorf("got %s %x %q", key.alg, key.fingerprint, key.kid)
 			}
-			if named, err := ParsePublicKey([]byte(text), "k1"); err != nil || named.kid != "k1" {
+			if named, err := ParsePublic([]byte(text), "k1"); err != nil || named.kid != "k1" {
 				t.Errorf("with a kid: got %v %v", named, err)
 			}
 		})
 	}
 	for text, want := range map[string]string{jwkText(public, `,"kid":"own"`): "own", jwkText(public, `,"kid":""`): ""} {
-		if key, err := ParsePublicKey([]byte(text), ""); err != nil || key.kid != want {
+		if key, err := ParsePublic([]byte(text), ""); err != nil || key.kid != want {
 			t.Errorf("the kid of a JWK: got %v %v, want %q", key, err, want)
 		}
 	}
-	if key, err := ParsePublicKey([]byte(jwkText(public, `,"kid":"own"`)), "given"); err != nil || key.kid != "given" {
+	if key, err := ParsePublic([]byte(jwkText(public, `,"kid":"own"`)), "given"); err != nil || key.kid != "given" {
 		t.Errorf("a kid that was given over that of a JWK: got %v %v", key, err)
 	}
 	for bits, e := range map[int]int{2048: 3, 3072: 65537, 8192: 1<<31 - 1} {
-		if _, err := ParsePublicKey([]byte(pkixText(t, &rsa.PublicKey{N: modulus(bits), E: e})), ""); err != nil {
+		if _, err := ParsePublic([]byte(pkixText(t, &rsa.PublicKey{N: modulus(bits), E: e})), ""); err != nil {
 			t.Errorf("%d bits, exponent %d: %v", bits, e, err)
 		}
 	}
@@ -168,7 +168,7 @@ func TestPublicKeysThatAreRefusedAreNamed(t *testing.T) {
 		{"a negative exponent", pkixWithExponent(t, big.NewInt(-3)), "cannot be decoded"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := ParsePublicKey([]byte(tt.text), "")
+			_, err := ParsePublic([]byte(tt.text), "")
 			wantError(t, err, tt.want)
 			if body := strings.TrimSpace(tt.text); len(body) > 200 && strings.Contains(err.Error(), body[100:140]) {
 				t.Errorf("the error quotes the key: %v", err)
@@ -180,13 +180,13 @@ func TestPublicKeysThatAreRefusedAreNamed(t *testing.T) {
 // The HMAC key is exactly the text or the decoded bytes: any JWT library of the site must come to the same key.
 func TestSharedTokenIsTheKeyAsItIs(t *testing.T) {
 	for _, secret := range []string{sharedtoken.Generate(), string(bytes.Repeat([]byte{0xfb, 0xff, 'x', 1}, 8)), "MST_" + sharedtoken.Generate()[4:]} {
-		key, err := ParseSharedToken([]byte(secret), "k1")
+		key, err := ParseShared([]byte(secret), "k1")
 		if err != nil || key.alg != "HS256" || key.kid != "k1" || string(key.material.([]byte)) != secret {
 			t.Errorf("%q: got %+v %v", secret, key, err)
 		}
 	}
 	generated := sharedtoken.Generate()
-	_, err := ParseSharedToken([]byte(generated[:len(generated)-1]), "")
+	_, err := ParseShared([]byte(generated[:len(generated)-1]), "")
 	wantError(t, err, "was damaged: a character is missing or wrong")
 }
 
@@ -204,17 +204,17 @@ func TestSharedTokensThatAreNotSecretsAreRefused(t *testing.T) {
 		{"nothing but NULs", strings.Repeat("\x00", 32), "NUL"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := ParseSharedToken([]byte(tt.secret), "")
+			_, err := ParseShared([]byte(tt.secret), "")
 			wantError(t, err, tt.want)
 			if strings.Contains(err.Error(), testSecret[:8]) {
 				t.Errorf("the error quotes the secret: %v", err)
 			}
 		})
 	}
-	if _, err := ParseSharedToken([]byte(strings.Repeat("x", 32)), ""); err != nil {
+	if _, err := ParseShared([]byte(strings.Repeat("x", 32)), ""); err != nil {
 		t.Errorf("32 bytes: %v", err)
 	}
-	if _, err := ParseSharedToken([]byte("{"+testSecret), ""); err != nil {
+	if _, err := ParseShared([]byte("{"+testSecret), ""); err != nil {
 		t.Errorf("a secret that merely begins with a brace: %v", err)
 	}
 }

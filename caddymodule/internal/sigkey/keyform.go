@@ -1,4 +1,4 @@
-package authn
+package sigkey
 
 import (
 	"bytes"
@@ -23,10 +23,10 @@ const (
 	minSecret  = 32   // bytes; RFC 7518 section 3.2
 )
 
-// ParsePublicKey reads an RSA public key for RS256 in any form in which people have it: PEM with a PKIX or PKCS#1 public key or an
+// ParsePublic reads an RSA public key for RS256 in any form in which people have it: PEM with a PKIX or PKCS#1 public key or an
 // X.509 certificate (whose dates are ignored), or a JWK. The kid of a JWK is used unless kid is given. An error names the form that
 // was found, and never quotes text.
-func ParsePublicKey(text []byte, kid string) (*Key, error) {
+func ParsePublic(text []byte, kid string) (*Key, error) {
 	text = bytes.TrimSpace(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")))
 	if len(text) > 0 && text[0] == '{' {
 		k, err := parseJWK(text)
@@ -123,9 +123,9 @@ func (k *Key) CheckSmall() error {
 	return nil
 }
 
-// ParseSharedToken makes secret an HS256 key. It refuses what is not a secret, above all a public key: a messenger that took one as
+// ParseShared makes secret an HS256 key. It refuses what is not a secret, above all a public key: a messenger that took one as
 // its HMAC key would accept tokens from everyone (RFC 8725 section 3.1).
-func ParseSharedToken(secret []byte, kid string) (*Key, error) {
+func ParseShared(secret []byte, kid string) (*Key, error) {
 	switch {
 	case bytes.Contains(secret, []byte("-----BEGIN ")):
 		return nil, errors.New("is PEM; a shared token is a secret, and everyone who knows a public key could sign with it (use public_key for a key pair)")

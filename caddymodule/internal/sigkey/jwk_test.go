@@ -1,4 +1,4 @@
-package authn
+package sigkey
 
 import (
 	"strings"
@@ -54,7 +54,7 @@ func TestJWKsThatAreRefusedAreNamed(t *testing.T) {
 		{"bytes that are not UTF-8", with(",\"kid\":\"\xff\""), "UTF-8"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := ParsePublicKey([]byte(tt.text), "")
+			_, err := ParsePublic([]byte(tt.text), "")
 			wantError(t, err, "the JWK ", tt.want)
 			if strings.Contains(err.Error(), n[:16]) || strings.Contains(err.Error(), testSecret[:8]) {
 				t.Errorf("the error quotes the key: %v", err)
@@ -65,7 +65,7 @@ func TestJWKsThatAreRefusedAreNamed(t *testing.T) {
 		"an e with zeros in front": withE(`"AAEAAQ"`),
 		"an e with padding":        withE(`"Aw=="`),
 	} {
-		if key, err := ParsePublicKey([]byte(text), ""); err != nil {
+		if key, err := ParsePublic([]byte(text), ""); err != nil {
 			t.Errorf("%s: got %v %v", name, key, err)
 		}
 	}
@@ -76,41 +76,41 @@ const rfc7638 = `{"kty":"RSA","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM
 
 // A set that the tools make is one that the gateway takes, with the same keys, each under a kid of its own.
 func TestPublishedSetIsReadBack(t *testing.T) {
-	bare, err := ParsePublicKey([]byte(rfc7638), "")
+	bare, err := ParsePublic([]byte(rfc7638), "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	named, err := ParsePublicKey([]byte(pkixText(t, &privateKey().PublicKey)), "2026")
+	named, err := ParsePublic([]byte(pkixText(t, &privateKey().PublicKey)), "2026")
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := PublicKeySet(bare, named)
+	text, err := Published(bare, named)
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, omitted, err := parseKeySet(text, false)
-	if err != nil || len(omitted) != 0 || len(set.keys) != 2 {
+	set, omitted, err := ParseSet(text, false)
+	if err != nil || len(omitted) != 0 || len(set) != 2 {
 		t.Fatalf("%v, left out %+v\n%s", err, omitted, text)
 	}
 	for i, want := range []*Key{bare, named} {
-		if got := set.keys[i]; !got.Same(want) {
+		if got := set[i]; !got.Same(want) {
 			t.Errorf("key %d is another one", i)
 		}
 	}
-	if kid := set.keys[0].kid; kid != "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs" {
+	if kid := set[0].kid; kid != "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs" {
 		t.Errorf("the thumbprint of the RFC: got %s", kid)
 	}
-	if kid := set.keys[1].kid; kid != "2026" {
+	if kid := set[1].kid; kid != "2026" {
 		t.Errorf("got kid %s, want 2026", kid)
 	}
-	if _, err := PublicKeySet(named, named); err == nil || !strings.Contains(err.Error(), "same kid") {
+	if _, err := Published(named, named); err == nil || !strings.Contains(err.Error(), "same kid") {
 		t.Errorf("one kid twice: %v", err)
 	}
-	secret, err := ParseSharedToken([]byte(testSecret), "")
+	secret, err := ParseShared([]byte(testSecret), "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if text, err := PublicKeySet(secret); err == nil {
+	if text, err := Published(secret); err == nil {
 		t.Errorf("a secret was published: %s", text)
 	}
 }

@@ -1,6 +1,7 @@
-package authn
+package sigkey
 
 import (
+	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -15,9 +16,7 @@ func set(entries ...string) string { return `{"keys":[` + strings.Join(entries, 
 // entry returns the JWK of privateKey with some members changed; a nil member is left out.
 func entry(change map[string]any) string {
 	k := map[string]any{}
-	for name, value := range testJWK(privateKey(), "a") {
-		k[name] = value
-	}
+	_ = json.Unmarshal([]byte(jwkText(&privateKey().PublicKey, `,"kid":"a"`)), &k)
 	for name, value := range change {
 		if k[name] = value; value == nil {
 			delete(k, name)
@@ -65,18 +64,18 @@ func TestUnusableEntriesAreLeftOutAndNotTheWholeSet(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			valid := entry(map[string]any{"kid": "valid"})
-			keys, omitted, err := parseKeySet([]byte(set(tt.entry, valid)), false)
+			keys, omitted, err := ParseSet([]byte(set(tt.entry, valid)), false)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(keys.keys) != 1 || keys.keys[0].kid != "valid" {
-				t.Errorf("%d keys are used, want the valid one", len(keys.keys))
+			if len(keys) != 1 || keys[0].kid != "valid" {
+				t.Errorf("%d keys are used, want the valid one", len(keys))
 			}
 			if len(omitted) != 1 || omitted[0].Index != 0 || !strings.Contains(omitted[0].Reason, tt.reason) {
 				t.Errorf("left out: %+v, want entry 0 for %q", omitted, tt.reason)
 			}
-			if _, _, err := parseKeySet([]byte(set(tt.entry)), false); !errors.Is(err, errNoKey) {
-				t.Errorf("alone: got %v, want %v", err, errNoKey)
+			if _, _, err := ParseSet([]byte(set(tt.entry)), false); !errors.Is(err, ErrNoKey) {
+				t.Errorf("alone: got %v, want %v", err, ErrNoKey)
 			}
 		})
 	}
@@ -92,7 +91,7 @@ func TestEntriesForOurPurposeAreUsed(t *testing.T) {
 		"with unknown members":  entry(map[string]any{"ext": true, "nested": map[string]any{"a": 1}}),
 		"with a padded modulus": entry(map[string]any{"n": b64(append([]byte{0}, privateKey().N.Bytes()...))}),
 	} {
-		if keys, omitted, err := parseKeySet([]byte(set(e)), false); err != nil || len(keys.keys) != 1 || len(omitted) != 0 {
+		if keys, omitted, err := ParseSet([]byte(set(e)), false); err != nil || len(keys) != 1 || len(omitted) != 0 {
 			t.Errorf("%s: %v, left out %+v", name, err, omitted)
 		}
 	}
@@ -100,14 +99,14 @@ func TestEntriesForOurPurposeAreUsed(t *testing.T) {
 
 // Two keys that differ under one kid: an attacker who can add an entry to the set could otherwise replace a key.
 func TestKeysThatShareAKIDAreLeftOut(t *testing.T) {
-	second, _ := json.Marshal(testJWK(otherKeys()[0], "a"))
-	third, _ := json.Marshal(testJWK(otherKeys()[1], "c"))
-	keys, omitted, err := parseKeySet([]byte(set(entry(nil), string(second), string(third))), false)
-	if err != nil || len(keys.keys) != 1 || keys.keys[0].kid != "c" || len(omitted) != 2 {
+	second := jwkText(&rsa.PublicKey{N: modulus(2050), E: 65537}, `,"kid":"a"`)
+	third := jwkText(&rsa.PublicKey{N: modulus(2051), E: 65537}, `,"kid":"c"`)
+	keys, omitted, err := ParseSet([]byte(set(entry(nil), second, third)), false)
+	if err != nil || len(keys) != 1 || keys[0].kid != "c" || len(omitted) != 2 {
 		t.Errorf("keys %+v, left out %+v, error %v", keys, omitted, err)
 	}
-	keys, omitted, err = parseKeySet([]byte(set(entry(nil), entry(nil))), false)
-	if err != nil || len(keys.keys) != 1 || len(omitted) != 0 {
+	keys, omitted, err = ParseSet([]byte(set(entry(nil), entry(nil))), false)
+	if err != nil || len(keys) != 1 || len(omitted) != 0 {
 		t.Errorf("one key listed twice: %+v, left out %+v, error %v", keys, omitted, err)
 	}
 }
@@ -121,24 +120,24 @@ func TestOtherAnswersThanAKeySetAreErrors(t *testing.T) {
 		body string
 		want error
 	}{
-		"nothing":             {"", errNoKeySet},
-		"HTML":                {"<!doctype html><title>Login</title>", errNoKeySet},
-		"null":                {"null", errNoKeySet},
-		"a list":              {"[]", errNoKeySet},
-		"an empty object":     {"{}", errNoKeySet},
-		"keys null":           {`{"keys":null}`, errNoKeySet},
-		"keys an object":      {`{"keys":{}}`, errNoKeySet},
-		"Keys":                {`{"Keys":[` + entry(nil) + `]}`, errNoKeySet},
-		"keys twice":          {`{"keys":[` + entry(nil) + `],"keys":[]}`, errNoKeySet},
-		"a bare key":          {entry(nil), errNoKeySet},
-		"cut off":             {set(entry(nil))[:100], errNoKeySet},
-		"something behind":    {set(entry(nil)) + "x", errNoKeySet},
-		"an empty set":        {set(), errNoKey},
-		"too many entries":    {set(many...), errTooManyEntries},
-		"not UTF-8":           {set(entry(nil), "\"\xff\""), errNoKeySet},
-		"nested ever so deep": {`{"keys":` + strings.Repeat("[", 100000) + strings.Repeat("]", 100000) + `}`, errNoKeySet},
+		"nothing":             {"", ErrNoSet},
+		"HTML":                {"<!doctype html><title>Login</title>", ErrNoSet},
+		"null":                {"null", ErrNoSet},
+		"a list":              {"[]", ErrNoSet},
+		"an empty object":     {"{}", ErrNoSet},
+		"keys null":           {`{"keys":null}`, ErrNoSet},
+		"keys an object":      {`{"keys":{}}`, ErrNoSet},
+		"Keys":                {`{"Keys":[` + entry(nil) + `]}`, ErrNoSet},
+		"keys twice":          {`{"keys":[` + entry(nil) + `],"keys":[]}`, ErrNoSet},
+		"a bare key":          {entry(nil), ErrNoSet},
+		"cut off":             {set(entry(nil))[:100], ErrNoSet},
+		"something behind":    {set(entry(nil)) + "x", ErrNoSet},
+		"an empty set":        {set(), ErrNoKey},
+		"too many entries":    {set(many...), ErrTooManyEntries},
+		"not UTF-8":           {set(entry(nil), "\"\xff\""), ErrNoSet},
+		"nested ever so deep": {`{"keys":` + strings.Repeat("[", 100000) + strings.Repeat("]", 100000) + `}`, ErrNoSet},
 	} {
-		if _, _, err := parseKeySet([]byte(tt.body), false); !errors.Is(err, tt.want) {
+		if _, _, err := ParseSet([]byte(tt.body), false); !errors.Is(err, tt.want) {
 			t.Errorf("%s: got %v, want %v", name, err, tt.want)
 		}
 	}
@@ -150,15 +149,15 @@ func FuzzKeySet(f *testing.F) {
 	f.Add(set(entry(map[string]any{"use": "enc"}), `null`, `{"kty":"oct"}`))
 	f.Add(`{"keys":[{}]}`)
 	f.Fuzz(func(t *testing.T, body string) {
-		keys, _, err := parseKeySet([]byte(body), false)
-		if (err == nil) != (keys != nil && len(keys.keys) > 0) {
+		keys, _, err := ParseSet([]byte(body), false)
+		if (err == nil) != (len(keys) > 0) {
 			t.Fatalf("keys %v with error %v", keys, err)
 		}
 		if err != nil {
 			return
 		}
-		for _, k := range keys.keys {
-			if info := k.info(); info.Algorithm != "RS256" || info.Bits < minRSABits || info.Bits > maxRSABits {
+		for _, k := range keys {
+			if info := k.Info(); info.Algorithm != "RS256" || info.Bits < minRSABits || info.Bits > maxRSABits {
 				t.Errorf("unsound key %+v", info)
 			}
 		}

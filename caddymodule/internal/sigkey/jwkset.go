@@ -1,4 +1,4 @@
-package authn
+package sigkey
 
 import (
 	"encoding/json"
@@ -11,9 +11,9 @@ const maxKeySetEntries = 100
 
 // What an answer can be instead of a usable key set; see [keyserver.Reason].
 var (
-	errNoKeySet       = keyserver.NewFailure(keyserver.Unusable, "the answer of the key server is not a JWK Set")
-	errTooManyEntries = keyserver.NewFailure(keyserver.Unusable, "the key set has more than 100 entries")
-	errNoKey          = keyserver.NewFailure(keyserver.Unusable, "the key set does not have a key that can be used")
+	ErrNoSet          = keyserver.NewFailure(keyserver.Unusable, "the answer of the key server is not a JWK Set")
+	ErrTooManyEntries = keyserver.NewFailure(keyserver.Unusable, "the key set has more than 100 entries")
+	ErrNoKey          = keyserver.NewFailure(keyserver.Unusable, "the key set does not have a key that can be used")
 )
 
 // Omitted is an entry of a key set that is not used.
@@ -23,10 +23,10 @@ type Omitted struct {
 	Reason string
 }
 
-// parseKeySet reads a JWK Set. An entry that cannot be used is left out with its reason, because key servers also publish keys for
+// ParseSet reads a JWK Set. An entry that cannot be used is left out with its reason, because key servers also publish keys for
 // other purposes. A set without any usable key is an error, so that it never replaces one that has. With small, keys that cost more
 // than usual ones are left out; see [Key.CheckSmall].
-func parseKeySet(body []byte, small bool) (*KeySet, []Omitted, error) {
+func ParseSet(body []byte, small bool) (keys []*Key, omitted []Omitted, err error) {
 	var list []json.RawMessage
 	found := false
 	if err := strictjson.Lenient(body, func(name, value []byte) {
@@ -34,13 +34,11 @@ func parseKeySet(body []byte, small bool) (*KeySet, []Omitted, error) {
 			found = value[0] == '[' && json.Unmarshal(value, &list) == nil
 		}
 	}); err != nil || !found {
-		return nil, nil, errNoKeySet
+		return nil, nil, ErrNoSet
 	}
 	if len(list) > maxKeySetEntries {
-		return nil, nil, errTooManyEntries
+		return nil, nil, ErrTooManyEntries
 	}
-	var keys []*Key
-	var omitted []Omitted
 	for i, entry := range list {
 		k, err := parseJWK(entry)
 		if err == nil && small {
@@ -54,9 +52,9 @@ func parseKeySet(body []byte, small bool) (*KeySet, []Omitted, error) {
 	}
 	keys, omitted = dropAmbiguous(list, keys, omitted)
 	if len(keys) == 0 {
-		return nil, omitted, errNoKey
+		return nil, omitted, ErrNoKey
 	}
-	return newKeySet(keys), omitted, nil
+	return keys, omitted, nil
 }
 
 // dropAmbiguous leaves out keys that differ and share one kid: it is undefined which of them the kid means, and someone who can
