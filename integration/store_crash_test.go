@@ -161,13 +161,13 @@ func (w *writer) check(t *testing.T) {
 
 // A node is killed in the middle of random writes, again and again. What it leaves is a store that opens, and in which
 // every acknowledged write holds; one that nobody answered has happened, or has not. MESSENGER_SOAK=1 kills each
-// node forty times.
+// node sixty times.
 func TestAKilledNodeLeavesAStoreThatHoldsWhatItAcknowledged(t *testing.T) {
 	t.Parallel()
 	const stores = 5
 	kills := 2
 	if soaking() {
-		kills = 40
+		kills = 60
 	}
 	binary := caddyBinary(t)
 	var all sync.WaitGroup
