@@ -34,6 +34,7 @@ var floors = map[string]int{
 	"internal/turnstile":   0,
 	"internal/printable":   0,
 	"internal/keyserver":   0,
+	"internal/keytext":     0,
 	"internal/sharedtoken": 0,
 
 	// Like the standard library, whose place it takes where that folds letters by Unicode.

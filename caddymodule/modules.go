@@ -14,6 +14,7 @@
 //	internal/authn                 raw request to verified contact
 //	internal/sigkey                keys that verify signatures, each with its algorithm
 //	internal/keyserver             what a key server publishes, over HTTP
+//	internal/keytext               the forms in which people have a public key
 //	internal/sharedtoken           the text of a shared token
 //	internal/session, strictjson   connections with a deadline; JSON that every parser reads alike
 //	internal/bytecache, …          a cache without pointers, a turnstile, and other small things

@@ -13,6 +13,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keytext"
 )
 
 // createOptions are the flags of "caddy messenger create".
@@ -156,11 +157,15 @@ func (o *createOptions) keyLines(cmd *cobra.Command, flag string) (lines [][]str
 		return nil, err
 	}
 	for i, file := range files {
-		text, err := config.ReadArgument(file)
+		found, err := config.ReadArgument(file)
 		if err != nil {
 			return nil, err
 		}
-		line := []string{string(text)}
+		text, err := keytext.Portable(found.Whole)
+		if err != nil {
+			return nil, err
+		}
+		line := []string{text}
 		if i < len(o.kids) && o.kids[i] != "" {
 			line = append(line, "kid", o.kids[i])
 		}
@@ -184,7 +189,9 @@ func (o *createOptions) readSettings(cmd *cobra.Command) (*config.Messenger, err
 	if o.settings == "-" {
 		text, err = io.ReadAll(io.LimitReader(cmd.InOrStdin(), admin.MaxAdminBody+1))
 	} else {
-		text, err = config.ReadArgument(o.settings)
+		var found config.FileText
+		found, err = config.ReadArgument(o.settings)
+		text = found.Text
 	}
 	if err != nil {
 		return nil, fmt.Errorf("--settings %w", err)

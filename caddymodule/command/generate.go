@@ -88,8 +88,8 @@ func jwksCommand() *cobra.Command {
 		Use:   "jwks <public key file>...",
 		Short: "Makes a key set (JWKS) from public keys",
 		Long: `
-Prints a JWK Set of the public keys in the files (PEM or JWK; private keys are
-refused), for the site to publish at the URL in the option jwks of a messenger.
+Prints a JWK Set of the public keys in the files (PEM, DER, OpenSSH or JWK;
+private keys are refused), for the site to publish at the URL in the option jwks of a messenger.
 
 Every key has a kid, which the site writes into the header of its tokens: the
 first --kid is for the first file, and so on. The default is the kid of a JWK,
@@ -128,7 +128,7 @@ func keySet(files, kids []string) ([]byte, error) {
 		if i < len(kids) {
 			kid = kids[i]
 		}
-		if keys[i], err = sigkey.ParsePublic(text, kid); err != nil {
+		if keys[i], err = sigkey.ParsePublic(text.Whole, kid); err != nil {
 			return nil, fmt.Errorf("file %d %w", i+1, err)
 		}
 	}

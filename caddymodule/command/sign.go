@@ -103,7 +103,7 @@ func (o *signOptions) readKey() ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("--key takes the name of the file with the key: %w", err)
 		}
-		return text, nil
+		return text.Text, nil
 	default:
 		text, err := config.Reference{Kind: "env", Name: o.keyEnv}.Env()
 		if err != nil {
@@ -114,7 +114,7 @@ func (o *signOptions) readKey() ([]byte, error) {
 }
 
 // readNamed reads a file that an argument names. The error does not repeat the name, which may be the key by mistake.
-func readNamed(name string) ([]byte, error) {
+func readNamed(name string) (config.FileText, error) {
 	text, err := config.ReadArgument(name)
 	if path := new(fs.PathError); errors.As(err, &path) {
 		err = path.Err

@@ -42,8 +42,9 @@ var (
 
 // A FileText is what was read from a file.
 type FileText struct {
-	Text []byte
-	Pipe bool // it cannot be read again
+	Text  []byte // without a line break at the end, as Caddy reads files
+	Whole []byte // all of it, for content that is not text
+	Pipe  bool   // it cannot be read again
 }
 
 // FileReads reads files, at most one read of each file at a time: a file that hangs costs one goroutine, however often it is
@@ -115,8 +116,7 @@ func (f *FileReads) start(ctx context.Context, name string, pipes bool) (FileTex
 // fileGrace is how much longer a read that ran out of time may take to say why.
 const fileGrace = 100 * time.Millisecond
 
-// readFile reads a regular file or, if pipes is true, a pipe up to its end. It removes one line break at the end, as Caddy
-// does.
+// readFile reads a regular file or, if pipes is true, a pipe up to its end.
 func readFile(ctx context.Context, name string, pipes bool) (FileText, error) {
 	// The type of the file is checked before it is opened, because opening a device can have effects.
 	info, err := os.Stat(name)
@@ -146,6 +146,7 @@ func readFile(ctx context.Context, name string, pipes bool) (FileText, error) {
 	if err != nil {
 		return FileText{}, err
 	}
+	found.Whole = found.Text
 	found.Text = bytes.TrimSuffix(bytes.TrimSuffix(found.Text, []byte("\n")), []byte("\r"))
 	if len(found.Text) == 0 {
 		return FileText{}, errFileEmpty
@@ -251,7 +252,7 @@ type LoadedFiles map[string]FileText
 func (l LoadedFiles) Read(r Reference) (FileText, error) {
 	if r.Kind == "env" {
 		text, err := r.Env()
-		return FileText{Text: text}, err
+		return FileText{Text: text, Whole: text}, err
 	}
 	if found, ok := l[r.Name]; ok {
 		return found, nil
@@ -294,9 +295,8 @@ func (l LoadedFiles) resolve(text string) (string, error) {
 }
 
 // ReadArgument reads a file that an argument of a command names.
-func ReadArgument(name string) ([]byte, error) {
+func ReadArgument(name string) (FileText, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), commandFileWait)
 	defer cancel()
-	found, err := ProcessFiles.Get(ctx, name, true)
-	return found.Text, err
+	return ProcessFiles.Get(ctx, name, true)
 }

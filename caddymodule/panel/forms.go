@@ -154,7 +154,7 @@ func (f *settingsForm) checkKeys() (wrong []fieldError) {
 			continue
 		}
 		text := fmt.Sprintf("Public key %d %s.", i+1, strings.TrimSuffix(err.Error(), "."))
-		if strings.Contains(k.Key, "PRIVATE KEY") || strings.Contains(k.Key, `"d"`) {
+		if sigkey.IsSecret(err) || strings.Contains(k.Key, "PRIVATE KEY") || strings.Contains(k.Key, `"d"`) {
 			f.Keys[i].Key = ""
 			text += " It was not stored, and it is not shown again here."
 		}

@@ -67,7 +67,7 @@ func (c *claims) parse(t *token, p *Policy, want []string) *Rejection {
 		if string(name) == p.IdentityKey {
 			c.identity = value
 		}
-		if p.required.has(name) && !isNull(value) {
+		if p.required.has(name) && !strictjson.IsNull(value) {
 			c.required++
 		}
 		for i := range want {
@@ -180,8 +180,6 @@ func isInteger(value []byte) bool {
 	return true
 }
 
-func isNull(value []byte) bool { return value[0] == 'n' }
-
 // texts returns the claims that the caller asked for.
 func (c *claims) texts() []Claim {
 	if len(c.wanted) == 0 {
@@ -195,7 +193,7 @@ func (c *claims) texts() []Claim {
 }
 
 func claimText(value []byte) Claim {
-	if value == nil || isNull(value) {
+	if value == nil || strictjson.IsNull(value) {
 		return Claim{}
 	}
 	switch value[0] {

@@ -110,7 +110,7 @@ func (v *Verifier) findRequired(members map[string][]byte) []Finding {
 	}
 	var missing []string
 	for _, name := range required {
-		if value := members[name]; value == nil || isNull(value) {
+		if value := members[name]; value == nil || strictjson.IsNull(value) {
 			missing = append(missing, name)
 		}
 	}

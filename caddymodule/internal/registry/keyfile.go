@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 
+	"go.uber.org/zap"
+
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
@@ -64,7 +66,7 @@ func (m *Messenger) readKey(value string) (config.FileText, error) {
 	case m.SharedToken != nil:
 		return config.FileText{}, config.ErrLiteralSecret
 	}
-	return config.FileText{Text: []byte(value)}, nil
+	return config.FileText{Text: []byte(value), Whole: []byte(value)}, nil
 }
 
 // parseKey makes the i-th key from its text.
@@ -74,10 +76,13 @@ func (m *Messenger) parseKey(i int, found config.FileText) (loadedKey, error) {
 	if m.SharedToken != nil {
 		loaded.key, err = parseSharedToken(m.SharedToken, found.Text)
 	} else {
-		loaded.key, err = sigkey.ParsePublic(found.Text, m.PublicKey[i].KeyID)
+		loaded.key, err = sigkey.ParsePublic(found.Whole, m.PublicKey[i].KeyID)
 	}
 	if err != nil {
 		return loadedKey{}, fmt.Errorf("%s %s %w", m.Method(), m.KeyPlace(i), err)
+	}
+	if loaded.key.Note != "" {
+		m.logger.Warn(loaded.key.Note, zap.String(m.Method(), m.KeyPlace(i)))
 	}
 	return loaded, nil
 }

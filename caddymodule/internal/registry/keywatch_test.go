@@ -37,7 +37,7 @@ func (f *memoryFiles) read(_ context.Context, name string, _ bool) (config.FileT
 	if !there {
 		return config.FileText{}, os.ErrNotExist
 	}
-	return config.FileText{Text: []byte(text)}, nil
+	return config.FileText{Text: []byte(text), Whole: []byte(text)}, nil
 }
 
 func (f *memoryFiles) set(pairs ...string) {
@@ -65,7 +65,7 @@ func watchInMemory(t *testing.T, m *Messenger, files *memoryFiles, interval time
 	m.Policy.IdentityKey = m.IdentityKey
 	m.files = make(config.LoadedFiles)
 	for name, text := range files.texts {
-		m.files[name] = config.FileText{Text: []byte(text)}
+		m.files[name] = config.FileText{Text: []byte(text), Whole: []byte(text)}
 	}
 	if err := m.loadKeys(); err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math/big"
 	"slices"
 	"strings"
@@ -26,6 +27,7 @@ func parseJWK(text []byte) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
+	dropAbsent(members)
 	if err := checkPurpose(members); err != nil {
 		return nil, err
 	}
@@ -50,6 +52,41 @@ func parseJWK(text []byte) (*Key, error) {
 	return newPublicKey(&public, kid)
 }
 
+// parseJSONKey reads a JWK, or a JWK Set with one usable key.
+func parseJSONKey(text []byte, kid string) (k *Key, err error) {
+	members, err := strictjson.Members(text)
+	switch {
+	case err == nil && members["keys"] != nil && !strictjson.IsNull(members["keys"]):
+		if k, err = parseOnlyKey(members); err != nil {
+			return nil, fmt.Errorf("is a JWK Set %w", err)
+		}
+	default:
+		if k, err = parseJWK(text); err != nil {
+			return nil, fmt.Errorf("the JWK %w", err)
+		}
+	}
+	if kid != "" {
+		k.kid = kid
+	}
+	return k, nil
+}
+
+// dropAbsent removes the members that say nothing: null, and the empty lists that .NET writes for lists that a key does not have.
+func dropAbsent(members map[string][]byte) {
+	for name, value := range members {
+		if strictjson.IsNull(value) || slices.Contains(listMembers, name) && isEmptyList(value) {
+			delete(members, name)
+		}
+	}
+}
+
+// listMembers are the members of a JWK that are lists (RFC 7517 sections 4.3 and 4.7, RFC 7518 section 6.3.2.7).
+var listMembers = []string{"key_ops", "x5c", "oth"}
+
+func isEmptyList(value []byte) bool {
+	return value[0] == '[' && len(bytes.TrimSpace(value[1:len(value)-1])) == 0
+}
+
 // minimalJWK returns only the members that are the key itself. The library parses others too, such as x5c, and we do not rely on
 // what it makes of them.
 func minimalJWK(members map[string][]byte) []byte {
@@ -65,26 +102,32 @@ func minimalJWK(members map[string][]byte) []byte {
 	return b.Bytes()
 }
 
+var (
+	errSecretJWK  = errors.New("is a symmetric key, which must not be published")
+	errPrivateJWK = errors.New("is a private key; give only its public part (kty, n, e, kid)")
+)
+
 func checkPurpose(members map[string][]byte) error {
 	if members["keys"] != nil {
-		return errors.New("is a JWK Set; give one of its keys, or its URL with jwks")
+		return errors.New("is a JWK Set")
 	}
 	kty, _ := strictjson.String(members["kty"])
+	if kty == "oct" {
+		return errSecretJWK
+	}
+	for _, name := range privateMembers {
+		if members[name] != nil {
+			return errPrivateJWK
+		}
+	}
 	switch kty {
 	case "RSA":
-	case "oct":
-		return errors.New("is a symmetric key, which must not be published")
 	case "EC", "OKP":
 		return errors.New("is an elliptic curve key; RS256 needs an RSA key")
 	case "":
 		return errors.New("has no kty")
 	default:
 		return errors.New("has an unknown kty; RS256 needs an RSA key")
-	}
-	for _, name := range privateMembers {
-		if members[name] != nil {
-			return errors.New("is a private key; give only its public part (kty, n, e, kid)")
-		}
 	}
 	if value, found := members["use"]; found {
 		if use, _ := strictjson.String(value); use != "sig" {

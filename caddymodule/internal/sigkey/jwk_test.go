@@ -12,8 +12,6 @@ func TestJWKsThatAreRefusedAreNamed(t *testing.T) {
 	withE := func(e string) string { return `{"kty":"RSA","n":"` + n + `","e":` + e + `}` }
 	with := func(more string) string { return jwkText(&privateKey().PublicKey, more) }
 	for _, tt := range []struct{ name, text, want string }{
-		{"a JWK Set", `{"keys":[` + valid + `]}`, "is a JWK Set"},
-		{"a key that calls itself a set too", with(`,"keys":null`), "is a JWK Set"},
 		{"a symmetric key", `{"kty":"oct","k":"` + testSecret + `"}`, "symmetric key"},
 		{"an elliptic curve key", `{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}`, "elliptic curve"},
 		{"an Ed25519 key", `{"kty":"OKP","crv":"Ed25519","x":"AA"}`, "elliptic curve"},
@@ -21,21 +19,28 @@ func TestJWKsThatAreRefusedAreNamed(t *testing.T) {
 		{"an unknown kty", `{"kty":"PQC"}`, "unknown kty"},
 		{"a kty in another case", `{"kty":"rsa"}`, "unknown kty"},
 		{"a private exponent", with(`,"d":"AA"`), "is a private key"},
-		{"a private exponent that is null", with(`,"d":null`), "is a private key"},
+		{"a private exponent that is an empty list", with(`,"d":[]`), "is a private key"},
+		{"a private exponent that is an empty text", with(`,"d":""`), "is a private key"},
 		{"a private exponent whose name is escaped", with(`,"\u0064":"AA"`), "is a private key"},
 		{"a prime", with(`,"p":"AA"`), "is a private key"},
-		{"further primes", with(`,"oth":[]`), "is a private key"},
+		{"further primes", with(`,"oth":[{}]`), "is a private key"},
+		{"a private elliptic curve key", `{"kty":"EC","crv":"P-256","x":"AA","y":"AA","d":"AA"}`, "is a private key"},
 		{"a secret beside", with(`,"k":"AA"`), "is a private key"},
 		{"use enc", with(`,"use":"enc"`), "use other than sig"},
-		{"use null", with(`,"use":null`), "use other than sig"},
+		{"a use that is an empty list", with(`,"use":[]`), "use other than sig"},
+		{"an alg that is empty", with(`,"alg":""`), "alg other than RS256"},
 		{"alg RS512", with(`,"alg":"RS512"`), "alg other than RS256"},
 		{"alg HS256", with(`,"alg":"HS256"`), "alg other than RS256"},
 		{"alg RSA-OAEP", with(`,"alg":"RSA-OAEP"`), "alg other than RS256"},
 		{"key_ops without verify", with(`,"key_ops":["encrypt"]`), "key_ops without verify"},
-		{"empty key_ops", with(`,"key_ops":[]`), "key_ops without verify"},
+		{"key_ops that are an empty object", with(`,"key_ops":{}`), "key_ops without verify"},
+		{"key_ops of null", with(`,"key_ops":[null]`), "key_ops without verify"},
 		{"key_ops that are not an array", with(`,"key_ops":"verify"`), "key_ops without verify"},
 		{"a kid that is a number", with(`,"kid":1`), "kid that is not a string"},
+		{"a kty that is null", `{"kty":null,"n":"` + n + `","e":"AQAB"}`, "has no kty"},
 		{"no e", `{"kty":"RSA","n":"` + n + `"}`, "has no e"},
+		{"an e that is null", withE(`null`), "has no e"},
+		{"an n that is null", `{"kty":"RSA","n":null,"e":"AQAB"}`, "n or e that is missing"},
 		{"an e that is a number", withE(`65537`), "has no e"},
 		{"an e that is not base64", withE(`"!"`), "e that is not base64url"},
 		{"an empty e", withE(`""`), "unsound exponent"},
@@ -64,10 +69,46 @@ func TestJWKsThatAreRefusedAreNamed(t *testing.T) {
 	for name, text := range map[string]string{
 		"an e with zeros in front": withE(`"AAEAAQ"`),
 		"an e with padding":        withE(`"Aw=="`),
+
+		// .NET writes a member for everything that a key could have.
+		"empty lists": with(`,"key_ops":[],"oth":[ ],"x5c":[]`),
+		"null":        with(`,"use":null,"alg":null,"kid":null,"key_ops":null,"d":null,"p":null,"q":null,"dp":null,"dq":null,"qi":null,"oth":null,"k":null,"keys":null,"x5c":null,"x5t":null,"x5u":null`),
 	} {
 		if key, err := ParsePublic([]byte(text), ""); err != nil {
 			t.Errorf("%s: got %v %v", name, key, err)
 		}
+	}
+}
+
+// A set that is given in place of a key names one key, or none.
+func TestSetInPlaceOfAKeyHasExactlyOneUsableKey(t *testing.T) {
+	valid := jwkText(&privateKey().PublicKey, `,"kid":"2026"`)
+	encryption := jwkText(&privateKey().PublicKey, `,"kid":"enc","use":"enc"`)
+	key, err := ParsePublic([]byte(`{"keys":[`+encryption+`,`+valid+`,{"kty":"EC"},7]}`), "")
+	if err != nil || key.kid != "2026" {
+		t.Fatalf("one usable key: got %v %v", key, err)
+	}
+	if named, err := ParsePublic([]byte(`{"keys":[`+valid+`]}`), "mine"); err != nil || named.kid != "mine" {
+		t.Errorf("with a kid: got %v %v", named, err)
+	}
+	for _, tt := range []struct{ name, text, want string }{
+		{"two usable keys", `{"keys":[` + valid + `,` + rfc7638 + `]}`, "more than one key that can be used"},
+		{"the same key twice", `{"keys":[` + valid + `,` + valid + `]}`, "more than one key that can be used"},
+		{"no key", `{"keys":[]}`, "has no entry"},
+		{"no usable key", `{"keys":[` + encryption + `]}`, "use other than sig"},
+		{"a private key beside it", `{"keys":[` + valid + `,{"kty":"RSA","d":"AA"}]}`, "is a private key"},
+		{"a private key of a type that is not used", `{"keys":[` + valid + `,{"kty":"OKP","d":"AA"}]}`, "is a private key"},
+		{"a secret beside it", `{"keys":[{"kty":"oct","k":"AA"},` + valid + `]}`, "symmetric key"},
+		{"an object of keys", `{"keys":{"a":` + valid + `}}`, "not a list"},
+		{"a set that is a key as well", jwkText(&privateKey().PublicKey, `,"keys":[]`), "and a JWK at once"},
+		{"a set in a set", `{"keys":[{"keys":[` + valid + `]}]}`, "without a key that can be used"},
+		{"a list twice", `{"keys":[` + valid + `],"keys":[` + valid + `]}`, "two members of the same name"},
+		{"too many entries", `{"keys":[` + valid + strings.Repeat(`,7`, maxKeySetEntries) + `]}`, "too many"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := ParsePublic([]byte(tt.text), "")
+			wantError(t, err, tt.want)
+		})
 	}
 }
 

@@ -2,6 +2,8 @@ package sigkey
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keyserver"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
@@ -55,6 +57,37 @@ func ParseSet(body []byte, small bool) (keys []*Key, omitted []Omitted, err erro
 		return nil, omitted, ErrNoKey
 	}
 	return keys, omitted, nil
+}
+
+// parseOnlyKey reads a set that was given in place of one key. It must be certain which key is meant: exactly one of its entries
+// can be used, and none is a secret. Errors continue a sentence that begins with the set.
+func parseOnlyKey(members map[string][]byte) (*Key, error) {
+	if members["kty"] != nil {
+		return nil, errors.New("and a JWK at once; give one of the two")
+	}
+	var list []json.RawMessage
+	if json.Unmarshal(members["keys"], &list) != nil || len(list) > maxKeySetEntries {
+		return nil, errors.New("whose keys are not a list, or too many; give one of its keys")
+	}
+	var only *Key
+	why := "has no entry"
+	for _, entry := range list {
+		k, err := parseJWK(entry)
+		switch {
+		case err == errPrivateJWK || err == errSecretJWK:
+			return nil, fmt.Errorf("with an entry that %w", err)
+		case err != nil:
+			why = err.Error()
+		case only != nil:
+			return nil, errors.New("with more than one key that can be used; give each key a public_key line of its own, or the URL of the set with jwks")
+		default:
+			only = k
+		}
+	}
+	if only == nil {
+		return nil, errors.New("without a key that can be used: the last entry " + why)
+	}
+	return only, nil
 }
 
 // dropAmbiguous leaves out keys that differ and share one kid: it is undefined which of them the kid means, and someone who can

@@ -29,6 +29,8 @@ type Key struct {
 	end         time.Time     // when it expires; zero if it does not
 	used        *atomic.Int64 // the hour of its last use since 1970; nil if that is not recorded
 	macs        *sync.Pool    // of *keyedHash, for HS256
+
+	Note string // what the operator should know about how it was read, or ""
 }
 
 // newSecretKey returns an HS256 key. The caller must not change secret afterwards.

@@ -5,7 +5,6 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"math"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keytext"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
@@ -23,61 +23,30 @@ const (
 	minSecret  = 32   // bytes; RFC 7518 section 3.2
 )
 
-// ParsePublic reads an RSA public key for RS256 in any form in which people have it: PEM with a PKIX or PKCS#1 public key or an
-// X.509 certificate (whose dates are ignored), or a JWK. The kid of a JWK is used unless kid is given. An error names the form that
-// was found, and never quotes text.
+// ParsePublic reads an RSA public key for RS256 in any form in which people have it: see package keytext, and parseJSONKey for
+// JWKs. The kid of a JWK is used unless kid is given. An error names the form that was found, and never quotes text.
 func ParsePublic(text []byte, kid string) (*Key, error) {
-	text = bytes.TrimSpace(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")))
-	if len(text) > 0 && text[0] == '{' {
-		k, err := parseJWK(text)
-		if err != nil {
-			return nil, fmt.Errorf("the JWK %w", err)
-		}
-		if kid != "" {
-			k.kid = kid
-		}
-		return k, nil
-	}
-	block, rest := pem.Decode(text)
-	if block == nil {
-		return nil, errors.New("is " + describe(text) + ", not a public key; give PEM or a JWK")
-	}
-	public, err := parsePEM(block)
+	found, err := keytext.Read(text)
 	if err != nil {
 		return nil, err
 	}
-	if another, _ := pem.Decode(rest); another != nil {
-		return nil, errors.New("contains more than one PEM block; give each key a public_key line of its own")
+	if found.JSON != nil {
+		return parseJSONKey(found.JSON, kid)
 	}
-	return newPublicKey(public, kid)
+	if found.PSSOnly {
+		return nil, errors.New("is an RSA key for RSA-PSS alone, with which RS256 cannot be verified; give a key under the usual OID: openssl rsa -in key.pem -pubout")
+	}
+	k, err := newPublicKey(found.Public, kid)
+	if err != nil {
+		return nil, err
+	}
+	k.Note = found.Note
+	return k, nil
 }
 
-func parsePEM(block *pem.Block) (any, error) {
-	switch kind := block.Type; {
-	case strings.HasSuffix(kind, "PRIVATE KEY"):
-		return nil, errors.New("contains a private key, which the gateway must not have; give the public one: openssl pkey -in key.pem -pubout")
-	case kind == "PUBLIC KEY":
-		public, err := x509.ParsePKIXPublicKey(block.Bytes)
-		return public, decodingError(kind, err)
-	case kind == "RSA PUBLIC KEY":
-		public, err := x509.ParsePKCS1PublicKey(block.Bytes)
-		return public, decodingError(kind, err)
-	case kind == "CERTIFICATE":
-		certificate, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, decodingError(kind, err)
-		}
-		return certificate.PublicKey, nil
-	default:
-		return nil, errors.New("contains a PEM block of another kind; give PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE")
-	}
-}
-
-func decodingError(kind string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("contains a PEM block %q that cannot be decoded: %w", kind, err)
+// IsSecret reports whether err says that a private key or a secret was given in place of a public key.
+func IsSecret(err error) bool {
+	return errors.Is(err, keytext.ErrPrivate) || errors.Is(err, errPrivateJWK) || errors.Is(err, errSecretJWK)
 }
 
 // newPublicKey checks public and makes it an RS256 key.
@@ -129,6 +98,8 @@ func ParseShared(secret []byte, kid string) (*Key, error) {
 	switch {
 	case bytes.Contains(secret, []byte("-----BEGIN ")):
 		return nil, errors.New("is PEM; a shared token is a secret, and everyone who knows a public key could sign with it (use public_key for a key pair)")
+	case isPublicKey(secret):
+		return nil, errors.New("is a public key; a shared token is a secret, and everyone who knows a public key could sign with it (use public_key for a key pair)")
 	case len(secret) > 0 && secret[0] == '{' && strictjson.Object(secret, nil) == nil:
 		return nil, errors.New("is a JSON object; give the secret alone (of a JWK, its member k with base64url)")
 	case sharedtoken.Check(string(secret)) != nil:
@@ -141,27 +112,8 @@ func ParseShared(secret []byte, kid string) (*Key, error) {
 	return newSecretKey(bytes.Clone(secret), kid), nil
 }
 
-// describe says what text looks like, for people who configured something else instead of a public key.
-func describe(text []byte) string {
-	has := func(prefix string) bool { return bytes.HasPrefix(text, []byte(prefix)) }
-	switch {
-	case len(text) == 0:
-		return "empty"
-	case has("-----BEGIN ") && bytes.Contains(text, []byte(`\n`)):
-		return `PEM whose line breaks are written as \n`
-	case has("-----BEGIN "):
-		return "damaged PEM"
-	case has("ssh-"):
-		return "an OpenSSH key (convert it: ssh-keygen -e -m PKCS8 -f key.pub)"
-	case has("http://"), has("https://"):
-		return "a URL (for keys from a URL use jwks)"
-	case has("/"), has("./"):
-		return "a file name (write {file./path/to/key.pem})"
-	case has("MI"):
-		return "base64 without PEM lines around it (-----BEGIN PUBLIC KEY-----)"
-	case has("["):
-		return "a JSON array"
-	default:
-		return "text of an unknown form"
-	}
+// isPublicKey reports whether secret is a public key in any form in which public_key takes one, except JSON.
+func isPublicKey(secret []byte) bool {
+	found, err := keytext.Read(secret)
+	return err == nil && found.JSON == nil
 }

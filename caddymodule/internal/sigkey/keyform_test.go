@@ -149,9 +149,9 @@ func TestPublicKeysThatAreRefusedAreNamed(t *testing.T) {
 		{"an elliptic curve key", pkixText(t, &ec.PublicKey), "ecdsa.PublicKey; RS256 needs an RSA key"},
 		{"an Ed25519 key", pkixText(t, ed), "PublicKey; RS256 needs an RSA key"},
 		{"damaged PEM", whole[:len(whole)/2], "is damaged PEM"},
-		{"PEM with \\n", strings.ReplaceAll(whole, "\n", `\n`), `line breaks are written as \n`},
-		{"base64 without PEM", body, "base64 without PEM lines"},
-		{"an OpenSSH key", "ssh-rsa AAAAB3NzaC1yc2E", "ssh-keygen -e -m PKCS8"},
+		{"base64 with the end of PEM", body, "base64 that is not a whole key"},
+		{"a part of an OpenSSH key", "ssh-rsa AAAAB3NzaC1yc2E", "OpenSSH public key that is damaged"},
+		{"an OpenSSH key of another type", "ssh-dss AAAAB3NzaC1kc3M", "ssh-keygen -e -m PKCS8"},
 		{"a URL", "https://example.com/key.pem", "for keys from a URL use jwks"},
 		{"a file name", "/etc/caddy/key.pem", "{file./path/to/key.pem}"},
 		{"a JSON array", "[]", "is a JSON array"},
@@ -192,12 +192,19 @@ func TestSharedTokenIsTheKeyAsItIs(t *testing.T) {
 
 // A public key as a secret is the oldest way to let everyone sign (RFC 8725 section 3.1), a short secret the most common.
 func TestSharedTokensThatAreNotSecretsAreRefused(t *testing.T) {
+	der, err := x509.MarshalPKIXPublicKey(&privateKey().PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct{ name, secret, want string }{
 		{"nothing", "", "has 0 bytes"},
 		{"31 bytes", strings.Repeat("x", 31), "has 31 bytes; HS256 needs at least 32"},
 		{"a public key", pkixText(t, &privateKey().PublicKey), "is PEM"},
 		{"a certificate", certificateText(t), "is PEM"},
 		{"a public key behind text", "key: " + pkixText(t, &privateKey().PublicKey), "is PEM"},
+		{"a public key in base64", base64.StdEncoding.EncodeToString([]byte(pkixText(t, &privateKey().PublicKey))), "is a public key"},
+		{"a public key in DER", string(der), "is a public key"},
+		{"a public key in DER, in base64", base64.StdEncoding.EncodeToString(der), "is a public key"},
 		{"a JWK of a secret", `{"kty":"oct","k":"` + testSecret + `"}`, "is a JSON object"},
 		{"a JWK of a public key", jwkText(&privateKey().PublicKey, ""), "is a JSON object"},
 		{"a NUL at the end, which HMAC does not see", testSecret + "\x00", "NUL"},

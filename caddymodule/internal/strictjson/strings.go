@@ -140,3 +140,6 @@ func hex4(text []byte) (rune, bool) {
 	}
 	return r, true
 }
+
+// IsNull reports whether a value that was checked by Object is null.
+func IsNull(value []byte) bool { return value[0] == 'n' }

@@ -1,0 +1,165 @@
+package keytext
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+const (
+	begin = "-----BEGIN "
+	end   = "-----END "
+	dash  = "-----"
+)
+
+// ErrPrivate is the error for a private key. Its text must not be shown again.
+var ErrPrivate = errors.New("contains a private key, which the gateway must not have; give the public one: openssl pkey -in key.pem -pubout")
+
+var (
+	errDamaged = errors.New("is damaged PEM, not a public key; give PEM or a JWK")
+	errSeveral = errors.New("contains more than one PEM block; give each key a public_key line of its own")
+)
+
+// A block is one PEM block (RFC 7468) whose label was read.
+type block struct {
+	label string
+	body  string
+}
+
+// blocks finds the blocks of text one after the other. It is not [encoding/pem], which wants the lines as tools write them: here a
+// block may be on one line, with its line breaks lost or spelled out, and indented. A block begins where a line begins, so that
+// one that is commented out is not read.
+type blocks struct{ rest string }
+
+// lineBreaks are those that JSON and dotenv files spell out, and those of other systems.
+var lineBreaks = strings.NewReplacer(`\r\n`, "\n", `\n`, "\n", `\r`, "\n", "\r\n", "\n", "\r", "\n")
+
+// next returns the next block, and false after the last one. A block that is not whole is an error, instead of text to skip: the
+// one behind it may not be the one that was meant.
+func (b *blocks) next() (block, bool, error) {
+	for {
+		before, after, found := strings.Cut(b.rest, begin)
+		if !found {
+			return block{}, false, nil
+		}
+		if strings.Trim(before[strings.LastIndexByte(before, '\n')+1:], " \t") != "" {
+			_, b.rest, _ = strings.Cut(after, "\n") // the rest of this line is a comment, too
+			continue
+		}
+		label, after, found := strings.Cut(after, dash)
+		if !found || strings.Contains(label, "\n") {
+			return block{}, false, errDamaged
+		}
+		if strings.HasSuffix(label, "PRIVATE KEY") {
+			return block{}, false, ErrPrivate
+		}
+		body, after, found := strings.Cut(after, end+label+dash)
+		if !found {
+			return block{}, false, errDamaged
+		}
+		var line string
+		if line, b.rest, _ = strings.Cut(after, "\n"); strings.Trim(line, " \t") != "" {
+			return block{}, false, errDamaged
+		}
+		return block{label, body}, true, nil
+	}
+}
+
+func (b block) decode() ([]byte, error) {
+	der, err := base64.StdEncoding.AppendDecode(nil, withoutSpace([]byte(b.body)))
+	if err != nil {
+		return nil, errDamaged
+	}
+	return der, nil
+}
+
+// parsePEM reads the only block of text, or the first certificate of a chain.
+func parsePEM(text []byte) (Key, error) {
+	found := blocks{rest: lineBreaks.Replace(string(text))}
+	first, ok, err := found.next()
+	if err != nil {
+		return Key{}, err
+	}
+	if !ok {
+		return Key{}, errDamaged
+	}
+	der, err := first.decode()
+	if err != nil {
+		return Key{}, err
+	}
+	if first.label == "CERTIFICATE" {
+		return parseChain(der, &found)
+	}
+	key, err := parseLabelled(first.label, der)
+	if err != nil {
+		return Key{}, err
+	}
+	if _, another, err := found.next(); another || err != nil {
+		return Key{}, other(err)
+	}
+	return key, nil
+}
+
+// other says what is wrong with a block behind the first one.
+func other(err error) error {
+	if errors.Is(err, ErrPrivate) {
+		return fmt.Errorf("contains more than one PEM block, and %w", err)
+	}
+	return errSeveral
+}
+
+func parseLabelled(label string, der []byte) (key Key, err error) {
+	switch label {
+	case "PUBLIC KEY":
+		key, err = parsePKIX(der)
+	case "RSA PUBLIC KEY":
+		key, err = parsePKCS1(der)
+	default:
+		return Key{}, errors.New("contains a PEM block of another kind; give PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE")
+	}
+	return key, decodingError(label, err)
+}
+
+func decodingError(label string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("contains a PEM block %q that cannot be decoded: %w", label, err)
+}
+
+// parseChain reads the certificate der, and checks that the blocks behind it are the certificates of those that issued it. Each
+// must have issued the one before: two certificates that have nothing to do with each other are two keys, and it is unknown
+// which of them was meant. A chain that begins with the CA would make everyone whom the CA has certified a signer.
+func parseChain(der []byte, rest *blocks) (Key, error) {
+	certificate, key, err := parseCertificate(der)
+	if err != nil {
+		return Key{}, decodingError("CERTIFICATE", err)
+	}
+	for leaf := certificate; ; {
+		next, another, err := rest.next()
+		switch {
+		case err != nil:
+			return Key{}, other(err)
+		case !another:
+			return key, nil
+		case next.label != "CERTIFICATE":
+			return Key{}, errSeveral
+		case leaf.IsCA:
+			return Key{}, errors.New("contains a chain of certificates that begins with a CA's; give the certificate of the site alone")
+		}
+		if der, err = next.decode(); err != nil {
+			return Key{}, err
+		}
+		issuer, _, err := parseCertificate(der)
+		if err != nil {
+			return Key{}, decodingError("CERTIFICATE", err)
+		}
+		if !bytes.Equal(certificate.RawIssuer, issuer.RawSubject) {
+			return Key{}, errors.New("contains more than one certificate, and they are not a chain; give each key a public_key line of its own")
+		}
+		certificate = issuer
+		key.Note = "only the first certificate of the chain is used: the keys of the others belong to the CA and must not be added, because it signs for others as well"
+	}
+}
