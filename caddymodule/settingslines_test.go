@@ -17,7 +17,7 @@ import (
 )
 
 // flagNames are the flags that are not named as their options are.
-var flagNames = map[string]string{"require_claims": "require-claim"}
+var flagNames = map[string]string{"require_claims": "require-claim", "contact_claims": "contact-claim"}
 
 // A line is an option with its arguments.
 type line struct {

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -157,4 +158,28 @@ func command(dir string, cmd *exec.Cmd) (string, error) {
 		return string(out) + complaints.String(), err
 	}
 	return string(out), nil
+}
+
+// interpreter returns the command that runs a program that needs no library.
+func interpreter(dir, language, file string) (*exec.Cmd, error) {
+	switch language {
+	case "python":
+		language = "python3"
+	case "go":
+		binary := strings.TrimSuffix(file, ".go") + ".exe"
+		if out, err := command(".", exec.Command("go", "build", "-o", binary, file)); err != nil {
+			return nil, fmt.Errorf("building: %w\n%s", err, out)
+		}
+		return exec.Command(binary), nil
+	}
+	return exec.Command(language, file), probe(dir, language, "--version")
+}
+
+// skipWithout skips a test whose tool is not installed, unless MESSENGER_REQUIRE_TOOLS names it.
+func skipWithout(t *testing.T, tool string, err error) {
+	t.Helper()
+	if slices.Contains(strings.Fields(os.Getenv("MESSENGER_REQUIRE_TOOLS")), tool) {
+		t.Fatalf("%s is not installed, and MESSENGER_REQUIRE_TOOLS names it: %v", tool, err)
+	}
+	t.Skipf("not run: %s is not installed: %v", tool, err)
 }

@@ -16,6 +16,7 @@ var spoofed = []string{
 	"X.Contact.Identity", "X-Contact.Identity", "X.Contact_Identity", "X_contact.identity",
 	"X-Contact-Messenger", "X_Contact_Messenger", "X.Contact.Messenger", "x-contact-messenger",
 	"X-Contact-Name", "X_Contact_Name", "x.contact.name",
+	"X-Contact-Claims", "X_Contact_Claims", "x.contact.claims", "X~Contact-Claims", "x!CONTACT!claims",
 	"X!Contact!Identity", "X#Contact#Identity", "X$Contact$Identity", "X%Contact%Identity", "X&Contact&Identity", "X'Contact'Identity",
 	"X*Contact*Identity", "X+Contact+Identity", "X^Contact^Identity", "X|Contact|Identity", "X~Contact~Identity", "X`Contact`Identity",
 	"x!contact-identity", "X-Contact~Identity", "X|Contact_Messenger", "X`Contact`Name",
@@ -24,8 +25,8 @@ var spoofed = []string{
 // permitUnusual makes Caddy pass on the spellings that it drops by itself, as an operator can for some old backend.
 const permitUnusual = `
 servers {
-	expected_underscore_headers X_Contact_Identity X-Contact_Identity X_Contact-Identity X_Contact_Messenger X_Contact_Name X.Contact_Identity X_contact.identity X_contact_identity
-	expected_dot_headers X.Contact.Identity X-Contact.Identity X.Contact.Messenger X.contact.name
+	expected_underscore_headers X_Contact_Identity X-Contact_Identity X_Contact-Identity X_Contact_Messenger X_Contact_Name X_Contact_Claims X.Contact_Identity X_contact.identity X_contact_identity
+	expected_dot_headers X.Contact.Identity X-Contact.Identity X.Contact.Messenger X.contact.name X.contact.claims
 }
 `
 
@@ -34,7 +35,7 @@ func ownHeaders(h http.Header) map[string]string {
 	found := make(map[string]string)
 	for name, values := range h {
 		switch folded := foldedName(name); folded {
-		case "x-contact-identity", "x-contact-messenger", "x-contact-name":
+		case "x-contact-identity", "x-contact-messenger", "x-contact-name", "x-contact-claims":
 			found[folded] += strings.Join(values, "|")
 		}
 	}

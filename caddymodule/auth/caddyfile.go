@@ -27,6 +27,7 @@ func init() {
 //		forward_token
 //		identity_header     <name>
 //		messenger_header    <name>
+//		claims_header       <name>
 //		identity_encoding   percent|raw
 //		claim_header        <claim> <header>
 //		websocket_rejection close|status
@@ -67,6 +68,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"token_from":          h.parseTokenFrom,
 		"identity_header":     config.StringOption(&h.IdentityHeader),
 		"messenger_header":    config.StringOption(&h.MessengerHeader),
+		"claims_header":       config.StringOption(&h.ClaimsHeader),
 		"identity_encoding":   config.StringOption(&h.IdentityEncoding),
 		"claim_header":        h.parseClaimHeader,
 		"websocket_rejection": config.StringOption(&h.WebSocketRejection),

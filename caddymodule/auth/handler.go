@@ -70,6 +70,10 @@ type Handler struct {
 	// X-Contact-Messenger.
 	MessengerHeader string `json:"messenger_header,omitempty"`
 
+	// The header that carries the contact information upstream: the claims that the messenger names in contact_claims, as one
+	// compact JSON object, encoded like the identity. Claims for which 4 KiB have no room are left out. Default: X-Contact-Claims.
+	ClaimsHeader string `json:"claims_header,omitempty"`
+
 	// How identity and claims are written into headers: "percent" percent-encodes all bytes that are not ASCII (as UTF-8), and
 	// the characters %, +, { and }; percent-decoding or form decoding gives back the exact value. "raw" writes the bytes as
 	// they are. Default: percent.

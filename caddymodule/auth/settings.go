@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -127,27 +128,22 @@ type ClaimHeader struct {
 
 // Contract returns what the handler tells the upstream.
 func (h *Handler) Contract() upstream.Contract {
-	names := upstream.Names{Identity: h.identityHeader(), Messenger: h.messengerHeader(), Raw: h.IdentityEncoding == upstream.EncodingRaw, Sources: sources(h.TokenFrom)}
+	names := upstream.Names{Identity: h.identityHeader(), Messenger: h.messengerHeader(), Information: h.claimsHeader(), Raw: h.IdentityEncoding == upstream.EncodingRaw, Sources: sources(h.TokenFrom)}
 	for _, c := range h.ClaimHeaders {
 		names.Claims, names.ClaimHeaders = append(names.Claims, c.Claim), append(names.ClaimHeaders, c.Header)
 	}
 	return upstream.NewContract(names)
 }
 
-// identityHeader returns the configured name or the default.
+// These return the configured names or the defaults.
 func (h *Handler) identityHeader() string {
-	if h.IdentityHeader == "" {
-		return upstream.DefaultIdentityHeader
-	}
-	return h.IdentityHeader
+	return cmp.Or(h.IdentityHeader, upstream.DefaultIdentityHeader)
 }
-
-// messengerHeader returns the configured name or the default.
 func (h *Handler) messengerHeader() string {
-	if h.MessengerHeader == "" {
-		return upstream.DefaultMessengerHeader
-	}
-	return h.MessengerHeader
+	return cmp.Or(h.MessengerHeader, upstream.DefaultMessengerHeader)
+}
+func (h *Handler) claimsHeader() string {
+	return cmp.Or(h.ClaimsHeader, upstream.DefaultClaimsHeader)
 }
 
 // MayServe reports whether requests for the messenger of that name can reach h.
@@ -199,6 +195,9 @@ func (h *Handler) checkHeaders() error {
 		return err
 	}
 	if err := check("messenger_header", h.messengerHeader()); err != nil {
+		return err
+	}
+	if err := check("claims_header", h.claimsHeader()); err != nil {
 		return err
 	}
 	for i, claim := range h.ClaimHeaders {

@@ -119,8 +119,11 @@ func (o *createOptions) read(cmd *cobra.Command) (*config.Messenger, error) {
 
 // flagOf returns the name of the flag of a setting. A flag takes one value of a list, which may show in its name.
 func flagOf(s config.Setting) string {
-	if s.Name == "require_claims" {
+	switch s.Name {
+	case "require_claims":
 		return "require-claim"
+	case "contact_claims":
+		return "contact-claim"
 	}
 	return strings.NewReplacer("_", "-", " ", "-").Replace(s.Name)
 }

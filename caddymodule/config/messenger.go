@@ -50,6 +50,10 @@ type Messenger struct {
 	// never expires. Default: none except the identity key.
 	RequireClaims []string `json:"require_claims,omitempty"`
 
+	// Claims that say more about a contact, such as name and email. Those that a token has go upstream together, as one JSON
+	// object in a header (X-Contact-Claims), in this order. They do not decide anything here. Default: none.
+	ContactClaims []string `json:"contact_claims,omitempty"`
+
 	// How far the clocks of the site and of the gateway may be apart when exp, nbf and iat are checked, at most 5m.
 	// 0 tolerates nothing. Default: 1m.
 	ClockSkew *caddy.Duration `json:"clock_skew,omitempty"`
@@ -124,6 +128,10 @@ var Settings = []Setting{
 		Flag:  "A `claim` that every token must have; may be repeated",
 		Help:  "One per line. Require `exp`: a token without it never expires.",
 		field: func(m *Messenger) any { return &m.RequireClaims }},
+	{Name: "contact_claims", Section: SectionContacts, Label: "Contact information", Default: "none",
+		Flag:  "A `claim` that the backend gets as well; may be repeated",
+		Help:  "Claims that your chat backend gets as well, such as `name` and `email`, one per line. A claim that a token does not have is left out.",
+		field: func(m *Messenger) any { return &m.ContactClaims }},
 	{Name: "max_lifetime", Section: SectionClaims, Label: "Longest lifetime", Default: "no limit",
 		Flag:  "The longest time from iat to exp",
 		Help:  "The longest time from `iat` to `exp`, such as 15m. With it, every token needs both.",

@@ -32,6 +32,10 @@ type Contact struct {
 	// Claims are the claims that the caller asked for, in the order in which it did.
 	Claims []Claim
 
+	// Information has the claims of Policy.ContactClaims that the token has, as one compact JSON object in their order, with every
+	// value exactly as it was signed. It is empty if the token has none of them.
+	Information string
+
 	// The token's own jti, iat and exp (RFC 7519 section 4.1). They are empty where the token does not have them; an empty jti
 	// counts as absent.
 	TokenID TokenID

@@ -8,7 +8,7 @@ import (
 )
 
 // An entry is one run of bytes, so that the garbage collector has no pointers to follow: the name of the entry, the index of the
-// contact's key in the key set, the version of that set, four times, the lengths of the identity, the token ID and the claims, and
+// contact's key in the key set, the version of that set, four times, the lengths of the identity, the token ID, the information and the claims, and
 // then these themselves. appendTo and recall have to agree on this order.
 
 // appendTo appends the entry of c to entry. It returns nil if the keys have changed since c was verified: the index of the key
@@ -32,6 +32,7 @@ func (c *Contact) appendTo(entry []byte, key *cacheKey, v *Verifier) []byte {
 	}
 	entry = binary.AppendUvarint(entry, uint64(len(c.Identity)))
 	entry = binary.AppendUvarint(entry, uint64(len(c.TokenID)))
+	entry = binary.AppendUvarint(entry, uint64(len(c.Information)))
 	for _, claim := range c.Claims {
 		length := uint64(0)
 		if claim.Present {
@@ -41,6 +42,7 @@ func (c *Contact) appendTo(entry []byte, key *cacheKey, v *Verifier) []byte {
 	}
 	entry = append(entry, c.Identity...)
 	entry = append(entry, c.TokenID...)
+	entry = append(entry, c.Information...)
 	for _, claim := range c.Claims {
 		entry = append(entry, claim.Text...)
 	}
@@ -66,7 +68,7 @@ func recall(entry []byte, key *cacheKey, now time.Time, v *Verifier, q *ClaimSel
 		return nil
 	}
 	c.SignedBy = set.keys[index]
-	identity, tokenID := r.uvarint(), r.uvarint()
+	identity, tokenID, information := r.uvarint(), r.uvarint(), r.uvarint()
 	lengths := r
 	for range q.claims {
 		r.uvarint()
@@ -74,6 +76,7 @@ func recall(entry []byte, key *cacheKey, now time.Time, v *Verifier, q *ClaimSel
 	texts := string(r)
 	c.Identity, texts = texts[:identity], texts[identity:]
 	c.TokenID, texts = TokenID(texts[:tokenID]), texts[tokenID:]
+	c.Information, texts = texts[:information], texts[information:]
 	if len(q.claims) > 0 {
 		c.Claims = make([]Claim, len(q.claims))
 	}

@@ -17,7 +17,7 @@ func TestEntryContainsTheWholeContact(t *testing.T) {
 	for name, want := range map[string]Contact{
 		"nothing but an identity": {Identity: "m", SignedBy: first, Claims: make([]Claim, 4)},
 		"every field": {
-			Identity: strings.Repeat("é", 127), TokenID: NewTokenID(strings.Repeat("j", 300)), SignedBy: second,
+			Identity: strings.Repeat("é", 127), TokenID: NewTokenID(strings.Repeat("j", 300)), SignedBy: second, Information: `{"name":"Mark","n":9007199254740993}`,
 			Claims: []Claim{{}, {"", true}, {"Mark Twain", true}, {strings.Repeat("x", 3000), true}},
 			Issued: time.Unix(1700000000, 250000001), Expires: now.Add(time.Hour), Until: now.Add(2 * time.Hour), since: now.Add(-time.Hour),
 		},

@@ -20,11 +20,13 @@ type Policy struct {
 	Issuers        []string      // accepted values of iss; empty accepts any
 	Audiences      []string      // accepted values of aud; empty accepts any
 	RequiredClaims []string      // claims that must be there and not null
+	ContactClaims  []string      // claims that Contact.Information has
 	ClockSkew      time.Duration // tolerance for exp, nbf and iat
 	MaxLifetime    time.Duration // longest time between iat and exp, which it makes mandatory; 0 accepts any
 	Revoked        *Revocations  // revoked tokens; nil if none can be revoked
 
 	audiences, required textSet // of a Verifier
+	information         *information
 }
 
 // claims are the members of a payload that the checks read, as they were received. They point into the memory of the token, and
@@ -38,6 +40,7 @@ type claims struct {
 	issued        time.Time // iat, likewise
 	required      int       // how many of the required claims are present
 	wanted        [][]byte  // the claims that the caller asked for, in its order
+	information   [][]byte  // those of Policy.ContactClaims, in their order; nil if there are none
 }
 
 // parse reads the payload of t in one pass. Names are unique, which Object checks: no member is read twice.
@@ -74,6 +77,9 @@ func (c *claims) parse(t *token, p *Policy, want []string) *Rejection {
 			if string(name) == want[i] {
 				c.wanted[i] = value
 			}
+		}
+		if p.information != nil {
+			p.information.take(c, name, value)
 		}
 	})
 	if err != nil {

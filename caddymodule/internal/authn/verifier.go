@@ -22,6 +22,7 @@ var generations atomic.Uint64
 // NewVerifier returns a verifier that trusts keys and applies policy.
 func NewVerifier(policy Policy, keys Keys) *Verifier {
 	policy.audiences, policy.required = newTextSet(policy.Audiences), newTextSet(policy.RequiredClaims)
+	policy.information = newInformation(policy.ContactClaims)
 	return &Verifier{policy: policy, keys: keys, generation: generations.Add(1)}
 }
 
@@ -86,7 +87,7 @@ func (v *Verifier) verify(ctx context.Context, text string, want []string, t *tr
 	if t.record(CheckIdentity, rej) {
 		return nil, rej
 	}
-	contact := &Contact{Identity: identity, Claims: cl.texts(), Issued: cl.issued, Expires: cl.expires, SignedBy: key, version: version}
+	contact := &Contact{Identity: identity, Claims: cl.texts(), Information: v.policy.information.text(&cl), Issued: cl.issued, Expires: cl.expires, SignedBy: key, version: version}
 	contact.since, contact.Until = cl.window(&v.policy)
 	if !key.End().IsZero() && (contact.Until.IsZero() || key.End().Before(contact.Until)) {
 		contact.Until = key.End()

@@ -66,7 +66,7 @@ var Process = &Collectors{
 		Help:      "How long the storage took for one write of facts, failed ones included.",
 		Buckets:   []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5},
 	}),
-	dropped: newCounterVec("claims_dropped_total", "Claims that claim_header skipped, because they were too large or had characters that a header cannot carry.", "claim"),
+	dropped: newCounterVec("claims_dropped_total", "Claims that claim_header and contact_claims skipped, because they were too large or had characters that a header cannot carry.", "claim"),
 }
 
 func metricOpts(name, help string) prometheus.Opts {

@@ -79,6 +79,7 @@ func (m *Messenger) prepare(name string, logger *zap.Logger) error {
 		Issuers:        m.Issuer,
 		Audiences:      m.Audience,
 		RequiredClaims: m.RequireClaims,
+		ContactClaims:  m.ContactClaims,
 		ClockSkew:      config.DefaultClockSkew,
 		MaxLifetime:    time.Duration(m.MaxLifetime),
 		Revoked:        m.revoked,

@@ -20,6 +20,7 @@ import (
 const (
 	DefaultIdentityHeader  = "X-Contact-Identity"
 	DefaultMessengerHeader = "X-Contact-Messenger"
+	DefaultClaimsHeader    = "X-Contact-Claims"
 
 	EncodingPercent = "percent"
 	EncodingRaw     = "raw"
@@ -34,6 +35,7 @@ type Contract struct {
 	Dropped   func(claim string)    // called for each claim that is skipped
 
 	identity, messenger string
+	information         string   // the header of the contact information
 	claimHeaders        []string // in the order of Claims
 	always              []string // the headers that are set for every contact
 	raw                 bool
@@ -45,6 +47,7 @@ type Contract struct {
 // Names say which headers the gateway sets.
 type Names struct {
 	Identity, Messenger string
+	Information         string        // the header of all contact_claims
 	Raw                 bool          // values are written as they are, and not percent-encoded
 	Claims              []string      // that have headers of their own
 	ClaimHeaders        []string      // in the same order
@@ -54,15 +57,16 @@ type Names struct {
 // NewContract makes the contract for these names.
 func NewContract(names Names) Contract {
 	c := Contract{
-		Claims:    slices.Clone(names.Claims),
-		Selection: authn.NewClaimSelection(names.Claims),
-		Own:       NewNameSet(names.Identity, names.Messenger),
-		Others:    new(NameSet),
-		Dropped:   func(string) {},
-		identity:  textproto.CanonicalMIMEHeaderKey(names.Identity),
-		messenger: textproto.CanonicalMIMEHeaderKey(names.Messenger),
-		raw:       names.Raw,
-		tokens:    tokenHeaders(names.Sources),
+		Claims:      slices.Clone(names.Claims),
+		Selection:   authn.NewClaimSelection(names.Claims),
+		Own:         NewNameSet(names.Identity, names.Messenger, names.Information),
+		Others:      new(NameSet),
+		Dropped:     func(string) {},
+		identity:    textproto.CanonicalMIMEHeaderKey(names.Identity),
+		messenger:   textproto.CanonicalMIMEHeaderKey(names.Messenger),
+		information: textproto.CanonicalMIMEHeaderKey(names.Information),
+		raw:         names.Raw,
+		tokens:      tokenHeaders(names.Sources),
 	}
 	for _, header := range names.ClaimHeaders {
 		c.claimHeaders = append(c.claimHeaders, textproto.CanonicalMIMEHeaderKey(header))

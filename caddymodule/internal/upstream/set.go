@@ -1,18 +1,21 @@
 package upstream
 
 import (
+	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
-// maxClaimHeader and maxClaimHeaders bound what claims add to a request, in bytes: many backends refuse requests with more
-// than 8 KiB of headers.
+// These bound what claims add to a request, in bytes: many backends refuse requests with more than 8 KiB of headers.
 const (
 	maxClaimHeader  = 1 << 10
 	maxClaimHeaders = 4 << 10
+	maxInformation  = 4 << 10
 )
 
 // Set tells the upstream and the placeholders who the contact is. All values were checked, or are encoded here; the
@@ -31,7 +34,55 @@ func (c *Contract) Set(r *http.Request, o *Outcome) {
 	o.sent = [2]string{identity, o.Messenger}
 	r.Header[c.identity] = o.sent[0:1:1]
 	r.Header[c.messenger] = o.sent[1:2:2]
+	if o.Contact.Information != "" {
+		c.setInformation(r, o)
+	}
 	c.setClaims(r, o)
+}
+
+// setInformation sets the header of the contact information. Like a claim, it never refuses a request: a member for which there
+// is no room, or that cannot be written, is left out and counted.
+func (c *Contract) setInformation(r *http.Request, o *Outcome) {
+	value, ok := c.written(o.Contact.Information)
+	if !ok || len(value) > maxInformation {
+		value = c.partOf(o.Contact.Information)
+	}
+	if value != "" {
+		o.informed[0] = value
+		o.set = append(o.set, c.information)
+		r.Header[c.information] = o.informed[:]
+	}
+}
+
+// written returns text as it is written into a header, and whether it can be.
+func (c *Contract) written(text string) (string, bool) {
+	if c.raw {
+		return text, isFieldValue(text)
+	}
+	return percentEncode(text), true
+}
+
+// partOf returns what the header has for an object of which it cannot have everything: the members that fit, in their order.
+// Each member is written once, so that a contact with large claims costs no more than their length.
+func (c *Contract) partOf(object string) string {
+	begin, _ := c.written("{")
+	end, _ := c.written("}")
+	var members []string
+	size := len(begin) + len(end)
+	_ = strictjson.Object([]byte(object), func(name, value []byte) {
+		quoted, _ := json.Marshal(string(name)) // a string always has a form
+		member, ok := c.written(string(quoted) + ":" + string(value))
+		if !ok || size+len(member) > maxInformation {
+			c.Dropped("contact_claims")
+			return
+		}
+		size += len(member) + len(",")
+		members = append(members, member)
+	})
+	if len(members) == 0 {
+		return ""
+	}
+	return begin + strings.Join(members, ",") + end
 }
 
 // setClaims sets the headers of the claims. It never refuses a request: a claim that cannot be a header is skipped and counted.
