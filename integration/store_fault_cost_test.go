@@ -31,7 +31,7 @@ func (n *node) revokeMany(t testing.TB, name, prefix string, count int) {
 // grow.
 func revocationsPresent() int {
 	if soaking() {
-		return 10_000
+		return 9_800 // 10,000 are the limit
 	}
 	return 400
 }
@@ -146,7 +146,7 @@ func TestLogoutsAtFullSpeedDelayNoReset(t *testing.T) {
 	if !soaking() {
 		t.Skip("not run: it measures times, which MESSENGER_SOAK=1 asks for")
 	}
-	const perSecond, seconds = 1000, 30
+	const perSecond, seconds = 1000, 9 // a messenger has room for 10,000
 	s := newBusyStore(t)
 	a := s.nodes[0]
 	resets := func(until <-chan struct{}) (took []time.Duration) {
@@ -195,15 +195,18 @@ func TestLogoutsAtFullSpeedDelayNoReset(t *testing.T) {
 	all.Wait()
 	p99 := func(took []time.Duration) time.Duration { return took[len(took)*99/100] }
 	t.Logf("%d logouts in %d s, %d failed; a reset takes %s alone and %s beside them, at the 99th percentile", loggedOut.Load(), seconds, failed.Load(), p99(alone), p99(loaded))
+	if failed.Load() > 0 {
+		t.Error("some logouts failed")
+	}
 	if delay := p99(loaded) - p99(alone); delay > 100*time.Millisecond {
 		t.Errorf("a reset is delayed by %s", delay)
 	}
 }
 
-// BenchmarkOneMoreRevocation measures one more revocation with none and with 10,000 present, from the call to its answer and
+// BenchmarkOneMoreRevocation measures one more revocation with none and with 9,800 present (10,000 are the limit), from the call to its answer and
 // until another node refuses the token.
 func BenchmarkOneMoreRevocation(b *testing.B) {
-	for _, present := range []int{0, 10_000} {
+	for _, present := range []int{0, 9_800} {
 		b.Run(fmt.Sprintf("present=%d", present), func(b *testing.B) {
 			s := newBusyStore(b)
 			s.nodes[0].revokeMany(b, "acme", "present ", present)
