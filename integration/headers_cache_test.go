@@ -283,7 +283,7 @@ func TestPrivateAnswersAreNotBuffered(t *testing.T) {
 	}))
 	t.Cleanup(backend.Close)
 	g := start(t, &upstream{addr: backend.Listener.Addr().String()}, m.messengers, "messenger_auth support {\n mode report\n}\nreverse_proxy UPSTREAM {\n flush_interval -1\n}")
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, g.url+"/a", nil)
 	if err != nil {

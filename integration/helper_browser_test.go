@@ -56,7 +56,7 @@ func newBrowser(t *testing.T) context.Context {
 // browse does something in the tab.
 func browse(t *testing.T, tab context.Context, actions ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(tab, 30*time.Second)
+	ctx, cancel := context.WithTimeout(tab, 60*time.Second)
 	defer cancel()
 	if err := chromedp.Do(ctx, actions...); err != nil {
 		t.Fatalf("in the browser: %v\n%s", err, pageText(tab))
@@ -77,7 +77,7 @@ func pageText(tab context.Context) string {
 // evaluate returns what an expression of the page, or the promise that it is, comes to.
 func evaluate[T any](t *testing.T, tab context.Context, expression string) T {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(tab, 30*time.Second)
+	ctx, cancel := context.WithTimeout(tab, 60*time.Second)
 	defer cancel()
 	value, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 	if err != nil {
@@ -89,7 +89,7 @@ func evaluate[T any](t *testing.T, tab context.Context, expression string) T {
 // devtools sends one command of the DevTools protocol.
 func devtools[P, R any](t *testing.T, tab context.Context, cmd cdp.Command[P, R], params P) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(tab, 30*time.Second)
+	ctx, cancel := context.WithTimeout(tab, 60*time.Second)
 	defer cancel()
 	if _, err := chromedp.Call(ctx, cmd, params); err != nil {
 		t.Fatalf("in the browser: %s: %v", cmd.Method, err)

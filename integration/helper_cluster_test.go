@@ -114,7 +114,7 @@ func contact(identity, jti string) claims {
 // everywhere waits until every node has the verdict.
 func (c *cluster) everywhere(what, want, path, token string) {
 	c.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for i, n := range c.nodes {
 		last := n.verdict(path, token)
 		for ; last != want && time.Now().Before(deadline); last = n.verdict(path, token) {
@@ -191,7 +191,7 @@ func (o *operator) begin(method, path string, body any, headers ...string) (resu
 }
 
 // changeLimit is how long a test waits for a change that a healthy node has to make.
-const changeLimit = 15 * time.Second
+const changeLimit = 30 * time.Second
 
 // mustCall is call for a change that a healthy node has to make now.
 func (o *operator) mustCall(what, method, path string, body any) answer {

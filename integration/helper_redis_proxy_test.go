@@ -137,7 +137,7 @@ func (p *redisProxy) step(words []string, raw []byte) step {
 			return
 		}
 		defer conn.Close()
-		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
 		if _, err := conn.Write(raw); err == nil {
 			_, _ = conn.Read(make([]byte, 512)) // it is done when it is answered
 		}

@@ -114,7 +114,7 @@ func (g *gateway) becomes(t *testing.T, what, token string, status int) {
 
 func websocketDial(t *testing.T, g *gateway, token string) (*websocket.Conn, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	conn, _, err := websocket.Dial(ctx, g.url+"/socket", &websocket.DialOptions{Subprotocols: []string{"jwt", token}})
 	return conn, err

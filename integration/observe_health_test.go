@@ -43,7 +43,7 @@ func (g *gateway) health(path string) (int, []string, health) {
 func (g *gateway) healthBecomes(path string, status int, named ...string) {
 	g.t.Helper()
 	what := ""
-	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		gotStatus, gotNamed, _ := g.health(path)
 		if gotStatus == status && slices.Equal(gotNamed, named) {
 			return

@@ -235,7 +235,7 @@ func TestEndsOfConnectionsAreCountedByReason(t *testing.T) {
 	}
 	// A refused handshake, and one that the backend does not take, are no connections.
 	g.get("/", "Connection: Upgrade", "Upgrade: websocket")
-	within(t, 30*time.Second, "both ends are counted", func() bool {
+	within(t, time.Minute, "both ends are counted", func() bool {
 		after := g.families()
 		grew := func(reason string) float64 {
 			pair := `reason="` + reason + `"`

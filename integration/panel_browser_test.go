@@ -80,7 +80,7 @@ func (p *panelTab) choose(id string) {
 // sees waits until the page says all of this.
 func (p *panelTab) sees(texts ...string) {
 	p.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		said := pageText(p.ctx)
 		missing := slices.IndexFunc(texts, func(text string) bool { return !strings.Contains(said, text) })
 		if missing < 0 {

@@ -35,7 +35,7 @@ func TestReloadAndOpenWebSockets(t *testing.T) {
 				echo(t, conn)
 				return
 			}
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
 			if _, _, err := conn.Read(ctx); websocket.CloseStatus(err) != websocket.StatusGoingAway {
 				t.Errorf("got %v, want the close code 1001", err)

@@ -236,7 +236,7 @@ func TestTokenInASubprotocol(t *testing.T) {
 		{"a protocol that the backend does not speak", []string{"chat.v2", "jwt", token}, "jwt", "chat.v2"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
 			conn, _, err := websocket.Dial(ctx, g.url+"/socket", &websocket.DialOptions{Subprotocols: test.offered})
 			if err != nil {
@@ -274,7 +274,7 @@ func TestTokenInASubprotocol(t *testing.T) {
 // echo sends a message through the WebSocket and waits for it to come back.
 func echo(t testing.TB, conn *websocket.Conn) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := conn.Write(ctx, websocket.MessageText, []byte("hello")); err != nil {
 		t.Fatalf("writing: %v", err)
