@@ -151,9 +151,6 @@ func (w *Writer) Append(ctx context.Context, folder string, urgent bool, facts [
 		w.Stats.Failed.Add(1)
 		return Key{}, err
 	}
-	if !urgent {
-		defer w.waiting.Add(-1)
-	}
 	select {
 	case o := <-r.done:
 		return o.key, o.err
@@ -253,6 +250,7 @@ func (w *Writer) work(q *queue, folder string) {
 		key, err := w.try(folder, q, batch)
 		if !urgent {
 			<-w.writing
+			w.waiting.Add(-int64(len(batch))) // also of callers that have gone away
 		}
 		for _, r := range batch {
 			r.done <- outcome{key, r.confirm(err)}

@@ -132,6 +132,40 @@ func TestOrdinaryWritesLeaveRoomForUrgentOnes(t *testing.T) {
 	})
 }
 
+// Callers that give up leave their writes in the queues, which stay bounded.
+func TestCallersThatGiveUpAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		_, w := newNode(t, m)
+		hold := make(chan struct{})
+		m.fail(func(_ context.Context, op, key string, _ []byte) (bool, error) {
+			if _, ok := ParseKey(key); ok && op == "store" {
+				<-hold
+			}
+			return true, nil
+		})
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		const folders = 20
+		for i := range folders {
+			for range maxWaiting / 10 {
+				if _, err := w.Append(gone, fmt.Sprintf("folder%d/a", i), false, aFact(0)); err == nil {
+					t.Fatal("it was written")
+				}
+			}
+		}
+		synctest.Wait()
+		if n := w.Waiting(); n < maxWaiting/2 || n > maxWaiting {
+			t.Errorf("%d writes wait, want %d at most", n, maxWaiting)
+		}
+		close(hold)
+		time.Sleep(time.Minute)
+		if n := w.Waiting(); n != 0 {
+			t.Errorf("%d writes wait at the end", n)
+		}
+	})
+}
+
 // The caller's context bounds its wait; a machine that was suspended acknowledges nothing that is old.
 func TestAppendTellsWhatIsUnknown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
