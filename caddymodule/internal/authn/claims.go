@@ -3,6 +3,7 @@ package authn
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"slices"
 	"time"
 	"unicode"
@@ -43,6 +44,9 @@ type claims struct {
 	information   [][]byte  // those of Policy.ContactClaims, in their order; nil if there are none
 }
 
+// errSurrogate is for a lone surrogate where two readers could take it for different texts. Claims that are not read may have one.
+var errSurrogate = errors.New("has an unpaired UTF-16 surrogate in a claim that is read")
+
 // parse reads the payload of t in one pass. Names are unique, which Object checks: no member is read twice.
 func (c *claims) parse(t *token, p *Policy, want []string) *Rejection {
 	payload, err := t.payload()
@@ -52,7 +56,9 @@ func (c *claims) parse(t *token, p *Policy, want []string) *Rejection {
 	if len(want) > 0 {
 		c.wanted = make([][]byte, len(want))
 	}
-	err = strictjson.Object(payload, func(name, value []byte) {
+	damaged := false
+	err = strictjson.Claims(payload, func(name, value []byte, whole bool) {
+		read := true // a member with a case below is read, by us or by those who read registered claims
 		switch string(name) {
 		case "exp":
 			c.exp = value
@@ -66,22 +72,29 @@ func (c *claims) parse(t *token, p *Policy, want []string) *Rejection {
 			c.aud = value
 		case "jti":
 			c.jti = value
+		case "sub":
+		default:
+			read = false
 		}
 		if string(name) == p.IdentityKey {
-			c.identity = value
+			c.identity, read = value, true
 		}
 		if p.required.has(name) && !strictjson.IsNull(value) {
 			c.required++
 		}
 		for i := range want {
 			if string(name) == want[i] {
-				c.wanted[i] = value
+				c.wanted[i], read = value, true
 			}
 		}
-		if p.information != nil {
-			p.information.take(c, name, value)
+		if p.information != nil && p.information.take(c, name, value) {
+			read = true
 		}
+		damaged = damaged || read && !whole
 	})
+	if err == nil && damaged {
+		err = errSurrogate
+	}
 	if err != nil {
 		return reject(TokenMalformed, "the payload "+err.Error())
 	}

@@ -309,3 +309,36 @@ func TestTokenIDIsAStringOrAnInteger(t *testing.T) {
 		})
 	}
 }
+
+// A display name that was cut through an emoji keeps nobody out who has nothing to do with it. Where a claim is read, U+FFFD in
+// its place would make different texts one.
+func TestLoneSurrogateIsRefusedWhereItIsRead(t *testing.T) {
+	v := sharedTokenVerifier(t, Policy{ContactClaims: []string{"phone"}})
+	for _, tt := range []struct {
+		payload string
+		want    []string
+		code    Code
+	}{
+		{`{"identity":"mark","name":"Zo\ud83d"}`, nil, ""},
+		{`{"identity":"mark","names":{"first":["\ude00"]},"exp":4102444800}`, []string{"mail"}, ""},
+		{`{"identity":"mark","name":"Zo\ud83d"}`, []string{"name"}, TokenMalformed},
+		{`{"identity":"mark","names":{"first":["\ude00"]}}`, []string{"names"}, TokenMalformed},
+		{`{"identity":"mark\ud83d"}`, nil, TokenMalformed},
+		{`{"identity":"mark","sub":"\ud83d"}`, nil, TokenMalformed},
+		{`{"identity":"mark","iss":"\ud83d"}`, nil, TokenMalformed},
+		{`{"identity":"mark","aud":["a","\ud83d"]}`, nil, TokenMalformed},
+		{`{"identity":"mark","jti":"\ud83d"}`, nil, TokenMalformed},
+		{`{"identity":"mark","exp":"\ud83d"}`, nil, TokenMalformed},
+		{`{"identity":"mark","nbf":["\ud83d"]}`, nil, TokenMalformed},
+		{`{"identity":"mark","\ud83d":1}`, nil, TokenMalformed},
+		{`{"identity":"mark","phone":"\ud83d"}`, nil, TokenMalformed},
+	} {
+		contact, rej := v.Verify(context.Background(), signHS256(tt.payload), tt.want)
+		switch {
+		case tt.code == "" && (rej != nil || contact.Identity != "mark"):
+			t.Errorf("%s, claims %q: got %+v", tt.payload, tt.want, rej)
+		case tt.code != "" && (rej == nil || rej.Code != tt.code):
+			t.Errorf("%s, claims %q: got %+v, want %s", tt.payload, tt.want, rej, tt.code)
+		}
+	}
+}

@@ -27,7 +27,8 @@ func (v *Verifier) find(ctx context.Context, text string, rej *Rejection, others
 	// The codes about claims come after the check of the payload, so that it is well-formed.
 	var members map[string][]byte
 	if payload, err := t.payload(); err == nil {
-		members, _ = strictjson.Members(payload)
+		members = make(map[string][]byte)
+		_ = strictjson.Claims(payload, func(name, value []byte, _ bool) { members[string(name)] = value })
 	}
 	switch rej.Code {
 	case AlgorithmNotAllowed:

@@ -25,16 +25,18 @@ func newInformation(claims []string) *information {
 	return f
 }
 
-// take notes the value of a member of the payload if it is one of the claims. One that is null counts as absent, as everywhere.
-func (f *information) take(c *claims, name, value []byte) {
+// take notes the value of a member of the payload if it is one of the claims, which it reports. One that is null counts as absent,
+// as everywhere.
+func (f *information) take(c *claims, name, value []byte) bool {
 	i, wanted := f.index[string(name)]
 	if !wanted || strictjson.IsNull(value) {
-		return
+		return false
 	}
 	if c.information == nil {
 		c.information = make([][]byte, len(f.names))
 	}
 	c.information[i] = value
+	return true
 }
 
 // text returns the claims that were found as one object. Only blanks between tokens are removed: a number keeps its digits, and a

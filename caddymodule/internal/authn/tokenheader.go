@@ -15,6 +15,24 @@ type header struct {
 	alg    string
 	kid    string
 	hasKID bool
+	typ    string // one that TypeOf returns; "" if it is absent
+}
+
+// TypeOf returns the type of token that a typ names, in one spelling, or "" if it is not one that a contact's token may have. typ is
+// a media type whose prefix is usually left out (RFC 7515 section 4.1.9), and is compared in any case. JOSE only says what the
+// compact form says already. Types of tokens for other purposes stay out, such as logout+jwt, dpop+jwt and secevent+jwt: their
+// issuers sign them with the same keys (RFC 8725 section 3.11).
+func TypeOf(typ string) string {
+	for _, known := range knownTypes {
+		if ascii.EqualFold(typ, known.spelling) {
+			return known.typ
+		}
+	}
+	return ""
+}
+
+var knownTypes = []struct{ spelling, typ string }{
+	{"JWT", "JWT"}, {"at+jwt", "at+jwt"}, {"application/jwt", "JWT"}, {"application/at+jwt", "at+jwt"}, {"JOSE", "JOSE"},
 }
 
 // parseHeader reads the JOSE header and refuses the members that change what a signature means: crit (RFC 7515 section
@@ -35,7 +53,7 @@ func parseHeader(text []byte) (h header, rej *Rejection) {
 			}
 		case "typ":
 			typ, ok := strictjson.String(value)
-			if !ok || !ascii.EqualFold(typ, "JWT") && !ascii.EqualFold(typ, "at+jwt") {
+			if h.typ = TypeOf(typ); !ok || h.typ == "" {
 				refuse("the header's typ is neither JWT nor at+jwt")
 			}
 		case "crit":

@@ -81,6 +81,9 @@ func (e Encoding) Decode(text string) ([]byte, error) {
 		if strings.TrimSpace(text) != text {
 			return nil, errors.New("begins or ends with white space; remove it, or encode the secret and say how (base64, base64url, hex)")
 		}
+		if strings.HasSuffix(text, "\x00") {
+			return nil, errors.New("ends in a NUL byte, which is not text; encode the secret and say how (base64, base64url, hex)")
+		}
 		return []byte(text), nil
 	case Base64:
 		secret, err = base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "="))

@@ -79,6 +79,7 @@ func TestEncodingsOfASharedToken(t *testing.T) {
 	}{
 		{"a line break at the end", Raw, testSecret + "\n", "white space"},
 		{"a blank in front", Raw, " " + testSecret, "white space"},
+		{"a NUL at the end", Raw, testSecret + "\x00", "NUL"},
 		{"base64url called base64", Base64, "-_-_", "is not base64"},
 		{"base64 called base64url", Base64URL, "+/+/", "is not base64url"},
 		{"text called hex", Hex, testSecret, "is not hex"},

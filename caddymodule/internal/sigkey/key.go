@@ -36,7 +36,7 @@ type Key struct {
 // newSecretKey returns an HS256 key. The caller must not change secret afterwards.
 func newSecretKey(secret []byte, kid string) *Key {
 	// The fingerprint compares secrets in memory and is never shown.
-	return &Key{alg: jwa.HS256, kid: kid, material: secret, fingerprint: sha256.Sum256(secret), macs: new(sync.Pool)}
+	return &Key{alg: jwa.HS256, kid: kid, material: secret, fingerprint: sha256.Sum256(withoutPadding(secret)), macs: new(sync.Pool)}
 }
 
 // ExpiringAt returns k as a key that expires at that instant: the previous key of a rotation with an overlap.

@@ -106,10 +106,22 @@ func ParseShared(secret []byte, kid string) (*Key, error) {
 		return nil, sharedtoken.Check(string(secret))
 	case len(secret) < minSecret:
 		return nil, fmt.Errorf("has %d bytes; HS256 needs at least %d (RFC 7518 section 3.2)", len(secret), minSecret)
-	case secret[len(secret)-1] == 0:
-		return nil, errors.New("ends in a NUL byte, and HMAC does not distinguish it from the secret without that byte (RFC 2104)")
+	case len(secret)-len(withoutPadding(secret)) > maxPadding:
+		return nil, fmt.Errorf("ends in more than %d NUL bytes, which HMAC does not distinguish from the secret without them (RFC 2104); make a random one", maxPadding)
 	}
 	return newSecretKey(bytes.Clone(secret), kid), nil
+}
+
+// maxPadding is how many NUL bytes a secret may end in. HMAC fills a key up to its block with them, so that they add nothing to it.
+// One of 256 random secrets ends in one, and one of 16 million in three.
+const maxPadding = 2
+
+// withoutPadding returns the bytes of a secret that count: two secrets are the same key for HMAC if these are equal.
+func withoutPadding(secret []byte) []byte {
+	if len(secret) > sha256.BlockSize {
+		return secret // it is hashed first
+	}
+	return bytes.TrimRight(secret, "\x00")
 }
 
 // isPublicKey reports whether secret is a public key in any form in which public_key takes one, except JSON.

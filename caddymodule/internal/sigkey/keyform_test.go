@@ -207,7 +207,7 @@ func TestSharedTokensThatAreNotSecretsAreRefused(t *testing.T) {
 		{"a public key in DER, in base64", base64.StdEncoding.EncodeToString(der), "is a public key"},
 		{"a JWK of a secret", `{"kty":"oct","k":"` + testSecret + `"}`, "is a JSON object"},
 		{"a JWK of a public key", jwkText(&privateKey().PublicKey, ""), "is a JSON object"},
-		{"a NUL at the end, which HMAC does not see", testSecret + "\x00", "NUL"},
+		{"three NULs at the end, which HMAC does not see", testSecret + "\x00\x00\x00", "more than 2 NUL"},
 		{"nothing but NULs", strings.Repeat("\x00", 32), "NUL"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -220,6 +220,22 @@ func TestSharedTokensThatAreNotSecretsAreRefused(t *testing.T) {
 	}
 	if _, err := ParseShared([]byte(strings.Repeat("x", 32)), ""); err != nil {
 		t.Errorf("32 bytes: %v", err)
+	}
+	// One of 256 random secrets decodes to bytes that end in NUL.
+	bare, err := ParseShared([]byte(testSecret), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if padded, err := ParseShared([]byte(testSecret+"\x00"), ""); err != nil || !padded.Same(bare) {
+		t.Errorf("with a NUL at the end: got %v, which is the same key for HMAC", err)
+	}
+	long := strings.Repeat("x", 64)
+	whole, err := ParseShared([]byte(long), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if longer, err := ParseShared([]byte(long+"\x00"), ""); err != nil || longer.Same(whole) {
+		t.Errorf("beyond the block of the hash a NUL counts: %v", err)
 	}
 	if _, err := ParseShared([]byte("{"+testSecret), ""); err != nil {
 		t.Errorf("a secret that merely begins with a brace: %v", err)

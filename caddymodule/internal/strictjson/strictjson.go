@@ -36,6 +36,22 @@ var (
 func Object(text []byte, visit func(name, value []byte)) error {
 	s := scanner{text: text}
 	defer s.release()
+	return s.document(ofWhole(visit))
+}
+
+// ofWhole is for members that are all whole.
+func ofWhole(visit func(name, value []byte)) func(name, value []byte, whole bool) {
+	if visit == nil {
+		return nil
+	}
+	return func(name, value []byte, _ bool) { visit(name, value) }
+}
+
+// Claims is Object for members of which only some are read. A lone surrogate inside a value, such as of a display name that was cut
+// through an emoji, is no error; visit is told that the value is not whole, and must refuse it if it is read.
+func Claims(text []byte, visit func(name, value []byte, whole bool)) error {
+	s := scanner{text: text, surrogates: true}
+	defer s.release()
 	return s.document(visit)
 }
 
@@ -51,7 +67,7 @@ func Members(text []byte) (map[string][]byte, error) {
 func Lenient(text []byte, visit func(name, value []byte)) error {
 	s := scanner{text: text, lenient: true}
 	defer s.release()
-	return s.document(visit)
+	return s.document(ofWhole(visit))
 }
 
 // Strings calls visit for each string of an array of strings, and returns false if value is anything else. The value
@@ -84,6 +100,9 @@ type scanner struct {
 	pos     int
 	lenient bool // duplicate names matter only in the outermost object
 
+	surrogates bool // lone surrogates in values are no error
+	lone       bool // the current member of the outermost object has one
+
 	objects  uint32             // how many have begun; each has a number
 	few      [2 * FewNames]span // the names of all open objects, innermost last, without an allocation; see unique
 	more     []span             // those for which there is no room in few
@@ -99,7 +118,7 @@ type span struct {
 	escaped    bool
 }
 
-func (s *scanner) document(visit func(name, value []byte)) error {
+func (s *scanner) document(visit func(name, value []byte, whole bool)) error {
 	if !utf8.Valid(s.text) {
 		return errUTF8
 	}
@@ -150,7 +169,7 @@ func (s *scanner) expect(c byte) error {
 	return nil
 }
 
-func (s *scanner) object(depth int, visit func(name, value []byte)) error {
+func (s *scanner) object(depth int, visit func(name, value []byte, whole bool)) error {
 	if depth > MaxDepth {
 		return errTooDeep
 	}
@@ -185,7 +204,8 @@ func (s *scanner) object(depth int, visit func(name, value []byte)) error {
 			return err
 		}
 		if visit != nil {
-			visit(s.name(at), s.text[start:s.pos])
+			visit(s.name(at), s.text[start:s.pos], !s.lone)
+			s.lone = false
 		}
 		s.space()
 		if s.peek() == '}' {
@@ -237,7 +257,10 @@ func (s *scanner) value(depth int) error {
 		if err != nil {
 			return err
 		}
-		_, err = s.unquoted(at)
+		if _, err = s.unquoted(at); err == errSurrogate && s.surrogates {
+			s.lone = true
+			return nil
+		}
 		return err
 	case c == '-' || '0' <= c && c <= '9':
 		return s.number()

@@ -232,3 +232,27 @@ func readObject(text []byte) (clean, ambiguous bool) {
 		name = len(open) > 0 && open[len(open)-1] != nil
 	}
 }
+
+// Only a lone surrogate inside a value is tolerated, and it is told which member has one.
+func TestClaimsTellsWhichMembersAreNotWhole(t *testing.T) {
+	whole := make(map[string]bool)
+	err := Claims([]byte(`{"a":"\ud83d","b":"\ud83d\ude00","c":[1,{"d":["x\udc00y","z"]}],"e":"e"}`), func(name, _ []byte, ok bool) { whole[string(name)] = ok })
+	if err != nil || len(whole) != 4 || whole["a"] || !whole["b"] || whole["c"] || !whole["e"] {
+		t.Errorf("got %v %v", whole, err)
+	}
+	for text, want := range map[string]error{
+		`{"a":"\ud83d\q"}`:                errSyntax,
+		`{"a":"\ud83d\u12"}`:              errSyntax,
+		`{"a":["\ud83d","` + "\n" + `"]}`: errSyntax,
+		`{"\ud83d":1}`:                    errSurrogate,
+		`{"a":{"\ud83d":1}}`:              errSurrogate,
+		`{"a":"\ud83d","a":1}`:            errDuplicate,
+		`{"a":{"b":"\ud83d","b":1}}`:      errDuplicate,
+		`{"a":"\ud83d"`:                   errUnexpected,
+		"{\"a\":\"\xed\xa0\xbd\"}":        errUTF8,
+	} {
+		if err := Claims([]byte(text), func(_, _ []byte, _ bool) {}); err != want {
+			t.Errorf("%s: got %v, want %v", text, err, want)
+		}
+	}
+}

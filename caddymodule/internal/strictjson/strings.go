@@ -65,8 +65,9 @@ func unquote(raw []byte) ([]byte, error) {
 	return appendUnquoted(make([]byte, 0, len(raw)), raw)
 }
 
-// appendUnquoted appends raw to out, unescaped.
-func appendUnquoted(out, raw []byte) ([]byte, error) {
+// appendUnquoted appends raw to out, unescaped. It reads on after a lone surrogate, so that errSurrogate says that nothing else is
+// wrong.
+func appendUnquoted(out, raw []byte) (_ []byte, err error) {
 	for i := 0; i < len(raw); {
 		c := raw[i]
 		if c != '\\' {
@@ -99,10 +100,11 @@ func appendUnquoted(out, raw []byte) ([]byte, error) {
 			i += 4
 			if utf16.IsSurrogate(r) {
 				low, ok := lowSurrogate(raw[i+1:])
-				if r = utf16.DecodeRune(r, low); !ok || r == utf8.RuneError {
-					return out, errSurrogate
+				if r = utf16.DecodeRune(r, low); ok && r != utf8.RuneError {
+					i += 6
+				} else {
+					r, err = utf8.RuneError, errSurrogate
 				}
-				i += 6
 			}
 			out = utf8.AppendRune(out, r)
 		default:
@@ -110,7 +112,7 @@ func appendUnquoted(out, raw []byte) ([]byte, error) {
 		}
 		i++
 	}
-	return out, nil
+	return out, err
 }
 
 func lowSurrogate(text []byte) (rune, bool) {
