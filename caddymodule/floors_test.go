@@ -26,6 +26,7 @@ var floors = map[string]int{
 	"internal/metrics":     4,
 	"config":               4,
 	"internal/routing":     4,
+	"internal/diagnose":    4,
 	"internal/authn":       3,
 	"internal/sigkey":      2,
 	"internal/session":     0,
@@ -37,8 +38,9 @@ var floors = map[string]int{
 	"internal/keytext":     0,
 	"internal/sharedtoken": 0,
 
-	// Like the standard library, whose place it takes where that folds letters by Unicode.
+	// Like the standard library: one folds letters where that does so by Unicode, the other has constant texts.
 	"internal/ascii": -1,
+	"internal/cause": -1,
 }
 
 // Libraries that only some packages may know: a reviewer of the verification reads authn and what is below it, and nothing

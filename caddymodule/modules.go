@@ -11,6 +11,7 @@
 //	config                         settings as an operator writes them
 //	internal/vault                 facts and other values in Caddy's storage
 //	internal/metrics               what is counted
+//	internal/diagnose              which mistake is behind a refused token
 //	internal/authn                 raw request to verified contact
 //	internal/sigkey                keys that verify signatures, each with its algorithm
 //	internal/keyserver             what a key server publishes, over HTTP
@@ -18,6 +19,7 @@
 //	internal/sharedtoken           the text of a shared token
 //	internal/session, strictjson   connections with a deadline; JSON that every parser reads alike
 //	internal/bytecache, …          a cache without pointers, a turnstile, and other small things
+//	internal/cause                 what people are told about each mistake
 //	internal/configtest            messengers with every setting, for tests
 //
 // To read how a request is decided, begin with auth.Handler.ServeHTTP.

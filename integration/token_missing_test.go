@@ -41,7 +41,7 @@ func TestPagesThatSendTheSchemeWithoutAToken(t *testing.T) {
 				t.Errorf("%s: is not counted", line)
 			}
 		}
-		g.waitForLog("no Authorization header while its visitor is not logged in")
+		g.waitForLog("leave the Authorization header out while the visitor is not logged in")
 		g.waitForLog(map[string]string{"required": "refused: token_malformed", "optional": "passed as anonymous", "report": "would be refused: token_malformed"}[mode])
 		// Whoever sends something that is none of these has a token, and it is a bad one.
 		for _, line := range []string{"/ Authorization: Bearer:" + sign(m.key, good("mark")), "/ Authorization: Bearer: undefined", "/ Authorization: Bearer undefined1", "/ Authorization: Bearer \"null\"", "/ Authorization: Bearer=x", "/ Authorization: Bearer,x"} {

@@ -8,6 +8,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/auth"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/diagnose"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
@@ -23,7 +24,7 @@ type Explanation struct {
 	Code      authn.Code         `json:"code,omitempty"`
 	Reason    string             `json:"reason,omitempty"`
 	Detail    string             `json:"detail,omitempty"`
-	Findings  []ExplainedFinding `json:"findings,omitempty"`
+	Findings  []diagnose.Finding `json:"findings,omitempty"`
 	Checks    []explainedCheck   `json:"checks"`
 	Upstream  []explainedHeaders `json:"upstream,omitempty"` // one for each messenger_auth that differs
 }
@@ -33,12 +34,6 @@ type explainedCheck struct {
 	About   string `json:"about"`   // what is checked, in a sentence
 	Outcome string `json:"outcome"` // "passed", "failed" or "not reached"
 	Reason  string `json:"reason,omitempty"`
-}
-
-// An ExplainedFinding is a finding with its advice.
-type ExplainedFinding struct {
-	Cause string `json:"cause"`
-	Fix   string `json:"fix"`
 }
 
 type explainedHeaders struct {
@@ -60,7 +55,7 @@ func (s *Service) Explain(ctx context.Context, m *registry.Messenger, token stri
 		}
 	}
 	verifier := m.Verifier.Load()
-	result := verifier.Explain(ctx, token, nil, others)
+	result := verifier.Explain(ctx, token, nil)
 	e := &Explanation{Messenger: name, Method: m.Method(), Mode: m.Mode.Or(config.ModeRequired), Accepted: result.Rejection == nil, Status: http.StatusOK}
 	for _, check := range result.Checks {
 		explained := explainedCheck{Name: check.Step.String(), About: check.Step.About(), Outcome: "passed"}
@@ -72,10 +67,8 @@ func (s *Service) Explain(ctx context.Context, m *registry.Messenger, token stri
 	for _, check := range result.Skipped {
 		e.Checks = append(e.Checks, explainedCheck{Name: check.String(), About: check.About(), Outcome: "not reached"})
 	}
-	for _, finding := range result.Findings {
-		e.Findings = append(e.Findings, ExplainedFinding(finding))
-	}
 	if rej := result.Rejection; rej != nil {
+		e.Findings = diagnose.Find(verifier, token, rej, others)
 		info := rej.Code.Info()
 		e.Status, e.Code, e.Reason, e.Detail = info.Status, rej.Code, rej.Reason, info.Detail
 		return e, nil

@@ -11,49 +11,34 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
 // KeysInfo says which keys are active, and what is known about where they come from.
 type KeysInfo struct {
-	Messenger string       `json:"messenger"`
-	Method    string       `json:"method"`
-	Sources   []string     `json:"sources"` // placeholders, or the URL
-	Usable    bool         `json:"usable"`  // whether tokens can be verified right now
-	Keys      []KeyInfo    `json:"keys"`
-	Fetched   *time.Time   `json:"fetched,omitempty"`
-	Fresh     *time.Time   `json:"fresh_until,omitempty"`
-	Tried     *time.Time   `json:"last_attempt,omitempty"`
-	Error     string       `json:"last_error,omitempty"`
-	Next      *time.Time   `json:"next_attempt,omitempty"`
-	Omitted   []omittedKey `json:"omitted,omitempty"`
-}
-
-// A KeyInfo describes one active key.
-type KeyInfo struct {
-	KeyID     string `json:"kid,omitempty"`
-	Algorithm string `json:"alg"`
-	Bits      int    `json:"bits"`
-	SHA256    string `json:"sha256,omitempty"` // of the public key in PKIX DER
-}
-
-type omittedKey struct {
-	Index  int    `json:"index"`
-	KeyID  string `json:"kid,omitempty"`
-	Reason string `json:"reason"`
+	Messenger string           `json:"messenger"`
+	Method    string           `json:"method"`
+	Sources   []string         `json:"sources"` // placeholders, or the URL
+	Usable    bool             `json:"usable"`  // whether tokens can be verified right now
+	Keys      []sigkey.Info    `json:"keys"`
+	Fetched   *time.Time       `json:"fetched,omitempty"`
+	Fresh     *time.Time       `json:"fresh_until,omitempty"`
+	Tried     *time.Time       `json:"last_attempt,omitempty"`
+	Error     string           `json:"last_error,omitempty"`
+	Next      *time.Time       `json:"next_attempt,omitempty"`
+	Omitted   []sigkey.Omitted `json:"omitted,omitempty"`
 }
 
 // DescribeKeys describes the keys that verify tokens of m right now.
 func DescribeKeys(m *registry.Messenger) *KeysInfo {
-	d := &KeysInfo{Messenger: m.Name, Method: m.Method(), Sources: []string{}, Keys: []KeyInfo{}}
+	d := &KeysInfo{Messenger: m.Name, Method: m.Method(), Sources: []string{}, Keys: []sigkey.Info{}}
 	for i := range m.KeyValues() {
 		d.Sources = append(d.Sources, m.KeyPlace(i))
 	}
 	if m.IsGenerated() {
 		d.Sources = append(d.Sources, "generated, in the storage")
 	}
-	for _, key := range m.Verifier.Load().Keys() {
-		d.Keys = append(d.Keys, KeyInfo(key))
-	}
+	d.Keys = append(d.Keys, m.Verifier.Load().Keys()...)
 	d.Usable = len(d.Keys) > 0
 	if m.KeySet == nil {
 		return d
@@ -64,9 +49,7 @@ func DescribeKeys(m *registry.Messenger) *KeysInfo {
 	if status.Err != nil {
 		d.Error = status.Err.Error()
 	}
-	for _, entry := range status.Omitted {
-		d.Omitted = append(d.Omitted, omittedKey(entry))
-	}
+	d.Omitted = status.Omitted
 	return d
 }
 

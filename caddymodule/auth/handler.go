@@ -188,7 +188,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	o := upstream.OutcomeOf(r)
 	if rej := h.headers.Clean(r, o); rej != nil {
 		h.removeToken(r)
-		h.record(r, nil, h.Mode, o, rej)
+		h.record(r, nil, h.Mode, o, rej, "")
 		return h.refuse(w, r, nil, o, rej)
 	}
 	matched, err := h.matches(r)
@@ -199,6 +199,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return next.ServeHTTP(w, r)
 	}
 	m, mode, rej := h.messengerOf(r)
+	token := ""
 	switch {
 	case mode == config.ModeOff:
 		return next.ServeHTTP(w, r)
@@ -210,12 +211,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.passVerified(w, r, m, mode, o, next)
 	default:
 		preflight := isPreflight(r)
-		w, rej = h.authenticate(w, r, m, mode, o)
+		w, token, rej = h.authenticate(w, r, m, mode, o)
 		if preflight && rej != nil && rej.Code == authn.TokenMissing {
 			return next.ServeHTTP(w, r)
 		}
 	}
-	h.record(r, m, mode, o, rej)
+	h.record(r, m, mode, o, rej, token)
 	switch {
 	case rej == nil:
 		h.headers.Set(r, o)
@@ -261,10 +262,11 @@ func (h *Handler) findMessenger(r *http.Request) (*registry.Messenger, *authn.Re
 }
 
 // authenticate finds the token, removes it from the request, checks the Origin, and verifies the token. It records the contact
-// in o. The writer that it returns selects the subprotocol that announced the token.
-func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome) (http.ResponseWriter, *authn.Rejection) {
+// in o. The writer that it returns selects the subprotocol that announced the token. The token is returned for the log, which says
+// why it was refused.
+func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome) (http.ResponseWriter, string, *authn.Rejection) {
 	if o.Messenger == m.Name && o.Rejection != nil && o.Rejection.Code != authn.TokenMissing {
-		return w, o.Rejection // an earlier handler has removed the token; its result applies here too
+		return w, "", o.Rejection // an earlier handler has removed the token; its result applies here too
 	}
 	o.Messenger = m.Name
 	found, rej := h.sources.Find(r, authn.Look{Handshake: o.Handshake, Anonymous: mode == config.ModeOptional})
@@ -280,7 +282,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, m *regist
 		rej = h.verify(r, m, found.Token, o)
 	}
 	o.Rejection = rej
-	return w, rej
+	return w, found.Token, rej
 }
 
 // passVerified handles a request that an earlier messenger_auth verified.

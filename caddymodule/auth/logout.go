@@ -28,9 +28,9 @@ func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *registry.Mes
 		w.WriteHeader(http.StatusMethodNotAllowed)
 		return nil
 	}
-	rej := o.Rejection
+	rej, token := o.Rejection, ""
 	if o.Contact == nil || o.Messenger != m.Name {
-		w, rej = h.authenticate(w, r, m, config.ModeRequired, o)
+		w, token, rej = h.authenticate(w, r, m, config.ModeRequired, o)
 	}
 	if rej == nil {
 		if err := h.revokeOwn(r, m, o.Contact); err != nil {
@@ -40,7 +40,7 @@ func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *registry.Mes
 			rej = &authn.Rejection{Code: authn.StoreUnavailable, Reason: "the revocation could not be written"}
 		}
 	}
-	h.record(r, m, mode, o, rej) // after the write: a logout that failed is not counted as verified
+	h.record(r, m, mode, o, rej, token) // after the write: a logout that failed is not counted as verified
 	if rej != nil {
 		return h.refuse(w, r, m, o, rej)
 	}

@@ -21,8 +21,9 @@ import (
 // for refusals one log line of each kind in ten seconds. A verified request causes no log line of ours. Fields and attributes
 // are built only if there is an access log or a recorded span.
 
-// record reports how the request was decided. m is nil if the messenger is not known.
-func (h *Handler) record(r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome, rej *authn.Rejection) {
+// record reports how the request was decided. m is nil if the messenger is not known. token is what was taken from the request, or
+// "": the log says why it is refused.
+func (h *Handler) record(r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome, rej *authn.Rejection, token string) {
 	o.Handler = h.title
 	verdict := authn.Verified
 	if rej != nil {
@@ -42,23 +43,8 @@ func (h *Handler) record(r *http.Request, m *registry.Messenger, mode config.Mod
 	if span := trace.SpanFromContext(ctx); span.IsRecording() {
 		span.SetAttributes(newFindings(m, mode, verdict, o).attributes()...)
 	}
-	if rej == nil || rej.Code == authn.TokenMissing && mode != config.ModeReport && !rej.Empty {
-		return
-	}
-	p, advice := problemOf(rej.Code), rej.Code.Info().Advice
-	message := p.refused
-	switch {
-	case mode == config.ModeReport:
-		message = p.wouldBeRefused
-	case rej.Code == authn.TokenMissing:
-		message = "passed as anonymous: what the page sent is not a token"
-	}
-	if rej.Empty {
-		advice = adviceOnNothing
-	}
-	if c := h.refusals.Check(zap.InfoLevel, message); c != nil {
-		c.Write(zap.String("code", verdict), zap.String("messenger", o.Messenger), zap.String("reason", rej.Reason),
-			zap.String("source", o.Source), zap.String("advice", advice))
+	if rej != nil {
+		h.logRefusal(r, m, mode, o, rej, token)
 	}
 }
 
@@ -106,6 +92,3 @@ func (f findings) attributes() []attribute.KeyValue {
 		attribute.String("messenger_auth.cache", f.cache),
 	}
 }
-
-// adviceOnNothing is for pages that send a scheme without a token, or a word such as "null" instead of one.
-const adviceOnNothing = "have the page send no Authorization header while its visitor is not logged in, and wait for the token if the visitor is"

@@ -11,6 +11,8 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/diagnose"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keyserver"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
@@ -196,13 +198,13 @@ func (v *visit) testToken(sent form) error {
 }
 
 // fetchFinding says why there is no key, in place of a finding that may name addresses in the gateway's network.
-func (v *visit) fetchFinding(m *registry.Messenger, result *admin.Explanation) []admin.ExplainedFinding {
+func (v *visit) fetchFinding(m *registry.Messenger, result *admin.Explanation) []diagnose.Finding {
 	if result.Code != authn.KeysUnavailable || m.KeySet == nil {
 		return nil
 	}
-	cause := "The key set has not been fetched yet."
+	text := "The key set has not been fetched yet."
 	if err := m.KeySet.Status().Err; err != nil {
-		cause = sentence("The key set cannot be fetched: " + keyserver.Reason(err).Error())
+		text = sentence("The key set cannot be fetched: " + keyserver.Reason(err).Error())
 	}
-	return []admin.ExplainedFinding{{Cause: cause, Fix: "Make the URL answer with a key set. The gateway tries again by itself, and at once with “Fetch now” on the page Keys."}}
+	return []diagnose.Finding{{Name: cause.KeysNotFetched.String(), Cause: text, Fix: "Make the URL answer with a key set. The gateway tries again by itself, and at once with “Fetch now” on the page Keys."}}
 }

@@ -14,12 +14,13 @@
 // Begin reading with Verifier.verify, which makes the checks in their order. What leads to it: [Sources.Find] finds the token,
 // [Cache.Verify] answers for a token that was verified before. Each check is in the file of its subject: token.go for the form,
 // keys.go and jwks.go for the key, claims.go for the claims, revocation.go for the revocations. What people are told who have to
-// fix a token is in codes.go, in explain.go, and in the files finding*.go.
+// fix a token is in codes.go and in package cause; package diagnose finds the cause of a refusal.
 package authn
 
 import (
 	"time"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
@@ -69,9 +70,14 @@ type Rejection struct {
 	// contains a received or configured value.
 	Reason string
 
-	// Empty reports whether the request has what pages send instead of a token when they have none, such as
-	// "Bearer undefined".
-	Empty bool
+	// Cause is the mistake, where the check that failed knows it at no cost; package diagnose looks for the others. With the code
+	// [TokenMissing] it says what the page has sent instead of a token, such as "Bearer undefined".
+	Cause cause.Cause
 }
 
 func reject(code Code, reason string) *Rejection { return &Rejection{Code: code, Reason: reason} }
+
+// rejectFor is reject for a cause that is known.
+func rejectFor(code Code, c cause.Cause) *Rejection {
+	return &Rejection{Code: code, Reason: c.Info().Text, Cause: c}
+}

@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
@@ -157,31 +159,39 @@ func (c *claims) contactIdentity() (string, *Rejection) {
 	}
 	if isInteger(c.identity) {
 		if len(c.identity) > maxIdentity {
-			return "", reject(IdentityInvalid, "the identity is longer than 255 bytes")
+			return "", rejectFor(IdentityInvalid, cause.IdentityTooLong)
 		}
 		return string(c.identity), nil
 	}
 	identity, ok := strictjson.String(c.identity)
 	if !ok {
-		return "", reject(IdentityInvalid, "the identity is neither a string nor an integer")
+		return "", rejectFor(IdentityInvalid, whatIdentity(c.identity))
 	}
-	if identity == "" {
-		return "", reject(IdentityInvalid, "the identity is empty")
-	}
-	if len(identity) > maxIdentity {
-		return "", reject(IdentityInvalid, "the identity is longer than 255 bytes")
-	}
-	for _, r := range identity {
-		if unicode.IsControl(r) {
-			return "", reject(IdentityInvalid, "the identity has a control character in it")
-		}
-	}
-	first, _ := utf8.DecodeRuneInString(identity)
-	last, _ := utf8.DecodeLastRuneInString(identity)
-	if unicode.IsSpace(first) || unicode.IsSpace(last) {
-		return "", reject(IdentityInvalid, "the identity is blank, or begins or ends with white space")
+	if why := whyNotIdentity(identity); why != cause.None {
+		return "", rejectFor(IdentityInvalid, why)
 	}
 	return identity, nil
+}
+
+// whyNotIdentity says why text is not an identity, or returns [cause.None].
+func whyNotIdentity(text string) cause.Cause {
+	switch {
+	case text == "":
+		return cause.IdentityEmpty
+	case len(text) > maxIdentity:
+		return cause.IdentityTooLong
+	case strings.ContainsFunc(text, unicode.IsControl):
+		return cause.IdentityControl
+	}
+	first, _ := utf8.DecodeRuneInString(text)
+	last, _ := utf8.DecodeLastRuneInString(text)
+	switch {
+	case !unicode.IsSpace(first) && !unicode.IsSpace(last):
+		return cause.None
+	case strings.TrimSpace(text) == "":
+		return cause.IdentityBlank
+	}
+	return cause.IdentityEdges
 }
 
 // isInteger reports whether value is an integer in its only canonical spelling: without a fraction or exponent, and not -0. Other

@@ -2,8 +2,10 @@ package authn
 
 import (
 	"context"
+	"slices"
 	"time"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
@@ -14,19 +16,10 @@ type Explanation struct {
 	Skipped   []Step     // those that were not reached
 	Contact   *Contact   // nil if the token was refused
 	Rejection *Rejection // nil if the token was accepted
-	Findings  []Finding  // likely causes of the refusal, the most likely first
 }
 
-// A Finding is a likely cause of a refusal with its fix. It may contain claims, key IDs, issuers and dates of the token, which
-// everyone who has the token can read anyway. It never contains a signature or a secret.
-type Finding struct {
-	Cause string
-	Fix   string
-}
-
-// Explain verifies text as Verify does, and says why it is refused. others are the verifiers of other messengers by name: a token
-// that was sent to the wrong messenger is signed with the key of one of them.
-func (v *Verifier) Explain(ctx context.Context, text string, want []string, others map[string]*Verifier) *Explanation {
+// Explain verifies text as Verify does, and says which check refused it.
+func (v *Verifier) Explain(ctx context.Context, text string, want []string) *Explanation {
 	var t trace
 	e := &Explanation{}
 	e.Contact, e.Rejection = v.verify(ctx, text, want, &t)
@@ -34,10 +27,56 @@ func (v *Verifier) Explain(ctx context.Context, text string, want []string, othe
 	for i := len(e.Checks); i < stepCount; i++ {
 		e.Skipped = append(e.Skipped, Step(i))
 	}
-	if e.Rejection != nil {
-		e.Findings = v.find(ctx, text, e.Rejection, others)
-	}
 	return e
+}
+
+// Policy returns what the verifier wants of claims.
+func (v *Verifier) Policy() Policy { return v.policy }
+
+// Algorithm returns the algorithm that every token must have in its header.
+func (v *Verifier) Algorithm() string { return v.keys.algorithm() }
+
+// KeySet returns the key set from a URL that the verifier uses, or nil.
+func (v *Verifier) KeySet() *JWKS {
+	j, _ := v.keys.(*JWKS)
+	return j
+}
+
+// Signed reports whether an active key made the signature of text, whatever its claims say. It never waits.
+func (v *Verifier) Signed(text string) bool {
+	t := new(token)
+	if t.parse(text) != nil || t.header.alg != v.keys.algorithm() {
+		return false
+	}
+	keys, _, rej := v.keys.candidates(t.header)
+	return rej == nil && t.signer(keys) != nil
+}
+
+// Confused looks for a reading of a secret of v that made the signature of text; see [sigkey.Key.Confusion].
+func (v *Verifier) Confused(text string) (c cause.Cause, encoding string) {
+	t := new(token)
+	if t.parse(text) != nil {
+		return cause.None, ""
+	}
+	for _, k := range v.keys.active() {
+		if c, encoding := k.Confusion(bytesOf(t.signed), t.signature); c != cause.None {
+			return c, encoding
+		}
+	}
+	return cause.None, ""
+}
+
+// Reveals reports whether value has a piece of a secret of v in it.
+func (v *Verifier) Reveals(value string) bool {
+	return slices.ContainsFunc(v.keys.active(), func(k *sigkey.Key) bool { return k.Reveals(value) })
+}
+
+// SignatureSizes returns the lengths in bytes of the signatures that active keys verify.
+func (v *Verifier) SignatureSizes() (sizes []int) {
+	for _, k := range v.keys.active() {
+		sizes = append(sizes, k.SignatureSize())
+	}
+	return sizes
 }
 
 // Keys describes the keys that verify tokens right now.

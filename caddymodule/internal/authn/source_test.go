@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 )
 
 var (
@@ -245,12 +247,12 @@ func TestWhatPagesSendWithoutAToken(t *testing.T) {
 				found, rej := allSources.Find(request(t, tt.target, tt.lines...), Look{Handshake: true, Anonymous: anonymous})
 				got, nothing := found.Token, false
 				if rej != nil {
-					got, nothing = string(rej.Code), rej.Empty
+					got, nothing = string(rej.Code), rej.Cause != cause.None
 				}
 				if got != want || nothing != tt.nothing {
 					t.Errorf("optional %v: got %q, nothing %v, want %q, %v", anonymous, got, nothing, want, tt.nothing)
 				}
-				if rej != nil && rej.Empty && (!found.Any || found.Kind == "" || rej.Reason == "") {
+				if rej != nil && rej.Cause != cause.None && (!found.Any || found.Kind == "" || rej.Reason == "") {
 					t.Errorf("the place of the text, or why it is not a token, is missing: %+v %+v", found, rej)
 				}
 			}

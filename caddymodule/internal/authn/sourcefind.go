@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 )
 
 // Found is a token and where it was found.
@@ -79,10 +80,10 @@ func (s Sources) Find(r *http.Request, look Look) (Found, *Rejection) {
 type finder struct {
 	found     Found
 	ambiguous bool
-	again     bool       // the current source has had content already
-	last      string     // which was this
-	reason    string     // why the content of a source is not a token; see whyEmpty
-	kind      SourceKind // of that source
+	again     bool        // the current source has had content already
+	last      string      // which was this
+	empty     cause.Cause // why the content of a source is not a token; see WhyEmpty
+	kind      SourceKind  // of that source
 }
 
 func (f *finder) add(src *Source, token string) {
@@ -98,8 +99,8 @@ func (f *finder) add(src *Source, token string) {
 	if src.Kind == WebSocketProtocol {
 		f.found.Marker = src.Name
 	}
-	if reason := whyEmpty(token); reason != "" {
-		f.reason, f.kind = reason, src.Kind
+	if empty := WhyEmpty(token); empty != cause.None {
+		f.empty, f.kind = empty, src.Kind
 		return
 	}
 	if src.Kind != Cookie {
@@ -115,7 +116,7 @@ func (f *finder) add(src *Source, token string) {
 }
 
 func (f *finder) decide(look Look) (Found, *Rejection) {
-	if f.reason != "" && !look.Anonymous && f.found.Token != "" {
+	if f.empty != cause.None && !look.Anonymous && f.found.Token != "" {
 		f.ambiguous = true
 	}
 	switch {
@@ -123,13 +124,12 @@ func (f *finder) decide(look Look) (Found, *Rejection) {
 		return f.found, reject(TokenAmbiguous, "the request carries more than one token, or one source twice")
 	case f.found.Token != "":
 		return f.found, nil
-	case f.reason != "":
+	case f.empty != cause.None:
 		f.found.Kind = f.kind
-		rej := &Rejection{Code: TokenMalformed, Reason: f.reason, Empty: true}
 		if look.Anonymous {
-			rej.Code = TokenMissing
+			return f.found, rejectFor(TokenMissing, f.empty)
 		}
-		return f.found, rej
+		return f.found, rejectFor(TokenMalformed, f.empty)
 	}
 	return f.found, reject(TokenMissing, "no token in any configured source")
 }

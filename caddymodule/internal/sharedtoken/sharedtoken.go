@@ -99,3 +99,41 @@ func (e Encoding) Decode(text string) ([]byte, error) {
 	}
 	return secret, nil
 }
+
+// Unquoted returns text without quotes around it.
+func Unquoted(text string) string {
+	if n := len(text); n >= 2 && (text[0] == '"' || text[0] == '\'') && text[n-1] == text[0] {
+		return text[1 : n-1]
+	}
+	return text
+}
+
+// Joined returns text without the line breaks in it.
+func Joined(text string) string { return strings.NewReplacer("\r", "", "\n", "").Replace(text) }
+
+// Resembles returns the encoding in which text probably encodes a key: it has the length of 32, 48 or 64 bytes, and no other
+// characters. It returns [Raw] for other texts, and for generated shared tokens, which are used as they are.
+func Resembles(text string) Encoding {
+	if strings.HasPrefix(text, Prefix) {
+		return Raw
+	}
+	for _, e := range []Encoding{Hex, Base64, Base64URL} {
+		if secret, err := e.Decode(text); err == nil && (len(secret) == 32 || len(secret) == 48 || len(secret) == 64) {
+			return e
+		}
+	}
+	return Raw
+}
+
+// pieceLength is how many bytes of a token or a secret are a piece of it that must not be shown.
+const pieceLength = 6
+
+// SharesPiece reports whether six bytes in a row of value are in text too.
+func SharesPiece(value, text string) bool {
+	for i := 0; i+pieceLength <= len(value); i++ {
+		if strings.Contains(text, value[i:i+pieceLength]) {
+			return true
+		}
+	}
+	return false
+}

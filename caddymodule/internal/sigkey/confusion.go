@@ -7,22 +7,25 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 )
 
-// Confusion looks for the reading of the secret of k with which the signature was made instead: people confuse the text of a secret
-// and the bytes that it encodes. cause and fix are sentences for them, without the secret.
-func (k *Key) Confusion(signed, signature []byte) (cause, fix string, ok bool) {
+// Confusion looks for a reading of the secret k that made this signature, where the secret itself did not: people confuse the text of
+// a secret with the bytes that it encodes, and files and variables add what does not belong to it. encoding is the one that was
+// confused, or "". It returns [cause.None] if no reading fits, and for public keys. A token that only such a reading verifies stays
+// refused.
+func (k *Key) Confusion(signed, signature []byte) (c cause.Cause, encoding string) {
 	secret, symmetric := k.material.([]byte)
 	if !symmetric {
-		return "", "", false
+		return cause.None, ""
 	}
 	fits := func(other []byte) bool {
 		return len(other) > 0 && newSecretKey(other, "").Verify(signed, signature)
 	}
 	for _, e := range []sharedtoken.Encoding{sharedtoken.Base64, sharedtoken.Base64URL, sharedtoken.Hex} {
 		if decoded, err := e.Decode(string(secret)); err == nil && fits(decoded) {
-			return "The site decodes the secret as " + string(e) + " before it signs; the gateway uses its text as it is.", "Configure shared_token with the encoding " + string(e) + ", or sign with the text itself.", true
+			return cause.SecretDecodedBySite, string(e)
 		}
 	}
 	texts := map[string][]string{
@@ -31,16 +34,26 @@ func (k *Key) Confusion(signed, signature []byte) (cause, fix string, ok bool) {
 		"hex":       {hex.EncodeToString(secret), strings.ToUpper(hex.EncodeToString(secret))},
 	}
 	for _, encoding := range slices.Sorted(maps.Keys(texts)) {
-		for _, text := range texts[encoding] {
-			if fits([]byte(text)) {
-				return "The site signs with the text of the secret as it is; the gateway decodes it as " + encoding + " first.", "Configure shared_token with the encoding raw, or decode the secret before signing.", true
-			}
+		if slices.ContainsFunc(texts[encoding], func(text string) bool { return fits([]byte(text)) }) {
+			return cause.SecretDecodedHere, encoding
 		}
 	}
 	for _, suffix := range []string{"\n", "\r\n", " "} {
 		if fits(append(slices.Clone(secret), suffix...)) {
-			return "The site signs with the secret followed by a line break or blank.", "Trim the secret where the site reads it from its file or environment.", true
+			return cause.SecretWithBlank, ""
 		}
 	}
-	return "", "", false
+	if text := string(secret); sharedtoken.Unquoted(text) != text && fits([]byte(sharedtoken.Unquoted(text))) {
+		return cause.SecretWithoutQuotes, ""
+	} else if joined := sharedtoken.Joined(text); joined != text && fits([]byte(joined)) {
+		return cause.SecretWithoutBreak, ""
+	}
+	return cause.None, ""
+}
+
+// Reveals reports whether value has a piece of the secret k in it. Values of tokens are shown to people who explain one, and someone
+// may have put a secret into a claim or a kid.
+func (k *Key) Reveals(value string) bool {
+	secret, symmetric := k.material.([]byte)
+	return symmetric && sharedtoken.SharesPiece(value, string(secret))
 }

@@ -20,9 +20,9 @@ var (
 
 // Omitted is an entry of a key set that is not used.
 type Omitted struct {
-	Index  int    // in the set, from 0
-	KeyID  string // its kid, if it has one
-	Reason string
+	Index  int    `json:"index"`         // in the set, from 0
+	KeyID  string `json:"kid,omitempty"` // its kid, if it has one
+	Reason string `json:"reason"`
 }
 
 // ParseSet reads a JWK Set. An entry that cannot be used is left out with its reason, because key servers also publish keys for

@@ -78,10 +78,10 @@ func (k *Key) IsAsymmetric() bool { return k.alg != jwa.HS256 }
 
 // A Info describes an active key. It contains nothing that helps to guess a secret.
 type Info struct {
-	KeyID     string
-	Algorithm string
-	Bits      int    // of the modulus, or of the secret
-	SHA256    string // of the public key as PKIX DER, in hexadecimal; "" for a secret
+	KeyID     string `json:"kid,omitempty"`
+	Algorithm string `json:"alg"`
+	Bits      int    `json:"bits"`             // of the modulus, or of the secret
+	SHA256    string `json:"sha256,omitempty"` // of the public key as PKIX DER, in hexadecimal; "" for a secret
 }
 
 // Info describes k.

@@ -1,0 +1,85 @@
+package auth
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/diagnose"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
+)
+
+// logRefusal writes why r is refused, or would be, and what to do. The cause is looked for only if the line is written, which is once
+// in ten seconds for each code: a flood of invalid tokens pays for no diagnosis.
+//
+// A request without a token is a visitor without a login, which is not worth a line, unless it has sent something in place of a
+// token, or a token in another form.
+func (h *Handler) logRefusal(r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome, rej *authn.Rejection, token string) {
+	message, found := problemOf(rej.Code).refused, rej.Cause
+	if rej.Code == authn.TokenMissing {
+		if found == cause.None {
+			found = diagnose.Astray(h.sources, r)
+		}
+		switch {
+		case mode == config.ModeReport:
+		case found == cause.None, found == cause.SchemeBasic && mode == config.ModeOptional:
+			return
+		case mode == config.ModeOptional:
+			message = "passed as anonymous: what the page sent is not a token"
+		}
+	}
+	if mode == config.ModeReport {
+		message = problemOf(rej.Code).wouldBeRefused
+	}
+	c := h.refusals.Check(zap.InfoLevel, message)
+	if c == nil {
+		return
+	}
+	if found == cause.None && m != nil {
+		found = diagnose.Cause(m.Verifier.Load(), token, rej)
+	}
+	fields := []zap.Field{zap.String("code", string(rej.Code)), zap.String("messenger", o.Messenger)}
+	if m == nil {
+		if name := h.lookedFor(r); name != "" {
+			fields = append(fields, zap.String("looked_for", name))
+		}
+		if h.isPrefixGone(r) {
+			found = cause.PathPrefixGone
+		}
+	}
+	reason, advice := rej.Reason, rej.Code.Info().Advice
+	if found != cause.None {
+		reason, advice = found.Info().Text, found.Info().Fix
+		fields = append(fields, zap.Stringer("cause", found))
+	}
+	c.Write(append(fields, zap.String("reason", reason), zap.String("source", o.Source), zap.String("advice", advice))...)
+}
+
+// lookedFor returns the name of the messenger that the address of r gives, if it could be one, and nothing that could be a token or
+// a secret in the wrong place.
+func (h *Handler) lookedFor(r *http.Request) string {
+	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok {
+		return ""
+	}
+	name := ascii.Lower(repl.ReplaceAll(h.Messenger, ""))
+	if config.CheckName(name) != nil || len(name) > 40 || strings.HasPrefix(name, "eyj") || strings.HasPrefix(name, "mst_") {
+		return ""
+	}
+	return name
+}
+
+// isPrefixGone reports whether a handler before this one has shortened the path that is to name the messenger.
+func (h *Handler) isPrefixGone(r *http.Request) bool {
+	original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	return ok && original.URL != nil && strings.Contains(h.Messenger, "{"+config.PathPartPrefix) &&
+		len(original.URL.Path) > len(r.URL.Path) && strings.HasSuffix(original.URL.Path, r.URL.Path)
+}

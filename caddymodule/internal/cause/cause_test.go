@@ -1,0 +1,102 @@
+package cause
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"unicode"
+)
+
+// A cause without a text or a fix would leave people with a name alone.
+func TestEveryCauseHasItsRow(t *testing.T) {
+	var names, texts []string
+	for _, c := range All() {
+		info := c.Info()
+		if info.Name == "" || info.Text == "" || info.Fix == "" || strings.Trim(info.Name, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
+			t.Errorf("the cause number %d has the row %+v, want a name, a text and a fix", c, info)
+			continue
+		}
+		if slices.Contains(names, info.Name) || slices.Contains(texts, info.Text) {
+			t.Errorf("%s has the name or the text of another cause", info.Name)
+		}
+		names, texts = append(names, info.Name), append(texts, info.Text)
+		for _, clause := range []string{info.Text, info.Fix} {
+			if strings.HasSuffix(clause, ".") || unicode.IsUpper([]rune(clause)[0]) || strings.ContainsAny(clause, "%\n") && !strings.Contains(clause, `"%.0f"`) && !strings.Contains(clause, "'%b'") {
+				t.Errorf("%s: %q is not a clause: it goes on after a colon", info.Name, clause)
+			}
+		}
+	}
+	if None.String() != "" || None.Info() != (Info{}) {
+		t.Error("None has a row")
+	}
+}
+
+func TestEveryCauseIsInOneSection(t *testing.T) {
+	var listed []Cause
+	for _, s := range Sections() {
+		if len(s.Causes) == 0 || s.Title == "" || s.About == "" {
+			t.Errorf("the section %+v is not complete", s)
+		}
+		listed = append(listed, s.Causes...)
+	}
+	if !slices.Equal(listed, All()) {
+		t.Error("the sections do not have every cause once, in the order of the constants")
+	}
+}
+
+func TestAnErrorHasTheCauseAndItsFix(t *testing.T) {
+	err := &Error{Cause: KeyUndecodable, Detail: "PUBLIC KEY"}
+	if got, want := err.Error(), KeyUndecodable.Info().Text+" (PUBLIC KEY); "+KeyUndecodable.Info().Fix; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := KeyEmpty.Err().Error(); got != "is empty; give a public key as PEM or a JWK" {
+		t.Errorf("without a detail: got %q", got)
+	}
+	if got := Sentence("the token has expired"); got != "The token has expired." || Sentence("") != "" {
+		t.Errorf("a sentence: got %q", got)
+	}
+}
+
+// page is the documentation of the causes, from their table.
+func page() string {
+	var b strings.Builder
+	b.WriteString("# Mistakes and their fixes\n\n" +
+		"The gateway names these mistakes: in its log, where a refusal has the name as `cause`, in `caddy messenger explain` and in the\n" +
+		"panel's token test, and in the error of a configuration that does not load. Answers to clients have only the\n" +
+		"[error code](../../README.md#error-codes). The tests write this page from the table in `caddymodule/internal/cause`.\n\nContents:")
+	for i, s := range Sections() {
+		fmt.Fprintf(&b, "%s [%s](#%s)", map[bool]string{true: " ·"}[i > 0], s.Title, strings.NewReplacer(" ", "-", ",", "").Replace(strings.ToLower(s.Title)))
+	}
+	b.WriteByte('\n')
+	for _, s := range Sections() {
+		fmt.Fprintf(&b, "\n## %s\n\nNamed in %s.\n\n| cause | what is wrong | what to do |\n|---|---|---|\n", s.Title, s.About)
+		for _, c := range s.Causes {
+			text := strings.TrimSpace(s.Subject + " " + c.Info().Text)
+			fmt.Fprintf(&b, "| <a id=\"%s\"></a>`%s` | %s | %s |\n", c, c, cell(text), cell(c.Info().Fix))
+		}
+	}
+	return b.String()
+}
+
+func cell(clause string) string {
+	return strings.NewReplacer("|", `\|`, "<", "&lt;", ">", "&gt;", "*", `\*`, "_", `\_`).Replace(Sentence(clause))
+}
+
+// The documentation has exactly the causes of the table, in their words.
+func TestDocumentationIsOfThisTable(t *testing.T) {
+	const name = "../../docs/causes.md"
+	if os.Getenv("MESSENGER_WRITE_DOCS") != "" {
+		if err := os.WriteFile(name, []byte(page()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(text) != page() {
+		t.Error("caddymodule/docs/causes.md is not what the table says; write it with: MESSENGER_WRITE_DOCS=1 go test ./caddymodule/internal/cause")
+	}
+}

@@ -1,0 +1,143 @@
+package cause
+
+// The causes, in the order of the documentation.
+const (
+	_ Cause = iota
+
+	// What a page sends.
+	SchemeAlone
+	WordForNothing
+	WordForObject
+	SchemeColon
+	SchemeTwice
+	SchemeMissing
+	SchemeOther
+	SchemeBasic
+
+	// The form of the token.
+	TextIsHeader
+	TextIsSecret
+	TextIsKey
+	TextIsJSON
+	TextWrapped
+	TextQuoted
+	TextPadded
+	TextStandardBase64
+	TokenEncrypted
+	HeaderAlone
+	PayloadAlone
+	SignatureCut
+	SignatureEmpty
+	TokenCut
+	CharacterLost
+	KindOther
+
+	// Algorithm, key and signature.
+	AlgXMLDSig
+	AlgNone
+	AlgMissing
+	AlgOther
+	OtherMessenger
+	KIDMissing
+	KIDUnknown
+	NonceOfGraph
+	OtherEnvironment
+	SecretDecodedBySite
+	SecretDecodedHere
+	SecretWithBlank
+	SecretWithoutQuotes
+	SecretWithoutBreak
+	SignatureLength
+	KeyOther
+	KeysNotFetched
+
+	// Claims.
+	TimeMilliseconds
+	TimeString
+	TimeOther
+	TimePassed
+	TimeAhead
+	LifetimeLong
+	TokenIDOther
+	AudienceOfCognito
+	IDTokenSent
+	AccessTokenSent
+	ValueSlash
+	ValueCase
+	ValueScheme
+	ValueAbsent
+	ValueOther
+	ClaimsAbsent
+	IdentityNested
+	IdentitySpelled
+	IdentityElsewhere
+	IdentityAbsent
+
+	// The contact identity.
+	IdentityFraction
+	IdentityExponent
+	IdentityRounded
+	IdentityNegativeZero
+	IdentityNull
+	IdentityBoolean
+	IdentityArray
+	IdentityObject
+	IdentityObjectID
+	IdentityLong
+	IdentityBuffer
+	IdentityEmpty
+	IdentityBlank
+	IdentityEdges
+	IdentityControl
+	IdentityTooLong
+
+	// Shared tokens.
+	SecretQuoted
+	SecretBroken
+	SecretLooksBase64
+	SecretLooksHex
+
+	// Keys.
+	KeyEmpty
+	KeyEscaped
+	KeyDamaged
+	KeyUndecodable
+	KeyOpenSSH
+	KeySSH2
+	KeyPuTTY
+	KeyOpenPGP
+	KeyPKCS7
+	KeyPKCS12
+	KeyJKS
+	KeyBinary
+	KeyUTF16
+	KeyXML
+	KeyHTML
+	KeyRequest
+	KeyParameters
+	KeyPEMOther
+	KeyPrivate
+	KeyPrivateOpenSSH
+	KeyPrivateEncrypted
+	KeyAlgorithmPSS
+	KeyAlgorithmAgreement
+	KeyAlgorithmOther
+	KeyURL
+	KeyFileName
+	KeyArray
+	KeyBase64
+	KeyUnknown
+
+	// Key servers.
+	ServerAuthority
+	ServerRedirect
+	ServerEncoding
+	ServerHTML
+	ServerOther
+	ServerCertificateOnly
+
+	// Addresses.
+	PathPrefixGone
+
+	end
+)

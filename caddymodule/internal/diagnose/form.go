@@ -1,0 +1,107 @@
+package diagnose
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"strings"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
+)
+
+// findForm examines text that is not a token.
+func (f *finder) findForm() {
+	if c := formOf(f.text); c != cause.None {
+		f.add(c, "")
+	}
+}
+
+// formOf says what text is that is not a token.
+func formOf(text string) cause.Cause {
+	if c := emptyOf(text); c != cause.None {
+		return c
+	}
+	begins := ascii.Lower(text[:min(len(text), 16)])
+	switch {
+	case strings.HasPrefix(begins, "authorization:"), strings.HasPrefix(begins, "bearer "), strings.HasPrefix(begins, "bearer:"):
+		return cause.TextIsHeader
+	case text[0] == ':':
+		return cause.SchemeColon
+	case strings.HasPrefix(text, sharedtoken.Prefix):
+		return cause.TextIsSecret
+	case strings.HasPrefix(text, "-----BEGIN"), strings.HasPrefix(begins, "ssh-"):
+		return cause.TextIsKey
+	case text[0] == '{':
+		return cause.TextIsJSON
+	case text[0] == '"' || text[0] == '\'' || strings.HasPrefix(begins, "%22"):
+		return cause.TextQuoted
+	case strings.ContainsAny(text, " \t\r\n"):
+		return cause.TextWrapped
+	case strings.Contains(text, "="):
+		return cause.TextPadded
+	case strings.ContainsAny(text, "+/%"):
+		return cause.TextStandardBase64
+	}
+	segments := strings.SplitN(text, ".", 7)
+	switch len(segments) {
+	case 1, 2:
+		return partOf(segments)
+	case 3:
+		return damageOf(segments)
+	case 5:
+		return cause.TokenEncrypted
+	}
+	return cause.None // the reason says what is there
+}
+
+// emptyOf recognizes what pages send without a token, also behind its scheme, as people paste it.
+func emptyOf(text string) cause.Cause {
+	token := strings.TrimSpace(text)
+	const scheme = "bearer"
+	if len(token) >= len(scheme) && ascii.EqualFold(token[:len(scheme)], scheme) {
+		if rest := strings.TrimLeft(token[len(scheme):], " \t"); rest == "" || len(rest) < len(token)-len(scheme) {
+			token = rest
+		}
+	}
+	return authn.WhyEmpty(token)
+}
+
+// partOf says which part of a token was copied.
+func partOf(segments []string) cause.Cause {
+	switch part := decodedObject(segments[0]); {
+	case part == nil:
+		return cause.TokenCut
+	case part["alg"] == nil:
+		return cause.PayloadAlone
+	case len(segments) == 1:
+		return cause.HeaderAlone
+	}
+	return cause.SignatureCut
+}
+
+// damageOf looks at three segments of which one cannot be read.
+func damageOf(segments []string) cause.Cause {
+	if segments[2] == "" {
+		return cause.SignatureEmpty
+	}
+	for i, segment := range segments {
+		decoded, err := base64.RawURLEncoding.Strict().DecodeString(segment)
+		if err != nil || i < 2 && !json.Valid(decoded) {
+			return cause.CharacterLost
+		}
+	}
+	if typ := text(decodedObject(segments[0]), "typ"); typ != "" && authn.TypeOf(typ) == "" {
+		return cause.KindOther
+	}
+	return cause.None
+}
+
+// looksLikeToken reports whether text begins as a JWT does: with a JSON object in base64url.
+func looksLikeToken(text string) bool { return strings.HasPrefix(text, "eyJ") }
+
+// looksLikeSecret reports whether text begins as secrets and keys do.
+func looksLikeSecret(text string) bool {
+	return strings.Contains(text, sharedtoken.Prefix) || strings.Contains(text, "-----BEGIN") || sharedtoken.Resembles(text) != sharedtoken.Raw
+}

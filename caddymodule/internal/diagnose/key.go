@@ -1,0 +1,118 @@
+package diagnose
+
+import (
+	"encoding/base64"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
+)
+
+func (f *finder) findAlgorithm() {
+	wanted := f.verifier.Algorithm()
+	switch alg := text(f.header, "alg"); {
+	case alg == "":
+		f.add(cause.AlgMissing, "this messenger's method uses %s", wanted)
+	case strings.HasPrefix(alg, "http://") || strings.HasPrefix(alg, "https://"):
+		f.add(cause.AlgXMLDSig, "this messenger's method uses %s", wanted)
+	case ascii.EqualFold(alg, "none"):
+		f.add(cause.AlgNone, "this messenger's method uses %s", wanted)
+	default:
+		f.add(cause.AlgOther, "it is alg %s; this messenger's method uses %s", f.quote(alg), wanted)
+	}
+}
+
+// findForeign recognizes tokens that were not made for this gateway. The payload is not verified: an attacker can write anything
+// into it, and learns nothing from advice that only operators see.
+func (f *finder) findForeign() {
+	if f.header["nonce"] != nil {
+		f.add(cause.NonceOfGraph, "")
+		return
+	}
+	if issuer := text(f.payload, "iss"); slices.ContainsFunc(f.policy.Issuers, func(want string) bool { return isOtherEnvironment(issuer, want) }) {
+		f.add(cause.OtherEnvironment, "iss is %s; configured is %q", f.quote(issuer), f.policy.Issuers)
+	}
+}
+
+// isOtherEnvironment reports whether two issuers are URLs that differ in one part of the host, such as login.example.com and
+// login.staging.example.com, or example.com and example-test.com.
+func isOtherEnvironment(a, b string) bool {
+	if len(a) > 2048 || len(b) > 2048 {
+		return false
+	}
+	x, errX := url.Parse(a)
+	y, errY := url.Parse(b)
+	if errX != nil || errY != nil || x.Scheme != y.Scheme || strings.TrimSuffix(x.Path, "/") != strings.TrimSuffix(y.Path, "/") {
+		return false
+	}
+	p, q := strings.Split(ascii.Lower(x.Hostname()), "."), strings.Split(ascii.Lower(y.Hostname()), ".")
+	if len(p) < 2 || len(q) < 2 {
+		return false
+	}
+	// Labels are taken away at both ends while they are equal. What is left is the part in which the hosts differ.
+	for len(p) > 0 && len(q) > 0 && p[len(p)-1] == q[len(q)-1] {
+		p, q = p[:len(p)-1], q[:len(q)-1]
+	}
+	common := strings.Count(x.Hostname(), ".") + 1 - len(p)
+	for len(p) > 0 && len(q) > 0 && p[0] == q[0] {
+		p, q = p[1:], q[1:]
+	}
+	switch {
+	case len(p) > 1 || len(q) > 1 || len(p)+len(q) == 0 || common == 0:
+		return false
+	case common > 1:
+		return true
+	}
+	// Only the top level domain is common: it is another site, unless one name is the other with something added.
+	return len(p) == 1 && len(q) == 1 && len(p[0]) > 2 && len(q[0]) > 2 && (strings.Contains(p[0], q[0]) || strings.Contains(q[0], p[0]))
+}
+
+// findFetch says why there are no keys.
+func (f *finder) findFetch() {
+	set := f.verifier.KeySet()
+	if set == nil {
+		return
+	}
+	if err := set.Status().Err; err != nil {
+		f.add(cause.KeysNotFetched, "%s", err)
+		return
+	}
+	f.add(cause.KeysNotFetched, "it has not been fetched yet")
+}
+
+func (f *finder) findKID() {
+	var kids []string
+	for _, k := range f.verifier.Keys() {
+		if k.KeyID != "" {
+			kids = append(kids, k.KeyID)
+		}
+	}
+	switch _, sent := f.header["kid"]; {
+	case len(kids) == 0:
+	case !sent:
+		f.add(cause.KIDMissing, "they have %q", kids)
+	default:
+		f.add(cause.KIDUnknown, "it is %s; the messenger's keys have %q", f.quote(text(f.header, "kid")), kids)
+	}
+}
+
+// findSignature tries the readings of a secret that people confuse, and compares the length of the signature.
+func (f *finder) findSignature() {
+	switch c, encoding := f.verifier.Confused(f.text); {
+	case c != cause.None && encoding != "":
+		f.add(c, "the encoding is %s", encoding)
+		return
+	case c != cause.None:
+		f.add(c, "")
+		return
+	}
+	sizes := f.verifier.SignatureSizes()
+	signature := f.text[strings.LastIndexByte(f.text, '.')+1:]
+	if size := base64.RawURLEncoding.DecodedLen(len(signature)); len(sizes) > 0 && !slices.Contains(sizes, size) {
+		f.add(cause.SignatureLength, "it has %d bytes, and that of a key %d", size, sizes[0])
+		return
+	}
+	f.add(cause.KeyOther, "")
+}
