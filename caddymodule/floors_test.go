@@ -33,6 +33,7 @@ var floors = map[string]int{
 	"internal/strictjson":  0,
 	"internal/bytecache":   0,
 	"internal/turnstile":   0,
+	"internal/nameindex":   0,
 	"internal/printable":   0,
 	"internal/keyserver":   0,
 	"internal/keytext":     0,

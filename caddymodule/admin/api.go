@@ -26,7 +26,10 @@ const (
 
 // adminAPI serves what operators ask of the running gateway:
 //
-//	GET    /messenger/messengers[?after=<name>]            the messengers, at most 1000 stored ones at a time
+//	GET    /messenger/messengers                           the messengers, at most 1000 stored ones at a time, by name; the header
+//	                                                       Link (RFC 8288, rel="next") has the next page. In the query: after=<cursor>,
+//	                                                       limit=<number>, search=<part of the name>, and for at most 10,000 names
+//	                                                       method=, mode=, source= and sort=changed
 //	GET    /messenger/messengers/<name>                    one of them; ETag is its revision
 //	PUT    /messenger/messengers/<name>                    creates or changes a stored one; the body is its settings
 //	DELETE /messenger/messengers/<name>                    deletes a stored one with its tokens
@@ -93,7 +96,7 @@ func (s *Service) ServeAdmin(w http.ResponseWriter, r *http.Request) error {
 	parts := strings.Split(strings.TrimPrefix(r.URL.Path, AdminPath), "/")
 	switch {
 	case parts[0] == "messengers" && len(parts) == 1:
-		return answer(w, r, endpoint{http.MethodGet: func() (any, error) { return s.List(r.Context(), r.URL.Query().Get("after")) }})
+		return s.serveList(w, r)
 	case parts[0] == "messengers" && len(parts) == 2:
 		return s.serveMessenger(w, r, parts[1])
 	case parts[0] == "messengers" && len(parts) == 3:
@@ -108,6 +111,22 @@ func (s *Service) ServeAdmin(w http.ResponseWriter, r *http.Request) error {
 		return answer(w, r, endpoint{http.MethodPost: func() (any, error) { return s.serveRepair(r) }})
 	}
 	return errNoPath
+}
+
+// serveList lists messengers.
+func (s *Service) serveList(w http.ResponseWriter, r *http.Request) error {
+	return answer(w, r, endpoint{http.MethodGet: func() (any, error) {
+		page, err := s.List(r.Context(), ReadListQuery(r.URL.Query()))
+		if err != nil {
+			return nil, err
+		}
+		if page.Next != "" {
+			query := r.URL.Query()
+			query.Set("after", page.Next)
+			w.Header().Set("Link", "<"+AdminPath+"messengers?"+query.Encode()+`>; rel="next"`)
+		}
+		return page.Messengers, nil
+	}})
 }
 
 var errNoPath = registry.StatusError(http.StatusNotFound, "there is no endpoint at this path")

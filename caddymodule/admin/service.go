@@ -22,9 +22,6 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/messenger"
 )
 
-// MaxListed is how many messengers one answer lists.
-const MaxListed = 1000
-
 // A Service has the operations on the messengers of a configuration. Changes take effect on this node before they return.
 type Service struct {
 	*registry.Registry
@@ -90,52 +87,14 @@ func (s *Service) describeStored(name string, r *ledger.Record) *Description {
 
 // Describe returns the messenger of that name, read from the storage itself if it is a stored one.
 func (s *Service) Describe(ctx context.Context, name string) (*Description, error) {
-	if m := s.Messengers[name]; m != nil {
-		return describe(name, registry.SourceConfig, m.Messenger, nil), nil
+	if s.Messengers[name] != nil {
+		return s.describeConfigured(name), nil
 	}
 	r, err := s.StoredRecord(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	return s.describeStored(name, r), nil
-}
-
-// List returns the messengers whose names come after a given one, sorted. The first answer has all that are configured.
-func (s *Service) List(ctx context.Context, after string) ([]Description, error) {
-	if err := listing.take(ctx); err != nil {
-		return nil, err
-	}
-	defer listing.release()
-	list := []Description{}
-	if after == "" {
-		for _, name := range s.Names() {
-			list = append(list, *describe(name, registry.SourceConfig, s.Messengers[name].Messenger, nil))
-		}
-	}
-	names, err := s.Store.StoredNames(ctx, after)
-	if err != nil {
-		return nil, registry.StorageError(err)
-	}
-	full := len(list) + MaxListed
-	for _, name := range names {
-		if len(list) == full {
-			break
-		}
-		if s.Messengers[name] != nil {
-			continue // a stored messenger with a configured name is ignored, and was logged
-		}
-		r, err := s.Record(ctx, name, ledger.KindStored)
-		switch {
-		case err == nil && r != nil:
-			list = append(list, *s.describeStored(name, r))
-		case registry.IsUnreadable(err): // it must not hide the others
-			list = append(list, Description{Name: name, Source: registry.SourceStored, Settings: new(config.Messenger),
-				Warnings: []string{"this messenger cannot be read, and its requests are answered with keys_unavailable: " + err.Error()}})
-		case err != nil:
-			return nil, err
-		}
-	}
-	return list, nil
 }
 
 // Put creates a stored messenger, or changes its settings. Its shared tokens stay, unless the validation method changes.

@@ -12,7 +12,7 @@ import (
 // time, the others wait, and those that wait for too long are refused.
 var (
 	explaining = make(slots, 8) // signatures, with the keys of many messengers
-	listing    = make(slots, 2) // a thousand reads of the storage
+	listing    = make(slots, 2) // thousands of reads of the storage
 )
 
 // slotWait is how long a request waits for a slot.

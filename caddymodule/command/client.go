@@ -129,7 +129,7 @@ func (c *client) messenger(args []string) (string, error) {
 		names = c.service.Names()
 	} else {
 		var list []admin.Description
-		if err := c.do(http.MethodGet, "messengers", "", nil, &list); err != nil {
+		if err := c.do(http.MethodGet, "messengers?limit=20", "", nil, &list); err != nil {
 			return "", err
 		}
 		for _, m := range list {
@@ -142,7 +142,16 @@ func (c *client) messenger(args []string) (string, error) {
 	case 1:
 		return names[0], nil
 	}
-	return "", fmt.Errorf("name the messenger; these exist: %s", strings.Join(names, ", "))
+	return "", fmt.Errorf("name the messenger; these exist: %s", firstNames(names))
+}
+
+// firstNames returns the first of the names, and says if there are more.
+func firstNames(names []string) string {
+	const most = 10
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return strings.Join(names[:most], ", ") + " and more; see: caddy messenger list"
 }
 
 // silence keeps Caddy from logging what it loads; on a terminal its lines would be mixed with ours.
@@ -166,12 +175,18 @@ func (c *client) openStorage() (done func(), err error) {
 
 // do sends a request and decodes the answer into answer. condition is a header line such as "If-None-Match: *", or empty.
 func (c *client) do(method, path, condition string, body, answer any) error {
+	_, err := c.ask(method, path, condition, body, answer)
+	return err
+}
+
+// ask is do, and returns the header of the answer.
+func (c *client) ask(method, path, condition string, body, answer any) (http.Header, error) {
 	header := make(http.Header)
 	var text io.Reader
 	if body != nil {
 		encoded, err := json.Marshal(body)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		header.Set("Content-Type", "application/json")
 		text = bytes.NewReader(encoded)
@@ -186,19 +201,24 @@ func (c *client) do(method, path, condition string, body, answer any) error {
 }
 
 // send asks the running gateway.
-func (c *client) send(method, path string, header http.Header, text io.Reader, answer any) error {
+func (c *client) send(method, path string, header http.Header, text io.Reader, answer any) (answered http.Header, err error) {
 	address, err := caddycmd.DetermineAdminAPIAddress(c.address, nil, c.config, c.adapter)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return answerWithin(adminWait(path), address, func() error {
+	err = answerWithin(adminWait(path), address, func() error {
 		resp, err := caddycmd.AdminAPIRequest(address, method, admin.AdminPath+path, header, text)
 		if err != nil {
 			return plainError(err)
 		}
 		defer resp.Body.Close()
+		answered = resp.Header
 		return json.NewDecoder(resp.Body).Decode(answer)
 	})
+	if err != nil {
+		return nil, err // answered may still be written
+	}
+	return answered, nil
 }
 
 // answerWithin returns what request returns, or an error if that takes longer than limit: Caddy's client has no time limit,
@@ -223,21 +243,21 @@ func adminWait(path string) time.Duration {
 }
 
 // doHere asks the service of this process.
-func (c *client) doHere(method, path string, header http.Header, text io.Reader, answer any) error {
+func (c *client) doHere(method, path string, header http.Header, text io.Reader, answer any) (http.Header, error) {
 	if text == nil {
 		text = http.NoBody
 	}
 	r, err := http.NewRequest(method, "http://offline"+admin.AdminPath+path, text)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r.Header = header
 	r.RemoteAddr = "offline, uid " + fmt.Sprint(os.Getuid()) // for the audit log
 	w := &memoryWriter{header: make(http.Header)}
 	if err := c.service.ServeAdmin(w, r); err != nil {
-		return err
+		return nil, err
 	}
-	return json.Unmarshal(w.body.Bytes(), answer)
+	return w.header, json.Unmarshal(w.body.Bytes(), answer)
 }
 
 // A memoryWriter keeps the body of an answer.

@@ -2,34 +2,109 @@ package command
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/spf13/cobra"
-
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
 func listCommand() *cobra.Command {
 	var c client
-	return c.canBeOffline(c.jsonFlag(c.command(&cobra.Command{
+	var o listOptions
+	cmd := c.canBeOffline(c.jsonFlag(c.command(&cobra.Command{
 		Use:   "list",
 		Short: "Lists the messengers, configured and stored",
-	}, noMessenger, func(cmd *cobra.Command, _ string) error {
-		all := messengerList{}
-		for after := ""; ; {
-			var page messengerList
-			if err := c.do(http.MethodGet, "messengers?after="+url.QueryEscape(after), "", nil, &page); err != nil {
-				return err
-			}
-			all = append(all, page...)
-			// The last page is empty, or has no stored messenger. Names ascend, or this would not end.
-			if len(page) == 0 || page[len(page)-1].Source != registry.SourceStored || page[len(page)-1].Name <= after {
-				return show(&c, cmd, &all, messengersText)
-			}
-			after = page[len(page)-1].Name
+		Long: `
+Lists the messengers: first those of the configuration, and then the stored ones
+by name. --search lists those with a text in their name, however many there are.
+With another filter, or --sort changed, at most 10,000 names can be searched.`,
+	}, noMessenger, func(cmd *cobra.Command, _ string) error { return o.list(&c, cmd) })))
+	flags := cmd.Flags()
+	flags.StringVar(&o.search, "search", "", "Only messengers with this `text` in their name")
+	flags.StringVar(&o.method, "method", "", "Only messengers with this validation `method`: public_key, jwks or shared_token")
+	flags.StringVar(&o.mode, "mode", "", "Only messengers with this `mode`: required, optional, report or off")
+	flags.StringVar(&o.source, "source", "", "Only messengers from this `source`: config or stored")
+	flags.StringVar(&o.sort, "sort", "", "The `order`: changed, for the last change first (default by name)")
+	return cmd
+}
+
+// listOptions are the flags of "caddy messenger list".
+type listOptions struct{ search, method, mode, source, sort string }
+
+// list prints page by page: there may be more messengers than fit into memory.
+func (o *listOptions) list(c *client, cmd *cobra.Command) error {
+	query := make(url.Values)
+	for name, value := range map[string]string{"search": o.search, "method": o.method, "mode": o.mode, "source": o.source, "sort": o.sort} {
+		if value != "" {
+			query.Set(name, value)
 		}
-	})))
+	}
+	out := listPrinter{c: c, w: cmd.OutOrStdout()}
+	for {
+		var page messengerList
+		header, err := c.ask(http.MethodGet, "messengers?"+query.Encode(), "", nil, &page)
+		if err != nil {
+			return err
+		}
+		after := nextPage(header)
+		if err := out.print(page, after == ""); err != nil || after == "" {
+			return err
+		}
+		query.Set("after", after)
+	}
+}
+
+// nextPage returns the cursor of the next page, as the header Link of a page has it, or "".
+func nextPage(header http.Header) string {
+	link, _, _ := strings.Cut(strings.TrimPrefix(header.Get("Link"), "<"), ">")
+	next, err := url.Parse(link)
+	if err != nil {
+		return ""
+	}
+	return next.Query().Get("after")
+}
+
+// A listPrinter prints a list of messengers page by page: as one JSON array, or as tables of which the first has a head.
+type listPrinter struct {
+	c       *client
+	w       io.Writer
+	printed int
+}
+
+func (p *listPrinter) print(page messengerList, last bool) error {
+	if !p.c.asJSON {
+		text := ""
+		if len(page) > 0 || last && p.printed == 0 {
+			text = messengersText(page, p.printed == 0)
+		}
+		p.printed += len(page)
+		_, err := io.WriteString(p.w, text)
+		return err
+	}
+	for _, m := range page {
+		if _, err := io.WriteString(p.w, map[bool]string{true: "[\n  ", false: ",\n  "}[p.printed == 0]); err != nil {
+			return err
+		}
+		text, err := indented(m, "  ")
+		if err != nil {
+			return err
+		}
+		if _, err := p.w.Write(text); err != nil {
+			return err
+		}
+		p.printed++
+	}
+	if !last {
+		return nil
+	}
+	end := "\n]\n"
+	if p.printed == 0 {
+		end = "[]\n"
+	}
+	_, err := io.WriteString(p.w, end)
+	return err
 }
 
 func showCommand() *cobra.Command {

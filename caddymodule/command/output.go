@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"os"
@@ -24,6 +25,16 @@ func show[T any](c *client, cmd *cobra.Command, what T, text func(T) string) err
 	}
 	_, err := io.WriteString(w, text(what))
 	return err
+}
+
+// indented returns what as JSON, of which every line but the first begins with prefix.
+func indented(what any, prefix string) ([]byte, error) {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetIndent(prefix, "  ")
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(what)
+	return bytes.TrimSuffix(text.Bytes(), []byte("\n")), err
 }
 
 func table(fill func(w io.Writer)) string {

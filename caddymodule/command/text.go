@@ -112,13 +112,15 @@ func keysText(d *admin.KeysInfo) string {
 
 type messengerList []admin.Description
 
-func messengersText(l *messengerList) string {
-	if len(*l) == 0 {
+func messengersText(l messengerList, first bool) string {
+	if len(l) == 0 {
 		return "no messengers\n"
 	}
 	return table(func(w io.Writer) {
-		fmt.Fprintln(w, "MESSENGER\tMETHOD\tMODE\tFROM\tCHANGED")
-		for _, m := range *l {
+		if first {
+			fmt.Fprintln(w, "MESSENGER\tMETHOD\tMODE\tFROM\tCHANGED")
+		}
+		for _, m := range l {
 			printable.Printf(w, "%s\t%s\t%s\t%s\t%s\n", m.Name, m.Method, m.Mode, m.Source, date(m.Changed))
 		}
 	})

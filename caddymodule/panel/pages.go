@@ -170,45 +170,6 @@ type errorView struct {
 	Text string
 }
 
-type listView struct {
-	view
-	Messengers []admin.Description
-	Missing    []string // names of the scope that are not those of a messenger
-	Next       string   // the last name, if there are more
-}
-
-// showList shows all messengers, a thousand at a time.
-func (v *visit) showList() error {
-	list, err := v.app.List(v.r.Context(), v.r.URL.Query().Get("after"))
-	if err != nil {
-		return err
-	}
-	page := &listView{view: v.view("Messengers"), Messengers: list}
-	if len(list) >= admin.MaxListed {
-		page.Next = list[len(list)-1].Name
-	}
-	v.render(http.StatusOK, "list", page)
-	return nil
-}
-
-// showScope shows the messengers that this mount names.
-func (v *visit) showScope() error {
-	page := &listView{view: v.view("Your messengers")}
-	for _, name := range v.scope {
-		d, err := v.app.Describe(v.r.Context(), name)
-		switch {
-		case isStatus(err, http.StatusNotFound):
-			page.Missing = append(page.Missing, name)
-		case err != nil:
-			return err
-		default:
-			page.Messengers = append(page.Messengers, *d)
-		}
-	}
-	v.render(http.StatusOK, "list", page)
-	return nil
-}
-
 // ago says how long before or after now t is, in the largest unit that fits.
 func ago(t time.Time) string {
 	d := time.Since(t)

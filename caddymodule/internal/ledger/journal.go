@@ -35,6 +35,9 @@ type Journal struct {
 	Applying sync.Mutex
 	Unknown  bool
 
+	// Detached is set for a journal that is read for one answer or change, and that the registry does not keep in memory.
+	Detached bool
+
 	mu       sync.Mutex
 	batches  map[vault.Key]*batch
 	newestOf map[vault.Key]uint64 // the largest number that was read, by folder and writer

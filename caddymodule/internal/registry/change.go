@@ -182,6 +182,9 @@ func (s *Store) fresh(ctx context.Context, name, kind string) (*ledger.Journal, 
 func (s *Store) again(ctx context.Context, j *ledger.Journal) (ended int, err error) {
 	defer s.lock(j.Name)()
 	failed := s.read(ctx, j)
+	if j.Detached {
+		return 0, cmp.Or(failed, j.Damage())
+	}
 	ended, err = s.apply(j, ledger.Effect{}) // also what could be read before it failed
 	return ended, cmp.Or(failed, err)
 }

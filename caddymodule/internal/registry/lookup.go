@@ -160,6 +160,8 @@ func (s *Store) readStored(ctx context.Context, name string) (*ledger.Journal, e
 func (s *Store) noteChange(name string) {
 	s.changes(name).Add(1)
 	s.absent.Invalidate(name)
+	s.index.Note(name)
+	s.summaries.Invalidate(name)
 }
 
 // changes returns a counter that noteChange increases.

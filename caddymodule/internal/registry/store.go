@@ -19,6 +19,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/nameindex"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/turnstile"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
@@ -59,13 +60,15 @@ type Store struct {
 	writer   *vault.Writer
 	follower *vault.Follower
 
-	stored  *otter.Cache[string, *storedEntry]
-	absent  *otter.Cache[string, struct{}] // names without a stored messenger: no number of them evicts a messenger
-	changed [64]atomic.Uint64              // by the same; see noteChange
-	seed    maphash.Seed
-	lookups *turnstile.Turnstile
-	rereads *rate.Limiter
-	failed  atomic.Pointer[time.Time] // when the storage failed last; by the monotonic clock, whatever the wall clock does
+	stored    *otter.Cache[string, *storedEntry]
+	absent    *otter.Cache[string, struct{}] // names without a stored messenger: no number of them evicts a messenger
+	changed   [64]atomic.Uint64              // by the same; see noteChange
+	index     nameindex.Shared               // those that the storage has anything of
+	summaries *otter.Cache[string, Summary]
+	seed      maphash.Seed
+	lookups   *turnstile.Turnstile
+	rereads   *rate.Limiter
+	failed    atomic.Pointer[time.Time] // when the storage failed last; by the monotonic clock, whatever the wall clock does
 
 	mu         sync.Mutex
 	registries []*Registry
@@ -103,6 +106,7 @@ func (s *Store) Destruct() error {
 	s.stored.InvalidateAll()
 	s.stored.StopAllGoroutines()
 	s.absent.StopAllGoroutines()
+	s.summaries.StopAllGoroutines()
 	s.mu.Lock()
 	pinned := s.pinned
 	s.pinned = nil
@@ -143,9 +147,13 @@ func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string) (*Stor
 			loading:  make(map[string]*nameLock),
 			flights:  make(map[string]*flight),
 		}
+		l.index.Read = l.readNames
 		w.Wrote, w.Stats.Seconds = l.wrote, observeWrite
 		l.status.Store(new(storeStatus))
 		if l.absent, err = otter.New(&otter.Options[string, struct{}]{MaximumSize: maxAbsent}); err != nil {
+			return nil, err
+		}
+		if l.summaries, err = newSummaries(); err != nil {
 			return nil, err
 		}
 		l.stored, err = otter.New(&otter.Options[string, *storedEntry]{

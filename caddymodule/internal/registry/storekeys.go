@@ -1,12 +1,9 @@
 package registry
 
 import (
-	"context"
-	"path"
 	"slices"
 	"strings"
 
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
@@ -26,20 +23,4 @@ func IsStoreKey(key string) bool {
 		return len(parts[2]) == 2*keySetIDSize
 	}
 	return slices.Contains([]string{ledger.KindStored, ledger.KindRing, "used-" + ledger.KindStored, "used-" + ledger.KindRing}, parts[2])
-}
-
-// StoredNames returns the names that the storage has anything of, sorted, beginning after the given one. Some may be those of
-// deleted messengers.
-func (s *Store) StoredNames(ctx context.Context, after string) ([]string, error) {
-	keys, err := s.List(ctx, vault.StoreRoot, false)
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, key := range keys {
-		if name := path.Base(key); name > after && config.CheckName(name) == nil {
-			names = append(names, name)
-		}
-	}
-	return names, nil
 }

@@ -29,6 +29,8 @@ func (s *Store) rereadHeld(ctx context.Context, wait func(context.Context) error
 		s.changed[i].Add(1) // what is being read for the first time is read once more
 	}
 	s.absent.InvalidateAll()
+	s.index.Forget()
+	s.summaries.InvalidateAll()
 	for _, name := range s.names() {
 		if wait(ctx) != nil {
 			return false

@@ -13,6 +13,9 @@ const (
 	// StoreTimeout bounds one call of the storage.
 	StoreTimeout = 5 * time.Second
 
+	// namesTimeout bounds the reading of all names, of which there may be a million.
+	namesTimeout = 20 * time.Second
+
 	// maxCalls is how many calls of the storage may be in progress, including those that have ignored their context and were
 	// left running.
 	maxCalls = 512
@@ -28,12 +31,17 @@ var (
 // call calls f, and returns when f does, when ctx is done or after StoreTimeout. Some storages ignore their context: such a
 // call is left running, and counts until it returns. A call that was left running may still change the storage.
 func call[T any](ctx context.Context, v *Vault, f func(context.Context, certmagic.Storage) (T, error)) (T, error) {
+	return callWithin(ctx, v, StoreTimeout, f)
+}
+
+// callWithin is call with another limit.
+func callWithin[T any](ctx context.Context, v *Vault, limit time.Duration, f func(context.Context, certmagic.Storage) (T, error)) (T, error) {
 	var none T
 	s, err := v.storage()
 	if err != nil {
 		return none, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, StoreTimeout)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	select {
 	case v.calls <- struct{}{}:

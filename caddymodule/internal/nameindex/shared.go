@@ -1,0 +1,137 @@
+package nameindex
+
+import (
+	"context"
+	"iter"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// share is for how many times as long as a reading took it is used, and maxUse bounds that: listing takes at most a twentieth
+	// of the storage's time, and of a small storage every page is read afresh.
+	share  = 20
+	maxUse = time.Minute
+
+	// maxNoted is how many names may change before everything is read again.
+	maxNoted = 10_000
+)
+
+// Shared is an index for several callers. One reading at a time is in progress, for which all wait who ask meanwhile, and its
+// result is used for a while. Names that change are known at once if Note is called.
+type Shared struct {
+	// Read reads the names. It returns when its context ends.
+	Read func(context.Context) (*Index, error)
+
+	mu      sync.Mutex
+	current *reading // the last one, nil if there is none that can be used
+	begun   *reading // the one in progress
+}
+
+// A reading of the names.
+type reading struct {
+	done  chan struct{}
+	index *Index
+	err   error
+
+	noted map[string]bool // names that have changed since it was begun
+	over  bool            // too many have
+}
+
+// View returns the names as they are now, or as they were a moment ago. It waits for a reading, and at most until ctx ends.
+func (s *Shared) View(ctx context.Context) (View, error) {
+	s.mu.Lock()
+	if s.current != nil {
+		defer s.mu.Unlock()
+		return s.current.view(), nil
+	}
+	r := s.begun
+	if r == nil {
+		r = &reading{done: make(chan struct{}), noted: make(map[string]bool)}
+		s.begun = r
+		go s.read(context.WithoutCancel(ctx), r) // others wait for it, too
+	}
+	s.mu.Unlock()
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		return View{}, ctx.Err()
+	}
+	if r.err != nil {
+		return View{}, r.err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return r.view(), nil
+}
+
+func (s *Shared) read(ctx context.Context, r *reading) {
+	begun := time.Now()
+	r.index, r.err = s.Read(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.begun = nil
+	close(r.done)
+	if r.err != nil || r.over {
+		return
+	}
+	s.current = r
+	time.AfterFunc(min(share*time.Since(begun), maxUse), func() { s.drop(r) })
+}
+
+func (s *Shared) drop(r *reading) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current == r {
+		s.current = nil
+	}
+}
+
+// Note says that something about a name was changed.
+func (s *Shared) Note(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range []*reading{s.current, s.begun} {
+		if r == nil {
+			continue
+		}
+		if r.noted[name] = true; len(r.noted) > maxNoted {
+			r.over = true
+			clear(r.noted)
+			if r == s.current {
+				s.current = nil
+			}
+		}
+	}
+}
+
+// Forget makes the next call of View read everything again: it is unknown what has changed.
+func (s *Shared) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current = nil
+	if s.begun != nil {
+		s.begun.over = true
+	}
+}
+
+func (r *reading) view() View {
+	v := View{r.index.blocks, r.index.count}
+	if len(r.noted) > 0 {
+		v.blocks = append(slices.Clone(v.blocks), newBlock(slices.Collect(maps.Keys(r.noted))))
+	}
+	return v
+}
+
+// A View is the names at a moment. Some may be gone already.
+type View struct {
+	blocks []*block
+
+	// Count is how many names there are, without those that were made a moment ago.
+	Count int
+}
+
+// Matching returns the names after a given one that have part in them, sorted.
+func (v View) Matching(after, part string) iter.Seq[string] { return matching(v.blocks, after, part) }

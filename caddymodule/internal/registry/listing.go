@@ -1,0 +1,122 @@
+package registry
+
+import (
+	"context"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/nameindex"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
+)
+
+func (s *Store) readNames(ctx context.Context) (*nameindex.Index, error) {
+	return s.Names(ctx, func(name string) bool { return config.CheckName(name) == nil })
+}
+
+// StoredNames returns the names that the storage has anything of. Some may be those of deleted messengers. Callers at about the
+// same time share one reading.
+func (reg *Registry) StoredNames(ctx context.Context) (nameindex.View, error) {
+	v, err := reg.Store.index.View(ctx)
+	return v, StorageError(err)
+}
+
+// A Peeked messenger is what the storage has of a name.
+type Peeked struct {
+	Name    string
+	Journal *ledger.Journal
+	Record  *ledger.Record // nil if there is no messenger
+	Err     error          // why it cannot be read
+}
+
+// Peek reads stored messengers and calls found for each, several at a time. It keeps none of them in memory, evicts none, and
+// fetches no key set: there may be any number. A messenger that is in memory is brought up to date. Peek returns an error if the
+// storage cannot be reached.
+func (reg *Registry) Peek(ctx context.Context, names []string, found func(i int, p Peeked)) error {
+	return StorageError(vault.UntilError(ctx, names, func(i int, name string) error {
+		j, err := reg.Store.peek(ctx, name, ledger.KindStored)
+		p := Peeked{Name: name, Journal: j, Err: StorageError(err)}
+		switch {
+		case err == nil:
+			p.Record = j.Record()
+		case !vault.IsUnreadable(err):
+			return err
+		}
+		found(i, p)
+		return nil
+	}))
+}
+
+// peek returns the journal of a name with everything that the storage has now. Unless it is in memory, it is detached: what it says
+// is not made active.
+func (s *Store) peek(ctx context.Context, name, kind string) (*ledger.Journal, error) {
+	if s.holds(name, kind) {
+		return s.fresh(ctx, name, kind)
+	}
+	j := ledger.New(name, kind)
+	j.Detached = true
+	if _, err := j.Read(ctx, s.Vault, false); err != nil {
+		return j, err
+	}
+	return j, j.Damage()
+}
+
+// holds reports whether the facts of a name are in memory.
+func (s *Store) holds(name, kind string) bool {
+	for _, j := range s.held(name) {
+		if j.Kind == kind {
+			return true
+		}
+	}
+	return false
+}
+
+// A Summary is what lists are filtered and sorted by.
+type Summary struct {
+	Name, Method string
+	Mode         config.Mode
+	Changed      time.Time
+	Absent       bool // there is no messenger of this name
+	Unreadable   bool
+}
+
+// summarised is for how long a summary is used. One that is changed by this node, or by another whose changes this one follows,
+// is read again.
+const summarised = time.Minute
+
+func newSummaries() (*otter.Cache[string, Summary], error) {
+	return otter.New(&otter.Options[string, Summary]{MaximumSize: MaxSorted, ExpiryCalculator: otter.ExpiryWriting[string, Summary](summarised)})
+}
+
+// MaxSorted is how many messengers can be filtered and sorted by what they are, and not by their names.
+const MaxSorted = 10_000
+
+// Summaries returns summaries of stored messengers, in the order of names. It reads those that were not read a moment ago.
+func (reg *Registry) Summaries(ctx context.Context, names []string) ([]Summary, error) {
+	s := reg.Store
+	list := make([]Summary, len(names))
+	var unread []string
+	var at []int
+	before := make(map[string]uint64)
+	for i, name := range names {
+		if known, ok := s.summaries.GetIfPresent(name); ok {
+			list[i] = known
+			continue
+		}
+		unread, at = append(unread, name), append(at, i)
+		before[name] = s.changes(name).Load()
+	}
+	err := reg.Peek(ctx, unread, func(i int, p Peeked) {
+		made := Summary{Name: p.Name, Absent: p.Record == nil && p.Err == nil, Unreadable: p.Err != nil}
+		if p.Record != nil {
+			made.Method, made.Mode, made.Changed = p.Record.Settings.Method(), p.Record.Settings.Mode.Or(config.ModeRequired), p.Record.Changed
+		}
+		list[at[i]] = made
+		if s.changes(p.Name).Load() == before[p.Name] {
+			s.summaries.Set(p.Name, made)
+		}
+	})
+	return list, err
+}

@@ -1,0 +1,86 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/caddyserver/certmagic"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/nameindex"
+)
+
+// namesAtOnce is how many names of a folder are read at a time.
+const namesAtOnce = 4096
+
+// Names returns the names in the root of the store that are valid. On a file system it reads the folder itself, without looking
+// at what it has in it; the listing of other storages gives all keys at once.
+func (v *Vault) Names(ctx context.Context, valid func(name string) bool) (*nameindex.Index, error) {
+	index, err := callWithin(ctx, v, namesTimeout, func(ctx context.Context, s certmagic.Storage) (*nameindex.Index, error) {
+		var b nameindex.Builder
+		add := func(name string) error {
+			if !valid(name) {
+				return nil
+			}
+			return b.Add(name)
+		}
+		var err error
+		if files, ok := s.(*certmagic.FileStorage); ok {
+			err = eachFile(ctx, files, add)
+		} else {
+			err = eachKey(ctx, s, add)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return b.Index(), ctx.Err()
+	})
+	if err != nil {
+		v.Failed()
+		return nil, fmt.Errorf("listing %s: %w", StoreRoot, err)
+	}
+	return index, nil
+}
+
+func eachKey(ctx context.Context, s certmagic.Storage, add func(name string) error) error {
+	keys, err := list(ctx, s, StoreRoot, false)
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		if err := add(strings.TrimPrefix(key, StoreRoot+"/")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func eachFile(ctx context.Context, s *certmagic.FileStorage, add func(name string) error) error {
+	folder, err := os.Open(s.Filename(StoreRoot))
+	if errors.Is(err, os.ErrNotExist) {
+		_, err = list(ctx, s, StoreRoot, false) // which tells a share that is not mounted from an empty store
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = folder.Close() }()
+	for ctx.Err() == nil {
+		names, err := folder.Readdirnames(namesAtOnce)
+		for _, name := range names {
+			if err := add(name); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+	}
+	return ctx.Err()
+}

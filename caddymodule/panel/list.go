@@ -1,0 +1,111 @@
+package panel
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+)
+
+// perPage is how many stored messengers a page of the list has.
+const perPage = 50
+
+type listView struct {
+	view
+	Messengers []admin.Description
+	Missing    []string // names of the scope that are not those of a messenger
+	Search     string
+	Filters    []filterView
+	Filtered   bool   // something is searched for, or filtered
+	Opened     bool   // the filters are shown
+	First      string // the URL of the first page, if this is another one
+	Next       string // the URL of the next page, if there is one
+}
+
+// A filterView is one filter of the list, or its order.
+type filterView struct {
+	Name, Label, Value string
+	Choices            []config.Choice
+}
+
+// filters are what the list can be filtered and sorted by. The first choice is none.
+func filters(values url.Values) (list []filterView) {
+	modes := []config.Choice{{Label: "Any"}}
+	for _, mode := range config.Modes {
+		modes = append(modes, config.Choice{Value: mode.Value, Label: mode.Label})
+	}
+	list = []filterView{
+		{Name: "method", Label: "Validation method", Choices: []config.Choice{{Label: "Any"},
+			{Value: "public_key", Label: methodNames["public_key"]}, {Value: "jwks", Label: methodNames["jwks"]}, {Value: "shared_token", Label: methodNames["shared_token"]}}},
+		{Name: "mode", Label: "Mode", Choices: modes},
+		{Name: "source", Label: "From", Choices: []config.Choice{{Label: "Anywhere"}, {Value: registry.SourceConfig, Label: "Configuration"}, {Value: registry.SourceStored, Label: "Storage"}}},
+		{Name: "sort", Label: "Order", Choices: []config.Choice{{Label: "By name"}, {Value: "changed", Label: "Last change first"}}},
+	}
+	for i := range list {
+		list[i].Value = values.Get(list[i].Name)
+	}
+	return list
+}
+
+// showList shows all messengers, page by page.
+func (v *visit) showList() error {
+	values := v.r.URL.Query()
+	page := &listView{view: v.view("Messengers"), Search: values.Get("search"), Filters: filters(values)}
+	query := admin.ReadListQuery(values)
+	query.Limit = perPage
+	list, err := v.app.List(v.r.Context(), query)
+	if errors.Is(err, admin.ErrTooMany) {
+		page.Alert = "There are too many messengers for filters and sorting, which work for up to 10,000. Search for a part of the name first. This list is by name, and is not filtered."
+		page.Opened = true
+		for _, f := range page.Filters {
+			values.Del(f.Name)
+		}
+		query = admin.ListQuery{Search: query.Search, Limit: perPage}
+		list, err = v.app.List(v.r.Context(), query)
+	}
+	if err != nil {
+		return err
+	}
+	page.Messengers = list.Messengers
+	for _, f := range page.Filters {
+		page.Opened = page.Opened || f.Value != ""
+	}
+	page.Filtered = page.Search != "" || page.Opened
+	link := func(after string) string {
+		values.Del("done")
+		values.Del("after")
+		if after != "" {
+			values.Set("after", after)
+		}
+		return "?" + values.Encode()
+	}
+	if list.Next != "" {
+		page.Next = link(list.Next)
+	}
+	if query.After != "" {
+		page.First = link("")
+	}
+	v.render(http.StatusOK, "list", page)
+	return nil
+}
+
+// showScope shows the messengers that this mount names.
+func (v *visit) showScope() error {
+	page := &listView{view: v.view("Your messengers")}
+	for _, name := range v.scope {
+		d, err := v.app.Describe(v.r.Context(), name)
+		switch {
+		case isStatus(err, http.StatusNotFound):
+			page.Missing = append(page.Missing, name)
+		case err != nil:
+			return err
+		default:
+			page.Messengers = append(page.Messengers, *d)
+		}
+	}
+	v.render(http.StatusOK, "list", page)
+	return nil
+}
