@@ -17,7 +17,7 @@ var (
 	errRedirect         = NewFailure(Refused, "the key server redirects to another host or scheme; configure the final URL")
 	errRedirects        = NewFailure(Refused, "the key server redirects too often")
 	errStatus           = NewFailure(Refused, "the key server answers with a status other than 200")
-	errEncoding         = NewFailure(Unusable, "the key server answers with a content encoding that was not asked for")
+	errEncoding         = NewFailure(Unusable, "the key server answers with a content encoding that was not asked for, or that is damaged")
 	errTooLarge         = NewFailure(Unusable, "the answer of the key server is larger than 256 KiB")
 )
 

@@ -8,6 +8,9 @@
 package keyserver
 
 import (
+	"bytes"
+	"compress/flate"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -116,7 +119,7 @@ func (c *Client) Fetch(ctx context.Context, known Validators) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.Header.Set("Accept", "application/jwk-set+json, application/json")
+	r.Header.Set("Accept", "application/jwk-set+json, application/json, */*;q=0.1") // some servers label keys as text, and answer 406 otherwise
 	r.Header.Set("Accept-Encoding", "identity")
 	r.Header.Set("User-Agent", userAgent)
 	if known.etag != "" {
@@ -142,15 +145,52 @@ func (c *Client) Fetch(ctx context.Context, known Validators) (*Answer, error) {
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("%w: %d", errStatus, resp.StatusCode)
 	}
-	if encoding := resp.Header.Get("Content-Encoding"); encoding != "" && !ascii.EqualFold(encoding, "identity") {
-		return nil, errEncoding
-	}
-	answer.Body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	if err != nil {
-		return nil, classify(err)
-	}
-	if len(answer.Body) > maxAnswer {
-		return nil, errTooLarge
+	if answer.Body, err = readBody(resp); err != nil {
+		return nil, err
 	}
 	return answer, nil
+}
+
+// readBody reads the content of an answer up to the limit. Some servers compress although they were asked not to; the limit is for
+// both forms, so that a small answer does not become a large one here.
+func readBody(resp *http.Response) ([]byte, error) {
+	content := io.Reader(&limited{resp.Body, maxAnswer})
+	switch encoding := ascii.Lower(resp.Header.Get("Content-Encoding")); encoding {
+	case "", "identity":
+	case "gzip", "x-gzip":
+		uncompressed, err := gzip.NewReader(content)
+		if err != nil {
+			return nil, compressed(err)
+		}
+		content = &limited{uncompressed, maxAnswer}
+	default:
+		return nil, errEncoding
+	}
+	body, err := io.ReadAll(content)
+	if err != nil {
+		return nil, compressed(err)
+	}
+	return bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")), nil // a byte-order mark
+}
+
+// compressed classifies an error of reading content that may be compressed.
+func compressed(err error) error {
+	if damaged := flate.CorruptInputError(0); errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) || errors.As(err, &damaged) {
+		return fmt.Errorf("%w: %w", errEncoding, err)
+	}
+	return classify(err)
+}
+
+// A limited reader fails behind its limit, where an [io.LimitedReader] would end: what was cut off must not look whole.
+type limited struct {
+	io.Reader
+	left int
+}
+
+func (l *limited) Read(b []byte) (int, error) {
+	n, err := l.Reader.Read(b[:min(len(b), l.left+1)])
+	if l.left -= n; l.left < 0 {
+		return 0, errTooLarge
+	}
+	return n, err
 }

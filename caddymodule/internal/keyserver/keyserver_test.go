@@ -1,6 +1,8 @@
 package keyserver
 
 import (
+	"bytes"
+	"compress/gzip"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -88,36 +90,73 @@ func TestRedirectsStayOnTheServer(t *testing.T) {
 	}
 }
 
-// An answer is read up to the limit and no further, and only in the encoding that was asked for.
+func gzipped(t *testing.T, parts ...[]byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	for _, part := range parts {
+		w := gzip.NewWriter(&b)
+		if _, err := w.Write(part); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.Bytes()
+}
+
+// An answer is read up to the limit and no further, compressed or not, and only in encodings that are known.
 func TestAnswersAreBounded(t *testing.T) {
+	set := []byte(`{"keys":[]}`)
+	whole := gzipped(t, set)
+	damaged := bytes.Clone(whole)
+	damaged[len(damaged)/2] ^= 0xff
 	for name, tt := range map[string]struct {
-		size     int
+		body     []byte
 		encoding string
-		want     error
+		want     string // the content
+		err      error
 	}{
-		"at the limit":              {maxAnswer, "", nil},
-		"one byte over it":          {maxAnswer + 1, "", errTooLarge},
-		"identity":                  {1, "Identity", nil},
-		"gzip, without being asked": {1, "gzip", errEncoding},
+		"at the limit":                            {make([]byte, maxAnswer), "", string(make([]byte, maxAnswer)), nil},
+		"one byte over it":                        {make([]byte, maxAnswer+1), "", "", errTooLarge},
+		"identity":                                {set, "Identity", string(set), nil},
+		"gzip, without being asked":               {whole, "gzip", string(set), nil},
+		"gzip by its old name":                    {whole, "X-GZIP", string(set), nil},
+		"gzip in two parts":                       {gzipped(t, set[:4], set[4:]), "gzip", string(set), nil},
+		"gzip at the limit":                       {gzipped(t, make([]byte, maxAnswer)), "gzip", string(make([]byte, maxAnswer)), nil},
+		"a small answer that becomes a large one": {gzipped(t, make([]byte, 100*maxAnswer)), "gzip", "", errTooLarge},
+		"parts without content, without an end":   {bytes.Repeat(gzipped(t, nil), maxAnswer/20), "gzip", "", errTooLarge},
+		"gzip that is cut off":                    {whole[:len(whole)-1], "gzip", "", errUnreachable},
+		"gzip that is damaged":                    {damaged, "gzip", "", errEncoding},
+		"gzip in name only":                       {set, "gzip", "", errEncoding},
+		"gzip twice":                              {gzipped(t, whole), "gzip, gzip", "", errEncoding},
+		"gzip that is not said":                   {whole, "", string(whole), nil},
+		"another encoding":                        {set, "br", "", errEncoding},
+		"a byte-order mark":                       {[]byte("\xef\xbb\xbf" + string(set)), "", string(set), nil},
+		"two byte-order marks, which no file has": {[]byte("\xef\xbb\xbf\xef\xbb\xbf" + string(set)), "", "\xef\xbb\xbf" + string(set), nil},
+		"a byte-order mark in gzip":               {gzipped(t, []byte("\xef\xbb\xbf"+string(set))), "gzip", string(set), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if !strings.Contains(r.Header.Get("Accept"), "*/*;q=0.1") || r.Header.Get("Accept-Encoding") != "identity" {
+					w.WriteHeader(http.StatusNotAcceptable)
+				}
 				if tt.encoding != "" {
 					w.Header().Set("Content-Encoding", tt.encoding)
 				}
-				_, _ = w.Write(make([]byte, tt.size))
+				_, _ = w.Write(tt.body)
 			}))
 			defer server.Close()
 			client := NewClient(server.URL, false)
 			defer client.Close()
 			answer, err := client.Fetch(t.Context(), Validators{})
-			if !errors.Is(err, tt.want) {
-				t.Fatalf("got %v, want %v", err, tt.want)
+			if !errors.Is(err, tt.err) {
+				t.Fatalf("got %v, want %v", err, tt.err)
 			}
-			if err == nil && len(answer.Body) != tt.size {
-				t.Errorf("got %d bytes, want %d", len(answer.Body), tt.size)
+			if err == nil && string(answer.Body) != tt.want {
+				t.Errorf("got %d bytes, want %d", len(answer.Body), len(tt.want))
 			}
-			if err != nil && ClassOf(err) != Unusable {
+			if err != nil && !errors.Is(err, errUnreachable) && ClassOf(err) != Unusable {
 				t.Errorf("got class %s, want %s", ClassOf(err), Unusable)
 			}
 		})

@@ -60,6 +60,8 @@ func parseJSONKey(text []byte, kid string) (k *Key, err error) {
 		if k, err = parseOnlyKey(members); err != nil {
 			return nil, fmt.Errorf("is a JWK Set %w", err)
 		}
+	case err == nil && members["kty"] == nil && members["jwks_uri"] != nil:
+		return nil, errors.New("is a discovery document; write jwks with the URL that it has in jwks_uri")
 	default:
 		if k, err = parseJWK(text); err != nil {
 			return nil, fmt.Errorf("the JWK %w", err)

@@ -1,6 +1,7 @@
 package sigkey
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,35 @@ var (
 	ErrNoKey          = keyserver.NewFailure(keyserver.Unusable, "the key set does not have a key that can be used")
 )
 
+// A document is what people publish, or configure the URL of, in place of a key set.
+type document int
+
+const (
+	notASet document = iota
+	certificateMap
+	discovery
+)
+
+var notSets = map[document]error{
+	notASet: ErrNoSet,
+	certificateMap: keyserver.NewFailure(keyserver.Unusable, "the answer of the key server is a map of certificates and not a JWK Set; "+
+		"configure the URL of the same keys as a JWK Set, for Firebase https://www.googleapis.com/service_accounts/v1/jwk/securetoken@system.gserviceaccount.com"),
+	discovery: keyserver.NewFailure(keyserver.Unusable, "the answer of the key server is a discovery document and not a JWK Set; configure the URL that it has in jwks_uri"),
+}
+
+// documentOf returns what a member of an object says about the whole.
+func documentOf(name, value []byte) document {
+	switch text, ok := strictjson.Bytes(value); {
+	case !ok:
+		return notASet
+	case string(name) == "jwks_uri":
+		return discovery
+	case bytes.HasPrefix(text, []byte("-----BEGIN CERTIFICATE-----")):
+		return certificateMap
+	}
+	return notASet
+}
+
 // Omitted is an entry of a key set that is not used.
 type Omitted struct {
 	Index  int    `json:"index"`         // in the set, from 0
@@ -30,13 +60,17 @@ type Omitted struct {
 // than usual ones are left out; see [Key.CheckSmall].
 func ParseSet(body []byte, small bool) (keys []*Key, omitted []Omitted, err error) {
 	var list []json.RawMessage
-	found := false
+	found, kind := false, notASet
 	if err := strictjson.Lenient(body, func(name, value []byte) {
 		if string(name) == "keys" {
 			found = value[0] == '[' && json.Unmarshal(value, &list) == nil
 		}
-	}); err != nil || !found {
+		kind = max(kind, documentOf(name, value))
+	}); err != nil {
 		return nil, nil, ErrNoSet
+	}
+	if !found {
+		return nil, nil, notSets[kind]
 	}
 	if len(list) > maxKeySetEntries {
 		return nil, nil, ErrTooManyEntries
