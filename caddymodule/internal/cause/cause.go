@@ -9,7 +9,10 @@
 // it needs.
 package cause
 
-import "unicode"
+import (
+	"errors"
+	"unicode"
+)
 
 // A Cause is one mistake. The set is closed.
 type Cause uint8
@@ -84,8 +87,22 @@ func (e *Error) Error() string {
 	return text + "; " + info.Fix
 }
 
+// Is reports whether target is the same cause, whatever its detail.
+func (e *Error) Is(target error) bool {
+	other, ok := target.(*Error)
+	return ok && other.Cause == e.Cause
+}
+
 // Err returns c as an error.
 func (c Cause) Err() error { return &Error{Cause: c} }
+
+// Of returns the cause that err wraps, or [None].
+func Of(err error) Cause {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Cause
+	}
+	return None
+}
 
 // Sentence makes a sentence of a clause.
 func Sentence(clause string) string {

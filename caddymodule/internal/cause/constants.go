@@ -99,7 +99,6 @@ const (
 
 	// Keys.
 	KeyEmpty
-	KeyEscaped
 	KeyDamaged
 	KeyUndecodable
 	KeyOpenSSH
@@ -116,17 +115,18 @@ const (
 	KeyRequest
 	KeyParameters
 	KeyPEMOther
+	KeySeveral
 	KeyPrivate
-	KeyPrivateOpenSSH
-	KeyPrivateEncrypted
-	KeyAlgorithmPSS
-	KeyAlgorithmAgreement
+	KeyPrivateSSH
+	KeyAgreement
 	KeyAlgorithmOther
 	KeyURL
 	KeyFileName
 	KeyArray
 	KeyBase64
 	KeyUnknown
+	SigningKeyOpenSSH
+	SigningKeyEncrypted
 
 	// Key servers.
 	ServerAuthority

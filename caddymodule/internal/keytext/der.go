@@ -7,6 +7,8 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 )
 
 // isDER reports whether text is exactly one DER sequence, with which every form of a key begins. Its length is in it, so that
@@ -24,7 +26,7 @@ func isDER(text []byte) bool {
 // each other.
 func parseDER(der []byte) (key Key, label string, err error) {
 	if isPrivate(der) {
-		return Key{}, "", ErrPrivate
+		return Key{}, "", cause.KeyPrivate.Err()
 	}
 	if key, err = parsePKCS1(der); err == nil {
 		return key, "RSA PUBLIC KEY", nil
@@ -32,7 +34,13 @@ func parseDER(der []byte) (key Key, label string, err error) {
 	if _, key, err = parseCertificate(der); err == nil {
 		return key, "CERTIFICATE", nil
 	}
+	if c := otherDER(der); c != cause.None {
+		return Key{}, "", c.Err()
+	}
 	if key, err = parsePKIX(der); err != nil {
+		if cause.Of(err) == cause.KeyAgreement {
+			return Key{}, "", err
+		}
 		return Key{}, "", fmt.Errorf("is DER that is neither a public key nor a certificate: %w", err)
 	}
 	return key, "PUBLIC KEY", nil
@@ -82,9 +90,15 @@ func parsePKIX(der []byte) (Key, error) {
 		Key       asn1.BitString
 	}
 	rest, err := asn1.Unmarshal(der, &info)
-	if err != nil || len(rest) > 0 || !info.Algorithm.Algorithm.Equal(oidRSAPSS) {
+	if err != nil {
+		info.Algorithm.Algorithm = nil
+	}
+	if len(rest) > 0 || !info.Algorithm.Algorithm.Equal(oidRSAPSS) {
 		public, err := x509.ParsePKIXPublicKey(der)
-		return Key{Public: public}, err
+		if err := checkAlgorithm(public, info.Algorithm.Algorithm, err); err != nil {
+			return Key{}, err
+		}
+		return Key{Public: public}, nil
 	}
 	hash, err := pssHash(info.Algorithm.Parameters.FullBytes)
 	if err != nil {

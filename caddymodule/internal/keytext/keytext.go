@@ -16,6 +16,8 @@ import (
 	"errors"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 )
 
 // A Key is what a text contains: a key, or a JSON object that may be one.
@@ -41,6 +43,9 @@ func Read(text []byte) (Key, error) {
 		key, _, err := parseDER(text)
 		return key, err
 	}
+	if c := binaryOf(text); c != cause.None {
+		return Key{}, c.Err()
+	}
 	text = unquoted(bytes.TrimSpace(text))
 	switch {
 	case bytes.HasPrefix(text, []byte("{")):
@@ -56,7 +61,7 @@ func Read(text []byte) (Key, error) {
 	} else if bytes.HasPrefix(bytes.TrimSpace(decoded), []byte(begin)) {
 		return parsePEM(decoded)
 	}
-	return Key{}, errors.New("is " + describe(text) + ", not a public key; give PEM or a JWK")
+	return Key{}, formOf(text).Err()
 }
 
 // Portable returns the key as text that JSON can carry: binary forms become PEM, and UTF-16 becomes UTF-8. It does not check text
@@ -130,29 +135,4 @@ func withoutSpace(text []byte) []byte {
 		}
 	}
 	return packed
-}
-
-// describe says what text looks like, for people who configured something else instead of a public key.
-func describe(text []byte) string {
-	has := func(prefix string) bool { return bytes.HasPrefix(text, []byte(prefix)) }
-	switch {
-	case len(text) == 0:
-		return "empty"
-	case has("ssh-"), has("ecdsa-"), has("sk-"):
-		return "an OpenSSH key of another type (convert it: ssh-keygen -e -m PKCS8 -f key.pub)"
-	case has("---- BEGIN SSH2"):
-		return "a key of RFC 4716 (convert it: ssh-keygen -i -f key.pub > openssh.pub)"
-	case has("http://"), has("https://"):
-		return "a URL (for keys from a URL use jwks)"
-	case has("/"), has("./"):
-		return "a file name (write {file./path/to/key.pem})"
-	case has("MI"):
-		return "base64 that is not a whole key"
-	case has("["):
-		return "a JSON array"
-	case bytes.IndexByte(text, 0) >= 0:
-		return "binary, or UTF-16 without a byte-order mark"
-	default:
-		return "text of an unknown form"
-	}
 }

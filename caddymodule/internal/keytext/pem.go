@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 )
 
 const (
@@ -14,12 +16,9 @@ const (
 	dash  = "-----"
 )
 
-// ErrPrivate is the error for a private key. Its text must not be shown again.
-var ErrPrivate = errors.New("contains a private key, which the gateway must not have; give the public one: openssl pkey -in key.pem -pubout")
-
 var (
-	errDamaged = errors.New("is damaged PEM, not a public key; give PEM or a JWK")
-	errSeveral = errors.New("contains more than one PEM block; give each key a public_key line of its own")
+	errDamaged = cause.KeyDamaged.Err()
+	errSeveral = cause.KeySeveral.Err()
 )
 
 // A block is one PEM block (RFC 7468) whose label was read.
@@ -52,8 +51,11 @@ func (b *blocks) next() (block, bool, error) {
 		if !found || strings.Contains(label, "\n") {
 			return block{}, false, errDamaged
 		}
-		if strings.HasSuffix(label, "PRIVATE KEY") {
-			return block{}, false, ErrPrivate
+		switch {
+		case label == "OPENSSH PRIVATE KEY":
+			return block{}, false, cause.KeyPrivateSSH.Err()
+		case strings.HasSuffix(label, "PRIVATE KEY"), strings.HasPrefix(label, "PGP PRIVATE KEY"):
+			return block{}, false, cause.KeyPrivate.Err()
 		}
 		body, after, found := strings.Cut(after, end+label+dash)
 		if !found {
@@ -85,6 +87,12 @@ func parsePEM(text []byte) (Key, error) {
 	if !ok {
 		return Key{}, errDamaged
 	}
+	if c, named := labels[first.label]; named {
+		if _, _, err := found.next(); IsPrivate(err) {
+			return Key{}, err // as openssl ecparam -genkey writes both
+		}
+		return Key{}, c.Err()
+	}
 	der, err := first.decode()
 	if err != nil {
 		return Key{}, err
@@ -104,7 +112,7 @@ func parsePEM(text []byte) (Key, error) {
 
 // other says what is wrong with a block behind the first one.
 func other(err error) error {
-	if errors.Is(err, ErrPrivate) {
+	if IsPrivate(err) {
 		return fmt.Errorf("contains more than one PEM block, and %w", err)
 	}
 	return errSeveral
@@ -117,7 +125,7 @@ func parseLabelled(label string, der []byte) (key Key, err error) {
 	case "RSA PUBLIC KEY":
 		key, err = parsePKCS1(der)
 	default:
-		return Key{}, errors.New("contains a PEM block of another kind; give PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE")
+		return Key{}, cause.KeyPEMOther.Err()
 	}
 	return key, decodingError(label, err)
 }
@@ -126,7 +134,10 @@ func decodingError(label string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("contains a PEM block %q that cannot be decoded: %w", label, err)
+	if cause.Of(err) != cause.None {
+		return err
+	}
+	return &cause.Error{Cause: cause.KeyUndecodable, Detail: label + ": " + err.Error()}
 }
 
 // parseChain reads the certificate der, and checks that the blocks behind it are the certificates of those that issued it. Each

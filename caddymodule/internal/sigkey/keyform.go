@@ -46,7 +46,7 @@ func ParsePublic(text []byte, kid string) (*Key, error) {
 
 // IsSecret reports whether err says that a private key or a secret was given in place of a public key.
 func IsSecret(err error) bool {
-	return errors.Is(err, keytext.ErrPrivate) || errors.Is(err, errPrivateJWK) || errors.Is(err, errSecretJWK)
+	return keytext.IsPrivate(err) || errors.Is(err, errPrivateJWK) || errors.Is(err, errSecretJWK)
 }
 
 // newPublicKey checks public and makes it an RS256 key.

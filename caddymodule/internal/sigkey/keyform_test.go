@@ -142,7 +142,7 @@ func TestPublicKeysThatAreRefusedAreNamed(t *testing.T) {
 		{"a private key in front of the public one", pemText("PRIVATE KEY", pkcs8) + whole, "private key"},
 		{"a private key behind the public one", whole + pemText("PRIVATE KEY", pkcs8), "more than one PEM block"},
 		{"two public keys", whole + whole, "more than one PEM block"},
-		{"a certificate request", pemText("CERTIFICATE REQUEST", []byte("x")), "PEM block of another kind"},
+		{"a certificate request", pemText("CERTIFICATE REQUEST", []byte("x")), "certificate request (CSR)"},
 		{"PKIX under the name of PKCS#1", strings.ReplaceAll(whole, "PUBLIC KEY", "RSA PUBLIC KEY"), "cannot be decoded"},
 		{"PKCS#1 under the name of PKIX", pemText("PUBLIC KEY", x509.MarshalPKCS1PublicKey(public)), "cannot be decoded"},
 		{"a damaged certificate", pemText("CERTIFICATE", []byte("x")), "cannot be decoded"},
