@@ -30,6 +30,7 @@ func init() {
 //		claims_header       <name>
 //		identity_encoding   percent|raw
 //		claim_header        <claim> <header>
+//		cors                [<header…>]
 //		websocket_rejection close|status
 //		logout_path         <path> [everywhere]
 //	}
@@ -73,6 +74,10 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"claim_header":        h.parseClaimHeader,
 		"websocket_rejection": config.StringOption(&h.WebSocketRejection),
 		"logout_path":         h.parseLogoutPath,
+		"cors": func(d *caddyfile.Dispenser) error {
+			h.CORS = &CORS{ExposedHeaders: d.RemainingArgs()}
+			return nil
+		},
 		"forward_token": func(d *caddyfile.Dispenser) error {
 			if d.CountRemainingArgs() > 0 {
 				return d.Err("forward_token takes no value; remove the line to take tokens out of the request")

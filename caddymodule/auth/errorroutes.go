@@ -120,6 +120,10 @@ func (e errorCleaner) ServeHTTP(w http.ResponseWriter, r *http.Request, next cad
 		}
 	}
 	_ = e.headers.Clean(r, o) // r is refused already
+	if answer := o.ErrorAnswer; answer != nil {
+		o.ErrorAnswer = nil
+		w = answer(w)
+	}
 	if o.Source != "" && !o.ErrorPrivate {
 		o.ErrorPrivate = true // several cleaners can be on this route; one makes the answer private
 		return servePrivately(w, r, next)

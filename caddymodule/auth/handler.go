@@ -89,6 +89,10 @@ type Handler struct {
 	// Whether a logout always revokes all tokens of the contact that were issued so far. Default: false.
 	LogoutEverywhere bool `json:"logout_everywhere,omitempty"`
 
+	// Whether pages of the messenger's allowed_origin may send requests from another origin and read the answers: preflights are
+	// answered here, and answers of the backend get the headers of CORS where it sends none. Default: the backend does both.
+	CORS *CORS `json:"cors,omitempty"`
+
 	// How a WebSocket handshake is refused: "status" answers with the HTTP status, which no page can see; "close" opens
 	// the WebSocket, without the backend, and closes it at once with the error code as the reason. Default: status.
 	WebSocketRejection string `json:"websocket_rejection,omitempty"`
@@ -134,6 +138,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.headers = h.Contract()
 	h.sources = sources(h.TokenFrom)
+	h.CORS.prepare(h.sources)
 	h.takesQuery = slices.ContainsFunc(h.sources, func(s authn.Source) bool { return s.Kind == authn.Query })
 
 	app, err := ctx.App("messenger")
@@ -167,6 +172,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("messenger_auth: %w", err)
 	}
 	h.warnAboutLogs()
+	h.warnAboutOrigins()
 	h.warnAboutAddresses()
 	return nil
 }
@@ -174,7 +180,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 // ServeHTTP decides a request, in steps whose order matters:
 //
 //  1. Clean it, first, so that no return below can pass on headers that a client forged.
-//  2. Let a CORS preflight pass, if it has no token.
+//  2. Let a CORS preflight pass, if it has no token, or answer it.
 //  3. Find the token. This and the next three are in authenticate.
 //  4. Remove the token before it is checked, so that a refused one does not reach an error route either.
 //  5. Check the Origin, before a page of an attacker can find out whether the browser's token is valid.
@@ -198,14 +204,36 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if !matched {
 		return next.ServeHTTP(w, r)
 	}
-	m, mode, rej := h.messengerOf(r)
+	var d decision
+	d.messenger, d.mode, d.rej = h.messengerOf(r)
+	d.outcome, d.next = o, next
+	switch {
+	case d.mode == config.ModeOff:
+		return next.ServeHTTP(w, r)
+	case h.CORS != nil && d.messenger != nil:
+		return h.serveReadably(w, r, d)
+	default:
+		return h.serve(w, r, d)
+	}
+}
+
+// A decision is what is known about a request when the messenger has been found, and what comes after the handler.
+type decision struct {
+	messenger *registry.Messenger // nil if rej says why
+	mode      config.Mode
+	outcome   *upstream.Outcome
+	rej       *authn.Rejection
+	next      caddyhttp.Handler
+}
+
+// serve is ServeHTTP from step 2 on.
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, d decision) error {
+	m, mode, o, rej, next := d.messenger, d.mode, d.outcome, d.rej, d.next
 	token := ""
 	switch {
-	case mode == config.ModeOff:
-		return next.ServeHTTP(w, r)
 	case rej != nil:
 		h.removeToken(r)
-	case h.LogoutPath != "" && r.URL.Path == h.LogoutPath:
+	case h.isLogout(r):
 		return h.logOut(w, r, m, mode, o)
 	case o.Contact != nil:
 		return h.passVerified(w, r, m, mode, o, next)
@@ -259,30 +287,6 @@ func (h *Handler) findMessenger(r *http.Request) (*registry.Messenger, *authn.Re
 	}
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	return h.registry.Find(r.Context(), ascii.Lower(repl.ReplaceAll(h.Messenger, "")))
-}
-
-// authenticate finds the token, removes it from the request, checks the Origin, and verifies the token. It records the contact
-// in o. The writer that it returns selects the subprotocol that announced the token. The token is returned for the log, which says
-// why it was refused.
-func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome) (http.ResponseWriter, string, *authn.Rejection) {
-	if o.Messenger == m.Name && o.Rejection != nil && o.Rejection.Code != authn.TokenMissing {
-		return w, "", o.Rejection // an earlier handler has removed the token; its result applies here too
-	}
-	o.Messenger = m.Name
-	found, rej := h.sources.Find(r, authn.Look{Handshake: o.Handshake, Anonymous: mode == config.ModeOptional})
-	if found.Any || rej != nil && rej.Code == authn.TokenAmbiguous {
-		o.Source = string(found.Kind)
-		h.removeToken(r)
-		w = answerProtocol(w, r, o, found.Marker)
-	}
-	if rej == nil {
-		rej = checkOrigin(m, r, o, found.CookieOnly)
-	}
-	if rej == nil {
-		rej = h.verify(r, m, found.Token, o)
-	}
-	o.Rejection = rej
-	return w, found.Token, rej
 }
 
 // passVerified handles a request that an earlier messenger_auth verified.

@@ -13,6 +13,11 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
+// isLogout reports whether r is a request for logout_path.
+func (h *Handler) isLogout(r *http.Request) bool {
+	return h.LogoutPath != "" && r.URL.Path == h.LogoutPath
+}
+
 // logOut answers requests for logout_path; they are never passed upstream. A contact can revoke only their own tokens, and
 // only with a valid one, whatever the mode.
 func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome) error {

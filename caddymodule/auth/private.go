@@ -19,8 +19,10 @@ import (
 // time its head is written, and passes everything on.
 type privateWriter struct {
 	caddyhttp.ResponseWriterWrapper
-	value [1]string // of this response alone: handlers in front may change it in place
-	begun bool      // the head has been written, or is written with the next byte
+	value  [1]string    // of this response alone: handlers in front may change it in place
+	begun  bool         // the head has been written, or is written with the next byte
+	public bool         // the response says itself how it may be cached
+	page   *crossOrigin // to which the response is readable; nil without cors
 }
 
 // begin is called before a head is written. Informational responses are not the answer, and caches do not store a 101.
@@ -29,7 +31,11 @@ func (w *privateWriter) begin(status int) {
 		return
 	}
 	w.begun = true
-	if status >= 200 {
+	if status < 200 {
+		return
+	}
+	w.page.allow(w.Header())
+	if !w.public {
 		w.value[0] = "private"
 		makePrivate(w.Header(), w.value[:])
 	}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
@@ -114,21 +113,4 @@ func challenge(code authn.Code, p *problem) (string, bool) {
 		return `, error="invalid_request", error_description="` + p.title + `"`, true
 	}
 	return "", false
-}
-
-// allowReading lets scripts of the messenger's own pages read why they were refused (CORS).
-func allowReading(m *registry.Messenger, header http.Header, r *http.Request) {
-	if len(m.Origins) == 0 {
-		return
-	}
-	header.Add("Vary", "Origin")
-	sent := r.Header["Origin"]
-	if len(sent) != 1 {
-		return
-	}
-	if o, err := config.ParseOrigin(sent[0]); err == nil && allows(m, o) {
-		header.Set("Access-Control-Allow-Origin", sent[0])
-		header.Set("Access-Control-Allow-Credentials", "true")
-		header.Set("Access-Control-Expose-Headers", "WWW-Authenticate, Retry-After")
-	}
 }

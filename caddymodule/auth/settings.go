@@ -106,6 +106,9 @@ func (h *Handler) checkSettings() error {
 	if err := checkRejection(h.WebSocketRejection); err != nil {
 		return err
 	}
+	if err := h.CORS.check(); err != nil {
+		return err
+	}
 	return h.checkHeaders()
 }
 

@@ -5,10 +5,35 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
+
+// authenticate finds the token, removes it from the request, checks the Origin, and verifies the token. It records the contact
+// in o. The writer that it returns selects the subprotocol that announced the token. The token is returned for the log, which says
+// why it was refused.
+func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome) (http.ResponseWriter, string, *authn.Rejection) {
+	if o.Messenger == m.Name && o.Rejection != nil && o.Rejection.Code != authn.TokenMissing {
+		return w, "", o.Rejection // an earlier handler has removed the token; its result applies here too
+	}
+	o.Messenger = m.Name
+	found, rej := h.sources.Find(r, authn.Look{Handshake: o.Handshake, Anonymous: mode == config.ModeOptional})
+	if found.Any || rej != nil && rej.Code == authn.TokenAmbiguous {
+		o.Source = string(found.Kind)
+		h.removeToken(r)
+		w = answerProtocol(w, r, o, found.Marker)
+	}
+	if rej == nil {
+		rej = checkOrigin(m, r, o, found.CookieOnly)
+	}
+	if rej == nil {
+		rej = h.verify(r, m, found.Token, o)
+	}
+	o.Rejection = rej
+	return w, found.Token, rej
+}
 
 // verify finds the contact that token identifies and records it in o.
 func (h *Handler) verify(r *http.Request, m *registry.Messenger, token string, o *upstream.Outcome) (rej *authn.Rejection) {

@@ -33,8 +33,9 @@ type Outcome struct {
 	Handshake bool               // the request opens a WebSocket; Clean finds that out
 	Guarded   bool               // a handler guards the connection already
 
-	ErrorPrivate bool    // the answer of an error route is already made private
-	Fingerprint  [4]byte // of a valid token, if there is an access log
+	ErrorAnswer  func(http.ResponseWriter) http.ResponseWriter // wraps the answer of an error route; may be nil
+	ErrorPrivate bool                                          // the answer of an error route is already made private
+	Fingerprint  [4]byte                                       // of a valid token, if there is an access log
 
 	set      []string  // headers that a handler has set on this request
 	sent     [2]string // the values of identity and messenger; the request's header has slices of it

@@ -1,0 +1,190 @@
+package auth
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"go.uber.org/zap"
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+)
+
+// CORS lets pages of the messenger's allowed_origin send requests and read the answers, without any help from the backend.
+// Preflights are answered here. Where the backend says itself who may read an answer (Access-Control-Allow-Origin), that stays.
+type CORS struct {
+	// Headers of answers that scripts may read, besides those that they always can, and WWW-Authenticate and Retry-After.
+	// Default: none.
+	ExposedHeaders []string `json:"exposed_headers,omitempty"`
+
+	exposed     string // the value of Access-Control-Expose-Headers
+	credentials bool   // a browser sends the token by itself
+}
+
+// prepare makes the values that are the same for all answers.
+func (c *CORS) prepare(sources authn.Sources) {
+	if c != nil {
+		c.exposed = strings.Join(append([]string{exposedAlways}, c.ExposedHeaders...), ", ")
+		c.credentials = slices.ContainsFunc(sources, func(s authn.Source) bool { return s.Kind == authn.Cookie })
+	}
+}
+
+// preflightAge is how long a browser need not ask again, in seconds. Chromium takes two hours at most; a shorter time makes a
+// change of allowed_origin active sooner.
+const preflightAge = "600"
+
+func (c *CORS) check() error {
+	if c == nil {
+		return nil
+	}
+	for i, name := range c.ExposedHeaders {
+		switch {
+		case name == "*":
+			return errors.New(`cors: "*" does not mean all headers if the request has credentials; list each header`)
+		case !httpguts.ValidHeaderFieldName(name):
+			return fmt.Errorf("cors: %q is not a header name", name)
+		case slices.ContainsFunc(c.ExposedHeaders[:i], func(other string) bool { return ascii.EqualFold(name, other) }):
+			return fmt.Errorf("cors: the header %q is listed twice; remove one", name)
+		}
+	}
+	return nil
+}
+
+// warnAboutOrigins warns operators about cors for a messenger that has no pages.
+func (h *Handler) warnAboutOrigins() {
+	if h.CORS != nil && h.static != nil && len(h.static.Origins) == 0 {
+		h.registry.AuditWarning("cors has no effect without allowed_origin; list the origins of the pages with the widget", zap.String("messenger", h.static.Name))
+	}
+}
+
+// A crossOrigin says to which page an answer is readable.
+type crossOrigin struct {
+	origin      string // as the request has it; "" if no page of another origin may read the answer
+	credentials bool
+	exposed     string
+}
+
+// exposedAlways are the headers of refusals that scripts may read.
+const exposedAlways = "WWW-Authenticate, Retry-After"
+
+// allowedOrigin returns the Origin of r if it is in allowed_origin of m, and "" otherwise. It returns the text of the request,
+// because a browser compares the answer with that, byte for byte.
+func allowedOrigin(m *registry.Messenger, r *http.Request) string {
+	sent := r.Header["Origin"]
+	if len(sent) != 1 {
+		return ""
+	}
+	if o, err := config.ParseOrigin(sent[0]); err != nil || !allows(m, o) {
+		return ""
+	}
+	return sent[0]
+}
+
+// allow makes an answer readable to the page, unless its author has said who may read it: two such headers are none.
+func (c *crossOrigin) allow(header http.Header) {
+	if c == nil || len(header["Access-Control-Allow-Origin"]) > 0 {
+		return
+	}
+	vary(header, "Origin") // whatever the origin: a cache must not give this answer to another page
+	if c.origin == "" {
+		return
+	}
+	header["Access-Control-Allow-Origin"] = []string{c.origin}
+	if c.credentials {
+		header["Access-Control-Allow-Credentials"] = []string{"true"}
+	}
+	if len(header["Access-Control-Expose-Headers"]) == 0 {
+		header["Access-Control-Expose-Headers"] = []string{c.exposed}
+	}
+}
+
+// vary adds the name of a request header to Vary, unless it is there.
+func vary(header http.Header, name string) {
+	for _, value := range header["Vary"] {
+		for element := range strings.SplitSeq(value, ",") {
+			if element = strings.Trim(element, " \t"); element == "*" || ascii.EqualFold(element, name) {
+				return
+			}
+		}
+	}
+	header["Vary"] = append(slices.Clip(header["Vary"]), name)
+}
+
+var errForeignPage = &authn.Rejection{Code: authn.OriginNotAllowed, Reason: "a page of an origin that is not in allowed_origin asks whether it may send a request"}
+
+// serveReadably is serve for a handler with cors.
+func (h *Handler) serveReadably(w http.ResponseWriter, r *http.Request, d decision) error {
+	page := &crossOrigin{allowedOrigin(d.messenger, r), h.CORS.credentials, h.CORS.exposed}
+	if isPreflight(r) && !h.isLogout(r) {
+		if page.origin != "" {
+			page.answerPreflight(w, r)
+			return nil
+		}
+		if d.mode != config.ModeReport {
+			h.removeToken(r)
+			d.outcome.Messenger = d.messenger.Name
+			h.record(r, d.messenger, d.mode, d.outcome, errForeignPage, "")
+			return h.refuse(w, r, d.messenger, d.outcome, errForeignPage)
+		}
+	}
+	readable := func(w http.ResponseWriter) *privateWriter {
+		p := &privateWriter{page: page, public: true}
+		p.ResponseWriter = w
+		return p
+	}
+	p := readable(w)
+	err := h.serve(p, r, d)
+	switch {
+	case err == nil:
+		p.begin(http.StatusOK) // net/http sends this status for a handler that writes nothing
+	case h.hasErrorRoutes() && h.goesToErrorRoute(r, err):
+		d.outcome.ErrorAnswer = func(w http.ResponseWriter) http.ResponseWriter { return readable(w) }
+	default:
+		page.allow(w.Header()) // of Caddy's own answer, so that a script sees its status
+	}
+	return err
+}
+
+// answerPreflight allows the page to send the request that it asks for. What it may do is decided when it sends it.
+func (c *crossOrigin) answerPreflight(w http.ResponseWriter, r *http.Request) {
+	header := w.Header()
+	for _, name := range []string{"Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers"} {
+		vary(header, name)
+	}
+	header.Set("Access-Control-Allow-Origin", c.origin)
+	if c.credentials {
+		header.Set("Access-Control-Allow-Credentials", "true")
+	}
+	header.Set("Access-Control-Allow-Methods", r.Header.Get("Access-Control-Request-Method")) // isPreflight has checked it
+	if asked := r.Header["Access-Control-Request-Headers"]; len(asked) == 1 && isNameList(asked[0]) {
+		header.Set("Access-Control-Allow-Headers", asked[0])
+	}
+	header.Set("Access-Control-Max-Age", preflightAge)
+	header.Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// isNameList reports whether list has header names only.
+func isNameList(list string) bool {
+	for name := range strings.SplitSeq(list, ",") {
+		if !httpguts.ValidHeaderFieldName(strings.Trim(name, " \t")) {
+			return false
+		}
+	}
+	return true
+}
+
+// allowReading lets scripts of the messenger's own pages read why they were refused.
+func allowReading(m *registry.Messenger, header http.Header, r *http.Request) {
+	if len(m.Origins) == 0 {
+		return
+	}
+	page := crossOrigin{origin: allowedOrigin(m, r), credentials: true, exposed: exposedAlways}
+	page.allow(header)
+}
