@@ -146,7 +146,7 @@ func (s *Service) list(ctx context.Context, q ListQuery) (*MessengerPage, error)
 
 // describeConfigured describes a messenger of the configuration.
 func (s *Service) describeConfigured(name string) *Description {
-	return describe(name, registry.SourceConfig, s.Messengers[name].Messenger, nil)
+	return describe(name, registry.SourceConfig, s.Messengers[name].Written, nil)
 }
 
 // describeAll describes those of the stored messengers that there are.

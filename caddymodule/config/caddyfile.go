@@ -1,8 +1,6 @@
 package config
 
 import (
-	"strings"
-
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
@@ -15,7 +13,7 @@ func ParseMessenger(d *caddyfile.Dispenser, name string) (*Messenger, error) {
 	if err := ParseBlock(d, "messenger "+name, options, repeatable...); err != nil {
 		return nil, err
 	}
-	if err := m.CheckSettings(); err != nil {
+	if err := m.checkWritten(); err != nil {
 		return nil, AtToken(place).Errf("messenger %s: %w", name, err)
 	}
 	return m, nil
@@ -29,7 +27,7 @@ func (m *Messenger) parseJWKS(d *caddyfile.Dispenser) error {
 	}
 	options, repeatable := m.options("jwks ")
 	err := ParseBlock(d, "jwks", options, repeatable...)
-	if err != nil || strings.Contains(m.JWKS.URL, "{") { // placeholders are resolved at load, not here
+	if err != nil || hasPlaceholder(m.JWKS.URL) { // placeholders are resolved at load, not here
 		return err
 	}
 	if _, err := m.JWKS.Settings(); err != nil {

@@ -271,9 +271,13 @@ func (l LoadedFiles) Read(r Reference) (FileText, error) {
 	return found, err
 }
 
-// resolve replaces Caddy's global placeholders in text when a configuration is loaded. The files that {file.…} names are read
-// here, because Caddy would wait forever for one that hangs.
-func (l LoadedFiles) resolve(text string) (string, error) {
+// Resolve replaces Caddy's global placeholders in text when a configuration is loaded. The files that {file.…} names are read
+// here, because Caddy would wait forever for one that hangs. A placeholder that is unknown or empty is an error that names it:
+// taken literally, it would be a value that no token has.
+func (l LoadedFiles) Resolve(text string) (string, error) {
+	if !hasPlaceholder(text) {
+		return text, nil
+	}
 	var failed error
 	replacer := caddy.NewReplacer().WithoutFile()
 	replacer.Map(func(key string) (any, bool) {

@@ -218,7 +218,7 @@ func TestAPipeIsReadOnceForAConfiguration(t *testing.T) {
 				t.Errorf("got %q (a pipe: %t), %v", got.Text, got.Pipe, err)
 			}
 		}
-		if got, err := files.resolve("https://{file." + pipe + "}.example"); err != nil || got != "https://"+text+".example" {
+		if got, err := files.Resolve("https://{file." + pipe + "}.example"); err != nil || got != "https://"+text+".example" {
 			t.Errorf("in a URL: got %q, %v", got, err)
 		}
 	}

@@ -52,12 +52,6 @@ func (j *JWKS) Settings() (authn.JWKSSettings, error) {
 	if s.Timeout <= 0 || s.Timeout > maxFetchTimeout {
 		return s, fmt.Errorf("timeout %s is not above 0s and at most %s", s.Timeout, maxFetchTimeout)
 	}
-	if strings.Contains(s.URL, "{") {
-		var err error
-		if s.URL, err = LoadedFiles(nil).resolve(j.URL); err != nil {
-			return s, fmt.Errorf("%s: %w", j.URL, err)
-		}
-	}
 	if err := keyserver.CheckURL(s.URL); err != nil {
 		return s, fmt.Errorf("%s%w", quoted(j.URL), err)
 	}

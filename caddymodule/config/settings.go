@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -58,7 +59,7 @@ func (s Setting) Read(m *Messenger, args []string) error {
 	if err := readValue(field, args); err != nil || s.check == nil {
 		return err
 	}
-	return s.check(args)
+	return s.check(slices.DeleteFunc(slices.Clone(args), hasPlaceholder))
 }
 
 // CopyFrom sets the setting to that of former, if both messengers have a place for it.

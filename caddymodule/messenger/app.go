@@ -104,13 +104,17 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("messenger: %w", err)
 	}
-	if err := config.CheckList(a.JWKSInternalHosts); err != nil {
+	internalHosts, err := files.ResolveList(a.JWKSInternalHosts)
+	if err != nil {
+		return fmt.Errorf("messenger: jwks_internal_hosts: %w", err)
+	}
+	if err := config.CheckList(internalHosts); err != nil {
 		return fmt.Errorf("messenger: jwks_internal_hosts %w", err)
 	}
 	if err := metrics.Register(ctx.GetMetricsRegistry(), processScrape); err != nil {
 		return err
 	}
-	if a.registry, err = registry.NewRegistry(ctx, keys, a.JWKSInternalHosts); err != nil {
+	if a.registry, err = registry.NewRegistry(ctx, keys, internalHosts); err != nil {
 		return fmt.Errorf("messenger: %w", err)
 	}
 	for _, name := range a.names() {

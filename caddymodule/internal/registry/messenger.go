@@ -17,7 +17,8 @@ import (
 // A Messenger is a messenger as it runs: its settings, which never change, and what is made from them. A change of the
 // settings makes a new Messenger; a change of keys or revocations does not.
 type Messenger struct {
-	*config.Messenger
+	*config.Messenger                   // with its placeholders resolved
+	Written           *config.Messenger // as it is in the configuration or in the storage
 
 	Name     string
 	Stored   bool // it comes from the storage, and not from the configuration
@@ -41,7 +42,12 @@ type Messenger struct {
 }
 
 // provision prepares a configured messenger. The store adds a generated key ring later, in attach.
-func (m *Messenger) provision(name string, logger *zap.Logger, l *Store) error {
+func (m *Messenger) provision(name string, logger *zap.Logger, l *Store) (err error) {
+	m.Written = m.Messenger
+	if m.Messenger, err = m.Written.Resolved(m.files); err != nil {
+		m.Messenger = m.Written // others may look at it until the load has failed
+		return err
+	}
 	if err := m.prepare(name, logger); err != nil {
 		return err
 	}

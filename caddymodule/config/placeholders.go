@@ -1,0 +1,68 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Resolved returns m with the placeholders in its texts resolved, for a messenger of the configuration. Keys and secrets are read
+// elsewhere, because their files are read again when they change.
+//
+// It must not be called for a stored messenger: a site owner could read the gateway's environment and files with it.
+func (m *Messenger) Resolved(files LoadedFiles) (*Messenger, error) {
+	resolved := m.CopySettings()
+	for _, s := range Settings {
+		if err := s.resolve(resolved, files); err != nil {
+			return nil, fmt.Errorf("%s: %w", s.Name, err)
+		}
+	}
+	return resolved, nil
+}
+
+// resolve resolves the texts of one setting of m. It writes to nothing that m shares.
+func (s Setting) resolve(m *Messenger, files LoadedFiles) (err error) {
+	switch field := s.field(m).(type) {
+	case *string:
+		*field, err = files.Resolve(*field)
+	case *[]string:
+		*field, err = files.ResolveList(*field)
+	case **JWKS:
+		if *field != nil {
+			(*field).URL, err = files.Resolve((*field).URL) // CopySettings has copied it
+		}
+	case *[]PublicKey:
+		*field = slices.Clone(*field)
+		for i := range *field {
+			if (*field)[i].KeyID, err = files.Resolve((*field)[i].KeyID); err != nil {
+				return fmt.Errorf("kid of key %d: %w", i+1, err)
+			}
+		}
+	}
+	return err
+}
+
+// ResolveList is Resolve for each value of a list.
+func (l LoadedFiles) ResolveList(values []string) ([]string, error) {
+	resolved := slices.Clone(values)
+	for i, value := range values {
+		var err error
+		if resolved[i], err = l.Resolve(value); err != nil {
+			return nil, fmt.Errorf("value %d: %w", i+1, err)
+		}
+	}
+	return resolved, nil
+}
+
+// hasPlaceholder reports whether text may have a placeholder, so that it is checked when that is resolved, and not before.
+func hasPlaceholder(text string) bool { return strings.Contains(text, "{") }
+
+// checkWritten is CheckSettings for settings whose placeholders are not resolved yet.
+func (m *Messenger) checkWritten() error {
+	if !hasPlaceholder(m.IdentityKey) {
+		return m.CheckSettings()
+	}
+	written := *m
+	written.IdentityKey = "resolved"
+	return written.CheckSettings()
+}
