@@ -6,6 +6,7 @@
 //	admin                          what operators may do, and the admin API
 //	auth, messenger                messenger_auth, the way of a request; the app "messenger", and messenger_health
 //	internal/registry              which messengers there are right now, configured and stored
+//	internal/transfer              the file in which messengers are carried from one store to another
 //	internal/upstream              the header contract with the backend
 //	internal/ledger                what the store's facts say about one messenger
 //	config                         settings as an operator writes them

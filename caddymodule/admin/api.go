@@ -46,6 +46,9 @@ const (
 //	POST   /messenger/messengers/<name>/revocations        {"jti": string} | {"jti_sha256": string} | {"identity": string} | {"all": true}, with
 //	                                                       {"issued_before": time} for the latter two (default: now)
 //	DELETE /messenger/messengers/<name>/revocations        the same; undoes a revocation
+//	POST   /messenger/messengers/<name>/revocations/import {"revocations": […]}, at most 500
+//	POST   /messenger/export                               {"after": string, "key": string}; lines of an export, "next" being the next "after"
+//	POST   /messenger/import                               {"lines": […], "key": string, "replace": bool, "dry_run": bool}
 //	GET    /messenger/connections                          how many guarded connections are open
 //	POST   /messenger/connections/end                      {"messenger": string, "identity": string, …}
 //	POST   /messenger/reseal                               {"adopt_unsealed": bool}
@@ -103,6 +106,12 @@ func (s *Service) ServeAdmin(w http.ResponseWriter, r *http.Request) error {
 		return s.serveKeys(w, r, parts[1], parts[2])
 	case parts[0] == "messengers" && len(parts) == 4 && parts[2] == "tokens":
 		return s.serveTokens(w, r, parts[1], parts[3])
+	case parts[0] == "messengers" && len(parts) == 4 && parts[2] == "revocations" && parts[3] == "import":
+		return answer(w, r, endpoint{http.MethodPost: func() (any, error) { return s.serveRevokeAll(r, parts[1]) }})
+	case parts[0] == "export" && len(parts) == 1:
+		return answer(w, r, endpoint{http.MethodPost: func() (any, error) { return s.serveExport(r) }})
+	case parts[0] == "import" && len(parts) == 1:
+		return answer(w, r, endpoint{http.MethodPost: func() (any, error) { return s.serveImport(r) }})
 	case parts[0] == "connections":
 		return s.serveConnections(w, r, parts)
 	case parts[0] == "reseal" && len(parts) == 1:

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/nameindex"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
@@ -152,7 +153,7 @@ func (s *Service) describeConfigured(name string) *Description {
 // describeAll describes those of the stored messengers that there are.
 func (s *Service) describeAll(ctx context.Context, names []string) (list []Description, err error) {
 	read := make([]*Description, len(names))
-	err = s.Peek(ctx, names, func(i int, p registry.Peeked) {
+	err = s.Peek(ctx, names, ledger.KindStored, func(i int, p registry.Peeked) {
 		switch {
 		case p.Record != nil:
 			read[i] = s.describeStored(p.Name, p.Record)

@@ -94,6 +94,11 @@ func readJSON(r *http.Request, target any) error {
 	if err != nil {
 		return registry.StatusError(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body cannot be read, or has more than %d bytes", MaxAdminBody))
 	}
+	return decodeBody(text, target)
+}
+
+// decodeBody decodes the text of a body; if it is empty, target stays as it is.
+func decodeBody(text []byte, target any) error {
 	if len(text) == 0 {
 		return nil
 	}

@@ -236,8 +236,11 @@ func answerWithin(limit time.Duration, address string, request func() error) err
 
 // adminWait is how long the gateway may take to answer. Sealing a large store again takes its time.
 func adminWait(path string) time.Duration {
-	if path == "reseal" {
+	switch {
+	case path == "reseal":
 		return time.Hour
+	case path == "export", path == "import":
+		return 5 * time.Minute
 	}
 	return time.Minute
 }

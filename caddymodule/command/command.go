@@ -35,7 +35,7 @@ failure.
 		CobraFunc: func(cmd *cobra.Command) {
 			group(cmd,
 				explainCommand(), keysCommand(), refreshCommand(), readinessCommand(), connectionsCommand(),
-				listCommand(), showCommand(), createCommand(), deleteCommand(), tokensCommand(), revocationsCommand(), resealCommand(), repairCommand(),
+				listCommand(), showCommand(), createCommand(), deleteCommand(), tokensCommand(), revocationsCommand(), resealCommand(), repairCommand(), exportCommand(), importCommand(),
 				generateCommand(), signCommand(), jwksCommand())
 			cmd.SetFlagErrorFunc(flagError)
 			cmd.SetUsageTemplate(strings.NewReplacer(".FlagUsages", ".FlagUsagesWrapped 80", " for more information about a command", "").Replace(cmd.UsageTemplate()))

@@ -17,7 +17,7 @@ func revocationsCommand() *cobra.Command {
 	var c client
 	return group(&cobra.Command{
 		Use:   "revocations",
-		Short: "Revokes tokens of contacts, undoes that, and lists revocations",
+		Short: "Revokes tokens of contacts, one or many, undoes that, and lists revocations",
 		Long: `
 A revoked token is refused from the next request on, on other nodes within
 poll_interval, and connections that were opened with it are closed. A revocation
@@ -25,6 +25,7 @@ is kept until no token that it covers could still be valid: as long as
 max_lifetime says, and forever without max_lifetime.`,
 	}, revocationCommand("add", http.MethodPost, "Revokes a token, those of a contact, or all of a messenger", "revoked"),
 		revocationCommand("remove", http.MethodDelete, "Undoes a revocation", "no longer revoked"),
+		importRevocationsCommand(),
 		c.canBeOffline(printing(&c, &cobra.Command{
 			Use:   "list <messenger>",
 			Short: "Lists the revocations of a messenger",

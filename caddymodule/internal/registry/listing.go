@@ -23,6 +23,9 @@ func (reg *Registry) StoredNames(ctx context.Context) (nameindex.View, error) {
 	return v, StorageError(err)
 }
 
+// ErrNewer is the error for settings that this version does not know entirely.
+var ErrNewer = vault.ErrNewer
+
 // A Peeked messenger is what the storage has of a name.
 type Peeked struct {
 	Name    string
@@ -31,12 +34,12 @@ type Peeked struct {
 	Err     error          // why it cannot be read
 }
 
-// Peek reads stored messengers and calls found for each, several at a time. It keeps none of them in memory, evicts none, and
+// Peek reads what the storage has of messengers and calls found for each, several at a time. It keeps none of them in memory, evicts none, and
 // fetches no key set: there may be any number. A messenger that is in memory is brought up to date. Peek returns an error if the
 // storage cannot be reached.
-func (reg *Registry) Peek(ctx context.Context, names []string, found func(i int, p Peeked)) error {
+func (reg *Registry) Peek(ctx context.Context, names []string, kind string, found func(i int, p Peeked)) error {
 	return StorageError(vault.UntilError(ctx, names, func(i int, name string) error {
-		j, err := reg.Store.peek(ctx, name, ledger.KindStored)
+		j, err := reg.Store.peek(ctx, name, kind)
 		p := Peeked{Name: name, Journal: j, Err: StorageError(err)}
 		switch {
 		case err == nil:
@@ -108,7 +111,7 @@ func (reg *Registry) Summaries(ctx context.Context, names []string) ([]Summary, 
 		unread, at = append(unread, name), append(at, i)
 		before[name] = s.changes(name).Load()
 	}
-	err := reg.Peek(ctx, unread, func(i int, p Peeked) {
+	err := reg.Peek(ctx, unread, ledger.KindStored, func(i int, p Peeked) {
 		made := Summary{Name: p.Name, Absent: p.Record == nil && p.Err == nil, Unreadable: p.Err != nil}
 		if p.Record != nil {
 			made.Method, made.Mode, made.Changed = p.Record.Settings.Method(), p.Record.Settings.Mode.Or(config.ModeRequired), p.Record.Changed

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
@@ -52,13 +53,28 @@ func (reg *Registry) Put(ctx context.Context, name string, settings *config.Mess
 		return nil, false, err
 	}
 	defer end()
-	s := reg.Store
-	j, err := s.fresh(ctx, name, ledger.KindStored)
+	j, err := reg.Store.fresh(ctx, name, ledger.KindStored)
 	if err != nil {
 		return nil, false, StorageError(err)
 	}
+	return reg.Store.put(ctx, j, putting{settings: settings, condition: c, urgent: true})
+}
+
+// A putting is what is written by a change of settings.
+type putting struct {
+	settings  *config.Messenger
+	condition Condition
+	urgent    bool
+	created   *time.Time     // of a new messenger, if that is not now
+	before    []*ledger.Fact // of a new messenger: what is in the storage before its settings are, so that no revoked token is valid for a moment
+}
+
+// put makes a version of the settings the current one. The caller has begun a change of the name, and j has everything that the
+// storage has.
+func (s *Store) put(ctx context.Context, j *ledger.Journal, p putting) (r *ledger.Record, created bool, err error) {
+	settings := p.settings
 	before := j.Record()
-	if err := c.Check(before); err != nil {
+	if err := p.condition.Check(before); err != nil {
 		return nil, false, err
 	}
 	if before != nil && errors.Is(before.Unusable, vault.ErrNewer) {
@@ -69,14 +85,17 @@ func (reg *Registry) Put(ctx context.Context, name string, settings *config.Mess
 	if err != nil {
 		return nil, false, err
 	}
-	if _, err = s.write(ctx, j, incarnation, true, v); err == nil {
+	if p.created != nil {
+		v.Created = p.created
+	}
+	if err = s.writeFirst(ctx, j, incarnation, p, v); err == nil {
 		_, err = s.again(ctx, j)
 	}
 	if err != nil {
 		return nil, false, StorageError(err)
 	}
 	if j.HasRival(incarnation, v) || unconfirmed && hasLost(j, incarnation) {
-		if _, err := s.write(ctx, j, incarnation, true, j.Withdrawal(v, Now())); err != nil {
+		if _, err := s.write(ctx, j, incarnation, p.urgent, j.Withdrawal(v, Now())); err != nil {
 			return nil, false, StorageError(err)
 		}
 		return nil, false, errTwoWriters
@@ -84,7 +103,7 @@ func (reg *Registry) Put(ctx context.Context, name string, settings *config.Mess
 	if Now().Round(0).Sub(v.At) > ledger.Undecided { // the machine was suspended, and others do not wait any more
 		return nil, false, StorageError(vault.ErrUnknown)
 	}
-	if _, err = s.write(ctx, j, incarnation, true, j.Confirmation(v, before, settings, Now())...); err == nil {
+	if _, err = s.write(ctx, j, incarnation, p.urgent, j.Confirmation(v, before, settings, Now())...); err == nil {
 		_, err = s.again(ctx, j)
 	}
 	if err != nil {
@@ -99,6 +118,16 @@ func (reg *Registry) Put(ctx context.Context, name string, settings *config.Mess
 		return nil, false, errTwoWriters // it was deleted meanwhile
 	}
 	return r, before == nil, nil
+}
+
+// writeFirst writes a version of the settings together with what has to be there before: if it fits, in one batch.
+func (s *Store) writeFirst(ctx context.Context, j *ledger.Journal, incarnation string, p putting, v *ledger.Fact) error {
+	for _, facts := range ledger.Batches(append(slices.Clone(p.before), v)) {
+		if _, err := s.write(ctx, j, incarnation, p.urgent, facts...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // hasLost reports whether another node has created a messenger of the same name that goes first.

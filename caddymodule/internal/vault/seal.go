@@ -100,6 +100,11 @@ func (s *sealer) Seal(storageKey string, value []byte) []byte {
 	return key.aead.Seal(sealed, nil, value, additionalData(storageKey))
 }
 
+// Open returns the value that was sealed for storageKey.
+func (s *sealer) Open(storageKey string, stored []byte) ([]byte, error) {
+	return s.open(storageKey, stored)
+}
+
 // open returns the value that was sealed for storageKey.
 func (s *sealer) open(storageKey string, stored []byte) ([]byte, error) {
 	sealed, isSealed := bytes.CutPrefix(stored, []byte(sealedPrefix))

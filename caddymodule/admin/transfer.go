@@ -1,0 +1,254 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"sync"
+
+	"go.uber.org/zap"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/transfer"
+)
+
+const (
+	// MaxImported is how many messengers one request imports, and MaxImportText how many bytes their lines have together.
+	MaxImported   = 100
+	MaxImportText = transfer.MaxLine
+
+	// exportTogether is how many messengers are read together for an export, and maxExportText after how many bytes an answer ends.
+	exportTogether = 16
+	maxExportText  = 1 << 20
+
+	// maxExported is how many names one answer of an export looks at.
+	maxExported = 500
+
+	// importTogether is how many messengers one request imports at a time.
+	importTogether = 16
+)
+
+// transferring bounds exports and imports: each reads or writes many values.
+var transferring = make(slots, 2)
+
+// An ExportRequest asks for a part of an export.
+type ExportRequest struct {
+	After string `json:"after,omitempty"` // Next of the part before
+	Key   string `json:"key,omitempty"`   // seals the secrets; without it there are none
+}
+
+// An ExportPart is a part of an export.
+type ExportPart struct {
+	Lines  []json.RawMessage `json:"lines"`
+	Failed []ExportFailure   `json:"failed,omitempty"` // what cannot be read
+	Next   string            `json:"next,omitempty"`   // "" if this is the last part
+}
+
+// An ExportFailure says why a messenger cannot be exported.
+type ExportFailure struct {
+	Messenger string `json:"messenger"`
+	Error     string `json:"error"`
+}
+
+// Export returns the lines of some messengers. The first part has those of the configuration that have anything in the store.
+func (s *Service) Export(ctx context.Context, r ExportRequest, by registry.Actor) (*ExportPart, error) {
+	var seal transfer.Sealer
+	if r.Key != "" {
+		var err error
+		if seal, err = transfer.NewSealer(r.Key); err != nil {
+			return nil, registry.StatusError(http.StatusBadRequest, err.Error())
+		}
+	}
+	view, err := s.StoredNames(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if transferring.take(ctx) != nil {
+		return nil, errSlow
+	}
+	defer transferring.release()
+	part := &ExportPart{Lines: []json.RawMessage{}}
+	if r.After == "" {
+		s.Audit("messengers exported", "", by, zap.Bool("secrets", seal != nil))
+		if err := s.exportAll(ctx, part, s.Names(), ledger.KindRing, seal); err != nil {
+			return nil, err
+		}
+	}
+	var names []string
+	looked := 0
+	for name := range view.Matching(r.After, "") {
+		if len(names) == exportTogether {
+			if err := s.exportAll(ctx, part, names, ledger.KindStored, seal); err != nil {
+				return nil, err
+			}
+			if names = names[:0]; looked >= maxExported || part.size() > maxExportText {
+				part.Next = r.After
+				return part, nil
+			}
+		}
+		names, r.After, looked = append(names, name), name, looked+1
+	}
+	return part, s.exportAll(ctx, part, names, ledger.KindStored, seal)
+}
+
+func (p *ExportPart) size() (size int) {
+	for _, line := range p.Lines {
+		size += len(line)
+	}
+	return size
+}
+
+// exportAll adds the lines of messengers. It is not the caller's error that one of them cannot be read.
+func (s *Service) exportAll(ctx context.Context, part *ExportPart, names []string, kind string, seal transfer.Sealer) error {
+	lines, failures := make([]json.RawMessage, len(names)), make([]error, len(names))
+	err := s.Peek(ctx, names, kind, func(i int, p registry.Peeked) {
+		if failures[i] = p.Err; p.Err != nil {
+			return
+		}
+		if p.Record != nil && errors.Is(p.Record.Unusable, registry.ErrNewer) {
+			failures[i] = p.Record.Unusable // this version would lose what it does not know
+			return
+		}
+		if c := p.Journal.Copy(registry.Now()); c != nil {
+			lines[i], failures[i] = transfer.Encode(p.Name, c, seal)
+		}
+	})
+	for i, name := range names {
+		if failures[i] != nil {
+			part.Failed = append(part.Failed, ExportFailure{name, failures[i].Error()})
+		} else if lines[i] != nil {
+			part.Lines = append(part.Lines, lines[i])
+		}
+	}
+	return err
+}
+
+// An ImportRequest has lines of an export.
+type ImportRequest struct {
+	registry.ImportOptions
+	Key   string            `json:"key,omitempty"` // opens the secrets; without it none is imported
+	Lines []json.RawMessage `json:"lines"`
+}
+
+// An ImportAnswer says what was done with each line, in their order.
+type ImportAnswer struct {
+	Results []registry.Imported `json:"results"`
+}
+
+// Import imports messengers, several at a time. Lines that are not valid are refused before anything is changed.
+func (s *Service) Import(ctx context.Context, r ImportRequest, by registry.Actor) (*ImportAnswer, error) {
+	if len(r.Lines) > MaxImported {
+		return nil, registry.StatusError(http.StatusBadRequest, fmt.Sprintf("there are more than %d lines; send them in several requests", MaxImported))
+	}
+	var seal transfer.Sealer
+	if r.Key != "" {
+		var err error
+		if seal, err = transfer.NewSealer(r.Key); err != nil {
+			return nil, registry.StatusError(http.StatusBadRequest, err.Error())
+		}
+	}
+	names, copies := make([]string, len(r.Lines)), make([]*ledger.Copy, len(r.Lines))
+	for i, text := range r.Lines {
+		line, err := transfer.Parse(text)
+		if err == nil && line.End != nil {
+			err = errors.New("is the end of a file, and no messenger")
+		}
+		if err == nil {
+			names[i] = line.Messenger
+			copies[i], err = line.Copy(seal, registry.Now())
+		}
+		if err != nil {
+			return nil, registry.StatusError(http.StatusBadRequest, fmt.Sprintf("line %d: %v", i+1, err))
+		}
+	}
+	if transferring.take(ctx) != nil {
+		return nil, errSlow
+	}
+	defer transferring.release()
+	answer := &ImportAnswer{make([]registry.Imported, len(r.Lines))}
+	failures := make([]error, len(r.Lines))
+	var all sync.WaitGroup
+	turns := make(chan struct{}, importTogether)
+	for i, c := range copies {
+		turns <- struct{}{}
+		all.Go(func() {
+			defer func() { <-turns }()
+			answer.Results[i], failures[i] = s.Registry.Import(ctx, names[i], c, r.ImportOptions)
+			if result := answer.Results[i]; failures[i] == nil && !r.DryRun && result.Result != registry.ImportUnchanged {
+				s.Audit("messenger imported", names[i], by, zap.String("result", result.Result), zap.Strings("notes", result.Notes))
+			}
+		})
+	}
+	all.Wait()
+	for i, err := range failures {
+		if err != nil {
+			return nil, registry.StatusError(http.StatusServiceUnavailable, fmt.Sprintf("messenger %s: %v", names[i], err))
+		}
+	}
+	return answer, nil
+}
+
+func (s *Service) serveExport(r *http.Request) (any, error) {
+	var body ExportRequest
+	if err := readJSON(r, &body); err != nil {
+		return nil, err
+	}
+	return s.Export(r.Context(), body, actorOf(r))
+}
+
+func (s *Service) serveImport(r *http.Request) (any, error) {
+	var body ImportRequest
+	if err := readLargeJSON(r, &body); err != nil {
+		return nil, err
+	}
+	return s.Import(r.Context(), body, actorOf(r))
+}
+
+// serveRevokeAll makes revocations of a list.
+func (s *Service) serveRevokeAll(r *http.Request, name string) (any, error) {
+	var body RevocationsRequest
+	if err := readLargeJSON(r, &body); err != nil {
+		return nil, err
+	}
+	if len(body.Revocations) > MaxRevoked {
+		return nil, registry.StatusError(http.StatusBadRequest, fmt.Sprintf("there are more than %d revocations; send them in several requests", MaxRevoked))
+	}
+	for i := range body.Revocations {
+		v := &body.Revocations[i]
+		v.Skew, v.Issued, v.Exact, v.Covers = 0, nil, false, false // as for a single one
+	}
+	added, ended, err := s.RevokeAll(r.Context(), name, body.Revocations, actorOf(r))
+	return RevocationsAnswer{Revoked: added, Unchanged: len(body.Revocations) - added, Ended: ended}, err
+}
+
+// MaxRevoked is how many revocations one request has.
+const MaxRevoked = 500
+
+// A RevocationsRequest has revocations of one messenger.
+type RevocationsRequest struct {
+	Revocations []ledger.Revocation `json:"revocations"`
+}
+
+// A RevocationsAnswer says how many of them were new.
+type RevocationsAnswer struct {
+	Revoked   int `json:"revoked"`
+	Unchanged int `json:"unchanged"` // they were revoked already
+	Ended     int `json:"connections_ended"`
+}
+
+// readLargeJSON is readJSON for the bodies of imports.
+func readLargeJSON(r *http.Request, target any) error {
+	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind != "application/json" {
+		return registry.StatusError(http.StatusUnsupportedMediaType, "the body must be JSON, with Content-Type: application/json")
+	}
+	text, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, MaxImportText+MaxAdminBody))
+	if err != nil {
+		return registry.StatusError(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body cannot be read, or has more than %d bytes", MaxImportText+MaxAdminBody))
+	}
+	return decodeBody(text, target)
+}

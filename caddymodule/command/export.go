@@ -1,0 +1,164 @@
+package command
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/transfer"
+)
+
+// progressEvery is how often a long command says how far it is.
+const progressEvery = 5 * time.Second
+
+// secretsFlag adds the flag for the key of the secrets.
+func secretsFlag(cmd *cobra.Command, file *string, usage string) {
+	cmd.Flags().StringVar(file, "secrets", "", usage)
+}
+
+// readKey returns the key in a file, or "" for no file.
+func readKey(file string) (string, error) {
+	if file == "" {
+		return "", nil
+	}
+	found, err := config.ReadArgument(file)
+	if err == nil {
+		_, err = transfer.NewSealer(string(found.Text))
+	}
+	if err != nil {
+		return "", fmt.Errorf("--secrets: %w", err)
+	}
+	return strings.TrimSpace(string(found.Text)), nil
+}
+
+func exportCommand() *cobra.Command {
+	var c client
+	var keyFile, output string
+	cmd := c.canBeOffline(c.command(&cobra.Command{
+		Use:   "export",
+		Short: "Writes all messengers to a file: settings and revocations",
+		Long: `
+Writes one line of JSON for each messenger: the settings of a stored messenger,
+the revocations of a stored or configured one, and the kids of its shared
+tokens with their ends. The last line says that the file is complete. Use it
+for backups, for moving to another storage, and for version control.
+
+The text of shared tokens is written only with --secrets, and is sealed
+(AES-256-GCM) with the key in that file, of the same form as a store key:
+32 random bytes in base64, as "openssl rand -base64 32" makes them. Keep the key
+apart from the file.
+
+The file is created with the permissions 0600, and is there only when it is
+complete. An existing file is not overwritten.`,
+	}, noMessenger, func(cmd *cobra.Command, _ string) error {
+		key, err := readKey(keyFile)
+		if err != nil {
+			return err
+		}
+		return c.export(cmd, output, key)
+	}))
+	secretsFlag(cmd, &keyFile, "A `file` with the key that seals the text of shared tokens")
+	cmd.Flags().StringVarP(&output, "output", "o", "-", "The `file` to write, or - for standard output")
+	return cmd
+}
+
+func (c *client) export(cmd *cobra.Command, output, key string) (err error) {
+	if output == "-" {
+		return c.exportTo(cmd, os.Stdout, key) // its lines are ASCII
+	}
+	file, done, err := newFile(output)
+	if err != nil {
+		return err
+	}
+	defer func() { err = done(err) }()
+	return c.exportTo(cmd, file, key)
+}
+
+// newFile makes a file that gets its name when done is called without an error.
+func newFile(name string) (file *os.File, done func(error) error, err error) {
+	if _, err := os.Lstat(name); err == nil {
+		return nil, nil, fmt.Errorf("the file %s exists already, and is not overwritten; choose another name, or remove it", name)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, err
+	}
+	part := name + ".part"
+	file, err = os.OpenFile(part, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil, nil, fmt.Errorf("the file %s is there, which another export writes or has left; remove it", part)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return file, func(failed error) error {
+		if failed == nil {
+			failed = file.Sync()
+		}
+		if err := file.Close(); failed == nil {
+			failed = err
+		}
+		if failed == nil {
+			return os.Rename(part, name)
+		}
+		_ = os.Remove(part)
+		return failed
+	}, nil
+}
+
+// exportTo writes an export. What cannot be read is named, and does not keep the others from being exported.
+func (c *client) exportTo(cmd *cobra.Command, w io.Writer, key string) error {
+	out := bufio.NewWriter(w)
+	about := cmd.ErrOrStderr()
+	count, failed, said := 0, 0, time.Now()
+	for after := ""; ; {
+		var part admin.ExportPart
+		if err := c.do(http.MethodPost, "export", "", admin.ExportRequest{After: after, Key: key}, &part); err != nil {
+			return err
+		}
+		for _, line := range part.Lines {
+			_, _ = out.Write(line) // the error is that of Flush
+			_ = out.WriteByte('\n')
+		}
+		for _, f := range part.Failed {
+			printable.Printf(about, "messenger %s is not in the file: %s\n", f.Messenger, f.Error)
+		}
+		count, failed = count+len(part.Lines), failed+len(part.Failed)
+		if part.Next == "" {
+			break
+		}
+		if part.Next <= after {
+			return errors.New("the gateway's answer leads back to where it was; try again")
+		}
+		if after = part.Next; time.Since(said) > progressEvery {
+			said = time.Now()
+			fmt.Fprintf(about, "%d messengers exported so far\n", count)
+		}
+	}
+	end, err := transfer.EncodeEnd(count)
+	if err != nil {
+		return err
+	}
+	_, _ = out.Write(end)
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	secrets := "without the text of shared tokens (--secrets)"
+	if key != "" {
+		secrets = "the text of shared tokens is sealed"
+	}
+	fmt.Fprintf(about, "%d messengers exported, %s\n", count, secrets)
+	if failed > 0 {
+		return fmt.Errorf("%d messengers cannot be read, and are not in the file; the lines above name them", failed)
+	}
+	return nil
+}

@@ -1,0 +1,299 @@
+package command
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/transfer"
+)
+
+// sendText is how many bytes of lines are sent at a time, except for a longer line.
+const sendText = 512 << 10
+
+// importOptions are the flags of "caddy messenger import".
+type importOptions struct {
+	client
+	input, keyFile string
+	merge          bool
+	registry.ImportOptions
+}
+
+func importCommand() *cobra.Command {
+	var o importOptions
+	cmd := o.canBeOffline(o.command(&cobra.Command{
+		Use:   "import --input <file> (--merge | --replace)",
+		Short: "Creates messengers, and adds revocations, from a file of export",
+		Long: `
+Reads what "export" has written. Messengers that do not exist are created.
+Revocations, and ends of shared tokens, are added to those that exist; nothing
+that is revoked becomes valid again, whatever the file says.
+
+With --merge the settings of messengers that exist are kept, and deleted
+messengers stay deleted; differences are named as conflicts. With --replace
+settings are replaced by those in the file, and deleted messengers are restored.
+With --dry-run nothing is changed, and what would be is printed.
+
+Shared tokens come only with a messenger that this import creates, and only if
+--secrets has the key with which they were exported. Otherwise a messenger has
+none afterwards: generate one. Importing a file again changes nothing, so that
+an import which ended in between can be repeated.
+
+The exit status is 4 if there were conflicts.`,
+	}, noMessenger, func(cmd *cobra.Command, _ string) error { return o.run(cmd) }))
+	f := cmd.Flags()
+	f.StringVarP(&o.input, "input", "i", "", "The `file` to read, or - for standard input")
+	f.BoolVar(&o.merge, "merge", false, "Keep what is there")
+	f.BoolVar(&o.Replace, "replace", false, "Replace settings, and restore deleted messengers")
+	f.BoolVar(&o.DryRun, "dry-run", false, "Change nothing, and print what would be changed")
+	secretsFlag(cmd, &o.keyFile, "A `file` with the key that opens the text of shared tokens")
+	return cmd
+}
+
+// openInput opens a file to be read, or standard input.
+func openInput(cmd *cobra.Command, name string) (io.Reader, func(), error) {
+	if name == "-" {
+		return cmd.InOrStdin(), func() {}, nil
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	return file, func() { _ = file.Close() }, nil
+}
+
+func (o *importOptions) run(cmd *cobra.Command) error {
+	switch {
+	case o.input == "":
+		return errors.New("--input is missing: it names a file, or - for standard input")
+	case o.merge == o.Replace:
+		return errors.New("give --merge, which keeps what is there, or --replace")
+	}
+	key, err := readKey(o.keyFile)
+	if err != nil {
+		return err
+	}
+	in, done, err := openInput(cmd, o.input)
+	if err != nil {
+		return err
+	}
+	defer done()
+	i := &importing{importOptions: o, cmd: cmd, key: key, counts: make(map[string]int), said: time.Now()}
+	err = eachLine(in, transfer.MaxLine, i.add)
+	if err == nil {
+		err = i.send()
+	}
+	i.summarize()
+	switch {
+	case err != nil:
+		return err
+	case i.end == nil:
+		return errors.New("the file has no last line that says it is complete; it may be cut off, and messengers may be missing")
+	case i.end.Messengers != i.read:
+		return fmt.Errorf("the file has %d messengers, and its last line says %d; lines are missing, or were added", i.read, i.end.Messengers)
+	case i.counts[registry.ImportConflict] > 0:
+		return registry.StatusError(http.StatusConflict, fmt.Sprintf("%d conflicts, which the lines above name", i.counts[registry.ImportConflict]))
+	}
+	return nil
+}
+
+// An importing sends the lines of a file, several at a time.
+type importing struct {
+	*importOptions
+	cmd    *cobra.Command
+	key    string
+	open   []json.RawMessage
+	size   int
+	read   int // messengers
+	sealed int // of these, how many have secrets
+	counts map[string]int
+	end    *transfer.End
+	said   time.Time
+}
+
+// eachLine calls f for every line, with its number, and without its break. Errors name the line.
+func eachLine(in io.Reader, limit int, f func(text []byte) error) error {
+	reader := bufio.NewReaderSize(in, 64<<10)
+	for number := 1; ; number++ {
+		var line []byte
+		for {
+			part, err := reader.ReadSlice('\n')
+			if len(line)+len(part) > limit {
+				return fmt.Errorf("line %d: it has more than %d bytes", number, limit)
+			}
+			line = append(line, part...)
+			if errors.Is(err, bufio.ErrBufferFull) {
+				continue
+			}
+			if errors.Is(err, io.EOF) && len(line) == 0 {
+				return nil
+			}
+			if err != nil && !errors.Is(err, io.EOF) {
+				return err
+			}
+			break
+		}
+		if line = bytes.TrimSpace(line); len(line) == 0 {
+			continue
+		}
+		if err := f(line); err != nil {
+			return fmt.Errorf("line %d: %w", number, err)
+		}
+	}
+}
+
+// add adds a line to those that are sent next.
+func (i *importing) add(text []byte) error {
+	line, err := transfer.Parse(text)
+	if err != nil {
+		return err
+	}
+	if i.end != nil {
+		return errors.New("it comes after the end of the export; import several exports one by one")
+	}
+	if line.End != nil {
+		i.end = line.End
+		return nil
+	}
+	if line.Secrets != "" {
+		i.sealed++
+	}
+	if len(i.open) > 0 && i.size+len(text) > sendText || len(i.open) == admin.MaxImported {
+		if err := i.send(); err != nil {
+			return err
+		}
+	}
+	i.open, i.size, i.read = append(i.open, text), i.size+len(text), i.read+1
+	return nil
+}
+
+// send imports the lines that were added. After an error in one of them nothing of them was changed.
+func (i *importing) send() error {
+	if len(i.open) == 0 {
+		return nil
+	}
+	var answer admin.ImportAnswer
+	request := admin.ImportRequest{ImportOptions: i.ImportOptions, Key: i.key, Lines: i.open}
+	if err := i.do(http.MethodPost, "import", "", request, &answer); err != nil {
+		return fmt.Errorf("messengers %d to %d of the file: %w; what was imported before stays, and importing again changes nothing of it", i.read-len(i.open)+1, i.read, err)
+	}
+	i.open, i.size = nil, 0
+	for _, result := range answer.Results {
+		i.counts[result.Result]++
+		if result.Result == registry.ImportUnchanged || result.Result == registry.ImportCreated && len(result.Notes) == 0 && !i.DryRun {
+			continue
+		}
+		printable.Printf(i.cmd.OutOrStdout(), "%s\t%s\n", result.Messenger, result.Result)
+		for _, note := range result.Notes {
+			printable.Printf(i.cmd.OutOrStdout(), "\t%s\n", note)
+		}
+	}
+	if time.Since(i.said) > progressEvery {
+		i.said = time.Now()
+		fmt.Fprintf(i.cmd.ErrOrStderr(), "%d messengers read so far\n", i.read)
+	}
+	return nil
+}
+
+func (i *importing) summarize() {
+	if i.sealed > 0 && i.key == "" {
+		fmt.Fprintf(i.cmd.ErrOrStderr(), "the file has the sealed shared tokens of %d messengers; without --secrets they are not imported\n", i.sealed)
+	}
+	would := ""
+	if i.DryRun {
+		would = "nothing was changed; an import would have: "
+	}
+	fmt.Fprintf(i.cmd.ErrOrStderr(), "%s%d created, %d changed, %d unchanged, %d conflicts\n", would,
+		i.counts[registry.ImportCreated], i.counts[registry.ImportChanged], i.counts[registry.ImportUnchanged], i.counts[registry.ImportConflict])
+}
+
+func importRevocationsCommand() *cobra.Command {
+	var c client
+	var input string
+	cmd := c.canBeOffline(c.command(&cobra.Command{
+		Use:   "import <messenger> --input <file>",
+		Short: "Revokes many tokens or contacts, from a file",
+		Long: `
+Reads one revocation a line, as JSON: {"jti": "…"}, {"jti_sha256": "…"},
+{"identity": "…", "issued_before": "2026-11-25T08:00:00Z"} or {"all": true}.
+"until" says when the token expires, if that is known, so that the revocation
+does not have to be kept longer. What is revoked already is left as it is.`,
+	}, thisMessenger, func(cmd *cobra.Command, name string) error {
+		if input == "" {
+			return errors.New("--input is missing: it names a file, or - for standard input")
+		}
+		in, done, err := openInput(cmd, input)
+		if err != nil {
+			return err
+		}
+		defer done()
+		return c.importRevocations(cmd, name, in)
+	}))
+	cmd.Flags().StringVarP(&input, "input", "i", "", "The `file` to read, or - for standard input")
+	return cmd
+}
+
+// maxRevocationLine is the size of the longest line of a file of revocations, in bytes.
+const maxRevocationLine = 64 << 10
+
+func (c *client) importRevocations(cmd *cobra.Command, name string, in io.Reader) error {
+	var total admin.RevocationsAnswer
+	var open []ledger.Revocation
+	send := func() error {
+		if len(open) == 0 {
+			return nil
+		}
+		var answer admin.RevocationsAnswer
+		if err := c.do(http.MethodPost, "messengers/"+name+"/revocations/import", "", admin.RevocationsRequest{Revocations: open}, &answer); err != nil {
+			return err
+		}
+		open = open[:0]
+		total.Revoked, total.Unchanged, total.Ended = total.Revoked+answer.Revoked, total.Unchanged+answer.Unchanged, total.Ended+answer.Ended
+		return nil
+	}
+	err := eachLine(in, maxRevocationLine, func(text []byte) error {
+		v, err := readRevocation(text)
+		if err != nil {
+			return err
+		}
+		if open = append(open, v); len(open) == admin.MaxRevoked {
+			return send()
+		}
+		return nil
+	})
+	if err == nil {
+		err = send()
+	}
+	if err != nil && total == (admin.RevocationsAnswer{}) {
+		return err
+	}
+	_, failed := fmt.Fprintf(cmd.OutOrStdout(), "messenger %s: %d revoked, %d were revoked already\n%s\n", name, total.Revoked, total.Unchanged, c.endedText(total.Ended))
+	return cmp.Or(err, failed)
+}
+
+// readRevocation reads a line of a file of revocations. Errors do not quote it.
+func readRevocation(text []byte) (v ledger.Revocation, err error) {
+	if err := strictjson.Object(text, func(_, _ []byte) {}); err != nil {
+		return v, fmt.Errorf("it %w", err)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if decoder.Decode(&v) != nil {
+		return v, errors.New("it is not a revocation; see --help")
+	}
+	return v, v.Check()
+}

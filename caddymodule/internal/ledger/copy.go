@@ -1,0 +1,324 @@
+package ledger
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+)
+
+// A messenger is copied from one store into another by what its facts say, and not by the facts themselves: their IDs come from a
+// file, and two facts with one ID would be read differently by different nodes. What is imported gets an ID that depends on its
+// content only, so that importing it twice adds it once. Three rules follow from what a copy must never do:
+//
+//   - Nothing that is revoked here becomes valid: a copy adds revocations and ends of tokens, and undoes none.
+//   - A token is added only to a messenger that this copy creates. A store forgets revoked tokens after a while, so that it cannot
+//     tell a token that is new to it from one that was revoked long ago.
+//   - Nothing ends that was not meant: what was undone here since is not revoked again, and tokens are told apart by their text.
+
+// A Copy is what a file says about one messenger.
+type Copy struct {
+	Created     *time.Time         // of a stored messenger
+	Settings    *config.Messenger  // nil for a configured one
+	Tokens      []CopiedToken      // the oldest first
+	Revocations []CopiedRevocation // the oldest first
+}
+
+// A CopiedToken is a shared token in a copy.
+type CopiedToken struct {
+	KeyID       string     `json:"kid"`
+	Fingerprint string     `json:"fingerprint"`
+	Created     time.Time  `json:"created"`
+	End         *time.Time `json:"end,omitempty"`
+	Revoked     bool       `json:"revoked,omitempty"`
+	Token       string     `json:"-"` // "" if the secrets were not copied
+}
+
+// A CopiedRevocation is a revocation in a copy, with the ID that it had in its store.
+type CopiedRevocation struct {
+	ID string `json:"id"`
+	Revocation
+}
+
+// Copy returns what the journal says, or nil if there is nothing. The copy has secrets.
+func (j *Journal) Copy(now time.Time) (c *Copy) {
+	j.view(func(_ string, l *ledger) {
+		if l == nil || len(l.facts) == 0 {
+			return
+		}
+		c = new(Copy)
+		if v := l.version(); v != nil {
+			created := v.Created.UTC()
+			c.Created = &created
+			c.Settings, _ = l.settings(v)
+		}
+		for id, f := range l.tokens {
+			t := CopiedToken{KeyID: f.KeyID, Token: f.Token, Created: f.At.UTC(), Revoked: l.revoked[id] || l.isReset(f)}
+			t.Fingerprint = fingerprintOf(f.Token)
+			if end, found := l.expiry[id]; found {
+				t.End = &end
+			}
+			c.Tokens = append(c.Tokens, t)
+		}
+		slices.SortFunc(c.Tokens, func(a, b CopiedToken) int {
+			return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.KeyID, b.KeyID))
+		})
+		for f := range l.active() {
+			if !f.Revocation.hasExpired(now.Add(-KeepUseless)) {
+				c.Revocations = append(c.Revocations, CopiedRevocation{f.ID, *f.Revocation})
+			}
+		}
+		slices.SortFunc(c.Revocations, func(a, b CopiedRevocation) int {
+			return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.Value(), b.Value()), strings.Compare(a.ID, b.ID)) // the same for every store
+		})
+	})
+	return c
+}
+
+func fingerprintOf(token string) string { return (&Token{Token: token}).Fingerprint() }
+
+// Check returns why a copy cannot have been made by a gateway.
+func (c *Copy) Check(now time.Time) error {
+	latest := now.Add(maxAhead)
+	if c.Created != nil && (c.Created.After(latest) || c.Created.Year() < 2000) {
+		return errors.New(`"created" is not a time at which a messenger can have been created`)
+	}
+	if len(c.Tokens) > 1000 || len(c.Revocations) > 2*MaxRevocations {
+		return errors.New("it has more shared tokens or revocations than a messenger can have")
+	}
+	for i := range c.Tokens {
+		t := &c.Tokens[i]
+		if t.KeyID == "" || len(t.KeyID) > 255 || t.Fingerprint == "" || t.Created.IsZero() || t.Created.After(latest) || t.Token != "" && fingerprintOf(t.Token) != t.Fingerprint {
+			return fmt.Errorf("shared token number %d is incomplete, or does not have this fingerprint", i+1)
+		}
+	}
+	for i := range c.Revocations {
+		v := &c.Revocations[i].Revocation
+		if err := v.Check(); err != nil {
+			return fmt.Errorf("revocation number %d: %w", i+1, err)
+		}
+		skew := time.Duration(v.Skew)
+		if (v.Before == nil) != v.IsToken() || v.Created.IsZero() || v.Created.After(latest) || skew < 0 || skew > config.MaxClockSkew || len(v.Contact) > 255 || c.Revocations[i].ID == "" {
+			return fmt.Errorf("revocation number %d is incomplete, or has a time or clock_skew that it cannot have", i+1)
+		}
+	}
+	return nil
+}
+
+// copiedID returns the ID of what is imported from a copy.
+func (j *Journal) copiedID(what, id string, content any) string {
+	text, _ := json.Marshal(content) // strings and times
+	sum := sha256.Sum256(fmt.Appendf(nil, "imported\x00%s\x00%s\x00%s\x00%s", j.Name, what, id, text))
+	return strings.ToLower(base32.StdEncoding.EncodeToString(sum[:])[:16])
+}
+
+// A Difference is what a copy has and a journal lacks.
+type Difference struct {
+	Facts       []*Fact
+	Revocations int      // how many of the facts are
+	Ends        int      // how many shared tokens are revoked by them, or get a time at which they expire
+	Added       int      // how many shared tokens are added
+	NotAdded    []string // the kids of those that are not, although the copy has their text
+}
+
+// Lacking returns what the current messenger lacks of a copy, or a new one if there is none.
+func (j *Journal) Lacking(c *Copy, now time.Time) (d Difference, err error) {
+	at := j.stamp(now)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	l, isNew := newLedger(), true
+	if current := j.current(); current != "" && j.ledgers[current] != nil {
+		l, isNew = j.ledgers[current], false
+	}
+	ledgers := []*ledger{l}
+	if isNew && j.Kind == KindStored {
+		for _, former := range j.ledgers { // of messengers that were deleted, as long as their facts are there
+			ledgers = append(ledgers, former)
+		}
+	}
+	copied := make(map[string]bool)
+	for _, r := range c.Revocations {
+		id := j.copiedID("revocation", r.ID, r.Revocation)
+		if copied[id] {
+			continue
+		}
+		copied[id] = true
+		if l.facts[id] != nil || l.undone[id] || l.undone[r.ID] || r.hasExpired(now.Add(-KeepUseless)) || l.revokes(r.ID, &r.Revocation) {
+			continue
+		}
+		f := &Fact{ID: id, Kind: factRevoke, At: at, Revocation: &r.Revocation}
+		if !l.isCovered(f) {
+			d.Facts, d.Revocations = append(d.Facts, f), d.Revocations+1
+		}
+	}
+	if isNew && c.Created != nil { // what was revoked before this messenger was deleted
+		d.addFormer(j, c, ledgers[1:], copied, at)
+	}
+	size := l.size
+	for _, f := range d.Facts {
+		size += f.Revocation.size()
+	}
+	if n := len(l.revocations) + d.Revocations; n > MaxRevocations+maxExtra || size > maxRevocationText+maxExtra*revocationOverhead {
+		return d, fmt.Errorf("the messenger would have %d revocations, and there is no room for more than %d; undo some of them, or let tokens expire sooner (max_lifetime)", n, MaxRevocations)
+	}
+	for _, t := range c.Tokens {
+		copied[j.copiedID("token", t.KeyID, t.Fingerprint)] = true
+	}
+	mayAdd := true // nothing is there but what this copy has brought
+	for id := range l.facts {
+		mayAdd = mayAdd && copied[id]
+	}
+	for _, t := range c.Tokens {
+		d.addToken(j, t, ledgers, mayAdd, at, now)
+	}
+	return d, nil
+}
+
+// maxExtra is for revocations of all tokens, which always fit.
+const maxExtra = 100
+
+// revokes reports whether the ledger has a revocation, or has one that says the same.
+func (l *ledger) revokes(id string, v *Revocation) bool {
+	if f := l.facts[id]; f != nil && f.Kind == factRevoke && f.Revocation.target() == v.target() {
+		return true
+	}
+	for f := range l.active() {
+		old := f.Revocation
+		if old.target() == v.target() && (v.Before == nil || !old.reach().Before(v.reach())) && !v.hasLonger(old) && (old.Until == nil || v.Until != nil && !old.Until.Before(*v.Until)) {
+			return true
+		}
+	}
+	return false
+}
+
+// addFormer adds the revocations that a deleted messenger had which this copy brings back.
+func (d *Difference) addFormer(j *Journal, c *Copy, former []*ledger, copied map[string]bool, at time.Time) {
+	for _, l := range former {
+		if v := l.version(); v == nil || !v.Created.Equal(*c.Created) {
+			continue
+		}
+		for f := range l.active() {
+			id := j.copiedID("revocation", f.ID, *f.Revocation)
+			if copied[id] || copied[f.ID] {
+				continue
+			}
+			copied[id] = true
+			d.Facts, d.Revocations = append(d.Facts, &Fact{ID: id, Kind: factRevoke, At: at, Revocation: f.Revocation}), d.Revocations+1
+		}
+	}
+}
+
+// addToken adds what a copy says about one shared token. ledgers are the current one, and those of deleted messengers.
+func (d *Difference) addToken(j *Journal, t CopiedToken, ledgers []*ledger, mayAdd bool, at, now time.Time) {
+	expired := t.End != nil && !now.Before(*t.End)
+	for i, l := range ledgers {
+		for id, f := range l.tokens {
+			if fingerprintOf(f.Token) != t.Fingerprint {
+				continue
+			}
+			end, ends := l.expiry[id]
+			gone := l.revoked[id] || l.isReset(f)
+			if i > 0 { // of a deleted messenger
+				t.Revoked = t.Revoked || gone
+				if ends && t.End == nil {
+					t.End, expired = &end, !now.Before(end)
+				}
+				continue
+			}
+			switch {
+			case gone:
+			case t.Revoked:
+				d.Facts, d.Ends = append(d.Facts, &Fact{ID: j.copiedID("token_revoked", id, t.Fingerprint), Kind: factRevoked, At: at, Of: []string{id}}), d.Ends+1
+			case t.End != nil && !ends:
+				d.Facts, d.Ends = append(d.Facts, &Fact{ID: j.copiedID("token_expiry", id, *t.End), Kind: factExpiry, At: at, Of: []string{id}, End: t.End}), d.Ends+1
+			}
+			return
+		}
+	}
+	switch {
+	case t.Revoked, expired, t.Token == "":
+	case !mayAdd:
+		d.NotAdded = append(d.NotAdded, t.KeyID)
+	default:
+		token := &Fact{ID: j.copiedID("token", t.KeyID, t.Fingerprint), Kind: factToken, At: t.Created, KeyID: t.KeyID, Token: t.Token, Knows: ledgers[0].resetIDs()}
+		if j.Kind == KindStored {
+			token.Number = 1 // of the settings with which the messenger is made
+		}
+		d.Facts, d.Added = append(d.Facts, token), d.Added+1
+		if t.End != nil {
+			d.Facts = append(d.Facts, &Fact{ID: j.copiedID("token_expiry", token.ID, *t.End), Kind: factExpiry, At: at, Of: []string{token.ID}, End: t.End})
+		}
+	}
+}
+
+// Batches divides facts into groups that can be written at a time, in their order.
+func Batches(facts []*Fact) (groups [][]*Fact) {
+	size := 0
+	for _, f := range facts {
+		more := len(f.Settings) + len(f.Token) + 256
+		if f.Revocation != nil {
+			more += f.Revocation.size()
+		}
+		if size += more; len(groups) == 0 || size > maxGroup || len(groups[len(groups)-1]) >= 256 {
+			groups, size = append(groups, nil), more
+		}
+		groups[len(groups)-1] = append(groups[len(groups)-1], f)
+	}
+	return groups
+}
+
+// maxGroup is how many bytes the facts of one group have.
+const maxGroup = 256 << 10
+
+// DeletedAt returns when the last messenger of this name was deleted, or the zero time.
+func (j *Journal) DeletedAt() (last time.Time) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, at := range j.deleted {
+		if at.After(last) {
+			last = at
+		}
+	}
+	return last
+}
+
+// IsUnfinished reports whether the journal has nothing wrong except that a messenger has facts and no settings: an import ended in
+// between.
+func (j *Journal) IsUnfinished() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.recordErr == nil && len(j.bad) == 0 && j.current() == ""
+}
+
+// Current returns the incarnation that counts, or "".
+func (j *Journal) Current() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.current()
+}
+
+// IsRevoked reports whether the tokens that v revokes are revoked already, for as long as v says.
+func (j *Journal) IsRevoked(v Revocation, now time.Time) (revoked bool) {
+	target := v.target()
+	j.view(func(_ string, l *ledger) {
+		if l == nil {
+			return
+		}
+		for f := range l.active() {
+			old := f.Revocation
+			longEnough := v.Until == nil || old.Until == nil || !old.Until.Before(*v.Until)
+			if old.target() == target && longEnough && !old.hasExpired(now) && (v.IsToken() || v.Before != nil && !old.reach().Before(*v.Before)) {
+				revoked = true
+				return
+			}
+		}
+	})
+	return revoked
+}

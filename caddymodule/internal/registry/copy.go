@@ -1,0 +1,276 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
+)
+
+// What the import of a messenger has done, or would do.
+const (
+	ImportCreated   = "created"
+	ImportChanged   = "changed"
+	ImportUnchanged = "unchanged"
+	ImportConflict  = "conflict" // something was not done; the notes say what, and why
+)
+
+// An Imported messenger is the result of an import. Notes are sentences for the operator, without secrets.
+type Imported struct {
+	Messenger string   `json:"messenger"`
+	Result    string   `json:"result"`
+	Notes     []string `json:"notes,omitempty"`
+}
+
+func (i *Imported) note(format string, args ...any) {
+	i.Notes = append(i.Notes, fmt.Sprintf(format, args...))
+}
+
+func (i *Imported) conflict(format string, args ...any) {
+	i.Result = ImportConflict
+	i.note(format, args...)
+}
+
+// ImportOptions say how messengers are imported.
+type ImportOptions struct {
+	Replace bool `json:"replace"` // settings that differ, and messengers that were deleted
+	DryRun  bool `json:"dry_run"` // only say what would be done
+}
+
+// Import adds to the store what a copy has of a messenger, and the store lacks. Nothing is undone or removed, except that Replace
+// replaces settings. Importing again changes nothing. An error means that it is unknown what was done.
+func (reg *Registry) Import(ctx context.Context, name string, c *ledger.Copy, o ImportOptions) (result Imported, err error) {
+	result = Imported{Messenger: name, Result: ImportUnchanged}
+	kind := ledger.KindStored
+	if c.Settings == nil {
+		kind = ledger.KindRing
+	}
+	switch configured := reg.Messengers[name] != nil; {
+	case kind == ledger.KindRing && !configured:
+		result.conflict("it was in a configuration, and is not in this one; add it there, and import again")
+		return result, nil
+	case kind == ledger.KindStored && configured:
+		result.conflict("it is in the configuration here, which takes precedence over the store; rename one of the two")
+		return result, nil
+	}
+	ctx, end, err := reg.Store.beginChange(ctx, name)
+	if err != nil {
+		return result, err
+	}
+	defer end()
+	j, err := reg.Store.peek(ctx, name, kind)
+	switch {
+	case vault.IsUnreadable(err) && !j.IsUnfinished():
+		result.conflict("what is stored under this name cannot be read (%v); repair or delete it, and import again", err)
+		return result, nil
+	case err != nil && !vault.IsUnreadable(err):
+		return result, StorageError(err)
+	}
+	if err = reg.importInto(ctx, j, c, o, &result); err != nil {
+		if answer, ok := errors.AsType[caddy.APIError](err); ok && answer.HTTPStatus < http.StatusInternalServerError {
+			result.conflict("%v", answer.Err)
+			return result, nil
+		}
+		return result, StorageError(err)
+	}
+	return result, nil
+}
+
+func (reg *Registry) importInto(ctx context.Context, j *ledger.Journal, c *ledger.Copy, o ImportOptions, result *Imported) error {
+	lacking, err := j.Lacking(c, Now())
+	if err != nil {
+		result.conflict("%v", err)
+		return nil
+	}
+	r := j.Record()
+	if j.Kind == ledger.KindRing {
+		return reg.importFacts(ctx, j, lacking, o, result)
+	}
+	if err := c.Settings.CheckStored(reg.Store.IsInternal); err != nil {
+		result.conflict("its settings are not accepted here: %v", err)
+		return nil
+	}
+	if r == nil {
+		return reg.importNew(ctx, j, c, lacking, o, result)
+	}
+	if errors.Is(r.Unusable, vault.ErrNewer) {
+		result.conflict("the one that is stored was made by a newer version of the gateway; import with that version")
+		return nil
+	}
+	differ := r.Unusable != nil || !sameSettings(r.Settings, c.Settings)
+	if differ && !o.Replace && (c.Created == nil || !c.Created.Equal(r.Created)) {
+		result.conflict("there is another messenger of this name, with other settings, and nothing of it was changed; rename one of the two, or import with --replace")
+		return nil
+	}
+	if err := reg.importFacts(ctx, j, lacking, o, result); err != nil || !differ {
+		return err
+	}
+	if !o.Replace {
+		result.conflict("its settings differ (%s), and those that are stored were kept; import with --replace to replace them", strings.Join(differences(r.Settings, c.Settings), ", "))
+		return nil
+	}
+	result.note("settings are replaced: %s", strings.Join(differences(r.Settings, c.Settings), ", "))
+	if len(r.Tokens) > 0 && !c.Settings.IsGenerated() {
+		result.note("shared tokens revoked, because the method is another one: %d", len(r.Tokens))
+	}
+	if result.Result == ImportUnchanged {
+		result.Result = ImportChanged
+	}
+	if o.DryRun {
+		return nil
+	}
+	_, _, err = reg.Store.put(ctx, j, putting{settings: c.Settings, condition: Condition{Present: true}})
+	return err
+}
+
+// importNew creates a messenger.
+func (reg *Registry) importNew(ctx context.Context, j *ledger.Journal, c *ledger.Copy, lacking ledger.Difference, o ImportOptions, result *Imported) error {
+	if at := j.DeletedAt(); !at.IsZero() && !o.Replace {
+		result.conflict("it was deleted here on %s, and stays deleted; import with --replace to restore it", at.UTC().Format(time.RFC3339))
+		return nil
+	}
+	result.Result = ImportCreated
+	if n := active(c.Tokens); c.Settings.IsGenerated() && lacking.Added < n {
+		result.note("it has %d of its %d shared tokens, because the text of the others is not in the file or was not opened, or they were revoked here; generate one: caddy messenger tokens generate %s", lacking.Added, n, j.Name)
+	}
+	if o.DryRun {
+		return nil
+	}
+	before := lacking.Facts
+	if !c.Settings.IsGenerated() {
+		before = withoutTokens(before)
+	}
+	_, _, err := reg.Store.put(ctx, j, putting{settings: c.Settings, condition: Condition{Absent: true}, created: c.Created, before: before})
+	return err
+}
+
+// active returns how many of the tokens are neither revoked nor expired.
+func active(tokens []ledger.CopiedToken) (n int) {
+	for _, t := range tokens {
+		if !t.Revoked && (t.End == nil || Now().Before(*t.End)) {
+			n++
+		}
+	}
+	return n
+}
+
+func withoutTokens(facts []*ledger.Fact) (others []*ledger.Fact) {
+	for _, f := range facts {
+		if f.Revocation != nil {
+			others = append(others, f)
+		}
+	}
+	return others
+}
+
+// importFacts adds revocations, and ends of tokens, to a messenger that there is.
+func (reg *Registry) importFacts(ctx context.Context, j *ledger.Journal, lacking ledger.Difference, o ImportOptions, result *Imported) error {
+	for _, kid := range lacking.NotAdded {
+		result.conflict("the shared token %s was not added to a messenger that exists: it may have been revoked here; to take all of them from the file, delete the messenger and import it with --replace", kid)
+	}
+	if len(lacking.Facts) == 0 {
+		return nil
+	}
+	if result.Result == ImportUnchanged {
+		result.Result = ImportChanged
+	}
+	if lacking.Revocations > 0 {
+		result.note("revocations added: %d", lacking.Revocations)
+	}
+	if lacking.Ends > 0 {
+		result.note("shared tokens revoked, or expiring at the time in the file: %d", lacking.Ends)
+	}
+	if lacking.Added > 0 {
+		result.note("shared tokens added: %d", lacking.Added)
+	}
+	if o.DryRun {
+		return nil
+	}
+	incarnation := j.Current()
+	facts := append(j.ConfirmCreation(Now()), lacking.Facts...)
+	for _, group := range ledger.Batches(facts) {
+		if _, err := reg.Store.write(ctx, j, incarnation, false, group...); err != nil {
+			return err
+		}
+	}
+	if _, err := reg.Store.again(ctx, j); err != nil {
+		return err
+	}
+	if j.Current() != incarnation {
+		return errTwoWriters
+	}
+	return nil
+}
+
+func settingsText(m *config.Messenger) []byte {
+	text, _ := json.Marshal(m) // it was read from JSON
+	return text
+}
+
+func sameSettings(a, b *config.Messenger) bool { return bytes.Equal(settingsText(a), settingsText(b)) }
+
+// differences returns the names of the settings that differ, and none of their values.
+func differences(a, b *config.Messenger) (names []string) {
+	for _, s := range config.Settings {
+		if one, other := s.Texts(a), s.Texts(b); strings.Join(one, "\x00") != strings.Join(other, "\x00") {
+			names = append(names, s.Name)
+		}
+	}
+	if len(names) == 0 {
+		names = append(names, "the keys")
+	}
+	return names
+}
+
+// RevokeAll is Revoke for several revocations, of which those that are active already are left out. It returns how many were new.
+func (reg *Registry) RevokeAll(ctx context.Context, name string, list []ledger.Revocation, by Actor) (added, ended int, err error) {
+	j, m, err := reg.journalOf(ctx, name)
+	if err != nil {
+		return 0, 0, err
+	}
+	var facts []*ledger.Fact
+	incarnation := ""
+	for i := range list {
+		if err := list[i].Check(); err != nil {
+			return 0, 0, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("number %d: %w", i+1, err)}
+		}
+		if j.IsRevoked(list[i], Now()) {
+			continue
+		}
+		var more []*ledger.Fact
+		if incarnation, more, err = j.Revoke(list[i], m, Now()); err != nil {
+			return 0, 0, changeError(err)
+		}
+		facts, added = append(facts, more...), added+1
+	}
+	if added == 0 {
+		return 0, 0, nil
+	}
+	confirming := j.ConfirmCreation(Now())
+	for _, group := range ledger.Batches(append(confirming, facts...)) {
+		n, err := reg.Store.write(ctx, j, incarnation, true, group...)
+		if err != nil {
+			return 0, 0, StorageError(err)
+		}
+		ended += n
+	}
+	reg.Audit("tokens revoked", name, by, zap.Int("revocations", added), zap.Int("connections", ended))
+	if len(confirming) > 0 {
+		if _, err := reg.Store.again(ctx, j); err != nil {
+			return 0, 0, StorageError(err)
+		}
+		return added, ended, reg.Store.settleContest(ctx, j, incarnation)
+	}
+	return added, ended, nil
+}

@@ -1,0 +1,268 @@
+// Package transfer is the file in which messengers are carried from one store to another: JSON lines, one for each messenger, with
+// its settings, its revocations and what happened to its shared tokens.
+//
+// The text of shared tokens is in a file only if a key was given, and is sealed with it. The construction is that of the store:
+// AES-256-GCM with a random nonce, under a key of 32 random bytes. A key and not a passphrase, because such files are made by
+// programs and kept for years, where guessing has all the time that it needs; and the operator knows this form of key already. The
+// name of the messenger is authenticated, so that secrets cannot be moved to another line.
+//
+// It does not know what an import does with a line; that is the registry's concern. Begin reading with [Line].
+package transfer
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
+)
+
+const (
+	// Format is the number of the format of the lines that this version writes.
+	Format = 1
+
+	// MaxLine is the size of the longest line in bytes: a messenger can have 10,000 revocations.
+	MaxLine = 8 << 20
+
+	maxSettings = 64 << 10
+)
+
+// Where a messenger was.
+const (
+	fromConfig = "config"
+	fromStore  = "stored"
+)
+
+// A Line is one line of a file: a messenger, or the end.
+type Line struct {
+	Format    int    `json:"format"`
+	Messenger string `json:"messenger,omitempty"`
+	Source    string `json:"source,omitempty"` // "stored", or "config": then it has no settings
+
+	Created     *time.Time                `json:"created,omitempty"`
+	Settings    json.RawMessage           `json:"settings,omitempty"`
+	Tokens      []ledger.CopiedToken      `json:"tokens,omitempty"`
+	Secrets     string                    `json:"secrets,omitempty"` // sealed
+	Revocations []ledger.CopiedRevocation `json:"revocations,omitempty"`
+
+	End *End `json:"end,omitempty"`
+}
+
+// An End is in the last line, without which a file is not complete.
+type End struct {
+	Messengers int `json:"messengers"` // how many lines are before it
+}
+
+// A secret is what is sealed of one shared token.
+type secret struct {
+	ledger.CopiedToken
+	Text string `json:"token"`
+}
+
+// A Sealer seals the secrets of a file, and opens them.
+type Sealer interface {
+	Seal(place string, text []byte) []byte
+	Open(place string, sealed []byte) ([]byte, error)
+}
+
+func place(messenger string) string { return "export/" + messenger }
+
+// Encode returns the line of a messenger, with a line break. Without a sealer no secret is in it.
+func Encode(name string, c *ledger.Copy, seal Sealer) ([]byte, error) {
+	line := Line{Format: Format, Messenger: name, Source: fromConfig, Created: c.Created, Tokens: c.Tokens, Revocations: c.Revocations}
+	if c.Settings != nil {
+		line.Source = fromStore
+		var err error
+		if line.Settings, err = json.Marshal(c.Settings); err != nil {
+			return nil, err
+		}
+	}
+	var secrets []secret
+	for _, t := range c.Tokens {
+		if t.Token != "" && !t.Revoked {
+			secrets = append(secrets, secret{t, t.Token})
+		}
+	}
+	if seal != nil && len(secrets) > 0 {
+		text, err := json.Marshal(secrets)
+		if err != nil {
+			return nil, err
+		}
+		line.Secrets = base64.StdEncoding.EncodeToString(seal.Seal(place(name), text))
+	}
+	return encode(line)
+}
+
+// EncodeEnd returns the last line of a file with that many messengers.
+func EncodeEnd(messengers int) ([]byte, error) {
+	return encode(Line{Format: Format, End: &End{messengers}})
+}
+
+func encode(line Line) ([]byte, error) {
+	text, err := json.Marshal(line)
+	if err != nil {
+		return nil, err
+	}
+	return append(ascii(text), '\n'), nil
+}
+
+// ascii escapes what is not ASCII: a file may be shown on a terminal, and must not come to say something else there.
+func ascii(text []byte) []byte {
+	if !slices.ContainsFunc(text, func(c byte) bool { return c >= 0x7f }) {
+		return text
+	}
+	var b bytes.Buffer
+	for _, c := range string(text) {
+		switch {
+		case c < 0x7f:
+			b.WriteRune(c)
+		case c > 0xffff:
+			high, low := utf16.EncodeRune(c)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, c)
+		}
+	}
+	return b.Bytes()
+}
+
+var (
+	errNewer = errors.New("was made by a newer version of the gateway; import it with that version")
+	errType  = errors.New("has a member with a value of the wrong type; export the messenger again")
+)
+
+// Parse reads a line. Errors quote no value: it may be a secret or an identity.
+func Parse(text []byte) (*Line, error) {
+	line, err := parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("it %w", err)
+	}
+	return line, nil
+}
+
+func parse(text []byte) (*Line, error) {
+	if len(text) > MaxLine {
+		return nil, fmt.Errorf("has more than %d MiB", MaxLine>>20)
+	}
+	if !utf8.Valid(text) {
+		return nil, errors.New("is not UTF-8")
+	}
+	var format []byte
+	if err := strictjson.Object(text, func(name, value []byte) {
+		if string(name) == "format" {
+			format = value
+		}
+	}); err != nil {
+		return nil, fmt.Errorf("%w; it may be cut off, or not from an export", err)
+	}
+	line := new(Line)
+	switch json.Unmarshal(format, &line.Format) {
+	case nil:
+	default:
+		return nil, errors.New(`has no format number; a line of an export begins with {"format":1`)
+	}
+	if line.Format > Format {
+		return nil, errNewer
+	}
+	if line.Format != Format {
+		return nil, fmt.Errorf("has the format %d, and only %d is known", line.Format, Format)
+	}
+	if err := decodeKnown(text, line); err != nil {
+		return nil, err
+	}
+	return line, line.check()
+}
+
+// decodeKnown decodes text, and refuses members that this version does not know: each may be a restriction.
+func decodeKnown(text []byte, target any) error {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(target); err != nil {
+		if strings.Contains(err.Error(), "json: unknown field ") {
+			return fmt.Errorf("has a member that this version does not know, or %w", errNewer)
+		}
+		return errType
+	}
+	return nil
+}
+
+func (l *Line) check() error {
+	if l.End != nil {
+		if l.Messenger != "" || l.Settings != nil || l.End.Messengers < 0 {
+			return errors.New("is the end of a file and a messenger at once")
+		}
+		return nil
+	}
+	if err := config.CheckName(l.Messenger); err != nil {
+		return fmt.Errorf("has a name of a messenger that is not allowed: it %w", err)
+	}
+	switch {
+	case l.Source != fromStore && l.Source != fromConfig:
+		return errors.New(`has a "source" other than "stored" and "config"`)
+	case (l.Source == fromStore) != (len(l.Settings) > 0):
+		return errors.New(`has to have "settings" if its source is "stored", and only then`)
+	case len(l.Settings) > maxSettings:
+		return fmt.Errorf("has settings of more than %d KiB", maxSettings>>10)
+	}
+	return nil
+}
+
+// Copy returns what the line says. Secrets are opened with seal, and left out if that is nil.
+func (l *Line) Copy(seal Sealer, now time.Time) (*ledger.Copy, error) {
+	c := &ledger.Copy{Created: l.Created, Tokens: slices.Clone(l.Tokens), Revocations: l.Revocations}
+	if l.Source == fromStore {
+		c.Settings = new(config.Messenger)
+		if err := decodeKnown(l.Settings, c.Settings); err != nil {
+			return nil, fmt.Errorf("it %w", err)
+		}
+	}
+	if l.Secrets != "" && seal != nil {
+		sealed, err := base64.StdEncoding.DecodeString(l.Secrets)
+		if err != nil {
+			return nil, fmt.Errorf("it %w", errType)
+		}
+		text, err := seal.Open(place(l.Messenger), sealed)
+		if err != nil {
+			return nil, errors.New("the secrets cannot be opened: they were sealed with another key, or changed; give the key of the export to --secrets, or leave it out to import without secrets")
+		}
+		var secrets []secret
+		if json.Unmarshal(text, &secrets) != nil {
+			return nil, fmt.Errorf("it %w", errType)
+		}
+		c.Tokens = withSecrets(c.Tokens, secrets)
+	}
+	return c, c.Check(now)
+}
+
+// withSecrets puts what was sealed in the place of what the line says openly, which anyone may have changed.
+func withSecrets(tokens []ledger.CopiedToken, secrets []secret) []ledger.CopiedToken {
+	for _, s := range secrets {
+		i := slices.IndexFunc(tokens, func(t ledger.CopiedToken) bool { return t.Fingerprint == s.Fingerprint })
+		if i < 0 {
+			continue
+		}
+		revoked := tokens[i].Revoked
+		tokens[i] = s.CopiedToken
+		tokens[i].Token, tokens[i].Revoked = s.Text, revoked
+	}
+	return tokens
+}
+
+// NewSealer makes a sealer of the text of a key, of the same form as the keys of the option store.
+func NewSealer(key string) (Sealer, error) {
+	bytes, err := vault.ParseSealKey([]byte(key))
+	if err != nil {
+		return nil, fmt.Errorf("the key of the secrets %w", err)
+	}
+	return vault.NewSealer([][]byte{bytes})
+}
