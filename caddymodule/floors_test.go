@@ -32,6 +32,7 @@ var floors = map[string]int{
 	"internal/session":     0,
 	"internal/strictjson":  0,
 	"internal/bytecache":   0,
+	"internal/recent":      0,
 	"internal/turnstile":   0,
 	"internal/nameindex":   0,
 	"internal/printable":   0,

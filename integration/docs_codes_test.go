@@ -23,9 +23,11 @@ var errorOf = map[int]string{http.StatusUnauthorized: "invalid_token", http.Stat
 
 // codesElsewhere are the codes of the README that no plain request can produce, and the tests that produce them.
 var codesElsewhere = map[string]func(*testing.T){
-	"token_revoked":     TestRevokedTokensAreRefusedUntilThatIsTakenBack,
-	"store_unavailable": TestLogoutThatCannotBeKeptSaysSo,
-	"too_many_failures": TestFailLimitGoesByTheAddressThatTrustedProxiesName,
+	"token_revoked":        TestRevokedTokensAreRefusedUntilThatIsTakenBack,
+	"store_unavailable":    TestLogoutThatCannotBeKeptSaysSo,
+	"too_many_connections": TestContactLimitOfConnections,
+	"too_many_requests":    TestContactLimitOfRequests,
+	"too_many_failures":    TestFailLimitGoesByTheAddressThatTrustedProxiesName,
 }
 
 // with returns c with some members set; nil removes one.

@@ -73,6 +73,7 @@ func TestHelperTriesAgainOnlyWhereThatCanHelp(t *testing.T) {
 	closings := []closing{
 		{1000, "", false}, {1001, "", true}, {1006, "", true}, {1011, "", false}, {1012, "", true}, {1013, "keys_unavailable", true},
 		{4401, "", false}, {4401, "of_the_backend", false}, {4403, "origin_not_allowed", false}, {4403, "token_revoked", false}, {4408, "session_limit", true},
+		{4429, "too_many_connections", true},
 		{4000, "of_the_backend", false},
 	}
 	for _, row := range regexp.MustCompile("<a id=\"(\\w+)\"></a>`\\w+` \\| (\\d+) \\|").FindAllStringSubmatch(readme(t), -1) {

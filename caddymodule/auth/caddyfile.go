@@ -31,6 +31,10 @@ func init() {
 //		identity_encoding   percent|raw
 //		claim_header        <claim> <header>
 //		cors                [<header…>]
+//		contact_limit {
+//			connections <n>
+//			requests    <n>/<duration>
+//		}
 //		websocket_rejection close|status
 //		logout_path         <path> [everywhere]
 //	}
@@ -74,6 +78,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"claim_header":        h.parseClaimHeader,
 		"websocket_rejection": config.StringOption(&h.WebSocketRejection),
 		"logout_path":         h.parseLogoutPath,
+		"contact_limit":       h.parseContactLimit,
 		"cors": func(d *caddyfile.Dispenser) error {
 			h.CORS = &CORS{ExposedHeaders: d.RemainingArgs()}
 			return nil
@@ -118,6 +123,32 @@ func (h *Handler) parseClaimHeader(d *caddyfile.Dispenser) error {
 	}
 	h.ClaimHeaders = append(h.ClaimHeaders, ClaimHeader{Claim: args[0], Header: args[1]})
 	return nil
+}
+
+func (h *Handler) parseContactLimit(d *caddyfile.Dispenser) error {
+	if d.CountRemainingArgs() > 0 {
+		return d.Err("contact_limit takes only a block: contact_limit { connections 5 } or { requests 60/1m }, or both")
+	}
+	h.ContactLimit = new(ContactLimit)
+	var most *int
+	err := config.ParseBlock(d, "contact_limit", map[string]config.OptionParser{
+		"connections": config.NumberOption(&most),
+		"requests": func(d *caddyfile.Dispenser) error {
+			args := d.RemainingArgs()
+			ok := len(args) == 1
+			if ok {
+				h.ContactLimit.Requests, h.ContactLimit.Window, ok = config.ParseRate(args[0])
+			}
+			if !ok {
+				return d.Err("requests takes a number and a duration, such as 60/1m")
+			}
+			return nil
+		},
+	})
+	if most != nil {
+		h.ContactLimit.Connections = *most
+	}
+	return err
 }
 
 func (h *Handler) parseLogoutPath(d *caddyfile.Dispenser) error {

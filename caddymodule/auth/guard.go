@@ -127,6 +127,10 @@ func (g *guardedWriter) beginConnection() {
 	if ending, ended := g.messenger.Ended(g.request.Context(), g.subject()); ended {
 		g.session.Remove()
 		g.connection.End(ending) // here as well: the goroutine that removed it from the tracker may not have ended it yet
+	} else if most := g.outcome.Most; most > 0 && g.session.IsBeyond(most) {
+		// Requests were sent at once, or only the response says that it is an event stream.
+		g.session.Remove()
+		g.connection.End(session.TooMany)
 	}
 }
 

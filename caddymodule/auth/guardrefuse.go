@@ -38,7 +38,7 @@ func checkRejection(rejection string) error {
 // answer to a failed handshake from the page. It returns false if r is not a complete handshake, and has written nothing then.
 func closeHandshake(w http.ResponseWriter, r *http.Request, status int, code authn.Code) bool {
 	header := w.Header()
-	frame := session.CloseFrame(session.Ending{Code: closeCode(status), Reason: string(code)})
+	frame := session.CloseFrame(session.Ending{Code: closeCode(status, code), Reason: string(code)})
 	answer := http.StatusOK
 	if r.Method != http.MethodConnect {
 		accept, ok := acceptKey(r)
@@ -77,7 +77,10 @@ func closeHandshake(w http.ResponseWriter, r *http.Request, status int, code aut
 }
 
 // closeCode returns the close code of a refusal with this HTTP status.
-func closeCode(status int) int {
+func closeCode(status int, code authn.Code) int {
+	if code == authn.TooManyConnections {
+		return session.TooMany.Code
+	}
 	switch status {
 	case http.StatusForbidden:
 		return session.Revoked.Code

@@ -19,6 +19,7 @@
 package auth
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -92,6 +93,10 @@ type Handler struct {
 	// Whether pages of the messenger's allowed_origin may send requests from another origin and read the answers: preflights are
 	// answered here, and answers of the backend get the headers of CORS where it sends none. Default: the backend does both.
 	CORS *CORS `json:"cors,omitempty"`
+
+	// How many requests one contact may send, and how many WebSockets and event streams it may have open, on each node. Only
+	// requests with a valid token count, so that a contact can use up only its own allowance. Default: no limit.
+	ContactLimit *ContactLimit `json:"contact_limit,omitempty"`
 
 	// How a WebSocket handshake is refused: "status" answers with the HTTP status, which no page can see; "close" opens
 	// the WebSocket, without the backend, and closes it at once with the error code as the reason. Default: status.
@@ -244,8 +249,11 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, d decision) erro
 			return next.ServeHTTP(w, r)
 		}
 	}
-	h.record(r, m, mode, o, rej, token)
+	over := h.overLimit(m, r, o)
+	h.record(r, m, mode, o, cmp.Or(rej, over), token)
 	switch {
+	case over != nil && mode != config.ModeReport:
+		return h.refuseOver(w, r, m, o, over)
 	case rej == nil:
 		h.headers.Set(r, o)
 		return h.keepErrorPrivate(w, r, guard(m, w, r, mode, o, next))
@@ -292,6 +300,10 @@ func (h *Handler) findMessenger(r *http.Request) (*registry.Messenger, *authn.Re
 // passVerified handles a request that an earlier messenger_auth verified.
 func (h *Handler) passVerified(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome, next caddyhttp.Handler) error {
 	if o.Messenger == m.Name {
+		if over := h.overLimit(m, r, o); over != nil && mode != config.ModeReport {
+			h.record(r, m, mode, o, over, "")
+			return h.refuseOver(w, r, m, o, over)
+		}
 		return guard(m, w, r, mode, o, next)
 	}
 	if c := h.refusals.Check(zap.ErrorLevel, "a request was verified for one messenger and then reached the messenger_auth of another; "+

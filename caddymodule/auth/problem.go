@@ -76,7 +76,11 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, m *registry.Mes
 	case http.StatusServiceUnavailable:
 		header["Retry-After"] = []string{strconv.Itoa(retryAfter)}
 	case http.StatusTooManyRequests:
-		header["Retry-After"] = []string{strconv.Itoa(m.FailLimit.RetryAfter())}
+		after := rej.RetryAfter
+		if after == 0 {
+			after = m.FailLimit.RetryAfter()
+		}
+		header["Retry-After"] = []string{strconv.Itoa(after)}
 	}
 	if m != nil {
 		if p.challenges {

@@ -109,6 +109,9 @@ func (h *Handler) checkSettings() error {
 	if err := h.CORS.check(); err != nil {
 		return err
 	}
+	if err := h.ContactLimit.check(); err != nil {
+		return err
+	}
 	return h.checkHeaders()
 }
 

@@ -40,17 +40,23 @@ func readFailLimit(args []string) (*FailLimit, error) {
 	if err != nil {
 		return nil, err
 	}
-	attempts, window, _ := strings.Cut(value, "/")
-	n, errNumber := strconv.Atoi(attempts)
-	duration, errDuration := caddy.ParseDuration(window)
-	if errNumber != nil || errDuration != nil {
+	n, window, ok := ParseRate(value)
+	if !ok {
 		return nil, fmt.Errorf("%q is not a number of attempts and a duration, such as 20/1m", value)
 	}
-	f := &FailLimit{Attempts: n, Window: caddy.Duration(duration)}
+	f := &FailLimit{Attempts: n, Window: window}
 	if err := f.check(); err != nil {
 		return nil, fmt.Errorf("%q %w", value, err)
 	}
 	return f, nil
+}
+
+// ParseRate reads <n>/<duration>.
+func ParseRate(text string) (n int, window caddy.Duration, ok bool) {
+	number, duration, _ := strings.Cut(text, "/")
+	n, errNumber := strconv.Atoi(number)
+	d, errDuration := caddy.ParseDuration(duration)
+	return n, caddy.Duration(d), errNumber == nil && errDuration == nil
 }
 
 // String returns <n>/<duration>, as readFailLimit reads it.

@@ -2,7 +2,7 @@
 // gateway's README.
 
 const FIXABLE = /^(token_(expired|not_yet_valid|revoked|unavailable|invalid)|key_unknown|timeout)$/
-const RETRIED = [1001, 1006, 1012, 1013, 4408]
+const RETRIED = [1001, 1006, 1012, 1013, 4408, 4429]
 const SETTLE = 300 // ms in which a socket that opened may be refused
 const LIMIT = 30000 // ms to open a socket, and for it to be stable
 const QUEUE = 2 ** 20 // bytes
@@ -37,6 +37,7 @@ export function connect({ url, protocols = [], marker = 'jwt', token, onopen, on
   function failed(code, reason) {
     let again = code && code !== 4401 ? RETRIED.includes(code) : FIXABLE.test(reason)
     if (code === 4401 || reason === 'token_invalid') again &&= ++refusals < 10
+    if (code === 4429) failures ||= 4
     if (again && !next) later(Math.min(30, 2 ** failures++) * (500 + Math.random() * 500), open)
     if (!again && !current) close()
     onclose?.({ code, reason, retrying: !ended })
@@ -96,7 +97,7 @@ export function connect({ url, protocols = [], marker = 'jwt', token, onopen, on
     onopen?.()
   }
 
-  // What waited goes out when the socket before has closed, and overtakes nothing.
+  // What waited goes out when the last socket has closed.
   function flush() {
     leaving = undefined
     if (current?.readyState !== 1) return

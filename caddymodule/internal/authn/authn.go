@@ -73,6 +73,9 @@ type Rejection struct {
 	// Cause is the mistake, where the check that failed knows it at no cost; package diagnose looks for the others. With the code
 	// [TokenMissing] it says what the page has sent instead of a token, such as "Bearer undefined".
 	Cause cause.Cause
+
+	// RetryAfter is after how many seconds the request may be sent again; 0 if the code decides that.
+	RetryAfter int
 }
 
 func reject(code Code, reason string) *Rejection { return &Rejection{Code: code, Reason: reason} }

@@ -31,6 +31,8 @@ const (
 	TokenRevoked         Code = "token_revoked"
 	MessengerUnknown     Code = "messenger_unknown"
 	TooManyFailures      Code = "too_many_failures"
+	TooManyConnections   Code = "too_many_connections"
+	TooManyRequests      Code = "too_many_requests"
 	KeysUnavailable      Code = "keys_unavailable"
 	StoreUnavailable     Code = "store_unavailable"
 )
@@ -108,6 +110,12 @@ var codes = map[Code]CodeInfo{
 	TooManyFailures: {429, "Too many failures",
 		"Too many invalid tokens came from this address. Send tokens of this messenger only, and try again after the time in Retry-After.",
 		"if these clients are real, check that trusted_proxies names the proxy in front, and raise fail_limit"},
+	TooManyConnections: {429, "Too many connections",
+		"This contact has as many WebSockets and event streams open as the gateway allows. Close one, and try again after the time in Retry-After.",
+		"if it is many contacts, raise connections in contact_limit: each tab of a page needs one, and messenger-auth.js a second one while it renews"},
+	TooManyRequests: {429, "Too many requests",
+		"This contact has sent more requests than the gateway allows. Try again after the time in Retry-After.",
+		"if it is many contacts, raise requests in contact_limit; if it is one, a program of theirs runs wild"},
 	KeysUnavailable: {503, "Keys unavailable",
 		"The gateway has no key for this messenger at the moment and cannot decide. Try again later.",
 		"see which messengers cannot decide, and why: caddy messenger keys, messenger_health"},

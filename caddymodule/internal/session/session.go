@@ -24,6 +24,7 @@ var (
 	Expired  = Ending{4401, "token_expired"}
 	Revoked  = Ending{4403, "token_revoked"}
 	Limit    = Ending{4408, "session_limit"}
+	TooMany  = Ending{4429, "too_many_connections"}
 	Shutdown = Ending{1001, "shutdown"} // going away (RFC 6455 section 7.4.1)
 )
 

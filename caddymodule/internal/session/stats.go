@@ -32,6 +32,31 @@ func (t *Tracker) Open() map[string]int {
 	return open
 }
 
+// Has reports whether a contact has at least n connections.
+func (t *Tracker) Has(messenger, identity string, n int) bool {
+	h := t.shardOf(identity)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m := h.messengers[messenger]
+	return m != nil && m.first[identity].isFollowedBy(n-1)
+}
+
+// IsBeyond reports whether its contact had at least n connections when this one was added, which are still there. Of several
+// that were added at once, no more than n are not beyond it.
+func (s *Session) IsBeyond(n int) bool {
+	s.shard.mu.Lock()
+	defer s.shard.mu.Unlock()
+	return s.index != gone && s.isFollowedBy(n)
+}
+
+// isFollowedBy reports whether at least n older connections of the same contact come after s.
+func (s *Session) isFollowedBy(n int) bool {
+	for ; s != nil && n > 0; n-- {
+		s = s.next
+	}
+	return s != nil
+}
+
 func (h *shard) count(all map[string]Stats) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -31,6 +31,8 @@ type Outcome struct {
 	Began     int64              // when the verification began, or the request was decided without one; Unix seconds
 	Cache     authn.CacheOutcome // whether the token was in the cache
 	Handshake bool               // the request opens a WebSocket; Clean finds that out
+	Limited   bool               // a handler has counted the request in its contact_limit
+	Most      int                // how many connections the contact may have open; 0 for any number
 	Guarded   bool               // a handler guards the connection already
 
 	ErrorAnswer  func(http.ResponseWriter) http.ResponseWriter // wraps the answer of an error route; may be nil

@@ -1,0 +1,126 @@
+package integration
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// One contact floods the gateway. Another one of the same messenger, one of the same name at another messenger, and an attacker
+// who sends forged tokens of that contact change nothing for anyone else.
+func TestContactLimitOfRequests(t *testing.T) {
+	secret, up := newSecret(), newUpstream(t)
+	messenger := func(name string) string {
+		return "messenger " + name + " {\n identity_key identity\n audience " + name + "\n shared_token {file." + write(t, "secret", []byte(secret)) + "}\n}\n"
+	}
+	g := start(t, up, "metrics\n"+messenger("support")+messenger("sales"), `
+		handle /report/* {
+			messenger_auth {path.1} {
+				mode report
+				contact_limit {
+					requests 2/1h
+				}
+			}
+			reverse_proxy UPSTREAM
+		}
+		handle {
+			messenger_auth {path.0} {
+				contact_limit {
+					requests 3/1h
+				}
+			}
+			reverse_proxy UPSTREAM
+		}
+	`)
+	token := func(messenger, identity string, more claims) string {
+		return bearer(sign(secret, with(good(identity), with(claims{"aud": messenger}, more))))
+	}
+	for range 5 { // not counted, because they are not the contact's
+		for _, line := range []string{bearer(forge(newSecret(), `{"alg":"HS256"}`, `{"identity":"mark","aud":"support"}`)), token("support", "mark", claims{"exp": 1}), token("sales", "mark", nil)} {
+			if a := g.get("/support/", line); a.status != 401 {
+				t.Fatalf("an invalid token got %d", a.status)
+			}
+		}
+	}
+	for i := range 6 {
+		a := g.get("/support/", token("support", "mark", claims{"jti": fmt.Sprint(i)})) // a new token has no new allowance
+		if want := map[bool]int{true: 200, false: 429}[i < 3]; a.status != want {
+			t.Fatalf("request %d got %d, want %d", i, a.status, want)
+		}
+		if a.status == 429 && (a.code(t) != "too_many_requests" || a.header.Get("Retry-After") != "1200" && a.header.Get("Retry-After") != "1199" || a.header.Get("WWW-Authenticate") != "") {
+			t.Errorf("got %v %s", a.header, a.body)
+		}
+	}
+	if n := len(up.take()); n != 3 {
+		t.Errorf("%d requests reached the backend", n)
+	}
+	for _, other := range []string{token("support", "mark ", nil), token("support", "Mark", nil), token("support", "eve", nil)} {
+		if a := g.get("/support/", other); a.status == 429 {
+			t.Errorf("another contact is limited: %s", a.body)
+		}
+	}
+	if a := g.get("/sales/", token("sales", "mark", nil)); a.status != 200 {
+		t.Errorf("the same name at another messenger got %d", a.status)
+	}
+	up.take()
+	if n := g.metric(`caddy_messenger_auth_requests_total{code="too_many_requests",messenger="support"`); n != 3 {
+		t.Errorf("%v refusals were counted, want 3", n)
+	}
+	for range 4 {
+		if a := g.get("/report/support/", token("support", "mark", nil)); a.status != 200 || up.one(t).header.Get("X-Contact-Identity") != "mark" {
+			t.Errorf("in report: got %d", a.status)
+		}
+	}
+	if n := g.metric(`caddy_messenger_auth_requests_total{code="too_many_requests",messenger="support",method="shared_token",mode="report"}`); n != 2 {
+		t.Errorf("in report %v were counted, want 2", n)
+	}
+}
+
+// A contact opens sockets and streams until it may not. Those that it has go on, and one that it closes makes room.
+func TestContactLimitOfConnections(t *testing.T) {
+	m, up := methods(t)[0], newChat(t)
+	g := start(t, up.upstream, "metrics\n"+m.messengers, "messenger_auth support {\n websocket_rejection close\n contact_limit {\n connections 2\n }\n}\nreverse_proxy UPSTREAM")
+	token := bearer(sign(m.key, good("mark")))
+	open := func(line string) *socket {
+		t.Helper()
+		s, status := protocols[0].open(g, "/echo", line)
+		if status != 101 {
+			t.Fatalf("got %d", status)
+		}
+		return s
+	}
+	first := open(token)
+	stream := g.stream(version{"HTTP/1.1", plainClient}, "/quiet", token, "Accept: text/event-stream")
+	if got := open(bearer(sign(m.key, with(good("mark"), claims{"jti": "2"})))).ended(); got != "4429 too_many_connections" {
+		t.Errorf("the third connection ends with %q", got)
+	}
+	if a := g.get("/quiet", token, "Accept: text/event-stream"); a.status != 429 || a.code(t) != "too_many_connections" || a.header.Get("Retry-After") != "15" {
+		t.Errorf("the third stream got %d %v", a.status, a.header)
+	}
+	if a := g.get("/hello", token); a.status != 200 {
+		t.Errorf("a request got %d", a.status)
+	}
+	// Only its answer says that it is a stream.
+	if a := g.get("/quiet", token); a.status != 200 || !strings.Contains(a.body, "event: auth\ndata: too_many_connections") {
+		t.Errorf("a stream that was not asked for got %d %q", a.status, a.body)
+	}
+	other := open(bearer(sign(m.key, good("eve"))))
+	for name, s := range map[string]*socket{"the first": first, "another contact's": other} {
+		s.send(1, "hello")
+		if got := string(s.next().payload); got != "hello" {
+			t.Errorf("%s: got %q", name, got)
+		}
+	}
+	if n := g.metric(`caddy_messenger_auth_requests_total{code="too_many_connections"`); n != 2 {
+		t.Errorf("%v refusals were counted, want 2", n)
+	}
+	_ = stream.Body.Close()
+	patiently(t, "the closed stream makes room", func() bool {
+		s := open(token)
+		defer s.close()
+		s.send(1, "hello")
+		return s.next().opcode == 1
+	})
+	other.close()
+	first.close()
+}
