@@ -16,9 +16,6 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/configtest"
 )
 
-// flagNames are the flags that are not named as their options are.
-var flagNames = map[string]string{"require_claims": "require-claim", "contact_claims": "contact-claim"}
-
 // A line is an option with its arguments.
 type line struct {
 	block, name string
@@ -93,10 +90,7 @@ func caddyfileOf(lines []line) string {
 func flagsOf(t *testing.T, lines []line) (flags []string) {
 	t.Helper()
 	for _, l := range lines {
-		name, renamed := flagNames[l.name]
-		if !renamed {
-			name = strings.ReplaceAll(strings.TrimPrefix(l.block+"-"+l.name, "-"), "_", "-")
-		}
+		name := strings.ReplaceAll(strings.TrimPrefix(l.block+"-"+l.name, "-"), "_", "-")
 		switch l.name {
 		case "shared_token":
 			flags = append(flags, "--"+name)

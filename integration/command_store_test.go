@@ -118,7 +118,7 @@ func tryEveryMethod(a *administrator, g *gateway) {
 
 func tryMessengers(a *administrator) {
 	a.t.Helper()
-	acme := []string{"create", "acme", "--identity-key", "identity", "--shared-token", "--require-claim", "exp"}
+	acme := []string{"create", "acme", "--identity-key", "identity", "--shared-token", "--require-claims", "exp"}
 	a.want(0, "support", "", "list")
 	a.want(3, "there is no messenger of this name", "", "show", "acme")
 	a.want(0, "messenger acme (shared_token, mode required), from the storage", "", acme...)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -109,6 +110,8 @@ func TestReadmeOptionsExist(t *testing.T) {
 		"directive":     "http://localhost {\n\tmessenger_auth support {\n\t\tOPTION\n\t}\n}\n",
 		"panel":         "http://localhost {\n\tmessenger_panel {\n\t\tOPTION\n\t}\n}\n",
 	}
+	written := map[string]string{"messenger": "the global option messenger <name>", "jwks block": "the block of jwks", "unnamed block": "the global option messenger { … } without a name",
+		"directive": "the directive messenger_auth", "panel": "the directive messenger_panel"}
 	options := readmeOptions(t)
 	if len(options) == 0 {
 		t.Fatal("the README has no table of options")
@@ -120,6 +123,9 @@ func TestReadmeOptionsExist(t *testing.T) {
 			exists := err == nil || !strings.Contains(err.Error(), "unknown option")
 			if want := strings.Contains(listed, place); exists != want {
 				t.Errorf("%s in the place %q: exists is %t, and the README says %t", option, place, exists, want)
+			}
+			if !exists && !slices.ContainsFunc(places, func(right string) bool { return strings.Contains(err.Error(), "belongs into "+written[right]) }) {
+				t.Errorf("%s in the place %q: the error does not say where it belongs: %v", option, place, err)
 			}
 		}
 	}

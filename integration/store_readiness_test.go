@@ -25,10 +25,10 @@ type readiness struct {
 }
 
 type readinessWindow struct {
-	Window                    string
-	Requests, Good, None, Bad int
-	Codes                     map[string]int
-	Pass                      *float64
+	Window                         string
+	Requests, Valid, None, Invalid int
+	Codes                          map[string]int
+	Pass                           *float64
 }
 
 func (o *operator) readiness(name string) (r readiness) {
@@ -51,8 +51,8 @@ func (r readiness) compare(t *testing.T, counted map[string]int) {
 		}
 	}
 	for _, w := range r.Windows {
-		if w.Requests != all || w.Good != counted[""] || w.None != counted["token_missing"] || w.Bad != bad {
-			t.Errorf("%s, the last %s: %d requests, %d good, %d none, %d bad; counted were %d, %d, %d, %d", r.Messenger, w.Window, w.Requests, w.Good, w.None, w.Bad, all, counted[""], counted["token_missing"], bad)
+		if w.Requests != all || w.Valid != counted[""] || w.None != counted["token_missing"] || w.Invalid != bad {
+			t.Errorf("%s, the last %s: %d requests, %d good, %d none, %d bad; counted were %d, %d, %d, %d", r.Messenger, w.Window, w.Requests, w.Valid, w.None, w.Invalid, all, counted[""], counted["token_missing"], bad)
 		}
 		for code, n := range counted {
 			if code != "" && w.Codes[code] != n {

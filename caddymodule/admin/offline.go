@@ -53,6 +53,24 @@ func OfflineApp(config []byte) (*Service, func(), error) {
 	return ServiceOf(app.Registry(), func() []*auth.Handler { return routes }), func() { _ = app.Cleanup() }, nil
 }
 
+// OnlyMessenger returns a configuration with only one of its messengers, and false if it does not have it.
+func OnlyMessenger(config []byte, name string) (reduced []byte, found bool) {
+	var tree map[string]any
+	if json.Unmarshal(config, &tree) != nil {
+		return nil, false
+	}
+	apps, _ := tree["apps"].(map[string]any)
+	app, _ := apps["messenger"].(map[string]any)
+	messengers, _ := app["messengers"].(map[string]any)
+	settings, found := messengers[name]
+	if !found {
+		return nil, false
+	}
+	app["messengers"] = map[string]any{name: settings}
+	reduced, err := json.Marshal(tree)
+	return reduced, err == nil
+}
+
 // ExplainOffline is Explain for an app that does not run: key sets are fetched now. A set that cannot be fetched shows as
 // keys_unavailable, as it would in a gateway.
 func (s *Service) ExplainOffline(name, token string) (*Explanation, error) {

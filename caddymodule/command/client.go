@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -173,6 +174,24 @@ func (c *client) openStorage() (done func(), err error) {
 	return done, err
 }
 
+// openConfiguration makes the service of a configuration for one messenger. A key of another messenger may be missing on the machine
+// where a token is explained.
+func (c *client) openConfiguration(args []string) (done func(), err error) {
+	config, _, _, err := caddycmd.LoadConfig(c.config, c.adapter)
+	if err != nil {
+		return nil, err
+	}
+	if c.service, done, err = admin.OfflineApp(config); err == nil || len(args) == 0 {
+		return done, err
+	}
+	reduced, found := admin.OnlyMessenger(config, args[0])
+	if !found {
+		return nil, err
+	}
+	c.service, done, err = admin.OfflineApp(reduced)
+	return done, err
+}
+
 // do sends a request and decodes the answer into answer. condition is a header line such as "If-None-Match: *", or empty.
 func (c *client) do(method, path, condition string, body, answer any) error {
 	_, err := c.ask(method, path, condition, body, answer)
@@ -202,6 +221,9 @@ func (c *client) ask(method, path, condition string, body, answer any) (http.Hea
 
 // send asks the running gateway.
 func (c *client) send(method, path string, header http.Header, text io.Reader, answer any) (answered http.Header, err error) {
+	if err := checkAddress(c.address); err != nil {
+		return nil, err
+	}
 	address, err := caddycmd.DetermineAdminAPIAddress(c.address, nil, c.config, c.adapter)
 	if err != nil {
 		return nil, err
@@ -219,6 +241,24 @@ func (c *client) send(method, path string, header http.Header, text io.Reader, a
 		return nil, err // answered may still be written
 	}
 	return answered, nil
+}
+
+// checkAddress says how an address is written that Caddy would understand in another way.
+func checkAddress(address string) error {
+	switch {
+	case address == "":
+		return nil
+	case strings.HasPrefix(address, "/"), strings.HasPrefix(address, "./"), strings.HasPrefix(address, "unix:"):
+		return errors.New("--address: a Unix socket is written with unix/ in front of its path: --address unix//run/caddy/admin.sock")
+	case strings.Contains(address, "://"):
+		return errors.New("--address takes host and port, without http://: --address localhost:2019")
+	case strings.HasPrefix(address, "unix/"), strings.HasPrefix(address, "unix+"), strings.HasPrefix(address, "fd/"), strings.HasPrefix(address, "fdgram/"):
+		return nil
+	}
+	if _, port, err := net.SplitHostPort(address); err != nil || port == "" {
+		return errors.New("--address has no port; the admin endpoint is usually localhost:2019")
+	}
+	return nil
 }
 
 // answerWithin returns what request returns, or an error if that takes longer than limit: Caddy's client has no time limit,

@@ -28,9 +28,9 @@ tokens. None of them takes a token or a secret as an argument, where other users
 of the machine could read it: they come from files, from the environment, or
 from standard input.
 
-The exit status is 0 for success, 3 if the messenger or shared token does not
-exist, 4 if the current state does not allow the change, and 1 for any other
-failure.
+The exit status is 0 for success, 2 if explain refuses the token, 3 if the
+messenger or shared token does not exist, 4 if the current state does not allow
+the change, and 1 for any other failure. An error is one line on standard error.
 `,
 		CobraFunc: func(cmd *cobra.Command) {
 			group(cmd,
@@ -46,7 +46,16 @@ failure.
 
 // group makes cmd a command that has only subcommands. Without it a misspelled one would print help and succeed.
 func group(cmd *cobra.Command, subcommands ...*cobra.Command) *cobra.Command {
-	cmd.Args = noArguments("there is no such command; see --help")
+	cmd.SuggestionsMinimumDistance = 2
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
+			return fmt.Errorf("there is no such command; did you mean %s?", strings.Join(similar, " or "))
+		}
+		return errors.New("there is no such command; see --help")
+	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	cmd.AddCommand(subcommands...)
 	return cmd

@@ -117,14 +117,8 @@ func (o *createOptions) read(cmd *cobra.Command) (*config.Messenger, error) {
 	return m, nil
 }
 
-// flagOf returns the name of the flag of a setting. A flag takes one value of a list, which may show in its name.
+// flagOf returns the name of the flag of a setting, which is that of the option.
 func flagOf(s config.Setting) string {
-	switch s.Name {
-	case "require_claims":
-		return "require-claim"
-	case "contact_claims":
-		return "contact-claim"
-	}
 	return strings.NewReplacer("_", "-", " ", "-").Replace(s.Name)
 }
 

@@ -14,7 +14,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 )
 
-// exitRefused is the exit status of "explain" for a token that is refused; 1 means that it could not be checked.
+// exitRefused is the exit status of "explain" for a token that is refused. The others are those of all commands.
 const exitRefused = 2
 
 func explainCommand() *cobra.Command {
@@ -30,8 +30,9 @@ upstream would get, and for a refusal the likely cause and its fix.
 With --config and without --address the messengers of that file are used, and no
 gateway needs to run; otherwise the running gateway is asked.
 
-The exit status is 0 if the token is accepted, 2 if it is refused, and 1 if it
-could not be checked. Neither the signature nor a secret is printed.`,
+The exit status is 0 if the token is accepted, 2 if it is refused, 3 if there is
+no such messenger, and 1 if it could not be checked. Neither the signature nor a
+secret is printed.`,
 		Args: oneMessenger,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			token, err := readToken(cmd)
@@ -40,7 +41,7 @@ could not be checked. Neither the signature nor a secret is printed.`,
 			}
 			explained, err := c.explain(args, token)
 			if err != nil {
-				return err
+				return endWith(cmd, args, err)
 			}
 			if err := show(&c, cmd, explained, explanationText); err != nil || explained.Accepted {
 				return err
@@ -58,7 +59,7 @@ func (c *client) explain(args []string, token string) (*admin.Explanation, error
 		return nil, err
 	}
 	if c.config != "" && c.address == "" {
-		done, err := c.openStorage()
+		done, err := c.openConfiguration(args)
 		if err != nil {
 			return nil, err
 		}

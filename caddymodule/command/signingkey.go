@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
@@ -60,7 +61,9 @@ func parsePrivate(block *pem.Block) (*signingKey, error) {
 			return nil, errors.New("is not an RSA key; RS256 needs one")
 		}
 	case "ENCRYPTED PRIVATE KEY":
-		return nil, errors.New("is an encrypted private key; decrypt it first: openssl pkey -in key.pem")
+		return nil, cause.SigningKeyEncrypted.Err()
+	case "OPENSSH PRIVATE KEY":
+		return nil, cause.SigningKeyOpenSSH.Err()
 	default:
 		return nil, errors.New("is PEM, but not a private key; only its owner can sign with a key pair")
 	}

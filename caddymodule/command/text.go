@@ -10,6 +10,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/diagnose"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
@@ -86,10 +87,10 @@ func keysText(d *admin.KeysInfo) string {
 		when *time.Time
 	}{{"fetched", d.Fetched}, {"fresh until", d.Fresh}, {"last attempt", d.Tried}, {"next attempt", d.Next}} {
 		if line.when != nil {
-			distance := time.Until(*line.when).Round(time.Second)
-			relative := "in " + distance.String()
+			distance := time.Until(*line.when)
+			relative := "in " + diagnose.Duration(distance)
 			if distance < 0 {
-				relative = (-distance).String() + " ago"
+				relative = diagnose.Duration(distance) + " ago"
 			}
 			printable.Printf(&b, "\n  %-12s  %s (%s)", line.what, line.when.Format(time.RFC3339), relative)
 		}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -121,7 +122,7 @@ func readFile(ctx context.Context, name string, pipes bool) (FileText, error) {
 	// The type of the file is checked before it is opened, because opening a device can have effects.
 	info, err := os.Stat(name)
 	if err != nil {
-		return FileText{}, err
+		return FileText{}, whereLooked(name, err)
 	}
 	if err := checkFile(info.Mode(), pipes); err != nil {
 		return FileText{}, err
@@ -169,6 +170,16 @@ func checkFile(mode fs.FileMode, pipes bool) error {
 		return errors.New("it is a socket; name a file")
 	}
 	return errors.New("it is a device; name a file")
+}
+
+// whereLooked adds to the error for a file the folder in which a relative name was looked for: a service does not run in the folder
+// of its configuration.
+func whereLooked(name string, err error) error {
+	if filepath.IsAbs(name) {
+		return err
+	}
+	folder, _ := os.Getwd()
+	return fmt.Errorf("%w (the name is relative, and was looked for in the folder %s; write the whole path)", err, folder)
 }
 
 // readRegular reads a file until it did not change during the read, so that a half-written file is not used.

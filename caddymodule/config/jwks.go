@@ -44,13 +44,13 @@ func (j *JWKS) Settings() (authn.JWKSSettings, error) {
 		Timeout:         DurationOr(j.Timeout, keyserver.DefaultTimeout),
 	}
 	if s.RefreshInterval < authn.MinRefreshInterval || s.RefreshInterval > authn.MaxRefreshInterval {
-		return s, fmt.Errorf("refresh_interval %s is not between %s and %s", s.RefreshInterval, authn.MinRefreshInterval, authn.MaxRefreshInterval)
+		return s, fmt.Errorf("refresh_interval %s is not between %s and %s", DurationText(s.RefreshInterval), DurationText(authn.MinRefreshInterval), DurationText(authn.MaxRefreshInterval))
 	}
 	if s.StaleIfError < 0 {
 		return s, errors.New("stale_if_error is negative; give a duration such as 24h, or 0 to trust a set no longer than its lifetime")
 	}
 	if s.Timeout <= 0 || s.Timeout > maxFetchTimeout {
-		return s, fmt.Errorf("timeout %s is not above 0s and at most %s", s.Timeout, maxFetchTimeout)
+		return s, fmt.Errorf("timeout %s is not above 0s and at most %s", DurationText(s.Timeout), DurationText(maxFetchTimeout))
 	}
 	if err := keyserver.CheckURL(s.URL); err != nil {
 		return s, fmt.Errorf("%s%w", quoted(j.URL), err)

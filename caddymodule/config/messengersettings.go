@@ -27,7 +27,7 @@ func (m *Messenger) CheckSettings() error {
 		return errors.New("shared_token has an encoding and no value; a generated token needs none")
 	}
 	if d := m.ClockSkew; d != nil && (*d < 0 || time.Duration(*d) > MaxClockSkew) {
-		return fmt.Errorf("clock_skew %s is not between 0s and %s; set the clocks instead (NTP)", time.Duration(*d), MaxClockSkew)
+		return fmt.Errorf("clock_skew %s is not between 0s and %s; set the clocks instead (NTP)", DurationText(time.Duration(*d)), DurationText(MaxClockSkew))
 	}
 	if m.MaxLifetime < 0 {
 		return errors.New("max_lifetime is negative; give a duration such as 1h, or remove it")

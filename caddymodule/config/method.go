@@ -1,6 +1,10 @@
 package config
 
-import "github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
+import (
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
+)
 
 // MaxPublicKeys is how many public keys a messenger can have.
 const MaxPublicKeys = 10
@@ -57,4 +61,19 @@ func (m *Messenger) Method() string {
 		return "shared_token"
 	}
 	return ""
+}
+
+// ParseKey reads the secret from the text that the placeholder has given. A note of the key says what is probably not intended.
+func (t *SharedToken) ParseKey(text []byte) (*sigkey.Key, error) {
+	secret, err := t.Encoding.Decode(string(text))
+	if err != nil {
+		return nil, err
+	}
+	key, err := sigkey.ParseShared(secret, "")
+	if err == nil && (t.Encoding == "" || t.Encoding == sharedtoken.Raw) {
+		if c := sharedtoken.Suspect(string(text), t.Encoding != ""); c != cause.None {
+			key.Note = "the secret " + c.Err().Error()
+		}
+	}
+	return key, err
 }

@@ -17,7 +17,7 @@ func ParseBlock(d *caddyfile.Dispenser, block string, options map[string]OptionP
 		name := d.Val()
 		parse, known := options[name]
 		if !known {
-			return d.Errf("%s: unknown option %q", block, name)
+			return d.Errf("%s: %s", block, unknownOption(block, name, options))
 		}
 		if seen[name] && !slices.Contains(repeatable, name) {
 			return d.Errf("%s: %s is set twice; keep one line", block, name)

@@ -166,9 +166,9 @@ var table = [end]Info{
 	SecretBroken: {"secret_broken", "has a line break in it, which is a part of the secret",
 		"write it on one line if the site signs without the break: openssl rand -base64 64 | tr -d '\\n'"},
 	SecretLooksBase64: {"secret_looks_base64", "looks like base64, and is used as it is",
-		"nothing, if the site signs with the same text; if it decodes the text first, write the encoding behind the placeholder: base64 or base64url"},
+		"write the encoding behind the placeholder: base64 or base64url if the site decodes the text first, raw if it signs with the text itself"},
 	SecretLooksHex: {"secret_looks_hex", "looks like hexadecimal, and is used as it is",
-		"nothing, if the site signs with the same text; if it decodes the text first, write the encoding behind the placeholder: hex"},
+		"write the encoding behind the placeholder: hex if the site decodes the text first, raw if it signs with the text itself"},
 
 	KeyEmpty: {"key_empty", "is empty",
 		"give a public key as PEM or a JWK"},

@@ -82,7 +82,7 @@ func compareWindow(t *testing.T, got readinessWindow, want map[string]uint64, wh
 			t.Errorf("%s: the last %s had %d of %s, and the meter says %d", when, got.Window, n, code, got.Codes[code])
 		}
 	}
-	if got.Requests != all || got.Good != want[authn.Verified] || got.None != want[string(authn.TokenMissing)] || got.Bad != bad {
+	if got.Requests != all || got.Valid != want[authn.Verified] || got.None != want[string(authn.TokenMissing)] || got.Invalid != bad {
 		t.Errorf("%s: the last %s had %d requests, %d good, %d none, %d bad; the meter says %+v", when, got.Window, all, want[authn.Verified], want[string(authn.TokenMissing)], bad, got)
 	}
 	if (got.Pass == nil) != (all == 0) || got.Pass != nil && *got.Pass != float64(want[authn.Verified])/float64(all) {

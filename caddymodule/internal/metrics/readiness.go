@@ -19,14 +19,14 @@ type Readiness struct {
 	Windows   []readinessWindow `json:"windows"`
 }
 
-// A readinessWindow has the requests of one window. Good, None and Bad add up to Requests.
+// A readinessWindow has the requests of one window. Valid, None and Invalid add up to Requests.
 type readinessWindow struct {
 	Window   string            `json:"window"`
 	Requests uint64            `json:"requests"`
-	Good     uint64            `json:"good"`            // had a valid token
+	Valid    uint64            `json:"valid"`           // had a valid token
 	None     uint64            `json:"none"`            // had no token
-	Bad      uint64            `json:"bad"`             // were refused, or would be, for another reason
-	Codes    map[string]uint64 `json:"codes,omitempty"` // of None and Bad
+	Invalid  uint64            `json:"invalid"`         // were refused, or would be, for another reason
+	Codes    map[string]uint64 `json:"codes,omitempty"` // of None and Invalid
 	Pass     *float64          `json:"pass"`            // the share that passes under "required"; null without requests
 }
 
@@ -42,17 +42,17 @@ func (m *Meter) Windows(now time.Time) []readinessWindow {
 			case n == 0:
 				continue
 			case index == 0:
-				r.Good = n
+				r.Valid = n
 				continue
 			case code == string(authn.TokenMissing):
 				r.None = n
 			default:
-				r.Bad += n
+				r.Invalid += n
 			}
 			r.Codes[code] = n
 		}
 		if r.Requests > 0 {
-			pass := float64(r.Good) / float64(r.Requests)
+			pass := float64(r.Valid) / float64(r.Requests)
 			r.Pass = &pass
 		}
 		windows = append(windows, r)
@@ -66,7 +66,7 @@ func (w readinessWindow) Summary() string {
 		return "no requests"
 	}
 	return fmt.Sprintf("%d requests: %d with a valid token, %d without a token, %d with an invalid one; %s would pass under required",
-		w.Requests, w.Good, w.None, w.Bad, w.Share())
+		w.Requests, w.Valid, w.None, w.Invalid, w.Share())
 }
 
 // Share returns the share that passes, in words. It is rounded down, because a site owner may conclude from 100 % that no
@@ -75,7 +75,7 @@ func (w readinessWindow) Share() string {
 	if w.Requests == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%.2f %%", float64(w.Good*10_000/w.Requests)/100)
+	return fmt.Sprintf("%.2f %%", float64(w.Valid*10_000/w.Requests)/100)
 }
 
 // LastWindow is the longest window.

@@ -74,7 +74,7 @@ func (m *Messenger) parseKey(i int, found config.FileText) (loadedKey, error) {
 	loaded := loadedKey{digest: sha256.Sum256(found.Text), pipe: found.Pipe}
 	var err error
 	if m.SharedToken != nil {
-		loaded.key, err = parseSharedToken(m.SharedToken, found.Text)
+		loaded.key, err = m.SharedToken.ParseKey(found.Text)
 	} else {
 		loaded.key, err = sigkey.ParsePublic(found.Whole, m.PublicKey[i].KeyID)
 	}
@@ -98,12 +98,4 @@ func (m *Messenger) keySet(loaded []loadedKey) (authn.Keys, error) {
 		return nil, fmt.Errorf("%s: %w", m.Method(), err)
 	}
 	return set, nil
-}
-
-func parseSharedToken(t *config.SharedToken, text []byte) (*sigkey.Key, error) {
-	secret, err := t.Encoding.Decode(string(text))
-	if err != nil {
-		return nil, err
-	}
-	return sigkey.ParseShared(secret, "")
 }

@@ -12,6 +12,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"strings"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 )
 
 // A generated shared token is a prefix that secret scanners can find, 256 random bits, and a checksum that shows a lost
@@ -123,6 +125,26 @@ func Resembles(text string) Encoding {
 		}
 	}
 	return Raw
+}
+
+// Suspect returns what is probably not intended about the text of a secret that is used as it is, or [cause.None]. stated reports
+// whether the configuration says that it is.
+func Suspect(text string, stated bool) cause.Cause {
+	switch {
+	case Unquoted(text) != text:
+		return cause.SecretQuoted
+	case Joined(text) != text:
+		return cause.SecretBroken
+	case stated:
+		return cause.None
+	}
+	switch Resembles(text) {
+	case Hex:
+		return cause.SecretLooksHex
+	case Base64, Base64URL:
+		return cause.SecretLooksBase64
+	}
+	return cause.None
 }
 
 // pieceLength is how many bytes of a token or a secret are a piece of it that must not be shown.

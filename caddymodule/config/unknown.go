@@ -1,0 +1,88 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// A place is a block of the Caddyfile with the options that belong into it, for the error about one that is in another block.
+type place struct {
+	block   string   // the beginning of what ParseBlock calls it
+	written string   // how people write it
+	options []string // without those of Settings
+}
+
+var places = []place{
+	{"messenger ", "the global option messenger <name> { … }", nil},
+	{"jwks", "the block of jwks, in the global option messenger <name> { … }", nil},
+	{"messenger", "the global option messenger { … } without a name", []string{"poll_interval", "jwks_internal_hosts", "store", "store_max_age", "token_cache_size"}},
+	{"messenger_auth", "the directive messenger_auth { … }", []string{"mode", "token_from", "forward_token", "identity_header", "messenger_header", "claims_header", "identity_encoding",
+		"claim_header", "websocket_rejection", "logout_path", "cors"}},
+	{"messenger_panel", "the directive messenger_panel { … }", []string{"user"}},
+	{"store", "the block of store, in the global option messenger { … }", []string{"key"}},
+}
+
+// has reports whether the option name belongs into p.
+func (p place) has(name string) bool {
+	for _, s := range Settings {
+		block, inner, nested := strings.Cut(s.Name, " ")
+		if !nested && p.block == "messenger " && s.Name == name || nested && p.block == block && inner == name {
+			return true
+		}
+	}
+	return slices.Contains(p.options, name)
+}
+
+// unknownOption says that a block does not have an option, and where it belongs, or which one was probably meant. A text that cannot
+// be the name of an option is not repeated: it may be a secret in the wrong place.
+func unknownOption(block, name string, options map[string]OptionParser) string {
+	if len(name) > 40 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-") != "" {
+		return "unknown option; one begins with its name, in letters and _"
+	}
+	unknown := fmt.Sprintf("unknown option %q", name)
+	for _, p := range places {
+		if p.has(name) {
+			return unknown + "; it belongs into " + p.written
+		}
+	}
+	folded := foldOption(name)
+	best, least := "", 3 // more changes than two make another word
+	for _, option := range slices.Sorted(maps.Keys(options)) {
+		if n := changes(folded, foldOption(option)); n < least {
+			best, least = option, n
+		}
+	}
+	switch {
+	case len(options) == 0:
+		return unknown + "; it takes none"
+	case best != "":
+		return unknown + "; did you mean " + best + "?"
+	}
+	return unknown + "; it takes: " + strings.Join(slices.Sorted(maps.Keys(options)), ", ")
+}
+
+func foldOption(name string) string {
+	return strings.NewReplacer("_", "", "-", "").Replace(strings.ToLower(name))
+}
+
+// changes returns how many letters have to be added, removed or replaced to make b of a (Levenshtein).
+func changes(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			next := min(row[j]+1, row[j+1]+1, diagonal)
+			if a[i] != b[j] {
+				next = min(row[j]+1, row[j+1]+1, diagonal+1)
+			}
+			diagonal, row[j+1] = row[j+1], next
+		}
+	}
+	return row[len(b)]
+}

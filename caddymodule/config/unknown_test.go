@@ -1,0 +1,35 @@
+package config
+
+import (
+	"strings"
+	"testing"
+)
+
+// Whoever writes an option in the wrong block, or misspells it, learns where it belongs or which one is meant. A secret that is
+// written where an option is expected is not repeated.
+func TestUnknownOptionsAreExplained(t *testing.T) {
+	options := map[string]OptionParser{"identity_key": nil, "issuer": nil, "require_claims": nil, "mode": nil}
+	for _, tt := range []struct{ name, want string }{
+		{"token_from", `unknown option "token_from"; it belongs into the directive messenger_auth { … }`},
+		{"poll_interval", `unknown option "poll_interval"; it belongs into the global option messenger { … } without a name`},
+		{"audience", `unknown option "audience"; it belongs into the global option messenger <name> { … }`},
+		{"stale_if_error", `unknown option "stale_if_error"; it belongs into the block of jwks, in the global option messenger <name> { … }`},
+		{"key", `unknown option "key"; it belongs into the block of store, in the global option messenger { … }`},
+		{"user", `unknown option "user"; it belongs into the directive messenger_panel { … }`},
+		{"identity_keys", `unknown option "identity_keys"; did you mean identity_key?`},
+		{"require_claim", `unknown option "require_claim"; did you mean require_claims?`},
+		{"identity-key", `unknown option "identity-key"; did you mean identity_key?`},
+		{"Issuer", `unknown option "Issuer"; did you mean issuer?`},
+		{"isuer", `unknown option "isuer"; did you mean issuer?`},
+		{"colour", `unknown option "colour"; it takes: identity_key, issuer, mode, require_claims`},
+		{"mst_Q7x2vK9pLm4TnR8wZc6YbHsJd3FgA5eUiOqXrVt1NyWkPz0", "unknown option; one begins with its name, in letters and _"},
+		{"c2VjcmV0", "unknown option; one begins with its name, in letters and _"},
+	} {
+		if got := unknownOption("x", tt.name, options); got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
+	}
+	if got := unknownOption("x", "anything", nil); !strings.HasSuffix(got, "it takes none") {
+		t.Errorf("a block without options: got %q", got)
+	}
+}
