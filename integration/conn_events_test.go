@@ -2,6 +2,7 @@ package integration
 
 import (
 	"bufio"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"fmt"
@@ -20,10 +21,10 @@ const downloadSize = 15_000
 
 // serveStreams answers with a stream of a kind that the path names, until the client goes:
 // /events all the time, in pieces; /flood without a pause; /quiet one event; /download and /hello no events; /sized
-// an event stream with a length.
+// an event stream with a length. The query may name another type.
 func serveStreams(w http.ResponseWriter, r *http.Request) {
 	flush := http.NewResponseController(w).Flush
-	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
+	w.Header().Set("Content-Type", cmp.Or(r.URL.Query().Get("type"), "text/event-stream; charset=utf-8"))
 	switch {
 	case strings.HasSuffix(r.URL.Path, "/hello"):
 		w.Header().Set("Content-Type", "text/plain")
@@ -33,9 +34,9 @@ func serveStreams(w http.ResponseWriter, r *http.Request) {
 		_ = flush()
 		<-r.Context().Done()
 	case strings.HasSuffix(r.URL.Path, "/download"), strings.HasSuffix(r.URL.Path, "/sized"):
-		w.Header().Set("Content-Type", "application/octet-stream")
+		w.Header().Set("Content-Type", cmp.Or(r.URL.Query().Get("type"), "application/octet-stream"))
 		if strings.HasSuffix(r.URL.Path, "/sized") {
-			w.Header().Set("Content-Type", "text/event-stream")
+			w.Header().Set("Content-Type", cmp.Or(r.URL.Query().Get("type"), "text/event-stream"))
 			w.Header().Set("Content-Length", fmt.Sprint(downloadSize))
 		}
 		for range downloadSize / 1000 {

@@ -37,6 +37,7 @@ func init() {
 //		}
 //		websocket_rejection close|status
 //		logout_path         <path> [everywhere]
+//		stream_types        <media type…>
 //	}
 //
 // token_from and claim_header may be repeated. The matcher belongs to the handler and not to its route: requests that do
@@ -83,6 +84,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			h.CORS = &CORS{ExposedHeaders: d.RemainingArgs()}
 			return nil
 		},
+		"stream_types": config.ListOption(&h.StreamTypes),
 		"forward_token": func(d *caddyfile.Dispenser) error {
 			if d.CountRemainingArgs() > 0 {
 				return d.Err("forward_token takes no value; remove the line to take tokens out of the request")

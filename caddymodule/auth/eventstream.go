@@ -1,9 +1,12 @@
 package auth
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
+
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 )
@@ -15,24 +18,56 @@ func asksForEvents(r *http.Request) bool {
 
 const eventStream = "text/event-stream"
 
-// beginsEvents reports whether a response with this head is a live event stream. One with a Content-Length is a recording.
+// beginsEvents reports whether a response with this head is a live event stream.
 func beginsEvents(status int, header http.Header) bool {
-	return status >= http.StatusOK && status != http.StatusNoContent && status != http.StatusNotModified &&
-		len(header["Content-Length"]) == 0 && isEventStream(header)
+	return isLive(status, header) && hasType(header, eventStream)
 }
 
-// isEventStream reports whether any of the media types that header names is that of event streams: clients do not agree on
-// which of several counts.
-func isEventStream(header http.Header) bool {
+// beginsStream reports whether a response with this head is a live stream of one of the types. The suffix of a type, as in
+// application/grpc+proto, says how its messages are encoded, and makes no other stream of it.
+func beginsStream(status int, header http.Header, types []string) bool {
+	return len(types) > 0 && isLive(status, header) && slices.ContainsFunc(types, func(kind string) bool { return hasType(header, kind) })
+}
+
+// isLive reports whether a response with this head can go on for as long as the backend likes. One with a Content-Length is a
+// recording.
+func isLive(status int, header http.Header) bool {
+	return status >= http.StatusOK && status != http.StatusNoContent && status != http.StatusNotModified && len(header["Content-Length"]) == 0
+}
+
+// hasType reports whether any of the media types that header names is want: clients do not agree on which of several counts.
+func hasType(header http.Header, want string) bool {
 	for _, value := range header["Content-Type"] {
-		if len(value) < len(eventStream) {
+		if len(value) < len(want) {
 			continue
 		}
 		for part := range strings.SplitSeq(value, ",") {
-			if kind, _, _ := strings.Cut(part, ";"); ascii.EqualFold(strings.Trim(kind, " \t"), eventStream) {
+			kind, _, _ := strings.Cut(part, ";")
+			kind = strings.Trim(kind, " \t")
+			if len(kind) > len(want) && kind[len(want)] == '+' {
+				kind = kind[:len(want)]
+			}
+			if ascii.EqualFold(kind, want) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// checkStreamTypes refuses what is not a media type that a response can be compared with. Its errors continue a sentence that
+// begins with the option.
+func checkStreamTypes(types []string) error {
+	for i, kind := range types {
+		first, second, found := strings.Cut(kind, "/")
+		switch {
+		case !found || !httpguts.ValidHeaderFieldName(first) || !httpguts.ValidHeaderFieldName(second) || strings.Contains(kind, "*"):
+			return fmt.Errorf("%q is not a media type without parameters, such as application/x-ndjson", kind)
+		case ascii.EqualFold(kind, eventStream):
+			return fmt.Errorf("%s: event streams are always ended; leave it out", kind)
+		case slices.ContainsFunc(types[:i], func(other string) bool { return ascii.EqualFold(kind, other) }):
+			return fmt.Errorf("%s: is given twice; remove one", kind)
+		}
+	}
+	return nil
 }

@@ -41,7 +41,9 @@ func TestOnlyASCIIIsAWordOfAProtocol(t *testing.T) {
 			_ = contract.Clean(r, new(upstream.Outcome))
 			return r.Header.Get("Connection") == "keep-alive"
 		}},
-		{"a media type", "text/event-stream", func(word string) bool { return isEventStream(http.Header{"Content-Type": {word + "; charset=utf-8"}}) }},
+		{"a media type", "text/event-stream", func(word string) bool {
+			return hasType(http.Header{"Content-Type": {word + "; charset=utf-8"}}, eventStream)
+		}},
 		{"an origin", "https://kiosk.example.com", func(word string) bool { o, err := config.ParseOrigin(word); return err == nil && o == allowed }},
 		{"the own host", "kiosk.example.com", func(word string) bool {
 			r := get()

@@ -19,14 +19,14 @@ import (
 )
 
 // guard calls next, and closes the connection when the contact's token or key expires or is revoked. It applies to
-// WebSockets and event streams only, because a download that is cut off must not look complete. A WebSocket is recognised by
-// its request. An event stream is recognised by its response only, whatever the request accepts, because a client that wants
-// to stay connected could send any Accept.
+// WebSockets, event streams and the types of stream_types only, because a download that is cut off must not look complete. A
+// WebSocket is recognised by its request. A stream is recognised by its response only, whatever the request accepts, because a
+// client that wants to stay connected could send any Accept.
 //
 // If only the response can tell, guarding costs one small writer, which also makes the response private. Over HTTP/2 and
 // HTTP/3 the writer comes with a copy of the request that has a context of its own: cancelling that context is the only way
 // to end a request with a silent backend without cutting off its response.
-func guard(m *registry.Messenger, w http.ResponseWriter, r *http.Request, mode config.Mode, o *upstream.Outcome, next caddyhttp.Handler) error {
+func (h *Handler) guard(m *registry.Messenger, w http.ResponseWriter, r *http.Request, mode config.Mode, o *upstream.Outcome, next caddyhttp.Handler) error {
 	if o.Guarded {
 		return next.ServeHTTP(w, r)
 	}
@@ -43,7 +43,7 @@ func guard(m *registry.Messenger, w http.ResponseWriter, r *http.Request, mode c
 	} else {
 		g = &guardedWriter{request: r}
 	}
-	g.ResponseWriter, g.messenger, g.outcome, g.handshake = w, m, o, handshake
+	g.ResponseWriter, g.handler, g.messenger, g.outcome, g.handshake = w, h, m, o, handshake
 	switch {
 	case handshake:
 		// In place, because a copy of the request would cost more memory than all the rest while the connection is open.
@@ -85,13 +85,14 @@ func deadline(m *registry.Messenger, c *authn.Contact, now time.Time) session.De
 }
 
 // A guardedWriter is the response of a verified request. It finds out from the head what the response is, and passes on
-// everything that is not a WebSocket or an event stream.
+// everything that is not a WebSocket or a stream.
 type guardedWriter struct {
 	privateWriter
+	handler    *Handler
 	request    *http.Request
 	messenger  *registry.Messenger
 	outcome    *upstream.Outcome
-	cancel     context.CancelFunc  // ends the request; nil without a connection, and for an event stream over HTTP/1.1 that the request did not accept
+	cancel     context.CancelFunc  // ends the request; nil without a connection, and for a stream over HTTP/1.1 that the request did not announce
 	connection *session.Connection // nil until there is one to guard
 	session    *session.Session
 	handshake  bool
@@ -100,6 +101,7 @@ type guardedWriter struct {
 	streaming  bool // writes go through connection
 	hijacked   bool // the response is a WebSocket over HTTP/1.1
 	events     bool // the response is an event stream
+	cuts       bool // the response is another stream, which ends without a last message
 }
 
 // track registers the connection, so that every revocation from here on reaches it.
@@ -135,7 +137,8 @@ func (g *guardedWriter) beginConnection() {
 }
 
 // serve calls the next handler. If we ended an event stream, its response is complete, although a proxy that was interrupted
-// panics with http.ErrAbortHandler.
+// panics with http.ErrAbortHandler. If we ended another stream, its response is never complete, even if the handler returns: this
+// panic resets it.
 func (g *guardedWriter) serve(r *http.Request, next caddyhttp.Handler) (err error) {
 	defer func() {
 		g.outcome.Guarded = false // an error route may guard its own response
@@ -145,12 +148,12 @@ func (g *guardedWriter) serve(r *http.Request, next caddyhttp.Handler) (err erro
 		g.session.Remove()
 		g.connection.Finish()
 		g.countEnd()
-		if g.events && g.connection.Asked() {
+		if (g.events || g.cuts) && g.connection.Asked() {
 			if cause := recover(); cause != nil && cause != http.ErrAbortHandler {
 				panic(cause)
 			}
-			if err = nil; g.cancel == nil && !g.closing {
-				panic(http.ErrAbortHandler) // the last event was sent, and this is how net/http closes the connection
+			if err = nil; g.cuts || g.cancel == nil && !g.closing {
+				panic(http.ErrAbortHandler) // of an event stream the last event was sent, and this is how net/http closes the connection
 			}
 		}
 	}()
@@ -210,6 +213,10 @@ func (g *guardedWriter) decide(status int) {
 		g.beginConnection()
 		g.streaming, g.events = true, true
 		g.connection.BeginEvents(g.ResponseWriter, g.flush, g.deadlines(), len(header["Content-Encoding"]) > 0)
+	case beginsStream(status, header, g.handler.StreamTypes):
+		g.beginConnection()
+		g.streaming, g.cuts = true, true
+		g.connection.BeginStream(g.ResponseWriter, g.flush, g.deadlines())
 	case status == http.StatusOK && g.handshake && g.request.Method == http.MethodConnect:
 		g.beginConnection()
 		g.streaming = true

@@ -72,7 +72,7 @@ func TestOnlyWhatCannotBeAStreamPassesUnguarded(t *testing.T) {
 			m, c := guardedMessenger(t, test.limit, test.life)
 			w := httptest.NewRecorder()
 			o := &upstream.Outcome{Contact: c, Handshake: len(test.request.Header["Upgrade"]) > 0}
-			err := guard(m, w, test.request, test.mode, o, caddyhttp.HandlerFunc(func(got http.ResponseWriter, r *http.Request) error {
+			err := new(Handler).guard(m, w, test.request, test.mode, o, caddyhttp.HandlerFunc(func(got http.ResponseWriter, r *http.Request) error {
 				if _, guarded := got.(*guardedWriter); guarded != test.guarded || !guarded && r != test.request {
 					t.Errorf("guarded: %t, want %t", guarded, test.guarded)
 				}
@@ -95,13 +95,13 @@ func TestOnlyWhatCannotBeAStreamPassesUnguarded(t *testing.T) {
 func TestGuardCostsOneWriter(t *testing.T) {
 	m, c := guardedMessenger(t, 12*time.Hour, time.Hour)
 	next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error { w.WriteHeader(http.StatusNoContent); return nil })
-	o := &upstream.Outcome{Contact: c}
+	h, o := new(Handler), &upstream.Outcome{Contact: c}
 	for version := 1; version <= 3; version++ {
 		w, r := httptest.NewRecorder(), get("Accept: */*")
 		r.ProtoMajor = version
 		if n := testing.AllocsPerRun(100, func() {
 			o.Guarded = false
-			_ = guard(m, w, r, config.ModeRequired, o, next)
+			_ = h.guard(m, w, r, config.ModeRequired, o, next)
 		}); n > 1 {
 			t.Errorf("over HTTP/%d: %v allocations", version, n)
 		}
@@ -162,7 +162,7 @@ func TestOnlyOurOwnAbortIsRecovered(t *testing.T) {
 					t.Errorf("it panics with %v", got)
 				}
 			}()
-			err := guard(m, httptest.NewRecorder(), get("Accept: text/event-stream"), config.ModeRequired, &upstream.Outcome{Contact: c}, caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+			err := new(Handler).guard(m, httptest.NewRecorder(), get("Accept: text/event-stream"), config.ModeRequired, &upstream.Outcome{Contact: c}, caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
 				w.Header().Set("Content-Type", test.kind)
 				w.WriteHeader(http.StatusOK)
 				if g := w.(*guardedWriter); test.ended {
@@ -196,7 +196,7 @@ func TestKeyWithdrawnBeforeTheConnectionWasTracked(t *testing.T) {
 	for closings, want := range []string{"data: 1\n\n", "event: auth\ndata: token_revoked\n\n"} {
 		m.SetOrigin(session.Origin{Closings: uint64(closings)})
 		w := httptest.NewRecorder()
-		_ = guard(m, w, get(), config.ModeRequired, o, caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+		_ = new(Handler).guard(m, w, get(), config.ModeRequired, o, caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
 			w.Header().Set("Content-Type", "Text/Event-Stream;charset=utf-8")
 			_, err := w.Write([]byte("data: 1\n\n"))
 			return err
@@ -212,12 +212,12 @@ func BenchmarkGuard(b *testing.B) {
 	for name, limit := range map[string]time.Duration{"no limit": 0, "max_session": time.Hour} {
 		b.Run(name, func(b *testing.B) {
 			m, c := guardedMessenger(b, limit, 0)
-			w, r, o := httptest.NewRecorder(), get("Accept: */*"), &upstream.Outcome{Contact: c}
+			h, w, r, o := new(Handler), httptest.NewRecorder(), get("Accept: */*"), &upstream.Outcome{Contact: c}
 			next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error { w.WriteHeader(http.StatusNoContent); return nil })
 			b.ReportAllocs()
 			for b.Loop() {
 				o.Guarded = false
-				_ = guard(m, w, r, config.ModeRequired, o, next)
+				_ = h.guard(m, w, r, config.ModeRequired, o, next)
 			}
 		})
 	}
@@ -239,7 +239,7 @@ func BenchmarkGuardedWebSocket(b *testing.B) {
 		o := &connection{contact: *contact}
 		o.contact.Identity = fmt.Sprintf("contact-%032d", i)
 		o.outcome = upstream.Outcome{Messenger: m.Name, Contact: &o.contact, Guarded: true}
-		o.writer = guardedWriter{messenger: m, outcome: &o.outcome, handshake: true, request: request}
+		o.writer = guardedWriter{handler: new(Handler), messenger: m, outcome: &o.outcome, handshake: true, request: request}
 		o.writer.ResponseWriter = w
 		_, o.writer.cancel = context.WithCancel(request.Context())
 		o.writer.track()
@@ -267,7 +267,7 @@ func TestErrorRouteIsGuardedAnew(t *testing.T) {
 	for _, r := range []*http.Request{get(), get("Upgrade: websocket"), get("Accept: text/event-stream")} {
 		ctx := r.Context()
 		o.Handshake = len(r.Header["Upgrade"]) > 0
-		err := guard(m, httptest.NewRecorder(), r, config.ModeRequired, o, caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error {
+		err := new(Handler).guard(m, httptest.NewRecorder(), r, config.ModeRequired, o, caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error {
 			return fmt.Errorf("the backend is away")
 		}))
 		if err == nil || o.Guarded || r.Context() != ctx || r.Context().Err() != nil {

@@ -98,6 +98,10 @@ type Handler struct {
 	// requests with a valid token count, so that a contact can use up only its own allowance. Default: no limit.
 	ContactLimit *ContactLimit `json:"contact_limit,omitempty"`
 
+	// Media types of responses that end with the token, as event streams always do, such as application/x-ndjson,
+	// application/grpc or multipart/x-mixed-replace. They are cut off, so that they do not look complete. Default: none.
+	StreamTypes []string `json:"stream_types,omitempty"`
+
 	// How a WebSocket handshake is refused: "status" answers with the HTTP status, which no page can see; "close" opens
 	// the WebSocket, without the backend, and closes it at once with the error code as the reason. Default: status.
 	WebSocketRejection string `json:"websocket_rejection,omitempty"`
@@ -256,7 +260,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, d decision) erro
 		return h.refuseOver(w, r, m, o, over)
 	case rej == nil:
 		h.headers.Set(r, o)
-		return h.keepErrorPrivate(w, r, guard(m, w, r, mode, o, next))
+		return h.keepErrorPrivate(w, r, h.guard(m, w, r, mode, o, next))
 	case mode == config.ModeReport && o.Source != "": // there was a token, and it was removed
 		return h.keepErrorPrivate(w, r, servePrivately(w, r, next))
 	case mode == config.ModeReport, mode == config.ModeOptional && rej.Code == authn.TokenMissing:
@@ -304,7 +308,7 @@ func (h *Handler) passVerified(w http.ResponseWriter, r *http.Request, m *regist
 			h.record(r, m, mode, o, over, "")
 			return h.refuseOver(w, r, m, o, over)
 		}
-		return guard(m, w, r, mode, o, next)
+		return h.guard(m, w, r, mode, o, next)
 	}
 	if c := h.refusals.Check(zap.ErrorLevel, "a request was verified for one messenger and then reached the messenger_auth of another; "+
 		"put the two on routes that exclude each other"); c != nil {

@@ -103,6 +103,9 @@ func (h *Handler) checkSettings() error {
 	if h.LogoutPath == "" && h.LogoutEverywhere {
 		return errors.New("logout_everywhere needs a logout_path")
 	}
+	if err := checkStreamTypes(h.StreamTypes); err != nil {
+		return fmt.Errorf("stream_types %w", err)
+	}
 	if err := checkRejection(h.WebSocketRejection); err != nil {
 		return err
 	}

@@ -69,6 +69,7 @@ const (
 	webSocket
 	eventStream
 	encodedEvents
+	otherStream
 )
 
 // Deadlines interrupt reads from and writes to the client, as those of [net.Conn] do. If they are an [io.Closer] too, the
@@ -78,7 +79,7 @@ type Deadlines interface {
 	SetWriteDeadline(time.Time) error
 }
 
-// NewConnection returns a connection whose kind is not known yet. cancel ends its request. It may be nil for an event stream
+// NewConnection returns a connection whose kind is not known yet. cancel ends its request. It may be nil for a stream
 // over HTTP/1.1, whose request ends when reading from the client is interrupted.
 func NewConnection(cancel context.CancelFunc) *Connection {
 	return &Connection{cancel: cancel}
@@ -98,6 +99,12 @@ func (c *Connection) BeginEvents(out io.Writer, flush func() error, control Dead
 		return
 	}
 	c.begin(eventStream, out, flush, control)
+}
+
+// BeginStream is called when the head of a stream of another media type was written. It ends without a last message, between two
+// writes, and its caller must not complete the response: what is cut off must not look whole.
+func (c *Connection) BeginStream(out io.Writer, flush func() error, control Deadlines) {
+	c.begin(otherStream, out, flush, control)
 }
 
 func (c *Connection) begin(k kind, out io.Writer, flush func() error, control Deadlines) {
@@ -180,7 +187,7 @@ func (c *Connection) sayGoodbye() {
 			return
 		}
 		goodbye = lastEvent(ending)
-	case encodedEvents:
+	case encodedEvents, otherStream:
 	}
 	c.silent = true
 	if len(goodbye) > 0 {
@@ -193,7 +200,7 @@ func (c *Connection) sayGoodbye() {
 	}
 }
 
-// endRequest ends the request of an event stream, and leaves its response intact. Without a cancel, net/http notices over
+// endRequest ends the request of a stream, and leaves its response intact. Without a cancel, net/http notices over
 // HTTP/1.1 that reading from the client fails, and cancels the request itself.
 func (c *Connection) endRequest() {
 	if c.cancel != nil {
@@ -261,7 +268,7 @@ func interrupt(control Deadlines, set func(Deadlines, time.Time) error) {
 // longAgo interrupts reads and writes that wait. The zero time would mean that there is no deadline.
 var longAgo = time.Unix(1, 0)
 
-// Release is called when the response turns out to be neither a WebSocket nor an event stream. It is not ended then.
+// Release is called when the response turns out to be neither a WebSocket nor a stream. It is not ended then.
 func (c *Connection) Release() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
