@@ -89,7 +89,7 @@ func (n *node) tryRun() error {
 			return fmt.Errorf("the node ended at once: %v\n%s\n%s", cmd.ProcessState, text, log)
 		default:
 		}
-		if a, err := n.operator.send("GET", "messengers", nil); err == nil && a.status == http.StatusOK {
+		if a, err := n.operator.send("GET", "connections", nil); err == nil && a.status == http.StatusOK {
 			return nil
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"maps"
+	"path"
 	"slices"
 	"time"
 
@@ -92,35 +93,48 @@ func compareKeys(a, b vault.Key) int {
 
 // Prune removes the batches that have outlived their use from the storage, one by one. The last batch of a folder stays, unless
 // its messenger was deleted: on some storages a folder without values is removed from the listing of the folder above it, even
-// if another node writes to it at that moment.
+// if another node writes to it at that moment. The last deletion of a name stays as long as there is a messenger of the name,
+// whose own deletion would be written next to it.
 func (j *Journal) Prune(ctx context.Context, v *vault.Vault, now time.Time) error {
 	j.mu.Lock()
 	left := make(map[string]int)
 	for key := range j.batches {
 		left[key.Folder]++
 	}
+	exists := j.current() != ""
 	var useless []vault.Key
 	keys := slices.SortedFunc(maps.Keys(j.batches), compareKeys) // all nodes keep the same one
 	for _, key := range keys {
 		b := j.batches[key]
 		incarnation, _ := j.incarnationOf(key)
 		_, gone := j.deleted[incarnation]
-		if j.missing[key] || !j.isUseless(key, b, now) || left[key.Folder] == 1 && !gone && incarnation != NameFolder {
+		if j.missing[key] || !j.isUseless(key, b, now) || left[key.Folder] == 1 && !gone && (incarnation != NameFolder || exists) {
 			continue
 		}
 		left[key.Folder]--
 		useless = append(useless, key)
 	}
 	j.mu.Unlock()
+	emptied := false // of its last value, the folder of the name
 	for _, key := range useless {
 		if err := v.Delete(ctx, key.String()); err != nil {
 			return err
 		}
+		emptied = emptied || left[key.Folder] == 0
 		j.mu.Lock()
 		if b := j.batches[key]; b != nil {
 			j.forget(key, b)
 		}
 		j.mu.Unlock()
+	}
+	if !emptied {
+		return nil
+	}
+	// Another node may have created or deleted a messenger of this name while a folder was being removed from its listing.
+	for _, folder := range []string{path.Join(j.root(), NameFolder, "facts"), path.Join(j.root(), NameFolder), j.root()} {
+		if err := v.KeepListed(ctx, folder); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -31,6 +31,9 @@ type Index struct {
 	count  int
 }
 
+// Count returns how many names were added.
+func (x *Index) Count() int { return x.count }
+
 // A block has some of the names, sorted. Blocks are not merged until names are read, and then only as far as they are.
 type block struct {
 	text []byte   // the names, each followed by a line break

@@ -14,7 +14,7 @@ const (
 	StoreTimeout = 5 * time.Second
 
 	// namesTimeout bounds the reading of all names, of which there may be a million.
-	namesTimeout = 20 * time.Second
+	namesTimeout = time.Minute
 
 	// maxCalls is how many calls of the storage may be in progress, including those that have ignored their context and were
 	// left running.

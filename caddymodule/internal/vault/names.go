@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"strings"
 
 	"github.com/caddyserver/certmagic"
@@ -17,7 +18,7 @@ import (
 const namesAtOnce = 4096
 
 // Names returns the names in the root of the store that are valid. On a file system it reads the folder itself, without looking
-// at what it has in it; the listing of other storages gives all keys at once.
+// at what it has in it, and from Redis it reads the names piece by piece; the listing of other storages gives all keys at once.
 func (v *Vault) Names(ctx context.Context, valid func(name string) bool) (*nameindex.Index, error) {
 	index, err := callWithin(ctx, v, namesTimeout, func(ctx context.Context, s certmagic.Storage) (*nameindex.Index, error) {
 		var b nameindex.Builder
@@ -30,6 +31,8 @@ func (v *Vault) Names(ctx context.Context, valid func(name string) bool) (*namei
 		var err error
 		if files, ok := s.(*certmagic.FileStorage); ok {
 			err = eachFile(ctx, files, add)
+		} else if scan := scanOf(s, StoreRoot); scan != nil {
+			err = scan(ctx, add)
 		} else {
 			err = eachKey(ctx, s, add)
 		}
@@ -84,3 +87,30 @@ func eachFile(ctx context.Context, s *certmagic.FileStorage, add func(name strin
 	}
 	return ctx.Err()
 }
+
+// KeepListed sees to it that a folder which has anything is in the listing of the folder above it. caddy-storage-redis (1.8.1)
+// takes a folder out of that listing after its last value was deleted, in several steps; a value that is written in between is
+// there, and no listing leads to it. A new value in the folder makes the module list it again.
+//
+// It is called after the deletion: what is written later lists itself.
+func (v *Vault) KeepListed(ctx context.Context, folder string) error {
+	s, err := v.storage()
+	if err != nil {
+		return err
+	}
+	if _, files := s.(*certmagic.FileStorage); files {
+		return nil
+	}
+	keys, err := v.List(ctx, folder, false)
+	if err != nil || len(keys) == 0 {
+		return err
+	}
+	key := path.Join(folder, listedName)
+	if err := v.Save(ctx, key, []byte(`{}`)); err != nil {
+		return err
+	}
+	return v.Delete(ctx, key)
+}
+
+// listedName is the name of the value of KeepListed. Nothing else reads it.
+const listedName = "_listed"
