@@ -2,6 +2,7 @@ package authn
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -95,8 +96,11 @@ func (j *JWKS) fetch(known keyserver.Validators) (answer *fetchedKeys, err error
 	if !received.NotModified {
 		var keys []*sigkey.Key
 		keys, answer.omitted, err = sigkey.ParseSet(received.Body, j.settings.SmallKeys)
-		if err == nil {
+		switch {
+		case err == nil:
 			answer.set = newKeySet(keys)
+		case errors.Is(err, sigkey.ErrNoSet) || errors.Is(err, sigkey.ErrWebPage):
+			err = fmt.Errorf("%w (its content type is %.80q)", err, received.ContentType)
 		}
 	}
 	return answer, err

@@ -133,6 +133,8 @@ const (
 	ServerRedirect
 	ServerEncoding
 	ServerHTML
+	ServerDiscovery
+	ServerCertificateMap
 	ServerOther
 	ServerCertificateOnly
 

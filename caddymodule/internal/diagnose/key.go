@@ -77,6 +77,9 @@ func (f *finder) findFetch() {
 	}
 	if err := set.Status().Err; err != nil {
 		f.add(cause.KeysNotFetched, "%s", err)
+		if c := cause.Of(err); c != cause.None {
+			f.add(c, "")
+		}
 		return
 	}
 	f.add(cause.KeysNotFetched, "it has not been fetched yet")

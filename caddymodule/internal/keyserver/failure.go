@@ -2,9 +2,12 @@ package keyserver
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 )
 
 // The reasons for which a fetch can fail are a closed list, because site owners see them, and must not explore a network with
@@ -14,10 +17,10 @@ var (
 	errUnreachable      = NewFailure(Unreachable, "the key server cannot be reached")
 	errTimeout          = NewFailure(Unreachable, "the key server did not answer completely in time")
 	errForbiddenAddress = NewFailure(Refused, "the key server has an address that is not public, or a port other than 443")
-	errRedirect         = NewFailure(Refused, "the key server redirects to another host or scheme; configure the final URL")
+	errRedirect         = FailureOf(Refused, cause.ServerRedirect)
 	errRedirects        = NewFailure(Refused, "the key server redirects too often")
 	errStatus           = NewFailure(Refused, "the key server answers with a status other than 200")
-	errEncoding         = NewFailure(Unusable, "the key server answers with a content encoding that was not asked for, or that is damaged")
+	errEncoding         = FailureOf(Unusable, cause.ServerEncoding)
 	errTooLarge         = NewFailure(Unusable, "the answer of the key server is larger than 256 KiB")
 )
 
@@ -34,12 +37,20 @@ const (
 type fetchError struct {
 	class  Class
 	reason string
+	cause  error // of the table of causes, or nil
 }
 
 // NewFailure returns a further reason, for those who read the content of an answer. It is a constant sentence.
-func NewFailure(class Class, reason string) error { return &fetchError{class, reason} }
+func NewFailure(class Class, reason string) error { return &fetchError{class, reason, nil} }
+
+// FailureOf is NewFailure for a cause that has a name.
+func FailureOf(class Class, c cause.Cause) error {
+	return &fetchError{class, c.Err().Error(), c.Err()}
+}
 
 func (e *fetchError) Error() string { return e.reason }
+
+func (e *fetchError) Unwrap() error { return e.cause }
 
 // Reason returns the reason of the list that err wraps, without its cause: the only part that site owners may see. It returns
 // nil for nil.
@@ -67,7 +78,13 @@ func classify(err error) error {
 		err = urlError.Err
 	}
 	if reason, ok := errors.AsType[*fetchError](err); ok {
+		if errors.Is(err, errRedirect) {
+			return err // with the target
+		}
 		return reason // of checkRedirect or dialPublic
+	}
+	if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); unknown {
+		return fmt.Errorf("%w: %w", errUnreachable, cause.ServerAuthority.Err())
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return errTimeout

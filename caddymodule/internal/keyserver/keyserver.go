@@ -89,7 +89,8 @@ func NewClient(url string, public bool) *Client {
 func checkRedirect(r *http.Request, via []*http.Request) error {
 	first := via[0].URL
 	if r.URL.Scheme != first.Scheme || !ascii.EqualFold(r.URL.Host, first.Host) {
-		return errRedirect
+		target := url.URL{Scheme: r.URL.Scheme, Host: r.URL.Host, Path: r.URL.Path} // a query may have a secret in it
+		return fmt.Errorf("%w (it redirects to %.200q)", errRedirect, target.String())
 	}
 	if len(via) > maxRedirects {
 		return errRedirects
@@ -104,6 +105,7 @@ func (c *Client) Close() { c.HTTP.CloseIdleConnections() }
 type Answer struct {
 	Body        []byte        // nil with NotModified
 	NotModified bool          // the content that the given validators belong to is still current
+	ContentType string        // as the server states it
 	Lifetime    time.Duration // as the server states it; -1 if it does not
 	Validators  Validators    // for the next fetch
 }
@@ -134,8 +136,9 @@ func (c *Client) Fetch(ctx context.Context, known Validators) (*Answer, error) {
 	}
 	defer resp.Body.Close()
 	answer := &Answer{
-		Lifetime:   lifetime(resp.Header, time.Now()),
-		Validators: Validators{resp.Header.Get("ETag"), resp.Header.Get("Last-Modified")},
+		ContentType: resp.Header.Get("Content-Type"),
+		Lifetime:    lifetime(resp.Header, time.Now()),
+		Validators:  Validators{resp.Header.Get("ETag"), resp.Header.Get("Last-Modified")},
 	}
 	// A server that says "not modified" without having been asked leaves us with no content: that is an error status.
 	if resp.StatusCode == http.StatusNotModified && known != (Validators{}) {
@@ -164,7 +167,7 @@ func readBody(resp *http.Response) ([]byte, error) {
 		}
 		content = &limited{uncompressed, maxAnswer}
 	default:
-		return nil, errEncoding
+		return nil, fmt.Errorf("%w (it is %.40q)", errEncoding, encoding)
 	}
 	body, err := io.ReadAll(content)
 	if err != nil {

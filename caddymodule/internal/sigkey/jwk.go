@@ -14,6 +14,7 @@ import (
 
 	"github.com/lestrrat-go/jwx/v2/jwk"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
@@ -30,6 +31,9 @@ func parseJWK(text []byte) (*Key, error) {
 	dropAbsent(members)
 	if err := checkPurpose(members); err != nil {
 		return nil, err
+	}
+	if members["x5c"] != nil && members["n"] == nil && members["e"] == nil {
+		return nil, cause.ServerCertificateOnly.Err()
 	}
 	if err := checkExponent(members["e"]); err != nil {
 		return nil, err

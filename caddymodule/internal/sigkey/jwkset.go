@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keyserver"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
@@ -14,7 +15,7 @@ const maxKeySetEntries = 100
 
 // What an answer can be instead of a usable key set; see [keyserver.Reason].
 var (
-	ErrNoSet          = keyserver.NewFailure(keyserver.Unusable, "the answer of the key server is not a JWK Set")
+	ErrNoSet          = keyserver.FailureOf(keyserver.Unusable, cause.ServerOther)
 	ErrTooManyEntries = keyserver.NewFailure(keyserver.Unusable, "the key set has more than 100 entries")
 	ErrNoKey          = keyserver.NewFailure(keyserver.Unusable, "the key set does not have a key that can be used")
 )
@@ -29,11 +30,13 @@ const (
 )
 
 var notSets = map[document]error{
-	notASet: ErrNoSet,
-	certificateMap: keyserver.NewFailure(keyserver.Unusable, "the answer of the key server is a map of certificates and not a JWK Set; "+
-		"configure the URL of the same keys as a JWK Set, for Firebase https://www.googleapis.com/service_accounts/v1/jwk/securetoken@system.gserviceaccount.com"),
-	discovery: keyserver.NewFailure(keyserver.Unusable, "the answer of the key server is a discovery document and not a JWK Set; configure the URL that it has in jwks_uri"),
+	notASet:        ErrNoSet,
+	certificateMap: keyserver.FailureOf(keyserver.Unusable, cause.ServerCertificateMap),
+	discovery:      keyserver.FailureOf(keyserver.Unusable, cause.ServerDiscovery),
 }
+
+// ErrWebPage is for an answer that is HTML.
+var ErrWebPage = keyserver.FailureOf(keyserver.Unusable, cause.ServerHTML)
 
 // documentOf returns what a member of an object says about the whole.
 func documentOf(name, value []byte) document {
@@ -67,6 +70,9 @@ func ParseSet(body []byte, small bool) (keys []*Key, omitted []Omitted, err erro
 		}
 		kind = max(kind, documentOf(name, value))
 	}); err != nil {
+		if bytes.HasPrefix(bytes.TrimSpace(body), []byte("<")) {
+			return nil, nil, ErrWebPage
+		}
 		return nil, nil, ErrNoSet
 	}
 	if !found {

@@ -121,7 +121,7 @@ func TestOtherAnswersThanAKeySetAreErrors(t *testing.T) {
 		want error
 	}{
 		"nothing":               {"", ErrNoSet},
-		"HTML":                  {"<!doctype html><title>Login</title>", ErrNoSet},
+		"HTML":                  {"<!doctype html><title>Login</title>", ErrWebPage},
 		"null":                  {"null", ErrNoSet},
 		"a list":                {"[]", ErrNoSet},
 		"an empty object":       {"{}", ErrNoSet},

@@ -1,0 +1,29 @@
+package sigkey
+
+import (
+	"testing"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
+)
+
+// What people configure the URL of in place of a key set is named, and so is an entry without the key itself.
+func TestAnswersThatAreNotSetsAreNamed(t *testing.T) {
+	for _, tt := range []struct {
+		origin, body string
+		want         cause.Cause
+	}{
+		{"a single sign-on page", " <!DOCTYPE html><title>Sign in</title>", cause.ServerHTML},
+		{"OpenID: /.well-known/openid-configuration", `{"issuer":"https://login.example.com","jwks_uri":"https://login.example.com/keys"}`, cause.ServerDiscovery},
+		{"Firebase: x509/securetoken@system.gserviceaccount.com", `{"a1":"-----BEGIN CERTIFICATE-----\nMIID\n-----END CERTIFICATE-----\n"}`, cause.ServerCertificateMap},
+		{"an error in JSON", `{"error":"not found"}`, cause.ServerOther},
+		{"a PEM file", "-----BEGIN PUBLIC KEY-----", cause.ServerOther},
+	} {
+		if _, _, err := ParseSet([]byte(tt.body), false); cause.Of(err) != tt.want {
+			t.Errorf("%s: got %v, want %s", tt.origin, err, tt.want)
+		}
+	}
+	_, omitted, _ := ParseSet([]byte(`{"keys":[{"kty":"RSA","kid":"a","x5c":["MIIC"]}]}`), false)
+	if len(omitted) != 1 || omitted[0].Reason != cause.ServerCertificateOnly.Err().Error() {
+		t.Errorf("an entry with a certificate alone: got %+v", omitted)
+	}
+}
