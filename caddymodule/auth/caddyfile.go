@@ -1,6 +1,8 @@
 package auth
 
 import (
+	"strings"
+
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
@@ -24,6 +26,7 @@ func init() {
 //		token_from          cookie <name>
 //		token_from          query <name>
 //		token_from          websocket_protocol <marker>
+//		token_from          websocket_protocol prefix <prefix> [base64url]
 //		forward_token
 //		identity_header     <name>
 //		messenger_header    <name>
@@ -104,13 +107,21 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 func (h *Handler) parseTokenFrom(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
+	if len(args) >= 3 && authn.SourceKind(args[0]) == authn.WebSocketProtocol && args[1] == "prefix" && len(args) <= 4 {
+		source := TokenSource{From: authn.WebSocketProtocol, Name: args[2], Prefix: true, Encoding: strings.Join(args[3:], "")}
+		return h.addTokenFrom(d, source)
+	}
 	if len(args) != 2 && (len(args) != 3 || authn.SourceKind(args[0]) != authn.Header) {
-		return d.Err("token_from takes one of: header <name> [<scheme>], cookie <name>, query <name>, or websocket_protocol <marker>")
+		return d.Err("token_from takes one of: header <name> [<scheme>], cookie <name>, query <name>, websocket_protocol <marker>, or websocket_protocol prefix <prefix> [base64url]")
 	}
 	source := TokenSource{From: authn.SourceKind(args[0]), Name: args[1]}
 	if len(args) == 3 {
 		source.Scheme = args[2]
 	}
+	return h.addTokenFrom(d, source)
+}
+
+func (h *Handler) addTokenFrom(d *caddyfile.Dispenser, source TokenSource) error {
 	if err := source.check(); err != nil {
 		return d.Errf("token_from %s %s: %w", source.From, source.Name, err)
 	}

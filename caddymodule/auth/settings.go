@@ -93,7 +93,7 @@ func (h *Handler) checkSettings() error {
 		}
 		for _, other := range h.TokenFrom[:i] {
 			if source.isOtherSpelling(other) {
-				return fmt.Errorf("token_from header %s: is another spelling of %s, which is the same header to some backends; keep one", source.Name, other.Name)
+				return fmt.Errorf("token_from %s %s: is another spelling of %s, which is the same to some backends; keep one", source.From, source.Name, other.Name)
 			}
 		}
 	}
@@ -161,7 +161,7 @@ func (h *Handler) MayServe(name string) bool { return config.RefCanName(h.Messen
 // Marker returns the subprotocol after which h expects a token, or "" if websocket_protocol is not one of its sources.
 func (h *Handler) Marker() string {
 	for _, source := range sources(h.TokenFrom) {
-		if source.Kind == authn.WebSocketProtocol {
+		if source.Kind == authn.WebSocketProtocol && !source.Prefix {
 			return source.Name
 		}
 	}

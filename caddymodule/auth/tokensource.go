@@ -21,12 +21,28 @@ type TokenSource struct {
 
 	// The authentication scheme before the token, for headers only. Default: none, the whole value is the token.
 	Scheme string `json:"scheme,omitempty"`
+
+	// Whether the name is a prefix, and the token follows it in the same subprotocol; for websocket_protocol only. The
+	// subprotocol is never repeated in the answer, so that a page has to offer another one as well. Default: false.
+	Prefix bool `json:"prefix,omitempty"`
+
+	// How the token is encoded behind a prefix: "base64url" without padding, such as behind base64url.bearer.phx. Default:
+	// none, it is the token itself.
+	Encoding string `json:"encoding,omitempty"`
 }
+
+const encodingBase64URL = "base64url"
 
 // check refuses sources that cannot carry a token. Its errors continue a sentence that begins with the source.
 func (s TokenSource) check() error {
 	if s.From != authn.Header && s.Scheme != "" {
 		return errors.New("only a header has a scheme; remove it")
+	}
+	if s.From != authn.WebSocketProtocol && s.Prefix {
+		return errors.New("only a subprotocol has a prefix; remove it")
+	}
+	if s.Encoding != "" && (!s.Prefix || s.Encoding != encodingBase64URL) {
+		return errors.New("the encoding is base64url, and only behind a prefix: websocket_protocol prefix <prefix> base64url")
 	}
 	switch s.From {
 	case authn.Header:
@@ -56,6 +72,9 @@ func (s TokenSource) check() error {
 
 // isOtherSpelling reports whether s and other are two names of one header.
 func (s TokenSource) isOtherSpelling(other TokenSource) bool {
+	if s.Prefix && other.Prefix && s.Name == other.Name {
+		return true
+	}
 	return s.From == authn.Header && other.From == authn.Header && upstream.Fold(s.Name) == upstream.Fold(other.Name) &&
 		textproto.CanonicalMIMEHeaderKey(s.Name) != textproto.CanonicalMIMEHeaderKey(other.Name)
 }
@@ -67,7 +86,7 @@ func sources(configured []TokenSource) authn.Sources {
 	}
 	list := make(authn.Sources, len(configured))
 	for i, s := range configured {
-		list[i] = authn.Source{Kind: s.From, Name: s.Name, Scheme: s.Scheme}
+		list[i] = authn.Source{Kind: s.From, Name: s.Name, Scheme: s.Scheme, Prefix: s.Prefix, Encoded: s.Encoding != ""}
 		if s.From == authn.Header {
 			list[i].Name = textproto.CanonicalMIMEHeaderKey(s.Name)
 		}

@@ -24,8 +24,12 @@ type Source struct {
 	Kind SourceKind
 
 	// Name is the header in canonical form, the cookie, the query parameter, or the WebSocket subprotocol after which the token
-	// follows.
+	// follows. With Prefix it is what the subprotocol with the token begins with.
 	Name string
+
+	// Prefix reports whether the token is in the same subprotocol, behind Name; with Encoded it is in base64url there, as
+	// Kubernetes, Jupyter and Phoenix send theirs. For subprotocols only.
+	Prefix, Encoded bool
 
 	// Scheme is the authentication scheme before the token, for headers only. Without one the whole value is the token.
 	Scheme string

@@ -96,7 +96,7 @@ func (f *finder) add(src *Source, token string) {
 		return
 	}
 	f.found.Any = true
-	if src.Kind == WebSocketProtocol {
+	if src.Kind == WebSocketProtocol && !src.Prefix { // a subprotocol with a token in it is never repeated in an answer
 		f.found.Marker = src.Name
 	}
 	if empty := WhyEmpty(token); empty != cause.None {

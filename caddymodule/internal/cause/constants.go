@@ -13,6 +13,7 @@ const (
 	SchemeMissing
 	SchemeOther
 	SchemeBasic
+	MarkerCase
 
 	// The form of the token.
 	TextIsHeader

@@ -18,6 +18,8 @@ var table = [end]Info{
 		"send the token as \"Bearer <token>\", or name the scheme: token_from header Authorization JWT"},
 	SchemeBasic: {"scheme_basic", "the Authorization header has a user name and a password (Basic), and a request has one such header",
 		"send the token in another header beside basic_auth, and name that: token_from header X-Chat-Token"},
+	MarkerCase: {"marker_case", "a subprotocol is the marker or the prefix of token_from websocket_protocol in another case, and subprotocols are compared exactly",
+		"write it in the page as token_from has it, or the other way round"},
 
 	TextIsHeader: {"text_is_header", "the text begins with a header's name or a scheme",
 		"give the token alone: what follows \"Bearer \""},

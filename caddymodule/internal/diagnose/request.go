@@ -10,10 +10,13 @@ import (
 )
 
 // Astray says how a request without a token has sent one all the same, in a header that the sources name but in another form. It is
-// called for every request without a token, and looks at the beginning of the header alone.
+// called for every request without a token, and looks at the beginning of the header, or of each subprotocol, alone.
 func Astray(sources authn.Sources, r *http.Request) cause.Cause {
 	for i := range sources {
 		src := &sources[i]
+		if src.Kind == authn.WebSocketProtocol && src.HasOtherCase(r) {
+			return cause.MarkerCase
+		}
 		if src.Kind != authn.Header || src.Scheme == "" {
 			continue
 		}
