@@ -113,7 +113,7 @@ func mistakes() []mistake {
 // Each real mistake is named, in the log as in explain, and each cause that tokens can have is among them.
 func TestMistakesAreNamed(t *testing.T) {
 	all := gateway(t)
-	seen := []cause.Cause{cause.SchemeTwice, cause.SchemeMissing, cause.SchemeOther, cause.SchemeBasic} // in the tests of requests below
+	seen := []cause.Cause{cause.SchemeTwice, cause.SchemeMissing, cause.SchemeOther, cause.SchemeBasic, cause.MarkerCase} // in the tests of requests below
 	for _, m := range mistakes() {
 		t.Run(m.origin, func(t *testing.T) {
 			rej, findings := examine(t, all, m.messenger, m.text)
@@ -218,6 +218,20 @@ func TestDurationsAsPeopleSayThem(t *testing.T) {
 	} {
 		if got := Duration(d); got != want {
 			t.Errorf("%s: got %q, want %q", d, got, want)
+		}
+	}
+}
+
+// A marker in another case looks like a page that has not sent a token.
+func TestMarkerInAnotherCase(t *testing.T) {
+	sources := authn.Sources{{Kind: authn.WebSocketProtocol, Name: "jwt"}, {Kind: authn.WebSocketProtocol, Name: "base64url.bearer.phx.", Prefix: true, Encoded: true}}
+	for offers, want := range map[string]cause.Cause{
+		"chat, JWT, a.b.c": cause.MarkerCase, "Base64URL.Bearer.Phx.YQ": cause.MarkerCase, "chat, jwts": cause.None, "base64url.bearer.k8s.YQ": cause.None,
+	} {
+		r := &http.Request{Header: http.Header{}}
+		r.Header.Set("Sec-WebSocket-Protocol", offers)
+		if got := Astray(sources, r); got != want {
+			t.Errorf("%s: got %q, want %q", offers, got, want)
 		}
 	}
 }
