@@ -108,8 +108,8 @@ func isWriterID(name string) bool {
 	return letters > 0 && len(name) >= 8 && len(name) <= 26
 }
 
-// IsOwnKey reports whether key has the list of a writer, or the bell.
+// IsOwnKey reports whether key has the list of a writer, the bell or the origin: what the vault itself writes.
 func IsOwnKey(key string) bool {
 	folder, name := path.Split(key)
-	return key == bellKey || folder == writersFolder+"/" && isListName(name)
+	return key == bellKey || key == originKey || folder == writersFolder+"/" && isListName(name)
 }

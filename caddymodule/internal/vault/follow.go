@@ -2,9 +2,11 @@ package vault
 
 import (
 	"context"
-	"encoding/json"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"sync"
@@ -44,6 +46,7 @@ type Follower struct {
 	older  map[string]uint64 // by writer: the sequence number of a list that is older than what is known
 
 	behind atomic.Int64 // nanoseconds
+	closed closedLists
 }
 
 // NewFollower makes a follower. Begin is called before anything is read from the storage.
@@ -108,16 +111,18 @@ func (f *Follower) away() time.Duration {
 	return max(now.Sub(f.asked), now.Round(0).Sub(f.asked.Round(0)))
 }
 
-// hear returns the value of the bell. A damaged bell is read as one that is rung each time.
+// hear returns what the bell has, which differs after every ring. Nothing depends on whether it can be opened.
 func (f *Follower) hear(ctx context.Context) (string, error) {
-	text, err := f.vault.Load(ctx, bellKey)
+	stored, err := f.vault.fetch(ctx, bellKey, MaxValue)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return "", nil
-	case IsUnreadable(err):
-		return time.Now().String(), nil
+	case err != nil && !IsUnreadable(err):
+		f.vault.Failed()
+		return "", err
 	}
-	return string(text), err
+	sum := sha256.Sum256(stored)
+	return hex.EncodeToString(sum[:]), nil
 }
 
 // isListName reports whether a list can have this name.
@@ -135,31 +140,6 @@ type reading struct {
 	complete bool
 	missing  bool // the storage lists one that was there, and does not have it
 	origin   string
-}
-
-// load loads the lists. One is nil that does not exist, and one that cannot be read has format 0.
-func (f *Follower) load(ctx context.Context, keys []string) (lists []*changeList, origin string, err error) {
-	lists = make([]*changeList, len(keys))
-	err = UntilError(ctx, append(keys, originKey), func(i int, key string) (err error) {
-		if key == originKey {
-			origin, err = f.vault.readOrigin(ctx)
-			return err
-		}
-		text, err := f.vault.Load(ctx, key)
-		list := new(changeList)
-		switch {
-		case errors.Is(err, fs.ErrNotExist): // it was removed meanwhile, or is about to be written for the first time
-			return nil
-		case err == nil && json.Unmarshal(text, list) == nil && list.Format <= Format, IsUnreadable(err):
-			lists[i] = list
-			return nil
-		case err == nil:
-			lists[i] = new(changeList)
-			return nil
-		}
-		return err
-	})
-	return lists, origin, err
 }
 
 // read reads the lists of all writers.
@@ -186,10 +166,13 @@ func (f *Follower) read(ctx context.Context) (got reading, err error) {
 			got.missing = got.missing || f.seen[writer] > 0
 			continue
 		}
-		if list.Format == 0 { // unreadable: it is unknown what it says
-			got.complete = false
+		if list.Format == 0 {
+			if f.closed.isNews(writer, list.digest) {
+				got.complete = false // it is unknown what it says
+			}
 			continue
 		}
+		f.closed.remove(func(w string) bool { return w == writer })
 		seen := f.seen[writer]
 		if list.Seq < seen && f.older[writer] != list.Seq {
 			got.complete = false // the storage was restored from a backup, or this is a late duplicate
@@ -215,12 +198,10 @@ func (f *Follower) read(ctx context.Context) (got reading, err error) {
 	if behind > 0 || len(got.changes) > 0 {
 		f.behind.Store(int64(behind))
 	}
-	for writer := range f.seen {
-		if !present[writer] {
-			delete(f.seen, writer)
-			delete(f.older, writer)
-		}
-	}
+	gone := func(writer string) bool { return !present[writer] }
+	maps.DeleteFunc(f.seen, func(writer string, _ uint64) bool { return gone(writer) })
+	maps.DeleteFunc(f.older, func(writer string, _ uint64) bool { return gone(writer) })
+	f.closed.remove(gone)
 	return got, nil
 }
 

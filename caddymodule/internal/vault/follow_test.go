@@ -276,6 +276,22 @@ func TestAFollowerMissesNothing(t *testing.T) {
 			m.set(bellKey, []byte("not sealed"))
 			wantPoll(t, f, "incomplete")
 		},
+		"a list whose key is lost makes everything be read again once, and once more when it changes": func(t *testing.T, m *memory, v *Vault) {
+			lost := New(mustSealer(t, sealKeyBytes(9)), func() {})
+			lost.Use(m)
+			f := begun(t, v)
+			for i := range uint64(3) {
+				saveList(t, lost, writerA, changeList{Seq: i + 1, Changes: []entry{acme}})
+				ring(t, lost) // the bell, too
+				wantPoll(t, f, "incomplete")
+				for range 3 * listEvery {
+					wantPoll(t, f, "")
+				}
+			}
+			saveList(t, v, writerA, changeList{Seq: 9, Changes: []entry{bolt}})
+			ring(t, v)
+			wantPoll(t, f, "bolt/a:a-1")
+		},
 		"foreign names are left alone": func(t *testing.T, m *memory, v *Vault) {
 			f := begun(t, v)
 			for _, name := range []string{"2734522345234523", "3719283746", "README", "lost+found", "note", writerA + "x", writerA + ".bak"} {

@@ -118,3 +118,29 @@ func TestTidyRemovesWhatIsSilent(t *testing.T) {
 		}
 	})
 }
+
+// A list that cannot be opened says nothing about when it was written. It is removed after it has been the same for a day.
+func TestTidyRemovesAListThatCannotBeOpened(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		v, _ := newNode(t, m)
+		lost := New(mustSealer(t, sealKeyBytes(9)), func() {})
+		lost.Use(m)
+		key := path.Join(writersFolder, writerA)
+		f := begun(t, v)
+		for seq := range uint64(2) {
+			saveList(t, lost, writerA, changeList{Seq: seq + 1})
+			wait := maxSilent
+			ring(t, v)
+			wantPoll(t, f, "incomplete")
+			time.Sleep(wait - time.Hour)
+			if err := f.Tidy(t.Context()); err != nil || m.get(key) == nil {
+				t.Fatalf("it was removed although its writer may be there: %v", err)
+			}
+		}
+		time.Sleep(2 * time.Hour)
+		if err := f.Tidy(t.Context()); err != nil || m.get(key) != nil {
+			t.Errorf("it stays for good: %v", err)
+		}
+	})
+}

@@ -2,88 +2,97 @@ package vault
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
-	"sync"
 	"time"
+
+	"github.com/caddyserver/certmagic"
 )
 
-// MaxNamed is how many unreadable values one error names.
-const MaxNamed = 10
+// silentFor is how long a writer has to be silent before somebody else writes its list again: its own next list must not be
+// overwritten by an older one.
+const silentFor = 10 * time.Minute
 
-// Reseal seals every value again that is not sealed with the first key, and returns their number. Values that are not sealed
-// at all are accepted only with adopt. A value that cannot be read is left as it is, and named in the error. ours says which
-// keys of the storage are values.
-//
-// It holds no lock: what it writes says the same as what it has read, and no other value is ever written at the key of a batch.
-func (v *Vault) Reseal(ctx context.Context, adopt bool, ours func(key string) bool) (int, error) {
-	if err := v.CheckWritable(); err != nil {
-		return 0, err
-	}
-	keys, err := v.List(ctx, StoreRoot, true)
-	if err != nil {
-		return 0, err
-	}
-	var mu sync.Mutex
-	var unreadable []error
-	count := 0
-	err = UntilError(ctx, keys, func(_ int, key string) error {
-		if !ours(key) {
-			return nil
-		}
-		resealed, err := v.resealOne(ctx, key, adopt)
-		mu.Lock()
-		defer mu.Unlock()
-		switch {
-		case IsUnreadable(err):
-			unreadable = append(unreadable, err)
-		case err != nil:
-			return err
-		case resealed:
-			count++
-		}
-		return nil
-	})
-	if err != nil {
-		return count, err
-	}
-	if n := len(unreadable); n > MaxNamed {
-		unreadable = append(unreadable[:MaxNamed], fmt.Errorf("and %d more", n-MaxNamed))
-	}
-	return count, errors.Join(unreadable...)
+// A Sealed value is what one key has.
+type Sealed struct {
+	Key   string
+	Value []byte // what was sealed; it says nothing about whether anyone can use it
+	Adopt bool   // it is not sealed, and the caller accepts that
+
+	Current bool // it is sealed with the first key, or not sealed if there is no key
 }
 
-// resealOne seals the value at key again, and reports whether that was needed.
-func (v *Vault) resealOne(ctx context.Context, key string, adopt bool) (bool, error) {
+// Inspect opens the value at key. It returns fs.ErrNotExist if there is none; IsUnreadable tells a value that cannot be opened from
+// a failing storage. With adopt a value that is not sealed counts as opened although there is a key.
+func (v *Vault) Inspect(ctx context.Context, key string, adopt bool) (Sealed, error) {
+	s := Sealed{Key: key}
 	stored, err := v.fetch(ctx, key, maxRecord)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && v.Seal.current(stored) {
-		return false, nil
-	}
 	if err != nil {
-		return false, err
+		return s, err
 	}
-	value, err := v.Seal.open(key, stored)
+	s.Current = v.Seal.current(stored)
+	s.Value, err = v.Seal.open(key, stored)
 	if errors.Is(err, errUnsealed) && adopt {
-		value, err = stored, nil
+		s.Value, s.Adopt, err = stored, true, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("%s: %w", key, err)
+		return s, fmt.Errorf("%s: %w", key, err)
 	}
-	if isChanging(key, value) {
-		return false, nil
-	}
-	return true, v.store(ctx, key, v.Seal.Seal(key, value))
+	return s, nil
 }
 
-// isChanging reports whether key has the list of a writer that may be writing to it now, or the bell. Writing an older list
-// there would hide changes; its writer seals the next one with the first key anyway.
-func isChanging(key string, value []byte) bool {
-	if key == bellKey {
-		return true
+// Reseal seals a value with the first key and stores it at its key. What is there says the same before and after, so that it does
+// not matter who reads it meanwhile. On a file system the caller calls SyncFolder before it relies on the change.
+func (v *Vault) Reseal(ctx context.Context, s Sealed) error {
+	if err := v.CheckWritable(); err != nil {
+		return err
 	}
+	_, err := call(ctx, v, func(ctx context.Context, storage certmagic.Storage) (struct{}, error) {
+		return struct{}{}, storage.Store(ctx, s.Key, v.Seal.Seal(s.Key, s.Value))
+	})
+	return err
+}
+
+// SyncFolder makes the names in a folder of a file system survive a power loss. Other storages see to that themselves. After many
+// values were stored, this is much cheaper than for each of them: the first folder takes the others along.
+func (v *Vault) SyncFolder(ctx context.Context, folder string) error {
+	_, err := call(ctx, v, func(_ context.Context, s certmagic.Storage) (struct{}, error) {
+		if files, ok := s.(*certmagic.FileStorage); ok {
+			if err := syncFolder(files.Filename(folder)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return struct{}{}, err
+			}
+		}
+		return struct{}{}, nil
+	})
+	return err
+}
+
+// BelongsToWriter reports whether only one writer may write to key, unless it has been silent for long: then it is gone. The bell
+// belongs to all, and is rung instead of being written again.
+func BelongsToWriter(key string, value []byte) bool {
 	var list changeList
-	return strings.HasPrefix(key, writersFolder+"/") && json.Unmarshal(value, &list) == nil && Now().Sub(list.At) < time.Minute
+	return strings.HasPrefix(key, writersFolder+"/") && json.Unmarshal(value, &list) == nil && Now().Sub(list.At) < silentFor
+}
+
+// IsBell reports whether key has the bell, IsOrigin whether it has the origin, and IsList whether it has the list of a writer.
+func IsBell(key string) bool { return key == bellKey }
+
+// IsOrigin is described at IsBell.
+func IsOrigin(key string) bool { return key == originKey }
+
+// IsList is described at IsBell.
+func IsList(key string) bool { return IsOwnKey(key) && key != bellKey && key != originKey }
+
+// Ring rings the bell: other nodes read the lists.
+func (v *Vault) Ring(ctx context.Context) error {
+	return v.Save(ctx, bellKey, []byte(`"`+rand.Text()+`"`))
+}
+
+// RenewOrigin replaces an origin that cannot be opened. The nodes read everything again, once.
+func (v *Vault) RenewOrigin(ctx context.Context) error {
+	return v.Save(ctx, originKey, []byte(`"`+rand.Text()+`"`))
 }

@@ -8,13 +8,19 @@ import (
 	"path"
 )
 
-// Tidy removes the lists of writers that have been silent for long, and have nothing pending.
+// Tidy removes the lists of writers that have been silent for long.
 func (f *Follower) Tidy(ctx context.Context) error {
 	keys, err := f.vault.writers(ctx)
 	if err != nil {
 		return err
 	}
 	for _, key := range keys {
+		if writer := path.Base(key); writer != f.own && f.closed.isSilent(writer) {
+			if err := f.vault.Delete(ctx, key); err != nil { // everything was read again when it was written
+				return err
+			}
+			continue
+		}
 		text, err := f.vault.Load(ctx, key)
 		list := new(changeList)
 		if err != nil || json.Unmarshal(text, list) != nil || list.Format != Format || path.Base(key) == f.own || Now().Sub(list.At) < maxSilent {

@@ -1,0 +1,90 @@
+package vault
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"maps"
+	"sync"
+	"time"
+)
+
+// A loadedList is the list of a writer as it was loaded. One that cannot be read has format 0.
+type loadedList struct {
+	changeList
+	digest [sha256.Size]byte // of what is stored
+}
+
+// load loads the lists. One is nil that does not exist.
+func (f *Follower) load(ctx context.Context, keys []string) (lists []*loadedList, origin string, err error) {
+	lists = make([]*loadedList, len(keys))
+	err = UntilError(ctx, append(keys, originKey), func(i int, key string) (err error) {
+		if key == originKey {
+			origin, err = f.vault.readOrigin(ctx)
+			return err
+		}
+		stored, err := f.vault.fetch(ctx, key, MaxValue)
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // it was removed meanwhile, or is about to be written for the first time
+			return nil
+		case err != nil && !IsUnreadable(err):
+			f.vault.Failed()
+			return err
+		}
+		list := &loadedList{digest: sha256.Sum256(stored)}
+		lists[i] = list
+		text, err := f.vault.Seal.open(key, stored)
+		if err != nil {
+			f.vault.Failed()
+			return nil
+		}
+		if json.Unmarshal(text, &list.changeList) != nil || list.Format > Format {
+			list.changeList = changeList{}
+		}
+		return nil
+	})
+	return lists, origin, err
+}
+
+// closedLists are the lists that cannot be read, for example because the key with which they were sealed is lost, by writer.
+// Each change of such a writer makes a node read everything again. As long as its list stays the same, it says nothing new.
+type closedLists struct {
+	mu    sync.Mutex
+	lists map[string]closedList
+}
+
+type closedList struct {
+	digest [sha256.Size]byte
+	since  time.Time
+}
+
+// isNews notes a list that cannot be read, and reports whether it was written since the last call.
+func (c *closedLists) isNews(writer string, digest [sha256.Size]byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if known, found := c.lists[writer]; found && known.digest == digest {
+		return false
+	}
+	if c.lists == nil {
+		c.lists = make(map[string]closedList)
+	}
+	c.lists[writer] = closedList{digest, Now()}
+	return true
+}
+
+// remove forgets the lists of writers for which gone returns true: they were removed, or can be read again.
+func (c *closedLists) remove(gone func(writer string) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(c.lists, func(writer string, _ closedList) bool { return gone(writer) })
+}
+
+// isSilent reports whether the list of a writer could not be read and has not changed for maxSilent.
+func (c *closedLists) isSilent(writer string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known, found := c.lists[writer]
+	return found && Now().Sub(known.since) > maxSilent
+}
