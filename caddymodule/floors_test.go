@@ -18,6 +18,7 @@ var floors = map[string]int{
 	"admin":                8,
 	"auth":                 7,
 	"messenger":            7,
+	"internal/reseal":      7,
 	"internal/registry":    6,
 	"internal/upstream":    6,
 	"internal/ledger":      5,

@@ -5,6 +5,7 @@
 //	panel                          messenger_panel, the control panel
 //	admin                          what operators may do, and the admin API
 //	auth, messenger                messenger_auth, the way of a request; the app "messenger", and messenger_health
+//	internal/reseal                everything sealed again with the first store key, and what cannot be opened replaced
 //	internal/registry              which messengers there are right now, configured and stored
 //	internal/transfer              the file in which messengers are carried from one store to another
 //	internal/upstream              the header contract with the backend

@@ -168,9 +168,11 @@ func TestChangingTheStoreKey(t *testing.T) {
 	}
 	reseal := func(g *gateway) int {
 		t.Helper()
-		var n struct{ Resealed int }
-		decode(t, g.operator().want(200, "POST", "reseal", map[string]any{}).body, &n)
-		return n.Resealed
+		step := g.operator().reseal(nil)
+		if step.Unreadable > 0 || step.Foreign > 0 {
+			t.Errorf("something is left: %+v", step)
+		}
+		return step.Resealed
 	}
 	g := start(t, nil, sealedOptions(s.folder, newKey, oldKey), sealedSite)
 	all(g, "200")
@@ -202,8 +204,9 @@ func TestADamagedValueStandsInNobodysWay(t *testing.T) {
 	restoreFiles(t, s.folder, changed)
 	g := start(t, nil, sealedOptions(s.folder, newKey, oldKey), sealedSite)
 	o := g.operator()
-	if said := o.refused(503, "POST", "reseal", map[string]any{}); !strings.Contains(said, damaged) {
-		t.Errorf("the error does not name the value: %s", said)
+	step := o.reseal(nil)
+	if len(step.Named) != 1 || step.Named[0].Key != damaged || step.Named[0].Messenger != "acme" || step.Unreadable != 1 || step.Resealed == 0 {
+		t.Errorf("the answer does not name the value alone: %+v", step)
 	}
 	var list []described
 	decode(t, o.want(200, "GET", "messengers", nil).body, &list)
@@ -233,10 +236,12 @@ func TestTheFirstStoreKey(t *testing.T) {
 	for name, path := range sealedPaths {
 		g.expect("503 keys_unavailable", path, s.tokens[name].signed())
 	}
-	if said := o.refused(503, "POST", "reseal", map[string]any{}); !strings.Contains(said, "not sealed") {
-		t.Errorf("the error does not say why: %s", said)
+	if step := o.reseal(nil); step.Unreadable == 0 || !strings.Contains(step.Named[0].Reason, "not sealed") {
+		t.Errorf("the answer does not say why: %+v", step)
 	}
-	o.want(200, "POST", "reseal", map[string]any{"adopt_unsealed": true})
+	if step := o.reseal(map[string]any{"adopt_unsealed": true}); step.Unreadable > 0 || step.Resealed == 0 {
+		t.Errorf("with the operator's word: %+v", step)
+	}
 	for name, path := range sealedPaths {
 		eventually(t, name+" is known again", func() bool { return g.verdict(path, s.tokens[name].signed()) == "200" })
 	}

@@ -51,7 +51,8 @@ const (
 //	POST   /messenger/import                               {"lines": […], "key": string, "replace": bool, "dry_run": bool}
 //	GET    /messenger/connections                          how many guarded connections are open
 //	POST   /messenger/connections/end                      {"messenger": string, "identity": string, …}
-//	POST   /messenger/reseal                               {"adopt_unsealed": bool}
+//	POST   /messenger/reseal                               {"adopt_unsealed": bool, "check": bool, "discard_unreadable": bool, "everything": bool,
+//	                                                       "after": string}; one step: call it again with "after" until "done"
 //	POST   /messenger/repair                               {}; writes back what this node knows and the storage has lost
 //
 // Changes take If-Match with a revision. A client that replaces a stored messenger has to send it, or "*", so that it does not
@@ -317,17 +318,6 @@ func (s *Service) serveRevocations(w http.ResponseWriter, r *http.Request, name 
 			return struct{}{}, s.restore(r.Context(), name, v, actorOf(r))
 		}),
 	})
-}
-
-func (s *Service) serveReseal(r *http.Request) (any, error) {
-	var body struct {
-		Adopt bool `json:"adopt_unsealed"`
-	}
-	if err := readJSON(r, &body); err != nil {
-		return nil, err
-	}
-	count, err := s.reseal(r.Context(), body.Adopt, actorOf(r))
-	return map[string]int{"resealed": count}, err
 }
 
 func (s *Service) serveRepair(r *http.Request) (any, error) {

@@ -153,16 +153,3 @@ func (s *Service) checkStorable(name string) error {
 	}
 	return nil
 }
-
-// reseal seals all values with the first store key.
-func (s *Service) reseal(ctx context.Context, adopt bool, by registry.Actor) (int, error) {
-	if !s.Store.Seal.Enabled() {
-		return 0, registry.StatusError(http.StatusConflict, "no store key is configured; add store { key {file.…} } to the global option messenger { … }")
-	}
-	count, err := s.Store.Reseal(ctx, adopt, registry.IsStoreKey)
-	s.Audit("store resealed", "", by, zap.Int("values", count), zap.Error(err))
-	if err != nil {
-		return count, registry.StorageError(err)
-	}
-	return count, nil
-}

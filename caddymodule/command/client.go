@@ -274,11 +274,11 @@ func answerWithin(limit time.Duration, address string, request func() error) err
 	}
 }
 
-// adminWait is how long the gateway may take to answer. Sealing a large store again takes its time.
+// adminWait is how long the gateway may take to answer. A step of reseal that has reached a messenger with very many values takes longer.
 func adminWait(path string) time.Duration {
 	switch {
 	case path == "reseal":
-		return time.Hour
+		return 10 * time.Minute
 	case path == "export", path == "import":
 		return 5 * time.Minute
 	}

@@ -133,33 +133,6 @@ configuration, edit the configuration.`,
 	}))
 }
 
-func resealCommand() *cobra.Command {
-	var c client
-	var adopt bool
-	cmd := c.canBeOffline(c.command(&cobra.Command{
-		Use:   "reseal",
-		Short: "Seals everything in the store with the first store key",
-		Long: `
-Reads all values of the store with any of the configured keys and writes them
-again with the first one. To change keys, put the new one first, reload all
-nodes, reseal, and remove the old one.
-
-With --adopt-unsealed values that are not sealed are accepted too, such as those
-from before the first key was configured. Anyone who could write to the storage
-may have put something there: check it with list and show before you configure
-the key.`,
-	}, noMessenger, func(cmd *cobra.Command, _ string) error {
-		var answer map[string]int
-		if err := c.do(http.MethodPost, "reseal", "", map[string]bool{"adopt_unsealed": adopt}, &answer); err != nil {
-			return err
-		}
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%d values resealed\n", answer["resealed"])
-		return err
-	}))
-	cmd.Flags().BoolVar(&adopt, "adopt-unsealed", false, "Accept values that are not sealed")
-	return cmd
-}
-
 func repairCommand() *cobra.Command {
 	var c client
 	return c.command(&cobra.Command{

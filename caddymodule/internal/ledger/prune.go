@@ -91,40 +91,65 @@ func compareKeys(a, b vault.Key) int {
 	return cmp.Or(cmp.Compare(a.Folder, b.Folder), cmp.Compare(a.Writer, b.Writer), cmp.Compare(a.Number, b.Number))
 }
 
-// Prune removes the batches that have outlived their use from the storage, one by one. The last batch of a folder stays, unless
-// its messenger was deleted: on some storages a folder without values is removed from the listing of the folder above it, even
+// Prune removes the batches that have outlived their use from the storage, one by one.
+func (j *Journal) Prune(ctx context.Context, v *vault.Vault, now time.Time) error {
+	return j.remove(ctx, v, j.removable(now, func(*batch) time.Duration { return 0 }))
+}
+
+// PruneForReseal is Prune before the batches that stay are written again. Another node may remove one of them in between, and what is
+// written then reappears. That is harmless as long as the facts are there that have ended its use, which is for a day at least. Old
+// settings and resets could outlive these, and are removed a little earlier.
+func (j *Journal) PruneForReseal(ctx context.Context, v *vault.Vault, now time.Time) (removed []vault.Key, err error) {
+	removed = j.removable(now, reappearing)
+	return removed, j.remove(ctx, v, removed)
+}
+
+// reappearing returns how much earlier than others a batch is removed that would mean something if it reappeared.
+func reappearing(b *batch) time.Duration {
+	if slices.ContainsFunc(b.facts, func(f *Fact) bool { return f.Kind == factSettings || f.Kind == factReset }) {
+		return time.Hour
+	}
+	return 0
+}
+
+// removable returns the batches that have outlived their use, or will have after ahead. The last batch of a folder stays, unless its
+// messenger was deleted: on some storages a folder without values is removed from the listing of the folder above it, even
 // if another node writes to it at that moment. The last deletion of a name stays as long as there is a messenger of the name,
 // whose own deletion would be written next to it.
-func (j *Journal) Prune(ctx context.Context, v *vault.Vault, now time.Time) error {
+func (j *Journal) removable(now time.Time, ahead func(*batch) time.Duration) (useless []vault.Key) {
 	j.mu.Lock()
+	defer j.mu.Unlock()
 	left := make(map[string]int)
 	for key := range j.batches {
 		left[key.Folder]++
 	}
 	exists := j.current() != ""
-	var useless []vault.Key
 	keys := slices.SortedFunc(maps.Keys(j.batches), compareKeys) // all nodes keep the same one
 	for _, key := range keys {
 		b := j.batches[key]
 		incarnation, _ := j.incarnationOf(key)
 		_, gone := j.deleted[incarnation]
-		if j.missing[key] || !j.isUseless(key, b, now) || left[key.Folder] == 1 && !gone && (incarnation != NameFolder || exists) {
+		if j.missing[key] || !j.isUseless(key, b, now.Add(ahead(b))) || left[key.Folder] == 1 && !gone && (incarnation != NameFolder || exists) {
 			continue
 		}
 		left[key.Folder]--
 		useless = append(useless, key)
 	}
-	j.mu.Unlock()
+	return useless
+}
+
+// remove removes batches from the storage and from the journal.
+func (j *Journal) remove(ctx context.Context, v *vault.Vault, useless []vault.Key) error {
 	emptied := false // of its last value, the folder of the name
 	for _, key := range useless {
 		if err := v.Delete(ctx, key.String()); err != nil {
 			return err
 		}
-		emptied = emptied || left[key.Folder] == 0
 		j.mu.Lock()
 		if b := j.batches[key]; b != nil {
 			j.forget(key, b)
 		}
+		emptied = emptied || !j.hasBatch(key.Folder)
 		j.mu.Unlock()
 	}
 	if !emptied {
@@ -137,4 +162,14 @@ func (j *Journal) Prune(ctx context.Context, v *vault.Vault, now time.Time) erro
 		}
 	}
 	return nil
+}
+
+// hasBatch reports whether the journal has a batch in a folder. The caller holds mu.
+func (j *Journal) hasBatch(folder string) bool {
+	for key := range j.batches {
+		if key.Folder == folder {
+			return true
+		}
+	}
+	return false
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
 // engines has the engines of all configurations by their settings. Messengers with the same URL share an engine. A reload
@@ -73,11 +72,14 @@ func releaseEngine(key engineKey, m *Messenger) {
 	_, _ = engines.Delete(key) // Destruct returns no error
 }
 
+// maxAudited is how many messengers a line of the audit log names.
+const maxAudited = 10
+
 // auditKeySet logs that the active keys have changed.
 func (s *Store) auditKeySet(report authn.FetchReport, names []string) {
 	slices.Sort(names)
-	if len(names) > vault.MaxNamed {
-		names = append(names[:vault.MaxNamed], "…")
+	if len(names) > maxAudited {
+		names = append(names[:maxAudited], "…")
 	}
 	s.log().Named("audit").Named("keys").Info("keys changed", zap.Strings("messengers", names), zap.String("by", "the key server"),
 		zap.String("url", report.URL), zap.Int("keys", report.Keys))

@@ -182,25 +182,30 @@ func (s *Store) followKeySet(ctx context.Context, c vault.Change) error {
 	distrusted := false
 	err := s.readKeySetFacts(ctx, id, func() { distrusted = true })
 	if distrusted {
-		s.mu.Lock()
-		engines := make(map[engineKey]*authn.JWKS)
-		if k := s.keySets[id]; k != nil {
-			maps.Copy(engines, k.engines)
-		}
-		s.mu.Unlock()
-		for key, engine := range engines {
-			go func() {
-				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), maxRead)
-				defer cancel()
-				_ = engine.Refresh(ctx, true) // an error is logged, and the keys are dropped in any case
-				s.KeySetChanged(key)
-			}()
-		}
+		s.fetchDistrusted(ctx, id)
 	}
 	if err != nil {
 		s.readAgain(keySetFolder, forever)
 	}
 	return err
+}
+
+// fetchDistrusted drops the keys of a set that this node has, and fetches it again.
+func (s *Store) fetchDistrusted(ctx context.Context, id string) {
+	s.mu.Lock()
+	engines := make(map[engineKey]*authn.JWKS)
+	if k := s.keySets[id]; k != nil {
+		maps.Copy(engines, k.engines)
+	}
+	s.mu.Unlock()
+	for key, engine := range engines {
+		go func() {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), maxRead)
+			defer cancel()
+			_ = engine.Refresh(ctx, true) // an error is logged, and the keys are dropped in any case
+			s.KeySetChanged(key)
+		}()
+	}
 }
 
 // rereadKeySets reads again the facts about the key sets that are used.

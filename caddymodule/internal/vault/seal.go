@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -32,7 +33,7 @@ var (
 
 // IsUnreadable reports whether err means that a value exists but cannot be trusted. Other errors are about the storage itself.
 func IsUnreadable(err error) bool {
-	return errors.Is(err, ErrDamaged) || errors.Is(err, errUnsealed) || errors.Is(err, errSealed) || errors.Is(err, errNoSealKey) || errors.Is(err, ErrTooLarge) || errors.Is(err, ErrNewer)
+	return slices.ContainsFunc(Unreadable(), func(known error) bool { return errors.Is(err, known) })
 }
 
 // A sealer encrypts values for the storage, and authenticates them together with their storage key: a value that was moved to
@@ -138,4 +139,9 @@ func (s *sealer) current(stored []byte) bool {
 		return !isSealed
 	}
 	return isSealed && bytes.HasPrefix(sealed, s.keys[0].id)
+}
+
+// Unreadable returns the errors for which IsUnreadable reports true.
+func Unreadable() []error {
+	return []error{ErrDamaged, errUnsealed, errSealed, errNoSealKey, ErrTooLarge, ErrNewer}
 }

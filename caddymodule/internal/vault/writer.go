@@ -337,3 +337,9 @@ func (w *Writer) finish(q *queue, p *pending) error {
 
 // Waiting returns how many ordinary writes wait.
 func (w *Writer) Waiting() int64 { return w.waiting.Load() }
+
+// Republish writes the list of this writer again, sealed with the first key.
+func (w *Writer) Republish(ctx context.Context) error {
+	w.teller.mu.Lock()
+	return w.teller.publish(ctx)
+}

@@ -1,0 +1,71 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+
+	"go.uber.org/zap"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/reseal"
+)
+
+// resealing has a slot for one step at a time: two callers take turns.
+var resealing = make(slots, 1)
+
+var (
+	errNoStoreKey = registry.StatusError(http.StatusConflict, "no store key is configured; add store { key {file.…} } to the global option messenger { … }")
+
+	// ErrNothingOpens is the error for discarding everything, which is what a wrong key looks like.
+	ErrNothingOpens = registry.StatusError(http.StatusConflict, "no value can be opened, so that the configured store key is probably not the one of this store; "+
+		"if the key is lost, and all messengers shall be discarded, say so with --everything (\"everything\" in the admin API)")
+)
+
+// A ResealRequest asks for one step of resealing.
+type ResealRequest struct {
+	Adopt      bool   `json:"adopt_unsealed"`     // accept values that are not sealed
+	Check      bool   `json:"check"`              // only name what cannot be opened, and change nothing
+	Discard    bool   `json:"discard_unreadable"` // replace what cannot be opened
+	Everything bool   `json:"everything"`         // also if nothing can be opened
+	After      string `json:"after"`              // where the step before has ended
+}
+
+// Reseal takes one step of sealing everything with the first store key.
+func (s *Service) Reseal(ctx context.Context, q ResealRequest, by registry.Actor) (reseal.Step, error) {
+	if !s.Store.Seal.Enabled() && !q.Check && !q.Discard {
+		return reseal.Step{}, errNoStoreKey
+	}
+	if err := resealing.take(ctx); err != nil {
+		return reseal.Step{}, err
+	}
+	defer resealing.release()
+	if q.Discard && !q.Check && !q.Everything {
+		switch opens, err := reseal.AnyOpens(ctx, s.Store); {
+		case err != nil:
+			return reseal.Step{}, registry.StorageError(err)
+		case !opens:
+			return reseal.Step{}, ErrNothingOpens
+		}
+	}
+	step, err := reseal.Run(ctx, s.Store, reseal.Options{After: q.After, Adopt: q.Adopt, Check: q.Check, Discard: q.Discard && !q.Check})
+	if err != nil {
+		return reseal.Step{}, registry.StorageError(err)
+	}
+	for _, v := range step.Named {
+		if v.Discarded {
+			s.Audit("unreadable value discarded", v.Messenger, by, zap.String("key", v.Key), zap.String("lost", v.Lost))
+		}
+	}
+	if action := map[bool]string{q.After == "": "resealing the store begun", step.Done: "store resealed"}[true]; action != "" && !q.Check {
+		s.Audit(action, "", by, zap.Int("values", step.Resealed), zap.Int("position", step.Position), zap.Int("of", step.Of))
+	}
+	return step, nil
+}
+
+func (s *Service) serveReseal(r *http.Request) (any, error) {
+	var q ResealRequest
+	if err := readJSON(r, &q); err != nil {
+		return nil, err
+	}
+	return s.Reseal(r.Context(), q, actorOf(r))
+}

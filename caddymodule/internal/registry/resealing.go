@@ -1,0 +1,47 @@
+package registry
+
+import (
+	"context"
+	"path"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
+)
+
+// What package reseal needs of a node, besides the vault: facts that replace others are active here at once, and told to other nodes.
+
+// Folders of the store that have values of no messenger.
+const (
+	KeySetFolder    = keySetFolder
+	OldKeySetFolder = oldKeySetFolder
+)
+
+// AddFacts adds facts to a folder. When it returns nil, they are acknowledged, and active on this node.
+func (s *Store) AddFacts(ctx context.Context, folder string, facts ...*ledger.Fact) error {
+	texts, err := ledger.Encode(facts)
+	if err == nil {
+		_, err = s.writer.Append(ctx, folder, true, texts)
+	}
+	return err
+}
+
+// DistrustAgain is DistrustKeySet for a URL of which only the ID is known. This node fetches the set again, too.
+func (s *Store) DistrustAgain(ctx context.Context, id string) error {
+	if err := s.AddFacts(ctx, path.Join(keySetFolder, id), ledger.NewFact(ledger.FactDistrust, Now().UTC())); err != nil {
+		return err
+	}
+	s.fetchDistrusted(ctx, id)
+	return nil
+}
+
+// ReadAgain reads again what this node has in memory of a name.
+func (s *Store) ReadAgain(ctx context.Context, name string) error { return s.reread(ctx, name) }
+
+// ReadEverythingAgain makes this node read again everything that it has in memory: it is unknown what has changed.
+func (s *Store) ReadEverythingAgain() { s.incomplete.Store(true) }
+
+// Republish writes the list of this node's writer again, sealed with the first key.
+func (s *Store) Republish(ctx context.Context) error { return s.writer.Republish(ctx) }
+
+// IsOwnList reports whether key has the list of this node's writer.
+func (s *Store) IsOwnList(key string) bool { return vault.IsList(key) && path.Base(key) == s.writer.ID }

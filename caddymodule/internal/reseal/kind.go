@@ -1,0 +1,108 @@
+package reseal
+
+import (
+	"errors"
+	"path"
+	"strings"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
+)
+
+// A kind is what values are for. lost says what is lost if one is discarded.
+type kind struct {
+	name string
+	fact bool // it is written once, and never by a node that only starts
+	lost string
+}
+
+// The kinds of values. A value that is not needed is removed; what the nodes write by themselves is written again.
+var (
+	configured = &kind{"configured", true, "all shared tokens of the messenger, and all tokens of its contacts that were issued until now, are revoked"}
+	stored     = &kind{"stored", true, "the messenger is deleted, with its settings, shared tokens and revocations"}
+	record     = &kind{"record", true, ""} // of an older version; what is lost depends on whether it was carried over
+	distrust   = &kind{"distrust", true, "the key set of this URL is distrusted once more, and fetched again by all nodes"}
+	keySet     = &kind{"key_set", false, "the copy of the key set, for a start while the key server is unavailable"}
+	lastUse    = &kind{"last_use", false, "when the shared tokens of the messenger were last used"}
+	list       = &kind{"changes", false, "nothing: the nodes read everything again, once"}
+	bell       = &kind{"bell", false, list.lost}
+	origin     = &kind{"origin", false, list.lost}
+	foreign    = &kind{name: "foreign"}
+)
+
+// What is lost with a value whose messenger was deleted, and with a record that was carried over.
+const (
+	lostNothing  = "nothing: the messenger was deleted"
+	lostRollback = "nothing, unless you return to the first version"
+)
+
+// kindOf returns the kind of the value at key.
+func kindOf(key string) *kind {
+	below := strings.TrimPrefix(key, vault.StoreRoot+"/")
+	first, _, _ := strings.Cut(below, "/")
+	batch, isBatch := vault.ParseKey(key)
+	switch {
+	case vault.IsBell(key):
+		return bell
+	case vault.IsOrigin(key):
+		return origin
+	case vault.IsList(key):
+		return list
+	case isBatch && first == registry.KeySetFolder:
+		return distrust
+	case isBatch && path.Base(batch.Folder) == ledger.ConfigIncarnation:
+		return configured
+	case isBatch:
+		return stored
+	case !registry.IsStoreKey(key):
+		return foreign
+	case first == registry.KeySetFolder, first == registry.OldKeySetFolder:
+		return keySet
+	case strings.HasPrefix(path.Base(key), "used-"):
+		return lastUse
+	}
+	return record
+}
+
+// lostWith returns what is lost if v is discarded.
+func (c *content) lostWith(v *value) string {
+	switch {
+	case v.kind == record:
+		if carried, _ := c.journalOf(v.Key).IsCarriedOver(); carried {
+			return lostRollback
+		}
+		if v.Key == c.ring.RecordKey() {
+			return configured.lost
+		}
+		return stored.lost
+	case v.kind == stored && c.stored.IsDeleted(v.batch):
+		return lostNothing
+	}
+	return v.kind.lost
+}
+
+// name adds a value to those that the step names. The caller holds mu.
+func (r *run) name(v *value, lost string, discarded bool) {
+	if len(r.step.Named) >= 2*maxNamed {
+		return // they are counted
+	}
+	named := Value{Kind: v.kind.name, Key: v.Key, Lost: lost, Discarded: discarded, Reason: "it was not written by the gateway"}
+	if v.err != nil {
+		named.Reason = reasonOf(v)
+	}
+	if below := strings.TrimPrefix(v.Key, vault.StoreRoot+"/"); v.kind != foreign && !strings.HasPrefix(below, "_") {
+		named.Messenger, _, _ = strings.Cut(below, "/")
+	}
+	r.step.Named = append(r.step.Named, named)
+}
+
+// reasonOf returns why a value cannot be opened, without its key.
+func reasonOf(v *value) string {
+	for _, known := range vault.Unreadable() {
+		if errors.Is(v.err, known) {
+			return known.Error()
+		}
+	}
+	return strings.TrimPrefix(v.err.Error(), v.Key+": ")
+}

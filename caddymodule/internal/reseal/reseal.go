@@ -1,0 +1,171 @@
+// Package reseal goes through all values of the store, seals them again with the first store key, and replaces those that cannot be
+// opened any more. It takes one step after another; whoever calls it has the position, so that a reload, a restart or a caller
+// that goes away interrupts nothing but a step, and a later call goes on.
+//
+// A fact is written once, and never with another meaning. Resealing it writes the same facts to the same key, so that it
+// does not matter which of the two a node reads, and when the write arrives; it takes no locks. The one thing that must not
+// happen is that a value reappears that another node has removed meanwhile, and means something: see [ledger.Journal.PruneForReseal].
+// What changes in place is not written again: of a list only its own writer knows the latest version, and the bell is
+// rung.
+//
+// It does not know how nodes notice facts (vault, registry) or what they mean (ledger). Begin reading with [Run].
+package reseal
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
+)
+
+const (
+	// stepTime is after how long a step ends: callers see progress, and hold nothing for long.
+	stepTime = time.Second
+
+	// together is how many units are handled at a time. The names of their files are synchronised together.
+	together = 32
+
+	// maxWorkers is how many values are read or written at a time. There are fewer while a write takes longer than slow: changes
+	// that people make go through the same storage.
+	maxWorkers = 8
+	slow       = 50 * time.Millisecond
+
+	// maxNamed is how many values one step names. It ends when it has named as many.
+	maxNamed = 100
+)
+
+// Options say what a step does.
+type Options struct {
+	After   string // the step begins after this unit; "" for the first
+	Adopt   bool   // accept values that are not sealed
+	Check   bool   // change nothing
+	Discard bool   // replace what cannot be opened
+}
+
+// A Step is what a step has done.
+type Step struct {
+	Values   int `json:"values"`            // that were looked at
+	Opened   int `json:"opened"`            // facts that can be opened
+	Resealed int `json:"resealed"`          // values that were sealed with the first key
+	Removed  int `json:"removed,omitempty"` // values that had outlived their use
+	Left     int `json:"left,omitempty"`    // lists that are sealed with another key by writers that may be running
+
+	Unreadable int     `json:"unreadable,omitempty"` // values that cannot be opened
+	Discarded  int     `json:"discarded,omitempty"`  // of these
+	Foreign    int     `json:"foreign,omitempty"`    // values that the gateway has not written
+	Named      []Value `json:"named,omitempty"`      // some of the last two kinds
+
+	Position int    `json:"position"` // how many messengers and key sets are done
+	Of       int    `json:"of"`
+	After    string `json:"after,omitempty"` // where the next step begins
+	Done     bool   `json:"done"`            // there is no next step
+}
+
+// A Value is one that cannot be opened, or is foreign.
+type Value struct {
+	Messenger string `json:"messenger,omitempty"`
+	Kind      string `json:"kind"`
+	Key       string `json:"key"`
+	Reason    string `json:"reason"`
+	Lost      string `json:"lost,omitempty"` // what is lost when it is discarded
+	Discarded bool   `json:"discarded,omitempty"`
+}
+
+// A run is one step.
+type run struct {
+	store   *registry.Store
+	options Options
+
+	mu      sync.Mutex
+	step    Step
+	workers int
+	free    sync.Cond     // workers may have become free
+	busy    int           // of the workers
+	slowest time.Duration // of the writes since the last adjustment
+	folders map[string]bool
+}
+
+// Run takes one step. An error means that the storage failed before anything was done.
+func Run(ctx context.Context, s *registry.Store, o Options) (Step, error) {
+	if !o.Check {
+		if err := s.CheckWritable(); err != nil {
+			return Step{}, err
+		}
+	}
+	r := &run{store: s, options: o, workers: maxWorkers / 2, folders: make(map[string]bool)}
+	r.free.L = &r.mu
+	units, err := r.units(ctx)
+	if err != nil {
+		return Step{}, err
+	}
+	r.step.Position, r.step.Of, r.step.After = units.done(), units.count(), o.After
+	began := time.Now()
+	for chunk := range units.chunks() {
+		if err := r.handle(ctx, chunk); err != nil {
+			if r.step.After != o.After && ctx.Err() == nil {
+				return r.step, nil // the next step says what is wrong
+			}
+			return Step{}, err
+		}
+		r.step.After = chunk[len(chunk)-1]
+		r.step.Position += len(chunk)
+		r.adjust()
+		if time.Since(began) >= stepTime || len(r.step.Named) >= maxNamed {
+			return r.step, nil
+		}
+	}
+	r.step.Done, r.step.After = true, ""
+	return r.step, nil
+}
+
+// handle handles some units. When it returns nil, everything is in the storage.
+func (r *run) handle(ctx context.Context, chunk []string) error {
+	before := r.step
+	before.Named = before.Named[:len(before.Named):len(before.Named)]
+	err := vault.UntilError(ctx, chunk, func(_ int, unit string) error { return r.unit(ctx, unit) })
+	if err == nil {
+		folders := make([]string, 0, len(r.folders))
+		for folder := range r.folders {
+			folders = append(folders, folder)
+		}
+		err = vault.UntilError(ctx, folders, func(_ int, folder string) error { return r.store.SyncFolder(ctx, folder) })
+	}
+	clear(r.folders)
+	if err != nil {
+		r.step = before // these units are handled again, and counted then
+	}
+	return err
+}
+
+// take waits until a worker is free.
+func (r *run) take() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.busy >= r.workers {
+		r.free.Wait()
+	}
+	r.busy++
+}
+
+// release frees a worker. written is how long a write took, or 0.
+func (r *run) release(written time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.busy--
+	r.slowest = max(r.slowest, written)
+	r.free.Broadcast()
+}
+
+// adjust takes fewer workers if writes were slow, and one more if not.
+func (r *run) adjust() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.slowest > slow {
+		r.workers = max(1, r.workers/2)
+	} else {
+		r.workers = min(maxWorkers, r.workers+1)
+	}
+	r.slowest = 0
+}
