@@ -33,7 +33,9 @@ const (
 type client struct {
 	address, config, adapter string
 	offline, asJSON          bool
+	newStore                 bool           // the storage may have no store yet
 	service                  *admin.Service // that answers instead of a running gateway; nil if there is one
+	place                    place          // of its storage
 }
 
 // An argument is what a command takes as its argument.
@@ -60,7 +62,7 @@ func (c *client) command(cmd *cobra.Command, takes argument, run func(cmd *cobra
 			return err
 		}
 		if c.offline {
-			done, err := c.openStorage()
+			done, err := c.openStorage(cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
@@ -87,6 +89,7 @@ func (c *client) gatewayFlags(cmd *cobra.Command) {
 // canBeOffline adds the flag --offline to a command whose answer does not depend on a running gateway.
 func (c *client) canBeOffline(cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().BoolVar(&c.offline, "offline", false, "Work on the storage that the configuration names, without a running gateway")
+	cmd.Flags().BoolVar(&c.newStore, "new-store", false, "With --offline: begin a store if the storage has none yet")
 	return cmd
 }
 
@@ -161,8 +164,9 @@ func silence() error {
 	return err
 }
 
-// openStorage makes the service that answers in place of a running gateway. The caller must call done at the end.
-func (c *client) openStorage() (done func(), err error) {
+// openStorage makes the service that answers in place of a running gateway, and says on w where it works. The caller must call done
+// at the end.
+func (c *client) openStorage(w io.Writer) (done func(), err error) {
 	if c.address != "" {
 		return nil, errors.New("--offline and --address exclude each other: one works on the storage, the other asks a running gateway")
 	}
@@ -170,8 +174,19 @@ func (c *client) openStorage() (done func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	c.service, done, err = admin.OfflineApp(config)
-	return done, err
+	if c.service, done, err = admin.OfflineApp(config); err != nil {
+		return nil, err
+	}
+	c.place = placeOf(c.service.Storage(), config)
+	c.place.say(w)
+	if c.newStore {
+		return done, nil
+	}
+	if err := c.place.check(c.service.Store.Vault); err != nil {
+		done()
+		return nil, err
+	}
+	return done, nil
 }
 
 // openConfiguration makes the service of a configuration for one messenger. A key of another messenger may be missing on the machine
@@ -287,6 +302,11 @@ func adminWait(path string) time.Duration {
 
 // doHere asks the service of this process.
 func (c *client) doHere(method, path string, header http.Header, text io.Reader, answer any) (http.Header, error) {
+	if method != http.MethodGet {
+		if err := c.place.checkOwner(); err != nil {
+			return nil, err
+		}
+	}
 	if text == nil {
 		text = http.NoBody
 	}

@@ -70,6 +70,9 @@ func registryOn(l *Store, storage certmagic.Storage, logger *zap.Logger) *Regist
 	}
 }
 
+// Storage returns the storage that the configuration names.
+func (reg *Registry) Storage() certmagic.Storage { return reg.storage }
+
 // Add makes a configured messenger from its settings. files has what was read for this configuration.
 func (reg *Registry) Add(name string, settings *config.Messenger, files config.LoadedFiles) error {
 	m := &Messenger{Messenger: settings, files: files}
