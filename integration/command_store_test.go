@@ -85,7 +85,7 @@ func TestCommandsForMessengersAndTokens(t *testing.T) {
 			}
 			if how == "offline" { // before the first start
 				a.want(4, "generate", "", "tokens", "rotate", "sales")
-				a.token("sales", "tokens", "generate", "sales")
+				a.token("sales", "tokens", "generate", "sales", "--new-store")
 			}
 			g.replace(g.conf(text))
 			if how == "TCP" || how == "configuration file" {

@@ -135,3 +135,11 @@ type View struct {
 
 // Matching returns the names after a given one that have part in them, sorted.
 func (v View) Matching(after, part string) iter.Seq[string] { return matching(v.blocks, after, part) }
+
+// Before returns how many names are not after a given one, more or less: those that were made a moment ago may count twice.
+func (v View) Before(name string) (n int) {
+	for _, b := range v.blocks {
+		n += b.after(name)
+	}
+	return n
+}

@@ -5,6 +5,7 @@ import (
 	"path"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/nameindex"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -45,3 +46,11 @@ func (s *Store) Republish(ctx context.Context) error { return s.writer.Republish
 
 // IsOwnList reports whether key has the list of this node's writer.
 func (s *Store) IsOwnList(key string) bool { return vault.IsList(key) && path.Base(key) == s.writer.ID }
+
+// NamesNow is [Registry.StoredNames]. With fresh they are read now.
+func (s *Store) NamesNow(ctx context.Context, fresh bool) (nameindex.View, error) {
+	if fresh {
+		s.index.Forget()
+	}
+	return s.index.View(ctx)
+}

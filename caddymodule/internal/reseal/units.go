@@ -8,78 +8,130 @@ import (
 	"strings"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/nameindex"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
-// units are what a run goes through, in this order: what belongs to no messenger, and then the messengers by their names.
+// units are what a run goes through, in this order: what belongs to no messenger, of which the first step looks at foreign
+// values too, and then the messengers by their names. A messenger that is created meanwhile is sealed with the first key anyway.
 type units struct {
 	special []string
-	names   []string
-	left    []string // after the position
+	names   nameindex.View
+	after   string
 }
 
+// maxForeign is how many foreign values in the root of the store are named.
+const maxForeign = 20
+
 // isSingle reports whether a unit is one value, and not a folder.
-func isSingle(unit string) bool {
-	folder, _, below := strings.Cut(unit, "/")
-	return below && folder == registry.OldKeySetFolder || !below && config.CheckName(unit) != nil && unit[0] != '_'
-}
+func isSingle(unit string) bool { return strings.HasPrefix(unit, registry.OldKeySetFolder+"/") }
 
 // units returns the units after that of the options.
 func (r *run) units(ctx context.Context) (*units, error) {
-	u := new(units)
-	keys, err := r.store.List(ctx, vault.StoreRoot, false)
-	if err != nil {
+	u := &units{after: r.options.After}
+	var err error
+	if u.names, err = r.store.NamesNow(ctx, u.after == ""); err != nil {
 		return nil, err
 	}
-	for _, key := range keys {
-		name := path.Base(key)
-		switch {
-		case config.CheckName(name) == nil:
-			u.names = append(u.names, name)
-		case name == registry.KeySetFolder, name == registry.OldKeySetFolder:
-			sets, err := r.store.List(ctx, key, false)
-			if err != nil {
-				return nil, err
-			}
-			for _, set := range sets {
-				u.special = append(u.special, path.Join(name, path.Base(set)))
-			}
-		default:
-			u.special = append(u.special, name)
+	if isName(u.after) {
+		return u, nil
+	}
+	for _, folder := range []string{registry.KeySetFolder, registry.OldKeySetFolder, ""} {
+		below, err := r.others(ctx, folder)
+		if err != nil {
+			return nil, err
 		}
+		u.special = append(u.special, below...)
 	}
 	slices.Sort(u.special)
-	u.left = append(slices.Clone(u.special), u.names...)
-	for len(u.left) > 0 && !follows(u.left[0], r.options.After) {
-		u.left = u.left[1:]
-	}
 	return u, nil
 }
 
-// count returns how many there are, and done how many of them are before the position.
-func (u *units) count() int { return len(u.special) + len(u.names) }
+func isName(unit string) bool { return config.CheckName(unit) == nil }
 
-func (u *units) done() int { return u.count() - len(u.left) }
-
-// follows reports whether unit comes after the position.
-func follows(unit, position string) bool {
-	isName, wasName := config.CheckName(unit) == nil, position != "" && config.CheckName(position) == nil
-	if isName != wasName && position != "" {
-		return isName
+// others returns the units in a folder below the root of the store that are not messengers.
+func (r *run) others(ctx context.Context, folder string) (found []string, err error) {
+	if folder != "" {
+		keys, err := r.store.List(ctx, path.Join(vault.StoreRoot, folder), false)
+		for _, key := range keys {
+			found = append(found, path.Join(folder, path.Base(key)))
+		}
+		return found, err
 	}
-	return unit > position
+	foreign := 0
+	_, err = r.store.Names(ctx, func(name string) bool {
+		switch {
+		case isName(name), name == registry.KeySetFolder, name == registry.OldKeySetFolder:
+		case name != "" && name[0] == '_':
+			found = append(found, name)
+		case foreign < maxForeign:
+			foreign++
+			found = append(found, name)
+		}
+		return false
+	})
+	return found, err
+}
+
+// count returns how many units there are.
+func (u *units) count() int { return len(u.special) + u.names.Count }
+
+// done returns how many of them are before the position.
+func (u *units) done() int {
+	if isName(u.after) {
+		return u.names.Before(u.after)
+	}
+	done, _ := slices.BinarySearch(u.special, u.after)
+	return done
 }
 
 // chunks returns the units after the position, some at a time.
-func (u *units) chunks() iter.Seq[[]string] { return slices.Chunk(u.left, together) }
+func (u *units) chunks() iter.Seq[[]string] {
+	return func(yield func([]string) bool) {
+		var chunk []string
+		for unit := range u.left() {
+			if chunk = append(chunk, unit); len(chunk) < together {
+				continue
+			}
+			if !yield(chunk) {
+				return
+			}
+			chunk = nil
+		}
+		if len(chunk) > 0 {
+			yield(chunk)
+		}
+	}
+}
 
-// spread returns at most 1024 of the messengers, from all over the store, and what has facts besides.
+func (u *units) left() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		after := ""
+		if isName(u.after) {
+			after = u.after
+		}
+		for _, unit := range u.special {
+			if unit > u.after && !yield(unit) {
+				return
+			}
+		}
+		for name := range u.names.Matching(after, "") {
+			if !yield(name) {
+				return
+			}
+		}
+	}
+}
+
+// spread returns about a thousand of the messengers, from all over the store.
 func (u *units) spread() iter.Seq[[]string] {
-	const most = 1024
 	var some []string
-	for i := 0; i < len(u.names); i += max(1, len(u.names)/most) {
-		some = append(some, u.names[i])
+	i, each := 0, max(1, u.names.Count/1024)
+	for name := range u.names.Matching("", "") {
+		if i++; i%each == 0 {
+			some = append(some, name)
+		}
 	}
 	return slices.Chunk(some, together)
 }
