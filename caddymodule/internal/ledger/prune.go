@@ -140,7 +140,6 @@ func (j *Journal) removable(now time.Time, ahead func(*batch) time.Duration) (us
 
 // remove removes batches from the storage and from the journal.
 func (j *Journal) remove(ctx context.Context, v *vault.Vault, useless []vault.Key) error {
-	emptied := false // of its last value, the folder of the name
 	for _, key := range useless {
 		if err := v.Delete(ctx, key.String()); err != nil {
 			return err
@@ -149,10 +148,9 @@ func (j *Journal) remove(ctx context.Context, v *vault.Vault, useless []vault.Ke
 		if b := j.batches[key]; b != nil {
 			j.forget(key, b)
 		}
-		emptied = emptied || !j.hasBatch(key.Folder)
 		j.mu.Unlock()
 	}
-	if !emptied {
+	if !j.hasEmptied(useless) {
 		return nil
 	}
 	// Another node may have created or deleted a messenger of this name while a folder was being removed from its listing.
@@ -164,12 +162,13 @@ func (j *Journal) remove(ctx context.Context, v *vault.Vault, useless []vault.Ke
 	return nil
 }
 
-// hasBatch reports whether the journal has a batch in a folder. The caller holds mu.
-func (j *Journal) hasBatch(folder string) bool {
+// hasEmptied reports whether a folder of the batches that were removed has none any more.
+func (j *Journal) hasEmptied(removed []vault.Key) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	left := make(map[string]bool)
 	for key := range j.batches {
-		if key.Folder == folder {
-			return true
-		}
+		left[key.Folder] = true
 	}
-	return false
+	return slices.ContainsFunc(removed, func(key vault.Key) bool { return !left[key.Folder] })
 }

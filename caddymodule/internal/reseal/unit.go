@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,11 +39,10 @@ func (r *run) unit(ctx context.Context, unit string) error {
 	if err != nil {
 		return err
 	}
-	open := !r.options.Check
 	for _, v := range c.values {
 		r.count(v)
 	}
-	if open {
+	if !r.options.Check {
 		if err := r.reseal(ctx, c); err != nil {
 			return err
 		}
@@ -82,11 +82,14 @@ func (r *run) read(ctx context.Context, unit string) (*content, error) {
 		var err error
 		keys, err = r.store.List(ctx, root, true)
 		r.release(0)
-		if err != nil {
-			if _, err := r.store.Inspect(ctx, root, true); err != nil && !vault.IsUnreadable(err) {
+		if err != nil || len(keys) == 0 {
+			_, absent := r.store.Inspect(ctx, root, true)
+			switch {
+			case absent == nil, vault.IsUnreadable(absent):
+				keys = []string{root} // a foreign value in place of a folder
+			case err != nil:
 				return nil, err
 			}
-			keys = []string{root} // a foreign value in place of a folder
 		}
 	}
 	for _, key := range keys {
@@ -186,29 +189,18 @@ func (r *run) missing(ctx context.Context, v *value) error {
 
 // reseal seals again what a unit has that is not sealed with the first key.
 func (r *run) reseal(ctx context.Context, c *content) error {
-	var old []*value
-	for _, v := range c.values {
-		if !v.gone && v.err == nil && v.kind != foreign && !v.Current {
-			old = append(old, v)
-		}
-	}
-	if len(old) == 0 {
-		return nil
-	}
 	removed, err := r.prune(ctx, c)
 	if err != nil {
 		return err
 	}
-	return r.each(ctx, old, func(v *value) error {
-		if removed[v.batch] {
-			return nil
-		}
-		return r.write(ctx, c, v)
+	old := slices.DeleteFunc(slices.Clone(c.values), func(v *value) bool {
+		return v.gone || v.err != nil || v.kind == foreign || v.Current || removed[v.batch]
 	})
+	return r.each(ctx, old, func(v *value) error { return r.write(ctx, c, v) })
 }
 
-// prune removes the facts of a messenger that have outlived their use: written again, they would reappear after another node has
-// removed them.
+// prune removes the facts of a messenger that have outlived their use. Those of a deleted messenger nobody else removes: no node has it
+// in memory. And what is written again could reappear after another node has removed it.
 func (r *run) prune(ctx context.Context, c *content) (map[vault.Key]bool, error) {
 	removed := make(map[vault.Key]bool)
 	if c.ring == nil {

@@ -1,0 +1,219 @@
+package reseal
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
+)
+
+// facts returns the keys of the facts about a messenger, sorted.
+func facts(values map[string][]byte, name string) []string {
+	keys := slices.Sorted(maps.Keys(values))
+	return slices.DeleteFunc(keys, func(key string) bool {
+		_, isBatch := vault.ParseKey(key)
+		return !isBatch || !strings.HasPrefix(key, "messenger/"+name+"/")
+	})
+}
+
+// Everything says the same afterwards as before, is sealed with the first key, and a second run finds nothing to do.
+func TestResealingChangesTheKeyAndNothingElse(t *testing.T) {
+	s := newStorage(t)
+	var names []string
+	for i := range 3 * together {
+		names = append(names, fmt.Sprint("m", i))
+	}
+	create(t, newNode(t, oldKey), names...)
+	s.set("messenger/_origin/origin", s.now()["messenger/_bell/bell"]) // it does not open at this key, and is named
+	both := newNode(t, newKey, oldKey)
+	before := make(map[string]string)
+	for key := range s.now() {
+		if value, err := both.Store.Load(t.Context(), key); err == nil {
+			before[key] = string(value)
+		}
+	}
+	done := complete(t, both, Options{})
+	if done.Unreadable != 1 || done.Named[0].Kind != "origin" || done.Resealed < 3*len(names) {
+		t.Errorf("it has done %+v", done)
+	}
+	if again := complete(t, both, Options{}); again.Resealed != 0 {
+		t.Errorf("a second time %d values are sealed", again.Resealed)
+	}
+	last := newNode(t, newKey)
+	for _, name := range names {
+		for _, key := range facts(s.now(), name) {
+			if value, err := last.Store.Load(t.Context(), key); err != nil || string(value) != before[key] {
+				t.Fatalf("%s says something else: %v", key, err)
+			}
+		}
+	}
+	if complete(t, last, Options{Discard: true}).Discarded == 0 {
+		t.Error("the origin is not replaced")
+	}
+	if left := complete(t, last, Options{Check: true}); left.Unreadable != 0 {
+		t.Errorf("left are %+v", left.Named)
+	}
+}
+
+// A value that another node removes while it is being resealed stays removed: between the reading of the messenger and the writing,
+// the value is read once more.
+func TestARemovedValueDoesNotReappear(t *testing.T) {
+	s := newStorage(t)
+	create(t, newNode(t, oldKey), "acme")
+	gone := facts(s.now(), "acme")[0]
+	var loads atomic.Int64
+	s.hook(func(op, key string) error {
+		if op == "load" && key == gone && loads.Add(1) == 2 {
+			s.set(gone, nil)
+		}
+		return nil
+	})
+	complete(t, newNode(t, newKey, oldKey), Options{})
+	if loads.Load() < 2 {
+		t.Error("it was not read again")
+	}
+	if s.now()[gone] != nil {
+		t.Error("it is there again")
+	}
+}
+
+// The facts of a messenger that was deleted long ago are removed, and not sealed again. Nobody else may do that: no node has the messenger
+// in memory.
+func TestWhatHasOutlivedItsUseIsRemoved(t *testing.T) {
+	s := newStorage(t)
+	old := newNode(t, oldKey)
+	create(t, old, "acme", "bolt")
+	if _, _, err := old.Remove(t.Context(), "acme", registry.Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	count := len(facts(s.now(), "acme"))
+	at(t, ledger.KeepUseless+time.Minute)
+	done := complete(t, newNode(t, newKey, oldKey), Options{})
+	if done.Removed != count-1 {
+		t.Errorf("%d values are removed, want all %d but the deletion", done.Removed, count)
+	}
+	left := facts(s.now(), "acme")
+	if len(left) != 1 || !strings.Contains(left[0], "/"+ledger.NameFolder+"/") {
+		t.Errorf("left are %q", left)
+	}
+	if r, err := newNode(t, newKey).Record(t.Context(), "acme", ledger.KindStored); r != nil || err != nil {
+		t.Errorf("the messenger is there again: %v", err)
+	}
+	if r, err := newNode(t, newKey).Record(t.Context(), "bolt", ledger.KindStored); r == nil || len(r.Tokens) != 1 {
+		t.Errorf("another is gone: %v", err)
+	}
+}
+
+// Nobody but its writer knows the latest list. It is left alone, unless its writer has been silent for long.
+func TestTheListOfAnotherNodeIsLeftAlone(t *testing.T) {
+	s := newStorage(t)
+	create(t, newNode(t, oldKey), "acme")
+	both := newNode(t, newKey, oldKey)
+	written := ""
+	s.hook(func(op, key string) error {
+		if op == "store" && strings.HasPrefix(key, "messenger/_writers/") {
+			written = key
+		}
+		return nil
+	})
+	if done := complete(t, both, Options{}); done.Left != 1 || written != "" {
+		t.Errorf("%d lists are left, and %q is written", done.Left, written)
+	}
+	at(t, time.Hour)
+	if done := complete(t, both, Options{}); done.Left != 0 || done.Resealed != 1 || written == "" {
+		t.Errorf("after an hour: %+v", done)
+	}
+}
+
+// A storage that fails stops a step, and what was done before it counts.
+func TestAStepEndsWhereTheStorageFails(t *testing.T) {
+	s := newStorage(t)
+	var names []string
+	for i := range 3 * together {
+		names = append(names, fmt.Sprintf("m%03d", i))
+	}
+	create(t, newNode(t, oldKey), names...)
+	both := newNode(t, newKey, oldKey)
+	away := errors.New("away")
+	s.hook(func(op, key string) error {
+		if op == "store" && strings.HasPrefix(key, "messenger/m090/") {
+			return away
+		}
+		return nil
+	})
+	step, err := Run(t.Context(), both.Store, Options{})
+	for ; err == nil && !step.Done && step.Resealed > 0; step, err = Run(t.Context(), both.Store, Options{After: step.After}) {
+		if step.After >= "m090" {
+			t.Fatalf("it claims to have done %s", step.After)
+		}
+	}
+	if !errors.Is(err, away) {
+		t.Errorf("got %v", err)
+	}
+	s.hook(nil)
+	if done := complete(t, both, Options{}); done.Resealed == 0 || done.Unreadable > 0 {
+		t.Errorf("afterwards: %+v", done)
+	}
+}
+
+// What a newer version has written is never discarded, and neither is what the gateway has not written, which is named. A key that is
+// listed without a value is discarded.
+func TestWhatIsDiscarded(t *testing.T) {
+	s := newStorage(t)
+	both := newNode(t, newKey, oldKey)
+	create(t, both, "acme", "bolt", "cord")
+	newer, gone := facts(s.now(), "acme")[0], "messenger/bolt/config/facts/aaaaaaaaaaaaaaaa-1"
+	if err := both.Store.Save(t.Context(), newer, []byte(`{"format":2,"facts":[]}`)); err != nil {
+		t.Fatal(err)
+	}
+	s.empty[gone] = true
+	s.set("messenger/README", []byte("mine"))
+	s.set("messenger/cord/4711", []byte("of a process that died"))
+	s.set("messenger/cord/used-stored", []byte("{}"))
+	done := complete(t, both, Options{Discard: true})
+	var named []string
+	for _, v := range done.Named {
+		named = append(named, fmt.Sprint(v.Kind, " ", v.Key, " ", v.Discarded))
+	}
+	slices.Sort(named)
+	want := []string{"configured " + gone + " true", "foreign messenger/README false", "last_use messenger/cord/used-stored true"}
+	if !slices.Equal(named, want) || done.Discarded != 2 {
+		t.Errorf("named are\n%s\nwant\n%s", strings.Join(named, "\n"), strings.Join(want, "\n"))
+	}
+	for _, key := range []string{newer, "messenger/README", "messenger/cord/4711"} {
+		if s.now()[key] == nil {
+			t.Errorf("%s is gone", key)
+		}
+	}
+	if s.empty[gone] {
+		t.Error("the key without a value is still listed")
+	}
+}
+
+// With a wrong key nothing opens, and with the right one something does, wherever it is.
+func TestAWrongKeyOpensNothing(t *testing.T) {
+	newStorage(t)
+	create(t, newNode(t, oldKey), "acme", "zoe")
+	for name, test := range map[string]struct {
+		keys [][]byte
+		want bool
+	}{"the right one": {[][]byte{newKey, oldKey}, true}, "a wrong one": {[][]byte{wrongKey}, false}} {
+		got, err := AnyOpens(t.Context(), newNode(t, test.keys...).Store)
+		if err != nil || got != test.want {
+			t.Errorf("%s: got %v, %v", name, got, err)
+		}
+	}
+	wrong := newNode(t, wrongKey)
+	create(t, wrong, "made-with-it")
+	if got, err := AnyOpens(t.Context(), wrong.Store); !got || err != nil {
+		t.Errorf("after a messenger was made with it: %v, %v", got, err)
+	}
+}
