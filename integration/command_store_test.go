@@ -84,7 +84,7 @@ func TestCommandsForMessengersAndTokens(t *testing.T) {
 				t.Fatal(err)
 			}
 			if how == "offline" { // before the first start
-				a.want(4, "generate", "", "tokens", "rotate", "sales")
+				a.want(4, "generate", "", "tokens", "rotate", "sales", "--new-store")
 				a.token("sales", "tokens", "generate", "sales", "--new-store")
 			}
 			g.replace(g.conf(text))
