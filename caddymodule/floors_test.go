@@ -20,6 +20,7 @@ var floors = map[string]int{
 	"messenger":            7,
 	"internal/reseal":      7,
 	"internal/registry":    6,
+	"internal/transfer":    6,
 	"internal/upstream":    6,
 	"internal/ledger":      5,
 	"internal/configtest":  5,
