@@ -36,7 +36,13 @@ func newShell(t testing.TB) *shell {
 // searched for secrets like a log.
 func (s *shell) messenger(input string, args ...string) ran {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	return s.within(time.Minute, input, args...)
+}
+
+// within is messenger for a command that may take that long.
+func (s *shell) within(limit time.Duration, input string, args ...string) ran {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, s.binary, append([]string{"messenger"}, args...)...)
 	cmd.Dir, cmd.Env, cmd.Stdin = s.dir, s.env, strings.NewReader(input)
