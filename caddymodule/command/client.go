@@ -291,10 +291,10 @@ func answerWithin(limit time.Duration, address string, request func() error) err
 
 // adminWait is how long the gateway may take to answer. A step of reseal that has reached a messenger with very many values takes longer.
 func adminWait(path string) time.Duration {
-	switch {
-	case path == "reseal":
+	switch path {
+	case "reseal":
 		return 10 * time.Minute
-	case path == "export", path == "import":
+	case "export", "import":
 		return 5 * time.Minute
 	}
 	return time.Minute

@@ -152,11 +152,11 @@ func (c *client) exportTo(cmd *cobra.Command, w io.Writer, key string) error {
 	if err := out.Flush(); err != nil {
 		return err
 	}
-	secrets := "without the text of shared tokens (--secrets)"
+	how := "without the text of shared tokens (--secrets)"
 	if key != "" {
-		secrets = "the text of shared tokens is sealed"
+		how = "the text of shared tokens is sealed"
 	}
-	fmt.Fprintf(about, "%d messengers exported, %s\n", count, secrets)
+	fmt.Fprintf(about, "%d messengers exported, %s\n", count, how)
 	if failed > 0 {
 		return fmt.Errorf("%d messengers cannot be read, and are not in the file; the lines above name them", failed)
 	}

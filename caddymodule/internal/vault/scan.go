@@ -10,7 +10,7 @@ import (
 )
 
 // scanAtOnce is how many names Redis is asked for at a time.
-const scanAtOnce = 10_000
+const scanAtOnce = 50_000
 
 // A folderScan reads the names in a folder piece by piece.
 type folderScan func(ctx context.Context, add func(name string) error) error
@@ -45,10 +45,10 @@ func scanOf(s certmagic.Storage, folder string) folderScan {
 		for cursor := uint64(0); ; {
 			answer := zscan.Call([]reflect.Value{reflect.ValueOf(ctx), reflect.ValueOf(key), reflect.ValueOf(cursor), reflect.ValueOf(""), reflect.ValueOf(int64(scanAtOnce))})
 			got := answer[0].MethodByName("Result").Call(nil)
-			if err, _ := got[2].Interface().(error); err != nil {
+			if err, failed := reflect.TypeAssert[error](got[2]); failed && err != nil {
 				return err
 			}
-			found := got[0].Interface().([]string)
+			found, _ := reflect.TypeAssert[[]string](got[0])
 			for i := 0; i < len(found); i += 2 { // each name is followed by its score, and may come twice
 				if err := add(strings.TrimSuffix(found[i], "/")); err != nil {
 					return err
