@@ -19,9 +19,9 @@ import (
 // page reads no others. MESSENGER_SOAK=1 makes it a million, and the log has what each step takes.
 func TestAMillionNames(t *testing.T) {
 	onBoth(t, func(t *testing.T, storage string) {
-		count := 3000
+		count, size := 3000, 100
 		if soaking() {
-			count = 1_000_000
+			count, size = 1_000_000, 1000
 		}
 		template := plainTemplate(t)
 		var n *node
@@ -55,9 +55,9 @@ func TestAMillionNames(t *testing.T) {
 				t.Errorf("%s: got %d names, want %d from %s on", query, len(names), want, name(first))
 			}
 		}
-		middle := "limit=1000&after=" + name(count/2-1)
-		step("the first page, 1000", func() { page("limit=999&after="+name(0), 1, 999) })
-		step("a page in the middle, 1000", func() { page(middle, count/2, 1000) })
+		middle := fmt.Sprintf("limit=%d&after=%s", size, name(count/2-1))
+		step(fmt.Sprintf("the first page, %d", size), func() { page(fmt.Sprintf("limit=%d&after=%s", size, name(0)), 1, size) })
+		step(fmt.Sprintf("a page in the middle, %d", size), func() { page(middle, count/2, size) })
 		step("a page of 50", func() { page("limit=50&after="+name(0), 1, 50) })
 		step("search, one", func() { page("search=er-"+fmt.Sprintf("%07d", 1000), 1000, 1) })
 		step("search, none", func() { page("search=nothing", 0, 0) })
@@ -68,7 +68,7 @@ func TestAMillionNames(t *testing.T) {
 			for i := range 8 {
 				all.Go(func() {
 					if i%2 == 0 {
-						page(middle, count/2, 1000)
+						page(middle, count/2, size)
 					} else {
 						page("search=er-"+fmt.Sprintf("%07d", 1000+i), 1000+i, 1)
 					}

@@ -101,7 +101,7 @@ func (s *Service) list(ctx context.Context, q ListQuery) (*MessengerPage, error)
 	if err != nil {
 		return nil, err
 	}
-	if listing.take(ctx) != nil {
+	if listing.takeWithin(ctx, listTime) != nil {
 		return nil, errSlow
 	}
 	defer listing.release()

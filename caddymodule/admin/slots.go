@@ -24,8 +24,11 @@ type slots chan struct{}
 var errNoSlot = registry.StatusError(http.StatusTooManyRequests, "the gateway is busy with other requests of this kind; try again in a moment")
 
 // take waits for a slot. The caller returns it with release.
-func (s slots) take(ctx context.Context) error {
-	timer := time.NewTimer(slotWait)
+func (s slots) take(ctx context.Context) error { return s.takeWithin(ctx, slotWait) }
+
+// takeWithin is take with another limit.
+func (s slots) takeWithin(ctx context.Context, limit time.Duration) error {
+	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
 	case s <- struct{}{}:

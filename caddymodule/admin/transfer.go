@@ -68,7 +68,7 @@ func (s *Service) Export(ctx context.Context, r ExportRequest, by registry.Actor
 	if err != nil {
 		return nil, err
 	}
-	if transferring.take(ctx) != nil {
+	if transferring.takeWithin(ctx, listTime) != nil {
 		return nil, errSlow
 	}
 	defer transferring.release()
@@ -166,7 +166,7 @@ func (s *Service) Import(ctx context.Context, r ImportRequest, by registry.Actor
 			return nil, registry.StatusError(http.StatusBadRequest, fmt.Sprintf("line %d: %v", i+1, err))
 		}
 	}
-	if transferring.take(ctx) != nil {
+	if transferring.takeWithin(ctx, listTime) != nil {
 		return nil, errSlow
 	}
 	defer transferring.release()
