@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// buildWithRateLimit builds a gateway that has caddy-ratelimit in it, in a module of its own: nobody who builds the plugin inherits its
+// buildWithRateLimit builds a gateway that has caddy-ratelimit in it, in a module of its own, so that builds of the plugin do not inherit its
 // requirements.
 func buildWithRateLimit(t *testing.T) string {
 	t.Helper()
@@ -52,7 +52,7 @@ func buildWithRateLimit(t *testing.T) string {
 	return filepath.Join(dir, "caddy")
 }
 
-// caddy-ratelimit runs before messenger_auth unless it is told otherwise, when nobody is verified yet: all contacts share one
+// caddy-ratelimit runs before messenger_auth unless it is told otherwise, when no contact is verified yet: all contacts share one
 // allowance. In the order of the README each contact has its own.
 func TestRateLimitCountsContacts(t *testing.T) {
 	binary := buildWithRateLimit(t)

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Whoever writes an option in the wrong block, or misspells it, learns where it belongs or which one is meant. A secret that is
+// An operator who writes an option in the wrong block, or misspells it, learns where it belongs or which one is meant. A secret that is
 // written where an option is expected is not repeated.
 func TestUnknownOptionsAreExplained(t *testing.T) {
 	options := map[string]OptionParser{"identity_key": nil, "issuer": nil, "require_claims": nil, "mode": nil}

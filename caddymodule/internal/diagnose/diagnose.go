@@ -2,7 +2,7 @@
 // fix a token, in "explain", in the panel and in the log. It decides nothing: what it reads of a token may be unsigned.
 //
 // It costs much more than a refusal, so that it runs only for a line that is written to the log, and for an explanation that
-// somebody asked for.
+// a person has requested.
 //
 // Begin reading with [Find].
 package diagnose
@@ -122,7 +122,7 @@ func (f *finder) add(c cause.Cause, detail string, args ...any) {
 
 const maxQuoted = 128
 
-// quote quotes texts of the token for those who have it, but nothing that could be a token or a secret: somebody may have put one
+// quote quotes texts of the token for those who have it, but nothing that could be a token or a secret: people put them
 // into a claim or a kid.
 func (f *finder) quote(values ...string) string {
 	if f.brief {

@@ -44,7 +44,7 @@ func hostileTokens(secret string) map[string]string {
 	for _, claim := range []string{"iss", "aud", "exp", "jti", "identity", "sub", "email", "department", "client_id", "token_use", "scope"} {
 		for form, value := range map[string]string{"a string": `"` + secret + `"`, "a list": `["x","` + secret + `"]`, "an object": `{"` + secret + `":"` + secret + `"}`} {
 			texts["the secret in "+claim+" as "+form] = hs(`{"` + claim + `":` + value + `}`)
-			texts["the secret in "+claim+" as "+form+", signed by nobody"] = unsigned(`{"alg":"RS256","kid":"x"}`, `{"`+claim+`":`+value+`}`)
+			texts["the secret in "+claim+" as "+form+", with an invalid signature"] = unsigned(`{"alg":"RS256","kid":"x"}`, `{"`+claim+`":`+value+`}`)
 		}
 	}
 	texts["the secret as a name"] = hs(`{"` + secret + `":1}`)

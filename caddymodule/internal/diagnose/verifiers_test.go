@@ -36,7 +36,7 @@ func sign(header, payload, secret string) string {
 // hs returns a token for this payload, signed with rawSecret.
 func hs(payload string) string { return sign(`{"alg":"HS256"}`, payload, rawSecret) }
 
-// unsigned returns an RS256 token whose signature nobody made.
+// unsigned returns an RS256 token with a signature of zeros.
 func unsigned(header, payload string) string {
 	return b64(header) + "." + b64(payload) + "." + strings.Repeat("A", 342)
 }

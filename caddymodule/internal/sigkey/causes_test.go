@@ -1,6 +1,7 @@
 package sigkey
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
@@ -8,6 +9,7 @@ import (
 
 // What people configure the URL of in place of a key set is named, and so is an entry without the key itself.
 func TestAnswersThatAreNotSetsAreNamed(t *testing.T) {
+	seen := []cause.Cause{cause.ServerCertificateOnly}
 	for _, tt := range []struct {
 		origin, body string
 		want         cause.Cause
@@ -21,9 +23,15 @@ func TestAnswersThatAreNotSetsAreNamed(t *testing.T) {
 		if _, _, err := ParseSet([]byte(tt.body), false); cause.Of(err) != tt.want {
 			t.Errorf("%s: got %v, want %s", tt.origin, err, tt.want)
 		}
+		seen = append(seen, tt.want)
 	}
 	_, omitted, _ := ParseSet([]byte(`{"keys":[{"kty":"RSA","kid":"a","x5c":["MIIC"]}]}`), false)
 	if len(omitted) != 1 || omitted[0].Reason != cause.ServerCertificateOnly.Err().Error() {
 		t.Errorf("an entry with a certificate alone: got %+v", omitted)
+	}
+	for c := cause.ServerHTML; c <= cause.ServerCertificateOnly; c++ { // those before are in the tests of package keyserver
+		if !slices.Contains(seen, c) {
+			t.Errorf("no answer of this test leads to %s", c)
+		}
 	}
 }
