@@ -23,6 +23,7 @@ var floors = map[string]int{
 	"internal/transfer":    6,
 	"internal/upstream":    6,
 	"internal/ledger":      5,
+	"internal/assertion":   5,
 	"internal/configtest":  5,
 	"internal/vault":       4,
 	"internal/metrics":     4,

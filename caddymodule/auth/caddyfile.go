@@ -34,6 +34,12 @@ func init() {
 //		identity_encoding   percent|raw
 //		claim_header        <claim> <header>
 //		cors                [<header…>]
+//		assertion {
+//			audience <name…>
+//			lifetime <duration>
+//			header   <name>
+//			alg      EdDSA|ES256|RS256
+//		}
 //		contact_limit {
 //			connections <n>
 //			requests    <n>/<duration>
@@ -82,6 +88,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"claim_header":        h.parseClaimHeader,
 		"websocket_rejection": config.StringOption(&h.WebSocketRejection),
 		"logout_path":         h.parseLogoutPath,
+		"assertion":           h.parseAssertion,
 		"contact_limit":       h.parseContactLimit,
 		"cors": func(d *caddyfile.Dispenser) error {
 			h.CORS = &CORS{ExposedHeaders: d.RemainingArgs()}

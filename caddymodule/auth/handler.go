@@ -31,6 +31,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/assertion"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/routing"
@@ -94,6 +95,10 @@ type Handler struct {
 	// answered here, and answers of the backend get the headers of CORS where it sends none. Default: the backend does both.
 	CORS *CORS `json:"cors,omitempty"`
 
+	// Whether the backend gets an assertion: a JWT that the gateway signs, which says who the contact is and that the request came
+	// through the gateway. It needs the app's assertion_issuer. Default: none.
+	Assertion *Assertion `json:"assertion,omitempty"`
+
 	// How many requests one contact may send, and how many WebSockets and event streams it may have open, on each node. Only
 	// requests with a valid token count, so that a contact can use up only its own allowance. Default: no limit.
 	ContactLimit *ContactLimit `json:"contact_limit,omitempty"`
@@ -112,6 +117,7 @@ type Handler struct {
 	address  upstream.Address    // the placeholders that give its name otherwise
 	sources  authn.Sources
 	headers  upstream.Contract
+	issuer   *assertion.Issuer // nil without assertion
 	server   *caddyhttp.Server
 	accessed bool   // the server keeps an access log
 	title    string // names this handler in the log
@@ -124,6 +130,7 @@ type Handler struct {
 // messengers is what a handler needs from the app "messenger".
 type messengers interface {
 	Registry() *registry.Registry
+	UseAssertion(alg string) (issuer string, keys *assertion.Keys, err error)
 	AddRoute(r interface {
 		caddyhttp.MiddlewareHandler
 		MayServe(messenger string) bool
@@ -159,6 +166,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.headers.Others = messengers.AddRoute(h, &h.headers.Own)
 	h.headers.Dropped = func(claim string) { h.registry.Metrics.ClaimDropped(h.logger, claim) }
 	if err := h.resolveMessenger(); err != nil {
+		return fmt.Errorf("messenger_auth: %w", err)
+	}
+	if err := h.provisionAssertion(messengers); err != nil {
 		return fmt.Errorf("messenger_auth: %w", err)
 	}
 	sets, err := ctx.LoadModule(h, "MatcherSetsRaw")
@@ -254,12 +264,17 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, d decision) erro
 		}
 	}
 	over := h.overLimit(m, r, o)
+	asserted, failed := h.assert(m, o)
+	over = cmp.Or(over, failed)
 	h.record(r, m, mode, o, cmp.Or(rej, over), token)
 	switch {
 	case over != nil && mode != config.ModeReport:
 		return h.refuseOver(w, r, m, o, over)
 	case rej == nil:
 		h.headers.Set(r, o)
+		if asserted != "" {
+			h.headers.SetAssertion(r, o, asserted)
+		}
 		return h.keepErrorPrivate(w, r, h.guard(m, w, r, mode, o, next))
 	case mode == config.ModeReport && o.Source != "": // there was a token, and it was removed
 		return h.keepErrorPrivate(w, r, servePrivately(w, r, next))

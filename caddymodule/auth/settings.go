@@ -115,6 +115,9 @@ func (h *Handler) checkSettings() error {
 	if err := h.ContactLimit.check(); err != nil {
 		return err
 	}
+	if err := h.Assertion.check(); err != nil {
+		return err
+	}
 	return h.checkHeaders()
 }
 
@@ -137,7 +140,7 @@ type ClaimHeader struct {
 
 // Contract returns what the handler tells the upstream.
 func (h *Handler) Contract() upstream.Contract {
-	names := upstream.Names{Identity: h.identityHeader(), Messenger: h.messengerHeader(), Information: h.claimsHeader(), Raw: h.IdentityEncoding == upstream.EncodingRaw, Sources: sources(h.TokenFrom)}
+	names := upstream.Names{Identity: h.identityHeader(), Messenger: h.messengerHeader(), Information: h.claimsHeader(), Assertion: h.Assertion.header(), Raw: h.IdentityEncoding == upstream.EncodingRaw, Sources: sources(h.TokenFrom)}
 	for _, c := range h.ClaimHeaders {
 		names.Claims, names.ClaimHeaders = append(names.Claims, c.Claim), append(names.ClaimHeaders, c.Header)
 	}
@@ -207,6 +210,9 @@ func (h *Handler) checkHeaders() error {
 		return err
 	}
 	if err := check("claims_header", h.claimsHeader()); err != nil {
+		return err
+	}
+	if err := check("assertion", h.Assertion.header()); err != nil {
 		return err
 	}
 	for i, claim := range h.ClaimHeaders {

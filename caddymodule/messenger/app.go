@@ -67,6 +67,10 @@ type App struct {
 	// are not public, or their port is not 443. Key sets of configured messengers need no entry. Default: none.
 	JWKSInternalHosts []string `json:"jwks_internal_hosts,omitempty"`
 
+	// Who signs assertions, the "iss" of what messenger_auth sends to backends with its option assertion: a URL of this gateway,
+	// such as https://chat.example.com. Default: none, and then no assertion can be sent.
+	AssertionIssuer string `json:"assertion_issuer,omitempty"`
+
 	// How many verified tokens are cached, so that they are not verified again before they expire. The cache belongs to the
 	// process and has the size of the configuration that was loaded last; it is emptied when the size changes. 0 turns it off.
 	// Tokens take at most 640 bytes each on average; larger ones leave room for fewer. Default: 100000, which take about 20 MB
@@ -79,6 +83,7 @@ type App struct {
 	mu      sync.Mutex
 	routes  []Route          // the handlers that use this app, for explanations
 	guarded upstream.NameSet // the headers that any of them sets; complete before the first request
+	algs    []string         // with which any of them signs assertions
 }
 
 // Store configures how values are stored in Caddy's storage.
@@ -180,6 +185,7 @@ func (a *App) Start() error {
 	ctx, a.stop = context.WithCancel(context.Background())
 	a.warnAboutUnused() // all apps are provisioned before any of them starts: every handler is known
 	a.registry.Start(ctx, interval)
+	a.startAssertions(ctx)
 	go a.endOrphans(ctx)
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/assertion"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/nameindex"
@@ -58,6 +59,9 @@ type Store struct {
 	id       [sha256.Size]byte
 	internal []string // hosts from which stored messengers may fetch key sets although their addresses are not public
 	writer   *vault.Writer
+
+	Assertions *assertion.Keys // with which the gateway tells backends who a contact is
+
 	follower *vault.Follower
 
 	stored    *otter.Cache[string, *storedEntry]
@@ -128,24 +132,25 @@ func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string) (*Stor
 		v := vault.New(seal, metrics.Process.Errors.Inc)
 		w := vault.NewWriter(v)
 		l := &Store{
-			Vault:    v,
-			writer:   w,
-			follower: vault.NewFollower(v, w.ID),
-			id:       id,
-			internal: internal,
-			seed:     maphash.MakeSeed(),
-			lookups:  turnstile.New(),
-			rereads:  rate.NewLimiter(rereadRate, 1),
-			pinned:   make(map[string]*storedEntry),
-			owned:    make(map[string]*ledger.Journal),
-			keySets:  make(map[string]*keySetFacts),
-			uses:     make(map[string]*tokenUses),
-			retry:    make(map[string]time.Time),
-			about:    make(map[vault.Key]time.Time),
-			ended:    make(map[string]int),
-			changing: make(map[string]*nameLock),
-			loading:  make(map[string]*nameLock),
-			flights:  make(map[string]*flight),
+			Vault:      v,
+			writer:     w,
+			Assertions: assertion.NewKeys(v, w, Now),
+			follower:   vault.NewFollower(v, w.ID),
+			id:         id,
+			internal:   internal,
+			seed:       maphash.MakeSeed(),
+			lookups:    turnstile.New(),
+			rereads:    rate.NewLimiter(rereadRate, 1),
+			pinned:     make(map[string]*storedEntry),
+			owned:      make(map[string]*ledger.Journal),
+			keySets:    make(map[string]*keySetFacts),
+			uses:       make(map[string]*tokenUses),
+			retry:      make(map[string]time.Time),
+			about:      make(map[vault.Key]time.Time),
+			ended:      make(map[string]int),
+			changing:   make(map[string]*nameLock),
+			loading:    make(map[string]*nameLock),
+			flights:    make(map[string]*flight),
 		}
 		l.index.Read = l.readNames
 		w.Wrote, w.Stats.Seconds = l.wrote, observeWrite

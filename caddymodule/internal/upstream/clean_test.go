@@ -9,7 +9,7 @@ import (
 
 // Every request is cleaned, and nearly none has anything to clean: looking must not cost memory.
 func TestCleaningAUsualRequestAllocatesNothing(t *testing.T) {
-	c := NewContract(Names{Identity: DefaultIdentityHeader, Messenger: DefaultMessengerHeader, Information: DefaultClaimsHeader, Claims: []string{"name"}, ClaimHeaders: []string{"X-Contact-Name"},
+	c := NewContract(Names{Identity: DefaultIdentityHeader, Messenger: DefaultMessengerHeader, Information: DefaultClaimsHeader, Assertion: DefaultAssertionHeader, Claims: []string{"name"}, ClaimHeaders: []string{"X-Contact-Name"},
 		Sources: authn.Sources{{Kind: authn.Header, Name: "X-Widget-Token"}, {Kind: authn.WebSocketProtocol, Name: "jwt"}}})
 	c.Others.AddAll(&c.Own)
 	for name, header := range map[string]http.Header{

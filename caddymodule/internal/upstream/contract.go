@@ -21,6 +21,7 @@ const (
 	DefaultIdentityHeader  = "X-Contact-Identity"
 	DefaultMessengerHeader = "X-Contact-Messenger"
 	DefaultClaimsHeader    = "X-Contact-Claims"
+	DefaultAssertionHeader = "X-Contact-Assertion"
 
 	EncodingPercent = "percent"
 	EncodingRaw     = "raw"
@@ -36,6 +37,7 @@ type Contract struct {
 
 	identity, messenger string
 	information         string   // the header of the contact information
+	assertion           string   // the header of the assertion
 	claimHeaders        []string // in the order of Claims
 	always              []string // the headers that are set for every contact
 	raw                 bool
@@ -48,6 +50,7 @@ type Contract struct {
 type Names struct {
 	Identity, Messenger string
 	Information         string        // the header of all contact_claims
+	Assertion           string        // the header of the assertion, which is removed whether or not there is one
 	Raw                 bool          // values are written as they are, and not percent-encoded
 	Claims              []string      // that have headers of their own
 	ClaimHeaders        []string      // in the same order
@@ -59,12 +62,13 @@ func NewContract(names Names) Contract {
 	c := Contract{
 		Claims:      slices.Clone(names.Claims),
 		Selection:   authn.NewClaimSelection(names.Claims),
-		Own:         NewNameSet(names.Identity, names.Messenger, names.Information),
+		Own:         NewNameSet(names.Identity, names.Messenger, names.Information, names.Assertion),
 		Others:      new(NameSet),
 		Dropped:     func(string) {},
 		identity:    textproto.CanonicalMIMEHeaderKey(names.Identity),
 		messenger:   textproto.CanonicalMIMEHeaderKey(names.Messenger),
 		information: textproto.CanonicalMIMEHeaderKey(names.Information),
+		assertion:   textproto.CanonicalMIMEHeaderKey(names.Assertion),
 		raw:         names.Raw,
 		tokens:      tokenHeaders(names.Sources),
 	}

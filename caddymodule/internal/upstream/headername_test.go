@@ -12,7 +12,7 @@ var notInVariable = regexp.MustCompile(`[^A-Z0-9]`)
 
 // Every byte at every index of our header's name: what a backend could read as our variable is ours, and nothing else.
 func TestEverySpellingOfAHeaderIsTheSame(t *testing.T) {
-	c := NewContract(Names{Identity: DefaultIdentityHeader, Messenger: DefaultMessengerHeader, Information: DefaultClaimsHeader})
+	c := NewContract(Names{Identity: DefaultIdentityHeader, Messenger: DefaultMessengerHeader, Information: DefaultClaimsHeader, Assertion: DefaultAssertionHeader})
 	for i := range len(DefaultIdentityHeader) {
 		for b := range 256 {
 			key := []byte(DefaultIdentityHeader)
@@ -45,7 +45,7 @@ func asciiUpper(s string) string {
 
 // A token in another spelling of its header is not looked at, and reaches no backend that would.
 func TestOtherSpellingsOfATokenHeaderAreRemoved(t *testing.T) {
-	c := NewContract(Names{Identity: DefaultIdentityHeader, Messenger: DefaultMessengerHeader, Information: DefaultClaimsHeader, Sources: authn.Sources{
+	c := NewContract(Names{Identity: DefaultIdentityHeader, Messenger: DefaultMessengerHeader, Information: DefaultClaimsHeader, Assertion: DefaultAssertionHeader, Sources: authn.Sources{
 		{Kind: authn.Header, Name: "X-Widget-Token"}, {Kind: authn.Header, Name: "Authorization", Scheme: "Bearer"},
 		{Kind: authn.WebSocketProtocol, Name: "bearer"}, {Kind: authn.Cookie, Name: "X-Cookie"}}})
 	for key, want := range map[string]bool{

@@ -42,6 +42,7 @@ type Outcome struct {
 	set      []string  // headers that a handler has set on this request
 	sent     [2]string // the values of identity and messenger; the request's header has slices of it
 	informed [1]string // the value of the contact information, likewise
+	asserted [1]string // the assertion, likewise
 	claimed  []string  // the values of the claims; the request's header has slices of it
 	identity string    // percent-encoded, for placeholders
 	claims   *Contract // has the names of the claims, for placeholders; nil before Set
@@ -61,7 +62,7 @@ func (o *Outcome) Wrote(values []string) bool {
 		}
 		return false
 	}
-	return ours(o.sent[:]) || ours(o.claimed) || ours(o.informed[:])
+	return ours(o.sent[:]) || ours(o.claimed) || ours(o.informed[:]) || ours(o.asserted[:])
 }
 
 // OutcomeOf returns the outcome of r. The first handler that asks makes it, and answers the placeholders from then on.

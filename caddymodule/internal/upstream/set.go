@@ -54,6 +54,13 @@ func (c *Contract) setInformation(r *http.Request, o *Outcome) {
 	}
 }
 
+// SetAssertion adds an assertion to what Set has set.
+func (c *Contract) SetAssertion(r *http.Request, o *Outcome, assertion string) {
+	o.asserted[0] = assertion
+	o.set = append(o.set, c.assertion)
+	r.Header[c.assertion] = o.asserted[:]
+}
+
 // written returns text as it is written into a header, and whether it can be.
 func (c *Contract) written(text string) (string, bool) {
 	if c.raw {

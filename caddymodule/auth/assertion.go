@@ -1,0 +1,139 @@
+package auth
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/assertion"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
+)
+
+// Assertion is a short-lived JWT that the gateway signs for the backend: who the contact is, and that the request came through the
+// gateway. It is for backends that others than the gateway can reach. They verify it with the keys of messenger_jwks.
+type Assertion struct {
+	// The "aud" of the assertions: names of the backends behind this route. A backend must refuse what does not name it. Required.
+	Audience []string `json:"audience,omitempty"`
+
+	// How long an assertion is valid, 10s to 10m. One serves a contact for half of this time, and none outlives the contact's
+	// token. Default: 60s.
+	Lifetime caddy.Duration `json:"lifetime,omitempty"`
+
+	// The header that carries it. Default: X-Contact-Assertion.
+	Header string `json:"header,omitempty"`
+
+	// The algorithm: "EdDSA" (Ed25519), or "ES256" or "RS256" for libraries that do not know it. Default: EdDSA.
+	Alg string `json:"alg,omitempty"`
+}
+
+const (
+	defaultAssertionLifetime = time.Minute
+	minAssertionLifetime     = 10 * time.Second
+	maxAssertionLifetime     = 10 * time.Minute
+
+	// maxAsserted bounds the further claims of an assertion, in bytes.
+	maxAsserted = 4 << 10
+)
+
+func (a *Assertion) header() string {
+	if a == nil {
+		return upstream.DefaultAssertionHeader
+	}
+	return cmp.Or(a.Header, upstream.DefaultAssertionHeader)
+}
+
+func (a *Assertion) check() error {
+	if a == nil {
+		return nil
+	}
+	if len(a.Audience) == 0 {
+		return errors.New("assertion has no audience; name the backend, such as audience chat-backend: otherwise one backend could show it to another")
+	}
+	if err := config.CheckList(a.Audience); err != nil {
+		return fmt.Errorf("assertion: audience %w", err)
+	}
+	if d := time.Duration(a.Lifetime); d != 0 && (d < minAssertionLifetime || d > maxAssertionLifetime) {
+		return fmt.Errorf("assertion: lifetime %s is not between %s and %s", d, minAssertionLifetime, maxAssertionLifetime)
+	}
+	if a.Alg != "" && !slices.Contains(assertion.Algorithms, a.Alg) {
+		return fmt.Errorf("assertion: alg %q is not one of: %s", a.Alg, strings.Join(assertion.Algorithms, ", "))
+	}
+	return nil
+}
+
+// parseAssertion reads the block of the option.
+func (h *Handler) parseAssertion(d *caddyfile.Dispenser) error {
+	if d.CountRemainingArgs() > 0 {
+		return d.Err("assertion takes only a block: assertion { audience chat-backend }")
+	}
+	h.Assertion = new(Assertion)
+	var lifetime *caddy.Duration
+	err := config.ParseBlock(d, "assertion", map[string]config.OptionParser{
+		"audience": config.ListOption(&h.Assertion.Audience),
+		"lifetime": config.DurationOption(&lifetime),
+		"header":   config.StringOption(&h.Assertion.Header),
+		"alg":      config.StringOption(&h.Assertion.Alg),
+	}, "audience")
+	if lifetime != nil {
+		h.Assertion.Lifetime = *lifetime
+		if *lifetime == 0 {
+			return d.Err("assertion: lifetime 0 would make assertions that are never valid; remove the option to send none")
+		}
+	}
+	return err
+}
+
+// provisionAssertion makes the issuer. There is none if the store cannot have keys, which the app has logged.
+func (h *Handler) provisionAssertion(app messengers) error {
+	if h.Assertion == nil {
+		return nil
+	}
+	alg := cmp.Or(h.Assertion.Alg, assertion.Algorithms[0])
+	issuer, keys, err := app.UseAssertion(alg)
+	if err != nil || keys == nil {
+		return err
+	}
+	lifetime := cmp.Or(time.Duration(h.Assertion.Lifetime), defaultAssertionLifetime)
+	h.issuer = assertion.NewIssuer(keys, alg, issuer, h.Assertion.Audience, lifetime, h.headers.Claims)
+	return nil
+}
+
+var errNoAssertion = &authn.Rejection{Code: authn.KeysUnavailable, Reason: assertion.ErrNoKey.Error()}
+
+// assert returns the assertion about a verified contact. Without one the backend would refuse the request, or not notice that
+// there is none.
+func (h *Handler) assert(m *registry.Messenger, o *upstream.Outcome) (string, *authn.Rejection) {
+	if h.issuer == nil || o.Contact == nil {
+		return "", nil
+	}
+	c := o.Contact
+	s := assertion.Subject{Messenger: m.Name, Identity: c.Identity, Expires: c.Expires, Until: c.Until}
+	room := maxAsserted
+	if len(c.Information) <= room {
+		s.Object = c.Information
+		room -= len(s.Object)
+	}
+	if len(c.Claims) > 0 {
+		s.Texts = make([]string, len(c.Claims))
+		for i, claim := range c.Claims {
+			if len(claim.Text) <= room {
+				s.Texts[i] = claim.Text
+				room -= len(claim.Text)
+			}
+		}
+	}
+	text, err := h.issuer.Assert(&s, registry.Now())
+	if err != nil {
+		return "", errNoAssertion
+	}
+	return text, nil
+}
