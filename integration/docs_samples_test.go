@@ -183,3 +183,25 @@ func skipWithout(t *testing.T, tool string, err error) {
 	}
 	t.Skipf("not run: %s is not installed: %v", tool, err)
 }
+
+// verifier returns the command that runs a program that verifies assertions.
+func verifier(dir, language, file string) (*exec.Cmd, error) {
+	switch language {
+	case "python":
+		var err error
+		for _, python := range []string{"python3", "/usr/bin/python3"} {
+			if err = probe(dir, python, "-c", "import jwt, cryptography"); err == nil {
+				return exec.Command(python, file), nil
+			}
+		}
+		return nil, err
+	case "php":
+		if err := probe(dir, "php", "-r", "exit(function_exists('sodium_base642bin') ? 0 : 1);"); err != nil {
+			return nil, err
+		}
+	case "java":
+		// A runtime without a compiler cannot run a source file.
+		return exec.Command("java", file), probe(dir, "javac", "--version")
+	}
+	return interpreter(dir, language, file)
+}

@@ -16,6 +16,7 @@ var spoofed = []string{
 	"X.Contact.Identity", "X-Contact.Identity", "X.Contact_Identity", "X_contact.identity",
 	"X-Contact-Messenger", "X_Contact_Messenger", "X.Contact.Messenger", "x-contact-messenger",
 	"X-Contact-Name", "X_Contact_Name", "x.contact.name",
+	"X-Contact-Assertion", "x~contact!assertion",
 	"X-Contact-Claims", "X_Contact_Claims", "x.contact.claims", "X~Contact-Claims", "x!CONTACT!claims",
 	"X!Contact!Identity", "X#Contact#Identity", "X$Contact$Identity", "X%Contact%Identity", "X&Contact&Identity", "X'Contact'Identity",
 	"X*Contact*Identity", "X+Contact+Identity", "X^Contact^Identity", "X|Contact|Identity", "X~Contact~Identity", "X`Contact`Identity",
@@ -35,7 +36,7 @@ func ownHeaders(h http.Header) map[string]string {
 	found := make(map[string]string)
 	for name, values := range h {
 		switch folded := foldedName(name); folded {
-		case "x-contact-identity", "x-contact-messenger", "x-contact-name", "x-contact-claims":
+		case "x-contact-identity", "x-contact-messenger", "x-contact-name", "x-contact-claims", "x-contact-assertion":
 			found[folded] += strings.Join(values, "|")
 		}
 	}
