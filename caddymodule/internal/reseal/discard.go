@@ -95,11 +95,11 @@ func ignoreUnreadable(err error) error {
 func (r *run) replaceFacts(ctx context.Context, c *content, values []*value) error {
 	for _, j := range []*ledger.Journal{c.ring, c.stored} {
 		needed := slices.ContainsFunc(values, func(v *value) bool {
-			switch {
-			case v.kind == record:
+			switch v.kind {
+			case record:
 				carried, _ := j.IsCarriedOver()
 				return v.Key == j.RecordKey() && !carried
-			case v.kind == configured:
+			case configured:
 				return j == c.ring
 			}
 			return v.kind == stored && j == c.stored && !j.IsDeleted(v.batch)
@@ -122,7 +122,7 @@ func (r *run) replaceFacts(ctx context.Context, c *content, values []*value) err
 // AnyOpens reports whether any fact of the store can be opened with the keys that are configured. If not, a wrong key was probably
 // configured. It looks at facts from all over the store, and at most at so many messengers that it does not take long.
 func AnyOpens(ctx context.Context, s *registry.Store) (bool, error) {
-	r := &run{store: s, options: Options{Check: true, Adopt: true}, workers: maxWorkers, folders: make(map[string]bool)}
+	r := &run{store: s, options: Options{Check: true}, workers: maxWorkers, folders: make(map[string]bool)}
 	r.free.L = &r.mu
 	units, err := r.units(ctx)
 	if err != nil {

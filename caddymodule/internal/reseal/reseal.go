@@ -13,6 +13,7 @@ package reseal
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -123,7 +124,7 @@ func Run(ctx context.Context, s *registry.Store, o Options) (Step, error) {
 // handle handles some units. When it returns nil, everything is in the storage.
 func (r *run) handle(ctx context.Context, chunk []string) error {
 	before := r.step
-	before.Named = before.Named[:len(before.Named):len(before.Named)]
+	before.Named = slices.Clip(before.Named)
 	err := vault.UntilError(ctx, chunk, func(_ int, unit string) error { return r.unit(ctx, unit) })
 	if err == nil {
 		folders := make([]string, 0, len(r.folders))

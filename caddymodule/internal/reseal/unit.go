@@ -177,13 +177,11 @@ func (r *run) missing(ctx context.Context, v *value) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		if name == v.Key {
-			v.err = errGone
-			return nil
-		}
+	if slices.Contains(names, v.Key) {
+		v.err = errGone
+	} else {
+		v.gone = true
 	}
-	v.gone = true
 	return nil
 }
 
