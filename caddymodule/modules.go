@@ -4,11 +4,12 @@
 //	command                        caddy messenger …
 //	panel                          messenger_panel, the control panel
 //	admin                          what operators may do, and the admin API
-//	auth, messenger                messenger_auth, the way of a request; the app "messenger", and messenger_health
+//	auth, messenger                messenger_auth, the way of a request; the app "messenger", messenger_health and messenger_jwks
 //	internal/reseal                everything sealed again with the first store key, and what cannot be opened replaced
 //	internal/registry              which messengers there are right now, configured and stored
 //	internal/transfer              the file in which messengers are carried from one store to another
 //	internal/upstream              the header contract with the backend
+//	internal/assertion             tokens that the gateway signs for backends, and their keys
 //	internal/ledger                what the store's facts say about one messenger
 //	config                         settings as an operator writes them
 //	internal/vault                 facts and other values in Caddy's storage
@@ -20,7 +21,7 @@
 //	internal/keytext               the forms in which people have a public key
 //	internal/sharedtoken           the text of a shared token
 //	internal/session, strictjson   connections with a deadline; JSON that every parser reads alike
-//	internal/bytecache, …          a cache without pointers, a turnstile, and other small things
+//	internal/bytecache, …          caches, a turnstile, and other small things
 //	internal/cause                 what people are told about each mistake
 //	internal/configtest            messengers with every setting, for tests
 //

@@ -1,6 +1,6 @@
 // Package messenger is the Caddy app "messenger": the configured messengers and their trust settings, the store, and what
-// belongs to a configuration as a whole, such as metrics and the end of connections after a reload. The handler
-// messenger_health is here as well.
+// belongs to a configuration as a whole, such as metrics and the end of connections after a reload. The handlers
+// messenger_health and messenger_jwks are here as well.
 //
 // It does not know how requests are verified; the handlers of messenger_auth register themselves with AddRoute.
 //

@@ -98,7 +98,7 @@ func (c *content) addJSON(value any) {
 }
 
 func isOurs(handler string) bool {
-	return slices.Contains([]string{"messenger_auth", "messenger_panel", "messenger_health"}, handler)
+	return slices.Contains([]string{"messenger_auth", "messenger_panel", "messenger_health", "messenger_jwks"}, handler)
 }
 
 func (c *content) addHandler(handler caddyhttp.MiddlewareHandler) {
