@@ -32,6 +32,7 @@ var floors = map[string]int{
 	"internal/diagnose":    4,
 	"internal/authn":       3,
 	"internal/sigkey":      2,
+	"internal/rsaverify":   1,
 	"internal/session":     0,
 	"internal/strictjson":  0,
 	"internal/bytecache":   0,

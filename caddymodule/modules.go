@@ -17,6 +17,7 @@
 //	internal/diagnose              which mistake is behind a refused token
 //	internal/authn                 raw request to verified contact
 //	internal/sigkey                keys that verify signatures, each with its algorithm
+//	internal/rsaverify             RSA signatures, with keys that are prepared once
 //	internal/keyserver             what a key server publishes, over HTTP
 //	internal/keytext               the forms in which people have a public key
 //	internal/sharedtoken           the text of a shared token

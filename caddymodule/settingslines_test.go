@@ -27,7 +27,7 @@ func linesOf(t *testing.T, v reflect.Value, block string) (lines []line) {
 	t.Helper()
 	for i := range v.NumField() {
 		name, field := configtest.Member(t, v.Type().Field(i)), v.Field(i)
-		if field.IsZero() || block == "jwks" && name == "url" { // the argument of jwks
+		if field.IsZero() || block == "jwks" && name == "url" || block == "shared_token" && name != "alg" { // arguments of the block's line
 			continue
 		}
 		add := func(args ...string) { lines = append(lines, line{block, name, args}) }
@@ -46,9 +46,10 @@ func linesOf(t *testing.T, v reflect.Value, block string) (lines []line) {
 			add(fmt.Sprintf("%d/%s", value.Attempts, time.Duration(value.Window)))
 		case *config.SharedToken:
 			add(slices.DeleteFunc([]string{value.Token, string(value.Encoding)}, func(s string) bool { return s == "" })...)
+			lines = append(lines, linesOf(t, reflect.ValueOf(value).Elem(), name)...)
 		case []config.PublicKey:
 			for _, key := range value {
-				add(key.Key, "kid", key.KeyID)
+				add(key.Key, "kid", key.KeyID, "alg", key.Alg)
 			}
 		case *config.JWKS:
 			add(value.URL)
@@ -77,7 +78,7 @@ func caddyfileOf(lines []line) string {
 	for _, l := range lines {
 		if l.block == "" {
 			write(&b, l)
-			if l.name == "jwks" {
+			if (l.name == "jwks" || l.name == "shared_token") && block.Len() > 0 {
 				b.WriteString(" {\n" + block.String() + "}")
 			}
 			b.WriteByte('\n')
@@ -99,7 +100,7 @@ func flagsOf(t *testing.T, lines []line) (flags []string) {
 			if err := os.WriteFile(file, []byte(l.args[0]), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			flags = append(flags, "--"+name, file, "--kid", l.args[2])
+			flags = append(flags, "--"+name, file, "--kid", l.args[2], "--alg", l.args[4])
 		default:
 			for _, arg := range l.args {
 				flags = append(flags, "--"+name, arg)

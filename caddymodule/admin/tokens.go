@@ -10,6 +10,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
 // A TokenList is the key ring of a messenger, without the tokens themselves.
@@ -23,31 +24,33 @@ type TokenList struct {
 type TokenInfo struct {
 	KeyID       string     `json:"kid"`
 	Fingerprint string     `json:"fingerprint"`
-	State       string     `json:"state"` // "active", or "ending" if it was replaced and expires soon
+	State       string     `json:"state"` // "active", "ending" if it was replaced and expires soon, or "too short" for the messenger's algorithm, and not used
 	Created     time.Time  `json:"created"`
 	End         *time.Time `json:"end,omitempty"`
 	LastUsed    *time.Time `json:"last_used,omitempty"` // to the hour
 }
 
-// ringKind returns the kind of record that has the messenger's ring, or an error for messengers without a ring.
-func (s *Service) ringKind(ctx context.Context, name string) (string, error) {
+// ringKind returns the kind of record that has the messenger's ring, and the algorithm of its tokens, or an error for messengers
+// without a ring.
+func (s *Service) ringKind(ctx context.Context, name string) (kind string, alg sigkey.Algorithm, err error) {
 	m, kind, err := s.RecordKind(ctx, name)
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
 	if !m.IsGenerated() {
 		why := "its method is " + m.Method()
 		if m.SharedToken != nil {
 			why = "its shared token comes from " + m.SharedToken.Token
 		}
-		return "", registry.StatusError(http.StatusConflict, "this messenger has no generated shared tokens: "+why)
+		return "", 0, registry.StatusError(http.StatusConflict, "this messenger has no generated shared tokens: "+why)
 	}
-	return kind, nil
+	alg, err = m.SharedToken.Algorithm()
+	return kind, alg, err
 }
 
 // Tokens describes the ring of a messenger.
 func (s *Service) Tokens(ctx context.Context, name string) (*TokenList, error) {
-	kind, err := s.ringKind(ctx, name)
+	kind, alg, err := s.ringKind(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -69,6 +72,9 @@ func (s *Service) Tokens(ctx context.Context, name string) (*TokenList, error) {
 		if hour, ok := used[t.KeyID]; ok {
 			d.LastUsed = &hour
 		}
+		if !t.Fits(alg) {
+			d.State = "too short"
+		}
 		ring.Tokens = append(ring.Tokens, d)
 	}
 	slices.Reverse(ring.Tokens) // the newest first
@@ -83,10 +89,11 @@ func (s *Service) ChangeTokens(ctx context.Context, name string, change ledger.R
 
 // ChangeTokensAndEnd is ChangeTokens, and also returns how many connections of this node it has ended.
 func (s *Service) ChangeTokensAndEnd(ctx context.Context, name string, change ledger.RingChange, c registry.Condition, by registry.Actor) (made *ledger.NewToken, ended int, err error) {
-	kind, err := s.ringKind(ctx, name)
+	kind, alg, err := s.ringKind(ctx, name)
 	if err != nil {
 		return nil, 0, err
 	}
+	change.Algorithm = alg
 	if made, ended, err = s.ChangeRing(ctx, name, kind, change, c); err != nil {
 		return nil, 0, err
 	}

@@ -24,7 +24,7 @@ import (
 // guardedMessenger returns a messenger with that max_session, and a contact of it whose token expires after life; 0 means never.
 func guardedMessenger(t testing.TB, limit, life time.Duration) (*registry.Messenger, *authn.Contact) {
 	t.Helper()
-	key, err := sigkey.ParseShared([]byte(strings.Repeat("k", 32)), "")
+	key, err := sigkey.ParseShared([]byte(strings.Repeat("k", 32)), "", sigkey.HS256)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +183,7 @@ func TestOnlyOurOwnAbortIsRecovered(t *testing.T) {
 // What was revoked while a request was on its way ends its connection; a key that was only replaced does not.
 func TestKeyWithdrawnBeforeTheConnectionWasTracked(t *testing.T) {
 	m, c := guardedMessenger(t, time.Hour, time.Hour)
-	another, err := sigkey.ParseShared([]byte(strings.Repeat("x", 32)), "")
+	another, err := sigkey.ParseShared([]byte(strings.Repeat("x", 32)), "", sigkey.HS256)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ type createOptions struct {
 	client
 	settings string
 	kids     []string
+	algs     []string // of the public keys
 	replace  bool
 }
 
@@ -64,6 +65,7 @@ replaced. The shared tokens stay unless the method changes.`,
 		}
 	}
 	f.StringArrayVar(&o.kids, "kid", nil, "The `kid` of the first public key, of the second if repeated, and so on")
+	f.StringArrayVar(&o.algs, "alg", nil, "The `algorithm` of the first public key, of the second if repeated, and so on (default RS256)")
 	f.BoolVar(&o.replace, "replace", false, "Replace the settings of a stored messenger")
 	return cmd
 }
@@ -99,8 +101,12 @@ func (o *createOptions) read(cmd *cobra.Command) (*config.Messenger, error) {
 	if o.settings != "" {
 		return o.readSettings(cmd)
 	}
-	if files, _ := cmd.Flags().GetStringArray("public-key"); len(o.kids) > len(files) {
+	files, _ := cmd.Flags().GetStringArray("public-key")
+	if len(o.kids) > len(files) {
 		return nil, errors.New("--kid is given more often than --public-key; each is the kid of one key")
+	}
+	if len(o.algs) > len(files) {
+		return nil, errors.New("--alg is given more often than --public-key; each is the algorithm of one key (that of shared tokens is --shared-token-alg)")
 	}
 	m := new(config.Messenger)
 	for _, setting := range config.Settings {
@@ -165,6 +171,9 @@ func (o *createOptions) keyLines(cmd *cobra.Command, flag string) (lines [][]str
 		line := []string{text}
 		if i < len(o.kids) && o.kids[i] != "" {
 			line = append(line, "kid", o.kids[i])
+		}
+		if i < len(o.algs) && o.algs[i] != "" {
+			line = append(line, "alg", o.algs[i])
 		}
 		lines = append(lines, line)
 	}

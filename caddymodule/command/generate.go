@@ -1,6 +1,11 @@
 package command
 
 import (
+	"cmp"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -18,45 +23,95 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
+// generateOptions are the flags of "caddy messenger generate".
+type generateOptions struct {
+	rsa, ec, ed25519 string // paths
+	algorithm        string
+}
+
 func generateCommand() *cobra.Command {
-	var pair string
+	var o generateOptions
 	cmd := &cobra.Command{
 		Use:   "generate",
-		Short: "Generates a shared token, or an RSA key pair",
+		Short: "Generates a shared token, or a key pair",
 		Long: `
 Prints a new shared token on standard output, and nothing else, so that it can
 be piped into a file or a secret store. It is 256 random bits with a prefix and
-a checksum. Give it to a messenger with shared_token, and unchanged to the
-site's JWT library, for HS256.
+a checksum; 384 or 512 bits with --alg HS384 or HS512. Give it to a messenger
+with shared_token, and unchanged to the site's JWT library.
 
 With --rsa an RSA key pair of 2048 bits is written instead: <path>.key.pem, with
-which the site signs (RS256; only you can read the file), and <path>.pub.pem,
-for the option public_key of a messenger. Existing files are not overwritten.
-For a messenger with jwks, make a key set from <path>.pub.pem with
-"caddy messenger jwks".`,
-		Args: noArguments("generate takes no argument; --rsa names the path of a key pair"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if pair != "" {
-				return writeKeyPair(cmd.OutOrStdout(), pair)
-			}
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), sharedtoken.Generate())
-			return err
-		},
+which the site signs (only you can read the file), and <path>.pub.pem, for the
+option public_key of a messenger. --ec makes a pair on the curve P-256 for
+ES256, or on that of --alg ES384 or ES512, and --ed25519 one for EdDSA. Existing
+files are not overwritten. For a messenger with jwks, make a key set from
+<path>.pub.pem with "caddy messenger jwks".`,
+		Args: noArguments("generate takes no argument; --rsa, --ec and --ed25519 name the path of a key pair"),
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.generate(cmd.OutOrStdout()) },
 	}
-	cmd.Flags().StringVar(&pair, "rsa", "", "Write an RSA key pair to `path`.key.pem and path.pub.pem")
+	flags := cmd.Flags()
+	flags.StringVar(&o.rsa, "rsa", "", "Write an RSA key pair to `path`.key.pem and path.pub.pem")
+	flags.StringVar(&o.ec, "ec", "", "Write a key pair of an elliptic curve to `path`.key.pem and path.pub.pem")
+	flags.StringVar(&o.ed25519, "ed25519", "", "Write an Ed25519 key pair to `path`.key.pem and path.pub.pem")
+	flags.StringVar(&o.algorithm, "alg", "", "The `algorithm` to make it for (default HS256, RS256, ES256 or EdDSA)")
+	cmd.MarkFlagsMutuallyExclusive("rsa", "ec", "ed25519")
 	return cmd
 }
 
-func writeKeyPair(w io.Writer, path string) error {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+func (o *generateOptions) generate(w io.Writer) error {
+	var alg sigkey.Algorithm
+	if o.algorithm != "" {
+		var known bool
+		if alg, known = sigkey.ParseAlgorithm(o.algorithm); !known {
+			return fmt.Errorf("--alg %q is not an algorithm; name %s", o.algorithm, (sigkey.Asymmetric | sigkey.Symmetric).Text())
+		}
+	}
+	path := o.rsa + o.ec + o.ed25519
+	if path == "" {
+		alg = cmp.Or(alg, sigkey.HS256)
+		if !alg.IsSymmetric() {
+			return fmt.Errorf("--alg %s needs a key pair: name its path with --rsa, --ec or --ed25519", alg)
+		}
+		_, err := fmt.Fprintln(w, sharedtoken.GenerateFor(alg.MinSecret()))
+		return err
+	}
+	private, err := o.keyPair(alg)
 	if err != nil {
 		return err
 	}
+	der, err := x509.MarshalPKIXPublicKey(private.Public())
+	if err != nil {
+		return err
+	}
+	accepted := sigkey.Natural
+	if alg != 0 {
+		accepted = sigkey.AlgorithmsOf(alg)
+	}
+	public, err := sigkey.ParsePublic(der, "", accepted)
+	if err != nil {
+		return fmt.Errorf("--alg %s does not fit: the key %w", alg, err)
+	}
+	return writeKeyPair(w, path, private, der, public.Algorithm())
+}
+
+func (o *generateOptions) keyPair(alg sigkey.Algorithm) (crypto.Signer, error) {
+	switch {
+	case o.rsa != "":
+		return rsa.GenerateKey(rand.Reader, 2048)
+	case o.ed25519 != "":
+		_, private, err := ed25519.GenerateKey(rand.Reader)
+		return private, err
+	case alg == sigkey.ES384:
+		return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	case alg == sigkey.ES512:
+		return ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	default:
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	}
+}
+
+func writeKeyPair(w io.Writer, path string, key crypto.Signer, public []byte, alg sigkey.Algorithm) error {
 	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
 	if err != nil {
 		return err
 	}
@@ -67,7 +122,11 @@ func writeKeyPair(w io.Writer, path string) error {
 	if err := writeNew(publicName, 0o644, "PUBLIC KEY", public); err != nil {
 		return errors.Join(err, os.Remove(privateName)) // half a pair is useless
 	}
-	return printable.Printf(w, "%s  the private key, only for the site\n%s  the public key, for the messenger\n", privateName, publicName)
+	option := ""
+	if alg != sigkey.RS256 {
+		option = ", with alg " + alg.String()
+	}
+	return printable.Printf(w, "%s  the private key, only for the site\n%s  the public key, for the messenger%s\n", privateName, publicName, option)
 }
 
 func writeNew(name string, mode os.FileMode, kind string, der []byte) (err error) {
@@ -83,7 +142,7 @@ func writeNew(name string, mode os.FileMode, kind string, der []byte) (err error
 }
 
 func jwksCommand() *cobra.Command {
-	var kids []string
+	var kids, algs []string
 	cmd := &cobra.Command{
 		Use:   "jwks <public key file>...",
 		Short: "Makes a key set (JWKS) from public keys",
@@ -93,7 +152,9 @@ private keys are refused), for the site to publish at the URL in the option jwks
 
 Every key has a kid, which the site writes into the header of its tokens: the
 first --kid is for the first file, and so on. The default is the kid of a JWK,
-or the key's thumbprint (RFC 7638). To rotate a key, publish the old and the new
+or the key's thumbprint (RFC 7638). --alg names the algorithm of each key in the
+same way; the default is RS256 for RSA, ES256, ES384 or ES512 by the curve, and
+EdDSA for Ed25519. To rotate a key, publish the old and the new
 key together, with different kids, before the site signs with the new one.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -102,7 +163,7 @@ key together, with different kids, before the site signs with the new one.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			set, err := keySet(args, kids)
+			set, err := keySet(args, kids, algs)
 			if err != nil {
 				return err
 			}
@@ -111,12 +172,16 @@ key together, with different kids, before the site signs with the new one.`,
 		},
 	}
 	cmd.Flags().StringArrayVar(&kids, "kid", nil, "The key `ID` of the first file, of the second if repeated, and so on")
+	cmd.Flags().StringArrayVar(&algs, "alg", nil, "The `algorithm` of the key in the first file, and so on (default: the usual one of the key)")
 	return cmd
 }
 
-func keySet(files, kids []string) ([]byte, error) {
+func keySet(files, kids, algs []string) ([]byte, error) {
 	if len(kids) > len(files) {
 		return nil, fmt.Errorf("--kid is given %d times for %d files", len(kids), len(files))
+	}
+	if len(algs) > len(files) {
+		return nil, fmt.Errorf("--alg is given %d times for %d files", len(algs), len(files))
 	}
 	keys := make([]*sigkey.Key, len(files))
 	for i, file := range files {
@@ -128,7 +193,15 @@ func keySet(files, kids []string) ([]byte, error) {
 		if i < len(kids) {
 			kid = kids[i]
 		}
-		if keys[i], err = sigkey.ParsePublic(text.Whole, kid); err != nil {
+		accepted := sigkey.Natural
+		if i < len(algs) && algs[i] != "" {
+			alg, known := sigkey.ParseAlgorithm(algs[i])
+			if !known || alg.IsSymmetric() {
+				return nil, fmt.Errorf("--alg %q is not an algorithm of public keys; name %s", algs[i], sigkey.Asymmetric.Text())
+			}
+			accepted = sigkey.AlgorithmsOf(alg)
+		}
+		if keys[i], err = sigkey.ParsePublic(text.Whole, kid, accepted); err != nil {
 			return nil, fmt.Errorf("file %d %w", i+1, err)
 		}
 	}

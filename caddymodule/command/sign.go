@@ -18,6 +18,7 @@ import (
 // signOptions are the flags of "caddy messenger sign".
 type signOptions struct {
 	keyFile, keyEnv, encoding    string
+	algorithm                    string
 	identity, identityKey, keyID string
 	claims                       []string
 	ttl                          string
@@ -34,8 +35,10 @@ exp, and the claims that --claim adds. A value that is JSON (a number, true,
 null, an array, an object, a quoted string) is added as it is, any other value
 as a string.
 
-The key decides the algorithm: an RSA private key in PEM signs with RS256, any
-other text is a shared token and signs with HS256.`,
+The key decides the algorithm, unless --alg names another one that it fits: a
+private key in PEM signs with RS256 if it is of RSA, with ES256, ES384 or ES512
+by its curve, and with EdDSA if it is of Ed25519; any other text is a shared
+token and signs with HS256.`,
 		Args: noArguments("sign takes no arguments; --key or --key-env names the key"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			token, err := o.sign(time.Now())
@@ -50,6 +53,7 @@ other text is a shared token and signs with HS256.`,
 	flags.StringVar(&o.keyFile, "key", "", "The `file` with the private key or the shared token")
 	flags.StringVar(&o.keyEnv, "key-env", "", "The `name` of the environment variable with the key")
 	flags.StringVar(&o.encoding, "encoding", string(sharedtoken.Raw), "The `encoding` of a shared token: raw, base64, base64url or hex")
+	flags.StringVar(&o.algorithm, "alg", "", "The `algorithm` to sign with, such as PS256 or HS512 (default: the usual one of the key)")
 	flags.StringVar(&o.identity, "identity", "", "The contact identity, the `id` of the contact (required)")
 	flags.StringVar(&o.identityKey, "identity-key", "identity", "The `claim` that holds the identity")
 	flags.StringArrayVar(&o.claims, "claim", nil, "A further claim as `name=value`; may be repeated")
@@ -69,7 +73,7 @@ func (o *signOptions) sign(now time.Time) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	key, err := parseSigningKey(text, sharedtoken.Encoding(o.encoding))
+	key, err := parseSigningKey(text, sharedtoken.Encoding(o.encoding), o.algorithm)
 	if err != nil {
 		return "", fmt.Errorf("the key %w", err)
 	}
@@ -91,7 +95,7 @@ func (o *signOptions) sign(now time.Time) (string, error) {
 			claims[name] = json.RawMessage(value)
 		}
 	}
-	return key.sign(o.keyID, claims)
+	return key.token(o.keyID, claims)
 }
 
 func (o *signOptions) readKey() ([]byte, error) {

@@ -3,14 +3,16 @@ package command
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
@@ -19,46 +21,66 @@ import (
 
 // A signingKey makes tokens for tests of a configuration, as the site does. The gateway itself never signs.
 type signingKey struct {
-	algorithm string
-	sign256   func(signed []byte) ([]byte, error)
+	alg  sigkey.Algorithm
+	sign func(signed []byte) ([]byte, error)
 }
 
-// parseSigningKey reads an RSA private key in PEM (PKCS#8 or PKCS#1) for RS256, or takes text as a shared token for HS256. It
-// refuses what a messenger would refuse as the key's other half. An error never quotes text.
-func parseSigningKey(text []byte, encoding sharedtoken.Encoding) (*signingKey, error) {
-	if block, _ := pem.Decode(text); block != nil {
-		return parsePrivate(block)
+// parseSigningKey reads a private key in PEM (PKCS#8, PKCS#1 or SEC 1), or takes text as a shared token. named is the algorithm to sign
+// with; without it the key decides. It refuses what a messenger would refuse as the key's other half. An error never quotes text.
+func parseSigningKey(text []byte, encoding sharedtoken.Encoding, named string) (*signingKey, error) {
+	var alg sigkey.Algorithm
+	if named != "" {
+		var known bool
+		if alg, known = sigkey.ParseAlgorithm(named); !known {
+			return nil, fmt.Errorf("cannot sign with --alg %q; name %s", named, (sigkey.Asymmetric | sigkey.Symmetric).Text())
+		}
+	}
+	if block := privateBlock(text); block != nil {
+		return parsePrivate(block, alg)
+	}
+	if alg == 0 {
+		alg = sigkey.HS256
 	}
 	secret, err := encoding.Decode(string(bytes.TrimRight(text, "\r\n")))
 	if err != nil {
 		return nil, err
 	}
-	if _, err := sigkey.ParseShared(secret, ""); err != nil {
+	if _, err := sigkey.ParseShared(secret, "", alg); err != nil {
 		return nil, err
 	}
-	return &signingKey{"HS256", func(signed []byte) ([]byte, error) {
-		mac := hmac.New(sha256.New, secret)
+	return &signingKey{alg, func(signed []byte) ([]byte, error) {
+		mac := hmac.New(alg.Hash().New, secret)
 		mac.Write(signed)
 		return mac.Sum(nil), nil
 	}}, nil
 }
 
-func parsePrivate(block *pem.Block) (*signingKey, error) {
-	var private *rsa.PrivateKey
+// privateBlock returns the block of PEM that is to be the private key: openssl ecparam writes the curve into one in front of it.
+func privateBlock(text []byte) *pem.Block {
+	block, rest := pem.Decode(text)
+	if block != nil && block.Type == "EC PARAMETERS" {
+		if next, _ := pem.Decode(rest); next != nil {
+			return next
+		}
+	}
+	return block
+}
+
+func parsePrivate(block *pem.Block, alg sigkey.Algorithm) (*signingKey, error) {
+	var private crypto.Signer
+	var err error
 	switch block.Type {
 	case "RSA PRIVATE KEY":
-		var err error
-		if private, err = x509.ParsePKCS1PrivateKey(block.Bytes); err != nil {
-			return nil, err
-		}
+		private, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+	case "EC PRIVATE KEY":
+		private, err = x509.ParseECPrivateKey(block.Bytes)
 	case "PRIVATE KEY":
-		parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-		if err != nil {
-			return nil, err
-		}
-		var ok bool
-		if private, ok = parsed.(*rsa.PrivateKey); !ok {
-			return nil, errors.New("is not an RSA key; RS256 needs one")
+		var parsed any
+		if parsed, err = x509.ParsePKCS8PrivateKey(block.Bytes); err == nil {
+			var ok bool
+			if private, ok = parsed.(crypto.Signer); !ok {
+				return nil, errors.New("is not a key for signatures; give one of RSA, of an elliptic curve, or Ed25519")
+			}
 		}
 	case "ENCRYPTED PRIVATE KEY":
 		return nil, cause.SigningKeyEncrypted.Err()
@@ -67,19 +89,51 @@ func parsePrivate(block *pem.Block) (*signingKey, error) {
 	default:
 		return nil, errors.New("is PEM, but not a private key; only its owner can sign with a key pair")
 	}
-	public := pem.EncodeToMemory(&pem.Block{Type: "RSA PUBLIC KEY", Bytes: x509.MarshalPKCS1PublicKey(&private.PublicKey)})
-	if _, err := sigkey.ParsePublic(public, ""); err != nil {
+	if err != nil {
 		return nil, err
 	}
-	return &signingKey{"RS256", func(signed []byte) ([]byte, error) {
-		digest := sha256.Sum256(signed)
-		return rsa.SignPKCS1v15(nil, private, crypto.SHA256, digest[:])
-	}}, nil
+	accepted := sigkey.Natural
+	if alg != 0 {
+		accepted = sigkey.AlgorithmsOf(alg)
+	}
+	der, err := x509.MarshalPKIXPublicKey(private.Public())
+	if err != nil {
+		return nil, err
+	}
+	public, err := sigkey.ParsePublic(der, "", accepted)
+	if err != nil {
+		return nil, err
+	}
+	return &signingKey{public.Algorithm(), func(signed []byte) ([]byte, error) { return signWith(private, public.Algorithm(), signed) }}, nil
 }
 
-// sign returns a token with these claims, as a compact JWS. Its header has kid unless that is "".
-func (k *signingKey) sign(kid string, claims map[string]any) (string, error) {
-	header := map[string]any{"alg": k.algorithm, "typ": "JWT"}
+// signWith makes a signature as JWS has it (RFC 7518 section 3, RFC 8037 section 3.1).
+func signWith(private crypto.Signer, alg sigkey.Algorithm, signed []byte) ([]byte, error) {
+	if alg == sigkey.EdDSA {
+		return private.Sign(nil, signed, crypto.Hash(0))
+	}
+	hash := alg.Hash().New()
+	hash.Write(signed)
+	digest := hash.Sum(nil)
+	switch key := private.(type) {
+	case *ecdsa.PrivateKey:
+		r, s, err := ecdsa.Sign(rand.Reader, key, digest)
+		if err != nil {
+			return nil, err
+		}
+		size := (key.Curve.Params().BitSize + 7) / 8
+		return append(r.FillBytes(make([]byte, size)), s.FillBytes(make([]byte, size))...), nil
+	case *rsa.PrivateKey:
+		if alg.IsPSS() {
+			return rsa.SignPSS(rand.Reader, key, alg.Hash(), digest, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
+		}
+	}
+	return private.Sign(rand.Reader, digest, alg.Hash())
+}
+
+// token returns a token with these claims, as a compact JWS. Its header has kid unless that is "".
+func (k *signingKey) token(kid string, claims map[string]any) (string, error) {
+	header := map[string]any{"alg": k.alg.String(), "typ": "JWT"}
 	if kid != "" {
 		header["kid"] = kid
 	}
@@ -92,7 +146,7 @@ func (k *signingKey) sign(kid string, claims map[string]any) (string, error) {
 		return "", err
 	}
 	signed := encodedHeader + "." + encodedClaims
-	signature, err := k.sign256([]byte(signed))
+	signature, err := k.sign([]byte(signed))
 	if err != nil {
 		return "", err
 	}

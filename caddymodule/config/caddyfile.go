@@ -9,7 +9,7 @@ func ParseMessenger(d *caddyfile.Dispenser, name string) (*Messenger, error) {
 	place := d.Token()
 	m := new(Messenger)
 	options, repeatable := m.options("")
-	options["jwks"] = m.parseJWKS
+	options["jwks"], options["shared_token"] = m.parseJWKS, m.parseSharedToken
 	if err := ParseBlock(d, "messenger "+name, options, repeatable...); err != nil {
 		return nil, err
 	}
@@ -34,4 +34,13 @@ func (m *Messenger) parseJWKS(d *caddyfile.Dispenser) error {
 		return AtToken(place).Errf("jwks %w", err)
 	}
 	return nil
+}
+
+// parseSharedToken reads the line, and the block that it may have.
+func (m *Messenger) parseSharedToken(d *caddyfile.Dispenser) error {
+	if err := valueOption(&m.SharedToken)(d); err != nil {
+		return err
+	}
+	options, repeatable := m.options("shared_token ")
+	return ParseBlock(d, "shared_token", options, repeatable...)
 }

@@ -20,6 +20,10 @@ type JWKS struct {
 	// loaded. Required.
 	URL string `json:"url,omitempty"`
 
+	// The algorithms of which tokens may have one. Only keys for these are used: an entry of the set that has an "alg" of its own is
+	// used with that, any other with the one of these that its type fits, and is left out if several do. Default: RS256.
+	Algorithms []string `json:"algorithms,omitempty"`
+
 	// How long a key set is used before it is fetched again if the key server sends no Cache-Control or Expires; 1m to 1h. A
 	// lifetime from the server is limited to the same bounds. Default: 10m.
 	RefreshInterval *caddy.Duration `json:"refresh_interval,omitempty"`
@@ -42,6 +46,10 @@ func (j *JWKS) Settings() (authn.JWKSSettings, error) {
 		RefreshInterval: DurationOr(j.RefreshInterval, authn.DefaultRefreshInterval),
 		StaleIfError:    DurationOr(j.StaleIfError, authn.DefaultStaleIfError),
 		Timeout:         DurationOr(j.Timeout, keyserver.DefaultTimeout),
+	}
+	var err error
+	if s.Algorithms, err = readAlgorithms(j.Algorithms); err != nil {
+		return s, fmt.Errorf("algorithms %w", err)
 	}
 	if s.RefreshInterval < authn.MinRefreshInterval || s.RefreshInterval > authn.MaxRefreshInterval {
 		return s, fmt.Errorf("refresh_interval %s is not between %s and %s", DurationText(s.RefreshInterval), DurationText(authn.MinRefreshInterval), DurationText(authn.MaxRefreshInterval))

@@ -30,13 +30,13 @@ type Messenger struct {
 	// accepted; exp, nbf and iat are not. Required.
 	IdentityKey string `json:"identity_key,omitempty"`
 
-	// The public keys that verify RS256 tokens of this messenger, at most 10. Several are needed while keys are changed.
+	// The public keys that verify tokens of this messenger, at most 10. Several are needed while keys are changed.
 	PublicKey []PublicKey `json:"public_key,omitempty"`
 
-	// The URL of the public keys that verify RS256 tokens of this messenger.
+	// The URL of the public keys that verify tokens of this messenger.
 	JWKS *JWKS `json:"jwks,omitempty"`
 
-	// The secret that verifies HS256 tokens of this messenger. If empty, the gateway generates it and stores it in its storage:
+	// The secret that verifies tokens of this messenger. If empty, the gateway generates it and stores it in its storage:
 	// caddy messenger tokens generate <messenger>.
 	SharedToken *SharedToken `json:"shared_token,omitempty"`
 
@@ -85,6 +85,7 @@ type Messenger struct {
 const (
 	SectionContacts = "contacts"
 	SectionJWKS     = "jwks"
+	SectionShared   = "shared"
 	SectionFetch    = "fetch"
 	SectionClaims   = "claims"
 	SectionUse      = "use"
@@ -98,11 +99,15 @@ var Settings = []Setting{
 		Flag:  "The claim that holds the contact identity",
 		Help:  "The claim that holds the primary key of the contact in your chat backend: a top-level member of the token, by its exact name, such as `identity`, `sub` or `customer_id`.",
 		field: func(m *Messenger) any { return &m.IdentityKey }},
-	{Name: "public_key", Flag: "A `file` with an RSA public key; may be repeated", field: func(m *Messenger) any { return &m.PublicKey }},
+	{Name: "public_key", Flag: "A `file` with a public key; may be repeated", field: func(m *Messenger) any { return &m.PublicKey }},
 	{Name: "jwks", Section: SectionJWKS, Label: "URL of the key set", Required: "Write the URL at which your site publishes its public keys.",
 		Flag:  "The `URL` of a key set",
 		Help:  "An https URL that everyone can read, such as `https://login.example.com/.well-known/jwks.json`.",
 		field: func(m *Messenger) any { return &m.JWKS }},
+	{Name: "jwks algorithms", Section: SectionJWKS, Label: "Algorithms", Default: "RS256", Kept: true, check: checkAlgorithms,
+		Flag:  "An accepted `algorithm` of the keys; may be repeated",
+		Help:  "With which your site signs, one per line: RS256 or another of `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `ES512`, `EdDSA`. Keys for others are left out.",
+		field: ofJWKS(func(j *JWKS) any { return &j.Algorithms })},
 	{Name: "jwks refresh_interval", Section: SectionFetch, Label: "Refresh interval", Default: DurationText(authn.DefaultRefreshInterval), Kept: true,
 		Flag:  "How long a key set is used if its server sends no lifetime",
 		Help:  "How long the keys are used if the key server sends no lifetime. 1m to 1h.",
@@ -116,6 +121,10 @@ var Settings = []Setting{
 		Help:  "At most 30s.",
 		field: ofJWKS(func(j *JWKS) any { return &j.Timeout })},
 	{Name: "shared_token", Flag: "Use shared tokens, which the gateway generates", field: func(m *Messenger) any { return &m.SharedToken }},
+	{Name: "shared_token alg", Section: SectionShared, Label: "Algorithm", Default: "HS256", Kept: true, check: checkSharedAlgorithm,
+		Flag:  "The `algorithm` of shared tokens: HS256, HS384 or HS512",
+		Help:  "With which your site signs: `HS256`, `HS384` or `HS512`. The longer ones need shared tokens that are longer, too: generate one after a change.",
+		field: ofSharedToken(func(t *SharedToken) any { return &t.Alg })},
 	{Name: "audience", Section: SectionClaims, Label: "Audience", Default: "any, or none",
 		Flag:  "An accepted `aud`; may be repeated",
 		Help:  "Accepted values of `aud`, one per line. A token must name one of them exactly.",
@@ -164,6 +173,10 @@ func (m *Messenger) CopySettings() *Messenger {
 	if m.JWKS != nil {
 		jwks := *m.JWKS
 		settings.JWKS = &jwks
+	}
+	if m.SharedToken != nil {
+		shared := *m.SharedToken
+		settings.SharedToken = &shared
 	}
 	return &settings
 }

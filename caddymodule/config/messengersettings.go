@@ -26,6 +26,9 @@ func (m *Messenger) CheckSettings() error {
 	if m.IsGenerated() && m.SharedToken.Encoding != "" {
 		return errors.New("shared_token has an encoding and no value; a generated token needs none")
 	}
+	if err := m.checkAlgorithms(); err != nil {
+		return err
+	}
 	if d := m.ClockSkew; d != nil && (*d < 0 || time.Duration(*d) > MaxClockSkew) {
 		return fmt.Errorf("clock_skew %s is not between 0s and %s; set the clocks instead (NTP)", DurationText(time.Duration(*d)), DurationText(MaxClockSkew))
 	}

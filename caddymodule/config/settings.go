@@ -42,10 +42,23 @@ func ofJWKS(field func(j *JWKS) any) func(m *Messenger) any {
 	}
 }
 
-// Member returns the name of the setting in JSON, in its block if it has one.
+func ofSharedToken(field func(t *SharedToken) any) func(m *Messenger) any {
+	return func(m *Messenger) any {
+		if m.SharedToken == nil {
+			return nil
+		}
+		return field(m.SharedToken)
+	}
+}
+
+// Member returns the name of the setting in JSON, in its block if it has one. In the form all blocks are side by side, and so are
+// the algorithms of public keys, which are called alg.
 func (s Setting) Member() string {
-	if s.Name == "jwks" {
+	switch s.Name {
+	case "jwks":
 		return "url" // the argument of the block
+	case "shared_token alg":
+		return "shared_alg"
 	}
 	return s.Name[strings.LastIndexByte(s.Name, ' ')+1:]
 }
@@ -54,7 +67,7 @@ func (s Setting) Member() string {
 func (s Setting) Read(m *Messenger, args []string) error {
 	field := s.field(m)
 	if field == nil {
-		return errors.New("is for a key set, but jwks is not set")
+		return fmt.Errorf("is an option of %s, which is not set", strings.Fields(s.Name)[0])
 	}
 	if err := readValue(field, args); err != nil || s.check == nil {
 		return err
@@ -143,7 +156,7 @@ func (m *Messenger) lists() iter.Seq2[string, []string] {
 
 // IsList reports whether several lines add up.
 func (s Setting) IsList() bool {
-	switch s.field(new(Messenger)).(type) {
+	switch s.field(&Messenger{JWKS: new(JWKS), SharedToken: new(SharedToken)}).(type) {
 	case *[]string, *[]PublicKey:
 		return true
 	}
@@ -232,19 +245,23 @@ func readMode(args []string) (Mode, error) {
 }
 
 func readPublicKey(args []string) (PublicKey, error) {
-	k := PublicKey{}
-	switch {
-	case len(args) == 1:
-		k.Key = args[0]
-	case len(args) == 3 && args[1] == "kid" && args[2] != "":
-		k.Key, k.KeyID = args[0], args[2]
-	default:
-		return k, errors.New("takes one key and optionally its kid: public_key {file./path/to/key.pem} [kid <id>]")
+	wrong := errors.New("takes one key, and optionally its kid and its algorithm: public_key {file./path/to/key.pem} [kid <id>] [alg <name>]")
+	if len(args)%2 == 0 {
+		return PublicKey{}, wrong
+	}
+	k := PublicKey{Key: args[0]}
+	for rest := args[1:]; len(rest) > 0; rest = rest[2:] {
+		field := map[string]*string{"kid": &k.KeyID, "alg": &k.Alg}[rest[0]]
+		if field == nil || *field != "" || rest[1] == "" {
+			return PublicKey{}, wrong
+		}
+		*field = rest[1]
 	}
 	if _, ok := ParseReference(k.Key); ok {
-		return k, nil
+		_, err := readAlgorithm(k.Alg, sigkey.Asymmetric, sigkey.RS256)
+		return k, err
 	}
-	_, err := sigkey.ParsePublic([]byte(k.Key), k.KeyID)
+	_, err := k.Parse([]byte(k.Key))
 	return k, err
 }
 

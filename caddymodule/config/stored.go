@@ -31,7 +31,7 @@ func (m *Messenger) CheckStored(isInternal func(hostname, host string) bool) err
 		}
 	case m.SharedToken != nil:
 		if m.SharedToken.Token != "" || m.SharedToken.Encoding != "" {
-			return errors.New("shared_token of a stored messenger is generated, and has no members: write {}")
+			return errors.New("shared_token of a stored messenger is generated, and has no members but alg: write {}")
 		}
 	default:
 		return m.checkStoredKeys()
@@ -48,7 +48,7 @@ func (m *Messenger) checkStoredKeys() error {
 			return fmt.Errorf("public_key number %d is a placeholder; a stored messenger holds the key itself", i+1)
 		}
 		var err error
-		if keys[i], err = sigkey.ParsePublic([]byte(k.Key), k.KeyID); err != nil {
+		if keys[i], err = k.Parse([]byte(k.Key)); err != nil {
 			return fmt.Errorf("public_key number %d %w", i+1, err)
 		}
 		if err = keys[i].CheckSmall(); err != nil {

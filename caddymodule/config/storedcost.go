@@ -2,8 +2,6 @@ package config
 
 import (
 	"fmt"
-
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
 // Limits for stored messengers. Every token that a client sends costs time in proportion to the settings, and all messengers
@@ -54,7 +52,7 @@ func (m *Messenger) CostWarnings() (warnings []string) {
 		return []string{err.Error() + serves}
 	}
 	for i, k := range m.PublicKey {
-		if key, err := sigkey.ParsePublic([]byte(k.Key), k.KeyID); err == nil {
+		if key, err := k.Parse([]byte(k.Key)); err == nil {
 			if err := key.CheckSmall(); err != nil {
 				warnings = append(warnings, fmt.Sprintf("public_key number %d %s%s", i+1, err, serves))
 			}

@@ -153,7 +153,7 @@ func verifiesStill(keys []sigkey.Info, key sigkey.Info) bool {
 func publicKeys(m *config.Messenger) []sigkey.Info {
 	var infos []sigkey.Info
 	for _, k := range m.PublicKey {
-		key, err := sigkey.ParsePublic([]byte(k.Key), k.KeyID)
+		key, err := k.Parse([]byte(k.Key))
 		if err != nil {
 			continue
 		}

@@ -93,11 +93,14 @@ func settingsFrom(sent form) *settingsForm {
 			f.Texts[s.Member()] = strings.Join(lines(sent.get(s.Member())), "\n")
 		}
 	}
-	kids := url.Values(sent)["kid"]
+	kids, algorithms := url.Values(sent)["kid"], url.Values(sent)["alg"]
 	for i, text := range url.Values(sent)["key"] {
 		key := config.PublicKey{Key: normalLines(text)}
 		if i < len(kids) {
 			key.KeyID = strings.TrimSpace(kids[i])
+		}
+		if i < len(algorithms) {
+			key.Alg = strings.TrimSpace(algorithms[i])
 		}
 		if key != (config.PublicKey{}) && len(f.Keys) < config.MaxPublicKeys+1 { // one more, so that checkKeys reports it
 			f.Keys = append(f.Keys, key)
@@ -142,7 +145,7 @@ func (f *settingsForm) checkKeys() (wrong []fieldError) {
 		if _, ok := config.ParseReference(k.Key); ok {
 			continue // it is refused as a whole
 		}
-		key, err := sigkey.ParsePublic([]byte(k.Key), k.KeyID)
+		key, err := k.Parse([]byte(k.Key))
 		if err == nil {
 			err = key.CheckSmall()
 		}
@@ -188,6 +191,7 @@ var formFields = func() []labelled {
 	fields = append(fields,
 		labelled{"method", "", "Validation method", func(f *settingsForm) string { return methodNames[f.Method] }},
 		labelled{"key-0", "public_key", "Public key", (*settingsForm).keysText})
+	add(config.SectionShared)
 	add(config.SectionJWKS)
 	add(config.SectionFetch)
 	add(config.SectionClaims)
@@ -198,7 +202,7 @@ var formFields = func() []labelled {
 func (f *settingsForm) keysText() string {
 	var list []string
 	for _, k := range f.Keys {
-		list = append(list, strings.TrimSpace(k.KeyID+"\n"+k.Key))
+		list = append(list, strings.TrimSpace(strings.TrimSpace(k.KeyID+" "+k.Alg)+"\n"+k.Key))
 	}
 	return strings.Join(list, "\n")
 }

@@ -24,7 +24,7 @@ func shownLines(values []string) string {
 }
 
 func shownKey(key config.PublicKey) config.PublicKey {
-	return config.PublicKey{Key: printable.Text(normalLines(key.Key)), KeyID: shownLine(key.KeyID)}
+	return config.PublicKey{Key: printable.Text(normalLines(key.Key)), KeyID: shownLine(key.KeyID), Alg: shownLine(key.Alg)}
 }
 
 // A formReader turns a form into settings, and collects what is wrong with it.
@@ -43,7 +43,7 @@ func (f *settingsForm) settings(stored *config.Messenger) (*config.Messenger, []
 	r, m := new(formReader), stored.CopySettings()
 	f.method(r, m)
 	for _, s := range config.Settings {
-		if s.Section == "" || m.JWKS == nil && (s.Section == config.SectionJWKS || s.Section == config.SectionFetch) {
+		if s.Section == "" || m.JWKS == nil && (s.Section == config.SectionJWKS || s.Section == config.SectionFetch) || m.SharedToken == nil && s.Section == config.SectionShared {
 			continue
 		}
 		r.read(s, m, f.Texts[s.Member()])
@@ -124,6 +124,9 @@ func (f *settingsForm) keysOver(stored []config.PublicKey) []config.PublicKey {
 			keys[i] = stored[at]
 			if shownKey(stored[at]).KeyID != key.KeyID {
 				keys[i].KeyID = key.KeyID
+			}
+			if shownKey(stored[at]).Alg != key.Alg {
+				keys[i].Alg = key.Alg
 			}
 			break
 		}

@@ -36,13 +36,15 @@ func (f *settingsForm) sent() form {
 	for _, key := range f.Slots() {
 		values.Add("key", crlf(key.Key))
 		values.Add("kid", key.KeyID)
+		values.Add("alg", key.Alg)
 	}
 	return form(values)
 }
 
 // noField are the settings that the form deliberately has no field for, with the reason. They outlive a save all the same.
 var noField = map[string]string{
-	"shared_token": "it is generated; the choice of the method sets it",
+	"shared_token.token":    "it is generated; the choice of the method sets it",
+	"shared_token.encoding": "it is generated, as the text that is signed with",
 }
 
 // fieldsOf returns the fields that the form must have for the settings of typ, each with the field of Messenger that it changes.
@@ -52,8 +54,11 @@ func fieldsOf(t *testing.T, typ reflect.Type, field string) map[string]string {
 	fields := make(map[string]string)
 	for f := range typ.Fields() {
 		name := configtest.Member(t, f)
-		if noField[name] != "" {
-			continue
+		if field == "SharedToken" {
+			if noField["shared_token."+name] != "" {
+				continue
+			}
+			name = "shared_" + name
 		}
 		inner, changes := f.Type, cmp.Or(field, f.Name)
 		for inner.Kind() == reflect.Pointer || inner.Kind() == reflect.Slice {
@@ -68,8 +73,11 @@ func fieldsOf(t *testing.T, typ reflect.Type, field string) map[string]string {
 	return fields
 }
 
+// ofMethod are the settings of one method, which are in the form for all.
+var ofMethod = map[string]string{"JWKS": "jwks", "PublicKey": "public_key", "SharedToken": "shared_token"}
+
 // typed is what an operator types into a field, for settings that cannot be any text. A duration is tried after that.
-var typed = map[string]string{"mode": "off", "fail_limit": "3/5m", "allowed_origin": "https://new.example"}
+var typed = map[string]string{"mode": "off", "fail_limit": "3/5m", "allowed_origin": "https://new.example", "algorithms": "ES256", "shared_alg": "HS512"}
 
 // Every setting that a stored messenger has is there after a save, whether nothing was changed or another setting was; and every
 // setting can be changed.
@@ -93,7 +101,7 @@ func TestEverySettingOutlivesASave(t *testing.T) {
 				}
 			}
 			got, want := exported(saved), exported(m)
-			if changed := !reflect.DeepEqual(got[setting], want[setting]); changed != (setting != "JWKS" && setting != "PublicKey" || method == map[string]string{"JWKS": "jwks", "PublicKey": "public_key"}[setting]) {
+			if changed := !reflect.DeepEqual(got[setting], want[setting]); changed != (ofMethod[setting] == "" || method == ofMethod[setting]) {
 				t.Errorf("%s: %s typed: %s changes: %v", method, field, setting, changed)
 			}
 			delete(got, setting)

@@ -77,7 +77,7 @@ func publicKey(t testing.TB, public *rsa.PublicKey, kid string) *sigkey.Key {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := sigkey.ParsePublic(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), kid)
+	key, err := sigkey.ParsePublic(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), kid, DefaultAlgorithms)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func publicKey(t testing.TB, public *rsa.PublicKey, kid string) *sigkey.Key {
 // secretKey returns the HS256 key of a secret.
 func secretKey(t testing.TB, secret, kid string) *sigkey.Key {
 	t.Helper()
-	key, err := sigkey.ParseShared([]byte(secret), kid)
+	key, err := sigkey.ParseShared([]byte(secret), kid, sigkey.HS256)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -79,7 +79,7 @@ func (w *cacheWorld) step() {
 func (w *cacheWorld) newVerifiers() {
 	var keys []*sigkey.Key
 	for n := range 3 {
-		if key, err := sigkey.ParseShared([]byte(fmt.Sprint(n, testSecret)), ""); err == nil && w.chance(60) {
+		if key, err := sigkey.ParseShared([]byte(fmt.Sprint(n, testSecret)), "", sigkey.HS256); err == nil && w.chance(60) {
 			if w.chance(50) {
 				key = key.ExpiringAt(time.Now().Add(time.Duration(w.r.Int64N(int64(3 * time.Minute)))))
 			}

@@ -33,8 +33,8 @@ func (v *Verifier) Explain(ctx context.Context, text string, want []string) *Exp
 // Policy returns what the verifier wants of claims.
 func (v *Verifier) Policy() Policy { return v.policy }
 
-// Algorithm returns the algorithm that every token must have in its header.
-func (v *Verifier) Algorithm() string { return v.keys.algorithm() }
+// Algorithms returns the algorithms of which every token must have one in its header.
+func (v *Verifier) Algorithms() sigkey.Algorithms { return v.keys.algorithms() }
 
 // KeySet returns the key set from a URL that the verifier uses, or nil.
 func (v *Verifier) KeySet() *JWKS {
@@ -45,7 +45,7 @@ func (v *Verifier) KeySet() *JWKS {
 // Signed reports whether an active key made the signature of text, whatever its claims say. It never waits.
 func (v *Verifier) Signed(text string) bool {
 	t := new(token)
-	if t.parse(text) != nil || t.header.alg != v.keys.algorithm() {
+	if t.parse(text) != nil || !v.keys.algorithms().Has(t.header.algorithm) {
 		return false
 	}
 	keys, _, rej := v.keys.candidates(t.header)

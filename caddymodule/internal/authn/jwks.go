@@ -22,12 +22,17 @@ const (
 	MaxRefreshInterval = time.Hour
 )
 
+// DefaultAlgorithms are those of public keys for which nothing else is configured.
+var DefaultAlgorithms = sigkey.AlgorithmsOf(sigkey.RS256)
+
 // JWKSSettings say where a key set is and how it is kept. Two messengers with equal settings can share one [JWKS].
 type JWKSSettings struct {
 	URL             string        // see keyserver.CheckURL
 	RefreshInterval time.Duration // lifetime of a set whose server states none
 	StaleIfError    time.Duration // how long a set is used after its last fetch while newer fetches fail
 	Timeout         time.Duration // for one whole fetch
+
+	Algorithms sigkey.Algorithms // for which keys are taken; 0 for DefaultAlgorithms
 
 	// Public is for URLs that the operator of the gateway did not write. It keeps fetches from addresses that are not public
 	// and from ports other than 443, and shows of a failure only a reason from a closed list.
@@ -129,7 +134,7 @@ func (j *JWKS) run() {
 // Restore uses a set that was fetched from the same URL earlier, unless there is one already. It is treated like a set whose
 // lifetime has passed: it is used until a newer one is fetched, or stale_if_error is over.
 func (j *JWKS) Restore(raw []byte, fetched time.Time) error {
-	keys, omitted, err := sigkey.ParseSet(raw, j.settings.SmallKeys)
+	keys, omitted, err := sigkey.ParseSet(raw, j.algorithms(), j.settings.SmallKeys)
 	if err != nil {
 		return err
 	}
@@ -164,7 +169,12 @@ func (j *JWKS) usable(now time.Time) *keySnapshot {
 	return s
 }
 
-func (j *JWKS) algorithm() string { return "RS256" }
+func (j *JWKS) algorithms() sigkey.Algorithms {
+	if j.settings.Algorithms == 0 {
+		return DefaultAlgorithms
+	}
+	return j.settings.Algorithms
+}
 
 func (j *JWKS) active() []*sigkey.Key {
 	if s := j.usable(time.Now()); s != nil {

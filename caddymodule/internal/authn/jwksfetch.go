@@ -95,7 +95,7 @@ func (j *JWKS) fetch(known keyserver.Validators) (answer *fetchedKeys, err error
 	answer = &fetchedKeys{Answer: received}
 	if !received.NotModified {
 		var keys []*sigkey.Key
-		keys, answer.omitted, err = sigkey.ParseSet(received.Body, j.settings.SmallKeys)
+		keys, answer.omitted, err = sigkey.ParseSet(received.Body, j.algorithms(), j.settings.SmallKeys)
 		switch {
 		case err == nil:
 			answer.set = newKeySet(keys)

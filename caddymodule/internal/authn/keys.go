@@ -21,8 +21,8 @@ const (
 // Keys are what one messenger trusts: a [KeySet] from the configuration or the store, a [JWKS] from a URL, or an empty ring. The
 // set of implementations is closed, because each of them decides which signatures are accepted.
 type Keys interface {
-	// algorithm is the one that every token must have in its header.
-	algorithm() string
+	// algorithms are those of which every token must have one in its header. It does not depend on which keys there are now.
+	algorithms() sigkey.Algorithms
 
 	// candidates returns the keys that may have signed a token with this header, and the version of their set. It never waits. It
 	// answers [KeyUnknown] if no key fits, and [KeysUnavailable] if it cannot tell, because there is no set that can be trusted.
@@ -49,12 +49,18 @@ const (
 	renewalFailed                // it is unknown whether there are newer keys
 )
 
-// A KeySet is a fixed set of keys of one algorithm.
+// A KeySet is a fixed set of keys, each with its algorithm.
 type KeySet struct {
-	keys    []*sigkey.Key
-	byKID   map[string][]*sigkey.Key // for each kid of a key: the keys with it, then those without a kid
-	noKID   []*sigkey.Key
-	expires bool // whether some key does
+	keys        []*sigkey.Key
+	byAlgorithm map[sigkey.Algorithm]*keySelection
+	expires     bool // whether some key does
+}
+
+// A keySelection are the keys of one algorithm.
+type keySelection struct {
+	keys  []*sigkey.Key
+	byKID map[string][]*sigkey.Key // for each kid of a key: the keys with it, then those without a kid
+	noKID []*sigkey.Key
 }
 
 // NewKeySet returns the set of the given keys, which must all be of one method and have kids that differ.
@@ -66,9 +72,12 @@ func NewKeySet(keys ...*sigkey.Key) (*KeySet, error) {
 		return nil, fmt.Errorf("%d keys are given; a messenger accepts at most %d", len(keys), maxKeys)
 	}
 	kids := make(map[string]bool)
-	for _, k := range keys {
-		if k.Algorithm() != keys[0].Algorithm() {
+	for i, k := range keys {
+		if k.IsAsymmetric() != keys[0].IsAsymmetric() {
 			return nil, errors.New("keys of different methods cannot be mixed")
+		}
+		if slices.ContainsFunc(keys[:i], func(other *sigkey.Key) bool { return k.SameMaterial(other) && !k.Same(other) }) {
+			return nil, errors.New("one key is given with two algorithms; make a key of its own for each (RFC 8725 section 3.1)")
 		}
 		if k.KeyID() != "" && kids[k.KeyID()] {
 			return nil, errors.New("two keys have the same kid; give each key a kid of its own")
@@ -80,16 +89,23 @@ func NewKeySet(keys ...*sigkey.Key) (*KeySet, error) {
 
 // newKeySet returns the set of keys that were checked.
 func newKeySet(keys []*sigkey.Key) *KeySet {
-	s := &KeySet{keys: keys, byKID: make(map[string][]*sigkey.Key)}
+	s := &KeySet{keys: keys, byAlgorithm: make(map[sigkey.Algorithm]*keySelection)}
 	for _, k := range keys {
 		s.expires = s.expires || !k.End().IsZero()
+		of := s.byAlgorithm[k.Algorithm()]
+		if of == nil {
+			of = &keySelection{byKID: make(map[string][]*sigkey.Key)}
+			s.byAlgorithm[k.Algorithm()] = of
+		}
+		of.keys = append(of.keys, k)
 		if k.KeyID() == "" {
-			s.noKID = append(s.noKID, k)
+			of.noKID = append(of.noKID, k)
 		}
 	}
 	for _, k := range keys {
 		if k.KeyID() != "" {
-			s.byKID[k.KeyID()] = append([]*sigkey.Key{k}, s.noKID...)
+			of := s.byAlgorithm[k.Algorithm()]
+			of.byKID[k.KeyID()] = append([]*sigkey.Key{k}, of.noKID...)
 		}
 	}
 	return s
@@ -102,7 +118,12 @@ func (s *KeySet) equal(other *KeySet) bool {
 	})
 }
 
-func (s *KeySet) algorithm() string { return s.keys[0].Algorithm() }
+func (s *KeySet) algorithms() (set sigkey.Algorithms) {
+	for alg := range s.byAlgorithm {
+		set |= sigkey.AlgorithmsOf(alg)
+	}
+	return set
+}
 
 func (s *KeySet) active() []*sigkey.Key { return s.withoutExpired(s.keys) }
 
@@ -124,22 +145,26 @@ func (s *KeySet) current(time.Time) (*KeySet, uint64) { return s, 0 }
 
 func (s *KeySet) renew(context.Context, header, uint64) renewal { return notRenewed }
 
-// match returns the keys that fit h: those with its kid and those without a kid, or all if h does not have one. known reports
-// whether a key has the kid.
+// match returns the keys that fit h: of those with its algorithm, the ones with its kid and those without a kid, or all if h does
+// not have one. known reports whether a key has the algorithm and the kid.
 func (s *KeySet) match(h header) (keys []*sigkey.Key, known bool) {
-	if !h.hasKID {
-		return s.keys, true
+	of := s.byAlgorithm[h.algorithm]
+	if of == nil {
+		return nil, !h.hasKID
 	}
-	if keys, known = s.byKID[h.kid]; known {
+	if !h.hasKID {
+		return of.keys, true
+	}
+	if keys, known = of.byKID[h.kid]; known {
 		return keys, true
 	}
-	return s.noKID, false
+	return of.noKID, false
 }
 
 func limitCandidates(keys []*sigkey.Key) ([]*sigkey.Key, *Rejection) {
 	switch {
 	case len(keys) == 0:
-		return nil, reject(KeyUnknown, "no active key has the token's kid")
+		return nil, reject(KeyUnknown, "no active key of the token's algorithm has its kid")
 	case keys[0].IsAsymmetric() && len(keys) > maxCandidates:
 		return nil, reject(KeyUnknown, "more than four keys could have signed the token; sign with a kid, and configure it with the key")
 	}
@@ -151,7 +176,7 @@ func limitCandidates(keys []*sigkey.Key) ([]*sigkey.Key, *Rejection) {
 func Shared(a, b Keys) bool {
 	if a, ok := a.(*JWKS); ok {
 		b, ok := b.(*JWKS)
-		return ok && a.settings.URL == b.settings.URL
+		return ok && a.settings.URL == b.settings.URL && a.algorithms().Overlaps(b.algorithms())
 	}
 	for _, k := range a.active() {
 		if slices.ContainsFunc(b.active(), k.Same) {

@@ -18,7 +18,7 @@ func rsaKeyNamed(t testing.TB, kid string, bits int) *sigkey.Key {
 }
 
 func TestKeySetIsOfOneMethodAndItsKidsDiffer(t *testing.T) {
-	hs, err := sigkey.ParseShared([]byte(testSecret), "a")
+	hs, err := sigkey.ParseShared([]byte(testSecret), "a", sigkey.HS256)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,6 +83,7 @@ func TestKidSelectsTheKeysWithItAndThoseWithoutAKid(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			tt.h.algorithm = sigkey.RS256
 			keys, _, rej := set.candidates(tt.h)
 			var tried []string
 			for _, k := range keys {
@@ -105,7 +106,7 @@ func TestEverySharedTokenOfAMessengerIsTried(t *testing.T) {
 	var secrets []string
 	for i := range maxKeys {
 		secrets = append(secrets, fmt.Sprintf("%s %d", testSecret, i))
-		key, err := sigkey.ParseShared([]byte(secrets[i]), "")
+		key, err := sigkey.ParseShared([]byte(secrets[i]), "", sigkey.HS256)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -125,11 +126,11 @@ func TestEverySharedTokenOfAMessengerIsTried(t *testing.T) {
 
 // A kid only selects a key; it does not make another key's signature valid.
 func TestKidOfAnotherKeyIsRefused(t *testing.T) {
-	one, err := sigkey.ParseShared([]byte(testSecret), "one")
+	one, err := sigkey.ParseShared([]byte(testSecret), "one", sigkey.HS256)
 	if err != nil {
 		t.Fatal(err)
 	}
-	two, err := sigkey.ParseShared([]byte(testSecret+"2"), "two")
+	two, err := sigkey.ParseShared([]byte(testSecret+"2"), "two", sigkey.HS256)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,11 +11,11 @@ import (
 // MaxRing is how many shared tokens a ring can have. Fewer can be made, but several nodes may make some at the same instant.
 const MaxRing = 32
 
-// NewRing returns the set of the given shared tokens, at most MaxRing. A ring may be empty, since a messenger exists before its
+// NewRing returns the set of the given shared tokens of one algorithm, at most MaxRing. A ring may be empty, since a messenger exists before its
 // first shared token was generated. Every token is then refused with [KeysUnavailable].
-func NewRing(tokens ...*sigkey.Key) (Keys, error) {
+func NewRing(alg sigkey.Algorithm, tokens ...*sigkey.Key) (Keys, error) {
 	if len(tokens) == 0 {
-		return emptyRing{}, nil
+		return emptyRing{alg}, nil
 	}
 	if len(tokens) > MaxRing {
 		return nil, fmt.Errorf("%d shared tokens are given, and a ring takes at most %d", len(tokens), MaxRing)
@@ -23,10 +23,10 @@ func NewRing(tokens ...*sigkey.Key) (Keys, error) {
 	return newKeySet(tokens), nil
 }
 
-type emptyRing struct{}
+type emptyRing struct{ alg sigkey.Algorithm }
 
-func (emptyRing) algorithm() string     { return "HS256" }
-func (emptyRing) active() []*sigkey.Key { return nil }
+func (r emptyRing) algorithms() sigkey.Algorithms { return sigkey.AlgorithmsOf(r.alg) }
+func (emptyRing) active() []*sigkey.Key           { return nil }
 
 func (emptyRing) candidates(header) ([]*sigkey.Key, uint64, *Rejection) {
 	return nil, 0, reject(KeysUnavailable, "no shared token has been generated for this messenger, or its store cannot be read")

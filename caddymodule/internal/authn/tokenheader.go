@@ -6,16 +6,18 @@ import (
 	"sync/atomic"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
 // A header is what we read of a JOSE header. Members that could move trust into the token (jwk, jku, x5u, x5c) are not
 // read at all.
 type header struct {
-	alg    string
-	kid    string
-	hasKID bool
-	typ    string // one that TypeOf returns; "" if it is absent
+	alg       string
+	algorithm sigkey.Algorithm // that alg names; zero for none that we know
+	kid       string
+	hasKID    bool
+	typ       string // one that TypeOf returns; "" if it is absent
 }
 
 // TypeOf returns the type of token that a typ names, in one spelling, or "" if it is not one that a contact's token may have. typ is
@@ -46,7 +48,8 @@ func parseHeader(text []byte) (h header, rej *Rejection) {
 	err := strictjson.Object(text, func(name, value []byte) {
 		switch string(name) {
 		case "alg":
-			h.alg, _ = strictjson.String(value) // "" if it is not a string, which no key's algorithm is
+			h.alg, _ = strictjson.String(value) // "" if it is not a string, which names no algorithm
+			h.algorithm, _ = sigkey.ParseAlgorithm(h.alg)
 		case "kid":
 			if h.kid, h.hasKID = strictjson.String(value); !h.hasKID {
 				refuse("the header's kid is not a string")

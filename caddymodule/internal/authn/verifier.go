@@ -103,8 +103,8 @@ func (v *Verifier) verify(ctx context.Context, text string, want []string, t *tr
 
 // checkAlgorithm compares, and never chooses: RFC 8725 section 3.1, the defence against algorithm confusion.
 func (v *Verifier) checkAlgorithm(t *token) *Rejection {
-	if t.header.alg != v.keys.algorithm() {
-		return reject(AlgorithmNotAllowed, "the header's alg is not the one of this messenger's method")
+	if !v.keys.algorithms().Has(t.header.algorithm) {
+		return reject(AlgorithmNotAllowed, "the header's alg is not one of this messenger's keys")
 	}
 	return nil
 }

@@ -38,9 +38,11 @@ const (
 	AlgNone
 	AlgMissing
 	AlgOther
+	KeyLeftOut
 	OtherMessenger
 	KIDMissing
 	KIDUnknown
+	KIDOfAlgorithm
 	NonceOfGraph
 	OtherEnvironment
 	SecretDecodedBySite

@@ -55,6 +55,15 @@ func ValidText(path string) string {
 		return "sub"
 	case "url":
 		return "https://login.example.com/keys"
+	case "alg":
+		if strings.HasPrefix(path, "shared_token") {
+			return "HS512"
+		}
+		return "PS256"
+	case "algorithms0":
+		return "ES256"
+	case "algorithms1":
+		return "Ed25519"
 	case "key":
 		return publicKeyPEM()
 	case "token":

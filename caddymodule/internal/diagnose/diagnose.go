@@ -76,13 +76,16 @@ func (f *finder) find(rej *authn.Rejection) {
 	switch rej.Code {
 	case authn.AlgorithmNotAllowed:
 		f.findSigner()
+		f.findLeftOut()
 		f.findAlgorithm()
 	case authn.KeyUnknown:
 		f.findSigner()
+		f.findLeftOut()
 		f.findForeign()
 		f.findKID()
 	case authn.KeysUnavailable:
 		f.findSigner()
+		f.findLeftOut()
 		f.findFetch()
 		f.findKID()
 	case authn.SignatureInvalid:

@@ -2,16 +2,18 @@ package diagnose
 
 import (
 	"encoding/base64"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
 func (f *finder) findAlgorithm() {
-	wanted := f.verifier.Algorithm()
+	wanted := f.verifier.Algorithms().Text()
 	switch alg := text(f.header, "alg"); {
 	case alg == "":
 		f.add(cause.AlgMissing, "this messenger's method uses %s", wanted)
@@ -69,6 +71,33 @@ func isOtherEnvironment(a, b string) bool {
 	return len(p) == 1 && len(q) == 1 && len(p[0]) > 2 && len(q[0]) > 2 && (strings.Contains(p[0], q[0]) || strings.Contains(q[0], p[0]))
 }
 
+// findLeftOut looks for keys of the messenger's key set that would be used if their algorithm were configured: those for the token's,
+// and all of them where nothing else can be used.
+func (f *finder) findLeftOut() {
+	set := f.verifier.KeySet()
+	if set == nil {
+		return
+	}
+	left := make(map[string]int)
+	for _, entry := range set.Status().Omitted {
+		if entry.Needs != "" {
+			left[entry.Needs]++
+		}
+	}
+	sent, _ := sigkey.ParseAlgorithm(text(f.header, "alg"))
+	for _, name := range slices.Sorted(maps.Keys(left)) {
+		alg, _ := sigkey.ParseAlgorithm(name)
+		if alg != sent && (left[sent.String()] > 0 || len(f.verifier.Keys()) > 0) {
+			continue
+		}
+		keys := "keys"
+		if left[name] == 1 {
+			keys = "key"
+		}
+		f.add(cause.KeyLeftOut, "%d %s %s; add algorithms %s", left[name], name, keys, strings.Join((f.verifier.Algorithms()|sigkey.AlgorithmsOf(alg)).Names(), " "))
+	}
+}
+
 // findFetch says why there are no keys.
 func (f *finder) findFetch() {
 	set := f.verifier.KeySet()
@@ -87,7 +116,12 @@ func (f *finder) findFetch() {
 
 func (f *finder) findKID() {
 	var kids []string
+	sent, _ := sigkey.ParseAlgorithm(text(f.header, "alg"))
 	for _, k := range f.verifier.Keys() {
+		if kid := text(f.header, "kid"); kid != "" && k.KeyID == kid && k.Algorithm != sent.String() {
+			f.add(cause.KIDOfAlgorithm, "the key is for %s", k.Algorithm)
+			return
+		}
 		if k.KeyID != "" {
 			kids = append(kids, k.KeyID)
 		}

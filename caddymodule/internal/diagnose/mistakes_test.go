@@ -53,6 +53,8 @@ func mistakes() []mistake {
 		{"jsonwebtoken with algorithm none and a signature left in place", "raw", sign(`{"alg":"none"}`, payload(""), rawSecret), cause.AlgNone},
 		{"a header written by hand", "raw", sign(`{"typ":"JWT"}`, payload(""), rawSecret), cause.AlgMissing},
 		{"HS256 for a public key", "rsa", hs(payload("")), cause.AlgOther},
+		{"Supabase and Zoom, whose keys are for ES256", "mixed", unsigned(`{"alg":"ES256","kid":"e1"}`, payload("")), cause.KeyLeftOut},
+		{"the kid of the RSA key after a change to elliptic curves", "two", unsigned(`{"alg":"ES256","kid":"2026"}`, payload("")), cause.KIDOfAlgorithm},
 		{"one site with two messengers", "base64", token, cause.OtherMessenger},
 		{"five keys without a kid in the token", "five", unsigned(`{"alg":"RS256"}`, payload("")), cause.KIDMissing},
 		{"a rotated key of Keycloak", "rsa", unsigned(`{"alg":"RS256","kid":"2025"}`, payload("")), cause.KIDUnknown},
@@ -233,5 +235,13 @@ func TestMarkerInAnotherCase(t *testing.T) {
 		if got := Astray(sources, r); got != want {
 			t.Errorf("%s: got %q, want %q", offers, got, want)
 		}
+// The finding about keys that are left out has the line to write, which keeps what is accepted now.
+func TestKeysThatAreLeftOutAreCounted(t *testing.T) {
+	_, findings := examine(t, gateway(t), "mixed", unsigned(`{"alg":"ES256","kid":"e1"}`, payload("")))
+	if len(findings) == 0 || !strings.Contains(findings[0].Cause, "2 ES256 keys; add algorithms RS256 ES256") {
+		t.Errorf("got %+v", findings)
+	}
+	if _, findings := examine(t, gateway(t), "mixed", unsigned(`{"alg":"RS256","kid":"2026"}`, payload(""))); len(findings) == 0 || findings[0].Name == cause.KeyLeftOut.String() {
+		t.Errorf("a token for a key that is used: got %+v", findings)
 	}
 }

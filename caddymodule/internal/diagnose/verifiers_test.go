@@ -1,6 +1,8 @@
 package diagnose
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
@@ -43,7 +45,7 @@ func unsigned(header, payload string) string {
 
 func secretVerifier(t testing.TB, secret string, policy authn.Policy) *authn.Verifier {
 	t.Helper()
-	key, err := sigkey.ParseShared([]byte(secret), "")
+	key, err := sigkey.ParseShared([]byte(secret), "", sigkey.HS256)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +78,28 @@ func rsaKeys(t testing.TB, kids ...string) (keys []*sigkey.Key) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		key, err := sigkey.ParsePublic(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), kid)
+		key, err := sigkey.ParsePublic(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), kid, authn.DefaultAlgorithms)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, key)
+	}
+	return keys
+}
+
+// ecKeys returns public keys for ES256.
+func ecKeys(t testing.TB, kids ...string) (keys []*sigkey.Key) {
+	t.Helper()
+	for _, kid := range kids {
+		private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := x509.MarshalPKIXPublicKey(&private.PublicKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, err := sigkey.ParsePublic(der, kid, sigkey.AlgorithmsOf(sigkey.ES256))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -94,7 +117,19 @@ func gateway(t testing.TB) map[string]*authn.Verifier {
 	}
 	unfetched := authn.NewJWKS(authn.JWKSSettings{URL: "http://127.0.0.1:1/", Timeout: time.Second}, nil)
 	t.Cleanup(unfetched.Close)
+	rsaKey, ecKeys := rsaKeys(t, "2026")[0], ecKeys(t, "e1", "e2")
+	published, err := sigkey.Published(rsaKey, ecKeys[0], ecKeys[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	mixed := authn.NewJWKS(authn.JWKSSettings{URL: "http://127.0.0.1:1/mixed", Timeout: time.Second, StaleIfError: time.Hour}, nil)
+	t.Cleanup(mixed.Close)
+	if err := mixed.Restore(published, time.Now()); err != nil {
+		t.Fatal(err)
+	}
 	return map[string]*authn.Verifier{
+		"mixed":    authn.NewVerifier(authn.Policy{IdentityKey: "identity"}, mixed),
+		"two":      verifier(t, authn.Policy{}, rsaKey, ecKeys[0]),
 		"raw":      secretVerifier(t, rawSecret, authn.Policy{}),
 		"base64":   secretVerifier(t, string(decoded), authn.Policy{}),
 		"text":     secretVerifier(t, key64, authn.Policy{}),

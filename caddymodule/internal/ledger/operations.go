@@ -182,6 +182,7 @@ func (j *Journal) ChangeRing(change RingChange, now time.Time) (incarnation stri
 	j.view(func(current string, l *ledger) {
 		if incarnation = current; l != nil {
 			made, facts, err = change.facts(l, at, now)
+			change.lengthen(made, facts)
 		}
 	})
 	return incarnation, made, facts, err

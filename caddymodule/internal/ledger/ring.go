@@ -152,16 +152,23 @@ func (t *Token) Fingerprint() string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// Keys returns the keys of the tokens; used returns where the last use of one is noted. Nodes that make tokens at the same instant can exceed maxRing; the newest tokens are
+// Fits reports whether the token is long enough for the algorithm. One that was generated for a shorter hash may not be, after the
+// messenger's algorithm was changed; it verifies nothing then.
+func (t *Token) Fits(alg sigkey.Algorithm) bool { return len(t.Token) >= alg.MinSecret() }
+
+// Keys returns the keys of the tokens that are long enough for the algorithm; used returns where the last use of one is noted. Nodes that make tokens at the same instant can exceed maxRing; the newest tokens are
 // used then, as many as a verifier takes.
-func (r *Record) Keys(used func(kid string) *atomic.Int64) (authn.Keys, error) {
+func (r *Record) Keys(alg sigkey.Algorithm, used func(kid string) *atomic.Int64) (authn.Keys, error) {
 	ring := r.Tokens
 	if over := len(ring) - authn.MaxRing; over > 0 {
 		ring = ring[over:]
 	}
 	var keys []*sigkey.Key
 	for _, t := range ring {
-		key, err := sigkey.ParseShared([]byte(t.Token), t.KeyID)
+		if !t.Fits(alg) {
+			continue
+		}
+		key, err := sigkey.ParseShared([]byte(t.Token), t.KeyID, alg)
 		if err != nil {
 			return nil, fmt.Errorf("the shared token %s %w", t.KeyID, err)
 		}
@@ -170,7 +177,7 @@ func (r *Record) Keys(used func(kid string) *atomic.Int64) (authn.Keys, error) {
 		}
 		keys = append(keys, key.CountingUse(used(t.KeyID)))
 	}
-	return authn.NewRing(keys...)
+	return authn.NewRing(alg, keys...)
 }
 
 // ActiveTokens returns the tokens that have not expired, the oldest first.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
 // signWith signs a token for mark as a site does that holds the shared token.
@@ -45,7 +46,7 @@ func (r testRing) change(now time.Time, change ringChange) (*NewToken, error) {
 // keysOf returns the keys of a ring whose uses nobody counts.
 func keysOf(ring []Token) (authn.Keys, error) {
 	r := &Record{Tokens: ring}
-	return r.Keys(func(string) *atomic.Int64 { return new(atomic.Int64) })
+	return r.Keys(sigkey.HS256, func(string) *atomic.Int64 { return new(atomic.Int64) })
 }
 
 // verdicts returns what a verifier with the ring says to a token of made, without and with its kid.

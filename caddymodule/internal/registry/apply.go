@@ -105,7 +105,7 @@ func isUnknown(j *ledger.Journal) bool {
 func (s *Store) applyOwned(j *ledger.Journal, e ledger.Effect) (ended int, err error) {
 	var r *ledger.Record
 	var all, added []authn.Revocation
-	var keys authn.Keys
+	rings := make(map[*Messenger]authn.Keys)
 	if e.Ring {
 		if r = j.Record(); r == nil {
 			r = new(ledger.Record)
@@ -115,14 +115,16 @@ func (s *Store) applyOwned(j *ledger.Journal, e ledger.Effect) (ended int, err e
 		all = j.Rules(Now())
 	}
 	added = j.AddedRules(e)
-	if r != nil {
-		if keys, err = r.Keys(s.usesOf(j.Name, ledger.KindRing).of); err != nil {
-			return 0, err
-		}
-	}
 	s.mu.Lock()
 	registries := slices.Clone(s.registries)
 	s.mu.Unlock()
+	for _, reg := range registries {
+		if m := reg.Messengers[j.Name]; r != nil && m != nil && m.IsGenerated() {
+			if rings[m], err = m.ringKeys(r, s.usesOf(j.Name, ledger.KindRing)); err != nil {
+				return 0, err
+			}
+		}
+	}
 	for _, reg := range registries {
 		m := reg.Messengers[j.Name]
 		if m == nil {
@@ -137,7 +139,7 @@ func (s *Store) applyOwned(j *ledger.Journal, e ledger.Effect) (ended int, err e
 		if r != nil {
 			if m.IsGenerated() && m.ring != r.Revision {
 				m.ring = r.Revision
-				m.trust(keys)
+				m.trust(rings[m])
 			}
 			m.SetOrigin(session.Origin{Closings: r.Closings}) // after the keys: auth reads the origin first, and so never verifies with keys that are older than it
 		}

@@ -76,7 +76,7 @@ func (m *Messenger) parseKey(i int, found config.FileText) (loadedKey, error) {
 	if m.SharedToken != nil {
 		loaded.key, err = m.SharedToken.ParseKey(found.Text)
 	} else {
-		loaded.key, err = sigkey.ParsePublic(found.Whole, m.PublicKey[i].KeyID)
+		loaded.key, err = m.PublicKey[i].Parse(found.Whole)
 	}
 	if err != nil {
 		return loadedKey{}, fmt.Errorf("%s %s %w", m.Method(), m.KeyPlace(i), err)

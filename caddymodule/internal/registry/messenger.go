@@ -10,6 +10,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
@@ -59,7 +60,7 @@ func (m *Messenger) provision(name string, logger *zap.Logger, l *Store) (err er
 		}
 		return m.useEngine(settings, l)
 	case m.IsGenerated():
-		keys, err := authn.NewRing()
+		keys, err := m.ringKeys(new(ledger.Record), nil)
 		if err != nil {
 			return err
 		}
@@ -114,6 +115,20 @@ func (m *Messenger) useEngine(settings authn.JWKSSettings, l *Store) (err error)
 	m.keys.current = m.KeySet
 	m.trust(m.KeySet)
 	return nil
+}
+
+// ringKeys returns the keys of a generated key ring. uses counts their uses, if there are tokens in it.
+func (m *Messenger) ringKeys(r *ledger.Record, uses *tokenUses) (authn.Keys, error) {
+	alg, err := m.SharedToken.Algorithm()
+	if err != nil {
+		return nil, fmt.Errorf("shared_token alg %w", err)
+	}
+	for _, t := range r.ActiveTokens() {
+		if !t.Fits(alg) {
+			m.logger.Warn("a shared token is too short for the messenger's algorithm and is not used; generate another", zap.String("kid", t.KeyID), zap.Stringer("alg", alg))
+		}
+	}
+	return r.Keys(alg, uses.of)
 }
 
 // trust makes the messenger verify tokens with keys from now on.

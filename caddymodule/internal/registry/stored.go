@@ -35,7 +35,7 @@ func (s *Store) newStored(name string, r *ledger.Record, revoked []authn.Revocat
 		m.KeySet.Start()
 		return m, nil
 	case m.IsGenerated():
-		keys, err := r.Keys(s.usesOf(name, ledger.KindStored).of)
+		keys, err := m.ringKeys(r, s.usesOf(name, ledger.KindStored))
 		if err != nil {
 			return nil, err
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
 // signWith signs a token for mark as a site does that holds the shared token.
@@ -34,7 +35,7 @@ func TestLastUseIsKnownToTheHour(t *testing.T) {
 		l := &Store{uses: make(map[string]*tokenUses)}
 		uses := l.usesOf("support", ledger.KindRing)
 		made := ledger.Token{KeyID: "2026-11-26-abcdef", Token: sharedtoken.Generate()}
-		keys, err := (&ledger.Record{Tokens: []ledger.Token{made}}).Keys(uses.of)
+		keys, err := (&ledger.Record{Tokens: []ledger.Token{made}}).Keys(sigkey.HS256, uses.of)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,26 +11,32 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 )
 
-// A generated shared token is a prefix that secret scanners can find, 256 random bits, and a checksum that shows a lost
+// A generated shared token is a prefix that secret scanners can find, at least 256 random bits, and a checksum that shows a lost
 // or mistyped character before the first contact is refused. The HMAC key is the whole text, so that any JWT library takes it
 // as it is.
 const (
 	// Prefix is what every generated shared token begins with.
 	Prefix = "mst_"
 
-	randomBytes    = 32 // 43 characters of base64url
-	checksumLength = 6  // characters
-	length         = len(Prefix) + 43 + checksumLength
+	checksumLength = 6 // characters
 )
 
-// Generate returns a new shared token.
-func Generate() string {
-	random := make([]byte, randomBytes)
+// randomBytes are the sizes of the random part, which are those of the hashes: an HMAC key should have as many bits as its hash
+// (RFC 7518 section 3.2).
+var randomBytes = [...]int{32, 48, 64}
+
+// Generate returns a new shared token with 32 random bytes, for HS256.
+func Generate() string { return GenerateFor(randomBytes[0]) }
+
+// GenerateFor returns a new shared token for a hash of so many bytes: 32, 48 or 64.
+func GenerateFor(hash int) string {
+	random := make([]byte, hash)
 	_, _ = rand.Read(random) // never fails: the program ends instead
 	text := Prefix + base64.RawURLEncoding.EncodeToString(random)
 	return text + checksum(text)
@@ -47,7 +53,8 @@ func Check(secret string) error {
 		return nil
 	}
 	body := len(secret) - checksumLength
-	if len(secret) != length || checksum(secret[:body]) != secret[body:] {
+	whole := slices.ContainsFunc(randomBytes[:], func(n int) bool { return body == len(Prefix)+base64.RawURLEncoding.EncodedLen(n) })
+	if !whole || checksum(secret[:body]) != secret[body:] {
 		return errors.New("is a generated shared token (mst_…) that was damaged: a character is missing or wrong; copy the whole text again")
 	}
 	return nil

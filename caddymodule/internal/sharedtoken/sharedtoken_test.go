@@ -12,24 +12,39 @@ import (
 const testSecret = "not-a-secret-but-43-characters-of-some-text"
 
 func TestGeneratedSharedTokenIsTextThatAnyLibraryTakes(t *testing.T) {
-	form := regexp.MustCompile(`^mst_[A-Za-z0-9_-]{49}$`)
 	seen := make(map[string]bool)
-	for range 100 {
-		text := Generate()
-		if !form.MatchString(text) || seen[text] {
-			t.Fatal("a generated token has another form, or comes twice")
+	for hash, form := range map[int]string{32: `^mst_[A-Za-z0-9_-]{49}$`, 48: `^mst_[A-Za-z0-9_-]{70}$`, 64: `^mst_[A-Za-z0-9_-]{92}$`} {
+		for range 100 {
+			text := GenerateFor(hash)
+			if !regexp.MustCompile(form).MatchString(text) || seen[text] || len(text) < hash {
+				t.Fatal("a generated token has another form, or comes twice")
+			}
+			seen[text] = true
+			if err := Check(text); err != nil {
+				t.Fatal(err)
+			}
 		}
-		seen[text] = true
-		if err := Check(text); err != nil {
-			t.Fatal(err)
-		}
+	}
+	if len(Generate()) != 53 {
+		t.Error("a token for nothing else is not one for HS256")
 	}
 }
 
 // A secret that lost a character on the clipboard still makes signatures, but invalid ones: people would look for the
 // mistake everywhere but there.
 func TestDamagedGeneratedSharedTokenIsFoundAtLoad(t *testing.T) {
-	text := Generate()
+	for _, hash := range randomBytes {
+		damage(t, GenerateFor(hash))
+	}
+	for name, secret := range map[string]string{"empty": "", "of another form": "MST_" + Generate()[4:]} {
+		if err := Check(secret); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func damage(t *testing.T, text string) {
+	t.Helper()
 	for i := len(Prefix); i < len(text); i++ {
 		other := byte('A')
 		if text[i] == other {
@@ -46,11 +61,6 @@ func TestDamagedGeneratedSharedTokenIsFoundAtLoad(t *testing.T) {
 			} else if strings.Contains(err.Error(), text[len(Prefix):len(Prefix)+8]) {
 				t.Fatal("the error quotes the secret")
 			}
-		}
-	}
-	for name, secret := range map[string]string{"empty": "", "of another form": "MST_" + text[4:]} {
-		if err := Check(secret); err != nil {
-			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -20,12 +20,12 @@ func TestAnswersThatAreNotSetsAreNamed(t *testing.T) {
 		{"an error in JSON", `{"error":"not found"}`, cause.ServerOther},
 		{"a PEM file", "-----BEGIN PUBLIC KEY-----", cause.ServerOther},
 	} {
-		if _, _, err := ParseSet([]byte(tt.body), false); cause.Of(err) != tt.want {
+		if _, _, err := ParseSet([]byte(tt.body), rs256, false); cause.Of(err) != tt.want {
 			t.Errorf("%s: got %v, want %s", tt.origin, err, tt.want)
 		}
 		seen = append(seen, tt.want)
 	}
-	_, omitted, _ := ParseSet([]byte(`{"keys":[{"kty":"RSA","kid":"a","x5c":["MIIC"]}]}`), false)
+	_, omitted, _ := ParseSet([]byte(`{"keys":[{"kty":"RSA","kid":"a","x5c":["MIIC"]}]}`), rs256, false)
 	if len(omitted) != 1 || omitted[0].Reason != cause.ServerCertificateOnly.Err().Error() {
 		t.Errorf("an entry with a certificate alone: got %+v", omitted)
 	}

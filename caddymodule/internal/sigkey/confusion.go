@@ -21,7 +21,7 @@ func (k *Key) Confusion(signed, signature []byte) (c cause.Cause, encoding strin
 		return cause.None, ""
 	}
 	fits := func(other []byte) bool {
-		return len(other) > 0 && newSecretKey(other, "").Verify(signed, signature)
+		return len(other) > 0 && newSecretKey(other, "", k.alg).Verify(signed, signature)
 	}
 	for _, e := range []sharedtoken.Encoding{sharedtoken.Base64, sharedtoken.Base64URL, sharedtoken.Hex} {
 		if decoded, err := e.Decode(string(secret)); err == nil && fits(decoded) {

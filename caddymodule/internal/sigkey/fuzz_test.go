@@ -22,7 +22,7 @@ func FuzzPublicKey(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		key, err := ParsePublic(text, "")
+		key, err := ParsePublic(text, "", rs256)
 		if err != nil {
 			for i := 0; i+40 <= len(text); i += 10 {
 				if strings.Contains(err.Error(), string(text[i:i+40])) {
@@ -32,10 +32,10 @@ func FuzzPublicKey(f *testing.F) {
 			return
 		}
 		public, ok := key.material.(*rsa.PublicKey)
-		if !ok || key.alg != "RS256" || public.N.BitLen() < 2048 || public.N.BitLen() > 8192 || public.N.Bit(0) == 0 || public.E < 3 || public.E%2 == 0 || public.E >= 1<<31 {
+		if !ok || key.alg != RS256 || public.N.BitLen() < 2048 || public.N.BitLen() > 8192 || public.N.Bit(0) == 0 || public.E < 3 || public.E%2 == 0 || public.E >= 1<<31 {
 			t.Fatalf("%q is accepted as %+v", text, key)
 		}
-		again, err := ParsePublic([]byte(pkixText(t, public)), "")
+		again, err := ParsePublic([]byte(pkixText(t, public)), "", rs256)
 		if err != nil || again.fingerprint != key.fingerprint {
 			t.Errorf("%q: written out and loaded again: %v", text, err)
 		}
@@ -60,7 +60,7 @@ func FuzzSharedToken(f *testing.F) {
 		secret, err := encodings[int(encoding)%len(encodings)].Decode(text)
 		var key *Key
 		if err == nil {
-			key, err = ParseShared(secret, "")
+			key, err = ParseShared(secret, "", HS256)
 		}
 		if err != nil {
 			if len(text) >= 24 && strings.Contains(err.Error(), text[:24]) {

@@ -2,13 +2,13 @@ package sigkey
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/rsa"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/big"
 	"slices"
 	"strings"
 
@@ -18,25 +18,26 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
-// privateMembers are the members of a JWK (RFC 7518 sections 6.3.2 and 6.4.1) that a published key must not have.
+// privateMembers are the members of a JWK (RFC 7518 sections 6.2.2, 6.3.2 and 6.4.1) that a published key must not have.
 var privateMembers = []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
 
-// parseJWK reads one JWK (RFC 7517 section 4) as an RS256 verification key. It refuses a key that its owner did not publish for
-// this purpose. An error continues a sentence that begins with "the JWK", and quotes nothing.
-func parseJWK(text []byte) (*Key, error) {
+// keyMembers are the members that are the public key itself (RFC 7518 sections 6.2.1 and 6.3.1, RFC 8037 section 2).
+var keyMembers = map[string][]string{"RSA": {"n", "e"}, "EC": {"crv", "x", "y"}, "OKP": {"crv", "x"}}
+
+// parseJWK reads one JWK (RFC 7517 section 4) as a verification key for one of the accepted algorithms. It refuses a key that its
+// owner did not publish for this purpose. An error continues a sentence that begins with "the JWK", and quotes nothing.
+func parseJWK(text []byte, accepted Algorithms) (*Key, error) {
 	members, err := strictjson.Members(text)
 	if err != nil {
 		return nil, err
 	}
 	dropAbsent(members)
-	if err := checkPurpose(members); err != nil {
+	kty, err := checkPurpose(members)
+	if err != nil {
 		return nil, err
 	}
-	if members["x5c"] != nil && members["n"] == nil && members["e"] == nil {
+	if members["x5c"] != nil && !slices.ContainsFunc(keyMembers[kty], func(name string) bool { return members[name] != nil }) {
 		return nil, cause.ServerCertificateOnly.Err()
-	}
-	if err := checkExponent(members["e"]); err != nil {
-		return nil, err
 	}
 	kid := ""
 	if value, found := members["kid"]; found {
@@ -45,29 +46,61 @@ func parseJWK(text []byte) (*Key, error) {
 			return nil, errors.New("has a kid that is not a string")
 		}
 	}
-	var public rsa.PublicKey
-	parsed, err := jwk.ParseKey(minimalJWK(members))
+	var own *string
+	if value, found := members["alg"]; found {
+		name, _ := strictjson.String(value) // "" names no algorithm
+		own = &name
+	}
+	public, err := readPublic(kty, members)
+	if err != nil {
+		return nil, err
+	}
+	return newPublicKey(public, kid, own, 0, accepted)
+}
+
+// readPublic returns the key itself as crypto/x509 would.
+func readPublic(kty string, members map[string][]byte) (any, error) {
+	if kty == "RSA" {
+		if err := checkExponent(members["e"]); err != nil {
+			return nil, err
+		}
+	}
+	var public any
+	switch curve, _ := strictjson.String(members["crv"]); {
+	case kty == "RSA":
+		public = new(rsa.PublicKey)
+	case kty == "EC" && slices.Contains([]string{"P-256", "P-384", "P-521"}, curve):
+		public = new(ecdsa.PublicKey)
+	case kty == "OKP" && curve == "Ed25519":
+		public = new(ed25519.PublicKey)
+	default:
+		return nil, errors.New("is an elliptic curve key with a crv other than P-256, P-384, P-521 and Ed25519")
+	}
+	parsed, err := jwk.ParseKey(minimalJWK(kty, members))
 	if err == nil {
-		err = parsed.Raw(&public)
+		err = parsed.Raw(public)
 	}
 	if err != nil {
-		return nil, errors.New("has an n or e that is missing or not base64url")
+		return nil, fmt.Errorf("has an %s that is missing or not base64url", strings.Join(keyMembers[kty], " or "))
 	}
-	return newPublicKey(&public, kid)
+	if key, ok := public.(*ed25519.PublicKey); ok {
+		return *key, nil
+	}
+	return public, nil
 }
 
 // parseJSONKey reads a JWK, or a JWK Set with one usable key.
-func parseJSONKey(text []byte, kid string) (k *Key, err error) {
+func parseJSONKey(text []byte, kid string, accepted Algorithms) (k *Key, err error) {
 	members, err := strictjson.Members(text)
 	switch {
 	case err == nil && members["keys"] != nil && !strictjson.IsNull(members["keys"]):
-		if k, err = parseOnlyKey(members); err != nil {
+		if k, err = parseOnlyKey(members, accepted); err != nil {
 			return nil, fmt.Errorf("is a JWK Set %w", err)
 		}
 	case err == nil && members["kty"] == nil && members["jwks_uri"] != nil:
 		return nil, errors.New("is a discovery document; write jwks with the URL that it has in jwks_uri")
 	default:
-		if k, err = parseJWK(text); err != nil {
+		if k, err = parseJWK(text, accepted); err != nil {
 			return nil, fmt.Errorf("the JWK %w", err)
 		}
 	}
@@ -95,10 +128,10 @@ func isEmptyList(value []byte) bool {
 
 // minimalJWK returns only the members that are the key itself. The library parses others too, such as x5c, and we do not rely on
 // what it makes of them.
-func minimalJWK(members map[string][]byte) []byte {
+func minimalJWK(kty string, members map[string][]byte) []byte {
 	var b bytes.Buffer
-	b.WriteString(`{"kty":"RSA"`)
-	for _, name := range []string{"n", "e"} {
+	b.WriteString(`{"kty":"` + kty + `"`)
+	for _, name := range keyMembers[kty] {
 		if value, found := members[name]; found {
 			b.WriteString(`,"` + name + `":`)
 			b.Write(value)
@@ -110,48 +143,41 @@ func minimalJWK(members map[string][]byte) []byte {
 
 var (
 	errSecretJWK  = errors.New("is a symmetric key, which must not be published")
-	errPrivateJWK = errors.New("is a private key; give only its public part (kty, n, e, kid)")
+	errPrivateJWK = errors.New("is a private key; give only its public part")
 )
 
-func checkPurpose(members map[string][]byte) error {
+// checkPurpose returns the type of a key that was published for verifying signatures.
+func checkPurpose(members map[string][]byte) (kty string, err error) {
 	if members["keys"] != nil {
-		return errors.New("is a JWK Set")
+		return "", errors.New("is a JWK Set")
 	}
-	kty, _ := strictjson.String(members["kty"])
+	kty, _ = strictjson.String(members["kty"])
 	if kty == "oct" {
-		return errSecretJWK
+		return "", errSecretJWK
 	}
 	for _, name := range privateMembers {
 		if members[name] != nil {
-			return errPrivateJWK
+			return "", errPrivateJWK
 		}
 	}
-	switch kty {
-	case "RSA":
-	case "EC", "OKP":
-		return errors.New("is an elliptic curve key; RS256 needs an RSA key")
-	case "":
-		return errors.New("has no kty")
-	default:
-		return errors.New("has an unknown kty; RS256 needs an RSA key")
+	switch {
+	case kty == "":
+		return "", errors.New("has no kty")
+	case keyMembers[kty] == nil:
+		return "", errors.New("has an unknown kty; RSA, EC and OKP keys can be used")
 	}
 	if value, found := members["use"]; found {
 		if use, _ := strictjson.String(value); use != "sig" {
-			return errors.New("has a use other than sig")
-		}
-	}
-	if value, found := members["alg"]; found {
-		if alg, _ := strictjson.String(value); alg != "RS256" {
-			return errors.New("has an alg other than RS256")
+			return "", errors.New("has a use other than sig")
 		}
 	}
 	if value, found := members["key_ops"]; found {
 		var ops []string
 		if json.Unmarshal(value, &ops) != nil || !slices.Contains(ops, "verify") {
-			return errors.New("has key_ops without verify")
+			return "", errors.New("has key_ops without verify")
 		}
 	}
-	return nil
+	return kty, nil
 }
 
 // checkExponent refuses exponents that the library would cut to the size of an int: it reads 2^64 + 65537 as 65537.
@@ -168,40 +194,4 @@ func checkExponent(value []byte) error {
 		return errors.New("has an exponent of more than 32 bits")
 	}
 	return nil
-}
-
-// Published returns the JWK Set (RFC 7517 section 5) of public keys, for their owner to publish. The kid of a key without one is
-// its thumbprint (RFC 7638), which is never that of another key.
-func Published(keys ...*Key) ([]byte, error) {
-	type member struct {
-		KeyType   string `json:"kty"`
-		KeyID     string `json:"kid"`
-		Use       string `json:"use"`
-		Algorithm string `json:"alg"`
-		Modulus   string `json:"n"`
-		Exponent  string `json:"e"`
-	}
-	var set struct {
-		Keys []member `json:"keys"`
-	}
-	kids := make(map[string]bool)
-	for _, k := range keys {
-		public, ok := k.material.(*rsa.PublicKey)
-		if !ok {
-			return nil, errors.New("a shared token is a secret, and must not be published")
-		}
-		m := member{"RSA", k.kid, "sig", k.alg.String(),
-			base64.RawURLEncoding.EncodeToString(public.N.Bytes()),
-			base64.RawURLEncoding.EncodeToString(big.NewInt(int64(public.E)).Bytes())}
-		if m.KeyID == "" {
-			sum := sha256.Sum256([]byte(`{"e":"` + m.Exponent + `","kty":"RSA","n":"` + m.Modulus + `"}`))
-			m.KeyID = base64.RawURLEncoding.EncodeToString(sum[:])
-		}
-		if kids[m.KeyID] {
-			return nil, errors.New("two keys have the same kid; give each key a kid of its own")
-		}
-		kids[m.KeyID] = true
-		set.Keys = append(set.Keys, m)
-	}
-	return json.MarshalIndent(set, "", "  ")
 }

@@ -29,7 +29,7 @@ func TestJWKsThatAreRefusedAreNamed(t *testing.T) {
 		{"use enc", with(`,"use":"enc"`), "use other than sig"},
 		{"a use that is an empty list", with(`,"use":[]`), "use other than sig"},
 		{"an alg that is empty", with(`,"alg":""`), "alg other than RS256"},
-		{"alg RS512", with(`,"alg":"RS512"`), "alg other than RS256"},
+		{"alg RS512", with(`,"alg":"RS512"`), "has the alg RS512, and only RS256 is accepted; if your site signs with RS512, name it with the key: alg RS512"},
 		{"alg HS256", with(`,"alg":"HS256"`), "alg other than RS256"},
 		{"alg RSA-OAEP", with(`,"alg":"RSA-OAEP"`), "alg other than RS256"},
 		{"key_ops without verify", with(`,"key_ops":["encrypt"]`), "key_ops without verify"},
@@ -59,7 +59,7 @@ func TestJWKsThatAreRefusedAreNamed(t *testing.T) {
 		{"bytes that are not UTF-8", with(",\"kid\":\"\xff\""), "UTF-8"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := ParsePublic([]byte(tt.text), "")
+			_, err := ParsePublic([]byte(tt.text), "", rs256)
 			wantError(t, err, "the JWK ", tt.want)
 			if strings.Contains(err.Error(), n[:16]) || strings.Contains(err.Error(), testSecret[:8]) {
 				t.Errorf("the error quotes the key: %v", err)
@@ -74,7 +74,7 @@ func TestJWKsThatAreRefusedAreNamed(t *testing.T) {
 		"empty lists": with(`,"key_ops":[],"oth":[ ],"x5c":[]`),
 		"null":        with(`,"use":null,"alg":null,"kid":null,"key_ops":null,"d":null,"p":null,"q":null,"dp":null,"dq":null,"qi":null,"oth":null,"k":null,"keys":null,"x5c":null,"x5t":null,"x5u":null`),
 	} {
-		if key, err := ParsePublic([]byte(text), ""); err != nil {
+		if key, err := ParsePublic([]byte(text), "", rs256); err != nil {
 			t.Errorf("%s: got %v %v", name, key, err)
 		}
 	}
@@ -84,11 +84,11 @@ func TestJWKsThatAreRefusedAreNamed(t *testing.T) {
 func TestSetInPlaceOfAKeyHasExactlyOneUsableKey(t *testing.T) {
 	valid := jwkText(&privateKey().PublicKey, `,"kid":"2026"`)
 	encryption := jwkText(&privateKey().PublicKey, `,"kid":"enc","use":"enc"`)
-	key, err := ParsePublic([]byte(`{"keys":[`+encryption+`,`+valid+`,{"kty":"EC"},7]}`), "")
+	key, err := ParsePublic([]byte(`{"keys":[`+encryption+`,`+valid+`,{"kty":"EC"},7]}`), "", rs256)
 	if err != nil || key.kid != "2026" {
 		t.Fatalf("one usable key: got %v %v", key, err)
 	}
-	if named, err := ParsePublic([]byte(`{"keys":[`+valid+`]}`), "mine"); err != nil || named.kid != "mine" {
+	if named, err := ParsePublic([]byte(`{"keys":[`+valid+`]}`), "mine", rs256); err != nil || named.kid != "mine" {
 		t.Errorf("with a kid: got %v %v", named, err)
 	}
 	for _, tt := range []struct{ name, text, want string }{
@@ -106,7 +106,7 @@ func TestSetInPlaceOfAKeyHasExactlyOneUsableKey(t *testing.T) {
 		{"too many entries", `{"keys":[` + valid + strings.Repeat(`,7`, maxKeySetEntries) + `]}`, "too many"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := ParsePublic([]byte(tt.text), "")
+			_, err := ParsePublic([]byte(tt.text), "", rs256)
 			wantError(t, err, tt.want)
 		})
 	}
@@ -117,11 +117,11 @@ const rfc7638 = `{"kty":"RSA","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM
 
 // A set that the tools make is one that the gateway takes, with the same keys, each under a kid of its own.
 func TestPublishedSetIsReadBack(t *testing.T) {
-	bare, err := ParsePublic([]byte(rfc7638), "")
+	bare, err := ParsePublic([]byte(rfc7638), "", rs256)
 	if err != nil {
 		t.Fatal(err)
 	}
-	named, err := ParsePublic([]byte(pkixText(t, &privateKey().PublicKey)), "2026")
+	named, err := ParsePublic([]byte(pkixText(t, &privateKey().PublicKey)), "2026", rs256)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func TestPublishedSetIsReadBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, omitted, err := ParseSet(text, false)
+	set, omitted, err := ParseSet(text, rs256, false)
 	if err != nil || len(omitted) != 0 || len(set) != 2 {
 		t.Fatalf("%v, left out %+v\n%s", err, omitted, text)
 	}
@@ -147,7 +147,7 @@ func TestPublishedSetIsReadBack(t *testing.T) {
 	if _, err := Published(named, named); err == nil || !strings.Contains(err.Error(), "same kid") {
 		t.Errorf("one kid twice: %v", err)
 	}
-	secret, err := ParseShared([]byte(testSecret), "")
+	secret, err := ParseShared([]byte(testSecret), "", HS256)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,9 +2,12 @@ package sigkey
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keyserver"
@@ -56,12 +59,15 @@ type Omitted struct {
 	Index  int    `json:"index"`         // in the set, from 0
 	KeyID  string `json:"kid,omitempty"` // its kid, if it has one
 	Reason string `json:"reason"`
+
+	// Needs is the algorithm that would have to be accepted for the entry to be used; "" if that is not what is wrong.
+	Needs string `json:"needs,omitempty"`
 }
 
-// ParseSet reads a JWK Set. An entry that cannot be used is left out with its reason, because key servers also publish keys for
-// other purposes. A set without any usable key is an error, so that it never replaces one that has. With small, keys that cost more
-// than usual ones are left out; see [Key.CheckSmall].
-func ParseSet(body []byte, small bool) (keys []*Key, omitted []Omitted, err error) {
+// ParseSet reads a JWK Set with keys for the accepted algorithms. An entry that cannot be used is left out with its reason, because
+// key servers also publish keys for other purposes. A set without any usable key is an error, so that it never replaces one that
+// has. With small, keys that cost more than usual ones are left out; see [Key.CheckSmall].
+func ParseSet(body []byte, accepted Algorithms, small bool) (keys []*Key, omitted []Omitted, err error) {
 	var list []json.RawMessage
 	found, kind := false, notASet
 	if err := strictjson.Lenient(body, func(name, value []byte) {
@@ -81,27 +87,91 @@ func ParseSet(body []byte, small bool) (keys []*Key, omitted []Omitted, err erro
 	if len(list) > maxKeySetEntries {
 		return nil, nil, ErrTooManyEntries
 	}
+	s := &setReader{places: make(map[*Key]int)}
 	for i, entry := range list {
-		k, err := parseJWK(entry)
+		k, err := parseJWK(entry, accepted)
 		if err == nil && small {
 			err = k.CheckSmall()
 		}
 		if err != nil {
-			omitted = append(omitted, Omitted{Index: i, KeyID: entryKID(entry), Reason: err.Error()})
+			s.omit(i, entryKID(entry), err, accepted)
 			continue
 		}
-		keys = append(keys, k)
+		s.keys = append(s.keys, k)
+		s.places[k] = i
 	}
-	keys, omitted = dropAmbiguous(list, keys, omitted)
-	if len(keys) == 0 {
-		return nil, omitted, ErrNoKey
+	s.dropOtherAlgorithms()
+	s.dropSharedIDs()
+	slices.SortStableFunc(s.omitted, func(a, b Omitted) int { return a.Index - b.Index })
+	if len(s.keys) == 0 {
+		return nil, s.omitted, ErrNoKey
 	}
-	return keys, omitted, nil
+	return s.keys, s.omitted, nil
+}
+
+// A setReader collects the keys of a set, and what is left out.
+type setReader struct {
+	keys    []*Key
+	places  map[*Key]int // of the entries
+	omitted []Omitted
+}
+
+func (s *setReader) omit(index int, kid string, err error, accepted Algorithms) {
+	o := Omitted{Index: index, KeyID: kid, Reason: err.Error()}
+	if unfit := new(unfitError); errors.As(err, &unfit) {
+		o.Needs = unfit.needs.String()
+		o.Reason += "; to use it, write: algorithms " + strings.Join((accepted|AlgorithmsOf(unfit.needs)).Names(), " ")
+	}
+	s.omitted = append(s.omitted, o)
+}
+
+// drop leaves out the keys for which bad is true.
+func (s *setReader) drop(reason string, bad func(*Key) bool) {
+	s.keys = slices.DeleteFunc(s.keys, func(k *Key) bool {
+		if !bad(k) {
+			return false
+		}
+		s.omitted = append(s.omitted, Omitted{Index: s.places[k], KeyID: k.kid, Reason: reason})
+		return true
+	})
+}
+
+// dropOtherAlgorithms leaves out a key that is listed with several algorithms, because a key has exactly one.
+func (s *setReader) dropOtherAlgorithms() {
+	first := make(map[[sha256.Size]byte]Algorithm)
+	several := make(map[[sha256.Size]byte]bool)
+	for _, k := range s.keys {
+		if alg, found := first[k.fingerprint]; found && alg != k.alg {
+			several[k.fingerprint] = true
+		}
+		first[k.fingerprint] = k.alg
+	}
+	s.drop("is listed with several algorithms, and a key has exactly one", func(k *Key) bool { return several[k.fingerprint] })
+}
+
+// dropSharedIDs leaves out keys that differ and share one kid: it is undefined which of them the kid means, and someone who can
+// add an entry to the set must not be able to replace another key. A key that is listed twice is one key.
+func (s *setReader) dropSharedIDs() {
+	byKID := make(map[string]*Key)
+	ambiguous := make(map[string]bool)
+	s.keys = slices.DeleteFunc(s.keys, func(k *Key) bool {
+		other := byKID[k.kid]
+		if k.kid == "" || other == nil {
+			byKID[k.kid] = k
+			return false
+		}
+		if other.Same(k) {
+			return true
+		}
+		ambiguous[k.kid] = true
+		return false
+	})
+	s.drop("has the kid of another key of the set", func(k *Key) bool { return k.kid != "" && ambiguous[k.kid] })
 }
 
 // parseOnlyKey reads a set that was given in place of one key. It must be certain which key is meant: exactly one of its entries
 // can be used, and none is a secret. Errors continue a sentence that begins with the set.
-func parseOnlyKey(members map[string][]byte) (*Key, error) {
+func parseOnlyKey(members map[string][]byte, accepted Algorithms) (*Key, error) {
 	if members["kty"] != nil {
 		return nil, errors.New("and a JWK at once; give one of the two")
 	}
@@ -110,14 +180,14 @@ func parseOnlyKey(members map[string][]byte) (*Key, error) {
 		return nil, errors.New("whose keys are not a list, or too many; give one of its keys")
 	}
 	var only *Key
-	why := "has no entry"
+	why := errors.New("has no entry")
 	for _, entry := range list {
-		k, err := parseJWK(entry)
+		k, err := parseJWK(entry, accepted)
 		switch {
 		case err == errPrivateJWK || err == errSecretJWK:
 			return nil, fmt.Errorf("with an entry that %w", err)
 		case err != nil:
-			why = err.Error()
+			why = err
 		case only != nil:
 			return nil, errors.New("with more than one key that can be used; give each key a public_key line of its own, or the URL of the set with jwks")
 		default:
@@ -125,44 +195,9 @@ func parseOnlyKey(members map[string][]byte) (*Key, error) {
 		}
 	}
 	if only == nil {
-		return nil, errors.New("without a key that can be used: the last entry " + why)
+		return nil, fmt.Errorf("without a key that can be used: the last entry %w", why)
 	}
 	return only, nil
-}
-
-// dropAmbiguous leaves out keys that differ and share one kid: it is undefined which of them the kid means, and someone who can
-// add an entry to the set must not be able to replace another key. A key that is listed twice is one key.
-func dropAmbiguous(list []json.RawMessage, keys []*Key, omitted []Omitted) ([]*Key, []Omitted) {
-	byKID := make(map[string]*Key)
-	ambiguous := make(map[string]bool)
-	var once []*Key
-	for _, k := range keys {
-		other := byKID[k.kid]
-		switch {
-		case k.kid == "" || other == nil:
-			byKID[k.kid] = k
-			once = append(once, k)
-		case other.fingerprint != k.fingerprint:
-			ambiguous[k.kid] = true
-		}
-	}
-	if len(ambiguous) == 0 {
-		return once, omitted
-	}
-	var kept []*Key
-	for _, k := range once {
-		if !ambiguous[k.kid] {
-			kept = append(kept, k)
-		}
-	}
-	for i, entry := range list {
-		if kid := entryKID(entry); ambiguous[kid] {
-			if _, err := parseJWK(entry); err == nil {
-				omitted = append(omitted, Omitted{Index: i, KeyID: kid, Reason: "has the kid of another key of the set"})
-			}
-		}
-	}
-	return kept, omitted
 }
 
 // entryKID returns the kid of an entry, or "" if it does not have one or is not an object.

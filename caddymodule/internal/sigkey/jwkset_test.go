@@ -64,7 +64,7 @@ func TestUnusableEntriesAreLeftOutAndNotTheWholeSet(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			valid := entry(map[string]any{"kid": "valid"})
-			keys, omitted, err := ParseSet([]byte(set(tt.entry, valid)), false)
+			keys, omitted, err := ParseSet([]byte(set(tt.entry, valid)), rs256, false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -74,7 +74,7 @@ func TestUnusableEntriesAreLeftOutAndNotTheWholeSet(t *testing.T) {
 			if len(omitted) != 1 || omitted[0].Index != 0 || !strings.Contains(omitted[0].Reason, tt.reason) {
 				t.Errorf("left out: %+v, want entry 0 for %q", omitted, tt.reason)
 			}
-			if _, _, err := ParseSet([]byte(set(tt.entry)), false); !errors.Is(err, ErrNoKey) {
+			if _, _, err := ParseSet([]byte(set(tt.entry)), rs256, false); !errors.Is(err, ErrNoKey) {
 				t.Errorf("alone: got %v, want %v", err, ErrNoKey)
 			}
 		})
@@ -91,7 +91,7 @@ func TestEntriesForOurPurposeAreUsed(t *testing.T) {
 		"with unknown members":  entry(map[string]any{"ext": true, "nested": map[string]any{"a": 1}}),
 		"with a padded modulus": entry(map[string]any{"n": b64(append([]byte{0}, privateKey().N.Bytes()...))}),
 	} {
-		if keys, omitted, err := ParseSet([]byte(set(e)), false); err != nil || len(keys) != 1 || len(omitted) != 0 {
+		if keys, omitted, err := ParseSet([]byte(set(e)), rs256, false); err != nil || len(keys) != 1 || len(omitted) != 0 {
 			t.Errorf("%s: %v, left out %+v", name, err, omitted)
 		}
 	}
@@ -101,11 +101,11 @@ func TestEntriesForOurPurposeAreUsed(t *testing.T) {
 func TestKeysThatShareAKIDAreLeftOut(t *testing.T) {
 	second := jwkText(&rsa.PublicKey{N: modulus(2050), E: 65537}, `,"kid":"a"`)
 	third := jwkText(&rsa.PublicKey{N: modulus(2051), E: 65537}, `,"kid":"c"`)
-	keys, omitted, err := ParseSet([]byte(set(entry(nil), second, third)), false)
+	keys, omitted, err := ParseSet([]byte(set(entry(nil), second, third)), rs256, false)
 	if err != nil || len(keys) != 1 || keys[0].kid != "c" || len(omitted) != 2 {
 		t.Errorf("keys %+v, left out %+v, error %v", keys, omitted, err)
 	}
-	keys, omitted, err = ParseSet([]byte(set(entry(nil), entry(nil))), false)
+	keys, omitted, err = ParseSet([]byte(set(entry(nil), entry(nil))), rs256, false)
 	if err != nil || len(keys) != 1 || len(omitted) != 0 {
 		t.Errorf("one key listed twice: %+v, left out %+v, error %v", keys, omitted, err)
 	}
@@ -139,7 +139,7 @@ func TestOtherAnswersThanAKeySetAreErrors(t *testing.T) {
 		"not UTF-8":             {set(entry(nil), "\"\xff\""), ErrNoSet},
 		"nested ever so deep":   {`{"keys":` + strings.Repeat("[", 100000) + strings.Repeat("]", 100000) + `}`, ErrNoSet},
 	} {
-		if _, _, err := ParseSet([]byte(tt.body), false); !errors.Is(err, tt.want) {
+		if _, _, err := ParseSet([]byte(tt.body), rs256, false); !errors.Is(err, tt.want) {
 			t.Errorf("%s: got %v, want %v", name, err, tt.want)
 		}
 	}
@@ -151,7 +151,7 @@ func FuzzKeySet(f *testing.F) {
 	f.Add(set(entry(map[string]any{"use": "enc"}), `null`, `{"kty":"oct"}`))
 	f.Add(`{"keys":[{}]}`)
 	f.Fuzz(func(t *testing.T, body string) {
-		keys, _, err := ParseSet([]byte(body), false)
+		keys, _, err := ParseSet([]byte(body), rs256, false)
 		if (err == nil) != (len(keys) > 0) {
 			t.Fatalf("keys %v with error %v", keys, err)
 		}

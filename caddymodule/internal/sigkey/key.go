@@ -1,42 +1,48 @@
 // Package sigkey has the keys that verify signatures: what a key is, the algorithm that it is bound to, and every form in which
 // people and key servers write keys.
 //
-// A key is checked when it is read, and its algorithm is fixed then; a token never chooses either. The package knows nothing of
-// tokens, messengers or where keys come from. Begin reading with [Key].
+// Every key has exactly one algorithm, which is fixed when the key is read (RFC 8725 section 3.1); a token never chooses. A key whose
+// type the algorithm does not fit is never made. The package knows nothing of tokens, messengers or where keys come from. Begin
+// reading with [Key] and [Algorithm].
 package sigkey
 
 import (
-	"crypto/hmac"
+	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/hex"
-	"hash"
 	"sync"
 	"sync/atomic"
 	"time"
 	"unique"
 
-	"github.com/lestrrat-go/jwx/v2/jwa"
-	"github.com/lestrrat-go/jwx/v2/jws"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/rsaverify"
 )
 
 // A Key is one verification key. Its algorithm was fixed when it was loaded.
 type Key struct {
-	alg         jwa.SignatureAlgorithm
+	alg         Algorithm
 	kid         string // "" if the key has none
-	material    any    // *rsa.PublicKey or []byte, as the algorithm wants it
+	material    any    // *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey or []byte, as the algorithm wants it
 	fingerprint [sha256.Size]byte
 	end         time.Time     // when it expires; zero if it does not
 	used        *atomic.Int64 // the hour of its last use since 1970; nil if that is not recorded
-	macs        *sync.Pool    // of *keyedHash, for HS256
+
+	// What prepare makes of these.
+	size     int            // of every signature, in bytes
+	prepared *rsaverify.Key // for RS256, RS384 and RS512
+	macs     *sync.Pool     // of *keyedHash, for secrets
 
 	Note string // what the operator should know about how it was read, or ""
 }
 
-// newSecretKey returns an HS256 key. The caller must not change secret afterwards.
-func newSecretKey(secret []byte, kid string) *Key {
+// newSecretKey returns the key of a secret. The caller must not change secret afterwards.
+func newSecretKey(secret []byte, kid string, alg Algorithm) *Key {
 	// The fingerprint compares secrets in memory and is never shown.
-	return &Key{alg: jwa.HS256, kid: kid, material: secret, fingerprint: sha256.Sum256(withoutPadding(secret)), macs: new(sync.Pool)}
+	k := &Key{alg: alg, kid: kid, material: secret, fingerprint: sha256.Sum256(withoutPadding(secret, alg)), macs: new(sync.Pool)}
+	k.prepare()
+	return k
 }
 
 // ExpiringAt returns k as a key that expires at that instant: the previous key of a rotation with an overlap.
@@ -53,85 +59,51 @@ func (k *Key) End() time.Time { return k.end }
 func (k *Key) KeyID() string { return k.kid }
 
 // SignatureSize returns the length in bytes of every signature that k verifies.
-func (k *Key) SignatureSize() int {
-	if public, ok := k.material.(*rsa.PublicKey); ok {
-		return public.Size()
-	}
-	return sha256.Size
-}
+func (k *Key) SignatureSize() int { return k.size }
 
-// Algorithm returns the name of the algorithm of k, as tokens have it in their header.
-func (k *Key) Algorithm() string { return k.alg.String() }
+// Algorithm returns the algorithm of k.
+func (k *Key) Algorithm() Algorithm { return k.alg }
 
 // Expired reports whether k has expired.
 func (k *Key) Expired(now time.Time) bool { return !k.end.IsZero() && !now.Before(k.end) }
 
-// Same reports whether k and other are the same key, even if their kids or ends differ.
+// Same reports whether k and other are the same key with the same algorithm, even if their kids or ends differ.
 func (k *Key) Same(other *Key) bool { return k.alg == other.alg && k.fingerprint == other.fingerprint }
 
-// ID identifies the key: two keys are the same exactly if their IDs are. For a public key it is the SHA-256 that operators see;
-// that of a secret is for comparing in memory and is never shown. It is interned, because every open connection has one.
-func (k *Key) ID() string { return unique.Make(hex.EncodeToString(k.fingerprint[:])).Value() }
+// SameMaterial reports whether k and other are the same key, even if their algorithms differ.
+func (k *Key) SameMaterial(other *Key) bool { return k.fingerprint == other.fingerprint }
+
+// ID identifies the key with its algorithm: two are the same exactly if their IDs are. It is for comparing in memory and is never
+// shown. It is interned, because every open connection has one.
+func (k *Key) ID() string {
+	return unique.Make(k.alg.String() + ":" + hex.EncodeToString(k.fingerprint[:])).Value()
+}
 
 // IsAsymmetric reports whether a verification with k costs as much as the cryptography of public keys does.
-func (k *Key) IsAsymmetric() bool { return k.alg != jwa.HS256 }
+func (k *Key) IsAsymmetric() bool { return !k.alg.IsSymmetric() }
 
-// A Info describes an active key. It contains nothing that helps to guess a secret.
+// An Info describes an active key. It contains nothing that helps to guess a secret.
 type Info struct {
 	KeyID     string `json:"kid,omitempty"`
 	Algorithm string `json:"alg"`
-	Bits      int    `json:"bits"`             // of the modulus, or of the secret
+	Bits      int    `json:"bits"`             // of the modulus, the curve, or the secret
 	SHA256    string `json:"sha256,omitempty"` // of the public key as PKIX DER, in hexadecimal; "" for a secret
 }
 
 // Info describes k.
 func (k *Key) Info() Info {
-	info := Info{KeyID: k.kid, Algorithm: k.alg.String()}
+	info := Info{KeyID: k.kid, Algorithm: k.alg.String(), SHA256: hex.EncodeToString(k.fingerprint[:])}
 	switch material := k.material.(type) {
 	case *rsa.PublicKey:
-		info.Bits, info.SHA256 = material.N.BitLen(), hex.EncodeToString(k.fingerprint[:])
+		info.Bits = material.N.BitLen()
+	case *ecdsa.PublicKey:
+		info.Bits = material.Curve.Params().BitSize
+	case ed25519.PublicKey:
+		info.Bits = 8 * ed25519.PublicKeySize
 	case []byte:
-		info.Bits = 8 * len(material)
+		info.Bits, info.SHA256 = 8*len(material), ""
 	}
 	return info
-}
-
-// rs256 is jwx's signature primitive. It reads the key and the received bytes, and nothing else: in particular not the header of
-// the token, by which jwx's own parsers would let a token choose.
-var rs256 = func() jws.Verifier {
-	v, err := jws.NewVerifier(jwa.RS256)
-	if err != nil {
-		panic(err) // impossible: it is built in
-	}
-	return v
-}()
-
-// Verify reports whether k made the signature over these bytes.
-func (k *Key) Verify(signed, signature []byte) bool {
-	if k.alg == jwa.HS256 {
-		return k.verifyHS256(signed, signature)
-	}
-	return rs256.Verify(signed, signature, k.material) == nil
-}
-
-// A keyedHash is HMAC-SHA-256 whose state already contains the secret, which is half of the work for a short token.
-type keyedHash struct {
-	hash.Hash
-	sum [sha256.Size]byte
-}
-
-// verifyHS256 computes the MAC and compares it in constant time. jwx does the same, and computes the state anew for every token.
-func (k *Key) verifyHS256(signed, signature []byte) bool {
-	mac, reused := k.macs.Get().(*keyedHash)
-	if reused {
-		mac.Reset()
-	} else {
-		mac = &keyedHash{Hash: hmac.New(sha256.New, k.material.([]byte))}
-	}
-	mac.Write(signed)
-	equal := hmac.Equal(mac.Sum(mac.sum[:0]), signature)
-	k.macs.Put(mac)
-	return equal
 }
 
 // CountingUse returns k as a key that records in hour when it was last used.

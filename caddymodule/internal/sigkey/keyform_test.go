@@ -66,34 +66,34 @@ func TestPublicKeysAreAcceptedAsPeopleHaveThem(t *testing.T) {
 		"a JWK with its purpose":               jwkText(public, `,"use":"sig","alg":"RS256","key_ops":["verify"],"x5t":"x","ext":true`),
 		"a JWK with blanks":                    " \n" + strings.ReplaceAll(jwkText(public, ""), ",", " ,\n "),
 	}
-	want, err := newPublicKey(public, "")
+	want, err := newPublicKey(public, "", nil, 0, rs256)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, text := range forms {
 		t.Run(name, func(t *testing.T) {
-			key, err := ParsePublic([]byte(text), "")
+			key, err := ParsePublic([]byte(text), "", rs256)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if key.alg != "RS256" || key.fingerprint != want.fingerprint || key.kid != "" {
+			if key.alg != RS256 || key.fingerprint != want.fingerprint || key.kid != "" {
 				t.Errorf("got %s %x %q", key.alg, key.fingerprint, key.kid)
 			}
-			if named, err := ParsePublic([]byte(text), "k1"); err != nil || named.kid != "k1" {
+			if named, err := ParsePublic([]byte(text), "k1", rs256); err != nil || named.kid != "k1" {
 				t.Errorf("with a kid: got %v %v", named, err)
 			}
 		})
 	}
 	for text, want := range map[string]string{jwkText(public, `,"kid":"own"`): "own", jwkText(public, `,"kid":""`): ""} {
-		if key, err := ParsePublic([]byte(text), ""); err != nil || key.kid != want {
+		if key, err := ParsePublic([]byte(text), "", rs256); err != nil || key.kid != want {
 			t.Errorf("the kid of a JWK: got %v %v, want %q", key, err, want)
 		}
 	}
-	if key, err := ParsePublic([]byte(jwkText(public, `,"kid":"own"`)), "given"); err != nil || key.kid != "given" {
+	if key, err := ParsePublic([]byte(jwkText(public, `,"kid":"own"`)), "given", rs256); err != nil || key.kid != "given" {
 		t.Errorf("a kid that was given over that of a JWK: got %v %v", key, err)
 	}
 	for bits, e := range map[int]int{2048: 3, 3072: 65537, 8192: 1<<31 - 1} {
-		if _, err := ParsePublic([]byte(pkixText(t, &rsa.PublicKey{N: modulus(bits), E: e})), ""); err != nil {
+		if _, err := ParsePublic([]byte(pkixText(t, &rsa.PublicKey{N: modulus(bits), E: e})), "", rs256); err != nil {
 			t.Errorf("%d bits, exponent %d: %v", bits, e, err)
 		}
 	}
@@ -146,8 +146,8 @@ func TestPublicKeysThatAreRefusedAreNamed(t *testing.T) {
 		{"PKIX under the name of PKCS#1", strings.ReplaceAll(whole, "PUBLIC KEY", "RSA PUBLIC KEY"), "cannot be decoded"},
 		{"PKCS#1 under the name of PKIX", pemText("PUBLIC KEY", x509.MarshalPKCS1PublicKey(public)), "cannot be decoded"},
 		{"a damaged certificate", pemText("CERTIFICATE", []byte("x")), "cannot be decoded"},
-		{"an elliptic curve key", pkixText(t, &ec.PublicKey), "ecdsa.PublicKey; RS256 needs an RSA key"},
-		{"an Ed25519 key", pkixText(t, ed), "PublicKey; RS256 needs an RSA key"},
+		{"an elliptic curve key", pkixText(t, &ec.PublicKey), "is an elliptic curve key (P-256), and only RS256 is accepted; if your site signs with ES256, name it with the key: alg ES256"},
+		{"an Ed25519 key", pkixText(t, ed), "is an elliptic curve key (Ed25519), and only RS256 is accepted; if your site signs with EdDSA, name it with the key: alg EdDSA"},
 		{"damaged PEM", whole[:len(whole)/2], "is damaged PEM"},
 		{"base64 with the end of PEM", body, "base64 that is not a whole key"},
 		{"a part of an OpenSSH key", "ssh-rsa AAAAB3NzaC1yc2E", "OpenSSH public key that is damaged"},
@@ -168,7 +168,7 @@ func TestPublicKeysThatAreRefusedAreNamed(t *testing.T) {
 		{"a negative exponent", pkixWithExponent(t, big.NewInt(-3)), "cannot be decoded"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := ParsePublic([]byte(tt.text), "")
+			_, err := ParsePublic([]byte(tt.text), "", rs256)
 			wantError(t, err, tt.want)
 			if body := strings.TrimSpace(tt.text); len(body) > 200 && strings.Contains(err.Error(), body[100:140]) {
 				t.Errorf("the error quotes the key: %v", err)
@@ -180,13 +180,13 @@ func TestPublicKeysThatAreRefusedAreNamed(t *testing.T) {
 // The HMAC key is exactly the text or the decoded bytes: any JWT library of the site must come to the same key.
 func TestSharedTokenIsTheKeyAsItIs(t *testing.T) {
 	for _, secret := range []string{sharedtoken.Generate(), string(bytes.Repeat([]byte{0xfb, 0xff, 'x', 1}, 8)), "MST_" + sharedtoken.Generate()[4:]} {
-		key, err := ParseShared([]byte(secret), "k1")
-		if err != nil || key.alg != "HS256" || key.kid != "k1" || string(key.material.([]byte)) != secret {
+		key, err := ParseShared([]byte(secret), "k1", HS256)
+		if err != nil || key.alg != HS256 || key.kid != "k1" || string(key.material.([]byte)) != secret {
 			t.Errorf("%q: got %+v %v", secret, key, err)
 		}
 	}
 	generated := sharedtoken.Generate()
-	_, err := ParseShared([]byte(generated[:len(generated)-1]), "")
+	_, err := ParseShared([]byte(generated[:len(generated)-1]), "", HS256)
 	wantError(t, err, "was damaged: a character is missing or wrong")
 }
 
@@ -211,33 +211,33 @@ func TestSharedTokensThatAreNotSecretsAreRefused(t *testing.T) {
 		{"nothing but NULs", strings.Repeat("\x00", 32), "NUL"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := ParseShared([]byte(tt.secret), "")
+			_, err := ParseShared([]byte(tt.secret), "", HS256)
 			wantError(t, err, tt.want)
 			if strings.Contains(err.Error(), testSecret[:8]) {
 				t.Errorf("the error quotes the secret: %v", err)
 			}
 		})
 	}
-	if _, err := ParseShared([]byte(strings.Repeat("x", 32)), ""); err != nil {
+	if _, err := ParseShared([]byte(strings.Repeat("x", 32)), "", HS256); err != nil {
 		t.Errorf("32 bytes: %v", err)
 	}
 	// One of 256 random secrets decodes to bytes that end in NUL.
-	bare, err := ParseShared([]byte(testSecret), "")
+	bare, err := ParseShared([]byte(testSecret), "", HS256)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if padded, err := ParseShared([]byte(testSecret+"\x00"), ""); err != nil || !padded.Same(bare) {
+	if padded, err := ParseShared([]byte(testSecret+"\x00"), "", HS256); err != nil || !padded.Same(bare) {
 		t.Errorf("with a NUL at the end: got %v, which is the same key for HMAC", err)
 	}
 	long := strings.Repeat("x", 64)
-	whole, err := ParseShared([]byte(long), "")
+	whole, err := ParseShared([]byte(long), "", HS256)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if longer, err := ParseShared([]byte(long+"\x00"), ""); err != nil || longer.Same(whole) {
+	if longer, err := ParseShared([]byte(long+"\x00"), "", HS256); err != nil || longer.Same(whole) {
 		t.Errorf("beyond the block of the hash a NUL counts: %v", err)
 	}
-	if _, err := ParseShared([]byte("{"+testSecret), ""); err != nil {
+	if _, err := ParseShared([]byte("{"+testSecret), "", HS256); err != nil {
 		t.Errorf("a secret that merely begins with a brace: %v", err)
 	}
 }

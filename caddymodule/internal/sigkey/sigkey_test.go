@@ -12,6 +12,9 @@ import (
 // testSecret is the shared token of the tests in this package.
 const testSecret = "not-a-secret-but-43-characters-of-some-text"
 
+// rs256 is what a messenger accepts that names nothing else.
+var rs256 = AlgorithmsOf(RS256)
+
 // privateKey is the one RSA key pair of the tests in this package: making one takes a while.
 var privateKey = sync.OnceValue(func() *rsa.PrivateKey {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)

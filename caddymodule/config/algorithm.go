@@ -1,0 +1,109 @@
+package config
+
+import (
+	"fmt"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
+)
+
+// readAlgorithm returns the algorithm with this name, which has to be one of allowed; fallback if there is no name. Errors go on after
+// the option's name.
+func readAlgorithm(name string, allowed sigkey.Algorithms, fallback sigkey.Algorithm) (sigkey.Algorithm, error) {
+	if name == "" {
+		return fallback, nil
+	}
+	alg, known := sigkey.ParseAlgorithm(name)
+	switch {
+	case !known:
+		return 0, fmt.Errorf("%q is not an algorithm that is known here; name %s", name, allowed.Text())
+	case !allowed.Has(alg):
+		return 0, fmt.Errorf("%q cannot be used here; name %s", name, allowed.Text())
+	}
+	return alg, nil
+}
+
+// readAlgorithms returns the algorithms of public keys with these names, and the default for none.
+func readAlgorithms(names []string) (sigkey.Algorithms, error) {
+	if len(names) == 0 {
+		return authn.DefaultAlgorithms, nil
+	}
+	var set sigkey.Algorithms
+	for _, name := range names {
+		alg, err := readAlgorithm(name, sigkey.Asymmetric, 0)
+		switch {
+		case err != nil:
+			return 0, err
+		case alg == 0:
+			return 0, fmt.Errorf("has an empty value; name %s", sigkey.Asymmetric.Text())
+		case set.Has(alg):
+			return 0, fmt.Errorf("names %q twice; remove one", alg)
+		}
+		set |= sigkey.AlgorithmsOf(alg)
+	}
+	return set, nil
+}
+
+func checkAlgorithms(names []string) error {
+	_, err := readAlgorithms(names)
+	return err
+}
+
+func checkSharedAlgorithm(names []string) error {
+	for _, name := range names {
+		if _, err := readAlgorithm(name, sigkey.Symmetric, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Parse makes the key of its text, which is the key itself or what the placeholder names.
+func (k PublicKey) Parse(text []byte) (*sigkey.Key, error) {
+	alg, err := readAlgorithm(k.Alg, sigkey.Asymmetric, sigkey.RS256)
+	if err != nil {
+		return nil, fmt.Errorf("has an alg that cannot be used: %w", err)
+	}
+	return sigkey.ParsePublic(text, k.KeyID, sigkey.AlgorithmsOf(alg))
+}
+
+// Algorithm returns the algorithm of the secret.
+func (t *SharedToken) Algorithm() (sigkey.Algorithm, error) {
+	return readAlgorithm(t.Alg, sigkey.Symmetric, sigkey.HS256)
+}
+
+// checkAlgorithms refuses names that are no algorithm of the method.
+func (m *Messenger) checkAlgorithms() error {
+	switch {
+	case m.JWKS != nil:
+		if err := checkAlgorithms(m.JWKS.Algorithms); err != nil {
+			return fmt.Errorf("jwks algorithms %w", err)
+		}
+	case m.SharedToken != nil:
+		if _, err := m.SharedToken.Algorithm(); err != nil {
+			return fmt.Errorf("shared_token alg %w", err)
+		}
+	}
+	for i, k := range m.PublicKey {
+		if _, err := readAlgorithm(k.Alg, sigkey.Asymmetric, sigkey.RS256); err != nil {
+			return fmt.Errorf("public_key number %d has an alg that cannot be used: %w", i+1, err)
+		}
+	}
+	return nil
+}
+
+// SigningAlgorithms are those of which a token has to have one. They are in the configuration, and do not depend on the keys.
+func (m *Messenger) SigningAlgorithms() (set sigkey.Algorithms) {
+	switch {
+	case m.JWKS != nil:
+		set, _ = readAlgorithms(m.JWKS.Algorithms) // checked
+	case m.SharedToken != nil:
+		alg, _ := m.SharedToken.Algorithm() // checked
+		set = sigkey.AlgorithmsOf(alg)
+	}
+	for _, k := range m.PublicKey {
+		alg, _ := readAlgorithm(k.Alg, sigkey.Asymmetric, sigkey.RS256) // checked
+		set |= sigkey.AlgorithmsOf(alg)
+	}
+	return set
+}
