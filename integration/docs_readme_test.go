@@ -104,11 +104,12 @@ func readmeOptions(t *testing.T) map[string][]string {
 
 func TestReadmeOptionsExist(t *testing.T) {
 	caddyfiles := map[string]string{
-		"messenger":     "{\n\tmessenger support {\n\t\tOPTION\n\t}\n}\n",
-		"jwks block":    "{\n\tmessenger support {\n\t\tjwks https://www.example.com/ {\n\t\t\tOPTION\n\t\t}\n\t}\n}\n",
-		"unnamed block": "{\n\tmessenger {\n\t\tOPTION\n\t}\n}\n",
-		"directive":     "http://localhost {\n\tmessenger_auth support {\n\t\tOPTION\n\t}\n}\n",
-		"panel":         "http://localhost {\n\tmessenger_panel {\n\t\tOPTION\n\t}\n}\n",
+		"messenger":          "{\n\tmessenger support {\n\t\tOPTION\n\t}\n}\n",
+		"jwks block":         "{\n\tmessenger support {\n\t\tjwks https://www.example.com/ {\n\t\t\tOPTION\n\t\t}\n\t}\n}\n",
+		"shared_token block": "{\n\tmessenger support {\n\t\tshared_token {env.X} {\n\t\t\tOPTION\n\t\t}\n\t}\n}\n",
+		"unnamed block":      "{\n\tmessenger {\n\t\tOPTION\n\t}\n}\n",
+		"directive":          "http://localhost {\n\tmessenger_auth support {\n\t\tOPTION\n\t}\n}\n",
+		"panel":              "http://localhost {\n\tmessenger_panel {\n\t\tOPTION\n\t}\n}\n",
 	}
 	written := map[string]string{"messenger": "the global option messenger <name>", "jwks block": "the block of jwks", "unnamed block": "the global option messenger { … } without a name",
 		"directive": "the directive messenger_auth", "panel": "the directive messenger_panel"}
@@ -183,6 +184,8 @@ func TestReadmeOptionsAreComplete(t *testing.T) {
 	jwks, _ := messengers.Type.Elem().Elem().FieldByName("JWKS")
 	check("messenger", messengers.Type, nil)
 	check("jwks block", jwks.Type, map[string]string{"url": ""}) // an argument
+	shared, _ := messengers.Type.Elem().Elem().FieldByName("SharedToken")
+	check("shared_token block", shared.Type, map[string]string{"token": "", "encoding": ""}) // arguments
 	check("directive", module("http.handlers.messenger_auth"),
 		map[string]string{"match": "", "messenger": "", "claim_headers": "claim_header", "logout_everywhere": ""}) // the first two are arguments
 	check("panel", module("http.handlers.messenger_panel"), map[string]string{"messengers": ""}) // arguments

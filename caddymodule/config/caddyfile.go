@@ -1,6 +1,8 @@
 package config
 
 import (
+	"slices"
+
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
@@ -27,7 +29,7 @@ func (m *Messenger) parseJWKS(d *caddyfile.Dispenser) error {
 	}
 	options, repeatable := m.options("jwks ")
 	err := ParseBlock(d, "jwks", options, repeatable...)
-	if err != nil || hasPlaceholder(m.JWKS.URL) { // placeholders are resolved at load, not here
+	if err != nil || hasPlaceholder(m.JWKS.URL) || slices.ContainsFunc(m.JWKS.Algorithms, hasPlaceholder) { // placeholders are resolved at load, not here
 		return err
 	}
 	if _, err := m.JWKS.Settings(); err != nil {

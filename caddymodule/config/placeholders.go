@@ -37,6 +37,9 @@ func (s Setting) resolve(m *Messenger, files LoadedFiles) (err error) {
 			if (*field)[i].KeyID, err = files.Resolve((*field)[i].KeyID); err != nil {
 				return fmt.Errorf("kid of key %d: %w", i+1, err)
 			}
+			if (*field)[i].Alg, err = files.Resolve((*field)[i].Alg); err != nil {
+				return fmt.Errorf("alg of key %d: %w", i+1, err)
+			}
 		}
 	}
 	return err
@@ -59,10 +62,21 @@ func hasPlaceholder(text string) bool { return strings.Contains(text, "{") }
 
 // checkWritten is CheckSettings for settings whose placeholders are not resolved yet.
 func (m *Messenger) checkWritten() error {
-	if !hasPlaceholder(m.IdentityKey) {
-		return m.CheckSettings()
+	written := m.CopySettings()
+	if hasPlaceholder(m.IdentityKey) {
+		written.IdentityKey = "resolved"
 	}
-	written := *m
-	written.IdentityKey = "resolved"
+	if m.JWKS != nil {
+		written.JWKS.Algorithms = slices.DeleteFunc(slices.Clone(m.JWKS.Algorithms), hasPlaceholder)
+	}
+	if m.SharedToken != nil && hasPlaceholder(m.SharedToken.Alg) {
+		written.SharedToken.Alg = ""
+	}
+	written.PublicKey = slices.Clone(m.PublicKey)
+	for i := range written.PublicKey {
+		if hasPlaceholder(written.PublicKey[i].Alg) {
+			written.PublicKey[i].Alg = ""
+		}
+	}
 	return written.CheckSettings()
 }

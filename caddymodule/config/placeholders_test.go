@@ -3,6 +3,7 @@ package config
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -12,7 +13,7 @@ func textSettings(t *testing.T) map[string]func(m *Messenger, text string) {
 	t.Helper()
 	found := make(map[string]func(m *Messenger, text string))
 	for _, s := range Settings {
-		switch s.field(&Messenger{JWKS: new(JWKS)}).(type) {
+		switch s.field(&Messenger{JWKS: new(JWKS), SharedToken: new(SharedToken)}).(type) {
 		case *string:
 			found[s.Name] = func(m *Messenger, text string) { *s.field(m).(*string) = text }
 		case *[]string:
@@ -39,7 +40,7 @@ func TestPlaceholdersInEveryTextOption(t *testing.T) {
 	t.Setenv("TEST_VALUE", "from-{env.OTHER}")
 	t.Setenv("TEST_EMPTY", "")
 	for name, set := range textSettings(t) {
-		written := &Messenger{JWKS: new(JWKS)}
+		written := &Messenger{JWKS: new(JWKS), SharedToken: new(SharedToken)}
 		set(written, "a-{env.TEST_VALUE}-{file."+file+"}")
 		before := *written.JWKS
 		resolved, err := written.Resolved(make(LoadedFiles))
@@ -47,16 +48,16 @@ func TestPlaceholdersInEveryTextOption(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		want := &Messenger{JWKS: new(JWKS)}
+		want := &Messenger{JWKS: new(JWKS), SharedToken: new(SharedToken)}
 		set(want, "a-from-{env.OTHER}-from-file") // what a placeholder gives is not read again
 		if got := textOf(resolved, name); got != textOf(want, name) {
 			t.Errorf("%s: got %q, want %q", name, got, textOf(want, name))
 		}
-		if *written.JWKS != before || strings.Contains(textOf(written, name), "from-") {
+		if !reflect.DeepEqual(*written.JWKS, before) || strings.Contains(textOf(written, name), "from-") {
 			t.Errorf("%s: what was written has changed", name)
 		}
 		for _, bad := range []string{"{env.TEST_EMPTY}", "{env.TEST_UNSET_EVER}", "{http.request.host}", "{tenantid}", "{file." + file + ".none}", "https://a.example/{env.TEST_EMPTY}/"} {
-			refused := &Messenger{JWKS: new(JWKS)}
+			refused := &Messenger{JWKS: new(JWKS), SharedToken: new(SharedToken)}
 			set(refused, bad)
 			_, err := refused.Resolved(make(LoadedFiles))
 			placeholder := bad[strings.Index(bad, "{")+1 : strings.Index(bad, "}")]

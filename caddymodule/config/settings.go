@@ -257,6 +257,9 @@ func readPublicKey(args []string) (PublicKey, error) {
 		}
 		*field = rest[1]
 	}
+	if hasPlaceholder(k.Alg) {
+		return k, nil // it is checked when that is resolved
+	}
 	if _, ok := ParseReference(k.Key); ok {
 		_, err := readAlgorithm(k.Alg, sigkey.Asymmetric, sigkey.RS256)
 		return k, err

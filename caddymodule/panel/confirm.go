@@ -112,9 +112,12 @@ func keyLosses(old, next *config.Messenger, n int, all string) (list []string) {
 		list = append(list, fmt.Sprintf("Another URL drops %s. Tokens that are signed with a key that is not at the new one are refused at once.", all))
 	}
 	if len(old.PublicKey) == 0 {
+		if lost := old.SigningAlgorithms() &^ next.SigningAlgorithms(); lost != 0 {
+			list = append(list, fmt.Sprintf("Another algorithm: tokens with the alg %s are refused at once, including those that are signed with %s.", lost.Text(), all))
+		}
 		return list
 	}
-	var removed, renamed []string
+	var removed, renamed, other []string
 	kept := publicKeys(next)
 	lost := slices.DeleteFunc(publicKeys(old), func(key sigkey.Info) bool { return verifiesStill(kept, key) })
 	for _, key := range publicKeys(old) {
@@ -126,6 +129,10 @@ func keyLosses(old, next *config.Messenger, n int, all string) (list []string) {
 			name = "key ID " + key.KeyID
 		}
 		at := slices.IndexFunc(kept, func(k sigkey.Info) bool { return k.SHA256 == key.SHA256 && k.Algorithm == key.Algorithm })
+		if at < 0 && slices.ContainsFunc(kept, func(k sigkey.Info) bool { return k.SHA256 == key.SHA256 }) {
+			other = append(other, name)
+			continue
+		}
 		if at < 0 {
 			removed = append(removed, name)
 			continue
@@ -135,6 +142,9 @@ func keyLosses(old, next *config.Messenger, n int, all string) (list []string) {
 	}
 	if len(removed) > 0 {
 		list = append(list, fmt.Sprintf("Removes %d of %d public keys (%s). Tokens that are signed with %s are refused at once.", len(removed), n, strings.Join(removed, ", "), itOrThem(len(removed))))
+	}
+	if len(other) > 0 {
+		list = append(list, fmt.Sprintf("Gives %d of %d public keys another algorithm (%s). Tokens that are signed with the former one are refused at once.", len(other), n, strings.Join(other, ", ")))
 	}
 	if len(renamed) > 0 {
 		list = append(list, fmt.Sprintf("Gives %d of %d public keys another key ID (%s). Tokens that name the former one are refused at once.", len(renamed), n, strings.Join(renamed, ", ")))

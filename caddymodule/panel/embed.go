@@ -28,7 +28,8 @@ const defaultMarker = "jwt"
 type sampleContract struct {
 	Messenger string
 	Identity  string // the identity key
-	Secret    bool   // HS256 with a shared token, otherwise RS256 with a private key
+	Secret    bool   // it is signed with a shared token, otherwise with a private key
+	Algorithm string
 	KeyID     string
 	Seconds   int
 	Claims    []sampleClaim // beside the identity, iat and exp
@@ -47,9 +48,13 @@ func sampleContractOf(m *config.Messenger, name string, keys *admin.KeysInfo, ma
 		life = max(limit, time.Second)
 	}
 	c.Seconds = int(life / time.Second)
+	c.Algorithm = m.SigningAlgorithms().List()[0].String()
 	if keys != nil && !c.Secret {
-		for _, key := range keys.Keys {
-			if c.KeyID == "" {
+		for i, key := range keys.Keys {
+			if i == 0 {
+				c.Algorithm = key.Algorithm // it has a key, which another one of a key set may not have
+			}
+			if c.KeyID == "" && key.Algorithm == c.Algorithm {
 				c.KeyID = key.KeyID
 			}
 		}
@@ -98,10 +103,25 @@ func quotePHP(text string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(text) + "'"
 }
 
-// A sample is one program with what a developer has to know to run it.
+// Family returns the kind of key for a private key's algorithm: RSA, EC or Ed.
+func (c *sampleContract) Family() string {
+	switch {
+	case strings.HasPrefix(c.Algorithm, "ES"):
+		return "EC"
+	case c.Algorithm == "EdDSA":
+		return "Ed"
+	}
+	return "RSA"
+}
+
+// A sample is one program with what a developer has to know to run it. It has no code if the usual library of the language does
+// not sign with the algorithm.
 type sample struct {
 	ID, Language, Install, Code string
 }
+
+// notSigned are the algorithms with which the usual library of a language does not sign.
+var notSigned = map[string][]string{"php": {"PS256", "PS384", "PS512", "ES512", "EdDSA"}}
 
 func samplesFor(c *sampleContract) ([]sample, error) {
 	list := []sample{
@@ -111,6 +131,12 @@ func samplesFor(c *sampleContract) ([]sample, error) {
 		{ID: "go", Language: "Go", Install: "go get github.com/golang-jwt/jwt/v5"},
 	}
 	for i := range list {
+		if list[i].ID == "node" && c.Algorithm == "EdDSA" {
+			list[i].Install = "node --version" // its own cryptography is enough; jsonwebtoken does not sign EdDSA
+		}
+		if slices.Contains(notSigned[list[i].ID], c.Algorithm) {
+			continue
+		}
 		code, err := writeSample(list[i].ID, c)
 		if err != nil {
 			return nil, err
