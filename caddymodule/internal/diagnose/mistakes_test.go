@@ -235,6 +235,9 @@ func TestMarkerInAnotherCase(t *testing.T) {
 		if got := Astray(sources, r); got != want {
 			t.Errorf("%s: got %q, want %q", offers, got, want)
 		}
+	}
+}
+
 // The finding about keys that are left out has the line to write, which keeps what is accepted now.
 func TestKeysThatAreLeftOutAreCounted(t *testing.T) {
 	_, findings := examine(t, gateway(t), "mixed", unsigned(`{"alg":"ES256","kid":"e1"}`, payload("")))
