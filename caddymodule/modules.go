@@ -21,6 +21,7 @@
 //	internal/keyserver             what a key server publishes, over HTTP
 //	internal/keytext               the forms in which people have a public key
 //	internal/sharedtoken           the text of a shared token
+//	internal/ticket                tickets in place of tokens, each used at most once
 //	internal/session, strictjson   connections with a deadline; JSON that every parser reads alike
 //	internal/bytecache, …          caches, a turnstile, and other small things
 //	internal/cause                 what people are told about each mistake

@@ -25,6 +25,7 @@ var errorOf = map[int]string{http.StatusUnauthorized: "invalid_token", http.Stat
 var codesElsewhere = map[string]func(*testing.T){
 	"token_revoked":        TestRevokedTokensAreRefusedUntilThatIsTakenBack,
 	"store_unavailable":    TestLogoutThatCannotBeKeptSaysSo,
+	"ticket_invalid":       TestTickets, "ticket_expired": TestTickets, "ticket_used": TestTickets, "ticket_request_invalid": TestTickets,
 	"too_many_connections": TestContactLimitOfConnections,
 	"too_many_requests":    TestContactLimitOfRequests,
 	"too_many_failures":    TestFailLimitGoesByTheAddressThatTrustedProxiesName,

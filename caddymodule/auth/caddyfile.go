@@ -27,6 +27,7 @@ func init() {
 //		token_from          query <name>
 //		token_from          websocket_protocol <marker>
 //		token_from          websocket_protocol prefix <prefix> [base64url]
+//		token_from          ticket <name>
 //		forward_token
 //		identity_header     <name>
 //		messenger_header    <name>
@@ -47,6 +48,8 @@ func init() {
 //		websocket_rejection close|status
 //		logout_path         <path> [everywhere]
 //		stream_types        <media type…>
+//		ticket_path         <path>
+//		ticket_lifetime     <duration>
 //	}
 //
 // token_from and claim_header may be repeated. The matcher belongs to the handler and not to its route: requests that do
@@ -94,7 +97,9 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			h.CORS = &CORS{ExposedHeaders: d.RemainingArgs()}
 			return nil
 		},
-		"stream_types": config.ListOption(&h.StreamTypes),
+		"stream_types":    config.ListOption(&h.StreamTypes),
+		"ticket_path":     config.StringOption(&h.TicketPath),
+		"ticket_lifetime": config.DurationOption(&h.TicketLifetime),
 		"forward_token": func(d *caddyfile.Dispenser) error {
 			if d.CountRemainingArgs() > 0 {
 				return d.Err("forward_token takes no value; remove the line to take tokens out of the request")
@@ -119,7 +124,7 @@ func (h *Handler) parseTokenFrom(d *caddyfile.Dispenser) error {
 		return h.addTokenFrom(d, source)
 	}
 	if len(args) != 2 && (len(args) != 3 || authn.SourceKind(args[0]) != authn.Header) {
-		return d.Err("token_from takes one of: header <name> [<scheme>], cookie <name>, query <name>, websocket_protocol <marker>, or websocket_protocol prefix <prefix> [base64url]")
+		return d.Err("token_from takes one of: header <name> [<scheme>], cookie <name>, query <name>, websocket_protocol <marker>, ticket <name>, or websocket_protocol prefix <prefix> [base64url]")
 	}
 	source := TokenSource{From: authn.SourceKind(args[0]), Name: args[1]}
 	if len(args) == 3 {

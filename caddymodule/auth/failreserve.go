@@ -145,7 +145,7 @@ func (f failures) charge(rej *authn.Rejection) {
 		return
 	}
 	switch rej.Code {
-	case authn.TokenMalformed, authn.TokenTooLarge, authn.AlgorithmNotAllowed, authn.KeyUnknown, authn.SignatureInvalid:
+	case authn.TokenMalformed, authn.TokenTooLarge, authn.AlgorithmNotAllowed, authn.KeyUnknown, authn.SignatureInvalid, authn.TicketInvalid:
 	default:
 		return
 	}

@@ -91,6 +91,13 @@ type Handler struct {
 	// Whether a logout always revokes all tokens of the contact that were issued so far. Default: false.
 	LogoutEverywhere bool `json:"logout_everywhere,omitempty"`
 
+	// The path at which a page gets a ticket: a POST with a valid token answers with a short text that can be used once in place
+	// of the token, in the query parameter that token_from ticket names. Default: none.
+	TicketPath string `json:"ticket_path,omitempty"`
+
+	// How long a ticket is valid, at most 5m. Default: 30s.
+	TicketLifetime *caddy.Duration `json:"ticket_lifetime,omitempty"`
+
 	// Whether pages of the messenger's allowed_origin may send requests from another origin and read the answers: preflights are
 	// answered here, and answers of the backend get the headers of CORS where it sends none. Default: the backend does both.
 	CORS *CORS `json:"cors,omitempty"`
@@ -155,7 +162,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.headers = h.Contract()
 	h.sources = sources(h.TokenFrom)
 	h.CORS.prepare(h.sources)
-	h.takesQuery = slices.ContainsFunc(h.sources, func(s authn.Source) bool { return s.Kind == authn.Query })
+	h.takesQuery = slices.ContainsFunc(h.sources, func(s authn.Source) bool { return s.Kind == authn.Query || s.Kind == authn.Ticket })
 
 	app, err := ctx.App("messenger")
 	if err != nil {
@@ -254,6 +261,8 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, d decision) erro
 		h.removeToken(r)
 	case h.isLogout(r):
 		return h.logOut(w, r, m, mode, o)
+	case h.isTicketRequest(r):
+		return h.giveTicket(w, r, m, mode, o)
 	case o.Contact != nil:
 		return h.passVerified(w, r, m, mode, o, next)
 	default:

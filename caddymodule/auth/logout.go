@@ -21,16 +21,7 @@ func (h *Handler) isLogout(r *http.Request) bool {
 // logOut answers requests for logout_path; they are never passed upstream. A contact can revoke only their own tokens, and
 // only with a valid one, whatever the mode.
 func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome) error {
-	w.Header().Set("Cache-Control", "no-store")
-	if isPreflight(r) {
-		allowLogout(m, w.Header(), r, h.sources)
-		w.WriteHeader(http.StatusNoContent)
-		return nil
-	}
-	if r.Method != http.MethodPost {
-		h.removeToken(r)
-		w.Header().Set("Allow", http.MethodPost)
-		w.WriteHeader(http.StatusMethodNotAllowed)
+	if h.answersPostOnly(w, r, m) {
 		return nil
 	}
 	rej, token := o.Rejection, ""
@@ -60,8 +51,26 @@ func (h *Handler) revokeOwn(r *http.Request, m *registry.Messenger, c *authn.Con
 	return err
 }
 
-// allowLogout answers a CORS preflight for a logout from a page of allowed_origin.
-func allowLogout(m *registry.Messenger, header http.Header, r *http.Request, sources authn.Sources) {
+// answersPostOnly answers requests for a path of the gateway's own that are not a POST, and returns false for a POST. more are
+// headers that a page may send besides that of the token.
+func (h *Handler) answersPostOnly(w http.ResponseWriter, r *http.Request, m *registry.Messenger, more ...string) bool {
+	w.Header().Set("Cache-Control", "no-store")
+	switch {
+	case isPreflight(r):
+		allowPosting(m, w.Header(), r, h.sources, more)
+		w.WriteHeader(http.StatusNoContent)
+	case r.Method != http.MethodPost:
+		h.removeToken(r)
+		w.Header().Set("Allow", http.MethodPost)
+		w.WriteHeader(http.StatusMethodNotAllowed)
+	default:
+		return false
+	}
+	return true
+}
+
+// allowPosting answers a CORS preflight for a POST from a page of allowed_origin.
+func allowPosting(m *registry.Messenger, header http.Header, r *http.Request, sources authn.Sources, more []string) {
 	if allowReading(m, header, r); header.Get("Access-Control-Allow-Origin") == "" {
 		return
 	}
@@ -72,6 +81,6 @@ func allowLogout(m *registry.Messenger, header http.Header, r *http.Request, sou
 		}
 	}
 	header.Set("Access-Control-Allow-Methods", http.MethodPost)
-	header.Set("Access-Control-Allow-Headers", strings.Join(allowed, ", "))
+	header.Set("Access-Control-Allow-Headers", strings.Join(append(allowed, more...), ", "))
 	header.Set("Access-Control-Max-Age", "600")
 }

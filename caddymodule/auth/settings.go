@@ -64,10 +64,12 @@ func (h *Handler) warnAboutAddresses() {
 	}
 }
 
+func isQuery(s TokenSource) bool { return s.From == authn.Query || s.From == authn.Ticket }
+
 // isLogged reports whether Caddy's logs contain the tokens of source. Caddy itself redacts cookies and two headers.
 func isLogged(source authn.Source) bool {
 	switch source.Kind {
-	case authn.Cookie:
+	case authn.Cookie, authn.Ticket: // a ticket that is logged was used
 		return false
 	case authn.Header:
 		return source.Name != "Authorization" && source.Name != "Proxy-Authorization"
@@ -92,6 +94,9 @@ func (h *Handler) checkSettings() error {
 			return fmt.Errorf("token_from %s %s: is given twice; remove one", source.From, source.Name)
 		}
 		for _, other := range h.TokenFrom[:i] {
+			if isQuery(source) && isQuery(other) && source.Name == other.Name {
+				return fmt.Errorf("token_from %s %s: the parameter is used by %s; a token and a ticket each need a parameter of their own", source.From, source.Name, other.From)
+			}
 			if source.isOtherSpelling(other) {
 				return fmt.Errorf("token_from %s %s: is another spelling of %s, which is the same to some backends; keep one", source.From, source.Name, other.Name)
 			}
@@ -102,6 +107,9 @@ func (h *Handler) checkSettings() error {
 	}
 	if h.LogoutPath == "" && h.LogoutEverywhere {
 		return errors.New("logout_everywhere needs a logout_path")
+	}
+	if err := h.checkTickets(); err != nil {
+		return err
 	}
 	if err := checkStreamTypes(h.StreamTypes); err != nil {
 		return fmt.Errorf("stream_types %w", err)

@@ -12,10 +12,10 @@ import (
 
 // TokenSource is a part of a request in which a token may be sent.
 type TokenSource struct {
-	// The kind of source: "header", "cookie", "query" or "websocket_protocol". Required.
+	// The kind of source: "header", "cookie", "query", "websocket_protocol" or "ticket". Required.
 	From authn.SourceKind `json:"from,omitempty"`
 
-	// The name of the header, the cookie, or the query parameter; for websocket_protocol the marker, which is the subprotocol
+	// The name of the header, the cookie, or the query parameter, also for a ticket; for websocket_protocol the marker, which is the subprotocol
 	// that the client offers directly before the token. Required.
 	Name string `json:"name,omitempty"`
 
@@ -60,12 +60,12 @@ func (s TokenSource) check() error {
 		if !httpguts.ValidHeaderFieldName(s.Name) {
 			return errors.New("the name has characters other than letters, digits and !#$%&'*+-.^_`|~")
 		}
-	case authn.Query:
+	case authn.Query, authn.Ticket:
 		if s.Name == "" {
 			return errors.New("the name of the parameter is missing")
 		}
 	default:
-		return errors.New("is not one of: header, cookie, query, websocket_protocol")
+		return errors.New("is not one of: header, cookie, query, websocket_protocol, ticket")
 	}
 	return nil
 }

@@ -19,20 +19,25 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, m *regist
 		return w, "", o.Rejection // an earlier handler has removed the token; its result applies here too
 	}
 	o.Messenger = m.Name
-	found, rej := h.sources.Find(r, authn.Look{Handshake: o.Handshake, Anonymous: mode == config.ModeOptional})
+	found, rej := h.sources.Find(r, authn.Look{Handshake: o.Handshake, Tickets: o.Handshake || r.Method == http.MethodGet, Anonymous: mode == config.ModeOptional})
 	if found.Any || rej != nil && rej.Code == authn.TokenAmbiguous {
 		o.Source = string(found.Kind)
 		h.removeToken(r)
 		w = answerProtocol(w, r, o, found.Marker)
 	}
 	if rej == nil {
-		rej = checkOrigin(m, r, o, found.CookieOnly)
+		rej = checkOrigin(m, r, o, found)
 	}
-	if rej == nil {
-		rej = h.verify(r, m, found.Token, o)
+	token := found.Token
+	switch {
+	case rej != nil:
+	case found.Kind == authn.Ticket:
+		token, rej = h.redeem(r, m, token, o)
+	default:
+		rej = h.verify(r, m, token, o)
 	}
 	o.Rejection = rej
-	return w, found.Token, rej
+	return w, token, rej
 }
 
 // verify finds the contact that token identifies and records it in o.

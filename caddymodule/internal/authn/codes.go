@@ -31,6 +31,10 @@ const (
 	TokenRevoked         Code = "token_revoked"
 	MessengerUnknown     Code = "messenger_unknown"
 	TooManyFailures      Code = "too_many_failures"
+	TicketInvalid        Code = "ticket_invalid"
+	TicketExpired        Code = "ticket_expired"
+	TicketUsed           Code = "ticket_used"
+	TicketRequestInvalid Code = "ticket_request_invalid"
 	TooManyConnections   Code = "too_many_connections"
 	TooManyRequests      Code = "too_many_requests"
 	KeysUnavailable      Code = "keys_unavailable"
@@ -110,6 +114,18 @@ var codes = map[Code]CodeInfo{
 	TooManyFailures: {429, "Too many failures",
 		"Too many invalid tokens came from this address. Send tokens of this messenger only, and try again after the time in Retry-After.",
 		"if these clients are real, check that trusted_proxies names the proxy in front, and raise fail_limit"},
+	TicketInvalid: {401, "Invalid ticket",
+		"The ticket was not made by this gateway for this messenger and this path, or was changed on the way. Ask for a new ticket.",
+		"if it is many clients, check that all nodes have the same store key; otherwise it may be an attack"},
+	TicketExpired: {401, "Ticket expired",
+		"The ticket has expired. Ask for a new ticket directly before it is used.",
+		"if it is many clients at once, compare the clocks of the nodes; otherwise pages keep tickets too long"},
+	TicketUsed: {401, "Ticket used",
+		"The ticket was used before. Every request needs a ticket of its own, also when a connection is opened again.",
+		"have pages ask for a ticket for each request; EventSource reconnects with the same address"},
+	TicketRequestInvalid: {400, "Invalid request for a ticket",
+		"The body is not empty and not a JSON object with the one member path, which begins with a slash. Send no body, or {\"path\": \"/files/7\"}.",
+		"have the page send no body, or the path of the request as it will be in its address"},
 	TooManyConnections: {429, "Too many connections",
 		"This contact has as many WebSockets and event streams open as the gateway allows. Close one, and try again after the time in Retry-After.",
 		"if it is many contacts, raise connections in contact_limit: each tab of a page needs one, and messenger-auth.js a second one while it renews"},

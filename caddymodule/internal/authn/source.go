@@ -17,6 +17,7 @@ const (
 	Cookie            SourceKind = "cookie"
 	Query             SourceKind = "query"
 	WebSocketProtocol SourceKind = "websocket_protocol"
+	Ticket            SourceKind = "ticket" // a query parameter with a ticket in place of a token
 )
 
 // A Source is one place of a request in which a token may travel.
@@ -49,7 +50,7 @@ func (s Sources) Remove(r *http.Request, original *url.URL) {
 			src.removeHeader(r)
 		case Cookie:
 			src.removeCookie(r)
-		case Query:
+		case Query, Ticket:
 			r.URL.RawQuery = src.removeParameter(r.URL.RawQuery)
 			r.RequestURI = src.removeFromAddress(r.RequestURI)
 			if original != nil && original != r.URL {

@@ -32,6 +32,10 @@ type Look struct {
 	// them there, and proxies and backends do not read them.
 	Handshake bool
 
+	// Tickets reports whether a ticket is a source on the request. A ticket is for what a page cannot give a header, and none of
+	// that changes anything.
+	Tickets bool
+
 	// Anonymous reports whether a request may come without a token. What pages send instead of one then counts as none.
 	// Otherwise it is a malformed token, which helps more with finding the mistake.
 	Anonymous bool
@@ -63,6 +67,12 @@ func (s Sources) Find(r *http.Request, look Look) (Found, *Rejection) {
 					}
 				}
 			}
+		case Ticket:
+			if !look.Tickets {
+				f.found.Any = f.found.Any || src.removeParameter(r.URL.RawQuery) != r.URL.RawQuery
+				continue
+			}
+			src.findParameter(r.URL.RawQuery, &f)
 		case Query:
 			src.findParameter(r.URL.RawQuery, &f)
 		case WebSocketProtocol:

@@ -127,6 +127,7 @@ func (reg *Registry) Start(ctx context.Context, interval time.Duration) {
 	}
 	go reg.warnAboutStored(ctx)
 	go reg.Store.writeUsesRegularly(ctx)
+	go reg.Store.tidyTickets(ctx)
 	if interval > 0 {
 		go reg.Store.keepUpToDate(ctx, interval)
 		go reg.Store.sweepRegularly(ctx)

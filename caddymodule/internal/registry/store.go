@@ -21,6 +21,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/nameindex"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ticket"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/turnstile"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
@@ -63,6 +64,7 @@ type Store struct {
 	Assertions *assertion.Keys // with which the gateway tells backends who a contact is
 
 	follower *vault.Follower
+	Tickets  *ticket.Desk
 
 	stored    *otter.Cache[string, *storedEntry]
 	absent    *otter.Cache[string, struct{}] // names without a stored messenger: no number of them evicts a messenger
@@ -151,6 +153,9 @@ func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string) (*Stor
 			changing:   make(map[string]*nameLock),
 			loading:    make(map[string]*nameLock),
 			flights:    make(map[string]*flight),
+		}
+		if l.Tickets, err = ticket.New(sealKeys, vault.Markers{Vault: v, Node: w.ID}); err != nil {
+			return nil, err
 		}
 		l.index.Read = l.readNames
 		w.Wrote, w.Stats.Seconds = l.wrote, observeWrite

@@ -95,3 +95,14 @@ func (s *Store) sweepRegularly(ctx context.Context) {
 		}
 	}
 }
+
+// tidyTickets forgets old tickets, until ctx ends.
+func (s *Store) tidyTickets(ctx context.Context) {
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Minute):
+			s.Tickets.Tidy(ctx, Now())
+		}
+	}
+}

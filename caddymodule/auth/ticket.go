@@ -1,0 +1,200 @@
+package auth
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ticket"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
+)
+
+const (
+	// defaultTicketLifetime is how long a ticket is valid, unless ticket_lifetime is set.
+	defaultTicketLifetime = 30 * time.Second
+
+	// maxTicketRequest is the size of the largest body of a request for a ticket, and maxTicketPath of a path in it.
+	maxTicketRequest = 4 << 10
+	maxTicketPath    = 2 << 10
+
+	// bodyWait is how long a client may take to send that body.
+	bodyWait = 5 * time.Second
+)
+
+// isTicketRequest reports whether r is a request for ticket_path.
+func (h *Handler) isTicketRequest(r *http.Request) bool {
+	return h.TicketPath != "" && r.URL.Path == h.TicketPath
+}
+
+// checkTickets refuses settings of tickets that cannot work.
+func (h *Handler) checkTickets() error {
+	lifetime := config.DurationOr(h.TicketLifetime, defaultTicketLifetime)
+	switch {
+	case h.TicketPath != "" && !strings.HasPrefix(h.TicketPath, "/"):
+		return fmt.Errorf("ticket_path %q does not begin with a slash", h.TicketPath)
+	case h.TicketPath != "" && h.TicketPath == h.LogoutPath:
+		return errors.New("ticket_path is the same as logout_path; choose another path")
+	case h.TicketPath == "" && h.TicketLifetime != nil:
+		return errors.New("ticket_lifetime needs a ticket_path")
+	case lifetime < time.Second || lifetime > ticket.MaxLifetime:
+		return fmt.Errorf("ticket_lifetime is not between 1s and %s; a page can ask for another ticket", "5m")
+	}
+	return nil
+}
+
+// giveTicket answers requests for ticket_path; they are never passed upstream. Whatever the mode, a ticket is given for a valid
+// token only.
+func (h *Handler) giveTicket(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome) error {
+	if h.answersPostOnly(w, r, m, "Content-Type") {
+		return nil
+	}
+	if o.Contact != nil {
+		// An earlier handler has removed the token, and a ticket without one would be worthless.
+		return caddyhttp.Error(http.StatusInternalServerError, errors.New("ticket_path has to be in the first messenger_auth that a request reaches"))
+	}
+	w, token, rej := h.authenticate(w, r, m, config.ModeRequired, o)
+	over := h.overLimit(m, r, o)
+	if over != nil {
+		h.record(r, m, mode, o, over, token)
+		return h.refuseOver(w, r, m, o, over)
+	}
+	var path string
+	if rej == nil {
+		path, rej = ticketPathOf(w, r)
+	}
+	var text string
+	now := registry.Now()
+	expires := now.Add(config.DurationOr(h.TicketLifetime, defaultTicketLifetime))
+	if rej == nil {
+		if until := o.Contact.Until; !until.IsZero() && until.Before(expires) {
+			expires = until
+		}
+		var err error
+		if text, err = h.registry.Store.Tickets.Give(ticket.Ticket{Messenger: m.Name, Path: path, Token: token, Expires: expires}); err != nil {
+			return caddyhttp.Error(http.StatusInternalServerError, fmt.Errorf("sealing a ticket: %w", err))
+		}
+	}
+	h.record(r, m, mode, o, rej, token)
+	if rej != nil {
+		return h.refuse(w, r, m, o, rej)
+	}
+	allowReading(m, w.Header(), r)
+	body, err := json.Marshal(struct {
+		Ticket    string `json:"ticket"`
+		ExpiresIn int64  `json:"expires_in"`
+	}{text, int64(expires.Sub(now) / time.Second)})
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusCreated)
+	_, _ = w.Write(append(body, '\n')) // an error means that the client is gone
+	return nil
+}
+
+var errTicketRequest = &authn.Rejection{Code: authn.TicketRequestInvalid, Reason: "the body of a request for a ticket is neither empty nor an object with the one member path"}
+
+// ticketPathOf returns the path to which the body of a request binds the ticket, or "" for all.
+func ticketPathOf(w http.ResponseWriter, r *http.Request) (string, *authn.Rejection) {
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(bodyWait)) // where that is not supported, Caddy's own timeouts apply
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxTicketRequest+1))
+	_ = control.SetReadDeadline(time.Time{})
+	if err != nil || len(body) > maxTicketRequest {
+		return "", errTicketRequest
+	}
+	if len(body) == 0 {
+		return "", nil
+	}
+	var path string
+	valid := false
+	err = strictjson.Object(body, func(name, value []byte) {
+		valid = string(name) == "path" && json.Unmarshal(value, &path) == nil && !valid
+	})
+	if members, _ := strictjson.Members(body); err != nil || !valid || len(members) != 1 || !strings.HasPrefix(path, "/") || len(path) > maxTicketPath {
+		return "", errTicketRequest
+	}
+	return path, nil
+}
+
+// These are why a ticket is not taken.
+var (
+	errTicketInvalid  = &authn.Rejection{Code: authn.TicketInvalid, Reason: "the ticket was not sealed by this gateway, or was changed"}
+	errOtherMessenger = &authn.Rejection{Code: authn.TicketInvalid, Reason: "the ticket is for another messenger"}
+	errOtherPath      = &authn.Rejection{Code: authn.TicketInvalid, Reason: "the ticket is for another path"}
+	errTicketExpired  = &authn.Rejection{Code: authn.TicketExpired, Reason: "the ticket has expired"}
+	errTicketUsed     = &authn.Rejection{Code: authn.TicketUsed, Reason: "the ticket was used before"}
+	errTicketUnknown  = &authn.Rejection{Code: authn.StoreUnavailable, Reason: "it could not be noted that the ticket is used"}
+)
+
+// redeem verifies the token in the ticket text, and takes the ticket. It returns the token. The order matters: the seal comes
+// first, so that strangers cost nothing else, and the ticket is taken last, so that storage is asked for valid ones only.
+func (h *Handler) redeem(r *http.Request, m *registry.Messenger, text string, o *upstream.Outcome) (string, *authn.Rejection) {
+	t, rej := h.openTicket(r, m, text)
+	if rej != nil {
+		return "", rej
+	}
+	switch {
+	case t.Messenger != m.Name:
+		return "", errOtherMessenger
+	case t.Path != "" && t.Path != requestedPath(r):
+		return "", errOtherPath
+	}
+	if rej := h.verify(r, m, t.Token, o); rej != nil {
+		return t.Token, rej
+	}
+	err := h.registry.Store.Tickets.Take(r.Context(), t, registry.Now)
+	if err == nil {
+		return t.Token, nil
+	}
+	o.Contact = nil // no later handler may take this request for verified
+	switch {
+	case errors.Is(err, ticket.ErrUsed):
+		return "", errTicketUsed
+	case errors.Is(err, ticket.ErrExpired):
+		return "", errTicketExpired
+	}
+	if c := h.refusals.Check(zap.WarnLevel, "a ticket could not be used"); c != nil {
+		c.Write(zap.String("messenger", m.Name), zap.Error(err), zap.String("advice", authn.StoreUnavailable.Info().Advice))
+	}
+	return "", errTicketUnknown
+}
+
+// openTicket opens a ticket. For fail_limit, one that is not of this gateway counts as a forged token.
+func (h *Handler) openTicket(r *http.Request, m *registry.Messenger, text string) (t *ticket.Ticket, rej *authn.Rejection) {
+	if m.FailLimit != nil {
+		failures := failuresOf(m, r)
+		if rej := failures.reserve(r.Context()); rej != nil {
+			return nil, rej
+		}
+		defer func() { failures.settle(rej) }()
+	}
+	t, err := h.registry.Store.Tickets.Open(text, registry.Now())
+	switch {
+	case errors.Is(err, ticket.ErrExpired):
+		return nil, errTicketExpired
+	case err != nil:
+		return nil, errTicketInvalid
+	}
+	return t, nil
+}
+
+// requestedPath returns the path of r as the client has sent it, whatever was rewritten since. One with escapes is returned as it
+// is, because a backend may read it in another way.
+func requestedPath(r *http.Request) string {
+	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL != nil {
+		return original.URL.EscapedPath()
+	}
+	return r.URL.EscapedPath()
+}

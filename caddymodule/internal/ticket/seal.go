@@ -1,0 +1,115 @@
+package ticket
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"strings"
+	"time"
+)
+
+// The text of a ticket is, in base64url: the beginning of a hash of the key, the random name of the ticket, a nonce, and the
+// ciphertext of AES-256-GCM. Every ticket has an AES key of its own, derived from the ticket's name: the number of tickets of one
+// store key has no limit, which random nonces of 96 bits under one key would have.
+
+const (
+	keyIDSize = 4
+
+	// maxText is the length of the longest text that is decoded: the longest token, with what is around it.
+	maxText = 12 << 10
+
+	// purpose is authenticated with each ticket, and makes the keys different from all others that are derived from a store key.
+	purpose = "messenger ticket 1"
+)
+
+// errOtherKey is the error for a text that names another key.
+var errOtherKey = errors.New("the ticket was sealed with another key")
+
+// A key seals tickets.
+type key struct {
+	id     [keyIDSize]byte
+	secret []byte
+}
+
+func newKey(storeKey []byte) (key, error) {
+	secret, err := hkdf.Key(sha256.New, storeKey, nil, purpose, sha256.Size)
+	if err != nil {
+		return key{}, err
+	}
+	sum := sha256.Sum256(append([]byte(purpose+" id\x00"), secret...))
+	return key{[keyIDSize]byte(sum[:keyIDSize]), secret}, nil
+}
+
+// of returns the cipher of one ticket.
+func (k *key) of(id []byte) (cipher.AEAD, error) {
+	mac := hmac.New(sha256.New, k.secret)
+	mac.Write(id)
+	block, err := aes.NewCipher(mac.Sum(nil))
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+// Of a messenger's name and a path, the lengths are written before them; the token is the rest.
+func (k *key) seal(t *Ticket) (string, error) {
+	aead, err := k.of(t.id[:])
+	if err != nil {
+		return "", err
+	}
+	plain := binary.BigEndian.AppendUint64(nil, uint64(t.Expires.UnixMilli()))
+	plain = append(binary.BigEndian.AppendUint16(plain, uint16(len(t.Messenger))), t.Messenger...)
+	plain = append(binary.BigEndian.AppendUint16(plain, uint16(len(t.Path))), t.Path...)
+	plain = append(plain, t.Token...)
+	sealed := append(append([]byte(nil), k.id[:]...), t.id[:]...)
+	return base64.RawURLEncoding.EncodeToString(aead.Seal(sealed, nil, plain, []byte(purpose))), nil
+}
+
+func (k *key) open(text string) (*Ticket, error) {
+	if len(text) > maxText || strings.ContainsAny(text, "\r\n") { // the decoder skips line breaks, and no two texts may be one ticket
+		return nil, ErrInvalid
+	}
+	sealed, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err != nil || len(sealed) < keyIDSize+idSize {
+		return nil, ErrInvalid
+	}
+	if [keyIDSize]byte(sealed) != k.id {
+		return nil, errOtherKey
+	}
+	t := &Ticket{id: [idSize]byte(sealed[keyIDSize:])}
+	aead, err := k.of(t.id[:])
+	if err != nil {
+		return nil, err
+	}
+	plain, err := aead.Open(nil, nil, sealed[keyIDSize+idSize:], []byte(purpose))
+	if err != nil || len(plain) < 8 {
+		return nil, ErrInvalid
+	}
+	t.Expires = time.UnixMilli(int64(binary.BigEndian.Uint64(plain)))
+	rest, ok := plain[8:], true
+	if t.Messenger, rest, ok = cutText(rest); !ok {
+		return nil, ErrInvalid
+	}
+	if t.Path, rest, ok = cutText(rest); !ok {
+		return nil, ErrInvalid
+	}
+	t.Token = string(rest)
+	return t, nil
+}
+
+// cutText cuts off a text with its length before it.
+func cutText(b []byte) (text string, rest []byte, ok bool) {
+	if len(b) < 2 {
+		return "", nil, false
+	}
+	n := int(binary.BigEndian.Uint16(b))
+	if b = b[2:]; len(b) < n {
+		return "", nil, false
+	}
+	return string(b[:n]), b[n:], true
+}
