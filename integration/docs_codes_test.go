@@ -23,9 +23,9 @@ var errorOf = map[int]string{http.StatusUnauthorized: "invalid_token", http.Stat
 
 // codesElsewhere are the codes of the README that no plain request can produce, and the tests that produce them.
 var codesElsewhere = map[string]func(*testing.T){
-	"token_revoked":        TestRevokedTokensAreRefusedUntilThatIsTakenBack,
-	"store_unavailable":    TestLogoutThatCannotBeKeptSaysSo,
-	"ticket_invalid":       TestTickets, "ticket_expired": TestTickets, "ticket_used": TestTickets, "ticket_request_invalid": TestTickets,
+	"token_revoked":     TestRevokedTokensAreRefusedUntilThatIsTakenBack,
+	"store_unavailable": TestLogoutThatCannotBeKeptSaysSo,
+	"ticket_invalid":    TestTickets, "ticket_expired": TestTickets, "ticket_used": TestTickets, "ticket_request_invalid": TestTickets,
 	"too_many_connections": TestContactLimitOfConnections,
 	"too_many_requests":    TestContactLimitOfRequests,
 	"too_many_failures":    TestFailLimitGoesByTheAddressThatTrustedProxiesName,
