@@ -68,7 +68,7 @@ var realWorld = []sight{
 // readers say what is wrong with an input, as the gateway reads inputs of that kind.
 var readers = map[string]func(input string) error{
 	"key": func(input string) error {
-		_, err := sigkey.ParsePublic([]byte(input), "")
+		_, err := sigkey.ParsePublic([]byte(input), "", sigkey.AlgorithmsOf(sigkey.RS256))
 		return err
 	},
 	"origin": func(input string) error {
@@ -86,7 +86,7 @@ var readers = map[string]func(input string) error{
 func secretError(encoding sharedtoken.Encoding, input string) error {
 	secret, err := encoding.Decode(input)
 	if err == nil {
-		_, err = sigkey.ParseShared(secret, "")
+		_, err = sigkey.ParseShared(secret, "", sigkey.HS256)
 	}
 	return err
 }
@@ -94,7 +94,7 @@ func secretError(encoding sharedtoken.Encoding, input string) error {
 // accepts says why a token with this header and these claims is refused.
 func accepts(header, payload string) error {
 	secret := strings.Repeat("s", 32)
-	key, err := sigkey.ParseShared([]byte(secret), "")
+	key, err := sigkey.ParseShared([]byte(secret), "", sigkey.HS256)
 	if err != nil {
 		return err
 	}

@@ -203,7 +203,7 @@ func TestSigningKeysThatAreRefusedAreNamed(t *testing.T) {
 		want       string
 	}{
 		{"a public key", publicText(), sharedtoken.Raw, "not a private key"},
-		{"an encrypted key", pemText("ENCRYPTED PRIVATE KEY", []byte("x")), sharedtoken.Raw, "decrypt it first"},
+		{"an encrypted key", pemText("ENCRYPTED PRIVATE KEY", []byte("x")), sharedtoken.Raw, "decrypt a copy of it"},
 		{"a key for Diffie-Hellman", pemText("PRIVATE KEY", xDER), sharedtoken.Raw, "not a key for signatures"},
 		{"an algorithm of another curve", pemText("PRIVATE KEY", ecDER), "alg ES384", "is an elliptic curve key (P-256), and only ES384 is accepted"},
 		{"an algorithm of another type", pemText("PRIVATE KEY", ecDER), "alg RS256", "is an elliptic curve key (P-256), and only RS256 is accepted"},

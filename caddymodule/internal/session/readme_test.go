@@ -21,7 +21,7 @@ func TestReadmeHasTheCloseCodes(t *testing.T) {
 		listed = append(listed, row[1]+" "+row[2])
 	}
 	var used []string
-	for _, e := range []Ending{Expired, Revoked, Limit, Shutdown} {
+	for _, e := range []Ending{Expired, Revoked, Limit, TooMany, Shutdown} {
 		used = append(used, fmt.Sprint(e.Code, " ", e.Reason))
 	}
 	if got, want := fmt.Sprint(listed), fmt.Sprint(used); got != want {
