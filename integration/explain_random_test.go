@@ -230,7 +230,7 @@ func TestExplainCommandSaysWhatTheUpstreamGets(t *testing.T) {
 			if r := s.messenger("", append([]string{"explain"}, args...)...); r.status != 1 || !strings.Contains(r.err, "no token on standard input") {
 				t.Errorf("no token: status %d %s", r.status, r.err)
 			}
-			if r := s.messenger(token, append([]string{"explain", "support"}, args...)...); r.status != 1 || !strings.Contains(r.err, " configured") {
+			if r := s.messenger(token, append([]string{"explain", "support"}, args...)...); r.status != 3 || !strings.Contains(r.err, " configured") {
 				t.Errorf("an unknown messenger: status %d %s", r.status, r.err)
 			}
 		})

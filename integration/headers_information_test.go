@@ -13,7 +13,7 @@ import (
 // one JSON object, with the values that were signed, or not at all; and never as another header, another contact or a refusal.
 func TestContactInformation(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
-	messengers := strings.ReplaceAll(m.messengers, "identity_key identity", "identity_key identity\n contact_claims name email vip \"odd \\\"name{}\" list")
+	messengers := strings.ReplaceAll(m.messengers, "identity_key identity", "identity_key identity\n contact_claims name email vip \"odd \\\"name\\{}\" list")
 	g := start(t, up, "metrics\n"+messengers, `
 		handle /raw {
 			messenger_auth support {

@@ -118,7 +118,7 @@ func TestKeysSaysWhatIsLeftOutAndWhy(t *testing.T) {
 	entries := []entry{
 		{publicJWK(rsaKey(0), "good"), ""},
 		{with(1, "encrypts", jwk{"use": "enc"}), "use other than sig"},
-		{with(1, "512", jwk{"alg": "RS512"}), "alg other than RS256"},
+		{with(1, "512", jwk{"alg": "RS512"}), "only RS256 is accepted"},
 		{with(1, "wraps", jwk{"key_ops": []string{"wrapKey"}}), "key_ops without verify"},
 		{with(1, "private", jwk{"d": "AQAB"}), "private key"},
 		{jwk{"kty": "oct", "kid": "secret", "k": b64("a symmetric key of some length")}, "symmetric key"},

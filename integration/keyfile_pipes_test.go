@@ -218,7 +218,7 @@ func TestUnreadableFilesStopTheStart(t *testing.T) {
 		"an endless device for a secret":      {messenger("shared_token {file./dev/zero}"), []string{"messenger support", "shared_token {file./dev/zero}", "is a device; name a file"}},
 		"a pipe without a writer for a store": {"messenger {\n store {\n key {file." + pipe + "}\n }\n}\n" + messenger(key), []string{"store: key {file.", "nothing was written to the pipe", "regular file"}},
 		"a directory for a store":             {"messenger {\n store {\n key {file./}\n }\n}\n" + messenger(key), []string{"store: key {file./}", "is a directory"}},
-		"a pipe without a writer in a URL":    {messenger("jwks: {file." + pipe + "}.example.com/keys\n audience a"), []string{"messenger support", "jwks https://{file.", "nothing was written to the pipe"}},
+		"a pipe without a writer in a URL":    {messenger("jwks https://{file." + pipe + "}.example.com/keys\n audience a"), []string{"messenger support", "jwks: {file.", "nothing was written to the pipe"}},
 		"a device in a URL":                   {messenger("jwks https://{file./dev/zero}.example.com/keys\n audience a"), []string{"messenger support", "jwks: {file.", "is a device"}},
 	} {
 		t.Run(name, func(t *testing.T) {

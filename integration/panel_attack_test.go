@@ -124,7 +124,7 @@ func TestOwnerOfOneMessengerReachesNoOther(t *testing.T) {
 
 	// Whose key made a signature is said to an operator of all messengers only.
 	foreign := url.Values{"token": {sign(fixedToken(t, operator), good("mark"))}}
-	operator.post("?page=test&messenger=acme", foreign).says(t, 200, "signed with the key of messenger fixed")
+	operator.post("?page=test&messenger=acme", foreign).says(t, 200, "signed with the key of another messenger: it is that of fixed")
 	if text := owner.post("?page=test&messenger=acme", foreign).text(); !strings.Contains(text, "This token is refused") || strings.Contains(text, "fixed") {
 		t.Errorf("the owner is told: %s", text)
 	}

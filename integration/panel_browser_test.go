@@ -237,11 +237,11 @@ func TestBrowserSharedToken(t *testing.T) {
 	p.click("Token test")
 	token := sign(second, good("mark"))
 	for _, broken := range []struct{ token, reason string }{
-		{token[:strings.LastIndexByte(token, '.')], "The signature is missing: only header and payload were pasted."},
+		{token[:strings.LastIndexByte(token, '.')], "The signature is missing: only header and payload were copied."},
 		{sign(second, claims{"identity": "mark", "exp": 1}), "The token's exp has passed."},
-		{sign(rsaKey(1), good("mark")), `The header says alg "RS256"; this messenger's method uses HS256.`},
+		{sign(rsaKey(1), good("mark")), `The header's alg is not the algorithm of this messenger's keys: it is alg "RS256"; this messenger's method uses HS256.`},
 		{sign(second+"\n", good("mark")), "The site signs with the secret followed by a line break or blank."},
-		{sign(second, claims{"sub": "mark", "exp": 4e9}), "The token does not have the claim that is this messenger's identity key."},
+		{sign(second, claims{"sub": "mark", "exp": 4e9}), "The token does not have the identity key"},
 		{"Bearer " + token, "The text begins with a header's name or a scheme."},
 		{second, "This is a shared token, the secret itself, and not a token for a contact."},
 	} {
@@ -296,7 +296,7 @@ func TestBrowserPublicKeyAndJWKS(t *testing.T) {
 	p.click("Token test")
 	p.paste("token", signWithKID(rsaKey(0), "2026", token))
 	p.click("Test token")
-	p.sees("This token is refused", `The token's kid is "2026"; the messenger's keys have ["login-1" "login-2"].`)
+	p.sees("This token is refused", `The token's kid is not that of an active key: it is "2026"; the messenger's keys have ["login-1" "login-2"].`)
 }
 
 // A site owner's browser runs no scripts. All there is to do can be done, except copying with a button.

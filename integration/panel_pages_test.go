@@ -109,7 +109,7 @@ func TestPanelSaysWhatIsWrongWithAForm(t *testing.T) {
 		{"a URL inside the network", fields("name", "n", "method", "jwks", "url", "http://127.0.0.1:2019/config/"), "url", "is not https on port 443"},
 		{"a placeholder in the URL", fields("name", "n", "method", "jwks", "url", "https://{env.HOME}/"), "url", "has a placeholder"},
 		{"a duration that is none", fields("name", "n", "max_lifetime", "soon"), "max_lifetime", `Longest lifetime "soon" is not a duration`},
-		{"too large a clock skew", fields("name", "n", "clock_skew", "1h"), "clock_skew", "Clock skew 1h0m0s is not between"},
+		{"too large a clock skew", fields("name", "n", "clock_skew", "1h"), "clock_skew", "Clock skew 1h is not between"},
 		{"an origin with a path", fields("name", "n", "allowed_origin", "https://www.example.com/chat"), "allowed_origin", "Allowed origins"},
 		{"a mode that is none", fields("name", "n", "mode", "yes"), "mode", `Mode "yes" is none of`},
 	} {

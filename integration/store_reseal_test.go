@@ -184,7 +184,9 @@ func (l *load) run(s *resealing, n *node, done <-chan struct{}) {
 func (l *load) report(t *testing.T, n *node) {
 	t.Helper()
 	slices.Sort(l.took)
-	at := func(percent int) time.Duration { return l.took[min(len(l.took)-1, len(l.took)*percent/100)].Round(time.Millisecond / 10) }
+	at := func(percent int) time.Duration {
+		return l.took[min(len(l.took)-1, len(l.took)*percent/100)].Round(time.Millisecond / 10)
+	}
 	t.Logf("%d revocations: half within %s, 99 %% within %s, all within %s; the gateway had at most %d MiB", len(l.took), at(50), at(99), at(100), l.most>>20)
 	if soaking() && at(99) > 100*time.Millisecond {
 		t.Errorf("99 %% of the revocations take up to %s", at(99))

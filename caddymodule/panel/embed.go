@@ -48,7 +48,9 @@ func sampleContractOf(m *config.Messenger, name string, keys *admin.KeysInfo, ma
 		life = max(limit, time.Second)
 	}
 	c.Seconds = int(life / time.Second)
-	c.Algorithm = m.SigningAlgorithms().List()[0].String()
+	if algorithms := m.SigningAlgorithms().List(); len(algorithms) > 0 { // a stored value may have no method
+		c.Algorithm = algorithms[0].String()
+	}
 	if keys != nil && !c.Secret {
 		for i, key := range keys.Keys {
 			if i == 0 {

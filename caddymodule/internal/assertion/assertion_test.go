@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -92,8 +93,11 @@ func verify(t *testing.T, set []byte, text string) (payload map[string]any, err 
 		case EdDSA:
 			valid = ed25519.Verify(decode(t, key["x"]), signed, signature)
 		case ES256:
-			public := ecdsa.PublicKey{Curve: elliptic.P256(), X: number("x"), Y: number("y")}
-			valid = ecdsa.Verify(&public, digest[:], new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:]))
+			public, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), slices.Concat([]byte{4}, decode(t, key["x"]), decode(t, key["y"])))
+			if err != nil {
+				t.Fatal(err)
+			}
+			valid = ecdsa.Verify(public, digest[:], new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:]))
 		case RS256:
 			valid = rsa.VerifyPKCS1v15(&rsa.PublicKey{N: number("n"), E: int(number("e").Int64())}, crypto.SHA256, digest[:], signature) == nil
 		}
