@@ -254,8 +254,8 @@ fill_demo() {
 	if [[ ! -s demo/billing.jwks.json ]]; then
 		"$caddy" messenger jwks demo/billing.pub.pem --kid demo >demo/billing.jwks.json
 	fi
-	if [[ ! -s demo/shop.token || ! -e demo/caddy/messenger/shop/ring ]]; then
-		(umask 077 && "$caddy" messenger tokens reset shop --offline --config Caddyfile.example --adapter caddyfile >demo/shop.token)
+	if [[ ! -s demo/shop.token || ! -d demo/caddy/messenger/shop ]]; then
+		(umask 077 && "$caddy" messenger tokens reset shop --offline --new-store --config Caddyfile.example --adapter caddyfile >demo/shop.token)
 	fi
 }
 
