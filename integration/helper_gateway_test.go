@@ -100,11 +100,10 @@ func (g *gateway) caddyfile(messengers, site string) string {
 	certificates := "" // without TLS no node makes a CA, which Caddy cannot do for two at once on one storage
 	if strings.HasPrefix(g.url, "https://") {
 		site = siteCertificate(g.t) + site
-		certificates = "local_certs"
+		certificates = "local_certs\n\tskip_install_trust"
 	}
 	return fmt.Sprintf(`{
 	admin unix//%s
-	skip_install_trust
 	auto_https disable_redirects
 	%s
 	log default {
