@@ -74,7 +74,7 @@ func hostileAnswers(evil string) map[string]any {
 		"GET /messenger/messengers/acme/readiness":        map[string]any{"messenger": evil, "mode": evil, "since": moment, "windows": []any{map[string]any{"window": evil, "requests": 3, "codes": map[string]any{evil: 3}}}},
 		"GET /messenger/connections":                      map[string]any{"open": 1, "messengers": []any{map[string]any{"messenger": evil, "open": 1, "oldest": moment}}},
 		"POST /messenger/connections/end":                 map[string]any{"ended": 1},
-		"POST /messenger/reseal":                          map[string]any{"resealed": 1},
+		"POST /messenger/reseal":                          map[string]any{"resealed": 1, "done": true},
 		"POST /messenger/messengers/acme/explain":         hostileExplanation(evil),
 	}
 }

@@ -124,3 +124,31 @@ func TestContactLimitOfConnections(t *testing.T) {
 	other.close()
 	first.close()
 }
+
+// A request was verified, and the next messenger_auth does not find its messenger. Nothing is counted and nothing is signed.
+func TestLimitsOfAMessengerThatIsNotFound(t *testing.T) {
+	m, up := methods(t)[0], newUpstream(t)
+	g := start(t, up, "messenger {\n assertion_issuer https://chat.example.com\n}\n"+m.messengers, `
+		route {
+			messenger_auth support
+			messenger_auth {path.0} {
+				contact_limit {
+					requests 3/1h
+					connections 1
+				}
+				assertion {
+					audience chat-backend
+				}
+			}
+			reverse_proxy UPSTREAM
+		}
+	`)
+	for range 5 {
+		if a := g.get("/elsewhere/x", bearer(sign(m.key, good("mark")))); a.status != 404 || a.code(t) != "messenger_unknown" {
+			t.Fatalf("got %d %s", a.status, a.body)
+		}
+	}
+	if n := len(up.take()); n != 0 {
+		t.Errorf("%d requests reached the backend", n)
+	}
+}

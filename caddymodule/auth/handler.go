@@ -272,9 +272,14 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, d decision) erro
 			return next.ServeHTTP(w, r)
 		}
 	}
-	over := h.overLimit(m, r, o)
-	asserted, failed := h.assert(m, o)
-	over = cmp.Or(over, failed)
+	var over *authn.Rejection
+	asserted := ""
+	if rej == nil {
+		over = h.overLimit(m, r, o)
+		var failed *authn.Rejection
+		asserted, failed = h.assert(m, o)
+		over = cmp.Or(over, failed)
+	}
 	h.record(r, m, mode, o, cmp.Or(rej, over), token)
 	switch {
 	case over != nil && mode != config.ModeReport:

@@ -185,6 +185,9 @@ func (r *resealing) steps(ctx context.Context, q admin.ResealRequest, doing stri
 	for {
 		var step reseal.Step
 		err := r.do(http.MethodPost, "reseal", "", q, &step)
+		if err == nil && !step.Done && step.After == q.After {
+			err = errNoProgress
+		}
 		switch {
 		case err == nil:
 			failing = time.Time{}
@@ -213,6 +216,8 @@ func (r *resealing) steps(ctx context.Context, q admin.ResealRequest, doing stri
 		}
 	}
 }
+
+var errNoProgress = errors.New("the gateway has taken a step and is where it was before; check its log")
 
 // interrupted adds to an error how to go on.
 func interrupted(err error, after string) error {

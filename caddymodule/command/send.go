@@ -26,6 +26,7 @@ func (c *client) do(method, path, condition string, body, answer any) error {
 // ask is do, and returns the header of the answer.
 func (c *client) ask(method, path, condition string, body, answer any) (http.Header, error) {
 	header := make(http.Header)
+	header.Set("Connection", "close") // Caddy's client has a connection for each request, and would leave it open
 	var text io.Reader
 	if body != nil {
 		encoded, err := json.Marshal(body)

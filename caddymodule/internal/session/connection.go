@@ -249,6 +249,9 @@ func (c *Connection) stopAll() {
 	case stalled:
 		interrupt(c.control, Deadlines.SetWriteDeadline) // this resets the stream; a client that reads gets a clean end instead
 	}
+	if !isConn && c.kind != undecided {
+		interrupt(c.control, Deadlines.SetReadDeadline) // a request whose body is still being sent upstream does not notice that it is cancelled
+	}
 	if c.cancel != nil {
 		c.cancel()
 	}
