@@ -118,43 +118,26 @@ func (reg *Registry) LookUp(ctx context.Context, name string) (*Messenger, error
 // changeTimeout bounds a change together with waiting for others of the same messenger.
 const changeTimeout = 30 * time.Second
 
-// A nameLock lets one change of a messenger be made at a time on this node.
-type nameLock struct {
-	taken chan struct{}
-	users int
-}
-
 // maxChanges is how many changes of one messenger may wait.
 const maxChanges = 100
 
 // beginChange waits until no other change of this messenger is made on this node.
 func (s *Store) beginChange(ctx context.Context, name string) (context.Context, func(), error) {
-	s.mu.Lock()
-	l := s.changing[name]
-	if l == nil {
-		l = &nameLock{taken: make(chan struct{}, 1)}
-		s.changing[name] = l
-	}
-	if l.users > maxChanges {
-		s.mu.Unlock()
+	l, ok := s.changing.join(name, maxChanges)
+	if !ok {
 		return nil, nil, StatusError(http.StatusServiceUnavailable, "too many changes of this messenger are waiting")
 	}
-	l.users++
-	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
-	leave := func() {
-		cancel()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if l.users--; l.users == 0 {
-			delete(s.changing, name)
-		}
-	}
 	select {
 	case l.taken <- struct{}{}:
-		return ctx, func() { <-l.taken; leave() }, nil
+		return ctx, func() {
+			<-l.taken
+			cancel()
+			s.changing.leave(name, l)
+		}, nil
 	case <-ctx.Done():
-		leave()
+		cancel()
+		s.changing.leave(name, l)
 		return nil, nil, StatusError(http.StatusServiceUnavailable, "other changes of this messenger have not ended in time")
 	}
 }

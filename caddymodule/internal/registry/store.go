@@ -86,9 +86,9 @@ type Store struct {
 	about      map[vault.Key]time.Time // batches that other nodes are about to write, and until when they are looked for
 	ended      map[string]int          // by fact: how many connections this node has ended because of it
 
-	changing map[string]*nameLock // the names that are being changed; see beginChange
-	loading  map[string]*nameLock // the names that are being read; see lock
-	flights  map[string]*flight   // the look-ups in progress, by name
+	changing nameLocks          // the names that are being changed; see beginChange
+	loading  nameLocks          // the names that are being read; see lock
+	flights  map[string]*flight // the look-ups in progress, by name
 
 	polling    sync.Mutex
 	unreached  bool // whether the last poll failed; under polling
@@ -150,8 +150,6 @@ func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string) (*Stor
 			retry:      make(map[string]time.Time),
 			about:      make(map[vault.Key]time.Time),
 			ended:      make(map[string]int),
-			changing:   make(map[string]*nameLock),
-			loading:    make(map[string]*nameLock),
 			flights:    make(map[string]*flight),
 		}
 		if l.Tickets, err = ticket.New(sealKeys, vault.Markers{Vault: v, Node: w.ID}); err != nil {
@@ -270,28 +268,6 @@ func (s *Store) detach(reg *Registry) {
 	defer s.mu.Unlock()
 	if i := slices.Index(s.registries, reg); i >= 0 {
 		s.registries = slices.Delete(s.registries, i, i+1)
-	}
-}
-
-// lock serializes the reading of one name. A goroutine holds one such lock at a time. A name has a lock of its own, so that one
-// that takes long to read delays no other.
-func (s *Store) lock(name string) (unlock func()) {
-	s.mu.Lock()
-	l := s.loading[name]
-	if l == nil {
-		l = &nameLock{taken: make(chan struct{}, 1)}
-		s.loading[name] = l
-	}
-	l.users++
-	s.mu.Unlock()
-	l.taken <- struct{}{}
-	return func() {
-		<-l.taken
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if l.users--; l.users == 0 {
-			delete(s.loading, name)
-		}
 	}
 }
 
