@@ -63,7 +63,7 @@ type limitedContact struct {
 	window              caddy.Duration
 }
 
-// limitedContacts stores what is left of each contact's allowance. It belongs to the process, so that a reload gives no new one.
+// limitedContacts stores what is left of each contact's allowance. It belongs to the process, so that a reload does not renew it.
 var limitedContacts = sync.OnceValue(func() *recent.Map[limitedContact, *rate.Limiter] {
 	return recent.New[limitedContact, *rate.Limiter](maxLimited)
 })

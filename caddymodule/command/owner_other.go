@@ -4,5 +4,5 @@ package command
 
 import "io/fs"
 
-// otherOwner reports whether another user owns a file. Where there are no user IDs, nobody does.
+// otherOwner reports whether another user owns a file. On systems without user IDs the answer is no.
 func otherOwner(fs.FileInfo) (name string, other bool) { return "", false }

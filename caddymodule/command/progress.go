@@ -15,7 +15,7 @@ const (
 	// columns is the width of a terminal on which the progress is one line that is refreshed.
 	columns = 80
 
-	// lineEvery is how often a line is printed where there is no terminal.
+	// lineEvery is how often a line is printed without a terminal.
 	lineEvery = 5 * time.Second
 )
 
