@@ -122,6 +122,27 @@ func TestTickets(t *testing.T) {
 	}
 }
 
+// One contact uses tickets as fast as it can. Its tickets are refused when it reaches its limit, with the time after which to try
+// again, and those of all others are taken.
+func TestTicketsOfOneContactLeaveRoomForOthers(t *testing.T) {
+	messengers, secret := strict(t, "allowed_origin https://www.example.com")
+	g := start(t, nil, withOwnStorage+messengers, ticketRoute("support", "websocket_rejection close", "respond ok"))
+	use := func(identity string) answer {
+		return g.get("/support/x?ticket=" + ticketOf(t, g.url+"/support/ticket", sign(secret, claims{"identity": identity, "exp": time.Now().Unix() + 600}), ""))
+	}
+	for n := range 600 {
+		if a := use("eve"); a.status != 200 {
+			t.Fatalf("use %d: got %d %s", n, a.status, a.body)
+		}
+	}
+	if a := use("eve"); a.status != 429 || a.code(t) != "too_many_requests" || a.header.Get("Retry-After") != "60" {
+		t.Errorf("one more: got %d %s, %v", a.status, a.body, a.header)
+	}
+	if a := use("mark"); a.status != 200 {
+		t.Errorf("another contact: got %d %s", a.status, a.body)
+	}
+}
+
 // flipped returns a ticket with one bit changed.
 func flipped(text string) string {
 	changed := []byte(text)

@@ -28,6 +28,9 @@ const (
 	maxTicketRequest = 4 << 10
 	maxTicketPath    = 2 << 10
 
+	// ticketRetry is what Retry-After says to a contact that has used too many tickets, in seconds.
+	ticketRetry = 60
+
 	// bodyWait is how long a client may take to send that body.
 	bodyWait = 5 * time.Second
 )
@@ -135,6 +138,7 @@ var (
 	errOtherPath      = &authn.Rejection{Code: authn.TicketInvalid, Reason: "the ticket is for another path"}
 	errTicketExpired  = &authn.Rejection{Code: authn.TicketExpired, Reason: "the ticket has expired"}
 	errTicketUsed     = &authn.Rejection{Code: authn.TicketUsed, Reason: "the ticket was used before"}
+	errTooManyTickets = &authn.Rejection{Code: authn.TooManyRequests, Reason: "the contact has used too many tickets in the last minutes", RetryAfter: ticketRetry}
 	errTicketUnknown  = &authn.Rejection{Code: authn.StoreUnavailable, Reason: "it could not be noted that the ticket is used"}
 )
 
@@ -154,7 +158,7 @@ func (h *Handler) redeem(r *http.Request, m *registry.Messenger, text string, o 
 	if rej := h.verify(r, m, t.Token, o); rej != nil {
 		return t.Token, rej
 	}
-	err := h.registry.Store.Tickets.Take(r.Context(), t, registry.Now)
+	err := h.registry.Store.Tickets.Take(r.Context(), t, m.Name+"\x00"+o.Contact.Identity, registry.Now)
 	if err == nil {
 		return t.Token, nil
 	}
@@ -164,6 +168,8 @@ func (h *Handler) redeem(r *http.Request, m *registry.Messenger, text string, o 
 		return "", errTicketUsed
 	case errors.Is(err, ticket.ErrExpired):
 		return "", errTicketExpired
+	case errors.Is(err, ticket.ErrTooMany):
+		return "", errTooManyTickets
 	}
 	if c := h.refusals.Check(zap.WarnLevel, "a ticket could not be used"); c != nil {
 		c.Write(zap.String("messenger", m.Name), zap.Error(err), zap.String("advice", authn.StoreUnavailable.Info().Advice))

@@ -28,20 +28,19 @@ const (
 	// MaxLifetime is the longest time for which a ticket may be valid.
 	MaxLifetime = 5 * time.Minute
 
-	// keep is how long it is remembered that a ticket was taken, after it has expired: as much as the clocks of two nodes may
-	// differ, or one clock may be set back.
-	keep = 5 * time.Minute
+	// clockDifference is how much the clocks of two nodes may differ: a ticket that has expired on one is valid that much longer
+	// on the other.
+	clockDifference = time.Hour
 
-	// maxTaken is how many taken tickets a node remembers, about 100 MB. Further ones are refused: forgetting one would let it be
-	// used again.
-	maxTaken = 1 << 20
+	// markerTime is for how long after a ticket has expired its markers stay, and orphanTime those of nodes that are gone.
+	markerTime = clockDifference + 5*time.Minute
+	orphanTime = markerTime + clockDifference
 
 	// useTime bounds how long taking one ticket waits for the storage.
 	useTime = 3 * time.Second
 
-	// sweepInterval is how often the markers of nodes that are gone are looked for, and orphaned is how old these are.
+	// sweepInterval is how often the markers of nodes that are gone are looked for.
 	sweepInterval = 15 * time.Minute
-	orphaned      = time.Hour
 )
 
 // The errors of a ticket that is not taken. Anything else that Take returns means that it could not be decided.
@@ -49,6 +48,7 @@ var (
 	ErrInvalid = errors.New("the ticket was not made by this gateway, or was changed")
 	ErrExpired = errors.New("the ticket has expired")
 	ErrUsed    = errors.New("the ticket was used before")
+	ErrTooMany = errors.New("the contact has used too many tickets in the last minutes")
 
 	errFull = errors.New("too many tickets were used in the last minutes to remember one more")
 )
@@ -72,13 +72,13 @@ type Markers interface {
 	// only one. An error means that this is unknown, and the marker may have been written.
 	Mark(ctx context.Context, minute, id string) (alone bool, err error)
 
-	// Unmark removes this node's marker.
-	Unmark(ctx context.Context, minute, id string) error
+	// RemoveOwn removes this node's markers of a minute.
+	RemoveOwn(ctx context.Context, minute string) error
 
 	// Minutes returns the minutes that have markers of any node.
 	Minutes(ctx context.Context) ([]string, error)
 
-	// RemoveAll removes the markers of a minute.
+	// RemoveAll removes the markers that any node has written for a minute.
 	RemoveAll(ctx context.Context, minute string) error
 }
 
@@ -86,19 +86,17 @@ type Markers interface {
 type Desk struct {
 	keys    []key
 	markers Markers // nil if no other node can open the tickets
-
-	mu    sync.Mutex
-	taken map[int64]map[[idSize]byte]struct{} // by the minute in which they expire
-	count int
+	taken   taken
 
 	tidying sync.Mutex
+	marked  sync.Map // the minutes for which this node has written markers, as int64
 	swept   time.Time
 }
 
 // New returns a desk whose key is derived from the first of storeKeys; it opens tickets of each of them. Without storeKeys it has
 // a key of its own, so that no other node can open its tickets, and uses no markers.
 func New(storeKeys [][]byte, markers Markers) (*Desk, error) {
-	d := &Desk{taken: make(map[int64]map[[idSize]byte]struct{}), markers: markers}
+	d := &Desk{markers: markers}
 	if len(storeKeys) == 0 {
 		own := make([]byte, 32)
 		_, _ = rand.Read(own) // never fails
@@ -135,9 +133,10 @@ func (d *Desk) Open(text string, now time.Time) (*Ticket, error) {
 	return nil, ErrInvalid
 }
 
-// Take uses a ticket that Open has returned. It succeeds at most once for all copies of its text, on all nodes together.
-func (d *Desk) Take(ctx context.Context, t *Ticket, now func() time.Time) error {
-	if err := d.remember(t); err != nil {
+// Take uses a ticket that Open has returned, for a contact, who has a name that no other contact has. It succeeds at most once for
+// all copies of the ticket's text, on all nodes together.
+func (d *Desk) Take(ctx context.Context, t *Ticket, contact string, now func() time.Time) error {
+	if err := d.taken.add(t, contact); err != nil {
 		return err
 	}
 	if d.markers == nil {
@@ -145,6 +144,7 @@ func (d *Desk) Take(ctx context.Context, t *Ticket, now func() time.Time) error 
 	}
 	ctx, cancel := context.WithTimeout(ctx, useTime)
 	defer cancel()
+	d.marked.Store(t.minute(), nil)
 	alone, err := d.markers.Mark(ctx, minuteName(t.minute()), hex.EncodeToString(t.id[:]))
 	switch {
 	case err != nil:
@@ -158,46 +158,33 @@ func (d *Desk) Take(ctx context.Context, t *Ticket, now func() time.Time) error 
 	return nil
 }
 
-func (t *Ticket) minute() int64 { return t.Expires.Unix() / 60 }
+func (t *Ticket) minute() int64 { return minuteOf(t.Expires) }
+
+func minuteOf(t time.Time) int64 { return t.Unix() / 60 }
 
 func minuteName(minute int64) string { return strconv.FormatInt(minute, 10) }
 
-// remember notes that t is taken, and fails if it was taken on this node before.
-func (d *Desk) remember(t *Ticket) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	minute := d.taken[t.minute()]
-	if _, used := minute[t.id]; used {
-		return ErrUsed
-	}
-	if d.count >= maxTaken {
-		return errFull
-	}
-	if minute == nil {
-		minute = make(map[[idSize]byte]struct{})
-		d.taken[t.minute()] = minute
-	}
-	minute[t.id] = struct{}{}
-	d.count++
-	return nil
-}
-
-// Tidy forgets tickets that expired long ago, and removes their markers. It is called about once a minute.
+// Tidy forgets tickets that have expired, and removes markers that no node needs. It is called about once a minute.
+//
+// A node removes its markers when the ticket has expired on every node, whatever the difference of their clocks: until then, a
+// node that is behind would find no marker, and take the ticket again.
 func (d *Desk) Tidy(ctx context.Context, now time.Time) {
 	if !d.tidying.TryLock() {
 		return
 	}
 	defer d.tidying.Unlock()
-	before := now.Add(-keep).Unix() / 60
-	for minute, ids := range d.forget(before) {
-		for id := range ids {
-			if ctx.Err() != nil || d.markers == nil {
-				break
-			}
-			_ = d.markers.Unmark(ctx, minuteName(minute), hex.EncodeToString(id[:])) // what stays is removed as an orphan
+	d.taken.forget(minuteOf(now.Add(-takenTime)))
+	if d.markers == nil {
+		return
+	}
+	for minute := range d.marked.Range {
+		// What cannot be removed now is removed as an orphan.
+		if minute := minute.(int64); minute < minuteOf(now.Add(-markerTime)) && ctx.Err() == nil {
+			d.marked.Delete(minute)
+			_ = d.markers.RemoveOwn(ctx, minuteName(minute))
 		}
 	}
-	if d.markers == nil || now.Sub(d.swept) < sweepInterval {
+	if now.Sub(d.swept) < sweepInterval {
 		return
 	}
 	d.swept = now
@@ -206,23 +193,8 @@ func (d *Desk) Tidy(ctx context.Context, now time.Time) {
 		return // the next time, all are there still
 	}
 	for _, name := range minutes {
-		if minute, err := strconv.ParseInt(name, 10, 64); err == nil && minute < now.Add(-orphaned).Unix()/60 {
+		if minute, err := strconv.ParseInt(name, 10, 64); err == nil && minute < minuteOf(now.Add(-orphanTime)) {
 			_ = d.markers.RemoveAll(ctx, name)
 		}
 	}
-}
-
-// forget takes the minutes that ended before that one out of memory.
-func (d *Desk) forget(before int64) map[int64]map[[idSize]byte]struct{} {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	old := make(map[int64]map[[idSize]byte]struct{})
-	for minute, ids := range d.taken {
-		if minute < before {
-			old[minute] = ids
-			delete(d.taken, minute)
-			d.count -= len(ids)
-		}
-	}
-	return old
 }

@@ -33,15 +33,6 @@ func (m Markers) Mark(ctx context.Context, minute, id string) (alone bool, err e
 	return len(keys) == 1 && path.Base(keys[0]) == m.Node, nil
 }
 
-// Unmark removes this node's marker.
-func (m Markers) Unmark(ctx context.Context, minute, id string) error {
-	folder := path.Join(ticketsFolder, minute, id)
-	if err := m.Vault.Delete(ctx, path.Join(folder, m.Node)); err != nil {
-		return err
-	}
-	return m.removeEmpty(ctx, folder, path.Dir(folder))
-}
-
 // removeEmpty removes folders of a file system that are empty. Other storages have no empty folders.
 func (m Markers) removeEmpty(ctx context.Context, folders ...string) error {
 	s, err := m.Vault.storage()
@@ -65,14 +56,27 @@ func (m Markers) Minutes(ctx context.Context) ([]string, error) {
 	return keys, err
 }
 
-// RemoveAll removes the markers of a minute, key by key: see Delete.
+// RemoveOwn removes this node's markers of a minute.
+func (m Markers) RemoveOwn(ctx context.Context, minute string) error {
+	return m.remove(ctx, minute, func(node string) bool { return node == m.Node })
+}
+
+// RemoveAll removes the markers of a minute.
 func (m Markers) RemoveAll(ctx context.Context, minute string) error {
+	return m.remove(ctx, minute, func(string) bool { return true })
+}
+
+// remove removes markers of a minute by the name of their node, key by key: see Delete.
+func (m Markers) remove(ctx context.Context, minute string, of func(node string) bool) error {
 	folder := path.Join(ticketsFolder, minute)
 	keys, err := m.Vault.List(ctx, folder, true)
 	if err != nil {
 		return err
 	}
 	for _, key := range keys {
+		if !of(path.Base(key)) {
+			continue
+		}
 		if err := m.Vault.Delete(ctx, key); err != nil {
 			return err
 		}
