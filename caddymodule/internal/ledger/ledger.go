@@ -165,14 +165,41 @@ func compareVersions(a, b *Fact) int {
 	return cmp.Or(cmp.Compare(a.Number, b.Number), a.At.Compare(b.At), cmp.Compare(a.ID, b.ID))
 }
 
-// children returns the versions with this parent that are not withdrawn.
-func (l *ledger) children(parent string) (ids []string) {
+// children returns the versions with this parent, whose number is the next one. That holds for all that a gateway has written, and
+// no others can follow each other in a circle.
+func (l *ledger) children(parent string, number uint64) (versions []*Fact) {
 	for _, f := range l.versions {
-		if f.Parent == parent && !l.withdrawn[f.ID] {
-			ids = append(ids, f.ID)
+		if f.Parent == parent && f.Number == number {
+			versions = append(versions, f)
 		}
 	}
-	return ids
+	return versions
+}
+
+// parent returns the version that v was made from, or nil.
+func (l *ledger) parent(v *Fact) *Fact {
+	if p := l.versions[v.Parent]; p != nil && p.Number < v.Number {
+		return p
+	}
+	return nil
+}
+
+// stands reports whether a version counts, or may count later: it is not withdrawn, or another one that does follows it.
+func (l *ledger) stands(v *Fact) bool {
+	return !l.withdrawn[v.ID] || l.confirmed[v.ID] || slices.ContainsFunc(l.children(v.ID, v.Number+1), l.stands)
+}
+
+// standing returns the current version, or any that may become the current one, or nil.
+func (l *ledger) standing() *Fact {
+	if v := l.version(); v != nil {
+		return v
+	}
+	for _, v := range l.versions {
+		if l.stands(v) {
+			return v
+		}
+	}
+	return nil
 }
 
 // ring returns the shared tokens that are not revoked, the oldest first. Some may have expired.

@@ -3,6 +3,7 @@ package ledger
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"path"
 	"slices"
 	"time"
@@ -53,6 +54,11 @@ func (j *Journal) NextVersion(settings *config.Messenger, now time.Time) (v *Fac
 // that took longer is not acknowledged.
 const Undecided = 10 * time.Minute
 
+// Of several nodes that change the same settings at once, each writes its version, looks (HasRival), and then confirms it or withdraws
+// it. Whoever withdraws looks once more (IsBuiltUpon): a third node may have seen the version and made another one from it. Of two
+// nodes of which each writes and then looks, at least one sees the other: a version and one made from it, as well as two with the same
+// parent, are never both decided without knowing of each other.
+
 // HasRival reports whether another node has made a version with the same parent. The same holds for what v builds upon, as long as
 // that is not decided: the version that v follows may be withdrawn, and its rival confirmed, by writers that were stopped.
 func (j *Journal) HasRival(incarnation string, v *Fact) bool {
@@ -60,17 +66,33 @@ func (j *Journal) HasRival(incarnation string, v *Fact) bool {
 	defer j.mu.Unlock()
 	l := j.ledger(incarnation)
 	rivals := func(v *Fact, after time.Time) bool {
-		return slices.ContainsFunc(l.children(v.Parent), func(id string) bool { return id != v.ID && l.versions[id].At.After(after) })
+		return slices.ContainsFunc(l.children(v.Parent, v.Number), func(f *Fact) bool { return f.ID != v.ID && f.At.After(after) && l.stands(f) })
 	}
 	if rivals(v, time.Time{}) {
 		return true
 	}
-	for p := l.versions[v.Parent]; p != nil && !l.confirmed[p.ID]; p = l.versions[p.Parent] {
-		if rivals(p, v.At.Add(-Undecided-maxAhead)) {
+	for p := l.parent(v); p != nil && !l.confirmed[p.ID]; p = l.parent(p) {
+		if l.withdrawn[p.ID] || rivals(p, v.At.Add(-Undecided-maxAhead)) {
 			return true
 		}
 	}
 	return false
+}
+
+// IsBuiltUpon reports whether a version that its writer has withdrawn may count nevertheless: another node has made a version from it,
+// or, if it created the messenger, has written something else about that. own is what the writer has written.
+func (j *Journal) IsBuiltUpon(incarnation string, v *Fact, own []*Fact) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	l := j.ledger(incarnation)
+	if l.confirmed[v.ID] || slices.ContainsFunc(l.children(v.ID, v.Number+1), l.stands) {
+		return true
+	}
+	others := maps.Clone(l.facts)
+	for _, f := range own {
+		delete(others, f.ID)
+	}
+	return v.Parent == "" && len(others) > 0
 }
 
 // Two nodes can create a messenger of the same name at the same instant. Each writes its settings, looks, confirms them, and looks
@@ -79,28 +101,34 @@ func (j *Journal) HasRival(incarnation string, v *Fact) bool {
 // confirmed creation at its first look, and has given up. At its second look, a node waits until an earlier creation is decided:
 // its creator may have given up, and then this one has succeeded.
 //
-// What operators and contacts do with a messenger whose creation is not confirmed confirms it (ConfirmCreation), so that its creator
-// cannot withdraw it any more, and looks once before it is answered.
+// The same holds for everything that operators and contacts do with a messenger, who look before they are answered: a creation that
+// was confirmed may have lost nevertheless, against an earlier one that was not decided. If it was not confirmed, they confirm it
+// (ConfirmCreation) as soon as they have looked, and have found that it is neither withdrawn nor lost. Its creator who withdraws it
+// later sees what they have written, and does not know whether the messenger was created.
 
 // Contest compares an incarnation with others of the same name. lost reports that another one goes first: it is confirmed and this
-// one is not, or it was created earlier. open reports that this one is confirmed, and an earlier one is not decided yet.
-func (j *Journal) Contest(incarnation string) (lost, open bool) {
+// one is not, or it was created earlier. open reports that this one is confirmed, and an earlier one is not decided yet. That ends
+// when its creator would not be acknowledged any more.
+func (j *Journal) Contest(incarnation string, now time.Time) (lost, open bool) {
+	if j.Kind == KindRing {
+		return false, false
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	l := j.ledgers[incarnation]
-	if l == nil || l.version() == nil {
+	if l == nil || l.standing() == nil {
 		return true, false
 	}
-	created, confirmed := *l.version().Created, len(l.confirmed) > 0
+	created, confirmed := *l.standing().Created, len(l.confirmed) > 0
 	for other, rival := range j.ledgers {
-		v := rival.version()
+		v := rival.standing()
 		if other == incarnation || v == nil || !j.deleted[other].IsZero() {
 			continue
 		}
 		earlier := v.Created.Before(created) || v.Created.Equal(created) && other < incarnation
 		switch decided := len(rival.confirmed) > 0; {
 		case earlier && confirmed && !decided:
-			open = true
+			open = open || now.Sub(v.At) <= Undecided+maxAhead
 		case earlier, decided && !confirmed:
 			lost = true
 		}
@@ -108,18 +136,28 @@ func (j *Journal) Contest(incarnation string) (lost, open bool) {
 	return lost, open
 }
 
-// ConfirmCreation returns the facts that confirm the creation of the current messenger, or none if it is confirmed, or configured.
-func (j *Journal) ConfirmCreation(now time.Time) (facts []*Fact) {
+// ConfirmCreation returns the fact that confirms the creation of an incarnation, or nil if it is confirmed, withdrawn, or configured.
+func (j *Journal) ConfirmCreation(incarnation string, now time.Time) *Fact {
 	if j.Kind == KindRing {
 		return nil
 	}
 	at := j.stamp(now)
-	j.view(func(_ string, l *ledger) {
-		if l != nil && len(l.confirmed) == 0 {
-			facts = append(facts, NewFact(factConfirmed, at, l.version().ID))
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if l := j.ledgers[incarnation]; l != nil && len(l.confirmed) == 0 {
+		if v := l.version(); v != nil {
+			return NewFact(factConfirmed, at, v.ID)
 		}
-	})
-	return facts
+	}
+	return nil
+}
+
+// IsConfirmed reports whether the creation of an incarnation is confirmed. That of a configured one is.
+func (j *Journal) IsConfirmed(incarnation string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	l := j.ledgers[incarnation]
+	return j.Kind == KindRing || l != nil && len(l.confirmed) > 0
 }
 
 // Withdrawal returns the fact by which a version is undone of which its caller is told that it was not made. It has no effect if

@@ -198,19 +198,13 @@ func (reg *Registry) importFacts(ctx context.Context, j *ledger.Journal, lacking
 		return nil
 	}
 	incarnation := j.Current()
-	facts := append(j.ConfirmCreation(Now()), lacking.Facts...)
-	for _, group := range ledger.Batches(facts) {
+	confirmed := j.IsConfirmed(incarnation)
+	for _, group := range ledger.Batches(lacking.Facts) {
 		if _, err := reg.Store.write(ctx, j, incarnation, false, group...); err != nil {
 			return err
 		}
 	}
-	if _, err := reg.Store.again(ctx, j); err != nil {
-		return err
-	}
-	if j.Current() != incarnation {
-		return errTwoWriters
-	}
-	return nil
+	return reg.Store.checkContest(ctx, j, incarnation, confirmed, false)
 }
 
 func settingsText(m *config.Messenger) []byte {
@@ -235,7 +229,7 @@ func differences(a, b *config.Messenger) (names []string) {
 
 // RevokeAll is Revoke for several revocations, of which those that are active already are left out. It returns how many were new.
 func (reg *Registry) RevokeAll(ctx context.Context, name string, list []ledger.Revocation, by Actor) (added, ended int, err error) {
-	j, m, err := reg.journalOf(ctx, name)
+	j, m, known, err := reg.journalOf(ctx, name)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -257,8 +251,8 @@ func (reg *Registry) RevokeAll(ctx context.Context, name string, list []ledger.R
 	if added == 0 {
 		return 0, 0, nil
 	}
-	confirming := j.ConfirmCreation(Now())
-	for _, group := range ledger.Batches(append(confirming, facts...)) {
+	confirmed := j.IsConfirmed(incarnation)
+	for _, group := range ledger.Batches(facts) {
 		n, err := reg.Store.write(ctx, j, incarnation, true, group...)
 		if err != nil {
 			return 0, 0, StorageError(err)
@@ -266,11 +260,5 @@ func (reg *Registry) RevokeAll(ctx context.Context, name string, list []ledger.R
 		ended += n
 	}
 	reg.Audit("tokens revoked", name, by, zap.Int("revocations", added), zap.Int("connections", ended))
-	if len(confirming) > 0 {
-		if _, err := reg.Store.again(ctx, j); err != nil {
-			return 0, 0, StorageError(err)
-		}
-		return added, ended, reg.Store.settleContest(ctx, j, incarnation)
-	}
-	return added, ended, nil
+	return added, ended, reg.Store.checkContest(ctx, j, incarnation, confirmed, known)
 }

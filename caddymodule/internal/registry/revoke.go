@@ -20,7 +20,7 @@ func (reg *Registry) Revoke(ctx context.Context, name string, v ledger.Revocatio
 		return 0, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
 	urgent := by != ByContact
-	j, m, err := reg.journalOf(ctx, name)
+	j, m, known, err := reg.journalOf(ctx, name)
 	if err != nil {
 		return 0, err
 	}
@@ -28,17 +28,12 @@ func (reg *Registry) Revoke(ctx context.Context, name string, v ledger.Revocatio
 	if err != nil {
 		return 0, changeError(err)
 	}
-	confirming := j.ConfirmCreation(Now())
-	if ended, err = reg.Store.write(ctx, j, incarnation, urgent, append(confirming, facts...)...); err != nil {
+	confirmed := j.IsConfirmed(incarnation)
+	if ended, err = reg.Store.write(ctx, j, incarnation, urgent, facts...); err != nil {
 		return 0, StorageError(err)
 	}
-	if len(confirming) > 0 {
-		if _, err := reg.Store.again(ctx, j); err != nil {
-			return 0, StorageError(err)
-		}
-		if err := reg.Store.settleContest(ctx, j, incarnation); err != nil {
-			return 0, err
-		}
+	if err := reg.Store.checkContest(ctx, j, incarnation, confirmed, known); err != nil {
+		return 0, err
 	}
 	reg.Audit("tokens revoked", name, by, zap.String("target", v.Target()), zap.Int("connections", ended))
 	return ended, nil
@@ -68,41 +63,42 @@ func (reg *Registry) ClockWarning(name string, v ledger.Revocation) string {
 const ByContact Actor = "the contact"
 
 // journalOf returns the journal of a messenger and its settings. It looks whether the messenger was deleted or created again on
-// another node: a revocation of the former one would be acknowledged, and revoke nothing.
-func (reg *Registry) journalOf(ctx context.Context, name string) (*ledger.Journal, *config.Messenger, error) {
+// another node: a revocation of the former one would be acknowledged, and revoke nothing. known reports that it looked after the
+// journal was read; see checkContest.
+func (reg *Registry) journalOf(ctx context.Context, name string) (j *ledger.Journal, m *config.Messenger, known bool, err error) {
 	s := reg.Store
-	kind, m := ledger.KindStored, reg.Messengers[name]
-	if m != nil {
+	kind, configured := ledger.KindStored, reg.Messengers[name]
+	if configured != nil {
 		kind = ledger.KindRing
 	} else if config.CheckName(name) != nil {
-		return nil, nil, ErrNoMessenger
+		return nil, nil, false, ErrNoMessenger
 	}
 	for _, j := range s.held(name) {
 		if j.Kind != kind {
 			continue
 		}
 		if kind == ledger.KindRing {
-			return j, m.Messenger, nil
+			return j, configured.Messenger, true, nil
 		}
 		if j.IsReplaced(ctx, s.Vault) {
 			break
 		}
 		if e, ok := s.cached(name); ok && e.journal == j {
-			return j, e.messenger.Messenger, nil
+			return j, e.messenger.Messenger, true, nil
 		}
 	}
-	j, err := s.fresh(ctx, name, kind)
+	j, err = s.fresh(ctx, name, kind)
 	if err != nil {
-		return nil, nil, StorageError(err)
+		return nil, nil, false, StorageError(err)
 	}
 	if kind == ledger.KindRing {
-		return j, m.Messenger, nil
+		return j, configured.Messenger, true, nil
 	}
 	r := j.Record()
 	if r == nil {
-		return nil, nil, ErrNoMessenger
+		return nil, nil, false, ErrNoMessenger
 	}
-	return j, r.Settings, nil
+	return j, r.Settings, false, nil
 }
 
 // Restore undoes a revocation: tokens that are otherwise valid are accepted again.
@@ -122,8 +118,11 @@ func (reg *Registry) Restore(ctx context.Context, name string, v ledger.Revocati
 	if err != nil {
 		return changeError(err)
 	}
-	_, err = reg.Store.write(ctx, j, incarnation, true, undo)
-	return StorageError(err)
+	confirmed := j.IsConfirmed(incarnation)
+	if _, err = reg.Store.write(ctx, j, incarnation, true, undo); err != nil {
+		return StorageError(err)
+	}
+	return reg.Store.checkContest(ctx, j, incarnation, confirmed, false)
 }
 
 // Revocations returns the active revocations of a messenger, the newest first.

@@ -30,18 +30,16 @@ func (reg *Registry) ChangeRing(ctx context.Context, name, kind string, change l
 	if err != nil {
 		return nil, 0, changeError(err)
 	}
-	confirming := j.ConfirmCreation(Now())
-	if ended, err = s.write(ctx, j, incarnation, true, append(confirming, facts...)...); err != nil {
+	confirmed := j.IsConfirmed(incarnation)
+	if ended, err = s.write(ctx, j, incarnation, true, facts...); err != nil {
 		return nil, 0, StorageError(err)
 	}
 	more, err := s.keepToken(ctx, j, incarnation, facts)
 	if err != nil {
 		return nil, 0, StorageError(err)
 	}
-	if len(confirming) > 0 {
-		if err := s.settleContest(ctx, j, incarnation); err != nil {
-			return nil, 0, err
-		}
+	if err := s.checkContest(ctx, j, incarnation, confirmed, true); err != nil {
+		return nil, 0, err
 	}
 	return made, ended + more, nil
 }

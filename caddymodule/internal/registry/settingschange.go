@@ -80,7 +80,6 @@ func (s *Store) put(ctx context.Context, j *ledger.Journal, p putting) (r *ledge
 	if before != nil && errors.Is(before.Unusable, vault.ErrNewer) {
 		return nil, false, errNewerSettings
 	}
-	unconfirmed := before == nil || len(j.ConfirmCreation(Now())) > 0
 	v, incarnation, err := j.NextVersion(settings, Now())
 	if err != nil {
 		return nil, false, err
@@ -94,11 +93,8 @@ func (s *Store) put(ctx context.Context, j *ledger.Journal, p putting) (r *ledge
 	if err != nil {
 		return nil, false, StorageError(err)
 	}
-	if j.HasRival(incarnation, v) || unconfirmed && hasLost(j, incarnation) {
-		if _, err := s.write(ctx, j, incarnation, p.urgent, j.Withdrawal(v, Now())); err != nil {
-			return nil, false, StorageError(err)
-		}
-		return nil, false, errTwoWriters
+	if j.HasRival(incarnation, v) || hasLost(j, incarnation) {
+		return nil, false, s.withdraw(ctx, j, incarnation, p, v)
 	}
 	if Now().Round(0).Sub(v.At) > ledger.Undecided { // the machine was suspended, and others do not wait any more
 		return nil, false, StorageError(vault.ErrUnknown)
@@ -109,10 +105,8 @@ func (s *Store) put(ctx context.Context, j *ledger.Journal, p putting) (r *ledge
 	if err != nil {
 		return nil, false, StorageError(err)
 	}
-	if unconfirmed {
-		if err := s.settleContest(ctx, j, incarnation); err != nil {
-			return nil, false, err
-		}
+	if err := s.settleContest(ctx, j, incarnation); err != nil {
+		return nil, false, err
 	}
 	if r = j.Record(); r == nil {
 		return nil, false, errTwoWriters // it was deleted meanwhile
@@ -130,9 +124,25 @@ func (s *Store) writeFirst(ctx context.Context, j *ledger.Journal, incarnation s
 	return nil
 }
 
+// withdraw undoes a version that has a rival, and returns what its caller is told.
+func (s *Store) withdraw(ctx context.Context, j *ledger.Journal, incarnation string, p putting, v *ledger.Fact) error {
+	withdrawal := j.Withdrawal(v, Now())
+	_, err := s.write(ctx, j, incarnation, p.urgent, withdrawal)
+	if err == nil {
+		_, err = s.again(ctx, j)
+	}
+	if err == nil && j.IsBuiltUpon(incarnation, v, append(slices.Clone(p.before), v, withdrawal)) {
+		err = vault.ErrUnknown
+	}
+	if err != nil {
+		return StorageError(err)
+	}
+	return errTwoWriters
+}
+
 // hasLost reports whether another node has created a messenger of the same name that goes first.
 func hasLost(j *ledger.Journal, incarnation string) bool {
-	lost, _ := j.Contest(incarnation)
+	lost, _ := j.Contest(incarnation, Now())
 	return lost
 }
 
@@ -140,7 +150,7 @@ func hasLost(j *ledger.Journal, incarnation string) bool {
 // as that is not decided.
 func (s *Store) settleContest(ctx context.Context, j *ledger.Journal, incarnation string) error {
 	for range 40 {
-		switch lost, open := j.Contest(incarnation); {
+		switch lost, open := j.Contest(incarnation, Now()); {
 		case lost:
 			return errTwoWriters
 		case !open:
@@ -155,6 +165,38 @@ func (s *Store) settleContest(ctx context.Context, j *ledger.Journal, incarnatio
 		}
 	}
 	return StorageError(vault.ErrUnknown)
+}
+
+// checkContest looks whether what was just written to an incarnation counts, before it is answered, and confirms the creation if that
+// was not confirmed before it was written. looked says that the storage was looked at after the journal knew of that: an earlier creation
+// that is not decided is in the journal then.
+func (s *Store) checkContest(ctx context.Context, j *ledger.Journal, incarnation string, confirmed, looked bool) error {
+	if j.Kind != ledger.KindStored {
+		return nil
+	}
+	look := func() error {
+		_, err := s.again(ctx, j)
+		return err
+	}
+	if !confirmed || !looked {
+		if err := look(); err != nil {
+			return StorageError(err)
+		}
+	}
+	if !confirmed && !j.IsConfirmed(incarnation) {
+		confirmation := j.ConfirmCreation(incarnation, Now())
+		if confirmation == nil || hasLost(j, incarnation) {
+			return StorageError(vault.ErrUnknown)
+		}
+		_, err := s.write(ctx, j, incarnation, true, confirmation)
+		if err == nil {
+			err = look()
+		}
+		if err != nil {
+			return StorageError(err)
+		}
+	}
+	return s.settleContest(ctx, j, incarnation)
 }
 
 // Remove deletes a stored messenger with its shared tokens, and returns how many connections of this node that has ended. A

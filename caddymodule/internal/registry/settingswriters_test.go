@@ -1,0 +1,152 @@
+package registry
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
+)
+
+// A version is one change of the settings, as its caller knows it: max_lifetime tells the versions apart, and is 0 in the first.
+type version struct {
+	parent time.Duration // that its caller had read
+	told   outcome
+	err    error
+}
+
+// settingsWriters are operators who change one messenger at once, each on a node, after looking at it. Every access to the storage
+// takes a random time, and sometimes a long one.
+type settingsWriters struct {
+	mu       sync.Mutex
+	versions map[time.Duration]*version
+	lasting  []string // revocations and shared tokens that were acknowledged
+	counts   map[outcome]int
+}
+
+func (w *settingsWriters) run(t *testing.T, seed uint64) {
+	s := newServer()
+	random := rand.New(rand.NewPCG(seed, 16))
+	w.versions, w.lasting = make(map[time.Duration]*version), nil
+	nodes := make([]*testNode, 3+random.IntN(2))
+	for i := range nodes {
+		nodes[i] = newTestNode(t, s, string(rune('A'+i)))
+	}
+	if seed%2 == 0 { // otherwise they create it, at once
+		if _, _, err := nodes[0].Put(t.Context(), "acme", sharedTokenSettings(0), Condition{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var writers sync.WaitGroup
+	for i, n := range nodes {
+		delays := rand.New(rand.NewPCG(seed, uint64(i)))
+		var mu sync.Mutex
+		n.storage.setBefore(func(_, key string) error {
+			mu.Lock()
+			pause := time.Duration(delays.IntN(10)) * time.Millisecond
+			if _, batch := vault.ParseKey(key); batch && delays.IntN(4) == 0 {
+				pause *= 8
+			}
+			mu.Unlock()
+			time.Sleep(pause)
+			return nil
+		})
+		writers.Go(func() {
+			for round := range 6 {
+				r, err := n.Record(t.Context(), "acme", ledger.KindStored)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				v, seen := new(version), Condition{Absent: true}
+				if r != nil {
+					v.parent, seen = time.Duration(r.Settings.MaxLifetime), Condition{Revision: r.Revision}
+				}
+				lifetime := time.Duration(1+i+len(nodes)*round) * time.Hour
+				_, _, v.err = n.Put(t.Context(), "acme", sharedTokenSettings(lifetime), seen)
+				v.told = outcomeOf(v.err)
+				made := w.addTo(t, n, fmt.Sprint("token of ", lifetime))
+				w.mu.Lock()
+				w.versions[lifetime] = v
+				w.counts[v.told]++
+				w.lasting = append(w.lasting, made...)
+				w.mu.Unlock()
+			}
+		})
+	}
+	writers.Wait()
+	for _, n := range nodes {
+		n.storage.setBefore(nil)
+	}
+	r, err := nodes[0].StoredRecord(t.Context(), "acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.check(t, seed, time.Duration(r.Settings.MaxLifetime))
+	nodes[0].settle()
+	for _, made := range w.lasting {
+		if !strings.Contains(nodes[0].state("acme"), made) {
+			t.Errorf("seed %d: acknowledged, and not there: %s", seed, made)
+		}
+	}
+}
+
+// addTo revokes a contact's token and makes a shared token, and returns what of that was acknowledged.
+func (w *settingsWriters) addTo(t *testing.T, n *testNode, jti string) (acknowledged []string) {
+	if _, err := n.Revoke(t.Context(), "acme", ledger.Revocation{TokenID: ledger.TokenID(jti)}, "test"); err == nil {
+		acknowledged = append(acknowledged, jti)
+	}
+	if made, _, err := n.ChangeRing(t.Context(), "acme", ledger.KindStored, ledger.GenerateToken(), Condition{}); err == nil {
+		acknowledged = append(acknowledged, made.KeyID)
+	}
+	return acknowledged
+}
+
+// check follows the versions back from the one that is there: none of them was refused, and every acknowledged one is among them.
+func (w *settingsWriters) check(t *testing.T, seed uint64, last time.Duration) {
+	ancestors := make(map[time.Duration]bool)
+	for at := last; at != 0; at = w.versions[at].parent {
+		if ancestors[at] = true; w.versions[at].told == refused {
+			t.Errorf("seed %d: the settings %s are there, or others that were made from them, and whoever made them was told %v", seed, at, w.versions[at].err)
+		}
+	}
+	for lifetime, v := range w.versions {
+		if v.told == acknowledged && !ancestors[lifetime] {
+			t.Errorf("seed %d: the settings %s were acknowledged, and those that are there, %s, were made without having seen them", seed, lifetime, last)
+		}
+	}
+	if t.Failed() {
+		for lifetime, v := range w.versions {
+			t.Logf("%s, made from %s: %v", lifetime, v.parent, v.err)
+		}
+	}
+}
+
+// Of operators who change the same settings at once, each after looking, none undoes what another was told to be done, and what
+// somebody was told not to be done is not there.
+//
+// MESSENGER_SEED runs one schedule, and MESSENGER_SEQUENCES another number of them.
+func TestManyWritersOfTheSameSettings(t *testing.T) {
+	first, schedules := uint64(0), uint64(120)
+	if seed, err := strconv.ParseUint(os.Getenv("MESSENGER_SEED"), 10, 64); err == nil {
+		first, schedules = seed, 1
+	}
+	if n, err := strconv.ParseUint(os.Getenv("MESSENGER_SEQUENCES"), 10, 64); err == nil {
+		schedules = n
+	}
+	w := &settingsWriters{counts: make(map[outcome]int)}
+	for seed := first; seed < first+schedules && !t.Failed(); seed++ {
+		synctest.Test(t, func(t *testing.T) { w.run(t, seed) })
+	}
+	t.Log(fmt.Sprint(w.counts[acknowledged], " changes acknowledged, ", w.counts[unknown], " of unknown outcome, ", w.counts[refused], " refused"))
+	if first == 0 && (w.counts[acknowledged] < 100 || w.counts[refused] < 100) {
+		t.Errorf("%v, which shows nothing", w.counts)
+	}
+}
