@@ -69,6 +69,9 @@ func (s *Service) Explain(ctx context.Context, m *registry.Messenger, token stri
 	}
 	if rej := result.Rejection; rej != nil {
 		e.Findings = diagnose.Find(verifier, token, rej, others)
+		if pasted := diagnose.Pasted(s.sourcesOf(m), token); rej.Code == authn.TokenMalformed && pasted != nil {
+			e.Findings = []diagnose.Finding{*pasted}
+		}
 		info := rej.Code.Info()
 		e.Status, e.Code, e.Reason, e.Detail = info.Status, rej.Code, rej.Reason, info.Detail
 		return e, nil
@@ -81,6 +84,19 @@ func (s *Service) Explain(ctx context.Context, m *registry.Messenger, token stri
 		e.Upstream = append(e.Upstream, explainedHeaders{contract.Preview(name, contact)})
 	}
 	return e, nil
+}
+
+// sourcesOf returns where the routes of m look for tokens, or the default if none serves m.
+func (s *Service) sourcesOf(m *registry.Messenger) (all authn.Sources) {
+	for _, h := range s.Handlers() {
+		if h.MayServe(m.Name) {
+			all = append(all, h.Sources()...)
+		}
+	}
+	if all == nil {
+		return new(auth.Handler).Sources()
+	}
+	return all
 }
 
 // contracts returns the different header contracts under which requests of m are sent upstream: the default one if no

@@ -169,6 +169,9 @@ func (h *Handler) claimsHeader() string {
 // MayServe reports whether requests for the messenger of that name can reach h.
 func (h *Handler) MayServe(name string) bool { return config.RefCanName(h.Messenger, name) }
 
+// Sources returns where h looks for tokens.
+func (h *Handler) Sources() authn.Sources { return sources(h.TokenFrom) }
+
 // Marker returns the subprotocol after which h expects a token, or "" if websocket_protocol is not one of its sources.
 func (h *Handler) Marker() string {
 	for _, source := range sources(h.TokenFrom) {

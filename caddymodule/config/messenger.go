@@ -46,6 +46,10 @@ type Messenger struct {
 	// The accepted values of the claim "aud". When set, a token must name at least one of them. Default: any, or none.
 	Audience []string `json:"audience,omitempty"`
 
+	// The type that every token must name in its header ("typ"), such as at+jwt for the access tokens of RFC 9068: in any case, with
+	// or without "application/". A token of another type, or that names none, is refused. Default: JWT, at+jwt, JOSE, or none.
+	TokenType string `json:"token_type,omitempty"`
+
 	// Claims that every token must have, with a value other than null. "exp" is worth requiring: a token without it
 	// never expires. Default: none except the identity key.
 	RequireClaims []string `json:"require_claims,omitempty"`
@@ -133,6 +137,10 @@ var Settings = []Setting{
 		Flag:  "An accepted `iss`; may be repeated",
 		Help:  "Accepted values of `iss`, one per line, compared exactly, including a slash at the end.",
 		field: func(m *Messenger) any { return &m.Issuer }},
+	{Name: "token_type", Section: SectionClaims, Label: "Token type", Default: "JWT, at+jwt, JOSE, or none", check: checkTokenType,
+		Flag:  "The `type` that every token must name in its header (typ)",
+		Help:  "The `typ` that the header of every token must have, such as `at+jwt`. A login server signs tokens for several purposes with one key; with a type, only those for this one are accepted.",
+		field: func(m *Messenger) any { return &m.TokenType }},
 	{Name: "require_claims", Section: SectionClaims, Label: "Required claims", Default: "only the identity key",
 		Flag:  "A `claim` that every token must have; may be repeated",
 		Help:  "One per line. Require `exp`: a token without it never expires.",

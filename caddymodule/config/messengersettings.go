@@ -43,6 +43,11 @@ func (m *Messenger) CheckSettings() error {
 			return fmt.Errorf("%s %w", option, err)
 		}
 	}
+	if m.TokenType != "" {
+		if err := checkTokenType([]string{m.TokenType}); err != nil {
+			return fmt.Errorf("token_type %w", err)
+		}
+	}
 	if err := m.Mode.Check(); err != nil {
 		return fmt.Errorf("mode %q %w", m.Mode, err)
 	}

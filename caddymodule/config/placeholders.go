@@ -66,6 +66,9 @@ func (m *Messenger) checkWritten() error {
 	if hasPlaceholder(m.IdentityKey) {
 		written.IdentityKey = "resolved"
 	}
+	if hasPlaceholder(m.TokenType) {
+		written.TokenType = ""
+	}
 	if m.JWKS != nil {
 		written.JWKS.Algorithms = slices.DeleteFunc(slices.Clone(m.JWKS.Algorithms), hasPlaceholder)
 	}

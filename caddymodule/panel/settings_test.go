@@ -77,7 +77,7 @@ func fieldsOf(t *testing.T, typ reflect.Type, field string) map[string]string {
 var ofMethod = map[string]string{"JWKS": "jwks", "PublicKey": "public_key", "SharedToken": "shared_token"}
 
 // typed is what an operator types into a field, for settings that cannot be any text. A duration is tried after that.
-var typed = map[string]string{"mode": "off", "fail_limit": "3/5m", "allowed_origin": "https://new.example", "algorithms": "ES256", "shared_alg": "HS512"}
+var typed = map[string]string{"mode": "off", "fail_limit": "3/5m", "allowed_origin": "https://new.example", "token_type": "at+jwt", "algorithms": "ES256", "shared_alg": "HS512"}
 
 // Every setting that a stored messenger has is there after a save, whether nothing was changed or another setting was; and every
 // setting can be changed.

@@ -20,6 +20,7 @@ const maxIdentity = 255
 // A Policy says which claims a messenger's tokens need.
 type Policy struct {
 	IdentityKey    string        // the claim that holds the contact identity; see config.CheckIdentityKey
+	TokenType      string        // the one accepted typ, as TypeOf returns it; "" for those that IsContactType accepts, or none
 	Issuers        []string      // accepted values of iss; empty accepts any
 	Audiences      []string      // accepted values of aud; empty accepts any
 	RequiredClaims []string      // claims that must be there and not null

@@ -74,13 +74,13 @@ func TestHeaderIsParsedStrictly(t *testing.T) {
 		{"alg alone", `{"alg":"HS256"}`, header{alg: "HS256"}, ""},
 		{"alg with a kid", `{"alg":"HS256","kid":"k1"}`, header{alg: "HS256", kid: "k1", hasKID: true}, ""},
 		{"an empty kid is a kid", `{"alg":"HS256","kid":""}`, header{alg: "HS256", hasKID: true}, ""},
-		{"typ in any case", `{"alg":"HS256","typ":"jwt"}`, header{alg: "HS256", typ: "JWT"}, ""},
-		{"typ of an access token (RFC 9068)", `{"alg":"HS256","typ":"AT+JWT"}`, header{alg: "HS256", typ: "at+jwt"}, ""},
-		{"typ with a media type's prefix", `{"alg":"HS256","typ":"application/jwt"}`, header{alg: "HS256", typ: "JWT"}, ""},
-		{"typ of an access token with the prefix", `{"alg":"HS256","typ":"Application/AT+JWT"}`, header{alg: "HS256", typ: "at+jwt"}, ""},
-		{"typ of the form", `{"alg":"HS256","typ":"jose"}`, header{alg: "HS256", typ: "JOSE"}, ""},
+		{"typ in any case", `{"alg":"HS256","typ":"jwt"}`, header{alg: "HS256", typ: "jwt", hasTyp: true}, ""},
+		{"typ of an access token (RFC 9068)", `{"alg":"HS256","typ":"AT+JWT"}`, header{alg: "HS256", typ: "at+jwt", hasTyp: true}, ""},
+		{"typ with a media type's prefix", `{"alg":"HS256","typ":"application/jwt"}`, header{alg: "HS256", typ: "jwt", hasTyp: true}, ""},
+		{"typ of an access token with the prefix", `{"alg":"HS256","typ":"Application/AT+JWT"}`, header{alg: "HS256", typ: "at+jwt", hasTyp: true}, ""},
+		{"typ of the form", `{"alg":"HS256","typ":"jose"}`, header{alg: "HS256", typ: "jose", hasTyp: true}, ""},
 		{"members that would bring a key are not read", `{"alg":"HS256","jwk":{"kty":"oct","k":"AA"},"jku":"https://evil.example","x5u":1,"x5c":[]}`, header{alg: "HS256"}, ""},
-		{"no alg", `{"typ":"JWT"}`, header{typ: "JWT"}, ""},
+		{"no alg", `{"typ":"JWT"}`, header{typ: "jwt", hasTyp: true}, ""},
 		{"an alg that is not a string", `{"alg":["HS256"]}`, header{}, ""},
 		{"a member Alg is not alg", `{"Alg":"HS256"}`, header{}, ""},
 		{"a kid that is a number", `{"alg":"HS256","kid":1}`, header{}, "kid"},
@@ -112,6 +112,9 @@ func TestHeaderIsParsedStrictly(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			_, _ = readHeaderOf(segment(tt.header))
 			got, rej := readHeaderOf(segment(tt.header)) // which may be remembered now
+			if rej == nil {
+				rej = got.checkType("")
+			}
 			if tt.reason != "" {
 				if rej == nil || rej.Code != TokenMalformed || !strings.Contains(rej.Reason, tt.reason) {
 					t.Errorf("got %+v, want token_malformed with a reason that says %q", rej, tt.reason)
@@ -122,6 +125,32 @@ func TestHeaderIsParsedStrictly(t *testing.T) {
 				t.Errorf("got %+v %+v, want %+v", got, rej, tt.want)
 			}
 		})
+	}
+}
+
+// A messenger that names a type accepts this one alone, in every spelling that is the same type. The tokens that one login server
+// makes for other purposes are signed with the same key (RFC 8725 section 3.11).
+func TestNamedTypeIsTheOnlyOne(t *testing.T) {
+	for header, accepting := range map[string]string{
+		`{}`: "", `{"typ":"JWT"}`: "jwt", `{"typ":"application/jwt"}`: "jwt", `{"typ":"at+jwt"}`: "at+jwt", `{"typ":"APPLICATION/AT+JWT"}`: "at+jwt",
+		`{"typ":"JOSE"}`: "jose", `{"typ":"Chat+JWT"}`: "chat+jwt", `{"typ":"application/chat+jwt"}`: "chat+jwt", `{"typ":"logout+jwt"}`: "", `{"typ":""}`: "",
+		`{"typ":"application/"}`: "", `{"typ":"text/at+jwt"}`: "", `{"typ":"at+jwt "}`: "", `{"typ":"at+jwt;v=1"}`: "", `{"typ":"application/application/at+jwt"}`: "",
+		"{\"typ\":\"a\\u0074+jwt\"}": "at+jwt", `{"typ":"at+jwtK"}`: "", `{"Typ":"at+jwt"}`: "",
+	} {
+		for _, named := range []string{"jwt", "at+jwt", "jose", "chat+jwt"} {
+			h, rej := readHeaderOf(segment(header))
+			if rej == nil {
+				rej = h.checkType(named)
+			}
+			if accepted := rej == nil; accepted != (named == accepting) || rej != nil && rej.Code != TokenMalformed {
+				t.Errorf("%s, where %s is named: got %+v", header, named, rej)
+			}
+		}
+	}
+	for _, header := range []string{`{"typ":null}`, `{"typ":["at+jwt"]}`, `{"typ":{}}`} {
+		if _, rej := readHeaderOf(segment(header)); rej == nil {
+			t.Errorf("%s is accepted", header)
+		}
 	}
 }
 

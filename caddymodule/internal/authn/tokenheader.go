@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
@@ -17,24 +18,42 @@ type header struct {
 	algorithm sigkey.Algorithm // that alg names; zero for none that we know
 	kid       string
 	hasKID    bool
-	typ       string // one that TypeOf returns; "" if it is absent
+	typ       string // as TypeOf returns it
+	hasTyp    bool
 }
 
-// TypeOf returns the type of token that a typ names, in one spelling, or "" if it is not one that a contact's token may have. typ is
-// a media type whose prefix is usually left out (RFC 7515 section 4.1.9), and is compared in any case. JOSE only says what the
-// compact form says already. Types of tokens for other purposes stay out, such as logout+jwt, dpop+jwt and secevent+jwt: their
-// issuers sign them with the same keys (RFC 8725 section 3.11).
+// TypeOf returns the type of token that a typ names, as types are compared: typ is a media type in any case, whose prefix is usually
+// left out (RFC 7515 section 4.1.9).
 func TypeOf(typ string) string {
-	for _, known := range knownTypes {
-		if ascii.EqualFold(typ, known.spelling) {
-			return known.typ
+	for _, usual := range [...]string{"jwt", "at+jwt"} { // without an allocation
+		if ascii.EqualFold(typ, usual) {
+			return usual
 		}
 	}
-	return ""
+	typ = ascii.Lower(typ)
+	if rest := strings.TrimPrefix(typ, "application/"); !strings.Contains(rest, "/") {
+		return rest
+	}
+	return typ
 }
 
-var knownTypes = []struct{ spelling, typ string }{
-	{"JWT", "JWT"}, {"at+jwt", "at+jwt"}, {"application/jwt", "JWT"}, {"application/at+jwt", "at+jwt"}, {"JOSE", "JOSE"},
+// IsContactType reports whether a token of this type, as TypeOf returns it, may be a contact's where no type is named. JOSE only says
+// what the compact form says already. Types of tokens for other purposes stay out, such as logout+jwt, dpop+jwt and secevent+jwt:
+// their issuers sign them with the same keys (RFC 8725 section 3.11).
+func IsContactType(typ string) bool { return typ == "jwt" || typ == "at+jwt" || typ == "jose" }
+
+// checkType refuses a token that was made for another purpose, as far as its header says so. Where the messenger names a type,
+// the header has to name the same.
+func (h *header) checkType(named string) *Rejection {
+	switch {
+	case named == "" && (!h.hasTyp || IsContactType(h.typ)), named != "" && h.hasTyp && h.typ == named:
+		return nil
+	case named == "":
+		return reject(TokenMalformed, "the header's typ is neither JWT nor at+jwt")
+	case !h.hasTyp:
+		return &Rejection{Code: TokenMalformed, Reason: "the header does not have a typ, and the messenger has a token_type", Cause: cause.TypeMissing}
+	}
+	return &Rejection{Code: TokenMalformed, Reason: "the header's typ is not the messenger's token_type", Cause: cause.TypeOther}
 }
 
 // parseHeader reads the JOSE header and refuses the members that change what a signature means: crit (RFC 7515 section
@@ -56,8 +75,8 @@ func parseHeader(text []byte) (h header, rej *Rejection) {
 			}
 		case "typ":
 			typ, ok := strictjson.String(value)
-			if h.typ = TypeOf(typ); !ok || h.typ == "" {
-				refuse("the header's typ is neither JWT nor at+jwt")
+			if h.typ, h.hasTyp = TypeOf(typ), true; !ok {
+				refuse("the header's typ is not a string")
 			}
 		case "crit":
 			refuse("the header has crit: critical extensions are not supported (RFC 7515 section 4.1.11)")

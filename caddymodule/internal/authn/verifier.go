@@ -56,7 +56,11 @@ func (v *Verifier) Verify(ctx context.Context, text string, want []string) (*Con
 func (v *Verifier) verify(ctx context.Context, text string, want []string, t *trace) (*Contact, *Rejection) {
 	tok := tokens.Get().(*token)
 	defer tok.release()
-	if rej := tok.parse(text); t.record(CheckForm, rej) {
+	rej := tok.parse(text)
+	if rej == nil {
+		rej = tok.header.checkType(v.policy.TokenType)
+	}
+	if t.record(CheckForm, rej) {
 		return nil, rej
 	}
 	if rej := v.checkAlgorithm(tok); t.record(CheckAlgorithm, rej) {

@@ -32,6 +32,8 @@ const (
 	TokenCut
 	CharacterLost
 	KindOther
+	TypeMissing
+	TypeOther
 
 	// Algorithm, key and signature.
 	AlgXMLDSig

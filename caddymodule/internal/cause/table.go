@@ -54,6 +54,11 @@ var table = [end]Info{
 	KindOther: {"kind_other", "the header's typ says that the token is for another purpose, such as a logout token or a DPoP proof",
 		"send the access token or the token that the site signed for the contact"},
 
+	TypeMissing: {"type_missing", "the header does not have a typ, and the messenger has a token_type",
+		"sign with the header's typ set to it, as login servers do with access tokens (at+jwt); or remove token_type"},
+	TypeOther: {"type_other", "the header's typ is not the messenger's token_type: an ID token is usually a JWT, and an access token an at+jwt",
+		"send the token of the named type, or set token_type to the typ that the site's tokens have"},
+
 	AlgXMLDSig: {"alg_xmldsig", "the header's alg is a name of XML signatures (http://www.w3.org/…), as .NET writes it",
 		"use SecurityAlgorithms.RsaSha256 or HmacSha256 in .NET, without Signature at the end of the name"},
 	AlgNone: {"alg_none", "the header's alg is none: the token is not signed",

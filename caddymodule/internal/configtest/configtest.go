@@ -53,6 +53,8 @@ func ValidText(path string) string {
 	switch member := path[strings.LastIndexByte(path, '.')+1:]; member {
 	case "identity_key":
 		return "sub"
+	case "token_type":
+		return "Application/AT+JWT"
 	case "url":
 		return "https://login.example.com/keys"
 	case "alg":

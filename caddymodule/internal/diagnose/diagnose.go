@@ -66,11 +66,11 @@ func Cause(v *authn.Verifier, text string, rej *authn.Rejection) cause.Cause {
 }
 
 func (f *finder) find(rej *authn.Rejection) {
+	header, rest, _ := strings.Cut(f.text, ".")
 	if rej.Code == authn.TokenMalformed || rej.Code == authn.TokenTooLarge {
-		f.findForm()
+		f.findForm(rej.Cause, header)
 		return
 	}
-	header, rest, _ := strings.Cut(f.text, ".")
 	payload, _, _ := strings.Cut(rest, ".")
 	f.header, f.payload = decodedObject(header), decodedObject(payload)
 	switch rej.Code {

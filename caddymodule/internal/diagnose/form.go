@@ -3,6 +3,7 @@ package diagnose
 import (
 	"encoding/base64"
 	"encoding/json"
+	"strconv"
 	"strings"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
@@ -11,10 +12,21 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 )
 
-// findForm examines text that is not a token.
-func (f *finder) findForm() {
-	if c := formOf(f.text); c != cause.None {
-		f.add(c, "")
+// findForm examines text that is not a token, or has another type than the messenger names. known is what the verifier has found.
+func (f *finder) findForm(known cause.Cause, header string) {
+	switch {
+	case known == cause.TypeMissing:
+		f.add(known, "it is %q", f.policy.TokenType)
+	case known == cause.TypeOther:
+		typ := "another one"
+		if sent := authn.TypeOf(text(decodedObject(header), "typ")); authn.IsContactType(sent) { // any other may be a secret
+			typ = strconv.Quote(sent)
+		}
+		f.add(known, "the typ is %s; configured is %q", typ, f.policy.TokenType)
+	default:
+		if c := formOf(f.text); c != cause.None {
+			f.add(c, "")
+		}
 	}
 }
 
@@ -92,7 +104,7 @@ func damageOf(segments []string) cause.Cause {
 			return cause.CharacterLost
 		}
 	}
-	if typ := text(decodedObject(segments[0]), "typ"); typ != "" && authn.TypeOf(typ) == "" {
+	if typ := text(decodedObject(segments[0]), "typ"); typ != "" && !authn.IsContactType(authn.TypeOf(typ)) {
 		return cause.KindOther
 	}
 	return cause.None

@@ -49,6 +49,9 @@ func mistakes() []mistake {
 		{"an opaque access token of Google", "raw", "ya29.a0AfB_byC", cause.TokenCut},
 		{"the first character was not marked when copying", "raw", token[1:], cause.CharacterLost},
 		{"OpenID back-channel logout", "raw", sign(`{"alg":"HS256","typ":"logout+jwt"}`, payload(""), rawSecret), cause.KindOther},
+		{"Auth0 before RFC 9068: an access token without a typ of its own", "typed", sign(`{"alg":"HS256"}`, payload(""), rawSecret), cause.TypeMissing},
+		{"the ID token of the login server that makes at+jwt access tokens", "typed", sign(`{"alg":"HS256","typ":"JWT"}`, payload(""), rawSecret), cause.TypeOther},
+		{"OpenID back-channel logout, where a type is named", "typed", sign(`{"alg":"HS256","typ":"logout+jwt"}`, payload(""), rawSecret), cause.TypeOther},
 		{"System.IdentityModel.Tokens.Jwt with RsaSha256Signature", "rsa", unsigned(`{"alg":"http://www.w3.org/2001/04/xmldsig-more#rsa-sha256","typ":"JWT"}`, payload("")), cause.AlgXMLDSig},
 		{"jsonwebtoken with algorithm none and a signature left in place", "raw", sign(`{"alg":"none"}`, payload(""), rawSecret), cause.AlgNone},
 		{"a header written by hand", "raw", sign(`{"typ":"JWT"}`, payload(""), rawSecret), cause.AlgMissing},
@@ -246,5 +249,32 @@ func TestKeysThatAreLeftOutAreCounted(t *testing.T) {
 	}
 	if _, findings := examine(t, gateway(t), "mixed", unsigned(`{"alg":"RS256","kid":"2026"}`, payload(""))); len(findings) == 0 || findings[0].Name == cause.KeyLeftOut.String() {
 		t.Errorf("a token for a key that is used: got %+v", findings)
+	}
+}
+
+// People paste the whole line of a request into explain. What is wrong with it in the request is wrong there too, and is named.
+func TestPastedLinesAreNamed(t *testing.T) {
+	token := hs(payload(""))
+	sources := authn.Sources{{Kind: authn.Header, Name: "Authorization", Scheme: "Bearer"}, {Kind: authn.WebSocketProtocol, Name: "jwt"},
+		{Kind: authn.WebSocketProtocol, Name: "base64url.bearer.phx.", Prefix: true, Encoded: true}}
+	for text, want := range map[string]cause.Cause{
+		"JWT, " + token: cause.MarkerCase, "chat, Jwt," + token: cause.MarkerCase, "Sec-WebSocket-Protocol: JWT, " + token: cause.MarkerCase,
+		"sec-websocket-protocol:  jWT , " + token: cause.MarkerCase, "Base64URL.bearer.phx." + b64(token): cause.MarkerCase, "phoenix, BASE64URL.BEARER.PHX." + b64(token): cause.MarkerCase,
+		"jwt, " + token: cause.TextIsHeader, "base64url.bearer.phx." + b64(token): cause.TextIsHeader, "Sec-WebSocket-Protocol: chat": cause.TextIsHeader,
+		"JWT " + token: cause.SchemeOther, "Authorization: Token " + token: cause.SchemeOther, "authorization: jwt\t" + token: cause.None,
+		"Authorization: " + token: cause.SchemeMissing, "Authorization: Basic bWFyazptYXJr": cause.SchemeBasic, "Basic bWFyazptYXJr": cause.SchemeBasic,
+		"Authorization: Bearer:" + token: cause.SchemeColon, "bearer:" + token: cause.SchemeColon, "Authorization: Bearer " + token: cause.TextIsHeader,
+		token: cause.None, token + " " + token: cause.None, "": cause.None, ":": cause.None, "JWT": cause.MarkerCase, "base64url.bearer.k8s." + b64(token): cause.None,
+	} {
+		got := Pasted(sources, text)
+		switch {
+		case want == cause.None && got != nil:
+			t.Errorf("%s: got %s, want nothing", text, got.Name)
+		case want != cause.None && (got == nil || got.Name != want.String() || strings.Contains(got.Cause+got.Fix, token[:12])):
+			t.Errorf("%s: got %+v, want %s", text, got, want)
+		}
+	}
+	if got := Pasted(sources[:1], "JWT, "+token); got == nil || got.Name != cause.SchemeOther.String() {
+		t.Errorf("a subprotocol where no route takes one: got %+v", got)
 	}
 }

@@ -139,6 +139,7 @@ func gateway(t testing.TB) map[string]*authn.Verifier {
 		"audience": secretVerifier(t, rawSecret, authn.Policy{Audiences: []string{"https://api.example.com", "chat"}}),
 		"issuer":   secretVerifier(t, rawSecret, authn.Policy{Issuers: []string{"https://login.example.com/"}}),
 		"email":    secretVerifier(t, rawSecret, authn.Policy{IdentityKey: "email"}),
+		"typed":    secretVerifier(t, rawSecret, authn.Policy{TokenType: "at+jwt"}),
 		"rsa":      verifier(t, authn.Policy{Issuers: []string{"https://login.example.com/"}}, rsaKeys(t, "2026")...),
 		"unnamed":  verifier(t, authn.Policy{}, rsaKeys(t, "")...),
 		"five":     verifier(t, authn.Policy{}, rsaKeys(t, "a", "b", "c", "d", "e")...),

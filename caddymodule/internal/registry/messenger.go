@@ -83,6 +83,7 @@ func (m *Messenger) prepare(name string, logger *zap.Logger) error {
 	m.timings = metrics.Process.Timings(m.Method())
 	m.Policy = authn.Policy{
 		IdentityKey:    m.IdentityKey,
+		TokenType:      authn.TypeOf(m.TokenType),
 		Issuers:        m.Issuer,
 		Audiences:      m.Audience,
 		RequiredClaims: m.RequireClaims,
