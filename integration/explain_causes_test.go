@@ -35,6 +35,9 @@ func TestLogNamesTheCause(t *testing.T) {
 		{"identity_array", "support", "required", bearer(sign(secret, claims{"identity": []string{"mark"}})), "identity_invalid"},
 		{"time_passed", "support", "required", bearer(sign(secret, claims{"identity": "mark", "exp": 1})), "token_expired"},
 		{"time_milliseconds", "support", "required", bearer(sign(secret, claims{"identity": "mark", "exp": time.Now().UnixMilli()})), "claim_invalid"},
+		{"type_missing", "typed", "required", bearer(forge(secret, `{"alg":"HS256"}`, `{"identity":"mark"}`)), "token_malformed"},
+		{"type_other", "typed", "report", bearer(token), ""},
+		{"kind_other", "support", "required", bearer(forge(secret, `{"alg":"HS256","typ":"logout+jwt"}`, `{"identity":"mark"}`)), "token_malformed"},
 		{"alg_other", "support", "required", bearer(sign(rsaKey(0), good("mark"))), "algorithm_not_allowed"},
 	}
 	site := ""
@@ -45,6 +48,11 @@ func TestLogNamesTheCause(t *testing.T) {
 	g := start(t, up, `messenger support {
 	identity_key identity
 	shared_token {file.`+file+`}
+}
+messenger typed {
+	identity_key identity
+	shared_token {file.`+file+`}
+	token_type at+jwt
 }
 messenger quoted {
 	identity_key identity

@@ -20,12 +20,12 @@ func TestPanelSamplesSignTokens(t *testing.T) {
 	up := newUpstream(t)
 	g := startPanel(t, up, "")
 	u := g.panelOperator()
-	if a := u.post("?page=new", fields("name", "secret", "identity_key", "https://example.com/id", "issuer", odd, "audience", odd+"aud", "max_lifetime", "5m", "require_claims", "exp\niat\nname")); a.status != 303 {
+	if a := u.post("?page=new", fields("name", "secret", "identity_key", "https://example.com/id", "issuer", odd, "audience", odd+"aud", "max_lifetime", "5m", "token_type", "at+jwt", "require_claims", "exp\niat\nname")); a.status != 303 {
 		t.Fatalf("%d %s", a.status, a.text())
 	}
 	secret := u.change("secret", "generate").secret(t)
 	// The library for Node writes a header that is not ASCII in Latin-1, so that the kid is ASCII here.
-	if a := u.post("?page=new", fields("name", "public", "method", "public_key", "key", string(publicPEM(rsaKey(0))), "kid", strings.TrimSuffix(odd, " é"), "audience", odd)); a.status != 303 {
+	if a := u.post("?page=new", fields("name", "public", "method", "public_key", "key", string(publicPEM(rsaKey(0))), "kid", strings.TrimSuffix(odd, " é"), "token_type", "application/Chat+JWT", "audience", odd)); a.status != 303 {
 		t.Fatalf("%d %s", a.status, a.text())
 	}
 	for _, messenger := range []string{"secret", "public"} {

@@ -69,8 +69,8 @@ func (s *Service) Explain(ctx context.Context, m *registry.Messenger, token stri
 	}
 	if rej := result.Rejection; rej != nil {
 		e.Findings = diagnose.Find(verifier, token, rej, others)
-		if pasted := diagnose.Pasted(s.sourcesOf(m), token); rej.Code == authn.TokenMalformed && pasted != nil {
-			e.Findings = []diagnose.Finding{*pasted}
+		if rej.Code == authn.TokenMalformed {
+			e.Findings = diagnose.WithPasted(e.Findings, s.sourcesOf(m), token)
 		}
 		info := rej.Code.Info()
 		e.Status, e.Code, e.Reason, e.Detail = info.Status, rej.Code, rej.Reason, info.Detail

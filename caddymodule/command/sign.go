@@ -20,6 +20,7 @@ type signOptions struct {
 	keyFile, keyEnv, encoding    string
 	algorithm                    string
 	identity, identityKey, keyID string
+	typ                          string
 	claims                       []string
 	ttl                          string
 }
@@ -59,6 +60,7 @@ token and signs with HS256.`,
 	flags.StringArrayVar(&o.claims, "claim", nil, "A further claim as `name=value`; may be repeated")
 	flags.StringVar(&o.ttl, "ttl", "1h", "The `duration` until the token expires; 0 leaves exp out, a negative one makes an expired token")
 	flags.StringVar(&o.keyID, "kid", "", "The key `ID` for the token's header")
+	flags.StringVar(&o.typ, "typ", "JWT", "The `type` for the token's header; an empty one is left out")
 	return cmd
 }
 
@@ -95,7 +97,7 @@ func (o *signOptions) sign(now time.Time) (string, error) {
 			claims[name] = json.RawMessage(value)
 		}
 	}
-	return key.token(o.keyID, claims)
+	return key.token(o.typ, o.keyID, claims)
 }
 
 func (o *signOptions) readKey() ([]byte, error) {

@@ -132,8 +132,11 @@ func signWith(private crypto.Signer, alg sigkey.Algorithm, signed []byte) ([]byt
 }
 
 // token returns a token with these claims, as a compact JWS. Its header has kid unless that is "".
-func (k *signingKey) token(kid string, claims map[string]any) (string, error) {
-	header := map[string]any{"alg": k.alg.String(), "typ": "JWT"}
+func (k *signingKey) token(typ, kid string, claims map[string]any) (string, error) {
+	header := map[string]any{"alg": k.alg.String()}
+	if typ != "" {
+		header["typ"] = typ
+	}
 	if kid != "" {
 		header["kid"] = kid
 	}

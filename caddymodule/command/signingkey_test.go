@@ -77,7 +77,7 @@ func TestSignedTokenVerifies(t *testing.T) {
 			}
 			v := authn.NewVerifier(authn.Policy{IdentityKey: "sub"}, keys)
 			for kid, want := range map[string]string{"": "ok", "k1": "ok", "k2": "key_unknown"} {
-				token, err := signing.token(kid, map[string]any{"sub": "Zoë <张>", "n": 9007199254740993, "html": "a<b>&c"})
+				token, err := signing.token("JWT", kid, map[string]any{"sub": "Zoë <张>", "n": 9007199254740993, "html": "a<b>&c"})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -99,7 +99,7 @@ func TestSignedTokenVerifies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := signing.token("", map[string]any{"x": func() {}}); err == nil {
+	if _, err := signing.token("JWT", "", map[string]any{"x": func() {}}); err == nil {
 		t.Error("a claim that JSON does not have: no error")
 	}
 }
@@ -140,7 +140,7 @@ func TestEveryAlgorithmSignsAndVerifies(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", alg, err)
 		}
-		token, err := signing.token("", map[string]any{"sub": "mark"})
+		token, err := signing.token("JWT", "", map[string]any{"sub": "mark"})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
 // The programs that site developers copy: one signs tokens on their server, the other sends them from their page. They are
@@ -31,6 +32,7 @@ type sampleContract struct {
 	Secret    bool   // it is signed with a shared token, otherwise with a private key
 	Algorithm string
 	KeyID     string
+	Type      string // of the header, if it is another than the libraries write
 	Seconds   int
 	Claims    []sampleClaim // beside the identity, iat and exp
 	Marker    string
@@ -43,6 +45,9 @@ type sampleClaim struct {
 
 func sampleContractOf(m *config.Messenger, name string, keys *admin.KeysInfo, marker string) *sampleContract {
 	c := &sampleContract{Messenger: name, Identity: m.IdentityKey, Secret: m.SharedToken != nil, Marker: marker}
+	if authn.TypeOf(m.TokenType) != "jwt" {
+		c.Type = m.TokenType
+	}
 	life := defaultTokenLife
 	if limit := time.Duration(m.MaxLifetime); limit > 0 && limit < life {
 		life = max(limit, time.Second)

@@ -58,7 +58,7 @@ var codes = map[Code]CodeInfo{
 		"The request carries more than one token, or one source twice. Send exactly one token in exactly one place.",
 		"see what else on the site sends a token to this address, such as an old cookie"},
 	TokenMalformed: {401, "Malformed token",
-		"The token is not a signed JWT in compact form: three base64url segments without padding, header and payload each one JSON object without duplicate names. Send the token exactly as the library returned it.",
+		"The token is not a signed JWT in compact form: three base64url segments without padding, header and payload each one JSON object without duplicate names, the header with a typ that this messenger accepts. Send the token exactly as the library returned it.",
 		"have the site owner put the token into: caddy messenger explain"},
 	TokenTooLarge: {401, "Token too large",
 		"The token is longer than 8 KiB, or its header is longer than 4 KiB. Put fewer claims into it, and no certificates into the header.",

@@ -266,15 +266,15 @@ func TestPastedLinesAreNamed(t *testing.T) {
 		"Authorization: Bearer:" + token: cause.SchemeColon, "bearer:" + token: cause.SchemeColon, "Authorization: Bearer " + token: cause.TextIsHeader,
 		token: cause.None, token + " " + token: cause.None, "": cause.None, ":": cause.None, "JWT": cause.MarkerCase, "base64url.bearer.k8s." + b64(token): cause.None,
 	} {
-		got := Pasted(sources, text)
+		got := WithPasted(nil, sources, text)
 		switch {
 		case want == cause.None && got != nil:
-			t.Errorf("%s: got %s, want nothing", text, got.Name)
-		case want != cause.None && (got == nil || got.Name != want.String() || strings.Contains(got.Cause+got.Fix, token[:12])):
+			t.Errorf("%s: got %s, want nothing", text, got[0].Name)
+		case want != cause.None && (len(got) != 1 || got[0].Name != want.String() || strings.Contains(got[0].Cause+got[0].Fix, token[:12])):
 			t.Errorf("%s: got %+v, want %s", text, got, want)
 		}
 	}
-	if got := Pasted(sources[:1], "JWT, "+token); got == nil || got.Name != cause.SchemeOther.String() {
+	if got := WithPasted(nil, sources[:1], "JWT, "+token); len(got) != 1 || got[0].Name != cause.SchemeOther.String() {
 		t.Errorf("a subprotocol where no route takes one: got %+v", got)
 	}
 }

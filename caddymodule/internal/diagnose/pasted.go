@@ -10,15 +10,21 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 )
 
-// Pasted returns the finding for a text that is not a token, but what a request has in a header: people copy the whole line from the
-// tools of a browser. sources are where the messenger's routes look for tokens. It returns nil if the text is something else.
-func Pasted(sources authn.Sources, text string) *Finding {
+// WithPasted adds to the findings about a text that is not a token what it would be in a request: people copy the whole line from the
+// tools of a browser. sources are where the messenger's routes look for tokens.
+func WithPasted(findings []Finding, sources authn.Sources, text string) []Finding {
 	c := pastedCause(sources, text)
 	if c == cause.None {
-		return nil
+		return findings
 	}
 	info := c.Info()
-	return &Finding{c.String(), cause.Sentence(info.Text), cause.Sentence(info.Fix)}
+	all := []Finding{{c.String(), cause.Sentence(info.Text), cause.Sentence(info.Fix)}}
+	for _, f := range findings {
+		if f.Name == cause.TextIsHeader.String() && f.Name != all[0].Name { // others are guesses about a text of which nothing is known
+			all = append(all, f)
+		}
+	}
+	return all
 }
 
 func pastedCause(sources authn.Sources, text string) cause.Cause {
