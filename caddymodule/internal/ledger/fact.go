@@ -32,6 +32,7 @@ const (
 	factSettings  = "settings"           // a version of a stored messenger's settings; it names its parent
 	factConfirmed = "settings_confirmed" // its writer has looked again, and has found no other version with that parent
 	factWithdrawn = "settings_withdrawn" // its writer has found another one, and has told its caller so
+	factSettled   = "creation_settled"   // whoever wrote it has looked after the creation was confirmed: no other creation of the name counts
 	factDropped   = "key_dropped"        // a key or the URL of a key set is not trusted any more
 	factToken     = "token"              // a shared token
 	factKept      = "token_kept"         // a token that was made at the same instant as a reset, and is not revoked by it
@@ -124,7 +125,7 @@ func (f *Fact) check() error {
 	case factRevoke:
 		v := f.Revocation
 		complete = complete && v != nil && v.targets() == 1 && (v.Before == nil) == v.IsToken()
-	case factReset, FactDistrust:
+	case factReset, factSettled, FactDistrust:
 	default:
 		return vault.ErrNewer
 	}

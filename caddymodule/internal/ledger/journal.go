@@ -163,26 +163,32 @@ func (j *Journal) IsApplied() bool {
 	return j.effect.Empty()
 }
 
-// current returns the incarnation that counts, or "" if there is none: of those that were not deleted the one whose settings
-// are confirmed; of several the first, and of those of one instant the one with the smallest name. The caller holds mu.
+// current returns the incarnation that counts, or "" if there is none: of those that were not deleted the one that is settled, or else
+// confirmed; of several the first, and of those of one instant the one with the smallest name. The caller holds mu.
 func (j *Journal) current() string {
 	if j.Kind == KindRing {
 		return ConfigIncarnation
 	}
-	best, bestConfirmed := "", false
+	best, bestRank := "", 0
 	var bestAt time.Time
 	for incarnation, l := range j.ledgers {
 		v := l.version()
 		if _, gone := j.deleted[incarnation]; gone || v == nil {
 			continue
 		}
-		confirmed := len(l.confirmed) > 0
+		rank := 0
 		switch {
-		case best != "" && bestConfirmed && !confirmed:
-		case best == "" || confirmed && !bestConfirmed,
+		case l.settled:
+			rank = 2
+		case len(l.confirmed) > 0:
+			rank = 1
+		}
+		switch {
+		case best != "" && bestRank > rank:
+		case best == "" || rank > bestRank,
 			v.Created.Before(bestAt),
 			v.Created.Equal(bestAt) && incarnation < best:
-			best, bestConfirmed, bestAt = incarnation, confirmed, *v.Created
+			best, bestRank, bestAt = incarnation, rank, *v.Created
 		}
 	}
 	return best

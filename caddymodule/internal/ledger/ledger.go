@@ -15,6 +15,8 @@ type ledger struct {
 	versions             map[string]*Fact
 	confirmed, withdrawn map[string]bool    // versions
 	dropped              map[string][]*Fact // by hash
+	settled              bool               // see Contest
+	seen                 time.Time          // when this node has read the first version
 
 	kept    map[string][]string  // by token: the resets that it outlives, in addition to those that it names
 	expiry  map[string]time.Time // by token: the latest
@@ -63,7 +65,13 @@ func (l *ledger) add(f *Fact, e *Effect) {
 	l.facts[f.ID] = f
 	switch f.Kind {
 	case factSettings:
+		if len(l.versions) == 0 {
+			l.seen = time.Now()
+		}
 		l.versions[f.ID] = f
+		e.Settings = true
+	case factSettled:
+		l.settled = true
 		e.Settings = true
 	case factConfirmed:
 		addAll(l.confirmed, f.Of)

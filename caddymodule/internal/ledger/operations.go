@@ -105,19 +105,25 @@ func (j *Journal) IsBuiltUpon(incarnation string, v *Fact, own []*Fact) bool {
 // was confirmed may have lost nevertheless, against an earlier one that was not decided. If it was not confirmed, they confirm it
 // (ConfirmCreation) as soon as they have looked, and have found that it is neither withdrawn nor lost. Its creator who withdraws it
 // later sees what they have written, and does not know whether the messenger was created.
+//
+// Whoever has found that a confirmed creation counts writes that down (Settlement). An earlier creation that appears later, because
+// its write was held back, was not there at that look: its creator finds a confirmed one, and gives up.
 
-// Contest compares an incarnation with others of the same name. lost reports that another one goes first: it is confirmed and this
-// one is not, or it was created earlier. open reports that this one is confirmed, and an earlier one is not decided yet. That ends
-// when its creator would not be acknowledged any more.
-func (j *Journal) Contest(incarnation string, now time.Time) (lost, open bool) {
+// Contest compares an incarnation with others of the same name. lost reports that another one goes first: it is settled; or it is
+// confirmed and this one is not, or it was created earlier. open reports that this one is confirmed, and an earlier one is not decided
+// yet. That ends when its creator would not be acknowledged any more.
+func (j *Journal) Contest(incarnation string) (lost, open bool) {
 	if j.Kind == KindRing {
 		return false, false
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	l := j.ledgers[incarnation]
-	if l == nil || l.standing() == nil {
+	switch {
+	case l == nil || l.standing() == nil:
 		return true, false
+	case l.settled:
+		return false, false
 	}
 	created, confirmed := *l.standing().Created, len(l.confirmed) > 0
 	for other, rival := range j.ledgers {
@@ -127,8 +133,10 @@ func (j *Journal) Contest(incarnation string, now time.Time) (lost, open bool) {
 		}
 		earlier := v.Created.Before(created) || v.Created.Equal(created) && other < incarnation
 		switch decided := len(rival.confirmed) > 0; {
+		case rival.settled:
+			lost = true
 		case earlier && confirmed && !decided:
-			open = open || now.Sub(v.At) <= Undecided+maxAhead
+			open = open || time.Since(rival.seen) <= Undecided
 		case earlier, decided && !confirmed:
 			lost = true
 		}
@@ -150,6 +158,20 @@ func (j *Journal) ConfirmCreation(incarnation string, now time.Time) *Fact {
 		}
 	}
 	return nil
+}
+
+// Settlement returns the fact that a confirmed creation counts, or nil if that is written down, or it is configured.
+func (j *Journal) Settlement(incarnation string, now time.Time) *Fact {
+	if j.Kind == KindRing {
+		return nil
+	}
+	at := j.stamp(now)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if l := j.ledgers[incarnation]; l == nil || l.settled {
+		return nil
+	}
+	return NewFact(factSettled, at)
 }
 
 // IsConfirmed reports whether the creation of an incarnation is confirmed. That of a configured one is.

@@ -105,7 +105,7 @@ func (s *Store) put(ctx context.Context, j *ledger.Journal, p putting) (r *ledge
 	if err != nil {
 		return nil, false, StorageError(err)
 	}
-	if err := s.settleContest(ctx, j, incarnation); err != nil {
+	if err := s.settleContest(ctx, j, incarnation, p.urgent); err != nil {
 		return nil, false, err
 	}
 	if r = j.Record(); r == nil {
@@ -142,18 +142,22 @@ func (s *Store) withdraw(ctx context.Context, j *ledger.Journal, incarnation str
 
 // hasLost reports whether another node has created a messenger of the same name that goes first.
 func hasLost(j *ledger.Journal, incarnation string) bool {
-	lost, _ := j.Contest(incarnation, Now())
+	lost, _ := j.Contest(incarnation)
 	return lost
 }
 
 // settleContest looks whether another node has created a messenger of the same name that goes first, and waits for a moment as long
-// as that is not decided.
-func (s *Store) settleContest(ctx context.Context, j *ledger.Journal, incarnation string) error {
+// as that is not decided. If there is none, it writes that down.
+func (s *Store) settleContest(ctx context.Context, j *ledger.Journal, incarnation string, urgent bool) error {
 	for range 40 {
-		switch lost, open := j.Contest(incarnation, Now()); {
+		switch lost, open := j.Contest(incarnation); {
 		case lost:
 			return errTwoWriters
 		case !open:
+			if settlement := j.Settlement(incarnation, Now()); settlement != nil {
+				_, err := s.write(ctx, j, incarnation, urgent, settlement)
+				return StorageError(err)
+			}
 			return nil
 		}
 		select {
@@ -196,7 +200,7 @@ func (s *Store) checkContest(ctx context.Context, j *ledger.Journal, incarnation
 			return StorageError(err)
 		}
 	}
-	return s.settleContest(ctx, j, incarnation)
+	return s.settleContest(ctx, j, incarnation, true)
 }
 
 // Remove deletes a stored messenger with its shared tokens, and returns how many connections of this node that has ended. A

@@ -23,15 +23,20 @@ type version struct {
 }
 
 // settingsWriters are operators who change one messenger at once, each on a node, after looking at it. Every access to the storage
-// takes a random time, and sometimes a long one.
+// takes a random time, and sometimes a long one. In half of the schedules some fail, and writes of which nothing was heard arrive later.
 type settingsWriters struct {
+	t    *testing.T
+	seed uint64
+
 	mu       sync.Mutex
 	versions map[time.Duration]*version
 	lasting  []string // revocations and shared tokens that were acknowledged
 	counts   map[outcome]int
+	waited   int // schedules at whose end a change had to wait
 }
 
 func (w *settingsWriters) run(t *testing.T, seed uint64) {
+	w.t, w.seed = t, seed
 	s := newServer()
 	random := rand.New(rand.NewPCG(seed, 16))
 	w.versions, w.lasting = make(map[time.Duration]*version), nil
@@ -58,43 +63,80 @@ func (w *settingsWriters) run(t *testing.T, seed uint64) {
 			time.Sleep(pause)
 			return nil
 		})
+		if seed%4 >= 2 {
+			n.storage.setChance(newChance(random.Uint64(), 3))
+		}
 		writers.Go(func() {
 			for round := range 6 {
-				r, err := n.Record(t.Context(), "acme", ledger.KindStored)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				v, seen := new(version), Condition{Absent: true}
-				if r != nil {
-					v.parent, seen = time.Duration(r.Settings.MaxLifetime), Condition{Revision: r.Revision}
-				}
-				lifetime := time.Duration(1+i+len(nodes)*round) * time.Hour
-				_, _, v.err = n.Put(t.Context(), "acme", sharedTokenSettings(lifetime), seen)
-				v.told = outcomeOf(v.err)
-				made := w.addTo(t, n, fmt.Sprint("token of ", lifetime))
-				w.mu.Lock()
-				w.versions[lifetime] = v
-				w.counts[v.told]++
-				w.lasting = append(w.lasting, made...)
-				w.mu.Unlock()
+				w.change(n, time.Duration(1+i+len(nodes)*round)*time.Hour)
 			}
 		})
 	}
+	writers.Go(func() {
+		for range 30 {
+			time.Sleep(50 * time.Millisecond)
+			s.land(random)
+		}
+	})
 	writers.Wait()
 	for _, n := range nodes {
 		n.storage.setBefore(nil)
+		n.storage.setChance(nil)
 	}
-	r, err := nodes[0].StoredRecord(t.Context(), "acme")
+	for s.land(random) {
+	}
+	w.end(newTestNode(t, s, "new"))
+}
+
+// change looks at the messenger, and creates or changes it, if it can be read.
+func (w *settingsWriters) change(n *testNode, lifetime time.Duration) {
+	r, err := n.Record(w.t.Context(), "acme", ledger.KindStored)
 	if err != nil {
-		t.Fatal(err)
+		time.Sleep(time.Second)
+		return
 	}
-	w.check(t, seed, time.Duration(r.Settings.MaxLifetime))
-	nodes[0].settle()
+	v, seen := new(version), Condition{Absent: true}
+	if r != nil {
+		v.parent, seen = time.Duration(r.Settings.MaxLifetime), Condition{Revision: r.Revision}
+	}
+	_, _, v.err = n.Put(w.t.Context(), "acme", sharedTokenSettings(lifetime), seen)
+	v.told = outcomeOf(v.err)
+	made := w.addTo(w.t, n, fmt.Sprint("token of ", lifetime))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.versions[lifetime] = v
+	w.counts[v.told]++
+	w.lasting = append(w.lasting, made...)
+}
+
+// end looks at what is there after all faults, on a node that has just started. That can change the messenger, at the latest when
+// nobody can be waiting for an answer any more.
+func (w *settingsWriters) end(n *testNode) {
+	time.Sleep(time.Minute) // what writers owe
+	r, err := n.StoredRecord(w.t.Context(), "acme")
+	if err != nil {
+		w.t.Fatalf("seed %d: %v", w.seed, err)
+	}
+	w.check(w.t, w.seed, time.Duration(r.Settings.MaxLifetime))
+	n.settle()
 	for _, made := range w.lasting {
-		if !strings.Contains(nodes[0].state("acme"), made) {
-			t.Errorf("seed %d: acknowledged, and not there: %s", seed, made)
+		if !strings.Contains(n.state("acme"), made) {
+			w.t.Errorf("seed %d: acknowledged, and not there: %s", w.seed, made)
 		}
+	}
+	begun := time.Now()
+	for {
+		_, err := n.Revoke(w.t.Context(), "acme", ledger.Revocation{All: true}, "test")
+		if err == nil {
+			break
+		}
+		if waited := time.Since(begun); waited > ledger.Undecided+time.Minute {
+			w.t.Fatalf("seed %d: a new node cannot change the messenger after %s: %v", w.seed, waited, err)
+		}
+		time.Sleep(time.Second)
+	}
+	if waited := time.Since(begun); waited > time.Second {
+		w.waited++
 	}
 }
 
@@ -134,7 +176,7 @@ func (w *settingsWriters) check(t *testing.T, seed uint64, last time.Duration) {
 //
 // MESSENGER_SEED runs one schedule, and MESSENGER_SEQUENCES another number of them.
 func TestManyWritersOfTheSameSettings(t *testing.T) {
-	first, schedules := uint64(0), uint64(120)
+	first, schedules := uint64(0), uint64(80)
 	if seed, err := strconv.ParseUint(os.Getenv("MESSENGER_SEED"), 10, 64); err == nil {
 		first, schedules = seed, 1
 	}
@@ -145,7 +187,7 @@ func TestManyWritersOfTheSameSettings(t *testing.T) {
 	for seed := first; seed < first+schedules && !t.Failed(); seed++ {
 		synctest.Test(t, func(t *testing.T) { w.run(t, seed) })
 	}
-	t.Log(fmt.Sprint(w.counts[acknowledged], " changes acknowledged, ", w.counts[unknown], " of unknown outcome, ", w.counts[refused], " refused"))
+	t.Log(fmt.Sprint(w.counts[acknowledged], " changes acknowledged, ", w.counts[unknown], " of unknown outcome, ", w.counts[refused], " refused; ", w.waited, " times the last change had to wait"))
 	if first == 0 && (w.counts[acknowledged] < 100 || w.counts[refused] < 100) {
 		t.Errorf("%v, which shows nothing", w.counts)
 	}
