@@ -24,6 +24,7 @@ var floors = map[string]int{
 	"internal/upstream":    6,
 	"internal/ledger":      5,
 	"internal/assertion":   5,
+	"internal/keyfile":     5,
 	"internal/configtest":  5,
 	"internal/vault":       4,
 	"internal/metrics":     4,
@@ -41,7 +42,7 @@ var floors = map[string]int{
 	"internal/turnstile":   0,
 	"internal/nameindex":   0,
 	"internal/printable":   0,
-	"internal/keyserver":   0,
+	"internal/keyserver":   1,
 	"internal/keytext":     0,
 	"internal/sharedtoken": 0,
 

@@ -11,6 +11,7 @@
 //	internal/upstream              the header contract with the backend
 //	internal/assertion             tokens that the gateway signs for backends, and their keys
 //	internal/ledger                what the store's facts say about one messenger
+//	internal/keyfile               keys of the configuration, and changes of their files
 //	config                         settings as an operator writes them
 //	internal/vault                 facts and other values in Caddy's storage
 //	internal/metrics               what is counted

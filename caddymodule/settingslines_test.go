@@ -20,6 +20,7 @@ import (
 type line struct {
 	block, name string
 	args        []string
+	inner       []line // of a block that has blocks itself
 }
 
 // linesOf are the options that make v, a Messenger or a block of one.
@@ -30,7 +31,7 @@ func linesOf(t *testing.T, v reflect.Value, block string) (lines []line) {
 		if field.IsZero() || block == "jwks" && name == "url" || block == "shared_token" && name != "alg" { // arguments of the block's line
 			continue
 		}
-		add := func(args ...string) { lines = append(lines, line{block, name, args}) }
+		add := func(args ...string) { lines = append(lines, line{block, name, args, nil}) }
 		switch value := field.Interface().(type) {
 		case string:
 			add(value)
@@ -51,8 +52,11 @@ func linesOf(t *testing.T, v reflect.Value, block string) (lines []line) {
 			for _, key := range value {
 				add(key.Key, "kid", key.KeyID, "alg", key.Alg)
 			}
+		case *config.Previous:
+			inner := linesOf(t, reflect.ValueOf(&config.Messenger{PublicKey: value.PublicKey, JWKS: value.JWKS, SharedToken: value.SharedToken}).Elem(), "")
+			lines = append(lines, line{block, name, []string{value.Until.Format(time.RFC3339)}, inner})
 		case *config.JWKS:
-			add(value.URL)
+			add(slices.DeleteFunc([]string{value.URL}, func(s string) bool { return s == "" })...)
 			lines = append(lines, linesOf(t, reflect.ValueOf(value).Elem(), name)...)
 		default:
 			t.Fatalf("%s is a %T; say here how an option gives one", name, value)
@@ -62,6 +66,10 @@ func linesOf(t *testing.T, v reflect.Value, block string) (lines []line) {
 }
 
 func caddyfileOf(lines []line) string {
+	return "{\nmessenger acme {\n" + optionsOf(lines) + "}\n}\n"
+}
+
+func optionsOf(lines []line) string {
 	var b, block strings.Builder
 	write := func(b *strings.Builder, l line) {
 		b.WriteString(l.name)
@@ -81,10 +89,13 @@ func caddyfileOf(lines []line) string {
 			if (l.name == "jwks" || l.name == "shared_token") && block.Len() > 0 {
 				b.WriteString(" {\n" + block.String() + "}")
 			}
+			if l.inner != nil {
+				b.WriteString(" {\n" + optionsOf(l.inner) + "}")
+			}
 			b.WriteByte('\n')
 		}
 	}
-	return "{\nmessenger acme {\n" + b.String() + "}\n}\n"
+	return b.String()
 }
 
 // flagsOf are the flags of create for the same.
@@ -93,6 +104,7 @@ func flagsOf(t *testing.T, lines []line) (flags []string) {
 	for _, l := range lines {
 		name := strings.ReplaceAll(strings.TrimPrefix(l.block+"-"+l.name, "-"), "_", "-")
 		switch l.name {
+		case "previous": // it is what --keep-previous makes of the messenger before
 		case "shared_token":
 			flags = append(flags, "--"+name)
 		case "public_key":

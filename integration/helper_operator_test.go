@@ -7,7 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -107,12 +110,18 @@ func (o *operator) refused(status int, method, path string, body any, headers ..
 	return said.Error
 }
 
-// put creates a stored messenger, or replaces whatever is there.
+// askedToConfirm finds the number in the error of a change that takes keys or tokens out of use.
+var askedToConfirm = regexp.MustCompile(`confirm the number (\d+)`)
+
+// put creates a stored messenger, or replaces whatever is there, and confirms what that takes out of use.
 func (o *operator) put(name string, settings any) described {
 	o.t.Helper()
 	a := o.do(http.MethodPut, "messengers/"+name, settings)
 	if a.status == http.StatusPreconditionRequired {
 		a = o.do(http.MethodPut, "messengers/"+name, settings, "If-Match: *")
+	}
+	if confirm := askedToConfirm.FindStringSubmatch(a.body); a.status == http.StatusPreconditionRequired && confirm != nil {
+		a = o.do(http.MethodPut, "messengers/"+name+"?confirm="+confirm[1], settings, "If-Match: *")
 	}
 	if a.status != http.StatusCreated && a.status != http.StatusOK {
 		o.t.Fatalf("creating %s: got %d %s", name, a.status, a.body)
@@ -135,7 +144,7 @@ var generated = map[string]any{"identity_key": "identity", "shared_token": map[s
 // A sharedToken is what the call that makes a token answers.
 type sharedToken struct{ KID, Token string }
 
-// makeToken generates, rotates or resets, and returns the token.
+// makeToken generates, rotates or resets, confirms what that takes out of use, and returns the token.
 func (o *operator) makeToken(action, name string, body any) sharedToken {
 	o.t.Helper()
 	made, err := o.tryToken(action, name, body)
@@ -148,6 +157,11 @@ func (o *operator) makeToken(action, name string, body any) sharedToken {
 // tryToken is makeToken where the call may fail.
 func (o *operator) tryToken(action, name string, body any) (made sharedToken, err error) {
 	a, err := o.send(http.MethodPost, "messengers/"+name+"/tokens/"+action, body)
+	if confirm := askedToConfirm.FindStringSubmatch(a.body); err == nil && a.status == http.StatusPreconditionRequired && confirm != nil {
+		confirmed := maps.Clone(body.(map[string]any))
+		confirmed["confirm"], _ = strconv.Atoi(confirm[1]) // digits
+		a, err = o.send(http.MethodPost, "messengers/"+name+"/tokens/"+action, confirmed)
+	}
 	if err != nil {
 		return made, err
 	}

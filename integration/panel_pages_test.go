@@ -38,7 +38,7 @@ func TestPanelAdministersAMessengerWithoutAScript(t *testing.T) {
 	}
 	keys := u.get("?page=keys&messenger=acme")
 	keys.says(t, 200, "Active", "Expiring", "in 24 hours")
-	kids := regexp.MustCompile(`name="kid" value="([^"]+)"`).FindAllStringSubmatch(keys.body, -1)
+	kids := regexp.MustCompile(`for="revoke-(\d[^"]+)"`).FindAllStringSubmatch(keys.body, -1)
 	if len(kids) != 2 {
 		t.Fatalf("the page lists %d tokens, want 2", len(kids))
 	}

@@ -179,6 +179,10 @@ func TestTokensGoWithTheirMethod(t *testing.T) {
 	g, o := startLive(t, newUpstream(t))
 	o.put("acme", generated)
 	made := o.generate("acme")
+	if said := o.refused(428, "PUT", "messengers/acme", map[string]any{"identity_key": "identity", "public_key": []any{map[string]any{"key": string(publicPEM(rsaKey(0)))}}}, "If-Match: *"); !strings.Contains(said, "1 shared token") {
+		t.Errorf("nothing was confirmed, and the error says %q", said)
+	}
+	g.expect("200", "/m/acme/x", made.signed())
 	o.put("acme", map[string]any{"identity_key": "identity", "public_key": []any{map[string]any{"key": string(publicPEM(rsaKey(0)))}}})
 	g.expect("401 algorithm_not_allowed", "/m/acme/x", made.signed())
 	o.refused(409, "GET", "messengers/acme/tokens", nil)

@@ -31,7 +31,9 @@ const (
 //	                                                       limit=<number>, search=<part of the name>, and for at most 10,000 names
 //	                                                       method=, mode=, source= and sort=changed
 //	GET    /messenger/messengers/<name>                    one of them; ETag is its revision
-//	PUT    /messenger/messengers/<name>                    creates or changes a stored one; the body is its settings
+//	PUT    /messenger/messengers/<name>                    creates or changes a stored one; the body is its settings. In the query
+//	                                                       keep_previous=<duration> keeps the method that is replaced in use for that
+//	                                                       time, and confirm=<number> confirms what the change takes out of use
 //	DELETE /messenger/messengers/<name>                    deletes a stored one with its tokens
 //	GET    /messenger/messengers/<name>/keys               the keys that verify right now
 //	GET    /messenger/messengers/<name>/readiness          what "required" would do, from the requests of the last hour and day
@@ -39,7 +41,9 @@ const (
 //	POST   /messenger/messengers/<name>/explain            {"token": string}
 //	GET    /messenger/messengers/<name>/tokens             the generated shared tokens, without their text
 //	POST   /messenger/messengers/<name>/tokens/generate    {}
-//	POST   /messenger/messengers/<name>/tokens/rotate      {"overlap": duration}
+//	POST   /messenger/messengers/<name>/tokens/import      {"secret": string, "encoding": string, "kid": string}
+//	POST   /messenger/messengers/<name>/tokens/rotate      {"overlap": duration, "confirm": number}; the number is for an overlap of 0
+//	POST   /messenger/messengers/<name>/tokens/extend      {"kid": string, "overlap": duration}
 //	POST   /messenger/messengers/<name>/tokens/reset       {"close_connections": bool}
 //	POST   /messenger/messengers/<name>/tokens/revoke      {"kid": string, "close_connections": bool}
 //	GET    /messenger/messengers/<name>/revocations        what was revoked
@@ -56,7 +60,9 @@ const (
 //	POST   /messenger/repair                               {}; writes back what this node knows and the storage has lost
 //
 // Changes take If-Match with a revision. A client that replaces a stored messenger has to send it, or "*", so that it does not
-// overwrite a change that it has not seen; If-None-Match: * only creates. generate, rotate and reset answer with the text of
+// overwrite a change that it has not seen; If-None-Match: * only creates. A change that takes keys, key sets or shared tokens out of
+// use, and does not say so by its name as reset, revoke and DELETE do, is answered with 428 and their number unless it confirms
+// exactly that number. generate, rotate and reset answer with the text of
 // the new token, which is shown only once. Calls that end connections answer with "connections_ended", the number on this
 // node. Other nodes that share the storage end theirs within their poll_interval.
 //
@@ -152,11 +158,11 @@ func (s *Service) serveMessenger(w http.ResponseWriter, r *http.Request, name st
 			return d, err
 		},
 		http.MethodPut: func() (any, error) {
-			c, err := conditionOf(r)
+			c, err := putConditionOf(r)
 			if err != nil {
 				return nil, err
 			}
-			if c == (registry.Condition{}) {
+			if c.IsEmpty() {
 				if _, err := s.StoredRecord(r.Context(), name); err == nil {
 					return nil, registry.StatusError(http.StatusPreconditionRequired, "a stored messenger of this name exists; send its revision in If-Match to change it")
 				}
@@ -238,62 +244,6 @@ func (s *Service) serveKeys(w http.ResponseWriter, r *http.Request, name, what s
 		}})
 	}
 	return errNoPath
-}
-
-// serveTokens changes the generated shared tokens of one messenger.
-func (s *Service) serveTokens(w http.ResponseWriter, r *http.Request, name, action string) error {
-	var body struct {
-		Overlap *caddy.Duration `json:"overlap"`
-		KeyID   string          `json:"kid"`
-		Close   bool            `json:"close_connections"`
-	}
-	change := func() (ledger.RingChange, error) {
-		overlap := config.DurationOr(body.Overlap, ledger.DefaultOverlap)
-		switch action {
-		case "generate":
-			return ledger.GenerateToken(), nil
-		case "rotate":
-			return ledger.RotateTokens(overlap), nil
-		case "reset":
-			return ledger.ResetTokens(body.Close), nil
-		case "revoke":
-			if body.KeyID == "" {
-				return ledger.RingChange{}, registry.StatusError(http.StatusBadRequest, `kid is missing; name the shared token to revoke: {"kid": "…"}`)
-			}
-			return ledger.RevokeToken(body.KeyID, body.Close), nil
-		}
-		return ledger.RingChange{}, errNoPath
-	}
-	return answer(w, r, endpoint{http.MethodPost: func() (any, error) {
-		if err := readJSON(r, &body); err != nil {
-			return nil, err
-		}
-		if action != "rotate" && body.Overlap != nil || action != "revoke" && body.KeyID != "" {
-			return nil, registry.StatusError(http.StatusBadRequest, "overlap is for rotate only, and kid for revoke only")
-		}
-		if action != "reset" && action != "revoke" && body.Close {
-			return nil, registry.StatusError(http.StatusBadRequest, "close_connections is for reset and revoke only")
-		}
-		c, err := conditionOf(r)
-		if err != nil {
-			return nil, err
-		}
-		ring, err := change()
-		if err != nil {
-			return nil, err
-		}
-		made, ended, err := s.ChangeTokensAndEnd(r.Context(), name, ring, c, actorOf(r))
-		if err != nil {
-			return nil, err
-		}
-		switch {
-		case made == nil && ring.Close:
-			return EndedHere{Ended: ended}, nil
-		case made == nil:
-			return struct{}{}, nil
-		}
-		return withStatus{http.StatusCreated, made}, nil
-	}})
 }
 
 // serveRevocations shows, makes and undoes revocations of one messenger.

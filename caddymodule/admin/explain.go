@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/auth"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
@@ -77,7 +78,7 @@ func (s *Service) Explain(ctx context.Context, m *registry.Messenger, token stri
 		return e, nil
 	}
 	for _, contract := range s.contracts(m) {
-		contact, rej := verifier.Verify(ctx, token, contract.Claims)
+		contact, _, rej := (*authn.Cache)(nil).Verify(ctx, time.Now(), verifier, token, contract.Selection, nil)
 		if rej != nil {
 			continue // it expired while it was explained
 		}

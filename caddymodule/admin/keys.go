@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
@@ -27,16 +29,38 @@ type KeysInfo struct {
 	Error     string           `json:"last_error,omitempty"`
 	Next      *time.Time       `json:"next_attempt,omitempty"`
 	Omitted   []sigkey.Omitted `json:"omitted,omitempty"`
+
+	Previous *PreviousKeys `json:"previous,omitempty"` // the method before, as long as it is used; its keys are among Keys
+}
+
+// PreviousKeys says where the keys of the method before come from.
+type PreviousKeys struct {
+	Method  string    `json:"method"`
+	Until   time.Time `json:"until"`
+	Sources []string  `json:"sources"`
+}
+
+// sourcesOf says where the keys of a method come from: placeholders, or the URL. Key sets are added by the caller.
+func sourcesOf(m *config.Messenger) []string {
+	sources := []string{}
+	for i := range m.KeyValues() {
+		sources = append(sources, m.KeyPlace(i))
+	}
+	if m.IsGenerated() {
+		sources = append(sources, "generated, in the storage")
+	}
+	return sources
 }
 
 // DescribeKeys describes the keys that verify tokens of m right now.
 func DescribeKeys(m *registry.Messenger) *KeysInfo {
-	d := &KeysInfo{Messenger: m.Name, Method: m.Method(), Sources: []string{}, Keys: []sigkey.Info{}}
-	for i := range m.KeyValues() {
-		d.Sources = append(d.Sources, m.KeyPlace(i))
-	}
-	if m.IsGenerated() {
-		d.Sources = append(d.Sources, "generated, in the storage")
+	d := &KeysInfo{Messenger: m.Name, Method: m.Method(), Sources: sourcesOf(m.Messenger), Keys: []sigkey.Info{}}
+	if !m.Previous.IsOver(registry.Now()) {
+		former := m.Previous.Settings()
+		d.Previous = &PreviousKeys{Method: former.Method(), Until: m.Previous.Until, Sources: sourcesOf(former)}
+		if former.JWKS != nil {
+			d.Previous.Sources = append(d.Previous.Sources, former.JWKS.Document())
+		}
 	}
 	d.Keys = append(d.Keys, m.Verifier.Load().Keys()...)
 	d.Usable = len(d.Keys) > 0
@@ -63,26 +87,41 @@ func moment(t time.Time) *time.Time {
 
 // Refresh fetches the key set of m now. distrust drops the keys that were fetched before, whether or not new ones can be fetched.
 func (s *Service) Refresh(ctx context.Context, m *registry.Messenger, distrust bool, by registry.Actor) error {
-	if m.KeySet == nil {
+	sets := m.KeySets()
+	if len(sets) == 0 {
 		return registry.StatusError(http.StatusBadRequest, "messenger "+m.Name+" has no key set to fetch: its method is "+m.Method())
 	}
 	s.Audit("key set refresh requested", m.Name, by, zap.Bool("distrust", distrust))
-	if distrust {
-		// Every node drops the keys that it has fetched so far, and none restores them after a restart.
-		if err := s.Store.DistrustKeySet(ctx, m.Engine.Settings.URL); err != nil {
-			return registry.StorageError(err)
+	var failed error
+	for key, set := range sets {
+		if err := s.refresh(ctx, key, set, distrust); err != nil {
+			failed = err
 		}
 	}
-	err := m.KeySet.Refresh(ctx, distrust)
-	if distrust {
-		s.Store.KeySetChanged(m.Engine) // also if nothing was fetched: the keys are dropped
-	}
-	if err != nil {
+	if failed != nil {
 		kept := "the keys that were fetched before stay active"
 		if len(m.Verifier.Load().Keys()) == 0 {
 			kept = "the messenger has no keys now and answers " + string(authn.KeysUnavailable)
 		}
-		return caddy.APIError{HTTPStatus: http.StatusBadGateway, Err: fmt.Errorf("%w; %s", err, kept)}
+		if answer, ok := errors.AsType[caddy.APIError](failed); ok {
+			return answer
+		}
+		return caddy.APIError{HTTPStatus: http.StatusBadGateway, Err: fmt.Errorf("%w; %s", failed, kept)}
 	}
 	return nil
+}
+
+// refresh fetches one key set.
+func (s *Service) refresh(ctx context.Context, key registry.EngineKey, set *authn.JWKS, distrust bool) error {
+	if distrust {
+		// Every node drops the keys that it has fetched so far, and none restores them after a restart.
+		if err := s.Store.DistrustKeySet(ctx, key.Settings.URL); err != nil {
+			return registry.StorageError(err)
+		}
+	}
+	err := set.Refresh(ctx, distrust)
+	if distrust {
+		s.Store.KeySetChanged(key) // also if nothing was fetched: the keys are dropped
+	}
+	return err
 }

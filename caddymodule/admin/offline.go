@@ -78,8 +78,8 @@ func (s *Service) ExplainOffline(name, token string) (*Explanation, error) {
 	defer cancel()
 	var fetches sync.WaitGroup
 	for _, m := range s.Messengers {
-		if m.KeySet != nil {
-			fetches.Go(func() { _ = m.KeySet.Refresh(ctx, false) }) // a finding gives the reason for a failure
+		for _, set := range m.KeySets() {
+			fetches.Go(func() { _ = set.Refresh(ctx, false) }) // a finding gives the reason for a failure
 		}
 	}
 	fetches.Wait()

@@ -9,7 +9,10 @@ import (
 	"mime"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
+
+	"github.com/caddyserver/caddy/v2"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
@@ -44,6 +47,34 @@ func conditionOf(r *http.Request) (registry.Condition, error) {
 		c.Absent = true
 	default:
 		return c, registry.StatusError(http.StatusBadRequest, "If-None-Match takes * only")
+	}
+	return c, nil
+}
+
+// putConditionOf is conditionOf for a change of settings, which also reads what the query says about the method that is replaced.
+func putConditionOf(r *http.Request) (registry.Condition, error) {
+	c, err := conditionOf(r)
+	if err != nil {
+		return c, err
+	}
+	for name, values := range r.URL.Query() {
+		if len(values) != 1 {
+			return c, registry.StatusError(http.StatusBadRequest, "the query has "+strconv.Quote(name)+" twice")
+		}
+		switch name {
+		case "confirm":
+			if c.Confirm, err = strconv.Atoi(values[0]); err != nil || c.Confirm < 0 {
+				return c, registry.StatusError(http.StatusBadRequest, "confirm is not a number")
+			}
+		case "keep_previous":
+			d, err := caddy.ParseDuration(values[0])
+			if err != nil {
+				return c, registry.StatusError(http.StatusBadRequest, "keep_previous is not a duration such as 24h or 7d")
+			}
+			c.KeepPrevious = &d
+		default:
+			return c, registry.StatusError(http.StatusBadRequest, "the query has the unknown name "+strconv.Quote(name)+"; keep_previous and confirm are known")
+		}
 	}
 	return c, nil
 }

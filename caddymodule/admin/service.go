@@ -113,8 +113,8 @@ func (s *Service) Put(ctx context.Context, name string, settings *config.Messeng
 	if err != nil {
 		return nil, false, err
 	}
-	if before != nil && before.Settings.JWKS != nil && (settings.JWKS == nil || settings.JWKS.URL != before.Settings.JWKS.URL) {
-		_ = s.Store.ForgetKeySet(ctx, before.Settings.JWKS.URL) // if another messenger uses the URL, its next fetch stores the copy again
+	if before != nil {
+		s.Store.ForgetUnused(ctx, before.Settings, r.Settings)
 	}
 	action := "messenger changed"
 	if created {

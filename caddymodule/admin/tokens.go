@@ -2,14 +2,18 @@ package admin
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
@@ -23,34 +27,69 @@ type TokenList struct {
 // A TokenInfo describes one shared token.
 type TokenInfo struct {
 	KeyID       string     `json:"kid"`
-	Fingerprint string     `json:"fingerprint"`
-	State       string     `json:"state"` // "active", "ending" if it was replaced and expires soon, or "too short" for the messenger's algorithm, and not used
+	Fingerprint string     `json:"fingerprint,omitempty"` // of a generated one
+	Origin      string     `json:"origin"`                // "generated", or "imported" if the site had it before
+	State       string     `json:"state"`                 // "active", "ending" if it was replaced and expires soon, or "too short" for the messenger's algorithm, and not used
 	Created     time.Time  `json:"created"`
 	End         *time.Time `json:"end,omitempty"`
 	LastUsed    *time.Time `json:"last_used,omitempty"` // to the hour
 }
 
-// ringKind returns the kind of record that has the messenger's ring, and the algorithm of its tokens, or an error for messengers
-// without a ring.
-func (s *Service) ringKind(ctx context.Context, name string) (kind string, alg sigkey.Algorithm, err error) {
-	m, kind, err := s.RecordKind(ctx, name)
+// ringKind returns the messenger's settings, the kind of record that has its ring, and the algorithm of its tokens, or an error for
+// messengers without a ring.
+func (s *Service) ringKind(ctx context.Context, name string) (m *config.Messenger, kind string, alg sigkey.Algorithm, err error) {
+	m, kind, err = s.RecordKind(ctx, name)
 	if err != nil {
-		return "", 0, err
+		return nil, "", 0, err
 	}
-	if !m.IsGenerated() {
+	if !m.UsesRing(registry.Now()) {
 		why := "its method is " + m.Method()
 		if m.SharedToken != nil {
 			why = "its shared token comes from " + m.SharedToken.Token
 		}
-		return "", 0, registry.StatusError(http.StatusConflict, "this messenger has no generated shared tokens: "+why)
+		return nil, "", 0, registry.StatusError(http.StatusConflict, "this messenger has no generated shared tokens: "+why)
 	}
-	alg, err = m.SharedToken.Algorithm()
-	return kind, alg, err
+	ring := m.SharedToken
+	if !m.IsGenerated() {
+		ring = m.Previous.SharedToken
+	}
+	alg, err = ring.Algorithm()
+	return m, kind, alg, err
+}
+
+// previousEnd returns when a shared token expires because it belongs to the previous method of m, or nil if it expires earlier by
+// itself, or does not belong to it.
+func previousEnd(m *config.Messenger, end *time.Time) *time.Time {
+	if m.IsGenerated() || end != nil && !end.After(m.Previous.Until) {
+		return nil
+	}
+	return &m.Previous.Until
+}
+
+// ImportOf returns the change that imports a secret that a site has already. Errors do not quote it.
+func ImportOf(secret string, encoding sharedtoken.Encoding, kid string) (ledger.RingChange, error) {
+	refuse := func(format string, args ...any) (ledger.RingChange, error) {
+		return ledger.RingChange{}, registry.StatusError(http.StatusBadRequest, fmt.Sprintf(format, args...))
+	}
+	if secret == "" {
+		return refuse("the secret is missing")
+	}
+	if len(kid) > config.MaxKeyID || strings.TrimSpace(kid) != kid {
+		return refuse("the kid has more than %d bytes, or begins or ends with white space", config.MaxKeyID)
+	}
+	decoded, err := encoding.Decode(secret)
+	if err == nil {
+		_, err = sigkey.ParseShared(decoded, kid, sigkey.HS256) // ChangeTokens looks whether it is long enough for the messenger's
+	}
+	if err != nil {
+		return refuse("the secret %s", err)
+	}
+	return ledger.ImportToken(decoded, kid), nil
 }
 
 // Tokens describes the ring of a messenger.
 func (s *Service) Tokens(ctx context.Context, name string) (*TokenList, error) {
-	kind, alg, err := s.ringKind(ctx, name)
+	m, kind, alg, err := s.ringKind(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -65,8 +104,14 @@ func (s *Service) Tokens(ctx context.Context, name string) (*TokenList, error) {
 	ring.Revision = r.Revision
 	used := s.Store.LastUses(ctx, name, kind)
 	for _, t := range r.ActiveTokens() {
-		d := TokenInfo{KeyID: t.KeyID, Fingerprint: t.Fingerprint(), State: "active", Created: t.Created, End: t.End}
-		if t.End != nil {
+		d := TokenInfo{KeyID: t.KeyID, Fingerprint: t.Fingerprint(), Origin: "generated", State: "active", Created: t.Created, End: t.End}
+		if t.Imported {
+			d.Origin = "imported"
+		}
+		if end := previousEnd(m, t.End); end != nil {
+			d.End = end
+		}
+		if d.End != nil {
 			d.State = "ending"
 		}
 		if hour, ok := used[t.KeyID]; ok {
@@ -89,11 +134,19 @@ func (s *Service) ChangeTokens(ctx context.Context, name string, change ledger.R
 
 // ChangeTokensAndEnd is ChangeTokens, and also returns how many connections of this node it has ended.
 func (s *Service) ChangeTokensAndEnd(ctx context.Context, name string, change ledger.RingChange, c registry.Condition, by registry.Actor) (made *ledger.NewToken, ended int, err error) {
-	kind, alg, err := s.ringKind(ctx, name)
+	m, kind, alg, err := s.ringKind(ctx, name)
 	if err != nil {
 		return nil, 0, err
 	}
-	change.Algorithm = alg
+	if change.MakesToken() && !m.IsGenerated() {
+		return nil, 0, registry.StatusError(http.StatusConflict, "shared_token is the previous method of this messenger, until "+m.Previous.Until.UTC().Format(time.RFC3339)+": its shared tokens can be revoked, and no others can be made")
+	}
+	if change.Extends() && !m.IsGenerated() {
+		return nil, 0, registry.StatusError(http.StatusConflict, "the shared tokens of the previous method are valid until the time of previous; extend that: caddy messenger create "+name+" --replace --keep-previous 48h")
+	}
+	if change, err = change.For(alg); err != nil {
+		return nil, 0, registry.StatusError(http.StatusBadRequest, "the secret "+err.Error())
+	}
 	if made, ended, err = s.ChangeRing(ctx, name, kind, change, c); err != nil {
 		return nil, 0, err
 	}

@@ -34,6 +34,7 @@ func init() {
 //		claims_header       <name>
 //		identity_encoding   percent|raw
 //		claim_header        <claim> <header>
+//		claim_header        path <pointer> <header>
 //		cors                [<header…>]
 //		assertion {
 //			audience <name…>
@@ -142,11 +143,14 @@ func (h *Handler) addTokenFrom(d *caddyfile.Dispenser, source TokenSource) error
 }
 
 func (h *Handler) parseClaimHeader(d *caddyfile.Dispenser) error {
-	args := d.RemainingArgs()
-	if len(args) != 2 {
-		return d.Err("claim_header takes a claim and a header: claim_header name X-Contact-Name")
+	switch args := d.RemainingArgs(); {
+	case len(args) == 2:
+		h.ClaimHeaders = append(h.ClaimHeaders, ClaimHeader{Claim: args[0], Header: args[1]})
+	case len(args) == 3 && args[0] == "path":
+		h.ClaimHeaders = append(h.ClaimHeaders, ClaimHeader{Path: args[1], Header: args[2]})
+	default:
+		return d.Err("claim_header takes a claim and a header, or a path and a header: claim_header name X-Contact-Name, claim_header path /user/name X-Contact-Name")
 	}
-	h.ClaimHeaders = append(h.ClaimHeaders, ClaimHeader{Claim: args[0], Header: args[1]})
 	return nil
 }
 

@@ -126,7 +126,8 @@ func (g *guardedWriter) beginConnection() {
 	if g.connection == nil {
 		g.track()
 	}
-	if ending, ended := g.messenger.Ended(g.request.Context(), g.subject()); ended {
+	ending, bound, ended := g.messenger.Ended(g.request.Context(), g.subject())
+	if g.session.Bound(bound); ended {
 		g.session.Remove()
 		g.connection.End(ending) // here as well: the goroutine that removed it from the tracker may not have ended it yet
 	} else if most := g.outcome.Most; most > 0 && g.session.IsBeyond(most) {

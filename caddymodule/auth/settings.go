@@ -17,6 +17,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
@@ -139,18 +140,41 @@ var reservedHeaders = []string{
 
 // ClaimHeader names a claim and the header that carries it upstream.
 type ClaimHeader struct {
-	// The claim, a top-level member of the token. Required.
+	// The claim, a top-level member of the token. Required, unless path is set.
 	Claim string `json:"claim,omitempty"`
+
+	// Where the value is inside the token, as a JSON Pointer (RFC 6901) such as /user/name, in place of a claim. Default: none.
+	Path string `json:"path,omitempty"`
 
 	// The header. Required.
 	Header string `json:"header,omitempty"`
+}
+
+// name names what the header carries: the claim, or the pointer.
+func (c *ClaimHeader) name() string {
+	if c.Path != "" {
+		return c.Path
+	}
+	return c.Claim
+}
+
+// path returns the place of a value that is not a top-level member.
+func (c *ClaimHeader) path() (strictjson.Pointer, error) {
+	if c.Path == "" {
+		return nil, nil
+	}
+	if c.Claim != "" {
+		return nil, errors.New("has both a claim and a path; keep one")
+	}
+	return strictjson.ParsePointer(c.Path)
 }
 
 // Contract returns what the handler tells the upstream.
 func (h *Handler) Contract() upstream.Contract {
 	names := upstream.Names{Identity: h.identityHeader(), Messenger: h.messengerHeader(), Information: h.claimsHeader(), Assertion: h.Assertion.header(), Raw: h.IdentityEncoding == upstream.EncodingRaw, Sources: sources(h.TokenFrom)}
 	for _, c := range h.ClaimHeaders {
-		names.Claims, names.ClaimHeaders = append(names.Claims, c.Claim), append(names.ClaimHeaders, c.Header)
+		path, _ := c.path() // it was checked
+		names.Claims, names.Paths, names.ClaimHeaders = append(names.Claims, c.name()), append(names.Paths, path), append(names.ClaimHeaders, c.Header)
 	}
 	return upstream.NewContract(names)
 }
@@ -227,11 +251,14 @@ func (h *Handler) checkHeaders() error {
 		return err
 	}
 	for i, claim := range h.ClaimHeaders {
-		option := "claim_header " + claim.Claim
-		if claim.Claim == "" {
+		option := "claim_header " + claim.name()
+		if claim.name() == "" {
 			return errors.New("claim_header: the claim is missing; write claim_header <claim> <header>")
 		}
-		if slices.ContainsFunc(h.ClaimHeaders[:i], func(other ClaimHeader) bool { return other.Claim == claim.Claim }) {
+		if _, err := claim.path(); err != nil {
+			return fmt.Errorf("claim_header path %s: the pointer %w", claim.Path, err)
+		}
+		if slices.ContainsFunc(h.ClaimHeaders[:i], func(other ClaimHeader) bool { return other.name() == claim.name() }) {
 			return fmt.Errorf("%s: is given twice; remove one", option)
 		}
 		if err := check(option, claim.Header); err != nil {

@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
@@ -23,6 +26,8 @@ type createOptions struct {
 	kids     []string
 	algs     []string // of the public keys
 	replace  bool
+	previous string // how long the method that is replaced stays in use
+	confirm  int
 }
 
 func createCommand() *cobra.Command {
@@ -35,7 +40,8 @@ Creates a messenger in Caddy's storage. From then on, a messenger_auth whose
 messenger is a placeholder, such as {labels.2}, uses it. The configuration is
 not reloaded, and no connection is closed.
 
-Give --identity-key and exactly one of --public-key, --jwks and --shared-token.
+Give --identity-key or --identity-path, and exactly one of --public-key, --jwks,
+--jwks-discovery and --shared-token.
 The flags are the options of the same names in the Caddyfile. With --settings
 they are read instead from a file, or from standard input (-), as the JSON that
 "show --json" prints under "settings".
@@ -46,11 +52,21 @@ caddy messenger tokens generate <messenger>.
 With --replace the settings of a stored messenger are replaced. With flags,
 max_session, fail_limit and how a key set is fetched stay as they are unless
 they are given; an empty value sets the default. With --settings everything is
-replaced. The shared tokens stay unless the method changes.`,
+replaced. The shared tokens stay unless the method changes.
+
+If another method, key or key set replaces what the messenger has, tokens that
+are signed with the old one would be refused at once. --keep-previous keeps the
+old method in use for that time; the same flag on an unchanged method extends
+the time, and never shortens it. Without it, the command says how many keys and
+shared tokens the change takes out of use, and makes it with --confirm and that
+number.`,
 	}, thisMessenger, o.create)))
 	f := cmd.Flags()
 	f.StringVar(&o.settings, "settings", "", "A `file` with all settings as JSON, or - for standard input")
 	for _, setting := range config.Settings {
+		if setting.Flag == "" {
+			continue
+		}
 		usage := setting.Flag
 		if setting.Default != "" {
 			usage += " (default " + setting.Default + ")"
@@ -66,6 +82,8 @@ replaced. The shared tokens stay unless the method changes.`,
 	}
 	f.StringArrayVar(&o.kids, "kid", nil, "The `kid` of the first public key, of the second if repeated, and so on")
 	f.StringArrayVar(&o.algs, "alg", nil, "The `algorithm` of the first public key, of the second if repeated, and so on (default RS256)")
+	f.StringVar(&o.previous, "keep-previous", "", "With --replace: the `duration` for which the method that is replaced stays in use, such as 24h")
+	f.IntVar(&o.confirm, "confirm", 0, "With --replace: the `number` of keys and shared tokens that the change takes out of use")
 	f.BoolVar(&o.replace, "replace", false, "Replace the settings of a stored messenger")
 	return cmd
 }
@@ -76,6 +94,9 @@ func (o *createOptions) create(cmd *cobra.Command, name string) error {
 		return err
 	}
 	condition := "If-None-Match: *"
+	if !o.replace && (o.previous != "" || o.confirm != 0) {
+		return errors.New("--keep-previous and --confirm are for --replace: a new messenger replaces nothing")
+	}
 	if o.replace {
 		var current admin.Description
 		if err := o.do(http.MethodGet, "messengers/"+name, "", nil, &current); err != nil {
@@ -87,13 +108,40 @@ func (o *createOptions) create(cmd *cobra.Command, name string) error {
 		}
 		if o.settings == "" && current.Settings != nil {
 			keep(cmd, settings, current.Settings)
+			if o.previous == "" && settings.SameMethod(current.Settings) {
+				settings.Previous = current.Settings.Previous
+			}
 		}
 	}
 	var made admin.Description
-	if err := o.do(http.MethodPut, "messengers/"+name, condition, settings, &made); err != nil {
-		return err
+	if err := o.do(http.MethodPut, "messengers/"+name+o.query(), condition, settings, &made); err != nil {
+		return withFlag(err)
 	}
 	return show(&o.client, cmd, &made, messengerText)
+}
+
+// query returns what the request says about the method that is replaced.
+func (o *createOptions) query() string {
+	values := make(url.Values)
+	if o.previous != "" {
+		values.Set("keep_previous", o.previous)
+	}
+	if o.confirm != 0 {
+		values.Set("confirm", strconv.Itoa(o.confirm))
+	}
+	if len(values) == 0 {
+		return ""
+	}
+	return "?" + values.Encode()
+}
+
+// withFlag adds to the error of a change that has to be confirmed how a command does that.
+func withFlag(err error) error {
+	if answer, ok := errors.AsType[caddy.APIError](err); ok && answer.HTTPStatus == http.StatusPreconditionRequired {
+		answer.Err = fmt.Errorf("%w (--confirm, --keep-previous)", answer.Err)
+		return answer
+	}
+	return err
 }
 
 // read returns the settings that the flags or the file give.
@@ -110,6 +158,9 @@ func (o *createOptions) read(cmd *cobra.Command) (*config.Messenger, error) {
 	}
 	m := new(config.Messenger)
 	for _, setting := range config.Settings {
+		if setting.Flag == "" {
+			continue
+		}
 		lines, err := o.linesOf(cmd, setting)
 		for _, args := range lines {
 			if err == nil {

@@ -67,7 +67,11 @@ func explanationText(e *admin.Explanation) string {
 
 func keysText(d *admin.KeysInfo) string {
 	var b strings.Builder
-	printable.Printf(&b, "messenger %s (%s) from %s\n\n", d.Messenger, d.Method, strings.Join(d.Sources, ", "))
+	printable.Printf(&b, "messenger %s (%s) from %s\n", d.Messenger, d.Method, strings.Join(d.Sources, ", "))
+	if p := d.Previous; p != nil {
+		printable.Printf(&b, "until %s also %s, the previous method, from %s\n", p.Until.UTC().Format(time.RFC3339), p.Method, strings.Join(p.Sources, ", "))
+	}
+	b.WriteByte('\n')
 	for _, key := range d.Keys {
 		kid := "no kid"
 		if key.KeyID != "" {
@@ -177,7 +181,11 @@ func tokensText(r *admin.TokenList) string {
 	return table(func(w io.Writer) {
 		fmt.Fprintln(w, "KID\tFINGERPRINT\tSTATE\tCREATED\tEND\tLAST USED")
 		for _, t := range r.Tokens {
-			printable.Printf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", t.KeyID, t.Fingerprint, t.State, date(&t.Created), date(t.End), hourOf(t.LastUsed))
+			fingerprint := t.Fingerprint
+			if fingerprint == "" {
+				fingerprint = t.Origin
+			}
+			printable.Printf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", t.KeyID, fingerprint, t.State, date(&t.Created), date(t.End), hourOf(t.LastUsed))
 		}
 	})
 }

@@ -3,8 +3,11 @@ package command
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/spf13/cobra"
@@ -14,12 +17,13 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 )
 
 func tokensCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "tokens",
-		Short: "Generates, rotates, resets, revokes and lists shared tokens",
+		Short: "Generates, imports, rotates, extends, resets, revokes and lists shared tokens",
 		Long: `
 A shared token that the gateway generates is kept in Caddy's storage. Its text
 is printed once, when it is generated, alone on standard output, so that it can
@@ -27,7 +31,9 @@ be piped into the site's secret store. It cannot be read again.`,
 	}, newTokenCommand("generate", "Generates another shared token; the others stay valid", `
 Generates a shared token. Those that the messenger has stay valid; it can have
 at most 10.`),
+		importTokenCommand(),
 		rotateCommand(),
+		extendCommand(),
 		newTokenCommand("reset", "Generates a shared token and revokes all others at once", `
 Generates a shared token, and revokes all others at once: for a token that has
 leaked. JWTs that were signed with them are refused from the next request on.
@@ -59,21 +65,106 @@ func closingFlag(cmd *cobra.Command, closing *bool) {
 func rotateCommand() *cobra.Command {
 	var c client
 	var overlap string
+	var confirm int
 	cmd := c.canBeOffline(c.command(&cobra.Command{
 		Use:   "rotate <messenger>",
 		Short: "Generates a shared token and lets the others expire later",
 		Long: `
 Generates a shared token. The others stay valid for the overlap, in which the
-site begins to sign with the new one; open connections stay. With --overlap 0
-the others are revoked at once.`,
+site begins to sign with the new one; open connections stay. A token that expires
+anyway keeps its time. With --overlap 0 the others are revoked at once: the
+command says how many these are, and does it with --confirm and that number.`,
 	}, thisMessenger, func(cmd *cobra.Command, name string) error {
 		duration, err := caddy.ParseDuration(overlap)
 		if err != nil {
 			return errors.New("--overlap is not a duration such as 24h or 7d")
 		}
-		return c.makeToken(cmd, name, "rotate", map[string]caddy.Duration{"overlap": caddy.Duration(duration)})
+		body := map[string]any{"overlap": caddy.Duration(duration)}
+		if confirm != 0 {
+			body["confirm"] = confirm
+		}
+		return withFlag(c.makeToken(cmd, name, "rotate", body))
 	}))
+	cmd.Flags().IntVar(&confirm, "confirm", 0, "With --overlap 0: the `number` of shared tokens that are revoked")
 	cmd.Flags().StringVar(&overlap, "overlap", config.DurationText(ledger.DefaultOverlap), "The `duration` for which the other tokens stay valid")
+	return cmd
+}
+
+func importTokenCommand() *cobra.Command {
+	var c client
+	var encoding, kid string
+	cmd := c.canBeOffline(c.command(&cobra.Command{
+		Use:   "import <messenger>",
+		Short: "Imports a secret with which the site signs already",
+		Long: `
+Reads a secret from standard input, and adds it to the shared tokens of the
+messenger, so that a site can move in without signing anew. It is never shown
+again, and is rotated, reset and revoked like a generated one. It has at least
+32 bytes. A line break at its end is left out.
+
+A secret that was revoked at the messenger is not accepted again.`,
+	}, thisMessenger, func(cmd *cobra.Command, name string) error {
+		secret, err := readSecret(cmd.InOrStdin())
+		if err != nil {
+			return err
+		}
+		var made ledger.NewToken
+		body := map[string]string{"secret": secret, "encoding": encoding, "kid": kid}
+		if err := c.do(http.MethodPost, "messengers/"+name+"/tokens/import", "", body, &made); err != nil {
+			return err
+		}
+		return printable.Printf(cmd.OutOrStdout(), "the secret is shared token %s of messenger %s\n", made.KeyID, name)
+	}))
+	cmd.Flags().StringVar(&encoding, "encoding", string(sharedtoken.Raw), "How the text encodes the `bytes` of the secret: raw, base64, base64url or hex")
+	cmd.Flags().StringVar(&kid, "kid", "", "The `kid` of the JWTs that the site signs with it (default: any, or none)")
+	return cmd
+}
+
+// readSecret reads a secret of one line. It comes from standard input only: arguments are visible to other users of the machine, and
+// stay in the history of the shell.
+func readSecret(in io.Reader) (string, error) {
+	const longest = 8 << 10
+	text, err := io.ReadAll(io.LimitReader(in, longest+1))
+	if err != nil {
+		return "", err
+	}
+	secret := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
+	switch {
+	case secret == "":
+		return "", errors.New("standard input is empty; pipe the secret into the command")
+	case len(text) > longest:
+		return "", fmt.Errorf("standard input has more than %d KiB, and is not a secret", longest>>10)
+	case !utf8.ValidString(secret):
+		return "", errors.New("the secret is not text; encode it, and say how: --encoding base64")
+	}
+	return secret, nil
+}
+
+func extendCommand() *cobra.Command {
+	var c client
+	var kid, overlap string
+	cmd := c.canBeOffline(c.command(&cobra.Command{
+		Use:   "extend <messenger> --kid <kid>",
+		Short: "Lets a shared token that is about to expire be valid for longer",
+		Long: `
+Lets a shared token that expires after a rotation be valid for that time from
+now on, for a site that has not changed to the new one yet. It never shortens
+the time of a token, and brings none back that has expired or was revoked.`,
+	}, thisMessenger, func(cmd *cobra.Command, name string) error {
+		duration, err := caddy.ParseDuration(overlap)
+		if err != nil {
+			return errors.New("--overlap is not a duration such as 24h or 7d")
+		}
+		if kid == "" {
+			return errors.New("--kid is missing: it names the shared token; \"tokens list\" shows them")
+		}
+		if err := c.do(http.MethodPost, "messengers/"+name+"/tokens/extend", "", map[string]any{"kid": kid, "overlap": caddy.Duration(duration)}, &struct{}{}); err != nil {
+			return err
+		}
+		return printable.Printf(cmd.OutOrStdout(), "shared token %s of messenger %s is valid for another %s\n", kid, name, overlap)
+	}))
+	cmd.Flags().StringVar(&kid, "kid", "", "The `kid` of the shared token")
+	cmd.Flags().StringVar(&overlap, "overlap", config.DurationText(ledger.DefaultOverlap), "The `duration` for which the token stays valid from now on")
 	return cmd
 }
 

@@ -11,7 +11,7 @@ func ParseMessenger(d *caddyfile.Dispenser, name string) (*Messenger, error) {
 	place := d.Token()
 	m := new(Messenger)
 	options, repeatable := m.options("")
-	options["jwks"], options["shared_token"] = m.parseJWKS, m.parseSharedToken
+	options["jwks"], options["shared_token"], options["previous"] = m.parseJWKS, m.parseSharedToken, m.parsePrevious
 	if err := ParseBlock(d, "messenger "+name, options, repeatable...); err != nil {
 		return nil, err
 	}
@@ -24,12 +24,15 @@ func ParseMessenger(d *caddyfile.Dispenser, name string) (*Messenger, error) {
 func (m *Messenger) parseJWKS(d *caddyfile.Dispenser) error {
 	place := d.Token()
 	m.JWKS = new(JWKS)
-	if err := StringOption(&m.JWKS.URL)(d); err != nil {
-		return err
+	switch args := d.RemainingArgs(); {
+	case len(args) > 1:
+		return d.Err("jwks takes one URL, or a block with discovery")
+	case len(args) == 1:
+		m.JWKS.URL = args[0]
 	}
 	options, repeatable := m.options("jwks ")
 	err := ParseBlock(d, "jwks", options, repeatable...)
-	if err != nil || hasPlaceholder(m.JWKS.URL) || slices.ContainsFunc(m.JWKS.Algorithms, hasPlaceholder) { // placeholders are resolved at load, not here
+	if err != nil || hasPlaceholder(m.JWKS.Document()) || slices.ContainsFunc(m.JWKS.Algorithms, hasPlaceholder) { // placeholders are resolved at load, not here
 		return err
 	}
 	if _, err := m.JWKS.Settings(); err != nil {

@@ -14,11 +14,15 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keyserver"
 )
 
-// JWKS names the URL at which the site publishes its public keys.
+// JWKS names the URL at which the site publishes its public keys, or the issuer whose metadata name it.
 type JWKS struct {
 	// The URL of the JWK Set: https, or http on a loopback address. Placeholders are resolved when the configuration is
-	// loaded. Required.
+	// loaded. Required, unless discovery is set.
 	URL string `json:"url,omitempty"`
+
+	// The issuer, in place of the URL: its metadata at /.well-known/openid-configuration name the URL of the keys (OpenID Connect
+	// Discovery 1.0), and must have exactly this issuer. Tokens must have it as "iss". Default: none.
+	Discovery string `json:"discovery,omitempty"`
 
 	// The algorithms of which tokens may have one. Only keys for these are used: an entry of the set that has an "alg" of its own is
 	// used with that, any other with the one of these that its type fits, and is left out if several do. Default: RS256.
@@ -36,13 +40,23 @@ type JWKS struct {
 	Timeout *caddy.Duration `json:"timeout,omitempty"`
 }
 
+// metadataPath is where an issuer publishes its metadata (OpenID Connect Discovery 1.0 section 4).
+const metadataPath = "/.well-known/openid-configuration"
+
+// Document returns the URL that is fetched first: that of the key set, or of the issuer's metadata.
+func (j *JWKS) Document() string {
+	if j.Discovery == "" {
+		return j.URL
+	}
+	return strings.TrimSuffix(j.Discovery, "/") + metadataPath
+}
+
 // maxFetchTimeout bounds the option timeout of a JWKS.
 const maxFetchTimeout = 30 * time.Second
 
 // Settings checks j and returns what the engine needs.
 func (j *JWKS) Settings() (authn.JWKSSettings, error) {
 	s := authn.JWKSSettings{
-		URL:             j.URL,
 		RefreshInterval: DurationOr(j.RefreshInterval, authn.DefaultRefreshInterval),
 		StaleIfError:    DurationOr(j.StaleIfError, authn.DefaultStaleIfError),
 		Timeout:         DurationOr(j.Timeout, keyserver.DefaultTimeout),
@@ -60,8 +74,24 @@ func (j *JWKS) Settings() (authn.JWKSSettings, error) {
 	if s.Timeout <= 0 || s.Timeout > maxFetchTimeout {
 		return s, fmt.Errorf("timeout %s is not above 0s and at most %s", DurationText(s.Timeout), DurationText(maxFetchTimeout))
 	}
-	if err := keyserver.CheckURL(s.URL); err != nil {
-		return s, fmt.Errorf("%s%w", quoted(j.URL), err)
+	switch {
+	case j.URL != "" && j.Discovery != "":
+		return s, errors.New("has both a URL and discovery; keep the one or the other")
+	case j.URL == "" && j.Discovery == "":
+		return s, errors.New("has neither a URL nor discovery; write the URL of the key set, or the issuer: jwks { discovery https://login.example.com }")
+	}
+	s.URL, s.Issuer = j.Document(), j.Discovery
+	if j.Discovery == "" {
+		if err := keyserver.CheckURL(s.URL); err != nil {
+			return s, fmt.Errorf("%s%w", quoted(j.URL), err)
+		}
+		return s, nil
+	}
+	if err := keyserver.CheckURL(s.Issuer); err != nil {
+		return s, fmt.Errorf("discovery %s%w", quoted(j.Discovery), err)
+	}
+	if strings.Contains(s.Issuer, "?") {
+		return s, errors.New("discovery has a query (?…), which an issuer does not have")
 	}
 	return s, nil
 }
@@ -85,7 +115,7 @@ func DurationOr(d *caddy.Duration, fallback time.Duration) time.Duration {
 // StoredSettings are the engine's settings for a URL that a site owner typed: https to port 443 of a public address,
 // unless the operator has listed the host.
 func (j *JWKS) StoredSettings(isInternal func(hostname, host string) bool) (authn.JWKSSettings, error) {
-	if strings.ContainsAny(j.URL, "{}") {
+	if strings.ContainsAny(j.URL+j.Discovery, "{}") {
 		return authn.JWKSSettings{}, errors.New("has a placeholder in its URL; a stored messenger has the URL itself")
 	}
 	settings, err := j.Settings()
@@ -93,7 +123,7 @@ func (j *JWKS) StoredSettings(isInternal func(hostname, host string) bool) (auth
 		return settings, err
 	}
 	settings.SmallKeys = true
-	u, err := url.Parse(j.URL)
+	u, err := url.Parse(settings.URL)
 	if err != nil {
 		return settings, err
 	}

@@ -27,18 +27,26 @@ const (
 // what these tokens must say. Exactly one of public_key, jwks and shared_token is set.
 type Messenger struct {
 	// The name of the claim with the contact identity, a top-level member of the token. Letters, digits and _ - . : / are
-	// accepted; exp, nbf and iat are not. Required.
+	// accepted; exp, nbf and iat are not. Required, unless identity_path is set.
 	IdentityKey string `json:"identity_key,omitempty"`
+
+	// Where the contact identity is inside the token, as a JSON Pointer (RFC 6901) such as /user/id, for tokens that do not have it
+	// at their top level. It replaces identity_key. Default: none.
+	IdentityPath string `json:"identity_path,omitempty"`
 
 	// The public keys that verify tokens of this messenger, at most 10. Several are needed while keys are changed.
 	PublicKey []PublicKey `json:"public_key,omitempty"`
 
-	// The URL of the public keys that verify tokens of this messenger.
+	// The URL of the public keys that verify tokens of this messenger, or the issuer at which it is found.
 	JWKS *JWKS `json:"jwks,omitempty"`
 
 	// The secret that verifies tokens of this messenger. If empty, the gateway generates it and stores it in its storage:
 	// caddy messenger tokens generate <messenger>.
 	SharedToken *SharedToken `json:"shared_token,omitempty"`
+
+	// The validation method that was used before, whose tokens stay valid until a stated time, so that a site can change its
+	// method without a moment in which tokens are refused. Default: none.
+	Previous *Previous `json:"previous,omitempty"`
 
 	// The accepted values of the claim "iss". When set, a token must have exactly one of them. Default: any, or none.
 	Issuer []string `json:"issuer,omitempty"`
@@ -99,15 +107,23 @@ const (
 //
 // public_key and shared_token have no section: the form has a place of its own for keys, and shared tokens are generated.
 var Settings = []Setting{
-	{Name: "identity_key", Section: SectionContacts, Label: "Identity key", Required: "It is the name of the claim that holds the contact identity, such as sub.",
+	{Name: "identity_key", Section: SectionContacts, Label: "Identity key", Unless: "identity_path", Required: "It is the name of the claim that holds the contact identity, such as sub.",
 		Flag:  "The claim that holds the contact identity",
 		Help:  "The claim that holds the primary key of the contact in your chat backend: a top-level member of the token, by its exact name, such as `identity`, `sub` or `customer_id`.",
 		field: func(m *Messenger) any { return &m.IdentityKey }},
+	{Name: "identity_path", Section: SectionContacts, Label: "Identity path", Default: "none",
+		Flag:  "Where the contact identity is, as a JSON `pointer` such as /user/id, in place of the identity key",
+		Help:  "Only if the identity is not at the top level of your tokens: a JSON Pointer such as `/user/id`. The identity key is empty then.",
+		field: func(m *Messenger) any { return &m.IdentityPath }},
 	{Name: "public_key", Flag: "A `file` with a public key; may be repeated", field: func(m *Messenger) any { return &m.PublicKey }},
-	{Name: "jwks", Section: SectionJWKS, Label: "URL of the key set", Required: "Write the URL at which your site publishes its public keys.",
+	{Name: "jwks", Section: SectionJWKS, Label: "URL of the key set", Unless: "discovery", Required: "Write the URL at which your site publishes its public keys.",
 		Flag:  "The `URL` of a key set",
 		Help:  "An https URL that everyone can read, such as `https://login.example.com/.well-known/jwks.json`.",
 		field: func(m *Messenger) any { return &m.JWKS }},
+	{Name: "jwks discovery", Section: SectionJWKS, Label: "Issuer", Default: "none",
+		Flag:  "The `issuer` of a login service, at which the URL of its key set is found, in place of the URL",
+		Help:  "In place of the URL: the issuer of your login service, exactly as its tokens have it in `iss`, such as `https://login.example.com/`. The gateway finds the keys there (OpenID Connect Discovery).",
+		field: ofJWKS(func(j *JWKS) any { return &j.Discovery })},
 	{Name: "jwks algorithms", Section: SectionJWKS, Label: "Algorithms", Default: "RS256", Kept: true, check: checkAlgorithms,
 		Flag:  "An accepted `algorithm` of the keys; may be repeated",
 		Help:  "With which your site signs, one per line: RS256 or another of `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `ES512`, `EdDSA`. Keys for others are left out.",
@@ -129,6 +145,7 @@ var Settings = []Setting{
 		Flag:  "The `algorithm` of shared tokens: HS256, HS384 or HS512",
 		Help:  "With which your site signs: `HS256`, `HS384` or `HS512`. The longer ones need shared tokens that are longer, too: generate one after a change.",
 		field: ofSharedToken(func(t *SharedToken) any { return &t.Alg })},
+	{Name: "previous", field: func(m *Messenger) any { return &m.Previous }},
 	{Name: "audience", Section: SectionClaims, Label: "Audience", Default: "any, or none",
 		Flag:  "An accepted `aud`; may be repeated",
 		Help:  "Accepted values of `aud`, one per line. A token must name one of them exactly.",
@@ -185,6 +202,10 @@ func (m *Messenger) CopySettings() *Messenger {
 	if m.SharedToken != nil {
 		shared := *m.SharedToken
 		settings.SharedToken = &shared
+	}
+	if m.Previous != nil {
+		previous := *m.Previous
+		settings.Previous = &previous
 	}
 	return &settings
 }

@@ -4,30 +4,23 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 )
 
 // CheckSettings checks everything that can be decided without reading a key. The Caddyfile adapter calls it too, to name the
 // line of a mistake.
 func (m *Messenger) CheckSettings() error {
-	if m.IdentityKey == "" {
-		return errors.New("identity_key is missing; add the name of the claim that holds the contact identity, such as \"identity_key sub\"")
-	}
-	if err := CheckIdentityKey(m.IdentityKey); err != nil {
-		return fmt.Errorf("identity_key %q %w", m.IdentityKey, err)
-	}
-	switch methods := m.methods(); {
-	case len(methods) > 1:
-		return fmt.Errorf("%s are both set; a messenger has exactly one validation method", strings.Join(methods[:2], " and "))
-	case len(methods) == 0:
-		return errors.New("no validation method is set; add exactly one of public_key, jwks and shared_token")
-	}
-	if m.IsGenerated() && m.SharedToken.Encoding != "" {
-		return errors.New("shared_token has an encoding and no value; a generated token needs none")
-	}
-	if err := m.checkAlgorithms(); err != nil {
+	if err := m.checkIdentity(); err != nil {
 		return err
+	}
+	if err := m.checkMethod(); err != nil {
+		return err
+	}
+	if err := m.CheckPrevious(); err != nil {
+		return err
+	}
+	if m.JWKS != nil && m.JWKS.Discovery != "" && len(m.Issuer) > 0 && !slices.Contains(m.Issuer, m.JWKS.Discovery) {
+		return errors.New("issuer does not have the issuer of discovery, so that no token could be valid; remove it, because discovery sets it")
 	}
 	if d := m.ClockSkew; d != nil && (*d < 0 || time.Duration(*d) > MaxClockSkew) {
 		return fmt.Errorf("clock_skew %s is not between 0s and %s; set the clocks instead (NTP)", DurationText(time.Duration(*d)), DurationText(MaxClockSkew))
@@ -82,7 +75,7 @@ func (m *Messenger) warnings() (list []warning) {
 		list = append(list, warning{"accepts tokens that never expire", `add "require_claims exp" or "max_lifetime"`,
 			"Require the claim exp, or set a longest lifetime."})
 	}
-	if m.JWKS != nil && len(m.Issuer) == 0 && len(m.Audience) == 0 {
+	if m.JWKS != nil && m.JWKS.Discovery == "" && len(m.Issuer) == 0 && len(m.Audience) == 0 {
 		list = append(list, warning{"accepts every token that the key server's keys sign, whatever it was made for", `add "audience" or "issuer"`,
 			"Set an audience or an issuer."})
 	}

@@ -31,6 +31,13 @@ func (s Setting) resolve(m *Messenger, files LoadedFiles) (err error) {
 		if *field != nil {
 			(*field).URL, err = files.Resolve((*field).URL) // CopySettings has copied it
 		}
+	case **Previous:
+		if *field != nil {
+			var former *Messenger
+			if former, err = (*field).Settings().Resolved(files); err == nil {
+				*field = &Previous{Until: (*field).Until, PublicKey: former.PublicKey, JWKS: former.JWKS, SharedToken: former.SharedToken}
+			}
+		}
 	case *[]PublicKey:
 		*field = slices.Clone(*field)
 		for i := range *field {
@@ -61,7 +68,10 @@ func (l LoadedFiles) ResolveList(values []string) ([]string, error) {
 func hasPlaceholder(text string) bool { return strings.Contains(text, "{") }
 
 // checkWritten is CheckSettings for settings whose placeholders are not resolved yet.
-func (m *Messenger) checkWritten() error {
+func (m *Messenger) checkWritten() error { return m.withoutPlaceholders().CheckSettings() }
+
+// withoutPlaceholders returns a copy of m in which what cannot be checked before it is resolved has no influence on the check.
+func (m *Messenger) withoutPlaceholders() *Messenger {
 	written := m.CopySettings()
 	if hasPlaceholder(m.IdentityKey) {
 		written.IdentityKey = "resolved"
@@ -69,8 +79,14 @@ func (m *Messenger) checkWritten() error {
 	if hasPlaceholder(m.TokenType) {
 		written.TokenType = ""
 	}
+	if hasPlaceholder(m.IdentityPath) {
+		written.IdentityPath = "/resolved"
+	}
 	if m.JWKS != nil {
 		written.JWKS.Algorithms = slices.DeleteFunc(slices.Clone(m.JWKS.Algorithms), hasPlaceholder)
+		if hasPlaceholder(m.JWKS.Discovery) || slices.ContainsFunc(m.Issuer, hasPlaceholder) {
+			written.Issuer = nil
+		}
 	}
 	if m.SharedToken != nil && hasPlaceholder(m.SharedToken.Alg) {
 		written.SharedToken.Alg = ""
@@ -81,5 +97,9 @@ func (m *Messenger) checkWritten() error {
 			written.PublicKey[i].Alg = ""
 		}
 	}
-	return written.CheckSettings()
+	if m.Previous != nil {
+		former := m.Previous.Settings().withoutPlaceholders()
+		written.Previous.PublicKey, written.Previous.JWKS, written.Previous.SharedToken = former.PublicKey, former.JWKS, former.SharedToken
+	}
+	return written
 }

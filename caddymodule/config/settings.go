@@ -28,6 +28,7 @@ type Setting struct {
 	Help     string // for site owners; what is in `…` is code
 	Default  string // what is shown if the setting is not set
 	Required string // what the form adds to "… is empty." if it must not be
+	Unless   string // the member of the setting that can be set in place of one that is required; "" for none
 
 	field func(m *Messenger) any      // a pointer to the field, or nil if its block is not there
 	check func(values []string) error // what is wrong with values that are otherwise read by the field's type
@@ -66,6 +67,10 @@ func (s Setting) Member() string {
 // Read sets the setting to what the arguments of one line say. Its errors go on after the option's name.
 func (s Setting) Read(m *Messenger, args []string) error {
 	field := s.field(m)
+	if field == nil && s.Name == "jwks discovery" { // it is enough for a key set
+		m.JWKS = new(JWKS)
+		field = s.field(m)
+	}
 	if field == nil {
 		return fmt.Errorf("is an option of %s, which is not set", strings.Fields(s.Name)[0])
 	}
@@ -90,6 +95,10 @@ func (s Setting) Replace(m *Messenger, values []string) error {
 		reflect.ValueOf(field).Elem().SetZero()
 	}
 	if len(values) == 0 {
+		if s.Name == "jwks" && m.JWKS != nil {
+			next := *m.JWKS
+			next.URL, m.JWKS = "", &next
+		}
 		return nil
 	}
 	return s.Read(m, values)
@@ -184,6 +193,8 @@ func readValue(field any, args []string) (err error) {
 		*field, err = readMode(args)
 	case **FailLimit:
 		*field, err = readFailLimit(args)
+	case **Previous:
+		return errors.New("is a block; give it in a Caddyfile, in JSON, or with --keep-previous")
 	case **JWKS:
 		next := new(JWKS) // not *field, which copies share
 		if *field != nil {

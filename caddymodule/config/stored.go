@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
@@ -24,6 +25,19 @@ func (m *Messenger) CheckStored(isInternal func(hostname, host string) bool) err
 			return fmt.Errorf("%s %w", s.Name, err)
 		}
 	}
+	if m.Previous != nil {
+		if time.Until(m.Previous.Until) > MaxPrevious {
+			return errors.New("previous is used for more than a year; give an earlier time")
+		}
+		if err := m.Previous.Settings().checkStoredMethod(isInternal); err != nil {
+			return fmt.Errorf("previous %w", err)
+		}
+	}
+	return m.checkStoredMethod(isInternal)
+}
+
+// checkStoredMethod refuses a validation method that a stored messenger may not have.
+func (m *Messenger) checkStoredMethod(isInternal func(hostname, host string) bool) error {
 	switch {
 	case m.JWKS != nil:
 		if _, err := m.JWKS.StoredSettings(isInternal); err != nil {

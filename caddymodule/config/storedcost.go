@@ -10,6 +10,9 @@ const (
 	maxStoredEntries = 32
 	maxStoredText    = 255  // bytes of an entry, and of every other name
 	maxStoredURL     = 2048 // bytes
+
+	// MaxKeyID is how many bytes the kid of a stored key can have.
+	MaxKeyID = maxStoredText
 )
 
 // checkCost refuses settings of a stored messenger that cost more than usual settings. It must be called before all checks whose
@@ -26,6 +29,9 @@ func (m *Messenger) checkCost() error {
 		}
 	}
 	for _, s := range Settings {
+		if s.Name == "jwks discovery" {
+			continue // it is a URL
+		}
 		if text, ok := s.field(m).(*string); ok && len(*text) > maxStoredText {
 			return fmt.Errorf("%s has %d bytes; a stored messenger takes at most %d: shorten it", s.Name, len(*text), maxStoredText)
 		}
@@ -38,8 +44,13 @@ func (m *Messenger) checkCost() error {
 			return fmt.Errorf("public_key number %d has a kid of %d bytes; a stored messenger takes at most %d: choose a shorter one", i+1, len(k.KeyID), maxStoredText)
 		}
 	}
-	if m.JWKS != nil && len(m.JWKS.URL) > maxStoredURL {
-		return fmt.Errorf("jwks has a URL of %d bytes; a stored messenger takes at most %d: publish the keys at a shorter one", len(m.JWKS.URL), maxStoredURL)
+	if m.JWKS != nil && max(len(m.JWKS.URL), len(m.JWKS.Discovery)) > maxStoredURL {
+		return fmt.Errorf("jwks has a URL of %d bytes; a stored messenger takes at most %d: publish the keys at a shorter one", max(len(m.JWKS.URL), len(m.JWKS.Discovery)), maxStoredURL)
+	}
+	if m.Previous != nil {
+		if err := m.Previous.Settings().checkCost(); err != nil {
+			return fmt.Errorf("previous %w", err)
+		}
 	}
 	return nil
 }

@@ -20,6 +20,7 @@ type settingsView struct {
 	Form        *settingsForm
 	New         bool
 	Losses      []string     // what the save makes invalid, if that has to be confirmed
+	Keeps       []overlap    // how long the method that is replaced can stay in use, if the save replaces one
 	Confirm     string       // what confirms it
 	Differences []difference // if another user saved meanwhile
 }
@@ -57,7 +58,9 @@ func (v *visit) saveMessenger(sent form) error {
 	}
 	page := v.settingsPage(d, f)
 	settings, wrong := f.settings(d.Settings)
+	c := registry.Condition{Revision: f.Revision, Confirm: registry.AnyLoss}
 	if len(wrong) == 0 {
+		f.keepPrevious(d.Settings, settings)
 		if wrong, err = v.ask(d, f, settings, page); err != nil {
 			return err
 		}
@@ -67,7 +70,7 @@ func (v *visit) saveMessenger(sent form) error {
 		v.render(http.StatusUnprocessableEntity, "messenger", page)
 		return nil
 	}
-	_, _, err = v.app.Put(v.r.Context(), d.Name, settings, registry.Condition{Revision: f.Revision}, v.actor())
+	_, _, err = v.app.Put(v.r.Context(), d.Name, settings, c, v.actor())
 	if isConflict(err) {
 		return v.showConflict(sent, f)
 	}
@@ -87,6 +90,9 @@ func (v *visit) saveMessenger(sent form) error {
 func (v *visit) ask(d *messengerStatus, f *settingsForm, settings *config.Messenger, page *settingsView) ([]fieldError, error) {
 	if err := settings.CheckStored(v.app.Store.IsInternal); err != nil {
 		return []fieldError{fieldErrorOf(caddy.APIError{Err: err})}, nil
+	}
+	if !settings.SameMethod(d.Settings) {
+		page.Keeps = f.keeps()
 	}
 	losses, err := losses(v.app, v.r.Context(), d, settings)
 	if err != nil || len(losses) == 0 {

@@ -13,6 +13,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
@@ -22,6 +23,9 @@ import (
 
 // confirmation is the value that the form has to have to be saved. It is not a secret: checkSameOrigin refuses the forms of other sites.
 func confirmation(revision string, next *config.Messenger, losses []string) string {
+	if next = next.CopySettings(); next.Previous != nil {
+		next.Previous.Until = time.Time{} // the losses say for how long, and it is counted from the time of the save
+	}
 	text, _ := json.Marshal(struct {
 		Revision string
 		Settings *config.Messenger
@@ -71,18 +75,23 @@ func losses(a *admin.Service, ctx context.Context, d *messengerStatus, next *con
 	}
 	old, all := d.Settings, d.named(n, known)
 	var list []string
-	if old.Method() != next.Method() {
+	if p := old.Previous; !p.IsOver(registry.Now()) && !next.SameMethod(p.Settings()) && (next.Previous == nil || !next.Previous.Settings().SameMethod(p.Settings())) {
+		list = append(list, fmt.Sprintf("The previous method (%s) ends now, and not only at %s.", methodNames[p.Settings().Method()], p.Until.UTC().Format(time.RFC1123)))
+	}
+	if next.Previous != nil && next.Previous.Settings().SameMethod(old) {
+		// what the messenger has stays valid for some time
+	} else if old.Method() != next.Method() {
 		list = append(list, fmt.Sprintf("Another method removes %s of this messenger. Tokens that are signed with %s are refused at once.", all, itOrThem(n)))
 	} else {
 		list = append(list, keyLosses(old, next, n, all)...)
 	}
-	if old.IdentityKey != next.IdentityKey {
-		list = append(list, fmt.Sprintf("Another identity key: tokens without the claim %s are refused, including those that are signed with %s, and contacts get the identity in the new claim.", next.IdentityKey, all))
+	if old.IdentityName() != next.IdentityName() {
+		list = append(list, fmt.Sprintf("Another identity key: tokens without the claim %s are refused, including those that are signed with %s, and contacts get the identity in the new claim.", next.IdentityName(), all))
 	}
 	for _, c := range []struct {
 		label    string
 		old, new []string
-	}{{"Issuer", old.Issuer, next.Issuer}, {"Audience", old.Audience, next.Audience}} {
+	}{{"Issuer", old.Issuers(), next.Issuers()}, {"Audience", old.Audience, next.Audience}} {
 		if narrows(c.old, c.new) {
 			list = append(list, fmt.Sprintf("%s: tokens with any other than %s are refused, including those that are signed with %s.", c.label, strings.Join(c.new, ", "), all))
 		}
@@ -108,7 +117,7 @@ func itOrThem(n int) string {
 
 // keyLosses are those of a messenger that keeps its method.
 func keyLosses(old, next *config.Messenger, n int, all string) (list []string) {
-	if old.JWKS != nil && old.JWKS.URL != next.JWKS.URL {
+	if old.JWKS != nil && old.JWKS.Document() != next.JWKS.Document() {
 		list = append(list, fmt.Sprintf("Another URL drops %s. Tokens that are signed with a key that is not at the new one are refused at once.", all))
 	}
 	if len(old.PublicKey) == 0 {

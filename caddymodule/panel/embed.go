@@ -14,6 +14,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
 // The programs that site developers copy: one signs tokens on their server, the other sends them from their page. They are
@@ -28,8 +29,9 @@ const defaultMarker = "jwt"
 // A sampleContract is what a sample is filled in with.
 type sampleContract struct {
 	Messenger string
-	Identity  string // the identity key
-	Secret    bool   // it is signed with a shared token, otherwise with a private key
+	Identity  string   // the identity key, or the top-level member that has the identity inside
+	Inside    []string // where it is in there; empty for an identity key
+	Secret    bool     // it is signed with a shared token, otherwise with a private key
 	Algorithm string
 	KeyID     string
 	Type      string // of the header, if it is another than the libraries write
@@ -44,7 +46,14 @@ type sampleClaim struct {
 }
 
 func sampleContractOf(m *config.Messenger, name string, keys *admin.KeysInfo, marker string) *sampleContract {
-	c := &sampleContract{Messenger: name, Identity: m.IdentityKey, Secret: m.SharedToken != nil, Marker: marker}
+	path := strictjson.Pointer{m.IdentityKey}
+	if m.IdentityPath != "" {
+		path, _ = config.ParseIdentityPath(m.IdentityPath) // it was checked when it was stored
+	}
+	if len(path) == 0 {
+		path = strictjson.Pointer{""} // settings that cannot be used are shown as well
+	}
+	c := &sampleContract{Messenger: name, Identity: path[0], Inside: path[1:], Secret: m.SharedToken != nil, Marker: marker}
 	if authn.TypeOf(m.TokenType) != "jwt" {
 		c.Type = m.TokenType
 	}
@@ -66,15 +75,15 @@ func sampleContractOf(m *config.Messenger, name string, keys *admin.KeysInfo, ma
 			}
 		}
 	}
-	taken := []string{m.IdentityKey, "iat", "exp"}
+	taken := []string{path[0], "iat", "exp"}
 	add := func(claim sampleClaim) {
 		if !slices.Contains(taken, claim.Name) {
 			taken = append(taken, claim.Name)
 			c.Claims = append(c.Claims, claim)
 		}
 	}
-	if len(m.Issuer) > 0 {
-		add(sampleClaim{Name: "iss", Value: m.Issuer[0]})
+	if issuers := m.Issuers(); len(issuers) > 0 {
+		add(sampleClaim{Name: "iss", Value: issuers[0]})
 	}
 	if len(m.Audience) > 0 {
 		add(sampleClaim{Name: "aud", Value: m.Audience[0]})
@@ -93,8 +102,34 @@ var sampleTemplates = sync.OnceValue(func() *template.Template {
 		"json": quoteJSON,
 		"php":  quotePHP,
 		"go":   strconv.Quote,
+
+		"nestedJSON": func(path []string, value string) (string, error) {
+			return nested(path, value, "{", quoteJSON, ": ", "}")
+		},
+		"nestedPHP": func(path []string, value string) (string, error) {
+			return nested(path, value, "[", infallible(quotePHP), " => ", "]")
+		},
+		"nestedGo": func(path []string, value string) (string, error) {
+			return nested(path, value, "map[string]any{", infallible(strconv.Quote), ": ", "}")
+		},
 	}).ParseFS(panelFiles, "pages/*.tmpl"))
 })
+
+// nested writes value as it is at path, in a language.
+func nested(path []string, value, opening string, quote func(string) (string, error), is, closing string) (string, error) {
+	for _, name := range slices.Backward(path) {
+		quoted, err := quote(name)
+		if err != nil {
+			return "", err
+		}
+		value = opening + quoted + is + value + closing
+	}
+	return value, nil
+}
+
+func infallible(quote func(string) string) func(string) (string, error) {
+	return func(text string) (string, error) { return quote(text), nil }
+}
 
 // quoteJSON quotes text for JavaScript and Python, which both read JSON strings.
 func quoteJSON(text string) (string, error) {

@@ -6,11 +6,13 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
@@ -23,6 +25,7 @@ type settingsForm struct {
 	Keys      []config.PublicKey
 	Texts     map[string]string // by the setting's member in JSON, which is the name of its field; a line for each value
 	Confirmed string            // what was confirmed, see confirmation
+	Keep      string            // how long the method that is replaced stays in use; one of overlaps, or ""
 	Wrong     map[string]string // what is wrong, by field
 }
 
@@ -87,7 +90,7 @@ func formOf(name, revision string, m *config.Messenger) *settingsForm {
 
 // settingsFrom returns the form as it was sent.
 func settingsFrom(sent form) *settingsForm {
-	f := &settingsForm{Name: sent.get("name"), Revision: sent.get("revision"), Method: sent.get("method"), Confirmed: sent.get("confirm"), Texts: make(map[string]string)}
+	f := &settingsForm{Name: sent.get("name"), Revision: sent.get("revision"), Method: sent.get("method"), Confirmed: sent.get("confirm"), Keep: sent.get("keep_previous"), Texts: make(map[string]string)}
 	for _, s := range config.Settings {
 		if s.Section != "" {
 			f.Texts[s.Member()] = strings.Join(lines(sent.get(s.Member())), "\n")
@@ -107,6 +110,24 @@ func settingsFrom(sent form) *settingsForm {
 		}
 	}
 	return f
+}
+
+// keeps are the choices of how long the method that is replaced stays in use.
+func (f *settingsForm) keeps() []overlap {
+	list := []overlap{{Label: "no longer: it ends now", Chosen: true}}
+	for _, o := range overlaps {
+		o.Chosen = o.Value == f.Keep
+		list = append(list, o)
+	}
+	return list
+}
+
+// keepPrevious keeps the method of old in use beside another one of next, if the form says so.
+func (f *settingsForm) keepPrevious(old, next *config.Messenger) {
+	i := slices.IndexFunc(overlaps, func(o overlap) bool { return o.Value == f.Keep })
+	if i >= 0 && !next.SameMethod(old) {
+		next.Previous = old.AsPrevious(registry.Now().Add(overlaps[i].duration()))
+	}
 }
 
 // normalLines ends lines as files do; browsers send CR LF.
@@ -175,7 +196,7 @@ type labelled struct {
 }
 
 // formFields are all fields of the form in the order of the page.
-var formFields = func() []labelled {
+var formFields = sync.OnceValue(func() []labelled {
 	fields := []labelled{{"name", "the name", "Name", nil}}
 	add := func(section string) {
 		for _, s := range config.Settings {
@@ -197,7 +218,7 @@ var formFields = func() []labelled {
 	add(config.SectionClaims)
 	add(config.SectionUse)
 	return append(fields, labelled{"confirm", "", "", nil})
-}()
+})
 
 func (f *settingsForm) keysText() string {
 	var list []string
@@ -210,7 +231,7 @@ func (f *settingsForm) keysText() string {
 // fieldErrorOf returns an error about a form's settings, for the field that it is about.
 func fieldErrorOf(err caddy.APIError) fieldError {
 	text := err.Err.Error()
-	for _, f := range slices.Backward(formFields) { // the options of a block before the block
+	for _, f := range slices.Backward(formFields()) { // the options of a block before the block
 		if rest, ok := strings.CutPrefix(text, f.option+" "); ok && f.option != "" {
 			return fieldError{f.field, sentence(f.label + " " + rest)}
 		}
@@ -227,7 +248,7 @@ func isFormError(err error) (caddy.APIError, bool) {
 
 // fieldPlace orders fields as the page has them.
 func fieldPlace(field string) int {
-	for i, f := range formFields {
+	for i, f := range formFields() {
 		if strings.HasPrefix(field, strings.TrimSuffix(f.field, "-0")) {
 			return i
 		}
@@ -243,7 +264,7 @@ type difference struct {
 // differences compares what was sent with what is stored.
 func (f *settingsForm) differences(stored *settingsForm) []difference {
 	var list []difference
-	for _, field := range formFields {
+	for _, field := range formFields() {
 		if field.text == nil {
 			continue
 		}

@@ -10,12 +10,14 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/diagnose"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keyserver"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 )
 
 // The pages about a messenger's keys: the key ring, the keys of a URL, and the test of a token.
@@ -24,7 +26,8 @@ type keysView struct {
 	view
 	Ring     *admin.TokenList // of generated shared tokens
 	Keys     *admin.KeysInfo
-	Fetched  string // where the keys are from, as it was configured
+	Previous *config.Previous // nil if there is none
+	Fetched  string           // where the keys are from, as it was configured
 	Overlaps []overlap
 }
 
@@ -38,6 +41,60 @@ var overlaps = []overlap{
 	{"1h", "1 hour", false}, {"24h", "24 hours", true}, {"168h", "7 days", false}, {"720h", "30 days", false},
 }
 
+func (o overlap) duration() time.Duration {
+	d, _ := time.ParseDuration(o.Value) // of the list above
+	return d
+}
+
+// overlapOf returns the choice that a form has.
+func overlapOf(sent form) (overlap, error) {
+	i := slices.IndexFunc(overlaps, func(o overlap) bool { return o.Value == sent.get("overlap") })
+	if i < 0 {
+		return overlap{}, registry.StatusError(http.StatusBadRequest, "Choose how long the old tokens stay valid.")
+	}
+	return overlaps[i], nil
+}
+
+// changePrevious extends or ends the previous method of a stored messenger.
+func (v *visit) changePrevious(sent form) error {
+	d, err := v.currentStatus()
+	if err != nil {
+		return err
+	}
+	if !d.Stored {
+		return errReadOnly
+	}
+	if sent.get("revision") == "" {
+		return errNoRevision
+	}
+	settings := d.Settings.CopySettings()
+	settings.Previous = nil
+	c, done := registry.Condition{Revision: sent.get("revision"), Confirm: registry.AnyLoss}, "previous-ended"
+	switch sent.get("action") {
+	case "previous-extend":
+		o, err := overlapOf(sent)
+		if err != nil {
+			return err
+		}
+		keep := o.duration()
+		c.KeepPrevious, done = &keep, "extended"
+	default:
+		if sent.get("confirm") == "" {
+			return errNotConfirmed
+		}
+	}
+	_, _, err = v.app.Put(v.r.Context(), d.Name, settings, c, v.actor())
+	switch answer := (caddy.APIError{}); {
+	case isConflict(err):
+		return v.renderKeys(http.StatusConflict, "Nothing was changed now: this form was sent before, or the messenger was changed since you opened the page. The page shows the current state.")
+	case errors.As(err, &answer) && answer.HTTPStatus < http.StatusInternalServerError:
+		return v.renderKeys(answer.HTTPStatus, sentence("Nothing was changed: "+answer.Err.Error()))
+	case err != nil:
+		return err
+	}
+	return v.redirect("messenger", v.name, "page", "keys", "done", done)
+}
+
 func (v *visit) showKeys() error { return v.renderKeys(http.StatusOK, "") }
 
 func (v *visit) renderKeys(status int, alert string) error {
@@ -48,9 +105,12 @@ func (v *visit) renderKeys(status int, alert string) error {
 	page := &keysView{view: v.messengerView("keys", d), Keys: d.keys, Overlaps: overlaps}
 	page.Alert = alert
 	if d.Settings.JWKS != nil {
-		page.Fetched = d.Settings.JWKS.URL
+		page.Fetched = d.Settings.JWKS.Document()
 	}
-	if d.Generated {
+	if !d.Settings.Previous.IsOver(registry.Now()) {
+		page.Previous = d.Settings.Previous
+	}
+	if d.Settings.UsesRing(registry.Now()) {
 		if page.Ring, err = v.app.Tokens(v.r.Context(), d.Name); err != nil {
 			return err
 		}
@@ -68,9 +128,16 @@ type secretView struct {
 // changeKeys generates, rotates, resets and revokes shared tokens, and fetches key sets. A new token is in this answer
 // and nowhere else: sent again, the form has an old revision.
 func (v *visit) changeKeys(sent form) error {
-	change, replaces, err := ringChangeOf(sent)
-	if sent.get("action") == "refresh" {
+	switch sent.get("action") {
+	case "refresh":
 		return v.refreshKeys()
+	case "previous-extend", "previous-end":
+		return v.changePrevious(sent)
+	}
+	change, replaces, err := ringChangeOf(sent)
+	if isStatus(err, http.StatusBadRequest) && sent.get("action") == "import" {
+		answer, _ := isFormError(err)
+		return v.renderKeys(http.StatusUnprocessableEntity, sentence("Nothing was changed: "+answer.Err.Error()))
 	}
 	if err != nil {
 		return err
@@ -90,8 +157,12 @@ func (v *visit) changeKeys(sent form) error {
 		return v.renderKeys(answer.HTTPStatus, sentence("Nothing was changed: "+answer.Err.Error()))
 	case err != nil:
 		return err
+	case made == nil && change.Extends():
+		return v.redirect("messenger", v.name, "page", "keys", "done", "extended")
 	case made == nil:
 		return v.redirect("messenger", v.name, "page", "keys", "done", "revoked")
+	case made.Token == "":
+		return v.redirect("messenger", v.name, "page", "keys", "done", "imported")
 	}
 	d, err := v.currentStatus()
 	if err != nil {
@@ -119,12 +190,14 @@ func ringChangeOf(sent form) (change ledger.RingChange, replaces string, err err
 	case "generate":
 		return ledger.GenerateToken(), "The other tokens stay valid.", nil
 	case "rotate":
-		i := slices.IndexFunc(overlaps, func(o overlap) bool { return o.Value == sent.get("overlap") })
-		if i < 0 {
-			return change, "", registry.StatusError(http.StatusBadRequest, "Choose how long the old tokens stay valid.")
-		}
-		d, err := time.ParseDuration(overlaps[i].Value)
-		return ledger.RotateTokens(d), "The other tokens stay valid for " + overlaps[i].Label + ". Give the new one to your site before they expire.", err
+		o, err := overlapOf(sent)
+		return ledger.RotateTokens(o.duration()), "The other tokens stay valid for " + o.Label + ". Give the new one to your site before they expire.", err
+	case "extend":
+		o, err := overlapOf(sent)
+		return ledger.ExtendToken(sent.get("kid"), o.duration()), "", err
+	case "import":
+		change, err := admin.ImportOf(sent.get("secret"), sharedtoken.Encoding(sent.get("encoding")), sent.get("kid"))
+		return change, "", err
 	case "reset":
 		if !confirmed {
 			return change, "", errNotConfirmed

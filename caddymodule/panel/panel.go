@@ -263,6 +263,10 @@ var notices = map[string]string{
 	"deleted":   "The messenger was deleted, with its shared tokens.",
 	"revoked":   "The shared token was revoked. Tokens that are signed with it are refused from now on.",
 	"refreshed": "The key set was fetched.",
+	"imported":  "The secret was imported. Tokens that your site signs with it are accepted from now on.",
+	"extended":  "The time was extended.",
+
+	"previous-ended": "The previous method has ended. Tokens of it are refused from now on.",
 }
 
 func (v *visit) notice() string { return notices[v.r.URL.Query().Get("done")] }

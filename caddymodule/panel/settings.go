@@ -46,7 +46,13 @@ func (f *settingsForm) settings(stored *config.Messenger) (*config.Messenger, []
 		if s.Section == "" || m.JWKS == nil && (s.Section == config.SectionJWKS || s.Section == config.SectionFetch) || m.SharedToken == nil && s.Section == config.SectionShared {
 			continue
 		}
+		if s.Unless != "" && len(lines(f.Texts[s.Unless])) > 0 {
+			s.Required = ""
+		}
 		r.read(s, m, f.Texts[s.Member()])
+	}
+	if m.Previous != nil && m.Previous.Settings().SameMethod(m) {
+		m.Previous = nil // the form goes back to it
 	}
 	return m, r.wrong
 }

@@ -13,6 +13,7 @@ import (
 	"unsafe"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/bytecache"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
 // maxEntry is the largest entry of a cache in bytes. Tokens of a site that asks for larger claims are verified every time,
@@ -84,8 +85,9 @@ func (c *Cache) Stats() bytecache.Stats {
 
 // A ClaimSelection names the claims that a caller needs in addition to the identity.
 type ClaimSelection struct {
-	claims []string
-	number uint32 // identifies the selection in the cache
+	members []string             // the top-level members that are the claims, or have them inside
+	inside  []strictjson.Pointer // where they are inside these; nil if all are top-level members
+	number  uint32               // identifies the selection in the cache
 }
 
 // selections numbers the claim selections of this process. It grows only with the configurations, which have few lists of
@@ -95,9 +97,11 @@ var selections struct {
 	numbers map[string]uint32
 }
 
-// NewClaimSelection returns the selection of these claims. Make it once, and not for every token.
-func NewClaimSelection(claims []string) *ClaimSelection {
-	text := fmt.Sprintf("%q", claims)
+// NewClaimSelection returns the selection of these claims. paths has the JSON Pointer of each claim that is not a top-level member,
+// or is nil if there is none. Make it once, and not for every token.
+func NewClaimSelection(claims []string, paths ...strictjson.Pointer) *ClaimSelection {
+	q := selectClaims(claims, paths)
+	text := fmt.Sprintf("%q %q", q.members, q.inside)
 	selections.Lock()
 	defer selections.Unlock()
 	number, known := selections.numbers[text]
@@ -108,7 +112,26 @@ func NewClaimSelection(claims []string) *ClaimSelection {
 		number = uint32(len(selections.numbers))
 		selections.numbers[text] = number
 	}
-	return &ClaimSelection{claims: slices.Clone(claims), number: number}
+	q.number = number
+	return q
+}
+
+// Equal reports whether q and other select the same claims.
+func (q *ClaimSelection) Equal(other *ClaimSelection) bool { return q.number == other.number }
+
+// selectClaims is NewClaimSelection for a selection that no cache knows.
+func selectClaims(claims []string, paths []strictjson.Pointer) *ClaimSelection {
+	q := &ClaimSelection{members: slices.Clone(claims)}
+	for i, path := range paths {
+		if len(path) == 0 {
+			continue
+		}
+		if q.inside == nil {
+			q.inside = make([]strictjson.Pointer, len(claims))
+		}
+		q.members[i], q.inside[i] = path[0], path[1:]
+	}
+	return q
 }
 
 // Verify is the verdict of v on the token text at the instant now, from memory where possible. known reports whether it was.
@@ -143,7 +166,7 @@ func (c *Cache) Verify(ctx context.Context, now time.Time, v *Verifier, text str
 			return nil, false, rej
 		}
 	}
-	if contact, rej = v.verify(ctx, text, q.claims, nil); rej != nil {
+	if contact, rej = v.verify(ctx, text, q, nil); rej != nil {
 		return nil, false, rej
 	}
 	if entries != nil {

@@ -64,8 +64,8 @@ func TestLargeContactsAreNotCached(t *testing.T) {
 	for _, q := range []*ClaimSelection{NewClaimSelection(nil), NewClaimSelection([]string{"photo"})} {
 		_, _, _ = c.Verify(context.Background(), time.Now(), v, token, q, nil)
 		_, known, rej := c.Verify(context.Background(), time.Now(), v, token, q, nil)
-		if want := len(q.claims) == 0; rej != nil || known != want {
-			t.Errorf("%q: known %t, want %t; %+v", q.claims, known, want, rej)
+		if want := len(q.members) == 0; rej != nil || known != want {
+			t.Errorf("%q: known %t, want %t; %+v", q.members, known, want, rej)
 		}
 	}
 }

@@ -70,15 +70,15 @@ func recall(entry []byte, key *cacheKey, now time.Time, v *Verifier, q *ClaimSel
 	c.SignedBy = set.keys[index]
 	identity, tokenID, information := r.uvarint(), r.uvarint(), r.uvarint()
 	lengths := r
-	for range q.claims {
+	for range q.members {
 		r.uvarint()
 	}
 	texts := string(r)
 	c.Identity, texts = texts[:identity], texts[identity:]
 	c.TokenID, texts = TokenID(texts[:tokenID]), texts[tokenID:]
 	c.Information, texts = texts[:information], texts[information:]
-	if len(q.claims) > 0 {
-		c.Claims = make([]Claim, len(q.claims))
+	if len(q.members) > 0 {
+		c.Claims = make([]Claim, len(q.members))
 	}
 	for i := range c.Claims {
 		if length := lengths.uvarint(); length > 0 {

@@ -49,7 +49,7 @@ func TestEntryContainsTheWholeContact(t *testing.T) {
 func TestEntryOfAnotherKeyIsNotUsed(t *testing.T) {
 	v, q := sharedTokenVerifier(t, Policy{}), NewClaimSelection([]string{"name"})
 	token := signHS256(`{"identity":"mark","name":"Mark"}`)
-	contact, rej := v.Verify(context.Background(), token, q.claims)
+	contact, rej := v.Verify(context.Background(), token, q.members)
 	if rej != nil {
 		t.Fatal(rej)
 	}

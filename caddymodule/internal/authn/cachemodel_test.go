@@ -165,7 +165,7 @@ func (w *cacheWorld) compare() {
 	for {
 		// A token with an unknown kid can make either of them wait for a fetch. Then the instant has passed.
 		start := time.Now()
-		want, wantRej := v.Verify(context.Background(), token, q.claims)
+		want, wantRej := v.Verify(context.Background(), token, q.members)
 		got, known, rej := w.cache.Verify(context.Background(), time.Now(), v, token, q, nil)
 		if synctest.Wait(); !time.Now().Equal(start) {
 			continue

@@ -19,7 +19,11 @@ const maxIdentity = 255
 
 // A Policy says which claims a messenger's tokens need.
 type Policy struct {
-	IdentityKey    string        // the claim that holds the contact identity; see config.CheckIdentityKey
+	IdentityKey string // the claim that holds the contact identity; see config.CheckIdentityKey
+
+	// IdentityPath is where the identity is, in place of IdentityKey; nil if that is set.
+	IdentityPath strictjson.Pointer
+
 	TokenType      string        // the one accepted typ, as TypeOf returns it; "" for those that IsContactType accepts, or none
 	Issuers        []string      // accepted values of iss; empty accepts any
 	Audiences      []string      // accepted values of aud; empty accepts any
@@ -31,6 +35,7 @@ type Policy struct {
 
 	audiences, required textSet // of a Verifier
 	information         *information
+	identityMember      string // the same: the top-level member that is the identity, or has it inside
 }
 
 // claims are the members of a payload that the checks read, as they were received. They point into the memory of the token, and
@@ -51,13 +56,13 @@ type claims struct {
 var errSurrogate = errors.New("has an unpaired UTF-16 surrogate in a claim that is read")
 
 // parse reads the payload of t in one pass. Names are unique, which Object checks: no member is read twice.
-func (c *claims) parse(t *token, p *Policy, want []string) *Rejection {
+func (c *claims) parse(t *token, p *Policy, want *ClaimSelection) *Rejection {
 	payload, err := t.payload()
 	if err != nil {
 		return reject(TokenMalformed, "the payload "+err.Error())
 	}
-	if len(want) > 0 {
-		c.wanted = make([][]byte, len(want))
+	if len(want.members) > 0 {
+		c.wanted = make([][]byte, len(want.members))
 	}
 	damaged := false
 	err = strictjson.Claims(payload, func(name, value []byte, whole bool) {
@@ -79,14 +84,14 @@ func (c *claims) parse(t *token, p *Policy, want []string) *Rejection {
 		default:
 			read = false
 		}
-		if string(name) == p.IdentityKey {
+		if string(name) == p.identityMember {
 			c.identity, read = value, true
 		}
 		if p.required.has(name) && !strictjson.IsNull(value) {
 			c.required++
 		}
-		for i := range want {
-			if string(name) == want[i] {
+		for i := range want.members {
+			if string(name) == want.members[i] {
 				c.wanted[i], read = value, true
 			}
 		}
@@ -101,11 +106,18 @@ func (c *claims) parse(t *token, p *Policy, want []string) *Rejection {
 	if err != nil {
 		return reject(TokenMalformed, "the payload "+err.Error())
 	}
+	if len(p.IdentityPath) > 1 {
+		c.identity = p.IdentityPath[1:].Find(c.identity)
+	}
+	for i, path := range want.inside {
+		c.wanted[i] = path.Find(c.wanted[i])
+	}
 	return nil
 }
 
-func (c *claims) checkIssuer(p *Policy) *Rejection {
-	if len(p.Issuers) == 0 {
+// checkIssuer checks iss. bound is the issuer to which the key is bound that made the signature, or "".
+func (c *claims) checkIssuer(p *Policy, bound string) *Rejection {
+	if len(p.Issuers) == 0 && bound == "" {
 		return nil
 	}
 	iss, ok := strictjson.Bytes(c.iss)
@@ -114,7 +126,9 @@ func (c *claims) checkIssuer(p *Policy) *Rejection {
 		return reject(IssuerNotAllowed, "iss is absent")
 	case !ok:
 		return reject(IssuerNotAllowed, "iss is not a string")
-	case !slices.Contains(p.Issuers, string(iss)):
+	case bound != "" && string(iss) != bound:
+		return reject(IssuerNotAllowed, "iss is not the issuer at which the key set was discovered")
+	case len(p.Issuers) > 0 && !slices.Contains(p.Issuers, string(iss)):
 		return reject(IssuerNotAllowed, "iss is not one of the configured issuers")
 	}
 	return nil

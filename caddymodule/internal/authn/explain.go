@@ -22,7 +22,7 @@ type Explanation struct {
 func (v *Verifier) Explain(ctx context.Context, text string, want []string) *Explanation {
 	var t trace
 	e := &Explanation{}
-	e.Contact, e.Rejection = v.verify(ctx, text, want, &t)
+	e.Contact, e.Rejection = v.verify(ctx, text, selectClaims(want, nil), &t)
 	e.Checks = t.checks
 	for i := len(e.Checks); i < stepCount; i++ {
 		e.Skipped = append(e.Skipped, Step(i))
@@ -36,10 +36,28 @@ func (v *Verifier) Policy() Policy { return v.policy }
 // Algorithms returns the algorithms of which every token must have one in its header.
 func (v *Verifier) Algorithms() sigkey.Algorithms { return v.keys.algorithms() }
 
+// Issuers returns the values of iss that v accepts, and the option that says so; none if it accepts any.
+func (v *Verifier) Issuers() (issuers []string, option string) {
+	if j := v.KeySet(); j != nil && j.settings.Issuer != "" {
+		return []string{j.settings.Issuer}, "jwks discovery"
+	}
+	return v.policy.Issuers, "issuer"
+}
+
 // KeySet returns the key set from a URL that the verifier uses, or nil.
-func (v *Verifier) KeySet() *JWKS {
-	j, _ := v.keys.(*JWKS)
-	return j
+func (v *Verifier) KeySet() *JWKS { return keysFromURL(v.keys) }
+
+func keysFromURL(keys Keys) *JWKS {
+	switch keys := keys.(type) {
+	case *JWKS:
+		return keys
+	case *transition:
+		if j := keysFromURL(keys.now); j != nil {
+			return j
+		}
+		return keysFromURL(keys.before)
+	}
+	return nil
 }
 
 // Signed reports whether an active key made the signature of text, whatever its claims say. It never waits.

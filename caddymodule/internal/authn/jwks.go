@@ -27,7 +27,8 @@ var DefaultAlgorithms = sigkey.AlgorithmsOf(sigkey.RS256)
 
 // JWKSSettings say where a key set is and how it is kept. Two messengers with equal settings can share one [JWKS].
 type JWKSSettings struct {
-	URL             string        // see keyserver.CheckURL
+	URL             string        // see keyserver.CheckURL; of the issuer's metadata if there is an Issuer
+	Issuer          string        // the keys are found through it, and verify tokens of it only; "" if URL is that of the set
 	RefreshInterval time.Duration // lifetime of a set whose server states none
 	StaleIfError    time.Duration // how long a set is used after its last fetch while newer fetches fail
 	Timeout         time.Duration // for one whole fetch
@@ -51,6 +52,7 @@ type JWKSSettings struct {
 type JWKS struct {
 	settings JWKSSettings
 	client   *keyserver.Client
+	found    *keyserver.Discovery // fetches in place of client if there is an Issuer
 	report   func(FetchReport)
 	snapshot atomic.Pointer[keySnapshot] // nil until the first success, and after a distrust
 
@@ -93,8 +95,18 @@ func NewJWKS(settings JWKSSettings, report func(FetchReport)) *JWKS {
 		wake:     make(chan struct{}, 1),
 		requests: rate.NewLimiter(rate.Every(refreshInterval), refreshBurst),
 	}
+	if settings.Issuer != "" {
+		j.found = &keyserver.Discovery{Issuer: settings.Issuer, Metadata: j.client}
+	}
 	j.ctx, j.cancel = context.WithCancel(context.Background())
 	return j
+}
+
+// RestrictHosts says which hosts that an issuer's metadata name must have a public address. It is called before the first fetch.
+func (j *JWKS) RestrictHosts(public func(hostname, host string) bool) {
+	if j.found != nil {
+		j.found.Public = public
+	}
 }
 
 // Start begins to keep the set up to date. Calls after the first do nothing.
@@ -103,6 +115,9 @@ func (j *JWKS) Start() { j.start.Do(func() { go j.run() }) }
 // Close stops what Start, Refresh and tokens have begun.
 func (j *JWKS) Close() {
 	j.cancel()
+	if j.found != nil {
+		j.found.Close()
+	}
 	j.client.Close()
 }
 
@@ -144,7 +159,7 @@ func (j *JWKS) Restore(raw []byte, fetched time.Time) error {
 	if now := time.Now(); j.snapshot.Load() == nil && !fetched.After(now) && now.Before(fetched.Add(j.settings.StaleIfError)) {
 		j.version++
 		j.omitted = omitted
-		j.snapshot.Store(&keySnapshot{set: newKeySet(keys), version: j.version, fetched: fetched, freshUntil: fetched, raw: raw})
+		j.snapshot.Store(&keySnapshot{set: j.keySet(keys), version: j.version, fetched: fetched, freshUntil: fetched, raw: raw})
 	}
 	return nil
 }
@@ -226,7 +241,7 @@ func (j *JWKS) Status() JWKSStatus {
 
 // shown returns what callers may see of the error of a fetch.
 func (j *JWKS) shown(err error) error {
-	if j.settings.Public {
+	if j.settings.Public || j.settings.SmallKeys && j.settings.Issuer != "" { // an issuer's metadata may name any host
 		return keyserver.Reason(err)
 	}
 	return err

@@ -88,7 +88,11 @@ func (j *JWKS) fetch(known keyserver.Validators) (answer *fetchedKeys, err error
 	}()
 	ctx, cancel := context.WithTimeout(j.ctx, j.settings.Timeout)
 	defer cancel()
-	received, err := j.client.Fetch(ctx, known)
+	fetch := j.client.Fetch
+	if j.found != nil {
+		fetch = j.found.Fetch
+	}
+	received, err := fetch(ctx, known)
 	if err != nil {
 		return nil, err
 	}
@@ -98,12 +102,22 @@ func (j *JWKS) fetch(known keyserver.Validators) (answer *fetchedKeys, err error
 		keys, answer.omitted, err = sigkey.ParseSet(received.Body, j.algorithms(), j.settings.SmallKeys)
 		switch {
 		case err == nil:
-			answer.set = newKeySet(keys)
+			answer.set = j.keySet(keys)
 		case errors.Is(err, sigkey.ErrNoSet) || errors.Is(err, sigkey.ErrWebPage):
 			err = fmt.Errorf("%w (its content type is %.80q)", err, received.ContentType)
 		}
 	}
 	return answer, err
+}
+
+// keySet returns the set of the keys that were fetched. Keys that were found through an issuer verify its tokens only.
+func (j *JWKS) keySet(keys []*sigkey.Key) *KeySet {
+	if j.settings.Issuer != "" {
+		for i, k := range keys {
+			keys[i] = k.IssuedBy(j.settings.Issuer)
+		}
+	}
+	return newKeySet(keys)
 }
 
 // apply makes the answer of f the snapshot. A failure changes only the schedule: it never replaces keys that are usable.

@@ -21,7 +21,8 @@ const (
 // Keys are what one messenger trusts: a [KeySet] from the configuration or the store, a [JWKS] from a URL, or an empty ring. The
 // set of implementations is closed, because each of them decides which signatures are accepted.
 type Keys interface {
-	// algorithms are those of which every token must have one in its header. It does not depend on which keys there are now.
+	// algorithms are those of which every token must have one in its header. It does not depend on which keys there are now, but it
+	// does on whether a method before is over.
 	algorithms() sigkey.Algorithms
 
 	// candidates returns the keys that may have signed a token with this header, and the version of their set. It never waits. It
@@ -47,6 +48,7 @@ const (
 	notRenewed    renewal = iota // the keys are up to date: the token stays refused
 	renewed                      // there are newer keys to try
 	renewalFailed                // it is unknown whether there are newer keys
+	undecidable                  // the keys of one of two methods are not known: nothing can be said about the token
 )
 
 // A KeySet is a fixed set of keys, each with its algorithm.
@@ -63,6 +65,10 @@ type keySelection struct {
 	noKID []*sigkey.Key
 }
 
+// ErrTwoAlgorithms is the error for a key that is to verify with two algorithms. A signature that was made for the one could be of use
+// to those who attack the other.
+var ErrTwoAlgorithms = errors.New("one key is given with two algorithms; make a key of its own for each (RFC 8725 section 3.1)")
+
 // NewKeySet returns the set of the given keys, which must all be of one method and have kids that differ.
 func NewKeySet(keys ...*sigkey.Key) (*KeySet, error) {
 	if len(keys) == 0 {
@@ -76,8 +82,8 @@ func NewKeySet(keys ...*sigkey.Key) (*KeySet, error) {
 		if k.IsAsymmetric() != keys[0].IsAsymmetric() {
 			return nil, errors.New("keys of different methods cannot be mixed")
 		}
-		if slices.ContainsFunc(keys[:i], func(other *sigkey.Key) bool { return k.SameMaterial(other) && !k.Same(other) }) {
-			return nil, errors.New("one key is given with two algorithms; make a key of its own for each (RFC 8725 section 3.1)")
+		if slices.ContainsFunc(keys[:i], k.HasOtherAlgorithm) {
+			return nil, ErrTwoAlgorithms
 		}
 		if k.KeyID() != "" && kids[k.KeyID()] {
 			return nil, errors.New("two keys have the same kid; give each key a kid of its own")
@@ -105,7 +111,12 @@ func newKeySet(keys []*sigkey.Key) *KeySet {
 	for _, k := range keys {
 		if k.KeyID() != "" {
 			of := s.byAlgorithm[k.Algorithm()]
-			of.byKID[k.KeyID()] = append([]*sigkey.Key{k}, of.noKID...)
+			of.byKID[k.KeyID()] = append(of.byKID[k.KeyID()], k)
+		}
+	}
+	for _, of := range s.byAlgorithm {
+		for kid, named := range of.byKID {
+			of.byKID[kid] = append(named, of.noKID...)
 		}
 	}
 	return s
@@ -171,9 +182,26 @@ func limitCandidates(keys []*sigkey.Key) ([]*sigkey.Key, *Rejection) {
 	return keys, nil
 }
 
+// KeyIDs returns the IDs of the keys, also of those that have expired.
+func KeyIDs(keys Keys) map[string]bool {
+	ids := make(map[string]bool)
+	if set, _ := keys.current(time.Now()); set != nil {
+		for _, k := range set.keys {
+			ids[k.ID()] = true
+		}
+	}
+	return ids
+}
+
 // Shared reports whether a and b have a key in common, or take theirs from one URL, so that a token for one messenger would be
 // valid for the other.
 func Shared(a, b Keys) bool {
+	if t, ok := a.(*transition); ok {
+		return Shared(t.now, b) || !t.isOver(time.Now()) && Shared(t.before, b)
+	}
+	if t, ok := b.(*transition); ok {
+		return Shared(t, a)
+	}
 	if a, ok := a.(*JWKS); ok {
 		b, ok := b.(*JWKS)
 		return ok && a.settings.URL == b.settings.URL && a.algorithms().Overlaps(b.algorithms())

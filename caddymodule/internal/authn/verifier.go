@@ -23,8 +23,15 @@ var generations atomic.Uint64
 func NewVerifier(policy Policy, keys Keys) *Verifier {
 	policy.audiences, policy.required = newTextSet(policy.Audiences), newTextSet(policy.RequiredClaims)
 	policy.information = newInformation(policy.ContactClaims)
+	policy.identityMember = policy.IdentityKey
+	if len(policy.IdentityPath) > 0 {
+		policy.identityMember = policy.IdentityPath[0]
+	}
 	return &Verifier{policy: policy, keys: keys, generation: generations.Add(1)}
 }
+
+// SharesKeys reports whether v and other have a key in common; see Shared.
+func (v *Verifier) SharesKeys(other *Verifier) bool { return Shared(v.keys, other.keys) }
 
 // Active returns the IDs of the keys that verify tokens right now.
 func (v *Verifier) Active() map[string]bool {
@@ -47,13 +54,13 @@ func (v *Verifier) Active() map[string]bool {
 // [Cache.Verify] takes the time in addition: its caller has just read the clock, and reading it again would be a measurable part
 // of a hit.
 func (v *Verifier) Verify(ctx context.Context, text string, want []string) (*Contact, *Rejection) {
-	return v.verify(ctx, text, want, nil)
+	return v.verify(ctx, text, selectClaims(want, nil), nil)
 }
 
 // verify is the one way from a text to a contact. The order of the checks is a rule: nothing in the payload is read before the
 // signature is valid, and the revocations, which name contacts and tokens, come last, when both are known. Every check is
 // recorded in t, which may be nil.
-func (v *Verifier) verify(ctx context.Context, text string, want []string, t *trace) (*Contact, *Rejection) {
+func (v *Verifier) verify(ctx context.Context, text string, want *ClaimSelection, t *trace) (*Contact, *Rejection) {
 	tok := tokens.Get().(*token)
 	defer tok.release()
 	rej := tok.parse(text)
@@ -78,7 +85,7 @@ func (v *Verifier) verify(ctx context.Context, text string, want []string, t *tr
 	if rej := cl.checkTimes(&v.policy, time.Now()); t.record(CheckTimes, rej) {
 		return nil, rej
 	}
-	if rej := cl.checkIssuer(&v.policy); t.record(CheckIssuer, rej) {
+	if rej := cl.checkIssuer(&v.policy, key.Issuer()); t.record(CheckIssuer, rej) {
 		return nil, rej
 	}
 	if rej := cl.checkAudience(&v.policy); t.record(CheckAudience, rej) {
@@ -133,6 +140,8 @@ func (v *Verifier) checkSignature(ctx context.Context, t *token) (*sigkey.Key, u
 			return key, version, nil
 		}
 		return nil, 0, rejectSignature()
+	case undecidable:
+		return nil, 0, reject(KeysUnavailable, "no active key made this signature, and the keys of one of the messenger's two methods are not known right now")
 	case renewalFailed:
 		// A key that we do not know may exist: "unknown key" would blame the token for what we cannot decide.
 		if rej.Code == KeyUnknown {

@@ -82,7 +82,7 @@ func TestTraceListsTheChecksUpToTheFirstThatFails(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var tr trace
-			_, _ = v.verify(context.Background(), tt.token, nil, &tr)
+			_, _ = v.verify(context.Background(), tt.token, new(ClaimSelection), &tr)
 			var got []string
 			for _, check := range tr.checks {
 				name := check.Step.String()

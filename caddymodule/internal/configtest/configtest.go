@@ -26,22 +26,38 @@ import (
 // SecretVariable is the environment variable that holds the shared token of [ValidText], in hexadecimal.
 const SecretVariable = "TEST_EVERY_SETTING"
 
-// Messengers returns a messenger for each method, with a value other than zero for every setting that the method can have. text
+// Messengers returns a messenger for each method, and one for a key set that is found at an issuer, with a value other than zero for every setting that the method can have. text
 // returns the value of a string; its argument is the path in JSON, such as "issuer0" or "public_key1.kid".
 func Messengers(t *testing.T, text func(path string) string) map[string]*config.Messenger {
 	t.Helper()
 	full := make(map[string]*config.Messenger)
-	for _, method := range []string{"public_key", "jwks", "shared_token"} {
+	for _, method := range []string{"public_key", "jwks", "shared_token", "discovery"} {
 		m := new(config.Messenger)
 		fill(t, reflect.ValueOf(m).Elem(), "", text)
+		former := m.Previous
+		m.Previous = &config.Previous{Until: former.Until}
 		if method != "public_key" {
 			m.PublicKey = nil
 		}
-		if method != "jwks" {
-			m.JWKS = nil
-		}
 		if method != "shared_token" {
 			m.SharedToken = nil
+		}
+		switch method {
+		case "public_key":
+			m.JWKS, m.Previous.JWKS = nil, former.JWKS
+			m.Previous.JWKS.Discovery = ""
+		case "jwks":
+			m.Previous.PublicKey = former.PublicKey
+		case "shared_token":
+			m.JWKS, m.Previous.JWKS = nil, former.JWKS
+			m.Previous.JWKS.URL = ""
+		case "discovery":
+			m.Previous.SharedToken = former.SharedToken
+		}
+		if method == "discovery" {
+			m.IdentityKey, m.JWKS.URL, m.Issuer = "", "", nil
+		} else if m.IdentityPath = ""; m.JWKS != nil {
+			m.JWKS.Discovery = ""
 		}
 		full[method] = m
 	}
@@ -55,10 +71,14 @@ func ValidText(path string) string {
 		return "sub"
 	case "token_type":
 		return "Application/AT+JWT"
+	case "identity_path":
+		return "/user/id"
+	case "discovery":
+		return "https://login.example.com/tenant/"
 	case "url":
 		return "https://login.example.com/keys"
 	case "alg":
-		if strings.HasPrefix(path, "shared_token") {
+		if strings.Contains(path, "shared_token") {
 			return "HS512"
 		}
 		return "PS256"
@@ -80,6 +100,9 @@ func fill(t *testing.T, v reflect.Value, path string, text func(path string) str
 	switch v.Interface().(type) {
 	case config.Mode:
 		v.SetString(string(config.ModeReport))
+		return
+	case time.Time:
+		v.Set(reflect.ValueOf(time.Now().Add(48 * time.Hour).UTC().Truncate(time.Second)))
 		return
 	case sharedtoken.Encoding:
 		v.SetString(string(sharedtoken.Hex))

@@ -132,6 +132,10 @@ var plausibleIdentities = []string{"identity", "sub", "userid", "uid", "id", "co
 
 // findIdentity looks for the claim that was probably meant.
 func (f *finder) findIdentity() {
+	if f.policy.IdentityPath != nil {
+		f.findPath(f.policy.IdentityPath)
+		return
+	}
 	key := f.policy.IdentityKey
 	names := slices.Sorted(maps.Keys(f.payload))
 	for _, name := range names {
@@ -160,6 +164,18 @@ func (f *finder) findIdentity() {
 		}
 	}
 	f.add(cause.IdentityAbsent, "it does not have %q; it has [%s]", key, f.quoteNames(names...))
+}
+
+// findPath says how far an identity_path leads into the token.
+func (f *finder) findPath(path strictjson.Pointer) {
+	value := f.payload[path[0]]
+	for i := 1; i < len(path) && value != nil; i++ {
+		if value = path[i : i+1].Find(value); value == nil {
+			f.add(cause.IdentityAbsent, "there is no %q at %q", path[i], path[:i])
+			return
+		}
+	}
+	f.add(cause.IdentityAbsent, "it does not have %q", path[0])
 }
 
 func foldName(name string) string {

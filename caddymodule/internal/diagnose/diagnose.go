@@ -95,7 +95,8 @@ func (f *finder) find(rej *authn.Rejection) {
 	case authn.ClaimInvalid, authn.TokenExpired, authn.TokenNotYetValid, authn.TokenLifetimeTooLong:
 		f.findTimes()
 	case authn.IssuerNotAllowed:
-		f.findValue("iss", f.policy.Issuers, "issuer")
+		issuers, option := f.verifier.Issuers()
+		f.findValue("iss", issuers, option)
 	case authn.AudienceNotAllowed:
 		f.findAudience()
 	case authn.ClaimMissing:

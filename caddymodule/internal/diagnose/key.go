@@ -33,8 +33,9 @@ func (f *finder) findForeign() {
 		f.add(cause.NonceOfGraph, "")
 		return
 	}
-	if issuer := text(f.payload, "iss"); slices.ContainsFunc(f.policy.Issuers, func(want string) bool { return isOtherEnvironment(issuer, want) }) {
-		f.add(cause.OtherEnvironment, "iss is %s; configured is %q", f.quote(issuer), f.policy.Issuers)
+	issuers, _ := f.verifier.Issuers()
+	if issuer := text(f.payload, "iss"); slices.ContainsFunc(issuers, func(want string) bool { return isOtherEnvironment(issuer, want) }) {
+		f.add(cause.OtherEnvironment, "iss is %s; configured is %q", f.quote(issuer), issuers)
 	}
 }
 

@@ -60,7 +60,10 @@ func (j *Journal) Copy(now time.Time) (c *Copy) {
 			c.Settings, _ = l.settings(v)
 		}
 		for id, f := range l.tokens {
-			t := CopiedToken{KeyID: f.KeyID, Token: f.Token, Created: f.At.UTC(), Revoked: l.revoked[id] || l.isReset(f)}
+			if f.Kind == factImported {
+				continue // the site has the secret and can import it again; a fingerprint in the file could tell who has guessed it
+			}
+			t := CopiedToken{KeyID: f.KeyID, Token: f.Token, Created: f.At.UTC(), Revoked: l.isRevoked(f)}
 			t.Fingerprint = fingerprintOf(f.Token)
 			if end, found := l.expiry[id]; found {
 				t.End = &end
@@ -82,7 +85,7 @@ func (j *Journal) Copy(now time.Time) (c *Copy) {
 	return c
 }
 
-func fingerprintOf(token string) string { return (&Token{Token: token}).Fingerprint() }
+func fingerprintOf(token string) string { return (&Token{Secret: []byte(token)}).Fingerprint() }
 
 // Check returns why a copy cannot have been made by a gateway.
 func (c *Copy) Check(now time.Time) error {

@@ -94,7 +94,7 @@ func TestAReplacementDeletesAStoredMessenger(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	addFacts(t, j, incarnation, 1, now, version)
+	addFacts(t, j, incarnation, 1, now, version...)
 	lost := vault.Key{Folder: j.Folder("bbbbbbbbbbbbbbbb"), Writer: "bbbbbbbbbbbbbbbb", Number: 1}
 	j.SetUnreadable(lost, vault.ErrDamaged)
 	if j.IsDeleted(lost) || j.Record() == nil {

@@ -35,10 +35,11 @@ const (
 	factSettled   = "creation_settled"   // whoever wrote it has looked after the creation was confirmed: no other creation of the name counts
 	factDropped   = "key_dropped"        // a key or the URL of a key set is not trusted any more
 	factToken     = "token"              // a shared token
+	factImported  = "token_imported"     // a shared token that the site had before; a version that does not know it must not decide
 	factKept      = "token_kept"         // a token that was made at the same instant as a reset, and is not revoked by it
 	factExpiry    = "token_expiry"       // when tokens expire; the latest one counts
 	factRevoked   = "token_revoked"      // final
-	factReset     = "tokens_reset"       // revokes every token that does not name it
+	factReset     = "tokens_reset"       // revokes every token that does not name it; of one made with settings, unless these are withdrawn
 	factRevoke    = "revocation"         // of contacts' tokens
 	factUndo      = "revocation_undone"  // names the revocations that it undoes
 	factDeletion  = "messenger_deleted"  // names the incarnation; it is in the folder of the name
@@ -63,6 +64,7 @@ type Fact struct {
 	KeyID string     `json:"kid,omitempty"`
 	Token string     `json:"token,omitempty"`
 	End   *time.Time `json:"end,omitempty"`
+	Any   bool       `json:"any_kid,omitempty"` // the imported token verifies JWTs with any kid
 
 	Closing bool   `json:"closing,omitempty"` // connections of the revoked tokens end, too
 	Key     string `json:"key,omitempty"`     // hash of a dropped key
@@ -122,6 +124,8 @@ func (f *Fact) check() error {
 		complete = complete && f.Key != ""
 	case factToken:
 		complete = complete && f.KeyID != "" && f.Token != ""
+	case factImported:
+		complete = complete && f.KeyID != "" && f.isSecret()
 	case factRevoke:
 		v := f.Revocation
 		complete = complete && v != nil && v.targets() == 1 && (v.Before == nil) == v.IsToken()

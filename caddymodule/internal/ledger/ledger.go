@@ -18,11 +18,12 @@ type ledger struct {
 	settled              bool               // see Contest
 	seen                 time.Time          // when this node has read the first version
 
-	kept    map[string][]string  // by token: the resets that it outlives, in addition to those that it names
-	expiry  map[string]time.Time // by token: the latest
-	revoked map[string]bool      // tokens
-	tokens  map[string]*Fact
-	resets  map[string]*Fact
+	kept     map[string][]string  // by token: the resets that it outlives, in addition to those that it names
+	expiry   map[string]time.Time // by token: the latest
+	revoked  map[string]bool      // tokens
+	tokens   map[string]*Fact
+	imported bool // there was an imported one: two can have one secret
+	resets   map[string]*Fact
 
 	undone      map[string]bool  // revocations
 	revocations map[string]*Fact // the active ones that take room
@@ -82,8 +83,9 @@ func (l *ledger) add(f *Fact, e *Effect) {
 	case factDropped:
 		l.dropped[f.Key] = append(l.dropped[f.Key], f)
 		e.Settings = true
-	case factToken:
+	case factToken, factImported:
 		l.tokens[f.ID] = f
+		l.imported = l.imported || f.Kind == factImported
 		e.Ring = true
 	case factKept:
 		for _, token := range f.Of {
@@ -213,11 +215,12 @@ func (l *ledger) standing() *Fact {
 // ring returns the shared tokens that are not revoked, the oldest first. Some may have expired.
 func (l *ledger) ring() []Token {
 	var ring []Token
+	dead := l.deadSecrets()
 	for id, f := range l.tokens {
-		if l.revoked[id] || l.isReset(f) {
+		if l.isRevoked(f) || dead != nil && dead[secretID(f.secret())] {
 			continue
 		}
-		t := Token{id: id, KeyID: f.KeyID, Token: f.Token, Created: f.At.Truncate(time.Second), at: f.At}
+		t := Token{id: id, KeyID: f.KeyID, Secret: f.secret(), Created: f.At.Truncate(time.Second), Imported: f.Kind == factImported, at: f.At, anyKID: f.Any}
 		if end, found := l.expiry[id]; found {
 			t.End = &end
 		}
@@ -227,14 +230,37 @@ func (l *ledger) ring() []Token {
 	return ring
 }
 
+// isRevoked reports whether a token was revoked, by itself or by a reset.
+func (l *ledger) isRevoked(token *Fact) bool { return l.revoked[token.ID] || l.isReset(token) }
+
+// deadSecrets returns the secrets of revoked tokens. Two nodes can import one secret at the same instant, as two tokens: when the
+// one is revoked, the other is as well. Generated tokens are never alike, so that this costs nothing without an imported one.
+func (l *ledger) deadSecrets() map[string]bool {
+	if !l.imported {
+		return nil
+	}
+	dead := make(map[string]bool)
+	for _, f := range l.tokens {
+		if l.isRevoked(f) {
+			dead[secretID(f.secret())] = true
+		}
+	}
+	return dead
+}
+
 // isReset reports whether a reset has revoked a token.
 func (l *ledger) isReset(token *Fact) bool {
-	for id := range l.resets {
-		if !l.outlives(token, id) {
+	for id, f := range l.resets {
+		if !l.outlives(token, id) && !l.isVoid(f) {
 			return true
 		}
 	}
 	return false
+}
+
+// isVoid reports whether a reset was made with settings that its writer has withdrawn.
+func (l *ledger) isVoid(reset *Fact) bool {
+	return len(reset.Of) > 0 && l.withdrawn[reset.Of[0]] && !l.confirmed[reset.Of[0]]
 }
 
 // outlives reports whether a reset does not revoke a token. One that was made by a change of the validation method revokes the

@@ -26,13 +26,17 @@ var (
 	ErrCovers = errors.New("this revocation replaced others, such as the logouts of one contact, and cannot be undone: it is not known any more which tokens these were")
 )
 
-// NextVersion returns a version of the settings that follows the current one, and the incarnation that it belongs to, which is a
-// new one if there is no messenger.
-func (j *Journal) NextVersion(settings *config.Messenger, now time.Time) (v *Fact, incarnation string, err error) {
-	v = NewFact(factSettings, j.stamp(now))
+// NextVersion returns the facts of a version of the settings that follows the current one, itself first, and the incarnation that it
+// belongs to, which is a new one if there is no messenger.
+//
+// A version that uses shared tokens again, after a time in which none were used, revokes those from before with the same batch: no
+// node ever follows it without that.
+func (j *Journal) NextVersion(settings *config.Messenger, now time.Time) (facts []*Fact, incarnation string, err error) {
+	v := NewFact(factSettings, j.stamp(now))
 	if v.Settings, err = json.Marshal(settings); err != nil {
 		return nil, "", err
 	}
+	facts = []*Fact{v}
 	j.view(func(current string, l *ledger) {
 		if l == nil {
 			incarnation, v.Number, v.Created = newID(), 1, &v.At
@@ -46,8 +50,11 @@ func (j *Journal) NextVersion(settings *config.Messenger, now time.Time) (v *Fac
 				v.Knows = append(v.Knows, f.ID)
 			}
 		}
+		if reset := l.ringReset(v, settings, now); reset != nil {
+			facts = append(facts, reset)
+		}
 	})
-	return v, incarnation, nil
+	return facts, incarnation, nil
 }
 
 // Undecided is how long a version that is neither confirmed nor withdrawn may still be: its writer may have been stopped. A write
@@ -197,7 +204,7 @@ func (j *Journal) Confirmation(v *Fact, before *Record, settings *config.Messeng
 	if before == nil {
 		return facts
 	}
-	kept := keyHashes(settings)
+	kept := keyHashes(trustedAt(settings, now))
 	for _, hash := range keyHashes(before.Settings) {
 		if !slices.Contains(kept, hash) {
 			f := NewFact(factDropped, at, v.ID)
@@ -205,7 +212,7 @@ func (j *Journal) Confirmation(v *Fact, before *Record, settings *config.Messeng
 			facts = append(facts, f)
 		}
 	}
-	if len(before.Tokens) > 0 && !settings.IsGenerated() {
+	if len(before.Tokens) > 0 && !settings.UsesRing(now) {
 		reset := NewFact(factReset, at)
 		reset.Number = v.Number
 		facts = append(facts, reset)
@@ -233,41 +240,6 @@ func (j *Journal) Deletion(now time.Time) *Fact {
 		return nil
 	}
 	return NewFact(factDeletion, j.stamp(now), gone...)
-}
-
-// ChangeRing returns the facts of a change of the shared tokens, and the token that is made, if any.
-func (j *Journal) ChangeRing(change RingChange, now time.Time) (incarnation string, made *NewToken, facts []*Fact, err error) {
-	at := j.stamp(now)
-	err = ErrNothing
-	j.view(func(current string, l *ledger) {
-		if incarnation = current; l != nil {
-			made, facts, err = change.facts(l, at, now)
-			change.lengthen(made, facts)
-		}
-	})
-	return incarnation, made, facts, err
-}
-
-// MissedResets returns the fact by which a token outlives resets that were made at the same instant without knowing of it, or nil
-// if there are none. facts are those by which the token was made. It has not been shown yet.
-func (j *Journal) MissedResets(incarnation string, facts []*Fact) (kept *Fact) {
-	j.view(func(current string, l *ledger) {
-		for _, f := range facts {
-			if f.Kind != factToken || l == nil || current != incarnation {
-				continue
-			}
-			for _, id := range l.resetIDs() {
-				if l.outlives(f, id) {
-					continue
-				}
-				if kept == nil {
-					kept = NewFact(factKept, f.At, f.ID)
-				}
-				kept.Knows = append(kept.Knows, id)
-			}
-		}
-	})
-	return kept
 }
 
 // Revoke returns the facts by which v is revoked.
@@ -302,6 +274,19 @@ func (j *Journal) Undo(v *Revocation, now time.Time) (incarnation string, undo *
 		}
 	})
 	return incarnation, undo, err
+}
+
+// CheckUndone returns an error if an undo that was written is without effect: another node has written a revocation at the same
+// instant that covers what it undoes, such as the 21st logout of a contact.
+func (j *Journal) CheckUndone(undo *Fact) (err error) {
+	j.view(func(_ string, l *ledger) {
+		for _, id := range undo.Of {
+			if l != nil && l.facts[id] != nil && l.isCovered(l.facts[id]) {
+				err = ErrCovers
+			}
+		}
+	})
+	return err
 }
 
 // Revocations returns the revocations that are of use under this max_lifetime, the newest first.

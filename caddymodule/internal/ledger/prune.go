@@ -60,7 +60,8 @@ func (l *ledger) isOfUse(f *Fact, now time.Time) bool {
 		return slices.ContainsFunc(f.Of, func(id string) bool { return l.versions[id] != nil })
 	case factToken:
 		end, ends := l.expiry[f.ID]
-		return !(l.revoked[f.ID] || l.isReset(f) || ends && past(end))
+		return !(l.isRevoked(f) || ends && past(end))
+	case factImported: // it is remembered, so that its secret is not imported again after it was revoked
 	case factKept, factExpiry, factRevoked:
 		return recent(f.At) || f.End != nil && recent(*f.End) || slices.ContainsFunc(f.Of, func(id string) bool { return l.tokens[id] != nil })
 	case factReset: // the last one is kept: a token that reappears names no later one

@@ -55,7 +55,7 @@ func (l *ledger) record(incarnation string) *Record {
 	}
 	for _, f := range l.facts {
 		switch f.Kind {
-		case factToken, factExpiry, factRevoked, factReset:
+		case factToken, factImported, factExpiry, factRevoked, factReset:
 			if f.At.After(r.Changed) {
 				r.Changed = f.At.UTC()
 			}
@@ -81,9 +81,20 @@ func (l *ledger) settings(v *Fact) (*config.Messenger, error) {
 		}
 		return known, vault.ErrDamaged
 	}
-	named := len(settings.PublicKey)
-	settings.PublicKey = slices.DeleteFunc(settings.PublicKey, func(k config.PublicKey) bool { return l.isDropped(v, keyHash(k.Key)) })
-	if settings.JWKS != nil && l.isDropped(v, keyHash(settings.JWKS.URL)) || named > 0 && len(settings.PublicKey) == 0 {
+	lost := func(m *config.Messenger) bool {
+		named := len(m.PublicKey)
+		m.PublicKey = slices.DeleteFunc(m.PublicKey, func(k config.PublicKey) bool { return l.isDropped(v, keyHash(k.Key)) })
+		return m.JWKS != nil && l.isDropped(v, keyHash(m.JWKS.Document())) || named > 0 && len(m.PublicKey) == 0
+	}
+	if p := settings.Previous; p != nil {
+		former := p.Settings()
+		if p.PublicKey = nil; lost(former) {
+			settings.Previous = nil
+		} else {
+			p.PublicKey = former.PublicKey
+		}
+	}
+	if lost(settings) {
 		return settings, fmt.Errorf("the settings name a key or key set that was removed meanwhile; save them again")
 	}
 	return settings, nil
@@ -104,7 +115,7 @@ func keyHash(text string) string {
 	return strings.ToLower(base32.StdEncoding.EncodeToString(sum[:])[:32])
 }
 
-// keyHashes returns the keys and the URL that settings trust. settings may be nil.
+// keyHashes returns the keys and the URLs that settings trust. settings may be nil.
 func keyHashes(settings *config.Messenger) (hashes []string) {
 	if settings == nil {
 		return nil
@@ -113,9 +124,22 @@ func keyHashes(settings *config.Messenger) (hashes []string) {
 		hashes = append(hashes, keyHash(k.Key))
 	}
 	if settings.JWKS != nil {
-		hashes = append(hashes, keyHash(settings.JWKS.URL))
+		hashes = append(hashes, keyHash(settings.JWKS.Document()))
+	}
+	if settings.Previous != nil {
+		hashes = append(hashes, keyHashes(settings.Previous.Settings())...)
 	}
 	return hashes
+}
+
+// trustedAt returns settings without a method before that is over at that time.
+func trustedAt(settings *config.Messenger, now time.Time) *config.Messenger {
+	if settings.Previous == nil || !settings.Previous.IsOver(now) {
+		return settings
+	}
+	trusted := settings.CopySettings()
+	trusted.Previous = nil
+	return trusted
 }
 
 // activeRevocations returns the revocations that are active, the oldest first. Several of the same target are one.

@@ -26,21 +26,23 @@ const (
 	maxOverlap     = 365 * 24 * time.Hour
 )
 
-// A Token is one shared token of a key ring. It is stored as a whole, because HMAC needs the text itself.
+// A Token is one shared token of a key ring. It is stored as a whole, because HMAC needs the secret itself.
 type Token struct {
-	KeyID   string
-	Token   string
-	Created time.Time
-	End     *time.Time // when it expires; nil if never
+	KeyID    string
+	Secret   []byte // of a generated one, its text
+	Created  time.Time
+	End      *time.Time // when it expires; nil if never
+	Imported bool       // the site had it before; otherwise the gateway has generated it
 
-	id string // of its fact
-	at time.Time
+	id     string // of its fact
+	at     time.Time
+	anyKID bool
 }
 
-// A NewToken is a token that was just generated. Only the call that generates it ever returns the text.
+// A NewToken is a token that was just generated or imported. Only the call that generates it ever returns the text.
 type NewToken struct {
 	KeyID   string    `json:"kid"`
-	Token   string    `json:"token"`
+	Token   string    `json:"token,omitempty"` // of an imported one its owner has it already
 	Created time.Time `json:"created"`
 
 	// Ended is how many connections of this node were ended, if the caller wanted them ended.
@@ -114,7 +116,7 @@ func reset(closing bool) ringChange {
 	}
 }
 
-// revoke revokes the token with this kid at once.
+// revoke revokes the token with this kid at once, and with it every other token with the same secret.
 func revoke(kid string, closing bool) ringChange {
 	return func(l *ledger, at, now time.Time) (*NewToken, []*Fact, error) {
 		f := NewFact(factRevoked, at)
@@ -123,6 +125,34 @@ func revoke(kid string, closing bool) ringChange {
 			if t.KeyID == kid {
 				f.Of = append(f.Of, t.id)
 			}
+		}
+		if len(f.Of) == 0 {
+			return nil, nil, ErrNoToken
+		}
+		return nil, []*Fact{f}, nil
+	}
+}
+
+// extend lets the token with this kid, which was to expire, expire after that time. It never shortens anything.
+func extend(kid string, overlap time.Duration) ringChange {
+	return func(l *ledger, at, now time.Time) (*NewToken, []*Fact, error) {
+		if overlap <= 0 || overlap > maxOverlap {
+			return nil, nil, fmt.Errorf("the time is not above 0 and at most %d days", maxOverlap/(24*time.Hour))
+		}
+		end := now.Add(overlap).UTC()
+		f := NewFact(factExpiry, at)
+		f.End = &end
+		for _, t := range activeTokens(l.ring(), now) {
+			if t.KeyID != kid {
+				continue
+			}
+			if t.End == nil {
+				return nil, nil, errors.New("this shared token does not expire, so that there is nothing to extend")
+			}
+			if !end.After(*t.End) {
+				return nil, nil, fmt.Errorf("this shared token is valid until %s already, which is later; nothing shortens that but revoking it", t.End.UTC().Format(time.RFC3339))
+			}
+			f.Of = append(f.Of, t.id)
 		}
 		if len(f.Of) == 0 {
 			return nil, nil, ErrNoToken
@@ -146,15 +176,25 @@ func newKeyID(ring []Token, now time.Time) string {
 	}
 }
 
-// Fingerprint identifies a token without revealing it: it is a hash of 256 random bits.
+// Fingerprint identifies a token without revealing it: it is a hash of 256 random bits. An imported one has none: its secret may be
+// one that can be guessed, and a hash would tell who has guessed it.
 func (t *Token) Fingerprint() string {
-	sum := sha256.Sum256([]byte("messenger shared token\x00" + t.Token))
+	if t.Imported {
+		return ""
+	}
+	sum := sha256.Sum256(append([]byte("messenger shared token\x00"), t.Secret...))
 	return hex.EncodeToString(sum[:8])
 }
 
 // Fits reports whether the token is long enough for the algorithm. One that was generated for a shorter hash may not be, after the
 // messenger's algorithm was changed; it verifies nothing then.
-func (t *Token) Fits(alg sigkey.Algorithm) bool { return len(t.Token) >= alg.MinSecret() }
+func (t *Token) Fits(alg sigkey.Algorithm) bool {
+	if !t.Imported {
+		return len(t.Secret) >= alg.MinSecret()
+	}
+	_, err := sigkey.ParseShared(t.Secret, "", alg) // it may also end in more NUL bytes than a longer block tells apart
+	return err == nil
+}
 
 // Keys returns the keys of the tokens that are long enough for the algorithm; used returns where the last use of one is noted. Nodes that make tokens at the same instant can exceed maxRing; the newest tokens are
 // used then, as many as a verifier takes.
@@ -168,7 +208,11 @@ func (r *Record) Keys(alg sigkey.Algorithm, used func(kid string) *atomic.Int64)
 		if !t.Fits(alg) {
 			continue
 		}
-		key, err := sigkey.ParseShared([]byte(t.Token), t.KeyID, alg)
+		kid := t.KeyID
+		if t.anyKID {
+			kid = ""
+		}
+		key, err := sigkey.ParseShared(t.Secret, kid, alg)
 		if err != nil {
 			return nil, fmt.Errorf("the shared token %s %w", t.KeyID, err)
 		}

@@ -105,7 +105,7 @@ func isUnknown(j *ledger.Journal) bool {
 func (s *Store) applyOwned(j *ledger.Journal, e ledger.Effect) (ended int, err error) {
 	var r *ledger.Record
 	var all, added []authn.Revocation
-	rings := make(map[*Messenger]authn.Keys)
+	rings := make(map[*source]authn.Keys)
 	if e.Ring {
 		if r = j.Record(); r == nil {
 			r = new(ledger.Record)
@@ -119,9 +119,11 @@ func (s *Store) applyOwned(j *ledger.Journal, e ledger.Effect) (ended int, err e
 	registries := slices.Clone(s.registries)
 	s.mu.Unlock()
 	for _, reg := range registries {
-		if m := reg.Messengers[j.Name]; r != nil && m != nil && m.IsGenerated() {
-			if rings[m], err = m.ringKeys(r, s.usesOf(j.Name, ledger.KindRing)); err != nil {
-				return 0, err
+		if m := reg.Messengers[j.Name]; r != nil && m != nil {
+			if src := m.ringSource(); src != nil {
+				if rings[src], err = m.ringKeys(src, r, s.usesOf(j.Name, ledger.KindRing)); err != nil {
+					return 0, err
+				}
 			}
 		}
 	}
@@ -137,9 +139,9 @@ func (s *Store) applyOwned(j *ledger.Journal, e ledger.Effect) (ended int, err e
 			m.revoked.Add(added)
 		}
 		if r != nil {
-			if m.IsGenerated() && m.ring != r.Revision {
-				m.ring = r.Revision
-				m.trust(rings[m])
+			if src := m.ringSource(); src != nil && src.ring != r.Revision {
+				src.ring = r.Revision
+				m.replace(src, rings[src])
 			}
 			m.SetOrigin(session.Origin{Closings: r.Closings}) // after the keys: auth reads the origin first, and so never verifies with keys that are older than it
 		}
@@ -147,10 +149,21 @@ func (s *Store) applyOwned(j *ledger.Journal, e ledger.Effect) (ended int, err e
 			ended += m.endRevoked(added)
 			if r != nil {
 				ended += m.endInvalidated()
+				m.boundConnections()
 			}
 		}
 	}
 	return ended, nil
+}
+
+// ringSource returns the source of m whose keys are generated shared tokens, or nil. The two methods are never both that.
+func (m *Messenger) ringSource() *source {
+	for _, src := range m.sources() {
+		if src.settings.IsGenerated() {
+			return src
+		}
+	}
+	return nil
 }
 
 // applyStored makes the facts of a stored messenger active, if it is in memory. The connections themselves know under what they
@@ -213,6 +226,7 @@ func (s *Store) applyStored(j *ledger.Journal, e ledger.Effect) (ended int, err 
 	s.cache(j.Name, newEntry(m, j, r.Revision))
 	if active {
 		ended = m.endRevoked(all) + m.endInvalidated()
+		m.boundConnections()
 	}
 	return ended, nil
 }

@@ -30,7 +30,13 @@ type Condition struct {
 	Revision string // if not empty, the record must have this revision
 	Absent   bool   // there must not be a record
 	Present  bool   // there must be a record
+
+	Confirm      int            // how many keys and shared tokens the change may take out of use, exactly; or AnyLoss
+	KeepPrevious *time.Duration // of a change of settings: how long the method that is replaced stays in use; nil leaves that to the settings
 }
+
+// IsEmpty reports whether c requires nothing of the record.
+func (c Condition) IsEmpty() bool { return c.Revision == "" && !c.Absent && !c.Present }
 
 // Check returns an error with status 412 if old, which is nil if there is no record, does not meet the condition.
 func (c Condition) Check(old *ledger.Record) error {

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"slices"
 
 	"go.uber.org/zap"
 
@@ -33,10 +34,17 @@ func EndAll(name string, logger *zap.Logger) int {
 }
 
 // endWithoutKeys ends the connections of m whose tokens were signed by a key that is not active. It is called when the key
-// set at a URL has changed or is not trusted any more.
-func (m *Messenger) endWithoutKeys() {
+// set at a URL has changed or is not trusted any more. If that is the set of the method before, connections that were opened with
+// other keys are none of its concern.
+func (m *Messenger) endWithoutKeys(key EngineKey) {
 	active := m.Verifier.Load().Active()
-	m.logKeyEnds(Connections.EndWhere(m.Name, func(s session.Subject) bool { return !active[s.Key] }, session.Revoked))
+	var removed map[string]bool
+	if m.former != nil && m.former.Engine == key {
+		removed = m.dropKeys()
+	}
+	all := m.Engine == key
+	m.logKeyEnds(Connections.EndWhere(m.Name, func(s session.Subject) bool { return !active[s.Key] && (all || removed[s.Key]) }, session.Revoked))
+	m.boundConnections()
 }
 
 // endInvalidated ends the connections that are not valid any more; see invalidates. It returns their number.
@@ -69,7 +77,7 @@ func (m *Messenger) endRevoked(rules []authn.Revocation) int {
 
 // KeySetChanged is called after every change of a key set from a URL. It ends the connections whose key was removed, at all
 // messengers that use the key set now.
-func (s *Store) KeySetChanged(key engineKey) {
+func (s *Store) KeySetChanged(key EngineKey) {
 	s.mu.Lock()
 	var using []*Messenger
 	for _, a := range s.registries {
@@ -81,8 +89,9 @@ func (s *Store) KeySetChanged(key engineKey) {
 	}
 	s.mu.Unlock()
 	for _, m := range append(using, s.messengers()...) {
-		if m.Engine == key && !(m.Stored && s.isConfigured(m.Name)) {
-			m.endWithoutKeys()
+		uses := slices.ContainsFunc(m.sources(), func(src *source) bool { return src.Engine == key })
+		if uses && !(m.Stored && s.isConfigured(m.Name)) {
+			m.endWithoutKeys(key)
 		}
 	}
 }
@@ -97,6 +106,7 @@ func (reg *Registry) EndOrphansOf(ctx context.Context, name string) bool {
 			_ = Connections.EndWhere(name, revoked, session.Revoked)
 		}
 		m.endInvalidated()
+		m.boundConnections()
 	case rej.Code == authn.MessengerUnknown:
 		EndAll(name, reg.Logger)
 	default:

@@ -130,7 +130,7 @@ func (reg *Registry) importInto(ctx context.Context, j *ledger.Journal, c *ledge
 	if o.DryRun {
 		return nil
 	}
-	_, _, err = reg.Store.put(ctx, j, putting{settings: c.Settings, condition: Condition{Present: true}})
+	_, _, err = reg.Store.put(ctx, j, putting{settings: c.Settings, condition: Condition{Present: true, Confirm: AnyLoss}})
 	return err
 }
 

@@ -151,21 +151,25 @@ func (m *Messenger) invalidates(s session.Subject, active map[string]bool) bool 
 	}
 }
 
-// Ended returns how a connection of s has to end at once, or false if it may continue. m is the messenger that verified its
-// token. Between that and the opening of the connection a backend may take long to answer, and only this check finds what
-// was revoked or removed in the meantime. If the current state is unknown, the connection has to end.
-func (m *Messenger) Ended(ctx context.Context, s session.Subject) (session.Ending, bool) {
+// Ended returns how a connection of s has to end at once, or false if it may continue, and what becomes of the end of its key then. m
+// is the messenger that verified its token. Between that and the opening of the connection a backend may take long to answer, and
+// only this check finds what was revoked or removed in the meantime. If the current state is unknown, the connection has to end.
+func (m *Messenger) Ended(ctx context.Context, s session.Subject) (ending session.Ending, bound session.Bound, ended bool) {
 	current, rej := currentMessenger(ctx, m)
 	switch {
 	case rej != nil && rej.Code == authn.MessengerUnknown:
-		return session.Revoked, true
+		return session.Revoked, bound, true
 	case rej != nil, current.revoked.Unknown():
-		return session.Ending{Code: TryAgainLater, Reason: string(authn.KeysUnavailable)}, true
+		return session.Ending{Code: TryAgainLater, Reason: string(authn.KeysUnavailable)}, bound, true
 	}
 	active := current.Verifier.Load().Active()
 	// A new key set that was not fetched yet ends nothing here; its first fetch does. See KeySetChanged.
-	dropped := current.KeySet != nil && !active[s.Key] && (len(active) > 0 || current.Engine == m.Engine)
-	return session.Revoked, dropped || current.invalidates(s, active) || current.revoked.Covers(s.Identity, authn.TokenID(s.TokenID), s.Issued)
+	dropped := current.KeySet != nil && !active[s.Key] && (len(active) > 0 || current.Engine == m.Engine) || current.hasDropped(s.Key) && !active[s.Key]
+	bound = session.Bound{Unknown: true}
+	if current.former != nil {
+		bound = current.keyBounds()(s)
+	}
+	return session.Revoked, bound, dropped || current.invalidates(s, active) || current.revoked.Covers(s.Identity, authn.TokenID(s.TokenID), s.Issued)
 }
 
 // TryAgainLater is a WebSocket close code (RFC 6455 section 11.7).

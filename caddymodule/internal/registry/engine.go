@@ -16,8 +16,8 @@ import (
 // keeps the keys and fetches nothing, because Caddy loads the new configuration before it stops the old one.
 var engines = caddy.NewUsagePool()
 
-// An engineKey identifies an engine in the pool: there is one for each store and settings.
-type engineKey struct {
+// An EngineKey identifies an engine in the pool: there is one for each store and settings.
+type EngineKey struct {
 	Settings authn.JWKSSettings
 	store    *Store
 }
@@ -26,7 +26,7 @@ type engineKey struct {
 type engine struct {
 	*authn.JWKS
 	users *fetchUsers
-	key   engineKey
+	key   EngineKey
 }
 
 // Destruct implements caddy.Destructor. The pool calls it when the last messenger has released the engine.
@@ -38,7 +38,7 @@ func (e engine) Destruct() error {
 
 // acquireEngine returns the engine for key from the pool. A new one begins with the key set that the store has a copy of.
 // The caller releases the engine once, with releaseEngine.
-func acquireEngine(key engineKey, m *Messenger) (*authn.JWKS, error) {
+func acquireEngine(key EngineKey, m *Messenger) (*authn.JWKS, *fetchUsers, error) {
 	value, _, err := engines.LoadOrNew(key, func() (caddy.Destructor, error) {
 		log, keep := key.store.logFetches(), key.store.storeKeySets()
 		users := &fetchUsers{names: make(map[metrics.MeterKey]int)}
@@ -53,23 +53,25 @@ func acquireEngine(key engineKey, m *Messenger) (*authn.JWKS, error) {
 				key.store.KeySetChanged(key)
 			}
 		})
+		if key.Settings.SmallKeys { // of a site owner, who must not explore the gateway's network
+			e.RestrictHosts(func(hostname, host string) bool { return !key.store.IsInternal(hostname, host) })
+		}
 		key.store.useKeySet(key, e, true)
 		key.store.restoreKeySet(key.Settings, e)
 		return engine{e, users, key}, nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	e := value.(engine)
 	e.users.add(m, 1)
-	m.fetches = e.users
-	return e.JWKS, nil
+	return e.JWKS, e.users, nil
 }
 
 // releaseEngine gives back what acquireEngine returned.
-func releaseEngine(key engineKey, m *Messenger) {
-	m.fetches.add(m, -1)
-	_, _ = engines.Delete(key) // Destruct returns no error
+func releaseEngine(src *source, m *Messenger) {
+	src.fetches.add(m, -1)
+	_, _ = engines.Delete(src.Engine) // Destruct returns no error
 }
 
 // maxAudited is how many messengers a line of the audit log names.

@@ -80,11 +80,11 @@ func TestStoppedBeforeConfirming(t *testing.T) {
 	})
 	done := make(chan error)
 	go func() {
-		_, _, err := a.Put(ctx, "acme", keySet, Condition{})
+		_, _, err := a.Put(ctx, "acme", keySet, Condition{Confirm: AnyLoss})
 		done <- err
 	}()
 	<-stopped
-	if _, _, err := b.Put(ctx, "acme", sharedTokenSettings(0), Condition{}); err != nil { // after the change of a, as b sees it
+	if _, _, err := b.Put(ctx, "acme", sharedTokenSettings(0), Condition{Confirm: AnyLoss}); err != nil { // after the change of a, as b sees it
 		t.Fatal(err)
 	}
 	kid := b.change("acme", ledger.GenerateToken())
@@ -107,7 +107,7 @@ func TestStoppedBeforeDroppingAKey(t *testing.T) {
 	set := func(url string) *config.Messenger {
 		return &config.Messenger{IdentityKey: "identity", JWKS: &config.JWKS{URL: url}}
 	}
-	if _, _, err := a.Put(ctx, "acme", set("https://keys.example/one"), Condition{}); err != nil {
+	if _, _, err := a.Put(ctx, "acme", set("https://keys.example/one"), Condition{Confirm: AnyLoss}); err != nil {
 		t.Fatal(err)
 	}
 	stopped, goOn := make(chan bool), make(chan bool)
@@ -123,11 +123,11 @@ func TestStoppedBeforeDroppingAKey(t *testing.T) {
 	})
 	done := make(chan error)
 	go func() {
-		_, _, err := a.Put(ctx, "acme", set("https://keys.example/two"), Condition{})
+		_, _, err := a.Put(ctx, "acme", set("https://keys.example/two"), Condition{Confirm: AnyLoss})
 		done <- err
 	}()
 	<-stopped
-	if _, _, err := b.Put(ctx, "acme", set("https://keys.example/one"), Condition{}); err != nil { // as b sees it, it goes back
+	if _, _, err := b.Put(ctx, "acme", set("https://keys.example/one"), Condition{Confirm: AnyLoss}); err != nil { // as b sees it, it goes back
 		t.Fatal(err)
 	}
 	goOn <- true

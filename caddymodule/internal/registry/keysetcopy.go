@@ -52,21 +52,21 @@ func keySetID(url string) string {
 // keySetFacts is what a node knows of the facts about one URL, and who uses its set.
 type keySetFacts struct {
 	distrusts map[string]bool // IDs of facts
-	engines   map[engineKey]*authn.JWKS
+	engines   map[EngineKey]*authn.JWKS
 }
 
 // keySetFactsOf returns the facts about a URL. The caller holds mu.
 func (s *Store) keySetFactsOf(id string) *keySetFacts {
 	k := s.keySets[id]
 	if k == nil {
-		k = &keySetFacts{distrusts: make(map[string]bool), engines: make(map[engineKey]*authn.JWKS)}
+		k = &keySetFacts{distrusts: make(map[string]bool), engines: make(map[EngineKey]*authn.JWKS)}
 		s.keySets[id] = k
 	}
 	return k
 }
 
 // useKeySet notes that an engine is used, or is not any more.
-func (s *Store) useKeySet(key engineKey, engine *authn.JWKS, used bool) {
+func (s *Store) useKeySet(key EngineKey, engine *authn.JWKS, used bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	id := keySetID(key.Settings.URL)
@@ -193,7 +193,7 @@ func (s *Store) followKeySet(ctx context.Context, c vault.Change) error {
 // fetchDistrusted drops the keys of a set that this node has, and fetches it again.
 func (s *Store) fetchDistrusted(ctx context.Context, id string) {
 	s.mu.Lock()
-	engines := make(map[engineKey]*authn.JWKS)
+	engines := make(map[EngineKey]*authn.JWKS)
 	if k := s.keySets[id]; k != nil {
 		maps.Copy(engines, k.engines)
 	}

@@ -201,7 +201,7 @@ func TestStoredAndConfiguredMessengerOfOneName(t *testing.T) {
 				}
 				next := registryOn(a.Store, nil, a.Logger)
 				configured := &Messenger{Messenger: &config.Messenger{IdentityKey: "identity", SharedToken: new(config.SharedToken)}}
-				if err := configured.provision("acme", a.Logger, a.Store); err != nil {
+				if err := configured.provision("acme", a.Logger, a.Store, nil); err != nil {
 					t.Fatal(err)
 				}
 				next.Messengers["acme"] = configured

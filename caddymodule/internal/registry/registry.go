@@ -75,10 +75,9 @@ func (reg *Registry) Storage() certmagic.Storage { return reg.storage }
 
 // Add makes a configured messenger from its settings. files has what was read for this configuration.
 func (reg *Registry) Add(name string, settings *config.Messenger, files config.LoadedFiles) error {
-	m := &Messenger{Messenger: settings, files: files}
-	defer func() { m.files = nil }() // they contain secrets
-	reg.Messengers[name] = m         // before provision: Release must clean up a messenger that failed half-way, too
-	if err := m.provision(name, reg.Logger, reg.Store); err != nil {
+	m := &Messenger{Messenger: settings}
+	reg.Messengers[name] = m // before provision: Release must clean up a messenger that failed half-way, too
+	if err := m.provision(name, reg.Logger, reg.Store, files); err != nil {
 		return err
 	}
 	m.acquireMeter()
@@ -118,11 +117,9 @@ func (reg *Registry) Start(ctx context.Context, interval time.Duration) {
 	reg.started.Store(true) // before a key set is fetched, of which a gateway that does not serve keeps no copy
 	for _, name := range reg.Names() {
 		m := reg.Messengers[name]
-		if m.KeySet != nil {
-			m.KeySet.Start()
-		}
+		m.start()
 		if interval > 0 {
-			m.watchKeyFiles(ctx, interval)
+			m.watch(ctx, interval)
 		}
 	}
 	go reg.warnAboutStored(ctx)

@@ -119,10 +119,19 @@ func (reg *Registry) Restore(ctx context.Context, name string, v ledger.Revocati
 		return changeError(err)
 	}
 	confirmed := j.IsConfirmed(incarnation)
-	if _, err = reg.Store.write(ctx, j, incarnation, true, undo); err != nil {
+	if _, err = reg.Store.write(ctx, j, incarnation, true, undo); err == nil {
+		_, err = reg.Store.again(ctx, j)
+	}
+	if err != nil {
 		return StorageError(err)
 	}
-	return reg.Store.checkContest(ctx, j, incarnation, confirmed, false)
+	if err := reg.Store.checkContest(ctx, j, incarnation, confirmed, true); err != nil {
+		return err
+	}
+	if err := j.CheckUndone(undo); err != nil {
+		return changeError(err)
+	}
+	return nil
 }
 
 // Revocations returns the active revocations of a messenger, the newest first.

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 )
 
@@ -25,6 +26,9 @@ func (reg *Registry) ChangeRing(ctx context.Context, name, kind string, change l
 	}
 	if r == nil && kind == ledger.KindStored {
 		return nil, 0, ErrNoMessenger
+	}
+	if err := c.confirms(config.Loss{Tokens: change.Revokes(r)}); err != nil {
+		return nil, 0, err
 	}
 	incarnation, made, facts, err := j.ChangeRing(change, Now())
 	if err != nil {

@@ -80,21 +80,26 @@ func (s *Store) put(ctx context.Context, j *ledger.Journal, p putting) (r *ledge
 	if before != nil && errors.Is(before.Unusable, vault.ErrNewer) {
 		return nil, false, errNewerSettings
 	}
-	v, incarnation, err := j.NextVersion(settings, Now())
+	settings, err = p.condition.next(before, settings, Now())
 	if err != nil {
 		return nil, false, err
 	}
+	version, incarnation, err := j.NextVersion(settings, Now())
+	if err != nil {
+		return nil, false, err
+	}
+	v := version[0]
 	if p.created != nil {
 		v.Created = p.created
 	}
-	if err = s.writeFirst(ctx, j, incarnation, p, v); err == nil {
+	if err = s.writeFirst(ctx, j, incarnation, p, version); err == nil {
 		_, err = s.again(ctx, j)
 	}
 	if err != nil {
 		return nil, false, StorageError(err)
 	}
 	if j.HasRival(incarnation, v) || hasLost(j, incarnation) {
-		return nil, false, s.withdraw(ctx, j, incarnation, p, v)
+		return nil, false, s.withdraw(ctx, j, incarnation, p, version)
 	}
 	if Now().Round(0).Sub(v.At) > ledger.Undecided { // the machine was suspended, and others do not wait any more
 		return nil, false, StorageError(vault.ErrUnknown)
@@ -115,8 +120,8 @@ func (s *Store) put(ctx context.Context, j *ledger.Journal, p putting) (r *ledge
 }
 
 // writeFirst writes a version of the settings together with what has to be there before: if it fits, in one batch.
-func (s *Store) writeFirst(ctx context.Context, j *ledger.Journal, incarnation string, p putting, v *ledger.Fact) error {
-	for _, facts := range ledger.Batches(append(slices.Clone(p.before), v)) {
+func (s *Store) writeFirst(ctx context.Context, j *ledger.Journal, incarnation string, p putting, version []*ledger.Fact) error {
+	for _, facts := range ledger.Batches(append(slices.Clone(p.before), version...)) {
 		if _, err := s.write(ctx, j, incarnation, p.urgent, facts...); err != nil {
 			return err
 		}
@@ -125,13 +130,14 @@ func (s *Store) writeFirst(ctx context.Context, j *ledger.Journal, incarnation s
 }
 
 // withdraw undoes a version that has a rival, and returns what its caller is told.
-func (s *Store) withdraw(ctx context.Context, j *ledger.Journal, incarnation string, p putting, v *ledger.Fact) error {
+func (s *Store) withdraw(ctx context.Context, j *ledger.Journal, incarnation string, p putting, version []*ledger.Fact) error {
+	v := version[0]
 	withdrawal := j.Withdrawal(v, Now())
 	_, err := s.write(ctx, j, incarnation, p.urgent, withdrawal)
 	if err == nil {
 		_, err = s.again(ctx, j)
 	}
-	if err == nil && j.IsBuiltUpon(incarnation, v, append(slices.Clone(p.before), v, withdrawal)) {
+	if err == nil && j.IsBuiltUpon(incarnation, v, slices.Concat(p.before, version, []*ledger.Fact{withdrawal})) {
 		err = vault.ErrUnknown
 	}
 	if err != nil {
@@ -216,7 +222,7 @@ func (reg *Registry) Remove(ctx context.Context, name string, c Condition) (ende
 	defer end()
 	s := reg.Store
 	j, err := s.fresh(ctx, name, ledger.KindStored)
-	unreadable = vault.IsUnreadable(err) && c == (Condition{})
+	unreadable = vault.IsUnreadable(err) && c.IsEmpty()
 	if err != nil && !unreadable {
 		return 0, false, StorageError(err)
 	}
@@ -243,8 +249,19 @@ func (reg *Registry) Remove(ctx context.Context, name string, c Condition) (ende
 		return 0, false, StorageError(err)
 	}
 	s.DropUses(ctx, name)
-	if r != nil && r.Settings.JWKS != nil {
-		_ = s.ForgetKeySet(ctx, r.Settings.JWKS.URL) // if another messenger uses the URL, its next fetch stores the copy again
+	if r != nil {
+		s.ForgetUnused(ctx, r.Settings, new(config.Messenger))
 	}
 	return ended + more, unreadable, nil
+}
+
+// ForgetUnused removes the copies of the key sets that before uses and next does not. If another messenger uses the URL, its next fetch
+// stores the copy again.
+func (s *Store) ForgetUnused(ctx context.Context, before, next *config.Messenger) {
+	kept := next.KeySetURLs()
+	for _, url := range before.KeySetURLs() {
+		if !slices.Contains(kept, url) {
+			_ = s.ForgetKeySet(ctx, url)
+		}
+	}
 }

@@ -1,8 +1,6 @@
 package registry
 
 import (
-	"fmt"
-
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
@@ -23,25 +21,10 @@ func (s *Store) newStored(name string, r *ledger.Record, revoked []authn.Revocat
 		m.logger.Warn(warning)
 	}
 	m.SetOrigin(session.Origin{Created: r.Created, Closings: r.Closings})
-	switch {
-	case m.JWKS != nil:
-		settings, err := m.JWKS.StoredSettings(s.IsInternal)
-		if err != nil {
-			return nil, fmt.Errorf("jwks %w", err)
-		}
-		if err := m.useEngine(settings, s); err != nil {
-			return nil, err
-		}
-		m.KeySet.Start()
-		return m, nil
-	case m.IsGenerated():
-		keys, err := m.ringKeys(r, s.usesOf(name, ledger.KindStored))
-		if err != nil {
-			return nil, err
-		}
-		m.keys.current = keys
-		m.trust(keys)
-		return m, nil
+	if err := m.openSources(s, nil, r); err != nil {
+		m.cleanup()
+		return nil, err
 	}
-	return m, m.loadKeys()
+	m.start()
+	return m, nil
 }

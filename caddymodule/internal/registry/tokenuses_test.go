@@ -34,12 +34,12 @@ func TestLastUseIsKnownToTheHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &Store{uses: make(map[string]*tokenUses)}
 		uses := l.usesOf("support", ledger.KindRing)
-		made := ledger.Token{KeyID: "2026-11-26-abcdef", Token: sharedtoken.Generate()}
+		made := ledger.Token{KeyID: "2026-11-26-abcdef", Secret: []byte(sharedtoken.Generate())}
 		keys, err := (&ledger.Record{Tokens: []ledger.Token{made}}).Keys(sigkey.HS256, uses.of)
 		if err != nil {
 			t.Fatal(err)
 		}
-		contact, rej := authn.NewVerifier(authn.Policy{IdentityKey: "identity"}, keys).Verify(context.Background(), signWith(made.Token, ""), nil)
+		contact, rej := authn.NewVerifier(authn.Policy{IdentityKey: "identity"}, keys).Verify(context.Background(), signWith(string(made.Secret), ""), nil)
 		if rej != nil {
 			t.Fatal(rej)
 		}

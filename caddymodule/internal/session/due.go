@@ -26,7 +26,9 @@ func (h *shard) wake() {
 	var found []*Session
 	for len(h.due) > 0 && h.due[0].due <= now {
 		s := h.due[0]
-		h.remove(s)
+		if h.remove(s); s.byKey {
+			s.ending = Revoked
+		}
 		found = append(found, s)
 	}
 	h.arm()

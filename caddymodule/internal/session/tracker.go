@@ -50,9 +50,11 @@ type Session struct {
 	shard      *shard
 	subject    Subject
 	ender      Ender
-	ending     Ending // of the deadline
+	ending     Ending // of its own deadline
 	opened     int64  // Unix nanoseconds
-	due        int64  // the same; 0 if there is no deadline
+	own        int64  // its own deadline, the same; 0 if there is none
+	due        int64  // that, or an earlier one of its key; see bound.go
+	byKey      bool   // due is that of its key
 	index      int    // in the heap, or one of the two below
 	next, prev *Session
 }
@@ -79,7 +81,8 @@ func (t *Tracker) Add(subject Subject, deadline Deadline, ender Ender) *Session 
 	s := &Session{tracker: t, shard: t.shardOf(subject.Identity), subject: subject, ender: ender,
 		ending: deadline.Ending, opened: now.UnixNano(), index: notDue}
 	if !deadline.To.IsZero() {
-		s.due = deadline.spread(now, t.opened.Add(1))
+		s.own = deadline.spread(now, t.opened.Add(1))
+		s.due = s.own
 	}
 	s.shard.add(s)
 	return s

@@ -27,6 +27,7 @@ type Key struct {
 	material    any    // *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey or []byte, as the algorithm wants it
 	fingerprint [sha256.Size]byte
 	end         time.Time     // when it expires; zero if it does not
+	issuer      string        // the iss that every token must have which it verifies; "" for any
 	used        *atomic.Int64 // the hour of its last use since 1970; nil if that is not recorded
 
 	// What prepare makes of these.
@@ -64,14 +65,34 @@ func (k *Key) SignatureSize() int { return k.size }
 // Algorithm returns the algorithm of k.
 func (k *Key) Algorithm() Algorithm { return k.alg }
 
+// IssuedBy returns k as a key that verifies only tokens with this iss: a key that was found through an issuer is trusted for that
+// issuer alone.
+func (k *Key) IssuedBy(issuer string) *Key {
+	bound := *k
+	bound.issuer = issuer
+	return &bound
+}
+
+// Issuer returns the iss that every token must have which k verifies, or "" for any.
+func (k *Key) Issuer() string { return k.issuer }
+
+// VerifiesAllOf reports whether k verifies every token that other verifies: both are the same key, and k is bound to no kid, time or
+// issuer to which other is not.
+func (k *Key) VerifiesAllOf(other *Key) bool {
+	return k.Same(other) && (k.kid == other.kid || k.kid == "") && (k.end.IsZero() || k.end.Equal(other.end)) && (k.issuer == other.issuer || k.issuer == "")
+}
+
 // Expired reports whether k has expired.
 func (k *Key) Expired(now time.Time) bool { return !k.end.IsZero() && !now.Before(k.end) }
 
 // Same reports whether k and other are the same key with the same algorithm, even if their kids or ends differ.
 func (k *Key) Same(other *Key) bool { return k.alg == other.alg && k.fingerprint == other.fingerprint }
 
-// SameMaterial reports whether k and other are the same key, even if their algorithms differ.
-func (k *Key) SameMaterial(other *Key) bool { return k.fingerprint == other.fingerprint }
+// HasOtherAlgorithm reports whether k and other are the same key with different algorithms, as no two keys may be that verify for one
+// messenger (RFC 8725 section 3.1).
+func (k *Key) HasOtherAlgorithm(other *Key) bool {
+	return k.fingerprint == other.fingerprint && k.alg != other.alg
+}
 
 // ID identifies the key with its algorithm: two are the same exactly if their IDs are. It is for comparing in memory and is never
 // shown. It is interned, because every open connection has one.

@@ -14,6 +14,7 @@ import (
 	"slices"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
 // The defaults of the header names, and the values of identity_encoding.
@@ -29,7 +30,7 @@ const (
 
 // Contract is the contract with the upstream: the headers that only the gateway sets.
 type Contract struct {
-	Claims    []string              // the claims that are sent upstream
+	Claims    []string              // the names of the claims that are sent upstream; the pointer of one that is inside another
 	Selection *authn.ClaimSelection // the same, for the verification
 	Own       NameSet               // all headers that this contract sets
 	Others    *NameSet              // those of every handler of the configuration; complete before the first request
@@ -49,19 +50,20 @@ type Contract struct {
 // Names say which headers the gateway sets.
 type Names struct {
 	Identity, Messenger string
-	Information         string        // the header of all contact_claims
-	Assertion           string        // the header of the assertion, which is removed whether or not there is one
-	Raw                 bool          // values are written as they are, and not percent-encoded
-	Claims              []string      // that have headers of their own
-	ClaimHeaders        []string      // in the same order
-	Sources             authn.Sources // the configured sources of tokens
+	Information         string               // the header of all contact_claims
+	Assertion           string               // the header of the assertion, which is removed whether or not there is one
+	Raw                 bool                 // values are written as they are, and not percent-encoded
+	Claims              []string             // that have headers of their own
+	Paths               []strictjson.Pointer // of the claims that are not top-level members, in the same order
+	ClaimHeaders        []string             // in the same order
+	Sources             authn.Sources        // the configured sources of tokens
 }
 
 // NewContract makes the contract for these names.
 func NewContract(names Names) Contract {
 	c := Contract{
 		Claims:      slices.Clone(names.Claims),
-		Selection:   authn.NewClaimSelection(names.Claims),
+		Selection:   authn.NewClaimSelection(names.Claims, names.Paths...),
 		Own:         NewNameSet(names.Identity, names.Messenger, names.Information, names.Assertion),
 		Others:      new(NameSet),
 		Dropped:     func(string) {},
@@ -90,7 +92,7 @@ func NewContract(names Names) Contract {
 
 // Equal reports whether c and other set the same headers from the same claims.
 func (c Contract) Equal(other Contract) bool {
-	return c.raw == other.raw && slices.Equal(c.Own.folded, other.Own.folded) && slices.Equal(c.Claims, other.Claims)
+	return c.raw == other.raw && slices.Equal(c.Own.folded, other.Own.folded) && c.Selection.Equal(other.Selection)
 }
 
 // A Header is a header as it is shown in explanations.

@@ -1,4 +1,4 @@
-package registry
+package keyfile
 
 import (
 	"context"
@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
 // memoryFiles are files that exist in the test alone.
@@ -54,28 +55,27 @@ func (f *memoryFiles) remove(name string) {
 	delete(f.texts, name)
 }
 
-// watchInMemory watches the files of m, which has loaded them, and returns what it logs.
-func watchInMemory(t *testing.T, m *Messenger, files *memoryFiles, interval time.Duration) *observer.ObservedLogs {
+// watchInMemory loads the keys of settings from files and watches these. It returns what is logged.
+func watchInMemory(t *testing.T, settings *config.Messenger, files *memoryFiles, interval time.Duration) (*Keys, *observer.ObservedLogs) {
 	t.Helper()
 	core, logs := observer.New(zap.DebugLevel)
-	if err := m.CheckSettings(); err != nil {
+	if err := settings.CheckSettings(); err != nil {
 		t.Fatal(err)
 	}
-	m.logger, m.Name = zap.New(core), "support"
-	m.Policy.IdentityKey = m.IdentityKey
-	m.files = make(config.LoadedFiles)
+	read := make(config.LoadedFiles)
 	for name, text := range files.texts {
-		m.files[name] = config.FileText{Text: []byte(text), Whole: []byte(text)}
+		read[name] = config.FileText{Text: []byte(text), Whole: []byte(text)}
 	}
-	if err := m.loadKeys(); err != nil {
+	keys, err := Load(settings, read, zap.New(core), func(authn.Keys) {})
+	if err != nil {
 		t.Fatal(err)
 	}
 	reads := config.NewFileReads(files.read)
-	for i, value := range m.KeyValues() {
+	for i, value := range settings.KeyValues() {
 		ref, _ := config.ParseReference(value)
-		go (&keyWatcher{m: m, files: reads, index: i, file: ref.Name}).run(t.Context(), interval)
+		go (&watcher{keys: keys, files: reads, index: i, file: ref.Name}).run(t.Context(), interval)
 	}
-	return logs
+	return keys, logs
 }
 
 func publicJWK(kid string, key *rsa.PrivateKey) string {
@@ -106,8 +106,8 @@ func TestAHangingKeyFileDelaysNoOther(t *testing.T) {
 	a, b := newTestRSA(t), newTestRSA(t)
 	synctest.Test(t, func(t *testing.T) {
 		files := &memoryFiles{texts: map[string]string{"a": publicJWK("1", a), "b": publicJWK("2", a)}, hanging: map[string]chan struct{}{"a": make(chan struct{})}}
-		m := &Messenger{Messenger: &config.Messenger{IdentityKey: "identity", PublicKey: []config.PublicKey{{Key: "{file.a}"}, {Key: "{file.b}"}}}}
-		logs := watchInMemory(t, m, files, time.Second)
+		settings := &config.Messenger{IdentityKey: "identity", PublicKey: []config.PublicKey{{Key: "{file.a}"}, {Key: "{file.b}"}}}
+		m, logs := watchInMemory(t, settings, files, time.Second)
 		files.set("a", publicJWK("3", b), "b", publicJWK("4", b))
 		first, second := m.activeKey(0), m.activeKey(1)
 		time.Sleep(3 * time.Second)
@@ -137,12 +137,12 @@ func TestHalfOfAKeyFileIsNotTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		secret := strings.Repeat("a-new-secret", 10)
 		files := &memoryFiles{texts: map[string]string{"a": strings.Repeat("an-old-secret", 10)}}
-		m := &Messenger{Messenger: &config.Messenger{IdentityKey: "identity", SharedToken: &config.SharedToken{Token: "{file.a}"}}}
-		logs := watchInMemory(t, m, files, time.Second)
+		settings := &config.Messenger{IdentityKey: "identity", SharedToken: &config.SharedToken{Token: "{file.a}"}}
+		m, logs := watchInMemory(t, settings, files, time.Second)
 		old := m.activeKey(0)
 		for i := 40; i < len(secret); i += 10 { // slower than the file is looked at
 			files.set("a", secret[:i])
-			time.Sleep(keyFileSettles * 9 / 10)
+			time.Sleep(settles * 9 / 10)
 			if m.activeKey(0) != old {
 				t.Fatalf("%d of %d bytes were taken", i, len(secret))
 			}
@@ -164,8 +164,8 @@ func TestKeyFilesChangePlaces(t *testing.T) {
 	a, b := newTestRSA(t), newTestRSA(t)
 	synctest.Test(t, func(t *testing.T) {
 		files := &memoryFiles{texts: map[string]string{"a": publicJWK("1", a), "b": publicJWK("2", b)}}
-		m := &Messenger{Messenger: &config.Messenger{IdentityKey: "identity", PublicKey: []config.PublicKey{{Key: "{file.a}"}, {Key: "{file.b}"}}}}
-		logs := watchInMemory(t, m, files, time.Second)
+		settings := &config.Messenger{IdentityKey: "identity", PublicKey: []config.PublicKey{{Key: "{file.a}"}, {Key: "{file.b}"}}}
+		m, logs := watchInMemory(t, settings, files, time.Second)
 		first, second := m.activeKey(0), m.activeKey(1)
 		files.set("a", publicJWK("2", b), "b", publicJWK("1", a))
 		time.Sleep(5 * time.Second)

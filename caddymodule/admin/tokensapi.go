@@ -1,0 +1,113 @@
+package admin
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
+)
+
+// A tokensBody is the body of a change of shared tokens.
+type tokensBody struct {
+	Overlap  *caddy.Duration      `json:"overlap"`
+	KeyID    string               `json:"kid"`
+	Close    bool                 `json:"close_connections"`
+	Secret   string               `json:"secret"`
+	Encoding sharedtoken.Encoding `json:"encoding"`
+	Confirm  int                  `json:"confirm"`
+}
+
+// tokenMembers are the members that the body of each action can have.
+var tokenMembers = map[string][]string{
+	"generate": nil, "rotate": {"overlap", "confirm"}, "reset": {"close_connections"},
+	"revoke": {"kid", "close_connections"}, "import": {"secret", "encoding", "kid"}, "extend": {"kid", "overlap"},
+}
+
+// check returns an error if the body has members that the action does not take.
+func (b *tokensBody) check(action string) error {
+	taken := tokenMembers[action]
+	for _, member := range []struct {
+		name string
+		set  bool
+	}{
+		{"overlap", b.Overlap != nil}, {"kid", b.KeyID != ""}, {"close_connections", b.Close}, {"secret", b.Secret != ""},
+		{"encoding", b.Encoding != ""}, {"confirm", b.Confirm != 0},
+	} {
+		if !member.set || slices.Contains(taken, member.name) {
+			continue
+		}
+		takes := "no members"
+		if len(taken) > 0 {
+			takes = strings.Join(taken, ", ")
+		}
+		return registry.StatusError(http.StatusBadRequest, "tokens/"+action+" does not take the member "+member.name+"; it takes "+takes)
+	}
+	return nil
+}
+
+// change returns the change that an action with this body makes.
+func (b *tokensBody) change(action string) (change ledger.RingChange, err error) {
+	if action == "generate" {
+		return ledger.GenerateToken(), nil
+	}
+	overlap := config.DurationOr(b.Overlap, ledger.DefaultOverlap)
+	switch action {
+	case "rotate":
+		return ledger.RotateTokens(overlap), nil
+	case "reset":
+		return ledger.ResetTokens(b.Close), nil
+	case "import":
+		return ImportOf(b.Secret, b.Encoding, b.KeyID)
+	case "revoke", "extend":
+		if b.KeyID == "" {
+			return change, registry.StatusError(http.StatusBadRequest, `kid is missing; name the shared token to `+action+`: {"kid": "…"}`)
+		}
+		if action == "extend" {
+			return ledger.ExtendToken(b.KeyID, overlap), nil
+		}
+		return ledger.RevokeToken(b.KeyID, b.Close), nil
+	}
+	return change, errNoPath
+}
+
+// serveTokens changes the shared tokens of one messenger that the gateway keeps.
+func (s *Service) serveTokens(w http.ResponseWriter, r *http.Request, name, action string) error {
+	if _, known := tokenMembers[action]; !known {
+		return errNoPath
+	}
+	return answer(w, r, endpoint{http.MethodPost: func() (any, error) {
+		var body tokensBody
+		if err := readJSON(r, &body); err != nil {
+			return nil, err
+		}
+		if err := body.check(action); err != nil {
+			return nil, err
+		}
+		c, err := conditionOf(r)
+		if err != nil {
+			return nil, err
+		}
+		c.Confirm = body.Confirm
+		ring, err := body.change(action)
+		if err != nil {
+			return nil, err
+		}
+		made, ended, err := s.ChangeTokensAndEnd(r.Context(), name, ring, c, actorOf(r))
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case made == nil && ring.Close:
+			return EndedHere{Ended: ended}, nil
+		case made == nil:
+			return struct{}{}, nil
+		}
+		return withStatus{http.StatusCreated, made}, nil
+	}})
+}

@@ -1,0 +1,85 @@
+package registry
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+)
+
+// Never a silent loss: a change that takes keys or shared tokens out of use says how many these are, and is made only if the caller
+// confirms this number. In place of that, the caller can have the method that is replaced be used for some time.
+
+// AnyLoss confirms whatever a change takes out of use, for a caller who has shown it and names the revision that it was true of.
+const AnyLoss = -1
+
+// next returns the settings that a change makes, or why it cannot be made. before is nil if there is no messenger.
+func (c Condition) next(before *ledger.Record, settings *config.Messenger, now time.Time) (*config.Messenger, error) {
+	next := settings.CopySettings()
+	if c.KeepPrevious != nil && before != nil {
+		if err := keepPrevious(next, before.Settings, *c.KeepPrevious, now); err != nil {
+			return nil, err
+		}
+		if err := next.CheckPrevious(); err != nil {
+			return nil, caddy.APIError{HTTPStatus: http.StatusConflict, Err: err}
+		}
+	}
+	if next.Previous.IsOver(now) {
+		next.Previous = nil // it is no different from none
+	}
+	if next.Previous != nil && next.UsesRing(now) && !next.IsGenerated() && before != nil && !before.Settings.UsesRing(now) {
+		return nil, StatusError(http.StatusConflict, "previous has shared_token, and there are no shared tokens of this messenger any more that could stay valid")
+	}
+	if before == nil {
+		return next, nil
+	}
+	return next, c.confirms(before.Settings.Lost(next, now, len(before.ActiveTokens())))
+}
+
+// keepPrevious makes the method of before the previous one of next, if next has another, for at least that time. A method that is the
+// previous one already stays so for as long as that was said.
+func keepPrevious(next, before *config.Messenger, keep time.Duration, now time.Time) error {
+	if keep < 0 || keep > config.MaxPrevious {
+		return StatusError(http.StatusBadRequest, fmt.Sprintf("the time for which the previous method is used is not between 0 and %d days", config.MaxPrevious/(24*time.Hour)))
+	}
+	if next.Previous != nil {
+		return StatusError(http.StatusBadRequest, "the settings have previous, and keep_previous would replace it; give one of the two")
+	}
+	if keep == 0 {
+		return nil
+	}
+	until := now.Add(keep)
+	if !next.SameMethod(before) {
+		next.Previous = before.AsPrevious(until)
+		return nil
+	}
+	if before.Previous.IsOver(now) {
+		return StatusError(http.StatusConflict, "the method does not change, and there is no previous one whose time could be extended")
+	}
+	next.Previous = before.CopySettings().Previous
+	if until.After(next.Previous.Until) {
+		next.Previous.Until = until.UTC().Truncate(time.Second)
+	}
+	return nil
+}
+
+// confirms returns an error with status 428 if the caller has not confirmed what a change takes out of use.
+func (c Condition) confirms(lost config.Loss) error {
+	n := lost.Count()
+	if n == 0 || c.Confirm == n || c.Confirm == AnyLoss {
+		return nil
+	}
+	return StatusError(http.StatusPreconditionRequired, fmt.Sprintf("this takes %s out of use, and tokens that are signed with %s are refused from then on; nothing was changed: confirm the number %d, "+
+		"or keep the previous method for some time", lost, themOrIt(n), n))
+}
+
+func themOrIt(n int) string {
+	if n == 1 {
+		return "it"
+	}
+	return "them"
+}

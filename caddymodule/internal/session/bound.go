@@ -1,0 +1,65 @@
+package session
+
+import (
+	"container/heap"
+	"time"
+)
+
+// A key can get an end while connections are open that were opened with it: the validation method of a messenger was changed, and
+// the method before is used until a stated time. The connections keep their own deadlines beside that one, because the end of a
+// key can be put off.
+
+// A Bound says what becomes of the end of the key of a connection.
+type Bound struct {
+	Deadline      // of the key, with the ending Revoked; zero if it does not end
+	Unknown  bool // nothing is known about the key: what was said before stays
+}
+
+// BoundAll gives the connections of a messenger the deadlines of their keys, each in addition to its own.
+func (t *Tracker) BoundAll(messenger string, of func(Subject) Bound) {
+	for i := range t.shards {
+		h := &t.shards[i]
+		h.mu.Lock()
+		if m := h.messengers[messenger]; m != nil {
+			for _, s := range m.first {
+				for ; s != nil; s = s.next {
+					h.bound(s, of(s.subject), t.opened.Add(1))
+				}
+			}
+			h.arm()
+		}
+		h.mu.Unlock()
+	}
+}
+
+// Bound gives one connection the deadline of its key, in addition to its own.
+func (s *Session) Bound(b Bound) {
+	s.shard.mu.Lock()
+	defer s.shard.mu.Unlock()
+	s.shard.bound(s, b, s.tracker.opened.Add(1))
+	s.shard.arm()
+}
+
+// bound sets when s is due, if it is still tracked. The caller holds mu, and calls arm.
+func (h *shard) bound(s *Session, b Bound, n uint64) {
+	if s.index == gone || b.Unknown {
+		return
+	}
+	due := s.own
+	s.byKey = false
+	if !b.To.IsZero() {
+		if end := b.spread(time.Now(), n); due == 0 || end < due {
+			due, s.byKey = end, true
+		}
+	}
+	s.due = due
+	switch {
+	case s.index == notDue && due != 0:
+		heap.Push(&h.due, s)
+	case s.index != notDue && due == 0:
+		heap.Remove(&h.due, s.index)
+		s.index = notDue
+	case s.index != notDue:
+		heap.Fix(&h.due, s.index)
+	}
+}
