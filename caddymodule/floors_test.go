@@ -39,6 +39,7 @@ var floors = map[string]int{
 	"internal/bytecache":   0,
 	"internal/recent":      0,
 	"internal/ticket":      0,
+	"internal/trail":       0,
 	"internal/turnstile":   0,
 	"internal/nameindex":   0,
 	"internal/printable":   0,

@@ -94,7 +94,7 @@ func TestOwnerOfOneMessengerReachesNoOther(t *testing.T) {
 	before := operator.get("?page=keys&messenger=other").body
 	settings, ring := operator.get("?messenger=other").revision(t), operator.get("?page=keys&messenger=other").revision(t)
 	for _, name := range []string{"other", "fixed", "nobody", "acme%00", "ACME", "..%2Fother"} {
-		for _, page := range []string{"", "keys", "test", "embed", "delete"} {
+		for _, page := range []string{"", "keys", "test", "embed", "delete", "revocations", "history"} {
 			a := owner.get("?page=" + page + "&messenger=" + name)
 			a.says(t, 404, "This page does not exist, or you have no access to it.")
 		}
@@ -104,6 +104,8 @@ func TestOwnerOfOneMessengerReachesNoOther(t *testing.T) {
 		"keys":   {"action": {"reset"}, "confirm": {"yes"}, "revision": {ring}},
 		"test":   {"token": {sign(token, good("mark"))}},
 		"delete": {"typed": {"other"}, "revision": {settings}},
+
+		"revocations": {"what": {"all"}, "action": {"revoke"}},
 	} {
 		owner.post("?page="+page+"&messenger=other", form).says(t, 404)
 		// The name is taken from one place only, and a second one changes nothing.

@@ -270,7 +270,7 @@ func TestBrowserPublicKeyAndJWKS(t *testing.T) {
 	p.paste("key-0", string(publicPEM(rsaKey(0))))
 	p.fill("kid-0", "2026")
 	p.click("Create messenger")
-	p.sees("The messenger was created.", "Ready")
+	p.sees("The messenger was created.", "Key active")
 	g.passes(t, up, "shop", signWithKID(rsaKey(0), "2026", good("mark")), "mark")
 	p.click("Token test")
 	p.paste("token", signWithKID(rsaKey(2), "2026", good("mark")))

@@ -139,7 +139,7 @@ func TestPanelLeavesTheConfigurationAlone(t *testing.T) {
 	if strings.Contains(fixed.body, "<form") {
 		t.Errorf("the settings of a configured messenger are in a form")
 	}
-	u.get("?messenger=file").says(t, 200, "Ready", "{file.", "Key ID one")
+	u.get("?messenger=file").says(t, 200, "Key active", "{file.", "Key ID one")
 	u.get("?page=keys&messenger=file").says(t, 200, "one", "RS256", "2048 bits")
 	u.post("?messenger=fixed", fields("revision", "x")).says(t, 409, "Change it there")
 	u.post("?page=delete&messenger=fixed", url.Values{"typed": {"fixed"}, "revision": {"x"}}).says(t, 409, "Change it there")

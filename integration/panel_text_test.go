@@ -42,12 +42,12 @@ func TestPagesAndLogsShowWhatCannotBeSeen(t *testing.T) {
 	signed := sign(rsaKey(0), claims{"sub": evil, "iss": evil, "aud": evil + "other", "exp": 99999999999})
 	pages := map[string]answer{"list": u.get(""), "test": u.post("?messenger=acme&page=test", url.Values{"token": {signed}}),
 		"conflict": u.post("?messenger=acme", fields("revision", "old", "audience", evil+"mine")), "error": u.post("?page=new", fields("name", evil, "audience", evil))}
-	for _, page := range []string{"", "keys", "embed", "delete"} {
+	for _, page := range []string{"", "keys", "embed", "delete", "revocations", "history"} {
 		pages["page "+page] = u.get("?messenger=acme&page=" + page)
 	}
 	for name, page := range pages {
 		checkTerminal(t, name, page.body)
-		if name != "list" && name != "page delete" && !strings.Contains(page.body, `\u202e`) {
+		if name != "list" && name != "page delete" && name != "page history" && name != "page revocations" && !strings.Contains(page.body, `\u202e`) {
 			t.Errorf("%s: the page does not show that something is hidden: %s", name, page.text())
 		}
 	}

@@ -29,7 +29,7 @@ const (
 //	GET    /messenger/messengers                           the messengers, at most 1000 stored ones at a time, by name; the header
 //	                                                       Link (RFC 8288, rel="next") has the next page. In the query: after=<cursor>,
 //	                                                       limit=<number>, search=<part of the name>, and for at most 10,000 names
-//	                                                       method=, mode=, source= and sort=changed
+//	                                                       method=, mode=, source= and sort=changed; state=true adds the states
 //	GET    /messenger/messengers/<name>                    one of them; ETag is its revision
 //	PUT    /messenger/messengers/<name>                    creates or changes a stored one; the body is its settings. In the query
 //	                                                       keep_previous=<duration> keeps the method that is replaced in use for that
@@ -50,6 +50,7 @@ const (
 //	POST   /messenger/messengers/<name>/revocations        {"jti": string} | {"jti_sha256": string} | {"identity": string} | {"all": true}, with
 //	                                                       {"issued_before": time} for the latter two (default: now)
 //	DELETE /messenger/messengers/<name>/revocations        the same; undoes a revocation
+//	GET    /messenger/messengers/<name>/history            what was changed, when and by whom: from the storage, and from this node's audit log
 //	POST   /messenger/messengers/<name>/revocations/import {"revocations": […]}, at most 500
 //	POST   /messenger/export                               {"after": string, "key": string}; lines of an export, "next" being the next "after"
 //	POST   /messenger/import                               {"lines": […], "key": string, "replace": bool, "dry_run": bool}
@@ -204,6 +205,9 @@ func (s *Service) serveKeys(w http.ResponseWriter, r *http.Request, name, what s
 			return ring, err
 		}})
 	}
+	if what == "history" {
+		return answer(w, r, endpoint{http.MethodGet: func() (any, error) { return s.ReadHistory(r.Context(), name) }})
+	}
 	if what == "revocations" {
 		return s.serveRevocations(w, r, name)
 	}
@@ -265,7 +269,7 @@ func (s *Service) serveRevocations(w http.ResponseWriter, r *http.Request, name 
 			return EndedHere{ended, s.ClockWarning(name, v)}, err
 		}),
 		http.MethodDelete: with(func(v ledger.Revocation) (any, error) {
-			return struct{}{}, s.restore(r.Context(), name, v, actorOf(r))
+			return struct{}{}, s.UndoRevocation(r.Context(), name, v, actorOf(r))
 		}),
 	})
 }

@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"cmp"
+	"context"
 	"maps"
 	"net/http"
 	"slices"
@@ -18,11 +20,12 @@ import (
 
 // OpenConnections are the guarded connections of the process.
 type OpenConnections struct {
-	Open       int                  `json:"open"`
-	Messengers []messengerConnected `json:"messengers"` // those that have any
+	Open       int         `json:"open"`
+	Messengers []Connected `json:"messengers"` // those that have any
 }
 
-type messengerConnected struct {
+// Connected are the guarded connections of one messenger.
+type Connected struct {
 	Messenger string     `json:"messenger"`
 	Open      int        `json:"open"`
 	Oldest    *time.Time `json:"oldest"`
@@ -35,7 +38,8 @@ type EndRequest struct {
 	Identity     string         `json:"identity,omitempty"`
 	IssuedBefore time.Time      `json:"issued_before,omitzero"` // of the token
 	TokenID      ledger.TokenID `json:"token_id,omitempty"`
-	Key          string         `json:"key,omitempty"` // the SHA-256 of a public key, as "keys" shows it
+	TokenHash    authn.TokenID  `json:"token_id_sha256,omitempty"` // as the list of revocations has it
+	Key          string         `json:"key,omitempty"`             // the SHA-256 of a public key, as "keys" shows it
 }
 
 // EndedConnections is the answer to an EndRequest.
@@ -62,11 +66,11 @@ func (s *Service) serveConnections(w http.ResponseWriter, r *http.Request, parts
 
 func describeConnections() *OpenConnections {
 	all := registry.ConnectionStats()
-	d := &OpenConnections{Messengers: []messengerConnected{}}
+	d := &OpenConnections{Messengers: []Connected{}}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		stats := all[name]
 		d.Open += stats.Open
-		d.Messengers = append(d.Messengers, messengerConnected{name, stats.Open, moment(stats.Oldest), moment(stats.NextEnd)})
+		d.Messengers = append(d.Messengers, Connected{name, stats.Open, moment(stats.Oldest), moment(stats.NextEnd)})
 	}
 	return d
 }
@@ -77,17 +81,36 @@ func (s *Service) endByRequest(r *http.Request) (any, error) {
 	if err := readJSON(r, &body); err != nil {
 		return nil, err
 	}
-	if _, open := registry.ConnectionStats()[body.Messenger]; body.Messenger != "" && !open {
-		if _, err := s.LookUp(r.Context(), body.Messenger); err != nil {
-			return nil, err
+	n, err := s.EndConnections(r.Context(), body, actorOf(r))
+	return EndedConnections{n}, err
+}
+
+// filter selects the connections of a request to end them.
+func (e *EndRequest) filter() session.Filter {
+	return session.Filter{Messenger: e.Messenger, Identity: e.Identity, IssuedBefore: e.IssuedBefore,
+		TokenID: string(cmp.Or(e.TokenHash, authn.NewTokenID(string(e.TokenID)))), Key: e.Key}
+}
+
+// EndConnections ends connections of this node, and returns their number.
+func (s *Service) EndConnections(ctx context.Context, e EndRequest, by registry.Actor) (int, error) {
+	if _, open := registry.ConnectionStats()[e.Messenger]; e.Messenger != "" && !open {
+		if _, err := s.LookUp(ctx, e.Messenger); err != nil {
+			return 0, err
 		}
 	}
-	filter := session.Filter{Messenger: body.Messenger, Identity: body.Identity, IssuedBefore: body.IssuedBefore,
-		TokenID: string(authn.NewTokenID(string(body.TokenID))), Key: body.Key}
-	n, err := registry.EndConnections(filter, session.Revoked)
+	n, err := registry.EndConnections(e.filter(), session.Revoked)
 	if err != nil {
-		return nil, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
+		return 0, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
-	s.Audit("connections ended", body.Messenger, actorOf(r), zap.Int("connections", n))
-	return EndedConnections{n}, nil
+	s.Audit("connections ended", e.Messenger, by, zap.Int("connections", n))
+	return n, nil
+}
+
+// CountConnections returns how many connections of this node EndConnections would end.
+func (s *Service) CountConnections(e EndRequest) int { return registry.Connections.Count(e.filter()) }
+
+// ConnectionsOf describes the connections of one messenger on this node.
+func (s *Service) ConnectionsOf(name string) Connected {
+	stats := registry.ConnectionStats()[name]
+	return Connected{name, stats.Open, moment(stats.Oldest), moment(stats.NextEnd)}
 }

@@ -40,6 +40,8 @@ type ListQuery struct {
 	// Filters and another order than that of names; "" for none. They need at most registry.MaxSorted names.
 	Method, Mode, Source string
 	Sort                 string // "changed": the last change first
+
+	State string // "true": with the state of each messenger, which costs a read of the storage for many of them
 }
 
 // A MessengerPage is one page of a list.
@@ -74,6 +76,7 @@ func (q *ListQuery) check() error {
 		{"mode", q.Mode, []string{string(config.ModeRequired), string(config.ModeOptional), string(config.ModeReport), string(config.ModeOff)}},
 		{"source", q.Source, []string{registry.SourceConfig, registry.SourceStored}},
 		{"sort", q.Sort, []string{"changed"}},
+		{"state", q.State, []string{"true"}},
 	} {
 		if word.value != "" && !slices.Contains(word.of, word.value) {
 			return registry.StatusError(http.StatusBadRequest, word.name+" is none of "+strings.Join(word.of, ", "))
@@ -105,9 +108,20 @@ func (s *Service) list(ctx context.Context, q ListQuery) (*MessengerPage, error)
 		return nil, errSlow
 	}
 	defer listing.release()
+	var page *MessengerPage
 	if q.sorted() {
-		return s.listSorted(ctx, q, view)
+		page, err = s.listSorted(ctx, q, view)
+	} else {
+		page, err = s.listByName(ctx, q, view)
 	}
+	if err == nil && q.State != "" {
+		err = s.AddStates(ctx, page.Messengers)
+	}
+	return page, err
+}
+
+// listByName is list in the order of names, without filters.
+func (s *Service) listByName(ctx context.Context, q ListQuery, view nameindex.View) (*MessengerPage, error) {
 	page := &MessengerPage{Messengers: []Description{}, Count: view.Count}
 	if q.After == "" {
 		for _, name := range s.Names() {
@@ -158,7 +172,7 @@ func (s *Service) describeAll(ctx context.Context, names []string) (list []Descr
 		case p.Record != nil:
 			read[i] = s.describeStored(p.Name, p.Record)
 		case p.Err != nil: // it must not hide the others
-			read[i] = &Description{Name: p.Name, Source: registry.SourceStored, Settings: new(config.Messenger),
+			read[i] = &Description{Name: p.Name, Source: registry.SourceStored, Settings: new(config.Messenger), unusable: true,
 				Warnings: []string{"this messenger cannot be read, and its requests are answered with keys_unavailable: " + p.Err.Error()}}
 		}
 	})
@@ -283,7 +297,7 @@ func (s *Service) rows(ctx context.Context, q ListQuery, view nameindex.View) (r
 
 // ReadListQuery reads the query of a URL.
 func ReadListQuery(values url.Values) ListQuery {
-	q := ListQuery{After: values.Get("after"), Search: values.Get("search"), Method: values.Get("method"), Mode: values.Get("mode"), Source: values.Get("source"), Sort: values.Get("sort")}
+	q := ListQuery{After: values.Get("after"), Search: values.Get("search"), Method: values.Get("method"), Mode: values.Get("mode"), Source: values.Get("source"), Sort: values.Get("sort"), State: values.Get("state")}
 	if limit := values.Get("limit"); limit != "" {
 		var err error
 		if q.Limit, err = strconv.Atoi(limit); err != nil || q.Limit == 0 {

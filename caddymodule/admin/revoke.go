@@ -9,9 +9,9 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
-// restore undoes a revocation: tokens that are otherwise valid are accepted again.
-func (s *Service) restore(ctx context.Context, name string, v ledger.Revocation, by registry.Actor) error {
-	if err := s.Restore(ctx, name, v); err != nil {
+// UndoRevocation undoes a revocation: tokens that are otherwise valid are accepted again.
+func (s *Service) UndoRevocation(ctx context.Context, name string, v ledger.Revocation, by registry.Actor) error {
+	if err := s.Restore(registry.WithActor(ctx, by), name, v); err != nil {
 		return err
 	}
 	s.Audit("revocation removed", name, by, zap.String("target", v.Target()))

@@ -57,11 +57,15 @@ type Description struct {
 	Mode     config.Mode       `json:"mode"`
 	Settings *config.Messenger `json:"settings"`
 	Warnings []string          `json:"warnings,omitempty"` // about settings that are valid but probably not intended
+	State    *State            `json:"state,omitempty"`    // in lists that ask for it
+
+	record   *ledger.Record // that it was made from, if it was
+	unusable bool           // the messenger cannot be read or used
 }
 
 func describe(name, source string, settings *config.Messenger, r *ledger.Record) *Description {
 	d := &Description{Name: name, Source: source, Method: settings.Method(), Mode: settings.Mode.Or(config.ModeRequired),
-		Settings: settings.CopySettings(), Warnings: settings.Warnings()}
+		Settings: settings.CopySettings(), Warnings: settings.Warnings(), record: r}
 	if source == registry.SourceStored {
 		d.Warnings = append(d.Warnings, settings.CostWarnings()...)
 	}
@@ -80,6 +84,7 @@ func (s *Service) describeStored(name string, r *ledger.Record) *Description {
 		err = r.Settings.CheckStored(s.Store.IsInternal)
 	}
 	if err != nil {
+		d.unusable = true
 		d.Warnings = append([]string{"this messenger cannot be used, and its requests are answered with keys_unavailable: " + err.Error()}, d.Warnings...)
 	}
 	return d
@@ -99,6 +104,7 @@ func (s *Service) Describe(ctx context.Context, name string) (*Description, erro
 
 // Put creates a stored messenger, or changes its settings. Its shared tokens stay, unless the validation method changes.
 func (s *Service) Put(ctx context.Context, name string, settings *config.Messenger, c registry.Condition, by registry.Actor) (d *Description, created bool, err error) {
+	ctx = registry.WithActor(ctx, by)
 	if err := s.checkStorable(name); err != nil {
 		return nil, false, err
 	}

@@ -147,6 +147,7 @@ func (s *Service) ChangeTokensAndEnd(ctx context.Context, name string, change le
 	if change, err = change.For(alg); err != nil {
 		return nil, 0, registry.StatusError(http.StatusBadRequest, "the secret "+err.Error())
 	}
+	ctx = registry.WithActor(ctx, by)
 	if made, ended, err = s.ChangeRing(ctx, name, kind, change, c); err != nil {
 		return nil, 0, err
 	}

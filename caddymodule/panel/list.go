@@ -50,12 +50,37 @@ func filters(values url.Values) (list []filterView) {
 	return list
 }
 
+// A badge says something in a word or two.
+type badge struct {
+	Text, Kind string // the kind is "", "good", "warn" or "bad"
+}
+
+// badgesOf returns what the list says about a messenger at a glance: what is not as usual.
+func badgesOf(d admin.Description) (badges []badge) {
+	if d.State != nil && d.Mode != config.ModeOff {
+		if b, ok := stateBadges[d.State.Keys]; ok {
+			badges = append(badges, b)
+		}
+	}
+	switch d.Mode {
+	case config.ModeRequired:
+	case config.ModeOff:
+		badges = append(badges, badge{d.Mode.Label(), ""})
+	default:
+		badges = append(badges, badge{d.Mode.Label(), "warn"})
+	}
+	if d.Source == registry.SourceConfig {
+		badges = append(badges, badge{"Configuration", ""})
+	}
+	return badges
+}
+
 // showList shows all messengers, page by page.
 func (v *visit) showList() error {
 	values := v.r.URL.Query()
 	page := &listView{view: v.view("Messengers"), Search: values.Get("search"), Filters: filters(values)}
 	query := admin.ReadListQuery(values)
-	query.Limit = perPage
+	query.Limit, query.State = perPage, "true"
 	list, err := v.app.List(v.r.Context(), query)
 	if errors.Is(err, admin.ErrTooMany) {
 		page.Alert = "There are too many messengers for filters and sorting, which work for up to 10,000. Search for a part of the name first. This list is by name, and is not filtered."
@@ -63,7 +88,7 @@ func (v *visit) showList() error {
 		for _, f := range page.Filters {
 			values.Del(f.Name)
 		}
-		query = admin.ListQuery{Search: query.Search, Limit: perPage}
+		query = admin.ListQuery{Search: query.Search, Limit: perPage, State: "true"}
 		list, err = v.app.List(v.r.Context(), query)
 	}
 	if err != nil {
@@ -105,6 +130,9 @@ func (v *visit) showScope() error {
 		default:
 			page.Messengers = append(page.Messengers, *d)
 		}
+	}
+	if err := v.app.AddStates(v.r.Context(), page.Messengers); err != nil {
+		return err
 	}
 	v.render(http.StatusOK, "list", page)
 	return nil

@@ -63,18 +63,17 @@ var panelTemplates = sync.OnceValue(func() map[string]*template.Template {
 		"ago":     ago,
 		"method":  func(name string) string { return methodNames[name] },
 		"mode":    config.Mode.Label,
+		"sum":     func(a, b int) int { return a + b - 1 }, // the last of b from a on
 		"inc":     func(i int) int { return i + 1 },
 		"code":    markCode,
+		"badges":  badgesOf,
 	}).ParseFS(panelFiles, "pages/layout.html", "pages/parts.html", "pages/readiness.html"))
 	pages := make(map[string]*template.Template)
-	for _, name := range []string{"list", "new", "messenger", "keys", "secret", "test", "embed", "delete", "error"} {
+	for _, name := range []string{"list", "new", "messenger", "keys", "secret", "test", "embed", "delete", "error", "revocations", "revoke", "history"} {
 		pages[name] = template.Must(template.Must(frame.Clone()).ParseFS(panelFiles, "pages/"+name+".html"))
 	}
 	return pages
 })
-
-// What the product calls its methods.
-var methodNames = map[string]string{"shared_token": "Shared token", "public_key": "Public key", "jwks": "JWKS URL"}
 
 // markCode returns text as HTML in which what is in `…` is code.
 func markCode(text string) template.HTML {

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -182,6 +183,9 @@ func init() {
 		"test":   {(*visit).showTest, (*visit).testToken},
 		"embed":  {(*visit).showEmbed, nil},
 		"delete": {(*visit).showDelete, (*visit).deleteMessenger},
+
+		"revocations": {(*visit).showRevocations, (*visit).changeRevocations},
+		"history":     {(*visit).showHistory, nil},
 	}
 	scopedPages = map[string]panelPage{
 		"": {(*visit).showScope, nil},
@@ -241,12 +245,15 @@ func sentence(text string) string {
 	if text == "" {
 		return ""
 	}
-	text = strings.ToUpper(text[:1]) + text[1:]
+	text = capital(text)
 	if !strings.HasSuffix(text, ".") {
 		text += "."
 	}
 	return text
 }
+
+// capital returns text with a capital letter at its beginning.
+func capital(text string) string { return strings.ToUpper(text[:1]) + text[1:] }
 
 // redirect sends the browser to a page after a change, so that loading it again changes nothing. The location is a query
 // alone: only the browser knows below which path the panel is.
@@ -267,9 +274,20 @@ var notices = map[string]string{
 	"extended":  "The time was extended.",
 
 	"previous-ended": "The previous method has ended. Tokens of it are refused from now on.",
+	"ended":          "Connections were closed.",
+	"undone":         "The revocation was undone. Tokens that are otherwise valid are accepted again.",
+	"tokens-revoked": "The tokens are revoked, and refused from now on.",
 }
 
-func (v *visit) notice() string { return notices[v.r.URL.Query().Get("done")] }
+// notice returns the message that the query selects. The only part of it that comes from the query is a number.
+func (v *visit) notice() string {
+	query := v.r.URL.Query()
+	text := notices[query.Get("done")]
+	if n, err := strconv.Atoi(query.Get("ended")); err == nil && n >= 0 && text != "" {
+		text += " " + connectionsEnded(n)
+	}
+	return text
+}
 
 // Interface guards
 var (

@@ -52,6 +52,7 @@ type Fact struct {
 	ID   string    `json:"id"`
 	Kind string    `json:"kind"`
 	At   time.Time `json:"at"`
+	By   string    `json:"by,omitempty"` // who made it; nothing depends on it
 
 	Of    []string `json:"of,omitempty"`    // the facts, or the incarnation, that this one is about
 	Knows []string `json:"knows,omitempty"` // the resets that a token outlives; the dropped keys that settings name again

@@ -122,3 +122,23 @@ func (m *Meter) Count(index int, w MeterWindow, second int64) (sum uint64) {
 	}
 	return sum
 }
+
+// LastVerified returns when a request was last verified, to a quarter of an hour, if that was within the last day; otherwise the
+// zero time.
+func (m *Meter) LastVerified(now time.Time) (last time.Time) {
+	counts := m.Counts[0].Load()
+	if counts == nil {
+		return last
+	}
+	current := now.Unix() / LastDay.slot
+	for i := range counts.quarters {
+		slot := int64(counts.quarters[i].Load() >> 32)
+		if age := current - slot; age < 0 || age >= LastDay.slots {
+			continue
+		}
+		if t := time.Unix(slot*LastDay.slot, 0); t.After(last) {
+			last = t
+		}
+	}
+	return last
+}

@@ -22,9 +22,6 @@ const (
 	SourceStored = "stored"
 )
 
-// An Actor is who makes a change, for the audit log.
-type Actor string
-
 // A Condition is what must be true of the record of a messenger for a change to be made.
 type Condition struct {
 	Revision string // if not empty, the record must have this revision
@@ -97,11 +94,6 @@ func IsUnreadable(err error) bool {
 		err = answer.Err
 	}
 	return vault.IsUnreadable(err)
-}
-
-// Audit logs a change and who made it.
-func (reg *Registry) Audit(action, name string, by Actor, fields ...zap.Field) {
-	reg.Logger.Named("audit").Info(action, append([]zap.Field{zap.String("messenger", name), zap.String("by", string(by))}, fields...)...)
 }
 
 // AuditWarning logs that the configuration is valid but probably not intended.
@@ -180,6 +172,7 @@ func (s *Store) again(ctx context.Context, j *ledger.Journal) (ended int, err er
 
 // write adds facts about an incarnation of a messenger. When it returns nil, they are acknowledged, and active on this node.
 func (s *Store) write(ctx context.Context, j *ledger.Journal, incarnation string, urgent bool, facts ...*ledger.Fact) (ended int, err error) {
+	signFacts(ctx, facts)
 	texts, err := ledger.Encode(facts)
 	if err != nil {
 		return 0, err

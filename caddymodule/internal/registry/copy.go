@@ -229,6 +229,7 @@ func differences(a, b *config.Messenger) (names []string) {
 
 // RevokeAll is Revoke for several revocations, of which those that are active already are left out. It returns how many were new.
 func (reg *Registry) RevokeAll(ctx context.Context, name string, list []ledger.Revocation, by Actor) (added, ended int, err error) {
+	ctx = WithActor(ctx, by)
 	j, m, known, err := reg.journalOf(ctx, name)
 	if err != nil {
 		return 0, 0, err

@@ -20,6 +20,7 @@ func (reg *Registry) Revoke(ctx context.Context, name string, v ledger.Revocatio
 		return 0, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
 	urgent := by != ByContact
+	ctx = WithActor(ctx, by)
 	j, m, known, err := reg.journalOf(ctx, name)
 	if err != nil {
 		return 0, err

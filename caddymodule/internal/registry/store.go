@@ -22,6 +22,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/nameindex"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ticket"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/trail"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/turnstile"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
@@ -65,6 +66,8 @@ type Store struct {
 
 	follower *vault.Follower
 	Tickets  *ticket.Desk
+
+	Trail trail.Trail // what this node has written into its audit log about messengers
 
 	stored    *otter.Cache[string, *storedEntry]
 	absent    *otter.Cache[string, struct{}] // names without a stored messenger: no number of them evicts a messenger

@@ -45,6 +45,17 @@ func (u *tokenUses) of(kid string) *atomic.Int64 {
 	return u.hours[kid]
 }
 
+// latest returns all hours.
+func (u *tokenUses) latest() map[string]int64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	hours := make(map[string]int64, len(u.hours))
+	for kid, hour := range u.hours {
+		hours[kid] = hour.Load()
+	}
+	return hours
+}
+
 // fresh returns the hours that are later than those written last.
 func (u *tokenUses) fresh() map[string]int64 {
 	u.mu.Lock()
@@ -151,11 +162,13 @@ func (s *Store) LastUses(ctx context.Context, name, kind string) map[string]time
 	if err != nil {
 		hours = make(map[string]int64) // the uses on this node are still worth showing
 	}
-	u := s.usesOf(name, kind)
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	for kid, hour := range u.hours {
-		hours[kid] = max(hours[kid], hour.Load())
+	s.mu.Lock()
+	u := s.uses[kind+"/"+name] // and not usesOf: lists ask for messengers that are not in memory
+	s.mu.Unlock()
+	if u != nil {
+		for kid, hour := range u.latest() {
+			hours[kid] = max(hours[kid], hour)
+		}
 	}
 	times := make(map[string]time.Time)
 	for kid, hour := range hours {

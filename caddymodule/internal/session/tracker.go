@@ -160,6 +160,26 @@ func (t *Tracker) End(f Filter, ending Ending) (int, error) {
 	return t.endSoon(t.takeAll(f.Messenger, f.matches), ending), nil
 }
 
+// Count returns how many connections End would end.
+func (t *Tracker) Count(f Filter) (n int) {
+	if f.Messenger == "" {
+		return 0
+	}
+	count := func(h *shard) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		n += len(h.find(f.Messenger, f.Identity, f.matches))
+	}
+	if f.Identity != "" {
+		count(t.shardOf(f.Identity))
+		return n
+	}
+	for i := range t.shards {
+		count(&t.shards[i])
+	}
+	return n
+}
+
 // EndWhere ends the connections of a messenger whose subject is wanted, and returns their number.
 func (t *Tracker) EndWhere(messenger string, wanted func(Subject) bool, ending Ending) int {
 	return t.endSoon(t.takeAll(messenger, func(s *Session) bool { return wanted(s.subject) }), ending)
@@ -252,6 +272,15 @@ func (h *shard) remove(s *Session) {
 func (h *shard) take(messenger, identity string, wanted func(*Session) bool) []*Session {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	found := h.find(messenger, identity, wanted)
+	for _, s := range found {
+		h.remove(s)
+	}
+	return found
+}
+
+// find returns the connections of a messenger, or of one contact of it, that are wanted. The caller holds mu.
+func (h *shard) find(messenger, identity string, wanted func(*Session) bool) []*Session {
 	m := h.messengers[messenger]
 	if m == nil {
 		return nil
@@ -270,9 +299,6 @@ func (h *shard) take(messenger, identity string, wanted func(*Session) bool) []*
 		for _, first := range m.first {
 			gather(first)
 		}
-	}
-	for _, s := range found {
-		h.remove(s)
 	}
 	return found
 }

@@ -1,0 +1,143 @@
+package admin
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+)
+
+// A State says at a glance how a messenger is doing.
+type State struct {
+	Keys string `json:"keys"` // one of the constants below
+
+	// To the hour. That of shared tokens is known for a year, and from all nodes. That of other methods is known for a day, and on
+	// this node only.
+	LastUsed *time.Time `json:"last_used,omitempty"`
+}
+
+// The states of a messenger's keys.
+const (
+	KeysReady      = "ready"
+	KeysNone       = "none"               // no token can be verified
+	KeysEnding     = "ending"             // they expire within a day, or the one in use does, and its successor was never used
+	KeysServer     = "key_server_failing" // the last fetch of the key set failed; the keys that were fetched before may be active
+	KeysNotLoaded  = "not_loaded"         // the key set is fetched for the first request
+	KeysUnreadable = "unreadable"         // the messenger cannot be read or used; its warnings say why
+)
+
+// endingSoon is how long before the end of its keys a messenger's state says so.
+const endingSoon = 24 * time.Hour
+
+// stateReads is how many messengers' last uses are read at a time.
+const stateReads = 16
+
+// AddStates adds the states of messengers. It loads none of them, because there may be a thousand: of a stored one that is not in
+// memory it says what the storage says.
+func (s *Service) AddStates(ctx context.Context, list []Description) error {
+	active := make(map[string]*registry.Messenger)
+	for m := range s.Active() {
+		active[m.Name] = m
+	}
+	if err := s.addRings(ctx, list); err != nil {
+		return err
+	}
+	var all sync.WaitGroup
+	turns := make(chan struct{}, stateReads)
+	for i := range list {
+		turns <- struct{}{}
+		all.Go(func() {
+			defer func() { <-turns }()
+			list[i].State = s.stateOf(ctx, &list[i], active[list[i].Name])
+		})
+	}
+	all.Wait()
+	return ctx.Err()
+}
+
+// addRings reads the shared tokens of configured messengers, which are not in their description.
+func (s *Service) addRings(ctx context.Context, list []Description) error {
+	var names []string
+	var at []int
+	for i := range list {
+		if list[i].Source == registry.SourceConfig && list[i].Settings.IsGenerated() {
+			names, at = append(names, list[i].Name), append(at, i)
+		}
+	}
+	return s.Peek(ctx, names, ledger.KindRing, func(i int, p registry.Peeked) {
+		list[at[i]].record = p.Record
+		list[at[i]].unusable = p.Err != nil
+	})
+}
+
+// stateOf returns the state of a messenger; m is nil if it is not in memory.
+func (s *Service) stateOf(ctx context.Context, d *Description, m *registry.Messenger) *State {
+	state := &State{Keys: KeysReady}
+	kind := ledger.KindStored
+	if d.Source == registry.SourceConfig {
+		kind = ledger.KindRing
+	}
+	if m != nil {
+		state.LastUsed = moment(m.Meter.LastVerified(time.Now()))
+	}
+	switch {
+	case d.unusable:
+		state.Keys = KeysUnreadable
+	case d.Settings.IsGenerated():
+		var tokens []ledger.Token
+		if d.record != nil {
+			tokens = d.record.ActiveTokens()
+		}
+		uses := s.Store.LastUses(ctx, d.Name, kind)
+		state.Keys = ringState(tokens, uses, registry.Now())
+		for _, hour := range uses {
+			if state.LastUsed == nil || hour.After(*state.LastUsed) {
+				state.LastUsed = &hour
+			}
+		}
+	case m != nil:
+		state.Keys = activeState(m)
+	case d.Settings.JWKS != nil:
+		state.Keys = KeysNotLoaded
+	}
+	if state.LastUsed != nil {
+		state.LastUsed = moment(state.LastUsed.Truncate(time.Hour))
+	}
+	return state
+}
+
+// activeState returns the state of the keys of a messenger in memory.
+func activeState(m *registry.Messenger) string {
+	keys := DescribeKeys(m)
+	switch {
+	case keys.Error != "":
+		return KeysServer
+	case !keys.Usable && keys.Tried == nil && m.JWKS != nil:
+		return KeysNotLoaded
+	case !keys.Usable:
+		return KeysNone
+	}
+	return KeysReady
+}
+
+// ringState returns the state of shared tokens with these last uses.
+func ringState(tokens []ledger.Token, uses map[string]time.Time, now time.Time) string {
+	if len(tokens) == 0 {
+		return KeysNone
+	}
+	ending := func(t ledger.Token) bool { return t.End != nil && t.End.Sub(now) <= endingSoon }
+	if !slices.ContainsFunc(tokens, func(t ledger.Token) bool { return !ending(t) }) {
+		return KeysEnding
+	}
+	inUse := slices.MaxFunc(tokens, func(a, b ledger.Token) int { return uses[a.KeyID].Compare(uses[b.KeyID]) })
+	if uses[inUse.KeyID].IsZero() || !ending(inUse) {
+		return KeysReady
+	}
+	if slices.ContainsFunc(tokens, func(t ledger.Token) bool { return t.Created.After(inUse.Created) && !uses[t.KeyID].IsZero() }) {
+		return KeysReady // the site has changed over within this hour
+	}
+	return KeysEnding
+}

@@ -1,0 +1,57 @@
+package ledger
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// An Event is a change of a messenger as the facts tell it. Changes whose facts have outlived their use are not among them.
+type Event struct {
+	At     time.Time
+	Action string // in the words of the audit log
+	By     string // "" if that was not recorded
+	Detail string // the kid of a shared token, or what kind of revocation it is
+}
+
+// byContact is who makes a logout.
+const byContact = "the contact"
+
+// actions are the kinds of facts that are events. The others are parts of changes that have another fact, too.
+var actions = map[string]string{
+	factSettings: "messenger changed",
+	factToken:    "shared token generated",
+	factExpiry:   "expiry of shared tokens set",
+	factRevoked:  "shared token revoked",
+	factReset:    "shared tokens reset",
+	factRevoke:   "tokens revoked",
+	factUndo:     "revocation removed",
+}
+
+// Events returns what has happened to the messenger, the latest first.
+func (j *Journal) Events() (events []Event) {
+	j.view(func(_ string, l *ledger) {
+		if l == nil {
+			return
+		}
+		for _, f := range l.facts {
+			e := Event{At: f.At.UTC(), Action: actions[f.Kind], By: f.By, Detail: f.KeyID}
+			switch {
+			case e.Action == "" || f.Kind == factSettings && l.withdrawn[f.ID]:
+				continue
+			case f.Kind == factSettings && f.Parent == "":
+				e.Action = "messenger created"
+			case f.Kind == factExpiry:
+				e.Detail = f.End.UTC().Format(time.RFC3339)
+			case f.Kind == factRevoke:
+				e.Detail = f.Revocation.Target()
+				if f.Revocation.Contact != "" {
+					e.By = byContact
+				}
+			}
+			events = append(events, e)
+		}
+	})
+	slices.SortFunc(events, func(a, b Event) int { return cmp.Or(b.At.Compare(a.At), cmp.Compare(a.Action, b.Action)) })
+	return events
+}

@@ -1,0 +1,56 @@
+package panel
+
+import (
+	"cmp"
+	"net/http"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+)
+
+// The page that says what was changed at a messenger, when and by whom.
+
+type historyView struct {
+	view
+	Changes []changeView
+	More    bool
+}
+
+// A changeView is a change in the words of the panel.
+type changeView struct {
+	At      time.Time
+	Action  string
+	By      string
+	Details []detailView
+}
+
+type detailView struct{ Name, Value string }
+
+func (v *visit) showHistory() error {
+	d, err := v.currentStatus()
+	if err != nil {
+		return err
+	}
+	h, err := v.app.ReadHistory(v.r.Context(), v.name)
+	if err != nil {
+		return err
+	}
+	page := &historyView{view: v.messengerView("history", d), More: h.More}
+	for _, c := range h.Changes {
+		shown := changeView{At: c.At, Action: cmp.Or(actionNames[c.Action], capital(c.Action)), By: c.By}
+		for _, detail := range c.Details {
+			name, known := changeDetails[detail.Name]
+			if !known || detail.Name == "connections" && detail.Value == "0" {
+				continue
+			}
+			value := detail.Value
+			if detail.Name == "mode" {
+				value = config.Mode(value).Label()
+			}
+			shown.Details = append(shown.Details, detailView{name, cmp.Or(detailValues[value], value)})
+		}
+		page.Changes = append(page.Changes, shown)
+	}
+	v.render(http.StatusOK, "history", page)
+	return nil
+}

@@ -1,0 +1,261 @@
+package panel
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+)
+
+// The page about what a site owner does when a token has leaked or a contact must leave: revocations, and the connections that
+// are open. What a form would do is shown in numbers before it is done. Contacts and tokens are in the bodies of requests only:
+// addresses are logged.
+
+// perRevocations is how many revocations a page shows.
+const perRevocations = 50
+
+type revocationsView struct {
+	view
+	Connections admin.Connected
+	Form        revokeForm
+	Revoked     []revocationView
+	From, Count int    // the first that is shown, and how many there are
+	First, Next string // URLs of pages, if there are such
+}
+
+// A revocationView is a revocation in a list.
+type revocationView struct {
+	ledger.Revocation
+	ID string // of the elements of its form
+}
+
+// TokenName returns how the token is called that v revokes: by its jti, or by the hash of that.
+func (v revocationView) TokenName() string {
+	if v.TokenID != "" {
+		return string(v.TokenID)
+	}
+	return "SHA-256 " + v.TokenHash.String()
+}
+
+// Key identifies what v revokes in a form, whatever characters that has: a page does not show all of them as they are.
+func (v revocationView) Key() string {
+	sum := sha256.Sum256([]byte(fmt.Sprintf("%q %x %q %t", v.TokenID, string(v.TokenHash), v.Identity, v.All)))
+	return hex.EncodeToString(sum[:16])
+}
+
+// A revokeForm is the form by which tokens are revoked, as it was sent.
+type revokeForm struct {
+	What    string // "contact", "token" or "all"; "hash" for a token of which only the hash of its jti is known
+	Contact string
+	Token   string // a token, or its jti; a token is not sent back
+	Hash    string
+	Wrong   map[string]string
+}
+
+func (v *visit) showRevocations() error {
+	return v.renderRevocations(http.StatusOK, revokeForm{}, nil, "")
+}
+
+func (v *visit) renderRevocations(status int, f revokeForm, wrong []fieldError, alert string) error {
+	d, err := v.currentStatus()
+	if err != nil {
+		return err
+	}
+	list, err := v.app.Revocations(v.r.Context(), v.name)
+	if err != nil {
+		return err
+	}
+	page := &revocationsView{view: v.messengerView("revocations", d), Connections: v.app.ConnectionsOf(v.name), Form: f, Count: len(list)}
+	page.Alert, page.Errors = alert, wrong
+	page.Form.Wrong = make(map[string]string)
+	for _, e := range wrong {
+		page.Form.Wrong[e.Field] = e.Text
+	}
+	from, _ := strconv.Atoi(v.r.URL.Query().Get("from"))
+	from = min(max(from, 0), len(list))
+	to := min(from+perRevocations, len(list))
+	for i, revoked := range list[from:to] {
+		page.Revoked = append(page.Revoked, revocationView{revoked, strconv.Itoa(from + i)})
+	}
+	page.From = from + 1
+	link := func(from int) string {
+		return panelURL("messenger", v.name, "page", "revocations", "from", strconv.Itoa(from))
+	}
+	if from > 0 {
+		page.First = link(0)
+	}
+	if to < len(list) {
+		page.Next = link(to)
+	}
+	v.render(status, "revocations", page)
+	return nil
+}
+
+type revokeView struct {
+	view
+	Form    revokeForm
+	Fields  [][2]string // of the form that does it
+	Open    int         // connections that would be closed
+	All     int         // that are open at the messenger
+	Expires *time.Time  // of the token
+}
+
+// changeRevocations revokes tokens, ends connections and undoes revocations. What it would do is shown first.
+func (v *visit) changeRevocations(sent form) error {
+	if sent.get("action") == "undo" {
+		return v.undoRevocation(sent)
+	}
+	f := revokeForm{What: sent.get("what"), Contact: sent.get("contact"), Token: sent.get("token"), Hash: sent.get("hash")}
+	target, expires, wrong, err := v.target(f)
+	if err != nil {
+		return err
+	}
+	if len(wrong) > 0 {
+		f.Token = "" // it may be a whole token
+		return v.renderRevocations(http.StatusUnprocessableEntity, f, wrong, "")
+	}
+	matching := admin.EndRequest{Messenger: v.name, Identity: target.Identity, TokenID: target.TokenID, TokenHash: target.TokenHash}
+	switch sent.get("action") {
+	case "look":
+		d, err := v.currentStatus()
+		if err != nil {
+			return err
+		}
+		page := &revokeView{view: v.messengerView("revocations", d), Form: f, Fields: revocationFields(f.What, target),
+			Open: v.app.CountConnections(matching), All: v.app.ConnectionsOf(v.name).Open, Expires: expires}
+		v.render(http.StatusOK, "revoke", page)
+		return nil
+	case "revoke":
+		if until, err := time.Parse(time.RFC3339, sent.get("until")); err == nil && f.What == "hash" {
+			target.Until = &until // the token's own exp, as the page of the question had it
+		}
+		ended, err := v.app.Revoke(v.r.Context(), v.name, target, v.actor())
+		return v.revoked(f, "tokens-revoked", ended, err)
+	case "close":
+		ended, err := v.app.EndConnections(v.r.Context(), matching, v.actor())
+		return v.revoked(f, "ended", ended, err)
+	}
+	return errNoPage
+}
+
+// revocationFields returns the fields of the form that revokes what the page of the question is about. A token that was pasted is not among
+// them; its ID is.
+func revocationFields(what string, target ledger.Revocation) [][2]string {
+	switch {
+	case target.TokenHash != "":
+		return [][2]string{{"what", "hash"}, {"hash", target.TokenHash.String()}}
+	case target.TokenID != "":
+		return [][2]string{{"what", "token"}, {"token", string(target.TokenID)}}
+	case target.Identity != "":
+		return [][2]string{{"what", "contact"}, {"contact", target.Identity}}
+	}
+	return [][2]string{{"what", what}}
+}
+
+// undoRevocation undoes a revocation of the list.
+func (v *visit) undoRevocation(sent form) error {
+	if sent.get("confirm") == "" {
+		return v.renderRevocations(http.StatusUnprocessableEntity, revokeForm{}, nil, errNotConfirmed.Error())
+	}
+	list, err := v.app.Revocations(v.r.Context(), v.name)
+	if err != nil {
+		return err
+	}
+	at := slices.IndexFunc(list, func(r ledger.Revocation) bool { return revocationView{Revocation: r}.Key() == sent.get("key") })
+	if at >= 0 {
+		err = v.app.UndoRevocation(v.r.Context(), v.name, list[at], v.actor())
+	}
+	if at < 0 || isStatus(err, http.StatusNotFound) {
+		return v.renderRevocations(http.StatusConflict, revokeForm{}, nil, "Nothing was changed: this revocation was undone already, or it is over.")
+	}
+	if err != nil {
+		return v.revoked(revokeForm{}, "", 0, err)
+	}
+	return v.redirect("messenger", v.name, "page", "revocations", "done", "undone")
+}
+
+// revoked answers a form that was carried out, or not.
+func (v *visit) revoked(f revokeForm, done string, ended int, err error) error {
+	if answer := (caddy.APIError{}); errors.As(err, &answer) && answer.HTTPStatus < http.StatusInternalServerError && answer.HTTPStatus != http.StatusNotFound {
+		return v.renderRevocations(answer.HTTPStatus, f, nil, sentence("Nothing was changed: "+answer.Err.Error()))
+	}
+	if err != nil {
+		return err
+	}
+	return v.redirect("messenger", v.name, "page", "revocations", "done", done, "ended", strconv.Itoa(ended))
+}
+
+// target returns what a form is about. Of a token it finds the ID, and when it expires; the token has to be valid, because a
+// forged one could name the ID of another.
+func (v *visit) target(f revokeForm) (target ledger.Revocation, expires *time.Time, wrong []fieldError, err error) {
+	refuse := func(field, text string) { wrong = []fieldError{{field, text}} }
+	switch f.What {
+	case "all":
+		target.All = true
+	case "contact":
+		if target.Identity = f.Contact; f.Contact == "" {
+			refuse("contact", "Contact identity is empty. It is the value of the contact identity key in the tokens of this contact.")
+		} else if printable.Line(f.Contact) != f.Contact {
+			refuse("contact", "Contact identity "+hidden(f.Contact))
+		}
+	case "hash":
+		if target.TokenHash.UnmarshalText([]byte(f.Hash)) != nil {
+			return target, nil, nil, errNoPage
+		}
+	case "token":
+		switch {
+		case f.Token == "":
+			refuse("token", "Token or token ID is empty. Paste a token, or the value of its claim jti.")
+		case strings.Count(f.Token, ".") == 2 && strings.HasPrefix(f.Token, "eyJ"):
+			return v.tokenTarget(f.Token)
+		case printable.Line(f.Token) != f.Token:
+			refuse("token", "Token ID "+hidden(f.Token))
+		default:
+			target.TokenID = ledger.TokenID(f.Token)
+		}
+	default:
+		return target, nil, nil, errNoPage
+	}
+	if len(wrong) == 0 {
+		if err := target.Check(); err != nil {
+			refuse(map[string]string{"contact": "contact", "token": "token"}[f.What], sentence(err.Error()))
+		}
+	}
+	return target, nil, wrong, nil
+}
+
+// tokenTarget returns the revocation of one token that was pasted.
+func (v *visit) tokenTarget(token string) (target ledger.Revocation, expires *time.Time, wrong []fieldError, err error) {
+	m, err := v.app.LookUp(v.r.Context(), v.name)
+	if err != nil {
+		return target, nil, nil, err
+	}
+	contact, rej := m.Verifier.Load().Verify(v.r.Context(), token, nil)
+	switch {
+	case rej != nil && rej.Code == authn.KeysUnavailable:
+		return target, nil, nil, registry.StatusError(http.StatusServiceUnavailable, "the keys of this messenger are not available")
+	case rej != nil:
+		wrong = []fieldError{{"token", "This token is refused already (" + string(rej.Code) + "), so that there is nothing to revoke. The page Token test says why. To revoke it for the future, enter its token ID (jti)."}}
+	case contact.TokenID == "":
+		wrong = []fieldError{{"token", "This token has no ID (the claim jti), so that it cannot be revoked alone. Revoke the tokens of its contact instead, " + strconv.Quote(contact.Identity) + "."}}
+	default:
+		target.TokenHash = contact.TokenID
+		if !contact.Expires.IsZero() {
+			expires = &contact.Expires
+		}
+	}
+	return target, expires, wrong, nil
+}
