@@ -50,7 +50,7 @@ func (s *Service) ReadHistory(ctx context.Context, name string) (*History, error
 		}
 		c := Change{At: e.At.Truncate(time.Second), Action: e.Action, By: e.By}
 		if e.Detail != "" {
-			c.Details = []trail.Detail{{Name: detailNames[e.Action], Value: e.Detail}}
+			c.Details = []trail.Detail{{Name: detailName(e.Action), Value: e.Detail}}
 		}
 		h.Changes = append(h.Changes, c)
 	}
@@ -61,5 +61,13 @@ func (s *Service) ReadHistory(ctx context.Context, name string) (*History, error
 	return h, nil
 }
 
-// detailNames are what the audit log calls the details of changes.
-var detailNames = map[string]string{"shared token generated": "kid", "expiry of shared tokens set": "expires", "tokens revoked": "target"}
+// detailName returns what the audit log calls the detail of an action.
+func detailName(action string) string {
+	switch action {
+	case "tokens revoked":
+		return "target"
+	case "expiry of shared tokens set":
+		return "expires"
+	}
+	return "kid"
+}

@@ -37,9 +37,9 @@ func (v *visit) showHistory() error {
 	}
 	page := &historyView{view: v.messengerView("history", d), More: h.More}
 	for _, c := range h.Changes {
-		shown := changeView{At: c.At, Action: cmp.Or(actionNames[c.Action], capital(c.Action)), By: c.By}
+		shown := changeView{At: c.At, Action: cmp.Or(actionNames()[c.Action], capital(c.Action)), By: c.By}
 		for _, detail := range c.Details {
-			name, known := changeDetails[detail.Name]
+			name, known := changeDetails()[detail.Name]
 			if !known || detail.Name == "connections" && detail.Value == "0" {
 				continue
 			}
@@ -47,7 +47,7 @@ func (v *visit) showHistory() error {
 			if detail.Name == "mode" {
 				value = config.Mode(value).Label()
 			}
-			shown.Details = append(shown.Details, detailView{name, cmp.Or(detailValues[value], value)})
+			shown.Details = append(shown.Details, detailView{name, cmp.Or(detailValues()[value], value)})
 		}
 		page.Changes = append(page.Changes, shown)
 	}

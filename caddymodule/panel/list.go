@@ -58,7 +58,7 @@ type badge struct {
 // badgesOf returns what the list says about a messenger at a glance: what is not as usual.
 func badgesOf(d admin.Description) (badges []badge) {
 	if d.State != nil && d.Mode != config.ModeOff {
-		if b, ok := stateBadges[d.State.Keys]; ok {
+		if b, ok := stateBadges()[d.State.Keys]; ok {
 			badges = append(badges, b)
 		}
 	}
