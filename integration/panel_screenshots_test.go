@@ -5,6 +5,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,8 +24,11 @@ func (p *panelTab) shoot(dir, name string) {
 		for _, size := range []struct {
 			name  string
 			width int64
-		}{{"wide", 1200}, {"narrow", 390}} {
+		}{{"wide", 1440}, {"middle", 768}, {"narrow", 320}} {
 			browse(p.t, p.ctx, chromedp.EmulateViewport(size.width, 900))
+			if scheme+size.name == "lightwide" || scheme+size.name == "darknarrow" {
+				p.checkAccessible(name + ", " + scheme + ", " + size.name)
+			}
 			if over := evaluate[int](p.t, p.ctx, "document.documentElement.scrollWidth - innerWidth"); over > 0 {
 				p.t.Errorf("%s, %s: the page is %d pixels wider than the window", name, size.name, over)
 			}
@@ -37,6 +43,34 @@ func (p *panelTab) shoot(dir, name string) {
 				p.t.Fatal(err)
 			}
 		}
+	}
+}
+
+// axeSource is axe-core, which finds mistakes of accessibility. It is "" where npm has not installed it.
+var axeSource = sync.OnceValue(func() string {
+	for _, dir := range filepath.SplitList(os.Getenv("NODE_PATH")) {
+		if text, err := os.ReadFile(filepath.Join(dir, "axe-core", "axe.min.js")); err == nil {
+			return string(text)
+		}
+	}
+	return ""
+})
+
+// checkAccessible checks the page as it is with axe-core, if that is installed.
+func (p *panelTab) checkAccessible(name string) {
+	p.t.Helper()
+	if axeSource() == "" {
+		if slices.Contains(strings.Fields(os.Getenv("MESSENGER_REQUIRE_TOOLS")), "axe-core") {
+			p.t.Fatal("axe-core is not in NODE_PATH, and MESSENGER_REQUIRE_TOOLS names it")
+		}
+		return
+	}
+	if !evaluate[bool](p.t, p.ctx, "'axe' in window") {
+		evaluate[bool](p.t, p.ctx, axeSource()+"; true")
+	}
+	found := evaluate[[]string](p.t, p.ctx, `axe.run().then(r => r.violations.flatMap(v => v.nodes.map(n => v.id + ': ' + n.html.slice(0, 200) + ' ' + n.failureSummary)))`)
+	if len(found) > 0 {
+		p.t.Errorf("%s: axe has found:\n%s", name, strings.Join(found, "\n"))
 	}
 }
 
@@ -76,6 +110,14 @@ func TestBrowserPictures(t *testing.T) {
 	u.post("?page=keys&messenger=partners", url.Values{"action": {"refresh"}})
 	u.post("?page=keys&messenger=unreachable", url.Values{"action": {"refresh"}})
 
+	for _, form := range []url.Values{{"what": {"contact"}, "contact": {"mark"}}, {"what": {"token"}, "token": {strings.Repeat("5f0c2a", 12)}}, {"what": {"all"}}} {
+		form.Set("action", "revoke")
+		u.post("?messenger=webshop&page=revocations", form)
+	}
+	u.post("?messenger=webshop&page=revocations", url.Values{"what": {"all"}, "action": {"close"}})
+	long := strings.Repeat("a-very-long-name-", 3) + "of-63-letter"
+	u.post("?page=new", fields("name", long, "identity_key", "https://www.example.com/claims/"+strings.Repeat("customer", 8), "mode", "optional"))
+
 	p := openPanel(t, g)
 	p.leave = true
 	for _, page := range []struct{ name, query string }{
@@ -84,7 +126,8 @@ func TestBrowserPictures(t *testing.T) {
 		{"keys-shared-token", "?messenger=acme&page=keys"}, {"keys-none", "?messenger=sales&page=keys"}, {"keys-public-key", "?messenger=webshop&page=keys"},
 		{"keys-jwks", "?messenger=partners&page=keys"}, {"keys-unreachable", "?messenger=unreachable&page=keys"},
 		{"test", "?messenger=acme&page=test"}, {"embed-shared-token", "?messenger=acme&page=embed"}, {"embed-public-key", "?messenger=webshop&page=embed"},
-		{"delete", "?messenger=acme&page=delete"}, {"error", "?messenger=nobody"},
+		{"delete", "?messenger=acme&page=delete"}, {"revocations", "?messenger=webshop&page=revocations"}, {"revocations-none", "?messenger=sales&page=revocations"},
+		{"history", "?messenger=webshop&page=history"}, {"settings-long-name", "?messenger=" + long}, {"error", "?messenger=nobody"},
 	} {
 		p.open(page.query)
 		p.shoot(dir, page.name)
@@ -125,6 +168,12 @@ func TestBrowserPictures(t *testing.T) {
 	p.click("Test token")
 	p.sees("This token is refused")
 	p.shoot(dir, "test-refused")
+
+	p.open("?messenger=acme&page=revocations")
+	p.fill("contact", "mark")
+	p.click("Revoke all tokens of this contact…")
+	p.sees("Revoke the tokens of mark?")
+	p.shoot(dir, "revoke")
 
 	p.open("?messenger=sales&page=keys")
 	p.click("Generate shared token")
