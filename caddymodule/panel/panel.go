@@ -273,10 +273,10 @@ var notices = map[string]string{
 	"imported":  "The secret was imported. Tokens that your site signs with it are accepted from now on.",
 	"extended":  "The time was extended.",
 
-	"previous-ended": "The previous method has ended. Tokens of it are refused from now on.",
-	"ended":          "Connections were closed.",
-	"undone":         "The revocation was undone. Tokens that are otherwise valid are accepted again.",
-	"tokens-revoked": "The tokens are revoked, and refused from now on.",
+	"previous-ended":   "The previous method has ended. Tokens of it are refused from now on.",
+	"ended":            "Connections were closed.",
+	"undone":           "The revocation was undone. Tokens that are otherwise valid are accepted again.",
+	"contacts-revoked": "The tokens are revoked, and refused from now on.",
 }
 
 // notice returns the message that the query selects. The only part of it that comes from the query is a number.

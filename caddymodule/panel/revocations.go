@@ -143,7 +143,7 @@ func (v *visit) changeRevocations(sent form) error {
 			target.Until = &until // the token's own exp, as the page of the question had it
 		}
 		ended, err := v.app.Revoke(v.r.Context(), v.name, target, v.actor())
-		return v.revoked(f, "tokens-revoked", ended, err)
+		return v.revoked(f, "contacts-revoked", ended, err)
 	case "close":
 		ended, err := v.app.EndConnections(v.r.Context(), matching, v.actor())
 		return v.revoked(f, "ended", ended, err)

@@ -21,7 +21,7 @@ func connectionsEnded(n int) string {
 
 // What the audit log says, in the words of the panel. Other actions are shown in its own.
 var actionNames = sync.OnceValue(func() map[string]string {
-	return map[string]string{
+	return map[string]string{ //nolint:gosec // names of actions, no credentials
 		"messenger changed":           "Settings changed",
 		"expiry of shared tokens set": "End of shared tokens set",
 		"tokens revoked":              "Tokens of contacts revoked",
