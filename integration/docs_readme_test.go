@@ -276,14 +276,3 @@ func TestReadmeExplainsAsItSays(t *testing.T) {
 		t.Errorf("the README shows\n%s\nand a newcomer gets\n%s", want, got)
 	}
 }
-
-// The helper is for pages that load it before anything else works.
-func TestHelperIsSmall(t *testing.T) {
-	info, err := os.Stat("../caddymodule/widget/messenger-auth.js")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if info.Size() > 4<<10 {
-		t.Errorf("it has %d bytes, and may have 4 KiB", info.Size())
-	}
-}

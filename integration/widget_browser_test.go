@@ -105,7 +105,7 @@ func TestWidgetChatsThroughRenewalsAndAReload(t *testing.T) {
 	secret := newSecret()
 	site := newSite(t, func() string {
 		now := float64(time.Now().UnixMilli()) / 1000 // a whole second less would be much of a life as short as this
-		return sign(secret, claims{"identity": "mark", "iat": now, "exp": now + 3})
+		return sign(secret, claims{"identity": "mark", "iat": now, "exp": now + 3 + busy().Seconds()})
 	})
 	messengers := widgetMessenger(t, secret, site)
 	g := start(t, up.upstream, messengers, widgetSite)

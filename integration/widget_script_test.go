@@ -64,7 +64,8 @@ func TestHelperTriesAgainOnlyWhereThatCanHelp(t *testing.T) {
 	t.Parallel()
 	s := newHelperSite(t)
 	tab := openHelper(t, s)
-	fixable := map[string]bool{"token_expired": true, "token_not_yet_valid": true, "token_revoked": true, "key_unknown": true}
+	fixable := map[string]bool{"token_expired": true, "token_not_yet_valid": true, "token_revoked": true, "key_unknown": true,
+		"ticket_expired": true, "ticket_used": true, "ticket_invalid": true}
 	type closing struct {
 		code    int
 		reason  string
@@ -89,7 +90,8 @@ func TestHelperTriesAgainOnlyWhereThatCanHelp(t *testing.T) {
 	for _, c := range closings {
 		t.Run(fmt.Sprint(c.code, " ", c.reason), func(t *testing.T) {
 			before := s.counted(&s.dialed)
-			got := try(t, tab, fmt.Sprintf(`const s = start({ url: '%s/socket?code=%d&reason=%s', token: () => '%s' })
+			got := try(t, tab, fmt.Sprintf(`settle = 3000
+				const s = start({ url: '%s/socket?code=%d&reason=%s', token: () => '%s' })
 				await until(() => s.closed.length > 1 || s.closed[0]?.retrying === false)
 				if (!s.closed.at(-1).retrying) await pause(200) // in which it would try again four times
 				const taken = s.chat.send('x')
@@ -113,6 +115,7 @@ func TestHelperGivesUpOnTokensThatStayExpired(t *testing.T) {
 	s := newHelperSite(t)
 	tab := openHelper(t, s)
 	got := try(t, tab, `faster = 250
+		settle = 3000
 		waits.length = 0
 		const s = start({ url: '`+s.sockets+`/socket?code=4401&reason=token_expired', token: () => '`+unsigned(600)+`' })
 		await ended(s)
@@ -126,7 +129,8 @@ func TestHelperGivesUpOnTokensThatStayExpired(t *testing.T) {
 		return [String(s.tokens), said(s).at(-1)]`)
 	expect(t, "without a token", got, "10", "0 token_invalid false")
 
-	got = try(t, tab, `const s = start({ url: '`+s.sockets+`/socket?echo', token: (n) => { if (n < 15) throw new Error('offline'); return '`+unsigned(600)+`' } })
+	got = try(t, tab, `settle = 300
+		const s = start({ url: '`+s.sockets+`/socket?echo', token: (n) => { if (n < 15) throw new Error('offline'); return '`+unsigned(600)+`' } })
 		s.chat.send('hello')
 		await until(() => s.messages.length)
 		s.chat.close()
@@ -252,7 +256,8 @@ func TestHelperSendsNothingIntoARefusedSocket(t *testing.T) {
 	now := time.Now().Unix()
 	expired, valid := sign(secret, claims{"identity": "mark", "exp": now - 600}), sign(secret, claims{"identity": "mark", "exp": now + 600})
 	foreign := sign(newSecret(), claims{"identity": "mark", "exp": now + 600})
-	got := try(t, tab, fmt.Sprintf(`const s = start({ url: 'ws://%s/echo', token: (n) => (n < 3 ? '%s' : '%s\n') })
+	got := try(t, tab, fmt.Sprintf(`settle = 1500
+		const s = start({ url: 'ws://%s/echo', token: (n) => (n < 3 ? '%s' : '%s\n') })
 		for (const text of ['a', 'b', 'c']) s.chat.send(text)
 		await until(() => s.messages.length > 2)
 		await pause(200)
