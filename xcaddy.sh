@@ -219,13 +219,13 @@ run() {
 	exec "$caddy" run --config Caddyfile.example --adapter caddyfile
 }
 
-# bench builds with the flags that xcaddy has by default. All servers that it compares are that one program.
+# bench builds with the flags that xcaddy has by default: what measures, Caddy without the gateway, and Caddy with it.
 bench() {
 	(($# == 0)) || die "bench takes no arguments; BENCH_ROUNDS and others are in the environment"
 	[[ $(uname -s) == Linux ]] || die "bench reads CPU times from /proc, which only Linux has"
 	temp=$(mktemp -d)
 	trap 'rm -rf "$temp"' EXIT
-	env -u GOOS -u GOARCH go -C "$root" build -trimpath -ldflags '-w -s' -tags nobadger,nomysql,nopgx -o "$temp/bench" ./integration/testdata/bench
+	env -u GOOS -u GOARCH go -C "$root" build -trimpath -ldflags '-w -s' -tags nobadger,nomysql,nopgx -o "$temp/" ./integration/testdata/bench/...
 	local cores
 	cores=$(nproc)
 	if ((cores > 1)) && command -v taskset >/dev/null; then

@@ -1,6 +1,6 @@
 // Command bench measures what authentication costs: it runs Caddy as a plain proxy, Caddy with the bare cryptography, and
-// the gateway, in turn on the same cores, and compares the CPU time that each spends on a request. It is
-// all of these Caddys itself, so that nothing differs but the configuration. ./xcaddy.sh bench builds and runs it.
+// the gateway, in turn on the same cores, and compares the CPU time that each spends on a request. The first two are a program
+// without the gateway, plain, and the third is caddy; both are expected beside this one. ./xcaddy.sh bench builds and runs all.
 package main
 
 import (
@@ -11,18 +11,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	caddycmd "github.com/caddyserver/caddy/v2/cmd"
-	_ "github.com/caddyserver/caddy/v2/modules/standard"
-
-	_ "github.com/messengerauth/caddy-messenger-auth"
 )
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "run" {
-		caddycmd.Main()
-		return
-	}
 	if err := bench(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -55,7 +46,7 @@ func sizesFromEnv() (s sizes, err error) {
 	return s, nil
 }
 
-// A scenario is one kind of load. A variant is compared with the first one that gets tokens of the same algorithm.
+// A scenario is one kind of load. A variant is compared with the first one whose tokens have the same algorithm.
 type scenario struct {
 	name        string
 	variants    []variant
@@ -68,8 +59,16 @@ type scenario struct {
 // A variant is one configuration of Caddy.
 type variant struct {
 	name string
-	kind string // plain, bare, static or gateway
-	alg  string // RS256 or HS256
+	kind string // plain, bare, static, gateway, or unused: the gateway without any directive of its own
+	alg  string // of the tokens
+}
+
+// program is the Caddy that a variant runs.
+func (v variant) program() string {
+	if v.kind == "gateway" || v.kind == "unused" {
+		return "caddy"
+	}
+	return "plain"
 }
 
 func scenarios(s sizes, k *keys) []scenario {
@@ -77,20 +76,35 @@ func scenarios(s sizes, k *keys) []scenario {
 	rs256, hs256 := variant{"gateway, RS256", "gateway", "RS256"}, variant{"gateway, HS256", "gateway", "HS256"}
 	bareRS256, bareHS256 := variant{"bare verification, RS256", "bare", "RS256"}, variant{"bare verification, HS256", "bare", "HS256"}
 	static := variant{"static 401", "static", "HS256"}
+	unused := variant{"gateway that is not used, RS256 tokens", "unused", "RS256"}
+	worst := variant{"gateway, the worst tokens", "gateway", "RS256"}
 	good := func(n int) func(variant) []string {
 		return func(v variant) []string { return k.good(v.alg, n) }
 	}
 	forged := func(v variant) []string { return k.forged(v.alg) }
 	const usual = 32
-	return []scenario{
-		{"one hot token", []variant{plain, rs256, plainHS256, hs256}, good(1), false, 200, usual},
+	list := []scenario{
+		{"one hot token", []variant{plain, unused, rs256, plainHS256, hs256}, good(1), false, 200, usual},
 		{fmt.Sprintf("%d tokens in turn", min(10_000, s.tokens)), []variant{plain, rs256, plainHS256, hs256}, good(min(10_000, s.tokens)), false, 200, usual},
 		{fmt.Sprintf("%d RS256 tokens used once", s.tokens), []variant{bareRS256, rs256}, good(s.tokens), true, 200, usual},
 		{fmt.Sprintf("%d HS256 tokens used once", s.tokens), []variant{bareHS256, hs256}, good(s.tokens), true, 200, usual},
 		{"forged RS256 tokens", []variant{bareRS256, rs256}, forged, false, 401, usual},
 		{"forged HS256 tokens", []variant{static, hs256}, forged, false, 401, usual},
+		{"tokens that take long to refuse", []variant{rs256, worst}, func(v variant) []string {
+			if v == worst {
+				return worstTokens()
+			}
+			return forged(v)
+		}, false, 401, usual},
 		{"1000 connections, a token each", []variant{plain, rs256}, good(min(1000, s.tokens)), false, 200, 1000},
 	}
+	for _, alg := range []string{"PS256", "ES256", "EdDSA"} {
+		bare, gateway := variant{"bare verification, " + alg, "bare", alg}, variant{"gateway, " + alg, "gateway", alg}
+		list = append(list,
+			scenario{fmt.Sprintf("%d %s tokens used once", s.tokens, alg), []variant{bare, gateway}, good(s.tokens), true, 200, usual},
+			scenario{"forged " + alg + " tokens", []variant{bare, gateway}, forged, false, 401, usual})
+	}
+	return list
 }
 
 // A result is one measurement.

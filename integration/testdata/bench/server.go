@@ -25,7 +25,7 @@ type server struct {
 	dir     string
 }
 
-// startServer runs this program as Caddy with a variant's configuration, and waits until it serves.
+// startServer runs a variant's Caddy with its configuration, and waits until it serves.
 func startServer(k *keys, v variant, backend string) (*server, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -48,7 +48,7 @@ func startServer(k *keys, v variant, backend string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	command := []string{self, "run", "--config", file}
+	command := []string{filepath.Join(filepath.Dir(self), v.program()), "run", "--config", file}
 	if pinned() {
 		command = append([]string{"taskset", "-c", "0"}, command...)
 	}
@@ -80,17 +80,13 @@ func configuration(k *keys, v variant, address, backend string) any {
 	type object = map[string]any
 	handlers := []any{object{"handler": "reverse_proxy", "upstreams": []any{object{"dial": backend}}}}
 	apps := object{}
-	key := object{"public_key": []any{object{"key": k.publicPEM}}}
+	key := object{"public_key": []any{object{"key": k.publicPEM(v.alg), "alg": v.alg}}}
 	if v.alg == "HS256" {
 		key = object{"shared_token": object{"token": "{env.BENCH_SECRET}"}}
 	}
 	switch v.kind {
 	case "bare":
-		stub := object{"handler": "bench_verify"}
-		if v.alg == "RS256" {
-			stub["public_key"] = k.publicPEM
-		}
-		handlers = append([]any{stub}, handlers...)
+		handlers = append([]any{object{"handler": "bench_verify", "algorithm": v.alg, "public_key": k.publicPEM(v.alg)}}, handlers...)
 	case "static":
 		handlers = []any{object{"handler": "static_response", "status_code": 401, "body": "unauthorized\n"}}
 	case "gateway":

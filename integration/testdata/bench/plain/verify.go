@@ -2,6 +2,8 @@ package main
 
 import (
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -9,6 +11,8 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
+	"fmt"
+	"math/big"
 	"net/http"
 	"os"
 	"strings"
@@ -22,10 +26,10 @@ func init() { caddy.RegisterModule(new(bareVerification)) }
 // bareVerification is the least that a handler can do with a token and still know that somebody signed it: it checks the
 // signature and nothing else, sets one header, or answers 401. It authenticates nobody.
 type bareVerification struct {
-	PublicKey string `json:"public_key,omitempty"` // PEM; without it HS256 with BENCH_SECRET is checked
+	Algorithm string `json:"algorithm,omitempty"`
+	PublicKey string `json:"public_key,omitempty"` // PEM; HS256 is checked with BENCH_SECRET
 
-	public *rsa.PublicKey
-	secret []byte
+	verify func(signed, signature []byte) bool
 }
 
 func (*bareVerification) CaddyModule() caddy.ModuleInfo {
@@ -33,8 +37,13 @@ func (*bareVerification) CaddyModule() caddy.ModuleInfo {
 }
 
 func (b *bareVerification) Provision(caddy.Context) error {
-	if b.PublicKey == "" {
-		b.secret = []byte(os.Getenv("BENCH_SECRET"))
+	if b.Algorithm == "HS256" {
+		secret := []byte(os.Getenv("BENCH_SECRET"))
+		b.verify = func(signed, signature []byte) bool {
+			mac := hmac.New(sha256.New, secret)
+			mac.Write(signed)
+			return hmac.Equal(mac.Sum(nil), signature)
+		}
 		return nil
 	}
 	block, _ := pem.Decode([]byte(b.PublicKey))
@@ -45,14 +54,33 @@ func (b *bareVerification) Provision(caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	b.public = parsed.(*rsa.PublicKey)
+	switch public := parsed.(type) {
+	case *rsa.PublicKey:
+		pss := b.Algorithm == "PS256"
+		b.verify = func(signed, signature []byte) bool {
+			digest := sha256.Sum256(signed)
+			if pss {
+				return rsa.VerifyPSS(public, crypto.SHA256, digest[:], signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
+			}
+			return rsa.VerifyPKCS1v15(public, crypto.SHA256, digest[:], signature) == nil
+		}
+	case *ecdsa.PublicKey:
+		b.verify = func(signed, signature []byte) bool {
+			digest := sha256.Sum256(signed)
+			half := len(signature) / 2
+			return ecdsa.Verify(public, digest[:], new(big.Int).SetBytes(signature[:half]), new(big.Int).SetBytes(signature[half:]))
+		}
+	case ed25519.PublicKey:
+		b.verify = func(signed, signature []byte) bool { return ed25519.Verify(public, signed, signature) }
+	default:
+		return fmt.Errorf("bench_verify: no key of the type %T", parsed)
+	}
 	return nil
 }
 
 func (b *bareVerification) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
-	end := strings.LastIndexByte(token, '.')
-	if end < 0 || !b.verify(token[:end], token[end+1:]) {
+	if !b.isSigned(token) {
 		w.Header().Set("Content-Type", "text/plain")
 		w.Header().Set("Content-Length", "13")
 		w.WriteHeader(http.StatusUnauthorized)
@@ -64,18 +92,13 @@ func (b *bareVerification) ServeHTTP(w http.ResponseWriter, r *http.Request, nex
 	return next.ServeHTTP(w, r)
 }
 
-func (b *bareVerification) verify(signed, encoded string) bool {
-	signature, err := base64.RawURLEncoding.DecodeString(encoded)
-	if err != nil {
+func (b *bareVerification) isSigned(token string) bool {
+	end := strings.LastIndexByte(token, '.')
+	if end < 0 {
 		return false
 	}
-	if b.public == nil {
-		mac := hmac.New(sha256.New, b.secret)
-		mac.Write([]byte(signed))
-		return hmac.Equal(mac.Sum(nil), signature)
-	}
-	digest := sha256.Sum256([]byte(signed))
-	return rsa.VerifyPKCS1v15(b.public, crypto.SHA256, digest[:], signature) == nil
+	signature, err := base64.RawURLEncoding.DecodeString(token[end+1:])
+	return err == nil && b.verify([]byte(token[:end]), signature)
 }
 
 // Interface guards
