@@ -12,6 +12,7 @@
 //	jwks_      keys from a key server
 //	keyfile_   keys from files, and their replacement
 //	limit_     clients that send too much
+//	methods_   changes of the validation method, discovery, imported secrets, nested identities
 //	observe_   health, logs, metrics, traces
 //	origin_    pages of other sites
 //	panel_     the control panel, with a browser and without

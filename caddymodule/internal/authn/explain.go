@@ -38,7 +38,11 @@ func (v *Verifier) Algorithms() sigkey.Algorithms { return v.keys.algorithms() }
 
 // Issuers returns the values of iss that v accepts, and the option that says so; none if it accepts any.
 func (v *Verifier) Issuers() (issuers []string, option string) {
-	if j := v.KeySet(); j != nil && j.settings.Issuer != "" {
+	keys := v.keys
+	if t, changing := keys.(*transition); changing {
+		keys = t.now
+	}
+	if j, fromURL := keys.(*JWKS); fromURL && j.settings.Issuer != "" {
 		return []string{j.settings.Issuer}, "jwks discovery"
 	}
 	return v.policy.Issuers, "issuer"

@@ -100,10 +100,14 @@ func together(now, prior *KeySet) (keys []*sigkey.Key) {
 		return keys
 	}
 	for _, k := range prior.keys {
-		useless := func(other *sigkey.Key) bool {
-			return other.VerifiesAllOf(k) || other.HasOtherAlgorithm(k)
+		if slices.ContainsFunc(keys, func(other *sigkey.Key) bool { return other.VerifiesAllOf(k) || other.HasOtherAlgorithm(k) }) {
+			continue
 		}
-		if !slices.ContainsFunc(keys, useless) {
+		// The same key with fewer conditions, such as one that is bound to an issuer now and was not before, takes the other's place:
+		// whichever came first would decide on a token that both verify.
+		if i := slices.IndexFunc(keys, k.VerifiesAllOf); i >= 0 {
+			keys[i] = k
+		} else {
 			keys = append(keys, k)
 		}
 	}
