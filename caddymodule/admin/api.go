@@ -3,7 +3,6 @@ package admin
 import (
 	"errors"
 	"net/http"
-	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
@@ -102,34 +101,6 @@ func PrintableAnswer(err error) error {
 	return printable.Error(err)
 }
 
-// ServeAdmin answers a request to the admin API; commands that work offline send theirs here directly.
-func (s *Service) ServeAdmin(w http.ResponseWriter, r *http.Request) error {
-	parts := strings.Split(strings.TrimPrefix(r.URL.Path, AdminPath), "/")
-	switch {
-	case parts[0] == "messengers" && len(parts) == 1:
-		return s.serveList(w, r)
-	case parts[0] == "messengers" && len(parts) == 2:
-		return s.serveMessenger(w, r, parts[1])
-	case parts[0] == "messengers" && len(parts) == 3:
-		return s.serveKeys(w, r, parts[1], parts[2])
-	case parts[0] == "messengers" && len(parts) == 4 && parts[2] == "tokens":
-		return s.serveTokens(w, r, parts[1], parts[3])
-	case parts[0] == "messengers" && len(parts) == 4 && parts[2] == "revocations" && parts[3] == "import":
-		return answer(w, r, endpoint{http.MethodPost: func() (any, error) { return s.serveRevokeAll(r, parts[1]) }})
-	case parts[0] == "export" && len(parts) == 1:
-		return answer(w, r, endpoint{http.MethodPost: func() (any, error) { return s.serveExport(r) }})
-	case parts[0] == "import" && len(parts) == 1:
-		return answer(w, r, endpoint{http.MethodPost: func() (any, error) { return s.serveImport(r) }})
-	case parts[0] == "connections":
-		return s.serveConnections(w, r, parts)
-	case parts[0] == "reseal" && len(parts) == 1:
-		return answer(w, r, endpoint{http.MethodPost: func() (any, error) { return s.serveReseal(r) }})
-	case parts[0] == "repair" && len(parts) == 1:
-		return answer(w, r, endpoint{http.MethodPost: func() (any, error) { return s.serveRepair(r) }})
-	}
-	return errNoPath
-}
-
 // serveList lists messengers.
 func (s *Service) serveList(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, r, endpoint{http.MethodGet: func() (any, error) {
@@ -145,8 +116,6 @@ func (s *Service) serveList(w http.ResponseWriter, r *http.Request) error {
 		return page.Messengers, nil
 	}})
 }
-
-var errNoPath = registry.StatusError(http.StatusNotFound, "there is no endpoint at this path")
 
 // serveMessenger shows, changes and deletes one messenger.
 func (s *Service) serveMessenger(w http.ResponseWriter, r *http.Request, name string) error {

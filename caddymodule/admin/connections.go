@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -51,17 +50,6 @@ type EndedConnections struct {
 type EndedHere struct {
 	Ended   int    `json:"connections_ended"`
 	Warning string `json:"warning,omitempty"` // why the change may not have the whole effect that its caller expects
-}
-
-// serveConnections answers requests below /messenger/connections.
-func (s *Service) serveConnections(w http.ResponseWriter, r *http.Request, parts []string) error {
-	switch strings.Join(parts[1:], "/") {
-	case "":
-		return answer(w, r, endpoint{http.MethodGet: func() (any, error) { return describeConnections(), nil }})
-	case "end":
-		return answer(w, r, endpoint{http.MethodPost: func() (any, error) { return s.endByRequest(r) }})
-	}
-	return errNoPath
 }
 
 func describeConnections() *OpenConnections {
