@@ -102,7 +102,7 @@ messenger, so that a site can move in without signing anew. It is never shown
 again, and is rotated, reset and revoked like a generated one. It has at least
 32 bytes. A line break at its end is left out.
 
-A secret that was revoked at the messenger is not accepted again.`,
+An imported secret that was revoked at the messenger is not accepted again.`,
 	}, thisMessenger, func(cmd *cobra.Command, name string) error {
 		secret, err := readSecret(cmd.InOrStdin())
 		if err != nil {
