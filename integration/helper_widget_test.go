@@ -23,6 +23,8 @@ type helperSite struct {
 	messages []string
 	dialed   int
 	open     int
+	seen     []*http.Request // for event streams, sockets and tickets
+	answers  []string        // to the next requests for event streams, and the last one to all later ones: see serveEvents
 }
 
 func newHelperSite(t *testing.T) *helperSite {
@@ -41,6 +43,8 @@ func newHelperSite(t *testing.T) *helperSite {
 		<-r.Context().Done()
 	})
 	mux.HandleFunc("GET /socket", s.serve)
+	mux.HandleFunc("GET /events", s.serveEvents)
+	mux.HandleFunc("POST /ticket", s.serveTicket)
 	server := httptest.NewServer(mux)
 	t.Cleanup(func() {
 		server.CloseClientConnections()
@@ -53,6 +57,7 @@ func newHelperSite(t *testing.T) *helperSite {
 // serve takes a socket. With a close code it closes it at once, or after the message that is named, and cuts it for 1006;
 // without one it reads until the client closes.
 func (s *helperSite) serve(w http.ResponseWriter, r *http.Request) {
+	s.see(r)
 	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true, Subprotocols: []string{"chat.v1"}})
 	if err != nil {
 		return

@@ -156,7 +156,8 @@ func TestHelperKeepsMessagesInOrder(t *testing.T) {
 	t.Parallel()
 	s := newHelperSite(t)
 	tab := openHelper(t, s)
-	got := try(t, tab, `const s = start({ url: '`+s.sockets+`/socket', token: () => '`+unsigned(5)+`' })
+	got := try(t, tab, `limit = 30000
+		const s = start({ url: '`+s.sockets+`/socket', token: () => '`+unsigned(5)+`' })
 		let n = 0
 		while (s.opened < 12) {
 			for (let i = 0; i < 20; i++) if (!s.chat.send('message ' + n++)) return ['refused']

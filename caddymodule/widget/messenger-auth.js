@@ -213,12 +213,13 @@ export function events(options) {
     if (!ticket) headers.Authorization = 'Bearer ' + text
     if (id) headers['Last-Event-ID'] = unescape(encodeURIComponent(id)) // its bytes in UTF-8
     const response = await request(address, { headers, signal })
-    if (!/^text\/event-s/i.test(response.headers.get('Content-Type'))) throw 0
-    opened()
+    if (response.status > 200 || !/^text\/event-s/i.test(response.headers.get('Content-Type'))) throw 0
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
+    opened()
     let rest = '', data = '', type = '', last = id, end = ''
-    for (let chunk; !(chunk = await reader.read()).done; ) {
-      const lines = (rest + chunk.value).split(/\r\n|\n|\r(?=.)/s) // a final \r may be half of a line break
+    for (let chunk, half; !(chunk = await reader.read()).done; half = chunk.value.endsWith('\r')) {
+      // A \r at the end of the last chunk and a \n now are one line break.
+      const lines = (rest + chunk.value.slice(half && chunk.value[0] === '\n')).split(/\r\n?|\n/)
       rest = lines.pop()
       for (const line of lines) {
         const [, field, text] = /^([^:]*):? ?(.*)/s.exec(line)
