@@ -2,7 +2,9 @@ package caddymodule_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -30,9 +32,28 @@ func withoutNotStored(m *config.Messenger) {
 	if m.SharedToken != nil {
 		m.SharedToken = &config.SharedToken{Alg: m.SharedToken.Alg}
 	}
+	for _, j := range []*config.JWKS{m.JWKS, previousOf(m)} {
+		for i := range headersOf(j) {
+			j.Header[i].Value = config.HiddenText(fmt.Sprint("secret value ", i)) // in place of a placeholder
+		}
+	}
 	if m.Previous.SharedToken != nil {
 		m.Previous = nil // there are no shared tokens that could be used any longer
 	}
+}
+
+func previousOf(m *config.Messenger) *config.JWKS {
+	if m.Previous == nil {
+		return nil
+	}
+	return m.Previous.JWKS
+}
+
+func headersOf(j *config.JWKS) []config.RequestHeader {
+	if j == nil {
+		return nil
+	}
+	return j.Header
 }
 
 // A store is a configuration file whose storage is a folder.
@@ -41,11 +62,14 @@ type store struct {
 	file string
 }
 
+// storeKeyVariable holds the key of the store: the values of headers are stored sealed, or not at all.
+const storeKeyVariable = "TEST_EVERY_SETTING_KEY"
+
 func newStore(t *testing.T, messengers map[string]*config.Messenger) *store {
 	t.Helper()
 	text, err := json.Marshal(map[string]any{
 		"storage": map[string]string{"module": "file_system", "root": t.TempDir()},
-		"apps":    map[string]any{"messenger": map[string]any{"messengers": messengers}},
+		"apps":    map[string]any{"messenger": map[string]any{"messengers": messengers, "store": map[string]any{"keys": []string{"{env." + storeKeyVariable + "}"}}}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -92,6 +116,24 @@ func (s *store) ask(method, name string, body any) *config.Messenger {
 	return d.Settings
 }
 
+// keeps fails the test if the stored messenger does not have the values of headers that m has. No answer has them.
+func (s *store) keeps(name string, m *config.Messenger) {
+	s.t.Helper()
+	text, err := os.ReadFile(s.file)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	service, done, err := admin.OfflineApp(text)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer done()
+	r, err := service.StoredRecord(s.t.Context(), name)
+	if err != nil || !reflect.DeepEqual(r.Settings.Secrets(), m.Secrets()) {
+		s.t.Errorf("%s: got %q (%v), want %q", name, r.Settings.Secrets(), err, m.Secrets())
+	}
+}
+
 // create runs "caddy messenger create" on the storage.
 func (s *store) create(args ...string) {
 	s.t.Helper()
@@ -106,6 +148,7 @@ func (s *store) create(args ...string) {
 
 func TestEveryWayCarriesEverySetting(t *testing.T) {
 	t.Setenv(configtest.SecretVariable, strings.Repeat("ab", 64))
+	t.Setenv(storeKeyVariable, base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32))))
 	for method, m := range configtest.Messengers(t, configtest.ValidText) {
 		t.Run(method, func(t *testing.T) {
 			same := func(way string, got, want *config.Messenger) {
@@ -125,24 +168,31 @@ func TestEveryWayCarriesEverySetting(t *testing.T) {
 			same("a configuration in JSON", s.ask(http.MethodGet, "configured", nil), m)
 
 			withoutNotStored(m)
-			same("the answer to PUT", s.ask(http.MethodPut, "acme", m), m)
-			same("the stored record", s.ask(http.MethodGet, "acme", nil), m)
-			same("a replacement by what GET says", s.ask(http.MethodPut, "acme", s.ask(http.MethodGet, "acme", nil)), m)
+			shown := m.WithoutSecrets()
+			same("the answer to PUT", s.ask(http.MethodPut, "acme", m), shown)
+			same("the stored record", s.ask(http.MethodGet, "acme", nil), shown)
+			same("a replacement by what GET says", s.ask(http.MethodPut, "acme", s.ask(http.MethodGet, "acme", nil)), shown)
+			s.keeps("acme", m)
 
 			flags := append([]string{"made"}, flagsOf(t, linesOf(t, reflect.ValueOf(m).Elem(), ""))...)
 			s.create(flags...)
 			first := m.CopySettings()
 			first.Previous = nil // a new messenger has none before
-			same("create", s.ask(http.MethodGet, "made", nil), first)
+			same("create", s.ask(http.MethodGet, "made", nil), first.WithoutSecrets())
+			s.keeps("made", first)
 			s.ask(http.MethodPut, "made", m)
 			s.create(append(flags, "--replace")...)
-			same("create --replace with the same flags", s.ask(http.MethodGet, "made", nil), m)
-			file := filepath.Join(t.TempDir(), "settings.json")
-			if err := os.WriteFile(file, []byte(asJSON(t, m)), 0o600); err != nil {
-				t.Fatal(err)
+			same("create --replace with the same flags", s.ask(http.MethodGet, "made", nil), shown)
+			s.keeps("made", m)
+			for _, settings := range []*config.Messenger{m, shown} {
+				file := filepath.Join(t.TempDir(), "settings.json")
+				if err := os.WriteFile(file, []byte(asJSON(t, settings)), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				s.create("made", "--replace", "--settings", file)
+				same("create --replace --settings", s.ask(http.MethodGet, "made", nil), shown)
+				s.keeps("made", m)
 			}
-			s.create("made", "--replace", "--settings", file)
-			same("create --replace --settings", s.ask(http.MethodGet, "made", nil), m)
 		})
 	}
 }

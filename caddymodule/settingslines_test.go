@@ -37,6 +37,12 @@ func linesOf(t *testing.T, v reflect.Value, block string) (lines []line) {
 			add(value)
 		case config.Mode:
 			add(string(value))
+		case config.Roots:
+			add(string(value))
+		case []config.RequestHeader:
+			for _, header := range value {
+				add(header.Name, string(header.Value))
+			}
 		case []string:
 			add(value...)
 		case caddy.Duration:
@@ -107,6 +113,14 @@ func flagsOf(t *testing.T, lines []line) (flags []string) {
 		case "previous": // it is what --keep-previous makes of the messenger before
 		case "shared_token":
 			flags = append(flags, "--"+name)
+		case "ca":
+			file := filepath.Join(t.TempDir(), "ca.pem")
+			if err := os.WriteFile(file, []byte(l.args[0]), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			flags = append(flags, "--"+name, file)
+		case "header":
+			flags = append(flags, "--"+name, l.args[0]+": "+l.args[1])
 		case "public_key":
 			file := filepath.Join(t.TempDir(), "key.pem")
 			if err := os.WriteFile(file, []byte(l.args[0]), 0o600); err != nil {

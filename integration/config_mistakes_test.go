@@ -31,6 +31,11 @@ func instead(name, options string, want ...string) badConfig {
 	return badConfig{name: name, messengers: "messenger support {\n " + options + "\n}", want: want}
 }
 
+// inKeySet are options of a key set that is good without them.
+func inKeySet(name, options string, want ...string) badConfig {
+	return instead(name, "identity_key identity\n jwks https://login.example.com/keys {\n "+options+"\n }", want...)
+}
+
 func atLoad(m badConfig) badConfig {
 	m.atLoad = true
 	return m
@@ -61,9 +66,31 @@ var mistakes = []badConfig{
 	instead("a kid without its word", "identity_key identity\n public_key {env.A} 2026", "public_key", "[kid <id>]"),
 	atLoad(instead("two keys of one kid", "identity_key identity\n public_key {file.PEM} kid a\n public_key {file.PEM2} kid a", "public_key", "same kid")),
 	instead("plain http", "identity_key identity\n jwks http://example.com/keys", "jwks", "https"),
-	instead("no URL", "identity_key identity\n jwks", "jwks", "exactly one value"),
+	instead("no URL", "identity_key identity\n jwks", "jwks", "neither a URL nor discovery", "discovery https://"),
 	instead("a file for a URL", "identity_key identity\n jwks file:///etc/keys", "jwks", "https"),
 	instead("an unknown option of jwks", "identity_key identity\n jwks https://example.com/ {\n cache 1h\n }", "jwks", `"cache"`, "unknown option"),
+	inKeySet("a header without a placeholder", "header X-Api-Key SECRET", "header X-Api-Key", "{env.NAME}", "{file./path}", "{$NAME}"),
+	inKeySet("a header without a value", "header X-Api-Key", "header", "a name and a value"),
+	inKeySet("a header with a colon", "header X-Api-Key: {env.A}", "header", "the name of a header", "X-Api-Key"),
+	inKeySet("a header and a value in its place", "header SECRET=: {env.A}", "header", "the name of a header"),
+	inKeySet("a header of the connection", "header Transfer-Encoding {env.A}", "header Transfer-Encoding", "connection", "remove it"),
+	inKeySet("the host as a header", "header host {env.A}", "header host", "the host of the URL"),
+	inKeySet("a length", "header Content-Length {env.A}", "header Content-Length", "body", "remove it"),
+	inKeySet("an encoding", "header Accept-Encoding gzip", "header Accept-Encoding", "set by the gateway", "remove it"),
+	inKeySet("a condition", "header If-None-Match {env.A}", "header If-None-Match", "set by the gateway"),
+	inKeySet("a header twice", "header X-Api-Key {env.A}\n header x-api-key {env.B}", "header X-Api-Key", "twice"),
+	inKeySet("nine headers", strings.Repeat("header X-Api-Key {env.A}\n ", 9), "header is given 9 times", "at most 8"),
+	inKeySet("a line break in a header", "header User-Agent `a\nb`", "header User-Agent", "line break"),
+	inKeySet("two authorities", "ca /a.pem /b.pem", "ca", "exactly one value"),
+	inKeySet("an authority twice", "ca /a.pem\n ca /b.pem", "ca", "twice"),
+	inMessenger("an authority outside of its block", "ca /a.pem", `"ca"`, "belongs into", "jwks"),
+	atLoad(inKeySet("a variable that is not set, in a header", "header X-Api-Key {env.MESSENGER_NOT_SET}", "jwks header X-Api-Key", "{env.MESSENGER_NOT_SET}")),
+	atLoad(inKeySet("a file that is not there, in a header", "header Authorization \"Bearer {file.DIR/missing}\"", "jwks header Authorization", "DIR/missing", "no such file")),
+	atLoad(inKeySet("an authority that is not there", "ca DIR/missing.pem", "jwks ca DIR/missing.pem", "no such file")),
+	atLoad(inKeySet("a relative authority", "ca missing.pem", "jwks ca missing.pem", "write the whole path")),
+	atLoad(inKeySet("a private key for an authority", "ca PRIVATE", "jwks ca", "private key")),
+	atLoad(inKeySet("a public key for an authority", "ca {file.PEM}", "jwks ca {file.", "not a certificate")),
+	atLoad(inKeySet("a secret for an authority", "ca SHORT", "jwks ca", "is not PEM")),
 	inMessenger("an unknown option", "identity_keys x", "messenger support", `"identity_keys"`, "unknown option"),
 	inMessenger("a mode that is none", "mode on", "mode", `"on"`, "required", "report"),
 	inMessenger("no duration", "clock_skew fast", "clock_skew", `"fast"`, "90s"),

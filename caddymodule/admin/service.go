@@ -65,7 +65,7 @@ type Description struct {
 
 func describe(name, source string, settings *config.Messenger, r *ledger.Record) *Description {
 	d := &Description{Name: name, Source: source, Method: settings.Method(), Mode: settings.Mode.Or(config.ModeRequired),
-		Settings: settings.CopySettings(), Warnings: settings.Warnings(), record: r}
+		Settings: settings.WithoutSecrets(), Warnings: settings.Warnings(), record: r}
 	if source == registry.SourceStored {
 		d.Warnings = append(d.Warnings, settings.CostWarnings()...)
 	}
@@ -102,17 +102,38 @@ func (s *Service) Describe(ctx context.Context, name string) (*Description, erro
 	return s.describeStored(name, r), nil
 }
 
+// accepted returns settings with the values of headers that stay as they are in before, or why they cannot be stored. before is nil
+// for a new messenger.
+func (s *Service) accepted(before *ledger.Record, settings *config.Messenger) (*config.Messenger, error) {
+	if before != nil {
+		settings = settings.KeepSecrets(before.Settings)
+	}
+	if err := settings.CheckStored(s.Store.IsInternal); err != nil {
+		return nil, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
+	}
+	return settings, nil
+}
+
+// CheckPut returns why settings cannot replace those of a stored messenger, before anything is asked.
+func (s *Service) CheckPut(ctx context.Context, name string, settings *config.Messenger) error {
+	before, err := s.Record(ctx, name, ledger.KindStored)
+	if err == nil {
+		_, err = s.accepted(before, settings)
+	}
+	return err
+}
+
 // Put creates a stored messenger, or changes its settings. Its shared tokens stay, unless the validation method changes.
 func (s *Service) Put(ctx context.Context, name string, settings *config.Messenger, c registry.Condition, by registry.Actor) (d *Description, created bool, err error) {
 	ctx = registry.WithActor(ctx, by)
 	if err := s.checkStorable(name); err != nil {
 		return nil, false, err
 	}
-	if err := settings.CheckStored(s.Store.IsInternal); err != nil {
-		return nil, false, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
-	}
 	before, err := s.Record(ctx, name, ledger.KindStored)
 	if err != nil {
+		return nil, false, err
+	}
+	if settings, err = s.accepted(before, settings); err != nil {
 		return nil, false, err
 	}
 	r, created, err := s.Registry.Put(ctx, name, settings, c)

@@ -190,6 +190,10 @@ func (o *createOptions) linesOf(cmd *cobra.Command, s config.Setting) (lines [][
 			return nil, err
 		}
 		return [][]string{{}}, nil
+	case s.IsText():
+		return o.certificateLines(cmd, flag)
+	case s.HasSecrets():
+		return o.headerLines(cmd, flag)
 	case s.IsList():
 		values, err := cmd.Flags().GetStringArray(flag)
 		if err != nil || len(values) == 0 {
@@ -227,6 +231,43 @@ func (o *createOptions) keyLines(cmd *cobra.Command, flag string) (lines [][]str
 			line = append(line, "alg", o.algs[i])
 		}
 		lines = append(lines, line)
+	}
+	return lines, nil
+}
+
+// certificateLines reads the file with the certificates of an authority.
+func (o *createOptions) certificateLines(cmd *cobra.Command, flag string) (lines [][]string, err error) {
+	file, err := cmd.Flags().GetString(flag)
+	if err != nil || file == "" {
+		return nil, err
+	}
+	found, err := config.ReadArgument(file)
+	if err != nil {
+		return nil, err
+	}
+	text, err := keytext.PortableCertificates(found.Whole)
+	return [][]string{{text}}, err
+}
+
+// headerLines reads headers for a key server. Placeholders in them are resolved here: a stored messenger has the values themselves,
+// and a secret on the command line would be in the shell's history and in the list of processes.
+func (o *createOptions) headerLines(cmd *cobra.Command, flag string) (lines [][]string, err error) {
+	values, err := cmd.Flags().GetStringArray(flag)
+	if err != nil {
+		return nil, err
+	}
+	for _, value := range values {
+		if value == "" {
+			continue // none
+		}
+		header, err := config.ParseHeaderLine(value)
+		if err != nil {
+			return nil, err
+		}
+		if header, err = header.Resolved(); err != nil {
+			return nil, err
+		}
+		lines = append(lines, []string{header.Name, string(header.Value)})
 	}
 	return lines, nil
 }

@@ -32,6 +32,11 @@ func (m *Messenger) parseJWKS(d *caddyfile.Dispenser) error {
 	}
 	options, repeatable := m.options("jwks ")
 	err := ParseBlock(d, "jwks", options, repeatable...)
+	if err == nil {
+		if err := checkHeaders(m.JWKS.Header, false); err != nil {
+			return AtToken(place).Errf("jwks %w", err)
+		}
+	}
 	if err != nil || hasPlaceholder(m.JWKS.Document()) || slices.ContainsFunc(m.JWKS.Algorithms, hasPlaceholder) { // placeholders are resolved at load, not here
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -38,6 +39,23 @@ type JWKS struct {
 
 	// How long one fetch may take, at most 30s. Default: 5s.
 	Timeout *caddy.Duration `json:"timeout,omitempty"`
+
+	// The certificates of the authorities that may sign the key server's certificate, and no others: a file in PEM with one or
+	// more, the PEM itself, or a placeholder {file./path} or {env.NAME}. A file is read again for every fetch. Default: the
+	// authorities of the system.
+	CA Roots `json:"ca,omitempty"`
+
+	// Headers that the key server wants to see, such as X-Api-Key. They are sent to the host of the URL alone. Default: none.
+	Header []RequestHeader `json:"header,omitempty"`
+}
+
+func (j *JWKS) copy() *JWKS {
+	if j == nil {
+		return nil
+	}
+	c := *j
+	c.Header = slices.Clone(j.Header)
+	return &c
 }
 
 // metadataPath is where an issuer publishes its metadata (OpenID Connect Discovery 1.0 section 4).
@@ -54,8 +72,15 @@ func (j *JWKS) Document() string {
 // maxFetchTimeout bounds the option timeout of a JWKS.
 const maxFetchTimeout = 30 * time.Second
 
-// Settings checks j and returns what the engine needs.
+// Settings checks j and returns what the engine needs, for a messenger of the configuration.
 func (j *JWKS) Settings() (authn.JWKSSettings, error) {
+	if err := checkHeaders(j.Header, false); err != nil {
+		return authn.JWKSSettings{}, err
+	}
+	return j.settings()
+}
+
+func (j *JWKS) settings() (authn.JWKSSettings, error) {
 	s := authn.JWKSSettings{
 		RefreshInterval: DurationOr(j.RefreshInterval, authn.DefaultRefreshInterval),
 		StaleIfError:    DurationOr(j.StaleIfError, authn.DefaultStaleIfError),
@@ -118,7 +143,13 @@ func (j *JWKS) StoredSettings(isInternal func(hostname, host string) bool) (auth
 	if strings.ContainsAny(j.URL+j.Discovery, "{}") {
 		return authn.JWKSSettings{}, errors.New("has a placeholder in its URL; a stored messenger has the URL itself")
 	}
-	settings, err := j.Settings()
+	if err := j.CA.checkStored(); err != nil {
+		return authn.JWKSSettings{}, err
+	}
+	if err := checkHeaders(j.Header, true); err != nil {
+		return authn.JWKSSettings{}, err
+	}
+	settings, err := j.settings()
 	if err != nil {
 		return settings, err
 	}

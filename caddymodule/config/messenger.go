@@ -140,6 +140,14 @@ var Settings = []Setting{
 		Flag:  "How long one fetch of the key set may take",
 		Help:  "At most 30s.",
 		field: ofJWKS(func(j *JWKS) any { return &j.Timeout })},
+	{Name: "jwks ca", Section: SectionFetch, Label: "Certificate authority", Default: "those of the system", Kept: true,
+		Flag:  "A `file` with the certificates of the authorities that may sign the key server's certificate",
+		Help:  "If the certificate of the key server is from an authority of your own: the certificates of that authority in PEM. No other authority is accepted then.",
+		field: ofJWKS(func(j *JWKS) any { return &j.CA })},
+	{Name: "jwks header", Section: SectionFetch, Label: "Request header", Default: "none", Kept: true,
+		Flag:  "A `header` that the key server wants to see, as \"X-Api-Key: {file./path}\" or with {env.NAME}, which are read here; may be repeated",
+		Help:  "One per line, such as `X-Api-Key: value`. Values are secrets and are not shown: a line with the name alone keeps the value, as long as the host of the URL and the authority stay the same.",
+		field: ofJWKS(func(j *JWKS) any { return &j.Header })},
 	{Name: "shared_token", Flag: "Use shared tokens, which the gateway generates", field: func(m *Messenger) any { return &m.SharedToken }},
 	{Name: "shared_token alg", Section: SectionShared, Label: "Algorithm", Default: "HS256", Kept: true, check: checkSharedAlgorithm,
 		Flag:  "The `algorithm` of shared tokens: HS256, HS384 or HS512",
@@ -195,16 +203,14 @@ var Settings = []Setting{
 // CopySettings returns a messenger with the same settings, which can be changed with [Setting.Replace] without changing m.
 func (m *Messenger) CopySettings() *Messenger {
 	settings := *m
-	if m.JWKS != nil {
-		jwks := *m.JWKS
-		settings.JWKS = &jwks
-	}
+	settings.JWKS = m.JWKS.copy()
 	if m.SharedToken != nil {
 		shared := *m.SharedToken
 		settings.SharedToken = &shared
 	}
 	if m.Previous != nil {
 		previous := *m.Previous
+		previous.JWKS = previous.JWKS.copy()
 		settings.Previous = &previous
 	}
 	return &settings

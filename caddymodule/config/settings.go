@@ -101,6 +101,16 @@ func (s Setting) Replace(m *Messenger, values []string) error {
 		}
 		return nil
 	}
+	if _, ok := field.(*[]RequestHeader); ok {
+		for _, line := range values {
+			header, err := ParseHeaderLine(line)
+			if err != nil {
+				return err
+			}
+			m.JWKS.Header = append(m.JWKS.Header, header)
+		}
+		return nil
+	}
 	return s.Read(m, values)
 }
 
@@ -122,6 +132,10 @@ func (s Setting) Texts(m *Messenger) []string {
 		return one(*field != 0, func() string { return DurationText(time.Duration(*field)) })
 	case **caddy.Duration:
 		return one(*field != nil, func() string { return DurationText(time.Duration(**field)) })
+	case *Roots:
+		return one(*field != "", func() string { return string(*field) })
+	case *[]RequestHeader:
+		return headerLines(*field)
 	case *Mode:
 		return []string{string(field.Or(ModeRequired))}
 	case **FailLimit:
@@ -166,10 +180,22 @@ func (m *Messenger) lists() iter.Seq2[string, []string] {
 // IsList reports whether several lines add up.
 func (s Setting) IsList() bool {
 	switch s.field(&Messenger{JWKS: new(JWKS), SharedToken: new(SharedToken)}).(type) {
-	case *[]string, *[]PublicKey:
+	case *[]string, *[]PublicKey, *[]RequestHeader:
 		return true
 	}
 	return false
+}
+
+// HasSecrets reports whether values of the setting are secrets, so that what was typed is not shown again.
+func (s Setting) HasSecrets() bool {
+	_, ok := s.field(&Messenger{JWKS: new(JWKS), SharedToken: new(SharedToken)}).(*[]RequestHeader)
+	return ok
+}
+
+// IsText reports whether the one value of the setting has lines.
+func (s Setting) IsText() bool {
+	_, ok := s.field(&Messenger{JWKS: new(JWKS), SharedToken: new(SharedToken)}).(*Roots)
+	return ok
 }
 
 // readValue reads the arguments of an option into a field of any of the types that options have.
@@ -177,6 +203,15 @@ func readValue(field any, args []string) (err error) {
 	switch field := field.(type) {
 	case *string:
 		*field, err = oneValue(args)
+	case *Roots:
+		var text string
+		text, err = oneValue(args)
+		*field = Roots(text)
+	case *[]RequestHeader:
+		var header RequestHeader
+		if header, err = readHeader(args); err == nil {
+			*field = append(*field, header)
+		}
 	case *[]string:
 		if len(args) == 0 {
 			return errors.New("takes at least one value")

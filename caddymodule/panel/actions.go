@@ -88,8 +88,11 @@ func (v *visit) saveMessenger(sent form) error {
 // ask fills page with what the new settings make invalid, unless the form has confirmed it.
 // Settings that cannot be saved are refused before anything is asked.
 func (v *visit) ask(d *messengerStatus, f *settingsForm, settings *config.Messenger, page *settingsView) ([]fieldError, error) {
-	if err := settings.CheckStored(v.app.Store.IsInternal); err != nil {
-		return []fieldError{fieldErrorOf(caddy.APIError{Err: err})}, nil
+	if err := v.app.CheckPut(v.r.Context(), d.Name, settings); err != nil {
+		if answer, ok := isFormError(err); ok {
+			return []fieldError{fieldErrorOf(answer)}, nil
+		}
+		return nil, err
 	}
 	if !settings.SameMethod(d.Settings) {
 		page.Keeps = f.keeps()

@@ -23,7 +23,7 @@ import (
 
 // confirmation is the value that the form has to have to be saved. It is not a secret: checkSameOrigin refuses the forms of other sites.
 func confirmation(revision string, next *config.Messenger, losses []string) string {
-	if next = next.CopySettings(); next.Previous != nil {
+	if next = next.WithoutSecrets(); next.Previous != nil {
 		next.Previous.Until = time.Time{} // the losses say for how long, and it is counted from the time of the save
 	}
 	text, _ := json.Marshal(struct {

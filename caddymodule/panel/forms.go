@@ -39,10 +39,27 @@ type formField struct {
 func (f *settingsForm) Fields(section string) (fields []formField) {
 	for _, s := range config.Settings {
 		if s.Section == section {
-			fields = append(fields, formField{s, f.Texts[s.Member()], f.Wrong[s.Member()]})
+			fields = append(fields, formField{s, f.shown(s), f.Wrong[s.Member()]})
 		}
 	}
 	return fields
+}
+
+// shown returns the text of a field as a page shows it, without secrets that were typed into it: they would stay on the page, and in
+// what saves pages.
+func (f *settingsForm) shown(s config.Setting) string {
+	text := f.Texts[s.Member()]
+	switch {
+	case s.HasSecrets():
+		list := lines(text)
+		for i, line := range list {
+			list[i] = config.WithoutValue(line)
+		}
+		return strings.Join(list, "\n")
+	case s.IsText() && strings.Contains(text, "PRIVATE KEY"):
+		return ""
+	}
+	return text
 }
 
 // FetchChanged reports whether a setting of how the key set is fetched is not the default.
@@ -52,7 +69,7 @@ func (f *settingsForm) FetchChanged() bool {
 
 // Values returns the values that a field shows, for a page on which they cannot be changed.
 func (f formField) Values() (values []string) {
-	for _, value := range lines(f.Text) {
+	for _, value := range valuesOf(f.Setting, f.Text) {
 		for _, choice := range f.Choices() {
 			if choice.Value == value {
 				value = choice.Label
@@ -79,7 +96,7 @@ func formOf(name, revision string, m *config.Messenger) *settingsForm {
 	f := &settingsForm{Name: name, Revision: revision, Method: m.Method(), Texts: make(map[string]string)}
 	for _, s := range config.Settings {
 		if s.Section != "" {
-			f.Texts[s.Member()] = shownLines(s.Texts(m))
+			f.Texts[s.Member()] = shownValues(s, s.Texts(m))
 		}
 	}
 	for _, key := range m.PublicKey {
@@ -93,7 +110,7 @@ func settingsFrom(sent form) *settingsForm {
 	f := &settingsForm{Name: sent.get("name"), Revision: sent.get("revision"), Method: sent.get("method"), Confirmed: sent.get("confirm"), Keep: sent.get("keep_previous"), Texts: make(map[string]string)}
 	for _, s := range config.Settings {
 		if s.Section != "" {
-			f.Texts[s.Member()] = strings.Join(lines(sent.get(s.Member())), "\n")
+			f.Texts[s.Member()] = strings.Join(valuesOf(s, sent.get(s.Member())), "\n")
 		}
 	}
 	kids, algorithms := url.Values(sent)["kid"], url.Values(sent)["alg"]
@@ -204,7 +221,7 @@ var formFields = sync.OnceValue(func() []labelled {
 				continue
 			}
 			fields = append(fields, labelled{s.Member(), s.Name, s.Label, func(f *settingsForm) string {
-				return strings.Join(formField{Setting: s, Text: f.Texts[s.Member()]}.Values(), "\n")
+				return strings.Join(formField{Setting: s, Text: f.shown(s)}.Values(), "\n")
 			}})
 		}
 	}

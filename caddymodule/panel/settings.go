@@ -23,6 +23,25 @@ func shownLines(values []string) string {
 	return strings.Join(list, "\n")
 }
 
+// shownValues is how the values of a setting are shown in its field.
+func shownValues(s config.Setting, values []string) string {
+	if s.IsText() {
+		return printable.Text(normalLines(strings.Join(values, "\n")))
+	}
+	return shownLines(values)
+}
+
+// valuesOf returns the values that are in the field of a setting: one on each line, or one with lines.
+func valuesOf(s config.Setting, text string) []string {
+	if !s.IsText() {
+		return lines(text)
+	}
+	if text = normalLines(text); text != "" {
+		return []string{text}
+	}
+	return nil
+}
+
 func shownKey(key config.PublicKey) config.PublicKey {
 	return config.PublicKey{Key: printable.Text(normalLines(key.Key)), KeyID: shownLine(key.KeyID), Alg: shownLine(key.Alg)}
 }
@@ -83,18 +102,18 @@ func (f *settingsForm) method(r *formReader, m *config.Messenger) {
 // read sets a setting of m to what its field says, a value on each line. A field that is as it was shown changes nothing, and of
 // a list that was changed, values that were shown stay as they are stored.
 func (r *formReader) read(s config.Setting, m *config.Messenger, sent string) {
-	stored, values := s.Texts(m), lines(sent)
+	stored, values := s.Texts(m), valuesOf(s, sent)
 	if len(values) == 0 && s.Required != "" {
 		r.refuse(s.Member(), s.Label+" is empty. "+s.Required)
 		return
 	}
-	if slices.Equal(values, lines(shownLines(stored))) {
+	if slices.Equal(values, valuesOf(s, shownValues(s, stored))) {
 		return
 	}
 	for i, value := range values {
-		if at := slices.IndexFunc(stored, func(text string) bool { return shownLine(text) == value }); at >= 0 {
+		if at := slices.IndexFunc(stored, func(text string) bool { return shownValues(s, []string{text}) == value }); at >= 0 {
 			values[i] = stored[at]
-		} else if printable.Line(value) != value {
+		} else if printable.Line(value) != value && !(s.IsText() && printable.Text(value) == value) {
 			r.refuse(s.Member(), s.Label+" "+hidden(value))
 			return
 		}

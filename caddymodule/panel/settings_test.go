@@ -49,7 +49,7 @@ var noField = map[string]string{
 }
 
 // fieldsOf returns the fields that the form must have for the settings of typ, each with the field of Messenger that it changes.
-// A field is named as the setting is in JSON. A setting of several numbers is one field.
+// A field is named as the setting is in JSON. A setting of several parts is one field.
 func fieldsOf(t *testing.T, typ reflect.Type, field string) map[string]string {
 	t.Helper()
 	fields := make(map[string]string)
@@ -68,7 +68,7 @@ func fieldsOf(t *testing.T, typ reflect.Type, field string) map[string]string {
 		for inner.Kind() == reflect.Pointer || inner.Kind() == reflect.Slice {
 			inner = inner.Elem()
 		}
-		if inner.Kind() == reflect.Struct && inner != reflect.TypeFor[config.FailLimit]() {
+		if inner.Kind() == reflect.Struct && inner != reflect.TypeFor[config.FailLimit]() && inner != reflect.TypeFor[config.RequestHeader]() {
 			maps.Copy(fields, fieldsOf(t, inner, changes))
 		} else {
 			fields[name] = changes

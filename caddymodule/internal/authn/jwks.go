@@ -33,6 +33,10 @@ type JWKSSettings struct {
 	StaleIfError    time.Duration // how long a set is used after its last fetch while newer fetches fail
 	Timeout         time.Duration // for one whole fetch
 
+	// Access and Scope differ where the server is asked in different ways, with other certificates or headers. They are empty for
+	// the usual one. Scope has no secret in it, and may be a part of a name; see config.KeyServerAccess.
+	Access, Scope string
+
 	Algorithms sigkey.Algorithms // for which keys are taken; 0 for DefaultAlgorithms
 
 	// Public is for URLs that the operator of the gateway did not write. It keeps fetches from addresses that are not public
@@ -108,6 +112,9 @@ func (j *JWKS) RestrictHosts(public func(hostname, host string) bool) {
 		j.found.Public = public
 	}
 }
+
+// Use says what the key server wants to see. It is called before the first fetch.
+func (j *JWKS) Use(access keyserver.AccessFunc) { j.client.Access = access }
 
 // Start begins to keep the set up to date. Calls after the first do nothing.
 func (j *JWKS) Start() { j.start.Do(func() { go j.run() }) }

@@ -241,7 +241,7 @@ var table = [end]Info{
 		"decrypt a copy of it: openssl pkey -in key.pem"},
 
 	ServerAuthority: {"server_authority", "the key server's certificate is from an authority that the gateway does not know",
-		"let the server send its intermediate certificates; put the certificate of a private authority into the file that the environment variable SSL_CERT_FILE names"},
+		"let the server send its intermediate certificates; name the certificates of a private authority: jwks <url> { ca <file> }, which accepts no others, or for all URLs the file in the environment variable SSL_CERT_FILE"},
 	ServerRedirect: {"server_redirect", "the key server redirects to another host or scheme",
 		"configure the URL that it redirects to, if you trust that server"},
 	ServerEncoding: {"server_encoding", "the key server answers with a content encoding that was not asked for, or that is damaged",

@@ -12,6 +12,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"math/big"
 	"reflect"
 	"strings"
 	"testing"
@@ -86,6 +87,12 @@ func ValidText(path string) string {
 		return "ES256"
 	case "algorithms1":
 		return "Ed25519"
+	case "ca":
+		return certificatePEM()
+	case "name":
+		return "X-" + strings.NewReplacer("_", "-", ".", "-").Replace(path)
+	case "value":
+		return "Bearer {env." + SecretVariable + "}"
 	case "key":
 		return publicKeyPEM()
 	case "token":
@@ -159,4 +166,17 @@ func publicKeyPEM() string {
 		panic(err)
 	}
 	return strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))
+}
+
+func certificatePEM() string {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		panic(err)
+	}
+	return strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
 }

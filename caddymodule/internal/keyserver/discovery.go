@@ -90,7 +90,7 @@ func (d *Discovery) clientFor(found *url.URL) (*Client, bool) {
 	if d.keys != nil {
 		d.keys.Close()
 	}
-	d.keys = NewClient(found.String(), d.Public != nil && d.Public(found.Hostname(), found.Host))
+	d.keys = d.Metadata.For(found.String(), d.Public != nil && d.Public(found.Hostname(), found.Host))
 	return d.keys, false
 }
 

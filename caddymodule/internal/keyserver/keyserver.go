@@ -59,8 +59,9 @@ func isLoopback(host string) bool {
 
 // A Client fetches from one URL. It is safe for concurrent use.
 type Client struct {
-	URL  string
-	HTTP *http.Client // of NewClient; tests replace its transport
+	URL    string
+	HTTP   *http.Client // of NewClient; tests replace its transport
+	Access AccessFunc   // nil if the URL alone is enough
 }
 
 // NewClient returns a client for a URL that CheckURL accepts. With public it reaches public addresses and port 443 only.
@@ -70,7 +71,7 @@ func NewClient(url string, public bool) *Client {
 	if public {
 		proxy = nil
 	}
-	return &Client{url, &http.Client{
+	return &Client{URL: url, HTTP: &http.Client{
 		Transport: &http.Transport{
 			Proxy:                  proxy,
 			DialContext:            newDialer(public).DialContext,
@@ -117,6 +118,14 @@ type Validators struct{ etag, lastModified string }
 // Fetch asks the key server once; ctx bounds the time. known are the validators of the content that the caller has. Nothing
 // that the gateway's clients send is part of the request. [Reason] says in public words why it failed.
 func (c *Client) Fetch(ctx context.Context, known Validators) (*Answer, error) {
+	access, err := c.access(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return access.withoutSecrets(c.fetch(ctx, known, access))
+}
+
+func (c *Client) fetch(ctx context.Context, known Validators, access Access) (*Answer, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.URL, nil)
 	if err != nil {
 		return nil, err
@@ -130,7 +139,9 @@ func (c *Client) Fetch(ctx context.Context, known Validators) (*Answer, error) {
 	if known.lastModified != "" {
 		r.Header.Set("If-Modified-Since", known.lastModified)
 	}
-	resp, err := c.HTTP.Do(r)
+	client, done := c.withAccess(r, access)
+	defer done()
+	resp, err := client.Do(r)
 	if err != nil {
 		return nil, classify(err)
 	}

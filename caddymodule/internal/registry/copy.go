@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -96,6 +97,9 @@ func (reg *Registry) importInto(ctx context.Context, j *ledger.Journal, c *ledge
 	r := j.Record()
 	if j.Kind == ledger.KindRing {
 		return reg.importFacts(ctx, j, lacking, o, result)
+	}
+	if r != nil {
+		c.Settings = c.Settings.KeepSecrets(r.Settings)
 	}
 	if err := c.Settings.CheckStored(reg.Store.IsInternal); err != nil {
 		result.conflict("its settings are not accepted here: %v", err)
@@ -220,6 +224,9 @@ func differences(a, b *config.Messenger) (names []string) {
 		if one, other := s.Texts(a), s.Texts(b); strings.Join(one, "\x00") != strings.Join(other, "\x00") {
 			names = append(names, s.Name)
 		}
+	}
+	if len(names) == 0 && !slices.EqualFunc(a.Secrets(), b.Secrets(), slices.Equal) {
+		names = append(names, "the values of jwks header")
 	}
 	if len(names) == 0 {
 		names = append(names, "the keys")

@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 )
@@ -38,9 +39,9 @@ func (e engine) Destruct() error {
 
 // acquireEngine returns the engine for key from the pool. A new one begins with the key set that the store has a copy of.
 // The caller releases the engine once, with releaseEngine.
-func acquireEngine(key EngineKey, m *Messenger) (*authn.JWKS, *fetchUsers, error) {
+func acquireEngine(key EngineKey, access *config.KeyServerAccess, m *Messenger) (*authn.JWKS, *fetchUsers, error) {
 	value, _, err := engines.LoadOrNew(key, func() (caddy.Destructor, error) {
-		log, keep := key.store.logFetches(), key.store.storeKeySets()
+		log, keep := key.store.logFetches(), key.store.storeKeySets(key.Settings)
 		users := &fetchUsers{names: make(map[metrics.MeterKey]int)}
 		e := authn.NewJWKS(key.Settings, func(report authn.FetchReport) {
 			names := users.count(report)
@@ -55,6 +56,9 @@ func acquireEngine(key EngineKey, m *Messenger) (*authn.JWKS, *fetchUsers, error
 		})
 		if key.Settings.SmallKeys { // of a site owner, who must not explore the gateway's network
 			e.RestrictHosts(func(hostname, host string) bool { return !key.store.IsInternal(hostname, host) })
+		}
+		if access != nil {
+			e.Use(access.Fetch)
 		}
 		key.store.useKeySet(key, e, true)
 		key.store.restoreKeySet(key.Settings, e)

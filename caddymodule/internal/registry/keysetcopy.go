@@ -11,6 +11,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,6 +41,9 @@ const (
 	// is written at once.
 	keySetInterval = time.Hour
 
+	// copyName is the name of the copy in the folder of its URL, or the beginning of it; see copyKey.
+	copyName = "copy"
+
 	// keySetIDSize is how many bytes of the hash of a URL name its folder.
 	keySetIDSize = 16
 )
@@ -47,6 +51,16 @@ const (
 func keySetID(url string) string {
 	sum := sha256.Sum256([]byte(url))
 	return hex.EncodeToString(sum[:keySetIDSize])
+}
+
+// copyKey returns the key of the copy of a set. Sets that were fetched from one URL in different ways have different copies: what a
+// server shows to one of its users is not what it shows to another.
+func copyKey(url, scope string) string {
+	name := copyName
+	if scope != "" {
+		name += "-" + scope
+	}
+	return path.Join(vault.StoreRoot, keySetFolder, keySetID(url), name)
 }
 
 // keySetFacts is what a node knows of the facts about one URL, and who uses its set.
@@ -101,8 +115,8 @@ func (s *Store) restoreKeySet(settings authn.JWKSSettings, engine *authn.JWKS) {
 	err := s.readKeySetFacts(ctx, id, nil)
 	var kept keySetCopy
 	if err == nil {
-		err = s.loadJSON(ctx, path.Join(vault.StoreRoot, keySetFolder, id, "copy"), &kept)
-		if errors.Is(err, fs.ErrNotExist) {
+		err = s.loadJSON(ctx, copyKey(settings.URL, settings.Scope), &kept)
+		if errors.Is(err, fs.ErrNotExist) && settings.Scope == "" {
 			err = s.loadJSON(ctx, path.Join(vault.StoreRoot, oldKeySetFolder, id), &kept)
 		}
 	}
@@ -236,7 +250,7 @@ func (s *Store) DistrustKeySet(ctx context.Context, url string) error {
 
 // storeKeySets returns a function that stores the sets that one engine fetches. It writes in the background, because a request
 // may be waiting for the fetch.
-func (s *Store) storeKeySets() func(authn.FetchReport) {
+func (s *Store) storeKeySets(settings authn.JWKSSettings) func(authn.FetchReport) {
 	var mu sync.Mutex
 	var last time.Time
 	return func(report authn.FetchReport) {
@@ -253,7 +267,7 @@ func (s *Store) storeKeySets() func(authn.FetchReport) {
 		go func() {
 			ctx, cancel := context.WithTimeout(context.Background(), vault.StoreTimeout)
 			defer cancel()
-			err := s.saveJSON(ctx, path.Join(vault.StoreRoot, keySetFolder, keySetID(report.URL), "copy"), kept)
+			err := s.saveJSON(ctx, copyKey(report.URL, settings.Scope), kept)
 			if err == nil {
 				return
 			}
@@ -270,7 +284,14 @@ func (s *Store) storeKeySets() func(authn.FetchReport) {
 // ForgetKeySet removes the copies of a set that is not used any more, also that of the first versions.
 func (s *Store) ForgetKeySet(ctx context.Context, url string) error {
 	id := keySetID(url)
-	return errors.Join(s.Delete(ctx, path.Join(vault.StoreRoot, oldKeySetFolder, id)), s.Delete(ctx, path.Join(vault.StoreRoot, keySetFolder, id, "copy")))
+	names, err := s.List(ctx, path.Join(vault.StoreRoot, keySetFolder, id), false)
+	err = errors.Join(err, s.Delete(ctx, path.Join(vault.StoreRoot, oldKeySetFolder, id)))
+	for _, name := range names {
+		if strings.HasPrefix(path.Base(name), copyName) && IsStoreKey(name) {
+			err = errors.Join(err, s.Delete(ctx, name))
+		}
+	}
+	return err
 }
 
 // loadJSON reads a value that is not a fact. Such a value is informative only: one with a member that this version does not know,

@@ -60,6 +60,10 @@ func (reg *Registry) Put(ctx context.Context, name string, settings *config.Mess
 	return reg.Store.put(ctx, j, putting{settings: settings, condition: c, urgent: true})
 }
 
+// errSecretsOpen is the error for settings with secrets of others where the storage would show them to all who can read it.
+var errSecretsOpen = StatusError(http.StatusConflict, "jwks header has a secret, which is stored sealed or not at all: give the store a key, with store { key {file.…} } in the "+
+	"global option messenger { … }, or configure this messenger in the Caddyfile with a placeholder")
+
 // A putting is what is written by a change of settings.
 type putting struct {
 	settings  *config.Messenger
@@ -83,6 +87,9 @@ func (s *Store) put(ctx context.Context, j *ledger.Journal, p putting) (r *ledge
 	settings, err = p.condition.next(before, settings, Now())
 	if err != nil {
 		return nil, false, err
+	}
+	if settings.HasSecrets() && !s.Seal.Enabled() {
+		return nil, false, errSecretsOpen
 	}
 	version, incarnation, err := j.NextVersion(settings, Now())
 	if err != nil {

@@ -59,12 +59,12 @@ func (m *Messenger) openSources(s *Store, files config.LoadedFiles, r *ledger.Re
 func (m *Messenger) open(src *source, s *Store, files config.LoadedFiles, r *ledger.Record) (err error) {
 	switch {
 	case src.settings.JWKS != nil:
-		settings, err := m.fetchSettings(src.settings.JWKS, s)
+		settings, access, err := m.fetchSettings(src.settings.JWKS, s, files, r)
 		if err != nil {
 			return fmt.Errorf("jwks %w", err)
 		}
 		key := EngineKey{settings, s}
-		if src.KeySet, src.fetches, err = acquireEngine(key, m); err != nil {
+		if src.KeySet, src.fetches, err = acquireEngine(key, access, m); err != nil {
 			return err
 		}
 		src.Engine, src.keys = key, src.KeySet
@@ -96,11 +96,19 @@ func (m *Messenger) ringKeys(src *source, r *ledger.Record, uses *tokenUses) (au
 	return r.Keys(alg, uses.of)
 }
 
-func (m *Messenger) fetchSettings(j *config.JWKS, s *Store) (authn.JWKSSettings, error) {
+// fetchSettings returns how a key set is fetched. The access is nil if its URL is enough.
+func (m *Messenger) fetchSettings(j *config.JWKS, s *Store, files config.LoadedFiles, r *ledger.Record) (settings authn.JWKSSettings, access *config.KeyServerAccess, err error) {
 	if m.Stored {
-		return j.StoredSettings(s.IsInternal)
+		if settings, err = j.StoredSettings(s.IsInternal); err == nil {
+			access, err = j.StoredAccess(m.Name, r.Created)
+		}
+	} else if settings, err = j.Settings(); err == nil {
+		access, err = j.Access(files)
 	}
-	return j.Settings()
+	if access != nil {
+		settings.Access, settings.Scope = access.ID, access.Scope
+	}
+	return settings, access, err
 }
 
 // sources are those that m has.

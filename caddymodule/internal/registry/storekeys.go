@@ -16,7 +16,8 @@ func IsStoreKey(key string) bool {
 	parts := strings.Split(key, "/")
 	switch {
 	case len(parts) == 4:
-		return parts[1] == keySetFolder && parts[3] == "copy"
+		scope, scoped := strings.CutPrefix(parts[3], copyName+"-")
+		return parts[1] == keySetFolder && (parts[3] == copyName || scoped && len(scope) == 2*keySetIDSize)
 	case len(parts) != 3:
 		return false
 	case parts[1] == oldKeySetFolder:

@@ -53,6 +53,7 @@ type Line struct {
 	Settings    json.RawMessage           `json:"settings,omitempty"`
 	Tokens      []ledger.CopiedToken      `json:"tokens,omitempty"`
 	Secrets     string                    `json:"secrets,omitempty"` // sealed
+	Headers     string                    `json:"headers,omitempty"` // the values of headers for key servers, sealed
 	Revocations []ledger.CopiedRevocation `json:"revocations,omitempty"`
 
 	End *End `json:"end,omitempty"`
@@ -77,14 +78,27 @@ type Sealer interface {
 
 func place(messenger string) string { return "export/" + messenger }
 
+// headersPlace is where the values of headers are sealed for. It has the key servers in it: whoever changes a URL in a file must not
+// have the gateway send the values to another server.
+func headersPlace(messenger string, m *config.Messenger) string {
+	return place(messenger) + "/headers/" + m.SecretsFor()
+}
+
 // Encode returns the line of a messenger, with a line break. Without a sealer no secret is in it.
 func Encode(name string, c *ledger.Copy, seal Sealer) ([]byte, error) {
 	line := Line{Format: Format, Messenger: name, Source: fromConfig, Created: c.Created, Tokens: c.Tokens, Revocations: c.Revocations}
 	if c.Settings != nil {
 		line.Source = fromStore
 		var err error
-		if line.Settings, err = json.Marshal(c.Settings); err != nil {
+		if line.Settings, err = json.Marshal(c.Settings.WithoutSecrets()); err != nil {
 			return nil, err
+		}
+		if seal != nil && c.Settings.HasSecrets() {
+			text, err := json.Marshal(c.Settings.Secrets())
+			if err != nil {
+				return nil, err
+			}
+			line.Headers = base64.StdEncoding.EncodeToString(seal.Seal(headersPlace(name, c.Settings), text))
 		}
 	}
 	var secrets []secret
@@ -226,6 +240,11 @@ func (l *Line) Copy(seal Sealer, now time.Time) (*ledger.Copy, error) {
 			return nil, fmt.Errorf("it %w", err)
 		}
 	}
+	if l.Headers != "" && seal != nil && c.Settings != nil {
+		if err := l.openHeaders(c.Settings, seal); err != nil {
+			return nil, err
+		}
+	}
 	if l.Secrets != "" && seal != nil {
 		sealed, err := base64.StdEncoding.DecodeString(l.Secrets)
 		if err != nil {
@@ -242,6 +261,23 @@ func (l *Line) Copy(seal Sealer, now time.Time) (*ledger.Copy, error) {
 		c.Tokens = withSecrets(c.Tokens, secrets)
 	}
 	return c, c.Check(now)
+}
+
+// openHeaders adds the values of headers to settings.
+func (l *Line) openHeaders(settings *config.Messenger, seal Sealer) error {
+	sealed, err := base64.StdEncoding.DecodeString(l.Headers)
+	if err != nil {
+		return fmt.Errorf("it %w", errType)
+	}
+	text, err := seal.Open(headersPlace(l.Messenger, settings), sealed)
+	if err != nil {
+		return errors.New("the values of jwks header cannot be opened: they were sealed with another key, or for another host or ca; give the key of the export to --secrets, or leave it out to import without secrets")
+	}
+	var secrets [][]string
+	if json.Unmarshal(text, &secrets) != nil || !settings.SetSecrets(secrets) {
+		return fmt.Errorf("it %w", errType)
+	}
+	return nil
 }
 
 // withSecrets puts what was sealed in the place of what the line says openly, which anyone may have changed.
