@@ -109,68 +109,6 @@ func verify(t *testing.T, set []byte, text string) (payload map[string]any, err 
 	return nil, fmt.Errorf("the set does not have the key %s", header.Kid)
 }
 
-// Three nodes with clocks that are 30 minutes apart run for more than a month, and their keys change. Backends fetch the set from
-// any of them, and then use it for 10 minutes, whatever they meet: no assertion fails. The nodes find out about each other every
-// 10 minutes only, and one of them is restarted now and then.
-func TestNoVerificationFailsWhileKeysChange(t *testing.T) {
-	now := start
-	storage := &certmagic.FileStorage{Path: t.TempDir()}
-	offsets := []time.Duration{-30 * time.Minute, 0, 30 * time.Minute}
-	nodes := newNodes(t, &now, storage, EdDSA, offsets...)
-	for _, n := range nodes {
-		n.refresh(t, EdDSA)
-	}
-	sets := make([][]byte, 3) // of the backends
-	signers := make(map[string]bool)
-	rotated := ""
-	const step = 5 * time.Minute
-	for i := 0; now.Before(start.Add(65 * 24 * time.Hour)); i++ {
-		if i%2 == 0 {
-			for b := range sets {
-				sets[b] = nodes[(i/2+b)%3].Set()
-			}
-		} else {
-			for _, n := range nodes {
-				n.refresh(t, EdDSA)
-			}
-		}
-		if i%1000 == 999 {
-			nodes[i%3] = newNodes(t, &now, storage, EdDSA, offsets[i%3])[0]
-			nodes[i%3].refresh(t, EdDSA)
-		}
-		for n, node := range nodes {
-			text, err := node.issuer.Assert(&Subject{Messenger: "support", Identity: fmt.Sprint(i)}, node.now())
-			if err != nil {
-				t.Fatal(err)
-			}
-			for b, set := range sets {
-				if (i+n+b)%4 != 0 && len(signers) != 0 && i%50 != 0 {
-					continue // a part of them, for the time
-				}
-				if _, err := verify(t, set, text); err != nil {
-					t.Fatalf("after %s: node %d, backend %d: %v", now.Sub(start), n, b, err)
-				}
-			}
-			header, _, _ := strings.Cut(text, ".")
-			if signers[header] = true; rotated == "" {
-				rotated = text
-			}
-		}
-		now = now.Add(step)
-	}
-	if len(signers) < 3 || len(signers) > 9 {
-		t.Errorf("%d keys have signed in 65 days, want about one a month", len(signers))
-	}
-	for i, n := range nodes {
-		if _, err := verify(t, n.Set(), rotated); err == nil {
-			t.Errorf("node %d still publishes the key of the first month", i)
-		}
-		if len(n.list()) > 6 {
-			t.Errorf("node %d has %d keys", i, len(n.list()))
-		}
-	}
-}
-
 // What an assertion says, with every algorithm, and that no claim of a site passes for one of the gateway's.
 func TestAssertionSaysWhoTheContactIs(t *testing.T) {
 	now := start
@@ -263,55 +201,6 @@ func TestAssertionsAreSharedByNobodyElse(t *testing.T) {
 	now = now.Add(30 * time.Second) // in the time of the clock skew
 	if got := exp(of(short)); got != 31*time.Second {
 		t.Errorf("in the clock skew it is valid for %s, want 31s", got)
-	}
-}
-
-// An attacker who can write to the storage, but does not have the store key, adds and changes nothing; and what is damaged does not
-// stop what works.
-func TestStrangersAddNoKeys(t *testing.T) {
-	now := start
-	storage := &certmagic.FileStorage{Path: t.TempDir()}
-	n := newNodes(t, &now, storage, EdDSA, 0)[0]
-	n.refresh(t, EdDSA)
-	before := string(n.Set())
-	stranger, err := newKey(EdDSA, now.Add(-40*time.Hour))
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, _ := json.Marshal(stranger.fact)
-	if err := storage.Store(context.Background(), "messenger/_assertion/facts/abcdefghijklmnop-1", []byte(`{"format":1,"facts":[`+string(text)+`]}`)); err != nil {
-		t.Fatal(err)
-	}
-	if err := n.Refresh(context.Background(), EdDSA); !vault.IsUnreadable(err) {
-		t.Errorf("a value that is not sealed: got %v", err)
-	}
-	if got := string(n.Set()); got != before {
-		t.Errorf("the set has become %s", got)
-	}
-	for name, change := range map[string]func(f *fact){
-		"another algorithm than its key's": func(f *fact) { f.Alg = ES256 },
-		"no algorithm":                     func(f *fact) { f.Alg = "none" },
-		"no time":                          func(f *fact) { f.At = time.Time{} },
-		"no key":                           func(f *fact) { f.Private = nil },
-		"another kind":                     func(f *fact) { f.Kind = "token" },
-	} {
-		f := stranger.fact
-		change(&f)
-		text, _ := json.Marshal(f)
-		if _, err := readKey(text); err == nil || strings.Contains(err.Error(), f.ID) {
-			t.Errorf("%s: got %v", name, err)
-		}
-	}
-}
-
-// A key of a node whose clock is far ahead is not signed with before its time.
-func TestKeyOfTheFutureDoesNotSign(t *testing.T) {
-	now := start
-	nodes := newNodes(t, &now, &certmagic.FileStorage{Path: t.TempDir()}, EdDSA, 48*time.Hour, 0)
-	nodes[0].refresh(t, EdDSA)
-	nodes[1].refresh(t, EdDSA)
-	if k := nodes[1].signer(EdDSA, now); k == nil || k.At.After(now) {
-		t.Errorf("it signs with %+v", k)
 	}
 }
 
