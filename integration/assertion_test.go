@@ -113,6 +113,12 @@ func TestAssertionsAreTheGatewaysAlone(t *testing.T) {
 		t.Errorf("an assertion ends at %v, and its token at %d", got, end)
 	}
 
+	// A claim for which there is no room is left out, and the others are not.
+	said = payloadOf(t, asserted("/", with(good("large"), claims{"name": strings.Repeat("x", 5000), "n": 1})))
+	if got := fmt.Sprint(said["claims"]); got != "map[n:1]" {
+		t.Errorf("beside a claim that is too large the assertion has %.80s", got)
+	}
+
 	a := g.get("/.well-known/jwks.json")
 	if a.status != 200 || a.header.Get("Content-Type") != "application/jwk-set+json" || a.header.Get("Cache-Control") != "public, max-age=600" || strings.Contains(a.body, `"d"`) {
 		t.Errorf("the set: got %d %v %s", a.status, a.header, a.body)

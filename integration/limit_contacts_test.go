@@ -152,3 +152,73 @@ func TestLimitsOfAMessengerThatIsNotFound(t *testing.T) {
 		t.Errorf("%d requests reached the backend", n)
 	}
 }
+
+// A request passes one messenger_auth and is over the limit of the next. The backend of an error page must not read who it is from:
+// it would serve the flood of one contact under its identity. The same goes for one whose messenger the second does not find.
+func TestErrorRoutesAreNotToldOfRefusedContacts(t *testing.T) {
+	m, up := methods(t)[0], newUpstream(t)
+	g := start(t, up, m.messengers, `
+		route {
+			messenger_auth support {
+				claim_header name X-Contact-Name
+			}
+			messenger_auth {path.0} {
+				contact_limit {
+					requests 1/1h
+				}
+			}
+			reverse_proxy UPSTREAM
+		}
+		handle_errors {
+			reverse_proxy UPSTREAM {
+				header_up X-Placeholder "<{http.auth.user.id}{http.messenger_auth.identity}{http.messenger_auth.claim.name}>"
+			}
+		}
+	`)
+	token := bearer(sign(m.key, with(good("limited-twice"), claims{"name": "Mark"})))
+	for i, path := range []string{"/support/a", "/support/a", "/elsewhere/a"} {
+		g.get(path, token)
+		h := up.one(t).header
+		want := map[bool]string{true: "limited-twice Mark", false: " <>"}[i == 0]
+		if got := h.Get("X-Contact-Identity") + " " + h.Get("X-Contact-Name") + h.Get("X-Placeholder"); got != want || (i > 0) != (h.Get("X-Contact-Messenger") == "") {
+			t.Errorf("request %d to %s: the backend reads %q, want %q", i, path, got, want)
+		}
+	}
+}
+
+// Whatever becomes of a connection, it is counted for as long as it is open. The backend refuses handshakes, is away, or ends
+// the stream; the client goes away in the middle of it: none of that takes a place for longer.
+func TestContactLimitForgetsConnections(t *testing.T) {
+	m, up := methods(t)[0], newChat(t)
+	limited := "messenger_auth support {\n contact_limit {\n connections 1\n }\n}\n"
+	g := startTLS(t, up.upstream, m.messengers, "handle /down/* {\n"+limited+"reverse_proxy 127.0.0.1:1\n}\nhandle /text/* {\n"+limited+"respond text\n}\nhandle {\n"+limited+"reverse_proxy UPSTREAM\n}")
+	token := bearer(sign(m.key, good("counted")))
+	free := func(after string) {
+		t.Helper()
+		patiently(t, "a place is free after "+after, func() bool {
+			s, status := protocols[1].open(g, "/echo", token)
+			defer s.close()
+			return status == 101
+		})
+	}
+	for _, v := range g.versions() {
+		stream := g.stream(v, "/quiet", token, "Accept: text/event-stream")
+		s, status := protocols[1].open(g, "/echo", token)
+		s.close()
+		if status != 429 {
+			t.Errorf("%s: beside a stream a WebSocket got %d", v.name, status)
+		}
+		_ = stream.Body.Close()
+		free("an aborted stream over " + v.name)
+	}
+	for _, p := range protocols {
+		if !p.tls || strings.HasPrefix(p.name, "HTTP/2") {
+			continue // HTTP/2 needs a process of its own
+		}
+		for _, path := range []string{"/down/", "/text/", "/echo"} {
+			s, _ := p.open(g, path, token)
+			s.close()
+			free(p.name + " to " + path)
+		}
+	}
+}

@@ -117,11 +117,11 @@ func (h *Handler) assert(m *registry.Messenger, o *upstream.Outcome) (string, *a
 	}
 	c := o.Contact
 	s := assertion.Subject{Messenger: m.Name, Identity: c.Identity, Expires: c.Expires, Until: c.Until}
-	room := maxAsserted
-	if len(c.Information) <= room {
-		s.Object = c.Information
-		room -= len(s.Object)
+	s.Object = c.Information
+	if len(s.Object) > maxAsserted { // what does not fit is not in the header either, which counts it
+		s.Object = upstream.Part(s.Object, maxAsserted, func(text string) (string, bool) { return text, true }, func() {})
 	}
+	room := maxAsserted - len(s.Object)
 	if len(c.Claims) > 0 {
 		s.Texts = make([]string, len(c.Claims))
 		for i, claim := range c.Claims {

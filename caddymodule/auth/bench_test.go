@@ -100,6 +100,16 @@ var fromBrowser = [][2]string{{"Accept-Encoding", "gzip, deflate, br, zstd"}, {"
 // benchServeOver is benchServe over that version of HTTP. With version 0 it is HTTP/1.1 with the headers of a browser.
 func benchServeOver(b *testing.B, version int, serve serveFunc, tokens ...string) {
 	b.Helper()
+	send := benchSender(b, version, tokens...)
+	b.ReportAllocs()
+	for b.Loop() {
+		send(serve)
+	}
+}
+
+// benchSender returns a function that sends one request, each with the next token.
+func benchSender(b *testing.B, version int, tokens ...string) func(serveFunc) {
+	b.Helper()
 	further := fromBrowser
 	if version > 0 {
 		further = nil
@@ -116,9 +126,8 @@ func benchServeOver(b *testing.B, version int, serve serveFunc, tokens ...string
 	for i, token := range tokens {
 		values[i] = []string{"Bearer " + token}
 	}
-	b.ReportAllocs()
 	i := 0
-	for b.Loop() {
+	return func(serve serveFunc) {
 		r := template.WithContext(template.Context())
 		r.Header = make(http.Header, 8)
 		r.Header["Accept"] = []string{"*/*"}

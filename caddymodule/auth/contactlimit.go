@@ -6,10 +6,10 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"golang.org/x/time/rate"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/recent"
@@ -63,9 +63,18 @@ type limitedContact struct {
 	window              caddy.Duration
 }
 
+// An allowance says what is left to a contact: the instant at which all of its requests are allowed again, in nanoseconds after
+// limitedSince. One number says it all, because every request puts that instant off by the same interval (the generic cell rate
+// algorithm). It needs no lock.
+type allowance struct{ full atomic.Int64 }
+
+// limitedSince begins the count of nanoseconds. It has a monotonic clock, so that no change of the wall clock renews or ends an
+// allowance.
+var limitedSince = time.Now()
+
 // limitedContacts stores what is left of each contact's allowance. It belongs to the process, so that a reload does not renew it.
-var limitedContacts = sync.OnceValue(func() *recent.Map[limitedContact, *rate.Limiter] {
-	return recent.New[limitedContact, *rate.Limiter](maxLimited)
+var limitedContacts = sync.OnceValue(func() *recent.Map[limitedContact, *allowance] {
+	return recent.New[limitedContact, *allowance](maxLimited)
 })
 
 // overLimit counts a verified request, and returns the rejection if its contact has reached a limit. The messenger and the identity
@@ -76,7 +85,11 @@ func (h *Handler) overLimit(m *registry.Messenger, r *http.Request, o *upstream.
 	}
 	o.Limited = true
 	if h.ContactLimit.Requests > 0 {
-		if wait := h.ContactLimit.take(m.Name, o.Contact.Identity, time.Now()); wait > 0 {
+		now := o.Began
+		if o.Cache != authn.CacheHit {
+			now = time.Now() // the verification may have waited for a key
+		}
+		if wait := h.ContactLimit.take(m.Name, o.Contact.Identity, now); wait > 0 {
 			return &authn.Rejection{Code: authn.TooManyRequests, Reason: "the contact has sent more requests than contact_limit allows",
 				RetryAfter: int(math.Ceil(wait.Seconds()))}
 		}
@@ -88,25 +101,32 @@ func (h *Handler) overLimit(m *registry.Messenger, r *http.Request, o *upstream.
 	return nil
 }
 
-// refuseOver refuses a verified request. An error route must not take it for one that passed.
-func (h *Handler) refuseOver(w http.ResponseWriter, r *http.Request, m *registry.Messenger, o *upstream.Outcome, over *authn.Rejection) error {
-	o.Contact, o.Rejection = nil, over
-	return h.refuse(w, r, m, o, over)
-}
-
 // take takes one request out of the allowance of a contact. It returns how long to wait if there is none left.
 func (c *ContactLimit) take(messenger, identity string, now time.Time) time.Duration {
 	contacts := limitedContacts()
 	key := limitedContact{messenger, identity, c.Requests, c.Window}
-	limiter, found := contacts.Get(identity, key)
+	instant := int64(now.Sub(limitedSince))
+	left, found := contacts.Get(identity, key)
 	if !found {
 		key.identity = strings.Clone(identity) // it is a part of what the token cache remembers
-		limiter = contacts.Add(identity, key, rate.NewLimiter(rate.Every(time.Duration(c.Window)/time.Duration(c.Requests)), c.Requests), 1,
-			func(*rate.Limiter) bool { return true })
+		whole := new(allowance)
+		whole.full.Store(instant)
+		left = contacts.Add(identity, key, whole, 1, func(*allowance) bool { return true })
 	}
-	if limiter.AllowN(now, 1) {
-		return 0
+	return left.take(instant, int64(c.Requests), int64(c.Window))
+}
+
+// take is [ContactLimit.take] at an instant in nanoseconds.
+func (a *allowance) take(now, requests, window int64) time.Duration {
+	interval := max(window/requests, 1)
+	for {
+		full := a.full.Load()
+		next := max(full, now) + interval
+		if wait := next - now - interval*requests; wait > 0 {
+			return time.Duration(wait)
+		}
+		if a.full.CompareAndSwap(full, next) {
+			return 0
+		}
 	}
-	missing := max(1-limiter.TokensAt(now), 0.001)
-	return max(time.Duration(missing/float64(limiter.Limit())*float64(time.Second)), time.Nanosecond)
 }

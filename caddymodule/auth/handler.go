@@ -275,14 +275,16 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, d decision) erro
 	asserted := ""
 	if rej == nil {
 		over = h.overLimit(m, r, o)
-		var failed *authn.Rejection
-		asserted, failed = h.assert(m, o)
-		over = cmp.Or(over, failed)
+		if over == nil || mode == config.ModeReport {
+			var failed *authn.Rejection
+			asserted, failed = h.assert(m, o)
+			over = cmp.Or(over, failed)
+		}
 	}
 	h.record(r, m, mode, o, cmp.Or(rej, over), token)
 	switch {
 	case over != nil && mode != config.ModeReport:
-		return h.refuseOver(w, r, m, o, over)
+		return h.refuse(w, r, m, o, over)
 	case rej == nil:
 		h.headers.Set(r, o)
 		if asserted != "" {
@@ -312,7 +314,7 @@ func (h *Handler) passVerified(w http.ResponseWriter, r *http.Request, m *regist
 	if o.Messenger == m.Name {
 		if over := h.overLimit(m, r, o); over != nil && mode != config.ModeReport {
 			h.record(r, m, mode, o, over, "")
-			return h.refuseOver(w, r, m, o, over)
+			return h.refuse(w, r, m, o, over)
 		}
 		return h.guard(m, w, r, mode, o, next)
 	}

@@ -30,10 +30,10 @@ func (h *Handler) record(r *http.Request, m *registry.Messenger, mode config.Mod
 		verdict = string(rej.Code)
 		o.Code = verdict
 	}
-	if o.Began == 0 {
-		o.Began = time.Now().Unix()
+	if o.Began.IsZero() {
+		o.Began = time.Now()
 	}
-	m.Count(mode, verdict, o.Began)
+	m.Count(mode, verdict, o.Began.Unix())
 	ctx := r.Context()
 	if h.accessed {
 		if extra, ok := ctx.Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {

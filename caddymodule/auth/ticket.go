@@ -70,7 +70,7 @@ func (h *Handler) giveTicket(w http.ResponseWriter, r *http.Request, m *registry
 	over := h.overLimit(m, r, o)
 	if over != nil {
 		h.record(r, m, mode, o, over, token)
-		return h.refuseOver(w, r, m, o, over)
+		return h.refuse(w, r, m, o, over)
 	}
 	var path string
 	if rej == nil {

@@ -48,7 +48,7 @@ func (h *Handler) verify(r *http.Request, m *registry.Messenger, token string, o
 	} else {
 		v, rej = h.verifyLimited(r, m, token)
 	}
-	o.Contact, o.Origin, o.Cache, o.Began = v.Contact, v.Origin, v.Cache, v.Began.Unix()
+	o.Contact, o.Origin, o.Cache, o.Began = v.Contact, v.Origin, v.Cache, v.Began
 	if rej == nil && h.accessed {
 		o.Fingerprint = authn.Fingerprint(token)
 	}

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -28,7 +29,7 @@ type Outcome struct {
 	Handler   string             // the title of the handler that decided
 	Source    string             // the kind of source that had the token
 	Code      string             // the value of {http.messenger_auth.code}
-	Began     int64              // when the verification began, or the request was decided without one; Unix seconds
+	Began     time.Time          // when the verification began, or the request was decided without one
 	Cache     authn.CacheOutcome // whether the token was in the cache
 	Handshake bool               // the request opens a WebSocket; Clean finds that out
 	Limited   bool               // a handler has counted the request in its contact_limit
@@ -80,6 +81,18 @@ func OutcomeOf(r *http.Request) *Outcome {
 		replacer.Map(o.placeholder)
 	}
 	return o
+}
+
+// Refuse notes that r is refused, and removes what Set has told about its contact: an earlier handler can have verified it, and
+// neither an error route nor a backend there must take it for a request that passed.
+func (o *Outcome) Refuse(r *http.Request, rej *authn.Rejection) {
+	if o.Contact != nil {
+		o.Contact, o.Rejection = nil, rej
+	}
+	for _, name := range o.set {
+		delete(r.Header, name)
+	}
+	o.set, o.identity, o.claims, o.values = nil, "", nil, nil
 }
 
 // IsVerified reports whether a messenger_auth has verified the contact of r.

@@ -69,21 +69,27 @@ func (c *Contract) written(text string) (string, bool) {
 	return percentEncode(text), true
 }
 
-// partOf returns what the header has for an object of which it cannot have everything: the members that fit, in their order.
-// Each member is written once, so that a contact with large claims costs no more than their length.
+// partOf returns what the header has for an object of which it cannot have everything.
 func (c *Contract) partOf(object string) string {
-	begin, _ := c.written("{")
-	end, _ := c.written("}")
+	return Part(object, maxInformation, c.written, func() { c.Dropped("contact_claims") })
+}
+
+// Part returns an object with the members of object that fit into that many bytes together, in their order, as written writes
+// them. It calls dropped for each of the others. Each member is written once, so that a contact with large claims costs no more than
+// their length. It returns "" if no member fits.
+func Part(object string, size int, written func(string) (string, bool), dropped func()) string {
+	begin, _ := written("{")
+	end, _ := written("}")
 	var members []string
-	size := len(begin) + len(end)
+	size -= len(begin) + len(end)
 	_ = strictjson.Object([]byte(object), func(name, value []byte) {
 		quoted, _ := json.Marshal(string(name)) // a string always has a form
-		member, ok := c.written(string(quoted) + ":" + string(value))
-		if !ok || size+len(member) > maxInformation {
-			c.Dropped("contact_claims")
+		member, ok := written(string(quoted) + ":" + string(value))
+		if !ok || len(member) > size {
+			dropped()
 			return
 		}
-		size += len(member) + len(",")
+		size -= len(member) + len(",")
 		members = append(members, member)
 	})
 	if len(members) == 0 {
@@ -138,16 +144,17 @@ func percentEncode(value string) string {
 	const digits = "0123456789ABCDEF"
 	extra := 0
 	for i := range len(value) {
-		if needsEncoding(value, i) {
+		if isEncoded[value[i]] {
 			extra += 2
 		}
 	}
-	if extra == 0 {
+	last := len(value) - 1
+	if extra == 0 && (last < 0 || value[0] != ' ' && value[last] != ' ') {
 		return value
 	}
-	encoded := make([]byte, 0, len(value)+extra)
+	encoded := make([]byte, 0, len(value)+extra+2*len("20"))
 	for i := range len(value) {
-		if c := value[i]; needsEncoding(value, i) {
+		if c := value[i]; isEncoded[c] || c == ' ' && (i == 0 || i == last) {
 			encoded = append(encoded, '%', digits[c>>4], digits[c&15])
 		} else {
 			encoded = append(encoded, c)
@@ -156,14 +163,11 @@ func percentEncode(value string) string {
 	return string(encoded)
 }
 
-// needsEncoding reports whether percentEncode escapes the i-th byte of value.
-func needsEncoding(value string, i int) bool {
-	switch c := value[i]; c {
-	case '%', '+', '{', '}':
-		return true
-	case ' ':
-		return i == 0 || i == len(value)-1
-	default:
-		return c < 0x21 || c > 0x7e
+// isEncoded has the bytes that percentEncode escapes wherever they are. It is a table, because every byte of the contact information
+// is looked up for every request.
+var isEncoded = func() (table [256]bool) {
+	for c := range table {
+		table[c] = c < ' ' || c > '~' || c == '%' || c == '+' || c == '{' || c == '}'
 	}
-}
+	return table
+}()
