@@ -106,6 +106,7 @@ func TestOwnerOfOneMessengerReachesNoOther(t *testing.T) {
 		"delete": {"typed": {"other"}, "revision": {settings}},
 
 		"revocations": {"what": {"all"}, "action": {"revoke"}},
+		"enforce":     {"revision": {settings}, "confirm": {"yes"}},
 	} {
 		owner.post("?page="+page+"&messenger=other", form).says(t, 404)
 		// The name is taken from one place only, and a second one changes nothing.

@@ -97,10 +97,10 @@ func TestPanelSaysWhatIsWrongWithAForm(t *testing.T) {
 		{"a bad name", fields("name", "Not A Name"), "name", "Name must begin with a lower-case letter"},
 		{"no name", fields("name", ""), "name", "Name must have 1 to 63 characters"},
 		{"a name of the configuration", fields("name", "fixed"), "name", "This messenger is in the configuration"},
-		{"no identity key", fields("name", "n", "identity_key", ""), "identity_key", "Identity key is empty"},
-		{"a time as the identity key", fields("name", "n", "identity_key", "exp"), "identity_key", `Identity key "exp" is a time claim`},
-		{"no method", fields("name", "n", "method", ""), "method-shared_token", "Choose a validation method."},
-		{"a method that is none", fields("name", "n", "method", "none"), "method-shared_token", "Choose a validation method."},
+		{"no identity key", fields("name", "n", "identity_key", ""), "identity_key", "Contact identity key is empty"},
+		{"a time as the identity key", fields("name", "n", "identity_key", "exp"), "identity_key", `Contact identity key "exp" is a time claim`},
+		{"no method", fields("name", "n", "method", ""), "method-public_key", "Choose a validation method."},
+		{"a method that is none", fields("name", "n", "method", "none"), "method-public_key", "Choose a validation method."},
 		{"no public key", fields("name", "n", "method", "public_key"), "key-0", "Public key is empty"},
 		{"a key that is none", fields("name", "n", "method", "public_key", "key", "hello"), "key-0", "Public key 1 "},
 		{"a private key", fields("name", "n", "method", "public_key", "key", private), "key-0", "It was not stored, and it is not shown again here."},
@@ -128,6 +128,19 @@ func TestPanelSaysWhatIsWrongWithAForm(t *testing.T) {
 		})
 	}
 	u.get("?messenger=n").says(t, 404)
+
+	// All mistakes are named at once, also those that only the messenger as a whole has, and so is the place where they are.
+	a := u.post("?page=new", fields("name", "Not A Name", "identity_key", "exp", "method", "jwks", "url", "http://127.0.0.1:2019/config/", "audience", "{env.HOME}",
+		"allowed_origin", "https://www.example.com/chat", "max_lifetime", "soon", "clock_skew", "1h", "mode", "yes", "fail_limit", "x", "max_session", "-1s"))
+	a.says(t, 422, "10 things need your attention")
+	for _, id := range []string{"name", "identity_key", "url", "audience", "allowed_origin", "max_lifetime", "clock_skew", "mode", "fail_limit", "max_session"} {
+		if !strings.Contains(a.body, `<li><a href="#`+id+`">`) || !strings.Contains(a.body, `id="`+id+`-error"`) {
+			t.Errorf("what is wrong with %s is not named, or not beside its field", id)
+		}
+	}
+	if !strings.Contains(a.body, `<details class="more" open>`) {
+		t.Error("mistakes are in a part of the form that is folded")
+	}
 }
 
 // A messenger of the configuration is looked at; only its generated shared tokens are administered.
@@ -151,6 +164,48 @@ func TestPanelLeavesTheConfigurationAlone(t *testing.T) {
 		t.Errorf("a token signed with it: %d %s", a.status, a.body)
 	}
 	u.post("?page=keys&messenger=fixed", form).says(t, 409, "this form was sent before")
+}
+
+// Enforcement is switched on beside the figures. Where these do not justify it, that is said, and has to be confirmed; a form of
+// yesterday, or of another site, switches on nothing.
+func TestPanelSwitchesOnEnforcement(t *testing.T) {
+	g := startPanel(t, nil, "")
+	u := g.panelOperator()
+	secret := u.create("acme")
+	mode := func(mode string) (page answer, form url.Values) {
+		u.save("acme", func(f url.Values) { f.Set("mode", mode) })
+		page = u.get("?messenger=acme")
+		return page, url.Values{"revision": {page.revision(t)}}
+	}
+	page, form := mode("report")
+	page.says(t, 200, "The mode is Report only.", "No request was counted in the last day", "Switch on enforcement")
+	u.post("?messenger=acme&page=enforce", form).says(t, 422, "tick the box", "Switch on enforcement")
+	g.get("/acme/", bearer(sign(secret, good("mark"))))
+	if text := u.get("?messenger=acme").text(); strings.Contains(text, "from then on") || !strings.Contains(text, "100.00 %") {
+		t.Errorf("all requests would pass, and the page asks: %s", text)
+	}
+	g.get("/acme/")
+	u.get("?messenger=acme").says(t, 200, "Requests like 1 of the 2 of the last day are refused from then on.")
+	u.post("?messenger=acme&page=enforce", form).says(t, 422, "tick the box")
+	form.Set("confirm", "yes")
+	u.post("?messenger=acme&page=enforce", form, "Sec-Fetch-Site: cross-site").says(t, 403, "No access", "This form was sent by a page of another site.")
+	u.post("?messenger=acme&page=enforce", url.Values{"confirm": {"yes"}}).says(t, 400, "Nothing was changed", "Back to the page")
+	if a := u.get("?messenger=acme&page=enforce"); a.status != 405 || a.header.Get("Allow") != "POST" {
+		t.Errorf("GET: %d %v", a.status, a.header)
+	}
+	if a := g.get("/acme/"); a.status != 200 {
+		t.Fatalf("enforcement is on already: %d", a.status)
+	}
+	if a := u.post("?messenger=acme&page=enforce", form); a.status != 303 || a.header.Get("Location") != "?done=enforced&messenger=acme" {
+		t.Errorf("switching on: %d %s", a.status, a.text())
+	}
+	if a := g.get("/acme/"); a.status != 401 {
+		t.Errorf("enforcement is not on: %d", a.status)
+	}
+	if text := u.get("?messenger=acme&done=enforced").text(); !strings.Contains(text, "Enforcement is on") || strings.Contains(text, "Switch on enforcement") {
+		t.Errorf("the page says %s", text)
+	}
+	u.post("?messenger=acme&page=enforce", form).says(t, 409, "this messenger was changed since")
 }
 
 // A site owner names a URL and looks at what becomes of it. The gateway tells no more of its network than that it cannot

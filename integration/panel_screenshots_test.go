@@ -147,16 +147,18 @@ func TestBrowserPictures(t *testing.T) {
 	p.fill("name", "Not A Name")
 	p.choose("method-public_key")
 	p.paste("key-0", "hello")
+	p.click("More conditions")
 	p.fill("max_lifetime", "soon")
 	p.click("Create messenger")
 	p.sees("3 things need your attention")
+	browse(t, p.ctx, chromedp.Poll[chromedp.Void](`document.activeElement.id === "name"`)) // the first field that is wrong
 	p.shoot(dir, "new-errors")
 
 	p.open("?messenger=webshop")
 	p.paste("audience", "chat-shop")
-	u.post("?messenger=webshop", fields("revision", u.get("?messenger=webshop").revision(t), "method", "public_key", "key", string(publicPEM(rsaKey(0))), "audience", "chat-webshop-2", "issuer", "https://www.example.com/", "max_lifetime", "1h"))
+	u.confirmed("webshop", fields("revision", u.get("?messenger=webshop").revision(t), "method", "public_key", "key", string(publicPEM(rsaKey(0))), "audience", "chat-webshop-2", "issuer", "https://www.example.com/", "max_lifetime", "1h"))
 	p.click("Save settings")
-	p.sees("Nothing was saved")
+	p.sees("Nothing was saved: this messenger was changed", "Your version, and what is stored")
 	p.shoot(dir, "settings-conflict")
 
 	p.open("?messenger=acme&page=test")

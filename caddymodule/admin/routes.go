@@ -20,6 +20,7 @@ var routes = map[string]route{
 	"messengers/{name}/readiness":          about("readiness"),
 	"messengers/{name}/refresh":            about("refresh"),
 	"messengers/{name}/explain":            about("explain"),
+	"messengers/{name}/history":            about("history"),
 	"messengers/{name}/tokens":             about("tokens"),
 	"messengers/{name}/tokens/generate":    changing("generate"),
 	"messengers/{name}/tokens/import":      changing("import"),

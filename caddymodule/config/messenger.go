@@ -96,6 +96,7 @@ type Messenger struct {
 // Sections of the form in the control panel.
 const (
 	SectionContacts = "contacts"
+	SectionIdentity = "identity"
 	SectionJWKS     = "jwks"
 	SectionShared   = "shared"
 	SectionFetch    = "fetch"
@@ -107,24 +108,24 @@ const (
 //
 // public_key and shared_token have no section: the form has a place of its own for keys, and shared tokens are generated.
 var Settings = []Setting{
-	{Name: "identity_key", Section: SectionContacts, Label: "Identity key", Unless: "identity_path", Required: "It is the name of the claim that holds the contact identity, such as sub.",
+	{Name: "identity_key", Section: SectionContacts, Label: "Contact identity key", Unless: "identity_path", Required: "It is the name of the claim that holds the contact identity, such as sub.",
 		Flag:  "The claim that holds the contact identity",
-		Help:  "The claim that holds the primary key of the contact in your chat backend: a top-level member of the token, by its exact name, such as `identity`, `sub` or `customer_id`.",
+		Help:  "Defining it is mandatory: the same name as in your token, such as `identity`, `sub` or `customer_id`. It is the claim that holds the primary key of the contact in your chat backend, a top-level member of the token.",
 		field: func(m *Messenger) any { return &m.IdentityKey }},
-	{Name: "identity_path", Section: SectionContacts, Label: "Identity path", Default: "none",
+	{Name: "identity_path", Section: SectionIdentity, Label: "Identity path", Default: "none",
 		Flag:  "Where the contact identity is, as a JSON `pointer` such as /user/id, in place of the identity key",
-		Help:  "Only if the identity is not at the top level of your tokens: a JSON Pointer such as `/user/id`. The identity key is empty then.",
+		Help:  "Only if the identity is not at the top level of your tokens: a JSON Pointer such as `/user/id`. The contact identity key is empty then.",
 		field: func(m *Messenger) any { return &m.IdentityPath }},
 	{Name: "public_key", Flag: "A `file` with a public key; may be repeated", field: func(m *Messenger) any { return &m.PublicKey }},
 	{Name: "jwks", Section: SectionJWKS, Label: "URL of the key set", Unless: "discovery", Required: "Write the URL at which your site publishes its public keys.",
 		Flag:  "The `URL` of a key set",
 		Help:  "An https URL that everyone can read, such as `https://login.example.com/.well-known/jwks.json`.",
 		field: func(m *Messenger) any { return &m.JWKS }},
-	{Name: "jwks discovery", Section: SectionJWKS, Label: "Issuer", Default: "none",
+	{Name: "jwks discovery", Section: SectionFetch, Label: "Issuer", Default: "none",
 		Flag:  "The `issuer` of a login service, at which the URL of its key set is found, in place of the URL",
 		Help:  "In place of the URL: the issuer of your login service, exactly as its tokens have it in `iss`, such as `https://login.example.com/`. The gateway finds the keys there (OpenID Connect Discovery).",
 		field: ofJWKS(func(j *JWKS) any { return &j.Discovery })},
-	{Name: "jwks algorithms", Section: SectionJWKS, Label: "Algorithms", Default: "RS256", Kept: true, check: checkAlgorithms,
+	{Name: "jwks algorithms", Section: SectionFetch, Label: "Algorithms", Default: "RS256", Kept: true, check: checkAlgorithms,
 		Flag:  "An accepted `algorithm` of the keys; may be repeated",
 		Help:  "With which your site signs, one per line: RS256 or another of `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `ES512`, `EdDSA`. Keys for others are left out.",
 		field: ofJWKS(func(j *JWKS) any { return &j.Algorithms })},
@@ -170,7 +171,7 @@ var Settings = []Setting{
 		Flag:  "A `claim` that every token must have; may be repeated",
 		Help:  "One per line. Require `exp`: a token without it never expires.",
 		field: func(m *Messenger) any { return &m.RequireClaims }},
-	{Name: "contact_claims", Section: SectionContacts, Label: "Contact information", Default: "none",
+	{Name: "contact_claims", Section: SectionIdentity, Label: "Contact information", Default: "none",
 		Flag:  "A `claim` that the backend gets as well; may be repeated",
 		Help:  "Claims that your chat backend gets as well, such as `name` and `email`, one per line. A claim that a token does not have is left out.",
 		field: func(m *Messenger) any { return &m.ContactClaims }},

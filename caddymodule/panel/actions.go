@@ -59,7 +59,8 @@ func (v *visit) saveMessenger(sent form) error {
 	page := v.settingsPage(d, f)
 	settings, wrong := f.settings(d.Settings)
 	c := registry.Condition{Revision: f.Revision, Confirm: registry.AnyLoss}
-	if len(wrong) == 0 {
+	check := func(m *config.Messenger) error { return v.app.CheckPut(v.r.Context(), d.Name, m) }
+	if wrong = mistakes(settings, check, wrong); len(wrong) == 0 {
 		f.keepPrevious(d.Settings, settings)
 		if wrong, err = v.ask(d, f, settings, page); err != nil {
 			return err
@@ -86,14 +87,7 @@ func (v *visit) saveMessenger(sent form) error {
 }
 
 // ask fills page with what the new settings make invalid, unless the form has confirmed it.
-// Settings that cannot be saved are refused before anything is asked.
 func (v *visit) ask(d *messengerStatus, f *settingsForm, settings *config.Messenger, page *settingsView) ([]fieldError, error) {
-	if err := v.app.CheckPut(v.r.Context(), d.Name, settings); err != nil {
-		if answer, ok := isFormError(err); ok {
-			return []fieldError{fieldErrorOf(answer)}, nil
-		}
-		return nil, err
-	}
 	if !settings.SameMethod(d.Settings) {
 		page.Keeps = f.keeps()
 	}
@@ -149,7 +143,13 @@ func (v *visit) createMessenger(sent form) error {
 	if err := config.CheckName(f.Name); err != nil {
 		wrong = append([]fieldError{{"name", sentence("Name " + err.Error())}}, wrong...)
 	}
-	if len(wrong) == 0 {
+	check := func(m *config.Messenger) error {
+		if err := m.CheckStored(v.app.Store.IsInternal); err != nil {
+			return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
+		}
+		return nil
+	}
+	if wrong = mistakes(settings, check, wrong); len(wrong) == 0 {
 		_, _, err := v.app.Put(v.r.Context(), f.Name, settings, registry.Condition{Absent: true}, v.actor())
 		switch answer, ok := isFormError(err); {
 		case err == nil && settings.IsGenerated():

@@ -86,7 +86,7 @@ func losses(a *admin.Service, ctx context.Context, d *messengerStatus, next *con
 		list = append(list, keyLosses(old, next, n, all)...)
 	}
 	if old.IdentityName() != next.IdentityName() {
-		list = append(list, fmt.Sprintf("Another identity key: tokens without the claim %s are refused, including those that are signed with %s, and contacts get the identity in the new claim.", next.IdentityName(), all))
+		list = append(list, fmt.Sprintf("Another contact identity key: tokens without the claim %s are refused, including those that are signed with %s, and contacts get the identity in the new claim.", next.IdentityName(), all))
 	}
 	for _, c := range []struct {
 		label    string

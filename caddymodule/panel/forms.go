@@ -62,9 +62,31 @@ func (f *settingsForm) shown(s config.Setting) string {
 	return text
 }
 
-// FetchChanged reports whether a setting of how the key set is fetched is not the default.
-func (f *settingsForm) FetchChanged() bool {
-	return slices.ContainsFunc(f.Fields(config.SectionFetch), func(field formField) bool { return field.Text != "" || field.Wrong != "" })
+// Changed reports whether a setting of a section is not the default, or is wrong.
+func (f *settingsForm) Changed(section string) bool {
+	return slices.ContainsFunc(f.Fields(section), func(field formField) bool { return field.Text != "" || field.Wrong != "" })
+}
+
+// moreSections are the sections of the form that are folded: their settings have defaults that are safe.
+var moreSections = []string{config.SectionClaims, config.SectionIdentity, config.SectionUse}
+
+// MoreWrong reports whether something is wrong in the folded part of the form.
+func (f *settingsForm) MoreWrong() bool {
+	return slices.ContainsFunc(moreSections, func(section string) bool {
+		return slices.ContainsFunc(f.Fields(section), func(field formField) bool { return field.Wrong != "" })
+	})
+}
+
+// MoreSet are the labels of the settings in the folded part of the form that are not the default.
+func (f *settingsForm) MoreSet() (labels []string) {
+	for _, section := range moreSections {
+		for _, field := range f.Fields(section) {
+			if values := field.Values(); len(values) > 0 && field.Text != string(config.ModeRequired) {
+				labels = append(labels, field.Label)
+			}
+		}
+	}
+	return labels
 }
 
 // Values returns the values that a field shows, for a page on which they cannot be changed.
@@ -88,7 +110,9 @@ type fieldError struct {
 
 // newForm returns the form of a messenger that does not exist yet, with the settings that we recommend.
 func newForm() *settingsForm {
-	return formOf("", "", &config.Messenger{IdentityKey: "identity", SharedToken: new(config.SharedToken), RequireClaims: []string{"exp"}})
+	f := formOf("", "", &config.Messenger{IdentityKey: "identity", RequireClaims: []string{"exp"}})
+	f.Method = "public_key" // the one with the highest security
+	return f
 }
 
 // formOf returns the form with the settings of m, as a browser would send it back: its values have no spaces at their ends.
@@ -232,8 +256,9 @@ var formFields = sync.OnceValue(func() []labelled {
 	add(config.SectionShared)
 	add(config.SectionJWKS)
 	add(config.SectionFetch)
-	add(config.SectionClaims)
-	add(config.SectionUse)
+	for _, section := range moreSections {
+		add(section)
+	}
 	return append(fields, labelled{"confirm", "", "", nil})
 })
 

@@ -167,6 +167,7 @@ func (v *visit) messengerView(tab string, d *messengerStatus) view {
 type errorView struct {
 	view
 	Text string
+	Back string // the URL of the page from which a form was sent; "" if there is none
 }
 
 // ago says how long before or after now t is, in the largest unit that fits.

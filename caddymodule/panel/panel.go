@@ -24,6 +24,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/routing"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/messenger"
 )
 
@@ -186,6 +187,7 @@ func init() {
 
 		"revocations": {(*visit).showRevocations, (*visit).changeRevocations},
 		"history":     {(*visit).showHistory, nil},
+		"enforce":     {nil, (*visit).enforce},
 	}
 	scopedPages = map[string]panelPage{
 		"": {(*visit).showScope, nil},
@@ -198,9 +200,9 @@ func init() {
 
 func (v *visit) dispatch(page panelPage) error {
 	switch {
-	case page.get == nil:
+	case page.get == nil && page.post == nil:
 		return errNoPage
-	case v.r.Method == http.MethodGet, v.r.Method == http.MethodHead:
+	case page.get != nil && (v.r.Method == http.MethodGet || v.r.Method == http.MethodHead):
 		return page.get(v)
 	case v.r.Method == http.MethodPost && page.post != nil:
 		f, err := v.readForm()
@@ -209,11 +211,14 @@ func (v *visit) dispatch(page panelPage) error {
 		}
 		return page.post(v, f)
 	}
-	allow := "GET, HEAD"
-	if page.post != nil {
-		allow += ", POST"
+	var allow []string
+	if page.get != nil {
+		allow = append(allow, "GET", "HEAD")
 	}
-	v.w.Header().Set("Allow", allow)
+	if page.post != nil {
+		allow = append(allow, "POST")
+	}
+	v.w.Header().Set("Allow", strings.Join(allow, ", "))
 	return registry.StatusError(http.StatusMethodNotAllowed, "This page does not support this method.")
 }
 
@@ -237,7 +242,14 @@ func (v *visit) showError(err error) {
 	if status >= http.StatusInternalServerError {
 		v.logger.Error("answering a request to the control panel failed", zap.Error(err))
 	}
-	v.render(status, "error", &errorView{view: v.view(http.StatusText(status)), Text: sentence(text)})
+	page := &errorView{view: v.view(errorTitle(status, !upstream.IsSafe(v.r.Method))), Text: sentence(text)}
+	if name := v.r.URL.Query().Get("page"); v.name != "" && status != http.StatusNotFound {
+		if messengerPages[name].get == nil {
+			name = ""
+		}
+		page.Back = panelURL("messenger", v.name, "page", name)
+	}
+	v.render(status, "error", page)
 }
 
 // sentence gives an error text the form of a sentence.
@@ -274,6 +286,7 @@ var notices = map[string]string{
 	"extended":  "The time was extended.",
 
 	"previous-ended":   "The previous method has ended. Tokens of it are refused from now on.",
+	"enforced":         "Enforcement is on: requests without a valid token are refused.",
 	"ended":            "Connections were closed.",
 	"undone":           "The revocation was undone. Tokens that are otherwise valid are accepted again.",
 	"contacts-revoked": "The tokens are revoked, and refused from now on.",

@@ -95,7 +95,46 @@ func (f *settingsForm) method(r *formReader, m *config.Messenger) {
 			m.JWKS = new(config.JWKS)
 		}
 	default:
-		r.refuse("method-shared_token", "Choose a validation method.")
+		r.refuse("method-public_key", "Choose a validation method.")
+	}
+}
+
+// mistakes returns what is wrong with settings as a whole, besides what is known about the form already. The checks of the
+// configuration end at the first mistake: what it is about is taken out, and the rest is checked again.
+func mistakes(m *config.Messenger, check func(*config.Messenger) error, known []fieldError) []fieldError {
+	m = m.CopySettings()
+	for _, e := range known {
+		takeOut(m, e.Field)
+	}
+	for range len(formFields()) {
+		answer, ok := isFormError(check(m))
+		if !ok {
+			return known
+		}
+		e := fieldErrorOf(answer)
+		if slices.ContainsFunc(known, func(k fieldError) bool { return k.Field == e.Field }) {
+			return known
+		}
+		known = append(known, e)
+		takeOut(m, e.Field)
+	}
+	return known
+}
+
+// takeOut replaces the setting of a field by one that is right whatever the others are.
+func takeOut(m *config.Messenger, field string) {
+	switch {
+	case field == "identity_key", field == "identity_path":
+		m.IdentityKey, m.IdentityPath = "sub", ""
+		return
+	case strings.HasPrefix(field, "method-"), strings.HasPrefix(field, "key-"), field == "url", field == "discovery", field == "algorithms":
+		m.PublicKey, m.JWKS, m.SharedToken = nil, nil, new(config.SharedToken)
+		return
+	}
+	for _, s := range config.Settings {
+		if s.Member() == field && s.Section != "" {
+			_ = s.Replace(m, nil) // no value is always right
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package panel
 
 import (
+	"net/http"
 	"strconv"
 	"sync"
 
@@ -12,7 +13,29 @@ import (
 // first page that needs them: most programs with this module show none.
 
 // What the product calls its methods.
-var methodNames = map[string]string{"shared_token": "Shared token", "public_key": "Public key", "jwks": "JWKS URL"}
+var methodNames = map[string]string{"shared_token": "Shared token", "public_key": "Public key", "jwks": "JWKS"}
+
+// errorTitle returns the title of a page that says what went wrong with a request, which may have been meant to change something.
+func errorTitle(status int, changes bool) string {
+	if !changes && status == http.StatusBadRequest {
+		return "This page cannot be shown"
+	}
+	switch status {
+	case http.StatusNotFound:
+		return "There is no such page"
+	case http.StatusForbidden:
+		return "No access"
+	case http.StatusConflict, http.StatusPreconditionFailed, http.StatusUnprocessableEntity, http.StatusBadRequest:
+		return "Nothing was changed"
+	case http.StatusMethodNotAllowed, http.StatusUnsupportedMediaType, http.StatusRequestEntityTooLarge:
+		return "This form cannot be used"
+	case http.StatusTooManyRequests:
+		return "The gateway is busy"
+	case http.StatusServiceUnavailable:
+		return "The storage cannot be reached"
+	}
+	return "Something went wrong"
+}
 
 // connectionsEnded says how many connections were closed.
 func connectionsEnded(n int) string {

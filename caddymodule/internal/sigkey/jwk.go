@@ -25,7 +25,7 @@ var privateMembers = []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
 var keyMembers = map[string][]string{"RSA": {"n", "e"}, "EC": {"crv", "x", "y"}, "OKP": {"crv", "x"}}
 
 // parseJWK reads one JWK (RFC 7517 section 4) as a verification key for one of the accepted algorithms. It refuses a key that its
-// owner did not publish for this purpose. An error continues a sentence that begins with "the JWK", and quotes nothing.
+// owner did not publish for this purpose. An error continues a sentence that begins with "is a JWK that", and quotes nothing.
 func parseJWK(text []byte, accepted Algorithms) (*Key, error) {
 	members, err := strictjson.Members(text)
 	if err != nil {
@@ -101,7 +101,7 @@ func parseJSONKey(text []byte, kid string, accepted Algorithms) (k *Key, err err
 		return nil, errors.New("is a discovery document; write jwks with the URL that it has in jwks_uri")
 	default:
 		if k, err = parseJWK(text, accepted); err != nil {
-			return nil, fmt.Errorf("the JWK %w", err)
+			return nil, fmt.Errorf("is a JWK that %w", err)
 		}
 	}
 	if kid != "" {

@@ -60,7 +60,7 @@ func TestJWKsThatAreRefusedAreNamed(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := ParsePublic([]byte(tt.text), "", rs256)
-			wantError(t, err, "the JWK ", tt.want)
+			wantError(t, err, "is a JWK that ", tt.want)
 			if strings.Contains(err.Error(), n[:16]) || strings.Contains(err.Error(), testSecret[:8]) {
 				t.Errorf("the error quotes the key: %v", err)
 			}

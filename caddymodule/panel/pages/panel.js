@@ -18,10 +18,11 @@ for (const button of document.querySelectorAll('[data-copy]')) {
   }
 }
 
-// Someone who uses a keyboard or a screen reader begins at what the answer says.
-const first = document.querySelector('[role="alert"], #result')
+// Someone who uses a keyboard or a screen reader begins at the first field that is wrong, or at what the answer says.
+const wrong = document.querySelector('[aria-invalid="true"]')
+const first = wrong ?? document.querySelector('[role="alert"], #result')
 if (first) {
-  first.tabIndex = -1
+  if (!wrong) first.tabIndex = -1
   first.focus()
 }
 

@@ -1,0 +1,59 @@
+package panel
+
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+)
+
+// Enforcement is switched on beside the figures that justify it: what the mode "required" would have refused.
+
+// Doubt says what speaks against switching on enforcement, which has to be confirmed then. It is "" if all requests of the last day
+// would have passed.
+func (d *messengerStatus) Doubt() string {
+	if d.Readiness == nil {
+		return "It is unknown which requests would be refused."
+	}
+	w := d.Readiness.LastWindow()
+	switch refused := w.None + w.Invalid; {
+	case w.Requests == 0:
+		return "No request was counted in the last day, so that it is unknown which would be refused."
+	case refused > 0:
+		return fmt.Sprintf("Requests like %d of the %d of the last day are refused from then on.", refused, w.Requests)
+	}
+	return ""
+}
+
+// enforce changes the mode of a messenger to "required".
+func (v *visit) enforce(sent form) error {
+	d, err := v.currentStatus()
+	switch {
+	case err != nil:
+		return err
+	case !d.Stored:
+		return errReadOnly
+	case sent.get("revision") == "":
+		return errNoRevision
+	}
+	refuse := func(status int, alert string) error {
+		page := v.settingsPage(d, formOf(d.Name, d.Revision, d.Settings))
+		page.Alert = alert
+		v.render(status, "messenger", page)
+		return nil
+	}
+	if d.Doubt() != "" && sent.get("confirm") == "" {
+		return refuse(http.StatusUnprocessableEntity, errNotConfirmed.Error())
+	}
+	settings := d.Settings.CopySettings()
+	settings.Mode = config.ModeRequired
+	_, _, err = v.app.Put(v.r.Context(), d.Name, settings, registry.Condition{Revision: sent.get("revision")}, v.actor())
+	if isConflict(err) {
+		return refuse(http.StatusConflict, "Nothing was changed: this messenger was changed since you opened the page. The page shows the current state.")
+	}
+	if err != nil {
+		return err
+	}
+	return v.redirect("messenger", d.Name, "done", "enforced")
+}
