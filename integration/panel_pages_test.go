@@ -130,7 +130,7 @@ func TestPanelSaysWhatIsWrongWithAForm(t *testing.T) {
 	u.get("?messenger=n").says(t, 404)
 
 	// All mistakes are named at once, also those that only the messenger as a whole has, and so is the place where they are.
-	a := u.post("?page=new", fields("name", "Not A Name", "identity_key", "exp", "method", "jwks", "url", "http://127.0.0.1:2019/config/", "audience", "{env.HOME}",
+	a := u.post("?page=new", fields("name", "Not A Name", "identity_key", "exp", "method", "jwks", "url", "http://127.0.0.1:2019/config/", "audience", "chat\u202e",
 		"allowed_origin", "https://www.example.com/chat", "max_lifetime", "soon", "clock_skew", "1h", "mode", "yes", "fail_limit", "x", "max_session", "-1s"))
 	a.says(t, 422, "10 things need your attention")
 	for _, id := range []string{"name", "identity_key", "url", "audience", "allowed_origin", "max_lifetime", "clock_skew", "mode", "fail_limit", "max_session"} {
