@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The list of the checks' names was kept twice, and the newest check had none on this page.
@@ -25,6 +26,31 @@ func TestEveryCheckHasANameInThePanel(t *testing.T) {
 				t.Errorf("%s: the check number %d is %q in the panel and %q in the admin API", name, i+1, found[1], checks[i].Name)
 			}
 		}
+	}
+}
+
+// The test of a token shows what is in it and for how long it is accepted, but only of one that is accepted: the text of another
+// may have been made to be read.
+func TestTokenTestShowsTheClaimsOfAnAcceptedToken(t *testing.T) {
+	g := startPanel(t, nil, "")
+	u := g.panelOperator()
+	secret := u.create("acme")
+	test := func(c claims) answer {
+		return u.post("?messenger=acme&page=test", url.Values{"token": {sign(secret, c)}})
+	}
+	now := time.Now()
+	accepted := test(claims{"identity": "mark", "exp": now.Add(2 * time.Hour).Unix(), "iat": now.Unix(), "name": "Mark <b>\u202e", "groups": []string{"a", "b"}})
+	accepted.says(t, 200, "This token is accepted", "X-Contact-Identity mark", "It expires in 2 hours , and was issued just now .", "name Mark <b>\\u202e", `groups ["a","b"]`, "identity mark")
+	if strings.Contains(accepted.body, "<b>") {
+		t.Error("a claim is markup")
+	}
+	u.save("acme", func(f url.Values) { f.Set("require_claims", "") })
+	test(claims{"identity": "mark"}).says(t, 200, "This token is accepted", "It never expires")
+	if refused := test(claims{"identity": "mark", "exp": 1, "name": "unread"}); strings.Contains(refused.body, "unread") {
+		t.Errorf("the claims of a refused token are shown: %s", refused.text())
+	}
+	if got := g.explain("acme", sign(secret, claims{"identity": "mark"})); !got.Accepted {
+		t.Errorf("the admin API: %+v", got)
 	}
 }
 

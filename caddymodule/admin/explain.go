@@ -1,9 +1,13 @@
 package admin
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/auth"
@@ -28,6 +32,17 @@ type Explanation struct {
 	Findings  []diagnose.Finding `json:"findings,omitempty"`
 	Checks    []explainedCheck   `json:"checks"`
 	Upstream  []explainedHeaders `json:"upstream,omitempty"` // one for each messenger_auth that differs
+
+	// Of an accepted token: its claims in their order, and its iat and exp.
+	Claims  []ExplainedClaim `json:"claims,omitempty"`
+	Issued  *time.Time       `json:"issued,omitempty"`
+	Expires *time.Time       `json:"expires,omitempty"`
+}
+
+// An ExplainedClaim is one claim of a token, as it was signed.
+type ExplainedClaim struct {
+	Name  string          `json:"name"`
+	Value json.RawMessage `json:"value"`
 }
 
 type explainedCheck struct {
@@ -77,6 +92,7 @@ func (s *Service) Explain(ctx context.Context, m *registry.Messenger, token stri
 		e.Status, e.Code, e.Reason, e.Detail = info.Status, rej.Code, rej.Reason, info.Detail
 		return e, nil
 	}
+	e.Claims, e.Issued, e.Expires = claimsOf(token), moment(result.Contact.Issued), moment(result.Contact.Expires)
 	for _, contract := range s.contracts(m) {
 		contact, _, rej := (*authn.Cache)(nil).Verify(ctx, time.Now(), verifier, token, contract.Selection, nil)
 		if rej != nil {
@@ -85,6 +101,32 @@ func (s *Service) Explain(ctx context.Context, m *registry.Messenger, token stri
 		e.Upstream = append(e.Upstream, explainedHeaders{contract.Preview(name, contact)})
 	}
 	return e, nil
+}
+
+// claimsOf returns the claims of a token that was accepted, and is well formed therefore.
+func claimsOf(token string) (claims []ExplainedClaim) {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return nil
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return nil
+	}
+	decoder := json.NewDecoder(bytes.NewReader(payload))
+	if _, err := decoder.Token(); err != nil { // the opening brace
+		return nil
+	}
+	for decoder.More() {
+		name, err := decoder.Token()
+		claim := ExplainedClaim{}
+		if err != nil || decoder.Decode(&claim.Value) != nil {
+			return nil
+		}
+		claim.Name, _ = name.(string)
+		claims = append(claims, claim)
+	}
+	return claims
 }
 
 // sourcesOf returns where the routes of m look for tokens, or the default if none serves m.

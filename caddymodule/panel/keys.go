@@ -233,7 +233,7 @@ func (v *visit) refreshKeys() error {
 type testView struct {
 	view
 	Result *admin.Explanation
-	First  string // the check that failed
+	Claims []claimView
 }
 
 func (v *visit) showTest() error { return v.renderTest(http.StatusOK, nil, nil) }
@@ -243,7 +243,7 @@ func (v *visit) renderTest(status int, result *admin.Explanation, wrong []fieldE
 	if err != nil {
 		return err
 	}
-	page := &testView{view: v.messengerView("test", d), Result: result}
+	page := &testView{view: v.messengerView("test", d), Result: result, Claims: claimViews(result)}
 	page.Errors = wrong
 	v.render(status, "test", page)
 	return nil

@@ -18,6 +18,14 @@ for (const button of document.querySelectorAll('[data-copy]')) {
   }
 }
 
+// Times are in the zone of the viewer. The page has them in UTC.
+const inZone = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' })
+for (const time of document.querySelectorAll('time[datetime]')) {
+  const text = inZone.format(new Date(time.dateTime))
+  if (time.dataset.precision) time.textContent = text
+  else time.title = text
+}
+
 // Someone who uses a keyboard or a screen reader begins at the first field that is wrong, or at what the answer says.
 const wrong = document.querySelector('[aria-invalid="true"]')
 const first = wrong ?? document.querySelector('[role="alert"], #result')
