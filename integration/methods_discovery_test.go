@@ -218,7 +218,7 @@ func TestIdentityPathReadsOnePlace(t *testing.T) {
 		`{"user":{"id":` + strings.Repeat("[", 40) + strings.Repeat("]", 40) + `}}`: "token_malformed",
 	} {
 		a := g.get("/", bearer(forge(secret, header, payload)))
-		got := ""
+		var got string
 		if a.status == http.StatusOK {
 			r := up.one(t)
 			if got = r.header.Get("X-Contact-Identity"); r.header.Get("X-Role") != "" {

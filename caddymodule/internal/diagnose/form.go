@@ -14,10 +14,10 @@ import (
 
 // findForm examines text that is not a token, or has another type than the messenger names. known is what the verifier has found.
 func (f *finder) findForm(known cause.Cause, header string) {
-	switch {
-	case known == cause.TypeMissing:
+	switch known {
+	case cause.TypeMissing:
 		f.add(known, "it is %q", f.policy.TokenType)
-	case known == cause.TypeOther:
+	case cause.TypeOther:
 		typ := "another one"
 		if sent := authn.TypeOf(text(decodedObject(header), "typ")); authn.IsContactType(sent) { // any other may be a secret
 			typ = strconv.Quote(sent)
