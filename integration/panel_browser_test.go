@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"iter"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 )
 
 // A panelTab is a browser in which an operator uses the panel.
@@ -106,6 +108,30 @@ func (p *panelTab) paste(id, text string) {
 	evaluate[chromedp.Void](p.t, p.ctx, "document.getElementById("+mustJSON(id)+").value = "+mustJSON(text))
 }
 
+// named returns the id of the field whose label says exactly this; number counts those of the same label from 0.
+func (p *panelTab) named(label string, number int) string {
+	p.t.Helper()
+	browse(p.t, p.ctx, chromedp.WaitReady(chromedp.CSS("label")))
+	id := evaluate[string](p.t, p.ctx, "[...document.querySelectorAll('label')].filter(l => l.firstChild.textContent.trim() === "+mustJSON(label)+").map(l => l.htmlFor)["+strconv.Itoa(number)+"] ?? ''")
+	if id == "" {
+		p.t.Fatalf("the page has no field %q:\n%s", label, pageText(p.ctx))
+	}
+	return id
+}
+
+// press presses the tab key until what has the focus says this, or has this id, and then these keys.
+func (p *panelTab) press(wanted, keys string) {
+	p.t.Helper()
+	for range 60 {
+		browse(p.t, p.ctx, chromedp.KeyEvent(kb.Tab))
+		if evaluate[bool](p.t, p.ctx, "[document.activeElement.id, document.activeElement.textContent.trim()].includes("+mustJSON(wanted)+")") {
+			browse(p.t, p.ctx, chromedp.KeyEvent(keys))
+			return
+		}
+	}
+	p.t.Fatalf("the tab key does not lead to %q:\n%s", wanted, pageText(p.ctx))
+}
+
 // mayReadClipboard lets the test, and no page, look at what was copied.
 func (p *panelTab) mayReadClipboard() {
 	p.t.Helper()
@@ -159,8 +185,8 @@ func TestBrowserSharedToken(t *testing.T) {
 
 	p.sees("No messengers yet")
 	p.click("New messenger")
-	p.fill("name", "acme")
-	p.choose("method-shared_token")
+	p.fill(p.named("Name", 0), "acme")
+	p.choose(p.named("Shared token", 0))
 	p.click("Create messenger")
 	p.sees("The messenger was created.", "There is no shared token yet.")
 	p.click("Generate shared token")
@@ -266,26 +292,41 @@ func TestBrowserPublicKeyAndJWKS(t *testing.T) {
 	p := openPanel(t, g)
 
 	p.click("New messenger")
-	p.fill("name", "shop")
-	p.choose("method-public_key")
-	p.paste("key-0", string(publicPEM(rsaKey(0))))
+	p.fill(p.named("Name", 0), "shop")
+	p.fill(p.named("Contact identity key", 0), "identity")
+	p.choose(p.named("Public key", 0))
+	p.sees("Highest security: the private key never leaves your site.", "Defining it is mandatory: the same name as in your token")
+	p.paste(p.named("Public key", 1), string(publicPEM(rsaKey(0))))
 	p.click("Key ID and algorithm")
-	p.fill("kid-0", "2026")
+	p.fill(p.named("Key ID", 0), "2026")
 	p.click("Create messenger")
 	p.sees("The messenger was created.", "Key active")
 	g.passes(t, up, "shop", signWithKID(rsaKey(0), "2026", good("mark")), "mark")
+	p.click("Security")
+	p.sees("JSON Web Token (JWT) validation")
+
+	// A contact must leave. The keyboard alone is enough.
+	p.open("?messenger=shop&page=revocations")
+	p.press("contact", "zoe"+kb.Enter)
+	p.sees("Revoke the tokens of zoe?")
+	p.press("Revoke", kb.Enter)
+	p.sees("The tokens are revoked, and refused from now on. Connections closed on this gateway: 0.", "Contact zoe")
+	if a := g.get("/shop/", bearer(signWithKID(rsaKey(0), "2026", good("zoe")))); a.status != 401 {
+		t.Errorf("the token of the contact is answered with %d", a.status)
+	}
+
 	p.click("Token test")
 	p.paste("token", signWithKID(rsaKey(2), "2026", good("mark")))
 	p.click("Test token")
 	p.sees("This token is refused", "The token was signed with another key, or changed after it was signed.")
 
 	p.open("?page=new")
-	p.fill("name", "login")
-	p.choose("method-jwks")
+	p.fill(p.named("Name", 0), "login")
+	p.choose(p.named("JWKS", 0))
 	browse(t, p.ctx, chromedp.Poll[chromedp.Void](`document.getElementById("key-0").offsetParent === null`)) // the form shows the part of one method
-	p.fill("url", keys.url)
+	p.fill(p.named("URL of the key set", 0), keys.url)
 	p.click("More conditions")
-	p.fill("audience", "chat")
+	p.fill(p.named("Audience", 0), "chat")
 	p.click("Create messenger")
 	p.sees("The messenger was created.")
 	token := forChat("mark")
