@@ -68,7 +68,7 @@ func (w *factMaker) make() {
 	}
 	l, at := w.partial(), w.now
 	var made []*Fact
-	switch w.IntN(12) {
+	switch w.IntN(13) {
 	case 0:
 		_, made, _ = generate(l, at, w.now)
 	case 1:
@@ -93,6 +93,8 @@ func (w *factMaker) make() {
 		made = w.settings(l)
 	case 7, 8, 9:
 		made, _ = l.revocationFacts(w.revocation(), at, w.now, 48*time.Hour)
+	case 10: // of which two nodes may import the same
+		_, made, _ = importSecret(fmt.Appendf(nil, "the secret number %d of a site that moves in", w.IntN(3)), "")(l, at, w.now)
 	default:
 		var ids []string
 		for f := range l.active() {

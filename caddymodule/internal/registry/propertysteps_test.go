@@ -125,7 +125,7 @@ func (w *world) undo(n *testNode, name string) {
 func (w *world) changeRing(n *testNode, name string) {
 	m := w.models[name]
 	change, kid, ends := ledger.GenerateToken(), "", false
-	switch w.rand.IntN(5) {
+	switch w.rand.IntN(7) {
 	case 0:
 		change, ends = ledger.ResetTokens(w.rand.IntN(2) == 0), true
 	case 1, 2:
@@ -135,6 +135,14 @@ func (w *world) changeRing(n *testNode, name string) {
 		}
 	case 3:
 		change = ledger.RotateTokens(time.Duration(w.rand.IntN(1000)+500) * time.Hour)
+	case 4:
+		w.made++
+		change = ledger.ImportToken(fmt.Appendf(nil, "the secret number %d of a site that moves in", w.made), fmt.Sprint("imported-", w.made))
+	case 5:
+		for kid = range m.kids {
+			change = ledger.ExtendToken(kid, time.Duration(w.rand.IntN(1000)+1500)*time.Hour)
+			break
+		}
 	}
 	var made *ledger.NewToken
 	var err error

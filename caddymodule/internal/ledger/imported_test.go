@@ -1,0 +1,119 @@
+package ledger
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
+)
+
+// A version is made as registry makes it, and may stay without confirmation.
+func nextVersion(t *testing.T, j *Journal, number uint64, settings *config.Messenger, now time.Time, confirmed bool) *Fact {
+	t.Helper()
+	before := j.Record()
+	facts, incarnation, err := j.NextVersion(settings, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addFacts(t, j, incarnation, number, now, facts...)
+	if confirmed {
+		addFacts(t, j, incarnation, number+1, now, j.Confirmation(facts[0], before, settings, now)...)
+	}
+	return facts[0]
+}
+
+// The time of a previous method passes without any fact. Whoever goes back to shared tokens later begins without those from before,
+// also if what the settings were made from did that already and is withdrawn afterwards.
+func TestTokensOfAMethodThatIsOverStayRevoked(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	shared := &config.Messenger{IdentityKey: "sub", SharedToken: new(config.SharedToken)}
+	moved := &config.Messenger{IdentityKey: "sub", PublicKey: []config.PublicKey{{Key: "a key"}}, Previous: &config.Previous{Until: now.Add(time.Hour), SharedToken: new(config.SharedToken)}}
+	for _, withdrawn := range []bool{false, true} {
+		j := New("acme", KindStored)
+		nextVersion(t, j, 1, shared, now, true)
+		incarnation, _, facts, err := j.ChangeRing(GenerateToken(), now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		addFacts(t, j, incarnation, 3, now, facts...)
+		nextVersion(t, j, 4, moved, now.Add(time.Minute), true)
+		if n := len(j.Record().Tokens); n != 1 {
+			t.Fatalf("after the move there are %d shared tokens, want 1", n)
+		}
+		later := now.Add(2 * time.Hour)
+		first := nextVersion(t, j, 6, shared, later, !withdrawn)
+		if n := len(j.Record().Tokens); n != 0 {
+			t.Errorf("after going back there are %d shared tokens", n)
+		}
+		if !withdrawn {
+			continue
+		}
+		nextVersion(t, j, 8, shared, later, true) // by another node, which has read the first
+		addFacts(t, j, incarnation, 10, later, j.Withdrawal(first, later))
+		if r := j.Record(); r.Settings.SharedToken == nil || len(r.Tokens) != 0 {
+			t.Errorf("a version that was withdrawn has given %d shared tokens back, method %s", len(r.Tokens), r.Settings.Method())
+		}
+	}
+}
+
+// Two nodes import one secret at the same instant, and one of the two tokens is revoked: so is the secret. It is not imported again, in
+// whatever form HMAC does not tell from it.
+func TestASecretIsRevokedAsAWhole(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	secret := []byte(strings.Repeat("secret", 6))
+	both := newLedger()
+	var kid string
+	for range 2 {
+		made, facts, err := importSecret(secret, "")(newLedger(), now, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kid = made.KeyID
+		both.add(facts[0], new(Effect))
+	}
+	if ring := both.ring(); len(ring) != 2 {
+		t.Fatalf("%d tokens, want 2", len(ring))
+	}
+	_, revoked, err := revoke(kid, false)(both, now, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	both.add(revoked[0], new(Effect))
+	if ring := both.ring(); len(ring) != 0 {
+		t.Errorf("%d tokens have the secret still", len(ring))
+	}
+	for _, again := range [][]byte{secret, append(slices.Clone(secret), 0)} {
+		if _, _, err := importSecret(again, "another kid")(both, now, now); !errors.Is(err, errSecretDead) {
+			t.Errorf("importing it again: %v", err)
+		}
+	}
+}
+
+// A secret fits the algorithm that it was imported for, and one that is too short for another algorithm makes nothing else unusable.
+func TestImportedSecretsUnderAnotherAlgorithm(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	l := newLedger()
+	for _, secret := range []string{strings.Repeat("x", 40), strings.Repeat("y", 80), strings.Repeat("z", 70) + "\x00\x00\x00"} {
+		_, facts, err := importSecret([]byte(secret), "")(l, now, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.add(facts[0], new(Effect))
+	}
+	for alg, want := range map[sigkey.Algorithm]int{sigkey.HS256: 3, sigkey.HS512: 1} {
+		fit := 0
+		for _, token := range l.ring() {
+			if token.Fits(alg) {
+				fit++
+			}
+		}
+		if _, err := l.record("").Keys(alg, func(string) *atomic.Int64 { return new(atomic.Int64) }); err != nil || fit != want {
+			t.Errorf("%s: %d secrets fit, want %d; %v", alg, fit, want, err)
+		}
+	}
+}
