@@ -79,6 +79,10 @@ func (m *Messenger) warnings() (list []warning) {
 		list = append(list, warning{"accepts every token that the key server's keys sign, whatever it was made for", `add "audience" or "issuer"`,
 			"Set an audience or an issuer."})
 	}
+	if m.Previous != nil && m.Previous.IsOver(time.Now()) {
+		list = append(list, warning{"has a previous method that is over", `remove "previous"`,
+			"The next save removes it."})
+	}
 	return list
 }
 
