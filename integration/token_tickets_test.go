@@ -143,6 +143,20 @@ func TestTicketsOfOneContactLeaveRoomForOthers(t *testing.T) {
 	}
 }
 
+// sideBySide calls do with each number below n, some of them at a time.
+func sideBySide(n int, do func(int)) {
+	var all sync.WaitGroup
+	var next atomic.Int64
+	for range 8 {
+		all.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				do(i)
+			}
+		})
+	}
+	all.Wait()
+}
+
 // flipped returns a ticket with one bit changed.
 func flipped(text string) string {
 	changed := []byte(text)
@@ -194,15 +208,29 @@ func TestTicketIsUsedOnceOnTwoNodes(t *testing.T) {
 			}
 			return sendRequest(plainClient, r).verdict(t)
 		}
-		for range 50 {
-			_ = use(0, strings.Repeat("A", 700))
+		// An attacker has a ticket, and makes others of it. The limit of a contact is for those that were used.
+		made, genuine := 1000, ticketOf(t, a.url+"/acme/ticket", token, "")
+		if soaking() {
+			made = 100_000
 		}
+		sideBySide(made, func(n int) {
+			forged := []byte(genuine)
+			if at := n % len(forged); forged[at] == 'A' {
+				forged[at] = 'B'
+			} else {
+				forged[at] = 'A'
+			}
+			if verdict := use(n%2, string(forged)); verdict != "401 ticket_invalid" {
+				t.Errorf("a made-up ticket: %s", verdict)
+			}
+		})
 		if n := calls.Load(); n != 0 {
-			t.Errorf("made-up tickets caused %d calls of the storage", n)
+			t.Errorf("%d made-up tickets caused %d calls of the storage", made, n)
 		}
-		tries := soak(1000) / 5
-		for range tries {
-			text := ticketOf(t, a.url+"/acme/ticket", token, "")
+		tries := soak(1000)
+		sideBySide(tries, func(n int) {
+			one := sign(secret.Token, contact(fmt.Sprint("contact-", n%8), "a"))
+			text := ticketOf(t, a.url+"/acme/ticket", one, "")
 			var verdicts [2]string
 			var both sync.WaitGroup
 			for i := range verdicts {
@@ -210,17 +238,17 @@ func TestTicketIsUsedOnceOnTwoNodes(t *testing.T) {
 			}
 			both.Wait()
 			if verdicts[0] == "200" && verdicts[1] == "200" {
-				t.Fatal("both nodes have taken it")
+				t.Error("both nodes have taken it")
 			}
 			for i, verdict := range verdicts {
-				if verdict != "200" && verdict != "401 ticket_used" {
+				if verdict != "200" && verdict != "401 ticket_used" { // on Redis, both lose nearly always
 					t.Errorf("node %d: %s", i, verdict)
 				}
 				if again := use(i, text); again != "401 ticket_used" {
 					t.Errorf("node %d afterwards: %s", i, again)
 				}
 			}
-		}
+		})
 		if n := calls.Load(); storage == onFolder && n > int64(4*tries) {
 			t.Errorf("%d calls of the storage for %d uses", n, 2*tries)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ticket"
 )
 
 const benchSecret = "not-a-secret-but-43-characters-of-some-text"
@@ -180,6 +181,20 @@ func BenchmarkHandler(b *testing.B) {
 	b.Run("every token unknown", func(b *testing.B) { benchServe(b, benchHandler(b, `"token_cache_size": 100,`, "").ServeHTTP, many...) })
 	b.Run("no token cache", func(b *testing.B) { benchServe(b, benchHandler(b, `"token_cache_size": 0,`, "").ServeHTTP, many...) })
 	b.Run("forged", func(b *testing.B) { benchServe(b, benchHandler(b, "", "").ServeHTTP, forged) })
+	b.Run("forged ticket", func(b *testing.B) { // not more than a forged token
+		h := benchHandler(b, "", "")
+		h.TokenFrom = []TokenSource{{From: "ticket", Name: "ticket"}}
+		h.sources, h.takesQuery = sources(h.TokenFrom), true
+		text, err := h.registry.Store.Tickets.Give(ticket.Ticket{Messenger: "support", Token: valid, Expires: time.Now().Add(time.Hour)})
+		if err != nil {
+			b.Fatal(err)
+		}
+		text = text[:len(text)-30] + strings.Repeat("A", 30)
+		benchServe(b, func(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+			r.URL.RawQuery = "ticket=" + text
+			return h.ServeHTTP(w, r, next)
+		}, "")
+	})
 	b.Run("another alg", func(b *testing.B) {
 		_, rest, _ := strings.Cut(valid, ".")
 		benchServe(b, benchHandler(b, "", "").ServeHTTP, base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`))+"."+rest)
