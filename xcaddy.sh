@@ -289,6 +289,9 @@ A contact of the messenger shop, whose shared token the gateway generated (200):
 A contact of the messenger sales, with a token signed by its shared token (200):
   curl -i -H 'Authorization: Bearer $sales' $site/sales/hello
 
+The same in an address, for what cannot send a header: a ticket, which is valid once and for 30 seconds (200):
+  curl -i "$site/sales/hello?ticket=\$(curl -s -X POST -H 'Authorization: Bearer $sales' $site/sales/ticket | sed 's/.*"ticket":"//; s/".*//')"
+
 A contact of the messenger billing, with a token signed by a key from a URL (200):
   curl -i -H 'Authorization: Bearer $billing' $site/billing/hello
 
