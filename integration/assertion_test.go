@@ -22,6 +22,14 @@ const assertionSite = `
 		}
 		reverse_proxy UPSTREAM
 	}
+	handle /several/* {
+		messenger_auth support {
+			assertion {
+				audience other-backend third-backend
+			}
+		}
+		reverse_proxy UPSTREAM
+	}
 	handle /optional/* {
 		messenger_auth support {
 			mode optional
@@ -50,7 +58,7 @@ func startAsserting(t *testing.T) (m method, g *gateway, up *upstream, asserted 
 	t.Helper()
 	m = methods(t)[0]
 	up = newUpstream(t)
-	g = start(t, up, "messenger {\n assertion_issuer https://chat.example.com\n}\n"+strings.ReplaceAll(m.messengers, "identity_key identity", "identity_key identity\n contact_claims name n"), assertionSite)
+	g = start(t, up, "messenger {\n assertion_issuer https://chat.example.com\n}\n"+strings.ReplaceAll(m.messengers, "identity_key identity", "identity_key identity\n contact_claims name n aud"), assertionSite)
 	return m, g, up, func(path string, c claims) string {
 		t.Helper()
 		if a := g.get(path, bearer(sign(m.key, c))); a.status != 200 {
@@ -159,6 +167,11 @@ func TestNoAssertionWithoutAStoreKey(t *testing.T) {
 func TestReadmeSamplesVerifyAssertions(t *testing.T) {
 	_, g, _, asserted := startAsserting(t)
 	own, other := asserted("/", good("mark")), asserted("/other/", good("mark"))
+	const odd = `M"<&>\u0041\`
+	several := asserted("/several/", with(good("mark"), claims{"aud": "chat-backend"})) // the site's word, in a member of its own
+	if got := fmt.Sprint(payloadOf(t, several)["claims"]); got != "map[aud:chat-backend]" {
+		t.Fatalf("the claims are %s", got)
+	}
 	ended := asserted("/", with(good("mark"), claims{"exp": time.Now().Unix() + 1}))
 	parts := strings.Split(own, ".")
 	swapped := strings.Replace(string(mustDecode(t, parts[1])), `"messenger":"support"`, `"messenger":"sales"`, 1)
@@ -169,6 +182,8 @@ func TestReadmeSamplesVerifyAssertions(t *testing.T) {
 	strange := parts[0] + "." + b64(swapped)
 	lines := []string{
 		own,
+		asserted("/", good(odd)),
+		several,
 		other, // of this gateway, and for another backend
 		parts[0] + "." + b64(swapped) + "." + parts[2],
 		strange + "." + b64(string(ed25519.Sign(private, []byte(strange)))), // by a stranger, with the key's name
@@ -178,7 +193,7 @@ func TestReadmeSamplesVerifyAssertions(t *testing.T) {
 		ended,
 	}
 	patiently(t, "the token of one has expired", func() bool { return float64(time.Now().Unix()) > payloadOf(t, ended)["exp"].(float64) })
-	want := "mark support" + strings.Repeat("\nno", len(lines)-1)
+	want := "mark support\n" + odd + " support" + strings.Repeat("\nno", len(lines)-2)
 	for language, program := range map[string][2]string{
 		"node":   {"verify.js", "SAMPLE\n;(async () => { for (const line of require('node:fs').readFileSync(0, 'utf8').trim().split('\\n')) { try { const c = await contactOf(line); console.log(c.sub + ' ' + c.messenger) } catch { console.log('no') } } })()"},
 		"python": {"verify.py", "SAMPLE\nimport sys\nfor line in sys.stdin.read().split():\n    try:\n        c = contact_of(line)\n        print(c['sub'], c['messenger'])\n    except jwt.PyJWTError:\n        print('no')\n"},

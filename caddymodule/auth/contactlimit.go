@@ -31,7 +31,7 @@ type ContactLimit struct {
 }
 
 const (
-	// maxLimited is how many contacts are remembered. When there are more, those that have sent nothing for the longest time are
+	// maxLimited is how many contacts are remembered at most. Those that have sent nothing while about half as many others did are
 	// forgotten, and have their full allowance again.
 	maxLimited = 1 << 16
 

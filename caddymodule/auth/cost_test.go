@@ -35,7 +35,7 @@ func benchIssuer(b *testing.B, names []string) *assertion.Issuer {
 
 // BenchmarkMore measures what a feature adds to a request with a token in the cache, and what it adds where it is configured and
 // the request does not use it. Requests with and without it alternate in short rounds, so that what else runs on the machine
-// concerns both; the result is the difference of the medians, as ns-more/op, and their ratio.
+// concerns both. The tenth part that was disturbed least is compared: the result is the difference, as ns-more/op, and the ratio.
 func BenchmarkMore(b *testing.B) {
 	const round = 100
 	tokens := make([]string, 10_000)
@@ -77,7 +77,7 @@ func BenchmarkMore(b *testing.B) {
 			}
 			slices.Sort(plain)
 			slices.Sort(more)
-			before, after := plain[len(plain)/2], more[len(more)/2]
+			before, after := plain[len(plain)/10], more[len(more)/10]
 			b.ReportMetric(float64(after-before), "ns-more/op")
 			b.ReportMetric(float64(after)/float64(before), "ratio")
 			b.ReportMetric(0, "ns/op")
