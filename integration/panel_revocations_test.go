@@ -122,7 +122,13 @@ func TestPanelRevokesAndUndoes(t *testing.T) {
 	}
 
 	// What was done is in the history, with who did it, on the panel and in the API, and has no contact and no secret.
+	g.operator().want(200, http.MethodPost, "messengers/other/revocations", `{"jti": "z"}`)
+	u.get("?messenger=other&page=history").says(t, 200, "by admin API, unix socket")
 	history := owner.get("?messenger=other&page=history")
+	history.says(t, 200, "by an operator of the gateway")
+	if strings.Contains(history.text(), "admin API") {
+		t.Errorf("a site owner is told of the gateway's network: %s", history.text())
+	}
 	history.says(t, 200, "Messenger created", "Shared token generated", "by panel, operator", "Tokens of contacts revoked of a contact", "Revocation undone", "by panel, other", "Connections closed")
 	api := g.operator().want(200, http.MethodGet, "messengers/other/history", nil)
 	for name, text := range map[string]string{"the page": history.text(), "the API": api.body} {

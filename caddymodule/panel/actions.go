@@ -13,7 +13,10 @@ import (
 // What the forms of the panel do to messengers. Each form has the revision of what its page showed, so that a form that is sent
 // twice, or after another user's change, changes nothing.
 
-func (v *visit) actor() registry.Actor { return registry.Actor("panel, " + v.operator) }
+// actorPrefix is in front of the names of the panel's users, so that they are not taken for others.
+const actorPrefix = "panel, "
+
+func (v *visit) actor() registry.Actor { return registry.Actor(actorPrefix + v.operator) }
 
 type settingsView struct {
 	view

@@ -3,9 +3,11 @@ package panel
 import (
 	"cmp"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
 // The page that says what was changed at a messenger, when and by whom.
@@ -26,6 +28,15 @@ type changeView struct {
 
 type detailView struct{ Name, Value string }
 
+// shownActor returns who has made a change, for this visit. The names of the admin API's clients have addresses in the gateway's
+// network and names of certificates, which site owners are not told.
+func (v *visit) shownActor(by string) string {
+	if !v.scoped() || by == "" || by == string(registry.ByContact) || strings.HasPrefix(by, actorPrefix) {
+		return by
+	}
+	return "an operator of the gateway"
+}
+
 func (v *visit) showHistory() error {
 	d, err := v.currentStatus()
 	if err != nil {
@@ -37,7 +48,7 @@ func (v *visit) showHistory() error {
 	}
 	page := &historyView{view: v.messengerView("history", d), More: h.More}
 	for _, c := range h.Changes {
-		shown := changeView{At: c.At, Action: cmp.Or(actionNames()[c.Action], capital(c.Action)), By: c.By}
+		shown := changeView{At: c.At, Action: cmp.Or(actionNames()[c.Action], capital(c.Action)), By: v.shownActor(c.By)}
 		for _, detail := range c.Details {
 			name, known := changeDetails()[detail.Name]
 			if !known || detail.Name == "connections" && detail.Value == "0" {
