@@ -1,19 +1,14 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"iter"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
 // A Setting is one option of a messenger, for everything that reads, writes or shows options by their names: the Caddyfile, the
@@ -196,152 +191,6 @@ func (s Setting) HasSecrets() bool {
 func (s Setting) IsText() bool {
 	_, ok := s.field(&Messenger{JWKS: new(JWKS), SharedToken: new(SharedToken)}).(*Roots)
 	return ok
-}
-
-// readValue reads the arguments of an option into a field of any of the types that options have.
-func readValue(field any, args []string) (err error) {
-	switch field := field.(type) {
-	case *string:
-		*field, err = oneValue(args)
-	case *Roots:
-		var text string
-		text, err = oneValue(args)
-		*field = Roots(text)
-	case *[]RequestHeader:
-		var header RequestHeader
-		if header, err = readHeader(args); err == nil {
-			*field = append(*field, header)
-		}
-	case *[]string:
-		if len(args) == 0 {
-			return errors.New("takes at least one value")
-		}
-		*field = append(*field, args...)
-	case *caddy.Duration:
-		*field, err = readDuration(args)
-	case **caddy.Duration:
-		*field = new(caddy.Duration)
-		**field, err = readDuration(args)
-	case **int:
-		*field, err = readNumber(args)
-	case *Mode:
-		*field, err = readMode(args)
-	case **FailLimit:
-		*field, err = readFailLimit(args)
-	case **Previous:
-		return errors.New("is a block; give it in a Caddyfile, in JSON, or with --keep-previous")
-	case **JWKS:
-		next := new(JWKS) // not *field, which copies share
-		if *field != nil {
-			*next = **field
-		}
-		next.URL, err = oneValue(args)
-		*field = next
-	case **SharedToken:
-		*field, err = readSharedToken(args)
-	case *[]PublicKey:
-		var key PublicKey
-		if key, err = readPublicKey(args); err == nil {
-			*field = append(*field, key)
-		}
-	default:
-		panic(fmt.Sprintf("an option of type %T", field))
-	}
-	return err
-}
-
-func oneValue(args []string) (string, error) {
-	if len(args) != 1 || args[0] == "" {
-		return "", errors.New("takes exactly one value")
-	}
-	return args[0], nil
-}
-
-func readDuration(args []string) (caddy.Duration, error) {
-	if len(args) != 1 {
-		return 0, errors.New("takes one duration, such as 90s, 15m or 1h")
-	}
-	duration, err := caddy.ParseDuration(args[0])
-	if err != nil {
-		return 0, fmt.Errorf("%q is not a duration; write one such as 90s, 15m or 1h", args[0])
-	}
-	return caddy.Duration(duration), nil
-}
-
-func readNumber(args []string) (*int, error) {
-	if len(args) != 1 {
-		return nil, errors.New("takes one number")
-	}
-	number, err := strconv.Atoi(args[0])
-	if err != nil || number < 0 {
-		return nil, fmt.Errorf("%q is not a number of 0 or more", args[0])
-	}
-	return &number, nil
-}
-
-func readMode(args []string) (Mode, error) {
-	value, err := oneValue(args)
-	if err != nil {
-		return "", err
-	}
-	if err := Mode(value).Check(); err != nil {
-		return "", fmt.Errorf("%q %w", value, err)
-	}
-	return Mode(value), nil
-}
-
-func readPublicKey(args []string) (PublicKey, error) {
-	wrong := errors.New("takes one key, and optionally its kid and its algorithm: public_key {file./path/to/key.pem} [kid <id>] [alg <name>]")
-	if len(args)%2 == 0 {
-		return PublicKey{}, wrong
-	}
-	k := PublicKey{Key: args[0]}
-	for rest := args[1:]; len(rest) > 0; rest = rest[2:] {
-		field := map[string]*string{"kid": &k.KeyID, "alg": &k.Alg}[rest[0]]
-		if field == nil || *field != "" || rest[1] == "" {
-			return PublicKey{}, wrong
-		}
-		*field = rest[1]
-	}
-	if hasPlaceholder(k.Alg) {
-		return k, nil // it is checked when that is resolved
-	}
-	if _, ok := ParseReference(k.Key); ok {
-		_, err := readAlgorithm(k.Alg, sigkey.Asymmetric, sigkey.RS256)
-		return k, err
-	}
-	_, err := k.Parse([]byte(k.Key))
-	return k, err
-}
-
-// readSharedToken never quotes an argument: it may be the secret.
-func readSharedToken(args []string) (*SharedToken, error) {
-	if len(args) == 0 {
-		return new(SharedToken), nil
-	}
-	if len(args) > 2 {
-		return nil, errors.New("takes no value, for a token that the gateway generates, or a placeholder and optionally an encoding: shared_token {env.NAME}|{file./path} [raw|base64|base64url|hex]")
-	}
-	if _, ok := ParseReference(args[0]); !ok {
-		return nil, errLiteral
-	}
-	s := &SharedToken{Token: args[0]}
-	if len(args) == 2 {
-		s.Encoding = sharedtoken.Encoding(args[1])
-		if !s.Encoding.Known() {
-			return nil, errors.New("has an encoding that is none of raw, base64, base64url, hex")
-		}
-	}
-	return s, nil
-}
-
-func checkOrigins(values []string) error {
-	for _, entry := range values {
-		if _, err := ParseOrigin(entry); err != nil {
-			return fmt.Errorf("%q %w", entry, err)
-		}
-	}
-	return nil
 }
 
 // options are the parsers of the options of m, or of a block inside it, and the names of those that may be repeated.
