@@ -5,12 +5,15 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 )
 
 // newBrowser starts a headless Chromium with a profile of its own, and returns its first tab. Without Chromium the test
@@ -94,4 +97,42 @@ func devtools[P, R any](t *testing.T, tab context.Context, cmd cdp.Command[P, R]
 	if _, err := chromedp.Call(ctx, cmd, params); err != nil {
 		t.Fatalf("in the browser: %s: %v", cmd.Method, err)
 	}
+}
+
+// named returns the id of the field whose label says exactly this; number counts those of the same label from 0.
+func (p *panelTab) named(label string, number int) string {
+	p.t.Helper()
+	browse(p.t, p.ctx, chromedp.WaitReady(chromedp.CSS("label")))
+	id := evaluate[string](p.t, p.ctx, "[...document.querySelectorAll('label')].filter(l => l.firstChild.textContent.trim() === "+mustJSON(label)+").map(l => l.htmlFor)["+strconv.Itoa(number)+"] ?? ''")
+	if id == "" {
+		p.t.Fatalf("the page has no field %q:\n%s", label, pageText(p.ctx))
+	}
+	return id
+}
+
+// press presses the tab key until what has the focus says this, or has this id, and then these keys.
+func (p *panelTab) press(wanted, keys string) {
+	p.t.Helper()
+	for range 60 {
+		browse(p.t, p.ctx, chromedp.KeyEvent(kb.Tab))
+		if evaluate[bool](p.t, p.ctx, "[document.activeElement.id, document.activeElement.textContent.trim()].includes("+mustJSON(wanted)+")") {
+			browse(p.t, p.ctx, chromedp.KeyEvent(keys))
+			return
+		}
+	}
+	p.t.Fatalf("the tab key does not lead to %q:\n%s", wanted, pageText(p.ctx))
+}
+
+// mayReadClipboard lets the test, and no page, look at what was copied.
+func (p *panelTab) mayReadClipboard() {
+	p.t.Helper()
+	if _, err := chromedp.CallBrowser(p.ctx, browser.SetPermission, browser.SetPermissionParams{
+		Permission: &browser.PermissionDescriptor{Name: "clipboard-read"}, Setting: browser.PermissionSettingGranted}); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *panelTab) clipboard() string {
+	p.t.Helper()
+	return evaluate[string](p.t, p.ctx, "navigator.clipboard.readText()")
 }

@@ -5,13 +5,11 @@ import (
 	"encoding/base64"
 	"iter"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
@@ -106,44 +104,6 @@ func (p *panelTab) paste(id, text string) {
 	p.t.Helper()
 	browse(p.t, p.ctx, chromedp.WaitReady(chromedp.ID(id)))
 	evaluate[chromedp.Void](p.t, p.ctx, "document.getElementById("+mustJSON(id)+").value = "+mustJSON(text))
-}
-
-// named returns the id of the field whose label says exactly this; number counts those of the same label from 0.
-func (p *panelTab) named(label string, number int) string {
-	p.t.Helper()
-	browse(p.t, p.ctx, chromedp.WaitReady(chromedp.CSS("label")))
-	id := evaluate[string](p.t, p.ctx, "[...document.querySelectorAll('label')].filter(l => l.firstChild.textContent.trim() === "+mustJSON(label)+").map(l => l.htmlFor)["+strconv.Itoa(number)+"] ?? ''")
-	if id == "" {
-		p.t.Fatalf("the page has no field %q:\n%s", label, pageText(p.ctx))
-	}
-	return id
-}
-
-// press presses the tab key until what has the focus says this, or has this id, and then these keys.
-func (p *panelTab) press(wanted, keys string) {
-	p.t.Helper()
-	for range 60 {
-		browse(p.t, p.ctx, chromedp.KeyEvent(kb.Tab))
-		if evaluate[bool](p.t, p.ctx, "[document.activeElement.id, document.activeElement.textContent.trim()].includes("+mustJSON(wanted)+")") {
-			browse(p.t, p.ctx, chromedp.KeyEvent(keys))
-			return
-		}
-	}
-	p.t.Fatalf("the tab key does not lead to %q:\n%s", wanted, pageText(p.ctx))
-}
-
-// mayReadClipboard lets the test, and no page, look at what was copied.
-func (p *panelTab) mayReadClipboard() {
-	p.t.Helper()
-	if _, err := chromedp.CallBrowser(p.ctx, browser.SetPermission, browser.SetPermissionParams{
-		Permission: &browser.PermissionDescriptor{Name: "clipboard-read"}, Setting: browser.PermissionSettingGranted}); err != nil {
-		p.t.Fatal(err)
-	}
-}
-
-func (p *panelTab) clipboard() string {
-	p.t.Helper()
-	return evaluate[string](p.t, p.ctx, "navigator.clipboard.readText()")
 }
 
 // questions returns how often the browser has asked whether to leave the page since the last call.
