@@ -15,6 +15,9 @@ import (
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 )
 
 func init() {
@@ -65,6 +68,11 @@ func group(cmd *cobra.Command, subcommands ...*cobra.Command) *cobra.Command {
 // with "-", and a value may be a secret.
 func flagError(cmd *cobra.Command, err error) error {
 	if misspelled := regexp.MustCompile(`^unknown flag: --[a-z]+(-[a-z]+)*$`); len(err.Error()) < 40 && misspelled.MatchString(err.Error()) {
+		var known []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
+		if nearest := config.Nearest(strings.TrimPrefix(err.Error(), "unknown flag: --"), known); nearest != "" {
+			return fmt.Errorf("%w; did you mean --%s?", err, nearest)
+		}
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	}
 	return fmt.Errorf("a flag is unknown, or its value is missing or invalid; see %s --help", cmd.CommandPath())

@@ -81,6 +81,9 @@ func checkAddress(address string) error {
 	case strings.HasPrefix(address, "unix/"), strings.HasPrefix(address, "unix+"), strings.HasPrefix(address, "fd/"), strings.HasPrefix(address, "fdgram/"):
 		return nil
 	}
+	if strings.Contains(address, "/") {
+		return errors.New("--address takes host and port, without a path: --address localhost:2019")
+	}
 	if _, port, err := net.SplitHostPort(address); err != nil || port == "" {
 		return errors.New("--address has no port; the admin endpoint is usually localhost:2019")
 	}

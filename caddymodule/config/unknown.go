@@ -49,13 +49,7 @@ func unknownOption(block, name string, options map[string]OptionParser) string {
 			return unknown + "; it belongs into " + p.written
 		}
 	}
-	folded := foldOption(name)
-	best, least := "", 3 // more changes than two make another word
-	for _, option := range slices.Sorted(maps.Keys(options)) {
-		if n := changes(folded, foldOption(option)); n < least {
-			best, least = option, n
-		}
-	}
+	best := Nearest(name, slices.Sorted(maps.Keys(options)))
 	switch {
 	case len(options) == 0:
 		return unknown + "; it takes none"
@@ -63,6 +57,18 @@ func unknownOption(block, name string, options map[string]OptionParser) string {
 		return unknown + "; did you mean " + best + "?"
 	}
 	return unknown + "; it takes: " + strings.Join(slices.Sorted(maps.Keys(options)), ", ")
+}
+
+// Nearest returns the name that was probably meant, or "".
+func Nearest(name string, known []string) string {
+	folded := foldOption(name)
+	best, least := "", 3 // more changes than two make another word
+	for _, option := range known {
+		if n := changes(folded, foldOption(option)); n < least {
+			best, least = option, n
+		}
+	}
+	return best
 }
 
 func foldOption(name string) string {

@@ -19,6 +19,7 @@ const (
 	TextIsHeader
 	TextIsSecret
 	TextIsKey
+	TextAround
 	TextIsJSON
 	TextWrapped
 	TextQuoted
@@ -99,6 +100,8 @@ const (
 	// Shared tokens.
 	SecretQuoted
 	SecretBroken
+	SecretMark
+	SecretAssigned
 	SecretLooksBase64
 	SecretLooksHex
 

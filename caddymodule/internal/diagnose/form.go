@@ -45,6 +45,8 @@ func formOf(text string) cause.Cause {
 		return cause.TextIsSecret
 	case strings.HasPrefix(text, "-----BEGIN"), strings.HasPrefix(begins, "ssh-"):
 		return cause.TextIsKey
+	case isAround(text):
+		return cause.TextAround
 	case text[0] == '{':
 		return cause.TextIsJSON
 	case text[0] == '"' || text[0] == '\'' || strings.HasPrefix(begins, "%22"):
@@ -62,10 +64,22 @@ func formOf(text string) cause.Cause {
 		return partOf(segments)
 	case 3:
 		return damageOf(segments)
+	case 4:
+		return cause.CharacterLost
 	case 5:
 		return cause.TokenEncrypted
 	}
 	return cause.None // the reason says what is there
+}
+
+// isAround reports whether text has a token behind a name: of a cookie or parameter, or of a member of JSON.
+func isAround(text string) bool {
+	at := strings.Index(text, "eyJ")
+	if at < 2 {
+		return false
+	}
+	before := strings.TrimRight(text[:at], "\"' ")
+	return strings.HasSuffix(before, "=") && !strings.HasSuffix(before, ".=") || strings.HasSuffix(before, ":")
 }
 
 // emptyOf recognizes what pages send without a token, also behind its scheme, as people paste it.

@@ -46,6 +46,9 @@ func pastedCause(sources authn.Sources, text string) cause.Cause {
 			return cause.TextIsHeader
 		}
 	}
+	if c := emptyOf(value); name == authorization && c != cause.None {
+		return c
+	}
 	if scheme, rest, found := strings.Cut(value, ":"); found && ascii.EqualFold(scheme, "Bearer") && rest != "" {
 		return cause.SchemeColon
 	}

@@ -28,7 +28,7 @@ func Astray(sources authn.Sources, r *http.Request) cause.Cause {
 		switch {
 		case !found && looksLikeToken(scheme):
 			return cause.SchemeMissing
-		case found && looksLikeToken(strings.TrimLeft(rest, " \t")):
+		case found && looksLikeToken(strings.TrimPrefix(strings.TrimPrefix(strings.TrimLeft(rest, " \t"), "token="), `"`)): // Rails has token="…"
 			return cause.SchemeOther
 		case found && ascii.EqualFold(scheme, "Basic"):
 			return cause.SchemeBasic

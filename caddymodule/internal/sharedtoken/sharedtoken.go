@@ -90,6 +90,9 @@ func (e Encoding) Decode(text string) ([]byte, error) {
 		if strings.TrimSpace(text) != text {
 			return nil, errors.New("begins or ends with white space; remove it, or encode the secret and say how (base64, base64url, hex)")
 		}
+		if (strings.HasPrefix(text, "\xff\xfe") || strings.HasPrefix(text, "\xfe\xff")) && strings.Contains(text, "\x00") {
+			return nil, errors.New("is UTF-16; save it as UTF-8 without a byte-order mark")
+		}
 		if strings.HasSuffix(text, "\x00") {
 			return nil, errors.New("ends in a NUL byte, which is not text; encode the secret and say how (base64, base64url, hex)")
 		}
@@ -103,7 +106,10 @@ func (e Encoding) Decode(text string) ([]byte, error) {
 	default:
 		return nil, errors.New("has an encoding that is none of raw, base64, base64url, hex")
 	}
-	if err != nil {
+	switch {
+	case err != nil && Unquoted(text) != text:
+		return nil, errors.New("is not " + string(e) + ": it has quotes around it; remove them")
+	case err != nil:
 		return nil, errors.New("is not " + string(e))
 	}
 	return secret, nil
@@ -134,12 +140,22 @@ func Resembles(text string) Encoding {
 	return Raw
 }
 
+// isAssignment reports whether text is a line of an env file: a name in capitals, and the secret behind it.
+func isAssignment(text string) bool {
+	name, value, found := strings.Cut(text, "=")
+	return found && len(name) >= 3 && len(value) >= 16 && strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_") == ""
+}
+
 // Suspect returns what is probably not intended about the text of a secret that is used as it is, or [cause.None]. stated reports
 // whether the configuration says that it is.
 func Suspect(text string, stated bool) cause.Cause {
 	switch {
+	case strings.HasPrefix(text, "\xef\xbb\xbf"):
+		return cause.SecretMark
 	case Unquoted(text) != text:
 		return cause.SecretQuoted
+	case isAssignment(text):
+		return cause.SecretAssigned
 	case Joined(text) != text:
 		return cause.SecretBroken
 	case stated:

@@ -19,6 +19,8 @@ func TestSecretsThatAreProbablyNotMeantAsTheyAre(t *testing.T) {
 	}{
 		{"docker run --env-file, which keeps quotes", `"` + testSecret + `"`, false, cause.SecretQuoted},
 		{"the same, with the encoding stated", "'" + testSecret + "'", true, cause.SecretQuoted},
+		{"Notepad of Windows 10 and older, saved as UTF-8", "\xef\xbb\xbf" + testSecret, false, cause.SecretMark},
+		{"a line of an env file", "CHAT_SECRET=" + testSecret, false, cause.SecretAssigned},
 		{"openssl rand -base64 64, which makes two lines", base64Of64, false, cause.SecretBroken},
 		{"openssl rand -base64 32", "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs=", false, cause.SecretLooksBase64},
 		{"Python: secrets.token_urlsafe(32)", "3q2-7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs", false, cause.SecretLooksBase64},
@@ -46,6 +48,21 @@ func TestPiecesOfASecretAreFound(t *testing.T) {
 	for value, want := range map[string]bool{"": false, "short": false, "secret": true, "xx43-chaxx": true, "another text": false, testSecret: true} {
 		if got := SharesPiece(value, testSecret); got != want {
 			t.Errorf("%q: got %t, want %t", value, got, want)
+		}
+	}
+}
+
+// Errors of decoding say what the text has that the encoding does not, and nothing of the text.
+func TestTextsThatCannotBeDecodedAreNamed(t *testing.T) {
+	for _, tt := range []struct {
+		encoding   Encoding
+		text, want string
+	}{
+		{Base64, `"3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs="`, "quotes around it"}, {Hex, "'" + strings.Repeat("0a", 32) + "'", "quotes around it"},
+		{Base64URL, "a passphrase", "is not base64url"}, {Raw, "\xff\xfec\x00h\x00a\x00t\x00", "UTF-16"}, {"", "\xfe\xff\x00c\x00h\x00a\x00t", "UTF-16"},
+	} {
+		if _, err := tt.encoding.Decode(tt.text); err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "0a0a") {
+			t.Errorf("%s %q: got %v, want %s", tt.encoding, tt.text, err, tt.want)
 		}
 	}
 }
