@@ -15,7 +15,7 @@ type ledger struct {
 	versions             map[string]*Fact
 	confirmed, withdrawn map[string]bool    // versions
 	dropped              map[string][]*Fact // by hash
-	settled              bool               // see Contest
+	settled, proven      bool               // see Contest; proven is what this node has found
 	seen                 time.Time          // when this node has read the first version
 
 	kept     map[string][]string  // by token: the resets that it outlives, in addition to those that it names

@@ -113,8 +113,9 @@ func (j *Journal) IsBuiltUpon(incarnation string, v *Fact, own []*Fact) bool {
 // (ConfirmCreation) as soon as they have looked, and have found that it is neither withdrawn nor lost. Its creator who withdraws it
 // later sees what they have written, and does not know whether the messenger was created.
 //
-// Whoever has found that a confirmed creation counts writes that down (Settlement). An earlier creation that appears later, because
-// its write was held back, was not there at that look: its creator finds a confirmed one, and gives up.
+// Whoever has found that a confirmed creation counts remembers it (SetSettled), and writes it down with the next change (Settlement).
+// An earlier creation that appears later, because its write was held back, was not there at that look: its creator finds a confirmed
+// one, and gives up.
 
 // Contest compares an incarnation with others of the same name. lost reports that another one goes first: it is settled; or it is
 // confirmed and this one is not, or it was created earlier. open reports that this one is confirmed, and an earlier one is not decided
@@ -129,7 +130,7 @@ func (j *Journal) Contest(incarnation string) (lost, open bool) {
 	switch {
 	case l == nil || l.standing() == nil:
 		return true, false
-	case l.settled:
+	case l.settled || l.proven:
 		return false, false
 	}
 	created, confirmed := *l.standing().Created, len(l.confirmed) > 0
@@ -167,15 +168,21 @@ func (j *Journal) ConfirmCreation(incarnation string, now time.Time) *Fact {
 	return nil
 }
 
-// Settlement returns the fact that a confirmed creation counts, or nil if that is written down, or it is configured.
-func (j *Journal) Settlement(incarnation string, now time.Time) *Fact {
-	if j.Kind == KindRing {
-		return nil
+// SetSettled notes that a confirmed creation counts.
+func (j *Journal) SetSettled(incarnation string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if l := j.ledgers[incarnation]; l != nil && j.Kind == KindStored {
+		l.proven = true
 	}
+}
+
+// Settlement returns the fact that a confirmed creation counts, or nil if this node has not found that, or it is written down.
+func (j *Journal) Settlement(incarnation string, now time.Time) *Fact {
 	at := j.stamp(now)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if l := j.ledgers[incarnation]; l == nil || l.settled {
+	if l := j.ledgers[incarnation]; l == nil || !l.proven || l.settled {
 		return nil
 	}
 	return NewFact(factSettled, at)

@@ -173,6 +173,9 @@ func (s *Store) again(ctx context.Context, j *ledger.Journal) (ended int, err er
 // write adds facts about an incarnation of a messenger. When it returns nil, they are acknowledged, and active on this node.
 func (s *Store) write(ctx context.Context, j *ledger.Journal, incarnation string, urgent bool, facts ...*ledger.Fact) (ended int, err error) {
 	signFacts(ctx, facts)
+	if settlement := j.Settlement(incarnation, Now()); settlement != nil {
+		facts = append(facts, settlement)
+	}
 	texts, err := ledger.Encode(facts)
 	if err != nil {
 		return 0, err

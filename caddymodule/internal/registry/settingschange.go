@@ -117,7 +117,7 @@ func (s *Store) put(ctx context.Context, j *ledger.Journal, p putting) (r *ledge
 	if err != nil {
 		return nil, false, StorageError(err)
 	}
-	if err := s.settleContest(ctx, j, incarnation, p.urgent); err != nil {
+	if err := s.settleContest(ctx, j, incarnation); err != nil {
 		return nil, false, err
 	}
 	if r = j.Record(); r == nil {
@@ -160,17 +160,14 @@ func hasLost(j *ledger.Journal, incarnation string) bool {
 }
 
 // settleContest looks whether another node has created a messenger of the same name that goes first, and waits for a moment as long
-// as that is not decided. If there is none, it writes that down.
-func (s *Store) settleContest(ctx context.Context, j *ledger.Journal, incarnation string, urgent bool) error {
+// as that is not decided.
+func (s *Store) settleContest(ctx context.Context, j *ledger.Journal, incarnation string) error {
 	for range 40 {
 		switch lost, open := j.Contest(incarnation); {
 		case lost:
 			return errTwoWriters
 		case !open:
-			if settlement := j.Settlement(incarnation, Now()); settlement != nil {
-				_, err := s.write(ctx, j, incarnation, urgent, settlement)
-				return StorageError(err)
-			}
+			j.SetSettled(incarnation)
 			return nil
 		}
 		select {
@@ -213,7 +210,7 @@ func (s *Store) checkContest(ctx context.Context, j *ledger.Journal, incarnation
 			return StorageError(err)
 		}
 	}
-	return s.settleContest(ctx, j, incarnation, true)
+	return s.settleContest(ctx, j, incarnation)
 }
 
 // Remove deletes a stored messenger with its shared tokens, and returns how many connections of this node that has ended. A
