@@ -73,7 +73,13 @@ func (o *operator) sendContext(ctx context.Context, method, path string, body an
 	if resp.StatusCode != http.StatusCreated { // which is the answer that may have a token
 		search.add("answer of the admin API", append(headerText(resp.Header), read...))
 	}
-	return answer{resp.StatusCode, resp.Header, string(read)}, nil
+	a := answer{resp.StatusCode, resp.Header, string(read)}
+	api, err := documented()
+	if err != nil {
+		return a, err
+	}
+	api.describes(o.t, method, path, a)
+	return a, nil
 }
 
 // do is send where somebody has to answer.
