@@ -20,6 +20,7 @@
 //	internal/sigkey                keys that verify signatures, each with its algorithm
 //	internal/rsaverify             RSA signatures, with keys that are prepared once
 //	internal/keyserver             what a key server publishes, over HTTP
+//	internal/buildinfo             of which versions the program was built
 //	internal/keytext               the forms in which people have a public key
 //	internal/sharedtoken           the text of a shared token
 //	internal/ticket                tickets in place of tokens, each used at most once

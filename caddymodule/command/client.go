@@ -50,6 +50,9 @@ func (c *client) command(cmd *cobra.Command, takes argument, run func(cmd *cobra
 	if takes == noMessenger {
 		cmd.Args = noArguments("it takes no arguments; see --help")
 	}
+	if takes != noMessenger {
+		cmd.ValidArgsFunction = c.complete
+	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if takes == thisMessenger && len(args) == 0 {
 			return errors.New("name the messenger as the only argument")

@@ -39,7 +39,7 @@ the change, and 1 for any other failure. An error is one line on standard error.
 			group(cmd,
 				explainCommand(), keysCommand(), refreshCommand(), readinessCommand(), connectionsCommand(),
 				listCommand(), showCommand(), createCommand(), deleteCommand(), tokensCommand(), revocationsCommand(), resealCommand(), repairCommand(), exportCommand(), importCommand(),
-				generateCommand(), signCommand(), jwksCommand())
+				generateCommand(), signCommand(), jwksCommand(), versionCommand())
 			cmd.SetFlagErrorFunc(flagError)
 			cmd.SetUsageTemplate(strings.NewReplacer(".FlagUsages", ".FlagUsagesWrapped 80", " for more information about a command", "").Replace(cmd.UsageTemplate()))
 			guardOutput(cmd)

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/buildinfo"
 )
 
 // Collectors are the collectors of the process. Caddy makes a new registry with every configuration; these are registered
@@ -77,10 +78,19 @@ func newCounterVec(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts(metricOpts(name, help)), labels)
 }
 
+// newBuildInfo is a gauge of 1 whose labels say of which versions the program was built. It is made for each configuration,
+// because a program that does not use the module should not pay for it.
+func newBuildInfo() prometheus.Collector {
+	info := buildinfo.Read()
+	opts := prometheus.GaugeOpts(metricOpts("build_info", "The versions of which the program was built; always 1."))
+	opts.ConstLabels = prometheus.Labels{"version": info.Version, "commit": info.Commit, "go": info.Go, "caddy": info.Caddy, "jwx": info.JWX}
+	return prometheus.NewGaugeFunc(opts, func() float64 { return 1 })
+}
+
 // Register registers the collectors of the process, and further ones, with the registry of a configuration.
 func Register(promRegistry *prometheus.Registry, further ...prometheus.Collector) error {
 	m := Process
-	for _, collector := range append(further, m.requests, m.seconds, m.Fetches, m.Ended, m.Errors, m.Writes, m.dropped) {
+	for _, collector := range append(further, newBuildInfo(), m.requests, m.seconds, m.Fetches, m.Ended, m.Errors, m.Writes, m.dropped) {
 		if err := promRegistry.Register(collector); err != nil && !errors.As(err, new(prometheus.AlreadyRegisteredError)) {
 			return err
 		}
