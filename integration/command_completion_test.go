@@ -55,7 +55,7 @@ func TestVersionIsPrinted(t *testing.T) {
 	if err := json.Unmarshal([]byte(s.must("", "version", "--json")), &said); err != nil {
 		t.Fatal(err)
 	}
-	if said.Version == "" || !strings.HasPrefix(said.Go, "go1.") || !strings.HasPrefix(said.Caddy, "v2.") || !strings.HasPrefix(said.JWX, "v2.") {
+	if said.Version == "" || !strings.HasPrefix(said.Go, "go1.") || said.Caddy == "" || said.JWX == "" {
 		t.Errorf("got %+v", said)
 	}
 	if text := s.must("", "version"); !strings.Contains(text, said.Caddy) || !strings.Contains(text, said.Version) {

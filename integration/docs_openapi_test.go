@@ -33,6 +33,7 @@ func TestOpenAPIDescribesARunningGateway(t *testing.T) {
 		{200, "GET", "messengers/support/keys", nil},
 		{200, "POST", "messengers/support/refresh", `{"distrust": true}`},
 		{200, "GET", "messengers/acme/readiness", nil},
+		{200, "GET", "messengers/acme/history", nil},
 		{200, "POST", "messengers/acme/explain", `{"token": "a.b.c"}`},
 		{200, "POST", "messengers/acme/revocations", `{"identity": "mark", "issued_before": "2026-11-25T08:00:00Z"}`},
 		{200, "POST", "messengers/acme/revocations/import", `{"revocations": [{"jti": "5f0c2a"}]}`},

@@ -91,8 +91,9 @@ func TestOpenAPIHasThePathsOfTheHandlers(t *testing.T) {
 // structs are the types of which the schemas speak.
 var structs = map[string]reflect.Type{
 	"Settings": reflect.TypeFor[config.Messenger](), "Description": reflect.TypeFor[Description](), "Keys": reflect.TypeFor[KeysInfo](),
-	"Readiness": reflect.TypeFor[metrics.Readiness](), "Explanation": reflect.TypeFor[Explanation](), "TokenList": reflect.TypeFor[TokenList](),
-	"NewToken": reflect.TypeFor[ledger.NewToken](), "Ended": reflect.TypeFor[EndedHere](), "EndedConnections": reflect.TypeFor[EndedConnections](),
+	"Readiness": reflect.TypeFor[metrics.Readiness](), "Explanation": reflect.TypeFor[Explanation](), "History": reflect.TypeFor[History](),
+	"TokenList": reflect.TypeFor[TokenList](),
+	"NewToken":  reflect.TypeFor[ledger.NewToken](), "Ended": reflect.TypeFor[EndedHere](), "EndedConnections": reflect.TypeFor[EndedConnections](),
 	"Revocation": reflect.TypeFor[ledger.Revocation](), "RevocationsAnswer": reflect.TypeFor[RevocationsAnswer](), "ExportPart": reflect.TypeFor[ExportPart](),
 	"ImportAnswer": reflect.TypeFor[ImportAnswer](), "OpenConnections": reflect.TypeFor[OpenConnections](), "ResealStep": reflect.TypeFor[reseal.Step](),
 }
