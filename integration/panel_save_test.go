@@ -245,7 +245,7 @@ func TestReplacingByFlagsKeepsWhatHasNoFlag(t *testing.T) {
 	address := "--address=unix/" + g.sock
 	s.file("key.pem", string(publicPEM(rsaKey(0))))
 	for name, method := range map[string][]string{
-		"set": {"--jwks", "https://login.example.com/v2"}, "keys": {"--public-key", filepath.Join(s.dir, "key.pem")}, "tokens": {"--shared-token"},
+		"set": {"--jwks", "https://login.example.com/v2", "--confirm", "1"}, "keys": {"--public-key", filepath.Join(s.dir, "key.pem"), "--confirm", "1"}, "tokens": {"--shared-token"},
 	} {
 		g.operator().want(201, http.MethodPut, "messengers/"+name, everySetting()[name])
 		s.must("", append([]string{"create", name, "--replace", "--identity-key", "customer", address}, method...)...)
