@@ -68,7 +68,7 @@ var tools = []tool{
 }
 
 // otherTools are what other tests need of those that MESSENGER_REQUIRE_TOOLS names.
-var otherTools = []string{"chromium", "redis-server", "lighttpd", "root", "go-1.19", "node-clients", "openssl", "ssh-keygen", "esbuild", "tsc"}
+var otherTools = []string{"chromium", "redis-server", "lighttpd", "root", "go-1.19", "node-clients", "openssl", "ssh-keygen", "esbuild", "tsc", "axe-core", "wycheproof"}
 
 // A site developer copies these programs. With the usual library of each language they make tokens that the example
 // gateway takes, with both methods.
