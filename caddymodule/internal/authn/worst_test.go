@@ -2,6 +2,9 @@ package authn
 
 import (
 	"context"
+	"crypto"
+	"crypto/rsa"
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -16,7 +19,7 @@ import (
 
 // What an attacker can make the gateway do with one token is bounded by the cost of a usual forged one: at most twice that for the
 // whole request, which costs more than a verification of RS256 before the token is even looked at (see the benchmarks of the
-// whole server). That leaves an invented header two of these verifications under HS256, and three under RS256.
+// whole server). That leaves an invented header two verifications of RS256 by the standard library under HS256, and three under RS256.
 
 // worstShapes are headers that make a strict parser work hard. The search starts from these.
 var worstShapes = map[string]func() string{
@@ -113,6 +116,19 @@ func costOf(v *Verifier, token string, runs int) time.Duration {
 	return least
 }
 
+// costOfVerification is costOf for a signature of RS256 and the standard library.
+func costOfVerification(runs int) time.Duration {
+	public, digest, signature := &privateKey().PublicKey, sha256.Sum256(nil), make([]byte, 256)
+	signature[255] = 2
+	least := time.Duration(1<<63 - 1)
+	for range runs {
+		start := time.Now()
+		_ = rsa.VerifyPKCS1v15(public, crypto.SHA256, digest[:], signature)
+		least = min(least, time.Since(start))
+	}
+	return least
+}
+
 // mutated changes header somewhere, and keeps it as long as a header may be.
 func mutated(r *rand.Rand, header string) string {
 	at := min(len(header), len(`{"alg":"RS256",`)+r.IntN(len(header)))
@@ -142,7 +158,6 @@ func TestNoInventedHeaderCostsMuchMoreThanAUsualForgedToken(t *testing.T) {
 	}
 	public := publicKey(t, &privateKey().PublicKey, "")
 	rs, hs := verifierOf(t, Policy{}, public), sharedTokenVerifier(t, Policy{})
-	usual := segment(`{"alg":"RS256","typ":"JWT"}`) + "." + segment(`{"identity":"mark","iss":"https://login.example.com/","iat":1700000000,"exp":1700003600}`) + "." + strings.Repeat("A", 342)
 	soak := os.Getenv("MESSENGER_SOAK") != ""
 	r := rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano())))
 	var worst []string // of each shape
@@ -166,23 +181,23 @@ func TestNoInventedHeaderCostsMuchMoreThanAUsualForgedToken(t *testing.T) {
 	for _, tt := range []struct {
 		alg   string
 		v     *Verifier
-		limit time.Duration // in usual forged tokens of RS256
+		limit time.Duration // in verifications
 	}{{"HS256", hs, 2}, {"RS256", rs, 3}} {
 		var unit, dearest time.Duration
 		for _, header := range worst {
 			token := worstToken(tt.alg, header)
 			var cost time.Duration
 			for range 20 { // a busy machine gets another try
-				unit, cost = costOf(rs, usual, 30), costOf(tt.v, token, 30)
+				unit, cost = costOfVerification(30), costOf(tt.v, token, 30)
 				if cost <= tt.limit*unit {
 					break
 				}
 			}
 			if dearest = max(dearest, cost); cost > tt.limit*unit {
-				t.Errorf("%s: %s, and a usual forged token of RS256 costs %s, for the header %q", tt.alg, cost, unit, header)
+				t.Errorf("%s: %s, and a verification of RS256 costs %s, for the header %q", tt.alg, cost, unit, header)
 			}
 		}
-		t.Logf("%s: %s for the worst token that was found, %s for a usual forged one of RS256", tt.alg, dearest, unit)
+		t.Logf("%s: %s for the worst token that was found, %s for a verification of RS256", tt.alg, dearest, unit)
 	}
 }
 
