@@ -14,7 +14,7 @@ func TestNamesOfMessengersAreCompleted(t *testing.T) {
 		return
 	}
 	s := newShell(t)
-	g := start(t, nil, withOwnStorage+"messenger support {\n identity_key identity\n shared_token {file."+write(t, "key", []byte(newSecret()))+"} raw\n}", "messenger_auth support\nrespond ok")
+	g := start(t, nil, "messenger support {\n identity_key identity\n shared_token {file."+write(t, "key", []byte(newSecret()))+"} raw\n}", "messenger_auth support\nrespond ok")
 	g.operator().put("acme", generated)
 	where := "--address=unix/" + g.sock
 	complete := func(words ...string) string {

@@ -173,7 +173,7 @@ func TestEventStreamThatBeginsAfterTheChange(t *testing.T) {
 	b := newLateStream(t)
 	g := newGateway(t, b.upstream, "https://")
 	g.unlogged = true
-	g.load(withOwnStorage, lateSite(len(cases)))
+	g.load("", lateSite(len(cases)))
 	o := g.operator()
 	for vi, v := range g.versions() {
 		for i, test := range cases {
@@ -322,7 +322,7 @@ func TestEventStreamThatBeginsAfterAReload(t *testing.T) {
 // whatever its request accepted, and whichever handler answers.
 func TestEveryEventStreamIsTracked(t *testing.T) {
 	messengers, secret := strict(t, "max_session 0")
-	eachVersion(t, withOwnStorage+messengers, guardedRoutes, func(t *testing.T, g *gateway, v version) {
+	eachVersion(t, messengers, guardedRoutes, func(t *testing.T, g *gateway, v version) {
 		token := bearer(sign(secret, claims{"identity": "mark", "jti": "a"}))
 		for _, path := range []string{"/plain/quiet", "/encode/quiet", "/encode-first/quiet", "/header/events", "/plain/events"} {
 			for _, accept := range []string{"*/*", "text/event-stream", "text/html"} {

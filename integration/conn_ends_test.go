@@ -104,7 +104,7 @@ func TestManyWebSockets(t *testing.T) {
 func TestEndingConnectionsNeedsAFilter(t *testing.T) {
 	messengers, secret := strict(t, "")
 	up := newChat(t)
-	g := start(t, up.upstream, withOwnStorage+messengers, guardedSite)
+	g := start(t, up.upstream, messengers, guardedSite)
 	token, _ := lasting(secret, "mark", time.Hour)
 	s, _ := protocols[0].open(g, "/echo", token)
 	for body, want := range map[string]int{

@@ -18,7 +18,7 @@ func TestResetReachesChatsBehindAFloodOfNames(t *testing.T) {
 	}
 	g := newGateway(t, newChat(t).upstream, "http://")
 	g.unlogged = true
-	g.load(withOwnStorage, echoSite)
+	g.load("", echoSite)
 	o := g.operator()
 	o.put("support", generated)
 	first := o.generate("support")

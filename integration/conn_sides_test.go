@@ -190,7 +190,7 @@ func TestBothSidesEndWhateverTheyDo(t *testing.T) {
 func TestConnectionOfATokenThatExpiresInThousandsOfYears(t *testing.T) {
 	for _, option := range []string{"max_session 0", "max_session 106751d", "max_session 0\n max_lifetime 106751d", "max_session 106751d\n clock_skew 5m"} {
 		secret := newSecret()
-		messengers := withOwnStorage + "messenger support {\n identity_key identity\n shared_token {file." + write(t, "secret", []byte(secret)) + "}\n" + option + "\n}"
+		messengers := "messenger support {\n identity_key identity\n shared_token {file." + write(t, "secret", []byte(secret)) + "}\n" + option + "\n}"
 		g := start(t, newChat(t).upstream, messengers, "messenger_auth support {\n logout_path /logout\n}\nreverse_proxy UPSTREAM")
 		for _, exp := range []int64{9_223_372_036, 9_223_372_037, 9_300_000_000, 253_402_300_799} { // around the end of the year 2262's nanoseconds, and the last second of 9999
 			if strings.Contains(option, "max_lifetime") && exp > 9_300_000_000 {

@@ -107,7 +107,7 @@ func TestOnlyStreamTypesAreCut(t *testing.T) {
 // An operator sees such a stream, and ends it; a revocation does too, and a stream that begins after it sends nothing.
 func TestStreamOfAnotherTypeIsTracked(t *testing.T) {
 	messengers, secret := strict(t, "max_session 0")
-	eachVersion(t, withOwnStorage+messengers, streamingRoutes, func(t *testing.T, g *gateway, v version) {
+	eachVersion(t, messengers, streamingRoutes, func(t *testing.T, g *gateway, v version) {
 		for name, end := range map[string]func() (int, string){
 			"ended": func() (int, string) {
 				return g.admin(http.MethodPost, "connections/end", `{"messenger":"support","identity":"mark"}`)
@@ -163,7 +163,7 @@ func endTwoWayStream(t *testing.T, kind string) {
 	messengers, secret := strict(t, "max_session 0")
 	g := newGateway(t, nil, "https://")
 	g.unlogged = true
-	g.load(withOwnStorage+messengers, `messenger_auth support {
+	g.load(messengers, `messenger_auth support {
 		stream_types application/grpc
 	}
 	reverse_proxy h2c://`+strings.TrimPrefix(backend.URL, "http://"))

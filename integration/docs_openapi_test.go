@@ -13,7 +13,7 @@ func TestOpenAPIDescribesARunningGateway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := start(t, newUpstream(t), withOwnStorage+"messenger support {\n identity_key sub\n jwks "+newKeyServer(t, publicJWK(rsaKey(0), "k1")).url+"\n}", clusterSite)
+	g := start(t, newUpstream(t), "messenger support {\n identity_key sub\n jwks "+newKeyServer(t, publicJWK(rsaKey(0), "k1")).url+"\n}", clusterSite)
 	o := g.operator()
 	for _, call := range []struct {
 		status       int

@@ -268,7 +268,7 @@ func TestExplainCommandTakesALongTokenFromATerminal(t *testing.T) {
 		t.Skip("not run: the script of util-linux is needed to have a terminal")
 	}
 	secret := newSecret()
-	g := start(t, nil, withOwnStorage+"messenger sales {\n identity_key identity\n shared_token {file."+write(t, "secret", []byte(secret))+"}\n}", "messenger_auth sales\nrespond ok")
+	g := start(t, nil, "messenger sales {\n identity_key identity\n shared_token {file."+write(t, "secret", []byte(secret))+"}\n}", "messenger_auth sales\nrespond ok")
 	token := sign(secret, claims{"identity": "mark", "long": strings.Repeat("x", 5000)})
 	for name, tt := range map[string]struct {
 		typed, want string

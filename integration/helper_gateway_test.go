@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -93,7 +94,15 @@ func (g *gateway) load(messengers, site string) {
 	g.keepConfig()
 }
 
+// hasStorage finds the global option storage.
+var hasStorage = regexp.MustCompile(`(?m)^\s*storage\s`)
+
+// caddyfile returns a whole Caddyfile. A gateway whose options name no storage has one of its own: what one test stores must not be
+// there for the next one, in whatever order they run.
 func (g *gateway) caddyfile(messengers, site string) string {
+	if !hasStorage.MatchString(messengers) {
+		messengers = "storage file_system " + filepath.Join(filepath.Dir(g.log), "storage") + "\n" + messengers
+	}
 	if !g.unlogged {
 		site = "log\n" + site
 	}

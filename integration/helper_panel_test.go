@@ -43,7 +43,7 @@ func startPanel(t testing.TB, up *upstream, messengers string) *gateway {
 		}
 		`
 	site += map[bool]string{true: "reverse_proxy UPSTREAM", false: "respond ok"}[up != nil] + "\n}"
-	return start(t, up, "storage file_system DIR/storage\n"+messengers, strings.ReplaceAll(site, "HASH", panelHash))
+	return start(t, up, messengers, strings.ReplaceAll(site, "HASH", panelHash))
 }
 
 func (g *gateway) panelOperator() panelUser { return panelUser{g, "/panel", "operator"} }

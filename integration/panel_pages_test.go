@@ -245,7 +245,7 @@ func TestPanelWorksBelowAnyPath(t *testing.T) {
 		{"in handle_path", "handle_path /a/b* {\n" + site + "messenger_panel\n}", "/a/b"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			g := start(t, nil, "storage file_system DIR/storage", test.site)
+			g := start(t, nil, "", test.site)
 			u := panelUser{g, test.path, "operator"}
 			u.create("acme")
 			u.get("").says(t, 200, "acme")

@@ -61,7 +61,7 @@ func TestClientCertificateCountsOnlyIfVerified(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			g := newGateway(t, nil, "https://")
 			g.url = "https://localhost:" + portOf(g.addr) // Caddy asks for certificates by the name of the site
-			g.load("storage file_system DIR/storage\nmessenger support {\nidentity_key identity\nshared_token\n}", test.site)
+			g.load("messenger support {\nidentity_key identity\nshared_token\n}", test.site)
 			config := &tls.Config{InsecureSkipVerify: true, ServerName: "localhost"}
 			if test.cert != nil {
 				config.Certificates = []tls.Certificate{*test.cert}

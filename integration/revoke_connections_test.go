@@ -32,7 +32,7 @@ func (s *socket) lives(t *testing.T, whose string) {
 func TestRevocationEndsExactlyTheConnectionsItMeans(t *testing.T) {
 	secret := newSecret()
 	key := write(t, "secret", []byte(secret))
-	global := withOwnStorage + "messenger support {\n identity_key identity\n shared_token {file." + key + "}\n}\n" +
+	global := "messenger support {\n identity_key identity\n shared_token {file." + key + "}\n}\n" +
 		"messenger sales {\n identity_key identity\n audience sales\n shared_token {file." + key + "}\n}"
 	token := func(identity, jti string) string {
 		return sign(secret, with(good(identity), claims{"jti": jti, "aud": "sales"}))
@@ -79,7 +79,7 @@ func TestRevocationEndsExactlyTheConnectionsItMeans(t *testing.T) {
 // Ending a shared token ends no chat by itself. For a secret that somebody stole, close_connections ends those that were
 // opened with it; and a messenger that is deleted leaves none behind.
 func TestConnectionsOfAStolenTokenAndOfADeletedMessengerEnd(t *testing.T) {
-	g := start(t, newChat(t).upstream, withOwnStorage, echoSite)
+	g := start(t, newChat(t).upstream, "", echoSite)
 	o := g.operator()
 	o.put("support", generated)
 	first := o.generate("support")

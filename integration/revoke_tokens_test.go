@@ -10,13 +10,10 @@ import (
 
 const revocationsPath = "messengers/support/revocations"
 
-// withOwnStorage gives the gateway a storage of its own, in the test's folder: what is revoked stays written.
-const withOwnStorage = "storage file_system DIR/storage\n"
-
 func startRevoking(t *testing.T, up *upstream, options, site string) (*gateway, string) {
 	t.Helper()
 	secret := newSecret()
-	g := start(t, up, withOwnStorage+"messenger support {\n identity_key identity\n shared_token {file."+write(t, "secret", []byte(secret))+"}\n "+options+"\n}", site)
+	g := start(t, up, "messenger support {\n identity_key identity\n shared_token {file."+write(t, "secret", []byte(secret))+"}\n "+options+"\n}", site)
 	return g, secret
 }
 
@@ -86,7 +83,7 @@ func TestRevokedTokensAreRefusedUntilThatIsTakenBack(t *testing.T) {
 		do("POST", body, 400)
 	}
 	// A restart forgets nothing.
-	g.load(withOwnStorage+"messenger support {\n identity_key identity\n shared_token\n}", "respond ok")
+	g.load("messenger support {\n identity_key identity\n shared_token\n}", "respond ok")
 	if a := g.operator().do("GET", revocationsPath, nil); a.status != 200 || strings.Count(a.body, "issued_before") != 2 || !strings.Contains(a.body, `"until"`) {
 		t.Errorf("the list: %d %s", a.status, a.body)
 	}
@@ -121,7 +118,7 @@ func TestGatewayThatCannotReadRevocationsDoesNotGuess(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Another storage path of the same place is another store, which has read nothing yet.
-	other := strings.Replace(withOwnStorage, "DIR/storage", "DIR/./storage", 1)
+	other := "storage file_system DIR/./storage\n"
 	g.load(other+"messenger support {\n identity_key identity\n shared_token {file."+write(t, "secret", []byte(secret))+"}\n}", supportSite)
 	if a := g.get("/", token); a.status != 503 || a.code(t) != "keys_unavailable" {
 		t.Errorf("damaged: got %d %s", a.status, a.body)

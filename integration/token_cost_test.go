@@ -121,7 +121,7 @@ func TestStoredMessengersMayNotMakeTokensDear(t *testing.T) {
 // save has to keep them.
 func TestStoredMessengerFromBeforeTheBoundsServes(t *testing.T) {
 	up := newUpstream(t)
-	g := start(t, up, withOwnStorage+"messenger {\n}", "messenger_auth {path.0}\nreverse_proxy UPSTREAM")
+	g := start(t, up, "messenger {\n}", "messenger_auth {path.0}\nreverse_proxy UPSTREAM")
 	settings := map[string]any{"identity_key": "identity", "audience": []string{"chat"}, "public_key": []map[string]string{{"key": string(publicPEM(rsaKey(0)))}}}
 	g.operator().put("acme", settings)
 	file, record := factFile(t, filepath.Join(filepath.Dir(g.log), "storage"), "acme", `"public_key":[`)
@@ -133,7 +133,7 @@ func TestStoredMessengerFromBeforeTheBoundsServes(t *testing.T) {
 	if err := os.WriteFile(file, []byte(costly), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g.load(strings.Replace(withOwnStorage, "DIR/storage", "DIR/./storage", 1)+"messenger {\n}", "messenger_auth {path.0}\nreverse_proxy UPSTREAM")
+	g.load("storage file_system DIR/./storage\n"+"messenger {\n}", "messenger_auth {path.0}\nreverse_proxy UPSTREAM")
 	if a := g.get("/acme/", bearer(sign(rsaKey(0), with(good("mark"), claims{"aud": "chat"})))); a.status != 200 {
 		t.Errorf("got %d %s", a.status, a.body)
 	}
@@ -153,7 +153,7 @@ func TestKeySetOfAStoredMessengerMayNotMakeTokensDear(t *testing.T) {
 	up := newUpstream(t)
 	of := func(key *rsa.PublicKey, kid string) jwk { return publicJWK(&rsa.PrivateKey{PublicKey: *key}, kid) }
 	keys := newKeyServer(t, publicJWK(rsaKey(0), "usual"), of(costlyKey(8192, 65537), "long"), of(costlyKey(2048, 1<<31-1), "exponent"), of(costlyKey(4096, 65537), "longest"))
-	g := start(t, up, withOwnStorage+"messenger {\n jwks_internal_hosts 127.0.0.1\n}\nmessenger own {\n identity_key identity\n jwks "+keys.url+"\n}", "messenger_auth {path.0}\nreverse_proxy UPSTREAM")
+	g := start(t, up, "messenger {\n jwks_internal_hosts 127.0.0.1\n}\nmessenger own {\n identity_key identity\n jwks "+keys.url+"\n}", "messenger_auth {path.0}\nreverse_proxy UPSTREAM")
 	g.operator().put("acme", map[string]any{"identity_key": "identity", "jwks": map[string]string{"url": keys.url}})
 	if a := g.get("/acme/", bearer(signWithKID(rsaKey(0), "usual", good("mark")))); a.status != 200 {
 		t.Fatalf("got %d %s", a.status, a.body)

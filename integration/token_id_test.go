@@ -105,7 +105,7 @@ func TestRevokedTokenIsNamedByItsHash(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(storage, "messenger", "support", "ring"), []byte(before), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g.load(strings.Replace(withOwnStorage, "DIR/storage", "DIR/./storage", 1)+"messenger support {\n identity_key identity\n shared_token {file."+write(t, "again", []byte(secret))+"}\n}", site)
+	g.load("storage file_system DIR/./storage\n"+"messenger support {\n identity_key identity\n shared_token {file."+write(t, "again", []byte(secret))+"}\n}", site)
 	if a := g.get("/", token("written before")); a.status != 401 || a.code(t) != "token_revoked" {
 		t.Errorf("a record from before: got %d %s", a.status, a.body)
 	}

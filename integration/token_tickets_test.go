@@ -44,7 +44,7 @@ func ticketOf(t testing.TB, url, token, body string) string {
 // Tickets at the wrong place, at the wrong time, and of the wrong people. Then one that is used as it is meant.
 func TestTickets(t *testing.T) {
 	up := newUpstream(t)
-	keys, messengers := map[string]string{}, withOwnStorage
+	keys, messengers := map[string]string{}, ""
 	for _, name := range []string{"support", "sales"} {
 		keys[name] = newSecret()
 		messengers += "messenger " + name + " {\n identity_key identity\n shared_token {file." + write(t, name, []byte(keys[name])) + "}\n allowed_origin https://www.example.com\n clock_skew 0s\n}\n"
@@ -126,7 +126,7 @@ func TestTickets(t *testing.T) {
 // again, and those of all others are taken.
 func TestTicketsOfOneContactLeaveRoomForOthers(t *testing.T) {
 	messengers, secret := strict(t, "allowed_origin https://www.example.com")
-	g := start(t, nil, withOwnStorage+messengers, ticketRoute("support", "websocket_rejection close", "respond ok"))
+	g := start(t, nil, messengers, ticketRoute("support", "websocket_rejection close", "respond ok"))
 	use := func(identity string) answer {
 		return g.get("/support/x?ticket=" + ticketOf(t, g.url+"/support/ticket", sign(secret, claims{"identity": identity, "exp": time.Now().Unix() + 600}), ""))
 	}
@@ -169,7 +169,7 @@ func flipped(text string) string {
 // What was opened with a ticket has the deadlines of the contact, and ends with a revocation.
 func TestStreamOpenedWithATicketEndsWithItsToken(t *testing.T) {
 	messengers, secret := strict(t, "max_session 0")
-	g := start(t, newChat(t).upstream, withOwnStorage+messengers, ticketRoute("support", "", "reverse_proxy UPSTREAM"))
+	g := start(t, newChat(t).upstream, messengers, ticketRoute("support", "", "reverse_proxy UPSTREAM"))
 	text := ticketOf(t, g.url+"/support/ticket", sign(secret, claims{"identity": "mark", "jti": "a"}), "")
 	resp := g.stream(version{"HTTP/1.1", plainClient}, "/support/quiet?ticket="+text)
 	eventually(t, "it is counted", func() bool { return g.connections().Open == 1 })
