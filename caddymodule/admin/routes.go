@@ -64,7 +64,7 @@ func getting(f func() any) route {
 	}
 }
 
-var errNoPath = registry.StatusError(http.StatusNotFound, "there is no endpoint at this path")
+var errNoPath = registry.StatusError(http.StatusNotFound, "this path is not an endpoint of the admin API")
 
 // ServeAdmin answers a request to the admin API; commands that work offline send theirs here directly.
 func (s *Service) ServeAdmin(w http.ResponseWriter, r *http.Request) error {

@@ -18,7 +18,7 @@ const (
 )
 
 // complete returns the messengers whose names begin with what was typed, for the completion of a shell. It is silent if the
-// gateway cannot be asked: there is no place for an error in the middle of a line that is being typed.
+// gateway cannot be asked: an error cannot be shown in the middle of a line that is being typed.
 func (c *client) complete(_ *cobra.Command, args []string, typed string) (names []string, _ cobra.ShellCompDirective) {
 	const directive = cobra.ShellCompDirectiveNoFileComp
 	// Other text may be a token or a secret, which must not get into a URL.

@@ -62,6 +62,14 @@ func closingFlag(cmd *cobra.Command, closing *bool) {
 	cmd.Flags().BoolVar(closing, "close-connections", false, "Also end the connections that were opened with the revoked tokens")
 }
 
+func parseOverlap(text string) (caddy.Duration, error) {
+	duration, err := caddy.ParseDuration(text)
+	if err != nil {
+		return 0, errors.New("--overlap is not a duration such as 24h or 7d")
+	}
+	return caddy.Duration(duration), nil
+}
+
 func rotateCommand() *cobra.Command {
 	var c client
 	var overlap string
@@ -75,11 +83,11 @@ site begins to sign with the new one; open connections stay. A token that expire
 anyway keeps its time. With --overlap 0 the others are revoked at once: the
 command says how many these are, and does it with --confirm and that number.`,
 	}, thisMessenger, func(cmd *cobra.Command, name string) error {
-		duration, err := caddy.ParseDuration(overlap)
+		duration, err := parseOverlap(overlap)
 		if err != nil {
-			return errors.New("--overlap is not a duration such as 24h or 7d")
+			return err
 		}
-		body := map[string]any{"overlap": caddy.Duration(duration)}
+		body := map[string]any{"overlap": duration}
 		if confirm != 0 {
 			body["confirm"] = confirm
 		}
@@ -151,14 +159,14 @@ Lets a shared token that expires after a rotation be valid for that time from
 now on, for a site that has not changed to the new one yet. It never shortens
 the time of a token, and brings none back that has expired or was revoked.`,
 	}, thisMessenger, func(cmd *cobra.Command, name string) error {
-		duration, err := caddy.ParseDuration(overlap)
+		duration, err := parseOverlap(overlap)
 		if err != nil {
-			return errors.New("--overlap is not a duration such as 24h or 7d")
+			return err
 		}
 		if kid == "" {
 			return errors.New("--kid is missing: it names the shared token; \"tokens list\" shows them")
 		}
-		if err := c.do(http.MethodPost, "messengers/"+name+"/tokens/extend", "", map[string]any{"kid": kid, "overlap": caddy.Duration(duration)}, &struct{}{}); err != nil {
+		if err := c.do(http.MethodPost, "messengers/"+name+"/tokens/extend", "", map[string]any{"kid": kid, "overlap": duration}, &struct{}{}); err != nil {
 			return err
 		}
 		return printable.Printf(cmd.OutOrStdout(), "shared token %s of messenger %s is valid for another %s\n", kid, name, overlap)

@@ -208,7 +208,7 @@ func (m *Messenger) HasSecrets() bool {
 	})
 }
 
-// WithoutSecrets returns a copy of the settings without the values of headers, for everyone who may see settings. Whoever saves the
+// WithoutSecrets returns a copy of the settings without the values of headers, for everyone who may see settings. Saving the
 // copy keeps the values; see [Messenger.KeepSecrets].
 func (m *Messenger) WithoutSecrets() *Messenger {
 	shown := m.CopySettings()
@@ -223,8 +223,8 @@ func (m *Messenger) WithoutSecrets() *Messenger {
 }
 
 // KeepSecrets returns the settings with the values of former for those headers that have none. A value is kept only for the same
-// scheme, host and port, and for the same authorities: otherwise whoever may change the URL could have the gateway send the secret
-// to a server of their own. former may be nil.
+// scheme, host and port, and for the same authorities: otherwise an operator who may change the URL could have the gateway send the
+// secret to a server of their own. former may be nil.
 func (m *Messenger) KeepSecrets(former *Messenger) *Messenger {
 	if former == nil {
 		return m

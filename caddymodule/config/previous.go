@@ -37,7 +37,7 @@ func (p *Previous) Settings() *Messenger {
 	return &Messenger{PublicKey: p.PublicKey, JWKS: p.JWKS, SharedToken: p.SharedToken}
 }
 
-// IsOver reports whether the method has ended. It is no different from none then. p may be nil.
+// IsOver reports whether the method has ended. It has no effect then. p may be nil.
 func (p *Previous) IsOver(now time.Time) bool { return p == nil || !now.Before(p.Until) }
 
 // AsPrevious returns the validation method of m as the one that is used until that time beside another.

@@ -142,7 +142,7 @@ func readSharedToken(args []string) (*SharedToken, error) {
 	if len(args) == 2 {
 		s.Encoding = sharedtoken.Encoding(args[1])
 		if !s.Encoding.Known() {
-			return nil, errors.New("has an encoding that is none of raw, base64, base64url, hex")
+			return nil, sharedtoken.ErrEncoding
 		}
 	}
 	return s, nil

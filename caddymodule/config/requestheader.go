@@ -169,7 +169,7 @@ func readHeader(args []string) (RequestHeader, error) {
 	return h, nil
 }
 
-// ParseHeaderLine reads a header as it is in a request, "X-Api-Key: value". The name alone stands for the value that is stored already.
+// ParseHeaderLine reads a header as it is in a request, "X-Api-Key: value". The name alone keeps the value that is stored.
 func ParseHeaderLine(line string) (RequestHeader, error) {
 	name, value, hasValue := strings.Cut(line, ":")
 	h := RequestHeader{strings.TrimSpace(name), HiddenText(strings.TrimSpace(value))}

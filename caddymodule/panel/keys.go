@@ -83,16 +83,21 @@ func (v *visit) changePrevious(sent form) error {
 			return errNotConfirmed
 		}
 	}
-	_, _, err = v.app.Put(v.r.Context(), d.Name, settings, c, v.actor())
-	switch answer := (caddy.APIError{}); {
-	case isConflict(err):
-		return v.renderKeys(http.StatusConflict, "Nothing was changed now: this form was sent before, or the messenger was changed since you opened the page. The page shows the current state.")
-	case errors.As(err, &answer) && answer.HTTPStatus < http.StatusInternalServerError:
-		return v.renderKeys(answer.HTTPStatus, sentence("Nothing was changed: "+answer.Err.Error()))
-	case err != nil:
-		return err
+	if _, _, err = v.app.Put(v.r.Context(), d.Name, settings, c, v.actor()); err != nil {
+		return v.notChanged(err)
 	}
 	return v.redirect("messenger", v.name, "page", "keys", "done", done)
+}
+
+// notChanged answers a form about keys that was not carried out.
+func (v *visit) notChanged(err error) error {
+	if isConflict(err) {
+		return v.renderKeys(http.StatusConflict, "Nothing was changed now: this form was sent before, or the messenger was changed since you opened the page. The page shows the current state.")
+	}
+	if answer := (caddy.APIError{}); errors.As(err, &answer) && answer.HTTPStatus < http.StatusInternalServerError {
+		return v.renderKeys(answer.HTTPStatus, sentence("Nothing was changed: "+answer.Err.Error()))
+	}
+	return err
 }
 
 func (v *visit) showKeys() error { return v.renderKeys(http.StatusOK, "") }
@@ -150,13 +155,9 @@ func (v *visit) changeKeys(sent form) error {
 		c.Absent = true // a configured messenger that had no ring when the page was made
 	}
 	made, err := v.app.ChangeTokens(v.r.Context(), v.name, change, c, v.actor())
-	switch answer := (caddy.APIError{}); {
-	case isConflict(err):
-		return v.renderKeys(http.StatusConflict, "Nothing was changed now: this form was sent before, or the messenger was changed since you opened the page. The page shows the current state.")
-	case errors.As(err, &answer) && answer.HTTPStatus < http.StatusInternalServerError:
-		return v.renderKeys(answer.HTTPStatus, sentence("Nothing was changed: "+answer.Err.Error()))
+	switch {
 	case err != nil:
-		return err
+		return v.notChanged(err)
 	case made == nil && change.Extends():
 		return v.redirect("messenger", v.name, "page", "keys", "done", "extended")
 	case made == nil:

@@ -215,7 +215,7 @@ func TestAMethodWhoseKeysAreNotKnownDecidesNothing(t *testing.T) {
 			v := NewVerifier(Policy{IdentityKey: "identity"}, tt.keys)
 			wantVerdict(t, v, hs, tt.hs, name+": a token of the secret")
 			wantVerdict(t, v, rs, tt.rs, name+": a token of the key")
-			wantVerdict(t, v, unknown, tt.z, name+": a token of a key that nobody has")
+			wantVerdict(t, v, unknown, tt.z, name+": a token of an unknown key")
 			last := NewVerifier(Policy{IdentityKey: "identity"}, NewTransition(tt.keys.(*transition).now, tt.keys.(*transition).before, time.Now()))
 			wantVerdict(t, last, rs, tt.rsLast, name+": a token of the key, after the end")
 		}

@@ -15,8 +15,8 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
-// Wycheproof has signatures that implementations have accepted by mistake. It is a Go module of 60 MB, so that it is no requirement of
-// this one: the tests fetch it, and are skipped where that is not possible, unless MESSENGER_REQUIRE_TOOLS names it.
+// Wycheproof has signatures that implementations have accepted by mistake. It is a Go module of 60 MB, and therefore not in
+// go.mod: the tests fetch it, and are skipped where that is not possible, unless MESSENGER_REQUIRE_TOOLS names it.
 const (
 	wycheproof    = "github.com/c2sp/wycheproof@v0.0.0-20260902155932-3fa63dd0344a"
 	wycheproofSum = "h1:pNbL2nztRsWfW/ispAwsvcDFxs9Id38uIsR2/Up5G2c="
@@ -126,7 +126,7 @@ func TestSignaturesOfWycheproof(t *testing.T) {
 		accepted, unusable := 0, 0
 		for _, group := range readVectors(t, name) {
 			key, err := sigkey.ParsePublic(unhex(t, group.PublicKeyDER), "", sigkey.AlgorithmsOf(alg))
-			if err != nil { // keys with an exponent of 3, for example, are none that we take
+			if err != nil { // keys with an exponent of 3, for example, are not accepted
 				unusable += len(group.Tests)
 				continue
 			}

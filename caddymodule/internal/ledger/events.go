@@ -14,8 +14,8 @@ type Event struct {
 	Detail string // the kid of a shared token, or what kind of revocation it is
 }
 
-// byContact is who makes a logout.
-const byContact = "the contact"
+// ByContact is who makes a logout.
+const ByContact = "the contact"
 
 // action returns what the audit log calls the change that a fact is of. It is "" for a fact that is only a part of a change.
 func (l *ledger) action(f *Fact) string {
@@ -30,6 +30,8 @@ func (l *ledger) action(f *Fact) string {
 		return "messenger changed"
 	case factToken:
 		return "shared token generated"
+	case factImported:
+		return "shared token imported"
 	case factExpiry:
 		return "expiry of shared tokens set"
 	case factRevoked:
@@ -60,7 +62,7 @@ func (j *Journal) Events() (events []Event) {
 			case f.Kind == factRevoke:
 				e.Detail = f.Revocation.Target()
 				if f.Revocation.Contact != "" {
-					e.By = byContact
+					e.By = ByContact
 				}
 			}
 			events = append(events, e)

@@ -32,7 +32,7 @@ const (
 	factSettings  = "settings"           // a version of a stored messenger's settings; it names its parent
 	factConfirmed = "settings_confirmed" // its writer has looked again, and has found no other version with that parent
 	factWithdrawn = "settings_withdrawn" // its writer has found another one, and has told its caller so
-	factSettled   = "creation_settled"   // whoever wrote it has looked after the creation was confirmed: no other creation of the name counts
+	factSettled   = "creation_settled"   // its writer has looked after the creation was confirmed: no other creation of the name counts
 	factDropped   = "key_dropped"        // a key or the URL of a key set is not trusted any more
 	factToken     = "token"              // a shared token
 	factImported  = "token_imported"     // a shared token that the site had before; a version that does not know it must not decide

@@ -16,7 +16,7 @@ import (
 var (
 	errSecretThere = errors.New("the messenger has this secret as a shared token already")
 
-	// Otherwise a secret that has leaked would be accepted again, by a mistake at the site or by whoever has it.
+	// Otherwise a secret that has leaked would be accepted again, by a mistake at the site or by an attacker.
 	errSecretDead = errors.New("this secret was revoked or has expired at this messenger, and is not accepted again; generate a shared token")
 
 	errKIDThere = errors.New("the messenger has a shared token with this kid already; choose another, or leave it out")

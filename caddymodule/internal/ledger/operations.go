@@ -10,6 +10,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
 // What operators and contacts do becomes facts here. Nothing is written: the registry writes the facts to the folder of the
@@ -62,7 +63,7 @@ func (j *Journal) NextVersion(settings *config.Messenger, now time.Time) (facts 
 const Undecided = 10 * time.Minute
 
 // Of several nodes that change the same settings at once, each writes its version, looks (HasRival), and then confirms it or withdraws
-// it. Whoever withdraws looks once more (IsBuiltUpon): a third node may have seen the version and made another one from it. Of two
+// it. A node that withdraws looks once more (IsBuiltUpon): a third node may have seen the version and made another one from it. Of two
 // nodes of which each writes and then looks, at least one sees the other: a version and one made from it, as well as two with the same
 // parent, are never both decided without knowing of each other.
 
@@ -113,13 +114,14 @@ func (j *Journal) IsBuiltUpon(incarnation string, v *Fact, own []*Fact) bool {
 // (ConfirmCreation) as soon as they have looked, and have found that it is neither withdrawn nor lost. Its creator who withdraws it
 // later sees what they have written, and does not know whether the messenger was created.
 //
-// Whoever has found that a confirmed creation counts remembers it (SetSettled), and writes it down with the next change (Settlement).
+// A node that has found that a confirmed creation counts remembers it (SetSettled), and writes it down with the next change (Settlement).
 // An earlier creation that appears later, because its write was held back, was not there at that look: its creator finds a confirmed
 // one, and gives up.
 
 // Contest compares an incarnation with others of the same name. lost reports that another one goes first: it is settled; or it is
 // confirmed and this one is not, or it was created earlier. open reports that this one is confirmed, and an earlier one is not decided
-// yet. That ends when its creator would not be acknowledged any more.
+// yet. That ends when its creator would not be acknowledged any more: by this node's own time since it has read that creation, or, for
+// a journal that was just read, by the wall clocks.
 func (j *Journal) Contest(incarnation string) (lost, open bool) {
 	if j.Kind == KindRing {
 		return false, false
@@ -144,7 +146,7 @@ func (j *Journal) Contest(incarnation string) (lost, open bool) {
 		case rival.settled:
 			lost = true
 		case earlier && confirmed && !decided:
-			open = open || time.Since(rival.seen) <= Undecided
+			open = open || time.Since(rival.seen) <= Undecided && vault.Now().Sub(v.At) <= Undecided+maxAhead
 		case earlier, decided && !confirmed:
 			lost = true
 		}

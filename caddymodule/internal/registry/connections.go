@@ -63,7 +63,7 @@ func (m *Messenger) logKeyEnds(n int) {
 
 // endRevoked ends the connections whose tokens are revoked by these rules, and returns their number.
 func (m *Messenger) endRevoked(rules []authn.Revocation) int {
-	if len(rules) == 0 || Connections.Open()[m.Name] == 0 {
+	if len(rules) == 0 || Connections.OpenAt(m.Name) == 0 {
 		return 0
 	}
 	index := authn.NewRevocations(rules)

@@ -84,7 +84,7 @@ func (s *Store) lookFor(ctx context.Context, key vault.Key) {
 	journals := s.held(key.Folder)
 	if len(journals) == 0 {
 		s.noteChange(name) // it may be the first batch of a messenger that there was not
-		if Connections.Open()[name] > 0 {
+		if Connections.OpenAt(name) > 0 {
 			_ = s.reread(ctx, name)
 		}
 	}
@@ -134,7 +134,7 @@ func (s *Store) follow(ctx context.Context, c vault.Change) error {
 	s.noteChange(name)
 	journals := s.held(c.Key.Folder)
 	if len(journals) == 0 {
-		if Connections.Open()[name] > 0 { // they were opened under another configuration, and the change may end them
+		if Connections.OpenAt(name) > 0 { // they were opened under another configuration, and the change may end them
 			return s.reread(ctx, name)
 		}
 		return nil
@@ -205,7 +205,7 @@ func (s *Store) rereadStored(ctx context.Context, name string) error {
 		return s.readMore(ctx, e.journal)
 	}
 	s.noteChange(name)
-	if Connections.Open()[name] == 0 || s.isConfigured(name) {
+	if Connections.OpenAt(name) == 0 || s.isConfigured(name) {
 		return nil // the next request for it reads it
 	}
 	_, err := s.begin(ctx, name, ledger.KindStored)

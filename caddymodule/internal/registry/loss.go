@@ -29,7 +29,7 @@ func (c Condition) next(before *ledger.Record, settings *config.Messenger, now t
 		}
 	}
 	if next.Previous.IsOver(now) {
-		next.Previous = nil // it is no different from none
+		next.Previous = nil // it has no effect any more
 	}
 	if next.Previous != nil && next.UsesRing(now) && !next.IsGenerated() && before != nil && !before.Settings.UsesRing(now) {
 		return nil, StatusError(http.StatusConflict, "previous has shared_token, and there are no shared tokens of this messenger any more that could stay valid")

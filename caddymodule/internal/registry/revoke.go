@@ -61,7 +61,7 @@ func (reg *Registry) ClockWarning(name string, v ledger.Revocation) string {
 }
 
 // ByContact is the actor of a logout.
-const ByContact Actor = "the contact"
+const ByContact Actor = ledger.ByContact
 
 // journalOf returns the journal of a messenger and its settings. It looks whether the messenger was deleted or created again on
 // another node: a revocation of the former one would be acknowledged, and revoke nothing. known reports that it looked after the

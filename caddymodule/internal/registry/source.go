@@ -172,7 +172,7 @@ func (m *Messenger) watch(ctx context.Context, interval time.Duration) {
 // boundConnections gives the open connections of m the ends of their keys: those that were opened with a key of the method before
 // end when that method does, also if they were opened when it was the only one. It is called whenever the keys have changed.
 func (m *Messenger) boundConnections() {
-	if Connections.Open()[m.Name] == 0 {
+	if Connections.OpenAt(m.Name) == 0 {
 		return
 	}
 	Connections.BoundAll(m.Name, m.keyBounds())

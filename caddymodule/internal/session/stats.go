@@ -32,6 +32,19 @@ func (t *Tracker) Open() map[string]int {
 	return open
 }
 
+// OpenAt returns how many connections of one messenger are open.
+func (t *Tracker) OpenAt(messenger string) (n int) {
+	for i := range t.shards {
+		h := &t.shards[i]
+		h.mu.Lock()
+		if m := h.messengers[messenger]; m != nil {
+			n += m.count
+		}
+		h.mu.Unlock()
+	}
+	return n
+}
+
 // Has reports whether a contact has at least n connections.
 func (t *Tracker) Has(messenger, identity string, n int) bool {
 	h := t.shardOf(identity)

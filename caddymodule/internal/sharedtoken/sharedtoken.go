@@ -71,6 +71,9 @@ const (
 	Hex       Encoding = "hex"
 )
 
+// ErrEncoding is the error for an encoding that is not known.
+var ErrEncoding = errors.New("has an encoding that is none of raw, base64, base64url, hex")
+
 // Known reports whether e is one of the encodings.
 func (e Encoding) Known() bool {
 	switch e {
@@ -104,7 +107,7 @@ func (e Encoding) Decode(text string) ([]byte, error) {
 	case Hex:
 		secret, err = hex.DecodeString(text)
 	default:
-		return nil, errors.New("has an encoding that is none of raw, base64, base64url, hex")
+		return nil, ErrEncoding
 	}
 	switch {
 	case err != nil && Unquoted(text) != text:
