@@ -141,10 +141,12 @@ func mistaken(t *testing.T) (messengers string, secrets []string, mistakes []mis
 		{"the site's clock is behind", "raw", sign(raw, with(claims{"exp": now.Add(-10 * time.Hour).Unix()})), "token_expired", `exp passed 10 hours ago`, "clock is behind"},
 		{"the site's clock is ahead", "raw", sign(raw, with(claims{"iat": now.Add(10 * time.Hour).Unix(), "exp": now.Add(11 * time.Hour).Unix()})), "token_not_yet_valid", `iat is (10 hours|9 hours 59 minutes) ahead.*clock_skew is 1 minute`, "NTP"},
 		{"a kid that is unknown", "jwks", signWithKID(rsaKey(0), "2025", good("mark")), "key_unknown", `kid is not that of an active key: it is "2025"; the messenger's keys have \["2026"\]`, "publish it at the messenger's URL"},
-		{"the last character is missing", "raw", token[:len(token)-1], "token_malformed|signature_invalid", "A character of the header, payload or signature is missing|another length: it has 31 bytes", "opy the"},
+		{"the last character is missing", "raw", tokenWithout(raw, 1, false), "token_malformed", "A character of the header, payload or signature is missing", "first to the last character"},
+		{"the last character is missing, and what is left is base64", "raw", tokenWithout(raw, 1, true), "signature_invalid", "another length than this messenger's key makes: it has 31 bytes", "Copy the whole token"},
 		{"the first character is missing", "raw", token[1:], "token_malformed", "A character of the header, payload or signature is missing", "first to the last character"},
 		{"a character in the middle is missing", "raw", header + "." + payload[:10] + payload[11:] + "." + signature, "token_malformed", "A character of the header, payload or signature is missing", "first to the last character"},
-		{"two characters of the signature are missing", "raw", token[:len(token)-3], "signature_invalid|token_malformed", "signature", "again"},
+		{"two characters of the signature are missing", "raw", tokenWithout(raw, 2, false), "token_malformed", "A character of the header, payload or signature is missing", "first to the last character"},
+		{"three characters of the signature are missing", "raw", tokenWithout(raw, 3, true), "signature_invalid", "it has 30 bytes", "Copy the whole token"},
 		{"the header alone", "raw", header, "token_malformed", "this is the header alone", "whole token"},
 		{"the payload alone", "raw", payload, "token_malformed", "this is the payload", "whole token"},
 		{"no signature", "raw", header + "." + payload, "token_malformed", "only header and payload", "whole token"},
@@ -159,6 +161,19 @@ func mistaken(t *testing.T) (messengers string, secrets []string, mistakes []mis
 		{"wrapped on two lines", "raw", header + "." + payload[:20] + "\n" + payload[20:] + "." + signature, "token_malformed", "it was wrapped", "as one line"},
 		{"a public key", "raw", string(publicPEM(rsaKey(0))), "token_malformed", "This is a key", "Sign a token"},
 		{"too long", "raw", strings.Repeat("x", 9000), "token_too_large", "", ""},
+	}
+}
+
+// tokenWithout returns a token that lost its last characters. Whether what is left of the signature is base64url depends on
+// its bits: it signs until that is as wanted.
+func tokenWithout(secret string, characters int, decodes bool) string {
+	for i := 0; ; i++ {
+		token := sign(secret, claims{"identity": "mark", "number": i})
+		token = token[:len(token)-characters]
+		_, _, signature := cut3(token)
+		if _, err := base64.RawURLEncoding.Strict().DecodeString(signature); (err == nil) == decodes {
+			return token
+		}
 	}
 }
 

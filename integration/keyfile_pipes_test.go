@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -56,7 +57,7 @@ func (n *node) accepts(messenger string, key *rsa.PrivateKey) bool {
 }
 
 // reload gives the node its configuration again, with another text to respond, and returns the status and the body of the
-// answer.
+// answer. It waits until nothing of the configuration before takes connections, as replace does.
 func (n *node) reload(text string) (int, string, error) {
 	config, err := os.ReadFile(n.config)
 	if err != nil {
@@ -76,6 +77,9 @@ func (n *node) reload(text string) (int, string, error) {
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
+	if runtime.GOOS == "linux" { // which alone tells
+		eventually(n.gateway.t, "the servers of the configuration before have closed their listeners", func() bool { return listeners(n.gateway.t, n.addr) <= 1 })
+	}
 	return resp.StatusCode, string(body), err
 }
 
