@@ -163,8 +163,8 @@ func TestNoAssertionWithoutAStoreKey(t *testing.T) {
 	}
 }
 
-// Backends in five languages verify an assertion as the README shows, and refuse what is not theirs.
-func TestReadmeSamplesVerifyAssertions(t *testing.T) {
+// Backends in five languages verify an assertion as documented, and refuse what is not theirs.
+func TestDocsSamplesVerifyAssertions(t *testing.T) {
 	_, g, _, asserted := startAsserting(t)
 	own, other := asserted("/", good("mark")), asserted("/other/", good("mark"))
 	const odd = `M"<&>\u0041\`

@@ -5,7 +5,7 @@
 //	command_   caddy messenger …
 //	config_    Caddyfile and JSON: what is taken, what is refused and how, reloads
 //	conn_      WebSockets and event streams, and their ends
-//	docs_      the README, its samples and codes, and Caddyfile.example do what they say
+//	docs_      the documentation, its samples and codes, and Caddyfile.example do what they say
 //	explain_   what is said of a token that is refused
 //	history_   random changes on several nodes under faults, and a model of what was acknowledged
 //	headers_   what reaches the backend, and that nobody else sets it

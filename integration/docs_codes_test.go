@@ -21,7 +21,7 @@ type refusal struct {
 // errorOf is what RFC 6750 section 3.1 calls a refusal with this status; the standard has no word for the others.
 var errorOf = map[int]string{http.StatusUnauthorized: "invalid_token", http.StatusBadRequest: "invalid_request"}
 
-// codesElsewhere are the codes of the README that no plain request can produce, and the tests that produce them.
+// codesElsewhere are the documented codes that no plain request can produce, and the tests that produce them.
 var codesElsewhere = map[string]func(*testing.T){
 	"token_revoked":     TestRevokedTokensAreRefusedUntilThatIsTakenBack,
 	"store_unavailable": TestLogoutThatCannotBeKeptSaysSo,
@@ -97,7 +97,7 @@ func refusals(m method, addr string) []refusal {
 
 // Every code comes out of a running gateway: with its status, a challenge as RFC 6750 section 3 wants it, nothing that a
 // cache may keep, and without a request to the upstream.
-func TestEveryCodeOfTheReadme(t *testing.T) {
+func TestEveryDocumentedCode(t *testing.T) {
 	produced := make(map[string]bool)
 	for _, m := range methods(t) {
 		key := regexp.MustCompile(`(?:public_key|shared_token) \S+`).FindString(m.messengers)
@@ -186,21 +186,21 @@ func checkRefusal(t *testing.T, a answer, test refusal) {
 	}
 }
 
-// checkCoverage compares what was produced with the codes that the README documents.
+// checkCoverage compares what was produced with the documented codes.
 func checkCoverage(t *testing.T, produced map[string]bool) {
 	t.Helper()
 	var documented []string
-	for _, found := range regexp.MustCompile(`<a id="(\w+)"></a>`).FindAllStringSubmatch(readme(t), -1) {
+	for _, found := range regexp.MustCompile(`<a id="(\w+)"></a>`).FindAllStringSubmatch(docsPage(t, "errors"), -1) {
 		documented = append(documented, found[1])
 	}
 	for _, code := range documented {
 		if !produced[code] && codesElsewhere[code] == nil {
-			t.Errorf("the README documents %s, and no test produces it", code)
+			t.Errorf("the page of errors has %s, and no test produces it", code)
 		}
 	}
 	for code := range produced {
 		if !slices.Contains(documented, code) {
-			t.Errorf("the README does not document %s", code)
+			t.Errorf("the page of errors does not have %s", code)
 		}
 	}
 }

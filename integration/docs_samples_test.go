@@ -5,13 +5,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
 )
 
-// A tool runs the README's sample of one language. Its functions return an error if the language, or the library that
+// A tool runs the documented sample of one language. Its functions return an error if the language, or the library that
 // the sample uses, is not installed.
 type tool struct {
 	language string
@@ -72,7 +71,7 @@ var otherTools = []string{"chromium", "redis-server", "lighttpd", "root", "go-1.
 
 // A site developer copies these programs. With the usual library of each language they make tokens that the example
 // gateway takes, with both methods.
-func TestReadmeSamplesSignTokens(t *testing.T) {
+func TestDocsSamplesSignTokens(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -114,14 +113,10 @@ func TestReadmeSamplesSignTokens(t *testing.T) {
 	}
 }
 
-// sample returns the README's program in that language.
+// sample returns the documented program in that language.
 func sample(t *testing.T, language string) string {
 	t.Helper()
-	found := regexp.MustCompile("(?s)<!-- sample: " + language + " -->\n```\\w+\n(.*?)```\n").FindStringSubmatch(readme(t))
-	if found == nil {
-		t.Fatalf("the README has no sample for %s", language)
-	}
-	return found[1]
+	return docsSample(t, language)
 }
 
 // demoFolder returns a folder with the keys of the demo where the samples look for them.

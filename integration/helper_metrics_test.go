@@ -102,22 +102,22 @@ func (f families) series() map[string]float64 {
 	return series
 }
 
-// A documented metric is a row of the README's table.
+// A documented metric is a row of the table.
 type documentedMetric struct {
 	kind, unit string
 	labels     []string
 }
 
-func readmeMetrics(t *testing.T) map[string]documentedMetric {
+func documentedMetrics(t *testing.T) map[string]documentedMetric {
 	t.Helper()
-	documented, err := parseReadmeMetrics(readme(t))
+	documented, err := parseMetrics(docsPage(t, "monitoring"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return documented
 }
 
-func parseReadmeMetrics(text string) (map[string]documentedMetric, error) {
+func parseMetrics(text string) (map[string]documentedMetric, error) {
 	_, section, _ := strings.Cut(text, "<!-- metrics -->\n")
 	section, _, _ = strings.Cut(section, "\n\n")
 	documented := make(map[string]documentedMetric)
@@ -130,7 +130,7 @@ func parseReadmeMetrics(text string) (map[string]documentedMetric, error) {
 		documented[row[1]] = m
 	}
 	if rows := strings.Count(section, "| `"+metricPrefix); rows == 0 || rows != len(documented) {
-		return nil, fmt.Errorf("the README's table of metrics has %d rows, and %d can be read", rows, len(documented))
+		return nil, fmt.Errorf("the table of metrics has %d rows, and %d can be read", rows, len(documented))
 	}
 	return documented, nil
 }
@@ -140,7 +140,7 @@ func (f families) check(documented map[string]documentedMetric, all bool) (compl
 	complain := func(format string, args ...any) { complaints = append(complaints, fmt.Sprintf(format, args...)) }
 	for name := range f {
 		if _, ok := documented[name]; !ok {
-			complain("the README has no %s", name)
+			complain("the table has no %s", name)
 		}
 	}
 	for name, want := range documented {
@@ -152,13 +152,13 @@ func (f families) check(documented map[string]documentedMetric, all bool) (compl
 			continue
 		}
 		if got := strings.ToLower(family.GetType().String()); got != want.kind {
-			complain("%s is a %s, and the README says %s", name, got, want.kind)
+			complain("%s is a %s, and the table says %s", name, got, want.kind)
 		}
 		if seconds := strings.HasSuffix(name, "_seconds"); seconds != (want.unit == "seconds") {
-			complain("%s has the unit %q in the README", name, want.unit)
+			complain("%s has the unit %q in the table", name, want.unit)
 		}
 		if total := strings.HasSuffix(name, "_total"); total != (want.kind == "counter") {
-			complain("%s is a %s by the README, and is not named so", name, want.kind)
+			complain("%s is a %s by the table, and is not named so", name, want.kind)
 		}
 		if family.GetHelp() == "" {
 			complain("%s has no help", name)
@@ -169,7 +169,7 @@ func (f families) check(documented map[string]documentedMetric, all bool) (compl
 				labels = append(labels, pair.GetName())
 			}
 			if slices.Sort(labels); !slices.Equal(labels, want.labels) {
-				complain("%s has the labels %q, and the README says %q", name, labels, want.labels)
+				complain("%s has the labels %q, and the table says %q", name, labels, want.labels)
 			}
 		}
 	}

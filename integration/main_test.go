@@ -28,7 +28,7 @@ var sockDir string
 // sharedDir is a folder that this process shares with those that run one test of it: see alone.
 var sharedDir string
 
-// logFilter is the log filter of the README, which the whole suite runs with.
+// logFilter is the documented log filter, which the whole suite runs with.
 var logFilter string
 
 // TestMain keeps Caddy's own files out of the home folder, and searches everything that the suite left behind (logs,
@@ -62,7 +62,7 @@ func TestMain(m *testing.M) {
 		code = 1
 	}
 	if complaints := checkSuiteMetrics(); len(complaints) > 0 {
-		fmt.Println("FAIL: the README's table of metrics and what the suite met differ:")
+		fmt.Println("FAIL: the documented table of metrics and what the suite met differ:")
 		for _, complaint := range complaints {
 			fmt.Println("   ", complaint)
 		}
@@ -72,13 +72,13 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// checkSuiteMetrics compares the metrics that the suite met with the README's table. After the whole suite none is missing.
+// checkSuiteMetrics compares the metrics that the suite met with the documented table. After the whole suite none is missing.
 func checkSuiteMetrics() []string {
-	text, err := os.ReadFile("../README.md")
+	text, err := os.ReadFile(docsFolder + "monitoring.md")
 	if err != nil {
 		panic(err)
 	}
-	documented, err := parseReadmeMetrics(string(text))
+	documented, err := parseMetrics(string(text))
 	if err != nil {
 		return []string{err.Error()}
 	}
@@ -91,20 +91,20 @@ func checkSuiteMetrics() []string {
 	return suiteMetrics.check(documented, whole)
 }
 
-// readLogFilter returns the format block that the README gives operators, so that the documented recipe is the one that
+// readLogFilter returns the format block that the documentation gives operators, so that the documented recipe is the one that
 // is tested.
 func readLogFilter() string {
-	readme, err := os.ReadFile("../README.md")
+	text, err := os.ReadFile(docsFolder + "security.md")
 	if err != nil {
 		panic(err)
 	}
-	block := regexp.MustCompile("(?s)<!-- log filter -->\n```caddyfile\n(.*?)```").FindSubmatch(readme)
+	block := regexp.MustCompile("(?s)<!-- log filter -->\n```caddyfile\n(.*?)```").FindSubmatch(text)
 	if block == nil {
-		panic("the README has no log filter")
+		panic("the page has no log filter")
 	}
 	format := regexp.MustCompile(`(?s)\tformat filter \{.*?\n\t\}`).Find(block[1])
 	if format == nil {
-		panic("the README's log filter has no format block")
+		panic("the page's log filter has no format block")
 	}
 	return string(format)
 }

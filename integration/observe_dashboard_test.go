@@ -11,8 +11,8 @@ import (
 
 // Every query of the dashboard and of the alert rules asks for metrics and labels that there are.
 func TestDashboardAndAlertsAskForWhatThereIs(t *testing.T) {
-	documented := readmeMetrics(t)
-	codes := regexp.MustCompile("<a id=\"(\\w+)\"></a>`").FindAllStringSubmatch(readme(t), -1)
+	documented := documentedMetrics(t)
+	codes := regexp.MustCompile("<a id=\"(\\w+)\"></a>`").FindAllStringSubmatch(docsPage(t, "errors"), -1)
 	known := map[string]bool{"verified": true}
 	for _, code := range codes {
 		known[code[1]] = true

@@ -57,9 +57,9 @@ func startEverything(t *testing.T) (g *gateway, secret string) {
 
 // An operator builds alerts on the table. Every metric of it is there, with its type, its unit and its labels, and there
 // is no other.
-func TestReadmeMetricsAreTheOnesThatThereAre(t *testing.T) {
+func TestDocsMetricsAreTheOnesThatThereAre(t *testing.T) {
 	g, _ := startEverything(t)
-	for _, complaint := range g.families().check(readmeMetrics(t), true) {
+	for _, complaint := range g.families().check(documentedMetrics(t), true) {
 		t.Error(complaint)
 	}
 }

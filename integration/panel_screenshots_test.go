@@ -75,7 +75,7 @@ func (p *panelTab) checkAccessible(name string) {
 }
 
 // No page of the panel may be wider than a narrow window. With MESSENGER_SCREENSHOTS there are pictures of all of them, to
-// look at, in the folder screenshots, and the README gets a new one.
+// look at, in the folder screenshots, and the page about the panel gets a new one.
 func TestBrowserPictures(t *testing.T) {
 	if !alone(t) {
 		return

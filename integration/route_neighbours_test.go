@@ -14,7 +14,7 @@ import (
 	"github.com/coder/websocket"
 )
 
-// The README tells operators what a reload does to conversations: it ends them with 1001, unless the proxy waits.
+// The documentation tells operators what a reload does to conversations: it ends them with 1001, unless the proxy waits.
 func TestReloadAndOpenWebSockets(t *testing.T) {
 	for name, test := range map[string]struct {
 		option   string
@@ -76,7 +76,7 @@ func TestForwardAuthCannotSetTheIdentity(t *testing.T) {
 	}
 }
 
-// Directives that run in front of the gateway see no contact, and in a route behind it they do, as the README says.
+// Directives that run in front of the gateway see no contact, and in a route behind it they do, as documented.
 func TestOrderOfDirectives(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	const proxy = "reverse_proxy UPSTREAM {\n header_up X-Seen {vars.contact}\n}\n"
@@ -148,9 +148,9 @@ func TestRefusalOfHEAD(t *testing.T) {
 	up.none(t)
 }
 
-// The Dockerfile of the README builds with the Go of go.mod, and takes along all that the build needs.
-func TestReadmeDockerfile(t *testing.T) {
-	dockerfile := readmeBlocks(t, "dockerfile")[0]
+// The documented Dockerfile builds with the Go of go.mod, and takes along all that the build needs.
+func TestDocsDockerfile(t *testing.T) {
+	dockerfile := docsBlocks(t, "dockerfile")[0]
 	mod, err := os.ReadFile("../go.mod")
 	if err != nil {
 		t.Fatal(err)

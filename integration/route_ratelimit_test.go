@@ -53,7 +53,7 @@ func buildWithRateLimit(t *testing.T) string {
 }
 
 // caddy-ratelimit runs before messenger_auth unless it is told otherwise, when no contact is verified yet: all contacts share one
-// allowance. In the order of the README each contact has its own.
+// allowance. In the documented order each contact has its own.
 func TestRateLimitCountsContacts(t *testing.T) {
 	binary := buildWithRateLimit(t)
 	secret := newSecret()

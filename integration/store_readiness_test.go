@@ -237,7 +237,7 @@ func (g *gateway) openAnonymous(path string) *websocket.Conn {
 	return conn
 }
 
-// The command shows what the README shows.
+// The command shows what is documented.
 func TestReadinessCommand(t *testing.T) {
 	s := newShell(t)
 	g, o := startLive(t, newUpstream(t))
@@ -251,7 +251,7 @@ func TestReadinessCommand(t *testing.T) {
 	}
 	g.expect("401 token_malformed", "/", "x")
 	out := s.must("", "readiness", address)
-	_, example, _ := strings.Cut(readme(t), "$ caddy messenger readiness support\n")
+	_, example, _ := strings.Cut(docsPage(t, "monitoring"), "$ caddy messenger readiness support\n")
 	example, _, _ = strings.Cut(example, "```")
 	shape := func(text string) (lines []string) {
 		scanner := bufio.NewScanner(strings.NewReader(text))
@@ -262,7 +262,7 @@ func TestReadinessCommand(t *testing.T) {
 	}
 	want := strings.ReplaceAll(strings.Join(shape(example)[:3], "\n"), "report", "required")
 	if got := strings.Join(shape(out)[:3], "\n"); got != want {
-		t.Errorf("got\n%s\nand the README shows\n%s", got, want)
+		t.Errorf("got\n%s\nand the page shows\n%s", got, want)
 	}
 	if !strings.Contains(out, "4 requests: 3 with a valid token, 0 without a token, 1 with an invalid one; 75.00 % would pass under required") || !strings.Contains(out, "1  token_malformed") {
 		t.Errorf("got %s", out)

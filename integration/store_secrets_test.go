@@ -17,7 +17,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// storeKeyFile makes a store key as the README says, and returns its file.
+// storeKeyFile makes a store key as documented, and returns its file.
 func storeKeyFile(t testing.TB) string {
 	t.Helper()
 	key := make([]byte, 32)

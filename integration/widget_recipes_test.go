@@ -14,9 +14,9 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// The README's pages with messenger-auth.js, as they stand there: a picture, a download, event streams in two ways and a socket. Each
+// The documentation's pages with messenger-auth.js, as they stand there: a picture, a download, event streams in two ways and a socket. Each
 // reaches the backend as the contact, and nothing of a ticket does. The commands for a native client do the same.
-func TestReadmeRecipesWithTickets(t *testing.T) {
+func TestDocsRecipesWithTickets(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -42,13 +42,13 @@ func TestReadmeRecipesWithTickets(t *testing.T) {
 		}
 	})
 	var scripts []string
-	for _, block := range readmeBlocks(t, "js") {
+	for _, block := range docsBlocks(t, "js") {
 		if strings.Contains(block, "messenger-auth.min.js") {
 			scripts = append(scripts, block)
 		}
 	}
 	if len(scripts) != 2 {
-		t.Fatalf("%d pages are in the README", len(scripts))
+		t.Fatalf("%d pages are in the documentation", len(scripts))
 	}
 	token := func() string {
 		now := time.Now().Unix()
@@ -108,7 +108,7 @@ func TestReadmeRecipesWithTickets(t *testing.T) {
 	if err := probe(".", "curl", "--version"); err != nil {
 		t.Skip("not run: curl is not installed")
 	}
-	for _, block := range readmeBlocks(t, "sh") {
+	for _, block := range docsBlocks(t, "sh") {
 		if !strings.Contains(block, "/ticket") {
 			continue
 		}

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// browserProgram uses the README's functions as a widget does. The page's own origin is the site's, and an error of a
+// browserProgram uses the documented functions as a widget does. The page's own origin is the site's, and an error of a
 // WebSocket is followed by its close, which Node 20 forgets.
 const browserProgram = `
 const fetchOfNode = globalThis.fetch
@@ -39,14 +39,14 @@ async function main() {
 main().catch((error) => { console.log('error', error.message) })
 `
 
-// The widget's code in the README, as it stands there, survives an expired token with both fetch and a WebSocket, and
+// The widget's code in the documentation, as it stands there, survives an expired token with both fetch and a WebSocket, and
 // gives up when its site has no good one to give.
-func TestReadmeBrowserSample(t *testing.T) {
+func TestDocsBrowserSample(t *testing.T) {
 	if !alone(t) {
 		return
 	}
 	sample := ""
-	for _, block := range readmeBlocks(t, "js") {
+	for _, block := range docsBlocks(t, "js") {
 		if strings.Contains(block, "freshToken") {
 			sample += block
 		}

@@ -77,7 +77,7 @@ func TestHelperTriesAgainOnlyWhereThatCanHelp(t *testing.T) {
 		{4429, "too_many_connections", true},
 		{4000, "of_the_backend", false},
 	}
-	for _, row := range regexp.MustCompile("<a id=\"(\\w+)\"></a>`\\w+` \\| (\\d+) \\|").FindAllStringSubmatch(readme(t), -1) {
+	for _, row := range regexp.MustCompile("<a id=\"(\\w+)\"></a>`\\w+` \\| (\\d+) \\|").FindAllStringSubmatch(docsPage(t, "errors"), -1) {
 		switch code, status := row[1], row[2]; status {
 		case "403", "429", "503": // other close codes
 		default:
@@ -85,7 +85,7 @@ func TestHelperTriesAgainOnlyWhereThatCanHelp(t *testing.T) {
 		}
 	}
 	if len(closings) < 25 {
-		t.Fatalf("only %d closings; the README's table of codes was not read", len(closings))
+		t.Fatalf("only %d closings; the table of codes was not read", len(closings))
 	}
 	for _, c := range closings {
 		t.Run(fmt.Sprint(c.code, " ", c.reason), func(t *testing.T) {

@@ -13,7 +13,7 @@
 //   - what makes a token invalid: authn.Verifier.Verify; where in a request tokens are: authn.Sources.Find
 //   - what happens if the key server is down: authn/jwks.go, whose answer is the code keys_unavailable or an older key set
 //   - an error code: authn/codes.go has all that is said about it, problem.go makes the answer. To add one, add a row there and in
-//     the README's table
+//     the table of docs/options.md
 //   - a setting: the fields of [Handler], caddyfile.go and settings.go
 //   - what is counted and logged: record.go
 package auth

@@ -14,8 +14,8 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
-// documentation is the address that a problem's type links to; the README has an anchor for every code.
-const documentation = "https://github.com/messengerauth/caddy-messenger-auth#"
+// documentation is the address that a problem's type links to: a page with an anchor for every code.
+const documentation = "https://github.com/messengerauth/caddy-messenger-auth/blob/main/caddymodule/docs/errors.md#"
 
 // retryAfter is how long a client should wait, in seconds, if the gateway could not decide.
 const retryAfter = 5

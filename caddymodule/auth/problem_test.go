@@ -11,14 +11,14 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
-// Whoever meets a code follows the type of the problem into the README, and must find it there with the status that came
-// with it; and what the README lists must be able to come.
-func TestReadmeDocumentsExactlyTheErrorCodes(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
+// Whoever meets a code follows the type of the problem into the documentation, and must find it there with the status that came
+// with it; and what that lists must be able to come.
+func TestDocsHaveExactlyTheErrorCodes(t *testing.T) {
+	text, err := os.ReadFile("../docs/errors.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, _ := strings.Cut(string(readme), "\n## Error codes\n")
+	_, section, _ := strings.Cut(string(text), "\n## All codes\n")
 	section, _, _ = strings.Cut(section, "\n## ")
 	documented := make(map[authn.Code]string)
 	for _, row := range regexp.MustCompile("(?m)^\\| <a id=\"(\\w+)\"></a>`(\\w+)` \\| (\\d+) \\| .+ \\| .+ \\|$").FindAllStringSubmatch(section, -1) {
@@ -33,12 +33,12 @@ func TestReadmeDocumentsExactlyTheErrorCodes(t *testing.T) {
 	}
 	for code, p := range problems() {
 		if got, want := documented[code], fmt.Sprint(p.status); got != want {
-			t.Errorf("%s: the README has status %q, want %s", code, got, want)
+			t.Errorf("%s: the page has status %q, want %s", code, got, want)
 		}
 		delete(documented, code)
 	}
 	for code := range documented {
-		t.Errorf("%s: the README has it, and no request can cause it", code)
+		t.Errorf("%s: the page has it, and no request can cause it", code)
 	}
 }
 

@@ -45,7 +45,7 @@ func (h *Handler) resolveMessenger() error {
 func (h *Handler) warnAboutLogs() {
 	for _, source := range h.sources {
 		if h.accessed && isLogged(source) {
-			h.registry.AuditWarning("Caddy writes tokens from this source into its access logs and error logs; filter them as section \"What Caddy logs\" of the README shows",
+			h.registry.AuditWarning("Caddy writes tokens from this source into its access logs and error logs; filter them as \"What Caddy logs\" in caddymodule/docs/security.md shows",
 				zap.String("token_from", string(source.Kind)), zap.String("name", source.Name))
 		}
 	}

@@ -1,5 +1,5 @@
 // Connections to a chat behind messenger_auth that outlive their tokens: WebSockets, event streams, and addresses with a ticket.
-// The gateway's README describes them. Nothing that this file tells the page has a part of a token in it.
+// docs/connections.md of the gateway describes them. Nothing that this file tells the page has a part of a token in it.
 //
 // It is written to be small: messenger-auth.min.js is made of it by esbuild, and has at most 4 KiB.
 

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// A Code identifies the cause of a rejection for clients. The set is closed, and documented in the README.
+// A Code identifies the cause of a rejection for clients. The set is closed, and documented in docs/errors.md.
 type Code string
 
 // The codes. Everything that clients and operators read about them is in the table below, and nowhere else.

@@ -65,7 +65,7 @@ func page() string {
 	b.WriteString("# Mistakes and their fixes\n\n" +
 		"The gateway names these mistakes: in its log, where a refusal has the name as `cause`, in `caddy messenger explain` and in the\n" +
 		"panel's token test, and in the error of a configuration that does not load. Answers to clients have only the\n" +
-		"[error code](../../README.md#error-codes). The tests write this page from the table in `caddymodule/internal/cause`.\n\nContents:")
+		"[error code](errors.md). The tests write this page from the table in `caddymodule/internal/cause`.\n\nContents:")
 	for i, s := range Sections() {
 		fmt.Fprintf(&b, "%s [%s](#%s)", map[bool]string{true: " ·"}[i > 0], s.Title, strings.NewReplacer(" ", "-", ",", "").Replace(strings.ToLower(s.Title)))
 	}

@@ -25,7 +25,7 @@ import (
 // Collectors are the collectors of the process. Caddy makes a new registry with every configuration; these are registered
 // with each of them, so that a reload does not reset counters.
 //
-// Labels come from the configuration and from closed lists, never from a request. The README has a table of all of them,
+// Labels come from the configuration and from closed lists, never from a request. docs/monitoring.md has a table of all of them,
 // and a test compares the two.
 type Collectors struct {
 	requests *prometheus.CounterVec

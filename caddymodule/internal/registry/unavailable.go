@@ -15,7 +15,7 @@ const (
 	reasonUnknown    = "messenger_unknown" // a name that is neither configured nor stored
 )
 
-// reasons is the list of all of them, as the README documents them.
+// reasons is the list of all of them, as docs/monitoring.md has them.
 var reasons = []string{reasonNotFetched, reasonTooOld, reasonNoToken, reasonStore, reasonUnknown}
 
 // Unavailable returns why the messenger of that name cannot decide, or "".

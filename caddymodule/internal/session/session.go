@@ -19,7 +19,7 @@ type Ending struct {
 	Reason string // one word for programs, at most 123 bytes
 }
 
-// The endings of this gateway, in the order of the README's table. Codes from 4000 to 4999 belong to applications.
+// The endings of this gateway, in the order of the documented table. Codes from 4000 to 4999 belong to applications.
 var (
 	Expired  = Ending{4401, "token_expired"}
 	Revoked  = Ending{4403, "token_revoked"}

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// The README's table has the codes with which connections end, and no others.
-func TestReadmeHasTheCloseCodes(t *testing.T) {
-	text, err := os.ReadFile("../../../README.md")
+// The documented table has the codes with which connections end, and no others.
+func TestDocsHaveTheCloseCodes(t *testing.T) {
+	text, err := os.ReadFile("../../docs/connections.md")
 	if err != nil {
 		t.Fatal(err)
 	}

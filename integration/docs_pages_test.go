@@ -19,35 +19,13 @@ import (
 	"github.com/coder/websocket"
 )
 
-func readme(t *testing.T) string {
-	t.Helper()
-	text, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
-}
-
-// readmeBlocks returns the fenced blocks of a language.
-func readmeBlocks(t *testing.T, language string) []string {
-	t.Helper()
-	var blocks []string
-	for _, found := range regexp.MustCompile("(?s)\n```"+language+"\n(.*?)```\n").FindAllStringSubmatch(readme(t), -1) {
-		blocks = append(blocks, found[1])
-	}
-	if len(blocks) == 0 {
-		t.Fatalf("the README has no block of %s", language)
-	}
-	return blocks
-}
-
 func adapt(text string) ([]byte, error) {
 	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
 	return config, err
 }
 
-func TestReadmeCaddyfilesAreFormattedAndAdapt(t *testing.T) {
-	for _, block := range readmeBlocks(t, "caddyfile") {
+func TestDocsCaddyfilesAreFormattedAndAdapt(t *testing.T) {
+	for _, block := range docsBlocks(t, "caddyfile") {
 		if got := string(caddyfile.Format([]byte(block))); got != block {
 			t.Errorf("not formatted; caddy fmt writes\n%s", got)
 		}
@@ -60,40 +38,47 @@ func TestReadmeCaddyfilesAreFormattedAndAdapt(t *testing.T) {
 	}
 }
 
-// The first Caddyfile of the README is what an operator starts from.
-func TestReadmeShortestCaddyfileWorks(t *testing.T) {
+// The first Caddyfile of the README is what an operator starts from. It draws no warning of the gateway.
+func TestDocsShortestCaddyfileWorks(t *testing.T) {
 	up := newUpstream(t)
 	g := newGateway(t, up, "http://")
 	text := strings.NewReplacer(
 		"/etc/caddy/support.pem", write(t, "support.pem", publicPEM(rsaKey(0))),
 		"chat.example.com", g.url,
 		"chat-backend:9000", up.addr,
-	).Replace(readmeBlocks(t, "caddyfile")[0])
+	).Replace(docsBlocks(t, "caddyfile")[0])
 	text = strings.Replace(text, "{\n", "{\n\tadmin unix/"+g.sock+"\n\tlog default {\n\t\toutput file "+g.log+"\n\t}\n", 1)
 	config, err := adapt(text)
 	if err != nil {
 		t.Fatal(err)
 	}
 	g.replace(config)
-	if a := g.get("/", bearer(sign(rsaKey(0), claims{"identity": "mark"}))); a.status != 200 {
+	log, err := os.ReadFile(g.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(log)) {
+		if strings.Contains(line, `"logger":"messenger`) && !strings.Contains(line, `"level":"info"`) {
+			t.Errorf("the configuration draws a warning: %s", line)
+		}
+	}
+	if a := g.get("/", bearer(sign(rsaKey(0), good("mark")))); a.status != 200 {
 		t.Errorf("a good token: got %d %s", a.status, a.body)
 	}
 	r := up.one(t)
 	if got := r.header.Get("X-Contact-Identity") + " of " + r.header.Get("X-Contact-Messenger"); got != "mark of support" {
 		t.Errorf("the backend was told %q", got)
 	}
-	if a := g.get("/", bearer(sign(rsaKey(1), claims{"identity": "mark"}))); a.status != 401 || a.code(t) != "signature_invalid" {
+	if a := g.get("/", bearer(sign(rsaKey(1), good("mark")))); a.status != 401 || a.code(t) != "signature_invalid" {
 		t.Errorf("a forged token: got %d %s", a.status, a.body)
 	}
 }
 
-// readmeOptions returns the places of every option in the table, by its name.
-func readmeOptions(t *testing.T) map[string][]string {
+// documentedOptions returns the places of every option in the table, by its name.
+func documentedOptions(t *testing.T) map[string][]string {
 	t.Helper()
-	_, section, _ := strings.Cut(readme(t), "\n## Options\n")
-	section, _, _ = strings.Cut(section, "\n## ")
 	options := make(map[string][]string)
-	for _, row := range regexp.MustCompile("(?m)^\\| `(\\w+)[^|]* \\| ([^|]+) \\| [^|]+ \\| [^|]+ \\|$").FindAllStringSubmatch(section, -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| `(\\w+)[^|]* \\| ([^|]+) \\| [^|]+ \\| [^|]+ \\|$").FindAllStringSubmatch(section(docsPage(t, "options"), "All options"), -1) {
 		if options[row[1]] != nil {
 			t.Errorf("%s has two rows", row[1])
 		}
@@ -102,7 +87,7 @@ func readmeOptions(t *testing.T) map[string][]string {
 	return options
 }
 
-func TestReadmeOptionsExist(t *testing.T) {
+func TestDocsOptionsExist(t *testing.T) {
 	caddyfiles := map[string]string{
 		"messenger":          "{\n\tmessenger support {\n\t\tOPTION\n\t}\n}\n",
 		"jwks block":         "{\n\tmessenger support {\n\t\tjwks https://www.example.com/ {\n\t\t\tOPTION\n\t\t}\n\t}\n}\n",
@@ -113,9 +98,9 @@ func TestReadmeOptionsExist(t *testing.T) {
 	}
 	written := map[string]string{"messenger": "the global option messenger <name>", "jwks block": "the block of jwks", "unnamed block": "the global option messenger { … } without a name",
 		"directive": "the directive messenger_auth", "panel": "the directive messenger_panel"}
-	options := readmeOptions(t)
+	options := documentedOptions(t)
 	if len(options) == 0 {
-		t.Fatal("the README has no table of options")
+		t.Fatal("the page has no table of options")
 	}
 	for option, places := range options {
 		listed := strings.Join(places, ", ")
@@ -123,7 +108,7 @@ func TestReadmeOptionsExist(t *testing.T) {
 			_, err := adapt(strings.Replace(text, "OPTION", option, 1))
 			exists := err == nil || !strings.Contains(err.Error(), "unknown option")
 			if want := strings.Contains(listed, place); exists != want {
-				t.Errorf("%s in the place %q: exists is %t, and the README says %t", option, place, exists, want)
+				t.Errorf("%s in the place %q: exists is %t, and the table says %t", option, place, exists, want)
 			}
 			if !exists && !slices.ContainsFunc(places, func(right string) bool { return strings.Contains(err.Error(), "belongs into "+written[right]) }) {
 				t.Errorf("%s in the place %q: the error does not say where it belongs: %v", option, place, err)
@@ -135,13 +120,13 @@ func TestReadmeOptionsExist(t *testing.T) {
 	}
 }
 
-// The README shows the panel as the tests have pictured it, and stays small.
-func TestReadmePictureIsThere(t *testing.T) {
-	found := regexp.MustCompile(`!\[[^\]]+\]\(([^)]+)\)`).FindStringSubmatch(readme(t))
+// The page about the panel shows it as the tests have pictured it, and stays small.
+func TestDocsPictureIsThere(t *testing.T) {
+	found := regexp.MustCompile(`!\[[^\]]+\]\(([^)]+)\)`).FindStringSubmatch(docsPage(t, "panel"))
 	if found == nil {
-		t.Fatal("the README has no picture")
+		t.Fatal("the page has no picture")
 	}
-	picture, err := os.ReadFile("../" + found[1])
+	picture, err := os.ReadFile(docsFolder + found[1])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,9 +135,9 @@ func TestReadmePictureIsThere(t *testing.T) {
 	}
 }
 
-// Every setting of the JSON configuration is an option of the Caddyfile, and so the README has it.
-func TestReadmeOptionsAreComplete(t *testing.T) {
-	options := readmeOptions(t)
+// Every setting of the JSON configuration is an option of the Caddyfile, and so the table has it.
+func TestDocsOptionsAreComplete(t *testing.T) {
+	options := documentedOptions(t)
 	check := func(place string, typ reflect.Type, names map[string]string) {
 		for typ.Kind() != reflect.Struct {
 			typ = typ.Elem()
@@ -191,9 +176,9 @@ func TestReadmeOptionsAreComplete(t *testing.T) {
 	check("panel", module("http.handlers.messenger_panel"), map[string]string{"messengers": ""}) // arguments
 }
 
-// A token stands in Caddy's own logs wherever Caddy does not know it for one. With the filter of the README it does not,
+// A token stands in Caddy's own logs wherever Caddy does not know it for one. With the documented filter it does not,
 // from whatever source, well formed or not.
-func TestReadmeFilterKeepsTokensOutOfTheLogs(t *testing.T) {
+func TestDocsFilterKeepsTokensOutOfTheLogs(t *testing.T) {
 	up := newUpstream(t)
 	secret := newSecret()
 	key := write(t, "secret", []byte(secret))
@@ -248,13 +233,13 @@ func TestReadmeFilterKeepsTokensOutOfTheLogs(t *testing.T) {
 	}
 }
 
-// What the README shows of explain is what a newcomer sees.
-func TestReadmeExplainsAsItSays(t *testing.T) {
+// What is documented of explain is what a newcomer sees.
+func TestDocsExplainAsTheySay(t *testing.T) {
 	s := newShell(t)
 	g := startExample(t, newSecret())
-	found := regexp.MustCompile("(?s)<!-- explain -->\n```console\n(.*?)```\n").FindStringSubmatch(readme(t))
+	found := regexp.MustCompile("(?s)<!-- explain -->\n```console\n(.*?)```\n").FindStringSubmatch(docsPage(t, "tokens"))
 	if found == nil {
-		t.Fatal("the README has no sample of explain")
+		t.Fatal("the page has no sample of explain")
 	}
 	want, got := found[1], ""
 	s.dir = demoFolder(t, newSecret())
@@ -273,6 +258,6 @@ func TestReadmeExplainsAsItSays(t *testing.T) {
 		}
 	}
 	if got != want {
-		t.Errorf("the README shows\n%s\nand a newcomer gets\n%s", want, got)
+		t.Errorf("the page shows\n%s\nand a newcomer gets\n%s", want, got)
 	}
 }
