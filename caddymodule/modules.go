@@ -7,14 +7,17 @@
 //	auth, messenger                messenger_auth, the way of a request; the app "messenger", messenger_health and messenger_jwks
 //	internal/reseal                everything sealed again with the first store key, and what cannot be opened replaced
 //	internal/registry              which messengers there are right now, configured and stored
+//	internal/keysets               copies of key sets in the store, and which were distrusted
 //	internal/transfer              the file in which messengers are carried from one store to another
 //	internal/upstream              the header contract with the backend
 //	internal/assertion             tokens that the gateway signs for backends, and their keys
 //	internal/ledger                what the store's facts say about one messenger
 //	internal/keyfile               keys of the configuration, and changes of their files
+//	internal/lastuse               when shared tokens were last used
 //	config                         settings as an operator writes them
 //	internal/vault                 facts and other values in Caddy's storage
 //	internal/metrics               what is counted
+//	internal/printlog              loggers for lines whose text comes from outside
 //	internal/diagnose              which mistake is behind a refused token
 //	internal/authn                 raw request to verified contact
 //	internal/sigkey                keys that verify signatures, each with its algorithm

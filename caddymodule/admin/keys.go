@@ -12,6 +12,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keysets"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
@@ -115,7 +116,7 @@ func (s *Service) Refresh(ctx context.Context, m *registry.Messenger, distrust b
 func (s *Service) refresh(ctx context.Context, key registry.EngineKey, set *authn.JWKS, distrust bool) error {
 	if distrust {
 		// Every node drops the keys that it has fetched so far, and none restores them after a restart.
-		if err := s.Store.DistrustKeySet(ctx, key.Settings.URL); err != nil {
+		if err := s.Store.KeySets.Distrust(ctx, keysets.ID(key.Settings.URL)); err != nil {
 			return registry.StorageError(err)
 		}
 	}

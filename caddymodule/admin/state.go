@@ -91,7 +91,7 @@ func (s *Service) stateOf(ctx context.Context, d *Description, m *registry.Messe
 		if d.record != nil {
 			tokens = d.record.ActiveTokens()
 		}
-		uses := s.Store.LastUses(ctx, d.Name, kind)
+		uses := s.Store.Uses.Last(ctx, d.Name, kind)
 		state.Keys = ringState(tokens, uses, registry.Now())
 		for _, hour := range uses {
 			if state.LastUsed == nil || hour.After(*state.LastUsed) {

@@ -102,7 +102,7 @@ func (s *Service) Tokens(ctx context.Context, name string) (*TokenList, error) {
 		return ring, nil
 	}
 	ring.Revision = r.Revision
-	used := s.Store.LastUses(ctx, name, kind)
+	used := s.Store.Uses.Last(ctx, name, kind)
 	for _, t := range r.ActiveTokens() {
 		d := TokenInfo{KeyID: t.KeyID, Fingerprint: t.Fingerprint(), Origin: "generated", State: "active", Created: t.Created, End: t.End}
 		if t.Imported {

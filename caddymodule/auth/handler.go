@@ -32,6 +32,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/assertion"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printlog"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/routing"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
@@ -153,8 +154,8 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 
 // Provision resolves the messenger and prepares everything that a request needs.
 func (h *Handler) Provision(ctx caddy.Context) error {
-	h.logger = registry.PrintableLogger(ctx.Logger())
-	h.refusals = registry.Sampled(h.logger)
+	h.logger = printlog.New(ctx.Logger())
+	h.refusals = printlog.Sampled(h.logger)
 	if err := h.checkSettings(); err != nil {
 		return fmt.Errorf("messenger_auth: %w", err)
 	}

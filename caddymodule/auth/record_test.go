@@ -11,7 +11,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printlog"
 )
 
 // A flood of refused requests must not fill the disk, and must not hide what else is refused: the first of each kind is
@@ -19,7 +19,7 @@ import (
 func TestRefusalsAreSampledByKind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zap.InfoLevel)
-		refusals := registry.Sampled(zap.New(core))
+		refusals := printlog.Sampled(zap.New(core))
 		flood := func() {
 			for range 100 {
 				for _, p := range problems() {

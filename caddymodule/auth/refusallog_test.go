@@ -12,7 +12,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printlog"
 )
 
 // A flood of invalid tokens must not pay for what is said about the first: the cause is looked for only if its line is written. A
@@ -37,7 +37,7 @@ func TestRefusalsOfAFloodPayForNoDiagnosis(t *testing.T) {
 		h.refusals = zap.NewNop()
 		silent := testing.AllocsPerRun(100, func() { serve(token) })
 		core, logged := observer.New(zapcore.InfoLevel)
-		h.refusals = registry.Sampled(zap.New(core))
+		h.refusals = printlog.Sampled(zap.New(core))
 		serve(token)
 		flooded := testing.AllocsPerRun(100, func() { serve(token) })
 		if flooded > silent+1 {

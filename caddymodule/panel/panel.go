@@ -22,6 +22,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printlog"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/routing"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
@@ -83,7 +84,7 @@ func (p *Panel) Provision(ctx caddy.Context) error {
 		return err
 	}
 	p.app = admin.NewService(app.(*messenger.App))
-	p.logger = registry.PrintableLogger(ctx.Logger())
+	p.logger = printlog.New(ctx.Logger())
 	p.crossOrigin = http.NewCrossOriginProtection()
 	return nil
 }

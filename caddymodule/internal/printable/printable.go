@@ -15,7 +15,7 @@ import (
 
 // The gateway shows text that others wrote: names in certificates, key IDs, claims, texts of key servers. A terminal obeys control
 // characters in it, and characters that reorder or hide text make it read differently (CVE-2021-42574). So every output escapes
-// them in the same way: the commands through the writer of guardOutput, the panel where it writes a page, the log in printableCore.
+// them in the same way: the commands through the writer of guardOutput, the panel where it writes a page, the log in package printlog.
 // The escapes are those of JSON, so that escaped JSON is still valid.
 
 // MaxShown is how much of one value commands show to people, in bytes. JSON output has all of it.

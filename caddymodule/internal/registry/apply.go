@@ -24,7 +24,7 @@ func (s *Store) wrote(key vault.Key, texts []json.RawMessage) {
 		ended, _ := s.apply(j, ledger.Effect{}) // an error makes the messenger unavailable
 		s.noteEnded(texts, ended)
 	}
-	s.keySetFact(key, texts)
+	s.KeySets.Note(key, texts)
 }
 
 // held returns the journals in memory to which a folder belongs.
@@ -121,7 +121,7 @@ func (s *Store) applyOwned(j *ledger.Journal, e ledger.Effect) (ended int, err e
 	for _, reg := range registries {
 		if m := reg.Messengers[j.Name]; r != nil && m != nil {
 			if src := m.ringSource(); src != nil {
-				if rings[src], err = m.ringKeys(src, r, s.usesOf(j.Name, ledger.KindRing)); err != nil {
+				if rings[src], err = m.ringKeys(src, r, s.Uses.Of(j.Name, ledger.KindRing)); err != nil {
 					return 0, err
 				}
 			}

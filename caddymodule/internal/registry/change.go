@@ -13,6 +13,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/namelock"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -121,23 +122,20 @@ const maxChanges = 100
 
 // beginChange waits until no other change of this messenger is made on this node.
 func (s *Store) beginChange(ctx context.Context, name string) (context.Context, func(), error) {
-	l, ok := s.changing.join(name, maxChanges)
-	if !ok {
-		return nil, nil, StatusError(http.StatusServiceUnavailable, "too many changes of this messenger are waiting")
-	}
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
-	select {
-	case l.taken <- struct{}{}:
-		return ctx, func() {
-			<-l.taken
-			cancel()
-			s.changing.leave(name, l)
-		}, nil
-	case <-ctx.Done():
+	unlock, err := s.changing.LockWithin(ctx, name, maxChanges)
+	switch {
+	case errors.Is(err, namelock.ErrTooMany):
 		cancel()
-		s.changing.leave(name, l)
+		return nil, nil, StatusError(http.StatusServiceUnavailable, "too many changes of this messenger are waiting")
+	case err != nil:
+		cancel()
 		return nil, nil, StatusError(http.StatusServiceUnavailable, "other changes of this messenger have not ended in time")
 	}
+	return ctx, func() {
+		unlock()
+		cancel()
+	}, nil
 }
 
 // fresh returns the journal of a name with everything that the storage has now. It has no messenger if there is none.

@@ -33,7 +33,7 @@ type engine struct {
 // Destruct implements caddy.Destructor. The pool calls it when the last messenger has released the engine.
 func (e engine) Destruct() error {
 	e.Close()
-	e.key.store.useKeySet(e.key, e.JWKS, false)
+	e.key.store.KeySets.Release(e.key.Settings.URL, e.JWKS)
 	return nil
 }
 
@@ -41,7 +41,7 @@ func (e engine) Destruct() error {
 // The caller releases the engine once, with releaseEngine.
 func acquireEngine(key EngineKey, access *config.KeyServerAccess, m *Messenger) (*authn.JWKS, *fetchUsers, error) {
 	value, _, err := engines.LoadOrNew(key, func() (caddy.Destructor, error) {
-		log, keep := key.store.logFetches(), key.store.storeKeySets(key.Settings)
+		log, keep := key.store.logFetches(), key.store.KeySets.Keep(key.Settings)
 		users := &fetchUsers{names: make(map[metrics.MeterKey]int)}
 		e := authn.NewJWKS(key.Settings, func(report authn.FetchReport) {
 			names := users.count(report)
@@ -60,8 +60,8 @@ func acquireEngine(key EngineKey, access *config.KeyServerAccess, m *Messenger) 
 		if access != nil {
 			e.Use(access.Fetch)
 		}
-		key.store.useKeySet(key, e, true)
-		key.store.restoreKeySet(key.Settings, e)
+		key.store.KeySets.Use(key.Settings.URL, e, func() { key.store.KeySetChanged(key) })
+		key.store.KeySets.Restore(key.Settings, e)
 		return engine{e, users, key}, nil
 	})
 	if err != nil {

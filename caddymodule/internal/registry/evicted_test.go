@@ -155,9 +155,7 @@ func TestDeletedElsewhereLeavesNothing(t *testing.T) {
 		}
 		b.settle()
 	}
-	b.Store.mu.Lock()
-	defer b.Store.mu.Unlock()
-	if n := len(b.Store.uses); n > len(testConfigured) {
+	if n := b.Store.Uses.Len(); n > len(testConfigured) {
 		t.Errorf("%d records of uses, of %d messengers", n, len(testConfigured))
 	}
 }

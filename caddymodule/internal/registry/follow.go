@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keysets"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
@@ -115,7 +117,7 @@ func (s *Store) namesToRetry(now time.Time) []string {
 // follow reads a change of another node, if this node has the messenger in memory.
 func (s *Store) follow(ctx context.Context, c vault.Change) error {
 	name, _, _ := strings.Cut(c.Key.Folder, "/")
-	if name == keySetFolder {
+	if name == keysets.Folder {
 		return s.followKeySet(ctx, c)
 	}
 	if c.Pending {
@@ -147,6 +149,23 @@ func (s *Store) follow(ctx context.Context, c vault.Change) error {
 	return nil
 }
 
+// followKeySet reads a change of what the store has about a key set, if this node uses that.
+func (s *Store) followKeySet(ctx context.Context, c vault.Change) error {
+	id := path.Base(c.Key.Folder)
+	switch {
+	case !s.KeySets.Uses(id):
+		return nil
+	case c.Pending:
+		s.readAgain(keysets.Folder, time.Now().Add(aboutTo))
+		return nil
+	}
+	err := s.KeySets.Follow(ctx, id)
+	if err != nil {
+		s.readAgain(keysets.Folder, forever)
+	}
+	return err
+}
+
 // readNext reads the batches that follow those that the journal has of the same writer, and reports whether that was all.
 func (s *Store) readNext(ctx context.Context, j *ledger.Journal, last vault.Key) bool {
 	if !j.ReadNext(ctx, s.Vault, last) {
@@ -161,8 +180,8 @@ func (s *Store) readNext(ctx context.Context, j *ledger.Journal, last vault.Key)
 // keys_unavailable until it can be read.
 func (s *Store) reread(ctx context.Context, name string) error {
 	var err error
-	if name == keySetFolder {
-		err = s.rereadKeySets(ctx)
+	if name == keysets.Folder {
+		err = s.KeySets.FollowAll(ctx)
 	} else {
 		err = errors.Join(s.rereadOwned(ctx, name), s.rereadStored(ctx, name))
 	}

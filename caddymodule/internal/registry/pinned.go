@@ -75,8 +75,8 @@ func (s *Store) uncache(name string) {
 	s.mu.Lock()
 	before := s.pinned[name]
 	delete(s.pinned, name)
-	delete(s.uses, ledger.KindStored+"/"+name)
 	s.mu.Unlock()
+	s.Uses.Forget(name, ledger.KindStored)
 	if before != nil {
 		before.release()
 	}

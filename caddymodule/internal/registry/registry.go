@@ -29,6 +29,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printlog"
 )
 
 // DefaultPollInterval is how often key files and the store are read again, unless poll_interval is set.
@@ -55,7 +56,7 @@ func NewRegistry(ctx caddy.Context, storeKeys [][]byte, internalHosts []string) 
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	return registryOn(l, ctx.Storage(), PrintableLogger(ctx.Logger())), nil
+	return registryOn(l, ctx.Storage(), printlog.New(ctx.Logger())), nil
 }
 
 // registryOn makes a registry without configured messengers.
@@ -63,7 +64,7 @@ func registryOn(l *Store, storage certmagic.Storage, logger *zap.Logger) *Regist
 	return &Registry{
 		Messengers: make(map[string]*Messenger),
 		Logger:     logger,
-		refusals:   Sampled(logger),
+		refusals:   printlog.Sampled(logger),
 		Metrics:    metrics.Process,
 		storage:    storage,
 		Store:      l,

@@ -11,12 +11,6 @@ import (
 
 // What package reseal needs of a node, besides the vault: facts that replace others are active here at once, and told to other nodes.
 
-// Folders of the store that have values of no messenger.
-const (
-	KeySetFolder    = keySetFolder
-	OldKeySetFolder = oldKeySetFolder
-)
-
 // AddFacts adds facts to a folder. When it returns nil, they are acknowledged, and active on this node.
 func (s *Store) AddFacts(ctx context.Context, folder string, facts ...*ledger.Fact) error {
 	texts, err := ledger.Encode(facts)
@@ -24,15 +18,6 @@ func (s *Store) AddFacts(ctx context.Context, folder string, facts ...*ledger.Fa
 		_, err = s.writer.Append(ctx, folder, true, texts)
 	}
 	return err
-}
-
-// DistrustAgain is DistrustKeySet for a URL of which only the ID is known. This node fetches the set again, too.
-func (s *Store) DistrustAgain(ctx context.Context, id string) error {
-	if err := s.AddFacts(ctx, path.Join(keySetFolder, id), ledger.NewFact(ledger.FactDistrust, Now().UTC())); err != nil {
-		return err
-	}
-	s.fetchDistrusted(ctx, id)
-	return nil
 }
 
 // ReadAgain reads again what this node has in memory of a name.

@@ -252,7 +252,7 @@ func (reg *Registry) Remove(ctx context.Context, name string, c Condition) (ende
 	if err != nil {
 		return 0, false, StorageError(err)
 	}
-	s.DropUses(ctx, name)
+	s.Uses.Drop(ctx, name, ledger.KindStored)
 	if r != nil {
 		s.ForgetUnused(ctx, r.Settings, new(config.Messenger))
 	}
@@ -265,7 +265,7 @@ func (s *Store) ForgetUnused(ctx context.Context, before, next *config.Messenger
 	kept := next.KeySetURLs()
 	for _, url := range before.KeySetURLs() {
 		if !slices.Contains(kept, url) {
-			_ = s.ForgetKeySet(ctx, url)
+			_ = s.KeySets.Forget(ctx, url)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keyfile"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/lastuse"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
@@ -69,7 +70,7 @@ func (m *Messenger) open(src *source, s *Store, files config.LoadedFiles, r *led
 		}
 		src.Engine, src.keys = key, src.KeySet
 	case src.settings.IsGenerated() && r != nil:
-		src.keys, err = m.ringKeys(src, r, s.usesOf(m.Name, ledger.KindStored))
+		src.keys, err = m.ringKeys(src, r, s.Uses.Of(m.Name, ledger.KindStored))
 	case src.settings.IsGenerated():
 		src.keys, err = m.ringKeys(src, new(ledger.Record), nil)
 	default:
@@ -83,7 +84,7 @@ func (m *Messenger) open(src *source, s *Store, files config.LoadedFiles, r *led
 }
 
 // ringKeys returns the keys of a generated key ring. uses counts their uses, if there are tokens in it.
-func (m *Messenger) ringKeys(src *source, r *ledger.Record, uses *tokenUses) (authn.Keys, error) {
+func (m *Messenger) ringKeys(src *source, r *ledger.Record, uses *lastuse.Ring) (authn.Keys, error) {
 	alg, err := src.settings.SharedToken.Algorithm()
 	if err != nil {
 		return nil, fmt.Errorf("shared_token alg %w", err)
@@ -93,7 +94,7 @@ func (m *Messenger) ringKeys(src *source, r *ledger.Record, uses *tokenUses) (au
 			m.logger.Warn("a shared token is too short for the messenger's algorithm and is not used; generate another", zap.String("kid", t.KeyID), zap.Stringer("alg", alg))
 		}
 	}
-	return r.Keys(alg, uses.of)
+	return r.Keys(alg, uses.Of)
 }
 
 // fetchSettings returns how a key set is fetched. The access is nil if its URL is enough.

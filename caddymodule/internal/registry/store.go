@@ -18,9 +18,12 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/assertion"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keysets"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/lastuse"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/nameindex"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/namelock"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ticket"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/trail"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/turnstile"
@@ -66,6 +69,8 @@ type Store struct {
 
 	follower *vault.Follower
 	Tickets  *ticket.Desk
+	KeySets  keysets.Store // what the store has about key sets from URLs
+	Uses     lastuse.Rings // of shared tokens
 
 	Trail trail.Trail // what this node has written into its audit log about messengers
 
@@ -83,14 +88,12 @@ type Store struct {
 	registries []*Registry
 	pinned     map[string]*storedEntry    // of messengers with connections; nil after Destruct
 	owned      map[string]*ledger.Journal // of configured messengers
-	keySets    map[string]*keySetFacts    // by folder
-	uses       map[string]*tokenUses
-	retry      map[string]time.Time    // names to read again with every poll, until when; see reread
-	about      map[vault.Key]time.Time // batches that other nodes are about to write, and until when they are looked for
-	ended      map[string]int          // by fact: how many connections this node has ended because of it
+	retry      map[string]time.Time       // names to read again with every poll, until when; see reread
+	about      map[vault.Key]time.Time    // batches that other nodes are about to write, and until when they are looked for
+	ended      map[string]int             // by fact: how many connections this node has ended because of it
 
-	changing nameLocks          // the names that are being changed; see beginChange
-	loading  nameLocks          // the names that are being read; see lock
+	changing namelock.Locks     // the names that are being changed; see beginChange
+	loading  namelock.Locks     // the names that are being read; see lock
 	flights  map[string]*flight // the look-ups in progress, by name
 
 	polling    sync.Mutex
@@ -148,8 +151,6 @@ func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string) (*Stor
 			rereads:    rate.NewLimiter(rereadRate, 1),
 			pinned:     make(map[string]*storedEntry),
 			owned:      make(map[string]*ledger.Journal),
-			keySets:    make(map[string]*keySetFacts),
-			uses:       make(map[string]*tokenUses),
 			retry:      make(map[string]time.Time),
 			about:      make(map[vault.Key]time.Time),
 			ended:      make(map[string]int),
@@ -159,6 +160,8 @@ func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string) (*Stor
 			return nil, err
 		}
 		l.index.Read = l.readNames
+		l.Uses.Vault, l.KeySets.Vault, l.KeySets.Writer = v, v, w
+		l.KeySets.Serves, l.KeySets.Log = l.serves, l.log
 		w.Wrote, w.Stats.Seconds = l.wrote, observeWrite
 		l.status.Store(new(storeStatus))
 		if l.absent, err = otter.New(&otter.Options[string, struct{}]{MaximumSize: maxAbsent}); err != nil {
@@ -229,6 +232,9 @@ func (s *Store) attach(reg *Registry) {
 		}
 	}
 }
+
+// lock serializes the reading of one name. A goroutine holds one such lock at a time.
+func (s *Store) lock(name string) (unlock func()) { return s.loading.Lock(name) }
 
 // forever is a time that does not come.
 var forever = time.Unix(1<<40, 0)

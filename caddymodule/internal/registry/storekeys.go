@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keysets"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/lastuse"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
@@ -14,14 +16,5 @@ func IsStoreKey(key string) bool {
 		return true
 	}
 	parts := strings.Split(key, "/")
-	switch {
-	case len(parts) == 4:
-		scope, scoped := strings.CutPrefix(parts[3], copyName+"-")
-		return parts[1] == keySetFolder && (parts[3] == copyName || scoped && len(scope) == 2*keySetIDSize)
-	case len(parts) != 3:
-		return false
-	case parts[1] == oldKeySetFolder:
-		return len(parts[2]) == 2*keySetIDSize
-	}
-	return slices.Contains([]string{ledger.KindStored, ledger.KindRing, "used-" + ledger.KindStored, "used-" + ledger.KindRing}, parts[2])
+	return keysets.IsCopy(key) || len(parts) == 3 && slices.Contains([]string{ledger.KindStored, ledger.KindRing}, strings.TrimPrefix(parts[2], lastuse.Prefix))
 }

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keysets"
 )
 
 // rereadAll reads again everything in memory, slowly, while polls continue. It is needed when it is unknown what has changed.
@@ -37,7 +39,7 @@ func (s *Store) rereadHeld(ctx context.Context, wait func(context.Context) error
 		}
 		_ = s.reread(ctx, name) // the next poll tries again
 	}
-	_ = s.reread(ctx, keySetFolder)
+	_ = s.reread(ctx, keysets.Folder)
 	return true
 }
 

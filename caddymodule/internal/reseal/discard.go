@@ -55,9 +55,11 @@ func (r *run) replace(ctx context.Context, c *content, values []*value) error {
 		}
 	}
 	if slices.ContainsFunc(values, func(v *value) bool { return v.kind == distrust }) {
-		if err := r.store.DistrustAgain(ctx, path.Base(c.unit)); err != nil {
+		id := path.Base(c.unit) // of a URL that is unknown
+		if err := r.store.KeySets.Distrust(ctx, id); err != nil {
 			return err
 		}
+		r.store.KeySets.Refetch(ctx, id)
 	}
 	for _, v := range values {
 		var err error
@@ -113,7 +115,7 @@ func (r *run) replaceFacts(ctx context.Context, c *content, values []*value) err
 			}
 		}
 		if j == c.stored {
-			r.store.DropUses(ctx, c.unit)
+			r.store.Uses.Drop(ctx, c.unit, ledger.KindStored)
 		}
 	}
 	return nil

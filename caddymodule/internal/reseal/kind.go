@@ -5,6 +5,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keysets"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
@@ -49,7 +50,7 @@ func kindOf(key string) *kind {
 		return origin
 	case vault.IsList(key):
 		return list
-	case isBatch && first == registry.KeySetFolder:
+	case isBatch && first == keysets.Folder:
 		return distrust
 	case isBatch && path.Base(batch.Folder) == ledger.ConfigIncarnation:
 		return configured
@@ -57,7 +58,7 @@ func kindOf(key string) *kind {
 		return stored
 	case !registry.IsStoreKey(key):
 		return foreign
-	case first == registry.KeySetFolder, first == registry.OldKeySetFolder:
+	case first == keysets.Folder, first == keysets.OldFolder:
 		return keySet
 	case strings.HasPrefix(path.Base(key), "used-"):
 		return lastUse

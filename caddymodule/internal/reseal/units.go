@@ -8,8 +8,8 @@ import (
 	"strings"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keysets"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/nameindex"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -25,7 +25,7 @@ type units struct {
 const maxForeign = 20
 
 // isSingle reports whether a unit is one value, and not a folder.
-func isSingle(unit string) bool { return strings.HasPrefix(unit, registry.OldKeySetFolder+"/") }
+func isSingle(unit string) bool { return strings.HasPrefix(unit, keysets.OldFolder+"/") }
 
 // units returns the units after that of the options.
 func (r *run) units(ctx context.Context) (*units, error) {
@@ -37,7 +37,7 @@ func (r *run) units(ctx context.Context) (*units, error) {
 	if isName(u.after) {
 		return u, nil
 	}
-	for _, folder := range []string{registry.KeySetFolder, registry.OldKeySetFolder, ""} {
+	for _, folder := range []string{keysets.Folder, keysets.OldFolder, ""} {
 		below, err := r.others(ctx, folder)
 		if err != nil {
 			return nil, err
@@ -62,7 +62,7 @@ func (r *run) others(ctx context.Context, folder string) (found []string, err er
 	foreign := 0
 	_, err = r.store.Names(ctx, func(name string) bool {
 		switch {
-		case isName(name), name == registry.KeySetFolder, name == registry.OldKeySetFolder:
+		case isName(name), name == keysets.Folder, name == keysets.OldFolder:
 		case name != "" && name[0] == '_':
 			found = append(found, name)
 		case foreign < maxForeign:

@@ -1,4 +1,4 @@
-package registry
+package printlog
 
 import (
 	"bytes"
@@ -19,7 +19,7 @@ func TestLogsHoldNothingThatATerminalObeys(t *testing.T) {
 		"console": zapcore.NewConsoleEncoder(zap.NewProductionEncoderConfig()), "json": zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()),
 	} {
 		var out bytes.Buffer
-		logger := PrintableLogger(zap.New(zapcore.NewCore(encoder, zapcore.AddSync(&out), zap.DebugLevel), zap.AddCaller())).Named("messenger")
+		logger := New(zap.New(zapcore.NewCore(encoder, zapcore.AddSync(&out), zap.DebugLevel), zap.AddCaller())).Named("messenger")
 		logger.With(zap.String("with", evil)).Info("it failed: "+evil, zap.String("s", evil), zap.Error(errors.New(evil)), zap.Strings("list", []string{evil}),
 			zap.Any("map", map[string]any{evil: []any{evil}}), zap.ByteString("bytes", []byte(evil)), zap.Stringer("stringer", stringer(evil)), zap.Int("n", 7), zap.Error(nil))
 		Sampled(logger).Warn("sampled "+evil, zap.String("s", evil))
@@ -28,14 +28,14 @@ func TestLogsHoldNothingThatATerminalObeys(t *testing.T) {
 		if printable.Text(text) != text || strings.Count(text, "\n") != 3 || strings.Contains(text, "\nforged") {
 			t.Errorf("%s: %q", name, text)
 		}
-		for _, want := range []string{"printablelog_test.go", `"n":`, "7", "messenger", `"a"`} {
+		for _, want := range []string{"printlog_test.go", `"n":`, "7", "messenger", `"a"`} {
 			if !strings.Contains(text, want) {
 				t.Errorf("%s: %s is lost: %s", name, want, text)
 			}
 		}
 	}
 	// A level that is off costs nothing, and filters below are asked.
-	quiet := PrintableLogger(zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{}), zapcore.AddSync(new(bytes.Buffer)), zap.ErrorLevel)))
+	quiet := New(zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{}), zapcore.AddSync(new(bytes.Buffer)), zap.ErrorLevel)))
 	if quiet.Check(zap.InfoLevel, "x") != nil {
 		t.Error("a level that is off is written")
 	}

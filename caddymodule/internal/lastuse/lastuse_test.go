@@ -1,4 +1,4 @@
-package registry
+package lastuse
 
 import (
 	"context"
@@ -32,10 +32,9 @@ func signWith(secret, kid string) string {
 // When a token was last used is known to the hour, and costs a store only once in an hour.
 func TestLastUseIsKnownToTheHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &Store{uses: make(map[string]*tokenUses)}
-		uses := l.usesOf("support", ledger.KindRing)
+		uses := new(Rings).Of("support", ledger.KindRing)
 		made := ledger.Token{KeyID: "2026-11-26-abcdef", Secret: []byte(sharedtoken.Generate())}
-		keys, err := (&ledger.Record{Tokens: []ledger.Token{made}}).Keys(sigkey.HS256, uses.of)
+		keys, err := (&ledger.Record{Tokens: []ledger.Token{made}}).Keys(sigkey.HS256, uses.Of)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,14 +59,4 @@ func TestLastUseIsKnownToTheHour(t *testing.T) {
 			t.Errorf("an hour later: %v", again)
 		}
 	})
-}
-
-// Unicode folds the Kelvin sign to k: it is another host.
-func TestInternalHostIsASCII(t *testing.T) {
-	l := &Store{internal: []string{"keys.internal"}}
-	for host, want := range map[string]bool{"keys.internal": true, "KEYS.Internal": true, "\u212aeys.internal": false} {
-		if got := l.IsInternal(host, host+":443"); got != want {
-			t.Errorf("%q: got %t, want %t", host, got, want)
-		}
-	}
 }

@@ -1,7 +1,10 @@
-package registry
+// Package printlog makes loggers for lines whose text comes from outside: they escape what a terminal obeys, and leave out most
+// lines that clients can cause at will.
+package printlog
 
 import (
 	"fmt"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -9,10 +12,10 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 )
 
-// PrintableLogger returns a logger that escapes everything as printable.Text does. Zap's encoders escape line breaks and most
+// New returns a logger that escapes everything as printable.Text does. Zap's encoders escape line breaks and most
 // other control characters in fields, but not DEL, C1 and characters that reorder text; the console encoder escapes nothing
 // in messages.
-func PrintableLogger(logger *zap.Logger) *zap.Logger {
+func New(logger *zap.Logger) *zap.Logger {
 	return logger.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core { return printableCore{core} }))
 }
 
@@ -123,4 +126,11 @@ func printableTree(field zapcore.Field) (zapcore.Field, bool) {
 	}
 	tree := walk(encoder.Fields[field.Key])
 	return zap.Any(field.Key, tree), changed
+}
+
+// Sampled returns a logger for lines that clients can cause at will: the first of each kind in every ten seconds.
+func Sampled(logger *zap.Logger) *zap.Logger {
+	return logger.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
+		return zapcore.NewSamplerWithOptions(core, 10*time.Second, 1, 0)
+	}))
 }

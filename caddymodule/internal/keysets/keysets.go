@@ -1,0 +1,318 @@
+// Package keysets keeps what the store has about key sets from URLs: a copy of the last valid set, for a gateway that starts while
+// its key server is unavailable, and the facts that a set was distrusted, which reach every node.
+//
+// It does not fetch anything; authn.JWKS does.
+package keysets
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
+)
+
+// A Store has the copies and the facts of one vault.
+type Store struct {
+	Vault  *vault.Vault
+	Writer *vault.Writer
+
+	Serves func() bool        // whether a configuration runs: one that is only validated writes no copy
+	Log    func() *zap.Logger // of the newest configuration
+
+	mu   sync.Mutex
+	sets map[string]*facts // by ID
+}
+
+// facts is what a node knows of the facts about one URL, and who uses its set.
+type facts struct {
+	distrusts map[string]bool // IDs of facts
+	engines   map[*authn.JWKS]func()
+}
+
+// factsOf returns the facts about a URL. The caller holds mu.
+func (s *Store) factsOf(id string) *facts {
+	if s.sets == nil {
+		s.sets = make(map[string]*facts)
+	}
+	k := s.sets[id]
+	if k == nil {
+		k = &facts{distrusts: make(map[string]bool), engines: make(map[*authn.JWKS]func())}
+		s.sets[id] = k
+	}
+	return k
+}
+
+// Use notes that an engine fetches the set of a URL. changed is called after it has dropped a set that another node distrusted.
+func (s *Store) Use(url string, engine *authn.JWKS, changed func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.factsOf(ID(url)).engines[engine] = changed
+}
+
+// Release notes that an engine is not used any more.
+func (s *Store) Release(url string, engine *authn.JWKS) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.factsOf(ID(url))
+	if delete(k.engines, engine); len(k.engines) == 0 {
+		delete(s.sets, ID(url))
+	}
+}
+
+// distrusts returns the facts about a URL that this node knows.
+func (s *Store) distrusts(url string) (ids []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k := s.sets[ID(url)]; k != nil {
+		ids = slices.Sorted(maps.Keys(k.distrusts))
+	}
+	return ids
+}
+
+// Note notes the facts of a batch, if it is about a key set.
+func (s *Store) Note(key vault.Key, texts []json.RawMessage) { s.note(key, texts) }
+
+// note reports whether a fact was not known.
+func (s *Store) note(key vault.Key, texts []json.RawMessage) (news bool) {
+	folder, id := path.Split(key.Folder)
+	if folder != Folder+"/" {
+		return false
+	}
+	read, err := ledger.Decode(texts)
+	if err != nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.factsOf(id)
+	for _, f := range read {
+		if f.Kind == ledger.FactDistrust && !k.distrusts[f.ID] {
+			k.distrusts[f.ID] = true
+			news = true
+		}
+	}
+	return news
+}
+
+// read reads the facts about a URL, and reports whether one was not known.
+func (s *Store) read(ctx context.Context, id string) (news bool, err error) {
+	names, err := s.Vault.List(ctx, path.Join(vault.StoreRoot, Folder, id, "facts"), false)
+	if err != nil {
+		return false, err
+	}
+	for _, name := range names {
+		key, valid := vault.ParseKey(name)
+		if !valid {
+			continue
+		}
+		texts, err := ledger.LoadBatch(ctx, s.Vault, key)
+		if err != nil {
+			return news, err
+		}
+		news = s.note(key, texts) || news
+	}
+	return news, nil
+}
+
+// Uses reports whether this node uses the set of an ID.
+func (s *Store) Uses(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sets[id] != nil
+}
+
+// Follow reads the facts about a set that this node uses. If another node has distrusted it, the keys that this node has are dropped,
+// and it is fetched again.
+func (s *Store) Follow(ctx context.Context, id string) error {
+	distrusted, err := s.read(ctx, id)
+	if distrusted {
+		s.Refetch(ctx, id)
+	}
+	return err
+}
+
+// FollowAll is Follow for every set that this node uses. It returns the last error.
+func (s *Store) FollowAll(ctx context.Context) (failed error) {
+	s.mu.Lock()
+	ids := slices.Collect(maps.Keys(s.sets))
+	s.mu.Unlock()
+	for _, id := range ids {
+		if err := s.Follow(ctx, id); err != nil {
+			failed = err
+		}
+	}
+	return failed
+}
+
+// refetchTimeout bounds one fetch of Refetch.
+const refetchTimeout = 30 * time.Second
+
+// Refetch drops the keys of a set that this node has, and fetches it again in the background.
+func (s *Store) Refetch(ctx context.Context, id string) {
+	s.mu.Lock()
+	engines := make(map[*authn.JWKS]func())
+	if k := s.sets[id]; k != nil {
+		maps.Copy(engines, k.engines)
+	}
+	s.mu.Unlock()
+	for engine, changed := range engines {
+		go func() {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refetchTimeout)
+			defer cancel()
+			_ = engine.Refresh(ctx, true) // an error is logged, and the keys are dropped in any case
+			changed()
+		}()
+	}
+}
+
+// Distrust records that the sets of an ID that were fetched so far are not trusted any more. Every node drops them; this one only
+// with Refetch.
+func (s *Store) Distrust(ctx context.Context, id string) error {
+	texts, err := ledger.Encode([]*ledger.Fact{ledger.NewFact(ledger.FactDistrust, vault.Now().UTC())})
+	if err != nil {
+		return err
+	}
+	_, err = s.Writer.Append(ctx, path.Join(Folder, id), true, texts)
+	return err
+}
+
+const (
+	// Folder has a folder for each URL: the copy of its set, and the facts that it was distrusted.
+	Folder = "_sets"
+
+	// OldFolder has the copies of the first versions.
+	OldFolder = "_keysets"
+
+	// copyName is the name of the copy in the folder of its URL, or the beginning of it; see copyKey.
+	copyName = "copy"
+
+	// idSize is how many bytes of the hash of a URL name its folder.
+	idSize = 16
+)
+
+// ID returns the name of the folder of a URL.
+func ID(url string) string {
+	sum := sha256.Sum256([]byte(url))
+	return hex.EncodeToString(sum[:idSize])
+}
+
+// copyKey returns the key of the copy of a set. Sets that were fetched from one URL in different ways have different copies: what a
+// server shows to one of its users is not what it shows to another.
+func copyKey(url, scope string) string {
+	name := copyName
+	if scope != "" {
+		name += "-" + scope
+	}
+	return path.Join(vault.StoreRoot, Folder, ID(url), name)
+}
+
+// IsCopy reports whether key has the copy of a set.
+func IsCopy(key string) bool {
+	switch parts := strings.Split(key, "/"); {
+	case len(parts) == 4 && parts[1] == Folder:
+		scope, scoped := strings.CutPrefix(parts[3], copyName+"-")
+		return parts[3] == copyName || scoped && len(scope) == 2*idSize
+	case len(parts) == 3 && parts[1] == OldFolder:
+		return len(parts[2]) == 2*idSize
+	}
+	return false
+}
+
+// A setCopy is the last valid key set of a URL.
+type setCopy struct {
+	URL     string          `json:"url"`
+	Fetched time.Time       `json:"fetched"`
+	Set     json.RawMessage `json:"set"`
+	Knows   []string        `json:"knows,omitempty"` // the facts that it was distrusted, after which it was fetched
+}
+
+// Restore gives a new engine the stored copy of its key set, unless it was distrusted after that set was fetched. The engine itself
+// decides whether the copy is too old. An error is only logged: the engine fetches the set anyway.
+func (s *Store) Restore(settings authn.JWKSSettings, engine *authn.JWKS) {
+	ctx := context.Background()
+	_, err := s.read(ctx, ID(settings.URL))
+	var kept setCopy
+	if err == nil {
+		err = s.Vault.LoadJSON(ctx, copyKey(settings.URL, settings.Scope), &kept)
+		if errors.Is(err, fs.ErrNotExist) && settings.Scope == "" {
+			err = s.Vault.LoadJSON(ctx, path.Join(vault.StoreRoot, OldFolder, ID(settings.URL)), &kept)
+		}
+	}
+	if err == nil && kept.URL != settings.URL {
+		err = vault.ErrDamaged
+	}
+	if err == nil {
+		for _, fact := range s.distrusts(settings.URL) {
+			if !slices.Contains(kept.Knows, fact) {
+				return
+			}
+		}
+		err = engine.Restore(kept.Set, kept.Fetched)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.Log().Warn("restoring the stored key set failed", zap.String("url", settings.URL), zap.Error(err))
+	}
+}
+
+// copyInterval is how often the copy of an unchanged set is written, to update the time of its last fetch. A changed set is written at
+// once.
+const copyInterval = time.Hour
+
+// Keep returns a function that stores the sets that one engine fetches. It writes in the background, because a request may be waiting
+// for the fetch.
+func (s *Store) Keep(settings authn.JWKSSettings) func(authn.FetchReport) {
+	var mu sync.Mutex
+	var last time.Time
+	return func(report authn.FetchReport) {
+		if report.Err != nil || !s.Serves() || s.Vault.CheckWritable() != nil {
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if !report.Changed && report.Fetched.Sub(last) < copyInterval {
+			return
+		}
+		last = report.Fetched
+		kept := setCopy{URL: report.URL, Fetched: report.Fetched.UTC(), Set: report.Raw, Knows: s.distrusts(report.URL)}
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), vault.StoreTimeout)
+			defer cancel()
+			err := s.Vault.SaveJSON(ctx, copyKey(report.URL, settings.Scope), kept)
+			if err == nil {
+				return
+			}
+			mu.Lock()
+			last = time.Time{} // the next fetch tries again
+			mu.Unlock()
+			if !errors.Is(err, vault.ErrNoStorage) {
+				s.Log().Warn("storing the key set for the next start failed", zap.String("url", report.URL), zap.Error(err))
+			}
+		}()
+	}
+}
+
+// Forget removes the copies of a set that is not used any more, also that of the first versions.
+func (s *Store) Forget(ctx context.Context, url string) error {
+	names, err := s.Vault.List(ctx, path.Join(vault.StoreRoot, Folder, ID(url)), false)
+	err = errors.Join(err, s.Vault.Delete(ctx, path.Join(vault.StoreRoot, OldFolder, ID(url))))
+	for _, name := range names {
+		if IsCopy(name) {
+			err = errors.Join(err, s.Vault.Delete(ctx, name))
+		}
+	}
+	return err
+}

@@ -1,0 +1,190 @@
+// Package lastuse knows when the shared tokens of messengers were last used, to the hour, on any node. Its values in the store are
+// no facts: nothing depends on them, so they are written rarely, without a lock, and what fails is tried again later.
+package lastuse
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
+)
+
+// Interval is how often uses are to be written.
+const Interval = 10 * time.Minute
+
+// keepFor is how long the last use of a removed token stays stored.
+const keepFor = 365 * 24 * time.Hour
+
+// Prefix begins the name of a value; the kind of the ring follows.
+const Prefix = "used-"
+
+func key(name, kind string) string { return path.Join(vault.StoreRoot, name, Prefix+kind) }
+
+// Rings has the uses of every ring that this node has in memory. A ring is named by its messenger and a kind, because a configured
+// and a stored messenger can have the same name.
+type Rings struct {
+	Vault *vault.Vault
+
+	mu    sync.Mutex
+	rings map[string]*Ring
+}
+
+// A Ring has the hours, counted from 1970, in which the tokens of one ring were last used, by kid.
+type Ring struct {
+	mu      sync.Mutex
+	hours   map[string]*atomic.Int64
+	written map[string]int64
+}
+
+// Of returns the hour for a kid. It is the same one after the ring has changed.
+func (r *Ring) Of(kid string) *atomic.Int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.hours[kid] == nil {
+		r.hours[kid] = new(atomic.Int64)
+	}
+	return r.hours[kid]
+}
+
+// latest returns all hours.
+func (r *Ring) latest() map[string]int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	hours := make(map[string]int64, len(r.hours))
+	for kid, hour := range r.hours {
+		hours[kid] = hour.Load()
+	}
+	return hours
+}
+
+// fresh returns the hours that are later than those written last.
+func (r *Ring) fresh() map[string]int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	fresh := make(map[string]int64)
+	for kid, hour := range r.hours {
+		if h := hour.Load(); h > r.written[kid] {
+			fresh[kid] = h
+		}
+	}
+	return fresh
+}
+
+// markWritten records that hours were written.
+func (r *Ring) markWritten(hours map[string]int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.Copy(r.written, hours)
+}
+
+// Of returns the uses of a ring.
+func (r *Rings) Of(name, kind string) *Ring {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.rings == nil {
+		r.rings = make(map[string]*Ring)
+	}
+	id := kind + "/" + name
+	if r.rings[id] == nil {
+		r.rings[id] = &Ring{hours: make(map[string]*atomic.Int64), written: make(map[string]int64)}
+	}
+	return r.rings[id]
+}
+
+// Len returns how many rings are in memory.
+func (r *Rings) Len() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.rings)
+}
+
+// Forget removes the uses of a ring from memory. They stay in the store.
+func (r *Rings) Forget(name, kind string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.rings, kind+"/"+name)
+}
+
+// Drop removes the uses of a ring that is deleted.
+func (r *Rings) Drop(ctx context.Context, name, kind string) {
+	r.Forget(name, kind)
+	_ = r.Vault.Delete(ctx, key(name, kind)) // what stays after an error is harmless
+}
+
+// WriteAll writes the uses that were not written yet. At the first error it stops, and returns the messenger of it.
+func (r *Rings) WriteAll(ctx context.Context) (failed string, err error) {
+	r.mu.Lock()
+	ids := slices.Collect(maps.Keys(r.rings))
+	r.mu.Unlock()
+	for _, id := range ids {
+		kind, name, _ := strings.Cut(id, "/")
+		if err := r.Write(ctx, name, kind); err != nil {
+			return name, err
+		}
+	}
+	return "", nil
+}
+
+// Write adds the new uses of one ring to what other nodes have written.
+func (r *Rings) Write(ctx context.Context, name, kind string) error {
+	ring := r.Of(name, kind)
+	fresh := ring.fresh()
+	if len(fresh) == 0 {
+		return nil
+	}
+	hours, err := r.load(ctx, name, kind)
+	if err != nil {
+		return err
+	}
+	for kid, hour := range fresh {
+		hours[kid] = max(hours[kid], hour)
+	}
+	oldest := time.Now().Add(-keepFor).Unix() / 3600
+	maps.DeleteFunc(hours, func(_ string, hour int64) bool { return hour < oldest })
+	if err := r.Vault.SaveJSON(ctx, key(name, kind), hours); err != nil {
+		return err
+	}
+	ring.markWritten(fresh)
+	return nil
+}
+
+// load reads what all nodes have written.
+func (r *Rings) load(ctx context.Context, name, kind string) (map[string]int64, error) {
+	hours := make(map[string]int64)
+	err := r.Vault.LoadJSON(ctx, key(name, kind), &hours)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, vault.ErrDamaged) || errors.Is(err, vault.ErrTooLarge) {
+		return make(map[string]int64), nil
+	}
+	return hours, err
+}
+
+// Last returns when the tokens of a ring were last used on any node, to the hour.
+func (r *Rings) Last(ctx context.Context, name, kind string) map[string]time.Time {
+	hours, err := r.load(ctx, name, kind)
+	if err != nil {
+		hours = make(map[string]int64) // the uses on this node are still worth showing
+	}
+	r.mu.Lock()
+	ring := r.rings[kind+"/"+name] // and not Of: lists ask for messengers that are not in memory
+	r.mu.Unlock()
+	if ring != nil {
+		for kid, hour := range ring.latest() {
+			hours[kid] = max(hours[kid], hour)
+		}
+	}
+	times := make(map[string]time.Time)
+	for kid, hour := range hours {
+		if hour > 0 {
+			times[kid] = time.Unix(hour*3600, 0).UTC()
+		}
+	}
+	return times
+}

@@ -1,0 +1,46 @@
+package registry
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/lastuse"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
+)
+
+// forgetUses writes the last uses of a stored messenger that is not in memory any more, and removes them from memory.
+func (s *Store) forgetUses(name string) {
+	defer s.lock(name)()
+	if _, old := s.cached(name); old {
+		return // it was read again meanwhile
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), vault.StoreTimeout)
+	defer cancel()
+	_ = s.Uses.Write(ctx, name, ledger.KindStored)
+	s.Uses.Forget(name, ledger.KindStored)
+}
+
+// writeUses writes the last uses that were not written yet.
+func (s *Store) writeUses(ctx context.Context) {
+	if name, err := s.Uses.WriteAll(ctx); err != nil {
+		s.log().Debug("last use of shared tokens not written", zap.String("messenger", name), zap.Error(err))
+	}
+}
+
+// writeUsesRegularly writes last uses until ctx ends.
+func (s *Store) writeUsesRegularly(ctx context.Context) {
+	ticker := time.NewTicker(lastuse.Interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			s.writeUses(ctx)
+			s.unpin()
+		}
+	}
+}
