@@ -113,7 +113,7 @@ func (s *Service) Refresh(ctx context.Context, m *registry.Messenger, distrust b
 }
 
 // refresh fetches one key set.
-func (s *Service) refresh(ctx context.Context, key registry.EngineKey, set *authn.JWKS, distrust bool) error {
+func (s *Service) refresh(ctx context.Context, key keysets.Key, set *authn.JWKS, distrust bool) error {
 	if distrust {
 		// Every node drops the keys that it has fetched so far, and none restores them after a restart.
 		if err := s.Store.KeySets.Distrust(ctx, keysets.ID(key.Settings.URL)); err != nil {

@@ -1,7 +1,7 @@
 // Package keysets keeps what the store has about key sets from URLs: a copy of the last valid set, for a gateway that starts while
 // its key server is unavailable, and the facts that a set was distrusted, which reach every node.
 //
-// It does not fetch anything; authn.JWKS does.
+// It has the engines that fetch, which are authn.JWKS: messengers of one URL share one.
 package keysets
 
 import (
@@ -30,8 +30,10 @@ type Store struct {
 	Vault  *vault.Vault
 	Writer *vault.Writer
 
-	Serves func() bool        // whether a configuration runs: one that is only validated writes no copy
-	Log    func() *zap.Logger // of the newest configuration
+	Serves     func() bool                      // whether a configuration runs: one that is only validated writes no copy
+	Log        func() *zap.Logger               // of the newest configuration
+	Changed    func(Key)                        // is called after every change of a key set
+	IsInternal func(hostname, host string) bool // whether the sets of site owners may be fetched from there
 
 	mu   sync.Mutex
 	sets map[string]*facts // by ID
@@ -56,15 +58,15 @@ func (s *Store) factsOf(id string) *facts {
 	return k
 }
 
-// Use notes that an engine fetches the set of a URL. changed is called after it has dropped a set that another node distrusted.
-func (s *Store) Use(url string, engine *authn.JWKS, changed func()) {
+// noteEngine notes that an engine fetches the set of a URL. changed is called after it has dropped a set that another node distrusted.
+func (s *Store) noteEngine(url string, engine *authn.JWKS, changed func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.factsOf(ID(url)).engines[engine] = changed
 }
 
-// Release notes that an engine is not used any more.
-func (s *Store) Release(url string, engine *authn.JWKS) {
+// forgetEngine notes that an engine is not used any more.
+func (s *Store) forgetEngine(url string, engine *authn.JWKS) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := s.factsOf(ID(url))
@@ -240,9 +242,9 @@ type setCopy struct {
 	Knows   []string        `json:"knows,omitempty"` // the facts that it was distrusted, after which it was fetched
 }
 
-// Restore gives a new engine the stored copy of its key set, unless it was distrusted after that set was fetched. The engine itself
+// restore gives a new engine the stored copy of its key set, unless it was distrusted after that set was fetched. The engine itself
 // decides whether the copy is too old. An error is only logged: the engine fetches the set anyway.
-func (s *Store) Restore(settings authn.JWKSSettings, engine *authn.JWKS) {
+func (s *Store) restore(settings authn.JWKSSettings, engine *authn.JWKS) {
 	ctx := context.Background()
 	_, err := s.read(ctx, ID(settings.URL))
 	var kept setCopy
@@ -272,9 +274,9 @@ func (s *Store) Restore(settings authn.JWKSSettings, engine *authn.JWKS) {
 // once.
 const copyInterval = time.Hour
 
-// Keep returns a function that stores the sets that one engine fetches. It writes in the background, because a request may be waiting
+// keep returns a function that stores the sets that one engine fetches. It writes in the background, because a request may be waiting
 // for the fetch.
-func (s *Store) Keep(settings authn.JWKSSettings) func(authn.FetchReport) {
+func (s *Store) keep(settings authn.JWKSSettings) func(authn.FetchReport) {
 	var mu sync.Mutex
 	var last time.Time
 	return func(report authn.FetchReport) {

@@ -82,6 +82,17 @@ type MeterKey struct {
 	Stored bool
 }
 
+// StoredLabel is the label of stored messengers, which share one, because there may be any number of them.
+const StoredLabel = "stored"
+
+// Label returns the label of the messenger in metrics.
+func (k MeterKey) Label() string {
+	if k.Stored {
+		return StoredLabel
+	}
+	return k.Name
+}
+
 // Destruct implements caddy.Destructor.
 func (*Meter) Destruct() error { return nil }
 

@@ -7,6 +7,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keysets"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
 
@@ -36,13 +37,13 @@ func EndAll(name string, logger *zap.Logger) int {
 // endWithoutKeys ends the connections of m whose tokens were signed by a key that is not active. It is called when the key
 // set at a URL has changed or is not trusted any more. If that is the set of the method before, connections that were opened with
 // other keys are none of its concern.
-func (m *Messenger) endWithoutKeys(key EngineKey) {
+func (m *Messenger) endWithoutKeys(key keysets.Key) {
 	active := m.Verifier.Load().Active()
 	var removed map[string]bool
-	if m.former != nil && m.former.Engine == key {
+	if m.former != nil && m.former.engine.Key == key {
 		removed = m.dropKeys()
 	}
-	all := m.Engine == key
+	all := m.engine.Key == key
 	m.logKeyEnds(Connections.EndWhere(m.Name, func(s session.Subject) bool { return !active[s.Key] && (all || removed[s.Key]) }, session.Revoked))
 	m.boundConnections()
 }
@@ -77,7 +78,7 @@ func (m *Messenger) endRevoked(rules []authn.Revocation) int {
 
 // KeySetChanged is called after every change of a key set from a URL. It ends the connections whose key was removed, at all
 // messengers that use the key set now.
-func (s *Store) KeySetChanged(key EngineKey) {
+func (s *Store) KeySetChanged(key keysets.Key) {
 	s.mu.Lock()
 	var using []*Messenger
 	for _, a := range s.registries {
@@ -89,7 +90,7 @@ func (s *Store) KeySetChanged(key EngineKey) {
 	}
 	s.mu.Unlock()
 	for _, m := range append(using, s.messengers()...) {
-		uses := slices.ContainsFunc(m.sources(), func(src *source) bool { return src.Engine == key })
+		uses := slices.ContainsFunc(m.sources(), func(src *source) bool { return src.engine.Key == key })
 		if uses && !(m.Stored && s.isConfigured(m.Name)) {
 			m.endWithoutKeys(key)
 		}

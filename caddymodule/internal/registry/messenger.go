@@ -88,13 +88,8 @@ func (m *Messenger) prepare(name string, logger *zap.Logger) error {
 	return nil
 }
 
-// Label returns the name of the messenger in metrics. Stored ones share a label, because there may be any number of them.
-func (m *Messenger) Label() string {
-	if m.Stored {
-		return SourceStored
-	}
-	return m.Name
-}
+// Label returns the label of the messenger in metrics.
+func (m *Messenger) Label() string { return m.meterKey().Label() }
 
 // cleanup releases what provision acquired, also after a provision that failed half-way. Calls after the first do nothing.
 func (m *Messenger) cleanup() {
@@ -103,11 +98,11 @@ func (m *Messenger) cleanup() {
 	}
 	for _, src := range m.sources() {
 		if src.KeySet != nil { // requests may still read it
-			releaseEngine(src, m)
+			src.engine.Release(m.meterKey())
 		}
 	}
 	if m.Meter != nil {
-		_, _ = metrics.Meters.Delete(metrics.MeterKey{Name: m.Name, Stored: m.Stored}) // Destruct returns no error
+		_, _ = metrics.Meters.Delete(m.meterKey()) // Destruct returns no error
 	}
 }
 

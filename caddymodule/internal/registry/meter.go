@@ -9,9 +9,14 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 )
 
+// meterKey is how m is counted.
+func (m *Messenger) meterKey() metrics.MeterKey {
+	return metrics.MeterKey{Name: m.Name, Stored: m.Stored}
+}
+
 // acquireMeter sets the meter of m, which messengers of one name share. The messenger releases it in cleanup.
 func (m *Messenger) acquireMeter() {
-	value, _, _ := metrics.Meters.LoadOrNew(metrics.MeterKey{Name: m.Name, Stored: m.Stored}, func() (caddy.Destructor, error) { // the function returns no error
+	value, _, _ := metrics.Meters.LoadOrNew(m.meterKey(), func() (caddy.Destructor, error) { // the function returns no error
 		return metrics.NewMeter(), nil
 	})
 	m.Meter = value.(*metrics.Meter)

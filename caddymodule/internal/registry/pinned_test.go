@@ -184,8 +184,8 @@ func TestStoredAndConfiguredMessengerOfOneName(t *testing.T) {
 		}, settle},
 		"its key set changes": {func(*testing.T, *testNode) {}, func(_ *testing.T, a *testNode) {
 			e, _ := a.Store.cached("acme")
-			e.messenger.Engine.store = a.Store
-			a.Store.KeySetChanged(e.messenger.Engine)
+			e.messenger.engine.Key.Store = &a.Store.KeySets
+			a.Store.KeySetChanged(e.messenger.engine.Key)
 		}},
 	}
 	for what, change := range changes {

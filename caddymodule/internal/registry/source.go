@@ -11,6 +11,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keyfile"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keysets"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/lastuse"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
@@ -23,8 +24,7 @@ type source struct {
 	keys     authn.Keys        // guarded by trusting of the messenger
 	files    *keyfile.Keys     // nil for a key set, and for generated shared tokens
 	KeySet   *authn.JWKS       // the engine of the method jwks; nil for any other
-	Engine   EngineKey         // its key in the pool
-	fetches  *fetchUsers       // of the engine
+	engine   keysets.Engine    // the same, in the pool
 	ring     string            // the revision of the active key ring; guarded by Applying of the journal
 
 	// What a key set of the method before had when connections were compared with it last, and what it has not any more since the
@@ -64,11 +64,10 @@ func (m *Messenger) open(src *source, s *Store, files config.LoadedFiles, r *led
 		if err != nil {
 			return fmt.Errorf("jwks %w", err)
 		}
-		key := EngineKey{settings, s}
-		if src.KeySet, src.fetches, err = acquireEngine(key, access, m); err != nil {
+		if src.engine, err = s.KeySets.Acquire(settings, access, m.meterKey()); err != nil {
 			return err
 		}
-		src.Engine, src.keys = key, src.KeySet
+		src.KeySet, src.keys = src.engine.JWKS, src.engine.JWKS
 	case src.settings.IsGenerated() && r != nil:
 		src.keys, err = m.ringKeys(src, r, s.Uses.Of(m.Name, ledger.KindStored))
 	case src.settings.IsGenerated():
@@ -142,11 +141,11 @@ func (m *Messenger) trust() {
 }
 
 // KeySets returns the engines of the key sets that m uses, by their keys in the pool.
-func (m *Messenger) KeySets() map[EngineKey]*authn.JWKS {
-	sets := make(map[EngineKey]*authn.JWKS)
+func (m *Messenger) KeySets() map[keysets.Key]*authn.JWKS {
+	sets := make(map[keysets.Key]*authn.JWKS)
 	for _, src := range m.sources() {
 		if src.KeySet != nil {
-			sets[src.Engine] = src.KeySet
+			sets[src.engine.Key] = src.KeySet
 		}
 	}
 	return sets
