@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"encoding/xml"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -65,6 +66,43 @@ func TestDocsPagesBeginWithTheirContents(t *testing.T) {
 			if !strings.Contains(head, "](#"+anchorOf(heading[1])+")") {
 				t.Errorf("%s: the contents do not list %q", name, heading[1])
 			}
+		}
+	}
+}
+
+// Every drawing is in a page, has a title and a description, and colours for light and for dark pages. Where it is shown, its content
+// is told in words as well.
+func TestDocsDrawings(t *testing.T) {
+	files, err := filepath.Glob(docsFolder + "*.svg")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("there are no drawings: %v", err)
+	}
+	var all strings.Builder
+	for _, path := range allPages(t) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(text)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var drawing struct {
+			Title string `xml:"title"`
+			Desc  string `xml:"desc"`
+			Style string `xml:"style"`
+		}
+		if err := xml.Unmarshal(text, &drawing); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+		if drawing.Title == "" || len(drawing.Desc) < 100 || !strings.Contains(drawing.Style, "prefers-color-scheme:dark") || len(text) > 8<<10 {
+			t.Errorf("%s lacks a title, a description or colours for dark pages, or is large", file)
+		}
+		if !regexp.MustCompile(`!\[[^\]]{50,}\]\((caddymodule/docs/)?` + regexp.QuoteMeta(filepath.Base(file)) + `\)`).MatchString(all.String()) {
+			t.Errorf("no page shows %s with its content in words", file)
 		}
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
 // buildWithRateLimit builds a gateway that has caddy-ratelimit in it, in a module of its own, so that builds of the plugin do not inherit its
@@ -53,37 +55,23 @@ func buildWithRateLimit(t *testing.T) string {
 }
 
 // caddy-ratelimit runs before messenger_auth unless it is told otherwise, when no contact is verified yet: all contacts share one
-// allowance. In the documented order each contact has its own.
+// allowance. In the order of the documented recipe each contact has its own.
 func TestRateLimitCountsContacts(t *testing.T) {
+	recipe := recipeBlock(t, "Rate limits for contacts", "text")
+	if got := string(caddyfile.Format([]byte(recipe))); got != recipe {
+		t.Errorf("not formatted; caddy fmt writes\n%s", got)
+	}
 	binary := buildWithRateLimit(t)
-	secret := newSecret()
-	file := write(t, "secret", []byte(secret))
-	for order, want := range map[string][]int{
-		"":                                      {200, 200, 429},
-		"order rate_limit after messenger_auth": {200, 200, 200},
-	} {
+	key := write(t, "support.pem", publicPEM(rsaKey(0)))
+	const order = "\torder rate_limit after messenger_auth\n"
+	for name, want := range map[string][]int{"without": {200, 200, 429}, "with": {200, 200, 200}} {
 		addr := freeAddr(t)
-		config := write(t, "Caddyfile", []byte(`{
-	admin off
-	auto_https off
-	`+order+`
-	messenger support {
-		identity_key identity
-		shared_token {file.`+file+`} raw
-	}
-}
-http://`+addr+` {
-	rate_limit {
-		zone contacts {
-			key {http.messenger_auth.messenger}/{http.messenger_auth.identity}
-			events 2
-			window 10m
+		text := strings.NewReplacer("/etc/caddy/support.pem", key, "chat.example.com", "http://"+addr, "reverse_proxy chat-backend:9000", "respond ok",
+			"events 60", "events 2", "window 1m", "window 10m").Replace(recipe)
+		if name == "without" {
+			text = strings.Replace(text, order, "", 1)
 		}
-	}
-	messenger_auth support
-	respond ok
-}
-`))
+		config := write(t, "Caddyfile", []byte(strings.Replace(text, "{\n", "{\n\tadmin off\n\tauto_https off\n", 1)))
 		cmd := exec.Command(binary, "run", "--adapter", "caddyfile", "--config", config)
 		dir := t.TempDir()
 		cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir)
@@ -100,7 +88,7 @@ http://`+addr+` {
 				t.Fatal(err)
 			}
 			if identity != "" {
-				r.Header.Set("Authorization", "Bearer "+sign(secret, good(identity)))
+				r.Header.Set("Authorization", "Bearer "+sign(rsaKey(0), good(identity)))
 			}
 			resp, err := plainClient.Do(r)
 			if err != nil {
@@ -109,7 +97,7 @@ http://`+addr+` {
 			resp.Body.Close()
 			return resp.StatusCode
 		}
-		if order == "" {
+		if name == "without" {
 			// Any request would use up the shared allowance: the listener alone shows that the gateway runs.
 			eventually(t, "the gateway listens", func() bool {
 				conn, err := net.Dial("tcp", addr)
@@ -123,10 +111,10 @@ http://`+addr+` {
 		}
 		for i, identity := range []string{"mark", "eve", "zoe"} {
 			if got := get(identity); got != want[i] {
-				t.Errorf("order %q, the first request of %s: got %d, want %d", order, identity, got, want[i])
+				t.Errorf("%s the order, the first request of %s: got %d, want %d", name, identity, got, want[i])
 			}
 		}
-		if order != "" {
+		if name == "with" {
 			if second, third := get("mark"), get("mark"); second != 200 || third != 429 {
 				t.Errorf("two more requests of mark: got %d and %d, want 200 and 429", second, third)
 			}
