@@ -28,6 +28,7 @@ environment:
   GOOS, GOARCH       the system to build for (build only)
   DEMO_PORT          the port of the demo's chat site (default: 8080)
   DEMO_BACKEND_PORT  the port of the demo's chat backend (default: 9000)
+  DEMO_PANEL_PORT    the port of the demo's control panel (default: 8081)
   BENCH_ROUNDS, BENCH_SECONDS, BENCH_TOKENS
                      how often (5) and how long (5) each load is measured, and
                      how many tokens are used once (100000)
@@ -122,18 +123,19 @@ demo_answers() {
 }
 
 check_ports() {
-	local name port lowest=1024
+	local name port lowest=1024 used=' '
 	[[ ! -r /proc/sys/net/ipv4/ip_unprivileged_port_start ]] || read -r lowest </proc/sys/net/ipv4/ip_unprivileged_port_start
-	for name in DEMO_PORT DEMO_BACKEND_PORT; do
+	for name in DEMO_PORT DEMO_BACKEND_PORT DEMO_PANEL_PORT; do
 		port=${!name}
 		if [[ ! $port =~ ^[1-9][0-9]{0,4}$ ]] || ((port > 65535)); then
 			die "$name is \"$port\", which is not a port: choose a number from 1 to 65535"
 		fi
 		((EUID == 0 || port >= lowest)) || [[ -n ${XCADDY_SETCAP-} ]] || die "$(user) cannot listen on port $port: choose one from $lowest on with $name"
 		# Caddy shares a port with whoever has it already, and requests would go to either.
-		! listening "$port" || die "port $port is in use; choose another with DEMO_PORT or DEMO_BACKEND_PORT"
+		! listening "$port" || die "port $port is in use; choose another with $name"
+		[[ $used != *" $port "* ]] || die "$name is $port, which another part of the demo has: DEMO_PORT, DEMO_BACKEND_PORT and DEMO_PANEL_PORT are three ports"
+		used+="$port "
 	done
-	[[ $DEMO_PORT != "$DEMO_BACKEND_PORT" ]] || die "DEMO_PORT and DEMO_BACKEND_PORT are both $DEMO_PORT: choose two ports"
 }
 
 user() {
@@ -201,7 +203,7 @@ interruptible() {
 
 run() {
 	unset GOOS GOARCH # the binary runs here
-	export DEMO_PORT=${DEMO_PORT:-8080} DEMO_BACKEND_PORT=${DEMO_BACKEND_PORT:-9000}
+	export DEMO_PORT=${DEMO_PORT:-8080} DEMO_BACKEND_PORT=${DEMO_BACKEND_PORT:-9000} DEMO_PANEL_PORT=${DEMO_PANEL_PORT:-8081}
 	claim_demo
 	check_ports
 	build "$@"
@@ -214,7 +216,7 @@ run() {
 	fill_demo "$caddy"
 	check_ports # again: the build takes a while
 	rm -f demo/admin.sock
-	print_requests "$caddy" $$ &
+	show_requests "$caddy" $$ &
 	# As this process it gets Ctrl-C and every other signal itself.
 	exec "$caddy" run --config Caddyfile.example --adapter caddyfile
 }
@@ -239,14 +241,16 @@ listening() {
 	(exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null || (exec 3<>"/dev/tcp/::1/$1") 2>/dev/null
 }
 
-# fill_demo makes the keys of the demo once. They are kept, so that tokens signed with them stay good.
-fill_demo() {
+# fill_demo makes the keys of the demo once. They are kept, so that tokens signed with them stay valid. Secrets are in files that
+# only their owner reads, and never among the arguments of a process, which every user of the machine sees.
+fill_demo() (
 	local caddy=$1
+	umask 077
 	if [[ ! -e demo/support.key.pem || ! -e demo/support.pub.pem ]]; then
 		"$caddy" messenger generate --rsa demo/support
 	fi
 	if [[ ! -s demo/sales.token ]]; then
-		(umask 077 && "$caddy" messenger generate >demo/sales.token)
+		"$caddy" messenger generate >demo/sales.token
 	fi
 	if [[ ! -e demo/billing.key.pem || ! -e demo/billing.pub.pem ]]; then
 		"$caddy" messenger generate --rsa demo/billing
@@ -255,54 +259,73 @@ fill_demo() {
 		"$caddy" messenger jwks demo/billing.pub.pem --kid demo >demo/billing.jwks.json
 	fi
 	if [[ ! -s demo/shop.token || ! -d demo/caddy/messenger/shop ]]; then
-		(umask 077 && "$caddy" messenger tokens reset shop --offline --new-store --config Caddyfile.example --adapter caddyfile >demo/shop.token)
+		"$caddy" messenger tokens reset shop --offline --new-store --config Caddyfile.example --adapter caddyfile >demo/shop.token
 	fi
-}
+	if [[ ! -s demo/panel.password || ! -s demo/panel.hash ]]; then
+		"$caddy" messenger generate | cut -c 5-20 >demo/panel.password
+		"$caddy" hash-password <demo/panel.password >demo/panel.hash
+	fi
+)
 
-# print_requests waits until the server, process $2, is up, so that its first log lines do not bury the requests.
-print_requests() {
-	local caddy=$1 server=$2 site=http://localhost:$DEMO_PORT
-	local support sales billing shop other
-	support=$("$caddy" messenger sign --key demo/support.key.pem --identity mark)
-	other=$("$caddy" messenger sign --key demo/support.key.pem --identity eve)
-	sales=$("$caddy" messenger sign --key demo/sales.token --identity mark)
-	billing=$("$caddy" messenger sign --key demo/billing.key.pem --kid demo --identity-key sub --identity mark --claim aud=chat)
-	shop=$("$caddy" messenger sign --key demo/shop.token --identity mark)
-	until [[ -S demo/admin.sock ]] && listening "$DEMO_PORT" && listening "$DEMO_BACKEND_PORT"; do
+# show_requests prints the requests to try when the server, process $2, is up, so that its first log lines do not bury them.
+show_requests() {
+	local caddy=$1 server=$2
+	umask 077
+	sign_headers "$caddy"
+	list_requests "$caddy" >demo/requests.txt
+	until [[ -S demo/admin.sock ]] && listening "$DEMO_PORT" && listening "$DEMO_BACKEND_PORT" && listening "$DEMO_PANEL_PORT"; do
 		kill -0 "$server" 2>/dev/null || return 0
 		sleep 0.1
 	done
+	echo
+	cat demo/requests.txt
+}
+
+# sign_headers writes a token for each messenger into a file that curl reads as a header.
+sign_headers() {
+	local caddy=$1 support other
+	support=$("$caddy" messenger sign --key demo/support.key.pem --identity mark)
+	header "$support" >demo/support.header
 	# A forged token: the claims of one, the signature of another.
+	other=$("$caddy" messenger sign --key demo/support.key.pem --identity eve)
+	header "${other%.*}.${support##*.}" >demo/forged.header
+	header "$("$caddy" messenger sign --key demo/sales.token --identity mark)" >demo/sales.header
+	header "$("$caddy" messenger sign --key demo/billing.key.pem --kid demo --identity-key sub --identity mark --claim aud=chat)" >demo/billing.header
+	header "$("$caddy" messenger sign --key demo/shop.token --identity mark)" >demo/shop.header
+}
+
+header() { printf 'Authorization: Bearer %s\n' "$1"; }
+
+# list_requests prints what a person sees: it fits into a terminal of 80 columns and 24 lines, with an empty line above.
+list_requests() {
+	local caddy=$1 site=http://localhost:$DEMO_PORT password
+	password=$(<demo/panel.password)
+	[[ $caddy != "$root/caddy" ]] || caddy=./caddy
+	caddy=$(printf %q "$caddy")
 	cat <<TEXT
-
-The demo serves $site until Ctrl-C. Try these in another terminal.
-
-A contact of the messenger support, with a token signed by its RSA key (200):
-  curl -i -H 'Authorization: Bearer $support' $site/support/hello
-
-A forged token: another identity under the same signature (401 signature_invalid):
-  curl -i -H 'Authorization: Bearer ${other%.*}.${support##*.}' $site/support/hello
-
-A contact of the messenger shop, whose shared token the gateway generated (200):
-  curl -i -H 'Authorization: Bearer $shop' $site/shop/hello
-
-A contact of the messenger sales, with a token signed by its shared token (200):
-  curl -i -H 'Authorization: Bearer $sales' $site/sales/hello
-
-The same in an address, for what cannot send a header: a ticket, which is valid once and for 30 seconds (200):
-  curl -i "$site/sales/hello?ticket=\$(curl -s -X POST -H 'Authorization: Bearer $sales' $site/sales/ticket | sed 's/.*"ticket":"//; s/".*//')"
-
-A contact of the messenger billing, with a token signed by a key from a URL (200):
-  curl -i -H 'Authorization: Bearer $billing' $site/billing/hello
-
+The demo runs until Ctrl-C. Its control panel, for a browser on this machine:
+  http://localhost:$DEMO_PANEL_PORT   user: operator   password: $password
+Requests to try in another terminal, which are also in demo/requests.txt:
+  cd $(printf %q "$root")
+A contact of support, whose site signs with an RSA key of its own (200):
+  curl -i -H @demo/support.header $site/support/hello
+A forged token: another contact, the same signature (401 signature_invalid):
+  curl -i -H @demo/forged.header $site/support/hello
+A contact of shop, whose shared token the gateway has generated (200):
+  curl -i -H @demo/shop.header $site/shop/hello
+A contact of sales, whose shared token is in a file (200):
+  curl -i -H @demo/sales.header $site/sales/hello
+The same in an address: a ticket, which is valid once, for 30 seconds (200):
+  curl -i "$site/sales/hello?ticket=\$(
+    curl -sX POST -H @demo/sales.header $site/sales/ticket |
+      cut -d '"' -f 4)"
+A contact of billing, whose site publishes its key at a URL (200):
+  curl -i -H @demo/billing.header $site/billing/hello
 No token, and an identity that the client made up (401 token_missing):
   curl -i -H 'X-Contact-Identity: mark' $site/support/hello
-
-These tokens are valid for an hour. To sign others:
-  $(printf '%q messenger sign --key %q' "$caddy" "$root/demo/support.key.pem") --identity zoe
-To see why a token is refused, or what the backend gets for it:
-  $(printf '%q messenger explain support --address %q' "$caddy" "unix/$root/demo/admin.sock")
-
+These tokens are valid for an hour. To sign one, and to see why it is refused:
+  $caddy messenger sign --key demo/support.key.pem --identity zoe
+  $caddy messenger explain support --address unix/demo/admin.sock
 TEXT
 }
 

@@ -29,6 +29,7 @@ func startExample(t *testing.T, secret string) *gateway {
 	for name, content := range map[string][]byte{
 		"support.pub.pem":   publicPEM(rsaKey(0)),
 		"sales.token":       []byte(secret + "\n"),
+		"panel.hash":        []byte(panelHash + "\n"),
 		"billing.jwks.json": []byte(mustJSON(map[string]any{"keys": []jwk{publicJWK(rsaKey(2), "demo")}})),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
@@ -38,6 +39,7 @@ func startExample(t *testing.T, secret string) *gateway {
 	addr := freeAddr(t)
 	setPort(t, "DEMO_PORT", addr)
 	setPort(t, "DEMO_BACKEND_PORT", freeAddr(t))
+	setPort(t, "DEMO_PANEL_PORT", freeAddr(t))
 	g := &gateway{t: t, addr: addr, url: "http://" + addr, log: filepath.Join(dir, "caddy.log"), sock: filepath.Join(sockDir, "example")}
 	replaced := strings.NewReplacer(
 		"admin unix/demo/admin.sock", "admin unix/"+g.sock,

@@ -58,7 +58,7 @@ func newCheckout(t *testing.T) *checkout {
 	}
 	c.write(filepath.Join(c.bin, "go"), []byte(stubGo))
 	c.write(filepath.Join(c.bin, "xcaddy"), []byte(stubXcaddy))
-	c.env = []string{"PATH=" + c.bin + ":" + os.Getenv("PATH"), "HOME=" + c.folder(), "TMPDIR=" + c.folder(), "DEMO_PORT=" + freePort(t), "DEMO_BACKEND_PORT=" + freePort(t)}
+	c.env = []string{"PATH=" + c.bin + ":" + os.Getenv("PATH"), "HOME=" + c.folder(), "TMPDIR=" + c.folder(), "DEMO_PORT=" + freePort(t), "DEMO_BACKEND_PORT=" + freePort(t), "DEMO_PANEL_PORT=" + freePort(t)}
 	return c
 }
 
@@ -154,6 +154,9 @@ func TestScriptSaysInOneLineWhatIsMissing(t *testing.T) {
 		{"OUTPUT is nowhere, for the demo", "run", []string{"OUTPUT=" + full + "/no/caddy"}, []string{"OUTPUT", full + "/no"}},
 		{"a port in use", "run", []string{"DEMO_PORT=" + port}, []string{port, "in use", "DEMO_PORT"}},
 		{"the backend's port in use", "run", []string{"DEMO_BACKEND_PORT=" + port}, []string{port, "in use", "DEMO_BACKEND_PORT"}},
+		{"the panel's port in use", "run", []string{"DEMO_PANEL_PORT=" + port}, []string{port, "in use", "DEMO_PANEL_PORT"}},
+		{"the panel on the port of the site", "run", []string{"DEMO_PORT=34567", "DEMO_PANEL_PORT=34567"}, []string{"34567", "three ports"}},
+		{"the panel's port is none", "run", []string{"DEMO_PANEL_PORT=0"}, []string{`"0"`, "DEMO_PANEL_PORT"}},
 		{"a port that is none", "run", []string{"DEMO_PORT=80a"}, []string{"80a", "DEMO_PORT"}},
 		{"a port that is too high", "run", []string{"DEMO_BACKEND_PORT=70000"}, []string{"70000", "DEMO_BACKEND_PORT"}},
 		{"one port for both", "run", []string{"DEMO_PORT=34567", "DEMO_BACKEND_PORT=34567"}, []string{"34567"}},

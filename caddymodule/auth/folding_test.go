@@ -49,7 +49,7 @@ func TestOnlyASCIIIsAWordOfAProtocol(t *testing.T) {
 			r := get()
 			r.Host = word
 			o, err := config.ParseOrigin("http://kiosk.example.com")
-			return err == nil && isOwnOrigin(r, o)
+			return err == nil && upstream.IsOwnOrigin(r, o)
 		}},
 	} {
 		for _, word := range []string{test.word, strings.ToUpper(test.word), strings.ToTitle(test.word[:1]) + test.word[1:]} {

@@ -24,7 +24,7 @@ func checkOrigin(m *registry.Messenger, r *http.Request, o *upstream.Outcome, fo
 		return nil
 	}
 	if len(values) == 1 {
-		if origin, err := config.ParseOrigin(values[0]); err == nil && (allows(m, origin) || isOwnOrigin(r, origin)) {
+		if origin, err := config.ParseOrigin(values[0]); err == nil && (allows(m, origin) || upstream.IsOwnOrigin(r, origin)) {
 			return nil
 		}
 	}

@@ -20,7 +20,7 @@ var places = []place{
 	{"messenger", "the global option messenger { … } without a name", []string{"poll_interval", "jwks_internal_hosts", "store", "store_max_age", "token_cache_size", "assertion_issuer"}},
 	{"messenger_auth", "the directive messenger_auth { … }", []string{"mode", "token_from", "forward_token", "identity_header", "messenger_header", "claims_header", "identity_encoding",
 		"claim_header", "websocket_rejection", "logout_path", "cors", "contact_limit", "assertion", "stream_types", "ticket_path", "ticket_lifetime"}},
-	{"messenger_panel", "the directive messenger_panel { … }", []string{"user"}},
+	{"messenger_panel", "the directive messenger_panel { … }", []string{"help", "sign_out", "user"}},
 	{"contact_limit", "the block of contact_limit, in the directive messenger_auth { … }", []string{"connections", "requests"}},
 	{"assertion", "the block of assertion, in the directive messenger_auth { … }", []string{"lifetime", "header", "alg"}},
 	{"store", "the block of store, in the global option messenger { … }", []string{"key"}},

@@ -113,6 +113,8 @@ func (v *visit) render(status int, page string, data any) {
 type view struct {
 	Title    string
 	Operator string
+	SignOut  string // where a link of the operator's leads, or ""
+	Help     string
 	Scoped   bool
 	Notice   string           // what was done
 	Alert    string           // what was not done
@@ -122,7 +124,7 @@ type view struct {
 }
 
 func (v *visit) view(title string) view {
-	return view{Title: title, Operator: v.operator, Scoped: v.scoped(), Notice: v.notice()}
+	return view{Title: title, Operator: v.operator, SignOut: v.SignOut, Help: v.Help, Scoped: v.scoped(), Notice: v.notice()}
 }
 
 // A messengerStatus is a messenger with its state on this node.

@@ -55,9 +55,16 @@ type Panel struct {
 	// was verified. Requests for which it is empty are refused. Default: {http.auth.user.id}.
 	User string `json:"user,omitempty"`
 
-	app         *admin.Service
-	crossOrigin *http.CrossOriginProtection
-	logger      *zap.Logger
+	// Where the link "Sign out" of every page leads: the address of a page with https://, or a path such as /logout that begins
+	// with one /. It ends the session of whatever authenticates the operators; passwords of basic_auth have none. Default: no
+	// link.
+	SignOut string `json:"sign_out,omitempty"`
+
+	// Where the link "Help" of every page leads, like sign_out. Default: no link.
+	Help string `json:"help,omitempty"`
+
+	app    *admin.Service
+	logger *zap.Logger
 }
 
 // CaddyModule returns the Caddy module information.
@@ -85,14 +92,15 @@ func (p *Panel) Provision(ctx caddy.Context) error {
 	}
 	p.app = admin.NewService(app.(*messenger.App))
 	p.logger = printlog.New(ctx.Logger())
-	p.crossOrigin = http.NewCrossOriginProtection()
 	return nil
 }
 
 // parsePanel reads the directive:
 //
 //	messenger_panel [<matcher>] [<messenger>…] {
-//		user <placeholder>
+//		user     <placeholder>
+//		sign_out <url>
+//		help     <url>
 //	}
 func parsePanel(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	return routing.ParseAnswering(h, new(Panel))
@@ -103,17 +111,24 @@ func (p *Panel) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the name of the directive
 	place := d.Token()
 	p.Messengers = d.RemainingArgs()
-	user := func(d *caddyfile.Dispenser) error {
-		option := d.Token()
-		if err := config.StringOption(&p.User)(d); err != nil {
-			return err
+	// option reads an option whose value is checked at once, so that the mistake is found at its line.
+	option := func(target *string, check func() error) config.OptionParser {
+		return func(d *caddyfile.Dispenser) error {
+			name := d.Token()
+			if err := config.StringOption(target)(d); err != nil {
+				return err
+			}
+			if err := check(); err != nil {
+				return config.AtToken(name).Errf("messenger_panel: %w", err)
+			}
+			return nil
 		}
-		if err := checkPanelUser(p.User); err != nil {
-			return config.AtToken(option).Errf("messenger_panel: %w", err)
-		}
-		return nil
 	}
-	if err := config.ParseBlock(d, "messenger_panel", map[string]config.OptionParser{"user": user}); err != nil {
+	if err := config.ParseBlock(d, "messenger_panel", map[string]config.OptionParser{
+		"user":     option(&p.User, func() error { return checkPanelUser(p.User) }),
+		"sign_out": option(&p.SignOut, func() error { return checkLink("sign_out", p.SignOut) }),
+		"help":     option(&p.Help, func() error { return checkLink("help", p.Help) }),
+	}); err != nil {
 		return err
 	}
 	if err := p.checkSettings(); err != nil {

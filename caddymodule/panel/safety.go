@@ -15,6 +15,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
@@ -69,15 +70,21 @@ func (v *visit) admit() error {
 	return nil
 }
 
-// checkTransport keeps passwords and shared tokens from crossing a network unencrypted. A page of another site that makes its
+// checkTransport keeps passwords and shared tokens from crossing a network unencrypted. A proxy that the operator trusts says
+// whether the browser has reached it over TLS; the same header of anyone else is not read. A page of another site that makes its
 // name resolve to 127.0.0.1 (DNS rebinding) reaches a loopback address too, but names its own host.
 func checkTransport(r *http.Request) error {
-	if r.TLS != nil {
+	proxied := upstream.FromTrustedProxy(r) && len(r.Header["X-Forwarded-Proto"]) > 0
+	switch scheme, _, known := upstream.ReachedAt(r); {
+	case known && scheme == "https":
 		return nil
+	case !known || proxied:
+		return registry.StatusError(http.StatusForbidden, "The panel answers only over HTTPS, and the proxy in front of it does not say that it was reached so.")
 	}
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	if local == nil || !isLoopbackAddr(local.String()) || !isLoopbackAddr(r.RemoteAddr) {
-		return registry.StatusError(http.StatusForbidden, "The panel answers only over HTTPS; over plain HTTP it answers only on the gateway's own machine.")
+		return registry.StatusError(http.StatusForbidden, "The panel answers only over HTTPS; over plain HTTP it answers only on the gateway's own machine. "+
+			"A proxy that ends TLS in front of it has to be in trusted_proxies, and to send X-Forwarded-Proto.")
 	}
 	if !isLoopbackHost(r.Host) {
 		return registry.StatusError(http.StatusForbidden, "Over plain HTTP the panel answers only under the name localhost or a loopback address.")
@@ -103,19 +110,25 @@ func isLoopbackHost(hostport string) bool {
 	return err == nil && ip.Unmap().IsLoopback()
 }
 
-// checkSameOrigin refuses changes that a page of another site makes an operator's browser send (CSRF). Current browsers name the
-// origin of such a request in one of two headers; a form without both is refused.
+// checkSameOrigin refuses changes that a page of another site makes an operator's browser send (CSRF). Current browsers say in
+// Sec-Fetch-Site, which no page can set, whether a page of the same origin sends the request. They do so over HTTPS and to
+// localhost. Others name the origin of the page, which has to be ours with its scheme; a form without both is refused.
 func (v *visit) checkSameOrigin() error {
 	if upstream.IsSafe(v.r.Method) {
 		return nil
 	}
-	if v.r.Header.Get("Sec-Fetch-Site") == "" && v.r.Header.Get("Origin") == "" {
+	origin := v.r.Header.Get("Origin")
+	switch site := v.r.Header.Get("Sec-Fetch-Site"); {
+	case site == "same-origin", site == "none":
+		return nil
+	case site == "" && origin == "":
 		return registry.StatusError(http.StatusForbidden, "The browser does not say which page sent this form. Use a newer browser.")
+	case site == "":
+		if page, err := config.ParseOrigin(origin); err == nil && upstream.IsOwnOrigin(v.r, page) {
+			return nil
+		}
 	}
-	if err := v.crossOrigin.Check(v.r); err != nil {
-		return registry.StatusError(http.StatusForbidden, "This form was sent by a page of another site.")
-	}
-	return nil
+	return registry.StatusError(http.StatusForbidden, "This form was sent by a page of another site.")
 }
 
 // choose makes name the messenger of this visit. On a mount that names messengers the answer for any other is the same, whether
@@ -159,8 +172,30 @@ func (p *Panel) checkSettings() error {
 			return fmt.Errorf("messenger %q: %w", entry, err)
 		}
 	}
+	if err := checkLink("sign_out", p.SignOut); err != nil {
+		return err
+	}
+	if err := checkLink("help", p.Help); err != nil {
+		return err
+	}
 	if p.User == "" {
 		return nil
 	}
 	return checkPanelUser(p.User)
+}
+
+// checkLink checks where a link of the operator's leads. It is on every page, and a person follows it who can change keys: it
+// cannot run a script (javascript:, data:), and does not leave HTTPS.
+func checkLink(option, link string) error {
+	if link == "" {
+		return nil
+	}
+	u, err := url.Parse(link)
+	isPath := strings.HasPrefix(link, "/") && !strings.HasPrefix(link, "//") && err == nil
+	isHTTPS := err == nil && u.Scheme == "https" && u.Hostname() != "" && u.User == nil
+	// Browsers read \ as /, and drop line breaks and blanks.
+	if !isPath && !isHTTPS || strings.ContainsAny(link, "\\{}") || strings.Contains(link, " ") || printable.Line(link) != link {
+		return fmt.Errorf("%s %q is not the address of a page with https://, or a path that begins with one /", option, link)
+	}
+	return nil
 }

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
@@ -60,7 +58,7 @@ var (
 // dropOthers removes headers that name another address. Only a trusted proxy may send them. Caddy itself handles
 // X-Forwarded-Host, but not its other spellings.
 func (a Address) dropOthers(r *http.Request) {
-	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
+	if FromTrustedProxy(r) {
 		return
 	}
 	for key := range r.Header {

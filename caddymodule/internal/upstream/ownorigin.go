@@ -1,4 +1,4 @@
-package auth
+package upstream
 
 import (
 	"net/http"
@@ -8,32 +8,31 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
-// isOwnOrigin reports whether o is the origin under which the client reached r. If that is not known for certain, the answer
+// IsOwnOrigin reports whether o is the origin under which the client reached r. If that is not known for certain, the answer
 // is false: guessing http would admit an attacker who can change pages that are sent over plain HTTP.
-func isOwnOrigin(r *http.Request, o config.Origin) bool {
-	scheme, hostport, known := reachedAt(r)
+func IsOwnOrigin(r *http.Request, o config.Origin) bool {
+	scheme, hostport, known := ReachedAt(r)
 	if !known {
 		return false
 	}
-	hostport, _ = upstream.WithoutFinalDot(hostport)
+	hostport, _ = WithoutFinalDot(hostport)
 	own, err := config.ParseOrigin(scheme + "://" + hostport)
 	o.Host = strings.TrimSuffix(o.Host, ".") // a page of the host with its final dot is one of the same host
 	return err == nil && own == o
 }
 
-// reachedAt returns the scheme and the host under which the client reached r. A trusted proxy in front says how it was
+// ReachedAt returns the scheme and the host under which the client reached r. A trusted proxy in front says how it was
 // reached itself, in the first elements of X-Forwarded-Proto and X-Forwarded-Host; later ones are those of proxies behind
 // it. Forwarded (RFC 7239) and X-Forwarded-Port are not read: few proxies set them, and the others pass on what a client
 // has sent. If a trusted proxy sends the scheme in Forwarded only, it is unknown.
-func reachedAt(r *http.Request) (scheme, hostport string, known bool) {
+func ReachedAt(r *http.Request) (scheme, hostport string, known bool) {
 	scheme, hostport = "http", r.Host
 	if r.TLS != nil {
 		scheme = "https"
 	}
-	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); !trusted {
+	if !FromTrustedProxy(r) {
 		return scheme, hostport, true
 	}
 	if proto, sent := firstElement(r.Header["X-Forwarded-Proto"]); sent {
@@ -61,4 +60,10 @@ func firstElement(lines []string) (string, bool) {
 	}
 	first, _, _ := strings.Cut(lines[0], ",")
 	return strings.Trim(first, " \t"), true
+}
+
+// FromTrustedProxy reports whether r was sent by a proxy that the operator trusts (trusted_proxies).
+func FromTrustedProxy(r *http.Request) bool {
+	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
+	return trusted
 }
