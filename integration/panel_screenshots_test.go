@@ -46,6 +46,18 @@ func (p *panelTab) shoot(dir, name string) {
 	}
 }
 
+// pictures is the folder for pictures, or "" if nobody has asked for them.
+func pictures(t *testing.T) string {
+	t.Helper()
+	if os.Getenv("MESSENGER_SCREENSHOTS") == "" {
+		return ""
+	}
+	if err := os.MkdirAll("../screenshots", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return "../screenshots"
+}
+
 // axeSource is axe-core, which finds mistakes of accessibility. It is "" where npm has not installed it.
 var axeSource = sync.OnceValue(func() string {
 	for _, dir := range filepath.SplitList(os.Getenv("NODE_PATH")) {
@@ -80,13 +92,7 @@ func TestBrowserPictures(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	dir := ""
-	if os.Getenv("MESSENGER_SCREENSHOTS") != "" {
-		dir = "../screenshots"
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
+	dir := pictures(t)
 	keys := newKeyServer(t, publicJWK(rsaKey(1), "login-2026-11"), publicJWK(rsaKey(2), "login-2026-10"), jwk{"kty": "EC", "crv": "P-256", "kid": "ec-key"})
 	pem := write(t, "support.pem", publicPEM(rsaKey(0)))
 	g := startPanel(t, nil, "messenger {\njwks_internal_hosts 127.0.0.1\n}\nmessenger support {\nidentity_key sub\npublic_key {file."+pem+"} kid 2026\naudience chat-support\nrequire_claims exp\nallowed_origin https://www.example.com\n}\nmessenger sales {\nidentity_key customer_id\nshared_token\nmax_lifetime 15m\n}")
