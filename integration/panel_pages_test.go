@@ -102,7 +102,7 @@ func TestPanelSaysWhatIsWrongWithAForm(t *testing.T) {
 		{"no method", fields("name", "n", "method", ""), "method-public_key", "Choose a validation method."},
 		{"a method that is none", fields("name", "n", "method", "none"), "method-public_key", "Choose a validation method."},
 		{"no public key", fields("name", "n", "method", "public_key"), "key-0", "Public key is empty"},
-		{"a key that is none", fields("name", "n", "method", "public_key", "key", "hello"), "key-0", "Public key 1 "},
+		{"a key that is none", fields("name", "n", "method", "public_key", "key", "hello"), "key-0", "Public key "},
 		{"a private key", fields("name", "n", "method", "public_key", "key", private), "key-0", "It was not stored, and it is not shown again here."},
 		{"a file of the gateway", fields("name", "n", "method", "public_key", "key", "{file./etc/passwd}"), "key-0", "Public key number 1 is a placeholder"},
 		{"no URL", fields("name", "n", "method", "jwks"), "url", "URL of the key set is empty"},

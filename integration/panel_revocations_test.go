@@ -62,7 +62,11 @@ func TestPanelRevokesAndUndoes(t *testing.T) {
 	forged := sign(newSecret(), with(good("mark"), claims{"jti": "b"}))
 	refused := owner.post(page, url.Values{"what": {"token"}, "token": {forged}, "action": {"look"}})
 	refused.says(t, 422, "This token is refused already (signature_invalid)")
-	owner.post(page, url.Values{"what": {"token"}, "token": {sign(secret, good("mark"))}, "action": {"look"}}).says(t, 422, "This token has no ID")
+	without := owner.post(page, url.Values{"what": {"token"}, "token": {sign(secret, good("mark"))}, "action": {"look"}})
+	without.says(t, 422, "This token has no ID")
+	if !strings.Contains(without.body, `name="contact" value="mark"`) || strings.Contains(refused.body, `name="contact" value="mark"`) {
+		t.Error("the contact of a valid token, and of no other, is in its field")
+	}
 	if strings.Contains(refused.body, forged[:20]) {
 		t.Error("the page has the token")
 	}

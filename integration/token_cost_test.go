@@ -111,7 +111,7 @@ func TestStoredMessengersMayNotMakeTokensDear(t *testing.T) {
 			}
 		}
 	}
-	u.post("?page=new", fields("name", "n", "method", "public_key", "key", pemOf(costlyKey(8192, 65537)))).says(t, 422, "Public key 1 is an RSA key of 8192 bits")
+	u.post("?page=new", fields("name", "n", "method", "public_key", "key", pemOf(costlyKey(8192, 65537)))).says(t, 422, "Public key is an RSA key of 8192 bits")
 	u.post("?page=new", fields("name", "n", "audience", strings.Join(entries(33, 8), "\n"))).says(t, 422, "Audience has 33 entries; a stored messenger takes at most 32")
 	// The operator, who pays, may.
 	g.load("messenger support {\n identity_key identity\n public_key {file."+write(t, "key.pem", []byte(pemOf(costlyKey(8192, 1<<31-1))))+"}\n audience "+strings.Join(entries(40, 300), " ")+"\n}", "respond ok")

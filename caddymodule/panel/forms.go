@@ -203,7 +203,10 @@ func (f *settingsForm) checkKeys() (wrong []fieldError) {
 		return []fieldError{{"key-0", fmt.Sprintf("There are more than %d public keys.", config.MaxPublicKeys)}}
 	}
 	for i, k := range f.Keys {
-		field := fmt.Sprintf("key-%d", i)
+		field, number := fmt.Sprintf("key-%d", i), ""
+		if len(f.Keys) > 1 {
+			number = fmt.Sprintf(" %d", i+1)
+		}
 		if _, ok := config.ParseReference(k.Key); ok {
 			continue // it is refused as a whole
 		}
@@ -215,10 +218,10 @@ func (f *settingsForm) checkKeys() (wrong []fieldError) {
 			continue
 		}
 		if err == nil {
-			wrong = append(wrong, fieldError{field, fmt.Sprintf("Key ID of public key %d %s", i+1, hidden(k.KeyID))})
+			wrong = append(wrong, fieldError{field, "Key ID of public key" + number + " " + hidden(k.KeyID)})
 			continue
 		}
-		text := fmt.Sprintf("Public key %d %s.", i+1, strings.TrimSuffix(err.Error(), "."))
+		text := sentence("Public key" + number + " " + err.Error())
 		if sigkey.IsSecret(err) || strings.Contains(k.Key, "PRIVATE KEY") || strings.Contains(k.Key, `"d"`) {
 			f.Keys[i].Key = ""
 			text += " It was not stored, and it is not shown again here."

@@ -14,6 +14,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keyserver"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
@@ -67,6 +68,7 @@ var panelTemplates = sync.OnceValue(func() map[string]*template.Template {
 		"inc":     func(i int) int { return i + 1 },
 		"code":    markCode,
 		"badges":  badgesOf,
+		"title":   func(code string) string { return authn.Code(code).Info().Title },
 	}).ParseFS(panelFiles, "pages/layout.html", "pages/parts.html", "pages/readiness.html"))
 	pages := make(map[string]*template.Template)
 	for _, name := range []string{"list", "new", "messenger", "keys", "secret", "test", "embed", "delete", "error", "revocations", "revoke", "history"} {

@@ -125,6 +125,9 @@ func (v *visit) changeRevocations(sent form) error {
 	}
 	if len(wrong) > 0 {
 		f.Token = "" // it may be a whole token
+		if f.What == "token" {
+			f.Contact = target.Identity
+		}
 		return v.renderRevocations(http.StatusUnprocessableEntity, f, wrong, "")
 	}
 	matching := admin.EndRequest{Messenger: v.name, Identity: target.Identity, TokenID: target.TokenID, TokenHash: target.TokenHash}
@@ -250,7 +253,10 @@ func (v *visit) tokenTarget(token string) (target ledger.Revocation, expires *ti
 	case rej != nil:
 		wrong = []fieldError{{"token", "This token is refused already (" + string(rej.Code) + "), so that there is nothing to revoke. The page Token test says why. To revoke it for the future, enter its token ID (jti)."}}
 	case contact.TokenID == "":
-		wrong = []fieldError{{"token", "This token has no ID (the claim jti), so that it cannot be revoked alone. Revoke the tokens of its contact instead, " + strconv.Quote(contact.Identity) + "."}}
+		wrong = []fieldError{{"token", "This token has no ID (the claim jti), so that it cannot be revoked alone. Revoke all tokens of its contact instead."}}
+		if shownLine(contact.Identity) == contact.Identity { // the field of the contact sends it back as it is
+			target.Identity = contact.Identity
+		}
 	default:
 		target.TokenHash = contact.TokenID
 		if !contact.Expires.IsZero() {
