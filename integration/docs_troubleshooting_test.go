@@ -104,7 +104,7 @@ func TestDocsCommandsExist(t *testing.T) {
 			}
 			seen++
 			command, rest, err := root.Find(words)
-			if err != nil || command == root {
+			if err != nil || command == root || command.HasSubCommands() && len(rest) > 0 && regexp.MustCompile(`^[a-z]`).MatchString(rest[0]) {
 				t.Errorf("%s: there is no command caddy messenger %s: %v", path, strings.Join(words, " "), err)
 				continue
 			}

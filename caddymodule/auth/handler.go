@@ -45,7 +45,21 @@ func init() {
 // Handler verifies the contact of a request and tells the upstream who it is, in headers that clients cannot set.
 //
 // From every request that reaches it, it removes the headers that it sets, and those that any other messenger_auth of the
-// configuration sets, in all spellings. Then it verifies the requests that match. The token is removed as well.
+// configuration sets, in all spellings. Then it verifies the requests that match. The token is removed as well. In a Caddyfile:
+//
+//	messenger_auth [<matcher>] [<messenger>] {
+//		token_from header Authorization Bearer
+//	}
+//
+// After it these placeholders have the verified contact, percent-encoded. They are empty for anonymous requests.
+//
+// Placeholder | Description
+// ------------|-------------
+// `{http.messenger_auth.identity}` | The contact identity
+// `{http.messenger_auth.messenger}` | The name of the messenger; a contact identity is unique only together with it
+// `{http.messenger_auth.claim.*}` | A claim that has a header, by its name
+// `{http.messenger_auth.code}` | The code of a refusal, also of one that the modes optional and report let pass
+// `{http.auth.user.id}` | The contact identity, unless another authenticator has set it
 type Handler struct {
 	// Which requests are verified, in the form of a route's matchers. The others are cleaned and passed on: they must
 	// not reach the chat backend. Default: all requests.

@@ -42,9 +42,10 @@ not reloaded, and no connection is closed.
 
 Give --identity-key or --identity-path, and exactly one of --public-key, --jwks,
 --jwks-discovery and --shared-token.
-The flags are the options of the same names in the Caddyfile. With --settings
-they are read instead from a file, or from standard input (-), as the JSON that
-"show --json" prints under "settings".
+The flags have the names of the options in the Caddyfile, with the name of the
+block in front of those in a block (--jwks-timeout). With --settings the settings
+are read instead from a file, or from standard input (-), as the JSON that "show
+--json" prints under "settings".
 
 A messenger with --shared-token has no token yet: generate the first one with
 caddy messenger tokens generate <messenger>.

@@ -44,7 +44,21 @@ func init() {
 }
 
 // App has the messengers whose contacts messenger_auth verifies, with the keys and the claims that each of them trusts. It is
-// configured by the global option "messenger" of the Caddyfile.
+// configured by the global option "messenger" of the Caddyfile. The block without a name has the options for all messengers:
+//
+//	{
+//		messenger support {
+//			identity_key identity
+//			public_key {file./etc/caddy/support.pem}
+//			require_claims exp
+//		}
+//		messenger {
+//			poll_interval 2s
+//		}
+//	}
+//
+// Texts of a messenger may contain Caddy's global placeholders, such as `{env.*}` and `{file.*}`. They are resolved when the
+// configuration is loaded, and files that keys are in are read again every poll_interval.
 type App struct {
 	// The messengers by name. A name is 1 to 63 lower-case letters, digits, "_" and "-", beginning with a letter or
 	// digit; the chat backend receives it with every contact.

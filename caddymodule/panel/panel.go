@@ -43,6 +43,20 @@ const defaultPanelUser = "{http.auth.user.id}"
 //
 // It does not ask for a password: put an authentication handler before it. It answers only on TLS, or from and to loopback
 // addresses, and never to a contact whom messenger_auth has verified.
+//
+// In a Caddyfile:
+//
+//	panel.example.com {
+//		basic_auth {
+//			alice {env.ALICE_PASSWORD_HASH}
+//		}
+//		messenger_panel [<matcher>] [<messenger...>] {
+//			user {http.auth.user.id}
+//		}
+//	}
+//
+// It reads these placeholders, and sets none: those of an authenticator for the operator and for names of messengers,
+// `{http.request.host.labels.*}` and `{http.request.uri.path.*}` for the latter only.
 type Panel struct {
 	// The messengers that this mount shows and changes, by name. A placeholder that an authenticator sets, such as
 	// {http.auth.user.id}, or a part of the address, such as {http.request.host.labels.2}, is resolved for each request;
