@@ -113,17 +113,17 @@ func (s *Source) removeReferer(r *http.Request) {
 
 // removeFrom removes the parts of a list for which ours is true, and leaves the bytes of all others.
 func removeFrom(list string, separator byte, ours func(part string) bool) string {
-	found := false
+	found := ""
 	for part := range parts(list, separator) {
 		if ours(part) {
-			found = true
+			found = part
 			break
 		}
 	}
-	if !found {
+	if found == "" {
 		return list
 	}
-	kept := make([]byte, 0, len(list))
+	kept := make([]byte, 0, len(list)-len(found)+1) // mostly there is nothing else, and what there is ends with a separator
 	for more := true; more; {
 		var part string
 		if part, list, more = strings.Cut(list, string(rune(separator))); part == "" || !ours(part) {

@@ -8,14 +8,23 @@ import (
 // A query is of an attacker's choice, up to 16 KiB with thousands of parts. So the search copies no part, and none costs more than
 // its length.
 
+// isParameter reports whether pair is the query parameter that carries tokens.
+func (s *Source) isParameter(pair string) bool {
+	if len(pair) < len(s.Name) {
+		return false // as are most parts of a query that an attacker made long
+	}
+	name, _, _ := strings.Cut(pair, "=")
+	return name == s.Name || unescapesTo(name, s.Name)
+}
+
 // parameter returns the value of a query parameter if pair is the one that carries tokens.
 func (s *Source) parameter(pair string) (string, bool) {
-	if len(pair) < len(s.Name) {
-		return "", false // as are most parts of a query that an attacker made long
-	}
-	name, value, _ := strings.Cut(pair, "=")
-	if name != s.Name && !unescapesTo(name, s.Name) {
+	if !s.isParameter(pair) {
 		return "", false
+	}
+	_, value, _ := strings.Cut(pair, "=")
+	if !strings.ContainsAny(value, "%+") {
+		return value, true
 	}
 	if decoded, err := url.QueryUnescape(value); err == nil {
 		return decoded, true
@@ -47,10 +56,7 @@ func (s *Source) removeParameter(query string) string {
 	if query == "" {
 		return query
 	}
-	return removeFrom(query, '&', func(pair string) bool {
-		_, ours := s.parameter(pair)
-		return ours
-	})
+	return removeFrom(query, '&', s.isParameter)
 }
 
 // removeFromAddress is removeParameter for a whole URL, as a request line or a Referer has it.
