@@ -38,7 +38,8 @@ const (
 	signing = 31 * 24 * time.Hour
 	lead    = 24 * time.Hour
 
-	// farewell is how long a key is published after it has stopped to sign, and kept how long it is in the storage after that.
+	// farewell is how long a key is published after it has stopped to sign, and kept how long it is in the storage after that, at
+	// least; see isReplaced.
 	farewell = 24 * time.Hour
 	kept     = 24 * time.Hour
 
@@ -137,7 +138,7 @@ func (k *Keys) load(ctx context.Context) error {
 		newest, known := k.read[name]
 		k.mu.Unlock()
 		if known {
-			if !newest.IsZero() && k.now().After(newest.Add(signing+farewell+kept)) {
+			if !newest.IsZero() && k.isReplaced(newest) {
 				unreadable = errors.Join(unreadable, k.remove(ctx, name))
 			}
 			continue
@@ -199,12 +200,32 @@ func (k *Keys) remove(ctx context.Context, name string) error {
 	if err := k.vault.Delete(ctx, name); err != nil {
 		return err
 	}
-	now := k.now()
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	made := k.read[name]
 	delete(k.read, name)
-	k.keys = slices.DeleteFunc(slices.Clone(k.keys), func(key *Key) bool { return now.After(key.At.Add(signing + farewell + kept)) })
+	k.keys = slices.DeleteFunc(slices.Clone(k.keys), func(key *Key) bool { return !key.At.After(made) })
 	return nil
+}
+
+// isReplaced reports whether no node needs a key that was made at that time: it is not published any more by this node's clock, and
+// two keys that were made weeks apart are newer. A clock that is wrong says the first, and the node makes a newer key as well, but
+// only one: without the second it would remove the key with which all others sign.
+func (k *Keys) isReplaced(made time.Time) bool {
+	if !k.now().After(made.Add(signing + farewell + kept)) {
+		return false
+	}
+	var first time.Time
+	for _, key := range k.list() {
+		switch {
+		case !key.At.After(made):
+		case first.IsZero():
+			first = key.At
+		case key.At.After(first.Add(signing / 2)):
+			return true
+		}
+	}
+	return false
 }
 
 func (k *Keys) list() []*Key {

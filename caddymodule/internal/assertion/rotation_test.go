@@ -165,3 +165,43 @@ func TestKeyOfTheFutureDoesNotSign(t *testing.T) {
 		t.Errorf("it signs with %+v", k)
 	}
 }
+
+// A node whose clock is weeks ahead takes the key of all others for an old one. It must not remove it: a node that starts then would
+// sign with a key that no backend knows. By right clocks old keys are removed, so that there are never many.
+func TestWrongClockRemovesNoKey(t *testing.T) {
+	now := start
+	storage := &certmagic.FileStorage{Path: t.TempDir()}
+	right := newNodes(t, &now, storage, EdDSA, 0)[0]
+	right.refresh(t, EdDSA)
+	used := right.signer(EdDSA, now).ID
+	wrong := newNodes(t, &now, storage, EdDSA, 40*24*time.Hour)[0]
+	for range 3 {
+		wrong.refresh(t, EdDSA, ES256)
+		now = now.Add(time.Minute)
+	}
+	started := newNodes(t, &now, storage, EdDSA, 0)[0]
+	started.refresh(t, EdDSA)
+	if k := started.signer(EdDSA, now); k == nil || k.ID != used || !strings.Contains(string(started.Set()), used) {
+		t.Fatalf("a node that starts does not sign with the key of the others: %v", k == nil)
+	}
+	stored := func() []string {
+		names, err := right.vault.List(context.Background(), "messenger/_assertion/facts", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return names
+	}
+	before := stored()
+	for range 70 {
+		now = now.Add(72 * time.Hour)
+		right.refresh(t, EdDSA)
+		if n := len(stored()); n > len(before)+4 {
+			t.Fatalf("there are %d keys", n)
+		}
+	}
+	for _, name := range stored() {
+		if name == before[0] {
+			t.Error("the first key is still in the storage after half a year")
+		}
+	}
+}
