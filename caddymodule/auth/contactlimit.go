@@ -80,10 +80,13 @@ var limitedContacts = sync.OnceValue(func() *recent.Map[limitedContact, *allowan
 // overLimit counts a verified request, and returns the rejection if its contact has reached a limit. The messenger and the identity
 // are those of a valid token, so that a contact is never counted for what another one does.
 func (h *Handler) overLimit(m *registry.Messenger, r *http.Request, o *upstream.Outcome) *authn.Rejection {
-	if h.ContactLimit == nil || o.Contact == nil || o.Limited {
+	if h.ContactLimit == nil || o.Contact == nil {
 		return nil
 	}
-	o.Limited = true
+	if counted, _ := o.Limited.(*ContactLimit); counted != nil && *counted == *h.ContactLimit {
+		return nil // by an earlier handler with the same limit
+	}
+	o.Limited = h.ContactLimit
 	if h.ContactLimit.Requests > 0 {
 		now := o.Began
 		if o.Cache != authn.CacheHit {
@@ -94,11 +97,23 @@ func (h *Handler) overLimit(m *registry.Messenger, r *http.Request, o *upstream.
 				RetryAfter: int(math.Ceil(wait.Seconds()))}
 		}
 	}
-	if o.Most = h.ContactLimit.Connections; o.Most > 0 && (o.Handshake || asksForEvents(r)) && registry.Connections.Has(m.Name, o.Contact.Identity, o.Most) {
+	if most := h.ContactLimit.Connections; most > 0 && (o.Most == 0 || most < o.Most) {
+		o.Most = most
+	}
+	if o.Most > 0 && (o.Handshake || asksForEvents(r)) && hasConnections(m, o) {
 		return &authn.Rejection{Code: authn.TooManyConnections, Reason: "the contact has as many connections open as contact_limit allows",
 			RetryAfter: connectionRetry}
 	}
 	return nil
+}
+
+// hasConnections reports whether the contact has as many connections as it may. An earlier handler may track this one already,
+// which is not one of them.
+func hasConnections(m *registry.Messenger, o *upstream.Outcome) bool {
+	if o.Session != nil {
+		return o.Session.IsBeyond(o.Most)
+	}
+	return registry.Connections.Has(m.Name, o.Contact.Identity, o.Most)
 }
 
 // take takes one request out of the allowance of a contact. It returns how long to wait if there is none left.

@@ -20,7 +20,6 @@ package auth
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -289,12 +288,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, d decision) erro
 	var over *authn.Rejection
 	asserted := ""
 	if rej == nil {
-		over = h.overLimit(m, r, o)
-		if over == nil || mode == config.ModeReport {
-			var failed *authn.Rejection
-			asserted, failed = h.assert(m, o)
-			over = cmp.Or(over, failed)
-		}
+		asserted, over = h.admit(m, r, mode, o)
 	}
 	h.record(r, m, mode, o, cmp.Or(rej, over), token)
 	switch {
@@ -315,6 +309,16 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, d decision) erro
 	}
 }
 
+// admit counts a verified request in contact_limit, and returns the assertion about its contact, or why it is refused.
+func (h *Handler) admit(m *registry.Messenger, r *http.Request, mode config.Mode, o *upstream.Outcome) (asserted string, over *authn.Rejection) {
+	over = h.overLimit(m, r, o)
+	if over != nil && mode != config.ModeReport {
+		return "", over
+	}
+	asserted, failed := h.assert(m, o)
+	return asserted, cmp.Or(over, failed)
+}
+
 // matches reports whether r is one of the requests to verify. It is called after the cleaning, so that no matcher ever sees
 // an identity that a client forged.
 func (h *Handler) matches(r *http.Request) (bool, error) {
@@ -322,23 +326,6 @@ func (h *Handler) matches(r *http.Request) (bool, error) {
 		return true, nil
 	}
 	return h.matchers.AnyMatchWithError(r)
-}
-
-// passVerified handles a request that an earlier messenger_auth verified.
-func (h *Handler) passVerified(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome, next caddyhttp.Handler) error {
-	if o.Messenger == m.Name {
-		if over := h.overLimit(m, r, o); over != nil && mode != config.ModeReport {
-			h.record(r, m, mode, o, over, "")
-			return h.refuse(w, r, m, o, over)
-		}
-		return h.guard(m, w, r, mode, o, next)
-	}
-	if c := h.refusals.Check(zap.ErrorLevel, "a request was verified for one messenger and then reached the messenger_auth of another; "+
-		"put the two on routes that exclude each other"); c != nil {
-		c.Write(zap.String("verified_by", o.Handler), zap.String("verified_for", o.Messenger),
-			zap.String("then_reached", h.title), zap.String("messenger", m.Name))
-	}
-	return caddyhttp.Error(http.StatusInternalServerError, errors.New("one request reached messenger_auth for two messengers"))
 }
 
 // Interface guards

@@ -32,9 +32,10 @@ type Outcome struct {
 	Began     time.Time          // when the verification began, or the request was decided without one
 	Cache     authn.CacheOutcome // whether the token was in the cache
 	Handshake bool               // the request opens a WebSocket; Clean finds that out
-	Limited   bool               // a handler has counted the request in its contact_limit
+	Limited   any                // the contact_limit in which a handler has counted the request last
 	Most      int                // how many connections the contact may have open; 0 for any number
 	Guarded   bool               // a handler guards the connection already
+	Session   *session.Session   // the connection, if it is tracked already
 
 	ErrorAnswer  func(http.ResponseWriter) http.ResponseWriter // wraps the answer of an error route; may be nil
 	ErrorPrivate bool                                          // the answer of an error route is already made private
@@ -44,6 +45,7 @@ type Outcome struct {
 	sent     [2]string // the values of identity and messenger; the request's header has slices of it
 	informed [1]string // the value of the contact information, likewise
 	asserted [1]string // the assertion, likewise
+	proof    string    // the header of the assertion; "" if there is none
 	claimed  []string  // the values of the claims; the request's header has slices of it
 	identity string    // percent-encoded, for placeholders
 	claims   *Contract // has the names of the claims, for placeholders; nil before Set
@@ -92,7 +94,26 @@ func (o *Outcome) Refuse(r *http.Request, rej *authn.Rejection) {
 	for _, name := range o.set {
 		delete(r.Header, name)
 	}
-	o.set, o.identity, o.claims, o.values = nil, "", nil, nil
+	o.set, o.proof, o.identity, o.claims, o.values = nil, "", "", nil, nil
+}
+
+// SetsAll reports whether the handler that has verified the contact sets all headers of c, but for that of the assertion.
+func (o *Outcome) SetsAll(c *Contract) bool {
+	first := o.claims
+	return first == nil || first.identity == c.identity && first.messenger == c.messenger && first.information == c.information &&
+		!slices.ContainsFunc(c.claimHeaders, func(name string) bool { return !slices.Contains(first.claimHeaders, name) })
+}
+
+// ClaimText returns the text of the contact's i-th claim of c, or "" if there is none. If an earlier handler has verified the contact,
+// only the claims of that one are known.
+func (o *Outcome) ClaimText(c *Contract, i int) string {
+	if o.claims != nil && o.claims != c {
+		i = slices.Index(o.claims.Claims, c.Claims[i])
+	}
+	if i < 0 || i >= len(o.Contact.Claims) {
+		return ""
+	}
+	return o.Contact.Claims[i].Text
 }
 
 // IsVerified reports whether a messenger_auth has verified the contact of r.

@@ -29,6 +29,7 @@ func (c *Contract) Set(r *http.Request, o *Outcome) {
 	for _, name := range o.set {
 		delete(r.Header, name) // a request has one contact, and its headers are those of the last handler that verified it
 	}
+	o.proof = ""
 	o.set = slices.Clip(c.always) // shared by all requests; clipped, so that append makes a copy
 	// Later handlers may change values in place, so every request has its own.
 	o.sent = [2]string{identity, o.Messenger}
@@ -54,9 +55,12 @@ func (c *Contract) setInformation(r *http.Request, o *Outcome) {
 	}
 }
 
-// SetAssertion adds an assertion to what Set has set.
+// SetAssertion adds an assertion to what Set has set. A request has one: that of an earlier handler is for another backend.
 func (c *Contract) SetAssertion(r *http.Request, o *Outcome, assertion string) {
-	o.asserted[0] = assertion
+	if o.proof != "" && o.proof != c.assertion {
+		delete(r.Header, o.proof)
+	}
+	o.asserted[0], o.proof = assertion, c.assertion
 	o.set = append(o.set, c.assertion)
 	r.Header[c.assertion] = o.asserted[:]
 }

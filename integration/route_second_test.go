@@ -1,0 +1,117 @@
+package integration
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// A route has a messenger_auth of its own behind that of its site. The first verifies the contact. The limits and the assertion of
+// the second apply as well, and no assertion for one backend reaches another.
+func TestSecondHandlerLimitsAndAsserts(t *testing.T) {
+	m, up, chat := methods(t)[0], newUpstream(t), newChat(t)
+	g := start(t, up, "messenger {\n assertion_issuer https://chat.example.com\n}\n"+strings.ReplaceAll(m.messengers, "identity_key identity", "identity_key identity\n contact_claims vip"), `
+		messenger_auth support {
+			claim_header plan X-Contact-Plan
+			claim_header name X-Contact-Name
+			contact_limit {
+				requests 1000/1h
+				connections 9
+			}
+			assertion {
+				audience chat-backend
+				header X-First-Proof
+			}
+		}
+		handle /files/* {
+			messenger_auth support {
+				claim_header name X-Contact-Name
+				contact_limit {
+					requests 3/1h
+				}
+				assertion {
+					audience file-backend
+				}
+			}
+			reverse_proxy UPSTREAM
+		}
+		handle /same/* {
+			messenger_auth support {
+				contact_limit {
+					requests 1000/1h
+					connections 9
+				}
+			}
+			reverse_proxy UPSTREAM
+		}
+		handle /one/* {
+			messenger_auth support {
+				claim_header plan X-Other-Plan
+				contact_limit {
+					connections 1
+				}
+			}
+			reverse_proxy `+chat.addr+`
+		}
+		handle {
+			reverse_proxy UPSTREAM
+		}
+	`)
+	token := func(identity string) string {
+		return bearer(sign(m.key, with(good(identity), claims{"name": "Mark", "plan": "gold", "vip": true})))
+	}
+	forged := []string{"X-First-Proof: forged", "X-Contact-Assertion: forged"}
+	for i := range 4 {
+		a := g.get("/files/hello", append(forged, token("second"))...)
+		if want := map[bool]int{true: 200, false: 429}[i < 3]; a.status != want {
+			t.Fatalf("request %d got %d, want %d", i, a.status, want)
+		}
+	}
+	reached := up.take()
+	if len(reached) != 3 {
+		t.Fatalf("%d requests reached the backend", len(reached))
+	}
+	h := reached[0].header
+	said := payloadOf(t, h.Get("X-Contact-Assertion"))
+	if got := fmt.Sprintln(said["aud"], said["sub"], said["claims"], h["X-First-Proof"]); got != "file-backend second map[name:Mark vip:true] []\n" {
+		t.Errorf("the backend of the files reads %s", got)
+	}
+	if a := g.get("/hello", append(forged, token("second"))...); a.status != 200 {
+		t.Errorf("elsewhere: got %d", a.status)
+	}
+	h = up.one(t).header
+	if said := payloadOf(t, h.Get("X-First-Proof")); fmt.Sprintln(said["aud"], said["claims"], h["X-Contact-Assertion"]) != "chat-backend map[name:Mark plan:gold vip:true] []\n" {
+		t.Errorf("the backend of the chat reads %v and %v", said, h)
+	}
+	if a := g.get("/same/hello", token("second")); a.status != 200 || payloadOf(t, up.one(t).header.Get("X-First-Proof"))["aud"] != "chat-backend" {
+		t.Errorf("with the same limit: got %d", a.status)
+	}
+
+	// The first tracks the connection before the second sees the request: it is not a connection that the contact has already.
+	first, status := protocols[0].open(g, "/one/echo", token("second"))
+	if status != 101 {
+		t.Fatalf("the only connection got %d", status)
+	}
+	for _, line := range []string{"Accept: */*", "Accept: text/event-stream"} {
+		a := g.get("/one/quiet", token("second"), line)
+		if refused := a.status == 429 && a.code(t) == "too_many_connections"; !refused && !strings.Contains(a.body, "event: auth\ndata: too_many_connections") {
+			t.Errorf("a second one, %s: got %d %s", line, a.status, a.body)
+		}
+	}
+	stream := g.stream(version{"HTTP/1.1", plainClient}, "/one/quiet", token("another"), "Accept: text/event-stream")
+	if stream.StatusCode != 200 {
+		t.Errorf("another contact got %d", stream.StatusCode)
+	}
+	first.close()
+	patiently(t, "a closed connection makes room", func() bool {
+		s, status := protocols[0].open(g, "/one/echo", token("second"))
+		defer s.close()
+		return status == 101
+	})
+	if !strings.Contains(g.logs(), "an earlier messenger_auth verifies the requests of this one, whose own headers are not set") {
+		t.Error("the log does not say that a claim_header has no effect")
+	}
+	if a := g.get("/one/hello", token("second")); a.status != 200 {
+		t.Errorf("got %d", a.status)
+	}
+}
