@@ -58,7 +58,8 @@ func startAsserting(t *testing.T) (m method, g *gateway, up *upstream, asserted 
 	t.Helper()
 	m = methods(t)[0]
 	up = newUpstream(t)
-	g = start(t, up, "messenger {\n assertion_issuer https://chat.example.com\n}\n"+strings.ReplaceAll(m.messengers, "identity_key identity", "identity_key identity\n contact_claims name n aud"), assertionSite)
+	issuer := write(t, "issuer", []byte("https://chat.example.com"))
+	g = start(t, up, "messenger {\n assertion_issuer {file."+issuer+"}\n}\n"+strings.ReplaceAll(m.messengers, "identity_key identity", "identity_key identity\n contact_claims name n aud"), assertionSite)
 	return m, g, up, func(path string, c claims) string {
 		t.Helper()
 		if a := g.get(path, bearer(sign(m.key, c))); a.status != 200 {
@@ -160,6 +161,12 @@ func TestNoAssertionWithoutAStoreKey(t *testing.T) {
 	}
 	if text := loadError(t, m.messengers, assertionSite); !strings.Contains(text, "assertion needs assertion_issuer") {
 		t.Errorf("without an issuer: %s", text)
+	}
+	if text := loadError(t, "messenger {\n assertion_issuer {env.MESSENGER_NOT_SET}\n}\n"+m.messengers, assertionSite); !strings.Contains(text, "assertion_issuer") || !strings.Contains(text, "MESSENGER_NOT_SET") {
+		t.Errorf("with an issuer that is not set: %s", text)
+	}
+	if text := loadError(t, m.messengers, "messenger_auth support {\n assertion {\n audience {http.request.host}\n }\n}"); !strings.Contains(text, "would be signed as it is written") {
+		t.Errorf("with a placeholder in an audience: %s", text)
 	}
 }
 

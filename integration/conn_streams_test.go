@@ -1,9 +1,12 @@
 package integration
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -101,6 +104,33 @@ func TestOnlyStreamTypesAreCut(t *testing.T) {
 	all.Wait()
 	if time.Now().Before(end) {
 		t.Error("the token has not expired; nothing was tested")
+	}
+}
+
+// Over HTTP/1.0 the end of the connection is the end of the answer, and proxies with that version pass it on as the whole. It is
+// broken off instead. An event stream ends as ever.
+func TestStreamOverHTTP10IsBrokenOff(t *testing.T) {
+	messengers, secret := strict(t, "max_session 0")
+	g := start(t, newChat(t).upstream, messengers, streamingRoutes)
+	for path, want := range map[string]string{"/plain/quiet?type=application/x-ndjson": "connection reset", "/events/quiet": revokedEvent} {
+		conn, err := net.Dial("tcp", g.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_, _ = fmt.Fprintf(conn, "GET %s HTTP/1.0\r\nHost: %s\r\n%s\r\n\r\n", path, g.addr, bearer(sign(secret, claims{"identity": "mark", "jti": path})))
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil || resp.StatusCode != 200 {
+			t.Fatalf("%s: %v", path, err)
+		}
+		if _, err := io.ReadFull(resp.Body, make([]byte, 5)); err != nil {
+			t.Fatal(err)
+		}
+		g.operator().want(200, "POST", "connections/end", map[string]any{"messenger": "support", "identity": "mark"})
+		body, err := io.ReadAll(resp.Body)
+		if got := fmt.Sprint(string(body), err); !strings.Contains(got, want) || resp.ContentLength >= 0 || len(resp.TransferEncoding) > 0 {
+			t.Errorf("%s: it ends with %q", path, got)
+		}
 	}
 }
 

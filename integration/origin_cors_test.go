@@ -18,7 +18,10 @@ var pagesCORS = map[string]bool{
 	"https://www.example.com.evil.com": false, "https://evil-www.example.com": false, "https://www.example.com@evil.com": false,
 	"https://www.example.com,https://evil.com": false, "https://www.example.com https://evil.com": false, "https://www.example.com/": false,
 	"capacitor://localhost.evil.com": false, "capacitor://localhost:1": false, "https://localhost": false, "capacitor:localhost": false,
-	"https://www%2eexample.com": false, "https://www.example.com\t": true, // net/http trims it
+	"https://www.example.com.": false, "https://sub.www.example.com": false, "https://example.com": false, "https://wwwXexample.com": false, "wss://www.example.com": false,
+	"https://evil.com#https://www.example.com": false, "https://evil.com?https://www.example.com": false, "https://www.example.com:443@evil.com": false, "file://": false,
+	"chrome-extension://www.example.com": false, "https://www.example.com:0": false, "https://app.example.com": false, "https://*.example.com": false, "https://www.example.com:443": true,
+	"HTTPS://WWW.EXAMPLE.COM": true, "https://www%2eexample.com": false, "https://www.example.com\t": true, // net/http trims it
 }
 
 const corsSite = `
@@ -90,9 +93,12 @@ func TestCORS(t *testing.T) {
 	}
 	for o, allowed := range pagesCORS {
 		up.take()
-		asked := origin(o, "Access-Control-Request-Method: PATCH", "Access-Control-Request-Headers: authorization,x-own")
+		asked := origin(o, "Access-Control-Request-Method: PATCH", "Access-Control-Request-Headers: authorization,x-own", "Access-Control-Request-Private-Network: true")
 		for _, path := range []string{"/", "/own/", "/optional/", "/report/"} {
 			a := g.do(http.MethodOptions, path, asked...)
+			if len(a.header["Access-Control-Allow-Private-Network"]) > 0 {
+				t.Errorf("%s: %q may read from a private network, which nobody has configured", path, o)
+			}
 			switch reached := len(up.take()); {
 			case o == "":
 				if want := map[string]int{"/": 401, "/own/": 401, "/optional/": 200, "/report/": 200}[path]; a.status != want {

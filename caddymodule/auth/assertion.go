@@ -61,6 +61,11 @@ func (a *Assertion) check() error {
 	if err := config.CheckList(a.Audience); err != nil {
 		return fmt.Errorf("assertion: audience %w", err)
 	}
+	for _, name := range a.Audience {
+		if strings.Contains(name, "{") {
+			return fmt.Errorf("assertion: audience %q has a placeholder, which would be signed as it is written; in a Caddyfile, {$NAME} is replaced when it is read", name)
+		}
+	}
 	if d := time.Duration(a.Lifetime); d != 0 && (d < minAssertionLifetime || d > maxAssertionLifetime) {
 		return fmt.Errorf("assertion: lifetime %s is not between %s and %s", d, minAssertionLifetime, maxAssertionLifetime)
 	}
@@ -122,12 +127,12 @@ func (h *Handler) assert(m *registry.Messenger, o *upstream.Outcome) (string, *a
 		s.Object = upstream.Part(s.Object, maxAsserted, func(text string) (string, bool) { return text, true }, func() {})
 	}
 	room := maxAsserted - len(s.Object)
-	if len(c.Claims) > 0 {
-		s.Texts = make([]string, len(c.Claims))
-		for i, claim := range c.Claims {
-			if len(claim.Text) <= room {
-				s.Texts[i] = claim.Text
-				room -= len(claim.Text)
+	if names := h.headers.Claims; len(names) > 0 {
+		s.Texts = make([]string, len(names))
+		for i := range names {
+			if text := o.ClaimText(&h.headers, i); len(text) <= room {
+				s.Texts[i] = text
+				room -= len(text)
 			}
 		}
 	}

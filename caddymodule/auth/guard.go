@@ -111,6 +111,7 @@ func (g *guardedWriter) track() {
 	}
 	g.connection = session.NewConnection(g.cancel)
 	g.session = registry.Connections.Add(g.subject(), deadline(g.messenger, g.outcome.Contact, time.Now()), g.connection)
+	g.outcome.Session = g.session
 }
 
 // subject returns what revocations and key changes are compared with.
@@ -142,7 +143,7 @@ func (g *guardedWriter) beginConnection() {
 // panic resets it.
 func (g *guardedWriter) serve(r *http.Request, next caddyhttp.Handler) (err error) {
 	defer func() {
-		g.outcome.Guarded = false // an error route may guard its own response
+		g.outcome.Guarded, g.outcome.Session = false, nil // an error route may guard its own response
 		if g.connection == nil {
 			return
 		}
@@ -152,6 +153,9 @@ func (g *guardedWriter) serve(r *http.Request, next caddyhttp.Handler) (err erro
 		if (g.events || g.cuts) && g.connection.Asked() {
 			if cause := recover(); cause != nil && cause != http.ErrAbortHandler {
 				panic(cause)
+			}
+			if g.cuts && !g.request.ProtoAtLeast(1, 1) {
+				resetConnection(g.ResponseWriter)
 			}
 			if err = nil; g.cuts || g.cancel == nil && !g.closing {
 				panic(http.ErrAbortHandler) // of an event stream the last event was sent, and this is how net/http closes the connection

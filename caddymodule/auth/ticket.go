@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -106,7 +107,7 @@ func (h *Handler) giveTicket(w http.ResponseWriter, r *http.Request, m *registry
 	return nil
 }
 
-var errTicketRequest = &authn.Rejection{Code: authn.TicketRequestInvalid, Reason: "the body of a request for a ticket is neither empty nor an object with the one member path"}
+var errTicketRequest = &authn.Rejection{Code: authn.TicketRequestInvalid, Reason: "the body of a request for a ticket is neither empty nor an object with the one member path, a path without a query"}
 
 // ticketPathOf returns the path to which the body of a request binds the ticket, or "" for all.
 func ticketPathOf(w http.ResponseWriter, r *http.Request) (string, *authn.Rejection) {
@@ -128,7 +129,13 @@ func ticketPathOf(w http.ResponseWriter, r *http.Request) (string, *authn.Reject
 	if members, _ := strictjson.Members(body); err != nil || !valid || len(members) != 1 || !strings.HasPrefix(path, "/") || len(path) > maxTicketPath {
 		return "", errTicketRequest
 	}
-	return path, nil
+	// As the server reads the path of a request, so that the two are compared in one spelling: browsers escape fewer characters than
+	// Go does. An address with a query would be a ticket that is never valid.
+	address, err := url.ParseRequestURI(path)
+	if err != nil || strings.ContainsAny(path, "?#") {
+		return "", errTicketRequest
+	}
+	return address.EscapedPath(), nil
 }
 
 // These are why a ticket is not taken.

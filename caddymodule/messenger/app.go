@@ -92,6 +92,7 @@ type App struct {
 	TokenCacheSize *int `json:"token_cache_size,omitempty"`
 
 	registry *registry.Registry
+	issuer   string             // AssertionIssuer, with its placeholders resolved
 	stop     context.CancelFunc // ends the goroutines of Start
 
 	mu      sync.Mutex
@@ -129,6 +130,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}
 	if err := config.CheckList(internalHosts); err != nil {
 		return fmt.Errorf("messenger: jwks_internal_hosts %w", err)
+	}
+	if a.issuer, err = files.Resolve(a.AssertionIssuer); err != nil {
+		return fmt.Errorf("messenger: assertion_issuer: %w", err)
 	}
 	if err := metrics.Register(ctx.GetMetricsRegistry(), processScrape); err != nil {
 		return err

@@ -49,7 +49,7 @@ var errNoIssuer = errors.New("assertion needs assertion_issuer in the global opt
 // UseAssertion is called by a handler that sends assertions. It returns their issuer, and nil keys if there cannot be any. It only
 // reads, because caddy validate calls it as well.
 func (a *App) UseAssertion(alg string) (issuer string, keys *assertion.Keys, err error) {
-	if a.AssertionIssuer == "" {
+	if a.issuer == "" {
 		return "", nil, errNoIssuer
 	}
 	keys = a.registry.Store.Assertions
@@ -66,7 +66,7 @@ func (a *App) UseAssertion(alg string) (issuer string, keys *assertion.Keys, err
 	if first {
 		a.refreshAssertions(context.Background())
 	}
-	return a.AssertionIssuer, keys, nil
+	return a.issuer, keys, nil
 }
 
 // startAssertions makes the keys that are missing, and keeps them up to date until ctx ends.
