@@ -25,6 +25,7 @@ var floors = map[string]int{
 	"internal/upstream":    6,
 	"internal/ledger":      5,
 	"internal/assertion":   5,
+	"internal/samples":     5,
 	"internal/keyfile":     5,
 	"internal/lastuse":     5,
 	"internal/configtest":  5,

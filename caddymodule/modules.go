@@ -10,6 +10,7 @@
 //	internal/keysets               copies of key sets in the store, and which were distrusted
 //	internal/transfer              the file in which messengers are carried from one store to another
 //	internal/upstream              the header contract with the backend
+//	internal/samples               the programs that site developers copy
 //	internal/assertion             tokens that the gateway signs for backends, and their keys
 //	internal/ledger                what the store's facts say about one messenger
 //	internal/keyfile               keys of the configuration, and changes of their files

@@ -1,226 +1,177 @@
 package panel
 
 import (
-	"bytes"
-	"encoding/json"
+	"net"
 	"net/http"
-	"slices"
-	"strconv"
+	"net/url"
 	"strings"
-	"sync"
-	"text/template"
-	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/auth"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/routing"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/samples"
 )
 
-// The programs that site developers copy: one signs tokens on their server, the other sends them from their page. They are
-// filled in with the settings of the messenger, so that the first token is accepted.
-
-// defaultTokenLife is how long the tokens of the samples live, unless the messenger requires a shorter life.
-const defaultTokenLife = 10 * time.Minute
+// The page Embed: the programs that site developers copy, and a test that sends a token to the gateway as their page does.
 
 // defaultMarker is the subprotocol before the token where no messenger_auth names another.
 const defaultMarker = "jwt"
 
-// A sampleContract is what a sample is filled in with.
-type sampleContract struct {
-	Messenger string
-	Identity  string   // the identity key, or the top-level member that has the identity inside
-	Inside    []string // where it is in there; empty for an identity key
-	Secret    bool     // it is signed with a shared token, otherwise with a private key
-	Algorithm string
-	KeyID     string
-	Type      string // of the header, if it is another than the libraries write
-	Seconds   int
-	Claims    []sampleClaim // beside the identity, iat and exp
-	Marker    string
-}
+// maxAddress bounds the address of the gateway.
+const maxAddress = 2 << 10
 
-type sampleClaim struct {
-	Name, Value string
-	FillIn      bool // the messenger requires the claim, and only the site knows its value
-}
-
-func sampleContractOf(m *config.Messenger, name string, keys *admin.KeysInfo, marker string) *sampleContract {
-	path := strictjson.Pointer{m.IdentityKey}
-	if m.IdentityPath != "" {
-		path, _ = config.ParseIdentityPath(m.IdentityPath) // it was checked when it was stored
-	}
-	if len(path) == 0 {
-		path = strictjson.Pointer{""} // settings that cannot be used are shown as well
-	}
-	c := &sampleContract{Messenger: name, Identity: path[0], Inside: path[1:], Secret: m.SharedToken != nil, Marker: marker}
-	if authn.TypeOf(m.TokenType) != "jwt" {
-		c.Type = m.TokenType
-	}
-	life := defaultTokenLife
-	if limit := time.Duration(m.MaxLifetime); limit > 0 && limit < life {
-		life = max(limit, time.Second)
-	}
-	c.Seconds = int(life / time.Second)
-	if algorithms := m.SigningAlgorithms().List(); len(algorithms) > 0 { // a stored value may have no method
-		c.Algorithm = algorithms[0].String()
-	}
-	if keys != nil && !c.Secret {
-		for i, key := range keys.Keys {
-			if i == 0 {
-				c.Algorithm = key.Algorithm // it has a key, which another one of a key set may not have
-			}
-			if c.KeyID == "" && key.Algorithm == c.Algorithm {
-				c.KeyID = key.KeyID
-			}
-		}
-	}
-	taken := []string{path[0], "iat", "exp"}
-	add := func(claim sampleClaim) {
-		if !slices.Contains(taken, claim.Name) {
-			taken = append(taken, claim.Name)
-			c.Claims = append(c.Claims, claim)
-		}
-	}
-	if issuers := m.Issuers(); len(issuers) > 0 {
-		add(sampleClaim{Name: "iss", Value: issuers[0]})
-	}
-	if len(m.Audience) > 0 {
-		add(sampleClaim{Name: "aud", Value: m.Audience[0]})
-	}
-	for _, claim := range m.RequireClaims {
-		if claim != "nbf" { // it is a time, and no sample needs it
-			add(sampleClaim{Name: claim, Value: "…", FillIn: true})
-		}
-	}
-	return c
-}
-
-// sampleTemplates write programs, and are parsed for the first of them. Every value goes through a function that quotes it for its language.
-var sampleTemplates = sync.OnceValue(func() *template.Template {
-	return template.Must(template.New("").Funcs(template.FuncMap{
-		"json": quoteJSON,
-		"php":  quotePHP,
-		"go":   strconv.Quote,
-
-		"nestedJSON": func(path []string, value string) (string, error) {
-			return nested(path, value, "{", quoteJSON, ": ", "}")
-		},
-		"nestedPHP": func(path []string, value string) (string, error) {
-			return nested(path, value, "[", infallible(quotePHP), " => ", "]")
-		},
-		"nestedGo": func(path []string, value string) (string, error) {
-			return nested(path, value, "map[string]any{", infallible(strconv.Quote), ": ", "}")
-		},
-	}).ParseFS(panelFiles, "pages/*.tmpl"))
-})
-
-// nested writes value as it is at path, in a language.
-func nested(path []string, value, opening string, quote func(string) (string, error), is, closing string) (string, error) {
-	for _, name := range slices.Backward(path) {
-		quoted, err := quote(name)
-		if err != nil {
-			return "", err
-		}
-		value = opening + quoted + is + value + closing
-	}
-	return value, nil
-}
-
-func infallible(quote func(string) string) func(string) (string, error) {
-	return func(text string) (string, error) { return quote(text), nil }
-}
-
-// quoteJSON quotes text for JavaScript and Python, which both read JSON strings.
-func quoteJSON(text string) (string, error) {
-	var b bytes.Buffer
-	encoder := json.NewEncoder(&b)
-	encoder.SetEscapeHTML(false)
-	err := encoder.Encode(text)
-	return strings.TrimSuffix(b.String(), "\n"), err
-}
-
-// quotePHP quotes text in single quotes, in which PHP replaces nothing.
-func quotePHP(text string) string {
-	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(text) + "'"
-}
-
-// Family returns the kind of key for a private key's algorithm: RSA, EC or Ed.
-func (c *sampleContract) Family() string {
-	switch {
-	case strings.HasPrefix(c.Algorithm, "ES"):
-		return "EC"
-	case c.Algorithm == "EdDSA":
-		return "Ed"
-	}
-	return "RSA"
-}
-
-// A sample is one program with what a developer has to know to run it. It has no code if the usual library of the language does
-// not sign with the algorithm.
+// A sample is a program with what a developer has to know to run it. It has no code if the language cannot sign with the algorithm.
 type sample struct {
-	ID, Language, Install, Code string
+	ID, Language, Install, Run, Code string
 }
 
-// notSigned are the algorithms with which the usual library of a language does not sign.
-var notSigned = map[string][]string{"php": {"PS256", "PS384", "PS512", "ES512", "EdDSA"}}
-
-func samplesFor(c *sampleContract) ([]sample, error) {
-	list := []sample{
-		{ID: "node", Language: "Node", Install: "npm install jsonwebtoken"},
-		{ID: "python", Language: "Python", Install: "pip install 'pyjwt[crypto]'"},
-		{ID: "php", Language: "PHP", Install: "composer require firebase/php-jwt"},
-		{ID: "go", Language: "Go", Install: "go get github.com/golang-jwt/jwt/v5"},
-	}
-	for i := range list {
-		if list[i].ID == "node" && c.Algorithm == "EdDSA" {
-			list[i].Install = "node --version" // its own cryptography is enough; jsonwebtoken does not sign EdDSA
-		}
-		if slices.Contains(notSigned[list[i].ID], c.Algorithm) {
-			continue
-		}
-		code, err := writeSample(list[i].ID, c)
+func samplesFor(c *samples.Contract) ([]sample, error) {
+	var list []sample
+	for _, l := range samples.Languages() {
+		code, err := l.Endpoint(c)
 		if err != nil {
 			return nil, err
 		}
-		list[i].Code = code
+		list = append(list, sample{l.ID, l.Name, l.Install(c), l.Run, code})
 	}
 	return list, nil
 }
 
-func writeSample(id string, c *sampleContract) (string, error) {
-	var b strings.Builder
-	err := sampleTemplates().ExecuteTemplate(&b, "sample."+id+".tmpl", c)
-	return b.String(), err
-}
-
 type embedView struct {
 	view
-	Contract *sampleContract
-	Page     string // the snippet for the web page
+	Contract *samples.Contract
+	Page     string // the program for the web page
 	Samples  []sample
+	Marker   string
 	NoMarker bool // no route takes tokens from subprotocols, as far as this gateway knows
+
+	Address  string            // of the gateway, as it was written
+	Target   string            // the same, once it is valid: what the test calls
+	Known    []string          // origins under which this gateway's configuration has the messenger
+	Wrong    map[string]string // what is wrong with a field
+	Readable bool              // the messenger has pages of other origins that may read why they were refused
 }
 
 // showEmbed shows what a site needs to copy.
 func (v *visit) showEmbed() error {
-	d, err := v.currentStatus()
+	page, err := v.embedPage()
 	if err != nil {
 		return err
 	}
+	if len(page.Known) == 1 {
+		page.Address = page.Known[0] + "/"
+	}
+	return v.renderEmbed(page)
+}
+
+// chooseAddress shows the page for an address of the gateway, and lets it call this address.
+//
+// The address is a field of a form, which only a page of the panel can send, and not a part of the URL: with a link an attacker could
+// have an operator send a token to an address of the attacker's. The policy allows this one origin, in this one answer.
+func (v *visit) chooseAddress(f form) error {
+	page, err := v.embedPage()
+	if err != nil {
+		return err
+	}
+	page.Address = f.get("address")
+	target, problem := checkAddress(page.Address)
+	if problem != "" {
+		page.Wrong = map[string]string{"address": problem}
+		page.Errors = []fieldError{{Field: "address", Text: problem}}
+		return v.renderEmbed(page)
+	}
+	page.Target = target.String()
+	header := v.w.Header()
+	header.Set("Content-Security-Policy", header.Get("Content-Security-Policy")+"; connect-src "+target.Scheme+"://"+target.Host)
+	return v.renderEmbed(page)
+}
+
+// checkAddress returns the address that a page calls, or what is wrong with it. The host of the result has only characters that
+// cannot end an expression of the Content-Security-Policy.
+func checkAddress(text string) (*url.URL, string) {
+	const example = " such as wss://chat.example.com/socket."
+	u, err := url.Parse(text)
+	switch {
+	case text == "":
+		return nil, "Write the address that your page calls," + example
+	case err != nil || len(text) > maxAddress:
+		return nil, "This is not an address. Write one" + example
+	case u.Scheme != "https" && u.Scheme != "wss" && u.Scheme != "http" && u.Scheme != "ws":
+		return nil, "The address begins with wss:// or https://," + example
+	case u.Hostname() == "" || strings.Trim(ascii.Lower(u.Host), "abcdefghijklmnopqrstuvwxyz0123456789-._:") != "":
+		return nil, "This host cannot be called. Write its name with letters, digits, dots and hyphens," + example
+	case u.User != nil || u.Fragment != "" || strings.Contains(text, "#"):
+		return nil, "The address has a user or a fragment. Remove it: a page sends neither."
+	}
+	u.Host = ascii.Lower(u.Host)
+	return u, ""
+}
+
+func (v *visit) embedPage() (*embedView, error) {
+	d, err := v.currentStatus()
+	if err != nil {
+		return nil, err
+	}
 	marker := marker(v.app, v.name)
-	page := &embedView{view: v.messengerView("embed", d), NoMarker: marker == ""}
+	page := &embedView{view: v.messengerView("embed", d), Marker: marker, NoMarker: marker == "", Known: v.knownOrigins(), Readable: len(d.Settings.AllowedOrigin) > 0}
 	if marker == "" {
-		marker = defaultMarker
+		page.Marker = defaultMarker
 	}
-	page.Contract = sampleContractOf(d.Settings, d.Name, d.keys, marker)
-	if page.Page, err = writeSample("page", page.Contract); err != nil {
+	var keys []samples.Key
+	if d.keys != nil {
+		for _, key := range d.keys.Keys {
+			keys = append(keys, samples.Key{Algorithm: key.Algorithm, ID: key.KeyID})
+		}
+	}
+	page.Contract = samples.For(d.Settings, keys)
+	page.Samples, err = samplesFor(page.Contract)
+	return page, err
+}
+
+// knownOrigins returns the origins under which the server of this page serves the messenger, by its configuration. It knows the hosts
+// of its routes; scheme and port are those of this page. What other servers and proxies do is not known.
+func (v *visit) knownOrigins() (origins []string) {
+	server, _ := v.r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if server == nil || v.r.TLS == nil && !isLoopbackHost(v.r.Host) {
+		return nil
+	}
+	scheme, port := "https://", ""
+	if v.r.TLS == nil {
+		scheme = "http://"
+	}
+	if _, number, err := net.SplitHostPort(v.r.Host); err == nil {
+		port = ":" + number
+	}
+	hosts := routing.Hosts(server, func(handler caddyhttp.MiddlewareHandler) bool {
+		h, ok := handler.(*auth.Handler)
+		return ok && h.MayServe(v.name)
+	})
+	for _, host := range hosts {
+		if host == "" {
+			origins = append(origins, scheme+v.r.Host)
+		} else {
+			origins = append(origins, scheme+host+port)
+		}
+	}
+	return origins
+}
+
+func (v *visit) renderEmbed(page *embedView) (err error) {
+	script := samples.Page{Address: strings.Replace(page.Target, "http", "ws", 1), Marker: page.Marker}
+	if !strings.HasPrefix(page.Target, "http") {
+		script.Address = page.Target
+	}
+	if page.Page, err = script.Script(); err != nil {
 		return err
 	}
-	if page.Samples, err = samplesFor(page.Contract); err != nil {
-		return err
+	status := http.StatusOK
+	if page.Wrong != nil {
+		status = http.StatusUnprocessableEntity
 	}
-	v.render(http.StatusOK, "embed", page)
+	v.render(status, "embed", page)
 	return nil
 }
 

@@ -21,13 +21,14 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
-//go:embed pages/*.html pages/*.tmpl pages/panel.css pages/panel.js pages/icon.svg
+//go:embed pages/*.html pages/panel.css pages/*.js pages/icon.svg
 var panelFiles embed.FS
 
 // panelAssets are the files that pages refer to, with their types.
 var panelAssets = map[string]string{
 	"panel.css": "text/css; charset=utf-8",
 	"panel.js":  "text/javascript; charset=utf-8",
+	"embed.js":  "text/javascript; charset=utf-8",
 	"icon.svg":  "image/svg+xml",
 }
 

@@ -212,7 +212,7 @@ func init() {
 		"":       {(*visit).showMessenger, (*visit).saveMessenger},
 		"keys":   {(*visit).showKeys, (*visit).changeKeys},
 		"test":   {(*visit).showTest, (*visit).testToken},
-		"embed":  {(*visit).showEmbed, nil},
+		"embed":  {(*visit).showEmbed, (*visit).chooseAddress},
 		"delete": {(*visit).showDelete, (*visit).deleteMessenger},
 
 		"revocations": {(*visit).showRevocations, (*visit).changeRevocations},
