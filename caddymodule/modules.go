@@ -30,6 +30,7 @@
 //	internal/ticket                tickets in place of tokens, each used at most once
 //	internal/session, strictjson   connections with a deadline; JSON that every parser reads alike
 //	internal/bytecache, …          caches, a turnstile, and other small things
+//	widget                         messenger-auth.js, as the panel hands it out
 //	internal/cause                 what people are told about each mistake
 //	internal/configtest            messengers with every setting, for tests
 //

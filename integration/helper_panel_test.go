@@ -122,7 +122,7 @@ func (a answer) secret(t testing.TB) string {
 
 // text is what a page says, without its markup.
 func (a answer) text() string {
-	text := regexp.MustCompile(`(?s)<(head|script|style).*?</(head|script|style)>|<[^>]*>`).ReplaceAllString(a.body, " ")
+	text := regexp.MustCompile(`(?s)<(head|script|style)\b.*?</(head|script|style)>|<[^>]*>`).ReplaceAllString(a.body, " ")
 	return html.UnescapeString(strings.Join(strings.Fields(text), " "))
 }
 
