@@ -52,6 +52,15 @@ func TestPanelCallsOneChosenOrigin(t *testing.T) {
 	u.post(query, url.Values{"address": {"https://chat.example.com/socket"}}).says(t, 200, `url: "wss://chat.example.com/socket"`, `marker: "chat.token"`)
 }
 
+// The script that the program needs comes from the panel, as it is documented.
+func TestPanelHandsOutTheScript(t *testing.T) {
+	g := startPanel(t, nil, "")
+	a := g.panelOperator().get("?asset=messenger-auth.min.js")
+	if a.status != 200 || a.body != readText(t, "../caddymodule/widget/messenger-auth.min.js") || !strings.HasPrefix(a.header.Get("Content-Type"), "text/javascript") {
+		t.Errorf("got %d %v, %d bytes", a.status, a.header, len(a.body))
+	}
+}
+
 // The page names the hosts for which the configuration has the messenger, and no others.
 func TestPanelKnowsHosts(t *testing.T) {
 	const panel = "basic_auth bcrypt {\noperator " + panelHash + "\n}\nmessenger_panel\n"

@@ -13,6 +13,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/routing"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/samples"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
 // The page Embed: the programs that site developers copy, and a test that sends a token to the gateway as their page does.
@@ -135,14 +136,12 @@ func (v *visit) embedPage() (*embedView, error) {
 // of its routes; scheme and port are those of this page. What other servers and proxies do is not known.
 func (v *visit) knownOrigins() (origins []string) {
 	server, _ := v.r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if server == nil || v.r.TLS == nil && !isLoopbackHost(v.r.Host) {
+	scheme, reached, known := upstream.ReachedAt(v.r)
+	if server == nil || !known {
 		return nil
 	}
-	scheme, port := "https://", ""
-	if v.r.TLS == nil {
-		scheme = "http://"
-	}
-	if _, number, err := net.SplitHostPort(v.r.Host); err == nil {
+	port := ""
+	if _, number, err := net.SplitHostPort(reached); err == nil {
 		port = ":" + number
 	}
 	hosts := routing.Hosts(server, func(handler caddyhttp.MiddlewareHandler) bool {
@@ -150,10 +149,12 @@ func (v *visit) knownOrigins() (origins []string) {
 		return ok && h.MayServe(v.name)
 	})
 	for _, host := range hosts {
+		origin := scheme + "://" + host + port
 		if host == "" {
-			origins = append(origins, scheme+v.r.Host)
-		} else {
-			origins = append(origins, scheme+host+port)
+			origin = scheme + "://" + reached
+		}
+		if _, problem := checkAddress(origin); problem == "" {
+			origins = append(origins, origin)
 		}
 	}
 	return origins

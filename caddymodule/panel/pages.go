@@ -19,6 +19,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/widget"
 )
 
 //go:embed pages/*.html pages/panel.css pages/*.js pages/icon.svg
@@ -30,12 +31,21 @@ var panelAssets = map[string]string{
 	"panel.js":  "text/javascript; charset=utf-8",
 	"embed.js":  "text/javascript; charset=utf-8",
 	"icon.svg":  "image/svg+xml",
+
+	widgetScript: "text/javascript; charset=utf-8",
 }
+
+// widgetScript is the script for web pages. The panel does not run it: it hands it out.
+const widgetScript = "messenger-auth.min.js"
 
 func (v *visit) serveAsset(name string) error {
 	kind := panelAssets[name]
 	if kind == "" {
 		return errNoPage
+	}
+	if name == widgetScript {
+		v.write(http.StatusOK, kind, widget.Script)
+		return nil
 	}
 	text, err := panelFiles.ReadFile("pages/" + name)
 	if err != nil {
