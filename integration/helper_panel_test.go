@@ -26,7 +26,10 @@ func startPanel(t testing.TB, up *upstream, messengers string) *gateway {
 		basic_auth bcrypt { 
 			operator HASH
 		}
-		messenger_panel
+		messenger_panel {
+			sign_out https://login.example.com/logout
+			help /help
+		}
 	}
 	handle /own* {
 		basic_auth bcrypt {

@@ -40,9 +40,13 @@ func (p *panelTab) openSecurity(messenger string) {
 	browse(p.t, p.ctx, chromedp.WaitVisible(`//h2[normalize-space(.)="JSON Web Token (JWT) validation"]`))
 }
 
-// startProcedures runs a gateway with the messengers of three site owners, as the operator has created them: none has a key.
-func startProcedures(t *testing.T, up *upstream) (*gateway, *keyServer) {
-	t.Helper()
+// The operator has created the messengers of three site owners. They set them up with a mouse, with the keyboard alone, and in a
+// browser that runs no scripts.
+func TestBrowserProcedures(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	up := newUpstream(t)
 	keys := newKeyServer(t, publicJWK(rsaKey(1), "login-1"))
 	g := startPanel(t, up, "messenger {\njwks_internal_hosts 127.0.0.1\n}")
 	u := g.panelOperator()
@@ -51,44 +55,34 @@ func startProcedures(t *testing.T, up *upstream) (*gateway, *keyServer) {
 			t.Fatalf("%s: %d %s", name, a.status, a.text())
 		}
 	}
-	return g, keys
+	p := openPanel(t, g)
+	t.Run("Public Key", func(t *testing.T) { p.t = t; p.configurePublicKey(g, up) })
+	t.Run("JWKS, with the keyboard", func(t *testing.T) { p.t = t; p.configureJWKS(g, up, keys.url) })
+	t.Run("Shared Token, without scripts", func(t *testing.T) { p.t = t; p.configureSharedToken(g, up) })
 }
 
-func TestProcedurePublicKey(t *testing.T) {
-	if !alone(t) {
-		return
-	}
-	up := newUpstream(t)
-	g, _ := startProcedures(t, up)
-	p := openPanel(t, g)
+func (p *panelTab) configurePublicKey(g *gateway, up *upstream) {
 	p.openSecurity("by-key")
 	p.choose(p.named("Public key", 0))
 	p.sees("Highest security: the private key never leaves your site.")
 	p.paste(p.named("Public key", 1), string(publicPEM(rsaKey(0))))
 	p.fill(p.named("Contact identity key", 0), "customer_id")
-	p.shoot(pictures(t), "procedure-public-key")
+	p.shoot(pictures(p.t), "procedure-public-key")
 	p.click("Save settings")
 	p.sees("The settings were saved, and are active within seconds.", "Key active")
 	token := sign(rsaKey(0), claims{"customer_id": "mark", "exp": good("")["exp"]})
-	g.passes(t, up, "by-key", token, "mark")
+	g.passes(p.t, up, "by-key", token, "mark")
 	p.click("Token test")
 	p.paste(p.named("Token", 0), token)
 	p.click("Test token")
 	p.sees("This token is accepted", "X-Contact-Identity", "mark")
 }
 
-// With the keyboard alone.
-func TestProcedureJWKS(t *testing.T) {
-	if !alone(t) {
-		return
-	}
-	up := newUpstream(t)
-	g, keys := startProcedures(t, up)
-	p := openPanel(t, g)
-	browse(t, p.ctx, chromedp.WaitReady(chromedp.CSS("main")))
+func (p *panelTab) configureJWKS(g *gateway, up *upstream, url string) {
+	p.open("")
 	for range 60 {
 		p.types(kb.Tab)
-		if evaluate[bool](t, p.ctx, "document.activeElement.querySelector('.item-name')?.textContent === 'by-jwks'") {
+		if evaluate[bool](p.t, p.ctx, "document.activeElement.querySelector('.item-name')?.textContent === 'by-jwks'") {
 			break
 		}
 	}
@@ -98,34 +92,27 @@ func TestProcedureJWKS(t *testing.T) {
 	p.types("customer_id") // what is in a field is selected when the tab key leads there
 	p.tabTo("Shared token")
 	p.types(kb.ArrowUp)
-	if !evaluate[bool](t, p.ctx, "document.activeElement.checked && document.activeElement.labels[0].textContent === 'JWKS'") {
-		t.Fatal("the arrow key does not choose JWKS")
+	if !evaluate[bool](p.t, p.ctx, "document.activeElement.checked && document.activeElement.labels[0].textContent === 'JWKS'") {
+		p.t.Fatal("the arrow key does not choose JWKS")
 	}
 	p.tabTo("URL of the key set")
-	p.types(keys.url)
-	p.shoot(pictures(t), "procedure-jwks")
+	p.types(url)
+	p.shoot(pictures(p.t), "procedure-jwks")
 	p.types(kb.Enter) // sends the form, as the button Save settings does
 	p.sees("The settings were saved, and are active within seconds.")
-	g.passes(t, up, "by-jwks", signWithKID(rsaKey(1), "login-1", claims{"customer_id": "mark", "exp": good("")["exp"]}), "mark")
-	if a := g.get("/by-jwks/", bearer(signWithKID(rsaKey(1), "login-1", good("mark")))); a.status != 401 || a.code(t) != "identity_missing" {
-		t.Errorf("a token with the former contact identity key: %d %s", a.status, a.body)
+	g.passes(p.t, up, "by-jwks", signWithKID(rsaKey(1), "login-1", claims{"customer_id": "mark", "exp": good("")["exp"]}), "mark")
+	if a := g.get("/by-jwks/", bearer(signWithKID(rsaKey(1), "login-1", good("mark")))); a.status != 401 || a.code(p.t) != "identity_missing" {
+		p.t.Errorf("a token with the former contact identity key: %d %s", a.status, a.body)
 	}
 }
 
-// In a browser that runs no scripts.
-func TestProcedureSharedToken(t *testing.T) {
-	if !alone(t) {
-		return
-	}
-	up := newUpstream(t)
-	g, _ := startProcedures(t, up)
-	p := openPanel(t, g)
-	devtools(t, p.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+func (p *panelTab) configureSharedToken(g *gateway, up *upstream) {
+	devtools(p.t, p.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
 	p.openSecurity("by-token")
 	p.choose(p.named("Shared token", 0))
 	p.sees("Simplest; anyone who has it can sign.")
 	identity := chromedp.ID(p.named("Contact identity key", 0))
-	browse(t, p.ctx, chromedp.Clear(identity), chromedp.SendKeys(identity, "customer_id"))
+	browse(p.t, p.ctx, chromedp.Clear(identity), chromedp.SendKeys(identity, "customer_id"))
 	p.click("Save settings")
 	p.sees("What this change makes invalid")
 	p.choose(p.named("Save anyway. What is listed here is refused from then on.", 0))
@@ -133,11 +120,11 @@ func TestProcedureSharedToken(t *testing.T) {
 	p.sees("The settings were saved, and are active within seconds.", "No key")
 	p.click("Generate a shared token")
 	p.click("Generate shared token")
-	browse(t, p.ctx, chromedp.Click(`//summary[*[normalize-space(.)="Show the token"]]`))
+	browse(p.t, p.ctx, chromedp.Click(`//summary[*[normalize-space(.)="Show the token"]]`))
 	token, err := chromedp.Run(p.ctx, chromedp.Text(chromedp.ID("secret")))
 	if err != nil {
-		t.Fatal(err)
+		p.t.Fatal(err)
 	}
 	search.secret(token)
-	g.passes(t, up, "by-token", sign(strings.TrimSpace(token), claims{"customer_id": "mark", "exp": good("")["exp"]}), "mark")
+	g.passes(p.t, up, "by-token", sign(strings.TrimSpace(token), claims{"customer_id": "mark", "exp": good("")["exp"]}), "mark")
 }
