@@ -193,7 +193,7 @@ func TestSwitchingToRequiredClosesNoConnection(t *testing.T) {
 		"with a PUT": func(name string) { o.put(name, settings("required")) },
 		"in the panel": func(name string) {
 			page := u.get("?messenger=" + name)
-			page.says(t, 200, "Readiness", "Would pass", "60.00 %", "token_expired 1")
+			page.says(t, 200, "Readiness", "Would pass", "60.00 %", "Token expired: 1 ( token_expired )")
 			f := fields("mode", "required", "revision", page.revision(t))
 			if a := u.post("?messenger="+name, f); a.status != 303 {
 				t.Fatalf("saving: %d %s", a.status, a.text())
