@@ -68,7 +68,7 @@ func TestDocsRecipeForSockJS(t *testing.T) {
 		return
 	}
 	if err := probe(".", "node", "-e", "require('sockjs')"); err != nil {
-		t.Skipf("not run: sockjs is not installed: %v", err)
+		skipWithout(t, "sockjs", err)
 	}
 	k, addr := newKitchen(t), freeAddr(t)
 	_, port, _ := net.SplitHostPort(addr)

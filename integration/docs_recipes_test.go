@@ -92,76 +92,90 @@ func TestDocsRecipes(t *testing.T) {
 		return
 	}
 	k, token := newKitchen(t), sign(rsaKey(0), good("mark"))
-	page := []byte("<!doctype html>the page")
-	if err := os.WriteFile(filepath.Join(k.dir, "index.html"), page, 0o600); err != nil {
+	t.Run("a single-page application", func(t *testing.T) { k.application(t, token) })
+	t.Run("a page on another origin", func(t *testing.T) { k.otherOrigin(t, token) })
+	t.Run("a password in front of a trial", func(t *testing.T) { k.password(t, token) })
+	t.Run("one named route for several sites", func(t *testing.T) { k.namedRoute(t, token) })
+	t.Run("metrics beside the chat", func(t *testing.T) { k.metrics(t, token) })
+	t.Run("behind nginx", func(t *testing.T) { k.behindNginx(t, token) })
+}
+
+// application serves the page for every unknown path but those of the API, and shows what happens without handle blocks.
+func (k *kitchen) application(t *testing.T, token string) {
+	if err := os.WriteFile(filepath.Join(k.dir, "index.html"), []byte("<!doctype html>the page"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	t.Run("a single-page application", func(t *testing.T) {
-		k.cook(t, "A single-page application", "/srv/www", k.dir)
-		k.says(t, k.get("/api/hello"), 401, "token_missing")
-		k.says(t, k.get("/api/hello", bearer(token)), 200, "")
-		k.identity(t, "mark")
-		k.says(t, k.get("/any/path"), 200, "the page")
+	k.cook(t, "A single-page application", "/srv/www", k.dir)
+	k.says(t, k.get("/api/hello"), 401, "token_missing")
+	k.says(t, k.get("/api/hello", bearer(token)), 200, "")
+	k.identity(t, "mark")
+	k.says(t, k.get("/any/path"), 200, "the page")
 
-		options, _, _ := strings.Cut(recipeBlock(t, "A single-page application", "caddyfile"), "\nwww.example.com")
-		k.loadText(t, options+"\nwww.example.com {\n root * "+k.dir+"\n try_files {path} /index.html\n messenger_auth /api/* support\n reverse_proxy /api/* chat-backend:9000\n file_server\n}\n")
-		k.says(t, k.get("/api/hello"), 200, "the page")
-		k.up.none(t)
-	})
-	t.Run("a page on another origin", func(t *testing.T) {
-		k.cook(t, "A page on another origin", "https://www.example.com", "https://www.example.com")
-		preflight := []string{"Access-Control-Request-Method: GET", "Access-Control-Request-Headers: authorization"}
-		a := k.do("OPTIONS", "/hello", append(preflight, "Origin: https://www.example.com")...)
-		if k.says(t, a, 204, ""); a.header.Get("Access-Control-Allow-Origin") != "https://www.example.com" {
-			t.Errorf("the preflight has %v", a.header)
-		}
-		k.says(t, k.do("OPTIONS", "/hello", append(preflight, "Origin: https://evil.example.com")...), 403, "origin_not_allowed")
-		a = k.get("/hello", bearer(token), "Origin: https://www.example.com")
-		if k.identity(t, "mark"); a.header.Get("Access-Control-Allow-Origin") != "https://www.example.com" || !strings.Contains(a.header.Get("Access-Control-Expose-Headers"), "X-Request-Id") {
-			t.Errorf("the answer has %v", a.header)
-		}
-		a = k.get("/", "Sec-WebSocket-Protocol: chat.v1, jwt, "+token, "Connection: Upgrade", "Upgrade: websocket", "Origin: https://evil.example.com")
-		k.says(t, a, 403, "origin_not_allowed")
-	})
-	t.Run("a password in front of a trial", func(t *testing.T) {
-		t.Setenv("TEAM_PASSWORD_HASH", panelHash)
-		k.cook(t, "A password in front of a trial")
-		password := "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("team:"+panelPassword))
-		k.says(t, k.get("/", password), 401, "token_missing")
-		k.says(t, k.get("/", "X-Chat-Token: "+token), 401, "")
-		k.up.none(t)
-		k.says(t, k.get("/", password, "X-Chat-Token: "+token), 200, "")
-		k.identity(t, "mark")
-	})
-	t.Run("one named route for several sites", func(t *testing.T) {
-		other := "http://localhost" + k.addr[strings.LastIndexByte(k.addr, ':'):]
-		k.cook(t, "One named route for several sites", "chat.example.net", other)
-		for _, host := range []string{"127.0.0.1", "localhost"} {
-			a := k.sendRequest(plainClient, "GET", "/", func(r *http.Request) { r.Host = host; r.Header.Set("Authorization", "Bearer "+token) })
-			k.says(t, a, 200, "")
-			k.identity(t, "mark")
-			k.says(t, k.sendRequest(plainClient, "GET", "/", func(r *http.Request) { r.Host = host }), 401, "token_missing")
-		}
-		config, err := adapt(recipeBlock(t, "One named route for several sites", "caddyfile"))
-		if n := strings.Count(string(config), "messenger_auth"); err != nil || n != 1 {
-			t.Errorf("messenger_auth is in the JSON %d times (%v), want once", n, err)
-		}
-	})
-	t.Run("metrics beside the chat", func(t *testing.T) {
-		addr := freeAddr(t)
-		k.cook(t, "Metrics beside the chat", "10.0.0.5", "127.0.0.1", ":9180", addr[strings.LastIndexByte(addr, ':'):])
-		k.says(t, k.get("/metrics"), 401, "token_missing")
-		other := *k.gateway
-		other.url = "http://" + addr
-		k.says(t, other.get("/metrics"), 200, "messenger_auth_requests_total")
+	options, _, _ := strings.Cut(recipeBlock(t, "A single-page application", "caddyfile"), "\nwww.example.com")
+	k.loadText(t, options+"\nwww.example.com {\n root * "+k.dir+"\n try_files {path} /index.html\n messenger_auth /api/* support\n reverse_proxy /api/* chat-backend:9000\n file_server\n}\n")
+	k.says(t, k.get("/api/hello"), 200, "the page")
+	k.up.none(t)
+}
 
-		text := recipeBlock(t, "Metrics beside the chat", "caddyfile")
-		text, _, _ = strings.Cut(text, "\nhttp://")
-		k.loadText(t, strings.Replace(text, "\tmessenger_auth support\n", "\tmessenger_auth support\n\tmetrics /metrics\n", 1))
-		k.says(t, k.get("/metrics"), 401, "token_missing")
-		k.says(t, k.get("/metrics", bearer(token)), 200, "messenger_auth_requests_total")
-	})
-	t.Run("behind nginx", func(t *testing.T) { k.behindNginx(t, token) })
+// otherOrigin sends what a browser sends for a page of another origin.
+func (k *kitchen) otherOrigin(t *testing.T, token string) {
+	k.cook(t, "A page on another origin", "https://www.example.com", "https://www.example.com")
+	preflight := []string{"Access-Control-Request-Method: GET", "Access-Control-Request-Headers: authorization"}
+	a := k.do("OPTIONS", "/hello", append(preflight, "Origin: https://www.example.com")...)
+	if k.says(t, a, 204, ""); a.header.Get("Access-Control-Allow-Origin") != "https://www.example.com" {
+		t.Errorf("the preflight has %v", a.header)
+	}
+	k.says(t, k.do("OPTIONS", "/hello", append(preflight, "Origin: https://evil.example.com")...), 403, "origin_not_allowed")
+	a = k.get("/hello", bearer(token), "Origin: https://www.example.com")
+	if k.identity(t, "mark"); a.header.Get("Access-Control-Allow-Origin") != "https://www.example.com" || !strings.Contains(a.header.Get("Access-Control-Expose-Headers"), "X-Request-Id") {
+		t.Errorf("the answer has %v", a.header)
+	}
+	a = k.get("/", "Sec-WebSocket-Protocol: chat.v1, jwt, "+token, "Connection: Upgrade", "Upgrade: websocket", "Origin: https://evil.example.com")
+	k.says(t, a, 403, "origin_not_allowed")
+}
+
+// password sends a password, a token, and both.
+func (k *kitchen) password(t *testing.T, token string) {
+	t.Setenv("TEAM_PASSWORD_HASH", panelHash)
+	k.cook(t, "A password in front of a trial")
+	password := "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("team:"+panelPassword))
+	k.says(t, k.get("/", password), 401, "token_missing")
+	k.says(t, k.get("/", "X-Chat-Token: "+token), 401, "")
+	k.up.none(t)
+	k.says(t, k.get("/", password, "X-Chat-Token: "+token), 200, "")
+	k.identity(t, "mark")
+}
+
+// namedRoute asks both sites.
+func (k *kitchen) namedRoute(t *testing.T, token string) {
+	other := "http://localhost" + k.addr[strings.LastIndexByte(k.addr, ':'):]
+	k.cook(t, "One named route for several sites", "chat.example.net", other)
+	for _, host := range []string{"127.0.0.1", "localhost"} {
+		a := k.sendRequest(plainClient, "GET", "/", func(r *http.Request) { r.Host = host; r.Header.Set("Authorization", "Bearer "+token) })
+		k.says(t, a, 200, "")
+		k.identity(t, "mark")
+		k.says(t, k.sendRequest(plainClient, "GET", "/", func(r *http.Request) { r.Host = host }), 401, "token_missing")
+	}
+	config, err := adapt(recipeBlock(t, "One named route for several sites", "caddyfile"))
+	if n := strings.Count(string(config), "messenger_auth"); err != nil || n != 1 {
+		t.Errorf("messenger_auth is in the JSON %d times (%v), want once", n, err)
+	}
+}
+
+// metrics asks for metrics at their own address, and at that of the chat.
+func (k *kitchen) metrics(t *testing.T, token string) {
+	addr := freeAddr(t)
+	k.cook(t, "Metrics beside the chat", "10.0.0.5", "127.0.0.1", ":9180", addr[strings.LastIndexByte(addr, ':'):])
+	k.says(t, k.get("/metrics"), 401, "token_missing")
+	other := *k.gateway
+	other.url = "http://" + addr
+	k.says(t, other.get("/metrics"), 200, "messenger_auth_requests_total")
+
+	text := recipeBlock(t, "Metrics beside the chat", "caddyfile")
+	text, _, _ = strings.Cut(text, "\nhttp://")
+	k.loadText(t, strings.Replace(text, "\tmessenger_auth support\n", "\tmessenger_auth support\n\tmetrics /metrics\n", 1))
+	k.says(t, k.get("/metrics"), 401, "token_missing")
+	k.says(t, k.get("/metrics", bearer(token)), 200, "messenger_auth_requests_total")
 }
 
 // behindNginx runs nginx as the page configures it, in front of the gateway.
@@ -232,33 +246,11 @@ func startNginx(t *testing.T, server, addr string) (front string) {
 	server = strings.NewReplacer("listen 443 ssl", "listen "+front+" ssl", "/etc/nginx/chat.crt", files[1], "/etc/nginx/chat.key", files[2],
 		"http://10.0.0.5:80", "http://"+addr).Replace(server)
 	config := filepath.Join(dir, "nginx.conf")
-	text := "daemon off;\nworker_processes 1;\npid " + dir + "/pid;\nerror_log " + dir + "/error.log;\nevents {}\nhttp {\naccess_log off;\n"
+	text := "daemon off;\nmaster_process off;\npid " + dir + "/pid;\nerror_log stderr;\nevents {}\nhttp {\naccess_log off;\n"
 	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
 		text += kind + "_temp_path " + filepath.Join(dir, kind) + ";\n"
 	}
 	writeSample(t, config, text+server+"}\n")
-	cmd := exec.Command(program, "-c", config, "-p", dir, "-e", filepath.Join(dir, "error.log"))
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(ended) }()
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(os.Interrupt)
-		<-ended
-	})
-	eventually(t, "nginx listens", func() bool {
-		select {
-		case <-ended:
-			log, _ := os.ReadFile(filepath.Join(dir, "error.log"))
-			t.Fatalf("nginx has ended: %s", log)
-		default:
-		}
-		conn, err := net.Dial("tcp", front)
-		if err == nil {
-			conn.Close()
-		}
-		return err == nil
-	})
+	serveProgram(t, front, exec.Command(program, "-c", config, "-p", dir, "-e", "stderr"))
 	return front
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // otherTools are what other tests need of those that MESSENGER_REQUIRE_TOOLS names.
-var otherTools = []string{"chromium", "redis-server", "lighttpd", "root", "go-1.19", "node-clients", "openssl", "ssh-keygen", "esbuild", "tsc", "axe-core", "wycheproof"}
+var otherTools = []string{"chromium", "redis-server", "lighttpd", "nginx", "php-cgi", "sockjs", "root", "go-1.19", "node-clients", "openssl", "ssh-keygen", "esbuild", "tsc", "axe-core", "wycheproof"}
 
 // A library signs a token with what is in the environment: HS256 with SECRET, and RS256 with the file KEY.
 var libraries = map[string]struct{ program, language string }{
