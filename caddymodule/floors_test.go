@@ -22,6 +22,7 @@ var floors = map[string]int{
 	"internal/registry":    7,
 	"internal/keysets":     6,
 	"internal/transfer":    6,
+	"internal/succession":  6,
 	"internal/upstream":    6,
 	"internal/ledger":      5,
 	"internal/assertion":   5,

@@ -8,6 +8,7 @@
 //	internal/reseal                everything sealed again with the first store key, and what cannot be opened replaced
 //	internal/registry              which messengers there are right now, configured and stored
 //	internal/keysets               copies of key sets in the store, and which were distrusted
+//	internal/succession            whether a site still signs with a shared token that expires soon
 //	internal/transfer              the file in which messengers are carried from one store to another
 //	internal/upstream              the header contract with the backend
 //	internal/samples               the programs that site developers copy

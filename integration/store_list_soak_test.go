@@ -26,15 +26,17 @@ func TestAMillionNames(t *testing.T) {
 		template := plainTemplate(t)
 		var n *node
 		name := func(i int) string { return fmt.Sprintf("customer-%07d", i) }
-		isWhole := func(i int) bool { return i < 1200 || i >= count/2 && i < count/2+1200 }
+		whole := min(count/2, 10_000) // as many as can be filtered
+		isWhole := func(i int) bool { return i < whole || i >= count/2 && i < count/2+1200 }
+		site := "handle_path /panel* {\nbasic_auth bcrypt {\noperator " + panelHash + "\n}\nmessenger_panel\n}\n" + clusterSite
 		if storage == onRedis {
 			r := startRedis(t)
 			fillRedis(t, r, template, count, name, isWhole)
-			n = newNode(t, caddyBinary(t), nil, manyOptions("storage redis {\n address "+r.addr+"\n}"), clusterSite)
+			n = newNode(t, caddyBinary(t), nil, manyOptions("storage redis {\n address "+r.addr+"\n}"), site)
 		} else {
 			folder := t.TempDir()
 			fillFolder(t, folder, template, count, name, isWhole)
-			n = newNode(t, caddyBinary(t), nil, manyOptions("storage file_system "+folder), clusterSite)
+			n = newNode(t, caddyBinary(t), nil, manyOptions("storage file_system "+folder), site)
 		}
 		begun := time.Now()
 		n.run()
@@ -61,6 +63,20 @@ func TestAMillionNames(t *testing.T) {
 		step("a page of 50", func() { page("limit=50&after="+name(0), 1, 50) })
 		step("search, one", func() { page("search=er-"+fmt.Sprintf("%07d", 1000), 1000, 1) })
 		step("search, none", func() { page("search=nothing", 0, 0) })
+		panel := n.gateway.panelOperator()
+		shows := func(query string, texts ...string) func() {
+			return func() { panel.get(query).says(t, 200, texts...) }
+		}
+		step("panel, the list with states", shows("", name(0), name(perPanelPage-1), "No key", "Next page"))
+		step("panel, a page in the middle", shows("?after="+name(count/2-1), name(count/2), "No key"))
+		step("panel, search, one", shows("?search=er-"+fmt.Sprintf("%07d", 1000), name(1000), "No key"))
+		step("panel, search, none", shows("?search=nothing", "No messenger found"))
+		filtered := "?search=er-000" + map[bool]string{true: "", false: "1"}[soaking()] + "&method=shared_token&sort=changed"
+		step("panel, filter and sort", shows(filtered, "No key", "Next page"))
+		step("panel, the same again", shows(filtered, "No key", "Next page"))
+		for _, tab := range []string{"", "keys", "revocations", "history"} {
+			step("panel, a messenger, "+tab, shows("?messenger="+name(7)+"&page="+tab, name(7)))
+		}
 		n.kill()
 		n.run()
 		step("eight at once, after a start", func() {
@@ -78,6 +94,9 @@ func TestAMillionNames(t *testing.T) {
 		})
 	})
 }
+
+// perPanelPage is how many stored messengers a page of the panel's list has.
+const perPanelPage = 50
 
 // plainTemplate is a messenger that was written without a store key.
 func plainTemplate(t *testing.T) messengerTemplate {

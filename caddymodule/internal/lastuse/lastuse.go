@@ -33,6 +33,9 @@ func key(name, kind string) string { return path.Join(vault.StoreRoot, name, Pre
 type Rings struct {
 	Vault *vault.Vault
 
+	// Follows reports whether it is of interest now where else the tokens of a ring are used; nil for never. Then Write reads that.
+	Follows func(name, kind string) bool
+
 	mu    sync.Mutex
 	rings map[string]*Ring
 }
@@ -76,6 +79,16 @@ func (r *Ring) fresh() map[string]int64 {
 		}
 	}
 	return fresh
+}
+
+// learn notes hours that are in the store.
+func (r *Ring) learn(hours map[string]int64) {
+	for kid, hour := range hours {
+		noted := r.Of(kid)
+		for known := noted.Load(); known < hour && !noted.CompareAndSwap(known, hour); known = noted.Load() {
+		}
+	}
+	r.markWritten(hours)
 }
 
 // markWritten records that hours were written.
@@ -133,16 +146,20 @@ func (r *Rings) WriteAll(ctx context.Context) (failed string, err error) {
 	return "", nil
 }
 
-// Write adds the new uses of one ring to what other nodes have written.
+// Write adds the new uses of one ring to what other nodes have written, and learns that.
 func (r *Rings) Write(ctx context.Context, name, kind string) error {
 	ring := r.Of(name, kind)
 	fresh := ring.fresh()
-	if len(fresh) == 0 {
+	if len(fresh) == 0 && (r.Follows == nil || !r.Follows(name, kind)) {
 		return nil
 	}
 	hours, err := r.load(ctx, name, kind)
 	if err != nil {
 		return err
+	}
+	ring.learn(hours)
+	if len(fresh) == 0 {
+		return nil
 	}
 	for kid, hour := range fresh {
 		hours[kid] = max(hours[kid], hour)
@@ -172,6 +189,16 @@ func (r *Rings) Last(ctx context.Context, name, kind string) map[string]time.Tim
 	if err != nil {
 		hours = make(map[string]int64) // the uses on this node are still worth showing
 	}
+	return r.with(hours, name, kind)
+}
+
+// Known returns the same as far as this node knows it. It does not read the store.
+func (r *Rings) Known(name, kind string) map[string]time.Time {
+	return r.with(make(map[string]int64), name, kind)
+}
+
+// with returns hours with those of this node, as times.
+func (r *Rings) with(hours map[string]int64, name, kind string) map[string]time.Time {
 	r.mu.Lock()
 	ring := r.rings[kind+"/"+name] // and not Of: lists ask for messengers that are not in memory
 	r.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,4 +60,22 @@ func TestLastUseIsKnownToTheHour(t *testing.T) {
 			t.Errorf("an hour later: %v", again)
 		}
 	})
+}
+
+// What other nodes have used is learnt from the store, is not written again, and never makes a token look older than it is.
+func TestUsesOfOtherNodesAreLearnt(t *testing.T) {
+	ring := new(Rings).Of("support", ledger.KindRing)
+	mine := ring.Of("a")
+	mine.Store(7)
+	ring.learn(map[string]int64{"a": 5, "b": 6})
+	if got, want := ring.latest(), map[string]int64{"a": 7, "b": 6}; !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if got, want := ring.fresh(), map[string]int64{"a": 7}; !maps.Equal(got, want) {
+		t.Errorf("to be written: got %v, want %v", got, want)
+	}
+	ring.learn(map[string]int64{"a": 9})
+	if mine.Load() != 9 || len(ring.fresh()) != 0 {
+		t.Errorf("after another node has used it: %d, to be written %v", mine.Load(), ring.fresh())
+	}
 }

@@ -38,6 +38,7 @@ type CopiedToken struct {
 	Created     time.Time  `json:"created"`
 	End         *time.Time `json:"end,omitempty"`
 	Revoked     bool       `json:"revoked,omitempty"`
+	Label       string     `json:"label,omitempty"`
 	Token       string     `json:"-"` // "" if the secrets were not copied
 }
 
@@ -63,7 +64,7 @@ func (j *Journal) Copy(now time.Time) (c *Copy) {
 			if f.Kind == factImported {
 				continue // the site has the secret and can import it again; a fingerprint in the file could tell who has guessed it
 			}
-			t := CopiedToken{KeyID: f.KeyID, Token: f.Token, Created: f.At.UTC(), Revoked: l.isRevoked(f)}
+			t := CopiedToken{KeyID: f.KeyID, Token: f.Token, Created: f.At.UTC(), Revoked: l.isRevoked(f), Label: f.Label}
 			t.Fingerprint = fingerprintOf(f.Token)
 			if end, found := l.expiry[id]; found {
 				t.End = &end
@@ -100,6 +101,9 @@ func (c *Copy) Check(now time.Time) error {
 		t := &c.Tokens[i]
 		if t.KeyID == "" || len(t.KeyID) > 255 || t.Fingerprint == "" || t.Created.IsZero() || t.Created.After(latest) || t.Token != "" && fingerprintOf(t.Token) != t.Fingerprint {
 			return fmt.Errorf("shared token number %d is incomplete, or does not have this fingerprint", i+1)
+		}
+		if err := CheckLabel(t.Label); err != nil {
+			return fmt.Errorf("the label of shared token number %d %w", i+1, err)
 		}
 	}
 	for i := range c.Revocations {
@@ -250,7 +254,7 @@ func (d *Difference) addToken(j *Journal, t CopiedToken, ledgers []*ledger, mayA
 	case !mayAdd:
 		d.NotAdded = append(d.NotAdded, t.KeyID)
 	default:
-		token := &Fact{ID: j.copiedID("token", t.KeyID, t.Fingerprint), Kind: factToken, At: t.Created, KeyID: t.KeyID, Token: t.Token, Knows: ledgers[0].resetIDs()}
+		token := &Fact{ID: j.copiedID("token", t.KeyID, t.Fingerprint), Kind: factToken, At: t.Created, KeyID: t.KeyID, Token: t.Token, Label: t.Label, Knows: ledgers[0].resetIDs()}
 		if j.Kind == KindStored {
 			token.Number = 1 // of the settings with which the messenger is made
 		}

@@ -66,6 +66,7 @@ type Fact struct {
 	Token string     `json:"token,omitempty"`
 	End   *time.Time `json:"end,omitempty"`
 	Any   bool       `json:"any_kid,omitempty"` // the imported token verifies JWTs with any kid
+	Label string     `json:"label,omitempty"`   // of a shared token; nothing depends on it
 
 	Closing bool   `json:"closing,omitempty"` // connections of the revoked tokens end, too
 	Key     string `json:"key,omitempty"`     // hash of a dropped key

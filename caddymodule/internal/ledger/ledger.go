@@ -220,7 +220,8 @@ func (l *ledger) ring() []Token {
 		if l.isRevoked(f) || dead != nil && dead[secretID(f.secret())] {
 			continue
 		}
-		t := Token{id: id, KeyID: f.KeyID, Secret: f.secret(), Created: f.At.Truncate(time.Second), Imported: f.Kind == factImported, at: f.At, anyKID: f.Any}
+		t := Token{id: id, KeyID: f.KeyID, Secret: f.secret(), Created: f.At.Truncate(time.Second), Imported: f.Kind == factImported,
+			Label: f.Label, By: f.By, at: f.At, anyKID: f.Any}
 		if end, found := l.expiry[id]; found {
 			t.End = &end
 		}

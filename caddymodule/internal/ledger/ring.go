@@ -33,6 +33,8 @@ type Token struct {
 	Created  time.Time
 	End      *time.Time // when it expires; nil if never
 	Imported bool       // the site had it before; otherwise the gateway has generated it
+	Label    string     // "" for none
+	By       string     // who made it; "" if that was not recorded
 
 	id     string // of its fact
 	at     time.Time
@@ -44,6 +46,7 @@ type NewToken struct {
 	KeyID   string    `json:"kid"`
 	Token   string    `json:"token,omitempty"` // of an imported one its owner has it already
 	Created time.Time `json:"created"`
+	Label   string    `json:"label,omitempty"`
 
 	// Ended is how many connections of this node were ended, if the caller wanted them ended.
 	Ended *int `json:"connections_ended,omitempty"`
@@ -222,6 +225,16 @@ func (r *Record) Keys(alg sigkey.Algorithm, used func(kid string) *atomic.Int64)
 		keys = append(keys, key.CountingUse(used(t.KeyID)))
 	}
 	return authn.NewRing(alg, keys...)
+}
+
+// ActiveTokens returns the tokens that have not expired, the oldest first. It costs less than a record.
+func (j *Journal) ActiveTokens(now time.Time) (ring []Token) {
+	j.view(func(_ string, l *ledger) {
+		if l != nil {
+			ring = activeTokens(l.ring(), now)
+		}
+	})
+	return ring
 }
 
 // ActiveTokens returns the tokens that have not expired, the oldest first.

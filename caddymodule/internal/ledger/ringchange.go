@@ -19,6 +19,7 @@ type RingChange struct {
 
 	facts   ringChange
 	secret  []byte // that it imports
+	label   string // of the token that it makes; see Labelled
 	makes   bool   // it makes a token
 	extends bool   // it puts off when one expires
 	atOnce  bool   // a rotation without an overlap
@@ -101,6 +102,7 @@ func (j *Journal) ChangeRing(change RingChange, now time.Time) (incarnation stri
 		if incarnation = current; l != nil {
 			made, facts, err = change.facts(l, at, now)
 			change.lengthen(made, facts)
+			change.mark(made, facts)
 		}
 	})
 	return incarnation, made, facts, err

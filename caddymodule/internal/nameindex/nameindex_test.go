@@ -59,7 +59,7 @@ func TestCallersShareAReading(t *testing.T) {
 		var readings atomic.Int64
 		s := Shared{Read: func(context.Context) (*Index, error) {
 			readings.Add(1)
-			time.Sleep(time.Second)
+			time.Sleep(patience)
 			return indexOf(t, "acme", "bolt", "cord"), nil
 		}}
 		var all sync.WaitGroup
@@ -75,7 +75,7 @@ func TestCallersShareAReading(t *testing.T) {
 				}
 			})
 		}
-		time.Sleep(time.Second / 2)
+		time.Sleep(patience / 2)
 		for _, name := range []string{"after", "dash", "bolt"} {
 			s.Note(name)
 		}
@@ -88,7 +88,7 @@ func TestCallersShareAReading(t *testing.T) {
 		if n := readings.Load(); n != 1 {
 			t.Errorf("%d readings for eight callers and a later page", n)
 		}
-		time.Sleep(share*time.Second + time.Millisecond)
+		time.Sleep(share*patience + time.Millisecond)
 		if _, err := s.View(t.Context()); err != nil || readings.Load() != 2 {
 			t.Errorf("%d readings after a while: %v", readings.Load(), err)
 		}
@@ -103,6 +103,56 @@ func TestCallersShareAReading(t *testing.T) {
 			t.Errorf("%d readings after many changes: %v", readings.Load(), err)
 		}
 		time.Sleep(2 * maxUse)
+	})
+}
+
+// Of a storage that takes seconds to list, the next page does not wait for another reading: it has the names of the last one, and those
+// that have changed since. That ends after a while, and when it is unknown what has changed.
+func TestASlowReadingIsUsedUntilTheNextOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var readings atomic.Int64
+		fails := errors.New("away")
+		s := Shared{Read: func(context.Context) (*Index, error) {
+			time.Sleep(9 * time.Second)
+			switch readings.Add(1) {
+			case 1:
+				return indexOf(t, "acme"), nil
+			case 2:
+				return nil, fails
+			}
+			return indexOf(t, "acme", "later"), nil
+		}}
+		look := func(what string, waits time.Duration, want ...string) {
+			t.Helper()
+			begun := time.Now()
+			v, err := s.View(t.Context())
+			if got := slices.Collect(v.Matching("", "")); err != nil || !slices.Equal(got, want) || time.Since(begun) != waits {
+				t.Errorf("%s: got %v after %s, %v; want %v after %s", what, got, time.Since(begun), err, want, waits)
+			}
+		}
+		look("the first page", 9*time.Second, "acme")
+		look("the next one", 0, "acme")
+		time.Sleep(maxUse)
+		s.Note("bolt")
+		look("a minute later", 0, "acme", "bolt")
+		time.Sleep(10 * time.Second)
+		look("a reading has failed", 0, "acme", "bolt")
+		time.Sleep(10 * time.Second)
+		look("a reading has succeeded", 0, "acme", "later")
+		if n := readings.Load(); n != 3 {
+			t.Errorf("%d readings", n)
+		}
+		time.Sleep(maxUse)
+		s.Forget()
+		look("it is unknown what has changed", 9*time.Second, "acme", "later")
+		time.Sleep(maxUse + maxStale)
+		look("long after that", 9*time.Second, "acme", "later")
+		time.Sleep(maxUse)
+		for i := range maxNoted + 1 {
+			s.Note(fmt.Sprint("new", i))
+		}
+		look("after many changes", 9*time.Second, "acme", "later")
+		time.Sleep(maxUse + maxStale)
 	})
 }
 

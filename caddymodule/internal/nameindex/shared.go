@@ -15,6 +15,11 @@ const (
 	share  = 20
 	maxUse = time.Minute
 
+	// A reading that took longer than patience is used for maxStale more, while the next one is in progress: with a million
+	// names only the first page after a while waits for a reading.
+	patience = 500 * time.Millisecond
+	maxStale = 10 * time.Minute
+
 	// maxNoted is how many names may change before everything is read again.
 	maxNoted = 10_000
 )
@@ -27,6 +32,7 @@ type Shared struct {
 
 	mu      sync.Mutex
 	current *reading // the last one, nil if there is none that can be used
+	stale   *reading // one that is used until the next one is there, or nil
 	begun   *reading // the one in progress
 }
 
@@ -40,7 +46,9 @@ type reading struct {
 	over  bool            // too many have
 }
 
-// View returns the names as they are now, or as they were a moment ago. It waits for a reading, and at most until ctx ends.
+// View returns the names as they are now, or as they were a moment ago; of a storage that takes long to list, as they were up to
+// maxUse and maxStale ago, together with those that have changed since as far as Note was called. It waits for a reading, and at
+// most until ctx ends.
 func (s *Shared) View(ctx context.Context) (View, error) {
 	s.mu.Lock()
 	if s.current != nil {
@@ -52,6 +60,10 @@ func (s *Shared) View(ctx context.Context) (View, error) {
 		r = &reading{done: make(chan struct{}), noted: make(map[string]bool)}
 		s.begun = r
 		go s.read(context.WithoutCancel(ctx), r) // others wait for it, too
+	}
+	if s.stale != nil {
+		defer s.mu.Unlock()
+		return s.stale.view(), nil
 	}
 	s.mu.Unlock()
 	select {
@@ -77,15 +89,28 @@ func (s *Shared) read(ctx context.Context, r *reading) {
 	if r.err != nil || r.over {
 		return
 	}
-	s.current = r
-	time.AfterFunc(min(share*time.Since(begun), maxUse), func() { s.drop(r) })
+	s.current, s.stale = r, nil
+	took := time.Since(begun)
+	time.AfterFunc(min(share*took, maxUse), func() { s.retire(r, took > patience) })
 }
 
-func (s *Shared) drop(r *reading) {
+// retire ends the use of a reading. One that is kept is used until there is another, and its names are held in memory that long.
+func (s *Shared) retire(r *reading, keep bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.current == r {
-		s.current = nil
+	if s.current != r {
+		return
+	}
+	s.current = nil
+	if keep {
+		s.stale = r
+		time.AfterFunc(maxStale, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.stale == r {
+				s.stale = nil
+			}
+		})
 	}
 }
 
@@ -93,7 +118,7 @@ func (s *Shared) drop(r *reading) {
 func (s *Shared) Note(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, r := range []*reading{s.current, s.begun} {
+	for _, r := range []*reading{s.current, s.stale, s.begun} {
 		if r == nil {
 			continue
 		}
@@ -103,6 +128,9 @@ func (s *Shared) Note(name string) {
 			if r == s.current {
 				s.current = nil
 			}
+			if r == s.stale {
+				s.stale = nil
+			}
 		}
 	}
 }
@@ -111,7 +139,7 @@ func (s *Shared) Note(name string) {
 func (s *Shared) Forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.current = nil
+	s.current, s.stale = nil, nil
 	if s.begun != nil {
 		s.begun.over = true
 	}

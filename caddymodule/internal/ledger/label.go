@@ -1,0 +1,46 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
+)
+
+// MaxLabel is how many bytes the label of a shared token has at most.
+const MaxLabel = 64
+
+// CheckLabel returns why a text cannot be the label of a shared token. Nothing depends on a label; it is shown to operators, and one
+// with invisible characters could look like another. The error goes on after "the label", and does not quote it: a secret may have
+// been pasted into the wrong field.
+func CheckLabel(label string) error {
+	switch {
+	case len(label) > MaxLabel:
+		return fmt.Errorf("has more than %d bytes", MaxLabel)
+	case printable.Line(label) != label:
+		return errors.New("has a character that is not visible")
+	case strings.TrimSpace(label) != label:
+		return errors.New("begins or ends with white space")
+	}
+	return nil
+}
+
+// Labelled returns the change with a label for the token that it makes, or why the text cannot be one.
+func (c RingChange) Labelled(label string) (RingChange, error) {
+	c.label = label
+	return c, CheckLabel(label)
+}
+
+// mark gives the token that was just made its label. It is stored with the token and cannot be changed: a fact of its own kind would
+// make versions of the gateway that do not know it refuse to decide, and an unknown member of a fact they ignore.
+func (c RingChange) mark(made *NewToken, facts []*Fact) {
+	if made == nil {
+		return
+	}
+	for _, f := range facts {
+		if f.Kind == factToken || f.Kind == factImported {
+			f.Label, made.Label = c.label, c.label
+		}
+	}
+}
