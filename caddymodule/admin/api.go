@@ -186,7 +186,7 @@ func (s *Service) serveKeys(w http.ResponseWriter, r *http.Request, name, what s
 	}
 	switch what {
 	case "keys":
-		return answer(w, r, endpoint{http.MethodGet: func() (any, error) { return DescribeKeys(m), nil }})
+		return answer(w, r, endpoint{http.MethodGet: func() (any, error) { return s.keys(m), nil }})
 	case "readiness":
 		return answer(w, r, endpoint{http.MethodGet: func() (any, error) { return m.Readiness(), nil }})
 	case "refresh":
@@ -200,7 +200,7 @@ func (s *Service) serveKeys(w http.ResponseWriter, r *http.Request, name, what s
 			if err := s.Refresh(r.Context(), m, body.Distrust, actorOf(r)); err != nil {
 				return nil, err
 			}
-			return DescribeKeys(m), nil
+			return s.keys(m), nil
 		}})
 	case "explain":
 		return answer(w, r, endpoint{http.MethodPost: func() (any, error) {

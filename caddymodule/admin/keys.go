@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -13,6 +14,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keysets"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
@@ -23,7 +25,7 @@ type KeysInfo struct {
 	Method    string           `json:"method"`
 	Sources   []string         `json:"sources"` // placeholders, or the URL
 	Usable    bool             `json:"usable"`  // whether tokens can be verified right now
-	Keys      []sigkey.Info    `json:"keys"`
+	Keys      []KeyInfo        `json:"keys"`
 	Fetched   *time.Time       `json:"fetched,omitempty"`
 	Fresh     *time.Time       `json:"fresh_until,omitempty"`
 	Tried     *time.Time       `json:"last_attempt,omitempty"`
@@ -32,6 +34,13 @@ type KeysInfo struct {
 	Omitted   []sigkey.Omitted `json:"omitted,omitempty"`
 
 	Previous *PreviousKeys `json:"previous,omitempty"` // the method before, as long as it is used; its keys are among Keys
+}
+
+// A KeyInfo is one active key. A shared token that the gateway stores has the label that was given to it, and who made it.
+type KeyInfo struct {
+	sigkey.Info
+	Label  string `json:"label,omitempty"`
+	MadeBy string `json:"made_by,omitempty"`
 }
 
 // PreviousKeys says where the keys of the method before come from.
@@ -55,7 +64,7 @@ func sourcesOf(m *config.Messenger) []string {
 
 // DescribeKeys describes the keys that verify tokens of m right now.
 func DescribeKeys(m *registry.Messenger) *KeysInfo {
-	d := &KeysInfo{Messenger: m.Name, Method: m.Method(), Sources: sourcesOf(m.Messenger), Keys: []sigkey.Info{}}
+	d := &KeysInfo{Messenger: m.Name, Method: m.Method(), Sources: sourcesOf(m.Messenger), Keys: []KeyInfo{}}
 	if !m.Previous.IsOver(registry.Now()) {
 		former := m.Previous.Settings()
 		d.Previous = &PreviousKeys{Method: former.Method(), Until: m.Previous.Until, Sources: sourcesOf(former)}
@@ -63,7 +72,9 @@ func DescribeKeys(m *registry.Messenger) *KeysInfo {
 			d.Previous.Sources = append(d.Previous.Sources, former.JWKS.Document())
 		}
 	}
-	d.Keys = append(d.Keys, m.Verifier.Load().Keys()...)
+	for _, info := range m.Verifier.Load().Keys() {
+		d.Keys = append(d.Keys, KeyInfo{Info: info})
+	}
 	d.Usable = len(d.Keys) > 0
 	if m.KeySet == nil {
 		return d
@@ -75,6 +86,20 @@ func DescribeKeys(m *registry.Messenger) *KeysInfo {
 		d.Error = status.Err.Error()
 	}
 	d.Omitted = status.Omitted
+	return d
+}
+
+// keys is DescribeKeys with what is known of shared tokens.
+func (s *Service) keys(m *registry.Messenger) *KeysInfo {
+	d := DescribeKeys(m)
+	ring, _ := s.Store.RingOf(m)
+	for i := range d.Keys {
+		key := &d.Keys[i]
+		at := slices.IndexFunc(ring, func(t ledger.Token) bool { return t.KeyID == key.KeyID })
+		if at >= 0 && key.SHA256 == "" { // a public key of the same key ID has no label
+			key.Label, key.MadeBy = ring[at].Label, ring[at].By
+		}
+	}
 	return d
 }
 

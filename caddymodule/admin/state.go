@@ -2,12 +2,12 @@ package admin
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/succession"
 )
 
 // A State says at a glance how a messenger is doing.
@@ -17,6 +17,16 @@ type State struct {
 	// To the hour. That of shared tokens is known for a year, and from all nodes. That of other methods is known for a day, and on
 	// this node only.
 	LastUsed *time.Time `json:"last_used,omitempty"`
+
+	Ending *Ending `json:"ending,omitempty"` // of shared tokens in the state KeysEnding
+}
+
+// An Ending says which shared token expires soon.
+type Ending struct {
+	KeyID  string    `json:"kid"` // the one in use, or the last one if all expire
+	End    time.Time `json:"end"`
+	Next   string    `json:"next_kid,omitempty"` // the newest one that outlives it, with which to sign
+	Unused bool      `json:"next_unused"`        // it was never used
 }
 
 // The states of a messenger's keys.
@@ -28,9 +38,6 @@ const (
 	KeysNotLoaded  = "not_loaded"         // the key set is fetched for the first request
 	KeysUnreadable = "unreadable"         // the messenger cannot be read or used; its warnings say why
 )
-
-// endingSoon is how long before the end of its keys a messenger's state says so.
-const endingSoon = 24 * time.Hour
 
 // stateReads is how many messengers' last uses are read at a time.
 const stateReads = 16
@@ -92,7 +99,7 @@ func (s *Service) stateOf(ctx context.Context, d *Description, m *registry.Messe
 			tokens = d.record.ActiveTokens()
 		}
 		uses := s.Store.Uses.Last(ctx, d.Name, kind)
-		state.Keys = ringState(tokens, uses, registry.Now())
+		state.Keys, state.Ending = ringState(tokens, uses, registry.Now())
 		for _, hour := range uses {
 			if state.LastUsed == nil || hour.After(*state.LastUsed) {
 				state.LastUsed = &hour
@@ -124,20 +131,17 @@ func activeState(m *registry.Messenger) string {
 }
 
 // ringState returns the state of shared tokens with these last uses.
-func ringState(tokens []ledger.Token, uses map[string]time.Time, now time.Time) string {
+func ringState(tokens []ledger.Token, uses map[string]time.Time, now time.Time) (string, *Ending) {
 	if len(tokens) == 0 {
-		return KeysNone
+		return KeysNone, nil
 	}
-	ending := func(t ledger.Token) bool { return t.End != nil && t.End.Sub(now) <= endingSoon }
-	if !slices.ContainsFunc(tokens, func(t ledger.Token) bool { return !ending(t) }) {
-		return KeysEnding
+	w := succession.Of(tokens, uses)
+	if !w.IsSoon(now) {
+		return KeysReady, nil
 	}
-	inUse := slices.MaxFunc(tokens, func(a, b ledger.Token) int { return uses[a.KeyID].Compare(uses[b.KeyID]) })
-	if uses[inUse.KeyID].IsZero() || !ending(inUse) {
-		return KeysReady
+	ending := &Ending{KeyID: w.Token.KeyID, End: w.Token.End.UTC().Truncate(time.Second)}
+	if w.Next != nil {
+		ending.Next, ending.Unused = w.Next.KeyID, !w.Used
 	}
-	if slices.ContainsFunc(tokens, func(t ledger.Token) bool { return t.Created.After(inUse.Created) && !uses[t.KeyID].IsZero() }) {
-		return KeysReady // the site has changed over within this hour
-	}
-	return KeysEnding
+	return KeysEnding, ending
 }

@@ -27,6 +27,8 @@ type TokenList struct {
 // A TokenInfo describes one shared token.
 type TokenInfo struct {
 	KeyID       string     `json:"kid"`
+	Label       string     `json:"label,omitempty"`
+	MadeBy      string     `json:"made_by,omitempty"`     // as the audit log has it; empty if that was not recorded
 	Fingerprint string     `json:"fingerprint,omitempty"` // of a generated one
 	Origin      string     `json:"origin"`                // "generated", or "imported" if the site had it before
 	State       string     `json:"state"`                 // "active", "ending" if it was replaced and expires soon, or "too short" for the messenger's algorithm, and not used
@@ -87,6 +89,15 @@ func ImportOf(secret string, encoding sharedtoken.Encoding, kid string) (ledger.
 	return ledger.ImportToken(decoded, kid), nil
 }
 
+// Labelled returns a change with a label for the token that it makes. The error does not quote the label.
+func Labelled(change ledger.RingChange, label string) (ledger.RingChange, error) {
+	change, err := change.Labelled(label)
+	if err != nil {
+		return change, registry.StatusError(http.StatusBadRequest, "the label "+err.Error())
+	}
+	return change, nil
+}
+
 // Tokens describes the ring of a messenger.
 func (s *Service) Tokens(ctx context.Context, name string) (*TokenList, error) {
 	m, kind, alg, err := s.ringKind(ctx, name)
@@ -104,7 +115,7 @@ func (s *Service) Tokens(ctx context.Context, name string) (*TokenList, error) {
 	ring.Revision = r.Revision
 	used := s.Store.Uses.Last(ctx, name, kind)
 	for _, t := range r.ActiveTokens() {
-		d := TokenInfo{KeyID: t.KeyID, Fingerprint: t.Fingerprint(), Origin: "generated", State: "active", Created: t.Created, End: t.End}
+		d := TokenInfo{KeyID: t.KeyID, Label: t.Label, MadeBy: t.By, Fingerprint: t.Fingerprint(), Origin: "generated", State: "active", Created: t.Created, End: t.End}
 		if t.Imported {
 			d.Origin = "imported"
 		}

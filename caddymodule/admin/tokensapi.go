@@ -20,13 +20,14 @@ type tokensBody struct {
 	Close    bool                 `json:"close_connections"`
 	Secret   string               `json:"secret"`
 	Encoding sharedtoken.Encoding `json:"encoding"`
+	Label    string               `json:"label"`
 	Confirm  int                  `json:"confirm"`
 }
 
 // tokenMembers are the members that the body of each action can have.
 var tokenMembers = map[string][]string{
-	"generate": nil, "rotate": {"overlap", "confirm"}, "reset": {"close_connections"},
-	"revoke": {"kid", "close_connections"}, "import": {"secret", "encoding", "kid"}, "extend": {"kid", "overlap"},
+	"generate": {"label"}, "rotate": {"overlap", "label", "confirm"}, "reset": {"label", "close_connections"},
+	"revoke": {"kid", "close_connections"}, "import": {"secret", "encoding", "kid", "label"}, "extend": {"kid", "overlap"},
 }
 
 // check returns an error if the body has members that the action does not take.
@@ -37,16 +38,12 @@ func (b *tokensBody) check(action string) error {
 		set  bool
 	}{
 		{"overlap", b.Overlap != nil}, {"kid", b.KeyID != ""}, {"close_connections", b.Close}, {"secret", b.Secret != ""},
-		{"encoding", b.Encoding != ""}, {"confirm", b.Confirm != 0},
+		{"encoding", b.Encoding != ""}, {"label", b.Label != ""}, {"confirm", b.Confirm != 0},
 	} {
 		if !member.set || slices.Contains(taken, member.name) {
 			continue
 		}
-		takes := "no members"
-		if len(taken) > 0 {
-			takes = strings.Join(taken, ", ")
-		}
-		return registry.StatusError(http.StatusBadRequest, "tokens/"+action+" does not take the member "+member.name+"; it takes "+takes)
+		return registry.StatusError(http.StatusBadRequest, "tokens/"+action+" does not take the member "+member.name+"; it takes "+strings.Join(taken, ", "))
 	}
 	return nil
 }
@@ -92,6 +89,9 @@ func (s *Service) serveTokens(w http.ResponseWriter, r *http.Request, name, acti
 		}
 		c.Confirm = body.Confirm
 		ring, err := body.change(action)
+		if err == nil {
+			ring, err = Labelled(ring, body.Label)
+		}
 		if err != nil {
 			return nil, err
 		}

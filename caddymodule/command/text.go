@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -80,6 +81,12 @@ func keysText(d *admin.KeysInfo) string {
 		printable.Printf(&b, "  %s  %d bits  %s", key.Algorithm, key.Bits, kid)
 		if key.SHA256 != "" {
 			printable.Printf(&b, "  sha256 %s…", key.SHA256[:min(16, len(key.SHA256))])
+		}
+		if key.Label != "" {
+			printable.Printf(&b, "  label %q", key.Label)
+		}
+		if key.MadeBy != "" {
+			printable.Printf(&b, "  made by %s", key.MadeBy)
 		}
 		b.WriteByte('\n')
 	}
@@ -179,13 +186,17 @@ func tokensText(r *admin.TokenList) string {
 		return "messenger " + r.Messenger + " has no shared token yet; generate one: caddy messenger tokens generate " + r.Messenger + "\n"
 	}
 	return table(func(w io.Writer) {
-		fmt.Fprintln(w, "KID\tFINGERPRINT\tSTATE\tCREATED\tEND\tLAST USED")
+		fmt.Fprintln(w, "KID\tLABEL\tFINGERPRINT\tSTATE\tCREATED\tEND\tLAST USED\tMADE BY")
 		for _, t := range r.Tokens {
 			fingerprint := t.Fingerprint
 			if fingerprint == "" {
 				fingerprint = t.Origin
 			}
-			printable.Printf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", t.KeyID, fingerprint, t.State, date(&t.Created), date(t.End), hourOf(t.LastUsed))
+			end := "no end date"
+			if t.End != nil {
+				end = date(t.End)
+			}
+			printable.Printf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", t.KeyID, cmp.Or(t.Label, "-"), fingerprint, t.State, date(&t.Created), end, hourOf(t.LastUsed), cmp.Or(t.MadeBy, "-"))
 		}
 	})
 }

@@ -45,17 +45,32 @@ Open connections stay, unless --close-connections is given.`),
 func newTokenCommand(action, short, long string) *cobra.Command {
 	var c client
 	var closing bool
+	var label string
 	cmd := c.canBeOffline(c.command(&cobra.Command{Use: action + " <messenger>", Short: short, Long: long}, thisMessenger, func(cmd *cobra.Command, name string) error {
-		body := map[string]bool{}
+		body := map[string]any{}
 		if closing {
 			body["close_connections"] = true
 		}
-		return c.makeToken(cmd, name, action, body)
+		return c.makeToken(cmd, name, action, labelled(body, label))
 	}))
+	labelFlag(cmd, &label)
 	if action == "reset" {
 		closingFlag(cmd, &closing)
 	}
 	return cmd
+}
+
+// labelFlag is the flag of the commands that make a token.
+func labelFlag(cmd *cobra.Command, label *string) {
+	cmd.Flags().StringVar(label, "label", "", fmt.Sprintf("What the token is for, such as \"web shop\": at most %d `bytes`, shown by \"tokens list\" and \"keys\"", ledger.MaxLabel))
+}
+
+// labelled adds a label to the body of a request, if there is one: an older gateway does not know the member.
+func labelled(body map[string]any, label string) map[string]any {
+	if label != "" {
+		body["label"] = label
+	}
+	return body
 }
 
 func closingFlag(cmd *cobra.Command, closing *bool) {
@@ -72,7 +87,7 @@ func parseOverlap(text string) (caddy.Duration, error) {
 
 func rotateCommand() *cobra.Command {
 	var c client
-	var overlap string
+	var overlap, label string
 	var confirm int
 	cmd := c.canBeOffline(c.command(&cobra.Command{
 		Use:   "rotate <messenger>",
@@ -91,8 +106,9 @@ command says how many these are, and does it with --confirm and that number.`,
 		if confirm != 0 {
 			body["confirm"] = confirm
 		}
-		return withFlag(c.makeToken(cmd, name, "rotate", body))
+		return withFlag(c.makeToken(cmd, name, "rotate", labelled(body, label)))
 	}))
+	labelFlag(cmd, &label)
 	cmd.Flags().IntVar(&confirm, "confirm", 0, "With --overlap 0: the `number` of shared tokens that are revoked")
 	cmd.Flags().StringVar(&overlap, "overlap", config.DurationText(ledger.DefaultOverlap), "The `duration` for which the other tokens stay valid")
 	return cmd
@@ -100,7 +116,7 @@ command says how many these are, and does it with --confirm and that number.`,
 
 func importTokenCommand() *cobra.Command {
 	var c client
-	var encoding, kid string
+	var encoding, kid, label string
 	cmd := c.canBeOffline(c.command(&cobra.Command{
 		Use:   "import <messenger>",
 		Short: "Imports a secret with which the site signs already",
@@ -117,12 +133,13 @@ An imported secret that was revoked at the messenger is not accepted again.`,
 			return err
 		}
 		var made ledger.NewToken
-		body := map[string]string{"secret": secret, "encoding": encoding, "kid": kid}
-		if err := c.do(http.MethodPost, "messengers/"+name+"/tokens/import", "", body, &made); err != nil {
+		body := map[string]any{"secret": secret, "encoding": encoding, "kid": kid}
+		if err := c.do(http.MethodPost, "messengers/"+name+"/tokens/import", "", labelled(body, label), &made); err != nil {
 			return err
 		}
 		return printable.Printf(cmd.OutOrStdout(), "the secret is shared token %s of messenger %s\n", made.KeyID, name)
 	}))
+	labelFlag(cmd, &label)
 	cmd.Flags().StringVar(&encoding, "encoding", string(sharedtoken.Raw), "How the text encodes the `bytes` of the secret: raw, base64, base64url or hex")
 	cmd.Flags().StringVar(&kid, "kid", "", "The `kid` of the JWTs that the site signs with it (default: any, or none)")
 	return cmd

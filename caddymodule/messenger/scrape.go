@@ -9,6 +9,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/succession"
 )
 
 // A scrape collects the metrics that are read when Prometheus asks: caches, keys, the store, open connections, meters. It
@@ -20,7 +21,7 @@ type scrape struct {
 	storeWrites, storeWaiting, storeFacts                *prometheus.Desc
 	storeLost, storeAhead                                *prometheus.Desc
 	connections                                          *prometheus.Desc
-	tokenEnd                                             *prometheus.Desc
+	tokenEnd, tokenInUseEnd                              *prometheus.Desc
 	readiness                                            *prometheus.Desc
 
 	mu           sync.Mutex
@@ -52,6 +53,7 @@ func newScrape() *scrape {
 		storeAhead:     desc("store_clock_ahead_messengers", "Messengers with a fact whose time is more than an hour ahead of this node's clock."),
 		connections:    desc("connections", "Guarded connections that are open.", "messenger"),
 		tokenEnd:       desc("shared_token_end_seconds", "Time until the last of the generated shared tokens expires; +Inf if it does not expire.", "messenger"),
+		tokenInUseEnd:  desc("shared_token_in_use_end_seconds", "Time until the shared token in use expires, if a newer one was not used yet; otherwise +Inf.", "messenger"),
 		readiness:      desc("readiness_requests", "Requests of the last 1h or 24h by their code; \"verified\" would pass under required.", "messenger", "window", "code"),
 	}
 }
@@ -59,7 +61,7 @@ func newScrape() *scrape {
 // Describe implements prometheus.Collector.
 func (s *scrape) Describe(ch chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{s.cacheEntries, s.cacheHits, s.cacheMisses, s.cacheEvictions, s.jwksAge, s.jwksKeys, s.jwksStale,
-		s.storeAge, s.storeFailing, s.storeLag, s.storeWrites, s.storeWaiting, s.storeFacts, s.storeLost, s.storeAhead, s.connections, s.tokenEnd, s.readiness} {
+		s.storeAge, s.storeFailing, s.storeLag, s.storeWrites, s.storeWaiting, s.storeFacts, s.storeLost, s.storeAhead, s.connections, s.tokenEnd, s.tokenInUseEnd, s.readiness} {
 		ch <- desc
 	}
 }
@@ -126,7 +128,7 @@ func (s *scrape) collectCache(ch chan<- prometheus.Metric) {
 
 // collectKeys reports on keys that change without a reload. For messengers that share a label it reports the worst value.
 func (s *scrape) collectKeys(ch chan<- prometheus.Metric, app *registry.Registry, now time.Time) {
-	age, keys, stale, end := make(map[string]float64), make(map[string]float64), make(map[string]float64), make(map[string]float64)
+	age, keys, stale, end, inUse := make(map[string]float64), make(map[string]float64), make(map[string]float64), make(map[string]float64), make(map[string]float64)
 	for m := range app.Active() {
 		label := m.Label()
 		summary := m.Verifier.Load().Summary()
@@ -145,19 +147,30 @@ func (s *scrape) collectKeys(ch chan<- prometheus.Metric, app *registry.Registry
 				stale[label]++
 			}
 		case m.IsGenerated() && summary.Keys > 0:
-			seconds := math.Inf(1)
-			if !summary.Until.IsZero() {
-				seconds = max(summary.Until.Sub(now).Seconds(), 0)
+			earliest(end, label, summary.Until, now)
+			var until time.Time
+			if w := succession.Of(app.Store.RingOf(m)); w != nil && w.Next != nil && !w.Used {
+				until = *w.Token.End
 			}
-			if earlier, another := end[label]; !another || seconds < earlier {
-				end[label] = seconds
-			}
+			earliest(inUse, label, until, now)
 		}
 	}
 	gauges(ch, s.jwksAge, age)
 	gauges(ch, s.jwksKeys, keys)
 	gauges(ch, s.jwksStale, stale)
 	gauges(ch, s.tokenEnd, end)
+	gauges(ch, s.tokenInUseEnd, inUse)
+}
+
+// earliest notes the time until an end, +Inf if that is zero, unless it is earlier for another messenger of the label.
+func earliest(ends map[string]float64, label string, until, now time.Time) {
+	seconds := math.Inf(1)
+	if !until.IsZero() {
+		seconds = max(until.Sub(now).Seconds(), 0)
+	}
+	if earlier, another := ends[label]; !another || seconds < earlier {
+		ends[label] = seconds
+	}
 }
 
 func (s *scrape) collectMeters(ch chan<- prometheus.Metric, app *registry.Registry, now time.Time) {

@@ -169,6 +169,11 @@ func activeTokens(ring []Token, now time.Time) []Token {
 	return slices.DeleteFunc(slices.Clone(ring), func(t Token) bool { return t.End != nil && !now.Before(*t.End) })
 }
 
+// AnyExpires reports whether one of the tokens expires: then it is of interest whether its successor is used.
+func AnyExpires(ring []Token) bool {
+	return slices.ContainsFunc(ring, func(t Token) bool { return t.End != nil })
+}
+
 // newKeyID returns a kid that is not in the ring: the day, so that people recognise it, and a random suffix.
 func newKeyID(ring []Token, now time.Time) string {
 	for {

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -47,22 +46,16 @@ func (s *Store) writeUsesRegularly(ctx context.Context) {
 }
 
 // ringInMemory returns the shared tokens of a name that have not expired, as far as they are in memory.
-func (s *Store) ringInMemory(name, kind string) []ledger.Token {
+func (s *Store) ringInMemory(name, kind string) (tokens []ledger.Token) {
 	for _, j := range s.held(name) {
 		if j.Kind == kind {
-			return j.ActiveTokens(Now())
+			tokens = j.ActiveTokens(Now())
 		}
 	}
-	return nil
+	return tokens
 }
 
-// isChangingOver reports whether a shared token of this name expires: it is of interest then whether its successor is used.
-func (s *Store) isChangingOver(name, kind string) bool {
-	return slices.ContainsFunc(s.ringInMemory(name, kind), func(t ledger.Token) bool { return t.End != nil })
-}
-
-// RingOf returns the shared tokens of a messenger in memory, and when they were last used as far as this node knows. It does not
-// read the storage.
+// RingOf returns the shared tokens of a messenger in memory, and when they were last used as far as this node knows.
 func (s *Store) RingOf(m *Messenger) ([]ledger.Token, map[string]time.Time) {
 	kind := ledger.KindRing
 	if m.Stored {
