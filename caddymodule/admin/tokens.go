@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -73,20 +74,34 @@ func ImportOf(secret string, encoding sharedtoken.Encoding, kid string) (ledger.
 	refuse := func(format string, args ...any) (ledger.RingChange, error) {
 		return ledger.RingChange{}, registry.StatusError(http.StatusBadRequest, fmt.Sprintf(format, args...))
 	}
-	if secret == "" {
-		return refuse("the secret is missing")
+	if err := CheckImported(secret, encoding); err != nil {
+		return refuse("the secret %s", err)
 	}
-	if len(kid) > config.MaxKeyID || strings.TrimSpace(kid) != kid {
-		return refuse("the kid has more than %d bytes, or begins or ends with white space", config.MaxKeyID)
+	if err := CheckImportedKeyID(kid); err != nil {
+		return refuse("the kid %s", err)
+	}
+	decoded, err := encoding.Decode(secret)
+	return ledger.ImportToken(decoded, kid), err
+}
+
+// CheckImported returns why a secret cannot be imported. The error goes on after "the secret", and does not quote it.
+func CheckImported(secret string, encoding sharedtoken.Encoding) error {
+	if secret == "" {
+		return errors.New("is missing")
 	}
 	decoded, err := encoding.Decode(secret)
 	if err == nil {
-		_, err = sigkey.ParseShared(decoded, kid, sigkey.HS256) // ChangeTokens looks whether it is long enough for the messenger's
+		_, err = sigkey.ParseShared(decoded, "", sigkey.HS256) // ChangeTokens looks whether it is long enough for the messenger's
 	}
-	if err != nil {
-		return refuse("the secret %s", err)
+	return err
+}
+
+// CheckImportedKeyID returns why a text cannot be the kid of an imported secret. The error goes on after "the kid".
+func CheckImportedKeyID(kid string) error {
+	if len(kid) > config.MaxKeyID || strings.TrimSpace(kid) != kid {
+		return fmt.Errorf("has more than %d bytes, or begins or ends with white space", config.MaxKeyID)
 	}
-	return ledger.ImportToken(decoded, kid), nil
+	return nil
 }
 
 // Labelled returns a change with a label for the token that it makes. The error does not quote the label.

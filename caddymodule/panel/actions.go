@@ -23,6 +23,7 @@ type settingsView struct {
 	Form        *settingsForm
 	New         bool
 	Losses      []string     // what the save makes invalid, if that has to be confirmed
+	InUse       string       // what is in use now, if so
 	Keeps       []overlap    // how long the method that is replaced can stay in use, if the save replaces one
 	Confirm     string       // what confirms it
 	Differences []difference // if another user saved meanwhile
@@ -103,6 +104,10 @@ func (v *visit) ask(d *messengerStatus, f *settingsForm, settings *config.Messen
 		return nil, nil
 	}
 	page.Losses, page.Confirm = losses, confirm
+	if page.InUse, err = inUseOf(v.app, v.r.Context(), d); err != nil {
+		return nil, err
+	}
+	page.InUse += " " + connectionsAfter(d.Settings, settings)
 	return []fieldError{{"confirm", "Nothing was saved yet: this change makes tokens invalid that are valid now. Read the list at the end of the form and confirm it, or change the form."}}, nil
 }
 
@@ -177,6 +182,7 @@ type deleteView struct {
 	view
 	Typed string
 	Keys  string // the keys or shared tokens that are deleted too; "" for none
+	InUse string
 }
 
 // mayDelete refuses to delete on a mount that names its messengers, and what is not stored.
@@ -213,7 +219,8 @@ func (v *visit) deletePage(d *messengerStatus) (*deleteView, error) {
 	if n > 0 || !known {
 		page.Keys = d.named(n, known)
 	}
-	return page, nil
+	page.InUse, err = inUseOf(v.app, v.r.Context(), d)
+	return page, err
 }
 
 // deleteMessenger deletes the messenger whose name was typed.

@@ -99,6 +99,9 @@ func losses(a *admin.Service, ctx context.Context, d *messengerStatus, next *con
 	if added := without(next.RequireClaims, old.RequireClaims); len(added) > 0 {
 		list = append(list, fmt.Sprintf("Required claims: tokens without %s are refused, including those that are signed with %s.", strings.Join(added, ", "), all))
 	}
+	if next.TokenType != "" && (old.TokenType == "" || authn.TypeOf(next.TokenType) != authn.TypeOf(old.TokenType)) {
+		list = append(list, fmt.Sprintf("Token type: tokens with another typ than %s, or without one, are refused, including those that are signed with %s.", next.TokenType, all))
+	}
 	if next.MaxLifetime > 0 && (old.MaxLifetime == 0 || next.MaxLifetime < old.MaxLifetime) {
 		list = append(list, fmt.Sprintf("Longest lifetime: tokens with a lifetime of more than %s are refused, including those that are signed with %s.", config.DurationText(time.Duration(next.MaxLifetime)), all))
 	}

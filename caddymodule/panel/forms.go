@@ -184,6 +184,9 @@ func (f *settingsForm) Slots() []config.PublicKey {
 	return append(slices.Clip(f.Keys), config.PublicKey{})
 }
 
+// ManyKeys reports whether there are so many public keys that the form folds them.
+func (f *settingsForm) ManyKeys() bool { return len(f.Keys) > manyKeys }
+
 // refuse records what is wrong with the form, for the summary at the top of its page and for the fields.
 func (f *settingsForm) refuse(page *settingsView, wrong []fieldError) {
 	slices.SortStableFunc(wrong, func(a, b fieldError) int { return fieldPlace(a.Field) - fieldPlace(b.Field) })

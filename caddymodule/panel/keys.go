@@ -29,6 +29,11 @@ type keysView struct {
 	Previous *config.Previous // nil if there is none
 	Fetched  string           // where the keys are from, as it was configured
 	Overlaps []overlap
+	Tokens   []tokenView       // of Ring
+	InUse    string            // what is in use, for what asks before it ends something
+	Ends     string            // what the previous method has, in numbers
+	Action   string            // whose form was refused
+	Sent     map[string]string // what was typed into it, by field
 }
 
 // An overlap is one choice of how long the old tokens stay valid.
@@ -103,25 +108,38 @@ func (v *visit) notChanged(err error) error {
 func (v *visit) showKeys() error { return v.renderKeys(http.StatusOK, "") }
 
 func (v *visit) renderKeys(status int, alert string) error {
-	d, err := v.currentStatus()
+	page, err := v.keysPage()
 	if err != nil {
 		return err
 	}
-	page := &keysView{view: v.messengerView("keys", d), Keys: d.keys, Overlaps: overlaps}
 	page.Alert = alert
+	v.render(status, "keys", page)
+	return nil
+}
+
+func (v *visit) keysPage() (*keysView, error) {
+	d, err := v.currentStatus()
+	if err != nil {
+		return nil, err
+	}
+	page := &keysView{view: v.messengerView("keys", d), Keys: d.keys, Overlaps: overlaps}
 	if d.Settings.JWKS != nil {
 		page.Fetched = d.Settings.JWKS.Document()
 	}
 	if !d.Settings.Previous.IsOver(registry.Now()) {
 		page.Previous = d.Settings.Previous
 	}
+	tokens := 0
 	if d.Settings.UsesRing(registry.Now()) {
 		if page.Ring, err = v.app.Tokens(v.r.Context(), d.Name); err != nil {
-			return err
+			return nil, err
 		}
+		page.Tokens, tokens = v.tokenViews(page.Ring), len(page.Ring.Tokens)
 	}
-	v.render(status, "keys", page)
-	return nil
+	without := d.Settings.CopySettings()
+	without.Previous = nil
+	page.InUse, page.Ends = inUse(v.app, d, page.Ring), d.Settings.Lost(without, registry.Now(), tokens).String()
+	return page, nil
 }
 
 type secretView struct {
@@ -139,10 +157,14 @@ func (v *visit) changeKeys(sent form) error {
 	case "previous-extend", "previous-end":
 		return v.changePrevious(sent)
 	}
+	if makesToken(sent) {
+		if wrong := ringMistakes(sent); len(wrong) > 0 {
+			return v.refuseRing(sent, wrong)
+		}
+	}
 	change, replaces, err := ringChangeOf(sent)
-	if isStatus(err, http.StatusBadRequest) && sent.get("action") == "import" {
-		answer, _ := isFormError(err)
-		return v.renderKeys(http.StatusUnprocessableEntity, sentence("Nothing was changed: "+answer.Err.Error()))
+	if err == nil {
+		change, err = change.Labelled(sent.get("label"))
 	}
 	if err != nil {
 		return err

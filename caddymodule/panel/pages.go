@@ -151,6 +151,12 @@ type messengerStatus struct {
 	keys      *admin.KeysInfo    // nil if the messenger cannot be looked up
 }
 
+// manyKeys is how many public keys a page shows as they are; more are folded.
+const manyKeys = 3
+
+// ManyKeys reports whether the messenger has so many public keys that a page folds them.
+func (d *messengerStatus) ManyKeys() bool { return d.keys != nil && len(d.keys.Keys) > manyKeys }
+
 // currentStatus describes the messenger of this visit.
 func (v *visit) currentStatus() (*messengerStatus, error) {
 	d, err := v.app.Describe(v.r.Context(), v.name)
@@ -158,6 +164,10 @@ func (v *visit) currentStatus() (*messengerStatus, error) {
 		return nil, err
 	}
 	now := &messengerStatus{Description: d, Stored: d.Source == registry.SourceStored, Generated: d.Settings.IsGenerated(), Hints: d.Settings.FormWarnings()}
+	list := []admin.Description{*d}
+	if v.app.AddStates(v.r.Context(), list) == nil {
+		d.State = list[0].State
+	}
 	m, err := v.app.LookUp(v.r.Context(), v.name)
 	if err != nil {
 		return now, nil // the settings can be shown and fixed anyway
@@ -172,6 +182,9 @@ func (v *visit) currentStatus() (*messengerStatus, error) {
 	}
 	return now, nil
 }
+
+// EndsSoon reports whether the shared tokens expire within a day, or the one in use does and was not replaced.
+func (d *messengerStatus) EndsSoon() bool { return d.State != nil && d.State.Ending != nil }
 
 func (v *visit) messengerView(tab string, d *messengerStatus) view {
 	page := v.view(d.Name)

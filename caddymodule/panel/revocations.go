@@ -111,6 +111,7 @@ type revokeView struct {
 	Open    int         // connections that would be closed
 	All     int         // that are open at the messenger
 	Expires *time.Time  // of the token
+	InUse   string      // what is in use, if the tokens of all contacts are revoked
 }
 
 // changeRevocations revokes tokens, ends connections and undoes revocations. What it would do is shown first.
@@ -139,6 +140,11 @@ func (v *visit) changeRevocations(sent form) error {
 		}
 		page := &revokeView{view: v.messengerView("revocations", d), Form: f, Fields: revocationFields(f.What, target),
 			Open: v.app.CountConnections(matching), All: v.app.ConnectionsOf(v.name).Open, Expires: expires}
+		if target.All {
+			if page.InUse, err = inUseOf(v.app, v.r.Context(), d); err != nil {
+				return err
+			}
+		}
 		v.render(http.StatusOK, "revoke", page)
 		return nil
 	case "revoke":

@@ -27,17 +27,18 @@ func Of(tokens []ledger.Token, uses map[string]time.Time) *Warning {
 	if len(tokens) == 0 {
 		return nil
 	}
-	used, last := tokens[0], tokens[0]
-	for _, t := range tokens {
-		if uses[t.KeyID].After(uses[used.KeyID]) {
-			used = t
+	at, last := 0, tokens[0]
+	for i, t := range tokens {
+		if uses[t.KeyID].After(uses[tokens[at].KeyID]) {
+			at = i
 		}
 		if outlives(t, last) {
 			last = t
 		}
 	}
-	replaced := slices.ContainsFunc(tokens, func(t ledger.Token) bool { // within this hour, if the one before was used then
-		return t.Created.After(used.Created) && !uses[t.KeyID].IsZero()
+	used := tokens[at]
+	replaced := slices.ContainsFunc(tokens[at+1:], func(newer ledger.Token) bool { // within this hour, if the one before was used then
+		return !uses[newer.KeyID].IsZero()
 	})
 	if !uses[used.KeyID].IsZero() && !replaced {
 		for _, t := range slices.Backward(tokens) {
