@@ -96,7 +96,8 @@ func (r *Revocations) Covers(identity string, tokenID TokenID, issued time.Time)
 	return r.check(&Contact{Identity: identity, TokenID: tokenID, Issued: issued}) != nil
 }
 
-// SetUnknown records that the revocations are unknown: every token is refused until they are set.
+// SetUnknown records that the revocations are unknown, because what the store has about the messenger cannot be read. Its keys and
+// settings may be others then, too: nothing is decided about any token until the revocations are set.
 func (r *Revocations) SetUnknown() { r.current.Store(&revocationIndex{unknown: true}) }
 
 // Unknown reports whether the revocations are unknown.
@@ -106,6 +107,10 @@ func (r *Revocations) Unknown() bool {
 	}
 	index := r.current.Load()
 	return index != nil && index.unknown
+}
+
+func rejectUnknown() *Rejection {
+	return reject(KeysUnavailable, "the store cannot be read, so that it is unknown which keys are active and whether this token was revoked")
 }
 
 // check refuses a contact whose token is revoked. It is called for every request, even if the token is in the cache: a cached
@@ -119,7 +124,7 @@ func (r *Revocations) check(c *Contact) *Rejection {
 		return nil
 	}
 	if index.unknown {
-		return reject(KeysUnavailable, "the store cannot be read, so that it is unknown whether this token was revoked")
+		return rejectUnknown()
 	}
 	if c.TokenID != "" {
 		if _, revoked := index.tokens[c.TokenID]; revoked || slices.ContainsFunc(index.recent, func(v Revocation) bool { return v.TokenID == c.TokenID }) {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // An attacker with a valid token and without the key can change nothing in it: not the identity, not a bit of the signature, not
@@ -102,4 +103,48 @@ func TestTraceListsTheChecksUpToTheFirstThatFails(t *testing.T) {
 	if last := tr.checks[len(tr.checks)-1]; last.Step != CheckKey || last.Rejection.Code != KeyUnknown {
 		t.Errorf("an unknown kid: got %s %+v, want %s", last.Step, last.Rejection, CheckKey)
 	}
+}
+
+// Where the store cannot be read, a key or a setting may have been added that this node does not know. Refusing a token by what was
+// known before would blame it: clients would fetch other tokens, and fail_limit would count them. Only what can be no token is refused.
+func TestNothingIsDecidedWhileTheStoreIsUnknown(t *testing.T) {
+	revoked := new(Revocations)
+	v := sharedTokenVerifier(t, Policy{Issuers: []string{"https://a.example"}, TokenType: "at+jwt", Revoked: revoked})
+	const issued = `{"identity":"mark","iss":"https://a.example"}`
+	const typed = `{"alg":"HS256","typ":"at+jwt"}`
+	tokens := map[string]string{
+		"ok":                    forgeHS256(typed, issued),
+		"token_malformed":       "x",
+		"algorithm_not_allowed": forgeHS256(`{"alg":"RS256","typ":"at+jwt"}`, issued),
+		"signature_invalid":     macWith("the key that was added", segment(typed)+"."+segment(issued)),
+		"token_expired":         forgeHS256(typed, `{"identity":"mark","iss":"https://a.example","exp":1}`),
+		"issuer_not_allowed":    forgeHS256(typed, `{"identity":"mark"}`),
+		"identity_missing":      forgeHS256(typed, `{"iss":"https://a.example"}`),
+	}
+	cache := NewCache(10)
+	check := func(want func(known string) string) {
+		t.Helper()
+		for known, token := range tokens {
+			for range 2 { // the second time from the cache, if it is valid
+				_, _, rej := cache.Verify(context.Background(), time.Now(), v, token, new(ClaimSelection), nil)
+				if got := outcomeText(rej); got != want(known) {
+					t.Errorf("%s: got %s, want %s", known, got, want(known))
+				}
+			}
+		}
+	}
+	asKnown := func(known string) string { return known }
+	check(asKnown)
+	revoked.SetUnknown()
+	check(func(known string) string {
+		if known == "token_malformed" {
+			return known
+		}
+		return "keys_unavailable"
+	})
+	if _, rej := v.Verify(context.Background(), forgeHS256(`{"alg":"HS256"}`, issued), nil); outcomeText(rej) != "keys_unavailable" {
+		t.Errorf("another type than the setting was: got %s", outcomeText(rej))
+	}
+	revoked.Set(nil)
+	check(asKnown)
 }

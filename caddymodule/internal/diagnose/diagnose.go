@@ -84,6 +84,9 @@ func (f *finder) find(rej *authn.Rejection) {
 		f.findForeign()
 		f.findKID()
 	case authn.KeysUnavailable:
+		if f.policy.Revoked.Unknown() {
+			return // the store cannot be read: the token may be valid, and what is known of keys may be out of date
+		}
 		f.findSigner()
 		f.findLeftOut()
 		f.findFetch()
