@@ -39,6 +39,10 @@ var realWorld = []sight{
 	{"negative: a set of two keys that sign", "key", `{"keys":[{"kid":"b","kty":"RSA","n":"N","e":"E"},{"kid":"a","kty":"RSA","n":"N","e":"E"}]}`, "more than one key", "which is meant is unknown"},
 	{"negative: any discovery document", "key", `{"issuer":"https://login.example.com","jwks_uri":"https://login.example.com/jwks"}`, "jwks_uri", "the URL of the keys is in it"},
 	{"docker compose, an environment variable", "key", `"KEY_ESCAPED"`, "", "dotenv files cannot have line breaks"},
+	{"Terraform, jsonencode of such a variable", "key", "KEY_ESCAPED_TWICE", "", "the backslashes were escaped on the way"},
+	{"negative: escaped once more", "key", "KEY_ESCAPED_THRICE", "damaged PEM", "a layer that nobody has asked for"},
+	{"Node 22, export({type: 'spki', format: 'der'}).toString('base64url')", "key", "DER_BASE64URL", "", "the DER is the whole key"},
+	{"negative: the same, one character short", "key", "DER_BASE64URL_CUT", "", "a part of a key is no key"},
 	{"Kubernetes, data of a Secret", "key", `B64`, "", "Kubernetes shows values in base64"},
 	{"negative: the same, encoded twice", "key", `B64B64`, "", "one layer is removed, never two"},
 	{"Helm, a value in a block of YAML", "key", "KEY_INDENTED", "", "YAML indents blocks"},
@@ -124,6 +128,8 @@ func TestRealWorld(t *testing.T) {
 	b64 := base64.StdEncoding.EncodeToString([]byte(key))
 	forms := map[string]string{
 		`"KEY_ESCAPED"`: `"` + strings.ReplaceAll(key, "\n", `\n`) + `"`, "KEY_INDENTED": "\n    " + strings.ReplaceAll(key, "\n", "\n    "), "KEY_COMMENTED": "# " + strings.ReplaceAll(key, "\n", "\n# "),
+		"KEY_ESCAPED_TWICE": strings.ReplaceAll(key, "\n", `\\n`), "KEY_ESCAPED_THRICE": strings.ReplaceAll(key, "\n", `\\\\n`),
+		"DER_BASE64URL": base64.RawURLEncoding.EncodeToString(block.Bytes), "DER_BASE64URL_CUT": base64.RawURLEncoding.EncodeToString(block.Bytes)[1:],
 		"B64": b64, "B64B64": base64.StdEncoding.EncodeToString([]byte(b64)),
 	}
 	for _, row := range realWorld {

@@ -189,7 +189,7 @@ var table = [end]Info{
 
 	KeyEmpty: {"key_empty", "is empty",
 		"give a public key as PEM or a JWK"},
-	KeyDamaged: {"key_damaged", "is damaged PEM: its BEGIN and END lines do not match, or what is between them is not base64",
+	KeyDamaged: {"key_damaged", "is damaged PEM: its BEGIN and END lines do not match or have other text on them, or what is between them is not base64",
 		"copy the file again, from its BEGIN line to its END line, and check it: openssl pkey -pubin -in key.pem -noout"},
 	KeyUndecodable: {"key_undecodable", "contains a PEM block that cannot be decoded as what its BEGIN line says",
 		"copy the file again, and look at what it is: openssl asn1parse -in key.pem"},

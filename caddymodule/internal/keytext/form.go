@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"slices"
+	"strings"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
@@ -51,8 +52,11 @@ func formOf(text []byte) cause.Cause {
 			return form.cause
 		}
 	}
-	if len(text) == 0 {
+	switch {
+	case len(text) == 0:
 		return cause.KeyEmpty
+	case strings.Contains(begins, "begin ") || strings.Contains(begins, "begin%20"): // without its dashes, or not in capitals
+		return cause.KeyDamaged
 	}
 	return cause.KeyUnknown
 }

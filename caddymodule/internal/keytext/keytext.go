@@ -117,10 +117,14 @@ func unquoted(text []byte) []byte {
 	return bytes.TrimSpace(text[1 : len(text)-1])
 }
 
-// decodeBase64 decodes text that is base64 as a whole, wrapped or not, and returns nil for any other.
+// decodeBase64 decodes text that is base64 or base64url as a whole, wrapped or not, and returns nil for any other.
 func decodeBase64(text []byte) []byte {
 	packed := bytes.TrimRight(withoutSpace(text), "=")
-	decoded, err := base64.RawStdEncoding.AppendDecode(nil, packed)
+	alphabet := base64.RawStdEncoding
+	if bytes.ContainsAny(packed, "-_") {
+		alphabet = base64.RawURLEncoding
+	}
+	decoded, err := alphabet.AppendDecode(nil, packed)
 	if err != nil {
 		return nil
 	}

@@ -32,8 +32,9 @@ type block struct {
 // one that is commented out is not read.
 type blocks struct{ rest string }
 
-// lineBreaks are those that JSON and dotenv files spell out, and those of other systems.
-var lineBreaks = strings.NewReplacer(`\r\n`, "\n", `\n`, "\n", `\r`, "\n", "\r\n", "\n", "\r", "\n")
+// lineBreaks are those that JSON and dotenv files spell out, also where one of them is inside the other and its backslashes are
+// escaped, and those of other systems. No key has a backslash in it.
+var lineBreaks = strings.NewReplacer(`\\r\\n`, "\n", `\\n`, "\n", `\\r`, "\n", `\r\n`, "\n", `\n`, "\n", `\r`, "\n", "\r\n", "\n", "\r", "\n")
 
 // next returns the next block, and false after the last one. A block that is not whole is an error, instead of text to skip: the
 // one behind it may not be the one that was meant.
