@@ -25,6 +25,24 @@ func TestCommandsFailInOneForm(t *testing.T) {
 		{3, "there is no messenger of this name", []string{"tokens", "list", "nosuch", where}},
 		{3, "there is no messenger of this name", []string{"revocations", "list", "nosuch", where}},
 		{3, "", []string{"delete", "nosuch", where}},
+		{3, "there is no messenger of this name", []string{"refresh", "nosuch", where}},
+		{3, "there is no messenger of this name", []string{"create", "nosuch", "--replace", "--identity-key", "identity", "--shared-token", where}},
+		{3, "there is no messenger of this name", []string{"tokens", "generate", "nosuch", where}},
+		{3, "there is no messenger of this name", []string{"tokens", "rotate", "nosuch", where}},
+		{3, "there is no messenger of this name", []string{"tokens", "reset", "nosuch", where}},
+		{3, "there is no messenger of this name", []string{"tokens", "revoke", "nosuch", "--kid", "a", where}},
+		{3, "there is no messenger of this name", []string{"tokens", "extend", "nosuch", "--kid", "a", "--overlap", "1h", where}},
+		{3, "there is no messenger of this name", []string{"tokens", "import", "nosuch", where}},
+		{3, "there is no messenger of this name", []string{"revocations", "add", "nosuch", "--jti", "a", where}},
+		{3, "there is no messenger of this name", []string{"revocations", "remove", "nosuch", "--jti", "a", where}},
+		{3, "there is no messenger of this name", []string{"revocations", "import", "nosuch", "--input", s.file("none.jsonl", ""), where}},
+		{3, "there is no messenger of this name", []string{"connections", "end", "nosuch", where}},
+		{3, "no such revocation", []string{"revocations", "remove", "support", "--jti", "a", where}},
+		{4, "no generated shared tokens", []string{"tokens", "rotate", "support", where}},
+		{4, "is in the configuration", []string{"delete", "support", where}},
+		{4, "is in the configuration", []string{"create", "support", "--identity-key", "identity", "--shared-token", where}},
+		{1, "did you mean tokens?", []string{"token", "list", "support", where}},
+		{1, "did you mean rotate?", []string{"tokens", "rotat", "support", "--overlap", "1h", where}},
 		{1, "did you mean tokens?", []string{"token", "list"}},
 		{1, "did you mean readiness?", []string{"readyness"}},
 		{1, "there is no such command; see --help", []string{"frobnicate"}},
@@ -37,7 +55,7 @@ func TestCommandsFailInOneForm(t *testing.T) {
 		{1, "unknown flag", []string{"list", "--nosuch"}},
 		{1, "is an OpenSSH private key", []string{"sign", "--identity", "mark", "--key", s.file("id_rsa", "-----BEGIN OPENSSH PRIVATE KEY-----\nQUJD\n-----END OPENSSH PRIVATE KEY-----\n")}},
 	} {
-		r := s.messenger("eyJ.e30.x", tt.args...)
+		r := s.messenger("eyJ.e30.x, of 32 bytes and more for import", tt.args...)
 		if r.status != tt.status || r.out != "" || !strings.HasPrefix(r.err, "Error: ") || strings.Count(r.err, "\n") != 1 || !strings.Contains(r.err, tt.says) {
 			t.Errorf("%v: status %d, want %d and one line with %q\n%s%s", tt.args, r.status, tt.status, tt.says, r.out, r.err)
 		}

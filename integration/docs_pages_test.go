@@ -96,7 +96,7 @@ func TestDocsOptionsExist(t *testing.T) {
 		"directive":          "http://localhost {\n\tmessenger_auth support {\n\t\tOPTION\n\t}\n}\n",
 		"panel":              "http://localhost {\n\tmessenger_panel {\n\t\tOPTION\n\t}\n}\n",
 	}
-	written := map[string]string{"messenger": "the global option messenger <name>", "jwks block": "the block of jwks", "unnamed block": "the global option messenger { … } without a name",
+	written := map[string]string{"messenger": "the global option messenger <name>", "jwks block": "the block of jwks", "shared_token block": "the block of shared_token", "unnamed block": "the global option messenger { … } without a name",
 		"directive": "the directive messenger_auth", "panel": "the directive messenger_panel"}
 	options := documentedOptions(t)
 	if len(options) == 0 {

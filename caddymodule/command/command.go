@@ -67,6 +67,11 @@ func group(cmd *cobra.Command, subcommands ...*cobra.Command) *cobra.Command {
 // flagError says what is wrong with a flag. It repeats only what looks like a misspelled flag: a generated secret may begin
 // with "-", and a value may be a secret.
 func flagError(cmd *cobra.Command, err error) error {
+	if cmd.HasSubCommands() { // a command that does not exist has flags that are unknown
+		if wrong := cmd.Args(cmd, cmd.Flags().Args()); wrong != nil {
+			return wrong
+		}
+	}
 	if misspelled := regexp.MustCompile(`^unknown flag: --[a-z]+(-[a-z]+)*$`); len(err.Error()) < 40 && misspelled.MatchString(err.Error()) {
 		var known []string
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })

@@ -253,9 +253,15 @@ const maxRevocationLine = 64 << 10
 func (c *client) importRevocations(cmd *cobra.Command, name string, in io.Reader) error {
 	var total admin.RevocationsAnswer
 	var open []ledger.Revocation
+	sent := false
 	send := func() error {
-		if len(open) == 0 {
+		switch {
+		case len(open) > 0:
+			sent = true
+		case sent:
 			return nil
+		default: // an empty file: a misspelled name is a mistake all the same
+			return c.do(http.MethodGet, "messengers/"+name, "", nil, new(admin.Description))
 		}
 		var answer admin.RevocationsAnswer
 		if err := c.do(http.MethodPost, "messengers/"+name+"/revocations/import", "", admin.RevocationsRequest{Revocations: open}, &answer); err != nil {

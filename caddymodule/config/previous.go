@@ -74,7 +74,7 @@ func (m *Messenger) trusts() (list []string) {
 // CheckPrevious returns an error if m cannot have its previous method.
 func (m *Messenger) CheckPrevious() error {
 	if err := m.Previous.check(m); err != nil {
-		return fmt.Errorf("previous %w", err)
+		return fmt.Errorf("previous: %w", err)
 	}
 	return nil
 }
@@ -84,7 +84,7 @@ func (p *Previous) check(m *Messenger) error {
 		return nil
 	}
 	if p.Until.IsZero() || p.Until.Year() > 9999 {
-		return errors.New("has no time; write until when the method is used: previous 2026-12-31T23:59:59Z { … }")
+		return errors.New("its time is missing; write until when the method is used: previous 2026-12-31T23:59:59Z { … }")
 	}
 	former := p.Settings()
 	if err := former.checkMethod(); err != nil {

@@ -26,6 +26,44 @@ var places = []place{
 	{"store", "the block of store, in the global option messenger { … }", []string{"key"}},
 }
 
+// calledElsewhere says what to write for a name that other gateways and JWT libraries have for one of our options, or for a part of one
+// that looks like an option of its own. It returns "" for any other name.
+func calledElsewhere(name string) string {
+	switch name {
+	case "kid", "key_id", "keyid":
+		return "write it behind the key: public_key <key> kid <id>"
+	case "alg", "algorithm":
+		return "it belongs into the block of shared_token, or behind the key: public_key <key> alg <name>; in the block of jwks it is algorithms"
+	case "encoding":
+		return "write it behind the placeholder: shared_token {env.NAME} base64"
+	case "leeway", "skew", "clock_leeway", "clock_tolerance", "tolerance":
+		return "it is called clock_skew"
+	case "iss", "issuer_whitelist":
+		return "it is called issuer"
+	case "aud", "audience_whitelist":
+		return "it is called audience"
+	case "sub", "identity", "claim", "user_claim", "user_claims":
+		return "it is called identity_key"
+	case "typ":
+		return "it is called token_type"
+	case "origin", "origins", "cors_origin":
+		return "it is called allowed_origin"
+	case "secret", "hmac_secret", "jwt_secret", "sign_key":
+		return "it is called shared_token"
+	case "jwks_url", "jwks_uri", "jwk_url":
+		return "it is called jwks"
+	case "max_age", "ttl":
+		return "it is called max_lifetime"
+	case "meta_claims":
+		return "write claim_header <claim> <header> in the directive messenger_auth { … }"
+	case "from_header", "from_cookies", "from_query", "cookie", "query", "websocket_protocol":
+		return "write token_from <place> <name> in the directive messenger_auth { … }"
+	case "rate_limit":
+		return "write contact_limit { … } in the directive messenger_auth { … }"
+	}
+	return ""
+}
+
 // has reports whether the option name belongs into p.
 func (p place) has(name string) bool {
 	for _, s := range Settings {
@@ -44,6 +82,9 @@ func unknownOption(block, name string, options map[string]OptionParser) string {
 		return "unknown option; one begins with its name, in letters and _"
 	}
 	unknown := fmt.Sprintf("unknown option %q", name)
+	if hint := calledElsewhere(name); hint != "" {
+		return unknown + "; " + hint
+	}
 	for _, p := range places {
 		if p.has(name) {
 			return unknown + "; it belongs into " + p.written

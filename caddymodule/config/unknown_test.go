@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -21,6 +22,11 @@ func TestUnknownOptionsAreExplained(t *testing.T) {
 		{"identity-key", `unknown option "identity-key"; did you mean identity_key?`},
 		{"Issuer", `unknown option "Issuer"; did you mean issuer?`},
 		{"isuer", `unknown option "isuer"; did you mean issuer?`},
+		{"kid", `unknown option "kid"; write it behind the key: public_key <key> kid <id>`},
+		{"alg", `unknown option "alg"; it belongs into the block of shared_token, or behind the key: public_key <key> alg <name>; in the block of jwks it is algorithms`},
+		{"leeway", `unknown option "leeway"; it is called clock_skew`},
+		{"jwks_uri", `unknown option "jwks_uri"; it is called jwks`},
+		{"cookie", `unknown option "cookie"; write token_from <place> <name> in the directive messenger_auth { … }`},
 		{"colour", `unknown option "colour"; it takes: identity_key, issuer, mode, require_claims`},
 		{"mst_Q7x2vK9pLm4TnR8wZc6YbHsJd3FgA5eUiOqXrVt1NyWkPz0", "unknown option; one begins with its name, in letters and _"},
 		{"c2VjcmV0", "unknown option; one begins with its name, in letters and _"},
@@ -31,5 +37,20 @@ func TestUnknownOptionsAreExplained(t *testing.T) {
 	}
 	if got := unknownOption("x", "anything", nil); !strings.HasSuffix(got, "it takes none") {
 		t.Errorf("a block without options: got %q", got)
+	}
+}
+
+// A hint about a name of another gateway never hides where an option of ours belongs, and names one that exists.
+func TestNamesOfOtherGatewaysAreNotOurs(t *testing.T) {
+	for _, s := range Settings {
+		if hint := calledElsewhere(s.Name); hint != "" {
+			t.Errorf("%s is an option of a messenger, and the hint is %q", s.Name, hint)
+		}
+	}
+	for _, name := range []string{"leeway", "iss", "aud", "sub", "typ", "origin", "secret", "jwks_url", "ttl"} {
+		ours, renamed := strings.CutPrefix(calledElsewhere(name), "it is called ")
+		if !renamed || !slices.ContainsFunc(Settings, func(s Setting) bool { return s.Name == ours }) {
+			t.Errorf("%s: the hint is %q, and there is no such option", name, calledElsewhere(name))
+		}
 	}
 }
