@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
@@ -35,6 +36,33 @@ const assertionSite = `
 			mode optional
 			assertion {
 				audience chat-backend
+			}
+		}
+		reverse_proxy UPSTREAM
+	}
+	handle /report/* {
+		messenger_auth support {
+			mode report
+			assertion {
+				audience chat-backend
+			}
+		}
+		reverse_proxy UPSTREAM
+	}
+	handle /off/* {
+		messenger_auth support {
+			mode off
+			assertion {
+				audience chat-backend
+			}
+		}
+		reverse_proxy UPSTREAM
+	}
+	handle /named/* {
+		messenger_auth support {
+			assertion {
+				audience chat-backend
+				header X-Proof
 			}
 		}
 		reverse_proxy UPSTREAM
@@ -92,21 +120,28 @@ func TestAssertionsAreTheGatewaysAlone(t *testing.T) {
 	}
 	forged, token := "forged", bearer(sign(m.key, good("mark")))
 	var lines []string
-	for _, name := range []string{"X-Contact-Assertion", "x-contact-assertion", "X_Contact_Assertion", "X.Contact.Assertion", "X!Contact!Assertion", "x~contact-ASSERTION", "X-Contact_Assertion"} {
+	for _, name := range []string{"X-Contact-Assertion", "x-contact-assertion", "X_Contact_Assertion", "X.Contact.Assertion", "X!Contact!Assertion", "x~contact-ASSERTION", "X-Contact_Assertion", "X-Proof", "x!proof", "X_PROOF"} {
 		lines = append(lines, name+": "+forged)
 	}
-	for _, path := range []string{"/", "/other/", "/optional/", "/without/"} {
+	open := map[string]bool{"/": false, "/other/": false, "/without/": false, "/named/": false, "/optional/": true, "/report/": true, "/off/": true}
+	for path, passes := range open {
 		a := g.get(path, lines...)
-		if reached := up.take(); (a.status == 200) != (path == "/optional/") || len(reached) > 0 && strings.Contains(fmt.Sprint(reached[0].header), forged) {
+		if reached := up.take(); (a.status == 200) != passes || len(reached) > 0 && strings.Contains(fmt.Sprint(reached[0].header), forged) {
 			t.Errorf("%s: without a token got %d, and the backend %v", path, a.status, reached)
 		}
 	}
-	for path, want := range map[string]int{"/": 1, "/other/": 1, "/optional/": 1, "/without/": 0} {
+	for path := range open {
 		a := g.get(path, append(lines, token)...)
 		h := up.one(t).header
-		if values := h["X-Contact-Assertion"]; a.status != 200 || len(values) != want || strings.Contains(fmt.Sprint(h), forged) {
+		want := map[string]string{"/without/": "00", "/off/": "00", "/named/": "01"}[path]
+		if got := fmt.Sprint(len(h["X-Contact-Assertion"]), len(h["X-Proof"])); a.status != 200 || strings.ReplaceAll(got, " ", "") != cmp.Or(want, "10") || strings.Contains(fmt.Sprint(h), forged) {
 			t.Errorf("%s: got %d, and the backend %v", path, a.status, h)
 		}
+	}
+	g.raw("GET /echo HTTP/1.1\r\nHost: " + g.addr + "\r\nConnection: Upgrade, X-Contact-Assertion\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" +
+		token + "\r\n" + strings.Join(lines, "\r\n") + "\r\n\r\n")
+	if h := up.one(t).header; h.Get("Upgrade") == "" || payloadOf(t, h.Get("X-Contact-Assertion"))["sub"] != "mark" || strings.Contains(fmt.Sprint(h), forged) {
+		t.Errorf("with a handshake the backend gets %v", h)
 	}
 	if a := g.get("/", token, "Connection: close, X-Contact-Assertion"); a.status != 200 || up.one(t).header.Get("X-Contact-Assertion") == "" {
 		t.Error("a client can have the assertion removed")

@@ -107,6 +107,7 @@ func TestOwnerOfOneMessengerReachesNoOther(t *testing.T) {
 
 		"revocations": {"what": {"all"}, "action": {"revoke"}},
 		"enforce":     {"revision": {settings}, "confirm": {"yes"}},
+		"embed":       {"address": {"https://chat.example.com/"}},
 	} {
 		owner.post("?page="+page+"&messenger=other", form).says(t, 404)
 		// The name is taken from one place only, and a second one changes nothing.

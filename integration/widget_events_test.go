@@ -53,7 +53,7 @@ func TestHelperReadsOnWhereAStreamEnded(t *testing.T) {
 	t.Parallel()
 	s := newHelperSite(t)
 	tab := openHelper(t, s)
-	s.answer("200\nretry: 2000\nid: 1\ndata: a\n\nid: 2\ndata: b\n", "503 Retry-After=7 Content-Type=application/problem+json\n{\"code\": \"keys_unavailable\"}",
+	s.answer("200\nretry: 2000\nretry: 1e9\nretry: Infinity\nretry: -1\nretry: 0x10\nid: 1\ndata: a\n\nid: 2\ndata: b\n", "503 Retry-After=7 Content-Type=application/problem+json\n{\"code\": \"keys_unavailable\"}",
 		"200\nid: 2\ndata: b\n\nevent: auth\ndata: token_expired\n\n", "401\n{\"code\": \"token_expired\"}", "429 Retry-After=Thu\n", "401\n<html>",
 		"200\nid: \u00e4\ndata: c\n\nevent: auth\ndata: session_limit\n\n", "200\ndata: d\n\nevent: auth\ndata: token_revoked\n\n")
 	got := try(t, tab, `waits.length = 0

@@ -1,19 +1,13 @@
 package panel
 
 import (
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
 
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/auth"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/routing"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/samples"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
 // The page Embed: the programs that site developers copy, and a test that sends a token to the gateway as their page does.
@@ -130,34 +124,6 @@ func (v *visit) embedPage() (*embedView, error) {
 	page.Contract = samples.For(d.Settings, keys)
 	page.Samples, err = samplesFor(page.Contract)
 	return page, err
-}
-
-// knownOrigins returns the origins under which the server of this page serves the messenger, by its configuration. It knows the hosts
-// of its routes; scheme and port are those of this page. What other servers and proxies do is not known.
-func (v *visit) knownOrigins() (origins []string) {
-	server, _ := v.r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	scheme, reached, known := upstream.ReachedAt(v.r)
-	if server == nil || !known {
-		return nil
-	}
-	port := ""
-	if _, number, err := net.SplitHostPort(reached); err == nil {
-		port = ":" + number
-	}
-	hosts := routing.Hosts(server, func(handler caddyhttp.MiddlewareHandler) bool {
-		h, ok := handler.(*auth.Handler)
-		return ok && h.MayServe(v.name)
-	})
-	for _, host := range hosts {
-		origin := scheme + "://" + host + port
-		if host == "" {
-			origin = scheme + "://" + reached
-		}
-		if _, problem := checkAddress(origin); problem == "" {
-			origins = append(origins, origin)
-		}
-	}
-	return origins
 }
 
 func (v *visit) renderEmbed(page *embedView) (err error) {

@@ -7,7 +7,7 @@
 // token_invalid, ticket_expired, ticket_used, ticket_invalid, key_unknown, timeout.
 const FIXABLE = /^(token_(exp|not|rev|una|inv)|ticket_[eui]|key_u|timeout)/
 // Close codes and HTTP statuses that say "later".
-const RETRIED = /^(1001|1006|101[23]|44(08|29)|429|50\d)$/
+const RETRIED = /^(100[16]|101[23]|44(08|29)|429|50\d)$/
 const SETTLE = 300 // ms in which a socket that opened may be refused
 const LIMIT = 30000 // ms to open a connection, and for it to be stable
 const ROOM = 2 ** 20 // bytes of messages that wait
@@ -226,7 +226,7 @@ export function events(options) {
         if (field === 'data') data += text + '\n'
         if (field === 'event') type = text
         if (field === 'id' && !text.includes('\0')) last = text
-        if (field === 'retry' && text >= 0) wait = text / 1000
+        if (field === 'retry' && !/\D/.test(text)) wait = text / 1000
         if (line || signal.aborted) continue
         id = last
         end = type === 'auth' ? word(data.trim()) : ''

@@ -10,20 +10,16 @@ import (
 // maxDepth bounds how deep routes are followed: named routes may invoke each other in a circle.
 const maxDepth = 32
 
-// Hosts returns the names of the hosts for which routes of a server lead to a handler that serves reports as wanted. "" is among them
-// if one of these routes takes requests of any host. Names that match several hosts, or that have a placeholder, are left out: they
-// are not the name of a host.
-func Hosts(server *caddyhttp.Server, serves func(caddyhttp.MiddlewareHandler) bool) []string {
-	w := &hostWalk{server: server, serves: serves}
+// VisitHandlers calls visit for the handlers of a server, with the hosts for which routes lead to them: names, patterns such as
+// *.example.com, and "" if requests of every host get there. Hosts with a placeholder are left out: they name nothing by themselves.
+func VisitHandlers(server *caddyhttp.Server, visit func(handler caddyhttp.MiddlewareHandler, hosts []string)) {
+	w := &hostWalk{server: server, visit: visit}
 	w.routes(server.Routes, []string{""}, 0)
-	slices.Sort(w.found)
-	return slices.Compact(w.found)
 }
 
 type hostWalk struct {
 	server *caddyhttp.Server
-	serves func(caddyhttp.MiddlewareHandler) bool
-	found  []string
+	visit  func(caddyhttp.MiddlewareHandler, []string)
 }
 
 func (w *hostWalk) routes(routes caddyhttp.RouteList, hosts []string, depth int) {
@@ -33,9 +29,7 @@ func (w *hostWalk) routes(routes caddyhttp.RouteList, hosts []string, depth int)
 	for i := range routes {
 		reached := hostsOf(&routes[i], hosts)
 		for _, handler := range routes[i].Handlers {
-			if w.serves(handler) {
-				w.found = append(w.found, reached...)
-			}
+			w.visit(handler, reached)
 			switch handler := handler.(type) {
 			case *caddyhttp.Subroute:
 				w.routes(handler.Routes, reached, depth+1)
@@ -57,7 +51,7 @@ func hostsOf(route *caddyhttp.Route, reaching []string) (hosts []string) {
 		names := reaching
 		for _, matcher := range set {
 			if own, ok := matcher.(*caddyhttp.MatchHost); ok {
-				names = slices.DeleteFunc(slices.Clone([]string(*own)), func(name string) bool { return strings.ContainsAny(name, "*{") })
+				names = slices.DeleteFunc(slices.Clone([]string(*own)), func(name string) bool { return strings.Contains(name, "{") })
 			}
 		}
 		hosts = append(hosts, names...)

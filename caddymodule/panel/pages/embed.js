@@ -7,6 +7,7 @@ const tool = document.querySelector('[data-call]')
 const limit = 15_000 // milliseconds, for one answer
 const settled = 1000 // milliseconds, after which a gateway would have refused a socket
 const invalid = 'test' // a token that every gateway refuses
+const refusals = ['HTTP 400', 'HTTP 401', 'HTTP 403'] // also without a code, where a site has error pages of its own
 
 if (tool) {
   const field = tool.querySelector('textarea')
@@ -48,11 +49,12 @@ async function request(address, token) {
   const control = await ask(address, invalid)
   if (!control) return [(await reachable(address)) ? 'foreign' : 'unreachable']
   if (control.type === 'opaqueredirect') return ['redirect']
-  if (!control.code) return ['unguarded', control]
+  if (!control.code && !refusals.includes(control.status)) return ['unguarded', control]
   const answer = await ask(address, token)
   if (!answer) return ['unreadable']
   if (answer.type === 'opaqueredirect') return ['accepted', { status: 'a redirect' }]
-  return [answer.code ? 'refused' : 'accepted', answer]
+  if (answer.code) return ['refused', answer]
+  return [refusals.includes(answer.status) ? 'uncertain' : 'accepted', answer]
 }
 
 // ask returns what the page may read of the answer, or undefined if it may read nothing.
