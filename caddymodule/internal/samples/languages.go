@@ -19,6 +19,7 @@ type Language struct {
 	Run      string // the command that runs the program
 	Fence    string // what code blocks of Markdown call it
 
+	setup    string   // the command that comes first
 	install  string   // the command that installs the library that it needs to sign with a private key
 	unsigned []string // algorithms with which it cannot sign in a few lines
 	syntax   syntax
@@ -39,15 +40,15 @@ var languages = sync.OnceValue(func() []*Language {
 			syntax: syntax{escape: escapeRune(`\u%04x`, `\U%08x`), open: "map[string]any{", is: ": ", end: "}"}},
 		{ID: "java", Name: "Java", Run: "java ChatToken.java", Fence: "java",
 			syntax: syntax{escape: escapeJava, open: "Map.of(", is: ", ", end: ")"}},
-		{ID: "csharp", Name: "C#", Run: "dotnet run", Fence: "csharp", unsigned: []string{"EdDSA"},
+		{ID: "csharp", Name: "C#", Run: "dotnet run", Fence: "csharp", setup: "dotnet new console", unsigned: []string{"EdDSA"},
 			syntax: syntax{escape: escapeUTF16(`\u%04x`), open: "new Dictionary<string, object> { [", is: "] = ", end: " }"}},
 	}
 })
 
-// Install returns the command that installs what the program needs, or "" if the language brings it.
+// Install returns the command that has to be run once, or "" if the language brings all that the program needs.
 func (l *Language) Install(c *Contract) string {
-	if c.Secret {
-		return ""
+	if c.Secret || l.install == "" {
+		return l.setup
 	}
 	return l.install
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
@@ -62,23 +63,24 @@ func For(m *config.Messenger, keys []Key) *Contract {
 	if c.Secret && m.SharedToken.Encoding != sharedtoken.Raw {
 		c.Encoding = string(m.SharedToken.Encoding)
 	}
-	if algorithms := m.SigningAlgorithms().List(); len(algorithms) > 0 { // a stored value may have no method
-		c.Algorithm = algorithms[0].String()
-	}
-	c.chooseKey(keys)
+	c.chooseKey(m.SigningAlgorithms().List(), keys)
 	c.addClaims(m)
 	return c
 }
 
-// chooseKey makes the site sign with the newest key, which is the first. A shared token does not need a key ID.
-func (c *Contract) chooseKey(keys []Key) {
-	if c.Secret || len(keys) == 0 {
+// chooseKey makes the site sign as the first key verifies: the others may be those of the method before. A shared token does not
+// need a key ID.
+func (c *Contract) chooseKey(algorithms []sigkey.Algorithm, keys []Key) {
+	if len(algorithms) > 0 { // a stored value may have no method
+		c.Algorithm = algorithms[0].String()
+	}
+	if c.Secret {
 		return
 	}
-	c.Algorithm = keys[0].Algorithm // it has a key, which another one of a key set may not have
 	for _, key := range keys {
-		if c.KeyID == "" && key.Algorithm == c.Algorithm {
-			c.KeyID = key.ID
+		if slices.ContainsFunc(algorithms, func(a sigkey.Algorithm) bool { return a.String() == key.Algorithm }) {
+			c.Algorithm, c.KeyID = key.Algorithm, key.ID
+			return
 		}
 	}
 }

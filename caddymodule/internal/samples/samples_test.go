@@ -148,8 +148,8 @@ func TestContractFollowsTheSettings(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	m = &config.Messenger{IdentityKey: "sub", MaxLifetime: 3e9, PublicKey: []config.PublicKey{{Alg: "ES256"}, {}}}
-	got = mustJSON(t, For(m, []Key{{"RS256", ""}, {"ES256", "curve"}, {"RS256", "second"}}))
-	want = mustJSON(t, &Contract{Identity: "sub", Inside: []string{}, Algorithm: "RS256", KeyID: "second", Type: "JWT", Seconds: 3})
+	got = mustJSON(t, For(m, []Key{{"HS256", "before"}, {"PS256", "before"}, {"RS256", "first"}, {"ES256", "curve"}, {"RS256", "second"}}))
+	want = mustJSON(t, &Contract{Identity: "sub", Inside: []string{}, Algorithm: "RS256", KeyID: "first", Type: "JWT", Seconds: 3})
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
