@@ -48,7 +48,7 @@ func TestBrowserAsksBeforeItEndsAnything(t *testing.T) {
 		p.open(keys)
 	}
 
-	// Somebody else rotates meanwhile: what the page showed is not true any more.
+	// Another operator rotates meanwhile: what the page showed is not true any more.
 	p.click("Reset…")
 	p.choose("reset-confirm")
 	o.makeToken("rotate", "acme", map[string]any{"overlap": "24h"})

@@ -163,8 +163,8 @@ func (v *visit) changeKeys(sent form) error {
 		}
 	}
 	change, replaces, err := ringChangeOf(sent)
-	if err == nil {
-		change, err = change.Labelled(sent.get("label"))
+	if err == nil && change.MakesToken() {
+		change, err = admin.Labelled(change, sent.get("label"))
 	}
 	if err != nil {
 		return err

@@ -33,9 +33,6 @@ func key(name, kind string) string { return path.Join(vault.StoreRoot, name, Pre
 type Rings struct {
 	Vault *vault.Vault
 
-	// Follows reports whether it is of interest now where else the tokens of a ring are used; nil for never. Then Write reads that.
-	Follows func(name, kind string) bool
-
 	mu    sync.Mutex
 	rings map[string]*Ring
 }
@@ -150,7 +147,7 @@ func (r *Rings) WriteAll(ctx context.Context) (failed string, err error) {
 func (r *Rings) Write(ctx context.Context, name, kind string) error {
 	ring := r.Of(name, kind)
 	fresh := ring.fresh()
-	if len(fresh) == 0 && (r.Follows == nil || !r.Follows(name, kind)) {
+	if len(fresh) == 0 {
 		return nil
 	}
 	hours, err := r.load(ctx, name, kind)
@@ -158,9 +155,6 @@ func (r *Rings) Write(ctx context.Context, name, kind string) error {
 		return err
 	}
 	ring.learn(hours)
-	if len(fresh) == 0 {
-		return nil
-	}
 	for kid, hour := range fresh {
 		hours[kid] = max(hours[kid], hour)
 	}
@@ -171,6 +165,24 @@ func (r *Rings) Write(ctx context.Context, name, kind string) error {
 	}
 	ring.markWritten(fresh)
 	return nil
+}
+
+// Learn reads what other nodes have written about the rings that are wanted, as far as the storage can be read.
+func (r *Rings) Learn(ctx context.Context, wanted func(name, kind string) bool) {
+	r.mu.Lock()
+	rings := maps.Clone(r.rings)
+	r.mu.Unlock()
+	for id, ring := range rings {
+		kind, name, _ := strings.Cut(id, "/")
+		if !wanted(name, kind) {
+			continue
+		}
+		hours, err := r.load(ctx, name, kind)
+		if err != nil {
+			return // the next time
+		}
+		ring.learn(hours)
+	}
 }
 
 // load reads what all nodes have written.

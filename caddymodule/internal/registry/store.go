@@ -161,7 +161,6 @@ func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string) (*Stor
 		}
 		l.index.Read = l.readNames
 		l.Uses.Vault, l.KeySets.Vault, l.KeySets.Writer = v, v, w
-		l.Uses.Follows = func(name, kind string) bool { return ledger.AnyExpires(l.ringInMemory(name, kind)) }
 		l.KeySets.Serves, l.KeySets.Log, l.KeySets.Changed, l.KeySets.IsInternal = l.serves, l.log, l.KeySetChanged, l.IsInternal
 		w.Wrote, w.Stats.Seconds = l.wrote, observeWrite
 		l.status.Store(new(storeStatus))

@@ -40,6 +40,7 @@ func (s *Store) writeUsesRegularly(ctx context.Context) {
 			return
 		case <-ticker.C:
 			s.writeUses(ctx)
+			s.Uses.Learn(ctx, func(name, kind string) bool { return ledger.AnyExpires(s.ringInMemory(name, kind)) })
 			s.unpin()
 		}
 	}
