@@ -70,7 +70,7 @@ func isQuery(s TokenSource) bool { return s.From == authn.Query || s.From == aut
 // isLogged reports whether Caddy's logs contain the tokens of source. Caddy itself redacts cookies and two headers.
 func isLogged(source authn.Source) bool {
 	switch source.Kind {
-	case authn.Cookie, authn.Ticket: // a ticket that is logged was used
+	case authn.Cookie, authn.Ticket: // a ticket that is logged was used, or expires before it is found
 		return false
 	case authn.Header:
 		return source.Name != "Authorization" && source.Name != "Proxy-Authorization"
