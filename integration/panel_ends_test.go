@@ -76,7 +76,7 @@ func TestWhatEndsKeysSaysItInNumbersAndAsks(t *testing.T) {
 	ring = g.operator().ring("acme")
 	for _, form := range []url.Values{
 		first, {"action": {"reset"}, "confirm": {"yes"}}, {"action": {"rotate"}, "overlap": {"1h"}}, {"action": {"generate"}},
-		{"action": {"import"}, "secret": {string(newSecret())}}, {"action": {"extend"}, "kid": {ring.Tokens[0].KID}, "overlap": {"1h"}},
+		{"action": {"import"}, "secret": {newSecret()}}, {"action": {"extend"}, "kid": {ring.Tokens[0].KID}, "overlap": {"1h"}},
 		{"action": {"revoke"}, "kid": {ring.Tokens[0].KID}, "confirm": {"yes"}},
 	} {
 		form.Set("revision", page.revision(t))

@@ -32,12 +32,12 @@ func TestSharedTokensHaveLabels(t *testing.T) {
 		for _, action := range []string{"generate", "rotate", "reset", "import"} {
 			body := map[string]any{"label": label}
 			if action == "import" {
-				body["secret"] = string(newSecret())
+				body["secret"] = newSecret()
 			}
 			if refused := o.refused(400, "POST", "messengers/acme/tokens/"+action, body); refused != "the label "+says {
 				t.Errorf("%s with the label %q: %s", action, label, refused)
 			}
-			a := u.change("acme", action, "label", label, "confirm", "yes", "overlap", "24h", "secret", string(newSecret()))
+			a := u.change("acme", action, "label", label, "confirm", "yes", "overlap", "24h", "secret", newSecret())
 			a.says(t, 422, "Label "+says)
 			if !strings.Contains(a.body, `id="label-`+action+`" name="label"`) || !strings.Contains(a.body, `aria-describedby="label-`+action+`-error `) {
 				t.Errorf("%s: the mistake is not at its field: %s", action, a.body)
@@ -64,7 +64,7 @@ func TestSharedTokensHaveLabels(t *testing.T) {
 	const shop, crm, mark = "web shop", "CRM <b>&amp;</b> 日本", "Ünïcödé"
 	u.change("acme", "rotate", "overlap", "24h", "label", shop).says(t, 200, "Label "+shop)
 	o.makeToken("generate", "acme", map[string]any{"label": crm})
-	if a := u.change("acme", "import", "secret", string(newSecret()), "kid", "old-site", "label", mark); a.status != 303 {
+	if a := u.change("acme", "import", "secret", newSecret(), "kid", "old-site", "label", mark); a.status != 303 {
 		t.Fatalf("import: %d %s", a.status, a.text())
 	}
 	u.change("support", "generate", "label", shop).secret(t)
@@ -98,7 +98,7 @@ func TestSharedTokensHaveLabels(t *testing.T) {
 		t.Errorf("tokens list: %s", out)
 	}
 	cli.want(0, `label "web shop"`, "", "keys", "support")
-	cli.want(0, "shared token", string(newSecret())+"\n", "tokens", "import", "support", "--label", "from the old site")
+	cli.want(0, "shared token", newSecret()+"\n", "tokens", "import", "support", "--label", "from the old site")
 	cli.want(1, "the label has more than 64 bytes", "", "tokens", "generate", "support", "--label", strings.Repeat("x", 65))
 	cli.want(0, "from the old site", "", "tokens", "list", "support")
 	for _, label := range []string{shop, crm, mark, "from the old site"} {
