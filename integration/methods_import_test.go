@@ -137,3 +137,32 @@ func TestASiteMovesInWithItsSecret(t *testing.T) {
 		t.Error("the export has the secret")
 	}
 }
+
+// A chat that is opened while its token is about to expire ends when that was planned, as its page was told; extending the token lets
+// the page open it again at once. One that was opened before the rotation goes on.
+func TestExtendingATokenLetsItsChatsOpenAgain(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	up := newChat(t)
+	g, o := startLive(t, up.upstream)
+	o.put("acme", generated)
+	old := o.generate("acme")
+	open := func() *socket {
+		s, status := protocols[0].open(g, "/m/acme/echo", bearer(old.signed()))
+		if status != 101 {
+			t.Fatalf("got %d", status)
+		}
+		return s
+	}
+	before := open()
+	o.makeToken("rotate", "acme", map[string]any{"overlap": "2s"})
+	during := open()
+	o.want(200, "POST", "messengers/acme/tokens/extend", map[string]any{"kid": old.KID, "overlap": "48h"})
+	if end := during.ended(); end != "4403 token_revoked" {
+		t.Errorf("the chat of the overlap ended with %q", end)
+	}
+	if again := open(); !again.answers("here again") || !before.answers("still here") {
+		t.Error("a chat does not answer after its token was extended")
+	}
+}
