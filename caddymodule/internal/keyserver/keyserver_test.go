@@ -20,6 +20,7 @@ func TestURLIsHTTPSOrOnThisMachine(t *testing.T) {
 	for invalid, want := range map[string]string{
 		"http://keys.example/jwks.json":   "plain http",
 		"http://127.0.0.1.evil.example/":  "plain http",
+		"http://[::1%25lo]/jwks":          "plain http",
 		"keys.example/jwks.json":          "is not a URL",
 		"https://":                        "is not a URL",
 		"https://user:pw@keys.example/":   "user name",
