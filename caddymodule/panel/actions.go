@@ -108,7 +108,7 @@ func (v *visit) ask(d *messengerStatus, f *settingsForm, settings *config.Messen
 		return nil, err
 	}
 	page.InUse += " " + connectionsAfter(d.Settings, settings)
-	return []fieldError{{"confirm", "Nothing was saved yet: this change makes tokens invalid that are valid now. Read the list at the end of the form and confirm it, or change the form."}}, nil
+	return []fieldError{{"confirm", textConfirmLosses}}, nil
 }
 
 // showConflict shows both versions if another user has saved since the form was loaded. Sent again, the form replaces
@@ -121,7 +121,7 @@ func (v *visit) showConflict(sent form, f *settingsForm) error {
 	page := v.settingsPage(d, f)
 	page.Differences = f.differences(formOf(d.Name, d.Revision, d.Settings))
 	f.Revision = d.Revision
-	page.Alert = "Nothing was saved: this messenger was changed since you opened the form."
+	page.Alert = textChangedBefore
 	v.render(http.StatusConflict, "messenger", page)
 	return nil
 }
@@ -133,14 +133,14 @@ func (v *visit) keepForm(err error, sent form) error {
 	}
 	f := settingsFrom(sent)
 	f.Name, f.Revision = v.name, ""
-	page := &settingsView{view: v.view("New messenger"), Form: f, New: true}
-	page.Alert = "Nothing was saved: this messenger was deleted since you opened the form. You can create it again, without its shared tokens."
+	page := &settingsView{view: v.view(textNewMessenger), Form: f, New: true}
+	page.Alert = textDeletedBefore
 	v.render(http.StatusConflict, "new", page)
 	return nil
 }
 
 func (v *visit) showNew() error {
-	v.render(http.StatusOK, "new", &settingsView{view: v.view("New messenger"), Form: newForm(), New: true})
+	v.render(http.StatusOK, "new", &settingsView{view: v.view(textNewMessenger), Form: newForm(), New: true})
 	return nil
 }
 
@@ -149,7 +149,7 @@ func (v *visit) createMessenger(sent form) error {
 	f := settingsFrom(sent)
 	settings, wrong := f.settings(nil)
 	if err := config.CheckName(f.Name); err != nil {
-		wrong = append([]fieldError{{"name", sentence("Name " + err.Error())}}, wrong...)
+		wrong = append([]fieldError{{"name", sentence(textName + " " + err.Error())}}, wrong...)
 	}
 	check := func(m *config.Messenger) error {
 		if err := m.CheckStored(v.app.Store.IsInternal); err != nil {
@@ -165,14 +165,14 @@ func (v *visit) createMessenger(sent form) error {
 		case err == nil:
 			return v.redirect("messenger", f.Name, "done", "created")
 		case isConflict(err):
-			wrong = []fieldError{{"name", "A messenger of this name exists already. Choose another name."}}
+			wrong = []fieldError{{"name", textNameTaken}}
 		case ok:
 			wrong = []fieldError{fieldErrorOf(answer)}
 		default:
 			return err
 		}
 	}
-	page := &settingsView{view: v.view("New messenger"), Form: f, New: true}
+	page := &settingsView{view: v.view(textNewMessenger), Form: f, New: true}
 	f.refuse(page, wrong)
 	v.render(http.StatusUnprocessableEntity, "new", page)
 	return nil
@@ -237,13 +237,13 @@ func (v *visit) deleteMessenger(sent form) error {
 	case sent.get("revision") == "":
 		return errNoRevision
 	case page.Typed != d.Name:
-		page.Errors = []fieldError{{"typed", "What you typed is not the name of this messenger. Nothing was deleted."}}
+		page.Errors = []fieldError{{"typed", textTypedOther}}
 		v.render(http.StatusUnprocessableEntity, "delete", page)
 		return nil
 	}
 	err = v.app.Remove(v.r.Context(), d.Name, registry.Condition{Revision: sent.get("revision")}, v.actor())
 	if isConflict(err) {
-		page.Alert = "Nothing was deleted: this messenger was changed since you opened the page. Check it again."
+		page.Alert = textNotDeleted
 		v.render(http.StatusConflict, "delete", page)
 		return nil
 	}
@@ -254,8 +254,8 @@ func (v *visit) deleteMessenger(sent form) error {
 }
 
 var (
-	errReadOnly   = registry.StatusError(http.StatusConflict, "This messenger is in the gateway's configuration. Change it there.")
-	errNoRevision = registry.StatusError(http.StatusBadRequest, "The form does not say which version it changes. Open the page again.")
+	errReadOnly   = registry.StatusError(http.StatusConflict, textReadOnly)
+	errNoRevision = registry.StatusError(http.StatusBadRequest, textNoRevision)
 )
 
 func isConflict(err error) bool { return isStatus(err, http.StatusPreconditionFailed) }

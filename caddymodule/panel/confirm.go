@@ -53,20 +53,6 @@ func activeKeys(a *admin.Service, ctx context.Context, d *messengerStatus) (n in
 	return 0, false, nil
 }
 
-// named says how many of the messenger's keys or tokens there are: "the 2 shared tokens".
-func (d *messengerStatus) named(n int, known bool) string {
-	kind := map[string]string{"shared_token": "shared token", "public_key": "public key", "jwks": "key of the key set"}[d.Method]
-	switch {
-	case !known:
-		return "the keys of the key set, whose number is not known right now"
-	case n == 1:
-		return "the only " + kind
-	case d.Method == "jwks":
-		return fmt.Sprintf("the %d keys of the key set", n)
-	}
-	return fmt.Sprintf("the %d %ss", n, kind)
-}
-
 // losses says in sentences which keys and tokens next makes invalid. Nothing is lost if there is no key.
 func losses(a *admin.Service, ctx context.Context, d *messengerStatus, next *config.Messenger) ([]string, error) {
 	n, known, err := activeKeys(a, ctx, d)
@@ -76,56 +62,49 @@ func losses(a *admin.Service, ctx context.Context, d *messengerStatus, next *con
 	old, all := d.Settings, d.named(n, known)
 	var list []string
 	if p := old.Previous; !p.IsOver(registry.Now()) && !next.SameMethod(p.Settings()) && (next.Previous == nil || !next.Previous.Settings().SameMethod(p.Settings())) {
-		list = append(list, fmt.Sprintf("The previous method (%s) ends now, and not only at %s.", methodNames[p.Settings().Method()], p.Until.UTC().Format(time.RFC1123)))
+		list = append(list, fmt.Sprintf(textPreviousEnds, methodNames[p.Settings().Method()], p.Until.UTC().Format(time.RFC1123)))
 	}
 	if next.Previous != nil && next.Previous.Settings().SameMethod(old) {
 		// what the messenger has stays valid for some time
 	} else if old.Method() != next.Method() {
-		list = append(list, fmt.Sprintf("Another method removes %s of this messenger. Tokens that are signed with %s are refused at once.", all, itOrThem(n)))
+		list = append(list, fmt.Sprintf(textMethodRemoves, all, itOrThem(n)))
 	} else {
 		list = append(list, keyLosses(old, next, n, all)...)
 	}
 	if old.IdentityName() != next.IdentityName() {
-		list = append(list, fmt.Sprintf("Another contact identity key: tokens without the claim %s are refused, including those that are signed with %s, and contacts get the identity in the new claim.", next.IdentityName(), all))
+		list = append(list, fmt.Sprintf(textIdentityLoss, next.IdentityName(), all))
 	}
 	for _, c := range []struct {
 		label    string
 		old, new []string
-	}{{"Issuer", old.Issuers(), next.Issuers()}, {"Audience", old.Audience, next.Audience}} {
+	}{{textIssuer, old.Issuers(), next.Issuers()}, {textAudience, old.Audience, next.Audience}} {
 		if narrows(c.old, c.new) {
-			list = append(list, fmt.Sprintf("%s: tokens with any other than %s are refused, including those that are signed with %s.", c.label, strings.Join(c.new, ", "), all))
+			list = append(list, fmt.Sprintf(textListLoss, c.label, strings.Join(c.new, ", "), all))
 		}
 	}
 	if added := without(next.RequireClaims, old.RequireClaims); len(added) > 0 {
-		list = append(list, fmt.Sprintf("Required claims: tokens without %s are refused, including those that are signed with %s.", strings.Join(added, ", "), all))
+		list = append(list, fmt.Sprintf(textClaimsLoss, strings.Join(added, ", "), all))
 	}
 	if next.TokenType != "" && (old.TokenType == "" || authn.TypeOf(next.TokenType) != authn.TypeOf(old.TokenType)) {
-		list = append(list, fmt.Sprintf("Token type: tokens with another typ than %s, or without one, are refused, including those that are signed with %s.", next.TokenType, all))
+		list = append(list, fmt.Sprintf(textTypeLoss, next.TokenType, all))
 	}
 	if next.MaxLifetime > 0 && (old.MaxLifetime == 0 || next.MaxLifetime < old.MaxLifetime) {
-		list = append(list, fmt.Sprintf("Longest lifetime: tokens with a lifetime of more than %s are refused, including those that are signed with %s.", config.DurationText(time.Duration(next.MaxLifetime)), all))
+		list = append(list, fmt.Sprintf(textLifetimeLoss, config.DurationText(time.Duration(next.MaxLifetime)), all))
 	}
 	if next.Mode == config.ModeOff && old.Mode != config.ModeOff {
-		list = append(list, fmt.Sprintf("Mode Off: contacts are no longer verified, and tokens that are signed with %s are not checked.", all))
+		list = append(list, fmt.Sprintf(textModeOffLoss, all))
 	}
 	return list, nil
-}
-
-func itOrThem(n int) string {
-	if n == 1 {
-		return "it"
-	}
-	return "them"
 }
 
 // keyLosses are those of a messenger that keeps its method.
 func keyLosses(old, next *config.Messenger, n int, all string) (list []string) {
 	if old.JWKS != nil && old.JWKS.Document() != next.JWKS.Document() {
-		list = append(list, fmt.Sprintf("Another URL drops %s. Tokens that are signed with a key that is not at the new one are refused at once.", all))
+		list = append(list, fmt.Sprintf(textURLLoss, all))
 	}
 	if len(old.PublicKey) == 0 {
 		if lost := old.SigningAlgorithms() &^ next.SigningAlgorithms(); lost != 0 {
-			list = append(list, fmt.Sprintf("Another algorithm: tokens with the alg %s are refused at once, including those that are signed with %s.", lost.Text(), all))
+			list = append(list, fmt.Sprintf(textAlgorithmLoss, lost.Text(), all))
 		}
 		return list
 	}
@@ -138,7 +117,7 @@ func keyLosses(old, next *config.Messenger, n int, all string) (list []string) {
 	for _, key := range lost {
 		name := "SHA-256 " + key.SHA256[:16] + "…"
 		if key.KeyID != "" {
-			name = "key ID " + key.KeyID
+			name = textKeyIDName + key.KeyID
 		}
 		at := slices.IndexFunc(kept, func(k sigkey.Info) bool { return k.SHA256 == key.SHA256 && k.Algorithm == key.Algorithm })
 		if at < 0 && slices.ContainsFunc(kept, func(k sigkey.Info) bool { return k.SHA256 == key.SHA256 }) {
@@ -153,13 +132,13 @@ func keyLosses(old, next *config.Messenger, n int, all string) (list []string) {
 		kept = slices.Delete(kept, at, at+1)
 	}
 	if len(removed) > 0 {
-		list = append(list, fmt.Sprintf("Removes %d of %d public keys (%s). Tokens that are signed with %s are refused at once.", len(removed), n, strings.Join(removed, ", "), itOrThem(len(removed))))
+		list = append(list, fmt.Sprintf(textKeysRemoved, len(removed), n, strings.Join(removed, ", "), itOrThem(len(removed))))
 	}
 	if len(other) > 0 {
-		list = append(list, fmt.Sprintf("Gives %d of %d public keys another algorithm (%s). Tokens that are signed with the former one are refused at once.", len(other), n, strings.Join(other, ", ")))
+		list = append(list, fmt.Sprintf(textKeysOtherAlgorithm, len(other), n, strings.Join(other, ", ")))
 	}
 	if len(renamed) > 0 {
-		list = append(list, fmt.Sprintf("Gives %d of %d public keys another key ID (%s). Tokens that name the former one are refused at once.", len(renamed), n, strings.Join(renamed, ", ")))
+		list = append(list, fmt.Sprintf(textKeysRenamed, len(renamed), n, strings.Join(renamed, ", ")))
 	}
 	return list
 }

@@ -14,14 +14,14 @@ import (
 // would have passed.
 func (d *messengerStatus) Doubt() string {
 	if d.Readiness == nil {
-		return "It is unknown which requests would be refused."
+		return textReadinessUnknown
 	}
 	w := d.Readiness.LastWindow()
 	switch refused := w.None + w.Invalid; {
 	case w.Requests == 0:
-		return "No request was counted in the last day, so that it is unknown which would be refused."
+		return textNothingCounted
 	case refused > 0:
-		return fmt.Sprintf("Requests like %d of the %d of the last day are refused from then on.", refused, w.Requests)
+		return fmt.Sprintf(textWouldRefuse, refused, w.Requests)
 	}
 	return ""
 }
@@ -50,7 +50,7 @@ func (v *visit) enforce(sent form) error {
 	settings.Mode = config.ModeRequired
 	_, _, err = v.app.Put(v.r.Context(), d.Name, settings, registry.Condition{Revision: sent.get("revision")}, v.actor())
 	if isConflict(err) {
-		return refuse(http.StatusConflict, "Nothing was changed: this messenger was changed since you opened the page. The page shows the current state.")
+		return refuse(http.StatusConflict, textChangedMeanwhile)
 	}
 	if err != nil {
 		return err

@@ -155,7 +155,7 @@ func settingsFrom(sent form) *settingsForm {
 
 // keeps are the choices of how long the method that is replaced stays in use.
 func (f *settingsForm) keeps() []overlap {
-	list := []overlap{{Label: "no longer: it ends now", Chosen: true}}
+	list := []overlap{{Label: textKeepNone, Chosen: true}}
 	for _, o := range overlaps {
 		o.Chosen = o.Value == f.Keep
 		list = append(list, o)
@@ -199,11 +199,11 @@ func (f *settingsForm) refuse(page *settingsView, wrong []fieldError) {
 // checkKeys checks each key by itself, to name its field. A private key that was pasted by mistake is not sent back.
 func (f *settingsForm) checkKeys() (wrong []fieldError) {
 	if len(f.Keys) == 0 {
-		return []fieldError{{"key-0", "Public key is empty. Paste the public half of the key with which your site signs."}}
+		return []fieldError{{"key-0", textNoKey}}
 	}
 	if len(f.Keys) > config.MaxPublicKeys {
 		f.Keys = f.Keys[:config.MaxPublicKeys]
-		return []fieldError{{"key-0", fmt.Sprintf("There are more than %d public keys.", config.MaxPublicKeys)}}
+		return []fieldError{{"key-0", fmt.Sprintf(textManyKeys, config.MaxPublicKeys)}}
 	}
 	for i, k := range f.Keys {
 		field, number := fmt.Sprintf("key-%d", i), ""
@@ -221,13 +221,13 @@ func (f *settingsForm) checkKeys() (wrong []fieldError) {
 			continue
 		}
 		if err == nil {
-			wrong = append(wrong, fieldError{field, "Key ID of public key" + number + " " + hidden(k.KeyID)})
+			wrong = append(wrong, fieldError{field, textKeyIDOf + number + " " + hidden(k.KeyID)})
 			continue
 		}
-		text := sentence("Public key" + number + " " + err.Error())
+		text := sentence(textPublicKey + number + " " + err.Error())
 		if sigkey.IsSecret(err) || strings.Contains(k.Key, "PRIVATE KEY") || strings.Contains(k.Key, `"d"`) {
 			f.Keys[i].Key = ""
-			text += " It was not stored, and it is not shown again here."
+			text += textPrivateKey
 		}
 		wrong = append(wrong, fieldError{field, text})
 	}
@@ -244,7 +244,7 @@ type labelled struct {
 
 // formFields are all fields of the form in the order of the page.
 var formFields = sync.OnceValue(func() []labelled {
-	fields := []labelled{{"name", "the name", "Name", nil}}
+	fields := []labelled{{"name", "the name", textName, nil}}
 	add := func(section string) {
 		for _, s := range config.Settings {
 			if s.Section != section {
@@ -257,8 +257,8 @@ var formFields = sync.OnceValue(func() []labelled {
 	}
 	add(config.SectionContacts)
 	fields = append(fields,
-		labelled{"method", "", "Validation method", func(f *settingsForm) string { return methodNames[f.Method] }},
-		labelled{"key-0", "public_key", "Public key", (*settingsForm).keysText})
+		labelled{"method", "", textMethod, func(f *settingsForm) string { return methodNames[f.Method] }},
+		labelled{"key-0", "public_key", textPublicKey, (*settingsForm).keysText})
 	add(config.SectionShared)
 	add(config.SectionJWKS)
 	add(config.SectionFetch)

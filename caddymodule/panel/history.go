@@ -34,7 +34,7 @@ func (v *visit) shownActor(by string) string {
 	if !v.scoped() || by == "" || by == string(registry.ByContact) || strings.HasPrefix(by, actorPrefix) {
 		return by
 	}
-	return "an operator of the gateway"
+	return textAnOperator
 }
 
 func (v *visit) showHistory() error {

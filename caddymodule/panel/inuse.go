@@ -25,13 +25,13 @@ func inUse(a *admin.Service, d *messengerStatus, ring *admin.TokenList) string {
 				used++
 			}
 		}
-		parts = append(parts, fmt.Sprintf("Of %s, %d %s used in the last day.", counted(len(ring.Tokens), "shared token"), used, wasOrWere(used)))
+		parts = append(parts, fmt.Sprintf(textTokensUsed, counted(len(ring.Tokens), textSharedToken), used, wasOrWere(used)))
 	}
-	requests := "The requests of the last day are not known"
+	requests := textRequestsUnknown
 	if d.Readiness != nil {
-		requests = fmt.Sprintf("In the last day this gateway had %s with a valid token", counted(d.Readiness.LastWindow().Valid, "request"))
+		requests = fmt.Sprintf(textRequestsCounted, counted(d.Readiness.LastWindow().Valid, textRequest))
 	}
-	return strings.Join(append(parts, fmt.Sprintf("%s; it has %s of this messenger.", requests, counted(a.ConnectionsOf(d.Name).Open, "open connection"))), " ")
+	return strings.Join(append(parts, fmt.Sprintf(textOpenOf, requests, counted(a.ConnectionsOf(d.Name).Open, textOpenConnection))), " ")
 }
 
 // inUseOf is inUse for a page that has not read the ring.
@@ -49,22 +49,7 @@ func inUseOf(a *admin.Service, ctx context.Context, d *messengerStatus) (string,
 // connectionsAfter says what a change of settings does to open connections.
 func connectionsAfter(old, next *config.Messenger) string {
 	if next.JWKS != nil && (old.JWKS == nil || old.JWKS.Document() != next.JWKS.Document()) {
-		return "Connections whose key is not in the new key set are closed when it was fetched."
+		return textFetchCloses
 	}
-	return "Open connections stay open until their tokens expire; the page Revocations closes them."
-}
-
-// counted is a number of things: "1 key", "2 keys".
-func counted[N int | uint64](n N, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
-}
-
-func wasOrWere(n int) string {
-	if n == 1 {
-		return "was"
-	}
-	return "were"
+	return textConnectionsStay
 }

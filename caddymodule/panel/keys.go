@@ -42,10 +42,6 @@ type overlap struct {
 	Chosen       bool
 }
 
-var overlaps = []overlap{
-	{"1h", "1 hour", false}, {"24h", "24 hours", true}, {"168h", "7 days", false}, {"720h", "30 days", false},
-}
-
 func (o overlap) duration() time.Duration {
 	d, _ := time.ParseDuration(o.Value) // of the list above
 	return d
@@ -55,7 +51,7 @@ func (o overlap) duration() time.Duration {
 func overlapOf(sent form) (overlap, error) {
 	i := slices.IndexFunc(overlaps, func(o overlap) bool { return o.Value == sent.get("overlap") })
 	if i < 0 {
-		return overlap{}, registry.StatusError(http.StatusBadRequest, "Choose how long the old tokens stay valid.")
+		return overlap{}, registry.StatusError(http.StatusBadRequest, textChooseOverlap)
 	}
 	return overlaps[i], nil
 }
@@ -97,10 +93,10 @@ func (v *visit) changePrevious(sent form) error {
 // notChanged answers a form about keys that was not carried out.
 func (v *visit) notChanged(err error) error {
 	if isConflict(err) {
-		return v.renderKeys(http.StatusConflict, "Nothing was changed now: this form was sent before, or the messenger was changed since you opened the page. The page shows the current state.")
+		return v.renderKeys(http.StatusConflict, textSentBefore)
 	}
 	if answer := (caddy.APIError{}); errors.As(err, &answer) && answer.HTTPStatus < http.StatusInternalServerError {
-		return v.renderKeys(answer.HTTPStatus, sentence("Nothing was changed: "+answer.Err.Error()))
+		return v.renderKeys(answer.HTTPStatus, sentence(textNothingChanged+answer.Err.Error()))
 	}
 	return err
 }
@@ -193,9 +189,9 @@ func (v *visit) changeKeys(sent form) error {
 	}
 	page := &secretView{view: v.messengerView("keys", d), Token: made, Replaces: replaces}
 	if made.Ended != nil {
-		page.Replaces += fmt.Sprintf(" Connections ended on this gateway: %d.", *made.Ended)
+		page.Replaces += fmt.Sprintf(textConnectionsEnded, *made.Ended)
 	}
-	page.Title = "New shared token of " + v.name
+	page.Title = textNewToken + v.name
 	if ring, err := v.app.Tokens(v.r.Context(), v.name); err == nil && len(ring.Tokens) == 1 && sent.get("action") == "generate" {
 		page.Replaces = "" // it is the first
 	}
@@ -203,7 +199,7 @@ func (v *visit) changeKeys(sent form) error {
 	return nil
 }
 
-var errNotConfirmed = registry.StatusError(http.StatusUnprocessableEntity, "Nothing was changed: tick the box to confirm, and send the form again.")
+var errNotConfirmed = registry.StatusError(http.StatusUnprocessableEntity, textTickTheBox)
 
 // ringChangeOf returns the change that a form requests, and what it does to the other tokens. What revokes tokens has to be
 // confirmed.
@@ -211,10 +207,10 @@ func ringChangeOf(sent form) (change ledger.RingChange, replaces string, err err
 	confirmed := sent.get("confirm") != ""
 	switch sent.get("action") {
 	case "generate":
-		return ledger.GenerateToken(), "The other tokens stay valid.", nil
+		return ledger.GenerateToken(), textOthersStay, nil
 	case "rotate":
 		o, err := overlapOf(sent)
-		return ledger.RotateTokens(o.duration()), "The other tokens stay valid for " + o.Label + ". Give the new one to your site before they expire.", err
+		return ledger.RotateTokens(o.duration()), fmt.Sprintf(textOthersExpire, o.Label), err
 	case "extend":
 		o, err := overlapOf(sent)
 		return ledger.ExtendToken(sent.get("kid"), o.duration()), "", err
@@ -225,7 +221,7 @@ func ringChangeOf(sent form) (change ledger.RingChange, replaces string, err err
 		if !confirmed {
 			return change, "", errNotConfirmed
 		}
-		return ledger.ResetTokens(sent.get("close") != ""), "All other tokens are revoked. Your contacts are refused until your site signs with the new token.", nil
+		return ledger.ResetTokens(sent.get("close") != ""), textOthersRevoked, nil
 	case "revoke":
 		if !confirmed {
 			return change, "", errNotConfirmed
@@ -248,7 +244,7 @@ func (v *visit) refreshKeys() error {
 		if answer := (caddy.APIError{}); errors.As(err, &answer) {
 			err = answer.Err // it cannot be unwrapped
 		}
-		return v.renderKeys(http.StatusBadGateway, sentence("The key set was not fetched: "+keyserver.Reason(err).Error()))
+		return v.renderKeys(http.StatusBadGateway, sentence(textNotFetched+keyserver.Reason(err).Error()))
 	}
 	return v.redirect("messenger", v.name, "page", "keys", "done", "refreshed")
 }
@@ -277,7 +273,7 @@ func (v *visit) renderTest(status int, result *admin.Explanation, wrong []fieldE
 func (v *visit) testToken(sent form) error {
 	token := sent.get("token")
 	if token == "" {
-		return v.renderTest(http.StatusUnprocessableEntity, nil, []fieldError{{"token", "Token is empty. Paste a token that your site has signed for a contact."}})
+		return v.renderTest(http.StatusUnprocessableEntity, nil, []fieldError{{"token", textEmptyToken}})
 	}
 	m, err := v.app.LookUp(v.r.Context(), v.name)
 	if err != nil {
@@ -298,9 +294,9 @@ func (v *visit) fetchFinding(m *registry.Messenger, result *admin.Explanation) [
 	if result.Code != authn.KeysUnavailable || m.KeySet == nil {
 		return nil
 	}
-	text := "The key set has not been fetched yet."
+	text := textNeverFetched
 	if err := m.KeySet.Status().Err; err != nil {
-		text = sentence("The key set cannot be fetched: " + keyserver.Reason(err).Error())
+		text = sentence(textCannotFetch + keyserver.Reason(err).Error())
 	}
-	return []diagnose.Finding{{Name: cause.KeysNotFetched.String(), Cause: text, Fix: "Make the URL answer with a key set. The gateway tries again by itself, and at once with “Fetch now” on the page Keys."}}
+	return []diagnose.Finding{{Name: cause.KeysNotFetched.String(), Cause: text, Fix: textFixKeySet}}
 }

@@ -33,16 +33,16 @@ type filterView struct {
 
 // filters are what the list can be filtered and sorted by. The first choice is none.
 func filters(values url.Values) (list []filterView) {
-	modes := []config.Choice{{Label: "Any"}}
+	modes := []config.Choice{{Label: textAny}}
 	for _, mode := range config.Modes {
 		modes = append(modes, config.Choice{Value: mode.Value, Label: mode.Label})
 	}
 	list = []filterView{
-		{Name: "method", Label: "Validation method", Choices: []config.Choice{{Label: "Any"},
+		{Name: "method", Label: textMethod, Choices: []config.Choice{{Label: textAny},
 			{Value: "public_key", Label: methodNames["public_key"]}, {Value: "jwks", Label: methodNames["jwks"]}, {Value: "shared_token", Label: methodNames["shared_token"]}}},
-		{Name: "mode", Label: "Mode", Choices: modes},
-		{Name: "source", Label: "From", Choices: []config.Choice{{Label: "Anywhere"}, {Value: registry.SourceConfig, Label: "Configuration"}, {Value: registry.SourceStored, Label: "Storage"}}},
-		{Name: "sort", Label: "Order", Choices: []config.Choice{{Label: "By name"}, {Value: "changed", Label: "Last change first"}}},
+		{Name: "mode", Label: textMode, Choices: modes},
+		{Name: "source", Label: textFrom, Choices: []config.Choice{{Label: textAnywhere}, {Value: registry.SourceConfig, Label: textConfiguration}, {Value: registry.SourceStored, Label: textStorage}}},
+		{Name: "sort", Label: textOrder, Choices: []config.Choice{{Label: textByName}, {Value: "changed", Label: textLastChange}}},
 	}
 	for i := range list {
 		list[i].Value = values.Get(list[i].Name)
@@ -70,7 +70,7 @@ func badgesOf(d admin.Description) (badges []badge) {
 		badges = append(badges, badge{d.Mode.Label(), "warn"})
 	}
 	if d.Source == registry.SourceConfig {
-		badges = append(badges, badge{"Configuration", ""})
+		badges = append(badges, badge{textConfiguration, ""})
 	}
 	return badges
 }
@@ -78,12 +78,12 @@ func badgesOf(d admin.Description) (badges []badge) {
 // showList shows all messengers, page by page.
 func (v *visit) showList() error {
 	values := v.r.URL.Query()
-	page := &listView{view: v.view("Messengers"), Search: values.Get("search"), Filters: filters(values)}
+	page := &listView{view: v.view(textMessengers), Search: values.Get("search"), Filters: filters(values)}
 	query := admin.ReadListQuery(values)
 	query.Limit, query.State = perPage, "true"
 	list, err := v.app.List(v.r.Context(), query)
 	if errors.Is(err, admin.ErrTooMany) {
-		page.Alert = "There are too many messengers for filters and sorting, which work for up to 10,000. Search for a part of the name first. This list is by name, and is not filtered."
+		page.Alert = textTooMany
 		page.Opened = true
 		for _, f := range page.Filters {
 			values.Del(f.Name)
@@ -119,7 +119,7 @@ func (v *visit) showList() error {
 
 // showScope shows the messengers that this mount names.
 func (v *visit) showScope() error {
-	page := &listView{view: v.view("Your messengers")}
+	page := &listView{view: v.view(textYourMessengers)}
 	for _, name := range v.scope {
 		d, err := v.app.Describe(v.r.Context(), name)
 		switch {

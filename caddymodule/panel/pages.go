@@ -116,7 +116,7 @@ func (v *visit) render(status int, page string, data any) {
 	var text bytes.Buffer
 	if err := panelTemplates()[page].Execute(&text, data); err != nil {
 		v.logger.Error("rendering a page of the control panel failed: " + err.Error())
-		http.Error(v.w, "This page could not be rendered.", http.StatusInternalServerError)
+		http.Error(v.w, textNotRendered, http.StatusInternalServerError)
 		return
 	}
 	v.write(status, "text/html; charset=utf-8", []byte(printable.Text(text.String())))
@@ -196,33 +196,6 @@ type errorView struct {
 	view
 	Text string
 	Back string // the URL of the page from which a form was sent; "" if there is none
-}
-
-// ago says how long before or after now t is, in the largest unit that fits.
-func ago(t time.Time) string {
-	d := time.Since(t)
-	if d < 0 {
-		return "in " + span(-d)
-	}
-	if d < time.Minute {
-		return "just now"
-	}
-	return span(d) + " ago"
-}
-
-func span(d time.Duration) string {
-	for _, unit := range []struct {
-		name string
-		size time.Duration
-	}{{"day", 24 * time.Hour}, {"hour", time.Hour}, {"minute", time.Minute}} {
-		if n := int((d + unit.size/2) / unit.size); d >= unit.size {
-			if n == 1 {
-				return "1 " + unit.name
-			}
-			return strconv.Itoa(n) + " " + unit.name + "s"
-		}
-	}
-	return "less than a minute"
 }
 
 // lines returns the entries of a list that was written one a line.

@@ -249,10 +249,10 @@ func (v *visit) dispatch(page panelPage) error {
 		allow = append(allow, "POST")
 	}
 	v.w.Header().Set("Allow", strings.Join(allow, ", "))
-	return registry.StatusError(http.StatusMethodNotAllowed, "This page does not support this method.")
+	return registry.StatusError(http.StatusMethodNotAllowed, textWrongMethod)
 }
 
-var errNoPage = registry.StatusError(http.StatusNotFound, "This page does not exist, or you have no access to it.")
+var errNoPage = registry.StatusError(http.StatusNotFound, textNoPage)
 
 // showError answers with a page that says what went wrong. Failures of the gateway are described only in the log: they may name
 // files and addresses.
@@ -265,9 +265,9 @@ func (v *visit) showError(err error) {
 	case status == http.StatusNotFound:
 		text = errNoPage.Error() // the same for everything that does not exist
 	case status == http.StatusServiceUnavailable:
-		text = "The gateway cannot read or write its storage right now. Try again later; its log says why."
+		text = textStoreFails
 	case status >= http.StatusInternalServerError:
-		text = "Something went wrong in the gateway; its log says what."
+		text = textFailure
 	}
 	if status >= http.StatusInternalServerError {
 		v.logger.Error("answering a request to the control panel failed", zap.Error(err))
@@ -305,27 +305,10 @@ func (v *visit) redirect(query ...string) error {
 	return nil
 }
 
-// notices are the messages that a redirect can select. The text of the query itself is never shown.
-var notices = map[string]string{
-	"created":   "The messenger was created. The page Embed has the code for your site, and Token test says whether a token is valid.",
-	"saved":     "The settings were saved, and are active within seconds.",
-	"deleted":   "The messenger was deleted, with its shared tokens.",
-	"revoked":   "The shared token was revoked. Tokens that are signed with it are refused from now on.",
-	"refreshed": "The key set was fetched.",
-	"imported":  "The secret was imported. Tokens that your site signs with it are accepted from now on.",
-	"extended":  "The time was extended.",
-
-	"previous-ended":   "The previous method has ended. Tokens of it are refused from now on.",
-	"enforced":         "Enforcement is on: requests without a valid token are refused.",
-	"ended":            "Connections were closed.",
-	"undone":           "The revocation was undone. Tokens that are otherwise valid are accepted again.",
-	"contacts-revoked": "The tokens are revoked, and refused from now on.",
-}
-
 // notice returns the message that the query selects. The only part of it that comes from the query is a number.
 func (v *visit) notice() string {
 	query := v.r.URL.Query()
-	text := notices[query.Get("done")]
+	text := notices()[query.Get("done")]
 	if n, err := strconv.Atoi(query.Get("ended")); err == nil && n >= 0 && text != "" {
 		text += " " + connectionsEnded(n)
 	}

@@ -188,7 +188,7 @@ func (v *visit) undoRevocation(sent form) error {
 		err = v.app.UndoRevocation(v.r.Context(), v.name, list[at], v.actor())
 	}
 	if at < 0 || isStatus(err, http.StatusNotFound) {
-		return v.renderRevocations(http.StatusConflict, revokeForm{}, nil, "Nothing was changed: this revocation was undone already, or it is over.")
+		return v.renderRevocations(http.StatusConflict, revokeForm{}, nil, textUndoneBefore)
 	}
 	if err != nil {
 		return v.revoked(revokeForm{}, "", 0, err)
@@ -199,7 +199,7 @@ func (v *visit) undoRevocation(sent form) error {
 // revoked answers a form that was carried out, or not.
 func (v *visit) revoked(f revokeForm, done string, ended int, err error) error {
 	if answer := (caddy.APIError{}); errors.As(err, &answer) && answer.HTTPStatus < http.StatusInternalServerError && answer.HTTPStatus != http.StatusNotFound {
-		return v.renderRevocations(answer.HTTPStatus, f, nil, sentence("Nothing was changed: "+answer.Err.Error()))
+		return v.renderRevocations(answer.HTTPStatus, f, nil, sentence(textNothingChanged+answer.Err.Error()))
 	}
 	if err != nil {
 		return err
@@ -216,9 +216,9 @@ func (v *visit) target(f revokeForm) (target ledger.Revocation, expires *time.Ti
 		target.All = true
 	case "contact":
 		if target.Identity = f.Contact; f.Contact == "" {
-			refuse("contact", "Contact identity is empty. It is the value of the contact identity key in the tokens of this contact.")
+			refuse("contact", textNoContact)
 		} else if printable.Line(f.Contact) != f.Contact {
-			refuse("contact", "Contact identity "+hidden(f.Contact))
+			refuse("contact", textContactIdentity+hidden(f.Contact))
 		}
 	case "hash":
 		if target.TokenHash.UnmarshalText([]byte(f.Hash)) != nil {
@@ -227,11 +227,11 @@ func (v *visit) target(f revokeForm) (target ledger.Revocation, expires *time.Ti
 	case "token":
 		switch {
 		case f.Token == "":
-			refuse("token", "Token or token ID is empty. Paste a token, or the value of its claim jti.")
+			refuse("token", textNoToken)
 		case strings.Count(f.Token, ".") == 2 && strings.HasPrefix(f.Token, "eyJ"):
 			return v.tokenTarget(f.Token)
 		case printable.Line(f.Token) != f.Token:
-			refuse("token", "Token ID "+hidden(f.Token))
+			refuse("token", textTokenID+hidden(f.Token))
 		default:
 			target.TokenID = ledger.TokenID(f.Token)
 		}
@@ -255,11 +255,11 @@ func (v *visit) tokenTarget(token string) (target ledger.Revocation, expires *ti
 	contact, rej := m.Verifier.Load().Verify(v.r.Context(), token, nil)
 	switch {
 	case rej != nil && rej.Code == authn.KeysUnavailable:
-		return target, nil, nil, registry.StatusError(http.StatusServiceUnavailable, "the keys of this messenger are not available")
+		return target, nil, nil, registry.StatusError(http.StatusServiceUnavailable, textKeysUnavailable)
 	case rej != nil:
-		wrong = []fieldError{{"token", "This token is refused already (" + string(rej.Code) + "), so that there is nothing to revoke. The page Token test says why. To revoke it for the future, enter its token ID (jti)."}}
+		wrong = []fieldError{{"token", fmt.Sprintf(textRefusedBefore, rej.Code)}}
 	case contact.TokenID == "":
-		wrong = []fieldError{{"token", "This token has no ID (the claim jti), so that it cannot be revoked alone. Revoke all tokens of its contact instead."}}
+		wrong = []fieldError{{"token", textNoTokenID}}
 		if shownLine(contact.Identity) == contact.Identity { // the field of the contact sends it back as it is
 			target.Identity = contact.Identity
 		}

@@ -53,14 +53,14 @@ func ringMistakes(sent form) (wrong []fieldError) {
 	action := sent.get("action")
 	if action == "import" {
 		if err := admin.CheckImported(sent.get("secret"), sharedtoken.Encoding(sent.get("encoding"))); err != nil {
-			wrong = append(wrong, fieldError{"secret", sentence("The secret " + err.Error())})
+			wrong = append(wrong, fieldError{"secret", sentence(textSecret + err.Error())})
 		}
 		if err := admin.CheckImportedKeyID(sent.get("kid")); err != nil {
-			wrong = append(wrong, fieldError{"import-kid", sentence("Key ID " + err.Error())})
+			wrong = append(wrong, fieldError{"import-kid", sentence(textKeyID + err.Error())})
 		}
 	}
 	if err := ledger.CheckLabel(sent.get("label")); err != nil {
-		wrong = append(wrong, fieldError{labelField(action), sentence("Label " + err.Error())})
+		wrong = append(wrong, fieldError{labelField(action), sentence(textLabel + err.Error())})
 	}
 	return wrong
 }

@@ -46,7 +46,7 @@ func (v *visit) admit() error {
 	// A contact is never an operator. On a site with both, an authenticator that knows the contact, or a placeholder that our
 	// own handler sets, would otherwise turn a contact into an operator.
 	if upstream.IsVerified(v.r) {
-		return registry.StatusError(http.StatusForbidden, "This request has the token of a contact, and a contact is not an operator.")
+		return registry.StatusError(http.StatusForbidden, textContact)
 	}
 	if err := checkTransport(v.r); err != nil {
 		return err
@@ -60,12 +60,12 @@ func (v *visit) admit() error {
 	}
 	operator, ok := v.operatorOf(repl)
 	if !ok {
-		return registry.StatusError(http.StatusForbidden, "You are not logged in. The panel needs an authentication handler in front of it that names the operator.")
+		return registry.StatusError(http.StatusForbidden, textNotLoggedIn)
 	}
 	v.operator = operator
 	v.scope = v.scopeOf(repl)
 	if v.scoped() && len(v.scope) == 0 {
-		return registry.StatusError(http.StatusForbidden, "You have no messenger here.")
+		return registry.StatusError(http.StatusForbidden, textNoMessenger)
 	}
 	return nil
 }
@@ -79,15 +79,14 @@ func checkTransport(r *http.Request) error {
 	case known && scheme == "https":
 		return nil
 	case !known || proxied:
-		return registry.StatusError(http.StatusForbidden, "The panel answers only over HTTPS, and the proxy in front of it does not say that it was reached so.")
+		return registry.StatusError(http.StatusForbidden, textProxySilent)
 	}
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	if local == nil || !isLoopbackAddr(local.String()) || !isLoopbackAddr(r.RemoteAddr) {
-		return registry.StatusError(http.StatusForbidden, "The panel answers only over HTTPS; over plain HTTP it answers only on the gateway's own machine. "+
-			"A proxy that ends TLS in front of it has to be in trusted_proxies, and to send X-Forwarded-Proto.")
+		return registry.StatusError(http.StatusForbidden, textNotHTTPS)
 	}
 	if !isLoopbackHost(r.Host) {
-		return registry.StatusError(http.StatusForbidden, "Over plain HTTP the panel answers only under the name localhost or a loopback address.")
+		return registry.StatusError(http.StatusForbidden, textNotLocal)
 	}
 	return nil
 }
@@ -122,13 +121,13 @@ func (v *visit) checkSameOrigin() error {
 	case site == "same-origin", site == "none":
 		return nil
 	case site == "" && origin == "":
-		return registry.StatusError(http.StatusForbidden, "The browser does not say which page sent this form. Use a newer browser.")
+		return registry.StatusError(http.StatusForbidden, textNoOrigin)
 	case site == "":
 		if page, err := config.ParseOrigin(origin); err == nil && upstream.IsOwnOrigin(v.r, page) {
 			return nil
 		}
 	}
-	return registry.StatusError(http.StatusForbidden, "This form was sent by a page of another site.")
+	return registry.StatusError(http.StatusForbidden, textOtherSite)
 }
 
 // choose makes name the messenger of this visit. On a mount that names messengers the answer for any other is the same, whether
@@ -144,14 +143,14 @@ func (v *visit) choose(name string) error {
 // readForm reads a form of bounded size. The query is not part of it.
 func (v *visit) readForm() (form, error) {
 	if kind, _, _ := mime.ParseMediaType(v.r.Header.Get("Content-Type")); kind != "application/x-www-form-urlencoded" {
-		return nil, registry.StatusError(http.StatusUnsupportedMediaType, "This is not a form of the panel.")
+		return nil, registry.StatusError(http.StatusUnsupportedMediaType, textNoForm)
 	}
 	v.r.Body = http.MaxBytesReader(v.w, v.r.Body, maxPanelForm)
 	if err := v.r.ParseForm(); err != nil {
 		if errors.As(err, new(*http.MaxBytesError)) {
-			return nil, registry.StatusError(http.StatusRequestEntityTooLarge, fmt.Sprintf("The form has more than %d KiB.", maxPanelForm>>10))
+			return nil, registry.StatusError(http.StatusRequestEntityTooLarge, fmt.Sprintf(textFormTooLarge, maxPanelForm>>10))
 		}
-		return nil, registry.StatusError(http.StatusBadRequest, "The form cannot be read.")
+		return nil, registry.StatusError(http.StatusBadRequest, textFormUnreadable)
 	}
 	return form(v.r.PostForm), nil
 }

@@ -95,7 +95,7 @@ func (f *settingsForm) method(r *formReader, m *config.Messenger) {
 			m.JWKS = new(config.JWKS)
 		}
 	default:
-		r.refuse("method-public_key", "Choose a validation method.")
+		r.refuse("method-public_key", textChooseMethod)
 	}
 }
 
@@ -143,7 +143,7 @@ func takeOut(m *config.Messenger, field string) {
 func (r *formReader) read(s config.Setting, m *config.Messenger, sent string) {
 	stored, values := s.Texts(m), valuesOf(s, sent)
 	if len(values) == 0 && s.Required != "" {
-		r.refuse(s.Member(), s.Label+" is empty. "+s.Required)
+		r.refuse(s.Member(), s.Label+textEmpty+s.Required)
 		return
 	}
 	if slices.Equal(values, valuesOf(s, shownValues(s, stored))) {
@@ -202,8 +202,8 @@ func (f *settingsForm) keysOver(stored []config.PublicKey) []config.PublicKey {
 func hidden(text string) string {
 	for _, c := range text {
 		if !printable.IsPrintable(c) {
-			return fmt.Sprintf("has an invisible character, %s. Remove it.", printable.Line(string(c)))
+			return fmt.Sprintf(textInvisible, printable.Line(string(c)))
 		}
 	}
-	return "is not UTF-8."
+	return textNotUTF8
 }

@@ -1,19 +1,49 @@
 package panel
 
 import (
+	"fmt"
 	"net/http"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 )
 
-// The texts of the panel that are not in the templates of the folder pages, except those that say what is wrong with a setting: these
-// come from package config, because the commands and the admin API have them too. Maps are made for the
-// first page that needs them: most programs with this module show none.
+// The texts of the panel are in two places. Those of its pages are in the templates of the folder pages, with their script: a page
+// in another language is another template, because languages differ in more than words. All others are here. Texts that the
+// commands and the admin API have too come from where these have them: the labels, help and mistakes of settings from package
+// config, the causes and fixes of refused tokens from package diagnose, and the titles of codes from package authn. What operators
+// read in the log and in errors of the configuration is English everywhere.
+//
+// Maps are made for the first page that needs them: most programs with this module show none.
+
+// notices are the messages that a redirect can select. The text of the query itself is never shown.
+var notices = sync.OnceValue(func() map[string]string {
+	return map[string]string{
+		"created":   "The messenger was created. The page Embed has the code for your site, and Token test says whether a token is valid.",
+		"saved":     "The settings were saved, and are active within seconds.",
+		"deleted":   "The messenger was deleted, with its shared tokens.",
+		"revoked":   "The shared token was revoked. Tokens that are signed with it are refused from now on.",
+		"refreshed": "The key set was fetched.",
+		"imported":  "The secret was imported. Tokens that your site signs with it are accepted from now on.",
+		"extended":  "The time was extended.",
+
+		"previous-ended":   "The previous method has ended. Tokens of it are refused from now on.",
+		"enforced":         "Enforcement is on: requests without a valid token are refused.",
+		"ended":            "Connections were closed.",
+		"undone":           "The revocation was undone. Tokens that are otherwise valid are accepted again.",
+		"contacts-revoked": "The tokens are revoked, and refused from now on.",
+	}
+})
 
 // What the product calls its methods.
 var methodNames = map[string]string{"shared_token": "Shared token", "public_key": "Public key", "jwks": "JWKS"}
+
+// How long what is replaced may stay valid.
+var overlaps = []overlap{
+	{"1h", "1 hour", false}, {"24h", "24 hours", true}, {"168h", "7 days", false}, {"720h", "30 days", false},
+}
 
 // errorTitle returns the title of a page that says what went wrong with a request, which may have been meant to change something.
 func errorTitle(status int, changes bool) string {
@@ -79,3 +109,66 @@ var stateBadges = sync.OnceValue(func() map[string]badge {
 		admin.KeysUnreadable: {"Cannot be read", "bad"},
 	}
 })
+
+// ago says how long before or after now t is, in the largest unit that fits.
+func ago(t time.Time) string {
+	d := time.Since(t)
+	if d < 0 {
+		return "in " + span(-d)
+	}
+	if d < time.Minute {
+		return "just now"
+	}
+	return span(d) + " ago"
+}
+
+func span(d time.Duration) string {
+	for _, unit := range []struct {
+		name string
+		size time.Duration
+	}{{"day", 24 * time.Hour}, {"hour", time.Hour}, {"minute", time.Minute}} {
+		if n := int((d + unit.size/2) / unit.size); d >= unit.size {
+			if n == 1 {
+				return "1 " + unit.name
+			}
+			return strconv.Itoa(n) + " " + unit.name + "s"
+		}
+	}
+	return "less than a minute"
+}
+
+// named says how many of the messenger's keys or tokens there are: "the 2 shared tokens".
+func (d *messengerStatus) named(n int, known bool) string {
+	kind := map[string]string{"shared_token": "shared token", "public_key": "public key", "jwks": "key of the key set"}[d.Method]
+	switch {
+	case !known:
+		return "the keys of the key set, whose number is not known right now"
+	case n == 1:
+		return "the only " + kind
+	case d.Method == "jwks":
+		return fmt.Sprintf("the %d keys of the key set", n)
+	}
+	return fmt.Sprintf("the %d %ss", n, kind)
+}
+
+func itOrThem(n int) string {
+	if n == 1 {
+		return "it"
+	}
+	return "them"
+}
+
+// counted is a number of things: "1 key", "2 keys".
+func counted[N int | uint64](n N, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+func wasOrWere(n int) string {
+	if n == 1 {
+		return "was"
+	}
+	return "were"
+}

@@ -5,6 +5,18 @@
 
 const clearAfter = 60 // seconds
 
+const texts = {
+  copied: 'Copied.',
+  notCopied: 'The browser did not allow copying. Select the text and copy it yourself.',
+  secretCopied: `Copied. Paste it where your site reads its secrets. The clipboard will be emptied in ${clearAfter} seconds, or when you leave this page, if the browser allows it.`,
+  emptied: 'The clipboard was emptied. The token is still on this page, until you leave it.',
+  inBackground: 'The clipboard still holds the token: a browser empties it only while this page is in front. It is emptied when you come back.',
+  notEmptied: 'The browser did not allow emptying the clipboard. It may still hold the token: copy something else.',
+  secretNotCopied: 'The browser did not allow copying. The token is shown and selected: copy it with the keyboard or the menu, and later copy something else over it.',
+  copiedByHand: 'Copied by hand. Copy something else over it when you have pasted it.',
+  gone: 'This token is not shown again.',
+}
+
 for (const button of document.querySelectorAll('[data-copy]')) {
   const text = document.getElementById(button.dataset.copy)
   const status = button.closest('.snippet, .secret-box').querySelector('[data-status]')
@@ -13,7 +25,7 @@ for (const button of document.querySelectorAll('[data-copy]')) {
     guardSecret(button, text, status)
   } else {
     button.addEventListener('click', async () => {
-      status.textContent = (await write(text.textContent)) ? 'Copied.' : 'The browser did not allow copying. Select the text and copy it yourself.'
+      status.textContent = (await write(text.textContent)) ? texts.copied : texts.notCopied
     })
   }
 }
@@ -61,7 +73,7 @@ function guardSecret(button, text, status) {
 
   const say = () => {
     const left = Math.ceil((due - Date.now()) / 1000)
-    status.textContent = `Copied. Paste it where your site reads its secrets. The clipboard will be emptied in ${clearAfter} seconds, or when you leave this page, if the browser allows it.`
+    status.textContent = texts.secretCopied
     clearTimeout(timer)
     timer = setTimeout(empty, left * 1000)
   }
@@ -70,12 +82,12 @@ function guardSecret(button, text, status) {
     if (!due) return
     if (await write('')) {
       due = 0
-      status.textContent = 'The clipboard was emptied. The token is still on this page, until you leave it.'
+      status.textContent = texts.emptied
     } else if (!document.hasFocus()) {
-      status.textContent = 'The clipboard still holds the token: a browser empties it only while this page is in front. It is emptied when you come back.'
+      status.textContent = texts.inBackground
     } else {
       due = 0
-      status.textContent = 'The browser did not allow emptying the clipboard. It may still hold the token: copy something else.'
+      status.textContent = texts.notEmptied
     }
   }
 
@@ -87,7 +99,7 @@ function guardSecret(button, text, status) {
     } else {
       document.getElementById('secret-reveal').open = true
       getSelection().selectAllChildren(text)
-      status.textContent = 'The browser did not allow copying. The token is shown and selected: copy it with the keyboard or the menu, and later copy something else over it.'
+      status.textContent = texts.secretNotCopied
     }
   })
 
@@ -95,7 +107,7 @@ function guardSecret(button, text, status) {
   document.addEventListener('copy', () => {
     if (getSelection().toString().includes(text.textContent)) {
       take()
-      status.textContent = 'Copied by hand. Copy something else over it when you have pasted it.'
+      status.textContent = texts.copiedByHand
     }
   })
 
@@ -111,7 +123,7 @@ function guardSecret(button, text, status) {
   addEventListener('pagehide', () => {
     if (due) emptyAtOnce()
     due = 0
-    text.textContent = taken ? '' : 'This token is not shown again.'
+    text.textContent = taken ? '' : texts.gone
     status.textContent = ''
     button.hidden = true
   })
