@@ -87,19 +87,18 @@ func (v *visit) chooseAddress(f form) error {
 // checkAddress returns the address that a page calls, or what is wrong with it. The host of the result has only characters that
 // cannot end an expression of the Content-Security-Policy.
 func checkAddress(text string) (*url.URL, string) {
-	const example = " such as wss://chat.example.com/socket."
 	u, err := url.Parse(text)
 	switch {
 	case text == "":
-		return nil, "Write the address that your page calls," + example
+		return nil, textNoAddress
 	case err != nil || len(text) > maxAddress:
-		return nil, "This is not an address. Write one" + example
+		return nil, textBadAddress
 	case u.Scheme != "https" && u.Scheme != "wss" && u.Scheme != "http" && u.Scheme != "ws":
-		return nil, "The address begins with wss:// or https://," + example
+		return nil, textBadScheme
 	case u.Hostname() == "" || strings.Trim(ascii.Lower(u.Host), "abcdefghijklmnopqrstuvwxyz0123456789-._:") != "":
-		return nil, "This host cannot be called. Write its name with letters, digits, dots and hyphens," + example
+		return nil, textBadHost
 	case u.User != nil || u.Fragment != "" || strings.Contains(text, "#"):
-		return nil, "The address has a user or a fragment. Remove it: a page sends neither."
+		return nil, textBadUser
 	}
 	u.Host = ascii.Lower(u.Host)
 	return u, ""

@@ -118,4 +118,10 @@ const (
 	textStorage       = "Storage"
 	textIssuer        = "Issuer"
 	textAudience      = "Audience"
+
+	textNoAddress  = "Write the address that your page calls, such as wss://chat.example.com/socket."
+	textBadAddress = "This is not an address. Write one such as wss://chat.example.com/socket."
+	textBadScheme  = "The address begins with wss:// or https://, such as wss://chat.example.com/socket."
+	textBadHost    = "This host cannot be called. Write its name with letters, digits, dots and hyphens, such as wss://chat.example.com/socket."
+	textBadUser    = "The address has a user or a fragment. Remove it: a page sends neither."
 )
