@@ -1,7 +1,7 @@
 package panel
 
 // The sentences of the panel, see texts.go.
-const (
+const ( //nolint:gosec // sentences about credentials, which are none
 	textNewMessenger = "New messenger"
 	textMessengers   = "Messengers"
 	textNoPage       = "This page does not exist, or you have no access to it."
