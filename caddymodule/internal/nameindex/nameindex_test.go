@@ -132,7 +132,7 @@ func TestASlowReadingIsUsedUntilTheNextOne(t *testing.T) {
 		}
 		look("the first page", 9*time.Second, "acme")
 		look("the next one", 0, "acme")
-		time.Sleep(maxUse)
+		time.Sleep(maxUse + time.Second)
 		s.Note("bolt")
 		look("a minute later", 0, "acme", "bolt")
 		time.Sleep(10 * time.Second)
@@ -142,17 +142,17 @@ func TestASlowReadingIsUsedUntilTheNextOne(t *testing.T) {
 		if n := readings.Load(); n != 3 {
 			t.Errorf("%d readings", n)
 		}
-		time.Sleep(maxUse)
+		time.Sleep(maxUse + time.Second)
 		s.Forget()
 		look("it is unknown what has changed", 9*time.Second, "acme", "later")
-		time.Sleep(maxUse + maxStale)
+		time.Sleep(maxUse + maxStale + time.Second)
 		look("long after that", 9*time.Second, "acme", "later")
-		time.Sleep(maxUse)
+		time.Sleep(maxUse + time.Second)
 		for i := range maxNoted + 1 {
 			s.Note(fmt.Sprint("new", i))
 		}
 		look("after many changes", 9*time.Second, "acme", "later")
-		time.Sleep(maxUse + maxStale)
+		time.Sleep(maxUse + maxStale + time.Second)
 	})
 }
 
