@@ -1,7 +1,7 @@
 package panel
 
 // The sentences of the panel, see texts.go.
-const ( //nolint:gosec // sentences about credentials, which are none
+const (
 	textNewMessenger = "New messenger"
 	textMessengers   = "Messengers"
 	textNoPage       = "This page does not exist, or you have no access to it."
@@ -70,12 +70,12 @@ const ( //nolint:gosec // sentences about credentials, which are none
 	textOthersStay       = "The other tokens stay valid."
 	textOthersRevoked    = "All other tokens are revoked. Your contacts are refused until your site signs with the new token."
 	textNotFetched       = "The key set was not fetched: "
-	textEmptyToken       = "Token is empty. Paste a token that your site has signed for a contact."
+	textEmptyToken       = "Token is empty. Paste a token that your site has signed for a contact." //nolint:gosec // no credential
 	textNeverFetched     = "The key set has not been fetched yet."
 	textCannotFetch      = "The key set cannot be fetched: "
 	textFixKeySet        = "Make the URL answer with a key set. The gateway tries again by itself, and at once with “Fetch now” on the page Keys."
 
-	textTokensUsed      = "Of %s, %d %s used in the last day."
+	textTokensUsed      = "Of %s, %d %s used in the last day." //nolint:gosec // no credential
 	textRequestsUnknown = "The requests of the last day are not known"
 	textRequestsCounted = "In the last day this gateway had %s with a valid token"
 	textOpenOf          = "%s; it has %s of this messenger."
