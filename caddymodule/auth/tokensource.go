@@ -47,7 +47,7 @@ func (s TokenSource) check() error {
 	switch s.From {
 	case authn.Header:
 		if !httpguts.ValidHeaderFieldName(s.Name) {
-			return errors.New("is not a header name")
+			return errors.New("is not a header name; write it without a colon, a blank or other special characters")
 		}
 		switch upstream.Fold(s.Name) {
 		case "cookie", "sec-websocket-protocol", "referer", "host", "connection", "upgrade", "trailer", "te", "transfer-encoding", "content-length":

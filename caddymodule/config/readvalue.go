@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -28,6 +29,11 @@ func readValue(field any, args []string) (err error) {
 	case *[]string:
 		if len(args) == 0 {
 			return errors.New("takes at least one value")
+		}
+		for _, value := range args {
+			if strings.HasSuffix(value, ",") || strings.Contains(value, ", ") {
+				return commaError(value)
+			}
 		}
 		*field = append(*field, args...)
 	case *caddy.Duration:
@@ -61,6 +67,11 @@ func readValue(field any, args []string) (err error) {
 		panic(fmt.Sprintf("an option of type %T", field))
 	}
 	return err
+}
+
+// commaError is for lists that are written with commas, which would be part of the values: no token has the claim "exp,".
+func commaError(value string) error {
+	return fmt.Errorf("%q has a comma; leave out the commas between values", value)
 }
 
 func oneValue(args []string) (string, error) {

@@ -69,6 +69,13 @@ func (s Setting) Read(m *Messenger, args []string) error {
 	if field == nil {
 		return fmt.Errorf("is an option of %s, which is not set", strings.Fields(s.Name)[0])
 	}
+	if field == &m.RequireClaims || field == &m.ContactClaims {
+		for _, name := range args {
+			if strings.Contains(name, ",") { // in an issuer or an audience it may be meant
+				return commaError(name)
+			}
+		}
+	}
 	if err := readValue(field, args); err != nil || s.check == nil {
 		return err
 	}

@@ -130,6 +130,7 @@ const (
 	KeyAlgorithmOther
 	KeyURL
 	KeyFileName
+	KeyPlaceholder
 	KeyArray
 	KeyBase64
 	KeyUnknown

@@ -235,6 +235,8 @@ var table = [end]Info{
 		"for keys from a URL use jwks"},
 	KeyFileName: {"key_file_name", "is a file name",
 		"write {file./path/to/key.pem}"},
+	KeyPlaceholder: {"key_placeholder", "is a misspelled placeholder",
+		"write {file./path/to/key.pem} or {env.NAME}, with a dot behind file or env"},
 	KeyArray: {"key_array", "is a JSON array",
 		"give one JWK, or the URL of a key set with jwks"},
 	KeyBase64: {"key_base64", "is base64 that is not a whole key",

@@ -33,6 +33,12 @@ func binaryOf(text []byte) cause.Cause {
 	return cause.None
 }
 
+// isPlaceholder reports whether text begins like a placeholder, such as {file:/path}. Behind the first brace of a JSON object is
+// a quote, white space or the other brace. Placeholders that Caddy knows are replaced before.
+func isPlaceholder(text []byte) bool {
+	return len(text) > 1 && text[0] == '{' && (text[1] == '$' || ascii.IsLetterOrDigit(text[1]))
+}
+
 // formOf says what text is, which is neither PEM nor a key in any other form that is read.
 func formOf(text []byte) cause.Cause {
 	begins := ascii.Lower(string(text[:min(len(text), 32)]))

@@ -48,6 +48,8 @@ func Read(text []byte) (Key, error) {
 	}
 	text = unquoted(bytes.TrimSpace(text))
 	switch {
+	case isPlaceholder(text):
+		return Key{}, cause.KeyPlaceholder.Err()
 	case bytes.HasPrefix(text, []byte("{")):
 		return Key{JSON: text}, nil
 	case bytes.Contains(text, []byte(begin)):
