@@ -162,7 +162,8 @@ func (r *resealing) finish(total reseal.Step) error {
 	if total.Discarded > 0 {
 		b.WriteString("Next: tokens generate <messenger> for each messenger of the configuration that has\n" +
 			"lost its shared tokens, and create for each that was deleted. Tokens of contacts\n" +
-			"without iat stay revoked until: revocations remove <messenger> --all\n")
+			"that are issued within clock_skew from now are refused, too. Those without iat\n" +
+			"stay revoked until: revocations remove <messenger> --all\n")
 	}
 	_, err := io.WriteString(r.out, b.String())
 	return err

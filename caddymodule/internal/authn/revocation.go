@@ -146,5 +146,5 @@ func (r *Revocations) check(c *Contact) *Rejection {
 	case c.Issued.IsZero():
 		return reject(TokenRevoked, "tokens of this contact were revoked by their time of issue, and this one does not have an iat")
 	}
-	return reject(TokenRevoked, "tokens of this contact that were issued before a later time were revoked")
+	return reject(TokenRevoked, "tokens of this contact that were issued before a revocation, or within clock_skew after it, were revoked")
 }
