@@ -124,6 +124,9 @@ func TestASiteMovesInWithItsSecret(t *testing.T) {
 	if said := o.refused(428, "POST", "messengers/acme/tokens/rotate", map[string]any{"overlap": "0s"}); !strings.Contains(said, "3 shared tokens") || !strings.Contains(said, "confirm the number 3") {
 		t.Errorf("a rotation without an overlap was answered with %q", said)
 	}
+	for confirm, status := range map[int]int{-1: 400, 2: 428, 4: 428} { // a number that is not the one in the question confirms nothing
+		o.refused(status, "POST", "messengers/acme/tokens/rotate", map[string]any{"overlap": "0s", "confirm": confirm})
+	}
 	g.expect("200", "/m/acme/x", sign(secret, good("mark")))
 
 	// Revoked is revoked, also for the same secret in another spelling.

@@ -87,6 +87,9 @@ func (s *Service) serveTokens(w http.ResponseWriter, r *http.Request, name, acti
 		if err != nil {
 			return nil, err
 		}
+		if body.Confirm < 0 { // one of these is registry.AnyLoss, which confirms without knowing the number
+			return nil, registry.StatusError(http.StatusBadRequest, "confirm is not a number of shared tokens")
+		}
 		c.Confirm = body.Confirm
 		ring, err := body.change(action)
 		if err == nil {
