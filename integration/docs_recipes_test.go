@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -21,15 +20,7 @@ import (
 // recipeBlock returns the first fenced block of a language in a recipe of the documentation.
 func recipeBlock(t testing.TB, heading, language string) string {
 	t.Helper()
-	text, err := os.ReadFile(docsFolder + "recipes.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := regexp.MustCompile("(?s)\n```" + language + "\n(.*?)```\n").FindStringSubmatch(section(string(text), heading))
-	if found == nil {
-		t.Fatalf("the recipe %q has no block of %s", heading, language)
-	}
-	return found[1]
+	return docsBlock(t, "recipes", heading, language)
 }
 
 // A kitchen runs the Caddyfiles of the recipes, one after the other, as the page has them but for addresses and files.

@@ -12,7 +12,7 @@ import (
 const docsFolder = "../caddymodule/docs/"
 
 // docsPage returns a page of the documentation, such as errors, as it stands in the checkout.
-func docsPage(t *testing.T, name string) string {
+func docsPage(t testing.TB, name string) string {
 	t.Helper()
 	text, err := os.ReadFile(docsFolder + name + ".md")
 	if err != nil {
@@ -48,6 +48,16 @@ func docsBlocks(t *testing.T, language string) []string {
 		t.Fatalf("the documentation has no block of %s", language)
 	}
 	return blocks
+}
+
+// docsBlock returns the first fenced block of a language under a heading of a page.
+func docsBlock(t testing.TB, page, heading, language string) string {
+	t.Helper()
+	found := regexp.MustCompile("(?s)\n```" + language + "\n(.*?)```\n").FindStringSubmatch(section(docsPage(t, page), heading))
+	if found == nil {
+		t.Fatalf("%q of the page %s has no block of %s", heading, page, language)
+	}
+	return found[1]
 }
 
 // docsSample returns the program of a language that follows the mark of that name.

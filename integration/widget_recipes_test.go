@@ -14,13 +14,13 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// The documentation's pages with messenger-auth.js, as they stand there: a picture, a download, event streams in two ways and a socket. Each
-// reaches the backend as the contact, and nothing of a ticket does. The commands for a native client do the same.
+// The documentation's pages with messenger-auth.js, as they are there, behind the Caddyfile of the same section and on another origin: a
+// picture, a download, event streams in two ways and a socket. Each reaches the backend as the contact, and nothing of a ticket
+// does. The commands for a native client do the same.
 func TestDocsRecipesWithTickets(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	secret := newSecret()
 	up := new(upstream)
 	up.listen(t, func(w http.ResponseWriter, r *http.Request) {
 		switch {
@@ -41,18 +41,11 @@ func TestDocsRecipesWithTickets(t *testing.T) {
 			<-r.Context().Done()
 		}
 	})
-	var scripts []string
-	for _, block := range docsBlocks(t, "js") {
-		if strings.Contains(block, "messenger-auth.min.js") {
-			scripts = append(scripts, block)
-		}
-	}
-	if len(scripts) != 2 {
-		t.Fatalf("%d pages are in the documentation", len(scripts))
-	}
+	sections := []string{"Tickets", "messenger-auth.js"}
+	scripts := []string{docsBlock(t, "connections", sections[0], "js"), docsBlock(t, "connections", sections[1], "js")}
 	token := func() string {
 		now := time.Now().Unix()
-		return sign(secret, claims{"identity": "mark", "iat": now, "exp": now + 600})
+		return sign(rsaKey(0), claims{"identity": "mark", "iat": now, "exp": now + 600})
 	}
 	gateway := ""
 	mux := http.NewServeMux()
@@ -74,8 +67,13 @@ func TestDocsRecipesWithTickets(t *testing.T) {
 		site.CloseClientConnections()
 		site.Close()
 	})
-	g := start(t, up, widgetMessenger(t, secret, site.URL), "messenger_auth {\n token_from header Authorization Bearer\n token_from websocket_protocol jwt\n token_from ticket ticket\n ticket_path /ticket\n cors\n}\nreverse_proxy UPSTREAM")
+	g := &kitchen{newGateway(t, up, "http://"), up, t.TempDir(), write(t, "support.pem", publicPEM(rsaKey(0)))}
 	gateway = g.url
+	load := func(heading string) {
+		t.Helper()
+		g.loadText(t, docsBlock(t, "connections", heading, "caddyfile"), "https://www.example.com", site.URL)
+	}
+	load(sections[0])
 	arrived := func(want ...string) {
 		t.Helper()
 		var got []string
@@ -98,6 +96,8 @@ func TestDocsRecipesWithTickets(t *testing.T) {
 		heard := evaluate[string](t, tab, "heard")
 		return strings.Contains(heard, "events hello") && strings.Contains(heard, "EventSource hello")
 	})
+	browse(t, tab, chromedp.Navigate("about:blank")) // whose streams would open again in the middle
+	load(sections[1])
 	browse(t, tab, chromedp.Navigate(site.URL+"/page/1"))
 	arrived("/events", "/socket")
 	patiently(t, "the socket and the stream are read", func() bool {
