@@ -180,6 +180,21 @@ func TestAssertionsAreTheGatewaysAlone(t *testing.T) {
 	}
 }
 
+// Caddy's proxy logs the request that it sends, with the headers of the gateway. The documented filter takes the assertion, which is a
+// token for the backend, and the claims of the contact out of these lines.
+func TestDocsLogFilterCoversAssertions(t *testing.T) {
+	_, g, _, asserted := startAsserting(t)
+	g.waitForLog("Caddy's proxy writes assertions into its log")
+	assertion := asserted("/", with(good("mark"), claims{"name": "unlogged"}))
+	g.waitForLog(`"X-Contact-Assertion":"REDACTED"`)
+	log := g.logs()
+	for _, text := range []string{assertion[strings.LastIndexByte(assertion, '.')+1:], "unlogged"} {
+		if strings.Contains(log, text) {
+			t.Errorf("%q is in the log", text)
+		}
+	}
+}
+
 // Keys on a storage that others may read have to be sealed. Without a store key there is no assertion, and the load says so.
 func TestNoAssertionWithoutAStoreKey(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)

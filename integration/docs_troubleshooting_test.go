@@ -21,6 +21,7 @@ func TestDocsTroubleshootingQuotesTheGateway(t *testing.T) {
 	g := start(t, newUpstream(t), `
 	messenger {
 		poll_interval 50ms
+		assertion_issuer https://chat.example.com
 	}
 	messenger support {
 		identity_key identity
@@ -52,6 +53,9 @@ func TestDocsTroubleshootingQuotesTheGateway(t *testing.T) {
 	handle {
 		messenger_auth support {
 			token_from query token
+			assertion {
+				audience chat-backend
+			}
 		}
 		reverse_proxy UPSTREAM
 	}`)

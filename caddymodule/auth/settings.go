@@ -41,8 +41,12 @@ func (h *Handler) resolveMessenger() error {
 }
 
 // warnAboutLogs warns operators that Caddy logs the tokens that we remove: it copies the request for its logs before any
-// handler runs.
+// handler runs. The proxy in front of the backend logs the request that it sends, whenever an event stream is left or ended.
 func (h *Handler) warnAboutLogs() {
+	if h.Assertion != nil {
+		h.registry.AuditWarning("Caddy's proxy writes assertions into its log; filter them as \"What Caddy logs\" in caddymodule/docs/security.md shows",
+			zap.String("header", h.Assertion.header()))
+	}
 	for _, source := range h.sources {
 		if h.accessed && isLogged(source) {
 			h.registry.AuditWarning("Caddy writes tokens from this source into its access logs and error logs; filter them as \"What Caddy logs\" in caddymodule/docs/security.md shows",
