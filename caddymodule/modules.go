@@ -19,6 +19,7 @@
 //	config                         settings as an operator writes them
 //	internal/vault                 facts and other values in Caddy's storage
 //	internal/metrics               what is counted
+//	internal/routing               keeps Caddy from dropping our directives from named routes
 //	internal/printlog              loggers for lines whose text comes from outside
 //	internal/diagnose              which mistake is behind a refused token
 //	internal/authn                 raw request to verified contact
@@ -30,7 +31,10 @@
 //	internal/sharedtoken           the text of a shared token
 //	internal/ticket                tickets in place of tokens, each used at most once
 //	internal/session, strictjson   connections with a deadline; JSON that every parser reads alike
-//	internal/bytecache, …          caches, a turnstile, and other small things
+//	internal/bytecache, recent     byte strings that cost the garbage collector nothing; what was used lately
+//	internal/nameindex, namelock   the names of stored messengers; locks by name
+//	internal/trail, turnstile      the latest entries of the audit log; how many do something at a time
+//	internal/printable, ascii      text of others, escaped; names of protocols, compared
 //	widget                         messenger-auth.js, as the panel hands it out
 //	internal/cause                 what people are told about each mistake
 //	internal/configtest            messengers with every setting, for tests

@@ -11,9 +11,9 @@
 //   - a header that clients must not send, and its other spellings: upstream.Contract.Clean and upstream/headername.go; names that
 //     a configuration must not use: checkHeaderName in settings.go
 //   - what makes a token invalid: authn.Verifier.Verify; where in a request tokens are: authn.Sources.Find
-//   - what happens if the key server is down: authn/jwks.go, whose answer is the code keys_unavailable or an older key set
-//   - an error code: authn/codes.go has all that is said about it, problem.go makes the answer. To add one, add a row there and in
-//     the table of docs/options.md
+//   - what happens if the key server is down: the comment of authn.JWKS
+//   - an error code: authn/codes.go has all that is said about it, problem.go makes the answer. .github/CONTRIBUTING.md has the
+//     steps to add one
 //   - a setting: the fields of [Handler], caddyfile.go and settings.go
 //   - what is counted and logged: record.go
 package auth

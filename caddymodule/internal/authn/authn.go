@@ -1,9 +1,9 @@
 // Package authn turns the raw token of a request into a verified contact.
 //
 // It finds the token in the configured [Sources] and removes it from what goes upstream, parses it strictly, checks its
-// signature with the [Keys] of one messenger, and checks its claims against that messenger's [Policy]. It is the only package
-// that knows jwx. It knows neither Caddy nor a logger, nor where messengers, keys and revocations are stored, so that the whole
-// decision can be read and tested here.
+// signature with the [Keys] of one messenger, and checks its claims against that messenger's [Policy]. It knows neither
+// Caddy nor a logger, nor where messengers, keys and revocations are stored, so that the whole decision can be read and tested
+// here.
 //
 // Two rules apply everywhere in the package:
 //

@@ -51,6 +51,10 @@ type JWKSSettings struct {
 // while there is a usable key: it reads an immutable snapshot behind an atomic pointer. A fetch replaces the snapshot, and
 // nothing ever changes it. So the request path takes no lock, unless no key fits a token (see renew).
 //
+// While the key server is down, the last snapshot is used until StaleIfError after it was fetched (see usable), also one that the
+// store has kept for a restart (see Restore). Then, or if there never was one, the answer is [KeysUnavailable]. The background loop
+// tries again, at growing intervals from firstRetry to lastRetry.
+//
 // Three files start fetches: this one by the clock, jwksrenew.go for tokens, jwksrefresh.go for operators. All of them go
 // through beginLocked in jwksfetch.go.
 type JWKS struct {
