@@ -195,7 +195,7 @@ func checkCoverage(t *testing.T, produced map[string]bool) {
 	}
 	for _, code := range documented {
 		if !produced[code] && codesElsewhere[code] == nil {
-			t.Errorf("the page of errors has %s, and no test produces it", code)
+			t.Errorf("the page of errors has %s, and no test produces it; add a request to refusals, or its test to codesElsewhere", code)
 		}
 	}
 	for code := range produced {

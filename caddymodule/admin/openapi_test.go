@@ -147,7 +147,7 @@ func sameMembers(t *testing.T, doc, schema object, typ reflect.Type, place strin
 	}
 	slices.Sort(members)
 	if got := slices.Sorted(maps.Keys(properties)); !slices.Equal(got, members) {
-		t.Errorf("%s has the members %q in the file, and %q in the program", place, got, members)
+		t.Errorf("%s has the members %q in docs/openapi.yaml, and %q in the program", place, got, members)
 	}
 }
 
