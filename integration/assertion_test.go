@@ -183,12 +183,18 @@ func TestAssertionsAreTheGatewaysAlone(t *testing.T) {
 // Caddy's proxy logs the request that it sends, with the headers of the gateway. The documented filter takes the assertion, which is a
 // token for the backend, and the claims of the contact out of these lines.
 func TestDocsLogFilterCoversAssertions(t *testing.T) {
-	_, g, _, asserted := startAsserting(t)
+	m, g, _, asserted := startAsserting(t)
 	g.waitForLog("Caddy's proxy writes assertions into its log")
-	assertion := asserted("/", with(good("mark"), claims{"name": "unlogged"}))
+	contact := with(good("mark"), claims{"name": "unlogged"})
+	assertion := asserted("/", contact)
 	g.waitForLog(`"X-Contact-Assertion":"REDACTED"`)
+	g.load("messenger {\n assertion_issuer https://chat.example.com\n}\n"+strings.ReplaceAll(m.messengers, "identity_key identity", "identity_key identity\n contact_claims name"),
+		"messenger_auth support {\n assertion {\n audience chat-backend\n}\n}\nreverse_proxy 127.0.0.1:1 {\n transport fastcgi\n}")
+	g.get("/", bearer(sign(m.key, contact)))
+	g.waitForLog(`"HTTP_X_CONTACT_ASSERTION":"REDACTED"`)
+	header, _, _ := strings.Cut(assertion, ".") // that of every assertion with this key
 	log := g.logs()
-	for _, text := range []string{assertion[strings.LastIndexByte(assertion, '.')+1:], "unlogged"} {
+	for _, text := range []string{header, "unlogged"} {
 		if strings.Contains(log, text) {
 			t.Errorf("%q is in the log", text)
 		}
