@@ -18,6 +18,10 @@ func TestDocsHaveExactlyTheErrorCodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	_, section, _ := strings.Cut(string(text), "\n## All codes\n")
 	section, _, _ = strings.Cut(section, "\n## ")
 	documented := make(map[authn.Code]string)
@@ -36,6 +40,9 @@ func TestDocsHaveExactlyTheErrorCodes(t *testing.T) {
 			t.Errorf("%s: the page has status %q, want %s", code, got, want)
 		}
 		delete(documented, code)
+		if line := fmt.Sprintf(`<a id="%s"></a>[%[1]s](caddymodule/docs/errors.md#%[1]s)`, code); !strings.Contains(string(readme), line) {
+			t.Errorf("the list of the README does not have %s", line)
+		}
 	}
 	for code := range documented {
 		t.Errorf("%s: the page has it, and no request can cause it", code)
