@@ -91,12 +91,12 @@ func TestAStoredValueWithoutAMethodIsShown(t *testing.T) {
 	} {
 		putStored(t, folder, "messenger/"+name+"/stored", text)
 		g.expect("503 keys_unavailable", "/"+name+"/", sign(newSecret(), good("mark")))
-		for _, what := range []string{"", "/keys", "/tokens", "/revocations", "/readiness"} {
+		for _, what := range []string{"", "/keys", "/tokens", "/revocations", "/readiness", "/history"} {
 			if a := o.do("GET", "messengers/"+name+what, nil); a.status != 200 && a.status != 409 && a.status != 503 {
 				t.Errorf("%s%s: got %d %s", name, what, a.status, a.body)
 			}
 		}
-		for _, page := range []string{"", "keys", "test", "embed", "delete"} {
+		for _, page := range []string{"", "keys", "test", "embed", "delete", "revocations", "history"} {
 			a := u.get("?messenger=" + name + "&page=" + page)
 			if a.status != 200 && a.status != 503 || strings.Contains(a.body, "could not be made") {
 				t.Errorf("page %q of %s: got %d %s", page, name, a.status, a.text())

@@ -53,9 +53,10 @@ func (l *Language) Install(c *Contract) string {
 	return l.install
 }
 
-// Endpoint returns the program of the endpoint /chat-token, or "" if the language cannot sign with the algorithm in a few lines.
+// Endpoint returns the program of the endpoint /chat-token, or "" if the language cannot sign with the algorithm in a few lines, or there
+// is no algorithm.
 func (l *Language) Endpoint(c *Contract) (string, error) {
-	if slices.Contains(l.unsigned, c.Algorithm) {
+	if c.Algorithm == "" || slices.Contains(l.unsigned, c.Algorithm) {
 		return "", nil
 	}
 	text, err := execute(l.ID, &l.syntax, c)

@@ -29,7 +29,7 @@ type Contract struct {
 
 	Secret    bool   // it is signed with a shared token, otherwise with a private key
 	Encoding  string // of the shared token: base64, base64url or hex; "" if its text is the secret
-	Algorithm string
+	Algorithm string // "" for settings without a method, which cannot be used but are shown
 	KeyID     string
 	Type      string // typ of the header
 	Seconds   int    // from iat to exp
@@ -71,7 +71,7 @@ func For(m *config.Messenger, keys []Key) *Contract {
 // chooseKey makes the site sign as the first key verifies: the others may be those of the method before. A shared token does not
 // need a key ID.
 func (c *Contract) chooseKey(algorithms []sigkey.Algorithm, keys []Key) {
-	if len(algorithms) > 0 { // a stored value may have no method
+	if len(algorithms) > 0 {
 		c.Algorithm = algorithms[0].String()
 	}
 	if c.Secret {
