@@ -166,12 +166,10 @@ type protocol struct {
 
 var protocols = []protocol{
 	{"HTTP/1.1", false, func(g *gateway, path string, headers ...string) (*socket, int) {
-		conn, err := net.Dial("tcp", g.addr)
-		return g.upgrade(conn, err, path, headers)
+		return g.upgrade(g.dial(), path, headers)
 	}},
 	{"HTTP/1.1 over TLS", true, func(g *gateway, path string, headers ...string) (*socket, int) {
-		conn, err := tls.Dial("tcp", g.addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
-		return g.upgrade(conn, err, path, headers)
+		return g.upgrade(tls.Client(g.dial(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}}), path, headers)
 	}},
 	{"HTTP/2", true, func(g *gateway, path string, headers ...string) (*socket, int) {
 		// the transport of net/http refuses the header :protocol
@@ -194,11 +192,22 @@ type idleTransport interface {
 
 const patience = 20 * time.Second // how long a test waits for one connection
 
-func (g *gateway) upgrade(conn net.Conn, err error, path string, headers []string) (*socket, int) {
+// dial connects to the site. A close frame comes behind everything that waits in buffers, and the client has a second and a half for
+// that: the smaller they are, the slower a busy machine may be.
+func (g *gateway) dial() net.Conn {
 	g.t.Helper()
+	conn, err := net.Dial("tcp", g.addr)
 	if err != nil {
 		g.t.Fatal(err)
 	}
+	if err := conn.(*net.TCPConn).SetReadBuffer(64 << 10); err != nil {
+		g.t.Fatal(err)
+	}
+	return conn
+}
+
+func (g *gateway) upgrade(conn net.Conn, path string, headers []string) (*socket, int) {
+	g.t.Helper()
 	g.t.Cleanup(func() { _ = conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	lines := append([]string{"GET " + path + " HTTP/1.1", "Host: " + g.addr, "Connection: Upgrade", "Upgrade: websocket",

@@ -81,8 +81,7 @@ func (m *move) keepSending(n *node, method string) {
 // open opens a chat that stays open for as long as the test wants.
 func (m *move) open(t *testing.T, n *node, method string) *socket {
 	t.Helper()
-	conn, err := net.Dial("tcp", n.addr)
-	s, status := n.upgrade(patientConn{conn}, err, m.path()+"/echo", []string{bearer(m.token(method))})
+	s, status := n.upgrade(patientConn{n.dial()}, m.path()+"/echo", []string{bearer(m.token(method))})
 	if status != http.StatusSwitchingProtocols {
 		t.Fatalf("%s: a chat with a token of %s: %d", m.name, method, status)
 	}
