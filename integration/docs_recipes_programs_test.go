@@ -15,34 +15,6 @@ import (
 	"github.com/coder/websocket"
 )
 
-// serveProgram starts a program that serves at addr, and ends it with the test.
-func serveProgram(t *testing.T, addr string, cmd *exec.Cmd) {
-	t.Helper()
-	var out strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(ended) }()
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		<-ended
-	})
-	eventually(t, cmd.Path+" listens", func() bool {
-		select {
-		case <-ended:
-			t.Fatalf("%s has ended: %s", cmd.Path, out.String())
-		default:
-		}
-		conn, err := net.Dial("tcp", addr)
-		if err == nil {
-			conn.Close()
-		}
-		return err == nil
-	})
-}
-
 // PHP reads the contact as the page says, with a FastCGI server of its own.
 func TestDocsRecipeForPHP(t *testing.T) {
 	if !alone(t) {

@@ -70,29 +70,7 @@ url.rewrite-once = (".*" => "/env.cgi")
 cgi.assign = (".cgi" => "/bin/sh")
 `, dir, host, port, filepath.Join(dir, "error.log")))
 	cmd := exec.Command(program, "-D", "-f", config)
-	var out strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(ended) }()
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		<-ended
-	})
-	eventually(t, "lighttpd answers", func() bool {
-		select {
-		case <-ended:
-			t.Fatalf("lighttpd has ended: %s", out.String())
-		default:
-		}
-		conn, err := net.Dial("tcp", addr)
-		if err == nil {
-			conn.Close()
-		}
-		return err == nil
-	})
+	serveProgram(t, addr, cmd)
 	return addr
 }
 

@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/x509"
 	"encoding/json"
@@ -21,7 +20,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // What a site owner, or the key server of another, may write in order to break out of a program that a developer runs.
@@ -155,32 +153,9 @@ func (r *route) start(t *testing.T) error {
 	if err != nil {
 		return err
 	}
-	var complaints bytes.Buffer
-	cmd.Dir, cmd.Stderr, cmd.Stdout = dir, &complaints, &complaints
+	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "PORT="+port, "CHAT_SHARED_TOKEN="+r.signer.secret, "IDENTITY="+oddContact, "NAME="+oddName, "LC_ALL=C.UTF-8")
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	ended := make(chan struct{})
-	go func() {
-		_ = cmd.Wait()
-		close(ended)
-	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		<-ended
-	})
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		select {
-		case <-ended:
-			return errors.New("the program has ended: " + complaints.String())
-		default:
-		}
-		if conn, err := net.Dial("tcp", r.addr); err == nil {
-			return conn.Close()
-		}
-	}
-	return errors.New("the program does not listen")
+	return startProgram(t, r.addr, cmd)
 }
 
 const (

@@ -99,7 +99,7 @@ func (c *checkout) read(name string) string {
 // fitsTheTerminal checks what the demo prints: it wrapped, and scrolled out of the window, with tokens of several lines.
 func (c *checkout) fitsTheTerminal() {
 	c.t.Helper()
-	list := strings.ReplaceAll(c.read("requests.txt"), c.dir, "/root/caddy-messenger-auth")
+	list := strings.ReplaceAll(c.read("requests.txt"), c.dir, "/srv/caddy-messenger-auth")
 	if n := strings.Count(list, "\n") + 1; n > 23 {
 		c.t.Errorf("the list has %d lines, which a terminal with 24 does not show below an empty one:\n%s", n, list)
 	}

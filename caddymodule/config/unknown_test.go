@@ -50,7 +50,7 @@ func TestNamesOfOtherGatewaysAreNotOurs(t *testing.T) {
 	for _, name := range []string{"leeway", "iss", "aud", "sub", "typ", "origin", "secret", "jwks_url", "ttl"} {
 		ours, renamed := strings.CutPrefix(calledElsewhere(name), "it is called ")
 		if !renamed || !slices.ContainsFunc(Settings, func(s Setting) bool { return s.Name == ours }) {
-			t.Errorf("%s: the hint is %q, and there is no such option", name, calledElsewhere(name))
+			t.Errorf("%s: the hint is %q, which is not an option", name, calledElsewhere(name))
 		}
 	}
 }

@@ -24,7 +24,7 @@ func (s *Store) audit(report authn.FetchReport, names []string) {
 }
 
 // logFetches returns a function that logs the fetches of one engine. A failure is logged when it is new, and then once in ten
-// minutes. If the very first fetch fails, that is no warning yet: a key server in this same Caddy may start a moment later.
+// minutes. If the very first fetch fails, it is not a warning yet: a key server in this same Caddy may start a moment later.
 func (s *Store) logFetches() func(authn.FetchReport) {
 	var mu sync.Mutex
 	var lastError string

@@ -35,7 +35,7 @@ func TestACreationThatIsNeverDecidedIsNotWaitedForForever(t *testing.T) {
 		open := func(j *Journal) bool {
 			lost, open := j.Contest(incarnation)
 			if lost {
-				t.Error("a confirmed creation has lost against one that nobody has confirmed")
+				t.Error("a confirmed creation has lost against one that is not confirmed")
 			}
 			return open
 		}
@@ -70,7 +70,7 @@ func TestASettledCreationStays(t *testing.T) {
 		t.Error("a creation that arrives late has replaced one that was settled")
 	}
 	if lost, open := j.Contest(lateIncarnation); !lost || open {
-		t.Error("whoever made the late one is not told so")
+		t.Error("the writer of the late one is not told so")
 	}
 }
 

@@ -53,8 +53,8 @@ func (l *Language) Install(c *Contract) string {
 	return l.install
 }
 
-// Endpoint returns the program of the endpoint /chat-token, or "" if the language cannot sign with the algorithm in a few lines, or there
-// is no algorithm.
+// Endpoint returns the program of the endpoint /chat-token, or "" if the language cannot sign with the algorithm in a few lines, or the
+// messenger has none.
 func (l *Language) Endpoint(c *Contract) (string, error) {
 	if c.Algorithm == "" || slices.Contains(l.unsigned, c.Algorithm) {
 		return "", nil
