@@ -77,19 +77,29 @@ func (p *panelTab) choose(id string) {
 	browse(p.t, p.ctx, chromedp.Click(chromedp.ID(id)))
 }
 
-// sees waits until the page says all of this.
+// sees waits until the page has loaded, with its script, and says all of this.
 func (p *panelTab) sees(texts ...string) {
 	p.t.Helper()
 	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		loaded, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool]("document.readyState === 'complete'"))
 		said := pageText(p.ctx)
 		missing := slices.IndexFunc(texts, func(text string) bool { return !strings.Contains(said, text) })
-		if missing < 0 {
+		if err == nil && loaded && missing < 0 {
 			return
+		}
+		if time.Now().After(deadline) && missing < 0 {
+			p.t.Fatalf("the page does not load (%v):\n%s", err, said)
 		}
 		if time.Now().After(deadline) {
 			p.t.Fatalf("the page does not say %q:\n%s", texts[missing], said)
 		}
 	}
+}
+
+// focuses waits until the field with this id has the focus: the page's script may move it after the page is seen.
+func (p *panelTab) focuses(id string) {
+	p.t.Helper()
+	browse(p.t, p.ctx, chromedp.Poll[chromedp.Void]("document.activeElement?.id === "+mustJSON(id)))
 }
 
 // fill writes into the field with this id, as a keyboard would.

@@ -157,7 +157,7 @@ func TestBrowserPictures(t *testing.T) {
 	p.fill("max_lifetime", "soon")
 	p.click("Create messenger")
 	p.sees("3 things need your attention")
-	browse(t, p.ctx, chromedp.Poll[chromedp.Void](`document.activeElement.id === "name"`)) // the first field that is wrong
+	p.focuses("name") // the first field that is wrong
 	p.shoot(dir, "new-errors")
 
 	p.open("?messenger=webshop")
