@@ -211,7 +211,7 @@ http://SECOND {
 	p.shoot(dir, "embed-foreign")
 	choose("ws://" + second + "/acme/close")
 	call(token, "The token is accepted. What is behind the gateway answers with an open connection.")
-	call(expired, "The token is refused with the code token_expired.", "Token test says how to fix it.")
+	call(expired, "The token is refused with the code token_expired. The token's exp has passed. Fetch a fresh token")
 	choose("ws://" + g.addr + "/acme/hello")
 	call(expired, "The WebSocket was not opened, and a browser does not say why.")
 	up.take()

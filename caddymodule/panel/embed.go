@@ -7,6 +7,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/samples"
 )
 
@@ -47,6 +48,7 @@ type embedView struct {
 	Target   string            // the same, once it is valid: what the test calls
 	Known    []string          // origins under which this gateway's configuration has the messenger
 	Wrong    map[string]string // what is wrong with a field
+	Codes    []authn.Code      // with which the gateway closes a socket, in which it cannot say more
 	Readable bool              // the messenger has pages of other origins that may read why they were refused
 }
 
@@ -110,7 +112,7 @@ func (v *visit) embedPage() (*embedView, error) {
 		return nil, err
 	}
 	marker := marker(v.app, v.name)
-	page := &embedView{view: v.messengerView("embed", d), Marker: marker, NoMarker: marker == "", Known: v.knownOrigins(), Readable: len(d.Settings.AllowedOrigin) > 0}
+	page := &embedView{view: v.messengerView("embed", d), Marker: marker, NoMarker: marker == "", Known: v.knownOrigins(), Codes: authn.Codes(), Readable: len(d.Settings.AllowedOrigin) > 0}
 	if marker == "" {
 		page.Marker = defaultMarker
 	}

@@ -91,7 +91,7 @@ async function socket(address, token) {
   const outcome = await dial(address, token)
   if (outcome === 'open') return ['accepted', { status: 'an open connection' }]
   if (outcome === 'origin_not_allowed') return ['origin']
-  return outcome ? ['closed', { code: outcome }] : ['silent']
+  return outcome ? ['closed', { code: outcome, detail: tool.querySelector(`[data-code="${outcome}"]`)?.content.textContent }] : ['silent']
 }
 
 // dial resolves to 'open', to the code with which the gateway closes the socket, or to '' if the browser says nothing.
