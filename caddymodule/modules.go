@@ -7,12 +7,14 @@
 //	auth, messenger                messenger_auth, the way of a request; the app "messenger", messenger_health and messenger_jwks
 //	internal/reseal                everything sealed again with the first store key, and what cannot be opened replaced
 //	internal/registry              which messengers there are right now, configured and stored
+//	internal/change                changes of one messenger in the store, and which of several writers made theirs
 //	internal/keysets               copies of key sets in the store, and which were distrusted
 //	internal/succession            whether a site still signs with a shared token that expires soon
 //	internal/transfer              the file in which messengers are carried from one store to another
 //	internal/upstream              the header contract with the backend
 //	internal/samples               the programs that site developers copy
 //	internal/assertion             tokens that the gateway signs for backends, and their keys
+//	internal/apierror              errors with a status of HTTP, as the admin API answers them
 //	internal/ledger                what the store's facts say about one messenger
 //	internal/keyfile               keys of the configuration, and changes of their files
 //	internal/lastuse               when shared tokens were last used

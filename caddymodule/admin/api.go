@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"errors"
 	"net/http"
 
@@ -8,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
@@ -134,7 +136,7 @@ func (s *Service) serveMessenger(w http.ResponseWriter, r *http.Request, name st
 			}
 			if c.IsEmpty() {
 				if _, err := s.StoredRecord(r.Context(), name); err == nil {
-					return nil, registry.StatusError(http.StatusPreconditionRequired, "a stored messenger of this name exists; send its revision in If-Match to change it")
+					return nil, apierror.New(http.StatusPreconditionRequired, "a stored messenger of this name exists; send its revision in If-Match to change it")
 				}
 				c.Absent = true // another client may create it at this moment
 			}
@@ -157,66 +159,59 @@ func (s *Service) serveMessenger(w http.ResponseWriter, r *http.Request, name st
 			if err != nil {
 				return nil, err
 			}
-			ended, err := s.removeAndEnd(r.Context(), name, c, actorOf(r))
+			ended, err := s.Remove(r.Context(), name, c, actorOf(r))
 			return EndedHere{Ended: ended}, err
 		},
 	})
 }
 
-// serveKeys answers requests about the keys of one messenger.
-func (s *Service) serveKeys(w http.ResponseWriter, r *http.Request, name, what string) error {
-	if what == "tokens" {
-		return answer(w, r, endpoint{http.MethodGet: func() (any, error) {
-			ring, err := s.Tokens(r.Context(), name)
-			if err == nil && ring.Revision != "" {
-				w.Header().Set("ETag", `"`+ring.Revision+`"`)
-			}
-			return ring, err
-		}})
+// serveRing answers requests for the shared tokens of one messenger, without their text.
+func (s *Service) serveRing(w http.ResponseWriter, r *http.Request, name string) error {
+	return answer(w, r, endpoint{http.MethodGet: func() (any, error) {
+		ring, err := s.Tokens(r.Context(), name)
+		if err == nil && ring.Revision != "" {
+			w.Header().Set("ETag", `"`+ring.Revision+`"`)
+		}
+		return ring, err
+	}})
+}
+
+func (s *Service) serveHistory(w http.ResponseWriter, r *http.Request, name string) error {
+	return answer(w, r, endpoint{http.MethodGet: func() (any, error) { return s.ReadHistory(r.Context(), name) }})
+}
+
+func (s *Service) serveKeys(_ *http.Request, m *registry.Messenger) (any, error) {
+	return s.keys(m), nil
+}
+
+func serveReadiness(_ *Service, _ *http.Request, m *registry.Messenger) (any, error) {
+	return m.Readiness(), nil
+}
+
+func (s *Service) serveRefresh(r *http.Request, m *registry.Messenger) (any, error) {
+	var body struct {
+		Distrust bool `json:"distrust"`
 	}
-	if what == "history" {
-		return answer(w, r, endpoint{http.MethodGet: func() (any, error) { return s.ReadHistory(r.Context(), name) }})
+	if err := readJSON(r, &body); err != nil {
+		return nil, err
 	}
-	if what == "revocations" {
-		return s.serveRevocations(w, r, name)
+	if err := s.Refresh(r.Context(), m, body.Distrust, actorOf(r)); err != nil {
+		return nil, err
 	}
-	m, err := s.LookUp(r.Context(), name)
-	if err != nil {
-		return err
+	return s.keys(m), nil
+}
+
+func (s *Service) serveExplain(r *http.Request, m *registry.Messenger) (any, error) {
+	var body struct {
+		Token string `json:"token"`
 	}
-	switch what {
-	case "keys":
-		return answer(w, r, endpoint{http.MethodGet: func() (any, error) { return s.keys(m), nil }})
-	case "readiness":
-		return answer(w, r, endpoint{http.MethodGet: func() (any, error) { return m.Readiness(), nil }})
-	case "refresh":
-		return answer(w, r, endpoint{http.MethodPost: func() (any, error) {
-			var body struct {
-				Distrust bool `json:"distrust"`
-			}
-			if err := readJSON(r, &body); err != nil {
-				return nil, err
-			}
-			if err := s.Refresh(r.Context(), m, body.Distrust, actorOf(r)); err != nil {
-				return nil, err
-			}
-			return s.keys(m), nil
-		}})
-	case "explain":
-		return answer(w, r, endpoint{http.MethodPost: func() (any, error) {
-			var body struct {
-				Token string `json:"token"`
-			}
-			if err := readJSON(r, &body); err != nil {
-				return nil, err
-			}
-			if body.Token == "" {
-				return nil, registry.StatusError(http.StatusBadRequest, `the body has no token; send {"token": "…"}`)
-			}
-			return s.Explain(r.Context(), m, body.Token, true)
-		}})
+	if err := readJSON(r, &body); err != nil {
+		return nil, err
 	}
-	return errNoPath
+	if body.Token == "" {
+		return nil, apierror.New(http.StatusBadRequest, `the body has no token; send {"token": "…"}`)
+	}
+	return s.Explain(r.Context(), m, body.Token, true)
 }
 
 // serveRevocations shows, makes and undoes revocations of one messenger.
@@ -243,12 +238,10 @@ func (s *Service) serveRevocations(w http.ResponseWriter, r *http.Request, name 
 	})
 }
 
-func (s *Service) serveRepair(r *http.Request) (any, error) {
-	if err := readJSON(r, &struct{}{}); err != nil {
-		return nil, err
-	}
-	count, err := s.Repair(r.Context())
-	s.Audit("store repaired", "", actorOf(r), zap.Int("messengers", count), zap.Error(err))
+// repair writes back what this node knows and the storage has lost.
+func (s *Service) repair(ctx context.Context, _ struct{}, by registry.Actor) (map[string]int, error) {
+	count, err := s.Repair(ctx)
+	s.Audit("store repaired", "", by, zap.Int("messengers", count), zap.Error(err))
 	return map[string]int{"repaired": count}, err
 }
 

@@ -53,7 +53,7 @@ type EndedHere struct {
 }
 
 func describeConnections() *OpenConnections {
-	all := registry.ConnectionStats()
+	all := registry.Connections.Stats()
 	d := &OpenConnections{Messengers: []Connected{}}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		stats := all[name]
@@ -63,13 +63,8 @@ func describeConnections() *OpenConnections {
 	return d
 }
 
-// endByRequest ends connections. The log names who sent the request, but not the contact.
-func (s *Service) endByRequest(r *http.Request) (any, error) {
-	var body EndRequest
-	if err := readJSON(r, &body); err != nil {
-		return nil, err
-	}
-	n, err := s.EndConnections(r.Context(), body, actorOf(r))
+func (s *Service) endByRequest(ctx context.Context, e EndRequest, by registry.Actor) (EndedConnections, error) {
+	n, err := s.EndConnections(ctx, e, by)
 	return EndedConnections{n}, err
 }
 
@@ -79,14 +74,14 @@ func (e *EndRequest) filter() session.Filter {
 		TokenID: string(cmp.Or(e.TokenHash, authn.NewTokenID(string(e.TokenID)))), Key: e.Key}
 }
 
-// EndConnections ends connections of this node, and returns their number.
+// EndConnections ends connections of this node, and returns their number. The log names who has asked for it, but not the contact.
 func (s *Service) EndConnections(ctx context.Context, e EndRequest, by registry.Actor) (int, error) {
-	if _, open := registry.ConnectionStats()[e.Messenger]; e.Messenger != "" && !open {
+	if _, open := registry.Connections.Stats()[e.Messenger]; e.Messenger != "" && !open {
 		if _, err := s.LookUp(ctx, e.Messenger); err != nil {
 			return 0, err
 		}
 	}
-	n, err := registry.EndConnections(e.filter(), session.Revoked)
+	n, err := registry.Connections.End(e.filter(), session.Revoked)
 	if err != nil {
 		return 0, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
@@ -99,6 +94,6 @@ func (s *Service) CountConnections(e EndRequest) int { return registry.Connectio
 
 // ConnectionsOf describes the connections of one messenger on this node.
 func (s *Service) ConnectionsOf(name string) Connected {
-	stats := registry.ConnectionStats()[name]
+	stats := registry.Connections.Stats()[name]
 	return Connected{name, stats.Open, moment(stats.Oldest), moment(stats.NextEnd)}
 }

@@ -59,7 +59,7 @@ type explainedHeaders struct {
 // Explain verifies token for m and describes how. With hints it also says if the key of another messenger made the signature,
 // which only users who may see all messengers should know. A few explanations are made at a time; the others wait.
 func (s *Service) Explain(ctx context.Context, m *registry.Messenger, token string, hints bool) (*Explanation, error) {
-	if err := explaining.take(ctx); err != nil {
+	if err := explaining.take(ctx, slotWait); err != nil {
 		return nil, err
 	}
 	defer explaining.release()

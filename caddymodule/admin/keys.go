@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keysets"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
@@ -115,7 +116,7 @@ func moment(t time.Time) *time.Time {
 func (s *Service) Refresh(ctx context.Context, m *registry.Messenger, distrust bool, by registry.Actor) error {
 	sets := m.KeySets()
 	if len(sets) == 0 {
-		return registry.StatusError(http.StatusBadRequest, "messenger "+m.Name+" has no key set to fetch: its method is "+m.Method())
+		return apierror.New(http.StatusBadRequest, "messenger "+m.Name+" has no key set to fetch: its method is "+m.Method())
 	}
 	s.Audit("key set refresh requested", m.Name, by, zap.Bool("distrust", distrust))
 	var failed error
@@ -142,7 +143,7 @@ func (s *Service) refresh(ctx context.Context, key keysets.Key, set *authn.JWKS,
 	if distrust {
 		// Every node drops the keys that it has fetched so far, and none restores them after a restart.
 		if err := s.Store.KeySets.Distrust(ctx, keysets.ID(key.Settings.URL)); err != nil {
-			return registry.StorageError(err)
+			return apierror.Storage(err)
 		}
 	}
 	err := set.Refresh(ctx, distrust)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/nameindex"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
@@ -53,8 +54,8 @@ type MessengerPage struct {
 
 var (
 	// ErrTooMany is the error for filters or another order with too many messengers.
-	ErrTooMany = registry.StatusError(http.StatusConflict, fmt.Sprintf("there are more than %d messengers, which is the most that can be filtered or sorted; search for a part of the name first", registry.MaxSorted))
-	errSlow    = registry.StatusError(http.StatusServiceUnavailable, "the storage has not answered in time; try again, with fewer messengers (limit)")
+	ErrTooMany = apierror.New(http.StatusConflict, fmt.Sprintf("there are more than %d messengers, which is the most that can be filtered or sorted; search for a part of the name first", registry.MaxSorted))
+	errSlow    = apierror.New(http.StatusServiceUnavailable, "the storage has not answered in time; try again, with fewer messengers (limit)")
 )
 
 // sorted reports whether the messengers have to be read before it is known which of them are on the page.
@@ -65,7 +66,7 @@ func (q *ListQuery) sorted() bool {
 // check returns an error for a query that nothing can match.
 func (q *ListQuery) check() error {
 	if q.Limit = cmp.Or(q.Limit, MaxListed); q.Limit < 1 || q.Limit > MaxListed {
-		return registry.StatusError(http.StatusBadRequest, fmt.Sprintf("limit is not a number from 1 to %d", MaxListed))
+		return apierror.New(http.StatusBadRequest, fmt.Sprintf("limit is not a number from 1 to %d", MaxListed))
 	}
 	q.Search = strings.ToLower(q.Search)
 	for _, word := range []struct {
@@ -79,7 +80,7 @@ func (q *ListQuery) check() error {
 		{"state", q.State, []string{"true"}},
 	} {
 		if word.value != "" && !slices.Contains(word.of, word.value) {
-			return registry.StatusError(http.StatusBadRequest, word.name+" is none of "+strings.Join(word.of, ", "))
+			return apierror.New(http.StatusBadRequest, word.name+" is none of "+strings.Join(word.of, ", "))
 		}
 	}
 	return nil
@@ -104,7 +105,7 @@ func (s *Service) list(ctx context.Context, q ListQuery) (*MessengerPage, error)
 	if err != nil {
 		return nil, err
 	}
-	if listing.takeWithin(ctx, listTime) != nil {
+	if listing.take(ctx, listTime) != nil {
 		return nil, errSlow
 	}
 	defer listing.release()
@@ -216,7 +217,7 @@ func rowAt(cursor, sort string) (row, error) {
 	at, name, _ := strings.Cut(cursor, " ")
 	changed, err := time.Parse(time.RFC3339Nano, at)
 	if err != nil {
-		return row{}, registry.StatusError(http.StatusBadRequest, "after is not a cursor of this list; begin with the first page")
+		return row{}, apierror.New(http.StatusBadRequest, "after is not a cursor of this list; begin with the first page")
 	}
 	return row{Summary: registry.Summary{Name: name, Changed: changed}}, nil
 }

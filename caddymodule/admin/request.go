@@ -14,6 +14,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
@@ -30,8 +32,8 @@ func actorOf(r *http.Request) registry.Actor {
 }
 
 // conditionOf reads If-Match and If-None-Match (RFC 9110 section 13.1), of which one revision or "*" is understood.
-func conditionOf(r *http.Request) (registry.Condition, error) {
-	var c registry.Condition
+func conditionOf(r *http.Request) (change.Condition, error) {
+	var c change.Condition
 	switch match := r.Header.Get("If-Match"); {
 	case match == "":
 	case match == "*":
@@ -39,41 +41,41 @@ func conditionOf(r *http.Request) (registry.Condition, error) {
 	case len(match) > 2 && match[0] == '"' && match[len(match)-1] == '"' && !strings.Contains(match[1:len(match)-1], `"`):
 		c.Revision = match[1 : len(match)-1]
 	default:
-		return c, registry.StatusError(http.StatusBadRequest, `If-Match takes one revision in quotes, as ETag has it, or *`)
+		return c, apierror.New(http.StatusBadRequest, `If-Match takes one revision in quotes, as ETag has it, or *`)
 	}
 	switch r.Header.Get("If-None-Match") {
 	case "":
 	case "*":
 		c.Absent = true
 	default:
-		return c, registry.StatusError(http.StatusBadRequest, "If-None-Match takes * only")
+		return c, apierror.New(http.StatusBadRequest, "If-None-Match takes * only")
 	}
 	return c, nil
 }
 
 // putConditionOf is conditionOf for a change of settings, which also reads what the query says about the method that is replaced.
-func putConditionOf(r *http.Request) (registry.Condition, error) {
+func putConditionOf(r *http.Request) (change.Condition, error) {
 	c, err := conditionOf(r)
 	if err != nil {
 		return c, err
 	}
 	for name, values := range r.URL.Query() {
 		if len(values) != 1 {
-			return c, registry.StatusError(http.StatusBadRequest, "the query has "+strconv.Quote(name)+" twice")
+			return c, apierror.New(http.StatusBadRequest, "the query has "+strconv.Quote(name)+" twice")
 		}
 		switch name {
 		case "confirm":
 			if c.Confirm, err = strconv.Atoi(values[0]); err != nil || c.Confirm < 0 {
-				return c, registry.StatusError(http.StatusBadRequest, "confirm is not a number")
+				return c, apierror.New(http.StatusBadRequest, "confirm is not a number")
 			}
 		case "keep_previous":
 			d, err := caddy.ParseDuration(values[0])
 			if err != nil {
-				return c, registry.StatusError(http.StatusBadRequest, "keep_previous is not a duration such as 24h or 7d")
+				return c, apierror.New(http.StatusBadRequest, "keep_previous is not a duration such as 24h or 7d")
 			}
 			c.KeepPrevious = &d
 		default:
-			return c, registry.StatusError(http.StatusBadRequest, "the query has the unknown name "+strconv.Quote(name)+"; keep_previous and confirm are known")
+			return c, apierror.New(http.StatusBadRequest, "the query has the unknown name "+strconv.Quote(name)+"; keep_previous and confirm are known")
 		}
 	}
 	return c, nil
@@ -94,7 +96,7 @@ func answer(w http.ResponseWriter, r *http.Request, methods endpoint) error {
 	if f == nil {
 		allowed := strings.Join(slices.Sorted(maps.Keys(methods)), ", ")
 		w.Header().Set("Allow", allowed)
-		return registry.StatusError(http.StatusMethodNotAllowed, "method not allowed; use "+allowed)
+		return apierror.New(http.StatusMethodNotAllowed, "method not allowed; use "+allowed)
 	}
 	body, err := f()
 	if err != nil {
@@ -117,13 +119,16 @@ func answer(w http.ResponseWriter, r *http.Request, methods endpoint) error {
 // readJSON reads the body of r into target; an empty body leaves target as it is. It requires the content type, because a
 // browser cannot send that to another origin without a preflight, and it refuses unknown members, because a misspelled
 // "distrust" must not be treated as a plain refresh.
-func readJSON(r *http.Request, target any) error {
+func readJSON(r *http.Request, target any) error { return readBody(r, MaxAdminBody, target) }
+
+// readBody is readJSON for a body of at most limit bytes.
+func readBody(r *http.Request, limit int64, target any) error {
 	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind != "application/json" {
-		return registry.StatusError(http.StatusUnsupportedMediaType, "the body must be JSON, with Content-Type: application/json")
+		return apierror.New(http.StatusUnsupportedMediaType, "the body must be JSON, with Content-Type: application/json")
 	}
-	text, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, MaxAdminBody))
+	text, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, limit))
 	if err != nil {
-		return registry.StatusError(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body cannot be read, or has more than %d bytes", MaxAdminBody))
+		return apierror.New(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body cannot be read, or has more than %d bytes", limit))
 	}
 	return decodeBody(text, target)
 }
@@ -136,13 +141,13 @@ func decodeBody(text []byte, target any) error {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
 	if !json.Valid(text) {
-		return registry.StatusError(http.StatusBadRequest, "the body is not JSON") // the error would quote it
+		return apierror.New(http.StatusBadRequest, "the body is not JSON") // the error would quote it
 	}
 	if err := decoder.Decode(target); err != nil {
 		if _, member, unknown := strings.Cut(err.Error(), "json: unknown field "); unknown {
-			return registry.StatusError(http.StatusBadRequest, "the body does not match the expected schema: unknown member "+member)
+			return apierror.New(http.StatusBadRequest, "the body does not match the expected schema: unknown member "+member)
 		}
-		return registry.StatusError(http.StatusBadRequest, "the body does not match the expected schema: a member has a value of the wrong type")
+		return apierror.New(http.StatusBadRequest, "the body does not match the expected schema: a member has a value of the wrong type")
 	}
 	return nil
 }

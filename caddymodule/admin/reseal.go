@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/reseal"
 )
@@ -14,10 +15,10 @@ import (
 var resealing = make(slots, 1)
 
 var (
-	errNoStoreKey = registry.StatusError(http.StatusConflict, "no store key is configured; add store { key {file.…} } to the global option messenger { … }")
+	errNoStoreKey = apierror.New(http.StatusConflict, "no store key is configured; add store { key {file.…} } to the global option messenger { … }")
 
 	// ErrNothingOpens is the error for discarding everything, which is what a wrong key looks like.
-	ErrNothingOpens = registry.StatusError(http.StatusConflict, "no value can be opened, so that the configured store key is probably not the one of this store; "+
+	ErrNothingOpens = apierror.New(http.StatusConflict, "no value can be opened, so that the configured store key is probably not the one of this store; "+
 		"if the key is lost, and all messengers shall be discarded, say so with --everything (\"everything\" in the admin API)")
 )
 
@@ -35,21 +36,21 @@ func (s *Service) Reseal(ctx context.Context, q ResealRequest, by registry.Actor
 	if !s.Store.Seal.Enabled() && !q.Check && !q.Discard {
 		return reseal.Step{}, errNoStoreKey
 	}
-	if err := resealing.take(ctx); err != nil {
+	if err := resealing.take(ctx, slotWait); err != nil {
 		return reseal.Step{}, err
 	}
 	defer resealing.release()
 	if q.Discard && !q.Check && !q.Everything {
 		switch opens, err := reseal.AnyOpens(ctx, s.Store); {
 		case err != nil:
-			return reseal.Step{}, registry.StorageError(err)
+			return reseal.Step{}, apierror.Storage(err)
 		case !opens:
 			return reseal.Step{}, ErrNothingOpens
 		}
 	}
 	step, err := reseal.Run(ctx, s.Store, reseal.Options{After: q.After, Adopt: q.Adopt, Check: q.Check, Discard: q.Discard && !q.Check})
 	if err != nil {
-		return reseal.Step{}, registry.StorageError(err)
+		return reseal.Step{}, apierror.Storage(err)
 	}
 	for _, v := range step.Named {
 		if v.Discarded {
@@ -60,12 +61,4 @@ func (s *Service) Reseal(ctx context.Context, q ResealRequest, by registry.Actor
 		s.Audit(action, "", by, zap.Int("values", step.Resealed), zap.Int("position", step.Position), zap.Int("of", step.Of))
 	}
 	return step, nil
-}
-
-func (s *Service) serveReseal(r *http.Request) (any, error) {
-	var q ResealRequest
-	if err := readJSON(r, &q); err != nil {
-		return nil, err
-	}
-	return s.Reseal(r.Context(), q, actorOf(r))
 }

@@ -1,10 +1,12 @@
 package admin
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strings"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
@@ -16,12 +18,12 @@ type route func(s *Service, w http.ResponseWriter, r *http.Request, name string)
 var routes = map[string]route{
 	"messengers":                           func(s *Service, w http.ResponseWriter, r *http.Request, _ string) error { return s.serveList(w, r) },
 	"messengers/{name}":                    (*Service).serveMessenger,
-	"messengers/{name}/keys":               about("keys"),
-	"messengers/{name}/readiness":          about("readiness"),
-	"messengers/{name}/refresh":            about("refresh"),
-	"messengers/{name}/explain":            about("explain"),
-	"messengers/{name}/history":            about("history"),
-	"messengers/{name}/tokens":             about("tokens"),
+	"messengers/{name}/keys":               about(http.MethodGet, (*Service).serveKeys),
+	"messengers/{name}/readiness":          about(http.MethodGet, serveReadiness),
+	"messengers/{name}/refresh":            about(http.MethodPost, (*Service).serveRefresh),
+	"messengers/{name}/explain":            about(http.MethodPost, (*Service).serveExplain),
+	"messengers/{name}/history":            (*Service).serveHistory,
+	"messengers/{name}/tokens":             (*Service).serveRing,
 	"messengers/{name}/tokens/generate":    changing("generate"),
 	"messengers/{name}/tokens/import":      changing("import"),
 	"messengers/{name}/tokens/extend":      changing("extend"),
@@ -30,18 +32,22 @@ var routes = map[string]route{
 	"messengers/{name}/tokens/revoke":      changing("revoke"),
 	"messengers/{name}/revocations":        (*Service).serveRevocations,
 	"messengers/{name}/revocations/import": posting((*Service).serveRevokeAll),
-	"export":                               posting(func(s *Service, r *http.Request, _ string) (any, error) { return s.serveExport(r) }),
-	"import":                               posting(func(s *Service, r *http.Request, _ string) (any, error) { return s.serveImport(r) }),
+	"export":                               posted(MaxAdminBody, (*Service).Export),
+	"import":                               posted(maxLargeBody, (*Service).Import),
 	"connections":                          getting(func() any { return describeConnections() }),
-	"connections/end":                      posting(func(s *Service, r *http.Request, _ string) (any, error) { return s.endByRequest(r) }),
-	"reseal":                               posting(func(s *Service, r *http.Request, _ string) (any, error) { return s.serveReseal(r) }),
-	"repair":                               posting(func(s *Service, r *http.Request, _ string) (any, error) { return s.serveRepair(r) }),
+	"connections/end":                      posted(MaxAdminBody, (*Service).endByRequest),
+	"reseal":                               posted(MaxAdminBody, (*Service).Reseal),
+	"repair":                               posted(MaxAdminBody, (*Service).repair),
 }
 
-// about is what serveKeys answers at the end of a messenger's path.
-func about(what string) route {
+// about is a route about a messenger as it is active on this node.
+func about(method string, f func(s *Service, r *http.Request, m *registry.Messenger) (any, error)) route {
 	return func(s *Service, w http.ResponseWriter, r *http.Request, name string) error {
-		return s.serveKeys(w, r, name, what)
+		m, err := s.LookUp(r.Context(), name)
+		if err != nil {
+			return err
+		}
+		return answer(w, r, endpoint{method: func() (any, error) { return f(s, r, m) }})
 	}
 }
 
@@ -58,13 +64,24 @@ func posting(f func(s *Service, r *http.Request, name string) (any, error)) rout
 	}
 }
 
+// posted is a route that hands the body of a POST, of limited size, to an operation of the service.
+func posted[Q, A any](limit int64, f func(s *Service, ctx context.Context, body Q, by registry.Actor) (A, error)) route {
+	return posting(func(s *Service, r *http.Request, _ string) (any, error) {
+		var body Q
+		if err := readBody(r, limit, &body); err != nil {
+			return nil, err
+		}
+		return f(s, r.Context(), body, actorOf(r))
+	})
+}
+
 func getting(f func() any) route {
 	return func(_ *Service, w http.ResponseWriter, r *http.Request, _ string) error {
 		return answer(w, r, endpoint{http.MethodGet: func() (any, error) { return f(), nil }})
 	}
 }
 
-var errNoPath = registry.StatusError(http.StatusNotFound, "this path is not an endpoint of the admin API")
+var errNoPath = apierror.New(http.StatusNotFound, "this path is not an endpoint of the admin API")
 
 // ServeAdmin answers a request to the admin API; commands that work offline send theirs here directly.
 func (s *Service) ServeAdmin(w http.ResponseWriter, r *http.Request) error {

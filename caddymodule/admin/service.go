@@ -17,6 +17,8 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/auth"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/messenger"
@@ -124,7 +126,7 @@ func (s *Service) CheckPut(ctx context.Context, name string, settings *config.Me
 }
 
 // Put creates a stored messenger, or changes its settings. Its shared tokens stay, unless the validation method changes.
-func (s *Service) Put(ctx context.Context, name string, settings *config.Messenger, c registry.Condition, by registry.Actor) (d *Description, created bool, err error) {
+func (s *Service) Put(ctx context.Context, name string, settings *config.Messenger, c change.Condition, by registry.Actor) (d *Description, created bool, err error) {
 	ctx = registry.WithActor(ctx, by)
 	if err := s.checkStorable(name); err != nil {
 		return nil, false, err
@@ -151,14 +153,8 @@ func (s *Service) Put(ctx context.Context, name string, settings *config.Messeng
 	return describe(name, registry.SourceStored, r.Settings, r), created, nil
 }
 
-// Remove deletes a stored messenger with its shared tokens.
-func (s *Service) Remove(ctx context.Context, name string, c registry.Condition, by registry.Actor) error {
-	_, err := s.removeAndEnd(ctx, name, c, by)
-	return err
-}
-
-// removeAndEnd is Remove, and also returns how many connections of this node it has ended.
-func (s *Service) removeAndEnd(ctx context.Context, name string, c registry.Condition, by registry.Actor) (ended int, err error) {
+// Remove deletes a stored messenger with its shared tokens, and returns how many connections of this node that has ended.
+func (s *Service) Remove(ctx context.Context, name string, c change.Condition, by registry.Actor) (ended int, err error) {
 	ended, unreadable, err := s.Registry.Remove(ctx, name, c)
 	if err != nil {
 		return 0, err
@@ -176,7 +172,7 @@ func (s *Service) checkStorable(name string) error {
 		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("the name %w", err)}
 	}
 	if s.Messengers[name] != nil {
-		return registry.StatusError(http.StatusConflict, "this messenger is in the configuration, which takes precedence over the store; change it there, or choose another name")
+		return apierror.New(http.StatusConflict, "this messenger is in the configuration, which takes precedence over the store; change it there, or choose another name")
 	}
 	return nil
 }

@@ -5,7 +5,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 )
 
 // Limits for expensive operations that clients of the admin API and users of the panel can start in parallel. A few run at a
@@ -21,13 +21,10 @@ const slotWait = 5 * time.Second
 // slots is a semaphore.
 type slots chan struct{}
 
-var errNoSlot = registry.StatusError(http.StatusTooManyRequests, "the gateway is busy with other requests of this kind; try again in a moment")
+var errNoSlot = apierror.New(http.StatusTooManyRequests, "the gateway is busy with other requests of this kind; try again in a moment")
 
-// take waits for a slot. The caller returns it with release.
-func (s slots) take(ctx context.Context) error { return s.takeWithin(ctx, slotWait) }
-
-// takeWithin is take with another limit.
-func (s slots) takeWithin(ctx context.Context, limit time.Duration) error {
+// take waits for a slot, for slotWait as a rule. The caller returns it with release.
+func (s slots) take(ctx context.Context, limit time.Duration) error {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {

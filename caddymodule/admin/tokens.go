@@ -12,6 +12,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
@@ -50,7 +52,7 @@ func (s *Service) ringKind(ctx context.Context, name string) (m *config.Messenge
 		if m.SharedToken != nil {
 			why = "its shared token comes from " + m.SharedToken.Token
 		}
-		return nil, "", 0, registry.StatusError(http.StatusConflict, "this messenger has no generated shared tokens: "+why)
+		return nil, "", 0, apierror.New(http.StatusConflict, "this messenger has no generated shared tokens: "+why)
 	}
 	ring := m.SharedToken
 	if !m.IsGenerated() {
@@ -72,7 +74,7 @@ func previousEnd(m *config.Messenger, end *time.Time) *time.Time {
 // ImportOf returns the change that imports a secret that a site has already. Errors do not quote it.
 func ImportOf(secret string, encoding sharedtoken.Encoding, kid string) (ledger.RingChange, error) {
 	refuse := func(format string, args ...any) (ledger.RingChange, error) {
-		return ledger.RingChange{}, registry.StatusError(http.StatusBadRequest, fmt.Sprintf(format, args...))
+		return ledger.RingChange{}, apierror.New(http.StatusBadRequest, fmt.Sprintf(format, args...))
 	}
 	if err := CheckImported(secret, encoding); err != nil {
 		return refuse("the secret %s", err)
@@ -108,7 +110,7 @@ func CheckImportedKeyID(kid string) error {
 func Labelled(change ledger.RingChange, label string) (ledger.RingChange, error) {
 	change, err := change.Labelled(label)
 	if err != nil {
-		return change, registry.StatusError(http.StatusBadRequest, "the label "+err.Error())
+		return change, apierror.New(http.StatusBadRequest, "the label "+err.Error())
 	}
 	return change, nil
 }
@@ -152,38 +154,33 @@ func (s *Service) Tokens(ctx context.Context, name string) (*TokenList, error) {
 	return ring, nil
 }
 
-// ChangeTokens changes the ring of a messenger. It returns the token that was generated, if any; its text cannot be read again.
-func (s *Service) ChangeTokens(ctx context.Context, name string, change ledger.RingChange, c registry.Condition, by registry.Actor) (*ledger.NewToken, error) {
-	made, _, err := s.ChangeTokensAndEnd(ctx, name, change, c, by)
-	return made, err
-}
-
-// ChangeTokensAndEnd is ChangeTokens, and also returns how many connections of this node it has ended.
-func (s *Service) ChangeTokensAndEnd(ctx context.Context, name string, change ledger.RingChange, c registry.Condition, by registry.Actor) (made *ledger.NewToken, ended int, err error) {
+// ChangeTokens changes the ring of a messenger. It returns the token that was generated, if any, whose text cannot be read again, and how
+// many connections of this node were ended.
+func (s *Service) ChangeTokens(ctx context.Context, name string, ring ledger.RingChange, c change.Condition, by registry.Actor) (made *ledger.NewToken, ended int, err error) {
 	m, kind, alg, err := s.ringKind(ctx, name)
 	if err != nil {
 		return nil, 0, err
 	}
-	if change.MakesToken() && !m.IsGenerated() {
-		return nil, 0, registry.StatusError(http.StatusConflict, "shared_token is the previous method of this messenger, until "+m.Previous.Until.UTC().Format(time.RFC3339)+": its shared tokens can be revoked, and no others can be made")
+	if ring.MakesToken() && !m.IsGenerated() {
+		return nil, 0, apierror.New(http.StatusConflict, "shared_token is the previous method of this messenger, until "+m.Previous.Until.UTC().Format(time.RFC3339)+": its shared tokens can be revoked, and no others can be made")
 	}
-	if change.Extends() && !m.IsGenerated() {
-		return nil, 0, registry.StatusError(http.StatusConflict, "the shared tokens of the previous method are valid until the time of previous; extend that: caddy messenger create "+name+" --replace --keep-previous 48h")
+	if ring.Extends() && !m.IsGenerated() {
+		return nil, 0, apierror.New(http.StatusConflict, "the shared tokens of the previous method are valid until the time of previous; extend that: caddy messenger create "+name+" --replace --keep-previous 48h")
 	}
-	if change, err = change.For(alg); err != nil {
-		return nil, 0, registry.StatusError(http.StatusBadRequest, "the secret "+err.Error())
+	if ring, err = ring.For(alg); err != nil {
+		return nil, 0, apierror.New(http.StatusBadRequest, "the secret "+err.Error())
 	}
 	ctx = registry.WithActor(ctx, by)
-	if made, ended, err = s.ChangeRing(ctx, name, kind, change, c); err != nil {
+	if made, ended, err = s.ChangeRing(ctx, name, kind, ring, c); err != nil {
 		return nil, 0, err
 	}
-	kid := change.KeyID
+	kid := ring.KeyID
 	if made != nil {
 		kid = made.KeyID
-		if change.Close {
+		if ring.Close {
 			made.Ended = &ended
 		}
 	}
-	s.Audit(change.Action, name, by, zap.String("kid", kid), zap.Bool("close_connections", change.Close), zap.Int("connections", ended))
+	s.Audit(ring.Action, name, by, zap.String("kid", kid), zap.Bool("close_connections", ring.Close), zap.Int("connections", ended))
 	return made, ended, nil
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 )
 
@@ -43,7 +43,7 @@ func (b *tokensBody) check(action string) error {
 		if !member.set || slices.Contains(taken, member.name) {
 			continue
 		}
-		return registry.StatusError(http.StatusBadRequest, "tokens/"+action+" does not take the member "+member.name+"; it takes "+strings.Join(taken, ", "))
+		return apierror.New(http.StatusBadRequest, "tokens/"+action+" does not take the member "+member.name+"; it takes "+strings.Join(taken, ", "))
 	}
 	return nil
 }
@@ -63,7 +63,7 @@ func (b *tokensBody) change(action string) (change ledger.RingChange, err error)
 		return ImportOf(b.Secret, b.Encoding, b.KeyID)
 	case "revoke", "extend":
 		if b.KeyID == "" {
-			return change, registry.StatusError(http.StatusBadRequest, `kid is missing; name the shared token to `+action+`: {"kid": "…"}`)
+			return change, apierror.New(http.StatusBadRequest, `kid is missing; name the shared token to `+action+`: {"kid": "…"}`)
 		}
 		if action == "extend" {
 			return ledger.ExtendToken(b.KeyID, overlap), nil
@@ -87,8 +87,8 @@ func (s *Service) serveTokens(w http.ResponseWriter, r *http.Request, name, acti
 		if err != nil {
 			return nil, err
 		}
-		if body.Confirm < 0 { // one of these is registry.AnyLoss, which confirms without knowing the number
-			return nil, registry.StatusError(http.StatusBadRequest, "confirm is not a number of shared tokens")
+		if body.Confirm < 0 { // one of these is change.AnyLoss, which confirms without knowing the number
+			return nil, apierror.New(http.StatusBadRequest, "confirm is not a number of shared tokens")
 		}
 		c.Confirm = body.Confirm
 		ring, err := body.change(action)
@@ -98,7 +98,7 @@ func (s *Service) serveTokens(w http.ResponseWriter, r *http.Request, name, acti
 		if err != nil {
 			return nil, err
 		}
-		made, ended, err := s.ChangeTokensAndEnd(r.Context(), name, ring, c, actorOf(r))
+		made, ended, err := s.ChangeTokens(r.Context(), name, ring, c, actorOf(r))
 		if err != nil {
 			return nil, err
 		}

@@ -5,22 +5,25 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"mime"
 	"net/http"
 	"sync"
 
 	"go.uber.org/zap"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/transfer"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
 const (
 	// MaxImported is how many messengers one request imports, and MaxImportText how many bytes their lines have together.
 	MaxImported   = 100
 	MaxImportText = transfer.MaxLine
+
+	// maxLargeBody bounds the bodies of imports, in bytes.
+	maxLargeBody = MaxImportText + MaxAdminBody
 
 	// exportTogether is how many messengers are read together for an export, and maxExportText after how many bytes an answer ends.
 	exportTogether = 16
@@ -61,14 +64,14 @@ func (s *Service) Export(ctx context.Context, r ExportRequest, by registry.Actor
 	if r.Key != "" {
 		var err error
 		if seal, err = transfer.NewSealer(r.Key); err != nil {
-			return nil, registry.StatusError(http.StatusBadRequest, err.Error())
+			return nil, apierror.New(http.StatusBadRequest, err.Error())
 		}
 	}
 	view, err := s.StoredNames(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if transferring.takeWithin(ctx, listTime) != nil {
+	if transferring.take(ctx, listTime) != nil {
 		return nil, errSlow
 	}
 	defer transferring.release()
@@ -110,7 +113,7 @@ func (s *Service) exportAll(ctx context.Context, part *ExportPart, names []strin
 		if failures[i] = p.Err; p.Err != nil {
 			return
 		}
-		if p.Record != nil && errors.Is(p.Record.Unusable, registry.ErrNewer) {
+		if p.Record != nil && errors.Is(p.Record.Unusable, vault.ErrNewer) {
 			failures[i] = p.Record.Unusable // this version would lose what it does not know
 			return
 		}
@@ -143,13 +146,13 @@ type ImportAnswer struct {
 // Import imports messengers, several at a time. Lines that are not valid are refused before anything is changed.
 func (s *Service) Import(ctx context.Context, r ImportRequest, by registry.Actor) (*ImportAnswer, error) {
 	if len(r.Lines) > MaxImported {
-		return nil, registry.StatusError(http.StatusBadRequest, fmt.Sprintf("there are more than %d lines; send them in several requests", MaxImported))
+		return nil, apierror.New(http.StatusBadRequest, fmt.Sprintf("there are more than %d lines; send them in several requests", MaxImported))
 	}
 	var seal transfer.Sealer
 	if r.Key != "" {
 		var err error
 		if seal, err = transfer.NewSealer(r.Key); err != nil {
-			return nil, registry.StatusError(http.StatusBadRequest, err.Error())
+			return nil, apierror.New(http.StatusBadRequest, err.Error())
 		}
 	}
 	names, copies := make([]string, len(r.Lines)), make([]*ledger.Copy, len(r.Lines))
@@ -163,10 +166,10 @@ func (s *Service) Import(ctx context.Context, r ImportRequest, by registry.Actor
 			copies[i], err = line.Copy(seal, registry.Now())
 		}
 		if err != nil {
-			return nil, registry.StatusError(http.StatusBadRequest, fmt.Sprintf("line %d: %v", i+1, err))
+			return nil, apierror.New(http.StatusBadRequest, fmt.Sprintf("line %d: %v", i+1, err))
 		}
 	}
-	if transferring.takeWithin(ctx, listTime) != nil {
+	if transferring.take(ctx, listTime) != nil {
 		return nil, errSlow
 	}
 	defer transferring.release()
@@ -187,36 +190,20 @@ func (s *Service) Import(ctx context.Context, r ImportRequest, by registry.Actor
 	all.Wait()
 	for i, err := range failures {
 		if err != nil {
-			return nil, registry.StatusError(http.StatusServiceUnavailable, fmt.Sprintf("messenger %s: %v", names[i], err))
+			return nil, apierror.New(http.StatusServiceUnavailable, fmt.Sprintf("messenger %s: %v", names[i], err))
 		}
 	}
 	return answer, nil
 }
 
-func (s *Service) serveExport(r *http.Request) (any, error) {
-	var body ExportRequest
-	if err := readJSON(r, &body); err != nil {
-		return nil, err
-	}
-	return s.Export(r.Context(), body, actorOf(r))
-}
-
-func (s *Service) serveImport(r *http.Request) (any, error) {
-	var body ImportRequest
-	if err := readLargeJSON(r, &body); err != nil {
-		return nil, err
-	}
-	return s.Import(r.Context(), body, actorOf(r))
-}
-
 // serveRevokeAll makes revocations of a list.
 func (s *Service) serveRevokeAll(r *http.Request, name string) (any, error) {
 	var body RevocationsRequest
-	if err := readLargeJSON(r, &body); err != nil {
+	if err := readBody(r, maxLargeBody, &body); err != nil {
 		return nil, err
 	}
 	if len(body.Revocations) > MaxRevoked {
-		return nil, registry.StatusError(http.StatusBadRequest, fmt.Sprintf("there are more than %d revocations; send them in several requests", MaxRevoked))
+		return nil, apierror.New(http.StatusBadRequest, fmt.Sprintf("there are more than %d revocations; send them in several requests", MaxRevoked))
 	}
 	for i := range body.Revocations {
 		v := &body.Revocations[i]
@@ -239,16 +226,4 @@ type RevocationsAnswer struct {
 	Revoked   int `json:"revoked"`
 	Unchanged int `json:"unchanged"` // they were revoked already
 	Ended     int `json:"connections_ended"`
-}
-
-// readLargeJSON is readJSON for the bodies of imports.
-func readLargeJSON(r *http.Request, target any) error {
-	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind != "application/json" {
-		return registry.StatusError(http.StatusUnsupportedMediaType, "the body must be JSON, with Content-Type: application/json")
-	}
-	text, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, MaxImportText+MaxAdminBody))
-	if err != nil {
-		return registry.StatusError(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body cannot be read, or has more than %d bytes", MaxImportText+MaxAdminBody))
-	}
-	return decodeBody(text, target)
 }

@@ -84,7 +84,7 @@ func TestOnlyWhatCannotBeAStreamPassesUnguarded(t *testing.T) {
 			if got := w.Header().Get("Cache-Control"); got != "private" {
 				t.Errorf("Cache-Control is %q, want private", got)
 			}
-			if stats, open := registry.ConnectionStats()[m.Name]; open {
+			if stats, open := registry.Connections.Stats()[m.Name]; open {
 				t.Errorf("left are %+v", stats)
 			}
 		})

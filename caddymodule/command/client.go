@@ -14,8 +14,8 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
 // Exit statuses of the commands that talk to a gateway; 1 is any other failure.
@@ -216,7 +216,7 @@ func plainError(err error) error {
 		status := 0
 		_, number, _ := strings.Cut(before, "HTTP ")
 		_, _ = fmt.Sscanf(number, "%d", &status) // text that is not a number stays 0: an error like any other
-		return registry.StatusError(status, answer.Error)
+		return apierror.New(status, answer.Error)
 	}
 	if strings.HasPrefix(err.Error(), "performing request:") {
 		return fmt.Errorf("%w; is the gateway running, and is this its admin endpoint? --address names it, or --config the gateway's configuration", err)

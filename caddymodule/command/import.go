@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
@@ -106,7 +107,7 @@ func (o *importOptions) run(cmd *cobra.Command) error {
 	case i.end.Messengers != i.read:
 		return fmt.Errorf("the file has %d messengers, and its last line says %d; lines are missing, or were added", i.read, i.end.Messengers)
 	case i.counts[registry.ImportConflict] > 0:
-		return registry.StatusError(http.StatusConflict, fmt.Sprintf("%d conflicts, which the lines above name", i.counts[registry.ImportConflict]))
+		return apierror.New(http.StatusConflict, fmt.Sprintf("%d conflicts, which the lines above name", i.counts[registry.ImportConflict]))
 	}
 	return nil
 }

@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
 func TestErrorsOfCommandsAreOneLine(t *testing.T) {
@@ -28,7 +28,7 @@ func TestErrorsOfCommandsAreOneLine(t *testing.T) {
 
 // Caddy's admin endpoint logs the errors that it answers with.
 func TestErrorsOfTheAdminAPIArePrintable(t *testing.T) {
-	for _, err := range []error{registry.StatusError(404, "no \x1b[31m\u202e"), fmt.Errorf("doing: %w", registry.StatusError(404, "no \x1b[31m\u202e")), errors.New("no \x1b[31m\u202e")} {
+	for _, err := range []error{apierror.New(404, "no \x1b[31m\u202e"), fmt.Errorf("doing: %w", apierror.New(404, "no \x1b[31m\u202e")), errors.New("no \x1b[31m\u202e")} {
 		got := admin.PrintableAnswer(err)
 		if text := got.Error(); printable.Line(text) != text || !strings.Contains(text, `no \u001b[31m\u202e`) || exitStatus(got) != exitStatus(err) {
 			t.Errorf("%q becomes %q", err, text)

@@ -20,8 +20,8 @@ import (
 	"golang.org/x/term"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/reseal"
 )
 
@@ -117,7 +117,7 @@ func (r *resealing) discard(ctx context.Context) error {
 	}
 	printable.Printf(r.err, "\n%s; %d facts can be opened. Nothing was changed yet.\n", values(found.Unreadable, "cannot be opened"), found.Opened)
 	if !r.yes && !r.confirm(found.Unreadable) {
-		return registry.StatusError(http.StatusConflict, "nothing was changed; to discard these values, add --yes")
+		return apierror.New(http.StatusConflict, "nothing was changed; to discard these values, add --yes")
 	}
 	r.shown = maxShown // they were named a moment ago
 	total, err := r.steps(ctx, r.request, "discarding")

@@ -20,6 +20,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
@@ -30,11 +31,11 @@ import (
 func ActiveApp() (*App, error) {
 	ctx := caddy.ActiveContext()
 	if ctx.Context == nil {
-		return nil, registry.StatusError(http.StatusServiceUnavailable, "no configuration is loaded")
+		return nil, apierror.New(http.StatusServiceUnavailable, "no configuration is loaded")
 	}
 	app, err := ctx.AppIfConfigured("messenger")
 	if err != nil {
-		return nil, registry.StatusError(http.StatusNotFound, "the running configuration has no messenger")
+		return nil, apierror.New(http.StatusNotFound, "the running configuration has no messenger")
 	}
 	return app.(*App), nil
 }

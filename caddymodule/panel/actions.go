@@ -7,6 +7,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
@@ -62,7 +64,7 @@ func (v *visit) saveMessenger(sent form) error {
 	}
 	page := v.settingsPage(d, f)
 	settings, wrong := f.settings(d.Settings)
-	c := registry.Condition{Revision: f.Revision, Confirm: registry.AnyLoss}
+	c := change.Condition{Revision: f.Revision, Confirm: change.AnyLoss}
 	check := func(m *config.Messenger) error { return v.app.CheckPut(v.r.Context(), d.Name, m) }
 	if wrong = mistakes(settings, check, wrong); len(wrong) == 0 {
 		f.keepPrevious(d.Settings, settings)
@@ -158,7 +160,7 @@ func (v *visit) createMessenger(sent form) error {
 		return nil
 	}
 	if wrong = mistakes(settings, check, wrong); len(wrong) == 0 {
-		_, _, err := v.app.Put(v.r.Context(), f.Name, settings, registry.Condition{Absent: true}, v.actor())
+		_, _, err := v.app.Put(v.r.Context(), f.Name, settings, change.Condition{Absent: true}, v.actor())
 		switch answer, ok := isFormError(err); {
 		case err == nil && settings.IsGenerated():
 			return v.redirect("messenger", f.Name, "page", "keys", "done", "created")
@@ -241,7 +243,7 @@ func (v *visit) deleteMessenger(sent form) error {
 		v.render(http.StatusUnprocessableEntity, "delete", page)
 		return nil
 	}
-	err = v.app.Remove(v.r.Context(), d.Name, registry.Condition{Revision: sent.get("revision")}, v.actor())
+	_, err = v.app.Remove(v.r.Context(), d.Name, change.Condition{Revision: sent.get("revision")}, v.actor())
 	if isConflict(err) {
 		page.Alert = textNotDeleted
 		v.render(http.StatusConflict, "delete", page)
@@ -254,8 +256,8 @@ func (v *visit) deleteMessenger(sent form) error {
 }
 
 var (
-	errReadOnly   = registry.StatusError(http.StatusConflict, textReadOnly)
-	errNoRevision = registry.StatusError(http.StatusBadRequest, textNoRevision)
+	errReadOnly   = apierror.New(http.StatusConflict, textReadOnly)
+	errNoRevision = apierror.New(http.StatusBadRequest, textNoRevision)
 )
 
 func isConflict(err error) bool { return isStatus(err, http.StatusPreconditionFailed) }

@@ -5,7 +5,7 @@ import (
 	"net/http"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 )
 
 // Enforcement is switched on beside the figures that justify it: what the mode "required" would have refused.
@@ -48,7 +48,7 @@ func (v *visit) enforce(sent form) error {
 	}
 	settings := d.Settings.CopySettings()
 	settings.Mode = config.ModeRequired
-	_, _, err = v.app.Put(v.r.Context(), d.Name, settings, registry.Condition{Revision: sent.get("revision")}, v.actor())
+	_, _, err = v.app.Put(v.r.Context(), d.Name, settings, change.Condition{Revision: sent.get("revision")}, v.actor())
 	if isConflict(err) {
 		return refuse(http.StatusConflict, textChangedMeanwhile)
 	}

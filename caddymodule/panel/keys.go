@@ -11,8 +11,10 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/diagnose"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keyserver"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
@@ -51,7 +53,7 @@ func (o overlap) duration() time.Duration {
 func overlapOf(sent form) (overlap, error) {
 	i := slices.IndexFunc(overlaps, func(o overlap) bool { return o.Value == sent.get("overlap") })
 	if i < 0 {
-		return overlap{}, registry.StatusError(http.StatusBadRequest, textChooseOverlap)
+		return overlap{}, apierror.New(http.StatusBadRequest, textChooseOverlap)
 	}
 	return overlaps[i], nil
 }
@@ -70,7 +72,7 @@ func (v *visit) changePrevious(sent form) error {
 	}
 	settings := d.Settings.CopySettings()
 	settings.Previous = nil
-	c, done := registry.Condition{Revision: sent.get("revision"), Confirm: registry.AnyLoss}, "previous-ended"
+	c, done := change.Condition{Revision: sent.get("revision"), Confirm: change.AnyLoss}, "previous-ended"
 	switch sent.get("action") {
 	case "previous-extend":
 		o, err := overlapOf(sent)
@@ -158,25 +160,25 @@ func (v *visit) changeKeys(sent form) error {
 			return v.refuseRing(sent, wrong)
 		}
 	}
-	change, replaces, err := ringChangeOf(sent)
-	if err == nil && change.MakesToken() {
-		change, err = admin.Labelled(change, sent.get("label"))
+	ring, replaces, err := ringChangeOf(sent)
+	if err == nil && ring.MakesToken() {
+		ring, err = admin.Labelled(ring, sent.get("label"))
 	}
 	if err != nil {
 		return err
 	}
-	c := registry.Condition{Revision: sent.get("revision")}
+	c := change.Condition{Revision: sent.get("revision")}
 	if _, there := sent["revision"]; !there {
 		return errNoRevision
 	}
 	if c.Revision == "" {
 		c.Absent = true // a configured messenger that had no ring when the page was made
 	}
-	made, err := v.app.ChangeTokens(v.r.Context(), v.name, change, c, v.actor())
+	made, _, err := v.app.ChangeTokens(v.r.Context(), v.name, ring, c, v.actor())
 	switch {
 	case err != nil:
 		return v.notChanged(err)
-	case made == nil && change.Extends():
+	case made == nil && ring.Extends():
 		return v.redirect("messenger", v.name, "page", "keys", "done", "extended")
 	case made == nil:
 		return v.redirect("messenger", v.name, "page", "keys", "done", "revoked")
@@ -192,14 +194,14 @@ func (v *visit) changeKeys(sent form) error {
 		page.Replaces += fmt.Sprintf(textConnectionsEnded, *made.Ended)
 	}
 	page.Title = textNewToken + v.name
-	if ring, err := v.app.Tokens(v.r.Context(), v.name); err == nil && len(ring.Tokens) == 1 && sent.get("action") == "generate" {
+	if list, err := v.app.Tokens(v.r.Context(), v.name); err == nil && len(list.Tokens) == 1 && sent.get("action") == "generate" {
 		page.Replaces = "" // it is the first
 	}
 	v.render(http.StatusOK, "secret", page)
 	return nil
 }
 
-var errNotConfirmed = registry.StatusError(http.StatusUnprocessableEntity, textTickTheBox)
+var errNotConfirmed = apierror.New(http.StatusUnprocessableEntity, textTickTheBox)
 
 // ringChangeOf returns the change that a form requests, and what it does to the other tokens. What revokes tokens has to be
 // confirmed.

@@ -22,8 +22,8 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printlog"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/routing"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/messenger"
@@ -249,10 +249,10 @@ func (v *visit) dispatch(page panelPage) error {
 		allow = append(allow, "POST")
 	}
 	v.w.Header().Set("Allow", strings.Join(allow, ", "))
-	return registry.StatusError(http.StatusMethodNotAllowed, textWrongMethod)
+	return apierror.New(http.StatusMethodNotAllowed, textWrongMethod)
 }
 
-var errNoPage = registry.StatusError(http.StatusNotFound, textNoPage)
+var errNoPage = apierror.New(http.StatusNotFound, textNoPage)
 
 // showError answers with a page that says what went wrong. Failures of the gateway are described only in the log: they may name
 // files and addresses.

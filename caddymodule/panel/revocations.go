@@ -14,10 +14,10 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
 // The page about what a site owner does when a token has leaked or a contact must leave: revocations, and the connections that
@@ -255,7 +255,7 @@ func (v *visit) tokenTarget(token string) (target ledger.Revocation, expires *ti
 	contact, rej := m.Verifier.Load().Verify(v.r.Context(), token, nil)
 	switch {
 	case rej != nil && rej.Code == authn.KeysUnavailable:
-		return target, nil, nil, registry.StatusError(http.StatusServiceUnavailable, textKeysUnavailable)
+		return target, nil, nil, apierror.New(http.StatusServiceUnavailable, textKeysUnavailable)
 	case rej != nil:
 		wrong = []fieldError{{"token", fmt.Sprintf(textRefusedBefore, rej.Code)}}
 	case contact.TokenID == "":

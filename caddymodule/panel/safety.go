@@ -14,9 +14,9 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
@@ -46,7 +46,7 @@ func (v *visit) admit() error {
 	// A contact is never an operator. On a site with both, an authenticator that knows the contact, or a placeholder that our
 	// own handler sets, would otherwise turn a contact into an operator.
 	if upstream.IsVerified(v.r) {
-		return registry.StatusError(http.StatusForbidden, textContact)
+		return apierror.New(http.StatusForbidden, textContact)
 	}
 	if err := checkTransport(v.r); err != nil {
 		return err
@@ -60,12 +60,12 @@ func (v *visit) admit() error {
 	}
 	operator, ok := v.operatorOf(repl)
 	if !ok {
-		return registry.StatusError(http.StatusForbidden, textNotLoggedIn)
+		return apierror.New(http.StatusForbidden, textNotLoggedIn)
 	}
 	v.operator = operator
 	v.scope = v.scopeOf(repl)
 	if v.scoped() && len(v.scope) == 0 {
-		return registry.StatusError(http.StatusForbidden, textNoMessenger)
+		return apierror.New(http.StatusForbidden, textNoMessenger)
 	}
 	return nil
 }
@@ -79,14 +79,14 @@ func checkTransport(r *http.Request) error {
 	case known && scheme == "https":
 		return nil
 	case !known || proxied:
-		return registry.StatusError(http.StatusForbidden, textProxySilent)
+		return apierror.New(http.StatusForbidden, textProxySilent)
 	}
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	if local == nil || !isLoopbackAddr(local.String()) || !isLoopbackAddr(r.RemoteAddr) {
-		return registry.StatusError(http.StatusForbidden, textNotHTTPS)
+		return apierror.New(http.StatusForbidden, textNotHTTPS)
 	}
 	if !isLoopbackHost(r.Host) {
-		return registry.StatusError(http.StatusForbidden, textNotLocal)
+		return apierror.New(http.StatusForbidden, textNotLocal)
 	}
 	return nil
 }
@@ -121,13 +121,13 @@ func (v *visit) checkSameOrigin() error {
 	case site == "same-origin", site == "none":
 		return nil
 	case site == "" && origin == "":
-		return registry.StatusError(http.StatusForbidden, textNoOrigin)
+		return apierror.New(http.StatusForbidden, textNoOrigin)
 	case site == "":
 		if page, err := config.ParseOrigin(origin); err == nil && upstream.IsOwnOrigin(v.r, page) {
 			return nil
 		}
 	}
-	return registry.StatusError(http.StatusForbidden, textOtherSite)
+	return apierror.New(http.StatusForbidden, textOtherSite)
 }
 
 // choose makes name the messenger of this visit. On a mount that names messengers the answer for any other is the same, whether
@@ -143,14 +143,14 @@ func (v *visit) choose(name string) error {
 // readForm reads a form of bounded size. The query is not part of it.
 func (v *visit) readForm() (form, error) {
 	if kind, _, _ := mime.ParseMediaType(v.r.Header.Get("Content-Type")); kind != "application/x-www-form-urlencoded" {
-		return nil, registry.StatusError(http.StatusUnsupportedMediaType, textNoForm)
+		return nil, apierror.New(http.StatusUnsupportedMediaType, textNoForm)
 	}
 	v.r.Body = http.MaxBytesReader(v.w, v.r.Body, maxPanelForm)
 	if err := v.r.ParseForm(); err != nil {
 		if errors.As(err, new(*http.MaxBytesError)) {
-			return nil, registry.StatusError(http.StatusRequestEntityTooLarge, fmt.Sprintf(textFormTooLarge, maxPanelForm>>10))
+			return nil, apierror.New(http.StatusRequestEntityTooLarge, fmt.Sprintf(textFormTooLarge, maxPanelForm>>10))
 		}
-		return nil, registry.StatusError(http.StatusBadRequest, textFormUnreadable)
+		return nil, apierror.New(http.StatusBadRequest, textFormUnreadable)
 	}
 	return form(v.r.PostForm), nil
 }

@@ -63,16 +63,12 @@ func details(fields []zap.Field) (list []trail.Detail) {
 // History returns what the storage says about the changes of a messenger, the latest first, and what this node remembers of its
 // audit log. Nothing of a deleted messenger is in the history of one that has its name now, and perhaps another owner.
 func (reg *Registry) History(ctx context.Context, name string) (stored []ledger.Event, audited []trail.Entry, err error) {
-	_, kind, err := reg.RecordKind(ctx, name)
+	j, _, err := reg.journal(ctx, name)
 	if err != nil {
 		return nil, nil, err
 	}
-	j, err := reg.Store.fresh(ctx, name, kind)
-	if err != nil {
-		return nil, nil, StorageError(err)
-	}
 	audited = reg.Store.Trail.Of(name)
-	if r := j.Record(); r != nil && kind == ledger.KindStored {
+	if r := j.Record(); r != nil && j.Kind == ledger.KindStored {
 		audited = slices.DeleteFunc(audited, func(e trail.Entry) bool { return e.At.Before(r.Created) })
 	}
 	return j.Events(), audited, nil

@@ -70,7 +70,7 @@ func fillRevocations(b *testing.B, n *testNode, name string, count int) {
 			}
 			incarnation, all = in, append(all, facts...)
 		}
-		if _, err := n.Store.write(context.Background(), j, incarnation, true, all...); err != nil {
+		if _, err := n.Store.Write(context.Background(), j, incarnation, true, all...); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -94,7 +94,7 @@ func undoRevocations(b *testing.B, n *testNode, name string) {
 	if len(all) == 0 {
 		return
 	}
-	if _, err := n.Store.write(context.Background(), j, incarnation, true, all...); err != nil {
+	if _, err := n.Store.Write(context.Background(), j, incarnation, true, all...); err != nil {
 		b.Fatal(err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 )
 
@@ -69,7 +70,7 @@ func TestSettingsThatCannotBeUsedHereDecideNothing(t *testing.T) {
 	}
 	change := func(key string) {
 		t.Helper()
-		_, _, _ = a.Put(t.Context(), "acme", &config.Messenger{IdentityKey: key, SharedToken: new(config.SharedToken)}, Condition{}) // a cannot use them either
+		_, _, _ = a.Put(t.Context(), "acme", &config.Messenger{IdentityKey: key, SharedToken: new(config.SharedToken)}, change.Condition{}) // a cannot use them either
 		b.settle()
 	}
 	change("a key that is none")

@@ -16,18 +16,9 @@ import (
 // has no goroutine.
 var Connections = session.NewTracker()
 
-// EndConnections ends the open connections that match filter, and returns their number. It does not wait until the close
-// frames are sent. A filter without a messenger is an error.
-func EndConnections(filter session.Filter, ending session.Ending) (int, error) {
-	return Connections.End(filter, ending)
-}
-
-// ConnectionStats returns the counts of open connections by messenger.
-func ConnectionStats() map[string]session.Stats { return Connections.Stats() }
-
 // EndAll ends the connections of a messenger that was removed, and returns their number.
 func EndAll(name string, logger *zap.Logger) int {
-	n, err := EndConnections(session.Filter{Messenger: name}, session.Revoked)
+	n, err := Connections.End(session.Filter{Messenger: name}, session.Revoked)
 	if err == nil && n > 0 {
 		logger.Info("connections ended, because their messenger is gone", zap.String("messenger", name), zap.Int("connections", n))
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
@@ -55,7 +56,7 @@ func TestChatsEndAlsoWhereTheirMessengerIsNotHeld(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.Store.write(t.Context(), j, incarnation, true, revocation...); err != nil {
+	if _, err := a.Store.Write(t.Context(), j, incarnation, true, revocation...); err != nil {
 		t.Fatal(err)
 	}
 	b.settle()
@@ -67,7 +68,7 @@ func TestChatsEndAlsoWhereTheirMessengerIsNotHeld(t *testing.T) {
 	}
 	b.Store.stored.Invalidate("acme")
 	a.Store.stored.Invalidate("acme")
-	if _, err := a.Store.write(t.Context(), j, ledger.NameFolder, true, j.Deletion(time.Now())); err != nil {
+	if _, err := a.Store.Write(t.Context(), j, ledger.NameFolder, true, j.Deletion(time.Now())); err != nil {
 		t.Fatal(err)
 	}
 	b.settle()
@@ -82,7 +83,7 @@ func TestDeletingAnIgnoredMessengerEndsNoChat(t *testing.T) {
 	a.Messengers["acme"] = a.Messengers["sales"]
 	a.started.Store(true)
 	chat := openChat(t, "acme", "mark")
-	if _, _, err := a.Remove(t.Context(), "acme", Condition{}); err != nil {
+	if _, _, err := a.Remove(t.Context(), "acme", change.Condition{}); err != nil {
 		t.Fatal(err)
 	}
 	a.settle()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 )
 
@@ -72,7 +73,7 @@ func TestOfTwoWritersOfSettingsAtMostOneSucceeds(t *testing.T) {
 					if err != nil {
 						t.Error(err)
 					}
-					c := Condition{Absent: r == nil}
+					c := change.Condition{Absent: r == nil}
 					if r != nil {
 						c.Revision, seen[i] = r.Revision, time.Duration(r.Settings.MaxLifetime)
 					}
@@ -108,11 +109,11 @@ func TestOfTwoWritersOfSettingsAtMostOneSucceeds(t *testing.T) {
 func TestANodeDiesInTheMiddleOfAChange(t *testing.T) {
 	ops := map[string]func(n *testNode) error{
 		"generate": func(n *testNode) error {
-			_, _, err := n.ChangeRing(context.Background(), "support", ledger.KindRing, ledger.GenerateToken(), Condition{})
+			_, _, err := n.ChangeRing(context.Background(), "support", ledger.KindRing, ledger.GenerateToken(), change.Condition{})
 			return err
 		},
 		"reset": func(n *testNode) error {
-			_, _, err := n.ChangeRing(context.Background(), "acme", ledger.KindStored, ledger.ResetTokens(false), Condition{})
+			_, _, err := n.ChangeRing(context.Background(), "acme", ledger.KindStored, ledger.ResetTokens(false), change.Condition{})
 			return err
 		},
 		"revoke": func(n *testNode) error {
@@ -120,15 +121,15 @@ func TestANodeDiesInTheMiddleOfAChange(t *testing.T) {
 			return err
 		},
 		"change": func(n *testNode) error {
-			_, _, err := n.Put(context.Background(), "acme", sharedTokenSettings(time.Hour), Condition{})
+			_, _, err := n.Put(context.Background(), "acme", sharedTokenSettings(time.Hour), change.Condition{})
 			return err
 		},
 		"create": func(n *testNode) error {
-			_, _, err := n.Put(context.Background(), "bolt", sharedTokenSettings(0), Condition{})
+			_, _, err := n.Put(context.Background(), "bolt", sharedTokenSettings(0), change.Condition{})
 			return err
 		},
 		"delete": func(n *testNode) error {
-			_, _, err := n.Remove(context.Background(), "acme", Condition{})
+			_, _, err := n.Remove(context.Background(), "acme", change.Condition{})
 			return err
 		},
 	}
@@ -159,9 +160,9 @@ func TestANodeDiesInTheMiddleOfAChange(t *testing.T) {
 						time.Sleep(2 * aboutTo)
 						agree(t, "after the death", b, c)
 						for _, again := range []string{"support", "acme"} {
-							_, _, _ = b.ChangeRing(t.Context(), again, b.kind(again), ledger.GenerateToken(), Condition{})
+							_, _, _ = b.ChangeRing(t.Context(), again, b.kind(again), ledger.GenerateToken(), change.Condition{})
 						}
-						if _, _, err := c.Put(t.Context(), "acme", sharedTokenSettings(3*time.Hour), Condition{}); err != nil {
+						if _, _, err := c.Put(t.Context(), "acme", sharedTokenSettings(3*time.Hour), change.Condition{}); err != nil {
 							t.Error(err)
 						}
 						agree(t, "at the end", b, c)

@@ -15,6 +15,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
@@ -76,14 +78,14 @@ func (reg *Registry) Import(ctx context.Context, name string, c *ledger.Copy, o 
 		result.conflict("what is stored under this name cannot be read (%v); repair or delete it, and import again", err)
 		return result, nil
 	case err != nil && !vault.IsUnreadable(err):
-		return result, StorageError(err)
+		return result, apierror.Storage(err)
 	}
 	if err = reg.importInto(ctx, j, c, o, &result); err != nil {
 		if answer, ok := errors.AsType[caddy.APIError](err); ok && answer.HTTPStatus < http.StatusInternalServerError {
 			result.conflict("%v", answer.Err)
 			return result, nil
 		}
-		return result, StorageError(err)
+		return result, apierror.Storage(err)
 	}
 	return result, nil
 }
@@ -134,7 +136,7 @@ func (reg *Registry) importInto(ctx context.Context, j *ledger.Journal, c *ledge
 	if o.DryRun {
 		return nil
 	}
-	_, _, err = reg.Store.put(ctx, j, putting{settings: c.Settings, condition: Condition{Present: true, Confirm: AnyLoss}})
+	_, _, err = reg.Store.put(ctx, j, change.Settings{New: c.Settings, Condition: change.Condition{Present: true, Confirm: change.AnyLoss}})
 	return err
 }
 
@@ -155,7 +157,7 @@ func (reg *Registry) importNew(ctx context.Context, j *ledger.Journal, c *ledger
 	if !c.Settings.IsGenerated() {
 		before = withoutTokens(before)
 	}
-	_, _, err := reg.Store.put(ctx, j, putting{settings: c.Settings, condition: Condition{Absent: true}, created: c.Created, before: before})
+	_, _, err := reg.Store.put(ctx, j, change.Settings{New: c.Settings, Condition: change.Condition{Absent: true}, Created: c.Created, Before: before})
 	return err
 }
 
@@ -204,11 +206,11 @@ func (reg *Registry) importFacts(ctx context.Context, j *ledger.Journal, lacking
 	incarnation := j.Current()
 	confirmed := j.IsConfirmed(incarnation)
 	for _, group := range ledger.Batches(lacking.Facts) {
-		if _, err := reg.Store.write(ctx, j, incarnation, false, group...); err != nil {
+		if _, err := reg.Store.Write(ctx, j, incarnation, false, group...); err != nil {
 			return err
 		}
 	}
-	return reg.Store.checkContest(ctx, j, incarnation, confirmed, false)
+	return change.CheckContest(ctx, reg.Store, j, incarnation, confirmed, false)
 }
 
 func settingsText(m *config.Messenger) []byte {
@@ -252,7 +254,7 @@ func (reg *Registry) RevokeAll(ctx context.Context, name string, list []ledger.R
 		}
 		var more []*ledger.Fact
 		if incarnation, more, err = j.Revoke(list[i], m, Now()); err != nil {
-			return 0, 0, changeError(err)
+			return 0, 0, change.Error(err)
 		}
 		facts, added = append(facts, more...), added+1
 	}
@@ -261,12 +263,12 @@ func (reg *Registry) RevokeAll(ctx context.Context, name string, list []ledger.R
 	}
 	confirmed := j.IsConfirmed(incarnation)
 	for _, group := range ledger.Batches(facts) {
-		n, err := reg.Store.write(ctx, j, incarnation, true, group...)
+		n, err := reg.Store.Write(ctx, j, incarnation, true, group...)
 		if err != nil {
-			return 0, 0, StorageError(err)
+			return 0, 0, apierror.Storage(err)
 		}
 		ended += n
 	}
 	reg.Audit("tokens revoked", name, by, zap.Int("revocations", added), zap.Int("connections", ended))
-	return added, ended, reg.Store.checkContest(ctx, j, incarnation, confirmed, known)
+	return added, ended, change.CheckContest(ctx, reg.Store, j, incarnation, confirmed, known)
 }

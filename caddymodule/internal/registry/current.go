@@ -8,6 +8,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
@@ -72,11 +73,11 @@ func currentMessenger(ctx context.Context, m *Messenger) (*Messenger, *authn.Rej
 func activeRegistry() (*Registry, error) {
 	ctx := caddy.ActiveContext()
 	if ctx.Context == nil {
-		return nil, StatusError(http.StatusServiceUnavailable, "no configuration is loaded")
+		return nil, apierror.New(http.StatusServiceUnavailable, "no configuration is loaded")
 	}
 	app, err := ctx.AppIfConfigured("messenger")
 	if err != nil {
-		return nil, StatusError(http.StatusNotFound, "the running configuration has no messenger")
+		return nil, apierror.New(http.StatusNotFound, "the running configuration has no messenger")
 	}
 	return app.(interface{ Registry() *Registry }).Registry(), nil
 }

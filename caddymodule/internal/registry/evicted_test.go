@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/turnstile"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
@@ -21,7 +22,7 @@ func TestLostFactsAndEviction(t *testing.T) {
 	s := newServer()
 	a := newTestNode(t, s, "a")
 	ctx := t.Context()
-	if _, _, err := a.Put(ctx, "acme", sharedTokenSettings(0), Condition{}); err != nil {
+	if _, _, err := a.Put(ctx, "acme", sharedTokenSettings(0), change.Condition{}); err != nil {
 		t.Fatal(err)
 	}
 	a.revoke("acme", ledger.Revocation{TokenID: "jti"}, "test")
@@ -62,7 +63,7 @@ func TestSlowMessengerDelaysNoOther(t *testing.T) {
 		s := newServer()
 		a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
 		for _, name := range testStored {
-			if _, _, err := a.Put(t.Context(), name, sharedTokenSettings(0), Condition{}); err != nil {
+			if _, _, err := a.Put(t.Context(), name, sharedTokenSettings(0), change.Condition{}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -145,12 +146,12 @@ func TestDeletedElsewhereLeavesNothing(t *testing.T) {
 	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
 	for i := range 20 {
 		name := fmt.Sprint("temporary-", i)
-		if _, _, err := a.Put(t.Context(), name, sharedTokenSettings(0), Condition{}); err != nil {
+		if _, _, err := a.Put(t.Context(), name, sharedTokenSettings(0), change.Condition{}); err != nil {
 			t.Fatal(err)
 		}
 		a.change(name, ledger.GenerateToken())
 		b.kids(name)
-		if _, _, err := a.Remove(t.Context(), name, Condition{}); err != nil {
+		if _, _, err := a.Remove(t.Context(), name, change.Condition{}); err != nil {
 			t.Fatal(err)
 		}
 		b.settle()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 )
 
@@ -24,7 +25,7 @@ func TestFollowingIsFast(t *testing.T) {
 		names := make([]string, held)
 		for i := range names {
 			names[i] = fmt.Sprintf("messenger-%d-example", i)
-			if _, _, err := a.Put(ctx, names[i], sharedTokenSettings(0), Condition{}); err != nil {
+			if _, _, err := a.Put(ctx, names[i], sharedTokenSettings(0), change.Condition{}); err != nil {
 				t.Fatal(err)
 			}
 			b.refuses(names[i], "", "", time.Time{})

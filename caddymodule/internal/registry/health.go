@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 )
 
@@ -116,7 +117,7 @@ func (s *Store) dropIfAway() bool {
 func (reg *Registry) Repair(ctx context.Context) (int, error) {
 	s := reg.Store
 	if err := s.CheckWritable(); err != nil {
-		return 0, StorageError(err)
+		return 0, apierror.Storage(err)
 	}
 	s.polling.Lock()
 	away := s.dropIfAway()
@@ -126,7 +127,7 @@ func (reg *Registry) Repair(ctx context.Context) (int, error) {
 		for _, j := range s.held(name) {
 			written, err := s.repair(ctx, j)
 			if err != nil {
-				return count, StorageError(err)
+				return count, apierror.Storage(err)
 			}
 			if written {
 				count++

@@ -9,6 +9,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
@@ -62,7 +63,7 @@ func TestStoppedBeforeConfirming(t *testing.T) {
 	s := newServer()
 	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
 	ctx := t.Context()
-	if _, _, err := a.Put(ctx, "acme", sharedTokenSettings(0), Condition{}); err != nil {
+	if _, _, err := a.Put(ctx, "acme", sharedTokenSettings(0), change.Condition{}); err != nil {
 		t.Fatal(err)
 	}
 	keySet := &config.Messenger{IdentityKey: "identity", JWKS: &config.JWKS{URL: "https://keys.example/set"}}
@@ -80,11 +81,11 @@ func TestStoppedBeforeConfirming(t *testing.T) {
 	})
 	done := make(chan error)
 	go func() {
-		_, _, err := a.Put(ctx, "acme", keySet, Condition{Confirm: AnyLoss})
+		_, _, err := a.Put(ctx, "acme", keySet, change.Condition{Confirm: change.AnyLoss})
 		done <- err
 	}()
 	<-stopped
-	if _, _, err := b.Put(ctx, "acme", sharedTokenSettings(0), Condition{Confirm: AnyLoss}); err != nil { // after the change of a, as b sees it
+	if _, _, err := b.Put(ctx, "acme", sharedTokenSettings(0), change.Condition{Confirm: change.AnyLoss}); err != nil { // after the change of a, as b sees it
 		t.Fatal(err)
 	}
 	kid := b.change("acme", ledger.GenerateToken())
@@ -107,7 +108,7 @@ func TestStoppedBeforeDroppingAKey(t *testing.T) {
 	set := func(url string) *config.Messenger {
 		return &config.Messenger{IdentityKey: "identity", JWKS: &config.JWKS{URL: url}}
 	}
-	if _, _, err := a.Put(ctx, "acme", set("https://keys.example/one"), Condition{Confirm: AnyLoss}); err != nil {
+	if _, _, err := a.Put(ctx, "acme", set("https://keys.example/one"), change.Condition{Confirm: change.AnyLoss}); err != nil {
 		t.Fatal(err)
 	}
 	stopped, goOn := make(chan bool), make(chan bool)
@@ -123,11 +124,11 @@ func TestStoppedBeforeDroppingAKey(t *testing.T) {
 	})
 	done := make(chan error)
 	go func() {
-		_, _, err := a.Put(ctx, "acme", set("https://keys.example/two"), Condition{Confirm: AnyLoss})
+		_, _, err := a.Put(ctx, "acme", set("https://keys.example/two"), change.Condition{Confirm: change.AnyLoss})
 		done <- err
 	}()
 	<-stopped
-	if _, _, err := b.Put(ctx, "acme", set("https://keys.example/one"), Condition{Confirm: AnyLoss}); err != nil { // as b sees it, it goes back
+	if _, _, err := b.Put(ctx, "acme", set("https://keys.example/one"), change.Condition{Confirm: change.AnyLoss}); err != nil { // as b sees it, it goes back
 		t.Fatal(err)
 	}
 	goOn <- true
@@ -145,14 +146,14 @@ func TestLogoutOfAMessengerCreatedAgain(t *testing.T) {
 	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
 	ctx := t.Context()
 	settings := &config.Messenger{IdentityKey: "identity", JWKS: &config.JWKS{URL: "https://keys.example/set"}}
-	if _, _, err := a.Put(ctx, "acme", settings, Condition{}); err != nil {
+	if _, _, err := a.Put(ctx, "acme", settings, change.Condition{}); err != nil {
 		t.Fatal(err)
 	}
 	b.refuses("acme", "mark", "jti", time.Now())
-	if _, _, err := a.Remove(ctx, "acme", Condition{}); err != nil {
+	if _, _, err := a.Remove(ctx, "acme", change.Condition{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := a.Put(ctx, "acme", settings, Condition{}); err != nil {
+	if _, _, err := a.Put(ctx, "acme", settings, change.Condition{}); err != nil {
 		t.Fatal(err)
 	}
 	c := &authn.Contact{Identity: "mark", TokenID: authn.NewTokenID("jti"), Issued: time.Now(), Expires: time.Now().Add(time.Hour)}
@@ -203,7 +204,7 @@ func TestLateRotation(t *testing.T) {
 		}
 		return nil
 	})
-	_, _, err := a.ChangeRing(ctx, "sales", ledger.KindRing, ledger.RotateTokens(24*time.Hour), Condition{})
+	_, _, err := a.ChangeRing(ctx, "sales", ledger.KindRing, ledger.RotateTokens(24*time.Hour), change.Condition{})
 	t.Log("a was told", err)
 	b.change("sales", ledger.RotateTokens(0))
 	a.storage.setBefore(nil)
@@ -242,10 +243,10 @@ func TestThreeWriters(t *testing.T) {
 	s := newServer()
 	a, u, w := newTestNode(t, s, "a"), newTestNode(t, s, "u"), newTestNode(t, s, "w")
 	ctx := t.Context()
-	if _, _, err := a.Put(ctx, "acme", sharedTokenSettings(time.Hour), Condition{}); err != nil {
+	if _, _, err := a.Put(ctx, "acme", sharedTokenSettings(time.Hour), change.Condition{}); err != nil {
 		t.Fatal(err)
 	}
-	put := func(n *testNode, lifetime time.Duration, c Condition) chan error {
+	put := func(n *testNode, lifetime time.Duration, c change.Condition) chan error {
 		done := make(chan error, 1)
 		go func() {
 			_, _, err := n.Put(ctx, "acme", sharedTokenSettings(lifetime), c)
@@ -255,9 +256,9 @@ func TestThreeWriters(t *testing.T) {
 	}
 	aStopped, aGoesOn := a.stopAt()
 	uStopped, uGoesOn := u.stopAt()
-	first := put(a, 2*time.Hour, Condition{})
+	first := put(a, 2*time.Hour, change.Condition{})
 	<-aStopped
-	second := put(u, 3*time.Hour, Condition{})
+	second := put(u, 3*time.Hour, change.Condition{})
 	<-uStopped
 	aGoesOn <- true
 	<-aStopped // it has found no other version, and is about to confirm its own
@@ -267,7 +268,7 @@ func TestThreeWriters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	third := <-put(w, 4*time.Hour, Condition{Revision: seen.Revision})
+	third := <-put(w, 4*time.Hour, change.Condition{Revision: seen.Revision})
 	aGoesOn <- true
 	uGoesOn <- true
 	errA, errU := <-first, <-second

@@ -7,6 +7,7 @@ import (
 	"github.com/maypok86/otter/v2"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/nameindex"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
@@ -20,11 +21,8 @@ func (s *Store) readNames(ctx context.Context) (*nameindex.Index, error) {
 // same time share one reading.
 func (reg *Registry) StoredNames(ctx context.Context) (nameindex.View, error) {
 	v, err := reg.Store.index.View(ctx)
-	return v, StorageError(err)
+	return v, apierror.Storage(err)
 }
-
-// ErrNewer is the error for settings that this version does not know entirely.
-var ErrNewer = vault.ErrNewer
 
 // A Peeked messenger is what the storage has of a name.
 type Peeked struct {
@@ -38,9 +36,9 @@ type Peeked struct {
 // fetches no key set: there may be any number. A messenger that is in memory is brought up to date. Peek returns an error if the
 // storage cannot be reached.
 func (reg *Registry) Peek(ctx context.Context, names []string, kind string, found func(i int, p Peeked)) error {
-	return StorageError(vault.UntilError(ctx, names, func(i int, name string) error {
+	return apierror.Storage(vault.UntilError(ctx, names, func(i int, name string) error {
 		j, err := reg.Store.peek(ctx, name, kind)
-		p := Peeked{Name: name, Journal: j, Err: StorageError(err)}
+		p := Peeked{Name: name, Journal: j, Err: apierror.Storage(err)}
 		switch {
 		case err == nil:
 			p.Record = j.Record()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/turnstile"
 )
 
@@ -59,7 +60,7 @@ func TestLookUpsUnderAFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newTestNode(t, newServer(), "a")
 		prepare(t, n)
-		if _, _, err := n.Put(t.Context(), "bolt", sharedTokenSettings(0), Condition{}); err != nil {
+		if _, _, err := n.Put(t.Context(), "bolt", sharedTokenSettings(0), change.Condition{}); err != nil {
 			t.Fatal(err)
 		}
 		n.Store.stored.Invalidate("bolt")

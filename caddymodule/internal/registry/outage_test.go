@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 )
 
@@ -155,7 +156,7 @@ func TestAStorageThatSaysNotThereWhenItIsOutOfReach(t *testing.T) {
 			if got := b.kids(name); got != want {
 				t.Errorf("%s: %q is accepted, want %q as before", name, got, want)
 			}
-			if _, _, err := b.ChangeRing(t.Context(), name, b.kind(name), ledger.GenerateToken(), Condition{}); err == nil {
+			if _, _, err := b.ChangeRing(t.Context(), name, b.kind(name), ledger.GenerateToken(), change.Condition{}); err == nil {
 				t.Errorf("%s: a change on a storage that is out of reach is acknowledged", name)
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
@@ -53,7 +54,7 @@ func TestMessengerWithChatsIsNotEvicted(t *testing.T) {
 	if again, rej := n.Find(t.Context(), "acme"); rej != nil || again != m || m.released.Load() {
 		t.Errorf("the messenger was evicted: %p became %p, %v, and it is cleaned up: %t", m, again, rej, m.released.Load())
 	}
-	_, ended, err := n.ChangeRing(t.Context(), "acme", ledger.KindStored, ledger.ResetTokens(true), Condition{})
+	_, ended, err := n.ChangeRing(t.Context(), "acme", ledger.KindStored, ledger.ResetTokens(true), change.Condition{})
 	if err != nil || ended != 1 {
 		t.Errorf("the reset tells of %d connections, %v", ended, err)
 	}
@@ -97,10 +98,10 @@ func TestWhatOtherNodesDoReachesChats(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, _, err := a.Remove(t.Context(), "acme", Condition{}); err != nil {
+			if _, _, err := a.Remove(t.Context(), "acme", change.Condition{}); err != nil {
 				t.Fatal(err)
 			}
-			if _, _, err := a.Put(t.Context(), "acme", r.Settings, Condition{}); err != nil {
+			if _, _, err := a.Put(t.Context(), "acme", r.Settings, change.Condition{}); err != nil {
 				t.Fatal(err)
 			}
 		}, true},
@@ -178,7 +179,7 @@ func TestStoredAndConfiguredMessengerOfOneName(t *testing.T) {
 		}, settle},
 		"another node resets the tokens": {func(t *testing.T, b *testNode) { must(t, b, ledger.ResetTokens(true)) }, settle},
 		"another node deletes it": {func(t *testing.T, b *testNode) {
-			if _, _, err := b.Remove(t.Context(), "acme", Condition{}); err != nil {
+			if _, _, err := b.Remove(t.Context(), "acme", change.Condition{}); err != nil {
 				t.Fatal(err)
 			}
 		}, settle},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
@@ -124,30 +125,30 @@ func (w *world) undo(n *testNode, name string) {
 
 func (w *world) changeRing(n *testNode, name string) {
 	m := w.models[name]
-	change, kid, ends := ledger.GenerateToken(), "", false
+	ring, kid, ends := ledger.GenerateToken(), "", false
 	switch w.rand.IntN(7) {
 	case 0:
-		change, ends = ledger.ResetTokens(w.rand.IntN(2) == 0), true
+		ring, ends = ledger.ResetTokens(w.rand.IntN(2) == 0), true
 	case 1, 2:
 		for kid = range m.kids {
-			change, ends = ledger.RevokeToken(kid, false), true
+			ring, ends = ledger.RevokeToken(kid, false), true
 			break
 		}
 	case 3:
-		change = ledger.RotateTokens(time.Duration(w.rand.IntN(1000)+500) * time.Hour)
+		ring = ledger.RotateTokens(time.Duration(w.rand.IntN(1000)+500) * time.Hour)
 	case 4:
 		w.made++
-		change = ledger.ImportToken(fmt.Appendf(nil, "the secret number %d of a site that moves in", w.made), fmt.Sprint("imported-", w.made))
+		ring = ledger.ImportToken(fmt.Appendf(nil, "the secret number %d of a site that moves in", w.made), fmt.Sprint("imported-", w.made))
 	case 5:
 		for kid = range m.kids {
-			change = ledger.ExtendToken(kid, time.Duration(w.rand.IntN(1000)+1500)*time.Hour)
+			ring = ledger.ExtendToken(kid, time.Duration(w.rand.IntN(1000)+1500)*time.Hour)
 			break
 		}
 	}
 	var made *ledger.NewToken
 	var err error
-	n.at(w.offset, func() { made, _, err = n.ChangeRing(w.t.Context(), name, n.kind(name), change, Condition{}) })
-	o := w.told(n, fmt.Sprint(change.Action, " ", kid, " of ", name), err)
+	n.at(w.offset, func() { made, _, err = n.ChangeRing(w.t.Context(), name, n.kind(name), ring, change.Condition{}) })
+	o := w.told(n, fmt.Sprint(ring.Action, " ", kid, " of ", name), err)
 	if ends {
 		m.end(kid, o)
 	}
@@ -162,7 +163,9 @@ func (w *world) put(n *testNode) {
 	lifetime := time.Duration(w.made+10_000) * time.Hour
 	var created bool
 	var err error
-	n.at(w.offset, func() { _, created, err = n.Put(w.t.Context(), "acme", sharedTokenSettings(lifetime), Condition{}) })
+	n.at(w.offset, func() {
+		_, created, err = n.Put(w.t.Context(), "acme", sharedTokenSettings(lifetime), change.Condition{})
+	})
 	w.putTold(m, w.told(n, fmt.Sprint("puts ", lifetime), err), lifetime, created)
 }
 
@@ -184,7 +187,7 @@ func (w *world) putTold(m *messengerModel, o outcome, lifetime time.Duration, cr
 func (w *world) remove(n *testNode) {
 	m := w.models["acme"]
 	var err error
-	n.at(w.offset, func() { _, _, err = n.Remove(w.t.Context(), "acme", Condition{}) })
+	n.at(w.offset, func() { _, _, err = n.Remove(w.t.Context(), "acme", change.Condition{}) })
 	switch w.told(n, "deletes acme", err) {
 	case acknowledged:
 		m.there, m.settings = false, make(map[time.Duration]bool)
@@ -270,14 +273,14 @@ func (w *world) concurrently(name string) {
 		var errs [2]error
 		ending := w.rand.IntN(2) == 0
 		together(func() {
-			made[0], _, errs[0] = a.ChangeRing(w.t.Context(), name, a.kind(name), ledger.GenerateToken(), Condition{})
+			made[0], _, errs[0] = a.ChangeRing(w.t.Context(), name, a.kind(name), ledger.GenerateToken(), change.Condition{})
 		},
 			func() {
-				change := ledger.GenerateToken()
+				ring := ledger.GenerateToken()
 				if ending {
-					change = ledger.ResetTokens(false)
+					ring = ledger.ResetTokens(false)
 				}
-				made[1], _, errs[1] = b.ChangeRing(w.t.Context(), name, b.kind(name), change, Condition{})
+				made[1], _, errs[1] = b.ChangeRing(w.t.Context(), name, b.kind(name), ring, change.Condition{})
 			})
 		first, second := w.told(a, "generates at the same time at "+name, errs[0]), w.told(b, fmt.Sprint("generates, or resets: ", ending), errs[1])
 		if ending {
@@ -297,10 +300,10 @@ func (w *world) concurrently(name string) {
 	var created [2]bool
 	var errs [2]error
 	together(func() {
-		_, created[0], errs[0] = a.Put(w.t.Context(), "acme", sharedTokenSettings(lifetimes[0]), Condition{})
+		_, created[0], errs[0] = a.Put(w.t.Context(), "acme", sharedTokenSettings(lifetimes[0]), change.Condition{})
 	},
 		func() {
-			_, created[1], errs[1] = b.Put(w.t.Context(), "acme", sharedTokenSettings(lifetimes[1]), Condition{})
+			_, created[1], errs[1] = b.Put(w.t.Context(), "acme", sharedTokenSettings(lifetimes[1]), change.Condition{})
 		})
 	before := m.settings
 	first, second := w.told(a, fmt.Sprint("puts at the same time ", lifetimes[0]), errs[0]), w.told(b, fmt.Sprint("puts ", lifetimes[1]), errs[1])

@@ -7,7 +7,8 @@
 //
 // Begin reading with [Registry] and [Store]. How a change reaches the verifiers of this node and of others:
 //
-//   - change.go, settingschange.go, ringchange.go and revoke.go make facts of what operators and contacts do, and write them
+//   - change.go, settingschange.go, ringchange.go and revoke.go make facts of what operators and contacts do, and write them; package
+//     change decides whether a change is the one that counts
 //   - vault.Writer writes them, and calls wrote in apply.go, which makes them active on this node
 //   - vault.Follower on another node notices them; poll and follow in follow.go read them, and apply makes them active there
 //   - a request for a messenger that is not in memory reads all of its facts: find in lookup.go
@@ -125,10 +126,10 @@ func (reg *Registry) Start(ctx context.Context, interval time.Duration) {
 	}
 	go reg.warnAboutStored(ctx)
 	go reg.Store.writeUsesRegularly(ctx)
-	go reg.Store.tidyTickets(ctx)
+	go minutely(ctx, func() { reg.Store.Tickets.Tidy(ctx, Now()) }) // forgets old ones
 	if interval > 0 {
 		go reg.Store.keepUpToDate(ctx, interval)
-		go reg.Store.sweepRegularly(ctx)
+		go minutely(ctx, func() { reg.Store.sweep(ctx) })
 	} else {
 		go reg.Store.catchUp(ctx)
 	}

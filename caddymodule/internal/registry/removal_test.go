@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 )
 
@@ -70,12 +71,12 @@ func stopInRemoval(t *testing.T, step int, then string, clock func(time.Duration
 		a.change(name, ledger.RotateTokens(time.Hour))
 		b.settle()
 	}
-	if _, _, err := a.Put(t.Context(), "bolt", sharedTokenSettings(0), Condition{}); err != nil {
+	if _, _, err := a.Put(t.Context(), "bolt", sharedTokenSettings(0), change.Condition{}); err != nil {
 		t.Fatal(err)
 	}
 	leaked := a.change("bolt", ledger.GenerateToken())
 	b.settle()
-	if _, _, err := b.Remove(t.Context(), "bolt", Condition{}); err != nil {
+	if _, _, err := b.Remove(t.Context(), "bolt", change.Condition{}); err != nil {
 		t.Fatal(err)
 	}
 	agree(t, "before", a, b, c)
@@ -112,7 +113,7 @@ func stopInRemoval(t *testing.T, step int, then string, clock func(time.Duration
 		a.stop()
 	}
 	b.prune()
-	if _, _, err := b.Put(t.Context(), "bolt", sharedTokenSettings(time.Hour), Condition{}); err != nil {
+	if _, _, err := b.Put(t.Context(), "bolt", sharedTokenSettings(time.Hour), change.Condition{}); err != nil {
 		t.Fatal(err)
 	}
 	made := b.change("bolt", ledger.GenerateToken())

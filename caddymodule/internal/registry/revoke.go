@@ -10,6 +10,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 )
 
@@ -27,13 +29,13 @@ func (reg *Registry) Revoke(ctx context.Context, name string, v ledger.Revocatio
 	}
 	incarnation, facts, err := j.Revoke(v, m, Now())
 	if err != nil {
-		return 0, changeError(err)
+		return 0, change.Error(err)
 	}
 	confirmed := j.IsConfirmed(incarnation)
-	if ended, err = reg.Store.write(ctx, j, incarnation, urgent, facts...); err != nil {
-		return 0, StorageError(err)
+	if ended, err = reg.Store.Write(ctx, j, incarnation, urgent, facts...); err != nil {
+		return 0, apierror.Storage(err)
 	}
-	if err := reg.Store.checkContest(ctx, j, incarnation, confirmed, known); err != nil {
+	if err := change.CheckContest(ctx, reg.Store, j, incarnation, confirmed, known); err != nil {
 		return 0, err
 	}
 	reg.Audit("tokens revoked", name, by, zap.String("target", v.Target()), zap.Int("connections", ended))
@@ -65,14 +67,14 @@ const ByContact Actor = ledger.ByContact
 
 // journalOf returns the journal of a messenger and its settings. It looks whether the messenger was deleted or created again on
 // another node: a revocation of the former one would be acknowledged, and revoke nothing. known reports that it looked after the
-// journal was read; see checkContest.
+// journal was read; see change.CheckContest.
 func (reg *Registry) journalOf(ctx context.Context, name string) (j *ledger.Journal, m *config.Messenger, known bool, err error) {
 	s := reg.Store
 	kind, configured := ledger.KindStored, reg.Messengers[name]
 	if configured != nil {
 		kind = ledger.KindRing
 	} else if config.CheckName(name) != nil {
-		return nil, nil, false, ErrNoMessenger
+		return nil, nil, false, change.ErrNoMessenger
 	}
 	for _, j := range s.held(name) {
 		if j.Kind != kind {
@@ -90,14 +92,14 @@ func (reg *Registry) journalOf(ctx context.Context, name string) (j *ledger.Jour
 	}
 	j, err = s.fresh(ctx, name, kind)
 	if err != nil {
-		return nil, nil, false, StorageError(err)
+		return nil, nil, false, apierror.Storage(err)
 	}
 	if kind == ledger.KindRing {
 		return j, configured.Messenger, true, nil
 	}
 	r := j.Record()
 	if r == nil {
-		return nil, nil, false, ErrNoMessenger
+		return nil, nil, false, change.ErrNoMessenger
 	}
 	return j, r.Settings, false, nil
 }
@@ -107,43 +109,32 @@ func (reg *Registry) Restore(ctx context.Context, name string, v ledger.Revocati
 	if err := v.Check(); err != nil {
 		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
-	_, kind, err := reg.RecordKind(ctx, name)
+	j, _, err := reg.journal(ctx, name)
 	if err != nil {
 		return err
-	}
-	j, err := reg.Store.fresh(ctx, name, kind)
-	if err != nil {
-		return StorageError(err)
 	}
 	incarnation, undo, err := j.Undo(&v, Now())
 	if err != nil {
-		return changeError(err)
+		return change.Error(err)
 	}
 	confirmed := j.IsConfirmed(incarnation)
-	if _, err = reg.Store.write(ctx, j, incarnation, true, undo); err == nil {
-		_, err = reg.Store.again(ctx, j)
+	if err := change.WriteAndLook(ctx, reg.Store, j, incarnation, true, undo); err != nil {
+		return err
 	}
-	if err != nil {
-		return StorageError(err)
-	}
-	if err := reg.Store.checkContest(ctx, j, incarnation, confirmed, true); err != nil {
+	if err := change.CheckContest(ctx, reg.Store, j, incarnation, confirmed, true); err != nil {
 		return err
 	}
 	if err := j.CheckUndone(undo); err != nil {
-		return changeError(err)
+		return change.Error(err)
 	}
 	return nil
 }
 
 // Revocations returns the active revocations of a messenger, the newest first.
 func (reg *Registry) Revocations(ctx context.Context, name string) ([]ledger.Revocation, error) {
-	m, kind, err := reg.RecordKind(ctx, name)
+	j, m, err := reg.journal(ctx, name)
 	if err != nil {
 		return nil, err
-	}
-	j, err := reg.Store.fresh(ctx, name, kind)
-	if err != nil {
-		return nil, StorageError(err)
 	}
 	return j.Revocations(time.Duration(m.MaxLifetime), Now()), nil
 }

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
@@ -45,7 +46,7 @@ func (w *settingsWriters) run(t *testing.T, seed uint64) {
 		nodes[i] = newTestNode(t, s, string(rune('A'+i)))
 	}
 	if seed%2 == 0 { // otherwise they create it, at once
-		if _, _, err := nodes[0].Put(t.Context(), "acme", sharedTokenSettings(0), Condition{}); err != nil {
+		if _, _, err := nodes[0].Put(t.Context(), "acme", sharedTokenSettings(0), change.Condition{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -95,9 +96,9 @@ func (w *settingsWriters) change(n *testNode, lifetime time.Duration) {
 		time.Sleep(time.Second)
 		return
 	}
-	v, seen := new(version), Condition{Absent: true}
+	v, seen := new(version), change.Condition{Absent: true}
 	if r != nil {
-		v.parent, seen = time.Duration(r.Settings.MaxLifetime), Condition{Revision: r.Revision}
+		v.parent, seen = time.Duration(r.Settings.MaxLifetime), change.Condition{Revision: r.Revision}
 	}
 	_, _, v.err = n.Put(w.t.Context(), "acme", sharedTokenSettings(lifetime), seen)
 	v.told = outcomeOf(v.err)
@@ -145,7 +146,7 @@ func (w *settingsWriters) addTo(t *testing.T, n *testNode, jti string) (acknowle
 	if _, err := n.Revoke(t.Context(), "acme", ledger.Revocation{TokenID: ledger.TokenID(jti)}, "test"); err == nil {
 		acknowledged = append(acknowledged, jti)
 	}
-	if made, _, err := n.ChangeRing(t.Context(), "acme", ledger.KindStored, ledger.GenerateToken(), Condition{}); err == nil {
+	if made, _, err := n.ChangeRing(t.Context(), "acme", ledger.KindStored, ledger.GenerateToken(), change.Condition{}); err == nil {
 		acknowledged = append(acknowledged, made.KeyID)
 	}
 	return acknowledged

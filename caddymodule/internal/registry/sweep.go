@@ -87,24 +87,13 @@ func (s *Store) sweep(ctx context.Context) {
 	_ = s.follower.Tidy(ctx) // the next sweep tries again
 }
 
-// sweepRegularly sweeps until ctx ends.
-func (s *Store) sweepRegularly(ctx context.Context) {
+// minutely calls f a minute after the last call of it has returned, until ctx ends.
+func minutely(ctx context.Context, f func()) {
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case <-time.After(time.Minute):
-			s.sweep(ctx)
-		}
-	}
-}
-
-// tidyTickets forgets old tickets, until ctx ends.
-func (s *Store) tidyTickets(ctx context.Context) {
-	for ctx.Err() == nil {
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Minute):
-			s.Tickets.Tidy(ctx, Now())
+			f()
 		}
 	}
 }

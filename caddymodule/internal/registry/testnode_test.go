@@ -15,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
@@ -199,7 +200,7 @@ func agree(t testing.TB, what string, nodes ...*testNode) {
 // prepare makes a stored messenger, and a token for each.
 func prepare(t testing.TB, n *testNode) {
 	t.Helper()
-	if _, _, err := n.Put(t.Context(), "acme", sharedTokenSettings(0), Condition{}); err != nil {
+	if _, _, err := n.Put(t.Context(), "acme", sharedTokenSettings(0), change.Condition{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"support", "sales", "acme"} {
@@ -208,9 +209,9 @@ func prepare(t testing.TB, n *testNode) {
 }
 
 // change changes a ring, and returns the kid of the token that was made.
-func (n *testNode) change(name string, change ledger.RingChange) string {
+func (n *testNode) change(name string, ring ledger.RingChange) string {
 	n.t.Helper()
-	made, _, err := n.ChangeRing(n.t.Context(), name, n.kind(name), change, Condition{Confirm: AnyLoss})
+	made, _, err := n.ChangeRing(n.t.Context(), name, n.kind(name), ring, change.Condition{Confirm: change.AnyLoss})
 	if err != nil {
 		n.t.Fatal(err)
 	}

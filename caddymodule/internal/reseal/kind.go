@@ -3,11 +3,12 @@ package reseal
 import (
 	"errors"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keysets"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/lastuse"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -56,14 +57,20 @@ func kindOf(key string) *kind {
 		return configured
 	case isBatch:
 		return stored
-	case !registry.IsStoreKey(key):
+	case !isOurs(key):
 		return foreign
 	case first == keysets.Folder, first == keysets.OldFolder:
 		return keySet
-	case strings.HasPrefix(path.Base(key), "used-"):
+	case strings.HasPrefix(path.Base(key), lastuse.Prefix):
 		return lastUse
 	}
 	return record
+}
+
+// isOurs reports whether a key that has no batch is one of ours, and not a temporary file of the storage.
+func isOurs(key string) bool {
+	parts := strings.Split(key, "/")
+	return keysets.IsCopy(key) || len(parts) == 3 && slices.Contains([]string{ledger.KindStored, ledger.KindRing}, strings.TrimPrefix(parts[2], lastuse.Prefix))
 }
 
 // lostWith returns what is lost if v is discarded.

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -91,7 +91,7 @@ func TestWhatHasOutlivedItsUseIsRemoved(t *testing.T) {
 	s := newStorage(t)
 	old := newNode(t, oldKey)
 	create(t, old, "acme", "bolt")
-	if _, _, err := old.Remove(t.Context(), "acme", registry.Condition{}); err != nil {
+	if _, _, err := old.Remove(t.Context(), "acme", change.Condition{}); err != nil {
 		t.Fatal(err)
 	}
 	count := len(facts(s.now(), "acme"))

@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/certmagic"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
@@ -168,10 +169,10 @@ func create(t *testing.T, reg *registry.Registry, names ...string) {
 	t.Helper()
 	for _, name := range names {
 		settings := &config.Messenger{IdentityKey: "sub", SharedToken: new(config.SharedToken)}
-		if _, _, err := reg.Put(t.Context(), name, settings, registry.Condition{}); err != nil {
+		if _, _, err := reg.Put(t.Context(), name, settings, change.Condition{}); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := reg.ChangeRing(t.Context(), name, ledger.KindStored, ledger.GenerateToken(), registry.Condition{}); err != nil {
+		if _, _, err := reg.ChangeRing(t.Context(), name, ledger.KindStored, ledger.GenerateToken(), change.Condition{}); err != nil {
 			t.Fatal(err)
 		}
 	}

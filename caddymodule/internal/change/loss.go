@@ -1,4 +1,4 @@
-package registry
+package change
 
 import (
 	"fmt"
@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 )
 
@@ -32,22 +33,22 @@ func (c Condition) next(before *ledger.Record, settings *config.Messenger, now t
 		next.Previous = nil // it has no effect any more
 	}
 	if next.Previous != nil && next.UsesRing(now) && !next.IsGenerated() && before != nil && !before.Settings.UsesRing(now) {
-		return nil, StatusError(http.StatusConflict, "previous has shared_token, and there are no shared tokens of this messenger any more that could stay valid")
+		return nil, apierror.New(http.StatusConflict, "previous has shared_token, and there are no shared tokens of this messenger any more that could stay valid")
 	}
 	if before == nil {
 		return next, nil
 	}
-	return next, c.confirms(before.Settings.Lost(next, now, len(before.ActiveTokens())))
+	return next, c.Confirms(before.Settings.Lost(next, now, len(before.ActiveTokens())))
 }
 
 // keepPrevious makes the method of before the previous one of next, if next has another, for at least that time. A method that is the
 // previous one already stays so for as long as that was said.
 func keepPrevious(next, before *config.Messenger, keep time.Duration, now time.Time) error {
 	if keep < 0 || keep > config.MaxPrevious {
-		return StatusError(http.StatusBadRequest, fmt.Sprintf("the time for which the previous method is used is not between 0 and %d days", config.MaxPrevious/(24*time.Hour)))
+		return apierror.New(http.StatusBadRequest, fmt.Sprintf("the time for which the previous method is used is not between 0 and %d days", config.MaxPrevious/(24*time.Hour)))
 	}
 	if next.Previous != nil {
-		return StatusError(http.StatusBadRequest, "the settings have previous, and keep_previous would replace it; give one of the two")
+		return apierror.New(http.StatusBadRequest, "the settings have previous, and keep_previous would replace it; give one of the two")
 	}
 	if keep == 0 {
 		return nil
@@ -58,7 +59,7 @@ func keepPrevious(next, before *config.Messenger, keep time.Duration, now time.T
 		return nil
 	}
 	if before.Previous.IsOver(now) {
-		return StatusError(http.StatusConflict, "the method does not change, and there is no previous one whose time could be extended")
+		return apierror.New(http.StatusConflict, "the method does not change, and there is no previous one whose time could be extended")
 	}
 	next.Previous = before.CopySettings().Previous
 	if until.After(next.Previous.Until) {
@@ -67,13 +68,13 @@ func keepPrevious(next, before *config.Messenger, keep time.Duration, now time.T
 	return nil
 }
 
-// confirms returns an error with status 428 if the caller has not confirmed what a change takes out of use.
-func (c Condition) confirms(lost config.Loss) error {
+// Confirms returns an error with status 428 if the caller has not confirmed what a change takes out of use.
+func (c Condition) Confirms(lost config.Loss) error {
 	n := lost.Count()
 	if n == 0 || c.Confirm == n || c.Confirm == AnyLoss {
 		return nil
 	}
-	return StatusError(http.StatusPreconditionRequired, fmt.Sprintf("this takes %s out of use, and tokens that are signed with %s are refused from then on; nothing was changed: confirm the number %d, "+
+	return apierror.New(http.StatusPreconditionRequired, fmt.Sprintf("this takes %s out of use, and tokens that are signed with %s are refused from then on; nothing was changed: confirm the number %d, "+
 		"or keep the previous method for some time", lost, themOrIt(n), n))
 }
 

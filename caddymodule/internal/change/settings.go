@@ -1,0 +1,95 @@
+package change
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
+)
+
+// Settings are what a change of settings writes.
+type Settings struct {
+	New       *config.Messenger
+	Condition Condition
+	Sealed    bool // whether the storage seals what is written
+	Urgent    bool
+	Created   *time.Time     // of a new messenger, if that is not now
+	Before    []*ledger.Fact // of a new messenger: what is in the storage before its settings are, so that no revoked token is valid for a moment
+}
+
+// PutSettings makes a version of the settings the current one. The caller has begun a change of the name, and j has everything that the
+// storage has.
+func PutSettings(ctx context.Context, n Node, j *ledger.Journal, p Settings) (r *ledger.Record, created bool, err error) {
+	before := j.Record()
+	if err := p.Condition.Check(before); err != nil {
+		return nil, false, err
+	}
+	if before != nil && errors.Is(before.Unusable, vault.ErrNewer) {
+		return nil, false, errNewerSettings
+	}
+	settings, err := p.Condition.next(before, p.New, vault.Now())
+	if err != nil {
+		return nil, false, err
+	}
+	if settings.HasSecrets() && !p.Sealed {
+		return nil, false, errSecretsOpen
+	}
+	version, incarnation, err := j.NextVersion(settings, vault.Now())
+	if err != nil {
+		return nil, false, err
+	}
+	v := version[0]
+	if p.Created != nil {
+		v.Created = p.Created
+	}
+	if err = writeFirst(ctx, n, j, incarnation, p, version); err == nil {
+		_, err = n.Again(ctx, j)
+	}
+	if err != nil {
+		return nil, false, apierror.Storage(err)
+	}
+	if j.HasRival(incarnation, v) || hasLost(j, incarnation) {
+		return nil, false, withdraw(ctx, n, j, incarnation, p, version)
+	}
+	if vault.Now().Round(0).Sub(v.At) > ledger.Undecided { // the machine was suspended, and others do not wait any more
+		return nil, false, apierror.Storage(vault.ErrUnknown)
+	}
+	if err := WriteAndLook(ctx, n, j, incarnation, p.Urgent, j.Confirmation(v, before, settings, vault.Now())...); err != nil {
+		return nil, false, err
+	}
+	if err := settleContest(ctx, n, j, incarnation); err != nil {
+		return nil, false, err
+	}
+	if r = j.Record(); r == nil {
+		return nil, false, errTwoWriters // it was deleted meanwhile
+	}
+	return r, before == nil, nil
+}
+
+// writeFirst writes a version of the settings together with what has to be there before: if it fits, in one batch.
+func writeFirst(ctx context.Context, n Node, j *ledger.Journal, incarnation string, p Settings, version []*ledger.Fact) error {
+	for _, facts := range ledger.Batches(append(slices.Clone(p.Before), version...)) {
+		if _, err := n.Write(ctx, j, incarnation, p.Urgent, facts...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// withdraw undoes a version that has a rival, and returns what its caller is told.
+func withdraw(ctx context.Context, n Node, j *ledger.Journal, incarnation string, p Settings, version []*ledger.Fact) error {
+	v := version[0]
+	withdrawal := j.Withdrawal(v, vault.Now())
+	if err := WriteAndLook(ctx, n, j, incarnation, p.Urgent, withdrawal); err != nil {
+		return err
+	}
+	if j.IsBuiltUpon(incarnation, v, slices.Concat(p.Before, version, []*ledger.Fact{withdrawal})) {
+		return apierror.Storage(vault.ErrUnknown)
+	}
+	return errTwoWriters
+}
