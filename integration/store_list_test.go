@@ -53,20 +53,22 @@ func TestMessengersAreListedPageByPage(t *testing.T) {
 	for i := 7; i < 60; i += 10 {
 		o.put(stored[i], map[string]any{"identity_key": "identity", "public_key": []any{map[string]any{"key": string(publicPEM(rsaKey(0)))}}, "mode": "report"})
 	}
-	all := append([]string{"support"}, stored...)
+	all := append(slices.Clone(stored), "support") // configured or stored, by name
 	for query, want := range map[string][]string{
 		"":                             all,
 		"limit=7":                      all,
 		"search=-3&limit=4":            stored[30:40],
 		"search=SUPP":                  {"support"},
+		"search=%20site-59%0A":         {"site-59"},
+		"after=support":                nil,
 		"search=nothing":               nil,
 		"method=public_key":            {stored[7], stored[17], stored[27], stored[37], stored[47], stored[57]},
 		"mode=report&limit=2":          {stored[7], stored[17], stored[27], stored[37], stored[47], stored[57]},
 		"mode=report&search=7&limit=2": {stored[7], stored[17], stored[27], stored[37], stored[47], stored[57]},
 		"source=config":                {"support"},
 		"source=stored&limit=9":        stored,
-		"after=site-57":                stored[58:],
-		"after=site-57x&limit=1":       stored[58:],
+		"after=site-57":                all[58:],
+		"after=site-57x&limit=1":       all[58:],
 		"after=zz":                     nil,
 	} {
 		if got := o.allListed(query); !slices.Equal(got, want) {
@@ -113,7 +115,7 @@ func tryListCommand(t *testing.T, g *gateway, all []string) {
 		t.Errorf("list --json of nothing: %s", out)
 	}
 	a.want(1, "sort is none of", "", "list", "--sort", "size")
-	a.want(1, "name the messenger; these exist: support, site-00", "", "keys")
+	a.want(1, "name the messenger; these exist: site-00", "", "keys")
 }
 
 // A messengerTemplate has the values of a stored messenger by what follows its name in their keys. They were written by a gateway

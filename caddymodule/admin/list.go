@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"iter"
 	"net/http"
 	"net/url"
 	"slices"
@@ -19,7 +20,7 @@ import (
 )
 
 const (
-	// MaxListed is how many stored messengers one answer lists.
+	// MaxListed is how many messengers one answer lists.
 	MaxListed = 1000
 
 	// maxLooked is how many names are looked at for one answer: those of deleted messengers are not listed.
@@ -35,7 +36,7 @@ const (
 // A ListQuery says which messengers a list has, and in which order.
 type ListQuery struct {
 	After  string // the cursor of the page before; "" for the first page
-	Limit  int    // how many stored ones a page has; 0 for MaxListed
+	Limit  int    // how many a page has; 0 for MaxListed
 	Search string // a part of the name
 
 	// Filters and another order than that of names; "" for none. They need at most registry.MaxSorted names.
@@ -68,7 +69,7 @@ func (q *ListQuery) check() error {
 	if q.Limit = cmp.Or(q.Limit, MaxListed); q.Limit < 1 || q.Limit > MaxListed {
 		return apierror.New(http.StatusBadRequest, fmt.Sprintf("limit is not a number from 1 to %d", MaxListed))
 	}
-	q.Search = strings.ToLower(q.Search)
+	q.Search = strings.ToLower(strings.TrimSpace(q.Search))
 	for _, word := range []struct {
 		name, value string
 		of          []string
@@ -86,7 +87,7 @@ func (q *ListQuery) check() error {
 	return nil
 }
 
-// List returns a page of messengers. By default they are sorted by name, and those that are configured are all on the first page.
+// List returns a page of messengers. By default they are sorted by name.
 func (s *Service) List(ctx context.Context, q ListQuery) (*MessengerPage, error) {
 	if err := q.check(); err != nil {
 		return nil, err
@@ -124,40 +125,53 @@ func (s *Service) list(ctx context.Context, q ListQuery) (*MessengerPage, error)
 // listByName is list in the order of names, without filters.
 func (s *Service) listByName(ctx context.Context, q ListQuery, view nameindex.View) (*MessengerPage, error) {
 	page := &MessengerPage{Messengers: []Description{}, Count: view.Count}
-	if q.After == "" {
-		for _, name := range s.Names() {
-			if strings.Contains(name, q.Search) {
-				page.Messengers = append(page.Messengers, *s.describeConfigured(name))
-			}
-		}
-	}
-	full := len(page.Messengers) + q.Limit
 	var names []string
 	read := func() error {
 		found, err := s.describeAll(ctx, names)
 		page.Messengers, names = append(page.Messengers, found...), names[:0]
-		if len(page.Messengers) > full {
-			page.Messengers = page.Messengers[:full]
-			page.Next = page.Messengers[full-1].Name
+		if len(page.Messengers) > q.Limit {
+			page.Messengers = page.Messengers[:q.Limit]
+			page.Next = page.Messengers[q.Limit-1].Name
 		}
 		return err
 	}
 	looked, last := 0, ""
-	for name := range view.Matching(q.After, q.Search) {
-		if len(names) == max(full-len(page.Messengers), fewest) {
+	for name := range s.namesAfter(q, view) {
+		if len(names) == max(q.Limit-len(page.Messengers), fewest) {
 			if err := read(); err != nil {
 				return nil, err
 			}
-			if len(page.Messengers) == full || looked >= maxLooked {
+			if len(page.Messengers) == q.Limit || looked >= maxLooked {
 				page.Next = cmp.Or(page.Next, last)
 				return page, nil
 			}
 		}
-		if looked, last = looked+1, name; s.Messengers[name] == nil { // a stored messenger with a configured name is ignored, and was logged
-			names = append(names, name)
-		}
+		looked, last, names = looked+1, name, append(names, name)
 	}
 	return page, read()
+}
+
+// namesAfter returns the names that a query without filters matches, configured and stored, sorted, each once.
+func (s *Service) namesAfter(q ListQuery, view nameindex.View) iter.Seq[string] {
+	configured := slices.DeleteFunc(s.Names(), func(name string) bool { return name <= q.After || !strings.Contains(name, q.Search) })
+	return func(yield func(string) bool) {
+		for name := range view.Matching(q.After, q.Search) {
+			for len(configured) > 0 && configured[0] <= name {
+				if !yield(configured[0]) {
+					return
+				}
+				configured = configured[1:]
+			}
+			if s.Messengers[name] == nil && !yield(name) { // a stored messenger with a configured name is ignored, and was logged
+				return
+			}
+		}
+		for _, name := range configured {
+			if !yield(name) {
+				return
+			}
+		}
+	}
 }
 
 // describeConfigured describes a messenger of the configuration.
@@ -165,15 +179,24 @@ func (s *Service) describeConfigured(name string) *Description {
 	return describe(name, registry.SourceConfig, s.Messengers[name].Written, nil)
 }
 
-// describeAll describes those of the stored messengers that there are.
+// describeAll describes those of the messengers that there are, in the order of the names.
 func (s *Service) describeAll(ctx context.Context, names []string) (list []Description, err error) {
 	read := make([]*Description, len(names))
-	err = s.Peek(ctx, names, ledger.KindStored, func(i int, p registry.Peeked) {
+	var stored []string
+	var at []int
+	for i, name := range names {
+		if s.Messengers[name] != nil {
+			read[i] = s.describeConfigured(name)
+		} else {
+			stored, at = append(stored, name), append(at, i)
+		}
+	}
+	err = s.Peek(ctx, stored, ledger.KindStored, func(i int, p registry.Peeked) {
 		switch {
 		case p.Record != nil:
-			read[i] = s.describeStored(p.Name, p.Record)
+			read[at[i]] = s.describeStored(p.Name, p.Record)
 		case p.Err != nil: // it must not hide the others
-			read[i] = &Description{Name: p.Name, Source: registry.SourceStored, Settings: new(config.Messenger), unusable: true,
+			read[at[i]] = &Description{Name: p.Name, Source: registry.SourceStored, Settings: new(config.Messenger), unusable: true,
 				Warnings: []string{"this messenger cannot be read, and its requests are answered with keys_unavailable: " + p.Err.Error()}}
 		}
 	})
@@ -186,10 +209,7 @@ func (s *Service) describeAll(ctx context.Context, names []string) (list []Descr
 }
 
 // A row is a messenger in a list that is filtered or sorted.
-type row struct {
-	registry.Summary
-	configured bool
-}
+type row struct{ registry.Summary }
 
 // cursor returns the place of a row in the list, which does not depend on what else is in it.
 func (r *row) cursor(sort string) string {
@@ -212,14 +232,14 @@ func compareRows(sort string) func(a, b row) int {
 // rowAt returns a row with this cursor.
 func rowAt(cursor, sort string) (row, error) {
 	if sort != "changed" {
-		return row{Summary: registry.Summary{Name: cursor}}, nil
+		return row{registry.Summary{Name: cursor}}, nil
 	}
 	at, name, _ := strings.Cut(cursor, " ")
 	changed, err := time.Parse(time.RFC3339Nano, at)
 	if err != nil {
 		return row{}, apierror.New(http.StatusBadRequest, "after is not a cursor of this list; begin with the first page")
 	}
-	return row{Summary: registry.Summary{Name: name, Changed: changed}}, nil
+	return row{registry.Summary{Name: name, Changed: changed}}, nil
 }
 
 // listSorted is list with filters or another order. All messengers whose names match are looked at.
@@ -242,22 +262,12 @@ func (s *Service) listSorted(ctx context.Context, q ListQuery, view nameindex.Vi
 		rows = rows[:q.Limit]
 		page.Next = rows[q.Limit-1].cursor(q.Sort)
 	}
-	var stored []string
+	var names []string
 	for _, r := range rows {
-		if !r.configured {
-			stored = append(stored, r.Name)
-		}
+		names = append(names, r.Name)
 	}
-	described, err := s.describeAll(ctx, stored)
-	for _, r := range rows {
-		switch {
-		case r.configured:
-			page.Messengers = append(page.Messengers, *s.describeConfigured(r.Name))
-		case len(described) > 0 && described[0].Name == r.Name: // and not deleted meanwhile
-			page.Messengers = append(page.Messengers, described[0])
-			described = described[1:]
-		}
-	}
+	described, err := s.describeAll(ctx, names) // those that were not deleted meanwhile
+	page.Messengers = append(page.Messengers, described...)
 	return page, err
 }
 
@@ -269,7 +279,7 @@ func (s *Service) rows(ctx context.Context, q ListQuery, view nameindex.View) (r
 	if q.Source != registry.SourceStored {
 		for _, name := range s.Names() {
 			m := s.Messengers[name]
-			r := row{registry.Summary{Name: name, Method: m.Method(), Mode: m.Mode.Or(config.ModeRequired)}, true}
+			r := row{registry.Summary{Name: name, Method: m.Method(), Mode: m.Mode.Or(config.ModeRequired)}}
 			if strings.Contains(name, q.Search) && wanted(r) {
 				rows = append(rows, r)
 			}
@@ -289,7 +299,7 @@ func (s *Service) rows(ctx context.Context, q ListQuery, view nameindex.View) (r
 	}
 	summaries, err := s.Summaries(ctx, names)
 	for _, summary := range summaries {
-		if r := (row{Summary: summary}); !summary.Absent && wanted(r) {
+		if r := (row{summary}); !summary.Absent && wanted(r) {
 			rows = append(rows, r)
 		}
 	}
