@@ -161,10 +161,13 @@ func (u panelUser) create(name string) string {
 	return u.change(name, "generate").secret(u.g.t)
 }
 
-// change sends a form of the page Keys with the revision that this page has now.
+// change sends a form of the page Keys with the revision that this page has now. A rotation is confirmed.
 func (u panelUser) change(name, action string, pairs ...string) answer {
 	u.g.t.Helper()
 	f := url.Values{"action": {action}, "revision": {u.get("?page=keys&messenger=" + name).revision(u.g.t)}}
+	if action == "rotate" {
+		f.Set("confirm", "yes")
+	}
 	for i := 0; i < len(pairs); i += 2 {
 		f[pairs[i]] = []string{pairs[i+1]}
 	}

@@ -213,6 +213,7 @@ func TestBrowserSharedToken(t *testing.T) {
 
 	// Rotate: both are good.
 	p.open("?messenger=acme&page=keys")
+	p.choose("rotate-confirm")
 	p.click("Rotate")
 	p.sees("The other tokens stay valid for 24 hours.")
 	p.click("Copy token")
@@ -336,6 +337,7 @@ func TestBrowserWithoutScripts(t *testing.T) {
 	browse(t, p.ctx, chromedp.WaitNotVisible(chromedp.CSS("[data-copy]")))
 	g.passes(t, up, "acme", sign(token, good("mark")), "mark")
 	p.click("I have stored it")
+	p.choose("rotate-confirm")
 	p.click("Rotate")
 	browse(t, p.ctx, chromedp.WaitReady(chromedp.ID("secret-reveal")))
 	p.click("I have stored it")

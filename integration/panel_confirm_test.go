@@ -112,7 +112,7 @@ func TestSaveThatEndsKeysOrTokensAsksFirst(t *testing.T) {
 			// Somebody else's change in between asks again, about what is there then.
 			if a := u.post("?messenger="+test.messenger, func() url.Values {
 				f := page.browserForm(t)
-				f.Set("allowed_origin", "https://"+strings.ReplaceAll(test.name, " ", "-")+".example")
+				f.Set("contact_claims", strings.ReplaceAll(test.name, " ", "_"))
 				return f
 			}()); a.status != 303 {
 				t.Fatalf("a harmless change: %d %s", a.status, a.text())
@@ -163,7 +163,7 @@ func TestSaveThatEndsNothingAsksNothing(t *testing.T) {
 		{"no longest lifetime", "public", url.Values{"max_lifetime": {""}}},
 		{"the mode Report", "public", url.Values{"mode": {"report"}}},
 		{"fewer required claims", "acme", url.Values{"require_claims": {""}}},
-		{"an origin", "acme", url.Values{"allowed_origin": {"https://www.example.com"}}},
+		{"contact information", "acme", url.Values{"contact_claims": {"name"}}},
 		{"another method where there is no token yet", "empty", url.Values{"method": {"public_key"}, "key": {string(publicPEM(rsaKey(0)))}}},
 	} {
 		form := u.get("?messenger=" + test.messenger).browserForm(t)

@@ -20,7 +20,7 @@ func TestWhatEndsKeysSaysItInNumbersAndAsks(t *testing.T) {
 	const numbers = "Of 3 shared tokens, 1 was used in the last day. In the last day this gateway had 2 requests with a valid token; it has 1 open connection of this messenger."
 	keys, settings := "?messenger=acme&page=keys", "?messenger=acme"
 	page := u.get(keys)
-	if n := strings.Count(page.text(), numbers); n != 4 { // of three tokens, and of the reset
+	if n := strings.Count(page.text(), numbers); n != 5 { // of three tokens, of the rotation and of the reset
 		t.Errorf("the numbers are on the page %d times: %s", n, page.text())
 	}
 	page.says(t, 200, "It was never used.", "It was last used")
@@ -52,7 +52,7 @@ func TestWhatEndsKeysSaysItInNumbersAndAsks(t *testing.T) {
 	}
 	kid := ring.Tokens[0].KID
 	for action, form := range map[string]url.Values{
-		"revoke": {"kid": {kid}}, "reset": {},
+		"revoke": {"kid": {kid}}, "reset": {}, "rotate": {"overlap": {"24h"}},
 	} {
 		form.Set("action", action)
 		form.Set("revision", ring.Revision)
@@ -75,7 +75,7 @@ func TestWhatEndsKeysSaysItInNumbersAndAsks(t *testing.T) {
 	}
 	ring = g.operator().ring("acme")
 	for _, form := range []url.Values{
-		first, {"action": {"reset"}, "confirm": {"yes"}}, {"action": {"rotate"}, "overlap": {"1h"}}, {"action": {"generate"}},
+		first, {"action": {"reset"}, "confirm": {"yes"}}, {"action": {"rotate"}, "overlap": {"1h"}, "confirm": {"yes"}}, {"action": {"generate"}},
 		{"action": {"import"}, "secret": {newSecret()}}, {"action": {"extend"}, "kid": {ring.Tokens[0].KID}, "overlap": {"1h"}},
 		{"action": {"revoke"}, "kid": {ring.Tokens[0].KID}, "confirm": {"yes"}},
 	} {

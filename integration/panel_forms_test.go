@@ -131,7 +131,7 @@ func TestStaleFormIsShownAndNotLost(t *testing.T) {
 	if a := u.confirmed("acme", fields("revision", stale, "audience", "theirs", "max_lifetime", "1h")); a.status != 303 {
 		t.Fatalf("%d %s", a.status, a.text())
 	}
-	a := u.post("?messenger=acme", fields("revision", stale, "audience", "mine", "issuer", "my-issuer"))
+	a := u.post("?messenger=acme", fields("revision", stale, "audience", "mine", "issuer", "my-issuer", "max_lifetime", ""))
 	a.says(t, 409, "Nothing was saved: this messenger was changed since you opened the form.", "Audience mine theirs", "Longest lifetime empty 1h", "Issuer my-issuer empty")
 	if !strings.Contains(a.body, ">mine</textarea>") || !strings.Contains(a.body, ">my-issuer</textarea>") {
 		t.Errorf("what was typed is lost")
@@ -170,7 +170,7 @@ func TestResentFormMakesNoSecondToken(t *testing.T) {
 	u := g.panelOperator()
 	token := u.create("acme")
 	for _, form := range []url.Values{
-		{"action": {"generate"}}, {"action": {"rotate"}, "overlap": {"1h"}}, {"action": {"reset"}, "confirm": {"yes"}},
+		{"action": {"generate"}}, {"action": {"rotate"}, "overlap": {"1h"}, "confirm": {"yes"}}, {"action": {"reset"}, "confirm": {"yes"}},
 	} {
 		form.Set("revision", u.get("?page=keys&messenger=acme").revision(t))
 		made := u.post("?page=keys&messenger=acme", form)

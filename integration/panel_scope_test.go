@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"maps"
 	"net"
 	"net/url"
 	"regexp"
@@ -49,6 +50,7 @@ http://:`+port+` {
 	operator.revoke("other", url.Values{"what": {"contact"}, "contact": {"zoe"}}, "0 of 1 open")
 	undo := regexp.MustCompile(`name="key" value="([^"]+)"`).FindStringSubmatch(operator.get("?messenger=other&page=revocations").body)[1]
 	history := operator.get("?messenger=other&page=history").text()
+	foreign := operator.post("?messenger=other&page=revocations", url.Values{"what": {"all"}, "action": {"look"}}).revision(t)
 
 	mounts := map[string]panelUser{"by the user": {g, "/own/", "acme"}, "by the host": {byHost, "/", "acme"}}
 	hosts := map[string][]string{"by the host": {"Host: acme.localhost"}}
@@ -85,10 +87,16 @@ http://:`+port+` {
 				form.Set("name", "other")
 				form.Set("confirm", "yes")
 				form.Set("key", undo)
+				form.Set("revision", foreign)
 				for _, query := range []string{"?messenger=other&page=revocations", "?page=revocations&messenger=other&messenger=acme", "?page=revocations"} {
 					owner.post(query, form, headers...).says(t, 404)
 				}
 				// At the own messenger the same form reaches no connection, token or revocation of the other.
+				if !strings.HasPrefix(form.Get("token"), "eyJ") {
+					asked := maps.Clone(form)
+					asked.Set("action", "look")
+					form.Set("revision", owner.post("?messenger=acme&page=revocations", asked, headers...).revision(t))
+				}
 				a := owner.post("?messenger=acme&page=revocations&messenger=other", form, headers...)
 				switch {
 				case action == "undo":

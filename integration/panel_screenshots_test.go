@@ -117,8 +117,7 @@ func TestBrowserPictures(t *testing.T) {
 	u.post("?page=keys&messenger=unreachable", url.Values{"action": {"refresh"}})
 
 	for _, form := range []url.Values{{"what": {"contact"}, "contact": {"mark"}}, {"what": {"token"}, "token": {strings.Repeat("5f0c2a", 12)}}, {"what": {"all"}}} {
-		form.Set("action", "revoke")
-		u.post("?messenger=webshop&page=revocations", form)
+		u.revoke("webshop", form)
 	}
 	u.post("?messenger=webshop&page=revocations", url.Values{"what": {"all"}, "action": {"close"}})
 	long := strings.Repeat("a-very-long-name-", 3) + "of-63-letter"

@@ -15,6 +15,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
@@ -100,8 +101,11 @@ func CheckImported(secret string, encoding sharedtoken.Encoding) error {
 
 // CheckImportedKeyID returns why a text cannot be the kid of an imported secret. The error goes on after "the kid".
 func CheckImportedKeyID(kid string) error {
-	if len(kid) > config.MaxKeyID || strings.TrimSpace(kid) != kid {
+	switch {
+	case len(kid) > config.MaxKeyID || strings.TrimSpace(kid) != kid:
 		return fmt.Errorf("has more than %d bytes, or begins or ends with white space", config.MaxKeyID)
+	case printable.Line(kid) != kid: // it would look like another one, and pages and forms could not name it
+		return errors.New("has a character that is not visible")
 	}
 	return nil
 }

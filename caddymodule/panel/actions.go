@@ -3,6 +3,7 @@ package panel
 import (
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -59,6 +60,7 @@ func (v *visit) saveMessenger(sent form) error {
 	if f.Revision == "" {
 		return errNoRevision
 	}
+	f.complete(d.Settings)
 	if f.Revision != d.Revision {
 		return v.showConflict(sent, f)
 	}
@@ -110,6 +112,9 @@ func (v *visit) ask(d *messengerStatus, f *settingsForm, settings *config.Messen
 		return nil, err
 	}
 	page.InUse += " " + connectionsAfter(d.Settings, settings)
+	if refusesMore(d.Mode, settings.Mode) {
+		page.InUse = strings.TrimSpace(d.doubt(settings.Mode) + " " + page.InUse)
+	}
 	return []fieldError{{"confirm", textConfirmLosses}}, nil
 }
 

@@ -48,63 +48,84 @@ func activeKeys(a *admin.Service, ctx context.Context, d *messengerStatus) (n in
 	case len(d.Settings.PublicKey) > 0:
 		return len(d.Settings.PublicKey), true, nil
 	case d.keys != nil:
-		return len(d.keys.Keys), true, nil
+		n = d.fetchedKeys()
+		return n, n > 0, nil // without any, the key set was not fetched yet, or cannot be fetched right now
 	}
 	return 0, false, nil
 }
 
-// losses says in sentences which keys and tokens next makes invalid. Nothing is lost if there is no key.
-func losses(a *admin.Service, ctx context.Context, d *messengerStatus, next *config.Messenger) ([]string, error) {
-	n, known, err := activeKeys(a, ctx, d)
-	if err != nil || known && n == 0 {
-		return nil, err
+// fetchedKeys returns how many keys of the key set are active, or 0 if that is not known: those of a previous method that has a key set
+// too are not told apart.
+func (d *messengerStatus) fetchedKeys() (n int) {
+	var former []sigkey.Info
+	if p := d.Settings.Previous; p != nil {
+		if p.JWKS != nil {
+			return 0
+		}
+		former = publicKeys(p.Settings())
 	}
-	old, all := d.Settings, d.named(n, known)
-	var list []string
-	if p := old.Previous; !p.IsOver(registry.Now()) && !next.SameMethod(p.Settings()) && (next.Previous == nil || !next.Previous.Settings().SameMethod(p.Settings())) {
-		list = append(list, fmt.Sprintf(textPreviousEnds, methodNames[p.Settings().Method()], p.Until.UTC().Format(time.RFC1123)))
-	}
-	if next.Previous != nil && next.Previous.Settings().SameMethod(old) {
-		// what the messenger has stays valid for some time
-	} else if old.Method() != next.Method() {
-		list = append(list, fmt.Sprintf(textMethodRemoves, all, itOrThem(n)))
-	} else {
-		list = append(list, keyLosses(old, next, n, all)...)
-	}
-	if old.IdentityName() != next.IdentityName() {
-		list = append(list, fmt.Sprintf(textIdentityLoss, next.IdentityName(), all))
-	}
-	for _, c := range []struct {
-		label    string
-		old, new []string
-	}{{textIssuer, old.Issuers(), next.Issuers()}, {textAudience, old.Audience, next.Audience}} {
-		if narrows(c.old, c.new) {
-			list = append(list, fmt.Sprintf(textListLoss, c.label, strings.Join(c.new, ", "), all))
+	for _, key := range d.keys.Keys {
+		if key.SHA256 != "" && !slices.Contains(former, key.Info) { // a shared token has no such hash
+			n++
 		}
 	}
-	if added := without(next.RequireClaims, old.RequireClaims); len(added) > 0 {
-		list = append(list, fmt.Sprintf(textClaimsLoss, strings.Join(added, ", "), all))
+	return n
+}
+
+// losses says in sentences what next makes invalid. Without a key, and without a previous method, there is nothing that could be.
+func losses(a *admin.Service, ctx context.Context, d *messengerStatus, next *config.Messenger) (list []string, err error) {
+	n, known, err := activeKeys(a, ctx, d)
+	if err != nil {
+		return nil, err
 	}
-	if next.TokenType != "" && (old.TokenType == "" || authn.TypeOf(next.TokenType) != authn.TypeOf(old.TokenType)) {
-		list = append(list, fmt.Sprintf(textTypeLoss, next.TokenType, all))
+	old, hasKeys := d.Settings, n > 0 || !known
+	all, p := d.named(n, known), old.Previous
+	if refusesMore(old.Mode, next.Mode) {
+		list = append(list, fmt.Sprintf(textModeLoss, next.Mode.Or(config.ModeRequired).Label(), textRefusing[modeRefuses(next.Mode)]))
 	}
-	if next.MaxLifetime > 0 && (old.MaxLifetime == 0 || next.MaxLifetime < old.MaxLifetime) {
-		list = append(list, fmt.Sprintf(textLifetimeLoss, config.DurationText(time.Duration(next.MaxLifetime)), all))
+	switch hasFormer := !p.IsOver(registry.Now()); {
+	case !hasKeys && !hasFormer:
+		return list, nil
+	case hasFormer:
+		if !next.SameMethod(p.Settings()) && (next.Previous == nil || !next.Previous.Settings().SameMethod(p.Settings())) {
+			list = append(list, fmt.Sprintf(textPreviousEnds, methodNames[p.Settings().Method()], p.Until.UTC().Format(time.RFC1123)))
+		}
+		if former := fmt.Sprintf(textFormerKeys, methodNames[p.Settings().Method()]); hasKeys {
+			all += " " + textAnd + " " + former
+		} else {
+			all = former
+		}
 	}
-	if next.Mode == config.ModeOff && old.Mode != config.ModeOff {
-		list = append(list, fmt.Sprintf(textModeOffLoss, all))
+	switch {
+	case !hasKeys, next.Previous != nil && next.Previous.Settings().SameMethod(old):
+		// there is nothing, or what the messenger has stays valid for some time
+	case old.Method() != next.Method():
+		list = append(list, fmt.Sprintf(textMethodRemoves, d.named(n, known), itOrThem(n)))
+	default:
+		list = append(list, keyLosses(old, next, n, d.named(n, known))...)
+	}
+	for _, s := range config.Settings {
+		if lost := conditionLosses()[s.Name]; lost != nil {
+			if text := lost(old, next, all); text != "" {
+				list = append(list, text)
+			}
+		}
 	}
 	return list, nil
 }
 
 // keyLosses are those of a messenger that keeps its method.
 func keyLosses(old, next *config.Messenger, n int, all string) (list []string) {
-	if old.JWKS != nil && old.JWKS.Document() != next.JWKS.Document() {
-		list = append(list, fmt.Sprintf(textURLLoss, all))
+	if old.JWKS != nil {
+		list = keySetLosses(old.JWKS, next.JWKS, all)
 	}
 	if len(old.PublicKey) == 0 {
-		if lost := old.SigningAlgorithms() &^ next.SigningAlgorithms(); lost != 0 {
+		was, will := old.SigningAlgorithms(), next.SigningAlgorithms()
+		if lost := was &^ will; lost != 0 {
 			list = append(list, fmt.Sprintf(textAlgorithmLoss, lost.Text(), all))
+		}
+		if old.JWKS != nil && len(forRSA(was)) == 1 && len(forRSA(will)) > 1 {
+			list = append(list, fmt.Sprintf(textAlgorithmsAmbiguous, strings.Join(forRSA(will), ", "), all))
 		}
 		return list
 	}
@@ -143,6 +164,25 @@ func keyLosses(old, next *config.Messenger, n int, all string) (list []string) {
 	return list
 }
 
+// keySetLosses are those of a key set that is fetched from another place, or in another way: nothing that was fetched before is used.
+func keySetLosses(old, next *config.JWKS, all string) []string {
+	switch {
+	case old.Document() != next.Document():
+		return []string{fmt.Sprintf(textURLLoss, all)}
+	case old.CA != next.CA:
+		return []string{fmt.Sprintf(textAccessLoss, textCA, all)}
+	case !slices.Equal(old.Header, next.Header):
+		return []string{fmt.Sprintf(textAccessLoss, textRequestHeader, all)}
+	}
+	return nil
+}
+
+// forRSA are those algorithms that keys of the type RSA can have. The others fit one type of keys each. If there are several, an entry of
+// a key set has to say which of them is its own.
+func forRSA(algorithms sigkey.Algorithms) []string {
+	return slices.DeleteFunc(algorithms.Names(), func(name string) bool { return !strings.HasPrefix(name, "RS") && !strings.HasPrefix(name, "PS") })
+}
+
 // verifiesStill reports whether keys verify all that key verifies: a key without a key ID verifies tokens with any.
 func verifiesStill(keys []sigkey.Info, key sigkey.Info) bool {
 	return slices.ContainsFunc(keys, func(k sigkey.Info) bool {
@@ -163,14 +203,4 @@ func publicKeys(m *config.Messenger) []sigkey.Info {
 		}
 	}
 	return infos
-}
-
-// narrows reports whether a list of accepted values refuses what was accepted before. An empty one accepts everything.
-func narrows(old, next []string) bool {
-	return len(next) > 0 && (len(old) == 0 || len(without(old, next)) > 0)
-}
-
-// without returns the values that are not among others.
-func without(values, others []string) []string {
-	return slices.DeleteFunc(slices.Clone(values), func(v string) bool { return slices.Contains(others, v) })
 }

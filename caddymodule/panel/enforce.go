@@ -12,12 +12,19 @@ import (
 
 // Doubt says what speaks against switching on enforcement, which has to be confirmed then. It is "" if all requests of the last day
 // would have passed.
-func (d *messengerStatus) Doubt() string {
+func (d *messengerStatus) Doubt() string { return d.doubt(config.ModeRequired) }
+
+// doubt is Doubt for any mode that refuses requests.
+func (d *messengerStatus) doubt(mode config.Mode) string {
 	if d.Readiness == nil {
 		return textReadinessUnknown
 	}
 	w := d.Readiness.LastWindow()
-	switch refused := w.None + w.Invalid; {
+	refused := w.Invalid
+	if modeRefuses(mode) == modeRefuses(config.ModeRequired) {
+		refused += w.None
+	}
+	switch {
 	case w.Requests == 0:
 		return textNothingCounted
 	case refused > 0:

@@ -133,7 +133,7 @@ func formOf(name, revision string, m *config.Messenger) *settingsForm {
 func settingsFrom(sent form) *settingsForm {
 	f := &settingsForm{Name: sent.get("name"), Revision: sent.get("revision"), Method: sent.get("method"), Confirmed: sent.get("confirm"), Keep: sent.get("keep_previous"), Texts: make(map[string]string)}
 	for _, s := range config.Settings {
-		if s.Section != "" {
+		if _, there := sent[s.Member()]; there && s.Section != "" {
 			f.Texts[s.Member()] = strings.Join(valuesOf(s, sent.get(s.Member())), "\n")
 		}
 	}
@@ -151,6 +151,15 @@ func settingsFrom(sent form) *settingsForm {
 		}
 	}
 	return f
+}
+
+// complete adds the fields that were not sent, as they are stored: the page may be from a version of the gateway without these settings.
+func (f *settingsForm) complete(stored *config.Messenger) {
+	for member, text := range formOf("", "", stored).Texts {
+		if _, sent := f.Texts[member]; !sent {
+			f.Texts[member] = text
+		}
+	}
 }
 
 // keeps are the choices of how long the method that is replaced stays in use.

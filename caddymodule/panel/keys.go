@@ -80,6 +80,9 @@ func (v *visit) changePrevious(sent form) error {
 			return err
 		}
 		keep := o.duration()
+		if p := d.Settings.Previous; !p.IsOver(registry.Now()) && !registry.Now().Add(keep).After(p.Until) {
+			return v.renderKeys(http.StatusConflict, fmt.Sprintf(textValidLonger, p.Until.UTC().Format(time.RFC3339)))
+		}
 		c.KeepPrevious, done = &keep, "extended"
 	default:
 		if sent.get("confirm") == "" {
@@ -174,6 +177,10 @@ func (v *visit) changeKeys(sent form) error {
 	if c.Revision == "" {
 		c.Absent = true // a configured messenger that had no ring when the page was made
 	}
+	d, err := v.currentStatus() // before: a token that was made is shown even if the storage fails after that
+	if err != nil {
+		return err
+	}
 	made, _, err := v.app.ChangeTokens(v.r.Context(), v.name, ring, c, v.actor())
 	switch {
 	case err != nil:
@@ -185,9 +192,8 @@ func (v *visit) changeKeys(sent form) error {
 	case made.Token == "":
 		return v.redirect("messenger", v.name, "page", "keys", "done", "imported")
 	}
-	d, err := v.currentStatus()
-	if err != nil {
-		return err
+	if now, err := v.currentStatus(); err == nil {
+		d = now
 	}
 	page := &secretView{view: v.messengerView("keys", d), Token: made, Replaces: replaces}
 	if made.Ended != nil {
@@ -203,14 +209,17 @@ func (v *visit) changeKeys(sent form) error {
 
 var errNotConfirmed = apierror.New(http.StatusUnprocessableEntity, textTickTheBox)
 
-// ringChangeOf returns the change that a form requests, and what it does to the other tokens. What revokes tokens has to be
-// confirmed.
+// ringChangeOf returns the change that a form requests, and what it does to the other tokens. What revokes tokens or lets them expire
+// has to be confirmed.
 func ringChangeOf(sent form) (change ledger.RingChange, replaces string, err error) {
 	confirmed := sent.get("confirm") != ""
 	switch sent.get("action") {
 	case "generate":
 		return ledger.GenerateToken(), textOthersStay, nil
 	case "rotate":
+		if !confirmed {
+			return change, "", errNotConfirmed
+		}
 		o, err := overlapOf(sent)
 		return ledger.RotateTokens(o.duration()), fmt.Sprintf(textOthersExpire, o.Label), err
 	case "extend":

@@ -1,6 +1,7 @@
 package panel
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -50,10 +51,26 @@ func (v revocationView) TokenName() string {
 	return "SHA-256 " + v.TokenHash.String()
 }
 
-// Key identifies what v revokes in a form, whatever characters that has: a page does not show all of them as they are.
+// Key identifies v in a form, whatever characters it has: a page does not show all of them as they are. A revocation of the same
+// tokens that is made later has another, so that a form of an old page does not undo it.
 func (v revocationView) Key() string {
-	sum := sha256.Sum256([]byte(fmt.Sprintf("%q %x %q %t", v.TokenID, string(v.TokenHash), v.Identity, v.All)))
+	sum := sha256.Sum256([]byte(fmt.Sprintf("%q %x %q %t %v %v", v.TokenID, string(v.TokenHash), v.Identity, v.All, v.Created, v.Before)))
 	return hex.EncodeToString(sum[:16])
+}
+
+// revisionOf is what a question about a target is bound to: the revocations that the target has already. A form that is sent twice, or
+// after another user has revoked the same, would revoke what was issued since.
+func revisionOf(list []ledger.Revocation, target ledger.Revocation) string {
+	id := func(v ledger.Revocation) authn.TokenID {
+		return cmp.Or(v.TokenHash, authn.NewTokenID(string(v.TokenID)))
+	}
+	sum := sha256.New()
+	for _, v := range list {
+		if id(v) == id(target) && v.Identity == target.Identity && v.All == target.All {
+			sum.Write([]byte(revocationView{Revocation: v}.Key()))
+		}
+	}
+	return hex.EncodeToString(sum.Sum(nil)[:16])
 }
 
 // A revokeForm is the form by which tokens are revoked, as it was sent.
@@ -106,12 +123,14 @@ func (v *visit) renderRevocations(status int, f revokeForm, wrong []fieldError, 
 
 type revokeView struct {
 	view
-	Form    revokeForm
-	Fields  [][2]string // of the form that does it
-	Open    int         // connections that would be closed
-	All     int         // that are open at the messenger
-	Expires *time.Time  // of the token
-	InUse   string      // what is in use, if the tokens of all contacts are revoked
+	Form   revokeForm
+	Fields [][2]string // of the form that does it
+
+	Revision string     // see revisionOf
+	Open     int        // connections that would be closed
+	All      int        // that are open at the messenger
+	Expires  *time.Time // of the token
+	InUse    string     // what is in use, if the tokens of all contacts are revoked
 }
 
 // changeRevocations revokes tokens, ends connections and undoes revocations. What it would do is shown first.
@@ -131,6 +150,11 @@ func (v *visit) changeRevocations(sent form) error {
 		}
 		return v.renderRevocations(http.StatusUnprocessableEntity, f, wrong, "")
 	}
+	list, err := v.app.Revocations(v.r.Context(), v.name)
+	if err != nil {
+		return err
+	}
+	revision := revisionOf(list, target)
 	matching := admin.EndRequest{Messenger: v.name, Identity: target.Identity, TokenID: target.TokenID, TokenHash: target.TokenHash}
 	switch sent.get("action") {
 	case "look":
@@ -139,7 +163,7 @@ func (v *visit) changeRevocations(sent form) error {
 			return err
 		}
 		page := &revokeView{view: v.messengerView("revocations", d), Form: f, Fields: revocationFields(f.What, target),
-			Open: v.app.CountConnections(matching), All: v.app.ConnectionsOf(v.name).Open, Expires: expires}
+			Revision: revision, Open: v.app.CountConnections(matching), All: v.app.ConnectionsOf(v.name).Open, Expires: expires}
 		if target.All {
 			if page.InUse, err = inUseOf(v.app, v.r.Context(), d); err != nil {
 				return err
@@ -148,6 +172,13 @@ func (v *visit) changeRevocations(sent form) error {
 		v.render(http.StatusOK, "revoke", page)
 		return nil
 	case "revoke":
+		switch sent.get("revision") {
+		case "":
+			return errNoRevision
+		case revision:
+		default:
+			return v.renderRevocations(http.StatusConflict, revokeForm{}, nil, textRevokedBefore)
+		}
 		if until, err := time.Parse(time.RFC3339, sent.get("until")); err == nil && f.What == "hash" {
 			target.Until = &until // the token's own exp, as the page of the question had it
 		}
