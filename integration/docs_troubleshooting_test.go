@@ -78,6 +78,9 @@ func TestDocsTroubleshootingQuotesTheGateway(t *testing.T) {
 	}
 	shell := newShell(t)
 	address := "unix/" + g.sock
+	if ran := shell.messenger(sign(rsaKey(0), good("mark")), "explain", "fetched", "--address", address); ran.status != 1 || !strings.Contains(ran.out, "503 keys_unavailable") {
+		t.Errorf("explain without keys ended with %d, want 1, because the token may be valid:\n%s", ran.status, ran.out)
+	}
 	for text, args := range map[string][]string{
 		"the key server cannot be reached":                        {"keys", "fetched", "--address", address},
 		"has no shared token yet":                                 {"tokens", "list", "generated", "--address", address},

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -55,6 +56,36 @@ func at(doc, from object, path ...string) object {
 		return at(doc, doc, strings.Split(strings.TrimPrefix(ref, "#/"), "/")...)
 	}
 	return from
+}
+
+// The page about the API has the same operations as the file.
+func TestDocsHaveTheOperationsOfTheFile(t *testing.T) {
+	text, err := os.ReadFile("../docs/runtime.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := make(map[string]bool)
+	for _, row := range regexp.MustCompile("(?m)^\\| `([A-Z]+) /messenger(/[^`]*)` \\|").FindAllStringSubmatch(string(text), -1) {
+		listed[row[1]+" "+strings.ReplaceAll(row[2], "<name>", "{name}")] = true
+	}
+	operations := make(map[string]bool)
+	for path, methods := range at(nil, openAPI(t), "paths") {
+		for method := range methods.(object) {
+			if method != "parameters" {
+				operations[strings.ToUpper(method)+" "+path] = true
+			}
+		}
+	}
+	for operation := range operations {
+		if !listed[operation] {
+			t.Errorf("the page does not have %s", operation)
+		}
+	}
+	for operation := range listed {
+		if !operations[operation] {
+			t.Errorf("the page has %s, and the file does not", operation)
+		}
+	}
 }
 
 // Programs are written and generated from the file: it has every path and method that the handlers have, and no other.

@@ -116,7 +116,7 @@ func (o *createOptions) create(cmd *cobra.Command, name string) error {
 	}
 	var made admin.Description
 	if err := o.do(http.MethodPut, "messengers/"+name+o.query(), condition, settings, &made); err != nil {
-		return withFlag(err)
+		return withFlag(err, "--confirm, --keep-previous")
 	}
 	return show(&o.client, cmd, &made, messengerText)
 }
@@ -136,10 +136,10 @@ func (o *createOptions) query() string {
 	return "?" + values.Encode()
 }
 
-// withFlag adds to the error of a change that has to be confirmed how a command does that.
-func withFlag(err error) error {
+// withFlag adds to the error of a change that has to be confirmed the flags with which a command does that.
+func withFlag(err error, flags string) error {
 	if answer, ok := errors.AsType[caddy.APIError](err); ok && answer.HTTPStatus == http.StatusPreconditionRequired {
-		answer.Err = fmt.Errorf("%w (--confirm, --keep-previous)", answer.Err)
+		answer.Err = fmt.Errorf("%w (%s)", answer.Err, flags)
 		return answer
 	}
 	return err

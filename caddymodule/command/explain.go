@@ -14,8 +14,11 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 )
 
-// exitRefused is the exit status of "explain" for a token that is refused. The others are those of all commands.
-const exitRefused = 2
+// Exit statuses of "explain" for a token that is not accepted. The others are those of all commands.
+const (
+	exitUndecided = 1 // the gateway cannot decide about it, so that it may be valid
+	exitRefused   = 2
+)
 
 func explainCommand() *cobra.Command {
 	var c client
@@ -23,15 +26,16 @@ func explainCommand() *cobra.Command {
 		Use:   "explain [<messenger>]",
 		Short: "Shows why a token is accepted or refused",
 		Long: `
-Reads a token from standard input and makes every check that the gateway makes,
-with the same code. Prints each check with its outcome, the headers that the
+Reads a token from standard input and makes every check of it that the gateway
+makes, with the same code. Prints each check with its outcome, the headers that the
 upstream would get, and for a refusal the likely cause and its fix.
 
 With --config and without --address the messengers of that file are used, and no
 gateway needs to run; otherwise the running gateway is asked.
 
 The exit status is 0 if the token is accepted, 2 if it is refused, 3 if there is
-no such messenger, and 1 if it could not be checked. Neither the signature nor a
+no such messenger, and 1 if it could not be checked, such as without the keys of
+a key server. Neither the signature nor a
 secret is printed.`,
 		Args: oneMessenger,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -45,6 +49,9 @@ secret is printed.`,
 			}
 			if err := show(&c, cmd, explained, explanationText); err != nil || explained.Accepted {
 				return err
+			}
+			if explained.Status == http.StatusServiceUnavailable {
+				return endQuietly(cmd, args, exitUndecided)
 			}
 			return endQuietly(cmd, args, exitRefused)
 		},

@@ -106,7 +106,7 @@ command says how many these are, and does it with --confirm and that number.`,
 		if confirm != 0 {
 			body["confirm"] = confirm
 		}
-		return withFlag(c.makeToken(cmd, name, "rotate", labelled(body, label)))
+		return withFlag(c.makeToken(cmd, name, "rotate", labelled(body, label)), "--confirm, --overlap")
 	}))
 	labelFlag(cmd, &label)
 	cmd.Flags().IntVar(&confirm, "confirm", 0, "With --overlap 0: the `number` of shared tokens that are revoked")

@@ -38,7 +38,7 @@ func (c Condition) next(before *ledger.Record, settings *config.Messenger, now t
 	if before == nil {
 		return next, nil
 	}
-	return next, c.Confirms(before.Settings.Lost(next, now, len(before.ActiveTokens())))
+	return next, c.Confirms(before.Settings.Lost(next, now, len(before.ActiveTokens())), "keep the previous method for some time")
 }
 
 // keepPrevious makes the method of before the previous one of next, if next has another, for at least that time. A method that is the
@@ -68,14 +68,15 @@ func keepPrevious(next, before *config.Messenger, keep time.Duration, now time.T
 	return nil
 }
 
-// Confirms returns an error with status 428 if the caller has not confirmed what a change takes out of use.
-func (c Condition) Confirms(lost config.Loss) error {
+// Confirms returns an error with status 428 if the caller has not confirmed what a change takes out of use. otherwise is what the caller
+// can do in place of that.
+func (c Condition) Confirms(lost config.Loss, otherwise string) error {
 	n := lost.Count()
 	if n == 0 || c.Confirm == n || c.Confirm == AnyLoss {
 		return nil
 	}
-	return apierror.New(http.StatusPreconditionRequired, fmt.Sprintf("this takes %s out of use, and tokens that are signed with %s are refused from then on; nothing was changed: confirm the number %d, "+
-		"or keep the previous method for some time", lost, themOrIt(n), n))
+	return apierror.New(http.StatusPreconditionRequired, fmt.Sprintf("this takes %s out of use, and tokens that are signed with %s are refused from then on; nothing was changed: confirm the number %d, or %s",
+		lost, themOrIt(n), n, otherwise))
 }
 
 func themOrIt(n int) string {
