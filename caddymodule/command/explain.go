@@ -14,11 +14,8 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 )
 
-// Exit statuses of "explain" for a token that is not accepted. The others are those of all commands.
-const (
-	exitUndecided = 1 // the gateway cannot decide about it, so that it may be valid
-	exitRefused   = 2
-)
+// exitRefused is the exit status of "explain" for a token that is refused. The others are those of all commands.
+const exitRefused = 2
 
 func explainCommand() *cobra.Command {
 	var c client
@@ -51,7 +48,7 @@ secret is printed.`,
 				return err
 			}
 			if explained.Status == http.StatusServiceUnavailable {
-				return endQuietly(cmd, args, exitUndecided)
+				return errUndecided
 			}
 			return endQuietly(cmd, args, exitRefused)
 		},
@@ -59,6 +56,9 @@ secret is printed.`,
 	c.gatewayFlags(cmd)
 	return cmd
 }
+
+// errUndecided is not the status of a refusal: the token may be valid.
+var errUndecided = errors.New("the token could not be checked: the gateway cannot decide at the moment")
 
 // explain asks the running gateway, or uses the messengers of a configuration file.
 func (c *client) explain(args []string, token string) (*admin.Explanation, error) {
