@@ -78,6 +78,18 @@ func TestTheMigrationGuideIsRight(t *testing.T) {
 	g.expect("401 algorithm_not_allowed", "/", signed(jwt.SigningMethodHS512, claims{"uid": 1, "iss": "https://login.example.com", "aud": "chat"}))
 	up.none(t)
 
+	// As long as the old directive verifies as well, it needs the token.
+	g.load(ours[0][0], strings.Replace(ours[0][1], "messenger_auth chat {", "messenger_auth chat {\n\t\tmode report\n\t\tforward_token", 1))
+	for _, sent := range []string{token, other, "letmein"} {
+		if a := g.get("/", bearer(sent)); a.status != http.StatusOK {
+			t.Errorf("in report: %d %s", a.status, a.body)
+			continue
+		}
+		if got := up.one(t).header.Get("Authorization"); got != "Bearer "+sent {
+			t.Errorf("in report with forward_token the old directive gets %q", got)
+		}
+	}
+
 	g.load(ours[1][0], ours[1][1])
 	token = signed(jwt.SigningMethodHS512, claims{"sub": "mark", "name": "Zoë", "email": "zoe@example.com", "roles": []string{"support", "customer"}})
 	if a := g.get("/", bearer(token), "X-Token-User-Roles: admin"); a.status != http.StatusOK {
