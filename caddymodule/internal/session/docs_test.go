@@ -27,4 +27,13 @@ func TestDocsHaveTheCloseCodes(t *testing.T) {
 	if got, want := fmt.Sprint(listed), fmt.Sprint(used); got != want {
 		t.Errorf("the table has %s, want %s", got, want)
 	}
+	if text, err = os.ReadFile("../../docs/monitoring.md"); err != nil {
+		t.Fatal(err)
+	}
+	metric := regexp.MustCompile("(?m)^\\| `caddy_messenger_auth_connections_ended_total`.*$").FindString(string(text))
+	for _, e := range []Ending{Expired, Revoked, Limit, TooMany, Shutdown} {
+		if !strings.Contains(metric, "`"+e.Reason+"`") {
+			t.Errorf("the metric of ended connections does not have the reason %s", e.Reason)
+		}
+	}
 }
