@@ -28,8 +28,8 @@ import (
 )
 
 const (
-	// folder has the keys, below the folder of the store. It cannot be the name of a messenger.
-	folder = "_assertion"
+	// Folder has the keys, below the folder of the store. It cannot be the name of a messenger.
+	Folder = "_assertion"
 
 	// settling is how long a key is published before it signs: backends cache the set for minutes, and clocks differ.
 	settling = time.Hour
@@ -118,7 +118,7 @@ func (k *Keys) make(ctx context.Context, alg string) error {
 	if err != nil {
 		return err
 	}
-	written, err := k.writer.Append(ctx, folder, true, []json.RawMessage{text})
+	written, err := k.writer.Append(ctx, Folder, true, []json.RawMessage{text})
 	if err != nil {
 		return err // if it was written nevertheless, the next listing has it
 	}
@@ -128,7 +128,7 @@ func (k *Keys) make(ctx context.Context, alg string) error {
 
 // load reads the batches of the storage that are not known. One that cannot be read is tried again the next time.
 func (k *Keys) load(ctx context.Context) error {
-	names, err := k.vault.List(ctx, path.Join(vault.StoreRoot, folder, "facts"), false)
+	names, err := k.vault.List(ctx, path.Join(vault.StoreRoot, Folder, "facts"), false)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/assertion"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keysets"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/lastuse"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
@@ -24,6 +25,7 @@ var (
 	configured = &kind{"configured", true, "all shared tokens of the messenger, and all tokens of its contacts that were issued until now, are revoked"}
 	stored     = &kind{"stored", true, "the messenger is deleted, with its settings, shared tokens and revocations"}
 	record     = &kind{"record", true, ""} // of an older version; what is lost depends on whether it was carried over
+	signing    = &kind{"assertion_key", false, "a key that signs assertions: backends refuse what it has signed, and the nodes make another one"}
 	distrust   = &kind{"distrust", true, "the key set of this URL is distrusted once more, and fetched again by all nodes"}
 	keySet     = &kind{"key_set", false, "the copy of the key set, for a start while the key server is unavailable"}
 	lastUse    = &kind{"last_use", false, "when the shared tokens of the messenger were last used"}
@@ -39,7 +41,8 @@ const (
 	lostRollback = "nothing, unless you return to the first version"
 )
 
-// kindOf returns the kind of the value at key.
+// kindOf returns the kind of the value at key. Only one below the name of a messenger is about a messenger, whatever else its key looks
+// like: anyone who can write to the storage can choose its keys.
 func kindOf(key string) *kind {
 	below := strings.TrimPrefix(key, vault.StoreRoot+"/")
 	first, _, _ := strings.Cut(below, "/")
@@ -53,24 +56,28 @@ func kindOf(key string) *kind {
 		return list
 	case isBatch && first == keysets.Folder:
 		return distrust
+	case isBatch && first == assertion.Folder:
+		return signing
+	case keysets.IsCopy(key):
+		return keySet
+	case !isName(first):
+		return foreign
 	case isBatch && path.Base(batch.Folder) == ledger.ConfigIncarnation:
 		return configured
 	case isBatch:
 		return stored
 	case !isOurs(key):
 		return foreign
-	case first == keysets.Folder, first == keysets.OldFolder:
-		return keySet
 	case strings.HasPrefix(path.Base(key), lastuse.Prefix):
 		return lastUse
 	}
 	return record
 }
 
-// isOurs reports whether a key that has no batch is one of ours, and not a temporary file of the storage.
+// isOurs reports whether a key of a messenger that has no batch is one of ours, and not a temporary file of the storage.
 func isOurs(key string) bool {
 	parts := strings.Split(key, "/")
-	return keysets.IsCopy(key) || len(parts) == 3 && slices.Contains([]string{ledger.KindStored, ledger.KindRing}, strings.TrimPrefix(parts[2], lastuse.Prefix))
+	return len(parts) == 3 && slices.Contains([]string{ledger.KindStored, ledger.KindRing}, strings.TrimPrefix(parts[2], lastuse.Prefix))
 }
 
 // lostWith returns what is lost if v is discarded.

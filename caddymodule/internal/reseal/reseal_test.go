@@ -198,6 +198,40 @@ func TestWhatIsDiscarded(t *testing.T) {
 	}
 }
 
+// A key that signs assertions is resealed, or discarded, as what it is. Keys that only look like those of a messenger, which anyone can
+// write who has the storage, end no process, and markers of used tickets are not named: they are the gateway's.
+func TestWhatBelongsToNoMessenger(t *testing.T) {
+	s := newStorage(t)
+	both := newNode(t, newKey, oldKey)
+	create(t, both, "acme")
+	const signs, lost = "messenger/_assertion/facts/aaaaaaaaaaaaaaaa-1", "messenger/_assertion/facts/bbbbbbbbbbbbbbbb-1"
+	if err := newNode(t, oldKey).Store.Save(t.Context(), signs, []byte(`{"format":1,"facts":[{}]}`)); err != nil {
+		t.Fatal(err)
+	}
+	s.set(lost, s.now()["messenger/_bell/bell"]) // it does not open at this key
+	s.set("messenger/_tickets/29928701/0123/aaaaaaaaaaaaaaaa", []byte("x"))
+	for _, key := range []string{"_foo/stored", "_foo/tokens", "_foo/facts/aaaaaaaaaaaaaaaa-1", "_foo/config/facts/aaaaaaaaaaaaaaaa-1", "_keysets/facts/aaaaaaaaaaaaaaaa-1", "_keysets/stored"} {
+		s.set("messenger/"+key, []byte("x"))
+	}
+	for _, discard := range []bool{false, true} {
+		done := complete(t, both, Options{Discard: discard})
+		for _, v := range done.Named {
+			if ours := v.Key == lost && v.Kind == "assertion_key" && v.Discarded == discard; !ours && (v.Kind != "foreign" || strings.Contains(v.Key, "_tickets")) {
+				t.Errorf("named is %+v", v)
+			}
+		}
+		if want := map[bool]int{true: 1}[discard]; done.Discarded != want || done.Unreadable != 1 {
+			t.Errorf("with discard %t: %+v", discard, done)
+		}
+	}
+	if _, err := newNode(t, newKey).Store.Load(t.Context(), signs); err != nil {
+		t.Errorf("the key that could be opened is not resealed: %v", err)
+	}
+	if s.now()[lost] != nil {
+		t.Error("the key that could not be opened is still there")
+	}
+}
+
 // With a wrong key nothing opens, and with the right one something does, wherever it is.
 func TestAWrongKeyOpensNothing(t *testing.T) {
 	newStorage(t)

@@ -62,7 +62,7 @@ func (r *run) others(ctx context.Context, folder string) (found []string, err er
 	foreign := 0
 	_, err = r.store.Names(ctx, func(name string) bool {
 		switch {
-		case isName(name), name == keysets.Folder, name == keysets.OldFolder:
+		case isName(name), name == keysets.Folder, name == keysets.OldFolder, name == vault.TicketsFolder: // markers have no content, and are removed within hours
 		case name != "" && name[0] == '_':
 			found = append(found, name)
 		case foreign < maxForeign:

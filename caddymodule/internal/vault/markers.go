@@ -7,9 +7,9 @@ import (
 	"github.com/caddyserver/certmagic"
 )
 
-// ticketsFolder has the markers of used tickets: a folder for each minute, in it one for each ticket, and in that a marker of each
-// node that has tried to use it. It is not the name of a messenger.
-const ticketsFolder = StoreRoot + "/_tickets"
+// TicketsFolder has the markers of used tickets, below the folder of the store: a folder for each minute, in it one for each ticket, and
+// in that a marker of each node that has tried to use it. It is not the name of a messenger.
+const TicketsFolder = "_tickets"
 
 // Markers are those of one node, which has a name that no other has.
 type Markers struct {
@@ -20,7 +20,7 @@ type Markers struct {
 // Mark writes this node's marker, and lists the markers of the ticket afterwards: the order ensures that of two nodes at least one
 // sees the other's.
 func (m Markers) Mark(ctx context.Context, minute, id string) (alone bool, err error) {
-	folder := path.Join(ticketsFolder, minute, id)
+	folder := path.Join(StoreRoot, TicketsFolder, minute, id)
 	own := path.Join(folder, m.Node)
 	if err := m.Vault.Save(ctx, own, []byte("{}")); err != nil {
 		return false, err
@@ -49,7 +49,7 @@ func (m Markers) removeEmpty(ctx context.Context, folders ...string) error {
 
 // Minutes returns the minutes that have markers of any node.
 func (m Markers) Minutes(ctx context.Context) ([]string, error) {
-	keys, err := m.Vault.List(ctx, ticketsFolder, false)
+	keys, err := m.Vault.List(ctx, path.Join(StoreRoot, TicketsFolder), false)
 	for i, key := range keys {
 		keys[i] = path.Base(key)
 	}
@@ -68,7 +68,7 @@ func (m Markers) RemoveAll(ctx context.Context, minute string) error {
 
 // remove removes markers of a minute by the name of their node, key by key: see Delete.
 func (m Markers) remove(ctx context.Context, minute string, of func(node string) bool) error {
-	folder := path.Join(ticketsFolder, minute)
+	folder := path.Join(StoreRoot, TicketsFolder, minute)
 	keys, err := m.Vault.List(ctx, folder, true)
 	if err != nil {
 		return err
