@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net"
 	"net/http"
@@ -178,6 +179,30 @@ func TestForeignHostIsRefused(t *testing.T) {
 	}
 	for _, host := range []string{"localhost" + port, "127.0.0.1" + port, "[::1]" + port, "LOCALHOST", "panel.localhost"} {
 		u.get("", "Host: "+host).says(t, 200)
+	}
+	// Old clients need not name a host, and a proxy names it in the first line.
+	login := "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("operator:"+panelPassword)) + "\r\n"
+	for name, test := range map[string]struct {
+		head string
+		want int
+	}{
+		"HTTP/1.0 without a host":           {"GET / HTTP/1.0\r\n" + login, 403},
+		"HTTP/1.0 with a host":              {"GET / HTTP/1.0\r\nHost: localhost\r\n" + login, 200},
+		"an absolute address of this host":  {"GET http://localhost/ HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n" + login, 200},
+		"an absolute address of another":    {"GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + login, 403},
+		"a form of HTTP/1.0 without origin": {"POST /?page=new HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n" + login + "\r\nname=evil", 403},
+	} {
+		conn, err := net.Dial("tcp", g.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Write([]byte(test.head + "\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		if a := readAnswer(t, conn); a.status != test.want {
+			t.Errorf("%s: %d %s", name, a.status, a.text())
+		}
+		conn.Close()
 	}
 }
 

@@ -11,14 +11,19 @@ import (
 	"time"
 )
 
+// sharedTokenLike looks like a shared token, which a careless operator pastes into the wrong field.
+const sharedTokenLike = "mst_abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLM"
+
 // hostileLabels are texts that cannot be labels, with what is said about them.
 var hostileLabels = map[string]string{
-	strings.Repeat("a", 65):       "has more than 64 bytes",
-	strings.Repeat("ä", 33):       "has more than 64 bytes",
-	"shop\u202epohs":              "has a character that is not visible",
-	"shop\u200b":                  "has a character that is not visible",
-	"shop\nrevoked by panel, eve": "has a character that is not visible",
-	"\x1b[31mshop":                "has a character that is not visible",
+	strings.Repeat("a", 65):        "has more than 64 bytes",
+	strings.Repeat("ä", 33):        "has more than 64 bytes",
+	"shop\u202epohs":               "has a character that is not visible",
+	"shop\u200b":                   "has a character that is not visible",
+	"shop\nrevoked by panel, eve":  "has a character that is not visible",
+	"\x1b[31mshop":                 "has a character that is not visible",
+	sharedTokenLike:                "has a shared token in it, and would show it; write what the token is for",
+	"shop " + sharedTokenLike[:40]: "has a shared token in it, and would show it; write what the token is for",
 }
 
 // Two sites sign with two shared tokens, and one of them leaks: its operator knows which by its label, and who made it. A label is
@@ -60,6 +65,24 @@ func TestSharedTokensHaveLabels(t *testing.T) {
 	if strings.Contains(a.body, secret+`"`) || !strings.Contains(a.body, strings.Repeat("k", 300)) || !strings.Contains(a.body, `value="base64url" selected`) || strings.Count(a.body, "aria-invalid") != 3 {
 		t.Errorf("the form is not as it was typed: %s", a.body)
 	}
+
+	// The secret, pasted into the fields beside its own as well, is not shown by any of them.
+	secret = newSecret()
+	a = u.change("acme", "import", "secret", secret, "kid", secret, "label", "my shop")
+	a.says(t, 422, "Key ID has a secret in it")
+	if strings.Contains(a.body, secret) {
+		t.Error("the page shows the secret")
+	}
+	a = u.change("acme", "import", "secret", secret[:40], "kid", sharedTokenLike, "label", "my "+secret[:40])
+	a.says(t, 422, "2 things need your attention", "Key ID has a secret in it", "Label has the secret in it")
+	if strings.Contains(a.body, secret[:40]) || strings.Contains(a.body, sharedTokenLike) {
+		t.Error("the page shows the secret")
+	}
+	if text := o.refused(400, "POST", "messengers/acme/tokens/import", map[string]any{"secret": secret[:40], "label": secret[:40]}); text != "the label has the secret in it, and would show it; write what the token is for" {
+		t.Errorf("got %s", text)
+	}
+	o.refused(400, "POST", "messengers/acme/tokens/import", map[string]any{"secret": secret, "kid": "k" + secret})
+	o.refused(400, "POST", "messengers/acme/tokens/import", map[string]any{"secret": secret, "kid": "a\u202eb"})
 
 	const shop, crm, mark = "web shop", "CRM <b>&amp;</b> 日本", "Ünïcödé"
 	u.change("acme", "rotate", "overlap", "24h", "label", shop).says(t, 200, "Label "+shop)

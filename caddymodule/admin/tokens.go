@@ -80,7 +80,7 @@ func ImportOf(secret string, encoding sharedtoken.Encoding, kid string) (ledger.
 	if err := CheckImported(secret, encoding); err != nil {
 		return refuse("the secret %s", err)
 	}
-	if err := CheckImportedKeyID(kid); err != nil {
+	if err := CheckImportedKeyID(kid, secret); err != nil {
 		return refuse("the kid %s", err)
 	}
 	decoded, err := encoding.Decode(secret)
@@ -100,15 +100,20 @@ func CheckImported(secret string, encoding sharedtoken.Encoding) error {
 }
 
 // CheckImportedKeyID returns why a text cannot be the kid of an imported secret. The error goes on after "the kid".
-func CheckImportedKeyID(kid string) error {
+func CheckImportedKeyID(kid, secret string) error {
 	switch {
 	case len(kid) > config.MaxKeyID || strings.TrimSpace(kid) != kid:
 		return fmt.Errorf("has more than %d bytes, or begins or ends with white space", config.MaxKeyID)
 	case printable.Line(kid) != kid: // it would look like another one, and pages and forms could not name it
 		return errors.New("has a character that is not visible")
+	case sharedtoken.IsIn(kid), ShowsSecret(kid, secret):
+		return errors.New("has a secret in it, and would show it; leave it out, or write the kid of the tokens that are signed with it")
 	}
 	return nil
 }
+
+// ShowsSecret reports whether a text that is shown to operators has the secret in it, which was pasted into the wrong field.
+func ShowsSecret(text, secret string) bool { return secret != "" && strings.Contains(text, secret) }
 
 // Labelled returns a change with a label for the token that it makes. The error does not quote the label.
 func Labelled(change ledger.RingChange, label string) (ledger.RingChange, error) {

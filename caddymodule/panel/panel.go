@@ -177,12 +177,16 @@ func (p *Panel) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Ha
 }
 
 func (v *visit) serve() error {
+	query := v.r.URL.Query()
+	asset := query.Get("asset")
+	if panelAssets[asset] != "" && upstream.IsSafe(v.r.Method) {
+		return v.serveAsset(asset) // the pages that refuse a request need them too
+	}
 	if err := v.admit(); err != nil {
 		return err
 	}
-	query := v.r.URL.Query()
-	if asset := query.Get("asset"); asset != "" {
-		return v.serveAsset(asset)
+	if asset != "" {
+		return errNoPage
 	}
 	if name := query.Get("messenger"); name != "" {
 		if err := v.choose(name); err != nil {
@@ -305,8 +309,12 @@ func (v *visit) redirect(query ...string) error {
 	return nil
 }
 
-// notice returns the message that the query selects. The only part of it that comes from the query is a number.
+// notice returns the message that the query selects. The only part of it that comes from the query is a number. A link of another site
+// selects none: it would say that something was done.
 func (v *visit) notice() string {
+	if site := v.r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" {
+		return ""
+	}
 	query := v.r.URL.Query()
 	text := notices()[query.Get("done")]
 	if n, err := strconv.Atoi(query.Get("ended")); err == nil && n >= 0 && text != "" {

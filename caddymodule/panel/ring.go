@@ -55,12 +55,14 @@ func ringMistakes(sent form) (wrong []fieldError) {
 		if err := admin.CheckImported(sent.get("secret"), sharedtoken.Encoding(sent.get("encoding"))); err != nil {
 			wrong = append(wrong, fieldError{"secret", sentence(textSecret + err.Error())})
 		}
-		if err := admin.CheckImportedKeyID(sent.get("kid")); err != nil {
+		if err := admin.CheckImportedKeyID(sent.get("kid"), sent.get("secret")); err != nil {
 			wrong = append(wrong, fieldError{"import-kid", sentence(textKeyID + err.Error())})
 		}
 	}
 	if err := ledger.CheckLabel(sent.get("label")); err != nil {
 		wrong = append(wrong, fieldError{labelField(action), sentence(textLabel + err.Error())})
+	} else if admin.ShowsSecret(sent.get("label"), sent.get("secret")) {
+		wrong = append(wrong, fieldError{labelField(action), textLabelSecret})
 	}
 	return wrong
 }
@@ -73,6 +75,11 @@ func (v *visit) refuseRing(sent form, wrong []fieldError) error {
 	}
 	page.Errors, page.Action = wrong, sent.get("action")
 	page.Sent = map[string]string{labelField(page.Action): sent.get("label"), "import-kid": sent.get("kid"), "encoding": sent.get("encoding")}
+	for field, text := range page.Sent {
+		if sharedtoken.IsIn(text) || admin.ShowsSecret(text, sent.get("secret")) {
+			page.Sent[field] = ""
+		}
+	}
 	v.render(http.StatusUnprocessableEntity, "keys", page)
 	return nil
 }

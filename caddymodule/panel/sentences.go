@@ -121,6 +121,7 @@ const (
 	textSecret       = "The secret "
 	textKeyID        = "Key ID "
 	textKeyIDName    = "key ID "
+	textLabelSecret  = "Label has the secret in it, and would show it. Write what the token is for."
 	textLabel        = "Label "
 
 	textAny           = "Any"

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 )
 
 // MaxLabel is how many bytes the label of a shared token has at most.
@@ -22,13 +23,20 @@ func CheckLabel(label string) error {
 		return errors.New("has a character that is not visible")
 	case strings.TrimSpace(label) != label:
 		return errors.New("begins or ends with white space")
+	case sharedtoken.IsIn(label):
+		return errors.New("has a shared token in it, and would show it; write what the token is for")
 	}
 	return nil
 }
 
+var errSecretShown = errors.New("has the secret in it, and would show it; write what the token is for")
+
 // Labelled returns the change with a label for the token that it makes, or why the text cannot be one.
 func (c RingChange) Labelled(label string) (RingChange, error) {
 	c.label = label
+	if len(c.secret) > 0 && strings.Contains(label, string(c.secret)) {
+		return c, errSecretShown
+	}
 	return c, CheckLabel(label)
 }
 

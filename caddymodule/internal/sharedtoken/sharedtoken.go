@@ -60,6 +60,21 @@ func Check(secret string) error {
 	return nil
 }
 
+// IsIn reports whether text has a generated shared token in it, whole or cut off: what operators see must not have one.
+func IsIn(text string) bool {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	for {
+		_, rest, found := strings.Cut(text, Prefix)
+		if !found {
+			return false
+		}
+		if len(rest)-len(strings.TrimLeft(rest, alphabet)) >= 24 {
+			return true
+		}
+		text = rest
+	}
+}
+
 // An Encoding is how the text of a shared token encodes its bytes.
 type Encoding string
 

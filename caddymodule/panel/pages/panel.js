@@ -30,6 +30,14 @@ for (const button of document.querySelectorAll('[data-copy]')) {
   }
 }
 
+// What was done is said once: the page that is loaded again, or from a bookmark, says what is true then.
+const here = new URL(location.href)
+if (here.searchParams.has('done')) {
+  here.searchParams.delete('done')
+  here.searchParams.delete('ended')
+  history.replaceState(history.state, '', here)
+}
+
 // Times are in the zone of the viewer. The page has them in UTC.
 const inZone = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' })
 for (const time of document.querySelectorAll('time[datetime]')) {
