@@ -207,6 +207,7 @@ func TestBrowserSharedToken(t *testing.T) {
 		entries, err := chromedp.Run(p.ctx, chromedp.NavigationEntries())
 		return err == nil && entries.CurrentIndex < int64(len(entries.Entries)-1)
 	})
+	p.sees() // it may still be loading
 	if page := evaluate[string](t, p.ctx, "document.documentElement.outerHTML"); strings.Contains(page, first) {
 		t.Errorf("the way back shows the token again")
 	}
