@@ -121,7 +121,7 @@ const (
 	textSecret       = "The secret "
 	textKeyID        = "Key ID "
 	textKeyIDName    = "key ID "
-	textLabelSecret  = "Label has the secret in it, and would show it. Write what the token is for."
+	textLabelSecret  = "Label has the secret in it, and would show it. Write what the token is for." //nolint:gosec // no credential
 	textLabel        = "Label "
 
 	textAny           = "Any"
