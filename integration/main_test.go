@@ -132,8 +132,8 @@ func (s *leakSearch) secret(text string) {
 		parts = parts[1:]
 	}
 	for _, part := range parts {
-		if len(part) >= 24 {
-			s.secrets[part[:24]] = true
+		if len(part) >= secretStart {
+			s.secrets[part[:secretStart]] = true
 		}
 	}
 }
@@ -158,18 +158,64 @@ func (s *leakSearch) run() (leaks []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for where, text := range s.texts {
-		// Every secret begins with 24 characters of the base64url or hex alphabet: look up each window of the text.
-		for i := 0; i+24 <= len(text); i++ {
-			if s.secrets[string(text[i:i+24])] {
-				start, end := max(0, i-300), min(len(text), i+60)
-				leaks = append(leaks, fmt.Sprintf("%s: %s", where, bytes.ReplaceAll(text[start:end], []byte("\n"), []byte(" "))))
-				if len(leaks) >= 10 {
-					return leaks
-				}
+		for _, i := range s.find(text) {
+			start, end := max(0, i-300), min(len(text), i+60)
+			leaks = append(leaks, fmt.Sprintf("%s: %s", where, bytes.ReplaceAll(text[start:end], []byte("\n"), []byte(" "))))
+			if len(leaks) >= 10 {
+				return leaks
 			}
 		}
 	}
 	return leaks
+}
+
+// find returns where secrets begin in a text. Nearly all begin with characters of the base64url or hex alphabet, and are looked for
+// only where there are so many of them: there are a hundred megabytes of text.
+func (s *leakSearch) find(text []byte) (places []int) {
+	for secret := range s.secrets {
+		if strings.ContainsFunc(secret, func(c rune) bool { return c > 0x7f || !base64url[c] }) {
+			if i := bytes.Index(text, []byte(secret)); i >= 0 {
+				places = append(places, i)
+			}
+		}
+	}
+	run := 0
+	for i, c := range text {
+		if run++; !base64url[c] {
+			run = 0
+		}
+		if run >= secretStart && s.secrets[string(text[i+1-secretStart:i+1])] {
+			places = append(places, i+1-secretStart)
+		}
+	}
+	return places
+}
+
+// base64url has the characters of base64url (RFC 4648, section 5), and of hex.
+var base64url = func() (set [256]bool) {
+	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") {
+		set[c] = true
+	}
+	return set
+}()
+
+// secretStart is how many characters of a secret are searched for.
+const secretStart = 24
+
+// The search finds what it must find.
+func TestLeakSearchFinds(t *testing.T) {
+	var s leakSearch
+	token, phrase := sign(newSecret(), good("mark")), "a secret of words & signs, which is long"
+	s.secret(token)
+	s.secret(phrase)
+	parts := strings.Split(token, ".")
+	for text, found := range map[string]bool{
+		"nothing": false, "x" + parts[1] + "x": true, "." + parts[2]: true, parts[0]: false, "(" + phrase + ")": true, parts[1][:23]: false, parts[1][:24]: true, strings.ToUpper(phrase): false,
+	} {
+		if places := s.find([]byte(text)); (len(places) > 0) != found {
+			t.Errorf("%q: %v", text, places)
+		}
+	}
 }
 
 func readAnswer(t testing.TB, conn net.Conn) answer {
