@@ -40,6 +40,7 @@
 //	widget                         messenger-auth.js, as the panel hands it out
 //	internal/cause                 what people are told about each mistake
 //	internal/configtest            messengers with every setting, for tests
+//	internal/testsize              how much a test does, for tests
 //
 // To read how a request is decided, begin with auth.Handler.ServeHTTP.
 //

@@ -53,6 +53,12 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", strconv.Itoa(max(8, 2*runtime.GOMAXPROCS(0)))); err != nil {
 		panic(err)
 	}
+	if raced && flag.Lookup("test.run").Value.String() == "" && flag.Lookup("test.skip").Value.String() == "" {
+		fmt.Printf("not run with the race detector: the tests in files %s\n", strings.Join(otherPrograms, ", "))
+		if err := flag.Set("test.skip", testsIn(otherPrograms)); err != nil {
+			panic(err)
+		}
+	}
 	code := m.Run()
 	if leaks := search.run(); len(leaks) > 0 {
 		fmt.Println("FAIL: tokens or secrets were found where nobody may read them:")
@@ -70,6 +76,31 @@ func TestMain(m *testing.M) {
 	}
 	_ = os.RemoveAll(dir)
 	os.Exit(code)
+}
+
+// otherPrograms are the files whose tests spend their time in other programs: commands, browsers, scripts, and samples in other
+// languages. The race detector sees nothing of these, and what they ask of the gateway is asked by other tests as well.
+var otherPrograms = []string{"bench_*", "command_*", "docs_*", "panel_browser_*", "panel_procedures_*", "panel_samples_*", "panel_screenshots_*", "script_*", "token_libraries_*", "widget_*"}
+
+// testsIn returns an expression for the names of the tests in files.
+func testsIn(files []string) string {
+	var names []string
+	for _, pattern := range files {
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) == 0 {
+			panic(fmt.Sprint("no file is named ", pattern))
+		}
+		for _, file := range found {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				panic(err)
+			}
+			for _, name := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllSubmatch(text, -1) {
+				names = append(names, string(name[1]))
+			}
+		}
+	}
+	return "^(" + strings.Join(names, "|") + ")$"
 }
 
 // checkSuiteMetrics compares the metrics that the suite met with the documented table. After the whole suite none is missing.

@@ -8,13 +8,13 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/testsize"
 )
 
 // What an attacker can make the gateway do with one token is bounded by the cost of a usual forged one: at most twice that for the
@@ -153,12 +153,12 @@ func mutated(r *rand.Rand, header string) string {
 }
 
 func TestNoInventedHeaderCostsMuchMoreThanAUsualForgedToken(t *testing.T) {
-	if raceEnabled {
+	if testsize.Raced {
 		t.Skip("the race detector changes what code costs")
 	}
 	public := publicKey(t, &privateKey().PublicKey, "")
 	rs, hs := verifierOf(t, Policy{}, public), sharedTokenVerifier(t, Policy{})
-	soak := os.Getenv("MESSENGER_SOAK") != ""
+	soak := testsize.Soaking()
 	r := rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano())))
 	var worst []string // of each shape
 	for _, name := range slices.Sorted(maps.Keys(worstShapes)) {
@@ -205,7 +205,7 @@ func TestNoInventedHeaderCostsMuchMoreThanAUsualForgedToken(t *testing.T) {
 func TestAllocationsOfTheParserDoNotGrowWithTheText(t *testing.T) {
 	for name, shape := range worstShapes {
 		header := []byte(shape())
-		if got := testing.AllocsPerRun(20, func() { _ = strictjson.Object(header, nil) }); got > 20 && !raceEnabled { // it empties pools
+		if got := testing.AllocsPerRun(20, func() { _ = strictjson.Object(header, nil) }); got > 20 && !testsize.Raced { // it empties pools
 			t.Errorf("%s: %.0f allocations for %d bytes", name, got, len(header))
 		}
 	}

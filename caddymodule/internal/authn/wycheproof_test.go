@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/testsize"
 )
 
 // Wycheproof has signatures that implementations have accepted by mistake. It is a Go module of 60 MB, and therefore not in
@@ -119,6 +120,9 @@ var otherSignatures = map[sigkey.Algorithm][]string{
 }
 
 func TestSignaturesOfWycheproof(t *testing.T) {
+	if testsize.Raced {
+		t.Skip("not run with the race detector: it is arithmetic, which takes minutes there")
+	}
 	t.Parallel()
 	// Some of the invalid ones of the other files have the parameters of the algorithm that they are tried with.
 	fits := map[string]int{"rsa_signature_2048_sha384": 221, "rsa_pss_2048_sha256_mgf1_32": 108, "rsa_pss_2048_sha256_mgf1_0": 69}

@@ -12,13 +12,15 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/testsize"
 )
 
 // What another node has written is followed within poll_interval and a second, with many messengers held and 200 changes a
 // second, while the storage answers within 100 ms. The clock is a fake one, so that the machine does not matter.
 func TestFollowingIsFast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const held, rate, length = 2000, 200, 12 * time.Second
+		held, rate := testsize.Of(2000, 2000), testsize.Of(200, 200)
+		const length = 12 * time.Second
 		s := newServer()
 		a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
 		ctx, cancel := context.WithCancel(t.Context())
@@ -49,8 +51,8 @@ func TestFollowingIsFast(t *testing.T) {
 		var worst time.Duration
 		var failed, count int
 		var wg sync.WaitGroup
-		for i := range int(length.Seconds() * rate) {
-			time.Sleep(time.Second / rate)
+		for i := range int(length.Seconds()) * rate {
+			time.Sleep(time.Second / time.Duration(rate))
 			wg.Go(func() {
 				name, jti := names[rand.IntN(held)], fmt.Sprint("jti", i)
 				_, err := a.Revoke(ctx, name, ledger.Revocation{TokenID: ledger.TokenID(jti)}, "test")

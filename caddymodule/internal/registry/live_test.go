@@ -13,11 +13,15 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/testsize"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/turnstile"
 )
 
 // Names come from requests. Clients that make them up fill no memory, and evict no messenger that is asked for.
 func TestWhatANodeHasInMemoryIsBounded(t *testing.T) {
+	if testsize.Raced {
+		t.Skip("not run with the race detector, which has memory of its own")
+	}
 	n := newTestNode(t, newServer(), "a")
 	prepare(t, n)
 	heap := func() uint64 {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/testsize"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -177,7 +178,7 @@ func (w *settingsWriters) check(t *testing.T, seed uint64, last time.Duration) {
 //
 // MESSENGER_SEED runs one schedule, and MESSENGER_SEQUENCES another number of them.
 func TestManyWritersOfTheSameSettings(t *testing.T) {
-	first, schedules := uint64(0), uint64(80)
+	first, schedules := uint64(0), uint64(testsize.Of(60, 600))
 	if seed, err := strconv.ParseUint(os.Getenv("MESSENGER_SEED"), 10, 64); err == nil {
 		first, schedules = seed, 1
 	}
@@ -189,7 +190,7 @@ func TestManyWritersOfTheSameSettings(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) { w.run(t, seed) })
 	}
 	t.Log(fmt.Sprint(w.counts[acknowledged], " changes acknowledged, ", w.counts[unknown], " of unknown outcome, ", w.counts[refused], " refused; ", w.waited, " times the last change had to wait"))
-	if first == 0 && (w.counts[acknowledged] < 100 || w.counts[refused] < 100) {
+	if first == 0 && (w.counts[acknowledged] < int(schedules) || w.counts[refused] < int(schedules)) {
 		t.Errorf("%v, which shows nothing", w.counts)
 	}
 }

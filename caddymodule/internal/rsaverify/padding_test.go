@@ -9,10 +9,11 @@ import (
 	"maps"
 	"math/big"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/testsize"
 )
 
 // paddings are encoded messages that some parser has accepted for a digest, by what is wrong with them. An attacker who knows one
@@ -98,7 +99,7 @@ func paddings(size int, hash crypto.Hash, digest []byte) map[string][]byte {
 func TestEveryOtherPaddingIsRefused(t *testing.T) {
 	for i, p := range sharedPairs() {
 		for _, hash := range hashes {
-			if i > 0 && hash != crypto.SHA256 && os.Getenv("MESSENGER_SOAK") == "" {
+			if i > 0 && hash != crypto.SHA256 && !testsize.Soaking() {
 				continue
 			}
 			key, digest := New(p.public, hash), digestOf(hash, "a token")
@@ -123,7 +124,7 @@ func TestEveryByteOfTheEncodedMessageCounts(t *testing.T) {
 	valid := encode(size, digestInfos[crypto.SHA256], len(digest))
 	copy(valid[size-len(digest):], digest)
 	step := 5
-	if os.Getenv("MESSENGER_SOAK") != "" {
+	if testsize.Soaking() {
 		step = 1
 	}
 	for at := 1; at < size; at += step {
@@ -195,7 +196,7 @@ func compare(t *testing.T, p *pair, hash crypto.Hash, way, place byte, data []by
 // FuzzAgainstCryptoRSA lets a prepared key and crypto/rsa decide on anything.
 func FuzzAgainstCryptoRSA(f *testing.F) {
 	list := sharedPairs()
-	if os.Getenv("MESSENGER_SOAK") != "" { // such a key takes seconds to make
+	if testsize.Soaking() { // such a key takes seconds to make
 		list = append(list, pairOf(privateKey(f, 4096)))
 	}
 	for way := range byte(ways) {
@@ -212,7 +213,7 @@ func FuzzAgainstCryptoRSA(f *testing.F) {
 func TestRandomSignaturesAgainstCryptoRSA(t *testing.T) {
 	list, rounds := sharedPairs(), 150
 	end := time.Now()
-	if os.Getenv("MESSENGER_SOAK") != "" {
+	if testsize.Soaking() {
 		list, end = append(list, pairOf(privateKey(t, 4096))), end.Add(10*time.Minute)
 	}
 	seed := uint64(time.Now().UnixNano())

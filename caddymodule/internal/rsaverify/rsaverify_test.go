@@ -13,6 +13,8 @@ import (
 	"os/exec"
 	"sync"
 	"testing"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/testsize"
 )
 
 var (
@@ -262,7 +264,7 @@ func TestAVerificationAllocatesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	key.Verify(digest[:], signature)
-	if got := testing.AllocsPerRun(100, func() { key.Verify(digest[:], signature) }); got >= 1 && !raceEnabled {
+	if got := testing.AllocsPerRun(100, func() { key.Verify(digest[:], signature) }); got >= 1 && !testsize.Raced {
 		t.Errorf("got %g allocations, want none", got)
 	}
 }

@@ -2,13 +2,14 @@ package session
 
 import (
 	"fmt"
-	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/testsize"
 )
 
 // recorder is an Ender that records its last call.
@@ -229,18 +230,10 @@ func TestTimersAreSetAgain(t *testing.T) {
 	})
 }
 
-// soak scales a number of connections: a tenth, or all of them with MESSENGER_SOAK=1.
-func soak(n int) int {
-	if os.Getenv("MESSENGER_SOAK") != "1" {
-		return n / 10
-	}
-	return n
-}
-
 // Ten thousand connections run nothing while they are open, all end at once, and opening another one does not wait for
 // that.
 func TestManyConnections(t *testing.T) {
-	tracker, n := NewTracker(), soak(10_000)
+	tracker, n := NewTracker(), testsize.Of(1000, 10_000)
 	before := runtime.NumGoroutine()
 	var ended sync.WaitGroup
 	ended.Add(n)

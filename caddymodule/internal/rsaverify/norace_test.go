@@ -1,5 +1,0 @@
-//go:build !race
-
-package rsaverify
-
-const raceEnabled = false
