@@ -53,6 +53,7 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", strconv.Itoa(max(8, 2*runtime.GOMAXPROCS(0)))); err != nil {
 		panic(err)
 	}
+	flag.Parse()
 	if raced && flag.Lookup("test.run").Value.String() == "" && flag.Lookup("test.skip").Value.String() == "" {
 		fmt.Printf("not run with the race detector: the tests in files %s\n", strings.Join(otherPrograms, ", "))
 		if err := flag.Set("test.skip", testsIn(otherPrograms)); err != nil {
@@ -80,7 +81,7 @@ func TestMain(m *testing.M) {
 
 // otherPrograms are the files whose tests spend their time in other programs: commands, browsers, scripts, and samples in other
 // languages. The race detector sees nothing of these, and what they ask of the gateway is asked by other tests as well.
-var otherPrograms = []string{"bench_*", "command_*", "docs_*", "panel_browser_*", "panel_procedures_*", "panel_samples_*", "panel_screenshots_*", "script_*", "token_libraries_*", "widget_*"}
+var otherPrograms = []string{"bench_*", "command_*", "docs_*", "explain_*", "panel_browser_*", "panel_procedures_*", "panel_samples_*", "panel_screenshots_*", "script_*", "token_libraries_*", "widget_*"}
 
 // testsIn returns an expression for the names of the tests in files.
 func testsIn(files []string) string {
