@@ -83,10 +83,10 @@ func (h *Handler) parseAssertion(d *caddyfile.Dispenser) error {
 	h.Assertion = new(Assertion)
 	var lifetime *caddy.Duration
 	err := config.ParseBlock(d, "assertion", map[string]config.OptionParser{
-		"audience": config.ListOption(&h.Assertion.Audience),
-		"lifetime": config.DurationOption(&lifetime),
-		"header":   config.StringOption(&h.Assertion.Header),
-		"alg":      config.StringOption(&h.Assertion.Alg),
+		"audience": config.Option(&h.Assertion.Audience),
+		"lifetime": config.Option(&lifetime),
+		"header":   config.Option(&h.Assertion.Header),
+		"alg":      config.Option(&h.Assertion.Alg),
 	}, "audience")
 	if lifetime != nil {
 		h.Assertion.Lifetime = *lifetime

@@ -83,14 +83,14 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return d.Errf("messenger_auth takes one messenger, and %d words are given; write messenger_auth [<matcher>] [<messenger>]", len(args))
 	}
 	err := config.ParseBlock(d, "messenger_auth", map[string]config.OptionParser{
-		"mode":                config.ModeOption(&h.Mode),
+		"mode":                config.Option(&h.Mode),
 		"token_from":          h.parseTokenFrom,
-		"identity_header":     config.StringOption(&h.IdentityHeader),
-		"messenger_header":    config.StringOption(&h.MessengerHeader),
-		"claims_header":       config.StringOption(&h.ClaimsHeader),
-		"identity_encoding":   config.StringOption(&h.IdentityEncoding),
+		"identity_header":     config.Option(&h.IdentityHeader),
+		"messenger_header":    config.Option(&h.MessengerHeader),
+		"claims_header":       config.Option(&h.ClaimsHeader),
+		"identity_encoding":   config.Option(&h.IdentityEncoding),
 		"claim_header":        h.parseClaimHeader,
-		"websocket_rejection": config.StringOption(&h.WebSocketRejection),
+		"websocket_rejection": config.Option(&h.WebSocketRejection),
 		"logout_path":         h.parseLogoutPath,
 		"assertion":           h.parseAssertion,
 		"contact_limit":       h.parseContactLimit,
@@ -98,9 +98,9 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			h.CORS = &CORS{ExposedHeaders: d.RemainingArgs()}
 			return nil
 		},
-		"stream_types":    config.ListOption(&h.StreamTypes),
-		"ticket_path":     config.StringOption(&h.TicketPath),
-		"ticket_lifetime": config.DurationOption(&h.TicketLifetime),
+		"stream_types":    config.Option(&h.StreamTypes),
+		"ticket_path":     config.Option(&h.TicketPath),
+		"ticket_lifetime": config.Option(&h.TicketLifetime),
 		"forward_token": func(d *caddyfile.Dispenser) error {
 			if d.CountRemainingArgs() > 0 {
 				return d.Err("forward_token takes no value; remove the line to take tokens out of the request")
@@ -161,7 +161,7 @@ func (h *Handler) parseContactLimit(d *caddyfile.Dispenser) error {
 	h.ContactLimit = new(ContactLimit)
 	var most *int
 	err := config.ParseBlock(d, "contact_limit", map[string]config.OptionParser{
-		"connections": config.NumberOption(&most),
+		"connections": config.Option(&most),
 		"requests": func(d *caddyfile.Dispenser) error {
 			args := d.RemainingArgs()
 			ok := len(args) == 1

@@ -55,18 +55,17 @@ func hasType(header http.Header, want string) bool {
 	return false
 }
 
-// checkStreamTypes refuses what is not a media type that a response can be compared with. Its errors continue a sentence that
-// begins with the option.
-func checkStreamTypes(types []string) error {
-	for i, kind := range types {
+// checkStreamTypes refuses what is not a media type that a response can be compared with.
+func (h *Handler) checkStreamTypes() error {
+	for i, kind := range h.StreamTypes {
 		first, second, found := strings.Cut(kind, "/")
 		switch {
 		case !found || !httpguts.ValidHeaderFieldName(first) || !httpguts.ValidHeaderFieldName(second) || strings.Contains(kind, "*"):
-			return fmt.Errorf("%q is not a media type without parameters, such as application/x-ndjson", kind)
+			return fmt.Errorf("stream_types %q is not a media type without parameters, such as application/x-ndjson", kind)
 		case ascii.EqualFold(kind, eventStream):
-			return fmt.Errorf("%s: event streams are always ended; leave it out", kind)
-		case slices.ContainsFunc(types[:i], func(other string) bool { return ascii.EqualFold(kind, other) }):
-			return fmt.Errorf("%s: is given twice; remove one", kind)
+			return fmt.Errorf("stream_types %s: event streams are always ended; leave it out", kind)
+		case slices.ContainsFunc(h.StreamTypes[:i], func(other string) bool { return ascii.EqualFold(kind, other) }):
+			return fmt.Errorf("stream_types %s: is given twice; remove one", kind)
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,12 +27,11 @@ const closeWait = time.Second
 // forgot its marker must not be repeated in an answer.
 const maxProtocol = 64
 
-func checkRejection(rejection string) error {
-	switch rejection {
-	case "", rejectionClose, rejectionStatus:
+func (h *Handler) checkRejection() error {
+	if slices.Contains([]string{"", rejectionClose, rejectionStatus}, h.WebSocketRejection) {
 		return nil
 	}
-	return fmt.Errorf("websocket_rejection %q is not one of: close, status", rejection)
+	return fmt.Errorf("websocket_rejection %q is not one of: close, status", h.WebSocketRejection)
 }
 
 // closeHandshake completes a handshake and closes the WebSocket at once with the error code, because a browser hides the

@@ -173,7 +173,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("messenger_auth: %w", err)
 	}
 	h.headers = h.Contract()
-	h.sources = sources(h.TokenFrom)
+	h.sources = h.Sources()
 	h.CORS.prepare(h.sources)
 	h.takesQuery = slices.ContainsFunc(h.sources, func(s authn.Source) bool { return s.Kind == authn.Query || s.Kind == authn.Ticket })
 

@@ -113,25 +113,12 @@ func (h *Handler) checkSettings() error {
 	if h.LogoutPath == "" && h.LogoutEverywhere {
 		return errors.New("logout_everywhere needs a logout_path")
 	}
-	if err := h.checkTickets(); err != nil {
-		return err
+	for _, check := range []func() error{h.checkTickets, h.checkStreamTypes, h.checkRejection, h.CORS.check, h.ContactLimit.check, h.Assertion.check, h.checkHeaders} {
+		if err := check(); err != nil {
+			return err
+		}
 	}
-	if err := checkStreamTypes(h.StreamTypes); err != nil {
-		return fmt.Errorf("stream_types %w", err)
-	}
-	if err := checkRejection(h.WebSocketRejection); err != nil {
-		return err
-	}
-	if err := h.CORS.check(); err != nil {
-		return err
-	}
-	if err := h.ContactLimit.check(); err != nil {
-		return err
-	}
-	if err := h.Assertion.check(); err != nil {
-		return err
-	}
-	return h.checkHeaders()
+	return nil
 }
 
 // reservedHeaders are headers with a meaning for Caddy, for proxies or for the message itself, folded. One that ends in "-"
@@ -156,10 +143,7 @@ type ClaimHeader struct {
 
 // name names what the header carries: the claim, or the pointer.
 func (c *ClaimHeader) name() string {
-	if c.Path != "" {
-		return c.Path
-	}
-	return c.Claim
+	return cmp.Or(c.Path, c.Claim)
 }
 
 // path returns the place of a value that is not a top-level member.
@@ -173,25 +157,25 @@ func (c *ClaimHeader) path() (strictjson.Pointer, error) {
 	return strictjson.ParsePointer(c.Path)
 }
 
+// names returns the configured names of headers, or the defaults.
+func (h *Handler) names() upstream.Names {
+	return upstream.Names{
+		Identity:    cmp.Or(h.IdentityHeader, upstream.DefaultIdentityHeader),
+		Messenger:   cmp.Or(h.MessengerHeader, upstream.DefaultMessengerHeader),
+		Information: cmp.Or(h.ClaimsHeader, upstream.DefaultClaimsHeader),
+		Assertion:   h.Assertion.header(),
+	}
+}
+
 // Contract returns what the handler tells the upstream.
 func (h *Handler) Contract() upstream.Contract {
-	names := upstream.Names{Identity: h.identityHeader(), Messenger: h.messengerHeader(), Information: h.claimsHeader(), Assertion: h.Assertion.header(), Raw: h.IdentityEncoding == upstream.EncodingRaw, Sources: sources(h.TokenFrom)}
+	names := h.names()
+	names.Raw, names.Sources = h.IdentityEncoding == upstream.EncodingRaw, h.Sources()
 	for _, c := range h.ClaimHeaders {
 		path, _ := c.path() // it was checked
 		names.Claims, names.Paths, names.ClaimHeaders = append(names.Claims, c.name()), append(names.Paths, path), append(names.ClaimHeaders, c.Header)
 	}
 	return upstream.NewContract(names)
-}
-
-// These return the configured names or the defaults.
-func (h *Handler) identityHeader() string {
-	return cmp.Or(h.IdentityHeader, upstream.DefaultIdentityHeader)
-}
-func (h *Handler) messengerHeader() string {
-	return cmp.Or(h.MessengerHeader, upstream.DefaultMessengerHeader)
-}
-func (h *Handler) claimsHeader() string {
-	return cmp.Or(h.ClaimsHeader, upstream.DefaultClaimsHeader)
 }
 
 // MayServe reports whether requests for the messenger of that name can reach h.
@@ -202,7 +186,7 @@ func (h *Handler) Sources() authn.Sources { return sources(h.TokenFrom) }
 
 // Marker returns the subprotocol after which h expects a token, or "" if websocket_protocol is not one of its sources.
 func (h *Handler) Marker() string {
-	for _, source := range sources(h.TokenFrom) {
+	for _, source := range h.Sources() {
 		if source.Kind == authn.WebSocketProtocol && !source.Prefix {
 			return source.Name
 		}
@@ -226,9 +210,7 @@ func ReadHandler(text []byte, reg *registry.Registry) (*Handler, error) {
 
 // checkHeaders refuses header names that the upstream, or a proxy on the way, would drop or read differently.
 func (h *Handler) checkHeaders() error {
-	switch h.IdentityEncoding {
-	case "", upstream.EncodingPercent, upstream.EncodingRaw:
-	default:
+	if !slices.Contains([]string{"", upstream.EncodingPercent, upstream.EncodingRaw}, h.IdentityEncoding) {
 		return fmt.Errorf("identity_encoding %q is not one of: percent, raw", h.IdentityEncoding)
 	}
 	taken := map[string]string{}
@@ -242,17 +224,13 @@ func (h *Handler) checkHeaders() error {
 		taken[upstream.Fold(name)] = option
 		return nil
 	}
-	if err := check("identity_header", h.identityHeader()); err != nil {
-		return err
-	}
-	if err := check("messenger_header", h.messengerHeader()); err != nil {
-		return err
-	}
-	if err := check("claims_header", h.claimsHeader()); err != nil {
-		return err
-	}
-	if err := check("assertion", h.Assertion.header()); err != nil {
-		return err
+	names := h.names()
+	for _, option := range []struct{ name, header string }{
+		{"identity_header", names.Identity}, {"messenger_header", names.Messenger}, {"claims_header", names.Information}, {"assertion", names.Assertion},
+	} {
+		if err := check(option.name, option.header); err != nil {
+			return err
+		}
 	}
 	for i, claim := range h.ClaimHeaders {
 		option := "claim_header " + claim.name()

@@ -242,14 +242,10 @@ func endQuietly(cmd *cobra.Command, args []string, status int) error {
 }
 
 func exitStatus(err error) int {
-	var answer caddy.APIError
-	switch {
-	case err == nil:
+	if err == nil {
 		return 0
-	case !errors.As(err, &answer):
-		return 1
 	}
-	switch answer.HTTPStatus {
+	switch apierror.Status(err) {
 	case http.StatusNotFound:
 		return exitNotFound
 	case http.StatusConflict, http.StatusPreconditionFailed, http.StatusPreconditionRequired:

@@ -59,12 +59,9 @@ files are not overwritten. For a messenger with jwks, make a key set from
 }
 
 func (o *generateOptions) generate(w io.Writer) error {
-	var alg sigkey.Algorithm
-	if o.algorithm != "" {
-		var known bool
-		if alg, known = sigkey.ParseAlgorithm(o.algorithm); !known {
-			return fmt.Errorf("--alg %q is not an algorithm; name %s", o.algorithm, (sigkey.Asymmetric | sigkey.Symmetric).Text())
-		}
+	alg, err := algorithmOf(o.algorithm)
+	if err != nil {
+		return err
 	}
 	path := o.rsa + o.ec + o.ed25519
 	if path == "" {
@@ -79,19 +76,36 @@ func (o *generateOptions) generate(w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	der, err := x509.MarshalPKIXPublicKey(private.Public())
-	if err != nil {
-		return err
-	}
-	accepted := sigkey.Natural
-	if alg != 0 {
-		accepted = sigkey.AlgorithmsOf(alg)
-	}
-	public, err := sigkey.ParsePublic(der, "", accepted)
+	der, public, err := publicOf(private, alg)
 	if err != nil {
 		return fmt.Errorf("--alg %s does not fit: the key %w", alg, err)
 	}
 	return writeKeyPair(w, path, private, der, public.Algorithm())
+}
+
+// algorithmOf returns the algorithm that the flag --alg names, or none for "".
+func algorithmOf(name string) (sigkey.Algorithm, error) {
+	alg, known := sigkey.ParseAlgorithm(name)
+	if name != "" && !known {
+		return 0, fmt.Errorf("--alg %q is not an algorithm; name %s", name, (sigkey.Asymmetric | sigkey.Symmetric).Text())
+	}
+	return alg, nil
+}
+
+// accepting returns the algorithms for which a key is read: the one that --alg names, or else the usual one of its type.
+func accepting(alg sigkey.Algorithm) sigkey.Algorithms {
+	if alg == 0 {
+		return sigkey.Natural
+	}
+	return sigkey.AlgorithmsOf(alg)
+}
+
+// publicOf returns the public half of a key, as DER and as a gateway reads it.
+func publicOf(private crypto.Signer, alg sigkey.Algorithm) (der []byte, public *sigkey.Key, err error) {
+	if der, err = x509.MarshalPKIXPublicKey(private.Public()); err == nil {
+		public, err = sigkey.ParsePublic(der, "", accepting(alg))
+	}
+	return der, public, err
 }
 
 func (o *generateOptions) keyPair(alg sigkey.Algorithm) (crypto.Signer, error) {

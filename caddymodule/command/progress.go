@@ -69,5 +69,3 @@ func (p *progress) clear() {
 		p.on = false
 	}
 }
-
-func (p *progress) end() { p.clear() }

@@ -15,7 +15,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -181,7 +180,7 @@ func values(count int, what string) string {
 // steps takes steps until everything is done, and returns what they have done together.
 func (r *resealing) steps(ctx context.Context, q admin.ResealRequest, doing string) (total reseal.Step, err error) {
 	r.progress.begin(doing)
-	defer r.progress.end()
+	defer r.progress.clear()
 	failing := time.Time{} // since when
 	for {
 		var step reseal.Step
@@ -230,11 +229,8 @@ func interrupted(err error, after string) error {
 
 // isTransient reports whether it may help to try again: the gateway is being restarted, its storage is away, or it is busy.
 func isTransient(err error) bool {
-	var answer caddy.APIError
-	if !errors.As(err, &answer) {
-		return true
-	}
-	return answer.HTTPStatus == http.StatusServiceUnavailable || answer.HTTPStatus == http.StatusTooManyRequests || answer.HTTPStatus == 0
+	status := apierror.Status(err)
+	return status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests || status == 0
 }
 
 func add(total *reseal.Step, step reseal.Step) {

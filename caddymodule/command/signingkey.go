@@ -2,6 +2,7 @@ package command
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/hmac"
@@ -28,19 +29,14 @@ type signingKey struct {
 // parseSigningKey reads a private key in PEM (PKCS#8, PKCS#1 or SEC 1), or takes text as a shared token. named is the algorithm to sign
 // with; without it the key decides. It refuses what a messenger would refuse as the key's other half. An error never quotes text.
 func parseSigningKey(text []byte, encoding sharedtoken.Encoding, named string) (*signingKey, error) {
-	var alg sigkey.Algorithm
-	if named != "" {
-		var known bool
-		if alg, known = sigkey.ParseAlgorithm(named); !known {
-			return nil, fmt.Errorf("cannot sign with --alg %q; name %s", named, (sigkey.Asymmetric | sigkey.Symmetric).Text())
-		}
+	alg, known := sigkey.ParseAlgorithm(named)
+	if named != "" && !known {
+		return nil, fmt.Errorf("cannot sign with --alg %q; name %s", named, (sigkey.Asymmetric | sigkey.Symmetric).Text())
 	}
 	if block := privateBlock(text); block != nil {
 		return parsePrivate(block, alg)
 	}
-	if alg == 0 {
-		alg = sigkey.HS256
-	}
+	alg = cmp.Or(alg, sigkey.HS256)
 	secret, err := encoding.Decode(string(bytes.TrimRight(text, "\r\n")))
 	if err != nil {
 		return nil, err
@@ -92,15 +88,7 @@ func parsePrivate(block *pem.Block, alg sigkey.Algorithm) (*signingKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	accepted := sigkey.Natural
-	if alg != 0 {
-		accepted = sigkey.AlgorithmsOf(alg)
-	}
-	der, err := x509.MarshalPKIXPublicKey(private.Public())
-	if err != nil {
-		return nil, err
-	}
-	public, err := sigkey.ParsePublic(der, "", accepted)
+	_, public, err := publicOf(private, alg)
 	if err != nil {
 		return nil, err
 	}

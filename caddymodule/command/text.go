@@ -188,15 +188,11 @@ func tokensText(r *admin.TokenList) string {
 	return table(func(w io.Writer) {
 		fmt.Fprintln(w, "KID\tLABEL\tFINGERPRINT\tSTATE\tCREATED\tEND\tLAST USED\tMADE BY")
 		for _, t := range r.Tokens {
-			fingerprint := t.Fingerprint
-			if fingerprint == "" {
-				fingerprint = t.Origin
-			}
 			end := "no end date"
 			if t.End != nil {
 				end = date(t.End)
 			}
-			printable.Printf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", t.KeyID, cmp.Or(t.Label, "-"), fingerprint, t.State, date(&t.Created), end, hourOf(t.LastUsed), cmp.Or(t.MadeBy, "-"))
+			printable.Printf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", t.KeyID, cmp.Or(t.Label, "-"), cmp.Or(t.Fingerprint, t.Origin), t.State, date(&t.Created), end, hourOf(t.LastUsed), cmp.Or(t.MadeBy, "-"))
 		}
 	})
 }

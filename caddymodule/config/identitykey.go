@@ -1,8 +1,10 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -43,10 +45,7 @@ func ParseIdentityPath(text string) (strictjson.Pointer, error) {
 
 // IdentityName names where the identity is, for people: the identity key or the path.
 func (m *Messenger) IdentityName() string {
-	if m.IdentityPath != "" {
-		return m.IdentityPath
-	}
-	return m.IdentityKey
+	return cmp.Or(m.IdentityPath, m.IdentityKey)
 }
 
 // Issuers returns the accepted values of iss, or none if any is.
@@ -71,17 +70,9 @@ func CheckIdentityKey(claim string) error {
 		return errors.New("is not valid UTF-8")
 	}
 	for _, r := range claim {
-		if !unicode.IsLetter(r) && !unicode.IsMark(r) && !unicode.IsDigit(r) && !isIdentityKeySign(r) {
+		if !unicode.IsLetter(r) && !unicode.IsMark(r) && !unicode.IsDigit(r) && !strings.ContainsRune("_-.:/", r) {
 			return errors.New("has a character other than letters, digits and _ - . : /")
 		}
 	}
 	return nil
-}
-
-func isIdentityKeySign(r rune) bool {
-	switch r {
-	case '_', '-', '.', ':', '/':
-		return true
-	}
-	return false
 }

@@ -94,11 +94,8 @@ func (k PublicKey) isVerifiedBy(other PublicKey) bool {
 
 // KeySetURLs returns the URLs at which the keys of m are.
 func (m *Messenger) KeySetURLs() (urls []string) {
-	if m.JWKS != nil {
-		urls = append(urls, m.JWKS.Document())
-	}
-	if m.Previous != nil && m.Previous.JWKS != nil {
-		urls = append(urls, m.Previous.JWKS.Document())
+	for _, j := range m.keySets() {
+		urls = append(urls, j.Document())
 	}
 	return urls
 }

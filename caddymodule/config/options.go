@@ -41,24 +41,11 @@ func lineOption(read func(args []string) error) OptionParser {
 	}
 }
 
-func valueOption(target any) OptionParser {
+// Option parses an option with one value, or with one or more values for a list. Of a duration or number that is a pointer, the
+// absence means a default, and 0 switches off.
+func Option[T string | []string | *caddy.Duration | *int | Mode](target *T) OptionParser {
 	return lineOption(func(args []string) error { return readValue(target, args) })
 }
-
-// StringOption parses an option with one value.
-func StringOption(target *string) OptionParser { return valueOption(target) }
-
-// ListOption parses an option with one or more values.
-func ListOption(target *[]string) OptionParser { return valueOption(target) }
-
-// DurationOption is for durations whose absence means a default and whose 0 switches off.
-func DurationOption(target **caddy.Duration) OptionParser { return valueOption(target) }
-
-// NumberOption is for numbers whose absence means a default and whose 0 switches off.
-func NumberOption(target **int) OptionParser { return valueOption(target) }
-
-// ModeOption parses the option mode.
-func ModeOption(target *Mode) OptionParser { return valueOption(target) }
 
 // AtToken returns a dispenser whose current token is t, for errors that concern a block as a whole.
 func AtToken(t caddyfile.Token) *caddyfile.Dispenser {

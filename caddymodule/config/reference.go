@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 )
 
@@ -36,3 +37,36 @@ var ErrLiteralSecret = fmt.Errorf("shared_token %w", errLiteral)
 var errLiteral = errors.New("must be exactly one placeholder {env.NAME} or {file./path}; " +
 	"a secret must not be in the configuration, because everyone who can read it could sign tokens " +
 	"({$NAME} puts the value into the configuration; write {env.NAME} instead)")
+
+// Env returns the value of the environment variable.
+func (r Reference) Env() ([]byte, error) {
+	value := os.Getenv(r.Name)
+	if value == "" {
+		return nil, errors.New("the environment variable is not set or empty")
+	}
+	return []byte(value), nil
+}
+
+// KeyValues returns the values of the configuration that contain keys or placeholders for them.
+func (m *Messenger) KeyValues() []string {
+	switch {
+	case m.IsGenerated():
+		return nil
+	case m.SharedToken != nil:
+		return []string{m.SharedToken.Token}
+	}
+	values := make([]string, len(m.PublicKey))
+	for i, k := range m.PublicKey {
+		values[i] = k.Key
+	}
+	return values
+}
+
+// KeyPlace names the i-th key in an error: the placeholder, or its number if the configuration contains the key itself.
+func (m *Messenger) KeyPlace(i int) string {
+	value := m.KeyValues()[i]
+	if _, ok := ParseReference(value); ok {
+		return value
+	}
+	return fmt.Sprintf("number %d", i+1)
+}

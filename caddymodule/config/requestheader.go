@@ -60,14 +60,17 @@ var reservedHeaders = []struct {
 	{[]string{"if-none-match", "if-modified-since", "if-match", "if-unmodified-since", "if-range", "range"}, "is set by the gateway, which asks whether the key set has changed; remove it"},
 }
 
-// checkHeaderName returns an error for a header that cannot be configured. It goes on after the name.
+var errHeaderName = errors.New("does not begin with the name of a header; write one such as X-Api-Key")
+
+// checkHeaderName returns an error for a header that cannot be configured. It begins with the name, unless that is not one: it may be
+// the value, in the wrong place.
 func checkHeaderName(name string) error {
 	if !httpguts.ValidHeaderFieldName(name) {
-		return errors.New("does not begin with the name of a header; write one such as X-Api-Key")
+		return errHeaderName
 	}
 	for _, reserved := range reservedHeaders {
 		if slices.Contains(reserved.names, ascii.Lower(name)) {
-			return errors.New(reserved.reason)
+			return errors.New(name + " " + reserved.reason)
 		}
 	}
 	return nil
@@ -97,11 +100,11 @@ func checkHeaders(headers []RequestHeader, stored bool) error {
 	}
 	seen := make(map[string]bool)
 	for i, h := range headers {
-		if err := checkHeaderName(h.Name); err != nil {
-			if !httpguts.ValidHeaderFieldName(h.Name) { // it may be the value, in the wrong place
-				return fmt.Errorf("header number %d %w", i+1, err)
-			}
-			return fmt.Errorf("header %s %w", h.Name, err)
+		switch err := checkHeaderName(h.Name); {
+		case errors.Is(err, errHeaderName):
+			return fmt.Errorf("header number %d %w", i+1, err)
+		case err != nil:
+			return fmt.Errorf("header %w", err)
 		}
 		name := textproto.CanonicalMIMEHeaderKey(h.Name)
 		if seen[name] {
@@ -159,25 +162,18 @@ func readHeader(args []string) (RequestHeader, error) {
 	if len(args) != 2 {
 		return RequestHeader{}, errors.New("takes a name and a value: header X-Api-Key {env.NAME}, or header Authorization \"Bearer {file./path}\"")
 	}
-	h := RequestHeader{args[0], HiddenText(args[1])}
-	if err := checkHeaderName(h.Name); err != nil {
-		if !httpguts.ValidHeaderFieldName(h.Name) { // it may be the value, in the wrong place
-			return h, err
-		}
-		return h, fmt.Errorf("%s %w", h.Name, err)
-	}
-	return h, nil
+	return RequestHeader{args[0], HiddenText(args[1])}, checkHeaderName(args[0])
 }
 
 // ParseHeaderLine reads a header as it is in a request, "X-Api-Key: value". The name alone keeps the value that is stored.
 func ParseHeaderLine(line string) (RequestHeader, error) {
 	name, value, hasValue := strings.Cut(line, ":")
 	h := RequestHeader{strings.TrimSpace(name), HiddenText(strings.TrimSpace(value))}
-	if err := checkHeaderName(h.Name); err != nil {
-		if !httpguts.ValidHeaderFieldName(h.Name) {
-			return h, fmt.Errorf("has a line that %w", err)
-		}
-		return h, fmt.Errorf("%s %w", h.Name, err)
+	switch err := checkHeaderName(h.Name); {
+	case errors.Is(err, errHeaderName):
+		return h, fmt.Errorf("has a line that %w", err)
+	case err != nil:
+		return h, err
 	}
 	if hasValue && h.Value == "" {
 		return h, fmt.Errorf("%s has no value; write it behind the colon, or the name alone to keep the value that is stored", h.Name)

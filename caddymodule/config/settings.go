@@ -150,7 +150,7 @@ func (s Setting) Texts(m *Messenger) []string {
 
 // Choices returns the values that the setting can have, or nil if these are not a few.
 func (s Setting) Choices() []Choice {
-	if _, ok := s.field(new(Messenger)).(*Mode); ok {
+	if _, ok := s.kind().(*Mode); ok {
 		return Modes
 	}
 	return nil
@@ -179,9 +179,14 @@ func (m *Messenger) lists() iter.Seq2[string, []string] {
 	}
 }
 
+// kind returns a pointer of the type that the setting's field has.
+func (s Setting) kind() any {
+	return s.field(&Messenger{JWKS: new(JWKS), SharedToken: new(SharedToken)})
+}
+
 // IsList reports whether several lines add up.
 func (s Setting) IsList() bool {
-	switch s.field(&Messenger{JWKS: new(JWKS), SharedToken: new(SharedToken)}).(type) {
+	switch s.kind().(type) {
 	case *[]string, *[]PublicKey, *[]RequestHeader:
 		return true
 	}
@@ -190,13 +195,13 @@ func (s Setting) IsList() bool {
 
 // HasSecrets reports whether values of the setting are secrets, so that what was typed is not shown again.
 func (s Setting) HasSecrets() bool {
-	_, ok := s.field(&Messenger{JWKS: new(JWKS), SharedToken: new(SharedToken)}).(*[]RequestHeader)
+	_, ok := s.kind().(*[]RequestHeader)
 	return ok
 }
 
 // IsText reports whether the one value of the setting has lines.
 func (s Setting) IsText() bool {
-	_, ok := s.field(&Messenger{JWKS: new(JWKS), SharedToken: new(SharedToken)}).(*Roots)
+	_, ok := s.kind().(*Roots)
 	return ok
 }
 

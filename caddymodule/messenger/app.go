@@ -11,16 +11,13 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
@@ -29,13 +26,9 @@ import (
 
 // ActiveApp returns the app of the running configuration. Its errors are API errors.
 func ActiveApp() (*App, error) {
-	ctx := caddy.ActiveContext()
-	if ctx.Context == nil {
-		return nil, apierror.New(http.StatusServiceUnavailable, "no configuration is loaded")
-	}
-	app, err := ctx.AppIfConfigured("messenger")
+	app, err := registry.ActiveApp()
 	if err != nil {
-		return nil, apierror.New(http.StatusNotFound, "the running configuration has no messenger")
+		return nil, err
 	}
 	return app.(*App), nil
 }
@@ -194,10 +187,7 @@ func (a *App) storeKeys(files config.LoadedFiles) (keys [][]byte, err error) {
 
 // Start begins to fetch key sets, to watch key files, and to poll the store.
 func (a *App) Start() error {
-	interval := registry.DefaultPollInterval
-	if a.PollInterval != nil {
-		interval = time.Duration(*a.PollInterval)
-	}
+	interval := config.DurationOr(a.PollInterval, registry.DefaultPollInterval)
 	registry.VerifiedTokens.Resize(a.tokenCacheSize())
 	a.registry.UseMaxAge(config.DurationOr(a.StoreMaxAge, 0))
 	var ctx context.Context

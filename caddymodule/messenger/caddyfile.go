@@ -83,12 +83,12 @@ func parseShared(d *caddyfile.Dispenser, app *App) error {
 		}
 	}
 	return config.ParseBlock(d, "messenger", map[string]config.OptionParser{
-		"poll_interval":       once(app.PollInterval != nil, config.DurationOption(&app.PollInterval)),
-		"jwks_internal_hosts": config.ListOption(&app.JWKSInternalHosts),
+		"poll_interval":       once(app.PollInterval != nil, config.Option(&app.PollInterval)),
+		"jwks_internal_hosts": config.Option(&app.JWKSInternalHosts),
 		"store":               once(app.Store != nil, app.parseStore),
-		"store_max_age":       once(app.StoreMaxAge != nil, config.DurationOption(&app.StoreMaxAge)),
-		"assertion_issuer":    once(app.AssertionIssuer != "", config.StringOption(&app.AssertionIssuer)),
-		"token_cache_size":    once(app.TokenCacheSize != nil, config.NumberOption(&app.TokenCacheSize)),
+		"store_max_age":       once(app.StoreMaxAge != nil, config.Option(&app.StoreMaxAge)),
+		"assertion_issuer":    once(app.AssertionIssuer != "", config.Option(&app.AssertionIssuer)),
+		"token_cache_size":    once(app.TokenCacheSize != nil, config.Option(&app.TokenCacheSize)),
 	}, "jwks_internal_hosts")
 }
 

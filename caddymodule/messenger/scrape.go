@@ -24,6 +24,8 @@ type scrape struct {
 	tokenEnd, tokenInUseEnd                              *prometheus.Desc
 	readiness                                            *prometheus.Desc
 
+	all []*prometheus.Desc
+
 	mu           sync.Mutex
 	hits, misses uint64 // as reported last: the cache has two counters, and their sum may seem to decrease by one
 }
@@ -32,10 +34,12 @@ type scrape struct {
 var processScrape = newScrape()
 
 func newScrape() *scrape {
+	var all []*prometheus.Desc
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc(prometheus.BuildFQName(metrics.Namespace, metrics.Subsystem, name), help, labels, nil)
+		all = append(all, prometheus.NewDesc(prometheus.BuildFQName(metrics.Namespace, metrics.Subsystem, name), help, labels, nil))
+		return all[len(all)-1]
 	}
-	return &scrape{
+	s := &scrape{
 		cacheEntries:   desc("cache_entries", "Verified tokens in the cache."),
 		cacheHits:      desc("cache_hits_total", "Tokens that were in the cache and still valid."),
 		cacheMisses:    desc("cache_misses_total", "Tokens that were not in the cache, or no longer valid."),
@@ -56,12 +60,13 @@ func newScrape() *scrape {
 		tokenInUseEnd:  desc("shared_token_in_use_end_seconds", "Time until the shared token in use expires, if a newer one was not used yet; otherwise +Inf.", "messenger"),
 		readiness:      desc("readiness_requests", "Requests of the last 1h or 24h by their code; \"verified\" would pass under required.", "messenger", "window", "code"),
 	}
+	s.all = all
+	return s
 }
 
 // Describe implements prometheus.Collector.
 func (s *scrape) Describe(ch chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{s.cacheEntries, s.cacheHits, s.cacheMisses, s.cacheEvictions, s.jwksAge, s.jwksKeys, s.jwksStale,
-		s.storeAge, s.storeFailing, s.storeLag, s.storeWrites, s.storeWaiting, s.storeFacts, s.storeLost, s.storeAhead, s.connections, s.tokenEnd, s.tokenInUseEnd, s.readiness} {
+	for _, desc := range s.all {
 		ch <- desc
 	}
 }

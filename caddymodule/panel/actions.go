@@ -1,7 +1,6 @@
 package panel
 
 import (
-	"errors"
 	"net/http"
 	"strings"
 
@@ -9,6 +8,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
@@ -80,7 +80,7 @@ func (v *visit) saveMessenger(sent form) error {
 		return nil
 	}
 	_, _, err = v.app.Put(v.r.Context(), d.Name, settings, c, v.actor())
-	if isConflict(err) {
+	if apierror.Status(err) == http.StatusPreconditionFailed {
 		return v.showConflict(sent, f)
 	}
 	if answer, ok := isFormError(err); ok {
@@ -135,7 +135,7 @@ func (v *visit) showConflict(sent form, f *settingsForm) error {
 
 // keepForm shows an operator who may create messengers what was typed for one that was deleted in between.
 func (v *visit) keepForm(err error, sent form) error {
-	if !isStatus(err, http.StatusNotFound) || v.scoped() {
+	if apierror.Status(err) != http.StatusNotFound || v.scoped() {
 		return err
 	}
 	f := settingsFrom(sent)
@@ -156,7 +156,7 @@ func (v *visit) createMessenger(sent form) error {
 	f := settingsFrom(sent)
 	settings, wrong := f.settings(nil)
 	if err := config.CheckName(f.Name); err != nil {
-		wrong = append([]fieldError{{"name", sentence(textName + " " + err.Error())}}, wrong...)
+		wrong = append([]fieldError{{"name", cause.Sentence(textName + " " + err.Error())}}, wrong...)
 	}
 	check := func(m *config.Messenger) error {
 		if err := m.CheckStored(v.app.Store.IsInternal); err != nil {
@@ -171,7 +171,7 @@ func (v *visit) createMessenger(sent form) error {
 			return v.redirect("messenger", f.Name, "page", "keys", "done", "created")
 		case err == nil:
 			return v.redirect("messenger", f.Name, "done", "created")
-		case isConflict(err):
+		case apierror.Status(err) == http.StatusPreconditionFailed:
 			wrong = []fieldError{{"name", textNameTaken}}
 		case ok:
 			wrong = []fieldError{fieldErrorOf(answer)}
@@ -205,11 +205,7 @@ func (v *visit) mayDelete() (*messengerStatus, error) {
 }
 
 func (v *visit) showDelete() error {
-	d, err := v.mayDelete()
-	if err != nil {
-		return err
-	}
-	page, err := v.deletePage(d)
+	page, err := v.deletePage()
 	if err != nil {
 		return err
 	}
@@ -217,7 +213,11 @@ func (v *visit) showDelete() error {
 	return nil
 }
 
-func (v *visit) deletePage(d *messengerStatus) (*deleteView, error) {
+func (v *visit) deletePage() (*deleteView, error) {
+	d, err := v.mayDelete()
+	if err != nil {
+		return nil, err
+	}
 	page := &deleteView{view: v.messengerView("delete", d)}
 	n, known, err := activeKeys(v.app, v.r.Context(), d)
 	if err != nil {
@@ -232,24 +232,20 @@ func (v *visit) deletePage(d *messengerStatus) (*deleteView, error) {
 
 // deleteMessenger deletes the messenger whose name was typed.
 func (v *visit) deleteMessenger(sent form) error {
-	d, err := v.mayDelete()
-	if err != nil {
-		return err
-	}
-	page, err := v.deletePage(d)
+	page, err := v.deletePage()
 	if err != nil {
 		return err
 	}
 	switch page.Typed = sent.get("typed"); {
 	case sent.get("revision") == "":
 		return errNoRevision
-	case page.Typed != d.Name:
+	case page.Typed != v.name:
 		page.Errors = []fieldError{{"typed", textTypedOther}}
 		v.render(http.StatusUnprocessableEntity, "delete", page)
 		return nil
 	}
-	_, err = v.app.Remove(v.r.Context(), d.Name, change.Condition{Revision: sent.get("revision")}, v.actor())
-	if isConflict(err) {
+	_, err = v.app.Remove(v.r.Context(), v.name, change.Condition{Revision: sent.get("revision")}, v.actor())
+	if apierror.Status(err) == http.StatusPreconditionFailed {
 		page.Alert = textNotDeleted
 		v.render(http.StatusConflict, "delete", page)
 		return nil
@@ -264,10 +260,3 @@ var (
 	errReadOnly   = apierror.New(http.StatusConflict, textReadOnly)
 	errNoRevision = apierror.New(http.StatusBadRequest, textNoRevision)
 )
-
-func isConflict(err error) bool { return isStatus(err, http.StatusPreconditionFailed) }
-
-func isStatus(err error, status int) bool {
-	var answer caddy.APIError
-	return errors.As(err, &answer) && answer.HTTPStatus == status
-}

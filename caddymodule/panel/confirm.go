@@ -13,6 +13,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
@@ -100,7 +101,7 @@ func losses(a *admin.Service, ctx context.Context, d *messengerStatus, next *con
 	case !hasKeys, next.Previous != nil && next.Previous.Settings().SameMethod(old):
 		// there is nothing, or what the messenger has stays valid for some time
 	case old.Method() != next.Method():
-		list = append(list, fmt.Sprintf(textMethodRemoves, d.named(n, known), itOrThem(n)))
+		list = append(list, fmt.Sprintf(textMethodRemoves, d.named(n, known), change.ThemOrIt(n)))
 	default:
 		list = append(list, keyLosses(old, next, n, d.named(n, known))...)
 	}
@@ -153,7 +154,7 @@ func keyLosses(old, next *config.Messenger, n int, all string) (list []string) {
 		kept = slices.Delete(kept, at, at+1)
 	}
 	if len(removed) > 0 {
-		list = append(list, fmt.Sprintf(textKeysRemoved, len(removed), n, strings.Join(removed, ", "), itOrThem(len(removed))))
+		list = append(list, fmt.Sprintf(textKeysRemoved, len(removed), n, strings.Join(removed, ", "), change.ThemOrIt(len(removed))))
 	}
 	if len(other) > 0 {
 		list = append(list, fmt.Sprintf(textKeysOtherAlgorithm, len(other), n, strings.Join(other, ", ")))

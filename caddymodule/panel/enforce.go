@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 )
 
@@ -56,7 +57,7 @@ func (v *visit) enforce(sent form) error {
 	settings := d.Settings.CopySettings()
 	settings.Mode = config.ModeRequired
 	_, _, err = v.app.Put(v.r.Context(), d.Name, settings, change.Condition{Revision: sent.get("revision")}, v.actor())
-	if isConflict(err) {
+	if apierror.Status(err) == http.StatusPreconditionFailed {
 		return refuse(http.StatusConflict, textChangedMeanwhile)
 	}
 	if err != nil {

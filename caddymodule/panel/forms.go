@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
@@ -233,7 +234,7 @@ func (f *settingsForm) checkKeys() (wrong []fieldError) {
 			wrong = append(wrong, fieldError{field, textKeyIDOf + number + " " + hidden(k.KeyID)})
 			continue
 		}
-		text := sentence(textPublicKey + number + " " + err.Error())
+		text := cause.Sentence(textPublicKey + number + " " + err.Error())
 		if sigkey.IsSecret(err) || strings.Contains(k.Key, "PRIVATE KEY") || strings.Contains(k.Key, `"d"`) {
 			f.Keys[i].Key = ""
 			text += textPrivateKey
@@ -290,10 +291,10 @@ func fieldErrorOf(err caddy.APIError) fieldError {
 	text := err.Err.Error()
 	for _, f := range slices.Backward(formFields()) { // the options of a block before the block
 		if rest, ok := strings.CutPrefix(text, f.option+" "); ok && f.option != "" {
-			return fieldError{f.field, sentence(f.label + " " + rest)}
+			return fieldError{f.field, cause.Sentence(f.label + " " + rest)}
 		}
 	}
-	return fieldError{"name", sentence(text)}
+	return fieldError{"name", cause.Sentence(text)}
 }
 
 // isFormError reports whether err is about the content of the form, and can be fixed there.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
@@ -48,7 +49,7 @@ func (v *visit) showHistory() error {
 	}
 	page := &historyView{view: v.messengerView("history", d), More: h.More}
 	for _, c := range h.Changes {
-		shown := changeView{At: c.At, Action: cmp.Or(actionNames()[c.Action], capital(c.Action)), By: v.shownActor(c.By)}
+		shown := changeView{At: c.At, Action: cmp.Or(actionNames()[c.Action], cause.Capital(c.Action)), By: v.shownActor(c.By)}
 		for _, detail := range c.Details {
 			name, known := changeDetails()[detail.Name]
 			if !known || detail.Name == "connections" && detail.Value == "0" {

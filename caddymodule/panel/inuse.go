@@ -8,6 +8,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/diagnose"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
@@ -25,13 +26,13 @@ func inUse(a *admin.Service, d *messengerStatus, ring *admin.TokenList) string {
 				used++
 			}
 		}
-		parts = append(parts, fmt.Sprintf(textTokensUsed, counted(len(ring.Tokens), textSharedToken), used, wasOrWere(used)))
+		parts = append(parts, fmt.Sprintf(textTokensUsed, diagnose.Counted(len(ring.Tokens), textSharedToken), used, wasOrWere(used)))
 	}
 	requests := textRequestsUnknown
 	if d.Readiness != nil {
-		requests = fmt.Sprintf(textRequestsCounted, counted(d.Readiness.LastWindow().Valid, textRequest))
+		requests = fmt.Sprintf(textRequestsCounted, diagnose.Counted(d.Readiness.LastWindow().Valid, textRequest))
 	}
-	return strings.Join(append(parts, fmt.Sprintf(textOpenOf, requests, counted(a.ConnectionsOf(d.Name).Open, textOpenConnection))), " ")
+	return strings.Join(append(parts, fmt.Sprintf(textOpenOf, requests, diagnose.Counted(a.ConnectionsOf(d.Name).Open, textOpenConnection))), " ")
 }
 
 // inUseOf is inUse for a page that has not read the ring.

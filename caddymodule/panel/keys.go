@@ -97,11 +97,11 @@ func (v *visit) changePrevious(sent form) error {
 
 // notChanged answers a form about keys that was not carried out.
 func (v *visit) notChanged(err error) error {
-	if isConflict(err) {
+	if apierror.Status(err) == http.StatusPreconditionFailed {
 		return v.renderKeys(http.StatusConflict, textSentBefore)
 	}
 	if answer := (caddy.APIError{}); errors.As(err, &answer) && answer.HTTPStatus < http.StatusInternalServerError {
-		return v.renderKeys(answer.HTTPStatus, sentence(textNothingChanged+answer.Err.Error()))
+		return v.renderKeys(answer.HTTPStatus, cause.Sentence(textNothingChanged+answer.Err.Error()))
 	}
 	return err
 }
@@ -255,7 +255,7 @@ func (v *visit) refreshKeys() error {
 		if answer := (caddy.APIError{}); errors.As(err, &answer) {
 			err = answer.Err // it cannot be unwrapped
 		}
-		return v.renderKeys(http.StatusBadGateway, sentence(textNotFetched+keyserver.Reason(err).Error()))
+		return v.renderKeys(http.StatusBadGateway, cause.Sentence(textNotFetched+keyserver.Reason(err).Error()))
 	}
 	return v.redirect("messenger", v.name, "page", "keys", "done", "refreshed")
 }
@@ -307,7 +307,7 @@ func (v *visit) fetchFinding(m *registry.Messenger, result *admin.Explanation) [
 	}
 	text := textNeverFetched
 	if err := m.KeySet.Status().Err; err != nil {
-		text = sentence(textCannotFetch + keyserver.Reason(err).Error())
+		text = cause.Sentence(textCannotFetch + keyserver.Reason(err).Error())
 	}
 	return []diagnose.Finding{{Name: cause.KeysNotFetched.String(), Cause: text, Fix: textFixKeySet}}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
@@ -123,7 +124,7 @@ func (v *visit) showScope() error {
 	for _, name := range v.scope {
 		d, err := v.app.Describe(v.r.Context(), name)
 		switch {
-		case isStatus(err, http.StatusNotFound):
+		case apierror.Status(err) == http.StatusNotFound:
 			page.Missing = append(page.Missing, name)
 		case err != nil:
 			return err

@@ -8,6 +8,7 @@
 package panel
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -23,6 +24,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printlog"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/routing"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
@@ -94,9 +96,7 @@ func (p *Panel) Provision(ctx caddy.Context) error {
 	if err := p.checkSettings(); err != nil {
 		return fmt.Errorf("messenger_panel: %w", err)
 	}
-	if p.User == "" {
-		p.User = defaultPanelUser
-	}
+	p.User = cmp.Or(p.User, defaultPanelUser)
 	if err := routing.CheckNamedRoutes(ctx); err != nil {
 		return fmt.Errorf("messenger_panel: %w", err)
 	}
@@ -129,7 +129,7 @@ func (p *Panel) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	option := func(target *string, check func() error) config.OptionParser {
 		return func(d *caddyfile.Dispenser) error {
 			name := d.Token()
-			if err := config.StringOption(target)(d); err != nil {
+			if err := config.Option(target)(d); err != nil {
 				return err
 			}
 			if err := check(); err != nil {
@@ -276,7 +276,7 @@ func (v *visit) showError(err error) {
 	if status >= http.StatusInternalServerError {
 		v.logger.Error("answering a request to the control panel failed", zap.Error(err))
 	}
-	page := &errorView{view: v.view(errorTitle(status, !upstream.IsSafe(v.r.Method))), Text: sentence(text)}
+	page := &errorView{view: v.view(errorTitle(status, !upstream.IsSafe(v.r.Method))), Text: cause.Sentence(text)}
 	if name := v.r.URL.Query().Get("page"); v.name != "" && status != http.StatusNotFound {
 		if messengerPages[name].get == nil {
 			name = ""
@@ -285,21 +285,6 @@ func (v *visit) showError(err error) {
 	}
 	v.render(status, "error", page)
 }
-
-// sentence gives an error text the form of a sentence.
-func sentence(text string) string {
-	if text == "" {
-		return ""
-	}
-	text = capital(text)
-	if !strings.HasSuffix(text, ".") {
-		text += "."
-	}
-	return text
-}
-
-// capital returns text with a capital letter at its beginning.
-func capital(text string) string { return strings.ToUpper(text[:1]) + text[1:] }
 
 // redirect sends the browser to a page after a change, so that loading it again changes nothing. The location is a query
 // alone: only the browser knows below which path the panel is.

@@ -17,6 +17,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 )
@@ -218,7 +219,7 @@ func (v *visit) undoRevocation(sent form) error {
 	if at >= 0 {
 		err = v.app.UndoRevocation(v.r.Context(), v.name, list[at], v.actor())
 	}
-	if at < 0 || isStatus(err, http.StatusNotFound) {
+	if at < 0 || apierror.Status(err) == http.StatusNotFound {
 		return v.renderRevocations(http.StatusConflict, revokeForm{}, nil, textUndoneBefore)
 	}
 	if err != nil {
@@ -230,7 +231,7 @@ func (v *visit) undoRevocation(sent form) error {
 // revoked answers a form that was carried out, or not.
 func (v *visit) revoked(f revokeForm, done string, ended int, err error) error {
 	if answer := (caddy.APIError{}); errors.As(err, &answer) && answer.HTTPStatus < http.StatusInternalServerError && answer.HTTPStatus != http.StatusNotFound {
-		return v.renderRevocations(answer.HTTPStatus, f, nil, sentence(textNothingChanged+answer.Err.Error()))
+		return v.renderRevocations(answer.HTTPStatus, f, nil, cause.Sentence(textNothingChanged+answer.Err.Error()))
 	}
 	if err != nil {
 		return err
@@ -271,7 +272,7 @@ func (v *visit) target(f revokeForm) (target ledger.Revocation, expires *time.Ti
 	}
 	if len(wrong) == 0 {
 		if err := target.Check(); err != nil {
-			refuse(map[string]string{"contact": "contact", "token": "token"}[f.What], sentence(err.Error()))
+			refuse(map[string]string{"contact": "contact", "token": "token"}[f.What], cause.Sentence(err.Error()))
 		}
 	}
 	return target, nil, wrong, nil

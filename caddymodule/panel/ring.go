@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 )
@@ -53,14 +54,14 @@ func ringMistakes(sent form) (wrong []fieldError) {
 	action := sent.get("action")
 	if action == "import" {
 		if err := admin.CheckImported(sent.get("secret"), sharedtoken.Encoding(sent.get("encoding"))); err != nil {
-			wrong = append(wrong, fieldError{"secret", sentence(textSecret + err.Error())})
+			wrong = append(wrong, fieldError{"secret", cause.Sentence(textSecret + err.Error())})
 		}
 		if err := admin.CheckImportedKeyID(sent.get("kid"), sent.get("secret")); err != nil {
-			wrong = append(wrong, fieldError{"import-kid", sentence(textKeyID + err.Error())})
+			wrong = append(wrong, fieldError{"import-kid", cause.Sentence(textKeyID + err.Error())})
 		}
 	}
 	if err := ledger.CheckLabel(sent.get("label")); err != nil {
-		wrong = append(wrong, fieldError{labelField(action), sentence(textLabel + err.Error())})
+		wrong = append(wrong, fieldError{labelField(action), cause.Sentence(textLabel + err.Error())})
 	} else if admin.ShowsSecret(sent.get("label"), sent.get("secret")) {
 		wrong = append(wrong, fieldError{labelField(action), textLabelSecret})
 	}

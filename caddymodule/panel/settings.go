@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 )
 
@@ -161,7 +162,7 @@ func (r *formReader) read(s config.Setting, m *config.Messenger, sent string) {
 		values = nil // it is the default
 	}
 	if err := s.Replace(m, values); err != nil {
-		r.refuse(s.Member(), sentence(s.Label+" "+err.Error()))
+		r.refuse(s.Member(), cause.Sentence(s.Label+" "+err.Error()))
 	}
 }
 

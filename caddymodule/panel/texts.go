@@ -151,21 +151,6 @@ func (d *messengerStatus) named(n int, known bool) string {
 	return fmt.Sprintf("the %d %ss", n, kind)
 }
 
-func itOrThem(n int) string {
-	if n == 1 {
-		return "it"
-	}
-	return "them"
-}
-
-// counted is a number of things: "1 key", "2 keys".
-func counted[N int | uint64](n N, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
-}
-
 func wasOrWere(n int) string {
 	if n == 1 {
 		return "was"

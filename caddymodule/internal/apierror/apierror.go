@@ -34,10 +34,8 @@ func Storage(err error) error {
 	return caddy.APIError{HTTPStatus: status, Err: fmt.Errorf("the storage: %w", err)}
 }
 
-// IsUnreadable reports whether an API error means that a value exists in the storage and cannot be trusted.
-func IsUnreadable(err error) bool {
-	if answer, ok := errors.AsType[caddy.APIError](err); ok {
-		err = answer.Err
-	}
-	return vault.IsUnreadable(err)
+// Status returns the status of an API error, or 0 for any other.
+func Status(err error) int {
+	answer, _ := errors.AsType[caddy.APIError](err)
+	return answer.HTTPStatus
 }

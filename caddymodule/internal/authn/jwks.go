@@ -1,6 +1,7 @@
 package authn
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
 	"sync"
@@ -196,10 +197,7 @@ func (j *JWKS) usable(now time.Time) *keySnapshot {
 }
 
 func (j *JWKS) algorithms() sigkey.Algorithms {
-	if j.settings.Algorithms == 0 {
-		return DefaultAlgorithms
-	}
-	return j.settings.Algorithms
+	return cmp.Or(j.settings.Algorithms, DefaultAlgorithms)
 }
 
 func (j *JWKS) active() []*sigkey.Key {

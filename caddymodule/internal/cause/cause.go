@@ -11,7 +11,9 @@ package cause
 
 import (
 	"errors"
+	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // A Cause is one mistake. The set is closed.
@@ -28,48 +30,11 @@ type Info struct {
 	Fix  string // what to do about it
 }
 
-// A Section is a part of the documentation.
-type Section struct {
-	Title   string
-	About   string // where these causes are named
-	Subject string // what the texts go on after; "" if they are whole clauses
-	Causes  []Cause
-}
-
 // Info returns the row of c.
 func (c Cause) Info() Info { return table[c] }
 
 // String returns the name of c, or "" for None.
 func (c Cause) String() string { return table[c].Name }
-
-// All returns all causes but None, in the order of the documentation.
-func All() (all []Cause) {
-	for c := None + 1; c < end; c++ {
-		all = append(all, c)
-	}
-	return all
-}
-
-// Sections returns the sections of the documentation. Each cause is in exactly one of them.
-func Sections() []Section {
-	between := func(first, next Cause) (list []Cause) {
-		for c := first; c < next; c++ {
-			list = append(list, c)
-		}
-		return list
-	}
-	return []Section{
-		{"What a page sends", "the log and `explain`", "", between(SchemeAlone, TextIsHeader)},
-		{"The form of the token", "the log and `explain`", "", between(TextIsHeader, AlgXMLDSig)},
-		{"Algorithm, key and signature", "the log and `explain`", "", between(AlgXMLDSig, TimeMilliseconds)},
-		{"Claims", "the log and `explain`", "", between(TimeMilliseconds, IdentityFraction)},
-		{"The contact identity", "the log and `explain`", "", between(IdentityFraction, SecretQuoted)},
-		{"Shared tokens", "the log, `explain`, and a warning at load", "The secret", between(SecretQuoted, KeyEmpty)},
-		{"Keys", "the error at load, the form of the panel, and `sign`", "The key", between(KeyEmpty, ServerAuthority)},
-		{"Key servers", "the log, `keys`, and `explain`", "", between(ServerAuthority, PathPrefixGone)},
-		{"Addresses", "the log", "", between(PathPrefixGone, end)},
-	}
-}
 
 // An Error is a cause as an error, for what is found while a configuration is loaded. It goes on after the name of what is wrong.
 type Error struct {
@@ -106,10 +71,14 @@ func Of(err error) Cause {
 
 // Sentence makes a sentence of a clause.
 func Sentence(clause string) string {
-	letters := []rune(clause)
-	if len(letters) == 0 {
+	if clause == "" {
 		return ""
 	}
-	letters[0] = unicode.ToUpper(letters[0])
-	return string(letters) + "."
+	return strings.TrimSuffix(Capital(clause), ".") + "."
+}
+
+// Capital returns text with a capital letter at its beginning.
+func Capital(text string) string {
+	first, size := utf8.DecodeRuneInString(text)
+	return string(unicode.ToUpper(first)) + text[size:]
 }

@@ -12,7 +12,7 @@ import (
 // A cause without a text or a fix would leave people with a name alone.
 func TestEveryCauseHasItsRow(t *testing.T) {
 	var names, texts []string
-	for _, c := range All() {
+	for _, c := range all() {
 		info := c.Info()
 		if info.Name == "" || info.Text == "" || info.Fix == "" || strings.Trim(info.Name, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
 			t.Errorf("the cause number %d has the row %+v, want a name, a text and a fix", c, info)
@@ -35,13 +35,13 @@ func TestEveryCauseHasItsRow(t *testing.T) {
 
 func TestEveryCauseIsInOneSection(t *testing.T) {
 	var listed []Cause
-	for _, s := range Sections() {
+	for _, s := range sections() {
 		if len(s.Causes) == 0 || s.Title == "" || s.About == "" {
 			t.Errorf("the section %+v is not complete", s)
 		}
 		listed = append(listed, s.Causes...)
 	}
-	if !slices.Equal(listed, All()) {
+	if !slices.Equal(listed, all()) {
 		t.Error("the sections do not have every cause once, in the order of the constants")
 	}
 }
@@ -66,11 +66,11 @@ func page() string {
 		"The gateway names these mistakes: in its log, where a refusal has the name as `cause`, in `caddy messenger explain` and in the\n" +
 		"panel's token test, and in the error of a configuration that does not load. Answers to clients have only the\n" +
 		"[error code](errors.md). The tests write this page from the table in `caddymodule/internal/cause`.\n\nContents:")
-	for i, s := range Sections() {
+	for i, s := range sections() {
 		fmt.Fprintf(&b, "%s [%s](#%s)", map[bool]string{true: " ·"}[i > 0], s.Title, strings.NewReplacer(" ", "-", ",", "").Replace(strings.ToLower(s.Title)))
 	}
 	b.WriteByte('\n')
-	for _, s := range Sections() {
+	for _, s := range sections() {
 		fmt.Fprintf(&b, "\n## %s\n\nNamed in %s.\n\n| cause | what is wrong | what to do |\n|---|---|---|\n", s.Title, s.About)
 		for _, c := range s.Causes {
 			text := strings.TrimSpace(s.Subject + " " + c.Info().Text)
@@ -98,5 +98,42 @@ func TestDocumentationIsOfThisTable(t *testing.T) {
 	}
 	if string(text) != page() {
 		t.Error("caddymodule/docs/causes.md is not what the table says; write it with: MESSENGER_WRITE_DOCS=1 go test ./caddymodule/internal/cause")
+	}
+}
+
+// A section is a part of the documentation.
+type section struct {
+	Title   string
+	About   string // where these causes are named
+	Subject string // what the texts go on after; "" if they are whole clauses
+	Causes  []Cause
+}
+
+// all returns all causes but None, in the order of the documentation.
+func all() (all []Cause) {
+	for c := None + 1; c < end; c++ {
+		all = append(all, c)
+	}
+	return all
+}
+
+// sections returns the sections of the documentation. Each cause is in exactly one of them.
+func sections() []section {
+	between := func(first, next Cause) (list []Cause) {
+		for c := first; c < next; c++ {
+			list = append(list, c)
+		}
+		return list
+	}
+	return []section{
+		{"What a page sends", "the log and `explain`", "", between(SchemeAlone, TextIsHeader)},
+		{"The form of the token", "the log and `explain`", "", between(TextIsHeader, AlgXMLDSig)},
+		{"Algorithm, key and signature", "the log and `explain`", "", between(AlgXMLDSig, TimeMilliseconds)},
+		{"Claims", "the log and `explain`", "", between(TimeMilliseconds, IdentityFraction)},
+		{"The contact identity", "the log and `explain`", "", between(IdentityFraction, SecretQuoted)},
+		{"Shared tokens", "the log, `explain`, and a warning at load", "The secret", between(SecretQuoted, KeyEmpty)},
+		{"Keys", "the error at load, the form of the panel, and `sign`", "The key", between(KeyEmpty, ServerAuthority)},
+		{"Key servers", "the log, `keys`, and `explain`", "", between(ServerAuthority, PathPrefixGone)},
+		{"Addresses", "the log", "", between(PathPrefixGone, end)},
 	}
 }

@@ -76,10 +76,11 @@ func (c Condition) Confirms(lost config.Loss, otherwise string) error {
 		return nil
 	}
 	return apierror.New(http.StatusPreconditionRequired, fmt.Sprintf("this takes %s out of use, and tokens that are signed with %s are refused from then on; nothing was changed: confirm the number %d, or %s",
-		lost, themOrIt(n), n, otherwise))
+		lost, ThemOrIt(n), n, otherwise))
 }
 
-func themOrIt(n int) string {
+// ThemOrIt returns the word for so many things.
+func ThemOrIt(n int) string {
 	if n == 1 {
 		return "it"
 	}

@@ -121,7 +121,7 @@ func FuzzFind(f *testing.F) {
 		f.Add(m.text)
 	}
 	known := make(map[string]bool)
-	for _, c := range cause.All() {
+	for c := cause.None + 1; c <= cause.PathPrefixGone; c++ { // the last one
 		known[c.String()] = true
 	}
 	all := gateway(f)

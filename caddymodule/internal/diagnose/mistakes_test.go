@@ -148,11 +148,9 @@ func TestMistakesAreNamed(t *testing.T) {
 		})
 		seen = append(seen, m.want)
 	}
-	for _, section := range cause.Sections() {
-		for _, c := range section.Causes {
-			if c < cause.SecretQuoted && !slices.Contains(seen, c) {
-				t.Errorf("no input of this test leads to %s", c)
-			}
+	for c := cause.None + 1; c < cause.SecretQuoted; c++ {
+		if !slices.Contains(seen, c) {
+			t.Errorf("no input of this test leads to %s", c)
 		}
 	}
 }

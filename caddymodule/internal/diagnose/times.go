@@ -73,10 +73,10 @@ func Duration(d time.Duration) string {
 		if n == 0 {
 			continue
 		}
-		text := plural(int64(n), unit.name)
+		text := Counted(int64(n), unit.name)
 		if unit.next && n < 10 {
 			if rest := (d % unit.size) / units[i+1].size; rest > 0 {
-				text += " " + plural(int64(rest), units[i+1].name)
+				text += " " + Counted(int64(rest), units[i+1].name)
 			}
 		}
 		return text
@@ -84,9 +84,10 @@ func Duration(d time.Duration) string {
 	return "0 seconds"
 }
 
-func plural(n int64, unit string) string {
+// Counted is a number of things: "1 key", "2 keys".
+func Counted[N int | int64 | uint64](n N, thing string) string {
 	if n == 1 {
-		return "1 " + unit
+		return "1 " + thing
 	}
-	return fmt.Sprintf("%d %ss", n, unit)
+	return fmt.Sprintf("%d %ss", n, thing)
 }

@@ -41,12 +41,12 @@ type oldRecord struct {
 	Revocations []Revocation `json:"revocations"`
 }
 
-// recordKey returns the key of the record that an older version kept in place of a journal.
-func (j *Journal) recordKey() string { return path.Join(vault.StoreRoot, j.Name, j.Kind) }
+// RecordKey returns the key of the record that an older version kept in place of a journal.
+func (j *Journal) RecordKey() string { return path.Join(vault.StoreRoot, j.Name, j.Kind) }
 
 // carryOver reads the record of an older version, if there is one that was not carried over.
 func (j *Journal) carryOver(ctx context.Context, v *vault.Vault, names []string, write bool) error {
-	if _, found := slices.BinarySearch(names, j.recordKey()); !found {
+	if _, found := slices.BinarySearch(names, j.RecordKey()); !found {
 		j.setRecordError(nil)
 		return nil
 	}
@@ -62,7 +62,7 @@ func (j *Journal) carryOver(ctx context.Context, v *vault.Vault, names []string,
 	if carried && checked {
 		return nil
 	}
-	text, err := v.LoadRecord(ctx, j.recordKey())
+	text, err := v.LoadRecord(ctx, j.RecordKey())
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
@@ -134,7 +134,7 @@ func (j *Journal) setRecordError(err error) {
 func (j *Journal) factsOfRecord(text []byte) (map[vault.Key][]json.RawMessage, string, error) {
 	var r oldRecord
 	if json.Unmarshal(text, &r) != nil || j.Kind == KindStored && len(r.Settings) == 0 { // the error could quote a secret
-		return nil, "", fmt.Errorf("%s: %w", j.recordKey(), vault.ErrDamaged)
+		return nil, "", fmt.Errorf("%s: %w", j.RecordKey(), vault.ErrDamaged)
 	}
 	sum := sha256.Sum256(text)
 	digest := hex.EncodeToString(sum[:])
@@ -204,7 +204,7 @@ func (j *Journal) batchesOf(incarnation string, groups [][]*Fact) (map[vault.Key
 		}
 		for _, f := range group {
 			if err := f.check(); err != nil {
-				return nil, fmt.Errorf("%s: %w", j.recordKey(), err)
+				return nil, fmt.Errorf("%s: %w", j.RecordKey(), err)
 			}
 		}
 		texts, err := Encode(group)
@@ -234,7 +234,7 @@ func (j *Journal) checkRecord(ctx context.Context, v *vault.Vault) (changed bool
 		return false
 	}
 	if gone {
-		_ = v.Delete(ctx, j.recordKey()) // the next sweep tries again
+		_ = v.Delete(ctx, j.RecordKey()) // the next sweep tries again
 	}
 	return carried.Key != digest
 }
@@ -253,5 +253,5 @@ func (j *Journal) Unwritten() bool {
 
 // DeleteRecord deletes the record of an older version, if there is one.
 func (j *Journal) DeleteRecord(ctx context.Context, v *vault.Vault) error {
-	return v.Delete(ctx, j.recordKey())
+	return v.Delete(ctx, j.RecordKey())
 }

@@ -51,7 +51,7 @@ type CopiedRevocation struct {
 // Copy returns what the journal says, or nil if there is nothing. The copy has secrets.
 func (j *Journal) Copy(now time.Time) (c *Copy) {
 	j.view(func(_ string, l *ledger) {
-		if l == nil || len(l.facts) == 0 {
+		if len(l.facts) == 0 {
 			return
 		}
 		c = new(Copy)
@@ -315,9 +315,6 @@ func (j *Journal) Current() string {
 func (j *Journal) IsRevoked(v Revocation, now time.Time) (revoked bool) {
 	target := v.target()
 	j.view(func(_ string, l *ledger) {
-		if l == nil {
-			return
-		}
 		for f := range l.active() {
 			old := f.Revocation
 			longEnough := v.Until == nil || old.Until == nil || !old.Until.Before(*v.Until)

@@ -60,6 +60,3 @@ func (j *Journal) IsCarriedOver() (carried, deleted bool) {
 	}
 	return carried, deleted
 }
-
-// RecordKey returns the key of the record that the first versions kept in place of a journal.
-func (j *Journal) RecordKey() string { return j.recordKey() }

@@ -49,9 +49,6 @@ func (l *ledger) action(f *Fact) string {
 // Events returns what has happened to the messenger, the latest first.
 func (j *Journal) Events() (events []Event) {
 	j.view(func(_ string, l *ledger) {
-		if l == nil {
-			return
-		}
 		for _, f := range l.facts {
 			e := Event{At: f.At.UTC(), Action: l.action(f), By: f.By, Detail: f.KeyID}
 			switch {

@@ -194,22 +194,22 @@ func (j *Journal) current() string {
 	return best
 }
 
-// view calls f with the current incarnation and its ledger, which is nil if there is no messenger.
-func (j *Journal) view(f func(incarnation string, l *ledger)) {
+// view calls f with the current incarnation and its ledger, and returns false if there is no messenger.
+func (j *Journal) view(f func(incarnation string, l *ledger)) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	incarnation := j.current()
 	if incarnation == "" {
-		f("", nil)
-		return
+		return false
 	}
 	f(incarnation, j.ledger(incarnation))
+	return true
 }
 
 // Record returns what the facts say, or nil if there is no messenger, or nothing about a configured one.
 func (j *Journal) Record() (r *Record) {
 	j.view(func(incarnation string, l *ledger) {
-		if l != nil && len(l.facts) > 0 {
+		if len(l.facts) > 0 {
 			r = l.record(incarnation)
 		}
 	})

@@ -38,11 +38,7 @@ func (j *Journal) NextVersion(settings *config.Messenger, now time.Time) (facts 
 		return nil, "", err
 	}
 	facts = []*Fact{v}
-	j.view(func(current string, l *ledger) {
-		if l == nil {
-			incarnation, v.Number, v.Created = newID(), 1, &v.At
-			return
-		}
+	if !j.view(func(current string, l *ledger) {
 		parent := l.version()
 		incarnation = current
 		v.Parent, v.Number, v.Created = parent.ID, parent.Number+1, parent.Created
@@ -54,7 +50,9 @@ func (j *Journal) NextVersion(settings *config.Messenger, now time.Time) (facts 
 		if reset := l.ringReset(v, settings, now); reset != nil {
 			facts = append(facts, reset)
 		}
-	})
+	}) {
+		incarnation, v.Number, v.Created = newID(), 1, &v.At
+	}
 	return facts, incarnation, nil
 }
 
@@ -258,9 +256,8 @@ func (j *Journal) Revoke(v Revocation, m *config.Messenger, now time.Time) (inca
 	at := j.stamp(now)
 	err = ErrNothing
 	j.view(func(current string, l *ledger) {
-		if incarnation = current; l != nil {
-			facts, err = l.revocationFacts(v, at, now, time.Duration(m.MaxLifetime))
-		}
+		incarnation = current
+		facts, err = l.revocationFacts(v, at, now, time.Duration(m.MaxLifetime))
 	})
 	return incarnation, facts, err
 }
@@ -270,9 +267,7 @@ func (j *Journal) Undo(v *Revocation, now time.Time) (incarnation string, undo *
 	at := j.stamp(now)
 	err = ErrNotRevoked
 	j.view(func(current string, l *ledger) {
-		if incarnation = current; l == nil {
-			return
-		}
+		incarnation = current
 		target := v.target()
 		if ids := l.revocationsOf(target); len(ids) > 0 {
 			undo, err = NewFact(factUndo, at, ids...), nil
@@ -290,7 +285,7 @@ func (j *Journal) Undo(v *Revocation, now time.Time) (incarnation string, undo *
 func (j *Journal) CheckUndone(undo *Fact) (err error) {
 	j.view(func(_ string, l *ledger) {
 		for _, id := range undo.Of {
-			if l != nil && l.facts[id] != nil && l.isCovered(l.facts[id]) {
+			if l.facts[id] != nil && l.isCovered(l.facts[id]) {
 				err = ErrCovers
 			}
 		}
@@ -302,9 +297,6 @@ func (j *Journal) CheckUndone(undo *Fact) (err error) {
 func (j *Journal) Revocations(bound time.Duration, now time.Time) []Revocation {
 	list := []Revocation{}
 	j.view(func(_ string, l *ledger) {
-		if l == nil {
-			return
-		}
 		for _, v := range slices.Backward(l.activeRevocations(now)) {
 			kept := v.KeptUntil(bound)
 			if kept != nil && !now.Before(*kept) {
@@ -322,9 +314,7 @@ func (j *Journal) Revocations(bound time.Duration, now time.Time) []Revocation {
 // Rules returns what the revocations mean for a verifier.
 func (j *Journal) Rules(now time.Time) (rules []authn.Revocation) {
 	j.view(func(_ string, l *ledger) {
-		if l != nil {
-			rules = l.rules(now)
-		}
+		rules = l.rules(now)
 	})
 	return rules
 }
@@ -332,9 +322,7 @@ func (j *Journal) Rules(now time.Time) (rules []authn.Revocation) {
 // AddedRules returns the rules of the revocations that are new in e. One may have been undone since it was read.
 func (j *Journal) AddedRules(e Effect) (rules []authn.Revocation) {
 	j.view(func(_ string, l *ledger) {
-		if l != nil {
-			rules = l.rulesOf(e.added)
-		}
+		rules = l.rulesOf(e.added)
 	})
 	return rules
 }

@@ -67,10 +67,15 @@ func generate(l *ledger, at, now time.Time) (*NewToken, []*Fact, error) {
 	if len(ring) >= maxRing {
 		return nil, nil, errRingFull
 	}
+	made, f := l.newToken(ring, at, now)
+	return made, []*Fact{f}, nil
+}
+
+// newToken returns a token that is generated now, and its fact.
+func (l *ledger) newToken(ring []Token, at, now time.Time) (*NewToken, *Fact) {
 	f := NewFact(factToken, at)
-	f.KeyID, f.Token, f.Knows = newKeyID(ring, now), sharedtoken.Generate(), l.resetIDs()
-	f.Number = l.number()
-	return &NewToken{KeyID: f.KeyID, Token: f.Token, Created: at.UTC().Truncate(time.Second)}, []*Fact{f}, nil
+	f.KeyID, f.Token, f.Knows, f.Number = newKeyID(ring, now), sharedtoken.Generate(), l.resetIDs(), l.number()
+	return &NewToken{KeyID: f.KeyID, Token: f.Token, Created: at.UTC().Truncate(time.Second)}, f
 }
 
 // rotate adds a token, and lets those expire after overlap that do not expire anyway. Without an overlap it revokes them all.
@@ -96,14 +101,11 @@ func rotate(overlap time.Duration) ringChange {
 		if overlap > 0 && len(ring) >= maxRing {
 			return nil, nil, errRingFull
 		}
-		f := NewFact(factToken, at)
-		f.KeyID, f.Token, f.Knows = newKeyID(ring, now), sharedtoken.Generate(), l.resetIDs()
-		f.Number = l.number()
-		facts := []*Fact{f}
-		if len(ending.Of) > 0 {
-			facts = append(facts, ending)
+		made, f := l.newToken(ring, at, now)
+		if len(ending.Of) == 0 {
+			return made, []*Fact{f}, nil
 		}
-		return &NewToken{KeyID: f.KeyID, Token: f.Token, Created: at.UTC().Truncate(time.Second)}, facts, nil
+		return made, []*Fact{f, ending}, nil
 	}
 }
 
@@ -112,10 +114,9 @@ func reset(closing bool) ringChange {
 	return func(l *ledger, at, now time.Time) (*NewToken, []*Fact, error) {
 		all := NewFact(factReset, at)
 		all.Closing = closing
-		f := NewFact(factToken, at)
-		f.KeyID, f.Token, f.Knows = newKeyID(nil, now), sharedtoken.Generate(), append(l.resetIDs(), all.ID)
-		f.Number = l.number()
-		return &NewToken{KeyID: f.KeyID, Token: f.Token, Created: at.UTC().Truncate(time.Second)}, []*Fact{all, f}, nil
+		made, f := l.newToken(nil, at, now)
+		f.Knows = append(f.Knows, all.ID)
+		return made, []*Fact{all, f}, nil
 	}
 }
 
@@ -235,9 +236,7 @@ func (r *Record) Keys(alg sigkey.Algorithm, used func(kid string) *atomic.Int64)
 // ActiveTokens returns the tokens that have not expired, the oldest first. It costs less than a record.
 func (j *Journal) ActiveTokens(now time.Time) (ring []Token) {
 	j.view(func(_ string, l *ledger) {
-		if l != nil {
-			ring = activeTokens(l.ring(), now)
-		}
+		ring = activeTokens(l.ring(), now)
 	})
 	return ring
 }

@@ -99,11 +99,10 @@ func (j *Journal) ChangeRing(change RingChange, now time.Time) (incarnation stri
 	at := j.stamp(now)
 	err = ErrNothing
 	j.view(func(current string, l *ledger) {
-		if incarnation = current; l != nil {
-			made, facts, err = change.facts(l, at, now)
-			change.lengthen(made, facts)
-			change.mark(made, facts)
-		}
+		incarnation = current
+		made, facts, err = change.facts(l, at, now)
+		change.lengthen(made, facts)
+		change.mark(made, facts)
 	})
 	return incarnation, made, facts, err
 }
@@ -113,7 +112,7 @@ func (j *Journal) ChangeRing(change RingChange, now time.Time) (incarnation stri
 func (j *Journal) MissedResets(incarnation string, facts []*Fact) (kept *Fact) {
 	j.view(func(current string, l *ledger) {
 		for _, f := range facts {
-			if f.Kind != factToken && f.Kind != factImported || l == nil || current != incarnation {
+			if f.Kind != factToken && f.Kind != factImported || current != incarnation {
 				continue
 			}
 			for _, id := range l.resetIDs() {

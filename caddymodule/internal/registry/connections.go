@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"go.uber.org/zap"
@@ -74,9 +75,7 @@ func (s *Store) KeySetChanged(key keysets.Key) {
 	var using []*Messenger
 	for _, a := range s.registries {
 		if a.started.Load() {
-			for _, m := range a.Messengers {
-				using = append(using, m)
-			}
+			using = slices.AppendSeq(using, maps.Values(a.Messengers))
 		}
 	}
 	s.mu.Unlock()

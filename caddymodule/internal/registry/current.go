@@ -49,9 +49,9 @@ func currentMessenger(ctx context.Context, m *Messenger) (*Messenger, *authn.Rej
 	}
 	waitForRemoval(ctx, m)
 	rej := &authn.Rejection{Code: authn.MessengerUnknown}
-	if active, err := activeRegistry(); err == nil {
+	if app, err := ActiveApp(); err == nil {
 		var current *Messenger
-		if current, rej = active.pinnedMessenger(ctx, m.Name); rej == nil {
+		if current, rej = app.Registry().pinnedMessenger(ctx, m.Name); rej == nil {
 			return current, nil
 		}
 	}
@@ -69,8 +69,8 @@ func currentMessenger(ctx context.Context, m *Messenger) (*Messenger, *authn.Rej
 	return nil, rej
 }
 
-// activeRegistry returns the registry of the running configuration.
-func activeRegistry() (*Registry, error) {
+// ActiveApp returns the app of the running configuration. Its errors are API errors.
+func ActiveApp() (interface{ Registry() *Registry }, error) {
 	ctx := caddy.ActiveContext()
 	if ctx.Context == nil {
 		return nil, apierror.New(http.StatusServiceUnavailable, "no configuration is loaded")
@@ -79,7 +79,7 @@ func activeRegistry() (*Registry, error) {
 	if err != nil {
 		return nil, apierror.New(http.StatusNotFound, "the running configuration has no messenger")
 	}
-	return app.(interface{ Registry() *Registry }).Registry(), nil
+	return app.(interface{ Registry() *Registry }), nil
 }
 
 // waitForRemoval waits while a configuration that leaves m out is being loaded. Its server may answer already, although it is

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -66,12 +67,7 @@ func (s *Store) peek(ctx context.Context, name, kind string) (*ledger.Journal, e
 
 // holds reports whether the facts of a name are in memory.
 func (s *Store) holds(name, kind string) bool {
-	for _, j := range s.held(name) {
-		if j.Kind == kind {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.held(name), func(j *ledger.Journal) bool { return j.Kind == kind })
 }
 
 // A Summary is what lists are filtered and sorted by.

@@ -7,10 +7,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
@@ -69,12 +71,9 @@ func (m *Messenger) prepare(name string, logger *zap.Logger) error {
 		Audiences:      m.Audience,
 		RequiredClaims: m.RequireClaims,
 		ContactClaims:  m.ContactClaims,
-		ClockSkew:      config.DefaultClockSkew,
+		ClockSkew:      config.DurationOr(m.ClockSkew, config.DefaultClockSkew),
 		MaxLifetime:    time.Duration(m.MaxLifetime),
 		Revoked:        m.revoked,
-	}
-	if m.ClockSkew != nil {
-		m.Policy.ClockSkew = time.Duration(*m.ClockSkew)
 	}
 	m.Policy.IdentityPath, _ = config.ParseIdentityPath(m.IdentityPath) // it was checked, or is empty
 	m.Session = config.DurationOr(m.MaxSession, config.DefaultMaxSession)
@@ -116,4 +115,46 @@ func (m *Messenger) acceptsTokensOf(other *Messenger) bool {
 		return true
 	}
 	return slices.ContainsFunc(m.Audience, func(aud string) bool { return slices.Contains(other.Audience, aud) })
+}
+
+// newStored makes the messenger that a record describes. It may have been stored by a site owner who must not be able to read
+// the gateway's files and environment, or to explore its network.
+func (s *Store) newStored(name string, r *ledger.Record, revoked []authn.Revocation) (*Messenger, error) {
+	if r.Unusable != nil {
+		return nil, r.Unusable
+	}
+	m := &Messenger{Messenger: r.Settings.CopySettings(), Stored: true}
+	if err := m.prepare(name, s.log()); err != nil {
+		return nil, err
+	}
+	m.revoked.Set(revoked)
+	for _, warning := range m.CostWarnings() {
+		m.logger.Warn(warning)
+	}
+	m.SetOrigin(session.Origin{Created: r.Created, Closings: r.Closings})
+	if err := m.openSources(s, nil, r); err != nil {
+		m.cleanup()
+		return nil, err
+	}
+	m.start()
+	return m, nil
+}
+
+// meterKey is how m is counted.
+func (m *Messenger) meterKey() metrics.MeterKey {
+	return metrics.MeterKey{Name: m.Name, Stored: m.Stored}
+}
+
+// acquireMeter sets the meter of m, which messengers of one name share. The messenger releases it in cleanup.
+func (m *Messenger) acquireMeter() {
+	value, _, _ := metrics.Meters.LoadOrNew(m.meterKey(), func() (caddy.Destructor, error) { // the function returns no error
+		return metrics.NewMeter(), nil
+	})
+	m.Meter = value.(*metrics.Meter)
+}
+
+// Readiness returns what this node has counted of the requests for m.
+func (m *Messenger) Readiness() *metrics.Readiness {
+	now := time.Now()
+	return &metrics.Readiness{Messenger: m.Name, Mode: string(m.Mode.Or(config.ModeRequired)), Since: m.Meter.Since.UTC().Truncate(time.Second), Windows: m.Meter.Windows(now)}
 }

@@ -1,6 +1,11 @@
 package registry
 
-import "github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+import (
+	"maps"
+	"slices"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+)
 
 // A stored messenger with open connections stays in memory, whatever other names requests ask for. Its key set is still
 // fetched, and revocations, resets and deletions reach its connections. It is pinned when a connection opens, and unpinned
@@ -138,9 +143,5 @@ func (s *Store) messengers() []*Messenger {
 		all[e.messenger] = true
 	}
 	s.mu.Unlock()
-	list := make([]*Messenger, 0, len(all))
-	for m := range all {
-		list = append(list, m)
-	}
-	return list
+	return slices.Collect(maps.Keys(all))
 }

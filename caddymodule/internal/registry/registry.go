@@ -28,6 +28,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/lastuse"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printlog"
@@ -125,11 +126,11 @@ func (reg *Registry) Start(ctx context.Context, interval time.Duration) {
 		}
 	}
 	go reg.warnAboutStored(ctx)
-	go reg.Store.writeUsesRegularly(ctx)
-	go minutely(ctx, func() { reg.Store.Tickets.Tidy(ctx, Now()) }) // forgets old ones
+	go every(ctx, lastuse.Interval, func() { reg.Store.keepUses(ctx) })
+	go every(ctx, time.Minute, func() { reg.Store.Tickets.Tidy(ctx, Now()) }) // forgets old ones
 	if interval > 0 {
 		go reg.Store.keepUpToDate(ctx, interval)
-		go minutely(ctx, func() { reg.Store.sweep(ctx) })
+		go every(ctx, time.Minute, func() { reg.Store.sweep(ctx) })
 	} else {
 		go reg.Store.catchUp(ctx)
 	}

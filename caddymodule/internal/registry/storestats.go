@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"iter"
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
@@ -35,3 +36,28 @@ func (reg *Registry) StoreStats() StoreStats {
 
 // observeWrite observes how long a write took.
 func observeWrite(seconds float64) { metrics.Process.Writes.Observe(seconds) }
+
+// Active returns the messengers that requests can reach on this node without reading the storage: the configured ones, and
+// the stored ones in memory whose names are not configured.
+func (reg *Registry) Active() iter.Seq[*Messenger] {
+	return func(yield func(*Messenger) bool) {
+		for _, m := range reg.Messengers {
+			if !yield(m) {
+				return
+			}
+		}
+		for _, m := range reg.Store.messengers() {
+			if reg.Messengers[m.Name] == nil && !yield(m) {
+				return
+			}
+		}
+	}
+}
+
+// Label returns the label of the messenger of that name in metrics.
+func (reg *Registry) Label(name string) string {
+	if reg.Messengers[name] == nil {
+		return metrics.StoredLabel
+	}
+	return name
+}

@@ -87,12 +87,12 @@ func (s *Store) sweep(ctx context.Context) {
 	_ = s.follower.Tidy(ctx) // the next sweep tries again
 }
 
-// minutely calls f a minute after the last call of it has returned, until ctx ends.
-func minutely(ctx context.Context, f func()) {
+// every calls f until ctx ends, that long after the last call of it has returned.
+func every(ctx context.Context, pause time.Duration, f func()) {
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-		case <-time.After(time.Minute):
+		case <-time.After(pause):
 			f()
 		}
 	}

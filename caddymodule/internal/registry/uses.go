@@ -6,7 +6,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/lastuse"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
@@ -30,20 +29,11 @@ func (s *Store) writeUses(ctx context.Context) {
 	}
 }
 
-// writeUsesRegularly writes last uses until ctx ends.
-func (s *Store) writeUsesRegularly(ctx context.Context) {
-	ticker := time.NewTicker(lastuse.Interval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			s.writeUses(ctx)
-			s.Uses.Learn(ctx, func(name, kind string) bool { return ledger.AnyExpires(s.ringInMemory(name, kind)) })
-			s.unpin()
-		}
-	}
+// keepUses writes last uses, and learns those of other nodes.
+func (s *Store) keepUses(ctx context.Context) {
+	s.writeUses(ctx)
+	s.Uses.Learn(ctx, func(name, kind string) bool { return ledger.AnyExpires(s.ringInMemory(name, kind)) })
+	s.unpin()
 }
 
 // ringInMemory returns the shared tokens of a name that have not expired, as far as they are in memory.

@@ -91,11 +91,7 @@ var ErrEncoding = errors.New("has an encoding that is none of raw, base64, base6
 
 // Known reports whether e is one of the encodings.
 func (e Encoding) Known() bool {
-	switch e {
-	case Raw, Base64, Base64URL, Hex:
-		return true
-	}
-	return false
+	return slices.Contains([]Encoding{Raw, Base64, Base64URL, Hex}, e)
 }
 
 // Decode returns the bytes that text encodes. Base64 may be padded or not. An error never quotes text.

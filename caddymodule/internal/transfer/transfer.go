@@ -94,11 +94,7 @@ func Encode(name string, c *ledger.Copy, seal Sealer) ([]byte, error) {
 			return nil, err
 		}
 		if seal != nil && c.Settings.HasSecrets() {
-			text, err := json.Marshal(c.Settings.Secrets())
-			if err != nil {
-				return nil, err
-			}
-			line.Headers = base64.StdEncoding.EncodeToString(seal.Seal(headersPlace(name, c.Settings), text))
+			line.Headers = sealed(seal, headersPlace(name, c.Settings), c.Settings.Secrets())
 		}
 	}
 	var secrets []secret
@@ -108,13 +104,31 @@ func Encode(name string, c *ledger.Copy, seal Sealer) ([]byte, error) {
 		}
 	}
 	if seal != nil && len(secrets) > 0 {
-		text, err := json.Marshal(secrets)
-		if err != nil {
-			return nil, err
-		}
-		line.Secrets = base64.StdEncoding.EncodeToString(seal.Seal(place(name), text))
+		line.Secrets = sealed(seal, place(name), secrets)
 	}
 	return encode(line)
+}
+
+// sealed returns secrets sealed for a place in a file.
+func sealed(seal Sealer, place string, secrets any) string {
+	text, _ := json.Marshal(secrets) // texts and times that were in JSON
+	return base64.StdEncoding.EncodeToString(seal.Seal(place, text))
+}
+
+// open reads what was sealed for a place. refused is the error if it was sealed with another key, or for another place.
+func open(seal Sealer, place, text string, refused error, secrets any) error {
+	sealed, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return fmt.Errorf("it %w", errType)
+	}
+	opened, err := seal.Open(place, sealed)
+	if err != nil {
+		return refused
+	}
+	if json.Unmarshal(opened, secrets) != nil {
+		return fmt.Errorf("it %w", errType)
+	}
+	return nil
 }
 
 // EncodeEnd returns the last line of a file with that many messengers.
@@ -153,6 +167,9 @@ func ascii(text []byte) []byte {
 var (
 	errNewer = errors.New("was made by a newer version of the gateway; import it with that version")
 	errType  = errors.New("has a member with a value of the wrong type; export the messenger again")
+
+	errSecrets = errors.New("the secrets cannot be opened: they were sealed with another key, or changed; give the key of the export to --secrets, or leave it out to import without secrets")
+	errHeaders = errors.New("the values of jwks header cannot be opened: they were sealed with another key, or for another host or ca; give the key of the export to --secrets, or leave it out to import without secrets")
 )
 
 // Parse reads a line. Errors quote no value: it may be a secret or an identity.
@@ -180,9 +197,7 @@ func parse(text []byte) (*Line, error) {
 		return nil, fmt.Errorf("%w; it may be cut off, or not from an export", err)
 	}
 	line := new(Line)
-	switch json.Unmarshal(format, &line.Format) {
-	case nil:
-	default:
+	if json.Unmarshal(format, &line.Format) != nil {
 		return nil, errors.New(`has no format number; a line of an export begins with {"format":1`)
 	}
 	if line.Format > Format {
@@ -246,17 +261,9 @@ func (l *Line) Copy(seal Sealer, now time.Time) (*ledger.Copy, error) {
 		}
 	}
 	if l.Secrets != "" && seal != nil {
-		sealed, err := base64.StdEncoding.DecodeString(l.Secrets)
-		if err != nil {
-			return nil, fmt.Errorf("it %w", errType)
-		}
-		text, err := seal.Open(place(l.Messenger), sealed)
-		if err != nil {
-			return nil, errors.New("the secrets cannot be opened: they were sealed with another key, or changed; give the key of the export to --secrets, or leave it out to import without secrets")
-		}
 		var secrets []secret
-		if json.Unmarshal(text, &secrets) != nil {
-			return nil, fmt.Errorf("it %w", errType)
+		if err := open(seal, place(l.Messenger), l.Secrets, errSecrets, &secrets); err != nil {
+			return nil, err
 		}
 		c.Tokens = withSecrets(c.Tokens, secrets)
 	}
@@ -265,16 +272,11 @@ func (l *Line) Copy(seal Sealer, now time.Time) (*ledger.Copy, error) {
 
 // openHeaders adds the values of headers to settings.
 func (l *Line) openHeaders(settings *config.Messenger, seal Sealer) error {
-	sealed, err := base64.StdEncoding.DecodeString(l.Headers)
-	if err != nil {
-		return fmt.Errorf("it %w", errType)
-	}
-	text, err := seal.Open(headersPlace(l.Messenger, settings), sealed)
-	if err != nil {
-		return errors.New("the values of jwks header cannot be opened: they were sealed with another key, or for another host or ca; give the key of the export to --secrets, or leave it out to import without secrets")
-	}
 	var secrets [][]string
-	if json.Unmarshal(text, &secrets) != nil || !settings.SetSecrets(secrets) {
+	if err := open(seal, headersPlace(l.Messenger, settings), l.Headers, errHeaders, &secrets); err != nil {
+		return err
+	}
+	if !settings.SetSecrets(secrets) {
 		return fmt.Errorf("it %w", errType)
 	}
 	return nil

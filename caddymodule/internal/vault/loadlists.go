@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -35,7 +36,7 @@ func (f *Follower) load(ctx context.Context, keys []string) (lists []*loadedList
 		}
 		list := &loadedList{digest: sha256.Sum256(stored)}
 		lists[i] = list
-		text, err := f.vault.Seal.open(key, stored)
+		text, err := f.vault.Seal.Open(key, stored)
 		if err != nil {
 			f.vault.Failed()
 			return nil
@@ -87,4 +88,33 @@ func (c *closedLists) isSilent(writer string) bool {
 	defer c.mu.Unlock()
 	known, found := c.lists[writer]
 	return found && Now().Sub(known.since) > maxSilent
+}
+
+// originKey has a random value that the first node writes. If it is gone, or another, the storage was emptied. The bell alone does
+// not tell: it may have been rung again since.
+const originKey = StoreRoot + "/_origin/origin"
+
+// readOrigin returns the value at originKey, "" if there is none.
+func (v *Vault) readOrigin(ctx context.Context) (string, error) {
+	text, err := v.Load(ctx, originKey)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", nil
+	case IsUnreadable(err):
+		return "unreadable", nil
+	}
+	return string(text), err
+}
+
+// wentBack reports whether the origin that was just read says that the storage was emptied. Where there is none, it writes one.
+// A storage that fails may say that a value does not exist: then the nodes read everything again for nothing.
+func (f *Follower) wentBack(ctx context.Context, origin string) bool {
+	back := f.origin != "" && origin != f.origin
+	if origin == "" {
+		if text := `"` + rand.Text() + `"`; f.vault.Save(ctx, originKey, []byte(text)) == nil {
+			origin = text
+		}
+	}
+	f.origin = origin
+	return back
 }

@@ -35,7 +35,7 @@ func (v *Vault) Inspect(ctx context.Context, key string, adopt bool) (Sealed, er
 		return s, err
 	}
 	s.Current = v.Seal.current(stored)
-	s.Value, err = v.Seal.open(key, stored)
+	s.Value, err = v.Seal.Open(key, stored)
 	if errors.Is(err, errUnsealed) && adopt {
 		s.Value, s.Adopt, err = stored, true, nil
 	}

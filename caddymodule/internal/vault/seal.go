@@ -103,11 +103,6 @@ func (s *sealer) Seal(storageKey string, value []byte) []byte {
 
 // Open returns the value that was sealed for storageKey.
 func (s *sealer) Open(storageKey string, stored []byte) ([]byte, error) {
-	return s.open(storageKey, stored)
-}
-
-// open returns the value that was sealed for storageKey.
-func (s *sealer) open(storageKey string, stored []byte) ([]byte, error) {
 	sealed, isSealed := bytes.CutPrefix(stored, []byte(sealedPrefix))
 	switch {
 	case !isSealed && s.Enabled():

@@ -32,13 +32,13 @@ func FuzzSealedValuesOpenOnlyAsTheyWereWritten(f *testing.F) {
 		sealed := s.Seal(key, value)
 		opens := func(what, key string, stored []byte) {
 			t.Helper()
-			if got, err := s.open(key, stored); err == nil {
+			if got, err := s.Open(key, stored); err == nil {
 				t.Errorf("%s opens, as %q", what, got)
 			} else if !IsUnreadable(err) {
 				t.Errorf("%s: %v is no answer that a reader knows", what, err)
 			}
 		}
-		if got, err := s.open(key, sealed); err != nil || !bytes.Equal(got, value) {
+		if got, err := s.Open(key, sealed); err != nil || !bytes.Equal(got, value) {
 			t.Fatalf("what was sealed does not open: %q, %v", got, err)
 		}
 		// What precedes the ciphertext is the same for all values, and may be what the fuzzer chose as the value.
@@ -54,10 +54,10 @@ func FuzzSealedValuesOpenOnlyAsTheyWereWritten(f *testing.F) {
 			opens("a moved value", elsewhere, sealed)
 		}
 		opens("the value in clear", key, value)
-		if _, err := mustSealer(t, sealKeyBytes(3)).open(key, sealed); !errors.Is(err, errNoSealKey) {
+		if _, err := mustSealer(t, sealKeyBytes(3)).Open(key, sealed); !errors.Is(err, errNoSealKey) {
 			t.Errorf("another key: %v", err)
 		}
-		if _, err := mustSealer(t).open(key, sealed); !errors.Is(err, errSealed) {
+		if _, err := mustSealer(t).Open(key, sealed); !errors.Is(err, errSealed) {
 			t.Errorf("no key: %v", err)
 		}
 	})
@@ -71,12 +71,12 @@ func TestNoBitOfASealedValueCanBeChanged(t *testing.T) {
 	for i := range 8 * len(sealed) {
 		flipped := bytes.Clone(sealed)
 		flipped[i/8] ^= 1 << (i % 8)
-		if _, err := s.open(key, flipped); err == nil {
+		if _, err := s.Open(key, flipped); err == nil {
 			t.Errorf("it opens with bit %d flipped", i)
 		}
 	}
 	for n := range sealed {
-		if _, err := s.open(key, sealed[:n]); err == nil {
+		if _, err := s.Open(key, sealed[:n]); err == nil {
 			t.Errorf("%d bytes of it open", n)
 		}
 	}
@@ -89,13 +89,13 @@ func TestNoBitOfASealedValueCanBeChanged(t *testing.T) {
 func TestSealKeysFollowOneAnother(t *testing.T) {
 	former, both := mustSealer(t, sealKeyBytes(1)), mustSealer(t, sealKeyBytes(2), sealKeyBytes(1))
 	sealed := former.Seal("k", []byte("v"))
-	if got, err := both.open("k", sealed); err != nil || string(got) != "v" {
+	if got, err := both.Open("k", sealed); err != nil || string(got) != "v" {
 		t.Errorf("got %q, %v", got, err)
 	}
 	if both.current(sealed) || !both.current(both.Seal("k", []byte("v"))) || !former.current(sealed) {
 		t.Error("current does not tell which values have the first key")
 	}
-	if _, err := former.open("k", both.Seal("k", []byte("v"))); !errors.Is(err, errNoSealKey) {
+	if _, err := former.Open("k", both.Seal("k", []byte("v"))); !errors.Is(err, errNoSealKey) {
 		t.Errorf("a value of the new key opens with the former: %v", err)
 	}
 	if plain := mustSealer(t); !plain.current([]byte("{}")) || plain.current(sealed) {

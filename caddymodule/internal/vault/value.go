@@ -1,7 +1,9 @@
 package vault
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -43,7 +45,7 @@ func (v *Vault) open(ctx context.Context, key string, limit int64) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	text, err := v.Seal.open(key, stored)
+	text, err := v.Seal.Open(key, stored)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}
@@ -216,4 +218,28 @@ func list(ctx context.Context, s certmagic.Storage, folder string, recursive boo
 		}
 	}
 	return keys, nil
+}
+
+// LoadJSON reads a value that is not a fact. Such a value is informative only: one with a member that this version does not know,
+// which may be a restriction, is not used.
+func (v *Vault) LoadJSON(ctx context.Context, key string, value any) error {
+	text, err := v.Load(ctx, key)
+	if err != nil {
+		return err
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if decoder.Decode(value) != nil || decoder.More() {
+		return ErrDamaged // the decoder's error could quote a secret
+	}
+	return nil
+}
+
+// SaveJSON writes such a value.
+func (v *Vault) SaveJSON(ctx context.Context, key string, value any) error {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	return v.Save(ctx, key, text)
 }
