@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -151,3 +153,33 @@ func decodeBody(text []byte, target any) error {
 	}
 	return nil
 }
+
+// Limits for expensive operations that clients of the admin API and users of the panel can start in parallel. A few run at a
+// time, the others wait, and those that wait for too long are refused.
+var (
+	explaining = make(slots, 8) // signatures, with the keys of many messengers
+	listing    = make(slots, 2) // thousands of reads of the storage
+)
+
+// slotWait is how long a request waits for a slot.
+const slotWait = 5 * time.Second
+
+// slots is a semaphore.
+type slots chan struct{}
+
+var errNoSlot = apierror.New(http.StatusTooManyRequests, "the gateway is busy with other requests of this kind; try again in a moment")
+
+// take waits for a slot, for slotWait as a rule. The caller returns it with release.
+func (s slots) take(ctx context.Context, limit time.Duration) error {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case s <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+	return errNoSlot
+}
+
+func (s slots) release() { <-s }

@@ -1,15 +1,19 @@
 package auth
 
 import (
+	"container/list"
+	"context"
 	"net/http"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/maypok86/otter/v2"
 	"golang.org/x/time/rate"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
@@ -55,3 +59,145 @@ func failuresOf(m *registry.Messenger, r *http.Request) failures {
 
 // noAddress is the warning for a fail_limit that cannot distinguish clients.
 const noAddress = "clients without an address count as one for fail_limit, so that one of them can use it up for all: behind a proxy on a Unix socket set trusted_proxies_unix in the global option servers"
+
+// How fail_limit is enforced. A token that is not in the cache of verified tokens takes a reservation out of its address's
+// allowance before it is read. When the result is known, the reservation is charged or given back. So an attacker cannot
+// have more forged tokens read than the limit allows, however many requests arrive at once.
+//
+// Valid tokens are not refused because others are being read at the same moment: if the rest of the allowance is reserved,
+// a token waits until a reservation is given back. It is refused if all of them were charged.
+
+const (
+	// maxReserveWait is how long a token waits for a reservation: as long as a verification may wait for a key set.
+	maxReserveWait = 5 * time.Second
+
+	// maxReserveWaiting is how many tokens of one address may wait at a time.
+	maxReserveWaiting = 1024
+)
+
+// failures gives access to the allowance of one client address at one messenger.
+type failures struct {
+	key failingKey
+}
+
+// reservations counts the tokens that are being read at this moment, by address. An address without any takes no memory.
+var reservations = struct {
+	sync.Mutex
+	of map[failingKey]*reserved
+}{of: make(map[failingKey]*reserved)}
+
+// A reserved counts the reservations of one address. The lock of reservations guards it.
+type reserved struct {
+	taken   int
+	waiting list.List // of reserveWait, first come first served
+}
+
+// A reserveWait is a token that waits. The channel receives its decision: nil is a reservation.
+type reserveWait chan *authn.Rejection
+
+var (
+	errTooManyFailures = &authn.Rejection{Code: authn.TooManyFailures, Reason: "the client's address has sent more invalid tokens than fail_limit allows"}
+	errReserveBusy     = &authn.Rejection{Code: authn.KeysUnavailable, Reason: "too many tokens from the client's address are being verified at this moment, and fail_limit allows no more at once"}
+)
+
+// reserve takes a reservation, which settle must return, or refuses an address whose allowance is used up. Valid tokens
+// never use up the allowance, however many clients share one address.
+func (f failures) reserve(ctx context.Context) *authn.Rejection {
+	reservations.Lock()
+	r := reservations.of[f.key]
+	if r == nil {
+		r = new(reserved)
+		reservations.of[f.key] = r
+	}
+	defer f.unlock(r)
+	left := f.left()
+	switch {
+	case left < 1:
+		return errTooManyFailures
+	case float64(r.taken)+1 <= left:
+		r.taken++
+		return nil
+	case r.waiting.Len() >= maxReserveWaiting:
+		return errReserveBusy
+	}
+	decided := make(reserveWait, 1)
+	element := r.waiting.PushBack(decided)
+	reservations.Unlock()
+	timer := time.NewTimer(maxReserveWait)
+	defer timer.Stop()
+	select {
+	case rej := <-decided:
+		reservations.Lock()
+		return rej
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	reservations.Lock()
+	select {
+	case rej := <-decided: // decided at the same moment as the timeout; a reservation is settled like any other
+		return rej
+	default:
+		r.waiting.Remove(element)
+		return errReserveBusy
+	}
+}
+
+// unlock removes r if it is not used any more, so that it takes no memory, and releases the lock of reservations.
+func (f failures) unlock(r *reserved) {
+	if r.taken == 0 && r.waiting.Len() == 0 && reservations.of[f.key] == r {
+		delete(reservations.of, f.key)
+	}
+	reservations.Unlock()
+}
+
+// decide answers the waiting tokens that can be decided now, in order. The lock of reservations must be held. While a token
+// waits there is at least one open reservation, so that some later settle decides about it.
+func (f failures) decide(r *reserved) {
+	left := f.left()
+	for first := r.waiting.Front(); first != nil; first = r.waiting.Front() {
+		var rej *authn.Rejection
+		switch {
+		case left < 1:
+			rej = errTooManyFailures
+		case float64(r.taken)+1 <= left:
+			r.taken++
+		default:
+			return
+		}
+		r.waiting.Remove(first)
+		first.Value.(reserveWait) <- rej // it has room for one, and gets one
+	}
+}
+
+// left returns what is left of the allowance, without regard to reservations.
+func (f failures) left() float64 {
+	if limiter, found := failing().GetIfPresent(f.key); found {
+		return limiter.Tokens()
+	}
+	return float64(f.key.limit.Attempts)
+}
+
+// settle returns a reservation. It is charged if rej says that the token was not signed for this messenger. A token that
+// could not be decided, or was refused for another reason, costs nothing.
+func (f failures) settle(rej *authn.Rejection) {
+	reservations.Lock()
+	r := reservations.of[f.key] // not nil: it exists as long as there is an open reservation
+	defer f.unlock(r)
+	f.charge(rej)
+	r.taken--
+	f.decide(r)
+}
+
+// charge takes one attempt out of the allowance if rej says that the token was not signed for this messenger.
+func (f failures) charge(rej *authn.Rejection) {
+	if rej == nil {
+		return
+	}
+	switch rej.Code {
+	case authn.TokenMalformed, authn.TokenTooLarge, authn.AlgorithmNotAllowed, authn.KeyUnknown, authn.SignatureInvalid, authn.TicketInvalid:
+	default:
+		return
+	}
+	limiter, _ := failing().SetIfAbsent(f.key, rate.NewLimiter(rate.Every(time.Duration(f.key.limit.Window)/time.Duration(f.key.limit.Attempts)), f.key.limit.Attempts))
+	limiter.Allow()
+}

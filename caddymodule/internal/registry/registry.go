@@ -7,7 +7,7 @@
 //
 // Begin reading with [Registry] and [Store]. How a change reaches the verifiers of this node and of others:
 //
-//   - change.go, settingschange.go, ringchange.go and revoke.go make facts of what operators and contacts do, and write them; package
+//   - change.go, settingschange.go and revoke.go make facts of what operators and contacts do, and write them; package
 //     change decides whether a change is the one that counts
 //   - vault.Writer writes them, and calls wrote in apply.go, which makes them active on this node
 //   - vault.Follower on another node notices them; poll and follow in follow.go read them, and apply makes them active there
