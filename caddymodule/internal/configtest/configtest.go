@@ -1,5 +1,7 @@
 // Package configtest makes messengers with a value for every setting, for the tests that no way of writing, storing or showing
-// settings loses one.
+// settings loses one, and tokens that a shared token has signed.
+//
+// It does not know how tokens are verified: [Token] signs them by itself, as a site does.
 //
 // It walks [config.Messenger] by reflection, so that a new setting is in these tests without being written here.
 //

@@ -2,33 +2,17 @@ package lastuse
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
-	"fmt"
 	"maps"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/configtest"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
-
-// signWith signs a token for mark as a site does that holds the shared token.
-func signWith(secret, kid string) string {
-	header := `{"alg":"HS256"}`
-	if kid != "" {
-		header = fmt.Sprintf(`{"alg":"HS256","kid":%q}`, kid)
-	}
-	encode := base64.RawURLEncoding.EncodeToString
-	signed := encode([]byte(header)) + "." + encode([]byte(`{"identity":"mark"}`))
-	mac := hmac.New(sha256.New, []byte(secret))
-	mac.Write([]byte(signed))
-	return signed + "." + encode(mac.Sum(nil))
-}
 
 // When a token was last used is known to the hour, and costs a store only once in an hour.
 func TestLastUseIsKnownToTheHour(t *testing.T) {
@@ -39,7 +23,7 @@ func TestLastUseIsKnownToTheHour(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		contact, rej := authn.NewVerifier(authn.Policy{IdentityKey: "identity"}, keys).Verify(context.Background(), signWith(string(made.Secret), ""), nil)
+		contact, rej := authn.NewVerifier(authn.Policy{IdentityKey: "identity"}, keys).Verify(context.Background(), configtest.Token(string(made.Secret), ""), nil)
 		if rej != nil {
 			t.Fatal(rej)
 		}

@@ -2,11 +2,7 @@ package ledger
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
-	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -14,21 +10,9 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/configtest"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
-
-// signWith signs a token for mark as a site does that holds the shared token.
-func signWith(secret, kid string) string {
-	header := `{"alg":"HS256"}`
-	if kid != "" {
-		header = fmt.Sprintf(`{"alg":"HS256","kid":%q}`, kid)
-	}
-	encode := base64.RawURLEncoding.EncodeToString
-	signed := encode([]byte(header)) + "." + encode([]byte(`{"identity":"mark"}`))
-	mac := hmac.New(sha256.New, []byte(secret))
-	mac.Write([]byte(signed))
-	return signed + "." + encode(mac.Sum(nil))
-}
 
 // A testRing is a ring that is changed directly.
 type testRing struct{ *ledger }
@@ -55,7 +39,7 @@ func verdicts(t *testing.T, keys authn.Keys, made *NewToken) string {
 	verifier := authn.NewVerifier(authn.Policy{IdentityKey: "identity"}, keys)
 	var said []string
 	for _, kid := range []string{"", made.KeyID} {
-		contact, rej := verifier.Verify(context.Background(), signWith(made.Token, kid), nil)
+		contact, rej := verifier.Verify(context.Background(), configtest.Token(made.Token, kid), nil)
 		switch {
 		case rej != nil:
 			said = append(said, string(rej.Code))
@@ -110,7 +94,7 @@ func TestAContactKnowsTheEndOfItsKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		contact, rej := authn.NewVerifier(authn.Policy{IdentityKey: "identity"}, keys).Verify(context.Background(), signWith(old.Token, ""), nil)
+		contact, rej := authn.NewVerifier(authn.Policy{IdentityKey: "identity"}, keys).Verify(context.Background(), configtest.Token(old.Token, ""), nil)
 		if rej != nil || !contact.Until.Equal(time.Now().Add(time.Hour)) {
 			t.Errorf("got %+v, %v", contact, rej)
 		}
