@@ -1,5 +1,5 @@
 // Package messengerauth makes a Caddy server the gateway in front of a chat backend: it verifies the JWT with which a
-// customer's chat widget speaks, and forwards the verified contact identity as a header that nobody else can set.
+// customer's chat widget speaks, and forwards the verified contact identity as a header that clients cannot set.
 //
 // Build it into Caddy with xcaddy; the README shows how, and caddymodule/docs documents the directive messenger_auth and the global
 // option messenger.

@@ -39,7 +39,7 @@
 //	internal/printable, ascii      text of others, escaped; names of protocols, compared
 //	widget                         messenger-auth.js, as the panel hands it out
 //	internal/cause                 what people are told about each mistake
-//	internal/configtest            messengers with every setting, for tests
+//	internal/configtest            messengers with every setting, and tokens, for tests
 //	internal/testsize              how much a test does, for tests
 //
 // To read how a request is decided, begin with auth.Handler.ServeHTTP.

@@ -42,7 +42,7 @@ With --discard-unreadable such values are replaced, for example because a store
 key is lost. First it names each of them and what is lost with it, and changes
 nothing; then it asks, or does it at once with --yes. A messenger of the
 configuration loses all shared tokens, and all tokens of its contacts are
-revoked, because nobody can know which of them were; generate a new shared token
+revoked, because it is not known which of them were; generate a new shared token
 afterwards. A stored messenger is deleted. If nothing at all can be opened, the
 configured key is probably a wrong one: then --everything is needed as well.
 

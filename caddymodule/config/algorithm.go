@@ -75,7 +75,7 @@ func (t *SharedToken) Algorithm() (sigkey.Algorithm, error) {
 	return readAlgorithm(t.Alg, sigkey.Symmetric, sigkey.HS256)
 }
 
-// checkAlgorithms refuses names that are no algorithm of the method.
+// checkAlgorithms refuses names that are not algorithms of the method.
 func (m *Messenger) checkAlgorithms() error {
 	switch {
 	case m.JWKS != nil:

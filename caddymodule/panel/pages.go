@@ -172,7 +172,7 @@ func (v *visit) currentStatus() (*messengerStatus, error) {
 	now.keys, now.Readiness = admin.DescribeKeys(m), m.Readiness()
 	now.Usable = now.keys.Usable
 	if m.KeySet != nil {
-		// The panel is for site owners: whoever configured the URL, they see no more than the reason.
+		// The panel is for site owners, who see no more than the reason, also of a URL that they have configured themselves.
 		if err := keyserver.Reason(m.KeySet.Status().Err); err != nil {
 			now.keys.Error = err.Error()
 		}

@@ -2,6 +2,8 @@
 // ASCII, and only the case of the 26 letters is ignored. The functions of package strings fold by Unicode, where "ſ" (U+017F)
 // equals "s" and the Kelvin sign (U+212A) equals "k": they would accept as "websocket" what the next program does not.
 //
+// It does not know which texts are names; its callers do.
+//
 // Begin reading with [EqualFold].
 package ascii
 

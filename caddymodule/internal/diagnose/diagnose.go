@@ -4,6 +4,9 @@
 // It costs much more than a refusal, so that it runs only for a line that is written to the log, and for an explanation that
 // a person has requested.
 //
+// It does not know messengers, or requests except for a header that a person has pasted: it reads a token, and asks the verifier that
+// has refused it.
+//
 // Begin reading with [Find].
 package diagnose
 

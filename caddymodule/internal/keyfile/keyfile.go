@@ -1,7 +1,7 @@
 // Package keyfile has the keys of one validation method that are in a configuration, or in the files and the environment that it
 // names, and notices when such a file changes.
 //
-// It does not know what the keys are used for: whoever loads them says what is called when they change. Begin reading with [Load]
+// It does not know what the keys are used for: the caller of [Load] says what is called when they change. Begin reading with [Load]
 // and [Keys.Watch].
 package keyfile
 

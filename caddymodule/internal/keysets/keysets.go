@@ -2,6 +2,10 @@
 // its key server is unavailable, and the facts that a set was distrusted, which reach every node.
 //
 // It has the engines that fetch, which are authn.JWKS: messengers of one URL share one.
+//
+// It does not know messengers, or what a key set says: authn reads sets, and decides whether a copy is too old.
+//
+// Begin reading with [Store], and then with [Store.Acquire].
 package keysets
 
 import (

@@ -1,5 +1,9 @@
 // Package lastuse knows when the shared tokens of messengers were last used, to the hour, on any node. Its values in the store are
-// no facts: nothing depends on them, so they are written rarely, without a lock, and what fails is tried again later.
+// not facts: nothing depends on them, so they are written rarely, without a lock, and what fails is tried again later.
+//
+// It does not know tokens or requests: a key counts its own uses in the word that [Ring.Of] returns.
+//
+// Begin reading with [Rings].
 package lastuse
 
 import (

@@ -9,7 +9,7 @@ import (
 )
 
 // Facts that cannot be read any more, because the store key is lost or a value is damaged, are replaced by facts that revoke at
-// least as much. Nobody knows what they said: any of them may have been the revocation of a shared token or of a contact's tokens,
+// least as much. What they said is unknown: any of them may have been the revocation of a shared token or of a contact's tokens,
 // the removal of a key from settings, or the deletion of a messenger.
 
 // SetUnreadable notes a batch that cannot be read.

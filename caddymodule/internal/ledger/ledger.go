@@ -194,18 +194,18 @@ func (l *ledger) parent(v *Fact) *Fact {
 	return nil
 }
 
-// stands reports whether a version counts, or may count later: it is not withdrawn, or another one that does follows it.
-func (l *ledger) stands(v *Fact) bool {
-	return !l.withdrawn[v.ID] || l.confirmed[v.ID] || slices.ContainsFunc(l.children(v.ID, v.Number+1), l.stands)
+// mayCount reports whether a version counts, or may count later: it is not withdrawn, or another one that does follows it.
+func (l *ledger) mayCount(v *Fact) bool {
+	return !l.withdrawn[v.ID] || l.confirmed[v.ID] || slices.ContainsFunc(l.children(v.ID, v.Number+1), l.mayCount)
 }
 
-// standing returns the current version, or any that may become the current one, or nil.
-func (l *ledger) standing() *Fact {
+// candidate returns the current version, or any that may become the current one, or nil.
+func (l *ledger) candidate() *Fact {
 	if v := l.version(); v != nil {
 		return v
 	}
 	for _, v := range l.versions {
-		if l.stands(v) {
+		if l.mayCount(v) {
 			return v
 		}
 	}

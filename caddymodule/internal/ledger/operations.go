@@ -72,7 +72,7 @@ func (j *Journal) HasRival(incarnation string, v *Fact) bool {
 	defer j.mu.Unlock()
 	l := j.ledger(incarnation)
 	rivals := func(v *Fact, after time.Time) bool {
-		return slices.ContainsFunc(l.children(v.Parent, v.Number), func(f *Fact) bool { return f.ID != v.ID && f.At.After(after) && l.stands(f) })
+		return slices.ContainsFunc(l.children(v.Parent, v.Number), func(f *Fact) bool { return f.ID != v.ID && f.At.After(after) && l.mayCount(f) })
 	}
 	if rivals(v, time.Time{}) {
 		return true
@@ -91,7 +91,7 @@ func (j *Journal) IsBuiltUpon(incarnation string, v *Fact, own []*Fact) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	l := j.ledger(incarnation)
-	if l.confirmed[v.ID] || slices.ContainsFunc(l.children(v.ID, v.Number+1), l.stands) {
+	if l.confirmed[v.ID] || slices.ContainsFunc(l.children(v.ID, v.Number+1), l.mayCount) {
 		return true
 	}
 	others := maps.Clone(l.facts)
@@ -128,14 +128,14 @@ func (j *Journal) Contest(incarnation string) (lost, open bool) {
 	defer j.mu.Unlock()
 	l := j.ledgers[incarnation]
 	switch {
-	case l == nil || l.standing() == nil:
+	case l == nil || l.candidate() == nil:
 		return true, false
 	case l.settled || l.proven:
 		return false, false
 	}
-	created, confirmed := *l.standing().Created, len(l.confirmed) > 0
+	created, confirmed := *l.candidate().Created, len(l.confirmed) > 0
 	for other, rival := range j.ledgers {
-		v := rival.standing()
+		v := rival.candidate()
 		if other == incarnation || v == nil || !j.deleted[other].IsZero() {
 			continue
 		}
@@ -197,7 +197,7 @@ func (j *Journal) IsConfirmed(incarnation string) bool {
 }
 
 // Withdrawal returns the fact by which a version is undone of which its caller is told that it was not made. It has no effect if
-// somebody has confirmed the version.
+// another node has confirmed the version.
 func (j *Journal) Withdrawal(v *Fact, now time.Time) *Fact {
 	return NewFact(factWithdrawn, j.stamp(now), v.ID)
 }

@@ -276,8 +276,8 @@ func (l *ledger) mergedLogouts(v Revocation) Revocation {
 	return all
 }
 
-// expiresBy returns when the last token that v revokes has expired if none is valid for longer than bound, or nil if nobody
-// can say: the messenger has no max_lifetime.
+// expiresBy returns when the last token that v revokes has expired if none is valid for longer than bound, or nil if that
+// is unknown, because the messenger has no max_lifetime.
 func (v *Revocation) expiresBy(bound time.Duration, now time.Time) *time.Time {
 	if bound <= 0 {
 		return nil

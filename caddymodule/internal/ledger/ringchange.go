@@ -80,7 +80,7 @@ func RevokeToken(kid string, closing bool) RingChange {
 	return RingChange{Action: "shared token revoked", KeyID: kid, Close: closing, facts: revoke(kid, closing)}
 }
 
-// lengthen replaces a token that was just generated, and that nobody has seen yet, by one that is long enough for the algorithm.
+// lengthen replaces a token that was just generated, and that was not shown yet, by one that is long enough for the algorithm.
 func (c RingChange) lengthen(made *NewToken, facts []*Fact) {
 	if made == nil || !c.Algorithm.IsSymmetric() || c.Algorithm == sigkey.HS256 {
 		return

@@ -1,4 +1,8 @@
 // Package namelock has locks by name: one that is held long delays no other name.
+//
+// It does not know what the names are, or what is done under a lock.
+//
+// Begin reading with [Locks].
 package namelock
 
 import (

@@ -1,6 +1,8 @@
 // Package printable escapes text that others have written before it is shown on a terminal or written to a log, so that it
 // cannot forge lines, reorder text or control the terminal.
 //
+// It does not know where a text comes from: its callers do, and use it for everything that the gateway has not written itself.
+//
 // Begin reading with [Text] and [Line].
 package printable
 

@@ -1,5 +1,9 @@
 // Package printlog makes loggers for lines whose text comes from outside: they escape what a terminal obeys, and leave out most
 // lines that clients can cause at will.
+//
+// It does not know what is logged. What has to be escaped is decided by package printable.
+//
+// Begin reading with [New] and [Sampled].
 package printlog
 
 import (

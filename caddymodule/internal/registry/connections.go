@@ -50,7 +50,7 @@ func (m *Messenger) endInvalidated() int {
 
 func (m *Messenger) logKeyEnds(n int) {
 	if n > 0 {
-		m.logger.Info("connections ended, because the key of their tokens was withdrawn", zap.Int("connections", n))
+		m.logger.Info("connections ended, because the key of their tokens was removed", zap.Int("connections", n))
 	}
 }
 

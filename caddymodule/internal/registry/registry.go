@@ -108,7 +108,7 @@ func (reg *Registry) warn() {
 		}
 		for _, other := range names[i+1:] {
 			if m.acceptsTokensOf(reg.Messengers[other]) {
-				reg.AuditWarning("two messengers trust the same key, so that a token for one can be good for the other; give each an \"audience\" of its own, or a key of its own",
+				reg.AuditWarning("two messengers trust the same key, so that a token for one can be valid for the other; give each an \"audience\" of its own, or a key of its own",
 					zap.Strings("messengers", []string{name, other}))
 			}
 		}

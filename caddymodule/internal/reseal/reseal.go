@@ -1,5 +1,5 @@
 // Package reseal goes through all values of the store, seals them again with the first store key, and replaces those that cannot be
-// opened any more. It takes one step after another; whoever calls it has the position, so that a reload, a restart or a caller
+// opened any more. It takes one step after another; its caller keeps the position, so that a reload, a restart or a caller
 // that goes away interrupts nothing but a step, and a later call goes on.
 //
 // A fact is written once, and never with another meaning. Resealing it writes the same facts to the same key, so that it

@@ -197,7 +197,7 @@ func (r *run) reseal(ctx context.Context, c *content) error {
 	return r.each(ctx, old, func(v *value) error { return r.write(ctx, c, v) })
 }
 
-// prune removes the facts of a messenger that have outlived their use. Those of a deleted messenger nobody else removes: no node has it
+// prune removes the facts of a messenger that have outlived their use. Those of a deleted messenger are removed only here: no node has it
 // in memory. And what is written again could reappear after another node has removed it.
 func (r *run) prune(ctx context.Context, c *content) (map[vault.Key]bool, error) {
 	removed := make(map[vault.Key]bool)

@@ -5,6 +5,10 @@
 // filippo.io/bigmod, which is the package that crypto/rsa itself uses, published by its author.
 //
 // Everything here works on public values, so that nothing has to take the same time for all inputs.
+//
+// It does not know tokens or the algorithms of JWTs: it gets a key, a hash and a signature.
+//
+// Begin reading with [New] and [Key.Verify].
 package rsaverify
 
 import (

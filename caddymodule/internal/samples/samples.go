@@ -2,7 +2,7 @@
 // for the contact who is logged in, and what the web page does with it. A program is filled in with the settings of one messenger, so
 // that its first token is accepted.
 //
-// The control panel and the documentation show what it writes. It knows settings, and nothing that runs.
+// The control panel and the documentation show what it writes. It knows settings, and does not know anything that runs.
 //
 // Begin reading with [For] and [Languages].
 package samples

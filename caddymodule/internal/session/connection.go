@@ -39,7 +39,7 @@ type Connection struct {
 	dead  atomic.Bool // step 3 was taken
 
 	mu       sync.Mutex // for the fields below; never held while bytes are written
-	kind     kind       // whoever sets it holds writing too
+	kind     kind       // writing is held too when it is set
 	finished bool
 	control  Deadlines
 	last     *lastSteps // nil until End is called, which most connections never see

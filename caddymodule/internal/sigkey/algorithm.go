@@ -105,7 +105,7 @@ var (
 	Asymmetric = AlgorithmsOf(RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA)
 	Symmetric  = AlgorithmsOf(HS256, HS384, HS512)
 
-	// Natural has one algorithm for every type of public key: the one that such a key is for if nobody says otherwise.
+	// Natural has one algorithm for every type of public key: the one that such a key is for if nothing else is configured.
 	Natural = AlgorithmsOf(RS256, ES256, ES384, ES512, EdDSA)
 )
 

@@ -10,7 +10,7 @@ import (
 
 // smallOrder are the encodings of the points of Ed25519 whose order is 1, 2, 4 or 8, without the sign of x: the ordinates 0, 1, -1,
 // the two of order 8, and 0 and 1 once more as numbers that are not reduced. A signature under such a key is valid for many texts
-// or for all, and whoever publishes one could later claim to have signed anything.
+// or for all, and the owner of one could later claim to have signed anything.
 var smallOrder = [...][ed25519.PublicKeySize]byte{
 	{},
 	{1},
@@ -42,7 +42,7 @@ func hasSmallOrder(point []byte) bool {
 }
 
 // checkEd25519 refuses what is not the only encoding of a point of large order. Go's own verification takes any 32 bytes for a key,
-// and finds only then, for each signature, that they are no point.
+// and finds only then, for each signature, that they are not a point.
 func checkEd25519(public ed25519.PublicKey) error {
 	if len(public) != ed25519.PublicKeySize {
 		return errors.New("is an elliptic curve key (Ed25519) that does not have 32 bytes")

@@ -48,7 +48,7 @@ func ofWhole(visit func(name, value []byte)) func(name, value []byte, whole bool
 }
 
 // Claims is Object for members of which only some are read. A lone surrogate inside a value, such as of a display name that was cut
-// through an emoji, is no error; visit is told that the value is not whole, and must refuse it if it is read.
+// through an emoji, is not an error; visit is told that the value is not whole, and must refuse it if it is read.
 func Claims(text []byte, visit func(name, value []byte, whole bool)) error {
 	s := scanner{text: text, surrogates: true}
 	defer s.release()
@@ -100,7 +100,7 @@ type scanner struct {
 	pos     int
 	lenient bool // duplicate names matter only in the outermost object
 
-	surrogates bool // lone surrogates in values are no error
+	surrogates bool // lone surrogates in values are not an error
 	lone       bool // the current member of the outermost object has one
 
 	objects  uint32             // how many have begun; each has a number

@@ -1,6 +1,8 @@
 // Package succession says whether a site still signs with a shared token that expires soon. After a rotation both the old and the new
 // token are valid, and nothing fails until the old one expires: then all contacts are refused at once.
 //
+// It does not know how tokens are stored or verified: it compares the times of a ring with those of its last uses.
+//
 // Begin reading with [Of].
 package succession
 

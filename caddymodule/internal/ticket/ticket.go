@@ -1,7 +1,7 @@
 // Package ticket gives tickets, and takes each of them at most once.
 //
 // A ticket is a short-lived text in place of a token, for requests that cannot carry a header. It has the token itself inside,
-// sealed. So whoever takes a ticket verifies the token like any other, by the keys, settings and revocations of that moment, and
+// sealed. So the handler that takes a ticket verifies the token like any other, by the keys, settings and revocations of that moment, and
 // what is opened with it has the deadlines of the contact. To seal what a verification has found would be shorter, and would need
 // a second place that decides whether a contact is valid.
 //

@@ -78,8 +78,8 @@ type Sealer interface {
 
 func place(messenger string) string { return "export/" + messenger }
 
-// headersPlace is where the values of headers are sealed for. It has the key servers in it: whoever changes a URL in a file must not
-// have the gateway send the values to another server.
+// headersPlace is where the values of headers are sealed for. It has the key servers in it: someone who changes a URL in a file must not
+// make the gateway send the values to another server.
 func headersPlace(messenger string, m *config.Messenger) string {
 	return place(messenger) + "/headers/" + m.SecretsFor()
 }

@@ -29,7 +29,7 @@ func (m Markers) Mark(ctx context.Context, minute, id string) (alone bool, err e
 	if err != nil {
 		return false, err
 	}
-	// A listing without the own marker is of a storage that shows writes late: nobody knows what else it does not show.
+	// A listing without the own marker is of a storage that shows writes late: what else it does not show is unknown.
 	return len(keys) == 1 && path.Base(keys[0]) == m.Node, nil
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/caddyserver/certmagic"
 )
 
-// silentFor is how long a writer has to be silent before somebody else writes its list again: its own next list must not be
+// silentFor is how long a writer has to be silent before another writer writes its list again: its own next list must not be
 // overwritten by an older one.
 const silentFor = 10 * time.Minute
 

@@ -9,7 +9,7 @@ import (
 	"github.com/caddyserver/certmagic"
 )
 
-// scanAtOnce is how many names Redis is asked for at a time: it answers nobody else for about 10 ms.
+// scanAtOnce is how many names Redis is asked for at a time: it answers no other client for about 10 ms.
 const scanAtOnce = 20_000
 
 // A folderScan reads the names in a folder piece by piece.

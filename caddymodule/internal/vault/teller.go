@@ -105,7 +105,7 @@ func (t *teller) announceAgain(ctx context.Context, folder string) error {
 	return t.publish(ctx)
 }
 
-// retract takes back the announcement of a batch that will not be written. The list in the storage may go on naming it, which
+// retract cancels the announcement of a batch that will not be written. The list in the storage may go on naming it, which
 // makes others look for a while.
 func (t *teller) retract(key Key) {
 	t.mu.Lock()

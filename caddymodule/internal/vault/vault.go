@@ -5,6 +5,8 @@
 // once and never again with other content; no fact is ever read, changed and written back. What a fact says
 // is the registry's concern: here it is a JSON object in a folder.
 //
+// It does not know messengers, settings or tokens.
+//
 // Begin reading with [Writer.Append] and [Follower.Poll].
 package vault
 
