@@ -28,6 +28,7 @@ type settingsView struct {
 	Losses      []string     // what the save makes invalid, if that has to be confirmed
 	InUse       string       // what is in use now, if so
 	Keeps       []overlap    // how long the method that is replaced can stay in use, if the save replaces one
+	SameKind    bool         // only the keys of the method are replaced
 	Confirm     string       // what confirms it
 	Differences []difference // if another user saved meanwhile
 }
@@ -97,7 +98,7 @@ func (v *visit) saveMessenger(sent form) error {
 // ask fills page with what the new settings make invalid, unless the form has confirmed it.
 func (v *visit) ask(d *messengerStatus, f *settingsForm, settings *config.Messenger, page *settingsView) ([]fieldError, error) {
 	if !settings.SameMethod(d.Settings) {
-		page.Keeps = f.keeps()
+		page.Keeps, page.SameKind = f.keeps(), settings.Method() == d.Settings.Method()
 	}
 	losses, err := losses(v.app, v.r.Context(), d, settings)
 	if err != nil || len(losses) == 0 {

@@ -90,6 +90,11 @@ func (f *settingsForm) MoreSet() (labels []string) {
 	return labels
 }
 
+// IsNew reports whether the form is for a new messenger, and its folded part is as we recommend it.
+func (f *settingsForm) IsNew() bool {
+	return f.Revision == "" && slices.Equal(f.MoreSet(), newForm().MoreSet())
+}
+
 // Values returns the values that a field shows, for a page on which they cannot be changed.
 func (f formField) Values() (values []string) {
 	for _, value := range valuesOf(f.Setting, f.Text) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -12,17 +13,17 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/diagnose"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keyserver"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/samples"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
-// The pages about a messenger's keys: the key ring, the keys of a URL, and the test of a token.
+// The page about a messenger's keys: the key ring, public keys, and the keys of a URL.
 
 type keysView struct {
 	view
@@ -36,6 +37,37 @@ type keysView struct {
 	Ends     string            // what the previous method has, in numbers
 	Action   string            // whose form was refused
 	Sent     map[string]string // what was typed into it, by field
+	Names    map[sigkey.Info]string
+	Lifetime string // of tokens that the programs of the page Embed sign
+}
+
+// KeyName returns what the page Security calls a public key, or "" for a key that it does not show.
+func (p *keysView) KeyName(key admin.KeyInfo) string { return p.Names[key.Info] }
+
+// IsPrevious reports whether a key is only one of the method before.
+func (p *keysView) IsPrevious(key admin.KeyInfo) bool {
+	return p.Previous != nil && len(p.Names) > 0 && p.KeyName(key) == ""
+}
+
+// SameKind reports whether the method before differs from the current one only in its keys.
+func (p *keysView) SameKind() bool { return p.Previous.Settings().Method() == p.M.Method }
+
+// keyNames are what the page Security calls the public keys of m. There are none if one of them cannot be read here, as those that
+// are in files: keys without a name would look like those of the method before.
+func keyNames(m *config.Messenger) map[sigkey.Info]string {
+	names := make(map[sigkey.Info]string)
+	for i, k := range m.PublicKey {
+		infos := publicKeys(&config.Messenger{PublicKey: []config.PublicKey{k}})
+		if len(infos) == 0 {
+			return nil
+		}
+		name := textPublicKey
+		if len(m.PublicKey) > 1 {
+			name += " " + strconv.Itoa(i+1)
+		}
+		names[infos[0]] = name
+	}
+	return names
 }
 
 // An overlap is one choice of how long the old tokens stay valid.
@@ -123,7 +155,8 @@ func (v *visit) keysPage() (*keysView, error) {
 	if err != nil {
 		return nil, err
 	}
-	page := &keysView{view: v.messengerView("keys", d), Keys: d.keys, Overlaps: overlaps}
+	page := &keysView{view: v.messengerView("keys", d), Keys: d.keys, Overlaps: overlaps, Names: keyNames(d.Settings)}
+	page.Lifetime = span(time.Duration(samples.For(d.Settings, nil).Seconds) * time.Second)
 	if d.Settings.JWKS != nil {
 		page.Fetched = d.Settings.JWKS.Document()
 	}
@@ -258,56 +291,4 @@ func (v *visit) refreshKeys() error {
 		return v.renderKeys(http.StatusBadGateway, cause.Sentence(textNotFetched+keyserver.Reason(err).Error()))
 	}
 	return v.redirect("messenger", v.name, "page", "keys", "done", "refreshed")
-}
-
-type testView struct {
-	view
-	Result *admin.Explanation
-	Claims []claimView
-}
-
-func (v *visit) showTest() error { return v.renderTest(http.StatusOK, nil, nil) }
-
-func (v *visit) renderTest(status int, result *admin.Explanation, wrong []fieldError) error {
-	d, err := v.currentStatus()
-	if err != nil {
-		return err
-	}
-	page := &testView{view: v.messengerView("test", d), Result: result, Claims: claimViews(result)}
-	page.Errors = wrong
-	v.render(status, "test", page)
-	return nil
-}
-
-// testToken verifies a token as the gateway would, and shows how. The token itself is not in the answer. Which messenger's key
-// made a signature is shown only if the operator may see all messengers.
-func (v *visit) testToken(sent form) error {
-	token := sent.get("token")
-	if token == "" {
-		return v.renderTest(http.StatusUnprocessableEntity, nil, []fieldError{{"token", textEmptyToken}})
-	}
-	m, err := v.app.LookUp(v.r.Context(), v.name)
-	if err != nil {
-		return err
-	}
-	result, err := v.app.Explain(v.r.Context(), m, token, !v.scoped())
-	if err != nil {
-		return err
-	}
-	if reason := v.fetchFinding(m, result); reason != nil {
-		result.Findings = reason
-	}
-	return v.renderTest(http.StatusOK, result, nil)
-}
-
-// fetchFinding says why there is no key, in place of a finding that may name addresses in the gateway's network.
-func (v *visit) fetchFinding(m *registry.Messenger, result *admin.Explanation) []diagnose.Finding {
-	if result.Code != authn.KeysUnavailable || m.KeySet == nil {
-		return nil
-	}
-	text := textNeverFetched
-	if err := m.KeySet.Status().Err; err != nil {
-		text = cause.Sentence(textCannotFetch + keyserver.Reason(err).Error())
-	}
-	return []diagnose.Finding{{Name: cause.KeysNotFetched.String(), Cause: text, Fix: textFixKeySet}}
 }

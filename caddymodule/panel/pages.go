@@ -76,6 +76,7 @@ var panelTemplates = sync.OnceValue(func() map[string]*template.Template {
 		"inc":     func(i int) int { return i + 1 },
 		"code":    markCode,
 		"badges":  badgesOf,
+		"codes":   authn.Codes,
 		"title":   func(code string) string { return authn.Code(code).Info().Title },
 	}).ParseFS(panelFiles, "pages/layout.html", "pages/parts.html", "pages/readiness.html"))
 	pages := make(map[string]*template.Template)
@@ -127,6 +128,7 @@ type view struct {
 	Help     string
 	Scoped   bool
 	Notice   string           // what was done
+	Done     string           // the name of this notice, for pages that say what is next
 	Alert    string           // what was not done
 	Errors   []fieldError     // of a form
 	Tab      string           // of a messenger's pages
@@ -134,7 +136,7 @@ type view struct {
 }
 
 func (v *visit) view(title string) view {
-	return view{Title: title, Operator: v.operator, SignOut: v.SignOut, Help: v.Help, Scoped: v.scoped(), Notice: v.notice()}
+	return view{Title: title, Operator: v.operator, SignOut: v.SignOut, Help: v.Help, Scoped: v.scoped(), Notice: v.notice(), Done: v.r.URL.Query().Get("done")}
 }
 
 // A messengerStatus is a messenger with its state on this node.

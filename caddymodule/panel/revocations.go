@@ -294,6 +294,7 @@ func (v *visit) tokenTarget(token string) (target ledger.Revocation, expires *ti
 		wrong = []fieldError{{"token", textNoTokenID}}
 		if shownLine(contact.Identity) == contact.Identity { // the field of the contact sends it back as it is
 			target.Identity = contact.Identity
+			wrong[0].Text += textContactFilled
 		}
 	default:
 		target.TokenHash = contact.TokenID

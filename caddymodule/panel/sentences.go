@@ -59,6 +59,7 @@ const (
 	textNoToken         = "Token or token ID is empty. Paste a token, or the value of its claim jti."
 	textTokenID         = "Token ID "
 	textNoTokenID       = "This token has no ID (the claim jti), so that it cannot be revoked alone. Revoke all tokens of its contact instead."
+	textContactFilled   = " The identity of this contact is in the field Contact identity."
 
 	textYourMessengers = "Your messengers"
 	textByName         = "By name"

@@ -21,7 +21,7 @@ import (
 // notices are the messages that a redirect can select. The text of the query itself is never shown.
 var notices = sync.OnceValue(func() map[string]string {
 	return map[string]string{
-		"created":   "The messenger was created. The page Embed has the code for your site, and Token test says whether a token is valid.",
+		"created":   "The messenger was created.",
 		"saved":     "The settings were saved, and are active within seconds.",
 		"deleted":   "The messenger was deleted, with its shared tokens.",
 		"revoked":   "The shared token was revoked. Tokens that are signed with it are refused from now on.",
