@@ -195,7 +195,7 @@ func TestBrowserSharedToken(t *testing.T) {
 	p.click("Copy token")
 	p.sees("Copied.")
 	p.click("I have stored it")
-	p.sees("Your site signs with the newest one.", "Active")
+	p.sees("Let your site sign with the newest one.", "Active")
 	if p.questions() != 0 {
 		t.Errorf("the browser asks whether to leave although the token was copied")
 	}
@@ -237,7 +237,7 @@ func TestBrowserSharedToken(t *testing.T) {
 	token := sign(second, good("mark"))
 	for _, broken := range []struct{ token, reason string }{
 		{token[:strings.LastIndexByte(token, '.')], "The signature is missing: only header and payload were copied."},
-		{sign(second, claims{"identity": "mark", "exp": 1}), "The token's exp has passed."},
+		{sign(second, claims{"identity": "mark", "exp": 1}), "The token has expired: exp passed"},
 		{sign(rsaKey(1), good("mark")), `The header's alg is not the algorithm of this messenger's keys: it is alg "RS256"; this messenger's method uses HS256.`},
 		{sign(second+"\n", good("mark")), "The site signs with the secret followed by a line break or blank."},
 		{sign(second, claims{"sub": "mark", "exp": 4e9}), "The token does not have the identity key"},

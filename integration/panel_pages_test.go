@@ -228,7 +228,8 @@ func TestPanelTellsNothingOfTheNetwork(t *testing.T) {
 		tested := test.user.post("?page=test&messenger="+test.name, url.Values{"token": {sign(rsaKey(0), good("mark"))}})
 		tested.says(t, 200, "keys_unavailable", "The key set cannot be fetched: the key server cannot be reached.")
 		for _, a := range []answer{refreshed, keys, tested} {
-			if text := a.text(); strings.Contains(text, "dial") || strings.Contains(text, "refused: ") || strings.Contains(text, "connection") {
+			text, _, _ := strings.Cut(a.text(), "What the codes mean") // some of them are about connections of contacts
+			if strings.Contains(text, "dial") || strings.Contains(text, "refused: ") || strings.Contains(text, "connection") {
 				t.Errorf("the page tells of the network: %s", text)
 			}
 		}
