@@ -136,7 +136,7 @@ func TestPanelSaysWhyAContactCannotChat(t *testing.T) {
 	if !strings.Contains(leaked.body, `name="contact" value="mark"`) {
 		t.Errorf("the contact is not filled in: %s", leaked.body)
 	}
-	u.post("?messenger=acme&page=revocations", url.Values{"what": {"contact"}, "action": {"revoke"}, "contact": {"mark"}})
+	u.revoke("acme", url.Values{"what": {"contact"}, "contact": {"mark"}}, "Revoke the tokens of mark")
 	refused := test(good("mark"))
 	refused.says(t, 200, "This token is refused", "The page Revocations lists what is revoked, and can undo it.")
 	u.get("?messenger=acme&page=revocations").says(t, 200, "Applies until it is undone")
