@@ -5,9 +5,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"path"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -219,10 +221,12 @@ func UntilError[K any](ctx context.Context, keys []K, f func(i int, key K) error
 	return each(ctx, keys, true, f)
 }
 
+// each panics if f does, in the caller's goroutine: in a request that ends this request, and in a goroutine of its own the process.
 func each[K any](ctx context.Context, keys []K, untilError bool, f func(i int, key K) error) error {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var first error
+	panicked := ""
 	failed := func() bool {
 		mu.Lock()
 		defer mu.Unlock()
@@ -236,6 +240,13 @@ func each[K any](ctx context.Context, keys []K, untilError bool, f func(i int, k
 		}
 		wg.Go(func() {
 			defer func() { <-slots }()
+			defer func() {
+				if p := recover(); p != nil {
+					mu.Lock()
+					defer mu.Unlock()
+					panicked = fmt.Sprintf("%v\n%s", p, debug.Stack())
+				}
+			}()
 			if err := f(i, key); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
@@ -246,6 +257,9 @@ func each[K any](ctx context.Context, keys []K, untilError bool, f func(i int, k
 		})
 	}
 	wg.Wait()
+	if panicked != "" {
+		panic(panicked)
+	}
 	if first == nil {
 		first = ctx.Err()
 	}
