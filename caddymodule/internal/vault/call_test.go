@@ -131,3 +131,19 @@ func TestReadingManyKeysEndsWithTheFirstError(t *testing.T) {
 		}
 	})
 }
+
+// A panic of one call is one of the caller, which a server survives, and not one of a goroutine, which ends the process.
+func TestEachPanicsInTheGoroutineOfItsCaller(t *testing.T) {
+	defer func() {
+		if p := recover(); !strings.HasPrefix(fmt.Sprint(p), "a mistake\n") {
+			t.Errorf("recovered %v", p)
+		}
+	}()
+	err := UntilError(t.Context(), []int{1, 2, 3}, func(i, _ int) error {
+		if i == 1 {
+			panic("a mistake")
+		}
+		return nil
+	})
+	t.Errorf("it returned %v", err)
+}

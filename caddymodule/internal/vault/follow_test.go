@@ -344,19 +344,3 @@ func wantPoll(t *testing.T, f *Follower, want string) {
 		t.Errorf("the follower says %q, want %q", got, want)
 	}
 }
-
-// A panic of one call is one of the caller, which a server survives, and not one of a goroutine, which ends the process.
-func TestEachPanicsInTheGoroutineOfItsCaller(t *testing.T) {
-	defer func() {
-		if p := recover(); !strings.HasPrefix(fmt.Sprint(p), "a mistake\n") {
-			t.Errorf("recovered %v", p)
-		}
-	}()
-	err := UntilError(t.Context(), []int{1, 2, 3}, func(i, _ int) error {
-		if i == 1 {
-			panic("a mistake")
-		}
-		return nil
-	})
-	t.Errorf("it returned %v", err)
-}
