@@ -156,7 +156,7 @@ func tryMessengers(a *administrator) {
 	for _, m := range list {
 		names = append(names, m.Name)
 	}
-	if got := strings.Join(names, " "); got != "acme bolt copy sales support" {
+	if got := strings.Join(names, " "); got != "sales support acme bolt copy" {
 		a.t.Errorf("list --json has %s", got)
 	}
 	a.want(0, "messenger bolt is deleted", "", "delete", "bolt")

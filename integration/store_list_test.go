@@ -53,7 +53,7 @@ func TestMessengersAreListedPageByPage(t *testing.T) {
 	for i := 7; i < 60; i += 10 {
 		o.put(stored[i], map[string]any{"identity_key": "identity", "public_key": []any{map[string]any{"key": string(publicPEM(rsaKey(0)))}}, "mode": "report"})
 	}
-	all := append(slices.Clone(stored), "support") // configured or stored, by name
+	all := append([]string{"support"}, stored...) // what is configured comes first
 	for query, want := range map[string][]string{
 		"":                             all,
 		"limit=7":                      all,
@@ -61,14 +61,16 @@ func TestMessengersAreListedPageByPage(t *testing.T) {
 		"search=SUPP":                  {"support"},
 		"search=%20site-59%0A":         {"site-59"},
 		"after=support":                nil,
+		"after=config:support":         stored,
+		"after=config:zz&limit=9":      stored,
 		"search=nothing":               nil,
 		"method=public_key":            {stored[7], stored[17], stored[27], stored[37], stored[47], stored[57]},
 		"mode=report&limit=2":          {stored[7], stored[17], stored[27], stored[37], stored[47], stored[57]},
 		"mode=report&search=7&limit=2": {stored[7], stored[17], stored[27], stored[37], stored[47], stored[57]},
 		"source=config":                {"support"},
 		"source=stored&limit=9":        stored,
-		"after=site-57":                all[58:],
-		"after=site-57x&limit=1":       all[58:],
+		"after=site-57":                stored[58:],
+		"after=site-57x&limit=1":       stored[58:],
 		"after=zz":                     nil,
 	} {
 		if got := o.allListed(query); !slices.Equal(got, want) {
@@ -115,7 +117,7 @@ func tryListCommand(t *testing.T, g *gateway, all []string) {
 		t.Errorf("list --json of nothing: %s", out)
 	}
 	a.want(1, "sort is none of", "", "list", "--sort", "size")
-	a.want(1, "name the messenger; these exist: site-00", "", "keys")
+	a.want(1, "name the messenger; these exist: support, site-00", "", "keys")
 }
 
 // A messengerTemplate has the values of a stored messenger by what follows its name in their keys. They were written by a gateway
@@ -181,5 +183,29 @@ func TestPagesStayWhereTheyAre(t *testing.T) {
 	}
 	if names := o.allListed("search=new"); len(names) < 5 || !slices.IsSorted(names) {
 		t.Errorf("what was created meanwhile: %v", names)
+	}
+}
+
+// A Caddyfile with hundreds of messengers does not make one page of them.
+func TestConfiguredMessengersArePaged(t *testing.T) {
+	var messengers strings.Builder
+	for _, name := range []string{"e", "b", "d", "a", "c"} {
+		messengers.WriteString("messenger " + name + " {\n identity_key identity\n shared_token\n}\n")
+	}
+	g := start(t, nil, messengers.String(), "respond ok")
+	o := g.operator()
+	for _, name := range []string{"ab", "x", "y", "z"} {
+		o.put(name, generated)
+	}
+	for query, want := range map[string][]string{"limit=2": {"a b", "c d", "e ab x", "y z"}, "limit=5": {"a b c d e ab x y z"}, "limit=1&search=b": {"b ab"}, "limit=1&search=e": {"e"}} {
+		var pages []string
+		for next := query; next != ""; {
+			var names []string
+			names, next = o.listed(next)
+			pages = append(pages, strings.Join(names, " "))
+		}
+		if !slices.Equal(pages, want) {
+			t.Errorf("%s: got %q, want %q", query, pages, want)
+		}
 	}
 }

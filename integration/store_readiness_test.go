@@ -195,7 +195,7 @@ func TestSwitchingToRequiredClosesNoConnection(t *testing.T) {
 			page := u.get("?messenger=" + name)
 			page.says(t, 200, "Readiness", "Would pass", "60.00 %", "Token expired: 1 ( token_expired )")
 			f := fields("mode", "required", "revision", page.revision(t))
-			if a := u.post("?messenger="+name, f); a.status != 303 {
+			if a := u.confirmed(name, f); a.status != 303 {
 				t.Fatalf("saving: %d %s", a.status, a.text())
 			}
 		},

@@ -210,7 +210,7 @@ func TestADamagedValueStandsInNobodysWay(t *testing.T) {
 	}
 	var list []described
 	decode(t, o.want(200, "GET", "messengers", nil).body, &list)
-	if len(list) != 4 || list[0].Name != "acme" || len(list[0].Warnings) != 1 || list[1].Name != "bolt" || list[1].Method != "shared_token" {
+	if len(list) != 4 || list[2].Name != "acme" || len(list[2].Warnings) != 1 || list[3].Name != "bolt" || list[3].Method != "shared_token" {
 		t.Errorf("the list has %+v", list)
 	}
 	for range 20 { // nor does asking for it keep the store from being asked for another

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"iter"
 	"net/http"
 	"net/url"
 	"slices"
@@ -20,7 +19,7 @@ import (
 )
 
 const (
-	// MaxListed is how many messengers one answer lists.
+	// MaxListed is how many stored messengers one answer lists, and how many configured ones.
 	MaxListed = 1000
 
 	// maxLooked is how many names are looked at for one answer: those of deleted messengers are not listed.
@@ -36,7 +35,7 @@ const (
 // A ListQuery says which messengers a list has, and in which order.
 type ListQuery struct {
 	After  string // the cursor of the page before; "" for the first page
-	Limit  int    // how many a page has; 0 for MaxListed
+	Limit  int    // how many stored ones a page has at most, and how many configured ones; 0 for MaxListed
 	Search string // a part of the name
 
 	// Filters and another order than that of names; "" for none. They need at most registry.MaxSorted names.
@@ -87,7 +86,7 @@ func (q *ListQuery) check() error {
 	return nil
 }
 
-// List returns a page of messengers. By default they are sorted by name.
+// List returns a page of messengers. By default they are sorted by name, those that are configured before those that are stored.
 func (s *Service) List(ctx context.Context, q ListQuery) (*MessengerPage, error) {
 	if err := q.check(); err != nil {
 		return nil, err
@@ -122,57 +121,54 @@ func (s *Service) list(ctx context.Context, q ListQuery) (*MessengerPage, error)
 	return page, err
 }
 
-// listByName is list in the order of names, without filters.
+// listByName is list in the order of names, without filters. A page has as many configured messengers as its limit says, and once
+// there is no other one, as many stored ones.
 func (s *Service) listByName(ctx context.Context, q ListQuery, view nameindex.View) (*MessengerPage, error) {
 	page := &MessengerPage{Messengers: []Description{}, Count: view.Count}
+	if after, found := strings.CutPrefix(q.After, afterConfigured); found || q.After == "" {
+		q.After = ""
+		for _, name := range s.Names() {
+			if name <= after || !strings.Contains(name, q.Search) {
+				continue
+			}
+			if n := len(page.Messengers); n == q.Limit {
+				page.Next = afterConfigured + page.Messengers[n-1].Name
+				return page, nil
+			}
+			page.Messengers = append(page.Messengers, *s.describeConfigured(name))
+		}
+	}
+	full := len(page.Messengers) + q.Limit
 	var names []string
 	read := func() error {
 		found, err := s.describeAll(ctx, names)
 		page.Messengers, names = append(page.Messengers, found...), names[:0]
-		if len(page.Messengers) > q.Limit {
-			page.Messengers = page.Messengers[:q.Limit]
-			page.Next = page.Messengers[q.Limit-1].Name
+		if len(page.Messengers) > full {
+			page.Messengers = page.Messengers[:full]
+			page.Next = page.Messengers[full-1].Name
 		}
 		return err
 	}
 	looked, last := 0, ""
-	for name := range s.namesAfter(q, view) {
-		if len(names) == max(q.Limit-len(page.Messengers), fewest) {
+	for name := range view.Matching(q.After, q.Search) {
+		if len(names) == max(full-len(page.Messengers), fewest) {
 			if err := read(); err != nil {
 				return nil, err
 			}
-			if len(page.Messengers) == q.Limit || looked >= maxLooked {
+			if len(page.Messengers) == full || looked >= maxLooked {
 				page.Next = cmp.Or(page.Next, last)
 				return page, nil
 			}
 		}
-		looked, last, names = looked+1, name, append(names, name)
+		if looked, last = looked+1, name; s.Messengers[name] == nil { // a stored messenger with a configured name is ignored, and was logged
+			names = append(names, name)
+		}
 	}
 	return page, read()
 }
 
-// namesAfter returns the names that a query without filters matches, configured and stored, sorted, each once.
-func (s *Service) namesAfter(q ListQuery, view nameindex.View) iter.Seq[string] {
-	configured := slices.DeleteFunc(s.Names(), func(name string) bool { return name <= q.After || !strings.Contains(name, q.Search) })
-	return func(yield func(string) bool) {
-		for name := range view.Matching(q.After, q.Search) {
-			for len(configured) > 0 && configured[0] <= name {
-				if !yield(configured[0]) {
-					return
-				}
-				configured = configured[1:]
-			}
-			if s.Messengers[name] == nil && !yield(name) { // a stored messenger with a configured name is ignored, and was logged
-				return
-			}
-		}
-		for _, name := range configured {
-			if !yield(name) {
-				return
-			}
-		}
-	}
-}
+// afterConfigured begins the cursor of a page after a configured name. No name has a colon.
+const afterConfigured = "config:"
 
 // describeConfigured describes a messenger of the configuration.
 func (s *Service) describeConfigured(name string) *Description {

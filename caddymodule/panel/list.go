@@ -11,7 +11,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
-// perPage is how many messengers a page of the list has.
+// perPage is how many stored messengers a page of the list has at most, and how many configured ones.
 const perPage = 50
 
 type listView struct {

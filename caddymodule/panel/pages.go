@@ -40,6 +40,9 @@ const widgetScript = "messenger-auth.min.js"
 
 func (v *visit) serveAsset(name string) error {
 	kind := panelAssets[name]
+	if kind == "" {
+		return errNoPage
+	}
 	if name == widgetScript {
 		v.write(http.StatusOK, kind, widget.Script)
 		return nil

@@ -178,15 +178,11 @@ func (p *Panel) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Ha
 
 func (v *visit) serve() error {
 	query := v.r.URL.Query()
-	asset := query.Get("asset")
-	if panelAssets[asset] != "" && upstream.IsSafe(v.r.Method) {
-		return v.serveAsset(asset) // the pages that refuse a request need them too
-	}
 	if err := v.admit(); err != nil {
 		return err
 	}
-	if asset != "" {
-		return errNoPage
+	if asset := query.Get("asset"); asset != "" {
+		return v.serveAsset(asset)
 	}
 	if name := query.Get("messenger"); name != "" {
 		if err := v.choose(name); err != nil {
