@@ -31,8 +31,8 @@ func (v *Vault) Names(ctx context.Context, valid func(name string) bool) (*namei
 		var err error
 		if files, ok := s.(*certmagic.FileStorage); ok {
 			err = eachFile(ctx, files, add)
-		} else if scan := scanOf(s, StoreRoot); scan != nil {
-			err = scan(ctx, add)
+		} else if read := piecesOf(s, StoreRoot); read != nil {
+			err = read(ctx, add)
 		} else {
 			err = eachKey(ctx, s, add)
 		}
