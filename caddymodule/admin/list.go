@@ -121,8 +121,8 @@ func (s *Service) list(ctx context.Context, q ListQuery) (*MessengerPage, error)
 	return page, err
 }
 
-// listByName is list in the order of names, without filters. A page has as many configured messengers as its limit says, and once
-// there is no other one, as many stored ones.
+// listByName is list in the order of names, without filters. A page has at most as many configured messengers as its limit
+// says, and after the last of these at most as many stored ones.
 func (s *Service) listByName(ctx context.Context, q ListQuery, view nameindex.View) (*MessengerPage, error) {
 	page := &MessengerPage{Messengers: []Description{}, Count: view.Count}
 	if after, found := strings.CutPrefix(q.After, afterConfigured); found || q.After == "" {
