@@ -191,37 +191,39 @@ func TestOneContactLeavesRoomForOthers(t *testing.T) {
 
 // The write of a rotation is held back; its caller is told 503. Another operator ends the tokens at once, and is told 200.
 func TestLateRotation(t *testing.T) {
-	s := newServer()
-	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
-	ctx := t.Context()
-	old := a.change("sales", ledger.GenerateToken())
-	a.settle()
-	b.settle()
-	held := fmt.Errorf("held back")
-	a.storage.setBefore(func(op, key string) error {
-		if _, batch := vault.ParseKey(key); op == "store" && batch {
-			return held
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer()
+		a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
+		ctx := t.Context()
+		old := a.change("sales", ledger.GenerateToken())
+		a.settle()
+		b.settle()
+		held := fmt.Errorf("held back")
+		a.storage.setBefore(func(op, key string) error {
+			if _, batch := vault.ParseKey(key); op == "store" && batch {
+				return held
+			}
+			return nil
+		})
+		_, _, err := a.ChangeRing(ctx, "sales", ledger.KindRing, ledger.RotateTokens(24*time.Hour), change.Condition{})
+		t.Log("a was told", err)
+		b.change("sales", ledger.RotateTokens(0))
+		a.storage.setBefore(nil)
+		time.Sleep(5 * time.Second) // the writer of a writes it again
+		b.settle()
+		r, err := b.Record(ctx, "sales", ledger.KindRing)
+		if err != nil {
+			t.Fatal(err)
 		}
-		return nil
+		for _, tok := range r.Tokens {
+			t.Log(tok.KeyID, tok.End)
+		}
+		for _, tok := range r.ActiveTokens() {
+			if tok.KeyID == old {
+				t.Errorf("a token that was ended with acknowledgement is active until %s", tok.End)
+			}
+		}
 	})
-	_, _, err := a.ChangeRing(ctx, "sales", ledger.KindRing, ledger.RotateTokens(24*time.Hour), change.Condition{})
-	t.Log("a was told", err)
-	b.change("sales", ledger.RotateTokens(0))
-	a.storage.setBefore(nil)
-	time.Sleep(5 * time.Second) // the writer of a writes it again
-	b.settle()
-	r, err := b.Record(ctx, "sales", ledger.KindRing)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, tok := range r.Tokens {
-		t.Log(tok.KeyID, tok.End)
-	}
-	for _, tok := range r.ActiveTokens() {
-		if tok.KeyID == old {
-			t.Errorf("a token that was ended with acknowledgement is active until %s", tok.End)
-		}
-	}
 }
 
 // stopAt makes a node stop before it stores its next batches, until the test lets it go on.

@@ -83,8 +83,14 @@ type Summary struct {
 // is read again.
 const summarised = time.Minute
 
-func newSummaries() (*otter.Cache[string, Summary], error) {
-	return otter.New(&otter.Options[string, Summary]{MaximumSize: MaxSorted, ExpiryCalculator: otter.ExpiryWriting[string, Summary](summarised)})
+// A readSummary is one with the time at which it was read. The cache itself knows no time: it would need a goroutine that ticks.
+type readSummary struct {
+	Summary
+	at time.Time
+}
+
+func newSummaries() (*otter.Cache[string, readSummary], error) {
+	return otter.New(&otter.Options[string, readSummary]{MaximumSize: MaxSorted})
 }
 
 // MaxSorted is how many messengers can be filtered and sorted by what they are, and not by their names.
@@ -98,8 +104,8 @@ func (reg *Registry) Summaries(ctx context.Context, names []string) ([]Summary, 
 	var at []int
 	before := make(map[string]uint64)
 	for i, name := range names {
-		if known, ok := s.summaries.GetIfPresent(name); ok {
-			list[i] = known
+		if known, ok := s.summaries.GetIfPresent(name); ok && time.Since(known.at) < summarised {
+			list[i] = known.Summary
 			continue
 		}
 		unread, at = append(unread, name), append(at, i)
@@ -112,7 +118,7 @@ func (reg *Registry) Summaries(ctx context.Context, names []string) ([]Summary, 
 		}
 		list[at[i]] = made
 		if s.changes(p.Name).Load() == before[p.Name] {
-			s.summaries.Set(p.Name, made)
+			s.summaries.Set(p.Name, readSummary{made, time.Now()})
 		}
 	})
 	return list, err

@@ -78,7 +78,7 @@ type Store struct {
 	absent    *otter.Cache[string, struct{}] // names without a stored messenger: no number of them evicts a messenger
 	changed   [64]atomic.Uint64              // by the same; see noteChange
 	index     nameindex.Shared               // those that the storage has anything of
-	summaries *otter.Cache[string, Summary]
+	summaries *otter.Cache[string, readSummary]
 	seed      maphash.Seed
 	lookups   *turnstile.Turnstile
 	rereads   *rate.Limiter
