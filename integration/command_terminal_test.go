@@ -100,7 +100,9 @@ var commandsWithoutJSON = [][]string{
 // Names in an untrusted certificate reached the terminal as they were, and with them whatever a terminal obeys. Every
 // command gets such texts in every place, as an answer and as an error, and prints none.
 func TestNothingThatATerminalObeysIsPrinted(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	s := newShell(t)
 	var answers map[string]any
 	status := http.StatusOK

@@ -112,7 +112,9 @@ func TestDocsRecipeForSystemd(t *testing.T) {
 
 // What is stored in the folders of the volumes is there in the next container, and in the storage that a backup was brought to.
 func TestDocsRecipesForStorage(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	dir := gatewayFolder(t)
 	secret := storeKeyFile(t)
 	caddyfile := func(name, storage string) string {
@@ -150,7 +152,9 @@ func TestDocsRecipesForStorage(t *testing.T) {
 
 // Two nodes run the Caddyfile of the recipe on one Redis: a token that was generated on one of them is valid on the other.
 func TestDocsRecipeForSeveralNodes(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	if runtime.GOOS != "linux" {
 		t.Skip("not run: the test of nodes on Redis runs on Linux")
 	}

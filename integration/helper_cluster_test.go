@@ -22,7 +22,9 @@ const (
 // onBoth runs a test on both storages, side by side.
 func onBoth(t *testing.T, test func(t *testing.T, storage string)) {
 	t.Helper()
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	for _, storage := range []string{onRedis, onFolder} {
 		t.Run(storage, func(t *testing.T) {
 			t.Parallel()

@@ -49,16 +49,24 @@ var linkCaddy = sync.OnceValues(func() (string, error) {
 // aloneVariable names the test that a process was started for.
 const aloneVariable = "MESSENGER_TEST_ALONE"
 
-// alone runs the calling test again in a process of its own, beside others: a process has one running configuration of
-// Caddy, so that tests with a gateway in the same process must wait for each other. It reports true in the new process;
-// a test begins with "if !alone(t) { return }". It is for tests that wait: a process costs about as much as a load.
+// atOnce is how many tests run in processes of their own at once. They wait more than they compute.
+const atOnce = 8
+
+// places are taken by tests that run in processes of their own.
+var places = make(chan bool, atOnce)
+
+// alone runs the calling test again in a process of its own: a process has one running configuration of Caddy, so that tests with
+// a gateway in the same process must wait for each other. The new process runs from now on, or as soon as there is a place, beside
+// all other tests; the calling one waits for it when those without a process of their own are done. alone reports true in the new
+// process; a test begins with "if !alone(t) { return }". It is for tests that wait, or start programs.
 func alone(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(aloneVariable) == t.Name() {
 		return true
 	}
+	report := runAgain(t, places, aloneVariable+"="+t.Name())
 	t.Parallel()
-	runAgain(t, aloneVariable+"="+t.Name())(t)
+	report(t)
 	return false
 }
 
@@ -73,26 +81,30 @@ func soak(n int) int {
 	return n / 10
 }
 
-// runAgain starts the calling test in another process. What it returns waits for the end, and reports it.
-func runAgain(t *testing.T, environment ...string) func(t *testing.T) {
+// runAgain starts the calling test in another process, which takes one of the places, if they are not nil. What it returns waits
+// for the end, and reports it.
+func runAgain(t *testing.T, places chan bool, environment ...string) func(t *testing.T) {
 	t.Helper()
 	name, _, _ := strings.Cut(t.Name(), "/")
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run", "^"+name+"$", "-test.v", "-test.timeout", "5m")
-	cmd.Env = append(os.Environ(), environment...)
+	environment = append(os.Environ(), environment...)
 	type result struct {
 		out []byte
 		err error
 	}
 	done := make(chan result, 1)
 	go func() {
+		if places != nil {
+			places <- true
+			defer func() { <-places }()
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, os.Args[0], "-test.run", "^"+name+"$", "-test.v", "-test.timeout", "5m")
+		cmd.Env = environment
 		out, err := cmd.CombinedOutput()
 		done <- result{out, err}
 	}()
-	wait := sync.OnceValue(func() result {
-		defer cancel()
-		return <-done
-	})
+	wait := sync.OnceValue(func() result { return <-done })
 	t.Cleanup(func() { wait() })
 	return func(t *testing.T) {
 		t.Helper()

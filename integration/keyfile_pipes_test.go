@@ -103,7 +103,9 @@ func (n *node) terminate(t *testing.T) {
 // change, also the one of the same messenger; a reload says what is wrong and leaves the gateway as it was; and the process
 // ends when it is told to, even while a reload waits for the pipe.
 func TestAPipeInPlaceOfAKeyFileDelaysNothingElse(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	first, second, third := write(t, "first", publicPEM(rsaKey(0))), write(t, "second", publicPEM(rsaKey(0))), write(t, "third", publicPEM(rsaKey(1)))
 	n := keyFileNode(t, first, second, third)
 	n.run()
@@ -161,7 +163,9 @@ func TestAPipeInPlaceOfAKeyFileDelaysNothingElse(t *testing.T) {
 // The key comes through a pipe, late and in parts, whose writer serves one reader. It is read when the configuration is
 // loaded and never again; what else changes is still seen.
 func TestAPipeIsReadOnceAtLoad(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	first, second, third := filepath.Join(t.TempDir(), "first"), write(t, "second", publicPEM(rsaKey(0))), write(t, "third", publicPEM(rsaKey(1)))
 	newFIFO(t, first)
 	n := keyFileNode(t, first, second, third)
@@ -238,7 +242,9 @@ func TestUnreadableFilesStopTheStart(t *testing.T) {
 
 // Commands take a key from a pipe, such as <(pass show key), and refuse what is not a file.
 func TestCommandsReadKeysFromPipes(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	s := newShell(t)
 	secret := newSecret()
 	pipe := filepath.Join(s.dir, "pipe")
@@ -279,7 +285,9 @@ func TestCommandsEndWhenTheGatewayDoesNotAnswer(t *testing.T) {
 	if !soaking() {
 		t.Skip("not run: MESSENGER_SOAK=1 is not set")
 	}
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	s := newShell(t)
 	listener, err := net.Listen("unix", filepath.Join(s.dir, "sock"))
 	if err != nil {

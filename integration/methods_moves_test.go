@@ -239,7 +239,9 @@ func (w *moving) end(until time.Time) {
 // chats are open on two nodes. No valid token is refused and no chat is dropped; at the stated time the old method is over on both
 // nodes, for tokens and for the chats that were opened with it, and for nothing else.
 func TestMovingToAnotherMethodIsNotNoticed(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	w := newMoving(t)
 	for _, m := range w.moves {
 		if m.stored {

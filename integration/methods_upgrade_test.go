@@ -164,7 +164,9 @@ func TestARollingUpgradeLosesNothing(t *testing.T) {
 	if !soaking() {
 		t.Skip("not run: gateways of earlier commits are built for this test; MESSENGER_SOAK=1 runs it")
 	}
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	for name, version := range earlier {
 		t.Run(name, func(t *testing.T) {
 			options := clusterOptions("storage redis {\n address "+startRedis(t).addr+"\n}", storeKeyFile(t))

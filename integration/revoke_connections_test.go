@@ -106,7 +106,9 @@ func TestConnectionsOfAStolenTokenAndOfADeletedMessengerEnd(t *testing.T) {
 // Two nodes share a storage. What is revoked on the one is refused on the other within its poll interval, and closed there
 // within a second more.
 func TestRevocationReachesOtherNodes(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	binary := caddyBinary(t)
 	up := newChat(t)
 	secret := newSecret()

@@ -123,7 +123,9 @@ func (c *checkout) refused(as *syscall.Credential, args, env []string, want ...s
 
 // What keeps the script from working was found late, with pages of other programs' output, or never.
 func TestScriptSaysInOneLineWhatIsMissing(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	c := newCheckout(t)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

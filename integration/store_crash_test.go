@@ -163,7 +163,9 @@ func (w *writer) check(t *testing.T) {
 // every acknowledged write holds; one that nobody answered has happened, or has not. MESSENGER_SOAK=1 kills each
 // node sixty times.
 func TestAKilledNodeLeavesAStoreThatHoldsWhatItAcknowledged(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	const stores = 5
 	kills := 2
 	if soaking() {

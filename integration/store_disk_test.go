@@ -42,7 +42,9 @@ func (s sharedToken) named(jti string) string {
 // The disk becomes read-only, or full. Changes are refused, requests go on, what was acknowledged stays, and nothing that was
 // refused is left half-way. When the disk works again, so do changes.
 func TestADiskThatCannotBeWritten(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	for name, disk := range map[string]struct {
 		breaks, works func(t *testing.T, folder string)
 	}{
@@ -114,7 +116,9 @@ func remount(t *testing.T, folder, how string) {
 // The power fails in the moment in which a change was acknowledged: the block device is copied then, and mounted again. A
 // gateway that starts on the copy knows the change, also the very first one of a new storage.
 func TestWhatIsAcknowledgedSurvivesAPowerLoss(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	if _, err := exec.LookPath("mkfs.ext4"); err != nil {
 		t.Skip("not run: mkfs.ext4 is not installed")
 	}

@@ -12,7 +12,9 @@ import (
 // A contact logs out. The node that hears of it has a clock for which the token has expired already; then its clock is set
 // right. The token stays revoked, on both nodes.
 func TestALogoutIsNotForgottenWhereAClockIsAhead(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	c := newFaultCluster(t, onRedis, clusterSettings{names: []string{"acme"}, clocks: true})
 	a, b := c.nodes[0], c.nodes[1]
 	a.mustCall("creating it", http.MethodPut, "messengers/acme", generated)
@@ -39,7 +41,9 @@ func TestALogoutIsNotForgottenWhereAClockIsAhead(t *testing.T) {
 // A rotation grants the old shared token five minutes. A node that is ten minutes ahead makes another: that does not shorten
 // what was granted.
 func TestAnOverlapIsNotCutByAClockThatIsAhead(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	c := newFaultCluster(t, onRedis, clusterSettings{clocks: true})
 	a, b := c.nodes[0], c.nodes[1]
 	a.mustCall("creating it", http.MethodPut, "messengers/acme", generated)
@@ -57,7 +61,9 @@ func TestAnOverlapIsNotCutByAClockThatIsAhead(t *testing.T) {
 // A node's storage is away for a moment, and its clock is set back meanwhile. Names that it has to look up are not refused
 // until the clock catches up.
 func TestAClockThatStepsBackDelaysNoLookUp(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	c := newFaultCluster(t, onRedis, clusterSettings{clocks: true})
 	a, b := c.nodes[0], c.nodes[1]
 	a.mustCall("creating it", http.MethodPut, "messengers/acme", generated)
@@ -73,7 +79,9 @@ func TestAClockThatStepsBackDelaysNoLookUp(t *testing.T) {
 // are not among them. It sees from what others have written that the clocks are apart, and its answer says so. Where they are
 // not, it says nothing.
 func TestARevocationByTimeTellsOfClocksThatAreApart(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	c := newFaultCluster(t, onRedis, clusterSettings{clocks: true})
 	a, b := c.nodes[0], c.nodes[1]
 	a.mustCall("creating it", http.MethodPut, "messengers/acme", generated)
@@ -106,7 +114,9 @@ func TestARevocationByTimeTellsOfClocksThatAreApart(t *testing.T) {
 // it does not serve the messenger, and its repair does not bring it back.
 func TestANodeThatWasAwayForAMonth(t *testing.T) {
 	const away = 31 * 24 * time.Hour
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	c := newFaultCluster(t, onRedis, clusterSettings{clocks: true})
 	a, b := c.nodes[0], c.nodes[1]
 	tokens := make(map[string]string)

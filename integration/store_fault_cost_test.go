@@ -86,7 +86,9 @@ func (s *busyStore) median() (written, read int64) {
 // What goes to the storage and comes from it is counted, since a machine's time says little. Other changes fill the lists by
 // which nodes hear of changes, before the first measurement.
 func TestOneMoreRevocationCostsTheSame(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	s := newBusyStore(t)
 	count := revocationsPresent()
 	s.nodes[0].revokeMany(t, "other", "filling ", 600)
@@ -110,7 +112,9 @@ func TestOneMoreRevocationCostsTheSame(t *testing.T) {
 // of a long queue.
 func TestManyChangesDelayNoReset(t *testing.T) {
 	const changes, bytesOfOne = 480, 8 << 10
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	s := newBusyStore(t)
 	a, b := s.nodes[0], s.nodes[1]
 	count := revocationsPresent() * 6 / 10

@@ -67,7 +67,9 @@ func addSetting(t *testing.T, folder string) (count int) {
 // restriction. The messenger answers keys_unavailable and says why. Nothing is damaged: the value stays as it is, others are
 // served, and so is this one by the newer version.
 func TestASettingOfANewerVersion(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	folder := t.TempDir()
 	n := newNode(t, caddyBinary(t), nil, "storage file_system "+folder+"\nmessenger {\n poll_interval 500ms\n}\nmessenger support {\n identity_key identity\n shared_token\n}", faultSite())
 	n.run()
@@ -108,7 +110,9 @@ func TestASettingOfANewerVersion(t *testing.T) {
 // Row 14. The node is told to end. A guarded connection gets a close frame with 1001, so that the page connects again, also
 // where the proxy would keep it over a reload.
 func TestSIGTERMEndsConnectionsWithGoingAway(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	up := newUpstream(t)
 	c := newFaultCluster(t, onFolder, clusterSettings{nodes: 1, up: up, options: "grace_period 10s",
 		site: "messenger_auth support\nreverse_proxy UPSTREAM {\n stream_close_delay 5m\n}"})

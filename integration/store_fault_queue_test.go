@@ -148,6 +148,9 @@ func clientAt(address string) *http.Client {
 // exists is served, also if it is not in memory: its requests do not wait behind made-up names. Whether the flood has one
 // address or many does not matter.
 func TestMadeUpNamesDelayNoMessenger(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	const floods, messengers = 300, 20
 	for name, address := range map[string]func(i int) string{
 		"from one address":    func(int) string { return "127.0.0.2" },

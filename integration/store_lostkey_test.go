@@ -164,7 +164,9 @@ func TestADamagedValueIsDiscardedAlone(t *testing.T) {
 // A storage that no gateway has used is probably another one than the gateway's. Run as root in the folder of another user, a command
 // would write what the gateway cannot read.
 func TestOfflineCommandsSayWhereTheyWork(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	a := &administrator{shell: newShell(t)}
 	folder := filepath.Join(t.TempDir(), "store")
 	file := write(t, "Caddyfile", []byte("{\n admin off\n "+sealedOptions(folder)+"\n}\n"))

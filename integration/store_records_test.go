@@ -14,7 +14,9 @@ import (
 // A storage of before the facts is carried over whole by two nodes that start at once: tokens, their ends and last uses, every
 // revocation, those that were undone and the merged ones, settings. After a restart it is the same.
 func TestRecordsAreCarriedOverWhole(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	for _, kind := range []string{"plain", "sealed", onRedis} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
@@ -54,7 +56,9 @@ func TestRecordsAreCarriedOverWhole(t *testing.T) {
 // What was carried over can be changed like anything else: revocations are undone, a messenger is deleted and made again, and
 // nothing of the first one comes back, also where an old node has not been stopped.
 func TestCarriedOverMessengersLiveOn(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	s := newOldStore(t, "plain")
 	record, err := os.ReadFile(filepath.Join(s.dir, "messenger", "rsa", "stored"))
 	if err != nil {
@@ -108,7 +112,9 @@ func TestCarriedOverMessengersLiveOn(t *testing.T) {
 
 // Tokens that were about to expire go on until then, and a key set that was fetched before serves while its server is away.
 func TestWhatExpiresIsCarriedOver(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	s := newOldStore(t, "plain")
 	later := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
 	s.change(t, "support/ring", func(text string) string {
@@ -151,7 +157,9 @@ func TestWhatExpiresIsCarriedOver(t *testing.T) {
 // A node dies while it carries over a large record, or cannot write at all. Nothing of the record is missing, for it and for
 // those that come later.
 func TestANodeThatDiesWhileItCarriesOverLosesNothing(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	s := newOldStore(t, "plain")
 	const many = 700
 	s.change(t, "support/ring", func(text string) string {

@@ -134,7 +134,9 @@ func clusters() map[string]func(t *testing.T) (a, b *node, r *redisServer) {
 // Two gateways in processes of their own share a storage. What is done on one is in force on the other within the poll
 // interval.
 func TestWhatIsDoneOnOneNodeIsInForceOnTheOther(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	for name, cluster := range clusters() {
 		t.Run(name, func(t *testing.T) {
 			a, b, _ := cluster(t)
@@ -174,7 +176,9 @@ func TestWhatIsDoneOnOneNodeIsInForceOnTheOther(t *testing.T) {
 // Both nodes rotate the tokens of the same messengers at once. A call that was answered has made a token that is good on
 // both nodes as long as its overlap lasts.
 func TestRotatingOnBothNodesLosesNoUpdate(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	for name, cluster := range clusters() {
 		t.Run(name, func(t *testing.T) {
 			a, b, _ := cluster(t)
@@ -228,7 +232,9 @@ func TestRotatingOnBothNodesLosesNoUpdate(t *testing.T) {
 // Redis is killed. No verification stops, and what cannot be written is said to be not written; once it is back, both
 // nodes know what the other has done.
 func TestKillingRedisStopsNoVerification(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	a, b, r := clusters()["Redis"](t)
 	a.put("acme", generated)
 	support, acme := a.generate("support"), a.generate("acme")

@@ -21,7 +21,9 @@ func TestALongRun(t *testing.T) {
 		onBoth(t, func(t *testing.T, storage string) { longRun(t, storage, 30*time.Minute, 20*time.Second, 280) })
 		return
 	}
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	longRun(t, onFolder, 6*time.Second, time.Second, 100)
 }
 

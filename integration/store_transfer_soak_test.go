@@ -12,7 +12,9 @@ import (
 // Many messengers travel from one storage to another that is empty, and to one that has some of them: equal, or the conflicts named.
 // MESSENGER_SOAK=1 makes it a hundred thousand. Neither the gateways nor the commands need more memory for that.
 func TestManyMessengersTravel(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	count := 60
 	if soaking() {
 		count = 100_000

@@ -22,7 +22,9 @@ type chatState struct {
 // event streams, with tokens and with tickets. The gateway restarts, the network is gone for a minute, and a logout in another window
 // ends it all. Every numbered message arrives exactly once, and no text of the page has a part of a token in it.
 func TestChatThroughADay(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	site, up := newDaySite(t), newDayBackend(t)
 	clock, variable := newClock(t)
 	key := write(t, "secret", []byte(site.secret))

@@ -8,7 +8,9 @@ import (
 
 // The helper reads a stream as the browser does: whatever its line breaks, its fields, and the pieces in which it arrives.
 func TestHelperReadsStreamsAsTheBrowserDoes(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	s := newHelperSite(t)
 	tab := openHelper(t, s)
 	streams := []string{
@@ -50,7 +52,9 @@ func TestHelperReadsStreamsAsTheBrowserDoes(t *testing.T) {
 // A stream ends in every way that it can. Each next one begins after the last whole event, and not before the time that the server
 // has named.
 func TestHelperReadsOnWhereAStreamEnded(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	s := newHelperSite(t)
 	tab := openHelper(t, s)
 	s.answer("200\nretry: 2000\nretry: 1e9\nretry: Infinity\nretry: -1\nretry: 0x10\nid: 1\ndata: a\n\nid: 2\ndata: b\n", "503 Retry-After=7 Content-Type=application/problem+json\n{\"code\": \"keys_unavailable\"}",
@@ -76,7 +80,9 @@ func TestHelperReadsOnWhereAStreamEnded(t *testing.T) {
 
 // Answers after which trying again cannot help, or can, and what the page is told of them: never a part of the token.
 func TestHelperTellsStreamsThatAreRefused(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	s := newHelperSite(t)
 	tab := openHelper(t, s)
 	token := unsigned(600)
@@ -100,7 +106,9 @@ func TestHelperTellsStreamsThatAreRefused(t *testing.T) {
 
 // Every attempt has a ticket of its own for its path, and no token; a refused request for one is told and waited for like any other.
 func TestHelperOpensEachConnectionWithAFreshTicket(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	s := newHelperSite(t)
 	tab := openHelper(t, s)
 	token := unsigned(600)
@@ -138,7 +146,9 @@ func TestHelperOpensEachConnectionWithAFreshTicket(t *testing.T) {
 // The network is there again, or the page is looked at: what waits tries again at once, unless the server has named a time, and
 // what is open is opened again, because it may be dead.
 func TestHelperWakesUp(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	s := newHelperSite(t)
 	tab := openHelper(t, s)
 	options := "token: () => '" + unsigned(600) + "' })"

@@ -59,7 +59,9 @@ func installWidget(t *testing.T) string {
 
 // The helper is for pages that load it before anything else works.
 func TestHelperIsSmall(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	if small := readText(t, filepath.Join(widgetFolder, "messenger-auth.min.js")); len(small) > 4<<10 {
 		t.Errorf("messenger-auth.min.js has %d bytes, and may have 4 KiB", len(small))
 	}
@@ -67,7 +69,9 @@ func TestHelperIsSmall(t *testing.T) {
 
 // The small form of the helper is that of its source, and a bundle of a program that uses all of it adds nothing.
 func TestHelperIsBundled(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	esbuild := npmTool(t, "esbuild")
 	arguments := []string{"--bundle", "--minify", "--format=esm", "--log-level=warning"}
 	small, err := command(".", exec.Command(esbuild, append(arguments, filepath.Join(widgetFolder, "messenger-auth.js"))...))
@@ -89,7 +93,9 @@ func TestHelperIsBundled(t *testing.T) {
 
 // The types fit a program that uses all of the package, with every check of the compiler, and refuse its mistakes.
 func TestHelperHasTypes(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	tsc, folder := npmTool(t, "tsc"), installWidget(t)
 	for _, resolution := range []string{"bundler", "nodenext"} {
 		arguments := []string{"--noEmit", "--strict", "--exactOptionalPropertyTypes", "--noUncheckedIndexedAccess", "--skipLibCheck", "false",

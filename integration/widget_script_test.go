@@ -13,7 +13,9 @@ import (
 // A token in a reason ends up in the logs of the site and of those who count its errors. Whatever goes wrong, and whatever
 // the token function and the server say, the page gets a code word.
 func TestHelperTellsThePageCodeWordsOnly(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	s := newHelperSite(t)
 	tab := openHelper(t, s)
 	token := unsigned(600)
@@ -48,7 +50,9 @@ func TestHelperTellsThePageCodeWordsOnly(t *testing.T) {
 
 // Tokens come out of files and functions with line breaks around them.
 func TestHelperTrimsTokens(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	s := newHelperSite(t)
 	tab := openHelper(t, s)
 	got := try(t, tab, `const s = start({ url: '`+s.sockets+`/socket?echo', token: () => ' \r\n`+unsigned(600)+`\n' })
@@ -61,7 +65,9 @@ func TestHelperTrimsTokens(t *testing.T) {
 
 // The page tries again where a fresh token or time can help, and where no token can it says so and stops.
 func TestHelperTriesAgainOnlyWhereThatCanHelp(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	s := newHelperSite(t)
 	tab := openHelper(t, s)
 	fixable := map[string]bool{"token_expired": true, "token_not_yet_valid": true, "token_revoked": true, "key_unknown": true,
@@ -111,7 +117,9 @@ func TestHelperTriesAgainOnlyWhereThatCanHelp(t *testing.T) {
 // A site gives the same expired token again and again. The page gives up, and does so after it has waited longer and longer,
 // never the same time as the other pages.
 func TestHelperGivesUpOnTokensThatStayExpired(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	s := newHelperSite(t)
 	tab := openHelper(t, s)
 	got := try(t, tab, `faster = 250
@@ -153,7 +161,9 @@ func TestHelperGivesUpOnTokensThatStayExpired(t *testing.T) {
 // A chat goes through many renewals and breaks. What the page was told is taken arrives once and in order, whatever socket
 // it went through.
 func TestHelperKeepsMessagesInOrder(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	s := newHelperSite(t)
 	tab := openHelper(t, s)
 	got := try(t, tab, `limit = 30000
@@ -191,7 +201,9 @@ func TestHelperKeepsMessagesInOrder(t *testing.T) {
 // What is sent before a socket is there waits in a queue that has an end. The page knows what was not taken, and data that
 // it changes afterwards arrives as it was.
 func TestHelperQueueIsBounded(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	s := newHelperSite(t)
 	tab := openHelper(t, s)
 	got := try(t, tab, `let give
@@ -219,7 +231,9 @@ func TestHelperQueueIsBounded(t *testing.T) {
 
 // A page closes the chat, or breaks in what it is told, at the worst time.
 func TestHelperWhenThePageClosesOrThrows(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	s := newHelperSite(t)
 	tab := openHelper(t, s)
 	token := unsigned(600)
@@ -248,7 +262,9 @@ func TestHelperWhenThePageClosesOrThrows(t *testing.T) {
 // A gateway with "websocket_rejection close" opens a socket to refuse it. What the page has sent meanwhile is not lost in
 // it, and arrives once, when a fresh token is accepted; with a token that no gateway takes it arrives nowhere.
 func TestHelperSendsNothingIntoARefusedSocket(t *testing.T) {
-	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	s := newHelperSite(t)
 	up := newUpstream(t)
 	secret := newSecret()
