@@ -16,12 +16,18 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// newBrowser starts a headless Chromium with a profile of its own, and returns its first tab. Without Chromium the test
-// is skipped, or fails if MESSENGER_REQUIRE_TOOLS has the word chromium.
-func newBrowser(t *testing.T) context.Context {
+// Programs that are Chromium. The one that has no windows takes half the time, and has no clipboard.
+var (
+	withClipboard = []string{"chromium", "chromium-browser", "google-chrome"}
+	anyChromium   = append([]string{"chromium-headless-shell"}, withClipboard...)
+)
+
+// newBrowser starts the first of the programs that there is, without a window and with a profile of its own, and returns its first
+// tab. Without any the test is skipped, or fails if MESSENGER_REQUIRE_TOOLS has the word chromium.
+func newBrowser(t *testing.T, programs []string) context.Context {
 	t.Helper()
 	binary := ""
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+	for _, name := range programs {
 		if path, err := exec.LookPath(name); err == nil {
 			binary = path
 			break

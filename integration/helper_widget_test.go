@@ -113,7 +113,7 @@ func (s *helperSite) counted(what *int) int {
 // openHelper opens the page that tries the helper.
 func openHelper(t *testing.T, s *helperSite) context.Context {
 	t.Helper()
-	tab := newBrowser(t)
+	tab := newBrowser(t, anyChromium)
 	browse(t, tab, chromedp.Navigate(s.url))
 	eventually(t, "the page is there", func() bool { return evaluate[bool](t, tab, "window.ready === true") })
 	return tab

@@ -104,7 +104,11 @@ func testsIn(files []string) string {
 }
 
 // checkSuiteMetrics compares the metrics that the suite met with the documented table. After the whole suite none is missing.
+// The process of a single test leaves that to the one that started it.
 func checkSuiteMetrics() []string {
+	if os.Getenv(aloneVariable) != "" {
+		return nil
+	}
 	text, err := os.ReadFile(docsFolder + "monitoring.md")
 	if err != nil {
 		panic(err)

@@ -207,7 +207,7 @@ func TestCORSInABrowser(t *testing.T) {
 	defer listed.Close()
 	defer foreign.Close()
 	g := start(t, up, allowing(m, listed.URL), "messenger_auth support {\n cors X-Cursor\n token_from header Authorization Bearer\n token_from cookie chat\n token_from websocket_protocol jwt\n}\nreverse_proxy UPSTREAM")
-	tab := newBrowser(t)
+	tab := newBrowser(t, anyChromium)
 	token := sign(m.key, good("mark"))
 	for site, want := range map[string][]string{
 		listed.URL:  {"200 PUT of mark 7", "401 token_missing Bearer realm=\"support\"", "mark", "open"},

@@ -30,7 +30,7 @@ type widget struct {
 // openPage opens the widget's page on the site, with a browser of its own.
 func openPage(t *testing.T, site, socket string) *widgetPage {
 	t.Helper()
-	ctx := newBrowser(t)
+	ctx := newBrowser(t, anyChromium)
 	if err := chromedp.Do(ctx, chromedp.Navigate(site+"/?socket="+url.QueryEscape(socket))); err != nil {
 		t.Fatalf("opening the page: %v", err)
 	}

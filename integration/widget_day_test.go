@@ -33,7 +33,7 @@ func TestChatThroughADay(t *testing.T) {
 	n.env = append(n.env, variable)
 	n.run()
 	line := newBrokenLine(t, n.addr)
-	tab := newBrowser(t)
+	tab := newBrowser(t, anyChromium)
 	browse(t, tab, chromedp.Navigate(site.url+"/?gateway="+url.QueryEscape("http://"+line.addr)))
 	report := func() (chats map[string]chatState) {
 		if err := json.Unmarshal([]byte(evaluate[string](t, tab, "window.report?.() ?? '{}'")), &chats); err != nil {
@@ -87,7 +87,7 @@ func TestChatThroughADay(t *testing.T) {
 		line.set(false)
 		evaluate[bool](t, tab, "dispatchEvent(new Event('online'))")
 	})
-	other := newBrowser(t)
+	other := newBrowser(t, anyChromium)
 	browse(t, other, chromedp.Navigate(site.url+"/other"))
 	site.mu.Lock()
 	site.loggedOut = true

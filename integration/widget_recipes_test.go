@@ -89,7 +89,7 @@ func TestDocsRecipesWithTickets(t *testing.T) {
 		})
 		expect(t, "the backend", got, want...)
 	}
-	tab := newBrowser(t)
+	tab := newBrowser(t, anyChromium)
 	browse(t, tab, chromedp.Navigate(site.URL+"/page/0"))
 	arrived("/events", "/events", "/files/7", "/files/8")
 	patiently(t, "both streams are read", func() bool {
