@@ -25,10 +25,26 @@ func newFiles(t testing.TB) (*Vault, string) {
 	return v, folder
 }
 
+// filesOfAnother is a storage module that keeps its values in files, with the listing of Caddy's own.
+type filesOfAnother struct{ *certmagic.FileStorage }
+
 // A folder is listed while files in it are written, renamed and removed: whatever stays there is always listed, and the
 // listing never fails.
 func TestAListingOfFilesIsNotDisturbed(t *testing.T) {
-	v, folder := newFiles(t)
+	t.Run("Caddy's own storage", func(t *testing.T) {
+		v, folder := newFiles(t)
+		listWhileFilesAreWritten(t, v, folder)
+	})
+	t.Run("another storage of files", func(t *testing.T) {
+		v, folder := newFiles(t)
+		v = New(mustSealer(t, make([]byte, 32)), func() {})
+		v.Use(filesOfAnother{&certmagic.FileStorage{Path: folder}})
+		listWhileFilesAreWritten(t, v, folder)
+	})
+}
+
+func listWhileFilesAreWritten(t *testing.T, v *Vault, folder string) {
+	t.Helper()
 	stays := []Key{{"acme/a", writerA, 1}, {"acme/a", writerA, 2}, {"acme/b", writerA, 1}}
 	for _, key := range stays {
 		if err := v.SaveBatch(t.Context(), key, aFact(1)); err != nil {
@@ -63,6 +79,9 @@ func TestAListingOfFilesIsNotDisturbed(t *testing.T) {
 	}
 	cancel()
 	all.Wait()
+	if keys, err := v.List(t.Context(), "messenger/nothing", true); err != nil || len(keys) > 0 {
+		t.Errorf("a folder that is not there: %q, %v", keys, err)
+	}
 	last := Key{"acme/d", writerB, 1}
 	if err := errors.Join(v.SaveBatch(t.Context(), last, aFact(1)), v.Delete(t.Context(), last.String())); err != nil {
 		t.Fatal(err)

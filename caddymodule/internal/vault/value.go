@@ -184,11 +184,7 @@ func (v *Vault) List(ctx context.Context, folder string, recursive bool) ([]stri
 func list(ctx context.Context, s certmagic.Storage, folder string, recursive bool) ([]string, error) {
 	files, ok := s.(*certmagic.FileStorage)
 	if !ok {
-		keys, err := s.List(ctx, folder, recursive)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, nil
-		}
-		return keys, err
+		return listOther(ctx, s, folder, recursive)
 	}
 	entries, err := os.ReadDir(files.Filename(folder))
 	switch {
@@ -218,6 +214,29 @@ func list(ctx context.Context, s certmagic.Storage, folder string, recursive boo
 		}
 	}
 	return keys, nil
+}
+
+// listTries is how often a folder is listed that changes under the listing.
+const listTries = 50
+
+var errFolderChanges = errors.New("files are renamed faster than the storage can list them")
+
+// listOther lists a folder of a storage that is not Caddy's own. It may be one of files behind something else, whose listing fails with
+// "does not exist" as well: that alone does not say that the folder is empty.
+func listOther(ctx context.Context, s certmagic.Storage, folder string, recursive bool) ([]string, error) {
+	for range listTries {
+		keys, err := s.List(ctx, folder, recursive)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return keys, err
+		}
+		if len(keys) == 0 && !s.Exists(ctx, folder) {
+			return nil, nil
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+	return nil, errFolderChanges
 }
 
 // LoadJSON reads a value that is not a fact. Such a value is informative only: one with a member that this version does not know,
