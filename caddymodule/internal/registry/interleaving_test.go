@@ -1,11 +1,17 @@
 package registry
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/caddyserver/caddy/v2"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
@@ -224,6 +230,39 @@ func TestLateRotation(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A listing is late, and lacks what the storage said to have stored. Of two writers neither sees the version of the other, and neither is
+// told that its own is there.
+func TestALateListingDecidesNothing(t *testing.T) {
+	s := newServer()
+	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
+	ctx := t.Context()
+	if _, _, err := a.Put(ctx, "acme", sharedTokenSettings(time.Hour), change.Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	a.settle()
+	b.settle()
+	for i, n := range []*testNode{a, b} {
+		if _, err := n.StoredRecord(ctx, "acme"); err != nil {
+			t.Fatal(err)
+		}
+		var written atomic.Bool
+		n.storage.setBefore(func(op, key string) error {
+			if _, batch := vault.ParseKey(key); op == "store" && batch {
+				written.Store(true)
+			}
+			if op == "list" && written.Load() {
+				return fs.ErrNotExist
+			}
+			return nil
+		})
+		_, _, err := n.Put(ctx, "acme", sharedTokenSettings(time.Duration(i+2)*time.Hour), change.Condition{})
+		if refused := new(caddy.APIError); !errors.As(err, refused) || refused.HTTPStatus != http.StatusServiceUnavailable {
+			t.Errorf("node %s was told %v", n.name, err)
+		}
+		n.storage.setBefore(nil)
+	}
 }
 
 // stopAt makes a node stop before it stores its next batches, until the test lets it go on.
