@@ -152,9 +152,9 @@ func TestMetricsSurviveReloads(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := g.families().series()
-	for n := range 100 {
+	for n := range soak(400) {
 		g.replace(text)
-		if n%10 == 0 {
+		if n%4 == 0 {
 			g.expect("200", "/sales/", token)
 			g.expect("401 token_malformed", "/sales/", "x")
 		}
