@@ -3,7 +3,6 @@ package integration
 import (
 	"bufio"
 	"bytes"
-	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -38,9 +37,13 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	sockDir = dir
+	folders := []string{dir}
 	if sharedDir = os.Getenv("MESSENGER_TEST_SHARED"); sharedDir == "" {
-		sharedDir = filepath.Join(dir, "shared")
-		if err := errors.Join(os.Mkdir(sharedDir, 0o700), os.Setenv("MESSENGER_TEST_SHARED", sharedDir)); err != nil {
+		if sharedDir, err = os.MkdirTemp("", "mst"); err != nil {
+			panic(err)
+		}
+		folders = append(folders, sharedDir)
+		if err := os.Setenv("MESSENGER_TEST_SHARED", sharedDir); err != nil {
 			panic(err)
 		}
 	}
@@ -74,7 +77,9 @@ func TestMain(m *testing.M) {
 		}
 		code = 1
 	}
-	_ = os.RemoveAll(dir)
+	for _, folder := range folders {
+		_ = os.RemoveAll(folder)
+	}
 	os.Exit(code)
 }
 

@@ -111,8 +111,11 @@ func (p *panelTab) focuses(id string) {
 // fill writes into the field with this id, as a keyboard would.
 func (p *panelTab) fill(id, text string) {
 	p.t.Helper()
-	p.paste(id, "")
-	browse(p.t, p.ctx, chromedp.SendKeys(chromedp.ID(id), text))
+	within(p.t, time.Minute, "the field "+id+" has what was typed", func() bool { // a page that is still moving may swallow a key
+		p.paste(id, "")
+		browse(p.t, p.ctx, chromedp.SendKeys(chromedp.ID(id), text))
+		return evaluate[string](p.t, p.ctx, "document.getElementById("+mustJSON(id)+").value") == text
+	})
 }
 
 // paste puts a long text into the field with this id.

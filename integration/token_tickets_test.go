@@ -250,7 +250,7 @@ func TestTicketIsUsedOnceOnTwoNodes(t *testing.T) {
 				}
 			}
 		})
-		if n := calls.Load(); storage == onFolder && n > int64(4*tries) {
+		if n := calls.Load(); storage == onFolder && n > int64(4*tries)+20 { // the nodes look meanwhile what others have written
 			t.Errorf("%d calls of the storage for %d uses", n, 2*tries)
 		}
 		text := ticketOf(t, a.url+"/acme/ticket", token, "")
