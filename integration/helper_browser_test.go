@@ -62,13 +62,19 @@ func newBrowser(t *testing.T, programs []string) context.Context {
 	return ctx
 }
 
-// browse does something in the tab.
-func browse(t *testing.T, tab context.Context, actions ...chromedp.Action[chromedp.Void]) {
+// browse does something in the tab. It is done again on the next page if the page was left before anything was done on it.
+func browse(t *testing.T, tab context.Context, action chromedp.Action[chromedp.Void]) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(tab, 60*time.Second)
 	defer cancel()
-	if err := chromedp.Do(ctx, actions...); err != nil {
-		t.Fatalf("in the browser: %v\n%s", err, pageText(tab))
+	for {
+		err := chromedp.Do(ctx, action)
+		if err == nil {
+			return
+		}
+		if !strings.Contains(err.Error(), "Could not find node with given id") || ctx.Err() != nil {
+			t.Fatalf("in the browser: %v\n%s", err, pageText(tab))
+		}
 	}
 }
 

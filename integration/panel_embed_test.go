@@ -238,5 +238,6 @@ http://SECOND {
 	devtools(t, p.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
 	p.open(query)
 	p.click("Use this address")
-	browse(t, p.ctx, chromedp.WaitVisible(`//*[contains(., "This test needs JavaScript")]`), chromedp.WaitNotVisible(chromedp.ID("call-token")))
+	browse(t, p.ctx, chromedp.WaitVisible(`//*[contains(., "This test needs JavaScript")]`))
+	browse(t, p.ctx, chromedp.WaitNotVisible(chromedp.ID("call-token")))
 }
