@@ -25,8 +25,10 @@ type Setting struct {
 	Required string // what the form adds to "… is empty." if it must not be
 	Unless   string // the member of the setting that can be set in place of one that is required; "" for none
 
-	field func(m *Messenger) any      // a pointer to the field, or nil if its block is not there
-	check func(values []string) error // what is wrong with values that are otherwise read by the field's type
+	field  func(m *Messenger) any                                   // a pointer to the field, or nil if its block is not there
+	check  func(values []string) error                              // what is wrong with values that are otherwise read by the field's type
+	loss   func(s Setting, old, next *Messenger, all string) string // what a change makes invalid; see Loss
+	noLoss string                                                   // why there is none, if there is none
 }
 
 func ofJWKS(field func(j *JWKS) any) func(m *Messenger) any {

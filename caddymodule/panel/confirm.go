@@ -107,10 +107,8 @@ func losses(a *admin.Service, ctx context.Context, d *messengerStatus, next *con
 		list = append(list, keyLosses(old, next, n, d.named(n, known))...)
 	}
 	for _, s := range config.Settings {
-		if lost := conditionLosses()[s.Name]; lost != nil {
-			if text := lost(old, next, all); text != "" {
-				list = append(list, text)
-			}
+		if text := s.Loss(old, next, all); text != "" {
+			list = append(list, text)
 		}
 	}
 	return list, nil

@@ -65,3 +65,11 @@ func (v *visit) enforce(sent form) error {
 	}
 	return v.redirect("messenger", d.Name, "done", "enforced")
 }
+
+// modeRefuses says how much a mode refuses: 0 for nothing, 1 for invalid tokens, 2 for requests without a token as well.
+func modeRefuses(m config.Mode) int {
+	return map[config.Mode]int{config.ModeOptional: 1, config.ModeRequired: 2}[m.Or(config.ModeRequired)]
+}
+
+// refusesMore reports whether a mode refuses more than the one before.
+func refusesMore(was, will config.Mode) bool { return modeRefuses(will) > modeRefuses(was) }

@@ -36,8 +36,8 @@ func TestAListingOfFilesIsNotDisturbed(t *testing.T) {
 		listWhileFilesAreWritten(t, v, folder)
 	})
 	t.Run("another storage of files", func(t *testing.T) {
-		v, folder := newFiles(t)
-		v = New(mustSealer(t, make([]byte, 32)), func() {})
+		folder := filepath.Join(t.TempDir(), "storage")
+		v := New(mustSealer(t, make([]byte, 32)), func() {})
 		v.Use(filesOfAnother{&certmagic.FileStorage{Path: folder}})
 		listWhileFilesAreWritten(t, v, folder)
 	})
