@@ -6,8 +6,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 )
 
 // A SourceKind is a place of a request in which a token may travel.
@@ -164,18 +162,4 @@ func parts(list string, separator byte) iter.Seq[string] {
 			yield(list[start:])
 		}
 	}
-}
-
-// WhyEmpty says why token, the content of a source, is what pages of visitors without a login send instead of a token. It
-// returns [cause.None] for any other text.
-func WhyEmpty(token string) cause.Cause {
-	switch {
-	case token == "":
-		return cause.SchemeAlone
-	case token == "undefined" || token == "null":
-		return cause.WordForNothing
-	case strings.HasPrefix(token, "[object ") && strings.HasSuffix(token, "]"):
-		return cause.WordForObject
-	}
-	return cause.None
 }

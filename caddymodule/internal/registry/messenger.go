@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
@@ -87,9 +86,6 @@ func (m *Messenger) prepare(name string, logger *zap.Logger) error {
 	return nil
 }
 
-// Label returns the label of the messenger in metrics.
-func (m *Messenger) Label() string { return m.meterKey().Label() }
-
 // cleanup releases what provision acquired, also after a provision that failed half-way. Calls after the first do nothing.
 func (m *Messenger) cleanup() {
 	if !m.released.CompareAndSwap(false, true) {
@@ -138,23 +134,4 @@ func (s *Store) newStored(name string, r *ledger.Record, revoked []authn.Revocat
 	}
 	m.start()
 	return m, nil
-}
-
-// meterKey is how m is counted.
-func (m *Messenger) meterKey() metrics.MeterKey {
-	return metrics.MeterKey{Name: m.Name, Stored: m.Stored}
-}
-
-// acquireMeter sets the meter of m, which messengers of one name share. The messenger releases it in cleanup.
-func (m *Messenger) acquireMeter() {
-	value, _, _ := metrics.Meters.LoadOrNew(m.meterKey(), func() (caddy.Destructor, error) { // the function returns no error
-		return metrics.NewMeter(), nil
-	})
-	m.Meter = value.(*metrics.Meter)
-}
-
-// Readiness returns what this node has counted of the requests for m.
-func (m *Messenger) Readiness() *metrics.Readiness {
-	now := time.Now()
-	return &metrics.Readiness{Messenger: m.Name, Mode: string(m.Mode.Or(config.ModeRequired)), Since: m.Meter.Since.UTC().Truncate(time.Second), Windows: m.Meter.Windows(now)}
 }

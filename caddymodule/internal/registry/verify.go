@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
 
@@ -46,22 +44,6 @@ func (reg *Registry) Verify(ctx context.Context, m *Messenger, token string, cla
 	}
 	m.timings.Observe(v.Cache, v.Began)
 	return v, rej
-}
-
-// Count counts a request that was decided at that second, in the metrics and in the meter. verdict is authn.Verified or a code.
-// m is nil if the messenger is unknown: its name came from the client, and is not a label.
-func (m *Messenger) Count(mode config.Mode, verdict string, second int64) {
-	if m == nil {
-		metrics.Process.Count(nil, "", "", string(mode), verdict)
-		return
-	}
-	metrics.Process.Count(&m.counter, m.Label(), m.Method(), string(mode), verdict)
-	m.Meter.Record(verdict, second)
-}
-
-// CountEnd counts a guarded connection that ended for that reason.
-func (m *Messenger) CountEnd(reason string) {
-	metrics.Process.Ended.WithLabelValues(m.Label(), reason).Inc()
 }
 
 const (
