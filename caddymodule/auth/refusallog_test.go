@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printlog"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/testsize"
 )
 
 // A flood of invalid tokens must not pay for what is said about the first: the cause is looked for only if its line is written. A
@@ -40,7 +41,7 @@ func TestRefusalsOfAFloodPayForNoDiagnosis(t *testing.T) {
 		h.refusals = printlog.Sampled(zap.New(core))
 		serve(token)
 		flooded := testing.AllocsPerRun(100, func() { serve(token) })
-		if flooded > silent+1 {
+		if flooded > silent+1 && !testsize.Raced { // it empties pools
 			t.Errorf("%s: %v allocations for each of a flood, and %v without a log", name, flooded, silent)
 		}
 		entries := logged.All()
