@@ -83,9 +83,9 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// otherPrograms are the files whose tests spend their time in other programs: commands, browsers, scripts, and samples in other
-// languages. The race detector sees nothing of these, and what they ask of the gateway is asked by other tests as well.
-var otherPrograms = []string{"bench_*", "command_*", "docs_*", "explain_*", "panel_browser_*", "panel_procedures_*", "panel_samples_*", "panel_screenshots_*", "panel_states_*", "script_*", "token_libraries_*", "widget_*"}
+// otherPrograms are the files whose tests spend their time in other programs: commands, browsers, scripts, servers, and samples in
+// other languages. The race detector sees nothing of these, and what they ask of the gateway is asked by other tests as well.
+var otherPrograms = []string{"bench_*", "command_*", "docs_*", "explain_*", "headers_cgi_*", "panel_browser_*", "panel_procedures_*", "panel_samples_*", "panel_screenshots_*", "panel_states_*", "script_*", "token_libraries_*", "widget_*"}
 
 // testsIn returns an expression for the names of the tests in files.
 func testsIn(files []string) string {
