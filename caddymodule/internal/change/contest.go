@@ -13,16 +13,16 @@ import (
 func WriteAndLook(ctx context.Context, n Node, j *ledger.Journal, incarnation string, urgent bool, facts ...*ledger.Fact) error {
 	_, err := n.Write(ctx, j, incarnation, urgent, facts...)
 	if err == nil {
-		_, err = look(ctx, n, j)
+		_, err = look(ctx, n, j, facts)
 	}
 	return apierror.Storage(err)
 }
 
-// look reads what others have written meanwhile. A storage that does not list what it has said to have stored, such as what was just
-// written, does not say either what others have written: nothing can be decided by what it lists.
-func look(ctx context.Context, n Node, j *ledger.Journal) (ended int, err error) {
+// look reads what others have written until now. written are facts that this change has written: a storage that does not list them,
+// although it has confirmed them, may not list what others have written either, and nothing can be decided by its listing.
+func look(ctx context.Context, n Node, j *ledger.Journal, written []*ledger.Fact) (ended int, err error) {
 	ended, err = n.Again(ctx, j)
-	if missing, _ := j.Health(); err == nil && missing > 0 {
+	if err == nil && j.LacksAny(written) {
 		err = vault.ErrUnknown
 	}
 	return ended, err
@@ -49,7 +49,7 @@ func settleContest(ctx context.Context, n Node, j *ledger.Journal, incarnation s
 		case <-time.After(50 * time.Millisecond):
 		case <-ctx.Done():
 		}
-		if _, err := look(ctx, n, j); err != nil {
+		if _, err := n.Again(ctx, j); err != nil {
 			return apierror.Storage(err)
 		}
 	}
@@ -64,7 +64,7 @@ func CheckContest(ctx context.Context, n Node, j *ledger.Journal, incarnation st
 		return nil
 	}
 	if !confirmed || !looked {
-		if _, err := look(ctx, n, j); err != nil {
+		if _, err := n.Again(ctx, j); err != nil {
 			return apierror.Storage(err)
 		}
 	}
@@ -84,7 +84,7 @@ func CheckContest(ctx context.Context, n Node, j *ledger.Journal, incarnation st
 // It has not been shown yet, and outlives the reset.
 func KeepToken(ctx context.Context, n Node, j *ledger.Journal, incarnation string, facts []*ledger.Fact) (ended int, err error) {
 	for {
-		more, err := look(ctx, n, j)
+		more, err := look(ctx, n, j, facts)
 		if err != nil {
 			return 0, err
 		}

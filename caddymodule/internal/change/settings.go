@@ -48,7 +48,7 @@ func PutSettings(ctx context.Context, n Node, j *ledger.Journal, p Settings) (r 
 		v.Created = p.Created
 	}
 	if err = writeFirst(ctx, n, j, incarnation, p, version); err == nil {
-		_, err = look(ctx, n, j)
+		_, err = look(ctx, n, j, version)
 	}
 	if err != nil {
 		return nil, false, apierror.Storage(err)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -292,6 +293,21 @@ func (e *Effect) Merge(other Effect) {
 	e.Ring = e.Ring || other.Ring
 	e.Fewer = e.Fewer || other.Fewer
 	e.added = append(e.added, other.added...)
+}
+
+// LacksAny reports whether the last listing of the storage did not have one of these facts, which the journal has.
+func (j *Journal) LacksAny(facts []*Fact) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for key := range j.missing {
+		b := j.batches[key]
+		if b != nil && slices.ContainsFunc(b.facts, func(f *Fact) bool {
+			return slices.ContainsFunc(facts, func(wanted *Fact) bool { return wanted.ID == f.ID })
+		}) {
+			return true
+		}
+	}
+	return false
 }
 
 // Lost returns the batches that the storage does not have any more.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -262,6 +263,32 @@ func TestALateListingDecidesNothing(t *testing.T) {
 			t.Errorf("node %s was told %v", n.name, err)
 		}
 		n.storage.setBefore(nil)
+	}
+}
+
+// A storage has lost facts of a messenger, and nobody has written them back yet. Nothing is refused because of that.
+func TestChangesGoOnWhereFactsWereLost(t *testing.T) {
+	s := newServer()
+	a := newTestNode(t, s, "a")
+	ctx := t.Context()
+	if _, _, err := a.Put(ctx, "acme", sharedTokenSettings(time.Hour), change.Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	a.change("acme", ledger.GenerateToken())
+	a.settle()
+	s.mu.Lock()
+	maps.DeleteFunc(s.values, func(key string, _ []byte) bool { return strings.HasPrefix(key, "messenger/acme/") })
+	s.mu.Unlock()
+	j, err := a.Store.fresh(ctx, "acme", ledger.KindStored)
+	if err != nil || !hasLostFacts(j) {
+		t.Fatalf("the node does not notice the loss: %v", err)
+	}
+	if _, _, err := a.Put(ctx, "acme", sharedTokenSettings(2*time.Hour), change.Condition{}); err != nil {
+		t.Error(err)
+	}
+	a.change("acme", ledger.GenerateToken())
+	if _, err := a.Revoke(ctx, "acme", ledger.Revocation{TokenID: ledger.TokenID("one")}, "test"); err != nil {
+		t.Error(err)
 	}
 }
 
