@@ -1,14 +1,15 @@
 // Package integration tests the gateway from outside: a Caddyfile goes in, HTTP and WebSocket come out. It knows the
 // module only by its registration, as a user does. A file's name begins with its subject:
 //
+//	assertion_ tokens that the gateway signs for backends
 //	bench_     the benchmark does what it measures
 //	command_   caddy messenger …
 //	config_    Caddyfile and JSON: what is taken, what is refused and how, reloads
 //	conn_      WebSockets and event streams, and their ends
 //	docs_      the documentation, its samples and codes, and Caddyfile.example do what they say
 //	explain_   what is said of a token that is refused
+//	headers_   what reaches the backend, and that clients cannot set it
 //	history_   random changes on several nodes under faults, and a model of what was acknowledged
-//	headers_   what reaches the backend, and that nobody else sets it
 //	jwks_      keys from a key server
 //	keyfile_   keys from files, and their replacement
 //	limit_     clients that send too much

@@ -52,7 +52,7 @@ func TestPanelProgramsAreRoutes(t *testing.T) {
 			"token_type": "application/Chat+JWT", "audience": []string{odd}, "require_claims": []string{"exp"}, "contact_claims": []string{"name", odd}}, key: rsaKey(0)},
 	}
 	configured := ""
-	if os.Getenv("MESSENGER_SOAK") != "" {
+	if soaking() {
 		maps.Copy(signers, everySigner(t))
 	}
 	for name, s := range signers {

@@ -3,7 +3,8 @@
 //
 // It does not know how tokens are verified: [Token] signs them by itself, as a site does.
 //
-// It walks [config.Messenger] by reflection, so that a new setting is in these tests without being written here.
+// It walks [config.Messenger] by reflection, so that a new setting is in these tests without being written here, unless it is a
+// text of a certain form: such a one has a value in [ValidText].
 //
 // Begin reading with [Messengers].
 package configtest
