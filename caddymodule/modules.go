@@ -19,7 +19,7 @@
 //	internal/keyfile               keys of the configuration, and changes of their files
 //	internal/lastuse               when shared tokens were last used
 //	config                         settings as an operator writes them
-//	internal/vault                 facts and other values in Caddy's storage
+//	internal/vault                 facts and other values in Caddy's storage, and which of them other nodes have changed
 //	internal/metrics               what is counted
 //	internal/routing               keeps Caddy from dropping our directives from named routes
 //	internal/printlog              loggers for lines whose text comes from outside
@@ -42,7 +42,8 @@
 //	internal/configtest            messengers with every setting, and tokens, for tests
 //	internal/testsize              how much a test does, for tests
 //
-// To read how a request is decided, begin with auth.Handler.ServeHTTP.
+// To read how a request is decided, begin with auth.Handler.ServeHTTP; the comment of package auth also says where to look for what.
+// How a change reaches the other nodes is in the comment of package registry.
 //
 // The modules' IDs, their JSON and their Caddyfile syntax are what users rely on. The Go API of these packages carries no
 // promise: it is exported so that its documentation can be read, and may change with every release.

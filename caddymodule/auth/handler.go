@@ -10,8 +10,9 @@
 //
 //   - a header that clients must not send, and its other spellings: upstream.Contract.Clean and upstream/headername.go; names that
 //     a configuration must not use: checkHeaderName in settings.go
-//   - what makes a token invalid: authn.Verifier.Verify; where in a request tokens are: authn.Sources.Find
-//   - what happens if the key server is down: the comment of authn.JWKS
+//   - what makes a token invalid: verify in authn/verifier.go; where in a request tokens are: authn.Sources.Find
+//   - what happens if the key server is down, at a start and later: the comment of authn.JWKS
+//   - how a change that was made on one node, such as a rotation, reaches another: the comment of package registry
 //   - an error code: authn/codes.go has all that is said about it, problem.go makes the answer. .github/CONTRIBUTING.md has the
 //     steps to add one
 //   - a setting: the fields of [Handler], caddyfile.go and settings.go

@@ -134,11 +134,14 @@ func selectClaims(claims []string, paths []strictjson.Pointer) *ClaimSelection {
 	return q
 }
 
-// Verify is the verdict of v on the token text at the instant now, from memory where possible. known reports whether it was.
+// Verify is the verdict of v on the token text, from memory where possible. known reports whether it was.
 //
+//   - now is the instant for which memory answers: the caller has just read the clock, and reading it again would be a measurable
+//     part of a hit. A verification reads the clock itself, because it may wait for a key before.
 //   - ctx and text are those of [Verifier.Verify]. v is a parameter, because one cache serves all messengers, and because a messenger
 //     whose settings change gets a new verifier, whose generation finds none of the old entries.
-//   - q names the claims that the contact has. Routes can forward different claims of one token, so an entry belongs to a selection.
+//   - q names the claims that the contact has; it is what [Verifier.Verify] makes of want. Routes can forward different claims of one
+//     token, so an entry belongs to a selection, which is made once for each route.
 //   - admit is called before a verification is spent on a token that is not known, and can refuse it: a client that sends many
 //     invalid tokens is limited there, without any effect on tokens that are known. It may be nil.
 func (c *Cache) Verify(ctx context.Context, now time.Time, v *Verifier, text string, q *ClaimSelection, admit func() *Rejection) (contact *Contact, known bool, rej *Rejection) {

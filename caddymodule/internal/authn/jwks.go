@@ -52,9 +52,12 @@ type JWKSSettings struct {
 // while there is a usable key: it reads an immutable snapshot behind an atomic pointer. A fetch replaces the snapshot, and
 // nothing ever changes it. So the request path takes no lock, unless no key fits a token (see renew).
 //
-// While the key server is down, the last snapshot is used until StaleIfError after it was fetched (see usable), also one that the
-// store has kept for a restart (see Restore). Then, or if there never was one, the answer is [KeysUnavailable]. The background loop
-// tries again, at growing intervals from firstRetry to lastRetry.
+// While the key server is down, the last snapshot is used until StaleIfError after it was fetched (see usable). Then the answer is
+// [KeysUnavailable]. The background loop tries again, at growing intervals from firstRetry to lastRetry.
+//
+// A start does not wait for the key server, and succeeds without it. It begins with the set that the store has kept, if that is not
+// too old (see Restore). Without one, tokens wait for a fetch that is under way or may be started, at most maxWait (see renew). If it
+// fails, or none may be started, the answer is [KeysUnavailable].
 //
 // Three files start fetches: this one by the clock, jwksrenew.go for tokens, jwksrefresh.go for operators. All of them go
 // through beginLocked in jwksfetch.go.

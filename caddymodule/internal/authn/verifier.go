@@ -51,8 +51,7 @@ func (v *Verifier) Active() map[string]bool {
 //   - ctx is for the one case in which a verification waits: keys come from a URL, and no known key fits the token. Its end
 //     cancels the waiting, and not the fetch, which other requests share.
 //
-// [Cache.Verify] takes the time in addition: its caller has just read the clock, and reading it again would be a measurable part
-// of a hit.
+// Requests are verified by [Cache.Verify], which has more parameters, and says why.
 func (v *Verifier) Verify(ctx context.Context, text string, want []string) (*Contact, *Rejection) {
 	return v.verify(ctx, text, selectClaims(want, nil), nil)
 }

@@ -4,7 +4,8 @@
 // package bounds what an answer can cost, keeps fetches of site owners' URLs out of the gateway's own network, and says why
 // a fetch failed in sentences from a closed list, which do not describe that network.
 //
-// It does not know what a key is, when to fetch again, or who needs the answer. Begin reading with [Client.Fetch].
+// It does not know what a key is (sigkey), when to fetch again, or what happens while the server is down: both are in authn.JWKS.
+// Begin reading with [Client.Fetch].
 package keyserver
 
 import (

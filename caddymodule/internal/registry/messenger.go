@@ -17,7 +17,8 @@ import (
 )
 
 // A Messenger is a messenger as it runs: its settings, which never change, and what is made from them. A change of the
-// settings makes a new Messenger; a change of keys or revocations does not.
+// settings makes a new Messenger, and for a stored one a change of its shared tokens does, too. Other changes of keys make a
+// new Verifier at most, and revocations not even that.
 type Messenger struct {
 	*config.Messenger                   // with its placeholders resolved
 	Written           *config.Messenger // as it is in the configuration or in the storage

@@ -10,7 +10,9 @@
 //   - change.go, settingschange.go and revoke.go make facts of what operators and contacts do, and write them; package
 //     change decides whether a change is the one that counts
 //   - vault.Writer writes them, and calls wrote in apply.go, which makes them active on this node
-//   - vault.Follower on another node notices them; poll and follow in follow.go read them, and apply makes them active there
+//   - vault.Follower on another node notices them; poll and follow in follow.go read them, and apply makes them active there,
+//     usually within poll_interval. Changed shared tokens become active with a new verifier: replace and trust in source.go for a
+//     configured messenger, newStored in messenger.go for a stored one
 //   - a request for a messenger that is not in memory reads all of its facts: find in lookup.go
 package registry
 

@@ -18,7 +18,7 @@ type Verification struct {
 }
 
 // Verify finds the contact that token identifies at m. A token in the cache is not verified again; whether it was revoked or has
-// expired meanwhile is checked every time.
+// expired meanwhile is checked every time. It belongs to the registry and not to m, because all messengers share the cache.
 //
 // ctx ends the wait for a key set that has to be fetched. claims selects what is read in addition to the identity: two handlers
 // with other claim headers do not share an entry of the cache. admit decides whether a token that is not in the cache may be

@@ -1,8 +1,9 @@
 // Package sharedtoken is about the text of a shared token: how a generated one looks, and how the text of any other encodes
 // its bytes.
 //
-// It knows nothing of keys, of messengers or of how tokens are stored; package authn decides which secret is accepted. Begin
-// reading with [Generate].
+// It knows nothing of keys, of messengers or of how tokens are stored; sigkey.ParseShared decides which secret is accepted.
+//
+// Begin reading with [Generate].
 package sharedtoken
 
 import (

@@ -2,8 +2,9 @@
 // people and key servers write keys.
 //
 // Every key has exactly one algorithm, which is fixed when the key is read (RFC 8725 section 3.1); a token never chooses. A key whose
-// type the algorithm does not fit is never made. The package knows nothing of tokens, messengers or where keys come from. Begin
-// reading with [Key] and [Algorithm].
+// type the algorithm does not fit is never made. The package knows nothing of tokens, messengers or where keys come from.
+//
+// Begin reading with [Key] and [Algorithm].
 package sigkey
 
 import (

@@ -3,7 +3,7 @@
 //
 // The storages of Caddy have no compare-and-set, and their locks can fail. Therefore a fact is written to a key of its own,
 // once and never again with other content; no fact is ever read, changed and written back. What a fact says
-// is the registry's concern: here it is a JSON object in a folder.
+// is ledger's concern, and what follows from it on a node is the registry's: here it is a JSON object in a folder.
 //
 // It does not know messengers, settings or tokens.
 //
