@@ -20,7 +20,7 @@ import (
 // OpenConnections are the guarded connections of the process.
 type OpenConnections struct {
 	Open       int         `json:"open"`
-	Messengers []Connected `json:"messengers"` // those that have any
+	Messengers []Connected `json:"messengers"` // those with open connections
 }
 
 // Connected are the guarded connections of one messenger.
@@ -28,10 +28,10 @@ type Connected struct {
 	Messenger string     `json:"messenger"`
 	Open      int        `json:"open"`
 	Oldest    *time.Time `json:"oldest"`
-	NextEnd   *time.Time `json:"next_end,omitempty"` // when the next of them ends by itself
+	NextEnd   *time.Time `json:"next_end,omitempty"` // when the next of them reaches its deadline
 }
 
-// EndRequest says which connections to end: all of the messenger, or those to which all other members apply.
+// EndRequest says which connections to end: all connections of the messenger that match every other member that is set.
 type EndRequest struct {
 	Messenger    string         `json:"messenger"`
 	Identity     string         `json:"identity,omitempty"`
@@ -74,7 +74,7 @@ func (e *EndRequest) filter() session.Filter {
 		TokenID: string(cmp.Or(e.TokenHash, authn.NewTokenID(string(e.TokenID)))), Key: e.Key}
 }
 
-// EndConnections ends connections of this node, and returns their number. The log names who has asked for it, but not the contact.
+// EndConnections ends connections of this node, and returns their number. The audit log names the actor, but not the contact.
 func (s *Service) EndConnections(ctx context.Context, e EndRequest, by registry.Actor) (int, error) {
 	if _, open := registry.Connections.Stats()[e.Messenger]; e.Messenger != "" && !open {
 		if _, err := s.LookUp(ctx, e.Messenger); err != nil {

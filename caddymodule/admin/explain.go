@@ -33,7 +33,7 @@ type Explanation struct {
 	Checks    []explainedCheck   `json:"checks"`
 	Upstream  []explainedHeaders `json:"upstream,omitempty"` // one for each messenger_auth that differs
 
-	// Of an accepted token: its claims in their order, and its iat and exp.
+	// The claims of an accepted token in their order, and its iat and exp.
 	Claims  []ExplainedClaim `json:"claims,omitempty"`
 	Issued  *time.Time       `json:"issued,omitempty"`
 	Expires *time.Time       `json:"expires,omitempty"`
@@ -96,14 +96,14 @@ func (s *Service) Explain(ctx context.Context, m *registry.Messenger, token stri
 	for _, contract := range s.contracts(m) {
 		contact, _, rej := (*authn.Cache)(nil).Verify(ctx, time.Now(), verifier, token, contract.Selection, nil)
 		if rej != nil {
-			continue // it expired while it was explained
+			continue // the token expired while it was explained
 		}
 		e.Upstream = append(e.Upstream, explainedHeaders{contract.Preview(name, contact)})
 	}
 	return e, nil
 }
 
-// claimsOf returns the claims of a token that was accepted, and is well formed therefore.
+// claimsOf returns the claims of an accepted token in their order. Such a token is well formed.
 func claimsOf(token string) (claims []ExplainedClaim) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
@@ -129,7 +129,7 @@ func claimsOf(token string) (claims []ExplainedClaim) {
 	return claims
 }
 
-// sourcesOf returns where the routes of m look for tokens, or the default if none serves m.
+// sourcesOf returns where the routes of m look for tokens, or the default source if no route serves m.
 func (s *Service) sourcesOf(m *registry.Messenger) (all authn.Sources) {
 	for _, h := range s.Handlers() {
 		if h.MayServe(m.Name) {
@@ -142,8 +142,8 @@ func (s *Service) sourcesOf(m *registry.Messenger) (all authn.Sources) {
 	return all
 }
 
-// contracts returns the different header contracts under which requests of m are sent upstream: the default one if no
-// messenger_auth uses m, and none if all that use it are off.
+// contracts returns the different header contracts under which requests of m are sent upstream. It returns the default contract if
+// no messenger_auth uses m, and an empty list if every messenger_auth that uses m is off.
 func (s *Service) contracts(m *registry.Messenger) []upstream.Contract {
 	var contracts []upstream.Contract
 	used := false

@@ -12,11 +12,12 @@ import (
 // maxHistory is how many changes a history has.
 const maxHistory = 200
 
-// sameChange is how far apart the times of a change in the storage and in the audit log can be: it is logged when it is complete.
+// sameChange is how far apart the times of one change in the storage and in the audit log may be. The audit log has the later time,
+// at which the change was complete.
 const sameChange = 5 * time.Second
 
-// A History says what was changed at a messenger, when and by whom, without secrets and contacts. It has what the storage tells, for
-// all nodes, and what this node remembers of its own audit log since it was started. Of older changes the storage has those that
+// A History says what was changed at a messenger, when and by whom, without secrets and contacts. It joins the changes that the
+// storage has, of all nodes, with the audit log of this node since its start. Of older changes the storage has only those that
 // still have an effect.
 type History struct {
 	Messenger string   `json:"messenger"`
@@ -28,7 +29,7 @@ type History struct {
 type Change struct {
 	At      time.Time      `json:"at"`
 	Action  string         `json:"action"`
-	By      string         `json:"by,omitempty"` // empty if that was not recorded
+	By      string         `json:"by,omitempty"` // empty if the actor was not recorded
 	Details []trail.Detail `json:"details,omitempty"`
 }
 

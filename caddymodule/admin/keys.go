@@ -20,7 +20,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
-// KeysInfo says which keys are active, and what is known about where they come from.
+// KeysInfo says which keys are active, where they come from, and how their last fetch went.
 type KeysInfo struct {
 	Messenger string           `json:"messenger"`
 	Method    string           `json:"method"`
@@ -34,7 +34,7 @@ type KeysInfo struct {
 	Next      *time.Time       `json:"next_attempt,omitempty"`
 	Omitted   []sigkey.Omitted `json:"omitted,omitempty"`
 
-	Previous *PreviousKeys `json:"previous,omitempty"` // the method before, as long as it is used; its keys are among Keys
+	Previous *PreviousKeys `json:"previous,omitempty"` // the previous method while it is still used; its keys are among Keys
 }
 
 // A KeyInfo is one active key. A shared token that the gateway stores has the label that was given to it, and who made it.
@@ -44,14 +44,14 @@ type KeyInfo struct {
 	MadeBy string `json:"made_by,omitempty"`
 }
 
-// PreviousKeys says where the keys of the method before come from.
+// PreviousKeys says where the keys of the previous method come from.
 type PreviousKeys struct {
 	Method  string    `json:"method"`
 	Until   time.Time `json:"until"`
 	Sources []string  `json:"sources"`
 }
 
-// sourcesOf says where the keys of a method come from: placeholders, or the URL. Key sets are added by the caller.
+// sourcesOf says where the keys of a method come from. The caller adds the URL of a key set.
 func sourcesOf(m *config.Messenger) []string {
 	sources := []string{}
 	for i := range m.KeyValues() {
@@ -90,7 +90,7 @@ func DescribeKeys(m *registry.Messenger) *KeysInfo {
 	return d
 }
 
-// keys is DescribeKeys with what is known of shared tokens.
+// keys is DescribeKeys with the label of each shared token, and with who made it.
 func (s *Service) keys(m *registry.Messenger) *KeysInfo {
 	d := DescribeKeys(m)
 	ring, _ := s.Store.RingOf(m)
@@ -148,7 +148,7 @@ func (s *Service) refresh(ctx context.Context, key keysets.Key, set *authn.JWKS,
 	}
 	err := set.Refresh(ctx, distrust)
 	if distrust {
-		s.Store.KeySetChanged(key) // also if nothing was fetched: the keys are dropped
+		s.Store.KeySetChanged(key) // even if nothing was fetched, because the old keys are dropped
 	}
 	return err
 }

@@ -22,23 +22,24 @@ const (
 	// MaxListed is how many stored messengers one answer lists, and how many configured ones.
 	MaxListed = 1000
 
-	// maxLooked is how many names are looked at for one answer: those of deleted messengers are not listed.
+	// maxLooked bounds the names that are examined for one answer. The index also has names of deleted messengers, which are
+	// not listed.
 	maxLooked = 5 * MaxListed
 
-	// fewest is how many names are looked at together, at least.
-	fewest = 64
+	// minBatch is how many messengers are read from the storage together, at least.
+	minBatch = 64
 
-	// listTime bounds one answer. The storage may be slow.
+	// listTime is how long one answer may take, because the storage may be slow.
 	listTime = 20 * time.Second
 )
 
 // A ListQuery says which messengers a list has, and in which order.
 type ListQuery struct {
 	After  string // the cursor of the page before; "" for the first page
-	Limit  int    // how many stored ones a page has at most, and how many configured ones; 0 for MaxListed
+	Limit  int    // how many stored messengers a page has at most, and how many configured ones; 0 for MaxListed
 	Search string // a part of the name
 
-	// Filters and another order than that of names; "" for none. They need at most registry.MaxSorted names.
+	// Filters, and an order other than by name; "" for none. They fail with ErrTooMany for more than registry.MaxSorted names.
 	Method, Mode, Source string
 	Sort                 string // "changed": the last change first
 
@@ -53,7 +54,7 @@ type MessengerPage struct {
 }
 
 var (
-	// ErrTooMany is the error for filters or another order with too many messengers.
+	// ErrTooMany is the error if there are too many messengers to filter or sort.
 	ErrTooMany = apierror.New(http.StatusConflict, fmt.Sprintf("there are more than %d messengers, which is the most that can be filtered or sorted; search for a part of the name first", registry.MaxSorted))
 	errSlow    = apierror.New(http.StatusServiceUnavailable, "the storage has not answered in time; try again, with fewer messengers (limit)")
 )
@@ -63,7 +64,7 @@ func (q *ListQuery) sorted() bool {
 	return q.Method != "" || q.Mode != "" || q.Source != "" || q.Sort != ""
 }
 
-// check returns an error for a query that nothing can match.
+// check normalizes the query, and returns an error for values that are not allowed.
 func (q *ListQuery) check() error {
 	if q.Limit = cmp.Or(q.Limit, MaxListed); q.Limit < 1 || q.Limit > MaxListed {
 		return apierror.New(http.StatusBadRequest, fmt.Sprintf("limit is not a number from 1 to %d", MaxListed))
@@ -86,7 +87,7 @@ func (q *ListQuery) check() error {
 	return nil
 }
 
-// List returns a page of messengers. By default they are sorted by name, those that are configured before those that are stored.
+// List returns a page of messengers. By default the configured ones come first, then the stored ones, each sorted by name.
 func (s *Service) List(ctx context.Context, q ListQuery) (*MessengerPage, error) {
 	if err := q.check(); err != nil {
 		return nil, err
@@ -101,7 +102,7 @@ func (s *Service) List(ctx context.Context, q ListQuery) (*MessengerPage, error)
 }
 
 func (s *Service) list(ctx context.Context, q ListQuery) (*MessengerPage, error) {
-	view, err := s.StoredNames(ctx) // before a slot is taken: callers share the reading
+	view, err := s.StoredNames(ctx) // before taking a slot, because all callers share one reading of the names
 	if err != nil {
 		return nil, err
 	}
@@ -121,8 +122,8 @@ func (s *Service) list(ctx context.Context, q ListQuery) (*MessengerPage, error)
 	return page, err
 }
 
-// listByName is list in the order of names, without filters. A page has at most as many configured messengers as its limit
-// says, and after the last of these at most as many stored ones.
+// listByName is list in the order of names, without filters. A page has at most q.Limit configured messengers. After the last
+// configured one it has at most q.Limit stored ones.
 func (s *Service) listByName(ctx context.Context, q ListQuery, view nameindex.View) (*MessengerPage, error) {
 	page := &MessengerPage{Messengers: []Description{}, Count: view.Count}
 	if after, found := strings.CutPrefix(q.After, afterConfigured); found || q.After == "" {
@@ -151,7 +152,7 @@ func (s *Service) listByName(ctx context.Context, q ListQuery, view nameindex.Vi
 	}
 	looked, last := 0, ""
 	for name := range view.Matching(q.After, q.Search) {
-		if len(names) == max(full-len(page.Messengers), fewest) {
+		if len(names) == max(full-len(page.Messengers), minBatch) {
 			if err := read(); err != nil {
 				return nil, err
 			}
@@ -167,7 +168,7 @@ func (s *Service) listByName(ctx context.Context, q ListQuery, view nameindex.Vi
 	return page, read()
 }
 
-// afterConfigured begins the cursor of a page after a configured name. No name has a colon.
+// afterConfigured is the prefix of a cursor that points to a configured messenger. It cannot begin a name, which has no colon.
 const afterConfigured = "config:"
 
 // describeConfigured describes a messenger of the configuration.
@@ -175,7 +176,7 @@ func (s *Service) describeConfigured(name string) *Description {
 	return describe(name, registry.SourceConfig, s.Messengers[name].Written, nil)
 }
 
-// describeAll describes those of the messengers that there are, in the order of the names.
+// describeAll describes the messengers of these names, in their order. Names without a messenger are skipped.
 func (s *Service) describeAll(ctx context.Context, names []string) (list []Description, err error) {
 	read := make([]*Description, len(names))
 	var stored []string
@@ -191,7 +192,7 @@ func (s *Service) describeAll(ctx context.Context, names []string) (list []Descr
 		switch {
 		case p.Record != nil:
 			read[at[i]] = s.describeStored(p.Name, p.Record)
-		case p.Err != nil: // it must not hide the others
+		case p.Err != nil: // one unreadable messenger must not hide the others
 			read[at[i]] = &Description{Name: p.Name, Source: registry.SourceStored, Settings: new(config.Messenger), unusable: true,
 				Warnings: []string{"this messenger cannot be read, and its requests are answered with keys_unavailable: " + p.Err.Error()}}
 		}
@@ -207,7 +208,7 @@ func (s *Service) describeAll(ctx context.Context, names []string) (list []Descr
 // A row is a messenger in a list that is filtered or sorted.
 type row struct{ registry.Summary }
 
-// cursor returns the place of a row in the list, which does not depend on what else is in it.
+// cursor returns the position of a row in the list. It stays valid when other rows are added or removed.
 func (r *row) cursor(sort string) string {
 	if sort == "changed" {
 		return r.Changed.UTC().Format(time.RFC3339Nano) + " " + r.Name
@@ -225,7 +226,7 @@ func compareRows(sort string) func(a, b row) int {
 	}
 }
 
-// rowAt returns a row with this cursor.
+// rowAt returns a row with this cursor, to compare other rows with.
 func rowAt(cursor, sort string) (row, error) {
 	if sort != "changed" {
 		return row{registry.Summary{Name: cursor}}, nil
@@ -238,7 +239,7 @@ func rowAt(cursor, sort string) (row, error) {
 	return row{registry.Summary{Name: name, Changed: changed}}, nil
 }
 
-// listSorted is list with filters or another order. All messengers whose names match are looked at.
+// listSorted is list with filters or another order. It examines all messengers whose names match.
 func (s *Service) listSorted(ctx context.Context, q ListQuery, view nameindex.View) (*MessengerPage, error) {
 	rows, err := s.rows(ctx, q, view)
 	if err != nil {
@@ -262,7 +263,7 @@ func (s *Service) listSorted(ctx context.Context, q ListQuery, view nameindex.Vi
 	for _, r := range rows {
 		names = append(names, r.Name)
 	}
-	described, err := s.describeAll(ctx, names) // those that were not deleted meanwhile
+	described, err := s.describeAll(ctx, names) // without those that were deleted meanwhile
 	page.Messengers = append(page.Messengers, described...)
 	return page, err
 }

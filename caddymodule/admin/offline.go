@@ -25,8 +25,8 @@ func QuietLogging() *caddy.Logging {
 	}}
 }
 
-// OfflineApp makes the app of a configuration in JSON, with its storage, without running it: keys are loaded, and nothing is
-// fetched or written yet. The caller must call the returned function at the end.
+// OfflineApp makes the app and the storage of a configuration in JSON without running them: keys are loaded, and nothing is
+// fetched or written yet. The caller must call the returned function when it no longer needs the app.
 func OfflineApp(config []byte) (*Service, func(), error) {
 	var parsed struct {
 		Storage json.RawMessage `json:"storage"`
@@ -53,7 +53,7 @@ func OfflineApp(config []byte) (*Service, func(), error) {
 	return ServiceOf(app.Registry(), func() []*auth.Handler { return routes }), func() { _ = app.Cleanup() }, nil
 }
 
-// OnlyMessenger returns a configuration with only one of its messengers, and false if it does not have it.
+// OnlyMessenger returns a configuration with only the named one of its messengers, and false if it does not have that messenger.
 func OnlyMessenger(config []byte, name string) (reduced []byte, found bool) {
 	var tree map[string]any
 	if json.Unmarshal(config, &tree) != nil {
@@ -90,8 +90,8 @@ func (s *Service) ExplainOffline(name, token string) (*Explanation, error) {
 	return s.Explain(ctx, m, token, true)
 }
 
-// handlersOf finds the messenger_auth handlers anywhere in a configuration. They are not provisioned; they are only used to
-// explain which headers they would set.
+// handlersOf finds the messenger_auth handlers anywhere in a configuration. They are not provisioned, and only serve to explain
+// which headers they would set.
 func handlersOf(config []byte, app *registry.Registry) []*auth.Handler {
 	var tree any
 	if json.Unmarshal(config, &tree) != nil {

@@ -33,7 +33,7 @@ func actorOf(r *http.Request) registry.Actor {
 	return registry.Actor("admin API, " + who)
 }
 
-// conditionOf reads If-Match and If-None-Match (RFC 9110 section 13.1), of which one revision or "*" is understood.
+// conditionOf reads If-Match and If-None-Match (RFC 9110 section 13.1). It understands one revision or "*", and no lists.
 func conditionOf(r *http.Request) (change.Condition, error) {
 	var c change.Condition
 	switch match := r.Header.Get("If-Match"); {
@@ -43,7 +43,7 @@ func conditionOf(r *http.Request) (change.Condition, error) {
 	case len(match) > 2 && match[0] == '"' && match[len(match)-1] == '"' && !strings.Contains(match[1:len(match)-1], `"`):
 		c.Revision = match[1 : len(match)-1]
 	default:
-		return c, apierror.New(http.StatusBadRequest, `If-Match takes one revision in quotes, as ETag has it, or *`)
+		return c, apierror.New(http.StatusBadRequest, `If-Match takes one revision in quotes, as in the header ETag, or *`)
 	}
 	switch r.Header.Get("If-None-Match") {
 	case "":
@@ -55,7 +55,7 @@ func conditionOf(r *http.Request) (change.Condition, error) {
 	return c, nil
 }
 
-// putConditionOf is conditionOf for a change of settings, which also reads what the query says about the method that is replaced.
+// putConditionOf is conditionOf for a change of settings. It also reads confirm and keep_previous from the query.
 func putConditionOf(r *http.Request) (change.Condition, error) {
 	c, err := conditionOf(r)
 	if err != nil {
@@ -63,7 +63,7 @@ func putConditionOf(r *http.Request) (change.Condition, error) {
 	}
 	for name, values := range r.URL.Query() {
 		if len(values) != 1 {
-			return c, apierror.New(http.StatusBadRequest, "the query has "+strconv.Quote(name)+" twice")
+			return c, apierror.New(http.StatusBadRequest, "the query has "+strconv.Quote(name)+" more than once")
 		}
 		switch name {
 		case "confirm":
@@ -92,7 +92,7 @@ type withStatus struct {
 	body   any
 }
 
-// answer answers with what the method's function returns, as JSON.
+// answer calls the function of the request's method, and sends its result as JSON.
 func answer(w http.ResponseWriter, r *http.Request, methods endpoint) error {
 	f := methods[r.Method]
 	if f == nil {
@@ -143,7 +143,7 @@ func decodeBody(text []byte, target any) error {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
 	if !json.Valid(text) {
-		return apierror.New(http.StatusBadRequest, "the body is not JSON") // the error would quote it
+		return apierror.New(http.StatusBadRequest, "the body is not JSON") // the decoder's error would quote the body
 	}
 	if err := decoder.Decode(target); err != nil {
 		if _, member, unknown := strings.Cut(err.Error(), "json: unknown field "); unknown {
@@ -155,13 +155,13 @@ func decodeBody(text []byte, target any) error {
 }
 
 // Limits for expensive operations that clients of the admin API and users of the panel can start in parallel. A few run at a
-// time, the others wait, and those that wait for too long are refused.
+// time. The others wait, and are refused after slotWait or listTime.
 var (
-	explaining = make(slots, 8) // signatures, with the keys of many messengers
-	listing    = make(slots, 2) // thousands of reads of the storage
+	explaining = make(slots, 8) // a refused signature is tried with the keys of all messengers
+	listing    = make(slots, 2) // a list may need thousands of reads of the storage
 )
 
-// slotWait is how long a request waits for a slot.
+// slotWait is how long a request waits for a slot, except for lists and transfers.
 const slotWait = 5 * time.Second
 
 // slots is a semaphore.
@@ -169,7 +169,7 @@ type slots chan struct{}
 
 var errNoSlot = apierror.New(http.StatusTooManyRequests, "the gateway is busy with other requests of this kind; try again in a moment")
 
-// take waits for a slot, for slotWait as a rule. The caller returns it with release.
+// take waits for a slot, but not longer than limit. The caller returns the slot with release.
 func (s slots) take(ctx context.Context, limit time.Duration) error {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()

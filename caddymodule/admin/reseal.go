@@ -11,24 +11,24 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/reseal"
 )
 
-// resealing has a slot for one step at a time: two callers take turns.
+// resealing lets one step run at a time: two callers take turns.
 var resealing = make(slots, 1)
 
 var (
 	errNoStoreKey = apierror.New(http.StatusConflict, "no store key is configured; add store { key {file.…} } to the global option messenger { … }")
 
-	// ErrNothingOpens is the error for discarding everything, which is what a wrong key looks like.
-	ErrNothingOpens = apierror.New(http.StatusConflict, "no value can be opened, so that the configured store key is probably not the one of this store; "+
+	// ErrNothingOpens refuses to discard values if none can be opened: most likely the configured key is the wrong one.
+	ErrNothingOpens = apierror.New(http.StatusConflict, "no value can be opened, so the configured store key is probably not the one of this store; "+
 		"if the key is lost, and all messengers shall be discarded, say so with --everything (\"everything\" in the admin API)")
 )
 
 // A ResealRequest asks for one step of resealing.
 type ResealRequest struct {
-	Adopt      bool   `json:"adopt_unsealed"`     // accept values that are not sealed
+	Adopt      bool   `json:"adopt_unsealed"`     // also seal values that are not sealed yet
 	Check      bool   `json:"check"`              // only name what cannot be opened, and change nothing
 	Discard    bool   `json:"discard_unreadable"` // replace what cannot be opened
-	Everything bool   `json:"everything"`         // also if nothing can be opened
-	After      string `json:"after"`              // where the step before has ended
+	Everything bool   `json:"everything"`         // discard even if nothing can be opened
+	After      string `json:"after"`              // where the previous step ended
 }
 
 // Reseal takes one step of sealing everything with the first store key.

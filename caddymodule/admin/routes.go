@@ -13,8 +13,8 @@ import (
 // A route answers requests for one path. The name is that of the messenger in the path, or "".
 type route func(s *Service, w http.ResponseWriter, r *http.Request, name string) error
 
-// routes are the paths below AdminPath, in which {name} is a messenger. A path that is not here does not exist, and a test compares
-// them with docs/openapi.yaml.
+// routes are the paths below AdminPath, in which {name} is a messenger. Other paths do not exist. A test compares this table with
+// docs/openapi.yaml.
 var routes = map[string]route{
 	"messengers":                           func(s *Service, w http.ResponseWriter, r *http.Request, _ string) error { return s.serveList(w, r) },
 	"messengers/{name}":                    (*Service).serveMessenger,
@@ -40,7 +40,7 @@ var routes = map[string]route{
 	"repair":                               posted(MaxAdminBody, (*Service).repair),
 }
 
-// about is a route about a messenger as it is active on this node.
+// about is a route that passes the messenger to f, as it is active on this node.
 func about(method string, f func(s *Service, r *http.Request, m *registry.Messenger) (any, error)) route {
 	return func(s *Service, w http.ResponseWriter, r *http.Request, name string) error {
 		m, err := s.LookUp(r.Context(), name)
@@ -51,7 +51,7 @@ func about(method string, f func(s *Service, r *http.Request, m *registry.Messen
 	}
 }
 
-// changing is a change of a messenger's shared tokens.
+// changing is a route that changes the shared tokens of a messenger.
 func changing(action string) route {
 	return func(s *Service, w http.ResponseWriter, r *http.Request, name string) error {
 		return s.serveTokens(w, r, name, action)
@@ -83,7 +83,7 @@ func getting(f func() any) route {
 
 var errNoPath = apierror.New(http.StatusNotFound, "this path is not an endpoint of the admin API")
 
-// ServeAdmin answers a request to the admin API; commands that work offline send theirs here directly.
+// ServeAdmin answers a request to the admin API. Commands with --offline call it directly.
 func (s *Service) ServeAdmin(w http.ResponseWriter, r *http.Request) error {
 	parts := strings.Split(strings.TrimPrefix(r.URL.Path, AdminPath), "/")
 	name := ""

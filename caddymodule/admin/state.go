@@ -14,8 +14,8 @@ import (
 type State struct {
 	Keys string `json:"keys"` // one of the constants below
 
-	// To the hour. That of shared tokens is known for a year, and from all nodes. That of other methods is known for a day, and on
-	// this node only.
+	// The last use, to the hour. The use of shared tokens is known for a year, from all nodes. The use of other methods is known for a
+	// day, from this node only.
 	LastUsed *time.Time `json:"last_used,omitempty"`
 
 	Ending *Ending `json:"ending,omitempty"` // of shared tokens in the state KeysEnding
@@ -26,14 +26,14 @@ type Ending struct {
 	KeyID  string    `json:"kid"` // the one in use, or the last one if all expire
 	End    time.Time `json:"end"`
 	Next   string    `json:"next_kid,omitempty"` // the newest one that outlives it, with which to sign
-	Unused bool      `json:"next_unused"`        // it was never used
+	Unused bool      `json:"next_unused"`        // the newest one was never used
 }
 
 // The states of a messenger's keys.
 const (
 	KeysReady      = "ready"
 	KeysNone       = "none"               // no token can be verified
-	KeysEnding     = "ending"             // they expire within a day, or the one in use does, and its successor was never used
+	KeysEnding     = "ending"             // all expire within a day, or the one in use does and its successor was never used
 	KeysServer     = "key_server_failing" // the last fetch of the key set failed; the keys that were fetched before may be active
 	KeysNotLoaded  = "not_loaded"         // the key set is fetched for the first request
 	KeysUnreadable = "unreadable"         // the messenger cannot be read or used; its warnings say why
@@ -42,8 +42,8 @@ const (
 // stateReads is how many messengers' last uses are read at a time.
 const stateReads = 16
 
-// AddStates adds the states of messengers. It loads none of them, because there may be a thousand: of a stored one that is not in
-// memory it says what the storage says.
+// AddStates adds the states of messengers. It loads none of them, because there may be a thousand. The state of a stored messenger
+// that is not in memory comes from its facts in the storage alone.
 func (s *Service) AddStates(ctx context.Context, list []Description) error {
 	active := make(map[string]*registry.Messenger)
 	for m := range s.Active() {

@@ -32,10 +32,10 @@ type TokenList struct {
 type TokenInfo struct {
 	KeyID       string     `json:"kid"`
 	Label       string     `json:"label,omitempty"`
-	MadeBy      string     `json:"made_by,omitempty"`     // as the audit log has it; empty if that was not recorded
-	Fingerprint string     `json:"fingerprint,omitempty"` // of a generated one
-	Origin      string     `json:"origin"`                // "generated", or "imported" if the site had it before
-	State       string     `json:"state"`                 // "active", "ending" if it was replaced and expires soon, or "too short" for the messenger's algorithm, and not used
+	MadeBy      string     `json:"made_by,omitempty"`     // the actor as in the audit log; empty if it was not recorded
+	Fingerprint string     `json:"fingerprint,omitempty"` // of a generated token
+	Origin      string     `json:"origin"`                // "generated" by the gateway, or "imported" by an operator
+	State       string     `json:"state"`                 // "active"; "ending" if it has a time at which it expires; "too short" for the messenger's algorithm, and therefore not used
 	Created     time.Time  `json:"created"`
 	End         *time.Time `json:"end,omitempty"`
 	LastUsed    *time.Time `json:"last_used,omitempty"` // to the hour
@@ -63,8 +63,8 @@ func (s *Service) ringKind(ctx context.Context, name string) (m *config.Messenge
 	return m, kind, alg, err
 }
 
-// previousEnd returns when a shared token expires because it belongs to the previous method of m, or nil if it expires earlier by
-// itself, or does not belong to it.
+// previousEnd returns when the previous method of m, and with it a shared token of that method, expires. It returns nil if the
+// token has an earlier end of its own, or belongs to the current method.
 func previousEnd(m *config.Messenger, end *time.Time) *time.Time {
 	if m.IsGenerated() || end != nil && !end.After(m.Previous.Until) {
 		return nil
@@ -72,7 +72,7 @@ func previousEnd(m *config.Messenger, end *time.Time) *time.Time {
 	return &m.Previous.Until
 }
 
-// ImportOf returns the change that imports a secret that a site has already. Errors do not quote it.
+// ImportOf returns the change that imports a secret that a site has already. Errors do not quote the secret.
 func ImportOf(secret string, encoding sharedtoken.Encoding, kid string) (ledger.RingChange, error) {
 	refuse := func(format string, args ...any) (ledger.RingChange, error) {
 		return ledger.RingChange{}, apierror.New(http.StatusBadRequest, fmt.Sprintf(format, args...))
@@ -87,24 +87,24 @@ func ImportOf(secret string, encoding sharedtoken.Encoding, kid string) (ledger.
 	return ledger.ImportToken(decoded, kid), err
 }
 
-// CheckImported returns why a secret cannot be imported. The error goes on after "the secret", and does not quote it.
+// CheckImported returns why a secret cannot be imported. The error continues "the secret …", and does not quote the secret.
 func CheckImported(secret string, encoding sharedtoken.Encoding) error {
 	if secret == "" {
 		return errors.New("is missing")
 	}
 	decoded, err := encoding.Decode(secret)
 	if err == nil {
-		_, err = sigkey.ParseShared(decoded, "", sigkey.HS256) // ChangeTokens looks whether it is long enough for the messenger's
+		_, err = sigkey.ParseShared(decoded, "", sigkey.HS256) // the least length; ChangeTokens checks that of the messenger's algorithm
 	}
 	return err
 }
 
-// CheckImportedKeyID returns why a text cannot be the kid of an imported secret. The error goes on after "the kid".
+// CheckImportedKeyID returns why a text cannot be the kid of an imported secret. The error continues "the kid …".
 func CheckImportedKeyID(kid, secret string) error {
 	switch {
 	case len(kid) > config.MaxKeyID || strings.TrimSpace(kid) != kid:
 		return fmt.Errorf("has more than %d bytes, or begins or ends with white space", config.MaxKeyID)
-	case printable.Line(kid) != kid: // it would look like another one, and pages and forms could not name it
+	case printable.Line(kid) != kid: // two different kids could look the same, and forms could not send it
 		return errors.New("has a character that is not visible")
 	case sharedtoken.IsIn(kid), ShowsSecret(kid, secret):
 		return errors.New("has a secret in it, and would show it; leave it out, or write the kid of the tokens that are signed with it")
@@ -112,7 +112,8 @@ func CheckImportedKeyID(kid, secret string) error {
 	return nil
 }
 
-// ShowsSecret reports whether a text that is shown to operators has the secret in it, which was pasted into the wrong field.
+// ShowsSecret reports whether a text that operators will see contains the secret, as it does if a user pasted the secret into the
+// wrong field.
 func ShowsSecret(text, secret string) bool { return secret != "" && strings.Contains(text, secret) }
 
 // Labelled returns a change with a label for the token that it makes. The error does not quote the label.
@@ -163,8 +164,8 @@ func (s *Service) Tokens(ctx context.Context, name string) (*TokenList, error) {
 	return ring, nil
 }
 
-// ChangeTokens changes the ring of a messenger. It returns the token that was generated, if any, whose text cannot be read again, and how
-// many connections of this node were ended.
+// ChangeTokens changes the ring of a messenger. It returns the token that was generated, if any, and how many connections of this
+// node were ended. The text of the token cannot be read again later.
 func (s *Service) ChangeTokens(ctx context.Context, name string, ring ledger.RingChange, c change.Condition, by registry.Actor) (made *ledger.NewToken, ended int, err error) {
 	m, kind, alg, err := s.ringKind(ctx, name)
 	if err != nil {

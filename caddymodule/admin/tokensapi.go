@@ -87,7 +87,7 @@ func (s *Service) serveTokens(w http.ResponseWriter, r *http.Request, name, acti
 		if err != nil {
 			return nil, err
 		}
-		if body.Confirm < 0 { // one of these is change.AnyLoss, which confirms without knowing the number
+		if body.Confirm < 0 { // change.AnyLoss is negative, and would confirm a loss of any size
 			return nil, apierror.New(http.StatusBadRequest, "confirm is not a number of shared tokens")
 		}
 		c.Confirm = body.Confirm

@@ -25,14 +25,14 @@ const (
 	// maxLargeBody bounds the bodies of imports, in bytes.
 	maxLargeBody = MaxImportText + MaxAdminBody
 
-	// exportTogether is how many messengers are read together for an export, and maxExportText after how many bytes an answer ends.
+	// exportTogether is how many messengers are read together for an export. A part ends when it has more than maxExportText bytes.
 	exportTogether = 16
 	maxExportText  = 1 << 20
 
-	// maxExported is how many names one answer of an export looks at.
+	// maxExported is after how many names a part of an export ends.
 	maxExported = 500
 
-	// importTogether is how many messengers one request imports at a time.
+	// importTogether is how many messengers of one request are imported in parallel.
 	importTogether = 16
 )
 
@@ -42,7 +42,7 @@ var transferring = make(slots, 2)
 // An ExportRequest asks for a part of an export.
 type ExportRequest struct {
 	After string `json:"after,omitempty"` // Next of the part before
-	Key   string `json:"key,omitempty"`   // seals the secrets; without it there are none
+	Key   string `json:"key,omitempty"`   // seals the secrets; without it no secrets are exported
 }
 
 // An ExportPart is a part of an export.
@@ -58,7 +58,7 @@ type ExportFailure struct {
 	Error     string `json:"error"`
 }
 
-// Export returns the lines of some messengers. The first part has those of the configuration that have anything in the store.
+// Export returns a part of an export. The first part also has the configured messengers about which the store has facts.
 func (s *Service) Export(ctx context.Context, r ExportRequest, by registry.Actor) (*ExportPart, error) {
 	var seal transfer.Sealer
 	if r.Key != "" {
@@ -106,7 +106,7 @@ func (p *ExportPart) size() (size int) {
 	return size
 }
 
-// exportAll adds the lines of messengers. It is not the caller's error that one of them cannot be read.
+// exportAll adds the lines of messengers. One that cannot be read is listed in part.Failed, and does not fail the export.
 func (s *Service) exportAll(ctx context.Context, part *ExportPart, names []string, kind string, seal transfer.Sealer) error {
 	lines, failures := make([]json.RawMessage, len(names)), make([]error, len(names))
 	err := s.Peek(ctx, names, kind, func(i int, p registry.Peeked) {
@@ -134,7 +134,7 @@ func (s *Service) exportAll(ctx context.Context, part *ExportPart, names []strin
 // An ImportRequest has lines of an export.
 type ImportRequest struct {
 	registry.ImportOptions
-	Key   string            `json:"key,omitempty"` // opens the secrets; without it none is imported
+	Key   string            `json:"key,omitempty"` // opens the secrets; without it no secrets are imported
 	Lines []json.RawMessage `json:"lines"`
 }
 
@@ -159,7 +159,7 @@ func (s *Service) Import(ctx context.Context, r ImportRequest, by registry.Actor
 	for i, text := range r.Lines {
 		line, err := transfer.Parse(text)
 		if err == nil && line.End != nil {
-			err = errors.New("is the end of a file, and no messenger")
+			err = errors.New("is the last line of a file, and not a messenger")
 		}
 		if err == nil {
 			names[i] = line.Messenger
@@ -207,13 +207,13 @@ func (s *Service) serveRevokeAll(r *http.Request, name string) (any, error) {
 	}
 	for i := range body.Revocations {
 		v := &body.Revocations[i]
-		v.Skew, v.Issued, v.Exact, v.Covers = 0, nil, false, false // as for a single one
+		v.Skew, v.Issued, v.Exact, v.Covers = 0, nil, false, false // so that an entry of the list can be sent as it is
 	}
 	added, ended, err := s.RevokeAll(r.Context(), name, body.Revocations, actorOf(r))
 	return RevocationsAnswer{Revoked: added, Unchanged: len(body.Revocations) - added, Ended: ended}, err
 }
 
-// MaxRevoked is how many revocations one request has.
+// MaxRevoked is how many revocations one request has at most.
 const MaxRevoked = 500
 
 // A RevocationsRequest has revocations of one messenger.
@@ -221,7 +221,7 @@ type RevocationsRequest struct {
 	Revocations []ledger.Revocation `json:"revocations"`
 }
 
-// A RevocationsAnswer says how many of them were new.
+// A RevocationsAnswer says how many revocations of the request were new.
 type RevocationsAnswer struct {
 	Revoked   int `json:"revoked"`
 	Unchanged int `json:"unchanged"` // they were revoked already
