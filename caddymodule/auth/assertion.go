@@ -19,13 +19,13 @@ import (
 )
 
 // Assertion is a short-lived JWT that the gateway signs for the backend: who the contact is, and that the request came through the
-// gateway. It is for backends that others than the gateway can reach. They verify it with the keys of messenger_jwks.
+// gateway. It is for backends that can also be reached without the gateway. They verify it with the keys of messenger_jwks.
 type Assertion struct {
-	// The "aud" of the assertions: names of the backends behind this route. A backend must refuse what does not name it. Required.
+	// The "aud" of the assertions: names of the backends behind this route. A backend must refuse assertions that do not name it. Required.
 	Audience []string `json:"audience,omitempty"`
 
-	// How long an assertion is valid, 10s to 10m. One serves a contact for half of this time, and none outlives the contact's
-	// token. Default: 60s.
+	// How long an assertion is valid, 10s to 10m. It is used for the requests of a contact for half of this time, and expires with
+	// the contact's token at the latest. Default: 60s.
 	Lifetime caddy.Duration `json:"lifetime,omitempty"`
 
 	// The header that carries it. Default: X-Contact-Assertion.
@@ -40,7 +40,7 @@ const (
 	minAssertionLifetime     = 10 * time.Second
 	maxAssertionLifetime     = 10 * time.Minute
 
-	// maxAsserted bounds the further claims of an assertion, in bytes.
+	// maxAsserted bounds the claims about the contact in an assertion, apart from the identity, in bytes.
 	maxAsserted = 4 << 10
 )
 
@@ -75,7 +75,7 @@ func (a *Assertion) check() error {
 	return nil
 }
 
-// parseAssertion reads the block of the option.
+// parseAssertion reads the block of the option assertion.
 func (h *Handler) parseAssertion(d *caddyfile.Dispenser) error {
 	if d.CountRemainingArgs() > 0 {
 		return d.Err("assertion takes only a block: assertion { audience chat-backend }")
@@ -97,7 +97,7 @@ func (h *Handler) parseAssertion(d *caddyfile.Dispenser) error {
 	return err
 }
 
-// provisionAssertion makes the issuer. There is none if the store cannot have keys, which the app has logged.
+// provisionAssertion makes the issuer. It stays nil if the store cannot keep signing keys; the app has logged why.
 func (h *Handler) provisionAssertion(app messengers) error {
 	if h.Assertion == nil {
 		return nil
@@ -114,8 +114,8 @@ func (h *Handler) provisionAssertion(app messengers) error {
 
 var errNoAssertion = &authn.Rejection{Code: authn.KeysUnavailable, Reason: assertion.ErrNoKey.Error()}
 
-// assert returns the assertion about a verified contact. Without one the backend would refuse the request, or not notice that
-// there is none.
+// assert returns the assertion about a verified contact, or refuses the request if none can be signed. Without an assertion a
+// backend would refuse the request anyway, or would fail to notice that it is missing.
 func (h *Handler) assert(m *registry.Messenger, o *upstream.Outcome) (string, *authn.Rejection) {
 	if h.issuer == nil || o.Contact == nil {
 		return "", nil
@@ -123,7 +123,7 @@ func (h *Handler) assert(m *registry.Messenger, o *upstream.Outcome) (string, *a
 	c := o.Contact
 	s := assertion.Subject{Messenger: m.Name, Identity: c.Identity, Expires: c.Expires, Until: c.Until}
 	s.Object = c.Information
-	if len(s.Object) > maxAsserted { // what does not fit is not in the header either, which counts it
+	if len(s.Object) > maxAsserted { // the header leaves out the same claims, and counts them
 		s.Object = upstream.Part(s.Object, maxAsserted, func(text string) (string, bool) { return text, true }, func() {})
 	}
 	room := maxAsserted - len(s.Object)

@@ -166,7 +166,7 @@ func BenchmarkHandler(b *testing.B) {
 	b.Run("one hot token over HTTP 2", func(b *testing.B) { benchServeOver(b, 2, benchHandler(b, "", "").ServeHTTP, valid) })
 	b.Run("one hot token with access log fields", func(b *testing.B) {
 		h := benchHandler(b, "", "")
-		h.accessed = true
+		h.hasAccessLog = true
 		benchServe(b, h.ServeHTTP, valid)
 	})
 	b.Run("one hot token with two claim headers", func(b *testing.B) {

@@ -22,8 +22,8 @@ type ContactLimit struct {
 	// How many WebSockets and event streams a contact may have open at a time. 0 sets no limit. Default: 0.
 	Connections int `json:"connections,omitempty"`
 
-	// How many requests a contact may send in a window; a handshake is one. They may come at once, and are allowed again evenly
-	// over the window. 0 sets no limit. Default: 0.
+	// How many requests a contact may send in a window; a handshake is one. They may come all at once; then the contact gets them
+	// back evenly over the window. 0 sets no limit. Default: 0.
 	Requests int `json:"requests,omitempty"`
 
 	// The window of the requests. Required with requests.
@@ -31,8 +31,8 @@ type ContactLimit struct {
 }
 
 const (
-	// maxLimited is how many contacts are remembered at most. Those that have sent nothing while about half as many others did are
-	// forgotten, and have their full allowance again.
+	// maxLimited is how many contacts are remembered at most. A contact is forgotten, and has its full allowance again, if it sends
+	// nothing while about half as many other contacts do.
 	maxLimited = 1 << 16
 
 	// connectionRetry is what Retry-After says to a contact with too many connections, in seconds.
@@ -63,13 +63,13 @@ type limitedContact struct {
 	window              caddy.Duration
 }
 
-// An allowance says what is left to a contact: the instant at which all of its requests are allowed again, in nanoseconds after
-// limitedSince. One number says it all, because every request puts that instant off by the same interval (the generic cell rate
-// algorithm). It needs no lock.
+// An allowance says how many requests a contact may still send: it has the instant at which all are allowed again, in nanoseconds
+// after limitedSince. One number is enough, because every request moves that instant by the same interval (the generic cell rate
+// algorithm). So it needs no lock.
 type allowance struct{ full atomic.Int64 }
 
-// limitedSince begins the count of nanoseconds. It has a monotonic clock, so that no change of the wall clock renews or ends an
-// allowance.
+// limitedSince is the instant from which the nanoseconds of allowances count. It has a monotonic reading, so that a change of the
+// wall clock does not renew or use up an allowance.
 var limitedSince = time.Now()
 
 // limitedContacts stores what is left of each contact's allowance. It belongs to the process, so that a reload does not renew it.
@@ -84,7 +84,7 @@ func (h *Handler) overLimit(m *registry.Messenger, r *http.Request, o *upstream.
 		return nil
 	}
 	if counted, _ := o.Limited.(*ContactLimit); counted != nil && *counted == *h.ContactLimit {
-		return nil // by an earlier handler with the same limit
+		return nil // an earlier handler with the same limit has counted the request
 	}
 	o.Limited = h.ContactLimit
 	if h.ContactLimit.Requests > 0 {
@@ -107,8 +107,8 @@ func (h *Handler) overLimit(m *registry.Messenger, r *http.Request, o *upstream.
 	return nil
 }
 
-// hasConnections reports whether the contact has as many connections as it may. An earlier handler may track this one already,
-// which is not one of them.
+// hasConnections reports whether the contact has as many connections as it may. If an earlier handler tracks the connection of this
+// request already, it is not counted.
 func hasConnections(m *registry.Messenger, o *upstream.Outcome) bool {
 	if o.Session != nil {
 		return o.Session.IsBeyond(o.Most)
@@ -116,14 +116,14 @@ func hasConnections(m *registry.Messenger, o *upstream.Outcome) bool {
 	return registry.Connections.Has(m.Name, o.Contact.Identity, o.Most)
 }
 
-// take takes one request out of the allowance of a contact. It returns how long to wait if there is none left.
+// take takes one request out of the allowance of a contact. If the allowance is used up, it returns how long to wait.
 func (c *ContactLimit) take(messenger, identity string, now time.Time) time.Duration {
 	contacts := limitedContacts()
 	key := limitedContact{messenger, identity, c.Requests, c.Window}
 	instant := int64(now.Sub(limitedSince))
 	left, found := contacts.Get(identity, key)
 	if !found {
-		key.identity = strings.Clone(identity) // it is a part of what the token cache remembers
+		key.identity = strings.Clone(identity) // the original is a part of an entry of the token cache, and would keep all of it in memory
 		whole := new(allowance)
 		whole.full.Store(instant)
 		left = contacts.Add(identity, key, whole, 1, func(*allowance) bool { return true })

@@ -25,8 +25,9 @@ func (h *Handler) goesToErrorRoute(r *http.Request, err error) bool {
 	return anyAnswers(h.server.Errors.Routes, h.server.Errors.WithError(r, err))
 }
 
-// keepErrorPrivate makes the answer to a verified request private if it is an error that no error route answers: one contact may be refused what another may see. If
-// an error route answers, errorCleaner does it, because a proxy there adds the headers of its backend to those set here.
+// keepErrorPrivate makes the answer to a verified request private if it is an error that no error route answers: the backend may
+// refuse one contact what another contact may see. If an error route answers, errorCleaner makes the answer private, because a
+// proxy there adds the headers of its backend to those set here.
 func (h *Handler) keepErrorPrivate(w http.ResponseWriter, r *http.Request, err error) error {
 	if err == nil || h.hasErrorRoutes() && h.goesToErrorRoute(r, err) {
 		return err
@@ -35,12 +36,12 @@ func (h *Handler) keepErrorPrivate(w http.ResponseWriter, r *http.Request, err e
 	return err
 }
 
-// anyAnswers reports whether one of the routes matches r and has a handler that can answer it. Our own cleaners do not.
+// anyAnswers reports whether one of the routes matches r and has a handler that can answer it. An errorCleaner does not answer.
 func anyAnswers(routes caddyhttp.RouteList, r *http.Request) bool {
 	for i := range routes {
 		matches, err := routes[i].MatcherSets.AnyMatchWithError(r)
 		if err != nil {
-			return true // Caddy meets the same error, and reports it
+			return true // Caddy gets the same error from the matcher, and reports it
 		}
 		if !matches {
 			continue
@@ -82,7 +83,7 @@ func (h *Handler) cleanErrorRoutes(ctx caddy.Context) error {
 
 // cleanProvisioned puts an errorCleaner in front of an error route that Caddy has compiled already, as is the case when h is
 // in a named route. Only the routes of a subroute can still be changed then, because Caddy compiles them for each request.
-// The Caddyfile makes no others.
+// The Caddyfile adapter makes no other error routes.
 func (h *Handler) cleanProvisioned(ctx caddy.Context, route *caddyhttp.Route) error {
 	for _, handler := range route.Handlers {
 		switch handler := handler.(type) {

@@ -11,27 +11,26 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 )
 
-// asksForEvents reports whether r is what an EventSource sends.
+// asksForEvents reports whether r accepts an event stream, as the requests of an EventSource do.
 func asksForEvents(r *http.Request) bool {
 	return slices.ContainsFunc(r.Header["Accept"], func(value string) bool { return strings.Contains(value, eventStream) })
 }
 
 const eventStream = "text/event-stream"
 
-// beginsEvents reports whether a response with this head is a live event stream.
+// beginsEvents reports whether a response with this head is an event stream without a fixed length.
 func beginsEvents(status int, header http.Header) bool {
-	return isLive(status, header) && hasType(header, eventStream)
+	return isOpenEnded(status, header) && hasType(header, eventStream)
 }
 
-// beginsStream reports whether a response with this head is a live stream of one of the types. The suffix of a type, as in
-// application/grpc+proto, says how its messages are encoded, and makes no other stream of it.
+// beginsStream reports whether a response with this head is of one of the types and without a fixed length. The suffix of a type, as
+// in application/grpc+proto, says only how its messages are encoded, and is ignored.
 func beginsStream(status int, header http.Header, types []string) bool {
-	return len(types) > 0 && isLive(status, header) && slices.ContainsFunc(types, func(kind string) bool { return hasType(header, kind) })
+	return len(types) > 0 && isOpenEnded(status, header) && slices.ContainsFunc(types, func(kind string) bool { return hasType(header, kind) })
 }
 
-// isLive reports whether a response with this head can go on for as long as the backend likes. One with a Content-Length is a
-// recording.
-func isLive(status int, header http.Header) bool {
+// isOpenEnded reports whether a response with this head can go on for as long as the backend likes. A Content-Length fixes its end.
+func isOpenEnded(status int, header http.Header) bool {
 	return status >= http.StatusOK && status != http.StatusNoContent && status != http.StatusNotModified && len(header["Content-Length"]) == 0
 }
 
@@ -55,7 +54,7 @@ func hasType(header http.Header, want string) bool {
 	return false
 }
 
-// checkStreamTypes refuses what is not a media type that a response can be compared with.
+// checkStreamTypes refuses a text that is not a media type, one with parameters or a wildcard, and event streams.
 func (h *Handler) checkStreamTypes() error {
 	for i, kind := range h.StreamTypes {
 		first, second, found := strings.Cut(kind, "/")

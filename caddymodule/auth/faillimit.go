@@ -80,7 +80,7 @@ type failures struct {
 	key failingKey
 }
 
-// reservations counts the tokens that are being read at this moment, by address. An address without any takes no memory.
+// reservations counts the tokens that are being read at this moment, by address. An address without reservations takes no memory.
 var reservations = struct {
 	sync.Mutex
 	of map[failingKey]*reserved
@@ -92,7 +92,7 @@ type reserved struct {
 	waiting list.List // of reserveWait, first come first served
 }
 
-// A reserveWait is a token that waits. The channel receives its decision: nil is a reservation.
+// A reserveWait is a token that waits. The channel receives the decision: nil if the token has its reservation, or the rejection.
 type reserveWait chan *authn.Rejection
 
 var (
@@ -165,7 +165,7 @@ func (f failures) decide(r *reserved) {
 			return
 		}
 		r.waiting.Remove(first)
-		first.Value.(reserveWait) <- rej // it has room for one, and gets one
+		first.Value.(reserveWait) <- rej // does not block: the channel has room for one decision, and gets one
 	}
 }
 

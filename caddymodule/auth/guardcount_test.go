@@ -85,9 +85,9 @@ func anyBackend(random *rand.Rand, messenger, identity string, w http.ResponseWr
 	return nil
 }
 
-// Handshakes that are refused, that never become a connection, or that fail in the middle; streams that an operator ends; handlers
-// that panic; all of that over every version of HTTP, through one handler and through two. Whatever happens, a connection that is over
-// is not counted any more, and its contact may open as many as before.
+// Handshakes are refused, never become a connection, or fail in the middle; an operator ends streams; handlers panic. All of this
+// happens over every version of HTTP, through one handler and through two. A connection that is over must not be counted any more:
+// its contact may open as many as before.
 func TestNoConnectionIsCountedThatIsOver(t *testing.T) {
 	m, contact := guardedMessenger(t, time.Hour, time.Hour)
 	h := &Handler{StreamTypes: []string{"application/x-ndjson"}, ContactLimit: &ContactLimit{Connections: 1}}

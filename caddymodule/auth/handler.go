@@ -13,7 +13,7 @@
 //   - what makes a token invalid: verify in authn/verifier.go; where in a request tokens are: authn.Sources.Find
 //   - what happens if the key server is down, at a start and later: the comment of authn.JWKS
 //   - how a change that was made on one node, such as a rotation, reaches another: the comment of package registry
-//   - an error code: authn/codes.go has all that is said about it, problem.go makes the answer. .github/CONTRIBUTING.md has the
+//   - an error code: authn/codes.go has all of its texts, and problem.go makes the answer. .github/CONTRIBUTING.md has the
 //     steps to add one
 //   - a setting: the fields of [Handler], caddyfile.go and settings.go
 //   - what is counted and logged: record.go
@@ -87,7 +87,7 @@ type Handler struct {
 	MessengerHeader string `json:"messenger_header,omitempty"`
 
 	// The header that carries the contact information upstream: the claims that the messenger names in contact_claims, as one
-	// compact JSON object, encoded like the identity. Claims for which 4 KiB have no room are left out. Default: X-Contact-Claims.
+	// compact JSON object, encoded like the identity. Claims that do not fit into 4 KiB are left out. Default: X-Contact-Claims.
 	ClaimsHeader string `json:"claims_header,omitempty"`
 
 	// How identity and claims are written into headers: "percent" percent-encodes all bytes that are not ASCII (as UTF-8), and
@@ -113,7 +113,7 @@ type Handler struct {
 	TicketLifetime *caddy.Duration `json:"ticket_lifetime,omitempty"`
 
 	// Whether pages of the messenger's allowed_origin may send requests from another origin and read the answers: preflights are
-	// answered here, and answers of the backend get the headers of CORS where it sends none. Default: the backend does both.
+	// answered here, and answers of the backend get the headers of CORS if they have none. Default: the backend does both.
 	CORS *CORS `json:"cors,omitempty"`
 
 	// Whether the backend gets an assertion: a JWT that the gateway signs, which says who the contact is and that the request came
@@ -124,26 +124,27 @@ type Handler struct {
 	// requests with a valid token count, so that a contact can use up only its own allowance. Default: no limit.
 	ContactLimit *ContactLimit `json:"contact_limit,omitempty"`
 
-	// Media types of responses that end with the token, as event streams always do, such as application/x-ndjson,
-	// application/grpc or multipart/x-mixed-replace. They are cut off, so that they do not look complete. Default: none.
+	// Media types of responses that end when the token expires or is revoked, as event streams always do, such as
+	// application/x-ndjson, application/grpc or multipart/x-mixed-replace. They are cut off, so that they do not look complete.
+	// Default: none.
 	StreamTypes []string `json:"stream_types,omitempty"`
 
 	// How a WebSocket handshake is refused: "status" answers with the HTTP status, which no page can see; "close" opens
 	// the WebSocket, without the backend, and closes it at once with the error code as the reason. Default: status.
 	WebSocketRejection string `json:"websocket_rejection,omitempty"`
 
-	registry *registry.Registry
-	matchers caddyhttp.MatcherSets
-	static   *registry.Messenger // the messenger, if its name has no placeholder
-	address  upstream.Address    // the placeholders that give its name otherwise
-	sources  authn.Sources
-	headers  upstream.Contract
-	issuer   *assertion.Issuer // nil without assertion
-	server   *caddyhttp.Server
-	accessed bool   // the server keeps an access log
-	title    string // names this handler in the log
-	logger   *zap.Logger
-	refusals *zap.Logger // sampled: clients can cause its lines at will
+	registry     *registry.Registry
+	matchers     caddyhttp.MatcherSets
+	static       *registry.Messenger // the messenger, if its name has no placeholder; otherwise nil
+	address      upstream.Address    // the placeholders of the messenger's name, if it has any
+	sources      authn.Sources
+	headers      upstream.Contract
+	issuer       *assertion.Issuer // nil without assertion
+	server       *caddyhttp.Server
+	hasAccessLog bool   // the server keeps an access log
+	title        string // names this handler in the log
+	logger       *zap.Logger
+	refusals     *zap.Logger // sampled: clients can cause its lines at will
 
 	takesQuery bool // one of the sources is a query parameter
 }
@@ -206,7 +207,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := routing.CheckNamedRoutes(ctx); err != nil {
 		return fmt.Errorf("messenger_auth: %w", err)
 	}
-	h.accessed = h.server.Logs != nil
+	h.hasAccessLog = h.server.Logs != nil
 	h.title = fmt.Sprintf("messenger_auth %s of server %s", h.Messenger, h.server.Name())
 	if err := h.cleanErrorRoutes(ctx); err != nil {
 		return fmt.Errorf("messenger_auth: %w", err)
@@ -220,7 +221,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 // ServeHTTP decides a request, in steps whose order matters:
 //
 //  1. Clean it, first, so that no return below can pass on headers that a client forged.
-//  2. Let a CORS preflight pass, if it has no token, or answer it.
+//  2. Answer a CORS preflight, or let it pass if it has no token.
 //  3. Find the token. This and the next three are in authenticate.
 //  4. Remove the token before it is checked, so that a refused one does not reach an error route either.
 //  5. Check the Origin, before a page of an attacker can find out whether the browser's token is valid.
@@ -228,8 +229,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 //  7. Set the headers for the upstream.
 //  8. Guard long-lived connections, and call the next handler.
 //
-// The messenger is chosen after cleaning, so that a forged header cannot choose it. What was decided is recorded before the
-// upstream is called, because its answer may take hours.
+// The messenger is chosen after cleaning, so that a forged header cannot choose it. The decision is recorded before the
+// upstream is called, because the upstream's answer may take hours.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	o := upstream.OutcomeOf(r)
 	if rej := h.headers.Clean(r, o); rej != nil {
@@ -257,7 +258,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 }
 
-// A decision is what is known about a request when the messenger has been found, and what comes after the handler.
+// A decision is what is known about a request when the messenger has been found, with the next handler.
 type decision struct {
 	messenger *registry.Messenger // nil if rej says why
 	mode      config.Mode

@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// A lateContext is a context that can be cancelled, and costs only its own memory until a goroutine waits for that: most
-// requests are answered before one does.
+// A lateContext is a context that can be cancelled. It costs only its own memory until a goroutine waits for it; most requests are
+// answered before that.
 type lateContext struct {
 	context.Context // of the request
 
@@ -17,7 +17,7 @@ type lateContext struct {
 	end       context.CancelFunc
 }
 
-// waited returns the context for goroutines that wait, and makes it the first time.
+// waited returns the cancellable context that goroutines wait for. The first call makes it.
 func (c *lateContext) waited() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -59,8 +59,8 @@ func (c *lateContext) Err() error {
 	}
 }
 
-// Value implements context.Context. It asks the context that was made: by that package context recognises one of its own, and
-// starts no goroutine for the contexts derived from c.
+// Value implements context.Context. It asks the context of waited, so that package context finds its own type there, and starts no
+// goroutine for the contexts derived from c.
 func (c *lateContext) Value(key any) any {
 	c.mu.Lock()
 	made := c.made
@@ -71,8 +71,8 @@ func (c *lateContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// An endableWriter is a guardedWriter with a request that it can end, in one allocation, because every request over HTTP/2
-// and HTTP/3 has one.
+// An endableWriter is a guardedWriter with a request that it can end. Both are one allocation, because every request over HTTP/2
+// and HTTP/3 needs them.
 type endableWriter struct {
 	guardedWriter
 	ended lateContext

@@ -10,7 +10,7 @@ import (
 
 type lateKey struct{}
 
-// Whoever waits for a lateContext, or asks it, gets what any context that can be cancelled says, whenever that is.
+// A lateContext behaves like any cancellable context, for goroutines that wait for it and for callers that ask it, at any time.
 func TestLateContextIsAContext(t *testing.T) {
 	for name, test := range map[string]struct {
 		steps     []func(c *lateContext, parent context.CancelFunc)

@@ -36,7 +36,7 @@ func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *registry.Mes
 			rej = &authn.Rejection{Code: authn.StoreUnavailable, Reason: "the revocation could not be written"}
 		}
 	}
-	h.record(r, m, mode, o, rej, token) // after the write: a logout that failed is not counted as verified
+	h.record(r, m, mode, o, rej, token) // after the write, so that a logout that failed is not counted as verified
 	if rej != nil {
 		return h.refuse(w, r, m, o, rej)
 	}
@@ -51,8 +51,8 @@ func (h *Handler) revokeOwn(r *http.Request, m *registry.Messenger, c *authn.Con
 	return err
 }
 
-// answersPostOnly answers requests for a path of the gateway's own that are not a POST, and returns false for a POST. more are
-// headers that a page may send besides that of the token.
+// answersPostOnly answers requests other than POST for a path of the gateway's own, and returns false for a POST. more are the
+// headers that a page may send in addition to that of the token.
 func (h *Handler) answersPostOnly(w http.ResponseWriter, r *http.Request, m *registry.Messenger, more ...string) bool {
 	w.Header().Set("Cache-Control", "no-store")
 	switch {

@@ -13,7 +13,7 @@ import (
 // checkOrigin prevents a foreign page from using a contact's browser. A browser attaches cookies by itself, so a token in a
 // cookie is accepted only from a known page, or if the request cannot change anything. A browser also opens WebSockets across
 // origins without a preflight (cross-site WebSocket hijacking), so a handshake is checked against allowed_origin whenever
-// that is configured. So is a request with a ticket: it is in an address, which may get to another page.
+// that is configured. A request with a ticket is checked too, because the ticket is in the URL, which another page may learn.
 func checkOrigin(m *registry.Messenger, r *http.Request, o *upstream.Outcome, found authn.Found) *authn.Rejection {
 	cookieOnly := found.CookieOnly
 	if !o.Handshake && found.Kind != authn.Ticket && (!cookieOnly || upstream.IsSafe(r.Method)) {

@@ -20,12 +20,13 @@ import (
 type privateWriter struct {
 	caddyhttp.ResponseWriterWrapper
 	value  [1]string    // of this response alone: handlers in front may change it in place
-	begun  bool         // the head has been written, or is written with the next byte
+	begun  bool         // the head was prepared by begin
 	public bool         // the response says itself how it may be cached
-	page   *crossOrigin // to which the response is readable; nil without cors
+	page   *crossOrigin // the page that may read the response; nil without cors
 }
 
-// begin is called before a head is written. Informational responses are not the answer, and caches do not store a 101.
+// begin prepares a head that is about to be written. It skips informational responses, which are not the answer, and a 101, which
+// caches do not store.
 func (w *privateWriter) begin(status int) {
 	if w.begun || status < 200 && status != http.StatusSwitchingProtocols {
 		return
@@ -56,8 +57,8 @@ func makePrivate(header http.Header, value []string) {
 // isFilled reports whether a list header has any element.
 func isFilled(value string) bool { return strings.Trim(value, " \t,") != "" }
 
-// controlsStoring reports whether a Cache-Control says who may store the response, or for how long. One with no-transform or
-// immutable alone does not: a cache then chooses as if there was none.
+// controlsStoring reports whether a Cache-Control says who may store the response, or for how long. With no-transform or immutable
+// alone it does not: a cache then chooses as it does without Cache-Control.
 func controlsStoring(value string) bool {
 	for directive := range strings.SplitSeq(value, ",") {
 		name, _, _ := strings.Cut(directive, "=")

@@ -34,8 +34,8 @@ type problem struct {
 	refused, wouldBeRefused string // log messages
 }
 
-// problems has the answer to every code. It is made for the first refusal, so that programs that have the module in them and do
-// not use it do not have it in their memory.
+// problems has the answer to every code. It is made for the first refusal, so that a program that includes the module without
+// using it does not spend memory on it.
 var problems = sync.OnceValue(func() map[authn.Code]*problem {
 	problems := make(map[authn.Code]*problem)
 	for _, code := range authn.Codes() {
@@ -50,7 +50,7 @@ var problems = sync.OnceValue(func() map[authn.Code]*problem {
 			Detail string     `json:"detail"`
 		}{documentation + string(code), p.title, p.status, code, p.detail})
 		if err != nil {
-			panic(err) // cannot be: these are strings and a number
+			panic(err) // cannot happen: these are strings and a number
 		}
 		p.body = append(body, '\n')
 		p.length = strconv.Itoa(len(p.body))

@@ -17,12 +17,12 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
-// What is reported about a request: counters, the meter, our fields in Caddy's access log, attributes of Caddy's span, and
-// for refusals one log line of each kind in ten seconds. A verified request causes no log line of ours. Fields and attributes
+// A request is reported in counters, the meter, our fields in Caddy's access log, attributes of Caddy's span, and for refusals one
+// log line of each kind in ten seconds. A verified request causes no log line of ours. Fields and attributes
 // are built only if there is an access log or a recorded span.
 
-// record reports how the request was decided. m is nil if the messenger is not known. token is what was taken from the request, or
-// "": the log says why it is refused.
+// record reports how the request was decided. m is nil if the messenger is not known. token is the token of the request, or "".
+// The log examines it for the cause of a refusal.
 func (h *Handler) record(r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome, rej *authn.Rejection, token string) {
 	o.Handler = h.title
 	verdict := authn.Verified
@@ -35,7 +35,7 @@ func (h *Handler) record(r *http.Request, m *registry.Messenger, mode config.Mod
 	}
 	m.Count(mode, verdict, o.Began.Unix())
 	ctx := r.Context()
-	if h.accessed {
+	if h.hasAccessLog {
 		if extra, ok := ctx.Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
 			extra.Set(zap.Object("messenger_auth", newFindings(m, mode, verdict, o)))
 		}

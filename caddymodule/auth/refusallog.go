@@ -18,10 +18,10 @@ import (
 )
 
 // logRefusal writes why r is refused, or would be, and what to do. The cause is looked for only if the line is written, which is once
-// in ten seconds for each code: a flood of invalid tokens pays for no diagnosis.
+// in ten seconds for each code, so that a flood of invalid tokens does not cost a diagnosis each.
 //
-// A request without a token is a visitor without a login, which is not worth a line, unless it has sent something in place of a
-// token, or a token in another form.
+// A request without a token usually comes from a visitor who is not logged in, and is not logged. It is logged if it has something
+// in place of a token, or a token in another place or form.
 func (h *Handler) logRefusal(r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome, rej *authn.Rejection, token string) {
 	message, found := problemOf(rej.Code).refused, rej.Cause
 	if rej.Code == authn.TokenMissing {
@@ -63,8 +63,8 @@ func (h *Handler) logRefusal(r *http.Request, m *registry.Messenger, mode config
 	c.Write(append(fields, zap.String("reason", reason), zap.String("source", o.Source), zap.String("advice", advice))...)
 }
 
-// lookedFor returns the name of the messenger that the address of r gives, if it could be one, and nothing that could be a token or
-// a secret in the wrong place.
+// lookedFor returns the messenger name in the address of r, for the log. It returns "" for a text that cannot be a name, or that
+// looks like a token or a secret in the wrong place.
 func (h *Handler) lookedFor(r *http.Request) string {
 	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if !ok {
@@ -77,7 +77,7 @@ func (h *Handler) lookedFor(r *http.Request) string {
 	return name
 }
 
-// isPrefixGone reports whether a handler before this one has shortened the path that is to name the messenger.
+// isPrefixGone reports whether an earlier handler has removed the beginning of the path in which h looks for the messenger's name.
 func (h *Handler) isPrefixGone(r *http.Request) bool {
 	original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
 	return ok && original.URL != nil && strings.Contains(h.Messenger, "{"+config.PathPartPrefix) &&

@@ -5,10 +5,10 @@ import (
 	"net/http"
 )
 
-// resetConnection closes the connection of an answer over HTTP/1.0 in a way that does not look like the end of the answer, which the
-// end of the connection is there. nginx, for one, speaks that version to what is behind it unless it is told otherwise.
+// resetConnection resets the connection of an answer over HTTP/1.0. In that version an orderly close means that the answer is
+// complete, and an answer that was cut off must not look so. nginx, for one, speaks HTTP/1.0 to its backends by default.
 func resetConnection(w http.ResponseWriter) {
-	for { // Caddy's own writers return a connection that does not show what it wraps
+	for { // the connection that Caddy's own writers return does not give access to the one inside
 		wrapped, ok := w.(interface{ Unwrap() http.ResponseWriter })
 		if !ok {
 			break
@@ -17,7 +17,7 @@ func resetConnection(w http.ResponseWriter) {
 	}
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		return // it is closed by the panic that follows
+		return // the panic that follows closes the connection
 	}
 	under := conn
 	for {
@@ -25,10 +25,10 @@ func resetConnection(w http.ResponseWriter) {
 		if !ok {
 			break
 		}
-		under = wrapped.NetConn() // of TLS, which would say goodbye first
+		under = wrapped.NetConn() // inside TLS, whose own Close would send an orderly end first
 	}
 	if tcp, ok := under.(interface{ SetLinger(sec int) error }); ok {
-		_ = tcp.SetLinger(0) // the other side is told that the connection is broken
+		_ = tcp.SetLinger(0) // Close sends a reset
 	}
 	_ = under.Close()
 	_ = conn.Close()

@@ -48,7 +48,7 @@ func (h *Handler) warnAboutLogs() {
 			zap.String("header", h.Assertion.header()))
 	}
 	for _, source := range h.sources {
-		if h.accessed && isLogged(source) {
+		if h.hasAccessLog && isLogged(source) {
 			h.registry.AuditWarning("Caddy writes tokens from this source into its access logs and error logs; filter them as \"What Caddy logs\" in caddymodule/docs/security.md shows",
 				zap.String("token_from", string(source.Kind)), zap.String("name", source.Name))
 		}
@@ -74,7 +74,7 @@ func isQuery(s TokenSource) bool { return s.From == authn.Query || s.From == aut
 // isLogged reports whether Caddy's logs contain the tokens of source. Caddy itself redacts cookies and two headers.
 func isLogged(source authn.Source) bool {
 	switch source.Kind {
-	case authn.Cookie, authn.Ticket: // a ticket that is logged was used, or expires before it is found
+	case authn.Cookie, authn.Ticket: // a ticket in a log was used already, or expires soon
 		return false
 	case authn.Header:
 		return source.Name != "Authorization" && source.Name != "Proxy-Authorization"
@@ -146,7 +146,7 @@ func (c *ClaimHeader) name() string {
 	return cmp.Or(c.Path, c.Claim)
 }
 
-// path returns the place of a value that is not a top-level member.
+// path returns the pointer to a value that is not a top-level member, or nil.
 func (c *ClaimHeader) path() (strictjson.Pointer, error) {
 	if c.Path == "" {
 		return nil, nil
@@ -172,7 +172,7 @@ func (h *Handler) Contract() upstream.Contract {
 	names := h.names()
 	names.Raw, names.Sources = h.IdentityEncoding == upstream.EncodingRaw, h.Sources()
 	for _, c := range h.ClaimHeaders {
-		path, _ := c.path() // it was checked
+		path, _ := c.path() // checkHeaders has checked it
 		names.Claims, names.Paths, names.ClaimHeaders = append(names.Claims, c.name()), append(names.Paths, path), append(names.ClaimHeaders, c.Header)
 	}
 	return upstream.NewContract(names)
@@ -194,8 +194,8 @@ func (h *Handler) Marker() string {
 	return ""
 }
 
-// ReadHandler makes a handler from its JSON without provisioning it. Such a handler serves no requests; it serves to explain
-// what it would do.
+// ReadHandler makes a handler from its JSON without provisioning it. Such a handler must not serve requests; it can be asked what
+// a provisioned one would do.
 func ReadHandler(text []byte, reg *registry.Registry) (*Handler, error) {
 	h := new(Handler)
 	if err := json.Unmarshal(text, h); err != nil {

@@ -32,7 +32,7 @@ const (
 	// ticketRetry is what Retry-After says to a contact that has used too many tickets, in seconds.
 	ticketRetry = 60
 
-	// bodyWait is how long a client may take to send that body.
+	// bodyWait is how long a client may take to send the body of a request for a ticket.
 	bodyWait = 5 * time.Second
 )
 
@@ -57,8 +57,8 @@ func (h *Handler) checkTickets() error {
 	return nil
 }
 
-// giveTicket answers requests for ticket_path; they are never passed upstream. Whatever the mode, a ticket is given for a valid
-// token only.
+// giveTicket answers requests for ticket_path; they are never passed upstream. A ticket is given for a valid token only,
+// whatever the mode is.
 func (h *Handler) giveTicket(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome) error {
 	if h.answersPostOnly(w, r, m, "Content-Type") {
 		return nil
@@ -129,8 +129,8 @@ func ticketPathOf(w http.ResponseWriter, r *http.Request) (string, *authn.Reject
 	if members, _ := strictjson.Members(body); err != nil || !valid || len(members) != 1 || !strings.HasPrefix(path, "/") || len(path) > maxTicketPath {
 		return "", errTicketRequest
 	}
-	// As the server reads the path of a request, so that the two are compared in one spelling: browsers escape fewer characters than
-	// Go does. An address with a query would be a ticket that is never valid.
+	// The path is escaped as that of a request, so that both are compared in one spelling: browsers escape fewer characters than Go
+	// does. A path with a query is refused, because its ticket would never be valid.
 	address, err := url.ParseRequestURI(path)
 	if err != nil || strings.ContainsAny(path, "?#") {
 		return "", errTicketRequest
@@ -138,7 +138,7 @@ func ticketPathOf(w http.ResponseWriter, r *http.Request) (string, *authn.Reject
 	return address.EscapedPath(), nil
 }
 
-// These are why a ticket is not taken.
+// The rejections of a ticket.
 var (
 	errTicketInvalid  = &authn.Rejection{Code: authn.TicketInvalid, Reason: "the ticket was not sealed by this gateway, or was changed"}
 	errOtherMessenger = &authn.Rejection{Code: authn.TicketInvalid, Reason: "the ticket is for another messenger"}
@@ -146,11 +146,11 @@ var (
 	errTicketExpired  = &authn.Rejection{Code: authn.TicketExpired, Reason: "the ticket has expired"}
 	errTicketUsed     = &authn.Rejection{Code: authn.TicketUsed, Reason: "the ticket was used before"}
 	errTooManyTickets = &authn.Rejection{Code: authn.TooManyRequests, Reason: "the contact has used too many tickets in the last minutes", RetryAfter: ticketRetry}
-	errTicketUnknown  = &authn.Rejection{Code: authn.StoreUnavailable, Reason: "it could not be noted that the ticket is used"}
+	errTicketUnknown  = &authn.Rejection{Code: authn.StoreUnavailable, Reason: "the use of the ticket could not be recorded"}
 )
 
-// redeem verifies the token in the ticket text, and takes the ticket. It returns the token. The order matters: the seal comes
-// first, so that strangers cost nothing else, and the ticket is taken last, so that storage is asked for valid ones only.
+// redeem verifies the token in a ticket, marks the ticket as used, and returns the token. The order matters. The seal is checked
+// first, so that forged tickets cost nothing else. The ticket is marked last, so that only valid ones reach the storage.
 func (h *Handler) redeem(r *http.Request, m *registry.Messenger, text string, o *upstream.Outcome) (string, *authn.Rejection) {
 	t, rej := h.openTicket(r, m, text)
 	if rej != nil {
@@ -169,7 +169,7 @@ func (h *Handler) redeem(r *http.Request, m *registry.Messenger, text string, o 
 	if err == nil {
 		return t.Token, nil
 	}
-	o.Contact = nil // no later handler may take this request for verified
+	o.Contact = nil // later handlers must not treat this request as verified
 	switch {
 	case errors.Is(err, ticket.ErrUsed):
 		return "", errTicketUsed
@@ -184,7 +184,7 @@ func (h *Handler) redeem(r *http.Request, m *registry.Messenger, text string, o 
 	return "", errTicketUnknown
 }
 
-// openTicket opens a ticket. For fail_limit, one that is not of this gateway counts as a forged token.
+// openTicket opens a ticket. For fail_limit, a ticket that this gateway has not sealed counts as a forged token.
 func (h *Handler) openTicket(r *http.Request, m *registry.Messenger, text string) (t *ticket.Ticket, rej *authn.Rejection) {
 	if m.FailLimit != nil {
 		failures := failuresOf(m, r)
@@ -203,8 +203,8 @@ func (h *Handler) openTicket(r *http.Request, m *registry.Messenger, text string
 	return t, nil
 }
 
-// requestedPath returns the path of r as the client has sent it, whatever was rewritten since. One with escapes is returned as it
-// is, because a backend may read it in another way.
+// requestedPath returns the path of r as the client sent it, before any rewrite. Escapes are kept, because a backend may decode them
+// differently.
 func requestedPath(r *http.Request) string {
 	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL != nil {
 		return original.URL.EscapedPath()

@@ -15,8 +15,8 @@ type TokenSource struct {
 	// The kind of source: "header", "cookie", "query", "websocket_protocol" or "ticket". Required.
 	From authn.SourceKind `json:"from,omitempty"`
 
-	// The name of the header, the cookie, or the query parameter, also for a ticket; for websocket_protocol the marker, which is the subprotocol
-	// that the client offers directly before the token. Required.
+	// The name of the header, the cookie, or the query parameter (also of a ticket). For websocket_protocol it is the marker, the
+	// subprotocol that the client offers directly before the token. Required.
 	Name string `json:"name,omitempty"`
 
 	// The authentication scheme before the token, for headers only. Default: none, the whole value is the token.
@@ -27,7 +27,7 @@ type TokenSource struct {
 	Prefix bool `json:"prefix,omitempty"`
 
 	// How the token is encoded behind a prefix: "base64url" without padding, such as behind base64url.bearer.phx. Default:
-	// none, it is the token itself.
+	// none, the token follows as it is.
 	Encoding string `json:"encoding,omitempty"`
 }
 
@@ -70,7 +70,8 @@ func (s TokenSource) check() error {
 	return nil
 }
 
-// isOtherSpelling reports whether s and other are two names of one header.
+// isOtherSpelling reports whether s and other find the same tokens: in one header with two spellings, or behind one prefix with and
+// without an encoding.
 func (s TokenSource) isOtherSpelling(other TokenSource) bool {
 	if s.Prefix && other.Prefix && s.Name == other.Name {
 		return true

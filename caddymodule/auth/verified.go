@@ -12,8 +12,8 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
-// passVerified handles a request that an earlier messenger_auth verified. The limits and the assertion of this one apply as well; its
-// headers are those that the earlier one has set.
+// passVerified handles a request that an earlier messenger_auth verified. The contact_limit and the assertion of h apply as
+// well, but the headers stay as the earlier one has set them.
 func (h *Handler) passVerified(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome, next caddyhttp.Handler) error {
 	if o.Messenger == m.Name {
 		asserted, over := h.admit(m, r, mode, o)

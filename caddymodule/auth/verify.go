@@ -16,7 +16,7 @@ import (
 // why it was refused.
 func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome) (http.ResponseWriter, string, *authn.Rejection) {
 	if o.Messenger == m.Name && o.Rejection != nil && o.Rejection.Code != authn.TokenMissing {
-		return w, "", o.Rejection // an earlier handler has removed the token; its result applies here too
+		return w, "", o.Rejection // an earlier handler has removed the token; its rejection applies here too
 	}
 	o.Messenger = m.Name
 	found, rej := h.sources.Find(r, authn.Look{Handshake: o.Handshake, Tickets: o.Handshake || r.Method == http.MethodGet, Anonymous: mode == config.ModeOptional})
@@ -49,7 +49,7 @@ func (h *Handler) verify(r *http.Request, m *registry.Messenger, token string, o
 		v, rej = h.verifyLimited(r, m, token)
 	}
 	o.Contact, o.Origin, o.Cache, o.Began = v.Contact, v.Origin, v.Cache, v.Began
-	if rej == nil && h.accessed {
+	if rej == nil && h.hasAccessLog {
 		o.Fingerprint = authn.Fingerprint(token)
 	}
 	return rej
