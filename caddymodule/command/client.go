@@ -32,8 +32,8 @@ type client struct {
 	address, config, adapter string
 	offline, asJSON          bool
 	newStore                 bool           // the storage may have no store yet
-	service                  *admin.Service // that answers instead of a running gateway; nil if there is one
-	place                    place          // of its storage
+	service                  *admin.Service // answers in place of a running gateway; nil if a gateway is asked
+	place                    place          // the storage of service
 }
 
 // An argument is what a command takes as its argument.
@@ -42,10 +42,11 @@ type argument int
 const (
 	noMessenger   argument = iota
 	anyMessenger           // the only messenger if none is named
-	thisMessenger          // it has to be named
+	thisMessenger          // the messenger has to be named
 )
 
-// command makes cmd a command that talks to the gateway, with the flags that say where that is. run gets the messenger's name.
+// command makes cmd a command that talks to the gateway, with the flags that say where the gateway is. run gets the name of the
+// messenger.
 func (c *client) command(cmd *cobra.Command, takes argument, run func(cmd *cobra.Command, name string) error) *cobra.Command {
 	c.gatewayFlags(cmd)
 	cmd.Args = oneMessenger
@@ -99,7 +100,7 @@ func (c *client) jsonFlag(cmd *cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// printing makes cmd a command that prints what the admin API answers to a GET of path, in which %s is the messenger.
+// printing makes cmd a command that prints the answer of the admin API to a GET of path. A %s in path is the messenger.
 func printing[T any](c *client, cmd *cobra.Command, takes argument, path string, text func(*T) string) *cobra.Command {
 	return c.jsonFlag(c.command(cmd, takes, func(cmd *cobra.Command, name string) error {
 		answer := new(T)
@@ -110,8 +111,8 @@ func printing[T any](c *client, cmd *cobra.Command, takes argument, path string,
 	}))
 }
 
-// oneMessenger accepts at most one argument, the name of a messenger. A token or a secret that was given in its place is not
-// repeated, nor sent anywhere: the gateway logs the paths of requests.
+// oneMessenger accepts at most one argument, the name of a messenger. A token or a secret that was given in its place is
+// neither repeated in the error nor sent, because the gateway logs the paths of requests.
 func oneMessenger(_ *cobra.Command, args []string) error {
 	if len(args) > 1 {
 		return errors.New("too many arguments: name one messenger; a token is read from standard input")
@@ -159,14 +160,14 @@ func firstNames(names []string) string {
 	return strings.Join(names[:most], ", ") + " and more; see: caddy messenger list"
 }
 
-// silence keeps Caddy from logging what it loads; on a terminal its lines would be mixed with ours.
+// silence keeps Caddy from logging what it loads. On a terminal its lines would be mixed with the output of the command.
 func silence() error {
 	_, err := caddy.ProvisionContext(&caddy.Config{Logging: admin.QuietLogging()})
 	return err
 }
 
 // openStorage makes the service that answers in place of a running gateway, and says on w where it works. The caller must call done
-// at the end.
+// when it no longer needs the service.
 func (c *client) openStorage(w io.Writer) (done func(), err error) {
 	if c.address != "" {
 		return nil, errors.New("--offline and --address exclude each other: one works on the storage, the other asks a running gateway")
@@ -190,8 +191,8 @@ func (c *client) openStorage(w io.Writer) (done func(), err error) {
 	return done, nil
 }
 
-// openConfiguration makes the service of a configuration for one messenger. A key of another messenger may be missing on the machine
-// where a token is explained.
+// openConfiguration makes the service of a configuration. If that fails, it tries with only the messenger that args name: on the
+// machine where a token is explained, the key files of other messengers may be missing.
 func (c *client) openConfiguration(args []string) (done func(), err error) {
 	config, _, _, err := caddycmd.LoadConfig(c.config, c.adapter)
 	if err != nil {
@@ -208,8 +209,8 @@ func (c *client) openConfiguration(args []string) (done func(), err error) {
 	return done, err
 }
 
-// plainError returns an error answer, which Caddy's client quotes as JSON, as the error that the gateway had. If the gateway
-// cannot be reached, it adds what to do.
+// plainError extracts the gateway's error from err: Caddy's client quotes the gateway's answer as JSON. If the gateway cannot be
+// reached, plainError adds what to do.
 func plainError(err error) error {
 	var answer struct {
 		Error string `json:"error"`
@@ -275,7 +276,7 @@ func (c *client) complete(_ *cobra.Command, args []string, typed string) (names 
 		return c.do(http.MethodGet, "messengers?"+query.Encode(), "", nil, &list)
 	})
 	if err != nil {
-		return nil, directive // list may still be written
+		return nil, directive // list must not be read: the request may still write to it
 	}
 	for _, d := range list {
 		if len(names) < completionNames && strings.HasPrefix(d.Name, strings.ToLower(typed)) {

@@ -4,7 +4,8 @@
 //
 // It does not know how an operation works; package admin does.
 //
-// Begin reading with the list of commands in command.go, and then with client.command, by which all that ask a gateway are made.
+// Begin reading with the list of commands in command.go, and continue with client.command, which makes every command that asks a
+// gateway.
 package command
 
 import (
@@ -67,10 +68,10 @@ func group(cmd *cobra.Command, subcommands ...*cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// flagError says what is wrong with a flag. It repeats only what looks like a misspelled flag: a generated secret may begin
+// flagError says what is wrong with a flag. It repeats a text only if it looks like a misspelled flag: a generated secret may begin
 // with "-", and a value may be a secret.
 func flagError(cmd *cobra.Command, err error) error {
-	if cmd.HasSubCommands() { // a command that does not exist has flags that are unknown
+	if cmd.HasSubCommands() { // a flag is also unknown if its command is misspelled
 		if wrong := cmd.Args(cmd, cmd.Flags().Args()); wrong != nil {
 			return wrong
 		}
@@ -103,8 +104,9 @@ func versionCommand() *cobra.Command {
 		Use:   "version",
 		Short: "Prints the versions of this module, Go, Caddy and jwx",
 		Long: `
-Prints of which versions this program was built. The version is (devel) if the
-module was built from a folder; its commit is shown where Go has recorded it.`,
+Prints the versions of this module, Go, Caddy and jwx in this program. The
+version is (devel) if the module was built from a folder; its commit is shown if
+Go has recorded it.`,
 		Args: noArguments("it takes no arguments; see --help"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return show(&c, cmd, buildinfo.Read(), versionText) },
 	})

@@ -26,7 +26,7 @@ type createOptions struct {
 	kids     []string
 	algs     []string // of the public keys
 	replace  bool
-	previous string // how long the method that is replaced stays in use
+	previous string // --keep-previous: how long the replaced method stays in use
 	confirm  int
 }
 
@@ -105,7 +105,7 @@ func (o *createOptions) create(cmd *cobra.Command, name string) error {
 		}
 		condition = `If-Match: "` + current.Revision + `"`
 		if current.Revision == "" {
-			condition = "" // it is in the configuration; the error of the PUT says so
+			condition = "" // the messenger is in the configuration; the error of the PUT says so
 		}
 		if o.settings == "" && current.Settings != nil {
 			keep(cmd, settings, current.Settings)
@@ -121,7 +121,7 @@ func (o *createOptions) create(cmd *cobra.Command, name string) error {
 	return show(&o.client, cmd, &made, messengerText)
 }
 
-// query returns what the request says about the method that is replaced.
+// query returns the query of the request, with keep_previous and confirm.
 func (o *createOptions) query() string {
 	values := make(url.Values)
 	if o.previous != "" {
@@ -136,7 +136,7 @@ func (o *createOptions) query() string {
 	return "?" + values.Encode()
 }
 
-// withFlag adds to the error of a change that has to be confirmed the flags with which a command does that.
+// withFlag adds the names of flags to the error of a change that has to be confirmed: these flags confirm it.
 func withFlag(err error, flags string) error {
 	if answer, ok := errors.AsType[caddy.APIError](err); ok && answer.HTTPStatus == http.StatusPreconditionRequired {
 		answer.Err = fmt.Errorf("%w (%s)", answer.Err, flags)
@@ -175,12 +175,12 @@ func (o *createOptions) read(cmd *cobra.Command) (*config.Messenger, error) {
 	return m, nil
 }
 
-// flagOf returns the name of the flag of a setting, which is that of the option.
+// flagOf returns the name of the flag of a setting. It is the name of the option with hyphens.
 func flagOf(s config.Setting) string {
 	return strings.NewReplacer("_", "-", " ", "-").Replace(s.Name)
 }
 
-// linesOf returns the values of the flags of a setting as the arguments of lines in a Caddyfile. An empty value is left out.
+// linesOf returns the values of the flags of a setting as the arguments of lines in a Caddyfile. Empty values are left out.
 func (o *createOptions) linesOf(cmd *cobra.Command, s config.Setting) (lines [][]string, err error) {
 	flag := flagOf(s)
 	switch {
@@ -250,8 +250,8 @@ func (o *createOptions) certificateLines(cmd *cobra.Command, flag string) (lines
 	return [][]string{{text}}, err
 }
 
-// headerLines reads headers for a key server. Placeholders in them are resolved here: a stored messenger has the values themselves,
-// and a secret on the command line would be in the shell's history and in the list of processes.
+// headerLines reads headers for a key server. It resolves the placeholders in them, because a stored messenger has values and no
+// placeholders. With placeholders a secret need not be on the command line, which the shell's history and the list of processes show.
 func (o *createOptions) headerLines(cmd *cobra.Command, flag string) (lines [][]string, err error) {
 	values, err := cmd.Flags().GetStringArray(flag)
 	if err != nil {
@@ -259,7 +259,7 @@ func (o *createOptions) headerLines(cmd *cobra.Command, flag string) (lines [][]
 	}
 	for _, value := range values {
 		if value == "" {
-			continue // none
+			continue // sets the default: no headers
 		}
 		header, err := config.ParseHeaderLine(value)
 		if err != nil {
@@ -273,7 +273,7 @@ func (o *createOptions) headerLines(cmd *cobra.Command, flag string) (lines [][]
 	return lines, nil
 }
 
-// keep copies those former settings that flags do not replace unless they are given.
+// keep copies the settings that --replace keeps from the former ones, unless their flags are given.
 func keep(cmd *cobra.Command, m, former *config.Messenger) {
 	for _, setting := range config.Settings {
 		if setting.Kept && !cmd.Flags().Changed(flagOf(setting)) {

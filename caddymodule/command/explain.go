@@ -32,8 +32,7 @@ gateway needs to run; otherwise the running gateway is asked.
 
 The exit status is 0 if the token is accepted, 2 if it is refused, 3 if there is
 no such messenger, and 1 if it could not be checked, such as without the keys of
-a key server. Neither the signature nor a
-secret is printed.`,
+a key server. Neither the signature nor a secret is printed.`,
 		Args: oneMessenger,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			token, err := readToken(cmd)
@@ -57,7 +56,7 @@ secret is printed.`,
 	return cmd
 }
 
-// errUndecided is not the status of a refusal: the token may be valid.
+// errUndecided leads to exit status 1 and not to that of a refusal, because the token may be valid.
 var errUndecided = errors.New("the token could not be checked: the gateway cannot decide at the moment")
 
 // explain asks the running gateway, or uses the messengers of a configuration file.
@@ -108,8 +107,8 @@ func readToken(cmd *cobra.Command) (string, error) {
 const maxTokenInput = admin.MaxAdminBody / 2
 
 // readHidden reads a line from a terminal without showing it. The terminal's own line editing is off meanwhile, because it would
-// cut a line after 4095 bytes; the prompt needs a carriage return then. What was pasted after a line break is read too, so that
-// it does not become a command in the shell.
+// cut a line after 4095 bytes; so the prompt needs a carriage return. Text that was pasted after a line break is read too, so that
+// the shell does not run it as a command.
 func readHidden(terminal *os.File, prompt io.Writer) (string, error) {
 	state, err := term.MakeRaw(int(terminal.Fd()))
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/transfer"
 )
 
-// progressEvery is how often a long command says how far it is.
+// progressEvery is how often a long command prints its progress.
 const progressEvery = 5 * time.Second
 
 // secretsFlag adds the flag for the key of the secrets.
@@ -75,7 +75,7 @@ complete. An existing file is not overwritten.`,
 
 func (c *client) export(cmd *cobra.Command, output, key string) (err error) {
 	if output == "-" {
-		return c.exportTo(cmd, os.Stdout, key) // its lines are ASCII
+		return c.exportTo(cmd, os.Stdout, key) // not escaped for terminals: the lines are ASCII
 	}
 	file, done, err := newFile(output)
 	if err != nil {
@@ -95,7 +95,7 @@ func newFile(name string) (file *os.File, done func(error) error, err error) {
 	part := name + ".part"
 	file, err = os.OpenFile(part, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return nil, nil, fmt.Errorf("the file %s is there, which another export writes or has left; remove it", part)
+		return nil, nil, fmt.Errorf("the file %s exists already: another export is writing it, or was interrupted; remove it if none is running", part)
 	}
 	if err != nil {
 		return nil, nil, err
@@ -115,18 +115,18 @@ func newFile(name string) (file *os.File, done func(error) error, err error) {
 	}, nil
 }
 
-// exportTo writes an export. What cannot be read is named, and does not keep the others from being exported.
+// exportTo writes an export. It names messengers that cannot be read, and exports the others.
 func (c *client) exportTo(cmd *cobra.Command, w io.Writer, key string) error {
 	out := bufio.NewWriter(w)
 	about := cmd.ErrOrStderr()
-	count, failed, said := 0, 0, time.Now()
+	count, failed, reported := 0, 0, time.Now()
 	for after := ""; ; {
 		var part admin.ExportPart
 		if err := c.do(http.MethodPost, "export", "", admin.ExportRequest{After: after, Key: key}, &part); err != nil {
 			return err
 		}
 		for _, line := range part.Lines {
-			_, _ = out.Write(line) // the error is that of Flush
+			_, _ = out.Write(line) // Flush returns the error
 			_ = out.WriteByte('\n')
 		}
 		for _, f := range part.Failed {
@@ -139,8 +139,8 @@ func (c *client) exportTo(cmd *cobra.Command, w io.Writer, key string) error {
 		if part.Next <= after {
 			return errors.New("the gateway's answer leads back to where it was; try again")
 		}
-		if after = part.Next; time.Since(said) > progressEvery {
-			said = time.Now()
+		if after = part.Next; time.Since(reported) > progressEvery {
+			reported = time.Now()
 			fmt.Fprintf(about, "%d messengers exported so far\n", count)
 		}
 	}

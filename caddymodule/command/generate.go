@@ -92,7 +92,7 @@ func algorithmOf(name string) (sigkey.Algorithm, error) {
 	return alg, nil
 }
 
-// accepting returns the algorithms for which a key is read: the one that --alg names, or else the usual one of its type.
+// accepting returns the algorithms for which a key is read: the one that --alg names, or without --alg the usual one of each type.
 func accepting(alg sigkey.Algorithm) sigkey.Algorithms {
 	if alg == 0 {
 		return sigkey.Natural
@@ -162,14 +162,15 @@ func jwksCommand() *cobra.Command {
 		Short: "Makes a key set (JWKS) from public keys",
 		Long: `
 Prints a JWK Set of the public keys in the files (PEM, DER, OpenSSH or JWK;
-private keys are refused), for the site to publish at the URL in the option jwks of a messenger.
+private keys are refused). The site publishes it at the URL in the option jwks
+of a messenger.
 
 Every key has a kid, which the site writes into the header of its tokens: the
 first --kid is for the first file, and so on. The default is the kid of a JWK,
 or the key's thumbprint (RFC 7638). --alg names the algorithm of each key in the
 same way; the default is RS256 for RSA, ES256, ES384 or ES512 by the curve, and
-EdDSA for Ed25519. To rotate a key, publish the old and the new
-key together, with different kids, before the site signs with the new one.`,
+EdDSA for Ed25519. To rotate a key, publish the old and the new key together,
+with different kids, before the site signs with the new one.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return errors.New("name at least one file with a public key, such as support.pub.pem")

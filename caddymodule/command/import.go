@@ -23,7 +23,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/transfer"
 )
 
-// sendText is how many bytes of lines are sent at a time, except for a longer line.
+// sendText is how many bytes of lines are sent at a time. A longer line is sent alone.
 const sendText = 512 << 10
 
 // importOptions are the flags of "caddy messenger import".
@@ -47,12 +47,13 @@ that is revoked becomes valid again, whatever the file says.
 With --merge the settings of messengers that exist are kept, and deleted
 messengers stay deleted; differences are named as conflicts. With --replace
 settings are replaced by those in the file, and deleted messengers are restored.
-With --dry-run nothing is changed, and what would be is printed.
+With --dry-run nothing is changed, and the command prints what an import would
+change.
 
 Shared tokens come only with a messenger that this import creates, and only if
 --secrets has the key with which they were exported. Otherwise a messenger has
-none afterwards: generate one. Importing a file again changes nothing, so that
-an import which ended in between can be repeated.
+none afterwards: generate one. Importing a file again changes nothing, so an
+import that was interrupted can be repeated.
 
 The exit status is 4 if there were conflicts.`,
 	}, noMessenger, func(cmd *cobra.Command, _ string) error { return o.run(cmd) }))
@@ -93,7 +94,7 @@ func (o *importOptions) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer done()
-	i := &importing{importOptions: o, cmd: cmd, key: key, counts: make(map[string]int), said: time.Now()}
+	i := &importing{importOptions: o, cmd: cmd, key: key, counts: make(map[string]int), reported: time.Now()}
 	err = eachLine(in, transfer.MaxLine, i.add)
 	if err == nil {
 		err = i.send()
@@ -115,18 +116,18 @@ func (o *importOptions) run(cmd *cobra.Command) error {
 // An importing sends the lines of a file, several at a time.
 type importing struct {
 	*importOptions
-	cmd    *cobra.Command
-	key    string
-	open   []json.RawMessage
-	size   int
-	read   int // messengers
-	sealed int // of these, how many have secrets
-	counts map[string]int
-	end    *transfer.End
-	said   time.Time
+	cmd      *cobra.Command
+	key      string
+	open     []json.RawMessage // lines that are sent next
+	size     int               // bytes of open
+	read     int               // messengers in the file so far
+	sealed   int               // how many of these have secrets
+	counts   map[string]int    // messengers by result
+	end      *transfer.End
+	reported time.Time // when the progress was last printed
 }
 
-// eachLine calls f for every line, with its number, and without its break. Errors name the line.
+// eachLine calls f for every line that is not blank, without its line break. Errors name the number of the line.
 func eachLine(in io.Reader, limit int, f func(text []byte) error) error {
 	reader := bufio.NewReaderSize(in, 64<<10)
 	for number := 1; ; number++ {
@@ -182,7 +183,7 @@ func (i *importing) add(text []byte) error {
 	return nil
 }
 
-// send imports the lines that were added. After an error in one of them nothing of them was changed.
+// send imports the lines that were added. If one of them is not valid, none of them is imported.
 func (i *importing) send() error {
 	if len(i.open) == 0 {
 		return nil
@@ -203,8 +204,8 @@ func (i *importing) send() error {
 			printable.Printf(i.cmd.OutOrStdout(), "\t%s\n", note)
 		}
 	}
-	if time.Since(i.said) > progressEvery {
-		i.said = time.Now()
+	if time.Since(i.reported) > progressEvery {
+		i.reported = time.Now()
 		fmt.Fprintf(i.cmd.ErrOrStderr(), "%d messengers read so far\n", i.read)
 	}
 	return nil
@@ -232,7 +233,7 @@ func importRevocationsCommand() *cobra.Command {
 Reads one revocation a line, as JSON: {"jti": "…"}, {"jti_sha256": "…"},
 {"identity": "…", "issued_before": "2026-11-25T08:00:00Z"} or {"all": true}.
 "until" says when the token expires, if that is known, so that the revocation
-does not have to be kept longer. What is revoked already is left as it is.`,
+does not have to be kept longer. Revocations that exist already are not changed.`,
 	}, thisMessenger, func(cmd *cobra.Command, name string) error {
 		if input == "" {
 			return errors.New("--input is missing: it names a file, or - for standard input")
@@ -261,7 +262,7 @@ func (c *client) importRevocations(cmd *cobra.Command, name string, in io.Reader
 			sent = true
 		case sent:
 			return nil
-		default: // an empty file: a misspelled name is a mistake all the same
+		default: // the file is empty, but a misspelled messenger is still reported
 			return c.do(http.MethodGet, "messengers/"+name, "", nil, new(admin.Description))
 		}
 		var answer admin.RevocationsAnswer
@@ -292,7 +293,7 @@ func (c *client) importRevocations(cmd *cobra.Command, name string, in io.Reader
 	return cmp.Or(err, failed)
 }
 
-// readRevocation reads a line of a file of revocations. Errors do not quote it.
+// readRevocation reads a line of a file of revocations. Errors do not quote the line.
 func readRevocation(text []byte) (v ledger.Revocation, err error) {
 	if err := strictjson.Object(text, func(_, _ []byte) {}); err != nil {
 		return v, fmt.Errorf("it %w", err)

@@ -137,7 +137,7 @@ func repairCommand() *cobra.Command {
 	var c client
 	return c.command(&cobra.Command{
 		Use:   "repair",
-		Short: "Writes back to the storage what it has lost and the gateway still knows",
+		Short: "Writes back facts that the storage has lost and the gateway still knows",
 		Long: `
 Compares what the running gateway has in memory with the storage, and writes
 back the facts that the storage has lost: shared tokens, revocations and

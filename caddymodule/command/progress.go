@@ -19,24 +19,24 @@ const (
 	lineEvery = 5 * time.Second
 )
 
-// A progress says on standard error how far a command is.
+// A progress prints on standard error how far a command is.
 type progress struct {
 	doing    string
 	terminal bool
 	began    time.Time
 	printed  time.Time
-	first    int // the position of the first step
-	on       bool
+	first    int  // the position of the first step
+	on       bool // a line is on the terminal that clear has to remove
 }
 
 func (p *progress) begin(doing string) {
 	*p = progress{doing: doing, terminal: term.IsTerminal(int(os.Stderr.Fd())), began: time.Now(), printed: time.Now(), first: -1}
 }
 
-// show says how far the command is. What it prints are numbers, so that it needs no escaping, which a carriage return would not
-// survive.
+// show prints how far the command is. It prints without escaping, which would replace the carriage return, because the line has
+// only fixed text and numbers.
 func (p *progress) show(step, total reseal.Step) {
-	if p.first < 0 { // the time that is left is estimated from what comes after this
+	if p.first < 0 { // the time left is estimated from the steps after the first one
 		p.first, p.began = step.Position, time.Now()
 	}
 	if step.Done || !p.terminal && time.Since(p.printed) < lineEvery {

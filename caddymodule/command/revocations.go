@@ -17,7 +17,7 @@ func revocationsCommand() *cobra.Command {
 	var c client
 	return group(&cobra.Command{
 		Use:   "revocations",
-		Short: "Revokes tokens of contacts, one or many, undoes that, and lists revocations",
+		Short: "Revokes tokens of contacts, undoes revocations, and lists them",
 		Long: `
 A revoked token is refused from the next request on, on other nodes within
 poll_interval, and connections that were opened with it are closed. A revocation

@@ -27,7 +27,8 @@ type signingKey struct {
 }
 
 // parseSigningKey reads a private key in PEM (PKCS#8, PKCS#1 or SEC 1), or takes text as a shared token. named is the algorithm to sign
-// with; without it the key decides. It refuses what a messenger would refuse as the key's other half. An error never quotes text.
+// with; if it is "", the key decides. A key is refused if a messenger would refuse its public key, or the same shared token. An
+// error never quotes text.
 func parseSigningKey(text []byte, encoding sharedtoken.Encoding, named string) (*signingKey, error) {
 	alg, known := sigkey.ParseAlgorithm(named)
 	if named != "" && !known {
@@ -51,7 +52,8 @@ func parseSigningKey(text []byte, encoding sharedtoken.Encoding, named string) (
 	}}, nil
 }
 
-// privateBlock returns the block of PEM that is to be the private key: openssl ecparam writes the curve into one in front of it.
+// privateBlock returns the PEM block that should be the private key. It skips the block with the curve that openssl ecparam writes
+// first.
 func privateBlock(text []byte) *pem.Block {
 	block, rest := pem.Decode(text)
 	if block != nil && block.Type == "EC PARAMETERS" {
@@ -95,7 +97,7 @@ func parsePrivate(block *pem.Block, alg sigkey.Algorithm) (*signingKey, error) {
 	return &signingKey{public.Algorithm(), func(signed []byte) ([]byte, error) { return signWith(private, public.Algorithm(), signed) }}, nil
 }
 
-// signWith makes a signature as JWS has it (RFC 7518 section 3, RFC 8037 section 3.1).
+// signWith makes a signature in the form of JWS (RFC 7518 section 3, RFC 8037 section 3.1).
 func signWith(private crypto.Signer, alg sigkey.Algorithm, signed []byte) ([]byte, error) {
 	if alg == sigkey.EdDSA {
 		return private.Sign(nil, signed, crypto.Hash(0))
@@ -119,7 +121,7 @@ func signWith(private crypto.Signer, alg sigkey.Algorithm, signed []byte) ([]byt
 	return private.Sign(rand.Reader, digest, alg.Hash())
 }
 
-// token returns a token with these claims, as a compact JWS. Its header has kid unless that is "".
+// token returns a token with these claims, as a compact JWS. Its header has typ and kid, unless they are "".
 func (k *signingKey) token(typ, kid string, claims map[string]any) (string, error) {
 	header := map[string]any{"alg": k.alg.String()}
 	if typ != "" {
