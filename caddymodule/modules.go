@@ -4,10 +4,10 @@
 //	command                        caddy messenger …
 //	panel                          messenger_panel, the control panel
 //	admin                          what operators may do, and the admin API
-//	auth, messenger                messenger_auth, the way of a request; the app "messenger", messenger_health and messenger_jwks
-//	internal/reseal                everything sealed again with the first store key, and what cannot be opened replaced
+//	auth, messenger                messenger_auth, which decides each request; the app "messenger", messenger_health and messenger_jwks
+//	internal/reseal                seals everything again with the first store key; replaces what cannot be opened
 //	internal/registry              which messengers there are right now, configured and stored
-//	internal/change                changes of one messenger in the store, and which of several writers made theirs
+//	internal/change                changes of one messenger in the store, and which of several simultaneous ones succeeds
 //	internal/keysets               copies of key sets in the store, and which were distrusted
 //	internal/succession            whether a site still signs with a shared token that expires soon
 //	internal/transfer              the file in which messengers are carried from one store to another
@@ -28,7 +28,7 @@
 //	internal/sigkey                keys that verify signatures, each with its algorithm
 //	internal/rsaverify             RSA signatures, with keys that are prepared once
 //	internal/keyserver             what a key server publishes, over HTTP
-//	internal/buildinfo             of which versions the program was built
+//	internal/buildinfo             the versions from which the program was built
 //	internal/keytext               the forms in which people have a public key
 //	internal/sharedtoken           the text of a shared token
 //	internal/ticket                tickets in place of tokens, each used at most once
@@ -38,15 +38,15 @@
 //	internal/trail, turnstile      the latest entries of the audit log; how many do something at a time
 //	internal/printable, ascii      text of others, escaped; names of protocols, compared
 //	widget                         messenger-auth.js, as the panel hands it out
-//	internal/cause                 what people are told about each mistake
+//	internal/cause                 the texts about each mistake
 //	internal/configtest            messengers with every setting, and tokens, for tests
 //	internal/testsize              how much a test does, for tests
 //
 // To read how a request is decided, begin with auth.Handler.ServeHTTP; the comment of package auth also says where to look for what.
 // How a change reaches the other nodes is in the comment of package registry.
 //
-// The modules' IDs, their JSON and their Caddyfile syntax are what users rely on. The Go API of these packages carries no
-// promise: it is exported so that its documentation can be read, and may change with every release.
+// The modules' IDs, their JSON and their Caddyfile syntax are stable. The Go API of these packages is not: it is exported so that its
+// documentation can be read, and may change with every release.
 package caddymodule
 
 import (

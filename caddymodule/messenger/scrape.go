@@ -27,7 +27,7 @@ type scrape struct {
 	all []*prometheus.Desc
 
 	mu           sync.Mutex
-	hits, misses uint64 // as reported last: the cache has two counters, and their sum may seem to decrease by one
+	hits, misses uint64 // as last reported: a stale entry counts as a hit for a moment, and then as a miss, so that hits may seem to decrease
 }
 
 // processScrape belongs to the process, like metrics.Process.
@@ -167,7 +167,8 @@ func (s *scrape) collectKeys(ch chan<- prometheus.Metric, app *registry.Registry
 	gauges(ch, s.tokenInUseEnd, inUse)
 }
 
-// earliest notes the time until an end, +Inf if that is zero, unless it is earlier for another messenger of the label.
+// earliest records in ends how many seconds are left, or +Inf if until is zero. It keeps the smallest value of the messengers that
+// share a label.
 func earliest(ends map[string]float64, label string, until, now time.Time) {
 	seconds := math.Inf(1)
 	if !until.IsZero() {

@@ -17,13 +17,13 @@ const perPage = 50
 type listView struct {
 	view
 	Messengers []admin.Description
-	Missing    []string // names of the scope that are not those of a messenger
+	Missing    []string // names of the scope for which no messenger exists
 	Search     string
 	Filters    []filterView
-	Filtered   bool   // something is searched for, or filtered
+	Filtered   bool   // a search text or a filter is set
 	Opened     bool   // the filters are shown
-	First      string // the URL of the first page, if this is another one
-	Next       string // the URL of the next page, if there is one
+	First      string // the URL of the first page; "" on the first page
+	Next       string // the URL of the next page; "" on the last page
 }
 
 // A filterView is one filter of the list, or its order.
@@ -32,7 +32,7 @@ type filterView struct {
 	Choices            []config.Choice
 }
 
-// filters are what the list can be filtered and sorted by. The first choice is none.
+// filters returns the filters and the orders of the list, with the values of the query. The first choice of each is the default.
 func filters(values url.Values) (list []filterView) {
 	modes := []config.Choice{{Label: textAny}}
 	for _, mode := range config.Modes {
@@ -51,12 +51,12 @@ func filters(values url.Values) (list []filterView) {
 	return list
 }
 
-// A badge says something in a word or two.
+// A badge is a remark of one or two words.
 type badge struct {
 	Text, Kind string // the kind is "", "good", "warn" or "bad"
 }
 
-// badgesOf returns what the list says about a messenger at a glance: what is not as usual.
+// badgesOf returns the badges of a messenger in the list. They show only what differs from most messengers.
 func badgesOf(d admin.Description) (badges []badge) {
 	if d.State != nil && d.Mode != config.ModeOff {
 		if b, ok := stateBadges()[d.State.Keys]; ok {
@@ -118,7 +118,7 @@ func (v *visit) showList() error {
 	return nil
 }
 
-// showScope shows the messengers that this mount names.
+// showScope shows the messengers that the directive of this panel names.
 func (v *visit) showScope() error {
 	page := &listView{view: v.view(textYourMessengers)}
 	for _, name := range v.scope {

@@ -12,11 +12,11 @@ import (
 
 // The texts of the panel are in two places. Those of its pages are in the templates of the folder pages, with their script: a page
 // in another language is another template, because languages differ in more than words. All others are here. Texts that the
-// commands and the admin API have too come from where these have them: the labels, help and mistakes of settings from package
+// commands and the admin API show too are in other packages: the labels, help and mistakes of settings from package
 // config, the causes and fixes of refused tokens from package diagnose, and the titles of codes from package authn. What operators
 // read in the log and in errors of the configuration is English everywhere.
 //
-// Maps are made for the first page that needs them: most programs with this module show none.
+// Maps are made for the first page that needs them, because most programs with this module do not use the panel.
 
 // notices are the messages that a redirect can select. The text of the query itself is never shown.
 var notices = sync.OnceValue(func() map[string]string {
@@ -45,7 +45,7 @@ var overlaps = []overlap{
 	{"1h", "1 hour", false}, {"24h", "24 hours", true}, {"168h", "7 days", false}, {"720h", "30 days", false},
 }
 
-// errorTitle returns the title of a page that says what went wrong with a request, which may have been meant to change something.
+// errorTitle returns the title of an error page. changes says whether the request was meant to change something.
 func errorTitle(status int, changes bool) string {
 	if !changes && status == http.StatusBadRequest {
 		return "This page cannot be shown"
@@ -110,7 +110,7 @@ var stateBadges = sync.OnceValue(func() map[string]badge {
 	}
 })
 
-// ago says how long before or after now t is, in the largest unit that fits.
+// ago returns how long ago t was, or how far ahead it is, in the largest unit that fits.
 func ago(t time.Time) string {
 	d := time.Since(t)
 	if d < 0 {
@@ -137,7 +137,7 @@ func span(d time.Duration) string {
 	return "less than a minute"
 }
 
-// named says how many of the messenger's keys or tokens there are: "the 2 shared tokens".
+// named names the keys or tokens of the messenger with their number, such as "the 2 shared tokens".
 func (d *messengerStatus) named(n int, known bool) string {
 	kind := map[string]string{"shared_token": "shared token", "public_key": "public key", "jwks": "key of the key set"}[d.Method]
 	switch {

@@ -15,7 +15,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
-// The page Token test: what the gateway makes of a token, and what its codes mean.
+// The page Token test: which checks a token passes, and what the code of a refusal means.
 
 type testView struct {
 	view
@@ -61,7 +61,8 @@ func (v *visit) testToken(sent form) error {
 	return v.renderTest(http.StatusOK, result, nil)
 }
 
-// optionNames finds the options that are no words of English by themselves, unless they are quoted: then they are a value.
+// optionNames finds the names of options in a text, as far as they have an underscore: others could be English words. A quoted name
+// is a value, and is not found.
 var optionNames = sync.OnceValue(func() *regexp.Regexp {
 	var names []string
 	for _, s := range config.Settings {
@@ -85,7 +86,8 @@ func byLabel(text string) string {
 	return text
 }
 
-// fetchFinding says why there is no key, in place of a finding that may name addresses in the gateway's network.
+// fetchFinding returns a finding that says why there is no key. It replaces findings that may name addresses in the gateway's
+// network.
 func (v *visit) fetchFinding(m *registry.Messenger, result *admin.Explanation) []diagnose.Finding {
 	if result.Code != authn.KeysUnavailable || m.KeySet == nil {
 		return nil

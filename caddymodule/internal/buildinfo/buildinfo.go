@@ -1,4 +1,4 @@
-// Package buildinfo says of which versions the running program was built, for "caddy messenger version" and the metric build_info.
+// Package buildinfo returns the versions from which the running program was built, for "caddy messenger version" and the metric build_info.
 //
 // It knows the standard library only. Begin reading with [Read].
 package buildinfo

@@ -12,7 +12,8 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 )
 
-// findForm examines text that is not a token, or has another type than the messenger names. known is what the verifier has found.
+// findForm examines a text that is not a token, or a token of another type than the messenger names. known is the cause that the
+// verifier has found, if any.
 func (f *finder) findForm(known cause.Cause, header string) {
 	switch known {
 	case cause.TypeMissing:
@@ -30,7 +31,7 @@ func (f *finder) findForm(known cause.Cause, header string) {
 	}
 }
 
-// formOf says what text is that is not a token.
+// formOf returns what a text is that is not a token, or None.
 func formOf(text string) cause.Cause {
 	if c := emptyOf(text); c != cause.None {
 		return c
@@ -69,10 +70,10 @@ func formOf(text string) cause.Cause {
 	case 5:
 		return cause.TokenEncrypted
 	}
-	return cause.None // the reason says what is there
+	return cause.None // the reason of the rejection is enough
 }
 
-// isAround reports whether text has a token behind a name: of a cookie or parameter, or of a member of JSON.
+// isAround reports whether text has a token after a name, such as that of a cookie, of a parameter or of a JSON member.
 func isAround(text string) bool {
 	at := strings.Index(text, "eyJ")
 	if at < 2 {
@@ -82,7 +83,7 @@ func isAround(text string) bool {
 	return strings.HasSuffix(before, "=") && !strings.HasSuffix(before, ".=") || strings.HasSuffix(before, ":")
 }
 
-// emptyOf recognizes what pages send without a token, also behind its scheme, as people paste it.
+// emptyOf recognizes what pages send if they have no token, such as undefined. People may paste it with the scheme in front.
 func emptyOf(text string) cause.Cause {
 	token := strings.TrimSpace(text)
 	const scheme = "bearer"
@@ -107,7 +108,7 @@ func partOf(segments []string) cause.Cause {
 	return cause.SignatureCut
 }
 
-// damageOf looks at three segments of which one cannot be read.
+// damageOf returns what is wrong with three segments, of which at least one cannot be read.
 func damageOf(segments []string) cause.Cause {
 	if segments[2] == "" {
 		return cause.SignatureEmpty

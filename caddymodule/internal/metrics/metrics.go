@@ -78,7 +78,7 @@ func newCounterVec(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts(metricOpts(name, help)), labels)
 }
 
-// newBuildInfo is a gauge of 1 whose labels say of which versions the program was built. It is made for each configuration,
+// newBuildInfo is a gauge of 1 whose labels are the versions from which the program was built. It is made for each configuration,
 // because a program that does not use the module should not pay for it.
 func newBuildInfo() prometheus.Collector {
 	info := buildinfo.Read()

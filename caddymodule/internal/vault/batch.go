@@ -32,9 +32,9 @@ func DecodeBatch(text []byte) ([]json.RawMessage, error) {
 	var b batch
 	var format struct{ Format int }
 	if json.Unmarshal(text, &format) == nil && format.Format > Format {
-		return nil, ErrNewer // whatever its facts look like
+		return nil, ErrNewer // before the facts are read, whose form may have changed
 	}
-	if json.Unmarshal(text, &b) != nil { // the error could quote a secret
+	if json.Unmarshal(text, &b) != nil { // its error could quote a secret
 		return nil, ErrDamaged
 	}
 	switch {
@@ -49,7 +49,7 @@ func DecodeBatch(text []byte) ([]json.RawMessage, error) {
 	return b.Facts, nil
 }
 
-// SaveBatch writes a batch at a key at which only these facts are ever written.
+// SaveBatch writes a batch. The caller never writes other facts at the same key.
 func (v *Vault) SaveBatch(ctx context.Context, key Key, facts []json.RawMessage) error {
 	text, err := encodeBatch(facts)
 	if err != nil {
@@ -93,8 +93,8 @@ func ParseKey(key string) (Key, bool) {
 // writerIDSize is the length of the ID of a writer.
 const writerIDSize = 16
 
-// isWriterID reports whether name can be the ID of a writer: letters and digits of base32, and not digits only, which the temporary
-// files of a file system have as their names.
+// isWriterID reports whether name can be the ID of a writer: letters and digits of base32, with at least one letter. The names of
+// a file system's temporary files are digits only.
 func isWriterID(name string) bool {
 	letters := 0
 	for _, c := range []byte(name) {
@@ -108,7 +108,7 @@ func isWriterID(name string) bool {
 	return letters > 0 && len(name) >= 8 && len(name) <= 26
 }
 
-// IsOwnKey reports whether key has the list of a writer, the bell or the origin: what the vault itself writes.
+// IsOwnKey reports whether the vault itself writes the value at key: the list of a writer, the bell or the origin.
 func IsOwnKey(key string) bool {
 	folder, name := path.Split(key)
 	return key == bellKey || key == originKey || folder == writersFolder+"/" && isListName(name)

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// A breaker lets writes fail at once while the storage is away, instead of after its timeout. One write at a time is tried
-// nevertheless. It uses the monotonic clock: a step of the wall clock must not make the outage longer.
+// A breaker lets writes fail at once while the storage cannot be reached, instead of after the timeout of each. One write at a time
+// is still tried. The breaker uses the monotonic clock, because a step of the wall clock must not make the outage longer.
 type breaker struct {
 	mu    sync.Mutex
 	until time.Time // the zero time while the storage works

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// readAtOnce is how many names Redis is asked for at a time: it answers nobody else for some milliseconds.
+	// readAtOnce is how many names Redis is asked for at a time: it answers no other client for some milliseconds.
 	readAtOnce = 20_000
 
 	// readTwice is how many names are read again with the next ones, because every name that is removed meanwhile moves those behind it.

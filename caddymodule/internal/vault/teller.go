@@ -19,15 +19,15 @@ const (
 	// temporary files next to it.
 	bellKey = StoreRoot + "/_bell/bell"
 
-	// maxListed and maxListText bound the list of one writer. Only changes that are about to be made may exceed them, of which
-	// there are at most maxPending. The text has room for as many names as that: if it is full earlier, others have to read
-	// everything again, 200 changes a second at different messengers being enough.
+	// maxListed and maxListText bound the list of one writer. Only pending changes, of which there are at most maxPending, may
+	// exceed them. maxListText has room for maxListed names. If the list were full earlier, 200 changes a second at different messengers
+	// would be enough to make other nodes read everything again.
 	maxListed   = 500
 	maxListText = 64 << 10
 	maxPending  = 500
 
-	// doubtful is for how long the list is written again and again after a write of it has failed: that one may still arrive,
-	// and hide a later list.
+	// doubtful is for how long the list is written again and again after a write of it has failed. The failed write may still
+	// arrive, and hide a later list.
 	doubtful = time.Minute
 )
 
@@ -46,7 +46,7 @@ type entry struct {
 	Seq     uint64 `json:"seq"`
 	Last    uint64 `json:"last"`              // number of the last batch
 	Pending bool   `json:"pending,omitempty"` // the last batch is about to be written
-	Again   bool   `json:"again,omitempty"`   // batches of others were written back, too: all have to be read again
+	Again   bool   `json:"again,omitempty"`   // batches of other writers were written back: all batches have to be read again
 }
 
 // A teller tells other nodes what a writer changes: it writes the list, and rings. Changes that come while it writes share the
@@ -59,22 +59,22 @@ type teller struct {
 	seq     uint64
 	dropped uint64
 	entries map[string]entry
-	pending int      // entries that are
-	next    *promise // of the list that is written next
-	wanted  bool     // whether a caller waits for it
-	running bool
+	pending int       // how many entries are pending
+	next    *promise  // of the list that is written next
+	wanted  bool      // whether a caller waits for next
+	running bool      // whether run is active
 	dirty   bool      // whether the list in the storage may be older
 	ring    bool      // whether to ring after the next list
 	news    bool      // whether the next ring is about something new
 	quiet   int       // ticks since the last change
-	doubt   time.Time // until then, the list is written again with every tick
+	doubt   time.Time // until this time, every tick writes the list again
 }
 
-// ringAgain is with which ticks after the last change the list is written and the bell is rung once more, because a late
-// duplicate of an earlier one may have hidden it. The first tick may come at once.
+// ringAgain are the ticks after the last change at which the list is written and the bell is rung once more, because a late
+// duplicate of an earlier list may have hidden it. The first tick may come at once.
 var ringAgain = [...]int{1, 15}
 
-// A promise is fulfilled once.
+// A promise is the result of a write that callers wait for. It is fulfilled once, by closing done after err is set.
 type promise struct {
 	done chan struct{}
 	err  error
@@ -82,7 +82,7 @@ type promise struct {
 
 func newPromise() *promise { return &promise{done: make(chan struct{})} }
 
-// announce tells that the batch at key is about to be written, or was written, and returns when others can know.
+// announce announces that the batch at key is about to be written, or was written. It returns when other nodes can see that.
 func (t *teller) announce(ctx context.Context, key Key, about bool) error {
 	t.mu.Lock()
 	if about && t.pending >= maxPending && !t.entries[key.Folder].Pending {
@@ -95,7 +95,7 @@ func (t *teller) announce(ctx context.Context, key Key, about bool) error {
 	return t.publish(ctx)
 }
 
-// announceAgain tells that a folder has to be read again.
+// announceAgain announces that all batches of a folder have to be read again.
 func (t *teller) announceAgain(ctx context.Context, folder string) error {
 	t.mu.Lock()
 	t.seq++
@@ -105,8 +105,8 @@ func (t *teller) announceAgain(ctx context.Context, folder string) error {
 	return t.publish(ctx)
 }
 
-// retract cancels the announcement of a batch that will not be written. The list in the storage may go on naming it, which
-// makes others look for a while.
+// retract cancels the announcement of a batch that will not be written. The list in the storage may still name it, so that
+// other nodes look for it for a while.
 func (t *teller) retract(key Key) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -145,7 +145,7 @@ func (t *teller) unfinished() bool {
 	return t.quiet <= ringAgain[len(ringAgain)-1] || t.dirty || time.Now().Before(t.doubt)
 }
 
-// publish writes the list as it is now, and returns when that has been done. The caller holds mu, which publish releases.
+// publish writes the list as it is now, and returns when the list is written. The caller holds mu, which publish releases.
 func (t *teller) publish(ctx context.Context) error {
 	t.dirty, t.wanted = true, true
 	wait := t.next
@@ -190,8 +190,7 @@ func (t *teller) run(ctx context.Context) {
 	t.running = false
 }
 
-// render returns the text of the list. It drops the oldest changes if there are too many; changes that are about to be made
-// stay.
+// render returns the text of the list. It drops the oldest changes if there are too many, but no pending ones.
 func (t *teller) render() []byte {
 	list := changeList{Format: Format, Seq: t.seq, At: Now().UTC().Round(0)}
 	for _, e := range t.entries {
@@ -200,7 +199,7 @@ func (t *teller) render() []byte {
 	slices.SortFunc(list.Changes, func(a, b entry) int { return cmp.Compare(a.Seq, b.Seq) })
 	for {
 		list.Dropped = t.dropped
-		text, _ := json.Marshal(list) // these are strings and numbers
+		text, _ := json.Marshal(list) // cannot fail: the list has strings, numbers and a time
 		if len(list.Changes) <= maxListed && len(text) <= maxListText {
 			return text
 		}
