@@ -21,7 +21,7 @@ func (a *administrator) run(input string, args ...string) ran {
 }
 
 // want runs a command that has to end with status and to say something: on standard output if it goes well, and on
-// standard error if not, where standard output stays empty for whoever pipes it.
+// standard error if not. After an error standard output has to be empty, because scripts pipe it.
 func (a *administrator) want(status int, says, input string, args ...string) ran {
 	a.t.Helper()
 	ran := a.run(input, args...)

@@ -13,7 +13,7 @@ import (
 	"unicode/utf8"
 )
 
-// hostile are texts that a terminal obeys, or that read as something other than they are. Whoever makes a certificate, a
+// hostile are texts that a terminal obeys, or that read as something other than they are. The maker of a certificate, a
 // key set, a token or an error page chooses them.
 var hostile = map[string]string{
 	"escape sequences":         "\x1b]0;owned\x07\x1b[2J\x1b[31m",

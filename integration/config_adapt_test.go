@@ -86,7 +86,7 @@ func TestJSONHasTheSameProtection(t *testing.T) {
 	evil := []string{"X-Contact-Identity: evil", "x-contact-messenger: sales", "X-Contact-Name: Eve"}
 	token := bearer(sign(secret, with(good("mark"), claims{"name": "Mark"})))
 	if a := g.get("/chat/a", append(evil, token)...); a.status != 200 {
-		t.Errorf("a good token: got %d %s", a.status, a.body)
+		t.Errorf("a valid token: got %d %s", a.status, a.body)
 	}
 	want := map[string]string{"x-contact-identity": "mark", "x-contact-messenger": "support", "x-contact-name": "Mark"}
 	if got := ownHeaders(up.one(t).header); !maps.Equal(got, want) {

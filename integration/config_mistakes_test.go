@@ -177,9 +177,8 @@ var mistakes = []badConfig{
 	{"a messenger from the whole path", "", "messenger_auth {uri}", []string{"messenger_auth", "{path.N}"}, false},
 }
 
-// Whoever makes a mistake learns which option it is, where it stands, and what to write instead, and never reads their
-// own secret in a log.
-func TestMistakesAreNamedAndMended(t *testing.T) {
+// The error about a mistake in the configuration names the option, its line and the fix. A secret of the operator is never in the log.
+func TestMistakesAreNamedWithTheirFix(t *testing.T) {
 	secret := newSecret()
 	files := map[string]string{
 		"KEY":     "shared_token {file." + write(t, "key", []byte(newSecret())) + "}",

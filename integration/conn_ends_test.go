@@ -100,7 +100,7 @@ func TestManyWebSockets(t *testing.T) {
 	eventually(t, "no goroutine is left", func() bool { return settledGoroutines() <= before+5 })
 }
 
-// Without a filter nothing is closed, and neither with one that nobody can have meant.
+// A request without a filter closes nothing. Neither does a filter that must be a mistake.
 func TestEndingConnectionsNeedsAFilter(t *testing.T) {
 	messengers, secret := strict(t, "")
 	up := newChat(t)
@@ -142,17 +142,17 @@ func TestEndingConnectionsNeedsAFilter(t *testing.T) {
 	}
 }
 
-// Whoever holds a key that was taken back must not stay connected with it: neither when the key server drops it, nor when
-// an operator distrusts the set, nor when the messenger is gone.
-func TestConnectionsOfAWithdrawnKeyEnd(t *testing.T) {
+// A connection must not outlive the key that signed its token: not when the key server drops the key, not when an operator
+// distrusts the set, and not when the messenger is deleted.
+func TestConnectionsOfARemovedKeyEnd(t *testing.T) {
 	const site = "messenger_auth support\nreverse_proxy UPSTREAM {\nstream_close_delay 5m\n}"
-	check := func(t *testing.T, g *gateway, key any, kid string, withdraw func()) {
+	check := func(t *testing.T, g *gateway, key any, kid string, remove func()) {
 		t.Helper()
 		s, status := protocols[0].open(g, "/echo", bearer(signWithKID(key, kid, forChat("mark"))))
 		if status != 101 {
 			t.Fatalf("got %d", status)
 		}
-		withdraw()
+		remove()
 		if got := s.ended(); got != "4403 token_revoked" {
 			t.Errorf("the client was told %q", got)
 		}

@@ -112,7 +112,7 @@ func (g *gateway) stream(v version, path string, headers ...string) *http.Respon
 }
 
 // An event stream ends with its token: between two events, with an event that says why, and with a clean end of the
-// response. It makes no difference what the client says it accepts: whoever wants to stay says anything.
+// response. The Accept header of the client makes no difference, because an attacker chooses it freely.
 func TestEventStreamEndsWithItsToken(t *testing.T) {
 	if !alone(t) {
 		return

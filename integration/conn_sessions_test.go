@@ -223,7 +223,7 @@ func TestRefusedHandshakeSaysWhy(t *testing.T) {
 		s, _ := p.open(g, "/echo", bearer(sign(secret, good("mark"))))
 		s.send(1, "hello")
 		if got := string(s.next().payload); got != "hello" {
-			t.Errorf("a good token: got %q", got)
+			t.Errorf("a valid token: got %q", got)
 		}
 	})
 }

@@ -23,7 +23,7 @@ var errorOf = map[int]string{http.StatusUnauthorized: "invalid_token", http.Stat
 
 // codesElsewhere are the documented codes that no plain request can produce, and the tests that produce them.
 var codesElsewhere = map[string]func(*testing.T){
-	"token_revoked":     TestRevokedTokensAreRefusedUntilThatIsTakenBack,
+	"token_revoked":     TestRevokedTokensAreRefusedUntilTheRevocationIsUndone,
 	"store_unavailable": TestLogoutThatCannotBeKeptSaysSo,
 	"ticket_invalid":    TestTickets, "ticket_expired": TestTickets, "ticket_used": TestTickets, "ticket_request_invalid": TestTickets,
 	"too_many_connections": TestContactLimitOfConnections,
@@ -127,7 +127,7 @@ func TestEveryDocumentedCode(t *testing.T) {
 		`, "messenger_auth {path.0} {\n token_from header Authorization Bearer\n token_from cookie chat\n}\nreverse_proxy UPSTREAM")
 		for path, c := range map[string]claims{"/support/": good("mark"), "/strict/": strictClaims(nil)} {
 			if a := g.get(path, bearer(sign(m.key, c))); a.status != 200 {
-				t.Errorf("%s, a good token for %s: got %d %s", m.name, path, a.status, a.body)
+				t.Errorf("%s, a valid token for %s: got %d %s", m.name, path, a.status, a.body)
 			}
 			if got := up.one(t).header.Get("X-Contact-Messenger"); "/"+got+"/" != path {
 				t.Errorf("%s: the messenger of %s is %q", m.name, path, got)

@@ -103,7 +103,7 @@ func TestExampleRunsAsItIs(t *testing.T) {
 		{"a contact of billing, whose key is published", "/billing/hello", []string{bearer(billing)}, 200, told("mark", "billing")},
 		{"a token that the site of billing signed for something else", "/billing/hello", []string{bearer(forShop)}, 401, "audience_not_allowed"},
 		{"a token of billing with a key that is not published", "/billing/hello", []string{bearer(ofAnother)}, 401, "key_unknown"},
-		{"an identity made up beside a good token", "/support/hello", []string{bearer(support), "X-Contact-Identity: eve"}, 200, told("mark", "support")},
+		{"an identity made up beside a valid token", "/support/hello", []string{bearer(support), "X-Contact-Identity: eve"}, 200, told("mark", "support")},
 		{"a forged token", "/support/hello", []string{bearer(forged)}, 401, "signature_invalid"},
 		{"a token of another messenger", "/sales/hello", []string{bearer(support)}, 401, "algorithm_not_allowed"},
 		{"an identity made up without a token", "/support/hello", []string{"X-Contact-Identity: mark"}, 401, "token_missing"},

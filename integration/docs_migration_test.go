@@ -33,7 +33,7 @@ func ourCaddyfiles(t *testing.T) (found [][2]string) {
 	return found
 }
 
-// Whoever moves in finds their tokens accepted where they came from before, and what came from clients gone.
+// After the steps of the migration guide, tokens are accepted from the same sources as before, and headers from clients are removed.
 func TestTheMigrationGuideIsRight(t *testing.T) {
 	secret := strings.Repeat("secret-", 10)
 	search.secret(secret)

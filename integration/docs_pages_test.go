@@ -63,7 +63,7 @@ func TestDocsShortestCaddyfileWorks(t *testing.T) {
 		}
 	}
 	if a := g.get("/", bearer(sign(rsaKey(0), good("mark")))); a.status != 200 {
-		t.Errorf("a good token: got %d %s", a.status, a.body)
+		t.Errorf("a valid token: got %d %s", a.status, a.body)
 	}
 	r := up.one(t)
 	if got := r.header.Get("X-Contact-Identity") + " of " + r.header.Get("X-Contact-Messenger"); got != "mark of support" {
@@ -176,8 +176,8 @@ func TestDocsOptionsAreComplete(t *testing.T) {
 	check("panel", module("http.handlers.messenger_panel"), map[string]string{"messengers": ""}) // arguments
 }
 
-// A token stands in Caddy's own logs wherever Caddy does not know it for one. With the documented filter it does not,
-// from whatever source, well formed or not.
+// Caddy's own logs contain tokens from all sources that Caddy does not redact. With the documented filter they contain none, from any
+// source, well formed or not.
 func TestDocsFilterKeepsTokensOutOfTheLogs(t *testing.T) {
 	up := newUpstream(t)
 	secret := newSecret()

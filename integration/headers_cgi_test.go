@@ -74,10 +74,10 @@ cgi.assign = (".cgi" => "/bin/sh")
 	return addr
 }
 
-// cgiWays are the ways of allModes on which a forged header would make somebody of a client, or another of a contact.
+// cgiWays are the ways of allWays on which a forged header would give a client an identity, or a contact the identity of another.
 func cgiWays(key any) []way {
 	return slices.DeleteFunc(allWays(key), func(w way) bool {
-		return w.name == "refused for a bad token, with an error route that proxies" || w.name == "required, with a token that lacks the claim of a header"
+		return w.name == "refused for an invalid token, with an error route that proxies" || w.name == "required, with a token that lacks the claim of a header"
 	})
 }
 

@@ -25,7 +25,7 @@ const mirrored = `
 
 // An identity is the primary key of a person. It arrives so that the documented decoding gives exactly what was signed;
 // nothing is rounded, trimmed, or read as a placeholder of Caddy, which would put the gateway's environment and files
-// into the hands of whoever may choose a name.
+// into the hands of every contact who may choose a name.
 func TestIdentityArrivesAsItWasSigned(t *testing.T) {
 	t.Setenv("GATEWAY_SECRET", "the environment of the gateway")
 	secretFile := write(t, "secret.txt", []byte("a file of the gateway"))

@@ -109,23 +109,23 @@ func allWays(key any) []way {
 	nameless := map[string]string{"x-contact-identity": "mark", "x-contact-messenger": "support"}
 	preflight := []string{"Origin: https://www.example.com", "Access-Control-Request-Method: POST"}
 	return []way{
-		{"required, with a good token", "GET", "/required/a", []string{token}, mark},
+		{"required, with a valid token", "GET", "/required/a", []string{token}, mark},
 		{"required, with a token that lacks the claim of a header", "GET", "/required/a", []string{plain}, nameless},
 		{"required, a preflight", "OPTIONS", "/required/a", preflight, nobody},
-		{"a path that the matcher does not match, with a good token", "GET", "/elsewhere/a", []string{token}, nobody},
+		{"a path that the matcher does not match, with a valid token", "GET", "/elsewhere/a", []string{token}, nobody},
 		{"optional, anonymous", "GET", "/optional/a", nil, nobody},
-		{"optional, with a good token", "GET", "/optional/a", []string{token}, mark},
+		{"optional, with a valid token", "GET", "/optional/a", []string{token}, mark},
 		{"report, without a token", "GET", "/report/a", nil, nobody},
-		{"report, with a bad token", "GET", "/report/a", []string{bearer(sign(key, expired))}, nobody},
-		{"report, with a good token", "GET", "/report/a", []string{token}, mark},
-		{"off, with a good token", "GET", "/off/a", []string{token}, nobody},
+		{"report, with an invalid token", "GET", "/report/a", []string{bearer(sign(key, expired))}, nobody},
+		{"report, with a valid token", "GET", "/report/a", []string{token}, mark},
+		{"off, with a valid token", "GET", "/off/a", []string{token}, nobody},
 		{"refused, with an error route that proxies", "GET", "/refused/a", nil, nobody},
-		{"refused for a bad token, with an error route that proxies", "POST", "/refused/a", []string{bearer(sign(key, expired))}, nobody},
+		{"refused for an invalid token, with an error route that proxies", "POST", "/refused/a", []string{bearer(sign(key, expired))}, nobody},
 	}
 }
 
-// A client writes the identity of somebody else into a header itself, in every spelling that any server could take for
-// ours, on every route and over every version of HTTP. The upstream must see what the gateway says and nothing else.
+// A client sends the identity of another contact in a header, in every spelling that any server could take for ours, on every route
+// and over every version of HTTP. The upstream must see what the gateway says and nothing else.
 func TestNobodyElseSetsOurHeaders(t *testing.T) {
 	if !alone(t) {
 		return
@@ -172,8 +172,8 @@ func TestChosenHeaderNamesAreGuarded(t *testing.T) {
 	}
 }
 
-// A proxy removes the headers that Connection names (RFC 9110 section 7.6.1). Who names the identity header there makes
-// the proxy drop it behind us, and the contact becomes nobody, or whoever the backend takes for a default.
+// A proxy removes the headers that Connection names (RFC 9110 section 7.6.1). A client that names the identity header
+// there would make the proxy drop it after us, and the backend would see an anonymous visitor, or its default user.
 func TestConnectionCannotNominateTheIdentity(t *testing.T) {
 	up, m := newUpstream(t), methods(t)[0]
 	g := start(t, up, m.messengers, "messenger_auth support\nreverse_proxy UPSTREAM")

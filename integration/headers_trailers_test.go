@@ -101,7 +101,7 @@ func TestNoTrailerReachesTheUpstreamOverAnyVersion(t *testing.T) {
 	up, m := newUpstream(t), methods(t)[0]
 	g := startTLS(t, up, m.messengers, "messenger_auth support\nreverse_proxy UPSTREAM\nhandle_errors {\nreverse_proxy UPSTREAM\n}")
 	for _, v := range g.versions() {
-		for name, token := range map[string]string{"with a good token": bearer(sign(m.key, good("mark"))), "refused": "X-Nothing: 1"} {
+		for name, token := range map[string]string{"with a valid token": bearer(sign(m.key, good("mark"))), "refused": "X-Nothing: 1"} {
 			t.Run(v.name+" "+name, func(t *testing.T) {
 				g.sendRequest(v.client, http.MethodPost, "/", func(r *http.Request) {
 					key, value, _ := strings.Cut(token, ": ")

@@ -90,7 +90,7 @@ func stacks() string {
 	return string(buffer[:runtime.Stack(buffer, true)])
 }
 
-// Everything at once: requests, refreshes, reloads and rotations. A good token always passes. Run with -race.
+// Everything at once: requests, refreshes, reloads and rotations. A valid token always passes. Run with -race.
 func TestVerifyRefreshReloadAndRotateAtOnce(t *testing.T) {
 	if !alone(t) {
 		return
@@ -125,7 +125,7 @@ func TestVerifyRefreshReloadAndRotateAtOnce(t *testing.T) {
 	})
 	for range 200 {
 		if status := g.status(token); status != 200 && status != 0 {
-			t.Errorf("a good token: got %d", status)
+			t.Errorf("a valid token: got %d", status)
 			break
 		}
 	}

@@ -125,7 +125,7 @@ func readAll(t *testing.T, url string) string {
 	return string(text)
 }
 
-// A key server fails in every way there is. While a usable key is there, no good token is refused or delayed; where no
+// A key server fails in every way there is. While a usable key is there, no valid token is refused or delayed; where no
 // key was ever seen the gateway cannot decide, says so, and starts all the same.
 func TestMisbehavingKeyServers(t *testing.T) {
 	if !alone(t) {
@@ -148,7 +148,7 @@ func TestMisbehavingKeyServers(t *testing.T) {
 				t.Errorf("refresh: got %d, want 502", status)
 			}
 			if a := g.get("/", good); a.status != 200 {
-				t.Errorf("a good token with a usable key: got %d %s", a.status, a.body)
+				t.Errorf("a valid token with a usable key: got %d %s", a.status, a.body)
 			}
 			up.take()
 			a := g.get("/never", good)

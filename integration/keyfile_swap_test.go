@@ -18,7 +18,7 @@ type rotating struct {
 	name   string
 	option string           // with FILE for the path
 	key    func(n int) any  // what sign takes
-	text   func(any) []byte // what stands in the file
+	text   func(any) []byte // the content of the file
 }
 
 func rotatingMethods() []rotating {
@@ -58,7 +58,7 @@ func TestKeyFileIsSwappedUnderOpenWebSockets(t *testing.T) {
 
 			replace(t, file, m.text(m.key(1)))
 			second := sign(m.key(1), good("mark"))
-			g.becomes(t, "the new key is in force", second, 200)
+			g.becomes(t, "the new key is active", second, 200)
 			if a := g.get("/", bearer(first)); a.status != 401 || a.code(t) != "signature_invalid" {
 				t.Errorf("a token of the old key: got %d %s", a.status, a.body)
 			}
@@ -191,11 +191,11 @@ func TestPollIntervalZeroReadsKeysOnlyAtLoad(t *testing.T) {
 	replace(t, file, []byte(secrets[1]))
 	time.Sleep(100 * time.Millisecond) // nothing may happen, however long we wait
 	if a := g.get("/", bearer(sign(secrets[0], good("mark")))); a.status != 200 {
-		t.Errorf("got %d %s, want the old key in force", a.status, a.body)
+		t.Errorf("got %d %s, want the old key to be active", a.status, a.body)
 	}
 	g.load(messengers, "messenger_auth support\nreverse_proxy UPSTREAM\n# changed")
 	if a := g.get("/", bearer(sign(secrets[1], good("mark")))); a.status != 200 {
-		t.Errorf("after a load: got %d %s, want the new key in force", a.status, a.body)
+		t.Errorf("after a load: got %d %s, want the new key to be active", a.status, a.body)
 	}
 }
 

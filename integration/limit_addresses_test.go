@@ -22,7 +22,7 @@ func TestFailLimitGoesByTheAddressThatTrustedProxiesName(t *testing.T) {
 	g := start(t, up, global("trusting")+trust, site("trusting"))
 	known := sign(secret, good("mark"))
 	if a := g.get("/", bearer(known), from("192.0.2.1")); a.status != 200 {
-		t.Fatalf("a good token: got %d %s", a.status, a.body)
+		t.Fatalf("a valid token: got %d %s", a.status, a.body)
 	}
 	for range 3 {
 		if a := g.get("/", bearer(forged), from("192.0.2.1")); a.status != 401 {

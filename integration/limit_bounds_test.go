@@ -82,8 +82,8 @@ func TestValidTokensAtOnceAreNotLimited(t *testing.T) {
 	}
 }
 
-// A proxy on the same machine hands requests on over a Unix socket, and nobody has told Caddy to believe it. There is no
-// client address, so that all clients are one: the limit limits, and the load says that it limits everybody.
+// A proxy on the same machine passes requests on over a Unix socket, and Caddy is not configured to trust it. Without client
+// addresses all clients count as one: the limit applies to all of them together, and a warning says so.
 func TestClientsOfAUnixSocketAreLimitedAsOne(t *testing.T) {
 	secret := newSecret()
 	sock := filepath.Join(sockDir, "site-"+fmt.Sprint(len(secret))+filepath.Base(t.TempDir()))

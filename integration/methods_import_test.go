@@ -24,7 +24,7 @@ func (o *operator) rings(name string) (r imported) {
 	return r
 }
 
-// What is not a secret that nobody else has is not imported, and no answer and no log has a piece of it: TestMain searches them.
+// A text that others may know is not imported as a secret. No answer and no log contains a part of it: TestMain searches them.
 func TestWhatIsNotASecretIsNotImported(t *testing.T) {
 	g, o := startLive(t, newUpstream(t))
 	o.put("acme", generated)
@@ -63,7 +63,7 @@ func TestWhatIsNotASecretIsNotImported(t *testing.T) {
 			t.Errorf("%s has %d shared tokens", name, len(r.Tokens))
 		}
 	}
-	// Whoever knows the public key has nothing to sign with.
+	// An attacker cannot sign with the public key.
 	g.expect("503 keys_unavailable", "/m/acme/x", sign(base64.StdEncoding.EncodeToString(der), good("mark")))
 }
 

@@ -103,7 +103,7 @@ func TestHealthSaysWhoCannotDecide(t *testing.T) {
 	g.healthBecomes("/healthz/billing", 503, noKeys)
 }
 
-// What the store cannot tell, nobody decides.
+// While the store cannot be read, the gateway does not guess what it says: the health page reports the outage.
 func TestHealthSaysThatTheStoreCannotBeRead(t *testing.T) {
 	if !alone(t) {
 		return

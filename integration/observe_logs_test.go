@@ -96,8 +96,8 @@ func TestLogsUnderAFloodOfRefusals(t *testing.T) {
 	}
 }
 
-// A value of the store that was damaged concerns one messenger, and whoever knows its name can ask for it at will. That is
-// no error, and one line in ten seconds.
+// A damaged value in the store concerns one messenger, and any client that knows its name can ask for it at will. Such requests
+// are not logged as errors, and cause one line in ten seconds.
 func TestLogsUnderAFloodOnADamagedMessenger(t *testing.T) {
 	g := newGateway(t, newUpstream(t), "http://")
 	g.unlogged = true

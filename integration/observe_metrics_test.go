@@ -99,7 +99,7 @@ func TestMetricsSayWhatHappened(t *testing.T) {
 	if got := after.value("shared_token_end_seconds", `messenger="support"`); got < 1e300 {
 		t.Errorf("a shared token without an end ends in %v s", got)
 	}
-	// The newest token is taken back, and what is left ends in an hour.
+	// The newest token is revoked, and the one that is left expires in an hour.
 	o := g.operator()
 	kid := o.makeToken("rotate", "support", map[string]any{"overlap": "1h"}).KID
 	o.want(200, "POST", "messengers/support/tokens/revoke", map[string]any{"kid": kid})
@@ -178,8 +178,8 @@ func TestMetricsSurviveReloads(t *testing.T) {
 	}
 }
 
-// Whoever can make series can fill the memory of the gateway and of Prometheus. Names, key IDs, identities, claims,
-// paths and codes that clients make up add none.
+// A client that can add series can fill the memory of the gateway and of Prometheus. Names, key IDs, identities, claims,
+// paths and codes that clients make up add no series.
 func TestRandomNamesAddNoSeries(t *testing.T) {
 	if !alone(t) {
 		return

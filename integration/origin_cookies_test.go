@@ -24,7 +24,7 @@ func allowing(m method, origins string) string {
 	return strings.Replace(m.messengers, "identity_key", "allowed_origin "+origins+"\n identity_key", 1)
 }
 
-// strangers are origins that a browser, or somebody who plays one, can send for a page that is not the site's. Each is
+// strangers are origins that a browser, or a client that imitates one, can send for a page that is not the site's. Each is
 // near to https://www.example.com for some way of comparing.
 var strangers = []string{
 	"https://evil.example.com", "null", "", "https://www.example.com.evil.com", "https://evilwww.example.com", "https://www.example.com@evil.com", "https://evil.com#https://www.example.com",
@@ -81,7 +81,7 @@ func TestCookieCountsOnlyFromTheSitesOwnPages(t *testing.T) {
 		passes("without an Origin", method, cookie)
 		passes("from a stranger", method, cookie, "Origin: https://evil.example.com")
 	}
-	refuses("a bad token from a stranger", "POST", "Cookie: chat="+sign(newSecret(), good("mark")))
+	refuses("an invalid token from a stranger", "POST", "Cookie: chat="+sign(newSecret(), good("mark")))
 }
 
 // handshake asks for a WebSocket as a browser does.

@@ -48,8 +48,8 @@ func TestContactIsNoOperator(t *testing.T) {
 	}
 }
 
-// Somebody writes the header by which a service in front names its users. Where that service does not answer for it, the
-// header is no name; where it does, its own answer counts.
+// A client sends the header in which a service in front names its users. If that service is not asked, the header does not name a
+// user; if it is asked, only its own answer counts.
 func TestForgedRemoteUserIsNobody(t *testing.T) {
 	login := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Cookie") == "session=alice" {
@@ -134,7 +134,7 @@ func TestOwnerOfOneMessengerReachesNoOther(t *testing.T) {
 		t.Errorf("the owner is told: %s", text)
 	}
 
-	// An owner cannot create what was not created, nor be everybody by having a name that is none.
+	// An owner cannot create a messenger, and a name that is not valid does not give access to all messengers.
 	g.owner("other").get("?messenger=other").says(t, 200)
 	g.owner("Not-A-Name").get("").says(t, 403, "You have no messenger here.")
 	g.owner("Not-A-Name").get("?messenger=acme").says(t, 403)

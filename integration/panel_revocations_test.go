@@ -175,8 +175,8 @@ func TestHistoryIsOfThisMessengerOnly(t *testing.T) {
 	}
 }
 
-// The list says at a glance which messengers need somebody: those without a key, with keys that end, with a key server that
-// fails, and those that verify nothing; and when each was used last.
+// The list shows at a glance which messengers need attention: those without a key, with keys that expire soon, with a key server
+// that fails, and those that verify nothing. It also shows when each was last used.
 func TestListSaysHowMessengersAre(t *testing.T) {
 	g := startPanel(t, nil, "messenger {\njwks_internal_hosts 127.0.0.1\n}\nmessenger fixed {\nidentity_key identity\nshared_token\n}")
 	u, o := g.panelOperator(), g.operator()
@@ -219,7 +219,7 @@ func TestListSaysHowMessengersAre(t *testing.T) {
 	}
 	o.want(400, http.MethodGet, "messengers?state=yes", nil)
 	if body := o.want(200, http.MethodGet, "messengers", nil).body; strings.Contains(body, "last_used") {
-		t.Error("the state is in the list although nobody has asked for it")
+		t.Error("the state is in the list although the request did not ask for it")
 	}
 	page := u.get("").text()
 	for _, want := range []string{

@@ -38,8 +38,8 @@ func clientCert(t *testing.T, name string, parent *tls.Certificate) *tls.Certifi
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }
 
-// An operator has a client certificate. Where Caddy only asks for one and does not verify it, everybody can make one with
-// any name, for the operator as well as for a messenger's owner.
+// An operator has a client certificate. Where Caddy only asks for one and does not verify it, any client can make one with
+// any name, the operator's as well as that of a messenger's owner.
 func TestClientCertificateCountsOnlyIfVerified(t *testing.T) {
 	ca := clientCert(t, "our CA", nil)
 	trusted := write(t, "ca.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Certificate[0]}))

@@ -18,7 +18,7 @@ func (g *gateway) openEcho(name, token string) *socket {
 	return s
 }
 
-// lives checks that the socket still carries messages.
+// lives checks that messages still pass through the socket.
 func (s *socket) lives(t *testing.T, whose string) {
 	t.Helper()
 	s.send(1, "hello")
@@ -27,9 +27,9 @@ func (s *socket) lives(t *testing.T, whose string) {
 	}
 }
 
-// A token that is taken back closes what was opened with it, and nothing else: by jti, by contact, by messenger, and when
-// the contact logs out.
-func TestRevocationEndsExactlyTheConnectionsItMeans(t *testing.T) {
+// A revocation closes the connections that were opened with the revoked tokens, and no others: by jti, by contact, by messenger, and
+// when the contact logs out.
+func TestRevocationEndsExactlyItsConnections(t *testing.T) {
 	secret := newSecret()
 	key := write(t, "secret", []byte(secret))
 	global := "messenger support {\n identity_key identity\n shared_token {file." + key + "}\n}\n" +
@@ -76,8 +76,8 @@ func TestRevocationEndsExactlyTheConnectionsItMeans(t *testing.T) {
 	}
 }
 
-// Ending a shared token ends no chat by itself. For a secret that somebody stole, close_connections ends those that were
-// opened with it; and a messenger that is deleted leaves none behind.
+// Revoking a shared token does not end chats by itself. For a stolen secret, close_connections ends the chats that were opened with
+// it. Deleting a messenger ends all of its chats.
 func TestConnectionsOfAStolenTokenAndOfADeletedMessengerEnd(t *testing.T) {
 	g := start(t, newChat(t).upstream, "", echoSite)
 	o := g.operator()
@@ -132,8 +132,8 @@ func TestRevocationReachesOtherNodes(t *testing.T) {
 	}
 	stays.lives(t, "zoe")
 	a.operator.want(200, "DELETE", revocationsPath, `{"jti": "a"}`)
-	eventually(t, "the other node has taken it back as well", accepted)
-	// A node that was away knows it when it comes back.
+	eventually(t, "the revocation is undone on the other node as well", accepted)
+	// A node that was stopped knows of the revocation after its start.
 	b.kill()
 	a.operator.want(200, "POST", revocationsPath, `{"jti": "a"}`)
 	b.run()

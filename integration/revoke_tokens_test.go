@@ -17,10 +17,10 @@ func startRevoking(t *testing.T, up *upstream, options, site string) (*gateway, 
 	return g, secret
 }
 
-// A phone is stolen, a customer is banned, a key was misused for an hour: tokens whose signatures are good are taken
-// back, by jti, by contact, and for the whole messenger. It holds on the next request, also for tokens that the gateway
-// remembers, until somebody takes it back.
-func TestRevokedTokensAreRefusedUntilThatIsTakenBack(t *testing.T) {
+// A phone is stolen, a customer is banned, a key was misused for an hour: tokens with valid signatures are revoked, by jti, by
+// contact, and for the whole messenger. A revocation applies from the next request on, also to tokens in the cache, until an
+// operator undoes it.
+func TestRevokedTokensAreRefusedUntilTheRevocationIsUndone(t *testing.T) {
 	up := newUpstream(t)
 	g, secret := startRevoking(t, up, "max_lifetime 2h", supportSite)
 	now := time.Now()
@@ -71,9 +71,9 @@ func TestRevokedTokensAreRefusedUntilThatIsTakenBack(t *testing.T) {
 	do("POST", `{"identity": "mark"}`, 200)
 	check("by contact", "mark, first", "mark, second", "mark, earlier")
 	do("DELETE", `{"identity": "mark"}`, 200)
-	check("contact taken back", "mark, first")
+	check("the revocation of the contact undone", "mark, first")
 	do("DELETE", `{"jti": "a"}`, 200)
-	check("all taken back")
+	check("all revocations undone")
 	do("DELETE", `{"jti": "a"}`, 404)
 	do("POST", `{"identity": "mark", "issued_before": "`+now.Add(-30*time.Minute).UTC().Format(time.RFC3339)+`"}`, 200)
 	check("what was issued early", "mark, earlier")

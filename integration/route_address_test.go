@@ -21,7 +21,7 @@ func twoCustomers(t *testing.T) (options string, tokens map[string]string) {
 }
 
 // Mallory is a contact of acme. Her token is valid there, and the gateway reads "acme" out of a path that the backend
-// reads as globex: she would be globex's contact of the same number. Such a path leads nowhere, in no mode, whoever asks.
+// reads as globex: she would be globex's contact of the same number. Such a path is refused, in every mode and for every client.
 func TestContactOfOneCustomerReachesNoOther(t *testing.T) {
 	options, tokens := twoCustomers(t)
 	up := newUpstream(t)

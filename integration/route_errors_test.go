@@ -56,7 +56,7 @@ func TestErrorRouteThatProxiesSeesNothingOfTheClient(t *testing.T) {
 		keepsToken    bool // it never came to us, and goes where it was sent
 	}{
 		{"our own refusal", "GET /a HTTP/1.1\r\n" + host + evil, "token_missing", nobody, false},
-		{"our own refusal of a bad token", "GET /a HTTP/1.1\r\n" + host + evil + bearer(token+"x") + "\r\n", "signature_invalid", nobody, false},
+		{"our own refusal of an invalid token", "GET /a HTTP/1.1\r\n" + host + evil + bearer(token+"x") + "\r\n", "signature_invalid", nobody, false},
 		{"a handler behind us", "GET /later HTTP/1.1\r\n" + host + evil + bearer(token) + "\r\n", "", map[string]string{"x-contact-identity": "mark", "x-contact-messenger": "support"}, false},
 		{"a handler in front of us", "GET /early HTTP/1.1\r\n" + host + evil, "", nobody, false},
 		{"a handler in front of us, with a token", "GET /early HTTP/1.1\r\n" + host + evil + bearer(token) + "\r\n", "", nobody, true},

@@ -11,14 +11,14 @@ import (
 // What each mode does with each kind of token. "" passes without an identity, "mark" with it, and anything else is the
 // code of a refusal.
 var modeOutcomes = map[string]map[string]string{
-	"required": {"no token": "token_missing", "a good token": "mark", "an expired token": "token_expired", "a forged token": "signature_invalid", "two tokens": "token_ambiguous", "no JWT": "token_malformed"},
-	"optional": {"no token": "", "a good token": "mark", "an expired token": "token_expired", "a forged token": "signature_invalid", "two tokens": "token_ambiguous", "no JWT": "token_malformed"},
-	"report":   {"no token": "", "a good token": "mark", "an expired token": "", "a forged token": "", "two tokens": "", "no JWT": ""},
-	"off":      {"no token": "", "a good token": "", "an expired token": "", "a forged token": "", "two tokens": "", "no JWT": ""},
+	"required": {"no token": "token_missing", "a valid token": "mark", "an expired token": "token_expired", "a forged token": "signature_invalid", "two tokens": "token_ambiguous", "no JWT": "token_malformed"},
+	"optional": {"no token": "", "a valid token": "mark", "an expired token": "token_expired", "a forged token": "signature_invalid", "two tokens": "token_ambiguous", "no JWT": "token_malformed"},
+	"report":   {"no token": "", "a valid token": "mark", "an expired token": "", "a forged token": "", "two tokens": "", "no JWT": ""},
+	"off":      {"no token": "", "a valid token": "", "an expired token": "", "a forged token": "", "two tokens": "", "no JWT": ""},
 }
 
-// A mode is the operator's promise about what reaches the backend. The dangerous confusion is in "optional": who has a
-// bad token is not anonymous, or an attacker would choose anonymity by spoiling a token.
+// A mode is the operator's promise about what reaches the backend. The dangerous confusion is in "optional": a
+// client with an invalid token is not anonymous, or an attacker could become anonymous by damaging a token.
 func TestModes(t *testing.T) {
 	if !alone(t) {
 		return
@@ -37,7 +37,7 @@ func TestModes(t *testing.T) {
 				messengers = strings.Replace(messengers, "identity_key", "mode "+other+"\n identity_key", 1)
 				g := start(t, up, "metrics\n"+messengers, site)
 				for name, lines := range map[string][]string{
-					"no token": nil, "a good token": {bearer(sign(m.key, good("mark")))}, "an expired token": {bearer(sign(m.key, with(good("mark"), claims{"exp": 1})))},
+					"no token": nil, "a valid token": {bearer(sign(m.key, good("mark")))}, "an expired token": {bearer(sign(m.key, with(good("mark"), claims{"exp": 1})))},
 					"a forged token": {bearer(sign(newSecret(), good("mark")))}, "two tokens": {bearer(sign(m.key, good("mark"))), bearer(sign(m.key, good("eve")))}, "no JWT": {bearer("hello")},
 				} {
 					counter := fmt.Sprintf(`caddy_messenger_auth_requests_total{code=%q,messenger="support",method="shared_token",mode=%q}`, verdict(reasons[name]), mode)
@@ -47,7 +47,7 @@ func TestModes(t *testing.T) {
 					if counted := g.metric(counter) - before; mode != "off" && counted != 1 {
 						t.Errorf("%s: counted %v times as %s, want once", name, counted, counter)
 					}
-					if mode == "report" && name != "a good token" {
+					if mode == "report" && name != "a valid token" {
 						g.waitForLog("would be refused: " + reasons[name])
 					}
 				}
@@ -81,8 +81,8 @@ func checkMode(t *testing.T, name string, a answer, up *upstream, want string) {
 	}
 }
 
-// A preflight is the browser's own question and carries no credentials (Fetch standard, section 4.8). It passes, as nobody.
-// What only looks like one does not: it could do something.
+// A browser sends a preflight by itself and without credentials (Fetch standard, section 4.8). It passes as anonymous. A request that
+// only resembles a preflight does not pass, because it could have an effect.
 func TestOnlyARealPreflightPasses(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	g := start(t, up, m.messengers, "messenger_auth support\nreverse_proxy UPSTREAM")
@@ -112,8 +112,8 @@ func TestOnlyARealPreflightPasses(t *testing.T) {
 		{"with a scheme and no token", "OPTIONS / HTTP/1.1\r\n" + origin + asks + "Authorization: Bearer\r\n", "token_malformed", ""},
 		{"with undefined for a token", "OPTIONS / HTTP/1.1\r\n" + origin + asks + "Authorization: Bearer undefined\r\n", "token_malformed", ""},
 		{"a GET that says so", "GET / HTTP/1.1\r\n" + origin + asks, "token_missing", ""},
-		{"with a bad token", "OPTIONS / HTTP/1.1\r\n" + origin + asks + bearer("hello") + "\r\n", "token_malformed", ""},
-		{"with a good token", "OPTIONS / HTTP/1.1\r\n" + origin + asks + bearer(sign(m.key, good("mark"))) + "\r\n", "", "mark"},
+		{"with an invalid token", "OPTIONS / HTTP/1.1\r\n" + origin + asks + bearer("hello") + "\r\n", "token_malformed", ""},
+		{"with a valid token", "OPTIONS / HTTP/1.1\r\n" + origin + asks + bearer(sign(m.key, good("mark"))) + "\r\n", "", "mark"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			first, rest, _ := strings.Cut(test.request, "\r\n")
@@ -132,8 +132,8 @@ func TestOnlyARealPreflightPasses(t *testing.T) {
 	}
 }
 
-// Many sites share a gateway, and the address says whose chat is meant. A token for one of them is nothing at another,
-// and the name is found however the address is written.
+// Many sites share a gateway, and the address names the messenger. A token for one messenger is refused by another, and the name is
+// found in every spelling of the address.
 func TestMessengerOfTheAddress(t *testing.T) {
 	secrets := map[string]string{"support": newSecret(), "sales": newSecret()}
 	messengers := ""
@@ -178,8 +178,8 @@ func TestMessengerOfTheAddress(t *testing.T) {
 	}
 }
 
-// Routes nest, and a request can meet the gateway twice. The second meeting is no second chance: what the first found
-// stands, although it has taken the token out. For another messenger there is no right answer, and the operator must know.
+// Routes nest, and a request can reach two messenger_auth handlers. The second one does not verify again: the result of the first is
+// final, although it has removed the token. If the two are for different messengers, no answer is right, and the log has an error.
 func TestRequestThatMeetsTheGatewayTwice(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	other := "messenger sales {\n identity_key identity\n shared_token {file." + write(t, "sales", []byte(newSecret())) + "}\n}\n"
@@ -194,11 +194,11 @@ func TestRequestThatMeetsTheGatewayTwice(t *testing.T) {
 		want                string // the code, or the identity
 	}{
 		{"required twice", mode("support", "required"), mode("support", "required"), token, 200, "mark"},
-		{"required twice, with a bad token", mode("support", "required"), mode("support", "required"), expired, 401, "token_expired"},
+		{"required twice, with an invalid token", mode("support", "required"), mode("support", "required"), expired, 401, "token_expired"},
 		{"optional, then required", mode("support", "optional"), mode("support", "required"), token, 200, "mark"},
 		{"optional, then required, without a token", mode("support", "optional"), mode("support", "required"), "", 401, "token_missing"},
-		{"report, then required, with a bad token", mode("support", "report"), mode("support", "required"), expired, 401, "token_expired"},
-		{"report, then optional, with a bad token", mode("support", "report"), mode("support", "optional"), expired, 401, "token_expired"},
+		{"report, then required, with an invalid token", mode("support", "report"), mode("support", "required"), expired, 401, "token_expired"},
+		{"report, then optional, with an invalid token", mode("support", "report"), mode("support", "optional"), expired, 401, "token_expired"},
 		{"required, then off", mode("support", "required"), mode("support", "off"), token, 200, "mark"},
 		{"off, then required", mode("support", "off"), mode("support", "required"), token, 200, "mark"},
 		{"two places for tokens", "messenger_auth support {\n mode optional\n token_from cookie chat\n}\n", mode("support", "required"), token, 200, "mark"},

@@ -13,8 +13,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
-// buildWithRateLimit builds a gateway that has caddy-ratelimit in it, in a module of its own, so that builds of the plugin do not inherit its
-// requirements.
+// buildWithRateLimit builds a gateway that includes caddy-ratelimit, in a module of its own, so that builds of the plugin do not
+// inherit its requirements.
 func buildWithRateLimit(t *testing.T) string {
 	t.Helper()
 	if !soaking() {
@@ -46,7 +46,7 @@ func buildWithRateLimit(t *testing.T) string {
 		return cmd.CombinedOutput()
 	}
 	if out, err := run("mod", "download", "github.com/mholt/caddy-ratelimit"); err != nil {
-		t.Skipf("not run: caddy-ratelimit cannot be had here: %v\n%s", err, out)
+		t.Skipf("not run: caddy-ratelimit cannot be downloaded here: %v\n%s", err, out)
 	}
 	if out, err := run("build", "-o", "caddy", "."); err != nil {
 		t.Fatalf("building: %v\n%s", err, out)

@@ -25,7 +25,7 @@ func putStored(t *testing.T, folder, key, text string) string {
 	return file
 }
 
-// Somebody who can write to the storage puts 300 MB where a messenger should be. The gateway does not read them, answers
+// An attacker who can write to the storage puts 300 MB where a messenger should be. The gateway does not read them, answers
 // keys_unavailable for that messenger alone, and its log names the value and what to do.
 func TestAHugeValueInTheStorageIsNotRead(t *testing.T) {
 	folder := t.TempDir()
@@ -121,7 +121,7 @@ func TestAStoredValueWithoutAMethodIsShown(t *testing.T) {
 }
 
 // A site owner presses "Fetch now" as often as the mouse allows, on a key server that hangs, and goes away. The key server
-// sees one fetch, and nobody else waits in vain.
+// sees one fetch, and no other request waits in vain.
 func TestFetchNowJoinsTheFetchUnderWay(t *testing.T) {
 	keys := newKeyServer(t, publicJWK(rsaKey(0), "a"))
 	g := startPanel(t, nil, jwksMessenger(keys.url))

@@ -160,7 +160,7 @@ func (w *writer) check(t *testing.T) {
 }
 
 // A node is killed in the middle of random writes, again and again. What it leaves is a store that opens, and in which
-// every acknowledged write holds; one that nobody answered has happened, or has not. MESSENGER_SOAK=1 kills each
+// every acknowledged write holds; a write without an answer has happened, or has not. MESSENGER_SOAK=1 kills each
 // node sixty times.
 func TestAKilledNodeLeavesAStoreThatHoldsWhatItAcknowledged(t *testing.T) {
 	if !alone(t) {
@@ -253,7 +253,7 @@ func TestHalfWrittenFilesAreNoMessengers(t *testing.T) {
 		places[filepath.Dir(file)] = true
 	}
 	if places["messenger"] {
-		t.Error("a value stands where messengers are listed, and half a value would too")
+		t.Error("a value is in the folder of which messengers are listed, where half a value would be listed too")
 	}
 	for place := range places {
 		for _, number := range []string{"1", "2084710769"} {

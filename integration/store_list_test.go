@@ -151,7 +151,7 @@ func (m messengerTemplate) copyTo(t testing.TB, folder string, names []string) {
 	}
 }
 
-// While messengers are created and deleted, whoever goes from page to page sees each of the others once.
+// While messengers are created and deleted, a client that goes from page to page sees each of the other messengers once.
 func TestPagesStayWhereTheyAre(t *testing.T) {
 	template, folder := templateMessenger(t), t.TempDir()
 	var names, want []string

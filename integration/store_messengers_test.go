@@ -108,7 +108,7 @@ func TestNoChatIsClosedByWhatIsDoneToMessengers(t *testing.T) {
 	eventually(t, "the chats have ended in Caddy too", func() bool { return !strings.Contains(stacks(), "switchProtocolCopier") })
 }
 
-// A messenger is made, looked at, changed and deleted while the gateway runs, and is in force at once.
+// A messenger is created, read, changed and deleted while the gateway runs. Each change is active at once.
 func TestTheLifeOfAStoredMessenger(t *testing.T) {
 	up := newUpstream(t)
 	g, o := startLive(t, up)
@@ -166,7 +166,7 @@ func TestTheLifeOfAStoredMessenger(t *testing.T) {
 	o.refused(404, "GET", "messengers/acme", nil)
 	o.refused(404, "DELETE", "messengers/acme", nil)
 
-	// Whoever gets the name later gets nothing else of it.
+	// A later messenger of the same name inherits nothing.
 	o.put("acme", generated)
 	g.expect("503 keys_unavailable", "/m/acme/x", first.signed())
 	if r := o.ring("acme"); len(r.Tokens) != 0 {
@@ -190,7 +190,7 @@ func TestTokensGoWithTheirMethod(t *testing.T) {
 	g.expect("503 keys_unavailable", "/m/acme/x", made.signed())
 }
 
-// Two people change one messenger. Nobody overwrites what they have not seen.
+// Two operators change one messenger. Neither can overwrite a change that they have not seen.
 func TestNobodyOverwritesWhatTheyHaveNotSeen(t *testing.T) {
 	_, o := startLive(t, newUpstream(t))
 	o.refused(412, "PUT", "messengers/acme", generated, "If-Match: *")

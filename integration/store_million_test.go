@@ -111,7 +111,7 @@ func (g *gateway) statusOf(client *http.Client, path, authorization string) int 
 	return resp.StatusCode
 }
 
-// Somebody asks for thousands of messengers with names that they make up. The storage is asked at a bounded rate, memory
+// A client asks for thousands of messengers with made-up names. The storage is asked at a bounded rate, memory
 // stays bounded, contacts of a known messenger notice nothing, and no name becomes a metric label.
 func TestMadeUpNamesCostLittle(t *testing.T) {
 	if !alone(t) {

@@ -100,8 +100,8 @@ func TestMistakesAtTheAdminAPI(t *testing.T) {
 	}
 }
 
-// Every change that somebody makes stands in the audit log, with who made it and on what, and nothing that is refused does.
-func TestEveryChangeStandsInTheAuditLog(t *testing.T) {
+// Every change is in the audit log, with its actor and its messenger. Changes that are refused are not.
+func TestEveryChangeIsInTheAuditLog(t *testing.T) {
 	g, o := startLive(t, newUpstream(t))
 	o.put("acme", generated)
 	o.put("acme", generated)
@@ -134,8 +134,8 @@ func TestEveryChangeStandsInTheAuditLog(t *testing.T) {
 	}
 }
 
-// A stored messenger of a configured name has no effect: what is trusted under that name stands in the configuration.
-func TestTheConfigurationGoesBeforeTheStore(t *testing.T) {
+// A stored messenger with the name of a configured one has no effect: the trust settings of that name are in the configuration.
+func TestTheConfigurationHasPrecedenceOverTheStore(t *testing.T) {
 	g, o := startLive(t, newUpstream(t))
 	o.put("acme", generated)
 	stored := o.generate("acme")

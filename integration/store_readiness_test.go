@@ -37,7 +37,7 @@ func (o *operator) readiness(name string) (r readiness) {
 	return r
 }
 
-// compare checks what a meter says against an independent count by code, "" for good tokens.
+// compare checks what a meter says against an independent count by code, "" for valid tokens.
 func (r readiness) compare(t *testing.T, counted map[string]int) {
 	t.Helper()
 	if len(r.Windows) != 2 || r.Windows[0].Window != "1h" || r.Windows[1].Window != "24h" {

@@ -131,9 +131,8 @@ func clusters() map[string]func(t *testing.T) (a, b *node, r *redisServer) {
 	}
 }
 
-// Two gateways in processes of their own share a storage. What is done on one is in force on the other within the poll
-// interval.
-func TestWhatIsDoneOnOneNodeIsInForceOnTheOther(t *testing.T) {
+// Two gateways in processes of their own share a storage. Changes on one are active on the other within the poll interval.
+func TestChangesOnOneNodeAreActiveOnTheOther(t *testing.T) {
 	if !alone(t) {
 		return
 	}

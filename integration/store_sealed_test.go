@@ -38,8 +38,8 @@ func newSealedStore(t *testing.T, keyFiles ...string) *sealedStore {
 	return s
 }
 
-// tamperings are what somebody does who can write to the storage, and has not the key. plain has what a gateway without a
-// key wrote for an attacker's tokens, and other what one with another key wrote.
+// tamperings are the attacks of an attacker who can write to the storage but does not have the key. plain has what a gateway
+// without a key wrote for the attacker's tokens, and other what a gateway with another key wrote.
 func tamperings(genuine, plain, other map[string][]byte) map[string]func(values map[string][]byte) {
 	each := func(change func(value []byte) []byte) func(map[string][]byte) {
 		return func(values map[string][]byte) {
@@ -99,7 +99,7 @@ func tamperings(genuine, plain, other map[string][]byte) map[string]func(values 
 
 // An attacker writes to the storage. A gateway that starts on it cannot decide about the messengers that were touched, and
 // says so, to genuine tokens as well; one that runs keeps to what it has read. Neither takes what was put there.
-func TestWhoeverWritesToTheStorageGetsNothingAccepted(t *testing.T) {
+func TestAnAttackerWithTheStorageGetsNothingAccepted(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -194,8 +194,8 @@ func TestChangingTheStoreKey(t *testing.T) {
 	all(g, "200")
 }
 
-// One value that somebody damaged hides no other, and keeps no other from being sealed again.
-func TestADamagedValueStandsInNobodysWay(t *testing.T) {
+// A damaged value does not hide other values, and does not keep them from being sealed again.
+func TestADamagedValueDoesNotBlockOthers(t *testing.T) {
 	oldKey, newKey := storeKeyFile(t), storeKeyFile(t)
 	s := newSealedStore(t, oldKey)
 	changed := maps.Clone(s.values)
@@ -221,7 +221,7 @@ func TestADamagedValueStandsInNobodysWay(t *testing.T) {
 	for _, name := range []string{"support", "sales", "bolt"} {
 		g.expect("200", sealedPaths[name], s.tokens[name].signed())
 	}
-	// It can be deleted, but nobody mistakes it for what they have seen.
+	// It can be deleted, but not with If-Match, because its revision cannot be read.
 	o.refused(503, "DELETE", "messengers/acme", nil, `If-Match: "x"`)
 	o.want(200, "DELETE", "messengers/acme", nil)
 	g.expect("404 messenger_unknown", sealedPaths["acme"], s.tokens["acme"].signed())

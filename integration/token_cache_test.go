@@ -58,7 +58,7 @@ func TestRememberedTokenIsRefusedWhenItIsNoLongerGood(t *testing.T) {
 		if err := os.Rename(next, key); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "the changed key is in force", func() bool { return g.get("/", bearer(token)).status == 401 })
+		eventually(t, "the changed key is active", func() bool { return g.get("/", bearer(token)).status == 401 })
 		use(token, "when its key was replaced", "signature_invalid")
 		use(sign(second, good("mark")), "with the new key", "")
 		g.get("/", bearer(token))

@@ -75,7 +75,7 @@ func TestTimesThatAreNoDates(t *testing.T) {
 	})
 }
 
-// A replayed token is a good token at the wrong time (RFC 7519 sections 4.1.4 to 4.1.6). The tolerance for clocks is a
+// A replayed token is a valid token at the wrong time (RFC 7519 sections 4.1.4 to 4.1.6). The tolerance for clocks is a
 // minute and no more.
 func TestReplayOutsideOfItsTime(t *testing.T) {
 	besiege(t, func(t *testing.T, s *siege) {

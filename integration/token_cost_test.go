@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// costlyKey returns a public key of somebody who wants every token to be dear. Nobody signs with it.
+// costlyKey returns the public key of a site owner who wants every verification to be expensive. No token is signed with it.
 func costlyKey(bits, exponent int) *rsa.PublicKey {
 	n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), uint(bits)))
 	if err != nil {
@@ -56,9 +56,9 @@ func TestHeaderOfATokenIsBounded(t *testing.T) {
 	})
 }
 
-// The owner of a stored messenger does not pay for the gateway: what makes tokens dear for everybody is refused where it
-// is stored, by the API, the command and the panel, with the option and the way out.
-func TestStoredMessengersMayNotMakeTokensDear(t *testing.T) {
+// The owner of a stored messenger does not pay for the gateway. Settings that make verification expensive for all are refused when
+// they are stored, by the API, the command and the panel. The error names the option and the fix.
+func TestStoredMessengersMayNotMakeTokensExpensive(t *testing.T) {
 	g := startPanel(t, nil, "")
 	o, u := g.operator(), g.panelOperator()
 	key := func(bits, exponent int) map[string]any {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// segments returns the three parts of the good token.
+// segments returns the three parts of the valid token.
 func (s *siege) segments() (header, payload, signature string) {
 	parts := strings.Split(s.good, ".")
 	return parts[0], parts[1], parts[2]
@@ -55,8 +55,8 @@ func TestOnlyTheCompactFormIsAToken(t *testing.T) {
 	})
 }
 
-// A token in a token: whoever unpacks until there are claims verifies the outer signature and trusts the inner text, or
-// the other way around. A JWE has five segments; decrypting strangers' texts invites oracles, bombs (CVE-2024-28180, zip)
+// A token in a token: a verifier that unpacks until it finds claims verifies the outer signature and trusts the inner text, or
+// the other way around. A JWE has five segments; decrypting the texts of attackers invites oracles, bombs (CVE-2024-28180, zip)
 // and billions of PBES2 rounds (p2c, CVE-2023-50658). We do none of that (RFC 8725 sections 3.3 and 3.6).
 func TestNestedEncryptedAndCompressedTokens(t *testing.T) {
 	besiege(t, func(t *testing.T, s *siege) {
@@ -161,7 +161,7 @@ func trailing(c byte) string {
 	return alphabet[i+1 : i+4] // at least two bits of the last character do not count, and are zero
 }
 
-// withBoth returns a good token that has both characters.
+// withBoth returns a valid token that has both characters.
 func (s *siege) withBoth(a, b string) string {
 	for n := 0; ; n++ {
 		text := sign(s.key, with(good("mark"), claims{"n": n}))

@@ -47,9 +47,9 @@ func TestWhatCannotBeRevokedIsNotLetIn(t *testing.T) {
 		}
 		g.operator().want(200, "DELETE", revocationsPath, `{"jti":`+tt.revoke+`}`)
 		if a := g.get("/", token(tt.jti)); a.status != 200 {
-			t.Errorf("%.40s, taken back: got %d %s", tt.jti, a.status, a.body)
+			t.Errorf("%.40s, with the revocation undone: got %d %s", tt.jti, a.status, a.body)
 		}
-		// The contact's own logout, which the operator takes back by the hash that the list shows.
+		// The contact logs out, and the operator undoes that revocation by the hash that the list shows.
 		if a := g.do("POST", "/logout", token(tt.jti)); a.status != 204 || g.get("/", token(tt.jti)).status != 401 || g.get("/", other).status != 200 {
 			t.Errorf("%.40s: logged out with %d %s", tt.jti, a.status, a.body)
 		}
@@ -88,7 +88,7 @@ func TestRevokedTokenIsNamedByItsHash(t *testing.T) {
 	}
 	g.operator().want(200, "DELETE", revocationsPath, `{"jti_sha256":"`+strings.ToUpper(hash)+`"}`)
 	if a := g.get("/", token("the-jti-of-mark")); a.status != 200 {
-		t.Errorf("taken back by its hash: got %d %s", a.status, a.body)
+		t.Errorf("undone by its hash: got %d %s", a.status, a.body)
 	}
 	g.operator().want(200, "POST", revocationsPath, `{"jti_sha256":"`+hash+`"}`)
 	if a := g.get("/", token("the-jti-of-mark")); a.status != 401 {
@@ -114,7 +114,7 @@ func TestRevokedTokenIsNamedByItsHash(t *testing.T) {
 	}
 }
 
-// Without iat nobody can say how long a token lives, and how long its revocation has to be kept: max_lifetime wants it.
+// Without iat the gateway cannot know the lifetime of a token, and how long to keep its revocation. So max_lifetime requires iat.
 func TestMaxLifetimeNeedsTheTimeOfIssue(t *testing.T) {
 	g, secret := startRevoking(t, nil, "max_lifetime 1h\n clock_skew 10s", "messenger_auth support\nrespond ok")
 	now := time.Now().Unix()

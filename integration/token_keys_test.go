@@ -20,7 +20,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// A siege is a gateway of one method, with what an attacker knows: a good token, which they may have had for themselves.
+// A siege is a gateway of one method, with what an attacker knows: a valid token of their own.
 type siege struct {
 	method
 	alg   string // that of the method
@@ -30,7 +30,7 @@ type siege struct {
 	g     *gateway
 }
 
-// besiege runs attack against a gateway of each method. The good token passes, so that an attack that is refused is
+// besiege runs attack against a gateway of each method. The valid token passes, so that an attack that is refused is
 // refused for what it changes.
 func besiege(t *testing.T, attack func(t *testing.T, s *siege)) {
 	for _, m := range methods(t) {
@@ -118,8 +118,8 @@ func payload(identity any) string {
 	return string(text)
 }
 
-// The public key is public. A gateway that lets the token choose the algorithm takes it for the secret of an HMAC, in
-// whatever form it holds the key, and everybody can sign (McLean 2015; CVE-2015-9235, CVE-2016-10555; RFC 8725 section
+// Everyone knows the public key. A gateway that lets the token choose the algorithm takes that key, in one form or another, for the
+// secret of an HMAC, and an attacker can sign (McLean 2015; CVE-2015-9235, CVE-2016-10555; RFC 8725 section
 // 2.1).
 func TestPublicKeyIsNoSecret(t *testing.T) {
 	besiege(t, func(t *testing.T, s *siege) {
@@ -146,7 +146,7 @@ func TestPublicKeyIsNoSecret(t *testing.T) {
 }
 
 // "none" asks for no signature at all, and filters for that very word have been passed by others like it (CVE-2020-28042,
-// CVE-2022-23540; RFC 8725 section 2.1). With a genuine signature it is no better: the header says what it is, and lies.
+// CVE-2022-23540; RFC 8725 section 2.1). A genuine signature does not help: the header says that it is not one.
 func TestUnsignedTokens(t *testing.T) {
 	besiege(t, func(t *testing.T, s *siege) {
 		_, signature, _ := strings.Cut(strings.TrimPrefix(s.good, strings.SplitN(s.good, ".", 2)[0]+"."), ".")
@@ -254,7 +254,7 @@ func TestTokensBringNoKeys(t *testing.T) {
 	}
 }
 
-// kid is text of the attacker's choice. Where it becomes a file name, "/dev/null" is a key that everybody has; where it
+// kid is text of the attacker's choice. Where it becomes a file name, "/dev/null" is a key that every attacker knows; where it
 // becomes SQL, the attacker's own query gives the key (RFC 8725 section 3.10). Here it is only ever compared.
 func TestKidIsOnlyAName(t *testing.T) {
 	besiege(t, func(t *testing.T, s *siege) {

@@ -95,7 +95,7 @@ func TestTokenIsTakenOutAndNothingElse(t *testing.T) {
 	token := sign(m.key, good("mark"))
 	expired := sign(m.key, with(good("mark"), claims{"exp": 1}))
 	for _, p := range placings {
-		for name, sent := range map[string]string{"a good token": token, "a refused token, for the error route": expired} {
+		for name, sent := range map[string]string{"a valid token": token, "a refused token, for the error route": expired} {
 			t.Run(name+" "+p.name, func(t *testing.T) {
 				request := "GET " + p.target + " HTTP/1.1\r\nHost: " + g.addr + "\r\nConnection: close\r\n" + strings.Join(append(slices.Clone(p.lines), "\r\n"), "\r\n")
 				g.raw(strings.ReplaceAll(request, "TOKEN", sent))
