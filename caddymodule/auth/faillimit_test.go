@@ -158,7 +158,7 @@ func TestClientsWithoutAnAddressAreLimitedAsOne(t *testing.T) {
 	})
 }
 
-// Whoever has many addresses gets many attempts, but not the gateway's memory.
+// An attacker with many addresses gets many attempts, but cannot fill the gateway's memory.
 func TestFailingAddressesAreBounded(t *testing.T) {
 	limit := config.FailLimit{Attempts: 5, Window: caddy.Duration(time.Hour)}
 	for i := range maxFailing + 20_000 {

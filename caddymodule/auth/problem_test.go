@@ -11,8 +11,8 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
-// Whoever meets a code follows the type of the problem into the documentation, and must find it there with the status that came
-// with it; and what that lists must be able to come.
+// A developer who gets a code follows the type of the problem into the documentation, and must find the code there with its status.
+// The documentation lists no codes that do not exist.
 func TestDocsHaveExactlyTheErrorCodes(t *testing.T) {
 	text, err := os.ReadFile("../docs/errors.md")
 	if err != nil {

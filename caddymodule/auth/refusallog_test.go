@@ -28,12 +28,12 @@ func TestRefusalsOfAFloodPayForNoDiagnosis(t *testing.T) {
 		_ = h.ServeHTTP(w, r, caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil }))
 	}
 	for name, token := range map[string]string{
-		"a forged token":         "Bearer " + signBench("another secret", "mark", 0),
-		"text of 8 KiB":          "Bearer " + strings.Repeat("eyJ.", 2<<10),
-		"a token of 8 KiB":       "Bearer " + signBench("another secret", strings.Repeat("x", 5<<10), 0),
-		"an identity of no kind": "Bearer " + signBench(benchSecret, " ", 0),
-		"another scheme":         "JWT " + signBench(benchSecret, "mark", 0),
-		"no token":               "",
+		"a forged token":   "Bearer " + signBench("another secret", "mark", 0),
+		"text of 8 KiB":    "Bearer " + strings.Repeat("eyJ.", 2<<10),
+		"a token of 8 KiB": "Bearer " + signBench("another secret", strings.Repeat("x", 5<<10), 0),
+		"a blank identity": "Bearer " + signBench(benchSecret, " ", 0),
+		"another scheme":   "JWT " + signBench(benchSecret, "mark", 0),
+		"no token":         "",
 	} {
 		h.refusals = zap.NewNop()
 		silent := testing.AllocsPerRun(100, func() { serve(token) })

@@ -55,8 +55,8 @@ func holdPipe(t *testing.T, name, text string) {
 	}
 }
 
-// What a path of a configuration names may be anything. Every read ends, by what is there or by the time limit, and says
-// what is wrong.
+// A path in a configuration may name anything. Every read ends, with the content or at the time limit, and its error says what is
+// wrong.
 func TestEveryReadOfAFileEnds(t *testing.T) {
 	dir := t.TempDir()
 	regular := func(name, text string) string {
@@ -152,8 +152,8 @@ func (h *hanging) read(context.Context, string, bool) (FileText, error) {
 	return FileText{Text: []byte("text")}, nil
 }
 
-// A mount that does not answer holds one goroutine for each file on it, however often and by how many the file is asked for.
-// When it answers again, the next one who asks gets what is there then.
+// A mount that does not answer blocks one goroutine for each file on it, however many callers ask for the file, and however often.
+// When it answers again, the next caller gets the current content.
 func TestAHangingFileHoldsOneGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := &hanging{release: make(chan struct{})}
@@ -187,7 +187,7 @@ func TestAHangingFileHoldsOneGoroutine(t *testing.T) {
 	})
 }
 
-// Each file that hangs holds a thread, and a process with too many of them is ended by the runtime.
+// Each file that hangs blocks a thread, and the runtime ends a process with too many threads.
 func TestHangingFilesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := &hanging{release: make(chan struct{})}
@@ -206,8 +206,8 @@ func TestHangingFilesAreBounded(t *testing.T) {
 	})
 }
 
-// The writer of a pipe may serve one reader: a pipe that a configuration names twice is read once. What is read for one
-// configuration is not taken for the next.
+// The writer of a pipe may serve one reader: a pipe that a configuration names twice is read once. The next configuration
+// reads it again.
 func TestAPipeIsReadOnceForAConfiguration(t *testing.T) {
 	pipe := newPipe(t)
 	for _, text := range []string{"first", "second"} {

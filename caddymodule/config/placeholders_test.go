@@ -30,8 +30,8 @@ func textSettings(t *testing.T) map[string]func(m *Messenger, text string) {
 	return found
 }
 
-// An option that takes a placeholder literally gives every token a 401, and says nothing. One that makes nothing of a missing
-// variable accepts what was meant to be refused, such as any issuer.
+// An option that takes a placeholder literally refuses every token with 401, without saying why. One that resolves a missing variable
+// to "" accepts tokens that it should refuse, such as those of any issuer.
 func TestPlaceholdersInEveryTextOption(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "value")
 	if err := os.WriteFile(file, []byte("from-file\n"), 0o600); err != nil {

@@ -2,8 +2,8 @@ package config
 
 import "testing"
 
-// An operator makes a new setting stricter, and nothing asks: whoever adds a setting says what a change of it makes invalid, or why that
-// is nothing.
+// A change that makes a setting stricter can make tokens invalid without a warning. So each setting states what its change makes
+// invalid, or why it makes nothing invalid.
 func TestEverySettingSaysWhatItsChangeMakesInvalid(t *testing.T) {
 	for _, s := range Settings {
 		if (s.loss == nil) == (s.noLoss == "") {

@@ -15,10 +15,10 @@ import (
 var inWords = regexp.MustCompile(`(^| )[A-Za-z’']{2,}[,;:.!?]? [A-Za-z%“"(]`)
 
 // notForPages are functions whose texts are not for a page: they are for the log, for errors of the configuration, for headers,
-// and to be found in what somebody has typed.
+// and for the search in typed text.
 var notForPages = map[string]bool{"errors.New": true, "fmt.Errorf": true, "Error": true, "Warn": true, "Set": true, "strings.Contains": true}
 
-// A text outside of texts.go, sentences.go and the templates would stay behind when the panel is translated, and nobody would find it.
+// A text outside of texts.go, sentences.go and the templates would stay behind when the panel is translated, and would be hard to find.
 func TestTextsForPeopleAreInOnePlace(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	if err != nil || len(files) < 10 {

@@ -64,7 +64,7 @@ func signWith(t testing.TB, key any, kid string, claims map[string]any) string {
 
 func segment(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
 
-// parseToken returns a token of its own, which is not released.
+// parseToken returns a parsed token that is not released for reuse.
 func parseToken(text string) (*token, *Rejection) {
 	t := new(token)
 	return t, t.parse(text)
@@ -121,7 +121,7 @@ var privateKey = sync.OnceValue(func() *rsa.PrivateKey {
 	return key
 })
 
-// modulus returns an odd number of so many bits, for tests that look at the form of a key and verify nothing.
+// modulus returns an odd number with this many bits, for tests that look at the form of a key and verify nothing.
 func modulus(bits int) *big.Int {
 	n := new(big.Int).Lsh(big.NewInt(1), uint(bits-1))
 	return n.SetBit(n, 0, 1)

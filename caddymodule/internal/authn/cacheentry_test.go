@@ -45,7 +45,7 @@ func TestEntryContainsTheWholeContact(t *testing.T) {
 	}
 }
 
-// Two tokens whose hashes are the same meet in one place of the cache. Each is answered with its own contact, or with none.
+// Two tokens with the same hash share a place in the cache. Each gets its own contact, or none.
 func TestEntryOfAnotherKeyIsNotUsed(t *testing.T) {
 	v, q := sharedTokenVerifier(t, Policy{}), NewClaimSelection([]string{"name"})
 	token := signHS256(`{"identity":"mark","name":"Mark"}`)
@@ -68,8 +68,8 @@ func TestEntryOfAnotherKeyIsNotUsed(t *testing.T) {
 	}
 }
 
-// A verification decodes into memory that the next one reuses. A contact must not point into it: it would become another
-// contact.
+// A verification decodes into memory that the next one reuses. A contact must not point into it, because it would
+// change into another contact.
 func TestContactIsNotInMemoryOfTheNextToken(t *testing.T) {
 	v := sharedTokenVerifier(t, Policy{})
 	names := []string{"text", "escaped", "number", "list", "object", "flag"}

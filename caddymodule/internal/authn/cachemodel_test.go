@@ -102,7 +102,7 @@ func (w *cacheWorld) newVerifiers() {
 	w.verifiers = w.verifiers[max(0, len(w.verifiers)-4):]
 }
 
-// revoke takes back a few of the newest tokens, by their jti, their contact, or their age; or forgets all revocations.
+// revoke revokes a few of the newest tokens, by their jti, their contact, or their age; or forgets all revocations.
 func (w *cacheWorld) revoke() {
 	var list []Revocation
 	for range w.r.IntN(4) {

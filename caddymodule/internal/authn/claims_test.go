@@ -310,8 +310,8 @@ func TestTokenIDIsAStringOrAnInteger(t *testing.T) {
 	}
 }
 
-// A display name that was cut through an emoji keeps nobody out who has nothing to do with it. Where a claim is read, U+FFFD in
-// its place would make different texts one.
+// A display name that was cut through an emoji does not make a token invalid if the name is not read. In a claim that is read,
+// U+FFFD in its place would make different texts equal.
 func TestLoneSurrogateIsRefusedWhereItIsRead(t *testing.T) {
 	v := sharedTokenVerifier(t, Policy{ContactClaims: []string{"phone"}})
 	for _, tt := range []struct {

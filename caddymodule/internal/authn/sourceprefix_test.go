@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Tokens inside one subprotocol. What is one step further is not a token, or not this one.
+// A token inside one subprotocol is found only in its exact form: similar texts are not tokens, or are refused.
 func TestTokenInsideASubprotocol(t *testing.T) {
 	plain := Source{Kind: WebSocketProtocol, Name: "bearer.", Prefix: true}
 	phoenix := Source{Kind: WebSocketProtocol, Name: "base64url.bearer.phx.", Prefix: true, Encoded: true}

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// A check that was added without a name showed as an empty line.
+// A check without a name would show as an empty line.
 func TestEveryCheckHasANameAndASentence(t *testing.T) {
 	var names, sentences []string
 	for step := Step(0); int(step) < stepCount; step++ {

@@ -54,7 +54,7 @@ func (s *issuerServer) discovery() *Discovery {
 	return &Discovery{Issuer: s.issuer(), Metadata: NewClient(s.issuer()+"/.well-known/openid-configuration", false)}
 }
 
-// Whoever can change or imitate the metadata must not choose the keys, nor make the gateway ask other addresses.
+// An attacker who can change or imitate the metadata must not choose the keys, nor make the gateway ask other addresses.
 func TestHostileMetadata(t *testing.T) {
 	s := newIssuer(t)
 	for name, tt := range map[string]struct {

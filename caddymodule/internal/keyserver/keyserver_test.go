@@ -69,7 +69,7 @@ func TestNotModifiedCountsOnlyForKnownContent(t *testing.T) {
 	}
 }
 
-// A redirect to another host or scheme would move the trust in the configured URL to a server that nobody configured.
+// A redirect to another host or scheme would move the trust in the configured URL to a server that is not configured.
 func TestRedirectsStayOnTheServer(t *testing.T) {
 	for target, want := range map[string]error{
 		"/keys": nil, "/again": errRedirects, "http://localhost:PORT/keys": errRedirect, "https://127.0.0.1:PORT/keys": errRedirect, "HTTP://127.0.0.1:PORT/keys": nil,

@@ -58,7 +58,7 @@ func TestWhatMustNotReappearIsRemovedEarlier(t *testing.T) {
 	}
 }
 
-// What replaces facts that nobody can read any more revokes whatever they may have revoked.
+// Facts that cannot be read any more may have revoked any token. So their replacement revokes all of them.
 func TestAReplacementRevokesEverything(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	j := New("support", KindRing)

@@ -10,7 +10,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
-// hostileFacts are facts that whoever may write to an unsealed storage can write, and that no gateway writes.
+// hostileFacts are facts that no gateway writes, but that an attacker with access to an unsealed storage can write.
 var hostileFacts = []string{
 	`[null]`, `[{}]`, `[[]]`, `[{"id":"a","kind":"x","at":"2026-01-01T00:00:00Z"}]`,
 	`[{"id":"a","kind":"token","at":"9999-12-31T23:59:59Z","kid":"k","token":"t","end":"0001-01-01T00:00:00Z","knows":["a","a"]}]`,
@@ -82,8 +82,8 @@ func FuzzHostileFacts(f *testing.F) {
 	})
 }
 
-// haveTheirOwnIDs reports whether no two facts have the same ID. Two different ones with one ID are no gateway's, and nodes that
-// read them in another order may differ.
+// haveTheirOwnIDs reports whether no two facts have the same ID. No gateway writes two different facts with one ID. Nodes that read
+// such facts in different orders may disagree.
 func haveTheirOwnIDs(facts []*Fact) bool {
 	ids := make(map[string]bool)
 	for _, f := range facts {

@@ -94,7 +94,8 @@ func TestASecretIsRevokedAsAWhole(t *testing.T) {
 	}
 }
 
-// A secret fits the algorithm that it was imported for, and one that is too short for another algorithm makes nothing else unusable.
+// A secret fits the algorithm that it was imported for. One that is too short for another algorithm does not make other secrets
+// unusable.
 func TestImportedSecretsUnderAnotherAlgorithm(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	l := newLedger()

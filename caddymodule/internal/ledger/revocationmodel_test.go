@@ -224,13 +224,13 @@ func (w *revocationModel) check() {
 		case accepted && !refused && len(tok.revokedBy) > 0:
 			w.t.Fatalf("after … %q: the token %q of %s, revoked by %v, is valid again", w.steps[max(0, len(w.steps)-30):], tok.jti, tok.contact, tok.revokedBy)
 		case accepted && refused && len(tok.revokedBy) == 0 && len(tok.perhapsMeant) == 0 && !tok.mayBeReplaced:
-			w.t.Fatalf("after … %q: the token %q of %s is refused, and nobody meant it", w.steps[max(0, len(w.steps)-30):], tok.jti, tok.contact)
+			w.t.Fatalf("after … %q: the token %q of %s is refused, and no revocation covers it", w.steps[max(0, len(w.steps)-30):], tok.jti, tok.contact)
 		}
 	}
 }
 
 // Tokens are revoked, contacts log out, revocations are undone, settings change, the gateway starts anew, time goes by.
-// No order of that makes a revoked token valid again, and none revokes a token that nobody meant.
+// No order of these makes a revoked token valid again, and none revokes a token that no revocation covers.
 func TestNoOrderOfRevocationsMakesATokenValidAgain(t *testing.T) {
 	joined := 0
 	for seed := range uint64(testsize.Of(20, 200)) {

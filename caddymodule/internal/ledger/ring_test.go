@@ -27,7 +27,7 @@ func (r testRing) change(now time.Time, change ringChange) (*NewToken, error) {
 	return made, err
 }
 
-// keysOf returns the keys of a ring whose uses nobody counts.
+// keysOf returns the keys of a ring without recording their uses.
 func keysOf(ring []Token) (authn.Keys, error) {
 	r := &Record{Tokens: ring}
 	return r.Keys(sigkey.HS256, func(string) *atomic.Int64 { return new(atomic.Int64) })

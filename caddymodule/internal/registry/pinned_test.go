@@ -164,8 +164,8 @@ func TestChatOfAStoreThatWasGivenBack(t *testing.T) {
 	eventually(t, "the messenger is cleaned up", func() bool { return m.released.Load() })
 }
 
-// A node holds a stored messenger when a configuration comes that has one of the same name. Whose chats end goes by the one
-// that is in force: until the configuration has started, and for good if it never does, that is the stored one.
+// A node has a stored messenger in memory when it loads a configuration with a messenger of the same name. Chats end by the rules of
+// the active one. Until the configuration has started, and if it never starts, the stored one is active.
 func TestStoredAndConfiguredMessengerOfOneName(t *testing.T) {
 	settle := func(_ *testing.T, a *testNode) { a.settle() }
 	changes := map[string]struct {

@@ -173,8 +173,8 @@ func (w *settingsWriters) check(t *testing.T, seed uint64, last time.Duration) {
 	}
 }
 
-// Of operators who change the same settings at once, each after looking, none undoes what another was told to be done, and what
-// somebody was told not to be done is not there.
+// Operators change the same settings at once, each after reading them. No change overwrites another that was acknowledged, and a
+// change that was reported as not made is not in the store.
 //
 // MESSENGER_SEED runs one schedule, and MESSENGER_SEQUENCES another number of them.
 func TestManyWritersOfTheSameSettings(t *testing.T) {

@@ -85,8 +85,8 @@ func TestARemovedValueDoesNotReappear(t *testing.T) {
 	}
 }
 
-// The facts of a messenger that was deleted long ago are removed, and not sealed again. Nobody else may do that: no node has the messenger
-// in memory.
+// The facts of a messenger that was deleted long ago are removed, and not sealed again. Only resealing can do that, because no node has
+// the messenger in memory.
 func TestWhatHasOutlivedItsUseIsRemoved(t *testing.T) {
 	s := newStorage(t)
 	old := newNode(t, oldKey)
@@ -112,7 +112,7 @@ func TestWhatHasOutlivedItsUseIsRemoved(t *testing.T) {
 	}
 }
 
-// Nobody but its writer knows the latest list. It is left alone, unless its writer has been silent for long.
+// Only its writer knows the latest list. So a list is not sealed again, unless its writer has been silent for long.
 func TestTheListOfAnotherNodeIsLeftAlone(t *testing.T) {
 	s := newStorage(t)
 	create(t, newNode(t, oldKey), "acme")

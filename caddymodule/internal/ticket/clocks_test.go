@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// A node's clock is behind the other's by up to an hour. The ticket that was used on the other one is valid here by its time for
-// that much longer, and used all that time, whoever has tidied what.
+// A node's clock is behind the other's by up to an hour. By this clock a ticket that was used on the other node is valid
+// for that much longer. It has to stay used for all of that time, whichever node has removed old markers.
 func TestUsedTicketStaysUsedWhereTheClockIsBehind(t *testing.T) {
 	for _, behind := range []time.Duration{0, time.Minute, 31 * time.Minute, clockDifference} {
 		for passed := time.Duration(0); passed < behind+2*time.Minute; passed += 10 * time.Second {

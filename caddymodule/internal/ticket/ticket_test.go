@@ -170,7 +170,7 @@ func TestSimultaneousUseHasNoTwoWinners(t *testing.T) {
 	}
 }
 
-// A storage that cannot be asked gives no second try: the marker may have been written.
+// If the storage does not answer, the ticket cannot be used again: its marker may have been written.
 func TestTicketIsNotTakenWithoutTheStore(t *testing.T) {
 	s := &shelf{markers: make(map[string]map[string]bool), broken: true}
 	d := newDesk(t, s, "a")

@@ -129,7 +129,7 @@ func TestARemovedFolderHidesNothing(t *testing.T) {
 	}
 }
 
-// The names of a folder are read without what is in them, whoever writes there meanwhile. A folder that cannot be reached is not an
+// The names of a folder are read without its values, also while other nodes write there. A folder that cannot be reached is not an
 // empty one.
 func TestNamesOfAFolder(t *testing.T) {
 	folder := t.TempDir()

@@ -20,8 +20,8 @@ func mustSealer(t testing.TB, keys ...[]byte) *sealer {
 	return s
 }
 
-// Whoever writes to the storage has every bit of a sealed value, and can put it elsewhere. Nothing that differs from what
-// the gateway wrote at that place opens, and nothing of it panics.
+// An attacker with write access to the storage can change every bit of a sealed value, and move it to another key. Only the value that
+// the gateway wrote at a key opens there, and no value makes the gateway panic.
 func FuzzSealedValuesOpenOnlyAsTheyWereWritten(f *testing.F) {
 	f.Add([]byte(`{"revision":"A"}`), "messenger/acme/stored", uint16(0), uint8(0), uint16(0), "messenger/bolt/stored")
 	f.Add([]byte(""), "messenger/_changes/list", uint16(25), uint8(3), uint16(12), "messenger/_changes/list ")

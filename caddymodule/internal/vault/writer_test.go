@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// What a caller is told is in the storage, others are told of it, and the bell was rung.
+// When a write is acknowledged, its facts are in the storage, the list names them, and the bell was rung.
 func TestAppendReturnsWhenOthersCanKnow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
