@@ -14,7 +14,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 )
 
-// show prints what as JSON if --json is given, and otherwise as text says it to people.
+// show prints what as JSON if --json is given, and otherwise the result of text.
 func show[T any](c *client, cmd *cobra.Command, what T, text func(T) string) error {
 	w := cmd.OutOrStdout()
 	if c.asJSON {
@@ -27,7 +27,7 @@ func show[T any](c *client, cmd *cobra.Command, what T, text func(T) string) err
 	return err
 }
 
-// indented returns what as JSON, of which every line but the first begins with prefix.
+// indented returns what as indented JSON. Every line but the first begins with prefix.
 func indented(what any, prefix string) ([]byte, error) {
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)

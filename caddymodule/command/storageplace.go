@@ -16,8 +16,8 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
-// A place is the storage on which a command works without a running gateway. Run as another user than the gateway, a command finds
-// another folder by default, and what it writes is not readable for the gateway.
+// A place is the storage on which a command works without a running gateway. A command that runs as another user than the gateway
+// finds another folder by default, and the gateway cannot read the files that it writes.
 type place struct {
 	folder string // of a file system; "" for another storage
 	name   string
@@ -37,11 +37,11 @@ func placeOf(s certmagic.Storage, config []byte) place {
 			Module string `json:"module"`
 		} `json:"storage"`
 	}
-	_ = json.Unmarshal(config, &parsed) // it was loaded
+	_ = json.Unmarshal(config, &parsed) // Caddy has loaded the same text without an error
 	return place{name: parsed.Storage.Module + ", as the configuration names it"}
 }
 
-// say prints where the command works. It is the first thing to look at if something seems to be missing.
+// say prints where the command works, which an operator should check first if something seems to be missing.
 func (p place) say(w io.Writer) { printable.Printf(w, "storage: %s\n", p.name) }
 
 // root returns the folder of the store.
@@ -66,8 +66,8 @@ func (p place) check(v *vault.Vault) error {
 	return nil
 }
 
-// checkOwner returns an error if another user owns the folder: what this command writes there could not be read by that one. Its
-// owner could be given each file afterwards, but a gateway that reads it before that answers 503.
+// checkOwner returns an error if another user owns the folder, because that user could not read the files that this command writes.
+// Changing the owner of each file afterwards would be too late: a gateway that reads a file before that answers 503.
 func (p place) checkOwner() error {
 	if p.folder == "" {
 		return nil

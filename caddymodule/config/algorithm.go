@@ -10,8 +10,8 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
-// readAlgorithm returns the algorithm with this name, which has to be one of allowed; fallback if there is no name. Errors go on after
-// the option's name.
+// readAlgorithm returns the algorithm with this name, which has to be one of allowed, or fallback if name is "". Errors continue the
+// option's name.
 func readAlgorithm(name string, allowed sigkey.Algorithms, fallback sigkey.Algorithm) (sigkey.Algorithm, error) {
 	if name == "" {
 		return fallback, nil
@@ -61,7 +61,7 @@ func checkSharedAlgorithm(names []string) error {
 	return nil
 }
 
-// Parse makes the key of its text, which is the key itself or what the placeholder names.
+// Parse makes the key from its text: the configured value, or the content that its placeholder names.
 func (k PublicKey) Parse(text []byte) (*sigkey.Key, error) {
 	alg, err := readAlgorithm(k.Alg, sigkey.Asymmetric, sigkey.RS256)
 	if err != nil {
@@ -114,10 +114,10 @@ func (m *Messenger) SigningAlgorithms() (set sigkey.Algorithms) {
 // maxTokenType is the longest name of a media type (RFC 6838 section 4.2).
 const maxTokenType = 127
 
-// otherPurposes are types of tokens that login servers sign with the same keys, and that are not made for a contact to show.
+// otherPurposes are types of tokens that login servers sign with the same keys for other purposes than a contact's login.
 var otherPurposes = []string{"logout+jwt", "dpop+jwt", "secevent+jwt", "token-introspection+jwt", "oauth-authz-req+jwt"}
 
-// checkTokenType returns an error for what cannot be the type of a contact's token. It goes on after the option's name.
+// checkTokenType returns an error for a text that cannot be the type of a contact's token. The error continues the option's name.
 func checkTokenType(values []string) error {
 	const usual = "name one such as at+jwt or JWT"
 	for _, value := range values {

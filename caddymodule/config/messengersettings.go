@@ -63,9 +63,9 @@ func CheckList(values []string) error {
 	return nil
 }
 
-// A warning is about settings that are valid but probably not intended.
+// A warning describes settings that are valid but probably not intended.
 type warning struct {
-	problem string // goes on after "this messenger"
+	problem string // continues "this messenger …"
 	fix     string // in a configuration
 	formFix string // in the control panel
 }

@@ -59,7 +59,7 @@ func (m *Messenger) methods() []string {
 }
 
 // Method returns the messenger's validation method, or "" if there is none, as in a stored value that was not checked yet.
-// Every request asks, so it makes no list.
+// Every request calls it, so it does not allocate a list.
 func (m *Messenger) Method() string {
 	switch {
 	case len(m.PublicKey) > 0:

@@ -16,10 +16,10 @@ const (
 	ModeOff      Mode = "off"
 )
 
-// A Choice is a value of a setting that has only a few.
+// A Choice is one of the few values that a setting can have.
 type Choice struct {
 	Value, Label string
-	Help         string // what it does, to go on after the label
+	Help         string // what it does; continues the label
 }
 
 // Modes are all modes, the default first.
@@ -38,7 +38,7 @@ func (m Mode) Check() error {
 	return errors.New("is none of required, optional, report, off")
 }
 
-// Label returns what people call the mode.
+// Label returns the name of the mode in the control panel.
 func (m Mode) Label() string {
 	for _, c := range Modes {
 		if c.Value == string(m) {

@@ -32,7 +32,7 @@ type Previous struct {
 	SharedToken *SharedToken `json:"shared_token,omitempty"`
 }
 
-// Settings returns the settings of a messenger that has only the method before.
+// Settings returns the settings of a messenger with only the previous method.
 func (p *Previous) Settings() *Messenger {
 	return &Messenger{PublicKey: p.PublicKey, JWKS: p.JWKS, SharedToken: p.SharedToken}
 }
@@ -40,7 +40,7 @@ func (p *Previous) Settings() *Messenger {
 // IsOver reports whether the method has ended. It has no effect then. p may be nil.
 func (p *Previous) IsOver(now time.Time) bool { return p == nil || !now.Before(p.Until) }
 
-// AsPrevious returns the validation method of m as the one that is used until that time beside another.
+// AsPrevious returns the validation method of m as a previous method, which is used together with a new one until that time.
 func (m *Messenger) AsPrevious(until time.Time) *Previous {
 	return &Previous{Until: until.UTC().Truncate(time.Second), PublicKey: m.PublicKey, JWKS: m.JWKS, SharedToken: m.SharedToken}
 }
@@ -71,7 +71,7 @@ func (m *Messenger) trusts() (list []string) {
 	return list
 }
 
-// CheckPrevious returns an error if m cannot have its previous method.
+// CheckPrevious returns an error if the previous method of m is not valid, or cannot be used together with the current one.
 func (m *Messenger) CheckPrevious() error {
 	if err := m.Previous.check(m); err != nil {
 		return fmt.Errorf("previous: %w", err)
@@ -107,7 +107,7 @@ func checkTogether(now, former []PublicKey) error {
 	return nil
 }
 
-// writtenKeys returns the keys that are in the settings themselves. Those that cannot be used are refused elsewhere.
+// writtenKeys returns the keys that are in the settings themselves. Keys that cannot be used are left out; other checks refuse them.
 func writtenKeys(list []PublicKey) (keys []*sigkey.Key) {
 	for _, k := range list {
 		if _, placeholder := ParseReference(k.Key); placeholder {
@@ -120,7 +120,7 @@ func writtenKeys(list []PublicKey) (keys []*sigkey.Key) {
 	return keys
 }
 
-// checkMethod returns an error unless exactly one validation method is set, as it has to be.
+// checkMethod returns an error unless exactly one validation method is set.
 func (m *Messenger) checkMethod() error {
 	switch methods := m.methods(); {
 	case len(methods) > 1:

@@ -52,7 +52,7 @@ func readValue(field any, args []string) (err error) {
 	case **Previous:
 		return errors.New("is a block; give it in a Caddyfile, in JSON, or with --keep-previous")
 	case **JWKS:
-		next := new(JWKS) // not *field, which copies share
+		next := new(JWKS) // **field is not changed, because copies of the messenger share it
 		if *field != nil {
 			*next = **field
 		}
@@ -130,7 +130,7 @@ func readPublicKey(args []string) (PublicKey, error) {
 		*field = rest[1]
 	}
 	if hasPlaceholder(k.Alg) {
-		return k, nil // it is checked when that is resolved
+		return k, nil // the key is checked when the placeholder is resolved
 	}
 	if _, ok := ParseReference(k.Key); ok {
 		_, err := readAlgorithm(k.Alg, sigkey.Asymmetric, sigkey.RS256)
@@ -173,7 +173,7 @@ func checkOrigins(values []string) error {
 // An OptionParser reads the arguments of one option and stores their values.
 type OptionParser func(d *caddyfile.Dispenser) error
 
-// ParseBlock reads the options of a block. An unknown option is an error, and so is a second one that is not in repeatable.
+// ParseBlock reads the options of a block. An unknown option is an error, and so is a repeated one that is not in repeatable.
 func ParseBlock(d *caddyfile.Dispenser, block string, options map[string]OptionParser, repeatable ...string) error {
 	seen := make(map[string]bool)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
@@ -193,7 +193,7 @@ func ParseBlock(d *caddyfile.Dispenser, block string, options map[string]OptionP
 	return nil
 }
 
-// lineOption makes a parser out of what reads the arguments of a line, with errors that go on after the option's name.
+// lineOption makes a parser from a function that reads the arguments of a line. The function's errors continue the option's name.
 func lineOption(read func(args []string) error) OptionParser {
 	return func(d *caddyfile.Dispenser) error {
 		name := d.Val()
@@ -204,8 +204,8 @@ func lineOption(read func(args []string) error) OptionParser {
 	}
 }
 
-// Option parses an option with one value, or with one or more values for a list. Of a duration or number that is a pointer, the
-// absence means a default, and 0 switches off.
+// Option parses an option with one value, or with one or more values for a list. A field that is a pointer to a duration or number
+// is nil for the default; 0 switches the option off.
 func Option[T string | []string | *caddy.Duration | *int | Mode](target *T) OptionParser {
 	return lineOption(func(args []string) error { return readValue(target, args) })
 }

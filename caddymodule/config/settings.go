@@ -28,7 +28,7 @@ type Setting struct {
 	field  func(m *Messenger) any                                   // a pointer to the field, or nil if its block is not there
 	check  func(values []string) error                              // what is wrong with values that are otherwise read by the field's type
 	loss   func(s Setting, old, next *Messenger, all string) string // what a change makes invalid; see Loss
-	noLoss string                                                   // why there is none, if there is none
+	noLoss string                                                   // why the setting has no loss, if loss is nil
 }
 
 func ofJWKS(field func(j *JWKS) any) func(m *Messenger) any {

@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// A place is a block of the Caddyfile with the options that belong into it, for the error about one that is in another block.
+// A place is a block of the Caddyfile with its options, for errors about options in the wrong block.
 type place struct {
-	block   string   // the beginning of what ParseBlock calls it
-	written string   // how people write it
+	block   string   // the beginning of the block's name in ParseBlock
+	written string   // the block as it is written in a Caddyfile
 	options []string // without those of Settings
 }
 
@@ -26,8 +26,8 @@ var places = []place{
 	{"store", "the block of store, in the global option messenger { … }", []string{"key"}},
 }
 
-// calledElsewhere says what to write for a name that other gateways and JWT libraries have for one of our options, or for a part of one
-// that looks like an option of its own. It returns "" for any other name.
+// calledElsewhere says what to write in place of a name that other gateways and JWT libraries use for one of our options, or for a
+// part of an option. It returns "" for any other name.
 func calledElsewhere(name string) string {
 	switch name {
 	case "kid", "key_id", "keyid":
@@ -75,8 +75,8 @@ func (p place) has(name string) bool {
 	return slices.Contains(p.options, name)
 }
 
-// unknownOption says that a block does not have an option, and where it belongs, or which one was probably meant. A text that cannot
-// be the name of an option is not repeated: it may be a secret in the wrong place.
+// unknownOption is the error for an option that a block does not have. It names the block to which the option belongs, or the option
+// that was probably meant. A text that cannot be the name of an option is not repeated, because it may be a misplaced secret.
 func unknownOption(block, name string, options map[string]OptionParser) string {
 	if len(name) > 40 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-") != "" {
 		return "unknown option; one begins with its name, in letters and _"
@@ -100,7 +100,7 @@ func unknownOption(block, name string, options map[string]OptionParser) string {
 	return unknown + "; it takes: " + strings.Join(slices.Sorted(maps.Keys(options)), ", ")
 }
 
-// Nearest returns the name that was probably meant, or "".
+// Nearest returns the known name that was probably meant, or "".
 func Nearest(name string, known []string) string {
 	folded := foldOption(name)
 	best, least := "", 3 // more changes than two make another word

@@ -9,7 +9,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 )
 
-// Enforcement is switched on beside the figures that justify it: what the mode "required" would have refused.
+// Enforcement is switched on next to the numbers that justify it: what the mode "required" would have refused.
 
 // Doubt says what speaks against switching on enforcement, which has to be confirmed then. It is "" if all requests of the last day
 // would have passed.

@@ -178,7 +178,7 @@ func (f *settingsForm) keeps() []overlap {
 	return list
 }
 
-// keepPrevious keeps the method of old in use beside another one of next, if the form says so.
+// keepPrevious keeps the method of old in use together with that of next, if the form says so.
 func (f *settingsForm) keepPrevious(old, next *config.Messenger) {
 	i := slices.IndexFunc(overlaps, func(o overlap) bool { return o.Value == f.Keep })
 	if i >= 0 && !next.SameMethod(old) {
@@ -191,7 +191,7 @@ func normalLines(text string) string {
 	return strings.TrimSpace(strings.ReplaceAll(text, "\r\n", "\n"))
 }
 
-// Slots are the fields for public keys: those that there are, and an empty one.
+// Slots are the fields for public keys: one for each key, and an empty one.
 func (f *settingsForm) Slots() []config.PublicKey {
 	if len(f.Keys) >= config.MaxPublicKeys {
 		return f.Keys

@@ -248,7 +248,7 @@ func (v *visit) messengerName(repl *caddy.Replacer, entry string) (string, bool)
 	return name.String(), true
 }
 
-// originalURL returns the URL before handlers rewrote it, by which routes were chosen.
+// originalURL returns the URL before handlers rewrote it. Caddy has chosen the routes by this URL.
 func (v *visit) originalURL() *url.URL {
 	if r, ok := v.r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && r.URL != nil {
 		return r.URL

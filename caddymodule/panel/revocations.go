@@ -74,7 +74,7 @@ func revisionOf(list []ledger.Revocation, target ledger.Revocation) string {
 	return hex.EncodeToString(sum.Sum(nil)[:16])
 }
 
-// A revokeForm is the form by which tokens are revoked, as it was sent.
+// A revokeForm is the submitted form that revokes tokens.
 type revokeForm struct {
 	What    string // "contact", "token" or "all"; "hash" for a token of which only the hash of its jti is known
 	Contact string

@@ -10,10 +10,10 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 )
 
-// Turns a form that was sent into settings. The result begins as what is stored, and a field changes its setting only if its
-// content differs from what the page showed: what the form does not show, or cannot show exactly, stays as it is.
+// This file turns a submitted form into settings. The result begins as a copy of the stored settings. A field changes its setting
+// only if its content differs from what the page showed, so a setting that the form cannot show exactly stays as it is.
 
-// shownLine is how a value is shown in a field of one line, and comes back from it.
+// shownLine returns a value as a field of one line shows it, and as the browser sends it back.
 func shownLine(value string) string { return strings.TrimSpace(printable.Line(value)) }
 
 func shownLines(values []string) string {
@@ -24,7 +24,7 @@ func shownLines(values []string) string {
 	return strings.Join(list, "\n")
 }
 
-// shownValues is how the values of a setting are shown in its field.
+// shownValues returns the values of a setting as its field shows them.
 func shownValues(s config.Setting, values []string) string {
 	if s.IsText() {
 		return printable.Text(normalLines(strings.Join(values, "\n")))
@@ -72,7 +72,7 @@ func (f *settingsForm) settings(stored *config.Messenger) (*config.Messenger, []
 		r.read(s, m, f.Texts[s.Member()])
 	}
 	if m.Previous != nil && m.Previous.Settings().SameMethod(m) {
-		m.Previous = nil // the form goes back to it
+		m.Previous = nil // the form makes the previous method the current one again
 	}
 	return m, r.wrong
 }
@@ -100,8 +100,8 @@ func (f *settingsForm) method(r *formReader, m *config.Messenger) {
 	}
 }
 
-// mistakes returns what is wrong with settings as a whole, besides what is known about the form already. The checks of the
-// configuration end at the first mistake: what it is about is taken out, and the rest is checked again.
+// mistakes returns what is wrong with settings as a whole, in addition to the known mistakes of the form. The checks of the
+// configuration end at the first mistake. So the setting with that mistake is replaced, and the rest is checked again.
 func mistakes(m *config.Messenger, check func(*config.Messenger) error, known []fieldError) []fieldError {
 	m = m.CopySettings()
 	for _, e := range known {
@@ -122,7 +122,7 @@ func mistakes(m *config.Messenger, check func(*config.Messenger) error, known []
 	return known
 }
 
-// takeOut replaces the setting of a field by one that is right whatever the others are.
+// takeOut replaces the setting of a field by a value that is valid together with any other settings.
 func takeOut(m *config.Messenger, field string) {
 	switch {
 	case field == "identity_key", field == "identity_path":
@@ -139,8 +139,8 @@ func takeOut(m *config.Messenger, field string) {
 	}
 }
 
-// read sets a setting of m to what its field says, a value on each line. A field that is as it was shown changes nothing, and of
-// a list that was changed, values that were shown stay as they are stored.
+// read sets a setting of m to the content of its field, with a value on each line. A field that was not edited changes nothing. In
+// an edited list, values that were not edited stay as they are stored.
 func (r *formReader) read(s config.Setting, m *config.Messenger, sent string) {
 	stored, values := s.Texts(m), valuesOf(s, sent)
 	if len(values) == 0 && s.Required != "" {
@@ -159,19 +159,19 @@ func (r *formReader) read(s config.Setting, m *config.Messenger, sent string) {
 		}
 	}
 	if slices.Equal(values, s.Texts(new(config.Messenger))) {
-		values = nil // it is the default
+		values = nil // the value is the default
 	}
 	if err := s.Replace(m, values); err != nil {
 		r.refuse(s.Member(), cause.Sentence(s.Label+" "+err.Error()))
 	}
 }
 
-// keysOver returns the keys of the form. A key that is stored stays as it is stored, byte for byte.
+// keysOver returns the keys of the form. Keys that are stored already stay as they are, byte for byte.
 func (f *settingsForm) keysOver(stored []config.PublicKey) []config.PublicKey {
 	taken := make([]bool, len(stored))
 	keys := slices.Clone(f.Keys)
 	for i, key := range keys {
-		// Of equal keys, the one with the same key ID.
+		// Of several stored copies of the key, take the one with the same key ID.
 		for _, same := range []func(config.PublicKey) bool{
 			func(s config.PublicKey) bool { return shownKey(s) == key },
 			func(s config.PublicKey) bool { return shownKey(s).Key == key.Key },

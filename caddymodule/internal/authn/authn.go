@@ -63,7 +63,7 @@ type Claim struct {
 
 // A Rejection says that a request carries no verified contact, and why.
 type Rejection struct {
-	// Code is what the client is told.
+	// Code is sent to the client.
 	Code Code
 
 	// Reason is one constant sentence, more precise than the code, for logs and for developers who fix the token. It never

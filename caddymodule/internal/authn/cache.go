@@ -189,7 +189,7 @@ type cacheKey struct {
 
 var cacheSeed = maphash.MakeSeed()
 
-// hashed is how many characters at the end of a token its hash is made of. They belong to its signature, in which no two valid
+// hashed is how many characters at the end of a token are hashed. They belong to its signature, in which no two valid
 // tokens are alike.
 const hashed = 43
 

@@ -41,7 +41,7 @@ const (
 	StoreUnavailable     Code = "store_unavailable"
 )
 
-// A CodeInfo is what clients and operators are told about a code. Its sentences are constant: they say what is wrong and how to fix
+// A CodeInfo has the texts about a code, for clients and for operators. Its sentences are constant: they say what is wrong and how to fix
 // it, and contain nothing that was received or configured.
 type CodeInfo struct {
 	Status int    // of the answer

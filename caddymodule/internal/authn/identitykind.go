@@ -9,7 +9,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
-// whatIdentity says what value is, the JSON of an identity that is neither a string nor an integer. Libraries write IDs in these
+// whatIdentity describes value, the JSON of an identity that is neither a string nor an integer. Libraries write IDs in these
 // forms without being asked; the cause names the usual ones with what to do in the language that made them.
 func whatIdentity(value []byte) cause.Cause {
 	switch value[0] {

@@ -25,7 +25,7 @@ func newInformation(claims []string) *information {
 	return f
 }
 
-// take notes the value of a member of the payload if it is one of the claims, which it reports. One that is null counts as absent,
+// take records the value of a member of the payload if it is one of the claims, and reports whether it is. One that is null counts as absent,
 // as everywhere.
 func (f *information) take(c *claims, name, value []byte) bool {
 	i, wanted := f.index[string(name)]

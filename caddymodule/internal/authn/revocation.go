@@ -20,7 +20,7 @@ type Revocation struct {
 	Before   time.Time // for a contact and for the messenger; a token without an iat counts as issued before it
 }
 
-// Revocations are those of one messenger. They can be replaced at any time, and apply from the next request on, to tokens in the
+// Revocations are the revocations of one messenger. They can be replaced at any time, and apply from the next request on, to tokens in the
 // cache too. A request reads an immutable index behind an atomic pointer and takes no lock.
 type Revocations struct {
 	current atomic.Pointer[revocationIndex] // nil if there are none
@@ -32,10 +32,10 @@ type revocationIndex struct {
 	tokens     map[TokenID]struct{}
 	identities map[string]time.Time
 	everyone   time.Time
-	recent     []Revocation // added since; few, so that adding one does not copy the maps
+	recent     []Revocation // added since the maps were made; few, so that adding one does not copy the maps
 }
 
-// maxRecent is how many revocations are looked through one by one.
+// maxRecent is how many revocations are compared one by one before they are put into the maps.
 const maxRecent = 64
 
 // Set replaces all revocations.
@@ -89,7 +89,7 @@ func (index *revocationIndex) add(list []Revocation) {
 	}
 }
 
-// NewRevocations returns revocations with this list.
+// NewRevocations returns Revocations with this list.
 func NewRevocations(list []Revocation) *Revocations {
 	r := new(Revocations)
 	r.Set(list)
@@ -102,7 +102,7 @@ func (r *Revocations) Covers(identity string, tokenID TokenID, issued time.Time)
 }
 
 // SetUnknown records that the revocations are unknown, because what the store has about the messenger cannot be read. Its keys and
-// settings may be others then, too: nothing is decided about any token until the revocations are set.
+// settings may have changed as well, so no token is decided until the revocations are set.
 func (r *Revocations) SetUnknown() { r.current.Store(&revocationIndex{unknown: true}) }
 
 // Unknown reports whether the revocations are unknown.
@@ -185,8 +185,8 @@ func (id *TokenID) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// tokenID reads jti. A token with one that cannot be named in a revocation is refused: otherwise an operator could revoke it, be
-// told that it is revoked, and it would still be valid.
+// tokenID reads jti. A token whose jti cannot be named in a revocation is refused. Otherwise the token would stay valid although an
+// operator has revoked it, and the gateway has confirmed that.
 func (c *claims) tokenID() (TokenID, *Rejection) {
 	if c.jti == nil {
 		return "", nil

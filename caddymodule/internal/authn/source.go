@@ -28,8 +28,8 @@ type Source struct {
 	// follows. With Prefix it is what the subprotocol with the token begins with.
 	Name string
 
-	// Prefix reports whether the token is in the same subprotocol, behind Name; with Encoded it is in base64url there, as
-	// Kubernetes, Jupyter and Phoenix send theirs. For subprotocols only.
+	// Prefix reports whether the token follows Name in the same subprotocol. With Encoded it is in base64url, as Kubernetes, Jupyter
+	// and Phoenix send it. For subprotocols only.
 	Prefix, Encoded bool
 
 	// Scheme is the authentication scheme before the token, for headers only. Without one the whole value is the token.
@@ -39,9 +39,9 @@ type Source struct {
 // Sources are the parts of a request that may have a token. Text elsewhere in a request is not a token.
 type Sources []Source
 
-// Remove removes the content of all sources from r, in place: other handlers may have kept pointers to the URL, and neither they
-// nor a backend and its logs may see a token. All other bytes stay as they were. original is the URL as it was received, from
-// which error routes start again.
+// Remove removes the content of all sources from r. It changes r in place, because other handlers may have kept pointers to the URL,
+// and neither they nor a backend and its logs may see a token. All other bytes stay as they were. original is the URL as it was
+// received, with which error routes start again.
 func (s Sources) Remove(r *http.Request, original *url.URL) {
 	for i := range s {
 		src := &s[i]
@@ -101,7 +101,7 @@ func (s *Source) removeCookie(r *http.Request) {
 	replaceHeader(r, "Cookie", lines, kept)
 }
 
-// removeReferer cleans the address of the page, which contains the token if the page itself was opened with it.
+// removeReferer cleans the header Referer, the address of the page. It contains the token if the page was opened with one.
 func (s *Source) removeReferer(r *http.Request) {
 	values := r.Header["Referer"]
 	cleaned := slices.Clone(values)
@@ -123,7 +123,7 @@ func removeFrom(list string, separator byte, ours func(part string) bool) string
 	if found == "" {
 		return list
 	}
-	kept := make([]byte, 0, len(list)-len(found)+1) // mostly there is nothing else, and what there is ends with a separator
+	kept := make([]byte, 0, len(list)-len(found)+1) // usually nothing is left; what is left ends with a separator
 	for more := true; more; {
 		var part string
 		if part, list, more = strings.Cut(list, string(rune(separator))); part == "" || !ours(part) {
@@ -144,8 +144,8 @@ func replaceHeader(r *http.Request, name string, before, after []string) {
 	}
 }
 
-// parts are the parts of a list that are not empty. A list is a header or a query of an attacker's choice, possibly with
-// thousands of parts: none of them costs more than its length.
+// parts are the parts of a list that are not empty. An attacker chooses the list, possibly with thousands
+// of parts. So the cost of each part is bounded by its length.
 func parts(list string, separator byte) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		start := 0

@@ -72,7 +72,7 @@ func (t *transition) union(at time.Time) *union {
 	return u
 }
 
-// CheckTransition returns an error if the keys of two methods, as far as they are known, cannot be used beside each other.
+// CheckTransition returns an error if the keys of two methods, as far as they are known, cannot be used together.
 func CheckTransition(now, before Keys) error {
 	active := now.active()
 	former := before.active()

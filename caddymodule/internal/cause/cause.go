@@ -22,7 +22,7 @@ type Cause uint8
 // None is for refusals and errors that the code alone describes.
 const None Cause = 0
 
-// An Info is what people are told about a cause. Text and Fix are clauses without a capital letter at the beginning and a full
+// An Info has the texts about a cause. Text and Fix are clauses without a capital letter at the beginning and a full
 // stop at the end: they follow a colon in an error or in the log, and [Sentence] makes sentences of them.
 type Info struct {
 	Name string // in the log and the documentation

@@ -12,10 +12,11 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 )
 
-// Never a silent loss: a change that takes keys or shared tokens out of use says how many these are, and is made only if the caller
-// confirms this number. In place of that, the caller can have the method that is replaced be used for some time.
+// No change loses keys silently. A change that takes keys or shared tokens out of use is refused with their number, and is made only
+// if the caller confirms this number. Instead, the caller can keep the replaced method in use for some time.
 
-// AnyLoss confirms whatever a change takes out of use, for a caller who has shown it and names the revision that it was true of.
+// AnyLoss confirms a loss of any size. It is for a caller that has shown the loss to the operator, and names the revision for which
+// the loss was computed.
 const AnyLoss = -1
 
 // next returns the settings that a change makes, or why it cannot be made. before is nil if there is no messenger.
@@ -79,7 +80,7 @@ func (c Condition) Confirms(lost config.Loss, otherwise string) error {
 		lost, ThemOrIt(n), n, otherwise))
 }
 
-// ThemOrIt returns the word for so many things.
+// ThemOrIt returns the pronoun for n things.
 func ThemOrIt(n int) string {
 	if n == 1 {
 		return "it"

@@ -39,7 +39,7 @@ func isPlaceholder(text []byte) bool {
 	return len(text) > 1 && text[0] == '{' && (text[1] == '$' || ascii.IsLetterOrDigit(text[1]))
 }
 
-// formOf says what text is, which is neither PEM nor a key in any other form that is read.
+// formOf names the form of text, which is neither PEM nor a key in another form that the gateway reads.
 func formOf(text []byte) cause.Cause {
 	begins := ascii.Lower(string(text[:min(len(text), 32)]))
 	for _, form := range []struct {

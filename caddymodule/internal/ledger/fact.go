@@ -31,7 +31,7 @@ import (
 const (
 	factSettings  = "settings"           // a version of a stored messenger's settings; it names its parent
 	factConfirmed = "settings_confirmed" // its writer has looked again, and has found no other version with that parent
-	factWithdrawn = "settings_withdrawn" // its writer has found another one, and has told its caller so
+	factWithdrawn = "settings_withdrawn" // its writer has found a rival version, and has reported that to its caller
 	factSettled   = "creation_settled"   // its writer has looked after the creation was confirmed: no other creation of the name counts
 	factDropped   = "key_dropped"        // a key or the URL of a key set is not trusted any more
 	factToken     = "token"              // a shared token

@@ -16,7 +16,8 @@ const (
 	// ConfigIncarnation is the incarnation of a configured messenger, which has no beginning and no end.
 	ConfigIncarnation = "config"
 
-	// NameFolder is the folder of the facts about a name, beside those of its incarnations: which of these were deleted.
+	// NameFolder is the folder of the facts about a name. They say which of its incarnations were deleted; each incarnation has a
+	// folder of its own.
 	NameFolder = "name"
 
 	// maxAhead is how far ahead a time may be. Later ones come from a clock that is wrong, and are not followed.

@@ -42,7 +42,7 @@ const (
 	Namespace = "caddy"
 	Subsystem = "messenger_auth"
 
-	// hitSampling means that one of so many cache hits is timed: reading the clock would cost a tenth of a hit.
+	// hitSampling is how many cache hits there are for each one that is timed. Reading the clock costs a tenth of a hit.
 	hitSampling = 16
 )
 

@@ -1,4 +1,4 @@
-// Package nameindex has the names of stored messengers, of which there may be a million, without a piece of memory for each: read
+// Package nameindex has the names of stored messengers, possibly a million, without an allocation for each: read
 // once for all who ask at about the same time.
 //
 // It knows nothing about storages and messengers. Begin reading with [Shared.View].

@@ -32,7 +32,7 @@ type entry[V any] struct {
 	size  int
 }
 
-// New returns a map whose entries have at most this size together, in the unit in which Add is told.
+// New returns a map whose entries have at most this size together, in the unit of the sizes that Add gets.
 func New[K comparable, V any](size int) *Map[K, V] {
 	return &Map[K, V]{limit: max(1, size/shards/2), seed: maphash.MakeSeed()}
 }
@@ -41,7 +41,7 @@ func (m *Map[K, V]) shardOf(part string) *shard[K, V] {
 	return &m.shards[maphash.String(m.seed, part)%shards]
 }
 
-// Get returns the value of key. part is a part of the key by which the shards are chosen.
+// Get returns the value of key. part is a part of the key; it chooses the shard.
 func (m *Map[K, V]) Get(part string, key K) (V, bool) {
 	s := m.shardOf(part)
 	s.mu.Lock()

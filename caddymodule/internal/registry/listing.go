@@ -25,7 +25,7 @@ func (reg *Registry) StoredNames(ctx context.Context) (nameindex.View, error) {
 	return v, apierror.Storage(err)
 }
 
-// A Peeked messenger is what the storage has of a name.
+// A Peeked is what the storage has of a name.
 type Peeked struct {
 	Name    string
 	Journal *ledger.Journal
@@ -33,9 +33,9 @@ type Peeked struct {
 	Err     error          // why it cannot be read
 }
 
-// Peek reads what the storage has of messengers and calls found for each, several at a time. It keeps none of them in memory, evicts none, and
-// fetches no key set: there may be any number. A messenger that is in memory is brought up to date. Peek returns an error if the
-// storage cannot be reached.
+// Peek reads what the storage has of messengers, several at a time, and calls found for each. There may be any number of names, so
+// Peek does not load messengers into memory, evict others or fetch key sets. A messenger that is in memory is brought up to date.
+// Peek returns an error if the storage cannot be reached.
 func (reg *Registry) Peek(ctx context.Context, names []string, kind string, found func(i int, p Peeked)) error {
 	return apierror.Storage(vault.UntilError(ctx, names, func(i int, name string) error {
 		j, err := reg.Store.peek(ctx, name, kind)
@@ -51,8 +51,8 @@ func (reg *Registry) Peek(ctx context.Context, names []string, kind string, foun
 	}))
 }
 
-// peek returns the journal of a name with everything that the storage has now. Unless it is in memory, it is detached: what it says
-// is not made active.
+// peek returns the journal of a name with everything that the storage has now. A journal that is not in memory is read
+// detached: its facts do not become active.
 func (s *Store) peek(ctx context.Context, name, kind string) (*ledger.Journal, error) {
 	if s.holds(name, kind) {
 		return s.fresh(ctx, name, kind)
@@ -70,7 +70,7 @@ func (s *Store) holds(name, kind string) bool {
 	return slices.ContainsFunc(s.held(name), func(j *ledger.Journal) bool { return j.Kind == kind })
 }
 
-// A Summary is what lists are filtered and sorted by.
+// A Summary has the properties by which lists are filtered and sorted.
 type Summary struct {
 	Name, Method string
 	Mode         config.Mode
@@ -79,11 +79,12 @@ type Summary struct {
 	Unreadable   bool
 }
 
-// summarised is for how long a summary is used. One that is changed by this node, or by another whose changes this one follows,
-// is read again.
+// summarised is how long a summary is used. It is read again earlier if this node changes the messenger, or sees that another node
+// has changed it.
 const summarised = time.Minute
 
-// A readSummary is one with the time at which it was read. The cache itself knows no time: it would need a goroutine that ticks.
+// A readSummary is a summary with the time at which it was read. The cache does not check ages itself, because it would need a
+// goroutine with a timer.
 type readSummary struct {
 	Summary
 	at time.Time
@@ -93,7 +94,7 @@ func newSummaries() (*otter.Cache[string, readSummary], error) {
 	return otter.New(&otter.Options[string, readSummary]{MaximumSize: MaxSorted})
 }
 
-// MaxSorted is how many messengers can be filtered and sorted by what they are, and not by their names.
+// MaxSorted is how many messengers can be filtered, or sorted other than by name.
 const MaxSorted = 10_000
 
 // Summaries returns summaries of stored messengers, in the order of names. It reads those that were not read a moment ago.

@@ -25,7 +25,7 @@ type Language struct {
 	syntax   syntax
 }
 
-// Languages are those that there are, in the order in which they are shown.
+// Languages are all languages, in the order in which they are shown.
 func Languages() []*Language { return languages() }
 
 var languages = sync.OnceValue(func() []*Language {

@@ -6,7 +6,7 @@ import (
 )
 
 // A key can get an end while connections are open that were opened with it: the validation method of a messenger was changed, and
-// the method before is used until a stated time. The connections keep their own deadlines beside that one, because the end of a
+// the method before is used until a stated time. The connections keep their own deadlines as well, because the end of a
 // key can be put off.
 
 // A Bound says what becomes of the end of the key of a connection.

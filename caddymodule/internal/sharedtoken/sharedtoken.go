@@ -35,7 +35,7 @@ var randomBytes = [...]int{32, 48, 64}
 // Generate returns a new shared token with 32 random bytes, for HS256.
 func Generate() string { return GenerateFor(randomBytes[0]) }
 
-// GenerateFor returns a new shared token for a hash of so many bytes: 32, 48 or 64.
+// GenerateFor returns a new shared token for a hash of this many bytes: 32, 48 or 64.
 func GenerateFor(hash int) string {
 	random := make([]byte, hash)
 	_, _ = rand.Read(random) // never fails: the program ends instead

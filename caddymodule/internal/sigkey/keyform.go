@@ -41,7 +41,7 @@ func parsePublic(text []byte, kid string, accepted Algorithms) (*Key, error) {
 	return k, nil
 }
 
-// pssOnly returns the algorithms for a key whose owner signs with RSA-PSS alone, with a hash of so many bits or, for 0, with any.
+// pssOnly returns the algorithms for a key whose owner signs with RSA-PSS alone, with a hash of this many bits or, for 0, with any hash.
 func pssOnly(bits int) Algorithms {
 	only := AlgorithmsOf(PS256, PS384, PS512)
 	for _, a := range only.List() {

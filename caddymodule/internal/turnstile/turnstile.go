@@ -1,6 +1,6 @@
 // Package turnstile bounds how many callers do something at a time, and lets clients take turns.
 //
-// It knows neither what is done nor who the clients are. Begin reading with [Turnstile.Enter].
+// It does not know what the clients do and who they are. Begin reading with [Turnstile.Enter].
 package turnstile
 
 import (

@@ -85,8 +85,8 @@ func OutcomeOf(r *http.Request) *Outcome {
 	return o
 }
 
-// Refuse notes that r is refused, and removes what Set has told about its contact: an earlier handler can have verified it, and
-// neither an error route nor a backend there must take it for a request that passed.
+// Refuse records that r is refused, and removes the headers that Set has set: an earlier handler may have verified r, and neither an
+// error route nor a backend there may take r for a verified request.
 func (o *Outcome) Refuse(r *http.Request, rej *authn.Rejection) {
 	if o.Contact != nil {
 		o.Contact, o.Rejection = nil, rej

@@ -13,7 +13,7 @@ const (
 	// StoreTimeout bounds one call of the storage.
 	StoreTimeout = 5 * time.Second
 
-	// namesTimeout bounds the reading of all names, of which there may be a million.
+	// namesTimeout bounds the reading of all names; there may be a million.
 	namesTimeout = time.Minute
 
 	// maxCalls is how many calls of the storage may be in progress, including those that have ignored their context and were

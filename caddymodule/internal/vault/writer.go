@@ -280,7 +280,7 @@ func (w *Writer) try(folder string, q *queue, batch []*request) (Key, error) {
 	return key, err
 }
 
-// confirm returns the error that the caller is told. A machine may have been suspended meanwhile: the monotonic clock may stop then, and
+// confirm returns the error for the caller. A machine may have been suspended meanwhile: the monotonic clock may stop then, and
 // the wall clock goes on.
 func (r *request) confirm(err error) error {
 	if err == nil && (time.Since(r.made) > maxAge || time.Now().Round(0).Sub(r.made.Round(0)) > maxAge) {
