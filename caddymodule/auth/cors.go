@@ -74,7 +74,7 @@ type crossOrigin struct {
 const exposedAlways = "WWW-Authenticate, Retry-After"
 
 // allowedOrigin returns the Origin of r if it is in allowed_origin of m, and "" otherwise. It returns the text of the request,
-// because a browser compares the answer with that, byte for byte.
+// because a browser compares the answer with its own text, byte for byte.
 func allowedOrigin(m *registry.Messenger, r *http.Request) string {
 	sent := r.Header["Origin"]
 	if len(sent) != 1 {
@@ -86,12 +86,13 @@ func allowedOrigin(m *registry.Messenger, r *http.Request) string {
 	return sent[0]
 }
 
-// allow makes an answer readable to the page, unless its author has said who may read it: two such headers are none.
+// allow makes an answer readable to the page, unless the backend has set Access-Control-Allow-Origin: browsers refuse an answer that
+// has this header twice.
 func (c *crossOrigin) allow(header http.Header) {
 	if c == nil || len(header["Access-Control-Allow-Origin"]) > 0 {
 		return
 	}
-	vary(header, "Origin") // whatever the origin: a cache must not give this answer to another page
+	vary(header, "Origin") // for every origin, because a cache must not give this answer to another page
 	if c.origin == "" {
 		return
 	}
@@ -146,12 +147,12 @@ func (h *Handler) serveReadably(w http.ResponseWriter, r *http.Request, d decisi
 	case h.hasErrorRoutes() && h.goesToErrorRoute(r, err):
 		d.outcome.ErrorAnswer = func(w http.ResponseWriter) http.ResponseWriter { return readable(w) }
 	default:
-		page.allow(w.Header()) // of Caddy's own answer, so that a script sees its status
+		page.allow(w.Header()) // for Caddy's own error answer, so that a script sees its status
 	}
 	return err
 }
 
-// answerPreflight allows the page to send the request that it asks for. What it may do is decided when it sends it.
+// answerPreflight allows the page to send the request that it asks for. Whether that request is refused is decided when it arrives.
 func (c *crossOrigin) answerPreflight(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	for _, name := range []string{"Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers"} {

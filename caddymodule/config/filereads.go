@@ -44,8 +44,8 @@ var (
 // A FileText is what was read from a file.
 type FileText struct {
 	Text  []byte // without a line break at the end, as Caddy reads files
-	Whole []byte // all of it, for content that is not text
-	Pipe  bool   // it cannot be read again
+	Whole []byte // the whole content, for files that are not text
+	Pipe  bool   // the file is a pipe, which cannot be read again
 }
 
 // FileReads reads files, at most one read of each file at a time: a file that hangs costs one goroutine, however often it is
@@ -127,7 +127,7 @@ func readFile(ctx context.Context, name string, pipes bool) (FileText, error) {
 	if err := checkFile(info.Mode(), pipes); err != nil {
 		return FileText{}, err
 	}
-	file, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // would wait for the writer of a pipe otherwise
+	file, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // O_NONBLOCK: without it, opening a pipe waits for a writer
 	if err != nil {
 		return FileText{}, err
 	}
@@ -135,7 +135,7 @@ func readFile(ctx context.Context, name string, pipes bool) (FileText, error) {
 	if info, err = file.Stat(); err != nil {
 		return FileText{}, err
 	}
-	if err := checkFile(info.Mode(), pipes); err != nil { // it may have been replaced since
+	if err := checkFile(info.Mode(), pipes); err != nil { // the file may have been replaced since the first check
 		return FileText{}, err
 	}
 	found := FileText{Pipe: info.Mode().Type() == fs.ModeNamedPipe}
@@ -172,8 +172,8 @@ func checkFile(mode fs.FileMode, pipes bool) error {
 	return errors.New("it is a device; name a file")
 }
 
-// whereLooked adds to the error for a file the folder in which a relative name was looked for: a service does not run in the folder
-// of its configuration.
+// whereLooked adds to the error for a relative name the folder in which the file was looked for, because a service does not run in
+// the folder of its configuration.
 func whereLooked(name string, err error) error {
 	if filepath.IsAbs(name) {
 		return err
@@ -216,7 +216,7 @@ func readRegular(ctx context.Context, file *os.File) ([]byte, error) {
 // readPipe reads from a pipe until its writer closes it. Before a writer has opened the pipe, reads report its end.
 func readPipe(ctx context.Context, pipe *os.File) ([]byte, error) {
 	if limit, ok := ctx.Deadline(); ok {
-		// A little earlier than the caller gives up, because the error from here names the cause.
+		// The deadline is a little earlier than the caller's, because the error from here names the cause.
 		limit = limit.Add(-time.Until(limit) / 20)
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, limit)

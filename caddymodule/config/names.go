@@ -75,5 +75,5 @@ func RefCanName(ref, name string) bool {
 		_, ref, _ = strings.Cut(after, "}")
 	}
 	matched, err := regexp.MatchString(pattern.String()+"$", name)
-	return matched || err != nil // if it is too long to be compiled, assume that it can
+	return matched || err != nil // a pattern that is too long to be compiled may match any name
 }

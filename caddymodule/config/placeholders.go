@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Resolved returns m with the placeholders in its texts resolved, for a messenger of the configuration. Keys and secrets are read
-// elsewhere, because their files are read again when they change.
+// Resolved returns m with the placeholders in its texts resolved, for a messenger of the configuration. Other code resolves those of
+// keys and secrets, because their files are read again when they change.
 //
 // It must not be called for a stored messenger: a site owner could read the gateway's environment and files with it.
 func (m *Messenger) Resolved(files LoadedFiles) (*Messenger, error) {
@@ -20,7 +20,7 @@ func (m *Messenger) Resolved(files LoadedFiles) (*Messenger, error) {
 	return resolved, nil
 }
 
-// resolve resolves the texts of one setting of m. It writes to nothing that m shares.
+// resolve resolves the texts of one setting of m. It does not change memory that m shares with copies.
 func (s Setting) resolve(m *Messenger, files LoadedFiles) (err error) {
 	switch field := s.field(m).(type) {
 	case *string:
@@ -64,13 +64,15 @@ func (l LoadedFiles) ResolveList(values []string) ([]string, error) {
 	return resolved, nil
 }
 
-// hasPlaceholder reports whether text may have a placeholder, so that it is checked when that is resolved, and not before.
+// hasPlaceholder reports whether text may have a placeholder. Such a text is checked after the placeholder is resolved, and not
+// before.
 func hasPlaceholder(text string) bool { return strings.Contains(text, "{") }
 
 // checkWritten is CheckSettings for settings whose placeholders are not resolved yet.
 func (m *Messenger) checkWritten() error { return m.withoutPlaceholders().CheckSettings() }
 
-// withoutPlaceholders returns a copy of m in which what cannot be checked before it is resolved has no influence on the check.
+// withoutPlaceholders returns a copy of m for checks before placeholders are resolved. Texts with placeholders are removed from it, or
+// replaced by valid ones.
 func (m *Messenger) withoutPlaceholders() *Messenger {
 	written := m.CopySettings()
 	if hasPlaceholder(m.IdentityKey) {

@@ -16,13 +16,13 @@ import (
 type Setting struct {
 	Name string // of the option; an option of a block has the block's name in front
 	Flag string // describes the flag
-	Kept bool   // flags that replace a stored messenger keep it, unless its own flag is given
+	Kept bool   // create --replace keeps the stored value, unless the flag of the setting is given
 
 	Section  string // of the form; "" for a setting with a place of its own there
 	Label    string
-	Help     string // for site owners; what is in `…` is code
+	Help     string // for site owners; text in `…` is code
 	Default  string // what is shown if the setting is not set
-	Required string // what the form adds to "… is empty." if it must not be
+	Required string // what the form adds to "… is empty." for a setting that must not be empty
 	Unless   string // the member of the setting that can be set in place of one that is required; "" for none
 
 	field  func(m *Messenger) any                                   // a pointer to the field, or nil if its block is not there
@@ -61,10 +61,10 @@ func (s Setting) Member() string {
 	return s.Name[strings.LastIndexByte(s.Name, ' ')+1:]
 }
 
-// Read sets the setting to what the arguments of one line say. Its errors go on after the option's name.
+// Read sets the setting to the arguments of one line. Its errors continue the option's name.
 func (s Setting) Read(m *Messenger, args []string) error {
 	field := s.field(m)
-	if field == nil && s.Name == "jwks discovery" { // it is enough for a key set
+	if field == nil && s.Name == "jwks discovery" { // discovery makes a key set without a URL
 		m.JWKS = new(JWKS)
 		field = s.field(m)
 	}
@@ -73,7 +73,7 @@ func (s Setting) Read(m *Messenger, args []string) error {
 	}
 	if field == &m.RequireClaims || field == &m.ContactClaims {
 		for _, name := range args {
-			if strings.Contains(name, ",") { // in an issuer or an audience it may be meant
+			if strings.Contains(name, ",") { // only in claim names: an issuer or an audience may have a comma
 				return commaError(name)
 			}
 		}
@@ -91,11 +91,11 @@ func (s Setting) CopyFrom(m, former *Messenger) {
 	}
 }
 
-// Replace sets the setting to exactly these values, as Texts returns them, or unsets it if there are none. It writes to nothing
-// that a copy of m shares.
+// Replace sets the setting to exactly these values, as Texts returns them, or unsets it if there are none. It does not change
+// memory that a copy of m shares.
 func (s Setting) Replace(m *Messenger, values []string) error {
 	field := s.field(m)
-	if field != nil && s.Name != "jwks" { // its block stays
+	if field != nil && s.Name != "jwks" { // the other options of its block stay
 		reflect.ValueOf(field).Elem().SetZero()
 	}
 	if len(values) == 0 {
@@ -118,8 +118,8 @@ func (s Setting) Replace(m *Messenger, values []string) error {
 	return s.Read(m, values)
 }
 
-// Texts returns the values of the setting as people write them: all of a list, at most one of any other. It is the inverse of
-// Read for the settings that the form shows.
+// Texts returns the values of the setting as people write them: all values of a list, and at most one value of any other setting. It
+// is the inverse of Read for the settings that the form shows.
 func (s Setting) Texts(m *Messenger) []string {
 	one := func(set bool, text func() string) []string {
 		if !set {
@@ -150,7 +150,7 @@ func (s Setting) Texts(m *Messenger) []string {
 	return nil
 }
 
-// Choices returns the values that the setting can have, or nil if these are not a few.
+// Choices returns the values that the setting can have, or nil if it does not have a fixed list of them.
 func (s Setting) Choices() []Choice {
 	if _, ok := s.kind().(*Mode); ok {
 		return Modes
@@ -186,7 +186,7 @@ func (s Setting) kind() any {
 	return s.field(&Messenger{JWKS: new(JWKS), SharedToken: new(SharedToken)})
 }
 
-// IsList reports whether several lines add up.
+// IsList reports whether the setting has several values, which several lines add up to.
 func (s Setting) IsList() bool {
 	switch s.kind().(type) {
 	case *[]string, *[]PublicKey, *[]RequestHeader:
@@ -195,13 +195,13 @@ func (s Setting) IsList() bool {
 	return false
 }
 
-// HasSecrets reports whether values of the setting are secrets, so that what was typed is not shown again.
+// HasSecrets reports whether values of the setting are secrets, so that the form does not show typed values again.
 func (s Setting) HasSecrets() bool {
 	_, ok := s.kind().(*[]RequestHeader)
 	return ok
 }
 
-// IsText reports whether the one value of the setting has lines.
+// IsText reports whether the setting has one value of several lines.
 func (s Setting) IsText() bool {
 	_, ok := s.kind().(*Roots)
 	return ok

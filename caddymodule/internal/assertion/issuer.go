@@ -23,11 +23,11 @@ type Issuer struct {
 	issuer   string
 	audience any // a text, or a list of several
 	lifetime time.Duration
-	names    []string // of Subject.Texts
+	names    []string // of the claims in Subject.Texts
 	made     *recent.Map[subject, *assertion]
 }
 
-// NewIssuer makes an issuer. names are the claims of which Subject.Texts has the texts.
+// NewIssuer makes an issuer. names are the claims whose texts are in Subject.Texts.
 func NewIssuer(keys *Keys, alg, issuer string, audience []string, lifetime time.Duration, names []string) *Issuer {
 	i := &Issuer{keys: keys, alg: alg, issuer: issuer, audience: audience, lifetime: lifetime, names: names,
 		made: recent.New[subject, *assertion](maxRemembered)}
@@ -41,11 +41,11 @@ func NewIssuer(keys *Keys, alg, issuer string, audience []string, lifetime time.
 type Subject struct {
 	Messenger, Identity string
 	Object              string    // further claims, a JSON object; may be empty
-	Texts               []string  // further claims as texts, those of the issuer's names; "" for one that there is not
+	Texts               []string  // further claims as texts, those of the issuer's names; "" for a claim that the token does not have
 	Expires, Until      time.Time // of the contact's token; see Contact in package authn
 }
 
-// A subject is what two assertions must have in common for one of them to do for both.
+// A subject is the key under which an assertion is remembered: requests with equal subjects share one assertion.
 type subject struct{ messenger, identity, object, texts string }
 
 type assertion struct {
@@ -55,8 +55,8 @@ type assertion struct {
 	shortened bool // it ends with the token
 }
 
-// Assert returns an assertion about s. One serves a contact for half of its lifetime, as long as it ends before the contact's
-// token does; the caller has just checked that the token is valid and not revoked.
+// Assert returns an assertion about s. An assertion is used again for half of its lifetime, and does not outlive the contact's token.
+// The caller has just checked that the token is valid and not revoked.
 func (i *Issuer) Assert(s *Subject, now time.Time) (string, error) {
 	key := subject{s.Messenger, s.Identity, s.Object, joined(s.Texts)}
 	end := endOf(s, now)
@@ -85,7 +85,7 @@ func endOf(s *Subject, now time.Time) int64 {
 	if end.IsZero() {
 		return 0
 	}
-	return max(end.Unix(), now.Unix()) // in its last second an assertion is as good as expired
+	return max(end.Unix(), now.Unix()) // an assertion in the last second of a token expires at once
 }
 
 func (i *Issuer) sign(s *Subject, now time.Time, end int64) (*assertion, error) {
@@ -113,8 +113,8 @@ func (i *Issuer) sign(s *Subject, now time.Time, end int64) (*assertion, error) 
 	return a, err
 }
 
-// claims returns the further claims as one object. They have a member of their own, so that none of them can be taken for one of
-// the gateway's: owners of messengers choose their names.
+// claims returns the further claims as one object. They are in a member of their own, because the owners of messengers choose their
+// names, and could choose the name of one of the gateway's claims.
 func (i *Issuer) claims(s *Subject) json.RawMessage {
 	object := strings.TrimSuffix(s.Object, "}")
 	taken := make(map[string]json.RawMessage)
@@ -123,7 +123,7 @@ func (i *Issuer) claims(s *Subject) json.RawMessage {
 		if _, found := taken[i.names[n]]; text == "" || found {
 			continue
 		}
-		name, _ := json.Marshal(i.names[n]) // texts always have a form
+		name, _ := json.Marshal(i.names[n]) // cannot fail for a string
 		value, _ := json.Marshal(text)
 		separator := ","
 		if object == "" {
@@ -137,7 +137,7 @@ func (i *Issuer) claims(s *Subject) json.RawMessage {
 	return json.RawMessage(object + "}")
 }
 
-// joined returns one text that no other list of texts has.
+// joined returns one text for a list of texts. Different lists have different texts.
 func joined(texts []string) string {
 	if len(texts) == 0 {
 		return ""

@@ -26,7 +26,7 @@ const (
 	RS256 = "RS256"
 )
 
-// Algorithms are all of them; the first is the default.
+// Algorithms are all algorithms that a gateway can sign with; the first is the default.
 var Algorithms = []string{EdDSA, ES256, RS256}
 
 const rsaBits = 2048

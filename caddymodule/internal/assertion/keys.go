@@ -46,7 +46,7 @@ const (
 	// grace is how long a key goes on signing if there is no other, because the storage cannot be written.
 	grace = farewell / 2
 
-	// ahead is by how much the time of a key may be ahead of this node's clock for it to be followed.
+	// ahead is how far the time of a key may be ahead of this node's clock. A key that is further ahead does not sign.
 	ahead = time.Hour
 )
 
@@ -73,7 +73,8 @@ func NewKeys(v *vault.Vault, w Writer, now func() time.Time) *Keys {
 	return &Keys{vault: v, writer: w, now: now, read: make(map[string]time.Time)}
 }
 
-// CheckStore returns the reason for which there cannot be keys: they would be written unencrypted to a storage that others may read.
+// CheckStore returns an error if the store must not have keys: without a store key they would be written unencrypted to a storage that
+// others may read.
 func (k *Keys) CheckStore() error {
 	if err := k.vault.CheckWritable(); errors.Is(err, vault.ErrNotSealed) {
 		return err
@@ -101,7 +102,7 @@ func (k *Keys) Refresh(ctx context.Context, algs ...string) error {
 	return err
 }
 
-// isProvided reports whether the next day has a key that signs.
+// isProvided reports whether a key exists that may still sign in a day. Otherwise the next key has to be made now.
 func (k *Keys) isProvided(alg string) bool {
 	now := k.now()
 	return slices.ContainsFunc(k.list(), func(key *Key) bool {
@@ -120,13 +121,13 @@ func (k *Keys) make(ctx context.Context, alg string) error {
 	}
 	written, err := k.writer.Append(ctx, Folder, true, []json.RawMessage{text})
 	if err != nil {
-		return err // if it was written nevertheless, the next listing has it
+		return err // if the key was written in spite of the error, the next listing has it
 	}
 	k.add(written.String(), key)
 	return k.load(ctx) // another node may have made one at the same moment
 }
 
-// load reads the batches of the storage that are not known. One that cannot be read is tried again the next time.
+// load reads the batches of the storage that were not read yet. If one cannot be read, the next load tries it again.
 func (k *Keys) load(ctx context.Context) error {
 	names, err := k.vault.List(ctx, path.Join(vault.StoreRoot, Folder, "facts"), false)
 	if err != nil {
@@ -178,7 +179,7 @@ func (k *Keys) decode(name string, text []byte) error {
 	return nil
 }
 
-// add adds the keys of a batch. They are sorted by what all nodes know of them, so that all find the same oldest one.
+// add adds the keys of a batch. They are sorted by properties that all nodes see alike, so that all nodes find the same oldest key.
 func (k *Keys) add(name string, keys ...*Key) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -209,8 +210,9 @@ func (k *Keys) remove(ctx context.Context, name string) error {
 }
 
 // isReplaced reports whether no node needs a key that was made at that time: it is not published any more by this node's clock, and
-// two keys that were made weeks apart are newer. A clock that is wrong says the first, and the node makes a newer key as well, but
-// only one: without the second it would remove the key with which all others sign.
+// two keys that were made weeks apart are newer. On a node with a wrong clock the first
+// may hold, and the node makes one newer key as well. The second condition keeps it from removing the key with which all other nodes
+// sign.
 func (k *Keys) isReplaced(made time.Time) bool {
 	if !k.now().After(made.Add(signing + farewell + kept)) {
 		return false

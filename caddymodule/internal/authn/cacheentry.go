@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// An entry is one run of bytes, so that the garbage collector has no pointers to follow: the name of the entry, the index of the
-// contact's key in the key set, the version of that set, four times, the lengths of the identity, the token ID, the information and the claims, and
-// then these themselves. appendTo and recall have to agree on this order.
+// An entry is one run of bytes, so that the garbage collector does not follow pointers. It has, in this order: the name of the entry;
+// the index of the contact's key in the key set; the version of that set; four times; the lengths of the identity, the token ID, the
+// information and the claims; and their texts. appendTo and recall have to agree on this order.
 
-// appendTo appends the entry of c to entry. It returns nil if the keys have changed since c was verified: the index of the key
-// would then be that of another set.
+// appendTo appends the entry of c to entry. It returns nil if the keys have changed since c was verified: the index would then point
+// into another set.
 func (c *Contact) appendTo(entry []byte, key *cacheKey, v *Verifier) []byte {
 	set, version := v.keys.current(time.Now())
 	if set == nil || version != c.version {
@@ -50,9 +50,9 @@ func (c *Contact) appendTo(entry []byte, key *cacheKey, v *Verifier) []byte {
 }
 
 // recall returns the contact of an entry, or nil if it is not the entry of key, or if v would not accept its token at this
-// instant. The token's form, signature and claims have not changed since. What can have changed is checked: the clock has passed
-// the end of the token or of its key, or was set back before their beginning; or the key set was replaced, or is too old to be
-// trusted. The caller checks the revocations.
+// instant. The token's form, signature and claims have not changed since. recall checks what may have changed: the clock may have
+// passed the end of the token or of its key, or may be set back before their beginning; the key set may be replaced, or too old to
+// be trusted. The caller checks the revocations.
 func recall(entry []byte, key *cacheKey, now time.Time, v *Verifier, q *ClaimSelection) *Contact {
 	if name := key.name(); !bytes.HasPrefix(entry, name[:]) {
 		return nil
@@ -93,7 +93,7 @@ func (c *Contact) inTime(now time.Time) bool {
 	return !now.Before(c.since) && (c.Until.IsZero() || now.Before(c.Until))
 }
 
-// An entryReader is the rest of an entry.
+// An entryReader is the part of an entry that is not read yet.
 type entryReader []byte
 
 func (r *entryReader) uvarint() uint64 {

@@ -12,8 +12,8 @@ import (
 // An Explanation is a verification step by step, for people who have to fix a token. It comes from the verifier itself, and not
 // from a second implementation that could decide differently.
 type Explanation struct {
-	Checks    []Check    // those that were made, in order; the last one failed if Rejection is not nil
-	Skipped   []Step     // those that were not reached
+	Checks    []Check    // the checks that were made, in order; the last one failed if Rejection is not nil
+	Skipped   []Step     // the checks that were not reached
 	Contact   *Contact   // nil if the token was refused
 	Rejection *Rejection // nil if the token was accepted
 }
@@ -30,13 +30,13 @@ func (v *Verifier) Explain(ctx context.Context, text string, want []string) *Exp
 	return e
 }
 
-// Policy returns what the verifier wants of claims.
+// Policy returns what the verifier requires of claims.
 func (v *Verifier) Policy() Policy { return v.policy }
 
-// Algorithms returns the algorithms of which every token must have one in its header.
+// Algorithms returns the accepted algorithms. Every token must have one of them in its header.
 func (v *Verifier) Algorithms() sigkey.Algorithms { return v.keys.algorithms() }
 
-// Issuers returns the values of iss that v accepts, and the option that says so; none if it accepts any.
+// Issuers returns the values of iss that v accepts, and the option that sets them. The list is empty if v accepts any value.
 func (v *Verifier) Issuers() (issuers []string, option string) {
 	keys := v.keys
 	if t, changing := keys.(*transition); changing {
@@ -74,7 +74,7 @@ func (v *Verifier) Signed(text string) bool {
 	return rej == nil && t.signer(keys) != nil
 }
 
-// Confused looks for a reading of a secret of v that made the signature of text; see [sigkey.Key.Confusion].
+// Confused looks for a wrong encoding of a secret of v with which text was signed; see [sigkey.Key.Confusion].
 func (v *Verifier) Confused(text string) (c cause.Cause, encoding string) {
 	t := new(token)
 	if t.parse(text) != nil {
@@ -88,7 +88,7 @@ func (v *Verifier) Confused(text string) (c cause.Cause, encoding string) {
 	return cause.None, ""
 }
 
-// Reveals reports whether value has a piece of a secret of v in it.
+// Reveals reports whether value contains a part of a secret of v.
 func (v *Verifier) Reveals(value string) bool {
 	return slices.ContainsFunc(v.keys.active(), func(k *sigkey.Key) bool { return k.Reveals(value) })
 }

@@ -23,7 +23,7 @@ const (
 	MaxRefreshInterval = time.Hour
 )
 
-// DefaultAlgorithms are those of public keys for which nothing else is configured.
+// DefaultAlgorithms are the algorithms of public keys unless others are configured.
 var DefaultAlgorithms = sigkey.AlgorithmsOf(sigkey.RS256)
 
 // JWKSSettings say where a key set is and how it is kept. Two messengers with equal settings can share one [JWKS].
@@ -34,17 +34,17 @@ type JWKSSettings struct {
 	StaleIfError    time.Duration // how long a set is used after its last fetch while newer fetches fail
 	Timeout         time.Duration // for one whole fetch
 
-	// Access and Scope differ where the server is asked in different ways, with other certificates or headers. They are empty for
-	// the usual one. Scope has no secret in it, and may be a part of a name; see config.KeyServerAccess.
+	// Access and Scope distinguish requests to one URL with different certificates or headers. They are empty without such settings.
+	// Scope does not contain a secret, and may be a part of a name; see config.KeyServerAccess.
 	Access, Scope string
 
-	Algorithms sigkey.Algorithms // for which keys are taken; 0 for DefaultAlgorithms
+	Algorithms sigkey.Algorithms // keys for other algorithms are not used; 0 for DefaultAlgorithms
 
-	// Public is for URLs that the operator of the gateway did not write. It keeps fetches from addresses that are not public
-	// and from ports other than 443, and shows of a failure only a reason from a closed list.
+	// Public is for URLs that the operator of the gateway did not write. Fetches then go only to public addresses and to
+	// port 443, and callers see only a reason from a closed list if a fetch fails.
 	Public bool
 
-	// SmallKeys is for the same URLs. It leaves out keys that cost more than usual ones; see [sigkey.Key.CheckSmall].
+	// SmallKeys is for the same URLs. Keys whose verification costs more than usual are then not used; see [sigkey.Key.CheckSmall].
 	SmallKeys bool
 }
 
@@ -114,14 +114,14 @@ func NewJWKS(settings JWKSSettings, report func(FetchReport)) *JWKS {
 	return j
 }
 
-// RestrictHosts says which hosts that an issuer's metadata name must have a public address. It is called before the first fetch.
+// RestrictHosts sets which of the hosts in an issuer's metadata must have a public address. It is called before the first fetch.
 func (j *JWKS) RestrictHosts(public func(hostname, host string) bool) {
 	if j.found != nil {
 		j.found.Public = public
 	}
 }
 
-// Use says what the key server wants to see. It is called before the first fetch.
+// Use sets the certificates and headers for requests to the key server. It is called before the first fetch.
 func (j *JWKS) Use(access keyserver.AccessFunc) { j.client.Access = access }
 
 // Start begins to keep the set up to date. Calls after the first do nothing.
@@ -136,7 +136,7 @@ func (j *JWKS) Close() {
 	j.client.Close()
 }
 
-// run fetches whenever next has come, until Close.
+// run fetches at the time next, again and again, until Close.
 func (j *JWKS) run() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -179,7 +179,7 @@ func (j *JWKS) Restore(raw []byte, fetched time.Time) error {
 	return nil
 }
 
-// lifetime returns how long a set is fresh whose server has stated this lifetime, or -1 for none.
+// lifetime returns how long a set is fresh if the server has stated this lifetime, or -1 if it has not stated one.
 func (j *JWKS) lifetime(stated time.Duration) time.Duration {
 	if stated < 0 {
 		stated = j.settings.RefreshInterval
@@ -227,7 +227,7 @@ func (j *JWKS) current(now time.Time) (*KeySet, uint64) {
 	return nil, 0
 }
 
-// A JWKSStatus tells operators what a JWKS knows.
+// A JWKSStatus is the state of a JWKS, for operators.
 type JWKSStatus struct {
 	URL        string
 	Fetched    time.Time // of the current set; zero if there is none
@@ -251,7 +251,7 @@ func (j *JWKS) Status() JWKSStatus {
 	return status
 }
 
-// shown returns what callers may see of the error of a fetch.
+// shown returns the error of a fetch in the form that callers may see.
 func (j *JWKS) shown(err error) error {
 	if j.settings.Public || j.settings.SmallKeys && j.settings.Issuer != "" { // an issuer's metadata may name any host
 		return keyserver.Reason(err)

@@ -21,8 +21,8 @@ const (
 // Keys are what one messenger trusts: a [KeySet] from the configuration or the store, a [JWKS] from a URL, or an empty ring. The
 // set of implementations is closed, because each of them decides which signatures are accepted.
 type Keys interface {
-	// algorithms are those of which every token must have one in its header. It does not depend on which keys there are now, but it
-	// does on whether a method before is over.
+	// algorithms returns the accepted algorithms. It does not depend on the current keys, but on whether the previous method is still
+	// used.
 	algorithms() sigkey.Algorithms
 
 	// candidates returns the keys that may have signed a token with this header, and the version of their set. It never waits. It
@@ -33,8 +33,8 @@ type Keys interface {
 	// token still verifies it while the version is the same, until the key expires.
 	current(now time.Time) (set *KeySet, version uint64)
 
-	// renew is called for a token with this header that no key of that version verifies. It says whether there is a newer version
-	// to try, and may wait for one.
+	// renew is called for a token with this header that no key of that version verifies. It reports whether the caller should try a
+	// newer version, and may wait for one.
 	renew(ctx context.Context, h header, version uint64) renewal
 
 	// active returns all keys that verify tokens right now.
@@ -48,25 +48,25 @@ const (
 	notRenewed    renewal = iota // the keys are up to date: the token stays refused
 	renewed                      // there are newer keys to try
 	renewalFailed                // it is unknown whether there are newer keys
-	undecidable                  // the keys of one of two methods are not known: nothing can be said about the token
+	undecidable                  // the keys of one of two methods are not known, so the token cannot be decided
 )
 
 // A KeySet is a fixed set of keys, each with its algorithm.
 type KeySet struct {
 	keys        []*sigkey.Key
 	byAlgorithm map[sigkey.Algorithm]*keySelection
-	expires     bool // whether some key does
+	expires     bool // whether any key expires
 }
 
-// A keySelection are the keys of one algorithm.
+// A keySelection has the keys of one algorithm.
 type keySelection struct {
 	keys  []*sigkey.Key
 	byKID map[string][]*sigkey.Key // for each kid of a key: the keys with it, then those without a kid
 	noKID []*sigkey.Key
 }
 
-// ErrTwoAlgorithms is the error for a key that is to verify with two algorithms. A signature that was made for the one could be of use
-// to those who attack the other.
+// ErrTwoAlgorithms is the error for a key that should verify with two algorithms. Signatures for one algorithm could help an attacker
+// against the other.
 var ErrTwoAlgorithms = errors.New("one key is given with two algorithms; make a key of its own for each (RFC 8725 section 3.1)")
 
 // NewKeySet returns the set of the given keys, which must all be of one method and have kids that differ.
@@ -93,7 +93,7 @@ func NewKeySet(keys ...*sigkey.Key) (*KeySet, error) {
 	return newKeySet(keys), nil
 }
 
-// newKeySet returns the set of keys that were checked.
+// newKeySet returns the set of the given keys, which the caller has checked.
 func newKeySet(keys []*sigkey.Key) *KeySet {
 	s := &KeySet{keys: keys, byAlgorithm: make(map[sigkey.Algorithm]*keySelection)}
 	for _, k := range keys {
@@ -214,11 +214,11 @@ func Shared(a, b Keys) bool {
 	return false
 }
 
-// MaxRing is how many shared tokens a ring can have. Fewer can be made, but several nodes may make some at the same instant.
+// MaxRing is how many shared tokens a ring can have. A node allows fewer, but several nodes may make tokens at the same instant.
 const MaxRing = 32
 
-// NewRing returns the set of the given shared tokens of one algorithm, at most MaxRing. A ring may be empty, since a messenger exists before its
-// first shared token was generated. Every token is then refused with [KeysUnavailable].
+// NewRing returns the set of the given shared tokens of one algorithm, at most MaxRing. A ring may be empty, because a messenger
+// exists before its first shared token is generated. Every token is then refused with [KeysUnavailable].
 func NewRing(alg sigkey.Algorithm, tokens ...*sigkey.Key) (Keys, error) {
 	if len(tokens) == 0 {
 		return emptyRing{alg}, nil

@@ -5,13 +5,13 @@ import (
 	"strings"
 )
 
-// A query is of an attacker's choice, up to 16 KiB with thousands of parts. So the search copies no part, and none costs more than
-// its length.
+// An attacker chooses the query, up to 16 KiB with thousands of parts. So the search does not copy parts, and the cost of each part is
+// bounded by its length.
 
 // isParameter reports whether pair is the query parameter that carries tokens.
 func (s *Source) isParameter(pair string) bool {
 	if len(pair) < len(s.Name) {
-		return false // as are most parts of a query that an attacker made long
+		return false // the quick way for most parts of a long query
 	}
 	name, _, _ := strings.Cut(pair, "=")
 	return name == s.Name || unescapesTo(name, s.Name)
@@ -29,7 +29,7 @@ func (s *Source) parameter(pair string) (string, bool) {
 	if decoded, err := url.QueryUnescape(value); err == nil {
 		return decoded, true
 	}
-	return value, true // no token looks like this, and the verifier says so
+	return value, true // it is not a token, and the verifier refuses it
 }
 
 // findParameter looks for a query parameter. A second parameter that some backends take for the same name makes the request
@@ -87,7 +87,7 @@ func (s *Source) resembles(pair string) bool {
 	return false
 }
 
-// manglesTo reports whether name, unescaped, is want as PHP reads it, up to a list's "[" or a NUL.
+// manglesTo reports whether PHP reads name, unescaped, as want. PHP ends a name at the "[" of a list, or at a NUL.
 func manglesTo(name, want string) bool {
 	matched, begun := 0, false
 	for at := 0; at < len(name); {
@@ -118,7 +118,8 @@ func mangle(c byte) byte {
 	return c
 }
 
-// unescapesTo reports whether name is text once it is unescaped as a part of a query. What url.QueryUnescape refuses is not.
+// unescapesTo reports whether name, unescaped as a part of a query, equals text. It is false for a name that url.QueryUnescape
+// refuses.
 func unescapesTo(name, text string) bool {
 	at := 0
 	for i := range len(text) {
@@ -134,7 +135,8 @@ func unescapesTo(name, text string) bool {
 	return at == len(name)
 }
 
-// unescapeAt returns the unescaped byte at a place of a query, and the next place; false for what url.QueryUnescape refuses.
+// unescapeAt returns the unescaped byte at an index of a query, and the next index. It returns false for an escape that
+// url.QueryUnescape refuses.
 func unescapeAt(query string, at int) (c byte, next int, ok bool) {
 	switch c = query[at]; c {
 	case '+':

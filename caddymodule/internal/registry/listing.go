@@ -79,9 +79,9 @@ type Summary struct {
 	Unreadable   bool
 }
 
-// summarised is how long a summary is used. It is read again earlier if this node changes the messenger, or sees that another node
+// summaryAge is how long a summary is used. It is read again earlier if this node changes the messenger, or sees that another node
 // has changed it.
-const summarised = time.Minute
+const summaryAge = time.Minute
 
 // A readSummary is a summary with the time at which it was read. The cache does not check ages itself, because it would need a
 // goroutine with a timer.
@@ -105,7 +105,7 @@ func (reg *Registry) Summaries(ctx context.Context, names []string) ([]Summary, 
 	var at []int
 	before := make(map[string]uint64)
 	for i, name := range names {
-		if known, ok := s.summaries.GetIfPresent(name); ok && time.Since(known.at) < summarised {
+		if known, ok := s.summaries.GetIfPresent(name); ok && time.Since(known.at) < summaryAge {
 			list[i] = known.Summary
 			continue
 		}
