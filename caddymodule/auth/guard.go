@@ -21,7 +21,7 @@ import (
 // guard calls next, and closes the connection when the contact's token or key expires or is revoked. It applies to
 // WebSockets, event streams and the types of stream_types only, because a download that is cut off must not look complete. A
 // WebSocket is recognised by its request. A stream is recognised by its response only, whatever the request accepts, because a
-// client that wants to stay connected could send any Accept.
+// client could choose its Accept header to stay connected.
 //
 // If only the response can tell, guarding costs one small writer, which also makes the response private. Over HTTP/2 and
 // HTTP/3 the writer comes with a copy of the request that has a context of its own: cancelling that context is the only way
@@ -46,11 +46,11 @@ func (h *Handler) guard(m *registry.Messenger, w http.ResponseWriter, r *http.Re
 	g.ResponseWriter, g.handler, g.messenger, g.outcome, g.handshake = w, h, m, o, handshake
 	switch {
 	case handshake:
-		// In place, because a copy of the request would cost more memory than all the rest while the connection is open.
+		// r is changed in place, because a copy would cost more memory than the rest of the guard while the connection is open.
 		whole := r.Context()
 		ctx, cancel := context.WithCancel(whole)
 		*r = *r.WithContext(ctx)
-		defer func() { *r = *r.WithContext(whole) }() // for error routes
+		defer func() { *r = *r.WithContext(whole) }() // error routes run afterwards, and need a context that is not cancelled
 		g.cancel = cancel
 		g.track()
 		if r.Method == http.MethodConnect {
@@ -114,7 +114,7 @@ func (g *guardedWriter) track() {
 	g.outcome.Session = g.session
 }
 
-// subject returns what revocations and key changes are compared with.
+// subject returns the properties of the connection that revocations and key changes are compared with.
 func (g *guardedWriter) subject() session.Subject {
 	c := g.outcome.Contact
 	return session.Subject{Messenger: g.messenger.Name, Identity: c.Identity, TokenID: string(c.TokenID), Key: c.SignedBy.ID(),
@@ -188,7 +188,7 @@ func (g *guardedWriter) WriteHeader(status int) {
 	g.begin(status)
 	if g.cancel == nil && g.lateContext() == nil && beginsEvents(status, g.Header()) {
 		// Ending the stream interrupts reading from the client. net/http then believes that the client is gone, and would cancel
-		// every later request of the connection: there must not be any.
+		// every later request of the connection. So the connection has to close after this response.
 		g.closing = true
 		g.Header()["Connection"] = []string{"close"}
 	}
@@ -274,7 +274,7 @@ func (g *guardedWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	buffered.Writer.Reset(guarded)
 	if len(early) > 0 {
 		buffered.Reader.Reset(io.MultiReader(bytes.NewReader(early), guarded))
-		_, _ = buffered.Reader.Peek(len(early)) // so that they count as buffered again
+		_, _ = buffered.Reader.Peek(len(early)) // fills the buffer with the frames, so that they count as buffered
 	} else {
 		buffered.Reader.Reset(guarded)
 	}

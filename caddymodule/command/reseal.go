@@ -71,7 +71,7 @@ type resealing struct {
 }
 
 const (
-	// maxShown is how many values are named for people. With --json all are that the gateway names.
+	// maxShown is how many values are printed as text. With --json all values that the gateway names are printed.
 	maxShown = 50
 
 	// patience is how long a gateway that was reached before is asked again: it may be restarting, or its storage may be away.
@@ -118,7 +118,7 @@ func (r *resealing) discard(ctx context.Context) error {
 	if !r.yes && !r.confirm(found.Unreadable) {
 		return apierror.New(http.StatusConflict, "nothing was changed; to discard these values, add --yes")
 	}
-	r.shown = maxShown // they were named a moment ago
+	r.shown = maxShown // the values were printed before the question
 	total, err := r.steps(ctx, r.request, "discarding")
 	if err != nil {
 		return err
@@ -181,7 +181,7 @@ func values(count int, what string) string {
 func (r *resealing) steps(ctx context.Context, q admin.ResealRequest, doing string) (total reseal.Step, err error) {
 	r.progress.begin(doing)
 	defer r.progress.clear()
-	failing := time.Time{} // since when
+	failing := time.Time{} // when the current failures began; zero if the last step succeeded
 	for {
 		var step reseal.Step
 		err := r.do(http.MethodPost, "reseal", "", q, &step)
@@ -219,7 +219,7 @@ func (r *resealing) steps(ctx context.Context, q admin.ResealRequest, doing stri
 
 var errNoProgress = errors.New("the gateway has taken a step and is where it was before; check its log")
 
-// interrupted adds to an error how to go on.
+// interrupted adds to an error how to continue after it.
 func interrupted(err error, after string) error {
 	if after == "" {
 		return err
@@ -252,7 +252,7 @@ func (r *resealing) show(named []reseal.Value) {
 	}
 	for _, v := range named {
 		if r.asJSON {
-			_ = json.NewEncoder(r.out).Encode(v) // what fails here fails with the last line, too
+			_ = json.NewEncoder(r.out).Encode(v) // if writing fails, writing the last line fails too
 			continue
 		}
 		if r.shown++; r.shown == maxShown+1 && !v.Discarded {

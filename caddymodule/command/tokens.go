@@ -65,7 +65,7 @@ func labelFlag(cmd *cobra.Command, label *string) {
 	cmd.Flags().StringVar(label, "label", "", fmt.Sprintf("What the token is for, such as \"web shop\": at most %d `bytes`, shown by \"tokens list\" and \"keys\"", ledger.MaxLabel))
 }
 
-// labelled adds a label to the body of a request, if there is one: an older gateway does not know the member.
+// labelled adds the label to the body of a request unless it is "", because older gateways refuse the unknown member.
 func labelled(body map[string]any, label string) map[string]any {
 	if label != "" {
 		body["label"] = label
@@ -213,7 +213,7 @@ func (c *client) makeToken(cmd *cobra.Command, name, action string, body any) er
 	return nil
 }
 
-// endedText says which connections a change has ended.
+// endedText says how many connections a change has ended on this gateway, and when other gateways end theirs.
 func (c *client) endedText(here int) string {
 	if c.offline {
 		return "connections end on each running gateway within its poll_interval"

@@ -13,8 +13,8 @@
 //
 // Begin reading with Verifier.verify, which makes the checks in their order. What leads to it: [Sources.Find] finds the token,
 // [Cache.Verify] answers for a token that was verified before. Each check is in the file of its subject: token.go for the form,
-// keys.go and jwks.go for the key, claims.go for the claims, revocation.go for the revocations. What people are told who have to
-// fix a token is in codes.go and in package cause; package diagnose finds the cause of a refusal.
+// keys.go and jwks.go for the key, claims.go for the claims, revocation.go for the revocations. The texts for people who have to
+// fix a token are in codes.go and in package cause; package diagnose finds the cause of a refusal.
 package authn
 
 import (
@@ -30,7 +30,7 @@ type Contact struct {
 	// without white space at its edges. An integer has exactly the digits that were signed.
 	Identity string
 
-	// Claims are the claims that the caller asked for, in the order in which it did.
+	// Claims are the claims that the caller asked for, in the caller's order.
 	Claims []Claim
 
 	// Information has the claims of Policy.ContactClaims that the token has, as one compact JSON object in their order, with every
@@ -70,7 +70,7 @@ type Rejection struct {
 	// contains a received or configured value.
 	Reason string
 
-	// Cause is the mistake, where the check that failed knows it at no cost; package diagnose looks for the others. With the code
+	// Cause is the mistake, if the check that failed knows it at no cost. Package diagnose looks for other causes. With the code
 	// [TokenMissing] it says what the page has sent instead of a token, such as "Bearer undefined".
 	Cause cause.Cause
 

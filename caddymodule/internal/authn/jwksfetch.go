@@ -16,10 +16,10 @@ const (
 	lastRetry  = time.Minute
 )
 
-// A fetch is one attempt that any number of requests may wait for.
+// A fetch is one attempt to get the key set. Any number of requests may wait for it.
 type fetch struct {
 	done      chan struct{} // closed at its end
-	err       error         // valid then
+	err       error         // valid after done is closed
 	successor *fetch        // a later one, whose answer counts in place of this one's; guarded by JWKS.mu
 	byToken   bool          // a token caused it; guarded by JWKS.mu
 }
@@ -30,7 +30,7 @@ type FetchReport struct {
 	Err      error // nil if the set was fetched, or confirmed by the server
 	Changed  bool  // whether the server sent a set, instead of confirming the one before
 	Replaced bool  // whether the active keys have changed
-	Keys     int   // that can be used now
+	Keys     int   // how many keys can be used now
 	Omitted  []sigkey.Omitted
 	Fetched  time.Time // of the active set; Raw is its text
 	Raw      []byte
@@ -65,7 +65,7 @@ func (j *JWKS) beginLocked(f *fetch) *fetch {
 		j.inflight.successor = f
 	}
 	j.inflight = f
-	// Without validators the server sends the set in full. It has to where the current one is too old to be trusted.
+	// Without validators the server sends the set in full. It has to send it if the current one is too old to be trusted.
 	var known keyserver.Validators
 	if s := j.usable(time.Now()); s != nil {
 		known = s.validators
@@ -78,8 +78,8 @@ func (j *JWKS) beginLocked(f *fetch) *fetch {
 	return f
 }
 
-// fetch asks the key server once. With an error the answer has at most the entries that were left out. A panic would end the
-// whole process, and what is read here comes from outside.
+// fetch asks the key server once. With an error the answer has at most the entries that were left out. It
+// recovers from panics, which would end the whole process, because it reads data of another server.
 func (j *JWKS) fetch(known keyserver.Validators) (answer *fetchedKeys, err error) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -57,7 +57,7 @@ func (j *JWKS) requestLocked() *fetch {
 		defer timer.Stop()
 		select {
 		case <-timer.C:
-		case <-j.ctx.Done(): // then the fetch fails at once, and its waiters end
+		case <-j.ctx.Done(): // the fetch then fails at once, and its waiters get the error
 		}
 		j.mu.Lock()
 		defer j.mu.Unlock()

@@ -15,7 +15,7 @@ import (
 // read at all.
 type header struct {
 	alg       string
-	algorithm sigkey.Algorithm // that alg names; zero for none that we know
+	algorithm sigkey.Algorithm // the algorithm that alg names; zero if the gateway does not know it
 	kid       string
 	hasKID    bool
 	typ       string // as TypeOf returns it
@@ -37,9 +37,9 @@ func TypeOf(typ string) string {
 	return typ
 }
 
-// IsContactType reports whether a token of this type, as TypeOf returns it, may be a contact's where no type is named. JOSE only says
-// what the compact form says already. Types of tokens for other purposes stay out, such as logout+jwt, dpop+jwt and secevent+jwt:
-// their issuers sign them with the same keys (RFC 8725 section 3.11).
+// IsContactType reports whether a token of this type, as TypeOf returns it, may be a contact's if the messenger does not name a type.
+// JOSE only says what the compact form says already. Tokens for other purposes are refused, such as logout+jwt, dpop+jwt and
+// secevent+jwt, because their issuers sign them with the same keys (RFC 8725 section 3.11).
 func IsContactType(typ string) bool { return typ == "jwt" || typ == "at+jwt" || typ == "jose" }
 
 // checkType refuses a token that was made for another purpose, as far as its header says so. Where the messenger names a type,
@@ -102,11 +102,11 @@ const (
 	maxRememberedHeader = 256
 )
 
-// headers remembers what was read of the newest headers. The tokens of one site have the same few again and again, and so do the
-// tokens of a flood. What a header says depends only on its text, so that it does not matter who sent it.
+// headers remembers the results of parseHeader for the newest headers. The tokens of one site have the same few headers again and
+// again, and so do the tokens of a flood. The result depends only on the text of the header, and not on its sender.
 //
-// A header has one slot, by its hash, and replaces what was there. But a header that no valid token has had replaces none that a
-// valid token has had: an attacker cannot evict the headers of sites with invented ones.
+// A header has one slot, by its hash, and replaces the header that is there. But a header of invalid tokens only does not replace the
+// header of a valid token, so an attacker cannot evict the headers of sites with invented ones.
 var headers [rememberedHeaders]atomic.Pointer[rememberedHeader]
 
 type rememberedHeader struct {

@@ -14,7 +14,7 @@ import (
 type Verifier struct {
 	policy     Policy
 	keys       Keys
-	generation uint64 // no other verifier of this process has it, which is how a cache knows whose answer an entry is
+	generation uint64 // unique in this process; it tells a cache which verifier made an entry
 }
 
 var generations atomic.Uint64
@@ -42,7 +42,7 @@ func (v *Verifier) Active() map[string]bool {
 	return ids
 }
 
-// Verify returns the contact that a token proves, or the reason why it proves none.
+// Verify returns the contact that a token proves, or the reason for which it is refused.
 //
 //   - text is the token as it was received. The verifier parses it itself and takes nothing else of the request: the decision
 //     depends on the token, the messenger and the clock alone.
@@ -63,7 +63,7 @@ func (v *Verifier) verify(ctx context.Context, text string, want *ClaimSelection
 	tok := tokens.Get().(*token)
 	defer tok.release()
 	rej := tok.parse(text)
-	if rej == nil && !v.policy.Revoked.Unknown() { // the type is a setting, too: see checkAlgorithm
+	if rej == nil && !v.policy.Revoked.Unknown() { // the type is a setting that may have changed: see checkAlgorithm
 		rej = tok.header.checkType(v.policy.TokenType)
 	}
 	if t.record(CheckForm, rej) {
@@ -113,8 +113,9 @@ func (v *Verifier) verify(ctx context.Context, text string, want *ClaimSelection
 
 // checkAlgorithm compares, and never chooses: RFC 8725 section 3.1, the defence against algorithm confusion.
 //
-// It is the first check that depends on the messenger. Where the store cannot be read, a key, an algorithm or another setting may have
-// been added that this node does not know: refusing a token by what was known before would blame it for what cannot be decided.
+// It is the first check that depends on the messenger. While the store cannot be read, another node may
+// have added a key, an algorithm or another setting that this node does not know. Then the token cannot be decided, and must not be
+// refused for what this node knew before.
 func (v *Verifier) checkAlgorithm(t *token) *Rejection {
 	if v.policy.Revoked.Unknown() {
 		return rejectUnknown()
@@ -174,7 +175,7 @@ func untried(keys, tried []*sigkey.Key) []*sigkey.Key {
 	return rest
 }
 
-// signer returns the one of keys that made the signature of t, or nil.
+// signer returns the key that made the signature of t, or nil.
 func (t *token) signer(keys []*sigkey.Key) *sigkey.Key {
 	signed := bytesOf(t.signed)
 	for _, k := range keys {

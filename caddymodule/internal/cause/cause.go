@@ -19,14 +19,14 @@ import (
 // A Cause is one mistake. The set is closed.
 type Cause uint8
 
-// None is for refusals and errors that the code alone describes.
+// None is for refusals and errors whose code says enough.
 const None Cause = 0
 
 // An Info has the texts about a cause. Text and Fix are clauses without a capital letter at the beginning and a full
 // stop at the end: they follow a colon in an error or in the log, and [Sentence] makes sentences of them.
 type Info struct {
 	Name string // in the log and the documentation
-	Text string // what is wrong; in the section Keys it goes on after the name of the key
+	Text string // what is wrong; in the section Keys it continues the name of the key
 	Fix  string // what to do about it
 }
 
@@ -36,7 +36,7 @@ func (c Cause) Info() Info { return table[c] }
 // String returns the name of c, or "" for None.
 func (c Cause) String() string { return table[c].Name }
 
-// An Error is a cause as an error, for what is found while a configuration is loaded. It goes on after the name of what is wrong.
+// An Error is a cause as an error, for what is found while a configuration is loaded. It continues the name of what is wrong.
 type Error struct {
 	Cause  Cause
 	Detail string // numbers and names, never a part of a key or secret; may be empty

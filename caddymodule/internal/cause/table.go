@@ -1,6 +1,6 @@
 package cause
 
-// table has the row of every cause. It is an array of constants, so that it costs a program that does not use it no memory.
+// table has the row of every cause. It is an array of constants, so that programs that do not use it do not allocate memory for it.
 var table = [end]Info{
 	SchemeAlone: {"scheme_alone", "the scheme is not followed by a token",
 		"leave the Authorization header out while the visitor is not logged in, and wait for the token if the visitor is"},

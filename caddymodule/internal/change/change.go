@@ -1,6 +1,6 @@
 // Package change makes the changes of one messenger in the store: it checks the condition under which a caller wants a change, and
-// decides, without locks of the storage, which of several writers has made theirs. Of two callers who change the same settings at
-// once, on any nodes, at most one is told that it succeeded.
+// decides, without locks of the storage, which of several simultaneous changes is made. Of two callers that change the same settings
+// at once, on any nodes, at most one gets a success.
 //
 // It does not know which messengers there are, or how facts become active on a node (registry); what facts mean is ledger's concern.
 //
@@ -25,7 +25,7 @@ type Node interface {
 	// returns how many connections of this node that has ended.
 	Write(ctx context.Context, j *ledger.Journal, incarnation string, urgent bool, facts ...*ledger.Fact) (ended int, err error)
 
-	// Again reads what others have written meanwhile, and makes it active together with what this node has written.
+	// Again reads the facts that other nodes have written meanwhile, and makes them active together with those of this node.
 	Again(ctx context.Context, j *ledger.Journal) (ended int, err error)
 }
 
@@ -63,7 +63,7 @@ var (
 
 	errTwoWriters = apierror.New(http.StatusConflict, "another change of this messenger was made at the same moment, and this one was not; look at it again, and repeat the change if it still makes sense")
 
-	// errSecretsOpen is the error for settings with secrets of others where the storage would show them to all who can read it.
+	// errSecretsOpen is the error for settings with secrets of another server if the storage is not encrypted.
 	errSecretsOpen = apierror.New(http.StatusConflict, "jwks header has a secret, which is stored sealed or not at all: give the store a key, with store { key {file.…} } in the "+
 		"global option messenger { … }, or configure this messenger in the Caddyfile with a placeholder")
 )

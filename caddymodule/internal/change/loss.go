@@ -31,7 +31,7 @@ func (c Condition) next(before *ledger.Record, settings *config.Messenger, now t
 		}
 	}
 	if next.Previous.IsOver(now) {
-		next.Previous = nil // it has no effect any more
+		next.Previous = nil // its time is over
 	}
 	if next.Previous != nil && next.UsesRing(now) && !next.IsGenerated() && before != nil && !before.Settings.UsesRing(now) {
 		return nil, apierror.New(http.StatusConflict, "previous has shared_token, and there are no shared tokens of this messenger any more that could stay valid")
@@ -42,8 +42,8 @@ func (c Condition) next(before *ledger.Record, settings *config.Messenger, now t
 	return next, c.Confirms(before.Settings.Lost(next, now, len(before.ActiveTokens())), "keep the previous method for some time")
 }
 
-// keepPrevious makes the method of before the previous one of next, if next has another, for at least that time. A method that is the
-// previous one already stays so for as long as that was said.
+// keepPrevious makes the method of before the previous method of next for at least that time, if next has another method. If
+// the method stays the same, keepPrevious extends the time of the previous method, and never shortens it.
 func keepPrevious(next, before *config.Messenger, keep time.Duration, now time.Time) error {
 	if keep < 0 || keep > config.MaxPrevious {
 		return apierror.New(http.StatusBadRequest, fmt.Sprintf("the time for which the previous method is used is not between 0 and %d days", config.MaxPrevious/(24*time.Hour)))
@@ -70,7 +70,7 @@ func keepPrevious(next, before *config.Messenger, keep time.Duration, now time.T
 }
 
 // Confirms returns an error with status 428 if the caller has not confirmed what a change takes out of use. otherwise is what the caller
-// can do in place of that.
+// can do instead of confirming.
 func (c Condition) Confirms(lost config.Loss, otherwise string) error {
 	n := lost.Count()
 	if n == 0 || c.Confirm == n || c.Confirm == AnyLoss {

@@ -1,5 +1,5 @@
-// Package configtest makes messengers with a value for every setting, for the tests that no way of writing, storing or showing
-// settings loses one, and tokens that a shared token has signed.
+// Package configtest makes messengers with a value for every setting. Tests use them to check that no setting is lost when settings
+// are written, stored or shown. It also makes tokens that a shared token has signed.
 //
 // It does not know how tokens are verified: [Token] signs them by itself, as a site does.
 //
@@ -30,8 +30,8 @@ import (
 // SecretVariable is the environment variable that holds the shared token of [ValidText], in hexadecimal.
 const SecretVariable = "TEST_EVERY_SETTING"
 
-// Messengers returns a messenger for each method, and one for a key set that is found at an issuer, with a value other than zero for every setting that the method can have. text
-// returns the value of a string; its argument is the path in JSON, such as "issuer0" or "public_key1.kid".
+// Messengers returns a messenger for each method, and one for a key set that is found at an issuer. Every setting that the method can
+// have is not zero. text returns the value of a string; its argument is the path in JSON, such as "issuer0" or "public_key1.kid".
 func Messengers(t *testing.T, text func(path string) string) map[string]*config.Messenger {
 	t.Helper()
 	full := make(map[string]*config.Messenger)
@@ -118,7 +118,7 @@ func fill(t *testing.T, v reflect.Value, path string, text func(path string) str
 		v.SetString(string(sharedtoken.Hex))
 		return
 	case caddy.Duration:
-		d := time.Minute + time.Duration(len(path))*time.Second + 1 // no form may round it
+		d := time.Minute + time.Duration(len(path))*time.Second + 1 // a value that rounding would change
 		if strings.HasSuffix(path, "timeout") {
 			d = 7 * time.Second
 		}
@@ -162,7 +162,7 @@ func Member(t *testing.T, field reflect.StructField) string {
 func publicKeyPEM() string {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
-		panic(err) // it is a test
+		panic(err) // only tests call this
 	}
 	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
 	if err != nil {

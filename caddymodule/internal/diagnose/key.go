@@ -54,7 +54,7 @@ func isOtherEnvironment(a, b string) bool {
 	if len(p) < 2 || len(q) < 2 {
 		return false
 	}
-	// Labels are taken away at both ends while they are equal. What is left is the part in which the hosts differ.
+	// Equal labels are removed at both ends. The rest is the part in which the hosts differ.
 	for len(p) > 0 && len(q) > 0 && p[len(p)-1] == q[len(q)-1] {
 		p, q = p[:len(p)-1], q[:len(q)-1]
 	}
@@ -99,7 +99,7 @@ func (f *finder) findLeftOut() {
 	}
 }
 
-// findFetch says why there are no keys.
+// findFetch says why no key is available.
 func (f *finder) findFetch() {
 	set := f.verifier.KeySet()
 	if set == nil {
@@ -136,7 +136,7 @@ func (f *finder) findKID() {
 	}
 }
 
-// findSignature tries the readings of a secret that people confuse, and compares the length of the signature.
+// findSignature tries the encodings of a secret that people confuse, and compares the length of the signature.
 func (f *finder) findSignature() {
 	switch c, encoding := f.verifier.Confused(f.text); {
 	case c != cause.None && encoding != "":

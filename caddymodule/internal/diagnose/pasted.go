@@ -10,8 +10,8 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 )
 
-// WithPasted adds to the findings about a text that is not a token what it would be in a request: people copy the whole line from the
-// tools of a browser. sources are where the messenger's routes look for tokens.
+// WithPasted adds findings about a text that is not a token, as if it were a line of a request: people copy the whole line from the
+// developer tools of a browser. sources are where the messenger's routes look for tokens.
 func WithPasted(findings []Finding, sources authn.Sources, text string) []Finding {
 	c := pastedCause(sources, text)
 	if c == cause.None {
@@ -20,7 +20,7 @@ func WithPasted(findings []Finding, sources authn.Sources, text string) []Findin
 	info := c.Info()
 	all := []Finding{{c.String(), cause.Sentence(info.Text), cause.Sentence(info.Fix)}}
 	for _, f := range findings {
-		if f.Name == cause.TextIsHeader.String() && f.Name != all[0].Name { // others are guesses about a text of which nothing is known
+		if f.Name == cause.TextIsHeader.String() && f.Name != all[0].Name { // other findings only guess what the text is
 			all = append(all, f)
 		}
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 )
 
-// Astray says how a request without a token has sent one all the same, in a header that the sources name but in another form. It is
-// called for every request without a token, and looks at the beginning of the header, or of each subprotocol, alone.
+// Astray returns the cause if a request without a token has one in another form, in a header that the sources name. It is called for
+// every request without a token, so it reads only the beginning of the header, or of each subprotocol.
 func Astray(sources authn.Sources, r *http.Request) cause.Cause {
 	for i := range sources {
 		src := &sources[i]
