@@ -163,6 +163,9 @@ func TestStreamOfAnotherTypeIsTracked(t *testing.T) {
 // A call of gRPC goes both ways at once, over HTTP/2 on both sides, and so does an event stream whose client does not end its
 // request. Both sides learn of the end, although the client goes on sending.
 func TestTwoWayStreamsEnd(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	for _, kind := range []string{"application/grpc+proto", "text/event-stream"} {
 		t.Run(kind, func(t *testing.T) { endTwoWayStream(t, kind) })
 	}

@@ -16,10 +16,11 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// Programs that are Chromium. The one that has no windows takes half the time, and has no clipboard.
+// Programs that are Chromium. The one that has no windows takes half the time. It has no clipboard, and a click there is over before
+// the next page comes: it is for pages that are not left.
 var (
-	withClipboard = []string{"chromium", "chromium-browser", "google-chrome"}
-	anyChromium   = append([]string{"chromium-headless-shell"}, withClipboard...)
+	wholeChromium = []string{"chromium", "chromium-browser", "google-chrome"}
+	anyChromium   = append([]string{"chromium-headless-shell"}, wholeChromium...)
 )
 
 // newBrowser starts the first of the programs that there is, without a window and with a profile of its own, and returns its first
@@ -62,17 +63,21 @@ func newBrowser(t *testing.T, programs []string) context.Context {
 	return ctx
 }
 
-// browse does something in the tab. It is done again on the next page if the page was left before anything was done on it.
+// browse does something in the tab. It is done again if the page was left before anything was done on it: chromedp then says that a
+// node is gone, or waits for one of the former page.
 func browse(t *testing.T, tab context.Context, action chromedp.Action[chromedp.Void]) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(tab, 60*time.Second)
 	defer cancel()
 	for {
-		err := chromedp.Do(ctx, action)
-		if err == nil {
+		once, cancel := context.WithTimeout(ctx, 15*time.Second)
+		err := chromedp.Do(once, action)
+		again := once.Err() != nil || err != nil && strings.Contains(err.Error(), "Could not find node with given id")
+		cancel()
+		switch {
+		case err == nil:
 			return
-		}
-		if !strings.Contains(err.Error(), "Could not find node with given id") || ctx.Err() != nil {
+		case !again || ctx.Err() != nil:
 			t.Fatalf("in the browser: %v\n%s", err, pageText(tab))
 		}
 	}
@@ -114,8 +119,10 @@ func devtools[P, R any](t *testing.T, tab context.Context, cmd cdp.Command[P, R]
 // named returns the id of the field whose label says exactly this; number counts those of the same label from 0.
 func (p *panelTab) named(label string, number int) string {
 	p.t.Helper()
-	browse(p.t, p.ctx, chromedp.WaitReady(chromedp.CSS("label")))
-	id := evaluate[string](p.t, p.ctx, "[...document.querySelectorAll('label')].filter(l => l.firstChild.textContent.trim() === "+mustJSON(label)+").map(l => l.htmlFor)["+strconv.Itoa(number)+"] ?? ''")
+	id := ""
+	for deadline := time.Now().Add(20 * time.Second); id == "" && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) { // the page may be on its way
+		id = evaluate[string](p.t, p.ctx, "[...document.querySelectorAll('label')].filter(l => l.firstChild.textContent.trim() === "+mustJSON(label)+").map(l => l.htmlFor)["+strconv.Itoa(number)+"] ?? ''")
+	}
 	if id == "" {
 		p.t.Fatalf("the page has no field %q:\n%s", label, pageText(p.ctx))
 	}

@@ -100,7 +100,7 @@ func runAgain(t *testing.T, places chan bool, environment ...string) func(t *tes
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, os.Args[0], "-test.run", "^"+name+"$", "-test.v", "-test.timeout", "5m")
-		cmd.Env = append(environment, "GORACE=atexit_sleep_ms=100") // it is a second otherwise, in each of them
+		cmd.Env = environment
 		out, err := cmd.CombinedOutput()
 		done <- result{out, err}
 	}()

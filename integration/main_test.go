@@ -37,6 +37,10 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	sockDir = dir
+	// With the race detector every process waits for a second at its end, and the commands and nodes of tests are such processes.
+	if err := os.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=50"); err != nil {
+		panic(err)
+	}
 	folders := []string{dir}
 	if sharedDir = os.Getenv("MESSENGER_TEST_SHARED"); sharedDir == "" {
 		if sharedDir, err = os.MkdirTemp("", "mst"); err != nil {

@@ -70,6 +70,9 @@ func TestWhatIsNotASecretIsNotImported(t *testing.T) {
 // A site moves in with its secret: its tokens are valid from then on, whatever kid they have, and the secret is rotated, revoked and
 // listed like any other, and never shown. A revoked one is not taken a second time, in any spelling.
 func TestASiteMovesInWithItsSecret(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	g, o := startLive(t, newUpstream(t))
 	a := &administrator{newShell(t), []string{"--address", "unix/" + g.sock}}
 	o.put("acme", generated)

@@ -32,13 +32,7 @@ type panelTab struct {
 // a minute for the clipboard.
 func openPanel(t *testing.T, g *gateway) *panelTab {
 	t.Helper()
-	return openPanelIn(newBrowser(t, anyChromium), t, g)
-}
-
-// openPanelIn does the same in a browser that was started already.
-func openPanelIn(tab context.Context, t *testing.T, g *gateway) *panelTab {
-	t.Helper()
-	p := &panelTab{t: t, ctx: tab, url: g.url + "/panel"}
+	p := &panelTab{t: t, ctx: newBrowser(t, wholeChromium), url: g.url + "/panel"}
 	go p.answerDialogs(chromedp.Events(p.ctx, page.JavascriptDialogOpening))
 	login := base64.StdEncoding.EncodeToString([]byte("operator:" + panelPassword))
 	devtools(t, p.ctx, network.Enable, network.EnableParams{})
@@ -159,7 +153,7 @@ func TestBrowserSharedToken(t *testing.T) {
 	}
 	up := newUpstream(t)
 	g := startPanel(t, up, "")
-	p := openPanelIn(newBrowser(t, withClipboard), t, g)
+	p := openPanel(t, g)
 	p.mayReadClipboard()
 
 	p.sees("No messengers yet")

@@ -16,6 +16,9 @@ import (
 // were not refused before, and is asked about first, in numbers. The way back refuses no contact and is saved at once, unless it is
 // stricter in another way.
 func TestEveryStricterConditionAsksFirst(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	storeKey := write(t, "store.key", []byte(base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32)))))
 	g := startPanel(t, nil, "messenger {\njwks_internal_hosts 127.0.0.1\nstore {\nkey {file."+storeKey+"}\n}\n}")
 	u, o := g.panelOperator(), g.operator()

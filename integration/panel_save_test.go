@@ -111,6 +111,9 @@ func everySetting() map[string]map[string]any {
 
 // A save of a stored messenger's settings erased max_session and fail_limit, with nothing changed.
 func TestSavingChangesWhatWasChangedAndNothingElse(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	g := startPanel(t, nil, "")
 	u := g.panelOperator()
 	for name, settings := range everySetting() {
@@ -240,6 +243,9 @@ func TestAnUnknownSettingIsNotLostBySaving(t *testing.T) {
 
 // The flags of a command cannot give every setting. What they cannot give stays.
 func TestReplacingByFlagsKeepsWhatHasNoFlag(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	s := newShell(t)
 	g := startPanel(t, nil, "")
 	address := "--address=unix/" + g.sock

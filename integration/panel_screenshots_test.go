@@ -123,7 +123,7 @@ func TestBrowserPictures(t *testing.T) {
 	long := strings.Repeat("a-very-long-name-", 3) + "of-63-letter"
 	u.post("?page=new", fields("name", long, "identity_key", "https://www.example.com/claims/"+strings.Repeat("customer", 8), "mode", "optional"))
 
-	p := openPanelIn(newBrowser(t, withClipboard), t, g)
+	p := openPanel(t, g)
 	p.leave = true
 	for _, page := range []struct{ name, query string }{
 		{"list", ""}, {"new", "?page=new"}, {"settings-shared-token", "?messenger=acme"}, {"settings-public-key", "?messenger=webshop"},

@@ -46,6 +46,9 @@ func TestErrorRouteIsCleanedByANamedRoute(t *testing.T) {
 
 // Health and panel answer in a named route as they do in a site, whatever is beside them.
 func TestHealthAndPanelSurviveNamedRoutes(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	m := methods(t)[0]
 	for _, directive := range []string{"messenger_health", "messenger_health /ops", "messenger_panel", "messenger_panel /ops", "messenger_panel @ops support"} {
 		g := newGateway(t, nil, "http://")

@@ -8,6 +8,9 @@ import (
 // A file may have been cut off, changed by hand, or made to do harm. What is wrong is said with the number of its line, and without
 // anything that is in it.
 func TestHostileImports(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	tr := newTraveller(t)
 	g := tr.at(t, tr.folder)
 	g.operator().put("acme", generated)

@@ -42,6 +42,9 @@ func (o *operator) allListed(query string) (names []string) {
 
 // The list is searched, filtered, sorted and paged: by the admin API, and the same on the pages of the panel.
 func TestMessengersAreListedPageByPage(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	template := templateMessenger(t)
 	g := startPanel(t, nil, "messenger support {\n identity_key identity\n shared_token\n}")
 	o, u := g.operator(), g.panelOperator()

@@ -49,6 +49,9 @@ func heapInUse() int64 {
 // A hundred thousand messengers are stored. A gateway that starts reads none of them, and one that is asked for costs one
 // read of each of its few values, once.
 func TestStoredMessengersCostNothingBeforeTheyAreAskedFor(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	m, storage := newMemory(t)
 	made := fill(t, m, many)
 	facts := int64(len(m.keys("messenger/many0/")))

@@ -239,6 +239,9 @@ func (g *gateway) openAnonymous(path string) *websocket.Conn {
 
 // The command shows what is documented.
 func TestReadinessCommand(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	s := newShell(t)
 	g, o := startLive(t, newUpstream(t))
 	address := "--address=unix/" + g.sock

@@ -196,6 +196,9 @@ func TestChangingTheStoreKey(t *testing.T) {
 
 // A damaged value does not hide other values, and does not keep them from being sealed again.
 func TestADamagedValueDoesNotBlockOthers(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	oldKey, newKey := storeKeyFile(t), storeKeyFile(t)
 	s := newSealedStore(t, oldKey)
 	changed := maps.Clone(s.values)

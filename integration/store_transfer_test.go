@@ -68,6 +68,9 @@ func (tr *traveller) imports(status int, says, file string, args ...string) ran 
 // What was exported is imported: what is revoked stays revoked, what is valid stays valid, without secrets none is in the file, and
 // a second import changes nothing.
 func TestMessengersTravelFromOneStoreToAnother(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	tr := newTraveller(t)
 	from, to, plain := t.TempDir(), t.TempDir(), t.TempDir()
 	g := tr.at(t, from)
@@ -187,6 +190,9 @@ func lines(t *testing.T, file string) []string {
 // A backup is imported into the store that it is from, later. Nothing that was revoked since becomes valid, nothing that was
 // undone since is revoked again, and what was deleted stays deleted unless it is to be restored.
 func TestAnOldExportRevivesNothing(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	tr := newTraveller(t)
 	g := tr.at(t, tr.folder)
 	o := g.operator()
@@ -234,6 +240,9 @@ func TestAnOldExportRevivesNothing(t *testing.T) {
 
 // Many revocations are made from a file, and once only.
 func TestRevocationsFromAFile(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	tr := newTraveller(t)
 	g := tr.at(t, tr.folder)
 	g.operator().put("acme", generated)
@@ -268,6 +277,9 @@ func TestRevocationsFromAFile(t *testing.T) {
 // Two imports at once, while others change and delete the same messengers: nothing is lost that was acknowledged, and afterwards the
 // import can be repeated.
 func TestImportsWhileOthersChangeMessengers(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	tr := newTraveller(t)
 	o := tr.at(t, tr.folder).operator()
 	o.put("acme", generated)
