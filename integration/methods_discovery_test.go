@@ -166,18 +166,18 @@ func TestDiscoveredKeysAreBoundToTheirIssuer(t *testing.T) {
 	listed := newLoginService(t, publicJWK(rsaKey(0), "a"))
 	g.load(strings.Replace(options, "127.0.0.1", strings.TrimPrefix(listed.base, "http://"), 1), clusterSite)
 	o.refused(400, "PUT", "messengers/other", stored)
-	listed.says(listed.base, s.base+"/keys") // on another port, which is not listed
-	fetched := s.sets.Load()
+	inside := newKeyServer(t, publicJWK(rsaKey(0), "a")) // on another port, which is not listed
+	listed.says(listed.base, inside.url)
 	o.put("other", map[string]any{"identity_key": "identity", "jwks": map[string]any{"discovery": listed.base}})
 	if status := g.refresh("other"); status != http.StatusBadGateway {
 		t.Errorf("a key set inside: refreshing was answered with %d", status)
 	}
-	if said := o.keys("other").LastError; strings.Contains(said, s.base) || strings.Contains(said, "127.0.0.1") {
+	if said := o.keys("other").LastError; strings.Contains(said, inside.url) || strings.Contains(said, "127.0.0.1") {
 		t.Errorf("a site owner is told %q", said)
 	}
 	g.expect("503 keys_unavailable", "/m/other/x", sign(listed.base))
-	if n := s.sets.Load(); n != fetched {
-		t.Errorf("the key set inside was fetched %d times", n-fetched)
+	if n := inside.fetches.Load(); n != 0 {
+		t.Errorf("the key set inside was fetched %d times", n)
 	}
 }
 
