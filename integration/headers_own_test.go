@@ -104,23 +104,23 @@ func allWays(key any) []way {
 	named["name"] = "Mark"
 	token, plain, expired := bearer(sign(key, named)), bearer(sign(key, good("mark"))), good("mark")
 	expired["exp"] = 1
-	nobody := map[string]string{}
+	anonymous := map[string]string{}
 	mark := map[string]string{"x-contact-identity": "mark", "x-contact-messenger": "support", "x-contact-name": "Mark"}
 	nameless := map[string]string{"x-contact-identity": "mark", "x-contact-messenger": "support"}
 	preflight := []string{"Origin: https://www.example.com", "Access-Control-Request-Method: POST"}
 	return []way{
 		{"required, with a valid token", "GET", "/required/a", []string{token}, mark},
 		{"required, with a token that lacks the claim of a header", "GET", "/required/a", []string{plain}, nameless},
-		{"required, a preflight", "OPTIONS", "/required/a", preflight, nobody},
-		{"a path that the matcher does not match, with a valid token", "GET", "/elsewhere/a", []string{token}, nobody},
-		{"optional, anonymous", "GET", "/optional/a", nil, nobody},
+		{"required, a preflight", "OPTIONS", "/required/a", preflight, anonymous},
+		{"a path that the matcher does not match, with a valid token", "GET", "/elsewhere/a", []string{token}, anonymous},
+		{"optional, anonymous", "GET", "/optional/a", nil, anonymous},
 		{"optional, with a valid token", "GET", "/optional/a", []string{token}, mark},
-		{"report, without a token", "GET", "/report/a", nil, nobody},
-		{"report, with an invalid token", "GET", "/report/a", []string{bearer(sign(key, expired))}, nobody},
+		{"report, without a token", "GET", "/report/a", nil, anonymous},
+		{"report, with an invalid token", "GET", "/report/a", []string{bearer(sign(key, expired))}, anonymous},
 		{"report, with a valid token", "GET", "/report/a", []string{token}, mark},
-		{"off, with a valid token", "GET", "/off/a", []string{token}, nobody},
-		{"refused, with an error route that proxies", "GET", "/refused/a", nil, nobody},
-		{"refused for an invalid token, with an error route that proxies", "POST", "/refused/a", []string{bearer(sign(key, expired))}, nobody},
+		{"off, with a valid token", "GET", "/off/a", []string{token}, anonymous},
+		{"refused, with an error route that proxies", "GET", "/refused/a", nil, anonymous},
+		{"refused for an invalid token, with an error route that proxies", "POST", "/refused/a", []string{bearer(sign(key, expired))}, anonymous},
 	}
 }
 

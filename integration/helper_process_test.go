@@ -97,9 +97,13 @@ func runAgain(t *testing.T, places chan bool, environment ...string) func(t *tes
 			places <- true
 			defer func() { <-places }()
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+		limit := 5 * time.Minute
+		if soaking() {
+			limit = 2 * time.Hour
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
-		cmd := exec.CommandContext(ctx, os.Args[0], "-test.run", "^"+name+"$", "-test.v", "-test.timeout", "5m")
+		cmd := exec.CommandContext(ctx, os.Args[0], "-test.run", "^"+name+"$", "-test.v", "-test.timeout", limit.String())
 		cmd.Env = environment
 		out, err := cmd.CombinedOutput()
 		done <- result{out, err}

@@ -134,7 +134,7 @@ func (f *FailLimit) isStricterThan(other *FailLimit) bool {
 	return f.Attempts < other.Attempts || perAttempt(f) > perAttempt(other)
 }
 
-// modeLoss is that of the mode off. A mode that refuses more is asked about in any case, also where there are no keys.
+// modeLoss is the loss of the mode off. The panel always asks before a mode that refuses more, even if the messenger has no keys.
 func modeLoss(_ Setting, old, next *Messenger, all string) string {
 	if next.Mode != ModeOff || old.Mode == ModeOff {
 		return ""

@@ -57,14 +57,14 @@ func settleContest(ctx context.Context, n Node, j *ledger.Journal, incarnation s
 }
 
 // CheckContest looks whether what was just written to an incarnation counts, before it is answered, and confirms the creation if that
-// was not confirmed before it was written. looked says that the storage was looked at after the journal knew of that: an earlier creation
+// was not confirmed before it was written. written are the facts that were written. looked says that the storage was looked at after the journal knew of that: an earlier creation
 // that is not decided is in the journal then.
-func CheckContest(ctx context.Context, n Node, j *ledger.Journal, incarnation string, confirmed, looked bool) error {
+func CheckContest(ctx context.Context, n Node, j *ledger.Journal, incarnation string, written []*ledger.Fact, confirmed, looked bool) error {
 	if j.Kind != ledger.KindStored {
 		return nil
 	}
 	if !confirmed || !looked {
-		if _, err := n.Again(ctx, j); err != nil {
+		if _, err := look(ctx, n, j, written); err != nil {
 			return apierror.Storage(err)
 		}
 	}

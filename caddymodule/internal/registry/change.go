@@ -148,7 +148,7 @@ func (reg *Registry) ChangeRing(ctx context.Context, name, kind string, ring led
 	if err != nil {
 		return nil, 0, apierror.Storage(err)
 	}
-	if err := change.CheckContest(ctx, s, j, incarnation, confirmed, true); err != nil {
+	if err := change.CheckContest(ctx, s, j, incarnation, facts, confirmed, true); err != nil {
 		return nil, 0, err
 	}
 	return made, ended + more, nil

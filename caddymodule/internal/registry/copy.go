@@ -210,7 +210,7 @@ func (reg *Registry) importFacts(ctx context.Context, j *ledger.Journal, lacking
 			return err
 		}
 	}
-	return change.CheckContest(ctx, reg.Store, j, incarnation, confirmed, false)
+	return change.CheckContest(ctx, reg.Store, j, incarnation, lacking.Facts, confirmed, false)
 }
 
 func settingsText(m *config.Messenger) []byte {
@@ -270,5 +270,5 @@ func (reg *Registry) RevokeAll(ctx context.Context, name string, list []ledger.R
 		ended += n
 	}
 	reg.Audit("tokens revoked", name, by, zap.Int("revocations", added), zap.Int("connections", ended))
-	return added, ended, change.CheckContest(ctx, reg.Store, j, incarnation, confirmed, known)
+	return added, ended, change.CheckContest(ctx, reg.Store, j, incarnation, facts, confirmed, known)
 }

@@ -266,7 +266,7 @@ func TestALateListingDecidesNothing(t *testing.T) {
 	}
 }
 
-// A storage has lost facts of a messenger, and nobody has written them back yet. Nothing is refused because of that.
+// A storage has lost facts of a messenger, and they were not written back yet. No change is refused because of that.
 func TestChangesGoOnWhereFactsWereLost(t *testing.T) {
 	s := newServer()
 	a := newTestNode(t, s, "a")

@@ -35,7 +35,7 @@ func (reg *Registry) Revoke(ctx context.Context, name string, v ledger.Revocatio
 	if ended, err = reg.Store.Write(ctx, j, incarnation, urgent, facts...); err != nil {
 		return 0, apierror.Storage(err)
 	}
-	if err := change.CheckContest(ctx, reg.Store, j, incarnation, confirmed, known); err != nil {
+	if err := change.CheckContest(ctx, reg.Store, j, incarnation, facts, confirmed, known); err != nil {
 		return 0, err
 	}
 	reg.Audit("tokens revoked", name, by, zap.String("target", v.Target()), zap.Int("connections", ended))
@@ -121,7 +121,7 @@ func (reg *Registry) Restore(ctx context.Context, name string, v ledger.Revocati
 	if err := change.WriteAndLook(ctx, reg.Store, j, incarnation, true, undo); err != nil {
 		return err
 	}
-	if err := change.CheckContest(ctx, reg.Store, j, incarnation, confirmed, true); err != nil {
+	if err := change.CheckContest(ctx, reg.Store, j, incarnation, []*ledger.Fact{undo}, confirmed, true); err != nil {
 		return err
 	}
 	if err := j.CheckUndone(undo); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -273,3 +274,18 @@ func FuzzDecodeBatch(f *testing.F) {
 		}
 	})
 }
+
+// A folder that is there, and whose listing never succeeds, is not taken for an empty one.
+func TestAFolderThatCannotBeListedIsNotEmpty(t *testing.T) {
+	v := New(mustSealer(t, make([]byte, 32)), func() {})
+	v.Use(neverListed{newMemory()})
+	if keys, err := v.List(t.Context(), "messenger/acme", true); err == nil {
+		t.Errorf("the listing has %q", keys)
+	}
+}
+
+type neverListed struct{ *memory }
+
+func (neverListed) List(context.Context, string, bool) ([]string, error) { return nil, fs.ErrNotExist }
+
+func (neverListed) Exists(context.Context, string) bool { return true }
