@@ -5,7 +5,7 @@
 // It does not know how a mistake is found: package diagnose finds those in tokens, and each parser those in its own input. The
 // texts are constant and contain nothing that was received or configured, so that no token and no secret can get into them.
 //
-// Begin reading with [Info]. To add a cause, add a constant and its row, and run the test of this package, which says what else
+// Begin reading with [Info]. To add a cause, add its row to the table, and run the test of this package, which says what else
 // it needs.
 package cause
 
