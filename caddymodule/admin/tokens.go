@@ -171,10 +171,10 @@ func (s *Service) ChangeTokens(ctx context.Context, name string, ring ledger.Rin
 	if err != nil {
 		return nil, 0, err
 	}
-	if ring.MakesToken() && !m.IsGenerated() {
+	if ring.Makes && !m.IsGenerated() {
 		return nil, 0, apierror.New(http.StatusConflict, "shared_token is the previous method of this messenger, until "+m.Previous.Until.UTC().Format(time.RFC3339)+": its shared tokens can be revoked, and no others can be made")
 	}
-	if ring.Extends() && !m.IsGenerated() {
+	if ring.Extends && !m.IsGenerated() {
 		return nil, 0, apierror.New(http.StatusConflict, "the shared tokens of the previous method are valid until the time of previous; extend that: caddy messenger create "+name+" --replace --keep-previous 48h")
 	}
 	if ring, err = ring.For(alg); err != nil {

@@ -197,7 +197,7 @@ func (v *visit) changeKeys(sent form) error {
 		}
 	}
 	ring, replaces, err := ringChangeOf(sent)
-	if err == nil && ring.MakesToken() {
+	if err == nil && ring.Makes {
 		ring, err = admin.Labelled(ring, sent.get("label"))
 	}
 	if err != nil {
@@ -218,7 +218,7 @@ func (v *visit) changeKeys(sent form) error {
 	switch {
 	case err != nil:
 		return v.notChanged(err)
-	case made == nil && ring.Extends():
+	case made == nil && ring.Extends:
 		return v.redirect("messenger", v.name, "page", "keys", "done", "extended")
 	case made == nil:
 		return v.redirect("messenger", v.name, "page", "keys", "done", "revoked")

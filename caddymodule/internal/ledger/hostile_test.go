@@ -63,8 +63,8 @@ func FuzzHostileFacts(f *testing.F) {
 		if a, b := stateOf(one, now), stateOf(other, now); a != b && haveTheirOwnIDs(facts) {
 			t.Errorf("the order decides:\n%s\n%s", a, b)
 		}
-		for _, change := range []func(*ledger, time.Time, time.Time) (*NewToken, []*Fact, error){generate, rotate(time.Hour), reset(true), revoke("k", false)} {
-			_, _, _ = change(one, now, now) // it may be refused
+		for _, change := range []RingChange{GenerateToken(), RotateTokens(time.Hour), ResetTokens(true), RevokeToken("k", false)} {
+			_, _, _ = testRing{one}.of(change, now) // it may be refused
 		}
 		_, _ = one.revocationFacts(Revocation{Identity: "m", Created: now}, now, now, time.Hour)
 		for _, fact := range facts {

@@ -22,35 +22,32 @@ var (
 	errKIDThere = errors.New("the messenger has a shared token with this kid already; choose another, or leave it out")
 )
 
-// importSecret adds a token with a secret that was checked. kid is that of the JWTs that are signed with it; if it is empty, JWTs with
-// any kid and without one are verified with it.
-func importSecret(secret []byte, kid string) ringChange {
-	return func(l *ledger, at, now time.Time) (*NewToken, []*Fact, error) {
-		ring := activeTokens(l.ring(), now)
-		f := NewFact(factImported, at)
-		f.KeyID, f.Any, f.Token, f.Knows = kid, kid == "", base64.RawURLEncoding.EncodeToString(secret), l.resetIDs()
-		f.Number = l.number()
-		id := secretID(secret)
-		for _, t := range ring {
-			if secretID(t.Secret) == id {
-				return nil, nil, errSecretThere
-			}
+// importSecret adds a token with the secret.
+func (c RingChange) importSecret(l *ledger, at, now time.Time) (*NewToken, []*Fact, error) {
+	ring := activeTokens(l.ring(), now)
+	f := NewFact(factImported, at)
+	f.KeyID, f.Any, f.Token, f.Label, f.Knows = c.KeyID, c.KeyID == "", base64.RawURLEncoding.EncodeToString(c.secret), c.label, l.resetIDs()
+	f.Number = l.number()
+	id := secretID(c.secret)
+	for _, t := range ring {
+		if secretID(t.Secret) == id {
+			return nil, nil, errSecretThere
 		}
-		for _, other := range l.tokens {
-			if secretID(other.secret()) == id {
-				return nil, nil, errSecretDead
-			}
-		}
-		switch {
-		case len(ring) >= maxRing:
-			return nil, nil, errRingFull
-		case kid == "":
-			f.KeyID = newKeyID(ring, now)
-		case slices.ContainsFunc(ring, func(t Token) bool { return t.KeyID == kid }):
-			return nil, nil, errKIDThere
-		}
-		return &NewToken{KeyID: f.KeyID, Created: at.UTC().Truncate(time.Second)}, []*Fact{f}, nil
 	}
+	for _, other := range l.tokens {
+		if secretID(other.secret()) == id {
+			return nil, nil, errSecretDead
+		}
+	}
+	switch {
+	case len(ring) >= maxRing:
+		return nil, nil, errRingFull
+	case f.Any:
+		f.KeyID = newKeyID(ring, now)
+	case slices.ContainsFunc(ring, func(t Token) bool { return t.KeyID == f.KeyID }):
+		return nil, nil, errKIDThere
+	}
+	return &NewToken{KeyID: f.KeyID, Created: at.UTC().Truncate(time.Second), Label: f.Label}, []*Fact{f}, nil
 }
 
 // secret returns the bytes that a token is verified with.

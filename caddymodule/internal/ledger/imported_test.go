@@ -69,7 +69,7 @@ func TestASecretIsRevokedAsAWhole(t *testing.T) {
 	both := newLedger()
 	var kid string
 	for range 2 {
-		made, facts, err := importSecret(secret, "")(newLedger(), now, now)
+		made, facts, err := newTestRing().of(ImportToken(secret, ""), now)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -79,7 +79,7 @@ func TestASecretIsRevokedAsAWhole(t *testing.T) {
 	if ring := both.ring(); len(ring) != 2 {
 		t.Fatalf("%d tokens, want 2", len(ring))
 	}
-	_, revoked, err := revoke(kid, false)(both, now, now)
+	_, revoked, err := testRing{both}.of(RevokeToken(kid, false), now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func TestASecretIsRevokedAsAWhole(t *testing.T) {
 		t.Errorf("%d tokens have the secret still", len(ring))
 	}
 	for _, again := range [][]byte{secret, append(slices.Clone(secret), 0)} {
-		if _, _, err := importSecret(again, "another kid")(both, now, now); !errors.Is(err, errSecretDead) {
+		if _, _, err := (testRing{both}).of(ImportToken(again, "another kid"), now); !errors.Is(err, errSecretDead) {
 			t.Errorf("importing it again: %v", err)
 		}
 	}
@@ -100,7 +100,7 @@ func TestImportedSecretsUnderAnotherAlgorithm(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	l := newLedger()
 	for _, secret := range []string{strings.Repeat("x", 40), strings.Repeat("y", 80), strings.Repeat("z", 70) + "\x00\x00\x00"} {
-		_, facts, err := importSecret([]byte(secret), "")(l, now, now)
+		_, facts, err := testRing{l}.of(ImportToken([]byte(secret), ""), now)
 		if err != nil {
 			t.Fatal(err)
 		}

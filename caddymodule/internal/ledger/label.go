@@ -31,24 +31,13 @@ func CheckLabel(label string) error {
 
 var errSecretShown = errors.New("has the secret in it, and would show it; write what the token is for")
 
-// Labelled returns the change with a label for the token that it makes, or why the text cannot be one.
+// Labelled returns the change with a label for the token that it makes, or why the text cannot be one. A label is stored with the token
+// and cannot be changed: a fact of its own kind would make versions of the gateway that do not know it refuse to decide, and an unknown
+// member of a fact they ignore.
 func (c RingChange) Labelled(label string) (RingChange, error) {
 	c.label = label
 	if len(c.secret) > 0 && strings.Contains(label, string(c.secret)) {
 		return c, errSecretShown
 	}
 	return c, CheckLabel(label)
-}
-
-// mark gives the token that was just made its label. It is stored with the token and cannot be changed: a fact of its own kind would
-// make versions of the gateway that do not know it refuse to decide, and an unknown member of a fact they ignore.
-func (c RingChange) mark(made *NewToken, facts []*Fact) {
-	if made == nil {
-		return
-	}
-	for _, f := range facts {
-		if f.Kind == factToken || f.Kind == factImported {
-			f.Label, made.Label = c.label, c.label
-		}
-	}
 }

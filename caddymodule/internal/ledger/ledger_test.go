@@ -70,16 +70,16 @@ func (w *factMaker) make() {
 	var made []*Fact
 	switch w.IntN(13) {
 	case 0:
-		_, made, _ = generate(l, at, w.now)
+		_, made, _ = testRing{l}.of(GenerateToken(), at)
 	case 1:
-		_, made, _ = rotate(time.Duration(w.IntN(48))*time.Hour)(l, at, w.now)
+		_, made, _ = testRing{l}.of(RotateTokens(time.Duration(w.IntN(48))*time.Hour), at)
 	case 2:
 		if w.IntN(3) == 0 {
-			_, made, _ = reset(w.IntN(2) == 0)(l, at, w.now)
+			_, made, _ = testRing{l}.of(ResetTokens(w.IntN(2) == 0), at)
 		}
 	case 3:
 		if ring := l.ring(); len(ring) > 0 {
-			_, made, _ = revoke(ring[w.IntN(len(ring))].KeyID, false)(l, at, w.now)
+			_, made, _ = testRing{l}.of(RevokeToken(ring[w.IntN(len(ring))].KeyID, false), at)
 		}
 	case 4: // a token that was made at the same instant as resets
 		for id, token := range l.tokens {
@@ -94,7 +94,7 @@ func (w *factMaker) make() {
 	case 7, 8, 9:
 		made, _ = l.revocationFacts(w.revocation(), at, w.now, 48*time.Hour)
 	case 10: // of which two nodes may import the same
-		_, made, _ = importSecret(fmt.Appendf(nil, "the secret number %d of a site that moves in", w.IntN(3)), "")(l, at, w.now)
+		_, made, _ = testRing{l}.of(ImportToken(fmt.Appendf(nil, "the secret number %d of a site that moves in", w.IntN(3)), ""), at)
 	default:
 		var ids []string
 		for f := range l.active() {

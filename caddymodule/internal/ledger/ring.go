@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
@@ -57,113 +56,6 @@ var (
 	ErrNoToken   = errors.New("the messenger has no shared token with this kid")
 	errEmptyRing = errors.New("the messenger has no shared token yet; generate one")
 )
-
-// A ringChange is a change of a key ring: the facts that it adds, given what the ring is now.
-type ringChange func(l *ledger, at, now time.Time) (made *NewToken, facts []*Fact, err error)
-
-// generate adds a token, and changes no other.
-func generate(l *ledger, at, now time.Time) (*NewToken, []*Fact, error) {
-	ring := activeTokens(l.ring(), now)
-	if len(ring) >= maxRing {
-		return nil, nil, errRingFull
-	}
-	made, f := l.newToken(ring, at, now)
-	return made, []*Fact{f}, nil
-}
-
-// newToken returns a token that is generated now, and its fact.
-func (l *ledger) newToken(ring []Token, at, now time.Time) (*NewToken, *Fact) {
-	f := NewFact(factToken, at)
-	f.KeyID, f.Token, f.Knows, f.Number = newKeyID(ring, now), sharedtoken.Generate(), l.resetIDs(), l.number()
-	return &NewToken{KeyID: f.KeyID, Token: f.Token, Created: at.UTC().Truncate(time.Second)}, f
-}
-
-// rotate adds a token, and lets those expire after overlap that do not expire anyway. Without an overlap it revokes them all.
-func rotate(overlap time.Duration) ringChange {
-	return func(l *ledger, at, now time.Time) (*NewToken, []*Fact, error) {
-		if overlap < 0 || overlap > maxOverlap {
-			return nil, nil, fmt.Errorf("the overlap is not between 0 and %d days", maxOverlap/(24*time.Hour))
-		}
-		ring := activeTokens(l.ring(), now)
-		if len(ring) == 0 {
-			return nil, nil, errEmptyRing
-		}
-		ending := NewFact(factRevoked, at) // without an overlap all end at once, also those that were to expire later
-		if overlap > 0 {
-			end := now.Add(overlap).UTC()
-			ending.Kind, ending.End = factExpiry, &end
-		}
-		for _, t := range ring {
-			if t.End == nil || overlap == 0 {
-				ending.Of = append(ending.Of, t.id)
-			}
-		}
-		if overlap > 0 && len(ring) >= maxRing {
-			return nil, nil, errRingFull
-		}
-		made, f := l.newToken(ring, at, now)
-		if len(ending.Of) == 0 {
-			return made, []*Fact{f}, nil
-		}
-		return made, []*Fact{f, ending}, nil
-	}
-}
-
-// reset revokes all tokens at once and adds a new one.
-func reset(closing bool) ringChange {
-	return func(l *ledger, at, now time.Time) (*NewToken, []*Fact, error) {
-		all := NewFact(factReset, at)
-		all.Closing = closing
-		made, f := l.newToken(nil, at, now)
-		f.Knows = append(f.Knows, all.ID)
-		return made, []*Fact{all, f}, nil
-	}
-}
-
-// revoke revokes the token with this kid at once, and with it every other token with the same secret.
-func revoke(kid string, closing bool) ringChange {
-	return func(l *ledger, at, now time.Time) (*NewToken, []*Fact, error) {
-		f := NewFact(factRevoked, at)
-		f.Closing = closing
-		for _, t := range activeTokens(l.ring(), now) {
-			if t.KeyID == kid {
-				f.Of = append(f.Of, t.id)
-			}
-		}
-		if len(f.Of) == 0 {
-			return nil, nil, ErrNoToken
-		}
-		return nil, []*Fact{f}, nil
-	}
-}
-
-// extend lets the token with this kid, which was to expire, expire after that time. It never shortens anything.
-func extend(kid string, overlap time.Duration) ringChange {
-	return func(l *ledger, at, now time.Time) (*NewToken, []*Fact, error) {
-		if overlap <= 0 || overlap > maxOverlap {
-			return nil, nil, fmt.Errorf("the time is not above 0 and at most %d days", maxOverlap/(24*time.Hour))
-		}
-		end := now.Add(overlap).UTC()
-		f := NewFact(factExpiry, at)
-		f.End = &end
-		for _, t := range activeTokens(l.ring(), now) {
-			if t.KeyID != kid {
-				continue
-			}
-			if t.End == nil {
-				return nil, nil, errors.New("this shared token does not expire, so that there is nothing to extend")
-			}
-			if !end.After(*t.End) {
-				return nil, nil, fmt.Errorf("this shared token is valid until %s already, which is later; nothing shortens that but revoking it", t.End.UTC().Format(time.RFC3339))
-			}
-			f.Of = append(f.Of, t.id)
-		}
-		if len(f.Of) == 0 {
-			return nil, nil, ErrNoToken
-		}
-		return nil, []*Fact{f}, nil
-	}
-}
 
 // activeTokens returns the tokens that have not expired.
 func activeTokens(ring []Token, now time.Time) []Token {

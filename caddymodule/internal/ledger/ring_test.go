@@ -19,8 +19,13 @@ type testRing struct{ *ledger }
 
 func newTestRing() testRing { return testRing{newLedger()} }
 
-func (r testRing) change(now time.Time, change ringChange) (*NewToken, error) {
-	made, facts, err := change(r.ledger, now, now)
+// of returns the token and the facts of a change, without making it.
+func (r testRing) of(change RingChange, now time.Time) (*NewToken, []*Fact, error) {
+	return change.facts(change, r.ledger, now, now)
+}
+
+func (r testRing) change(now time.Time, change RingChange) (*NewToken, error) {
+	made, facts, err := r.of(change, now)
 	for _, f := range facts {
 		r.add(f, new(Effect))
 	}
@@ -55,11 +60,11 @@ func verdicts(t *testing.T, keys authn.Keys, made *NewToken) string {
 func TestAnOverlapEndsByItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newTestRing()
-		old, err := r.change(time.Now(), generate)
+		old, err := r.change(time.Now(), GenerateToken())
 		if err != nil {
 			t.Fatal(err)
 		}
-		renewed, err := r.change(time.Now(), rotate(DefaultOverlap))
+		renewed, err := r.change(time.Now(), RotateTokens(DefaultOverlap))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,8 +91,8 @@ func TestAnOverlapEndsByItself(t *testing.T) {
 func TestAContactKnowsTheEndOfItsKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newTestRing()
-		old, _ := r.change(time.Now(), generate)
-		if _, err := r.change(time.Now(), rotate(time.Hour)); err != nil {
+		old, _ := r.change(time.Now(), GenerateToken())
+		if _, err := r.change(time.Now(), RotateTokens(time.Hour)); err != nil {
 			t.Fatal(err)
 		}
 		keys, err := keysOf(r.ring())
@@ -105,12 +110,12 @@ func TestAContactKnowsTheEndOfItsKey(t *testing.T) {
 func TestRotatingTwiceKeepsTheEarlierEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		now, r := time.Now(), newTestRing()
-		first, _ := r.change(now, generate)
-		second, err := r.change(now, rotate(time.Hour))
+		first, _ := r.change(now, GenerateToken())
+		second, err := r.change(now, RotateTokens(time.Hour))
 		if err != nil {
 			t.Fatal(err)
 		}
-		third, err := r.change(now.Add(time.Minute), rotate(24*time.Hour))
+		third, err := r.change(now.Add(time.Minute), RotateTokens(24*time.Hour))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -123,7 +128,7 @@ func TestRotatingTwiceKeepsTheEarlierEnd(t *testing.T) {
 		if ends[first.KeyID] != time.Hour || ends[second.KeyID] != 24*time.Hour+time.Minute || ends[third.KeyID] != 0 {
 			t.Errorf("got %v", ends)
 		}
-		if _, err := r.change(now.Add(2*time.Minute), rotate(0)); err != nil || len(activeTokens(r.ring(), now.Add(2*time.Minute))) != 1 {
+		if _, err := r.change(now.Add(2*time.Minute), RotateTokens(0)); err != nil || len(activeTokens(r.ring(), now.Add(2*time.Minute))) != 1 {
 			t.Errorf("without an overlap these are left: %v, %v", r.ring(), err)
 		}
 	})
@@ -131,32 +136,32 @@ func TestRotatingTwiceKeepsTheEarlierEnd(t *testing.T) {
 
 func TestRingRefusals(t *testing.T) {
 	now, r := time.Now(), newTestRing()
-	if _, err := r.change(now, rotate(time.Hour)); !errors.Is(err, errEmptyRing) {
+	if _, err := r.change(now, RotateTokens(time.Hour)); !errors.Is(err, errEmptyRing) {
 		t.Errorf("rotating nothing: %v", err)
 	}
-	if _, err := r.change(now, revoke("2026-01-01-abcdef", false)); !errors.Is(err, ErrNoToken) {
+	if _, err := r.change(now, RevokeToken("2026-01-01-abcdef", false)); !errors.Is(err, ErrNoToken) {
 		t.Errorf("revoking nothing: %v", err)
 	}
 	for range maxRing {
-		if _, err := r.change(now, generate); err != nil {
+		if _, err := r.change(now, GenerateToken()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := r.change(now, generate); !errors.Is(err, errRingFull) {
+	if _, err := r.change(now, GenerateToken()); !errors.Is(err, errRingFull) {
 		t.Errorf("an eleventh: %v", err)
 	}
 	for _, overlap := range []time.Duration{-1, maxOverlap + 1} {
-		if _, err := r.change(now, rotate(overlap)); err == nil {
+		if _, err := r.change(now, RotateTokens(overlap)); err == nil {
 			t.Errorf("an overlap of %s is accepted", overlap)
 		}
 	}
 	// Those that have expired take no place.
-	if _, err := r.change(now, reset(false)); err != nil || len(r.ring()) != 1 {
+	if _, err := r.change(now, ResetTokens(false)); err != nil || len(r.ring()) != 1 {
 		t.Errorf("after a reset: %v, %v", r.ring(), err)
 	}
 	full, end := newTestRing(), now.Add(time.Minute)
 	for range maxRing {
-		if _, err := full.change(now, generate); err != nil {
+		if _, err := full.change(now, GenerateToken()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -165,7 +170,7 @@ func TestRingRefusals(t *testing.T) {
 		expiry.End = &end
 		full.add(expiry, new(Effect))
 	}
-	if _, err := full.change(end, generate); err != nil || len(activeTokens(full.ring(), end)) != 1 {
+	if _, err := full.change(end, GenerateToken()); err != nil || len(activeTokens(full.ring(), end)) != 1 {
 		t.Errorf("after all have expired: %v, %v", full.ring(), err)
 	}
 }
@@ -176,7 +181,7 @@ func TestARingThatSeveralNodesHaveFilled(t *testing.T) {
 	for range 4 {
 		node := newTestRing()
 		for range maxRing {
-			if _, err := node.change(now, generate); err != nil {
+			if _, err := node.change(now, GenerateToken()); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -194,12 +199,12 @@ func TestARingThatSeveralNodesHaveFilled(t *testing.T) {
 func TestTwoResetsAtTheSameInstant(t *testing.T) {
 	now := time.Now()
 	a, b := newTestRing(), newTestRing()
-	_, old, _ := generate(a.ledger, now, now)
+	_, old, _ := a.of(GenerateToken(), now)
 	all := old
 	var made []*NewToken
 	for _, node := range []testRing{a, b} {
 		node.add(old[0], new(Effect))
-		token, facts, err := reset(false)(node.ledger, now, now)
+		token, facts, err := node.of(ResetTokens(false), now)
 		if err != nil {
 			t.Fatal(err)
 		}

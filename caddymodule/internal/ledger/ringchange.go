@@ -1,6 +1,8 @@
 package ledger
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
@@ -10,19 +12,53 @@ import (
 
 // A RingChange is a change of the shared tokens of a messenger.
 type RingChange struct {
-	Action string // for the audit log
-	KeyID  string // of the token that is revoked
-	Close  bool   // whether to end connections whose tokens were signed with a revoked key
+	Action  string // for the audit log
+	KeyID   string // of the token that is revoked, extended or imported
+	Close   bool   // whether to end connections whose tokens were signed with a revoked key
+	Makes   bool   // it makes a token
+	Extends bool   // it only puts off when a token expires
 
 	// Algorithm is the one of the messenger, for which a token has to be long enough.
 	Algorithm sigkey.Algorithm
 
-	facts   ringChange
-	secret  []byte // that it imports
-	label   string // of the token that it makes; see Labelled
-	makes   bool   // it makes a token
-	extends bool   // it puts off when one expires
-	atOnce  bool   // a rotation without an overlap
+	secret  []byte        // that it imports
+	label   string        // of the token that it makes; see Labelled
+	overlap time.Duration // how long tokens stay valid that it lets expire
+	atOnce  bool          // a rotation without an overlap
+
+	// facts returns the facts that the change adds, given what the ring is now: one of the methods below.
+	facts func(c RingChange, l *ledger, at, now time.Time) (made *NewToken, facts []*Fact, err error)
+}
+
+// GenerateToken adds a token.
+func GenerateToken() RingChange {
+	return RingChange{Action: "shared token generated", Makes: true, facts: RingChange.generate}
+}
+
+// RotateTokens adds a token, and lets those expire after overlap that do not expire anyway.
+func RotateTokens(overlap time.Duration) RingChange {
+	return RingChange{Action: "shared tokens rotated", Makes: true, overlap: overlap, atOnce: overlap == 0, facts: RingChange.rotate}
+}
+
+// ResetTokens revokes all tokens and adds a new one. closing ends the connections of the revoked ones.
+func ResetTokens(closing bool) RingChange {
+	return RingChange{Action: "shared tokens reset", Makes: true, Close: closing, facts: RingChange.reset}
+}
+
+// ImportToken adds a token with a secret that the site had before, and that was checked. kid is that of the JWTs that are signed with
+// it; if it is empty, JWTs with any kid and without one are verified with it.
+func ImportToken(secret []byte, kid string) RingChange {
+	return RingChange{Action: "shared token imported", Makes: true, KeyID: kid, secret: secret, facts: RingChange.importSecret}
+}
+
+// ExtendToken lets a token that is about to expire be valid for that long from now on.
+func ExtendToken(kid string, overlap time.Duration) RingChange {
+	return RingChange{Action: "shared token extended", Extends: true, KeyID: kid, overlap: overlap, facts: RingChange.extend}
+}
+
+// RevokeToken revokes the token with this kid. closing ends its connections.
+func RevokeToken(kid string, closing bool) RingChange {
+	return RingChange{Action: "shared token revoked", KeyID: kid, Close: closing, facts: RingChange.revoke}
 }
 
 // For returns the change for a messenger whose shared tokens have this algorithm, or why a secret that it imports is not for that.
@@ -36,12 +72,6 @@ func (c RingChange) For(alg sigkey.Algorithm) (RingChange, error) {
 	return c, err
 }
 
-// MakesToken reports whether the change makes a token.
-func (c RingChange) MakesToken() bool { return c.makes }
-
-// Extends reports whether the change only puts off when a token expires.
-func (c RingChange) Extends() bool { return c.extends }
-
 // Revokes returns how many tokens of r the change revokes without saying so by its name.
 func (c RingChange) Revokes(r *Record) int {
 	if !c.atOnce || r == nil {
@@ -50,48 +80,103 @@ func (c RingChange) Revokes(r *Record) int {
 	return len(r.ActiveTokens())
 }
 
-// GenerateToken adds a token.
-func GenerateToken() RingChange {
-	return RingChange{Action: "shared token generated", facts: generate, makes: true}
-}
-
-// RotateTokens adds a token, and lets those expire after overlap that do not expire anyway.
-func RotateTokens(overlap time.Duration) RingChange {
-	return RingChange{Action: "shared tokens rotated", facts: rotate(overlap), makes: true, atOnce: overlap == 0}
-}
-
-// ResetTokens revokes all tokens and adds a new one. closing ends the connections of the revoked ones.
-func ResetTokens(closing bool) RingChange {
-	return RingChange{Action: "shared tokens reset", Close: closing, facts: reset(closing), makes: true}
-}
-
-// ImportToken adds a token with a secret that the site had before.
-func ImportToken(secret []byte, kid string) RingChange {
-	return RingChange{Action: "shared token imported", facts: importSecret(secret, kid), secret: secret, makes: true}
-}
-
-// ExtendToken lets a token that is about to expire be valid for that long from now on.
-func ExtendToken(kid string, overlap time.Duration) RingChange {
-	return RingChange{Action: "shared token extended", KeyID: kid, facts: extend(kid, overlap), extends: true}
-}
-
-// RevokeToken revokes the token with this kid. closing ends its connections.
-func RevokeToken(kid string, closing bool) RingChange {
-	return RingChange{Action: "shared token revoked", KeyID: kid, Close: closing, facts: revoke(kid, closing)}
-}
-
-// lengthen replaces a token that was just generated, and that was not shown yet, by one that is long enough for the algorithm.
-func (c RingChange) lengthen(made *NewToken, facts []*Fact) {
-	if made == nil || !c.Algorithm.IsSymmetric() || c.Algorithm == sigkey.HS256 {
-		return
+// newToken returns a token that is generated now, long enough for the algorithm, and its fact.
+func (c RingChange) newToken(l *ledger, ring []Token, at, now time.Time) (*NewToken, *Fact) {
+	f := NewFact(factToken, at)
+	f.KeyID, f.Token, f.Label, f.Knows, f.Number = newKeyID(ring, now), sharedtoken.Generate(), c.label, l.resetIDs(), l.number()
+	if c.Algorithm.IsSymmetric() {
+		f.Token = sharedtoken.GenerateFor(c.Algorithm.MinSecret())
 	}
-	for _, f := range facts {
-		if f.Kind == factToken && f.Token == made.Token {
-			f.Token = sharedtoken.GenerateFor(c.Algorithm.MinSecret())
-			made.Token = f.Token
-			return
+	return &NewToken{KeyID: f.KeyID, Token: f.Token, Created: at.UTC().Truncate(time.Second), Label: f.Label}, f
+}
+
+// generate adds a token, and changes no other.
+func (c RingChange) generate(l *ledger, at, now time.Time) (*NewToken, []*Fact, error) {
+	ring := activeTokens(l.ring(), now)
+	if len(ring) >= maxRing {
+		return nil, nil, errRingFull
+	}
+	made, f := c.newToken(l, ring, at, now)
+	return made, []*Fact{f}, nil
+}
+
+// rotate adds a token, and lets those expire after the overlap that do not expire anyway. Without an overlap it revokes them all.
+func (c RingChange) rotate(l *ledger, at, now time.Time) (*NewToken, []*Fact, error) {
+	if c.overlap < 0 || c.overlap > maxOverlap {
+		return nil, nil, fmt.Errorf("the overlap is not between 0 and %d days", maxOverlap/(24*time.Hour))
+	}
+	ring := activeTokens(l.ring(), now)
+	if len(ring) == 0 {
+		return nil, nil, errEmptyRing
+	}
+	ending := NewFact(factRevoked, at) // without an overlap all end at once, also those that were to expire later
+	if c.overlap > 0 {
+		end := now.Add(c.overlap).UTC()
+		ending.Kind, ending.End = factExpiry, &end
+	}
+	for _, t := range ring {
+		if t.End == nil || c.overlap == 0 {
+			ending.Of = append(ending.Of, t.id)
 		}
 	}
+	if c.overlap > 0 && len(ring) >= maxRing {
+		return nil, nil, errRingFull
+	}
+	made, f := c.newToken(l, ring, at, now)
+	if len(ending.Of) == 0 {
+		return made, []*Fact{f}, nil
+	}
+	return made, []*Fact{f, ending}, nil
+}
+
+// reset revokes all tokens at once and adds a new one.
+func (c RingChange) reset(l *ledger, at, now time.Time) (*NewToken, []*Fact, error) {
+	all := NewFact(factReset, at)
+	all.Closing = c.Close
+	made, f := c.newToken(l, nil, at, now)
+	f.Knows = append(f.Knows, all.ID)
+	return made, []*Fact{all, f}, nil
+}
+
+// revoke revokes the token with this kid at once, and with it every other token with the same secret.
+func (c RingChange) revoke(l *ledger, at, now time.Time) (*NewToken, []*Fact, error) {
+	f := NewFact(factRevoked, at)
+	f.Closing = c.Close
+	for _, t := range activeTokens(l.ring(), now) {
+		if t.KeyID == c.KeyID {
+			f.Of = append(f.Of, t.id)
+		}
+	}
+	if len(f.Of) == 0 {
+		return nil, nil, ErrNoToken
+	}
+	return nil, []*Fact{f}, nil
+}
+
+// extend lets the token with this kid, which was to expire, expire after the overlap. It never shortens anything.
+func (c RingChange) extend(l *ledger, at, now time.Time) (*NewToken, []*Fact, error) {
+	if c.overlap <= 0 || c.overlap > maxOverlap {
+		return nil, nil, fmt.Errorf("the time is not above 0 and at most %d days", maxOverlap/(24*time.Hour))
+	}
+	end := now.Add(c.overlap).UTC()
+	f := NewFact(factExpiry, at)
+	f.End = &end
+	for _, t := range activeTokens(l.ring(), now) {
+		if t.KeyID != c.KeyID {
+			continue
+		}
+		if t.End == nil {
+			return nil, nil, errors.New("this shared token does not expire, so that there is nothing to extend")
+		}
+		if !end.After(*t.End) {
+			return nil, nil, fmt.Errorf("this shared token is valid until %s already, which is later; nothing shortens that but revoking it", t.End.UTC().Format(time.RFC3339))
+		}
+		f.Of = append(f.Of, t.id)
+	}
+	if len(f.Of) == 0 {
+		return nil, nil, ErrNoToken
+	}
+	return nil, []*Fact{f}, nil
 }
 
 // ChangeRing returns the facts of a change of the shared tokens, and the token that is made, if any.
@@ -100,9 +185,7 @@ func (j *Journal) ChangeRing(change RingChange, now time.Time) (incarnation stri
 	err = ErrNothing
 	j.view(func(current string, l *ledger) {
 		incarnation = current
-		made, facts, err = change.facts(l, at, now)
-		change.lengthen(made, facts)
-		change.mark(made, facts)
+		made, facts, err = change.facts(change, l, at, now)
 	})
 	return incarnation, made, facts, err
 }
