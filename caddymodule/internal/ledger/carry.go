@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/base32"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -13,7 +12,6 @@ import (
 	"maps"
 	"path"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
@@ -140,58 +138,43 @@ func (j *Journal) factsOfRecord(text []byte) (map[vault.Key][]json.RawMessage, s
 	digest := hex.EncodeToString(sum[:])
 	incarnation := ConfigIncarnation
 	if j.Kind == KindStored {
-		sum := sha256.Sum256([]byte(j.Name + "\x00" + r.Created.UTC().Format(time.RFC3339Nano)))
-		incarnation = strings.ToLower(base32.StdEncoding.EncodeToString(sum[:])[:16])
+		incarnation = hashOf(j.Name+"\x00"+r.Created.UTC().Format(time.RFC3339Nano), idLength)
 	}
 	n := 0
 	newFact := func(kind string, at time.Time) *Fact {
 		n++
-		sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", digest, n))
 		if at.IsZero() {
 			at = time.Unix(0, 0)
 		}
-		return &Fact{ID: strings.ToLower(base32.StdEncoding.EncodeToString(sum[:])[:16]), Kind: kind, At: at.UTC()}
+		return &Fact{ID: hashOf(fmt.Sprintf("%s %d", digest, n), idLength), Kind: kind, At: at.UTC()}
 	}
 	mark := newFact(factCarried, r.Changed)
 	mark.Key = digest
-	groups := [][]*Fact{{mark}, nil}
-	size := 0 // of the last group
-	add := func(f *Fact) {
-		last := len(groups) - 1
-		more := len(f.Settings) + len(f.Token)
-		if f.Revocation != nil {
-			more += f.Revocation.size()
-		}
-		if size += more; len(groups[last]) >= 256 || size > vault.MaxValue/4 && len(groups[last]) > 0 {
-			groups, last, size = append(groups, nil), last+1, more
-		}
-		groups[last] = append(groups[last], f)
-	}
+	var facts []*Fact
 	if len(r.Settings) > 0 && j.Kind == KindStored {
 		v := newFact(factSettings, r.Changed)
 		created := r.Created.UTC()
 		v.Number, v.Created, v.Settings = 1, &created, r.Settings
-		add(v)
 		confirmed := newFact(factConfirmed, r.Changed)
 		confirmed.Of = []string{v.ID}
-		add(confirmed)
+		facts = append(facts, v, confirmed)
 	}
 	for i, t := range r.Tokens {
 		token := newFact(factToken, t.Created.Add(time.Duration(i))) // in their order, also if they were made in the same second
 		token.KeyID, token.Token = t.KeyID, t.Token
-		add(token)
+		facts = append(facts, token)
 		if t.End != nil {
 			expiry := newFact(factExpiry, t.Created)
 			expiry.Of, expiry.End = []string{token.ID}, t.End
-			add(expiry)
+			facts = append(facts, expiry)
 		}
 	}
 	for i := range r.Revocations {
 		f := newFact(factRevoke, r.Revocations[i].Created)
 		f.Revocation = &r.Revocations[i]
-		add(f)
+		facts = append(facts, f)
 	}
-	batches, err := j.batchesOf(incarnation, groups)
+	batches, err := j.batchesOf(incarnation, slices.Concat([][]*Fact{{mark}}, grouped(facts, 0)))
 	return batches, digest, err
 }
 
@@ -199,9 +182,6 @@ func (j *Journal) factsOfRecord(text []byte) (map[vault.Key][]json.RawMessage, s
 func (j *Journal) batchesOf(incarnation string, groups [][]*Fact) (map[vault.Key][]json.RawMessage, error) {
 	batches := make(map[vault.Key][]json.RawMessage)
 	for i, group := range groups {
-		if len(group) == 0 {
-			continue
-		}
 		for _, f := range group {
 			if err := f.check(); err != nil {
 				return nil, fmt.Errorf("%s: %w", j.RecordKey(), err)
@@ -211,7 +191,7 @@ func (j *Journal) batchesOf(incarnation string, groups [][]*Fact) (map[vault.Key
 		if err != nil {
 			return nil, err
 		}
-		batches[vault.Key{Folder: folder(j.Name, incarnation), Writer: recordWriter, Number: uint64(i + 1)}] = texts
+		batches[vault.Key{Folder: j.Folder(incarnation), Writer: recordWriter, Number: uint64(i + 1)}] = texts
 	}
 	return batches, nil
 }

@@ -2,8 +2,6 @@ package ledger
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/base32"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -122,8 +120,7 @@ func (c *Copy) Check(now time.Time) error {
 // copiedID returns the ID of what is imported from a copy.
 func (j *Journal) copiedID(what, id string, content any) string {
 	text, _ := json.Marshal(content) // strings and times
-	sum := sha256.Sum256(fmt.Appendf(nil, "imported\x00%s\x00%s\x00%s\x00%s", j.Name, what, id, text))
-	return strings.ToLower(base32.StdEncoding.EncodeToString(sum[:])[:16])
+	return hashOf(fmt.Sprintf("imported\x00%s\x00%s\x00%s\x00%s", j.Name, what, id, text), idLength)
 }
 
 // A Difference is what a copy has and a journal lacks.
@@ -266,10 +263,14 @@ func (d *Difference) addToken(j *Journal, t CopiedToken, ledgers []*ledger, mayA
 }
 
 // Batches divides facts into groups that can be written at a time, in their order.
-func Batches(facts []*Fact) (groups [][]*Fact) {
+func Batches(facts []*Fact) [][]*Fact { return grouped(facts, 256) }
+
+// grouped divides facts into groups. each is how many bytes a fact has besides its settings, token or revocation. The groups of an old
+// record must be the same on all nodes; see carry.go.
+func grouped(facts []*Fact, each int) (groups [][]*Fact) {
 	size := 0
 	for _, f := range facts {
-		more := len(f.Settings) + len(f.Token) + 256
+		more := len(f.Settings) + len(f.Token) + each
 		if f.Revocation != nil {
 			more += f.Revocation.size()
 		}

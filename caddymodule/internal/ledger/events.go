@@ -17,43 +17,28 @@ type Event struct {
 // ByContact is who makes a logout.
 const ByContact = "the contact"
 
-// action returns what the audit log calls the change that a fact is of. It is "" for a fact that is only a part of a change.
-func (l *ledger) action(f *Fact) string {
-	switch f.Kind {
-	case factSettings:
-		switch {
-		case l.withdrawn[f.ID]:
-			return ""
-		case f.Parent == "":
-			return "messenger created"
-		}
-		return "messenger changed"
-	case factToken:
-		return "shared token generated"
-	case factImported:
-		return "shared token imported"
-	case factExpiry:
-		return "expiry of shared tokens set"
-	case factRevoked:
-		return "shared token revoked"
-	case factReset:
-		return "shared tokens reset"
-	case factRevoke:
-		return "tokens revoked"
-	case factUndo:
-		return "revocation removed"
-	}
-	return ""
+// actions are what the audit log calls the change that a fact is of. Facts of other kinds are only a part of a change.
+var actions = map[string]string{
+	factSettings: "messenger changed",
+	factToken:    "shared token generated",
+	factImported: "shared token imported",
+	factExpiry:   "expiry of shared tokens set",
+	factRevoked:  "shared token revoked",
+	factReset:    "shared tokens reset",
+	factRevoke:   "tokens revoked",
+	factUndo:     "revocation removed",
 }
 
 // Events returns what has happened to the messenger, the latest first.
 func (j *Journal) Events() (events []Event) {
 	j.view(func(_ string, l *ledger) {
 		for _, f := range l.facts {
-			e := Event{At: f.At.UTC(), Action: l.action(f), By: f.By, Detail: f.KeyID}
+			e := Event{At: f.At.UTC(), Action: actions[f.Kind], By: f.By, Detail: f.KeyID}
 			switch {
-			case e.Action == "":
+			case e.Action == "", f.Kind == factSettings && l.withdrawn[f.ID]:
 				continue
+			case f.Kind == factSettings && f.Parent == "":
+				e.Action = "messenger created"
 			case f.Kind == factExpiry:
 				e.Detail = f.End.UTC().Format(time.RFC3339)
 			case f.Kind == factRevoke:

@@ -74,8 +74,11 @@ type Fact struct {
 	Revocation *Revocation `json:"revocation,omitempty"`
 }
 
+// idLength is how many characters of base32 the ID of a fact or incarnation has.
+const idLength = 16
+
 // newID returns an ID that nothing else has.
-func newID() string { return strings.ToLower(rand.Text()[:16]) }
+func newID() string { return strings.ToLower(rand.Text()[:idLength]) }
 
 // NewFact makes a fact of this moment.
 func NewFact(kind string, at time.Time, of ...string) *Fact {

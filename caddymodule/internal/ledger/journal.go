@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"path"
@@ -78,8 +79,8 @@ func New(name, kind string) *Journal {
 	}
 }
 
-// folder returns the folder of an incarnation below the root of the store.
-func folder(name, incarnation string) string { return path.Join(name, incarnation) }
+// Folder returns the folder of an incarnation below the root of the store.
+func (j *Journal) Folder(incarnation string) string { return path.Join(j.Name, incarnation) }
 
 // incarnationOf returns the incarnation that a batch belongs to, and whether it is one of this journal.
 func (j *Journal) incarnationOf(key vault.Key) (string, bool) {
@@ -185,11 +186,7 @@ func (j *Journal) current() string {
 		case len(l.confirmed) > 0:
 			rank = 1
 		}
-		switch {
-		case best != "" && bestRank > rank:
-		case best == "" || rank > bestRank,
-			v.Created.Before(bestAt),
-			v.Created.Equal(bestAt) && incarnation < best:
+		if best == "" || cmp.Or(cmp.Compare(rank, bestRank), bestAt.Compare(*v.Created), cmp.Compare(best, incarnation)) > 0 {
 			best, bestRank, bestAt = incarnation, rank, *v.Created
 		}
 	}
@@ -247,7 +244,7 @@ func (j *Journal) Damage() error {
 	}
 	for incarnation, l := range j.ledgers {
 		if j.deleted[incarnation].IsZero() && len(l.facts) > 0 && len(l.versions) == 0 {
-			return fmt.Errorf("%s has facts and no settings: %w", path.Join(vault.StoreRoot, folder(j.Name, incarnation)), vault.ErrDamaged)
+			return fmt.Errorf("%s has facts and no settings: %w", path.Join(vault.StoreRoot, j.Folder(incarnation)), vault.ErrDamaged)
 		}
 	}
 	return nil

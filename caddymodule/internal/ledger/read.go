@@ -32,7 +32,7 @@ func (j *Journal) Read(ctx context.Context, v *vault.Vault, write bool) (recordC
 		return false, err
 	}
 	listed := make(map[vault.Key]bool)
-	var keys []string
+	var keys []vault.Key
 	j.mu.Lock()
 	for _, name := range names {
 		key, valid := vault.ParseKey(name)
@@ -41,7 +41,7 @@ func (j *Journal) Read(ctx context.Context, v *vault.Vault, write bool) (recordC
 		}
 		listed[key] = true
 		if j.batches[key] == nil {
-			keys = append(keys, name)
+			keys = append(keys, key)
 		}
 	}
 	j.mu.Unlock()
@@ -61,17 +61,14 @@ func (j *Journal) Read(ctx context.Context, v *vault.Vault, write bool) (recordC
 }
 
 // readBatches reads the batches at keys.
-func (j *Journal) readBatches(ctx context.Context, v *vault.Vault, keys []string) error {
-	return vault.UntilError(ctx, keys, func(_ int, name string) error {
-		key, _ := vault.ParseKey(name)
+func (j *Journal) readBatches(ctx context.Context, v *vault.Vault, keys []vault.Key) error {
+	return vault.UntilError(ctx, keys, func(_ int, key vault.Key) error {
 		texts, err := LoadBatch(ctx, v, key)
 		if err == nil && texts == nil {
 			return nil // it was never acknowledged
 		}
 		if vault.IsUnreadable(err) {
-			j.mu.Lock()
-			j.bad[key] = err
-			j.mu.Unlock()
+			j.SetUnreadable(key, err)
 			return nil
 		}
 		if err != nil {
@@ -225,9 +222,6 @@ func (j *Journal) Health() (missing int, ahead bool) {
 	defer j.mu.Unlock()
 	return len(j.missing), j.ahead.After(vault.Now().Add(maxAhead))
 }
-
-// Folder returns the folder of an incarnation below the root of the store.
-func (j *Journal) Folder(incarnation string) string { return folder(j.Name, incarnation) }
 
 // Lacks reports whether a batch belongs to the journal, and was not read yet.
 func (j *Journal) Lacks(key vault.Key) bool {

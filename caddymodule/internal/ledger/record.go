@@ -111,8 +111,13 @@ func (l *ledger) isDropped(v *Fact, hash string) bool {
 
 // keyHash identifies a key in settings, or the URL of a key set.
 func keyHash(text string) string {
-	sum := sha256.Sum256([]byte(strings.TrimSpace(text)))
-	return strings.ToLower(base32.StdEncoding.EncodeToString(sum[:])[:32])
+	return hashOf(strings.TrimSpace(text), 2*idLength)
+}
+
+// hashOf returns that many characters of the hash of a text.
+func hashOf(text string, length int) string {
+	sum := sha256.Sum256([]byte(text))
+	return strings.ToLower(base32.StdEncoding.EncodeToString(sum[:])[:length])
 }
 
 // keyHashes returns the keys and the URLs that settings trust. settings may be nil.
