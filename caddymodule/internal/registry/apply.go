@@ -31,15 +31,25 @@ func (s *Store) wrote(key vault.Key, texts []json.RawMessage) {
 func (s *Store) held(folder string) []*ledger.Journal {
 	name, _, _ := strings.Cut(folder, "/")
 	var journals []*ledger.Journal
-	s.mu.Lock()
-	if j := s.owned[name]; j != nil {
-		journals = append(journals, j)
-	}
-	s.mu.Unlock()
-	if e, ok := s.cached(name); ok {
-		journals = append(journals, e.journal)
+	for _, kind := range []string{ledger.KindRing, ledger.KindStored} {
+		if j := s.inMemory(name, kind); j != nil {
+			journals = append(journals, j)
+		}
 	}
 	return journals
+}
+
+// inMemory returns the journal of a name, or nil if it is not in memory.
+func (s *Store) inMemory(name, kind string) *ledger.Journal {
+	if kind == ledger.KindStored {
+		if e, ok := s.cached(name); ok {
+			return e.journal
+		}
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.owned[name]
 }
 
 // noteEnded notes how many connections a batch has ended, for the call that wrote it; see endedBy.

@@ -67,13 +67,7 @@ func (s *Store) beginChange(ctx context.Context, name string) (context.Context, 
 // fresh returns the journal of a name with everything that the storage has now. It has no messenger if there is none.
 func (s *Store) fresh(ctx context.Context, name, kind string) (*ledger.Journal, error) {
 	defer s.lock(name)()
-	var j *ledger.Journal
-	for _, held := range s.held(name) {
-		if held.Kind == kind {
-			j = held
-		}
-	}
-	if j != nil {
+	if j := s.inMemory(name, kind); j != nil {
 		return j, s.readMore(ctx, j)
 	}
 	j, err := s.begin(ctx, name, kind)

@@ -155,7 +155,7 @@ func (reg *Registry) importNew(ctx context.Context, j *ledger.Journal, c *ledger
 	}
 	before := lacking.Facts
 	if !c.Settings.IsGenerated() {
-		before = withoutTokens(before)
+		before = slices.DeleteFunc(before, func(f *ledger.Fact) bool { return f.Revocation == nil }) // the tokens
 	}
 	_, _, err := reg.Store.put(ctx, j, change.Settings{New: c.Settings, Condition: change.Condition{Absent: true}, Created: c.Created, Before: before})
 	return err
@@ -169,15 +169,6 @@ func active(tokens []ledger.CopiedToken) (n int) {
 		}
 	}
 	return n
-}
-
-func withoutTokens(facts []*ledger.Fact) (others []*ledger.Fact) {
-	for _, f := range facts {
-		if f.Revocation != nil {
-			others = append(others, f)
-		}
-	}
-	return others
 }
 
 // importFacts adds revocations, and ends of tokens, to a messenger that there is.

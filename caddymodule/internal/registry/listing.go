@@ -2,10 +2,7 @@ package registry
 
 import (
 	"context"
-	"slices"
 	"time"
-
-	"github.com/maypok86/otter/v2"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
@@ -54,7 +51,7 @@ func (reg *Registry) Peek(ctx context.Context, names []string, kind string, foun
 // peek returns the journal of a name with everything that the storage has now. A journal that is not in memory is read
 // detached: its facts do not become active.
 func (s *Store) peek(ctx context.Context, name, kind string) (*ledger.Journal, error) {
-	if s.holds(name, kind) {
+	if s.inMemory(name, kind) != nil {
 		return s.fresh(ctx, name, kind)
 	}
 	j := ledger.New(name, kind)
@@ -65,11 +62,6 @@ func (s *Store) peek(ctx context.Context, name, kind string) (*ledger.Journal, e
 	return j, j.Damage()
 }
 
-// holds reports whether the facts of a name are in memory.
-func (s *Store) holds(name, kind string) bool {
-	return slices.ContainsFunc(s.held(name), func(j *ledger.Journal) bool { return j.Kind == kind })
-}
-
 // A Summary has the properties by which lists are filtered and sorted.
 type Summary struct {
 	Name, Method string
@@ -77,22 +69,13 @@ type Summary struct {
 	Changed      time.Time
 	Absent       bool // there is no messenger of this name
 	Unreadable   bool
+
+	read time.Time // the cache does not check ages itself, because it would need a goroutine with a timer
 }
 
 // summaryAge is how long a summary is used. It is read again earlier if this node changes the messenger, or sees that another node
 // has changed it.
 const summaryAge = time.Minute
-
-// A readSummary is a summary with the time at which it was read. The cache does not check ages itself, because it would need a
-// goroutine with a timer.
-type readSummary struct {
-	Summary
-	at time.Time
-}
-
-func newSummaries() (*otter.Cache[string, readSummary], error) {
-	return otter.New(&otter.Options[string, readSummary]{MaximumSize: MaxSorted})
-}
 
 // MaxSorted is how many messengers can be filtered, or sorted other than by name.
 const MaxSorted = 10_000
@@ -105,21 +88,21 @@ func (reg *Registry) Summaries(ctx context.Context, names []string) ([]Summary, 
 	var at []int
 	before := make(map[string]uint64)
 	for i, name := range names {
-		if known, ok := s.summaries.GetIfPresent(name); ok && time.Since(known.at) < summaryAge {
-			list[i] = known.Summary
+		if known, ok := s.summaries.GetIfPresent(name); ok && time.Since(known.read) < summaryAge {
+			list[i] = known
 			continue
 		}
 		unread, at = append(unread, name), append(at, i)
 		before[name] = s.changes(name).Load()
 	}
 	err := reg.Peek(ctx, unread, ledger.KindStored, func(i int, p Peeked) {
-		made := Summary{Name: p.Name, Absent: p.Record == nil && p.Err == nil, Unreadable: p.Err != nil}
+		made := Summary{Name: p.Name, Absent: p.Record == nil && p.Err == nil, Unreadable: p.Err != nil, read: time.Now()}
 		if p.Record != nil {
 			made.Method, made.Mode, made.Changed = p.Record.Settings.Method(), p.Record.Settings.Mode.Or(config.ModeRequired), p.Record.Changed
 		}
 		list[at[i]] = made
 		if s.changes(p.Name).Load() == before[p.Name] {
-			s.summaries.Set(p.Name, readSummary{made, time.Now()})
+			s.summaries.Set(p.Name, made)
 		}
 	})
 	return list, err

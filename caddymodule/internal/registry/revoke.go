@@ -76,17 +76,12 @@ func (reg *Registry) journalOf(ctx context.Context, name string) (j *ledger.Jour
 	} else if config.CheckName(name) != nil {
 		return nil, nil, false, change.ErrNoMessenger
 	}
-	for _, j := range s.held(name) {
-		if j.Kind != kind {
-			continue
-		}
+	if j := s.inMemory(name, kind); j != nil {
 		if kind == ledger.KindRing {
 			return j, configured.Messenger, true, nil
 		}
-		if j.IsReplaced(ctx, s.Vault) {
-			break
-		}
-		if e, ok := s.cached(name); ok && e.journal == j {
+		replaced := j.IsReplaced(ctx, s.Vault)
+		if e, ok := s.cached(name); ok && e.journal == j && !replaced {
 			return j, e.messenger.Messenger, true, nil
 		}
 	}

@@ -78,7 +78,7 @@ type Store struct {
 	absent    *otter.Cache[string, struct{}] // names without a stored messenger: no number of them evicts a messenger
 	changed   [64]atomic.Uint64              // by the same; see noteChange
 	index     nameindex.Shared               // those that the storage has anything of
-	summaries *otter.Cache[string, readSummary]
+	summaries *otter.Cache[string, Summary]
 	seed      maphash.Seed
 	lookups   *turnstile.Turnstile
 	rereads   *rate.Limiter
@@ -167,7 +167,7 @@ func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string) (*Stor
 		if l.absent, err = otter.New(&otter.Options[string, struct{}]{MaximumSize: maxAbsent}); err != nil {
 			return nil, err
 		}
-		if l.summaries, err = newSummaries(); err != nil {
+		if l.summaries, err = otter.New(&otter.Options[string, Summary]{MaximumSize: MaxSorted}); err != nil {
 			return nil, err
 		}
 		l.stored, err = otter.New(&otter.Options[string, *storedEntry]{
@@ -218,7 +218,7 @@ func (s *Store) attach(reg *Registry) {
 	s.polling.Unlock()
 	for _, name := range reg.Names() {
 		err := unreachable // once the storage failed, the others are not tried: each could take its whole timeout
-		if err == nil || s.hasRead(name) {
+		if err == nil || s.inMemory(name, ledger.KindRing) != nil {
 			err = s.readOwned(ctx, name)
 		}
 		if err != nil {
@@ -246,13 +246,6 @@ func (s *Store) readAgain(name string, until time.Time) {
 	if until.After(s.retry[name]) {
 		s.retry[name] = until
 	}
-}
-
-// hasRead reports whether the facts of a configured messenger were read by an earlier configuration.
-func (s *Store) hasRead(name string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.owned[name] != nil
 }
 
 // log returns the logger of the newest configuration, because a store outlives configurations and their loggers.
@@ -283,9 +276,7 @@ func (s *Store) detach(reg *Registry) {
 // readOwned gives the facts of a configured messenger to all configurations. They are read only if none has read them before.
 func (s *Store) readOwned(ctx context.Context, name string) error {
 	defer s.lock(name)()
-	s.mu.Lock()
-	j := s.owned[name]
-	s.mu.Unlock()
+	j := s.inMemory(name, ledger.KindRing)
 	if j == nil {
 		_, err := s.begin(ctx, name, ledger.KindRing)
 		return err
@@ -328,9 +319,7 @@ func (s *Store) begin(ctx context.Context, name, kind string) (*ledger.Journal, 
 
 // hasEmptyRing reports whether the ring of a configured messenger was read, and has no token.
 func (s *Store) hasEmptyRing(name string) bool {
-	s.mu.Lock()
-	j := s.owned[name]
-	s.mu.Unlock()
+	j := s.inMemory(name, ledger.KindRing)
 	if j == nil {
 		return false
 	}

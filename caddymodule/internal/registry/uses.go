@@ -37,13 +37,11 @@ func (s *Store) keepUses(ctx context.Context) {
 }
 
 // ringInMemory returns the shared tokens of a name that have not expired, as far as they are in memory.
-func (s *Store) ringInMemory(name, kind string) (tokens []ledger.Token) {
-	for _, j := range s.held(name) {
-		if j.Kind == kind {
-			tokens = j.ActiveTokens(Now())
-		}
+func (s *Store) ringInMemory(name, kind string) []ledger.Token {
+	if j := s.inMemory(name, kind); j != nil {
+		return j.ActiveTokens(Now())
 	}
-	return tokens
+	return nil
 }
 
 // RingOf returns the shared tokens of a messenger in memory, and when they were last used as far as this node knows.
