@@ -124,7 +124,7 @@ func (s *Service) list(ctx context.Context, q ListQuery) (*MessengerPage, error)
 
 // listByName is list in the order of names, without filters. A page has at most q.Limit configured messengers. After the last
 // configured one it has at most q.Limit stored ones.
-func (s *Service) listByName(ctx context.Context, q ListQuery, view nameindex.View) (*MessengerPage, error) {
+func (s *Service) listByName(ctx context.Context, q ListQuery, view nameindex.Index) (*MessengerPage, error) {
 	page := &MessengerPage{Messengers: []Description{}, Count: view.Count}
 	if after, found := strings.CutPrefix(q.After, afterConfigured); found || q.After == "" {
 		q.After = ""
@@ -240,7 +240,7 @@ func rowAt(cursor, sort string) (row, error) {
 }
 
 // listSorted is list with filters or another order. It examines all messengers whose names match.
-func (s *Service) listSorted(ctx context.Context, q ListQuery, view nameindex.View) (*MessengerPage, error) {
+func (s *Service) listSorted(ctx context.Context, q ListQuery, view nameindex.Index) (*MessengerPage, error) {
 	rows, err := s.rows(ctx, q, view)
 	if err != nil {
 		return nil, err
@@ -269,7 +269,7 @@ func (s *Service) listSorted(ctx context.Context, q ListQuery, view nameindex.Vi
 }
 
 // rows returns the messengers that match a query, in no order.
-func (s *Service) rows(ctx context.Context, q ListQuery, view nameindex.View) (rows []row, err error) {
+func (s *Service) rows(ctx context.Context, q ListQuery, view nameindex.Index) (rows []row, err error) {
 	wanted := func(r row) bool {
 		return (q.Method == "" || q.Method == r.Method) && (q.Mode == "" || q.Mode == string(r.Mode))
 	}

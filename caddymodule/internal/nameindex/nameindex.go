@@ -28,11 +28,18 @@ var errTooMany = errors.New("there are more than 10,000,000 names")
 // An Index is a set of names. It does not change.
 type Index struct {
 	blocks []*block
-	count  int
+
+	// Count is how many names were read, without those that were made a moment ago.
+	Count int
 }
 
-// Count returns how many names were added.
-func (x *Index) Count() int { return x.count }
+// Before returns how many names are not after a given one, more or less: those that were made a moment ago may count twice.
+func (x Index) Before(name string) (n int) {
+	for _, b := range x.blocks {
+		n += b.after(name)
+	}
+	return n
+}
 
 // A block has some of the names, sorted. Blocks are not merged until names are read, and then only as far as they are.
 type block struct {
@@ -74,28 +81,28 @@ func (b *block) next(i int, part []byte) int {
 	return i + sort.Search(len(b.ends)-i, func(n int) bool { return b.ends[i+n] > at })
 }
 
-// matching returns the names after a given one that have part in them, sorted, each once.
-func matching(blocks []*block, after, part string) iter.Seq[string] {
+// Matching returns the names after a given one that have part in them, sorted, each once. Some may be gone already.
+func (x Index) Matching(after, part string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		if strings.Contains(part, "\n") {
 			return
 		}
 		wanted := []byte(part)
-		at := make([]int, len(blocks))
-		for n, b := range blocks {
+		at := make([]int, len(x.blocks))
+		for n, b := range x.blocks {
 			at[n] = b.next(b.after(after), wanted)
 		}
 		for last := []byte(nil); ; {
 			least := -1
-			for n, b := range blocks {
-				if at[n] < len(b.ends) && (least < 0 || bytes.Compare(b.name(at[n]), blocks[least].name(at[least])) < 0) {
+			for n, b := range x.blocks {
+				if at[n] < len(b.ends) && (least < 0 || bytes.Compare(b.name(at[n]), x.blocks[least].name(at[least])) < 0) {
 					least = n
 				}
 			}
 			if least < 0 {
 				return
 			}
-			b := blocks[least]
+			b := x.blocks[least]
 			name := b.name(at[least])
 			at[least] = b.next(at[least]+1, wanted)
 			if last != nil && bytes.Equal(name, last) {
@@ -116,7 +123,7 @@ type Builder struct {
 
 // Add adds a name without a line break. It is copied later, together with others.
 func (b *Builder) Add(name string) error {
-	if b.index.count++; b.index.count > MaxNames {
+	if b.index.Count++; b.index.Count > MaxNames {
 		return errTooMany
 	}
 	if b.open = append(b.open, name); len(b.open) >= chunk {
@@ -176,8 +183,8 @@ func commonPrefix(names []string) int {
 }
 
 // Index returns the index of the names.
-func (b *Builder) Index() *Index {
+func (b *Builder) Index() Index {
 	b.pack()
 	b.open = nil
-	return &b.index
+	return b.index
 }

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-func indexOf(t testing.TB, names ...string) *Index {
+func indexOf(t testing.TB, names ...string) Index {
 	t.Helper()
 	var b Builder
 	for _, name := range names {
@@ -44,7 +44,7 @@ func TestIndexSaysWhatASortedListSays(t *testing.T) {
 							want = append(want, name)
 						}
 					}
-					if got := slices.Collect(matching(x.blocks, after, part)); !slices.Equal(got, want) {
+					if got := slices.Collect(x.Matching(after, part)); !slices.Equal(got, want) {
 						t.Fatalf("after %q with %q: got %d names, want %d", after, part, len(got), len(want))
 					}
 				}
@@ -57,7 +57,7 @@ func TestIndexSaysWhatASortedListSays(t *testing.T) {
 func TestCallersShareAReading(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var readings atomic.Int64
-		s := Shared{Read: func(context.Context) (*Index, error) {
+		s := Shared{Read: func(context.Context) (Index, error) {
 			readings.Add(1)
 			time.Sleep(patience)
 			return indexOf(t, "acme", "bolt", "cord"), nil
@@ -112,13 +112,13 @@ func TestASlowReadingIsUsedUntilTheNextOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var readings atomic.Int64
 		fails := errors.New("away")
-		s := Shared{Read: func(context.Context) (*Index, error) {
+		s := Shared{Read: func(context.Context) (Index, error) {
 			time.Sleep(9 * time.Second)
 			switch readings.Add(1) {
 			case 1:
 				return indexOf(t, "acme"), nil
 			case 2:
-				return nil, fails
+				return Index{}, fails
 			}
 			return indexOf(t, "acme", "later"), nil
 		}}
@@ -161,10 +161,10 @@ func TestAReadingOutlivesItsCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fails := errors.New("away")
 		var readings atomic.Int64
-		s := Shared{Read: func(ctx context.Context) (*Index, error) {
+		s := Shared{Read: func(ctx context.Context) (Index, error) {
 			time.Sleep(time.Second)
 			if readings.Add(1) == 1 {
-				return nil, fails
+				return Index{}, fails
 			}
 			return indexOf(t, "acme"), ctx.Err()
 		}}
@@ -184,7 +184,7 @@ func TestAReadingOutlivesItsCaller(t *testing.T) {
 }
 
 func TestAnIndexIsBounded(t *testing.T) {
-	b := Builder{index: Index{count: MaxNames}}
+	b := Builder{index: Index{Count: MaxNames}}
 	if err := b.Add("one more"); err == nil {
 		t.Error("there is no limit")
 	}
@@ -209,7 +209,7 @@ func BenchmarkIndexOfAMillion(b *testing.B) {
 func BenchmarkSearchInAMillion(b *testing.B) {
 	x := indexOf(b, millionNames()...)
 	for b.Loop() {
-		for range matching(x.blocks, "", "99999999x") {
+		for range x.Matching("", "99999999x") {
 			b.Fatal("found")
 		}
 	}

@@ -2,7 +2,6 @@ package nameindex
 
 import (
 	"context"
-	"iter"
 	"maps"
 	"slices"
 	"sync"
@@ -28,7 +27,7 @@ const (
 // result is used for a while. Names that change are known at once if Note is called.
 type Shared struct {
 	// Read reads the names. It returns when its context ends.
-	Read func(context.Context) (*Index, error)
+	Read func(context.Context) (Index, error)
 
 	mu      sync.Mutex
 	current *reading // the last one, nil if there is none that can be used
@@ -39,7 +38,7 @@ type Shared struct {
 // A reading of the names.
 type reading struct {
 	done  chan struct{}
-	index *Index
+	index Index
 	err   error
 
 	noted map[string]bool // names that have changed since it was begun
@@ -49,7 +48,7 @@ type reading struct {
 // View returns the names as they are now, or as they were a moment ago; of a storage that takes long to list, as they were up to
 // maxUse and maxStale ago, together with those that have changed since as far as Note was called. It waits for a reading, and at
 // most until ctx ends.
-func (s *Shared) View(ctx context.Context) (View, error) {
+func (s *Shared) View(ctx context.Context) (Index, error) {
 	s.mu.Lock()
 	if s.current != nil {
 		defer s.mu.Unlock()
@@ -69,10 +68,10 @@ func (s *Shared) View(ctx context.Context) (View, error) {
 	select {
 	case <-r.done:
 	case <-ctx.Done():
-		return View{}, ctx.Err()
+		return Index{}, ctx.Err()
 	}
 	if r.err != nil {
-		return View{}, r.err
+		return Index{}, r.err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -145,29 +144,10 @@ func (s *Shared) Forget() {
 	}
 }
 
-func (r *reading) view() View {
-	v := View{r.index.blocks, r.index.count}
+func (r *reading) view() Index {
+	x := r.index
 	if len(r.noted) > 0 {
-		v.blocks = append(slices.Clone(v.blocks), newBlock(slices.Collect(maps.Keys(r.noted))))
+		x.blocks = append(slices.Clone(x.blocks), newBlock(slices.Collect(maps.Keys(r.noted))))
 	}
-	return v
-}
-
-// A View is the names at a moment. Some may be gone already.
-type View struct {
-	blocks []*block
-
-	// Count is how many names there are, without those that were made a moment ago.
-	Count int
-}
-
-// Matching returns the names after a given one that have part in them, sorted.
-func (v View) Matching(after, part string) iter.Seq[string] { return matching(v.blocks, after, part) }
-
-// Before returns how many names are not after a given one, more or less: those that were made a moment ago may count twice.
-func (v View) Before(name string) (n int) {
-	for _, b := range v.blocks {
-		n += b.after(name)
-	}
-	return n
+	return x
 }

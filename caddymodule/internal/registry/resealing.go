@@ -33,7 +33,7 @@ func (s *Store) Republish(ctx context.Context) error { return s.writer.Republish
 func (s *Store) IsOwnList(key string) bool { return vault.IsList(key) && path.Base(key) == s.writer.ID }
 
 // NamesNow is [Registry.StoredNames]. With fresh they are read now.
-func (s *Store) NamesNow(ctx context.Context, fresh bool) (nameindex.View, error) {
+func (s *Store) NamesNow(ctx context.Context, fresh bool) (nameindex.Index, error) {
 	if fresh {
 		s.index.Forget()
 	}

@@ -17,7 +17,7 @@ import (
 // values too, and then the messengers by their names. A messenger that is created meanwhile is sealed with the first key anyway.
 type units struct {
 	special []string
-	names   nameindex.View
+	names   nameindex.Index
 	after   string
 }
 

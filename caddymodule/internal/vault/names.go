@@ -19,8 +19,8 @@ const namesAtOnce = 4096
 
 // Names returns the names in the root of the store that are valid. On a file system it reads the folder itself, without looking
 // at what it has in it, and from Redis it reads the names piece by piece; the listing of other storages gives all keys at once.
-func (v *Vault) Names(ctx context.Context, valid func(name string) bool) (*nameindex.Index, error) {
-	index, err := callWithin(ctx, v, namesTimeout, func(ctx context.Context, s certmagic.Storage) (*nameindex.Index, error) {
+func (v *Vault) Names(ctx context.Context, valid func(name string) bool) (nameindex.Index, error) {
+	index, err := callWithin(ctx, v, namesTimeout, func(ctx context.Context, s certmagic.Storage) (nameindex.Index, error) {
 		var b nameindex.Builder
 		add := func(name string) error {
 			if !valid(name) {
@@ -37,13 +37,13 @@ func (v *Vault) Names(ctx context.Context, valid func(name string) bool) (*namei
 			err = eachKey(ctx, s, add)
 		}
 		if err != nil {
-			return nil, err
+			return nameindex.Index{}, err
 		}
 		return b.Index(), ctx.Err()
 	})
 	if err != nil {
 		v.Failed()
-		return nil, fmt.Errorf("listing %s: %w", StoreRoot, err)
+		return nameindex.Index{}, fmt.Errorf("listing %s: %w", StoreRoot, err)
 	}
 	return index, nil
 }

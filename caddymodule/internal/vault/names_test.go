@@ -136,7 +136,7 @@ func TestNamesOfAFolder(t *testing.T) {
 	v := New(new(sealer), func() {})
 	v.Use(&certmagic.FileStorage{Path: folder})
 	valid := func(name string) bool { return !strings.HasPrefix(name, "_") }
-	if x, err := v.Names(t.Context(), valid); err != nil || x.Count() != 0 {
+	if x, err := v.Names(t.Context(), valid); err != nil || x.Count != 0 {
 		t.Errorf("an empty storage: %v", err)
 	}
 	for i := range namesAtOnce + 5 {
@@ -147,8 +147,8 @@ func TestNamesOfAFolder(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(folder, StoreRoot, "_writers"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if x, err := v.Names(t.Context(), valid); err != nil || x.Count() != namesAtOnce+5 {
-		t.Errorf("got %d names, want %d: %v", x.Count(), namesAtOnce+5, err)
+	if x, err := v.Names(t.Context(), valid); err != nil || x.Count != namesAtOnce+5 {
+		t.Errorf("got %d names, want %d: %v", x.Count, namesAtOnce+5, err)
 	}
 	v.Use(&certmagic.FileStorage{Path: filepath.Join(folder, StoreRoot, "m1", "\x00")})
 	if _, err := v.Names(t.Context(), valid); err == nil {
