@@ -90,22 +90,18 @@ func (f fact) key() (*Key, error) {
 	if err != nil {
 		return nil, vault.ErrDamaged
 	}
-	k := &Key{fact: f}
 	encode := base64.RawURLEncoding.EncodeToString
 	public := map[string]string{"kid": f.ID, "alg": f.Alg, "use": "sig"}
 	switch private := private.(type) {
 	case ed25519.PrivateKey:
-		k.private = private
 		public["kty"], public["crv"], public["x"] = "OKP", "Ed25519", encode(private.Public().(ed25519.PublicKey))
 	case *ecdsa.PrivateKey:
 		point, err := private.PublicKey.Bytes()
 		if err != nil || private.Curve != elliptic.P256() {
 			return nil, vault.ErrDamaged
 		}
-		k.private = private
 		public["kty"], public["crv"], public["x"], public["y"] = "EC", "P-256", encode(point[1:33]), encode(point[33:])
 	case *rsa.PrivateKey:
-		k.private = private
 		public["kty"], public["n"], public["e"] = "RSA", encode(private.N.Bytes()), encode(big.NewInt(int64(private.E)).Bytes())
 	default:
 		return nil, vault.ErrDamaged
@@ -113,12 +109,12 @@ func (f fact) key() (*Key, error) {
 	if kinds := map[string]string{EdDSA: "OKP", ES256: "EC", RS256: "RSA"}; kinds[f.Alg] != public["kty"] {
 		return nil, vault.ErrDamaged // a key has one algorithm (RFC 8725 section 3.1)
 	}
-	if k.jwk, err = json.Marshal(public); err != nil {
+	jwk, err := json.Marshal(public)
+	if err != nil {
 		return nil, err
 	}
 	header, err := json.Marshal(map[string]string{"alg": f.Alg, "kid": f.ID, "typ": "JWT"})
-	k.header = encode(header)
-	return k, err
+	return &Key{fact: f, private: private.(crypto.Signer), jwk: jwk, header: encode(header)}, err
 }
 
 // sign returns the token of a payload in compact form.

@@ -13,7 +13,6 @@ import (
 	"maps"
 	"path"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,8 +37,10 @@ type Rings struct {
 	Vault *vault.Vault
 
 	mu    sync.Mutex
-	rings map[string]*Ring
+	rings map[id]*Ring
 }
+
+type id struct{ name, kind string }
 
 // A Ring has the hours, counted from 1970, in which the tokens of one ring were last used, by kid.
 type Ring struct {
@@ -58,28 +59,17 @@ func (r *Ring) Of(kid string) *atomic.Int64 {
 	return r.hours[kid]
 }
 
-// latest returns all hours.
-func (r *Ring) latest() map[string]int64 {
+// after returns the hours that are later than those known.
+func (r *Ring) after(known map[string]int64) map[string]int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	hours := make(map[string]int64, len(r.hours))
+	later := make(map[string]int64)
 	for kid, hour := range r.hours {
-		hours[kid] = hour.Load()
-	}
-	return hours
-}
-
-// fresh returns the hours that are later than those written last.
-func (r *Ring) fresh() map[string]int64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	fresh := make(map[string]int64)
-	for kid, hour := range r.hours {
-		if h := hour.Load(); h > r.written[kid] {
-			fresh[kid] = h
+		if h := hour.Load(); h > known[kid] {
+			later[kid] = h
 		}
 	}
-	return fresh
+	return later
 }
 
 // learn notes hours that are in the store.
@@ -104,13 +94,13 @@ func (r *Rings) Of(name, kind string) *Ring {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.rings == nil {
-		r.rings = make(map[string]*Ring)
+		r.rings = make(map[id]*Ring)
 	}
-	id := kind + "/" + name
-	if r.rings[id] == nil {
-		r.rings[id] = &Ring{hours: make(map[string]*atomic.Int64), written: make(map[string]int64)}
+	of := id{name, kind}
+	if r.rings[of] == nil {
+		r.rings[of] = &Ring{hours: make(map[string]*atomic.Int64), written: make(map[string]int64)}
 	}
-	return r.rings[id]
+	return r.rings[of]
 }
 
 // Len returns how many rings are in memory.
@@ -124,7 +114,7 @@ func (r *Rings) Len() int {
 func (r *Rings) Forget(name, kind string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.rings, kind+"/"+name)
+	delete(r.rings, id{name, kind})
 }
 
 // Drop removes the uses of a ring that is deleted.
@@ -138,10 +128,9 @@ func (r *Rings) WriteAll(ctx context.Context) (failed string, err error) {
 	r.mu.Lock()
 	ids := slices.Collect(maps.Keys(r.rings))
 	r.mu.Unlock()
-	for _, id := range ids {
-		kind, name, _ := strings.Cut(id, "/")
-		if err := r.Write(ctx, name, kind); err != nil {
-			return name, err
+	for _, of := range ids {
+		if err := r.Write(ctx, of.name, of.kind); err != nil {
+			return of.name, err
 		}
 	}
 	return "", nil
@@ -150,7 +139,7 @@ func (r *Rings) WriteAll(ctx context.Context) (failed string, err error) {
 // Write adds the new uses of one ring to what other nodes have written, and learns that.
 func (r *Rings) Write(ctx context.Context, name, kind string) error {
 	ring := r.Of(name, kind)
-	fresh := ring.fresh()
+	fresh := ring.after(ring.written)
 	if len(fresh) == 0 {
 		return nil
 	}
@@ -176,12 +165,11 @@ func (r *Rings) Learn(ctx context.Context, wanted func(name, kind string) bool) 
 	r.mu.Lock()
 	rings := maps.Clone(r.rings)
 	r.mu.Unlock()
-	for id, ring := range rings {
-		kind, name, _ := strings.Cut(id, "/")
-		if !wanted(name, kind) {
+	for of, ring := range rings {
+		if !wanted(of.name, of.kind) {
 			continue
 		}
-		hours, err := r.load(ctx, name, kind)
+		hours, err := r.load(ctx, of.name, of.kind)
 		if err != nil {
 			return // the next time
 		}
@@ -216,12 +204,10 @@ func (r *Rings) Known(name, kind string) map[string]time.Time {
 // with returns hours with those of this node, as times.
 func (r *Rings) with(hours map[string]int64, name, kind string) map[string]time.Time {
 	r.mu.Lock()
-	ring := r.rings[kind+"/"+name] // and not Of: lists ask for messengers that are not in memory
+	ring := r.rings[id{name, kind}] // and not Of: lists ask for messengers that are not in memory
 	r.mu.Unlock()
 	if ring != nil {
-		for kid, hour := range ring.latest() {
-			hours[kid] = max(hours[kid], hour)
-		}
+		maps.Copy(hours, ring.after(hours))
 	}
 	times := make(map[string]time.Time)
 	for kid, hour := range hours {

@@ -28,19 +28,19 @@ func TestLastUseIsKnownToTheHour(t *testing.T) {
 			t.Fatal(rej)
 		}
 		contact.SignedBy.Use(time.Now())
-		first := uses.fresh()
+		first := uses.after(uses.written)
 		if first[made.KeyID] != time.Now().Unix()/3600 {
 			t.Errorf("got %v", first)
 		}
 		uses.markWritten(first)
 		contact.SignedBy.Use(time.Now().Add(time.Second))
-		if again := uses.fresh(); len(again) != 0 {
+		if again := uses.after(uses.written); len(again) != 0 {
 			t.Errorf("the same hour is written again: %v", again)
 		}
 		time.Sleep(time.Hour)
 		contact.SignedBy.Use(time.Now())
 		contact.SignedBy.Use(time.Now().Add(-2 * time.Hour))
-		if again := uses.fresh(); again[made.KeyID] != first[made.KeyID]+1 {
+		if again := uses.after(uses.written); again[made.KeyID] != first[made.KeyID]+1 {
 			t.Errorf("an hour later: %v", again)
 		}
 	})
@@ -52,14 +52,14 @@ func TestUsesOfOtherNodesAreLearnt(t *testing.T) {
 	mine := ring.Of("a")
 	mine.Store(7)
 	ring.learn(map[string]int64{"a": 5, "b": 6})
-	if got, want := ring.latest(), map[string]int64{"a": 7, "b": 6}; !maps.Equal(got, want) {
+	if got, want := ring.after(nil), map[string]int64{"a": 7, "b": 6}; !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	if got, want := ring.fresh(), map[string]int64{"a": 7}; !maps.Equal(got, want) {
+	if got, want := ring.after(ring.written), map[string]int64{"a": 7}; !maps.Equal(got, want) {
 		t.Errorf("to be written: got %v, want %v", got, want)
 	}
 	ring.learn(map[string]int64{"a": 9})
-	if mine.Load() != 9 || len(ring.fresh()) != 0 {
-		t.Errorf("after another node has used it: %d, to be written %v", mine.Load(), ring.fresh())
+	if mine.Load() != 9 || len(ring.after(ring.written)) != 0 {
+		t.Errorf("after another node has used it: %d, to be written %v", mine.Load(), ring.after(ring.written))
 	}
 }

@@ -6,6 +6,7 @@ package turnstile
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 )
 
@@ -100,23 +101,17 @@ func (t *Turnstile) next() {
 
 // remove removes a caller that does not wait any more. The caller holds mu.
 func (t *Turnstile) remove(client string, turn chan struct{}) {
-	queue := t.waiting[client]
-	for i := range queue {
-		if queue[i] == turn {
-			queue = append(queue[:i:i], queue[i+1:]...)
-			t.queued--
-			break
-		}
-	}
+	queue := without(t.waiting[client], turn)
+	t.queued--
 	if len(queue) > 0 {
 		t.waiting[client] = queue
 		return
 	}
 	delete(t.waiting, client)
-	for i := range t.turns {
-		if t.turns[i] == client {
-			t.turns = append(t.turns[:i:i], t.turns[i+1:]...)
-			break
-		}
-	}
+	t.turns = without(t.turns, client)
+}
+
+// without removes an element from a list.
+func without[E comparable](list []E, element E) []E {
+	return slices.DeleteFunc(list, func(e E) bool { return e == element })
 }
