@@ -14,6 +14,7 @@ func TestDocsHaveTheReasonsOfHealth(t *testing.T) {
 	}
 	_, section, _ := strings.Cut(string(text), "\n## Health\n")
 	section, _, _ = strings.Cut(section, "\n## ")
+	reasons := []string{reasonNotFetched, reasonTooOld, reasonNoToken, reasonStore, reasonUnknown}
 	for _, reason := range reasons {
 		if !strings.Contains(section, "\n| `"+reason+"` |") {
 			t.Errorf("the page does not have the reason %s", reason)

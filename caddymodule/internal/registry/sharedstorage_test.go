@@ -217,7 +217,7 @@ func (s *nodeStorage) Store(_ context.Context, key string, value []byte) error {
 	n := s.draw("store", key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n >= 0 && vault.IsOwnKey(key) {
+	if n >= 0 && (vault.IsList(key) || key == vault.BellKey || key == vault.OriginKey) {
 		n %= 2
 	}
 	switch {

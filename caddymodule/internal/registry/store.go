@@ -162,7 +162,7 @@ func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string) (*Stor
 		l.index.Read = l.readNames
 		l.Uses.Vault, l.KeySets.Vault, l.KeySets.Writer = v, v, w
 		l.KeySets.Serves, l.KeySets.Log, l.KeySets.Changed, l.KeySets.IsInternal = l.serves, l.log, l.KeySetChanged, l.IsInternal
-		w.Wrote, w.Stats.Seconds = l.wrote, observeWrite
+		w.Wrote, w.Stats.Seconds = l.wrote, metrics.Process.Writes.Observe
 		l.status.Store(new(storeStatus))
 		if l.absent, err = otter.New(&otter.Options[string, struct{}]{MaximumSize: maxAbsent}); err != nil {
 			return nil, err

@@ -34,9 +34,6 @@ func (reg *Registry) StoreStats() StoreStats {
 	return stats
 }
 
-// observeWrite observes how long a write took.
-func observeWrite(seconds float64) { metrics.Process.Writes.Observe(seconds) }
-
 // Active returns the messengers that requests can reach on this node without reading the storage: the configured ones, and
 // the stored ones in memory whose names are not configured.
 func (reg *Registry) Active() iter.Seq[*Messenger] {

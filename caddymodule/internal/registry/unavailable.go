@@ -6,7 +6,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
-// Why a messenger cannot decide. The list is closed, because clients can read it.
+// Why a messenger cannot decide. The list is closed, because clients can read it; docs/monitoring.md has it.
 const (
 	reasonNotFetched = "key_set_not_fetched" // the key server has not answered yet
 	reasonTooOld     = "key_set_too_old"     // it has not answered for longer than stale_if_error
@@ -14,9 +14,6 @@ const (
 	reasonStore      = "store_unreadable"
 	reasonUnknown    = "messenger_unknown" // a name that is neither configured nor stored
 )
-
-// reasons is the list of all of them, as docs/monitoring.md has them.
-var reasons = []string{reasonNotFetched, reasonTooOld, reasonNoToken, reasonStore, reasonUnknown}
 
 // Unavailable returns why the messenger of that name cannot decide, or "".
 func (reg *Registry) Unavailable(ctx context.Context, name string) string {

@@ -64,10 +64,8 @@ func (r *run) replace(ctx context.Context, c *content, values []*value) error {
 	for _, v := range values {
 		var err error
 		switch {
-		case v.kind == bell:
-			err = r.store.Ring(ctx)
-		case v.kind == origin:
-			err = r.store.RenewOrigin(ctx)
+		case v.kind == bell, v.kind == origin:
+			_, err = r.store.Renew(ctx, v.Key)
 		case r.store.IsOwnList(v.Key):
 			err = r.store.Republish(ctx)
 		default:

@@ -48,9 +48,9 @@ func kindOf(key string) *kind {
 	first, _, _ := strings.Cut(below, "/")
 	batch, isBatch := vault.ParseKey(key)
 	switch {
-	case vault.IsBell(key):
+	case key == vault.BellKey:
 		return bell
-	case vault.IsOrigin(key):
+	case key == vault.OriginKey:
 		return origin
 	case vault.IsList(key):
 		return list

@@ -234,8 +234,8 @@ func (r *run) write(ctx context.Context, c *content, v *value) error {
 	began := time.Now()
 	defer func() { took = time.Since(began) }()
 	switch {
-	case vault.IsBell(v.Key):
-		err = r.store.Ring(ctx)
+	case v.Key == vault.BellKey:
+		_, err = r.store.Renew(ctx, v.Key)
 	case r.store.IsOwnList(v.Key):
 		err = r.store.Republish(ctx)
 	case vault.BelongsToWriter(v.Key, s.Value):

@@ -107,9 +107,3 @@ func isWriterID(name string) bool {
 	}
 	return letters > 0 && len(name) >= 8 && len(name) <= 26
 }
-
-// IsOwnKey reports whether the vault itself writes the value at key: the list of a writer, the bell or the origin.
-func IsOwnKey(key string) bool {
-	folder, name := path.Split(key)
-	return key == bellKey || key == originKey || folder == writersFolder+"/" && isListName(name)
-}

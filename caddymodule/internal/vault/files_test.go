@@ -141,7 +141,7 @@ func TestTemporaryFilesAreNoValues(t *testing.T) {
 		if _, ok := ParseKey("messenger/acme/a/facts/" + name); ok {
 			t.Errorf("%s is taken for a batch", name)
 		}
-		if isListName(name) || IsOwnKey(path.Join(writersFolder, name)) {
+		if isListName(name) || IsList(path.Join(writersFolder, name)) {
 			t.Errorf("%s is taken for a list", name)
 		}
 	}
@@ -149,8 +149,8 @@ func TestTemporaryFilesAreNoValues(t *testing.T) {
 		t.Error("digits are taken for a list")
 	}
 	w := NewWriter(New(mustSealer(t), func() {}))
-	if !IsOwnKey(path.Join(writersFolder, w.ID)) || !IsOwnKey(bellKey) {
-		t.Errorf("the list of %s and the bell are ours", w.ID)
+	if !IsList(path.Join(writersFolder, w.ID)) || IsList(BellKey) || IsList(OriginKey) {
+		t.Errorf("IsList is wrong about the list of %s, or about the bell or the origin", w.ID)
 	}
 	if key := (Key{"acme/a", w.ID, 1}); !isKey(key.String(), key) {
 		t.Errorf("%s is a batch", key)
@@ -234,7 +234,7 @@ func FuzzKeysAreParsedAsTheyAreWritten(f *testing.F) {
 	for _, key := range []string{
 		"messenger/acme/a/facts/aaaaaaaaaaaaaaaa-1", "messenger/acme/a/facts/oldrecord-1", "messenger/facts/facts/facts/aaaaaaaa-9999999999999999999",
 		"messenger/acme/a/facts/aaaaaaaa-01", "messenger/acme//facts/aaaaaaaa-1", "messenger/../x/facts/aaaaaaaa-1", "messenger/facts/aaaaaaaa-1",
-		"messenger/acme/a/facts/123456789", "/messenger/acme/a/facts/aaaaaaaa-1", "messenger/acme/a/facts/aaaaaaaa-1/", bellKey,
+		"messenger/acme/a/facts/123456789", "/messenger/acme/a/facts/aaaaaaaa-1", "messenger/acme/a/facts/aaaaaaaa-1/", BellKey,
 	} {
 		f.Add(key)
 	}
@@ -246,7 +246,7 @@ func FuzzKeysAreParsedAsTheyAreWritten(f *testing.F) {
 		if key.String() != text || key.Number == 0 || key.Folder == "" || strings.Contains(text, "..") && path.Clean(text) != text {
 			t.Errorf("%q is parsed as %+v", text, key)
 		}
-		if IsOwnKey(text) {
+		if IsList(text) || text == BellKey || text == OriginKey {
 			t.Errorf("%q is a batch and a list", text)
 		}
 	})

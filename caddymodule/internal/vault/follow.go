@@ -115,7 +115,7 @@ func (f *Follower) away() time.Duration {
 
 // hear returns what the bell has, which differs after every ring. Nothing depends on whether it can be opened.
 func (f *Follower) hear(ctx context.Context) (string, error) {
-	stored, err := f.vault.fetch(ctx, bellKey, MaxValue)
+	stored, err := f.vault.fetch(ctx, BellKey, MaxValue)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return "", nil

@@ -37,7 +37,7 @@ var rings int
 func ring(t *testing.T, v *Vault) {
 	t.Helper()
 	rings++
-	if err := v.Save(t.Context(), bellKey, fmt.Appendf(nil, `"%d"`, rings)); err != nil {
+	if err := v.Save(t.Context(), BellKey, fmt.Appendf(nil, `"%d"`, rings)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -66,7 +66,7 @@ func polled(t *testing.T, f *Follower) string {
 
 func begun(t *testing.T, v *Vault) *Follower {
 	t.Helper()
-	if err := v.Save(t.Context(), originKey, []byte(`"origin"`)); err != nil {
+	if err := v.Save(t.Context(), OriginKey, []byte(`"origin"`)); err != nil {
 		t.Fatal(err)
 	}
 	f := NewFollower(v, "own")
@@ -139,7 +139,7 @@ func TestAFollowerMissesNothing(t *testing.T) {
 			for range 5 {
 				wantPoll(t, f, "")
 			}
-			if len(asked) != 5 || asked[0] != "load "+bellKey {
+			if len(asked) != 5 || asked[0] != "load "+BellKey {
 				t.Errorf("it asked for %q", asked)
 			}
 		},
@@ -147,7 +147,7 @@ func TestAFollowerMissesNothing(t *testing.T) {
 			saveList(t, v, writerA, changeList{Seq: 1, Changes: []entry{acme}})
 			ring(t, v)
 			f := begun(t, v)
-			m.set(originKey, nil)
+			m.set(OriginKey, nil)
 			ring(t, v) // the writer's list is there again, too
 			wantPoll(t, f, "incomplete")
 			other := NewFollower(v, "other")
@@ -158,7 +158,7 @@ func TestAFollowerMissesNothing(t *testing.T) {
 				wantPoll(t, f, "")
 				wantPoll(t, other, "")
 			}
-			m.set(originKey, []byte("not sealed"))
+			m.set(OriginKey, []byte("not sealed"))
 			ring(t, v)
 			wantPoll(t, f, "incomplete")
 			wantPoll(t, f, "")
@@ -176,7 +176,7 @@ func TestAFollowerMissesNothing(t *testing.T) {
 			for range listEvery {
 				wantPoll(t, f, "")
 			}
-			if m.get(originKey) == nil {
+			if m.get(OriginKey) == nil {
 				t.Error("there is none")
 			}
 		},
@@ -200,12 +200,12 @@ func TestAFollowerMissesNothing(t *testing.T) {
 		"a late duplicate of the bell is ignored": func(t *testing.T, m *memory, v *Vault) {
 			saveList(t, v, writerA, changeList{Seq: 1, Changes: []entry{acme}})
 			ring(t, v)
-			oldBell := m.get(bellKey)
+			oldBell := m.get(BellKey)
 			f := begun(t, v)
 			saveList(t, v, writerA, changeList{Seq: 2, Changes: []entry{acme, bolt}})
 			ring(t, v)
 			wantPoll(t, f, "bolt/a:a-1")
-			m.set(bellKey, oldBell)
+			m.set(BellKey, oldBell)
 			for range listEvery + 1 {
 				wantPoll(t, f, "")
 			}
@@ -215,7 +215,7 @@ func TestAFollowerMissesNothing(t *testing.T) {
 			saveList(t, v, writerA, changeList{Seq: 1, Changes: []entry{acme}})
 			saveList(t, v, writerB, changeList{Seq: 2, Changes: []entry{bolt}})
 			ring(t, v)
-			for _, broken := range []string{bellKey, writersFolder, path.Join(writersFolder, writerA), path.Join(writersFolder, writerB)} {
+			for _, broken := range []string{BellKey, writersFolder, path.Join(writersFolder, writerA), path.Join(writersFolder, writerB)} {
 				m.fail(func(_ context.Context, _, key string, _ []byte) (bool, error) {
 					return key != broken, map[bool]error{true: errFault}[key == broken]
 				})
@@ -238,7 +238,7 @@ func TestAFollowerMissesNothing(t *testing.T) {
 		"a bell that vanished means that the storage went back": func(t *testing.T, m *memory, v *Vault) {
 			ring(t, v)
 			f := begun(t, v)
-			m.set(bellKey, nil)
+			m.set(BellKey, nil)
 			wantPoll(t, f, "incomplete")
 			wantPoll(t, f, "")
 		},
@@ -273,7 +273,7 @@ func TestAFollowerMissesNothing(t *testing.T) {
 				}
 			}
 			m.set(path.Join(writersFolder, writerA), []byte("not sealed"))
-			m.set(bellKey, []byte("not sealed"))
+			m.set(BellKey, []byte("not sealed"))
 			wantPoll(t, f, "incomplete")
 		},
 		"a list whose key is lost makes everything be read again once, and once more when it changes": func(t *testing.T, m *memory, v *Vault) {

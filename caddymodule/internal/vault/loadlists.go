@@ -2,7 +2,6 @@ package vault
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -21,8 +20,8 @@ type loadedList struct {
 // load loads the lists. One is nil that does not exist.
 func (f *Follower) load(ctx context.Context, keys []string) (lists []*loadedList, origin string, err error) {
 	lists = make([]*loadedList, len(keys))
-	err = UntilError(ctx, append(keys, originKey), func(i int, key string) (err error) {
-		if key == originKey {
+	err = UntilError(ctx, append(keys, OriginKey), func(i int, key string) (err error) {
+		if key == OriginKey {
 			origin, err = f.vault.readOrigin(ctx)
 			return err
 		}
@@ -90,13 +89,13 @@ func (c *closedLists) isSilent(writer string) bool {
 	return found && Now().Sub(known.since) > maxSilent
 }
 
-// originKey has a random value that the first node writes. If it is gone, or another, the storage was emptied. The bell alone does
+// OriginKey has the origin, a random value that the first node writes. If it is gone, or another, the storage was emptied. The bell alone does
 // not tell: it may have been rung again since.
-const originKey = StoreRoot + "/_origin/origin"
+const OriginKey = StoreRoot + "/_origin/origin"
 
-// readOrigin returns the value at originKey, "" if there is none.
+// readOrigin returns the value at OriginKey, "" if there is none.
 func (v *Vault) readOrigin(ctx context.Context) (string, error) {
-	text, err := v.Load(ctx, originKey)
+	text, err := v.Load(ctx, OriginKey)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return "", nil
@@ -111,7 +110,7 @@ func (v *Vault) readOrigin(ctx context.Context) (string, error) {
 func (f *Follower) wentBack(ctx context.Context, origin string) bool {
 	back := f.origin != "" && origin != f.origin
 	if origin == "" {
-		if text := `"` + rand.Text() + `"`; f.vault.Save(ctx, originKey, []byte(text)) == nil {
+		if text, err := f.vault.Renew(ctx, OriginKey); err == nil {
 			origin = text
 		}
 	}

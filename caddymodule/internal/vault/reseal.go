@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"strings"
 	"time"
 
@@ -78,21 +79,15 @@ func BelongsToWriter(key string, value []byte) bool {
 	return strings.HasPrefix(key, writersFolder+"/") && json.Unmarshal(value, &list) == nil && Now().Sub(list.At) < silentFor
 }
 
-// IsBell reports whether key has the bell, IsOrigin whether it has the origin, and IsList whether it has the list of a writer.
-func IsBell(key string) bool { return key == bellKey }
-
-// IsOrigin is described at IsBell.
-func IsOrigin(key string) bool { return key == originKey }
-
-// IsList is described at IsBell.
-func IsList(key string) bool { return IsOwnKey(key) && key != bellKey && key != originKey }
-
-// Ring rings the bell: other nodes read the lists.
-func (v *Vault) Ring(ctx context.Context) error {
-	return v.Save(ctx, bellKey, []byte(`"`+rand.Text()+`"`))
+// IsList reports whether key has the list of a writer.
+func IsList(key string) bool {
+	folder, name := path.Split(key)
+	return folder == writersFolder+"/" && isListName(name)
 }
 
-// RenewOrigin replaces an origin that cannot be opened. The nodes read everything again, once.
-func (v *Vault) RenewOrigin(ctx context.Context) error {
-	return v.Save(ctx, originKey, []byte(`"`+rand.Text()+`"`))
+// Renew writes another random value at BellKey, so that other nodes read the lists, or at OriginKey, so that they read everything
+// again, once.
+func (v *Vault) Renew(ctx context.Context, key string) (text string, err error) {
+	text = `"` + rand.Text() + `"`
+	return text, v.Save(ctx, key, []byte(text))
 }

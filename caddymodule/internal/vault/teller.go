@@ -3,7 +3,6 @@ package vault
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"path"
 	"slices"
@@ -15,9 +14,9 @@ const (
 	// writersFolder has the list of each writer.
 	writersFolder = StoreRoot + "/_writers"
 
-	// bellKey has a random value that changes with every ring. It has a folder of its own, because a file system may leave
+	// BellKey has the bell, a random value that changes with every ring. It has a folder of its own, because a file system may leave
 	// temporary files next to it.
-	bellKey = StoreRoot + "/_bell/bell"
+	BellKey = StoreRoot + "/_bell/bell"
 
 	// maxListed and maxListText bound the list of one writer. Only pending changes, of which there are at most maxPending, may
 	// exceed them. maxListText has room for maxListed names. If the list were full earlier, 200 changes a second at different messengers
@@ -174,7 +173,7 @@ func (t *teller) run(ctx context.Context) {
 
 		err := t.vault.Save(ctx, path.Join(writersFolder, t.writer), text)
 		if err == nil && ring {
-			err = t.vault.Save(ctx, bellKey, []byte(`"`+rand.Text()+`"`))
+			_, err = t.vault.Renew(ctx, BellKey)
 		}
 
 		t.mu.Lock()

@@ -44,7 +44,7 @@ func TestAppendReturnsWhenOthersCanKnow(t *testing.T) {
 			if e, found := listOf(t, v, w.ID).entryOf("acme/a"); !found || e.Pending || e.Last != key.Number {
 				t.Errorf("the list has %+v", e)
 			}
-			rung := string(m.get(bellKey))
+			rung := string(m.get(BellKey))
 			if rung == bell {
 				t.Error("the bell was not rung")
 			}
@@ -54,7 +54,7 @@ func TestAppendReturnsWhenOthersCanKnow(t *testing.T) {
 			t.Errorf("got the order %s, want %s", m.steps(), want)
 		}
 		time.Sleep(2*TendInterval + time.Second)
-		if rung := string(m.get(bellKey)); rung == bell {
+		if rung := string(m.get(BellKey)); rung == bell {
 			t.Error("the bell was not rung once more")
 		}
 		time.Sleep(time.Duration(ringAgain[len(ringAgain)-1]+2) * TendInterval)
@@ -73,7 +73,7 @@ func (m *memory) steps() string {
 	var steps []string
 	for _, key := range m.order {
 		switch {
-		case key == bellKey:
+		case key == BellKey:
 			steps = append(steps, "bell")
 		case path.Dir(key) == writersFolder:
 			steps = append(steps, "list")
