@@ -18,7 +18,7 @@ type Event struct {
 const ByContact = "the contact"
 
 // actions are what the audit log calls the change that a fact is of. Facts of other kinds are only a part of a change.
-var actions = map[string]string{
+var actions = map[string]string{ //nolint:gosec // these are words, and no credentials
 	factSettings: "messenger changed",
 	factToken:    "shared token generated",
 	factImported: "shared token imported",
