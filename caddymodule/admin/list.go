@@ -50,7 +50,6 @@ type ListQuery struct {
 type MessengerPage struct {
 	Messengers []Description
 	Next       string // the cursor of the next page; "" if this is the last one
-	Count      int    // how many messengers match a query with filters or another order; for others, how many stored names there are at least
 }
 
 var (
@@ -125,7 +124,7 @@ func (s *Service) list(ctx context.Context, q ListQuery) (*MessengerPage, error)
 // listByName is list in the order of names, without filters. A page has at most q.Limit configured messengers. After the last
 // configured one it has at most q.Limit stored ones.
 func (s *Service) listByName(ctx context.Context, q ListQuery, view nameindex.Index) (*MessengerPage, error) {
-	page := &MessengerPage{Messengers: []Description{}, Count: view.Count}
+	page := &MessengerPage{Messengers: []Description{}}
 	if after, found := strings.CutPrefix(q.After, afterConfigured); found || q.After == "" {
 		q.After = ""
 		for _, name := range s.Names() {
@@ -205,20 +204,17 @@ func (s *Service) describeAll(ctx context.Context, names []string) (list []Descr
 	return list, err
 }
 
-// A row is a messenger in a list that is filtered or sorted.
-type row struct{ registry.Summary }
-
-// cursor returns the position of a row in the list. It stays valid when other rows are added or removed.
-func (r *row) cursor(sort string) string {
+// cursorOf returns the position of a row in the list. It stays valid when other rows are added or removed.
+func cursorOf(row registry.Summary, sort string) string {
 	if sort == "changed" {
-		return r.Changed.UTC().Format(time.RFC3339Nano) + " " + r.Name
+		return row.Changed.UTC().Format(time.RFC3339Nano) + " " + row.Name
 	}
-	return r.Name
+	return row.Name
 }
 
 // compareRows orders rows: by name, or the last change first.
-func compareRows(sort string) func(a, b row) int {
-	return func(a, b row) int {
+func compareRows(sort string) func(a, b registry.Summary) int {
+	return func(a, b registry.Summary) int {
 		if sort == "changed" && !a.Changed.Equal(b.Changed) {
 			return b.Changed.Compare(a.Changed)
 		}
@@ -227,16 +223,16 @@ func compareRows(sort string) func(a, b row) int {
 }
 
 // rowAt returns a row with this cursor, to compare other rows with.
-func rowAt(cursor, sort string) (row, error) {
+func rowAt(cursor, sort string) (registry.Summary, error) {
 	if sort != "changed" {
-		return row{registry.Summary{Name: cursor}}, nil
+		return registry.Summary{Name: cursor}, nil
 	}
 	at, name, _ := strings.Cut(cursor, " ")
 	changed, err := time.Parse(time.RFC3339Nano, at)
 	if err != nil {
-		return row{}, apierror.New(http.StatusBadRequest, "after is not a cursor of this list; begin with the first page")
+		return registry.Summary{}, apierror.New(http.StatusBadRequest, "after is not a cursor of this list; begin with the first page")
 	}
-	return row{registry.Summary{Name: name, Changed: changed}}, nil
+	return registry.Summary{Name: name, Changed: changed}, nil
 }
 
 // listSorted is list with filters or another order. It examines all messengers whose names match.
@@ -246,18 +242,18 @@ func (s *Service) listSorted(ctx context.Context, q ListQuery, view nameindex.In
 		return nil, err
 	}
 	slices.SortFunc(rows, compareRows(q.Sort))
-	page := &MessengerPage{Messengers: []Description{}, Count: len(rows)}
+	page := &MessengerPage{Messengers: []Description{}}
 	if q.After != "" {
 		last, err := rowAt(q.After, q.Sort)
 		if err != nil {
 			return nil, err
 		}
-		begin, _ := slices.BinarySearchFunc(rows, last, func(r, last row) int { return cmp.Or(compareRows(q.Sort)(r, last), -1) })
+		begin, _ := slices.BinarySearchFunc(rows, last, func(r, last registry.Summary) int { return cmp.Or(compareRows(q.Sort)(r, last), -1) })
 		rows = rows[begin:]
 	}
 	if len(rows) > q.Limit {
 		rows = rows[:q.Limit]
-		page.Next = rows[q.Limit-1].cursor(q.Sort)
+		page.Next = cursorOf(rows[q.Limit-1], q.Sort)
 	}
 	var names []string
 	for _, r := range rows {
@@ -269,14 +265,14 @@ func (s *Service) listSorted(ctx context.Context, q ListQuery, view nameindex.In
 }
 
 // rows returns the messengers that match a query, in no order.
-func (s *Service) rows(ctx context.Context, q ListQuery, view nameindex.Index) (rows []row, err error) {
-	wanted := func(r row) bool {
+func (s *Service) rows(ctx context.Context, q ListQuery, view nameindex.Index) (rows []registry.Summary, err error) {
+	wanted := func(r registry.Summary) bool {
 		return (q.Method == "" || q.Method == r.Method) && (q.Mode == "" || q.Mode == string(r.Mode))
 	}
 	if q.Source != registry.SourceStored {
 		for _, name := range s.Names() {
 			m := s.Messengers[name]
-			r := row{registry.Summary{Name: name, Method: m.Method(), Mode: m.Mode.Or(config.ModeRequired)}}
+			r := registry.Summary{Name: name, Method: m.Method(), Mode: m.Mode.Or(config.ModeRequired)}
 			if strings.Contains(name, q.Search) && wanted(r) {
 				rows = append(rows, r)
 			}
@@ -296,8 +292,8 @@ func (s *Service) rows(ctx context.Context, q ListQuery, view nameindex.Index) (
 	}
 	summaries, err := s.Summaries(ctx, names)
 	for _, summary := range summaries {
-		if r := (row{summary}); !summary.Absent && wanted(r) {
-			rows = append(rows, r)
+		if !summary.Absent && wanted(summary) {
+			rows = append(rows, summary)
 		}
 	}
 	return rows, err
