@@ -176,10 +176,6 @@ func (s *Service) serveRing(w http.ResponseWriter, r *http.Request, name string)
 	}})
 }
 
-func (s *Service) serveHistory(w http.ResponseWriter, r *http.Request, name string) error {
-	return answer(w, r, endpoint{http.MethodGet: func() (any, error) { return s.ReadHistory(r.Context(), name) }})
-}
-
 func (s *Service) serveKeys(_ *http.Request, m *registry.Messenger) (any, error) {
 	return s.keys(m), nil
 }

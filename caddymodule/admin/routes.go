@@ -22,7 +22,7 @@ var routes = map[string]route{
 	"messengers/{name}/readiness":          about(http.MethodGet, serveReadiness),
 	"messengers/{name}/refresh":            about(http.MethodPost, (*Service).serveRefresh),
 	"messengers/{name}/explain":            about(http.MethodPost, (*Service).serveExplain),
-	"messengers/{name}/history":            (*Service).serveHistory,
+	"messengers/{name}/history":            on(http.MethodGet, func(s *Service, r *http.Request, name string) (any, error) { return s.ReadHistory(r.Context(), name) }),
 	"messengers/{name}/tokens":             (*Service).serveRing,
 	"messengers/{name}/tokens/generate":    changing("generate"),
 	"messengers/{name}/tokens/import":      changing("import"),
@@ -31,10 +31,10 @@ var routes = map[string]route{
 	"messengers/{name}/tokens/reset":       changing("reset"),
 	"messengers/{name}/tokens/revoke":      changing("revoke"),
 	"messengers/{name}/revocations":        (*Service).serveRevocations,
-	"messengers/{name}/revocations/import": posting((*Service).serveRevokeAll),
+	"messengers/{name}/revocations/import": on(http.MethodPost, (*Service).serveRevokeAll),
 	"export":                               posted(MaxAdminBody, (*Service).Export),
 	"import":                               posted(maxLargeBody, (*Service).Import),
-	"connections":                          getting(func() any { return describeConnections() }),
+	"connections":                          on(http.MethodGet, func(*Service, *http.Request, string) (any, error) { return describeConnections(), nil }),
 	"connections/end":                      posted(MaxAdminBody, (*Service).endByRequest),
 	"reseal":                               posted(MaxAdminBody, (*Service).Reseal),
 	"repair":                               posted(MaxAdminBody, (*Service).repair),
@@ -51,34 +51,22 @@ func about(method string, f func(s *Service, r *http.Request, m *registry.Messen
 	}
 }
 
-// changing is a route that changes the shared tokens of a messenger.
-func changing(action string) route {
+// on is a route that supports one method.
+func on(method string, f func(s *Service, r *http.Request, name string) (any, error)) route {
 	return func(s *Service, w http.ResponseWriter, r *http.Request, name string) error {
-		return s.serveTokens(w, r, name, action)
-	}
-}
-
-func posting(f func(s *Service, r *http.Request, name string) (any, error)) route {
-	return func(s *Service, w http.ResponseWriter, r *http.Request, name string) error {
-		return answer(w, r, endpoint{http.MethodPost: func() (any, error) { return f(s, r, name) }})
+		return answer(w, r, endpoint{method: func() (any, error) { return f(s, r, name) }})
 	}
 }
 
 // posted is a route that hands the body of a POST, of limited size, to an operation of the service.
 func posted[Q, A any](limit int64, f func(s *Service, ctx context.Context, body Q, by registry.Actor) (A, error)) route {
-	return posting(func(s *Service, r *http.Request, _ string) (any, error) {
+	return on(http.MethodPost, func(s *Service, r *http.Request, _ string) (any, error) {
 		var body Q
 		if err := readBody(r, limit, &body); err != nil {
 			return nil, err
 		}
 		return f(s, r.Context(), body, actorOf(r))
 	})
-}
-
-func getting(f func() any) route {
-	return func(_ *Service, w http.ResponseWriter, r *http.Request, _ string) error {
-		return answer(w, r, endpoint{http.MethodGet: func() (any, error) { return f(), nil }})
-	}
 }
 
 var errNoPath = apierror.New(http.StatusNotFound, "this path is not an endpoint of the admin API")

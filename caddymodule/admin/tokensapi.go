@@ -73,9 +73,9 @@ func (b *tokensBody) change(action string) (change ledger.RingChange, err error)
 	return change, errNoPath
 }
 
-// serveTokens changes the shared tokens of one messenger that the gateway keeps.
-func (s *Service) serveTokens(w http.ResponseWriter, r *http.Request, name, action string) error {
-	return answer(w, r, endpoint{http.MethodPost: func() (any, error) {
+// changing is a route that changes the shared tokens of a messenger that the gateway keeps.
+func changing(action string) route {
+	return on(http.MethodPost, func(s *Service, r *http.Request, name string) (any, error) {
 		var body tokensBody
 		if err := readJSON(r, &body); err != nil {
 			return nil, err
@@ -109,5 +109,5 @@ func (s *Service) serveTokens(w http.ResponseWriter, r *http.Request, name, acti
 			return struct{}{}, nil
 		}
 		return withStatus{http.StatusCreated, made}, nil
-	}})
+	})
 }
