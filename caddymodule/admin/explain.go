@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -15,6 +14,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/diagnose"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
@@ -109,23 +109,10 @@ func claimsOf(token string) (claims []ExplainedClaim) {
 	if len(parts) != 3 {
 		return nil
 	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		return nil
-	}
-	decoder := json.NewDecoder(bytes.NewReader(payload))
-	if _, err := decoder.Token(); err != nil { // the opening brace
-		return nil
-	}
-	for decoder.More() {
-		name, err := decoder.Token()
-		claim := ExplainedClaim{}
-		if err != nil || decoder.Decode(&claim.Value) != nil {
-			return nil
-		}
-		claim.Name, _ = name.(string)
-		claims = append(claims, claim)
-	}
+	payload, _ := base64.RawURLEncoding.DecodeString(parts[1])
+	_ = strictjson.Claims(payload, func(name, value []byte, _ bool) {
+		claims = append(claims, ExplainedClaim{string(name), value})
+	})
 	return claims
 }
 
