@@ -28,19 +28,15 @@ func QuietLogging() *caddy.Logging {
 // OfflineApp makes the app and the storage of a configuration in JSON without running them: keys are loaded, and nothing is
 // fetched or written yet. The caller must call the returned function when it no longer needs the app.
 func OfflineApp(config []byte) (*Service, func(), error) {
-	var parsed struct {
-		Storage json.RawMessage `json:"storage"`
-		Apps    struct {
-			Messenger json.RawMessage `json:"messenger"`
-		} `json:"apps"`
-	}
+	var parsed caddy.Config
 	if err := json.Unmarshal(config, &parsed); err != nil {
 		return nil, nil, err
 	}
-	if parsed.Apps.Messenger == nil {
-		parsed.Apps.Messenger = json.RawMessage("{}")
+	settings := parsed.AppsRaw["messenger"]
+	if settings == nil {
+		settings = json.RawMessage("{}")
 	}
-	ctx, err := caddy.ProvisionContext(&caddy.Config{Logging: QuietLogging(), StorageRaw: parsed.Storage, AppsRaw: caddy.ModuleMap{"messenger": parsed.Apps.Messenger}})
+	ctx, err := caddy.ProvisionContext(&caddy.Config{Logging: QuietLogging(), StorageRaw: parsed.StorageRaw, AppsRaw: caddy.ModuleMap{"messenger": settings}})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -50,7 +46,7 @@ func OfflineApp(config []byte) (*Service, func(), error) {
 	}
 	app := loaded.(*messenger.App)
 	routes := handlersOf(config, app.Registry())
-	return ServiceOf(app.Registry(), func() []*auth.Handler { return routes }), func() { _ = app.Cleanup() }, nil
+	return &Service{app.Registry(), func() []*auth.Handler { return routes }}, func() { _ = app.Cleanup() }, nil
 }
 
 // OnlyMessenger returns a configuration with only the named one of its messengers, and false if it does not have that messenger.

@@ -171,15 +171,14 @@ var errNoSlot = apierror.New(http.StatusTooManyRequests, "the gateway is busy wi
 
 // take waits for a slot, but not longer than limit. The caller returns the slot with release.
 func (s slots) take(ctx context.Context, limit time.Duration) error {
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	select {
 	case s <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-	case <-timer.C:
+		return errNoSlot
 	}
-	return errNoSlot
 }
 
 func (s slots) release() { <-s }

@@ -32,7 +32,7 @@ type Service struct {
 
 // NewService makes the service of a running app.
 func NewService(a *messenger.App) *Service {
-	return ServiceOf(a.Registry(), func() []*auth.Handler {
+	return &Service{a.Registry(), func() []*auth.Handler {
 		var handlers []*auth.Handler
 		for _, r := range a.Routes() {
 			if h, ok := r.(*auth.Handler); ok {
@@ -40,12 +40,7 @@ func NewService(a *messenger.App) *Service {
 			}
 		}
 		return handlers
-	})
-}
-
-// ServiceOf makes the service of a registry without an app, as the commands use it.
-func ServiceOf(r *registry.Registry, handlers func() []*auth.Handler) *Service {
-	return &Service{Registry: r, Handlers: handlers}
+	}}
 }
 
 // A Description has the settings of a messenger, without secrets.

@@ -74,14 +74,11 @@ func previousEnd(m *config.Messenger, end *time.Time) *time.Time {
 
 // ImportOf returns the change that imports a secret that a site has already. Errors do not quote the secret.
 func ImportOf(secret string, encoding sharedtoken.Encoding, kid string) (ledger.RingChange, error) {
-	refuse := func(format string, args ...any) (ledger.RingChange, error) {
-		return ledger.RingChange{}, apierror.New(http.StatusBadRequest, fmt.Sprintf(format, args...))
-	}
 	if err := CheckImported(secret, encoding); err != nil {
-		return refuse("the secret %s", err)
+		return ledger.RingChange{}, apierror.New(http.StatusBadRequest, "the secret "+err.Error())
 	}
 	if err := CheckImportedKeyID(kid, secret); err != nil {
-		return refuse("the kid %s", err)
+		return ledger.RingChange{}, apierror.New(http.StatusBadRequest, "the kid "+err.Error())
 	}
 	decoded, err := encoding.Decode(secret)
 	return ledger.ImportToken(decoded, kid), err
