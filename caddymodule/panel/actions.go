@@ -19,7 +19,7 @@ import (
 // actorPrefix is in front of the names of the panel's users, so that they are not taken for others.
 const actorPrefix = "panel, "
 
-func (v *visit) actor() registry.Actor { return registry.Actor(actorPrefix + v.operator) }
+func (v *visit) actor() registry.Actor { return registry.Actor(actorPrefix + v.Operator) }
 
 type settingsView struct {
 	view
@@ -47,20 +47,28 @@ func (v *visit) settingsPage(d *messengerStatus, f *settingsForm) *settingsView 
 	return &settingsView{view: v.messengerView("settings", d), Form: f}
 }
 
+// changeable describes the messenger of this visit for a form that changes it.
+func (v *visit) changeable(sent form) (*messengerStatus, error) {
+	d, err := v.currentStatus()
+	switch {
+	case err != nil:
+		return nil, err
+	case !d.Stored:
+		return nil, errReadOnly
+	case sent.get("revision") == "":
+		return nil, errNoRevision
+	}
+	return d, nil
+}
+
 // saveMessenger changes the settings of a stored messenger.
 func (v *visit) saveMessenger(sent form) error {
-	d, err := v.currentStatus()
+	d, err := v.changeable(sent)
 	if err != nil {
 		return v.keepForm(err, sent)
 	}
-	if !d.Stored {
-		return errReadOnly
-	}
 	f := settingsFrom(sent)
 	f.Name = d.Name
-	if f.Revision == "" {
-		return errNoRevision
-	}
 	f.complete(d.Settings)
 	if f.Revision != d.Revision {
 		return v.showConflict(sent, f)
@@ -76,18 +84,14 @@ func (v *visit) saveMessenger(sent form) error {
 		}
 	}
 	if len(wrong) > 0 {
-		f.refuse(page, wrong)
-		v.render(http.StatusUnprocessableEntity, "messenger", page)
-		return nil
+		return v.refuse(page, wrong)
 	}
 	_, _, err = v.app.Put(v.r.Context(), d.Name, settings, c, v.actor())
 	if apierror.Status(err) == http.StatusPreconditionFailed {
 		return v.showConflict(sent, f)
 	}
-	if answer, ok := isFormError(err); ok {
-		f.refuse(page, []fieldError{fieldErrorOf(answer)})
-		v.render(http.StatusUnprocessableEntity, "messenger", page)
-		return nil
+	if e, ok := formError(err); ok {
+		return v.refuse(page, []fieldError{e})
 	}
 	if err != nil {
 		return err
@@ -136,7 +140,7 @@ func (v *visit) showConflict(sent form, f *settingsForm) error {
 
 // keepForm shows an operator who may create messengers what was typed for one that was deleted in between.
 func (v *visit) keepForm(err error, sent form) error {
-	if apierror.Status(err) != http.StatusNotFound || v.scoped() {
+	if apierror.Status(err) != http.StatusNotFound || v.Scoped() {
 		return err
 	}
 	f := settingsFrom(sent)
@@ -167,7 +171,7 @@ func (v *visit) createMessenger(sent form) error {
 	}
 	if wrong = mistakes(settings, check, wrong); len(wrong) == 0 {
 		_, _, err := v.app.Put(v.r.Context(), f.Name, settings, change.Condition{Absent: true}, v.actor())
-		switch answer, ok := isFormError(err); {
+		switch e, ok := formError(err); {
 		case err == nil && settings.IsGenerated():
 			return v.redirect("messenger", f.Name, "page", "keys", "done", "created")
 		case err == nil:
@@ -175,15 +179,12 @@ func (v *visit) createMessenger(sent form) error {
 		case apierror.Status(err) == http.StatusPreconditionFailed:
 			wrong = []fieldError{{"name", textNameTaken}}
 		case ok:
-			wrong = []fieldError{fieldErrorOf(answer)}
+			wrong = []fieldError{e}
 		default:
 			return err
 		}
 	}
-	page := &settingsView{view: v.view(textNewMessenger), Form: f, New: true}
-	f.refuse(page, wrong)
-	v.render(http.StatusUnprocessableEntity, "new", page)
-	return nil
+	return v.refuse(&settingsView{view: v.view(textNewMessenger), Form: f, New: true}, wrong)
 }
 
 type deleteView struct {
@@ -191,18 +192,6 @@ type deleteView struct {
 	Typed string
 	Keys  string // the keys or shared tokens that are deleted too; "" for none
 	InUse string
-}
-
-// mayDelete refuses to delete on a mount that names its messengers, and what is not stored.
-func (v *visit) mayDelete() (*messengerStatus, error) {
-	if v.scoped() {
-		return nil, errNoPage
-	}
-	d, err := v.currentStatus()
-	if err == nil && !d.Stored {
-		err = errReadOnly
-	}
-	return d, err
 }
 
 func (v *visit) showDelete() error {
@@ -214,10 +203,17 @@ func (v *visit) showDelete() error {
 	return nil
 }
 
+// deletePage refuses to delete on a mount that names its messengers, and what is not stored.
 func (v *visit) deletePage() (*deleteView, error) {
-	d, err := v.mayDelete()
+	if v.Scoped() {
+		return nil, errNoPage
+	}
+	d, err := v.currentStatus()
 	if err != nil {
 		return nil, err
+	}
+	if !d.Stored {
+		return nil, errReadOnly
 	}
 	page := &deleteView{view: v.messengerView("delete", d)}
 	n, known, err := activeKeys(v.app, v.r.Context(), d)

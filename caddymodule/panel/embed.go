@@ -1,6 +1,7 @@
 package panel
 
 import (
+	"cmp"
 	"net"
 	"net/http"
 	"net/url"
@@ -53,12 +54,11 @@ type embedView struct {
 	Marker   string
 	NoMarker bool // no route takes tokens from subprotocols, as far as this gateway knows
 
-	Address  string            // of the gateway, as it was written
-	Target   string            // the same, once it is valid: what the test calls
-	Known    []string          // origins under which this gateway's configuration has the messenger
-	Wrong    map[string]string // what is wrong with a field
-	Codes    []authn.Code      // with which the gateway closes a socket, in which it cannot say more
-	Readable bool              // the messenger has pages of other origins that may read why they were refused
+	Address  string       // of the gateway, as it was written
+	Target   string       // the same, once it is valid: what the test calls
+	Known    []string     // origins under which this gateway's configuration has the messenger
+	Codes    []authn.Code // with which the gateway closes a socket, in which it cannot say more
+	Readable bool         // the messenger has pages of other origins that may read why they were refused
 }
 
 // showEmbed shows what a site needs to copy.
@@ -85,8 +85,7 @@ func (v *visit) chooseAddress(f form) error {
 	page.Address = f.get("address")
 	target, problem := checkAddress(page.Address)
 	if problem != "" {
-		page.Wrong = map[string]string{"address": problem}
-		page.Errors = []fieldError{{Field: "address", Text: problem}}
+		page.Errors = fieldErrors{{"address", problem}}
 		return v.renderEmbed(page)
 	}
 	page.Target = target.String()
@@ -121,10 +120,7 @@ func (v *visit) embedPage() (*embedView, error) {
 		return nil, err
 	}
 	marker := marker(v.app, v.name)
-	page := &embedView{view: v.messengerView("embed", d), Marker: marker, NoMarker: marker == "", Known: v.knownOrigins(), Codes: authn.Codes(), Readable: len(d.Settings.AllowedOrigin) > 0}
-	if marker == "" {
-		page.Marker = defaultMarker
-	}
+	page := &embedView{view: v.messengerView("embed", d), Marker: cmp.Or(marker, defaultMarker), NoMarker: marker == "", Known: v.knownOrigins(), Codes: authn.Codes(), Readable: len(d.Settings.AllowedOrigin) > 0}
 	var keys []samples.Key
 	if d.keys != nil {
 		for _, key := range d.keys.Keys {
@@ -145,7 +141,7 @@ func (v *visit) renderEmbed(page *embedView) (err error) {
 		return err
 	}
 	status := http.StatusOK
-	if page.Wrong != nil {
+	if page.Errors != nil {
 		status = http.StatusUnprocessableEntity
 	}
 	v.render(status, "embed", page)

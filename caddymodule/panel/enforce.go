@@ -36,14 +36,9 @@ func (d *messengerStatus) doubt(mode config.Mode) string {
 
 // enforce changes the mode of a messenger to "required".
 func (v *visit) enforce(sent form) error {
-	d, err := v.currentStatus()
-	switch {
-	case err != nil:
+	d, err := v.changeable(sent)
+	if err != nil {
 		return err
-	case !d.Stored:
-		return errReadOnly
-	case sent.get("revision") == "":
-		return errNoRevision
 	}
 	refuse := func(status int, alert string) error {
 		page := v.settingsPage(d, formOf(d.Name, d.Revision, d.Settings))

@@ -3,6 +3,7 @@ package panel
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -27,7 +28,7 @@ type settingsForm struct {
 	Texts     map[string]string // by the setting's member in JSON, which is the name of its field; a line for each value
 	Confirmed string            // what was confirmed, see confirmation
 	Keep      string            // how long the method that is replaced stays in use; one of overlaps, or ""
-	Wrong     map[string]string // what is wrong, by field
+	Wrong     fieldErrors
 }
 
 // A formField is the field of one setting.
@@ -40,7 +41,7 @@ type formField struct {
 func (f *settingsForm) Fields(section string) (fields []formField) {
 	for _, s := range config.Settings {
 		if s.Section == section {
-			fields = append(fields, formField{s, f.shown(s), f.Wrong[s.Member()]})
+			fields = append(fields, formField{s, f.shown(s), f.Wrong.Of(s.Member())})
 		}
 	}
 	return fields
@@ -114,6 +115,19 @@ type fieldError struct {
 	Text  string
 }
 
+// fieldErrors are what is wrong with a form, in the order of the page.
+type fieldErrors []fieldError
+
+// Of returns what is wrong with a field, or "".
+func (list fieldErrors) Of(field string) string {
+	for _, e := range list {
+		if e.Field == field {
+			return e.Text
+		}
+	}
+	return ""
+}
+
 // newForm returns the form of a messenger that does not exist yet, with the settings that we recommend.
 func newForm() *settingsForm {
 	f := formOf("", "", &config.Messenger{IdentityKey: "identity", RequireClaims: []string{"exp"}})
@@ -182,7 +196,7 @@ func (f *settingsForm) keeps() []overlap {
 func (f *settingsForm) keepPrevious(old, next *config.Messenger) {
 	i := slices.IndexFunc(overlaps, func(o overlap) bool { return o.Value == f.Keep })
 	if i >= 0 && !next.SameMethod(old) {
-		next.Previous = old.AsPrevious(registry.Now().Add(overlaps[i].duration()))
+		next.Previous = old.AsPrevious(registry.Now().Add(overlaps[i].duration))
 	}
 }
 
@@ -202,13 +216,16 @@ func (f *settingsForm) Slots() []config.PublicKey {
 // ManyKeys reports whether there are so many public keys that the form folds them.
 func (f *settingsForm) ManyKeys() bool { return len(f.Keys) > manyKeys }
 
-// refuse records what is wrong with the form, for the summary at the top of its page and for the fields.
-func (f *settingsForm) refuse(page *settingsView, wrong []fieldError) {
+// refuse shows what is wrong with the form, at the top of its page and at the fields.
+func (v *visit) refuse(page *settingsView, wrong []fieldError) error {
 	slices.SortStableFunc(wrong, func(a, b fieldError) int { return fieldPlace(a.Field) - fieldPlace(b.Field) })
-	page.Errors, f.Wrong = wrong, make(map[string]string)
-	for _, e := range wrong {
-		f.Wrong[e.Field] = e.Text
+	page.Errors, page.Form.Wrong = wrong, wrong
+	name := "messenger"
+	if page.New {
+		name = "new"
 	}
+	v.render(http.StatusUnprocessableEntity, name, page)
+	return nil
 }
 
 // checkKeys checks each key by itself, to name its field. A private key that was pasted by mistake is not sent back.
@@ -291,22 +308,19 @@ func (f *settingsForm) keysText() string {
 	return strings.Join(list, "\n")
 }
 
-// fieldErrorOf returns an error about a form's settings, for the field that it is about.
-func fieldErrorOf(err caddy.APIError) fieldError {
-	text := err.Err.Error()
+// formError returns what err says about a field of the form. It returns false if err cannot be fixed in the form.
+func formError(err error) (fieldError, bool) {
+	answer, _ := errors.AsType[caddy.APIError](err)
+	if answer.HTTPStatus != http.StatusBadRequest && answer.HTTPStatus != http.StatusConflict {
+		return fieldError{}, false
+	}
+	text := answer.Err.Error()
 	for _, f := range slices.Backward(formFields()) { // the options of a block before the block
 		if rest, ok := strings.CutPrefix(text, f.option+" "); ok && f.option != "" {
-			return fieldError{f.field, cause.Sentence(f.label + " " + rest)}
+			return fieldError{f.field, cause.Sentence(f.label + " " + rest)}, true
 		}
 	}
-	return fieldError{"name", cause.Sentence(text)}
-}
-
-// isFormError reports whether err is about the content of the form, and can be fixed there.
-func isFormError(err error) (caddy.APIError, bool) {
-	var answer caddy.APIError
-	ok := errors.As(err, &answer)
-	return answer, ok && (answer.HTTPStatus == 400 || answer.HTTPStatus == 409)
+	return fieldError{"name", cause.Sentence(text)}, true
 }
 
 // fieldPlace orders fields as the page has them.

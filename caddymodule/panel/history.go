@@ -4,35 +4,26 @@ import (
 	"cmp"
 	"net/http"
 	"strings"
-	"time"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/trail"
 )
 
 // The page that says what was changed at a messenger, when and by whom.
 
 type historyView struct {
 	view
-	Changes []changeView
+	Changes []admin.Change // in the words of the panel
 	More    bool
 }
-
-// A changeView is a change in the words of the panel.
-type changeView struct {
-	At      time.Time
-	Action  string
-	By      string
-	Details []detailView
-}
-
-type detailView struct{ Name, Value string }
 
 // shownActor returns who has made a change, for this visit. The names of the admin API's clients have addresses in the gateway's
 // network and names of certificates, which site owners are not told.
 func (v *visit) shownActor(by string) string {
-	if !v.scoped() || by == "" || by == string(registry.ByContact) || strings.HasPrefix(by, actorPrefix) {
+	if !v.Scoped() || by == "" || by == string(registry.ByContact) || strings.HasPrefix(by, actorPrefix) {
 		return by
 	}
 	return textAnOperator
@@ -49,7 +40,7 @@ func (v *visit) showHistory() error {
 	}
 	page := &historyView{view: v.messengerView("history", d), More: h.More}
 	for _, c := range h.Changes {
-		shown := changeView{At: c.At, Action: cmp.Or(actionNames()[c.Action], cause.Capital(c.Action)), By: v.shownActor(c.By)}
+		shown := admin.Change{At: c.At, Action: cmp.Or(actionNames()[c.Action], cause.Capital(c.Action)), By: v.shownActor(c.By)}
 		for _, detail := range c.Details {
 			name, known := changeDetails()[detail.Name]
 			if !known || detail.Name == "connections" && detail.Value == "0" {
@@ -59,7 +50,7 @@ func (v *visit) showHistory() error {
 			if detail.Name == "mode" {
 				value = config.Mode(value).Label()
 			}
-			shown.Details = append(shown.Details, detailView{name, cmp.Or(detailValues()[value], value)})
+			shown.Details = append(shown.Details, trail.Detail{Name: name, Value: cmp.Or(detailValues()[value], methodNames[value], value)})
 		}
 		page.Changes = append(page.Changes, shown)
 	}

@@ -73,12 +73,8 @@ func keyNames(m *config.Messenger) map[sigkey.Info]string {
 // An overlap is one choice of how long the old tokens stay valid.
 type overlap struct {
 	Value, Label string
+	duration     time.Duration
 	Chosen       bool
-}
-
-func (o overlap) duration() time.Duration {
-	d, _ := time.ParseDuration(o.Value) // of the list above
-	return d
 }
 
 // overlapOf returns the choice that a form has.
@@ -92,15 +88,9 @@ func overlapOf(sent form) (overlap, error) {
 
 // changePrevious extends or ends the previous method of a stored messenger.
 func (v *visit) changePrevious(sent form) error {
-	d, err := v.currentStatus()
+	d, err := v.changeable(sent)
 	if err != nil {
 		return err
-	}
-	if !d.Stored {
-		return errReadOnly
-	}
-	if sent.get("revision") == "" {
-		return errNoRevision
 	}
 	settings := d.Settings.CopySettings()
 	settings.Previous = nil
@@ -111,7 +101,7 @@ func (v *visit) changePrevious(sent form) error {
 		if err != nil {
 			return err
 		}
-		keep := o.duration()
+		keep := o.duration
 		if p := d.Settings.Previous; !p.IsOver(registry.Now()) && !registry.Now().Add(keep).After(p.Until) {
 			return v.renderKeys(http.StatusConflict, fmt.Sprintf(textValidLonger, p.Until.UTC().Format(time.RFC3339)))
 		}
@@ -245,31 +235,25 @@ var errNotConfirmed = apierror.New(http.StatusUnprocessableEntity, textTickTheBo
 // ringChangeOf returns the change that a form requests, and what it does to the other tokens. What revokes tokens or lets them expire
 // has to be confirmed.
 func ringChangeOf(sent form) (change ledger.RingChange, replaces string, err error) {
-	confirmed := sent.get("confirm") != ""
-	switch sent.get("action") {
+	action := sent.get("action")
+	if (action == "rotate" || action == "reset" || action == "revoke") && sent.get("confirm") == "" {
+		return change, "", errNotConfirmed
+	}
+	switch action {
 	case "generate":
 		return ledger.GenerateToken(), textOthersStay, nil
 	case "rotate":
-		if !confirmed {
-			return change, "", errNotConfirmed
-		}
 		o, err := overlapOf(sent)
-		return ledger.RotateTokens(o.duration()), fmt.Sprintf(textOthersExpire, o.Label), err
+		return ledger.RotateTokens(o.duration), fmt.Sprintf(textOthersExpire, o.Label), err
 	case "extend":
 		o, err := overlapOf(sent)
-		return ledger.ExtendToken(sent.get("kid"), o.duration()), "", err
+		return ledger.ExtendToken(sent.get("kid"), o.duration), "", err
 	case "import":
 		change, err := admin.ImportOf(sent.get("secret"), sharedtoken.Encoding(sent.get("encoding")), sent.get("kid"))
 		return change, "", err
 	case "reset":
-		if !confirmed {
-			return change, "", errNotConfirmed
-		}
 		return ledger.ResetTokens(sent.get("close") != ""), textOthersRevoked, nil
 	case "revoke":
-		if !confirmed {
-			return change, "", errNotConfirmed
-		}
 		return ledger.RevokeToken(sent.get("kid"), sent.get("close") != ""), "", nil
 	}
 	return change, "", errNoPage

@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,31 +26,24 @@ import (
 //go:embed pages/*.html pages/panel.css pages/*.js pages/icon.svg
 var panelFiles embed.FS
 
-// panelAssets are the files that pages refer to, with their types.
-var panelAssets = map[string]string{
-	"panel.css": "text/css; charset=utf-8",
-	"panel.js":  "text/javascript; charset=utf-8",
-	"embed.js":  "text/javascript; charset=utf-8",
-	"icon.svg":  "image/svg+xml",
-
-	widgetScript: "text/javascript; charset=utf-8",
+// assetTypes are the types of the files that pages refer to, by the ends of their names. Templates are not among them.
+var assetTypes = map[string]string{
+	".css": "text/css; charset=utf-8",
+	".js":  "text/javascript; charset=utf-8",
+	".svg": "image/svg+xml",
 }
 
 // widgetScript is the script for web pages. The panel does not run it: it hands it out.
 const widgetScript = "messenger-auth.min.js"
 
 func (v *visit) serveAsset(name string) error {
-	kind := panelAssets[name]
-	if kind == "" {
-		return errNoPage
-	}
-	if name == widgetScript {
-		v.write(http.StatusOK, kind, widget.Script)
-		return nil
-	}
 	text, err := panelFiles.ReadFile("pages/" + name)
-	if err != nil {
-		return err
+	if name == widgetScript {
+		text, err = widget.Script, nil
+	}
+	kind := assetTypes[path.Ext(name)]
+	if err != nil || kind == "" {
+		return errNoPage
 	}
 	v.write(http.StatusOK, kind, text)
 	return nil
@@ -125,22 +119,15 @@ func (v *visit) render(status int, page string, data any) {
 
 // A view has what all pages show.
 type view struct {
-	Title    string
-	Operator string
-	SignOut  string // where a link of the operator's leads, or ""
-	Help     string
-	Scoped   bool
-	Notice   string           // what was done
-	Done     string           // the name of this notice, for pages that say what is next
-	Alert    string           // what was not done
-	Errors   []fieldError     // of a form
-	Tab      string           // of a messenger's pages
-	M        *messengerStatus // the messenger of the page, if it is one of a messenger
+	*visit // with the links of the operator, and what was done
+	Title  string
+	Alert  string           // what was not done
+	Errors fieldErrors      // of a form
+	Tab    string           // of a messenger's pages
+	M      *messengerStatus // the messenger of the page, if it is one of a messenger
 }
 
-func (v *visit) view(title string) view {
-	return view{Title: title, Operator: v.operator, SignOut: v.SignOut, Help: v.Help, Scoped: v.scoped(), Notice: v.notice(), Done: v.r.URL.Query().Get("done")}
-}
+func (v *visit) view(title string) view { return view{visit: v, Title: title} }
 
 // A messengerStatus is a messenger with its state on this node.
 type messengerStatus struct {

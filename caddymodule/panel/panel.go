@@ -156,14 +156,14 @@ type visit struct {
 	*Panel
 	w        http.ResponseWriter
 	r        *http.Request
-	operator string
+	Operator string
 	scope    []string // the messengers of this mount, if it is scoped
 	name     string   // of the messenger that the URL names, once it was found to be in the scope
 }
 
-// scoped reports whether the mount names its messengers. It depends on the configuration alone: a mount whose
+// Scoped reports whether the mount names its messengers. It depends on the configuration alone: a mount whose
 // placeholders are empty shows nothing, and not everything.
-func (p *Panel) scoped() bool { return len(p.Messengers) > 0 }
+func (p *Panel) Scoped() bool { return len(p.Messengers) > 0 }
 
 // ServeHTTP answers every request itself. All pages have one path, whatever it is, and differ in the query, so that the
 // panel works below any path, stripped or not.
@@ -190,7 +190,7 @@ func (v *visit) serve() error {
 		}
 		return v.dispatch(messengerPages[query.Get("page")])
 	}
-	if v.scoped() {
+	if v.Scoped() {
 		return v.dispatch(scopedPages[query.Get("page")])
 	}
 	return v.dispatch(allPages[query.Get("page")])
@@ -290,15 +290,17 @@ func (v *visit) redirect(query ...string) error {
 	return nil
 }
 
-// notice returns the message that the query selects. The only part of it that comes from the query is a number. A link of another site
+// Done returns the name of what was done, for pages that say what is next.
+func (v *visit) Done() string { return v.r.URL.Query().Get("done") }
+
+// Notice returns the message that the query selects. The only part of it that comes from the query is a number. A link of another site
 // selects none: it would say that something was done.
-func (v *visit) notice() string {
+func (v *visit) Notice() string {
 	if site := v.r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" {
 		return ""
 	}
-	query := v.r.URL.Query()
-	text := notices()[query.Get("done")]
-	if n, err := strconv.Atoi(query.Get("ended")); err == nil && n >= 0 && text != "" {
+	text := notices()[v.Done()]
+	if n, err := strconv.Atoi(v.r.URL.Query().Get("ended")); err == nil && n >= 0 && text != "" {
 		text += " " + connectionsEnded(n)
 	}
 	return text

@@ -80,7 +80,6 @@ type revokeForm struct {
 	Contact string
 	Token   string // a token, or its jti; a token is not sent back
 	Hash    string
-	Wrong   map[string]string
 }
 
 func (v *visit) showRevocations() error {
@@ -98,10 +97,6 @@ func (v *visit) renderRevocations(status int, f revokeForm, wrong []fieldError, 
 	}
 	page := &revocationsView{view: v.messengerView("revocations", d), Connections: v.app.ConnectionsOf(v.name), Form: f, Count: len(list)}
 	page.Alert, page.Errors = alert, wrong
-	page.Form.Wrong = make(map[string]string)
-	for _, e := range wrong {
-		page.Form.Wrong[e.Field] = e.Text
-	}
 	from, _ := strconv.Atoi(v.r.URL.Query().Get("from"))
 	from = min(max(from, 0), len(list))
 	to := min(from+perRevocations, len(list))

@@ -34,13 +34,7 @@ type ringField struct {
 
 // RingField returns a field of the page by its ID, as it was sent.
 func (p *keysView) RingField(id string) ringField {
-	f := ringField{ID: id, Text: p.Sent[id]}
-	for _, e := range p.Errors {
-		if e.Field == id {
-			f.Wrong = e.Text
-		}
-	}
-	return f
+	return ringField{ID: id, Text: p.Sent[id], Wrong: p.Errors.Of(id)}
 }
 
 // Failed reports whether something was wrong with the form of an action.

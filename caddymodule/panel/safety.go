@@ -62,9 +62,9 @@ func (v *visit) admit() error {
 	if !ok {
 		return apierror.New(http.StatusForbidden, textNotLoggedIn)
 	}
-	v.operator = operator
+	v.Operator = operator
 	v.scope = v.scopeOf(repl)
-	if v.scoped() && len(v.scope) == 0 {
+	if v.Scoped() && len(v.scope) == 0 {
 		return apierror.New(http.StatusForbidden, textNoMessenger)
 	}
 	return nil
@@ -133,7 +133,7 @@ func (v *visit) checkSameOrigin() error {
 // choose makes name the messenger of this visit. On a mount that names messengers the answer for any other is the same, whether
 // it exists or not.
 func (v *visit) choose(name string) error {
-	if config.CheckName(name) != nil || v.scoped() && !slices.Contains(v.scope, name) {
+	if config.CheckName(name) != nil || v.Scoped() && !slices.Contains(v.scope, name) {
 		return errNoPage
 	}
 	v.name = name

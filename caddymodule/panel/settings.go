@@ -108,12 +108,8 @@ func mistakes(m *config.Messenger, check func(*config.Messenger) error, known []
 		takeOut(m, e.Field)
 	}
 	for range len(formFields()) {
-		answer, ok := isFormError(check(m))
-		if !ok {
-			return known
-		}
-		e := fieldErrorOf(answer)
-		if slices.ContainsFunc(known, func(k fieldError) bool { return k.Field == e.Field }) {
+		e, ok := formError(check(m))
+		if !ok || slices.ContainsFunc(known, func(k fieldError) bool { return k.Field == e.Field }) {
 			return known
 		}
 		known = append(known, e)

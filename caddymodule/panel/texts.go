@@ -42,7 +42,7 @@ var methodNames = map[string]string{"shared_token": "Shared token", "public_key"
 
 // How long what is replaced may stay valid.
 var overlaps = []overlap{
-	{"1h", "1 hour", false}, {"24h", "24 hours", true}, {"168h", "7 days", false}, {"720h", "30 days", false},
+	{"1h", "1 hour", time.Hour, false}, {"24h", "24 hours", 24 * time.Hour, true}, {"168h", "7 days", 168 * time.Hour, false}, {"720h", "30 days", 720 * time.Hour, false},
 }
 
 // errorTitle returns the title of an error page. changes says whether the request was meant to change something.
@@ -96,7 +96,6 @@ var changeDetails = sync.OnceValue(func() map[string]string {
 var detailValues = sync.OnceValue(func() map[string]string {
 	return map[string]string{
 		"identity": "a contact", "jti": "one token", "all": "all contacts",
-		"shared_token": methodNames["shared_token"], "public_key": methodNames["public_key"], "jwks": methodNames["jwks"],
 	}
 })
 

@@ -47,7 +47,7 @@ func (v *visit) testToken(sent form) error {
 	if err != nil {
 		return err
 	}
-	result, err := v.app.Explain(v.r.Context(), m, token, !v.scoped())
+	result, err := v.app.Explain(v.r.Context(), m, token, !v.Scoped())
 	if err != nil {
 		return err
 	}
