@@ -49,12 +49,10 @@ const (
 // messenger.
 func (c *client) command(cmd *cobra.Command, takes argument, run func(cmd *cobra.Command, name string) error) *cobra.Command {
 	c.gatewayFlags(cmd)
-	cmd.Args = oneMessenger
 	if takes == noMessenger {
 		cmd.Args = noArguments("it takes no arguments; see --help")
-	}
-	if takes != noMessenger {
-		cmd.ValidArgsFunction = c.complete
+	} else {
+		cmd.Args, cmd.ValidArgsFunction = oneMessenger, c.complete
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if takes == thisMessenger && len(args) == 0 {

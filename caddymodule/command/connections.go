@@ -51,7 +51,7 @@ code 4403). A contact whose token is still valid can connect again.`,
 		if err := c.do(http.MethodPost, "connections/end", "", wanted, &ended); err != nil {
 			return err
 		}
-		return show(&c, cmd, ended, endedConnectionsText)
+		return show(&c, cmd, ended, func(e admin.EndedConnections) string { return fmt.Sprintf("%d ended\n", e.Ended) })
 	}))
 	flags := cmd.Flags()
 	flags.StringVar(&wanted.Identity, "identity", "", "Only those of the contact with this `identity`")

@@ -19,9 +19,6 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/transfer"
 )
 
-// progressEvery is how often a long command prints its progress.
-const progressEvery = 5 * time.Second
-
 // secretsFlag adds the flag for the key of the secrets.
 func secretsFlag(cmd *cobra.Command, file *string, usage string) {
 	cmd.Flags().StringVar(file, "secrets", "", usage)

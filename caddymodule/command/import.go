@@ -129,33 +129,22 @@ type importing struct {
 
 // eachLine calls f for every line that is not blank, without its line break. Errors name the number of the line.
 func eachLine(in io.Reader, limit int, f func(text []byte) error) error {
-	reader := bufio.NewReaderSize(in, 64<<10)
-	for number := 1; ; number++ {
-		var line []byte
-		for {
-			part, err := reader.ReadSlice('\n')
-			if len(line)+len(part) > limit {
-				return fmt.Errorf("line %d: it has more than %d bytes", number, limit)
-			}
-			line = append(line, part...)
-			if errors.Is(err, bufio.ErrBufferFull) {
-				continue
-			}
-			if errors.Is(err, io.EOF) && len(line) == 0 {
-				return nil
-			}
-			if err != nil && !errors.Is(err, io.EOF) {
-				return err
-			}
-			break
-		}
-		if line = bytes.TrimSpace(line); len(line) == 0 {
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, limit)
+	number := 1
+	for ; lines.Scan() && lines.Err() == nil; number++ { // after an error the last line may be cut off
+		line := bytes.TrimSpace(lines.Bytes())
+		if len(line) == 0 {
 			continue
 		}
-		if err := f(line); err != nil {
+		if err := f(bytes.Clone(line)); err != nil {
 			return fmt.Errorf("line %d: %w", number, err)
 		}
 	}
+	if errors.Is(lines.Err(), bufio.ErrTooLong) {
+		return fmt.Errorf("line %d: it has more than %d bytes", number, limit)
+	}
+	return lines.Err()
 }
 
 // add adds a line to those that are sent next.

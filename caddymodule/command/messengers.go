@@ -8,11 +8,12 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 )
 
 func listCommand() *cobra.Command {
 	var c client
-	var o listOptions
 	cmd := c.canBeOffline(c.jsonFlag(c.command(&cobra.Command{
 		Use:   "list",
 		Short: "Lists the messengers, configured and stored",
@@ -20,30 +21,27 @@ func listCommand() *cobra.Command {
 Lists the messengers: first those of the configuration, and then the stored ones
 by name. --search lists those with a text in their name, however many there are.
 With another filter, or --sort changed, at most 10,000 names can be searched.`,
-	}, noMessenger, func(cmd *cobra.Command, _ string) error { return o.list(&c, cmd) })))
+	}, noMessenger, func(cmd *cobra.Command, _ string) error { return c.list(cmd) })))
 	flags := cmd.Flags()
-	flags.StringVar(&o.search, "search", "", "Only messengers with this `text` in their name")
-	flags.StringVar(&o.method, "method", "", "Only messengers with this validation `method`: public_key, jwks or shared_token")
-	flags.StringVar(&o.mode, "mode", "", "Only messengers with this `mode`: required, optional, report or off")
-	flags.StringVar(&o.source, "source", "", "Only messengers from this `source`: config or stored")
-	flags.StringVar(&o.sort, "sort", "", "The `order`: changed, for the last change first (default by name)")
+	flags.String("search", "", "Only messengers with this `text` in their name")
+	flags.String("method", "", "Only messengers with this validation `method`: public_key, jwks or shared_token")
+	flags.String("mode", "", "Only messengers with this `mode`: required, optional, report or off")
+	flags.String("source", "", "Only messengers from this `source`: config or stored")
+	flags.String("sort", "", "The `order`: changed, for the last change first (default by name)")
 	return cmd
 }
 
-// listOptions are the flags of "caddy messenger list".
-type listOptions struct{ search, method, mode, source, sort string }
-
 // list prints page by page: there may be more messengers than fit into memory.
-func (o *listOptions) list(c *client, cmd *cobra.Command) error {
+func (c *client) list(cmd *cobra.Command) error {
 	query := make(url.Values)
-	for name, value := range map[string]string{"search": o.search, "method": o.method, "mode": o.mode, "source": o.source, "sort": o.sort} {
-		if value != "" {
+	for _, name := range []string{"search", "method", "mode", "source", "sort"} {
+		if value, _ := cmd.Flags().GetString(name); value != "" {
 			query.Set(name, value)
 		}
 	}
 	out := listPrinter{c: c, w: cmd.OutOrStdout()}
 	for {
-		var page messengerList
+		var page []admin.Description
 		header, err := c.ask(http.MethodGet, "messengers?"+query.Encode(), "", nil, &page)
 		if err != nil {
 			return err
@@ -73,7 +71,7 @@ type listPrinter struct {
 	printed int
 }
 
-func (p *listPrinter) print(page messengerList, last bool) error {
+func (p *listPrinter) print(page []admin.Description, last bool) error {
 	if !p.c.asJSON {
 		text := ""
 		if len(page) > 0 || last && p.printed == 0 {
@@ -84,14 +82,12 @@ func (p *listPrinter) print(page messengerList, last bool) error {
 		return err
 	}
 	for _, m := range page {
-		if _, err := io.WriteString(p.w, map[bool]string{true: "[\n  ", false: ",\n  "}[p.printed == 0]); err != nil {
-			return err
-		}
 		text, err := indented(m, "  ")
 		if err != nil {
 			return err
 		}
-		if _, err := p.w.Write(text); err != nil {
+		before := map[bool]string{true: "[\n  ", false: ",\n  "}[p.printed == 0]
+		if _, err := fmt.Fprintf(p.w, "%s%s", before, text); err != nil {
 			return err
 		}
 		p.printed++

@@ -11,13 +11,11 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/reseal"
 )
 
-const (
-	// columns is the width of a terminal on which the progress is one line that is refreshed.
-	columns = 80
+// columns is the width of a terminal on which the progress is one line that is refreshed.
+const columns = 80
 
-	// lineEvery is how often a line is printed without a terminal.
-	lineEvery = 5 * time.Second
-)
+// progressEvery is how often a long command prints its progress, unless it refreshes the line of a terminal.
+const progressEvery = 5 * time.Second
 
 // A progress prints on standard error how far a command is.
 type progress struct {
@@ -39,7 +37,7 @@ func (p *progress) show(step, total reseal.Step) {
 	if p.first < 0 { // the time left is estimated from the steps after the first one
 		p.first, p.began = step.Position, time.Now()
 	}
-	if step.Done || !p.terminal && time.Since(p.printed) < lineEvery {
+	if step.Done || !p.terminal && time.Since(p.printed) < progressEvery {
 		return
 	}
 	p.printed = time.Now()

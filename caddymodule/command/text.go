@@ -42,11 +42,8 @@ func explanationText(e *admin.Explanation) string {
 		for _, finding := range e.Findings {
 			printable.Printf(&b, "\n  cause: %s\n  fix:   %s\n", finding.Cause, finding.Fix)
 		}
-		switch e.Mode {
-		case config.ModeReport:
-			b.WriteString("\nThe mode of the messenger is report: the request passes anyway, without an identity.\n")
-		case config.ModeOff:
-			b.WriteString("\nThe mode of the messenger is off: the request passes anyway, without an identity.\n")
+		if e.Mode == config.ModeReport || e.Mode == config.ModeOff {
+			printable.Printf(&b, "\nThe mode of the messenger is %s: the request passes anyway, without an identity.\n", e.Mode)
 		}
 		return b.String()
 	}
@@ -122,9 +119,7 @@ func keysText(d *admin.KeysInfo) string {
 	return b.String()
 }
 
-type messengerList []admin.Description
-
-func messengersText(l messengerList, first bool) string {
+func messengersText(l []admin.Description, first bool) string {
 	if len(l) == 0 {
 		return "no messengers\n"
 	}
@@ -179,8 +174,6 @@ func connectionsText(d *admin.OpenConnections) string {
 	return b.String()
 }
 
-func endedConnectionsText(e admin.EndedConnections) string { return fmt.Sprintf("%d ended\n", e.Ended) }
-
 func tokensText(r *admin.TokenList) string {
 	if len(r.Tokens) == 0 {
 		return "messenger " + r.Messenger + " has no shared token yet; generate one: caddy messenger tokens generate " + r.Messenger + "\n"
@@ -204,9 +197,7 @@ func hourOf(t *time.Time) string {
 	return t.UTC().Format("2006-01-02 15h MST")
 }
 
-type revocationList []ledger.Revocation
-
-func revocationsText(l *revocationList) string {
+func revocationsText(l *[]ledger.Revocation) string {
 	if len(*l) == 0 {
 		return "nothing is revoked\n"
 	}
