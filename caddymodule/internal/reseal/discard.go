@@ -29,8 +29,8 @@ func (r *run) discard(ctx context.Context, c *content) error {
 	for _, v := range lost {
 		said[v] = c.lostWith(v) // before the journals know of the replacement
 	}
-	wanted := slices.Clone(lost)
-	if wanted = slices.DeleteFunc(wanted, func(v *value) bool { return errors.Is(v.err, vault.ErrNewer) }); r.options.Discard && len(wanted) > 0 {
+	wanted := slices.DeleteFunc(slices.Clone(lost), func(v *value) bool { return !r.options.Discard || errors.Is(v.err, vault.ErrNewer) })
+	if len(wanted) > 0 {
 		if err := r.replace(ctx, c, wanted); err != nil {
 			return err
 		}
@@ -38,7 +38,7 @@ func (r *run) discard(ctx context.Context, c *content) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, v := range lost {
-		discarded := r.options.Discard && slices.Contains(wanted, v)
+		discarded := slices.Contains(wanted, v)
 		if discarded {
 			r.step.Discarded++
 		}
@@ -78,15 +78,12 @@ func (r *run) replace(ctx context.Context, c *content, values []*value) error {
 			r.store.ReadEverythingAgain()
 		}
 	}
-	if c.ring != nil {
-		return ignoreUnreadable(r.store.ReadAgain(ctx, c.unit)) // it is unreadable if a newer version has written a part of it
-	}
-	return nil
-}
-
-func ignoreUnreadable(err error) error {
-	if vault.IsUnreadable(err) {
+	if c.ring == nil {
 		return nil
+	}
+	err := r.store.ReadAgain(ctx, c.unit)
+	if vault.IsUnreadable(err) {
+		return nil // a newer version has written a part of it
 	}
 	return err
 }
@@ -122,8 +119,7 @@ func (r *run) replaceFacts(ctx context.Context, c *content, values []*value) err
 // AnyOpens reports whether any fact of the store can be opened with the keys that are configured. If not, a wrong key was probably
 // configured. It looks at facts from all over the store, and at most at so many messengers that it does not take long.
 func AnyOpens(ctx context.Context, s *registry.Store) (bool, error) {
-	r := &run{store: s, options: Options{Check: true}, workers: maxWorkers, folders: make(map[string]bool)}
-	r.free.L = &r.mu
+	r := newRun(s, Options{Check: true}, maxWorkers)
 	units, err := r.units(ctx)
 	if err != nil {
 		return false, err

@@ -13,6 +13,7 @@ package reseal
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -88,6 +89,12 @@ type run struct {
 	folders map[string]bool
 }
 
+func newRun(s *registry.Store, o Options, workers int) *run {
+	r := &run{store: s, options: o, workers: workers, folders: make(map[string]bool)}
+	r.free.L = &r.mu
+	return r
+}
+
 // Run takes one step. An error means that the storage failed before anything was done.
 func Run(ctx context.Context, s *registry.Store, o Options) (Step, error) {
 	if !o.Check {
@@ -95,8 +102,7 @@ func Run(ctx context.Context, s *registry.Store, o Options) (Step, error) {
 			return Step{}, err
 		}
 	}
-	r := &run{store: s, options: o, workers: maxWorkers / 2, folders: make(map[string]bool)}
-	r.free.L = &r.mu
+	r := newRun(s, o, maxWorkers/2)
 	units, err := r.units(ctx)
 	if err != nil {
 		return Step{}, err
@@ -127,10 +133,7 @@ func (r *run) handle(ctx context.Context, chunk []string) error {
 	before.Named = slices.Clip(before.Named)
 	err := vault.UntilError(ctx, chunk, func(_ int, unit string) error { return r.unit(ctx, unit) })
 	if err == nil {
-		folders := make([]string, 0, len(r.folders))
-		for folder := range r.folders {
-			folders = append(folders, folder)
-		}
+		folders := slices.Collect(maps.Keys(r.folders))
 		err = vault.UntilError(ctx, folders, func(_ int, folder string) error { return r.store.SyncFolder(ctx, folder) })
 	}
 	clear(r.folders)

@@ -100,19 +100,11 @@ func (r *run) read(ctx context.Context, unit string) (*content, error) {
 		v.batch, _ = vault.ParseKey(key)
 		c.values = append(c.values, v)
 	}
-	return c, r.each(ctx, c.values, func(v *value) error { return r.open(ctx, c, v) })
+	return c, vault.UntilError(ctx, c.values, func(_ int, v *value) error { return r.open(ctx, c, v) })
 }
 
 // isTemporary reports whether a file system may have a file of this name for a moment, or since a process died.
 func isTemporary(key string) bool { return strings.Trim(path.Base(key), "0123456789") == "" }
-
-// each calls f for all values, several at a time, and returns the first error.
-func (r *run) each(ctx context.Context, values []*value, f func(*value) error) error {
-	if len(values) == 1 {
-		return f(values[0])
-	}
-	return vault.UntilError(ctx, values, func(_ int, v *value) error { return f(v) })
-}
 
 // open opens a value. An error is about the storage.
 func (r *run) open(ctx context.Context, c *content, v *value) error {
@@ -131,10 +123,11 @@ func (r *run) open(ctx context.Context, c *content, v *value) error {
 	} else if err != nil {
 		return err
 	}
-	if v.batch == (vault.Key{}) || v.err != nil {
-		if v.batch != (vault.Key{}) {
-			v.fail(c, v.err)
-		}
+	switch {
+	case v.batch == (vault.Key{}):
+		return nil
+	case v.err != nil:
+		v.fail(c, v.err)
 		return nil
 	}
 	texts, err := vault.DecodeBatch(v.Value)
@@ -194,7 +187,7 @@ func (r *run) reseal(ctx context.Context, c *content) error {
 	old := slices.DeleteFunc(slices.Clone(c.values), func(v *value) bool {
 		return v.gone || v.err != nil || v.kind == foreign || v.Current || removed[v.batch]
 	})
-	return r.each(ctx, old, func(v *value) error { return r.write(ctx, c, v) })
+	return vault.UntilError(ctx, old, func(_ int, v *value) error { return r.write(ctx, c, v) })
 }
 
 // prune removes the facts of a messenger that have outlived their use. Those of a deleted messenger are removed only here: no node has it
