@@ -134,7 +134,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if a.registry, err = registry.NewRegistry(ctx, keys, internalHosts); err != nil {
 		return fmt.Errorf("messenger: %w", err)
 	}
-	for _, name := range a.names() {
+	for _, name := range slices.Sorted(maps.Keys(a.Messengers)) {
 		m := a.Messengers[name]
 		if err := config.CheckName(name); err != nil {
 			return fmt.Errorf("messenger %q: the name %w", name, err)
@@ -216,10 +216,6 @@ func (a *App) Cleanup() error {
 		a.registry.Release()
 	}
 	return nil
-}
-
-func (a *App) names() []string {
-	return slices.Sorted(maps.Keys(a.Messengers))
 }
 
 // Registry returns the messengers as they run.

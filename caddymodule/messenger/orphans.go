@@ -62,7 +62,7 @@ func (a *App) endDropped() {
 func (a *App) warnAboutUnused() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, name := range a.names() {
+	for _, name := range a.registry.Names() {
 		if !slices.ContainsFunc(a.routes, func(r Route) bool { return r.MayServe(name) }) {
 			a.registry.AuditWarning("no messenger_auth uses this messenger, so that nothing verifies its contacts; write messenger_auth "+name+" in front of its chat backend, or remove the messenger",
 				zap.String("messenger", name))

@@ -91,13 +91,13 @@ func ValidText(path string) string {
 	case "algorithms1":
 		return "Ed25519"
 	case "ca":
-		return certificatePEM()
+		return newPEM("CERTIFICATE", certificate)
 	case "name":
 		return "X-" + strings.NewReplacer("_", "-", ".", "-").Replace(path)
 	case "value":
 		return "Bearer {env." + SecretVariable + "}"
 	case "key":
-		return publicKeyPEM()
+		return newPEM("PUBLIC KEY", publicKey)
 	case "token":
 		return "{env." + SecretVariable + "}"
 	}
@@ -159,27 +159,22 @@ func Member(t *testing.T, field reflect.StructField) string {
 	return name
 }
 
-func publicKeyPEM() string {
+// newPEM returns what encode makes of a new key. Only tests call it, so that it panics.
+func newPEM(kind string, encode func(key *rsa.PrivateKey) ([]byte, error)) string {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		panic(err) // only tests call this
-	}
-	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
 	if err != nil {
 		panic(err)
 	}
-	return strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))
+	der, err := encode(key)
+	if err != nil {
+		panic(err)
+	}
+	return strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})))
 }
 
-func certificatePEM() string {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		panic(err)
-	}
+func publicKey(key *rsa.PrivateKey) ([]byte, error) { return x509.MarshalPKIXPublicKey(&key.PublicKey) }
+
+func certificate(key *rsa.PrivateKey) ([]byte, error) {
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		panic(err)
-	}
-	return strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+	return x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 }
