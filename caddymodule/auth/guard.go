@@ -95,13 +95,11 @@ type guardedWriter struct {
 	cancel     context.CancelFunc  // ends the request; nil without a connection, and for a stream over HTTP/1.1 that the request did not announce
 	connection *session.Connection // nil until there is one to guard
 	session    *session.Session
+	kind       session.Kind // of what is written through connection; Undecided while nothing is
 	handshake  bool
 	decided    bool
 	closing    bool // the HTTP/1.1 connection closes after this response
-	streaming  bool // writes go through connection
 	hijacked   bool // the response is a WebSocket over HTTP/1.1
-	events     bool // the response is an event stream
-	cuts       bool // the response is another stream, which ends without a last message
 }
 
 // track registers the connection, so that every revocation from here on reaches it.
@@ -150,14 +148,15 @@ func (g *guardedWriter) serve(r *http.Request, next caddyhttp.Handler) (err erro
 		g.session.Remove()
 		g.connection.Finish()
 		g.countEnd()
-		if (g.events || g.cuts) && g.connection.Asked() {
+		cuts := g.kind == session.OtherStream
+		if (cuts || g.kind == session.EventStream || g.kind == session.EncodedEvents) && g.connection.Asked() {
 			if cause := recover(); cause != nil && cause != http.ErrAbortHandler {
 				panic(cause)
 			}
-			if g.cuts && !g.request.ProtoAtLeast(1, 1) {
+			if cuts && !g.request.ProtoAtLeast(1, 1) {
 				resetConnection(g.ResponseWriter)
 			}
-			if err = nil; g.cuts || g.cancel == nil && !g.closing {
+			if err = nil; cuts || g.cancel == nil && !g.closing {
 				panic(http.ErrAbortHandler) // of an event stream the last event was sent, and this is how net/http closes the connection
 			}
 		}
@@ -170,7 +169,7 @@ func (g *guardedWriter) serve(r *http.Request, next caddyhttp.Handler) (err erro
 
 // countEnd counts the end of the connection, if one was opened.
 func (g *guardedWriter) countEnd() {
-	if !g.streaming && !g.hijacked {
+	if g.kind == session.Undecided && !g.hijacked {
 		return
 	}
 	reason := endedByOthers
@@ -215,17 +214,18 @@ func (g *guardedWriter) decide(status int) {
 	g.begin(status)
 	switch header := g.Header(); {
 	case beginsEvents(status, header):
-		g.beginConnection()
-		g.streaming, g.events = true, true
-		g.connection.BeginEvents(g.ResponseWriter, g.flush, g.deadlines(), len(header["Content-Encoding"]) > 0)
+		if g.kind = session.EventStream; len(header["Content-Encoding"]) > 0 {
+			g.kind = session.EncodedEvents
+		}
 	case beginsStream(status, header, g.handler.StreamTypes):
-		g.beginConnection()
-		g.streaming, g.cuts = true, true
-		g.connection.BeginStream(g.ResponseWriter, g.flush, g.deadlines())
+		g.kind = session.OtherStream
 	case status == http.StatusOK && g.handshake && g.request.Method == http.MethodConnect:
+		g.kind = session.WebSocket
+	}
+	switch {
+	case g.kind != session.Undecided:
 		g.beginConnection()
-		g.streaming = true
-		g.connection.BeginWebSocket(g.ResponseWriter, g.flush, g.deadlines())
+		g.connection.Begin(g.kind, g.ResponseWriter, g.flush, g.deadlines())
 	case g.connection != nil:
 		g.session.Remove()
 		g.connection.Release()
@@ -235,7 +235,7 @@ func (g *guardedWriter) decide(status int) {
 // Write implements io.Writer.
 func (g *guardedWriter) Write(p []byte) (int, error) {
 	g.writeHead()
-	if g.streaming {
+	if g.kind != session.Undecided {
 		return g.connection.Write(p)
 	}
 	return g.ResponseWriter.Write(p)
@@ -244,7 +244,7 @@ func (g *guardedWriter) Write(p []byte) (int, error) {
 // ReadFrom implements io.ReaderFrom, which saves a plain response a copy.
 func (g *guardedWriter) ReadFrom(from io.Reader) (int64, error) {
 	g.writeHead()
-	if g.streaming {
+	if g.kind != session.Undecided {
 		return io.Copy(struct{ io.Writer }{g.connection}, from)
 	}
 	return g.ResponseWriterWrapper.ReadFrom(from)
@@ -253,7 +253,7 @@ func (g *guardedWriter) ReadFrom(from io.Reader) (int64, error) {
 // FlushError is what http.ResponseController calls.
 func (g *guardedWriter) FlushError() error {
 	g.writeHead()
-	if g.streaming {
+	if g.kind != session.Undecided {
 		return g.connection.Flush()
 	}
 	return g.flush()
@@ -269,7 +269,7 @@ func (g *guardedWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	early = bytes.Clone(early) // frames that the client sent together with its handshake
 	g.decided, g.hijacked = true, true
 	g.beginConnection()
-	g.connection.BeginWebSocket(conn, nil, conn)
+	g.connection.Begin(session.WebSocket, conn, nil, conn)
 	guarded := g.connection.Conn(conn, early)
 	buffered.Writer.Reset(guarded)
 	if len(early) > 0 {

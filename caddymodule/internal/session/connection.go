@@ -39,7 +39,7 @@ type Connection struct {
 	dead  atomic.Bool // step 3 was taken
 
 	mu       sync.Mutex // for the fields below; never held while bytes are written
-	kind     kind       // writing is held too when it is set
+	kind     Kind       // writing is held too when it is set
 	finished bool
 	control  Deadlines
 	last     *lastSteps // nil until End is called, which most connections never see
@@ -61,15 +61,20 @@ type lastSteps struct {
 	over   chan struct{} // closed by the last step
 }
 
-// kind is the kind of a connection, which only its response shows.
-type kind uint8
+// A Kind is the kind of a connection, which only its response shows.
+type Kind uint8
 
+// The kinds of connections.
 const (
-	undecided kind = iota
-	webSocket
-	eventStream
-	encodedEvents
-	otherStream
+	Undecided Kind = iota
+	WebSocket
+	EventStream
+	// EncodedEvents is an encoded event stream, such as a compressed one. It ends without a last event, because the beginning of an event
+	// cannot be found in it.
+	EncodedEvents
+	// OtherStream is a stream of another media type. It ends without a last message, between two writes, and the response must not be
+	// completed: what is cut off must not look whole.
+	OtherStream
 )
 
 // Deadlines interrupt reads from and writes to the client, as those of [net.Conn] do. If they are an [io.Closer] too, the
@@ -85,32 +90,12 @@ func NewConnection(cancel context.CancelFunc) *Connection {
 	return &Connection{cancel: cancel}
 }
 
-// BeginWebSocket is called when the handshake was answered. From then on frames are written to out. flush sends what out has
-// buffered; it may be nil.
-func (c *Connection) BeginWebSocket(out io.Writer, flush func() error, control Deadlines) {
-	c.begin(webSocket, out, flush, control)
-}
-
-// BeginEvents is called when the head of an event stream was written. An encoded (such as compressed) stream ends without a
-// last event, because the beginning of an event cannot be found in it.
-func (c *Connection) BeginEvents(out io.Writer, flush func() error, control Deadlines, encoded bool) {
-	if encoded {
-		c.begin(encodedEvents, out, flush, control)
-		return
-	}
-	c.begin(eventStream, out, flush, control)
-}
-
-// BeginStream is called when the head of a stream of another media type was written. It ends without a last message, between two
-// writes, and its caller must not complete the response: what is cut off must not look whole.
-func (c *Connection) BeginStream(out io.Writer, flush func() error, control Deadlines) {
-	c.begin(otherStream, out, flush, control)
-}
-
-func (c *Connection) begin(k kind, out io.Writer, flush func() error, control Deadlines) {
+// Begin is called when the head of the response was written, or of a WebSocket the answer to the handshake, and shows its kind. From then
+// on the bytes for the client are written to out. flush sends what out has buffered; it may be nil.
+func (c *Connection) Begin(kind Kind, out io.Writer, flush func() error, control Deadlines) {
 	c.writing.Lock()
 	c.mu.Lock()
-	c.kind, c.control = k, control
+	c.kind, c.control = kind, control
 	if c.last != nil && c.last.timer == nil {
 		c.start()
 	}
@@ -142,7 +127,7 @@ func (c *Connection) End(ending Ending) {
 	}
 	c.last = &lastSteps{ending: ending, over: make(chan struct{})}
 	c.asked.Store(true)
-	if c.kind != undecided || c.cancel != nil {
+	if c.kind != Undecided || c.cancel != nil {
 		c.start()
 	}
 	c.mu.Unlock()
@@ -173,21 +158,21 @@ func (c *Connection) sayGoodbye() {
 	}
 	var goodbye []byte
 	switch c.kind {
-	case undecided:
+	case Undecided:
 		return
-	case webSocket:
+	case WebSocket:
 		if !c.frames.boundary() {
 			return
 		}
 		if !c.frames.closed { // otherwise the backend has closed it itself
 			goodbye = CloseFrame(ending)
 		}
-	case eventStream:
+	case EventStream:
 		if !c.events.boundary() {
 			return
 		}
 		goodbye = lastEvent(ending)
-	case encodedEvents, otherStream:
+	case EncodedEvents, OtherStream:
 	}
 	c.silent = true
 	if len(goodbye) > 0 {
@@ -195,7 +180,7 @@ func (c *Connection) sayGoodbye() {
 			_ = c.flush() // a client that this does not reach is cut off later
 		}
 	}
-	if c.kind != webSocket {
+	if c.kind != WebSocket {
 		c.endRequest()
 	}
 }
@@ -220,9 +205,9 @@ func (c *Connection) stopReading() {
 	}
 	c.cut.Store(true)
 	switch {
-	case c.kind == webSocket:
+	case c.kind == WebSocket:
 		interrupt(c.control, Deadlines.SetReadDeadline)
-	case c.kind != undecided:
+	case c.kind != Undecided:
 		c.endRequest()
 	}
 	c.last.timer = time.AfterFunc(cutAfter-closeGrace, c.stopAll)
@@ -245,11 +230,11 @@ func (c *Connection) stopAll() {
 	conn, isConn := c.control.(io.Closer)
 	switch {
 	case isConn: // closed below
-	case c.kind == undecided:
+	case c.kind == Undecided:
 	case stalled:
 		interrupt(c.control, Deadlines.SetWriteDeadline) // this resets the stream; a client that reads gets a clean end instead
 	}
-	if !isConn && c.kind != undecided {
+	if !isConn && c.kind != Undecided {
 		interrupt(c.control, Deadlines.SetReadDeadline) // a request whose body is still being sent upstream does not notice that it is cancelled
 	}
 	if c.cancel != nil {

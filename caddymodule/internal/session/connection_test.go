@@ -21,7 +21,7 @@ func newTunnel(t *testing.T) *tunnel {
 	back, backend := net.Pipe()
 	n := &tunnel{client: client, backend: backend, done: make(chan struct{})}
 	n.connection = NewConnection(nil)
-	n.connection.BeginWebSocket(front, nil, front)
+	n.connection.Begin(WebSocket, front, nil, front)
 	conn := n.connection.Conn(front, nil)
 	go func() {
 		defer close(n.done)
@@ -210,7 +210,7 @@ func TestEndOfAHandshakeThatIsAnsweredLate(t *testing.T) {
 		time.Sleep(time.Minute)
 		client, front := net.Pipe()
 		start := time.Now()
-		go c.BeginWebSocket(front, nil, front)
+		go c.Begin(WebSocket, front, nil, front)
 		if got := next(t, client); got != string(CloseFrame(Revoked)) {
 			t.Errorf("the client got %x", got)
 		}
@@ -249,7 +249,7 @@ func TestLastStepCancelsTheRequest(t *testing.T) {
 		go func() { _, _ = io.Copy(io.Discard, client) }()
 		start := time.Now()
 		c := NewConnection(sync.OnceFunc(func() { cancelled <- time.Since(start) }))
-		c.BeginWebSocket(front, nil, front)
+		c.Begin(WebSocket, front, nil, front)
 		c.End(Revoked)
 		if took := <-cancelled; took != cutAfter {
 			t.Errorf("it took %v", took)
@@ -267,7 +267,7 @@ func TestEventThatIsNeverCompleteIsCut(t *testing.T) {
 		for _, cancel := range []func(){nil, func() {}} {
 			var client syncBuffer
 			c := NewConnection(cancel)
-			c.BeginEvents(&client, nil, nil, false)
+			c.Begin(EventStream, &client, nil, nil)
 			start := time.Now()
 			_, _ = c.Write([]byte("data: "))
 			c.End(Expired)
@@ -305,7 +305,7 @@ func TestReaderDoesNotOutliveTheHandler(t *testing.T) {
 		client, front := net.Pipe()
 		defer client.Close()
 		c := NewConnection(nil)
-		c.BeginWebSocket(front, nil, front)
+		c.Begin(WebSocket, front, nil, front)
 		conn := c.Conn(front, nil)
 		ended := make(chan struct{})
 		go func() {

@@ -27,7 +27,7 @@ func TestLastEventStandsBetweenEvents(t *testing.T) {
 			for _, step := range []int{1, 2, 1000} {
 				var client bytes.Buffer
 				c := NewConnection(nil)
-				c.BeginEvents(&client, nil, nil, false)
+				c.Begin(EventStream, &client, nil, nil)
 				write := func(text string) (err error) {
 					for len(text) > 0 && err == nil {
 						n := min(step, len(text))
@@ -66,7 +66,7 @@ func TestEncodedEventsEndWithoutALastEvent(t *testing.T) {
 	var client bytes.Buffer
 	cancelled := false
 	c := NewConnection(func() { cancelled = true })
-	c.BeginEvents(&client, nil, nil, true)
+	c.Begin(EncodedEvents, &client, nil, nil)
 	_, _ = c.Write([]byte("\x1f\x8b one"))
 	c.End(Expired)
 	if !cancelled {
@@ -79,7 +79,7 @@ func TestEncodedEventsEndWithoutALastEvent(t *testing.T) {
 
 	client.Reset()
 	c = NewConnection(nil)
-	c.BeginEvents(&client, nil, nil, true)
+	c.Begin(EncodedEvents, &client, nil, nil)
 	c.End(Expired)
 	if _, err := c.Write([]byte("more")); !errors.Is(err, errEnded) || client.Len() > 0 {
 		t.Errorf("without a way to cancel: got %q, %v", client.String(), err)

@@ -93,7 +93,7 @@ func FuzzWebSocketIsBitTransparent(f *testing.F) {
 		cut := pieces(all, cuts)
 		var client bytes.Buffer
 		c := NewConnection(nil)
-		c.BeginWebSocket(&client, nil, nil)
+		c.Begin(WebSocket, &client, nil, nil)
 		endAt := int(end) % (2 * len(cut)) // in half of the runs it does not end
 		sent := 0
 		for i, p := range cut {
@@ -229,7 +229,7 @@ func TestCloseFrameFitsAControlFrame(t *testing.T) {
 func TestNoSecondCloseFrame(t *testing.T) {
 	var client bytes.Buffer
 	c := NewConnection(nil)
-	c.BeginWebSocket(&client, nil, nil)
+	c.Begin(WebSocket, &client, nil, nil)
 	own := CloseFrame(Ending{1000, "bye"})
 	_, _ = c.Write(own)
 	c.End(Expired)
@@ -245,7 +245,7 @@ func TestEndBeforeTheHandshakeIsAnswered(t *testing.T) {
 	var client bytes.Buffer
 	c := NewConnection(nil)
 	c.End(Limit)
-	c.BeginWebSocket(&client, nil, nil)
+	c.Begin(WebSocket, &client, nil, nil)
 	c.Finish()
 	if !bytes.Equal(client.Bytes(), CloseFrame(Limit)) {
 		t.Errorf("the client got %x", client.Bytes())
@@ -255,7 +255,7 @@ func TestEndBeforeTheHandshakeIsAnswered(t *testing.T) {
 func TestNothingIsWrittenAfterFinish(t *testing.T) {
 	var client bytes.Buffer
 	c := NewConnection(nil)
-	c.BeginWebSocket(&client, nil, nil)
+	c.Begin(WebSocket, &client, nil, nil)
 	c.Finish()
 	c.End(Expired)
 	if client.Len() > 0 || c.last != nil {

@@ -50,7 +50,7 @@ func (c *Connection) finishReading() {
 	}
 }
 
-// Conn returns conn whose reads and writes go through c; BeginWebSocket must have been called with it. early is what was
+// Conn returns conn whose reads and writes go through c; Begin must have been called with it. early is what was
 // read from conn before, together with the handshake.
 func (c *Connection) Conn(conn net.Conn, early []byte) net.Conn {
 	c.reading.follow(early)

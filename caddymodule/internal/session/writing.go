@@ -15,7 +15,7 @@ func (c *Connection) write(p []byte) (int, error) {
 		return 0, errEnded
 	case c.silent:
 		return c.swallow(p)
-	case c.cut.Load() && c.kind != webSocket:
+	case c.cut.Load() && c.kind != WebSocket:
 		c.silent = true
 		return c.swallow(p)
 	case c.asked.Load():
@@ -26,7 +26,7 @@ func (c *Connection) write(p []byte) (int, error) {
 		n := c.follow(p)
 		if m, err := c.out.Write(p[:n]); err != nil {
 			c.silent = true
-			if c.kind != webSocket {
+			if c.kind != WebSocket {
 				return m, err
 			}
 			return len(p), nil // no error: reading from the client continues, so that the backend gets a close frame
@@ -46,9 +46,9 @@ func (c *Connection) write(p []byte) (int, error) {
 
 func (c *Connection) follow(p []byte) int {
 	switch c.kind {
-	case webSocket:
+	case WebSocket:
 		return c.frames.follow(p)
-	case eventStream:
+	case EventStream:
 		return c.events.follow(p)
 	}
 	return len(p)
@@ -58,9 +58,9 @@ func (c *Connection) follow(p []byte) int {
 // complete it, so that its client can decode it to the end.
 func (c *Connection) swallow(p []byte) (int, error) {
 	switch {
-	case c.kind == webSocket:
+	case c.kind == WebSocket:
 		return len(p), nil
-	case c.kind == encodedEvents && c.cancel != nil:
+	case c.kind == EncodedEvents && c.cancel != nil:
 		return c.out.Write(p)
 	}
 	return 0, errEnded
