@@ -17,9 +17,7 @@ type Bound struct {
 
 // BoundAll gives the connections of a messenger the deadlines of their keys, each in addition to its own.
 func (t *Tracker) BoundAll(messenger string, of func(Subject) Bound) {
-	for i := range t.shards {
-		h := &t.shards[i]
-		h.mu.Lock()
+	t.each("", func(h *shard) {
 		if m := h.messengers[messenger]; m != nil {
 			for _, s := range m.first {
 				for ; s != nil; s = s.next {
@@ -28,8 +26,7 @@ func (t *Tracker) BoundAll(messenger string, of func(Subject) Bound) {
 			}
 			h.arm()
 		}
-		h.mu.Unlock()
-	}
+	})
 }
 
 // Bound gives one connection the deadline of its key, in addition to its own.

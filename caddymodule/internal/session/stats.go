@@ -12,36 +12,28 @@ type Stats struct {
 // Stats returns the counts of every messenger that has open connections.
 func (t *Tracker) Stats() map[string]Stats {
 	all := make(map[string]Stats)
-	for i := range t.shards {
-		t.shards[i].count(all)
-	}
+	t.each("", func(h *shard) { h.count(all) })
 	return all
 }
 
 // Open returns the number of connections of every messenger that has any. It costs less than Stats.
 func (t *Tracker) Open() map[string]int {
 	open := make(map[string]int)
-	for i := range t.shards {
-		h := &t.shards[i]
-		h.mu.Lock()
+	t.each("", func(h *shard) {
 		for name, m := range h.messengers {
 			open[name] += m.count
 		}
-		h.mu.Unlock()
-	}
+	})
 	return open
 }
 
 // OpenAt returns how many connections of one messenger are open.
 func (t *Tracker) OpenAt(messenger string) (n int) {
-	for i := range t.shards {
-		h := &t.shards[i]
-		h.mu.Lock()
+	t.each("", func(h *shard) {
 		if m := h.messengers[messenger]; m != nil {
 			n += m.count
 		}
-		h.mu.Unlock()
-	}
+	})
 	return n
 }
 
@@ -71,8 +63,6 @@ func (s *Session) isFollowedBy(n int) bool {
 }
 
 func (h *shard) count(all map[string]Stats) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	for name, m := range h.messengers {
 		stats := all[name]
 		stats.Open += m.count

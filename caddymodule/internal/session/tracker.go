@@ -154,53 +154,48 @@ func (t *Tracker) End(f Filter, ending Ending) (int, error) {
 	if f.Messenger == "" {
 		return 0, errNoMessenger
 	}
-	if f.Identity != "" {
-		return t.endSoon(t.shardOf(f.Identity).take(f.Messenger, f.Identity, f.matches), ending), nil
-	}
-	return t.endSoon(t.takeAll(f.Messenger, f.matches), ending), nil
+	return t.endWanted(f.Messenger, f.Identity, f.matches, ending), nil
 }
 
 // Count returns how many connections End would end.
 func (t *Tracker) Count(f Filter) (n int) {
-	if f.Messenger == "" {
-		return 0
-	}
-	count := func(h *shard) {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		n += len(h.find(f.Messenger, f.Identity, f.matches))
-	}
-	if f.Identity != "" {
-		count(t.shardOf(f.Identity))
-		return n
-	}
-	for i := range t.shards {
-		count(&t.shards[i])
-	}
+	t.each(f.Identity, func(h *shard) { n += len(h.find(f.Messenger, f.Identity, f.matches)) })
 	return n
 }
 
 // EndWhere ends the connections of a messenger whose subject is wanted, and returns their number.
 func (t *Tracker) EndWhere(messenger string, wanted func(Subject) bool, ending Ending) int {
-	return t.endSoon(t.takeAll(messenger, func(s *Session) bool { return wanted(s.subject) }), ending)
+	return t.endWanted(messenger, "", func(s *Session) bool { return wanted(s.subject) }, ending)
 }
 
-func (t *Tracker) takeAll(messenger string, wanted func(*Session) bool) []*Session {
+// endWanted takes out the connections of a messenger, or of one contact of it, that are wanted, begins to end them, and returns their number.
+func (t *Tracker) endWanted(messenger, identity string, wanted func(*Session) bool, ending Ending) int {
 	var found []*Session
-	for i := range t.shards {
-		found = append(found, t.shards[i].take(messenger, "", wanted)...)
-	}
-	return found
-}
-
-func (t *Tracker) endSoon(found []*Session, ending Ending) int {
-	if len(found) > 0 {
-		for _, s := range found {
+	t.each(identity, func(h *shard) {
+		for _, s := range h.find(messenger, identity, wanted) {
+			h.remove(s)
 			s.ending = ending
+			found = append(found, s)
 		}
+	})
+	if len(found) > 0 {
 		go t.end(found)
 	}
 	return len(found)
+}
+
+// each calls f for the shard of an identity, or for all shards if that is "", each with its mu held.
+func (t *Tracker) each(identity string, f func(h *shard)) {
+	only := t.shardOf(identity)
+	for i := range t.shards {
+		if h := &t.shards[i]; identity == "" || h == only {
+			func() {
+				h.mu.Lock()
+				defer h.mu.Unlock()
+				f(h)
+			}()
+		}
+	}
 }
 
 // end ends connections that were taken out, a bounded number at a time.
@@ -266,17 +261,6 @@ func (h *shard) remove(s *Session) {
 	if m.count--; m.count == 0 {
 		delete(h.messengers, s.subject.Messenger)
 	}
-}
-
-// take takes out the connections of a messenger, or of one contact of it, that are wanted.
-func (h *shard) take(messenger, identity string, wanted func(*Session) bool) []*Session {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	found := h.find(messenger, identity, wanted)
-	for _, s := range found {
-		h.remove(s)
-	}
-	return found
 }
 
 // find returns the connections of a messenger, or of one contact of it, that are wanted. The caller holds mu.
