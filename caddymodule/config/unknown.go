@@ -26,42 +26,27 @@ var places = []place{
 	{"store", "the block of store, in the global option messenger { … }", []string{"key"}},
 }
 
-// calledElsewhere says what to write in place of a name that other gateways and JWT libraries use for one of our options, or for a
-// part of an option. It returns "" for any other name.
-func calledElsewhere(name string) string {
-	switch name {
-	case "kid", "key_id", "keyid":
-		return "write it behind the key: public_key <key> kid <id>"
-	case "alg", "algorithm":
-		return "it belongs into the block of shared_token, or behind the key: public_key <key> alg <name>; in the block of jwks it is algorithms"
-	case "encoding":
-		return "write it behind the placeholder: shared_token {env.NAME} base64"
-	case "leeway", "skew", "clock_leeway", "clock_tolerance", "tolerance":
-		return "it is called clock_skew"
-	case "iss", "issuer_whitelist":
-		return "it is called issuer"
-	case "aud", "audience_whitelist":
-		return "it is called audience"
-	case "sub", "identity", "claim", "user_claim", "user_claims":
-		return "it is called identity_key"
-	case "typ":
-		return "it is called token_type"
-	case "origin", "origins", "cors_origin":
-		return "it is called allowed_origin"
-	case "secret", "hmac_secret", "jwt_secret", "sign_key":
-		return "it is called shared_token"
-	case "jwks_url", "jwks_uri", "jwk_url":
-		return "it is called jwks"
-	case "max_age", "ttl":
-		return "it is called max_lifetime"
-	case "meta_claims":
-		return "write claim_header <claim> <header> in the directive messenger_auth { … }"
-	case "from_header", "from_cookies", "from_query", "cookie", "query", "websocket_protocol":
-		return "write token_from <place> <name> in the directive messenger_auth { … }"
-	case "rate_limit":
-		return "write contact_limit { … } in the directive messenger_auth { … }"
-	}
-	return ""
+// calledElsewhere has names that other gateways and JWT libraries use for one of our options, or for a part of an option, with what to
+// write instead.
+var calledElsewhere = []struct {
+	names []string
+	hint  string
+}{
+	{[]string{"kid", "key_id", "keyid"}, "write it behind the key: public_key <key> kid <id>"},
+	{[]string{"alg", "algorithm"}, "it belongs into the block of shared_token, or behind the key: public_key <key> alg <name>; in the block of jwks it is algorithms"},
+	{[]string{"encoding"}, "write it behind the placeholder: shared_token {env.NAME} base64"},
+	{[]string{"leeway", "skew", "clock_leeway", "clock_tolerance", "tolerance"}, "it is called clock_skew"},
+	{[]string{"iss", "issuer_whitelist"}, "it is called issuer"},
+	{[]string{"aud", "audience_whitelist"}, "it is called audience"},
+	{[]string{"sub", "identity", "claim", "user_claim", "user_claims"}, "it is called identity_key"},
+	{[]string{"typ"}, "it is called token_type"},
+	{[]string{"origin", "origins", "cors_origin"}, "it is called allowed_origin"},
+	{[]string{"secret", "hmac_secret", "jwt_secret", "sign_key"}, "it is called shared_token"},
+	{[]string{"jwks_url", "jwks_uri", "jwk_url"}, "it is called jwks"},
+	{[]string{"max_age", "ttl"}, "it is called max_lifetime"},
+	{[]string{"meta_claims"}, "write claim_header <claim> <header> in the directive messenger_auth { … }"},
+	{[]string{"from_header", "from_cookies", "from_query", "cookie", "query", "websocket_protocol"}, "write token_from <place> <name> in the directive messenger_auth { … }"},
+	{[]string{"rate_limit"}, "write contact_limit { … } in the directive messenger_auth { … }"},
 }
 
 // has reports whether the option name belongs into p.
@@ -82,8 +67,10 @@ func unknownOption(block, name string, options map[string]OptionParser) string {
 		return "unknown option; one begins with its name, in letters and _"
 	}
 	unknown := fmt.Sprintf("unknown option %q", name)
-	if hint := calledElsewhere(name); hint != "" {
-		return unknown + "; " + hint
+	for _, other := range calledElsewhere {
+		if slices.Contains(other.names, name) {
+			return unknown + "; " + other.hint
+		}
 	}
 	for _, p := range places {
 		if p.has(name) {

@@ -42,15 +42,24 @@ func TestUnknownOptionsAreExplained(t *testing.T) {
 
 // A hint about a name of another gateway never hides where an option of ours belongs, and names one that exists.
 func TestNamesOfOtherGatewaysAreNotOurs(t *testing.T) {
-	for _, s := range Settings {
-		if hint := calledElsewhere(s.Name); hint != "" {
-			t.Errorf("%s is an option of a messenger, and the hint is %q", s.Name, hint)
+	isOurs := func(name string) bool {
+		return slices.ContainsFunc(Settings, func(s Setting) bool { return s.Name == name })
+	}
+	seen := make(map[string]bool)
+	for _, other := range calledElsewhere {
+		for _, name := range other.names {
+			if isOurs(name) || seen[name] {
+				t.Errorf("%s is an option of a messenger, or has two hints; one is %q", name, other.hint)
+			}
+			seen[name] = true
+		}
+		if ours, renamed := strings.CutPrefix(other.hint, "it is called "); renamed && !isOurs(ours) {
+			t.Errorf("%q: the hint is %q, which is not an option", other.names, other.hint)
 		}
 	}
 	for _, name := range []string{"leeway", "iss", "aud", "sub", "typ", "origin", "secret", "jwks_url", "ttl"} {
-		ours, renamed := strings.CutPrefix(calledElsewhere(name), "it is called ")
-		if !renamed || !slices.ContainsFunc(Settings, func(s Setting) bool { return s.Name == ours }) {
-			t.Errorf("%s: the hint is %q, which is not an option", name, calledElsewhere(name))
+		if !seen[name] {
+			t.Errorf("%s does not have a hint", name)
 		}
 	}
 }
