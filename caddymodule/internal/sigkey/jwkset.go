@@ -21,38 +21,12 @@ var (
 	ErrNoSet          = keyserver.FailureOf(keyserver.Unusable, cause.ServerOther)
 	ErrTooManyEntries = keyserver.NewFailure(keyserver.Unusable, "the key set has more than 100 entries")
 	ErrNoKey          = keyserver.NewFailure(keyserver.Unusable, "the key set does not have a key that can be used")
+	ErrWebPage        = keyserver.FailureOf(keyserver.Unusable, cause.ServerHTML)
+
+	// What people publish, or configure the URL of, in place of a key set.
+	errCertificateMap = keyserver.FailureOf(keyserver.Unusable, cause.ServerCertificateMap)
+	errDiscovery      = keyserver.FailureOf(keyserver.Unusable, cause.ServerDiscovery)
 )
-
-// A document is what people publish, or configure the URL of, in place of a key set.
-type document int
-
-const (
-	notASet document = iota
-	certificateMap
-	discovery
-)
-
-var notSets = map[document]error{
-	notASet:        ErrNoSet,
-	certificateMap: keyserver.FailureOf(keyserver.Unusable, cause.ServerCertificateMap),
-	discovery:      keyserver.FailureOf(keyserver.Unusable, cause.ServerDiscovery),
-}
-
-// ErrWebPage is for an answer that is HTML.
-var ErrWebPage = keyserver.FailureOf(keyserver.Unusable, cause.ServerHTML)
-
-// documentOf returns what a member of an object says about the whole.
-func documentOf(name, value []byte) document {
-	switch text, ok := strictjson.Bytes(value); {
-	case !ok:
-		return notASet
-	case string(name) == "jwks_uri":
-		return discovery
-	case bytes.HasPrefix(text, []byte("-----BEGIN CERTIFICATE-----")):
-		return certificateMap
-	}
-	return notASet
-}
 
 // Omitted is an entry of a key set that is not used.
 type Omitted struct {
@@ -69,12 +43,18 @@ type Omitted struct {
 // has. With small, keys that cost more than usual ones are left out; see [Key.CheckSmall].
 func ParseSet(body []byte, accepted Algorithms, small bool) (keys []*Key, omitted []Omitted, err error) {
 	var list []json.RawMessage
-	found, kind := false, notASet
+	found, notASet := false, ErrNoSet // what the object is if it has no keys
 	if err := strictjson.Lenient(body, func(name, value []byte) {
 		if string(name) == "keys" {
 			found = value[0] == '[' && json.Unmarshal(value, &list) == nil
 		}
-		kind = max(kind, documentOf(name, value))
+		switch text, ok := strictjson.Bytes(value); {
+		case !ok || notASet == errDiscovery:
+		case string(name) == "jwks_uri":
+			notASet = errDiscovery
+		case bytes.HasPrefix(text, []byte("-----BEGIN CERTIFICATE-----")):
+			notASet = errCertificateMap
+		}
 	}); err != nil {
 		if bytes.HasPrefix(bytes.TrimSpace(body), []byte("<")) {
 			return nil, nil, ErrWebPage
@@ -82,7 +62,7 @@ func ParseSet(body []byte, accepted Algorithms, small bool) (keys []*Key, omitte
 		return nil, nil, ErrNoSet
 	}
 	if !found {
-		return nil, nil, notSets[kind]
+		return nil, nil, notASet
 	}
 	if len(list) > maxKeySetEntries {
 		return nil, nil, ErrTooManyEntries
@@ -94,7 +74,8 @@ func ParseSet(body []byte, accepted Algorithms, small bool) (keys []*Key, omitte
 			err = k.CheckSmall()
 		}
 		if err != nil {
-			s.omit(i, entryKID(entry), err, accepted)
+			kid, _ := strictjson.String(strictjson.Pointer{"kid"}.Find(entry))
+			s.omit(i, kid, err, accepted)
 			continue
 		}
 		s.keys = append(s.keys, k)
@@ -198,14 +179,4 @@ func parseOnlyKey(members map[string][]byte, accepted Algorithms) (*Key, error) 
 		return nil, fmt.Errorf("without a key that can be used: the last entry %w", why)
 	}
 	return only, nil
-}
-
-// entryKID returns the kid of an entry, or "" if it does not have one or is not an object.
-func entryKID(entry []byte) (kid string) {
-	_ = strictjson.Lenient(entry, func(name, value []byte) {
-		if string(name) == "kid" {
-			kid, _ = strictjson.String(value)
-		}
-	})
-	return kid
 }
