@@ -189,11 +189,7 @@ func decodedObject(segment string) map[string][]byte {
 
 // text returns the text of a member that is a string, or "".
 func text(members map[string][]byte, name string) string {
-	value := members[name]
-	if value == nil {
-		return ""
-	}
-	text, _ := strictjson.String(value)
+	text, _ := strictjson.String(members[name])
 	return text
 }
 

@@ -65,9 +65,6 @@ func Duration(d time.Duration) string {
 		size time.Duration
 		next bool // the unit below it is said as well
 	}{{"year", year, false}, {"day", day, true}, {"hour", time.Hour, true}, {"minute", time.Minute, true}, {"second", time.Second, false}}
-	if d < time.Second {
-		return "0 seconds"
-	}
 	for i, unit := range units {
 		n := d / unit.size
 		if n == 0 {
