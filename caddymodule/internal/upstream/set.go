@@ -116,18 +116,14 @@ func (c *Contract) setClaims(r *http.Request, o *Outcome) {
 		if !claim.Present {
 			continue
 		}
-		encoded := percentEncode(claim.Text)
-		value := encoded
-		if c.raw {
-			if !isFieldValue(claim.Text) {
-				c.Dropped(c.Claims[i])
-				continue
-			}
-			value = claim.Text
-		}
-		if len(value) > maxClaimHeader || total+len(value) > maxClaimHeaders {
+		value, ok := c.written(claim.Text)
+		if !ok || len(value) > maxClaimHeader || total+len(value) > maxClaimHeaders {
 			c.Dropped(c.Claims[i])
 			continue
+		}
+		encoded := value
+		if c.raw {
+			encoded = percentEncode(claim.Text)
 		}
 		total += len(value)
 		o.set = append(o.set, c.claimHeaders[i])
