@@ -32,17 +32,9 @@ func CheckNamedRoutes(ctx caddy.Context) error {
 	if server.Errors != nil {
 		site.add(contentOf(server.Errors.Routes))
 	}
-	reached := map[string]bool{}
-	for open := site.invoked; len(open) > 0; {
-		name := open[0]
-		open = open[1:]
-		if !reached[name] {
-			reached[name] = true
-			open = append(open, named[name].invoked...)
-		}
-	}
+	reached := reachable(site.invoked, named, nil)
 	for _, name := range slices.Sorted(maps.Keys(named)) {
-		if named[name].ours && !reached[name] {
+		if named[name].ours && !slices.Contains(reached, name) {
 			return fmt.Errorf("nothing invokes the named route %s, which has a directive of the gateway in it; if another named route should invoke it, Caddy dropped that, "+
 				"because it keeps only the first directive if none has a matcher: put the whole content of the other one into one block, route { … }", name)
 		}
