@@ -30,30 +30,24 @@ const (
 
 // Contract is the contract with the upstream: the headers that only the gateway sets.
 type Contract struct {
-	Claims    []string              // the names of the claims that are sent upstream; the pointer of one that is inside another
-	Selection *authn.ClaimSelection // the same, for the verification
+	Names
+	Selection *authn.ClaimSelection // the claims with headers of their own, for the verification
 	Own       NameSet               // all headers that this contract sets
 	Others    *NameSet              // those of every handler of the configuration; complete before the first request
 	Dropped   func(claim string)    // called for each claim that is skipped
 
-	identity, messenger string
-	information         string   // the header of the contact information
-	assertion           string   // the header of the assertion
-	claimHeaders        []string // in the order of Claims
-	always              []string // the headers that are set for every contact
-	raw                 bool
-	tokens              []tokenHeader // the headers with tokens that have other spellings
-	tokenLengths        lengths       // of these
-	sources             []string      // all headers with tokens
+	always       []string      // the headers that are set for every contact
+	tokens       []tokenHeader // the headers with tokens that have other spellings
+	tokenLengths lengths       // of these
 }
 
-// Names say which headers the gateway sets.
+// Names say which headers the gateway sets. Those of a contract are in canonical form.
 type Names struct {
 	Identity, Messenger string
 	Information         string               // the header of all contact_claims
 	Assertion           string               // the header of the assertion, which is removed whether or not there is one
 	Raw                 bool                 // values are written as they are, and not percent-encoded
-	Claims              []string             // that have headers of their own
+	Claims              []string             // that have headers of their own; the pointer of one that is inside another
 	Paths               []strictjson.Pointer // of the claims that are not top-level members, in the same order
 	ClaimHeaders        []string             // in the same order
 	Sources             authn.Sources        // the configured sources of tokens
@@ -61,38 +55,32 @@ type Names struct {
 
 // NewContract makes the contract for these names.
 func NewContract(names Names) Contract {
-	c := Contract{
-		Claims:      slices.Clone(names.Claims),
-		Selection:   authn.NewClaimSelection(names.Claims, names.Paths...),
-		Own:         NewNameSet(names.Identity, names.Messenger, names.Information, names.Assertion),
-		Others:      new(NameSet),
-		Dropped:     func(string) {},
-		identity:    textproto.CanonicalMIMEHeaderKey(names.Identity),
-		messenger:   textproto.CanonicalMIMEHeaderKey(names.Messenger),
-		information: textproto.CanonicalMIMEHeaderKey(names.Information),
-		assertion:   textproto.CanonicalMIMEHeaderKey(names.Assertion),
-		raw:         names.Raw,
-		tokens:      tokenHeaders(names.Sources),
+	names.ClaimHeaders = slices.Clone(names.ClaimHeaders)
+	for i := range names.ClaimHeaders {
+		names.ClaimHeaders[i] = textproto.CanonicalMIMEHeaderKey(names.ClaimHeaders[i])
 	}
-	for _, header := range names.ClaimHeaders {
-		c.claimHeaders = append(c.claimHeaders, textproto.CanonicalMIMEHeaderKey(header))
+	for _, header := range []*string{&names.Identity, &names.Messenger, &names.Information, &names.Assertion} {
+		*header = textproto.CanonicalMIMEHeaderKey(*header)
+	}
+	c := Contract{
+		Names:     names,
+		Selection: authn.NewClaimSelection(names.Claims, names.Paths...),
+		Own:       NewNameSet(names.Identity, names.Messenger, names.Information, names.Assertion),
+		Others:    new(NameSet),
+		Dropped:   func(string) {},
+		always:    []string{names.Identity, names.Messenger},
+		tokens:    tokenHeaders(names.Sources),
 	}
 	c.Own.Add(names.ClaimHeaders...)
-	c.always = []string{c.identity, c.messenger}
 	for _, token := range c.tokens {
 		c.tokenLengths.add(token.name)
-	}
-	for _, source := range names.Sources {
-		if source.Kind == authn.Header {
-			c.sources = append(c.sources, source.Name)
-		}
 	}
 	return c
 }
 
 // Equal reports whether c and other set the same headers from the same claims.
 func (c Contract) Equal(other Contract) bool {
-	return c.raw == other.raw && slices.Equal(c.Own.folded, other.Own.folded) && c.Selection.Equal(other.Selection)
+	return c.Raw == other.Raw && slices.Equal(c.Own.folded, other.Own.folded) && c.Selection.Equal(other.Selection)
 }
 
 // A Header is a header as it is shown in explanations.

@@ -127,7 +127,7 @@ func tokenHeaders(sources authn.Sources) []tokenHeader {
 // Guards reports whether key is a spelling of a header that this contract sets, or that another messenger_auth sets. A header
 // of the latter kind that is a source of tokens here is not guarded.
 func (c *Contract) Guards(key string) bool {
-	return c.Own.Has(key) || c.Others.Has(key) && !slices.Contains(c.sources, key)
+	return c.Own.Has(key) || c.Others.Has(key) && !slices.ContainsFunc(c.Sources, func(s authn.Source) bool { return s.Kind == authn.Header && s.Name == key })
 }
 
 // removes reports whether key is a header that is removed for another reason than Guards.

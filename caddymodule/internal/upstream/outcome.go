@@ -100,8 +100,8 @@ func (o *Outcome) Refuse(r *http.Request, rej *authn.Rejection) {
 // SetsAll reports whether the handler that has verified the contact sets all headers of c, but for that of the assertion.
 func (o *Outcome) SetsAll(c *Contract) bool {
 	first := o.claims
-	return first == nil || first.identity == c.identity && first.messenger == c.messenger && first.information == c.information &&
-		!slices.ContainsFunc(c.claimHeaders, func(name string) bool { return !slices.Contains(first.claimHeaders, name) })
+	return first == nil || first.Identity == c.Identity && first.Messenger == c.Messenger && first.Information == c.Information &&
+		!slices.ContainsFunc(c.ClaimHeaders, func(name string) bool { return !slices.Contains(first.ClaimHeaders, name) })
 }
 
 // ClaimText returns the text of the contact's i-th claim of c, or "" if there is none. If an earlier handler has verified the contact,

@@ -23,7 +23,7 @@ const (
 func (c *Contract) Set(r *http.Request, o *Outcome) {
 	o.identity = percentEncode(o.Contact.Identity)
 	identity := o.identity
-	if c.raw {
+	if c.Raw {
 		identity = o.Contact.Identity
 	}
 	for _, name := range o.set {
@@ -33,8 +33,8 @@ func (c *Contract) Set(r *http.Request, o *Outcome) {
 	o.set = slices.Clip(c.always) // shared by all requests; clipped, so that append makes a copy
 	// Later handlers may change values in place, so every request has its own.
 	o.sent = [2]string{identity, o.Messenger}
-	r.Header[c.identity] = o.sent[0:1:1]
-	r.Header[c.messenger] = o.sent[1:2:2]
+	r.Header[c.Identity] = o.sent[0:1:1]
+	r.Header[c.Messenger] = o.sent[1:2:2]
 	if o.Contact.Information != "" {
 		c.setInformation(r, o)
 	}
@@ -50,24 +50,24 @@ func (c *Contract) setInformation(r *http.Request, o *Outcome) {
 	}
 	if value != "" {
 		o.informed[0] = value
-		o.set = append(o.set, c.information)
-		r.Header[c.information] = o.informed[:]
+		o.set = append(o.set, c.Information)
+		r.Header[c.Information] = o.informed[:]
 	}
 }
 
 // SetAssertion adds an assertion to what Set has set. A request has one: that of an earlier handler is for another backend.
 func (c *Contract) SetAssertion(r *http.Request, o *Outcome, assertion string) {
-	if o.proof != "" && o.proof != c.assertion {
+	if o.proof != "" && o.proof != c.Assertion {
 		delete(r.Header, o.proof)
 	}
-	o.asserted[0], o.proof = assertion, c.assertion
-	o.set = append(o.set, c.assertion)
-	r.Header[c.assertion] = o.asserted[:]
+	o.asserted[0], o.proof = assertion, c.Assertion
+	o.set = append(o.set, c.Assertion)
+	r.Header[c.Assertion] = o.asserted[:]
 }
 
 // written returns text as it is written into a header, and whether it can be.
 func (c *Contract) written(text string) (string, bool) {
-	if c.raw {
+	if c.Raw {
 		return text, isFieldValue(text)
 	}
 	return percentEncode(text), true
@@ -122,13 +122,13 @@ func (c *Contract) setClaims(r *http.Request, o *Outcome) {
 			continue
 		}
 		encoded := value
-		if c.raw {
+		if c.Raw {
 			encoded = percentEncode(claim.Text)
 		}
 		total += len(value)
-		o.set = append(o.set, c.claimHeaders[i])
+		o.set = append(o.set, c.ClaimHeaders[i])
 		values[i], o.values[i] = value, encoded
-		r.Header[c.claimHeaders[i]] = values[i : i+1 : i+1]
+		r.Header[c.ClaimHeaders[i]] = values[i : i+1 : i+1]
 	}
 }
 
