@@ -49,29 +49,24 @@ const (
 var Process = &Collectors{
 	requests: newCounterVec("requests_total",
 		"Requests that messenger_auth decided on; the code is \"verified\" or an error code.", "messenger", "method", "mode", "code"),
-	seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Namespace: Namespace,
-		Subsystem: Subsystem,
-		Name:      "verification_seconds",
-		Help:      "How long it took to decide on a token, by what the cache said: hit (of these one in 16 is timed), miss, or off.",
-		Buckets:   []float64{1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 1e-3, 1e-2, 0.1, 1, 5},
-	}, []string{"method", "cache"}),
+	seconds: prometheus.NewHistogramVec(histogramOpts("verification_seconds",
+		"How long it took to decide on a token, by what the cache said: hit (of these one in 16 is timed), miss, or off.",
+		1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 1e-3, 1e-2, 0.1, 1, 5), []string{"method", "cache"}),
 	Fetches: newCounterVec("jwks_fetches_total", "Fetches of key sets, by their outcome.", "messenger", "outcome"),
 	Ended: newCounterVec("connections_ended_total",
 		"Guarded connections that ended; the reason is \"closed\" if the client or the backend ended it.", "messenger", "reason"),
 	Errors: prometheus.NewCounter(prometheus.CounterOpts(metricOpts("store_errors_total", "Reads of the store that failed."))),
-	Writes: prometheus.NewHistogram(prometheus.HistogramOpts{
-		Namespace: Namespace,
-		Subsystem: Subsystem,
-		Name:      "store_write_seconds",
-		Help:      "How long the storage took for one write of facts, failed ones included.",
-		Buckets:   []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5},
-	}),
+	Writes: prometheus.NewHistogram(histogramOpts("store_write_seconds", "How long the storage took for one write of facts, failed ones included.",
+		0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)),
 	dropped: newCounterVec("claims_dropped_total", "Claims that claim_header and contact_claims skipped, because they were too large or had characters that a header cannot carry.", "claim"),
 }
 
 func metricOpts(name, help string) prometheus.Opts {
 	return prometheus.Opts{Namespace: Namespace, Subsystem: Subsystem, Name: name, Help: help}
+}
+
+func histogramOpts(name, help string, buckets ...float64) prometheus.HistogramOpts {
+	return prometheus.HistogramOpts{Namespace: Namespace, Subsystem: Subsystem, Name: name, Help: help, Buckets: buckets}
 }
 
 func newCounterVec(name, help string, labels ...string) *prometheus.CounterVec {
