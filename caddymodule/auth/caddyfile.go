@@ -159,9 +159,8 @@ func (h *Handler) parseContactLimit(d *caddyfile.Dispenser) error {
 		return d.Err("contact_limit takes only a block: contact_limit { connections 5 } or { requests 60/1m }, or both")
 	}
 	h.ContactLimit = new(ContactLimit)
-	var most *int
-	err := config.ParseBlock(d, "contact_limit", map[string]config.OptionParser{
-		"connections": config.Option(&most),
+	return config.ParseBlock(d, "contact_limit", map[string]config.OptionParser{
+		"connections": config.Option(&h.ContactLimit.Connections),
 		"requests": func(d *caddyfile.Dispenser) error {
 			args := d.RemainingArgs()
 			ok := len(args) == 1
@@ -174,10 +173,6 @@ func (h *Handler) parseContactLimit(d *caddyfile.Dispenser) error {
 			return nil
 		},
 	})
-	if most != nil {
-		h.ContactLimit.Connections = *most
-	}
-	return err
 }
 
 func (h *Handler) parseLogoutPath(d *caddyfile.Dispenser) error {

@@ -43,8 +43,11 @@ func readValue(field any, args []string) (err error) {
 	case **caddy.Duration:
 		*field = new(caddy.Duration)
 		**field, err = readDuration(args)
-	case **int:
+	case *int:
 		*field, err = readNumber(args)
+	case **int:
+		*field = new(int)
+		**field, err = readNumber(args)
 	case *Mode:
 		*field, err = readMode(args)
 	case **FailLimit:
@@ -94,15 +97,15 @@ func readDuration(args []string) (caddy.Duration, error) {
 	return caddy.Duration(duration), nil
 }
 
-func readNumber(args []string) (*int, error) {
+func readNumber(args []string) (int, error) {
 	if len(args) != 1 {
-		return nil, errors.New("takes one number")
+		return 0, errors.New("takes one number")
 	}
 	number, err := strconv.Atoi(args[0])
 	if err != nil || number < 0 {
-		return nil, fmt.Errorf("%q is not a number of 0 or more", args[0])
+		return 0, fmt.Errorf("%q is not a number of 0 or more", args[0])
 	}
-	return &number, nil
+	return number, nil
 }
 
 func readMode(args []string) (Mode, error) {
@@ -206,7 +209,7 @@ func lineOption(read func(args []string) error) OptionParser {
 
 // Option parses an option with one value, or with one or more values for a list. A field that is a pointer to a duration or number
 // is nil for the default; 0 switches the option off.
-func Option[T string | []string | *caddy.Duration | *int | Mode](target *T) OptionParser {
+func Option[T string | []string | *caddy.Duration | int | *int | Mode](target *T) OptionParser {
 	return lineOption(func(args []string) error { return readValue(target, args) })
 }
 
