@@ -21,8 +21,8 @@ import (
 // long ago are evicted.
 const maxFailing = 1 << 16
 
-// A failingKey is a client address at one messenger with one limit: counting starts again when the limit changes.
-type failingKey struct {
+// failures are those of one client address at one messenger with one limit: counting starts again when the limit changes.
+type failures struct {
 	messenger string
 	limit     config.FailLimit
 	address   netip.Addr
@@ -30,8 +30,8 @@ type failingKey struct {
 
 // failing stores the remaining allowance of each address that failed; an address that is not there has its full allowance.
 // It belongs to the process, so that a reload gives attackers no new attempts.
-var failing = sync.OnceValue(func() *otter.Cache[failingKey, *rate.Limiter] {
-	return otter.Must(&otter.Options[failingKey, *rate.Limiter]{
+var failing = sync.OnceValue(func() *otter.Cache[failures, *rate.Limiter] {
+	return otter.Must(&otter.Options[failures, *rate.Limiter]{
 		MaximumSize: maxFailing,
 		Executor:    func(evict func()) { evict() },
 	})
@@ -54,7 +54,7 @@ func clientNetwork(r *http.Request) netip.Addr {
 
 // failuresOf returns the failures of r's client at m, which has a fail_limit.
 func failuresOf(m *registry.Messenger, r *http.Request) failures {
-	return failures{failingKey{m.Name, *m.FailLimit, clientNetwork(r)}}
+	return failures{m.Name, *m.FailLimit, clientNetwork(r)}
 }
 
 // noAddress is the warning for a fail_limit that cannot distinguish clients.
@@ -75,16 +75,11 @@ const (
 	maxReserveWaiting = 1024
 )
 
-// failures gives access to the allowance of one client address at one messenger.
-type failures struct {
-	key failingKey
-}
-
 // reservations counts the tokens that are being read at this moment, by address. An address without reservations takes no memory.
 var reservations = struct {
 	sync.Mutex
-	of map[failingKey]*reserved
-}{of: make(map[failingKey]*reserved)}
+	of map[failures]*reserved
+}{of: make(map[failures]*reserved)}
 
 // A reserved counts the reservations of one address. The lock of reservations guards it.
 type reserved struct {
@@ -104,10 +99,10 @@ var (
 // never use up the allowance, however many clients share one address.
 func (f failures) reserve(ctx context.Context) *authn.Rejection {
 	reservations.Lock()
-	r := reservations.of[f.key]
+	r := reservations.of[f]
 	if r == nil {
 		r = new(reserved)
-		reservations.of[f.key] = r
+		reservations.of[f] = r
 	}
 	defer f.unlock(r)
 	left := f.left()
@@ -144,8 +139,8 @@ func (f failures) reserve(ctx context.Context) *authn.Rejection {
 
 // unlock removes r if it is not used any more, so that it takes no memory, and releases the lock of reservations.
 func (f failures) unlock(r *reserved) {
-	if r.taken == 0 && r.waiting.Len() == 0 && reservations.of[f.key] == r {
-		delete(reservations.of, f.key)
+	if r.taken == 0 && r.waiting.Len() == 0 && reservations.of[f] == r {
+		delete(reservations.of, f)
 	}
 	reservations.Unlock()
 }
@@ -171,17 +166,17 @@ func (f failures) decide(r *reserved) {
 
 // left returns what is left of the allowance, without regard to reservations.
 func (f failures) left() float64 {
-	if limiter, found := failing().GetIfPresent(f.key); found {
+	if limiter, found := failing().GetIfPresent(f); found {
 		return limiter.Tokens()
 	}
-	return float64(f.key.limit.Attempts)
+	return float64(f.limit.Attempts)
 }
 
 // settle returns a reservation. It is charged if rej says that the token was not signed for this messenger. A token that
 // could not be decided, or was refused for another reason, costs nothing.
 func (f failures) settle(rej *authn.Rejection) {
 	reservations.Lock()
-	r := reservations.of[f.key] // not nil: it exists as long as there is an open reservation
+	r := reservations.of[f] // not nil: it exists as long as there is an open reservation
 	defer f.unlock(r)
 	f.charge(rej)
 	r.taken--
@@ -198,6 +193,6 @@ func (f failures) charge(rej *authn.Rejection) {
 	default:
 		return
 	}
-	limiter, _ := failing().SetIfAbsent(f.key, rate.NewLimiter(rate.Every(time.Duration(f.key.limit.Window)/time.Duration(f.key.limit.Attempts)), f.key.limit.Attempts))
+	limiter, _ := failing().SetIfAbsent(f, rate.NewLimiter(rate.Every(time.Duration(f.limit.Window)/time.Duration(f.limit.Attempts)), f.limit.Attempts))
 	limiter.Allow()
 }

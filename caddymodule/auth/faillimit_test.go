@@ -163,7 +163,7 @@ func TestFailingAddressesAreBounded(t *testing.T) {
 	limit := config.FailLimit{Attempts: 5, Window: caddy.Duration(time.Hour)}
 	for i := range maxFailing + 20_000 {
 		address := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
-		failures{failingKey{"support", limit, address}}.charge(&authn.Rejection{Code: authn.SignatureInvalid})
+		failures{"support", limit, address}.charge(&authn.Rejection{Code: authn.SignatureInvalid})
 	}
 	if got := failing().EstimatedSize(); got > maxFailing+maxFailing/100 {
 		t.Errorf("%d addresses are remembered, want at most %d", got, maxFailing)

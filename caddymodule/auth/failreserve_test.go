@@ -18,7 +18,7 @@ import (
 func failuresFor(t *testing.T, attempts int, address string) failures {
 	t.Helper()
 	failing().InvalidateAll()
-	return failures{failingKey{t.Name(), config.FailLimit{Attempts: attempts, Window: caddy.Duration(time.Hour)}, netip.MustParseAddr(address)}}
+	return failures{t.Name(), config.FailLimit{Attempts: attempts, Window: caddy.Duration(time.Hour)}, netip.MustParseAddr(address)}
 }
 
 // checkNoReservations fails if a token that was decided still takes memory.

@@ -68,7 +68,7 @@ func (h *Handler) verifyLimited(r *http.Request, m *registry.Messenger, token st
 	return h.registry.Verify(r.Context(), m, token, h.headers.Selection, func() *authn.Rejection {
 		refused := failures.reserve(r.Context())
 		reserved = refused == nil
-		if !reserved || failures.key.address.IsValid() {
+		if !reserved || failures.address.IsValid() {
 			return refused
 		}
 		if c := h.refusals.Check(zap.WarnLevel, noAddress); c != nil {
