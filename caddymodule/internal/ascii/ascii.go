@@ -47,3 +47,18 @@ func IsLetterOrDigit(b byte) bool {
 	lower := LowerByte(b)
 	return 'a' <= lower && lower <= 'z' || '0' <= b && b <= '9'
 }
+
+// Hex returns the number that hexadecimal digits are, at most seven, and false for any other text.
+func Hex[T string | []byte](digits T) (n rune, ok bool) {
+	for i := range len(digits) {
+		switch c := LowerByte(digits[i]); {
+		case '0' <= c && c <= '9':
+			n = n<<4 | rune(c-'0')
+		case 'a' <= c && c <= 'f':
+			n = n<<4 | rune(c-'a'+10)
+		default:
+			return 0, false
+		}
+	}
+	return n, true
+}

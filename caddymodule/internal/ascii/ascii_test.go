@@ -1,6 +1,7 @@
 package ascii
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"unicode"
@@ -42,6 +43,23 @@ func TestEveryByte(t *testing.T) {
 		letterOrDigit := a < 0x80 && (unicode.IsLetter(rune(a)) || unicode.IsDigit(rune(a)))
 		if got := IsLetterOrDigit(byte(a)); got != letterOrDigit {
 			t.Errorf("%q: a letter or digit: got %v", rune(a), got)
+		}
+		want, err := strconv.ParseUint(string([]byte{'1', byte(a)}), 16, 8)
+		if got, ok := Hex([]byte{'1', byte(a)}); ok != (err == nil) || got != rune(want) {
+			t.Errorf("%q: as a hexadecimal digit: got %x, %v", rune(a), got, ok)
+		}
+	}
+}
+
+func TestHex(t *testing.T) {
+	for text, want := range map[string]rune{"0": 0, "7f": 0x7f, "fF": 0xff, "D83d": 0xd83d, "fffffff": 0xfffffff} {
+		if got, ok := Hex(text); !ok || got != want {
+			t.Errorf("%s: got %x, %v, want %x", text, got, ok, want)
+		}
+	}
+	for _, text := range []string{"g", "0x1", "-1", "+1", "1_0", " 1", "1 ", "\uff11"} {
+		if got, ok := Hex(text); ok || got != 0 {
+			t.Errorf("%q: got %x, %v", text, got, ok)
 		}
 	}
 }

@@ -3,6 +3,8 @@ package authn
 import (
 	"net/url"
 	"strings"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 )
 
 // An attacker chooses the query, up to 16 KiB with thousands of parts. So the search does not copy parts, and the cost of each part is
@@ -145,20 +147,8 @@ func unescapeAt(query string, at int) (c byte, next int, ok bool) {
 		if at+2 >= len(query) {
 			return 0, 0, false
 		}
-		high, low := hexDigit(query[at+1]), hexDigit(query[at+2])
-		return byte(high<<4 | low), at + 3, high >= 0 && low >= 0
+		n, ok := ascii.Hex(query[at+1 : at+3])
+		return byte(n), at + 3, ok
 	}
 	return c, at + 1, true
-}
-
-func hexDigit(c byte) int {
-	switch {
-	case '0' <= c && c <= '9':
-		return int(c - '0')
-	case 'a' <= c && c <= 'f':
-		return int(c-'a') + 10
-	case 'A' <= c && c <= 'F':
-		return int(c-'A') + 10
-	}
-	return -1
 }

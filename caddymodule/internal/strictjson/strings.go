@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 )
 
 // String returns the text of a JSON string, and false for any other value. The value was checked by Object.
@@ -126,21 +128,7 @@ func hex4(text []byte) (rune, bool) {
 	if len(text) < 4 {
 		return 0, false
 	}
-	var r rune
-	for _, c := range text[:4] {
-		switch {
-		case '0' <= c && c <= '9':
-			c -= '0'
-		case 'a' <= c && c <= 'f':
-			c -= 'a' - 10
-		case 'A' <= c && c <= 'F':
-			c -= 'A' - 10
-		default:
-			return 0, false
-		}
-		r = r<<4 | rune(c)
-	}
-	return r, true
+	return ascii.Hex(text[:4])
 }
 
 // IsNull reports whether a value that was checked by Object is null.

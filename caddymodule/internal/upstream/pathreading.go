@@ -5,6 +5,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 )
 
 // Servers read a path in different ways: they decode it once, twice or not at all before they split it, merge slashes or not,
@@ -143,31 +145,22 @@ func decodeFully(text string) []byte {
 		decoded = append(decoded, c)
 		for {
 			n := len(decoded)
-			if n >= 3 && decoded[n-3] == '%' && isHex(decoded[n-2]) && isHex(decoded[n-1]) {
-				decoded = append(decoded[:n-3], unhex(decoded[n-2])<<4|unhex(decoded[n-1]))
-				continue
+			if n >= 3 && decoded[n-3] == '%' {
+				if c, ok := ascii.Hex(decoded[n-2:]); ok {
+					decoded = append(decoded[:n-3], byte(c))
+					continue
+				}
 			}
-			// %uXXXX, as IIS and others write a character.
-			if n >= 6 && decoded[n-6] == '%' && decoded[n-5]|0x20 == 'u' && !slices.ContainsFunc(decoded[n-4:], func(c byte) bool { return !isHex(c) }) {
-				c := rune(unhex(decoded[n-4]))<<12 | rune(unhex(decoded[n-3]))<<8 | rune(unhex(decoded[n-2]))<<4 | rune(unhex(decoded[n-1]))
-				decoded = utf8.AppendRune(decoded[:n-6], c)
-				continue
+			if n >= 6 && decoded[n-6] == '%' && decoded[n-5]|0x20 == 'u' { // %uXXXX, as IIS and others write a character
+				if c, ok := ascii.Hex(decoded[n-4:]); ok {
+					decoded = utf8.AppendRune(decoded[:n-6], c)
+					continue
+				}
 			}
 			break
 		}
 	}
 	return decoded
-}
-
-func isHex(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f'
-}
-
-func unhex(c byte) byte {
-	if c <= '9' {
-		return c - '0'
-	}
-	return c | 0x20 - 'a' + 10
 }
 
 // decodeLoosely returns the first character of text, also an ASCII character in overlong UTF-8 (CVE-2000-0884), and U+FFFD for
