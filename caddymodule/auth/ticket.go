@@ -68,31 +68,27 @@ func (h *Handler) giveTicket(w http.ResponseWriter, r *http.Request, m *registry
 		return caddyhttp.Error(http.StatusInternalServerError, errors.New("ticket_path has to be in the first messenger_auth that a request reaches"))
 	}
 	w, token, rej := h.authenticate(w, r, m, config.ModeRequired, o)
-	over := h.overLimit(m, r, o)
-	if over != nil {
-		h.record(r, m, mode, o, over, token)
-		return h.refuse(w, r, m, o, over)
+	if rej == nil {
+		rej = h.overLimit(m, r, o)
 	}
 	var path string
 	if rej == nil {
 		path, rej = ticketPathOf(w, r)
 	}
-	var text string
-	now := registry.Now()
-	expires := now.Add(config.DurationOr(h.TicketLifetime, defaultTicketLifetime))
-	if rej == nil {
-		if until := o.Contact.Until; !until.IsZero() && until.Before(expires) {
-			expires = until
-		}
-		var err error
-		if text, err = h.registry.Store.Tickets.Give(ticket.Ticket{Messenger: m.Name, Path: path, Token: token, Expires: expires}); err != nil {
-			return caddyhttp.Error(http.StatusInternalServerError, fmt.Errorf("sealing a ticket: %w", err))
-		}
-	}
-	h.record(r, m, mode, o, rej, token)
 	if rej != nil {
+		h.record(r, m, mode, o, rej, token)
 		return h.refuse(w, r, m, o, rej)
 	}
+	now := registry.Now()
+	expires := now.Add(config.DurationOr(h.TicketLifetime, defaultTicketLifetime))
+	if until := o.Contact.Until; !until.IsZero() && until.Before(expires) {
+		expires = until
+	}
+	text, err := h.registry.Store.Tickets.Give(ticket.Ticket{Messenger: m.Name, Path: path, Token: token, Expires: expires})
+	if err != nil {
+		return caddyhttp.Error(http.StatusInternalServerError, fmt.Errorf("sealing a ticket: %w", err))
+	}
+	h.record(r, m, mode, o, nil, token)
 	allowReading(m, w.Header(), r)
 	body, err := json.Marshal(struct {
 		Ticket    string `json:"ticket"`
@@ -122,11 +118,8 @@ func ticketPathOf(w http.ResponseWriter, r *http.Request) (string, *authn.Reject
 		return "", nil
 	}
 	var path string
-	valid := false
-	err = strictjson.Object(body, func(name, value []byte) {
-		valid = string(name) == "path" && json.Unmarshal(value, &path) == nil && !valid
-	})
-	if members, _ := strictjson.Members(body); err != nil || !valid || len(members) != 1 || !strings.HasPrefix(path, "/") || len(path) > maxTicketPath {
+	members, err := strictjson.Members(body)
+	if err != nil || len(members) != 1 || json.Unmarshal(members["path"], &path) != nil || !strings.HasPrefix(path, "/") || len(path) > maxTicketPath {
 		return "", errTicketRequest
 	}
 	// The path is escaped as that of a request, so that both are compared in one spelling: browsers escape fewer characters than Go
