@@ -18,8 +18,7 @@ func (f *finder) findAudience() {
 		f.add(cause.AudienceOfCognito, "configured are %q", f.policy.Audiences)
 		return
 	}
-	before := len(f.findings)
-	if f.findSpelling("aud", f.policy.Audiences); len(f.findings) > before {
+	if f.findSpelling("aud", f.policy.Audiences) {
 		return
 	}
 	f.findPurpose()
@@ -42,8 +41,7 @@ func (f *finder) findPurpose() {
 
 // findValue compares the value of a claim, or each entry of an array, with the configured values.
 func (f *finder) findValue(claim string, configured []string, option string) {
-	before := len(f.findings)
-	if f.findSpelling(claim, configured); len(f.findings) > before {
+	if f.findSpelling(claim, configured) {
 		return
 	}
 	if value := text(f.payload, claim); slices.ContainsFunc(configured, func(want string) bool { return isOtherEnvironment(value, want) }) {
@@ -53,7 +51,7 @@ func (f *finder) findValue(claim string, configured []string, option string) {
 }
 
 // findSpelling looks for a value that differs from a configured one in a way that people do not see.
-func (f *finder) findSpelling(claim string, configured []string) {
+func (f *finder) findSpelling(claim string, configured []string) (found bool) {
 	for _, value := range texts(f.payload[claim]) {
 		for _, want := range configured {
 			var c cause.Cause
@@ -70,9 +68,10 @@ func (f *finder) findSpelling(claim string, configured []string) {
 				continue
 			}
 			f.add(c, "%s is %s; configured is %q", claim, f.quote(value), want)
-			return
+			return true
 		}
 	}
+	return false
 }
 
 func (f *finder) findOtherValue(claim string, configured []string, option string) {
