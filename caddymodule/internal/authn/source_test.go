@@ -120,13 +120,13 @@ func TestFindSaysWhereTheTokenWas(t *testing.T) {
 		lines  []string
 		want   Found
 	}{
-		{"in a header", "/", []string{"Authorization: Bearer T1"}, Found{"T1", Header, "Authorization", "", true, false}},
-		{"in a cookie", "/", []string{"Cookie: session=T1"}, Found{"T1", Cookie, "session", "", true, true}},
-		{"in cookies only, twice", "/", []string{"Cookie: session=T1; session=T1"}, Found{"T1", Cookie, "session", "", true, true}},
-		{"in a parameter", "/?token=T1", nil, Found{"T1", Query, "token", "", true, false}},
-		{"in a subprotocol", "/", []string{"Sec-WebSocket-Protocol: jwt, T1"}, Found{"T1", WebSocketProtocol, "jwt", "jwt", true, false}},
-		{"in a header and a cookie: a page has sent it", "/", []string{"Authorization: Bearer T1", "Cookie: session=T1"}, Found{"T1", Header, "Authorization", "", true, false}},
-		{"in a cookie and a subprotocol, which needs its answer", "/", []string{"Cookie: session=T1", "Sec-WebSocket-Protocol: jwt, T1"}, Found{"T1", Cookie, "session", "jwt", true, false}},
+		{"in a header", "/", []string{"Authorization: Bearer T1"}, Found{"T1", Header, "", true, false}},
+		{"in a cookie", "/", []string{"Cookie: session=T1"}, Found{"T1", Cookie, "", true, true}},
+		{"in cookies only, twice", "/", []string{"Cookie: session=T1; session=T1"}, Found{"T1", Cookie, "", true, true}},
+		{"in a parameter", "/?token=T1", nil, Found{"T1", Query, "", true, false}},
+		{"in a subprotocol", "/", []string{"Sec-WebSocket-Protocol: jwt, T1"}, Found{"T1", WebSocketProtocol, "jwt", true, false}},
+		{"in a header and a cookie: a page has sent it", "/", []string{"Authorization: Bearer T1", "Cookie: session=T1"}, Found{"T1", Header, "", true, false}},
+		{"in a cookie and a subprotocol, which needs its answer", "/", []string{"Cookie: session=T1", "Sec-WebSocket-Protocol: jwt, T1"}, Found{"T1", Cookie, "jwt", true, false}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, rej := allSources.Find(request(t, tt.target, tt.lines...), Look{Handshake: true})

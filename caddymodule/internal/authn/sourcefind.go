@@ -12,7 +12,6 @@ import (
 type Found struct {
 	Token string
 	Kind  SourceKind
-	Name  string // of the source
 
 	// Marker is the subprotocol before the token, or "" if no websocket_protocol source has one. A client that offers
 	// subprotocols gives up unless the answer selects one of them.
@@ -118,7 +117,7 @@ func (f *finder) add(src *Source, token string) {
 	}
 	switch f.found.Token {
 	case "":
-		f.found.Token, f.found.Kind, f.found.Name = token, src.Kind, src.Name
+		f.found.Token, f.found.Kind = token, src.Kind
 	case token:
 	default:
 		f.ambiguous = true
