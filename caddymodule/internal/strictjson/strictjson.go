@@ -35,7 +35,6 @@ var (
 // owner, and its author must not be able to make it expensive. visit can be called before an error is found.
 func Object(text []byte, visit func(name, value []byte)) error {
 	s := scanner{text: text}
-	defer s.release()
 	return s.document(ofWhole(visit))
 }
 
@@ -51,7 +50,6 @@ func ofWhole(visit func(name, value []byte)) func(name, value []byte, whole bool
 // through an emoji, is not an error; visit is told that the value is not whole, and must refuse it if it is read.
 func Claims(text []byte, visit func(name, value []byte, whole bool)) error {
 	s := scanner{text: text, surrogates: true}
-	defer s.release()
 	return s.document(visit)
 }
 
@@ -66,7 +64,6 @@ func Members(text []byte) (map[string][]byte, error) {
 // object, so that one bad entry does not make the others unreadable.
 func Lenient(text []byte, visit func(name, value []byte)) error {
 	s := scanner{text: text, lenient: true}
-	defer s.release()
 	return s.document(ofWhole(visit))
 }
 
@@ -119,6 +116,7 @@ type span struct {
 }
 
 func (s *scanner) document(visit func(name, value []byte, whole bool)) error {
+	defer s.release()
 	if !utf8.Valid(s.text) {
 		return errUTF8
 	}
