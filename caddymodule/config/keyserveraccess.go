@@ -1,7 +1,6 @@
 package config
 
 import (
-	"context"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -94,11 +93,9 @@ type KeyServerAccess struct {
 	// Scope tells copies of key sets apart in the storage that were fetched from one URL in different ways. No secret is in it.
 	Scope string
 
-	read func() (keyserver.Access, error)
+	// Fetch returns the certificates and headers for one fetch. A file is read anew.
+	Fetch keyserver.AccessFunc
 }
-
-// Fetch returns the certificates and headers for one fetch. A file is read anew.
-func (a *KeyServerAccess) Fetch(context.Context) (keyserver.Access, error) { return a.read() }
 
 // IsUsual reports whether the key server is asked without anything of its own.
 func (j *JWKS) IsUsual() bool { return j.CA == "" && len(j.Header) == 0 }

@@ -1,7 +1,6 @@
 package keyserver
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -22,7 +21,7 @@ type Access struct {
 
 // An AccessFunc returns the access for one fetch. It is asked for every fetch, because the files that certificates and headers come
 // from change while the gateway runs, as those of Kubernetes do every hour.
-type AccessFunc func(ctx context.Context) (Access, error)
+type AccessFunc func() (Access, error)
 
 var errAccess = NewFailure(Unreachable, "what the key server wants to see (ca, header) cannot be read")
 
@@ -34,8 +33,8 @@ func (c *Client) For(url string, public bool) *Client {
 		return other
 	}
 	sameHost := IsSameHost(c.URL, url)
-	other.Access = func(ctx context.Context) (Access, error) {
-		access, err := c.Access(ctx)
+	other.Access = func() (Access, error) {
+		access, err := c.Access()
 		if !sameHost {
 			access.Header = nil
 		}
@@ -72,11 +71,11 @@ func (c *Client) withAccess(r *http.Request, access Access) (client *http.Client
 }
 
 // access returns what the key server wants to see for this fetch.
-func (c *Client) access(ctx context.Context) (access Access, err error) {
+func (c *Client) access() (access Access, err error) {
 	if c.Access == nil {
 		return access, nil
 	}
-	if access, err = c.Access(ctx); err != nil {
+	if access, err = c.Access(); err != nil {
 		return access, fmt.Errorf("%w: %w", errAccess, err)
 	}
 	return access, nil

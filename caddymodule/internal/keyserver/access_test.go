@@ -1,7 +1,6 @@
 package keyserver
 
 import (
-	"context"
 	"crypto/x509"
 	"errors"
 	"net/http"
@@ -14,7 +13,7 @@ import (
 
 const secretValue = "Bearer s3cr3t-of-the-key-server"
 
-func withHeader(context.Context) (Access, error) {
+func withHeader() (Access, error) {
 	return Access{Header: http.Header{"X-Api-Key": {secretValue}, "user-agent": {"chat"}}}, nil
 }
 
@@ -101,13 +100,13 @@ func TestNamedAuthoritiesAreTheOnlyOnes(t *testing.T) {
 		works bool
 	}{"its own": {own, true}, "others": {x509.NewCertPool(), false}, "the system's": {nil, false}} {
 		client := NewClient(server.URL, false)
-		client.Access = func(context.Context) (Access, error) { return Access{Roots: tt.roots}, nil }
+		client.Access = func() (Access, error) { return Access{Roots: tt.roots}, nil }
 		if _, err := client.Fetch(t.Context(), Validators{}); (err == nil) != tt.works {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
 	client := NewClient(server.URL, false)
-	client.Access = func(context.Context) (Access, error) { return Access{}, errors.New("ca /etc/ca.pem: no such file") }
+	client.Access = func() (Access, error) { return Access{}, errors.New("ca /etc/ca.pem: no such file") }
 	if _, err := client.Fetch(t.Context(), Validators{}); !errors.Is(err, errAccess) || !strings.Contains(err.Error(), "/etc/ca.pem") || strings.Contains(Reason(err).Error(), "/etc") {
 		t.Errorf("a file that is gone: got %v", err)
 	}
