@@ -63,17 +63,10 @@ func CheckName(name string) error {
 
 // RefCanName reports whether ref, the messenger of a directive, can become name. A placeholder can become any text.
 func RefCanName(ref, name string) bool {
-	var pattern strings.Builder
-	pattern.WriteString("^")
-	for {
-		text, after, found := strings.Cut(ref, "{")
-		pattern.WriteString(regexp.QuoteMeta(strings.ToLower(text)))
-		if !found {
-			break
-		}
-		pattern.WriteString(".*")
-		_, ref, _ = strings.Cut(after, "}")
+	texts := regexp.MustCompile(`{[^}]*}?`).Split(strings.ToLower(ref), -1)
+	for i := range texts {
+		texts[i] = regexp.QuoteMeta(texts[i])
 	}
-	matched, err := regexp.MatchString(pattern.String()+"$", name)
+	matched, err := regexp.MatchString("^"+strings.Join(texts, ".*")+"$", name)
 	return matched || err != nil // a pattern that is too long to be compiled may match any name
 }
