@@ -75,40 +75,34 @@ func (t *SharedToken) Algorithm() (sigkey.Algorithm, error) {
 	return readAlgorithm(t.Alg, sigkey.Symmetric, sigkey.HS256)
 }
 
-// checkAlgorithms refuses names that are not algorithms of the method.
-func (m *Messenger) checkAlgorithms() error {
-	switch {
-	case m.JWKS != nil:
-		if err := checkAlgorithms(m.JWKS.Algorithms); err != nil {
-			return fmt.Errorf("jwks algorithms %w", err)
-		}
-	case m.SharedToken != nil:
-		if _, err := m.SharedToken.Algorithm(); err != nil {
-			return fmt.Errorf("shared_token alg %w", err)
-		}
-	}
-	for i, k := range m.PublicKey {
-		if _, err := readAlgorithm(k.Alg, sigkey.Asymmetric, sigkey.RS256); err != nil {
-			return fmt.Errorf("public_key number %d has an alg that cannot be used: %w", i+1, err)
-		}
-	}
-	return nil
+// SigningAlgorithms are those of which a token has to have one. They are in the configuration, and do not depend on the keys.
+func (m *Messenger) SigningAlgorithms() sigkey.Algorithms {
+	set, _ := m.readAlgorithms() // CheckSettings has checked it
+	return set
 }
 
-// SigningAlgorithms are those of which a token has to have one. They are in the configuration, and do not depend on the keys.
-func (m *Messenger) SigningAlgorithms() (set sigkey.Algorithms) {
+// readAlgorithms returns the algorithms of the method, and refuses names that cannot be among them.
+func (m *Messenger) readAlgorithms() (set sigkey.Algorithms, err error) {
 	switch {
 	case m.JWKS != nil:
-		set, _ = readAlgorithms(m.JWKS.Algorithms) // checked
+		if set, err = readAlgorithms(m.JWKS.Algorithms); err != nil {
+			return 0, fmt.Errorf("jwks algorithms %w", err)
+		}
 	case m.SharedToken != nil:
-		alg, _ := m.SharedToken.Algorithm() // checked
+		alg, err := m.SharedToken.Algorithm()
+		if err != nil {
+			return 0, fmt.Errorf("shared_token alg %w", err)
+		}
 		set = sigkey.AlgorithmsOf(alg)
 	}
-	for _, k := range m.PublicKey {
-		alg, _ := readAlgorithm(k.Alg, sigkey.Asymmetric, sigkey.RS256) // checked
+	for i, k := range m.PublicKey {
+		alg, err := readAlgorithm(k.Alg, sigkey.Asymmetric, sigkey.RS256)
+		if err != nil {
+			return 0, fmt.Errorf("public_key number %d has an alg that cannot be used: %w", i+1, err)
+		}
 		set |= sigkey.AlgorithmsOf(alg)
 	}
-	return set
+	return set, nil
 }
 
 // maxTokenType is the longest name of a media type (RFC 6838 section 4.2).

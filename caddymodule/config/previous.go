@@ -131,7 +131,8 @@ func (m *Messenger) checkMethod() error {
 	if m.IsGenerated() && m.SharedToken.Encoding != "" {
 		return errors.New("shared_token has an encoding and no value; a generated token needs none")
 	}
-	return m.checkAlgorithms()
+	_, err := m.readAlgorithms()
+	return err
 }
 
 // parsePrevious reads the block previous <time> { <method> }.
