@@ -93,40 +93,16 @@ func Register(promRegistry *prometheus.Registry, further ...prometheus.Collector
 	return nil
 }
 
-// A decision is the part of the labels that differs between the requests of one messenger.
-type decision struct {
-	mode, code string
-}
-
 // A RequestCounter counts the requests of one messenger. Finding a counter by its labels takes longer than counting, so it
 // caches the counters that it has used: usually one, and rarely more than a few.
 type RequestCounter struct {
 	found atomic.Pointer[[]decisionCounter] // never changed, only replaced
 }
 
+// A decisionCounter counts one decision: the labels that differ between the requests of one messenger.
 type decisionCounter struct {
-	decision
+	mode, code string
 	prometheus.Counter
-}
-
-func (c *RequestCounter) count(requests *prometheus.CounterVec, label, method string, d decision) {
-	found := c.found.Load()
-	if found != nil {
-		for i := range *found {
-			if known := &(*found)[i]; known.decision == d {
-				known.Inc()
-				return
-			}
-		}
-	}
-	counter := requests.WithLabelValues(label, method, d.mode, d.code)
-	counter.Inc()
-	var next []decisionCounter
-	if found != nil {
-		next = slices.Clone(*found)
-	}
-	next = append(next, decisionCounter{d, counter})
-	c.found.CompareAndSwap(found, &next) // if that fails, a later request adds it
 }
 
 // Count counts a decision about a messenger, whose requests r counts. Without one the messenger is unknown: its name came from
@@ -136,7 +112,23 @@ func (c *Collectors) Count(r *RequestCounter, label, method, mode, code string) 
 		c.requests.WithLabelValues("", "", mode, code).Inc()
 		return
 	}
-	r.count(c.requests, label, method, decision{mode, code})
+	found := r.found.Load()
+	if found != nil {
+		for i := range *found {
+			if known := &(*found)[i]; known.mode == mode && known.code == code {
+				known.Inc()
+				return
+			}
+		}
+	}
+	counter := c.requests.WithLabelValues(label, method, mode, code)
+	counter.Inc()
+	var next []decisionCounter
+	if found != nil {
+		next = slices.Clone(*found)
+	}
+	next = append(next, decisionCounter{mode, code, counter})
+	r.found.CompareAndSwap(found, &next) // if that fails, a later request adds it
 }
 
 // Timings has the histograms of the verification times of one method, by the result of the cache.
