@@ -171,7 +171,7 @@ func (c *Client) fetch(ctx context.Context, known Validators, access Access) (*A
 // readBody reads the content of an answer up to the limit. Some servers compress although they were asked not to; the limit is for
 // both forms, so that a small answer does not become a large one here.
 func readBody(resp *http.Response) ([]byte, error) {
-	content := io.Reader(&limited{resp.Body, maxAnswer})
+	content := http.MaxBytesReader(nil, resp.Body, maxAnswer) // which fails behind the limit: what was cut off must not look whole
 	switch encoding := ascii.Lower(resp.Header.Get("Content-Encoding")); encoding {
 	case "", "identity":
 	case "gzip", "x-gzip":
@@ -179,7 +179,7 @@ func readBody(resp *http.Response) ([]byte, error) {
 		if err != nil {
 			return nil, compressed(err)
 		}
-		content = &limited{uncompressed, maxAnswer}
+		content = http.MaxBytesReader(nil, uncompressed, maxAnswer)
 	default:
 		return nil, fmt.Errorf("%w (it is %.40q)", errEncoding, encoding)
 	}
@@ -192,24 +192,13 @@ func readBody(resp *http.Response) ([]byte, error) {
 
 // compressed classifies an error of reading content that may be compressed.
 func compressed(err error) error {
+	if _, large := errors.AsType[*http.MaxBytesError](err); large {
+		return errTooLarge
+	}
 	if damaged := flate.CorruptInputError(0); errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) || errors.As(err, &damaged) {
 		return fmt.Errorf("%w: %w", errEncoding, err)
 	}
 	return classify(err)
-}
-
-// A limited reader fails behind its limit, where an [io.LimitedReader] would end: what was cut off must not look whole.
-type limited struct {
-	io.Reader
-	left int
-}
-
-func (l *limited) Read(b []byte) (int, error) {
-	n, err := l.Reader.Read(b[:min(len(b), l.left+1)])
-	if l.left -= n; l.left < 0 {
-		return 0, errTooLarge
-	}
-	return n, err
 }
 
 // newDialer returns the dialer of a client.
