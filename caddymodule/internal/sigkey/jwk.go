@@ -129,16 +129,14 @@ func isEmptyList(value []byte) bool {
 // minimalJWK returns only the members that are the key itself. The library parses others too, such as x5c, and we do not rely on
 // what it makes of them.
 func minimalJWK(kty string, members map[string][]byte) []byte {
-	var b bytes.Buffer
-	b.WriteString(`{"kty":"` + kty + `"`)
-	for _, name := range keyMembers[kty] {
+	minimal := make(map[string]json.RawMessage)
+	for _, name := range append([]string{"kty"}, keyMembers[kty]...) {
 		if value, found := members[name]; found {
-			b.WriteString(`,"` + name + `":`)
-			b.Write(value)
+			minimal[name] = value
 		}
 	}
-	b.WriteByte('}')
-	return b.Bytes()
+	text, _ := json.Marshal(minimal) // strictjson has checked the members
+	return text
 }
 
 var (
