@@ -215,8 +215,7 @@ func (j *JWKS) candidates(h header) (keys []*sigkey.Key, version uint64, rej *Re
 	if s == nil {
 		return nil, 0, reject(KeysUnavailable, "the key set has not been fetched yet, or the last fetch is older than stale_if_error allows")
 	}
-	keys, _ = s.set.match(h)
-	keys, rej = limitCandidates(keys)
+	keys, _, rej = s.set.candidates(h)
 	return keys, s.version, rej
 }
 

@@ -28,7 +28,7 @@ type transition struct {
 
 // A union has the keys of both methods at one moment. It never changes.
 type union struct {
-	set        *KeySet // nil if there is no key
+	set        *KeySet
 	version    uint64
 	now, prior *KeySet // what it was made of; nil for one that cannot be used
 	versions   [2]uint64
@@ -64,10 +64,7 @@ func (t *transition) union(at time.Time) *union {
 		return u
 	}
 	t.version++
-	u := &union{version: t.version, now: now, prior: prior, versions: versions, over: over}
-	if keys := together(now, prior); len(keys) > 0 {
-		u.set = newKeySet(keys)
-	}
+	u := &union{set: newKeySet(together(now, prior)), version: t.version, now: now, prior: prior, versions: versions, over: over}
 	t.newest.Store(u)
 	return u
 }
@@ -138,12 +135,7 @@ func (t *transition) algorithms() sigkey.Algorithms {
 
 func (t *transition) candidates(h header) ([]*sigkey.Key, uint64, *Rejection) {
 	u := t.union(time.Now())
-	var keys []*sigkey.Key
-	if u.set != nil {
-		keys, _ = u.set.match(h)
-		keys = u.set.withoutExpired(keys)
-	}
-	keys, rej := limitCandidates(keys)
+	keys, _, rej := u.set.candidates(h)
 	if rej != nil {
 		if undecided := t.undecided(u, h); undecided != nil {
 			rej = undecided // the key may be one that is not known
