@@ -234,7 +234,6 @@ type JWKSStatus struct {
 	Tried      time.Time        // the last attempt
 	Next       time.Time        // the next attempt
 	Err        error            // of the last attempt
-	Usable     bool             // whether tokens can be verified with the set
 	Omitted    []sigkey.Omitted // entries of the set that are not used
 }
 
@@ -245,7 +244,6 @@ func (j *JWKS) Status() JWKSStatus {
 	status := JWKSStatus{URL: j.settings.URL, Tried: j.tried, Next: j.next, Err: j.shown(j.err), Omitted: j.omitted}
 	if s := j.snapshot.Load(); s != nil {
 		status.Fetched, status.FreshUntil = s.fetched, s.freshUntil
-		status.Usable = j.usable(time.Now()) != nil
 	}
 	return status
 }

@@ -137,7 +137,7 @@ func TestRefreshKeepsTheKeysIfTheServerFails(t *testing.T) {
 			t.Errorf("got %v, want a refused answer", err)
 		}
 		wantVerdict(t, v, tokenOf(t, privateKey(), "a"), "ok", "after a failed refresh")
-		if status := j.Status(); status.Err == nil || !status.Usable {
+		if status := j.Status(); status.Err == nil || j.usable(time.Now()) == nil {
 			t.Errorf("status: %+v", status)
 		}
 	})
