@@ -230,8 +230,3 @@ func (j *Journal) Unwritten() bool {
 	}
 	return false
 }
-
-// DeleteRecord deletes the record of an older version, if there is one.
-func (j *Journal) DeleteRecord(ctx context.Context, v *vault.Vault) error {
-	return v.Delete(ctx, j.RecordKey())
-}

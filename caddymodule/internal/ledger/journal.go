@@ -163,7 +163,7 @@ func (j *Journal) Take() Effect {
 func (j *Journal) IsApplied() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.effect.Empty()
+	return !j.effect.Settings && !j.effect.Ring && !j.effect.Fewer && len(j.effect.added) == 0
 }
 
 // current returns the incarnation that counts, or "" if there is none: of those that were not deleted the one that is settled, or else

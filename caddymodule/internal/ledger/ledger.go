@@ -54,10 +54,6 @@ type Effect struct {
 	added          []*Fact // revocations
 }
 
-func (e *Effect) Empty() bool {
-	return !e.Settings && !e.Ring && !e.Fewer && len(e.added) == 0
-}
-
 // add adds a fact, and notes what it changes. A fact that is there already changes nothing.
 func (l *ledger) add(f *Fact, e *Effect) {
 	if l.facts[f.ID] != nil {

@@ -23,8 +23,8 @@ var (
 	// ErrNotRevoked is the error for undoing what was not revoked.
 	ErrNotRevoked = errors.New("no such revocation exists")
 
-	// ErrCovers is the error for undoing a revocation that replaced others.
-	ErrCovers = errors.New("this revocation replaced others, such as the logouts of one contact, and cannot be undone: it is not known any more which tokens these were")
+	// errCovers is the error for undoing a revocation that replaced others.
+	errCovers = errors.New("this revocation replaced others, such as the logouts of one contact, and cannot be undone: it is not known any more which tokens these were")
 )
 
 // NextVersion returns the facts of a version of the settings that follows the current one, itself first, and the incarnation that it
@@ -229,24 +229,22 @@ func (j *Journal) Confirmation(v *Fact, before *Record, settings *config.Messeng
 
 // Deletion returns the fact by which all incarnations are deleted, or nil if there are none. It belongs to NameFolder.
 func (j *Journal) Deletion(now time.Time) *Fact {
-	var gone []string
+	gone := make(map[string]bool)
 	j.mu.Lock()
-	add := func(incarnation string) {
-		if incarnation != NameFolder && j.deleted[incarnation].IsZero() && !slices.Contains(gone, incarnation) {
-			gone = append(gone, incarnation)
-		}
-	}
 	for incarnation := range j.ledgers {
-		add(incarnation)
+		gone[incarnation] = true
 	}
 	for key := range j.bad {
-		add(path.Base(key.Folder))
+		gone[path.Base(key.Folder)] = true
 	}
+	maps.DeleteFunc(gone, func(incarnation string, _ bool) bool {
+		return incarnation == NameFolder || !j.deleted[incarnation].IsZero()
+	})
 	j.mu.Unlock()
 	if len(gone) == 0 {
 		return nil
 	}
-	return NewFact(factDeletion, j.stamp(now), gone...)
+	return NewFact(factDeletion, j.stamp(now), slices.Sorted(maps.Keys(gone))...)
 }
 
 // Revoke returns the facts by which v is revoked.
@@ -274,7 +272,7 @@ func (j *Journal) Undo(v *Revocation, now time.Time) (incarnation string, undo *
 			return
 		}
 		if target.covers = true; len(l.revocationsOf(target)) > 0 {
-			err = ErrCovers
+			err = errCovers
 		}
 	})
 	return incarnation, undo, err
@@ -286,7 +284,7 @@ func (j *Journal) CheckUndone(undo *Fact) (err error) {
 	j.view(func(_ string, l *ledger) {
 		for _, id := range undo.Of {
 			if l.facts[id] != nil && l.isCovered(l.facts[id]) {
-				err = ErrCovers
+				err = errCovers
 			}
 		}
 	})
@@ -298,7 +296,7 @@ func (j *Journal) Revocations(bound time.Duration, now time.Time) []Revocation {
 	list := []Revocation{}
 	j.view(func(_ string, l *ledger) {
 		for _, v := range slices.Backward(l.activeRevocations(now)) {
-			kept := v.KeptUntil(bound)
+			kept := v.keptUntil(bound)
 			if kept != nil && !now.Before(*kept) {
 				continue // it covers only tokens that have expired
 			}

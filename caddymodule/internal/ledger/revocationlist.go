@@ -212,7 +212,7 @@ func (l *ledger) hasRoom(v *Revocation) bool {
 func (l *ledger) floor(now time.Time, bound time.Duration) (floor Revocation, freed, size int) {
 	var reach time.Time
 	for _, f := range l.revocations {
-		until := f.Revocation.KeptUntil(bound)
+		until := f.Revocation.keptUntil(bound)
 		if f.Revocation.All || until == nil || now.Before(*until) {
 			continue
 		}
@@ -290,8 +290,8 @@ func (v *Revocation) expiresBy(bound time.Duration, now time.Time) *time.Time {
 	return storable(issued.Add(bound).Add(3 * config.MaxClockSkew))
 }
 
-// KeptUntil returns when v can be forgotten, or nil if never. Where it rests on max_lifetime, that may be longer now.
-func (v *Revocation) KeptUntil(bound time.Duration) *time.Time {
+// keptUntil returns when v can be forgotten, or nil if never. Where it rests on max_lifetime, that may be longer now.
+func (v *Revocation) keptUntil(bound time.Duration) *time.Time {
 	if v.Exact || v.Until == nil {
 		return v.Until
 	}

@@ -109,10 +109,10 @@ func TestWhatMakesRoomStaysRevoked(t *testing.T) {
 		t.Error("what replaced the others can be undone")
 	}
 	longer := Revocation{TokenID: "token"}.at(m, now)
-	if until := longer.KeptUntil(48 * time.Hour); until == nil || until.Before(now.Add(48*time.Hour)) {
+	if until := longer.keptUntil(48 * time.Hour); until == nil || until.Before(now.Add(48*time.Hour)) {
 		t.Errorf("under a longer max_lifetime it is kept until %v", until)
 	}
-	if until := longer.KeptUntil(0); until != nil {
+	if until := longer.keptUntil(0); until != nil {
 		t.Errorf("without max_lifetime it is kept until %v", until)
 	}
 }

@@ -18,13 +18,11 @@ type RingChange struct {
 	Makes   bool   // it makes a token
 	Extends bool   // it only puts off when a token expires
 
-	// Algorithm is the one of the messenger, for which a token has to be long enough.
-	Algorithm sigkey.Algorithm
-
-	secret  []byte        // that it imports
-	label   string        // of the token that it makes; see Labelled
-	overlap time.Duration // how long tokens stay valid that it lets expire
-	atOnce  bool          // a rotation without an overlap
+	alg     sigkey.Algorithm // of the messenger, for which a token has to be long enough
+	secret  []byte           // that it imports
+	label   string           // of the token that it makes; see Labelled
+	overlap time.Duration    // how long tokens stay valid that it lets expire
+	atOnce  bool             // a rotation without an overlap
 
 	// facts returns the facts that the change adds, given what the ring is now: one of the methods below.
 	facts func(c RingChange, l *ledger, at, now time.Time) (made *NewToken, facts []*Fact, err error)
@@ -64,7 +62,7 @@ func RevokeToken(kid string, closing bool) RingChange {
 // For returns the change for a messenger whose shared tokens have this algorithm, or why a secret that it imports is not for that.
 // The error goes on after "the secret", and does not quote it.
 func (c RingChange) For(alg sigkey.Algorithm) (RingChange, error) {
-	c.Algorithm = alg
+	c.alg = alg
 	if c.secret == nil {
 		return c, nil
 	}
@@ -84,8 +82,8 @@ func (c RingChange) Revokes(r *Record) int {
 func (c RingChange) newToken(l *ledger, ring []Token, at, now time.Time) (*NewToken, *Fact) {
 	f := NewFact(factToken, at)
 	f.KeyID, f.Token, f.Label, f.Knows, f.Number = newKeyID(ring, now), sharedtoken.Generate(), c.label, l.resetIDs(), l.number()
-	if c.Algorithm.IsSymmetric() {
-		f.Token = sharedtoken.GenerateFor(c.Algorithm.MinSecret())
+	if c.alg.IsSymmetric() {
+		f.Token = sharedtoken.GenerateFor(c.alg.MinSecret())
 	}
 	return &NewToken{KeyID: f.KeyID, Token: f.Token, Created: at.UTC().Truncate(time.Second), Label: f.Label}, f
 }

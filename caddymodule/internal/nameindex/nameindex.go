@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// MaxNames bounds the memory of an index: about 25 bytes for each name.
-	MaxNames = 10_000_000
+	// maxNames bounds the memory of an index: about 25 bytes for each name.
+	maxNames = 10_000_000
 
 	// chunk is how many names are sorted at a time: these stay in the processor's cache.
 	chunk = 1 << 16
@@ -123,7 +123,7 @@ type Builder struct {
 
 // Add adds a name without a line break. It is copied later, together with others.
 func (b *Builder) Add(name string) error {
-	if b.index.Count++; b.index.Count > MaxNames {
+	if b.index.Count++; b.index.Count > maxNames {
 		return errTooMany
 	}
 	if b.open = append(b.open, name); len(b.open) >= chunk {

@@ -184,7 +184,7 @@ func TestAReadingOutlivesItsCaller(t *testing.T) {
 }
 
 func TestAnIndexIsBounded(t *testing.T) {
-	b := Builder{index: Index{Count: MaxNames}}
+	b := Builder{index: Index{Count: maxNames}}
 	if err := b.Add("one more"); err == nil {
 		t.Error("there is no limit")
 	}

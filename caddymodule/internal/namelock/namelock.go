@@ -33,7 +33,7 @@ func (n *Locks) Lock(name string) (unlock func()) {
 // Why a lock was not taken.
 var (
 	ErrTooMany = errors.New("too many wait for this name")
-	ErrTimeout = errors.New("the name was not free in time")
+	errTimeout = errors.New("the name was not free in time")
 )
 
 // LockWithin waits for the lock of a name until ctx ends, unless more than most hold it or wait for it already.
@@ -50,7 +50,7 @@ func (n *Locks) LockWithin(ctx context.Context, name string, most int) (unlock f
 		}, nil
 	case <-ctx.Done():
 		n.leave(name, l)
-		return nil, ErrTimeout
+		return nil, errTimeout
 	}
 }
 

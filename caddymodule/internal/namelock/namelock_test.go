@@ -16,7 +16,7 @@ func TestANameDelaysNoOther(t *testing.T) {
 		locks.Lock("b")()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if _, err := locks.LockWithin(ctx, "a", 1); !errors.Is(err, ErrTimeout) {
+		if _, err := locks.LockWithin(ctx, "a", 1); !errors.Is(err, errTimeout) {
 			t.Errorf("a name that stays held: %v", err)
 		}
 		if _, err := locks.LockWithin(t.Context(), "a", 0); !errors.Is(err, ErrTooMany) {

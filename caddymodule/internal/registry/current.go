@@ -18,18 +18,15 @@ const OrphanInterval = 50 * time.Millisecond
 
 // loading has the registries of configurations that are being loaded. Their servers answer requests before Caddy makes the
 // configuration active.
-var loading struct {
+var loading = struct {
 	sync.Mutex
 	registries map[*Registry]bool
-}
+}{registries: make(map[*Registry]bool)}
 
 // beginLoading records that the configuration of reg is being loaded.
 func (reg *Registry) beginLoading() {
 	loading.Lock()
 	defer loading.Unlock()
-	if loading.registries == nil {
-		loading.registries = make(map[*Registry]bool)
-	}
 	loading.registries[reg] = true
 }
 

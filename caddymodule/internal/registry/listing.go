@@ -11,10 +11,6 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
-func (s *Store) readNames(ctx context.Context) (nameindex.Index, error) {
-	return s.Names(ctx, func(name string) bool { return config.CheckName(name) == nil })
-}
-
 // StoredNames returns the names that the storage has anything of. Some may be those of deleted messengers. Callers at about the
 // same time share one reading.
 func (reg *Registry) StoredNames(ctx context.Context) (nameindex.Index, error) {

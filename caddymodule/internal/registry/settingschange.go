@@ -108,7 +108,7 @@ func (reg *Registry) Remove(ctx context.Context, name string, c change.Condition
 			return 0, false, apierror.Storage(err)
 		}
 	}
-	if err := j.DeleteRecord(ctx, s.Vault); err != nil { // of an older version; there is none as a rule
+	if err := s.Delete(ctx, j.RecordKey()); err != nil { // of an older version; there is none as a rule
 		return 0, false, apierror.Storage(err)
 	}
 	more, err := s.Again(ctx, j)

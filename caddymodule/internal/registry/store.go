@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/assertion"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keysets"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/lastuse"
@@ -159,7 +160,9 @@ func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string) (*Stor
 		if l.Tickets, err = ticket.New(sealKeys, vault.Markers{Vault: v, Node: w.ID}); err != nil {
 			return nil, err
 		}
-		l.index.Read = l.readNames
+		l.index.Read = func(ctx context.Context) (nameindex.Index, error) {
+			return v.Names(ctx, func(name string) bool { return config.CheckName(name) == nil })
+		}
 		l.Uses.Vault, l.KeySets.Vault, l.KeySets.Writer = v, v, w
 		l.KeySets.Serves, l.KeySets.Log, l.KeySets.Changed, l.KeySets.IsInternal = l.serves, l.log, l.KeySetChanged, l.IsInternal
 		w.Wrote, w.Stats.Seconds = l.wrote, metrics.Process.Writes.Observe

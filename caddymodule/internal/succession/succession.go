@@ -13,8 +13,8 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 )
 
-// Soon is how long before the end of a token operators are warned.
-const Soon = 24 * time.Hour
+// soon is how long before the end of a token operators are warned.
+const soon = 24 * time.Hour
 
 // A Warning says which token expires, and with which to sign instead.
 type Warning struct {
@@ -61,4 +61,4 @@ func outlives(t, other ledger.Token) bool {
 }
 
 // IsSoon reports whether the token of a warning, which may be nil, expires soon.
-func (w *Warning) IsSoon(now time.Time) bool { return w != nil && w.Token.End.Sub(now) <= Soon }
+func (w *Warning) IsSoon(now time.Time) bool { return w != nil && w.Token.End.Sub(now) <= soon }

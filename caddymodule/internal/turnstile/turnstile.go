@@ -19,8 +19,8 @@ const (
 	maxQueued       = 16_384
 )
 
-// ErrBusy is the error for a caller who was not let in: too many wait, or its context has ended.
-var ErrBusy = errors.New("too many callers wait at this moment")
+// errBusy is the error for a caller who was not let in: too many wait, or its context has ended.
+var errBusy = errors.New("too many callers wait at this moment")
 
 // A Turnstile lets a bounded number of callers in at a time. Those that wait are let in by turns, one of each client, so that a
 // client that asks for thousands of made-up names delays only itself.
@@ -48,7 +48,7 @@ func (t *Turnstile) Enter(ctx context.Context, client string) (leave func(), err
 	queue := t.waiting[client]
 	if len(queue) >= MaxQueuedClient || t.queued >= maxQueued {
 		t.mu.Unlock()
-		return nil, ErrBusy
+		return nil, errBusy
 	}
 	if len(queue) == 0 {
 		t.turns = append(t.turns, client)
@@ -70,7 +70,7 @@ func (t *Turnstile) Enter(ctx context.Context, client string) (leave func(), err
 	default:
 		t.remove(client, turn)
 	}
-	return nil, ErrBusy
+	return nil, errBusy
 }
 
 // leave lets the next caller in.

@@ -49,7 +49,7 @@ func TestAClientThatFloodsDelaysOnlyItself(t *testing.T) {
 		for range MaxQueuedClient {
 			wait("flood")
 		}
-		if _, err := s.Enter(t.Context(), "flood"); err != ErrBusy {
+		if _, err := s.Enter(t.Context(), "flood"); err != errBusy {
 			t.Errorf("beyond its queue the client is told %v", err)
 		}
 		wait("other")
@@ -106,7 +106,7 @@ func TestWaitingLookUpsAreBounded(t *testing.T) {
 			go func() { _, _ = s.Enter(ctx, fmt.Sprint(i)) }()
 		}
 		synctest.Wait()
-		if _, err := s.Enter(ctx, "one more"); err != ErrBusy {
+		if _, err := s.Enter(ctx, "one more"); err != errBusy {
 			t.Errorf("got %v", err)
 		}
 		cancel()

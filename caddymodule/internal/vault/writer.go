@@ -70,18 +70,17 @@ type Writer struct {
 	breaker breaker
 	waiting atomic.Int64 // ordinary calls in all folders
 	writing chan struct{}
-	Stats   WriteStats
+
+	// Stats counts writes.
+	Stats struct {
+		Written, Failed, Unknown atomic.Int64
+		Seconds                  func(float64) // observes how long a write took; may be nil
+	}
 
 	mu      sync.Mutex
 	folders map[string]*queue
 	base    uint64 // numbers of folders that were forgotten are not larger
 	tending bool
-}
-
-// WriteStats counts writes.
-type WriteStats struct {
-	Written, Failed, Unknown atomic.Int64
-	Seconds                  func(float64) // observes how long a write took; may be nil
 }
 
 // A queue has the writes of one folder. One batch is written at a time.
