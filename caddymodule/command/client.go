@@ -177,7 +177,7 @@ func (c *client) openStorage(w io.Writer) (done func(), err error) {
 	if c.service, done, err = admin.OfflineApp(config); err != nil {
 		return nil, err
 	}
-	c.place = placeOf(c.service.Storage(), config)
+	c.place = placeOf(c.service.Storage, config)
 	c.place.say(w)
 	if c.newStore {
 		return done, nil

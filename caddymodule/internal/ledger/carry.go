@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -60,7 +59,7 @@ func (j *Journal) carryOver(ctx context.Context, v *vault.Vault, names []string,
 	if carried && checked {
 		return nil
 	}
-	text, err := v.LoadRecord(ctx, j.RecordKey())
+	record, err := v.Inspect(ctx, j.RecordKey(), false)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
@@ -73,7 +72,7 @@ func (j *Journal) carryOver(ctx context.Context, v *vault.Vault, names []string,
 	case err != nil:
 		return nil
 	}
-	batches, digest, err := j.factsOfRecord(text)
+	batches, digest, err := j.factsOfRecord(record.Value)
 	if err != nil && !carried {
 		v.Failed()
 		j.setRecordError(err)
@@ -87,7 +86,7 @@ func (j *Journal) carryOver(ctx context.Context, v *vault.Vault, names []string,
 		return nil
 	}
 	// Everything is active before anything is written: a storage that can only be read must not make a part of the record count.
-	keys := slices.SortedFunc(maps.Keys(batches), func(a, b vault.Key) int { return cmp.Compare(a.Number, b.Number) })
+	keys := slices.SortedFunc(maps.Keys(batches), compareKeys)
 	for _, key := range keys {
 		if err := j.Add(key, batches[key], vault.Now()); err != nil {
 			return err

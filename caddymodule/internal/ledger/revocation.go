@@ -88,7 +88,9 @@ func storable(t time.Time) *time.Time {
 // at returns v as it is stored when it is made now for m.
 func (v Revocation) at(m *config.Messenger, now time.Time) Revocation {
 	v.Created, v.Skew = now.Truncate(time.Second), caddy.Duration(config.DurationOr(m.ClockSkew, config.DefaultClockSkew))
-	v.shorten()
+	if len(v.TokenID) > maxShownTokenID {
+		v.TokenHash, v.TokenID = v.token(), ""
+	}
 	if !v.IsToken() && v.Before == nil {
 		v.Before = &now
 	}
@@ -170,13 +172,6 @@ func (v *Revocation) token() authn.TokenID {
 		return v.TokenHash
 	}
 	return authn.NewTokenID(string(v.TokenID))
-}
-
-// shorten replaces a long jti by its hash.
-func (v *Revocation) shorten() {
-	if len(v.TokenID) > maxShownTokenID {
-		v.TokenHash, v.TokenID = v.token(), ""
-	}
 }
 
 // Value returns what v revokes, for display.

@@ -47,7 +47,7 @@ type Registry struct {
 	Logger   *zap.Logger
 	refusals *zap.Logger // sampled: clients can cause its lines at will
 	Metrics  *metrics.Collectors
-	storage  certmagic.Storage
+	Storage  certmagic.Storage // that the configuration names
 	Store    *Store
 	verified *authn.Cache // nil if the cache is off
 	started  atomic.Bool
@@ -70,13 +70,10 @@ func registryOn(l *Store, storage certmagic.Storage, logger *zap.Logger) *Regist
 		Logger:     logger,
 		refusals:   printlog.Sampled(logger),
 		Metrics:    metrics.Process,
-		storage:    storage,
+		Storage:    storage,
 		Store:      l,
 	}
 }
-
-// Storage returns the storage that the configuration names.
-func (reg *Registry) Storage() certmagic.Storage { return reg.storage }
 
 // Add makes a configured messenger from its settings. files has what was read for this configuration.
 func (reg *Registry) Add(name string, settings *config.Messenger, files config.LoadedFiles) error {
@@ -174,7 +171,7 @@ func (reg *Registry) Release() {
 	if !reg.released {
 		reg.released = true
 		reg.Store.detach(reg)
-		reg.Store.release(reg.storage)
+		reg.Store.release(reg.Storage)
 	}
 }
 

@@ -34,11 +34,7 @@ func DecodeBatch(text []byte) ([]json.RawMessage, error) {
 	if json.Unmarshal(text, &format) == nil && format.Format > Format {
 		return nil, ErrNewer // before the facts are read, whose form may have changed
 	}
-	if json.Unmarshal(text, &b) != nil { // its error could quote a secret
-		return nil, ErrDamaged
-	}
-	switch {
-	case b.Format != Format, len(b.Facts) == 0:
+	if json.Unmarshal(text, &b) != nil || b.Format != Format || len(b.Facts) == 0 { // the error could quote a secret
 		return nil, ErrDamaged
 	}
 	for _, f := range b.Facts {

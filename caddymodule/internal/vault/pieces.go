@@ -110,10 +110,7 @@ func readPieces(ctx context.Context, size, twice int, ask func(ctx context.Conte
 				return err
 			}
 		}
-		if !more {
-			return ctx.Err()
-		}
-		if ctx.Err() != nil {
+		if !more || ctx.Err() != nil {
 			return ctx.Err()
 		}
 		before = got.names

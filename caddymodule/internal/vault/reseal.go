@@ -27,11 +27,19 @@ type Sealed struct {
 	Current bool // it is sealed with the first key, or not sealed if there is no key
 }
 
-// Inspect opens the value at key. It returns fs.ErrNotExist if there is none; IsUnreadable tells a value that cannot be opened from
-// a failing storage. With adopt a value that is not sealed counts as opened although there is a key.
+// maxRecord is the largest size of a record of the first versions in bytes.
+const maxRecord = 6 << 20
+
+// Inspect opens the value at key, which may be a record of the first versions. It returns fs.ErrNotExist if there is none; IsUnreadable
+// tells a value that cannot be opened from a failing storage. With adopt a value that is not sealed counts as opened although there is
+// a key.
 func (v *Vault) Inspect(ctx context.Context, key string, adopt bool) (Sealed, error) {
+	return v.open(ctx, key, maxRecord, adopt)
+}
+
+func (v *Vault) open(ctx context.Context, key string, limit int64, adopt bool) (Sealed, error) {
 	s := Sealed{Key: key}
-	stored, err := v.fetch(ctx, key, maxRecord)
+	stored, err := v.fetch(ctx, key, limit)
 	if err != nil {
 		return s, err
 	}

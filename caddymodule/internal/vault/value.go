@@ -25,31 +25,11 @@ var ErrTooLarge = errors.New("the value is larger than any that the gateway writ
 // Load returns the opened value at key as it was saved. It returns fs.ErrNotExist if there is none. IsUnreadable tells damaged
 // values from a failing storage.
 func (v *Vault) Load(ctx context.Context, key string) ([]byte, error) {
-	text, err := v.open(ctx, key, MaxValue)
+	s, err := v.open(ctx, key, MaxValue, false)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		v.Failed()
 	}
-	return text, err
-}
-
-// LoadRecord is Load for a record of the first versions, which could be larger.
-func (v *Vault) LoadRecord(ctx context.Context, key string) ([]byte, error) {
-	return v.open(ctx, key, maxRecord)
-}
-
-// maxRecord is the largest size of a record of the first versions in bytes.
-const maxRecord = 6 << 20
-
-func (v *Vault) open(ctx context.Context, key string, limit int64) ([]byte, error) {
-	stored, err := v.fetch(ctx, key, limit)
-	if err != nil {
-		return nil, err
-	}
-	text, err := v.Seal.Open(key, stored)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", key, err)
-	}
-	return text, nil
+	return s.Value, err
 }
 
 // fetch reads the value at key as it is stored. It returns fs.ErrNotExist only if the storage can be reached: one storage
