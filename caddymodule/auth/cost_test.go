@@ -24,7 +24,7 @@ func benchIssuer(b *testing.B, names []string) *assertion.Issuer {
 	v := vault.New(seal, func() {})
 	v.Use(&certmagic.FileStorage{Path: b.TempDir()})
 	w := vault.NewWriter(v)
-	w.Wrote = func(vault.Key, []json.RawMessage) {}
+	w.Wrote = func(vault.Key, []json.RawMessage) int { return 0 }
 	b.Cleanup(w.Stop)
 	keys := assertion.NewKeys(v, w, time.Now)
 	if err := keys.Refresh(b.Context(), assertion.EdDSA); err != nil {

@@ -43,7 +43,7 @@ func newNodes(t *testing.T, now *time.Time, storage certmagic.Storage, alg strin
 		v := vault.New(seal, func() {})
 		v.Use(storage)
 		w := vault.NewWriter(v)
-		w.Wrote = func(vault.Key, []json.RawMessage) {}
+		w.Wrote = func(vault.Key, []json.RawMessage) int { return 0 }
 		t.Cleanup(w.Stop)
 		n := &node{offset: offset}
 		n.Keys = NewKeys(v, w, func() time.Time { return now.Add(n.offset) })

@@ -52,7 +52,7 @@ const (
 
 // A Writer writes facts; see [vault.Writer].
 type Writer interface {
-	Append(ctx context.Context, folder string, urgent bool, facts []json.RawMessage) (vault.Key, error)
+	Append(ctx context.Context, folder string, urgent bool, facts []json.RawMessage) (vault.Written, error)
 }
 
 // Keys are the signing keys of a store. They are safe for concurrent use.
@@ -123,7 +123,7 @@ func (k *Keys) make(ctx context.Context, alg string) error {
 	if err != nil {
 		return err // if the key was written in spite of the error, the next listing has it
 	}
-	k.add(written.String(), key)
+	k.add(written.Key.String(), key)
 	return k.load(ctx) // another node may have made one at the same moment
 }
 

@@ -14,17 +14,19 @@ import (
 )
 
 // wrote makes a batch active on this node that its writer has just written. It is called before the batch is acknowledged.
-func (s *Store) wrote(key vault.Key, texts []json.RawMessage) {
+// It returns how many connections that has ended.
+func (s *Store) wrote(key vault.Key, texts []json.RawMessage) (ended int) {
 	name, _, _ := strings.Cut(key.Folder, "/")
 	s.noteChange(name)
 	for _, j := range s.held(key.Folder) {
 		if j.Add(key, texts, Now()) != nil {
 			continue
 		}
-		ended, _ := s.apply(j, ledger.Effect{}) // an error makes the messenger unavailable
-		s.noteEnded(texts, ended)
+		n, _ := s.apply(j, ledger.Effect{}) // an error makes the messenger unavailable
+		ended += n
 	}
 	s.KeySets.Note(key, texts)
+	return ended
 }
 
 // held returns the journals in memory to which a folder belongs.
@@ -50,34 +52,6 @@ func (s *Store) inMemory(name, kind string) *ledger.Journal {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.owned[name]
-}
-
-// noteEnded notes how many connections a batch has ended, for the call that wrote it; see endedBy.
-func (s *Store) noteEnded(texts []json.RawMessage, ended int) {
-	var first struct{ ID string }
-	if ended == 0 || json.Unmarshal(texts[0], &first) != nil {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if before, waits := s.ended[first.ID]; waits { // its caller may not wait any more, and would never take the number
-		s.ended[first.ID] = before + ended
-	}
-}
-
-// countEnded makes the store count how many connections the batch ends that begins with f, until endedBy is called.
-func (s *Store) countEnded(f *ledger.Fact) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.ended[f.ID] = 0
-}
-
-// endedBy returns how many connections of this node the batch has ended that begins with f.
-func (s *Store) endedBy(f *ledger.Fact) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	defer delete(s.ended, f.ID)
-	return s.ended[f.ID]
 }
 
 // everything is the effect of facts of which it is unknown what they have changed.

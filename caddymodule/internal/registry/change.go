@@ -98,13 +98,8 @@ func (s *Store) Write(ctx context.Context, j *ledger.Journal, incarnation string
 	if err != nil {
 		return 0, err
 	}
-	s.countEnded(facts[0])
-	_, err = s.writer.Append(ctx, j.Folder(incarnation), urgent, texts)
-	ended = s.endedBy(facts[0])
-	if err != nil {
-		return 0, err
-	}
-	return ended, nil
+	written, err := s.writer.Append(ctx, j.Folder(incarnation), urgent, texts)
+	return written.Ended, err
 }
 
 // ChangeRing changes the shared tokens of a messenger. It returns the token that was made, if any, and how many connections of

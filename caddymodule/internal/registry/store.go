@@ -91,7 +91,6 @@ type Store struct {
 	owned      map[string]*ledger.Journal // of configured messengers
 	retry      map[string]time.Time       // names to read again with every poll, until when; see reread
 	about      map[vault.Key]time.Time    // batches that other nodes are about to write, and until when they are looked for
-	ended      map[string]int             // by fact: how many connections this node has ended because of it
 
 	changing namelock.Locks     // the names that are being changed; see beginChange
 	loading  namelock.Locks     // the names that are being read; see lock
@@ -154,7 +153,6 @@ func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string) (*Stor
 			owned:      make(map[string]*ledger.Journal),
 			retry:      make(map[string]time.Time),
 			about:      make(map[vault.Key]time.Time),
-			ended:      make(map[string]int),
 			flights:    make(map[string]*flight),
 		}
 		if l.Tickets, err = ticket.New(sealKeys, vault.Markers{Vault: v, Node: w.ID}); err != nil {

@@ -162,7 +162,7 @@ func newNode(t *testing.T, s certmagic.Storage) (*Vault, *Writer) {
 	v := New(mustSealer(t, sealKeyBytes(1)), func() {})
 	v.Use(s)
 	w := NewWriter(v)
-	w.Wrote = func(Key, []json.RawMessage) {}
+	w.Wrote = func(Key, []json.RawMessage) int { return 0 }
 	t.Cleanup(w.Stop)
 	return v, w
 }

@@ -59,8 +59,8 @@ type Writer struct {
 	ID string
 
 	// Wrote is called for every batch that was written, before it is acknowledged, also for one whose callers have been told
-	// that the outcome is unknown.
-	Wrote func(key Key, facts []json.RawMessage)
+	// that the outcome is unknown. It returns how many connections that has ended, for the call whose facts come first.
+	Wrote func(key Key, facts []json.RawMessage) (ended int)
 
 	vault  *Vault
 	teller *teller
@@ -99,6 +99,7 @@ type pending struct {
 	key    Key
 	facts  []json.RawMessage
 	sealed []byte
+	ended  int // what Wrote has returned
 }
 
 // A request is one call of Append.
@@ -109,10 +110,16 @@ type request struct {
 	done  chan outcome
 }
 
+// Written is what a call of Append has written.
+type Written struct {
+	Key   Key // of the batch
+	Ended int // what Wrote has returned, if the batch begins with the facts of this call
+}
+
 // An outcome is what a call of Append returns.
 type outcome struct {
-	key Key
-	err error
+	written Written
+	err     error
 }
 
 // NewWriter makes a writer.
@@ -126,21 +133,21 @@ func NewWriter(v *Vault) *Writer {
 // Append adds facts to a folder. When it returns nil, they are in the storage, and other nodes find them. Urgent facts, those
 // of operators, go before ordinary ones, are written in a batch of their own, and have room that ordinary ones never take.
 // ErrUnknown means that the facts may or may not be written; after any other error they are not.
-func (w *Writer) Append(ctx context.Context, folder string, urgent bool, facts []json.RawMessage) (Key, error) {
+func (w *Writer) Append(ctx context.Context, folder string, urgent bool, facts []json.RawMessage) (Written, error) {
 	if err := w.vault.CheckWritable(); err != nil {
-		return Key{}, err
+		return Written{}, err
 	}
 	size := 0
 	for _, f := range facts {
 		size += len(f)
 	}
 	if size > maxBatchText {
-		return Key{}, fmt.Errorf("the change has %d bytes, and at most %d can be written at a time", size, maxBatchText)
+		return Written{}, fmt.Errorf("the change has %d bytes, and at most %d can be written at a time", size, maxBatchText)
 	}
 	probe, ok := w.breaker.admit()
 	if !ok {
 		w.Stats.Failed.Add(1)
-		return Key{}, errOutage
+		return Written{}, errOutage
 	}
 	r := &request{facts: facts, made: time.Now(), probe: probe, done: make(chan outcome, 1)}
 	if err := w.enqueue(folder, urgent, r); err != nil {
@@ -148,13 +155,13 @@ func (w *Writer) Append(ctx context.Context, folder string, urgent bool, facts [
 			w.breaker.trip()
 		}
 		w.Stats.Failed.Add(1)
-		return Key{}, err
+		return Written{}, err
 	}
 	select {
 	case o := <-r.done:
-		return o.key, o.err
+		return o.written, o.err
 	case <-ctx.Done():
-		return Key{}, fmt.Errorf("%w: %w", ErrUnknown, ctx.Err())
+		return Written{}, fmt.Errorf("%w: %w", ErrUnknown, ctx.Err())
 	}
 }
 
@@ -246,29 +253,30 @@ func (w *Writer) work(q *queue, folder string) {
 			}
 		}
 		batch := w.take(q, urgent)
-		key, err := w.try(folder, q, batch)
+		written, err := w.try(folder, q, batch)
 		if !urgent {
 			<-w.writing
 			w.waiting.Add(-int64(len(batch))) // also of callers that have gone away
 		}
 		for _, r := range batch {
-			r.done <- outcome{key, r.confirm(err)}
+			r.done <- outcome{written, r.confirm(err)}
+			written.Ended = 0 // no connection is counted twice
 		}
 	}
 }
 
 // try writes one batch, unless the storage failed a moment ago: then the calls that have waited fail at once, too.
-func (w *Writer) try(folder string, q *queue, batch []*request) (Key, error) {
+func (w *Writer) try(folder string, q *queue, batch []*request) (Written, error) {
 	probe := slices.ContainsFunc(batch, func(r *request) bool { return r.probe })
 	if !probe && w.breaker.refuses() {
 		w.Stats.Failed.Add(int64(len(batch)))
-		return Key{}, errOutage
+		return Written{}, errOutage
 	}
 	began := time.Now()
 	err := w.settle(q)
-	var key Key
+	var written Written
 	if err == nil {
-		key, err = w.write(folder, q, batch)
+		written, err = w.write(folder, q, batch)
 	}
 	switch {
 	case err == nil:
@@ -276,7 +284,7 @@ func (w *Writer) try(folder string, q *queue, batch []*request) (Key, error) {
 	case probe, time.Since(began) >= outage:
 		w.breaker.trip()
 	}
-	return key, err
+	return written, err
 }
 
 // confirm returns the error for the caller. A machine may have been suspended meanwhile: the monotonic clock may stop then, and
@@ -289,14 +297,14 @@ func (r *request) confirm(err error) error {
 }
 
 // write writes one batch: it announces the folder, writes the batch, announces that it is done, and rings.
-func (w *Writer) write(folder string, q *queue, batch []*request) (Key, error) {
+func (w *Writer) write(folder string, q *queue, batch []*request) (Written, error) {
 	var facts []json.RawMessage
 	for _, r := range batch {
 		facts = append(facts, r.facts...)
 	}
 	text, err := encodeBatch(facts)
 	if err != nil {
-		return Key{}, err
+		return Written{}, err
 	}
 	p := &pending{key: Key{folder, w.ID, q.last + 1}, facts: facts}
 	p.sealed = w.vault.Seal.Seal(p.key.String(), text)
@@ -304,10 +312,11 @@ func (w *Writer) write(folder string, q *queue, batch []*request) (Key, error) {
 		w.teller.retract(p.key)
 		w.tend() // the list may have been written nevertheless
 		w.Stats.Failed.Add(1)
-		return Key{}, fmt.Errorf("announcing the change: %w", err) // nothing was written
+		return Written{}, fmt.Errorf("announcing the change: %w", err) // nothing was written
 	}
 	q.last++
-	return p.key, w.finish(q, p)
+	err = w.finish(q, p)
+	return Written{p.key, p.ended}, err
 }
 
 // finish writes a batch that was announced, and tells of it. It is called again for a batch with an unknown outcome.
@@ -325,7 +334,7 @@ func (w *Writer) finish(q *queue, p *pending) error {
 	}
 	q.unsettled = nil
 	w.Stats.Written.Add(1)
-	w.Wrote(p.key, p.facts)
+	p.ended = w.Wrote(p.key, p.facts)
 	err = w.teller.announce(w.stop, p.key, false)
 	w.tend() // also after a success: the bell is rung once more
 	if err != nil {

@@ -22,19 +22,21 @@ func TestAppendReturnsWhenOthersCanKnow(t *testing.T) {
 		m := newMemory()
 		v, w := newNode(t, m)
 		var wrote []Key
-		w.Wrote = func(key Key, facts []json.RawMessage) {
+		w.Wrote = func(key Key, facts []json.RawMessage) int {
 			wrote = append(wrote, key)
 			list := listOf(t, v, w.ID)
 			if e, found := list.entryOf(key.Folder); !found || !e.Pending || e.Last != key.Number {
 				t.Errorf("while %s is written, the list has %+v", key, list.Changes)
 			}
+			return 10 * len(wrote)
 		}
 		bell := ""
 		for n := 1; n <= 3; n++ {
-			key, err := w.Append(t.Context(), "acme/a", n%2 == 0, aFact(n))
-			if err != nil {
-				t.Fatal(err)
+			written, err := w.Append(t.Context(), "acme/a", n%2 == 0, aFact(n))
+			if err != nil || written.Ended != 10*n {
+				t.Fatalf("got %+v, %v", written, err)
 			}
+			key := written.Key
 			if want := (Key{"acme/a", w.ID, uint64(n)}); key != want || wrote[n-1] != want {
 				t.Errorf("got the key %v, and %v was written, want %v", key, wrote[n-1], want)
 			}
@@ -63,6 +65,41 @@ func TestAppendReturnsWhenOthersCanKnow(t *testing.T) {
 		if m.steps() != before {
 			t.Error("a writer without anything to do goes on writing")
 		}
+	})
+}
+
+// Several calls share a batch. What Wrote returns about it is told to one of them, so that no connection is counted twice.
+func TestOneOfSeveralCallsIsToldWhatTheirBatchHasEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		_, w := newNode(t, m)
+		hold := make(chan struct{})
+		m.fail(func(_ context.Context, op, key string, _ []byte) (bool, error) {
+			if _, ok := ParseKey(key); ok && op == "store" {
+				<-hold
+			}
+			return true, nil
+		})
+		var batches, told atomic.Int64
+		w.Wrote = func(Key, []json.RawMessage) int { batches.Add(1); return 1 }
+		var all sync.WaitGroup
+		for i := range 20 {
+			all.Go(func() {
+				written, err := w.Append(t.Context(), "acme/a", false, aFact(i))
+				if err != nil {
+					t.Error(err)
+				}
+				told.Add(int64(written.Ended))
+			})
+		}
+		synctest.Wait()
+		close(hold)
+		all.Wait()
+		if batches.Load() >= 20 || told.Load() != batches.Load() {
+			t.Errorf("%d batches, and %d connections were told, want 1 for each batch", batches.Load(), told.Load())
+		}
+		w.Stop()
+		synctest.Wait()
 	})
 }
 
@@ -157,11 +194,11 @@ func writeWithFaults(t *testing.T, random *rand.Rand) int {
 			folder := fmt.Sprintf("m%d/a", i%4)
 			for n := range 15 {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-				key, err := w.Append(ctx, folder, i%3 == 0, aFact(100*i+n))
+				written, err := w.Append(ctx, folder, i%3 == 0, aFact(100*i+n))
 				cancel()
 				if err == nil {
 					mu.Lock()
-					acknowledged[key] = 100*i + n
+					acknowledged[written.Key] = 100*i + n
 					mu.Unlock()
 				}
 				time.Sleep(time.Second)
