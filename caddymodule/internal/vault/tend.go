@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"context"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -94,4 +95,17 @@ func (w *Writer) settleFolder(folder string) bool {
 	}
 	go w.work(q, folder) // the calls that have come meanwhile
 	return err == nil
+}
+
+// Announce tells other nodes to read a folder again, in which batches of others were written back.
+func (w *Writer) Announce(ctx context.Context, folder string) error {
+	err := w.teller.announceAgain(ctx, folder)
+	w.tend() // the bell is rung once more
+	return err
+}
+
+// Republish writes the list of this writer again, sealed with the first key.
+func (w *Writer) Republish(ctx context.Context) error {
+	w.teller.mu.Lock()
+	return w.teller.publish(ctx)
 }

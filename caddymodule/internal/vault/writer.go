@@ -165,13 +165,6 @@ func (w *Writer) Append(ctx context.Context, folder string, urgent bool, facts [
 	}
 }
 
-// Announce tells other nodes to read a folder again, in which batches of others were written back.
-func (w *Writer) Announce(ctx context.Context, folder string) error {
-	err := w.teller.announceAgain(ctx, folder)
-	w.tend() // the bell is rung once more
-	return err
-}
-
 func (w *Writer) enqueue(folder string, urgent bool, r *request) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -345,9 +338,3 @@ func (w *Writer) finish(q *queue, p *pending) error {
 
 // Waiting returns how many ordinary writes wait.
 func (w *Writer) Waiting() int64 { return w.waiting.Load() }
-
-// Republish writes the list of this writer again, sealed with the first key.
-func (w *Writer) Republish(ctx context.Context) error {
-	w.teller.mu.Lock()
-	return w.teller.publish(ctx)
-}
