@@ -34,18 +34,6 @@ type sample struct {
 	ID, Language, Install, Run, Code string
 }
 
-func samplesFor(c *samples.Contract) ([]sample, error) {
-	var list []sample
-	for _, l := range samples.Languages() {
-		code, err := l.Endpoint(c)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, sample{l.ID, l.Name, l.Install(c), l.Run, code})
-	}
-	return list, nil
-}
-
 type embedView struct {
 	view
 	Contract *samples.Contract
@@ -128,8 +116,14 @@ func (v *visit) embedPage() (*embedView, error) {
 		}
 	}
 	page.Contract = samples.For(d.Settings, keys)
-	page.Samples, err = samplesFor(page.Contract)
-	return page, err
+	for _, l := range samples.Languages() {
+		code, err := l.Endpoint(page.Contract)
+		if err != nil {
+			return nil, err
+		}
+		page.Samples = append(page.Samples, sample{l.ID, l.Name, l.Install(page.Contract), l.Run, code})
+	}
+	return page, nil
 }
 
 func (v *visit) renderEmbed(page *embedView) (err error) {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -91,53 +92,22 @@ func notAuthenticated(key string) string {
 	return "is not set by an authenticator, and may be chosen by the client or the contact"
 }
 
-// A namePart is literal text of a messenger's name in the configuration, or the name of a placeholder.
-type namePart struct {
-	text        string
-	placeholder bool
-}
-
-// nameParts splits a messenger's name. It refuses escapes and nesting, which Caddy's replacer would read differently.
-func nameParts(entry string) ([]namePart, error) {
-	var parts []namePart
-	for rest := entry; rest != ""; {
-		literal, after, opened := strings.Cut(rest, "{")
-		if strings.ContainsAny(literal, `}\`) {
-			return nil, errors.New("has an unpaired brace or an escape; write only names and placeholders")
-		}
-		if literal != "" {
-			parts = append(parts, namePart{text: literal})
-		}
-		if !opened {
-			break
-		}
-		key, after, closed := strings.Cut(after, "}")
-		if !closed || key == "" || strings.ContainsAny(key, `{\`) {
-			return nil, errors.New("has a placeholder without an end or a name, or inside another one")
-		}
-		parts = append(parts, namePart{key, true})
-		rest = after
-	}
-	return parts, nil
-}
+// placeholder finds the placeholders in a messenger's name, without escapes and nesting, which Caddy's replacer would read differently.
+var placeholder = regexp.MustCompile(`\{([^{}\\]+)\}`)
 
 func checkPanelMessenger(entry string) error {
-	parts, err := nameParts(entry)
-	if err != nil {
-		return err
+	name := placeholder.ReplaceAllString(entry, "0") // a valid part of any name
+	if i := strings.IndexAny(name, `{}\`); i >= 0 && name[i] == '{' {
+		return errors.New("has a placeholder without an end or a name, or inside another one")
+	} else if i >= 0 {
+		return errors.New("has an unpaired brace or an escape; write only names and placeholders")
 	}
-	var literal strings.Builder
-	for _, part := range parts {
-		if !part.placeholder {
-			literal.WriteString(part.text)
-			continue
+	for _, found := range placeholder.FindAllStringSubmatch(entry, -1) {
+		if key := found[1]; !isRoute(key) && !isAuthenticated(key) {
+			return fmt.Errorf("{%s} %s; use %s", key, notAuthenticated(key), allowedMessengers)
 		}
-		if !isRoute(part.text) && !isAuthenticated(part.text) {
-			return fmt.Errorf("{%s} %s; use %s", part.text, notAuthenticated(part.text), allowedMessengers)
-		}
-		literal.WriteString("0") // a valid part of any name
 	}
-	if err := config.CheckName(literal.String()); err != nil {
+	if err := config.CheckName(name); err != nil {
 		return fmt.Errorf("the name %w", err)
 	}
 	return nil
@@ -221,31 +191,24 @@ func (v *visit) scopeOf(repl *caddy.Replacer) []string {
 
 // messengerName puts the values of placeholders into a name of the configuration. If one is empty there is no name: the rest
 // could be the name of another messenger.
-func (v *visit) messengerName(repl *caddy.Replacer, entry string) (string, bool) {
-	parts, err := nameParts(entry)
-	if err != nil {
-		return "", false
-	}
-	var name strings.Builder
-	for _, part := range parts {
-		text, ok := part.text, true
-		switch {
-		case !part.placeholder:
-		case !isRoute(part.text):
-			text, ok = v.proven(repl, part.text)
-		case strings.HasPrefix(part.text, config.PathPartPrefix) && !(hasOneReading(v.r.URL) && hasOneReading(v.originalURL())):
+func (v *visit) messengerName(repl *caddy.Replacer, entry string) (name string, ok bool) {
+	ok = true
+	name = placeholder.ReplaceAllStringFunc(entry, func(found string) (text string) {
+		switch key := strings.Trim(found, "{}"); {
+		case !ok: // another one is empty
+		case !isRoute(key):
+			text, ok = v.proven(repl, key)
+		case strings.HasPrefix(key, config.PathPartPrefix) && !(hasOneReading(v.r.URL) && hasOneReading(v.originalURL())):
 			ok = false
-		case strings.HasPrefix(part.text, config.HostLabelPrefix) && !upstream.DropFinalDot(v.r):
+		case strings.HasPrefix(key, config.HostLabelPrefix) && !upstream.DropFinalDot(v.r):
 			ok = false
 		default:
-			text, ok = repl.GetString(part.text)
+			text, ok = repl.GetString(key)
 		}
-		if !ok || text == "" {
-			return "", false
-		}
-		name.WriteString(text)
-	}
-	return name.String(), true
+		ok = ok && text != ""
+		return text
+	})
+	return name, ok
 }
 
 // originalURL returns the URL before handlers rewrote it. Caddy has chosen the routes by this URL.

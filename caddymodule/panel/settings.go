@@ -16,20 +16,16 @@ import (
 // shownLine returns a value as a field of one line shows it, and as the browser sends it back.
 func shownLine(value string) string { return strings.TrimSpace(printable.Line(value)) }
 
-func shownLines(values []string) string {
-	list := make([]string, len(values))
-	for i, value := range values {
-		list[i] = shownLine(value)
-	}
-	return strings.Join(list, "\n")
-}
-
 // shownValues returns the values of a setting as its field shows them.
 func shownValues(s config.Setting, values []string) string {
 	if s.IsText() {
 		return printable.Text(normalLines(strings.Join(values, "\n")))
 	}
-	return shownLines(values)
+	var list []string
+	for _, value := range values {
+		list = append(list, shownLine(value))
+	}
+	return strings.Join(list, "\n")
 }
 
 // valuesOf returns the values that are in the field of a setting: one on each line, or one with lines.
@@ -164,33 +160,25 @@ func (r *formReader) read(s config.Setting, m *config.Messenger, sent string) {
 
 // keysOver returns the keys of the form. Keys that are stored already stay as they are, byte for byte.
 func (f *settingsForm) keysOver(stored []config.PublicKey) []config.PublicKey {
-	taken := make([]bool, len(stored))
-	keys := slices.Clone(f.Keys)
+	left, keys := slices.Clone(stored), slices.Clone(f.Keys)
 	for i, key := range keys {
 		// Of several stored copies of the key, take the one with the same key ID.
-		for _, same := range []func(config.PublicKey) bool{
-			func(s config.PublicKey) bool { return shownKey(s) == key },
-			func(s config.PublicKey) bool { return shownKey(s).Key == key.Key },
-		} {
-			at := -1
-			for j := range stored {
-				if at < 0 && !taken[j] && same(stored[j]) {
-					at = j
-				}
-			}
-			if at < 0 {
-				continue
-			}
-			taken[at] = true
-			keys[i] = stored[at]
-			if shownKey(stored[at]).KeyID != key.KeyID {
-				keys[i].KeyID = key.KeyID
-			}
-			if shownKey(stored[at]).Alg != key.Alg {
-				keys[i].Alg = key.Alg
-			}
-			break
+		at := slices.IndexFunc(left, func(s config.PublicKey) bool { return shownKey(s) == key })
+		if at < 0 {
+			at = slices.IndexFunc(left, func(s config.PublicKey) bool { return shownKey(s).Key == key.Key })
 		}
+		if at < 0 {
+			continue
+		}
+		keys[i] = left[at]
+		shown := shownKey(left[at])
+		if shown.KeyID != key.KeyID {
+			keys[i].KeyID = key.KeyID
+		}
+		if shown.Alg != key.Alg {
+			keys[i].Alg = key.Alg
+		}
+		left = slices.Delete(left, at, at+1)
 	}
 	return keys
 }

@@ -41,6 +41,9 @@ func Text(text string) string { return escapeUnless(text, isText) }
 // Line escapes what is not visible in a value, including line breaks and tabs, with which a value could forge a line.
 func Line(value string) string { return escapeUnless(value, IsPrintable) }
 
+// ASCII escapes what is not ASCII.
+func ASCII(text string) string { return escapeUnless(text, func(r rune) bool { return r < '\x7f' }) }
+
 // escapeUnless writes each character for which keep is false as \uXXXX, those from U+10000 on as two of them, and what is not
 // UTF-8 as U+FFFD.
 func escapeUnless(text string, keep func(rune) bool) string {

@@ -18,11 +18,11 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
@@ -141,27 +141,8 @@ func encode(line Line) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append(ascii(text), '\n'), nil
-}
-
-// ascii escapes what is not ASCII: a file may be shown on a terminal, and must not come to say something else there.
-func ascii(text []byte) []byte {
-	if !slices.ContainsFunc(text, func(c byte) bool { return c >= 0x7f }) {
-		return text
-	}
-	var b bytes.Buffer
-	for _, c := range string(text) {
-		switch {
-		case c < 0x7f:
-			b.WriteRune(c)
-		case c > 0xffff:
-			high, low := utf16.EncodeRune(c)
-			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
-		default:
-			fmt.Fprintf(&b, `\u%04x`, c)
-		}
-	}
-	return b.Bytes()
+	// A file may be shown on a terminal, and must not come to say something else there.
+	return []byte(printable.ASCII(string(text)) + "\n"), nil
 }
 
 var (
