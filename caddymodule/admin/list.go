@@ -48,7 +48,7 @@ type ListQuery struct {
 
 // A MessengerPage is one page of a list.
 type MessengerPage struct {
-	Messengers []Description
+	Messengers []*Description
 	Next       string // the cursor of the next page; "" if this is the last one
 }
 
@@ -124,7 +124,7 @@ func (s *Service) list(ctx context.Context, q ListQuery) (*MessengerPage, error)
 // listByName is list in the order of names, without filters. A page has at most q.Limit configured messengers. After the last
 // configured one it has at most q.Limit stored ones.
 func (s *Service) listByName(ctx context.Context, q ListQuery, view nameindex.Index) (*MessengerPage, error) {
-	page := &MessengerPage{Messengers: []Description{}}
+	page := &MessengerPage{Messengers: []*Description{}}
 	if after, found := strings.CutPrefix(q.After, afterConfigured); found || q.After == "" {
 		q.After = ""
 		for _, name := range s.Names() {
@@ -135,7 +135,7 @@ func (s *Service) listByName(ctx context.Context, q ListQuery, view nameindex.In
 				page.Next = afterConfigured + page.Messengers[n-1].Name
 				return page, nil
 			}
-			page.Messengers = append(page.Messengers, *s.describeConfigured(name))
+			page.Messengers = append(page.Messengers, s.describeConfigured(name))
 		}
 	}
 	full := len(page.Messengers) + q.Limit
@@ -176,7 +176,7 @@ func (s *Service) describeConfigured(name string) *Description {
 }
 
 // describeAll describes the messengers of these names, in their order. Names without a messenger are skipped.
-func (s *Service) describeAll(ctx context.Context, names []string) (list []Description, err error) {
+func (s *Service) describeAll(ctx context.Context, names []string) ([]*Description, error) {
 	read := make([]*Description, len(names))
 	var stored []string
 	var at []int
@@ -187,7 +187,7 @@ func (s *Service) describeAll(ctx context.Context, names []string) (list []Descr
 			stored, at = append(stored, name), append(at, i)
 		}
 	}
-	err = s.Peek(ctx, stored, ledger.KindStored, func(i int, p registry.Peeked) {
+	err := s.Peek(ctx, stored, ledger.KindStored, func(i int, p registry.Peeked) {
 		switch {
 		case p.Record != nil:
 			read[at[i]] = s.describeStored(p.Name, p.Record)
@@ -196,12 +196,7 @@ func (s *Service) describeAll(ctx context.Context, names []string) (list []Descr
 				Warnings: []string{"this messenger cannot be read, and its requests are answered with keys_unavailable: " + p.Err.Error()}}
 		}
 	})
-	for _, d := range read {
-		if d != nil {
-			list = append(list, *d)
-		}
-	}
-	return list, err
+	return slices.DeleteFunc(read, func(d *Description) bool { return d == nil }), err
 }
 
 // cursorOf returns the position of a row in the list. It stays valid when other rows are added or removed.
@@ -242,7 +237,7 @@ func (s *Service) listSorted(ctx context.Context, q ListQuery, view nameindex.In
 		return nil, err
 	}
 	slices.SortFunc(rows, compareRows(q.Sort))
-	page := &MessengerPage{Messengers: []Description{}}
+	page := &MessengerPage{Messengers: []*Description{}}
 	if q.After != "" {
 		last, err := rowAt(q.After, q.Sort)
 		if err != nil {

@@ -24,11 +24,8 @@ var (
 
 // A ResealRequest asks for one step of resealing.
 type ResealRequest struct {
-	Adopt      bool   `json:"adopt_unsealed"`     // also seal values that are not sealed yet
-	Check      bool   `json:"check"`              // only name what cannot be opened, and change nothing
-	Discard    bool   `json:"discard_unreadable"` // replace what cannot be opened
-	Everything bool   `json:"everything"`         // discard even if nothing can be opened
-	After      string `json:"after"`              // where the previous step ended
+	reseal.Options
+	Everything bool `json:"everything"` // discard even if nothing can be opened
 }
 
 // Reseal takes one step of sealing everything with the first store key.
@@ -48,7 +45,7 @@ func (s *Service) Reseal(ctx context.Context, q ResealRequest, by registry.Actor
 			return reseal.Step{}, ErrNothingOpens
 		}
 	}
-	step, err := reseal.Run(ctx, s.Store, reseal.Options{After: q.After, Adopt: q.Adopt, Check: q.Check, Discard: q.Discard && !q.Check})
+	step, err := reseal.Run(ctx, s.Store, q.Options)
 	if err != nil {
 		return reseal.Step{}, apierror.Storage(err)
 	}

@@ -44,7 +44,7 @@ const stateReads = 16
 
 // AddStates adds the states of messengers. It loads none of them, because there may be a thousand. The state of a stored messenger
 // that is not in memory comes from its facts in the storage alone.
-func (s *Service) AddStates(ctx context.Context, list []Description) error {
+func (s *Service) AddStates(ctx context.Context, list []*Description) error {
 	active := make(map[string]*registry.Messenger)
 	for m := range s.Active() {
 		active[m.Name] = m
@@ -54,11 +54,11 @@ func (s *Service) AddStates(ctx context.Context, list []Description) error {
 	}
 	var all sync.WaitGroup
 	turns := make(chan struct{}, stateReads)
-	for i := range list {
+	for _, d := range list {
 		turns <- struct{}{}
 		all.Go(func() {
 			defer func() { <-turns }()
-			list[i].State = s.stateOf(ctx, &list[i], active[list[i].Name])
+			d.State = s.stateOf(ctx, d, active[d.Name])
 		})
 	}
 	all.Wait()
@@ -66,17 +66,16 @@ func (s *Service) AddStates(ctx context.Context, list []Description) error {
 }
 
 // addRings reads the shared tokens of configured messengers, which are not in their description.
-func (s *Service) addRings(ctx context.Context, list []Description) error {
+func (s *Service) addRings(ctx context.Context, list []*Description) error {
 	var names []string
-	var at []int
-	for i := range list {
-		if list[i].Source == registry.SourceConfig && list[i].Settings.IsGenerated() {
-			names, at = append(names, list[i].Name), append(at, i)
+	var described []*Description
+	for _, d := range list {
+		if d.Source == registry.SourceConfig && d.Settings.IsGenerated() {
+			names, described = append(names, d.Name), append(described, d)
 		}
 	}
 	return s.Peek(ctx, names, ledger.KindRing, func(i int, p registry.Peeked) {
-		list[at[i]].record = p.Record
-		list[at[i]].unusable = p.Err != nil
+		described[i].record, described[i].unusable = p.Record, p.Err != nil
 	})
 }
 

@@ -50,11 +50,10 @@ func (b *tokensBody) check(action string) error {
 
 // change returns the change that an action with this body makes.
 func (b *tokensBody) change(action string) (change ledger.RingChange, err error) {
-	if action == "generate" {
-		return ledger.GenerateToken(), nil
-	}
 	overlap := config.DurationOr(b.Overlap, ledger.DefaultOverlap)
 	switch action {
+	case "generate":
+		return ledger.GenerateToken(), nil
 	case "rotate":
 		return ledger.RotateTokens(overlap), nil
 	case "reset":

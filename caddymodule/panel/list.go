@@ -16,7 +16,7 @@ const perPage = 50
 
 type listView struct {
 	view
-	Messengers []admin.Description
+	Messengers []*admin.Description
 	Missing    []string // names of the scope for which no messenger exists
 	Search     string
 	Filters    []filterView
@@ -57,7 +57,7 @@ type badge struct {
 }
 
 // badgesOf returns the badges of a messenger in the list. They show only what differs from most messengers.
-func badgesOf(d admin.Description) (badges []badge) {
+func badgesOf(d *admin.Description) (badges []badge) {
 	if d.State != nil && d.Mode != config.ModeOff {
 		if b, ok := stateBadges()[d.State.Keys]; ok {
 			badges = append(badges, b)
@@ -129,7 +129,7 @@ func (v *visit) showScope() error {
 		case err != nil:
 			return err
 		default:
-			page.Messengers = append(page.Messengers, *d)
+			page.Messengers = append(page.Messengers, d)
 		}
 	}
 	if err := v.app.AddStates(v.r.Context(), page.Messengers); err != nil {

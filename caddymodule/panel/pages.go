@@ -153,10 +153,7 @@ func (v *visit) currentStatus() (*messengerStatus, error) {
 		return nil, err
 	}
 	now := &messengerStatus{Description: d, Stored: d.Source == registry.SourceStored, Generated: d.Settings.IsGenerated(), Hints: d.Settings.FormWarnings()}
-	list := []admin.Description{*d}
-	if v.app.AddStates(v.r.Context(), list) == nil {
-		d.State = list[0].State
-	}
+	_ = v.app.AddStates(v.r.Context(), []*admin.Description{d}) // the page can be shown without
 	m, err := v.app.LookUp(v.r.Context(), v.name)
 	if err != nil {
 		return now, nil // the settings can be shown and fixed anyway

@@ -40,28 +40,19 @@ func Messengers(t *testing.T, text func(path string) string) map[string]*config.
 		fill(t, reflect.ValueOf(m).Elem(), "", text)
 		former := m.Previous
 		m.Previous = &config.Previous{Until: former.Until}
-		if method != "public_key" {
-			m.PublicKey = nil
-		}
-		if method != "shared_token" {
-			m.SharedToken = nil
-		}
 		switch method {
 		case "public_key":
-			m.JWKS, m.Previous.JWKS = nil, former.JWKS
-			m.Previous.JWKS.Discovery = ""
+			m.IdentityPath, m.JWKS, m.SharedToken = "", nil, nil
+			m.Previous.JWKS, former.JWKS.Discovery = former.JWKS, ""
 		case "jwks":
+			m.IdentityPath, m.JWKS.Discovery, m.PublicKey, m.SharedToken = "", "", nil, nil
 			m.Previous.PublicKey = former.PublicKey
 		case "shared_token":
-			m.JWKS, m.Previous.JWKS = nil, former.JWKS
-			m.Previous.JWKS.URL = ""
+			m.IdentityPath, m.JWKS, m.PublicKey = "", nil, nil
+			m.Previous.JWKS, former.JWKS.URL = former.JWKS, ""
 		case "discovery":
+			m.IdentityKey, m.JWKS.URL, m.Issuer, m.PublicKey, m.SharedToken = "", "", nil, nil, nil
 			m.Previous.SharedToken = former.SharedToken
-		}
-		if method == "discovery" {
-			m.IdentityKey, m.JWKS.URL, m.Issuer = "", "", nil
-		} else if m.IdentityPath = ""; m.JWKS != nil {
-			m.JWKS.Discovery = ""
 		}
 		full[method] = m
 	}

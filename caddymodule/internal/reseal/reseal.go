@@ -40,10 +40,10 @@ const (
 
 // Options say what a step does.
 type Options struct {
-	After   string // the step begins after this unit; "" for the first
-	Adopt   bool   // accept values that are not sealed
-	Check   bool   // change nothing
-	Discard bool   // replace what cannot be opened
+	After   string `json:"after"`              // the step begins after this unit; "" for the first
+	Adopt   bool   `json:"adopt_unsealed"`     // accept values that are not sealed
+	Check   bool   `json:"check"`              // only name what cannot be opened, and change nothing
+	Discard bool   `json:"discard_unreadable"` // replace what cannot be opened, unless Check is set
 }
 
 // A Step is what a step has done.
@@ -90,6 +90,7 @@ type run struct {
 }
 
 func newRun(s *registry.Store, o Options, workers int) *run {
+	o.Discard = o.Discard && !o.Check
 	r := &run{store: s, options: o, workers: workers, folders: make(map[string]bool)}
 	r.free.L = &r.mu
 	return r
