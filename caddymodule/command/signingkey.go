@@ -4,16 +4,13 @@ import (
 	"bytes"
 	"cmp"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
+
+	"github.com/go-jose/go-jose/v4"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
@@ -22,8 +19,8 @@ import (
 
 // A signingKey makes tokens for tests of a configuration, as the site does. The gateway itself never signs.
 type signingKey struct {
-	alg  sigkey.Algorithm
-	sign func(signed []byte) ([]byte, error)
+	alg    sigkey.Algorithm
+	secret any // a private key, or the bytes of a shared token
 }
 
 // parseSigningKey reads a private key in PEM (PKCS#8, PKCS#1 or SEC 1), or takes text as a shared token. named is the algorithm to sign
@@ -45,11 +42,7 @@ func parseSigningKey(text []byte, encoding sharedtoken.Encoding, named string) (
 	if _, err := sigkey.ParseShared(secret, "", alg); err != nil {
 		return nil, err
 	}
-	return &signingKey{alg, func(signed []byte) ([]byte, error) {
-		mac := hmac.New(alg.Hash().New, secret)
-		mac.Write(signed)
-		return mac.Sum(nil), nil
-	}}, nil
+	return &signingKey{alg, secret}, nil
 }
 
 // privateBlock returns the PEM block that should be the private key. It skips the block with the curve that openssl ecparam writes
@@ -94,64 +87,31 @@ func parsePrivate(block *pem.Block, alg sigkey.Algorithm) (*signingKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &signingKey{public.Algorithm(), func(signed []byte) ([]byte, error) { return signWith(private, public.Algorithm(), signed) }}, nil
-}
-
-// signWith makes a signature in the form of JWS (RFC 7518 section 3, RFC 8037 section 3.1).
-func signWith(private crypto.Signer, alg sigkey.Algorithm, signed []byte) ([]byte, error) {
-	if alg == sigkey.EdDSA {
-		return private.Sign(nil, signed, crypto.Hash(0))
-	}
-	hash := alg.Hash().New()
-	hash.Write(signed)
-	digest := hash.Sum(nil)
-	switch key := private.(type) {
-	case *ecdsa.PrivateKey:
-		r, s, err := ecdsa.Sign(rand.Reader, key, digest)
-		if err != nil {
-			return nil, err
-		}
-		size := (key.Curve.Params().BitSize + 7) / 8
-		return append(r.FillBytes(make([]byte, size)), s.FillBytes(make([]byte, size))...), nil
-	case *rsa.PrivateKey:
-		if alg.IsPSS() {
-			return rsa.SignPSS(rand.Reader, key, alg.Hash(), digest, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
-		}
-	}
-	return private.Sign(rand.Reader, digest, alg.Hash())
+	return &signingKey{public.Algorithm(), private}, nil
 }
 
 // token returns a token with these claims, as a compact JWS. Its header has typ and kid, unless they are "".
 func (k *signingKey) token(typ, kid string, claims map[string]any) (string, error) {
-	header := map[string]any{"alg": k.alg.String()}
+	options := new(jose.SignerOptions)
 	if typ != "" {
-		header["typ"] = typ
+		options.WithHeader("typ", typ)
 	}
 	if kid != "" {
-		header["kid"] = kid
+		options.WithHeader("kid", kid)
 	}
-	encodedHeader, err := encodeSegment(header)
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(k.alg.String()), Key: k.secret}, options)
 	if err != nil {
 		return "", err
 	}
-	encodedClaims, err := encodeSegment(claims)
-	if err != nil {
-		return "", err
-	}
-	signed := encodedHeader + "." + encodedClaims
-	signature, err := k.sign([]byte(signed))
-	if err != nil {
-		return "", err
-	}
-	return signed + "." + base64.RawURLEncoding.EncodeToString(signature), nil
-}
-
-func encodeSegment(members map[string]any) (string, error) {
-	var text bytes.Buffer
-	encoder := json.NewEncoder(&text)
+	var payload bytes.Buffer
+	encoder := json.NewEncoder(&payload)
 	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(members); err != nil {
+	if err := encoder.Encode(claims); err != nil {
 		return "", err
 	}
-	return base64.RawURLEncoding.EncodeToString(bytes.TrimSuffix(text.Bytes(), []byte("\n"))), nil
+	signed, err := signer.Sign(bytes.TrimSpace(payload.Bytes()))
+	if err != nil {
+		return "", err
+	}
+	return signed.CompactSerialize()
 }
