@@ -4,9 +4,9 @@
 package turnstile
 
 import (
+	"container/list"
 	"context"
 	"errors"
-	"slices"
 	"sync"
 )
 
@@ -27,14 +27,20 @@ var errBusy = errors.New("too many callers wait at this moment")
 type Turnstile struct {
 	mu      sync.Mutex
 	free    int
-	waiting map[string][]chan struct{} // by client
-	turns   []string                   // the clients with waiting callers, the next one first
+	waiting map[string]*list.Element // the element of turns of each client
+	turns   *list.List               // the [*queue]s of clients with waiting callers, the next one first
 	queued  int
+}
+
+// A queue has the callers of one client that wait, as channels, the next one first.
+type queue struct {
+	client  string
+	callers *list.List
 }
 
 // New makes a turnstile with all places free.
 func New() *Turnstile {
-	return &Turnstile{free: Places, waiting: make(map[string][]chan struct{})}
+	return &Turnstile{free: Places, waiting: make(map[string]*list.Element), turns: list.New()}
 }
 
 // Enter returns when the caller may go on, with a function to be called afterwards.
@@ -45,18 +51,12 @@ func (t *Turnstile) Enter(ctx context.Context, client string) (leave func(), err
 		t.mu.Unlock()
 		return t.leave, nil
 	}
-	queue := t.waiting[client]
-	if len(queue) >= MaxQueuedClient || t.queued >= maxQueued {
-		t.mu.Unlock()
+	turn := make(chan struct{}, 1)
+	remove := t.add(client, turn)
+	t.mu.Unlock()
+	if remove == nil {
 		return nil, errBusy
 	}
-	if len(queue) == 0 {
-		t.turns = append(t.turns, client)
-	}
-	turn := make(chan struct{}, 1)
-	t.waiting[client] = append(queue, turn)
-	t.queued++
-	t.mu.Unlock()
 	select {
 	case <-turn:
 		return t.leave, nil
@@ -68,9 +68,40 @@ func (t *Turnstile) Enter(ctx context.Context, client string) (leave func(), err
 	case <-turn: // it came just now; the next one takes it
 		t.next()
 	default:
-		t.remove(client, turn)
+		remove()
 	}
 	return nil, errBusy
+}
+
+// add lets a caller wait. It returns a function that removes it again, or nil if too many wait. The caller of both holds mu. They cost
+// the same however many wait: an attacker can let thousands of callers give up at once.
+func (t *Turnstile) add(client string, turn chan struct{}) (remove func()) {
+	if t.queued >= maxQueued {
+		return nil
+	}
+	place := t.waiting[client]
+	if place == nil {
+		place = t.turns.PushBack(&queue{client, list.New()})
+		t.waiting[client] = place
+	}
+	q := place.Value.(*queue)
+	if q.callers.Len() >= MaxQueuedClient {
+		return nil
+	}
+	caller := q.callers.PushBack(turn)
+	t.queued++
+	return func() { t.remove(place, caller) }
+}
+
+// remove removes a caller from the queue at this place. The caller holds mu.
+func (t *Turnstile) remove(place, caller *list.Element) {
+	q := place.Value.(*queue)
+	q.callers.Remove(caller)
+	t.queued--
+	if q.callers.Len() == 0 {
+		delete(t.waiting, q.client)
+		t.turns.Remove(place)
+	}
 }
 
 // leave lets the next caller in.
@@ -82,36 +113,13 @@ func (t *Turnstile) leave() {
 
 // next gives a place to the next client's first caller. The caller holds mu.
 func (t *Turnstile) next() {
-	if len(t.turns) == 0 {
+	place := t.turns.Front()
+	if place == nil {
 		t.free++
 		return
 	}
-	client := t.turns[0]
-	t.turns = t.turns[1:]
-	queue := t.waiting[client]
-	queue[0] <- struct{}{}
-	t.queued--
-	if len(queue) == 1 {
-		delete(t.waiting, client)
-		return
-	}
-	t.waiting[client] = queue[1:]
-	t.turns = append(t.turns, client)
-}
-
-// remove removes a caller that does not wait any more. The caller holds mu.
-func (t *Turnstile) remove(client string, turn chan struct{}) {
-	queue := without(t.waiting[client], turn)
-	t.queued--
-	if len(queue) > 0 {
-		t.waiting[client] = queue
-		return
-	}
-	delete(t.waiting, client)
-	t.turns = without(t.turns, client)
-}
-
-// without removes an element from a list.
-func without[E comparable](list []E, element E) []E {
-	return slices.DeleteFunc(list, func(e E) bool { return e == element })
+	t.turns.MoveToBack(place)
+	caller := place.Value.(*queue).callers.Front()
+	caller.Value.(chan struct{}) <- struct{}{}
+	t.remove(place, caller)
 }

@@ -24,7 +24,7 @@ func fillTurnstile(t *testing.T, s *Turnstile) (leave []func()) {
 func (s *Turnstile) isEmpty() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.free == Places && s.queued == 0 && len(s.waiting) == 0 && len(s.turns) == 0
+	return s.free == Places && s.queued == 0 && len(s.waiting) == 0 && s.turns.Len() == 0
 }
 
 // A client asks for a thousand made-up names. A second client with one name is let in next but one, whatever the first one asks
