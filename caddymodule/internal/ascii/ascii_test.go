@@ -5,17 +5,15 @@ import (
 	"strings"
 	"testing"
 	"unicode"
-
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/testsize"
 )
 
 // Of all characters that Unicode folds to an ASCII letter, or brings to one by changing the case, none equals it here.
 func TestOnlyASCIILettersAreFolded(t *testing.T) {
-	if testsize.Raced {
-		t.Skip("one goroutine does it all")
-	}
 	met := 0
 	for r := rune(0x80); r <= unicode.MaxRune; r++ {
+		if unicode.SimpleFold(r) == r {
+			continue // it is folded to nothing
+		}
 		for letter := 'A'; letter <= 'z'; letter++ {
 			if !unicode.IsLetter(letter) || !strings.EqualFold(string(r), string(letter)) {
 				continue

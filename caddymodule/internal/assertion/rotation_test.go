@@ -28,9 +28,9 @@ func TestNoVerificationFailsWhileKeysChange(t *testing.T) {
 	sets := make([][]byte, 3) // of the backends
 	signers := make(map[string]bool)
 	rotated := ""
-	step := 5 * time.Minute
-	if testsize.Raced {
-		step = 20 * time.Minute
+	step := 20 * time.Minute
+	if testsize.Soaking() {
+		step = 5 * time.Minute
 	}
 	for i := 0; now.Before(start.Add(65 * 24 * time.Hour)); i++ {
 		if i%2 == 0 {

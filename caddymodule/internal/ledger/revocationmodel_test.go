@@ -233,7 +233,7 @@ func (w *revocationModel) check() {
 // No order of these makes a revoked token valid again, and none revokes a token that no revocation covers.
 func TestNoOrderOfRevocationsMakesATokenValidAgain(t *testing.T) {
 	joined := 0
-	for seed := range uint64(testsize.Of(20, 200)) {
+	for seed := range uint64(testsize.Of(10, 200)) {
 		skew := time.Minute
 		w := &revocationModel{t: t, rand: rand.New(rand.NewPCG(seed, 12)), now: time.Unix(1_800_000_000, 0).UTC(), r: newTestRevocations(0),
 			m: &config.Messenger{ClockSkew: (*caddy.Duration)(&skew)}}

@@ -19,7 +19,7 @@ import (
 // second, while the storage answers within 100 ms. The clock is a fake one, so that the machine does not matter.
 func TestFollowingIsFast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		held, rate, length := testsize.Of(1000, 2000), testsize.Of(200, 200), time.Duration(testsize.Of(6, 12))*time.Second
+		held, rate, length := testsize.Of(500, 2000), testsize.Of(200, 200), time.Duration(testsize.Of(4, 12))*time.Second
 		s := newServer()
 		a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
 		ctx, cancel := context.WithCancel(t.Context())

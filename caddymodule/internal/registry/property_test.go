@@ -255,7 +255,7 @@ func (w *world) agree() {
 // MESSENGER_SEED runs one sequence, and MESSENGER_SEQUENCES another number of them.
 func TestNoOrderMakesARevokedTokenValidAgain(t *testing.T) {
 	offset := clock(t)
-	first, sequences := uint64(0), uint64(testsize.Of(24, 400))
+	first, sequences := uint64(0), uint64(testsize.Of(12, 400))
 	if seed, err := strconv.ParseUint(os.Getenv("MESSENGER_SEED"), 10, 64); err == nil {
 		first, sequences = seed, 1
 	}

@@ -135,7 +135,7 @@ func (w *settingsWriters) end(n *testNode) {
 		if waited := time.Since(begun); waited > ledger.Undecided+time.Minute {
 			w.t.Fatalf("seed %d: a new node cannot change the messenger after %s: %v", w.seed, waited, err)
 		}
-		time.Sleep(time.Second)
+		time.Sleep(20 * time.Second)
 	}
 	if waited := time.Since(begun); waited > time.Second {
 		w.waited++
@@ -178,7 +178,7 @@ func (w *settingsWriters) check(t *testing.T, seed uint64, last time.Duration) {
 //
 // MESSENGER_SEED runs one schedule, and MESSENGER_SEQUENCES another number of them.
 func TestManyWritersOfTheSameSettings(t *testing.T) {
-	first, schedules := uint64(0), uint64(testsize.Of(60, 600))
+	first, schedules := uint64(0), uint64(testsize.Of(40, 600))
 	if seed, err := strconv.ParseUint(os.Getenv("MESSENGER_SEED"), 10, 64); err == nil {
 		first, schedules = seed, 1
 	}
