@@ -263,7 +263,8 @@ fill_demo() (
 	fi
 	if [[ ! -s demo/panel.password || ! -s demo/panel.hash ]]; then
 		"$caddy" messenger generate | cut -c 5-20 >demo/panel.password
-		"$caddy" hash-password <demo/panel.password >demo/panel.hash
+		# A password that is random cannot be guessed, however fast its hash is; a slow one would be waited for on every page.
+		"$caddy" hash-password --bcrypt-cost 10 <demo/panel.password >demo/panel.hash
 	fi
 )
 

@@ -60,7 +60,7 @@ func TestWebSocketEndsWithItsToken(t *testing.T) {
 		opened := 0
 		turn++
 		for i, path := range guardedPaths {
-			for _, kind := range []string{"/stream?after=2200ms", "/idle"} { // from then on without a pause, until long after the token
+			for _, kind := range []string{"/stream?after=2450ms", "/idle"} { // from then on without a pause, until long after the token
 				if kind != "/idle" && (turn+i)%2 == 0 {
 					continue // it is that of the other site: a few streams are all that two cores can send
 				}

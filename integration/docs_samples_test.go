@@ -138,7 +138,7 @@ func interpreter(dir, language, file string) (*exec.Cmd, error) {
 		language = "python3"
 	case "go":
 		binary := strings.TrimSuffix(file, ".go") + ".exe"
-		if out, err := command(".", exec.Command("go", "build", "-o", binary, file)); err != nil {
+		if out, err := command(".", exec.Command("go", "build", "-ldflags=-s -w", "-o", binary, file)); err != nil {
 			return nil, fmt.Errorf("building: %w\n%s", err, out)
 		}
 		return exec.Command(binary), nil
@@ -165,8 +165,13 @@ func verifier(dir, language, file string) (*exec.Cmd, error) {
 			return nil, err
 		}
 	case "java":
-		// A runtime without a compiler cannot run a source file.
-		return exec.Command("java", file), probe(dir, "javac", "--version")
+		return javaSource(file)
 	}
 	return interpreter(dir, language, file)
+}
+
+// javaSource returns the command that runs a source file, as a program that does not run for long.
+func javaSource(file string) (*exec.Cmd, error) {
+	_, err := exec.LookPath("javac") // a runtime without a compiler cannot run it
+	return exec.Command("java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", file), err
 }

@@ -16,8 +16,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// Programs that are Chromium. The one that has no windows takes half the time. It has no clipboard, and a click there is over before
-// the next page comes: it is for pages that are not left.
+// Programs that are Chromium. The one that has no windows takes half the time. It has no clipboard.
 var (
 	wholeChromium = []string{"chromium", "chromium-browser", "google-chrome"}
 	anyChromium   = append([]string{"chromium-headless-shell"}, wholeChromium...)

@@ -21,6 +21,18 @@ type chat struct {
 // chatFrame is the size of the frames of /stream; a message has four of them.
 const chatFrame = 150_000
 
+// streamFrames are the frames of one message of /stream.
+var streamFrames = func() (frames [4][]byte) {
+	for i := range frames {
+		opcode := byte(0)
+		if i == 0 {
+			opcode = 2
+		}
+		frames[i] = frameBytes(i == 3, opcode, false, bytes.Repeat([]byte{byte(i)}, chatFrame))
+	}
+	return frames
+}()
+
 func newChat(t testing.TB) *chat {
 	c := &chat{upstream: &upstream{}, ends: make(chan string, 10_000)}
 	c.listen(t, c.serveChat)
@@ -48,12 +60,7 @@ func (c *chat) serveChat(w http.ResponseWriter, r *http.Request) {
 		go func() {
 			time.Sleep(after)
 			for i := 0; ; i++ {
-				opcode := byte(0)
-				if i%4 == 0 {
-					opcode = 2
-				}
-				f := frameBytes(i%4 == 3, opcode, false, bytes.Repeat([]byte{byte(i)}, chatFrame))
-				if _, err := conn.Write(f); err != nil {
+				if _, err := conn.Write(streamFrames[i%len(streamFrames)]); err != nil {
 					return
 				}
 			}

@@ -30,7 +30,7 @@ type shell struct {
 func newShell(t testing.TB) *shell {
 	t.Helper()
 	dir := t.TempDir()
-	return &shell{t: t, binary: caddyBinary(t), dir: dir, env: append(os.Environ(), "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir)}
+	return &shell{t: t, binary: commandBinary(t), dir: dir, env: append(os.Environ(), "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir)}
 }
 
 // messenger runs "caddy messenger" with the arguments, and with input on standard input. What it complains about is

@@ -183,13 +183,15 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	within(t, time.Minute, what, ok) // generous: the machine may be busy, and what is wrong never comes
 }
 
-// within polls until ok, for at most limit.
+// within polls until ok, for at most limit. What comes soon is seen at once, and a long wait costs little.
 func within(t testing.TB, limit time.Duration, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	pause := 2 * time.Millisecond
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(pause) {
 		if ok() {
 			return
 		}
+		pause = min(pause*5/4, 50*time.Millisecond)
 	}
 	t.Fatalf("not within %s: %s", limit, what)
 }

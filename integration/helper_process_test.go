@@ -3,6 +3,8 @@ package integration
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,6 +46,37 @@ var linkCaddy = sync.OnceValues(func() (string, error) {
 	}
 	binary := filepath.Join(sockDir, "caddy")
 	return binary, os.Symlink(self, binary)
+})
+
+// commandBinary returns the name of a program that starts quickly, for commands: see testdata/gateway. All processes of tests share it.
+func commandBinary(t testing.TB) string {
+	t.Helper()
+	binary, err := linkCommands()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return binary
+}
+
+var linkCommands = sync.OnceValues(func() (string, error) {
+	dir := filepath.Join(sharedDir, "commands")
+	binary := filepath.Join(dir, "caddy")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		for deadline := time.Now().Add(5 * time.Minute); errors.Is(err, fs.ErrExist); time.Sleep(20 * time.Millisecond) { // another process links it
+			if _, err := os.Stat(binary); err == nil {
+				return binary, nil
+			}
+			if time.Now().After(deadline) {
+				return "", errors.New("another process of the tests has not linked the program for commands")
+			}
+		}
+		return "", err
+	}
+	// go run links only what has changed: it keeps the program in the build cache, from which cp takes it.
+	if out, err := exec.Command("go", "run", "-exec", "cp -t "+dir, "./testdata/gateway").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building the program for commands: %w\n%s", err, out)
+	}
+	return binary, os.Rename(filepath.Join(dir, "gateway"), binary)
 })
 
 // aloneVariable names the test that a process was started for.

@@ -41,9 +41,7 @@ var tools = []tool{
 	{"go", "chat-token.go", `id := ""`, `id := map[string]string{"session=mark": os.Getenv("IDENTITY")}[r.Header.Get("Cookie")]`, `os.Getenv("NAME")`,
 		func(dir, file, _ string) (*exec.Cmd, error) { return interpreter(dir, "go", file) }},
 	{"java", "ChatToken.java", "String id = null", `String id = "session=mark".equals(request.getRequestHeaders().getFirst("Cookie")) ? System.getenv("IDENTITY") : null`, `System.getenv("NAME")`,
-		func(dir, file, _ string) (*exec.Cmd, error) { // a runtime without a compiler cannot run a source file
-			return exec.Command("java", file), probe(dir, "javac", "--version")
-		}},
+		func(_, file, _ string) (*exec.Cmd, error) { return javaSource(file) }},
 	{"csharp", "ChatToken.cs", "string id = null", `string id = request.Headers["Cookie"] == "session=mark" ? Environment.GetEnvironmentVariable("IDENTITY") : null`, `Environment.GetEnvironmentVariable("NAME")`,
 		runOnMono},
 }

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
@@ -148,10 +149,8 @@ func (s *socket) ended() string {
 		case last != "no close frame":
 			return last + ", and then another frame"
 		default:
-			for _, c := range f.payload {
-				if c != f.payload[0] {
-					return "a frame that is not as the backend sent it"
-				}
+			if bytes.Count(f.payload, f.payload[:1]) != len(f.payload) {
+				return "a frame that is not as the backend sent it"
 			}
 		}
 	}

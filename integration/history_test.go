@@ -36,7 +36,7 @@ func TestNothingThatWasAcknowledgedIsLost(t *testing.T) {
 			}
 		}
 		if !soaking() {
-			runHistory(t, storage, historySettings{seed: seed, duration: 8 * time.Second, faults: 5 * time.Second})
+			runHistory(t, storage, historySettings{seed: seed, duration: 5 * time.Second, faults: 3 * time.Second})
 			return
 		}
 		for begun := time.Now(); time.Since(begun) < 20*time.Minute && !t.Failed(); seed++ {
@@ -50,7 +50,7 @@ func TestNothingThatWasAcknowledgedIsLost(t *testing.T) {
 // The same without faults: two writers alone.
 func TestTwoWritersAgree(t *testing.T) {
 	onBoth(t, func(t *testing.T, storage string) {
-		runHistory(t, storage, historySettings{seed: rand.Uint64N(1e9), duration: 2 * time.Second})
+		runHistory(t, storage, historySettings{seed: rand.Uint64N(1e9), duration: time.Second})
 	})
 }
 

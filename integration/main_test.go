@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -51,6 +52,8 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
+	// Tests leave much behind, and all processes of tests together need little memory.
+	debug.SetGCPercent(400)
 	caddy.ConfigAutosavePath = filepath.Join(dir, "autosave.json")
 	caddy.DefaultStorage = &certmagic.FileStorage{Path: filepath.Join(dir, "storage")}
 	logFilter = readLogFilter()

@@ -17,7 +17,7 @@ func TestBrowserAsksBeforeItEndsAnything(t *testing.T) {
 	u, o := g.panelOperator(), g.operator()
 	u.create("acme")
 	u.change("acme", "generate", "label", "web shop").secret(t)
-	p := openPanel(t, g)
+	p := openPanel(t, g, anyChromium)
 	p.answer(true)
 	const keys = "?messenger=acme&page=keys"
 	revision := func() string { return o.ring("acme").Revision }

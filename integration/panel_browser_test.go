@@ -28,18 +28,18 @@ type panelTab struct {
 	leave bool // what the operator answers to that
 }
 
-// openPanel opens the panel in a browser whose operator is logged in. Timers run sixty times as fast, so that nobody waits
-// a minute for the clipboard.
-func openPanel(t *testing.T, g *gateway) *panelTab {
+// openPanel opens the panel in a browser, the first of the programs that there is, whose operator is logged in. Timers run sixty times
+// as fast, so that nobody waits a minute for the clipboard.
+func openPanel(t *testing.T, g *gateway, programs []string) *panelTab {
 	t.Helper()
-	p := &panelTab{t: t, ctx: newBrowser(t, wholeChromium), url: g.url + "/panel"}
+	p := &panelTab{t: t, ctx: newBrowser(t, programs), url: g.url + "/panel"}
 	go p.answerDialogs(chromedp.Events(p.ctx, page.JavascriptDialogOpening))
 	login := base64.StdEncoding.EncodeToString([]byte("operator:" + panelPassword))
 	devtools(t, p.ctx, network.Enable, network.EnableParams{})
 	devtools(t, p.ctx, network.SetExtraHTTPHeaders, network.SetExtraHTTPHeadersParams{Headers: network.Headers{"Authorization": "Basic " + login}})
 	devtools(t, p.ctx, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true})
 	devtools(t, p.ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{
-		Source: "{ const real = setTimeout; setTimeout = (f, ms) => real(f, ms / 60) }"})
+		Source: "{ const real = setTimeout; setTimeout = (f, ms) => real(f, ms / 60) }; navigation.onnavigate = e => { window.leaving = !e.destination.sameDocument }"})
 	p.open("")
 	return p
 }
@@ -65,9 +65,10 @@ func (p *panelTab) open(query string) {
 	browse(p.t, p.ctx, chromedp.Navigate(p.url+query))
 }
 
-// click clicks the link or button, or opens the summary, with this text.
+// click clicks the link or button, or opens the summary, with this text. The page may have wanted to be left before, and have been kept.
 func (p *panelTab) click(text string) {
 	p.t.Helper()
+	evaluate[chromedp.Void](p.t, p.ctx, "window.leaving = false")
 	browse(p.t, p.ctx, chromedp.Click(`//*[self::a or self::button or self::summary][normalize-space(.)="`+text+`"]`))
 }
 
@@ -77,11 +78,11 @@ func (p *panelTab) choose(id string) {
 	browse(p.t, p.ctx, chromedp.Click(chromedp.ID(id)))
 }
 
-// sees waits until the page has loaded, with its script, and says all of this.
+// sees waits until the page has loaded, with its script, is not being left for another one, and says all of this.
 func (p *panelTab) sees(texts ...string) {
 	p.t.Helper()
 	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		loaded, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool]("document.readyState === 'complete'"))
+		loaded, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool]("document.readyState === 'complete' && !window.leaving"))
 		said := pageText(p.ctx)
 		missing := slices.IndexFunc(texts, func(text string) bool { return !strings.Contains(said, text) })
 		if err == nil && loaded && missing < 0 {
@@ -153,7 +154,7 @@ func TestBrowserSharedToken(t *testing.T) {
 	}
 	up := newUpstream(t)
 	g := startPanel(t, up, "")
-	p := openPanel(t, g)
+	p := openPanel(t, g, wholeChromium)
 	p.mayReadClipboard()
 
 	p.sees("No messengers yet")
@@ -264,7 +265,7 @@ func TestBrowserPublicKeyAndJWKS(t *testing.T) {
 	up := newUpstream(t)
 	keys := newKeyServer(t, publicJWK(rsaKey(1), "login-1"), jwk{"kty": "oct", "k": "AAAA", "kid": "left-out"})
 	g := startPanel(t, up, "messenger {\njwks_internal_hosts 127.0.0.1\n}")
-	p := openPanel(t, g)
+	p := openPanel(t, g, anyChromium)
 
 	p.click("New messenger")
 	p.fill(p.named("Name", 0), "shop")
@@ -325,7 +326,7 @@ func TestBrowserWithoutScripts(t *testing.T) {
 	}
 	up := newUpstream(t)
 	g := startPanel(t, up, "")
-	p := openPanel(t, g)
+	p := openPanel(t, g, anyChromium)
 	devtools(t, p.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
 	p.open("?page=new")
 	browse(t, p.ctx, chromedp.SendKeys(chromedp.ID("name"), "acme"))

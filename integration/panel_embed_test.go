@@ -165,7 +165,7 @@ http://SECOND {
 	token := sign(secret, good("mark"))
 	expired := sign(secret, claims{"identity": "mark", "exp": time.Now().Add(-time.Hour).Unix()})
 
-	p := openPanel(t, g)
+	p := openPanel(t, g, anyChromium)
 	// The browser logs in by itself: a header of every request would replace the one with the token.
 	devtools(t, p.ctx, network.SetExtraHTTPHeaders, network.SetExtraHTTPHeadersParams{Headers: network.Headers{}})
 	p.url = strings.Replace(p.url, "http://", "http://operator:"+panelPassword+"@", 1)

@@ -55,7 +55,7 @@ func TestBrowserProcedures(t *testing.T) {
 			t.Fatalf("%s: %d %s", name, a.status, a.text())
 		}
 	}
-	p := openPanel(t, g)
+	p := openPanel(t, g, anyChromium)
 	t.Run("Public Key", func(t *testing.T) { p.t = t; p.configurePublicKey(g, up) })
 	t.Run("JWKS, with the keyboard", func(t *testing.T) { p.t = t; p.configureJWKS(g, up, keys.url) })
 	t.Run("Shared Token, without scripts", func(t *testing.T) { p.t = t; p.configureSharedToken(g, up) })

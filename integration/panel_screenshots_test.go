@@ -25,6 +25,9 @@ func (p *panelTab) shoot(dir, name string) {
 			name  string
 			width int64
 		}{{"wide", 1440}, {"middle", 768}, {"narrow", 320}} {
+			if dir == "" && scheme == "dark" && size.name != "narrow" {
+				continue // colors make no page wider
+			}
 			browse(p.t, p.ctx, chromedp.EmulateViewport(size.width, 900))
 			if scheme+size.name == "lightwide" || scheme+size.name == "darknarrow" {
 				p.checkAccessible(name + ", " + scheme + ", " + size.name)
@@ -123,7 +126,7 @@ func TestBrowserPictures(t *testing.T) {
 	long := strings.Repeat("a-very-long-name-", 3) + "of-63-letter"
 	u.post("?page=new", fields("name", long, "identity_key", "https://www.example.com/claims/"+strings.Repeat("customer", 8), "mode", "optional"))
 
-	p := openPanel(t, g)
+	p := openPanel(t, g, anyChromium)
 	p.leave = true
 	for _, page := range []struct{ name, query string }{
 		{"list", ""}, {"new", "?page=new"}, {"settings-shared-token", "?messenger=acme"}, {"settings-public-key", "?messenger=webshop"},
@@ -188,6 +191,7 @@ func TestBrowserPictures(t *testing.T) {
 	p.shoot(dir, "secret")
 	// The picture of a token shows none that is good for anything.
 	evaluate[chromedp.Void](t, p.ctx, `document.getElementById('secret').textContent = 'mst_' + 'x'.repeat(49); document.getElementById('secret-reveal').open = true`)
+	evaluate[chromedp.Void](t, p.ctx, `Object.defineProperty(navigator, 'clipboard', { value: { writeText: async () => {} } })`) // not every browser has one
 	p.click("Copy token")
 	p.sees("Copied.")
 	p.shoot(dir, "secret-copied")

@@ -75,7 +75,7 @@ func TestBrowserStates(t *testing.T) {
 	maps.Copy(strict, url.Values{"method": {"jwks"}, "url": {keys.url}, "identity_key": {"customer"}, "allowed_origin": {"https://www.example.com"}, "fail_limit": {"5/1m"}})
 	revision := func(query string) string { return u.get(query).revision(t) }
 
-	p := openPanel(t, g)
+	p := openPanel(t, g, anyChromium)
 	p.answer(true)
 	count := 0
 	always := map[string]bool{"ten keys": true, "a question with everything": true, "mistakes of an import": true, "a previous method that ends": true, "an accepted token": true,

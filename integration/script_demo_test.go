@@ -24,7 +24,7 @@ func TestSecondDemoLeavesTheFirstAlone(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("not run: a socket with a long name is reached over /proc")
 	}
-	binary := newShell(t).binary
+	binary := caddyBinary(t)
 	c := newCheckout(t)
 	c.env = append(c.env, "STUB_BINARY="+binary)
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
