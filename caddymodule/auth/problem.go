@@ -23,9 +23,7 @@ const retryAfter = 5
 // A problem is the answer to a refused request. Its sentences are constant: they say what is wrong and how to fix it, and
 // contain nothing that was received or configured.
 type problem struct {
-	status int
-	title  string
-	detail string
+	authn.CodeInfo
 	body   []byte // application/problem+json (RFC 9457)
 	length string // of the body
 
@@ -39,8 +37,7 @@ type problem struct {
 var problems = sync.OnceValue(func() map[authn.Code]*problem {
 	problems := make(map[authn.Code]*problem)
 	for _, code := range authn.Codes() {
-		info := code.Info()
-		p := &problem{status: info.Status, title: info.Title, detail: info.Detail}
+		p := &problem{CodeInfo: code.Info()}
 		problems[code] = p
 		body, err := json.Marshal(struct {
 			Type   string     `json:"type"`
@@ -48,7 +45,7 @@ var problems = sync.OnceValue(func() map[authn.Code]*problem {
 			Status int        `json:"status"`
 			Code   authn.Code `json:"code"`
 			Detail string     `json:"detail"`
-		}{documentation + string(code), p.title, p.status, code, p.detail})
+		}{documentation + string(code), p.Title, p.Status, code, p.Detail})
 		if err != nil {
 			panic(err) // cannot happen: these are strings and a number
 		}
@@ -67,13 +64,13 @@ func problemOf(code authn.Code) *problem { return problems()[code] }
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, m *registry.Messenger, o *upstream.Outcome, rej *authn.Rejection) error {
 	o.Refuse(r, rej)
 	p := problemOf(rej.Code)
-	if h.WebSocketRejection == rejectionClose && o.Handshake && closeHandshake(w, r, p.status, rej.Code) {
+	if h.WebSocketRejection == rejectionClose && o.Handshake && closeHandshake(w, r, p.Status, rej.Code) {
 		return nil
 	}
 	header := w.Header()
 	values := [3]string{"no-store", "application/problem+json"} // later handlers may change them in place
 	header["Cache-Control"] = values[0:1:1]
-	switch p.status {
+	switch p.Status {
 	case http.StatusServiceUnavailable:
 		header["Retry-After"] = []string{strconv.Itoa(retryAfter)}
 	case http.StatusTooManyRequests:
@@ -91,17 +88,17 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, m *registry.Mes
 		allowReading(m, header, r)
 	}
 	if h.hasErrorRoutes() {
-		if err := caddyhttp.Error(p.status, fmt.Errorf("%s: %s", rej.Code, p.detail)); h.goesToErrorRoute(r, err) {
+		if err := caddyhttp.Error(p.Status, fmt.Errorf("%s: %s", rej.Code, p.Detail)); h.goesToErrorRoute(r, err) {
 			return err
 		}
 	}
 	header["Content-Type"] = values[1:2:2]
 	if r.Method == http.MethodHead {
 		header["Content-Length"] = []string{p.length}
-		w.WriteHeader(p.status)
+		w.WriteHeader(p.Status)
 		return nil
 	}
-	w.WriteHeader(p.status)
+	w.WriteHeader(p.Status)
 	_, _ = w.Write(p.body) // an error means that the client is gone
 	return nil
 }
@@ -112,10 +109,10 @@ func challenge(code authn.Code, p *problem) (string, bool) {
 	switch {
 	case code == authn.TokenMissing:
 		return "", true
-	case p.status == http.StatusUnauthorized:
-		return `, error="invalid_token", error_description="` + p.title + `"`, true
-	case p.status == http.StatusBadRequest:
-		return `, error="invalid_request", error_description="` + p.title + `"`, true
+	case p.Status == http.StatusUnauthorized:
+		return `, error="invalid_token", error_description="` + p.Title + `"`, true
+	case p.Status == http.StatusBadRequest:
+		return `, error="invalid_request", error_description="` + p.Title + `"`, true
 	}
 	return "", false
 }

@@ -36,7 +36,7 @@ func TestDocsHaveExactlyTheErrorCodes(t *testing.T) {
 		documented[code] = row[3]
 	}
 	for code, p := range problems() {
-		if got, want := documented[code], fmt.Sprint(p.status); got != want {
+		if got, want := documented[code], fmt.Sprint(p.Status); got != want {
 			t.Errorf("%s: the page has status %q, want %s", code, got, want)
 		}
 		delete(documented, code)
@@ -60,7 +60,7 @@ func TestProblemBodies(t *testing.T) {
 			t.Errorf("%s: %v", code, err)
 			continue
 		}
-		if body.Type != documentation+string(code) || body.Code != string(code) || body.Status != p.status || body.Title == "" || body.Detail == "" {
+		if body.Type != documentation+string(code) || body.Code != string(code) || body.Status != p.Status || body.Title == "" || body.Detail == "" {
 			t.Errorf("%s: got %s", code, p.body)
 		}
 	}
