@@ -7,14 +7,22 @@ import (
 	"strings"
 )
 
-// RoutePlaceholders are the placeholders that may choose the messenger: they are parts of the requested address. Placeholders
-// that a client can fill freely on any URL (header, cookie, query) would let it choose the keys that verify its token.
-var RoutePlaceholders = []string{HostLabelPrefix, PathPartPrefix}
-
+// The placeholders of the requested address begin with these.
 const (
 	HostLabelPrefix = "http.request.host.labels."
 	PathPartPrefix  = "http.request.uri.path."
 )
+
+// IsRoutePlaceholder reports whether a placeholder may choose the messenger: a part of the requested address. Placeholders
+// that a client can fill freely on any URL (header, cookie, query) would let it choose the keys that verify its token.
+func IsRoutePlaceholder(key string) bool {
+	for _, prefix := range []string{HostLabelPrefix, PathPartPrefix} {
+		if index, ok := strings.CutPrefix(key, prefix); ok {
+			return index != "" && strings.Trim(index, "0123456789") == ""
+		}
+	}
+	return false
+}
 
 // CheckNamePattern checks the messenger's name in a directive, which may have placeholders.
 func CheckNamePattern(ref string) error {
@@ -33,13 +41,7 @@ func CheckNamePattern(ref string) error {
 			return nil
 		}
 		name, after, closed := strings.Cut(after, "}")
-		index := ""
-		for _, prefix := range RoutePlaceholders {
-			if part, ok := strings.CutPrefix(name, prefix); ok {
-				index = part
-			}
-		}
-		if !closed || index == "" || strings.Trim(index, "0123456789") != "" {
+		if !closed || !IsRoutePlaceholder(name) {
 			return fmt.Errorf("messenger %q: only labels of the host ({labels.N}) and parts of the path ({path.N}) can choose the messenger", ref)
 		}
 		rest = after

@@ -61,16 +61,6 @@ func isPlaceholderName(name string) bool {
 	})
 }
 
-// isRoute reports whether the placeholder is a part of the requested address, by which authentication is chosen.
-func isRoute(key string) bool {
-	for _, prefix := range config.RoutePlaceholders {
-		if n, ok := strings.CutPrefix(key, prefix); ok {
-			return n != "" && strings.Trim(n, "0123456789") == ""
-		}
-	}
-	return false
-}
-
 func checkPanelUser(user string) error {
 	key, opened := strings.CutPrefix(user, "{")
 	key, closed := strings.CutSuffix(key, "}")
@@ -103,7 +93,7 @@ func checkPanelMessenger(entry string) error {
 		return errors.New("has an unpaired brace or an escape; write only names and placeholders")
 	}
 	for _, found := range placeholder.FindAllStringSubmatch(entry, -1) {
-		if key := found[1]; !isRoute(key) && !isAuthenticated(key) {
+		if key := found[1]; !config.IsRoutePlaceholder(key) && !isAuthenticated(key) {
 			return fmt.Errorf("{%s} %s; use %s", key, notAuthenticated(key), allowedMessengers)
 		}
 	}
@@ -196,7 +186,7 @@ func (v *visit) messengerName(repl *caddy.Replacer, entry string) (name string, 
 	name = placeholder.ReplaceAllStringFunc(entry, func(found string) (text string) {
 		switch key := strings.Trim(found, "{}"); {
 		case !ok: // another one is empty
-		case !isRoute(key):
+		case !config.IsRoutePlaceholder(key):
 			text, ok = v.proven(repl, key)
 		case strings.HasPrefix(key, config.PathPartPrefix) && !(hasOneReading(v.r.URL) && hasOneReading(v.originalURL())):
 			ok = false
