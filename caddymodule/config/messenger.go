@@ -156,7 +156,7 @@ var Settings = []Setting{
 	{Name: "shared_token alg", Section: SectionShared, Label: "Algorithm", Default: "HS256", Kept: true, check: checkSharedAlgorithm,
 		Flag:  "The `algorithm` of shared tokens: HS256, HS384 or HS512",
 		Help:  "With which your site signs: `HS256`, `HS384` or `HS512`. The longer ones need shared tokens that are longer, too: generate one after a change.",
-		field: ofSharedToken(func(t *SharedToken) any { return &t.Alg }), noLoss: ofKeys},
+		field: sharedTokenAlg, noLoss: ofKeys},
 	{Name: "previous", field: func(m *Messenger) any { return &m.Previous }, noLoss: ofKeys},
 	{Name: "audience", Section: SectionClaims, Label: "Audience", Default: "any, or none",
 		Flag:  "An accepted `aud`; may be repeated",

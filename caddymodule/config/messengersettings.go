@@ -31,9 +31,11 @@ func (m *Messenger) CheckSettings() error {
 	if m.MaxSession != nil && *m.MaxSession < 0 {
 		return errors.New("max_session is negative; give a duration such as 12h, or 0 for no limit")
 	}
-	for option, values := range m.lists() {
-		if err := CheckList(values); err != nil {
-			return fmt.Errorf("%s %w", option, err)
+	for _, s := range Settings {
+		if list, ok := s.field(m).(*[]string); ok {
+			if err := CheckList(*list); err != nil {
+				return fmt.Errorf("%s %w", s.Name, err)
+			}
 		}
 	}
 	if m.TokenType != "" {

@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"iter"
 	"reflect"
 	"slices"
 	"strings"
@@ -40,13 +39,11 @@ func ofJWKS(field func(j *JWKS) any) func(m *Messenger) any {
 	}
 }
 
-func ofSharedToken(field func(t *SharedToken) any) func(m *Messenger) any {
-	return func(m *Messenger) any {
-		if m.SharedToken == nil {
-			return nil
-		}
-		return field(m.SharedToken)
+func sharedTokenAlg(m *Messenger) any {
+	if m.SharedToken == nil {
+		return nil
 	}
+	return &m.SharedToken.Alg
 }
 
 // Member returns the name of the setting in JSON, in its block if it has one. In the form all blocks are side by side, and so are
@@ -168,17 +165,6 @@ func DurationText(d time.Duration) string {
 		text = strings.TrimSuffix(text, "0m")
 	}
 	return text
-}
-
-// lists returns the settings with several texts, by the names of their options.
-func (m *Messenger) lists() iter.Seq2[string, []string] {
-	return func(yield func(string, []string) bool) {
-		for _, s := range Settings {
-			if list, ok := s.field(m).(*[]string); ok && !yield(s.Name, *list) {
-				return
-			}
-		}
-	}
 }
 
 // kind returns a pointer of the type that the setting's field has.

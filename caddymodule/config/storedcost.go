@@ -18,13 +18,17 @@ const (
 // checkCost refuses settings of a stored messenger that cost more than usual settings. It must be called before all checks whose
 // own cost grows with the settings. Keys are checked when they are read.
 func (m *Messenger) checkCost() error {
-	for option, values := range m.lists() {
-		if n := len(values); n > maxStoredEntries {
-			return fmt.Errorf("%s has %d entries; a stored messenger takes at most %d: remove those that are not used, or have the operator configure this messenger", option, n, maxStoredEntries)
+	for _, s := range Settings {
+		list, ok := s.field(m).(*[]string)
+		if !ok {
+			continue
 		}
-		for i, value := range values {
+		if n := len(*list); n > maxStoredEntries {
+			return fmt.Errorf("%s has %d entries; a stored messenger takes at most %d: remove those that are not used, or have the operator configure this messenger", s.Name, n, maxStoredEntries)
+		}
+		for i, value := range *list {
 			if len(value) > maxStoredText {
-				return fmt.Errorf("%s has %d bytes in entry %d; a stored messenger takes at most %d: shorten it", option, len(value), i+1, maxStoredText)
+				return fmt.Errorf("%s has %d bytes in entry %d; a stored messenger takes at most %d: shorten it", s.Name, len(value), i+1, maxStoredText)
 			}
 		}
 	}
