@@ -110,7 +110,7 @@ func accepts(header, payload string) error {
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte(signed))
 	token := signed + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
-	if _, rej := authn.NewVerifier(authn.Policy{IdentityKey: "identity"}, set).Verify(context.Background(), token, nil); rej != nil {
+	if _, rej := authn.NewVerifier(authn.Policy{IdentityKey: "identity"}, set).Verify(context.Background(), token); rej != nil {
 		return fmt.Errorf("%s: %s", rej.Code, rej.Reason)
 	}
 	return nil

@@ -71,7 +71,7 @@ func (s *Service) Explain(ctx context.Context, m *registry.Messenger, token stri
 		}
 	}
 	verifier := m.Verifier.Load()
-	result := verifier.Explain(ctx, token, nil)
+	result := verifier.Explain(ctx, token)
 	e := &Explanation{Messenger: name, Method: m.Method(), Mode: m.Mode.Or(config.ModeRequired), Accepted: result.Rejection == nil, Status: http.StatusOK}
 	for _, check := range result.Checks {
 		explained := explainedCheck{Name: check.Step.String(), About: check.Step.About(), Outcome: "passed"}

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
@@ -75,13 +76,13 @@ func TestSignedTokenVerifies(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			v := authn.NewVerifier(authn.Policy{IdentityKey: "sub"}, keys)
+			v, claims := authn.NewVerifier(authn.Policy{IdentityKey: "sub"}, keys), authn.NewClaimSelection([]string{"n", "html"})
 			for kid, want := range map[string]string{"": "ok", "k1": "ok", "k2": "key_unknown"} {
 				token, err := signing.token("JWT", kid, map[string]any{"sub": "Zoë <张>", "n": 9007199254740993, "html": "a<b>&c"})
 				if err != nil {
 					t.Fatal(err)
 				}
-				contact, rej := v.Verify(context.Background(), token, []string{"n", "html"})
+				contact, _, rej := (*authn.Cache)(nil).Verify(context.Background(), time.Now(), v, token, claims, nil)
 				got := "ok"
 				if rej != nil {
 					got = string(rej.Code)
@@ -148,7 +149,7 @@ func TestEveryAlgorithmSignsAndVerifies(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		contact, rej := authn.NewVerifier(authn.Policy{IdentityKey: "sub"}, keys).Verify(context.Background(), token, nil)
+		contact, rej := authn.NewVerifier(authn.Policy{IdentityKey: "sub"}, keys).Verify(context.Background(), token)
 		if rej != nil || contact.Identity != "mark" {
 			t.Errorf("%s: got %+v", alg, rej)
 		}

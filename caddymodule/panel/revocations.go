@@ -279,7 +279,7 @@ func (v *visit) tokenTarget(token string) (target ledger.Revocation, expires *ti
 	if err != nil {
 		return target, nil, nil, err
 	}
-	contact, rej := m.Verifier.Load().Verify(v.r.Context(), token, nil)
+	contact, rej := m.Verifier.Load().Verify(v.r.Context(), token)
 	switch {
 	case rej != nil && rej.Code == authn.KeysUnavailable:
 		return target, nil, nil, apierror.New(http.StatusServiceUnavailable, textKeysUnavailable)

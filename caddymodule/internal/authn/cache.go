@@ -100,7 +100,16 @@ var selections struct {
 // NewClaimSelection returns the selection of these claims. paths has the JSON Pointer of each claim that is not a top-level member,
 // or is nil if there is none. Make it once, and not for every token.
 func NewClaimSelection(claims []string, paths ...strictjson.Pointer) *ClaimSelection {
-	q := selectClaims(claims, paths)
+	q := &ClaimSelection{members: slices.Clone(claims)}
+	for i, path := range paths {
+		if len(path) == 0 {
+			continue
+		}
+		if q.inside == nil {
+			q.inside = make([]strictjson.Pointer, len(claims))
+		}
+		q.members[i], q.inside[i] = path[0], path[1:]
+	}
 	text := fmt.Sprintf("%q %q", q.members, q.inside)
 	selections.Lock()
 	defer selections.Unlock()
@@ -119,29 +128,15 @@ func NewClaimSelection(claims []string, paths ...strictjson.Pointer) *ClaimSelec
 // Equal reports whether q and other select the same claims.
 func (q *ClaimSelection) Equal(other *ClaimSelection) bool { return q.number == other.number }
 
-// selectClaims is NewClaimSelection for a selection that no cache knows.
-func selectClaims(claims []string, paths []strictjson.Pointer) *ClaimSelection {
-	q := &ClaimSelection{members: slices.Clone(claims)}
-	for i, path := range paths {
-		if len(path) == 0 {
-			continue
-		}
-		if q.inside == nil {
-			q.inside = make([]strictjson.Pointer, len(claims))
-		}
-		q.members[i], q.inside[i] = path[0], path[1:]
-	}
-	return q
-}
-
 // Verify is the verdict of v on the token text, from memory where possible. known reports whether it was.
 //
 //   - now is the instant for which memory answers: the caller has just read the clock, and reading it again would be a measurable
 //     part of a hit. A verification reads the clock itself, because it may wait for a key before.
 //   - ctx and text are those of [Verifier.Verify]. v is a parameter, because one cache serves all messengers, and because a messenger
 //     whose settings change gets a new verifier, whose generation finds none of the old entries.
-//   - q names the claims that the contact has; it is what [Verifier.Verify] makes of want. Routes can forward different claims of one
-//     token, so an entry belongs to a selection, which is made once for each route.
+//   - q names the claims that the contact has. They are read in the same pass over the payload as those of the checks, so that no
+//     caller ever parses a token on its own, and a claim cannot be read in two ways. Routes can forward different claims of one token,
+//     so an entry belongs to a selection, which is made once for each route.
 //   - admit is called before a verification is spent on a token that is not known, and can refuse it: a client that sends many
 //     invalid tokens is limited there, without any effect on tokens that are known. It may be nil.
 func (c *Cache) Verify(ctx context.Context, now time.Time, v *Verifier, text string, q *ClaimSelection, admit func() *Rejection) (contact *Contact, known bool, rej *Rejection) {

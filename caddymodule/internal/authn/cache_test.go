@@ -43,7 +43,7 @@ func TestTokenIsVerifiedOnceForEachVerifierAndClaimSelection(t *testing.T) {
 			if rej != nil || known != wantKnown {
 				t.Fatalf("%q: known %t, %+v", claims, known, rej)
 			}
-			want, _ := v.Verify(context.Background(), token, claims)
+			want, _ := v.verify(context.Background(), token, NewClaimSelection(claims), nil)
 			if !slices.Equal(contact.Claims, want.Claims) || contact.Identity != "mark" {
 				t.Errorf("%q: got %+v, want %+v", claims, contact.Claims, want.Claims)
 			}
@@ -112,7 +112,7 @@ func TestCachedTokenIsRefusedBeforeItsTime(t *testing.T) {
 		"max_lifetime": {Policy{MaxLifetime: time.Hour}, fmt.Sprintf(`"iat":%d,"exp":%d`, at(-10*time.Second), at(time.Hour-10*time.Second))},
 	} {
 		v := sharedTokenVerifier(t, tt.policy)
-		contact, rej := v.Verify(context.Background(), signHS256(`{"identity":"mark",`+tt.claims+`}`), nil)
+		contact, rej := v.Verify(context.Background(), signHS256(`{"identity":"mark",`+tt.claims+`}`))
 		if rej != nil {
 			t.Fatalf("%s: %+v", name, rej)
 		}

@@ -49,7 +49,7 @@ func TestEntryContainsTheWholeContact(t *testing.T) {
 func TestEntryOfAnotherKeyIsNotUsed(t *testing.T) {
 	v, q := sharedTokenVerifier(t, Policy{}), NewClaimSelection([]string{"name"})
 	token := signHS256(`{"identity":"mark","name":"Mark"}`)
-	contact, rej := v.Verify(context.Background(), token, q.members)
+	contact, rej := v.verify(context.Background(), token, q, nil)
 	if rej != nil {
 		t.Fatal(rej)
 	}
@@ -77,7 +77,7 @@ func TestContactIsNotInMemoryOfTheNextToken(t *testing.T) {
 	for _, identity := range []string{`"mark%[1]d"`, `"m\u0061rk%[1]d"`, `12345%[1]d`} {
 		var contacts []*Contact
 		for i := range 20 {
-			contact, rej := v.Verify(context.Background(), signHS256(fmt.Sprintf(`{"identity":`+identity+claims, 10+i)), names)
+			contact, rej := v.verify(context.Background(), signHS256(fmt.Sprintf(`{"identity":`+identity+claims, 10+i)), NewClaimSelection(names), nil)
 			if rej != nil {
 				t.Fatal(rej)
 			}

@@ -166,7 +166,7 @@ func (w *cacheWorld) compare() {
 	for {
 		// A token with an unknown kid can make either of them wait for a fetch. Then the instant has passed.
 		start := time.Now()
-		want, wantRej := v.Verify(context.Background(), token, q.members)
+		want, wantRej := v.verify(context.Background(), token, q, nil)
 		got, known, rej := w.cache.Verify(context.Background(), time.Now(), v, token, q, nil)
 		if synctest.Wait(); !time.Now().Equal(start) {
 			continue

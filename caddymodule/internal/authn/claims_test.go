@@ -87,7 +87,7 @@ func TestTimeClaims(t *testing.T) {
 			if tt.times != "" {
 				payload = `{"identity":"mark",` + tt.times + `}`
 			}
-			_, rej := sharedTokenVerifier(t, tt.policy).Verify(context.Background(), signHS256(payload), nil)
+			_, rej := sharedTokenVerifier(t, tt.policy).Verify(context.Background(), signHS256(payload))
 			if got := outcomeText(rej); got != tt.want {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}
@@ -147,7 +147,7 @@ func TestIssuerAudienceAndRequiredClaims(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			token := signHS256(`{"identity":"mark",` + tt.claims + `}`)
-			_, rej := sharedTokenVerifier(t, tt.policy).Verify(context.Background(), token, nil)
+			_, rej := sharedTokenVerifier(t, tt.policy).Verify(context.Background(), token)
 			if got := outcomeText(rej); got != tt.want {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}
@@ -198,7 +198,7 @@ func TestIdentityIsForwardedAsItWasSignedOrRefused(t *testing.T) {
 		{"an object", `{"id":"mark"}`, "", "identity_invalid"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			contact, rej := sharedTokenVerifier(t, Policy{}).Verify(context.Background(), signHS256(`{"identity":`+tt.claim+`}`), nil)
+			contact, rej := sharedTokenVerifier(t, Policy{}).Verify(context.Background(), signHS256(`{"identity":`+tt.claim+`}`))
 			if got := outcomeText(rej); got != tt.code {
 				t.Fatalf("got %s, want %s", got, tt.code)
 			}
@@ -226,7 +226,7 @@ func TestIdentityKeyIsALiteralName(t *testing.T) {
 		{"nothing at all", "sub", `{}`, "identity_missing"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			contact, rej := sharedTokenVerifier(t, Policy{IdentityKey: tt.key}).Verify(context.Background(), signHS256(tt.payload), nil)
+			contact, rej := sharedTokenVerifier(t, Policy{IdentityKey: tt.key}).Verify(context.Background(), signHS256(tt.payload))
 			got := outcomeText(rej)
 			if contact != nil {
 				got = contact.Identity
@@ -241,7 +241,7 @@ func TestIdentityKeyIsALiteralName(t *testing.T) {
 func TestClaimsThatTheCallerAskedFor(t *testing.T) {
 	payload := `{"identity":"mark","s":"a \"b\"\n","i":9007199254740993,"f":1.50E+3,"b":false,"n":null,"a":[ 1, "x y" ],"o":{ "k" : "\u00eb" },"e":""}`
 	want := []string{"s", "i", "f", "b", "n", "a", "o", "e", "absent", "identity", "s"}
-	contact, rej := sharedTokenVerifier(t, Policy{}).Verify(context.Background(), signHS256(payload), want)
+	contact, rej := sharedTokenVerifier(t, Policy{}).verify(context.Background(), signHS256(payload), NewClaimSelection(want), nil)
 	if rej != nil {
 		t.Fatal(rej)
 	}
@@ -333,7 +333,7 @@ func TestLoneSurrogateIsRefusedWhereItIsRead(t *testing.T) {
 		{`{"identity":"mark","\ud83d":1}`, nil, TokenMalformed},
 		{`{"identity":"mark","phone":"\ud83d"}`, nil, TokenMalformed},
 	} {
-		contact, rej := v.Verify(context.Background(), signHS256(tt.payload), tt.want)
+		contact, rej := v.verify(context.Background(), signHS256(tt.payload), NewClaimSelection(tt.want), nil)
 		switch {
 		case tt.code == "" && (rej != nil || contact.Identity != "mark"):
 			t.Errorf("%s, claims %q: got %+v", tt.payload, tt.want, rej)

@@ -19,10 +19,10 @@ type Explanation struct {
 }
 
 // Explain verifies text as Verify does, and says which check refused it.
-func (v *Verifier) Explain(ctx context.Context, text string, want []string) *Explanation {
+func (v *Verifier) Explain(ctx context.Context, text string) *Explanation {
 	var t trace
 	e := &Explanation{}
-	e.Contact, e.Rejection = v.verify(ctx, text, selectClaims(want, nil), &t)
+	e.Contact, e.Rejection = v.verify(ctx, text, new(ClaimSelection), &t)
 	e.Checks = t.checks
 	for i := len(e.Checks); i < stepCount; i++ {
 		e.Skipped = append(e.Skipped, Step(i))

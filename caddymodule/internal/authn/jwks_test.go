@@ -110,7 +110,7 @@ func tokenOf(t testing.TB, key *rsa.PrivateKey, kid string) string {
 }
 
 func verdict(v *Verifier, token string) string {
-	_, rej := v.Verify(context.Background(), token, nil)
+	_, rej := v.Verify(context.Background(), token)
 	return outcomeText(rej)
 }
 

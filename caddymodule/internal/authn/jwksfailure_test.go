@@ -77,7 +77,7 @@ func TestWaitingEndsWithTheRequestAndWithItsTime(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		start := time.Now()
-		if _, rej := v.Verify(ctx, tokenOf(t, privateKey(), "a"), nil); outcomeText(rej) != "keys_unavailable" || time.Since(start) != time.Second {
+		if _, rej := v.Verify(ctx, tokenOf(t, privateKey(), "a")); outcomeText(rej) != "keys_unavailable" || time.Since(start) != time.Second {
 			t.Errorf("a client that gave up: %s after %s", outcomeText(rej), time.Since(start))
 		}
 		start = time.Now()

@@ -115,11 +115,11 @@ func TestEverySharedTokenOfAMessengerIsTried(t *testing.T) {
 	v := verifierOf(t, Policy{}, keys...)
 	for _, secret := range secrets {
 		token := macWith(secret, segment(`{"alg":"HS256","kid":"any"}`)+"."+segment(`{"identity":"mark"}`))
-		if _, rej := v.Verify(context.Background(), token, nil); rej != nil {
+		if _, rej := v.Verify(context.Background(), token); rej != nil {
 			t.Errorf("got %+v, want ok", rej)
 		}
 	}
-	if _, rej := v.Verify(context.Background(), signHS256(`{"identity":"mark"}`), nil); outcomeText(rej) != "signature_invalid" {
+	if _, rej := v.Verify(context.Background(), signHS256(`{"identity":"mark"}`)); outcomeText(rej) != "signature_invalid" {
 		t.Errorf("another secret: got %s, want signature_invalid", outcomeText(rej))
 	}
 }
@@ -136,7 +136,7 @@ func TestKidOfAnotherKeyIsRefused(t *testing.T) {
 	}
 	v := verifierOf(t, Policy{}, one, two)
 	for kid, want := range map[string]string{`"one"`: "ok", `"\u006fne"`: "ok", `"two"`: "signature_invalid", `"three"`: "key_unknown", `"one "`: "key_unknown"} {
-		_, rej := v.Verify(context.Background(), forgeHS256(`{"alg":"HS256","kid":`+kid+`}`, `{"identity":"mark"}`), nil)
+		_, rej := v.Verify(context.Background(), forgeHS256(`{"alg":"HS256","kid":`+kid+`}`, `{"identity":"mark"}`))
 		if got := outcomeText(rej); got != want {
 			t.Errorf("kid %s: got %s, want %s", kid, got, want)
 		}
@@ -200,12 +200,12 @@ func TestLongListsAreSearchedByHash(t *testing.T) {
 			strings.Join(members[1:], ",") + `,"aud":[` + strings.Join(audiences, ",") + `]`: "claim_missing",
 			strings.Join(members, ",") + `,"aud":["aud` + fmt.Sprint(n) + `"]`:               "audience_not_allowed",
 		} {
-			if _, rej := v.Verify(context.Background(), signHS256(`{"identity":"mark",`+strings.TrimPrefix(claims, ",")+`}`), nil); outcomeText(rej) != want {
+			if _, rej := v.Verify(context.Background(), signHS256(`{"identity":"mark",`+strings.TrimPrefix(claims, ",")+`}`)); outcomeText(rej) != want {
 				t.Errorf("%d: got %s, want %s", n, outcomeText(rej), want)
 			}
 		}
 		for aud, want := range map[string]string{`"aud0"`: "ok", `["z","aud0"]`: "ok", `"claim0"`: "ok", `["z"]`: "audience_not_allowed"} {
-			if _, rej := wide.Verify(context.Background(), signHS256(`{"identity":"mark","aud":`+aud+`}`), nil); outcomeText(rej) != want {
+			if _, rej := wide.Verify(context.Background(), signHS256(`{"identity":"mark","aud":`+aud+`}`)); outcomeText(rej) != want {
 				t.Errorf("%d audiences, %s: got %s, want %s", n+1, aud, outcomeText(rej), want)
 			}
 		}

@@ -21,7 +21,7 @@ func TestEveryCheckHasANameAndASentence(t *testing.T) {
 
 // What is skipped continues where the trace ends only if the constants have the order in which the checks are made.
 func TestChecksAreMadeInTheOrderOfTheirConstants(t *testing.T) {
-	e := sharedTokenVerifier(t, Policy{}).Explain(t.Context(), signHS256(`{"identity":"mark"}`), nil)
+	e := sharedTokenVerifier(t, Policy{}).Explain(t.Context(), signHS256(`{"identity":"mark"}`))
 	if e.Rejection != nil || len(e.Checks) != stepCount || len(e.Skipped) != 0 {
 		t.Fatalf("an accepted token: %+v, want all %d checks", e, stepCount)
 	}

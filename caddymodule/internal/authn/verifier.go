@@ -46,14 +46,12 @@ func (v *Verifier) Active() map[string]bool {
 //
 //   - text is the token as it was received. The verifier parses it itself and takes nothing else of the request: the decision
 //     depends on the token, the messenger and the clock alone.
-//   - want names the claims that the caller forwards. They are read in the same pass over the payload as those of the checks, so
-//     that no caller ever parses a token on its own, and a claim cannot be read in two ways.
 //   - ctx is for the one case in which a verification waits: keys come from a URL, and no known key fits the token. Its end
 //     cancels the waiting, and not the fetch, which other requests share.
 //
 // Requests are verified by [Cache.Verify], which has more parameters, and says why.
-func (v *Verifier) Verify(ctx context.Context, text string, want []string) (*Contact, *Rejection) {
-	return v.verify(ctx, text, selectClaims(want, nil), nil)
+func (v *Verifier) Verify(ctx context.Context, text string) (*Contact, *Rejection) {
+	return v.verify(ctx, text, new(ClaimSelection), nil)
 }
 
 // verify is the one way from a text to a contact. The order of the checks is a rule: nothing in the payload is read before the

@@ -15,12 +15,12 @@ func TestEveryChangedByteOfAValidTokenIsRefused(t *testing.T) {
 	for i, method := range []string{"shared_token", "public_key"} {
 		t.Run(method, func(t *testing.T) {
 			v, valid := verifiers[i], tokens[i]
-			if _, rej := v.Verify(context.Background(), valid, nil); rej != nil {
+			if _, rej := v.Verify(context.Background(), valid); rej != nil {
 				t.Fatalf("the valid token: %+v", rej)
 			}
 			refused := func(text string) {
 				t.Helper()
-				if contact, rej := v.Verify(context.Background(), text, nil); rej == nil {
+				if contact, rej := v.Verify(context.Background(), text); rej == nil {
 					t.Fatalf("%s: identity %q", text, contact.Identity)
 				}
 			}
@@ -51,13 +51,13 @@ func bothMethods(t testing.TB) (verifiers []*Verifier, tokens []string) {
 func TestTheTokenDoesNotChooseTheAlgorithm(t *testing.T) {
 	verifiers, tokens := bothMethods(t)
 	for i, v := range verifiers {
-		if _, rej := v.Verify(context.Background(), tokens[1-i], nil); outcomeText(rej) != "algorithm_not_allowed" {
+		if _, rej := v.Verify(context.Background(), tokens[1-i]); outcomeText(rej) != "algorithm_not_allowed" {
 			t.Errorf("verifier %d: got %s, want algorithm_not_allowed", i, outcomeText(rej))
 		}
 	}
 	for _, alg := range []string{`"none"`, `"None"`, `"hs256"`, `"HS256 "`, `"HS384"`, `"RS256"`, `""`, `null`, `256`, `["HS256"]`, `{"alg":"HS256"}`} {
 		token := forgeHS256(`{"alg":`+alg+`}`, `{"identity":"mark"}`)
-		if _, rej := verifiers[0].Verify(context.Background(), token, nil); outcomeText(rej) != "algorithm_not_allowed" {
+		if _, rej := verifiers[0].Verify(context.Background(), token); outcomeText(rej) != "algorithm_not_allowed" {
 			t.Errorf("alg %s: got %s, want algorithm_not_allowed", alg, outcomeText(rej))
 		}
 	}
@@ -142,7 +142,7 @@ func TestNothingIsDecidedWhileTheStoreIsUnknown(t *testing.T) {
 		}
 		return "keys_unavailable"
 	})
-	if _, rej := v.Verify(context.Background(), forgeHS256(`{"alg":"HS256"}`, issued), nil); outcomeText(rej) != "keys_unavailable" {
+	if _, rej := v.Verify(context.Background(), forgeHS256(`{"alg":"HS256"}`, issued)); outcomeText(rej) != "keys_unavailable" {
 		t.Errorf("another type than the setting was: got %s", outcomeText(rej))
 	}
 	revoked.Set(nil)

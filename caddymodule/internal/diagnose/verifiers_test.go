@@ -151,7 +151,7 @@ func gateway(t testing.TB) map[string]*authn.Verifier {
 func examine(t testing.TB, all map[string]*authn.Verifier, name, text string) (*authn.Rejection, []Finding) {
 	t.Helper()
 	v := all[name]
-	_, rej := v.Verify(t.Context(), text, nil)
+	_, rej := v.Verify(t.Context(), text)
 	if rej == nil {
 		return nil, nil
 	}

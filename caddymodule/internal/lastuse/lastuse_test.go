@@ -23,7 +23,7 @@ func TestLastUseIsKnownToTheHour(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		contact, rej := authn.NewVerifier(authn.Policy{IdentityKey: "identity"}, keys).Verify(context.Background(), configtest.Token(string(made.Secret), ""), nil)
+		contact, rej := authn.NewVerifier(authn.Policy{IdentityKey: "identity"}, keys).Verify(context.Background(), configtest.Token(string(made.Secret), ""))
 		if rej != nil {
 			t.Fatal(rej)
 		}

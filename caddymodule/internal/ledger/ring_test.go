@@ -44,7 +44,7 @@ func verdicts(t *testing.T, keys authn.Keys, made *NewToken) string {
 	verifier := authn.NewVerifier(authn.Policy{IdentityKey: "identity"}, keys)
 	var said []string
 	for _, kid := range []string{"", made.KeyID} {
-		contact, rej := verifier.Verify(context.Background(), configtest.Token(made.Token, kid), nil)
+		contact, rej := verifier.Verify(context.Background(), configtest.Token(made.Token, kid))
 		switch {
 		case rej != nil:
 			said = append(said, string(rej.Code))
@@ -99,7 +99,7 @@ func TestAContactKnowsTheEndOfItsKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		contact, rej := authn.NewVerifier(authn.Policy{IdentityKey: "identity"}, keys).Verify(context.Background(), configtest.Token(old.Token, ""), nil)
+		contact, rej := authn.NewVerifier(authn.Policy{IdentityKey: "identity"}, keys).Verify(context.Background(), configtest.Token(old.Token, ""))
 		if rej != nil || !contact.Until.Equal(time.Now().Add(time.Hour)) {
 			t.Errorf("got %+v, %v", contact, rej)
 		}
