@@ -100,11 +100,11 @@ type KeyServerAccess struct {
 // IsUsual reports whether the key server is asked without anything of its own.
 func (j *JWKS) IsUsual() bool { return j.CA == "" && len(j.Header) == 0 }
 
-// Access returns how the key server of a messenger of the configuration is asked, or nil if its URL is enough. It reads everything
+// Access returns how the key server of a messenger of the configuration is asked; it is empty if its URL is enough. It reads everything
 // once, so that what cannot be read stops the load. A pipe is read then and never again.
-func (j *JWKS) Access(files LoadedFiles) (*KeyServerAccess, error) {
+func (j *JWKS) Access(files LoadedFiles) (KeyServerAccess, error) {
 	if j.IsUsual() {
-		return nil, nil
+		return KeyServerAccess{}, nil
 	}
 	if files == nil {
 		files = make(LoadedFiles)
@@ -121,7 +121,7 @@ func (j *JWKS) Access(files LoadedFiles) (*KeyServerAccess, error) {
 		return access, err
 	}
 	if _, err := resolve(files); err != nil {
-		return nil, err
+		return KeyServerAccess{}, err
 	}
 	pipes := maps.Clone(files)
 	maps.DeleteFunc(pipes, func(_ string, found FileText) bool { return !found.Pipe })
@@ -129,33 +129,33 @@ func (j *JWKS) Access(files LoadedFiles) (*KeyServerAccess, error) {
 	for _, name := range slices.Sorted(maps.Keys(pipes)) {
 		content = append(content, name, string(pipes[name].Text))
 	}
-	return &KeyServerAccess{digestOf(content...), digestOf(j.CA, headerTexts(j.Header)), func() (keyserver.Access, error) { return resolve(maps.Clone(pipes)) }}, nil
+	return KeyServerAccess{digestOf(content...), digestOf(j.CA, headerTexts(j.Header)), func() (keyserver.Access, error) { return resolve(maps.Clone(pipes)) }}, nil
 }
 
 // StoredAccess is Access for a stored messenger. Nothing in it is a placeholder, or the name of a file: a site owner could read the
 // gateway's files and environment with it, by sending them to a server of their own.
-func (j *JWKS) StoredAccess(messenger string, created time.Time) (*KeyServerAccess, error) {
+func (j *JWKS) StoredAccess(messenger string, created time.Time) (KeyServerAccess, error) {
 	if j.IsUsual() {
-		return nil, nil
+		return KeyServerAccess{}, nil
 	}
 	var access keyserver.Access
 	var err error
 	if j.CA != "" {
 		if access.Roots, err = parseRoots([]byte(j.CA), "ca"); err != nil {
-			return nil, err
+			return KeyServerAccess{}, err
 		}
 	}
 	access.Header, err = requestHeader(j.Header, func(h RequestHeader) (string, string, error) {
 		return h.Name, string(h.Value), checkHeaderValue(string(h.Value))
 	})
 	if err != nil {
-		return nil, err
+		return KeyServerAccess{}, err
 	}
 	scope := digestOf(j.CA)
 	if len(j.Header) > 0 {
 		scope = digestOf(j.CA, messenger, created.UnixNano())
 	}
-	return &KeyServerAccess{digestOf("stored", scope, j.CA, headerTexts(j.Header)), scope, func() (keyserver.Access, error) { return access, nil }}, nil
+	return KeyServerAccess{digestOf("stored", scope, j.CA, headerTexts(j.Header)), scope, func() (keyserver.Access, error) { return access, nil }}, nil
 }
 
 func requestHeader(headers []RequestHeader, resolve func(RequestHeader) (name, value string, err error)) (http.Header, error) {

@@ -63,8 +63,7 @@ type JWKSSettings struct {
 // through beginLocked in jwksfetch.go.
 type JWKS struct {
 	settings JWKSSettings
-	client   *keyserver.Client
-	found    *keyserver.Discovery // fetches in place of client if there is an Issuer
+	server   keyServer
 	report   func(FetchReport)
 	snapshot atomic.Pointer[keySnapshot] // nil until the first success, and after a distrust
 
@@ -97,32 +96,31 @@ type keySnapshot struct {
 	raw        []byte
 }
 
-// NewJWKS returns the engine for one URL. It does nothing before Start, or before a token needs a key. report is called
-// after every fetch, and may be nil.
-func NewJWKS(settings JWKSSettings, report func(FetchReport)) *JWKS {
+// A keyServer is where a set is fetched: at a URL, or at the one that the metadata of an issuer name.
+type keyServer interface {
+	Fetch(ctx context.Context, known keyserver.Validators) (*keyserver.Answer, error)
+	Close()
+}
+
+// NewJWKS returns the engine for one URL. It does nothing before Start, or before a token needs a key. access has the certificates and
+// headers for requests to the key server, and may be nil. public says which of the hosts in an issuer's metadata must have a public
+// address; nil allows any. report is called after every fetch, and may be nil.
+func NewJWKS(settings JWKSSettings, access keyserver.AccessFunc, public func(hostname, host string) bool, report func(FetchReport)) *JWKS {
+	client := keyserver.NewClient(settings.URL, settings.Public)
+	client.Access = access
 	j := &JWKS{
 		settings: settings,
-		client:   keyserver.NewClient(settings.URL, settings.Public),
+		server:   client,
 		report:   report,
 		wake:     make(chan struct{}, 1),
 		requests: rate.NewLimiter(rate.Every(refreshInterval), refreshBurst),
 	}
 	if settings.Issuer != "" {
-		j.found = &keyserver.Discovery{Issuer: settings.Issuer, Metadata: j.client}
+		j.server = &keyserver.Discovery{Issuer: settings.Issuer, Metadata: client, Public: public}
 	}
 	j.ctx, j.cancel = context.WithCancel(context.Background())
 	return j
 }
-
-// RestrictHosts sets which of the hosts in an issuer's metadata must have a public address. It is called before the first fetch.
-func (j *JWKS) RestrictHosts(public func(hostname, host string) bool) {
-	if j.found != nil {
-		j.found.Public = public
-	}
-}
-
-// Use sets the certificates and headers for requests to the key server. It is called before the first fetch.
-func (j *JWKS) Use(access keyserver.AccessFunc) { j.client.Access = access }
 
 // Start begins to keep the set up to date. Calls after the first do nothing.
 func (j *JWKS) Start() { j.start.Do(func() { go j.run() }) }
@@ -130,10 +128,7 @@ func (j *JWKS) Start() { j.start.Do(func() { go j.run() }) }
 // Close stops what Start, Refresh and tokens have begun.
 func (j *JWKS) Close() {
 	j.cancel()
-	if j.found != nil {
-		j.found.Close()
-	}
-	j.client.Close()
+	j.server.Close()
 }
 
 // run fetches at the time next, again and again, until Close.

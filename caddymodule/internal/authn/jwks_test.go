@@ -93,8 +93,8 @@ func withEngine(t *testing.T, f func(t *testing.T, s *fakeServer, j *JWKS, v *Ve
 	synctest.Test(t, func(t *testing.T) {
 		s := &fakeServer{header: http.Header{}}
 		s.publish(testJWK(privateKey(), "a"))
-		j := NewJWKS(JWKSSettings{URL: "https://keys.example/jwks.json", RefreshInterval: DefaultRefreshInterval, StaleIfError: DefaultStaleIfError, Timeout: keyserver.DefaultTimeout}, nil)
-		j.client.HTTP.Transport = s
+		j := NewJWKS(JWKSSettings{URL: "https://keys.example/jwks.json", RefreshInterval: DefaultRefreshInterval, StaleIfError: DefaultStaleIfError, Timeout: keyserver.DefaultTimeout}, nil, nil, nil)
+		j.server.(*keyserver.Client).HTTP.Transport = s
 		defer func() {
 			j.Close()
 			synctest.Wait()

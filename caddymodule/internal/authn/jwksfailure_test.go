@@ -199,12 +199,12 @@ func TestPanicWhileFetchingIsAFailedFetch(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		j.Start()
 		synctest.Wait()
-		j.client.HTTP.Transport = panicking{}
+		j.server.(*keyserver.Client).HTTP.Transport = panicking{}
 		if err := j.Refresh(context.Background(), false); !errors.Is(err, sigkey.ErrNoSet) {
 			t.Errorf("got %v, want %v", err, sigkey.ErrNoSet)
 		}
 		wantVerdict(t, v, tokenOf(t, privateKey(), "a"), "ok", "with the keys of before")
-		j.client.HTTP.Transport = s
+		j.server.(*keyserver.Client).HTTP.Transport = s
 		if err := j.Refresh(context.Background(), false); err != nil {
 			t.Errorf("the next fetch: %v", err)
 		}

@@ -88,11 +88,7 @@ func (j *JWKS) fetch(known keyserver.Validators) (answer *fetchedKeys, err error
 	}()
 	ctx, cancel := context.WithTimeout(j.ctx, j.settings.Timeout)
 	defer cancel()
-	fetch := j.client.Fetch
-	if j.found != nil {
-		fetch = j.found.Fetch
-	}
-	received, err := fetch(ctx, known)
+	received, err := j.server.Fetch(ctx, known)
 	if err != nil {
 		return nil, err
 	}

@@ -115,14 +115,14 @@ func gateway(t testing.TB) map[string]*authn.Verifier {
 	if err != nil {
 		t.Fatal(err)
 	}
-	unfetched := authn.NewJWKS(authn.JWKSSettings{URL: "http://127.0.0.1:1/", Timeout: time.Second}, nil)
+	unfetched := authn.NewJWKS(authn.JWKSSettings{URL: "http://127.0.0.1:1/", Timeout: time.Second}, nil, nil, nil)
 	t.Cleanup(unfetched.Close)
 	rsaKey, ecKeys := rsaKeys(t, "2026")[0], ecKeys(t, "e1", "e2")
 	published, err := sigkey.Published(rsaKey, ecKeys[0], ecKeys[1])
 	if err != nil {
 		t.Fatal(err)
 	}
-	mixed := authn.NewJWKS(authn.JWKSSettings{URL: "http://127.0.0.1:1/mixed", Timeout: time.Second, StaleIfError: time.Hour}, nil)
+	mixed := authn.NewJWKS(authn.JWKSSettings{URL: "http://127.0.0.1:1/mixed", Timeout: time.Second, StaleIfError: time.Hour}, nil, nil, nil)
 	t.Cleanup(mixed.Close)
 	if err := mixed.Restore(published, time.Now()); err != nil {
 		t.Fatal(err)

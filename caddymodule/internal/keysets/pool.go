@@ -5,8 +5,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keyserver"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 )
 
@@ -39,12 +39,15 @@ type User = metrics.MeterKey
 
 // Acquire returns the engine for settings from the pool. A new one begins with the key set that the store has a copy of. access
 // may be nil. The caller releases the engine once, with Release.
-func (s *Store) Acquire(settings authn.JWKSSettings, access *config.KeyServerAccess, user User) (Engine, error) {
+func (s *Store) Acquire(settings authn.JWKSSettings, access keyserver.AccessFunc, user User) (Engine, error) {
 	key := Key{settings, s}
 	value, _, err := engines.LoadOrNew(key, func() (caddy.Destructor, error) {
 		log, keep := s.logFetches(), s.keep(settings)
 		users := &users{names: make(map[User]int)}
-		e := authn.NewJWKS(settings, func(report authn.FetchReport) {
+		public := func(hostname, host string) bool { // a site owner must not explore the gateway's network
+			return settings.SmallKeys && !s.IsInternal(hostname, host)
+		}
+		e := authn.NewJWKS(settings, access, public, func(report authn.FetchReport) {
 			names := users.count(report)
 			log(report)
 			keep(report)
@@ -55,12 +58,6 @@ func (s *Store) Acquire(settings authn.JWKSSettings, access *config.KeyServerAcc
 				s.Changed(key)
 			}
 		})
-		if settings.SmallKeys { // of a site owner, who must not explore the gateway's network
-			e.RestrictHosts(func(hostname, host string) bool { return !s.IsInternal(hostname, host) })
-		}
-		if access != nil {
-			e.Use(access.Fetch)
-		}
 		s.noteEngine(settings.URL, e, func() { s.Changed(key) })
 		s.restore(settings, e)
 		return Engine{e, key, users}, nil

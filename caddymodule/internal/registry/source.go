@@ -11,6 +11,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keyfile"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keyserver"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keysets"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/lastuse"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
@@ -96,8 +97,9 @@ func (m *Messenger) ringKeys(src *source, r *ledger.Record, uses *lastuse.Ring) 
 	return r.Keys(alg, uses.Of)
 }
 
-// fetchSettings returns how a key set is fetched. The access is nil if its URL is enough.
-func (m *Messenger) fetchSettings(j *config.JWKS, s *Store, files config.LoadedFiles, r *ledger.Record) (settings authn.JWKSSettings, access *config.KeyServerAccess, err error) {
+// fetchSettings returns how a key set is fetched. The function is nil if its URL is enough.
+func (m *Messenger) fetchSettings(j *config.JWKS, s *Store, files config.LoadedFiles, r *ledger.Record) (settings authn.JWKSSettings, fetch keyserver.AccessFunc, err error) {
+	var access config.KeyServerAccess
 	if m.Stored {
 		if settings, err = j.StoredSettings(s.IsInternal); err == nil {
 			access, err = j.StoredAccess(m.Name, r.Created)
@@ -105,10 +107,8 @@ func (m *Messenger) fetchSettings(j *config.JWKS, s *Store, files config.LoadedF
 	} else if settings, err = j.Settings(); err == nil {
 		access, err = j.Access(files)
 	}
-	if access != nil {
-		settings.Access, settings.Scope = access.ID, access.Scope
-	}
-	return settings, access, err
+	settings.Access, settings.Scope = access.ID, access.Scope
+	return settings, access.Fetch, err
 }
 
 // sources are those that m has.
