@@ -29,7 +29,8 @@ func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *registry.Mes
 		w, token, rej = h.authenticate(w, r, m, config.ModeRequired, o)
 	}
 	if rej == nil {
-		if err := h.revokeOwn(r, m, o.Contact); err != nil {
+		logout := ledger.LogoutOf(o.Contact, m.Messenger, h.LogoutEverywhere, registry.Now().UTC()) // of the token, or of all tokens of this contact
+		if _, err := h.registry.Revoke(r.Context(), m.Name, logout, registry.ByContact); err != nil {
 			if c := h.refusals.Check(zap.WarnLevel, "logout not persisted"); c != nil {
 				c.Write(zap.String("messenger", m.Name), zap.Error(err), zap.String("advice", authn.StoreUnavailable.Info().Advice))
 			}
@@ -43,12 +44,6 @@ func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *registry.Mes
 	allowReading(m, w.Header(), r)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
-}
-
-// revokeOwn revokes the token of c, or all tokens of this contact.
-func (h *Handler) revokeOwn(r *http.Request, m *registry.Messenger, c *authn.Contact) error {
-	_, err := h.registry.Revoke(r.Context(), m.Name, ledger.LogoutOf(c, m.Messenger, h.LogoutEverywhere, registry.Now().UTC()), registry.ByContact)
-	return err
 }
 
 // answersPostOnly answers requests other than POST for a path of the gateway's own, and returns false for a POST. more are the
