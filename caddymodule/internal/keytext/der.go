@@ -28,8 +28,8 @@ func parseDER(der []byte) (key Key, label string, err error) {
 	if isPrivate(der) {
 		return Key{}, "", cause.KeyPrivate.Err()
 	}
-	if key, err = parsePKCS1(der); err == nil {
-		return key, "RSA PUBLIC KEY", nil
+	if public, err := x509.ParsePKCS1PublicKey(der); err == nil {
+		return Key{Public: public}, "RSA PUBLIC KEY", nil
 	}
 	if _, key, err = parseCertificate(der); err == nil {
 		return key, "CERTIFICATE", nil
@@ -55,14 +55,6 @@ func isPrivate(der []byte) bool {
 	}
 	_, err := x509.ParseECPrivateKey(der)
 	return err == nil
-}
-
-func parsePKCS1(der []byte) (Key, error) {
-	public, err := x509.ParsePKCS1PublicKey(der)
-	if err != nil {
-		return Key{}, err
-	}
-	return Key{Public: public}, nil
 }
 
 // parseCertificate reads a certificate as the envelope of a key: its dates and its issuer's signature are not checked.

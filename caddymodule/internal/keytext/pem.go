@@ -2,6 +2,7 @@ package keytext
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -124,7 +125,7 @@ func parseLabelled(label string, der []byte) (key Key, err error) {
 	case "PUBLIC KEY":
 		key, err = parsePKIX(der)
 	case "RSA PUBLIC KEY":
-		key, err = parsePKCS1(der)
+		key.Public, err = x509.ParsePKCS1PublicKey(der)
 	default:
 		return Key{}, cause.KeyPEMOther.Err()
 	}
