@@ -19,7 +19,11 @@ func Bytes(value []byte) ([]byte, bool) {
 	if len(value) < 2 || value[0] != '"' {
 		return nil, false
 	}
-	text, err := unquote(value[1 : len(value)-1])
+	raw := value[1 : len(value)-1]
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return raw, true
+	}
+	text, err := appendUnquoted(make([]byte, 0, len(raw)), raw)
 	return text, err == nil
 }
 
@@ -56,15 +60,6 @@ func (s *scanner) string() (at span, err error) {
 		}
 	}
 	return at, errUnexpected
-}
-
-// unquote unescapes a string that the scanner found, given without its quotes. Text without escapes is returned as it is, not
-// copied.
-func unquote(raw []byte) ([]byte, error) {
-	if bytes.IndexByte(raw, '\\') < 0 {
-		return raw, nil
-	}
-	return appendUnquoted(make([]byte, 0, len(raw)), raw)
 }
 
 // appendUnquoted appends raw to out, unescaped. It reads on after a lone surrogate, so that errSurrogate says that nothing else is
