@@ -89,11 +89,8 @@ func (s *Store) distrusts(url string) (ids []string) {
 	return ids
 }
 
-// Note notes the facts of a batch, if it is about a key set.
-func (s *Store) Note(key vault.Key, texts []json.RawMessage) { s.note(key, texts) }
-
-// note reports whether a fact was not known.
-func (s *Store) note(key vault.Key, texts []json.RawMessage) (news bool) {
+// Note notes the facts of a batch, if it is about a key set, and reports whether one was not known.
+func (s *Store) Note(key vault.Key, texts []json.RawMessage) (news bool) {
 	folder, id := path.Split(key.Folder)
 	if folder != Folder+"/" {
 		return false
@@ -129,7 +126,7 @@ func (s *Store) read(ctx context.Context, id string) (news bool, err error) {
 		if err != nil {
 			return news, err
 		}
-		news = s.note(key, texts) || news
+		news = s.Note(key, texts) || news
 	}
 	return news, nil
 }
