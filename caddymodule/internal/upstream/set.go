@@ -46,7 +46,7 @@ func (c *Contract) Set(r *http.Request, o *Outcome) {
 func (c *Contract) setInformation(r *http.Request, o *Outcome) {
 	value, ok := c.written(o.Contact.Information)
 	if !ok || len(value) > maxInformation {
-		value = c.partOf(o.Contact.Information)
+		value = Part(o.Contact.Information, maxInformation, c.written, func() { c.Dropped("contact_claims") })
 	}
 	if value != "" {
 		o.informed[0] = value
@@ -71,11 +71,6 @@ func (c *Contract) written(text string) (string, bool) {
 		return text, isFieldValue(text)
 	}
 	return percentEncode(text), true
-}
-
-// partOf returns what the header has for an object of which it cannot have everything.
-func (c *Contract) partOf(object string) string {
-	return Part(object, maxInformation, c.written, func() { c.Dropped("contact_claims") })
 }
 
 // Part returns an object with the members of object that fit into that many bytes together, in their order, as written writes
