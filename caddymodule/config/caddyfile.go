@@ -15,7 +15,7 @@ func ParseMessenger(d *caddyfile.Dispenser, name string) (*Messenger, error) {
 	if err := ParseBlock(d, "messenger "+name, options, repeatable...); err != nil {
 		return nil, err
 	}
-	if err := m.checkWritten(); err != nil {
+	if err := m.withoutPlaceholders().CheckSettings(); err != nil {
 		return nil, AtToken(place).Errf("messenger %s: %w", name, err)
 	}
 	return m, nil

@@ -68,9 +68,6 @@ func (l LoadedFiles) ResolveList(values []string) ([]string, error) {
 // before.
 func hasPlaceholder(text string) bool { return strings.Contains(text, "{") }
 
-// checkWritten is CheckSettings for settings whose placeholders are not resolved yet.
-func (m *Messenger) checkWritten() error { return m.withoutPlaceholders().CheckSettings() }
-
 // withoutPlaceholders returns a copy of m for checks before placeholders are resolved. Texts with placeholders are removed from it, or
 // replaced by valid ones.
 func (m *Messenger) withoutPlaceholders() *Messenger {
