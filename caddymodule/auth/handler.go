@@ -238,7 +238,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		h.record(r, nil, h.Mode, o, rej, "")
 		return h.refuse(w, r, nil, o, rej)
 	}
-	matched, err := h.matches(r)
+	// After the cleaning, so that no matcher ever sees an identity that a client forged.
+	matched, err := h.matchers.AnyMatchWithError(r)
 	if err != nil {
 		return err
 	}
@@ -319,15 +320,6 @@ func (h *Handler) admit(m *registry.Messenger, r *http.Request, mode config.Mode
 	}
 	asserted, failed := h.assert(m, o)
 	return asserted, cmp.Or(over, failed)
-}
-
-// matches reports whether r is one of the requests to verify. It is called after the cleaning, so that no matcher ever sees
-// an identity that a client forged.
-func (h *Handler) matches(r *http.Request) (bool, error) {
-	if len(h.matchers) == 0 {
-		return true, nil
-	}
-	return h.matchers.AnyMatchWithError(r)
 }
 
 // Interface guards
