@@ -3,7 +3,6 @@ package sigkey
 import (
 	"crypto"
 	_ "crypto/sha512" // SHA-384 and SHA-512
-	"math/bits"
 	"strings"
 )
 
@@ -114,14 +113,6 @@ func (s Algorithms) Has(a Algorithm) bool { return a != 0 && s&(1<<a) != 0 }
 
 // Overlaps reports whether an algorithm is in both sets.
 func (s Algorithms) Overlaps(other Algorithms) bool { return s&other != 0 }
-
-// only returns the algorithm of a set of one.
-func (s Algorithms) only() (Algorithm, bool) {
-	if bits.OnesCount16(uint16(s)) != 1 {
-		return 0, false
-	}
-	return s.List()[0], true
-}
 
 // List returns the algorithms of the set, in the order of their constants.
 func (s Algorithms) List() (list []Algorithm) {

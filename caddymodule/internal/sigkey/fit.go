@@ -79,10 +79,10 @@ func choose(fits Algorithms, kind string, own *string, accepted Algorithms) (Alg
 		return alg, nil
 	}
 	fitting := fits & accepted
-	if alg, one := fitting.only(); one {
-		return alg, nil
-	}
-	if fitting == 0 {
+	switch list := fitting.List(); len(list) {
+	case 1:
+		return list[0], nil
+	case 0:
 		return 0, &unfitError{fmt.Sprintf("is %s, and only %s is accepted", kind, accepted.Text()), fits.List()[0]}
 	}
 	return 0, fmt.Errorf("is %s that could be for %s, and has no alg that says which", kind, fitting.Text())
