@@ -3,7 +3,6 @@ package keyserver
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"fmt"
 	"net/http"
 	"net/textproto"
 	"net/url"
@@ -68,17 +67,6 @@ func (c *Client) withAccess(r *http.Request, access Access) (client *http.Client
 	transport = transport.Clone()
 	transport.TLSClientConfig = &tls.Config{RootCAs: access.Roots, MinVersion: tls.VersionTLS12}
 	return &http.Client{Transport: transport, CheckRedirect: c.HTTP.CheckRedirect}, transport.CloseIdleConnections
-}
-
-// access returns what the key server wants to see for this fetch.
-func (c *Client) access() (access Access, err error) {
-	if c.Access == nil {
-		return access, nil
-	}
-	if access, err = c.Access(); err != nil {
-		return access, fmt.Errorf("%w: %w", errAccess, err)
-	}
-	return access, nil
 }
 
 // says reports whether a text that comes from the server repeats a secret that was sent to it.
