@@ -10,7 +10,8 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/go-jose/go-jose/v4"
+	"github.com/lestrrat-go/jwx/v2/jwa"
+	"github.com/lestrrat-go/jwx/v2/jws"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
@@ -92,16 +93,14 @@ func parsePrivate(block *pem.Block, alg sigkey.Algorithm) (*signingKey, error) {
 
 // token returns a token with these claims, as a compact JWS. Its header has typ and kid, unless they are "".
 func (k *signingKey) token(typ, kid string, claims map[string]any) (string, error) {
-	options := new(jose.SignerOptions)
-	if typ != "" {
-		options.WithHeader("typ", typ)
-	}
-	if kid != "" {
-		options.WithHeader("kid", kid)
-	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(k.alg.String()), Key: k.secret}, options)
-	if err != nil {
-		return "", err
+	header := jws.NewHeaders()
+	for name, value := range map[string]string{jws.TypeKey: typ, jws.KeyIDKey: kid} {
+		if value == "" {
+			continue
+		}
+		if err := header.Set(name, value); err != nil {
+			return "", err
+		}
 	}
 	var payload bytes.Buffer
 	encoder := json.NewEncoder(&payload)
@@ -109,9 +108,6 @@ func (k *signingKey) token(typ, kid string, claims map[string]any) (string, erro
 	if err := encoder.Encode(claims); err != nil {
 		return "", err
 	}
-	signed, err := signer.Sign(bytes.TrimSpace(payload.Bytes()))
-	if err != nil {
-		return "", err
-	}
-	return signed.CompactSerialize()
+	signed, err := jws.Sign(bytes.TrimSpace(payload.Bytes()), jws.WithKey(jwa.SignatureAlgorithm(k.alg.String()), k.secret, jws.WithProtectedHeaders(header)))
+	return string(signed), err
 }
