@@ -3,8 +3,6 @@ package upstream
 import (
 	"net/http"
 	"strings"
-
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 )
 
 // keptOption returns the option of Connection that stays in the list, in lower case, or "" if option is another one.
@@ -20,8 +18,13 @@ func keptOption(option string) string {
 	case len("keep-alive"):
 		kept = "keep-alive"
 	}
-	if option != kept && !ascii.EqualFold(option, kept) {
+	if len(option) != len(kept) {
 		return ""
+	}
+	for i := range len(kept) {
+		if option[i] != kept[i] && (kept[i] == '-' || option[i]|0x20 != kept[i]) {
+			return ""
+		}
 	}
 	return kept
 }
