@@ -48,17 +48,27 @@ func IsLetterOrDigit(b byte) bool {
 	return 'a' <= lower && lower <= 'z' || '0' <= b && b <= '9'
 }
 
+// HexDigit returns the value of a hexadecimal digit, and -1 for any other byte.
+func HexDigit(b byte) int {
+	switch {
+	case '0' <= b && b <= '9':
+		return int(b - '0')
+	case 'a' <= b && b <= 'f':
+		return int(b-'a') + 10
+	case 'A' <= b && b <= 'F':
+		return int(b-'A') + 10
+	}
+	return -1
+}
+
 // Hex returns the number that hexadecimal digits are, at most seven, and false for any other text.
-func Hex[T string | []byte](digits T) (n rune, ok bool) {
-	for i := range len(digits) {
-		switch c := LowerByte(digits[i]); {
-		case '0' <= c && c <= '9':
-			n = n<<4 | rune(c-'0')
-		case 'a' <= c && c <= 'f':
-			n = n<<4 | rune(c-'a'+10)
-		default:
+func Hex(digits []byte) (n rune, ok bool) {
+	for _, b := range digits {
+		digit := HexDigit(b)
+		if digit < 0 {
 			return 0, false
 		}
+		n = n<<4 | rune(digit)
 	}
 	return n, true
 }

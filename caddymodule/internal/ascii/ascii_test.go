@@ -51,12 +51,12 @@ func TestEveryByte(t *testing.T) {
 
 func TestHex(t *testing.T) {
 	for text, want := range map[string]rune{"0": 0, "7f": 0x7f, "fF": 0xff, "D83d": 0xd83d, "fffffff": 0xfffffff} {
-		if got, ok := Hex(text); !ok || got != want {
+		if got, ok := Hex([]byte(text)); !ok || got != want {
 			t.Errorf("%s: got %x, %v, want %x", text, got, ok, want)
 		}
 	}
 	for _, text := range []string{"g", "0x1", "-1", "+1", "1_0", " 1", "1 ", "\uff11"} {
-		if got, ok := Hex(text); ok || got != 0 {
+		if got, ok := Hex([]byte(text)); ok || got != 0 {
 			t.Errorf("%q: got %x, %v", text, got, ok)
 		}
 	}

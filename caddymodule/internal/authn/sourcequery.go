@@ -147,8 +147,8 @@ func unescapeAt(query string, at int) (c byte, next int, ok bool) {
 		if at+2 >= len(query) {
 			return 0, 0, false
 		}
-		n, ok := ascii.Hex(query[at+1 : at+3])
-		return byte(n), at + 3, ok
+		high, low := ascii.HexDigit(query[at+1]), ascii.HexDigit(query[at+2])
+		return byte(high<<4 | low), at + 3, high >= 0 && low >= 0
 	}
 	return c, at + 1, true
 }
