@@ -37,6 +37,13 @@ func init() {
 	caddy.RegisterModule(new(App))
 }
 
+// clientOf returns the address of the client whose request is being answered, or "".
+func clientOf(ctx context.Context) string {
+	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
+	address, _ := vars[caddyhttp.ClientIPVarKey].(string)
+	return address
+}
+
 // App has the messengers whose contacts messenger_auth verifies, with the keys and the claims that each of them trusts. It is
 // configured by the global option "messenger" of the Caddyfile. The block without a name has the options for all messengers:
 //
@@ -131,7 +138,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := metrics.Register(ctx.GetMetricsRegistry(), processScrape); err != nil {
 		return err
 	}
-	if a.registry, err = registry.NewRegistry(ctx, keys, internalHosts); err != nil {
+	if a.registry, err = registry.NewRegistry(ctx, keys, internalHosts, clientOf); err != nil {
 		return fmt.Errorf("messenger: %w", err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.Messengers)) {

@@ -10,8 +10,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/testsize"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/turnstile"
@@ -52,9 +50,16 @@ func TestWhatANodeHasInMemoryIsBounded(t *testing.T) {
 	}
 }
 
+type clientKey struct{}
+
 // from returns the context of a request of this client.
 func from(ctx context.Context, address string) context.Context {
-	return context.WithValue(ctx, caddyhttp.VarsCtxKey, map[string]any{caddyhttp.ClientIPVarKey: address})
+	return context.WithValue(ctx, clientKey{}, address)
+}
+
+func clientOf(ctx context.Context) string {
+	address, _ := ctx.Value(clientKey{}).(string)
+	return address
 }
 
 // A client asks for thousands of made-up names on a storage that takes a second for each. Messengers in memory are answered at

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
@@ -36,7 +35,7 @@ func (s *Store) find(ctx context.Context, name string) (*storedEntry, error) {
 	}
 	turn, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
-	leave, err := s.lookups.Enter(turn, clientOf(ctx))
+	leave, err := s.lookups.Enter(turn, s.clientOf(ctx))
 	if err != nil {
 		return nil, errBusy
 	}
@@ -92,13 +91,6 @@ func (s *Store) flightOf(ctx context.Context, name string, leave func()) (f *fli
 
 // maxRead is how long the reading of one messenger may take. With many facts it takes longer than one call of the storage.
 const maxRead = 30 * time.Second
-
-// clientOf returns the address of the client whose request is being answered, or "".
-func clientOf(ctx context.Context) string {
-	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
-	address, _ := vars[caddyhttp.ClientIPVarKey].(string)
-	return address
-}
 
 // lookUp returns the entry of a stored messenger, which it reads unless it is in memory, or nil if there is none.
 func (s *Store) lookUp(ctx context.Context, name string) (*storedEntry, error) {

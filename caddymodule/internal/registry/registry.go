@@ -54,9 +54,10 @@ type Registry struct {
 	released bool
 }
 
-// NewRegistry makes the registry of a configuration. The caller calls Release.
-func NewRegistry(ctx caddy.Context, storeKeys [][]byte, internalHosts []string) (*Registry, error) {
-	l, err := openStore(ctx.Storage(), storeKeys, internalHosts)
+// NewRegistry makes the registry of a configuration. The caller calls Release. clientOf returns the address of the client whose request
+// a context is of, or "": look-ups let clients take turns.
+func NewRegistry(ctx caddy.Context, storeKeys [][]byte, internalHosts []string, clientOf func(context.Context) string) (*Registry, error) {
+	l, err := openStore(ctx.Storage(), storeKeys, internalHosts, clientOf)
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}

@@ -82,6 +82,7 @@ type Store struct {
 	summaries *otter.Cache[string, Summary]
 	seed      maphash.Seed
 	lookups   *turnstile.Turnstile
+	clientOf  func(context.Context) string // of a request: see [NewRegistry]
 	rereads   *rate.Limiter
 	failed    atomic.Pointer[time.Time] // when the storage failed last; by the monotonic clock, whatever the wall clock does
 
@@ -130,7 +131,7 @@ func (s *Store) Destruct() error {
 }
 
 // openStore returns the store of a configuration from the pool, and makes it use the storage. The caller calls release once.
-func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string) (*Store, error) {
+func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string, clientOf func(context.Context) string) (*Store, error) {
 	seal, err := vault.NewSealer(sealKeys)
 	if err != nil {
 		return nil, err
@@ -148,6 +149,7 @@ func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string) (*Stor
 			internal:   internal,
 			seed:       maphash.MakeSeed(),
 			lookups:    turnstile.New(),
+			clientOf:   clientOf,
 			rereads:    rate.NewLimiter(rereadRate, 1),
 			pinned:     make(map[string]*storedEntry),
 			owned:      make(map[string]*ledger.Journal),

@@ -51,7 +51,7 @@ func newTestNode(t testing.TB, s *server, name string) *testNode {
 // start starts the node, with these configured messengers.
 func (n *testNode) start(names ...string) {
 	n.t.Helper()
-	l, err := openStore(n.storage, [][]byte{testStoreKey}, nil)
+	l, err := openStore(n.storage, [][]byte{testStoreKey}, nil, clientOf)
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func (n *testNode) reload(names ...string) {
 	if names == nil {
 		names = n.Names()
 	}
-	next, err := openStore(n.storage, [][]byte{testStoreKey}, nil)
+	next, err := openStore(n.storage, [][]byte{testStoreKey}, nil, clientOf)
 	if err != nil {
 		n.t.Fatal(err)
 	}

@@ -156,7 +156,7 @@ func newNode(t *testing.T, keys ...[]byte) *registry.Registry {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reg, err := registry.NewRegistry(ctx, keys, nil)
+	reg, err := registry.NewRegistry(ctx, keys, nil, func(context.Context) string { return "" })
 	if err != nil {
 		t.Fatal(err)
 	}
