@@ -10,9 +10,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/lestrrat-go/jwx/v2/jwa"
-	"github.com/lestrrat-go/jwx/v2/jws"
-
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
@@ -93,21 +90,11 @@ func parsePrivate(block *pem.Block, alg sigkey.Algorithm) (*signingKey, error) {
 
 // token returns a token with these claims, as a compact JWS. Its header has typ and kid, unless they are "".
 func (k *signingKey) token(typ, kid string, claims map[string]any) (string, error) {
-	header := jws.NewHeaders()
-	for name, value := range map[string]string{jws.TypeKey: typ, jws.KeyIDKey: kid} {
-		if value == "" {
-			continue
-		}
-		if err := header.Set(name, value); err != nil {
-			return "", err
-		}
-	}
 	var payload bytes.Buffer
 	encoder := json.NewEncoder(&payload)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(claims); err != nil {
 		return "", err
 	}
-	signed, err := jws.Sign(bytes.TrimSpace(payload.Bytes()), jws.WithKey(jwa.SignatureAlgorithm(k.alg.String()), k.secret, jws.WithProtectedHeaders(header)))
-	return string(signed), err
+	return k.alg.Sign(k.secret, typ, kid, bytes.TrimSpace(payload.Bytes()))
 }
