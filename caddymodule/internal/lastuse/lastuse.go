@@ -179,9 +179,9 @@ func (r *Rings) Learn(ctx context.Context, wanted func(name, kind string) bool) 
 
 // load reads what all nodes have written.
 func (r *Rings) load(ctx context.Context, name, kind string) (map[string]int64, error) {
-	hours := make(map[string]int64)
+	var hours map[string]int64
 	err := r.Vault.LoadJSON(ctx, key(name, kind), &hours)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, vault.ErrDamaged) || errors.Is(err, vault.ErrTooLarge) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, vault.ErrDamaged) || errors.Is(err, vault.ErrTooLarge) || hours == nil && err == nil { // of null
 		return make(map[string]int64), nil
 	}
 	return hours, err

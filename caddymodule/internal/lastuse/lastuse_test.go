@@ -7,11 +7,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/caddyserver/certmagic"
+
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/configtest"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
 // When a token was last used is known to the hour, and costs a store only once in an hour.
@@ -61,5 +64,30 @@ func TestUsesOfOtherNodesAreLearnt(t *testing.T) {
 	ring.learn(map[string]int64{"a": 9})
 	if mine.Load() != 9 || len(ring.after(ring.written)) != 0 {
 		t.Errorf("after another node has used it: %d, to be written %v", mine.Load(), ring.after(ring.written))
+	}
+}
+
+// A value that an attacker has put into the storage makes nothing panic.
+func TestForeignValuesAreNoUses(t *testing.T) {
+	seal, err := vault.NewSealer(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := vault.New(seal, func() {})
+	v.Use(&certmagic.FileStorage{Path: t.TempDir()})
+	for _, text := range []string{"null", "[]", `{"a":"b"}`, `{"a":1.5}`, `{"a":1}{}`, ""} {
+		if err := v.Save(t.Context(), key("sales", "ring"), []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		r := Rings{Vault: v}
+		r.Of("sales", "ring").Of("kid").Store(7)
+		want := map[string]time.Time{"kid": time.Unix(7*3600, 0).UTC()}
+		if got := r.Last(t.Context(), "sales", "ring"); !maps.Equal(got, want) {
+			t.Errorf("after %q: got %v, want %v", text, got, want)
+		}
+		r.Learn(t.Context(), func(string, string) bool { return true })
+		if err := r.Write(t.Context(), "sales", "ring"); err != nil {
+			t.Errorf("after %q: %v", text, err)
+		}
 	}
 }
