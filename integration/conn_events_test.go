@@ -61,7 +61,7 @@ func serveStreams(w http.ResponseWriter, r *http.Request) {
 					return
 				}
 				_ = flush()
-				time.Sleep(time.Millisecond)
+				time.Sleep(5 * time.Millisecond)
 			}
 		}
 	}

@@ -30,7 +30,7 @@ func TestEventThatNeverEnds(t *testing.T) {
 			if strings.HasSuffix(r.URL.Path, "/then-silent") {
 				<-r.Context().Done()
 			}
-			time.Sleep(time.Millisecond)
+			time.Sleep(5 * time.Millisecond)
 		}
 		gone <- struct{}{}
 	})
@@ -95,7 +95,7 @@ func newStubbornBackend(t *testing.T) (up *upstream, ended chan string) {
 		for {
 			if kind == "sends" {
 				_, err = conn.Write(frameBytes(true, 2, false, make([]byte, 10_000)))
-				time.Sleep(time.Millisecond)
+				time.Sleep(5 * time.Millisecond)
 			} else {
 				time.Sleep(100 * time.Millisecond)
 				_, err = conn.Write(frameBytes(true, 9, false, nil)) // a ping, by which it notices
@@ -158,7 +158,7 @@ func TestBothSidesEndWhateverTheyDo(t *testing.T) {
 					case "floods":
 						go func() { _, _ = io.Copy(io.Discard, s.reader) }()
 						go func() {
-							for frame := frameBytes(true, 2, true, make([]byte, 50_000)); ; time.Sleep(time.Millisecond) {
+							for frame := frameBytes(true, 2, true, make([]byte, 50_000)); ; time.Sleep(5 * time.Millisecond) {
 								if _, err := s.writer.Write(frame); err != nil {
 									return
 								}
