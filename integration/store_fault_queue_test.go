@@ -151,7 +151,11 @@ func TestMadeUpNamesDelayNoMessenger(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	const floods, messengers = 300, 20
+	const messengers = 20
+	floods := 120
+	if soaking() {
+		floods = 300
+	}
 	for name, address := range map[string]func(i int) string{
 		"from one address":    func(int) string { return "127.0.0.2" },
 		"from many addresses": func(i int) string { return fmt.Sprintf("127.0.1.%d", 1+i%250) },
