@@ -127,12 +127,13 @@ type importing struct {
 	reported time.Time // when the progress was last printed
 }
 
-// eachLine calls f for every line that is not blank, without its line break. Errors name the number of the line.
+// eachLine calls f for every line that is not blank, without its line break. Errors name the number of the line. A line has at most
+// limit bytes, to which its line break does not count.
 func eachLine(in io.Reader, limit int, f func(text []byte) error) error {
 	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, limit)
+	lines.Buffer(nil, limit+len("\r\n"))
 	number := 1
-	for ; lines.Scan() && lines.Err() == nil; number++ { // after an error the last line may be cut off
+	for ; lines.Scan() && lines.Err() == nil && len(lines.Bytes()) <= limit; number++ { // after an error the last line may be cut off
 		line := bytes.TrimSpace(lines.Bytes())
 		if len(line) == 0 {
 			continue
@@ -141,7 +142,7 @@ func eachLine(in io.Reader, limit int, f func(text []byte) error) error {
 			return fmt.Errorf("line %d: %w", number, err)
 		}
 	}
-	if errors.Is(lines.Err(), bufio.ErrTooLong) {
+	if errors.Is(lines.Err(), bufio.ErrTooLong) || len(lines.Bytes()) > limit {
 		return fmt.Errorf("line %d: it has more than %d bytes", number, limit)
 	}
 	return lines.Err()
