@@ -28,15 +28,19 @@ func QuietLogging() *caddy.Logging {
 // OfflineApp makes the app and the storage of a configuration in JSON without running them: keys are loaded, and nothing is
 // fetched or written yet. The caller must call the returned function when it no longer needs the app.
 func OfflineApp(config []byte) (*Service, func(), error) {
-	var parsed caddy.Config
+	// The rest need not be valid: a command may be needed when a gateway does not start.
+	var parsed struct {
+		Storage json.RawMessage `json:"storage"`
+		Apps    caddy.ModuleMap `json:"apps"`
+	}
 	if err := json.Unmarshal(config, &parsed); err != nil {
 		return nil, nil, err
 	}
-	settings := parsed.AppsRaw["messenger"]
+	settings := parsed.Apps["messenger"]
 	if settings == nil {
 		settings = json.RawMessage("{}")
 	}
-	ctx, err := caddy.ProvisionContext(&caddy.Config{Logging: QuietLogging(), StorageRaw: parsed.StorageRaw, AppsRaw: caddy.ModuleMap{"messenger": settings}})
+	ctx, err := caddy.ProvisionContext(&caddy.Config{Logging: QuietLogging(), StorageRaw: parsed.Storage, AppsRaw: caddy.ModuleMap{"messenger": settings}})
 	if err != nil {
 		return nil, nil, err
 	}
