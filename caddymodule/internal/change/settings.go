@@ -71,9 +71,13 @@ func PutSettings(ctx context.Context, n Node, j *ledger.Journal, p Settings) (r 
 	return r, before == nil, nil
 }
 
-// writeFirst writes a version of the settings together with what has to be there before: if it fits, in one batch.
+// writeFirst writes a version of the settings together with what has to be there before: if it fits, in one batch. The facts of the
+// version are in one batch however large the settings are; see [ledger.Journal.NextVersion].
 func writeFirst(ctx context.Context, n Node, j *ledger.Journal, incarnation string, p Settings, version []*ledger.Fact) error {
-	for _, facts := range ledger.Batches(append(slices.Clone(p.Before), version...)) {
+	batches := ledger.Batches(append(slices.Clone(p.Before), version[0]))
+	last := len(batches) - 1
+	batches[last] = append(batches[last], version[1:]...)
+	for _, facts := range batches {
 		if _, err := n.Write(ctx, j, incarnation, p.Urgent, facts...); err != nil {
 			return err
 		}

@@ -2,13 +2,16 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
 // The lists of writers and the bell are not trusted for anything, and nothing depends on their being there.
@@ -219,5 +222,44 @@ func TestAWriteDuringAListingWasNotLost(t *testing.T) {
 	}
 	if lost := a.WentBack(); lost != 0 {
 		t.Errorf("%d messengers have lost something", lost)
+	}
+}
+
+// A version of the settings and the reset of the shared tokens from before are one batch, however large the settings are: otherwise
+// tokens that have ended with their method would be valid again on all nodes if the writer stops in between.
+func TestSettingsAreWrittenWithTheirReset(t *testing.T) {
+	offset := clock(t)
+	s := newServer()
+	a := newTestNode(t, s, "a")
+	put := func(m *config.Messenger) error {
+		_, _, err := a.Put(t.Context(), "acme", m, change.Condition{Confirm: change.AnyLoss})
+		return err
+	}
+	keySet := &config.Messenger{IdentityKey: "identity", JWKS: &config.JWKS{URL: "https://127.0.0.1:1/keys"}}
+	keySet.Previous = sharedTokenSettings(0).AsPrevious(vault.Now().Add(time.Minute))
+	err := put(sharedTokenSettings(0))
+	_, _, failed := a.ChangeRing(t.Context(), "acme", ledger.KindStored, ledger.GenerateToken(), change.Condition{})
+	if err := errors.Join(err, failed, put(keySet)); err != nil {
+		t.Fatal(err)
+	}
+	offset.Add(int64(time.Hour)) // the previous method has ended
+	writes := 0
+	a.storage.setBefore(func(op, key string) error {
+		if _, batch := vault.ParseKey(key); op == "store" && batch {
+			writes++
+		}
+		if writes > 1 {
+			return errFailed
+		}
+		return nil
+	})
+	large := sharedTokenSettings(0)
+	large.Audience = []string{strings.Repeat("a", 300<<10)}
+	if put(large) == nil {
+		t.Fatal("acknowledged")
+	}
+	r, err := newTestNode(t, s, "b").StoredRecord(t.Context(), "acme")
+	if err != nil || r.Settings.Audience == nil || len(r.Tokens) != 0 {
+		t.Errorf("another node has %d of the former tokens, and the error %v", len(r.Tokens), err)
 	}
 }
