@@ -262,8 +262,9 @@ func (d *Difference) addToken(j *Journal, t CopiedToken, ledgers []*ledger, mayA
 	}
 }
 
-// Batches divides facts into groups that can be written at a time, in their order.
-func Batches(facts []*Fact) [][]*Fact { return grouped(facts, 256) }
+// Batches divides facts into groups that can be written at a time, in their order. 512 bytes are enough for what else a fact has, such as who
+// made it.
+func Batches(facts []*Fact) [][]*Fact { return grouped(facts, 512) }
 
 // grouped divides facts into groups. each is how many bytes a fact has besides its settings, token or revocation. The groups of an old
 // record must be the same on all nodes; see carry.go.
