@@ -273,6 +273,7 @@ func TestAnUnknownOutcomeIsSettledFirst(t *testing.T) {
 			}
 			return true, nil
 		})
+		w.Wrote = func(key Key, _ []json.RawMessage) int { return int(key.Number) } //nolint:gosec // it is small
 		first := Key{"acme/a", w.ID, 1}
 		if _, err := w.Append(t.Context(), "acme/a", true, aFact(1)); !errors.Is(err, ErrUnknown) {
 			t.Fatalf("got %v, want ErrUnknown", err)
@@ -287,8 +288,8 @@ func TestAnUnknownOutcomeIsSettledFirst(t *testing.T) {
 			t.Errorf("another folder: %v", err)
 		}
 		broken.Store(false)
-		if _, err := w.Append(t.Context(), "acme/a", true, aFact(4)); err != nil {
-			t.Fatal(err)
+		if written, err := w.Append(t.Context(), "acme/a", true, aFact(4)); err != nil || written.Ended != 2 { // and not what the first one has ended
+			t.Fatalf("got %+v, %v", written, err)
 		}
 		if facts := factsAt(t, v, first); string(facts[0]) != string(aFact(1)[0]) {
 			t.Errorf("the first batch has %s", facts)
