@@ -52,8 +52,14 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
-	// Tests leave much behind, and all processes of tests together need little memory.
-	debug.SetGCPercent(400)
+	// Tests leave much behind, and all processes of tests together need little memory: this one, and those that it starts.
+	// In full, tests look at the memory of nodes.
+	if !soaking() {
+		debug.SetGCPercent(400)
+		if err := os.Setenv("GOGC", "400"); err != nil {
+			panic(err)
+		}
+	}
 	caddy.ConfigAutosavePath = filepath.Join(dir, "autosave.json")
 	caddy.DefaultStorage = &certmagic.FileStorage{Path: filepath.Join(dir, "storage")}
 	logFilter = readLogFilter()
