@@ -63,12 +63,24 @@ func CheckName(name string) error {
 	return nil
 }
 
-// RefCanName reports whether ref, the messenger of a directive, can become name. A placeholder can become any text.
+// written finds the placeholders of a directive's messenger, also one that has no end.
+var written = regexp.MustCompile(`{[^}]*}?`)
+
+// RefCanName reports whether ref, the messenger of a directive, can become name. A placeholder can become any text. It is asked for
+// every route and every messenger of a configuration, and so compiles nothing.
 func RefCanName(ref, name string) bool {
-	texts := regexp.MustCompile(`{[^}]*}?`).Split(strings.ToLower(ref), -1)
-	for i := range texts {
-		texts[i] = regexp.QuoteMeta(texts[i])
+	texts := written.Split(strings.ToLower(ref), -1)
+	name, found := strings.CutPrefix(name, texts[0])
+	last := len(texts) - 1
+	if last == 0 {
+		return found && name == ""
 	}
-	matched, err := regexp.MatchString("^"+strings.Join(texts, ".*")+"$", name)
-	return matched || err != nil // a pattern that is too long to be compiled may match any name
+	for _, text := range texts[1:last] {
+		at := strings.Index(name, text)
+		if at < 0 {
+			return false
+		}
+		name = name[at+len(text):]
+	}
+	return found && strings.HasSuffix(name, texts[last])
 }
