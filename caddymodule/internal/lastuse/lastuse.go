@@ -177,6 +177,9 @@ func (r *Rings) Learn(ctx context.Context, wanted func(name, kind string) bool) 
 	}
 }
 
+// maxAhead is how far ahead a use can be: no clock of a node is wrong by more. JSON does not have all times that an attacker could write.
+const maxAhead = 24 * time.Hour
+
 // load reads what all nodes have written.
 func (r *Rings) load(ctx context.Context, name, kind string) (map[string]int64, error) {
 	var hours map[string]int64
@@ -184,6 +187,8 @@ func (r *Rings) load(ctx context.Context, name, kind string) (map[string]int64, 
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, vault.ErrDamaged) || errors.Is(err, vault.ErrTooLarge) || hours == nil && err == nil { // of null
 		return make(map[string]int64), nil
 	}
+	latest := time.Now().Add(maxAhead).Unix() / 3600
+	maps.DeleteFunc(hours, func(_ string, hour int64) bool { return hour > latest })
 	return hours, err
 }
 
