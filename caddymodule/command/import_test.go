@@ -36,7 +36,7 @@ func TestLongestLineOfAnImport(t *testing.T) {
 		"cut off within a longer line": {"a\nx" + longest, failed, []string{"a"}, "line 2: it has more than 10000 bytes"},
 	} {
 		var got []string
-		in := io.Reader(iotest.OneByteReader(strings.NewReader(c.text)))
+		in := iotest.OneByteReader(strings.NewReader(c.text))
 		if c.then != nil {
 			in = io.MultiReader(in, iotest.ErrReader(c.then))
 		}
