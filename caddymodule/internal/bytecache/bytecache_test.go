@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/testsize"
 )
 
 // keyOf is a hash of n.
@@ -18,6 +20,9 @@ func valueOf(n, length int) []byte {
 
 // A model remembers all that was set. What the cache answers must be the last value of that key; what it keeps must fit.
 func TestCacheAnswersTheLastValueOrNone(t *testing.T) {
+	if testsize.Raced {
+		t.Skip("one goroutine does it all")
+	}
 	for _, size := range []int{1, 2, 9, 10, 100, 2048, 5000} {
 		t.Run(fmt.Sprint("size ", size), func(t *testing.T) {
 			r, c, last := rand.New(rand.NewPCG(uint64(size), 1)), New(size), make(map[int][]byte)
@@ -135,6 +140,9 @@ func (s *shard) memory() int {
 // An attacker who chooses the length of values does not choose how much memory the cache takes, whether they are read again or
 // not; and long values that come once push out no more of what is in use than short ones do.
 func TestMemoryIsBoundedWhateverTheValuesAre(t *testing.T) {
+	if testsize.Raced {
+		t.Skip("one goroutine does it all")
+	}
 	const size, used = 3000, 200
 	for _, length := range []int{600, 1000, 4096, blockSize/2 - entryHead, blockSize/2 - entryHead + 1, MaxValue} {
 		for _, again := range []bool{false, true} {
