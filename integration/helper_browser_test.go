@@ -62,8 +62,13 @@ func newBrowser(t *testing.T, programs []string) context.Context {
 	return ctx
 }
 
-// browse does something in the tab. It is done again if the page was left before anything was done on it: chromedp then says that a
-// node is gone, or waits for one of the former page.
+// wasLeft reports whether an action failed because the page was on its way to another one: nothing was done.
+func wasLeft(err error) bool {
+	return err != nil && (strings.Contains(err.Error(), "Could not find node with given id") || strings.Contains(err.Error(), "Inspected target navigated or closed"))
+}
+
+// browse does something in the tab. It is done again if the page was left before anything was done on it: chromedp then says so,
+// or waits for a node of the former page.
 func browse(t *testing.T, tab context.Context, action chromedp.Action[chromedp.Void]) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(tab, 60*time.Second)
@@ -71,7 +76,7 @@ func browse(t *testing.T, tab context.Context, action chromedp.Action[chromedp.V
 	for {
 		once, cancel := context.WithTimeout(ctx, 15*time.Second)
 		err := chromedp.Do(once, action)
-		again := once.Err() != nil || err != nil && strings.Contains(err.Error(), "Could not find node with given id")
+		again := once.Err() != nil || wasLeft(err)
 		cancel()
 		switch {
 		case err == nil:
@@ -120,7 +125,7 @@ func (p *panelTab) named(label string, number int) string {
 	p.t.Helper()
 	id := ""
 	for deadline := time.Now().Add(20 * time.Second); id == "" && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) { // the page may be on its way
-		id = evaluate[string](p.t, p.ctx, "[...document.querySelectorAll('label')].filter(l => l.firstChild.textContent.trim() === "+mustJSON(label)+").map(l => l.htmlFor)["+strconv.Itoa(number)+"] ?? ''")
+		id, _ = chromedp.Run(p.ctx, chromedp.Evaluate[string]("[...document.querySelectorAll('label')].filter(l => l.firstChild.textContent.trim() === "+mustJSON(label)+").map(l => l.htmlFor)["+strconv.Itoa(number)+"] ?? ''"))
 	}
 	if id == "" {
 		p.t.Fatalf("the page has no field %q:\n%s", label, pageText(p.ctx))

@@ -68,7 +68,7 @@ func (p *panelTab) open(query string) {
 // click clicks the link or button, or opens the summary, with this text. The page may have wanted to be left before, and have been kept.
 func (p *panelTab) click(text string) {
 	p.t.Helper()
-	evaluate[chromedp.Void](p.t, p.ctx, "window.leaving = false")
+	browse(p.t, p.ctx, chromedp.Evaluate[chromedp.Void]("window.leaving = false"))
 	browse(p.t, p.ctx, chromedp.Click(`//*[self::a or self::button or self::summary][normalize-space(.)="`+text+`"]`))
 }
 
