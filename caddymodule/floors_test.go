@@ -1,10 +1,13 @@
 package caddymodule
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -108,9 +111,31 @@ func hasPrefix(path string, prefixes []string) bool {
 	return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(path, prefix) })
 }
 
+// A reader must be able to keep a file in mind, and a package in the end.
+func TestFilesAndPackagesAreSmall(t *testing.T) {
+	const maxFile, maxPackage = 350, 4000 // lines
+	for _, p := range packages(t) {
+		whole := 0
+		for _, name := range p.GoFiles {
+			text, err := os.ReadFile(filepath.Join(p.Dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines := bytes.Count(text, []byte("\n"))
+			if whole += lines; lines > maxFile {
+				t.Errorf("%s/%s has %d lines, more than %d", p.ImportPath, name, lines, maxFile)
+			}
+		}
+		if whole > maxPackage {
+			t.Errorf("%s has %d lines, more than %d", p.ImportPath, whole, maxPackage)
+		}
+	}
+}
+
 type goPackage struct {
-	ImportPath string
-	Imports    []string // of the package itself; its tests may look anywhere
+	ImportPath, Dir string
+	GoFiles         []string
+	Imports         []string // of the package itself; its tests may look anywhere
 }
 
 func packages(t *testing.T) (list []goPackage) {
@@ -118,7 +143,7 @@ func packages(t *testing.T) (list []goPackage) {
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("no go command here to list the packages with")
 	}
-	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "./...").Output()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Dir,GoFiles,Imports", "./...").Output()
 	if err != nil {
 		t.Fatalf("listing the packages: %v", err)
 	}

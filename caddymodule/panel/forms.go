@@ -1,15 +1,11 @@
 package panel
 
 import (
-	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"sync"
-
-	"github.com/caddyserver/caddy/v2"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
@@ -109,25 +105,6 @@ func (f formField) Values() (values []string) {
 	return values
 }
 
-// A fieldError is something that is wrong with a field of a form.
-type fieldError struct {
-	Field string // the id of the element
-	Text  string
-}
-
-// fieldErrors are what is wrong with a form, in the order of the page.
-type fieldErrors []fieldError
-
-// Of returns what is wrong with a field, or "".
-func (list fieldErrors) Of(field string) string {
-	for _, e := range list {
-		if e.Field == field {
-			return e.Text
-		}
-	}
-	return ""
-}
-
 // newForm returns the form of a messenger that does not exist yet, with the settings that we recommend.
 func newForm() *settingsForm {
 	f := formOf("", "", &config.Messenger{IdentityKey: "identity", RequireClaims: []string{"exp"}})
@@ -216,18 +193,6 @@ func (f *settingsForm) Slots() []config.PublicKey {
 // ManyKeys reports whether there are so many public keys that the form folds them.
 func (f *settingsForm) ManyKeys() bool { return len(f.Keys) > manyKeys }
 
-// refuse shows what is wrong with the form, at the top of its page and at the fields.
-func (v *visit) refuse(page *settingsView, wrong []fieldError) error {
-	slices.SortStableFunc(wrong, func(a, b fieldError) int { return fieldPlace(a.Field) - fieldPlace(b.Field) })
-	page.Errors, page.Form.Wrong = wrong, wrong
-	name := "messenger"
-	if page.New {
-		name = "new"
-	}
-	v.render(http.StatusUnprocessableEntity, name, page)
-	return nil
-}
-
 // checkKeys checks each key by itself, to name its field. A private key that was pasted by mistake is not sent back.
 func (f *settingsForm) checkKeys() (wrong []fieldError) {
 	if len(f.Keys) == 0 {
@@ -306,31 +271,6 @@ func (f *settingsForm) keysText() string {
 		list = append(list, strings.TrimSpace(strings.TrimSpace(k.KeyID+" "+k.Alg)+"\n"+k.Key))
 	}
 	return strings.Join(list, "\n")
-}
-
-// formError returns what err says about a field of the form. It returns false if err cannot be fixed in the form.
-func formError(err error) (fieldError, bool) {
-	answer, _ := errors.AsType[caddy.APIError](err)
-	if answer.HTTPStatus != http.StatusBadRequest && answer.HTTPStatus != http.StatusConflict {
-		return fieldError{}, false
-	}
-	text := answer.Err.Error()
-	for _, f := range slices.Backward(formFields()) { // the options of a block before the block
-		if rest, ok := strings.CutPrefix(text, f.option+" "); ok && f.option != "" {
-			return fieldError{f.field, cause.Sentence(f.label + " " + rest)}, true
-		}
-	}
-	return fieldError{"name", cause.Sentence(text)}, true
-}
-
-// fieldPlace orders fields as the page has them.
-func fieldPlace(field string) int {
-	for i, f := range formFields() {
-		if strings.HasPrefix(field, strings.TrimSuffix(f.field, "-0")) {
-			return i
-		}
-	}
-	return -1
 }
 
 // A difference is one setting for which two people sent different values.
