@@ -65,6 +65,20 @@ func TestChatThroughADay(t *testing.T) {
 			return len(chats) == 4
 		})
 	}
+	// reopened does something that ends all connections, and waits until each of them is open again.
+	reopened := func(what string, end func()) {
+		t.Helper()
+		before := report()
+		end()
+		patiently(t, what+": all connections are open again", func() bool {
+			for name, c := range report() {
+				if c.Opened <= before[name].Opened {
+					return false
+				}
+			}
+			return true
+		})
+	}
 	eventually(t, "the page is there", func() bool { return evaluate[bool](t, tab, "window.ready === true") })
 	hours := soak(40)/2 + 4
 	for hour := range hours {
@@ -75,17 +89,21 @@ func TestChatThroughADay(t *testing.T) {
 		})
 	}
 	chat("a restart", func() {
-		n.kill()
-		n.run()
+		reopened("a restart", func() {
+			n.kill()
+			n.run()
+		})
 	})
 	chat("a minute without the network", func() {
-		line.set(true)
-		evaluate[string](t, tab, "send(10)")
-		up.publish(10)
-		published += 10
-		time.Sleep(3 * time.Second) // a minute, at the pace of the page
-		line.set(false)
-		evaluate[bool](t, tab, "dispatchEvent(new Event('online'))")
+		reopened("a minute without the network", func() {
+			line.set(true)
+			evaluate[string](t, tab, "send(10)")
+			up.publish(10)
+			published += 10
+			time.Sleep(3 * time.Second) // a minute, at the pace of the page
+			line.set(false)
+			evaluate[bool](t, tab, "dispatchEvent(new Event('online'))")
+		})
 	})
 	other := newBrowser(t, anyChromium)
 	browse(t, other, chromedp.Navigate(site.url+"/other"))
