@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -12,7 +11,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -30,12 +28,7 @@ func (g *gateway) operator() *operator { return &operator{g.t, g.sock} }
 func (o *operator) send(method, path string, body any, headers ...string) (answer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	a, err := o.sendContext(ctx, method, path, body, headers...)
-	// A body that is too large is refused before it was sent whole, and the answer may be lost with the connection.
-	for try := 0; errors.Is(err, syscall.EPIPE) && try < 5; try++ {
-		a, err = o.sendContext(ctx, method, path, body, headers...)
-	}
-	return a, err
+	return o.sendContext(ctx, method, path, body, headers...)
 }
 
 // sendContext is send for as long as ctx lasts.

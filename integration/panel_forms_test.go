@@ -1,11 +1,16 @@
 package integration
 
 import (
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The page of another site makes the operator's browser send a form. The browser says where it is from, and what says
@@ -36,6 +41,48 @@ func TestCrossSitePostChangesNothing(t *testing.T) {
 	// An older browser says it by Origin alone.
 	if a := u.post("?page=new", fields("name", "fine"), "Sec-Fetch-Site:", "Origin: "+g.url); a.status != 303 {
 		t.Errorf("a form of the panel itself: %d %s", a.status, a.text())
+	}
+}
+
+// A client closes the connection after the answer, as some proxies do, and is still sending when it is refused.
+func TestAClientThatIsStillSendingGetsTheAnswer(t *testing.T) {
+	g := startPanel(t, nil, "")
+	g.panelOperator().create("acme")
+	login := base64.StdEncoding.EncodeToString([]byte("operator:" + panelPassword))
+	const form = "application/x-www-form-urlencoded"
+	for _, request := range []struct {
+		network, address, target, site, kind string
+		status                               int
+	}{
+		{"tcp", g.addr, "POST /panel?page=new", "same-origin", form, 413},
+		{"tcp", g.addr, "POST /panel?page=new", "same-origin", "text/plain", 415},
+		{"tcp", g.addr, "POST /panel?page=new", "cross-site", form, 403},
+		{"unix", g.sock, "PUT /messenger/messengers/other", "", "application/json", 413},
+		{"unix", g.sock, "PUT /messenger/messengers/other", "", "text/plain", 415},
+		{"tcp", g.addr, "POST /acme/hello", "", "text/plain", 401}, // the Authorization is for the panel
+	} {
+		conn, err := net.Dial(request.network, request.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		const first, rest = 70 << 10, 100 << 10
+		_, err = fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\nAuthorization: Basic %s\r\nSec-Fetch-Site: %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s",
+			request.target, g.addr, login, request.site, request.kind, first+rest, strings.Repeat("x", first))
+		for range rest >> 10 {
+			if err == nil {
+				time.Sleep(time.Millisecond)
+				_, err = io.WriteString(conn, strings.Repeat("x", 1<<10))
+			}
+		}
+		if err != nil {
+			t.Errorf("%s, %s: sending: %v", request.target, request.kind, err)
+			continue
+		}
+		if a := readAnswer(t, conn); a.status != request.status {
+			t.Errorf("%s, %s: got %d, want %d", request.target, request.kind, a.status, request.status)
+		}
 	}
 }
 

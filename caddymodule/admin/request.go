@@ -19,6 +19,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
 // actorOf returns who sent r: the address, and the name in the client certificate at the remote admin endpoint.
@@ -94,6 +95,7 @@ type withStatus struct {
 
 // answer calls the function of the request's method, and sends its result as JSON.
 func answer(w http.ResponseWriter, r *http.Request, methods endpoint) error {
+	defer upstream.ReadRest(r, r.Body)
 	f := methods[r.Method]
 	if f == nil {
 		allowed := strings.Join(slices.Sorted(maps.Keys(methods)), ", ")

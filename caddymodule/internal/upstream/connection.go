@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"io"
 	"net/http"
 	"strings"
 )
@@ -89,5 +90,15 @@ func (n *named) remove(name string) {
 	}
 	if key, found := n.keys[strings.ToLower(name)]; found {
 		delete(n.header, key)
+	}
+}
+
+// ReadRest reads what is left of the body of a request that was refused, if the client closes the connection after the answer, as some
+// proxies do. A connection that is closed before all was read is reset, and a client that is still sending does not get the answer
+// (RFC 9112 section 9.6). Go's server reads as much itself where the connection stays open. A client that waits for "100 Continue" sends
+// nothing.
+func ReadRest(r *http.Request, body io.Reader) {
+	if r.Close && r.ProtoMajor == 1 && r.ContentLength != 0 && r.Header.Get("Expect") == "" {
+		_, _ = io.CopyN(io.Discard, body, 256<<10)
 	}
 }
