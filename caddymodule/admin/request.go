@@ -95,7 +95,7 @@ type withStatus struct {
 
 // answer calls the function of the request's method, and sends its result as JSON.
 func answer(w http.ResponseWriter, r *http.Request, methods endpoint) error {
-	defer upstream.ReadRest(r, r.Body)
+	defer upstream.ReadRest(w, r, r.Body)
 	f := methods[r.Method]
 	if f == nil {
 		allowed := strings.Join(slices.Sorted(maps.Keys(methods)), ", ")
