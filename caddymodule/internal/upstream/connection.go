@@ -97,10 +97,10 @@ func (n *named) remove(name string) {
 // ReadRest reads what is left of the body of a request that was refused, if the client closes the connection after the answer, as some
 // proxies do. A connection that is closed before all was read is reset, and a client that is still sending does not get the answer
 // (RFC 9112 section 9.6). Go's server reads as much itself where the connection stays open. A client that waits for "100 Continue" sends
-// nothing, and one that sends slowly is not waited for.
+// nothing, and one that sends slowly waits for its answer a second longer at most.
 func ReadRest(w http.ResponseWriter, r *http.Request, body io.Reader) {
 	if r.Close && r.ProtoMajor == 1 && r.ContentLength != 0 && r.Header.Get("Expect") == "" {
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(5 * time.Second))
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second))
 		_, _ = io.CopyN(io.Discard, body, 256<<10)
 	}
 }
