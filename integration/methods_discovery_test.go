@@ -142,7 +142,7 @@ func TestHostileMetadataBringNoKeys(t *testing.T) {
 		t.Errorf("after a move: refreshing was answered with %d", status)
 	}
 	g.expect("200", "/", signWithKID(rsaKey(2), "b", issuedBy(s.base)))
-	// The set is fetched once more for a key that it does not have, and until then nobody knows.
+	// The set is fetched once more for a key that it does not have. Until then the gateway cannot decide.
 	eventually(t, "the key of before is unknown", func() bool { return g.verdict("/", genuine) == "401 key_unknown" })
 }
 

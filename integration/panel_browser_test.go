@@ -29,7 +29,7 @@ type panelTab struct {
 }
 
 // openPanel opens the panel in a browser, the first of the programs that there is, whose operator is logged in. Timers run sixty times
-// as fast, so that nobody waits a minute for the clipboard.
+// as fast, so that the test does not wait a minute for the clipboard.
 func openPanel(t *testing.T, g *gateway, programs []string) *panelTab {
 	t.Helper()
 	p := &panelTab{t: t, ctx: newBrowser(t, programs), url: g.url + "/panel"}

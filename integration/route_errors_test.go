@@ -1,7 +1,10 @@
 package integration
 
 import (
+	"fmt"
+	"io"
 	"maps"
+	"net/http"
 	"strings"
 	"testing"
 )
@@ -134,5 +137,23 @@ func TestErrorRouteCanBeGuardedItself(t *testing.T) {
 	up.none(t)
 	if g.get("/", bearer(sign(m.key, good("mark")))); up.one(t).header.Get("X-Contact-Identity") != "mark" {
 		t.Error("the identity did not arrive")
+	}
+}
+
+// The body of a refused request is for the error route that answers it, also if the client closes the connection afterwards: what the
+// gateway would read of it for its own answer is missing there.
+func TestErrorRouteGetsTheWholeBody(t *testing.T) {
+	up, m := &upstream{}, methods(t)[0]
+	got := make(chan int, 1)
+	up.listen(t, func(w http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		got <- int(n)
+		w.WriteHeader(http.StatusUnauthorized)
+	})
+	g := start(t, up, m.messengers, "messenger_auth support\nreverse_proxy UPSTREAM\n"+proxiedErrors)
+	const size = 100 << 10
+	a := g.raw(fmt.Sprintf("POST / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", g.addr, size, strings.Repeat("x", size)))
+	if n := <-got; n != size || a.status != http.StatusUnauthorized {
+		t.Errorf("the backend of the error route got %d bytes of %d, and the client %d", n, size, a.status)
 	}
 }

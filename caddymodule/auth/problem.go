@@ -62,7 +62,6 @@ func problemOf(code authn.Code) *problem { return problems()[code] }
 
 // refuse answers r. If the site has a matching error route, that one answers, with the headers that are set here.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, m *registry.Messenger, o *upstream.Outcome, rej *authn.Rejection) error {
-	defer upstream.ReadRest(w, r, r.Body)
 	o.Refuse(r, rej)
 	p := problemOf(rej.Code)
 	if h.WebSocketRejection == rejectionClose && o.Handshake && closeHandshake(w, r, p.Status, rej.Code) {
@@ -100,7 +99,8 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, m *registry.Mes
 		return nil
 	}
 	w.WriteHeader(p.Status)
-	_, _ = w.Write(p.body) // an error means that the client is gone
+	_, _ = w.Write(p.body)          // an error means that the client is gone
+	upstream.ReadRest(w, r, r.Body) // not before: an error route may need it
 	return nil
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
-// A group of facts fits into one write, whatever their texts are and whoever made them.
+// A group of facts fits into one write, however long their texts and the names of those who made them are.
 func TestEveryGroupOfFactsFitsIntoOneWrite(t *testing.T) {
 	now := time.Date(2026, 11, 27, 2, 2, 1, 123456789, time.UTC)
 	for _, text := range []string{"", strings.Repeat("a", 255), strings.Repeat("<", 42), strings.Repeat("<", 85), strings.Repeat("<", 255), strings.Repeat(`"`, 128)} {
