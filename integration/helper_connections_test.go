@@ -65,7 +65,7 @@ func overHTTP2(t *testing.T) (child bool, wait func()) {
 	if strings.Contains(os.Getenv("GODEBUG"), "http2xconnect=1") {
 		return true, func() {}
 	}
-	report := runAgain(t, nil, "GODEBUG=http2xconnect=1")
+	report := runAgain(t, "GODEBUG=http2xconnect=1", aloneVariable+"=1")
 	return false, func() { t.Run("HTTP/2, in a process of its own", report) }
 }
 

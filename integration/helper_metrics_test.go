@@ -205,7 +205,7 @@ func (g *gateway) keepMetrics() {
 	}
 }
 
-// metricsOfOthers returns those that the gateways of tests in processes of their own had at their ends.
+// metricsOfOthers returns those that the gateways of tests in other processes had at their ends.
 func metricsOfOthers() (families, error) {
 	others := make(families)
 	names, err := filepath.Glob(filepath.Join(sharedDir, "metrics-*"))

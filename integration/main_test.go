@@ -63,24 +63,26 @@ func TestMain(m *testing.M) {
 	caddy.ConfigAutosavePath = filepath.Join(dir, "autosave.json")
 	caddy.DefaultStorage = &certmagic.FileStorage{Path: filepath.Join(dir, "storage")}
 	logFilter = readLogFilter()
-	// Tests beside each other wait more than they compute; those that run in processes of their own do nothing else here.
+	// Tests beside each other wait more than they compute; those that run in other processes do nothing else here.
 	// A flag on the command line still decides.
 	if err := flag.Set("test.parallel", "1000"); err != nil {
 		panic(err)
 	}
 	flag.Parse()
-	if raced && flag.Lookup("test.run").Value.String() == "" && flag.Lookup("test.skip").Value.String() == "" {
+	if raced && !*isWorker && flag.Lookup("test.run").Value.String() == "" && flag.Lookup("test.skip").Value.String() == "" {
 		fmt.Printf("not run with the race detector: the tests in files %s\n", strings.Join(otherPrograms, ", "))
 		if err := flag.Set("test.skip", testsIn(otherPrograms)); err != nil {
 			panic(err)
 		}
 	}
-	code := m.Run()
-	if leaks := search.run(); len(leaks) > 0 {
-		fmt.Println("FAIL: tokens or secrets were found where nobody may read them:")
-		for _, leak := range leaks {
-			fmt.Println("   ", leak)
-		}
+	var code int
+	if *isWorker {
+		code = work(m)
+	} else {
+		code = max(m.Run(), searchForLeaks())
+	}
+	if err := stopWorkers(); err != nil {
+		fmt.Println("FAIL: the processes that ran tests:", err)
 		code = 1
 	}
 	if complaints := checkSuiteMetrics(); len(complaints) > 0 {
@@ -162,6 +164,18 @@ func readLogFilter() string {
 	return string(format)
 }
 
+// searchForLeaks searches what the tests left until now. It prints what it finds, and returns a status for the process.
+func searchForLeaks() (status int) {
+	if leaks := search.run(); len(leaks) > 0 {
+		fmt.Println("FAIL: tokens or secrets were found where nobody may read them:")
+		for _, leak := range leaks {
+			fmt.Println("   ", leak)
+		}
+		return 1
+	}
+	return 0
+}
+
 // search is the leak search of the whole suite.
 var search leakSearch
 
@@ -207,9 +221,11 @@ func keepLog(name string) {
 	}
 }
 
+// run searches the texts that were added since it ran last.
 func (s *leakSearch) run() (leaks []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer func() { s.texts = nil }()
 	for where, text := range s.texts {
 		for _, i := range s.find(text) {
 			start, end := max(0, i-300), min(len(text), i+60)
