@@ -63,11 +63,11 @@ func TestCaddyfilesAdaptToTheirJSON(t *testing.T) {
 func loadJSON(t *testing.T, up *upstream, apps string) *gateway {
 	t.Helper()
 	g := newGateway(t, up, "http://")
-	text := strings.NewReplacer("UPSTREAM", up.addr, "ADDR", g.addr).Replace(`{
-		"admin": {"listen": "unix/` + g.sock + `"},
-		"logging": {"logs": {"default": {"writer": {"output": "file", "filename": "` + g.log + `"}}}},
-		"apps": ` + apps + `
-	}`)
+	text := replaceWords(`{
+		"admin": {"listen": "unix/`+g.sock+`"},
+		"logging": {"logs": {"default": {"writer": {"output": "file", "filename": "`+g.log+`"}}}},
+		"apps": `+apps+`
+	}`, "UPSTREAM", up.addr, "ADDR", g.addr)
 	g.replace([]byte(text))
 	return g
 }

@@ -92,11 +92,20 @@ func TestNobodyElseSetsOurHeadersBehindLighttpd(t *testing.T) {
 	secret := newSecret()
 	messenger := "messenger support {\n identity_key identity\n shared_token {file." + write(t, "secret", []byte(secret)) + "}\n}\n"
 	g := start(t, &upstream{addr: addr}, messenger+permitUnusual, allModes)
-	for _, w := range cgiWays(secret) {
+	for i, w := range cgiWays(secret) {
 		t.Run(w.name, func(t *testing.T) {
 			for _, name := range []string{"X-Contact-Identity", "X-Contact-Messenger", "X-Contact-Name"} {
-				for _, alias := range aliases(name) {
-					a := g.do(w.method, w.path, append([]string{alias + ": eve"}, w.headers...)...)
+				// On two ways, one with an identity and one without, each spelling is sent by itself; on the others all together.
+				together := len(aliases(name))
+				if i < 2 || soaking() {
+					together = 1
+				}
+				for spellings := range slices.Chunk(aliases(name), together) {
+					headers := slices.Clone(w.headers)
+					for _, alias := range spellings {
+						headers = append(headers, alias+": eve")
+					}
+					a := g.do(w.method, w.path, headers...)
 					if !strings.Contains(a.body, "GATEWAY_INTERFACE=CGI/1.1") {
 						t.Fatalf("the program did not answer: %d %q", a.status, a.body)
 					}
@@ -107,7 +116,7 @@ func TestNobodyElseSetsOurHeadersBehindLighttpd(t *testing.T) {
 						}
 					}
 					if !maps.Equal(got, w.want) {
-						t.Errorf("with %s from the client: the program read %v, want %v", alias, got, w.want)
+						t.Errorf("with %s from the client: the program read %v, want %v", spellings, got, w.want)
 					}
 				}
 			}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,8 +23,8 @@ var (
 	anyChromium   = append([]string{"chromium-headless-shell"}, wholeChromium...)
 )
 
-// newBrowser starts the first of the programs that there is, without a window and with a profile of its own, and returns its first
-// tab. Without any the test is skipped, or fails if MESSENGER_REQUIRE_TOOLS has the word chromium.
+// newBrowser returns a tab of the first of the programs that there is, without a window, with cookies, storage and permissions of its
+// own. Without any the test is skipped, or fails if MESSENGER_REQUIRE_TOOLS has the word chromium.
 func newBrowser(t *testing.T, programs []string) context.Context {
 	t.Helper()
 	binary := ""
@@ -39,9 +40,42 @@ func newBrowser(t *testing.T, programs []string) context.Context {
 		}
 		t.Skip("not run: Chromium is not installed")
 	}
+	chromium, err := runningChromium(binary)
+	if err != nil {
+		t.Fatalf("starting Chromium: %v", err)
+	}
+	ctx, cancelTab := chromedp.NewContext(chromium, chromedp.WithNewBrowserContext())
+	t.Cleanup(cancelTab)
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatalf("opening a tab in Chromium: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 4*time.Minute) // after the start, so that the tab outlives what it is for
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// chromiums are the browsers that this process has started, by their programs. The tests share them, since a start takes longer than
+// most of what is done in one.
+var chromiums struct {
+	sync.Mutex
+	running map[string]context.Context
+	stop    []context.CancelFunc
+}
+
+// runningChromium returns the browser of a program. It is started if it does not run.
+func runningChromium(binary string) (context.Context, error) {
+	chromiums.Lock()
+	defer chromiums.Unlock()
+	if ctx := chromiums.running[binary]; ctx != nil && ctx.Err() == nil {
+		return ctx, nil
+	}
+	profile, err := os.MkdirTemp(sockDir, "chromium")
+	if err != nil {
+		return nil, err
+	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(binary),
-		chromedp.UserDataDir(t.TempDir()),
+		chromedp.UserDataDir(profile),
 		chromedp.NoSandbox, // root has none
 		chromedp.DisableGPU,
 		chromedp.Flag("disable-quic", true),
@@ -51,15 +85,28 @@ func newBrowser(t *testing.T, programs []string) context.Context {
 		chromedp.Flag("disable-sync", true),
 	)
 	ctx, cancelAllocator := chromedp.NewExecAllocator(context.Background(), options...)
-	t.Cleanup(cancelAllocator)
-	ctx, cancelTab := chromedp.NewContext(ctx)
-	t.Cleanup(cancelTab)
+	ctx, cancel := chromedp.NewContext(ctx)
+	chromiums.stop = append(chromiums.stop, func() {
+		cancel()
+		cancelAllocator()
+	})
 	if err := chromedp.Do(ctx); err != nil {
-		t.Fatalf("starting Chromium: %v", err)
+		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 4*time.Minute) // after the start, so that the browser outlives what it is for
-	t.Cleanup(cancel)
-	return ctx
+	if chromiums.running == nil {
+		chromiums.running = make(map[string]context.Context)
+	}
+	chromiums.running[binary] = ctx
+	return ctx, nil
+}
+
+// stopChromiums ends the browsers, and waits for their ends.
+func stopChromiums() {
+	chromiums.Lock()
+	defer chromiums.Unlock()
+	for _, stop := range chromiums.stop {
+		stop()
+	}
 }
 
 // wasLeft reports whether an action failed because the page was on its way to another one: nothing was done.
@@ -150,7 +197,8 @@ func (p *panelTab) press(wanted, keys string) {
 func (p *panelTab) mayReadClipboard() {
 	p.t.Helper()
 	if _, err := chromedp.CallBrowser(p.ctx, browser.SetPermission, browser.SetPermissionParams{
-		Permission: &browser.PermissionDescriptor{Name: "clipboard-read"}, Setting: browser.PermissionSettingGranted}); err != nil {
+		Permission: &browser.PermissionDescriptor{Name: "clipboard-read"}, Setting: browser.PermissionSettingGranted,
+		BrowserContextID: chromedp.FromContext(p.ctx).BrowserContextID}); err != nil {
 		p.t.Fatal(err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -48,6 +49,15 @@ func start(t testing.TB, up *upstream, messengers, site string) *gateway {
 	return g
 }
 
+// replaceWords replaces words, each of which is followed by what replaces it. They are whole words, because a key in the text may
+// have the letters of one in it.
+func replaceWords(text string, wordsAndValues ...string) string {
+	for pair := range slices.Chunk(wordsAndValues, 2) {
+		text = regexp.MustCompile(`\b`+pair[0]+`\b`).ReplaceAllLiteralString(text, pair[1])
+	}
+	return text
+}
+
 func newGateway(t testing.TB, up *upstream, scheme string) *gateway {
 	t.Helper()
 	dir := gatewayFolder(t)
@@ -58,7 +68,7 @@ func newGateway(t testing.TB, up *upstream, scheme string) *gateway {
 		upstreamAddr = up.addr
 	}
 	g.conf = func(text string) []byte {
-		text = strings.NewReplacer("UPSTREAM", upstreamAddr, "DIR", dir, "ADDR", g.addr).Replace(text)
+		text = replaceWords(text, "UPSTREAM", upstreamAddr, "DIR", dir, "ADDR", g.addr)
 		adapter := caddyconfig.GetAdapter("caddyfile")
 		config, _, err := adapter.Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
 		if err != nil {
@@ -202,7 +212,7 @@ func loadError(t *testing.T, messengers, site string) string {
 	g := &gateway{t: t, addr: freeAddr(t), log: filepath.Join(t.TempDir(), "caddy.log"), sock: filepath.Join(sockDir, strings.ReplaceAll(freeAddr(t), ":", "-"))}
 	g.url = "http://" + g.addr
 	adapter := caddyconfig.GetAdapter("caddyfile")
-	text := strings.ReplaceAll(g.caddyfile(messengers, site), "DIR", filepath.Dir(g.log))
+	text := replaceWords(g.caddyfile(messengers, site), "DIR", filepath.Dir(g.log))
 	config, _, err := adapter.Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
 	if err == nil {
 		err = caddy.Validate(mustConfig(t, config))

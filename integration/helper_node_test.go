@@ -36,7 +36,7 @@ func newNode(t testing.TB, binary string, up *upstream, options, site string) *n
 	if up != nil {
 		upstreamAddr = up.addr
 	}
-	text := strings.NewReplacer("UPSTREAM", upstreamAddr, "DIR", dir).Replace(n.caddyfile(options, site))
+	text := replaceWords(n.caddyfile(options, site), "UPSTREAM", upstreamAddr, "DIR", dir)
 	if err := os.WriteFile(n.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -92,6 +92,7 @@ func TestMain(m *testing.M) {
 		}
 		code = 1
 	}
+	stopChromiums()
 	for _, folder := range folders {
 		_ = os.RemoveAll(folder)
 	}

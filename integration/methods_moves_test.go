@@ -165,7 +165,7 @@ func (w *moving) reload(until time.Time) {
 		text := n.caddyfile(w.configuration(func(m *move) string {
 			return w.lines[m.to] + "\n previous " + until.Format(time.RFC3339) + " {\n " + w.lines[m.from] + "\n}"
 		}), movingSite)
-		if err := os.WriteFile(n.config, []byte(strings.Replace(text, "UPSTREAM", w.up.addr, 1)), 0o600); err != nil {
+		if err := os.WriteFile(n.config, []byte(replaceWords(text, "UPSTREAM", w.up.addr)), 0o600); err != nil {
 			w.t.Fatal(err)
 		}
 		if status, said, err := n.reload("ok"); err != nil || status != http.StatusOK {

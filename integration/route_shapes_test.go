@@ -268,7 +268,7 @@ func (s shape) refuse(t *testing.T, m method) {
 	g := newGateway(t, nil, "http://")
 	text := g.caddyfile(m.messengers, s.site)
 	i := strings.Index(text, "\n}\n\n"+g.url) + len("\n}\n")
-	config, err := adapt(strings.NewReplacer("DIR", t.TempDir(), "UPSTREAM", "127.0.0.1:1").Replace(text[:i] + s.named + "\n" + text[i:]))
+	config, err := adapt(replaceWords(text[:i]+s.named+"\n"+text[i:], "DIR", t.TempDir(), "UPSTREAM", "127.0.0.1:1"))
 	if err == nil {
 		if err = caddy.Load(config, true); err == nil {
 			_ = caddy.Stop()
