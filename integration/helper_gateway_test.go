@@ -3,6 +3,7 @@ package integration
 import (
 	"bytes"
 	"context"
+	crand "crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -48,6 +49,9 @@ func start(t testing.TB, up *upstream, messengers, site string) *gateway {
 	g.load(messengers, site)
 	return g
 }
+
+// unusedName returns a name of a messenger or contact that no test has used in this process: limits outlive configurations.
+func unusedName(name string) string { return name + "-" + strings.ToLower(crand.Text()) }
 
 // replaceWords replaces words, each of which is followed by what replaces it. They are whole words, because a key in the text may
 // have the letters of one in it.

@@ -9,8 +9,7 @@ import (
 // and nobody beside it.
 func TestFailLimitGoesByTheAddressThatTrustedProxiesName(t *testing.T) {
 	up := newUpstream(t)
-	secret := newSecret()
-	// Names of their own, because the limit outlives a configuration.
+	secret, trusting, plain := newSecret(), unusedName("trusting"), unusedName("plain")
 	global := func(name string) string {
 		return "messenger " + name + " {\n identity_key identity\n fail_limit 3/1h\n shared_token {file." + write(t, "secret", []byte(secret)) + "}\n}"
 	}
@@ -19,7 +18,7 @@ func TestFailLimitGoesByTheAddressThatTrustedProxiesName(t *testing.T) {
 	forged := sign(newSecret(), good("mark"))
 	from := func(client string) string { return "X-Forwarded-For: " + client }
 
-	g := start(t, up, global("trusting")+trust, site("trusting"))
+	g := start(t, up, global(trusting)+trust, site(trusting))
 	known := sign(secret, good("mark"))
 	if a := g.get("/", bearer(known), from("192.0.2.1")); a.status != 200 {
 		t.Fatalf("a valid token: got %d %s", a.status, a.body)
@@ -43,7 +42,7 @@ func TestFailLimitGoesByTheAddressThatTrustedProxiesName(t *testing.T) {
 		t.Error("the access log does not say so")
 	}
 
-	g.load(global("alone"), site("alone"))
+	g.load(global(plain), site(plain))
 	for _, client := range []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"} {
 		g.get("/", bearer(forged), from(client))
 	}

@@ -35,7 +35,8 @@ func (g *gateway) atOnce(tokens []string) map[int]int {
 // fetched once more, and all of them were read before the first was counted.
 func TestForgedTokensAtOnceAreReadWithinTheLimit(t *testing.T) {
 	keys := newKeyServer(t, publicJWK(rsaKey(0), "a"))
-	g := start(t, nil, "messenger crowd {\n identity_key identity\n fail_limit 5/1h\n jwks "+keys.url+"\n}", "messenger_auth crowd\nrespond ok")
+	crowd := unusedName("crowd")
+	g := start(t, nil, "messenger "+crowd+" {\n identity_key identity\n fail_limit 5/1h\n jwks "+keys.url+"\n}", "messenger_auth "+crowd+"\nrespond ok")
 	known := signWithKID(rsaKey(0), "a", good("mark"))
 	eventually(t, "the first token passes", func() bool { return g.get("/", bearer(known)).status == 200 })
 	release := make(chan struct{})
@@ -85,7 +86,7 @@ func TestValidTokensAtOnceAreNotLimited(t *testing.T) {
 // A proxy on the same machine passes requests on over a Unix socket, and Caddy is not configured to trust it. Without client
 // addresses all clients count as one: the limit applies to all of them together, and a warning says so.
 func TestClientsOfAUnixSocketAreLimitedAsOne(t *testing.T) {
-	secret := newSecret()
+	secret, untrusted, trusted := newSecret(), unusedName("untrusted"), unusedName("trusted")
 	sock := filepath.Join(sockDir, "site-"+fmt.Sprint(len(secret))+filepath.Base(t.TempDir()))
 	options := func(name, servers string) string {
 		return "messenger " + name + " {\n identity_key identity\n fail_limit 3/1h\n shared_token {file." + write(t, "secret", []byte(secret)) + "}\n}\n" + servers
@@ -96,7 +97,7 @@ func TestClientsOfAUnixSocketAreLimitedAsOne(t *testing.T) {
 		return g.send(client, http.MethodGet, "/", append(headers, bearer(token))...).status
 	}
 	const warning = "clients without an address count as one"
-	g := start(t, nil, options("socket", ""), site("socket"))
+	g := start(t, nil, options(untrusted, ""), site(untrusted))
 	g.waitForLog(warning)
 	for range 3 {
 		if got := status(g, sign(newSecret(), good("eve"))); got != 401 {
@@ -106,7 +107,7 @@ func TestClientsOfAUnixSocketAreLimitedAsOne(t *testing.T) {
 	if got := status(g, sign(newSecret(), good("eve"))); got != 429 {
 		t.Errorf("a guess beyond the limit: got %d", got)
 	}
-	trusting := start(t, nil, options("trusting-socket", "servers {\n trusted_proxies_unix\n}"), site("trusting-socket"))
+	trusting := start(t, nil, options(trusted, "servers {\n trusted_proxies_unix\n}"), site(trusted))
 	for range 4 {
 		status(trusting, sign(newSecret(), good("eve")), "X-Forwarded-For: 192.0.2.1")
 	}

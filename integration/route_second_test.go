@@ -9,7 +9,7 @@ import (
 // A route has a messenger_auth of its own behind that of its site. The first verifies the contact. The limits and the assertion of
 // the second apply as well, and no assertion for one backend reaches another.
 func TestSecondHandlerLimitsAndAsserts(t *testing.T) {
-	m, up, chat := methods(t)[0], newUpstream(t), newChat(t)
+	m, up, chat, second := methods(t)[0], newUpstream(t), newChat(t), unusedName("second")
 	g := start(t, up, "messenger {\n assertion_issuer https://chat.example.com\n}\n"+strings.ReplaceAll(m.messengers, "identity_key identity", "identity_key identity\n contact_claims vip"), `
 		messenger_auth support {
 			claim_header plan X-Contact-Plan
@@ -62,7 +62,7 @@ func TestSecondHandlerLimitsAndAsserts(t *testing.T) {
 	}
 	forged := []string{"X-First-Proof: forged", "X-Contact-Assertion: forged"}
 	for i := range 4 {
-		a := g.get("/files/hello", append(forged, token("second"))...)
+		a := g.get("/files/hello", append(forged, token(second))...)
 		if want := map[bool]int{true: 200, false: 429}[i < 3]; a.status != want {
 			t.Fatalf("request %d got %d, want %d", i, a.status, want)
 		}
@@ -73,27 +73,27 @@ func TestSecondHandlerLimitsAndAsserts(t *testing.T) {
 	}
 	h := reached[0].header
 	said := payloadOf(t, h.Get("X-Contact-Assertion"))
-	if got := fmt.Sprintln(said["aud"], said["sub"], said["claims"], h["X-First-Proof"]); got != "file-backend second map[name:Mark vip:true] []\n" {
+	if got := fmt.Sprintln(said["aud"], said["sub"], said["claims"], h["X-First-Proof"]); got != "file-backend "+second+" map[name:Mark vip:true] []\n" {
 		t.Errorf("the backend of the files reads %s", got)
 	}
-	if a := g.get("/hello", append(forged, token("second"))...); a.status != 200 {
+	if a := g.get("/hello", append(forged, token(second))...); a.status != 200 {
 		t.Errorf("elsewhere: got %d", a.status)
 	}
 	h = up.one(t).header
 	if said := payloadOf(t, h.Get("X-First-Proof")); fmt.Sprintln(said["aud"], said["claims"], h["X-Contact-Assertion"]) != "chat-backend map[name:Mark plan:gold vip:true] []\n" {
 		t.Errorf("the backend of the chat reads %v and %v", said, h)
 	}
-	if a := g.get("/same/hello", token("second")); a.status != 200 || payloadOf(t, up.one(t).header.Get("X-First-Proof"))["aud"] != "chat-backend" {
+	if a := g.get("/same/hello", token(second)); a.status != 200 || payloadOf(t, up.one(t).header.Get("X-First-Proof"))["aud"] != "chat-backend" {
 		t.Errorf("with the same limit: got %d", a.status)
 	}
 
 	// The first tracks the connection before the second sees the request: it is not a connection that the contact has already.
-	first, status := protocols[0].open(g, "/one/echo", token("second"))
+	first, status := protocols[0].open(g, "/one/echo", token(second))
 	if status != 101 {
 		t.Fatalf("the only connection got %d", status)
 	}
 	for _, line := range []string{"Accept: */*", "Accept: text/event-stream"} {
-		a := g.get("/one/quiet", token("second"), line)
+		a := g.get("/one/quiet", token(second), line)
 		if refused := a.status == 429 && a.code(t) == "too_many_connections"; !refused && !strings.Contains(a.body, "event: auth\ndata: too_many_connections") {
 			t.Errorf("a second one, %s: got %d %s", line, a.status, a.body)
 		}
@@ -104,14 +104,14 @@ func TestSecondHandlerLimitsAndAsserts(t *testing.T) {
 	}
 	first.close()
 	patiently(t, "a closed connection makes room", func() bool {
-		s, status := protocols[0].open(g, "/one/echo", token("second"))
+		s, status := protocols[0].open(g, "/one/echo", token(second))
 		defer s.close()
 		return status == 101
 	})
 	if !strings.Contains(g.logs(), "an earlier messenger_auth verifies the requests of this one, whose own headers are not set") {
 		t.Error("the log does not say that a claim_header has no effect")
 	}
-	if a := g.get("/one/hello", token("second")); a.status != 200 {
+	if a := g.get("/one/hello", token(second)); a.status != 200 {
 		t.Errorf("got %d", a.status)
 	}
 }

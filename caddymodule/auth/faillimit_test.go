@@ -17,6 +17,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/testsize"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/messenger"
 )
 
@@ -160,6 +161,9 @@ func TestClientsWithoutAnAddressAreLimitedAsOne(t *testing.T) {
 
 // An attacker with many addresses gets many attempts, but cannot fill the gateway's memory.
 func TestFailingAddressesAreBounded(t *testing.T) {
+	if testsize.Raced {
+		t.Skip("one goroutine does it all")
+	}
 	limit := config.FailLimit{Attempts: 5, Window: caddy.Duration(time.Hour)}
 	for i := range maxFailing + 20_000 {
 		address := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})

@@ -11,6 +11,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/testsize"
 )
 
 // openUnder adds a chat that was opened under m, as the guard does.
@@ -44,7 +45,7 @@ func TestMessengerWithChatsIsNotEvicted(t *testing.T) {
 		t.Fatal(rej)
 	}
 	evict := func() {
-		for range 3 * maxCached {
+		for range testsize.Of(3*maxCached, 3*maxCached) {
 			_, _ = n.Find(t.Context(), strings.ToLower(rand.Text()))
 		}
 		n.Store.stored.CleanUp()
