@@ -18,7 +18,7 @@ import (
 // aloneVariable is set in the processes that the suite starts for its tests.
 const aloneVariable = "MESSENGER_TEST_ALONE"
 
-// atOnce is how many processes run tests for this one. Their tests wait about as much as they compute; more of them take longer.
+// atOnce is how many processes run tests for this one. With eight all of them together took longer.
 const atOnce = 4
 
 // workers has a place for each of these processes: nil until it is started.
@@ -165,10 +165,10 @@ func (w *worker) test(name string) (string, error) {
 func (w *worker) stop() error {
 	_ = w.names.Close()
 	rest, err := io.ReadAll(w.said)
-	if len(rest) > 0 {
-		err = errors.Join(err, fmt.Errorf("it said at its end:\n%s", rest))
+	if err = errors.Join(err, w.cmd.Wait()); err != nil && len(rest) > 0 {
+		err = fmt.Errorf("%w; it said at its end:\n%s", err, rest)
 	}
-	return errors.Join(err, w.cmd.Wait())
+	return err
 }
 
 // stopWorkers ends those that were started. Their tests have ended.
