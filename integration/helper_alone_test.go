@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -39,12 +40,13 @@ func alone(t *testing.T) bool {
 	if os.Getenv(aloneVariable) != "" {
 		return true
 	}
+	environment := os.Environ() // now, when no test of this process has set variables of its own
 	report := elsewhere(t, func(name string) (string, error) {
 		w := <-workers
 		defer func() { workers <- w }()
 		var err error
 		if w == nil {
-			if w, err = startWorker(); err != nil {
+			if w, err = startWorker(environment); err != nil {
 				return "", err
 			}
 		}
@@ -63,11 +65,12 @@ func alone(t *testing.T) bool {
 // reports it.
 func runAgain(t *testing.T, environment ...string) func(t *testing.T) {
 	t.Helper()
+	environment = append(os.Environ(), environment...)
 	return elsewhere(t, func(name string) (string, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), testLimit())
 		defer cancel()
 		cmd := exec.CommandContext(ctx, os.Args[0], "-test.run", "^"+name+"$", "-test.v", "-test.timeout", testLimit().String())
-		cmd.Env = append(os.Environ(), environment...)
+		cmd.Env = environment
 		said, err := cmd.CombinedOutput()
 		return string(said), err
 	})
@@ -122,9 +125,9 @@ var isWorker = flag.Bool("worker", false, "run the tests whose names are read, o
 // endOfTest begins the line that follows a test in what a worker says. A status is the rest of it.
 const endOfTest = "=== END OF TEST "
 
-func startWorker() (*worker, error) {
+func startWorker(environment []string) (*worker, error) {
 	cmd := exec.Command(os.Args[0], "-worker", "-test.v", "-test.timeout", testLimit().String())
-	cmd.Env = append(os.Environ(), aloneVariable+"=1")
+	cmd.Env = append(slices.Clip(environment), aloneVariable+"=1")
 	names, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err

@@ -168,7 +168,7 @@ func readLogFilter() string {
 // searchForLeaks searches what the tests left until now. It prints what it finds, and returns a status for the process.
 func searchForLeaks() (status int) {
 	if leaks := search.run(); len(leaks) > 0 {
-		fmt.Println("FAIL: tokens or secrets were found where nobody may read them:")
+		fmt.Println("FAIL: tokens or secrets were found in what the tests left:")
 		for _, leak := range leaks {
 			fmt.Println("   ", leak)
 		}

@@ -178,7 +178,7 @@ func TestLogoutOfAMessengerCreatedAgain(t *testing.T) {
 // One contact logs out again and again, with tokens without a jti or everywhere.
 func TestOneContactLeavesRoomForOthers(t *testing.T) {
 	if testsize.Raced {
-		t.Skip("one goroutine does it all")
+		t.Skip("it logs out one after the other")
 	}
 	synctest.Test(t, func(t *testing.T) {
 		n := newTestNode(t, newServer(), "a")

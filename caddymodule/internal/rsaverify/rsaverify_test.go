@@ -230,7 +230,7 @@ func TestOnlyUsualKeysArePrepared(t *testing.T) {
 // In FIPS 140 mode only code of the validated module may verify. The mode is that of a process from its start.
 func TestFIPSModeUsesTheStandardLibrary(t *testing.T) {
 	if testsize.Raced {
-		t.Skip("one goroutine does it all")
+		t.Skip("no goroutines share anything here")
 	}
 	if os.Getenv("RSAVERIFY_FIPS") != "" {
 		if !fips140.Enabled() {

@@ -19,7 +19,7 @@ import (
 func TestAListIsBounded(t *testing.T) {
 	for _, length := range []int{1, 200} {
 		if length > 1 && testsize.Raced {
-			continue // its length is no matter of goroutines
+			continue // goroutines do the same with short names
 		}
 		t.Run(fmt.Sprintf("names of about %d bytes", length), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
