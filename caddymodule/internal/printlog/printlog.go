@@ -8,6 +8,8 @@ package printlog
 
 import (
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -132,9 +134,40 @@ func printableTree(field zapcore.Field) (zapcore.Field, bool) {
 	return zap.Any(field.Key, tree), changed
 }
 
-// Sampled returns a logger for lines that clients can cause at will: the first of each kind in every ten seconds.
+// Sampled returns a logger for lines that clients can cause at will: the first of each message in every ten seconds. Messages must be
+// constant texts, since it remembers each. Zap's own sampler takes 450 KB from the start, and every handler has one.
 func Sampled(logger *zap.Logger) *zap.Logger {
 	return logger.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
-		return zapcore.NewSamplerWithOptions(core, 10*time.Second, 1, 0)
+		return sampledCore{core, new(sync.Map)}
 	}))
+}
+
+const samplePeriod = 10 * time.Second
+
+// A sampledCore passes on the first entry of a message, and the first that is samplePeriod later or more. Cores that With derives from
+// it count together with it.
+type sampledCore struct {
+	zapcore.Core
+	passed *sync.Map // by message, an *atomic.Int64: when an entry was passed on, in nanoseconds since 1970
+}
+
+// With implements zapcore.Core.
+func (c sampledCore) With(fields []zapcore.Field) zapcore.Core {
+	return sampledCore{c.Core.With(fields), c.passed}
+}
+
+// Check implements zapcore.Core. Of entries at the same time one is passed on. A wall clock that was set back delays nothing.
+func (c sampledCore) Check(entry zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if !c.Enabled(entry.Level) {
+		return ce
+	}
+	passed, ok := c.passed.Load(entry.Message)
+	if !ok {
+		passed, _ = c.passed.LoadOrStore(entry.Message, new(atomic.Int64))
+	}
+	last, now := passed.(*atomic.Int64).Load(), entry.Time.UnixNano()
+	if last != 0 && now >= last && now-last < int64(samplePeriod) || !passed.(*atomic.Int64).CompareAndSwap(last, now) {
+		return ce
+	}
+	return c.Core.Check(entry, ce)
 }

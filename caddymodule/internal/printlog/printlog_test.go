@@ -3,11 +3,16 @@ package printlog
 import (
 	"bytes"
 	"errors"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 )
@@ -44,3 +49,76 @@ func TestLogsHoldNothingThatATerminalObeys(t *testing.T) {
 type stringer string
 
 func (s stringer) String() string { return string(s) }
+
+// Of each message one line is written in ten seconds, whatever is derived from the logger, and by however many at once.
+func TestOneLineOfAMessageInTenSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		core, lines := observer.New(zap.InfoLevel)
+		logger := Sampled(zap.New(core))
+		wrote := func() (messages string) {
+			for _, entry := range lines.TakeAll() {
+				messages += entry.Message
+			}
+			return messages
+		}
+		logger.Debug("d")
+		var all sync.WaitGroup
+		for range 50 {
+			all.Go(func() {
+				logger.Info("a")
+				logger.With(zap.Int("n", 1)).Info("a")
+			})
+		}
+		all.Wait()
+		logger.Warn("b")
+		if got := wrote(); got != "ab" {
+			t.Errorf("at first: %q", got)
+		}
+		time.Sleep(samplePeriod - time.Nanosecond)
+		logger.Info("a")
+		if got := wrote(); got != "" {
+			t.Errorf("before the period is over: %q", got)
+		}
+		time.Sleep(time.Nanosecond)
+		logger.Info("a")
+		logger.Info("a")
+		logger.Named("other").Warn("b")
+		if got := wrote(); got != "ab" {
+			t.Errorf("in the next period: %q", got)
+		}
+		Sampled(zap.New(core)).Info("a")
+		if got := wrote(); got != "a" {
+			t.Errorf("of another logger: %q", got)
+		}
+	})
+}
+
+// A clock that is set back by an hour keeps no line away for an hour.
+func TestAClockThatIsSetBackDelaysNoLine(t *testing.T) {
+	core, lines := observer.New(zap.InfoLevel)
+	sampled := Sampled(zap.New(core)).Core()
+	now := time.Now()
+	for _, at := range []time.Time{now, now.Add(-time.Hour), now.Add(-time.Hour + time.Second)} {
+		if c := sampled.Check(zapcore.Entry{Level: zap.WarnLevel, Message: "a", Time: at}, nil); c != nil {
+			c.Write()
+		}
+	}
+	if got := lines.Len(); got != 2 {
+		t.Errorf("%d lines, want 2", got)
+	}
+}
+
+// Every handler of a configuration has such a logger, and there may be hundreds.
+func TestASampledLoggerTakesLittleMemory(t *testing.T) {
+	const loggers = 100
+	core, _ := observer.New(zap.InfoLevel)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range loggers {
+		Sampled(zap.New(core)).Warn("a")
+	}
+	runtime.ReadMemStats(&after)
+	if each := (after.TotalAlloc - before.TotalAlloc) / loggers; each > 8<<10 {
+		t.Errorf("a logger takes %d bytes", each)
+	}
+}
