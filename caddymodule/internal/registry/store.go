@@ -161,7 +161,7 @@ func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string, client
 			return nil, err
 		}
 		l.index.Read = func(ctx context.Context) (nameindex.Index, error) {
-			return v.Names(ctx, func(name string) bool { return config.CheckName(name) == nil })
+			return vault.Names(ctx, v, indexOf)
 		}
 		l.Uses.Vault, l.KeySets.Vault, l.KeySets.Writer = v, v, w
 		l.KeySets.Serves, l.KeySets.Log, l.KeySets.Changed, l.KeySets.IsInternal = l.serves, l.log, l.KeySetChanged, l.IsInternal
@@ -190,6 +190,18 @@ func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string, client
 	l := value.(*Store)
 	l.Use(s)
 	return l, nil
+}
+
+// indexOf keeps the names that are those of messengers.
+func indexOf(each vault.EachName) (nameindex.Index, error) {
+	var b nameindex.Builder
+	err := each(func(name string) error {
+		if config.CheckName(name) != nil {
+			return nil
+		}
+		return b.Add(name)
+	})
+	return b.Index(), err
 }
 
 func (l *Store) release(s certmagic.Storage) {

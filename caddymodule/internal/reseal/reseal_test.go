@@ -1,6 +1,7 @@
 package reseal
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -249,5 +250,31 @@ func TestAWrongKeyOpensNothing(t *testing.T) {
 	create(t, wrong, "made-with-it")
 	if got, err := AnyOpens(t.Context(), wrong.Store); !got || err != nil {
 		t.Errorf("after a messenger was made with it: %v, %v", got, err)
+	}
+}
+
+// A caller may go away while the names are read, and a storage may ignore that: what is still being read changes nothing that the caller
+// has. Only the race detector sees it.
+func TestACallerThatGoesAwayLeavesNothingBehind(t *testing.T) {
+	s := newStorage(t)
+	reg := newNode(t, oldKey)
+	for i := range maxForeign {
+		s.set(fmt.Sprintf("messenger/%d foreign", i), []byte("x"))
+	}
+	for range 20 {
+		ctx, cancel := context.WithCancel(t.Context())
+		var lists atomic.Int32
+		s.hook(func(op, key string) error {
+			if op == "list" && key == vault.StoreRoot && lists.Add(1) == 2 { // after that of the messengers
+				cancel()
+			}
+			return nil
+		})
+		if _, err := Run(ctx, reg.Store, Options{}); err == nil {
+			t.Error("a caller that has gone away gets a result")
+		}
+		if lists.Load() < 2 {
+			t.Fatal("the names are not read in the way that this test expects")
+		}
 	}
 }

@@ -59,19 +59,21 @@ func (r *run) others(ctx context.Context, folder string) (found []string, err er
 		}
 		return found, err
 	}
-	foreign := 0
-	_, err = r.store.Names(ctx, func(name string) bool {
-		switch {
-		case isName(name), name == keysets.Folder, name == keysets.OldFolder, name == vault.TicketsFolder: // markers have no content, and are removed within hours
-		case name != "" && name[0] == '_':
-			found = append(found, name)
-		case foreign < maxForeign:
-			foreign++
-			found = append(found, name)
-		}
-		return false
+	return vault.Names(ctx, r.store.Vault, func(each vault.EachName) (found []string, err error) {
+		foreign := 0
+		err = each(func(name string) error {
+			switch {
+			case isName(name), name == keysets.Folder, name == keysets.OldFolder, name == vault.TicketsFolder: // markers have no content, and are removed within hours
+			case name != "" && name[0] == '_':
+				found = append(found, name)
+			case foreign < maxForeign:
+				foreign++
+				found = append(found, name)
+			}
+			return nil
+		})
+		return found, err
 	})
-	return found, err
 }
 
 // count returns how many units there are.

@@ -10,42 +10,39 @@ import (
 	"strings"
 
 	"github.com/caddyserver/certmagic"
-
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/nameindex"
 )
 
 // namesAtOnce is how many names of a folder are read at a time.
 const namesAtOnce = 4096
 
-// Names returns the names in the root of the store that are valid. On a file system it reads the folder itself, without looking
-// at what it has in it, and from Redis it reads the names piece by piece; the listing of other storages gives all keys at once.
-func (v *Vault) Names(ctx context.Context, valid func(name string) bool) (nameindex.Index, error) {
-	index, err := callWithin(ctx, v, namesTimeout, func(ctx context.Context, s certmagic.Storage) (nameindex.Index, error) {
-		var b nameindex.Builder
-		add := func(name string) error {
-			if !valid(name) {
-				return nil
+// EachName calls add for each name, in any order, until add returns an error.
+type EachName func(add func(name string) error) error
+
+// Names reads the names in the root of the store, and returns what collect makes of them. On a file system it reads the folder itself,
+// without looking at what it has in it, and from Redis it reads the names piece by piece; the listing of other storages gives all keys at
+// once. After an error collect may still run: it must change nothing but what it returns.
+func Names[T any](ctx context.Context, v *Vault, collect func(each EachName) (T, error)) (T, error) {
+	collected, err := callWithin(ctx, v, namesTimeout, func(ctx context.Context, s certmagic.Storage) (T, error) {
+		collected, err := collect(func(add func(name string) error) error {
+			if files, ok := s.(*certmagic.FileStorage); ok {
+				return eachFile(ctx, files, add)
 			}
-			return b.Add(name)
+			if read := piecesOf(s, StoreRoot); read != nil {
+				return read(ctx, add)
+			}
+			return eachKey(ctx, s, add)
+		})
+		if err == nil {
+			err = ctx.Err()
 		}
-		var err error
-		if files, ok := s.(*certmagic.FileStorage); ok {
-			err = eachFile(ctx, files, add)
-		} else if read := piecesOf(s, StoreRoot); read != nil {
-			err = read(ctx, add)
-		} else {
-			err = eachKey(ctx, s, add)
-		}
-		if err != nil {
-			return nameindex.Index{}, err
-		}
-		return b.Index(), ctx.Err()
+		return collected, err
 	})
 	if err != nil {
 		v.Failed()
-		return nameindex.Index{}, fmt.Errorf("listing %s: %w", StoreRoot, err)
+		var none T
+		return none, fmt.Errorf("listing %s: %w", StoreRoot, err)
 	}
-	return index, nil
+	return collected, nil
 }
 
 func eachKey(ctx context.Context, s certmagic.Storage, add func(name string) error) error {

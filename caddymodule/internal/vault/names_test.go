@@ -140,8 +140,16 @@ func TestNamesOfAFolder(t *testing.T) {
 	folder := t.TempDir()
 	v := New(new(sealer), func() {})
 	v.Use(&certmagic.FileStorage{Path: folder})
-	valid := func(name string) bool { return !strings.HasPrefix(name, "_") }
-	if x, err := v.Names(t.Context(), valid); err != nil || x.Count != 0 {
+	count := func(each EachName) (n int, err error) {
+		err = each(func(name string) error {
+			if !strings.HasPrefix(name, "_") {
+				n++
+			}
+			return nil
+		})
+		return n, err
+	}
+	if n, err := Names(t.Context(), v, count); err != nil || n != 0 {
 		t.Errorf("an empty storage: %v", err)
 	}
 	for i := range namesAtOnce + 5 {
@@ -152,16 +160,16 @@ func TestNamesOfAFolder(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(folder, StoreRoot, "_writers"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if x, err := v.Names(t.Context(), valid); err != nil || x.Count != namesAtOnce+5 {
-		t.Errorf("got %d names, want %d: %v", x.Count, namesAtOnce+5, err)
+	if n, err := Names(t.Context(), v, count); err != nil || n != namesAtOnce+5 {
+		t.Errorf("got %d names, want %d: %v", n, namesAtOnce+5, err)
 	}
 	v.Use(&certmagic.FileStorage{Path: filepath.Join(folder, StoreRoot, "m1", "\x00")})
-	if _, err := v.Names(t.Context(), valid); err == nil {
+	if _, err := Names(t.Context(), v, count); err == nil {
 		t.Error("a folder that cannot be read is an empty one")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := v.Names(ctx, valid); err == nil {
+	if _, err := Names(ctx, v, count); err == nil {
 		t.Error("a caller that has gone away gets names")
 	}
 }
