@@ -24,6 +24,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
+	_ "github.com/pberkel/caddy-storage-redis" // a storage that nodes share
 
 	_ "github.com/messengerauth/caddy-messenger-auth"
 )
@@ -84,6 +85,9 @@ func newGateway(t testing.TB, up *upstream, scheme string) *gateway {
 		g.keepMetrics()
 		if err := caddy.Stop(); err != nil {
 			t.Errorf("stopping Caddy: %v", err)
+		}
+		if !bytes.Contains(g.running, []byte("test_panic")) {
+			hasNoFault(t, g.log)
 		}
 		keepLog(g.log)
 	})
@@ -167,10 +171,10 @@ func (g *gateway) adminClient() *http.Client {
 	return socketClient(g.sock)
 }
 
-// socketClient returns a client that reaches every host over a Unix socket, and keeps no connection. A timeout is for the
-// caller's context where 20 s are too few.
+// socketClient returns a client that reaches every host over a Unix socket, keeps no connection, and wants nothing compressed. A timeout
+// is for the caller's context where 20 s are too few.
 func socketClient(sock string) *http.Client {
-	return &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	return &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", sock)
 	}}}
 }

@@ -42,6 +42,8 @@ func newNode(t testing.TB, binary string, up *upstream, options, site string) *n
 	}
 	t.Cleanup(func() {
 		n.kill()
+		hasNoFault(t, filepath.Join(dir, "output"))
+		hasNoFault(t, n.log)
 		keepLog(n.log)
 		keepLog(filepath.Join(dir, "output"))
 	})

@@ -125,9 +125,12 @@ func (a answer) secret(t testing.TB) string {
 
 // text is what a page says, without its markup.
 func (a answer) text() string {
-	text := regexp.MustCompile(`(?s)<(head|script|style)\b.*?</(head|script|style)>|<[^>]*>`).ReplaceAllString(a.body, " ")
+	text := markup.ReplaceAllString(a.body, " ")
 	return html.UnescapeString(strings.Join(strings.Fields(text), " "))
 }
+
+// markup is what a browser does not show.
+var markup = regexp.MustCompile(`(?s)<(head|script|style)\b.*?</(head|script|style)>|<[^>]*>`)
 
 // says checks what a page says.
 func (a answer) says(t testing.TB, status int, texts ...string) {
@@ -136,9 +139,10 @@ func (a answer) says(t testing.TB, status int, texts ...string) {
 		t.Errorf("got status %d, want %d: %s", a.status, status, a.text())
 		return
 	}
+	said := a.text()
 	for _, text := range texts {
-		if !strings.Contains(a.text(), text) {
-			t.Errorf("the page does not say %q: %s", text, a.text())
+		if !strings.Contains(said, text) {
+			t.Errorf("the page does not say %q: %s", text, said)
 		}
 	}
 }

@@ -7,75 +7,79 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"sync"
 	"testing"
 	"time"
-
-	caddycmd "github.com/caddyserver/caddy/v2/cmd"
-	_ "github.com/pberkel/caddy-storage-redis" // a storage that nodes share
 )
 
-// asCaddy makes this process the gateway's command if it was started by the name that caddyBinary gives it. The tests
-// have Caddy and the module in them, so that no second program needs to be built.
-func asCaddy() {
-	if filepath.Base(os.Args[0]) == "caddy" {
-		if file := os.Getenv(clockVariable); file != "" {
-			useClock(file)
-		}
-		caddycmd.Main()
-		os.Exit(0)
-	}
-}
-
-// caddyBinary returns the name of the caddy command with the module, for processes of their own.
+// caddyBinary returns the name of the gateway's program for nodes: see testdata/gateway. With the race detector it has that too.
 func caddyBinary(t testing.TB) string {
 	t.Helper()
-	binary, err := linkCaddy()
-	if err != nil {
-		t.Fatal(err)
+	if !raced {
+		return commandBinary(t)
 	}
-	return binary
+	return built(t, buildRaced)
 }
 
-var linkCaddy = sync.OnceValues(func() (string, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return "", err
-	}
-	binary := filepath.Join(sockDir, "caddy")
-	return binary, os.Symlink(self, binary)
-})
-
-// commandBinary returns the name of a program that starts quickly, for commands: see testdata/gateway. All processes of tests share it.
+// commandBinary returns the name of the gateway's program for commands, which starts in a tenth of the time without the race detector.
 func commandBinary(t testing.TB) string {
 	t.Helper()
-	binary, err := linkCommands()
+	return built(t, buildPlain)
+}
+
+func built(t testing.TB, build func() (string, error)) string {
+	t.Helper()
+	binary, err := build()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return binary
 }
 
-var linkCommands = sync.OnceValues(func() (string, error) {
-	dir := filepath.Join(sharedDir, "commands")
+var (
+	buildPlain = sync.OnceValues(func() (string, error) { return buildGateway("gateway") })
+	buildRaced = sync.OnceValues(func() (string, error) { return buildGateway("raced", "-race") })
+)
+
+// buildGateway builds the gateway's program in a folder that all processes of tests share, or waits for the process that does.
+func buildGateway(folder string, flags ...string) (string, error) {
+	dir := filepath.Join(sharedDir, folder)
 	binary := filepath.Join(dir, "caddy")
 	if err := os.Mkdir(dir, 0o700); err != nil {
-		for deadline := time.Now().Add(5 * time.Minute); errors.Is(err, fs.ErrExist); time.Sleep(20 * time.Millisecond) { // another process links it
+		for deadline := time.Now().Add(5 * time.Minute); errors.Is(err, fs.ErrExist); time.Sleep(20 * time.Millisecond) {
 			if _, err := os.Stat(binary); err == nil {
 				return binary, nil
 			}
 			if time.Now().After(deadline) {
-				return "", errors.New("another process of the tests has not linked the program for commands")
+				return "", errors.New("another process of the tests has not built the gateway's program")
 			}
 		}
 		return "", err
 	}
 	// go run links only what has changed: it keeps the program in the build cache, from which cp takes it.
-	if out, err := exec.Command("go", "run", "-exec", "cp -t "+dir, "./testdata/gateway").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building the program for commands: %w\n%s", err, out)
+	args := append(append([]string{"run", "-exec", "cp -t " + dir}, flags...), "./testdata/gateway")
+	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building the gateway's program: %w\n%s", err, out)
 	}
 	return binary, os.Rename(filepath.Join(dir, "gateway"), binary)
-})
+}
+
+// hasNoFault fails the test if a process wrote into a file what the tests' own process fails for: a data race, which the race detector
+// tells there and nowhere else, or a panic.
+func hasNoFault(t testing.TB, name string) {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return // nothing was started
+	}
+	if at := fault.FindIndex(text); at != nil {
+		t.Errorf("the gateway wrote:\n%s", text[at[0]:min(len(text), at[0]+8<<10)])
+	}
+}
+
+// fault finds the reports of the race detector, of Go's runtime, and of its HTTP server.
+var fault = regexp.MustCompile(`WARNING: DATA RACE|(?m)^(?:panic|fatal error): |http: panic serving`)
 
 // soaking reports whether the heavy tests run in full, with MESSENGER_SOAK=1.
 func soaking() bool { return os.Getenv("MESSENGER_SOAK") == "1" }

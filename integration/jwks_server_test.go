@@ -88,15 +88,20 @@ func misbehaviours(t *testing.T) map[string]http.HandlerFunc {
 
 func gzipBomb(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Encoding", "gzip")
-	z := gzip.NewWriter(w)
-	defer z.Close()
+	_, _ = w.Write(manyZeros())
+}
+
+// manyZeros are 64 MiB in 64 KiB.
+var manyZeros = sync.OnceValue(func() []byte {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
 	zeros := make([]byte, 1<<20)
 	for range 64 {
-		if _, err := z.Write(zeros); err != nil {
-			return
-		}
+		_, _ = z.Write(zeros) // a buffer takes everything
 	}
-}
+	_ = z.Close()
+	return b.Bytes()
+})
 
 func endless(w http.ResponseWriter, r *http.Request) {
 	block := bytes.Repeat([]byte(" "), 32<<10)

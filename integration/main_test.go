@@ -30,9 +30,8 @@ var sharedDir string
 var logFilter string
 
 // TestMain keeps Caddy's own files out of the home folder, and searches everything that the suite left behind (logs,
-// error answers, configurations) for tokens and secrets. A process that is started as the command "caddy" is that.
+// error answers, configurations) for tokens and secrets.
 func TestMain(m *testing.M) {
-	asCaddy()
 	dir, err := os.MkdirTemp("", "mst")
 	if err != nil {
 		panic(err)
@@ -284,6 +283,18 @@ func TestLeakSearchFinds(t *testing.T) {
 	} {
 		if places := s.find([]byte(text)); (len(places) > 0) != found {
 			t.Errorf("%q: %v", text, places)
+		}
+	}
+}
+
+// The faults of a gateway in another process fail a test.
+func TestFaultsAreFound(t *testing.T) {
+	for text, found := range map[string]bool{
+		"==================\nWARNING: DATA RACE\nWrite at": true, "x\npanic: runtime error": true, "fatal error: concurrent map writes\n": true,
+		`{"level":"error","msg":"http: panic serving 127.0.0.1:1: x"}`: true, `{"msg":"no panic: it works"}`: false, "": false,
+	} {
+		if fault.MatchString(text) != found {
+			t.Errorf("%q: found %t", text, !found)
 		}
 	}
 }
