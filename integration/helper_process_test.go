@@ -1,13 +1,13 @@
 package integration
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"sync"
 	"testing"
 	"time"
@@ -73,13 +73,25 @@ func hasNoFault(t testing.TB, name string) {
 	if err != nil {
 		return // nothing was started
 	}
-	if at := fault.FindIndex(text); at != nil {
-		t.Errorf("the gateway wrote:\n%s", text[at[0]:min(len(text), at[0]+8<<10)])
+	if at := findFault(text); at >= 0 {
+		t.Errorf("the gateway wrote:\n%s", text[at:min(len(text), at+8<<10)])
 	}
 }
 
-// fault finds the reports of the race detector, of Go's runtime, and of its HTTP server.
-var fault = regexp.MustCompile(`WARNING: DATA RACE|(?m)^(?:panic|fatal error): |http: panic serving`)
+// findFault returns where a report of the race detector, of Go's runtime or of its HTTP server begins, or -1.
+func findFault(text []byte) int {
+	for _, report := range []string{"WARNING: DATA RACE\n", "http: panic serving"} {
+		if at := bytes.Index(text, []byte(report)); at >= 0 {
+			return at
+		}
+	}
+	for _, report := range []string{"panic: ", "fatal error: "} { // which begin a line
+		if at := bytes.Index(append([]byte("\n"), text...), []byte("\n"+report)); at >= 0 {
+			return at
+		}
+	}
+	return -1
+}
 
 // soaking reports whether the heavy tests run in full, with MESSENGER_SOAK=1.
 func soaking() bool { return os.Getenv("MESSENGER_SOAK") == "1" }
