@@ -22,7 +22,7 @@ func caddyBinary(t testing.TB) string {
 	return built(t, buildRaced)
 }
 
-// commandBinary returns the name of the gateway's program for commands, which starts in a tenth of the time without the race detector.
+// commandBinary returns the name of the gateway's program for commands, which starts in half the time without the race detector.
 func commandBinary(t testing.TB) string {
 	t.Helper()
 	return built(t, buildPlain)
