@@ -59,7 +59,7 @@ func startExample(t *testing.T, secret string) *gateway {
 		if err := caddy.Stop(); err != nil {
 			t.Errorf("stopping Caddy: %v", err)
 		}
-		keepLog(g.log)
+		keepLog(t, g.log)
 	})
 	g.replace(config)
 	g.keepConfig()

@@ -58,6 +58,7 @@ func (s *shell) run(limit time.Duration, env []string, input string, args ...str
 	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
 		s.t.Fatalf("caddy messenger %s: %v", args[0], err)
 	}
+	hasNoFault(s.t, complaints.Bytes())
 	search.add("complaints of caddy messenger "+args[0], complaints.Bytes())
 	return ran{out.String(), complaints.String(), cmd.ProcessState.ExitCode()}
 }

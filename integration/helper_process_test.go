@@ -65,30 +65,28 @@ func buildGateway(folder string, flags ...string) (string, error) {
 	return binary, os.Rename(filepath.Join(dir, "gateway"), binary)
 }
 
-// hasNoFault fails the test if a process wrote into a file what the tests' own process fails for: a data race, which the race detector
-// tells there and nowhere else, or a panic.
-func hasNoFault(t testing.TB, name string) {
+// hasNoFault fails the test if a process wrote what the tests' own process fails for: a data race, which the race detector tells there
+// and nowhere else, or a panic.
+func hasNoFault(t testing.TB, written []byte) {
 	t.Helper()
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return // nothing was started
-	}
-	if at := findFault(text); at >= 0 {
-		t.Errorf("the gateway wrote:\n%s", text[at:min(len(text), at+8<<10)])
+	if at := findFault(written); at >= 0 {
+		t.Errorf("the gateway wrote:\n%s", written[at:min(len(written), at+8<<10)])
 	}
 }
 
-// findFault returns where a report of the race detector, of Go's runtime or of its HTTP server begins, or -1.
-func findFault(text []byte) int {
-	for _, report := range []string{"WARNING: DATA RACE\n", "http: panic serving"} {
-		if at := bytes.Index(text, []byte(report)); at >= 0 {
-			return at
+// findFault returns where a report of the race detector, of Go's runtime or of its HTTP server is, or -1. A panic that a test wants names
+// test_panic.
+func findFault(written []byte) int {
+	for _, report := range []string{"WARNING: DATA RACE\n", "panic: ", "fatal error: "} {
+		if bytes.HasPrefix(written, []byte(report)) {
+			return 0
+		}
+		if at := bytes.Index(written, []byte("\n"+report)); at >= 0 {
+			return at + 1
 		}
 	}
-	for _, report := range []string{"panic: ", "fatal error: "} { // which begin a line
-		if at := bytes.Index(append([]byte("\n"), text...), []byte("\n"+report)); at >= 0 {
-			return at
-		}
+	if at := bytes.Index(written, []byte("http: panic serving ")); at >= 0 && !bytes.Contains(written, []byte(": test_panic: ")) {
+		return at
 	}
 	return -1
 }

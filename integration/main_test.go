@@ -3,6 +3,7 @@ package integration
 import (
 	"bufio"
 	"bytes"
+	"debug/buildinfo"
 	"flag"
 	"fmt"
 	"maps"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -214,9 +216,11 @@ func (s *leakSearch) add(where string, text []byte) {
 	s.texts[where] = append(append(s.texts[where], text...), '\n')
 }
 
-// keepLog adds a log file to the search before the test's folder is removed.
-func keepLog(name string) {
+// keepLog adds a log file to the search before the test's folder is removed, and looks for faults in it.
+func keepLog(t testing.TB, name string) {
+	t.Helper()
 	if text, err := os.ReadFile(name); err == nil {
+		hasNoFault(t, text)
 		search.add("log", text)
 	}
 }
@@ -292,10 +296,22 @@ func TestFaultsAreFound(t *testing.T) {
 	for text, found := range map[string]bool{
 		"==================\nWARNING: DATA RACE\nWrite at": true, "panic: x": true, "x\npanic: runtime error": true, "fatal error: concurrent map writes\n": true,
 		`{"level":"error","msg":"http: panic serving 127.0.0.1:1: x"}`: true, `{"msg":"no panic: it works"}`: false, "": false,
+		`{"msg":"http: panic serving 127.0.0.1:1: test_panic: x"}`: false,
 	} {
 		if got := findFault([]byte(text)); (got >= 0) != found {
 			t.Errorf("%q: found at %d", text, got)
 		}
+	}
+}
+
+// The race detector looks at nodes as well.
+func TestNodesHaveTheRaceDetector(t *testing.T) {
+	info, err := buildinfo.ReadFile(caddyBinary(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if has := slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}); has != raced {
+		t.Errorf("they have it: %t, the tests have it: %t", has, raced)
 	}
 }
 

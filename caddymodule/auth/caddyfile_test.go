@@ -20,7 +20,7 @@ func FuzzDirective(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		d, err := dispenser("messenger_auth " + text)
 		if err != nil {
-			t.Skip()
+			t.Skip("Caddy cannot read it")
 		}
 		h := new(Handler)
 		if err := h.UnmarshalCaddyfile(d); err != nil {

@@ -30,7 +30,7 @@ func FuzzGlobalOption(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		d, err := dispenser("messenger " + text)
 		if err != nil {
-			t.Skip()
+			t.Skip("Caddy cannot read it")
 		}
 		value, err := ParseGlobalOption(d, nil)
 		if err != nil {
@@ -75,11 +75,11 @@ func FuzzSharedTokenOption(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, before, around, after string) {
 		if strings.ContainsAny(before, "\"`\\<") || strings.ContainsAny(around, "\"`\\< \t\r\n") {
-			t.Skip() // the secret would be part of another word
+			t.Skip("the secret would be part of another word")
 		}
 		d, err := dispenser("messenger support {\n" + before + "\nshared_token " + around + secret + around + " " + after + "\n}")
 		if err != nil {
-			t.Skip()
+			t.Skip("Caddy cannot read it")
 		}
 		if _, err := ParseGlobalOption(d, nil); err != nil && strings.Contains(err.Error(), secret) {
 			t.Errorf("after %q, around %q, before %q: the secret is quoted: %v", before, around, after, err)
