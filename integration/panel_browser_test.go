@@ -65,17 +65,37 @@ func (p *panelTab) open(query string) {
 	browse(p.t, p.ctx, chromedp.Navigate(p.url+query))
 }
 
-// click clicks the link or button, or opens the summary, with this text. The page may have wanted to be left before, and have been kept.
+// click clicks the link or button, or opens the summary, with this text.
 func (p *panelTab) click(text string) {
 	p.t.Helper()
-	browse(p.t, p.ctx, chromedp.Evaluate[chromedp.Void]("window.leaving = false"))
-	browse(p.t, p.ctx, chromedp.Click(`//*[self::a or self::button or self::summary][normalize-space(.)="`+text+`"]`))
+	p.clickOn(`//*[self::a or self::button or self::summary][normalize-space(.)="` + text + `"]`)
 }
 
 // choose clicks the radio button or box with this id.
 func (p *panelTab) choose(id string) {
 	p.t.Helper()
-	browse(p.t, p.ctx, chromedp.Click(chromedp.ID(id)))
+	p.clickOn(`//*[@id="` + id + `"]`)
+}
+
+// clickOn clicks what the XPath finds, when the page has loaded: before that, its style may move a button away from the mouse. The page
+// may have wanted to be left before, and have been kept.
+func (p *panelTab) clickOn(path string) {
+	p.t.Helper()
+	p.has("document.evaluate(" + mustJSON(path) + ", document, null, XPathResult.FIRST_ORDERED_NODE_TYPE).singleNodeValue")
+	browse(p.t, p.ctx, chromedp.Evaluate[chromedp.Void]("window.leaving = false"))
+	browse(p.t, p.ctx, chromedp.Click(path))
+}
+
+// has waits until the page has loaded and has what the expression finds.
+func (p *panelTab) has(expression string) {
+	p.t.Helper()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		found, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool]("document.readyState === 'complete' && !!"+expression))
+		if err == nil && found { // the page may be on its way
+			return
+		}
+	}
+	p.t.Fatalf("the page does not have %s:\n%s", expression, pageText(p.ctx))
 }
 
 // sees waits until the page has loaded, with its script, is not being left for another one, and says all of this.
@@ -116,7 +136,7 @@ func (p *panelTab) fill(id, text string) {
 // paste puts a long text into the field with this id.
 func (p *panelTab) paste(id, text string) {
 	p.t.Helper()
-	browse(p.t, p.ctx, chromedp.WaitReady(chromedp.ID(id)))
+	p.has("document.getElementById(" + mustJSON(id) + ")")
 	evaluate[chromedp.Void](p.t, p.ctx, "document.getElementById("+mustJSON(id)+").value = "+mustJSON(text))
 }
 
@@ -185,7 +205,7 @@ func TestBrowserSharedToken(t *testing.T) {
 	if left := p.clipboard(); left != "" {
 		t.Errorf("the clipboard was not emptied")
 	}
-	browse(t, p.ctx, chromedp.Click(chromedp.CSS("#secret-reveal summary")))
+	p.clickOn(`//*[@id="secret-reveal"]//summary`)
 	if shown := evaluate[string](t, p.ctx, "document.getElementById('secret').innerText"); shown != first {
 		t.Errorf("another token is shown than was copied")
 	}
@@ -333,7 +353,7 @@ func TestBrowserWithoutScripts(t *testing.T) {
 	p.choose("method-shared_token")
 	p.click("Create messenger")
 	p.click("Generate shared token")
-	browse(t, p.ctx, chromedp.Click(chromedp.CSS("#secret-reveal summary")))
+	p.clickOn(`//*[@id="secret-reveal"]//summary`)
 	token, err := chromedp.Run(p.ctx, chromedp.Text(chromedp.ID("secret")))
 	if err != nil {
 		t.Fatal(err)

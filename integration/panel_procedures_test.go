@@ -35,7 +35,7 @@ func (p *panelTab) types(keys string) {
 func (p *panelTab) openSecurity(messenger string) {
 	p.t.Helper()
 	p.open("")
-	browse(p.t, p.ctx, chromedp.Click(`//a[*[normalize-space(.)="`+messenger+`"]]`))
+	p.clickOn(`//a[*[normalize-space(.)="` + messenger + `"]]`)
 	browse(p.t, p.ctx, chromedp.WaitVisible(`//nav//a[@aria-current="page"][normalize-space(.)="Security"]`))
 	browse(p.t, p.ctx, chromedp.WaitVisible(`//h2[normalize-space(.)="JSON Web Token (JWT) validation"]`))
 }
@@ -121,7 +121,7 @@ func (p *panelTab) configureSharedToken(g *gateway, up *upstream) {
 	p.sees("The settings were saved, and are active within seconds.", "No key")
 	p.click("Generate a shared token")
 	p.click("Generate shared token")
-	browse(p.t, p.ctx, chromedp.Click(`//summary[*[normalize-space(.)="Show the token"]]`))
+	p.clickOn(`//summary[*[normalize-space(.)="Show the token"]]`)
 	token, err := chromedp.Run(p.ctx, chromedp.Text(chromedp.ID("secret")))
 	if err != nil {
 		p.t.Fatal(err)
