@@ -138,7 +138,7 @@ func printableTree(field zapcore.Field) (zapcore.Field, bool) {
 // constant texts, since it remembers each. Zap's own sampler takes 450 KB from the start, and every handler has one.
 func Sampled(logger *zap.Logger) *zap.Logger {
 	return logger.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
-		return sampledCore{core, new(sync.Map)}
+		return sampledCore{core, time.Now(), new(sync.Map)}
 	}))
 }
 
@@ -148,25 +148,29 @@ const samplePeriod = 10 * time.Second
 // it count together with it.
 type sampledCore struct {
 	zapcore.Core
-	passed *sync.Map // by message, an *atomic.Int64: when an entry was passed on, in nanoseconds since 1970
+	since  time.Time // when it was made
+	passed *sync.Map // by message, an *atomic.Int64: when an entry was passed on, in nanoseconds after since
 }
 
 // With implements zapcore.Core.
 func (c sampledCore) With(fields []zapcore.Field) zapcore.Core {
-	return sampledCore{c.Core.With(fields), c.passed}
+	return sampledCore{c.Core.With(fields), c.since, c.passed}
 }
 
-// Check implements zapcore.Core. Of entries at the same time one is passed on. A wall clock that was set back delays nothing.
+// Check implements zapcore.Core. The time is that of the monotonic clock, and not the entry's: a wall clock that is set delays nothing,
+// and of entries at once, whose times may be in another order than their checks, one is passed on.
 func (c sampledCore) Check(entry zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
 	if !c.Enabled(entry.Level) {
 		return ce
 	}
 	passed, ok := c.passed.Load(entry.Message)
 	if !ok {
-		passed, _ = c.passed.LoadOrStore(entry.Message, new(atomic.Int64))
+		never := new(atomic.Int64)
+		never.Store(-int64(samplePeriod))
+		passed, _ = c.passed.LoadOrStore(entry.Message, never)
 	}
-	last, now := passed.(*atomic.Int64).Load(), entry.Time.UnixNano()
-	if last != 0 && now >= last && now-last < int64(samplePeriod) || !passed.(*atomic.Int64).CompareAndSwap(last, now) {
+	last, now := passed.(*atomic.Int64).Load(), int64(time.Since(c.since))
+	if now-last < int64(samplePeriod) || !passed.(*atomic.Int64).CompareAndSwap(last, now) {
 		return ce
 	}
 	return c.Core.Check(entry, ce)
