@@ -102,17 +102,16 @@ func (p *panelTab) has(expression string) {
 func (p *panelTab) sees(texts ...string) {
 	p.t.Helper()
 	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		loaded, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool]("document.readyState === 'complete' && !window.leaving"))
-		said := pageText(p.ctx)
+		said, err := chromedp.Run(p.ctx, chromedp.Evaluate[string]("document.readyState === 'complete' && !window.leaving ? document.body.innerText : ''"))
 		missing := slices.IndexFunc(texts, func(text string) bool { return !strings.Contains(said, text) })
-		if err == nil && loaded && missing < 0 {
+		if err == nil && said != "" && missing < 0 {
 			return
 		}
-		if time.Now().After(deadline) && missing < 0 {
-			p.t.Fatalf("the page does not load (%v):\n%s", err, said)
+		if time.Now().After(deadline) && said == "" {
+			p.t.Fatalf("the page does not load (%v):\n%s", err, pageText(p.ctx))
 		}
 		if time.Now().After(deadline) {
-			p.t.Fatalf("the page does not say %q:\n%s", texts[missing], said)
+			p.t.Fatalf("the page does not say %q:\n%s", texts[missing], pageText(p.ctx))
 		}
 	}
 }
