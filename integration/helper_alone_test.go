@@ -19,8 +19,8 @@ import (
 // aloneVariable is set in the processes that the suite starts for its tests.
 const aloneVariable = "MESSENGER_TEST_ALONE"
 
-// atOnce is how many processes run tests for this one. With four all of them together took as long, and an eighth more CPU time.
-const atOnce = 3
+// atOnce is how many processes run tests for this one. With eight all of them together took longer.
+const atOnce = 4
 
 // workers has a place for each of these processes: nil until it is started.
 var workers = func() chan *worker {
