@@ -258,7 +258,8 @@ func TestKeysThatAreLeftOutAreCounted(t *testing.T) {
 func TestPastedLinesAreNamed(t *testing.T) {
 	token := hs(payload(""))
 	sources := authn.Sources{{Kind: authn.Header, Name: "Authorization", Scheme: "Bearer"}, {Kind: authn.WebSocketProtocol, Name: "jwt"},
-		{Kind: authn.WebSocketProtocol, Name: "base64url.bearer.phx.", Prefix: true, Encoded: true}}
+		{Kind: authn.WebSocketProtocol, Name: "base64url.bearer.phx.", Prefix: true, Encoded: true},
+		{Kind: authn.Cookie, Name: "chat"}, {Kind: authn.Query, Name: "token"}, {Kind: authn.Ticket, Name: "ticket"}} // which a line may not have
 	for text, want := range map[string]cause.Cause{
 		"JWT, " + token: cause.MarkerCase, "chat, Jwt," + token: cause.MarkerCase, "Sec-WebSocket-Protocol: JWT, " + token: cause.MarkerCase,
 		"sec-websocket-protocol:  jWT , " + token: cause.MarkerCase, "Base64URL.bearer.phx." + b64(token): cause.MarkerCase, "phoenix, BASE64URL.BEARER.PHX." + b64(token): cause.MarkerCase,

@@ -3,6 +3,7 @@ package diagnose
 import (
 	"net/http"
 	"net/textproto"
+	"net/url"
 	"strings"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
@@ -38,7 +39,7 @@ func pastedCause(sources authn.Sources, text string) cause.Cause {
 		return cause.None
 	}
 	if name != authorization {
-		r := &http.Request{Header: http.Header{protocol: {value}}}
+		r := &http.Request{URL: new(url.URL), Header: http.Header{protocol: {value}}}
 		if Astray(sources, r) != cause.None {
 			return cause.MarkerCase
 		}
@@ -52,7 +53,7 @@ func pastedCause(sources authn.Sources, text string) cause.Cause {
 	if scheme, rest, found := strings.Cut(value, ":"); found && ascii.EqualFold(scheme, "Bearer") && rest != "" {
 		return cause.SchemeColon
 	}
-	r := &http.Request{Header: http.Header{authorization: {value}}}
+	r := &http.Request{URL: new(url.URL), Header: http.Header{authorization: {value}}}
 	if found, _ := sources.Find(r, authn.Look{}); looksLikeToken(found.Token) {
 		return cause.TextIsHeader
 	}
