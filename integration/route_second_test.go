@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A route has a messenger_auth of its own behind that of its site. The first verifies the contact. The limits and the assertion of
@@ -114,4 +115,29 @@ func TestSecondHandlerLimitsAndAsserts(t *testing.T) {
 	if a := g.get("/one/hello", token(second)); a.status != 200 {
 		t.Errorf("got %d", a.status)
 	}
+}
+
+// A second directive refuses a handshake that the first has let through, by opening the WebSocket and closing it.
+func TestSecondHandlerClosesTheHandshake(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	messengers, secret := strict(t, "")
+	site := map[string]string{"": "route {\n messenger_auth support\n messenger_auth support {\n websocket_rejection close\n contact_limit {\n connections 1\n }\n }\n reverse_proxy UPSTREAM\n}"}
+	eachProtocol(t, site, messengers, func(t *testing.T, p protocol, g *gateway, _ *chat) {
+		token, _ := lasting(secret, "mark", time.Hour)
+		first, status := p.open(g, "/echo", token)
+		if status != 101 {
+			t.Fatalf("the first got %d", status)
+		}
+		second, status := p.open(g, "/echo", token)
+		if status != 101 {
+			t.Fatalf("the second got %d", status)
+		}
+		if got := second.ended(); got != "4429 too_many_connections" {
+			t.Errorf("the second was told %q", got)
+		}
+		first.lives(t, "mark")
+		eventually(t, "one connection is counted", func() bool { return g.connections().Open == 1 })
+	})
 }

@@ -144,7 +144,7 @@ func (h *Handler) serveReadably(w http.ResponseWriter, r *http.Request, d decisi
 	switch {
 	case err == nil:
 		p.begin(http.StatusOK) // net/http sends this status for a handler that writes nothing
-	case h.hasErrorRoutes() && h.goesToErrorRoute(r, err):
+	case h.goesToErrorRoute(r, err):
 		d.outcome.ErrorAnswer = func(w http.ResponseWriter) http.ResponseWriter { return readable(w) }
 	default:
 		page.allow(w.Header()) // for Caddy's own error answer, so that a script sees its status

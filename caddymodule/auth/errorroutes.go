@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -11,25 +12,32 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
-// hasErrorRoutes reports whether the server has any handle_errors.
-func (h *Handler) hasErrorRoutes() bool {
-	return h.server != nil && h.server.Errors != nil && len(h.server.Errors.Routes) > 0
+// findErrorRoutes finds the error routes of the server, and those of the subroutes around h.
+func (h *Handler) findErrorRoutes(ctx caddy.Context) {
+	if h.server.Errors != nil && len(h.server.Errors.Routes) > 0 {
+		h.errorRoutes = append(h.errorRoutes, h.server.Errors)
+	}
+	for _, module := range ctx.Modules() {
+		if s, ok := module.(*caddyhttp.Subroute); ok && s.Errors != nil && len(s.Errors.Routes) > 0 {
+			h.errorRoutes = append(h.errorRoutes, s.Errors)
+		}
+	}
 }
 
-// goesToErrorRoute reports whether an error route answers r if it fails with err. The routes are those of all sites of
-// the server, and some are for single status codes only: where no route matches, Caddy answers with an empty body.
+// goesToErrorRoute reports whether an error route answers r if it fails with err. The routes of the server are those of all its sites,
+// and some are for single status codes only: where no route matches, Caddy answers with an empty body.
 func (h *Handler) goesToErrorRoute(r *http.Request, err error) bool {
 	if r.Context().Value(caddyhttp.ErrorCtxKey) != nil {
 		return false // this handler is in an error route itself
 	}
-	return anyAnswers(h.server.Errors.Routes, h.server.Errors.WithError(r, err))
+	return slices.ContainsFunc(h.errorRoutes, func(c *caddyhttp.HTTPErrorConfig) bool { return anyAnswers(c.Routes, c.WithError(r, err)) })
 }
 
 // keepErrorPrivate makes the answer to a verified request private if it is an error that no error route answers: the backend may
 // refuse one contact what another contact may see. If an error route answers, errorCleaner makes the answer private, because a
 // proxy there adds the headers of its backend to those set here.
 func (h *Handler) keepErrorPrivate(w http.ResponseWriter, r *http.Request, err error) error {
-	if err == nil || h.hasErrorRoutes() && h.goesToErrorRoute(r, err) {
+	if err == nil || h.goesToErrorRoute(r, err) {
 		return err
 	}
 	makePrivate(w.Header(), []string{"private"})
@@ -61,21 +69,20 @@ func anyAnswers(routes caddyhttp.RouteList, r *http.Request) bool {
 	return false
 }
 
-// cleanErrorRoutes puts an errorCleaner in front of the server's error routes, for two kinds of requests. Some never reached
+// cleanErrorRoutes puts an errorCleaner in front of the error routes, for two kinds of requests. Some never reached
 // h, because an earlier handler failed or Caddy itself refused them. And Caddy runs these routes on its own request, while
 // an earlier handler (tracing, timeouts) may have given h a copy: the original still has its trailers, and its headers if
 // those were copied too.
 func (h *Handler) cleanErrorRoutes(ctx caddy.Context) error {
-	if !h.hasErrorRoutes() {
-		return nil
-	}
-	for i := range h.server.Errors.Routes {
-		// Caddy provisions these routes after its primary ones, and appends their own handlers to what is in Handlers by then.
-		route := &h.server.Errors.Routes[i]
-		if len(route.HandlersRaw) > 0 {
-			route.Handlers = append(route.Handlers, errorCleaner{&h.headers})
-		} else if err := h.cleanProvisioned(ctx, route); err != nil {
-			return fmt.Errorf("error route %d: %w", i, err)
+	for _, errors := range h.errorRoutes {
+		for i := range errors.Routes {
+			// Caddy provisions these routes after those that can fail, and appends their own handlers to what is in Handlers by then.
+			route := &errors.Routes[i]
+			if len(route.HandlersRaw) > 0 {
+				route.Handlers = append(route.Handlers, errorCleaner{&h.headers})
+			} else if err := h.cleanProvisioned(ctx, route); err != nil {
+				return fmt.Errorf("error route %d: %w", i, err)
+			}
 		}
 	}
 	return nil
@@ -107,11 +114,11 @@ func (h *Handler) cleanProvisioned(ctx caddy.Context, route *caddyhttp.Route) er
 	return nil
 }
 
-// errorCleaner removes the headers and tokens of one messenger_auth in front of an error route. The answer to a request from
-// which a token was removed stays private there as well.
+// errorCleaner removes the headers and tokens of one messenger_auth in front of an error route. For a request whose contact was verified
+// it lets the handler that did this serve the route. The answer to a request from which a token was removed stays private.
 type errorCleaner struct{ headers *upstream.Contract }
 
-// ServeHTTP cleans r, makes the answer private if a token was removed, and calls next.
+// ServeHTTP cleans r and calls next.
 func (e errorCleaner) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	o := upstream.OutcomeOf(r)
 	// If h was given a copy with headers of its own, the headers of these names that are here are still the client's.
@@ -121,15 +128,22 @@ func (e errorCleaner) ServeHTTP(w http.ResponseWriter, r *http.Request, next cad
 		}
 	}
 	_ = e.headers.Clean(r, o) // r is refused already
-	if answer := o.ErrorAnswer; answer != nil {
-		o.ErrorAnswer = nil
-		w = answer(w)
+	if o.Answering {
+		return next.ServeHTTP(w, r) // several cleaners can be on this route; the first does the rest
 	}
-	if o.Source != "" && !o.ErrorPrivate {
-		o.ErrorPrivate = true // several cleaners can be on this route; one makes the answer private
+	o.Answering = true
+	defer func() { o.Answering = false }()
+	if o.ErrorAnswer != nil {
+		w = o.ErrorAnswer(w)
+	}
+	switch {
+	case o.ErrorRoute != nil:
+		return o.ErrorRoute.ServeHTTP(w, r, next)
+	case o.Source != "":
 		return servePrivately(w, r, next)
+	default:
+		return next.ServeHTTP(w, r)
 	}
-	return next.ServeHTTP(w, r)
 }
 
 // Interface guard

@@ -213,6 +213,7 @@ func (g *guardedWriter) decide(status int) {
 	g.decided = true
 	g.begin(status)
 	switch header := g.Header(); {
+	case g.outcome.Contact == nil: // a later handler has refused the request, and this is its answer
 	case beginsEvents(status, header):
 		if g.kind = session.EventStream; len(header["Content-Encoding"]) > 0 {
 			g.kind = session.EncodedEvents
@@ -262,7 +263,7 @@ func (g *guardedWriter) FlushError() error {
 // Hijack is what http.ResponseController calls. The connection that it returns carries the frames of a WebSocket.
 func (g *guardedWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffered, err := http.NewResponseController(g.ResponseWriter).Hijack()
-	if err != nil || !g.handshake {
+	if err != nil || !g.handshake || g.outcome.Contact == nil { // nil if a later handler refuses the handshake
 		return conn, buffered, err
 	}
 	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())

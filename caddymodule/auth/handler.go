@@ -141,8 +141,9 @@ type Handler struct {
 	headers      upstream.Contract
 	issuer       *assertion.Issuer // nil without assertion
 	server       *caddyhttp.Server
-	hasAccessLog bool   // the server keeps an access log
-	title        string // names this handler in the log
+	errorRoutes  []*caddyhttp.HTTPErrorConfig // those that answer what h or a later handler fails with, the nearest last
+	hasAccessLog bool                         // the server keeps an access log
+	title        string                       // names this handler in the log
 	logger       *zap.Logger
 	refusals     *zap.Logger // sampled: clients can cause its lines at will
 
@@ -209,6 +210,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.hasAccessLog = h.server.Logs != nil
 	h.title = fmt.Sprintf("messenger_auth %s of server %s", h.Messenger, h.server.Name())
+	h.findErrorRoutes(ctx)
 	if err := h.cleanErrorRoutes(ctx); err != nil {
 		return fmt.Errorf("messenger_auth: %w", err)
 	}
@@ -302,7 +304,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, d decision) erro
 		if asserted != "" {
 			h.headers.SetAssertion(r, o, asserted)
 		}
-		return h.keepErrorPrivate(w, r, h.guard(m, w, r, mode, o, next))
+		return h.passOn(w, r, m, mode, o, next)
 	case mode == config.ModeReport && o.Source != "": // there was a token, and it was removed
 		return h.keepErrorPrivate(w, r, servePrivately(w, r, next))
 	case mode == config.ModeReport, mode == config.ModeOptional && rej.Code == authn.TokenMissing:

@@ -87,7 +87,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, m *registry.Mes
 		}
 		allowReading(m, header, r)
 	}
-	if h.hasErrorRoutes() {
+	if len(h.errorRoutes) > 0 {
 		if err := caddyhttp.Error(p.Status, fmt.Errorf("%s: %s", rej.Code, p.Detail)); h.goesToErrorRoute(r, err) {
 			return err
 		}

@@ -41,18 +41,18 @@ func cleanOriginalURI(r *http.Request, original *http.Request) {
 	}
 }
 
-// answerProtocol returns a writer for the answer to the handshake r. It selects the subprotocol marker if the upstream
+// answerProtocol returns a writer for the answer to the handshake r. It selects the subprotocol that announced the token if the upstream
 // selects none: a browser that offered subprotocols gives up on an answer without one, and the upstream was not offered
 // this one.
-func answerProtocol(w http.ResponseWriter, r *http.Request, o *upstream.Outcome, marker string) http.ResponseWriter {
-	if marker == "" || !o.Handshake {
+func answerProtocol(w http.ResponseWriter, r *http.Request, o *upstream.Outcome) http.ResponseWriter {
+	if o.Marker == "" || !o.Handshake {
 		return w
 	}
 	completed := http.StatusSwitchingProtocols
 	if r.Method == http.MethodConnect {
 		completed = http.StatusOK
 	}
-	return &protocolWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, marker: marker, completed: completed}
+	return &protocolWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, marker: o.Marker, completed: completed}
 }
 
 // A protocolWriter adds the subprotocol marker to the answer that opens the WebSocket.

@@ -25,7 +25,10 @@ func (h *Handler) passVerified(w http.ResponseWriter, r *http.Request, m *regist
 			h.headers.SetAssertion(r, o, asserted)
 		}
 		h.warnAboutHeaders(o)
-		return h.guard(m, w, r, mode, o, next)
+		if o.Show(r) {
+			defer o.Hide(r)
+		}
+		return h.guard(m, answerProtocol(w, r, o), r, mode, o, next)
 	}
 	if c := h.refusals.Check(zap.ErrorLevel, "a request was verified for one messenger and then reached the messenger_auth of another; "+
 		"put the two on routes that exclude each other"); c != nil {
@@ -33,6 +36,39 @@ func (h *Handler) passVerified(w http.ResponseWriter, r *http.Request, m *regist
 			zap.String("then_reached", h.title), zap.String("messenger", m.Name))
 	}
 	return caddyhttp.Error(http.StatusInternalServerError, errors.New("one request reached messenger_auth for two messengers"))
+}
+
+// passOn calls next for a request whose contact h has verified. The request has the headers of the contact only while it is guarded: if a
+// handler in front of h sends it to another backend afterwards, that one is not told of the contact. An error route is, because
+// serveErrorRoute guards it.
+func (h *Handler) passOn(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome, next caddyhttp.Handler) error {
+	defer o.Hide(r)
+	err := h.guard(m, w, r, mode, o, next)
+	if err != nil {
+		o.ErrorRoute = verifiedErrors{h, m, mode}
+	}
+	return h.keepErrorPrivate(w, r, err)
+}
+
+// verifiedErrors serves error routes of a request whose contact the handler has verified, as the handler serves the request.
+type verifiedErrors struct {
+	handler   *Handler
+	messenger *registry.Messenger
+	mode      config.Mode
+}
+
+// ServeHTTP limits and guards the request again, because its first connection has ended.
+func (v verifiedErrors) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	h, m, o := v.handler, v.messenger, upstream.OutcomeOf(r)
+	if o.Contact == nil {
+		return servePrivately(w, r, next) // a later handler has refused the request
+	}
+	if over := h.overLimit(m, r, o); over != nil && v.mode != config.ModeReport {
+		h.record(r, m, v.mode, o, over, "")
+		return h.refuse(w, r, m, o, over)
+	}
+	o.Show(r)
+	return h.passOn(answerProtocol(w, r, o), r, m, v.mode, o, next)
 }
 
 // warnAboutHeaders warns operators of headers that are never set, because an earlier messenger_auth verifies the requests.

@@ -23,7 +23,8 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, m *regist
 	if found.Any || rej != nil && rej.Code == authn.TokenAmbiguous {
 		o.Source = string(found.Kind)
 		h.removeToken(r)
-		w = answerProtocol(w, r, o, found.Marker)
+		o.Marker = found.Marker
+		w = answerProtocol(w, r, o)
 	}
 	if rej == nil {
 		rej = checkOrigin(m, r, o, found)

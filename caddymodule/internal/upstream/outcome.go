@@ -37,11 +37,15 @@ type Outcome struct {
 	Guarded   bool               // a handler guards the connection already
 	Session   *session.Session   // the connection, if it is tracked already
 
-	ErrorAnswer  func(http.ResponseWriter) http.ResponseWriter // wraps the answer of an error route; may be nil
-	ErrorPrivate bool                                          // the answer of an error route is already made private
-	Fingerprint  [4]byte                                       // of a valid token, if there is an access log
+	Marker string // the subprotocol that announced the token; "" if none did
+
+	ErrorAnswer func(http.ResponseWriter) http.ResponseWriter // wraps the answer of an error route; may be nil
+	ErrorRoute  caddyhttp.MiddlewareHandler                   // serves an error route as the handler that verified the contact; may be nil
+	Answering   bool                                          // an error route answers, and both have been applied
+	Fingerprint [4]byte                                       // of a valid token, if there is an access log
 
 	set      []string  // headers that a handler has set on this request
+	hidden   bool      // they are not there now
 	sent     [2]string // the values of identity and messenger; the request's header has slices of it
 	informed [1]string // the value of the contact information, likewise
 	asserted [1]string // the assertion, likewise
@@ -85,6 +89,51 @@ func OutcomeOf(r *http.Request) *Outcome {
 	return o
 }
 
+// Hide takes the headers that were set off r again, until Show: while nothing guards r, it is nobody's. What an operator's handlers have
+// removed meanwhile stays away.
+func (o *Outcome) Hide(r *http.Request) {
+	o.hidden = true
+	for _, name := range o.set {
+		if _, there := r.Header[name]; !there {
+			o.set = slices.DeleteFunc(slices.Clone(o.set), func(other string) bool { return other == name })
+			continue
+		}
+		delete(r.Header, name)
+	}
+}
+
+// Show sets the headers that Hide has taken off, and reports whether it did.
+func (o *Outcome) Show(r *http.Request) bool {
+	if !o.hidden {
+		return false
+	}
+	o.hidden = false
+	for _, name := range o.set {
+		r.Header[name] = o.valueOf(name)
+	}
+	return true
+}
+
+// valueOf returns the value of a header that was set. The request's header has this very slice.
+func (o *Outcome) valueOf(name string) []string {
+	switch c := o.claims; name {
+	case c.Identity:
+		return o.sent[0:1:1]
+	case c.Messenger:
+		return o.sent[1:2:2]
+	case o.proof:
+		return o.asserted[:]
+	case c.Information:
+		return o.informed[:]
+	default:
+		i := slices.Index(c.ClaimHeaders, name)
+		return o.claimed[i : i+1 : i+1]
+	}
+}
+
+// isSet reports whether the header of that name is one that a handler has set on the request.
+func (o *Outcome) isSet(name string) bool { return !o.hidden && slices.Contains(o.set, name) }
+
 // Refuse records that r is refused, and removes the headers that Set has set: an earlier handler may have verified r, and neither an
 // error route nor a backend there may take r for a verified request.
 func (o *Outcome) Refuse(r *http.Request, rej *authn.Rejection) {
@@ -94,7 +143,7 @@ func (o *Outcome) Refuse(r *http.Request, rej *authn.Rejection) {
 	for _, name := range o.set {
 		delete(r.Header, name)
 	}
-	o.set, o.proof, o.identity, o.claims, o.values = nil, "", "", nil, nil
+	o.set, o.hidden, o.proof, o.identity, o.claims, o.values = nil, false, "", "", nil, nil
 }
 
 // SetsAll reports whether the handler that has verified the contact sets all headers of c, but for that of the assertion.

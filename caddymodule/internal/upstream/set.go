@@ -29,7 +29,7 @@ func (c *Contract) Set(r *http.Request, o *Outcome) {
 	for _, name := range o.set {
 		delete(r.Header, name) // a request has one contact, and its headers are those of the last handler that verified it
 	}
-	o.proof = ""
+	o.proof, o.hidden = "", false
 	o.set = slices.Clip(c.always) // shared by all requests; clipped, so that append makes a copy
 	// Later handlers may change values in place, so every request has its own.
 	o.sent = [2]string{identity, o.Messenger}
