@@ -58,7 +58,7 @@ func TestMistakesAtTheAdminAPI(t *testing.T) {
 		{404, "GET", "messengers/support/tokens/generate/more", nil, "", ""},
 		{409, "POST", "messengers/support/tokens/rotate", `{}`, "", "generate"},
 		{400, "POST", "messengers/acme/tokens/rotate", `{"overlap":"tomorrow"}`, "", ""},
-		{409, "POST", "messengers/acme/tokens/rotate", `{"overlap":"-1s"}`, "", "overlap"},
+		{400, "POST", "messengers/acme/tokens/rotate", `{"overlap":"-1s"}`, "", "overlap"},
 		{409, "POST", "reseal", `{}`, "", "store { key"},
 	} {
 		t.Run(fmt.Sprintf("%d %s %.60s %.60v", c.status, c.method, c.path, c.body), func(t *testing.T) {

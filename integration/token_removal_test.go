@@ -79,6 +79,8 @@ var placings = []placing{
 	{"in a parameter twice", "/a?token=TOKEN&x=1&token=TOKEN", nil, "/a?x=1", nil},
 	{"in the address of the page as well", "/a?token=TOKEN", []string{"Referer: https://www.example.com/p?x=%zz&token=TOKEN&y=2#top"}, "/a",
 		map[string][]string{"Referer": {"https://www.example.com/p?x=%zz&y=2#top"}}},
+	{"in an address of the page that is no URL", "/a", []string{"Authorization: Bearer TOKEN", "Referer: https://www.example.com/100%?token=TOKEN&y=2"}, "",
+		map[string][]string{"Referer": {"https://www.example.com/100%?y=2"}}},
 	{"in the address of the page as its only parameter", "/a", []string{"Authorization: Bearer TOKEN", "Referer: https://www.example.com/p?token=TOKEN"}, "",
 		map[string][]string{"Referer": {"https://www.example.com/p"}}},
 	{"in every place at once", "/a?token=TOKEN", []string{"Authorization: Bearer TOKEN", "X-Chat-Token: TOKEN", "Cookie: chat=TOKEN; a=1", "Sec-WebSocket-Protocol: chat.v1, jwt, TOKEN"}, "/a",

@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
@@ -35,7 +36,7 @@ type Connected struct {
 type EndRequest struct {
 	Messenger    string         `json:"messenger"`
 	Identity     string         `json:"identity,omitempty"`
-	IssuedBefore time.Time      `json:"issued_before,omitzero"` // of the token
+	IssuedBefore *time.Time     `json:"issued_before,omitempty"` // of the token
 	TokenID      ledger.TokenID `json:"token_id,omitempty"`
 	TokenHash    authn.TokenID  `json:"token_id_sha256,omitempty"` // as the list of revocations has it
 	Key          string         `json:"key,omitempty"`             // the SHA-256 of a public key, as "keys" shows it
@@ -68,14 +69,31 @@ func (s *Service) endByRequest(ctx context.Context, e EndRequest, by registry.Ac
 	return EndedConnections{n}, err
 }
 
+// check refuses members that would be no filter, or not the one that was meant.
+func (e *EndRequest) check() error {
+	switch {
+	case e.IssuedBefore != nil && e.IssuedBefore.IsZero():
+		return apierror.New(http.StatusBadRequest, "issued_before is no time at which a token can have been issued")
+	case e.TokenID != "" && e.TokenHash != "":
+		return apierror.New(http.StatusBadRequest, "token_id and token_id_sha256 name a token twice; give one of the two")
+	}
+	return nil
+}
+
 // filter selects the connections of a request to end them.
 func (e *EndRequest) filter() session.Filter {
-	return session.Filter{Messenger: e.Messenger, Identity: e.Identity, IssuedBefore: e.IssuedBefore,
-		TokenID: string(cmp.Or(e.TokenHash, authn.NewTokenID(string(e.TokenID)))), Key: e.Key}
+	f := session.Filter{Messenger: e.Messenger, Identity: e.Identity, TokenID: string(cmp.Or(e.TokenHash, authn.NewTokenID(string(e.TokenID)))), Key: e.Key}
+	if e.IssuedBefore != nil {
+		f.IssuedBefore = *e.IssuedBefore
+	}
+	return f
 }
 
 // EndConnections ends connections of this node, and returns their number. The audit log names the actor, but not the contact.
 func (s *Service) EndConnections(ctx context.Context, e EndRequest, by registry.Actor) (int, error) {
+	if err := e.check(); err != nil {
+		return 0, err
+	}
 	if _, open := registry.Connections.Stats()[e.Messenger]; e.Messenger != "" && !open {
 		if _, err := s.LookUp(ctx, e.Messenger); err != nil {
 			return 0, err

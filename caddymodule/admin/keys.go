@@ -116,7 +116,7 @@ func moment(t time.Time) *time.Time {
 func (s *Service) Refresh(ctx context.Context, m *registry.Messenger, distrust bool, by registry.Actor) error {
 	sets := m.KeySets()
 	if len(sets) == 0 {
-		return apierror.New(http.StatusBadRequest, "messenger "+m.Name+" has no key set to fetch: its method is "+m.Method())
+		return apierror.New(http.StatusConflict, "messenger "+m.Name+" has no key set to fetch: its method is "+m.Method())
 	}
 	s.Audit("key set refresh requested", m.Name, by, zap.Bool("distrust", distrust))
 	var failed error

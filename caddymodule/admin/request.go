@@ -1,13 +1,9 @@
 package admin
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
-	"io"
 	"maps"
-	"mime"
 	"net/http"
 	"slices"
 	"strconv"
@@ -34,10 +30,15 @@ func actorOf(r *http.Request) registry.Actor {
 	return registry.Actor("admin API, " + who)
 }
 
-// conditionOf reads If-Match and If-None-Match (RFC 9110 section 13.1). It understands one revision or "*", and no lists.
+// conditionOf reads If-Match and If-None-Match (RFC 9110 section 13.1). It understands one revision or "*", and no lists. What it does
+// not understand must not make a change unconditional.
 func conditionOf(r *http.Request) (change.Condition, error) {
 	var c change.Condition
-	switch match := r.Header.Get("If-Match"); {
+	match, err := onlyValue(r.Header, "If-Match")
+	if err != nil {
+		return c, err
+	}
+	switch {
 	case match == "":
 	case match == "*":
 		c.Present = true
@@ -46,14 +47,21 @@ func conditionOf(r *http.Request) (change.Condition, error) {
 	default:
 		return c, apierror.New(http.StatusBadRequest, `If-Match takes one revision in quotes, as in the header ETag, or *`)
 	}
-	switch r.Header.Get("If-None-Match") {
-	case "":
-	case "*":
-		c.Absent = true
-	default:
-		return c, apierror.New(http.StatusBadRequest, "If-None-Match takes * only")
+	none, err := onlyValue(r.Header, "If-None-Match")
+	if err == nil && none != "" && none != "*" {
+		err = apierror.New(http.StatusBadRequest, "If-None-Match takes * only")
 	}
-	return c, nil
+	c.Absent = none == "*"
+	return c, err
+}
+
+// onlyValue returns the value of a header that a request has once, or "" if it is not there.
+func onlyValue(header http.Header, name string) (string, error) {
+	values := header[http.CanonicalHeaderKey(name)]
+	if len(values) > 1 || len(values) == 1 && values[0] == "" {
+		return "", apierror.New(http.StatusBadRequest, name+" is empty, or there more than once")
+	}
+	return strings.Join(values, ""), nil
 }
 
 // putConditionOf is conditionOf for a change of settings. It also reads confirm and keep_previous from the query.
@@ -62,24 +70,18 @@ func putConditionOf(r *http.Request) (change.Condition, error) {
 	if err != nil {
 		return c, err
 	}
-	for name, values := range r.URL.Query() {
-		if len(values) != 1 {
-			return c, apierror.New(http.StatusBadRequest, "the query has "+strconv.Quote(name)+" more than once")
+	query := r.URL.Query() // which checkQuery has checked
+	if confirm := query.Get("confirm"); confirm != "" {
+		if c.Confirm, err = strconv.Atoi(confirm); err != nil || c.Confirm < 0 {
+			return c, apierror.New(http.StatusBadRequest, "confirm is not a number")
 		}
-		switch name {
-		case "confirm":
-			if c.Confirm, err = strconv.Atoi(values[0]); err != nil || c.Confirm < 0 {
-				return c, apierror.New(http.StatusBadRequest, "confirm is not a number")
-			}
-		case "keep_previous":
-			d, err := caddy.ParseDuration(values[0])
-			if err != nil {
-				return c, apierror.New(http.StatusBadRequest, "keep_previous is not a duration such as 24h or 7d")
-			}
-			c.KeepPrevious = &d
-		default:
-			return c, apierror.New(http.StatusBadRequest, "the query has the unknown name "+strconv.Quote(name)+"; keep_previous and confirm are known")
+	}
+	if keep := query.Get("keep_previous"); keep != "" {
+		d, err := caddy.ParseDuration(keep)
+		if err != nil {
+			return c, apierror.New(http.StatusBadRequest, "keep_previous is not a duration such as 24h or 7d")
 		}
+		c.KeepPrevious = &d
 	}
 	return c, nil
 }
@@ -95,7 +97,7 @@ type withStatus struct {
 
 // answer calls the function of the request's method, and sends its result as JSON.
 func answer(w http.ResponseWriter, r *http.Request, methods endpoint) error {
-	defer upstream.ReadRest(w, r, r.Body)
+	defer upstream.ReadRest(w, r, r.Body, maxLargeBody)
 	f := methods[r.Method]
 	if f == nil {
 		allowed := strings.Join(slices.Sorted(maps.Keys(methods)), ", ")
@@ -118,42 +120,6 @@ func answer(w http.ResponseWriter, r *http.Request, methods endpoint) error {
 	w.WriteHeader(status)
 	_, err = w.Write(append(text, '\n'))
 	return err
-}
-
-// readJSON reads the body of r into target; an empty body leaves target as it is. It requires the content type, because a
-// browser cannot send that to another origin without a preflight, and it refuses unknown members, because a misspelled
-// "distrust" must not be treated as a plain refresh.
-func readJSON(r *http.Request, target any) error { return readBody(r, MaxAdminBody, target) }
-
-// readBody is readJSON for a body of at most limit bytes.
-func readBody(r *http.Request, limit int64, target any) error {
-	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind != "application/json" {
-		return apierror.New(http.StatusUnsupportedMediaType, "the body must be JSON, with Content-Type: application/json")
-	}
-	text, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, limit))
-	if err != nil {
-		return apierror.New(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body cannot be read, or has more than %d bytes", limit))
-	}
-	return decodeBody(text, target)
-}
-
-// decodeBody decodes the text of a body; if it is empty, target stays as it is.
-func decodeBody(text []byte, target any) error {
-	if len(text) == 0 {
-		return nil
-	}
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields()
-	if !json.Valid(text) {
-		return apierror.New(http.StatusBadRequest, "the body is not JSON") // the decoder's error would quote the body
-	}
-	if err := decoder.Decode(target); err != nil {
-		if _, member, unknown := strings.Cut(err.Error(), "json: unknown field "); unknown {
-			return apierror.New(http.StatusBadRequest, "the body does not match the expected schema: unknown member "+member)
-		}
-		return apierror.New(http.StatusBadRequest, "the body does not match the expected schema: a member has a value of the wrong type")
-	}
-	return nil
 }
 
 // Limits for expensive operations that clients of the admin API and users of the panel can start in parallel. A few run at a

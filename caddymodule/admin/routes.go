@@ -79,9 +79,13 @@ func (s *Service) ServeAdmin(w http.ResponseWriter, r *http.Request) error {
 		name = parts[1]
 		parts = slices.Replace(parts, 1, 2, "{name}")
 	}
-	serve := routes[strings.Join(parts, "/")]
+	path := strings.Join(parts, "/")
+	serve := routes[path]
 	if serve == nil {
 		return errNoPath
+	}
+	if err := checkQuery(r, path); err != nil {
+		return err
 	}
 	return serve(s, w, r, name)
 }

@@ -17,11 +17,11 @@ import (
 type tokensBody struct {
 	Overlap  *caddy.Duration      `json:"overlap"`
 	KeyID    string               `json:"kid"`
-	Close    bool                 `json:"close_connections"`
+	Close    *bool                `json:"close_connections"`
 	Secret   string               `json:"secret"`
 	Encoding sharedtoken.Encoding `json:"encoding"`
 	Label    string               `json:"label"`
-	Confirm  int                  `json:"confirm"`
+	Confirm  *int                 `json:"confirm"`
 }
 
 // tokenMembers are the members that the body of each action can have.
@@ -37,8 +37,8 @@ func (b *tokensBody) check(action string) error {
 		name string
 		set  bool
 	}{
-		{"overlap", b.Overlap != nil}, {"kid", b.KeyID != ""}, {"close_connections", b.Close}, {"secret", b.Secret != ""},
-		{"encoding", b.Encoding != ""}, {"label", b.Label != ""}, {"confirm", b.Confirm != 0},
+		{"overlap", b.Overlap != nil}, {"kid", b.KeyID != ""}, {"close_connections", b.Close != nil}, {"secret", b.Secret != ""},
+		{"encoding", b.Encoding != ""}, {"label", b.Label != ""}, {"confirm", b.Confirm != nil},
 	} {
 		if !member.set || slices.Contains(taken, member.name) {
 			continue
@@ -50,14 +50,17 @@ func (b *tokensBody) check(action string) error {
 
 // change returns the change that an action with this body makes.
 func (b *tokensBody) change(action string) (change ledger.RingChange, err error) {
-	overlap := config.DurationOr(b.Overlap, ledger.DefaultOverlap)
+	overlap, closing := config.DurationOr(b.Overlap, ledger.DefaultOverlap), b.Close != nil && *b.Close
+	if err := ledger.CheckOverlap(overlap); err != nil {
+		return change, apierror.New(http.StatusBadRequest, err.Error())
+	}
 	switch action {
 	case "generate":
 		return ledger.GenerateToken(), nil
 	case "rotate":
 		return ledger.RotateTokens(overlap), nil
 	case "reset":
-		return ledger.ResetTokens(b.Close), nil
+		return ledger.ResetTokens(closing), nil
 	case "import":
 		return ImportOf(b.Secret, b.Encoding, b.KeyID)
 	case "revoke", "extend":
@@ -65,9 +68,12 @@ func (b *tokensBody) change(action string) (change ledger.RingChange, err error)
 			return change, apierror.New(http.StatusBadRequest, `kid is missing; name the shared token to `+action+`: {"kid": "…"}`)
 		}
 		if action == "extend" {
+			if overlap == 0 {
+				return change, apierror.New(http.StatusBadRequest, "overlap is 0; revoke the shared token instead")
+			}
 			return ledger.ExtendToken(b.KeyID, overlap), nil
 		}
-		return ledger.RevokeToken(b.KeyID, b.Close), nil
+		return ledger.RevokeToken(b.KeyID, closing), nil
 	}
 	return change, errNoPath
 }
@@ -86,10 +92,11 @@ func changing(action string) route {
 		if err != nil {
 			return nil, err
 		}
-		if body.Confirm < 0 { // change.AnyLoss is negative, and would confirm a loss of any size
-			return nil, apierror.New(http.StatusBadRequest, "confirm is not a number of shared tokens")
+		if body.Confirm != nil {
+			if c.Confirm = *body.Confirm; c.Confirm < 0 { // change.AnyLoss is negative, and would confirm a loss of any size
+				return nil, apierror.New(http.StatusBadRequest, "confirm is not a number of shared tokens")
+			}
 		}
-		c.Confirm = body.Confirm
 		ring, err := body.change(action)
 		if err == nil {
 			ring, err = Labelled(ring, body.Label)

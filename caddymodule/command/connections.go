@@ -38,9 +38,11 @@ code 4403). A contact whose token is still valid can connect again.`,
 	}, thisMessenger, func(cmd *cobra.Command, name string) (err error) {
 		wanted.Messenger = name
 		if before != "" {
-			if wanted.IssuedBefore, err = time.Parse(time.RFC3339, before); err != nil {
+			at, err := time.Parse(time.RFC3339, before)
+			if err != nil {
 				return errors.New("--issued-before takes a time such as 2026-05-01T12:00:00Z")
 			}
+			wanted.IssuedBefore = &at
 		}
 		for _, flag := range []string{"identity", "token-id", "key", "issued-before"} {
 			if f := cmd.Flags().Lookup(flag); f.Changed && f.Value.String() == "" {

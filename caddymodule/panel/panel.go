@@ -168,7 +168,7 @@ func (p *Panel) Scoped() bool { return len(p.Messengers) > 0 }
 // ServeHTTP answers every request itself. All pages have one path, whatever it is, and differ in the query, so that the
 // panel works below any path, stripped or not.
 func (p *Panel) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
-	defer upstream.ReadRest(w, r, r.Body)
+	defer upstream.ReadRest(w, r, r.Body, upstream.ReadByServer)
 	protectPage(w.Header())
 	v := &visit{Panel: p, w: w, r: r}
 	if err := v.serve(); err != nil {

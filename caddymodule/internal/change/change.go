@@ -78,6 +78,8 @@ func Error(err error) error {
 		return ErrNoMessenger
 	case errors.Is(err, ledger.ErrNoToken), errors.Is(err, ledger.ErrNotRevoked):
 		status = http.StatusNotFound
+	case errors.Is(err, ledger.ErrExpired):
+		status = http.StatusBadRequest
 	}
 	return caddy.APIError{HTTPStatus: status, Err: err}
 }

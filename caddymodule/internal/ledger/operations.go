@@ -22,6 +22,7 @@ var (
 
 	// ErrNotRevoked is the error for undoing what was not revoked.
 	ErrNotRevoked = errors.New("no such revocation exists")
+	ErrExpired    = errors.New(`the tokens have expired already ("until" has passed), and there is nothing to revoke`)
 
 	// errCovers is the error for undoing a revocation that replaced others.
 	errCovers = errors.New("this revocation replaced others, such as the logouts of one contact, and cannot be undone: it is not known any more which tokens these were")
@@ -247,10 +248,12 @@ func (j *Journal) Deletion(now time.Time) *Fact {
 	return NewFact(factDeletion, j.stamp(now), slices.Sorted(maps.Keys(gone))...)
 }
 
-// Revoke returns the facts by which v is revoked.
+// Revoke returns the facts by which v is revoked, or ErrExpired if no token that it revokes can be valid any more.
 func (j *Journal) Revoke(v Revocation, m *config.Messenger, now time.Time) (incarnation string, facts []*Fact, err error) {
 	now = now.UTC()
-	v = v.at(m, now)
+	if v = v.at(m, now); v.hasExpired(now) {
+		return "", nil, ErrExpired
+	}
 	at := j.stamp(now)
 	err = ErrNothing
 	j.view(func(current string, l *ledger) {

@@ -22,7 +22,7 @@ type RingChange struct {
 	secret  []byte           // that it imports
 	label   string           // of the token that it makes; see Labelled
 	overlap time.Duration    // how long tokens stay valid that it lets expire
-	atOnce  bool             // a rotation without an overlap
+	atOnce  bool             // a rotation after which nobody has time to replace a token
 
 	// facts returns the facts that the change adds, given what the ring is now: one of the methods below.
 	facts func(c RingChange, l *ledger, at, now time.Time) (made *NewToken, facts []*Fact, err error)
@@ -33,9 +33,19 @@ func GenerateToken() RingChange {
 	return RingChange{Action: "shared token generated", Makes: true, facts: RingChange.generate}
 }
 
-// RotateTokens adds a token, and lets those expire after overlap that do not expire anyway.
+// RotateTokens adds a token, and lets those expire after overlap that do not expire anyway. An overlap of less than a second, such as a
+// number of nanoseconds that was meant to be seconds, is none.
 func RotateTokens(overlap time.Duration) RingChange {
-	return RingChange{Action: "shared tokens rotated", Makes: true, overlap: overlap, atOnce: overlap == 0, facts: RingChange.rotate}
+	atOnce := overlap >= 0 && overlap < time.Second
+	return RingChange{Action: "shared tokens rotated", Makes: true, overlap: overlap, atOnce: atOnce, facts: RingChange.rotate}
+}
+
+// CheckOverlap returns an error for an overlap that is not allowed.
+func CheckOverlap(overlap time.Duration) error {
+	if overlap < 0 || overlap > maxOverlap {
+		return fmt.Errorf("the overlap is not between 0 and %d days", maxOverlap/(24*time.Hour))
+	}
+	return nil
 }
 
 // ResetTokens revokes all tokens and adds a new one. closing ends the connections of the revoked ones.
@@ -98,26 +108,26 @@ func (c RingChange) generate(l *ledger, at, now time.Time) (*NewToken, []*Fact, 
 	return made, []*Fact{f}, nil
 }
 
-// rotate adds a token, and lets those expire after the overlap that do not expire anyway. Without an overlap it revokes them all.
+// rotate adds a token, and lets those expire after the overlap that do not expire anyway. Without one it revokes them all.
 func (c RingChange) rotate(l *ledger, at, now time.Time) (*NewToken, []*Fact, error) {
-	if c.overlap < 0 || c.overlap > maxOverlap {
-		return nil, nil, fmt.Errorf("the overlap is not between 0 and %d days", maxOverlap/(24*time.Hour))
+	if err := CheckOverlap(c.overlap); err != nil {
+		return nil, nil, err
 	}
 	ring := activeTokens(l.ring(), now)
 	if len(ring) == 0 {
 		return nil, nil, errEmptyRing
 	}
 	ending := NewFact(factRevoked, at) // without an overlap all end at once, also those that were to expire later
-	if c.overlap > 0 {
+	if !c.atOnce {
 		end := now.Add(c.overlap).UTC()
 		ending.Kind, ending.End = factExpiry, &end
 	}
 	for _, t := range ring {
-		if t.End == nil || c.overlap == 0 {
+		if t.End == nil || c.atOnce {
 			ending.Of = append(ending.Of, t.id)
 		}
 	}
-	if c.overlap > 0 && len(ring) >= maxRing {
+	if !c.atOnce && len(ring) >= maxRing {
 		return nil, nil, errRingFull
 	}
 	made, f := c.newToken(l, ring, at, now)

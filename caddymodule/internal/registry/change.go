@@ -122,7 +122,7 @@ func (reg *Registry) ChangeRing(ctx context.Context, name, kind string, ring led
 	if r == nil && kind == ledger.KindStored {
 		return nil, 0, change.ErrNoMessenger
 	}
-	if err := c.Confirms(config.Loss{Tokens: ring.Revokes(r)}, "rotate with an overlap above 0"); err != nil {
+	if err := c.Confirms(config.Loss{Tokens: ring.Revokes(r)}, "rotate with an overlap, such as 24h"); err != nil {
 		return nil, 0, err
 	}
 	incarnation, made, facts, err := j.ChangeRing(ring, Now())

@@ -227,7 +227,8 @@ func differences(a, b *config.Messenger) (names []string) {
 	return names
 }
 
-// RevokeAll is Revoke for several revocations, of which those that are active already are left out. It returns how many were new.
+// RevokeAll is Revoke for several revocations. Those that are active already are left out, and those whose tokens have expired. It
+// returns how many were new.
 func (reg *Registry) RevokeAll(ctx context.Context, name string, list []ledger.Revocation, by Actor) (added, ended int, err error) {
 	ctx = WithActor(ctx, by)
 	j, m, known, err := reg.journalOf(ctx, name)
@@ -235,18 +236,24 @@ func (reg *Registry) RevokeAll(ctx context.Context, name string, list []ledger.R
 		return 0, 0, err
 	}
 	var facts []*ledger.Fact
-	incarnation := ""
+	incarnation, seen := "", make(map[string]bool)
 	for i := range list {
 		if err := list[i].Check(); err != nil {
 			return 0, 0, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("number %d: %w", i+1, err)}
 		}
-		if j.IsRevoked(list[i], Now()) {
+		text, _ := json.Marshal(list[i]) // times and texts always have a form
+		if seen[string(text)] || j.IsRevoked(list[i], Now()) {
 			continue
 		}
-		var more []*ledger.Fact
-		if incarnation, more, err = j.Revoke(list[i], m, Now()); err != nil {
+		seen[string(text)] = true
+		into, more, err := j.Revoke(list[i], m, Now())
+		if errors.Is(err, ledger.ErrExpired) {
+			continue
+		}
+		if err != nil {
 			return 0, 0, change.Error(err)
 		}
+		incarnation = into
 		facts, added = append(facts, more...), added+1
 	}
 	if added == 0 {

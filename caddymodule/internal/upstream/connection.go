@@ -94,13 +94,16 @@ func (n *named) remove(name string) {
 	}
 }
 
-// ReadRest reads what is left of the body of a request that was refused, if the client closes the connection after the answer, as some
-// proxies do. A connection that is closed before all was read is reset, and a client that is still sending does not get the answer
-// (RFC 9112 section 9.6). Go's server reads as much itself where the connection stays open. A client that waits for "100 Continue" sends
-// nothing, and one that sends slowly waits for its answer a second longer at most.
-func ReadRest(w http.ResponseWriter, r *http.Request, body io.Reader) {
-	if r.Close && r.ProtoMajor == 1 && r.ContentLength != 0 && r.Header.Get("Expect") == "" {
+// ReadRest reads what is left of the body of a request that was refused, up to a limit, if the server would close the connection before:
+// because the client wants that, as some proxies do, or because more is left than Go's server reads itself. A connection that is closed
+// before all was read is reset, and a client that is still sending does not get the answer (RFC 9112 section 9.6). A client that waits
+// for "100 Continue" sends nothing, and one that sends slowly waits for its answer a second longer at most.
+func ReadRest(w http.ResponseWriter, r *http.Request, body io.Reader, limit int64) {
+	if (r.Close || limit > ReadByServer) && r.ProtoMajor == 1 && r.ContentLength != 0 && r.Header.Get("Expect") == "" {
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second))
-		_, _ = io.CopyN(io.Discard, body, 256<<10)
+		_, _ = io.CopyN(io.Discard, body, limit)
 	}
 }
+
+// ReadByServer is how much of a body Go's server reads if the handler has not, in bytes.
+const ReadByServer = 256 << 10
