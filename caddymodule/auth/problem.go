@@ -99,7 +99,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, m *registry.Mes
 		return nil
 	}
 	w.WriteHeader(p.Status)
-	_, _ = w.Write(p.body)          // an error means that the client is gone
+	_, _ = w.Write(p.body)                                 // an error means that the client is gone
 	upstream.ReadRest(w, r, r.Body, upstream.ReadByServer) // not before: an error route may need it
 	return nil
 }
