@@ -241,7 +241,7 @@ func TestCommandsFindTheGateway(t *testing.T) {
 		args   []string
 	}{
 		"Error: there is no messenger of this name":      {3, []string{"keys", "nobody"}},
-		"Error: messenger sales has no key set to fetch": {1, []string{"refresh"}},
+		"Error: messenger sales has no key set to fetch": {4, []string{"refresh"}},
 	} {
 		if r := s.messenger("", append(test.args, "--address", address)...); r.status != test.status || !strings.HasPrefix(r.err, want) {
 			t.Errorf("status %d %s, want %s", r.status, r.err, want)

@@ -117,8 +117,8 @@ func TestASiteMovesInWithItsSecret(t *testing.T) {
 		kid, overlap, says string
 		status             int
 	}{
-		{"k1", "1h", "which is later", 409}, {fresh.KID, "1h", "does not expire", 409}, {"k1", "0s", "not above 0", 409},
-		{"k1", "9000h", "at most 365 days", 409}, {"k", "1h", "no shared token with this kid", 404},
+		{"k1", "1h", "which is later", 409}, {fresh.KID, "1h", "does not expire", 409}, {"k1", "0s", "not above 0", 400},
+		{"k1", "9000h", "at most 365 days", 400}, {"k", "1h", "no shared token with this kid", 404},
 	} {
 		if said := o.refused(tt.status, "POST", "messengers/acme/tokens/extend", map[string]any{"kid": tt.kid, "overlap": tt.overlap}); !strings.Contains(said, tt.says) {
 			t.Errorf("%s for another %s: %s, want %q", tt.kid, tt.overlap, said, tt.says)

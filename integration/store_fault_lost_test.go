@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -98,6 +99,34 @@ func TestAStorageThatComesBackEmpty(t *testing.T) {
 		b.mustCall("revoking afterwards", http.MethodPost, "messengers/acme/revocations", map[string]any{"jti": "valid"})
 		c.everywhere("what is revoked afterwards", "401 token_revoked", "/m/acme/x", valid)
 	})
+}
+
+// A storage is restored from a backup that lacks nothing but the last change of one node, which no other node has seen. The node notices
+// within some polls, although its other values and the lists of others are as they were, and repairs it.
+func TestAStorageThatIsRestoredWithoutTheLastChange(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	c := newFaultCluster(t, onFolder, clusterSettings{nodes: 1})
+	a := c.nodes[0]
+	a.mustCall("creating it", http.MethodPut, "messengers/acme", generated)
+	a.generate("support") // without which health is never well
+	token := sign(a.generate("acme").Token, contact("mark", "stolen"))
+	c.everywhere("before", "200", "/m/acme/x", token)
+	folder, backup := filepath.Join(c.folder, "messenger"), t.TempDir()
+	if err := os.CopyFS(backup, os.DirFS(folder)); err != nil {
+		t.Fatal(err)
+	}
+	a.mustCall("revoking", http.MethodPost, "messengers/acme/revocations", map[string]any{"jti": "stolen"})
+	if err := errors.Join(os.RemoveAll(folder), os.CopyFS(folder, os.DirFS(backup))); err != nil {
+		t.Fatal(err)
+	}
+	a.checkWentBack(t)
+	c.everywhere("while the storage lacks it", "401 token_revoked", "/m/acme/x", token)
+	newShell(t).must("", expected.repairCommand, "--address", "unix/"+a.gateway.sock)
+	patiently(t, "health is well", func() bool { return a.get("/healthz").status == http.StatusOK })
+	c.add(clusterSettings{}).run()
+	c.everywhere("after the repair", "401 token_revoked", "/m/acme/x", token)
 }
 
 // checkWentBack checks that the node says that its storage has lost something: in the log, in the metrics and in health.

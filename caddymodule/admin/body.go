@@ -99,18 +99,22 @@ func checkMembers(value []byte) (err error) {
 	return err
 }
 
-// cursor is where the next part of an answer begins; without a value, that is the beginning.
-const cursor = "after"
-
 func checkMember(name string, value []byte) error {
 	switch {
 	case !isMemberName(name):
 		return errSchema("unknown member " + shownName(name) + "; the names of members are in lower case")
-	case strictjson.IsNull(value), string(value) == `""` && name != cursor:
+	case strictjson.IsNull(value), string(value) == `""` && !mayBeEmpty(name):
 		return errSchema("the member " + shownName(name) + " has no value; leave it out if that is what you mean")
+	case name == "lines": // of an export, which are read strictly later
+		return nil
 	default:
 		return checkMembers(value)
 	}
+}
+
+// mayBeEmpty reports whether a text may be empty, because it is no filter, and no restriction of anything.
+func mayBeEmpty(name string) bool {
+	return slices.Contains([]string{"after", "kid", "label", "encoding"}, name)
 }
 
 // shownName returns a name for an error, in quotes. Only a short word is repeated: a client may have written a token or a secret in place
@@ -134,7 +138,7 @@ func queryOf(method, path string) []string {
 	return nil
 }
 
-// checkQuery refuses a query with a name that is unknown, is there more than once, or has no value.
+// checkQuery refuses a query with a name that is unknown or there more than once, and for a change also one that has no value.
 func checkQuery(r *http.Request, path string) error {
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -149,7 +153,7 @@ func checkQuery(r *http.Request, path string) error {
 			return apierror.New(http.StatusBadRequest, "the query has the unknown name "+shownName(name)+"; it takes "+strings.Join(known, ", "))
 		case len(values) != 1:
 			return apierror.New(http.StatusBadRequest, "the query has "+name+" more than once")
-		case values[0] == "" && name != cursor:
+		case values[0] == "" && r.Method != http.MethodGet:
 			return apierror.New(http.StatusBadRequest, name+" has no value in the query; leave it out if that is what you mean")
 		}
 	}

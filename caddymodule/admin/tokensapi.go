@@ -51,9 +51,6 @@ func (b *tokensBody) check(action string) error {
 // change returns the change that an action with this body makes.
 func (b *tokensBody) change(action string) (change ledger.RingChange, err error) {
 	overlap, closing := config.DurationOr(b.Overlap, ledger.DefaultOverlap), b.Close != nil && *b.Close
-	if err := ledger.CheckOverlap(overlap); err != nil {
-		return change, apierror.New(http.StatusBadRequest, err.Error())
-	}
 	switch action {
 	case "generate":
 		return ledger.GenerateToken(), nil
@@ -68,9 +65,6 @@ func (b *tokensBody) change(action string) (change ledger.RingChange, err error)
 			return change, apierror.New(http.StatusBadRequest, `kid is missing; name the shared token to `+action+`: {"kid": "…"}`)
 		}
 		if action == "extend" {
-			if overlap == 0 {
-				return change, apierror.New(http.StatusBadRequest, "overlap is 0; revoke the shared token instead")
-			}
 			return ledger.ExtendToken(b.KeyID, overlap), nil
 		}
 		return ledger.RevokeToken(b.KeyID, closing), nil

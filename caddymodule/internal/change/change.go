@@ -78,7 +78,7 @@ func Error(err error) error {
 		return ErrNoMessenger
 	case errors.Is(err, ledger.ErrNoToken), errors.Is(err, ledger.ErrNotRevoked):
 		status = http.StatusNotFound
-	case errors.Is(err, ledger.ErrExpired):
+	case errors.As(err, new(ledger.InvalidError)):
 		status = http.StatusBadRequest
 	}
 	return caddy.APIError{HTTPStatus: status, Err: err}

@@ -3,6 +3,7 @@ package ledger
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"path"
 	"slices"
@@ -22,11 +23,23 @@ var (
 
 	// ErrNotRevoked is the error for undoing what was not revoked.
 	ErrNotRevoked = errors.New("no such revocation exists")
-	ErrExpired    = errors.New(`the tokens have expired already ("until" has passed), and there is nothing to revoke`)
+
+	// ErrExpired is the error for revoking what cannot be valid any more.
+	ErrExpired = invalid(`the tokens have expired already ("until" has passed), and there is nothing to revoke`)
 
 	// errCovers is the error for undoing a revocation that replaced others.
 	errCovers = errors.New("this revocation replaced others, such as the logouts of one contact, and cannot be undone: it is not known any more which tokens these were")
 )
+
+// An InvalidError says that a change can never be made as it was asked for, whatever the state is.
+type InvalidError struct{ reason string }
+
+func invalid(format string, values ...any) error {
+	return InvalidError{fmt.Sprintf(format, values...)}
+}
+
+// Error implements error.
+func (e InvalidError) Error() string { return e.reason }
 
 // NextVersion returns the facts of a version of the settings that follows the current one, itself first, and the incarnation that it
 // belongs to, which is a new one if there is no messenger.

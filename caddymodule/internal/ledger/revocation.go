@@ -70,8 +70,6 @@ func (v *Revocation) Check() error {
 		return errors.New(`"contact" goes with "jti"`)
 	case v.IsToken() && v.Before != nil:
 		return errors.New(`a jti names one token; "issued_before" goes with "identity" or "all"`)
-	case v.Before != nil && v.Before.IsZero():
-		return errors.New(`"issued_before" is no time at which a token can have been issued`)
 	case len(v.TokenID) > authn.MaxToken || len(v.Identity) > 255:
 		return errors.New("no token has a jti or an identity of this length")
 	}

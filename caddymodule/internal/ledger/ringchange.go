@@ -40,14 +40,6 @@ func RotateTokens(overlap time.Duration) RingChange {
 	return RingChange{Action: "shared tokens rotated", Makes: true, overlap: overlap, atOnce: atOnce, facts: RingChange.rotate}
 }
 
-// CheckOverlap returns an error for an overlap that is not allowed.
-func CheckOverlap(overlap time.Duration) error {
-	if overlap < 0 || overlap > maxOverlap {
-		return fmt.Errorf("the overlap is not between 0 and %d days", maxOverlap/(24*time.Hour))
-	}
-	return nil
-}
-
 // ResetTokens revokes all tokens and adds a new one. closing ends the connections of the revoked ones.
 func ResetTokens(closing bool) RingChange {
 	return RingChange{Action: "shared tokens reset", Makes: true, Close: closing, facts: RingChange.reset}
@@ -110,8 +102,8 @@ func (c RingChange) generate(l *ledger, at, now time.Time) (*NewToken, []*Fact, 
 
 // rotate adds a token, and lets those expire after the overlap that do not expire anyway. Without one it revokes them all.
 func (c RingChange) rotate(l *ledger, at, now time.Time) (*NewToken, []*Fact, error) {
-	if err := CheckOverlap(c.overlap); err != nil {
-		return nil, nil, err
+	if c.overlap < 0 || c.overlap > maxOverlap {
+		return nil, nil, invalid("the overlap is not between 0 and %d days", maxOverlap/(24*time.Hour))
 	}
 	ring := activeTokens(l.ring(), now)
 	if len(ring) == 0 {
@@ -164,7 +156,7 @@ func (c RingChange) revoke(l *ledger, at, now time.Time) (*NewToken, []*Fact, er
 // extend lets the token with this kid, which was to expire, expire after the overlap. It never shortens anything.
 func (c RingChange) extend(l *ledger, at, now time.Time) (*NewToken, []*Fact, error) {
 	if c.overlap <= 0 || c.overlap > maxOverlap {
-		return nil, nil, fmt.Errorf("the time is not above 0 and at most %d days", maxOverlap/(24*time.Hour))
+		return nil, nil, invalid("the time is not above 0 and at most %d days", maxOverlap/(24*time.Hour))
 	}
 	end := now.Add(c.overlap).UTC()
 	f := NewFact(factExpiry, at)

@@ -36,6 +36,9 @@ type Change struct {
 
 // A Follower notices what other writers change. Its methods are called by one goroutine at a time.
 type Follower struct {
+	// Told returns the sequence number of the last list that the writer of this process has written; see [Writer.Told].
+	Told func() uint64
+
 	vault *Vault
 	own   string // the writer of this process, whose changes are known
 
@@ -46,6 +49,7 @@ type Follower struct {
 	asked  time.Time         // when the lists were read last
 	seen   map[string]uint64 // by writer: the last change that is known
 	older  map[string]uint64 // by writer: the sequence number of a list that is older than what is known
+	ownOld uint64            // the same of the own list, and 1 more, so that 0 is for none
 
 	behind atomic.Int64 // nanoseconds
 	closed closedLists
@@ -53,7 +57,7 @@ type Follower struct {
 
 // NewFollower makes a follower. Begin is called before anything is read from the storage.
 func NewFollower(v *Vault, own string) *Follower {
-	return &Follower{vault: v, own: own, seen: make(map[string]uint64), older: make(map[string]uint64)}
+	return &Follower{Told: func() uint64 { return 0 }, vault: v, own: own, seen: make(map[string]uint64), older: make(map[string]uint64)}
 }
 
 // Begin takes the lists as they are: what is read from now on contains these changes.
@@ -146,6 +150,7 @@ type reading struct {
 
 // read reads the lists of all writers.
 func (f *Follower) read(ctx context.Context) (got reading, err error) {
+	told := f.Told() // before, so that the storage must have it
 	keys, err := f.vault.writers(ctx)
 	if err != nil {
 		return got, err
@@ -158,6 +163,9 @@ func (f *Follower) read(ctx context.Context) (got reading, err error) {
 	present := make(map[string]bool)
 	var behind time.Duration
 	now := Now()
+	if f.hasLostOwn(keys, lists, told) {
+		got.complete = false
+	}
 	for i, list := range lists {
 		writer := path.Base(keys[i])
 		present[writer] = true
@@ -205,6 +213,24 @@ func (f *Follower) read(ctx context.Context) (got reading, err error) {
 	maps.DeleteFunc(f.older, func(writer string, _ uint64) bool { return gone(writer) })
 	f.closed.remove(gone)
 	return got, nil
+}
+
+// hasLostOwn reports whether the own list is older than what the storage has confirmed, or is not there: the storage was restored from a
+// backup, and may have lost changes that no other node has seen. It says so once for each list that it finds.
+func (f *Follower) hasLostOwn(keys []string, lists []*loadedList, told uint64) bool {
+	found := uint64(0)
+	if i := slices.IndexFunc(keys, func(key string) bool { return path.Base(key) == f.own }); i >= 0 && lists[i] != nil {
+		if found = lists[i].Seq; lists[i].Format == 0 {
+			return false // it cannot be opened, and closedLists are about those of others
+		}
+	}
+	if found >= told {
+		f.ownOld = 0
+		return false
+	}
+	before := f.ownOld
+	f.ownOld = found + 1
+	return f.ownOld != before
 }
 
 // Behind returns by how much the clock of this node is behind that of another writer, at least: a list had a time that was later

@@ -56,6 +56,7 @@ type teller struct {
 
 	mu      sync.Mutex
 	seq     uint64
+	told    uint64 // of the last list that the storage has confirmed
 	dropped uint64
 	entries map[string]entry
 	pending int       // how many entries are pending
@@ -168,15 +169,19 @@ func (t *teller) run(ctx context.Context) {
 	for t.wanted {
 		current, ring, news := t.next, t.ring, t.news
 		t.next, t.wanted, t.ring, t.news, t.dirty = newPromise(), false, false, false, false
-		text := t.render()
+		text, seq := t.render(), t.seq
 		t.mu.Unlock()
 
 		err := t.vault.Save(ctx, path.Join(writersFolder, t.writer), text)
-		if err == nil && ring {
+		confirmed := err == nil
+		if confirmed && ring {
 			_, err = t.vault.Renew(ctx, BellKey)
 		}
 
 		t.mu.Lock()
+		if confirmed {
+			t.told = seq
+		}
 		if err != nil {
 			t.dirty, t.ring, t.news = true, t.ring || ring, t.news || news
 			t.doubt = time.Now().Add(doubtful)
