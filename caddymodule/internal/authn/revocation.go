@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
@@ -197,7 +198,7 @@ func (c *claims) tokenID() (TokenID, *Rejection) {
 	if isInteger(c.jti) {
 		return newTokenID(c.jti), nil
 	}
-	return "", reject(ClaimInvalid, reasonTokenID)
+	return "", &Rejection{Code: ClaimInvalid, Reason: reasonTokenID, Cause: cause.TokenIDOther}
 }
 
 const reasonTokenID = "jti is neither a string nor an integer, so that the token could not be revoked by it"

@@ -4,12 +4,12 @@ import (
 	"math"
 	"strconv"
 	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 )
 
 // year10000 is its first second. A NumericDate from then on is not an intended date, and most often a count of milliseconds.
 const year10000 = 253402300800
-
-const reasonMilliseconds = "exp, nbf or iat counts milliseconds; a NumericDate counts seconds"
 
 // checkTimes honours exp, nbf and iat (RFC 7519 sections 4.1.4 to 4.1.6) if the token has them.
 func (c *claims) checkTimes(p *Policy, now time.Time) *Rejection {
@@ -37,7 +37,7 @@ func (c *claims) checkTimes(p *Policy, now time.Time) *Rejection {
 // readDate reads a claim that may be absent.
 func readDate(value []byte, date *time.Time) (rej *Rejection) {
 	if value != nil {
-		*date, rej = numericDate(value)
+		*date, rej = NumericDate(value)
 	}
 	return rej
 }
@@ -73,11 +73,15 @@ func (c *claims) window(p *Policy) (since, until time.Time) {
 	return since, until
 }
 
-// numericDate reads a NumericDate (RFC 7519 section 2): a JSON number of seconds since 1970, fractions allowed. Strings, and
+// NumericDate reads a NumericDate (RFC 7519 section 2): a JSON number of seconds since 1970, fractions allowed. Strings, and
 // numbers that would wrap around or are not a time, are refused: libraries take some of them for "no limit".
-func numericDate(value []byte) (time.Time, *Rejection) {
+func NumericDate(value []byte) (time.Time, *Rejection) {
 	if c := value[0]; c != '-' && (c < '0' || c > '9') {
-		return time.Time{}, reject(ClaimInvalid, "exp, nbf or iat is not a JSON number")
+		why := cause.TimeOther
+		if c == '"' {
+			why = cause.TimeString
+		}
+		return time.Time{}, &Rejection{Code: ClaimInvalid, Reason: "exp, nbf or iat is not a JSON number", Cause: why}
 	}
 	if seconds, ok := wholeSeconds(value); ok {
 		return time.Unix(seconds, 0), nil
@@ -85,9 +89,9 @@ func numericDate(value []byte) (time.Time, *Rejection) {
 	seconds, err := strconv.ParseFloat(string(value), 64)
 	switch {
 	case err != nil || math.Abs(seconds) >= 1e15:
-		return time.Time{}, reject(ClaimInvalid, "exp, nbf or iat is not a date")
+		return time.Time{}, &Rejection{Code: ClaimInvalid, Reason: "exp, nbf or iat is not a date", Cause: cause.TimeOther}
 	case math.Abs(seconds) >= year10000:
-		return time.Time{}, reject(ClaimInvalid, reasonMilliseconds)
+		return time.Time{}, &Rejection{Code: ClaimInvalid, Reason: "exp, nbf or iat counts milliseconds; a NumericDate counts seconds", Cause: cause.TimeMilliseconds}
 	}
 	whole, fraction := math.Modf(seconds)
 	return time.Unix(int64(whole), int64(fraction*1e9)), nil

@@ -98,8 +98,10 @@ func (f *finder) find(rej *authn.Rejection) {
 		f.findSigner()
 		f.findForeign()
 		f.findSignature()
-	case authn.ClaimInvalid, authn.TokenExpired, authn.TokenNotYetValid, authn.TokenLifetimeTooLong:
-		f.findTimes()
+	case authn.ClaimInvalid, authn.TokenExpired, authn.TokenNotYetValid:
+		f.findTimes(rej)
+	case authn.TokenLifetimeTooLong:
+		f.findLifetime()
 	case authn.IssuerNotAllowed:
 		issuers, option := f.verifier.Issuers()
 		f.findValue("iss", issuers, option)

@@ -3,52 +3,55 @@ package diagnose
 import (
 	"fmt"
 	"math"
-	"strconv"
 	"time"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 )
 
-// findTimes says by how much a time is wrong. It also names a jti that is not one, which the same code refuses.
-func (f *finder) findTimes() {
-	dates := make(map[string]time.Time)
-	for _, name := range []string{"exp", "nbf", "iat"} {
-		value := f.payload[name]
-		if value == nil {
-			continue
-		}
-		seconds, err := strconv.ParseFloat(string(value), 64)
-		switch {
-		case value[0] == '"':
-			f.add(cause.TimeString, "%s", name)
-		case err != nil || math.Abs(seconds) >= 1e15:
-			f.add(cause.TimeOther, "%s", name)
-		case math.Abs(seconds) >= year10000:
-			f.add(cause.TimeMilliseconds, "%s", name)
-		default:
-			dates[name] = time.Unix(int64(seconds), 0)
-		}
+// findTimes says what is wrong with the dates, in the order in which the verifier reads them. The code of dates that cannot be read is
+// also that of a jti which is not one.
+func (f *finder) findTimes(rej *authn.Rejection) {
+	if rej.Cause == cause.TokenIDOther {
+		f.add(rej.Cause, "")
+		return
 	}
 	skew := f.policy.ClockSkew
-	if exp, found := dates["exp"]; found && !f.now.Before(exp.Add(skew)) {
-		f.add(cause.TimePassed, "exp passed %s ago (%s; it is %s here)", Duration(f.now.Sub(exp)), stamp(exp), stamp(f.now))
-	}
-	for _, name := range []string{"nbf", "iat"} {
-		if date, found := dates[name]; found && date.After(f.now.Add(skew)) {
+	for _, name := range []string{"exp", "nbf", "iat"} {
+		date, known := f.date(name)
+		switch {
+		case !known:
+		case name != "exp" && date.After(f.now.Add(skew)):
 			f.add(cause.TimeAhead, "%s is %s ahead (%s; it is %s here), and clock_skew is %s", name, Duration(date.Sub(f.now)), stamp(date), stamp(f.now), Duration(skew))
+		case name == "exp" && !f.now.Before(date.Add(skew)):
+			f.add(cause.TimePassed, "exp passed %s ago (%s; it is %s here)", Duration(f.now.Sub(date)), stamp(date), stamp(f.now))
 		}
 	}
-	iat, found := dates["iat"]
-	if limit := f.policy.MaxLifetime; limit > 0 && len(f.findings) == 0 && found && dates["exp"].After(iat.Add(limit)) {
-		f.add(cause.LifetimeLong, "it is valid for %s, and max_lifetime is %s", Duration(dates["exp"].Sub(iat)), Duration(limit))
-	}
-	if jti := f.payload["jti"]; jti != nil && len(f.findings) == 0 {
-		f.add(cause.TokenIDOther, "")
+	if rej.Code == authn.TokenNotYetValid && len(f.findings) == 0 {
+		f.add(cause.TimeAhead, "it was when the token was refused, and no longer is")
 	}
 }
 
-// year10000 is its first second. A time from then on is most often a count of milliseconds.
-const year10000 = 253402300800
+// date returns the time of a claim as the verifier reads it, with its fraction of a second. If it cannot be read, that is added.
+func (f *finder) date(name string) (date time.Time, known bool) {
+	value := f.payload[name]
+	if value == nil {
+		return time.Time{}, false
+	}
+	date, rej := authn.NumericDate(value)
+	if rej != nil {
+		f.add(rej.Cause, "%s", name)
+		return time.Time{}, false
+	}
+	return date, true
+}
+
+// findLifetime compares dates that the verifier has read.
+func (f *finder) findLifetime() {
+	iat, _ := f.date("iat")
+	exp, _ := f.date("exp")
+	f.add(cause.LifetimeLong, "it is valid for %s, and max_lifetime is %s", Duration(exp.Sub(iat)), Duration(f.policy.MaxLifetime))
+}
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 

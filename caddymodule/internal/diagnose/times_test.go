@@ -1,0 +1,81 @@
+package diagnose
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
+)
+
+// time.time() in Python has fractions of a second, and so have the limits that a token exceeds. Whatever the dates of a token are, the
+// first finding is about what the verifier refused, and the jti is named only if the verifier refused that.
+func TestFindingsAboutTimesAgreeWithTheVerifier(t *testing.T) {
+	v := secretVerifier(t, rawSecret, authn.Policy{MaxLifetime: time.Hour})
+	wanted := map[authn.Code][]cause.Cause{
+		authn.TokenExpired: {cause.TimePassed}, authn.TokenNotYetValid: {cause.TimeAhead}, authn.TokenLifetimeTooLong: {cause.LifetimeLong},
+		authn.ClaimInvalid: {cause.TimeString, cause.TimeOther, cause.TimeMilliseconds, cause.TokenIDOther},
+	}
+	random := rand.New(rand.NewPCG(7, 7))
+	seen := make(map[authn.Code]int)
+	for range 3000 {
+		text := hs(randomTimes(random))
+		_, rej := v.Verify(t.Context(), text)
+		if rej == nil {
+			continue
+		}
+		causes := wanted[rej.Code]
+		if causes == nil {
+			t.Fatalf("refused with %s (%s)", rej.Code, rej.Reason)
+		}
+		seen[rej.Code]++
+		payload := decodedObject(strings.Split(text, ".")[1])
+		findings := Find(v, text, rej, nil)
+		if len(findings) == 0 || !slices.ContainsFunc(causes, func(c cause.Cause) bool { return findings[0].Name == c.String() }) {
+			t.Fatalf("%s: refused with %s (%s): got %+v", payload, rej.Code, rej.Reason, findings)
+		}
+		if got := Cause(v, text, rej); got.String() != findings[0].Name {
+			t.Errorf("%s: in the log: got %s, want %s", payload, got, findings[0].Name)
+		}
+		isJTI := strings.HasPrefix(rej.Reason, "jti ")
+		if named := slices.ContainsFunc(findings, func(f Finding) bool { return f.Name == cause.TokenIDOther.String() }); named != isJTI {
+			t.Errorf("%s: refused with %s: got %+v", payload, rej.Reason, findings)
+		}
+	}
+	for code := range wanted {
+		if seen[code] < 20 {
+			t.Errorf("only %d tokens were refused with %s", seen[code], code)
+		}
+	}
+}
+
+// randomTimes returns a payload whose dates are near the limits, mostly, and whose jti may be of any type.
+func randomTimes(random *rand.Rand) string {
+	now := float64(time.Now().Unix())
+	pick := func(texts ...string) string { return texts[random.IntN(len(texts))] }
+	near := func(seconds float64) string { return fmt.Sprintf("%.2f", now+seconds+2*random.Float64()-1) }
+	iat := pick(near(0), near(0), near(60), near(-3600))
+	exp := pick(near(3600), near(3600), near(-60), near(10))
+	switch random.IntN(12) {
+	case 0:
+		exp = pick(`"1795419749"`, "true", "1e400", "1795419749000", "-1795419749000")
+	case 1:
+		iat = pick(`"1795419749"`, "null", "1e15", "1795419749000")
+	}
+	jti := pick("", `,"jti":"abc"`, `,"jti":7`, `,"jti":{}`, `,"jti":1.5`, `,"jti":true`)
+	return `{"identity":"mark","iat":` + iat + `,"exp":` + exp + jti + `}`
+}
+
+// The clock goes on between the verification and the diagnosis.
+func TestATimeThatIsReachedMeanwhileIsStillTheCause(t *testing.T) {
+	v := secretVerifier(t, rawSecret, authn.Policy{})
+	rej := &authn.Rejection{Code: authn.TokenNotYetValid}
+	findings := Find(v, hs(fmt.Sprintf(`{"identity":"mark","jti":"abc","iat":%d}`, time.Now().Unix())), rej, nil)
+	if len(findings) != 1 || findings[0].Name != cause.TimeAhead.String() {
+		t.Errorf("got %+v, want %s", findings, cause.TimeAhead)
+	}
+}
