@@ -220,7 +220,7 @@ func TestTokensThatWentAstray(t *testing.T) {
 func TestDurationsAsPeopleSayThem(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		137451*time.Hour + 53*time.Minute: "15 years", 365 * 24 * time.Hour: "1 year", 400 * 24 * time.Hour: "1 year", 36 * time.Hour: "1 day 12 hours", 240 * time.Hour: "10 days",
-		time.Hour: "1 hour", 2*time.Hour + 5*time.Minute + 9*time.Second: "2 hours 5 minutes", 90 * time.Second: "1 minute 30 seconds", 59 * time.Minute: "59 minutes", time.Second: "1 second", 0: "0 seconds",
+		time.Hour: "1 hour", 2*time.Hour + 5*time.Minute + 9*time.Second: "2 hours 5 minutes", 90 * time.Second: "1 minute 30 seconds", 59 * time.Minute: "59 minutes", time.Second: "1 second", 0: "0 seconds", time.Second - 1: "less than a second", -time.Millisecond: "less than a second",
 		-5 * time.Second: "5 seconds", -1 << 63: "292 years",
 	} {
 		if got := Duration(d); got != want {

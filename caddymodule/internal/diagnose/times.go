@@ -22,9 +22,13 @@ func (f *finder) findTimes(rej *authn.Rejection) {
 		switch {
 		case !known:
 		case name != "exp" && date.After(f.now.Add(skew)):
-			f.add(cause.TimeAhead, "%s is %s ahead (%s; it is %s here), and clock_skew is %s", name, Duration(date.Sub(f.now)), stamp(date), stamp(f.now), Duration(skew))
+			ahead := apart(f.now, date) + " ahead"
+			if ahead == Duration(skew)+" ahead" { // which would read as if it were within the limit
+				ahead = "ahead by " + apart(f.now.Add(skew), date) + " more than clock_skew"
+			}
+			f.add(cause.TimeAhead, "%s is %s (%s; it is %s here), and clock_skew is %s", name, ahead, stamp(date), stamp(f.now), Duration(skew))
 		case name == "exp" && !f.now.Before(date.Add(skew)):
-			f.add(cause.TimePassed, "exp passed %s ago (%s; it is %s here)", Duration(f.now.Sub(date)), stamp(date), stamp(f.now))
+			f.add(cause.TimePassed, "exp passed %s ago (%s; it is %s here)", apart(date, f.now), stamp(date), stamp(f.now))
 		}
 	}
 	if rej.Code == authn.TokenNotYetValid && len(f.findings) == 0 {
@@ -50,10 +54,24 @@ func (f *finder) date(name string) (date time.Time, known bool) {
 func (f *finder) findLifetime() {
 	iat, _ := f.date("iat")
 	exp, _ := f.date("exp")
-	f.add(cause.LifetimeLong, "it is valid for %s, and max_lifetime is %s", Duration(exp.Sub(iat)), Duration(f.policy.MaxLifetime))
+	limit := f.policy.MaxLifetime
+	if lifetime := apart(iat, exp); lifetime != Duration(limit) {
+		f.add(cause.LifetimeLong, "it is valid for %s, and max_lifetime is %s", lifetime, Duration(limit))
+		return
+	}
+	f.add(cause.LifetimeLong, "it is valid for %s more than max_lifetime, which is %s", apart(iat.Add(limit), exp), Duration(limit))
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// apart is [Duration] of the time from a to b, which can be longer than a time.Duration: that ends at 292 years.
+func apart(a, b time.Time) string {
+	const year = 31556952 // seconds, the mean of the calendar
+	if years := (b.Unix() - a.Unix()) / year; years >= 292 {
+		return Counted(years, "year")
+	}
+	return Duration(b.Sub(a))
+}
 
 // Duration says d as people do, with its two largest units at most and without a sign: "15 years", "2 hours 5 minutes".
 func Duration(d time.Duration) string {
@@ -80,6 +98,9 @@ func Duration(d time.Duration) string {
 			}
 		}
 		return text
+	}
+	if d > 0 {
+		return "less than a second"
 	}
 	return "0 seconds"
 }

@@ -79,3 +79,33 @@ func TestATimeThatIsReachedMeanwhileIsStillTheCause(t *testing.T) {
 		t.Errorf("got %+v, want %s", findings, cause.TimeAhead)
 	}
 }
+
+// A time.Duration ends at 292 years, and a rounded number can be the same on both sides of a limit.
+func TestDistancesAreNotCappedAndDoNotEqualTheLimit(t *testing.T) {
+	now := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
+	at := func(date time.Time) string { return fmt.Sprintf("%d.%03d", date.Unix(), date.Nanosecond()/1e6) }
+	first, last := time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
+	for _, tt := range []struct {
+		name, claims, want string
+		code               authn.Code
+	}{
+		{"long ago", `"exp":` + at(first), "exp passed 2025 years ago", authn.TokenExpired},
+		{"far ahead", `"iat":` + at(last), "iat is 7973 years ahead", authn.TokenNotYetValid},
+		{"291 years ago", `"exp":` + at(now.AddDate(-291, 0, 0)), "exp passed 291 years ago", authn.TokenExpired},
+		{"293 years ago", `"exp":` + at(now.AddDate(-293, 0, -1)), "exp passed 293 years ago", authn.TokenExpired},
+		{"just expired", `"exp":` + at(now.Add(-61*time.Second)), "exp passed 1 minute 1 second ago", authn.TokenExpired},
+		{"valid for ever", `"iat":` + at(now) + `,"exp":` + at(last), "it is valid for 7973 years, and max_lifetime is 1 hour", authn.TokenLifetimeTooLong},
+		{"a month", `"iat":` + at(now) + `,"exp":` + at(now.Add(720*time.Hour)), "it is valid for 30 days, and max_lifetime is 1 hour", authn.TokenLifetimeTooLong},
+		{"a second too long", `"iat":` + at(now) + `,"exp":` + at(now.Add(3601*time.Second)), "it is valid for 1 second more than max_lifetime, which is 1 hour", authn.TokenLifetimeTooLong},
+		{"a moment too long", `"iat":` + at(now) + `,"exp":` + at(now.Add(3600010*time.Millisecond)), "it is valid for less than a second more than max_lifetime, which is 1 hour", authn.TokenLifetimeTooLong},
+		{"an hour ahead", `"nbf":` + at(now.Add(time.Hour)), "nbf is 1 hour ahead", authn.TokenNotYetValid},
+		{"a moment ahead of the skew", `"iat":` + at(now.Add(60990*time.Millisecond)), "iat is ahead by less than a second more than clock_skew (2026-11-27T12:01:00Z; it is 2026-11-27T12:00:00Z here), and clock_skew is 1 minute", authn.TokenNotYetValid},
+	} {
+		text := hs(`{"identity":"mark",` + tt.claims + `}`)
+		f := &finder{text: text, now: now, policy: authn.Policy{ClockSkew: time.Minute, MaxLifetime: time.Hour}}
+		f.find(&authn.Rejection{Code: tt.code})
+		if len(f.findings) != 1 || !strings.Contains(f.findings[0].Cause, tt.want) {
+			t.Errorf("%s: got %+v, want %s", tt.name, f.findings, tt.want)
+		}
+	}
+}
