@@ -1,6 +1,8 @@
 package diagnose
 
 import (
+	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"strings"
 	"testing"
@@ -97,6 +99,37 @@ func TestNothingThatNamesACauseQuotesATokenOrASecret(t *testing.T) {
 						if len(segment) >= 6 && sharedtoken.SharesPiece(segment, said) {
 							t.Errorf("%s, %s, at %s: a piece of the token or a secret is said: %s", kind, name, messenger, said)
 						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// A secret that is configured as base64 is 40 bytes to the gateway, and people put it into a token as they have it: as base64 or in
+// another writing, whole or a half of it. Neither this messenger's nor another's is shown.
+func TestNoWritingOfASecretIsShown(t *testing.T) {
+	secret := strings.Repeat("\x00\xff~s3cr3t.", 4)
+	policy := authn.Policy{Issuers: []string{"https://login.example.com"}, Audiences: []string{"chat"}}
+	own, other := secretVerifier(t, secret, policy), secretVerifier(t, rawSecret, policy)
+	for name, text := range map[string]string{
+		"base64": base64.StdEncoding.EncodeToString([]byte(secret)), "base64url": base64.RawURLEncoding.EncodeToString([]byte(secret)),
+		"hex": hex.EncodeToString([]byte(secret)), "HEX": strings.ToUpper(hex.EncodeToString([]byte(secret))),
+	} {
+		for _, sent := range []string{text, text[:len(text)/2], text[len(text)/2:]} {
+			for member, token := range map[string]string{
+				"alg": unsigned(`{"alg":"`+sent+`"}`, payload("")), "kid": unsigned(`{"alg":"HS256","kid":"`+sent+`"}`, payload("")),
+				"iss": sign(`{"alg":"HS256"}`, payload(`,"iss":"`+sent+`"`), secret), "aud": sign(`{"alg":"HS256"}`, payload(`,"iss":"https://login.example.com","aud":["x","`+sent+`"]`), secret),
+				"a name": sign(`{"alg":"HS256"}`, `{"iss":"https://login.example.com","aud":"chat","`+sent+`":1}`, secret),
+			} {
+				_, rej := own.Verify(t.Context(), token)
+				_, rejOther := other.Verify(t.Context(), token)
+				if rej == nil || rejOther == nil {
+					t.Fatalf("%s in %s: the token is accepted", name, member)
+				}
+				for _, f := range append(Find(own, token, rej, nil), Find(other, token, rejOther, map[string]*authn.Verifier{"own": own})...) {
+					if sharedtoken.SharesPiece(sent, f.Cause) {
+						t.Errorf("%s in %s: the secret is shown: %s", name, member, f.Cause)
 					}
 				}
 			}

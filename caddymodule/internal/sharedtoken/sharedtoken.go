@@ -184,16 +184,3 @@ func Suspect(text string, stated bool) cause.Cause {
 	}
 	return cause.None
 }
-
-// pieceLength is how many bytes of a token or a secret are a piece of it that must not be shown.
-const pieceLength = 6
-
-// SharesPiece reports whether six bytes in a row of value are in text too.
-func SharesPiece(value, text string) bool {
-	for i := 0; i+pieceLength <= len(value); i++ {
-		if strings.Contains(text, value[i:i+pieceLength]) {
-			return true
-		}
-	}
-	return false
-}

@@ -51,9 +51,9 @@ func (k *Key) Confusion(signed, signature []byte) (c cause.Cause, encoding strin
 	return cause.None, ""
 }
 
-// Reveals reports whether value has a piece of the secret k in it. Values of tokens are shown to people who explain one, and someone
-// may have put a secret into a claim or a kid.
+// Reveals reports whether value has a piece of the secret k in it, in any writing of [sharedtoken.Reveals]. Values of tokens are shown
+// to people who explain one, and someone may have put a secret into a claim or a kid.
 func (k *Key) Reveals(value string) bool {
 	secret, symmetric := k.material.([]byte)
-	return symmetric && sharedtoken.SharesPiece(value, string(secret))
+	return symmetric && sharedtoken.Reveals(value, string(secret))
 }
