@@ -79,7 +79,7 @@ func isAround(text string) bool {
 	if at < 2 {
 		return false
 	}
-	before := strings.TrimRight(text[:at], "\"' ")
+	before := strings.TrimRight(text[:at], "\"' \t")
 	return strings.HasSuffix(before, "=") && !strings.HasSuffix(before, ".=") || strings.HasSuffix(before, ":")
 }
 

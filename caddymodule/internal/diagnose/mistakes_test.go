@@ -279,7 +279,4 @@ func TestPastedLinesAreNamed(t *testing.T) {
 			t.Errorf("%s: got %+v, want %s", text, got, want)
 		}
 	}
-	if got := WithPasted(nil, sources[:1], "JWT, "+token); len(got) != 1 || got[0].Name != cause.SchemeOther.String() {
-		t.Errorf("a subprotocol where no route takes one: got %+v", got)
-	}
 }

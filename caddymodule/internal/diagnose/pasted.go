@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strings"
 
+	"golang.org/x/net/http/httpguts"
+
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
@@ -29,25 +31,54 @@ func WithPasted(findings []Finding, sources authn.Sources, text string) []Findin
 }
 
 func pastedCause(sources authn.Sources, text string) cause.Cause {
-	const authorization, protocol = "Authorization", "Sec-Websocket-Protocol"
-	name, value, named := strings.Cut(text, ":")
-	if name = textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name)); !named || name != authorization && name != protocol {
-		name, value = "", text
-	}
-	value = strings.TrimSpace(value)
-	if name == "" && looksLikeToken(value) {
-		return cause.None
-	}
-	if name != authorization {
-		r := &http.Request{URL: new(url.URL), Header: http.Header{protocol: {value}}}
-		if Astray(sources, r) != cause.None {
-			return cause.MarkerCase
+	switch name, value := pastedLine(text); {
+	case name == authorization:
+		return authorizationCause(sources, value)
+	case name == protocol:
+		if c := protocolCause(sources, value); c != cause.None {
+			return c
 		}
-		if found, _ := sources.Find(r, authn.Look{Handshake: true}); found.Any || name == protocol {
-			return cause.TextIsHeader
+		return cause.TextIsHeader
+	case name != "" || looksLikeToken(value):
+		return cause.None // what its form says is true
+	default:
+		c := protocolCause(sources, value)
+		if scheme, _, _ := strings.Cut(value, " "); c == cause.None && httpguts.ValidHeaderFieldName(scheme) { // a scheme is such a word too
+			c = authorizationCause(sources, value)
 		}
+		return c
 	}
-	if c := emptyOf(value); name == authorization && c != cause.None {
+}
+
+const authorization, protocol = "Authorization", "Sec-Websocket-Protocol"
+
+// pastedLine returns the name and the value of a header, or "" and the text if it is no line with a name. A scheme with a colon is the
+// value of Authorization.
+func pastedLine(text string) (name, value string) {
+	name, value, found := strings.Cut(text, ":")
+	name, value = strings.TrimSpace(name), strings.TrimSpace(value)
+	switch {
+	case found && ascii.EqualFold(name, "Bearer"):
+		return authorization, strings.TrimSpace(text)
+	case found && httpguts.ValidHeaderFieldName(name):
+		return textproto.CanonicalMIMEHeaderKey(name), value
+	}
+	return "", strings.TrimSpace(text)
+}
+
+func protocolCause(sources authn.Sources, value string) cause.Cause {
+	r := &http.Request{URL: new(url.URL), Header: http.Header{protocol: {value}}}
+	if Astray(sources, r) != cause.None {
+		return cause.MarkerCase
+	}
+	if found, _ := sources.Find(r, authn.Look{Handshake: true}); found.Any {
+		return cause.TextIsHeader
+	}
+	return cause.None
+}
+
+func authorizationCause(sources authn.Sources, value string) cause.Cause {
+	if c := emptyOf(value); c != cause.None {
 		return c
 	}
 	if scheme, rest, found := strings.Cut(value, ":"); found && ascii.EqualFold(scheme, "Bearer") && rest != "" {
