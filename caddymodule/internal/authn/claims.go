@@ -104,7 +104,7 @@ func (c *claims) parse(t *token, p *Policy, want *ClaimSelection) *Rejection {
 		err = errSurrogate
 	}
 	if err != nil {
-		return reject(TokenMalformed, "the payload "+err.Error())
+		return rejectPayload(payload, err)
 	}
 	if len(p.IdentityPath) > 1 {
 		c.identity = p.IdentityPath[1:].Find(c.identity)
@@ -113,6 +113,15 @@ func (c *claims) parse(t *token, p *Policy, want *ClaimSelection) *Rejection {
 		c.wanted[i] = path.Find(c.wanted[i])
 	}
 	return nil
+}
+
+// rejectPayload names the cause of a payload that is not JSON: its signature is valid, so that it was not damaged on the way.
+func rejectPayload(payload []byte, err error) *Rejection {
+	rej := reject(TokenMalformed, "the payload "+err.Error())
+	if !json.Valid(payload) {
+		rej.Cause = cause.PayloadNotJSON
+	}
+	return rej
 }
 
 // checkIssuer checks iss. bound is the issuer to which the key is bound that made the signature, or "".

@@ -55,6 +55,8 @@ var (
 		"send a JWT (an opaque access token or a session ID is not one), from its first to its last character")
 	CharacterLost = add("character_lost", "a character of the header, payload or signature is missing, or there is one too many",
 		"copy the token again, from the first to the last character")
+	PayloadNotJSON = add("payload_not_json", "the payload is not JSON, although the signature is valid: it was signed like this, and not damaged afterwards",
+		"let the site make it with a JSON encoder: names and texts in double quotes, no comma behind the last member, no NaN (json.dumps in Python writes it), no byte-order mark")
 	KindOther = add("kind_other", "the header's typ says that the token is for another purpose, such as a logout token or a DPoP proof",
 		"send the access token or the token that the site signed for the contact")
 

@@ -24,10 +24,12 @@ func (f *finder) findForm(known cause.Cause, header string) {
 			typ = strconv.Quote(sent)
 		}
 		f.add(known, "the typ is %s; configured is %q", typ, f.policy.TokenType)
-	default:
+	case cause.None:
 		if c := formOf(f.text); c != cause.None {
 			f.add(c, "")
 		}
+	default:
+		f.add(known, "")
 	}
 }
 

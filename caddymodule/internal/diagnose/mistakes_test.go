@@ -52,6 +52,7 @@ func mistakes() []mistake {
 		{"PyJWT with algorithm none", "raw", b64(`{"alg":"none","typ":"JWT"}`) + "." + parts[1] + ".", cause.SignatureEmpty},
 		{"an opaque access token of Google", "raw", "ya29.a0AfB_byC", cause.TokenCut},
 		{"the first character was not marked when copying", "raw", token[1:], cause.CharacterLost},
+		{"json.dumps of Python, with a NaN of pandas", "raw", hs(`{"identity":"mark","score":NaN}`), cause.PayloadNotJSON},
 		{"OpenID back-channel logout", "raw", sign(`{"alg":"HS256","typ":"logout+jwt"}`, payload(""), rawSecret), cause.KindOther},
 		{"Auth0 before RFC 9068: an access token without a typ of its own", "typed", sign(`{"alg":"HS256"}`, payload(""), rawSecret), cause.TypeMissing},
 		{"the ID token of the login server that makes at+jwt access tokens", "typed", sign(`{"alg":"HS256","typ":"JWT"}`, payload(""), rawSecret), cause.TypeOther},
