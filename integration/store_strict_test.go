@@ -67,6 +67,7 @@ func TestAmbiguousRequestsOfOperatorsAreRefused(t *testing.T) {
 		{"POST", "messengers/acme/tokens/import", `{"secret":"` + strings.Repeat("x", 40) + `\ud800"}`, "surrogate"},
 		{"POST", "messengers/acme/tokens/import", `{"` + secretName + `":1}`, "unknown member"},
 		{"POST", "messengers/acme/explain", `{"` + sign(secret, good("mark")) + `":1}`, "unknown member"},
+		{"POST", "messengers/acme/explain", `{"token":" \n"}`, "no token"},
 		{"GET", "messengers?methd=jwks", ``, "methd"},
 		{"GET", "messengers?method=jwks%", ``, "query"},
 		{"GET", "messengers?source=stored;mode=off", ``, "query"},

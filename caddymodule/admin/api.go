@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
@@ -204,7 +205,7 @@ func (s *Service) serveExplain(r *http.Request, m *registry.Messenger) (any, err
 	if err := readJSON(r, &body); err != nil {
 		return nil, err
 	}
-	if body.Token == "" {
+	if strings.TrimSpace(body.Token) == "" {
 		return nil, apierror.New(http.StatusBadRequest, `the body has no token; send {"token": "…"}`)
 	}
 	return s.Explain(r.Context(), m, body.Token, true)

@@ -103,7 +103,7 @@ func whyNotCompact(text string) string {
 	}
 	switch strings.Count(text, ".") {
 	case 4:
-		return "the token has five segments: it is encrypted (JWE), and only signed tokens are accepted"
+		return "the token has five segments instead of three, as encrypted tokens (JWE) have; only signed ones are accepted"
 	case 0:
 		return "the token has one segment instead of three; was only a part of it sent?"
 	case 1:

@@ -29,10 +29,14 @@ var (
 		"sign a token with it, and replace a secret that was sent to a browser or pasted somewhere: caddy messenger tokens reset")
 	TextIsKey = add("text_is_key", "this is a key, not a token",
 		"sign a token with the private key, and send the token")
+	TextIsAddress = add("text_is_address", "this is an address, not a token",
+		"send the token that the site has signed for the contact")
 	TextAround = add("text_around", "the token is inside of other text: a cookie, an address or JSON",
 		"give the token alone, from eyJ to the last character of its third segment; in a page, read it from there first")
 	TextIsJSON = add("text_is_json", "this is JSON: the claims, or another serialization",
 		"sign the claims with a JWT library and send the compact form, three segments with dots between them")
+	TextSeveral = add("text_several", "these are several tokens, such as those of a header that was sent twice",
+		"send one token, in one header")
 	TextWrapped = add("text_wrapped", "the token has white space in it: it was wrapped, or other text was sent with it",
 		"send it as one line, without anything in front of it or behind it")
 	TextQuoted = add("text_quoted", "the token has quotes around it",
@@ -70,7 +74,7 @@ var (
 		"use SecurityAlgorithms.RsaSha256 or HmacSha256 in .NET, without Signature at the end of the name")
 	AlgNone = add("alg_none", "the header's alg is none: the token is not signed",
 		"give the library the key, and this messenger's algorithm")
-	AlgMissing = add("alg_missing", "the header does not have an alg",
+	AlgMissing = add("alg_missing", "the header's alg is absent, empty or not a string",
 		"set the library's algorithm to this messenger's")
 	AlgOther = add("alg_other", "the header's alg is not the algorithm of this messenger's keys",
 		"set the library's algorithm to this messenger's, and sign with this messenger's key")

@@ -50,15 +50,21 @@ func formOf(text string) cause.Cause {
 		return cause.TextIsKey
 	case isAround(text):
 		return cause.TextAround
+	case isAddress(text):
+		return cause.TextIsAddress
+	case isSeveral(text):
+		return cause.TextSeveral
 	case text[0] == '{':
 		return cause.TextIsJSON
 	case text[0] == '"' || text[0] == '\'' || strings.HasPrefix(begins, "%22"):
 		return cause.TextQuoted
+	case strings.TrimSpace(text) == "":
+		return cause.None
 	case strings.ContainsAny(text, " \t\r\n"):
 		return cause.TextWrapped
 	case strings.Contains(text, "="):
 		return cause.TextPadded
-	case strings.ContainsAny(text, "+/%"):
+	case strings.ContainsAny(text, "+/%") && beginsWithObject(text):
 		return cause.TextStandardBase64
 	}
 	segments := strings.SplitN(text, ".", 7)
@@ -70,24 +76,52 @@ func formOf(text string) cause.Cause {
 	case 4:
 		return cause.CharacterLost
 	case 5:
-		return cause.TokenEncrypted
+		if decodedObject(segments[0])["enc"] != nil { // every JWE has it (RFC 7516 section 4.1.2)
+			return cause.TokenEncrypted
+		}
 	}
 	return cause.None // the reason of the rejection is enough
 }
 
-// isAround reports whether text has a token after a name, such as that of a cookie, of a parameter or of a JSON member.
+// isAround reports whether text has a token in an address, or after a name, such as that of a cookie, of a parameter or of a JSON member.
 func isAround(text string) bool {
 	at := strings.Index(text, "eyJ")
 	if at < 2 {
 		return false
 	}
 	before := strings.TrimRight(text[:at], "\"' \t")
-	return strings.HasSuffix(before, "=") && !strings.HasSuffix(before, ".=") || strings.HasSuffix(before, ":")
+	return strings.HasSuffix(before, "=") && !strings.HasSuffix(before, ".=") || strings.HasSuffix(before, ":") || strings.HasSuffix(before, "/") || isAddress(text)
 }
 
-// emptyOf recognizes what pages send if they have no token, such as undefined. People may paste it with the scheme in front.
+// isAddress reports whether text begins with the scheme of an address, such as wss.
+func isAddress(text string) bool {
+	scheme, _, found := strings.Cut(text, "://")
+	return found && scheme != "" && !strings.ContainsFunc(scheme, func(r rune) bool { return r > 'z' || !ascii.IsLetterOrDigit(byte(r)) })
+}
+
+// isSeveral reports whether text has more than one whole token.
+func isSeveral(text string) bool {
+	whole := 0
+	for _, part := range strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(", ;\t\r\n", r) }) {
+		if looksLikeToken(part) && strings.Count(part, ".") == 2 {
+			whole++
+		}
+	}
+	return whole > 1
+}
+
+// beginsWithObject reports whether text begins as a JSON object does in base64, also with white space behind the brace.
+func beginsWithObject(text string) bool {
+	return strings.HasPrefix(text, "ey") || strings.HasPrefix(text, "ew")
+}
+
+// emptyOf recognizes what pages send if they have no token, such as undefined. People may paste it with the scheme in front. An empty
+// text is what a request has behind its scheme; white space alone is not from there.
 func emptyOf(text string) cause.Cause {
 	token := strings.TrimSpace(text)
+	if token == "" && text != "" {
+		return cause.None
+	}
 	const scheme = "bearer"
 	if len(token) >= len(scheme) && ascii.EqualFold(token[:len(scheme)], scheme) {
 		if rest := strings.TrimLeft(token[len(scheme):], " \t"); rest == "" || len(rest) < len(token)-len(scheme) {

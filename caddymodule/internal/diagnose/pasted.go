@@ -78,7 +78,7 @@ func protocolCause(sources authn.Sources, value string) cause.Cause {
 }
 
 func authorizationCause(sources authn.Sources, value string) cause.Cause {
-	if c := emptyOf(value); c != cause.None {
+	if c := emptyOf(value); c != cause.None && value != "" {
 		return c
 	}
 	if scheme, rest, found := strings.Cut(value, ":"); found && ascii.EqualFold(scheme, "Bearer") && rest != "" {

@@ -40,6 +40,11 @@ func TestLinesOfOtherNamesKeepTheirFinding(t *testing.T) {
 			}
 		}
 	}
+	for _, text := range []string{" ", "Authorization:", "Authorization: "} {
+		if got := WithPasted(nil, all[0], text); len(got) > 0 && got[0].Name == cause.SchemeAlone.String() {
+			t.Errorf("%q has no scheme: got %+v", text, got)
+		}
+	}
 	// Where no route takes a token from a subprotocol, a list of them is not a header's value with a scheme.
 	for _, text := range []string{"jwt, " + token, "JWT, " + token} {
 		if got := WithPasted(nil, all[0], text); got != nil {
