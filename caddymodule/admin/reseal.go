@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"go.uber.org/zap"
@@ -46,6 +47,9 @@ func (s *Service) Reseal(ctx context.Context, q ResealRequest, by registry.Actor
 		}
 	}
 	step, err := reseal.Run(ctx, s.Store, q.Options)
+	if errors.Is(err, reseal.ErrPosition) {
+		return reseal.Step{}, apierror.New(http.StatusBadRequest, err.Error())
+	}
 	if err != nil {
 		return reseal.Step{}, apierror.Storage(err)
 	}

@@ -199,11 +199,11 @@ func (r *resealing) steps(ctx context.Context, q admin.ResealRequest, doing stri
 			}
 			q.After = step.After
 		case total.Values == 0 || !isTransient(err):
-			return total, interrupted(err, q.After)
+			return total, r.interrupted(err, q)
 		case failing.IsZero():
 			failing = time.Now()
 		case time.Since(failing) > patience:
-			return total, interrupted(err, q.After)
+			return total, r.interrupted(err, q)
 		}
 		pause := time.Duration(0)
 		if err != nil {
@@ -211,7 +211,7 @@ func (r *resealing) steps(ctx context.Context, q admin.ResealRequest, doing stri
 		}
 		select {
 		case <-ctx.Done():
-			return total, interrupted(errors.New("interrupted"), q.After)
+			return total, r.interrupted(errors.New("interrupted"), q)
 		case <-time.After(pause):
 		}
 	}
@@ -219,12 +219,13 @@ func (r *resealing) steps(ctx context.Context, q admin.ResealRequest, doing stri
 
 var errNoProgress = errors.New("the gateway has taken a step and is where it was before; check its log")
 
-// interrupted adds to an error how to continue after it.
-func interrupted(err error, after string) error {
-	if after == "" {
+// interrupted adds to an error how to continue after it, if q is not the first step. A run that only looked has done nothing: one that
+// went on from its position would discard nothing of what is before.
+func (r *resealing) interrupted(err error, q admin.ResealRequest) error {
+	if q.Check || q.After == r.request.After {
 		return err
 	}
-	return fmt.Errorf("%w; what is done stays done. To go on, add: --after %s", err, after)
+	return fmt.Errorf("%w; what is done stays done. To go on, add: --after %s", err, q.After)
 }
 
 // isTransient reports whether it may help to try again: the gateway is being restarted, its storage is away, or it is busy.

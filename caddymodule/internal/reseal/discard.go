@@ -120,7 +120,7 @@ func (r *run) replaceFacts(ctx context.Context, c *content, values []*value) err
 // configured. It looks at facts from all over the store, and at most at so many messengers that it does not take long.
 func AnyOpens(ctx context.Context, s *registry.Store) (bool, error) {
 	r := newRun(s, Options{Check: true}, maxWorkers)
-	units, err := r.units(ctx)
+	units, err := r.units(ctx, "")
 	if err != nil {
 		return false, err
 	}

@@ -40,7 +40,7 @@ const (
 
 // Options say what a step does.
 type Options struct {
-	After   string `json:"after"`              // the step begins after this unit; "" for the first
+	After   string `json:"after"`              // the position at which the step before has ended; "" for the first
 	Adopt   bool   `json:"adopt_unsealed"`     // accept values that are not sealed
 	Check   bool   `json:"check"`              // only name what cannot be opened, and change nothing
 	Discard bool   `json:"discard_unreadable"` // replace what cannot be opened, unless Check is set
@@ -96,15 +96,19 @@ func newRun(s *registry.Store, o Options, workers int) *run {
 	return r
 }
 
-// Run takes one step. An error means that the storage failed before anything was done.
+// Run takes one step. An error means that nothing was done: the storage has failed, or o.After is not a position ([ErrPosition]).
 func Run(ctx context.Context, s *registry.Store, o Options) (Step, error) {
 	if !o.Check {
 		if err := s.CheckWritable(); err != nil {
 			return Step{}, err
 		}
 	}
+	after, err := parsePosition(o.After)
+	if err != nil {
+		return Step{}, err
+	}
 	r := newRun(s, o, maxWorkers/2)
-	units, err := r.units(ctx)
+	units, err := r.units(ctx, after)
 	if err != nil {
 		return Step{}, err
 	}
@@ -117,7 +121,7 @@ func Run(ctx context.Context, s *registry.Store, o Options) (Step, error) {
 			}
 			return Step{}, err
 		}
-		r.step.After = chunk[len(chunk)-1]
+		r.step.After = positionAfter(chunk[len(chunk)-1])
 		r.step.Position += len(chunk)
 		r.adjust()
 		if time.Since(began) >= stepTime || len(r.step.Named) >= maxNamed {

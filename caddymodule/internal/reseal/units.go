@@ -27,9 +27,9 @@ const maxForeign = 20
 // isSingle reports whether a unit is one value, and not a folder.
 func isSingle(unit string) bool { return strings.HasPrefix(unit, keysets.OldFolder+"/") }
 
-// units returns the units after that of the options.
-func (r *run) units(ctx context.Context) (*units, error) {
-	u := &units{after: r.options.After}
+// units returns the units after one of them, or all of them for "".
+func (r *run) units(ctx context.Context, after string) (*units, error) {
+	u := &units{after: after}
 	var err error
 	if u.names, err = r.store.NamesNow(ctx, u.after == ""); err != nil {
 		return nil, err
