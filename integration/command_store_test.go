@@ -143,7 +143,7 @@ func tryMessengers(a *administrator) {
 	}
 	a.want(0, "messenger copy (shared_token, mode optional)", string(settings), "create", "copy", "--settings", "-")
 	a.want(1, `unknown member "distrust"`, `{"identity_key":"a","shared_token":{},"distrust":true}`, "create", "new", "--settings", "-")
-	a.want(1, "is not JSON", `{`, "create", "new", "--settings", "-")
+	a.want(1, "--settings ends too early", `{`, "create", "new", "--settings", "-")
 	key := write(a.t, "key.pem", publicPEM(rsaKey(0)))
 	a.want(0, "messenger bolt (public_key", "", "create", "bolt", "--identity-key", "sub", "--public-key", key, "--kid", "2026")
 	a.want(1, "private", "", "create", "new", "--identity-key", "sub", "--public-key", write(a.t, "private.pem", privatePEM(rsaKey(0))))

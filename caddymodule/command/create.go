@@ -1,11 +1,8 @@
 package command
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -147,7 +144,7 @@ func withFlag(err error, flags string) error {
 
 // read returns the settings that the flags or the file give.
 func (o *createOptions) read(cmd *cobra.Command) (*config.Messenger, error) {
-	if o.settings != "" {
+	if cmd.Flags().Changed("settings") {
 		return o.readSettings(cmd)
 	}
 	files, _ := cmd.Flags().GetStringArray("public-key")
@@ -280,32 +277,4 @@ func keep(cmd *cobra.Command, m, former *config.Messenger) {
 			setting.CopyFrom(m, former)
 		}
 	}
-}
-
-func (o *createOptions) readSettings(cmd *cobra.Command) (*config.Messenger, error) {
-	var text []byte
-	var err error
-	if o.settings == "-" {
-		text, err = io.ReadAll(io.LimitReader(cmd.InOrStdin(), admin.MaxAdminBody+1))
-	} else {
-		var found config.FileText
-		found, err = config.ReadArgument(o.settings)
-		text = found.Text
-	}
-	if err != nil {
-		return nil, fmt.Errorf("--settings %w", err)
-	}
-	if len(text) > admin.MaxAdminBody {
-		return nil, fmt.Errorf("--settings has more than %d KiB", admin.MaxAdminBody>>10)
-	}
-	m := new(config.Messenger)
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(m); err != nil {
-		if _, member, unknown := strings.Cut(err.Error(), "json: unknown field "); unknown {
-			return nil, fmt.Errorf("--settings: unknown member %s", member)
-		}
-		return nil, errors.New("--settings is not JSON as \"show --json\" prints it under \"settings\"")
-	}
-	return m, nil
 }

@@ -285,7 +285,7 @@ func (c *client) importRevocations(cmd *cobra.Command, name string, in io.Reader
 
 // readRevocation reads a line of a file of revocations. Errors do not quote the line.
 func readRevocation(text []byte) (v ledger.Revocation, err error) {
-	if err := strictjson.Object(text, func(_, _ []byte) {}); err != nil {
+	if err := strictjson.Folded(text, nil); err != nil {
 		return v, fmt.Errorf("it %w", err)
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))

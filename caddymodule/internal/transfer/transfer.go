@@ -146,8 +146,9 @@ func encode(line Line) ([]byte, error) {
 }
 
 var (
-	errNewer = errors.New("was made by a newer version of the gateway; import it with that version")
-	errType  = errors.New("has a member with a value of the wrong type; export the messenger again")
+	errNewer   = errors.New("was made by a newer version of the gateway; import it with that version")
+	errUnknown = fmt.Errorf("has a member that this version does not know, or %w", errNewer)
+	errType    = errors.New("has a member with a value of the wrong type; export the messenger again")
 
 	errSecrets = errors.New("the secrets cannot be opened: they were sealed with another key, or changed; give the key of the export to --secrets, or leave it out to import without secrets")
 	errHeaders = errors.New("the values of jwks header cannot be opened: they were sealed with another key, or for another host or ca; give the key of the export to --secrets, or leave it out to import without secrets")
@@ -170,7 +171,7 @@ func parse(text []byte) (*Line, error) {
 		return nil, errors.New("is not UTF-8")
 	}
 	var format []byte
-	if err := strictjson.Object(text, func(name, value []byte) {
+	if err := strictjson.Folded(text, func(name, value []byte) {
 		if string(name) == "format" {
 			format = value
 		}
@@ -199,7 +200,7 @@ func decodeKnown(text []byte, target any) error {
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(target); err != nil {
 		if strings.Contains(err.Error(), "json: unknown field ") {
-			return fmt.Errorf("has a member that this version does not know, or %w", errNewer)
+			return errUnknown
 		}
 		return errType
 	}
@@ -231,9 +232,12 @@ func (l *Line) check() error {
 func (l *Line) Copy(seal Sealer, now time.Time) (*ledger.Copy, error) {
 	c := &ledger.Copy{Created: l.Created, Tokens: slices.Clone(l.Tokens), Revocations: l.Revocations}
 	if l.Source == fromStore {
-		c.Settings = new(config.Messenger)
-		if err := decodeKnown(l.Settings, c.Settings); err != nil {
-			return nil, fmt.Errorf("it %w", err)
+		var err error
+		if c.Settings, err = config.DecodeSettings(l.Settings); errors.Is(err, config.ErrUnknownMember) {
+			err = errUnknown
+		}
+		if err != nil {
+			return nil, fmt.Errorf("its member settings %w", err)
 		}
 	}
 	if l.Headers != "" && seal != nil && c.Settings != nil {
