@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"sync"
 	"testing"
 	"time"
@@ -74,8 +75,16 @@ func hasNoFault(t testing.TB, written []byte) {
 	}
 }
 
-// findFault returns where a report of the race detector, of Go's runtime or of its HTTP server is, or -1. A panic that a test wants names
-// test_panic.
+var (
+	// servingPanics are what Go's HTTP servers and that for HTTP/3 write about a panic of a handler.
+	servingPanics = regexp.MustCompile(`http[23]?: panic serving`)
+
+	// wantedPanic is a panic that a test wants: its text begins with test_panic.
+	wantedPanic = regexp.MustCompile(`^(http2?: panic serving \S*: |http3: panic serving"?,? ?"?arg"?[=:]"?)test_panic: `)
+)
+
+// findFault returns where a report of the race detector, of Go's runtime or of an HTTP server is, or -1. Each panic of a handler is
+// looked at: one that a test wants hides no other.
 func findFault(written []byte) int {
 	for _, report := range []string{"WARNING: DATA RACE\n", "panic: ", "fatal error: "} {
 		if bytes.HasPrefix(written, []byte(report)) {
@@ -85,8 +94,10 @@ func findFault(written []byte) int {
 			return at + 1
 		}
 	}
-	if at := bytes.Index(written, []byte("http: panic serving ")); at >= 0 && !bytes.Contains(written, []byte(": test_panic: ")) {
-		return at
+	for _, found := range servingPanics.FindAllIndex(written, -1) {
+		if !wantedPanic.Match(written[found[0]:]) {
+			return found[0]
+		}
 	}
 	return -1
 }

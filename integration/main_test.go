@@ -296,7 +296,10 @@ func TestFaultsAreFound(t *testing.T) {
 	for text, found := range map[string]bool{
 		"==================\nWARNING: DATA RACE\nWrite at": true, "panic: x": true, "x\npanic: runtime error": true, "fatal error: concurrent map writes\n": true,
 		`{"level":"error","msg":"http: panic serving 127.0.0.1:1: x"}`: true, `{"msg":"no panic: it works"}`: false, "": false,
-		`{"msg":"http: panic serving 127.0.0.1:1: test_panic: x"}`: false,
+		`{"msg":"http: panic serving 127.0.0.1:1: test_panic: x"}`: false, "http2: panic serving [::1]:1: test_panic: x\n": false, `{"msg":"http3: panic serving","arg":"test_panic: x"}`: false,
+		"http: panic serving @: test_panic: x\ngoroutine 1\nhttp: panic serving 127.0.0.1:1: x\n": true, "http: panic serving 127.0.0.1:1: x\nhttp: panic serving 127.0.0.1:1: test_panic: x": true,
+		`{"msg":"http: panic serving 127.0.0.1:1: x: test_panic: y"}`: true, `{"msg":"http2: panic serving 127.0.0.1:1: x"}`: true,
+		`{"msg":"http3: panic serving","arg":"x","trace":"test_panic: "}`: true, "level=ERROR msg=\"http3: panic serving\" arg=x": true,
 	} {
 		if got := findFault([]byte(text)); (got >= 0) != found {
 			t.Errorf("%q: found at %d", text, got)
