@@ -105,9 +105,11 @@ func newFile(name string) (file *os.File, done func(error) error, err error) {
 			failed = err
 		}
 		if failed == nil {
-			return os.Rename(part, name)
+			failed = os.Rename(part, name)
 		}
-		_ = os.Remove(part)
+		if failed != nil {
+			_ = os.Remove(part) // it would stop the next export
+		}
 		return failed
 	}, nil
 }
