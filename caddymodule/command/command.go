@@ -39,16 +39,20 @@ The exit status is 0 for success, 2 if explain refuses the token, 3 if the
 messenger or shared token does not exist, 4 if the current state does not allow
 the change, and 1 for any other failure. An error is one line on standard error.
 `,
-		CobraFunc: func(cmd *cobra.Command) {
-			group(cmd,
-				explainCommand(), keysCommand(), refreshCommand(), readinessCommand(), connectionsCommand(),
-				listCommand(), showCommand(), createCommand(), deleteCommand(), tokensCommand(), revocationsCommand(), resealCommand(), repairCommand(), exportCommand(), importCommand(),
-				generateCommand(), signCommand(), jwksCommand(), versionCommand())
-			cmd.SetFlagErrorFunc(flagError)
-			cmd.SetUsageTemplate(strings.NewReplacer(".FlagUsages", ".FlagUsagesWrapped 80", " for more information about a command", "").Replace(cmd.UsageTemplate()))
-			guardOutput(cmd)
-		},
+		CobraFunc: addCommands,
 	})
+}
+
+// addCommands makes cmd the command "caddy messenger", with all its subcommands.
+func addCommands(cmd *cobra.Command) {
+	group(cmd,
+		explainCommand(), keysCommand(), refreshCommand(), readinessCommand(), connectionsCommand(),
+		listCommand(), showCommand(), createCommand(), deleteCommand(), tokensCommand(), revocationsCommand(), resealCommand(), repairCommand(), exportCommand(), importCommand(),
+		generateCommand(), signCommand(), jwksCommand(), versionCommand())
+	cmd.SetFlagErrorFunc(flagError)
+	cmd.SetUsageTemplate(strings.NewReplacer(".FlagUsages", ".FlagUsagesWrapped 80", " for more information about a command", "").Replace(cmd.UsageTemplate()))
+	refuseEmpty(cmd)
+	guardOutput(cmd)
 }
 
 // group makes cmd a command that has only subcommands. Without it a misspelled one would print help and succeed.

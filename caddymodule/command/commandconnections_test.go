@@ -36,12 +36,14 @@ func TestConnectionsCommand(t *testing.T) {
 		{[]string{"end", ""}, "", "", "not the name of a messenger"},
 		{[]string{"end", "support", "--identity", ""}, "", "", "--identity is empty"},
 		{[]string{"end", "support", "--issued-before", "yesterday"}, "", "", "--issued-before takes a time"},
+		{[]string{"end", "support", "--issued-before", "0001-01-01T00:00:00Z"}, "", "", "--issued-before is the year 1"},
+		{[]string{"end", "support", "--issued-before", "0001-01-01T01:00:00+01:00", "--identity", "mark"}, "", "", "--issued-before is the year 1"},
 		{[]string{"end", "eyJhbGciOiJIUzI1NiJ9.e30.x"}, "", "", "not the name of a messenger"},
 	} {
 		asked = ""
 		var printed bytes.Buffer
-		cmd := connectionsCommand()
-		cmd.SetArgs(append(test.args, address))
+		cmd := all()
+		cmd.SetArgs(append(append([]string{"connections"}, test.args...), address))
 		cmd.SetOut(&printed)
 		cmd.SetErr(io.Discard)
 		err := cmd.Execute()

@@ -42,12 +42,10 @@ code 4403). A contact whose token is still valid can connect again.`,
 			if err != nil {
 				return errors.New("--issued-before takes a time such as 2026-05-01T12:00:00Z")
 			}
-			wanted.IssuedBefore = &at
-		}
-		for _, flag := range []string{"identity", "token-id", "key", "issued-before"} {
-			if f := cmd.Flags().Lookup(flag); f.Changed && f.Value.String() == "" {
-				return fmt.Errorf("--%s is empty; without it the connections of all contacts would end", flag)
+			if at.IsZero() {
+				return errors.New("--issued-before is the year 1, before which no token was issued; leave it out to end the connections of all contacts")
 			}
+			wanted.IssuedBefore = &at
 		}
 		var ended admin.EndedConnections
 		if err := c.do(http.MethodPost, "connections/end", "", wanted, &ended); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
@@ -49,8 +50,9 @@ caddy messenger tokens generate <messenger>.
 
 With --replace the settings of a stored messenger are replaced. With flags,
 max_session, fail_limit and how a key set is fetched stay as they are unless
-they are given; an empty value sets the default. With --settings everything is
-replaced. The shared tokens stay unless the method changes.
+they are given; an empty value sets the default, and is refused without
+--replace. With --settings everything is replaced. The shared tokens stay unless
+the method changes.
 
 If another method, key or key set replaces what the messenger has, tokens that
 are signed with the old one would be refused at once. --keep-previous keeps the
@@ -61,6 +63,19 @@ number.`,
 	}, thisMessenger, o.create)))
 	f := cmd.Flags()
 	f.StringVar(&o.settings, "settings", "", "A `file` with all settings as JSON, or - for standard input")
+	settingFlags(f)
+	f.StringArrayVar(&o.kids, "kid", nil, "The `kid` of the first public key, of the second if repeated, and so on")
+	f.StringArrayVar(&o.algs, "alg", nil, "The `algorithm` of the first public key, of the second if repeated, and so on (default RS256)")
+	mayBeEmpty(cmd, "kid", "is for a key without")
+	mayBeEmpty(cmd, "alg", "is the default")
+	f.StringVar(&o.previous, "keep-previous", "", "With --replace: the `duration` for which the method that is replaced stays in use, such as 24h")
+	f.IntVar(&o.confirm, "confirm", 0, "With --replace: the `number` of keys and shared tokens that the change takes out of use")
+	f.BoolVar(&o.replace, "replace", false, "Replace the settings of a stored messenger")
+	return cmd
+}
+
+// settingFlags adds a flag for each setting.
+func settingFlags(f *pflag.FlagSet) {
 	for _, setting := range config.Settings {
 		if setting.Flag == "" {
 			continue
@@ -69,7 +84,8 @@ number.`,
 		if setting.Default != "" {
 			usage += " (default " + setting.Default + ")"
 		}
-		switch flag := flagOf(setting); {
+		flag := flagOf(setting)
+		switch {
 		case setting.Name == "shared_token":
 			f.Bool(flag, false, usage)
 		case setting.IsList():
@@ -77,13 +93,8 @@ number.`,
 		default:
 			f.String(flag, "", usage)
 		}
+		_ = f.SetAnnotation(flag, emptyHasMeaning, nil) // with --replace; see checkEmpty
 	}
-	f.StringArrayVar(&o.kids, "kid", nil, "The `kid` of the first public key, of the second if repeated, and so on")
-	f.StringArrayVar(&o.algs, "alg", nil, "The `algorithm` of the first public key, of the second if repeated, and so on (default RS256)")
-	f.StringVar(&o.previous, "keep-previous", "", "With --replace: the `duration` for which the method that is replaced stays in use, such as 24h")
-	f.IntVar(&o.confirm, "confirm", 0, "With --replace: the `number` of keys and shared tokens that the change takes out of use")
-	f.BoolVar(&o.replace, "replace", false, "Replace the settings of a stored messenger")
-	return cmd
 }
 
 func (o *createOptions) create(cmd *cobra.Command, name string) error {
@@ -154,6 +165,9 @@ func (o *createOptions) read(cmd *cobra.Command) (*config.Messenger, error) {
 	if len(o.algs) > len(files) {
 		return nil, errors.New("--alg is given more often than --public-key; each is the algorithm of one key (that of shared tokens is --shared-token-alg)")
 	}
+	if err := o.checkEmpty(cmd); err != nil {
+		return nil, err
+	}
 	m := new(config.Messenger)
 	for _, setting := range config.Settings {
 		if setting.Flag == "" {
@@ -170,6 +184,24 @@ func (o *createOptions) read(cmd *cobra.Command) (*config.Messenger, error) {
 		}
 	}
 	return m, nil
+}
+
+// checkEmpty refuses settings that are given and empty, unless they set the default: a messenger that is created would lack what the
+// caller wanted to restrict, and so would one of which one of several values is empty.
+func (o *createOptions) checkEmpty(cmd *cobra.Command) error {
+	for _, setting := range config.Settings {
+		if setting.Flag == "" {
+			continue
+		}
+		f := cmd.Flags().Lookup(flagOf(setting))
+		if !f.Changed || !isEmpty(f) {
+			continue
+		}
+		if list, ok := f.Value.(pflag.SliceValue); !o.replace || ok && len(list.GetSlice()) > 1 {
+			return fmt.Errorf("--%s is empty; give it a value, or leave it out (alone, and with --replace, an empty value sets the default)", f.Name)
+		}
+	}
+	return nil
 }
 
 // flagOf returns the name of the flag of a setting. It is the name of the option with hyphens.
@@ -194,7 +226,7 @@ func (o *createOptions) linesOf(cmd *cobra.Command, s config.Setting) (lines [][
 		return o.headerLines(cmd, flag)
 	case s.IsList():
 		values, err := cmd.Flags().GetStringArray(flag)
-		if err != nil || len(values) == 0 {
+		if err != nil || len(values) == 0 || values[0] == "" {
 			return nil, err
 		}
 		return [][]string{values}, nil

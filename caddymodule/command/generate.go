@@ -188,6 +188,9 @@ with different kids, before the site signs with the new one.`,
 	}
 	cmd.Flags().StringArrayVar(&kids, "kid", nil, "The key `ID` of the first file, of the second if repeated, and so on")
 	cmd.Flags().StringArrayVar(&algs, "alg", nil, "The `algorithm` of the key in the first file, and so on (default: the usual one of the key)")
+	for _, flag := range []string{"kid", "alg"} {
+		mayBeEmpty(cmd, flag, "is the default")
+	}
 	return cmd
 }
 

@@ -285,8 +285,12 @@ func (c *client) importRevocations(cmd *cobra.Command, name string, in io.Reader
 
 // readRevocation reads a line of a file of revocations. Errors do not quote the line.
 func readRevocation(text []byte) (v ledger.Revocation, err error) {
-	if err := strictjson.Folded(text, nil); err != nil {
+	null := false
+	if err := strictjson.Folded(text, func(_, value []byte) { null = null || string(value) == "null" }); err != nil {
 		return v, fmt.Errorf("it %w", err)
+	}
+	if null { // "issued_before" would be now
+		return v, errors.New("it has null for a member; give it a value, or leave it out")
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()

@@ -60,7 +60,8 @@ token and signs with HS256.`,
 	flags.StringArrayVar(&o.claims, "claim", nil, "A further claim as `name=value`; may be repeated")
 	flags.StringVar(&o.ttl, "ttl", "1h", "The `duration` until the token expires; 0 leaves exp out, a negative one makes an expired token")
 	flags.StringVar(&o.keyID, "kid", "", "The key `ID` for the token's header")
-	flags.StringVar(&o.typ, "typ", "JWT", "The `type` for the token's header; an empty one is left out")
+	flags.StringVar(&o.typ, "typ", "JWT", "The `type` for the token's header")
+	mayBeEmpty(cmd, "typ", "is left out")
 	return cmd
 }
 
