@@ -1,6 +1,8 @@
 package integration
 
 import (
+	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -37,6 +39,9 @@ func TestHostileImports(t *testing.T) {
 		"format as text":                {change(`"format":1`, `"format":"`+secret+`"`), "has no format number"},
 		"a member twice":                {change(`"source"`, `"messenger":"bolt","source"`), "two members of the same name"},
 		"a setting twice":               {change(`"identity_key"`, `"identity_key":"sub","identity_key"`), "two members of the same name"},
+		"a member in two cases":         {change(`"source"`, `"Messenger":"bolt","source"`), "two members of the same name"},
+		"a setting in two cases":        {change(`"identity_key"`, `"Identity_Key":"sub","identity_key"`), "two members of the same name"},
+		"a setting that is null":        {change(`"identity_key"`, `"audience":null,"identity_key"`), "null for audience"},
 		"a newer setting":               {change(`"identity_key"`, `"`+secret+`":true,"identity_key"`), "made by a newer version"},
 		"an unknown member":             {change(`"source"`, `"`+secret+`":true,"source"`), "made by a newer version"},
 		"too deep":                      {change(`"source"`, `"x":`+strings.Repeat("[", 10_000)+strings.Repeat("]", 10_000)+`,"source"`), "nested too deeply"},
@@ -77,4 +82,39 @@ func TestHostileImports(t *testing.T) {
 	tr.want(1, "--merge, which keeps", "", "import", "--input", input)
 	tr.want(1, "--input is missing", "", "import", "--merge")
 	tr.want(1, "--secrets", "", "export", "--secrets", write(t, "short.key", []byte("c2hvcnQ=")))
+}
+
+// Lines about one messenger are imported in their order, as if each were sent alone: the settings of the last one stay. They were
+// imported in parallel, and which of them came first was left to chance.
+func TestLinesOfOneMessengerAreImportedInTheirOrder(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	tr := newTraveller(t)
+	g := tr.at(t, tr.folder)
+	o := g.operator()
+	line := func(name, audience string) json.RawMessage {
+		return json.RawMessage(`{"format":1,"messenger":"` + name + `","source":"stored","settings":{"identity_key":"sub","shared_token":{},"audience":["` + audience + `"]}}`)
+	}
+	imported := func(replace bool, lines ...json.RawMessage) (results string) {
+		t.Helper()
+		var got struct{ Results []struct{ Result string } }
+		decode(t, o.want(200, "POST", "import", map[string]any{"replace": replace, "lines": lines}).body, &got)
+		for _, r := range got.Results {
+			results += " " + r.Result
+		}
+		return results
+	}
+	for i := range 10 {
+		name := fmt.Sprint("m", i)
+		if got := imported(false, line(name, "first"), line("other", "x"), line(name, "second"), line(name, "first")); !strings.HasPrefix(got, " created ") || !strings.HasSuffix(got, " conflict unchanged") {
+			t.Errorf("with merge:%s", got)
+		}
+		if got := imported(true, line(name, "second"), line(name, "third"), line("other", "x"), line(name, "fourth")); got != " changed changed unchanged changed" {
+			t.Errorf("with replace:%s", got)
+		}
+		if shown := o.want(200, "GET", "messengers/"+name, nil); !strings.Contains(string(shown.body), `"fourth"`) {
+			t.Errorf("the settings are not those of the last line: %s", shown.body)
+		}
+	}
 }

@@ -143,7 +143,7 @@ type ImportAnswer struct {
 	Results []registry.Imported `json:"results"`
 }
 
-// Import imports messengers, several at a time. Lines that are not valid are refused before anything is changed.
+// Import imports messengers, several at a time, and the lines about one messenger one after the other. Lines that are not valid are refused before anything is changed.
 func (s *Service) Import(ctx context.Context, r ImportRequest, by registry.Actor) (*ImportAnswer, error) {
 	if len(r.Lines) > MaxImported {
 		return nil, apierror.New(http.StatusBadRequest, fmt.Sprintf("there are more than %d lines; send them in several requests", MaxImported))
@@ -177,13 +177,14 @@ func (s *Service) Import(ctx context.Context, r ImportRequest, by registry.Actor
 	failures := make([]error, len(r.Lines))
 	var all sync.WaitGroup
 	turns := make(chan struct{}, importTogether)
-	for i, c := range copies {
+	for _, lines := range byMessenger(names) {
 		turns <- struct{}{}
 		all.Go(func() {
 			defer func() { <-turns }()
-			answer.Results[i], failures[i] = s.Registry.Import(ctx, names[i], c, r.ImportOptions)
-			if result := answer.Results[i]; failures[i] == nil && !r.DryRun && result.Result != registry.ImportUnchanged {
-				s.Audit("messenger imported", names[i], by, zap.String("result", result.Result), zap.Strings("notes", result.Notes))
+			for _, i := range lines {
+				if answer.Results[i], failures[i] = s.importOne(ctx, names[i], copies[i], r.ImportOptions, by); failures[i] != nil {
+					return
+				}
 			}
 		})
 	}
@@ -194,6 +195,29 @@ func (s *Service) Import(ctx context.Context, r ImportRequest, by registry.Actor
 		}
 	}
 	return answer, nil
+}
+
+// byMessenger returns the lines of each messenger, in their order: the settings of the last one stay, as if each were sent alone.
+func byMessenger(names []string) [][]int {
+	var groups [][]int
+	at := make(map[string]int)
+	for i, name := range names {
+		group, known := at[name]
+		if !known {
+			group, at[name] = len(groups), len(groups)
+			groups = append(groups, nil)
+		}
+		groups[group] = append(groups[group], i)
+	}
+	return groups
+}
+
+func (s *Service) importOne(ctx context.Context, name string, c *ledger.Copy, o registry.ImportOptions, by registry.Actor) (registry.Imported, error) {
+	result, err := s.Registry.Import(ctx, name, c, o)
+	if err == nil && !o.DryRun && result.Result != registry.ImportUnchanged {
+		s.Audit("messenger imported", name, by, zap.String("result", result.Result), zap.Strings("notes", result.Notes))
+	}
+	return result, err
 }
 
 // serveRevokeAll makes revocations of a list.
