@@ -178,6 +178,9 @@ func TestWhatIsDiscarded(t *testing.T) {
 	s.empty[gone] = true
 	s.set("messenger/README", []byte("mine"))
 	s.set("messenger/cord/4711", []byte("of a process that died"))
+	for _, folder := range []string{"messenger/cord", "messenger/cord/name", "messenger/cord/name/facts", "messenger/gone"} { // of KeepListed, as after a crash
+		s.set(folder+"/_listed", []byte("{}"))
+	}
 	s.set("messenger/cord/used-stored", []byte("{}"))
 	done := complete(t, both, Options{Discard: true})
 	var named []string

@@ -93,7 +93,7 @@ func (r *run) read(ctx context.Context, unit string) (*content, error) {
 		}
 	}
 	for _, key := range keys {
-		if isTemporary(key) {
+		if isTemporary(key) || vault.IsListed(key) {
 			continue
 		}
 		v := &value{Sealed: vault.Sealed{Key: key}, kind: kindOf(key)}

@@ -41,7 +41,8 @@ func callWithin[T any](ctx context.Context, v *Vault, limit time.Duration, f fun
 	if err != nil {
 		return none, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	caller := ctx
+	ctx, cancel := context.WithTimeout(caller, limit)
 	defer cancel()
 	select {
 	case v.calls <- struct{}{}:
@@ -49,7 +50,7 @@ func callWithin[T any](ctx context.Context, v *Vault, limit time.Duration, f fun
 		select {
 		case v.calls <- struct{}{}:
 		case <-ctx.Done():
-			return none, errCalls
+			return none, notInTime(caller, errCalls)
 		}
 	}
 	type result struct {
@@ -72,6 +73,24 @@ func callWithin[T any](ctx context.Context, v *Vault, limit time.Duration, f fun
 	case r := <-returned:
 		return r.value, r.err
 	case <-ctx.Done():
-		return none, errTimeout
+		return none, notInTime(caller, errTimeout)
+	}
+}
+
+// notInTime returns why a call ended before it returned: its caller has gone away, or err.
+func notInTime(caller context.Context, err error) error {
+	if hasLeft(caller) {
+		return caller.Err()
+	}
+	return err
+}
+
+// hasLeft reports whether a caller no longer waits. Then nothing is known about the storage.
+func hasLeft(caller context.Context) bool { return errors.Is(caller.Err(), context.Canceled) }
+
+// failed counts a call of Load or List that has failed, unless its caller had left.
+func (v *Vault) failed(caller context.Context) {
+	if !hasLeft(caller) {
+		v.Failed()
 	}
 }

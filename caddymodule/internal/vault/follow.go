@@ -124,7 +124,7 @@ func (f *Follower) hear(ctx context.Context) (string, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return "", nil
 	case err != nil && !IsUnreadable(err):
-		f.vault.Failed()
+		f.vault.failed(ctx)
 		return "", err
 	}
 	sum := sha256.Sum256(stored)

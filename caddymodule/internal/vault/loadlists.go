@@ -30,7 +30,7 @@ func (f *Follower) load(ctx context.Context, keys []string) (lists []*loadedList
 		case errors.Is(err, fs.ErrNotExist): // it was removed meanwhile, or is about to be written for the first time
 			return nil
 		case err != nil && !IsUnreadable(err):
-			f.vault.Failed()
+			f.vault.failed(ctx)
 			return err
 		}
 		list := &loadedList{digest: sha256.Sum256(stored)}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"runtime/debug"
 	"strings"
 
 	"github.com/caddyserver/certmagic"
@@ -20,29 +21,59 @@ type EachName func(add func(name string) error) error
 
 // Names reads the names in the root of the store, and returns what collect makes of them. On a file system it reads the folder itself,
 // without looking at what it has in it, and from Redis it reads the names piece by piece; the listing of other storages gives all keys at
-// once. After an error collect may still run: it must change nothing but what it returns.
+// once. After an error collect may still run: it must change nothing but what it returns. A panic of collect is one of the caller, as
+// with Each.
 func Names[T any](ctx context.Context, v *Vault, collect func(each EachName) (T, error)) (T, error) {
-	collected, err := callWithin(ctx, v, namesTimeout, func(ctx context.Context, s certmagic.Storage) (T, error) {
-		collected, err := collect(func(add func(name string) error) error {
-			if files, ok := s.(*certmagic.FileStorage); ok {
-				return eachFile(ctx, files, add)
+	collected, err := callWithin(ctx, v, namesTimeout, func(ctx context.Context, s certmagic.Storage) (collected T, err error) {
+		inStorage := false
+		defer func() {
+			if p := recover(); p != nil && inStorage {
+				panic(p) // callWithin makes an error of it
+			} else if p != nil {
+				err = errPanicked(fmt.Sprintf("%v\n%s", p, debug.Stack()))
 			}
-			if read := piecesOf(s, StoreRoot); read != nil {
-				return read(ctx, add)
-			}
-			return eachKey(ctx, s, add)
+		}()
+		collected, err = collect(func(add func(name string) error) error {
+			inStorage = true
+			err := readNames(ctx, s, func(name string) error {
+				inStorage = false
+				err := add(name)
+				inStorage = true
+				return err
+			})
+			inStorage = false
+			return err
 		})
 		if err == nil {
 			err = ctx.Err()
 		}
 		return collected, err
 	})
+	if panicked, ok := errors.AsType[errPanicked](err); ok {
+		panic(string(panicked))
+	}
 	if err != nil {
-		v.Failed()
+		v.failed(ctx)
 		var none T
 		return none, fmt.Errorf("listing %s: %w", StoreRoot, err)
 	}
 	return collected, nil
+}
+
+// An errPanicked carries a panic of what is made of the names to the goroutine of the caller.
+type errPanicked string
+
+func (e errPanicked) Error() string { return string(e) }
+
+// readNames calls add for each name in the root of the store.
+func readNames(ctx context.Context, s certmagic.Storage, add func(name string) error) error {
+	if files, ok := s.(*certmagic.FileStorage); ok {
+		return eachFile(ctx, files, add)
+	}
+	if read := piecesOf(s, StoreRoot); read != nil {
+		return read(ctx, add)
+	}
+	return eachKey(ctx, s, add)
 }
 
 func eachKey(ctx context.Context, s certmagic.Storage, add func(name string) error) error {
@@ -111,3 +142,7 @@ func (v *Vault) KeepListed(ctx context.Context, folder string) error {
 
 // listedName is the name of the value of KeepListed. Nothing else reads it.
 const listedName = "_listed"
+
+// IsListed reports whether a key is that of a value of KeepListed. One is left if the process ends before it is removed; the next call
+// for its folder removes it.
+func IsListed(key string) bool { return path.Base(key) == listedName }

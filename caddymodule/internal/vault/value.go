@@ -27,7 +27,7 @@ var ErrTooLarge = errors.New("the value is larger than any that the gateway writ
 func (v *Vault) Load(ctx context.Context, key string) ([]byte, error) {
 	s, err := v.open(ctx, key, MaxValue, false)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		v.Failed()
+		v.failed(ctx)
 	}
 	return s.Value, err
 }
@@ -152,7 +152,7 @@ func (v *Vault) List(ctx context.Context, folder string, recursive bool) ([]stri
 		return list(ctx, s, folder, recursive)
 	})
 	if err != nil {
-		v.Failed()
+		v.failed(ctx)
 		return nil, fmt.Errorf("listing %s: %w", folder, err)
 	}
 	slices.Sort(keys)

@@ -28,7 +28,7 @@ var Now = time.Now
 // A Vault is Caddy's storage as the gateway uses it.
 type Vault struct {
 	Seal   *sealer
-	Failed func() // called for every call of Load or List that fails
+	Failed func() // called for every call of Load or List that fails while its caller waits
 
 	calls chan struct{} // storage calls in progress; see call
 
@@ -37,7 +37,7 @@ type Vault struct {
 	durable  map[string]bool     // folders of a file system whose own entries have reached the disk
 }
 
-// New makes a vault without a storage. failed is called for every call of Load or List that fails.
+// New makes a vault without a storage. failed is called for every call of Load or List that fails while its caller waits.
 func New(seal *sealer, failed func()) *Vault {
 	return &Vault{Seal: seal, Failed: failed, calls: make(chan struct{}, maxCalls), durable: make(map[string]bool)}
 }
