@@ -18,9 +18,14 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 )
 
-// New returns a logger that escapes everything as printable.Text does. Zap's encoders escape line breaks and most
+// New returns a logger that escapes text as printable.Text does. Zap's encoders escape line breaks and most
 // other control characters in fields, but not DEL, C1 and characters that reorder text; the console encoder escapes nothing
 // in messages.
+//
+// It escapes messages, and in fields strings, bytes, errors, Stringers, and lists and objects of strings (zap.Strings, zap.Object, and
+// a map[string]any, []any or []string in zap.Any). It does not escape the keys of fields, zap.Inline, and other values in zap.Any and
+// zap.Reflect, such as structs: nothing that comes from outside may be in these. Of an error it writes the text alone, without the
+// stack and the causes that zap adds for some.
 func New(logger *zap.Logger) *zap.Logger {
 	return logger.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core { return printableCore{core} }))
 }
@@ -83,7 +88,8 @@ func printableField(field zapcore.Field) (zapcore.Field, bool) {
 	case zapcore.ByteStringType:
 		text = string(field.Interface.([]byte))
 	case zapcore.ErrorType:
-		text = field.Interface.(error).Error()
+		// Always: zap would add more fields for some errors. fmt survives a nil pointer, and other panics of Error.
+		return zap.String(field.Key, printable.Text(fmt.Sprint(field.Interface))), true
 	case zapcore.StringerType:
 		text = fmt.Sprint(field.Interface) // which survives a nil
 	case zapcore.ArrayMarshalerType, zapcore.ObjectMarshalerType, zapcore.ReflectType:

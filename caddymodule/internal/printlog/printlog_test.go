@@ -3,6 +3,8 @@ package printlog
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"io"
 	"runtime"
 	"strings"
 	"sync"
@@ -43,6 +45,54 @@ func TestLogsHoldNothingThatATerminalObeys(t *testing.T) {
 	quiet := New(zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{}), zapcore.AddSync(new(bytes.Buffer)), zap.ErrorLevel)))
 	if quiet.Check(zap.InfoLevel, "x") != nil {
 		t.Error("a level that is off is written")
+	}
+}
+
+// Zap writes <nil> for a nil pointer that is an error, and more than the text of errors that have more: neither may end the process, or
+// pass by what is escaped.
+func TestErrorsThatAreMoreThanTheirText(t *testing.T) {
+	const evil = "x\u009b\u202e"
+	core, lines := observer.New(zap.InfoLevel)
+	logger := New(zap.New(core))
+	for want, err := range map[string]error{"<nil>": (*pointerError)(nil), "plain": verboseError("plain"), "%!v(PANIC=": panicError{}, "a; b": severalErrors{errors.New("a\u009b")}} {
+		logger.With(zap.NamedError("with", err)).Warn("it failed", zap.Error(err))
+		for _, entry := range lines.TakeAll() {
+			got := entry.ContextMap()
+			if text, _ := got["error"].(string); !strings.HasPrefix(text, want) || got["with"] != got["error"] || len(got) != 2 || printable.Text(fmt.Sprint(got)) != fmt.Sprint(got) {
+				t.Errorf("%s: %q", want, got)
+			}
+		}
+	}
+	logger.Warn("it failed", zap.Error(errors.New(evil)))
+	if got := lines.TakeAll()[0].ContextMap()["error"]; got != printable.Text(evil) {
+		t.Errorf("%q", got)
+	}
+}
+
+type pointerError struct{ text string }
+
+func (e *pointerError) Error() string { return e.text }
+
+type panicError struct{}
+
+func (panicError) Error() string { panic("boom") }
+
+// severalErrors have a text, and each one of its own.
+type severalErrors []error
+
+func (severalErrors) Error() string { return "a; b" }
+
+func (e severalErrors) Errors() []error { return e }
+
+// A verboseError has more to say, as those that have a stack.
+type verboseError string
+
+func (e verboseError) Error() string { return string(e) }
+
+func (e verboseError) Format(s fmt.State, _ rune) {
+	_, _ = io.WriteString(s, string(e))
+	if s.Flag('+') {
+		_, _ = io.WriteString(s, "\u009b\u202e")
 	}
 }
 
