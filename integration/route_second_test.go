@@ -141,3 +141,31 @@ func TestSecondHandlerClosesTheHandshake(t *testing.T) {
 		eventually(t, "one connection is counted", func() bool { return g.connections().Open == 1 })
 	})
 }
+
+// A request reaches the directives of two messengers, with a valid token for each. It is refused, and neither contact nor token is told
+// to an error route.
+func TestErrorRouteOfTwoMessengersIsToldOfNeither(t *testing.T) {
+	secret, other := newSecret(), newSecret()
+	up := newUpstream(t)
+	g := start(t, up, "messenger support {\n identity_key identity\n shared_token {file."+write(t, "support", []byte(secret))+"}\n}\n"+
+		"messenger sales {\n identity_key identity\n shared_token {file."+write(t, "sales", []byte(other))+"}\n}",
+		"route {\n messenger_auth support\n messenger_auth sales {\n token_from header X-Chat-Token\n }\n reverse_proxy UPSTREAM\n}\nhandle_errors {\n reverse_proxy UPSTREAM\n}")
+	g.get("/", bearer(sign(secret, good("mark"))), "X-Chat-Token: "+sign(other, good("zoe")))
+	h := up.one(t).header
+	if got := ownHeaders(h); len(got) != 0 || h.Get("X-Chat-Token") != "" || h.Get("Authorization") != "" {
+		t.Errorf("the error route's backend is told %v, and gets %v", got, h)
+	}
+}
+
+// Directives with the same limit of requests count a request once, whatever they say about connections.
+func TestRequestCountsOnceInOneLimit(t *testing.T) {
+	m, up, who := methods(t)[0], newUpstream(t), unusedName("mark")
+	limit := func(lines string) string { return "messenger_auth support {\n contact_limit {\n" + lines + "\n}\n}\n" }
+	g := start(t, up, m.messengers, "route {\n"+limit("requests 4/1h")+limit("requests 90/1h")+limit("requests 4/1h\nconnections 5")+"reverse_proxy UPSTREAM\n}")
+	for i := range 6 {
+		a := g.get("/", bearer(sign(m.key, good(who))))
+		if want := map[bool]int{true: 200, false: 429}[i < 4]; a.status != want {
+			t.Errorf("request %d got %d, want %d", i, a.status, want)
+		}
+	}
+}

@@ -83,11 +83,7 @@ func (h *Handler) overLimit(m *registry.Messenger, r *http.Request, o *upstream.
 	if h.ContactLimit == nil || o.Contact == nil {
 		return nil
 	}
-	if counted, _ := o.Limited.(*ContactLimit); counted != nil && *counted == *h.ContactLimit {
-		return nil // an earlier handler with the same limit has counted the request
-	}
-	o.Limited = h.ContactLimit
-	if h.ContactLimit.Requests > 0 {
+	if h.ContactLimit.Requests > 0 && o.Counts(upstream.Rate{Requests: h.ContactLimit.Requests, Window: time.Duration(h.ContactLimit.Window)}) {
 		now := o.Began
 		if o.Cache != authn.CacheHit {
 			now = time.Now() // the verification may have waited for a key

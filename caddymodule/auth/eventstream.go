@@ -26,7 +26,12 @@ func beginsEvents(status int, header http.Header) bool {
 // beginsStream reports whether a response with this head is of one of the types and without a fixed length. The suffix of a type, as
 // in application/grpc+proto, says only how its messages are encoded, and is ignored.
 func beginsStream(status int, header http.Header, types []string) bool {
-	return len(types) > 0 && isOpenEnded(status, header) && slices.ContainsFunc(types, func(kind string) bool { return hasType(header, kind) })
+	return isOpenEnded(status, header) && hasStreamType(header, types)
+}
+
+// hasStreamType reports whether a request or a response with these headers is of one of the types.
+func hasStreamType(header http.Header, types []string) bool {
+	return slices.ContainsFunc(types, func(kind string) bool { return hasType(header, kind) })
 }
 
 // isOpenEnded reports whether a response with this head can go on for as long as the backend likes. A Content-Length fixes its end.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
@@ -34,7 +36,7 @@ func (h *Handler) guard(m *registry.Messenger, w http.ResponseWriter, r *http.Re
 		return servePrivately(w, r, next) // report closes no connections, just as it refuses no requests
 	}
 	o.Guarded = true
-	handshake, asks := o.Handshake, asksForEvents(r)
+	handshake, asks := o.Handshake, asksForEvents(r) || hasStreamType(r.Header, h.StreamTypes)
 	var g *guardedWriter
 	if !handshake && (asks || r.ProtoMajor > 1) {
 		e := newEndableWriter(r)
@@ -260,11 +262,19 @@ func (g *guardedWriter) FlushError() error {
 	return g.flush()
 }
 
-// Hijack is what http.ResponseController calls. The connection that it returns carries the frames of a WebSocket.
+// errNoWebSocket is the error of a handler that wants the connection of a contact for something else than a WebSocket.
+var errNoWebSocket = errors.New("messenger_auth: the connection of a contact can become a WebSocket and nothing else")
+
+// Hijack is what http.ResponseController calls. The connection that it returns carries the frames of a WebSocket. A proxy may have asked
+// for one although the client did not.
 func (g *guardedWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffered, err := http.NewResponseController(g.ResponseWriter).Hijack()
-	if err != nil || !g.handshake || g.outcome.Contact == nil { // nil if a later handler refuses the handshake
+	switch {
+	case err != nil, g.outcome.Contact == nil: // nil if a later handler refuses the handshake
 		return conn, buffered, err
+	case !g.handshake && !ascii.EqualFold(g.Header().Get("Upgrade"), "websocket"):
+		_ = conn.Close()
+		return nil, nil, errNoWebSocket
 	}
 	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
 	early = bytes.Clone(early) // frames that the client sent together with its handshake
@@ -280,26 +290,6 @@ func (g *guardedWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		buffered.Reader.Reset(guarded)
 	}
 	return guarded, buffered, nil
-}
-
-// streamDeadlines interrupts a response that has no net.Conn of its own.
-type streamDeadlines struct{ read, write *http.ResponseController }
-
-// SetReadDeadline implements session.Deadlines.
-func (s streamDeadlines) SetReadDeadline(t time.Time) error { return s.read.SetReadDeadline(t) }
-
-// SetWriteDeadline implements session.Deadlines.
-func (s streamDeadlines) SetWriteDeadline(t time.Time) error { return s.write.SetWriteDeadline(t) }
-
-// deadlines returns what interrupts g. Caddy's own writer stores write deadlines in a field that only the writing goroutine
-// may touch, so these bypass it.
-func (g *guardedWriter) deadlines() session.Deadlines {
-	d := streamDeadlines{http.NewResponseController(g.ResponseWriter), nil}
-	d.write = d.read
-	if _, idle := caddyhttp.IdleTimeoutsFromContext(g.request.Context()); idle != nil {
-		d.write = idle.Ctrl
-	}
-	return d
 }
 
 // Interface guards

@@ -35,6 +35,8 @@ func (h *Handler) passVerified(w http.ResponseWriter, r *http.Request, m *regist
 		c.Write(zap.String("verified_by", o.Handler), zap.String("verified_for", o.Messenger),
 			zap.String("then_reached", h.title), zap.String("messenger", m.Name))
 	}
+	h.removeToken(r)
+	o.Refuse(r, nil)
 	return caddyhttp.Error(http.StatusInternalServerError, errors.New("one request reached messenger_auth for two messengers"))
 }
 

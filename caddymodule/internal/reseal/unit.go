@@ -170,11 +170,17 @@ func (r *run) missing(ctx context.Context, v *value) error {
 	if err != nil {
 		return err
 	}
-	if slices.Contains(names, v.Key) {
-		v.err = errGone
-	} else {
+	if !slices.Contains(names, v.Key) {
 		v.gone = true
+		return nil
 	}
+	// Some storages list a value before they have it: it may be a new one.
+	if v.Sealed, err = r.store.Inspect(ctx, v.Key, r.options.Adopt); errors.Is(err, fs.ErrNotExist) {
+		err = errGone
+	} else if err != nil && !vault.IsUnreadable(err) {
+		return err
+	}
+	v.err = err
 	return nil
 }
 

@@ -30,7 +30,8 @@ var errEnded = errors.New("the gateway has ended this connection")
 //     passed to the backend like everything from the client.
 //  2. After closeGrace the backend gets a close frame as if from the client, and an event that is still incomplete is cut.
 //  3. After cutAfter both sides are cut off: the client by its deadlines, the backend by the end of the request. A side that
-//     does not read, or that closed only one direction, cannot delay this.
+//     does not read, or that closed only one direction, cannot delay this. If the handler of a stream has not returned by then, the
+//     client is cut off without it.
 type Connection struct {
 	cancel context.CancelFunc // may be nil
 
@@ -83,6 +84,11 @@ type Deadlines interface {
 	SetReadDeadline(time.Time) error
 	SetWriteDeadline(time.Time) error
 }
+
+// An Aborter is what [Deadlines] may be as well for a response whose handler does not return, because its backend does not notice that the
+// request is cancelled (FastCGI). Abort ends the client's side without the handler, as complete or not. While it is called, and afterwards,
+// nothing is written to the client.
+type Aborter interface{ Abort(complete bool) }
 
 // NewConnection returns a connection whose kind is not known yet. cancel ends its request. It may be nil for a stream
 // over HTTP/1.1, whose request ends when reading from the client is interrupted.
@@ -223,10 +229,7 @@ func (c *Connection) stopAll() {
 		c.mu.Unlock()
 		return
 	}
-	stalled := !c.writing.TryLock()
-	if !stalled {
-		c.writing.Unlock()
-	}
+	stalled := !c.writing.TryLock() // otherwise held until it is known who cuts the client off
 	conn, isConn := c.control.(io.Closer)
 	switch {
 	case isConn: // closed below
@@ -240,7 +243,15 @@ func (c *Connection) stopAll() {
 	if c.cancel != nil {
 		c.cancel()
 	}
+	aborter, canAbort := c.control.(Aborter)
 	c.mu.Unlock()
+	if !stalled {
+		if canAbort && c.kind != WebSocket {
+			c.silent = true
+			aborter.Abort(c.kind != OtherStream)
+		}
+		c.writing.Unlock()
+	}
 	if isConn {
 		// Close while a write waits: TLS then omits its closing alert. After a failed write it would wait five seconds for it.
 		_ = conn.Close()

@@ -32,7 +32,6 @@ type Outcome struct {
 	Began     time.Time          // when the verification began, or the request was decided without one
 	Cache     authn.CacheOutcome // whether the token was in the cache
 	Handshake bool               // the request opens a WebSocket; Clean finds that out
-	Limited   any                // the contact_limit in which a handler has counted the request last
 	Most      int                // how many connections the contact may have open; 0 for any number
 	Guarded   bool               // a handler guards the connection already
 	Session   *session.Session   // the connection, if it is tracked already
@@ -44,6 +43,8 @@ type Outcome struct {
 	Answering   bool                                          // an error route answers, and both have been applied
 	Fingerprint [4]byte                                       // of a valid token, if there is an access log
 
+	counted  []Rate    // the limits in which the request was counted
+	rates    [1]Rate   // for counted, which rarely has more
 	set      []string  // headers that a handler has set on this request
 	hidden   bool      // they are not there now
 	sent     [2]string // the values of identity and messenger; the request's header has slices of it
@@ -54,6 +55,24 @@ type Outcome struct {
 	identity string    // percent-encoded, for placeholders
 	claims   *Contract // has the names of the claims, for placeholders; nil before Set
 	values   []string  // of the claims, percent-encoded; "" if a claim was skipped
+}
+
+// A Rate is how many requests a contact may send in a window.
+type Rate struct {
+	Requests int
+	Window   time.Duration
+}
+
+// Counts reports whether the request still has to be counted in the limit of this rate: directives with the same one count together.
+func (o *Outcome) Counts(r Rate) bool {
+	if slices.Contains(o.counted, r) {
+		return false
+	}
+	if o.counted == nil {
+		o.counted = o.rates[:0]
+	}
+	o.counted = append(o.counted, r)
+	return true
 }
 
 // Wrote reports whether values is the very slice that a handler has put into this request, and not only an equal one.

@@ -1,0 +1,195 @@
+package integration
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/fcgi"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A FastCGI program does not notice that its request is cancelled. The client's side of its event stream ends in time nevertheless,
+// and as a whole where the version of HTTP can say so.
+func TestEventStreamOfAFastCGIProgramEnds(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	messengers, secret := strict(t, "max_session 0")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	release := make(chan struct{})
+	go func() {
+		_ = fcgi.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/event-stream")
+			_, _ = io.WriteString(w, "data: hello\n\n")
+			w.(http.Flusher).Flush()
+			<-release
+		}))
+	}()
+	t.Cleanup(func() {
+		close(release)
+		listener.Close()
+	})
+	up := &upstream{addr: listener.Addr().String()}
+	const routes = `
+		handle /plain/* {
+			messenger_auth support
+			reverse_proxy UPSTREAM {
+				transport fastcgi
+			}
+		}
+		handle /encode-first/* {
+			route {
+				encode
+				messenger_auth support
+				reverse_proxy UPSTREAM {
+					transport fastcgi
+				}
+			}
+		}
+	`
+	test := func(t *testing.T, g *gateway, v version) {
+		for _, path := range []string{"/plain/a", "/encode-first/a"} {
+			for _, accept := range []string{"*/*", "text/event-stream"} {
+				token, end := lasting(secret, "mark", time.Second)
+				resp := g.stream(v, path, token, "Accept: "+accept, "Accept-Encoding: identity")
+				body, err := io.ReadAll(resp.Body)
+				if string(body) != "data: hello\n\n"+lastEvent {
+					t.Errorf("%s, accepting %s: it ends with %q", path, accept, body)
+				}
+				if late := time.Since(end); late > 8*time.Second {
+					t.Errorf("%s, accepting %s: it ended %s after its token", path, accept, late)
+				}
+				if v.name != "HTTP/2" && err != nil {
+					t.Errorf("%s, accepting %s: %v", path, accept, err)
+				}
+			}
+		}
+		if a := g.send(v.client, "GET", "/none"); a.status != 200 {
+			t.Errorf("a request afterwards: got %d", a.status)
+		}
+	}
+	t.Run("HTTP/1.1", func(t *testing.T) {
+		test(t, start(t, up, messengers, routes), version{"HTTP/1.1", plainClient})
+	})
+	t.Run("over TLS", func(t *testing.T) {
+		g := newGateway(t, up, "https://")
+		g.load(messengers, routes)
+		for _, v := range g.versions() {
+			t.Run(v.name, func(t *testing.T) { test(t, g, v) })
+		}
+	})
+}
+
+// A proxy that is told to ask for a WebSocket, whatever the client asks for, as nginx is. What becomes a WebSocket is one for the gateway
+// too: it is counted and limited, and ends with its token.
+func TestWebSocketThatOnlyTheProxyAsksFor(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	messengers, secret := strict(t, "")
+	up := newChat(t)
+	for name, site := range map[string]string{
+		"in the proxy":    "\nreverse_proxy UPSTREAM {\n header_up Connection Upgrade\n header_up Upgrade websocket\n}",
+		"in front of it":  "\nrequest_header Connection Upgrade\nrequest_header Upgrade websocket\nreverse_proxy UPSTREAM",
+		"with access log": "\nlog\nreverse_proxy UPSTREAM {\n header_up Connection Upgrade\n header_up Upgrade websocket\n}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := start(t, up.upstream, messengers, "messenger_auth support {\n contact_limit {\n connections 1\n }\n}"+site)
+			token, _ := lasting(secret, "mark", 2*time.Second)
+			open := func() (*socket, int) {
+				conn := g.dial()
+				t.Cleanup(func() { conn.Close() })
+				_ = conn.SetDeadline(time.Now().Add(patience))
+				fmt.Fprintf(conn, "GET /stream HTTP/1.1\r\nHost: %s\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n\r\n", g.addr, token)
+				reader := bufio.NewReader(conn)
+				resp, err := http.ReadResponse(reader, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return &socket{t, reader, conn, func() { conn.Close() }, resp.Header}, resp.StatusCode
+			}
+			s, status := open()
+			if status != 101 || g.connections().Open != 1 {
+				t.Fatalf("got %d, and %d connections are counted", status, g.connections().Open)
+			}
+			if second, status := open(); status == 101 {
+				if got := second.ended(); got != "4429 too_many_connections" {
+					t.Errorf("the second was told %q", got)
+				}
+			}
+			if got := s.ended(); got != "4401 token_expired" {
+				t.Errorf("got %q", got)
+			}
+			eventually(t, "no connection is counted", func() bool { return g.connections().Open == 0 })
+		})
+	}
+}
+
+// What a contact sends ends with its token as well, if stream_types names its type: a call of gRPC goes both ways, and its answer may
+// begin when it is over.
+func TestCallThatIsNotAnsweredEnds(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	messengers, secret := strict(t, "")
+	gone := make(chan struct{}, 10)
+	up := &upstream{}
+	up.listen(t, func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		gone <- struct{}{}
+	})
+	test := func(t *testing.T, g *gateway, v version) {
+		for _, end := range []string{"expires", "is revoked"} {
+			life := map[string]time.Duration{"expires": time.Second, "is revoked": time.Hour}[end]
+			token, _ := lasting(secret, "mark", life)
+			body, writer := io.Pipe()
+			go func() {
+				for {
+					if _, err := io.WriteString(writer, "message"); err != nil {
+						return
+					}
+					time.Sleep(10 * time.Millisecond)
+				}
+			}()
+			answered := make(chan struct{})
+			go func() {
+				defer close(answered)
+				r, _ := http.NewRequest(http.MethodPost, g.url+"/call", body)
+				r.Header.Set("Content-Type", "application/grpc+proto")
+				r.Header.Set("Authorization", strings.TrimPrefix(token, "Authorization: "))
+				if resp, err := v.client.Do(r); err == nil {
+					resp.Body.Close()
+				}
+			}()
+			if end == "is revoked" {
+				patiently(t, "the call is counted", func() bool { return g.connections().Open == 1 })
+				g.operator().want(200, "POST", "connections/end", `{"messenger":"support","identity":"mark"}`)
+			}
+			select {
+			case <-gone:
+			case <-time.After(patience):
+				t.Errorf("the token %s, and the backend goes on reading", end)
+			}
+			_ = writer.Close()
+			<-answered
+		}
+	}
+	const site = "messenger_auth support {\n stream_types application/grpc\n}\nreverse_proxy UPSTREAM"
+	t.Run("HTTP/1.1", func(t *testing.T) {
+		test(t, start(t, up, messengers, site), version{"HTTP/1.1", plainClient})
+	})
+	t.Run("over TLS", func(t *testing.T) {
+		g := newGateway(t, up, "https://")
+		g.load(messengers, site)
+		for _, v := range g.versions() {
+			t.Run(v.name, func(t *testing.T) { test(t, g, v) })
+		}
+	})
+}
