@@ -15,6 +15,9 @@ const (
 
 	// cutAfter is when a connection is cut off if it has not ended, because one side does not read or answer.
 	cutAfter = 1500 * time.Millisecond
+
+	// abortAfter is when the client is cut off without the handler, if a backend does not notice the end.
+	abortAfter = cutAfter + 250*time.Millisecond
 )
 
 // errEnded is returned to a handler that still uses an ended connection.
@@ -30,8 +33,8 @@ var errEnded = errors.New("the gateway has ended this connection")
 //     passed to the backend like everything from the client.
 //  2. After closeGrace the backend gets a close frame as if from the client, and an event that is still incomplete is cut.
 //  3. After cutAfter both sides are cut off: the client by its deadlines, the backend by the end of the request. A side that
-//     does not read, or that closed only one direction, cannot delay this. If the handler of a stream has not returned by then, the
-//     client is cut off without it.
+//     does not read, or that closed only one direction, cannot delay this.
+//  4. After abortAfter the client of a stream is cut off without the handler, if that has not returned.
 type Connection struct {
 	cancel context.CancelFunc // may be nil
 
@@ -229,7 +232,10 @@ func (c *Connection) stopAll() {
 		c.mu.Unlock()
 		return
 	}
-	stalled := !c.writing.TryLock() // otherwise held until it is known who cuts the client off
+	stalled := !c.writing.TryLock()
+	if !stalled {
+		c.writing.Unlock()
+	}
 	conn, isConn := c.control.(io.Closer)
 	switch {
 	case isConn: // closed below
@@ -243,18 +249,27 @@ func (c *Connection) stopAll() {
 	if c.cancel != nil {
 		c.cancel()
 	}
-	aborter, canAbort := c.control.(Aborter)
-	c.mu.Unlock()
-	if !stalled {
-		if canAbort && c.kind != WebSocket {
-			c.silent = true
-			aborter.Abort(c.kind != OtherStream)
-		}
-		c.writing.Unlock()
+	if c.kind != Undecided && c.kind != WebSocket {
+		c.last.timer = time.AfterFunc(abortAfter-cutAfter, c.abort)
 	}
+	c.mu.Unlock()
 	if isConn {
 		// Close while a write waits: TLS then omits its closing alert. After a failed write it would wait five seconds for it.
 		_ = conn.Close()
+	}
+}
+
+// abort is step 4: the handler of a stream has not returned, so that the client is cut off without it.
+func (c *Connection) abort() {
+	c.writing.Lock() // the handler cannot return meanwhile: Finish waits for it
+	defer c.writing.Unlock()
+	c.mu.Lock()
+	aborter, ok := c.control.(Aborter)
+	ok = ok && !c.finished
+	c.mu.Unlock()
+	if ok {
+		c.silent = true
+		aborter.Abort(c.kind != OtherStream)
 	}
 }
 
@@ -272,7 +287,7 @@ func (c *Connection) Release() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.finished = true
-	if c.last != nil && c.last.timer != nil && c.last.timer.Stop() {
+	if c.last != nil && c.last.timer != nil && c.last.timer.Stop() && !c.dead.Load() {
 		close(c.last.over) // read must not wait for a step that will not be taken
 	}
 }
