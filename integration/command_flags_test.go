@@ -31,7 +31,7 @@ func TestResealGoesOnFromItsOwnPositionsOnly(t *testing.T) {
 	}
 	g := start(t, nil, sealedOptions(s.folder, keyFile), sealedSite)
 	for _, after := range []string{"zz", "acme", "\x00", "-"} {
-		if got := g.operator().want(400, "POST", "reseal", map[string]any{"after": after}); !strings.Contains(string(got.body), "is not a position") {
+		if got := g.operator().want(400, "POST", "reseal", map[string]any{"after": after}); !strings.Contains(got.body, "is not a position") {
 			t.Errorf("%q: %s", after, got.body)
 		}
 	}

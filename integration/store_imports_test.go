@@ -113,7 +113,7 @@ func TestLinesOfOneMessengerAreImportedInTheirOrder(t *testing.T) {
 		if got := imported(true, line(name, "second"), line(name, "third"), line("other", "x"), line(name, "fourth")); got != " changed changed unchanged changed" {
 			t.Errorf("with replace:%s", got)
 		}
-		if shown := o.want(200, "GET", "messengers/"+name, nil); !strings.Contains(string(shown.body), `"fourth"`) {
+		if shown := o.want(200, "GET", "messengers/"+name, nil); !strings.Contains(shown.body, `"fourth"`) {
 			t.Errorf("the settings are not those of the last line: %s", shown.body)
 		}
 	}

@@ -30,7 +30,7 @@ func Names[T any](ctx context.Context, v *Vault, collect func(each EachName) (T,
 			if p := recover(); p != nil && inStorage {
 				panic(p) // callWithin makes an error of it
 			} else if p != nil {
-				err = errPanicked(fmt.Sprintf("%v\n%s", p, debug.Stack()))
+				err = panickedError(fmt.Sprintf("%v\n%s", p, debug.Stack()))
 			}
 		}()
 		collected, err = collect(func(add func(name string) error) error {
@@ -49,7 +49,7 @@ func Names[T any](ctx context.Context, v *Vault, collect func(each EachName) (T,
 		}
 		return collected, err
 	})
-	if panicked, ok := errors.AsType[errPanicked](err); ok {
+	if panicked, ok := errors.AsType[panickedError](err); ok {
 		panic(string(panicked))
 	}
 	if err != nil {
@@ -60,10 +60,10 @@ func Names[T any](ctx context.Context, v *Vault, collect func(each EachName) (T,
 	return collected, nil
 }
 
-// An errPanicked carries a panic of what is made of the names to the goroutine of the caller.
-type errPanicked string
+// An panickedError carries a panic of what is made of the names to the goroutine of the caller.
+type panickedError string
 
-func (e errPanicked) Error() string { return string(e) }
+func (e panickedError) Error() string { return string(e) }
 
 // readNames calls add for each name in the root of the store.
 func readNames(ctx context.Context, s certmagic.Storage, add func(name string) error) error {
