@@ -60,7 +60,7 @@ func Names[T any](ctx context.Context, v *Vault, collect func(each EachName) (T,
 	return collected, nil
 }
 
-// An panickedError carries a panic of what is made of the names to the goroutine of the caller.
+// A panickedError carries a panic of what is made of the names to the goroutine of the caller.
 type panickedError string
 
 func (e panickedError) Error() string { return string(e) }
