@@ -216,7 +216,8 @@ func (f *Follower) read(ctx context.Context) (got reading, err error) {
 }
 
 // hasLostOwn reports whether the own list is older than what the storage has confirmed, or is not there: the storage was restored from a
-// backup, and may have lost changes that no other node has seen. It says so once for each list that it finds.
+// backup, and may have lost changes that no other node has seen. It says so once for each list that it finds. A
+// list that another node has removed, because this node wrote nothing for maxSilent, looks the same: it costs one reading of everything.
 func (f *Follower) hasLostOwn(keys []string, lists []*loadedList, told uint64) bool {
 	found := uint64(0)
 	if i := slices.IndexFunc(keys, func(key string) bool { return path.Base(key) == f.own }); i >= 0 && lists[i] != nil {
