@@ -13,7 +13,7 @@ import (
 )
 
 // A FastCGI program does not notice that its request is cancelled. The client's side of its event stream ends in time nevertheless,
-// and as a whole where the version of HTTP can say so.
+// and as a whole where the version of HTTP can say so. A program that writes again afterwards disturbs nothing, and ends then.
 func TestEventStreamOfAFastCGIProgramEnds(t *testing.T) {
 	if !alone(t) {
 		return
@@ -23,17 +23,22 @@ func TestEventStreamOfAFastCGIProgramEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	release := make(chan struct{})
+	goOn := make(chan struct{})
 	go func() {
 		_ = fcgi.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/event-stream")
-			_, _ = io.WriteString(w, "data: hello\n\n")
-			w.(http.Flusher).Flush()
-			<-release
+			say := func(text string) {
+				_, _ = io.WriteString(w, "data: "+text+"\n\n")
+				w.(http.Flusher).Flush()
+			}
+			say("hello")
+			<-goOn
+			say("are you there?")
+			say("hello?")
 		}))
 	}()
 	t.Cleanup(func() {
-		close(release)
+		close(goOn)
 		listener.Close()
 	})
 	up := &upstream{addr: listener.Addr().String()}
@@ -55,6 +60,8 @@ func TestEventStreamOfAFastCGIProgramEnds(t *testing.T) {
 		}
 	`
 	test := func(t *testing.T, g *gateway, v version) {
+		ended := func() float64 { return g.families().value("connections_ended_total", `reason="token_expired"`) }
+		before := ended()
 		for _, path := range []string{"/plain/a", "/encode-first/a"} {
 			for _, accept := range []string{"*/*", "text/event-stream"} {
 				token, end := lasting(secret, "mark", time.Second)
@@ -69,22 +76,15 @@ func TestEventStreamOfAFastCGIProgramEnds(t *testing.T) {
 				if v.name != "HTTP/2" && err != nil {
 					t.Errorf("%s, accepting %s: %v", path, accept, err)
 				}
+				goOn <- struct{}{}
 			}
 		}
+		patiently(t, "all four ends are counted", func() bool { return ended() == before+4 })
 		if a := g.send(v.client, "GET", "/none"); a.status != 200 {
 			t.Errorf("a request afterwards: got %d", a.status)
 		}
 	}
-	t.Run("HTTP/1.1", func(t *testing.T) {
-		test(t, start(t, up, messengers, routes), version{"HTTP/1.1", plainClient})
-	})
-	t.Run("over TLS", func(t *testing.T) {
-		g := newGateway(t, up, "https://")
-		g.load(messengers, routes)
-		for _, v := range g.versions() {
-			t.Run(v.name, func(t *testing.T) { test(t, g, v) })
-		}
-	})
+	eachVersionTo(t, up, messengers, routes, test)
 }
 
 // A proxy that is told to ask for a WebSocket, whatever the client asks for, as nginx is. What becomes a WebSocket is one for the gateway
@@ -102,12 +102,12 @@ func TestWebSocketThatOnlyTheProxyAsksFor(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := start(t, up.upstream, messengers, "messenger_auth support {\n contact_limit {\n connections 1\n }\n}"+site)
-			token, _ := lasting(secret, "mark", 2*time.Second)
-			open := func() (*socket, int) {
+			token := ""
+			open := func(method string) (*socket, int) {
 				conn := g.dial()
 				t.Cleanup(func() { conn.Close() })
 				_ = conn.SetDeadline(time.Now().Add(patience))
-				fmt.Fprintf(conn, "GET /stream HTTP/1.1\r\nHost: %s\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n\r\n", g.addr, token)
+				fmt.Fprintf(conn, method+" /stream HTTP/1.1\r\nHost: %s\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n\r\n", g.addr, token)
 				reader := bufio.NewReader(conn)
 				resp, err := http.ReadResponse(reader, nil)
 				if err != nil {
@@ -115,20 +115,23 @@ func TestWebSocketThatOnlyTheProxyAsksFor(t *testing.T) {
 				}
 				return &socket{t, reader, conn, func() { conn.Close() }, resp.Header}, resp.StatusCode
 			}
-			s, status := open()
-			if status != 101 {
-				t.Fatalf("got %d", status)
-			}
-			patiently(t, "it is counted, which it is a moment after its answer", func() bool { return g.connections().Open == 1 })
-			if second, status := open(); status == 101 {
-				if got := second.ended(); got != "4429 too_many_connections" {
-					t.Errorf("the second was told %q", got)
+			for _, method := range []string{"GET", "HEAD", "POST"} {
+				token, _ = lasting(secret, "mark", 2*time.Second)
+				s, status := open(method)
+				if status != 101 {
+					t.Fatalf("%s: got %d", method, status)
 				}
+				patiently(t, "it is counted, which it is a moment after its answer", func() bool { return g.connections().Open == 1 })
+				if second, status := open(method); status == 101 {
+					if got := second.ended(); got != "4429 too_many_connections" {
+						t.Errorf("%s: the second was told %q", method, got)
+					}
+				}
+				if got := s.ended(); got != "4401 token_expired" {
+					t.Errorf("%s: got %q", method, got)
+				}
+				eventually(t, "no connection is counted", func() bool { return g.connections().Open == 0 })
 			}
-			if got := s.ended(); got != "4401 token_expired" {
-				t.Errorf("got %q", got)
-			}
-			eventually(t, "no connection is counted", func() bool { return g.connections().Open == 0 })
 		})
 	}
 }
@@ -182,15 +185,5 @@ func TestCallThatIsNotAnsweredEnds(t *testing.T) {
 			<-answered
 		}
 	}
-	const site = "messenger_auth support {\n stream_types application/grpc\n}\nreverse_proxy UPSTREAM"
-	t.Run("HTTP/1.1", func(t *testing.T) {
-		test(t, start(t, up, messengers, site), version{"HTTP/1.1", plainClient})
-	})
-	t.Run("over TLS", func(t *testing.T) {
-		g := newGateway(t, up, "https://")
-		g.load(messengers, site)
-		for _, v := range g.versions() {
-			t.Run(v.name, func(t *testing.T) { test(t, g, v) })
-		}
-	})
+	eachVersionTo(t, up, messengers, "messenger_auth support {\n stream_types application/grpc\n}\nreverse_proxy UPSTREAM", test)
 }

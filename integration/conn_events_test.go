@@ -73,12 +73,16 @@ var wholeEvents = regexp.MustCompile(`^(id: \d+\ndata: x+\ndata: end of \d+\n\n)
 
 // eachVersion runs test with a client for each version of HTTP.
 func eachVersion(t *testing.T, messengers, site string, test func(t *testing.T, g *gateway, v version)) {
-	up := newChat(t)
+	eachVersionTo(t, newChat(t).upstream, messengers, site, test)
+}
+
+// eachVersionTo is eachVersion with a backend of the test's own.
+func eachVersionTo(t *testing.T, up *upstream, messengers, site string, test func(t *testing.T, g *gateway, v version)) {
 	t.Run("HTTP/1.1", func(t *testing.T) {
-		test(t, start(t, up.upstream, messengers, site), version{"HTTP/1.1", plainClient})
+		test(t, start(t, up, messengers, site), version{"HTTP/1.1", plainClient})
 	})
 	t.Run("over TLS", func(t *testing.T) {
-		g := newGateway(t, up.upstream, "https://")
+		g := newGateway(t, up, "https://")
 		g.unlogged = true
 		g.load(messengers, site)
 		for _, v := range g.versions() {

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
 
 // asksForEvents reports whether r accepts an event stream, as the requests of an EventSource do.
@@ -18,25 +19,29 @@ func asksForEvents(r *http.Request) bool {
 
 const eventStream = "text/event-stream"
 
-// beginsEvents reports whether a response with this head is an event stream without a fixed length.
-func beginsEvents(status int, header http.Header) bool {
-	return isOpenEnded(status, header) && hasType(header, eventStream)
+// streamKind returns the kind of the stream that a response with this status and head is, and session.Undecided if it is none. A
+// response without a fixed length can go on for as long as the backend likes, unless it has no content at all.
+func (g *guardedWriter) streamKind(status int) session.Kind {
+	header := g.Header()
+	switch {
+	case status < http.StatusOK || status == http.StatusNoContent || status == http.StatusNotModified,
+		g.request.Method == http.MethodHead, len(header["Content-Length"]) > 0:
+		return session.Undecided
+	case hasType(header, eventStream):
+		if len(header["Content-Encoding"]) > 0 {
+			return session.EncodedEvents
+		}
+		return session.EventStream
+	case hasStreamType(header, g.handler.StreamTypes):
+		return session.OtherStream
+	}
+	return session.Undecided
 }
 
-// beginsStream reports whether a response with this head is of one of the types and without a fixed length. The suffix of a type, as
-// in application/grpc+proto, says only how its messages are encoded, and is ignored.
-func beginsStream(status int, header http.Header, types []string) bool {
-	return isOpenEnded(status, header) && hasStreamType(header, types)
-}
-
-// hasStreamType reports whether a request or a response with these headers is of one of the types.
+// hasStreamType reports whether a request or a response with these headers is of one of the types. The suffix of a type, as in
+// application/grpc+proto, says only how its messages are encoded, and is ignored.
 func hasStreamType(header http.Header, types []string) bool {
 	return slices.ContainsFunc(types, func(kind string) bool { return hasType(header, kind) })
-}
-
-// isOpenEnded reports whether a response with this head can go on for as long as the backend likes. A Content-Length fixes its end.
-func isOpenEnded(status int, header http.Header) bool {
-	return status >= http.StatusOK && status != http.StatusNoContent && status != http.StatusNotModified && len(header["Content-Length"]) == 0
 }
 
 // hasType reports whether any of the media types that header names is want: clients do not agree on which of several counts.

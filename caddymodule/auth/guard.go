@@ -32,11 +32,11 @@ func (h *Handler) guard(m *registry.Messenger, w http.ResponseWriter, r *http.Re
 	if o.Guarded {
 		return next.ServeHTTP(w, r)
 	}
-	if mode == config.ModeReport || r.Method == http.MethodHead {
+	if mode == config.ModeReport {
 		return servePrivately(w, r, next) // report closes no connections, just as it refuses no requests
 	}
 	o.Guarded = true
-	handshake, asks := o.Handshake, asksForEvents(r) || hasStreamType(r.Header, h.StreamTypes)
+	handshake, asks := o.Handshake, r.Method != http.MethodHead && (asksForEvents(r) || hasStreamType(r.Header, h.StreamTypes))
 	var g *guardedWriter
 	if !handshake && (asks || r.ProtoMajor > 1) {
 		e := newEndableWriter(r)
@@ -151,7 +151,7 @@ func (g *guardedWriter) serve(r *http.Request, next caddyhttp.Handler) (err erro
 		g.connection.Finish()
 		g.countEnd()
 		cuts := g.kind == session.OtherStream
-		if (cuts || g.kind == session.EventStream || g.kind == session.EncodedEvents) && g.connection.Asked() {
+		if (cuts || isEvents(g.kind)) && g.connection.Asked() {
 			if cause := recover(); cause != nil && cause != http.ErrAbortHandler {
 				panic(cause)
 			}
@@ -167,6 +167,11 @@ func (g *guardedWriter) serve(r *http.Request, next caddyhttp.Handler) (err erro
 		g.begin(http.StatusOK) // net/http sends this status for a handler that writes nothing
 	}
 	return err
+}
+
+// isEvents reports whether a connection of that kind is an event stream, encoded or not.
+func isEvents(kind session.Kind) bool {
+	return kind == session.EventStream || kind == session.EncodedEvents
 }
 
 // countEnd counts the end of the connection, if one was opened.
@@ -187,7 +192,7 @@ const endedByOthers = "closed"
 // WriteHeader implements http.ResponseWriter.
 func (g *guardedWriter) WriteHeader(status int) {
 	g.begin(status)
-	if g.cancel == nil && g.lateContext() == nil && beginsEvents(status, g.Header()) {
+	if g.cancel == nil && g.lateContext() == nil && isEvents(g.streamKind(status)) {
 		// Ending the stream interrupts reading from the client. net/http then believes that the client is gone, and would cancel
 		// every later request of the connection. So the connection has to close after this response.
 		g.closing = true
@@ -214,16 +219,12 @@ func (g *guardedWriter) decide(status int) {
 	}
 	g.decided = true
 	g.begin(status)
-	switch header := g.Header(); {
+	switch {
 	case g.outcome.Contact == nil: // a later handler has refused the request, and this is its answer
-	case beginsEvents(status, header):
-		if g.kind = session.EventStream; len(header["Content-Encoding"]) > 0 {
-			g.kind = session.EncodedEvents
-		}
-	case beginsStream(status, header, g.handler.StreamTypes):
-		g.kind = session.OtherStream
 	case status == http.StatusOK && g.handshake && g.request.Method == http.MethodConnect:
 		g.kind = session.WebSocket
+	default:
+		g.kind = g.streamKind(status)
 	}
 	switch {
 	case g.kind != session.Undecided:

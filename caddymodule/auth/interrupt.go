@@ -36,37 +36,21 @@ func (g *guardedWriter) deadlines() session.Deadlines {
 	return d
 }
 
-// lastChunk completes a response over HTTP/1.1 that has no length (RFC 9112 section 7.1).
-const lastChunk = "0\r\n\r\n"
-
-// abortWait is how long writing lastChunk may take.
-const abortWait = 100 * time.Millisecond
-
 // Abort implements session.Aborter. Over HTTP/2 the client cannot be told that the response is complete.
 func (s streamDeadlines) Abort(complete bool) {
 	w := innermost(s.writer)
-	if streamer, ok := w.(http3.HTTPStreamer); ok {
-		if stream := streamer.HTTPStream(); complete {
-			_ = stream.Close()
-		} else {
-			stream.CancelWrite(abortedByUs)
-		}
-		return
-	}
-	if s.request.ProtoMajor != 1 || !complete {
+	switch streamer, ok := w.(http3.HTTPStreamer); {
+	case ok && complete:
+		_ = streamer.HTTPStream().Close()
+	case ok:
+		streamer.HTTPStream().CancelWrite(abortedByUs)
+	case s.request.ProtoMajor > 1:
+		_ = s.write.SetWriteDeadline(longAgo) // resets the stream
+	case complete:
+		completeConnection(w, s.request.ProtoAtLeast(1, 1))
+	default:
 		resetConnection(w)
-		_ = s.write.SetWriteDeadline(time.Unix(1, 0)) // over HTTP/2, which resets the stream
-		return
 	}
-	conn, _, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		return // it has ended
-	}
-	if s.request.ProtoAtLeast(1, 1) {
-		_ = conn.SetWriteDeadline(time.Now().Add(abortWait))
-		_, _ = io.WriteString(conn, lastChunk) // an error means that the client is gone
-	}
-	_ = conn.Close()
 }
 
 // abortedByUs is the error code H3_REQUEST_CANCELLED (RFC 9114 section 8.1).
@@ -83,10 +67,40 @@ func innermost(w http.ResponseWriter) http.ResponseWriter {
 	}
 }
 
+// lastChunk completes a response over HTTP/1.1 that has no length (RFC 9112 section 7.1).
+const lastChunk = "0\r\n\r\n"
+
+// completeWait is how long it may take to write what completes a response.
+const completeWait = 100 * time.Millisecond
+
+// completeConnection completes an answer over HTTP/1 that is sent in chunks, or until the connection closes, and closes its connection.
+func completeConnection(w http.ResponseWriter, chunks bool) {
+	conn, err := takeOver(w, time.Now().Add(completeWait))
+	if err != nil {
+		return // it has ended
+	}
+	if chunks {
+		_ = conn.SetWriteDeadline(time.Now().Add(completeWait))
+		_, _ = io.WriteString(conn, lastChunk) // an error means that the client is gone, or does not read
+	}
+	_ = conn.Close()
+}
+
+// longAgo interrupts reads and writes that wait.
+var longAgo = time.Unix(1, 0)
+
+// takeOver takes the connection of an answer over HTTP/1 from net/http, which writes what it has buffered first, until the deadline.
+func takeOver(w http.ResponseWriter, deadline time.Time) (net.Conn, error) {
+	control := http.NewResponseController(innermost(w))
+	_ = control.SetWriteDeadline(deadline) // the client may not read
+	conn, _, err := control.Hijack()
+	return conn, err
+}
+
 // resetConnection resets the connection of an answer over HTTP/1. In version 1.0 an orderly close means that the answer is
 // complete, and an answer that was cut off must not look so. nginx, for one, speaks HTTP/1.0 to its backends by default.
 func resetConnection(w http.ResponseWriter) {
-	conn, _, err := http.NewResponseController(innermost(w)).Hijack()
+	conn, err := takeOver(w, longAgo)
 	if err != nil {
 		return // the panic that follows closes the connection
 	}

@@ -152,8 +152,8 @@ func (c *Connection) start() {
 // it afterwards, so that it is never missed, and End does not wait for a client that does not read.
 func (c *Connection) deliver() {
 	if c.asked.Load() && c.writing.TryLock() {
+		defer c.writing.Unlock()
 		c.sayGoodbye()
-		c.writing.Unlock()
 	}
 }
 

@@ -2,14 +2,14 @@ package session
 
 // Write writes to the client what the backend sent.
 func (c *Connection) Write(p []byte) (int, error) {
-	c.writing.Lock()
 	n, err := c.write(p)
-	c.writing.Unlock()
 	c.deliver()
 	return n, err
 }
 
 func (c *Connection) write(p []byte) (int, error) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
 	switch {
 	case c.dead.Load():
 		return 0, errEnded
@@ -71,9 +71,16 @@ func (c *Connection) Flush() error {
 	if c.flush == nil {
 		return nil
 	}
-	c.writing.Lock()
-	err := c.flush()
-	c.writing.Unlock()
+	err := c.flushUnlessEnded()
 	c.deliver()
 	return err
+}
+
+func (c *Connection) flushUnlessEnded() error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if c.dead.Load() {
+		return errEnded
+	}
+	return c.flush()
 }
