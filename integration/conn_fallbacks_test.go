@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"maps"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -245,6 +246,54 @@ func TestErrorsOfASubrouteSeeNothingOfTheClient(t *testing.T) {
 		g.get(path, append(evil, token)...)
 		if got := ownHeaders(up.one(t).header); !maps.Equal(got, want) {
 			t.Errorf("%s: the backend saw %v, want %v", path, got, want)
+		}
+	}
+}
+
+// What an operator's handlers have made of the headers for the first backend is what the second is told too.
+func TestFallbacksAreToldWhatTheFirstBackendIs(t *testing.T) {
+	m, first, second := methods(t)[0], newUpstream(t), newUpstream(t)
+	token := bearer(sign(m.key, with(good("mark"), claims{"name": "Mark Twain"})))
+	for name, change := range map[string]string{
+		"nothing":             "",
+		"set":                 "request_header X-Contact-Identity anonymous\nrequest_header X-Contact-Name hidden",
+		"set to itself":       "request_header X-Contact-Identity {http.messenger_auth.identity}",
+		"set to something of": "request_header X-Contact-Identity tenant:{http.messenger_auth.identity}",
+		"removed":             "request_header -X-Contact-Identity\nrequest_header -X-Contact-Name",
+		"added":               "request_header +X-Contact-Name second",
+		"replaced in it":      "request_header X-Contact-Identity mark masked",
+	} {
+		for way, routes := range map[string]string{
+			"an error route":                    "handle_errors {\n reverse_proxy UPSTREAM\n}",
+			"an error route with the directive": "handle_errors {\n messenger_auth support {\n claim_header name X-Contact-Name\n }\n reverse_proxy UPSTREAM\n}",
+		} {
+			g := start(t, second, m.messengers, "route {\n messenger_auth support {\n claim_header name X-Contact-Name\n }\n"+change+
+				"\nreverse_proxy /first "+first.addr+"\nreverse_proxy 127.0.0.1:1\n}\n"+routes)
+			g.get("/first", token)
+			want := ownHeaders(first.one(t).header)
+			g.get("/second", token)
+			if got := ownHeaders(second.one(t).header); !maps.Equal(got, want) {
+				t.Errorf("%s, %s: the first was told %v, the second %v", name, way, want, got)
+			}
+		}
+	}
+}
+
+// Matchers in an error route see the headers of the contact, and an answer that is chosen by them is as readable to pages as any other.
+func TestErrorRoutesMatchTheContact(t *testing.T) {
+	messengers, secret := strict(t, "allowed_origin https://page.example.com")
+	up := &upstream{}
+	up.listen(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Access-Control-Allow-Origin", "https://page.example.com")
+		w.WriteHeader(http.StatusTeapot)
+	})
+	token, _ := lasting(secret, "mark", time.Hour)
+	for _, match := range []string{"header X-Contact-Identity *", "header X-Contact-Identity mark", "expression `{http.messenger_auth.identity} == \"mark\"`", "path *", "header X-Contact-Identity zoe"} {
+		g := start(t, up, messengers, "messenger_auth support {\n cors\n}\nreverse_proxy 127.0.0.1:1\nhandle_errors {\n@known "+match+"\nreverse_proxy @known UPSTREAM\n}")
+		a := g.get("/", token, "Origin: https://page.example.com")
+		want := map[bool]int{true: http.StatusTeapot, false: http.StatusBadGateway}[!strings.HasSuffix(match, "zoe")]
+		if allowed := a.header["Access-Control-Allow-Origin"]; a.status != want || len(allowed) != 1 {
+			t.Errorf("%s: got %d, and Access-Control-Allow-Origin is %q", match, a.status, allowed)
 		}
 	}
 }

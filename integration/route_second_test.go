@@ -117,6 +117,47 @@ func TestSecondHandlerLimitsAndAsserts(t *testing.T) {
 	}
 }
 
+// Both directives have an assertion, in headers of different names, and the backend of the second fails. The error route is told of the
+// second assertion only, whatever a handler in between writes into the header of the first.
+func TestErrorRouteOfTwoAssertions(t *testing.T) {
+	m, up := methods(t)[0], newUpstream(t)
+	for _, change := range []string{"", "request_header X-First-Proof 1", "request_header X-Second-Proof 1", "request_header -X-Second-Proof"} {
+		g := start(t, up, "messenger {\n assertion_issuer https://chat.example.com\n}\n"+m.messengers, `
+			route {
+				messenger_auth support {
+					assertion {
+						audience first
+						header X-First-Proof
+					}
+				}
+				messenger_auth support {
+					assertion {
+						audience second
+						header X-Second-Proof
+					}
+				}
+				`+change+`
+				reverse_proxy 127.0.0.1:1
+			}
+			handle_errors {
+				reverse_proxy UPSTREAM
+			}
+		`)
+		g.get("/", bearer(sign(m.key, good("mark"))))
+		h := up.one(t).header
+		if len(h["X-First-Proof"]) > 0 || h.Get("X-Contact-Identity") != "mark" {
+			t.Errorf("%q: the backend saw %v", change, h)
+		}
+		switch second := h["X-Second-Proof"]; {
+		case change == "request_header -X-Second-Proof" && len(second) == 0:
+		case change == "request_header X-Second-Proof 1" && len(second) == 1 && second[0] == "1":
+		case len(second) == 1 && payloadOf(t, second[0])["aud"] == "second":
+		default:
+			t.Errorf("%q: the second assertion is %q", change, second)
+		}
+	}
+}
+
 // A second directive refuses a handshake that the first has let through, by opening the WebSocket and closing it.
 func TestSecondHandlerClosesTheHandshake(t *testing.T) {
 	if !alone(t) {

@@ -25,12 +25,16 @@ func (h *Handler) findErrorRoutes(ctx caddy.Context) {
 }
 
 // goesToErrorRoute reports whether an error route answers r if it fails with err. The routes of the server are those of all its sites,
-// and some are for single status codes only: where no route matches, Caddy answers with an empty body.
+// and some are for single status codes only: where no route matches, Caddy answers with an empty body. The headers of the contact must
+// be hidden: matchers see them only behind an errorCleaner.
 func (h *Handler) goesToErrorRoute(r *http.Request, err error) bool {
 	if r.Context().Value(caddyhttp.ErrorCtxKey) != nil {
 		return false // this handler is in an error route itself
 	}
-	return slices.ContainsFunc(h.errorRoutes, func(c *caddyhttp.HTTPErrorConfig) bool { return anyAnswers(c.Routes, c.WithError(r, err)) })
+	return slices.ContainsFunc(h.errorRoutes, func(c *caddyhttp.HTTPErrorConfig) bool {
+		defer upstream.OutcomeOf(r).Hide(r)
+		return anyAnswers(c.Routes, c.WithError(r, err))
+	})
 }
 
 // keepErrorPrivate makes the answer to a verified request private if it is an error that no error route answers: the backend may
@@ -44,7 +48,8 @@ func (h *Handler) keepErrorPrivate(w http.ResponseWriter, r *http.Request, err e
 	return err
 }
 
-// anyAnswers reports whether one of the routes matches r and has a handler that can answer it. An errorCleaner does not answer.
+// anyAnswers reports whether one of the routes matches r and has a handler that can answer it. An errorCleaner does not answer, but shows
+// the headers of the contact to what follows.
 func anyAnswers(routes caddyhttp.RouteList, r *http.Request) bool {
 	for i := range routes {
 		matches, err := routes[i].MatcherSets.AnyMatchWithError(r)
@@ -57,6 +62,7 @@ func anyAnswers(routes caddyhttp.RouteList, r *http.Request) bool {
 		for _, handler := range routes[i].Handlers {
 			switch handler := handler.(type) {
 			case errorCleaner:
+				upstream.OutcomeOf(r).Show(r)
 			case *caddyhttp.Subroute:
 				if anyAnswers(handler.Routes, r) {
 					return true

@@ -42,10 +42,12 @@ func (h *Handler) passVerified(w http.ResponseWriter, r *http.Request, m *regist
 
 // passOn calls next for a request whose contact h has verified. The request has the headers of the contact only while it is guarded: if a
 // handler in front of h sends it to another backend afterwards, that one is not told of the contact. An error route is, because
-// serveErrorRoute guards it.
+// verifiedErrors guards it.
 func (h *Handler) passOn(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome, next caddyhttp.Handler) error {
-	defer o.Hide(r)
-	err := h.guard(m, w, r, mode, o, next)
+	err := func() error {
+		defer o.Hide(r)
+		return h.guard(m, w, r, mode, o, next)
+	}()
 	if err != nil {
 		o.ErrorRoute = verifiedErrors{h, m, mode}
 	}

@@ -43,18 +43,19 @@ type Outcome struct {
 	Answering   bool                                          // an error route answers, and both have been applied
 	Fingerprint [4]byte                                       // of a valid token, if there is an access log
 
-	counted  []Rate    // the limits in which the request was counted
-	rates    [1]Rate   // for counted, which rarely has more
-	set      []string  // headers that a handler has set on this request
-	hidden   bool      // they are not there now
-	sent     [2]string // the values of identity and messenger; the request's header has slices of it
-	informed [1]string // the value of the contact information, likewise
-	asserted [1]string // the assertion, likewise
-	proof    string    // the header of the assertion; "" if there is none
-	claimed  []string  // the values of the claims; the request's header has slices of it
-	identity string    // percent-encoded, for placeholders
-	claims   *Contract // has the names of the claims, for placeholders; nil before Set
-	values   []string  // of the claims, percent-encoded; "" if a claim was skipped
+	counted  []Rate              // the limits in which the request was counted
+	rates    [1]Rate             // for counted, which rarely has more
+	set      []string            // headers that a handler has set on this request
+	hidden   bool                // they are not there now
+	replaced map[string][]string // of them, what an operator's handlers have put there instead
+	sent     [2]string           // the values of identity and messenger; the request's header has slices of it
+	informed [1]string           // the value of the contact information, likewise
+	asserted [1]string           // the assertion, likewise
+	proof    string              // the header of the assertion; "" if there is none
+	claimed  []string            // the values of the claims; the request's header has slices of it
+	identity string              // percent-encoded, for placeholders
+	claims   *Contract           // has the names of the claims, for placeholders; nil before Set
+	values   []string            // of the claims, percent-encoded; "" if a claim was skipped
 }
 
 // A Rate is how many requests a contact may send in a window.
@@ -75,9 +76,9 @@ func (o *Outcome) Counts(r Rate) bool {
 	return true
 }
 
-// Wrote reports whether values is the very slice that a handler has put into this request, and not only an equal one.
+// Wrote reports whether values is the very slice that a handler, or Show, has put into this request, and not only an equal one.
 func (o *Outcome) Wrote(values []string) bool {
-	if len(values) != 1 {
+	if len(values) == 0 {
 		return false
 	}
 	ours := func(list []string) bool {
@@ -88,7 +89,12 @@ func (o *Outcome) Wrote(values []string) bool {
 		}
 		return false
 	}
-	return ours(o.sent[:]) || ours(o.claimed) || ours(o.informed[:]) || ours(o.asserted[:])
+	for _, list := range o.replaced {
+		if ours(list) {
+			return true
+		}
+	}
+	return len(values) == 1 && (ours(o.sent[:]) || ours(o.claimed) || ours(o.informed[:]) || ours(o.asserted[:]))
 }
 
 // OutcomeOf returns the outcome of r. The first handler that asks makes it, and answers the placeholders from then on.
@@ -108,20 +114,33 @@ func OutcomeOf(r *http.Request) *Outcome {
 	return o
 }
 
-// Hide takes the headers that were set off r again, until Show: while nothing guards r, it is nobody's. What an operator's handlers have
-// removed meanwhile stays away.
+// Hide removes the headers that were set from r, until Show: nothing guards r meanwhile, so it must not tell a backend of a contact.
+// It keeps what an operator's handlers have made of them: a header that they have removed or replaced stays as they left it.
 func (o *Outcome) Hide(r *http.Request) {
+	if o.hidden || len(o.set) == 0 {
+		return
+	}
 	o.hidden = true
 	for _, name := range o.set {
-		if _, there := r.Header[name]; !there {
-			o.set = slices.DeleteFunc(slices.Clone(o.set), func(other string) bool { return other == name })
-			continue
+		switch values, there := r.Header[name]; {
+		case !there:
+			o.set = without(o.set, name)
+		case !o.Wrote(values):
+			if o.replaced == nil {
+				o.replaced = make(map[string][]string)
+			}
+			o.replaced[name] = values
 		}
 		delete(r.Header, name)
 	}
 }
 
-// Show sets the headers that Hide has taken off, and reports whether it did.
+// without returns a copy of list without name.
+func without(list []string, name string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(other string) bool { return other == name })
+}
+
+// Show sets the headers that Hide has removed, and reports whether it did.
 func (o *Outcome) Show(r *http.Request) bool {
 	if !o.hidden {
 		return false
@@ -135,6 +154,9 @@ func (o *Outcome) Show(r *http.Request) bool {
 
 // valueOf returns the value of a header that was set. The request's header has this very slice.
 func (o *Outcome) valueOf(name string) []string {
+	if values, ok := o.replaced[name]; ok {
+		return values
+	}
 	switch c := o.claims; name {
 	case c.Identity:
 		return o.sent[0:1:1]
@@ -162,7 +184,7 @@ func (o *Outcome) Refuse(r *http.Request, rej *authn.Rejection) {
 	for _, name := range o.set {
 		delete(r.Header, name)
 	}
-	o.set, o.hidden, o.proof, o.identity, o.claims, o.values = nil, false, "", "", nil, nil
+	o.set, o.hidden, o.replaced, o.proof, o.identity, o.claims, o.values = nil, false, nil, "", "", nil, nil
 }
 
 // SetsAll reports whether the handler that has verified the contact sets all headers of c, but for that of the assertion.

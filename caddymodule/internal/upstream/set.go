@@ -29,7 +29,7 @@ func (c *Contract) Set(r *http.Request, o *Outcome) {
 	for _, name := range o.set {
 		delete(r.Header, name) // a request has one contact, and its headers are those of the last handler that verified it
 	}
-	o.proof, o.hidden = "", false
+	o.proof, o.hidden, o.replaced = "", false, nil
 	o.set = slices.Clip(c.always) // shared by all requests; clipped, so that append makes a copy
 	// Later handlers may change values in place, so every request has its own.
 	o.sent = [2]string{identity, o.Messenger}
@@ -57,8 +57,12 @@ func (c *Contract) setInformation(r *http.Request, o *Outcome) {
 
 // SetAssertion adds an assertion to what Set has set. A request has one: that of an earlier handler is for another backend.
 func (c *Contract) SetAssertion(r *http.Request, o *Outcome, assertion string) {
-	if o.proof != "" && o.proof != c.Assertion {
-		delete(r.Header, o.proof)
+	for _, name := range []string{o.proof, c.Assertion} {
+		if slices.Contains(o.set, name) {
+			delete(r.Header, name)
+			delete(o.replaced, name)
+			o.set = without(o.set, name)
+		}
 	}
 	o.asserted[0], o.proof = assertion, c.Assertion
 	o.set = append(o.set, c.Assertion)
