@@ -9,7 +9,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
@@ -141,8 +140,8 @@ func (s *Service) serveMessenger(w http.ResponseWriter, r *http.Request, name st
 				}
 				c.Absent = true // another client may create it at this moment
 			}
-			settings := new(config.Messenger)
-			if err := readJSON(r, settings); err != nil {
+			settings, err := readSettings(r)
+			if err != nil {
 				return nil, err
 			}
 			d, created, err := s.Put(r.Context(), name, settings, c, actorOf(r))

@@ -285,17 +285,8 @@ func (c *client) importRevocations(cmd *cobra.Command, name string, in io.Reader
 
 // readRevocation reads a line of a file of revocations. Errors do not quote the line.
 func readRevocation(text []byte) (v ledger.Revocation, err error) {
-	null := false
-	if err := strictjson.Folded(text, func(_, value []byte) { null = null || string(value) == "null" }); err != nil {
-		return v, fmt.Errorf("it %w", err)
-	}
-	if null { // "issued_before" would be now
-		return v, errors.New("it has null for a member; give it a value, or leave it out")
-	}
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields()
-	if decoder.Decode(&v) != nil {
-		return v, errors.New("it is not a revocation; see --help")
+	if err := strictjson.Decode(text, &v, strictjson.Exceptions{}); err != nil {
+		return v, fmt.Errorf("it %w; see --help", err)
 	}
 	return v, v.Check()
 }

@@ -50,11 +50,12 @@ func TestLongestLineOfAnImport(t *testing.T) {
 // A line is read in one way only: "issued_before": null would revoke until now, and a second member would replace the first.
 func TestALineOfRevocationsHasOneReading(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"identity":"mark","issued_before":null}`:                                                          "null",
-		`{"identity":"mark","Identity":"eve"}`:                                                              "two members of the same name",
-		`{"identity":"mark","issued_before":"2026-11-25T08:00:00Z","Issued_Before":"2030-11-25T08:00:00Z"}`: "two members of the same name",
-		`{"jti":"a"} {"all":true}`:                                                                          "text after",
-		`{"jti":"a"}`:                                                                                       "",
+		`{"identity":"mark","issued_before":null}`: "null",
+		`{"identity":"mark","Identity":"eve"}`:     "unknown member",
+		`{"jti":"a","identity":""}`:                "an empty text",
+		`{"identity":"mark","issued_before":"2026-11-25T08:00:00Z","issued_before":"2030-11-25T08:00:00Z"}`: "two members of the same name",
+		`{"jti":"a"} {"all":true}`: "text after",
+		`{"jti":"a"}`:              "",
 		`{"identity":"mark","issued_before":"2026-11-25T08:00:00Z","until":"2030-11-25T08:00:00Z"}`: "",
 	} {
 		if _, err := readRevocation([]byte(text)); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {

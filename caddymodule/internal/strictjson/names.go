@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"hash/maphash"
 	"sync"
-	"unicode"
-	"unicode/utf8"
 )
 
 const (
@@ -72,28 +70,6 @@ func (s *scanner) nameAt(at span) (span, error) {
 	var err error
 	s.unescape, err = appendUnquoted(s.unescape, s.text[at.start:at.end])
 	return span{int32(start), int32(len(s.unescape)), true}, err
-}
-
-// comparedAt returns where the form of a name is that unique compares.
-func (s *scanner) comparedAt(at span) span {
-	if !s.folded {
-		return at
-	}
-	start := len(s.unescape)
-	for _, r := range string(s.name(at)) {
-		s.unescape = utf8.AppendRune(s.unescape, fold(r))
-	}
-	return span{int32(start), int32(len(s.unescape)), true}
-}
-
-// fold returns the same letter for all forms of it that encoding/json takes for the same: besides a and A these are letters such as ſ
-// (U+017F), which it takes for an s.
-func fold(r rune) rune {
-	least := r
-	for other := unicode.SimpleFold(r); other != r; other = unicode.SimpleFold(other) {
-		least = min(least, other)
-	}
-	return least
 }
 
 func (s *scanner) name(at span) []byte {

@@ -38,13 +38,6 @@ func Object(text []byte, visit func(name, value []byte)) error {
 	return s.document(ofWhole(visit))
 }
 
-// Folded is Object for text that encoding/json decodes into a struct. Names that differ in case only count as the same, because
-// encoding/json takes all of them for one member, and lets the last one win. visit gets the names as they were received.
-func Folded(text []byte, visit func(name, value []byte)) error {
-	s := scanner{text: text, folded: true}
-	return s.document(ofWhole(visit))
-}
-
 // ofWhole is for members that are all whole.
 func ofWhole(visit func(name, value []byte)) func(name, value []byte, whole bool) {
 	if visit == nil {
@@ -104,7 +97,6 @@ type scanner struct {
 	pos     int
 	lenient bool // duplicate names matter only in the outermost object
 
-	folded     bool // names that differ in case only are duplicates
 	surrogates bool // lone surrogates in values are not an error
 	lone       bool // the current member of the outermost object has one
 
@@ -198,7 +190,7 @@ func (s *scanner) object(depth int, visit func(name, value []byte, whole bool)) 
 			return err
 		}
 		if depth == 1 || !s.lenient {
-			if err := s.unique(first, number, s.comparedAt(at)); err != nil {
+			if err := s.unique(first, number, at); err != nil {
 				return err
 			}
 		}

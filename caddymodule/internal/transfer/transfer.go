@@ -10,13 +10,11 @@
 package transfer
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -146,9 +144,8 @@ func encode(line Line) ([]byte, error) {
 }
 
 var (
-	errNewer   = errors.New("was made by a newer version of the gateway; import it with that version")
-	errUnknown = fmt.Errorf("has a member that this version does not know, or %w", errNewer)
-	errType    = errors.New("has a member with a value of the wrong type; export the messenger again")
+	errNewer = errors.New("was made by a newer version of the gateway; import it with that version")
+	errType  = errors.New("has a member with a value of the wrong type; export the messenger again")
 
 	errSecrets = errors.New("the secrets cannot be opened: they were sealed with another key, or changed; give the key of the export to --secrets, or leave it out to import without secrets")
 	errHeaders = errors.New("the values of jwks header cannot be opened: they were sealed with another key, or for another host or ca; give the key of the export to --secrets, or leave it out to import without secrets")
@@ -171,7 +168,7 @@ func parse(text []byte) (*Line, error) {
 		return nil, errors.New("is not UTF-8")
 	}
 	var format []byte
-	if err := strictjson.Folded(text, func(name, value []byte) {
+	if err := strictjson.Object(text, func(name, value []byte) {
 		if string(name) == "format" {
 			format = value
 		}
@@ -188,23 +185,22 @@ func parse(text []byte) (*Line, error) {
 	if line.Format != Format {
 		return nil, fmt.Errorf("has the format %d, and only %d is known", line.Format, Format)
 	}
-	if err := decodeKnown(text, line); err != nil {
-		return nil, err
+	if err := strictjson.Decode(text, line, strictjson.Exceptions{Raw: []string{"settings"}}); err != nil {
+		return nil, explained(err)
 	}
 	return line, line.check()
 }
 
-// decodeKnown decodes text, and refuses members that this version does not know: each may be a restriction.
-func decodeKnown(text []byte, target any) error {
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(target); err != nil {
-		if strings.Contains(err.Error(), "json: unknown field ") {
-			return errUnknown
-		}
+// explained adds to an error of a line, or of the settings in it, what an operator can do. A member that this version does not know may be
+// a restriction.
+func explained(err error) error {
+	switch {
+	case errors.Is(err, strictjson.ErrUnknown):
+		return fmt.Errorf("%w, or %w", err, errNewer)
+	case errors.Is(err, strictjson.ErrType):
 		return errType
 	}
-	return nil
+	return err
 }
 
 func (l *Line) check() error {
@@ -233,11 +229,8 @@ func (l *Line) Copy(seal Sealer, now time.Time) (*ledger.Copy, error) {
 	c := &ledger.Copy{Created: l.Created, Tokens: slices.Clone(l.Tokens), Revocations: l.Revocations}
 	if l.Source == fromStore {
 		var err error
-		if c.Settings, err = config.DecodeSettings(l.Settings); errors.Is(err, config.ErrUnknownMember) {
-			err = errUnknown
-		}
-		if err != nil {
-			return nil, fmt.Errorf("its member settings %w", err)
+		if c.Settings, err = config.DecodeSettings(l.Settings); err != nil {
+			return nil, fmt.Errorf("its member settings %w", explained(err))
 		}
 	}
 	if l.Headers != "" && seal != nil && c.Settings != nil {
