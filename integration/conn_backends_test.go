@@ -137,52 +137,69 @@ func TestWebSocketThatOnlyTheProxyAsksFor(t *testing.T) {
 }
 
 // What a contact sends ends with its token as well, if stream_types names its type: a call of gRPC goes both ways, and its answer may
-// begin when it is over.
-func TestCallThatIsNotAnsweredEnds(t *testing.T) {
+// begin when it is over. The client sees the end too, although it goes on sending.
+func TestCallEndsWhileTheClientSends(t *testing.T) {
 	if !alone(t) {
 		return
 	}
 	messengers, secret := strict(t, "")
 	gone := make(chan struct{}, 10)
 	up := &upstream{}
-	up.listen(t, func(_ http.ResponseWriter, r *http.Request) {
+	up.listen(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/answered" {
+			w.Header().Set("Content-Type", "application/grpc")
+			control := http.NewResponseController(w)
+			_ = control.EnableFullDuplex()
+			_ = control.Flush()
+		}
 		_, _ = io.Copy(io.Discard, r.Body)
 		gone <- struct{}{}
 	})
 	test := func(t *testing.T, g *gateway, v version) {
-		for _, end := range []string{"expires", "is revoked"} {
-			life := map[string]time.Duration{"expires": time.Second, "is revoked": time.Hour}[end]
-			token, _ := lasting(secret, "mark", life)
-			body, writer := io.Pipe()
-			go func() {
-				for {
-					if _, err := io.WriteString(writer, "message"); err != nil {
-						return
+		for _, path := range []string{"/silent", "/answered"} {
+			for _, end := range []string{"expires", "is revoked"} {
+				life := map[string]time.Duration{"expires": time.Second, "is revoked": time.Hour}[end]
+				token, _ := lasting(secret, "mark", life)
+				body, writer := io.Pipe()
+				go func() {
+					for {
+						if _, err := io.WriteString(writer, "message"); err != nil {
+							return
+						}
+						time.Sleep(10 * time.Millisecond)
 					}
-					time.Sleep(10 * time.Millisecond)
+				}()
+				over := make(chan error, 1)
+				go func() {
+					r, _ := http.NewRequest(http.MethodPost, g.url+path, body)
+					r.Header.Set("Content-Type", "application/grpc+proto")
+					r.Header.Set("Authorization", strings.TrimPrefix(token, "Authorization: "))
+					resp, err := v.client.Do(r)
+					if err == nil {
+						_, err = io.Copy(io.Discard, resp.Body)
+						resp.Body.Close()
+					}
+					over <- err
+				}()
+				if end == "is revoked" {
+					patiently(t, "the call is counted", func() bool { return g.connections().Open == 1 })
+					g.operator().want(200, "POST", "connections/end", `{"messenger":"support","identity":"mark"}`)
 				}
-			}()
-			answered := make(chan struct{})
-			go func() {
-				defer close(answered)
-				r, _ := http.NewRequest(http.MethodPost, g.url+"/call", body)
-				r.Header.Set("Content-Type", "application/grpc+proto")
-				r.Header.Set("Authorization", strings.TrimPrefix(token, "Authorization: "))
-				if resp, err := v.client.Do(r); err == nil {
-					resp.Body.Close()
+				select {
+				case <-gone:
+				case <-time.After(patience):
+					t.Errorf("%s: the token %s, and the backend goes on reading", path, end)
 				}
-			}()
-			if end == "is revoked" {
-				patiently(t, "the call is counted", func() bool { return g.connections().Open == 1 })
-				g.operator().want(200, "POST", "connections/end", `{"messenger":"support","identity":"mark"}`)
+				select {
+				case err := <-over:
+					if path == "/answered" && err == nil {
+						t.Errorf("%s: the token %s, and the answer looks complete", path, end)
+					}
+				case <-time.After(patience):
+					t.Errorf("%s: the token %s, and the client goes on sending", path, end)
+				}
+				writer.CloseWithError(io.ErrUnexpectedEOF)
 			}
-			select {
-			case <-gone:
-			case <-time.After(patience):
-				t.Errorf("the token %s, and the backend goes on reading", end)
-			}
-			_ = writer.Close()
-			<-answered
 		}
 	}
 	eachVersionTo(t, up, messengers, "messenger_auth support {\n stream_types application/grpc\n}\nreverse_proxy UPSTREAM", test)

@@ -3,6 +3,7 @@ package integration
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -111,25 +112,81 @@ func TestOnlyStreamTypesAreCut(t *testing.T) {
 // broken off instead. An event stream ends as ever.
 func TestStreamOverHTTP10IsBrokenOff(t *testing.T) {
 	messengers, secret := strict(t, "max_session 0")
-	g := start(t, newChat(t).upstream, messengers, streamingRoutes)
-	for path, want := range map[string]string{"/plain/quiet?type=application/x-ndjson": "connection reset", "/events/quiet": revokedEvent} {
-		conn, err := net.Dial("tcp", g.addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		_, _ = fmt.Fprintf(conn, "GET %s HTTP/1.0\r\nHost: %s\r\n%s\r\n\r\n", path, g.addr, bearer(sign(secret, claims{"identity": "mark", "jti": path})))
-		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-		if err != nil || resp.StatusCode != 200 {
-			t.Fatalf("%s: %v", path, err)
-		}
-		if _, err := io.ReadFull(resp.Body, make([]byte, 5)); err != nil {
-			t.Fatal(err)
-		}
-		g.operator().want(200, "POST", "connections/end", map[string]any{"messenger": "support", "identity": "mark"})
-		body, err := io.ReadAll(resp.Body)
-		if got := fmt.Sprint(string(body), err); !strings.Contains(got, want) || resp.ContentLength >= 0 || len(resp.TransferEncoding) > 0 {
-			t.Errorf("%s: it ends with %q", path, got)
+	const wrapper, line = "servers {\n listener_wrappers {\n proxy_protocol\n %s\n }\n}\n", "PROXY TCP4 192.0.2.1 192.0.2.2 1234 80\r\n"
+	for name, server := range map[string]struct{ scheme, options, line string }{
+		"plain":                      {"http://", "", ""},
+		"TLS":                        {"https://", "", ""},
+		"without HTTP/2":             {"http://", "servers {\n protocols h1\n}\n", ""},
+		"the PROXY protocol":         {"http://", fmt.Sprintf(wrapper, ""), line},
+		"TLS and the PROXY protocol": {"https://", fmt.Sprintf(wrapper, "tls"), line},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGateway(t, newChat(t).upstream, server.scheme)
+			g.load(server.options+messengers, streamingRoutes)
+			for path, want := range map[string]string{"/plain/quiet?type=application/x-ndjson": "connection reset", "/events/quiet": revokedEvent} {
+				conn := g.dial()
+				defer conn.Close()
+				_ = conn.SetDeadline(time.Now().Add(patience))
+				_, _ = io.WriteString(conn, server.line)
+				if server.scheme == "https://" {
+					conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, ServerName: "127.0.0.1"})
+				}
+				_, _ = fmt.Fprintf(conn, "GET %s HTTP/1.0\r\nHost: %s\r\n%s\r\n\r\n", path, g.addr, bearer(sign(secret, claims{"identity": "mark", "jti": path})))
+				resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				if err != nil || resp.StatusCode != 200 {
+					t.Fatalf("%s: %v", path, err)
+				}
+				if _, err := io.ReadFull(resp.Body, make([]byte, 5)); err != nil {
+					t.Fatal(err)
+				}
+				g.operator().want(200, "POST", "connections/end", map[string]any{"messenger": "support", "identity": "mark"})
+				body, err := io.ReadAll(resp.Body)
+				if got := fmt.Sprint(string(body), err); !strings.Contains(got, want) || resp.ContentLength >= 0 || len(resp.TransferEncoding) > 0 {
+					t.Errorf("%s: it ends with %q", path, got)
+				}
+			}
+		})
+	}
+}
+
+// A client may send what it likes behind its request. The backend's side of its stream ends nevertheless, and the contact has no more
+// connections than it may.
+func TestBytesBehindARequestKeepNoStream(t *testing.T) {
+	messengers, secret := strict(t, "max_session 0")
+	gone := make(chan struct{}, 10)
+	up := &upstream{}
+	up.listen(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", r.URL.Query().Get("type"))
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		gone <- struct{}{}
+	})
+	g := start(t, up, messengers, "messenger_auth support {\n stream_types application/x-ndjson\n contact_limit {\n connections 1\n }\n}\nreverse_proxy UPSTREAM")
+	for _, kind := range []string{"text/event-stream", "application/x-ndjson"} {
+		for _, more := range []string{"", "G", "GET /second HTTP/1.1\r\nHost: x\r\n\r\n", strings.Repeat("\r\n", 100)} {
+			open := func() net.Conn {
+				conn := g.dial()
+				_ = conn.SetDeadline(time.Now().Add(patience))
+				_, _ = io.WriteString(conn, "GET /first?type="+kind+" HTTP/1.1\r\nHost: "+g.addr+"\r\n"+bearer(sign(secret, good("mark")))+"\r\n\r\n")
+				if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, "200") {
+					t.Fatalf("%q, %v", line, err)
+				}
+				_, _ = io.WriteString(conn, more)
+				return conn
+			}
+			first := open()
+			patiently(t, "it is counted", func() bool { return g.connections().Open == 1 })
+			second := open()
+			for _, end := range []func(){func() {}, func() { g.operator().want(200, "POST", "connections/end", `{"messenger":"support"}`) }} {
+				end()
+				select {
+				case <-gone:
+				case <-time.After(patience):
+					t.Fatalf("%s, %q: the backend's side goes on", kind, more)
+				}
+			}
+			first.Close()
+			second.Close()
 		}
 	}
 }

@@ -198,6 +198,50 @@ func TestErrorRouteOfTwoMessengersIsToldOfNeither(t *testing.T) {
 	}
 }
 
+// A request that two messengers would verify is not verified for the second in an error route either, while the connection of the first
+// is guarded: what it opened there would end with the first contact's token.
+func TestErrorsOfASubrouteVerifyNoSecondContact(t *testing.T) {
+	secret, other := newSecret(), newSecret()
+	up := newUpstream(t)
+	g := newGateway(t, up, "http://")
+	g.replace(withErrorsInside(t, g.conf(g.caddyfile("messenger support {\n identity_key identity\n shared_token {file."+write(t, "support", []byte(secret))+"}\n}\n"+
+		"messenger sales {\n identity_key identity\n shared_token {file."+write(t, "sales", []byte(other))+"}\n}",
+		`route {
+			messenger_auth support
+			route {
+				messenger_auth sales {
+					token_from header X-First
+				}
+				reverse_proxy UPSTREAM
+			}
+		}
+		handle_errors {
+			messenger_auth sales {
+				token_from header X-Chat-Token
+			}
+			reverse_proxy UPSTREAM
+		}`))))
+	for _, second := range []string{"X-Chat-Token: " + sign(other, good("zoe")), "X-Other: 1"} {
+		a := g.get("/", bearer(sign(secret, good("mark"))), second)
+		if up.none(t); a.status != 500 {
+			t.Errorf("%.10s: got %d", second, a.status)
+		}
+	}
+}
+
+// The second directive reads tokens elsewhere than the first, which verifies the request. Neither lets one reach the backend.
+func TestTokensOfBothDirectivesAreRemoved(t *testing.T) {
+	messengers, secret := strict(t, "")
+	up := newUpstream(t)
+	g := start(t, up, messengers, "messenger_auth support\nhandle /second/* {\n messenger_auth support {\n token_from cookie chat\n token_from query token\n }\n reverse_proxy UPSTREAM\n}")
+	token := sign(secret, good("zoe"))
+	g.get("/second/a?x=1&token="+token, bearer(sign(secret, good("mark"))), "Cookie: a=b; chat="+token)
+	got := up.one(t)
+	if text := fmt.Sprint(got.uri, got.header); strings.Contains(text, token) || got.header.Get("Cookie") != "a=b" || got.uri != "/second/a?x=1" || got.header.Get("X-Contact-Identity") != "mark" {
+		t.Errorf("the backend got %s", text)
+	}
+}
+
 // Directives with the same limit of requests count a request once, whatever they say about connections.
 func TestRequestCountsOnceInOneLimit(t *testing.T) {
 	m, up, who := methods(t)[0], newUpstream(t), unusedName("mark")

@@ -122,6 +122,34 @@ func TestTickets(t *testing.T) {
 	}
 }
 
+// Each ticket that is given can be used: with the longest token, and for the longest path. What is longer is refused at once.
+func TestLongestTicketCanBeUsed(t *testing.T) {
+	messengers, secret := strict(t, "")
+	g := start(t, nil, messengers, ticketRoute("support", "", "respond ok"))
+	token := func(size int) string {
+		return sign(secret, claims{"identity": "mark", "pad": strings.Repeat("x", size), "exp": time.Now().Unix() + 600})
+	}
+	size := 5800
+	for len(token(size)) < 8<<10-8 {
+		size++
+	}
+	for _, path := range []string{"/support/x", "/support/" + strings.Repeat("a", 2<<10-len("/support/")), "/support/" + strings.Repeat("é", 300)} {
+		text := ticketOf(t, g.url+"/support/ticket", token(size), `{"path": "`+path+`"}`)
+		if a := g.get(strings.ReplaceAll(path, "é", "%C3%A9") + "?ticket=" + text); a.status != 200 {
+			t.Errorf("a path of %d bytes, a ticket of %d: %d %s", len(path), len(text), a.status, a.body)
+		}
+	}
+	for _, path := range []string{"/support/" + strings.Repeat("a", 2<<10), "/support/" + strings.Repeat("é", 400)} {
+		a := g.sendRequest(plainClient, http.MethodPost, "/support/ticket", func(r *http.Request) {
+			r.Header.Set("Authorization", "Bearer "+token(1))
+			r.Body = io.NopCloser(strings.NewReader(`{"path": "` + path + `"}`))
+		})
+		if a.status != 400 || a.code(t) != "ticket_request_invalid" {
+			t.Errorf("a path of %d bytes: %d %s", len(path), a.status, a.body)
+		}
+	}
+}
+
 // One contact uses tickets as fast as it can. Its tickets are refused when it reaches its limit, with the time after which to try
 // again, and those of all others are taken.
 func TestTicketsOfOneContactLeaveRoomForOthers(t *testing.T) {

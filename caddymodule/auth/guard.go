@@ -25,9 +25,9 @@ import (
 // WebSocket is recognised by its request. A stream is recognised by its response only, whatever the request accepts, because a
 // client could choose its Accept header to stay connected.
 //
-// If only the response can tell, guarding costs one small writer, which also makes the response private. Over HTTP/2 and
-// HTTP/3 the writer comes with a copy of the request that has a context of its own: cancelling that context is the only way
-// to end a request with a silent backend without cutting off its response.
+// If only the response can tell, guarding costs one small writer, which also makes the response private, with a copy of the request that
+// has a context of its own: cancelling that context is the only way to end a request with a silent backend without cutting off its
+// response.
 func (h *Handler) guard(m *registry.Messenger, w http.ResponseWriter, r *http.Request, mode config.Mode, o *upstream.Outcome, next caddyhttp.Handler) error {
 	if o.Guarded {
 		return next.ServeHTTP(w, r)
@@ -38,28 +38,25 @@ func (h *Handler) guard(m *registry.Messenger, w http.ResponseWriter, r *http.Re
 	o.Guarded = true
 	handshake, asks := o.Handshake, r.Method != http.MethodHead && (asksForEvents(r) || hasStreamType(r.Header, h.StreamTypes))
 	var g *guardedWriter
-	if !handshake && (asks || r.ProtoMajor > 1) {
-		e := newEndableWriter(r)
-		defer e.ended.cancel()
-		g, r = &e.guardedWriter, &e.copy
-	} else {
-		g = &guardedWriter{request: r}
-	}
-	g.ResponseWriter, g.handler, g.messenger, g.outcome, g.handshake = w, h, m, o, handshake
-	switch {
-	case handshake:
+	if handshake {
 		// r is changed in place, because a copy would cost more memory than the rest of the guard while the connection is open.
+		g = &guardedWriter{request: r}
 		whole := r.Context()
 		ctx, cancel := context.WithCancel(whole)
 		*r = *r.WithContext(ctx)
 		defer func() { *r = *r.WithContext(whole) }() // error routes run afterwards, and need a context that is not cancelled
 		g.cancel = cancel
+	} else {
+		e := newEndableWriter(r)
+		defer e.ended.cancel()
+		g, r = &e.guardedWriter, &e.copy
+	}
+	g.ResponseWriter, g.handler, g.messenger, g.outcome, g.handshake = w, h, m, o, handshake
+	if handshake || asks {
 		g.track()
-		if r.Method == http.MethodConnect {
-			r.Body = g.connection.Body(r.Body)
-		}
-	case asks:
-		g.track()
+	}
+	if handshake && r.Method == http.MethodConnect {
+		r.Body = g.connection.Body(r.Body)
 	}
 	return g.serve(r, next)
 }
@@ -94,22 +91,26 @@ type guardedWriter struct {
 	request    *http.Request
 	messenger  *registry.Messenger
 	outcome    *upstream.Outcome
-	cancel     context.CancelFunc  // ends the request; nil without a connection, and for a stream over HTTP/1.1 that the request did not announce
+	late       *lateContext        // of the request; nil for a handshake
+	cancel     context.CancelFunc  // ends the request; nil without a connection
 	connection *session.Connection // nil until there is one to guard
 	session    *session.Session
 	kind       session.Kind // of what is written through connection; Undecided while nothing is
 	handshake  bool
 	decided    bool
-	closing    bool // the HTTP/1.1 connection closes after this response
 	hijacked   bool // the response is a WebSocket over HTTP/1.1
 }
 
 // track registers the connection, so that every revocation from here on reaches it.
 func (g *guardedWriter) track() {
-	if late := g.lateContext(); late != nil {
-		g.cancel = late.cancel
+	if g.late != nil {
+		g.cancel = g.late.cancel // not before, because it costs an allocation
 	}
-	g.connection = session.NewConnection(g.cancel)
+	var receiving session.Deadlines
+	if g.sendsOverHTTP1() {
+		receiving = g.deadlines()
+	}
+	g.connection = session.NewConnection(g.cancel, receiving)
 	g.session = registry.Connections.Add(g.subject(), deadline(g.messenger, g.outcome.Contact, time.Now()), g.connection)
 	g.outcome.Session = g.session
 }
@@ -150,6 +151,7 @@ func (g *guardedWriter) serve(r *http.Request, next caddyhttp.Handler) (err erro
 		g.session.Remove()
 		g.connection.Finish()
 		g.countEnd()
+		g.stopReceiving()
 		cuts := g.kind == session.OtherStream
 		if (cuts || isEvents(g.kind)) && g.connection.Asked() {
 			if cause := recover(); cause != nil && cause != http.ErrAbortHandler {
@@ -158,8 +160,8 @@ func (g *guardedWriter) serve(r *http.Request, next caddyhttp.Handler) (err erro
 			if cuts && !g.request.ProtoAtLeast(1, 1) {
 				resetConnection(g.ResponseWriter)
 			}
-			if err = nil; cuts || g.cancel == nil && !g.closing {
-				panic(http.ErrAbortHandler) // of an event stream the last event was sent, and this is how net/http closes the connection
+			if err = nil; cuts {
+				panic(http.ErrAbortHandler)
 			}
 		}
 	}()
@@ -167,6 +169,23 @@ func (g *guardedWriter) serve(r *http.Request, next caddyhttp.Handler) (err erro
 		g.begin(http.StatusOK) // net/http sends this status for a handler that writes nothing
 	}
 	return err
+}
+
+// sendsOverHTTP1 reports whether the client may send with its request for as long as it likes. net/http reads up to 256 KiB of that, however
+// slowly they arrive, before it answers, closes the connection or lets a proxy end its own request.
+func (g *guardedWriter) sendsOverHTTP1() bool {
+	return g.request.ProtoMajor == 1 && g.request.ContentLength != 0
+}
+
+// stopReceiving ends what the client of an ended connection still sends with its request.
+func (g *guardedWriter) stopReceiving() {
+	if !g.connection.Asked() || !g.sendsOverHTTP1() {
+		return
+	}
+	if !g.decided {
+		g.Header()["Connection"] = []string{"close"} // no later request can be read
+	}
+	_ = g.deadlines().SetReadDeadline(longAgo)
 }
 
 // isEvents reports whether a connection of that kind is an event stream, encoded or not.
@@ -192,12 +211,6 @@ const endedByOthers = "closed"
 // WriteHeader implements http.ResponseWriter.
 func (g *guardedWriter) WriteHeader(status int) {
 	g.begin(status)
-	if g.cancel == nil && g.lateContext() == nil && isEvents(g.streamKind(status)) {
-		// Ending the stream interrupts reading from the client. net/http then believes that the client is gone, and would cancel
-		// every later request of the connection. So the connection has to close after this response.
-		g.closing = true
-		g.Header()["Connection"] = []string{"close"}
-	}
 	g.ResponseWriter.WriteHeader(status)
 	if status >= 200 {
 		g.decide(status)

@@ -62,7 +62,7 @@ func TestOnlyWhatCannotBeAStreamPassesUnguarded(t *testing.T) {
 	}{
 		"no expiry, no limit":            {0, 0, config.ModeRequired, get("Accept: */*"), true},
 		"report closes no connection":    {time.Hour, time.Hour, config.ModeReport, get("Upgrade: websocket"), false},
-		"a HEAD has no stream":           {time.Hour, time.Hour, config.ModeRequired, httptest.NewRequest(http.MethodHead, "/", nil), false},
+		"a proxy may upgrade a HEAD":     {time.Hour, time.Hour, config.ModeRequired, httptest.NewRequest(http.MethodHead, "/", nil), true},
 		"an expiry":                      {0, time.Hour, config.ModeRequired, get(), true},
 		"a limit":                        {time.Hour, 0, config.ModeOptional, get(), true},
 		"a WebSocket can be revoked":     {0, 0, config.ModeRequired, get("Upgrade: websocket"), true},

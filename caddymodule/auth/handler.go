@@ -283,6 +283,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, d decision) erro
 		return h.giveTicket(w, r, m, mode, o)
 	case o.Contact != nil:
 		return h.passVerified(w, r, m, mode, o, next)
+	case o.Guarded: // for another contact, whose request a later handler has refused
+		h.removeToken(r)
+		return errTwoMessengers()
 	default:
 		preflight := isPreflight(r)
 		w, token, rej = h.authenticate(w, r, m, mode, o)

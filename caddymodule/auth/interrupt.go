@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"reflect"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -105,18 +106,32 @@ func resetConnection(w http.ResponseWriter) {
 		return // the panic that follows closes the connection
 	}
 	under := conn
-	for {
-		wrapped, ok := under.(interface{ NetConn() net.Conn })
-		if !ok {
-			break
-		}
-		under = wrapped.NetConn() // inside TLS, whose own Close would send an orderly end first
+	for inner := insideOf(under); inner != nil; inner = insideOf(under) {
+		under = inner
 	}
 	if tcp, ok := under.(interface{ SetLinger(sec int) error }); ok {
 		_ = tcp.SetLinger(0) // Close sends a reset
 	}
 	_ = under.Close()
 	_ = conn.Close()
+}
+
+// insideOf returns the connection that conn wraps, or nil: that inside TLS, whose own Close would send an orderly end first, that of a
+// listener wrapper for the PROXY protocol, and that of Caddy's own wrappers, which embed it in types that have no name here.
+func insideOf(conn net.Conn) net.Conn {
+	switch conn := conn.(type) {
+	case interface{ NetConn() net.Conn }:
+		return conn.NetConn()
+	case interface{ Raw() net.Conn }:
+		return conn.Raw()
+	}
+	if v := reflect.Indirect(reflect.ValueOf(conn)); v.Kind() == reflect.Struct {
+		if field := v.FieldByName("Conn"); field.IsValid() && field.CanInterface() {
+			inner, _ := field.Interface().(net.Conn)
+			return inner
+		}
+	}
+	return nil
 }
 
 // Interface guard

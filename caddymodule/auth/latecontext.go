@@ -71,8 +71,7 @@ func (c *lateContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// An endableWriter is a guardedWriter with a request that it can end. Both are one allocation, because every request over HTTP/2
-// and HTTP/3 needs them.
+// An endableWriter is a guardedWriter with a request that it can end. Both are one allocation, because nearly every request needs them.
 type endableWriter struct {
 	guardedWriter
 	ended lateContext
@@ -84,12 +83,6 @@ func newEndableWriter(r *http.Request) *endableWriter {
 	e := new(endableWriter)
 	e.ended.Context = r.Context()
 	e.copy = *r.WithContext(&e.ended)
-	e.request = &e.copy
+	e.request, e.late = &e.copy, &e.ended
 	return e
-}
-
-// lateContext returns the context by which the request can be ended, or nil.
-func (g *guardedWriter) lateContext() *lateContext {
-	late, _ := g.request.Context().(*lateContext)
-	return late
 }

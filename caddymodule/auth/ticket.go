@@ -25,7 +25,7 @@ const (
 	// defaultTicketLifetime is how long a ticket is valid, unless ticket_lifetime is set.
 	defaultTicketLifetime = 30 * time.Second
 
-	// maxTicketRequest is the size of the largest body of a request for a ticket, and maxTicketPath of a path in it.
+	// maxTicketRequest is the size of the largest body of a request for a ticket, and maxTicketPath of a path in it, percent-encoded.
 	maxTicketRequest = 4 << 10
 	maxTicketPath    = 2 << 10
 
@@ -103,7 +103,7 @@ func (h *Handler) giveTicket(w http.ResponseWriter, r *http.Request, m *registry
 	return nil
 }
 
-var errTicketRequest = &authn.Rejection{Code: authn.TicketRequestInvalid, Reason: "the body of a request for a ticket is neither empty nor an object with the one member path, a path without a query"}
+var errTicketRequest = &authn.Rejection{Code: authn.TicketRequestInvalid, Reason: "the body of a request for a ticket is neither empty nor an object with the one member path, a path of at most 2 KiB without a query"}
 
 // ticketPathOf returns the path to which the body of a request binds the ticket, or "" for all.
 func ticketPathOf(w http.ResponseWriter, r *http.Request) (string, *authn.Rejection) {
@@ -119,7 +119,7 @@ func ticketPathOf(w http.ResponseWriter, r *http.Request) (string, *authn.Reject
 	}
 	var path string
 	members, err := strictjson.Members(body)
-	if err != nil || len(members) != 1 || json.Unmarshal(members["path"], &path) != nil || !strings.HasPrefix(path, "/") || len(path) > maxTicketPath {
+	if err != nil || len(members) != 1 || json.Unmarshal(members["path"], &path) != nil || !strings.HasPrefix(path, "/") {
 		return "", errTicketRequest
 	}
 	// The path is escaped as that of a request, so that both are compared in one spelling: browsers escape fewer characters than Go
@@ -128,7 +128,10 @@ func ticketPathOf(w http.ResponseWriter, r *http.Request) (string, *authn.Reject
 	if err != nil || strings.ContainsAny(path, "?#") {
 		return "", errTicketRequest
 	}
-	return address.EscapedPath(), nil
+	if path = address.EscapedPath(); len(path) > maxTicketPath {
+		return "", errTicketRequest
+	}
+	return path, nil
 }
 
 // The rejections of a ticket.

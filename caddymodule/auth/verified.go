@@ -13,9 +13,9 @@ import (
 )
 
 // passVerified handles a request that an earlier messenger_auth verified. The contact_limit and the assertion of h apply as
-// well, but the headers stay as the earlier one has set them.
+// well, but the headers stay as the earlier one has set them. A token where only h reads one does not reach the backend either.
 func (h *Handler) passVerified(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome, next caddyhttp.Handler) error {
-	if o.Messenger == m.Name {
+	if h.removeToken(r); o.Messenger == m.Name {
 		asserted, over := h.admit(m, r, mode, o)
 		if over != nil && mode != config.ModeReport {
 			h.record(r, m, mode, o, over, "")
@@ -35,8 +35,12 @@ func (h *Handler) passVerified(w http.ResponseWriter, r *http.Request, m *regist
 		c.Write(zap.String("verified_by", o.Handler), zap.String("verified_for", o.Messenger),
 			zap.String("then_reached", h.title), zap.String("messenger", m.Name))
 	}
-	h.removeToken(r)
 	o.Refuse(r, nil)
+	return errTwoMessengers()
+}
+
+// errTwoMessengers is the error for a request that the handlers of two messengers verify, or would verify.
+func errTwoMessengers() error {
 	return caddyhttp.Error(http.StatusInternalServerError, errors.New("one request reached messenger_auth for two messengers"))
 }
 

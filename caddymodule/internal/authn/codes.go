@@ -124,7 +124,7 @@ var codes = map[Code]CodeInfo{
 		"The ticket was used before. Every request needs a ticket of its own, also when a connection is opened again.",
 		"have pages ask for a ticket for each request; EventSource reconnects with the same address"},
 	TicketRequestInvalid: {400, "Invalid request for a ticket",
-		"The body is not empty and not a JSON object with the one member path, which begins with a slash and has no query. Send no body, or {\"path\": \"/files/7\"}.",
+		"The body is not empty and not a JSON object with the one member path, which begins with a slash, has no query and at most 2 KiB. Send no body, or {\"path\": \"/files/7\"}.",
 		"have the page send no body, or the path of the request as it will be in its address"},
 	TooManyConnections: {429, "Too many connections",
 		"This contact has as many WebSockets and event streams open as the gateway allows. Close one, and try again after the time in Retry-After.",

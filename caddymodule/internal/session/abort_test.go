@@ -24,7 +24,7 @@ func TestClientIsCutOffWithoutAHandlerThatDoesNotReturn(t *testing.T) {
 		for _, returns := range []time.Duration{0, cutAfter, cutAfter + 100*time.Millisecond, time.Hour} {
 			synctest.Test(t, func(t *testing.T) {
 				a := &abortable{began: time.Now()}
-				c := NewConnection(func() {})
+				c := NewConnection(func() {}, nil)
 				var out syncBuffer
 				c.Begin(kind, &out, nil, a)
 				c.End(Expired)

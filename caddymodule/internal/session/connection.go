@@ -36,7 +36,7 @@ var errEnded = errors.New("the gateway has ended this connection")
 //     does not read, or that closed only one direction, cannot delay this.
 //  4. After abortAfter the client of a stream is cut off without the handler, if that has not returned.
 type Connection struct {
-	cancel context.CancelFunc // may be nil
+	cancel context.CancelFunc // ends the request
 
 	asked atomic.Bool // End was called, and last is set
 	cut   atomic.Bool // step 2 was taken
@@ -61,7 +61,7 @@ type Connection struct {
 // lastSteps is what a connection needs while it is being ended.
 type lastSteps struct {
 	ending Ending
-	timer  *time.Timer   // nil until the first step
+	timer  *time.Timer   // of the next step
 	over   chan struct{} // closed by the last step
 }
 
@@ -93,10 +93,10 @@ type Deadlines interface {
 // nothing is written to the client.
 type Aborter interface{ Abort(complete bool) }
 
-// NewConnection returns a connection whose kind is not known yet. cancel ends its request. It may be nil for a stream
-// over HTTP/1.1, whose request ends when reading from the client is interrupted.
-func NewConnection(cancel context.CancelFunc) *Connection {
-	return &Connection{cancel: cancel}
+// NewConnection returns a connection whose kind is not known yet. cancel ends its request, without cutting off its response. receiving
+// interrupts what the client still sends with its request; it may be nil if that is nothing.
+func NewConnection(cancel context.CancelFunc, receiving Deadlines) *Connection {
+	return &Connection{cancel: cancel, control: receiving}
 }
 
 // Begin is called when the head of the response was written, or of a WebSocket the answer to the handshake, and shows its kind. From then
@@ -105,9 +105,6 @@ func (c *Connection) Begin(kind Kind, out io.Writer, flush func() error, control
 	c.writing.Lock()
 	c.mu.Lock()
 	c.kind, c.control = kind, control
-	if c.last != nil && c.last.timer == nil {
-		c.start()
-	}
 	c.mu.Unlock()
 	c.out, c.flush = out, flush
 	c.writing.Unlock()
@@ -135,17 +132,10 @@ func (c *Connection) End(ending Ending) {
 		return
 	}
 	c.last = &lastSteps{ending: ending, over: make(chan struct{})}
+	c.last.timer = time.AfterFunc(closeGrace, c.stopReading)
 	c.asked.Store(true)
-	if c.kind != Undecided || c.cancel != nil {
-		c.start()
-	}
 	c.mu.Unlock()
 	c.deliver()
-}
-
-// start begins the steps by which a connection ends. The caller holds mu.
-func (c *Connection) start() {
-	c.last.timer = time.AfterFunc(closeGrace, c.stopReading)
 }
 
 // deliver writes the last message to the client if End was called and no goroutine is writing. A goroutine that writes calls
@@ -190,18 +180,8 @@ func (c *Connection) sayGoodbye() {
 		}
 	}
 	if c.kind != WebSocket {
-		c.endRequest()
-	}
-}
-
-// endRequest ends the request of a stream, and leaves its response intact. Without a cancel, net/http notices over
-// HTTP/1.1 that reading from the client fails, and cancels the request itself.
-func (c *Connection) endRequest() {
-	if c.cancel != nil {
 		c.cancel()
-		return
 	}
-	interrupt(c.control, Deadlines.SetReadDeadline)
 }
 
 // stopReading is step 2: a WebSocket's client has not answered, or an event is still incomplete. The rest of that event is not
@@ -217,7 +197,7 @@ func (c *Connection) stopReading() {
 	case c.kind == WebSocket:
 		interrupt(c.control, Deadlines.SetReadDeadline)
 	case c.kind != Undecided:
-		c.endRequest()
+		c.cancel()
 	}
 	c.last.timer = time.AfterFunc(cutAfter-closeGrace, c.stopAll)
 }
@@ -243,12 +223,10 @@ func (c *Connection) stopAll() {
 	case stalled:
 		interrupt(c.control, Deadlines.SetWriteDeadline) // this resets the stream; a client that reads gets a clean end instead
 	}
-	if !isConn && c.kind != Undecided {
+	if !isConn {
 		interrupt(c.control, Deadlines.SetReadDeadline) // a request whose body is still being sent upstream does not notice that it is cancelled
 	}
-	if c.cancel != nil {
-		c.cancel()
-	}
+	c.cancel()
 	if c.kind != Undecided && c.kind != WebSocket {
 		c.last.timer = time.AfterFunc(abortAfter-cutAfter, c.abort)
 	}
@@ -287,7 +265,7 @@ func (c *Connection) Release() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.finished = true
-	if c.last != nil && c.last.timer != nil && c.last.timer.Stop() && !c.dead.Load() {
+	if c.last != nil && c.last.timer.Stop() && !c.dead.Load() {
 		close(c.last.over) // read must not wait for a step that will not be taken
 	}
 }
@@ -298,7 +276,5 @@ func (c *Connection) Finish() {
 	c.writing.Lock() // another goroutine may be writing the last message
 	c.silent = true
 	c.writing.Unlock()
-	if c.cancel != nil {
-		c.cancel()
-	}
+	c.cancel()
 }

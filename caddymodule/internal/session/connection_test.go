@@ -20,7 +20,7 @@ func newTunnel(t *testing.T) *tunnel {
 	client, front := net.Pipe()
 	back, backend := net.Pipe()
 	n := &tunnel{client: client, backend: backend, done: make(chan struct{})}
-	n.connection = NewConnection(nil)
+	n.connection = NewConnection(func() {}, nil)
 	n.connection.Begin(WebSocket, front, nil, front)
 	conn := n.connection.Conn(front, nil)
 	go func() {
@@ -174,7 +174,7 @@ func TestEndOfAHandshakeThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		cancelled := make(chan struct{})
-		c := NewConnection(sync.OnceFunc(func() { close(cancelled) }))
+		c := NewConnection(sync.OnceFunc(func() { close(cancelled) }), nil)
 		c.End(Revoked)
 		<-cancelled
 		if took := time.Since(start); took != cutAfter {
@@ -192,37 +192,12 @@ func TestReleasedConnectionIsNotEnded(t *testing.T) {
 			if !finished {
 				t.Error("the request was cancelled")
 			}
-		})
+		}, nil)
 		c.End(Expired)
 		c.Release()
 		c.End(Revoked)
 		time.Sleep(time.Minute)
 		finished = true
-		c.Finish()
-	})
-}
-
-// A handshake that hangs and cannot be cancelled ends when it is answered, in the same steps as any other.
-func TestEndOfAHandshakeThatIsAnsweredLate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := NewConnection(nil)
-		c.End(Revoked)
-		time.Sleep(time.Minute)
-		client, front := net.Pipe()
-		start := time.Now()
-		go c.Begin(WebSocket, front, nil, front)
-		if got := next(t, client); got != string(CloseFrame(Revoked)) {
-			t.Errorf("the client got %x", got)
-		}
-		conn := c.Conn(front, nil)
-		buffer := make([]byte, 100)
-		n, err := conn.Read(buffer)
-		if err != nil || unmask(t, buffer[:n]) != string(CloseFrame(Revoked)[2:]) {
-			t.Errorf("the backend got %x, %v", buffer[:n], err)
-		}
-		if _, err := conn.Read(buffer); err == nil || time.Since(start) != cutAfter {
-			t.Errorf("reading ended with %v after %v", err, time.Since(start))
-		}
 		c.Finish()
 	})
 }
@@ -248,7 +223,7 @@ func TestLastStepCancelsTheRequest(t *testing.T) {
 		client, front := net.Pipe()
 		go func() { _, _ = io.Copy(io.Discard, client) }()
 		start := time.Now()
-		c := NewConnection(sync.OnceFunc(func() { cancelled <- time.Since(start) }))
+		c := NewConnection(sync.OnceFunc(func() { cancelled <- time.Since(start) }), nil)
 		c.Begin(WebSocket, front, nil, front)
 		c.End(Revoked)
 		if took := <-cancelled; took != cutAfter {
@@ -261,28 +236,26 @@ func TestLastStepCancelsTheRequest(t *testing.T) {
 	})
 }
 
-// An event that is never completed is cut. The rest of it is not written, whether or not the request can be cancelled.
+// An event that is never completed is cut. The rest of it is not written.
 func TestEventThatIsNeverCompleteIsCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for _, cancel := range []func(){nil, func() {}} {
-			var client syncBuffer
-			c := NewConnection(cancel)
-			c.Begin(EventStream, &client, nil, nil)
-			start := time.Now()
-			_, _ = c.Write([]byte("data: "))
-			c.End(Expired)
-			for err := error(nil); err == nil; {
-				if time.Since(start) > closeGrace+time.Millisecond {
-					t.Fatal("the stream continues")
-				}
-				time.Sleep(time.Millisecond)
-				_, err = c.Write([]byte("x"))
+		var client syncBuffer
+		c := NewConnection(func() {}, nil)
+		c.Begin(EventStream, &client, nil, nil)
+		start := time.Now()
+		_, _ = c.Write([]byte("data: "))
+		c.End(Expired)
+		for err := error(nil); err == nil; {
+			if time.Since(start) > closeGrace+time.Millisecond {
+				t.Fatal("the stream continues")
 			}
-			if took := time.Since(start); took < closeGrace {
-				t.Errorf("it was cut after %v", took)
-			}
-			c.Finish()
+			time.Sleep(time.Millisecond)
+			_, err = c.Write([]byte("x"))
 		}
+		if took := time.Since(start); took < closeGrace {
+			t.Errorf("it was cut after %v", took)
+		}
+		c.Finish()
 	})
 }
 
@@ -304,7 +277,7 @@ func TestReaderDoesNotOutliveTheHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, front := net.Pipe()
 		defer client.Close()
-		c := NewConnection(nil)
+		c := NewConnection(func() {}, nil)
 		c.Begin(WebSocket, front, nil, front)
 		conn := c.Conn(front, nil)
 		ended := make(chan struct{})

@@ -92,7 +92,7 @@ func FuzzWebSocketIsBitTransparent(f *testing.F) {
 		all, ends := stream(shape, 1+int(shape%30))
 		cut := pieces(all, cuts)
 		var client bytes.Buffer
-		c := NewConnection(nil)
+		c := NewConnection(func() {}, nil)
 		c.Begin(WebSocket, &client, nil, nil)
 		endAt := int(end) % (2 * len(cut)) // in half of the runs it does not end
 		sent := 0
@@ -140,7 +140,7 @@ func FuzzReadingIsBitTransparent(f *testing.F) {
 			all = all[:len(all)-1] // the last frame is not complete
 		}
 		in := &scripted{pieces: pieces(all, cuts), end: errors.New("cut off")}
-		c := NewConnection(nil)
+		c := NewConnection(func() {}, nil)
 		c.last = &lastSteps{ending: Revoked, over: make(chan struct{})}
 		close(c.last.over)
 		var got []byte
@@ -228,7 +228,7 @@ func TestCloseFrameFitsAControlFrame(t *testing.T) {
 // A backend has closed the connection itself: nothing may follow its close frame.
 func TestNoSecondCloseFrame(t *testing.T) {
 	var client bytes.Buffer
-	c := NewConnection(nil)
+	c := NewConnection(func() {}, nil)
 	c.Begin(WebSocket, &client, nil, nil)
 	own := CloseFrame(Ending{1000, "bye"})
 	_, _ = c.Write(own)
@@ -243,7 +243,7 @@ func TestNoSecondCloseFrame(t *testing.T) {
 // An end that comes before the handshake was answered waits for the answer.
 func TestEndBeforeTheHandshakeIsAnswered(t *testing.T) {
 	var client bytes.Buffer
-	c := NewConnection(nil)
+	c := NewConnection(func() {}, nil)
 	c.End(Limit)
 	c.Begin(WebSocket, &client, nil, nil)
 	c.Finish()
@@ -254,7 +254,7 @@ func TestEndBeforeTheHandshakeIsAnswered(t *testing.T) {
 
 func TestNothingIsWrittenAfterFinish(t *testing.T) {
 	var client bytes.Buffer
-	c := NewConnection(nil)
+	c := NewConnection(func() {}, nil)
 	c.Begin(WebSocket, &client, nil, nil)
 	c.Finish()
 	c.End(Expired)

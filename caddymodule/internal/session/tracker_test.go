@@ -263,7 +263,7 @@ func BenchmarkTrackedConnection(b *testing.B) {
 	b.ReportAllocs()
 	tracker := NewTracker()
 	for i := range b.N {
-		c := NewConnection(nil)
+		c := NewConnection(func() {}, nil)
 		tracker.Add(Subject{Messenger: "support", Identity: fmt.Sprintf("contact-%032d", i), TokenID: fmt.Sprintf("%036d", i), Key: "key", Issued: time.Now()}, expiring(time.Hour, time.Minute), c)
 	}
 	if b.N > 1000 {

@@ -54,13 +54,13 @@ func (c *Connection) follow(p []byte) int {
 	return len(p)
 }
 
-// swallow drops what the backend sends after the end. An encoded stream whose request was cancelled still gets the bytes that
-// complete it, so that its client can decode it to the end.
+// swallow drops what the backend sends after the end. An encoded stream still gets the bytes that complete it, so that
+// its client can decode it to the end.
 func (c *Connection) swallow(p []byte) (int, error) {
 	switch {
 	case c.kind == WebSocket:
 		return len(p), nil
-	case c.kind == EncodedEvents && c.cancel != nil:
+	case c.kind == EncodedEvents:
 		return c.out.Write(p)
 	}
 	return 0, errEnded

@@ -19,8 +19,8 @@ import (
 const (
 	keyIDSize = 4
 
-	// maxText is the length of the longest text that is decoded: the longest token, with what is around it.
-	maxText = 12 << 10
+	// maxText is the length of the longest text that is decoded: of a ticket with the longest token, of 8 KiB, and the longest path and name.
+	maxText = 16 << 10
 
 	// purpose is authenticated with each ticket, and makes the keys different from all others that are derived from a store key.
 	purpose = "messenger ticket 1"
