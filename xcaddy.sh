@@ -179,11 +179,15 @@ output() {
 
 build() {
 	check_output
-	local module version xcaddy
+	local module version xcaddy commit flags
 	module=$(go -C "$root" list -m)
 	version=${CADDY_VERSION:-$(go -C "$root" list -m -f '{{.Version}}' github.com/caddyserver/caddy/v2)}
 	# xcaddy itself has to run here, whatever system the binary is for.
 	xcaddy=$(env -u GOOS -u GOARCH -u GOARM -u GOFLAGS go -C "$root" tool -modfile=.ci/tools.mod -n xcaddy)
+	# Go does not know the commit of a folder. The other flags are those of xcaddy.
+	commit=$(git -C "$root" describe --always --abbrev=12 --dirty --exclude '*' 2>/dev/null || true)
+	flags="-trimpath -ldflags '-w -s -X $module/caddymodule/internal/buildinfo.commit=$commit'"
+	export XCADDY_GO_BUILD_FLAGS=${XCADDY_GO_BUILD_FLAGS:-$flags}
 	# With a version, the go command does not ask the network for the versions of a module that it takes from here.
 	interruptible "$xcaddy" build "$version" --output "$(output)" --with "$module@v0.0.0=$root" "$@"
 }

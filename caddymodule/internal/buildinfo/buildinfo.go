@@ -4,6 +4,7 @@
 package buildinfo
 
 import (
+	"cmp"
 	"regexp"
 	"runtime/debug"
 )
@@ -26,13 +27,18 @@ type Info struct {
 	JWX     string `json:"jwx"`
 }
 
+// commit is set by the linker where xcaddy.sh builds from a checkout.
+var commit string
+
 // Read returns the versions of the running program.
 func Read() Info {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return Info{Version: Unknown, Go: Unknown, Caddy: Unknown, JWX: Unknown}
 	}
-	return of(info)
+	found := of(info)
+	found.Commit = cmp.Or(commit, found.Commit)
+	return found
 }
 
 // pseudo is a version that the go command makes for a commit without a tag; it ends with the commit.
