@@ -49,6 +49,20 @@ func TestEventStreamOfAFastCGIProgramEnds(t *testing.T) {
 				transport fastcgi
 			}
 		}
+		handle /held-back/* {
+			route {
+				intercept {
+					@ok status 200
+					handle_response @ok {
+						respond "instead"
+					}
+				}
+				messenger_auth support
+				reverse_proxy UPSTREAM {
+					transport fastcgi
+				}
+			}
+		}
 		handle /encode-first/* {
 			route {
 				encode
@@ -79,7 +93,17 @@ func TestEventStreamOfAFastCGIProgramEnds(t *testing.T) {
 				goOn <- struct{}{}
 			}
 		}
-		patiently(t, "all four ends are counted", func() bool { return ended() == before+4 })
+		token, _ := lasting(secret, "mark", time.Second)
+		r, err := http.NewRequest(http.MethodGet, g.url+"/held-back/a", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", strings.TrimPrefix(token, "Authorization: "))
+		if a := sendRequest(v.client, r); a.err == nil {
+			t.Errorf("an answer of which nothing was sent looks complete: %s", a)
+		}
+		goOn <- struct{}{}
+		patiently(t, "all five ends are counted", func() bool { return ended() == before+5 })
 		if a := g.send(v.client, "GET", "/none"); a.status != 200 {
 			t.Errorf("a request afterwards: got %d", a.status)
 		}

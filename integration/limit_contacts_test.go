@@ -216,6 +216,9 @@ func TestContactLimitForgetsConnections(t *testing.T) {
 		if status != 429 {
 			t.Errorf("%s: beside a stream a WebSocket got %d", v.name, status)
 		}
+		if a := g.send(v.client, "HEAD", "/text/", token, "Accept: text/event-stream"); a.status != 200 {
+			t.Errorf("%s: a HEAD, which opens nothing, got %d", v.name, a.status)
+		}
 		_ = stream.Body.Close()
 		free(token, "an aborted stream over "+v.name)
 	}

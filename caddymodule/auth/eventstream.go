@@ -12,9 +12,9 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
 
-// asksForEvents reports whether r accepts an event stream, as the requests of an EventSource do.
+// asksForEvents reports whether r accepts an event stream, as the requests of an EventSource do. The answer to a HEAD is none.
 func asksForEvents(r *http.Request) bool {
-	return slices.ContainsFunc(r.Header["Accept"], func(value string) bool { return strings.Contains(value, eventStream) })
+	return r.Method != http.MethodHead && slices.ContainsFunc(r.Header["Accept"], func(value string) bool { return strings.Contains(value, eventStream) })
 }
 
 const eventStream = "text/event-stream"

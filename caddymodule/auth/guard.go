@@ -36,7 +36,7 @@ func (h *Handler) guard(m *registry.Messenger, w http.ResponseWriter, r *http.Re
 		return servePrivately(w, r, next) // report closes no connections, just as it refuses no requests
 	}
 	o.Guarded = true
-	handshake, asks := o.Handshake, r.Method != http.MethodHead && (asksForEvents(r) || hasStreamType(r.Header, h.StreamTypes))
+	handshake, asks := o.Handshake, asksForEvents(r) || hasStreamType(r.Header, h.StreamTypes)
 	var g *guardedWriter
 	if handshake {
 		// r is changed in place, because a copy would cost more memory than the rest of the guard while the connection is open.
@@ -276,7 +276,7 @@ func (g *guardedWriter) FlushError() error {
 	return g.flush()
 }
 
-// errNoWebSocket is the error of a handler that wants the connection of a contact for something else than a WebSocket.
+// errNoWebSocket is the error of a handler that wants the connection of a contact for something other than a WebSocket.
 var errNoWebSocket = errors.New("messenger_auth: the connection of a contact can become a WebSocket and nothing else")
 
 // Hijack is what http.ResponseController calls. The connection that it returns carries the frames of a WebSocket. A proxy may have asked

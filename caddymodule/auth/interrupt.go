@@ -38,8 +38,10 @@ func (g *guardedWriter) deadlines() session.Deadlines {
 }
 
 // Abort implements session.Aborter. Over HTTP/2 the client cannot be told that the response is complete.
+// So it is cut off as well if a handler in front holds the response back until it is complete.
 func (s streamDeadlines) Abort(complete bool) {
-	w := innermost(s.writer)
+	w, buffered := innermost(s.writer)
+	complete = complete && !buffered
 	switch streamer, ok := w.(http3.HTTPStreamer); {
 	case ok && complete:
 		_ = streamer.HTTPStream().Close()
@@ -57,12 +59,16 @@ func (s streamDeadlines) Abort(complete bool) {
 // abortedByUs is the error code H3_REQUEST_CANCELLED (RFC 9114 section 8.1).
 const abortedByUs = 0x10c
 
-// innermost returns the writer of net/http: the connection that Caddy's own writers return does not give access to the one inside.
-func innermost(w http.ResponseWriter) http.ResponseWriter {
+// innermost returns the writer of net/http: the connection that Caddy's own writers return does not give access to the one inside. It
+// reports whether one of those in between holds the response back.
+func innermost(w http.ResponseWriter) (inside http.ResponseWriter, buffered bool) {
 	for {
+		if recorder, ok := w.(interface{ Buffered() bool }); ok && recorder.Buffered() {
+			buffered = true
+		}
 		wrapped, ok := w.(interface{ Unwrap() http.ResponseWriter })
 		if !ok {
-			return w
+			return w, buffered
 		}
 		w = wrapped.Unwrap()
 	}
@@ -92,7 +98,8 @@ var longAgo = time.Unix(1, 0)
 
 // takeOver takes the connection of an answer over HTTP/1 from net/http, which writes what it has buffered first, until the deadline.
 func takeOver(w http.ResponseWriter, deadline time.Time) (net.Conn, error) {
-	control := http.NewResponseController(innermost(w))
+	w, _ = innermost(w)
+	control := http.NewResponseController(w)
 	_ = control.SetWriteDeadline(deadline) // the client may not read
 	conn, _, err := control.Hijack()
 	return conn, err

@@ -35,7 +35,7 @@ func TestClientIsCutOffWithoutAHandlerThatDoesNotReturn(t *testing.T) {
 				if returns > abortAfter && kind != WebSocket {
 					want = abortAfter
 				}
-				if a.after != want || a.whole != (want > 0 && kind != OtherStream) {
+				if a.after != want || a.whole != (want > 0 && kind == EventStream) {
 					t.Errorf("kind %d, the handler returns after %s: cut off after %s, complete %t", kind, returns, a.after, a.whole)
 				}
 			})

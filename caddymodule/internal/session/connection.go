@@ -247,7 +247,7 @@ func (c *Connection) abort() {
 	c.mu.Unlock()
 	if ok {
 		c.silent = true
-		aborter.Abort(c.kind != OtherStream)
+		aborter.Abort(c.kind == EventStream) // an encoded one that is cut off cannot be decoded to its end
 	}
 }
 

@@ -174,7 +174,7 @@ func TestEndWhereEndsTheWantedOfOneMessenger(t *testing.T) {
 }
 
 // Clients that do not read delay no others.
-func TestStalledClientsDelayNobody(t *testing.T) {
+func TestStalledClientsDelayNoOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tracker := NewTracker()
 		for i := range 3000 {

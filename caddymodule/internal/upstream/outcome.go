@@ -122,10 +122,12 @@ func (o *Outcome) Hide(r *http.Request) {
 	}
 	o.hidden = true
 	for _, name := range o.set {
-		switch values, there := r.Header[name]; {
+		values, there := r.Header[name]
+		own := o.valueOf(name)
+		switch {
 		case !there:
 			o.set = without(o.set, name)
-		case !o.Wrote(values):
+		case len(values) != len(own) || len(own) > 0 && &values[0] != &own[0]:
 			if o.replaced == nil {
 				o.replaced = make(map[string][]string)
 			}
@@ -158,12 +160,12 @@ func (o *Outcome) valueOf(name string) []string {
 		return values
 	}
 	switch c := o.claims; name {
+	case o.proof: // first, because an assertion of another handler may have replaced any of the others
+		return o.asserted[:]
 	case c.Identity:
 		return o.sent[0:1:1]
 	case c.Messenger:
 		return o.sent[1:2:2]
-	case o.proof:
-		return o.asserted[:]
 	case c.Information:
 		return o.informed[:]
 	default:
