@@ -217,7 +217,7 @@ func TestExplainCommandSaysWhatTheUpstreamGets(t *testing.T) {
 	for where, args := range map[string][]string{"running": {"--address", "unix/" + g.sock}, "file": {"--config", config}} {
 		t.Run(where, func(t *testing.T) {
 			r := s.messenger("  "+token+" \r\n", append([]string{"explain"}, args...)...)
-			for _, want := range []string{"messenger sales (shared_token)\n", "\n  ok    signature\n", "\n  ok    identity\n", "\naccepted: the upstream gets\n",
+			for _, want := range []string{"messenger sales (shared_token)\n", "\n  ok    signature\n", "\n  ok    identity\n", "\naccepted: the backend receives\n",
 				"  X-Contact-Identity: Zo%C3%AB\n", "  X-Contact-Identity: Zoë\n", "  X-Contact-Messenger: sales\n", "  X-Name: a%25b\n", "\nor, by another messenger_auth of this messenger,\n"} {
 				if r.status != 0 || r.err != "" || !strings.Contains(r.out, want) {
 					t.Errorf("status %d, want %q in\n%s%s", r.status, want, r.out, r.err)
@@ -252,7 +252,7 @@ func TestExplainCommandSaysWhatTheUpstreamGets(t *testing.T) {
 		}
 	}
 	off := "{\n" + messengers + "\n}\nhttp://localhost {\n messenger_auth sales {\n mode off\n }\n respond ok\n}\n"
-	if r := s.messenger(token, "explain", "--config", s.file("Caddyfile", off)); r.status != 0 || !strings.Contains(r.out, "the upstream gets no identity") {
+	if r := s.messenger(token, "explain", "--config", s.file("Caddyfile", off)); r.status != 0 || !strings.Contains(r.out, "the backend receives no identity") {
 		t.Errorf("a directive with mode off: status %d\n%s%s", r.status, r.out, r.err)
 	}
 	if r := s.messenger(token, "explain", "--address", freeAddr(t)); r.status != 1 || !strings.Contains(r.err, "is the gateway running") {

@@ -26,7 +26,7 @@ var expected = struct {
 	lost:         "store_lost_messengers", // gauge: messengers of which the storage has lost facts
 	notWritten:   []string{"failed", "unknown"},
 
-	wentBackLog:    "the store went back",
+	wentBackLog:    "the store has lost facts",
 	wentBackHealth: "lost_facts",
 
 	repairCommand: "repair",

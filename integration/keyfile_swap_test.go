@@ -67,9 +67,9 @@ func TestKeyFileIsSwappedUnderOpenWebSockets(t *testing.T) {
 			}
 
 			for name, text := range brokenKeys(m) {
-				lines := strings.Count(g.logs(), "changed key not taken")
+				lines := strings.Count(g.logs(), "a changed key file cannot be used")
 				replace(t, file, text)
-				eventually(t, "the log tells of a file that is "+name, func() bool { return strings.Count(g.logs(), "changed key not taken") > lines })
+				eventually(t, "the log tells of a file that is "+name, func() bool { return strings.Count(g.logs(), "a changed key file cannot be used") > lines })
 				if a := g.get("/", bearer(second)); a.status != 200 {
 					t.Errorf("with a file that is %s: got %d %s", name, a.status, a.body)
 				}

@@ -102,7 +102,7 @@ func TestCORS(t *testing.T) {
 			switch reached := len(up.take()); {
 			case o == "":
 				if want := map[string]int{"/": 401, "/own/": 401, "/optional/": 200, "/report/": 200}[path]; a.status != want {
-					t.Errorf("%s: without an Origin it is no preflight, and got %d, want %d", path, a.status, want)
+					t.Errorf("%s: without an Origin it is not a preflight, and got %d, want %d", path, a.status, want)
 				}
 			case !allowed:
 				// One that is not an origin at all makes it another request, which is refused for that, or anonymous.

@@ -14,7 +14,7 @@ import (
 // A contact is logged in at the site, and holds a token that the gateway accepts. On a site that has a panel as well the
 // token opens it nowhere: not behind messenger_auth, where the contact has a name, not in front of it, and not where an
 // operator's password comes along.
-func TestContactIsNoOperator(t *testing.T) {
+func TestContactIsNotAnOperator(t *testing.T) {
 	secret := newSecret()
 	messenger := "messenger support {\nidentity_key identity\nshared_token {file." + write(t, "secret", []byte(secret)) + "}\n%s}"
 	token := sign(secret, good("operator"))
@@ -50,7 +50,7 @@ func TestContactIsNoOperator(t *testing.T) {
 
 // A client sends the header in which a service in front names its users. If that service is not asked, the header does not name a
 // user; if it is asked, only its own answer counts.
-func TestForgedRemoteUserIsNobody(t *testing.T) {
+func TestForgedRemoteUserIsNotLoggedIn(t *testing.T) {
 	login := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Cookie") == "session=alice" {
 			w.Header().Set("Remote-User", "alice")

@@ -215,7 +215,7 @@ func TestRevocationsAreMadeAndUndoneOnce(t *testing.T) {
 		t.Fatalf("undo: %d %s", a.status, a.text())
 	}
 	u.revoke("acme", url.Values{"what": {"contact"}, "contact": {"zoe"}})
-	u.post(page, old).says(t, 409, "was undone already, or it is over")
+	u.post(page, old).says(t, 409, "was undone already, or it has expired")
 }
 
 // A rotation is confirmed like everything else that lets tokens expire, and a shared token that was made is shown even if the storage

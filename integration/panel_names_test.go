@@ -85,7 +85,7 @@ func TestPanelTakesWhatAuthenticatorsSet(t *testing.T) {
 
 // The operator's configuration hands what a client sends to a placeholder that usually is an authenticator's. The panel
 // sees that nothing authenticated it.
-func TestForgedAuthenticatorPlaceholderIsNobody(t *testing.T) {
+func TestForgedAuthenticatorPlaceholderIsNotLoggedIn(t *testing.T) {
 	login := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.Header.Get("Cookie") {
 		case "session=alice":

@@ -100,7 +100,7 @@ http://:`+port+` {
 				a := owner.post("?messenger=acme&page=revocations&messenger=other", form, headers...)
 				switch {
 				case action == "undo":
-					a.says(t, 409, "was undone already, or it is over")
+					a.says(t, 409, "was undone already, or it has expired")
 				case strings.HasPrefix(form.Get("token"), "eyJ"):
 					a.says(t, 422, "This token is refused already")
 				case action == "look":

@@ -143,7 +143,7 @@ func TestLogout(t *testing.T) {
 	}
 	up.none(t)
 	if status(named("a")) != 401 || status(named("b")) != 200 || status(nameless) != 200 || status(zoe) != 200 {
-		t.Error("a token with a jti takes itself back, and nothing else")
+		t.Error("a token with a jti revokes itself, and nothing else")
 	}
 	if a := g.do("POST", "/logout", named("a")); a.status != 401 || a.code(t) != "token_revoked" {
 		t.Errorf("again: got %d %s", a.status, a.body)
@@ -152,7 +152,7 @@ func TestLogout(t *testing.T) {
 		t.Errorf("got %d %s", a.status, a.body)
 	}
 	if status(named("b")) != 401 || status(nameless) != 401 || status(zoe) != 200 {
-		t.Error("a token without a jti takes all of its contact back, and nobody else's")
+		t.Error("a token without a jti revokes all of its contact, and no others")
 	}
 	up.take()
 	// Nothing else does.

@@ -121,7 +121,7 @@ func payload(identity any) string {
 // Everyone knows the public key. A gateway that lets the token choose the algorithm takes that key, in one form or another, for the
 // secret of an HMAC, and an attacker can sign (McLean 2015; CVE-2015-9235, CVE-2016-10555; RFC 8725 section
 // 2.1).
-func TestPublicKeyIsNoSecret(t *testing.T) {
+func TestPublicKeyIsNotASecret(t *testing.T) {
 	besiege(t, func(t *testing.T, s *siege) {
 		if s.name != "public_key" {
 			return

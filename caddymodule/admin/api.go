@@ -66,7 +66,7 @@ const (
 // use, and does not say so by its name as reset, revoke and DELETE do, is answered with 428 and their number unless it confirms
 // exactly that number. generate, rotate and reset answer with the text of
 // the new token, which is shown only once. Calls that end connections answer with "connections_ended", the number on this
-// node. Other nodes that share the storage end theirs within their poll_interval.
+// node. Other nodes that share the storage end theirs within their poll_interval and a second.
 //
 // It has no state. After a failed reload Caddy's endpoint belongs to modules of the configuration that failed, so the app is
 // looked up for every request.

@@ -73,7 +73,7 @@ func (s *Service) endByRequest(ctx context.Context, e EndRequest, by registry.Ac
 func (e *EndRequest) check() error {
 	switch {
 	case e.IssuedBefore != nil && e.IssuedBefore.IsZero():
-		return apierror.New(http.StatusBadRequest, "issued_before is no time at which a token can have been issued")
+		return apierror.New(http.StatusBadRequest, "issued_before is not a valid time of issue")
 	case e.TokenID != "" && e.TokenHash != "":
 		return apierror.New(http.StatusBadRequest, "token_id and token_id_sha256 name a token twice; give one of the two")
 	}

@@ -91,7 +91,7 @@ type reserved struct {
 type reserveWait chan *authn.Rejection
 
 var (
-	errTooManyFailures = &authn.Rejection{Code: authn.TooManyFailures, Reason: "the client's address has sent more invalid tokens than fail_limit allows"}
+	errTooManyFailures = &authn.Rejection{Code: authn.TooManyFailures, Reason: "the client's address has sent more forged tokens than fail_limit allows"}
 	errReserveBusy     = &authn.Rejection{Code: authn.KeysUnavailable, Reason: "too many tokens from the client's address are being verified at this moment, and fail_limit allows no more at once"}
 )
 

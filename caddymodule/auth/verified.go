@@ -45,7 +45,7 @@ func errTwoMessengers() error {
 }
 
 // passOn calls next for a request whose contact h has verified. The request has the headers of the contact only while it is guarded: if a
-// handler in front of h sends it to another backend afterwards, that one is not told of the contact. An error route is, because
+// handler in front of h sends it to another backend afterwards, that one gets none of these headers. An error route gets them, because
 // verifiedErrors guards it.
 func (h *Handler) passOn(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome, next caddyhttp.Handler) error {
 	err := func() error {

@@ -20,7 +20,7 @@ func (o *createOptions) readSettings(cmd *cobra.Command) (*config.Messenger, err
 	}
 	for _, flag := range flags {
 		if cmd.Flags().Changed(flag) {
-			return nil, fmt.Errorf("--settings has all settings, and --%s is another one: put it into the settings, or give flags alone", flag)
+			return nil, fmt.Errorf("--settings cannot be combined with --%s: put it into the settings, or give flags alone", flag)
 		}
 	}
 	text, err := o.settingsText(cmd)

@@ -136,7 +136,7 @@ func (c *client) exportTo(cmd *cobra.Command, w io.Writer, key string) error {
 			break
 		}
 		if part.Next <= after {
-			return errors.New("the gateway's answer leads back to where it was; try again")
+			return errors.New("the gateway returned the same page again; try again")
 		}
 		if after = part.Next; time.Since(reported) > progressEvery {
 			reported = time.Now()

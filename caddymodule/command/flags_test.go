@@ -45,7 +45,7 @@ func TestNoSettingIsNextToSettings(t *testing.T) {
 	} {
 		name, _, _ := strings.Cut(flag, "=")
 		for _, how := range []string{"--replace", "--replace=false"} {
-			refused(t, settings, name+" is", "create", "acme", "--settings", "-", flag, how)
+			refused(t, settings, "cannot be combined with "+name, "create", "acme", "--settings", "-", flag, how)
 		}
 	}
 }

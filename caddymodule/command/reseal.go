@@ -80,7 +80,7 @@ const (
 
 func (r *resealing) run(cmd *cobra.Command) error {
 	if (r.yes || r.request.Everything) && !r.request.Discard {
-		return errors.New("--yes and --everything go with --discard-unreadable")
+		return errors.New("--yes and --everything require --discard-unreadable")
 	}
 	r.out, r.err = cmd.OutOrStdout(), cmd.ErrOrStderr()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -150,8 +150,8 @@ func (r *resealing) finish(total reseal.Step) error {
 	}{
 		{total.Discarded, "discarded"},
 		{total.Unreadable - total.Discarded, "cannot be opened"},
-		{total.Removed, "had outlived their use and were removed"},
-		{total.Foreign, "in the folder of the store were not written by the gateway, and are left alone"},
+		{total.Removed, "were obsolete and were removed"},
+		{total.Foreign, "in the folder of the store were not written by the gateway, and are not changed"},
 		{total.Left, "are the lists of nodes that ran a moment ago with another first key: reload all nodes before you remove that key"},
 	} {
 		if line.count > 0 && !(line.what == "cannot be opened" && total.Discarded == 0) {
@@ -217,7 +217,7 @@ func (r *resealing) steps(ctx context.Context, q admin.ResealRequest, doing stri
 	}
 }
 
-var errNoProgress = errors.New("the gateway has taken a step and is where it was before; check its log")
+var errNoProgress = errors.New("the gateway has made no progress with a step; check its log")
 
 // interrupted adds to an error how to continue after it, if q is not the first step. A run that only looked has done nothing: one that
 // went on from its position would discard nothing of what is before.
@@ -225,7 +225,7 @@ func (r *resealing) interrupted(err error, q admin.ResealRequest) error {
 	if q.Check || q.After == r.request.After {
 		return err
 	}
-	return fmt.Errorf("%w; what is done stays done. To go on, add: --after %s", err, q.After)
+	return fmt.Errorf("%w; the steps that were completed stay. To go on, add: --after %s", err, q.After)
 }
 
 // isTransient reports whether it may help to try again: the gateway is being restarted, its storage is away, or it is busy.

@@ -48,10 +48,10 @@ func explanationText(e *admin.Explanation) string {
 		return b.String()
 	}
 	if len(e.Upstream) == 0 {
-		b.WriteString("accepted, but the upstream gets no identity: every messenger_auth of this messenger has the mode off\n")
+		b.WriteString("accepted, but the backend receives no identity: every messenger_auth of this messenger has the mode off\n")
 		return b.String()
 	}
-	b.WriteString("accepted: the upstream gets\n")
+	b.WriteString("accepted: the backend receives\n")
 	for i, upstream := range e.Upstream {
 		if i > 0 {
 			b.WriteString("or, by another messenger_auth of this messenger,\n")

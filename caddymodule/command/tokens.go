@@ -216,9 +216,9 @@ func (c *client) makeToken(cmd *cobra.Command, name, action string, body any) er
 // endedText says how many connections a change has ended on this gateway, and when other gateways end theirs.
 func (c *client) endedText(here int) string {
 	if c.offline {
-		return "connections end on each running gateway within its poll_interval"
+		return "connections end on each running gateway within its poll_interval and a second"
 	}
-	return fmt.Sprintf("connections ended on this gateway: %d; other gateways on its storage end theirs within their poll_interval", here)
+	return fmt.Sprintf("connections ended on this gateway: %d; other gateways on its storage end theirs within their poll_interval and a second", here)
 }
 
 func revokeCommand() *cobra.Command {

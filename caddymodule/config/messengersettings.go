@@ -82,7 +82,7 @@ func (m *Messenger) warnings() (list []warning) {
 			"Set an audience or an issuer."})
 	}
 	if m.Previous != nil && m.Previous.IsOver(time.Now()) {
-		list = append(list, warning{"has a previous method that is over", `remove "previous"`,
+		list = append(list, warning{"has a previous method whose time has passed", `remove "previous"`,
 			"The next save removes it."})
 	}
 	return list

@@ -88,7 +88,7 @@ func oneValue(args []string) (string, error) {
 
 func readDuration(args []string) (caddy.Duration, error) {
 	if len(args) != 1 {
-		return 0, errors.New("takes one duration, such as 90s, 15m or 1h")
+		return 0, errors.New("needs exactly one duration, such as 90s, 15m or 1h")
 	}
 	duration, err := caddy.ParseDuration(args[0])
 	if err != nil {

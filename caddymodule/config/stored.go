@@ -45,7 +45,7 @@ func (m *Messenger) checkStoredMethod(isInternal func(hostname, host string) boo
 		}
 	case m.SharedToken != nil:
 		if m.SharedToken.Token != "" || m.SharedToken.Encoding != "" {
-			return errors.New("shared_token of a stored messenger is generated, and has no members but alg: write {}")
+			return errors.New("shared_token of a stored messenger is generated, and alg is its only member: write {}")
 		}
 	default:
 		return m.checkStoredKeys()

@@ -64,7 +64,7 @@ func (p place) has(name string) bool {
 // that was probably meant. A text that cannot be the name of an option is not repeated, because it may be a misplaced secret.
 func unknownOption(block, name string, options map[string]OptionParser) string {
 	if len(name) > 40 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-") != "" {
-		return "unknown option; one begins with its name, in letters and _"
+		return "unknown option; the names of options have only letters and _"
 	}
 	unknown := fmt.Sprintf("unknown option %q", name)
 	for _, other := range calledElsewhere {

@@ -28,8 +28,8 @@ func TestUnknownOptionsAreExplained(t *testing.T) {
 		{"jwks_uri", `unknown option "jwks_uri"; it is called jwks`},
 		{"cookie", `unknown option "cookie"; write token_from <place> <name> in the directive messenger_auth { … }`},
 		{"colour", `unknown option "colour"; it takes: identity_key, issuer, mode, require_claims`},
-		{"mst_Q7x2vK9pLm4TnR8wZc6YbHsJd3FgA5eUiOqXrVt1NyWkPz0", "unknown option; one begins with its name, in letters and _"},
-		{"c2VjcmV0", "unknown option; one begins with its name, in letters and _"},
+		{"mst_Q7x2vK9pLm4TnR8wZc6YbHsJd3FgA5eUiOqXrVt1NyWkPz0", "unknown option; the names of options have only letters and _"},
+		{"c2VjcmV0", "unknown option; the names of options have only letters and _"},
 	} {
 		if got := unknownOption("x", tt.name, options); got != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)

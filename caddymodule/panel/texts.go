@@ -29,7 +29,7 @@ var notices = sync.OnceValue(func() map[string]string {
 		"imported":  "The secret was imported. Tokens that your site signs with it are accepted from now on.",
 		"extended":  "The time was extended.",
 
-		"previous-ended":   "The previous method has ended. Tokens of it are refused from now on.",
+		"previous-ended":   "The previous method was removed. Its tokens are refused from now on.",
 		"enforced":         "Enforcement is on: requests without a valid token are refused.",
 		"ended":            "Connections were closed.",
 		"undone":           "The revocation was undone. Tokens that are otherwise valid are accepted again.",

@@ -52,7 +52,7 @@ func pastedCause(sources authn.Sources, text string) cause.Cause {
 
 const authorization, protocol = "Authorization", "Sec-Websocket-Protocol"
 
-// pastedLine returns the name and the value of a header, or "" and the text if it is no line with a name. A scheme with a colon is the
+// pastedLine returns the name and the value of a header, or "" and the text if it does not begin with the name of a header. A scheme with a colon is the
 // value of Authorization.
 func pastedLine(text string) (name, value string) {
 	name, value, found := strings.Cut(text, ":")

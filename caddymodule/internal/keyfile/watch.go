@@ -81,7 +81,7 @@ func (w *watcher) apply(found config.FileText, err error) bool {
 	}
 	if w.complaint != err.Error() || w.about != now {
 		w.complaint, w.about = err.Error(), now
-		w.keys.logger.Error("changed key not taken; the keys loaded before stay active", zap.Error(err))
+		w.keys.logger.Error("a changed key file cannot be used; the keys that were loaded before stay active", zap.Error(err))
 	}
 	return true
 }

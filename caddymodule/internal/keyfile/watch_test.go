@@ -118,7 +118,7 @@ func TestAHangingKeyFileDelaysNoOther(t *testing.T) {
 		if m.activeKey(0) != first {
 			t.Error("the file that hangs was taken")
 		}
-		if lines := linesOf(logs, "not taken"); len(lines) != 1 || !strings.Contains(lines[0], "{file.a}") {
+		if lines := linesOf(logs, "cannot be used"); len(lines) != 1 || !strings.Contains(lines[0], "{file.a}") {
 			t.Errorf("the log has %q", lines)
 		}
 		close(files.hanging["a"])
@@ -185,14 +185,14 @@ func TestKeyFilesChangePlaces(t *testing.T) {
 		if m.activeKey(0) != second || m.activeKey(1) != first {
 			t.Error("what cannot be used has changed the keys")
 		}
-		if lines := linesOf(logs, "not taken"); len(lines) != 4 || !strings.Contains(lines[0], "same kid") || !strings.Contains(lines[3], "not exist") {
+		if lines := linesOf(logs, "cannot be used"); len(lines) != 4 || !strings.Contains(lines[0], "same kid") || !strings.Contains(lines[3], "not exist") {
 			t.Errorf("the log has %d lines: %q", len(lines), lines)
 		}
 		files.set("a", publicJWK("2", b))
 		time.Sleep(5 * time.Second)
 		files.remove("a")
 		time.Sleep(5 * time.Second)
-		if lines := linesOf(logs, "not taken"); len(lines) != 1 {
+		if lines := linesOf(logs, "cannot be used"); len(lines) != 1 {
 			t.Errorf("a file that was there in between is gone again: the log has %q", lines)
 		}
 	})

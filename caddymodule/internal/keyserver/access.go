@@ -22,7 +22,7 @@ type Access struct {
 // from change while the gateway runs, as those of Kubernetes do every hour.
 type AccessFunc func() (Access, error)
 
-var errAccess = NewFailure(Unreachable, "what the key server wants to see (ca, header) cannot be read")
+var errAccess = NewFailure(Unreachable, "reading ca or header for the key server failed cannot be read")
 
 // For returns a client for another URL, with the same authorities. It has the headers of c only if the URL is on the same host and
 // scheme: a document that one server publishes must not send the secrets for it to another.

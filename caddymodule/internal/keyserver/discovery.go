@@ -11,7 +11,7 @@ import (
 )
 
 var (
-	errNoMetadata  = NewFailure(Unusable, "the issuer answers with something else than OpenID Connect metadata, a JSON object with issuer and jwks_uri")
+	errNoMetadata  = NewFailure(Unusable, "the issuer answers with something other than OpenID Connect metadata, a JSON object with issuer and jwks_uri")
 	errOtherIssuer = NewFailure(Refused, "the metadata are those of another issuer; configure discovery exactly as their issuer has it, including a slash at the end")
 	errKeyURL      = NewFailure(Refused, "the metadata name a jwks_uri that is not an https URL")
 )

@@ -121,7 +121,7 @@ func pssHash(parameters []byte) (bits int, err error) {
 		}
 	}
 	if bits == 0 || !p.MGF.Algorithm.Equal(oidMGF1) || !mask.Algorithm.Equal(p.Hash.Algorithm) || p.Salt < 0 || p.Salt > bits/8 || p.Trailer != 1 {
-		return 0, errors.New("its parameters for RSA-PSS are those of no algorithm of JWTs")
+		return 0, errors.New("its parameters for RSA-PSS match no algorithm of JWTs")
 	}
 	return bits, nil
 }

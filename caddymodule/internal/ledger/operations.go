@@ -210,7 +210,7 @@ func (j *Journal) IsConfirmed(incarnation string) bool {
 	return j.Kind == KindRing || l != nil && len(l.confirmed) > 0
 }
 
-// Withdrawal returns the fact by which a version is undone of which its caller is told that it was not made. It has no effect if
+// Withdrawal returns the fact that undoes a version which was reported as not made. It has no effect if
 // another node has confirmed the version.
 func (j *Journal) Withdrawal(v *Fact, now time.Time) *Fact {
 	return NewFact(factWithdrawn, j.stamp(now), v.ID)

@@ -71,7 +71,7 @@ func (v *Revocation) Check() error {
 	case v.IsToken() && v.Before != nil:
 		return errors.New(`a jti names one token; "issued_before" goes with "identity" or "all"`)
 	case len(v.TokenID) > authn.MaxToken || len(v.Identity) > 255:
-		return errors.New("no token has a jti or an identity of this length")
+		return errors.New("a jti or an identity is never that long")
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ type RingChange struct {
 	secret  []byte           // that it imports
 	label   string           // of the token that it makes; see Labelled
 	overlap time.Duration    // how long tokens stay valid that it lets expire
-	atOnce  bool             // a rotation after which nobody has time to replace a token
+	atOnce  bool             // a rotation after which old tokens are revoked at once
 
 	// facts returns the facts that the change adds, given what the ring is now: one of the methods below.
 	facts func(c RingChange, l *ledger, at, now time.Time) (made *NewToken, facts []*Fact, err error)
@@ -169,7 +169,7 @@ func (c RingChange) extend(l *ledger, at, now time.Time) (*NewToken, []*Fact, er
 			return nil, nil, errors.New("this shared token does not expire, so that there is nothing to extend")
 		}
 		if !end.After(*t.End) {
-			return nil, nil, fmt.Errorf("this shared token is valid until %s already, which is later; nothing shortens that but revoking it", t.End.UTC().Format(time.RFC3339))
+			return nil, nil, fmt.Errorf("this shared token is valid until %s already, which is later; revoke it to shorten that", t.End.UTC().Format(time.RFC3339))
 		}
 		f.Of = append(f.Of, t.id)
 	}

@@ -61,7 +61,7 @@ func (reg *Registry) Import(ctx context.Context, name string, c *ledger.Copy, o 
 	}
 	switch configured := reg.Messengers[name] != nil; {
 	case kind == ledger.KindRing && !configured:
-		result.conflict("it was in a configuration, and is not in this one; add it there, and import again")
+		result.conflict("it is not in this configuration; add it there, and import again")
 		return result, nil
 	case kind == ledger.KindStored && configured:
 		result.conflict("it is in the configuration here, which takes precedence over the store; rename one of the two")

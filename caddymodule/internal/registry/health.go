@@ -50,10 +50,10 @@ func (s *Store) checkHealth(was *healthSeen) {
 	lost, ahead := s.lost()
 	switch {
 	case lost > 0 && was.lost == 0:
-		s.log().Error("the store went back: it does not have facts any more that this node knows, such as revocations; they stay active on this node, and are missing on nodes that start now; write them back with: caddy messenger repair",
+		s.log().Error("the store has lost facts that this node still knows, such as revocations; they stay active on this node, and are missing on nodes that start now; write them back with: caddy messenger repair",
 			zap.Int("messengers", lost))
 	case lost == 0 && was.lost > 0:
-		s.log().Info("the store has all facts again that this node knows")
+		s.log().Info("the store again has all facts that this node knows")
 	}
 	if ahead > 0 && was.ahead == 0 {
 		s.log().Error("facts in the store have times that are more than an hour ahead of this node's clock; set the clocks of all nodes (NTP)", zap.Int("messengers", ahead))

@@ -103,7 +103,7 @@ func (reg *Registry) warn() {
 			reg.AuditWarning(warning, zap.String("messenger", name))
 		}
 		if m.IsGenerated() && reg.Store.hasEmptyRing(name) {
-			reg.AuditWarning("no shared token was generated yet, and requests are answered with keys_unavailable; make one with: caddy messenger tokens generate "+name,
+			reg.AuditWarning("no shared token was generated yet, so that no token can be verified (keys_unavailable); make one with: caddy messenger tokens generate "+name,
 				zap.String("messenger", name))
 		}
 		for _, other := range names[i+1:] {

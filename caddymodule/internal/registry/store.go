@@ -302,9 +302,8 @@ func (s *Store) readOwned(ctx context.Context, name string) error {
 }
 
 // begin reads a name for the first time, and makes active what it finds. What is written meanwhile, by this node or another, is
-// told to the journals that are in memory, and this one is not yet. Therefore it is read once more if anything was. Then it is
-// in memory, and is told of everything: a third time is not needed, however often the messenger is changed. The caller holds the
-// lock of the name.
+// added to the journals that are in memory, and this one is not there yet. Therefore it is read once more if anything was written. From
+// then on it is in memory and gets every change, so that a third time is not needed. The caller holds the lock of the name.
 func (s *Store) begin(ctx context.Context, name, kind string) (*ledger.Journal, error) {
 	j := ledger.New(name, kind)
 	for again := false; ; again = true {

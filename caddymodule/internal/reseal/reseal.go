@@ -51,7 +51,7 @@ type Step struct {
 	Values   int `json:"values"`            // that were looked at
 	Opened   int `json:"opened"`            // facts that can be opened
 	Resealed int `json:"resealed"`          // values that were sealed with the first key
-	Removed  int `json:"removed,omitempty"` // values that had outlived their use
+	Removed  int `json:"removed,omitempty"` // values that were obsolete
 	Left     int `json:"left,omitempty"`    // lists that are sealed with another key by writers that may be running
 
 	Unreadable int     `json:"unreadable,omitempty"` // values that cannot be opened

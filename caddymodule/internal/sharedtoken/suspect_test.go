@@ -8,7 +8,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 )
 
-// Secrets as tools and files make them, of which one side often reads something else than the other.
+// Secrets as tools and files make them, of which one side often reads something other than the other.
 func TestSecretsThatAreProbablyNotMeantAsTheyAre(t *testing.T) {
 	const base64Of64 = "u3Vt0mJ1x8pQyq2b5v7n9w4zA6cDfGhJkLmNpQrStUvWxYz0123456789+/abcdE\nFGHIJKLMNOPQRSTUVWXYZ=="
 	var seen []cause.Cause

@@ -206,7 +206,7 @@ func explained(err error) error {
 func (l *Line) check() error {
 	if l.End != nil {
 		if l.Messenger != "" || l.Settings != nil || l.End.Messengers < 0 {
-			return errors.New("is the end of a file and a messenger at once")
+			return errors.New("both ends the file and names a messenger")
 		}
 		return nil
 	}
@@ -217,7 +217,7 @@ func (l *Line) check() error {
 	case l.Source != fromStore && l.Source != fromConfig:
 		return errors.New(`has a "source" other than "stored" and "config"`)
 	case (l.Source == fromStore) != (len(l.Settings) > 0):
-		return errors.New(`has to have "settings" if its source is "stored", and only then`)
+		return errors.New(`needs "settings" if its source is "stored", and must not have them otherwise`)
 	case len(l.Settings) > maxSettings:
 		return fmt.Errorf("has settings of more than %d KiB", maxSettings>>10)
 	}

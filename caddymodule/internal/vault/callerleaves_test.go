@@ -12,7 +12,7 @@ import (
 
 // A caller that goes away says nothing about the storage, whether the storage notices that or not: it is not counted as a failure of the
 // storage, and not reported as one.
-func TestACallerThatGoesAwayIsNoFailureOfTheStorage(t *testing.T) {
+func TestACallerThatGoesAwayIsNotAFailureOfTheStorage(t *testing.T) {
 	for _, notices := range []bool{true, false} {
 		for name, ask := range map[string]func(ctx context.Context, v *Vault) error{
 			"Names": func(ctx context.Context, v *Vault) error {

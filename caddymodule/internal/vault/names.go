@@ -120,7 +120,7 @@ func eachFile(ctx context.Context, s *certmagic.FileStorage, add func(name strin
 // takes a folder out of that listing after its last value was deleted, in several steps; a value that is written in between is
 // there, and no listing leads to it. A new value in the folder makes the module list it again.
 //
-// It is called after the deletion: what is written later lists itself.
+// It is called after the deletion: later writes restore the listing themselves.
 func (v *Vault) KeepListed(ctx context.Context, folder string) error {
 	s, err := v.storage()
 	if err != nil {

@@ -28,7 +28,7 @@ var (
 	errNoSealKey = errors.New("the value is sealed with a key that is not configured; add that key to store { … }, behind the first")
 
 	// ErrDamaged is the error for a value that is not what the gateway has written at this key.
-	ErrDamaged = errors.New("the value is damaged, or was made for another place")
+	ErrDamaged = errors.New("the value is damaged, or belongs to another key of the storage")
 )
 
 // IsUnreadable reports whether err means that a value exists but cannot be trusted. Other errors are about the storage itself.
