@@ -14,8 +14,8 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
-// maxIdentity is the longest contact identity in bytes, before encoding.
-const maxIdentity = 255
+// MaxIdentity is the longest contact identity in bytes, before encoding.
+const MaxIdentity = 255
 
 // A Policy says which claims a messenger's tokens need.
 type Policy struct {
@@ -182,7 +182,7 @@ func (c *claims) contactIdentity() (string, *Rejection) {
 		return "", reject(IdentityMissing, "the token does not have the claim that is the identity key")
 	}
 	if isInteger(c.identity) {
-		if len(c.identity) > maxIdentity {
+		if len(c.identity) > MaxIdentity {
 			return "", rejectFor(IdentityInvalid, cause.IdentityTooLong)
 		}
 		return string(c.identity), nil
@@ -202,7 +202,7 @@ func whyNotIdentity(text string) cause.Cause {
 	switch {
 	case text == "":
 		return cause.IdentityEmpty
-	case len(text) > maxIdentity:
+	case len(text) > MaxIdentity:
 		return cause.IdentityTooLong
 	case strings.ContainsFunc(text, unicode.IsControl):
 		return cause.IdentityControl

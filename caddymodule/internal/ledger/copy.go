@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
 // A messenger is copied from one store into another by what its facts say, and not by the facts themselves: their IDs come from a
@@ -97,7 +98,7 @@ func (c *Copy) Check(now time.Time) error {
 	}
 	for i := range c.Tokens {
 		t := &c.Tokens[i]
-		if t.KeyID == "" || len(t.KeyID) > 255 || t.Fingerprint == "" || t.Created.IsZero() || t.Created.After(latest) || t.Token != "" && fingerprintOf(t.Token) != t.Fingerprint {
+		if t.KeyID == "" || len(t.KeyID) > config.MaxKeyID || t.Fingerprint == "" || t.Created.IsZero() || t.Created.After(latest) || t.Token != "" && fingerprintOf(t.Token) != t.Fingerprint {
 			return fmt.Errorf("shared token number %d is incomplete, or does not have this fingerprint", i+1)
 		}
 		if err := CheckLabel(t.Label); err != nil {
@@ -110,7 +111,7 @@ func (c *Copy) Check(now time.Time) error {
 			return fmt.Errorf("revocation number %d: %w", i+1, err)
 		}
 		skew := time.Duration(v.Skew)
-		if (v.Before == nil) != v.IsToken() || v.Created.IsZero() || v.Created.After(latest) || skew < 0 || skew > config.MaxClockSkew || len(v.Contact) > 255 || c.Revocations[i].ID == "" {
+		if (v.Before == nil) != v.IsToken() || v.Created.IsZero() || v.Created.After(latest) || skew < 0 || skew > config.MaxClockSkew || len(v.Contact) > authn.MaxIdentity || c.Revocations[i].ID == "" {
 			return fmt.Errorf("revocation number %d is incomplete, or has a time or clock_skew that it cannot have", i+1)
 		}
 	}

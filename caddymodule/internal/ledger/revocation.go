@@ -70,7 +70,7 @@ func (v *Revocation) Check() error {
 		return errors.New(`"contact" goes with "jti"`)
 	case v.IsToken() && v.Before != nil:
 		return errors.New(`a jti names one token; "issued_before" goes with "identity" or "all"`)
-	case len(v.TokenID) > authn.MaxToken || len(v.Identity) > 255:
+	case len(v.TokenID) > authn.MaxToken || len(v.Identity) > authn.MaxIdentity:
 		return errors.New("a jti or an identity is never that long")
 	}
 	return nil
