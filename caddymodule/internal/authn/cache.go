@@ -100,17 +100,17 @@ var selections struct {
 // NewClaimSelection returns the selection of these claims. paths has the JSON Pointer of each claim that is not a top-level member,
 // or is nil if there is none. Make it once, and not for every token.
 func NewClaimSelection(claims []string, paths ...strictjson.Pointer) *ClaimSelection {
-	q := &ClaimSelection{members: slices.Clone(claims)}
+	selection := &ClaimSelection{members: slices.Clone(claims)}
 	for i, path := range paths {
 		if len(path) == 0 {
 			continue
 		}
-		if q.inside == nil {
-			q.inside = make([]strictjson.Pointer, len(claims))
+		if selection.inside == nil {
+			selection.inside = make([]strictjson.Pointer, len(claims))
 		}
-		q.members[i], q.inside[i] = path[0], path[1:]
+		selection.members[i], selection.inside[i] = path[0], path[1:]
 	}
-	text := fmt.Sprintf("%q %q", q.members, q.inside)
+	text := fmt.Sprintf("%q %q", selection.members, selection.inside)
 	selections.Lock()
 	defer selections.Unlock()
 	number, known := selections.numbers[text]
@@ -121,12 +121,12 @@ func NewClaimSelection(claims []string, paths ...strictjson.Pointer) *ClaimSelec
 		number = uint32(len(selections.numbers))
 		selections.numbers[text] = number
 	}
-	q.number = number
-	return q
+	selection.number = number
+	return selection
 }
 
-// Equal reports whether q and other select the same claims.
-func (q *ClaimSelection) Equal(other *ClaimSelection) bool { return q.number == other.number }
+// Equal reports whether s and other select the same claims.
+func (s *ClaimSelection) Equal(other *ClaimSelection) bool { return s.number == other.number }
 
 // Verify is the verdict of v on the token text, from memory where possible. known reports whether it was.
 //
@@ -134,23 +134,23 @@ func (q *ClaimSelection) Equal(other *ClaimSelection) bool { return q.number == 
 //     part of a hit. A verification reads the clock itself, because it may wait for a key before.
 //   - ctx and text are those of [Verifier.Verify]. v is a parameter, because one cache serves all messengers, and because a messenger
 //     whose settings change gets a new verifier, whose generation finds none of the old entries.
-//   - q names the claims that the contact has. They are read in the same pass over the payload as those of the checks, so that no
+//   - selection names the claims that the contact has. They are read in the same pass over the payload as those of the checks, so that no
 //     caller ever parses a token on its own, and a claim cannot be read in two ways. Routes can forward different claims of one token,
 //     so an entry belongs to a selection, which is made once for each route.
 //   - admit is called before a verification is spent on a token that is not known, and can refuse it: a client that sends many
 //     invalid tokens is limited there, without any effect on tokens that are known. It may be nil.
-func (c *Cache) Verify(ctx context.Context, now time.Time, v *Verifier, text string, q *ClaimSelection, admit func() *Rejection) (contact *Contact, known bool, rej *Rejection) {
+func (c *Cache) Verify(ctx context.Context, now time.Time, v *Verifier, text string, selection *ClaimSelection, admit func() *Rejection) (contact *Contact, known bool, rej *Rejection) {
 	var entries *bytecache.Cache
 	if c != nil && len(text) <= MaxToken {
 		entries = c.entries.Load()
 	}
-	key := cacheKey{text, v.generation, q.number}
+	key := cacheKey{text, v.generation, selection.number}
 	var hash uint64
 	var buffer [256]byte // most entries fit
 	if entries != nil {
 		hash = key.hash()
 		if entry, found := entries.Get(hash, buffer[:0]); found {
-			if contact := recall(entry, &key, now, v, q); contact != nil {
+			if contact := recall(entry, &key, now, v, selection); contact != nil {
 				if rej := v.policy.Revoked.check(contact); rej != nil {
 					return nil, true, rej
 				}
@@ -164,7 +164,7 @@ func (c *Cache) Verify(ctx context.Context, now time.Time, v *Verifier, text str
 			return nil, false, rej
 		}
 	}
-	if contact, rej = v.verify(ctx, text, q, nil); rej != nil {
+	if contact, rej = v.verify(ctx, text, selection, nil); rej != nil {
 		return nil, false, rej
 	}
 	if entries != nil {

@@ -62,11 +62,11 @@ func TestCacheOfSizeZeroRemembersNothing(t *testing.T) {
 func TestLargeContactsAreNotCached(t *testing.T) {
 	c, v := NewCache(10), sharedTokenVerifier(t, Policy{})
 	token := signHS256(`{"identity":"mark","photo":"` + strings.Repeat("x", maxEntry) + `"}`)
-	for _, q := range []*ClaimSelection{NewClaimSelection(nil), NewClaimSelection([]string{"photo"})} {
-		_, _, _ = c.Verify(context.Background(), time.Now(), v, token, q, nil)
-		_, known, rej := c.Verify(context.Background(), time.Now(), v, token, q, nil)
-		if want := len(q.members) == 0; rej != nil || known != want {
-			t.Errorf("%q: known %t, want %t; %+v", q.members, known, want, rej)
+	for _, selection := range []*ClaimSelection{NewClaimSelection(nil), NewClaimSelection([]string{"photo"})} {
+		_, _, _ = c.Verify(context.Background(), time.Now(), v, token, selection, nil)
+		_, known, rej := c.Verify(context.Background(), time.Now(), v, token, selection, nil)
+		if want := len(selection.members) == 0; rej != nil || known != want {
+			t.Errorf("%q: known %t, want %t; %+v", selection.members, known, want, rej)
 		}
 	}
 }
@@ -90,12 +90,12 @@ func TestMemoryOfTheCacheIsBoundedInBytes(t *testing.T) {
 		{"long claims that are forwarded", `"jti":"%d","photo":"` + long + `"`, []string{"photo"}, 6000, size * (64 << 20) / 100_000},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			v, q := sharedTokenVerifier(t, Policy{}), NewClaimSelection(tt.want)
+			v, selection := sharedTokenVerifier(t, Policy{}), NewClaimSelection(tt.want)
 			before := heapNow()
 			c := NewCache(size)
 			for i := range tt.tokens {
 				token := signHS256(fmt.Sprintf(`{"identity":"contact-%07d",`+tt.claims+`}`, i, i))
-				if _, _, rej := c.Verify(context.Background(), time.Now(), v, token, q, nil); rej != nil {
+				if _, _, rej := c.Verify(context.Background(), time.Now(), v, token, selection, nil); rej != nil {
 					t.Fatal(rej)
 				}
 			}

@@ -53,7 +53,7 @@ func (c *Contact) appendTo(entry []byte, key *cacheKey, v *Verifier) []byte {
 // instant. The token's form, signature and claims have not changed since. recall checks what may have changed: the clock may have
 // passed the end of the token or of its key, or may be set back before their beginning; the key set may be replaced, or too old to
 // be trusted. The caller checks the revocations.
-func recall(entry []byte, key *cacheKey, now time.Time, v *Verifier, q *ClaimSelection) *Contact {
+func recall(entry []byte, key *cacheKey, now time.Time, v *Verifier, selection *ClaimSelection) *Contact {
 	if name := key.name(); !bytes.HasPrefix(entry, name[:]) {
 		return nil
 	}
@@ -70,15 +70,15 @@ func recall(entry []byte, key *cacheKey, now time.Time, v *Verifier, q *ClaimSel
 	c.SignedBy = set.keys[index]
 	identity, tokenID, information := r.uvarint(), r.uvarint(), r.uvarint()
 	lengths := r
-	for range q.members {
+	for range selection.members {
 		r.uvarint()
 	}
 	texts := string(r)
 	c.Identity, texts = texts[:identity], texts[identity:]
 	c.TokenID, texts = TokenID(texts[:tokenID]), texts[tokenID:]
 	c.Information, texts = texts[:information], texts[information:]
-	if len(q.members) > 0 {
-		c.Claims = make([]Claim, len(q.members))
+	if len(selection.members) > 0 {
+		c.Claims = make([]Claim, len(selection.members))
 	}
 	for i := range c.Claims {
 		if length := lengths.uvarint(); length > 0 {

@@ -13,7 +13,7 @@ func TestEntryContainsTheWholeContact(t *testing.T) {
 	now := time.Now()
 	first, second := secretKey(t, "a"+testSecret, "a"), secretKey(t, "b"+testSecret, "b")
 	v := verifierOf(t, Policy{}, first, second)
-	q := NewClaimSelection([]string{"absent", "empty", "name", "large"})
+	selection := NewClaimSelection([]string{"absent", "empty", "name", "large"})
 	for name, want := range map[string]Contact{
 		"nothing but an identity": {Identity: "m", SignedBy: first, Claims: make([]Claim, 4)},
 		"every field": {
@@ -26,9 +26,9 @@ func TestEntryContainsTheWholeContact(t *testing.T) {
 			Issued: time.Unix(-1, 999999999), Expires: time.Unix(year10000-1, 0), Until: time.Unix(year10000-1, 0), since: time.Unix(-62135596801, 0),
 		},
 	} {
-		key := cacheKey{"token", v.generation, q.number}
+		key := cacheKey{"token", v.generation, selection.number}
 		entry := want.appendTo(nil, &key, v)
-		got := recall(entry, &key, time.Now(), v, q)
+		got := recall(entry, &key, time.Now(), v, selection)
 		if got == nil {
 			t.Errorf("%s: the entry is not used", name)
 			continue
@@ -47,22 +47,22 @@ func TestEntryContainsTheWholeContact(t *testing.T) {
 
 // Two tokens with the same hash share a place in the cache. Each gets its own contact, or none.
 func TestEntryOfAnotherKeyIsNotUsed(t *testing.T) {
-	v, q := sharedTokenVerifier(t, Policy{}), NewClaimSelection([]string{"name"})
+	v, selection := sharedTokenVerifier(t, Policy{}), NewClaimSelection([]string{"name"})
 	token := signHS256(`{"identity":"mark","name":"Mark"}`)
-	contact, rej := v.verify(context.Background(), token, q, nil)
+	contact, rej := v.verify(context.Background(), token, selection, nil)
 	if rej != nil {
 		t.Fatal(rej)
 	}
-	entry := contact.appendTo(nil, &cacheKey{token, v.generation, q.number}, v)
-	if recall(entry, &cacheKey{token, v.generation, q.number}, time.Now(), v, q) == nil {
+	entry := contact.appendTo(nil, &cacheKey{token, v.generation, selection.number}, v)
+	if recall(entry, &cacheKey{token, v.generation, selection.number}, time.Now(), v, selection) == nil {
 		t.Error("its own entry is not used")
 	}
 	for name, other := range map[string]cacheKey{
-		"another token":     {token + "x", v.generation, q.number},
-		"another verifier":  {token, v.generation + 1, q.number},
-		"another selection": {token, v.generation, q.number + 1},
+		"another token":     {token + "x", v.generation, selection.number},
+		"another verifier":  {token, v.generation + 1, selection.number},
+		"another selection": {token, v.generation, selection.number + 1},
 	} {
-		if recall(entry, &other, time.Now(), v, q) != nil {
+		if recall(entry, &other, time.Now(), v, selection) != nil {
 			t.Errorf("%s: its entry is taken", name)
 		}
 	}

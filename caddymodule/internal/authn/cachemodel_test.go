@@ -154,7 +154,7 @@ func (w *cacheWorld) newToken() {
 	w.tokens = append(w.tokens, signWith(w.t, key, kid, claims))
 }
 
-var worldQuestions = []*ClaimSelection{NewClaimSelection(nil), NewClaimSelection([]string{"name"}), NewClaimSelection([]string{"name", "exp"})}
+var worldSelections = []*ClaimSelection{NewClaimSelection(nil), NewClaimSelection([]string{"name"}), NewClaimSelection([]string{"name", "exp"})}
 
 // compare verifies one token with the verifier and with the cache at the same instant.
 func (w *cacheWorld) compare() {
@@ -162,12 +162,12 @@ func (w *cacheWorld) compare() {
 		return
 	}
 	recent := w.tokens[max(0, len(w.tokens)-12):]
-	token, v, q := recent[w.r.IntN(len(recent))], w.verifiers[w.r.IntN(len(w.verifiers))], worldQuestions[w.r.IntN(3)]
+	token, v, selection := recent[w.r.IntN(len(recent))], w.verifiers[w.r.IntN(len(w.verifiers))], worldSelections[w.r.IntN(3)]
 	for {
 		// A token with an unknown kid can make either of them wait for a fetch. Then the instant has passed.
 		start := time.Now()
-		want, wantRej := v.verify(context.Background(), token, q, nil)
-		got, known, rej := w.cache.Verify(context.Background(), time.Now(), v, token, q, nil)
+		want, wantRej := v.verify(context.Background(), token, selection, nil)
+		got, known, rej := w.cache.Verify(context.Background(), time.Now(), v, token, selection, nil)
 		if synctest.Wait(); !time.Now().Equal(start) {
 			continue
 		}

@@ -67,9 +67,9 @@ func (v *Revocation) Check() error {
 	case v.targets() != 1:
 		return errors.New(`exactly one of "jti", "jti_sha256", "identity" and "all" says what is revoked`)
 	case v.Contact != "" && !v.IsToken() && v.Contact != v.Identity:
-		return errors.New(`"contact" goes with "jti"`)
+		return errors.New(`"contact" requires "jti"`)
 	case v.IsToken() && v.Before != nil:
-		return errors.New(`a jti names one token; "issued_before" goes with "identity" or "all"`)
+		return errors.New(`a jti names one token; "issued_before" requires "identity" or "all"`)
 	case len(v.TokenID) > authn.MaxToken || len(v.Identity) > authn.MaxIdentity:
 		return errors.New("a jti or an identity is never that long")
 	}

@@ -80,7 +80,7 @@ func (s *Store) batchesToLookFor(now time.Time) []vault.Key {
 
 // lookFor reads a batch that another node was about to write, if it is there. It reads that batch only: with many changes a
 // second some are always about to be made, and they must not delay those that were made. If it cannot be read, its writer has
-// not acknowledged it, or tells of it.
+// not acknowledged it, or announces it.
 func (s *Store) lookFor(ctx context.Context, key vault.Key) {
 	name, _, _ := strings.Cut(key.Folder, "/")
 	journals := s.held(key.Folder)
@@ -96,7 +96,7 @@ func (s *Store) lookFor(ctx context.Context, key vault.Key) {
 		}
 		text, err := s.Load(ctx, key.String())
 		if err != nil {
-			continue // it is not there yet, or its writer tells of it
+			continue // it is not there yet, or its writer announces it
 		}
 		if texts, err := vault.DecodeBatch(text); err != nil || j.Add(key, texts, Now()) != nil {
 			_ = s.reread(ctx, name)

@@ -116,7 +116,7 @@ func eachFile(ctx context.Context, s *certmagic.FileStorage, add func(name strin
 	return ctx.Err()
 }
 
-// KeepListed sees to it that a folder which has anything is in the listing of the folder above it. caddy-storage-redis (1.8.1)
+// KeepListed makes sure that a folder which has anything is in the listing of the folder above it. caddy-storage-redis (1.8.1)
 // takes a folder out of that listing after its last value was deleted, in several steps; a value that is written in between is
 // there, and no listing leads to it. A new value in the folder makes the module list it again.
 //

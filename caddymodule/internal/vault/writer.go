@@ -312,7 +312,7 @@ func (w *Writer) write(folder string, q *queue, batch []*request) (Written, erro
 	return Written{p.key, p.ended}, err
 }
 
-// finish writes a batch that was announced, and tells of it. It is called again for a batch with an unknown outcome.
+// finish writes a batch that was announced, and announces that it is there. It is called again for a batch with an unknown outcome.
 func (w *Writer) finish(q *queue, p *pending) error {
 	began := time.Now()
 	err := w.vault.store(w.stop, p.key.String(), p.sealed)
