@@ -134,7 +134,7 @@ func insideOf(conn net.Conn) net.Conn {
 	}
 	if v := reflect.Indirect(reflect.ValueOf(conn)); v.Kind() == reflect.Struct {
 		if field := v.FieldByName("Conn"); field.IsValid() && field.CanInterface() {
-			inner, _ := field.Interface().(net.Conn)
+			inner, _ := reflect.TypeAssert[net.Conn](field)
 			return inner
 		}
 	}

@@ -57,10 +57,10 @@ func (c *Connection) follow(p []byte) int {
 // swallow drops what the backend sends after the end. An encoded stream still gets the bytes that complete it, so that
 // its client can decode it to the end.
 func (c *Connection) swallow(p []byte) (int, error) {
-	switch {
-	case c.kind == WebSocket:
+	switch c.kind {
+	case WebSocket:
 		return len(p), nil
-	case c.kind == EncodedEvents:
+	case EncodedEvents:
 		return c.out.Write(p)
 	}
 	return 0, errEnded
