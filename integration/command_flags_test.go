@@ -48,9 +48,9 @@ func TestSettingsAreReadAsTheyAreWritten(t *testing.T) {
 	a := offline(t, t.TempDir())
 	const settings = `{"identity_key":"sub","shared_token":{},"audience":["chat"]}`
 	a.want(0, "", settings, "create", "first", "--new-store", "--settings", "-")
-	a.want(1, "--audience is", settings, "create", "acme", "--settings", "-", "--audience", "x")
+	a.want(1, "cannot be combined with --audience", settings, "create", "acme", "--settings", "-", "--audience", "x")
 	a.want(1, "--settings has text after the JSON object", settings+` {"mode":"off"} garbage`, "create", "acme", "--settings", "-")
-	a.want(1, "--settings has null for audience", strings.Replace(settings, `["chat"]`, `null`, 1), "create", "first", "--replace", "--settings", "-")
+	a.want(1, "--settings has null for \"audience\"", strings.Replace(settings, `["chat"]`, `null`, 1), "create", "first", "--replace", "--settings", "-")
 	a.want(3, "there is no messenger", "", "show", "acme")
 	a.want(0, `"chat"`, "", "show", "first", "--json")
 	a.want(0, "mode off", strings.Replace(settings, "{", `{"mode":"off",`, 1), "create", "first", "--settings", "-", "--replace")

@@ -98,7 +98,7 @@ func TestBrowserAsksBeforeItEndsAnything(t *testing.T) {
 	}
 	p.choose("previous-confirm")
 	p.click("End the previous method")
-	p.sees("The previous method has ended.")
+	p.sees("The previous method was removed.")
 
 	// Another identity key, and the mode Off.
 	p.open("?messenger=acme")

@@ -25,7 +25,7 @@ func startAnywhere(t *testing.T, options, site string) panelUser {
 // name resolve to 127.0.0.1, or a person whose password would cross the network unencrypted.
 func TestPanelBehindAProxyThatEndsTLS(t *testing.T) {
 	const site = "basic_auth bcrypt {\noperator " + panelHash + "\n}\nmessenger_panel"
-	const notSaid = "the proxy in front of it does not say that it was reached so"
+	const notSaid = "the proxy in front of it does not report HTTPS"
 	for name, test := range map[string]struct {
 		lines            []string // of the proxy
 		trusted, unknown string   // what is answered if the proxy is trusted, and if it is unknown; "" is the panel

@@ -260,7 +260,7 @@ func TestRevocationsFromAFile(t *testing.T) {
 	tr.want(0, fmt.Sprintf("0 revoked, %d were revoked already", soak(9000)+2), b.String(), "revocations", "import", "acme", "--input", "-")
 	for text, says := range map[string]string{
 		`{"jti":"a"}` + "\n" + `{"jti":"b"`:       "line 2: it",
-		`{"jti":"a","jti":"b"}`:                   "line 1: it has two members",
+		`{"jti":"a","jti":"b"}`:                   "line 1: it is not a revocation: it has two members",
 		`{"jti":"a","all":true}`:                  "line 1: exactly one",
 		`{"name":"a"}`:                            "line 1: it is not a revocation",
 		`{"jti":"` + strings.Repeat("x", 70<<10):  "line 1: it has more than",

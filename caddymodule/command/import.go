@@ -286,7 +286,7 @@ func (c *client) importRevocations(cmd *cobra.Command, name string, in io.Reader
 // readRevocation reads a line of a file of revocations. Errors do not quote the line.
 func readRevocation(text []byte) (v ledger.Revocation, err error) {
 	if err := strictjson.Decode(text, &v, strictjson.Exceptions{}); err != nil {
-		return v, fmt.Errorf("it %w; see --help", err)
+		return v, fmt.Errorf("it is not a revocation: it %w; see --help", err)
 	}
 	return v, v.Check()
 }

@@ -75,7 +75,7 @@ func (e Exceptions) checkMember(name string, value []byte, path string) error {
 	path = strings.TrimPrefix(path+"."+name, ".")
 	switch {
 	case strings.Trim(name, lowerCase) != "":
-		return fmt.Errorf("%w %s; names of members are in lower case", ErrUnknown, Shown(name))
+		return fmt.Errorf("%w %s (names are in lower case)", ErrUnknown, Shown(name))
 	case string(value) == `""` && !slices.Contains(e.Empty, name):
 		return fmt.Errorf("has an empty text for %s: give it a value, or leave it out", Shown(path))
 	case slices.Contains(e.Raw, name) && !IsNull(value):

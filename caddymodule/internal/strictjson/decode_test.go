@@ -29,7 +29,7 @@ func TestDecodedTextHasOneReading(t *testing.T) {
 		`{"inner":{"list":[{"kiss":"a","kiss":"b"}]}}`:       "two members of the same name",
 		`{"audience":["x"]} {}`:                              "text after",
 		"{\"audience\":[\"\xff\"]}":                          "UTF-8",
-		`{"audience":["x"],"Audience":[]}`:                   `unknown member "Audience"; names of members are in lower case`,
+		`{"audience":["x"],"Audience":[]}`:                   `unknown member "Audience" (names are in lower case)`,
 		`{"inner":{"list":[{"KISS":"a"}]}}`:                  `unknown member "KISS"`,
 		"{\"inner\":{\"list\":[{\"\u212aiſs\":\"a\"}]}}":     "unknown member (its name is not shown)",
 		`{"audiences":["x"]}`:                                `unknown member "audiences"`,
