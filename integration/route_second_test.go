@@ -242,6 +242,19 @@ func TestTokensOfBothDirectivesAreRemoved(t *testing.T) {
 	}
 }
 
+// The first directive verifies the header, and the second takes the token from the subprotocols. Its marker is selected, as if it had
+// verified: a browser gives up on an answer that selects nothing.
+func TestSecondDirectiveSelectsItsMarker(t *testing.T) {
+	messengers, secret := strict(t, "")
+	g := start(t, newChat(t).upstream, messengers, "messenger_auth support\nhandle {\n messenger_auth support {\n token_from websocket_protocol jwt\n }\n reverse_proxy UPSTREAM\n}")
+	token := sign(secret, good("mark"))
+	s, status := g.upgrade(g.dial(), "/echo", []string{bearer(token), "Sec-WebSocket-Protocol: jwt, " + token})
+	if status != 101 || s.header.Get("Sec-Websocket-Protocol") != "jwt" {
+		t.Errorf("got %d, and %q is selected", status, s.header["Sec-Websocket-Protocol"])
+	}
+	s.close()
+}
+
 // Directives with the same limit of requests count a request once, whatever they say about connections.
 func TestRequestCountsOnceInOneLimit(t *testing.T) {
 	m, up, who := methods(t)[0], newUpstream(t), unusedName("mark")

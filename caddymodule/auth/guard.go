@@ -3,7 +3,6 @@ package auth
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -25,10 +24,11 @@ import (
 // WebSocket is recognised by its request. A stream is recognised by its response only, whatever the request accepts, because a
 // client could choose its Accept header to stay connected.
 //
-// If only the response can tell, guarding costs one small writer, which also makes the response private, with a copy of the request that
-// has a context of its own: cancelling that context is the only way to end a request with a silent backend without cutting off its
-// response.
-func (h *Handler) guard(m *registry.Messenger, w http.ResponseWriter, r *http.Request, mode config.Mode, o *upstream.Outcome, next caddyhttp.Handler) error {
+// If only the response can tell, guarding costs one small writer, which also makes the response private, with a context of the request's
+// own: cancelling that is the only way to end a request with a silent backend without cutting off its response. The context of r is
+// changed in place, and not that of a copy, because other handlers change r in place too, and Caddy's placeholders and error routes read
+// it.
+func (h *Handler) guard(m *registry.Messenger, w http.ResponseWriter, r *http.Request, mode config.Mode, o *upstream.Outcome, next caddyhttp.Handler) (err error) {
 	if o.Guarded {
 		return next.ServeHTTP(w, r)
 	}
@@ -36,26 +36,20 @@ func (h *Handler) guard(m *registry.Messenger, w http.ResponseWriter, r *http.Re
 		return servePrivately(w, r, next) // report closes no connections, just as it refuses no requests
 	}
 	o.Guarded = true
-	handshake, asks := o.Handshake, asksForEvents(r) || hasStreamType(r.Header, h.StreamTypes)
-	var g *guardedWriter
-	if handshake {
-		// r is changed in place, because a copy would cost more memory than the rest of the guard while the connection is open.
-		g = &guardedWriter{request: r}
-		whole := r.Context()
-		ctx, cancel := context.WithCancel(whole)
-		*r = *r.WithContext(ctx)
-		defer func() { *r = *r.WithContext(whole) }() // error routes run afterwards, and need a context that is not cancelled
-		g.cancel = cancel
-	} else {
-		e := newEndableWriter(r)
-		defer e.ended.cancel()
-		g, r = &e.guardedWriter, &e.copy
-	}
-	g.ResponseWriter, g.handler, g.messenger, g.outcome, g.handshake = w, h, m, o, handshake
-	if handshake || asks {
+	whole := r.Context()
+	g := new(guardedWriter)
+	g.request, g.ended.Context = r, whole
+	g.ResponseWriter, g.handler, g.messenger, g.outcome, g.handshake = w, h, m, o, o.Handshake
+	*r = *r.WithContext(&g.ended)
+	defer func() {
+		if err != nil || g.connection != nil { // otherwise nothing reads it, and it is not cancelled
+			*r = *r.WithContext(whole) // error routes run afterwards
+		}
+	}()
+	if g.handshake || asksForEvents(r) || hasStreamType(r.Header, h.StreamTypes) {
 		g.track()
 	}
-	if handshake && r.Method == http.MethodConnect {
+	if g.handshake && r.Method == http.MethodConnect {
 		r.Body = g.connection.Body(r.Body)
 	}
 	return g.serve(r, next)
@@ -91,8 +85,7 @@ type guardedWriter struct {
 	request    *http.Request
 	messenger  *registry.Messenger
 	outcome    *upstream.Outcome
-	late       *lateContext        // of the request; nil for a handshake
-	cancel     context.CancelFunc  // ends the request; nil without a connection
+	ended      lateContext         // of the request
 	connection *session.Connection // nil until there is one to guard
 	session    *session.Session
 	kind       session.Kind // of what is written through connection; Undecided while nothing is
@@ -103,14 +96,11 @@ type guardedWriter struct {
 
 // track registers the connection, so that every revocation from here on reaches it.
 func (g *guardedWriter) track() {
-	if g.late != nil {
-		g.cancel = g.late.cancel // not before, because it costs an allocation
-	}
 	var receiving session.Deadlines
-	if g.sendsOverHTTP1() {
+	if g.request.ProtoMajor > 1 || g.sendsOverHTTP1() {
 		receiving = g.deadlines()
 	}
-	g.connection = session.NewConnection(g.cancel, receiving)
+	g.connection = session.NewConnection(g.ended.cancel, receiving)
 	g.session = registry.Connections.Add(g.subject(), deadline(g.messenger, g.outcome.Contact, time.Now()), g.connection)
 	g.outcome.Session = g.session
 }
@@ -177,16 +167,21 @@ func (g *guardedWriter) sendsOverHTTP1() bool {
 	return g.request.ProtoMajor == 1 && g.request.ContentLength != 0
 }
 
-// stopReceiving ends what the client of an ended connection still sends with its request.
+// stopReceiving ends what the client of an ended connection still sends with its request, unless the response was neither a WebSocket nor
+// a stream: that is not ended.
 func (g *guardedWriter) stopReceiving() {
-	if !g.connection.Asked() || !g.sendsOverHTTP1() {
+	if !g.connection.Asked() || !g.sendsOverHTTP1() || g.decided && g.kind == session.Undecided {
 		return
 	}
 	if !g.decided {
-		g.Header()["Connection"] = []string{"close"} // no later request can be read
+		g.closeAfterwards() // an error route answers
 	}
 	_ = g.deadlines().SetReadDeadline(longAgo)
 }
+
+// closeAfterwards lets the HTTP/1.1 connection close after this response. After an interrupted read net/http believes that the client is
+// gone, and would cancel every later request; and what is left of this request must not be read as another one.
+func (g *guardedWriter) closeAfterwards() { g.Header()["Connection"] = []string{"close"} }
 
 // isEvents reports whether a connection of that kind is an event stream, encoded or not.
 func isEvents(kind session.Kind) bool {
@@ -211,6 +206,9 @@ const endedByOthers = "closed"
 // WriteHeader implements http.ResponseWriter.
 func (g *guardedWriter) WriteHeader(status int) {
 	g.begin(status)
+	if g.sendsOverHTTP1() && (g.streamKind(status) != session.Undecided || g.connection != nil && g.connection.Asked()) {
+		g.closeAfterwards()
+	}
 	g.ResponseWriter.WriteHeader(status)
 	if status >= 200 {
 		g.decide(status)

@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -241,7 +240,8 @@ func BenchmarkGuardedWebSocket(b *testing.B) {
 		o.outcome = upstream.Outcome{Messenger: m.Name, Contact: &o.contact, Guarded: true}
 		o.writer = guardedWriter{handler: new(Handler), messenger: m, outcome: &o.outcome, handshake: true, request: request}
 		o.writer.ResponseWriter = w
-		_, o.writer.cancel = context.WithCancel(request.Context())
+		o.writer.ended.Context = request.Context()
+		o.writer.ended.Done() // a proxy waits for its end
 		o.writer.track()
 		open[i] = o
 	}

@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"net/http"
 	"sync"
 )
 
@@ -69,20 +68,4 @@ func (c *lateContext) Value(key any) any {
 		return made.Value(key)
 	}
 	return c.Context.Value(key)
-}
-
-// An endableWriter is a guardedWriter with a request that it can end. Both are one allocation, because nearly every request needs them.
-type endableWriter struct {
-	guardedWriter
-	ended lateContext
-	copy  http.Request
-}
-
-// newEndableWriter returns the writer of the response to r, with a copy of r whose context can be cancelled.
-func newEndableWriter(r *http.Request) *endableWriter {
-	e := new(endableWriter)
-	e.ended.Context = r.Context()
-	e.copy = *r.WithContext(&e.ended)
-	e.request, e.late = &e.copy, &e.ended
-	return e
 }

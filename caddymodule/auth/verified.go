@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
@@ -15,6 +16,10 @@ import (
 // passVerified handles a request that an earlier messenger_auth verified. The contact_limit and the assertion of h apply as
 // well, but the headers stay as the earlier one has set them. A token where only h reads one does not reach the backend either.
 func (h *Handler) passVerified(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome, next caddyhttp.Handler) error {
+	if o.Marker == "" && o.Handshake {
+		found, _ := h.sources.Find(r, authn.Look{Handshake: true})
+		o.Marker = found.Marker // its token is removed, and the answer to the handshake has to select it
+	}
 	if h.removeToken(r); o.Messenger == m.Name {
 		asserted, over := h.admit(m, r, mode, o)
 		if over != nil && mode != config.ModeReport {

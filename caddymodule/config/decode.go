@@ -11,7 +11,7 @@ import (
 // restriction, or may be one. Its errors continue the name of what was read.
 func DecodeSettings(text []byte) (*Messenger, error) {
 	m := new(Messenger)
-	err := strictjson.Decode(text, m, strictjson.Exceptions{})
+	err := strictjson.Decode(text, m, strictjson.Exceptions{Empty: []string{"kid", "encoding"}})
 	if errors.Is(err, strictjson.ErrType) {
 		err = fmt.Errorf("%w; it should be JSON as \"show --json\" prints it under \"settings\"", err)
 	}

@@ -19,7 +19,7 @@ func TestSettingsHaveOneReading(t *testing.T) {
 		`{` + whole + `,"nosuch":1}`:                           `unknown member "nosuch"`,
 		`{` + whole + `,"jwks":{"nosuch":1}}`:                  `unknown member "nosuch"`,
 		`{` + whole + `,"mode":""}`:                            `an empty text for "mode"`,
-		`{"public_key":[{"key":"a","kid":""}]}`:                `an empty text for "public_key.kid"`,
+		`{"public_key":[{"key":"","kid":""}]}`:                 `an empty text for "public_key.key"`,
 		`{"jwks":{"url":"https://a","algorithms":null}}`:       `null for "jwks.algorithms"`,
 		`{"audience":7}`:                                       "wrong type; it should be JSON as",
 		`[]`:                                                   "not a JSON object",

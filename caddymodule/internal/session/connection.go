@@ -36,7 +36,8 @@ var errEnded = errors.New("the gateway has ended this connection")
 //     does not read, or that closed only one direction, cannot delay this.
 //  4. After abortAfter the client of a stream is cut off without the handler, if that has not returned.
 type Connection struct {
-	cancel context.CancelFunc // ends the request
+	cancel    context.CancelFunc // ends the request
+	receiving Deadlines          // of what the client sends with it; may be nil
 
 	asked atomic.Bool // End was called, and last is set
 	cut   atomic.Bool // step 2 was taken
@@ -96,7 +97,7 @@ type Aborter interface{ Abort(complete bool) }
 // NewConnection returns a connection whose kind is not known yet. cancel ends its request, without cutting off its response. receiving
 // interrupts what the client still sends with its request; it may be nil if that is nothing.
 func NewConnection(cancel context.CancelFunc, receiving Deadlines) *Connection {
-	return &Connection{cancel: cancel, control: receiving}
+	return &Connection{cancel: cancel, receiving: receiving}
 }
 
 // Begin is called when the head of the response was written, or of a WebSocket the answer to the handshake, and shows its kind. From then
@@ -224,7 +225,7 @@ func (c *Connection) stopAll() {
 		interrupt(c.control, Deadlines.SetWriteDeadline) // this resets the stream; a client that reads gets a clean end instead
 	}
 	if !isConn {
-		interrupt(c.control, Deadlines.SetReadDeadline) // a request whose body is still being sent upstream does not notice that it is cancelled
+		interrupt(c.receiving, Deadlines.SetReadDeadline) // a request whose body is still being sent upstream does not notice that it is cancelled
 	}
 	c.cancel()
 	if c.kind != Undecided && c.kind != WebSocket {
