@@ -38,7 +38,7 @@ func (h *Handler) guard(m *registry.Messenger, w http.ResponseWriter, r *http.Re
 	o.Guarded = true
 	whole := r.Context()
 	g := new(guardedWriter)
-	g.request, g.ended.Context = r, whole
+	g.request, g.ended.Context, g.sends = r, whole, r.ProtoMajor == 1 && r.ContentLength != 0
 	g.ResponseWriter, g.handler, g.messenger, g.outcome, g.handshake = w, h, m, o, o.Handshake
 	*r = *r.WithContext(&g.ended)
 	defer func() {
@@ -91,13 +91,14 @@ type guardedWriter struct {
 	kind       session.Kind // of what is written through connection; Undecided while nothing is
 	handshake  bool
 	decided    bool
+	sends      bool // the client may send with its request for as long as it likes, over HTTP/1
 	hijacked   bool // the response is a WebSocket over HTTP/1.1
 }
 
 // track registers the connection, so that every revocation from here on reaches it.
 func (g *guardedWriter) track() {
 	var receiving session.Deadlines
-	if g.request.ProtoMajor > 1 || g.sendsOverHTTP1() {
+	if g.request.ProtoMajor > 1 || g.sends {
 		receiving = g.deadlines()
 	}
 	g.connection = session.NewConnection(g.ended.cancel, receiving)
@@ -161,16 +162,11 @@ func (g *guardedWriter) serve(r *http.Request, next caddyhttp.Handler) (err erro
 	return err
 }
 
-// sendsOverHTTP1 reports whether the client may send with its request for as long as it likes. net/http reads up to 256 KiB of that, however
-// slowly they arrive, before it answers, closes the connection or lets a proxy end its own request.
-func (g *guardedWriter) sendsOverHTTP1() bool {
-	return g.request.ProtoMajor == 1 && g.request.ContentLength != 0
-}
-
-// stopReceiving ends what the client of an ended connection still sends with its request, unless the response was neither a WebSocket nor
-// a stream: that is not ended.
+// stopReceiving ends what the client of an ended connection still sends with its request over HTTP/1. net/http would read up to 256 KiB
+// of it, however slowly they arrive, before it answers or closes the connection. A response that is neither a WebSocket nor a stream is
+// not ended.
 func (g *guardedWriter) stopReceiving() {
-	if !g.connection.Asked() || !g.sendsOverHTTP1() || g.decided && g.kind == session.Undecided {
+	if !g.connection.Asked() || !g.sends || g.decided && g.kind == session.Undecided {
 		return
 	}
 	if !g.decided {
@@ -206,7 +202,7 @@ const endedByOthers = "closed"
 // WriteHeader implements http.ResponseWriter.
 func (g *guardedWriter) WriteHeader(status int) {
 	g.begin(status)
-	if g.sendsOverHTTP1() && (g.streamKind(status) != session.Undecided || g.connection != nil && g.connection.Asked()) {
+	if g.sends && (g.streamKind(status) != session.Undecided || g.connection != nil && g.connection.Asked()) {
 		g.closeAfterwards()
 	}
 	g.ResponseWriter.WriteHeader(status)
