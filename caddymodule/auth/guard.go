@@ -28,7 +28,7 @@ import (
 // own: cancelling that is the only way to end a request with a silent backend without cutting off its response. The context of r is
 // changed in place, and not that of a copy, because other handlers change r in place too, and Caddy's placeholders and error routes read
 // it.
-func (h *Handler) guard(m *registry.Messenger, w http.ResponseWriter, r *http.Request, mode config.Mode, o *upstream.Outcome, next caddyhttp.Handler) (err error) {
+func (h *Handler) guard(m *registry.Messenger, w http.ResponseWriter, r *http.Request, mode config.Mode, o *upstream.Outcome, next caddyhttp.Handler) error {
 	if o.Guarded {
 		return next.ServeHTTP(w, r)
 	}
@@ -36,16 +36,11 @@ func (h *Handler) guard(m *registry.Messenger, w http.ResponseWriter, r *http.Re
 		return servePrivately(w, r, next) // report closes no connections, just as it refuses no requests
 	}
 	o.Guarded = true
-	whole := r.Context()
 	g := new(guardedWriter)
-	g.request, g.ended.Context, g.sends = r, whole, r.ProtoMajor == 1 && r.ContentLength != 0
+	g.request, g.ended.Context, g.sends = r, r.Context(), r.ProtoMajor == 1 && r.ContentLength != 0
 	g.ResponseWriter, g.handler, g.messenger, g.outcome, g.handshake = w, h, m, o, o.Handshake
 	*r = *r.WithContext(&g.ended)
-	defer func() {
-		if err != nil || g.connection != nil { // otherwise nothing reads it, and it is not cancelled
-			*r = *r.WithContext(whole) // error routes run afterwards
-		}
-	}()
+	defer g.ended.release() // error routes run afterwards; r is not changed again, because a transport may still read it
 	if g.handshake || asksForEvents(r) || hasStreamType(r.Header, h.StreamTypes) {
 		g.track()
 	}
@@ -202,7 +197,7 @@ const endedByOthers = "closed"
 // WriteHeader implements http.ResponseWriter.
 func (g *guardedWriter) WriteHeader(status int) {
 	g.begin(status)
-	if g.sends && (g.streamKind(status) != session.Undecided || g.connection != nil && g.connection.Asked()) {
+	if g.sends && status >= http.StatusOK && (g.streamKind(status) != session.Undecided || g.connection != nil && g.connection.Asked()) {
 		g.closeAfterwards()
 	}
 	g.ResponseWriter.WriteHeader(status)

@@ -265,13 +265,12 @@ func TestErrorRouteIsGuardedAnew(t *testing.T) {
 	m, c := guardedMessenger(t, time.Hour, time.Hour)
 	o := &upstream.Outcome{Contact: c}
 	for _, r := range []*http.Request{get(), get("Upgrade: websocket"), get("Accept: text/event-stream")} {
-		ctx := r.Context()
 		o.Handshake = len(r.Header["Upgrade"]) > 0
 		err := new(Handler).guard(m, httptest.NewRecorder(), r, config.ModeRequired, o, caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error {
 			return fmt.Errorf("the backend is away")
 		}))
-		if err == nil || o.Guarded || r.Context() != ctx || r.Context().Err() != nil {
-			t.Errorf("%v: the outcome is guarded still: %t, the request's context is another: %t", err, o.Guarded, r.Context() != ctx)
+		if err == nil || o.Guarded || r.Context().Err() != nil {
+			t.Errorf("%v: the outcome is guarded still: %t, the request's context: %v", err, o.Guarded, r.Context().Err())
 		}
 	}
 }

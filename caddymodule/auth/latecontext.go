@@ -12,14 +12,26 @@ type lateContext struct {
 
 	mu        sync.Mutex
 	cancelled bool
+	released  bool
 	made      context.Context // nil until a goroutine waits
 	end       context.CancelFunc
+}
+
+// release ends what was derived from c so far. From then on c is the context of the request and nothing else, and is not cancelled.
+func (c *lateContext) release() {
+	c.cancel()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.released, c.cancelled, c.made, c.end = true, false, nil, nil
 }
 
 // waited returns the cancellable context that goroutines wait for. The first call makes it.
 func (c *lateContext) waited() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.released {
+		return c.Context
+	}
 	if c.made == nil {
 		c.made, c.end = context.WithCancel(c.Context)
 		if c.cancelled {
@@ -32,7 +44,7 @@ func (c *lateContext) waited() context.Context {
 // cancel is a context.CancelFunc.
 func (c *lateContext) cancel() {
 	c.mu.Lock()
-	c.cancelled = true
+	c.cancelled = !c.released
 	end := c.end
 	c.mu.Unlock()
 	if end != nil {

@@ -91,3 +91,27 @@ func TestLateContextFromManySides(t *testing.T) {
 		sides.Wait()
 	}
 }
+
+// A released context is that of the request again: what was derived from it before has ended, and what is derived now has not.
+func TestReleasedLateContextIsThatOfTheRequest(t *testing.T) {
+	for _, before := range []func(c *lateContext){func(*lateContext) {}, func(c *lateContext) { c.cancel() }, func(c *lateContext) { c.Done() }} {
+		parent, end := context.WithCancel(context.WithValue(t.Context(), lateKey{}, "value"))
+		c := &lateContext{Context: parent}
+		before(c)
+		old, cancelOld := context.WithCancel(c)
+		c.release()
+		c.cancel() // which the tracker may do at this moment
+		below, cancel := context.WithCancel(c)
+		if old.Err() == nil || c.Err() != nil || below.Err() != nil || c.Value(lateKey{}) != "value" {
+			t.Errorf("released: %v, %v, %v", old.Err(), c.Err(), below.Err())
+		}
+		end()
+		<-c.Done()
+		<-below.Done()
+		if c.Err() == nil || below.Err() == nil {
+			t.Errorf("the request has ended: %v, %v", c.Err(), below.Err())
+		}
+		cancel()
+		cancelOld()
+	}
+}
