@@ -79,7 +79,10 @@ func eachVersion(t *testing.T, messengers, site string, test func(t *testing.T, 
 // eachVersionTo is eachVersion with a backend of the test's own.
 func eachVersionTo(t *testing.T, up *upstream, messengers, site string, test func(t *testing.T, g *gateway, v version)) {
 	t.Run("HTTP/1.1", func(t *testing.T) {
-		test(t, start(t, up, messengers, site), version{"HTTP/1.1", plainClient})
+		g := newGateway(t, up, "http://")
+		g.unlogged = true
+		g.load(messengers, site)
+		test(t, g, version{"HTTP/1.1", plainClient})
 	})
 	t.Run("over TLS", func(t *testing.T) {
 		g := newGateway(t, up, "https://")

@@ -84,7 +84,9 @@ func TestRequestsBehindAnEndedOne(t *testing.T) {
 		}
 	})
 	for _, options := range []string{"", "servers {\n enable_full_duplex\n}\n"} {
-		g := start(t, up, options+messengers, "messenger_auth support\nreverse_proxy UPSTREAM")
+		g := newGateway(t, up, "http://")
+		g.unlogged = true // Caddy's access log reads the length of a body that its proxy still reads
+		g.load(options+messengers, "messenger_auth support\nreverse_proxy UPSTREAM")
 		auth := bearer(sign(secret, good("mark")))
 		for _, accept := range []string{"*/*", "application/json, text/event-stream"} {
 			rest := "GET /rest HTTP/1.1\r\nHost: " + g.addr + "\r\n" + auth + "\r\n\r\n"
