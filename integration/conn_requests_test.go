@@ -64,10 +64,10 @@ func TestRequestsBehindAnEndedOne(t *testing.T) {
 		control := http.NewResponseController(w)
 		switch r.URL.Path {
 		case "/next":
-			time.Sleep(20 * time.Millisecond)
+			time.Sleep(20 * time.Millisecond) // meanwhile net/http would notice that reading was interrupted, and cancel this request
 		case "/json": // of a client that would also take events
 			_, _ = io.ReadAll(r.Body)
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(100 * time.Millisecond) // meanwhile its connection is ended
 			w.Header().Set("Content-Type", "application/json")
 			_, _ = io.WriteString(w, "{}")
 		case "/rest":

@@ -167,7 +167,7 @@ func (g *guardedWriter) stopReceiving() {
 	if !g.decided {
 		g.closeAfterwards() // an error route answers
 	}
-	_ = g.deadlines().SetReadDeadline(longAgo)
+	_ = g.deadlines().SetReadDeadline(session.LongAgo)
 }
 
 // closeAfterwards lets the HTTP/1.1 connection close after this response. After an interrupted read net/http believes that the client is

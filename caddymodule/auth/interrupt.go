@@ -48,7 +48,7 @@ func (s streamDeadlines) Abort(complete bool) {
 	case ok:
 		streamer.HTTPStream().CancelWrite(abortedByUs)
 	case s.request.ProtoMajor > 1:
-		_ = s.write.SetWriteDeadline(longAgo) // resets the stream
+		_ = s.write.SetWriteDeadline(session.LongAgo) // resets the stream
 	case complete:
 		completeConnection(w, s.request.ProtoAtLeast(1, 1))
 	default:
@@ -93,9 +93,6 @@ func completeConnection(w http.ResponseWriter, chunks bool) {
 	_ = conn.Close()
 }
 
-// longAgo interrupts reads and writes that wait.
-var longAgo = time.Unix(1, 0)
-
 // takeOver takes the connection of an answer over HTTP/1 from net/http, which writes what it has buffered first, until the deadline.
 func takeOver(w http.ResponseWriter, deadline time.Time) (net.Conn, error) {
 	w, _ = innermost(w)
@@ -108,7 +105,7 @@ func takeOver(w http.ResponseWriter, deadline time.Time) (net.Conn, error) {
 // resetConnection resets the connection of an answer over HTTP/1. In version 1.0 an orderly close means that the answer is
 // complete, and an answer that was cut off must not look so. nginx, for one, speaks HTTP/1.0 to its backends by default.
 func resetConnection(w http.ResponseWriter) {
-	conn, err := takeOver(w, longAgo)
+	conn, err := takeOver(w, session.LongAgo)
 	if err != nil {
 		return // the panic that follows closes the connection
 	}

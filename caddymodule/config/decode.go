@@ -8,7 +8,7 @@ import (
 )
 
 // DecodeSettings decodes settings of a messenger that a person may have written, as strictly as [strictjson.Decode]: each member is a
-// restriction, or may be one. Its errors continue the name of what was read.
+// restriction, or may be one, but for a kid and an encoding, which may be empty. Its errors continue the name of what was read.
 func DecodeSettings(text []byte) (*Messenger, error) {
 	m := new(Messenger)
 	err := strictjson.Decode(text, m, strictjson.Exceptions{Empty: []string{"kid", "encoding"}})

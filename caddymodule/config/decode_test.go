@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// Settings are read strictly, whoever sends them.
+// DecodeSettings refuses settings that two readers could understand in different ways.
 func TestSettingsHaveOneReading(t *testing.T) {
 	const whole = `"identity_key":"sub","shared_token":{},"audience":["chat"]`
 	for text, want := range map[string]string{

@@ -254,12 +254,12 @@ func (c *Connection) abort() {
 
 func interrupt(control Deadlines, set func(Deadlines, time.Time) error) {
 	if control != nil {
-		_ = set(control, longAgo) // an error means that it is closed already, or ends by itself
+		_ = set(control, LongAgo) // an error means that it is closed already, or ends by itself
 	}
 }
 
-// longAgo interrupts reads and writes that wait. The zero time would mean that there is no deadline.
-var longAgo = time.Unix(1, 0)
+// LongAgo is a deadline that interrupts reads and writes that wait. The zero time would mean that there is none.
+var LongAgo = time.Unix(1, 0)
 
 // Release is called when the response turns out to be neither a WebSocket nor a stream. It is not ended then.
 func (c *Connection) Release() {
