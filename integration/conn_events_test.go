@@ -241,20 +241,20 @@ func TestEventStreamEndsAfterAReload(t *testing.T) {
 	messengers, secret := strict(t, "")
 	up := newChat(t)
 	g := start(t, up.upstream, messengers, guardedRoutes)
-	token, _ := lasting(secret, "mark", time.Second)
+	token, _ := lasting(secret, "mark", 2*time.Second) // in which the reload has to be over
 	resp := g.stream(version{"HTTP/1.1", plainClient}, "/plain/events", token)
 	reader := bufio.NewReader(resp.Body)
 	if _, err := reader.ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
-	var loading sync.WaitGroup
-	defer loading.Wait()
-	loading.Go(func() { g.load(messengers, guardedRoutes+"\nheader X-Reloaded 1") }) // which waits for the stream
+	g.load(messengers, guardedRoutes+"\nheader X-Reloaded 1")
 	body, err := io.ReadAll(reader)
 	if err != nil || !strings.HasSuffix(string(body), lastEvent) {
 		t.Errorf("it ends with %q, %v", body[max(0, len(body)-100):], err)
 	}
-	eventually(t, "the reload is done", func() bool { return g.get("/plain/none", token).header.Get("X-Reloaded") == "1" })
+	if got := g.get("/plain/none", token).header.Get("X-Reloaded"); got != "1" {
+		t.Errorf("after the reload the header is %q", got)
+	}
 }
 
 // A client that reads no events is cut off like one that reads no frames.
