@@ -275,7 +275,7 @@ func TestDocsSamplesVerifyAssertions(t *testing.T) {
 			writeSample(t, file, strings.ReplaceAll(text, "https://chat.example.com/.well-known/jwks.json", g.url+"/.well-known/jwks.json"))
 			cmd, err := verifier(dir, language, file)
 			if err != nil {
-				skipWithout(t, language, err)
+				lacks(t, language, err)
 			}
 			cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
 			if out, err := command(dir, cmd); err != nil || strings.TrimSpace(out) != want {

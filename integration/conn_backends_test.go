@@ -131,7 +131,7 @@ func TestWebSocketThatOnlyTheProxyAsksFor(t *testing.T) {
 				conn := g.dial()
 				t.Cleanup(func() { conn.Close() })
 				_ = conn.SetDeadline(time.Now().Add(patience))
-				fmt.Fprintf(conn, method+" /stream HTTP/1.1\r\nHost: %s\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n\r\n", g.addr, token)
+				fmt.Fprintf(conn, method+" /stream?after=1900ms HTTP/1.1\r\nHost: %s\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n\r\n", g.addr, token)
 				reader := bufio.NewReader(conn)
 				resp, err := http.ReadResponse(reader, nil)
 				if err != nil {

@@ -140,7 +140,7 @@ func TestConnectionsOfFallbacksAreGuarded(t *testing.T) {
 				if name != "an error route" {
 					return
 				}
-				s := open("/stream", "zoe", "short")
+				s := open("/stream?after=900ms", "zoe", "short")
 				if got := s.ended(); got != "4401 token_expired" {
 					t.Errorf("at the end of the token: got %q", got)
 				}

@@ -39,8 +39,8 @@ func TestDocsRecipeForSockJS(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	if err := probe(".", "node", "-e", "require('sockjs')"); err != nil {
-		skipWithout(t, "sockjs", err)
+	if err := probe("sockjs", ".", "node", "-e", "require('sockjs')"); err != nil {
+		lacks(t, "sockjs", err)
 	}
 	k, addr := newKitchen(t), freeAddr(t)
 	_, port, _ := net.SplitHostPort(addr)

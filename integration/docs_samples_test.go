@@ -5,13 +5,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 )
-
-// otherTools are what other tests need of those that MESSENGER_REQUIRE_TOOLS names.
-var otherTools = []string{"chromium", "redis-server", "lighttpd", "nginx", "php-cgi", "sockjs", "root", "go-1.19", "node-clients", "openssl", "ssh-keygen", "esbuild", "tsc", "axe-core", "wycheproof"}
 
 // A library signs a token with what is in the environment: HS256 with SECRET, and RS256 with the file KEY.
 var libraries = map[string]struct{ program, language string }{
@@ -40,7 +36,7 @@ func TestUsualLibrariesSignTokens(t *testing.T) {
 			var err error
 			switch name {
 			case "jsonwebtoken":
-				err = probe(dir, "node", "-e", "require('jsonwebtoken')") // found by NODE_PATH
+				err = probe("node", dir, "node", "-e", "require('jsonwebtoken')") // found by NODE_PATH
 			case "PyJWT":
 				cmd, err = pythonWithJWT(dir, file)
 			case "php-jwt":
@@ -48,7 +44,7 @@ func TestUsualLibrariesSignTokens(t *testing.T) {
 			}
 			if err != nil {
 				if name != "php-jwt" || os.Getenv("COMPOSER_VENDOR_DIR") != "" { // it is not in every release of Debian
-					skipWithout(t, library.language, err)
+					lacks(t, library.language, err)
 				}
 				t.Skipf("not run: %s is not installed: %v", name, err)
 			}
@@ -72,7 +68,7 @@ func TestUsualLibrariesSignTokens(t *testing.T) {
 func pythonWithJWT(dir, file string) (cmd *exec.Cmd, err error) {
 	// Debian's packages belong to Debian's Python, which is not always the first in PATH.
 	for _, python := range []string{"python3", "/usr/bin/python3"} {
-		if err = probe(dir, python, "-c", "import jwt, cryptography"); err == nil {
+		if err = probe("python", dir, python, "-c", "import jwt, cryptography"); err == nil {
 			return exec.Command(python, file), nil
 		}
 	}
@@ -114,11 +110,6 @@ func writeSample(t *testing.T, path, text string) {
 	}
 }
 
-func probe(dir, name string, args ...string) error {
-	_, err := command(dir, exec.Command(name, args...))
-	return err
-}
-
 // command returns what cmd prints, and what it complains about if it fails.
 func command(dir string, cmd *exec.Cmd) (string, error) {
 	cmd.Dir = dir
@@ -133,9 +124,10 @@ func command(dir string, cmd *exec.Cmd) (string, error) {
 
 // interpreter returns the command that runs a program that needs no library.
 func interpreter(dir, language, file string) (*exec.Cmd, error) {
+	program := language
 	switch language {
 	case "python":
-		language = "python3"
+		program = "python3"
 	case "go":
 		binary := strings.TrimSuffix(file, ".go") + ".exe"
 		if out, err := command(".", exec.Command("go", "build", "-ldflags=-s -w", "-o", binary, file)); err != nil {
@@ -143,16 +135,7 @@ func interpreter(dir, language, file string) (*exec.Cmd, error) {
 		}
 		return exec.Command(binary), nil
 	}
-	return exec.Command(language, file), probe(dir, language, "--version")
-}
-
-// skipWithout skips a test whose tool is not installed, unless MESSENGER_REQUIRE_TOOLS names it.
-func skipWithout(t *testing.T, tool string, err error) {
-	t.Helper()
-	if slices.Contains(strings.Fields(os.Getenv("MESSENGER_REQUIRE_TOOLS")), tool) {
-		t.Fatalf("%s is not installed, and MESSENGER_REQUIRE_TOOLS names it: %v", tool, err)
-	}
-	t.Skipf("not run: %s is not installed: %v", tool, err)
+	return exec.Command(program, file), probe(language, dir, program, "--version")
 }
 
 // verifier returns the command that runs a program that verifies assertions.
@@ -161,7 +144,7 @@ func verifier(dir, language, file string) (*exec.Cmd, error) {
 	case "python":
 		return pythonWithJWT(dir, file)
 	case "php":
-		if err := probe(dir, "php", "-r", "exit(function_exists('sodium_base642bin') ? 0 : 1);"); err != nil {
+		if err := probe("php", dir, "php", "-r", "exit(function_exists('sodium_base642bin') ? 0 : 1);"); err != nil {
 			return nil, err
 		}
 	case "java":
@@ -172,6 +155,6 @@ func verifier(dir, language, file string) (*exec.Cmd, error) {
 
 // javaSource returns the command that runs a source file, as a program that does not run for long.
 func javaSource(file string) (*exec.Cmd, error) {
-	_, err := exec.LookPath("javac") // a runtime without a compiler cannot run it
-	return exec.Command("java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", file), err
+	cmd := exec.Command("java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", file)
+	return cmd, usable("java", "javac") // a runtime without a compiler cannot run it
 }

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/fcgi"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -37,21 +36,6 @@ func foldedName(name string) string {
 		}
 		return '-'
 	}, name)
-}
-
-// requireTool skips the test where a program is not installed, or fails it if MESSENGER_REQUIRE_TOOLS has its name.
-func requireTool(t testing.TB, name string) string {
-	t.Helper()
-	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin") { // where Debian has servers
-		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-			return path
-		}
-	}
-	if slices.Contains(strings.Fields(os.Getenv("MESSENGER_REQUIRE_TOOLS")), name) {
-		t.Fatalf("%s is not installed, and MESSENGER_REQUIRE_TOOLS names it", name)
-	}
-	t.Skipf("not run: %s is not installed", name)
-	return ""
 }
 
 // startLighttpd runs a lighttpd that answers every request with the variables of a CGI program, and returns its address.

@@ -3,9 +3,7 @@ package integration
 import (
 	"encoding/json"
 	"net/url"
-	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -66,14 +64,7 @@ func TestEveryDecoderReadsTheSameIdentity(t *testing.T) {
 	}
 	for name, args := range decoders {
 		t.Run(name, func(t *testing.T) {
-			if _, err := exec.LookPath(args[0]); err != nil {
-				language := strings.TrimSuffix(args[0], "3")
-				if slices.Contains(strings.Fields(os.Getenv("MESSENGER_REQUIRE_TOOLS")), language) {
-					t.Fatalf("%s is not installed, and MESSENGER_REQUIRE_TOOLS names it", language)
-				}
-				t.Skipf("not run: %s is not installed", args[0])
-			}
-			cmd := exec.Command(args[0], args[1:]...)
+			cmd := exec.Command(requireTool(t, strings.TrimSuffix(args[0], "3"), args[0]), args[1:]...)
 			cmd.Stdin = strings.NewReader(string(input))
 			out, err := cmd.Output()
 			if err != nil {

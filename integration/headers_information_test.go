@@ -144,7 +144,7 @@ func TestDocsSamplesReadContactInformation(t *testing.T) {
 			writeSample(t, file, strings.Replace(program[1], "SAMPLE", sample(t, language+" claims"), 1))
 			cmd, err := interpreter(dir, language, file)
 			if err != nil {
-				skipWithout(t, language, err)
+				lacks(t, language, err)
 			}
 			cmd.Stdin = strings.NewReader(value)
 			if out, err := command(dir, cmd); err != nil || strings.TrimSpace(out) != "Zoë + 张 100%|zoe@example.com" {

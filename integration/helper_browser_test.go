@@ -3,8 +3,6 @@ package integration
 import (
 	"context"
 	"os"
-	"os/exec"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,23 +22,10 @@ var (
 )
 
 // newBrowser returns a tab of the first of the programs that there is, without a window, with cookies, storage and permissions of its
-// own. Without any the test is skipped, or fails if MESSENGER_REQUIRE_TOOLS has the word chromium.
+// own.
 func newBrowser(t *testing.T, programs []string) context.Context {
 	t.Helper()
-	binary := ""
-	for _, name := range programs {
-		if path, err := exec.LookPath(name); err == nil {
-			binary = path
-			break
-		}
-	}
-	if binary == "" {
-		if slices.Contains(strings.Fields(os.Getenv("MESSENGER_REQUIRE_TOOLS")), "chromium") {
-			t.Fatal("Chromium is not installed, and MESSENGER_REQUIRE_TOOLS names it")
-		}
-		t.Skip("not run: Chromium is not installed")
-	}
-	chromium, err := runningChromium(binary)
+	chromium, err := runningChromium(requireTool(t, "chromium", programs...))
 	if err != nil {
 		t.Fatalf("starting Chromium: %v", err)
 	}

@@ -36,7 +36,7 @@ var tools = []tool{
 		func(dir, file, _ string) (*exec.Cmd, error) { return pythonWithJWT(dir, file) }},
 	{"php", "public/chat-token.php", "$id = null", `$id = ($_COOKIE['session'] ?? '') === 'mark' ? getenv('IDENTITY') : null`, "getenv('NAME')",
 		func(dir, file, port string) (*exec.Cmd, error) {
-			return exec.Command("php", "-S", "127.0.0.1:"+port, file), probe(dir, "php", "--version")
+			return exec.Command("php", "-S", "127.0.0.1:"+port, file), probe("php", dir, "php", "--version")
 		}},
 	{"go", "chat-token.go", `id := ""`, `id := map[string]string{"session=mark": os.Getenv("IDENTITY")}[r.Header.Get("Cookie")]`, `os.Getenv("NAME")`,
 		func(dir, file, _ string) (*exec.Cmd, error) { return interpreter(dir, "go", file) }},
@@ -54,7 +54,7 @@ var (
 
 // runOnMono compiles the program for Mono, with two functions of .NET that Mono does not have. Of keys Mono knows RSA alone.
 func runOnMono(dir, file, _ string) (*exec.Cmd, error) {
-	if err := probe(dir, "mcs", "--version"); err != nil {
+	if err := probe("csharp", dir, "mcs", "--version"); err != nil {
 		return nil, err
 	}
 	if out, err := command(dir, exec.Command("mcs", "--parse", file)); err != nil {

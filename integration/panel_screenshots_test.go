@@ -5,7 +5,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -75,8 +74,8 @@ var axeSource = sync.OnceValue(func() string {
 func (p *panelTab) checkAccessible(name string) {
 	p.t.Helper()
 	if axeSource() == "" {
-		if slices.Contains(strings.Fields(os.Getenv("MESSENGER_REQUIRE_TOOLS")), "axe-core") {
-			p.t.Fatal("axe-core is not in NODE_PATH, and MESSENGER_REQUIRE_TOOLS names it")
+		if mustHave("axe-core") {
+			p.t.Fatalf("axe-core is not in NODE_PATH, and %s names it", toolsVariable)
 		}
 		return
 	}

@@ -17,7 +17,6 @@ import (
 // The page says how a key pair is made. The lines are run as they are there, the public key is pasted, and a token of the private
 // one is accepted.
 func TestPanelSaysHowToMakeAKeyPair(t *testing.T) {
-	shell := requireTool(t, "sh")
 	requireTool(t, "openssl")
 	up := newUpstream(t)
 	g := startPanel(t, up, "")
@@ -29,7 +28,7 @@ func TestPanelSaysHowToMakeAKeyPair(t *testing.T) {
 		if found == nil {
 			t.Fatalf("%s: no commands: %s", page, u.get(page).text())
 		}
-		cmd := exec.Command(shell, "-e", "-c", found[1])
+		cmd := exec.Command("sh", "-e", "-c", found[1])
 		cmd.Dir = folder
 		if text, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, text)

@@ -174,23 +174,12 @@ func TestScriptSaysInOneLineWhatIsMissing(t *testing.T) {
 	}
 }
 
-// requirement skips a test that cannot run here, unless the environment says that it must.
-func requirement(t *testing.T, word string, met bool, what string) {
-	t.Helper()
-	if met {
-		return
-	}
-	if slices.Contains(strings.Fields(os.Getenv("MESSENGER_REQUIRE_TOOLS")), word) {
-		t.Fatalf("%s, and MESSENGER_REQUIRE_TOOLS has the word %s", what, word)
-	}
-	t.Skipf("not run: %s", what)
-}
-
 // Debian's Go cannot read a go.mod of today, and says so in its own words, at the end.
 func TestScriptOnDebiansGo(t *testing.T) {
 	const debians = "/usr/lib/go-1.19/bin"
-	_, err := os.Stat(debians + "/go")
-	requirement(t, "go-1.19", err == nil, "Debian's golang-1.19-go is not installed")
+	if _, err := os.Stat(debians + "/go"); err != nil {
+		lacks(t, "go-1.19", err)
+	}
 	c := newCheckout(t)
 	for _, command := range []string{"build", "run", "bench"} {
 		c.refused(nil, []string{command}, []string{"PATH=" + debians + ":/usr/bin:/bin"}, "Go 1.26", debians, "1.19", "https://go.dev/doc/install")
@@ -215,7 +204,9 @@ func TestScriptWithoutGo(t *testing.T) {
 
 // The checkout belongs to root, and another user may only read it.
 func TestScriptAsAUserWhoMayNotWriteToTheCheckout(t *testing.T) {
-	requirement(t, "root", os.Geteuid() == 0, "only root can become another user")
+	if os.Geteuid() != 0 {
+		lacks(t, "root", errors.New("only root can become another user"))
+	}
 	nobody := &syscall.Credential{Uid: 65534, Gid: 65534}
 	c := newCheckout(t)
 	readable(t, c.dir, c.bin)

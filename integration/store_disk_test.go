@@ -119,9 +119,7 @@ func TestWhatIsAcknowledgedSurvivesAPowerLoss(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	if _, err := exec.LookPath("mkfs.ext4"); err != nil {
-		t.Skip("not run: mkfs.ext4 is not installed")
-	}
+	makeFS := requireTool(t, "mkfs.ext4")
 	device := filepath.Join(t.TempDir(), "device")
 	f, err := os.Create(device)
 	if err == nil {
@@ -131,7 +129,7 @@ func TestWhatIsAcknowledgedSurvivesAPowerLoss(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.Close()
-	if out, err := exec.Command("mkfs.ext4", "-q", "-F", device).CombinedOutput(); err != nil {
+	if out, err := exec.Command(makeFS, "-q", "-F", device).CombinedOutput(); err != nil {
 		t.Fatalf("mkfs.ext4: %v %s", err, out)
 	}
 	// Nothing is written to the device but what is synchronised: the file system itself would do that after a minute.

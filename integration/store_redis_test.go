@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,20 +18,14 @@ import (
 
 // A redisServer is a Redis of the test's own, on a free port and in a folder of the test.
 type redisServer struct {
-	t         testing.TB
-	addr, dir string
-	cmd       *exec.Cmd
+	t                  testing.TB
+	program, addr, dir string
+	cmd                *exec.Cmd
 }
 
 func startRedis(t testing.TB) *redisServer {
 	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		if slices.Contains(strings.Fields(os.Getenv("MESSENGER_REQUIRE_TOOLS")), "redis-server") {
-			t.Fatalf("redis-server is not installed, and MESSENGER_REQUIRE_TOOLS names it: %v", err)
-		}
-		t.Skip("not run: redis-server is not installed")
-	}
-	r := &redisServer{t: t, addr: freeAddr(t), dir: t.TempDir()}
+	r := &redisServer{t: t, program: requireTool(t, "redis-server"), addr: freeAddr(t), dir: t.TempDir()}
 	r.run()
 	t.Cleanup(r.kill)
 	return r
@@ -42,7 +35,7 @@ func startRedis(t testing.TB) *redisServer {
 func (r *redisServer) run() {
 	r.t.Helper()
 	host, port, _ := net.SplitHostPort(r.addr)
-	r.cmd = exec.Command("redis-server", "--bind", host, "--port", port, "--dir", r.dir, "--appendonly", "yes", "--appendfsync", "always", "--save", "")
+	r.cmd = exec.Command(r.program, "--bind", host, "--port", port, "--dir", r.dir, "--appendonly", "yes", "--appendfsync", "always", "--save", "")
 	log, err := os.OpenFile(filepath.Join(r.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		r.t.Fatal(err)

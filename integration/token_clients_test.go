@@ -16,14 +16,10 @@ var clientsOfTheTest = []string{"phoenix", "actioncable", "graphql-ws", "mqtt", 
 // nodeWithClients returns the command that runs a script of testdata in Node, or skips where the packages are not installed.
 func nodeWithClients(t *testing.T, script string, args ...string) *exec.Cmd {
 	t.Helper()
-	node, err := exec.LookPath("node")
-	if err == nil {
-		err = exec.Command(node, "-e", `["phoenix","@rails/actioncable","graphql-ws","mqtt","socket.io-client","@microsoft/signalr","sockjs-client","eventsource","ws","jose"].forEach(require.resolve)`).Run()
+	if err := probe("node-clients", ".", "node", "-e", `["phoenix","@rails/actioncable","graphql-ws","mqtt","socket.io-client","@microsoft/signalr","sockjs-client","eventsource","ws","jose"].forEach(require.resolve)`); err != nil {
+		lacks(t, "node-clients", err)
 	}
-	if err != nil {
-		skipWithout(t, "node-clients", err)
-	}
-	return exec.Command(node, append([]string{script}, args...)...)
+	return exec.Command("node", append([]string{script}, args...)...)
 }
 
 // The clients that people use reach the backend with the contact's identity and without the token, each in its own way: a header, a

@@ -5,28 +5,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 )
 
 const widgetFolder = "../caddymodule/widget"
-
-// npmTool returns the path of a program that .ci/run installs from npm, in the folder of NODE_PATH. Without it the test is skipped, or
-// fails if MESSENGER_REQUIRE_TOOLS names it.
-func npmTool(t *testing.T, name string) string {
-	t.Helper()
-	for _, folder := range filepath.SplitList(os.Getenv("NODE_PATH")) {
-		if path, err := exec.LookPath(filepath.Join(folder, ".bin", name)); err == nil {
-			return path
-		}
-	}
-	if slices.Contains(strings.Fields(os.Getenv("MESSENGER_REQUIRE_TOOLS")), name) {
-		t.Fatalf("%s is not in NODE_PATH, and MESSENGER_REQUIRE_TOOLS names it", name)
-	}
-	t.Skipf("not run: %s is not in NODE_PATH", name)
-	return ""
-}
 
 func readText(t *testing.T, file string) string {
 	t.Helper()
@@ -72,7 +55,7 @@ func TestHelperIsBundled(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	esbuild := npmTool(t, "esbuild")
+	esbuild := requireTool(t, "esbuild")
 	arguments := []string{"--bundle", "--minify", "--format=esm", "--log-level=warning"}
 	small, err := command(".", exec.Command(esbuild, append(arguments, filepath.Join(widgetFolder, "messenger-auth.js"))...))
 	if err != nil || small != readText(t, filepath.Join(widgetFolder, "messenger-auth.min.js")) {
@@ -96,7 +79,7 @@ func TestHelperHasTypes(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	tsc, folder := npmTool(t, "tsc"), installWidget(t)
+	tsc, folder := requireTool(t, "tsc"), installWidget(t)
 	for _, resolution := range []string{"bundler", "nodenext"} {
 		arguments := []string{"--noEmit", "--strict", "--exactOptionalPropertyTypes", "--noUncheckedIndexedAccess", "--skipLibCheck", "false",
 			"--target", "es2022", "--lib", "es2022,dom", "--types", "", "--moduleResolution", resolution, "--module", map[string]string{"bundler": "esnext", "nodenext": "nodenext"}[resolution]}

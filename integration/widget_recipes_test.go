@@ -105,9 +105,7 @@ func TestDocsRecipesWithTickets(t *testing.T) {
 		return strings.Contains(heard, "connected") && strings.Contains(heard, "message hello") && strings.Count(heard, "hello") >= 2
 	})
 
-	if err := probe(".", "curl", "--version"); err != nil {
-		t.Skip("not run: curl is not installed")
-	}
+	requireTool(t, "curl")
 	for _, block := range docsBlocks(t, "sh") {
 		if !strings.Contains(block, "/ticket") {
 			continue

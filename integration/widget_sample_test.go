@@ -3,7 +3,6 @@ package integration
 import (
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -52,13 +51,10 @@ func TestDocsBrowserSample(t *testing.T) {
 		}
 	}
 	arguments := []string{"--experimental-websocket"} // which Node 22 has without being asked
-	if probe(".", "node", "--experimental-websocket", "-e", "0") != nil {
+	if probe("node", ".", "node", "--experimental-websocket", "-e", "0") != nil {
 		arguments = nil
-		if err := probe(".", "node", "--version"); err != nil {
-			if slices.Contains(strings.Fields(os.Getenv("MESSENGER_REQUIRE_TOOLS")), "node") {
-				t.Fatal(err)
-			}
-			t.Skipf("not run: node is not installed: %v", err)
+		if err := probe("node", ".", "node", "--version"); err != nil {
+			lacks(t, "node", err)
 		}
 	}
 	m, up := methods(t)[0], newUpstream(t)

@@ -17,7 +17,7 @@ import (
 )
 
 // Wycheproof has signatures that implementations have accepted by mistake. It is a Go module of 60 MB, and therefore not in
-// go.mod: the tests fetch it, and are skipped where that is not possible, unless MESSENGER_REQUIRE_TOOLS names it.
+// go.mod: the tests fetch it, and are skipped where that is not possible, unless MESSENGER_TEST_TOOLS names it.
 const (
 	wycheproof    = "github.com/c2sp/wycheproof@v0.0.0-20260902155932-3fa63dd0344a"
 	wycheproofSum = "h1:pNbL2nztRsWfW/ispAwsvcDFxs9Id38uIsR2/Up5G2c="
@@ -71,7 +71,7 @@ func readVectors(t *testing.T, name string) []vectors {
 	t.Helper()
 	folder, missing := wycheproofFolder()
 	if missing != "" {
-		if slices.Contains(strings.Fields(os.Getenv("MESSENGER_REQUIRE_TOOLS")), "wycheproof") {
+		if slices.Contains(strings.Fields(os.Getenv("MESSENGER_TEST_TOOLS")), "wycheproof") {
 			t.Fatalf("%s is not there: %s", wycheproof, missing)
 		}
 		t.Skipf("SKIPPED: %s cannot be fetched: %s", wycheproof, missing)
