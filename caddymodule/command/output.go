@@ -3,6 +3,7 @@ package command
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -53,20 +54,41 @@ func date(t *time.Time) string {
 }
 
 // guardOutput makes everything that cmd and its subcommands print go through a Writer, and their errors through
-// Error: Caddy's root command prints these, and past the writer.
+// Error: Caddy's root command prints these, and past the writer. A command whose output is lost fails, whether it looks at that or not.
 func guardOutput(cmd *cobra.Command) {
-	cmd.SetOut(printable.Writer{Writer: os.Stdout})
+	out := &output{Writer: printable.Writer{Writer: os.Stdout}}
+	cmd.SetOut(out)
 	cmd.SetErr(printable.Writer{Writer: os.Stderr})
-	guardErrors(cmd)
+	guardErrors(cmd, out)
 }
 
-func guardErrors(cmd *cobra.Command) {
+// An output remembers its first error.
+type output struct {
+	io.Writer
+	lost error
+}
+
+func (o *output) Write(text []byte) (int, error) {
+	n, err := o.Writer.Write(text)
+	if o.lost == nil {
+		o.lost = err
+	}
+	return n, err
+}
+
+func guardErrors(cmd *cobra.Command, out *output) {
 	run, check := cmd.RunE, cmd.Args
-	cmd.RunE = func(cmd *cobra.Command, args []string) error { return printable.Error(run(cmd, args)) }
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		err := run(cmd, args)
+		if err == nil && out.lost != nil {
+			err = fmt.Errorf("the command was carried out, and its output could not be printed: %w", out.lost)
+		}
+		return printable.Error(err)
+	}
 	if check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error { return printable.Error(check(cmd, args)) }
 	}
 	for _, sub := range cmd.Commands() {
-		guardErrors(sub)
+		guardErrors(sub, out)
 	}
 }

@@ -9,7 +9,9 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -25,6 +27,9 @@ func (c *client) do(method, path, condition string, body, answer any) error {
 
 // ask is do, and returns the header of the answer.
 func (c *client) ask(method, path, condition string, body, answer any) (http.Header, error) {
+	if !onlyReads(method, path) {
+		signal.Ignore(syscall.SIGPIPE) // by which a program ends whose reader has gone: what was changed, and what is left to do, would not be said
+	}
 	header := make(http.Header)
 	header.Set("Connection", "close") // Caddy's client has a connection for each request, and would leave it open
 	var text io.Reader
@@ -44,6 +49,9 @@ func (c *client) ask(method, path, condition string, body, answer any) (http.Hea
 	}
 	return c.send(method, path, header, text, answer)
 }
+
+// onlyReads reports whether a request changes nothing.
+func onlyReads(method, path string) bool { return method == http.MethodGet || path == "export" }
 
 // send asks the running gateway.
 func (c *client) send(method, path string, header http.Header, text io.Reader, answer any) (answered http.Header, err error) {
@@ -116,7 +124,7 @@ func adminWait(path string) time.Duration {
 
 // doHere asks the service of this process.
 func (c *client) doHere(method, path string, header http.Header, text io.Reader, answer any) (http.Header, error) {
-	if method != http.MethodGet && path != "export" { // which only reads
+	if !onlyReads(method, path) {
 		if err := c.place.checkOwner(); err != nil {
 			return nil, err
 		}

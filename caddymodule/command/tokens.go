@@ -195,6 +195,9 @@ the time of a token, and brings none back that has expired or was revoked.`,
 
 // makeToken prints the new token alone on standard output, and everything about it on standard error.
 func (c *client) makeToken(cmd *cobra.Command, name, action string, body any) error {
+	if isNowhere(os.Stdout) {
+		return errors.New("standard output is closed, or is /dev/null, and the token is shown only once; nothing was changed")
+	}
 	var made ledger.NewToken
 	if err := c.do(http.MethodPost, "messengers/"+name+"/tokens/"+action, "", body, &made); err != nil {
 		return err
@@ -211,6 +214,13 @@ func (c *client) makeToken(cmd *cobra.Command, name, action string, body any) er
 		fmt.Fprintln(about, "After you have stored it, clear the clipboard and the scroll-back of this terminal.")
 	}
 	return nil
+}
+
+// isNowhere reports whether what is written to a file is lost. Go opens the null device in the place of a closed standard output.
+func isNowhere(file *os.File) bool {
+	is, err := file.Stat()
+	null, errNull := os.Stat(os.DevNull)
+	return err == nil && errNull == nil && os.SameFile(is, null)
 }
 
 // endedText says how many connections a change has ended on this gateway, and when other gateways end theirs.

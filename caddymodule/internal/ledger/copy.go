@@ -18,8 +18,8 @@ import (
 // content only, so that importing it twice adds it once. Three rules follow from what a copy must never do:
 //
 //   - Nothing that is revoked here becomes valid: a copy adds revocations and ends of tokens, and undoes none.
-//   - A token is added only to a messenger that this copy creates. A store forgets revoked tokens after a while, so that it cannot
-//     tell a token that is new to it from one that was revoked long ago.
+//   - A token is added only to a messenger that this copy creates, and for one of the configuration only if there is no token yet. A
+//     store forgets revoked tokens after a while, so that it cannot tell a token that is new to it from one that was revoked long ago.
 //   - Nothing ends that was not meant: what was undone here since is not revoked again, and tokens are told apart by their text.
 
 // A Copy is what a file says about one messenger.
@@ -39,6 +39,11 @@ type CopiedToken struct {
 	Revoked     bool       `json:"revoked,omitempty"`
 	Label       string     `json:"label,omitempty"`
 	Token       string     `json:"-"` // "" if the secrets were not copied
+
+	// A secret that the site brought may be one that can be guessed: nothing about it is in a file but what is sealed, not even its
+	// fingerprint, which would say who has guessed it.
+	Imported bool `json:"-"`
+	Any      bool `json:"-"` // JWTs with any kid and without one are verified with it
 }
 
 // A CopiedRevocation is a revocation in a copy, with the ID that it had in its store.
@@ -59,12 +64,10 @@ func (j *Journal) Copy(now time.Time) (c *Copy) {
 			c.Created = &created
 			c.Settings, _ = l.settings(v)
 		}
+		dead := l.deadSecrets()
 		for id, f := range l.tokens {
-			if f.Kind == factImported {
-				continue // the site has the secret and can import it again; a fingerprint in the file could tell who has guessed it
-			}
-			t := CopiedToken{KeyID: f.KeyID, Token: f.Token, Created: f.At.UTC(), Revoked: l.isRevoked(f), Label: f.Label}
-			t.Fingerprint = fingerprintOf(f.Token)
+			t := CopiedToken{KeyID: f.KeyID, Token: f.Token, Created: f.At.UTC(), Revoked: l.isRevoked(f) || dead[secretID(f.secret())], Label: f.Label,
+				Fingerprint: fingerprintOf(f.Token), Imported: f.Kind == factImported, Any: f.Any}
 			if end, found := l.expiry[id]; found {
 				t.End = &end
 			}
@@ -170,13 +173,10 @@ func (j *Journal) Lacking(c *Copy, now time.Time) (d Difference, err error) {
 	for _, f := range d.Facts {
 		size += f.Revocation.size()
 	}
-	if n := len(l.revocations) + d.Revocations; n > MaxRevocations+maxExtra || size > maxRevocationText+maxExtra*revocationOverhead {
+	if n := len(l.revocations) + d.Revocations; n > MaxRevocations+maxExtra || size > MaxRevocationText+maxExtra*revocationOverhead {
 		return d, fmt.Errorf("the messenger would have %d revocations, and there is no room for more than %d; undo some of them, or let tokens expire sooner (max_lifetime)", n, MaxRevocations)
 	}
-	for _, t := range c.Tokens {
-		copied[j.copiedID("token", t.KeyID, t.Fingerprint)] = true
-	}
-	mayAdd := true // nothing is there but what this copy has brought
+	mayAdd := true // nothing is there but revocations that this copy has brought; its tokens are written after them, all at a time
 	for id := range l.facts {
 		mayAdd = mayAdd && copied[id]
 	}
@@ -247,25 +247,43 @@ func (d *Difference) addToken(j *Journal, t CopiedToken, ledgers []*ledger, mayA
 			return
 		}
 	}
-	switch {
-	case t.Revoked, expired, t.Token == "":
+	id := j.copiedID("token", t.KeyID, t.Fingerprint)
+	revoked := &Fact{ID: j.copiedID("token_revoked", id, t.Fingerprint), Kind: factRevoked, At: at, Of: []string{id}}
+	switch remembered := t.Imported && t.Revoked && t.Token != "" && mayAdd; {
+	case t.Revoked && !remembered:
+		// An older file may bring the token. A stored messenger takes no token from it, because it has settings by then.
+		if j.Kind == KindRing && ledgers[0].facts[revoked.ID] == nil {
+			d.Facts, d.Ends = append(d.Facts, revoked), d.Ends+1
+		}
+	case expired && !remembered, t.Token == "", ledgers[0].revoked[id]:
 	case !mayAdd:
 		d.NotAdded = append(d.NotAdded, t.KeyID)
 	default:
-		token := &Fact{ID: j.copiedID("token", t.KeyID, t.Fingerprint), Kind: factToken, At: t.Created, KeyID: t.KeyID, Token: t.Token, Label: t.Label, Knows: ledgers[0].resetIDs()}
+		token := &Fact{ID: id, Kind: factToken, At: t.Created, KeyID: t.KeyID, Token: t.Token, Label: t.Label, Knows: ledgers[0].resetIDs()}
+		if t.Imported {
+			token.Kind, token.Any = factImported, t.Any
+		}
 		if j.Kind == KindStored {
 			token.Number = 1 // of the settings with which the messenger is made
 		}
-		d.Facts, d.Added = append(d.Facts, token), d.Added+1
+		d.Facts = append(d.Facts, token)
 		if t.End != nil {
 			d.Facts = append(d.Facts, &Fact{ID: j.copiedID("token_expiry", token.ID, *t.End), Kind: factExpiry, At: at, Of: []string{token.ID}, End: t.End})
+		}
+		if t.Revoked { // so that its secret is not accepted again
+			d.Facts = append(d.Facts, revoked)
+		} else {
+			d.Added++
 		}
 	}
 }
 
-// Batches divides facts into groups that can be written at a time, in their order. 512 bytes are enough for what else a fact has, such as who
-// made it.
-func Batches(facts []*Fact) [][]*Fact { return grouped(facts, 512) }
+// Batches divides facts into groups that can be written at a time, in their order. Tokens begin a group, because an import adds all of a
+// messenger or none. 512 bytes are enough for what else a fact has, such as who made it.
+func Batches(facts []*Fact) [][]*Fact {
+	tokens := max(slices.IndexFunc(facts, func(f *Fact) bool { return f.Revocation == nil }), 0)
+	return append(grouped(facts[:tokens], 512), grouped(facts[tokens:], 512)...)
+}
 
 // grouped divides facts into groups. each is how many bytes a fact has besides its settings, token or revocation. The groups of an old
 // record must be the same on all nodes; see carry.go.

@@ -114,9 +114,9 @@ func (v *Revocation) Target() string {
 	return "all"
 }
 
-// maxRevocationText is how many bytes the active revocations of one messenger may have. Their number is limited as well; with
+// MaxRevocationText is how many bytes the active revocations of one messenger may have. Their number is limited as well; with
 // usual identities and token IDs that limit is reached first.
-const maxRevocationText = 4 << 20
+const MaxRevocationText = 4 << 20
 
 // revocationOverhead is an upper bound for a revocation without its texts, in bytes: the names of all members, and four times.
 const revocationOverhead = 256

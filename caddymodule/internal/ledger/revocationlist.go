@@ -193,7 +193,7 @@ func (l *ledger) revocationFacts(v Revocation, at, now time.Time, bound time.Dur
 	facts := []*Fact{make(v)}
 	if !l.hasRoom(&v) {
 		floor, freed, size := l.floor(now, bound)
-		if len(l.revocations)-freed >= MaxRevocations || l.size-size+v.size() > maxRevocationText {
+		if len(l.revocations)-freed >= MaxRevocations || l.size-size+v.size() > MaxRevocationText {
 			return nil, fmt.Errorf("the messenger has %d revocations, and there is no room for more; undo some of them, revoke all tokens (all), which always fits, or let tokens expire sooner (max_lifetime)", len(l.revocations))
 		}
 		facts = append(facts, make(floor))
@@ -203,7 +203,7 @@ func (l *ledger) revocationFacts(v Revocation, at, now time.Time, bound time.Dur
 
 // hasRoom reports whether v fits. One of all tokens always does.
 func (l *ledger) hasRoom(v *Revocation) bool {
-	return v.All || v.Covers || len(l.revocations) < MaxRevocations && l.size+v.size() <= maxRevocationText
+	return v.All || v.Covers || len(l.revocations) < MaxRevocations && l.size+v.size() <= MaxRevocationText
 }
 
 // floor returns a revocation of all tokens that were issued no later than those whose revocations have outlived max_lifetime,

@@ -127,7 +127,7 @@ func (reg *Registry) importInto(ctx context.Context, j *ledger.Journal, c *ledge
 		return nil
 	}
 	result.note("settings are replaced: %s", strings.Join(differences(r.Settings, c.Settings), ", "))
-	if len(r.Tokens) > 0 && !c.Settings.IsGenerated() {
+	if len(r.Tokens) > 0 && !c.Settings.UsesRing(Now()) {
 		result.note("shared tokens revoked, because the method is another one: %d", len(r.Tokens))
 	}
 	if result.Result == ImportUnchanged {
@@ -147,14 +147,18 @@ func (reg *Registry) importNew(ctx context.Context, j *ledger.Journal, c *ledger
 		return nil
 	}
 	result.Result = ImportCreated
-	if n := active(c.Tokens); c.Settings.IsGenerated() && lacking.Added < n {
+	usesTokens := c.Settings.UsesRing(Now())
+	switch n := active(c.Tokens); {
+	case usesTokens && lacking.Added < n:
 		result.note("it has %d of its %d shared tokens, because the text of the others is not in the file or was not opened, or they were revoked here; generate one: caddy messenger tokens generate %s", lacking.Added, n, j.Name)
+	case usesTokens && n == 0:
+		result.note("it has no shared token; generate one: caddy messenger tokens generate %s, or import the secret of its site again: caddy messenger tokens import %s", j.Name, j.Name)
 	}
 	if o.DryRun {
 		return nil
 	}
 	before := lacking.Facts
-	if !c.Settings.IsGenerated() {
+	if !usesTokens {
 		before = slices.DeleteFunc(before, func(f *ledger.Fact) bool { return f.Revocation == nil }) // the tokens
 	}
 	_, _, err := reg.Store.put(ctx, j, change.Settings{New: c.Settings, Condition: change.Condition{Absent: true}, Created: c.Created, Before: before})

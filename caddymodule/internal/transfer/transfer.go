@@ -29,10 +29,12 @@ const (
 	// Format is the number of the format of the lines that this version writes.
 	Format = 1
 
-	// MaxLine is the size of the longest line in bytes: a messenger can have 10,000 revocations.
-	MaxLine = 8 << 20
+	// MaxLine is the size of the longest line in bytes. The revocations of a messenger have 4 MiB at most, and each character that is
+	// not ASCII takes up to three times as much in a line.
+	MaxLine = 16 << 20
 
-	maxSettings = 64 << 10
+	// maxSettings is the size of the largest settings in a line. A request has at most 64 KiB, and each byte of it may take six here.
+	maxSettings = 6 * 64 << 10
 )
 
 // Where a messenger was.
@@ -65,7 +67,9 @@ type End struct {
 // A secret is what is sealed of one shared token.
 type secret struct {
 	ledger.CopiedToken
-	Text string `json:"token"`
+	Text     string `json:"token"`
+	Imported bool   `json:"imported,omitempty"` // it is nowhere else in the line
+	Any      bool   `json:"any_kid,omitempty"`
 }
 
 // A Sealer seals the secrets of a file, and opens them.
@@ -84,7 +88,7 @@ func headersPlace(messenger string, m *config.Messenger) string {
 
 // Encode returns the line of a messenger, with a line break. Without a sealer no secret is in it.
 func Encode(name string, c *ledger.Copy, seal Sealer) ([]byte, error) {
-	line := Line{Format: Format, Messenger: name, Source: fromConfig, Created: c.Created, Tokens: c.Tokens, Revocations: c.Revocations}
+	line := Line{Format: Format, Messenger: name, Source: fromConfig, Created: c.Created, Revocations: c.Revocations}
 	if c.Settings != nil {
 		line.Source = fromStore
 		var err error
@@ -97,8 +101,11 @@ func Encode(name string, c *ledger.Copy, seal Sealer) ([]byte, error) {
 	}
 	var secrets []secret
 	for _, t := range c.Tokens {
-		if t.Token != "" && !t.Revoked {
-			secrets = append(secrets, secret{t, t.Token})
+		if t.Token != "" && (t.Imported || !t.Revoked) {
+			secrets = append(secrets, secret{t, t.Token, t.Imported, t.Any})
+		}
+		if !t.Imported {
+			line.Tokens = append(line.Tokens, t)
 		}
 	}
 	if seal != nil && len(secrets) > 0 {
@@ -263,6 +270,12 @@ func (l *Line) openHeaders(settings *config.Messenger, seal Sealer) error {
 // withSecrets puts what was sealed in the place of what the line says openly, which anyone may have changed.
 func withSecrets(tokens []ledger.CopiedToken, secrets []secret) []ledger.CopiedToken {
 	for _, s := range secrets {
+		if s.Imported {
+			t := s.CopiedToken
+			t.Token, t.Imported, t.Any = s.Text, true, s.Any
+			tokens = append(tokens, t)
+			continue
+		}
 		i := slices.IndexFunc(tokens, func(t ledger.CopiedToken) bool { return t.Fingerprint == s.Fingerprint })
 		if i < 0 {
 			continue
