@@ -235,10 +235,10 @@ func (s *Service) serveRevocations(w http.ResponseWriter, r *http.Request, name 
 }
 
 // repair writes back what this node knows and the storage has lost.
-func (s *Service) repair(ctx context.Context, _ struct{}, by registry.Actor) (map[string]int, error) {
-	count, err := s.Repair(ctx)
-	s.Audit("store repaired", "", by, zap.Int("messengers", count), zap.Error(err))
-	return map[string]int{"repaired": count}, err
+func (s *Service) repair(ctx context.Context, _ struct{}, by registry.Actor) (registry.Repaired, error) {
+	done, err := s.Repair(ctx)
+	s.Audit("store repaired", "", by, zap.Int("messengers", done.Messengers), zap.Int("failed", len(done.Failed)), zap.Error(err))
+	return done, err
 }
 
 // Interface guard

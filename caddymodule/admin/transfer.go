@@ -47,15 +47,9 @@ type ExportRequest struct {
 
 // An ExportPart is a part of an export.
 type ExportPart struct {
-	Lines  []json.RawMessage `json:"lines"`
-	Failed []ExportFailure   `json:"failed,omitempty"` // what cannot be read
-	Next   string            `json:"next,omitempty"`   // "" if this is the last part
-}
-
-// An ExportFailure says why a messenger cannot be exported.
-type ExportFailure struct {
-	Messenger string `json:"messenger"`
-	Error     string `json:"error"`
+	Lines  []json.RawMessage  `json:"lines"`
+	Failed []registry.Failure `json:"failed,omitempty"` // what cannot be read
+	Next   string             `json:"next,omitempty"`   // "" if this is the last part
 }
 
 // Export returns a part of an export. The first part also has the configured messengers about which the store has facts.
@@ -123,7 +117,7 @@ func (s *Service) exportAll(ctx context.Context, part *ExportPart, names []strin
 	})
 	for i, name := range names {
 		if failures[i] != nil {
-			part.Failed = append(part.Failed, ExportFailure{name, failures[i].Error()})
+			part.Failed = append(part.Failed, registry.Failure{Messenger: name, Error: failures[i].Error()})
 		} else if lines[i] != nil {
 			part.Lines = append(part.Lines, lines[i])
 		}

@@ -10,6 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
 func listCommand() *cobra.Command {
@@ -136,18 +138,24 @@ func repairCommand() *cobra.Command {
 		Short: "Writes back facts that the storage has lost and the gateway still knows",
 		Long: `
 Compares what the running gateway has in memory with the storage, and writes
-back the facts that the storage has lost: shared tokens, revocations and
-settings. Use it after the storage was emptied or restored from an old backup.
+back the facts that the storage has lost or cannot give back: shared tokens,
+revocations and settings. Use it after the storage was emptied or restored from an old backup.
 The gateway's log and metrics say when that has happened.
 
 A gateway knows the configured messengers, and the stored ones that it was asked
 for since it started: run this command on every node before you restart any.`,
 	}, noMessenger, func(cmd *cobra.Command, _ string) error {
-		var answer map[string]int
-		if err := c.do(http.MethodPost, "repair", "", struct{}{}, &answer); err != nil {
+		var done registry.Repaired
+		if err := c.do(http.MethodPost, "repair", "", struct{}{}, &done); err != nil {
 			return err
 		}
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%d messengers repaired\n", answer["repaired"])
-		return err
+		fmt.Fprintf(cmd.OutOrStdout(), "%d messengers repaired\n", done.Messengers)
+		for _, failure := range done.Failed {
+			printable.Printf(cmd.ErrOrStderr(), "%s: %s\n", failure.Messenger, failure.Error)
+		}
+		if n := len(done.Failed); n > 0 {
+			return fmt.Errorf("%d messengers could not be repaired, or not whole", n)
+		}
+		return nil
 	})
 }

@@ -2,8 +2,10 @@ package ledger
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -310,13 +312,36 @@ func (j *Journal) LacksAny(facts []*Fact) bool {
 
 // Lost returns the batches that the storage does not have any more.
 func (j *Journal) Lost() map[vault.Key][]json.RawMessage {
+	return j.known(func(key vault.Key, _ *batch) bool { return j.missing[key] })
+}
+
+// Damaged returns the batches that the storage has, and cannot give back. It reads all of them; an error is about the storage.
+func (j *Journal) Damaged(ctx context.Context, v *vault.Vault) (map[vault.Key][]json.RawMessage, error) {
+	stored := j.known(func(key vault.Key, b *batch) bool { return !j.missing[key] && !b.unwritten })
+	var mu sync.Mutex
+	damaged := make(map[vault.Key][]json.RawMessage)
+	err := vault.UntilError(ctx, slices.Collect(maps.Keys(stored)), func(_ int, key vault.Key) error {
+		_, err := LoadBatch(ctx, v, key)
+		if !vault.IsSpoiled(err) {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		damaged[key] = stored[key]
+		return nil
+	})
+	return damaged, err
+}
+
+// known returns the texts of the batches that are meant.
+func (j *Journal) known(meant func(vault.Key, *batch) bool) map[vault.Key][]json.RawMessage {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	lost := make(map[vault.Key][]json.RawMessage)
-	for key := range j.missing {
-		if b := j.batches[key]; b != nil {
-			lost[key] = b.texts
+	texts := make(map[vault.Key][]json.RawMessage)
+	for key, b := range j.batches {
+		if meant(key, b) {
+			texts[key] = b.texts
 		}
 	}
-	return lost
+	return texts
 }

@@ -55,7 +55,7 @@ func (s *Store) poll(ctx context.Context) {
 			mu.Lock()
 			defer mu.Unlock()
 			failure = err
-			reached = reached && (vault.IsUnreadable(err) || errors.As(err, new(*unusableError)))
+			reached = reached && (vault.IsOfOneValue(err) || errors.As(err, new(*unusableError)))
 		}
 		return nil
 	}
@@ -295,7 +295,7 @@ func (s *Store) catchUp(ctx context.Context) {
 		case <-ticker.C:
 		}
 		for _, name := range names {
-			if err := s.reread(ctx, name); err != nil && !vault.IsUnreadable(err) {
+			if err := s.reread(ctx, name); err != nil && !vault.IsOfOneValue(err) {
 				break // the storage is away; the next tick tries again
 			}
 		}

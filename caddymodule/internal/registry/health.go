@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
 // A storeHealth is what is wrong with the store, as far as this node can see.
@@ -113,54 +115,75 @@ func (s *Store) dropIfAway() bool {
 	return true
 }
 
-// Repair writes back what this node knows and the storage has lost, and returns of how many messengers that was.
-func (reg *Registry) Repair(ctx context.Context) (int, error) {
+// A Repaired store has what this node knows, except for the messengers that have failed.
+type Repaired struct {
+	Messengers int       `json:"repaired"` // of which something was written back
+	Failed     []Failure `json:"failed,omitempty"`
+}
+
+// A Failure says why something could not be done for one messenger.
+type Failure struct {
+	Messenger string `json:"messenger"`
+	Error     string `json:"error"`
+}
+
+// Repair writes back what this node knows and the storage has lost, or cannot give back. A messenger of which a value cannot be written
+// keeps it from no other.
+func (reg *Registry) Repair(ctx context.Context) (done Repaired, err error) {
 	s := reg.Store
 	if err := s.CheckWritable(); err != nil {
-		return 0, apierror.Storage(err)
+		return done, apierror.Storage(err)
 	}
 	s.polling.Lock()
 	away := s.dropIfAway()
 	s.polling.Unlock()
-	count := 0
+	if away {
+		defer s.incomplete.Store(true)
+	}
 	for _, name := range s.names() {
 		for _, j := range s.held(name) {
 			written, err := s.repair(ctx, j)
-			if err != nil {
-				return count, apierror.Storage(err)
-			}
 			if written {
-				count++
+				done.Messengers++
+			}
+			switch {
+			case vault.IsOfOneValue(err):
+				done.Failed = append(done.Failed, Failure{name, err.Error()})
+			case err != nil:
+				return done, apierror.Storage(err)
 			}
 		}
 	}
-	if away {
-		s.incomplete.Store(true)
-	}
-	return count, nil
+	return done, nil
 }
 
-// repair writes back the batches of one journal that the storage has lost.
-func (s *Store) repair(ctx context.Context, j *ledger.Journal) (bool, error) {
+// repair writes back the batches of one journal that the storage has lost, or cannot give back. One that cannot be written keeps it
+// from no other; the error is that of one of them.
+func (s *Store) repair(ctx context.Context, j *ledger.Journal) (written bool, err error) {
 	defer s.lock(j.Name)()
-	if err := s.readMore(ctx, j); err != nil {
+	if err = s.readMore(ctx, j); err != nil && !vault.IsOfOneValue(err) {
 		return false, err
 	}
-	lost := j.Lost()
+	lost, failed := j.Damaged(ctx, s.Vault)
+	maps.Copy(lost, j.Lost())
 	folders := make(map[string]bool)
 	for key, texts := range lost {
-		folders[key.Folder] = true
-		if err := s.SaveBatch(ctx, key, texts); err != nil {
+		switch err := s.SaveBatch(ctx, key, texts); {
+		case err == nil:
+			folders[key.Folder] = true
+		case vault.IsOfOneValue(err):
+			failed = err
+		default:
 			return false, err
 		}
-	}
-	if len(lost) == 0 {
-		return false, nil
 	}
 	for _, folder := range slices.Sorted(maps.Keys(folders)) {
 		if err := s.writer.Announce(ctx, folder); err != nil { // other nodes read it again
 			return false, err
 		}
 	}
-	return true, s.readMore(ctx, j)
+	if len(folders) > 0 {
+		err = s.readMore(ctx, j)
+	}
+	return len(folders) > 0, cmp.Or(failed, err)
 }

@@ -28,7 +28,7 @@ type Peeked struct {
 
 // Peek reads what the storage has of messengers, several at a time, and calls found for each. There may be any number of names, so
 // Peek does not load messengers into memory, evict others or fetch key sets. A messenger that is in memory is brought up to date.
-// Peek returns an error if the storage cannot be reached.
+// Peek returns an error if the storage cannot be reached, and goes on if one value cannot be read.
 func (reg *Registry) Peek(ctx context.Context, names []string, kind string, found func(i int, p Peeked)) error {
 	return apierror.Storage(vault.UntilError(ctx, names, func(i int, name string) error {
 		j, err := reg.Store.peek(ctx, name, kind)
@@ -36,7 +36,7 @@ func (reg *Registry) Peek(ctx context.Context, names []string, kind string, foun
 		switch {
 		case err == nil:
 			p.Record = j.Record()
-		case !vault.IsUnreadable(err):
+		case !vault.IsOfOneValue(err):
 			return err
 		}
 		found(i, p)

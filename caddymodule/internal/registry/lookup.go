@@ -135,7 +135,7 @@ func (s *Store) transient(j *ledger.Journal) (*storedEntry, error) {
 func (s *Store) readStored(ctx context.Context, name string) (*ledger.Journal, error) {
 	j, err := s.begin(ctx, name, ledger.KindStored)
 	if err != nil {
-		if !vault.IsUnreadable(err) { // one unreadable value says nothing about the others
+		if !vault.IsOfOneValue(err) {
 			now := time.Now()
 			s.failed.Store(&now)
 		}

@@ -8,8 +8,10 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // SealKeySize is the size of a key of the option store in bytes: AES-256.
@@ -34,6 +36,18 @@ var (
 // IsUnreadable reports whether err means that a value exists but cannot be trusted. Other errors are about the storage itself.
 func IsUnreadable(err error) bool {
 	return slices.ContainsFunc(Unreadable(), func(known error) bool { return errors.Is(err, known) })
+}
+
+// IsOfOneValue reports whether err says nothing about other values: this one cannot be trusted, or a file system refuses it.
+func IsOfOneValue(err error) bool { return IsUnreadable(err) || isRefused(err) }
+
+// IsSpoiled reports whether err means that a value is there which nobody can read any more. One that is sealed with another key is not.
+func IsSpoiled(err error) bool { return errors.Is(err, ErrDamaged) || isRefused(err) }
+
+// isRefused reports whether a file system refuses one file: by its permissions, or because something else is in its place.
+func isRefused(err error) bool {
+	refusals := []error{fs.ErrPermission, fs.ErrExist, syscall.EISDIR, syscall.ENOTDIR, syscall.ELOOP, syscall.EIO}
+	return slices.ContainsFunc(refusals, func(known error) bool { return errors.Is(err, known) })
 }
 
 // A sealer encrypts values for the storage, and authenticates them together with their storage key: a value that was moved to

@@ -38,7 +38,11 @@ func (v *Vault) fetch(ctx context.Context, key string, limit int64) ([]byte, err
 	return call(ctx, v, func(ctx context.Context, s certmagic.Storage) ([]byte, error) {
 		if files, ok := s.(*certmagic.FileStorage); ok {
 			// It is measured before it is read. The other storages have to read a value to know its size.
-			if info, err := os.Stat(files.Filename(key)); err == nil && info.Size() > limit {
+			switch info, err := os.Stat(files.Filename(key)); {
+			case err != nil:
+			case info.IsDir():
+				return nil, fmt.Errorf("%s is a folder: %w", key, ErrDamaged)
+			case info.Size() > limit:
 				return nil, fmt.Errorf("%s has %d bytes: %w", key, info.Size(), ErrTooLarge)
 			}
 		}
@@ -180,7 +184,7 @@ func list(ctx context.Context, s certmagic.Storage, folder string, recursive boo
 	var keys []string
 	for _, e := range entries {
 		key := path.Join(folder, e.Name())
-		if recursive && e.IsDir() {
+		if _, isBatch := ParseKey(key); recursive && e.IsDir() && !isBatch { // a folder in the place of a batch is no empty one
 			below, err := list(ctx, s, key, true)
 			if err != nil {
 				return nil, err
