@@ -136,6 +136,7 @@ func (g *guardedWriter) serve(r *http.Request, next caddyhttp.Handler) (err erro
 		}
 		g.session.Remove()
 		g.connection.Finish()
+		g.session.Ended()
 		g.countEnd()
 		g.stopReceiving()
 		cuts := g.kind == session.OtherStream

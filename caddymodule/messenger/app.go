@@ -97,9 +97,10 @@ type App struct {
 	stop     context.CancelFunc // ends the goroutines of Start
 
 	mu      sync.Mutex
-	routes  []Route          // the handlers that use this app, for explanations
-	guarded upstream.NameSet // the headers that any of them sets; complete before the first request
-	algs    []string         // with which any of them signs assertions
+	servers map[*caddyhttp.Server]bool // those of EndWith
+	routes  []Route                    // the handlers that use this app, for explanations
+	guarded upstream.NameSet           // the headers that any of them sets; complete before the first request
+	algs    []string                   // with which any of them signs assertions
 }
 
 // Store configures how values are stored in Caddy's storage.
@@ -206,12 +207,14 @@ func (a *App) Start() error {
 	return nil
 }
 
-// Stop ends what Start began, and the guarded connections if the process ends. It writes once more when shared tokens were last used.
+// Stop ends what Start began, and writes once more when shared tokens were last used. If the process ends, servers may still answer for
+// shutdown_delay and grace_period: what other nodes revoke is followed until Cleanup.
 func (a *App) Stop() error {
-	a.stop()
 	if caddy.Exiting() {
-		endForShutdown()
+		a.registry.WriteUses()
+		return nil
 	}
+	a.stop()
 	a.registry.Stopped()
 	a.endDropped()
 	return nil
@@ -219,6 +222,9 @@ func (a *App) Stop() error {
 
 // Cleanup releases what Provision acquired.
 func (a *App) Cleanup() error {
+	if a.stop != nil {
+		a.stop()
+	}
 	if a.registry != nil {
 		a.registry.Release()
 	}

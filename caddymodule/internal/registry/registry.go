@@ -146,9 +146,14 @@ func (reg *Registry) warnAboutStored(ctx context.Context) {
 	}
 }
 
-// Stopped is called after the context of Start was cancelled. It writes the last uses of tokens, within a bounded time.
+// Stopped is called after the context of Start was cancelled.
 func (reg *Registry) Stopped() {
 	reg.started.Store(false)
+	reg.WriteUses()
+}
+
+// WriteUses writes when tokens were last used, within a bounded time.
+func (reg *Registry) WriteUses() {
 	ctx, cancel := context.WithTimeout(context.Background(), maxWait)
 	written := make(chan struct{})
 	go func() {

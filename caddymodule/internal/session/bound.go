@@ -39,7 +39,7 @@ func (s *Session) Bound(b Bound) {
 
 // bound sets when s is due, if it is still tracked. The caller holds mu, and calls arm.
 func (h *shard) bound(s *Session, b Bound, n uint64) {
-	if s.index == gone || b.Unknown {
+	if s.index <= gone || b.Unknown {
 		return
 	}
 	due := s.own

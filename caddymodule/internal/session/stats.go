@@ -27,6 +27,9 @@ func (t *Tracker) Open() map[string]int {
 	return open
 }
 
+// IsBusy reports whether there are connections, or some that are being ended and have not ended yet.
+func (t *Tracker) IsBusy() bool { return len(t.Open()) > 0 || t.closing.Load() > 0 }
+
 // OpenAt returns how many connections of one messenger are open.
 func (t *Tracker) OpenAt(messenger string) (n int) {
 	t.each("", func(h *shard) {
@@ -51,7 +54,7 @@ func (t *Tracker) Has(messenger, identity string, n int) bool {
 func (s *Session) IsBeyond(n int) bool {
 	s.shard.mu.Lock()
 	defer s.shard.mu.Unlock()
-	return s.index != gone && s.isFollowedBy(n)
+	return s.index > gone && s.isFollowedBy(n)
 }
 
 // isFollowedBy reports whether at least n older connections of the same contact come after s.

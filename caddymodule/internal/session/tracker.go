@@ -24,10 +24,11 @@ const (
 // A Tracker knows the guarded connections of the process. It is safe for concurrent use. Its work is divided by contact,
 // so that opening and closing connections does not wait for one lock.
 type Tracker struct {
-	shards [shardCount]shard
-	seed   maphash.Seed
-	opened atomic.Uint64 // connections so far
-	slots  chan struct{} // for connections that are being ended
+	shards  [shardCount]shard
+	seed    maphash.Seed
+	opened  atomic.Uint64 // connections so far
+	slots   chan struct{} // for connections that are being ended
+	closing atomic.Int64  // how many were taken out to be ended, and have not ended yet
 }
 
 // shard has the connections of some contacts, and one timer for the next of their deadlines. arm and remove are called with mu held.
@@ -55,13 +56,14 @@ type Session struct {
 	own        int64  // its own deadline, the same; 0 if there is none
 	due        int64  // that, or an earlier one of its key; see bound.go
 	byKey      bool   // due is that of its key
-	index      int    // in the heap, or one of the two below
+	index      int    // in the heap, or one of those below
 	next, prev *Session
 }
 
 const (
 	notDue = -1 // it has no deadline
 	gone   = -2 // it is not tracked any more
+	taken  = -3 // the same, and it counts as closing
 )
 
 // NewTracker returns an empty Tracker. It need not be closed: an empty one has no goroutine.
@@ -124,6 +126,16 @@ func (s *Session) Remove() {
 	s.shard.remove(s)
 }
 
+// Ended is called when nothing of a connection is left.
+func (s *Session) Ended() {
+	s.shard.mu.Lock()
+	defer s.shard.mu.Unlock()
+	if s.shard.remove(s); s.index == taken {
+		s.index = gone
+		s.tracker.closing.Add(-1)
+	}
+}
+
 // A Filter selects connections: those of one messenger that match all fields that are set. An identity, a token ID or a key
 // means something only together with its messenger.
 type Filter struct {
@@ -173,7 +185,7 @@ func (t *Tracker) endWanted(messenger, identity string, wanted func(*Session) bo
 	var found []*Session
 	t.each(identity, func(h *shard) {
 		for _, s := range h.find(messenger, identity, wanted) {
-			h.remove(s)
+			h.take(s)
 			s.ending = ending
 			found = append(found, s)
 		}
@@ -233,9 +245,16 @@ func (h *shard) add(s *Session) {
 	}
 }
 
+// take stops tracking s, which is tracked, because it is about to be ended. The caller holds mu.
+func (h *shard) take(s *Session) {
+	h.remove(s)
+	s.index = taken
+	s.tracker.closing.Add(1)
+}
+
 // remove stops tracking s, if it is tracked. The caller holds mu.
 func (h *shard) remove(s *Session) {
-	if s.index == gone {
+	if s.index <= gone {
 		return
 	}
 	if s.index >= 0 {
