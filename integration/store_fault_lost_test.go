@@ -88,6 +88,9 @@ func TestAStorageThatComesBackEmpty(t *testing.T) {
 		}
 		for _, n := range c.nodes {
 			n.checkWentBack(t)
+			if exported := n.operator.want(200, http.MethodPost, "export", map[string]any{}).body; strings.Count(exported, `"messenger":"acme"`) != 1 || strings.Count(exported, `"revocations"`) != 2 {
+				t.Errorf("what the storage has lost is not in the export: %s", exported)
+			}
 		}
 		newShell(t).must("", expected.repairCommand, "--address", "unix/"+a.gateway.sock)
 		for _, n := range c.nodes {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 
 	"go.uber.org/zap"
@@ -73,6 +74,10 @@ func (s *Service) Export(ctx context.Context, r ExportRequest, by registry.Actor
 	if r.After == "" {
 		s.Audit("messengers exported", "", by, zap.Bool("secrets", seal != nil))
 		if err := s.exportAll(ctx, part, s.Names(), ledger.KindRing, seal); err != nil {
+			return nil, err
+		}
+		lost := slices.DeleteFunc(s.LostNames(), view.Has) // the storage was emptied, and this node still knows them
+		if err := s.exportAll(ctx, part, lost, ledger.KindStored, seal); err != nil {
 			return nil, err
 		}
 	}

@@ -47,6 +47,14 @@ type block struct {
 	ends []uint32 // where each of them ends
 }
 
+// Has reports whether a name is one of them.
+func (x Index) Has(name string) bool {
+	return slices.ContainsFunc(x.blocks, func(b *block) bool {
+		i := b.after(name)
+		return i > 0 && string(b.name(i-1)) == name
+	})
+}
+
 func (b *block) name(i int) []byte { return b.text[b.start(i):b.ends[i]] }
 
 func (b *block) start(i int) uint32 {

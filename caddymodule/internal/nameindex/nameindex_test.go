@@ -36,6 +36,11 @@ func TestIndexSaysWhatASortedListSays(t *testing.T) {
 			x := indexOf(t, names...)
 			slices.Sort(names)
 			names = slices.Compact(names)
+			for _, name := range append([]string{"", "a", "a1", "b", "c99", "zz"}, names[:min(len(names), 50)]...) {
+				if _, want := slices.BinarySearch(names, name); x.Has(name) != want {
+					t.Errorf("that it has %q is %t", name, !want)
+				}
+			}
 			for _, part := range []string{"", "a1", "c99", "aa", "1\nb"} {
 				for _, after := range []string{"", "a5", "c", "zz"} {
 					var want []string

@@ -47,6 +47,17 @@ func (reg *Registry) WentBack() int {
 // UseMaxAge makes messengers answer keys_unavailable after the store could not be read for so long; 0 for never.
 func (reg *Registry) UseMaxAge(d time.Duration) { reg.Store.health.maxAge.Store(int64(d)) }
 
+// LostNames returns the names of stored messengers of which the storage has lost facts that this node knows, sorted.
+func (reg *Registry) LostNames() (names []string) {
+	for _, name := range reg.Store.names() {
+		if j := reg.Store.inMemory(name, ledger.KindStored); j != nil && hasLostFacts(j) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 // checkHealth logs when facts were lost or a clock is wrong, and applies store_max_age.
 func (s *Store) checkHealth(was *healthSeen) {
 	lost, ahead := s.lost()
