@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/fcgi"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -76,21 +77,24 @@ func TestEventStreamOfAFastCGIProgramEnds(t *testing.T) {
 	test := func(t *testing.T, g *gateway, v version) {
 		ended := func() float64 { return g.families().value("connections_ended_total", `reason="token_expired"`) }
 		before := ended()
+		var all sync.WaitGroup
 		for _, path := range []string{"/plain/a", "/encode-first/a"} {
 			for _, accept := range []string{"*/*", "text/event-stream"} {
 				token, end := lasting(secret, "mark", time.Second)
 				resp := g.stream(v, path, token, "Accept: "+accept, "Accept-Encoding: identity")
-				body, err := io.ReadAll(resp.Body)
-				if string(body) != "data: hello\n\n"+lastEvent {
-					t.Errorf("%s, accepting %s: it ends with %q", path, accept, body)
-				}
-				if late := time.Since(end); late > 8*time.Second {
-					t.Errorf("%s, accepting %s: it ended %s after its token", path, accept, late)
-				}
-				if v.name != "HTTP/2" && err != nil {
-					t.Errorf("%s, accepting %s: %v", path, accept, err)
-				}
-				goOn <- struct{}{}
+				all.Go(func() {
+					body, err := io.ReadAll(resp.Body)
+					if string(body) != "data: hello\n\n"+lastEvent {
+						t.Errorf("%s, accepting %s: it ends with %q", path, accept, body)
+					}
+					if late := time.Since(end); late > 8*time.Second {
+						t.Errorf("%s, accepting %s: it ended %s after its token", path, accept, late)
+					}
+					if v.name != "HTTP/2" && err != nil {
+						t.Errorf("%s, accepting %s: %v", path, accept, err)
+					}
+					goOn <- struct{}{}
+				})
 			}
 		}
 		token, _ := lasting(secret, "mark", time.Second)
@@ -103,6 +107,7 @@ func TestEventStreamOfAFastCGIProgramEnds(t *testing.T) {
 			t.Errorf("an answer of which nothing was sent looks complete: %s", a)
 		}
 		goOn <- struct{}{}
+		all.Wait()
 		patiently(t, "all five ends are counted", func() bool { return ended() == before+5 })
 		if a := g.send(v.client, "GET", "/none"); a.status != 200 {
 			t.Errorf("a request afterwards: got %d", a.status)
@@ -126,8 +131,7 @@ func TestWebSocketThatOnlyTheProxyAsksFor(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := start(t, up.upstream, messengers, "messenger_auth support {\n contact_limit {\n connections 1\n }\n}"+site)
-			token := ""
-			open := func(method string) (*socket, int) {
+			open := func(method, token string) (*socket, int) {
 				conn := g.dial()
 				t.Cleanup(func() { conn.Close() })
 				_ = conn.SetDeadline(time.Now().Add(patience))
@@ -139,14 +143,19 @@ func TestWebSocketThatOnlyTheProxyAsksFor(t *testing.T) {
 				}
 				return &socket{t, reader, conn, func() { conn.Close() }, resp.Header}, resp.StatusCode
 			}
-			for _, method := range []string{"GET", "HEAD", "POST"} {
-				token, _ = lasting(secret, "mark", 2*time.Second)
-				s, status := open(method)
+			sockets := make(map[string]*socket)
+			tokens := make(map[string]string)
+			for _, method := range []string{"GET", "HEAD", "POST"} { // each of another contact
+				tokens[method], _ = lasting(secret, method, 2*time.Second)
+				s, status := open(method, tokens[method])
 				if status != 101 {
 					t.Fatalf("%s: got %d", method, status)
 				}
-				patiently(t, "it is counted, which it is a moment after its answer", func() bool { return g.connections().Open == 1 })
-				if second, status := open(method); status == 101 {
+				sockets[method] = s
+			}
+			patiently(t, "they are counted, which they are a moment after their answers", func() bool { return g.connections().Open == 3 })
+			for method, s := range sockets {
+				if second, status := open(method, tokens[method]); status == 101 {
 					if got := second.ended(); got != "4429 too_many_connections" {
 						t.Errorf("%s: the second was told %q", method, got)
 					}
@@ -154,8 +163,8 @@ func TestWebSocketThatOnlyTheProxyAsksFor(t *testing.T) {
 				if got := s.ended(); got != "4401 token_expired" {
 					t.Errorf("%s: got %q", method, got)
 				}
-				eventually(t, "no connection is counted", func() bool { return g.connections().Open == 0 })
 			}
+			eventually(t, "no connection is counted", func() bool { return g.connections().Open == 0 })
 		})
 	}
 }
@@ -167,23 +176,28 @@ func TestCallEndsWhileTheClientSends(t *testing.T) {
 		return
 	}
 	messengers, secret := strict(t, "")
-	gone := make(chan struct{}, 10)
+	gone := make(map[string]chan struct{})
+	for _, path := range []string{"/silent/expires", "/silent/is revoked", "/answered/expires", "/answered/is revoked"} {
+		gone[path] = make(chan struct{}, 10)
+	}
 	up := &upstream{}
 	up.listen(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/answered" {
+		if strings.HasPrefix(r.URL.Path, "/answered/") {
 			w.Header().Set("Content-Type", "application/grpc")
 			control := http.NewResponseController(w)
 			_ = control.EnableFullDuplex()
 			_ = control.Flush()
 		}
 		_, _ = io.Copy(io.Discard, r.Body)
-		gone <- struct{}{}
+		gone[r.URL.Path] <- struct{}{}
 	})
 	test := func(t *testing.T, g *gateway, v version) {
-		for _, path := range []string{"/silent", "/answered"} {
-			for _, end := range []string{"expires", "is revoked"} {
+		var all sync.WaitGroup
+		for path := range gone {
+			all.Go(func() {
+				end := path[strings.LastIndex(path, "/")+1:]
 				life := map[string]time.Duration{"expires": time.Second, "is revoked": time.Hour}[end]
-				token, _ := lasting(secret, "mark", life)
+				token, _ := lasting(secret, path, life)
 				body, writer := io.Pipe()
 				go func() {
 					for {
@@ -193,9 +207,10 @@ func TestCallEndsWhileTheClientSends(t *testing.T) {
 						time.Sleep(10 * time.Millisecond)
 					}
 				}()
+				defer writer.CloseWithError(io.ErrUnexpectedEOF)
 				over := make(chan error, 1)
 				go func() {
-					r, _ := http.NewRequest(http.MethodPost, g.url+path, body)
+					r, _ := http.NewRequest(http.MethodPost, g.url+strings.ReplaceAll(path, " ", "%20"), body)
 					r.Header.Set("Content-Type", "application/grpc+proto")
 					r.Header.Set("Authorization", strings.TrimPrefix(token, "Authorization: "))
 					resp, err := v.client.Do(r)
@@ -206,25 +221,27 @@ func TestCallEndsWhileTheClientSends(t *testing.T) {
 					over <- err
 				}()
 				if end == "is revoked" {
-					patiently(t, "the call is counted", func() bool { return g.connections().Open == 1 })
-					g.operator().want(200, "POST", "connections/end", `{"messenger":"support","identity":"mark"}`)
+					patiently(t, "the call is counted", func() bool {
+						status, answer := g.admin(http.MethodPost, "connections/end", mustJSON(map[string]string{"messenger": "support", "identity": path}))
+						return status == 200 && answer == `{"ended":1}`
+					})
 				}
 				select {
-				case <-gone:
+				case <-gone[path]:
 				case <-time.After(patience):
-					t.Errorf("%s: the token %s, and the backend goes on reading", path, end)
+					t.Errorf("%s: the backend goes on reading", path)
 				}
 				select {
 				case err := <-over:
-					if path == "/answered" && err == nil {
-						t.Errorf("%s: the token %s, and the answer looks complete", path, end)
+					if strings.HasPrefix(path, "/answered/") && err == nil {
+						t.Errorf("%s: the answer looks complete", path)
 					}
 				case <-time.After(patience):
-					t.Errorf("%s: the token %s, and the client goes on sending", path, end)
+					t.Errorf("%s: the client goes on sending", path)
 				}
-				writer.CloseWithError(io.ErrUnexpectedEOF)
-			}
+			})
 		}
+		all.Wait()
 	}
 	eachVersionTo(t, up, messengers, "messenger_auth support {\n stream_types application/grpc\n}\nreverse_proxy UPSTREAM", test)
 }

@@ -2,10 +2,12 @@ package integration
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -167,24 +169,38 @@ func TestEventStreamsOfFallbacksAreGuarded(t *testing.T) {
 		return
 	}
 	messengers, secret := strict(t, "")
-	eachVersion(t, messengers, "respond loading", func(t *testing.T, g *gateway, v version) {
+	up := newChat(t)
+	for _, scheme := range []string{"http://", "https://"} {
+		g := newGateway(t, up.upstream, scheme)
+		g.unlogged = true
+		g.load(messengers, "respond loading")
+		versions := []version{{"HTTP/1.1", plainClient}}
+		if scheme == "https://" {
+			versions = g.versions()
+		}
 		for name := range fallbacks {
-			t.Run(name, func(t *testing.T) {
+			t.Run(scheme+" "+name, func(t *testing.T) {
 				g.t = t
 				g.loadFallback(name, messengers)
-				for _, accept := range []string{"*/*", "text/event-stream"} {
-					token, _ := lasting(secret, "mark", time.Second)
-					resp := g.stream(v, "/events", token, "Accept: "+accept)
-					if got := resp.Header.Get("Cache-Control"); got != "private" {
-						t.Errorf("Cache-Control is %q", got)
-					}
-					if body, err := io.ReadAll(resp.Body); err != nil || !strings.HasSuffix(string(body), lastEvent) {
-						t.Errorf("accepting %s: %v, and it ends with %q", accept, err, body[max(0, len(body)-60):])
+				var all sync.WaitGroup // two event streams of a contact are as many as the limit allows
+				for i, v := range versions {
+					for _, accept := range []string{"*/*", "text/event-stream"} {
+						token, _ := lasting(secret, fmt.Sprint("mark", i), time.Second)
+						resp := g.stream(v, "/events", token, "Accept: "+accept)
+						if got := resp.Header.Get("Cache-Control"); got != "private" {
+							t.Errorf("%s: Cache-Control is %q", v.name, got)
+						}
+						all.Go(func() {
+							if body, err := io.ReadAll(resp.Body); err != nil || !strings.HasSuffix(string(body), lastEvent) {
+								t.Errorf("%s, accepting %s: %v, and it ends with %q", v.name, accept, err, body[max(0, len(body)-60):])
+							}
+						})
 					}
 				}
+				all.Wait()
 			})
 		}
-	})
+	}
 }
 
 // While nothing guards a request, it says nothing of its contact: not to a backend that is asked after the directive has returned, by a
