@@ -102,7 +102,7 @@ func CheckImportedKeyID(kid, secret string) error {
 	case len(kid) > config.MaxKeyID || strings.TrimSpace(kid) != kid:
 		return fmt.Errorf("has more than %d bytes, or begins or ends with white space", config.MaxKeyID)
 	case printable.Line(kid) != kid: // two different kids could look the same, and forms could not send it
-		return errors.New("has a character that is not visible")
+		return ledger.ErrInvisible
 	case sharedtoken.IsIn(kid), ShowsSecret(kid, secret):
 		return errors.New("has a secret in it, and would show it; leave it out, or write the kid of the tokens that are signed with it")
 	}

@@ -141,7 +141,7 @@ var (
 	errOtherPath      = &authn.Rejection{Code: authn.TicketInvalid, Reason: "the ticket is for another path"}
 	errTicketExpired  = &authn.Rejection{Code: authn.TicketExpired, Reason: "the ticket has expired"}
 	errTicketUsed     = &authn.Rejection{Code: authn.TicketUsed, Reason: "the ticket was used before"}
-	errTooManyTickets = &authn.Rejection{Code: authn.TooManyRequests, Reason: "the contact has used too many tickets in the last minutes", RetryAfter: ticketRetry}
+	errTooManyTickets = &authn.Rejection{Code: authn.TooManyRequests, Reason: ticket.ErrTooMany.Error(), RetryAfter: ticketRetry}
 	errTicketUnknown  = &authn.Rejection{Code: authn.StoreUnavailable, Reason: "the use of the ticket could not be recorded"}
 )
 

@@ -81,7 +81,7 @@ func openInput(cmd *cobra.Command, name string) (io.Reader, func(), error) {
 func (o *importOptions) run(cmd *cobra.Command) error {
 	switch {
 	case o.input == "":
-		return errors.New("--input is missing: it names a file, or - for standard input")
+		return errNoInput
 	case o.merge == o.Replace:
 		return errors.New("give --merge, which keeps what is there, or --replace")
 	}
@@ -112,6 +112,8 @@ func (o *importOptions) run(cmd *cobra.Command) error {
 	}
 	return nil
 }
+
+var errNoInput = errors.New("--input is missing: it names a file, or - for standard input")
 
 // An importing sends the lines of a file, several at a time.
 type importing struct {
@@ -226,7 +228,7 @@ Reads one revocation a line, as JSON: {"jti": "…"}, {"jti_sha256": "…"},
 does not have to be kept longer. Revocations that exist already are not changed.`,
 	}, thisMessenger, func(cmd *cobra.Command, name string) error {
 		if input == "" {
-			return errors.New("--input is missing: it names a file, or - for standard input")
+			return errNoInput
 		}
 		in, done, err := openInput(cmd, input)
 		if err != nil {

@@ -12,6 +12,9 @@ import (
 // MaxLabel is how many bytes the label of a shared token has at most.
 const MaxLabel = 64
 
+// ErrInvisible is the error for a text that could look like another one to an operator.
+var ErrInvisible = errors.New("has a character that is not visible")
+
 // CheckLabel returns why a text cannot be the label of a shared token. Nothing depends on a label; it is shown to operators, and one
 // with invisible characters could look like another. The error goes on after "the label", and does not quote it: a secret may have
 // been pasted into the wrong field.
@@ -20,7 +23,7 @@ func CheckLabel(label string) error {
 	case len(label) > MaxLabel:
 		return fmt.Errorf("has more than %d bytes", MaxLabel)
 	case printable.Line(label) != label:
-		return errors.New("has a character that is not visible")
+		return ErrInvisible
 	case strings.TrimSpace(label) != label:
 		return errors.New("begins or ends with white space")
 	case sharedtoken.IsIn(label):

@@ -19,8 +19,8 @@ import (
 
 var (
 	errBusy   = errors.New("too many names are looked up in the store at this moment")
-	errOutage = errors.New("the storage failed a moment ago")
-	errSlow   = errors.New("the storage has not answered in time")
+	errOutage = errors.New("the storage failed at a lookup a moment ago")
+	errSlow   = errors.New("the storage has not answered a lookup in time")
 )
 
 // find returns the entry of a stored messenger, or nil if there is none. A name that is not in memory costs one listing, and the

@@ -46,7 +46,7 @@ var ErrUnknown = errors.New("the storage did not confirm the change; it may or m
 
 var (
 	errWaiting = errors.New("too many changes are waiting to be written")
-	errOutage  = errors.New("the storage failed a moment ago")
+	errOutage  = errors.New("the storage failed at a write a moment ago")
 )
 
 // A Writer adds facts. There is one for each start of a process and store, with an ID that nothing else has: not a copy of the
