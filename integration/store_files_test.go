@@ -9,6 +9,7 @@ import (
 // spoilings are what can become of a file so that it does not give back what was written.
 var spoilings = map[string]func(t *testing.T, file string){
 	"truncated": func(t *testing.T, file string) { must(t, os.Truncate(file, 10)) },
+	"too large": func(t *testing.T, file string) { must(t, os.WriteFile(file, make([]byte, 2<<20), 0o600)) },
 	"a folder": func(t *testing.T, file string) {
 		must(t, os.Remove(file))
 		must(t, os.Mkdir(file, 0o700))

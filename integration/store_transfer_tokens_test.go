@@ -128,6 +128,11 @@ func TestAnOlderFileRevivesNoTokenOfAConfiguredMessenger(t *testing.T) {
 	one := tr.export("--secrets", tr.key)
 	o.want(200, "POST", "messengers/support/tokens/revoke", map[string]any{"kid": first.KID})
 	none := tr.export("--secrets", tr.key)
+	g := tr.at(t, t.TempDir()) // revocations of contacts say nothing of tokens
+	g.operator().want(200, "POST", "messengers/support/revocations", map[string]any{"identity": "eve", "issued_before": "2100-01-01T00:00:00Z"})
+	tr.imports(0, "1 changed", both, "--merge", "--secrets", tr.key)
+	g.expect("200", "/support/x", sign(first.Token, contact("ann", "a")))
+	g.expect("401 token_revoked", "/support/x", sign(second.Token, contact("eve", "a")))
 	for _, tt := range []struct {
 		name          string
 		files         []string

@@ -154,7 +154,7 @@ type Handler struct {
 type messengers interface {
 	Registry() *registry.Registry
 	UseAssertion(alg string) (issuer string, keys *assertion.Keys, err error)
-	EndWith(server *caddyhttp.Server)
+	EndAtExit(server *caddyhttp.Server)
 	AddRoute(r interface {
 		caddyhttp.MiddlewareHandler
 		MayServe(messenger string) bool
@@ -209,7 +209,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := routing.CheckNamedRoutes(ctx); err != nil {
 		return fmt.Errorf("messenger_auth: %w", err)
 	}
-	messengers.EndWith(h.server)
+	messengers.EndAtExit(h.server)
 	h.hasAccessLog = h.server.Logs != nil
 	h.title = fmt.Sprintf("messenger_auth %s of server %s", h.Messenger, h.server.Name())
 	h.findErrorRoutes(ctx)

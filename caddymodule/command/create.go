@@ -38,12 +38,12 @@ Creates a messenger in Caddy's storage. From then on, a messenger_auth whose
 messenger is a placeholder, such as {labels.2}, uses it. The configuration is
 not reloaded, and no connection is closed.
 
-Give --identity-key or --identity-path, and exactly one of --public-key, --jwks,
---jwks-discovery and --shared-token.
-The flags have the names of the options in the Caddyfile, with the name of the
-block in front of those in a block (--jwks-timeout). With --settings the settings
-are read instead from a file, or from standard input (-), as the JSON that "show
---json" prints under "settings".
+Give --identity-key or --identity-path, and exactly one of --public-key,
+--jwks, --jwks-discovery and --shared-token. The flags have the names of the
+options in the Caddyfile, with the name of the block in front of those in a
+block (--jwks-timeout). With --settings the settings are read instead from a
+file, or from standard input (-), as the JSON that "show --json" prints under
+"settings".
 
 A messenger with --shared-token has no token yet: generate the first one with
 caddy messenger tokens generate <messenger>.

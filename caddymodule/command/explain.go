@@ -24,8 +24,8 @@ func explainCommand() *cobra.Command {
 		Short: "Shows why a token is accepted or refused",
 		Long: `
 Reads a token from standard input and makes every check of it that the gateway
-makes, with the same code. Prints each check with its outcome, the headers that the
-upstream would get, and for a refusal the likely cause and its fix.
+makes, with the same code. Prints each check with its outcome, the headers that
+the upstream would get, and for a refusal the likely cause and its fix.
 
 With --config and without --address the messengers of that file are used, and no
 gateway needs to run; otherwise the running gateway is asked.

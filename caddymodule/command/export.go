@@ -65,7 +65,7 @@ complete. An existing file is not overwritten.`,
 		}
 		return c.export(cmd, output, key)
 	}))
-	secretsFlag(cmd, &keyFile, "A `file` with the key that seals the text of shared tokens")
+	secretsFlag(cmd, &keyFile, "A `file` with the key that seals shared tokens and values of jwks header")
 	cmd.Flags().StringVarP(&output, "output", "o", "-", "The `file` to write, or - for standard output")
 	return cmd
 }

@@ -50,10 +50,10 @@ settings are replaced by those in the file, and deleted messengers are restored.
 With --dry-run nothing is changed, and the command prints what an import would
 change.
 
-Shared tokens come only with a messenger that this import creates, and only if
---secrets has the key with which they were exported. Otherwise a messenger has
-none afterwards: generate one. Importing a file again changes nothing, so an
-import that was interrupted can be repeated.
+Shared tokens come only with a messenger that this import creates, or to one of
+the configuration that never had one, and only if --secrets has the key with
+which they were exported. Otherwise generate one. Importing a file again changes
+nothing, so an import that was interrupted can be repeated.
 
 The exit status is 4 if there were conflicts.`,
 	}, noMessenger, func(cmd *cobra.Command, _ string) error { return o.run(cmd) }))
@@ -62,7 +62,7 @@ The exit status is 4 if there were conflicts.`,
 	f.BoolVar(&o.merge, "merge", false, "Keep what is there")
 	f.BoolVar(&o.Replace, "replace", false, "Replace settings, and restore deleted messengers")
 	f.BoolVar(&o.DryRun, "dry-run", false, "Change nothing, and print what would be changed")
-	secretsFlag(cmd, &o.keyFile, "A `file` with the key that opens the text of shared tokens")
+	secretsFlag(cmd, &o.keyFile, "A `file` with the key that opens shared tokens and values of jwks header")
 	return cmd
 }
 

@@ -135,12 +135,12 @@ func repairCommand() *cobra.Command {
 	var c client
 	return c.command(&cobra.Command{
 		Use:   "repair",
-		Short: "Writes back facts that the storage has lost and the gateway still knows",
+		Short: "Writes back what the storage has lost",
 		Long: `
 Compares what the running gateway has in memory with the storage, and writes
 back the facts that the storage has lost or cannot give back: shared tokens,
-revocations and settings. Use it after the storage was emptied or restored from an old backup.
-The gateway's log and metrics say when that has happened.
+revocations and settings. Use it after the storage was emptied or restored from
+an old backup. The gateway's log and metrics say when that has happened.
 
 A gateway knows the configured messengers, and the stored ones that it was asked
 for since it started: run this command on every node before you restart any.`,

@@ -51,7 +51,9 @@ func (c *client) ask(method, path, condition string, body, answer any) (http.Hea
 }
 
 // onlyReads reports whether a request changes nothing.
-func onlyReads(method, path string) bool { return method == http.MethodGet || path == "export" }
+func onlyReads(method, path string) bool {
+	return method == http.MethodGet || path == "export" || path == "explain" || strings.HasSuffix(path, "/explain")
+}
 
 // send asks the running gateway.
 func (c *client) send(method, path string, header http.Header, text io.Reader, answer any) (answered http.Header, err error) {

@@ -23,7 +23,7 @@ import (
 func tokensCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "tokens",
-		Short: "Generates, imports, rotates, extends, resets, revokes and lists shared tokens",
+		Short: "Makes, replaces, revokes and lists shared tokens",
 		Long: `
 A shared token that the gateway generates is kept in Caddy's storage. Its text
 is printed once, when it is generated, alone on standard output, so that it can
@@ -94,9 +94,9 @@ func rotateCommand() *cobra.Command {
 		Short: "Generates a shared token and lets the others expire later",
 		Long: `
 Generates a shared token. The others stay valid for the overlap, in which the
-site begins to sign with the new one; open connections stay. A token that expires
-anyway keeps its time. With --overlap 0 the others are revoked at once: the
-command says how many these are, and does it with --confirm and that number.`,
+site begins to sign with the new one; open connections stay. A token that
+expires anyway keeps its time. With --overlap 0 the others are revoked at once:
+the command says how many these are, and does it with --confirm and that number.`,
 	}, thisMessenger, func(cmd *cobra.Command, name string) error {
 		duration, err := parseOverlap(overlap)
 		if err != nil {

@@ -1,5 +1,5 @@
 // Package messenger is the Caddy app "messenger": the configured messengers and their trust settings, the store, and what
-// belongs to a configuration as a whole, such as metrics and the end of connections after a reload. The handlers
+// belongs to a configuration as a whole, such as metrics and the end of connections after a reload and with the process. The handlers
 // messenger_health and messenger_jwks are here as well.
 //
 // It does not know how requests are verified; the handlers of messenger_auth register themselves with AddRoute.
@@ -97,7 +97,7 @@ type App struct {
 	stop     context.CancelFunc // ends the goroutines of Start
 
 	mu      sync.Mutex
-	servers map[*caddyhttp.Server]bool // those of EndWith
+	servers map[*caddyhttp.Server]bool // those of EndAtExit
 	routes  []Route                    // the handlers that use this app, for explanations
 	guarded upstream.NameSet           // the headers that any of them sets; complete before the first request
 	algs    []string                   // with which any of them signs assertions

@@ -46,7 +46,7 @@ func (a *App) endDropped() {
 	a.registry.EndLoading()
 	ctx := caddy.ActiveContext()
 	if ctx.Context == nil {
-		return // the process ends, and reverse_proxy closes its connections
+		return // no configuration runs any more, and Caddy has stopped what it had
 	}
 	if _, err := ctx.AppIfConfigured("messenger"); errors.Is(err, caddy.ErrNotConfigured) {
 		for name := range registry.Connections.Open() {

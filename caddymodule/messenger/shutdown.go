@@ -22,10 +22,10 @@ const (
 	shutdownWait = 2 * time.Second
 )
 
-// EndWith ends all guarded connections when a server shuts down because the process ends. The server says when that is, and not Stop:
+// EndAtExit ends all guarded connections when a server shuts down because the process ends. The server says when that is, and not Stop:
 // Caddy stops its apps in any order, its servers wait for event streams without a limit, and they accept connections until
 // shutdown_delay is over.
-func (a *App) EndWith(server *caddyhttp.Server) {
+func (a *App) EndAtExit(server *caddyhttp.Server) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.servers[server] {

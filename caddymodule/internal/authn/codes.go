@@ -52,7 +52,7 @@ type CodeInfo struct {
 
 var codes = map[Code]CodeInfo{
 	TokenMissing: {401, "No token",
-		"The request carries no token where this gateway looks for one. Send the token of the logged-in contact.",
+		"The request carries no token where this gateway looks for one. Send the token of the logged-in contact there, by default as Authorization: Bearer <token>.",
 		"check that the page sends its token where token_from looks; a few of these are visitors who are not logged in"},
 	TokenAmbiguous: {400, "More than one token",
 		"The request carries more than one token, or one source twice. Send exactly one token in exactly one place.",

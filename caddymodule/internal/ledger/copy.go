@@ -18,7 +18,7 @@ import (
 // content only, so that importing it twice adds it once. Three rules follow from what a copy must never do:
 //
 //   - Nothing that is revoked here becomes valid: a copy adds revocations and ends of tokens, and undoes none.
-//   - A token is added only to a messenger that this copy creates, and for one of the configuration only if there is no token yet. A
+//   - A token is added only to a messenger that this copy creates, and to one of the configuration that never had one. A
 //     store forgets revoked tokens after a while, so that it cannot tell a token that is new to it from one that was revoked long ago.
 //   - Nothing ends that was not meant: what was undone here since is not revoked again, and tokens are told apart by their text.
 
@@ -176,9 +176,9 @@ func (j *Journal) Lacking(c *Copy, now time.Time) (d Difference, err error) {
 	if n := len(l.revocations) + d.Revocations; n > MaxRevocations+maxExtra || size > MaxRevocationText+maxExtra*revocationOverhead {
 		return d, fmt.Errorf("the messenger would have %d revocations, and there is no room for more than %d; undo some of them, or let tokens expire sooner (max_lifetime)", n, MaxRevocations)
 	}
-	mayAdd := true // nothing is there but revocations that this copy has brought; its tokens are written after them, all at a time
-	for id := range l.facts {
-		mayAdd = mayAdd && copied[id]
+	mayAdd := true // a copy's tokens are written after its revocations, all at a time: there is no token yet, and never was
+	for id, f := range l.facts {
+		mayAdd = mayAdd && (copied[id] || j.Kind == KindRing && (f.Kind == factRevoke || f.Kind == factUndo))
 	}
 	for _, t := range c.Tokens {
 		d.addToken(j, t, ledgers, mayAdd, at, now)

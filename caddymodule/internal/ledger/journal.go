@@ -322,13 +322,16 @@ func (j *Journal) Damaged(ctx context.Context, v *vault.Vault) (map[vault.Key][]
 	damaged := make(map[vault.Key][]json.RawMessage)
 	err := vault.UntilError(ctx, slices.Collect(maps.Keys(stored)), func(_ int, key vault.Key) error {
 		_, err := LoadBatch(ctx, v, key)
-		if !vault.IsSpoiled(err) {
-			return err
+		switch {
+		case vault.IsSpoiled(err):
+			mu.Lock()
+			defer mu.Unlock()
+			damaged[key] = stored[key]
+			return nil
+		case vault.IsOfOneValue(err): // another node has sealed it again, with a key that this one does not have
+			return nil
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		damaged[key] = stored[key]
-		return nil
+		return err
 	})
 	return damaged, err
 }

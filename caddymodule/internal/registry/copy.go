@@ -178,6 +178,10 @@ func active(tokens []ledger.CopiedToken) (n int) {
 // importFacts adds revocations, and ends of tokens, to a messenger that there is.
 func (reg *Registry) importFacts(ctx context.Context, j *ledger.Journal, lacking ledger.Difference, o ImportOptions, result *Imported) error {
 	for _, kid := range lacking.NotAdded {
+		if j.Kind == ledger.KindRing {
+			result.conflict("the shared token %s was not added to a messenger that has, or had, shared tokens: it may have been revoked here; generate one: caddy messenger tokens generate %s", kid, j.Name)
+			continue
+		}
 		result.conflict("the shared token %s was not added to a messenger that exists: it may have been revoked here; to take all of them from the file, delete the messenger and import it with --replace", kid)
 	}
 	if len(lacking.Facts) == 0 {

@@ -179,18 +179,15 @@ func (s *Store) repair(ctx context.Context, j *ledger.Journal) (written bool, er
 	maps.Copy(lost, j.Lost())
 	folders := make(map[string]bool)
 	for key, texts := range lost {
-		switch err := s.SaveBatch(ctx, key, texts); {
-		case err == nil:
+		if err := s.SaveBatch(ctx, key, texts); err == nil {
 			folders[key.Folder] = true
-		case vault.IsOfOneValue(err):
-			failed = err
-		default:
-			return false, err
+		} else if failed = err; !vault.IsOfOneValue(err) {
+			break
 		}
 	}
 	for _, folder := range slices.Sorted(maps.Keys(folders)) {
 		if err := s.writer.Announce(ctx, folder); err != nil { // other nodes read it again
-			return false, err
+			return true, err
 		}
 	}
 	if len(folders) > 0 {

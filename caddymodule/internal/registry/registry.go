@@ -146,7 +146,7 @@ func (reg *Registry) warnAboutStored(ctx context.Context) {
 	}
 }
 
-// Stopped is called after the context of Start was cancelled.
+// Stopped is called after the context of Start was cancelled, if the process goes on.
 func (reg *Registry) Stopped() {
 	reg.started.Store(false)
 	reg.WriteUses()

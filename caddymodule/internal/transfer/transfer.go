@@ -267,7 +267,8 @@ func (l *Line) openHeaders(settings *config.Messenger, seal Sealer) error {
 	return nil
 }
 
-// withSecrets puts what was sealed in the place of what the line says openly, which anyone may have changed.
+// withSecrets puts what was sealed in the place of what the line says openly, which anyone may have changed. Only that a token is revoked
+// counts there: it can take a token away, and give none.
 func withSecrets(tokens []ledger.CopiedToken, secrets []secret) []ledger.CopiedToken {
 	for _, s := range secrets {
 		if s.Imported {

@@ -42,7 +42,9 @@ func IsUnreadable(err error) bool {
 func IsOfOneValue(err error) bool { return IsUnreadable(err) || isRefused(err) }
 
 // IsSpoiled reports whether err means that a value is there which nobody can read any more. One that is sealed with another key is not.
-func IsSpoiled(err error) bool { return errors.Is(err, ErrDamaged) || isRefused(err) }
+func IsSpoiled(err error) bool {
+	return errors.Is(err, ErrDamaged) || errors.Is(err, ErrTooLarge) || isRefused(err)
+}
 
 // isRefused reports whether a file system refuses one file: by its permissions, or because something else is in its place.
 func isRefused(err error) bool {
