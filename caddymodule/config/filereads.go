@@ -122,14 +122,14 @@ func readFile(ctx context.Context, name string, pipes bool) (FileText, error) {
 	// The type of the file is checked before it is opened, because opening a device can have effects.
 	info, err := os.Stat(name)
 	if err != nil {
-		return FileText{}, whereLooked(name, err)
+		return FileText{}, plainFileError(name, err)
 	}
 	if err := checkFile(info.Mode(), pipes); err != nil {
 		return FileText{}, err
 	}
 	file, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // O_NONBLOCK: without it, opening a pipe waits for a writer
 	if err != nil {
-		return FileText{}, err
+		return FileText{}, plainFileError(name, err)
 	}
 	defer file.Close()
 	if info, err = file.Stat(); err != nil {
@@ -172,14 +172,31 @@ func checkFile(mode fs.FileMode, pipes bool) error {
 	return errors.New("it is a device; name a file")
 }
 
-// whereLooked adds to the error for a relative name the folder in which the file was looked for, because a service does not run in
-// the folder of its configuration.
-func whereLooked(name string, err error) error {
-	if filepath.IsAbs(name) {
+// A fileError says in plain words why a file cannot be opened.
+type fileError struct {
+	text string
+	err  error
+}
+
+func (e *fileError) Error() string { return e.text }
+func (e *fileError) Unwrap() error { return e.err }
+
+// plainFileError says why a file cannot be opened. For a relative name it adds the folder in which the file was looked for, because a
+// service does not run in the folder of its configuration.
+func plainFileError(name string, err error) error {
+	var text string
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		text = "there is no such file; create it, or correct its path"
+	case errors.Is(err, fs.ErrPermission):
+		text = fmt.Sprintf("the user of this process (%d) may not read the file; give it to that user, or let its group read it", os.Getuid())
+	default:
 		return err
 	}
-	folder, _ := os.Getwd()
-	return fmt.Errorf("%w (the name is relative, and was looked for in the folder %s; write the whole path)", err, folder)
+	if folder, err := os.Getwd(); err == nil && !filepath.IsAbs(name) {
+		text += fmt.Sprintf(" (it is relative, and was looked for in the folder %s; write the whole path)", folder)
+	}
+	return &fileError{text, err}
 }
 
 // readRegular reads a file until it did not change during the read, so that a half-written file is not used.
