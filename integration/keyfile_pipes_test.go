@@ -63,7 +63,18 @@ func (n *node) reload(text string) (int, string, error) {
 	if err != nil {
 		return 0, "", err
 	}
-	config = bytes.Replace(config, []byte("respond ok"), []byte(`respond "`+text+`"`), 1)
+	return n.tryLoad(bytes.Replace(config, []byte("respond ok"), []byte(`respond "`+text+`"`), 1))
+}
+
+// loads gives the node another configuration.
+func (n *node) loads(config string) {
+	n.gateway.t.Helper()
+	if status, said, err := n.tryLoad([]byte(config)); status != http.StatusOK {
+		n.gateway.t.Fatalf("the load: %d %s %v", status, said, err)
+	}
+}
+
+func (n *node) tryLoad(config []byte) (int, string, error) {
 	r, err := http.NewRequest(http.MethodPost, "http://caddy/load", bytes.NewReader(config))
 	if err != nil {
 		return 0, "", err

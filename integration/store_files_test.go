@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -96,4 +97,26 @@ func TestAFileThatCannotBeReadConcernsOneMessenger(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A node hears of a change that it cannot read. With store_max_age it does not go on for longer than that without it.
+func TestAFileThatCannotBeReadMakesTheStoreOld(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	folder := t.TempDir()
+	options := "storage file_system " + folder + "\nmessenger {\n poll_interval 200ms\n store_max_age 2s\n}\nmessenger support {\n identity_key identity\n shared_token\n}"
+	a, b := newNode(t, caddyBinary(t), nil, options, clusterSite), newNode(t, caddyBinary(t), nil, options, clusterSite)
+	a.run()
+	b.run()
+	a.operator.put("acme", generated)
+	token := a.operator.generate("acme")
+	stolen := sign(token.Token, contact("mark", "stolen"))
+	b.expect("200", "/m/acme/x", stolen)
+	b.stop()
+	a.operator.want(200, "POST", "messengers/acme/revocations", map[string]any{"identity": "mark", "issued_before": "2100-01-01T00:00:00Z"})
+	file, _ := factFile(t, folder, "acme", `"mark"`)
+	spoilings["a link to itself"](t, file)
+	b.resume()
+	patiently(t, "the node does not decide any more", func() bool { return b.get("/m/acme/x", bearer(stolen)).status == http.StatusServiceUnavailable })
 }

@@ -133,6 +133,10 @@ func TestAnOlderFileRevivesNoTokenOfAConfiguredMessenger(t *testing.T) {
 	tr.imports(0, "1 changed", both, "--merge", "--secrets", tr.key)
 	g.expect("200", "/support/x", sign(first.Token, contact("ann", "a")))
 	g.expect("401 token_revoked", "/support/x", sign(second.Token, contact("eve", "a")))
+	g = tr.at(t, t.TempDir()) // without the key first
+	tr.imports(0, "1 changed", one, "--merge")
+	tr.imports(0, "1 changed", one, "--merge", "--secrets", tr.key)
+	g.expect("200", "/support/x", sign(first.Token, contact("ann", "a")))
 	for _, tt := range []struct {
 		name          string
 		files         []string

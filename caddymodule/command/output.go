@@ -80,7 +80,7 @@ func guardErrors(cmd *cobra.Command, out *output) {
 	run, check := cmd.RunE, cmd.Args
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		err := run(cmd, args)
-		if err == nil && out.lost != nil {
+		if out.lost != nil && (err == nil || err == out.lost) {
 			err = fmt.Errorf("the command was carried out, and its output could not be printed: %w", out.lost)
 		}
 		return printable.Error(err)

@@ -204,6 +204,9 @@ func (a *App) Start() error {
 	a.registry.Start(ctx, interval)
 	a.startAssertions(ctx)
 	go a.endOrphans(ctx)
+	if !a.hasServers() {
+		go endAtExit(ctx)
+	}
 	return nil
 }
 
@@ -212,6 +215,9 @@ func (a *App) Start() error {
 func (a *App) Stop() error {
 	if caddy.Exiting() {
 		a.registry.WriteUses()
+		if !a.hasServers() {
+			waitForShutdown(beginShutdown())
+		}
 		return nil
 	}
 	a.stop()

@@ -50,6 +50,28 @@ func (a *App) EndAtExit(server *caddyhttp.Server) {
 	})
 }
 
+// hasServers reports whether the servers of the configuration say when the process ends.
+func (a *App) hasServers() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.servers) > 0
+}
+
+// endAtExit ends the connections of earlier configurations at the end of the process, in a configuration that has no messenger_auth any
+// more: its servers wait for these event streams, too.
+func endAtExit(ctx context.Context) {
+	ticker := time.NewTicker(registry.OrphanInterval)
+	defer ticker.Stop()
+	for !caddy.Exiting() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+	beginShutdown()
+}
+
 // beginShutdown begins to end all guarded connections of the process, and those that begin until it ends: requests may still wait for
 // the answers of backends. It returns when it was called first.
 var beginShutdown = sync.OnceValue(func() (began time.Time) {

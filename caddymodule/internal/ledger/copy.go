@@ -176,13 +176,20 @@ func (j *Journal) Lacking(c *Copy, now time.Time) (d Difference, err error) {
 	if n := len(l.revocations) + d.Revocations; n > MaxRevocations+maxExtra || size > MaxRevocationText+maxExtra*revocationOverhead {
 		return d, fmt.Errorf("the messenger would have %d revocations, and there is no room for more than %d; undo some of them, or let tokens expire sooner (max_lifetime)", n, MaxRevocations)
 	}
-	mayAdd := true // a copy's tokens are written after its revocations, all at a time: there is no token yet, and never was
+	for _, t := range c.Tokens { // what may be there of its tokens before those that are valid
+		id := j.copiedID("token", t.KeyID, t.Fingerprint)
+		copied[j.copiedID("token_revoked", id, t.Fingerprint)] = true
+		copied[id] = copied[id] || t.Revoked
+	}
+	mayAdd := true // the valid tokens of a copy are written last, and all at a time: there is no token yet, and never was
 	for id, f := range l.facts {
 		mayAdd = mayAdd && (copied[id] || j.Kind == KindRing && (f.Kind == factRevoke || f.Kind == factUndo))
 	}
+	var valid []*Fact
 	for _, t := range c.Tokens {
-		d.addToken(j, t, ledgers, mayAdd, at, now)
+		valid = append(valid, d.addToken(j, t, ledgers, mayAdd, at, now)...)
 	}
+	d.Facts = append(d.Facts, valid...)
 	return d, nil
 }
 
@@ -220,69 +227,20 @@ func (d *Difference) addFormer(j *Journal, c *Copy, former []*ledger, copied map
 	}
 }
 
-// addToken adds what a copy says about one shared token. ledgers are the current one, and those of deleted messengers.
-func (d *Difference) addToken(j *Journal, t CopiedToken, ledgers []*ledger, mayAdd bool, at, now time.Time) {
-	expired := t.End != nil && !now.Before(*t.End)
-	for i, l := range ledgers {
-		for id, f := range l.tokens {
-			if fingerprintOf(f.Token) != t.Fingerprint {
-				continue
-			}
-			end, ends := l.expiry[id]
-			gone := l.revoked[id] || l.isReset(f)
-			if i > 0 { // of a deleted messenger
-				t.Revoked = t.Revoked || gone
-				if ends && t.End == nil {
-					t.End, expired = &end, !now.Before(end)
-				}
-				continue
-			}
-			switch {
-			case gone:
-			case t.Revoked:
-				d.Facts, d.Ends = append(d.Facts, &Fact{ID: j.copiedID("token_revoked", id, t.Fingerprint), Kind: factRevoked, At: at, Of: []string{id}}), d.Ends+1
-			case t.End != nil && !ends:
-				d.Facts, d.Ends = append(d.Facts, &Fact{ID: j.copiedID("token_expiry", id, *t.End), Kind: factExpiry, At: at, Of: []string{id}, End: t.End}), d.Ends+1
-			}
-			return
-		}
-	}
-	id := j.copiedID("token", t.KeyID, t.Fingerprint)
-	revoked := &Fact{ID: j.copiedID("token_revoked", id, t.Fingerprint), Kind: factRevoked, At: at, Of: []string{id}}
-	switch remembered := t.Imported && t.Revoked && t.Token != "" && mayAdd; {
-	case t.Revoked && !remembered:
-		// An older file may bring the token. A stored messenger takes no token from it, because it has settings by then.
-		if j.Kind == KindRing && ledgers[0].facts[revoked.ID] == nil {
-			d.Facts, d.Ends = append(d.Facts, revoked), d.Ends+1
-		}
-	case expired && !remembered, t.Token == "", ledgers[0].revoked[id]:
-	case !mayAdd:
-		d.NotAdded = append(d.NotAdded, t.KeyID)
-	default:
-		token := &Fact{ID: id, Kind: factToken, At: t.Created, KeyID: t.KeyID, Token: t.Token, Label: t.Label, Knows: ledgers[0].resetIDs()}
-		if t.Imported {
-			token.Kind, token.Any = factImported, t.Any
-		}
-		if j.Kind == KindStored {
-			token.Number = 1 // of the settings with which the messenger is made
-		}
-		d.Facts = append(d.Facts, token)
-		if t.End != nil {
-			d.Facts = append(d.Facts, &Fact{ID: j.copiedID("token_expiry", token.ID, *t.End), Kind: factExpiry, At: at, Of: []string{token.ID}, End: t.End})
-		}
-		if t.Revoked { // so that its secret is not accepted again
-			d.Facts = append(d.Facts, revoked)
-		} else {
-			d.Added++
-		}
-	}
-}
-
-// Batches divides facts into groups that can be written at a time, in their order. Tokens begin a group, because an import adds all of a
-// messenger or none. 512 bytes are enough for what else a fact has, such as who made it.
+// Batches divides facts into groups that can be written at a time, in their order. Valid tokens begin a group, because an import adds all
+// of a messenger or none. 512 bytes are enough for what else a fact has, such as who made it.
 func Batches(facts []*Fact) [][]*Fact {
-	tokens := max(slices.IndexFunc(facts, func(f *Fact) bool { return f.Revocation == nil }), 0)
-	return append(grouped(facts[:tokens], 512), grouped(facts[tokens:], 512)...)
+	revoked := make(map[string]bool)
+	for _, f := range facts {
+		if f.Kind == factRevoked {
+			addAll(revoked, f.Of)
+		}
+	}
+	valid := slices.IndexFunc(facts, func(f *Fact) bool { return (f.Kind == factToken || f.Kind == factImported) && !revoked[f.ID] })
+	if valid < 0 {
+		valid = len(facts)
+	}
+	return append(grouped(facts[:valid], 512), grouped(facts[valid:], 512)...)
 }
 
 // grouped divides facts into groups. each is how many bytes a fact has besides its settings, token or revocation. The groups of an old

@@ -67,6 +67,7 @@ type Fact struct {
 	End   *time.Time `json:"end,omitempty"`
 	Any   bool       `json:"any_kid,omitempty"` // the imported token verifies JWTs with any kid
 	Label string     `json:"label,omitempty"`   // of a shared token; nothing depends on it
+	Keep  bool       `json:"keep,omitempty"`    // it is never removed, because a file from which it was imported may come again
 
 	Closing bool   `json:"closing,omitempty"` // connections of the revoked tokens end, too
 	Key     string `json:"key,omitempty"`     // hash of a dropped key

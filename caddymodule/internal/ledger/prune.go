@@ -44,7 +44,7 @@ func (j *Journal) keepsDeletion(f *Fact, now time.Time) bool {
 
 // isOfUse reports whether a fact is of use, or was within KeepUseless.
 func (l *ledger) isOfUse(f *Fact, now time.Time) bool {
-	if now.Sub(f.At) <= KeepUseless {
+	if now.Sub(f.At) <= KeepUseless || f.Keep {
 		return true
 	}
 	past := func(t time.Time) bool { return now.Sub(t) > KeepUseless }

@@ -55,7 +55,7 @@ func (s *Store) poll(ctx context.Context) {
 			mu.Lock()
 			defer mu.Unlock()
 			failure = err
-			reached = reached && (vault.IsOfOneValue(err) || errors.As(err, new(*unusableError)))
+			reached = reached && (vault.IsUnreadable(err) || errors.As(err, new(*unusableError)))
 		}
 		return nil
 	}

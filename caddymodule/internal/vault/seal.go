@@ -18,7 +18,7 @@ import (
 const SealKeySize = 32
 
 // sealedPrefix begins every sealed value and names its format. It is followed by the key's identifier, a random nonce, and the
-// ciphertext of AES-256-GCM. A value that is not sealed is JSON and begins with "{".
+// ciphertext of AES-256-GCM. A batch that is not sealed is JSON and begins with "{".
 const sealedPrefix = "messenger-sealed-1\n"
 
 // sealKeyIDSize is how many bytes of the hash of a key identify it. The identifier only selects a key; it is not trusted.
@@ -122,6 +122,9 @@ func (s *sealer) Open(storageKey string, stored []byte) ([]byte, error) {
 	sealed, isSealed := bytes.CutPrefix(stored, []byte(sealedPrefix))
 	switch {
 	case !isSealed && s.Enabled():
+		if _, isBatch := ParseKey(storageKey); isBatch && !bytes.HasPrefix(stored, []byte("{")) {
+			return nil, ErrDamaged // it was cut off
+		}
 		return nil, errUnsealed
 	case !isSealed:
 		return stored, nil
