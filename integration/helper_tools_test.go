@@ -15,7 +15,7 @@ import (
 // the word installed, the tests of all other tools run as well where these are installed.
 const toolsVariable = "MESSENGER_TEST_TOOLS"
 
-// otherTools are the words of the variable that are no languages of samples; those are in tools.
+// otherTools are the words of the variable besides the languages of samples, which are in tools.
 var otherTools = []string{"chromium", "redis-server", "lighttpd", "nginx", "php-cgi", "sockjs", "root", "go-1.19", "node-clients", "openssl", "ssh-keygen",
 	"esbuild", "tsc", "axe-core", "systemd-analyze", "mkfs.ext4", "curl", "wycheproof"}
 

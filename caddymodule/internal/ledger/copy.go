@@ -181,7 +181,7 @@ func (j *Journal) Lacking(c *Copy, now time.Time) (d Difference, err error) {
 		copied[j.copiedID("token_revoked", id, t.Fingerprint)] = true
 		copied[id] = copied[id] || t.Revoked
 	}
-	mayAdd := true // the valid tokens of a copy are written last, and all at a time: there is no token yet, and never was
+	mayAdd := true // whether there never was a token here: the valid tokens of a copy are written last, and all at a time
 	for id, f := range l.facts {
 		mayAdd = mayAdd && (copied[id] || j.Kind == KindRing && (f.Kind == factRevoke || f.Kind == factUndo))
 	}

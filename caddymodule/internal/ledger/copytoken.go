@@ -40,7 +40,8 @@ func (d *Difference) addToken(j *Journal, t CopiedToken, ledgers []*ledger, mayA
 	}
 	switch {
 	case t.Revoked:
-		return d.addRevoked(j, t, token, ledgers[0], at)
+		d.addRevoked(j, t, token, ledgers[0], at)
+		return nil
 	case expired, t.Token == "", ledgers[0].revoked[token.ID]:
 		return nil
 	case !mayAdd:
@@ -57,10 +58,10 @@ func (d *Difference) addToken(j *Journal, t CopiedToken, ledgers []*ledger, mayA
 
 // addRevoked adds that a token is revoked which is not here. An older file may bring it; a stored messenger takes none from that, because
 // it has settings by then. A secret that a site brought is added as well, so that it is not accepted again. Its revocation is first.
-func (d *Difference) addRevoked(j *Journal, t CopiedToken, token *Fact, l *ledger, at time.Time) []*Fact {
+func (d *Difference) addRevoked(j *Journal, t CopiedToken, token *Fact, l *ledger, at time.Time) {
 	remembered := t.Imported && t.Token != ""
 	if j.Kind == KindStored && !remembered {
-		return nil
+		return
 	}
 	revoked := &Fact{ID: j.copiedID("token_revoked", token.ID, t.Fingerprint), Kind: factRevoked, At: at, Of: []string{token.ID}, Keep: token.Keep}
 	if l.facts[revoked.ID] == nil {
@@ -69,5 +70,4 @@ func (d *Difference) addRevoked(j *Journal, t CopiedToken, token *Fact, l *ledge
 	if remembered {
 		d.Facts = append(d.Facts, token)
 	}
-	return nil
 }

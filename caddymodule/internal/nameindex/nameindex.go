@@ -41,18 +41,18 @@ func (x Index) Before(name string) (n int) {
 	return n
 }
 
-// A block has some of the names, sorted. Blocks are not merged until names are read, and then only as far as they are.
-type block struct {
-	text []byte   // the names, each followed by a line break
-	ends []uint32 // where each of them ends
-}
-
 // Has reports whether a name is one of them.
 func (x Index) Has(name string) bool {
 	return slices.ContainsFunc(x.blocks, func(b *block) bool {
 		i := b.after(name)
 		return i > 0 && string(b.name(i-1)) == name
 	})
+}
+
+// A block has some of the names, sorted. Blocks are not merged until names are read, and then only as far as they are.
+type block struct {
+	text []byte   // the names, each followed by a line break
+	ends []uint32 // where each of them ends
 }
 
 func (b *block) name(i int) []byte { return b.text[b.start(i):b.ends[i]] }

@@ -184,7 +184,7 @@ func list(ctx context.Context, s certmagic.Storage, folder string, recursive boo
 	var keys []string
 	for _, e := range entries {
 		key := path.Join(folder, e.Name())
-		if _, isBatch := ParseKey(key); recursive && e.IsDir() && !isBatch { // a folder in the place of a batch is no empty one
+		if _, isBatch := ParseKey(key); recursive && e.IsDir() && !isBatch { // a folder in the place of a batch is a damaged batch
 			below, err := list(ctx, s, key, true)
 			if err != nil {
 				return nil, err
