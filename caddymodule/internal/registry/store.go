@@ -157,7 +157,7 @@ func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string, client
 			about:      make(map[vault.Key]time.Time),
 			flights:    make(map[string]*flight),
 		}
-		l.follower.Told = w.Told
+		l.follower.Told, l.follower.HasLostList = w.Told, w.HasLostList
 		if l.Tickets, err = ticket.New(sealKeys, vault.Markers{Vault: v, Node: w.ID}); err != nil {
 			return nil, err
 		}

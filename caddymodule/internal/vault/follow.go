@@ -39,6 +39,10 @@ type Follower struct {
 	// Told returns the sequence number of the last list that the writer of this process has written; see [Writer.Told].
 	Told func() uint64
 
+	// HasLostList reports whether the writer has found that the storage lost such a list, and has written another one since; see
+	// [Writer.HasLostList].
+	HasLostList func() bool
+
 	vault *Vault
 	own   string // the writer of this process, whose changes are known
 
@@ -57,7 +61,14 @@ type Follower struct {
 
 // NewFollower makes a follower. Begin is called before anything is read from the storage.
 func NewFollower(v *Vault, own string) *Follower {
-	return &Follower{Told: func() uint64 { return 0 }, vault: v, own: own, seen: make(map[string]uint64), older: make(map[string]uint64)}
+	return &Follower{
+		Told:        func() uint64 { return 0 },
+		HasLostList: func() bool { return false },
+		vault:       v,
+		own:         own,
+		seen:        make(map[string]uint64),
+		older:       make(map[string]uint64),
+	}
 }
 
 // Begin takes the lists as they are: what is read from now on contains these changes.
@@ -91,8 +102,8 @@ func (f *Follower) Poll(ctx context.Context) (changes []Change, complete bool, e
 		return nil, false, err
 	}
 	lost := bell == "" && f.bell != "" // the storage went back
-	if f.away() > maxSilent/2 {
-		lost = true // lists may have been removed that this node has not read
+	if f.HasLostList() || f.away() > maxSilent/2 {
+		lost = true // or lists may have been removed that this node has not read
 	}
 	if f.quiet++; bell == f.bell && f.quiet < listEvery && !lost {
 		return nil, true, nil

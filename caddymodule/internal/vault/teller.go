@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"path"
 	"slices"
 	"sync"
@@ -68,6 +70,7 @@ type teller struct {
 	news    bool      // whether the next ring is about something new
 	quiet   int       // ticks since the last change
 	doubt   time.Time // until this time, every tick writes the list again
+	lost    bool      // whether a tick has found that the storage lost a list that it had confirmed
 }
 
 // ringAgain are the ticks after the last change at which the list is written and the bell is rung once more, because a late
@@ -131,12 +134,46 @@ func (t *teller) put(e entry) {
 func (t *teller) tick(ctx context.Context) error {
 	t.mu.Lock()
 	due := t.dirty || time.Now().Before(t.doubt) || slices.Contains(ringAgain[:], t.quiet)
-	if t.quiet++; !due {
-		t.mu.Unlock()
+	t.quiet++
+	told := t.told
+	t.mu.Unlock()
+	if !due {
 		return nil
 	}
-	t.ring = true
+	lost := t.hasLost(ctx, told)
+	t.mu.Lock()
+	t.ring, t.lost = true, t.lost || lost
 	return t.publish(ctx)
+}
+
+// hasLost reports whether the storage has an older list than the one that it has confirmed, or none. The list that is about to be written
+// would hide that from the follower of this node, which looks for the same; see hasLostOwn.
+func (t *teller) hasLost(ctx context.Context, told uint64) bool {
+	if told == 0 {
+		return false
+	}
+	text, err := t.vault.Load(ctx, path.Join(writersFolder, t.writer))
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	var list changeList
+	return json.Unmarshal(text, &list) == nil && list.Format <= Format && list.Seq < told
+}
+
+// Told returns the sequence number of the last list of changes that the storage has confirmed; 0 before the first.
+func (w *Writer) Told() uint64 {
+	w.teller.mu.Lock()
+	defer w.teller.mu.Unlock()
+	return w.teller.told
+}
+
+// HasLostList reports whether the storage has lost a list of changes that it had confirmed, once for each time that this was found.
+func (w *Writer) HasLostList() bool {
+	w.teller.mu.Lock()
+	defer w.teller.mu.Unlock()
+	lost := w.teller.lost
+	w.teller.lost = false
+	return lost
 }
 
 func (t *teller) unfinished() bool {

@@ -336,12 +336,5 @@ func (w *Writer) finish(q *queue, p *pending) error {
 	return nil
 }
 
-// Told returns the sequence number of the last list of changes that the storage has confirmed; 0 before the first.
-func (w *Writer) Told() uint64 {
-	w.teller.mu.Lock()
-	defer w.teller.mu.Unlock()
-	return w.teller.told
-}
-
 // Waiting returns how many ordinary writes wait.
 func (w *Writer) Waiting() int64 { return w.waiting.Load() }
