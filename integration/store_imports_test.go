@@ -76,7 +76,7 @@ func TestHostileImports(t *testing.T) {
 	}
 	config := strings.Replace(line, `"acme"`, `"support"`, 1)
 	input := write(t, "import.jsonl", []byte(config+"\n"+end))
-	if ran := tr.imports(4, "1 conflicts", input, "--replace"); !strings.Contains(ran.out, "it is in the configuration here") {
+	if ran := tr.imports(4, "1 conflict", input, "--replace"); !strings.Contains(ran.out, "it is in the configuration here") {
 		t.Errorf("a messenger of the configuration: %s", ran.out)
 	}
 	tr.want(1, "--merge, which keeps", "", "import", "--input", input)

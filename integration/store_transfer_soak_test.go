@@ -47,18 +47,18 @@ func TestManyMessengersTravel(t *testing.T) {
 	// Some are there already: one is the same, one has other settings and is another messenger.
 	to.operator.put(name(1), map[string]any{"identity_key": "sub", "shared_token": map[string]any{}})
 	measure(to, "import", func() {
-		ran := tr.long(4, fmt.Sprintf("%d created, 0 changed, 0 unchanged, 1 conflicts", count-1), "import", "--input", file, "--merge")
+		ran := tr.long(4, fmt.Sprintf("%d created, 0 changed, 0 unchanged, 1 conflict", count-1), "import", "--input", file, "--merge")
 		if !strings.Contains(ran.out, name(1)+"\tconflict\n\tthere is another messenger of this name") {
 			t.Errorf("the conflict is not named:\n%s", ran.out)
 		}
 	})
 	measure(to, "second import", func() {
-		tr.long(4, fmt.Sprintf("0 created, 0 changed, %d unchanged, 1 conflicts", count-1), "import", "--input", file, "--merge")
+		tr.long(4, fmt.Sprintf("0 created, 0 changed, %d unchanged, 1 conflict", count-1), "import", "--input", file, "--merge")
 	})
 	again := filepath.Join(t.TempDir(), "again.jsonl")
 	to.operator.want(200, "DELETE", "messengers/"+name(1), nil)
 	tr.long(0, "1 created", "import", "--input", file, "--replace")
-	tr.long(0, "messengers exported", "export", "--output", again)
+	tr.long(0, " exported, ", "export", "--output", again)
 	copied, err := os.ReadFile(again)
 	if err != nil || string(copied) != string(text) {
 		t.Errorf("what was imported is exported as something else: %d bytes, want %d: %v", len(copied), len(text), err)

@@ -40,7 +40,7 @@ func (tr *traveller) export(args ...string) string {
 	tr.t.Helper()
 	file := filepath.Join(tr.t.TempDir(), "export.jsonl")
 	ran := tr.run("", append([]string{"export", "--output", file}, args...)...)
-	if ran.status != 0 || ran.out != "" || !strings.Contains(ran.err, "messengers exported") {
+	if ran.status != 0 || ran.out != "" || !strings.Contains(ran.err, " exported, ") {
 		tr.t.Fatalf("export: status %d\n%s%s", ran.status, ran.out, ran.err)
 	}
 	info, err := os.Stat(file)
@@ -150,7 +150,7 @@ func TestMessengersTravelFromOneStoreToAnother(t *testing.T) {
 	if ran := tr.imports(0, "3 unchanged", without, "--merge"); ran.out != "" {
 		t.Errorf("the second import says %s", ran.out)
 	}
-	tr.imports(4, "1 conflicts", with, "--replace", "--secrets", tr.key) // tokens come only with a messenger that is created
+	tr.imports(4, "1 conflict", with, "--replace", "--secrets", tr.key) // tokens come only with a messenger that is created
 }
 
 // without1 is a line without what differs between two stores: IDs, and what is sealed.

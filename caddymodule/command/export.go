@@ -15,6 +15,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/diagnose"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/transfer"
 )
@@ -140,7 +141,7 @@ func (c *client) exportTo(cmd *cobra.Command, w io.Writer, key string) error {
 		}
 		if after = part.Next; time.Since(reported) > progressEvery {
 			reported = time.Now()
-			fmt.Fprintf(about, "%d messengers exported so far\n", count)
+			fmt.Fprintf(about, "%s exported so far\n", diagnose.Counted(count, "messenger"))
 		}
 	}
 	end, err := transfer.EncodeEnd(count)
@@ -155,9 +156,9 @@ func (c *client) exportTo(cmd *cobra.Command, w io.Writer, key string) error {
 	if key != "" {
 		how = "the text of shared tokens is sealed"
 	}
-	fmt.Fprintf(about, "%d messengers exported, %s\n", count, how)
+	fmt.Fprintf(about, "%s exported, %s\n", diagnose.Counted(count, "messenger"), how)
 	if failed > 0 {
-		return fmt.Errorf("%d messengers cannot be read, and are not in the file; the lines above name them", failed)
+		return fmt.Errorf("%s cannot be read, and left out of the file: see the lines above", diagnose.Counted(failed, "messenger"))
 	}
 	return nil
 }

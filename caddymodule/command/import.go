@@ -16,6 +16,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/diagnose"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
@@ -106,9 +107,9 @@ func (o *importOptions) run(cmd *cobra.Command) error {
 	case i.end == nil:
 		return errors.New("the file has no last line that says it is complete; it may be cut off, and messengers may be missing")
 	case i.end.Messengers != i.read:
-		return fmt.Errorf("the file has %d messengers, and its last line says %d; lines are missing, or were added", i.read, i.end.Messengers)
+		return fmt.Errorf("the file has %s, and its last line says %d; lines are missing, or were added", diagnose.Counted(i.read, "messenger"), i.end.Messengers)
 	case i.counts[registry.ImportConflict] > 0:
-		return apierror.New(http.StatusConflict, fmt.Sprintf("%d conflicts, which the lines above name", i.counts[registry.ImportConflict]))
+		return apierror.New(http.StatusConflict, i.conflicts()+": see the lines above")
 	}
 	return nil
 }
@@ -198,21 +199,25 @@ func (i *importing) send() error {
 	}
 	if time.Since(i.reported) > progressEvery {
 		i.reported = time.Now()
-		fmt.Fprintf(i.cmd.ErrOrStderr(), "%d messengers read so far\n", i.read)
+		fmt.Fprintf(i.cmd.ErrOrStderr(), "%s read so far\n", diagnose.Counted(i.read, "messenger"))
 	}
 	return nil
 }
 
+func (i *importing) conflicts() string {
+	return diagnose.Counted(i.counts[registry.ImportConflict], "conflict")
+}
+
 func (i *importing) summarize() {
 	if i.sealed > 0 && i.key == "" {
-		fmt.Fprintf(i.cmd.ErrOrStderr(), "the file has the sealed shared tokens of %d messengers; without --secrets they are not imported\n", i.sealed)
+		fmt.Fprintf(i.cmd.ErrOrStderr(), "the file has the sealed shared tokens of %s; without --secrets they are not imported\n", diagnose.Counted(i.sealed, "messenger"))
 	}
 	would := ""
 	if i.DryRun {
 		would = "nothing was changed; an import would have: "
 	}
-	fmt.Fprintf(i.cmd.ErrOrStderr(), "%s%d created, %d changed, %d unchanged, %d conflicts\n", would,
-		i.counts[registry.ImportCreated], i.counts[registry.ImportChanged], i.counts[registry.ImportUnchanged], i.counts[registry.ImportConflict])
+	fmt.Fprintf(i.cmd.ErrOrStderr(), "%s%d created, %d changed, %d unchanged, %s\n", would,
+		i.counts[registry.ImportCreated], i.counts[registry.ImportChanged], i.counts[registry.ImportUnchanged], i.conflicts())
 }
 
 func importRevocationsCommand() *cobra.Command {

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/diagnose"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
@@ -149,12 +150,12 @@ for since it started: run this command on every node before you restart any.`,
 		if err := c.do(http.MethodPost, "repair", "", struct{}{}, &done); err != nil {
 			return err
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "%d messengers repaired\n", done.Messengers)
+		fmt.Fprintf(cmd.OutOrStdout(), "%s repaired\n", diagnose.Counted(done.Messengers, "messenger"))
 		for _, failure := range done.Failed {
 			printable.Printf(cmd.ErrOrStderr(), "%s: %s\n", failure.Messenger, failure.Error)
 		}
 		if n := len(done.Failed); n > 0 {
-			return fmt.Errorf("%d messengers could not be repaired, or not whole", n)
+			return fmt.Errorf("%s could not be repaired, or not whole", diagnose.Counted(n, "messenger"))
 		}
 		return nil
 	})

@@ -20,6 +20,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/diagnose"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/reseal"
 )
@@ -114,7 +115,7 @@ func (r *resealing) discard(ctx context.Context) error {
 	if found.Opened == 0 && !r.request.Everything {
 		return admin.ErrNothingOpens
 	}
-	printable.Printf(r.err, "\n%s; %d facts can be opened. Nothing was changed yet.\n", values(found.Unreadable, "cannot be opened"), found.Opened)
+	printable.Printf(r.err, "\n%s; %s can be opened. Nothing was changed yet.\n", values(found.Unreadable, "cannot be opened"), diagnose.Counted(found.Opened, "fact"))
 	if !r.yes && !r.confirm(found.Unreadable) {
 		return apierror.New(http.StatusConflict, "nothing was changed; to discard these values, add --yes")
 	}
@@ -170,11 +171,10 @@ func (r *resealing) finish(total reseal.Step) error {
 
 // values says how many values there are, and what they are or do.
 func values(count int, what string) string {
-	text := fmt.Sprintf("%d values %s", count, what)
 	if count == 1 {
-		text = "1 value " + strings.NewReplacer("were", "was", "are the lists of nodes", "is the list of a node", "are", "is", "their", "its").Replace(what)
+		what = strings.NewReplacer("were", "was", "are the lists of nodes", "is the list of a node", "are", "is", "their", "its").Replace(what)
 	}
-	return strings.TrimSpace(text)
+	return strings.TrimSpace(diagnose.Counted(count, "value") + " " + what)
 }
 
 // steps takes steps until everything is done, and returns what they have done together.

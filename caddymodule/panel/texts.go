@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/diagnose"
 )
 
 // The texts of the panel are in two places. Those of its pages are in the templates of the folder pages, with their script: a page
@@ -121,16 +122,14 @@ func ago(t time.Time) string {
 	return span(d) + " ago"
 }
 
+// span rounds d to the largest unit that fits, so that a token that was made for 24 hours is said to have that for a while.
 func span(d time.Duration) string {
 	for _, unit := range []struct {
 		name string
 		size time.Duration
 	}{{"day", 24 * time.Hour}, {"hour", time.Hour}, {"minute", time.Minute}} {
-		if n := int((d + unit.size/2) / unit.size); d >= unit.size {
-			if n == 1 {
-				return "1 " + unit.name
-			}
-			return strconv.Itoa(n) + " " + unit.name + "s"
+		if d >= unit.size {
+			return diagnose.Counted(int64(d.Round(unit.size)/unit.size), unit.name)
 		}
 	}
 	return "less than a minute"

@@ -159,27 +159,20 @@ func (s *Store) applyStored(j *ledger.Journal, e ledger.Effect) (ended int, err 
 		return 0, nil // it was read again meanwhile
 	}
 	active := !s.isConfigured(j.Name) // a configured messenger of the same name goes before it
-	var r *ledger.Record
-	var all, added []authn.Revocation
-	added = j.AddedRules(e)
-	if e.Settings || e.Ring || !ok {
-		r = j.Record()
-	}
-	if e.Fewer || r != nil {
-		all = j.Rules(Now())
-	}
 	if ok && !e.Settings && !e.Ring {
+		rules := j.AddedRules(e)
 		if e.Fewer {
-			old.messenger.revoked.Set(all)
-			added = all
+			rules = j.Rules(Now())
+			old.messenger.revoked.Set(rules)
 		} else {
-			old.messenger.revoked.Add(added)
+			old.messenger.revoked.Add(rules)
 		}
 		if active {
-			ended = old.messenger.endRevoked(added)
+			ended = old.messenger.endRevoked(rules)
 		}
 		return ended, nil
 	}
+	r := j.Record()
 	if r == nil {
 		if s.uncache(j.Name); s.changes(j.Name).Load() != before {
 			s.absent.Invalidate(j.Name) // it may have been created meanwhile
@@ -189,6 +182,7 @@ func (s *Store) applyStored(j *ledger.Journal, e ledger.Effect) (ended int, err 
 		}
 		return ended, nil
 	}
+	all := j.Rules(Now())
 	if ok {
 		old.messenger.revoked.Set(all)
 		if old.revision == r.Revision {
