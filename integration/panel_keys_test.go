@@ -120,8 +120,11 @@ func TestSharedTokensHaveLabels(t *testing.T) {
 	own.says(t, 200, shop, "Made by an operator of the gateway", "Made by panel, operator")
 
 	cli := &administrator{newShell(t), []string{"--address", "unix/" + g.sock}}
-	if out := cli.want(0, shop, "", "tokens", "list", "acme").out; !strings.Contains(out, "LABEL") || !strings.Contains(out, "MADE BY") || !strings.Contains(out, "no end date") || !strings.Contains(out, "panel, operator") {
-		t.Errorf("tokens list: %s", out)
+	out := cli.want(0, shop, "", "tokens", "list", "acme").out
+	for _, says := range []string{"label        " + shop, "generated    2", " by panel, operator\n", "active, no end date\n", "ending, until 2", "last used    not yet\n"} {
+		if !strings.Contains(out, says) {
+			t.Errorf("tokens list does not say %q: %s", says, out)
+		}
 	}
 	cli.want(0, `label "web shop"`, "", "keys", "support")
 	cli.want(0, "shared token", newSecret()+"\n", "tokens", "import", "support", "--label", "from the old site")

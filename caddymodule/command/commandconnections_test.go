@@ -27,7 +27,7 @@ func TestConnectionsCommand(t *testing.T) {
 		args                  []string
 		asked, printed, fails string
 	}{
-		{[]string{}, "GET /messenger/connections ", "3 open\n\n  support  3 open, the oldest since 2026-05-01T12:00:00Z, the next ends by 2026-05-01T12:10:00Z\n", ""},
+		{[]string{}, "GET /messenger/connections ", "3 open\n\n  support  3 open\n    the oldest since 2026-05-01T12:00:00Z, the next ends by 2026-05-01T12:10:00Z\n", ""},
 		{[]string{"end", "support"}, `POST /messenger/connections/end {"messenger":"support"}`, "2 ended\n", ""},
 		{[]string{"end", "support", "--identity", "mark", "--issued-before", "2026-05-01T12:00:00Z"},
 			`POST /messenger/connections/end {"messenger":"support","identity":"mark","issued_before":"2026-05-01T12:00:00Z"}`, "2 ended\n", ""},

@@ -11,7 +11,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/reseal"
 )
 
-// columns is the width of a terminal on which the progress is one line that is refreshed.
+// columns is the width of a terminal: what commands print fits into it, and the progress is one line that is refreshed.
 const columns = 80
 
 // progressEvery is how often a long command prints its progress, unless it refreshes the line of a terminal.

@@ -1,7 +1,6 @@
 package command
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -154,6 +153,9 @@ func readinessText(r *metrics.Readiness) string {
 	printable.Printf(&b, "messenger %s, mode %s, counted on this node since %s\n", r.Messenger, r.Mode, r.Since.Format(time.RFC3339))
 	for _, w := range r.Windows {
 		printable.Printf(&b, "\n  last %-3s  %s\n", w.Window, w.Summary())
+		if w.Requests > 0 {
+			printable.Printf(&b, "    %10d  with a valid token\n", w.Valid)
+		}
 		for _, code := range w.CodesByCount() {
 			printable.Printf(&b, "    %10d  %s\n", w.Codes[code], code)
 		}
@@ -165,7 +167,7 @@ func connectionsText(d *admin.OpenConnections) string {
 	var b strings.Builder
 	printable.Printf(&b, "%d open\n", d.Open)
 	for _, m := range d.Messengers {
-		printable.Printf(&b, "\n  %s  %d open, the oldest since %s", m.Messenger, m.Open, m.Oldest.Format(time.RFC3339))
+		printable.Printf(&b, "\n  %s  %d open\n    the oldest since %s", m.Messenger, m.Open, m.Oldest.Format(time.RFC3339))
 		if m.NextEnd != nil {
 			printable.Printf(&b, ", the next ends by %s", m.NextEnd.Format(time.RFC3339))
 		}
@@ -178,16 +180,29 @@ func tokensText(r *admin.TokenList) string {
 	if len(r.Tokens) == 0 {
 		return "messenger " + r.Messenger + " has no shared token yet; generate one: caddy messenger tokens generate " + r.Messenger + "\n"
 	}
-	return table(func(w io.Writer) {
-		fmt.Fprintln(w, "KID\tLABEL\tFINGERPRINT\tSTATE\tCREATED\tEND\tLAST USED\tMADE BY")
-		for _, t := range r.Tokens {
-			end := "no end date"
-			if t.End != nil {
-				end = date(t.End)
-			}
-			printable.Printf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", t.KeyID, cmp.Or(t.Label, "-"), cmp.Or(t.Fingerprint, t.Origin), t.State, date(&t.Created), end, hourOf(t.LastUsed), cmp.Or(t.MadeBy, "-"))
+	var b strings.Builder
+	for i, t := range r.Tokens {
+		end := "no end date"
+		if t.End != nil {
+			end = "until " + date(t.End)
 		}
-	})
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		printable.Printf(&b, "%s  %s, %s\n", t.KeyID, t.State, end)
+		if t.Label != "" {
+			printable.Printf(&b, "  label        %s\n", t.Label)
+		}
+		printable.Printf(&b, "  %-11s  %s", t.Origin, date(&t.Created))
+		if t.MadeBy != "" {
+			printable.Printf(&b, " by %s", t.MadeBy)
+		}
+		printable.Printf(&b, "\n  last used    %s\n", hourOf(t.LastUsed))
+		if t.Fingerprint != "" {
+			printable.Printf(&b, "  fingerprint  %s\n", t.Fingerprint)
+		}
+	}
+	return b.String()
 }
 
 func hourOf(t *time.Time) string {
@@ -201,14 +216,20 @@ func revocationsText(l *[]ledger.Revocation) string {
 	if len(*l) == 0 {
 		return "nothing is revoked\n"
 	}
-	return table(func(w io.Writer) {
-		fmt.Fprintln(w, "WHAT\tVALUE\tISSUED BEFORE\tREVOKED\tKEPT UNTIL")
-		for _, v := range *l {
-			until := "forever"
-			if v.Until != nil {
-				until = date(v.Until)
-			}
-			printable.Printf(w, "%s\t%s\t%s\t%s\t%s\n", v.Target(), strconv.Quote(v.Value()), date(v.Before), date(&v.Created), until)
+	var b strings.Builder
+	for _, v := range *l {
+		b.WriteString(v.Target())
+		if value := v.Value(); value != "" {
+			printable.Printf(&b, " %s", strconv.Quote(value))
 		}
-	})
+		if v.Before != nil {
+			printable.Printf(&b, ", issued before %s", date(v.Before))
+		}
+		until := "for good"
+		if v.Until != nil {
+			until = "until " + date(v.Until)
+		}
+		printable.Printf(&b, "\n  revoked %s, kept %s\n", date(&v.Created), until)
+	}
+	return b.String()
 }

@@ -65,8 +65,7 @@ func (w readinessWindow) Summary() string {
 	if w.Requests == 0 {
 		return "no requests"
 	}
-	return fmt.Sprintf("%d requests: %d with a valid token, %d without a token, %d with an invalid one; %s would pass under required",
-		w.Requests, w.Valid, w.None, w.Invalid, w.Share())
+	return fmt.Sprintf("%d requests, of which %s would pass under required", w.Requests, w.Share())
 }
 
 // Share returns the share that passes, in words. It is rounded down, because a site owner may conclude from 100 % that no
