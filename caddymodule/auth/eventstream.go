@@ -12,9 +12,27 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
 
-// asksForEvents reports whether r accepts an event stream, as the requests of an EventSource do. The answer to a HEAD is none.
-func asksForEvents(r *http.Request) bool {
-	return r.Method != http.MethodHead && slices.ContainsFunc(r.Header["Accept"], func(value string) bool { return strings.Contains(value, eventStream) })
+// asksForEvents reports whether r accepts event streams and nothing else, as the requests of an EventSource do. The answer to one that
+// accepts more may be something that must arrive whole. The answer to a HEAD is no stream.
+func asksForEvents(r *http.Request) (asks bool) {
+	if r.Method == http.MethodHead {
+		return false
+	}
+	for _, value := range r.Header["Accept"] {
+		for part := range strings.SplitSeq(value, ",") {
+			kind := mediaType(part)
+			if asks = asks || kind != ""; kind != "" && !ascii.EqualFold(kind, eventStream) {
+				return false
+			}
+		}
+	}
+	return asks
+}
+
+// mediaType returns the media type of a value that may have parameters.
+func mediaType(value string) string {
+	kind, _, _ := strings.Cut(value, ";")
+	return strings.Trim(kind, " \t")
 }
 
 const eventStream = "text/event-stream"
@@ -51,8 +69,7 @@ func hasType(header http.Header, want string) bool {
 			continue
 		}
 		for part := range strings.SplitSeq(value, ",") {
-			kind, _, _ := strings.Cut(part, ";")
-			kind = strings.Trim(kind, " \t")
+			kind := mediaType(part)
 			if len(kind) > len(want) && kind[len(want)] == '+' {
 				kind = kind[:len(want)]
 			}
