@@ -56,7 +56,7 @@ func TestHostileImports(t *testing.T) {
 		"not JSON":                      {secret, "line 1: it"},
 		"a list":                        {"[" + line + "]", "line 1: it"},
 		"not UTF-8":                     {change(`"acme"`, "\"\xff\""), "not UTF-8"},
-		"created in the future":         {change(`"created":"20`, `"created":"99`), "is not a time at which"},
+		"created before all time":       {change(`"created":"20`, `"created":"19`), "is not a time at which"},
 		"a revocation of nothing":       {revocation(`{"id":"a","created":"2026-01-01T00:00:00Z"}`), "exactly one of"},
 		"a revocation of two":           {revocation(`{"id":"a","created":"2026-01-01T00:00:00Z","all":true,"jti":"` + secret + `","issued_before":"2026-01-01T00:00:00Z"}`), "exactly one of"},
 		"a revocation that reaches far": {revocation(`{"id":"a","created":"2026-01-01T00:00:00Z","all":true,"clock_skew":"9000h","issued_before":"2026-01-01T00:00:00Z"}`), "clock_skew"},
@@ -78,6 +78,11 @@ func TestHostileImports(t *testing.T) {
 	input := write(t, "import.jsonl", []byte(config+"\n"+end))
 	if ran := tr.imports(4, "1 conflict", input, "--replace"); !strings.Contains(ran.out, "it is in the configuration here") {
 		t.Errorf("a messenger of the configuration: %s", ran.out)
+	}
+	ahead := strings.Replace(change(`"created":"20`, `"created":"99`), `"acme"`, `"ahead"`, 1)
+	input = write(t, "import.jsonl", []byte(ahead+"\n"+strings.Replace(line, `"acme"`, `"bolt"`, 1)+"\n"+strings.Replace(end, `"messengers":1`, `"messengers":2`, 1)))
+	if ran := tr.imports(4, "1 created, 0 changed, 0 unchanged, 1 conflict", input, "--replace"); !strings.Contains(ran.out, "ahead of this node's clock") {
+		t.Errorf("a messenger from a clock that is ahead: %s", ran.out)
 	}
 	tr.want(1, "--merge, which keeps", "", "import", "--input", input)
 	tr.want(1, "--input is missing", "", "import", "--merge")

@@ -162,7 +162,7 @@ func (s *Service) Import(ctx context.Context, r ImportRequest, by registry.Actor
 		}
 		if err == nil {
 			names[i] = line.Messenger
-			copies[i], err = line.Copy(seal, registry.Now())
+			copies[i], err = line.Copy(seal)
 		}
 		if err != nil {
 			return nil, apierror.New(http.StatusBadRequest, fmt.Sprintf("line %d: %v", i+1, err))

@@ -64,22 +64,17 @@ func (j *Journal) Copy(now time.Time) (c *Copy) {
 			c.Created = &created
 			c.Settings, _ = l.settings(v)
 		}
-		dead := l.deadSecrets()
-		for id, f := range l.tokens {
-			t := CopiedToken{KeyID: f.KeyID, Token: f.Token, Created: f.At.UTC(), Revoked: l.isRevoked(f) || dead[secretID(f.secret())], Label: f.Label,
+		ends := l.endings()
+		for _, f := range l.tokens {
+			t := CopiedToken{KeyID: f.KeyID, Token: f.Token, Created: f.At.UTC(), Revoked: ends.isRevoked(f), End: ends.end(f), Label: f.Label,
 				Fingerprint: fingerprintOf(f.Token), Imported: f.Kind == factImported, Any: f.Any}
-			if end, found := l.expiry[id]; found {
-				t.End = &end
-			}
 			c.Tokens = append(c.Tokens, t)
 		}
 		slices.SortFunc(c.Tokens, func(a, b CopiedToken) int {
 			return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.KeyID, b.KeyID))
 		})
-		for f := range l.active() {
-			if !f.Revocation.hasExpired(now.Add(-KeepUseless)) {
-				c.Revocations = append(c.Revocations, CopiedRevocation{f.ID, *f.Revocation})
-			}
+		for _, f := range l.revocationsToCopy(now) {
+			c.Revocations = append(c.Revocations, CopiedRevocation{f.ID, *f.Revocation})
 		}
 		slices.SortFunc(c.Revocations, func(a, b CopiedRevocation) int {
 			return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.Value(), b.Value()), strings.Compare(a.ID, b.ID)) // the same for every store
@@ -91,9 +86,9 @@ func (j *Journal) Copy(now time.Time) (c *Copy) {
 func fingerprintOf(token string) string { return (&Token{Secret: []byte(token)}).Fingerprint() }
 
 // Check returns why a copy cannot have been made by a gateway.
-func (c *Copy) Check(now time.Time) error {
-	latest := now.Add(maxAhead)
-	if c.Created != nil && (c.Created.After(latest) || c.Created.Year() < 2000) {
+func (c *Copy) Check() error {
+	isTime := func(t time.Time) bool { return t.Unix() > 0 && t.UTC().Year() < 10_000 } // JSON has no others
+	if c.Created != nil && !isTime(*c.Created) {
 		return errors.New(`"created" is not a time at which a messenger can have been created`)
 	}
 	if len(c.Tokens) > 1000 || len(c.Revocations) > 2*MaxRevocations {
@@ -101,7 +96,7 @@ func (c *Copy) Check(now time.Time) error {
 	}
 	for i := range c.Tokens {
 		t := &c.Tokens[i]
-		if t.KeyID == "" || len(t.KeyID) > config.MaxKeyID || t.Fingerprint == "" || t.Created.IsZero() || t.Created.After(latest) || t.Token != "" && fingerprintOf(t.Token) != t.Fingerprint {
+		if t.KeyID == "" || len(t.KeyID) > config.MaxKeyID || t.Fingerprint == "" || !isTime(t.Created) || t.Token != "" && fingerprintOf(t.Token) != t.Fingerprint {
 			return fmt.Errorf("shared token number %d is incomplete, or does not have this fingerprint", i+1)
 		}
 		if err := CheckLabel(t.Label); err != nil {
@@ -114,11 +109,20 @@ func (c *Copy) Check(now time.Time) error {
 			return fmt.Errorf("revocation number %d: %w", i+1, err)
 		}
 		skew := time.Duration(v.Skew)
-		if (v.Before == nil) != v.IsToken() || v.Created.IsZero() || v.Created.After(latest) || skew < 0 || skew > config.MaxClockSkew || len(v.Contact) > authn.MaxIdentity || c.Revocations[i].ID == "" {
+		if (v.Before == nil) != v.IsToken() || !isTime(v.Created) || skew < 0 || skew > config.MaxClockSkew || len(v.Contact) > authn.MaxIdentity || c.Revocations[i].ID == "" {
 			return fmt.Errorf("revocation number %d is incomplete, or has a time or clock_skew that it cannot have", i+1)
 		}
 	}
 	return nil
+}
+
+// IsAhead reports whether a copy has times that are far ahead. It cannot be imported before they have come: facts of this store would
+// have to follow them.
+func (c *Copy) IsAhead(now time.Time) bool {
+	latest := now.Add(maxAhead)
+	return c.Created != nil && c.Created.After(latest) ||
+		slices.ContainsFunc(c.Tokens, func(t CopiedToken) bool { return t.Created.After(latest) }) ||
+		slices.ContainsFunc(c.Revocations, func(v CopiedRevocation) bool { return v.Created.After(latest) })
 }
 
 // copiedID returns the ID of what is imported from a copy.
@@ -152,13 +156,14 @@ func (j *Journal) Lacking(c *Copy, now time.Time) (d Difference, err error) {
 		}
 	}
 	copied := make(map[string]bool)
+	revokes := l.revoking()
 	for _, r := range c.Revocations {
 		id := j.copiedID("revocation", r.ID, r.Revocation)
 		if copied[id] {
 			continue
 		}
 		copied[id] = true
-		if l.facts[id] != nil || l.undone[id] || l.undone[r.ID] || r.hasExpired(now.Add(-KeepUseless)) || l.revokes(r.ID, &r.Revocation) {
+		if l.facts[id] != nil || l.undone[id] || l.undone[r.ID] || r.hasExpired(now.Add(-KeepUseless)) || revokes(r.ID, &r.Revocation) {
 			continue
 		}
 		f := &Fact{ID: id, Kind: factRevoke, At: at, Revocation: &r.Revocation}
@@ -169,14 +174,23 @@ func (j *Journal) Lacking(c *Copy, now time.Time) (d Difference, err error) {
 	if isNew && c.Created != nil { // what was revoked before this messenger was deleted
 		d.addFormer(j, c, ledgers[1:], copied, at)
 	}
-	size := l.size
+	l.setAside(now)
+	n, size := len(l.revocations), l.size
 	for _, f := range d.Facts {
-		size += f.Revocation.size()
+		if !f.Revocation.hasExpired(now) {
+			n, size = n+1, size+f.Revocation.size()
+		}
 	}
-	if n := len(l.revocations) + d.Revocations; n > MaxRevocations+maxExtra || size > MaxRevocationText+maxExtra*revocationOverhead {
+	if n > MaxRevocations+maxExtra || size > MaxRevocationText+maxExtra*revocationOverhead {
 		return d, fmt.Errorf("the messenger would have %d revocations, and there is no room for more than %d; undo some of them, or let tokens expire sooner (max_lifetime)", n, MaxRevocations)
 	}
-	for _, t := range c.Tokens { // what may be there of its tokens before those that are valid
+	revoked := make(map[string]bool)
+	for _, t := range c.Tokens {
+		revoked[t.Fingerprint] = revoked[t.Fingerprint] || t.Revoked
+	}
+	for i := range c.Tokens { // what may be there of its tokens before those that are valid
+		t := &c.Tokens[i]
+		t.Revoked = revoked[t.Fingerprint]
 		id := j.copiedID("token", t.KeyID, t.Fingerprint)
 		copied[j.copiedID("token_revoked", id, t.Fingerprint)] = true
 		copied[id] = copied[id] || t.Revoked
@@ -190,46 +204,29 @@ func (j *Journal) Lacking(c *Copy, now time.Time) (d Difference, err error) {
 		valid = append(valid, d.addToken(j, t, ledgers, mayAdd, at, now)...)
 	}
 	d.Facts = append(d.Facts, valid...)
+	for _, f := range d.Facts { // what cannot be read must not be written
+		if f.check() != nil {
+			return Difference{}, errors.New("a shared token or a revocation is not one that a gateway can have made")
+		}
+	}
 	return d, nil
 }
 
 // maxExtra is for revocations of all tokens, which always fit.
 const maxExtra = 100
 
-// revokes reports whether the ledger has a revocation, or has one that says the same.
-func (l *ledger) revokes(id string, v *Revocation) bool {
-	if f := l.facts[id]; f != nil && f.Kind == factRevoke && f.Revocation.target() == v.target() {
-		return true
-	}
-	for f := range l.active() {
-		old := f.Revocation
-		if old.target() == v.target() && (v.Before == nil || !old.reach().Before(v.reach())) && !v.hasLonger(old) && (old.Until == nil || v.Until != nil && !old.Until.Before(*v.Until)) {
-			return true
-		}
-	}
-	return false
-}
-
-// addFormer adds the revocations that a deleted messenger had which this copy brings back.
-func (d *Difference) addFormer(j *Journal, c *Copy, former []*ledger, copied map[string]bool, at time.Time) {
-	for _, l := range former {
-		if v := l.version(); v == nil || !v.Created.Equal(*c.Created) {
-			continue
-		}
-		for f := range l.active() {
-			id := j.copiedID("revocation", f.ID, *f.Revocation)
-			if copied[id] || copied[f.ID] {
-				continue
-			}
-			copied[id] = true
-			d.Facts, d.Revocations = append(d.Facts, &Fact{ID: id, Kind: factRevoke, At: at, Revocation: f.Revocation}), d.Revocations+1
-		}
-	}
-}
-
 // Batches divides facts into groups that can be written at a time, in their order. Valid tokens begin a group, because an import adds all
-// of a messenger or none. 512 bytes are enough for what else a fact has, such as who made it.
+// of a messenger or none.
 func Batches(facts []*Fact) [][]*Fact {
+	before := WithoutValid(facts)
+	return append(grouped(before, factOverhead), grouped(facts[len(before):], factOverhead)...)
+}
+
+// factOverhead is enough for what a fact has besides its settings, token or revocation, such as who made it, in bytes.
+const factOverhead = 512
+
+// WithoutValid returns the facts before the first valid token.
+func WithoutValid(facts []*Fact) []*Fact {
 	revoked := make(map[string]bool)
 	for _, f := range facts {
 		if f.Kind == factRevoked {
@@ -238,9 +235,9 @@ func Batches(facts []*Fact) [][]*Fact {
 	}
 	valid := slices.IndexFunc(facts, func(f *Fact) bool { return (f.Kind == factToken || f.Kind == factImported) && !revoked[f.ID] })
 	if valid < 0 {
-		valid = len(facts)
+		return facts
 	}
-	return append(grouped(facts[:valid], 512), grouped(facts[valid:], 512)...)
+	return facts[:valid]
 }
 
 // grouped divides facts into groups. each is how many bytes a fact has besides its settings, token or revocation. The groups of an old
@@ -288,20 +285,4 @@ func (j *Journal) Current() string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.current()
-}
-
-// IsRevoked reports whether the tokens that v revokes are revoked already, for as long as v says.
-func (j *Journal) IsRevoked(v Revocation, now time.Time) (revoked bool) {
-	target := v.target()
-	j.view(func(_ string, l *ledger) {
-		for f := range l.active() {
-			old := f.Revocation
-			longEnough := v.Until == nil || old.Until == nil || !old.Until.Before(*v.Until)
-			if old.target() == target && longEnough && !old.hasExpired(now) && (v.IsToken() || v.Before != nil && !old.reach().Before(*v.Before)) {
-				revoked = true
-				return
-			}
-		}
-	})
-	return revoked
 }

@@ -18,12 +18,11 @@ type ledger struct {
 	settled, proven      bool               // see Contest; proven is what this node has found
 	seen                 time.Time          // when this node has read the first version
 
-	kept     map[string][]string  // by token: the resets that it outlives, in addition to those that it names
-	expiry   map[string]time.Time // by token: the latest
-	revoked  map[string]bool      // tokens
-	tokens   map[string]*Fact
-	imported bool // there was an imported one: two can have one secret
-	resets   map[string]*Fact
+	kept    map[string][]string  // by token: the resets that it outlives, in addition to those that it names
+	expiry  map[string]time.Time // by token: the latest
+	revoked map[string]bool      // tokens
+	tokens  map[string]*Fact
+	resets  map[string]*Fact
 
 	undone      map[string]bool  // revocations
 	revocations map[string]*Fact // the active ones that take room
@@ -81,7 +80,6 @@ func (l *ledger) add(f *Fact, e *Effect) {
 		e.Settings = true
 	case factToken, factImported:
 		l.tokens[f.ID] = f
-		l.imported = l.imported || f.Kind == factImported
 		e.Ring = true
 	case factKept:
 		for _, token := range f.Of {
@@ -211,16 +209,14 @@ func (l *ledger) candidate() *Fact {
 // ring returns the shared tokens that are not revoked, the oldest first. Some may have expired.
 func (l *ledger) ring() []Token {
 	var ring []Token
-	dead := l.deadSecrets()
+	ends := l.endings()
 	for id, f := range l.tokens {
-		if l.isRevoked(f) || dead != nil && dead[secretID(f.secret())] {
+		if ends.isRevoked(f) {
 			continue
 		}
 		t := Token{id: id, KeyID: f.KeyID, Secret: f.secret(), Created: f.At.Truncate(time.Second), Imported: f.Kind == factImported,
 			Label: f.Label, By: f.By, at: f.At, anyKID: f.Any}
-		if end, found := l.expiry[id]; found {
-			t.End = &end
-		}
+		t.End = ends.end(f)
 		ring = append(ring, t)
 	}
 	slices.SortFunc(ring, func(a, b Token) int { return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.id, b.id)) })
@@ -230,19 +226,47 @@ func (l *ledger) ring() []Token {
 // isRevoked reports whether a token was revoked, by itself or by a reset.
 func (l *ledger) isRevoked(token *Fact) bool { return l.revoked[token.ID] || l.isReset(token) }
 
-// deadSecrets returns the secrets of revoked tokens. Two nodes can import one secret at the same instant, as two tokens: when the
-// one is revoked, the other is as well. Generated tokens are never alike, so that this costs nothing without an imported one.
-func (l *ledger) deadSecrets() map[string]bool {
-	if !l.imported {
-		return nil
-	}
-	dead := make(map[string]bool)
-	for _, f := range l.tokens {
+// endings say which secrets were revoked, and when the others expire. A secret that stands in two tokens is one: nodes can import it at
+// the same instant, and a file can bring back a token that the storage has lost and another node still knows.
+type endings struct {
+	revoked map[string]bool
+	expiry  map[string]time.Time
+}
+
+func (l *ledger) endings() endings {
+	e := endings{make(map[string]bool), make(map[string]time.Time)}
+	for id, f := range l.tokens {
+		secret := secretID(f.secret())
 		if l.isRevoked(f) {
-			dead[secretID(f.secret())] = true
+			e.revoked[secret] = true
+		}
+		if end, found := l.expiry[id]; found && end.After(e.expiry[secret]) {
+			e.expiry[secret] = end
 		}
 	}
-	return dead
+	return e
+}
+
+func (e endings) isRevoked(token *Fact) bool { return e.revoked[secretID(token.secret())] }
+
+// end returns when a token expires, or nil if never.
+func (e endings) end(token *Fact) *time.Time {
+	if end, found := e.expiry[secretID(token.secret())]; found {
+		return &end
+	}
+	return nil
+}
+
+// hasTwin reports whether another token has the same secret, and nothing else has ended it: what has ended this one ends that.
+func (l *ledger) hasTwin(token *Fact, now time.Time) bool {
+	secret := secretID(token.secret())
+	for id, f := range l.tokens {
+		end, ends := l.expiry[id]
+		if id != token.ID && !(ends && now.Sub(end) > KeepUseless) && !l.isRevoked(f) && secretID(f.secret()) == secret {
+			return true
+		}
+	}
+	return false
 }
 
 // isReset reports whether a reset has revoked a token.

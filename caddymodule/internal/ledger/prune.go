@@ -60,10 +60,10 @@ func (l *ledger) isOfUse(f *Fact, now time.Time) bool {
 		return slices.ContainsFunc(f.Of, func(id string) bool { return l.versions[id] != nil })
 	case factToken:
 		end, ends := l.expiry[f.ID]
-		return !(l.isRevoked(f) || ends && past(end))
+		return !(l.isRevoked(f) || ends && past(end)) || l.hasTwin(f, now)
 	case factImported: // it is remembered, so that its secret is not imported again after it was revoked
 	case factKept, factExpiry, factRevoked:
-		return recent(f.At) || f.End != nil && recent(*f.End) || slices.ContainsFunc(f.Of, func(id string) bool { return l.tokens[id] != nil })
+		return recent(f.At) || f.End != nil && recent(*f.End) || slices.ContainsFunc(f.Of, func(id string) bool { return l.tokens[id] != nil }) || l.isLastEnd(f)
 	case factReset: // the last one is kept: a token that reappears names no later one
 		if recent(f.At) { // if it reappeared, it would revoke tokens that were made after it was removed
 			return true
@@ -86,6 +86,17 @@ func (l *ledger) isOfUse(f *Fact, now time.Time) bool {
 		return recent(f.At) || slices.ContainsFunc(f.Of, func(id string) bool { return l.facts[id] != nil })
 	}
 	return true
+}
+
+// isLastEnd reports whether no token was ended after f. The last end is kept: it says that there were tokens, so that an old file does not
+// bring them back; see [Journal.Lacking].
+func (l *ledger) isLastEnd(f *Fact) bool {
+	for _, other := range l.facts {
+		if (other.Kind == factExpiry || other.Kind == factRevoked) && cmp.Or(other.At.Compare(f.At), cmp.Compare(other.ID, f.ID)) > 0 {
+			return false
+		}
+	}
+	return f.Kind != factKept
 }
 
 func compareKeys(a, b vault.Key) int {

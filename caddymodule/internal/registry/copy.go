@@ -66,6 +66,9 @@ func (reg *Registry) Import(ctx context.Context, name string, c *ledger.Copy, o 
 	case kind == ledger.KindStored && configured:
 		result.conflict("it is in the configuration here, which takes precedence over the store; rename one of the two")
 		return result, nil
+	case c.IsAhead(Now()):
+		result.conflict("it has times that are more than an hour ahead of this node's clock; set the clocks (NTP), or import it when they have come")
+		return result, nil
 	}
 	ctx, end, err := reg.Store.beginChange(ctx, name)
 	if err != nil {
@@ -159,7 +162,7 @@ func (reg *Registry) importNew(ctx context.Context, j *ledger.Journal, c *ledger
 	}
 	before := lacking.Facts
 	if !usesTokens {
-		before = slices.DeleteFunc(before, func(f *ledger.Fact) bool { return f.Revocation == nil }) // the tokens
+		before = ledger.WithoutValid(before)
 	}
 	_, _, err := reg.Store.put(ctx, j, change.Settings{New: c.Settings, Condition: change.Condition{Absent: true}, Created: c.Created, Before: before})
 	return err
@@ -244,13 +247,13 @@ func (reg *Registry) RevokeAll(ctx context.Context, name string, list []ledger.R
 		return 0, 0, err
 	}
 	var facts []*ledger.Fact
-	incarnation, seen := "", make(map[string]bool)
+	incarnation, seen, isRevoked := "", make(map[string]bool), j.Revoked(Now())
 	for i := range list {
 		if err := list[i].Check(); err != nil {
 			return 0, 0, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("number %d: %w", i+1, err)}
 		}
 		text, _ := json.Marshal(list[i]) // times and texts always have a form
-		if seen[string(text)] || j.IsRevoked(list[i], Now()) {
+		if seen[string(text)] || isRevoked(list[i]) {
 			continue
 		}
 		seen[string(text)] = true

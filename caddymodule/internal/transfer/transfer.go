@@ -232,7 +232,7 @@ func (l *Line) check() error {
 }
 
 // Copy returns what the line says. Secrets are opened with seal, and left out if that is nil.
-func (l *Line) Copy(seal Sealer, now time.Time) (*ledger.Copy, error) {
+func (l *Line) Copy(seal Sealer) (*ledger.Copy, error) {
 	c := &ledger.Copy{Created: l.Created, Tokens: slices.Clone(l.Tokens), Revocations: l.Revocations}
 	if l.Source == fromStore {
 		var err error
@@ -252,7 +252,7 @@ func (l *Line) Copy(seal Sealer, now time.Time) (*ledger.Copy, error) {
 		}
 		c.Tokens = withSecrets(c.Tokens, secrets)
 	}
-	return c, c.Check(now)
+	return c, c.Check()
 }
 
 // openHeaders adds the values of headers to settings.

@@ -50,7 +50,7 @@ func TestLinesOfFullMessengersCanBeRead(t *testing.T) {
 			t.Errorf("%q: a line of %d bytes: %v", letter, len(text), err)
 			continue
 		}
-		if again, err := line.Copy(seal, now); err != nil || len(again.Tokens) != len(c.Tokens) || len(again.Revocations) != len(c.Revocations) {
+		if again, err := line.Copy(seal); err != nil || len(again.Tokens) != len(c.Tokens) || len(again.Revocations) != len(c.Revocations) {
 			t.Errorf("%q: what is read again: %v", letter, err)
 		}
 	}
