@@ -94,7 +94,10 @@ type App struct {
 
 	registry *registry.Registry
 	issuer   string             // AssertionIssuer, with its placeholders resolved
-	stop     context.CancelFunc // ends the goroutines of Start
+	running  context.Context    // of the goroutines of Start
+	stop     context.CancelFunc // ends them
+
+	activated sync.Once
 
 	mu      sync.Mutex
 	servers map[*caddyhttp.Server]bool // those of EndAtExit
@@ -193,13 +196,15 @@ func (a *App) storeKeys(files config.LoadedFiles) (keys [][]byte, err error) {
 	return keys, nil
 }
 
-// Start begins to fetch key sets, to watch key files, and to poll the store.
+// Start begins to fetch key sets, to watch key files, and to poll the store. If another app then fails to start, the configuration
+// never runs; see activate.
 func (a *App) Start() error {
 	interval := config.DurationOr(a.PollInterval, registry.DefaultPollInterval)
-	registry.VerifiedTokens.Resize(a.tokenCacheSize())
-	a.registry.UseMaxAge(config.DurationOr(a.StoreMaxAge, 0))
-	var ctx context.Context
-	ctx, a.stop = context.WithCancel(context.Background())
+	ctx, stop := context.WithCancel(context.Background())
+	a.running, a.stop = ctx, stop
+	if _, err := ActiveApp(); err != nil {
+		a.activate() // there is no other from which this could take something
+	}
 	a.warnAboutUnused() // all apps are provisioned before any of them starts: every handler is known
 	a.registry.Start(ctx, interval)
 	a.startAssertions(ctx)
@@ -221,8 +226,8 @@ func (a *App) Stop() error {
 		return nil
 	}
 	a.stop()
-	a.registry.Stopped()
-	a.endDropped()
+	a.handOver()
+	a.registry.WriteUses()
 	return nil
 }
 

@@ -10,11 +10,26 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
+// handOverTime is how long a configuration takes at most, while another one is being stopped, to end connections that it does not allow.
+// It goes on with the rest afterwards.
+const handOverTime = time.Second
+
+// activate is called when the configuration of a runs. A configuration that fails to load, also after it was started, changes and ends
+// nothing of the one that goes on.
+func (a *App) activate() {
+	a.activated.Do(func() {
+		registry.VerifiedTokens.Resize(a.tokenCacheSize())
+		a.registry.UseMaxAge(config.DurationOr(a.StoreMaxAge, 0))
+		a.registry.Activate(a.running)
+	})
+}
+
 // endOrphans waits until a is the active app, and ends the connections of messengers that an earlier configuration had and
-// this one does not have, and those that are revoked in this one's store. A configuration that fails to load ends nothing.
+// this one does not have, and those that are revoked in this one's store.
 func (a *App) endOrphans(ctx context.Context) {
 	ticker := time.NewTicker(registry.OrphanInterval)
 	defer ticker.Stop()
@@ -25,13 +40,9 @@ func (a *App) endOrphans(ctx context.Context) {
 		case <-ticker.C:
 		}
 	}
+	a.activate()
 	a.registry.EndLoading()
-	undecided := slices.Collect(maps.Keys(registry.Connections.Open()))
-	for {
-		undecided = slices.DeleteFunc(undecided, func(name string) bool { return a.registry.EndOrphansOf(ctx, name) })
-		if len(undecided) == 0 {
-			return
-		}
+	for undecided := a.endOrphansOf(ctx, slices.Collect(maps.Keys(registry.Connections.Open()))); len(undecided) > 0; undecided = a.endOrphansOf(ctx, undecided) {
 		select {
 		case <-ctx.Done():
 			return
@@ -40,19 +51,36 @@ func (a *App) endOrphans(ctx context.Context) {
 	}
 }
 
-// endDropped is called when a stops. If the configuration that replaced it has no messengers at all, no other app would end the
-// connections.
-func (a *App) endDropped() {
+// endOrphansOf is endOrphans for the connections under some names, and returns those of which it is not known what is allowed.
+func (a *App) endOrphansOf(ctx context.Context, names []string) (undecided []string) {
+	return slices.DeleteFunc(names, func(name string) bool { return a.registry.EndOrphansOf(ctx, name) })
+}
+
+// handOver is called when a stops. Of what it had opened, the configuration that runs now ends what it does not allow: the next one, or
+// the one before if a has failed to load. That comes before any other reload, which may bring a messenger of the same name.
+func (a *App) handOver() {
 	a.registry.EndLoading()
 	ctx := caddy.ActiveContext()
-	if ctx.Context == nil {
-		return // no configuration runs any more, and Caddy has stopped what it had
+	if ctx.Context == nil { // no configuration runs any more, and Caddy has stopped what it had
+		a.registry.Stopped()
+		return
 	}
-	if _, err := ctx.AppIfConfigured("messenger"); errors.Is(err, caddy.ErrNotConfigured) {
-		for name := range registry.Connections.Open() {
-			registry.EndAll(name, a.registry.Logger)
+	next, err := ActiveApp()
+	if err != nil || next == a {
+		a.registry.Stopped()
+		if _, err := ctx.AppIfConfigured("messenger"); errors.Is(err, caddy.ErrNotConfigured) {
+			for name := range registry.Connections.Open() {
+				registry.EndAll(name, a.registry.Logger)
+			}
 		}
+		return
 	}
+	next.activate() // before a is inactive: in between, every configured messenger would be taken for one that is gone
+	a.registry.Stopped()
+	next.registry.EndLoading()
+	limited, cancel := context.WithTimeout(context.Background(), handOverTime)
+	defer cancel()
+	next.endOrphansOf(limited, slices.Collect(maps.Keys(registry.Connections.Open())))
 }
 
 // warnAboutUnused warns about configured messengers that no messenger_auth can choose. The directive may be missing or name

@@ -129,7 +129,7 @@ func (s *Store) applyOwned(j *ledger.Journal, e ledger.Effect) (ended int, err e
 			}
 			m.SetOrigin(session.Origin{Closings: r.Closings}) // after the keys: auth reads the origin first, and so never verifies with keys that are older than it
 		}
-		if reg.started.Load() { // otherwise this configuration may never run; if it does, EndOrphansOf is called
+		if reg.active.Load() { // otherwise this configuration may never run; if it does, EndOrphansOf is called
 			ended += m.endRevoked(added)
 			if r != nil {
 				ended += m.endInvalidated()

@@ -74,17 +74,24 @@ func (s *Store) KeySetChanged(key keysets.Key) {
 	s.mu.Lock()
 	var using []*Messenger
 	for _, a := range s.registries {
-		if a.started.Load() {
+		switch {
+		case a.active.Load():
 			using = slices.AppendSeq(using, maps.Values(a.Messengers))
+		case a.started.Load() && !slices.Contains(a.changed, key): // it may never run; if it does, Activate follows
+			a.changed = append(a.changed, key)
 		}
 	}
 	s.mu.Unlock()
 	for _, m := range append(using, s.messengers()...) {
-		uses := slices.ContainsFunc(m.sources(), func(src *source) bool { return src.engine.Key == key })
-		if uses && !(m.Stored && s.isConfigured(m.Name)) {
+		if m.uses(key) && !(m.Stored && s.isConfigured(m.Name)) {
 			m.endWithoutKeys(key)
 		}
 	}
+}
+
+// uses reports whether m uses a key set.
+func (m *Messenger) uses(key keysets.Key) bool {
+	return slices.ContainsFunc(m.sources(), func(src *source) bool { return src.engine.Key == key })
 }
 
 // EndOrphansOf ends the connections under this name that the current configuration and store do not allow. It returns false

@@ -81,7 +81,7 @@ func TestDeletingAnIgnoredMessengerEndsNoChat(t *testing.T) {
 	a := newTestNode(t, s, "a")
 	prepare(t, a)
 	a.Messengers["acme"] = a.Messengers["sales"]
-	a.started.Store(true)
+	a.active.Store(true)
 	chat := openChat(t, "acme", "mark")
 	if _, _, err := a.Remove(t.Context(), "acme", change.Condition{}); err != nil {
 		t.Fatal(err)

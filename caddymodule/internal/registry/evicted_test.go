@@ -104,7 +104,7 @@ func TestSlowMessengerDelaysNoOther(t *testing.T) {
 // The change of a caller that does not wait for it is made, and the connections that it has ended are not told to the next caller.
 func TestCallersThatGoAwayLeaveNothing(t *testing.T) {
 	n := newTestNode(t, newServer(), "a")
-	n.started.Store(true)
+	n.active.Store(true)
 	mark, _ := openChat(t, "sales", "mark"), openChat(t, "sales", "jane")
 	stopped, goOn := make(chan bool), make(chan bool)
 	n.storage.setBefore(func(op, key string) error {

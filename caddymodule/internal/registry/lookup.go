@@ -161,13 +161,13 @@ func (s *Store) changes(name string) *atomic.Uint64 {
 	return &s.changed[maphash.String(s.seed, name)%uint64(len(s.changed))]
 }
 
-// isConfigured reports whether a running configuration has a messenger of this name, which has precedence over a stored one.
+// isConfigured reports whether the running configuration has a messenger of this name, which has precedence over a stored one.
 // A configuration that is only being loaded does not count: it may never run. If it does, the app ends the connections of the
 // stored messenger then; see EndOrphansOf.
 func (s *Store) isConfigured(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.ContainsFunc(s.registries, func(reg *Registry) bool { return reg.started.Load() && reg.Messengers[name] != nil })
+	return slices.ContainsFunc(s.registries, func(reg *Registry) bool { return reg.active.Load() && reg.Messengers[name] != nil })
 }
 
 // IsInternal reports whether the operator allows stored messengers to fetch key sets from host, with or without its port.

@@ -166,7 +166,7 @@ func TestChatOfAStoreThatWasGivenBack(t *testing.T) {
 }
 
 // A node has a stored messenger in memory when it loads a configuration with a messenger of the same name. Chats end by the rules of
-// the active one. Until the configuration has started, and if it never starts, the stored one is active.
+// the active one. Until the configuration runs, and if it never does, the stored one is active.
 func TestStoredAndConfiguredMessengerOfOneName(t *testing.T) {
 	settle := func(_ *testing.T, a *testNode) { a.settle() }
 	changes := map[string]struct {
@@ -191,12 +191,12 @@ func TestStoredAndConfiguredMessengerOfOneName(t *testing.T) {
 		}},
 	}
 	for what, change := range changes {
-		for _, started := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, the configuration has started: %t", what, started), func(t *testing.T) {
+		for _, runs := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, the configuration runs: %t", what, runs), func(t *testing.T) {
 				a := newTestNode(t, newServer(), "a")
 				prepare(t, a)
 				a.settle()
-				a.started.Store(true)
+				a.active.Store(true)
 				stored, rej := a.Find(t.Context(), "acme")
 				if rej != nil {
 					t.Fatal(rej)
@@ -209,18 +209,18 @@ func TestStoredAndConfiguredMessengerOfOneName(t *testing.T) {
 				next.Messengers["acme"] = configured
 				a.Store.attach(next)
 				t.Cleanup(func() { a.Store.detach(next) })
-				next.started.Store(started)
+				next.active.Store(runs)
 				open, key := stored, "a key that is active no more"
-				if started {
+				if runs {
 					open, key = configured, "a key of the configuration"
 				}
 				change.there(t, newTestNode(t, a.storage.server, "b"))
 				chat := openUnder(t, open, "mark", key)
 				change.here(t, a)
 				switch n := Connections.Open()["acme"]; {
-				case started && n != 1:
+				case runs && n != 1:
 					t.Error("the chat of the configured messenger was ended")
-				case !started:
+				case !runs:
 					chat.within(t, "mark")
 				}
 			})

@@ -30,6 +30,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keysets"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/lastuse"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
@@ -49,8 +50,10 @@ type Registry struct {
 	Metrics  *metrics.Collectors
 	Storage  certmagic.Storage // that the configuration names
 	Store    *Store
-	verified *authn.Cache // nil if the cache is off
-	started  atomic.Bool
+	verified *authn.Cache  // nil if the cache is off
+	started  atomic.Bool   // the app was started; another one may fail after that
+	active   atomic.Bool   // the configuration is the running one
+	changed  []keysets.Key // key sets that have changed before that; guarded by Store.mu
 	released bool
 }
 
@@ -125,7 +128,6 @@ func (reg *Registry) Start(ctx context.Context, interval time.Duration) {
 			m.watch(ctx, interval)
 		}
 	}
-	go reg.warnAboutStored(ctx)
 	go every(ctx, lastuse.Interval, func() { reg.Store.keepUses(ctx) })
 	go every(ctx, time.Minute, func() { reg.Store.Tickets.Tidy(ctx, Now()) }) // forgets old ones
 	if interval > 0 {
@@ -146,10 +148,28 @@ func (reg *Registry) warnAboutStored(ctx context.Context) {
 	}
 }
 
+// Activate is called when the configuration of reg runs. Until then it changes nothing of what another one serves: that it was started
+// does not mean that it ever will.
+func (reg *Registry) Activate(ctx context.Context) {
+	reg.Store.mu.Lock()
+	reg.active.Store(true)
+	changed := reg.changed
+	reg.changed = nil
+	reg.Store.mu.Unlock()
+	for _, key := range changed {
+		for _, m := range reg.Messengers {
+			if m.uses(key) {
+				m.endWithoutKeys(key)
+			}
+		}
+	}
+	go reg.warnAboutStored(ctx) // it reads stored messengers, and ends connections under the names of those that are gone
+}
+
 // Stopped is called after the context of Start was cancelled, if the process goes on.
 func (reg *Registry) Stopped() {
 	reg.started.Store(false)
-	reg.WriteUses()
+	reg.active.Store(false)
 }
 
 // WriteUses writes when tokens were last used, within a bounded time.
