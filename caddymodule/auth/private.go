@@ -58,12 +58,17 @@ func makePrivate(header http.Header, value []string) {
 func isFilled(value string) bool { return strings.Trim(value, " \t,") != "" }
 
 // controlsStoring reports whether a Cache-Control says who may store the response, or for how long. With no-transform or immutable
-// alone it does not: a cache then chooses as it does without Cache-Control.
+// alone it does not: a cache then chooses as it does without Cache-Control. Neither does it if it is about some header fields only
+// (RFC 9111 sections 5.2.2.4 and 5.2.2.7).
 func controlsStoring(value string) bool {
-	for directive := range strings.SplitSeq(value, ",") {
-		name, _, _ := strings.Cut(directive, "=")
-		switch ascii.Lower(strings.Trim(name, " \t")) {
-		case "public", "private", "no-store", "no-cache", "max-age", "s-maxage", "must-revalidate":
+	for directive := range ascii.Elements(value) {
+		name, _, some := strings.Cut(directive, "=")
+		switch ascii.Lower(strings.TrimRight(name, " \t")) {
+		case "private", "no-cache":
+			if !some {
+				return true
+			}
+		case "public", "no-store", "max-age", "s-maxage", "must-revalidate":
 			return true
 		}
 	}

@@ -64,7 +64,7 @@ func (p place) has(name string) bool {
 // that was probably meant. A text that cannot be the name of an option is not repeated, because it may be a misplaced secret.
 func unknownOption(block, name string, options map[string]OptionParser) string {
 	if len(name) > 40 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-") != "" {
-		return "unknown option; the names of options have only letters and _"
+		return notAName(name, options)
 	}
 	unknown := fmt.Sprintf("unknown option %q", name)
 	for _, other := range calledElsewhere {
@@ -85,6 +85,19 @@ func unknownOption(block, name string, options map[string]OptionParser) string {
 		return unknown + "; did you mean " + best + "?"
 	}
 	return unknown + "; it takes: " + strings.Join(slices.Sorted(maps.Keys(options)), ", ")
+}
+
+// notAName is the end of the error for what cannot be the name of an option. It repeats none of it but the name of a known option.
+func notAName(text string, options map[string]OptionParser) string {
+	if text == "{" {
+		return "the option on this line takes no block; write what belongs to it behind it, on its line"
+	}
+	if i := strings.IndexAny(text, ":="); i >= 0 {
+		if _, known := options[text[:i]]; known {
+			return "write " + text[:i] + " and its value with a space between them, without : or ="
+		}
+	}
+	return "unknown option; the names of options have only letters and _"
 }
 
 // Nearest returns the known name that was probably meant, or "".

@@ -29,6 +29,10 @@ func TestUnknownOptionsAreExplained(t *testing.T) {
 		{"cookie", `unknown option "cookie"; write token_from <place> <name> in the directive messenger_auth { … }`},
 		{"colour", `unknown option "colour"; it takes: identity_key, issuer, mode, require_claims`},
 		{"mst_Q7x2vK9pLm4TnR8wZc6YbHsJd3FgA5eUiOqXrVt1NyWkPz0", "unknown option; the names of options have only letters and _"},
+		{"{", "the option on this line takes no block; write what belongs to it behind it, on its line"},
+		{"issuer:", "write issuer and its value with a space between them, without : or ="},
+		{"issuer=mst_Q7x2", "write issuer and its value with a space between them, without : or ="},
+		{"mst=issuer", "unknown option; the names of options have only letters and _"},
 		{"c2VjcmV0", "unknown option; the names of options have only letters and _"},
 	} {
 		if got := unknownOption("x", tt.name, options); got != tt.want {

@@ -52,6 +52,29 @@ func TestLifetimeThatIsTooLargeForANumber(t *testing.T) {
 	}
 }
 
+// How long a cache has had an answer is taken off, whichever header says how long it may be used.
+func TestAgeIsTakenOffTheLifetime(t *testing.T) {
+	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	at := func(d time.Duration) string { return now.Add(d).Format(http.TimeFormat) }
+	for name, header := range map[string]http.Header{
+		"max-age":         {"Cache-Control": {"max-age=1200"}, "Age": {"600"}},
+		"Expires":         {"Date": {at(-10 * time.Minute)}, "Expires": {at(10 * time.Minute)}, "Age": {"600"}},
+		"a quoted string": {"Cache-Control": {`a="x,max-age=9999", max-age=600`}},
+	} {
+		if got := lifetime(header, now); got != 10*time.Minute {
+			t.Errorf("%s: got %v, want 10m", name, got)
+		}
+	}
+	for name, header := range map[string]http.Header{
+		"max-age": {"Cache-Control": {"max-age=60"}, "Age": {"600"}},
+		"Expires": {"Date": {at(0)}, "Expires": {at(time.Minute)}, "Age": {"600"}},
+	} {
+		if got := lifetime(header, now); got != 0 {
+			t.Errorf("%s: got %v, want 0", name, got)
+		}
+	}
+}
+
 // A server that was not asked whether the content has changed must not answer that it has not: the caller has no content.
 func TestNotModifiedCountsOnlyForKnownContent(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -12,8 +12,10 @@ import (
 // lifetime returns how long an answer may be used (RFC 9111 section 4.2.1), or -1 if it does not say. What cannot be read
 // counts as expired, so that a mistake of the server leads to more fetches and never to keys that are used for too long.
 func lifetime(h http.Header, now time.Time) time.Duration {
-	for directive := range strings.SplitSeq(strings.Join(h.Values("Cache-Control"), ","), ",") {
-		name, value, _ := strings.Cut(ascii.Lower(strings.TrimSpace(directive)), "=")
+	seconds, _ := strconv.ParseUint(h.Get("Age"), 10, 31)
+	age := time.Duration(seconds) * time.Second // how long a cache has had it
+	for directive := range ascii.Elements(strings.Join(h.Values("Cache-Control"), ",")) {
+		name, value, _ := strings.Cut(ascii.Lower(directive), "=")
 		switch name {
 		case "no-store", "no-cache":
 			return 0
@@ -23,8 +25,7 @@ func lifetime(h http.Header, now time.Time) time.Duration {
 			if err != nil {
 				return 0
 			}
-			age, _ := strconv.ParseUint(h.Get("Age"), 10, 31)
-			return time.Duration(seconds-min(age, seconds)) * time.Second
+			return max(time.Duration(seconds)*time.Second-age, 0)
 		}
 	}
 	if expires := h.Get("Expires"); expires != "" {
@@ -36,7 +37,7 @@ func lifetime(h http.Header, now time.Time) time.Duration {
 		if err != nil {
 			return 0 // "0" and other non-dates mean: expired
 		}
-		return max(end.Sub(date), 0)
+		return max(end.Sub(date)-age, 0)
 	}
 	return -1
 }
