@@ -34,7 +34,7 @@ type kitchen struct {
 func newKitchen(t *testing.T) *kitchen {
 	t.Helper()
 	up := newUpstream(t)
-	return &kitchen{newGateway(t, up, "http://"), up, t.TempDir(), write(t, "support.pem", publicPEM(rsaKey(0)))}
+	return &kitchen{newGateway(t, up, "http://"), up, gatewayFolder(t), write(t, "support.pem", publicPEM(rsaKey(0)))}
 }
 
 // cook loads the Caddyfile of a recipe, with pairs of what is replaced in it.

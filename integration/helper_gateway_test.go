@@ -92,9 +92,10 @@ func newGateway(t testing.TB, up *upstream, scheme string) *gateway {
 }
 
 // gatewayFolder returns a folder for a gateway. TestMain removes it, and not the test: Caddy cleans its storage in the background,
-// and writes that down when it has stopped already.
+// and writes that down when it has stopped already. Folders of the test that a gateway writes to are removed after it was stopped.
 func gatewayFolder(t testing.TB) string {
 	t.Helper()
+	t.TempDir() // the first one of a test decides when all are removed
 	dir, err := os.MkdirTemp(sockDir, "gateway-")
 	if err != nil {
 		t.Fatal(err)

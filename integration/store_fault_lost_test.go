@@ -132,6 +132,45 @@ func TestAStorageThatIsRestoredWithoutTheLastChange(t *testing.T) {
 	c.everywhere("after the repair", "401 token_revoked", "/m/acme/x", token)
 }
 
+// A storage is restored from a backup from before a key set was distrusted, while its key server is away: a node that knows of it says
+// so, and writes it back. A node that starts then does not use the copy that has the stolen key.
+func TestRepairRemembersThatAKeySetIsDistrusted(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	keys := newKeyServer(t, publicJWK(rsaKey(0), "stolen"))
+	settings := clusterSettings{nodes: 1, options: "messenger billing {\n identity_key identity\n jwks " + keys.url + "\n}"}
+	c := newFaultCluster(t, onFolder, settings)
+	a := c.nodes[0]
+	a.generate("support") // without which health is never well
+	stolen := signWithKID(rsaKey(0), "stolen", contact("mark", "a"))
+	c.everywhere("before", "200", "/m/billing/x", stolen)
+	folder, backup := filepath.Join(c.folder, "messenger"), t.TempDir()
+	patiently(t, "the set is stored", func() bool {
+		copies, _ := filepath.Glob(filepath.Join(folder, "_sets", "*", "copy*"))
+		return len(copies) > 0
+	})
+	if err := os.CopyFS(backup, os.DirFS(folder)); err != nil {
+		t.Fatal(err)
+	}
+	keys.behave(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
+	a.call(changeLimit, http.MethodPost, "messengers/billing/refresh", map[string]any{"distrust": true})
+	c.everywhere("afterwards", "503 keys_unavailable", "/m/billing/x", stolen)
+	if err := errors.Join(os.RemoveAll(folder), os.CopyFS(folder, os.DirFS(backup))); err != nil {
+		t.Fatal(err)
+	}
+	a.checkWentBack(t)
+	if out := newShell(t).must("", expected.repairCommand, "--address", "unix/"+a.gateway.sock); !strings.Contains(out, "1 key set distrusted again") {
+		t.Errorf("the command says %q", out)
+	}
+	patiently(t, "the metric says that nothing is missing", func() bool { return a.families().value(expected.lost) == 0 })
+	c.add(settings).run()
+	c.everywhere("on a node that starts then", "503 keys_unavailable", "/m/billing/x", stolen)
+	if out := newShell(t).must("", expected.repairCommand, "--address", "unix/"+a.gateway.sock); strings.Contains(out, "key set") {
+		t.Errorf("once more, the command says %q", out)
+	}
+}
+
 // checkWentBack checks that the node says that its storage has lost something: in the log, in the metrics and in health.
 func (n *node) checkWentBack(t *testing.T) {
 	t.Helper()

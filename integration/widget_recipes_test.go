@@ -67,7 +67,7 @@ func TestDocsRecipesWithTickets(t *testing.T) {
 		site.CloseClientConnections()
 		site.Close()
 	})
-	g := &kitchen{newGateway(t, up, "http://"), up, t.TempDir(), write(t, "support.pem", publicPEM(rsaKey(0)))}
+	g := &kitchen{newGateway(t, up, "http://"), up, gatewayFolder(t), write(t, "support.pem", publicPEM(rsaKey(0)))}
 	gateway = g.url
 	load := func(heading string) {
 		t.Helper()

@@ -151,6 +151,9 @@ for since it started: run this command on every node before you restart any.`,
 			return err
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "%s repaired\n", diagnose.Counted(done.Messengers, "messenger"))
+		if done.KeySets > 0 {
+			fmt.Fprintf(cmd.OutOrStdout(), "%s distrusted again\n", diagnose.Counted(done.KeySets, "key set"))
+		}
 		for _, failure := range done.Failed {
 			printable.Printf(cmd.ErrOrStderr(), "%s: %s\n", failure.Messenger, failure.Error)
 		}

@@ -21,7 +21,8 @@ type storeHealth struct {
 	maxAge atomic.Int64 // nanoseconds; 0 for none
 }
 
-// lost returns of how many messengers in memory the storage has lost facts, and how many have a fact whose time is far ahead.
+// lost returns of how many messengers and key sets in memory the storage has lost facts, and how many messengers have a fact whose time
+// is far ahead.
 func (s *Store) lost() (lost, ahead int) {
 	for _, name := range s.names() {
 		for _, j := range s.held(name) {
@@ -34,7 +35,7 @@ func (s *Store) lost() (lost, ahead int) {
 			}
 		}
 	}
-	return lost, ahead
+	return lost + s.KeySets.Lost(), ahead
 }
 
 // WentBack returns of how many messengers the storage has lost facts that this node knows: it was emptied, or restored from an
@@ -128,7 +129,8 @@ func (s *Store) dropIfAway() bool {
 
 // A Repaired store has what this node knows, except for the messengers that have failed.
 type Repaired struct {
-	Messengers int       `json:"repaired"` // of which something was written back
+	Messengers int       `json:"repaired"`           // of which something was written back
+	KeySets    int       `json:"key_sets,omitempty"` // of which it was written back that they were distrusted
 	Failed     []Failure `json:"failed,omitempty"`
 }
 
@@ -150,6 +152,9 @@ func (reg *Registry) Repair(ctx context.Context) (done Repaired, err error) {
 	s.polling.Unlock()
 	if away {
 		defer s.incomplete.Store(true)
+	}
+	if done.KeySets, err = s.KeySets.Repair(ctx); err != nil && !vault.IsOfOneValue(err) {
+		return done, apierror.Storage(err)
 	}
 	for _, name := range s.names() {
 		for _, j := range s.held(name) {
