@@ -65,7 +65,7 @@ func (j *Journal) Copy(now time.Time) (c *Copy) {
 			c.Settings, _ = l.settings(v)
 		}
 		ends := l.endings()
-		for _, f := range l.tokens {
+		for f := range l.allTokens() {
 			t := CopiedToken{KeyID: f.KeyID, Token: f.Token, Created: f.At.UTC(), Revoked: ends.isRevoked(f), End: ends.end(f), Label: f.Label,
 				Fingerprint: fingerprintOf(f.Token), Imported: f.Kind == factImported, Any: f.Any}
 			c.Tokens = append(c.Tokens, t)
@@ -148,6 +148,7 @@ func (j *Journal) Lacking(c *Copy, now time.Time) (d Difference, err error) {
 	l, isNew := newLedger(), true
 	if current := j.current(); current != "" && j.ledgers[current] != nil {
 		l, isNew = j.ledgers[current], false
+		l.others = j.siblings(current)
 	}
 	ledgers := []*ledger{l}
 	if isNew && j.Kind == KindStored {

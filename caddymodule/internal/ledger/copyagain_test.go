@@ -16,10 +16,12 @@ type writing struct {
 	t      *testing.T
 	writer string
 	number uint64
+
+	incarnation string
 }
 
 func newWriting(t *testing.T, writer string) *writing {
-	return &writing{New("support", KindRing), t, writer, 0}
+	return &writing{New("support", KindRing), t, writer, 0, ConfigIncarnation}
 }
 
 func (w *writing) add(now time.Time, facts ...*Fact) {
@@ -29,7 +31,7 @@ func (w *writing) add(now time.Time, facts ...*Fact) {
 		w.t.Fatal(err)
 	}
 	w.number++
-	if err := w.Add(vault.Key{Folder: w.Folder(ConfigIncarnation), Writer: w.writer, Number: w.number}, texts, now); err != nil {
+	if err := w.Add(vault.Key{Folder: w.Folder(w.incarnation), Writer: w.writer, Number: w.number}, texts, now); err != nil {
 		w.t.Fatal(err)
 	}
 }

@@ -12,7 +12,7 @@ import (
 func (l *ledger) revocationsToCopy(now time.Time) (facts []*Fact) {
 	var past []*Fact
 	size := 0
-	for f := range l.active() {
+	for f := range l.allActive() {
 		switch {
 		case !f.Revocation.hasExpired(now):
 			facts, size = append(facts, f), size+f.Revocation.size()
@@ -49,7 +49,7 @@ func (l *ledger) revoking() func(id string, v *Revocation) bool {
 // byTarget returns the active revocations by what they revoke.
 func (l *ledger) byTarget() map[revocationTarget][]*Revocation {
 	of := make(map[revocationTarget][]*Revocation, len(l.revocations)+len(l.past))
-	for f := range l.active() {
+	for f := range l.allActive() {
 		target := f.Revocation.target()
 		of[target] = append(of[target], f.Revocation)
 	}

@@ -34,7 +34,7 @@ func (c RingChange) importSecret(l *ledger, at, now time.Time) (*NewToken, []*Fa
 			return nil, nil, errSecretThere
 		}
 	}
-	for _, other := range l.tokens {
+	for other := range l.allTokens() {
 		if secretID(other.secret()) == id {
 			return nil, nil, errSecretDead
 		}

@@ -146,7 +146,7 @@ func (j *Journal) Add(key vault.Key, texts []json.RawMessage, now time.Time) err
 		e.Settings = true
 	}
 	if j.Kind == KindStored && incarnation != NameFolder && incarnation != j.current() {
-		e = Effect{Settings: e.Settings}
+		e = Effect{Settings: e.Settings || e.Ring || e.Fewer || len(e.added) > 0}
 	}
 	j.effect.Merge(e)
 	return nil
@@ -193,18 +193,6 @@ func (j *Journal) current() string {
 		}
 	}
 	return best
-}
-
-// view calls f with the current incarnation and its ledger, and returns false if there is no messenger.
-func (j *Journal) view(f func(incarnation string, l *ledger)) bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	incarnation := j.current()
-	if incarnation == "" {
-		return false
-	}
-	f(incarnation, j.ledger(incarnation))
-	return true
 }
 
 // Record returns what the facts say, or nil if there is no messenger, or nothing about a configured one.

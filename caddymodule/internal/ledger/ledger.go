@@ -33,6 +33,8 @@ type ledger struct {
 
 	carried *Fact
 
+	others []*ledger // other incarnations of the same messenger; see siblings.go
+
 	closings uint64 // how often this node has seen tokens being revoked together with their connections
 }
 
@@ -209,11 +211,13 @@ func (l *ledger) candidate() *Fact {
 // ring returns the shared tokens that are not revoked, the oldest first. Some may have expired.
 func (l *ledger) ring() []Token {
 	var ring []Token
-	ends := l.endings()
-	for id, f := range l.tokens {
-		if ends.isRevoked(f) {
+	ends, known := l.endings(), make(map[string]bool)
+	for f := range l.allTokens() {
+		id := f.ID
+		if ends.isRevoked(f) || known[ringKey(f)] {
 			continue
 		}
+		known[ringKey(f)] = true
 		t := Token{id: id, KeyID: f.KeyID, Secret: f.secret(), Created: f.At.Truncate(time.Second), Imported: f.Kind == factImported,
 			Label: f.Label, By: f.By, at: f.At, anyKID: f.Any}
 		t.End = ends.end(f)
@@ -235,13 +239,15 @@ type endings struct {
 
 func (l *ledger) endings() endings {
 	e := endings{make(map[string]bool), make(map[string]time.Time)}
-	for id, f := range l.tokens {
+	for f, of := range l.allTokens() {
 		secret := secretID(f.secret())
-		if l.isRevoked(f) {
+		if of.isRevoked(f) || of != l && l.hasEnded(f) {
 			e.revoked[secret] = true
 		}
-		if end, found := l.expiry[id]; found && end.After(e.expiry[secret]) {
-			e.expiry[secret] = end
+		for _, expiry := range []map[string]time.Time{of.expiry, l.expiry} {
+			if end, found := expiry[f.ID]; found && end.After(e.expiry[secret]) {
+				e.expiry[secret] = end
+			}
 		}
 	}
 	return e
@@ -260,9 +266,9 @@ func (e endings) end(token *Fact) *time.Time {
 // hasTwin reports whether another token has the same secret, and nothing else has ended it: what has ended this one ends that.
 func (l *ledger) hasTwin(token *Fact, now time.Time) bool {
 	secret := secretID(token.secret())
-	for id, f := range l.tokens {
-		end, ends := l.expiry[id]
-		if id != token.ID && !(ends && now.Sub(end) > KeepUseless) && !l.isRevoked(f) && secretID(f.secret()) == secret {
+	for f, of := range l.allTokens() {
+		end, ends := of.expiry[f.ID]
+		if f.ID != token.ID && !(ends && now.Sub(end) > KeepUseless) && !of.isRevoked(f) && secretID(f.secret()) == secret {
 			return true
 		}
 	}

@@ -34,6 +34,7 @@ func (j *Journal) isUseless(key vault.Key, b *batch, now time.Time) bool {
 		return now.Sub(gone) > KeepUseless
 	}
 	l := j.ledger(incarnation)
+	l.others = j.siblings(incarnation)
 	return !slices.ContainsFunc(b.facts, func(f *Fact) bool { return l.isOfUse(f, now) })
 }
 
@@ -63,7 +64,7 @@ func (l *ledger) isOfUse(f *Fact, now time.Time) bool {
 		return !(l.isRevoked(f) || ends && past(end)) || l.hasTwin(f, now)
 	case factImported: // it is remembered, so that its secret is not imported again after it was revoked
 	case factKept, factExpiry, factRevoked:
-		return recent(f.At) || f.End != nil && recent(*f.End) || slices.ContainsFunc(f.Of, func(id string) bool { return l.tokens[id] != nil }) || l.isLastEnd(f)
+		return recent(f.At) || f.End != nil && recent(*f.End) || slices.ContainsFunc(f.Of, l.hasToken) || l.isLastEnd(f)
 	case factReset: // the last one is kept: a token that reappears names no later one
 		if recent(f.At) { // if it reappeared, it would revoke tokens that were made after it was removed
 			return true

@@ -38,6 +38,9 @@ type Record struct {
 // record returns what the ledger says. incarnation tells apart messengers of one name that followed each other.
 func (l *ledger) record(incarnation string) *Record {
 	r := &Record{Tokens: l.ring(), Closings: l.closings, version: l.version()}
+	for _, other := range l.others {
+		r.Closings += other.closings
+	}
 	digest := sha256.New()
 	fmt.Fprintln(digest, incarnation)
 	if v := r.version; v != nil {
@@ -104,6 +107,11 @@ func (l *ledger) settings(v *Fact) (*config.Messenger, error) {
 // later version than the one that removed it names it again on purpose, also if the fact was written after it, by a node that
 // was stopped.
 func (l *ledger) isDropped(v *Fact, hash string) bool {
+	for _, other := range l.others {
+		if slices.ContainsFunc(other.dropped[hash], func(f *Fact) bool { return f.At.After(v.At) }) {
+			return true
+		}
+	}
 	return slices.ContainsFunc(l.dropped[hash], func(f *Fact) bool {
 		return !slices.Contains(v.Knows, f.ID) && !(f.Number > 0 && v.Number > f.Number)
 	})
@@ -150,7 +158,7 @@ func trustedAt(settings *config.Messenger, now time.Time) *config.Messenger {
 // activeRevocations returns the revocations that are active, the oldest first. Several of the same target are one.
 func (l *ledger) activeRevocations(now time.Time) []Revocation {
 	var facts []*Fact
-	for f := range l.active() {
+	for f := range l.allActive() {
 		if !f.Revocation.hasExpired(now) {
 			facts = append(facts, f)
 		}
@@ -172,7 +180,7 @@ func (l *ledger) activeRevocations(now time.Time) []Revocation {
 
 // revocationsOf returns the IDs of the active revocations of the same target.
 func (l *ledger) revocationsOf(target revocationTarget) (ids []string) {
-	for f := range l.active() {
+	for f := range l.allActive() {
 		if f.Revocation.target() == target {
 			ids = append(ids, f.ID)
 		}

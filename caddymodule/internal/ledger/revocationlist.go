@@ -158,7 +158,7 @@ func (v *Revocation) hasLonger(other *Revocation) bool {
 // of this node may be ahead, and be set back.
 func (l *ledger) rules(now time.Time) []authn.Revocation {
 	rules := make([]authn.Revocation, 0, len(l.revocations)+len(l.past))
-	for f := range l.active() {
+	for f := range l.allActive() {
 		if !f.Revocation.hasExpired(now.Add(-KeepUseless)) {
 			rules = append(rules, f.Revocation.rule())
 		}

@@ -3,6 +3,7 @@ package registry
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync/atomic"
@@ -163,7 +164,7 @@ func (reg *Registry) Repair(ctx context.Context) (done Repaired, err error) {
 				done.Messengers++
 			}
 			switch {
-			case vault.IsOfOneValue(err):
+			case vault.IsOfOneValue(err), errors.As(err, new(*rivalError)):
 				done.Failed = append(done.Failed, Failure{name, err.Error()})
 			case err != nil:
 				return done, apierror.Storage(err)
@@ -173,12 +174,24 @@ func (reg *Registry) Repair(ctx context.Context) (done Repaired, err error) {
 	return done, nil
 }
 
+// A rivalError is the error for a messenger that is not written back.
+type rivalError struct{ created time.Time }
+
+// Error implements error.
+func (e *rivalError) Error() string {
+	return "not written back, because the storage has another messenger of this name, created " + e.created.UTC().Format(time.RFC3339) +
+		": delete that on another node and repair again, or restart this node to give up what it knows"
+}
+
 // repair writes back the batches of one journal that the storage has lost, or cannot give back. One that cannot be written keeps it
 // from no other; the error is that of one of them.
 func (s *Store) repair(ctx context.Context, j *ledger.Journal) (written bool, err error) {
 	defer s.lock(j.Name)()
 	if err = s.readMore(ctx, j); err != nil && !vault.IsOfOneValue(err) {
 		return false, err
+	}
+	if created, found := j.Rival(); found {
+		return false, &rivalError{created}
 	}
 	lost, failed := j.Damaged(ctx, s.Vault)
 	maps.Copy(lost, j.Lost())

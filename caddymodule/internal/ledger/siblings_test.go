@@ -1,0 +1,138 @@
+package ledger
+
+import (
+	"testing"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+)
+
+// A storage is emptied, a file brings a stored messenger back on node b, and node a writes back what it knows. Whichever of the two
+// incarnations counts: what restricts the messenger on one of the nodes holds on both, the tokens of both are valid, and both can be ended.
+func TestTwoIncarnationsOfOneMessenger(t *testing.T) {
+	start := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	settings := &config.Messenger{IdentityKey: "identity", SharedToken: new(config.SharedToken)}
+	for _, names := range [][2]string{{"first", "second"}, {"second", "first"}} {
+		t.Run("a has the "+names[0], func(t *testing.T) {
+			node := func(writer, incarnation string) *writing {
+				w := newWriting(t, writer)
+				w.Journal, w.incarnation = New("acme", KindStored), incarnation
+				return w
+			}
+			a, b := node("aaaaaaaaaaaaaaaa", names[0]), node("bbbbbbbbbbbbbbbb", names[1])
+			create := func(w *writing, at time.Time) {
+				facts, _, err := w.NextVersion(settings, at)
+				if err != nil {
+					t.Fatal(err)
+				}
+				facts[0].Created = &start
+				w.add(at, append(facts, NewFact(factConfirmed, at, facts[0].ID))...)
+			}
+			revoke := func(w *writing, jti TokenID, at time.Time) {
+				_, facts, err := w.Revoke(Revocation{TokenID: jti}, settings, at)
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.add(at, facts...)
+			}
+			create(a, start)
+			shared, leaked := a.change(start.Add(time.Second), GenerateToken()), a.change(start.Add(time.Second), GenerateToken())
+			file := a.Copy(start.Add(time.Second))
+			revoke(a, "stolen", start.Add(time.Minute))
+			a.change(start.Add(time.Minute), RevokeToken(leaked.KeyID, false))
+			late := a.change(start.Add(time.Minute), GenerateToken())
+
+			at := start.Add(2 * time.Minute)
+			d, err := b.Lacking(file, at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			create(b, at)
+			b.add(at, d.Facts...)
+			revoke(b, "other", at)
+			fresh := b.change(at, GenerateToken())
+
+			both := []*writing{a, b}
+			a.learn(b, at)
+			b.learn(a, at)
+			check := func(when string, at time.Time, valid ...*NewToken) {
+				t.Helper()
+				for _, w := range both {
+					name := when + ", " + w.writer[:1]
+					isRevoked := w.Revoked(at)
+					for _, jti := range []TokenID{"stolen", "other"} {
+						if !isRevoked(Revocation{TokenID: jti}) {
+							t.Errorf("%s: the token %s is not revoked", name, jti)
+						}
+					}
+					if list := w.Revocations(0, at); len(list) != 2 {
+						t.Errorf("%s: the list has %v", name, list)
+					}
+					ring := make(map[string]bool)
+					for _, token := range w.ActiveTokens(at) {
+						ring[string(token.Secret)] = true
+					}
+					for _, token := range valid {
+						if !ring[token.Token] {
+							t.Errorf("%s: the token %s is not valid", name, token.KeyID)
+						}
+					}
+					if len(ring) != len(valid) {
+						t.Errorf("%s: %d tokens are valid, want %d", name, len(ring), len(valid))
+					}
+				}
+			}
+			check("at once", at, shared, late, fresh)
+
+			at = at.Add(time.Minute)
+			for _, token := range []*NewToken{late, fresh} { // of which one is of the incarnation that does not count
+				incarnation, _, facts, err := a.ChangeRing(RevokeToken(token.KeyID, false), at)
+				if err != nil {
+					t.Fatal(err)
+				}
+				a.incarnation = incarnation
+				a.add(at, facts...)
+			}
+			b.learn(a, at)
+			check("revoked", at, shared)
+			for _, after := range []time.Duration{2 * KeepUseless, 2 * KeepDeletion, 10 * KeepDeletion} {
+				for range 3 {
+					a.prune(at.Add(after))
+					b.prune(at.Add(after))
+				}
+				check("after "+after.String(), at.Add(after), shared)
+			}
+			incarnation, undo, err := b.Undo(&Revocation{TokenID: "stolen"}, at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.incarnation = incarnation
+			b.add(at, undo)
+			if b.Revoked(at)(Revocation{TokenID: "stolen"}) {
+				t.Error("its revocation cannot be undone")
+			}
+		})
+	}
+}
+
+// A messenger that was created anew while the storage lacked the old one is not replaced by it.
+func TestAMessengerThatWasCreatedMeanwhileIsARival(t *testing.T) {
+	start := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	j := New("acme", KindStored)
+	for i, incarnation := range []string{"old", "new"} {
+		w := &writing{j, t, []string{"aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb"}[i], 0, incarnation}
+		at := start.Add(time.Duration(i) * time.Hour)
+		v := NewFact(factSettings, at)
+		v.Number, v.Created, v.Settings = 1, &at, []byte(`{}`)
+		w.add(at, v, NewFact(factConfirmed, at, v.ID))
+	}
+	if _, found := j.Rival(); found {
+		t.Error("there is a rival, and nothing is lost")
+	}
+	for key := range j.batches {
+		j.missing[key] = key.Folder == "acme/old"
+	}
+	if created, found := j.Rival(); !found || !created.Equal(start.Add(time.Hour)) {
+		t.Errorf("got %v, %t", created, found)
+	}
+}
