@@ -69,6 +69,14 @@ func (w *writing) learn(other *writing, now time.Time) {
 	}
 }
 
+// started returns what a node has that starts now.
+func (w *writing) started(now time.Time) *writing {
+	w.t.Helper()
+	later := &writing{New(w.Name, w.Kind), w.t, w.writer, 0, w.incarnation}
+	later.learn(w, now)
+	return later
+}
+
 // prune forgets what is of no use any more.
 func (w *writing) prune(now time.Time) {
 	for _, key := range w.removable(now, func(*batch) time.Duration { return 0 }) {
@@ -98,7 +106,7 @@ func TestATokenThatAFileBringsBackIsTheOneThatWasRevoked(t *testing.T) {
 			for _, after := range []time.Duration{2 * time.Hour, 40 * 24 * time.Hour, 400 * 24 * time.Hour} {
 				for _, w := range []*writing{a, b} {
 					w.prune(start.Add(after))
-					for _, token := range w.ActiveTokens(start.Add(after)) {
+					for _, token := range w.started(start.Add(after)).ActiveTokens(start.Add(after)) {
 						if string(token.Secret) == made.Token {
 							t.Errorf("after %s it is valid for the writer %s", after, w.writer[:1])
 						}

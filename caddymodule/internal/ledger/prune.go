@@ -84,7 +84,7 @@ func (l *ledger) isOfUse(f *Fact, now time.Time) bool {
 		v := f.Revocation
 		return !(l.undone[f.ID] || v.Exact && v.Until != nil && past(*v.Until) || l.isCovered(f))
 	case factUndo:
-		return recent(f.At) || slices.ContainsFunc(f.Of, func(id string) bool { return l.facts[id] != nil })
+		return recent(f.At) || slices.ContainsFunc(f.Of, l.hasFact)
 	}
 	return true
 }

@@ -215,7 +215,7 @@ func (j *Journal) MissedResets(incarnation string, facts []*Fact) (kept *Fact) {
 // ringReset returns the fact by which shared tokens are revoked that were there before a time in which none were used, or nil if v does
 // not end such a time. What v was made from may be withdrawn as long as it is not confirmed, and its reset with it: v has its own then.
 func (l *ledger) ringReset(v *Fact, settings *config.Messenger, now time.Time) *Fact {
-	if !settings.UsesRing(now) || len(l.tokens) == 0 {
+	if !settings.UsesRing(now) || !l.hasTokens() {
 		return nil
 	}
 	for p := l.parent(v); p != nil; p = l.parent(p) {

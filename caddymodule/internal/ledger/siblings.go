@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"iter"
+	"slices"
 	"time"
 )
 
@@ -58,12 +59,25 @@ func (l *ledger) allTokens() iter.Seq2[*Fact, *ledger] {
 	}
 }
 
+// hasFact reports whether a fact of this ID is there, in l or a sibling.
+func (l *ledger) hasFact(id string) bool {
+	return l.facts[id] != nil || slices.ContainsFunc(l.others, func(other *ledger) bool { return other.facts[id] != nil })
+}
+
 // hasToken reports whether a token of this ID is there, in l or a sibling.
 func (l *ledger) hasToken(id string) bool {
 	for f := range l.allTokens() {
 		if f.ID == id {
 			return true
 		}
+	}
+	return false
+}
+
+// hasTokens reports whether there is any token, in l or a sibling.
+func (l *ledger) hasTokens() bool {
+	for range l.allTokens() {
+		return true
 	}
 	return false
 }
@@ -78,7 +92,8 @@ func (l *ledger) hasEnded(token *Fact) bool {
 		return true
 	}
 	for id, reset := range l.resets {
-		if reset.At.After(token.At) && !l.outlives(token, id) && !l.isVoid(reset) {
+		knows := slices.Contains(token.Knows, id) || slices.Contains(l.kept[token.ID], id) // numbers of settings are those of one incarnation
+		if reset.At.After(token.At) && !knows && !l.isVoid(reset) {
 			return true
 		}
 	}

@@ -57,7 +57,7 @@ func TestTwoIncarnationsOfOneMessenger(t *testing.T) {
 			b.learn(a, at)
 			check := func(when string, at time.Time, valid ...*NewToken) {
 				t.Helper()
-				for _, w := range both {
+				for _, w := range []*writing{a, b, a.started(at), b.started(at)} {
 					name := when + ", " + w.writer[:1]
 					isRevoked := w.Revoked(at)
 					for _, jti := range []TokenID{"stolen", "other"} {
@@ -108,8 +108,39 @@ func TestTwoIncarnationsOfOneMessenger(t *testing.T) {
 			}
 			b.incarnation = incarnation
 			b.add(at, undo)
-			if b.Revoked(at)(Revocation{TokenID: "stolen"}) {
-				t.Error("its revocation cannot be undone")
+			revoke(b, "later", at) // the last batch of a folder is never removed
+			a.learn(b, at)
+			for _, w := range both {
+				for range 3 {
+					w.prune(at.Add(10 * KeepDeletion))
+				}
+				if isRevoked := w.started(at).Revoked(at); isRevoked(Revocation{TokenID: "stolen"}) || !isRevoked(Revocation{TokenID: "other"}) {
+					t.Errorf("%s: of two revocations the one that was undone is active, or the other is not", w.writer[:1])
+				}
+			}
+
+			// A reset, and a time with another method, end the tokens of both.
+			at = at.Add(11 * KeepDeletion)
+			b.change(at, ResetTokens(false))
+			a.learn(b, at)
+			for _, w := range both {
+				if n := len(w.ActiveTokens(at)); n != 1 {
+					t.Errorf("%s: after a reset %d tokens are valid", w.writer[:1], n)
+				}
+			}
+			for i, next := range []*config.Messenger{{IdentityKey: "identity", JWKS: &config.JWKS{URL: "https://example.com/"}}, settings} {
+				at = at.Add(time.Duration(i+1) * time.Minute)
+				facts, _, err := b.NextVersion(next, at)
+				if err != nil {
+					t.Fatal(err)
+				}
+				b.add(at, append(facts, NewFact(factConfirmed, at, facts[0].ID))...)
+			}
+			a.learn(b, at)
+			for _, w := range both {
+				if n := len(w.ActiveTokens(at)); n != 0 {
+					t.Errorf("%s: after a change of the method and back %d tokens are valid", w.writer[:1], n)
+				}
 			}
 		})
 	}
