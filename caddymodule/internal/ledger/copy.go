@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -154,13 +155,12 @@ func (j *Journal) Lacking(c *Copy, now time.Time) (d Difference, err error) {
 	defer j.mu.Unlock()
 	l, isNew := newLedger(), true
 	if current := j.current(); current != "" && j.ledgers[current] != nil {
-		l, isNew = j.ledgers[current], false
-		l.others = j.siblings(current)
+		l, isNew = j.together(current), false
 	}
 	ledgers := []*ledger{l}
 	if isNew && j.Kind == KindStored {
-		for _, former := range j.ledgers { // of messengers that were deleted, as long as their facts are there
-			ledgers = append(ledgers, former)
+		for _, former := range slices.Sorted(maps.Keys(j.ledgers)) { // of messengers that were deleted, as long as their facts are there
+			ledgers = append(ledgers, j.together(former))
 		}
 	}
 	copied := make(map[string]bool)
@@ -171,11 +171,11 @@ func (j *Journal) Lacking(c *Copy, now time.Time) (d Difference, err error) {
 			continue
 		}
 		copied[id] = true
-		if l.facts[id] != nil || l.undone[id] || l.undone[r.ID] || r.hasExpired(now.Add(-KeepUseless)) || revokes(r.ID, &r.Revocation) {
+		if l.hasFact(id) || l.isUndone(id) || l.isUndone(r.ID) || r.hasExpired(now.Add(-KeepUseless)) || revokes(r.ID, &r.Revocation) {
 			continue
 		}
 		f := &Fact{ID: id, Kind: factRevoke, At: at, Revocation: &r.Revocation}
-		if !l.isCovered(f) {
+		if !l.any(func(of *ledger) bool { return of.isCovered(f) }) {
 			d.Facts, d.Revocations = append(d.Facts, f), d.Revocations+1
 		}
 	}
@@ -192,26 +192,7 @@ func (j *Journal) Lacking(c *Copy, now time.Time) (d Difference, err error) {
 	if n > MaxRevocations+maxExtra || size > MaxRevocationText+maxExtra*revocationOverhead {
 		return d, fmt.Errorf("the messenger would have %d revocations, and there is no room for more than %d; undo some of them, or let tokens expire sooner (max_lifetime)", n, MaxRevocations)
 	}
-	revoked := make(map[string]bool)
-	for _, t := range c.Tokens {
-		revoked[t.Fingerprint] = revoked[t.Fingerprint] || t.Revoked
-	}
-	for i := range c.Tokens { // what may be there of its tokens before those that are valid
-		t := &c.Tokens[i]
-		t.Revoked = revoked[t.Fingerprint]
-		id := j.copiedID("token", t.KeyID, t.Fingerprint)
-		copied[j.copiedID("token_revoked", id, t.Fingerprint)] = true
-		copied[id] = copied[id] || t.Revoked
-	}
-	mayAdd := true // whether there never was a token here: the valid tokens of a copy are written last, and all at a time
-	for id, f := range l.facts {
-		mayAdd = mayAdd && (copied[id] || j.Kind == KindRing && (f.Kind == factRevoke || f.Kind == factUndo))
-	}
-	var valid []*Fact
-	for _, t := range c.Tokens {
-		valid = append(valid, d.addToken(j, t, ledgers, mayAdd, at, now)...)
-	}
-	d.Facts = append(d.Facts, valid...)
+	d.addTokens(j, c, ledgers, copied, at, now)
 	for _, f := range d.Facts { // what cannot be read must not be written
 		if f.check() != nil {
 			return Difference{}, errors.New("a shared token or a revocation is not one that a gateway can have made")
@@ -241,7 +222,7 @@ func WithoutValid(facts []*Fact) []*Fact {
 			addAll(revoked, f.Of)
 		}
 	}
-	valid := slices.IndexFunc(facts, func(f *Fact) bool { return (f.Kind == factToken || f.Kind == factImported) && !revoked[f.ID] })
+	valid := slices.IndexFunc(facts, func(f *Fact) bool { return f.isToken() && !revoked[f.ID] })
 	if valid < 0 {
 		return facts
 	}

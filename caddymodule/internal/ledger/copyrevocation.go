@@ -37,7 +37,7 @@ func (l *ledger) revoking() func(id string, v *Revocation) bool {
 	of := l.byTarget()
 	return func(id string, v *Revocation) bool {
 		target := v.target()
-		if f := l.facts[id]; f != nil && f.Kind == factRevoke && f.Revocation.target() == target {
+		if f := l.fact(id); f != nil && f.Kind == factRevoke && f.Revocation.target() == target {
 			return true
 		}
 		return slices.ContainsFunc(of[target], func(old *Revocation) bool {
@@ -62,7 +62,7 @@ func (d *Difference) addFormer(j *Journal, c *Copy, former []*ledger, copied map
 		if v := l.version(); v == nil || !v.Created.Equal(*c.Created) {
 			continue
 		}
-		for f := range l.active() {
+		for f := range l.allActive() {
 			id := j.copiedID("revocation", f.ID, *f.Revocation)
 			if copied[id] || copied[f.ID] {
 				continue

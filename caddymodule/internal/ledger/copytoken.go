@@ -1,37 +1,79 @@
 package ledger
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
-// addToken adds what a copy says about one shared token, and returns the facts of one that is valid, which are written after all others.
-// ledgers are the current one, and those of deleted messengers.
-func (d *Difference) addToken(j *Journal, t CopiedToken, ledgers []*ledger, mayAdd bool, at, now time.Time) (valid []*Fact) {
-	expired := t.End != nil && !now.Before(*t.End)
-	for i, l := range ledgers {
-		for id, f := range l.tokens {
-			if fingerprintOf(f.Token) != t.Fingerprint {
-				continue
-			}
-			end, ends := l.expiry[id]
-			gone := l.revoked[id] || l.isReset(f)
-			if i > 0 { // of a deleted messenger
-				t.Revoked = t.Revoked || gone
-				if ends && t.End == nil {
-					t.End, expired = &end, !now.Before(end)
-				}
-				continue
-			}
-			switch {
-			case gone:
-			case t.Revoked:
-				d.Facts, d.Ends = append(d.Facts, &Fact{ID: j.copiedID("token_revoked", id, t.Fingerprint), Kind: factRevoked, At: at, Of: []string{id}}), d.Ends+1
-			case t.End != nil && !ends:
-				d.Facts, d.Ends = append(d.Facts, &Fact{ID: j.copiedID("token_expiry", id, *t.End), Kind: factExpiry, At: at, Of: []string{id}, End: t.End}), d.Ends+1
-			}
-			return
+// A knownToken is what a ledger says of a shared token, whatever its ID is.
+type knownToken struct {
+	id      string // the smallest
+	revoked bool
+	end     *time.Time
+}
+
+// byFingerprint returns the shared tokens of l and its siblings.
+func (l *ledger) byFingerprint() map[string]knownToken {
+	known, ends := make(map[string]knownToken), l.endings()
+	for f := range l.allTokens() {
+		fingerprint := fingerprintOf(f.Token)
+		if before, found := known[fingerprint]; !found || f.ID < before.id {
+			known[fingerprint] = knownToken{f.ID, ends.isRevoked(f), ends.end(f)}
 		}
 	}
+	return known
+}
+
+// addTokens adds what a copy says about shared tokens. ledgers are the one that they are added to, and those of deleted messengers; copied
+// are the IDs of what else the copy has.
+func (d *Difference) addTokens(j *Journal, c *Copy, ledgers []*ledger, copied map[string]bool, at, now time.Time) {
+	revoked := make(map[string]bool)
+	for _, t := range c.Tokens {
+		revoked[t.Fingerprint] = revoked[t.Fingerprint] || t.Revoked
+	}
+	for i := range c.Tokens { // what may be there of its tokens before those that are valid
+		t := &c.Tokens[i]
+		t.Revoked = revoked[t.Fingerprint]
+		id := j.copiedID("token", t.KeyID, t.Fingerprint)
+		copied[j.copiedID("token_revoked", id, t.Fingerprint)] = true
+		copied[id] = copied[id] || t.Revoked
+	}
+	mayAdd := true // whether there never was a token here: the valid tokens of a copy are written last, and all at a time
+	for id, f := range ledgers[0].facts {
+		mayAdd = mayAdd && (copied[id] || j.Kind == KindRing && (f.Kind == factRevoke || f.Kind == factUndo))
+	}
+	var known []map[string]knownToken
+	for _, of := range ledgers {
+		known = append(known, of.byFingerprint())
+	}
+	var valid []*Fact
+	for _, t := range c.Tokens {
+		valid = append(valid, d.addToken(j, t, ledgers[0], known, mayAdd, at, now)...)
+	}
+	d.Facts = append(d.Facts, valid...)
+}
+
+// addToken adds what a copy says about one shared token, and returns the facts of one that is valid, which are written after all others.
+// known are the tokens of l, to which it is added, and then those of deleted messengers.
+func (d *Difference) addToken(j *Journal, t CopiedToken, l *ledger, known []map[string]knownToken, mayAdd bool, at, now time.Time) (valid []*Fact) {
+	if k, found := known[0][t.Fingerprint]; found {
+		switch {
+		case k.revoked:
+		case t.Revoked:
+			d.Facts, d.Ends = append(d.Facts, &Fact{ID: j.copiedID("token_revoked", k.id, t.Fingerprint), Kind: factRevoked, At: at, Of: []string{k.id}}), d.Ends+1
+		case t.End != nil && k.end == nil:
+			d.Facts, d.Ends = append(d.Facts, &Fact{ID: j.copiedID("token_expiry", k.id, *t.End), Kind: factExpiry, At: at, Of: []string{k.id}, End: t.End}), d.Ends+1
+		}
+		return nil
+	}
+	for _, former := range known[1:] {
+		k := former[t.Fingerprint]
+		t.Revoked = t.Revoked || k.revoked
+		t.End = cmp.Or(t.End, k.end)
+	}
+	expired := t.End != nil && !now.Before(*t.End)
 	token := &Fact{ID: j.copiedID("token", t.KeyID, t.Fingerprint), Kind: factToken, At: t.Created, KeyID: t.KeyID, Token: t.Token, Label: t.Label,
-		Knows: ledgers[0].resetIDs(), Keep: j.Kind == KindRing}
+		Knows: l.resetIDs(), Keep: j.Kind == KindRing}
 	if t.Imported {
 		token.Kind, token.Any = factImported, t.Any
 	}
@@ -40,9 +82,9 @@ func (d *Difference) addToken(j *Journal, t CopiedToken, ledgers []*ledger, mayA
 	}
 	switch {
 	case t.Revoked:
-		d.addRevoked(j, t, token, ledgers[0], at)
+		d.addRevoked(j, t, token, l, at)
 		return nil
-	case expired, t.Token == "", ledgers[0].revoked[token.ID]:
+	case expired, t.Token == "", l.any(func(of *ledger) bool { return of.revoked[token.ID] }):
 		return nil
 	case !mayAdd:
 		d.NotAdded = append(d.NotAdded, t.KeyID)
@@ -64,7 +106,7 @@ func (d *Difference) addRevoked(j *Journal, t CopiedToken, token *Fact, l *ledge
 		return
 	}
 	revoked := &Fact{ID: j.copiedID("token_revoked", token.ID, t.Fingerprint), Kind: factRevoked, At: at, Of: []string{token.ID}, Keep: token.Keep}
-	if l.facts[revoked.ID] == nil {
+	if !l.hasFact(revoked.ID) {
 		d.Facts, d.Ends = append(d.Facts, revoked), d.Ends+1
 	}
 	if remembered {

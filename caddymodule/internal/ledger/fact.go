@@ -75,6 +75,9 @@ type Fact struct {
 	Revocation *Revocation `json:"revocation,omitempty"`
 }
 
+// isToken reports whether f makes a shared token.
+func (f *Fact) isToken() bool { return f.Kind == factToken || f.Kind == factImported }
+
 // idLength is how many characters of base32 the ID of a fact or incarnation has.
 const idLength = 16
 

@@ -208,29 +208,45 @@ func (l *ledger) candidate() *Fact {
 	return nil
 }
 
-// ring returns the shared tokens that are not revoked, the oldest first. Some may have expired.
+// ring returns the shared tokens that are not revoked, the oldest first. Some may have expired. Several with one kid and one secret are one.
 func (l *ledger) ring() []Token {
 	var ring []Token
-	ends, known := l.endings(), make(map[string]bool)
+	ends := l.endings()
 	for f := range l.allTokens() {
-		id := f.ID
-		if ends.isRevoked(f) || known[ringKey(f)] {
+		if ends.isRevoked(f) {
 			continue
 		}
-		known[ringKey(f)] = true
-		t := Token{id: id, KeyID: f.KeyID, Secret: f.secret(), Created: f.At.Truncate(time.Second), Imported: f.Kind == factImported,
-			Label: f.Label, By: f.By, at: f.At, anyKID: f.Any}
-		t.End = ends.end(f)
-		ring = append(ring, t)
+		ring = append(ring, Token{id: f.ID, KeyID: f.KeyID, Secret: f.secret(), Created: f.At.Truncate(time.Second), End: ends.end(f),
+			Imported: f.Kind == factImported, Label: f.Label, By: f.By, at: f.At, anyKID: f.Any})
 	}
 	slices.SortFunc(ring, func(a, b Token) int { return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.id, b.id)) })
-	return ring
+	known := make(map[[2]string]bool)
+	return slices.DeleteFunc(ring, func(t Token) bool {
+		key := [2]string{t.KeyID, secretID(t.Secret)}
+		before := known[key]
+		known[key] = true
+		return before
+	})
 }
 
-// isRevoked reports whether a token was revoked, by itself or by a reset.
-func (l *ledger) isRevoked(token *Fact) bool { return l.revoked[token.ID] || l.isReset(token) }
+// isRevoked reports whether a token of this ledger, l or a sibling, was revoked, by itself or by a reset.
+func (l *ledger) isRevoked(token *Fact, of *ledger) bool {
+	return l.isReset(token, of) || l.any(func(other *ledger) bool { return other.revoked[token.ID] })
+}
 
-// endings say which secrets were revoked, and when the others expire. A secret that stands in two tokens is one: nodes can import it at
+// isReset reports whether a reset has revoked a token.
+func (l *ledger) isReset(token *Fact, of *ledger) bool {
+	for _, in := range l.all() {
+		for _, reset := range in.resets {
+			if !outlives(token, of, reset, in) && !in.isVoid(reset) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// endings say which secrets were revoked, and when the others expire. Two tokens with the same secret are one: nodes can import it at
 // the same instant, and a file can bring back a token that the storage has lost and another node still knows.
 type endings struct {
 	revoked map[string]bool
@@ -241,13 +257,11 @@ func (l *ledger) endings() endings {
 	e := endings{make(map[string]bool), make(map[string]time.Time)}
 	for f, of := range l.allTokens() {
 		secret := secretID(f.secret())
-		if of.isRevoked(f) || of != l && l.hasEnded(f) {
+		if l.isRevoked(f, of) {
 			e.revoked[secret] = true
 		}
-		for _, expiry := range []map[string]time.Time{of.expiry, l.expiry} {
-			if end, found := expiry[f.ID]; found && end.After(e.expiry[secret]) {
-				e.expiry[secret] = end
-			}
+		if end, found := l.expiryOf(f.ID); found && end.After(e.expiry[secret]) {
+			e.expiry[secret] = end
 		}
 	}
 	return e
@@ -267,18 +281,8 @@ func (e endings) end(token *Fact) *time.Time {
 func (l *ledger) hasTwin(token *Fact, now time.Time) bool {
 	secret := secretID(token.secret())
 	for f, of := range l.allTokens() {
-		end, ends := of.expiry[f.ID]
-		if f.ID != token.ID && !(ends && now.Sub(end) > KeepUseless) && !of.isRevoked(f) && secretID(f.secret()) == secret {
-			return true
-		}
-	}
-	return false
-}
-
-// isReset reports whether a reset has revoked a token.
-func (l *ledger) isReset(token *Fact) bool {
-	for id, f := range l.resets {
-		if !l.outlives(token, id) && !l.isVoid(f) {
+		end, ends := l.expiryOf(f.ID)
+		if f.ID != token.ID && !(ends && now.Sub(end) > KeepUseless) && !l.isRevoked(f, of) && secretID(f.secret()) == secret {
 			return true
 		}
 	}
@@ -291,12 +295,16 @@ func (l *ledger) isVoid(reset *Fact) bool {
 }
 
 // outlives reports whether a reset does not revoke a token. One that was made by a change of the validation method revokes the
-// tokens from before it: its writer may have been stopped while others changed the method again, and made new tokens.
-func (l *ledger) outlives(token *Fact, reset string) bool {
-	if r := l.resets[reset]; r != nil && r.Number > 0 && token.Number > r.Number {
+// tokens from before it: its writer may have been stopped while others changed the method again, and made new tokens. Numbers of settings
+// are those of one ledger. A reset of a sibling from before the token was made was of no concern to that.
+func outlives(token *Fact, of *ledger, reset *Fact, in *ledger) bool {
+	switch {
+	case slices.Contains(token.Knows, reset.ID), slices.Contains(of.kept[token.ID], reset.ID):
 		return true
+	case in != of:
+		return !reset.At.After(token.At)
 	}
-	return slices.Contains(token.Knows, reset) || slices.Contains(l.kept[token.ID], reset)
+	return reset.Number > 0 && token.Number > reset.Number
 }
 
 // number returns the number of the current settings, or 0 if there are none.
@@ -308,4 +316,10 @@ func (l *ledger) number() uint64 {
 }
 
 // resetIDs returns the resets that a token made now outlives.
-func (l *ledger) resetIDs() []string { return slices.Sorted(maps.Keys(l.resets)) }
+func (l *ledger) resetIDs() (ids []string) {
+	for _, of := range l.all() {
+		ids = slices.AppendSeq(ids, maps.Keys(of.resets))
+	}
+	slices.Sort(ids)
+	return ids
+}

@@ -83,7 +83,7 @@ func (w *factMaker) make() {
 		}
 	case 4: // a token that was made at the same instant as resets
 		for id, token := range l.tokens {
-			if kept := NewFact(factKept, at, id); l.isReset(token) && w.IntN(3) == 0 {
+			if kept := NewFact(factKept, at, id); l.isReset(token, l) && w.IntN(3) == 0 {
 				kept.Knows = l.resetIDs()
 				made = append(made, kept)
 			}

@@ -57,8 +57,10 @@ func (j *Journal) NextVersion(settings *config.Messenger, now time.Time) (facts 
 		incarnation = current
 		v.Parent, v.Number, v.Created = parent.ID, parent.Number+1, parent.Created
 		for _, hash := range keyHashes(settings) {
-			for _, f := range l.dropped[hash] {
-				v.Knows = append(v.Knows, f.ID)
+			for _, of := range l.all() {
+				for _, f := range of.dropped[hash] {
+					v.Knows = append(v.Knows, f.ID)
+				}
 			}
 		}
 		if reset := l.ringReset(v, settings, now); reset != nil {
@@ -299,7 +301,7 @@ func (j *Journal) Undo(v *Revocation, now time.Time) (incarnation string, undo *
 func (j *Journal) CheckUndone(undo *Fact) (err error) {
 	j.view(func(_ string, l *ledger) {
 		for _, id := range undo.Of {
-			if l.facts[id] != nil && l.isCovered(l.facts[id]) {
+			if f := l.fact(id); f != nil && l.any(func(of *ledger) bool { return of.isCovered(f) }) {
 				err = errCovers
 			}
 		}

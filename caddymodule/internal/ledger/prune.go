@@ -33,8 +33,7 @@ func (j *Journal) isUseless(key vault.Key, b *batch, now time.Time) bool {
 	if gone, found := j.deleted[incarnation]; found {
 		return now.Sub(gone) > KeepUseless
 	}
-	l := j.ledger(incarnation)
-	l.others = j.siblings(incarnation)
+	l := j.together(incarnation)
 	return !slices.ContainsFunc(b.facts, func(f *Fact) bool { return l.isOfUse(f, now) })
 }
 
@@ -60,17 +59,17 @@ func (l *ledger) isOfUse(f *Fact, now time.Time) bool {
 	case factConfirmed, factWithdrawn:
 		return slices.ContainsFunc(f.Of, func(id string) bool { return l.versions[id] != nil })
 	case factToken:
-		end, ends := l.expiry[f.ID]
-		return !(l.isRevoked(f) || ends && past(end)) || l.hasTwin(f, now)
+		end, ends := l.expiryOf(f.ID)
+		return !(l.isRevoked(f, l) || ends && past(end)) || l.hasTwin(f, now)
 	case factImported: // it is remembered, so that its secret is not imported again after it was revoked
 	case factKept, factExpiry, factRevoked:
-		return recent(f.At) || f.End != nil && recent(*f.End) || slices.ContainsFunc(f.Of, l.hasToken) || l.isLastEnd(f)
+		return recent(f.At) || f.End != nil && recent(*f.End) || slices.ContainsFunc(f.Of, l.hasFact) || l.isLastEnd(f)
 	case factReset: // the last one is kept: a token that reappears names no later one
 		if recent(f.At) { // if it reappeared, it would revoke tokens that were made after it was removed
 			return true
 		}
-		for _, token := range l.tokens {
-			if !l.outlives(token, f.ID) {
+		for token, of := range l.allTokens() {
+			if !outlives(token, of, f, l) {
 				return true
 			}
 		}
@@ -82,7 +81,7 @@ func (l *ledger) isOfUse(f *Fact, now time.Time) bool {
 		return true
 	case factRevoke:
 		v := f.Revocation
-		return !(l.undone[f.ID] || v.Exact && v.Until != nil && past(*v.Until) || l.isCovered(f))
+		return !(l.isUndone(f.ID) || v.Exact && v.Until != nil && past(*v.Until) || l.isCovered(f))
 	case factUndo:
 		return recent(f.At) || slices.ContainsFunc(f.Of, l.hasFact)
 	}

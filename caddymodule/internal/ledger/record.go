@@ -37,10 +37,7 @@ type Record struct {
 
 // record returns what the ledger says. incarnation tells apart messengers of one name that followed each other.
 func (l *ledger) record(incarnation string) *Record {
-	r := &Record{Tokens: l.ring(), Closings: l.closings, version: l.version()}
-	for _, other := range l.others {
-		r.Closings += other.closings
-	}
+	r := &Record{Tokens: l.ring(), version: l.version()}
 	digest := sha256.New()
 	fmt.Fprintln(digest, incarnation)
 	if v := r.version; v != nil {
@@ -56,14 +53,17 @@ func (l *ledger) record(incarnation string) *Record {
 		}
 		fmt.Fprintln(digest, t.id, end)
 	}
-	for _, f := range l.facts {
-		switch f.Kind {
-		case factToken, factImported, factExpiry, factRevoked, factReset:
-			if f.At.After(r.Changed) {
-				r.Changed = f.At.UTC()
-			}
-			if r.Created.IsZero() || f.At.Before(r.Created) && r.version == nil {
-				r.Created = f.At.UTC()
+	for _, of := range l.all() {
+		r.Closings += of.closings
+		for _, f := range of.facts {
+			switch f.Kind {
+			case factToken, factImported, factExpiry, factRevoked, factReset:
+				if f.At.After(r.Changed) {
+					r.Changed = f.At.UTC()
+				}
+				if r.Created.IsZero() || f.At.Before(r.Created) && r.version == nil {
+					r.Created = f.At.UTC()
+				}
 			}
 		}
 	}
@@ -103,15 +103,23 @@ func (l *ledger) settings(v *Fact) (*config.Messenger, error) {
 	return settings, nil
 }
 
-// isDropped reports whether a key is not trusted, although a version names it: that version does not know of the removal. A
-// later version than the one that removed it names it again on purpose, also if the fact was written after it, by a node that
-// was stopped.
+// isDropped reports whether a key is not trusted, although a version names it: that version does not know of the removal. One of a sibling
+// counts unless the key was named there again.
 func (l *ledger) isDropped(v *Fact, hash string) bool {
-	for _, other := range l.others {
-		if slices.ContainsFunc(other.dropped[hash], func(f *Fact) bool { return f.At.After(v.At) }) {
-			return true
+	return l.hasDropped(v, hash) || slices.ContainsFunc(l.others, func(other *ledger) bool {
+		missed := slices.ContainsFunc(other.dropped[hash], func(f *Fact) bool { return !slices.Contains(v.Knows, f.ID) })
+		if !missed {
+			return false
 		}
-	}
+		own, named := other.version(), new(config.Messenger)
+		_ = json.Unmarshal(own.Settings, named) // what cannot be read trusts no key
+		return !slices.Contains(keyHashes(named), hash) || other.hasDropped(own, hash)
+	})
+}
+
+// hasDropped reports whether l has removed a key without that a version of its own knows. A later version than the one that removed it
+// names it again on purpose, also if the fact was written after it, by a node that was stopped.
+func (l *ledger) hasDropped(v *Fact, hash string) bool {
 	return slices.ContainsFunc(l.dropped[hash], func(f *Fact) bool {
 		return !slices.Contains(v.Knows, f.ID) && !(f.Number > 0 && v.Number > f.Number)
 	})

@@ -193,22 +193,25 @@ func (j *Journal) ChangeRing(change RingChange, now time.Time) (incarnation stri
 // MissedResets returns the fact by which a token outlives resets that were made at the same instant without knowing of it, or nil
 // if there are none. facts are those by which the token was made. It has not been shown yet.
 func (j *Journal) MissedResets(incarnation string, facts []*Fact) (kept *Fact) {
-	j.view(func(current string, l *ledger) {
-		for _, f := range facts {
-			if f.Kind != factToken && f.Kind != factImported || current != incarnation {
-				continue
-			}
-			for _, id := range l.resetIDs() {
-				if l.outlives(f, id) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	own := j.together(incarnation)
+	for _, f := range facts {
+		if !f.isToken() {
+			continue
+		}
+		for _, in := range own.all() {
+			for _, reset := range in.resets {
+				if outlives(f, own, reset, in) {
 					continue
 				}
 				if kept == nil {
 					kept = NewFact(factKept, f.At, f.ID)
 				}
-				kept.Knows = append(kept.Knows, id)
+				kept.Knows = append(kept.Knows, reset.ID)
 			}
 		}
-	})
+	}
 	return kept
 }
 

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"iter"
+	"maps"
 	"slices"
 	"time"
 )
@@ -11,7 +12,7 @@ import (
 // acknowledged. The settings are those of the one that counts. What restricts it holds, whichever of the two it was said to: revocations,
 // ends of tokens, keys that were dropped. And the tokens of both are valid.
 
-// view calls f with the current incarnation and its ledger, and returns false if there is no messenger.
+// view calls f with the current incarnation and its ledger, and returns false if no messenger is there.
 func (j *Journal) view(f func(incarnation string, l *ledger)) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -19,37 +20,59 @@ func (j *Journal) view(f func(incarnation string, l *ledger)) bool {
 	if incarnation == "" {
 		return false
 	}
-	l := j.ledger(incarnation)
-	l.others = j.siblings(incarnation)
-	f(incarnation, l)
+	f(incarnation, j.together(incarnation))
 	return true
 }
 
-// siblings returns the other incarnations of the same messenger that were not deleted. The caller holds mu.
-func (j *Journal) siblings(incarnation string) (others []*ledger) {
-	if j.Kind == KindRing || len(j.ledgers) < 2 {
-		return nil
+// together returns the ledger of an incarnation, with those of the same messenger that were deleted if it was, and otherwise were not.
+// The caller holds mu.
+func (j *Journal) together(incarnation string) *ledger {
+	l := j.ledger(incarnation)
+	l.others = nil
+	if j.Kind == KindRing || len(j.ledgers) < 2 || l.version() == nil {
+		return l
 	}
-	own := j.ledgers[incarnation]
-	if own == nil || own.version() == nil {
-		return nil
-	}
-	created := own.version().Created
-	for name, l := range j.ledgers {
-		if _, gone := j.deleted[name]; gone || name == incarnation || len(l.confirmed) == 0 {
+	created, gone := *l.version().Created, !j.deleted[incarnation].IsZero()
+	for _, name := range slices.Sorted(maps.Keys(j.ledgers)) {
+		other := j.ledgers[name]
+		if name == incarnation || gone == j.deleted[name].IsZero() || len(other.confirmed) == 0 {
 			continue
 		}
-		if v := l.version(); v != nil && v.Created.Equal(*created) {
-			others = append(others, l)
+		if v := other.version(); v != nil && v.Created.Equal(created) {
+			l.others = append(l.others, other)
 		}
 	}
-	return others
+	return l
 }
 
-// allTokens returns the tokens of l, and then those of its siblings, with their ledgers.
+// all returns l and its siblings. What follows asks all of them alike: which one counts can change.
+func (l *ledger) all() []*ledger { return append([]*ledger{l}, l.others...) }
+
+// any reports whether is holds for l or a sibling.
+func (l *ledger) any(is func(*ledger) bool) bool { return is(l) || slices.ContainsFunc(l.others, is) }
+
+// fact returns the fact with this ID, of l or a sibling, or nil.
+func (l *ledger) fact(id string) *Fact {
+	for _, of := range l.all() {
+		if f := of.facts[id]; f != nil {
+			return f
+		}
+	}
+	return nil
+}
+
+// hasFact reports whether a fact of this ID is there, in l or a sibling.
+func (l *ledger) hasFact(id string) bool { return l.fact(id) != nil }
+
+// isUndone reports whether a revocation was undone.
+func (l *ledger) isUndone(id string) bool {
+	return l.any(func(of *ledger) bool { return of.undone[id] })
+}
+
+// allTokens returns the tokens of l and its siblings, with their ledgers.
 func (l *ledger) allTokens() iter.Seq2[*Fact, *ledger] {
 	return func(yield func(*Fact, *ledger) bool) {
-		for _, of := range append([]*ledger{l}, l.others...) {
+		for _, of := range l.all() {
 			for _, f := range of.tokens {
 				if !yield(f, of) {
 					return
@@ -59,53 +82,29 @@ func (l *ledger) allTokens() iter.Seq2[*Fact, *ledger] {
 	}
 }
 
-// hasFact reports whether a fact of this ID is there, in l or a sibling.
-func (l *ledger) hasFact(id string) bool {
-	return l.facts[id] != nil || slices.ContainsFunc(l.others, func(other *ledger) bool { return other.facts[id] != nil })
-}
-
-// hasToken reports whether a token of this ID is there, in l or a sibling.
-func (l *ledger) hasToken(id string) bool {
-	for f := range l.allTokens() {
-		if f.ID == id {
-			return true
-		}
-	}
-	return false
-}
-
 // hasTokens reports whether there is any token, in l or a sibling.
 func (l *ledger) hasTokens() bool {
-	for range l.allTokens() {
-		return true
-	}
-	return false
+	return l.any(func(of *ledger) bool { return len(of.tokens) > 0 })
 }
 
-// ringKey identifies what a token verifies: the same token in two incarnations is listed once.
-func ringKey(token *Fact) string { return token.KeyID + "\x00" + secretID(token.secret()) }
-
-// hasEnded reports whether l has revoked a token of a sibling. Its resets from before the token was made do not count: they were of no
-// concern to that one.
-func (l *ledger) hasEnded(token *Fact) bool {
-	if l.revoked[token.ID] {
-		return true
-	}
-	for id, reset := range l.resets {
-		knows := slices.Contains(token.Knows, id) || slices.Contains(l.kept[token.ID], id) // numbers of settings are those of one incarnation
-		if reset.At.After(token.At) && !knows && !l.isVoid(reset) {
-			return true
+// expiryOf returns when a token expires, the latest if there are several.
+func (l *ledger) expiryOf(token string) (end time.Time, found bool) {
+	for _, of := range l.all() {
+		if e, ends := of.expiry[token]; ends && (!found || e.After(end)) {
+			end, found = e, true
 		}
 	}
-	return false
+	return end, found
 }
 
-// allActive returns the active revocations of l and its siblings.
+// allActive returns the active revocations of l and its siblings. One that is in two is returned once.
 func (l *ledger) allActive() iter.Seq[*Fact] {
 	return func(yield func(*Fact) bool) {
-		for _, of := range append([]*ledger{l}, l.others...) {
+		all := l.all()
+		for i, of := range all {
 			for f := range of.active() {
-				if (of == l || !l.undone[f.ID] && l.facts[f.ID] == nil) && !yield(f) {
+				before := slices.ContainsFunc(all[:i], func(first *ledger) bool { return first.facts[f.ID] != nil })
+				if !before && !l.isUndone(f.ID) && !yield(f) {
 					return
 				}
 			}

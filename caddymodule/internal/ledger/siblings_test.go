@@ -14,12 +14,7 @@ func TestTwoIncarnationsOfOneMessenger(t *testing.T) {
 	settings := &config.Messenger{IdentityKey: "identity", SharedToken: new(config.SharedToken)}
 	for _, names := range [][2]string{{"first", "second"}, {"second", "first"}} {
 		t.Run("a has the "+names[0], func(t *testing.T) {
-			node := func(writer, incarnation string) *writing {
-				w := newWriting(t, writer)
-				w.Journal, w.incarnation = New("acme", KindStored), incarnation
-				return w
-			}
-			a, b := node("aaaaaaaaaaaaaaaa", names[0]), node("bbbbbbbbbbbbbbbb", names[1])
+			a, b := incarnated(t, "aaaaaaaaaaaaaaaa", names[0]), incarnated(t, "bbbbbbbbbbbbbbbb", names[1])
 			create := func(w *writing, at time.Time) {
 				facts, _, err := w.NextVersion(settings, at)
 				if err != nil {
