@@ -45,7 +45,7 @@ func PutSettings(ctx context.Context, n Node, j *ledger.Journal, p Settings) (r 
 	}
 	v := version[0]
 	if p.Created != nil {
-		v.Created = p.Created
+		j.SetCreated(v, *p.Created)
 	}
 	if err = writeFirst(ctx, n, j, incarnation, p, version); err == nil {
 		_, err = look(ctx, n, j, version)

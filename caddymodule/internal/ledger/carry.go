@@ -209,7 +209,7 @@ func (j *Journal) checkRecord(ctx context.Context, v *vault.Vault) (changed bool
 	gone := false
 	for incarnation, l := range j.ledgers {
 		if l.carried != nil {
-			carried, gone = l.carried, !j.deleted[incarnation].IsZero()
+			carried, gone = l.carried, j.isDeleted(incarnation)
 		}
 	}
 	j.recordDigest = ""

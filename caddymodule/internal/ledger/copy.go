@@ -117,7 +117,7 @@ func (c *Copy) Check() error {
 			return fmt.Errorf("revocation number %d: %w", i+1, err)
 		}
 		skew := time.Duration(v.Skew)
-		if (v.Before == nil) != v.IsToken() || !isTime(v.Created) || skew < 0 || skew > config.MaxClockSkew || len(v.Contact) > authn.MaxIdentity || c.Revocations[i].ID == "" {
+		if (v.Before == nil) != v.IsToken() || !isTime(v.Created) || skew < 0 || skew > config.MaxClockSkew || len(v.Contact) > authn.MaxIdentity || c.Revocations[i].ID == "" || len(c.Revocations[i].ID) > 4*idLength {
 			return fmt.Errorf("revocation number %d is incomplete, or has a time or clock_skew that it cannot have", i+1)
 		}
 	}
@@ -171,11 +171,11 @@ func (j *Journal) Lacking(c *Copy, now time.Time) (d Difference, err error) {
 			continue
 		}
 		copied[id] = true
-		if l.hasFact(id) || l.isUndone(id) || l.isUndone(r.ID) || r.hasExpired(now.Add(-KeepUseless)) || revokes(r.ID, &r.Revocation) {
+		f := &Fact{ID: id, Kind: factRevoke, At: at, Of: []string{r.ID}, Revocation: &r.Revocation}
+		if l.hasFact(id) || l.isUndone(f) || r.hasExpired(now.Add(-KeepUseless)) || revokes(r.ID, &r.Revocation) {
 			continue
 		}
-		f := &Fact{ID: id, Kind: factRevoke, At: at, Revocation: &r.Revocation}
-		if !l.any(func(of *ledger) bool { return of.isCovered(f) }) {
+		if !l.isCoveredByAny(f) {
 			d.Facts, d.Revocations = append(d.Facts, f), d.Revocations+1
 		}
 	}
@@ -189,7 +189,11 @@ func (j *Journal) Lacking(c *Copy, now time.Time) (d Difference, err error) {
 			n, size = n+1, size+f.Revocation.size()
 		}
 	}
-	if n > MaxRevocations+maxExtra || size > MaxRevocationText+maxExtra*revocationOverhead {
+	room := 1
+	if isNew {
+		room = 2 // as many as two incarnations of a messenger can have
+	}
+	if n > room*MaxRevocations+maxExtra || size > room*MaxRevocationText+maxExtra*revocationOverhead {
 		return d, fmt.Errorf("the messenger would have %d revocations, and there is no room for more than %d; undo some of them, or let tokens expire sooner (max_lifetime)", n, MaxRevocations)
 	}
 	d.addTokens(j, c, ledgers, copied, at, now)
@@ -248,18 +252,6 @@ func grouped(facts []*Fact, each int) (groups [][]*Fact) {
 
 // maxGroup is how many bytes the facts of one group have.
 const maxGroup = 256 << 10
-
-// DeletedAt returns when the last messenger of this name was deleted, or the zero time.
-func (j *Journal) DeletedAt() (last time.Time) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for _, at := range j.deleted {
-		if at.After(last) {
-			last = at
-		}
-	}
-	return last
-}
 
 // IsUnfinished reports whether the journal has nothing wrong except that a messenger has facts and no settings: an import ended in
 // between.

@@ -68,7 +68,7 @@ func (d *Difference) addFormer(j *Journal, c *Copy, former []*ledger, copied map
 				continue
 			}
 			copied[id] = true
-			d.Facts, d.Revocations = append(d.Facts, &Fact{ID: id, Kind: factRevoke, At: at, Revocation: f.Revocation}), d.Revocations+1
+			d.Facts, d.Revocations = append(d.Facts, &Fact{ID: id, Kind: factRevoke, At: at, Of: []string{f.ID}, Revocation: f.Revocation}), d.Revocations+1
 		}
 	}
 }

@@ -36,6 +36,9 @@ func (d *Difference) addTokens(j *Journal, c *Copy, ledgers []*ledger, copied ma
 		t.Revoked = revoked[t.Fingerprint]
 		id := j.copiedID("token", t.KeyID, t.Fingerprint)
 		copied[j.copiedID("token_revoked", id, t.Fingerprint)] = true
+		if t.End != nil {
+			copied[j.copiedID("token_expiry", id, *t.End)] = true
+		}
 		copied[id] = copied[id] || t.Revoked
 	}
 	mayAdd := true // whether there never was a token here: the valid tokens of a copy are written last, and all at a time
@@ -60,9 +63,9 @@ func (d *Difference) addToken(j *Journal, t CopiedToken, l *ledger, known []map[
 		switch {
 		case k.revoked:
 		case t.Revoked:
-			d.Facts, d.Ends = append(d.Facts, &Fact{ID: j.copiedID("token_revoked", k.id, t.Fingerprint), Kind: factRevoked, At: at, Of: []string{k.id}}), d.Ends+1
+			d.end(&Fact{ID: j.copiedID("token_revoked", k.id, t.Fingerprint), Kind: factRevoked, At: at, Of: []string{k.id}, Key: t.Fingerprint})
 		case t.End != nil && k.end == nil:
-			d.Facts, d.Ends = append(d.Facts, &Fact{ID: j.copiedID("token_expiry", k.id, *t.End), Kind: factExpiry, At: at, Of: []string{k.id}, End: t.End}), d.Ends+1
+			d.end(&Fact{ID: j.copiedID("token_expiry", k.id, *t.End), Kind: factExpiry, At: at, Of: []string{k.id}, End: t.End, Key: t.Fingerprint})
 		}
 		return nil
 	}
@@ -80,36 +83,41 @@ func (d *Difference) addToken(j *Journal, t CopiedToken, l *ledger, known []map[
 	if j.Kind == KindStored {
 		token.Number = 1 // of the settings with which the messenger is made
 	}
+	revoked := &Fact{ID: j.copiedID("token_revoked", token.ID, t.Fingerprint), Kind: factRevoked, At: at, Of: []string{token.ID}, Key: t.Fingerprint, Keep: token.Keep}
+	var expiry *Fact
+	if t.End != nil {
+		expiry = &Fact{ID: j.copiedID("token_expiry", token.ID, *t.End), Kind: factExpiry, At: at, Of: []string{token.ID}, End: t.End, Key: t.Fingerprint, Keep: token.Keep}
+	}
+	// A token that is over is not here. An older file, or a node that still knows it, may bring it: it is written down that it is over, but
+	// not for each file again in a stored messenger that is there. A secret that a site brought is written as well, so that it is not
+	// accepted again; its revocation is first.
+	remembered := t.Imported && t.Token != ""
 	switch {
 	case t.Revoked:
-		d.addRevoked(j, t, token, l, at)
+		if (j.Kind == KindRing || remembered || mayAdd) && !l.hasFact(revoked.ID) {
+			d.end(revoked)
+		}
+		if remembered {
+			d.Facts = append(d.Facts, token)
+		}
 		return nil
-	case expired, t.Token == "", l.any(func(of *ledger) bool { return of.revoked[token.ID] }):
+	case expired, t.Token == "":
+		if expiry != nil && (j.Kind == KindRing || mayAdd) && !l.hasFact(expiry.ID) {
+			d.end(expiry)
+		}
+		return nil
+	case l.any(func(of *ledger) bool { return of.revoked[token.ID] || of.imported.revoked[t.Fingerprint] }):
 		return nil
 	case !mayAdd:
 		d.NotAdded = append(d.NotAdded, t.KeyID)
 		return nil
 	}
 	d.Added++
-	valid = append(valid, token)
-	if t.End != nil {
-		valid = append(valid, &Fact{ID: j.copiedID("token_expiry", token.ID, *t.End), Kind: factExpiry, At: at, Of: []string{token.ID}, End: t.End, Keep: token.Keep})
+	if expiry == nil {
+		return []*Fact{token}
 	}
-	return valid
+	return []*Fact{token, expiry}
 }
 
-// addRevoked adds that a token is revoked which is not here. An older file may bring it; a stored messenger takes none from that, because
-// it has settings by then. A secret that a site brought is added as well, so that it is not accepted again. Its revocation is first.
-func (d *Difference) addRevoked(j *Journal, t CopiedToken, token *Fact, l *ledger, at time.Time) {
-	remembered := t.Imported && t.Token != ""
-	if j.Kind == KindStored && !remembered {
-		return
-	}
-	revoked := &Fact{ID: j.copiedID("token_revoked", token.ID, t.Fingerprint), Kind: factRevoked, At: at, Of: []string{token.ID}, Keep: token.Keep}
-	if !l.hasFact(revoked.ID) {
-		d.Facts, d.Ends = append(d.Facts, revoked), d.Ends+1
-	}
-	if remembered {
-		d.Facts = append(d.Facts, token)
-	}
-}
+// end adds the end of a shared token.
+func (d *Difference) end(f *Fact) { d.Facts, d.Ends = append(d.Facts, f), d.Ends+1 }

@@ -23,8 +23,7 @@ func (j *Journal) SetUnreadable(key vault.Key, err error) {
 func (j *Journal) IsDeleted(key vault.Key) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	_, gone := j.deleted[path.Base(key.Folder)]
-	return gone
+	return j.isDeleted(path.Base(key.Folder))
 }
 
 // Replacement returns the facts that replace those that cannot be read, and the incarnation that they belong to.
@@ -55,7 +54,7 @@ func (j *Journal) IsCarriedOver() (carried, deleted bool) {
 	defer j.mu.Unlock()
 	for incarnation, l := range j.ledgers {
 		if l.carried != nil {
-			carried, deleted = true, !j.deleted[incarnation].IsZero()
+			carried, deleted = true, j.isDeleted(incarnation)
 		}
 	}
 	return carried, deleted

@@ -43,16 +43,17 @@ type Journal struct {
 	// Detached is set for a journal that is read for one answer or change, and that the registry does not keep in memory.
 	Detached bool
 
-	mu       sync.Mutex
-	batches  map[vault.Key]*batch
-	newestOf map[vault.Key]uint64 // the largest number that was read, by folder and writer
-	last     map[vault.Key]uint64 // up to which number all that there are were read, by the same
-	ledgers  map[string]*ledger   // by incarnation
-	deleted  map[string]time.Time // incarnations, and when the deletion was recorded
-	bad      map[vault.Key]error  // batches that a listing names and that cannot be read
-	missing  map[vault.Key]bool   // batches that this node has read, and that the storage does not have any more
-	newest   time.Time            // of a fact, unless it is more than maxAhead ahead
-	ahead    time.Time            // of the latest fact that is
+	mu        sync.Mutex
+	batches   map[vault.Key]*batch
+	newestOf  map[vault.Key]uint64 // the largest number that was read, by folder and writer
+	last      map[vault.Key]uint64 // up to which number all that there are were read, by the same
+	ledgers   map[string]*ledger   // by incarnation
+	deleted   map[string]time.Time // incarnations that a deletion names, and when it was recorded; see isDeleted
+	deletions map[string]*Fact     // by ID
+	bad       map[vault.Key]error  // batches that a listing names and that cannot be read
+	missing   map[vault.Key]bool   // batches that this node has read, and that the storage does not have any more
+	newest    time.Time            // of a fact, unless it is more than maxAhead ahead
+	ahead     time.Time            // of the latest fact that is
 
 	partial  bool   // a reading has not finished, or has failed: batches before the last ones may be missing
 	effect   Effect // of the facts that were added, and that apply has not seen yet
@@ -76,7 +77,7 @@ type batch struct {
 func New(name, kind string) *Journal {
 	return &Journal{
 		Name: name, Kind: kind,
-		batches: make(map[vault.Key]*batch), ledgers: make(map[string]*ledger), deleted: make(map[string]time.Time),
+		batches: make(map[vault.Key]*batch), ledgers: make(map[string]*ledger), deleted: make(map[string]time.Time), deletions: make(map[string]*Fact),
 		newestOf: make(map[vault.Key]uint64), last: make(map[vault.Key]uint64), bad: make(map[vault.Key]error), missing: make(map[vault.Key]bool),
 	}
 }
@@ -138,11 +139,7 @@ func (j *Journal) Add(key vault.Key, texts []json.RawMessage, now time.Time) err
 			j.ledger(incarnation).add(f, &e)
 			continue
 		}
-		for _, gone := range f.Of {
-			if at, found := j.deleted[gone]; !found || f.At.Before(at) {
-				j.deleted[gone] = f.At
-			}
-		}
+		j.addDeletion(f)
 		e.Settings = true
 	}
 	if j.Kind == KindStored && incarnation != NameFolder && incarnation != j.current() {
@@ -178,7 +175,7 @@ func (j *Journal) current() string {
 	var bestAt time.Time
 	for incarnation, l := range j.ledgers {
 		v := l.version()
-		if _, gone := j.deleted[incarnation]; gone || v == nil {
+		if v == nil || j.isDeleted(incarnation) {
 			continue
 		}
 		rank := 0
@@ -225,7 +222,7 @@ func (j *Journal) Damage() error {
 		return j.recordErr
 	}
 	for key, err := range j.bad {
-		if incarnation, _ := j.incarnationOf(key); j.deleted[incarnation].IsZero() {
+		if incarnation, _ := j.incarnationOf(key); !j.isDeleted(incarnation) {
 			return err
 		}
 	}
@@ -233,7 +230,7 @@ func (j *Journal) Damage() error {
 		return nil
 	}
 	for incarnation, l := range j.ledgers {
-		if j.deleted[incarnation].IsZero() && len(l.facts) > 0 && len(l.versions) == 0 {
+		if !j.isDeleted(incarnation) && len(l.facts) > 0 && len(l.versions) == 0 {
 			return fmt.Errorf("%s has facts and no settings: %w", path.Join(vault.StoreRoot, j.Folder(incarnation)), vault.ErrDamaged)
 		}
 	}

@@ -24,6 +24,12 @@ type ledger struct {
 	tokens  map[string]*Fact
 	resets  map[string]*Fact
 
+	// What a file said of tokens that were not here, by fingerprint: a node that still knows one may write it back.
+	imported struct {
+		expiry  map[string]time.Time
+		revoked map[string]bool
+	}
+
 	undone      map[string]bool  // revocations
 	revocations map[string]*Fact // the active ones that take room
 	past        map[string]*Fact // the active ones that take none: their tokens have expired; see setAside
@@ -39,13 +45,15 @@ type ledger struct {
 }
 
 func newLedger() *ledger {
-	return &ledger{
+	l := &ledger{
 		facts: make(map[string]*Fact), versions: make(map[string]*Fact),
 		confirmed: make(map[string]bool), withdrawn: make(map[string]bool), dropped: make(map[string][]*Fact),
 		kept: make(map[string][]string), expiry: make(map[string]time.Time), revoked: make(map[string]bool),
 		tokens: make(map[string]*Fact), resets: make(map[string]*Fact),
 		undone: make(map[string]bool), revocations: make(map[string]*Fact), past: make(map[string]*Fact), logouts: make(map[string]int),
 	}
+	l.imported.expiry, l.imported.revoked = make(map[string]time.Time), make(map[string]bool)
+	return l
 }
 
 // An Effect is what facts have changed.
@@ -94,9 +102,15 @@ func (l *ledger) add(f *Fact, e *Effect) {
 				l.expiry[token] = *f.End
 			}
 		}
+		if f.Key != "" && f.End.After(l.imported.expiry[f.Key]) {
+			l.imported.expiry[f.Key] = *f.End
+		}
 		e.Ring = true
 	case factRevoked:
 		addAll(l.revoked, f.Of)
+		if f.Key != "" {
+			l.imported.revoked[f.Key] = true
+		}
 		l.countClosing(f)
 		e.Ring = true
 	case factReset:
@@ -231,7 +245,9 @@ func (l *ledger) ring() []Token {
 
 // isRevoked reports whether a token of this ledger, l or a sibling, was revoked, by itself or by a reset.
 func (l *ledger) isRevoked(token *Fact, of *ledger) bool {
-	return l.isReset(token, of) || l.any(func(other *ledger) bool { return other.revoked[token.ID] })
+	return l.isReset(token, of) || l.any(func(other *ledger) bool {
+		return other.revoked[token.ID] || len(other.imported.revoked) > 0 && other.imported.revoked[fingerprintOf(token.Token)]
+	})
 }
 
 // isReset reports whether a reset has revoked a token.
@@ -260,7 +276,7 @@ func (l *ledger) endings() endings {
 		if l.isRevoked(f, of) {
 			e.revoked[secret] = true
 		}
-		if end, found := l.expiryOf(f.ID); found && end.After(e.expiry[secret]) {
+		if end, found := l.expiryOf(f); found && end.After(e.expiry[secret]) {
 			e.expiry[secret] = end
 		}
 	}
@@ -281,7 +297,7 @@ func (e endings) end(token *Fact) *time.Time {
 func (l *ledger) hasTwin(token *Fact, now time.Time) bool {
 	secret := secretID(token.secret())
 	for f, of := range l.allTokens() {
-		end, ends := l.expiryOf(f.ID)
+		end, ends := l.expiryOf(f)
 		if f.ID != token.ID && !(ends && now.Sub(end) > KeepUseless) && !l.isRevoked(f, of) && secretID(f.secret()) == secret {
 			return true
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path"
 	"slices"
 	"time"
 
@@ -63,6 +62,7 @@ func (j *Journal) NextVersion(settings *config.Messenger, now time.Time) (facts 
 				}
 			}
 		}
+		v.Knows = append(v.Knows, j.restores(parent)...)
 		if reset := l.ringReset(v, settings, now); reset != nil {
 			facts = append(facts, reset)
 		}
@@ -132,7 +132,7 @@ func (j *Journal) IsBuiltUpon(incarnation string, v *Fact, own []*Fact) bool {
 // An earlier creation that appears later, because its write was held back, was not there at that look: its creator finds a confirmed
 // one, and gives up.
 
-// Contest compares an incarnation with others of the same name. lost reports that another one goes first: it is settled; or it is
+// Contest compares an incarnation with others of the same name, except with those of the same messenger. lost reports that another one goes first: it is settled; or it is
 // confirmed and this one is not, or it was created earlier. open reports that this one is confirmed, and an earlier one is not decided
 // yet. That ends when its creator would not be acknowledged any more: by this node's own time since it has read that creation, or, for
 // a journal that was just read, by the wall clocks.
@@ -150,9 +150,10 @@ func (j *Journal) Contest(incarnation string) (lost, open bool) {
 		return false, false
 	}
 	created, confirmed := *l.candidate().Created, len(l.confirmed) > 0
+	siblings := j.together(incarnation).others
 	for other, rival := range j.ledgers {
 		v := rival.candidate()
-		if other == incarnation || v == nil || !j.deleted[other].IsZero() {
+		if other == incarnation || v == nil || j.isDeleted(other) || confirmed && slices.Contains(siblings, rival) {
 			continue
 		}
 		earlier := v.Created.Before(created) || v.Created.Equal(created) && other < incarnation
@@ -243,26 +244,6 @@ func (j *Journal) Confirmation(v *Fact, before *Record, settings *config.Messeng
 	return facts
 }
 
-// Deletion returns the fact by which all incarnations are deleted, or nil if there are none. It belongs to NameFolder.
-func (j *Journal) Deletion(now time.Time) *Fact {
-	gone := make(map[string]bool)
-	j.mu.Lock()
-	for incarnation := range j.ledgers {
-		gone[incarnation] = true
-	}
-	for key := range j.bad {
-		gone[path.Base(key.Folder)] = true
-	}
-	maps.DeleteFunc(gone, func(incarnation string, _ bool) bool {
-		return incarnation == NameFolder || !j.deleted[incarnation].IsZero()
-	})
-	j.mu.Unlock()
-	if len(gone) == 0 {
-		return nil
-	}
-	return NewFact(factDeletion, j.stamp(now), slices.Sorted(maps.Keys(gone))...)
-}
-
 // Revoke returns the facts by which v is revoked, or ErrExpired if no token that it revokes can be valid any more.
 func (j *Journal) Revoke(v Revocation, m *config.Messenger, now time.Time) (incarnation string, facts []*Fact, err error) {
 	now = now.UTC()
@@ -301,7 +282,7 @@ func (j *Journal) Undo(v *Revocation, now time.Time) (incarnation string, undo *
 func (j *Journal) CheckUndone(undo *Fact) (err error) {
 	j.view(func(_ string, l *ledger) {
 		for _, id := range undo.Of {
-			if f := l.fact(id); f != nil && l.any(func(of *ledger) bool { return of.isCovered(f) }) {
+			if f := l.fact(id); f != nil && l.isCoveredByAny(f) {
 				err = errCovers
 			}
 		}

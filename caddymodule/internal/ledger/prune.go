@@ -30,16 +30,24 @@ func (j *Journal) isUseless(key vault.Key, b *batch, now time.Time) bool {
 	if incarnation == NameFolder {
 		return !slices.ContainsFunc(b.facts, func(f *Fact) bool { return j.keepsDeletion(f, now) })
 	}
-	if gone, found := j.deleted[incarnation]; found {
+	if gone := j.deletedAt(incarnation); !gone.IsZero() {
 		return now.Sub(gone) > KeepUseless
 	}
 	l := j.together(incarnation)
 	return !slices.ContainsFunc(b.facts, func(f *Fact) bool { return l.isOfUse(f, now) })
 }
 
-// keepsDeletion reports whether the deletion of an incarnation is still of use.
+// keepsDeletion reports whether the deletion of messengers is still of use.
 func (j *Journal) keepsDeletion(f *Fact, now time.Time) bool {
-	return now.Sub(f.At) <= KeepDeletion || slices.ContainsFunc(f.Of, func(gone string) bool { return j.ledgers[gone] != nil })
+	if now.Sub(f.At) <= KeepDeletion {
+		return true
+	}
+	for incarnation, l := range j.ledgers {
+		if slices.Contains(f.Of, incarnation) || f.deletes(l) {
+			return true
+		}
+	}
+	return false
 }
 
 // isOfUse reports whether a fact is of use, or was within KeepUseless.
@@ -59,11 +67,11 @@ func (l *ledger) isOfUse(f *Fact, now time.Time) bool {
 	case factConfirmed, factWithdrawn:
 		return slices.ContainsFunc(f.Of, func(id string) bool { return l.versions[id] != nil })
 	case factToken:
-		end, ends := l.expiryOf(f.ID)
+		end, ends := l.expiryOf(f)
 		return !(l.isRevoked(f, l) || ends && past(end)) || l.hasTwin(f, now)
 	case factImported: // it is remembered, so that its secret is not imported again after it was revoked
 	case factKept, factExpiry, factRevoked:
-		return recent(f.At) || f.End != nil && recent(*f.End) || slices.ContainsFunc(f.Of, l.hasFact) || l.isLastEnd(f)
+		return recent(f.At) || f.End != nil && recent(*f.End) || slices.ContainsFunc(f.Of, l.hasFact) || l.hasFingerprint(f.Key) || l.isLastEnd(f)
 	case factReset: // the last one is kept: a token that reappears names no later one
 		if recent(f.At) { // if it reappeared, it would revoke tokens that were made after it was removed
 			return true
@@ -81,7 +89,7 @@ func (l *ledger) isOfUse(f *Fact, now time.Time) bool {
 		return true
 	case factRevoke:
 		v := f.Revocation
-		return !(l.isUndone(f.ID) || v.Exact && v.Until != nil && past(*v.Until) || l.isCovered(f))
+		return !(l.isUndone(f) || v.Exact && v.Until != nil && past(*v.Until) || l.isCovered(f))
 	case factUndo:
 		return recent(f.At) || slices.ContainsFunc(f.Of, l.hasFact)
 	}
@@ -140,7 +148,7 @@ func (j *Journal) removable(now time.Time, ahead func(*batch) time.Duration) (us
 	for _, key := range keys {
 		b := j.batches[key]
 		incarnation, _ := j.incarnationOf(key)
-		_, gone := j.deleted[incarnation]
+		gone := j.isDeleted(incarnation)
 		if j.missing[key] || !j.isUseless(key, b, now.Add(ahead(b))) || left[key.Folder] == 1 && !gone && (incarnation != NameFolder || exists) {
 			continue
 		}

@@ -184,8 +184,7 @@ func (j *Journal) IsReplaced(ctx context.Context, v *vault.Vault) bool {
 		case incarnation == ConfigIncarnation, j.ledgers[incarnation] != nil, strings.ContainsAny(incarnation, "-_."):
 		case incarnation == KindStored, incarnation == KindRing:
 		default:
-			_, gone := j.deleted[incarnation]
-			unknown = unknown || !gone
+			unknown = unknown || !j.isDeleted(incarnation)
 		}
 	}
 	knows := len(j.deleted) > 0

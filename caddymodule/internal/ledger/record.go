@@ -186,13 +186,18 @@ func (l *ledger) activeRevocations(now time.Time) []Revocation {
 	return list
 }
 
-// revocationsOf returns the IDs of the active revocations of the same target.
+// revocationsOf returns the IDs of the active revocations of the same target, also those that they had in other stores: they may come back.
 func (l *ledger) revocationsOf(target revocationTarget) (ids []string) {
 	for f := range l.allActive() {
 		if f.Revocation.target() == target {
 			ids = append(ids, f.ID)
+			for _, id := range f.Of {
+				if other := l.fact(id); other == nil || other.Kind == factRevoke && other.Revocation.target() == target {
+					ids = append(ids, id)
+				}
+			}
 		}
 	}
 	slices.Sort(ids)
-	return ids
+	return slices.Compact(ids)
 }

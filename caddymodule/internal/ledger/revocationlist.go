@@ -169,7 +169,7 @@ func (l *ledger) rules(now time.Time) []authn.Revocation {
 // rulesOf returns the rules of those facts that are active.
 func (l *ledger) rulesOf(facts []*Fact) (rules []authn.Revocation) {
 	for _, f := range facts {
-		if (l.revocations[f.ID] != nil || l.past[f.ID] != nil) && !l.isUndone(f.ID) {
+		if (l.revocations[f.ID] != nil || l.past[f.ID] != nil) && !l.isUndone(f) {
 			rules = append(rules, f.Revocation.rule())
 		}
 	}

@@ -32,10 +32,10 @@ func (j *Journal) together(incarnation string) *ledger {
 	if j.Kind == KindRing || len(j.ledgers) < 2 || l.version() == nil {
 		return l
 	}
-	created, gone := *l.version().Created, !j.deleted[incarnation].IsZero()
+	created, gone := *l.version().Created, j.isDeleted(incarnation)
 	for _, name := range slices.Sorted(maps.Keys(j.ledgers)) {
 		other := j.ledgers[name]
-		if name == incarnation || gone == j.deleted[name].IsZero() || len(other.confirmed) == 0 {
+		if name == incarnation || gone != j.isDeleted(name) || len(other.confirmed) == 0 {
 			continue
 		}
 		if v := other.version(); v != nil && v.Created.Equal(created) {
@@ -64,9 +64,16 @@ func (l *ledger) fact(id string) *Fact {
 // hasFact reports whether a fact of this ID is there, in l or a sibling.
 func (l *ledger) hasFact(id string) bool { return l.fact(id) != nil }
 
-// isUndone reports whether a revocation was undone.
-func (l *ledger) isUndone(id string) bool {
-	return l.any(func(of *ledger) bool { return of.undone[id] })
+// isUndone reports whether a revocation was undone, also as the one that it was in another store.
+func (l *ledger) isUndone(f *Fact) bool {
+	return l.any(func(of *ledger) bool {
+		return of.undone[f.ID] || slices.ContainsFunc(f.Of, func(id string) bool { return of.undone[id] })
+	})
+}
+
+// isCoveredByAny reports whether a revocation of l or a sibling has replaced f.
+func (l *ledger) isCoveredByAny(f *Fact) bool {
+	return l.any(func(of *ledger) bool { return of.isCovered(f) })
 }
 
 // allTokens returns the tokens of l and its siblings, with their ledgers.
@@ -87,11 +94,32 @@ func (l *ledger) hasTokens() bool {
 	return l.any(func(of *ledger) bool { return len(of.tokens) > 0 })
 }
 
-// expiryOf returns when a token expires, the latest if there are several.
-func (l *ledger) expiryOf(token string) (end time.Time, found bool) {
-	for _, of := range l.all() {
-		if e, ends := of.expiry[token]; ends && (!found || e.After(end)) {
+// hasFingerprint reports whether there is a token with this fingerprint, in l or a sibling.
+func (l *ledger) hasFingerprint(fingerprint string) bool {
+	if fingerprint == "" {
+		return false
+	}
+	for f := range l.allTokens() {
+		if fingerprintOf(f.Token) == fingerprint {
+			return true
+		}
+	}
+	return false
+}
+
+// expiryOf returns when a token expires, the latest if there are several times.
+func (l *ledger) expiryOf(token *Fact) (end time.Time, found bool) {
+	note := func(e time.Time, ends bool) {
+		if ends && (!found || e.After(end)) {
 			end, found = e, true
+		}
+	}
+	for _, of := range l.all() {
+		e, ends := of.expiry[token.ID]
+		note(e, ends)
+		if len(of.imported.expiry) > 0 {
+			e, ends = of.imported.expiry[fingerprintOf(token.Token)]
+			note(e, ends)
 		}
 	}
 	return end, found
@@ -104,7 +132,7 @@ func (l *ledger) allActive() iter.Seq[*Fact] {
 		for i, of := range all {
 			for f := range of.active() {
 				before := slices.ContainsFunc(all[:i], func(first *ledger) bool { return first.facts[f.ID] != nil })
-				if !before && !l.isUndone(f.ID) && !yield(f) {
+				if !before && !l.isUndone(f) && !yield(f) {
 					return
 				}
 			}
@@ -117,29 +145,34 @@ func (l *ledger) allActive() iter.Seq[*Fact] {
 func (j *Journal) Rival() (created time.Time, found bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	stored, lost := make(map[string]bool), make(map[string]bool)
-	for key := range j.batches {
-		incarnation, _ := j.incarnationOf(key)
-		if j.missing[key] {
-			lost[incarnation] = true
-		} else {
-			stored[incarnation] = true
+	var stored, lost []time.Time
+	for incarnation, l := range j.ledgers {
+		v := l.version()
+		switch {
+		case v == nil || len(l.confirmed) == 0 || j.isDeleted(incarnation):
+		case j.hasSettings(incarnation):
+			stored = append(stored, *v.Created)
+		default:
+			lost = append(lost, *v.Created)
 		}
 	}
-	for incarnation := range stored {
-		other := j.ledgers[incarnation]
-		if other == nil || lost[incarnation] || len(other.confirmed) == 0 || !j.deleted[incarnation].IsZero() {
-			continue
+	for _, created := range stored {
+		if slices.ContainsFunc(lost, func(other time.Time) bool { return !other.Equal(created) }) {
+			return created, true
 		}
-		for name := range lost {
-			own := j.ledgers[name]
-			if own == nil || stored[name] || !j.deleted[name].IsZero() {
-				continue
-			}
-			if v, w := own.version(), other.version(); v != nil && w != nil && !v.Created.Equal(*w.Created) {
-				return *w.Created, true
+	}
+	return time.Time{}, false
+}
+
+// hasSettings reports whether the storage has confirmed settings of an incarnation. The caller holds mu.
+func (j *Journal) hasSettings(incarnation string) bool {
+	stored := newLedger()
+	for key, b := range j.batches {
+		if of, _ := j.incarnationOf(key); of == incarnation && !j.missing[key] {
+			for _, f := range b.facts {
+				stored.add(f, new(Effect))
 			}
 		}
 	}
-	return created, false
+	return len(stored.confirmed) > 0 && stored.version() != nil
 }

@@ -1,0 +1,264 @@
+package ledger
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+)
+
+var (
+	madeAt        = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	withTokens    = &config.Messenger{IdentityKey: "identity", SharedToken: new(config.SharedToken)}
+	bothOrders    = [][2]string{{"first", "second"}, {"second", "first"}}
+	someDaysLater = []time.Duration{0, 2 * KeepUseless, keepEnds - time.Hour}
+)
+
+// brings imports a file on a node that does not know the messenger.
+func (w *writing) brings(file *Copy, at time.Time) {
+	w.t.Helper()
+	w.takes(file, at)
+	facts, _, err := w.NextVersion(withTokens, at)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.SetCreated(facts[0], *file.Created)
+	w.add(at, append(facts, NewFact(factConfirmed, at, facts[0].ID))...)
+}
+
+// accepts reports whether a token is valid.
+func (w *writing) accepts(token *NewToken, at time.Time) bool {
+	return slices.ContainsFunc(w.ActiveTokens(at), func(t Token) bool { return string(t.Secret) == token.Token })
+}
+
+// A file says that a token was revoked, or when it expires, and a node that was cut off before that comes back with the token alone.
+func TestAFileRemembersTokensThatAreOver(t *testing.T) {
+	for _, names := range bothOrders {
+		for name, end := range map[string]RingChange{"revoked": RevokeToken("", false), "expired": RotateTokens(time.Minute), "expires": RotateTokens(10 * time.Hour)} {
+			for _, secrets := range []bool{true, false} {
+				a := incarnated(t, "aaaaaaaaaaaaaaaa", names[0])
+				a.save(madeAt, madeAt, withTokens)
+				over := a.change(madeAt, GenerateToken())
+				away := a.started(madeAt)
+				if end.KeyID = ""; name == "revoked" {
+					end.KeyID = over.KeyID
+				}
+				a.change(madeAt.Add(time.Second), end)
+				at := madeAt.Add(time.Hour)
+				file := a.Copy(at)
+				for i := range file.Tokens {
+					if !secrets {
+						file.Tokens[i].Token = ""
+					}
+				}
+				b := incarnated(t, "bbbbbbbbbbbbbbbb", names[1])
+				b.brings(file, at)
+				away.learn(b, at)
+				b.learn(away, at)
+				if name == "expires" && !b.accepts(over, at) {
+					t.Errorf("%v, secrets %t: the token is not valid before it expires", names, secrets)
+				}
+				for _, later := range someDaysLater {
+					now := at.Add(12 * time.Hour).Add(later)
+					for _, w := range []*writing{away, b} {
+						w.prune(now)
+						w.prune(now)
+						if w.accepts(over, now) {
+							t.Errorf("%s, %v, secrets %t, after %v: the token is valid again", name, names, secrets, later)
+						}
+					}
+				}
+				if d := b.takes(file, at); len(d.Facts) > 0 {
+					t.Errorf("%s: another import of the file adds %d facts", name, len(d.Facts))
+				}
+			}
+		}
+	}
+}
+
+// A file that says that tokens are over ends them in both incarnations, also if they have one ID there, because both came from one file.
+func TestAFileEndsTokensOfBothIncarnations(t *testing.T) {
+	for _, names := range bothOrders {
+		a, b := incarnated(t, "aaaaaaaaaaaaaaaa", names[0]), incarnated(t, "bbbbbbbbbbbbbbbb", names[1])
+		origin := incarnated(t, "oooooooooooooooo", "origin")
+		origin.save(madeAt, madeAt, withTokens)
+		common, valid := origin.change(madeAt, GenerateToken()), origin.change(madeAt, GenerateToken())
+		at := madeAt.Add(time.Minute)
+		a.brings(origin.Copy(at), at)
+		b.brings(origin.Copy(at), at)
+		inA, inB := a.change(at, GenerateToken()), b.change(at, GenerateToken())
+		a.learn(b, at)
+		b.learn(a, at)
+		file := a.Copy(at)
+		for i := range file.Tokens {
+			file.Tokens[i].Revoked = file.Tokens[i].KeyID != valid.KeyID
+		}
+		a.incarnation = a.Current()
+		a.takes(file, at.Add(time.Minute))
+		b.learn(a, at)
+		for _, later := range someDaysLater {
+			now := at.Add(time.Hour).Add(later)
+			for _, w := range []*writing{a, b, a.started(now), a.counting(names[0], now), a.counting(names[1], now)} {
+				w.prune(now)
+				w.prune(now)
+				for _, over := range []*NewToken{common, inA, inB} {
+					if w.accepts(over, now) {
+						t.Errorf("%v, after %v: a token is valid that the file revokes", names, later)
+					}
+				}
+				if !w.accepts(valid, now) {
+					t.Errorf("%v, after %v: the other token is not valid", names, later)
+				}
+			}
+		}
+	}
+}
+
+// What was revoked in one store, and undone where a file has brought it, does not come back with the first.
+func TestAnUndoHoldsForWhatAFileHasBrought(t *testing.T) {
+	for _, names := range bothOrders {
+		a, b := incarnated(t, "aaaaaaaaaaaaaaaa", names[0]), incarnated(t, "bbbbbbbbbbbbbbbb", names[1])
+		a.save(madeAt, madeAt, withTokens)
+		for _, identity := range []string{"bob", "eve"} {
+			_, facts, err := a.Revoke(Revocation{Identity: identity}, withTokens, madeAt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.add(madeAt, facts...)
+		}
+		at := madeAt.Add(time.Minute)
+		b.brings(a.Copy(at), at)
+		undo := func(w *writing, identity string) {
+			incarnation, f, err := w.Undo(&Revocation{Identity: identity}, at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.incarnation = incarnation
+			w.add(at, f)
+		}
+		undo(b, "bob")
+		undo(a, "eve") // by the node that has the original
+		b.learn(a, at)
+		a.learn(b, at)
+		for _, w := range []*writing{a, b} {
+			if list := w.Revocations(0, at); len(list) > 0 {
+				t.Errorf("%v: a revocation that was undone is active: %v", names, list)
+			}
+		}
+	}
+	// A file cannot make an undo reach something else: the IDs that it has may be any.
+	w := incarnated(t, "aaaaaaaaaaaaaaaa", "first")
+	w.save(madeAt, madeAt, withTokens)
+	_, facts, err := w.Revoke(Revocation{Identity: "bob"}, withTokens, madeAt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.add(madeAt, facts...)
+	file := w.Copy(madeAt)
+	file.Revocations[0].Identity = "eve"
+	w.takes(file, madeAt)
+	_, undo, err := w.Undo(&Revocation{Identity: "eve"}, madeAt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.add(madeAt, undo)
+	if list := w.Revocations(0, madeAt); len(list) != 1 || list[0].Identity != "bob" {
+		t.Errorf("the undo of one revocation has undone another: %v", list)
+	}
+}
+
+// A messenger that was deleted stays deleted when a node comes back with an incarnation that the deletion does not name, until it is brought
+// back on purpose, and stays then.
+func TestADeletionReachesIncarnationsThatAreLost(t *testing.T) {
+	for _, names := range bothOrders {
+		a, b := incarnated(t, "aaaaaaaaaaaaaaaa", names[0]), incarnated(t, "bbbbbbbbbbbbbbbb", names[1])
+		a.save(madeAt, madeAt, withTokens)
+		a.change(madeAt, GenerateToken())
+		file := a.Copy(madeAt)
+		at := madeAt.Add(time.Minute)
+		b.brings(file, at)
+		b.incarnation = NameFolder
+		b.add(at, b.Deletion(at))
+		a.save(at, madeAt, withTokens) // acknowledged by the node that is cut off
+		a.learn(b, at)
+		b.learn(a, at)
+		for _, w := range []*writing{a, b, a.started(at)} {
+			if w.Record() != nil {
+				t.Errorf("%v: a messenger is there that was deleted", names)
+			}
+		}
+		at = at.Add(time.Minute)
+		b.incarnation = "third"
+		b.brings(file, at)
+		b.save(at, madeAt, withTokens)
+		a.learn(b, at)
+		for _, w := range []*writing{a, b, b.started(at)} {
+			if r := w.Record(); r == nil || w.Current() != "third" || !r.Created.Equal(madeAt) {
+				t.Errorf("%v: it is not there after it was brought back", names)
+			}
+		}
+		for range 3 {
+			b.prune(at.Add(2 * KeepUseless))
+		}
+		if b.Current() != "third" || len(b.ledgers) != 1 {
+			t.Errorf("%v: %d incarnations are kept", names, len(b.ledgers))
+		}
+		b.incarnation = NameFolder
+		b.add(at, b.Deletion(at))
+		if b.Record() != nil {
+			t.Errorf("%v: it is there after it was deleted again", names)
+		}
+	}
+}
+
+// Another messenger is a rival also if the storage still has something of the old one, or has lost a part of the new one: its settings
+// decide.
+func TestARivalIsOneWithSettings(t *testing.T) {
+	a, b := incarnated(t, "aaaaaaaaaaaaaaaa", "first"), incarnated(t, "bbbbbbbbbbbbbbbb", "second")
+	a.save(madeAt, madeAt, withTokens)
+	for key := range a.batches {
+		a.missing[key] = true
+	}
+	a.change(madeAt, GenerateToken()) // acknowledged while the storage lacks the settings
+	at := madeAt.Add(time.Minute)
+	b.save(at, at, withTokens)
+	b.change(at, GenerateToken())
+	a.learn(b, at)
+	for key, batch := range a.batches {
+		if key.Folder == "acme/second" && batch.facts[0].Kind == factToken {
+			a.missing[key] = true
+		}
+	}
+	if created, found := a.Rival(); !found || !created.Equal(at) {
+		t.Errorf("got %v, %t", created, found)
+	}
+}
+
+// What two incarnations have can be exported and imported, and neither has lost against the other.
+func TestTwoIncarnationsTravelAsOne(t *testing.T) {
+	a, b := incarnated(t, "aaaaaaaaaaaaaaaa", "first"), incarnated(t, "bbbbbbbbbbbbbbbb", "second")
+	for i, w := range []*writing{a, b} {
+		w.save(madeAt, madeAt, withTokens)
+		var facts []*Fact
+		for n := range MaxRevocations {
+			f := NewFact(factRevoke, madeAt)
+			f.Revocation = &Revocation{TokenID: TokenID([]string{"a", "b"}[i] + time.Duration(n).String()), Created: madeAt}
+			facts = append(facts, f)
+		}
+		w.add(madeAt, facts...)
+	}
+	a.learn(b, madeAt)
+	for _, incarnation := range []string{"first", "second"} {
+		if lost, open := a.Contest(incarnation); lost || open {
+			t.Errorf("the %s has lost (%t), or is not decided (%t)", incarnation, lost, open)
+		}
+	}
+	file := a.Copy(madeAt)
+	if err := file.Check(); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := New("acme", KindStored).Lacking(file, madeAt); err != nil || d.Revocations != 2*MaxRevocations {
+		t.Errorf("%d revocations of two incarnations are imported: %v", d.Revocations, err)
+	}
+}
