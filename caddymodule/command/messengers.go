@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/http"
@@ -155,10 +156,10 @@ for since it started: run this command on every node before you restart any.`,
 			fmt.Fprintf(cmd.OutOrStdout(), "%s distrusted again\n", diagnose.Counted(done.KeySets, "key set"))
 		}
 		for _, failure := range done.Failed {
-			printable.Printf(cmd.ErrOrStderr(), "%s: %s\n", failure.Messenger, failure.Error)
+			printable.Printf(cmd.ErrOrStderr(), "%s: %s\n", cmp.Or(failure.Messenger, failure.KeySet), failure.Error)
 		}
 		if n := len(done.Failed); n > 0 {
-			return fmt.Errorf("%s could not be repaired, or not whole", diagnose.Counted(n, "messenger"))
+			return fmt.Errorf("of these %d could not be repaired, or not whole", n)
 		}
 		return nil
 	})

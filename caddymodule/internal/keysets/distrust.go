@@ -22,7 +22,9 @@ func (s *Store) Note(key vault.Key, texts []json.RawMessage) (news bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := s.factsOf(id)
-	k.batches[key] = texts
+	if k.batches[key] == nil {
+		k.batches[key] = texts
+	}
 	for _, f := range read {
 		if f.Kind == ledger.FactDistrust && !k.distrusts[f.ID] {
 			k.distrusts[f.ID] = true
@@ -32,8 +34,8 @@ func (s *Store) Note(key vault.Key, texts []json.RawMessage) (news bool) {
 	return news
 }
 
-// read reads the facts about a URL, and reports whether one was not known.
-func (s *Store) read(ctx context.Context, id string) (news bool, err error) {
+// read reads the facts about a URL, and reports whether one was not known. A value that cannot be read keeps it from no other.
+func (s *Store) read(ctx context.Context, id string) (news bool, failed error) {
 	missing := s.known(id) // before the listing: what is written later is not in it
 	names, err := s.Vault.List(ctx, path.Join(vault.StoreRoot, Folder, id, "facts"), false)
 	if err != nil {
@@ -44,19 +46,27 @@ func (s *Store) read(ctx context.Context, id string) (news bool, err error) {
 		if !valid {
 			continue
 		}
-		delete(missing, key)
 		texts, err := ledger.LoadBatch(ctx, s.Vault, key)
-		if err != nil {
+		switch {
+		case vault.IsOfOneValue(err):
+			failed = err
+		case err != nil:
 			return news, err
+		case texts == nil: // it was never acknowledged, or the storage has just lost it
+			continue
+		default:
+			news = s.Note(key, texts) || news
 		}
-		news = s.Note(key, texts) || news
+		if !vault.IsSpoiled(err) { // one that is known is written again, by Repair
+			delete(missing, key)
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if k := s.sets[id]; k != nil {
 		k.missing = missing
 	}
-	return news, nil
+	return news, failed
 }
 
 // known returns the keys of the batches about a set that this node has read or written.
@@ -84,37 +94,55 @@ func (s *Store) Lost() (n int) {
 	return n
 }
 
-// Repair writes back that sets were distrusted, where the storage has lost that, and returns of how many it was.
-func (s *Store) Repair(ctx context.Context) (written int, err error) {
-	if err := s.FollowAll(ctx); err != nil && !vault.IsOfOneValue(err) {
-		return 0, err
+// A Repaired store has what this node knows about key sets, except for those that have failed.
+type Repaired struct {
+	Sets   int              // of which it was written back that they were distrusted
+	Failed map[string]error // by URL
+}
+
+// Repair writes back that sets were distrusted, where the storage has lost that or cannot give it back. A set of which a value cannot be
+// written keeps it from no other.
+func (s *Store) Repair(ctx context.Context) (done Repaired, err error) {
+	done.Failed = make(map[string]error)
+	for _, id := range s.used() {
+		written, err := s.repair(ctx, id)
+		if written {
+			done.Sets++
+		}
+		if err != nil && !vault.IsOfOneValue(err) {
+			return done, err
+		}
+		if err != nil {
+			done.Failed[s.urlOf(id)] = err
+		}
 	}
+	return done, nil
+}
+
+func (s *Store) repair(ctx context.Context, id string) (written bool, err error) {
+	if err := s.Follow(ctx, id); err != nil && !vault.IsOfOneValue(err) {
+		return false, err
+	}
+	lost := make(map[vault.Key][]json.RawMessage)
 	s.mu.Lock()
-	lost := make(map[string]map[vault.Key][]json.RawMessage)
-	for id, k := range s.sets {
+	if k := s.sets[id]; k != nil {
 		for key := range k.missing {
-			if lost[id] == nil {
-				lost[id] = make(map[vault.Key][]json.RawMessage)
-			}
-			lost[id][key] = k.batches[key]
+			lost[key] = k.batches[key]
 		}
 	}
 	s.mu.Unlock()
-	for id, batches := range lost {
-		for key, texts := range batches {
-			if err := s.Vault.SaveBatch(ctx, key, texts); err != nil {
-				return written, err
-			}
-		}
-		written++
-		if err := s.Writer.Announce(ctx, path.Join(Folder, id)); err != nil { // other nodes read it again
-			return written, err
-		}
-		if _, err := s.read(ctx, id); err != nil {
-			return written, err
+	for key, texts := range lost {
+		if err := s.Vault.SaveBatch(ctx, key, texts); err != nil {
+			return false, err
 		}
 	}
-	return written, nil
+	if len(lost) > 0 {
+		if err := s.Writer.Announce(ctx, path.Join(Folder, id)); err != nil { // other nodes read it again
+			return true, err
+		}
+	}
+	_, err = s.read(ctx, id)
+	return len(lost) > 0, err
 }
 
 // Distrust records that the sets of an ID that were fetched so far are not trusted any more. Every node drops them; this one only

@@ -97,6 +97,25 @@ func (s *Store) Uses(id string) bool {
 	return s.sets[id] != nil
 }
 
+// used returns the IDs of the sets that this node uses.
+func (s *Store) used() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.sets))
+}
+
+// urlOf returns the URL of a set that this node uses, or its ID.
+func (s *Store) urlOf(id string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k := s.sets[id]; k != nil {
+		for engine := range k.engines {
+			return engine.Status().URL
+		}
+	}
+	return id
+}
+
 // Follow reads the facts about a set that this node uses. If another node has distrusted it, the keys that this node has are dropped,
 // and it is fetched again.
 func (s *Store) Follow(ctx context.Context, id string) error {
@@ -109,10 +128,7 @@ func (s *Store) Follow(ctx context.Context, id string) error {
 
 // FollowAll is Follow for every set that this node uses. It returns the last error.
 func (s *Store) FollowAll(ctx context.Context) (failed error) {
-	s.mu.Lock()
-	ids := slices.Collect(maps.Keys(s.sets))
-	s.mu.Unlock()
-	for _, id := range ids {
+	for _, id := range s.used() {
 		if err := s.Follow(ctx, id); err != nil {
 			failed = err
 		}

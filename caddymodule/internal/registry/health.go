@@ -128,21 +128,22 @@ func (s *Store) dropIfAway() bool {
 	return true
 }
 
-// A Repaired store has what this node knows, except for the messengers that have failed.
+// A Repaired store has what this node knows, except for what has failed.
 type Repaired struct {
 	Messengers int       `json:"repaired"`           // of which something was written back
 	KeySets    int       `json:"key_sets,omitempty"` // of which it was written back that they were distrusted
 	Failed     []Failure `json:"failed,omitempty"`
 }
 
-// A Failure says why something could not be done for one messenger.
+// A Failure says why something could not be done for one messenger, or for the key set of a URL.
 type Failure struct {
-	Messenger string `json:"messenger"`
+	Messenger string `json:"messenger,omitempty"`
+	KeySet    string `json:"key_set,omitempty"`
 	Error     string `json:"error"`
 }
 
-// Repair writes back what this node knows and the storage has lost, or cannot give back. A messenger of which a value cannot be written
-// keeps it from no other.
+// Repair writes back what this node knows and the storage has lost, or cannot give back. A messenger or key set of which a value cannot
+// be written keeps it from no other.
 func (reg *Registry) Repair(ctx context.Context) (done Repaired, err error) {
 	s := reg.Store
 	if err := s.CheckWritable(); err != nil {
@@ -154,8 +155,13 @@ func (reg *Registry) Repair(ctx context.Context) (done Repaired, err error) {
 	if away {
 		defer s.incomplete.Store(true)
 	}
-	if done.KeySets, err = s.KeySets.Repair(ctx); err != nil && !vault.IsOfOneValue(err) {
+	sets, err := s.KeySets.Repair(ctx)
+	if err != nil {
 		return done, apierror.Storage(err)
+	}
+	done.KeySets = sets.Sets
+	for url, err := range sets.Failed {
+		done.Failed = append(done.Failed, Failure{KeySet: url, Error: err.Error()})
 	}
 	for _, name := range s.names() {
 		for _, j := range s.held(name) {
@@ -165,7 +171,7 @@ func (reg *Registry) Repair(ctx context.Context) (done Repaired, err error) {
 			}
 			switch {
 			case vault.IsOfOneValue(err), errors.As(err, new(*rivalError)):
-				done.Failed = append(done.Failed, Failure{name, err.Error()})
+				done.Failed = append(done.Failed, Failure{Messenger: name, Error: err.Error()})
 			case err != nil:
 				return done, apierror.Storage(err)
 			}

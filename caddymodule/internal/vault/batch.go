@@ -24,6 +24,9 @@ type batch struct {
 }
 
 func encodeBatch(facts []json.RawMessage) ([]byte, error) {
+	if len(facts) == 0 {
+		return nil, ErrDamaged // it could not be read
+	}
 	return json.Marshal(batch{Format, facts})
 }
 
