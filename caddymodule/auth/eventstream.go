@@ -13,18 +13,16 @@ import (
 )
 
 // asksForEvents reports whether r accepts event streams and nothing else, as the requests of an EventSource do. The answer to one that
-// accepts more may be something that must arrive whole. The answer to a HEAD is no stream.
+// accepts more may be something that must arrive whole. The answer to a HEAD has no events.
 func asksForEvents(r *http.Request) (asks bool) {
 	if r.Method == http.MethodHead {
 		return false
 	}
-	for _, value := range r.Header["Accept"] {
-		for part := range strings.SplitSeq(value, ",") {
-			kind := mediaType(part)
-			if asks = asks || kind != ""; kind != "" && !ascii.EqualFold(kind, eventStream) {
-				return false
-			}
+	for element := range ascii.Elements(r.Header["Accept"]...) {
+		if !ascii.EqualFold(mediaType(element), eventStream) {
+			return false
 		}
+		asks = true
 	}
 	return asks
 }
@@ -37,7 +35,7 @@ func mediaType(value string) string {
 
 const eventStream = "text/event-stream"
 
-// streamKind returns the kind of the stream that a response with this status and head is, and session.Undecided if it is none. A
+// streamKind returns the kind of the stream that a response with this status and head is, and session.Undecided for any other response. A
 // response without a fixed length can go on for as long as the backend likes, unless it has no content at all.
 func (g *guardedWriter) streamKind(status int) session.Kind {
 	header := g.Header()

@@ -2,7 +2,6 @@ package messenger
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -60,27 +59,24 @@ func (a *App) endOrphansOf(ctx context.Context, names []string) (undecided []str
 // the one before if a has failed to load. That comes before any other reload, which may bring a messenger of the same name.
 func (a *App) handOver() {
 	a.registry.EndLoading()
-	ctx := caddy.ActiveContext()
-	if ctx.Context == nil { // no configuration runs any more, and Caddy has stopped what it had
-		a.registry.Stopped()
-		return
-	}
 	next, err := ActiveApp()
-	if err != nil || next == a {
-		a.registry.Stopped()
-		if _, err := ctx.AppIfConfigured("messenger"); errors.Is(err, caddy.ErrNotConfigured) {
-			for name := range registry.Connections.Open() {
-				registry.EndAll(name, a.registry.Logger)
-			}
-		}
-		return
+	goesOn := err == nil && next != a
+	if goesOn {
+		next.activate() // before a is inactive: in between, every configured messenger would be taken for one that is gone
 	}
-	next.activate() // before a is inactive: in between, every configured messenger would be taken for one that is gone
 	a.registry.Stopped()
-	next.registry.EndLoading()
-	limited, cancel := context.WithTimeout(context.Background(), handOverTime)
-	defer cancel()
-	next.endOrphansOf(limited, slices.Collect(maps.Keys(registry.Connections.Open())))
+	names := slices.Collect(maps.Keys(registry.Connections.Open()))
+	switch {
+	case goesOn:
+		next.registry.EndLoading()
+		limited, cancel := context.WithTimeout(context.Background(), handOverTime)
+		defer cancel()
+		next.endOrphansOf(limited, names)
+	case err != nil && caddy.ActiveContext().Context != nil: // a configuration without this app; without any, Caddy has stopped what it had
+		for _, name := range names {
+			registry.EndAll(name, a.registry.Logger)
+		}
+	}
 }
 
 // warnAboutUnused warns about configured messengers that no messenger_auth can choose. The directive may be missing or name

@@ -6,25 +6,34 @@ import (
 )
 
 // Elements returns the elements of a list header, without the blanks around them (RFC 9110 section 5.6.1). A comma in a quoted string
-// separates nothing.
-func Elements(value string) iter.Seq[string] {
+// separates nothing. values are the lines of the header: a quoted string that does not end goes on to the end of its own line.
+func Elements(values ...string) iter.Seq[string] {
 	return func(yield func(string) bool) {
-		quoted, from := false, 0
-		for i := 0; i <= len(value); i++ {
-			switch {
-			case i == len(value) || value[i] == ',' && !quoted:
-				if element := strings.Trim(value[from:i], " \t"); element != "" && !yield(element) {
+		for _, value := range values {
+			for value != "" {
+				end := elementEnd(value)
+				element := strings.Trim(value[:end], " \t")
+				if element != "" && !yield(element) {
 					return
 				}
-				from = i + 1
-			case value[i] == '"':
-				quoted = !quoted
-			case value[i] == '\\' && quoted:
-				i++ // the next character is itself
-				if i == len(value) {
-					i--
-				}
+				value = value[min(end+1, len(value)):]
 			}
 		}
 	}
+}
+
+// elementEnd returns where the first element ends.
+func elementEnd(value string) int {
+	quoted := false
+	for i := 0; i < len(value); i++ {
+		switch c := value[i]; {
+		case c == ',' && !quoted:
+			return i
+		case c == '"':
+			quoted = !quoted
+		case c == '\\' && quoted:
+			i++ // the next character is itself
+		}
+	}
+	return len(value)
 }

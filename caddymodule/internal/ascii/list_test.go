@@ -22,6 +22,9 @@ func TestElementsOfAList(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", value, got, want)
 		}
 	}
+	if got := slices.Collect(Elements(`a="b,c`, "", "d,e")); !slices.Equal(got, []string{`a="b,c`, "d", "e"}) {
+		t.Errorf("of three lines: got %q", got)
+	}
 	for range Elements("a,b") {
 		break
 	}

@@ -66,8 +66,15 @@ func TestAgeIsTakenOffTheLifetime(t *testing.T) {
 		}
 	}
 	for name, header := range map[string]http.Header{
-		"max-age": {"Cache-Control": {"max-age=60"}, "Age": {"600"}},
-		"Expires": {"Date": {at(0)}, "Expires": {at(time.Minute)}, "Age": {"600"}},
+		"max-age":                           {"Cache-Control": {"max-age=60"}, "Age": {"600"}},
+		"Expires":                           {"Date": {at(0)}, "Expires": {at(time.Minute)}, "Age": {"600"}},
+		"no-store comes last":               {"Cache-Control": {"max-age=60, no-store"}},
+		"no-store is on another line":       {"Cache-Control": {"max-age=60", "no-store"}},
+		"a text that does not end before":   {"Cache-Control": {`a="x`, "no-store, max-age=60"}},
+		"a text that does not end":          {"Cache-Control": {`a="x, no-store, max-age=60`}},
+		"a text that does not end, after":   {"Cache-Control": {`max-age=60, a="x, no-store`}},
+		"the shorter of two ages":           {"Cache-Control": {"max-age=60, max-age=0"}},
+		"the shorter of two ages, on lines": {"Cache-Control": {"max-age=0", "max-age=60"}},
 	} {
 		if got := lifetime(header, now); got != 0 {
 			t.Errorf("%s: got %v, want 0", name, got)

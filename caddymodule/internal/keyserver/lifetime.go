@@ -14,19 +14,25 @@ import (
 func lifetime(h http.Header, now time.Time) time.Duration {
 	seconds, _ := strconv.ParseUint(h.Get("Age"), 10, 31)
 	age := time.Duration(seconds) * time.Second // how long a cache has had it
-	for directive := range ascii.Elements(strings.Join(h.Values("Cache-Control"), ",")) {
+	stated := time.Duration(-1)
+	for directive := range ascii.Elements(h.Values("Cache-Control")...) {
 		name, value, _ := strings.Cut(ascii.Lower(directive), "=")
-		switch name {
-		case "no-store", "no-cache":
+		switch {
+		case name == "no-store", name == "no-cache", strings.Count(directive, `"`)%2 == 1: // the end of a text that does not end is not known
 			return 0
-		case "max-age":
+		case name == "max-age":
 			// 31 bits: more would wrap around when it becomes nanoseconds.
 			seconds, err := strconv.ParseUint(strings.Trim(value, `"`), 10, 31)
 			if err != nil {
 				return 0
 			}
-			return max(time.Duration(seconds)*time.Second-age, 0)
+			if found := max(time.Duration(seconds)*time.Second-age, 0); stated < 0 || found < stated {
+				stated = found
+			}
 		}
+	}
+	if stated >= 0 {
+		return stated
 	}
 	if expires := h.Get("Expires"); expires != "" {
 		date, err := http.ParseTime(h.Get("Date"))

@@ -170,6 +170,13 @@ func (s *Store) isConfigured(name string) bool {
 	return slices.ContainsFunc(s.registries, func(reg *Registry) bool { return reg.active.Load() && reg.Messengers[name] != nil })
 }
 
+// runs reports whether m is of the running configuration.
+func (s *Store) runs(m *Messenger) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.registries, func(reg *Registry) bool { return reg.active.Load() && reg.Messengers[m.Name] == m })
+}
+
 // IsInternal reports whether the operator allows stored messengers to fetch key sets from host, with or without its port.
 func (s *Store) IsInternal(hostname, host string) bool {
 	return slices.ContainsFunc(s.internal, func(entry string) bool {

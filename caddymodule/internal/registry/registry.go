@@ -157,11 +157,7 @@ func (reg *Registry) Activate(ctx context.Context) {
 	reg.changed = nil
 	reg.Store.mu.Unlock()
 	for _, key := range changed {
-		for _, m := range reg.Messengers {
-			if m.uses(key) {
-				m.endWithoutKeys(key)
-			}
-		}
+		reg.Store.KeySetChanged(key)
 	}
 	go reg.warnAboutStored(ctx) // it reads stored messengers, and ends connections under the names of those that are gone
 }

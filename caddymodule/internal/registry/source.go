@@ -75,7 +75,7 @@ func (m *Messenger) open(src *source, s *Store, files config.LoadedFiles, r *led
 		src.keys, err = m.ringKeys(src, new(ledger.Record), nil)
 	default:
 		src.files, err = keyfile.Load(src.settings, files, m.logger, func(keys authn.Keys) {
-			if m.replace(src, keys); m.Verifier.Load() != nil { // the file has changed, of a configuration that runs
+			if m.replace(src, keys); s.runs(m) { // otherwise its configuration may never run; if it does, EndOrphansOf is called
 				m.boundConnections()
 			}
 		})
