@@ -104,6 +104,20 @@ func TestAStorageThatComesBackEmpty(t *testing.T) {
 	})
 }
 
+// backup copies the storage, and returns what restores that.
+func (c *cluster) backup() (restore func()) {
+	folder, backup := filepath.Join(c.folder, "messenger"), c.t.TempDir()
+	if err := os.CopyFS(backup, os.DirFS(folder)); err != nil {
+		c.t.Fatal(err)
+	}
+	return func() {
+		c.t.Helper()
+		if err := errors.Join(os.RemoveAll(folder), os.CopyFS(folder, os.DirFS(backup))); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+}
+
 // A storage is restored from a backup that lacks nothing but the last change of one node, which no other node has seen. The node notices
 // within some polls, although its other values and the lists of others are as they were, and repairs it.
 func TestAStorageThatIsRestoredWithoutTheLastChange(t *testing.T) {
@@ -116,14 +130,9 @@ func TestAStorageThatIsRestoredWithoutTheLastChange(t *testing.T) {
 	a.generate("support") // without which health is never well
 	token := sign(a.generate("acme").Token, contact("mark", "stolen"))
 	c.everywhere("before", "200", "/m/acme/x", token)
-	folder, backup := filepath.Join(c.folder, "messenger"), t.TempDir()
-	if err := os.CopyFS(backup, os.DirFS(folder)); err != nil {
-		t.Fatal(err)
-	}
+	restore := c.backup()
 	a.mustCall("revoking", http.MethodPost, "messengers/acme/revocations", map[string]any{"jti": "stolen"})
-	if err := errors.Join(os.RemoveAll(folder), os.CopyFS(folder, os.DirFS(backup))); err != nil {
-		t.Fatal(err)
-	}
+	restore()
 	a.checkWentBack(t)
 	c.everywhere("while the storage lacks it", "401 token_revoked", "/m/acme/x", token)
 	newShell(t).must("", expected.repairCommand, "--address", "unix/"+a.gateway.sock)
@@ -145,20 +154,15 @@ func TestRepairRemembersThatAKeySetIsDistrusted(t *testing.T) {
 	a.generate("support") // without which health is never well
 	stolen := signWithKID(rsaKey(0), "stolen", contact("mark", "a"))
 	c.everywhere("before", "200", "/m/billing/x", stolen)
-	folder, backup := filepath.Join(c.folder, "messenger"), t.TempDir()
 	patiently(t, "the set is stored", func() bool {
-		copies, _ := filepath.Glob(filepath.Join(folder, "_sets", "*", "copy*"))
+		copies, _ := filepath.Glob(filepath.Join(c.folder, "messenger", "_sets", "*", "copy*"))
 		return len(copies) > 0
 	})
-	if err := os.CopyFS(backup, os.DirFS(folder)); err != nil {
-		t.Fatal(err)
-	}
+	restore := c.backup()
 	keys.behave(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
 	a.call(changeLimit, http.MethodPost, "messengers/billing/refresh", map[string]any{"distrust": true})
 	c.everywhere("afterwards", "503 keys_unavailable", "/m/billing/x", stolen)
-	if err := errors.Join(os.RemoveAll(folder), os.CopyFS(folder, os.DirFS(backup))); err != nil {
-		t.Fatal(err)
-	}
+	restore()
 	a.checkWentBack(t)
 	if out := newShell(t).must("", expected.repairCommand, "--address", "unix/"+a.gateway.sock); !strings.Contains(out, "1 key set distrusted again") {
 		t.Errorf("the command says %q", out)

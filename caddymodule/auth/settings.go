@@ -107,8 +107,8 @@ func (h *Handler) checkSettings() error {
 			}
 		}
 	}
-	if h.LogoutPath != "" && !strings.HasPrefix(h.LogoutPath, "/") {
-		return fmt.Errorf("logout_path %q does not begin with a slash", h.LogoutPath)
+	if err := checkPath(h.LogoutPath); err != nil {
+		return fmt.Errorf("logout_path %q %w", h.LogoutPath, err)
 	}
 	if h.LogoutPath == "" && h.LogoutEverywhere {
 		return errors.New("logout_everywhere needs a logout_path")
@@ -117,6 +117,21 @@ func (h *Handler) checkSettings() error {
 		if err := check(); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// checkPath returns why no request can have a path, which may be empty for none. Its errors continue a sentence that begins with the path.
+func checkPath(path string) error {
+	switch {
+	case path == "":
+		return nil
+	case !strings.HasPrefix(path, "/"):
+		return errors.New("does not begin with a slash")
+	case strings.ContainsAny(path, "?#"):
+		return errors.New("has a query or a fragment; write the path alone")
+	case strings.ContainsAny(path, "{*"):
+		return errors.New("has a placeholder or a wildcard; write the path itself")
 	}
 	return nil
 }
@@ -236,6 +251,9 @@ func (h *Handler) checkHeaders() error {
 		option := "claim_header " + claim.name()
 		if claim.name() == "" {
 			return errors.New("claim_header: the claim is missing; write claim_header <claim> <header>")
+		}
+		if strings.Contains(claim.name(), "{") {
+			return fmt.Errorf("%s: has a placeholder; write the name of the claim itself", option)
 		}
 		if _, err := claim.path(); err != nil {
 			return fmt.Errorf("claim_header path %s: the pointer %w", claim.Path, err)

@@ -44,9 +44,10 @@ func (h *Handler) isTicketRequest(r *http.Request) bool {
 // checkTickets refuses settings of tickets that cannot work.
 func (h *Handler) checkTickets() error {
 	lifetime := config.DurationOr(h.TicketLifetime, defaultTicketLifetime)
+	if err := checkPath(h.TicketPath); err != nil {
+		return fmt.Errorf("ticket_path %q %w", h.TicketPath, err)
+	}
 	switch {
-	case h.TicketPath != "" && !strings.HasPrefix(h.TicketPath, "/"):
-		return fmt.Errorf("ticket_path %q does not begin with a slash", h.TicketPath)
 	case h.TicketPath != "" && h.TicketPath == h.LogoutPath:
 		return errors.New("ticket_path is the same as logout_path; choose another path")
 	case h.TicketPath == "" && h.TicketLifetime != nil:

@@ -3,6 +3,7 @@ package auth
 import (
 	"errors"
 	"net/textproto"
+	"strings"
 
 	"golang.org/x/net/http/httpguts"
 
@@ -63,6 +64,9 @@ func (s TokenSource) check() error {
 	case authn.Query, authn.Ticket:
 		if s.Name == "" {
 			return errors.New("the name of the parameter is missing")
+		}
+		if strings.Contains(s.Name, "{") {
+			return errors.New("the name of the parameter has a placeholder; write the name itself")
 		}
 	default:
 		return errors.New("is not one of: header, cookie, query, websocket_protocol, ticket")

@@ -13,11 +13,13 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keyserver"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
@@ -136,6 +138,11 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := config.CheckList(internalHosts); err != nil {
 		return fmt.Errorf("messenger: jwks_internal_hosts %w", err)
 	}
+	for _, host := range internalHosts {
+		if !keyserver.IsHost(host) {
+			return fmt.Errorf("messenger: jwks_internal_hosts %q is not a host, such as keys.internal or keys.internal:8443; write it without https:// and without a path or a wildcard", host)
+		}
+	}
 	if a.issuer, err = files.Resolve(a.AssertionIssuer); err != nil {
 		return fmt.Errorf("messenger: assertion_issuer: %w", err)
 	}
@@ -157,8 +164,11 @@ func (a *App) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("messenger %s: %w", name, err)
 		}
 	}
-	if d := a.PollInterval; d != nil && *d < 0 {
+	switch d := config.DurationOr(a.PollInterval, registry.DefaultPollInterval); {
+	case d < 0:
 		return fmt.Errorf("messenger: poll_interval is negative; give a duration such as 2s, or 0 to read key files only at load")
+	case d > 0 && d < time.Millisecond:
+		return fmt.Errorf("messenger: poll_interval is below 1ms, and a number without a unit is nanoseconds; give a duration such as 2s")
 	}
 	switch {
 	case config.DurationOr(a.StoreMaxAge, 0) < 0:
@@ -203,7 +213,7 @@ func (a *App) Start() error {
 	ctx, stop := context.WithCancel(context.Background())
 	a.running, a.stop = ctx, stop
 	if _, err := ActiveApp(); err != nil {
-		a.activate() // there is no other from which this could take something
+		a.activate() // no other configuration runs from which this could take something
 	}
 	a.warnAboutUnused() // all apps are provisioned before any of them starts: every handler is known
 	a.registry.Start(ctx, interval)

@@ -20,6 +20,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"syscall"
 	"time"
 
@@ -34,6 +35,15 @@ const (
 	maxRedirects = 3
 	userAgent    = "caddy-messenger-auth"
 )
+
+// IsHost reports whether text is a host name or an address, with or without a port, as it is in a URL.
+func IsHost(text string) bool {
+	if _, err := netip.ParseAddr(text); err == nil {
+		return true
+	}
+	u, err := url.Parse("https://" + text)
+	return err == nil && u.Host == text && u.Hostname() != "" && !strings.Contains(text, "*")
+}
 
 // CheckURL returns an error if keys cannot be fetched from this URL safely. It continues a sentence that begins with the URL.
 func CheckURL(text string) error {

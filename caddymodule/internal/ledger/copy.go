@@ -74,7 +74,7 @@ func (j *Journal) Copy(now time.Time) (c *Copy) {
 		slices.SortFunc(c.Tokens, func(a, b CopiedToken) int {
 			return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.KeyID, b.KeyID))
 		})
-		copied := make(map[[2]string]bool) // one that stands in two incarnations is copied once
+		copied := make(map[[2]string]bool) // a token of two incarnations is copied once
 		c.Tokens = slices.DeleteFunc(c.Tokens, func(t CopiedToken) bool {
 			key := [2]string{t.KeyID, t.Fingerprint}
 			before := copied[key]

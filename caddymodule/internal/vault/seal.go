@@ -41,7 +41,7 @@ func IsUnreadable(err error) bool {
 // IsOfOneValue reports whether err says nothing about other values: this one cannot be trusted, or a file system refuses it.
 func IsOfOneValue(err error) bool { return IsUnreadable(err) || isRefused(err) }
 
-// IsSpoiled reports whether err means that a value is there and nobody can read it. One that is sealed with another key is different.
+// IsSpoiled reports whether err means that a value is there and no node can read it. One that is sealed with another key is different.
 func IsSpoiled(err error) bool {
 	return errors.Is(err, ErrDamaged) || errors.Is(err, ErrTooLarge) || isRefused(err)
 }
