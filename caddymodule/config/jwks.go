@@ -118,6 +118,9 @@ func (j *JWKS) settings() (authn.JWKSSettings, error) {
 	if strings.Contains(s.Issuer, "?") {
 		return s, errors.New("discovery has a query (?…), which an issuer does not have")
 	}
+	if issuer, _, found := strings.Cut(s.Issuer, "/.well-known/"); found {
+		return s, fmt.Errorf("discovery %snames the metadata; write the issuer alone: discovery %s", quoted(j.Discovery), issuer)
+	}
 	return s, nil
 }
 

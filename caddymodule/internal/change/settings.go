@@ -1,6 +1,7 @@
 package change
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -18,8 +19,11 @@ type Settings struct {
 	Condition Condition
 	Sealed    bool // whether the storage seals what is written
 	Urgent    bool
-	Created   *time.Time     // of a new messenger, if that is not now
-	Before    []*ledger.Fact // of a new messenger: what is in the storage before its settings are, so that no revoked token is valid for a moment
+
+	// Of a new messenger that is imported:
+	Created     *time.Time     // if that is not now
+	Incarnation string         // that was begun for it, or ""
+	Before      []*ledger.Fact // what is in the storage before its settings are, so that no revoked token is valid for a moment
 }
 
 // PutSettings makes a version of the settings the current one. The caller has begun a change of the name, and j has everything that the
@@ -44,6 +48,9 @@ func PutSettings(ctx context.Context, n Node, j *ledger.Journal, p Settings) (r 
 		return nil, false, err
 	}
 	v := version[0]
+	if before == nil {
+		incarnation = cmp.Or(p.Incarnation, incarnation)
+	}
 	if p.Created != nil {
 		j.SetCreated(v, *p.Created)
 	}

@@ -146,6 +146,9 @@ type Difference struct {
 	Ends        int      // how many shared tokens are revoked by them, or get a time at which they expire
 	Added       int      // how many shared tokens are added
 	NotAdded    []string // the kids of those that are not, although the copy has their text
+
+	// Incarnation is the one that an earlier import of this copy has begun, or "".
+	Incarnation string
 }
 
 // Lacking returns what the current messenger lacks of a copy, or a new one if there is none.
@@ -156,6 +159,11 @@ func (j *Journal) Lacking(c *Copy, now time.Time) (d Difference, err error) {
 	l, isNew := newLedger(), true
 	if current := j.current(); current != "" && j.ledgers[current] != nil {
 		l, isNew = j.together(current), false
+	}
+	if isNew && j.Kind == KindStored {
+		if d.Incarnation = j.unfinished(c); d.Incarnation != "" {
+			l = j.ledger(d.Incarnation)
+		}
 	}
 	ledgers := []*ledger{l}
 	if isNew && j.Kind == KindStored {
@@ -197,12 +205,42 @@ func (j *Journal) Lacking(c *Copy, now time.Time) (d Difference, err error) {
 		return d, fmt.Errorf("the messenger would have %d revocations, and there is no room for more than %d; undo some of them, or let tokens expire sooner (max_lifetime)", n, MaxRevocations)
 	}
 	d.addTokens(j, c, ledgers, copied, at, now)
+	if d.Added > authn.MaxRing {
+		return d, fmt.Errorf("the messenger would have %d valid shared tokens, and no more than %d can be used; revoke some of them in the other store", d.Added, authn.MaxRing)
+	}
 	for _, f := range d.Facts { // what cannot be read must not be written
 		if f.check() != nil {
 			return Difference{}, errors.New("a shared token or a revocation is not one that a gateway can have made")
 		}
 	}
 	return d, nil
+}
+
+// unfinished returns the incarnation that an import of this copy has begun, and not ended, because the storage was too slow or went away: it
+// has no settings, and nothing that the copy does not have. The caller holds mu.
+func (j *Journal) unfinished(c *Copy) string {
+	ids := make(map[string]bool)
+	for _, r := range c.Revocations {
+		ids[j.copiedID("revocation", r.ID, r.Revocation)] = true
+	}
+	for _, t := range c.Tokens {
+		id := j.copiedID("token", t.KeyID, t.Fingerprint)
+		ids[id], ids[j.copiedID("token_revoked", id, t.Fingerprint)] = true, true
+		if t.End != nil {
+			ids[j.copiedID("token_expiry", id, *t.End)] = true
+		}
+	}
+	for _, incarnation := range slices.Sorted(maps.Keys(j.ledgers)) {
+		l := j.ledgers[incarnation]
+		begun := len(l.facts) > 0 && !j.isDeleted(incarnation)
+		for id := range l.facts {
+			begun = begun && ids[id]
+		}
+		if begun {
+			return incarnation
+		}
+	}
+	return ""
 }
 
 // maxExtra is for revocations of all tokens, which always fit.

@@ -1,11 +1,14 @@
 package ledger
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 )
 
 var (
@@ -260,5 +263,24 @@ func TestTwoIncarnationsTravelAsOne(t *testing.T) {
 	}
 	if d, err := New("acme", KindStored).Lacking(file, madeAt); err != nil || d.Revocations != 2*MaxRevocations {
 		t.Errorf("%d revocations of two incarnations are imported: %v", d.Revocations, err)
+	}
+}
+
+// More valid tokens than a verifier takes are not imported: the others would not be used.
+func TestMoreTokensThanCanBeUsed(t *testing.T) {
+	origin := incarnated(t, "oooooooooooooooo", "origin")
+	origin.save(madeAt, madeAt, withTokens)
+	for n := range authn.MaxRing + 1 {
+		f := NewFact(factToken, madeAt)
+		f.KeyID, f.Token = fmt.Sprint(n), sharedtoken.Generate()
+		origin.add(madeAt, f)
+	}
+	file := origin.Copy(madeAt)
+	if _, err := New("acme", KindStored).Lacking(file, madeAt); err == nil {
+		t.Error("all are imported")
+	}
+	file.Tokens[0].Revoked = true
+	if d, err := New("acme", KindStored).Lacking(file, madeAt); err != nil || d.Added != authn.MaxRing {
+		t.Errorf("%d are imported, %v", d.Added, err)
 	}
 }

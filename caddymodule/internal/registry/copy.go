@@ -164,7 +164,7 @@ func (reg *Registry) importNew(ctx context.Context, j *ledger.Journal, c *ledger
 	if !usesTokens {
 		before = ledger.WithoutValid(before)
 	}
-	_, _, err := reg.Store.put(ctx, j, change.Settings{New: c.Settings, Condition: change.Condition{Absent: true}, Created: c.Created, Before: before})
+	_, _, err := reg.Store.put(ctx, j, change.Settings{New: c.Settings, Condition: change.Condition{Absent: true}, Created: c.Created, Incarnation: lacking.Incarnation, Before: before})
 	return err
 }
 

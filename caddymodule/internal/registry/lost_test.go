@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"fmt"
 	"io/fs"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keysets"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
 // wipe loses everything.
@@ -152,4 +154,44 @@ func TestRepairOfWhatWasDistrusted(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An import that the storage ends before it is done can be repeated until it is: each time it goes on where it was, with one incarnation.
+func TestAnImportGoesOnWhereItWas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		origin := newTestNode(t, newServer(), "origin")
+		prepare(t, origin)
+		file := origin.Store.inMemory("acme", ledger.KindStored).Copy(Now())
+		for i := range 5000 {
+			v := ledger.Revocation{TokenID: ledger.TokenID(fmt.Sprint(i)), Created: Now()}
+			file.Revocations = append(file.Revocations, ledger.CopiedRevocation{ID: fmt.Sprint(i), Revocation: v})
+		}
+		s := newServer()
+		n := newTestNode(t, s, "a")
+		tries, folders := 0, make(map[string]bool)
+		for done := false; !done && tries < 20; tries++ {
+			writes := 0
+			n.storage.setBefore(func(op, key string) error {
+				if batch, valid := vault.ParseKey(key); op == "store" && valid {
+					if writes++; writes > 5 {
+						return errFailed
+					}
+					folders[batch.Folder] = true
+				}
+				return nil
+			})
+			got, err := n.Import(t.Context(), "acme", file, ImportOptions{})
+			done = err == nil && got.Result == ImportCreated
+			time.Sleep(time.Minute)
+		}
+		n.storage.setBefore(nil)
+		if tries < 3 || len(folders) != 1 {
+			t.Errorf("%d tries have written to %d folders", tries, len(folders))
+		}
+		b := newTestNode(t, s, "b")
+		list, err := b.Revocations(t.Context(), "acme")
+		if err != nil || len(list) != 5000 || b.kids("acme") != origin.kids("acme") {
+			t.Errorf("there are %d revocations, %v, and the tokens %s", len(list), err, b.kids("acme"))
+		}
+	})
 }
