@@ -247,6 +247,6 @@ type RevocationsRequest struct {
 // A RevocationsAnswer says how many revocations of the request were new.
 type RevocationsAnswer struct {
 	Revoked   int `json:"revoked"`
-	Unchanged int `json:"unchanged"` // they were revoked already
+	Unchanged int `json:"unchanged"` // they were revoked already, or have expired
 	Ended     int `json:"connections_ended"`
 }

@@ -286,7 +286,7 @@ func (c *client) importRevocations(cmd *cobra.Command, name string, in io.Reader
 	if err != nil && total == (admin.RevocationsAnswer{}) {
 		return err
 	}
-	_, failed := fmt.Fprintf(cmd.OutOrStdout(), "messenger %s: %d revoked, %d were revoked already\n%s\n", name, total.Revoked, total.Unchanged, c.endedText(total.Ended))
+	_, failed := fmt.Fprintf(cmd.OutOrStdout(), "messenger %s: %d revoked, %d were revoked already, or have expired\n%s\n", name, total.Revoked, total.Unchanged, c.endedText(total.Ended))
 	return cmp.Or(err, failed)
 }
 

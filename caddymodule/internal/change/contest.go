@@ -2,6 +2,7 @@ package change
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
@@ -9,18 +10,18 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
-// WriteAndLook writes facts, and reads then what others have written meanwhile.
-func WriteAndLook(ctx context.Context, n Node, j *ledger.Journal, incarnation string, urgent bool, facts ...*ledger.Fact) error {
+// writeAndLook writes facts, and reads then what others have written meanwhile.
+func writeAndLook(ctx context.Context, n Node, j *ledger.Journal, incarnation string, urgent bool, facts ...*ledger.Fact) error {
 	_, err := n.Write(ctx, j, incarnation, urgent, facts...)
 	if err == nil {
-		_, err = look(ctx, n, j, facts)
+		_, err = Look(ctx, n, j, facts)
 	}
 	return apierror.Storage(err)
 }
 
-// look reads what others have written until now. written are facts that this change has written: a storage that does not list them,
+// Look reads what others have written until now. written are facts that this change has written: a storage that does not list them,
 // although it has confirmed them, may not list what others have written either, and nothing can be decided by its listing.
-func look(ctx context.Context, n Node, j *ledger.Journal, written []*ledger.Fact) (ended int, err error) {
+func Look(ctx context.Context, n Node, j *ledger.Journal, written []*ledger.Fact) (ended int, err error) {
 	ended, err = n.Again(ctx, j)
 	if err == nil && j.LacksAny(written) {
 		err = vault.ErrUnknown
@@ -56,15 +57,53 @@ func settleContest(ctx context.Context, n Node, j *ledger.Journal, incarnation s
 	return apierror.Storage(vault.ErrUnknown)
 }
 
-// CheckContest looks whether what was just written to an incarnation counts, before it is answered, and confirms the creation if that
-// was not confirmed before it was written. written are the facts that were written. looked says that the storage was looked at after the journal knew of that: an earlier creation
-// that is not decided is in the journal then.
-func CheckContest(ctx context.Context, n Node, j *ledger.Journal, incarnation string, written []*ledger.Fact, confirmed, looked bool) error {
+// A Commitment is a change of a messenger that is there.
+type Commitment struct {
+	Incarnation string
+	Groups      [][]*ledger.Fact // each is written at a time, in their order
+	Urgent      bool             // other nodes are told at once
+
+	// Looked says that the storage was looked at after the journal knew of the creation: an earlier one that is not decided is in the journal
+	// then.
+	Looked bool
+
+	// Between is called when all is written, and before it is decided whether that counts. It returns how many connections it has ended.
+	// nil does nothing.
+	Between func(written []*ledger.Fact) (ended int, err error)
+}
+
+// Commit writes a change, and returns how many connections of this node that has ended. When it returns nil, the change counts.
+func Commit(ctx context.Context, n Node, j *ledger.Journal, c Commitment) (ended int, err error) {
+	confirmed := j.IsConfirmed(c.Incarnation)
+	written := slices.Concat(c.Groups...)
+	for _, group := range c.Groups {
+		more, err := n.Write(ctx, j, c.Incarnation, c.Urgent, group...)
+		if err != nil {
+			return 0, apierror.Storage(err)
+		}
+		ended += more
+	}
+	if c.Between != nil {
+		more, err := c.Between(written)
+		if err != nil {
+			return 0, apierror.Storage(err)
+		}
+		ended += more
+	}
+	if err := checkContest(ctx, n, j, c.Incarnation, written, confirmed, c.Looked); err != nil {
+		return 0, err
+	}
+	return ended, nil
+}
+
+// checkContest looks whether what was just written to an incarnation counts, before it is answered, and confirms the creation if that
+// was not confirmed before it was written. For looked see Commitment.
+func checkContest(ctx context.Context, n Node, j *ledger.Journal, incarnation string, written []*ledger.Fact, confirmed, looked bool) error {
 	if j.Kind != ledger.KindStored {
 		return nil
 	}
 	if !confirmed || !looked {
-		if _, err := look(ctx, n, j, written); err != nil {
+		if _, err := Look(ctx, n, j, written); err != nil {
 			return apierror.Storage(err)
 		}
 	}
@@ -73,7 +112,7 @@ func CheckContest(ctx context.Context, n Node, j *ledger.Journal, incarnation st
 		if confirmation == nil || hasLost(j, incarnation) {
 			return apierror.Storage(vault.ErrUnknown)
 		}
-		if err := WriteAndLook(ctx, n, j, incarnation, true, confirmation); err != nil {
+		if err := writeAndLook(ctx, n, j, incarnation, true, confirmation); err != nil {
 			return err
 		}
 	}
@@ -84,7 +123,7 @@ func CheckContest(ctx context.Context, n Node, j *ledger.Journal, incarnation st
 // It has not been shown yet, and outlives the reset.
 func KeepToken(ctx context.Context, n Node, j *ledger.Journal, incarnation string, facts []*ledger.Fact) (ended int, err error) {
 	for {
-		more, err := look(ctx, n, j, facts)
+		more, err := Look(ctx, n, j, facts)
 		if err != nil {
 			return 0, err
 		}

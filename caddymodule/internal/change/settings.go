@@ -55,7 +55,7 @@ func PutSettings(ctx context.Context, n Node, j *ledger.Journal, p Settings) (r 
 		j.SetCreated(v, *p.Created)
 	}
 	if err = writeFirst(ctx, n, j, incarnation, p, version); err == nil {
-		_, err = look(ctx, n, j, version)
+		_, err = Look(ctx, n, j, version)
 	}
 	if err != nil {
 		return nil, false, apierror.Storage(err)
@@ -66,7 +66,7 @@ func PutSettings(ctx context.Context, n Node, j *ledger.Journal, p Settings) (r 
 	if vault.Now().Round(0).Sub(v.At) > ledger.Undecided { // the machine was suspended, and others do not wait any more
 		return nil, false, apierror.Storage(vault.ErrUnknown)
 	}
-	if err := WriteAndLook(ctx, n, j, incarnation, p.Urgent, j.Confirmation(v, before, settings, vault.Now())...); err != nil {
+	if err := writeAndLook(ctx, n, j, incarnation, p.Urgent, j.Confirmation(v, before, settings, vault.Now())...); err != nil {
 		return nil, false, err
 	}
 	if err := settleContest(ctx, n, j, incarnation); err != nil {
@@ -96,7 +96,7 @@ func writeFirst(ctx context.Context, n Node, j *ledger.Journal, incarnation stri
 func withdraw(ctx context.Context, n Node, j *ledger.Journal, incarnation string, p Settings, version []*ledger.Fact) error {
 	v := version[0]
 	withdrawal := j.Withdrawal(v, vault.Now())
-	if err := WriteAndLook(ctx, n, j, incarnation, p.Urgent, withdrawal); err != nil {
+	if err := writeAndLook(ctx, n, j, incarnation, p.Urgent, withdrawal); err != nil {
 		return err
 	}
 	if j.IsBuiltUpon(incarnation, v, slices.Concat(p.Before, version, []*ledger.Fact{withdrawal})) {

@@ -56,6 +56,16 @@ func newLedger() *ledger {
 	return l
 }
 
+// clone returns a ledger with the same facts, and the same siblings.
+func (l *ledger) clone() *ledger {
+	c := newLedger()
+	for _, f := range l.facts {
+		c.add(f, new(Effect))
+	}
+	c.others = l.others
+	return c
+}
+
 // An Effect is what facts have changed.
 type Effect struct {
 	Settings, Ring bool

@@ -129,16 +129,10 @@ func (reg *Registry) ChangeRing(ctx context.Context, name, kind string, ring led
 	if err != nil {
 		return nil, 0, change.Error(err)
 	}
-	confirmed := j.IsConfirmed(incarnation)
-	if ended, err = s.Write(ctx, j, incarnation, true, facts...); err != nil {
-		return nil, 0, apierror.Storage(err)
-	}
-	more, err := change.KeepToken(ctx, s, j, incarnation, facts)
+	keep := func(written []*ledger.Fact) (int, error) { return change.KeepToken(ctx, s, j, incarnation, written) }
+	ended, err = change.Commit(ctx, s, j, change.Commitment{Incarnation: incarnation, Groups: [][]*ledger.Fact{facts}, Urgent: true, Looked: true, Between: keep})
 	if err != nil {
-		return nil, 0, apierror.Storage(err)
-	}
-	if err := change.CheckContest(ctx, s, j, incarnation, facts, confirmed, true); err != nil {
 		return nil, 0, err
 	}
-	return made, ended + more, nil
+	return made, ended, nil
 }

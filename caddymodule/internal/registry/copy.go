@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"go.uber.org/zap"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
@@ -205,14 +204,8 @@ func (reg *Registry) importFacts(ctx context.Context, j *ledger.Journal, lacking
 	if o.DryRun {
 		return nil
 	}
-	incarnation := j.Current()
-	confirmed := j.IsConfirmed(incarnation)
-	for _, group := range ledger.Batches(lacking.Facts) {
-		if _, err := reg.Store.Write(ctx, j, incarnation, false, group...); err != nil {
-			return err
-		}
-	}
-	return change.CheckContest(ctx, reg.Store, j, incarnation, lacking.Facts, confirmed, false)
+	_, err := change.Commit(ctx, reg.Store, j, change.Commitment{Incarnation: j.Current(), Groups: ledger.Batches(lacking.Facts)})
+	return err
 }
 
 func settingsText(m *config.Messenger) []byte {
@@ -236,48 +229,4 @@ func differences(a, b *config.Messenger) (names []string) {
 		names = append(names, "the keys")
 	}
 	return names
-}
-
-// RevokeAll is Revoke for several revocations. Those that are active already are left out, and those whose tokens have expired. It
-// returns how many were new.
-func (reg *Registry) RevokeAll(ctx context.Context, name string, list []ledger.Revocation, by Actor) (added, ended int, err error) {
-	ctx = WithActor(ctx, by)
-	j, m, known, err := reg.journalOf(ctx, name)
-	if err != nil {
-		return 0, 0, err
-	}
-	var facts []*ledger.Fact
-	incarnation, seen, isRevoked := "", make(map[string]bool), j.Revoked(Now())
-	for i := range list {
-		if err := list[i].Check(); err != nil {
-			return 0, 0, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("number %d: %w", i+1, err)}
-		}
-		text, _ := json.Marshal(list[i]) // times and texts always have a form
-		if seen[string(text)] || isRevoked(list[i]) {
-			continue
-		}
-		seen[string(text)] = true
-		into, more, err := j.Revoke(list[i], m, Now())
-		if errors.Is(err, ledger.ErrExpired) {
-			continue
-		}
-		if err != nil {
-			return 0, 0, change.Error(err)
-		}
-		incarnation = into
-		facts, added = append(facts, more...), added+1
-	}
-	if added == 0 {
-		return 0, 0, nil
-	}
-	confirmed := j.IsConfirmed(incarnation)
-	for _, group := range ledger.Batches(facts) {
-		n, err := reg.Store.Write(ctx, j, incarnation, true, group...)
-		if err != nil {
-			return 0, 0, apierror.Storage(err)
-		}
-		ended += n
-	}
-	reg.Audit("tokens revoked", name, by, zap.Int("revocations", added), zap.Int("connections", ended))
-	return added, ended, change.CheckContest(ctx, reg.Store, j, incarnation, facts, confirmed, known)
 }

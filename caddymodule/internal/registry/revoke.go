@@ -21,7 +21,6 @@ func (reg *Registry) Revoke(ctx context.Context, name string, v ledger.Revocatio
 	if err := v.Check(); err != nil {
 		return 0, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
-	urgent := by != ByContact
 	ctx = WithActor(ctx, by)
 	j, m, known, err := reg.journalOf(ctx, name)
 	if err != nil {
@@ -31,15 +30,40 @@ func (reg *Registry) Revoke(ctx context.Context, name string, v ledger.Revocatio
 	if err != nil {
 		return 0, change.Error(err)
 	}
-	confirmed := j.IsConfirmed(incarnation)
-	if ended, err = reg.Store.Write(ctx, j, incarnation, urgent, facts...); err != nil {
-		return 0, apierror.Storage(err)
-	}
-	if err := change.CheckContest(ctx, reg.Store, j, incarnation, facts, confirmed, known); err != nil {
+	ended, err = change.Commit(ctx, reg.Store, j, change.Commitment{Incarnation: incarnation, Groups: [][]*ledger.Fact{facts}, Urgent: by != ByContact, Looked: known})
+	if err != nil {
 		return 0, err
 	}
 	reg.Audit("tokens revoked", name, by, zap.String("target", v.Target()), zap.Int("connections", ended))
 	return ended, nil
+}
+
+// RevokeAll is Revoke for several revocations. Those that are active already are left out, and those whose tokens have expired. It
+// returns how many were new.
+func (reg *Registry) RevokeAll(ctx context.Context, name string, list []ledger.Revocation, by Actor) (added, ended int, err error) {
+	for i := range list {
+		if err := list[i].Check(); err != nil {
+			return 0, 0, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("number %d: %w", i+1, err)}
+		}
+	}
+	ctx = WithActor(ctx, by)
+	j, m, known, err := reg.journalOf(ctx, name)
+	if err != nil {
+		return 0, 0, err
+	}
+	incarnation, facts, added, err := j.RevokeAll(list, m, Now())
+	if err != nil {
+		return 0, 0, change.Error(err)
+	}
+	if added == 0 {
+		return 0, 0, nil
+	}
+	ended, err = change.Commit(ctx, reg.Store, j, change.Commitment{Incarnation: incarnation, Groups: ledger.Batches(facts), Urgent: true, Looked: known})
+	if err != nil {
+		return 0, 0, err
+	}
+	reg.Audit("tokens revoked", name, by, zap.Int("revocations", added), zap.Int("connections", ended))
+	return added, ended, nil
 }
 
 // ClockWarning returns a warning if v is a revocation by the time of this node, whose clock is further behind that of another node
@@ -67,7 +91,7 @@ const ByContact Actor = ledger.ByContact
 
 // journalOf returns the journal of a messenger and its settings. It looks whether the messenger was deleted or created again on
 // another node: a revocation of the former one would be acknowledged, and revoke nothing. known reports that it looked after the
-// journal was read; see change.CheckContest.
+// journal was read; see change.Commitment.
 func (reg *Registry) journalOf(ctx context.Context, name string) (j *ledger.Journal, m *config.Messenger, known bool, err error) {
 	s := reg.Store
 	kind, configured := ledger.KindStored, reg.Messengers[name]
@@ -112,11 +136,9 @@ func (reg *Registry) Restore(ctx context.Context, name string, v ledger.Revocati
 	if err != nil {
 		return change.Error(err)
 	}
-	confirmed := j.IsConfirmed(incarnation)
-	if err := change.WriteAndLook(ctx, reg.Store, j, incarnation, true, undo); err != nil {
-		return err
-	}
-	if err := change.CheckContest(ctx, reg.Store, j, incarnation, []*ledger.Fact{undo}, confirmed, true); err != nil {
+	c := change.Commitment{Incarnation: incarnation, Groups: [][]*ledger.Fact{{undo}}, Urgent: true, Looked: true}
+	c.Between = func(written []*ledger.Fact) (int, error) { return change.Look(ctx, reg.Store, j, written) }
+	if _, err := change.Commit(ctx, reg.Store, j, c); err != nil {
 		return err
 	}
 	if err := j.CheckUndone(undo); err != nil {
