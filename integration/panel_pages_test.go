@@ -111,7 +111,7 @@ func TestPanelSaysWhatIsWrongWithAForm(t *testing.T) {
 		{"a duration that is none", fields("name", "n", "max_lifetime", "soon"), "max_lifetime", `Longest lifetime "soon" is not a duration`},
 		{"too large a clock skew", fields("name", "n", "clock_skew", "1h"), "clock_skew", "Clock skew 1h is not between"},
 		{"an origin with a path", fields("name", "n", "allowed_origin", "https://www.example.com/chat"), "allowed_origin", "Allowed origins"},
-		{"a mode that is none", fields("name", "n", "mode", "yes"), "mode", `Mode "yes" is none of`},
+		{"a mode that is none", fields("name", "n", "mode", "yes"), "mode", `Mode "yes" is not one of`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			a := u.post("?page=new", test.form)

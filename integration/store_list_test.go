@@ -97,7 +97,7 @@ func TestMessengersAreListedPageByPage(t *testing.T) {
 		t.Errorf("a filtered page is %s", a.text())
 	}
 	u.get("?search="+url.QueryEscape(`"><script>`)).says(t, 200, "No messenger found", "Show all messengers")
-	u.get("?mode=none").says(t, 400, "Mode is none of")
+	u.get("?mode=none").says(t, 400, "Mode is not one of")
 	if a := g.owner("acme").get("?search=site"); strings.Contains(a.text(), "site-1") {
 		t.Errorf("an owner finds others: %s", a.text())
 	}
@@ -119,7 +119,7 @@ func tryListCommand(t *testing.T, g *gateway, all []string) {
 	if out := a.want(0, "[]", "", "list", "--search", "nothing", "--json").out; !json.Valid([]byte(out)) {
 		t.Errorf("list --json of nothing: %s", out)
 	}
-	a.want(1, "sort is none of", "", "list", "--sort", "size")
+	a.want(1, "sort is not one of", "", "list", "--sort", "size")
 	a.want(1, "name the messenger; these exist: support, site-00", "", "keys")
 }
 

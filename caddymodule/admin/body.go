@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -43,8 +44,11 @@ func readText(r *http.Request, limit int64) ([]byte, error) {
 		return nil, apierror.New(http.StatusUnsupportedMediaType, "the body must be JSON, with Content-Type: application/json")
 	}
 	text, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, limit))
-	if err != nil {
-		return nil, apierror.New(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body cannot be read, or has more than %d bytes", limit))
+	if _, large := errors.AsType[*http.MaxBytesError](err); large {
+		return nil, apierror.New(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body has more than %d bytes", limit))
+	}
+	if err != nil { // its end did not arrive, for example
+		return nil, apierror.New(http.StatusBadRequest, "the body could not be read to its end")
 	}
 	return text, nil
 }

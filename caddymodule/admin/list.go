@@ -80,7 +80,7 @@ func (q *ListQuery) check() error {
 		{"state", q.State, []string{"true"}},
 	} {
 		if word.value != "" && !slices.Contains(word.of, word.value) {
-			return apierror.New(http.StatusBadRequest, word.name+" is none of "+strings.Join(word.of, ", "))
+			return apierror.New(http.StatusBadRequest, word.name+" is not one of: "+strings.Join(word.of, ", "))
 		}
 	}
 	return nil

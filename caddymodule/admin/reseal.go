@@ -20,7 +20,7 @@ var (
 
 	// ErrNothingOpens refuses to discard values if none can be opened: most likely the configured key is the wrong one.
 	ErrNothingOpens = apierror.New(http.StatusConflict, "no value can be opened, so the configured store key is probably not the one of this store; "+
-		"if the key is lost, and all messengers shall be discarded, say so with --everything (\"everything\" in the admin API)")
+		"to discard all messengers because the key is lost, add --everything (\"everything\" in the admin API)")
 )
 
 // A ResealRequest asks for one step of resealing.
@@ -58,7 +58,15 @@ func (s *Service) Reseal(ctx context.Context, q ResealRequest, by registry.Actor
 			s.Audit("unreadable value discarded", v.Messenger, by, zap.String("key", v.Key), zap.String("lost", v.Lost))
 		}
 	}
-	if action := map[bool]string{q.After == "": "resealing the store begun", step.Done: "store resealed"}[true]; action != "" && !q.Check {
+	action := ""
+	switch {
+	case q.Check:
+	case step.Done:
+		action = "store resealed"
+	case q.After == "":
+		action = "resealing the store begun"
+	}
+	if action != "" {
 		s.Audit(action, "", by, zap.Int("values", step.Resealed), zap.Int("position", step.Position), zap.Int("of", step.Of))
 	}
 	return step, nil

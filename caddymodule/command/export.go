@@ -158,7 +158,7 @@ func (c *client) exportTo(cmd *cobra.Command, w io.Writer, key string) error {
 	}
 	fmt.Fprintf(about, "%s exported, %s\n", diagnose.Counted(count, "messenger"), how)
 	if failed > 0 {
-		return fmt.Errorf("%s cannot be read, and left out of the file: see the lines above", diagnose.Counted(failed, "messenger"))
+		return fmt.Errorf("%s could not be read, and left out of the file: see the lines above", diagnose.Counted(failed, "messenger"))
 	}
 	return nil
 }

@@ -90,7 +90,10 @@ func (p *listPrinter) print(page []admin.Description, last bool) error {
 		if err != nil {
 			return err
 		}
-		before := map[bool]string{true: "[\n  ", false: ",\n  "}[p.printed == 0]
+		before := ",\n  "
+		if p.printed == 0 {
+			before = "[\n  "
+		}
 		if _, err := fmt.Fprintf(p.w, "%s%s", before, text); err != nil {
 			return err
 		}

@@ -52,8 +52,11 @@ issued (iat) before --issued-before; tokens without iat are covered too.`,
 				return fmt.Errorf("--jti-sha256 %w", err)
 			}
 		}
-		if err := v.Check(); err != nil {
+		if v.Targets() != 1 {
 			return errors.New("give exactly one of --jti, --jti-sha256, --identity and --all")
+		}
+		if err := v.Check(); err != nil {
+			return err
 		}
 		if before != "" {
 			at, err := time.Parse(time.RFC3339, before)

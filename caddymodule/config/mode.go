@@ -35,7 +35,7 @@ func (m Mode) Check() error {
 	if m == "" || slices.ContainsFunc(Modes, func(c Choice) bool { return c.Value == string(m) }) {
 		return nil
 	}
-	return errors.New("is none of required, optional, report, off")
+	return errors.New("is not one of: required, optional, report, off")
 }
 
 // Label returns the name of the mode in the control panel.

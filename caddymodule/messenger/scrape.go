@@ -44,7 +44,7 @@ var (
 	storeWrites    = desc("store_writes_total", "Writes of facts, by their outcome; after an unknown one the same facts are written again.", "outcome")
 	storeWaiting   = desc("store_waiting", "Logouts that wait to be written.")
 	storeFacts     = desc("store_facts", "Facts of the store in memory.")
-	storeLost      = desc("store_lost_messengers", "Messengers of which the storage has lost facts that this node knows.")
+	storeLost      = desc("store_lost_messengers", "Messengers and key sets of which the storage has lost facts that this node knows.")
 	storeAhead     = desc("store_clock_ahead_messengers", "Messengers with a fact whose time is more than an hour ahead of this node's clock.")
 	connections    = desc("connections", "Guarded connections that are open.", "messenger")
 	tokenEnd       = desc("shared_token_end_seconds", "Time until the last of the generated shared tokens expires; +Inf if it does not expire.", "messenger")

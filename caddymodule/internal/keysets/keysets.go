@@ -126,10 +126,11 @@ func (s *Store) Follow(ctx context.Context, id string) error {
 	return err
 }
 
-// FollowAll is Follow for every set that this node uses. It returns the last error.
+// FollowAll is Follow for every set that this node uses. Of several errors it returns one of the storage, rather than
+// of one value.
 func (s *Store) FollowAll(ctx context.Context) (failed error) {
 	for _, id := range s.used() {
-		if err := s.Follow(ctx, id); err != nil {
+		if err := s.Follow(ctx, id); err != nil && (failed == nil || vault.IsOfOneValue(failed)) {
 			failed = err
 		}
 	}

@@ -138,7 +138,7 @@ func (f *Fact) check() error {
 		complete = complete && f.KeyID != "" && f.isSecret()
 	case factRevoke:
 		v := f.Revocation
-		complete = complete && v != nil && v.targets() == 1 && (v.Before == nil) == v.IsToken()
+		complete = complete && v != nil && v.Targets() == 1 && (v.Before == nil) == v.IsToken()
 	case factReset, factSettled, FactDistrust:
 	default:
 		return vault.ErrNewer

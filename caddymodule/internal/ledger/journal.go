@@ -46,7 +46,7 @@ type Journal struct {
 	mu        sync.Mutex
 	batches   map[vault.Key]*batch
 	newestOf  map[vault.Key]uint64 // the largest number that was read, by folder and writer
-	last      map[vault.Key]uint64 // up to which number all that there are were read, by the same
+	last      map[vault.Key]uint64 // the number up to which every batch was read, by the same
 	ledgers   map[string]*ledger   // by incarnation
 	deleted   map[string]time.Time // incarnations that a deletion names, and when it was recorded; see isDeleted
 	deletions map[string]*Fact     // by ID

@@ -117,7 +117,7 @@ func (l *ledger) isDropped(v *Fact, hash string) bool {
 	})
 }
 
-// hasDropped reports whether l has removed a key without that a version of its own knows. A later version than the one that removed it
+// hasDropped reports whether l has removed a key, and v, a version of its own, does not know of the removal. A later version than the one that removed it
 // names it again on purpose, also if the fact was written after it, by a node that was stopped.
 func (l *ledger) hasDropped(v *Fact, hash string) bool {
 	return slices.ContainsFunc(l.dropped[hash], func(f *Fact) bool {

@@ -51,8 +51,8 @@ type Revocation struct {
 	Covers bool           `json:"covers,omitempty"`     // it replaced others, and cannot be undone
 }
 
-// targets returns how many members say what is revoked; only 1 is valid.
-func (v *Revocation) targets() (n int) {
+// Targets returns how many members say what is revoked; only 1 is valid.
+func (v *Revocation) Targets() (n int) {
 	for _, set := range []bool{v.TokenID != "", v.TokenHash != "", v.Identity != "", v.All} {
 		if set {
 			n++
@@ -64,7 +64,7 @@ func (v *Revocation) targets() (n int) {
 // Check returns why v is not a valid revocation.
 func (v *Revocation) Check() error {
 	switch {
-	case v.targets() != 1:
+	case v.Targets() != 1:
 		return errors.New(`exactly one of "jti", "jti_sha256", "identity" and "all" says what is revoked`)
 	case v.Contact != "" && !v.IsToken() && v.Contact != v.Identity:
 		return errors.New(`"contact" requires "jti"`)

@@ -20,7 +20,7 @@ import (
 //   - A revocation that covers others cannot be undone, because these are removed.
 
 const (
-	// MaxRevocations is how many revocations of one messenger are stored. Those of all its tokens do not count, so that there
+	// MaxRevocations is how many revocations of one messenger are stored. Those of all its tokens are accepted beyond that, so that there
 	// is room in an emergency.
 	MaxRevocations = 10_000
 
@@ -179,7 +179,7 @@ func (l *ledger) rulesOf(facts []*Fact) (rules []authn.Revocation) {
 // revocationFacts returns the facts by which v is revoked now: v itself, and what makes room for it. bound is the messenger's
 // max_lifetime, 0 for none.
 func (l *ledger) revocationFacts(v Revocation, at, now time.Time, bound time.Duration) ([]*Fact, error) {
-	make := func(v Revocation) *Fact {
+	newRevocation := func(v Revocation) *Fact {
 		f := NewFact(factRevoke, at)
 		f.Revocation = &v
 		return f
@@ -190,13 +190,13 @@ func (l *ledger) revocationFacts(v Revocation, at, now time.Time, bound time.Dur
 	if l.logouts[v.Contact] >= maxLogouts {
 		v = l.mergedLogouts(v)
 	}
-	facts := []*Fact{make(v)}
+	facts := []*Fact{newRevocation(v)}
 	if !l.hasRoom(&v) {
 		floor, freed, size := l.floor(now, bound)
 		if len(l.revocations)-freed >= MaxRevocations || l.size-size+v.size() > MaxRevocationText {
 			return nil, fmt.Errorf("the messenger has %d revocations, and there is no room for more; undo some of them, revoke all tokens (all), which always fits, or let tokens expire sooner (max_lifetime)", len(l.revocations))
 		}
-		facts = append(facts, make(floor))
+		facts = append(facts, newRevocation(floor))
 	}
 	return facts, nil
 }

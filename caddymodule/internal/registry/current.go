@@ -162,7 +162,7 @@ func (m *Messenger) Ended(ctx context.Context, s session.Subject) (ending sessio
 	}
 	active := current.Verifier.Load().Active()
 	// A new key set that was not fetched yet ends nothing here; its first fetch does. See KeySetChanged.
-	dropped := current.KeySet != nil && !active[s.Key] && (len(active) > 0 || current.engine.Key == m.engine.Key) || current.hasDropped(s.Key) && !active[s.Key]
+	dropped := !active[s.Key] && (current.hasDropped(s.Key) || current.KeySet != nil && (len(active) > 0 || current.engine.Key == m.engine.Key))
 	bound = session.Bound{Unknown: true}
 	if current.former != nil {
 		bound = current.keyBounds()(s)

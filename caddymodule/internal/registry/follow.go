@@ -50,20 +50,20 @@ func (s *Store) poll(ctx context.Context) {
 	var mu sync.Mutex
 	var failure error
 	reached := true
-	note := func(err error) error {
+	observe := func(err error) error {
 		if err != nil {
 			mu.Lock()
 			defer mu.Unlock()
 			failure = err
 			reached = reached && (vault.IsUnreadable(err) || errors.As(err, new(*unusableError)))
 		}
-		return nil
+		return err
 	}
-	_ = vault.Each(ctx, changes, func(_ int, c vault.Change) error { return note(s.follow(ctx, c)) })
+	_ = vault.Each(ctx, changes, func(_ int, c vault.Change) error { return observe(s.follow(ctx, c)) }) // observe knows more of the errors
 	_ = vault.Each(ctx, s.batchesToLookFor(time.Now()), func(_ int, key vault.Key) error { s.lookFor(ctx, key); return nil })
-	_ = vault.Each(ctx, s.namesToRetry(time.Now()), func(_ int, name string) error { return note(s.reread(ctx, name)) })
+	_ = vault.Each(ctx, s.namesToRetry(time.Now()), func(_ int, name string) error { return observe(s.reread(ctx, name)) })
 	if ctx.Err() != nil {
-		s.incomplete.Store(true) // a reload came in between, and the changes that were not followed are not told again
+		s.incomplete.Store(true) // a reload came in between, and the changes that were not followed are not reported again
 		return
 	}
 	s.recordStatus(failure, reached)

@@ -39,7 +39,7 @@ func (s *Store) lost() (lost, ahead int) {
 	return lost + s.KeySets.Lost(), ahead
 }
 
-// WentBack returns of how many messengers the storage has lost facts that this node knows: it was emptied, or restored from an
+// WentBack returns of how many messengers and key sets the storage has lost facts that this node knows: it was emptied, or restored from an
 // old backup. What this node knows stays active.
 func (reg *Registry) WentBack() int {
 	lost, _ := reg.Store.lost()

@@ -12,7 +12,7 @@ type StoreStats struct {
 	Written, Failed, Unknown int64 // writes; of unknown ones the storage has confirmed nothing
 	Waiting                  int64 // writes of contacts that wait
 	Facts                    int   // in memory
-	Lost                     int   // messengers of which the storage has lost facts that this node knows
+	Lost                     int   // messengers and key sets of which the storage has lost facts that this node knows
 	Ahead                    int   // messengers with a fact whose time is more than an hour ahead
 	Behind                   time.Duration
 	Current                  time.Time // when this node last knew everything that it has in memory to be up to date; zero if never

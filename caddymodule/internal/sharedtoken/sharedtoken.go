@@ -88,7 +88,7 @@ const (
 )
 
 // ErrEncoding is the error for an encoding that is not known.
-var ErrEncoding = errors.New("has an encoding that is none of raw, base64, base64url, hex")
+var ErrEncoding = errors.New("has an encoding that is not one of: raw, base64, base64url, hex")
 
 // Known reports whether e is one of the encodings.
 func (e Encoding) Known() bool {

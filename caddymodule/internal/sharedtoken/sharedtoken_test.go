@@ -94,7 +94,7 @@ func TestEncodingsOfASharedToken(t *testing.T) {
 		{"base64 called base64url", Base64URL, "+/+/", "is not base64url"},
 		{"text called hex", Hex, testSecret, "is not hex"},
 		{"half a byte of hex", Hex, "abc", "is not hex"},
-		{"an unknown encoding", "base32", testSecret, "none of raw, base64, base64url, hex"},
+		{"an unknown encoding", "base32", testSecret, "not one of: raw, base64, base64url, hex"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := tt.encoding.Decode(tt.text)

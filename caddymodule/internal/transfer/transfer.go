@@ -212,8 +212,11 @@ func explained(err error) error {
 
 func (l *Line) check() error {
 	if l.End != nil {
-		if l.Messenger != "" || l.Settings != nil || l.End.Messengers < 0 {
+		if l.Messenger != "" || l.Settings != nil {
 			return errors.New("both ends the file and names a messenger")
+		}
+		if l.End.Messengers < 0 {
+			return errors.New("has a negative number of messengers")
 		}
 		return nil
 	}
