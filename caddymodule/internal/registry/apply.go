@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
@@ -85,56 +84,79 @@ func isUnknown(j *ledger.Journal) bool {
 	return j.Unknown
 }
 
-// applyOwned makes the facts of a configured messenger active. The caller holds the journal's applying.
-func (s *Store) applyOwned(j *ledger.Journal, e ledger.Effect) (ended int, err error) {
-	var r *ledger.Record
-	var all, added []authn.Revocation
-	rings := make(map[*source]authn.Keys)
+// news are what facts have changed of a messenger that is in memory.
+type news struct {
+	rules  []authn.Revocation // that are new, or all of them
+	all    bool
+	record *ledger.Record // nil if its shared tokens are what they were
+}
+
+// newsOf returns what the facts of a journal have changed.
+func newsOf(j *ledger.Journal, e ledger.Effect) (n news) {
+	if n.all = e.Fewer; n.all {
+		n.rules = j.Rules(Now())
+	} else {
+		n.rules = j.AddedRules(e)
+	}
 	if e.Ring {
-		if r = j.Record(); r == nil {
-			r = new(ledger.Record)
+		if n.record = j.Record(); n.record == nil {
+			n.record = new(ledger.Record)
 		}
 	}
-	if e.Fewer {
-		all = j.Rules(Now())
+	return n
+}
+
+// applyRules makes revocations active, and ends none of the connections.
+func (m *Messenger) applyRules(n news) {
+	if n.all {
+		m.revoked.Set(n.rules)
+	} else {
+		m.revoked.Add(n.rules)
 	}
-	added = j.AddedRules(e)
+}
+
+// applyOwned makes the facts of a configured messenger active, in every configuration that has it. The caller holds j.Applying.
+func (s *Store) applyOwned(j *ledger.Journal, e ledger.Effect) (ended int, err error) {
+	n := newsOf(j, e)
+	type owned struct {
+		*Messenger
+		ring authn.Keys // nil if that does not change
+		reg  *Registry
+	}
+	var all []owned
 	s.mu.Lock()
-	registries := slices.Clone(s.registries)
-	s.mu.Unlock()
-	for _, reg := range registries {
-		if m := reg.Messengers[j.Name]; r != nil && m != nil {
-			if src := m.ringSource(); src != nil {
-				if rings[src], err = m.ringKeys(src, r, s.Uses.Of(j.Name, ledger.KindRing)); err != nil {
-					return 0, err
-				}
-			}
+	for _, reg := range s.registries {
+		if m := reg.Messengers[j.Name]; m != nil {
+			all = append(all, owned{m, nil, reg})
 		}
 	}
-	for _, reg := range registries {
-		m := reg.Messengers[j.Name]
-		if m == nil {
+	s.mu.Unlock()
+	for i, m := range all {
+		src := m.ringSource()
+		if n.record == nil || src == nil || src.ring == n.record.Revision {
 			continue
 		}
-		if e.Fewer {
-			m.revoked.Set(all)
-			added = all
-		} else {
-			m.revoked.Add(added)
+		if all[i].ring, err = m.ringKeys(src, n.record, s.Uses.Of(j.Name, ledger.KindRing)); err != nil {
+			return 0, err
 		}
-		if r != nil {
-			if src := m.ringSource(); src != nil && src.ring != r.Revision {
-				src.ring = r.Revision
-				m.replace(src, rings[src])
-			}
-			m.SetOrigin(session.Origin{Closings: r.Closings}) // after the keys: auth reads the origin first, and so never verifies with keys that are older than it
+	}
+	for _, m := range all {
+		m.applyRules(n)
+		if m.ring != nil {
+			src := m.ringSource()
+			src.ring = n.record.Revision
+			m.replace(src, m.ring)
 		}
-		if reg.active.Load() { // otherwise this configuration may never run; if it does, EndOrphansOf is called
-			ended += m.endRevoked(added)
-			if r != nil {
-				ended += m.endInvalidated()
-				m.boundConnections()
-			}
+		if n.record != nil {
+			m.SetOrigin(session.Origin{Closings: n.record.Closings}) // after the keys: auth reads the origin first, and so never verifies with keys that are older than it
+		}
+		if !m.reg.active.Load() { // its configuration may never run; if it does, EndOrphansOf is called, and must find what was applied
+			continue
+		}
+		ended += m.endRevoked(n.rules)
+		if n.record != nil {
+			ended += m.endInvalidated()
+			m.boundConnections()
 		}
 	}
 	return ended, nil
@@ -151,7 +173,7 @@ func (m *Messenger) ringSource() *source {
 }
 
 // applyStored makes the facts of a stored messenger active, if it is in memory. The connections themselves know under what they
-// were opened. The caller holds the journal's applying.
+// were opened. The caller holds j.Applying.
 func (s *Store) applyStored(j *ledger.Journal, e ledger.Effect) (ended int, err error) {
 	before := s.changes(j.Name).Load()
 	old, ok := s.cached(j.Name)
@@ -160,17 +182,9 @@ func (s *Store) applyStored(j *ledger.Journal, e ledger.Effect) (ended int, err 
 	}
 	active := !s.isConfigured(j.Name) // a configured messenger of the same name goes before it
 	if ok && !e.Settings && !e.Ring {
-		rules := j.AddedRules(e)
-		if e.Fewer {
-			rules = j.Rules(Now())
-			old.messenger.revoked.Set(rules)
-		} else {
-			old.messenger.revoked.Add(rules)
-		}
-		if active {
-			ended = old.messenger.endRevoked(rules)
-		}
-		return ended, nil
+		n := newsOf(j, e)
+		old.messenger.applyRules(n)
+		return old.messenger.endRevokedIf(active, n.rules), nil
 	}
 	r := j.Record()
 	if r == nil {
@@ -182,17 +196,14 @@ func (s *Store) applyStored(j *ledger.Journal, e ledger.Effect) (ended int, err 
 		}
 		return ended, nil
 	}
-	all := j.Rules(Now())
+	rules := j.Rules(Now())
 	if ok {
-		old.messenger.revoked.Set(all)
+		old.messenger.revoked.Set(rules)
 		if old.revision == r.Revision {
-			if active {
-				ended = old.messenger.endRevoked(all)
-			}
-			return ended, nil
+			return old.messenger.endRevokedIf(active, rules), nil
 		}
 	}
-	m, err := s.newStored(j.Name, r, all)
+	m, err := s.newStored(j.Name, r, rules)
 	if err != nil {
 		if ok {
 			old.messenger.revoked.SetUnknown() // the new settings cannot be used here, and the old ones do not apply any more
@@ -202,11 +213,19 @@ func (s *Store) applyStored(j *ledger.Journal, e ledger.Effect) (ended int, err 
 	}
 	m.acquireMeter()
 	s.cache(j.Name, newEntry(m, j, r.Revision))
-	if active {
-		ended = m.endRevoked(all) + m.endInvalidated()
+	if ended = m.endRevokedIf(active, rules); active {
+		ended += m.endInvalidated()
 		m.boundConnections()
 	}
 	return ended, nil
+}
+
+// endRevokedIf is endRevoked if m is the one that counts under its name.
+func (m *Messenger) endRevokedIf(active bool, rules []authn.Revocation) int {
+	if !active {
+		return 0
+	}
+	return m.endRevoked(rules)
 }
 
 // An unusableError says why settings that can be read cannot be used here. They can still be shown, changed and deleted.
@@ -222,7 +241,7 @@ func (s *Store) setUnknown(j *ledger.Journal) {
 	s.makeUnknown(j)
 }
 
-// makeUnknown makes a messenger answer keys_unavailable. The caller holds the journal's applying.
+// makeUnknown makes a messenger answer keys_unavailable. The caller holds j.Applying.
 func (s *Store) makeUnknown(j *ledger.Journal) {
 	if j.Kind == ledger.KindStored {
 		if e, ok := s.cached(j.Name); ok {

@@ -52,7 +52,7 @@ func (s *Store) cached(name string) (*storedEntry, bool) {
 	return e, ok
 }
 
-// cache makes e the entry of name in memory. The caller holds the journal's applying.
+// cache makes e the entry of name in memory. The caller holds j.Applying.
 func (s *Store) cache(name string, e *storedEntry) {
 	e.users.Add(1)        // for the cache, which may evict the entry at once
 	s.stored.Set(name, e) // first, so that a pin from here on pins e
@@ -73,7 +73,7 @@ func (s *Store) cache(name string, e *storedEntry) {
 	e.release() // the use of newEntry's caller
 }
 
-// uncache records that there is no stored messenger of this name. The caller holds the journal's applying.
+// uncache records that there is no stored messenger of this name. The caller holds j.Applying.
 func (s *Store) uncache(name string) {
 	s.absent.Set(name, struct{}{})
 	s.stored.Invalidate(name)
