@@ -86,7 +86,7 @@ func (s *Service) Explain(ctx context.Context, m *registry.Messenger, token stri
 	if rej := result.Rejection; rej != nil {
 		e.Findings = diagnose.Find(verifier, token, rej, others)
 		if rej.Code == authn.TokenMalformed {
-			e.Findings = diagnose.WithPasted(e.Findings, s.sourcesOf(m), token)
+			e.Findings = diagnose.WithPasted(e.Findings, s.tokenSourcesOf(m), token)
 		}
 		info := rej.Code.Info()
 		e.Status, e.Code, e.Reason, e.Detail = info.Status, rej.Code, rej.Reason, info.Detail
@@ -116,8 +116,8 @@ func claimsOf(token string) (claims []ExplainedClaim) {
 	return claims
 }
 
-// sourcesOf returns where the routes of m look for tokens, or the default source if no route serves m.
-func (s *Service) sourcesOf(m *registry.Messenger) (all authn.Sources) {
+// tokenSourcesOf returns where the routes of m look for tokens, or the default source if no route serves m.
+func (s *Service) tokenSourcesOf(m *registry.Messenger) (all authn.Sources) {
 	for _, h := range s.Handlers() {
 		if h.MayServe(m.Name) {
 			all = append(all, h.Sources()...)

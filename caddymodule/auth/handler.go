@@ -8,8 +8,8 @@
 // Begin reading with [Handler.ServeHTTP]: its comment has the steps of a request in their order, and each step is a function that it
 // or authenticate calls. Where to look for:
 //
-//   - a header that clients must not send, and its other spellings: upstream.Contract.Clean and upstream/headername.go; names that
-//     a configuration must not use: checkHeaderName in settings.go
+//   - a header that clients must not send, and its other spellings (aliases), which are removed: upstream.Contract.Clean and
+//     upstream/headername.go; names that a configuration must not use: checkHeaderName in settings.go
 //   - what makes a token invalid: verify in authn/verifier.go; where in a request tokens are: authn.Sources.Find
 //   - what happens if the key server is down, at a start and later: the comment of authn.JWKS
 //   - how a change that was made on one node, such as a rotation, reaches another: the comment of package registry

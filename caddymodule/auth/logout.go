@@ -77,5 +77,5 @@ func allowPosting(m *registry.Messenger, header http.Header, r *http.Request, so
 	}
 	header.Set("Access-Control-Allow-Methods", http.MethodPost)
 	header.Set("Access-Control-Allow-Headers", strings.Join(append(allowed, more...), ", "))
-	header.Set("Access-Control-Max-Age", "600")
+	header.Set("Access-Control-Max-Age", preflightAge)
 }

@@ -53,7 +53,7 @@ func (h *Handler) checkTickets() error {
 	case h.TicketPath == "" && h.TicketLifetime != nil:
 		return errors.New("ticket_lifetime needs a ticket_path")
 	case lifetime < time.Second || lifetime > ticket.MaxLifetime:
-		return fmt.Errorf("ticket_lifetime is not between 1s and %s; a page can ask for another ticket", "5m")
+		return fmt.Errorf("ticket_lifetime is not between 1s and %s; a page can ask for another ticket", config.DurationText(ticket.MaxLifetime))
 	}
 	return nil
 }

@@ -53,7 +53,8 @@ type JWKSSettings struct {
 // nothing ever changes it. So the request path takes no lock, unless no key fits a token (see renew).
 //
 // While the key server is down, the last snapshot is used until StaleIfError after it was fetched (see usable). Then the answer is
-// [KeysUnavailable]. The background loop tries again, at growing intervals from firstRetry to lastRetry.
+// [KeysUnavailable], as it is before that for a token with an unknown kid (see checkSignature). The background loop tries again, at
+// growing intervals from firstRetry to lastRetry.
 //
 // A start does not wait for the key server, and succeeds without it. It begins with the set that the store has kept, if that is not
 // too old (see Restore). Without one, tokens wait for a fetch that is under way or may be started, at most maxWait (see renew). If it

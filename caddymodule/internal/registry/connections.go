@@ -73,12 +73,12 @@ func (m *Messenger) endRevoked(rules []authn.Revocation) int {
 func (s *Store) KeySetChanged(key keysets.Key) {
 	s.mu.Lock()
 	var using []*Messenger
-	for _, a := range s.registries {
+	for _, reg := range s.registries {
 		switch {
-		case a.active.Load():
-			using = slices.AppendSeq(using, maps.Values(a.Messengers))
-		case a.started.Load() && !slices.Contains(a.changed, key): // it may never run; if it does, Activate follows
-			a.changed = append(a.changed, key)
+		case reg.active.Load():
+			using = slices.AppendSeq(using, maps.Values(reg.Messengers))
+		case reg.started.Load() && !slices.Contains(reg.changed, key): // it may never run; if it does, Activate follows
+			reg.changed = append(reg.changed, key)
 		}
 	}
 	s.mu.Unlock()

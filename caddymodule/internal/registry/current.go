@@ -54,9 +54,9 @@ func currentMessenger(ctx context.Context, m *Messenger) (*Messenger, *authn.Rej
 	}
 	loading.Lock()
 	defer loading.Unlock()
-	for a := range loading.registries {
-		current := a.Messengers[m.Name]
-		if e, ok := a.Store.cached(m.Name); ok && current == nil {
+	for reg := range loading.registries {
+		current := reg.Messengers[m.Name]
+		if e, ok := reg.Store.cached(m.Name); ok && current == nil {
 			current = e.messenger
 		}
 		if current == m {
@@ -102,8 +102,8 @@ func waitForRemoval(ctx context.Context, m *Messenger) {
 func isBeingRemoved(m *Messenger) bool {
 	loading.Lock()
 	defer loading.Unlock()
-	for a := range loading.registries {
-		if a.Messengers[m.Name] == nil {
+	for reg := range loading.registries {
+		if reg.Messengers[m.Name] == nil {
 			return true
 		}
 	}

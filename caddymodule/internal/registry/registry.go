@@ -60,22 +60,22 @@ type Registry struct {
 // NewRegistry makes the registry of a configuration. The caller calls Release. clientOf returns the address of the client whose request
 // a context is of, or "": look-ups let clients take turns.
 func NewRegistry(ctx caddy.Context, storeKeys [][]byte, internalHosts []string, clientOf func(context.Context) string) (*Registry, error) {
-	l, err := openStore(ctx.Storage(), storeKeys, internalHosts, clientOf)
+	s, err := openStore(ctx.Storage(), storeKeys, internalHosts, clientOf)
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	return registryOn(l, ctx.Storage(), printlog.New(ctx.Logger())), nil
+	return registryOn(s, ctx.Storage(), printlog.New(ctx.Logger())), nil
 }
 
 // registryOn makes a registry without configured messengers.
-func registryOn(l *Store, storage certmagic.Storage, logger *zap.Logger) *Registry {
+func registryOn(s *Store, storage certmagic.Storage, logger *zap.Logger) *Registry {
 	return &Registry{
 		Messengers: make(map[string]*Messenger),
 		Logger:     logger,
 		refusals:   printlog.Sampled(logger),
 		Metrics:    metrics.Process,
 		Storage:    storage,
-		Store:      l,
+		Store:      s,
 	}
 }
 

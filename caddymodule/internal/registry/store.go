@@ -131,16 +131,16 @@ func (s *Store) Destruct() error {
 }
 
 // openStore returns the store of a configuration from the pool, and makes it use the storage. The caller calls release once.
-func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string, clientOf func(context.Context) string) (*Store, error) {
+func openStore(storage certmagic.Storage, sealKeys [][]byte, internal []string, clientOf func(context.Context) string) (*Store, error) {
 	seal, err := vault.NewSealer(sealKeys)
 	if err != nil {
 		return nil, err
 	}
-	id := storeID(s, sealKeys, internal)
+	id := storeID(storage, sealKeys, internal)
 	value, _, err := stores.LoadOrNew(id, func() (caddy.Destructor, error) {
 		v := vault.New(seal, metrics.Process.Errors.Inc)
 		w := vault.NewWriter(v)
-		l := &Store{
+		s := &Store{
 			Vault:      v,
 			writer:     w,
 			Assertions: assertion.NewKeys(v, w, Now),
@@ -157,40 +157,40 @@ func openStore(s certmagic.Storage, sealKeys [][]byte, internal []string, client
 			about:      make(map[vault.Key]time.Time),
 			flights:    make(map[string]*flight),
 		}
-		l.follower.Told, l.follower.HasLostList = w.Told, w.HasLostList
-		if l.Tickets, err = ticket.New(sealKeys, vault.Markers{Vault: v, Node: w.ID}); err != nil {
+		s.follower.Told, s.follower.HasLostList = w.Told, w.HasLostList
+		if s.Tickets, err = ticket.New(sealKeys, vault.Markers{Vault: v, Node: w.ID}); err != nil {
 			return nil, err
 		}
-		l.index.Read = func(ctx context.Context) (nameindex.Index, error) {
+		s.index.Read = func(ctx context.Context) (nameindex.Index, error) {
 			return vault.Names(ctx, v, indexOf)
 		}
-		l.Uses.Vault, l.KeySets.Vault, l.KeySets.Writer = v, v, w
-		l.KeySets.Serves, l.KeySets.Log, l.KeySets.Changed, l.KeySets.IsInternal = l.serves, l.log, l.KeySetChanged, l.IsInternal
-		w.Wrote, w.Stats.Seconds = l.wrote, metrics.Process.Writes.Observe
-		l.status.Store(new(storeStatus))
-		if l.absent, err = otter.New(&otter.Options[string, struct{}]{MaximumSize: maxAbsent}); err != nil {
+		s.Uses.Vault, s.KeySets.Vault, s.KeySets.Writer = v, v, w
+		s.KeySets.Serves, s.KeySets.Log, s.KeySets.Changed, s.KeySets.IsInternal = s.serves, s.log, s.KeySetChanged, s.IsInternal
+		w.Wrote, w.Stats.Seconds = s.wrote, metrics.Process.Writes.Observe
+		s.status.Store(new(storeStatus))
+		if s.absent, err = otter.New(&otter.Options[string, struct{}]{MaximumSize: maxAbsent}); err != nil {
 			return nil, err
 		}
-		if l.summaries, err = otter.New(&otter.Options[string, Summary]{MaximumSize: MaxSorted}); err != nil {
+		if s.summaries, err = otter.New(&otter.Options[string, Summary]{MaximumSize: MaxSorted}); err != nil {
 			return nil, err
 		}
-		l.stored, err = otter.New(&otter.Options[string, *storedEntry]{
+		s.stored, err = otter.New(&otter.Options[string, *storedEntry]{
 			MaximumSize: maxCached,
 			OnDeletion: func(e otter.DeletionEvent[string, *storedEntry]) {
 				e.Value.release()
 				if e.Cause == otter.CauseOverflow {
-					l.forgetUses(e.Key)
+					s.forgetUses(e.Key)
 				}
 			},
 		})
-		return l, err
+		return s, err
 	})
 	if err != nil {
 		return nil, err
 	}
-	l := value.(*Store)
-	l.Use(s)
-	return l, nil
+	s := value.(*Store)
+	s.Use(storage)
+	return s, nil
 }
 
 // indexOf keeps the names that are those of messengers.
@@ -205,9 +205,9 @@ func indexOf(each vault.EachName) (nameindex.Index, error) {
 	return b.Index(), err
 }
 
-func (l *Store) release(s certmagic.Storage) {
-	l.Drop(s)
-	_, _ = stores.Delete(l.id) // Destruct returns no error
+func (s *Store) release(storage certmagic.Storage) {
+	s.Drop(storage)
+	_, _ = stores.Delete(s.id) // Destruct returns no error
 }
 
 // storeID identifies a store: those of different storages, keys or hosts must not share what they have read.
