@@ -218,7 +218,7 @@ func (s *Service) serveRevocations(w http.ResponseWriter, r *http.Request, name 
 			if err := readJSON(r, &v); err != nil {
 				return nil, err
 			}
-			v.Skew, v.Issued, v.Exact, v.Covers = 0, nil, false, false // so that an entry of the list can be sent as it is
+			v.DropRecorded()
 			return change(v)
 		}
 	}

@@ -2,12 +2,12 @@ package admin
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/succession"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
 // A State says at a glance how a messenger is doing.
@@ -52,17 +52,10 @@ func (s *Service) AddStates(ctx context.Context, list []*Description) error {
 	if err := s.addRings(ctx, list); err != nil {
 		return err
 	}
-	var all sync.WaitGroup
-	turns := make(chan struct{}, stateReads)
-	for _, d := range list {
-		turns <- struct{}{}
-		all.Go(func() {
-			defer func() { <-turns }()
-			d.State = s.stateOf(ctx, d, active[d.Name])
-		})
-	}
-	all.Wait()
-	return ctx.Err()
+	return vault.EachOf(ctx, stateReads, list, func(_ int, d *Description) error {
+		d.State = s.stateOf(ctx, d, active[d.Name])
+		return nil
+	})
 }
 
 // addRings reads the shared tokens of configured messengers, which are not in their description.

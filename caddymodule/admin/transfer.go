@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"sync"
 
 	"go.uber.org/zap"
 
@@ -174,24 +173,21 @@ func (s *Service) Import(ctx context.Context, r ImportRequest, by registry.Actor
 	defer transferring.release()
 	answer := &ImportAnswer{make([]registry.Imported, len(r.Lines))}
 	failures := make([]error, len(r.Lines))
-	var all sync.WaitGroup
-	turns := make(chan struct{}, importTogether)
-	for _, lines := range byMessenger(names) {
-		turns <- struct{}{}
-		all.Go(func() {
-			defer func() { <-turns }()
-			for _, i := range lines {
-				if answer.Results[i], failures[i] = s.importOne(ctx, names[i], copies[i], r.ImportOptions, by); failures[i] != nil {
-					return
-				}
+	err := vault.EachOf(ctx, importTogether, byMessenger(names), func(_ int, lines []int) error {
+		for _, i := range lines {
+			if answer.Results[i], failures[i] = s.importOne(ctx, names[i], copies[i], r.ImportOptions, by); failures[i] != nil {
+				return failures[i]
 			}
-		})
-	}
-	all.Wait()
+		}
+		return nil
+	})
 	for i, err := range failures {
 		if err != nil {
 			return nil, apierror.New(http.StatusServiceUnavailable, fmt.Sprintf("messenger %s: %v", names[i], err))
 		}
+	}
+	if err != nil { // the request was given up
+		return nil, apierror.Storage(err)
 	}
 	return answer, nil
 }
@@ -229,8 +225,7 @@ func (s *Service) serveRevokeAll(r *http.Request, name string) (any, error) {
 		return nil, apierror.New(http.StatusBadRequest, fmt.Sprintf("there are more than %d revocations; send them in several requests", MaxRevoked))
 	}
 	for i := range body.Revocations {
-		v := &body.Revocations[i]
-		v.Skew, v.Issued, v.Exact, v.Covers = 0, nil, false, false // so that an entry of the list can be sent as it is
+		body.Revocations[i].DropRecorded()
 	}
 	added, ended, err := s.RevokeAll(r.Context(), name, body.Revocations, actorOf(r))
 	return RevocationsAnswer{Revoked: added, Unchanged: len(body.Revocations) - added, Ended: ended}, err

@@ -164,74 +164,6 @@ func (l *ledger) forget(facts []*Fact) {
 	}
 }
 
-// version returns the current version of the settings, or nil. It is the confirmed one with the longest history, followed by
-// versions that are not confirmed: their writers may have died before they could. Of several the latest counts, and of those
-// of one instant the one with the greatest ID, so that all nodes agree.
-func (l *ledger) version() *Fact {
-	var current *Fact
-	var open []*Fact
-	for _, f := range l.versions {
-		switch {
-		case l.confirmed[f.ID]:
-			if current == nil || compareVersions(f, current) > 0 {
-				current = f
-			}
-		case !l.withdrawn[f.ID]:
-			open = append(open, f)
-		}
-	}
-	slices.SortFunc(open, compareVersions)
-	for _, f := range open { // children come after their parents
-		last := current == nil && f.Parent == "" || current != nil && f.Parent == current.ID
-		sibling := current != nil && !l.confirmed[current.ID] && f.Parent == current.Parent
-		if last || sibling {
-			current = f
-		}
-	}
-	return current
-}
-
-func compareVersions(a, b *Fact) int {
-	return cmp.Or(cmp.Compare(a.Number, b.Number), a.At.Compare(b.At), cmp.Compare(a.ID, b.ID))
-}
-
-// children returns the versions with this parent, whose number is the next one. That holds for all that a gateway has written, and
-// no others can follow each other in a circle.
-func (l *ledger) children(parent string, number uint64) (versions []*Fact) {
-	for _, f := range l.versions {
-		if f.Parent == parent && f.Number == number {
-			versions = append(versions, f)
-		}
-	}
-	return versions
-}
-
-// parent returns the version that v was made from, or nil.
-func (l *ledger) parent(v *Fact) *Fact {
-	if p := l.versions[v.Parent]; p != nil && p.Number < v.Number {
-		return p
-	}
-	return nil
-}
-
-// mayCount reports whether a version counts, or may count later: it is not withdrawn, or another one that does follows it.
-func (l *ledger) mayCount(v *Fact) bool {
-	return !l.withdrawn[v.ID] || l.confirmed[v.ID] || slices.ContainsFunc(l.children(v.ID, v.Number+1), l.mayCount)
-}
-
-// candidate returns the current version, or any that may become the current one, or nil.
-func (l *ledger) candidate() *Fact {
-	if v := l.version(); v != nil {
-		return v
-	}
-	for _, v := range l.versions {
-		if l.mayCount(v) {
-			return v
-		}
-	}
-	return nil
-}
-
 // ring returns the shared tokens that are not revoked, the oldest first. Some may have expired. Several with one kid and one secret are one.
 func (l *ledger) ring() []Token {
 	var ring []Token
@@ -331,14 +263,6 @@ func outlives(token *Fact, of *ledger, reset *Fact, in *ledger) bool {
 		return !reset.At.After(token.At)
 	}
 	return reset.Number > 0 && token.Number > reset.Number
-}
-
-// number returns the number of the current settings, or 0 if there are none.
-func (l *ledger) number() uint64 {
-	if v := l.version(); v != nil {
-		return v.Number
-	}
-	return 0
 }
 
 // resetIDs returns the resets that a token made now outlives.

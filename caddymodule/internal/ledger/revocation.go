@@ -51,6 +51,9 @@ type Revocation struct {
 	Covers bool           `json:"covers,omitempty"`     // it replaced others, and cannot be undone
 }
 
+// DropRecorded removes what is noted when a revocation is made, so that an entry of the list can be made again as it is.
+func (v *Revocation) DropRecorded() { v.Skew, v.Issued, v.Exact, v.Covers = 0, nil, false, false }
+
 // Targets returns how many members say what is revoked; only 1 is valid.
 func (v *Revocation) Targets() (n int) {
 	for _, set := range []bool{v.TokenID != "", v.TokenHash != "", v.Identity != "", v.All} {

@@ -251,16 +251,21 @@ func (f *Follower) Behind() time.Duration { return time.Duration(f.behind.Load()
 
 // Each calls f for all keys, several at a time, and returns the first error.
 func Each[K any](ctx context.Context, keys []K, f func(i int, key K) error) error {
-	return each(ctx, keys, false, f)
+	return each(ctx, keys, parallel, false, f)
+}
+
+// EachOf is Each with at most n at a time.
+func EachOf[K any](ctx context.Context, n int, keys []K, f func(i int, key K) error) error {
+	return each(ctx, keys, n, false, f)
 }
 
 // UntilError is Each until one call fails: while a storage is away, each of the others could take its whole timeout.
 func UntilError[K any](ctx context.Context, keys []K, f func(i int, key K) error) error {
-	return each(ctx, keys, true, f)
+	return each(ctx, keys, parallel, true, f)
 }
 
 // each panics if f does, in the caller's goroutine: in a request that ends this request, and in a goroutine of its own the process.
-func each[K any](ctx context.Context, keys []K, untilError bool, f func(i int, key K) error) error {
+func each[K any](ctx context.Context, keys []K, n int, untilError bool, f func(i int, key K) error) error {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var first error
@@ -270,7 +275,7 @@ func each[K any](ctx context.Context, keys []K, untilError bool, f func(i int, k
 		defer mu.Unlock()
 		return first != nil
 	}
-	slots := make(chan struct{}, parallel)
+	slots := make(chan struct{}, n)
 	for i, key := range keys {
 		slots <- struct{}{}
 		if ctx.Err() != nil || untilError && failed() {
