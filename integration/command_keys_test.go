@@ -171,7 +171,7 @@ func TestCommandsRepeatNoArgumentThatMayBeASecret(t *testing.T) {
 		{"--key-env takes the name of the variable", []string{"sign", "--identity", "mark", "--key-env", secret}},
 		{"the key ", []string{"sign", "--identity", "mark", "--key", "damaged.pem"}},
 		{"at least 32", []string{"sign", "--identity", "mark", "--key", "short"}},
-		{"none of raw, base64", []string{"sign", "--identity", "mark", "--key", "good", "--encoding", secret}},
+		{"not one of: raw, base64", []string{"sign", "--identity", "mark", "--key", "good", "--encoding", secret}},
 		{"--ttl is not a duration", []string{"sign", "--identity", "mark", "--key", "good", "--ttl", secret}},
 		{"--claim takes name=value", []string{"sign", "--identity", "mark", "--key", "good", "--claim", secret}},
 		{"--identity-key has a character", []string{"sign", "--identity", "mark", "--key", "good", "--identity-key", secret + "="}},

@@ -48,7 +48,7 @@ func TestWhatIsNotASecretIsNotImported(t *testing.T) {
 		"a JWK":                     {"acme", "is a JSON object", map[string]any{"secret": `{"kty":"oct","k":"c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA"}`}},
 		"a damaged shared token":    {"acme", "was damaged", map[string]any{"secret": "mst_" + strings.Repeat("A", 49)}},
 		"not base64":                {"acme", "is not base64", map[string]any{"secret": strings.Repeat("!", 44), "encoding": "base64"}},
-		"another encoding":          {"acme", "none of raw, base64", map[string]any{"secret": strings.Repeat("x", 44), "encoding": "rot13"}},
+		"another encoding":          {"acme", "not one of: raw, base64", map[string]any{"secret": strings.Repeat("x", 44), "encoding": "rot13"}},
 		"a blank at the end":        {"acme", "white space", map[string]any{"secret": strings.Repeat("x", 44) + " "}},
 		"NUL bytes at the end":      {"acme", "NUL", map[string]any{"secret": base64.StdEncoding.EncodeToString(append([]byte(strings.Repeat("x", 40)), 0, 0, 0)), "encoding": "base64"}},
 		"a long kid":                {"acme", "255 bytes", map[string]any{"secret": strings.Repeat("x", 44), "kid": strings.Repeat("k", 256)}},

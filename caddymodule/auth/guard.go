@@ -114,6 +114,9 @@ func (g *guardedWriter) beginConnection() {
 	if g.connection == nil {
 		g.track()
 	}
+	if ending, taken := g.session.Taken(); taken { // its end is acknowledged, and begins at this moment
+		g.connection.End(ending)
+	}
 	ending, bound, ended := g.messenger.Ended(g.request.Context(), g.subject())
 	if g.session.Bound(bound); ended {
 		g.session.Remove()

@@ -57,6 +57,13 @@ func (s *Session) IsBeyond(n int) bool {
 	return s.index > gone && s.isFollowedBy(n)
 }
 
+// Taken returns how s is being ended, or false if it is not. That is so before its [Ender] is told.
+func (s *Session) Taken() (ending Ending, is bool) {
+	s.shard.mu.Lock()
+	defer s.shard.mu.Unlock()
+	return s.ending, s.index == taken
+}
+
 // isFollowedBy reports whether at least n older connections of the same contact come after s.
 func (s *Session) isFollowedBy(n int) bool {
 	for ; s != nil && n > 0; n-- {
