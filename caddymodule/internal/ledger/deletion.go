@@ -42,7 +42,9 @@ func (j *Journal) Deletion(now time.Time) *Fact {
 
 // addDeletion notes a deletion. The caller holds mu.
 func (j *Journal) addDeletion(f *Fact) {
-	j.deletions[f.ID] = f
+	for _, created := range f.Times {
+		j.deletions[created.UnixNano()] = append(j.deletions[created.UnixNano()], f)
+	}
 	for _, incarnation := range f.Of {
 		if at, found := j.deleted[incarnation]; !found || f.At.Before(at) {
 			j.deleted[incarnation] = f.At
@@ -55,26 +57,25 @@ func (j *Journal) isDeleted(incarnation string) bool { return !j.deletedAt(incar
 
 // deletedAt returns when an incarnation was deleted, or the zero time. The caller holds mu.
 func (j *Journal) deletedAt(incarnation string) time.Time {
-	at := j.deleted[incarnation]
-	l := j.ledgers[incarnation]
-	if l == nil {
+	at, named := j.deleted[incarnation]
+	if named || len(j.deletions) == 0 || j.ledgers[incarnation] == nil {
 		return at
 	}
-	for _, f := range j.deletions {
-		if f.deletes(l) && (at.IsZero() || f.At.Before(at)) {
+	v := j.ledgers[incarnation].candidate()
+	if v == nil {
+		return at
+	}
+	for _, f := range j.deletions[v.Created.UnixNano()] {
+		if f.deletes(v) && (at.IsZero() || f.At.Before(at)) {
 			at = f.At
 		}
 	}
 	return at
 }
 
-// deletes reports whether a deletion is about the messenger of l, which does not know it.
-func (f *Fact) deletes(l *ledger) bool {
-	if len(f.Times) == 0 {
-		return false
-	}
-	v := l.candidate()
-	return v != nil && slices.ContainsFunc(f.Times, v.Created.Equal) && !slices.Contains(v.Knows, f.ID)
+// deletes reports whether a deletion is about the messenger with these settings, which do not know it.
+func (f *Fact) deletes(v *Fact) bool {
+	return slices.ContainsFunc(f.Times, v.Created.Equal) && !slices.Contains(v.Knows, f.ID)
 }
 
 // SetCreated says that settings are those of a messenger that was created at that time, and may have been deleted since: it is brought back
@@ -83,16 +84,16 @@ func (j *Journal) SetCreated(v *Fact, created time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	v.Created = &created
-	for id, f := range j.deletions {
-		if slices.ContainsFunc(f.Times, created.Equal) {
-			v.Knows = append(v.Knows, id)
-		}
+	for _, f := range j.deletions[created.UnixNano()] {
+		v.Knows = append(v.Knows, f.ID)
 	}
 }
 
 // restores returns the deletions that settings know. The caller holds mu.
 func (j *Journal) restores(v *Fact) []string {
-	return slices.DeleteFunc(slices.Clone(v.Knows), func(id string) bool { return j.deletions[id] == nil })
+	return slices.DeleteFunc(slices.Clone(v.Knows), func(id string) bool {
+		return !slices.ContainsFunc(j.deletions[v.Created.UnixNano()], func(f *Fact) bool { return f.ID == id })
+	})
 }
 
 // DeletedAt returns when the last messenger of this name was deleted, or the zero time.

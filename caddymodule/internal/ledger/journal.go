@@ -49,7 +49,7 @@ type Journal struct {
 	last      map[vault.Key]uint64 // the number up to which every batch was read, by the same
 	ledgers   map[string]*ledger   // by incarnation
 	deleted   map[string]time.Time // incarnations that a deletion names, and when it was recorded; see isDeleted
-	deletions map[string]*Fact     // by ID
+	deletions map[int64][]*Fact    // by when a messenger was created that they are about, in nanoseconds
 	bad       map[vault.Key]error  // batches that a listing names and that cannot be read
 	missing   map[vault.Key]bool   // batches that this node has read, and that the storage does not have any more
 	newest    time.Time            // of a fact, unless it is more than maxAhead ahead
@@ -77,7 +77,7 @@ type batch struct {
 func New(name, kind string) *Journal {
 	return &Journal{
 		Name: name, Kind: kind,
-		batches: make(map[vault.Key]*batch), ledgers: make(map[string]*ledger), deleted: make(map[string]time.Time), deletions: make(map[string]*Fact),
+		batches: make(map[vault.Key]*batch), ledgers: make(map[string]*ledger), deleted: make(map[string]time.Time), deletions: make(map[int64][]*Fact),
 		newestOf: make(map[vault.Key]uint64), last: make(map[vault.Key]uint64), bad: make(map[vault.Key]error), missing: make(map[vault.Key]bool),
 	}
 }

@@ -42,8 +42,11 @@ func (j *Journal) keepsDeletion(f *Fact, now time.Time) bool {
 	if now.Sub(f.At) <= KeepDeletion {
 		return true
 	}
-	for incarnation, l := range j.ledgers {
-		if slices.Contains(f.Of, incarnation) || f.deletes(l) {
+	if slices.ContainsFunc(f.Of, func(gone string) bool { return j.ledgers[gone] != nil }) {
+		return true
+	}
+	for _, l := range j.ledgers {
+		if v := l.candidate(); v != nil && f.deletes(v) {
 			return true
 		}
 	}
