@@ -2,7 +2,10 @@ package integration
 
 import (
 	"context"
+	"encoding/base64"
+	"iter"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -11,6 +14,9 @@ import (
 
 	"github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 )
@@ -192,4 +198,153 @@ func (p *panelTab) mayReadClipboard() {
 func (p *panelTab) clipboard() string {
 	p.t.Helper()
 	return evaluate[string](p.t, p.ctx, "navigator.clipboard.readText()")
+}
+
+// A panelTab is a browser in which an operator uses the panel.
+type panelTab struct {
+	t   *testing.T
+	ctx context.Context
+	url string // of the panel
+
+	mu    sync.Mutex
+	asked int  // how often the browser has asked whether to leave
+	leave bool // what the operator answers to that
+}
+
+// openPanel opens the panel in a browser, the first of the programs that there is, whose operator is logged in. Timers run sixty times
+// as fast, so that the test does not wait a minute for the clipboard.
+func openPanel(t *testing.T, g *gateway, programs []string) *panelTab {
+	t.Helper()
+	p := &panelTab{t: t, ctx: newBrowser(t, programs), url: g.url + "/panel"}
+	go p.answerDialogs(chromedp.Events(p.ctx, page.JavascriptDialogOpening))
+	login := base64.StdEncoding.EncodeToString([]byte("operator:" + panelPassword))
+	devtools(t, p.ctx, network.Enable, network.EnableParams{})
+	devtools(t, p.ctx, network.SetExtraHTTPHeaders, network.SetExtraHTTPHeadersParams{Headers: network.Headers{"Authorization": "Basic " + login}})
+	devtools(t, p.ctx, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true})
+	devtools(t, p.ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{
+		Source: "{ const real = setTimeout; setTimeout = (f, ms) => real(f, ms / 60) }; navigation.onnavigate = e => { window.leaving = !e.destination.sameDocument }"})
+	p.open("")
+	return p
+}
+
+func (p *panelTab) answerDialogs(dialogs iter.Seq2[page.EventJavascriptDialogOpening, error]) {
+	for dialog, err := range dialogs {
+		if err != nil {
+			return // the tab is closed
+		}
+		p.mu.Lock()
+		if dialog.Type == page.DialogTypeBeforeunload {
+			p.asked++
+		}
+		leave := p.leave
+		p.mu.Unlock()
+		_, _ = chromedp.Call(p.ctx, page.HandleJavaScriptDialog, page.HandleJavaScriptDialogParams{Accept: leave})
+	}
+}
+
+// open opens a page of the panel by its query.
+func (p *panelTab) open(query string) {
+	p.t.Helper()
+	browse(p.t, p.ctx, chromedp.Navigate(p.url+query))
+}
+
+// click clicks the link or button, or opens the summary, with this text.
+func (p *panelTab) click(text string) {
+	p.t.Helper()
+	p.clickOn(`//*[self::a or self::button or self::summary][normalize-space(.)="` + text + `"]`)
+}
+
+// choose clicks the radio button or box with this id.
+func (p *panelTab) choose(id string) {
+	p.t.Helper()
+	p.clickOn(`//*[@id="` + id + `"]`)
+}
+
+// clickOn clicks what the XPath finds, when the page has loaded: before that, its style may move a button away from the mouse. The page
+// may have wanted to be left before, and have been kept.
+func (p *panelTab) clickOn(path string) {
+	p.t.Helper()
+	p.has("document.evaluate(" + mustJSON(path) + ", document, null, XPathResult.FIRST_ORDERED_NODE_TYPE).singleNodeValue")
+	browse(p.t, p.ctx, chromedp.Evaluate[chromedp.Void]("window.leaving = false"))
+	browse(p.t, p.ctx, chromedp.Click(path))
+}
+
+// has waits until the page has loaded and has what the expression finds.
+func (p *panelTab) has(expression string) {
+	p.t.Helper()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		found, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool]("document.readyState === 'complete' && !!"+expression))
+		if err == nil && found { // the page may be on its way
+			return
+		}
+	}
+	p.t.Fatalf("the page does not have %s:\n%s", expression, pageText(p.ctx))
+}
+
+// sees waits until the page has loaded, with its script, is not being left for another one, and says all of this.
+func (p *panelTab) sees(texts ...string) {
+	p.t.Helper()
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		said, err := chromedp.Run(p.ctx, chromedp.Evaluate[string]("document.readyState === 'complete' && !window.leaving ? document.body.innerText : ''"))
+		missing := slices.IndexFunc(texts, func(text string) bool { return !strings.Contains(said, text) })
+		if err == nil && said != "" && missing < 0 {
+			return
+		}
+		if time.Now().After(deadline) && said == "" {
+			p.t.Fatalf("the page does not load (%v):\n%s", err, pageText(p.ctx))
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("the page does not say %q:\n%s", texts[missing], pageText(p.ctx))
+		}
+	}
+}
+
+// focuses waits until the field with this id has the focus: the page's script may move it after the page is seen.
+func (p *panelTab) focuses(id string) {
+	p.t.Helper()
+	browse(p.t, p.ctx, chromedp.Poll[chromedp.Void]("document.activeElement?.id === "+mustJSON(id)))
+}
+
+// fill writes into the field with this id, as a keyboard would.
+func (p *panelTab) fill(id, text string) {
+	p.t.Helper()
+	within(p.t, time.Minute, "the field "+id+" has what was typed", func() bool { // a page that is still moving may swallow a key
+		p.paste(id, "")
+		browse(p.t, p.ctx, chromedp.SendKeys(chromedp.ID(id), text))
+		return evaluate[string](p.t, p.ctx, "document.getElementById("+mustJSON(id)+").value") == text
+	})
+}
+
+// paste puts a long text into the field with this id.
+func (p *panelTab) paste(id, text string) {
+	p.t.Helper()
+	p.has("document.getElementById(" + mustJSON(id) + ")")
+	evaluate[chromedp.Void](p.t, p.ctx, "document.getElementById("+mustJSON(id)+").value = "+mustJSON(text))
+}
+
+// questions returns how often the browser has asked whether to leave the page since the last call.
+func (p *panelTab) questions() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := p.asked
+	p.asked = 0
+	return n
+}
+
+func (p *panelTab) answer(leave bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.leave = leave
+}
+
+// passes checks that a token of this key arrives at the backend as the identity.
+func (g *gateway) passes(t testing.TB, up *upstream, messenger, token, identity string) {
+	t.Helper()
+	up.take()
+	if a := g.get("/"+messenger+"/hello", bearer(token)); a.status != 200 {
+		t.Fatalf("the token is answered with %d %s", a.status, a.body)
+	}
+	if r := up.one(t); r.header.Get("X-Contact-Identity") != identity || r.header.Get("X-Contact-Messenger") != messenger {
+		t.Errorf("the backend got %v", r.header)
+	}
 }

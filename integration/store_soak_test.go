@@ -16,7 +16,7 @@ import (
 // Two nodes serve a stream of tokens, each used once, while they are reloaded again and again, tokens are revoked and the shared
 // token is rotated. No valid token is refused, what was revoked stays so, and memory does not grow. MESSENGER_SOAK=1 takes half an
 // hour and a million tokens, with a reload each 20 seconds.
-func TestALongRun(t *testing.T) {
+func TestTwoNodesRefuseNoValidTokenOverALongRun(t *testing.T) {
 	if soaking() {
 		onBoth(t, func(t *testing.T, storage string) { longRun(t, storage, 30*time.Minute, 20*time.Second, 280) })
 		return

@@ -126,7 +126,7 @@ func TestEveryResponseHasItsOwnCacheControl(t *testing.T) {
 }
 
 // What fails behind us is answered without us.
-func TestAnErrorIsLeftToThoseWhoAnswerIt(t *testing.T) {
+func TestErrorsOfLaterHandlersKeepTheirCacheControl(t *testing.T) {
 	failed := errors.New("failed")
 	for kind, serve := range privateWriters(t) {
 		w := httptest.NewRecorder()

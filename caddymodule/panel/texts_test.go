@@ -64,7 +64,7 @@ func calledName(call *ast.CallExpr) string {
 }
 
 // The rule finds what it is for, and not the rest.
-func TestInWords(t *testing.T) {
+func TestTextsForPeopleAreRecognised(t *testing.T) {
 	for text, want := range map[string]bool{
 		"Nothing was changed.": true, "an operator": true, "The form has more than %d KiB.": true, "Key ID of public key": true, "the only ": true,
 		"text/html; charset=utf-8": false, "2 Jan 2006, 15:04 MST": false, "?page=keys": false, "shared_token": false,

@@ -29,7 +29,7 @@ func TestOnlyASCIILettersAreFolded(t *testing.T) {
 	}
 }
 
-func TestEveryByte(t *testing.T) {
+func TestComparisonsOfEveryByte(t *testing.T) {
 	for a := range 256 {
 		for b := range 256 {
 			one, other := string([]byte{byte(a)}), string([]byte{byte(b)})

@@ -224,7 +224,7 @@ func TestAMethodWhoseKeysAreNotKnownDecidesNothing(t *testing.T) {
 
 // The same keys were used for any issuer, and are bound to one now. Tokens of other issuers are tokens of the method before, and are
 // accepted as long as that is used, whichever of the two is asked first.
-func TestAKeyThatIsBoundNowIsFreeUntilThen(t *testing.T) {
+func TestAKeyOfTheMethodBeforeIsNotBoundBeforeItsEnd(t *testing.T) {
 	free := publicKey(t, &privateKey().PublicKey, "a")
 	bound := free.IssuedBy("https://login.example.com")
 	ours := signWith(t, privateKey(), "a", map[string]any{"identity": "mark", "iss": "https://login.example.com"})

@@ -42,7 +42,7 @@ func TestEveryGroupOfFactsFitsIntoOneWrite(t *testing.T) {
 }
 
 // Nodes of all versions make the same batches of an old record: they write them to the same keys.
-func TestAnOldRecordIsDividedAsEver(t *testing.T) {
+func TestOldRecordsGiveTheSameBatches(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
 	end := at.Add(time.Hour)
 	r := oldRecord{Created: at, Changed: at.Add(time.Minute), Settings: json.RawMessage(`{"identity_key":"sub","audience":["` + strings.Repeat("a", 200<<10) + `"]}`)}

@@ -194,3 +194,44 @@ func TestManyWritersOfTheSameSettings(t *testing.T) {
 		t.Errorf("%v, which shows nothing", w.counts)
 	}
 }
+
+// One writer is stopped before it confirms its settings, another before it withdraws its own. A third one builds upon those that
+// will be withdrawn.
+func TestThreeWriters(t *testing.T) {
+	s := newServer()
+	a, u, w := newTestNode(t, s, "a"), newTestNode(t, s, "u"), newTestNode(t, s, "w")
+	ctx := t.Context()
+	if _, _, err := a.Put(ctx, "acme", sharedTokenSettings(time.Hour), change.Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	put := func(n *testNode, lifetime time.Duration, c change.Condition) chan error {
+		done := make(chan error, 1)
+		go func() {
+			_, _, err := n.Put(ctx, "acme", sharedTokenSettings(lifetime), c)
+			done <- err
+		}()
+		return done
+	}
+	aStopped, aGoesOn := a.stopAt()
+	uStopped, uGoesOn := u.stopAt()
+	first := put(a, 2*time.Hour, change.Condition{})
+	<-aStopped
+	second := put(u, 3*time.Hour, change.Condition{})
+	<-uStopped
+	aGoesOn <- true
+	<-aStopped // it has found no other version, and is about to confirm its own
+	uGoesOn <- true
+	<-uStopped // it has found that of a, and is about to withdraw its own
+	seen, err := w.StoredRecord(ctx, "acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	third := <-put(w, 4*time.Hour, change.Condition{Revision: seen.Revision})
+	aGoesOn <- true
+	uGoesOn <- true
+	errA, errU := <-first, <-second
+	t.Logf("w has seen %s; a was told %v, u %v, w %v", time.Duration(seen.Settings.MaxLifetime), errA, errU, third)
+	if errA == nil && third == nil && time.Duration(seen.Settings.MaxLifetime) != 2*time.Hour {
+		t.Error("two changes of the same settings were acknowledged, and the second one was made without having seen the first")
+	}
+}

@@ -1,0 +1,34 @@
+package session
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// That a connection is being ended is known before its goroutine runs: what begins at that moment does not begin.
+func TestATakenConnectionKnowsIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tracker := NewTracker()
+		s := tracker.Add(Subject{Messenger: "support", Identity: "mark"}, Deadline{}, new(recorder))
+		if _, taken := s.Taken(); taken {
+			t.Error("nothing has ended it")
+		}
+		if n, err := tracker.End(Filter{Messenger: "support"}, Expired); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+		if ending, taken := s.Taken(); !taken || ending != Expired {
+			t.Errorf("got %v, %t", ending, taken)
+		}
+		s.Ended()
+		if _, taken := s.Taken(); taken {
+			t.Error("it is gone")
+		}
+		due := tracker.Add(Subject{Messenger: "support", Identity: "eve"}, Deadline{From: time.Now().Add(time.Hour), To: time.Now().Add(time.Hour), Ending: Limit}, enderFunc(func(Ending) {}))
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		if ending, taken := due.Taken(); !taken || ending != Limit {
+			t.Errorf("after its time: got %v, %t", ending, taken)
+		}
+	})
+}
