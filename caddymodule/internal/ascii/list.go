@@ -22,18 +22,29 @@ func Elements(values ...string) iter.Seq[string] {
 	}
 }
 
+// EndsQuoted reports whether an element has a quoted string that does not end.
+func EndsQuoted(element string) bool {
+	_, quoted := scanElement(element)
+	return quoted
+}
+
 // elementEnd returns where the first element ends.
 func elementEnd(value string) int {
-	quoted := false
+	end, _ := scanElement(value)
+	return end
+}
+
+// scanElement returns where the first element ends, and whether that is in a quoted string.
+func scanElement(value string) (end int, quoted bool) {
 	for i := 0; i < len(value); i++ {
 		switch c := value[i]; {
 		case c == ',' && !quoted:
-			return i
+			return i, false
 		case c == '"':
 			quoted = !quoted
 		case c == '\\' && quoted:
 			i++ // the next character is itself
 		}
 	}
-	return len(value)
+	return len(value), quoted
 }

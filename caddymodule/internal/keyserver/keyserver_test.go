@@ -57,9 +57,11 @@ func TestAgeIsTakenOffTheLifetime(t *testing.T) {
 	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 	at := func(d time.Duration) string { return now.Add(d).Format(http.TimeFormat) }
 	for name, header := range map[string]http.Header{
-		"max-age":         {"Cache-Control": {"max-age=1200"}, "Age": {"600"}},
-		"Expires":         {"Date": {at(-10 * time.Minute)}, "Expires": {at(10 * time.Minute)}, "Age": {"600"}},
-		"a quoted string": {"Cache-Control": {`a="x,max-age=9999", max-age=600`}},
+		"max-age":          {"Cache-Control": {"max-age=1200"}, "Age": {"600"}},
+		"Expires":          {"Date": {at(-10 * time.Minute)}, "Expires": {at(10 * time.Minute)}, "Age": {"600"}},
+		"blanks":           {"Cache-Control": {"max-age = 600"}},
+		"an escaped quote": {"Cache-Control": {`a="x\"y", max-age=600`}},
+		"a quoted string":  {"Cache-Control": {`a="x,max-age=9999", max-age=600`}},
 	} {
 		if got := lifetime(header, now); got != 10*time.Minute {
 			t.Errorf("%s: got %v, want 10m", name, got)
@@ -73,6 +75,8 @@ func TestAgeIsTakenOffTheLifetime(t *testing.T) {
 		"a text that does not end before":   {"Cache-Control": {`a="x`, "no-store, max-age=60"}},
 		"a text that does not end":          {"Cache-Control": {`a="x, no-store, max-age=60`}},
 		"a text that does not end, after":   {"Cache-Control": {`max-age=60, a="x, no-store`}},
+		"an escaped quote does not end it":  {"Cache-Control": {`max-age=600, foo="bar\", no-store`}},
+		"blanks around the equals sign":     {"Cache-Control": {`no-cache = "x", max-age=60`}},
 		"the shorter of two ages":           {"Cache-Control": {"max-age=60, max-age=0"}},
 		"the shorter of two ages, on lines": {"Cache-Control": {"max-age=0", "max-age=60"}},
 	} {

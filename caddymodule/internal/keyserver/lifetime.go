@@ -17,8 +17,9 @@ func lifetime(h http.Header, now time.Time) time.Duration {
 	stated := time.Duration(-1)
 	for directive := range ascii.Elements(h.Values("Cache-Control")...) {
 		name, value, _ := strings.Cut(ascii.Lower(directive), "=")
+		name, value = strings.TrimRight(name, " \t"), strings.TrimLeft(value, " \t")
 		switch {
-		case name == "no-store", name == "no-cache", strings.Count(directive, `"`)%2 == 1: // the end of a text that does not end is not known
+		case name == "no-store", name == "no-cache", ascii.EndsQuoted(directive): // what is in it is not known
 			return 0
 		case name == "max-age":
 			// 31 bits: more would wrap around when it becomes nanoseconds.

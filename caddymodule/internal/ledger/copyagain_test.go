@@ -117,14 +117,16 @@ func TestATokenThatAFileBringsBackIsTheOneThatWasRevoked(t *testing.T) {
 	}
 }
 
-// However long ago all tokens were revoked: a file from before that brings none back, whatever else the messenger has.
+// However long ago all tokens were revoked: a file from before that brings none back, whatever else the messenger has. Of the last one that
+// was revoked it is still known which it was.
 func TestAnOldFileBringsNoTokenBack(t *testing.T) {
 	start := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	for _, revocation := range []bool{false, true} {
 		w := newWriting(t, "aaaaaaaaaaaaaaaa")
-		made := w.change(start, GenerateToken())
+		made, last := w.change(start, GenerateToken()), w.change(start, GenerateToken())
 		file := w.Copy(start)
 		w.change(start.Add(time.Hour), RevokeToken(made.KeyID, false))
+		w.change(start.Add(2*time.Hour), RevokeToken(last.KeyID, false))
 		if revocation {
 			_, facts, err := w.Revoke(Revocation{TokenID: "stolen"}, new(config.Messenger), start)
 			if err != nil {
@@ -136,7 +138,7 @@ func TestAnOldFileBringsNoTokenBack(t *testing.T) {
 		for range 3 {
 			w.prune(later)
 		}
-		if d := w.takes(file, later); d.Added > 0 || len(d.NotAdded) != 1 {
+		if d := w.started(later).takes(file, later); d.Added > 0 || len(d.NotAdded) != 1 || d.NotAdded[0] != made.KeyID {
 			t.Errorf("with a revocation: %t: %d tokens were added, and not %q", revocation, d.Added, d.NotAdded)
 		}
 	}

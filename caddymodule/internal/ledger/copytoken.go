@@ -63,9 +63,9 @@ func (d *Difference) addToken(j *Journal, t CopiedToken, l *ledger, known []map[
 		switch {
 		case k.revoked:
 		case t.Revoked:
-			d.end(&Fact{ID: j.copiedID("token_revoked", k.id, t.Fingerprint), Kind: factRevoked, At: at, Of: []string{k.id}, Key: t.Fingerprint})
+			d.end(&Fact{ID: j.copiedID("token_revoked", k.id, t.Fingerprint), Kind: factRevoked, At: at, Of: []string{k.id}, Fingerprints: []string{t.Fingerprint}})
 		case t.End != nil && k.end == nil:
-			d.end(&Fact{ID: j.copiedID("token_expiry", k.id, *t.End), Kind: factExpiry, At: at, Of: []string{k.id}, End: t.End, Key: t.Fingerprint})
+			d.end(&Fact{ID: j.copiedID("token_expiry", k.id, *t.End), Kind: factExpiry, At: at, Of: []string{k.id}, End: t.End, Fingerprints: []string{t.Fingerprint}})
 		}
 		return nil
 	}
@@ -83,10 +83,10 @@ func (d *Difference) addToken(j *Journal, t CopiedToken, l *ledger, known []map[
 	if j.Kind == KindStored {
 		token.Number = 1 // of the settings with which the messenger is made
 	}
-	revoked := &Fact{ID: j.copiedID("token_revoked", token.ID, t.Fingerprint), Kind: factRevoked, At: at, Of: []string{token.ID}, Key: t.Fingerprint, Keep: token.Keep}
+	revoked := &Fact{ID: j.copiedID("token_revoked", token.ID, t.Fingerprint), Kind: factRevoked, At: at, Of: []string{token.ID}, Fingerprints: []string{t.Fingerprint}, Keep: token.Keep}
 	var expiry *Fact
 	if t.End != nil {
-		expiry = &Fact{ID: j.copiedID("token_expiry", token.ID, *t.End), Kind: factExpiry, At: at, Of: []string{token.ID}, End: t.End, Key: t.Fingerprint, Keep: token.Keep}
+		expiry = &Fact{ID: j.copiedID("token_expiry", token.ID, *t.End), Kind: factExpiry, At: at, Of: []string{token.ID}, End: t.End, Fingerprints: []string{t.Fingerprint}, Keep: token.Keep}
 	}
 	// A token that is over is not here. An older file, or a node that still knows it, may bring it: it is written down that it is over, but
 	// not for each file again in a stored messenger that is there. A secret that a site brought is written as well, so that it is not
@@ -106,7 +106,7 @@ func (d *Difference) addToken(j *Journal, t CopiedToken, l *ledger, known []map[
 			d.end(expiry)
 		}
 		return nil
-	case l.any(func(of *ledger) bool { return of.revoked[token.ID] || of.imported.revoked[t.Fingerprint] }):
+	case l.any(func(of *ledger) bool { return of.revoked[token.ID] || of.ends.revoked[t.Fingerprint] }):
 		return nil
 	case !mayAdd:
 		d.NotAdded = append(d.NotAdded, t.KeyID)

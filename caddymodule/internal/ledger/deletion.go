@@ -5,11 +5,13 @@ import (
 	"path"
 	"slices"
 	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
 // A deletion names the incarnations that its writer knew, and when their messengers were created. Another node may know another incarnation
-// of such a messenger, which the storage has lost: it was deleted with them. A messenger that a file brought back after the deletion is the
-// same one, too: its settings say that it knows the deletion.
+// of such a messenger, which the storage has lost: it was deleted with them, and is not served or written back. What the storage has is
+// deleted only by its name: it may have been brought back on purpose.
 
 // Deletion returns the fact by which all incarnations are deleted, or nil if there are none. It belongs to NameFolder.
 func (j *Journal) Deletion(now time.Time) *Fact {
@@ -58,7 +60,7 @@ func (j *Journal) isDeleted(incarnation string) bool { return !j.deletedAt(incar
 // deletedAt returns when an incarnation was deleted, or the zero time. The caller holds mu.
 func (j *Journal) deletedAt(incarnation string) time.Time {
 	at, named := j.deleted[incarnation]
-	if named || len(j.deletions) == 0 || j.ledgers[incarnation] == nil {
+	if named || !j.lost[incarnation] || j.ledgers[incarnation] == nil {
 		return at
 	}
 	v := j.ledgers[incarnation].candidate()
@@ -66,34 +68,35 @@ func (j *Journal) deletedAt(incarnation string) time.Time {
 		return at
 	}
 	for _, f := range j.deletions[v.Created.UnixNano()] {
-		if f.deletes(v) && (at.IsZero() || f.At.Before(at)) {
-			at = f.At
+		if !v.At.After(f.At) { // otherwise someone has saved it since
+			return f.At
 		}
 	}
 	return at
 }
 
-// deletes reports whether a deletion is about the messenger with these settings, which do not know it.
-func (f *Fact) deletes(v *Fact) bool {
-	return slices.ContainsFunc(f.Times, v.Created.Equal) && !slices.Contains(v.Knows, f.ID)
-}
-
-// SetCreated says that settings are those of a messenger that was created at that time, and may have been deleted since: it is brought back
-// on purpose.
-func (j *Journal) SetCreated(v *Fact, created time.Time) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	v.Created = &created
-	for _, f := range j.deletions[created.UnixNano()] {
-		v.Knows = append(v.Knows, f.ID)
+// noteLost notes of which incarnations the storage lacks the settings, if it lacks these batches. The caller holds mu.
+func (j *Journal) noteLost(absent map[vault.Key]bool) {
+	clear(j.lost)
+	for key := range absent {
+		incarnation, _ := j.incarnationOf(key)
+		if _, known := j.lost[incarnation]; !known && incarnation != NameFolder {
+			j.lost[incarnation] = !j.hasSettings(incarnation, absent)
+		}
 	}
 }
 
-// restores returns the deletions that settings know. The caller holds mu.
-func (j *Journal) restores(v *Fact) []string {
-	return slices.DeleteFunc(slices.Clone(v.Knows), func(id string) bool {
-		return !slices.ContainsFunc(j.deletions[v.Created.UnixNano()], func(f *Fact) bool { return f.ID == id })
-	})
+// hasSettings reports whether the storage has confirmed settings of an incarnation, if it lacks these batches. The caller holds mu.
+func (j *Journal) hasSettings(incarnation string, absent map[vault.Key]bool) bool {
+	stored := newLedger()
+	for key, b := range j.batches {
+		if of, _ := j.incarnationOf(key); of == incarnation && !absent[key] {
+			for _, f := range b.facts {
+				stored.add(f, new(Effect))
+			}
+		}
+	}
+	return len(stored.confirmed) > 0 && stored.version() != nil
 }
 
 // DeletedAt returns when the last messenger of this name was deleted, or the zero time.

@@ -55,7 +55,7 @@ type Fact struct {
 	By   string    `json:"by,omitempty"` // who made it; nothing depends on it
 
 	Of    []string    `json:"of,omitempty"`    // the facts, or the incarnations, that this one is about; of an imported revocation that which it was in another store
-	Knows []string    `json:"knows,omitempty"` // the resets that a token outlives; the dropped keys that settings name again, and the deletions that they undo
+	Knows []string    `json:"knows,omitempty"` // the resets that a token outlives; the dropped keys that settings name again
 	Times []time.Time `json:"times,omitempty"` // when the messengers were created that were deleted
 
 	Parent   string          `json:"parent,omitempty"` // of settings
@@ -71,7 +71,9 @@ type Fact struct {
 	Keep  bool       `json:"keep,omitempty"`    // it is never removed, because a file from which it was imported may come again
 
 	Closing bool   `json:"closing,omitempty"` // connections of the revoked tokens end, too
-	Key     string `json:"key,omitempty"`     // hash of a dropped key; of an end that was imported, the fingerprint of the token
+	Key     string `json:"key,omitempty"`     // hash of a dropped key
+
+	Fingerprints []string `json:"fingerprints,omitempty"` // of the tokens that an end is about, which may come back under other IDs
 
 	Revocation *Revocation `json:"revocation,omitempty"`
 }

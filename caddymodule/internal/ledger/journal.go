@@ -50,6 +50,7 @@ type Journal struct {
 	ledgers   map[string]*ledger   // by incarnation
 	deleted   map[string]time.Time // incarnations that a deletion names, and when it was recorded; see isDeleted
 	deletions map[int64][]*Fact    // by when a messenger was created that they are about, in nanoseconds
+	lost      map[string]bool      // incarnations of which the storage does not have the settings any more
 	bad       map[vault.Key]error  // batches that a listing names and that cannot be read
 	missing   map[vault.Key]bool   // batches that this node has read, and that the storage does not have any more
 	newest    time.Time            // of a fact, unless it is more than maxAhead ahead
@@ -77,7 +78,7 @@ type batch struct {
 func New(name, kind string) *Journal {
 	return &Journal{
 		Name: name, Kind: kind,
-		batches: make(map[vault.Key]*batch), ledgers: make(map[string]*ledger), deleted: make(map[string]time.Time), deletions: make(map[int64][]*Fact),
+		batches: make(map[vault.Key]*batch), ledgers: make(map[string]*ledger), deleted: make(map[string]time.Time), deletions: make(map[int64][]*Fact), lost: make(map[string]bool),
 		newestOf: make(map[vault.Key]uint64), last: make(map[vault.Key]uint64), bad: make(map[vault.Key]error), missing: make(map[vault.Key]bool),
 	}
 }
@@ -245,13 +246,20 @@ func (j *Journal) compare(listed map[vault.Key]bool, reading uint64, now time.Ti
 	j.partial = false
 	clear(j.missing)
 	for key, b := range j.batches {
-		switch {
-		case listed[key], b.unwritten, b.reading >= reading:
-		case j.isUseless(key, b, now):
-			j.forget(key, b)
-		default:
+		if !listed[key] && !b.unwritten && b.reading < reading {
 			j.missing[key] = true
 		}
+	}
+	j.noteLost(j.missing)
+	var useless []vault.Key // all are found before any is forgotten: whether one is of use depends on others
+	for key := range j.missing {
+		if j.isUseless(key, j.batches[key], now) {
+			useless = append(useless, key)
+		}
+	}
+	for _, key := range useless {
+		delete(j.missing, key)
+		j.forget(key, j.batches[key])
 	}
 	for key := range j.bad {
 		if !listed[key] {
@@ -295,9 +303,12 @@ func (j *Journal) LacksAny(facts []*Fact) bool {
 	return false
 }
 
-// Lost returns the batches that the storage does not have any more.
+// Lost returns the batches that the storage does not have any more, except of messengers that were deleted since.
 func (j *Journal) Lost() map[vault.Key][]json.RawMessage {
-	return j.known(func(key vault.Key, _ *batch) bool { return j.missing[key] })
+	return j.known(func(key vault.Key, _ *batch) bool {
+		incarnation, _ := j.incarnationOf(key)
+		return j.missing[key] && (incarnation == NameFolder || !j.isDeleted(incarnation))
+	})
 }
 
 // Damaged returns the batches that the storage has, and cannot give back. It reads all of them; an error is about the storage.

@@ -24,8 +24,8 @@ type ledger struct {
 	tokens  map[string]*Fact
 	resets  map[string]*Fact
 
-	// What a file said of tokens that were not here, by fingerprint: a node that still knows one may write it back.
-	imported struct {
+	// The same by fingerprint: a token may come back under another ID, by a file or from a node that still knows it.
+	ends struct {
 		expiry  map[string]time.Time
 		revoked map[string]bool
 	}
@@ -52,7 +52,7 @@ func newLedger() *ledger {
 		tokens: make(map[string]*Fact), resets: make(map[string]*Fact),
 		undone: make(map[string]bool), revocations: make(map[string]*Fact), past: make(map[string]*Fact), logouts: make(map[string]int),
 	}
-	l.imported.expiry, l.imported.revoked = make(map[string]time.Time), make(map[string]bool)
+	l.ends.expiry, l.ends.revoked = make(map[string]time.Time), make(map[string]bool)
 	return l
 }
 
@@ -112,15 +112,15 @@ func (l *ledger) add(f *Fact, e *Effect) {
 				l.expiry[token] = *f.End
 			}
 		}
-		if f.Key != "" && f.End.After(l.imported.expiry[f.Key]) {
-			l.imported.expiry[f.Key] = *f.End
+		for _, fingerprint := range f.Fingerprints {
+			if f.End.After(l.ends.expiry[fingerprint]) {
+				l.ends.expiry[fingerprint] = *f.End
+			}
 		}
 		e.Ring = true
 	case factRevoked:
 		addAll(l.revoked, f.Of)
-		if f.Key != "" {
-			l.imported.revoked[f.Key] = true
-		}
+		addAll(l.ends.revoked, f.Fingerprints)
 		l.countClosing(f)
 		e.Ring = true
 	case factReset:
@@ -188,7 +188,7 @@ func (l *ledger) ring() []Token {
 // isRevoked reports whether a token of this ledger, l or a sibling, was revoked, by itself or by a reset.
 func (l *ledger) isRevoked(token *Fact, of *ledger) bool {
 	return l.isReset(token, of) || l.any(func(other *ledger) bool {
-		return other.revoked[token.ID] || len(other.imported.revoked) > 0 && other.imported.revoked[fingerprintOf(token.Token)]
+		return other.revoked[token.ID] || len(other.ends.revoked) > 0 && other.ends.revoked[fingerprintOf(token.Token)]
 	})
 }
 
@@ -196,7 +196,7 @@ func (l *ledger) isRevoked(token *Fact, of *ledger) bool {
 func (l *ledger) isReset(token *Fact, of *ledger) bool {
 	for _, in := range l.all() {
 		for _, reset := range in.resets {
-			if !outlives(token, of, reset, in) && !in.isVoid(reset) {
+			if !outlives(token, of, reset, in) && !in.isVoid(reset) && !in.hasOutliving(token, reset) {
 				return true
 			}
 		}
@@ -241,6 +241,17 @@ func (l *ledger) hasTwin(token *Fact, now time.Time) bool {
 	for f, of := range l.allTokens() {
 		end, ends := l.expiryOf(f)
 		if f.ID != token.ID && !(ends && now.Sub(end) > KeepUseless) && !l.isRevoked(f, of) && secretID(f.secret()) == secret {
+			return true
+		}
+	}
+	return false
+}
+
+// hasOutliving reports whether a token of l with the same secret outlives a reset of l: then every copy of it does.
+func (l *ledger) hasOutliving(token, reset *Fact) bool {
+	secret := secretID(token.secret())
+	for _, f := range l.tokens {
+		if outlives(f, l, reset, l) && secretID(f.secret()) == secret {
 			return true
 		}
 	}

@@ -61,7 +61,6 @@ func (j *Journal) NextVersion(settings *config.Messenger, now time.Time) (facts 
 				}
 			}
 		}
-		v.Knows = append(v.Knows, j.restores(parent)...)
 		if reset := l.ringReset(v, settings, now); reset != nil {
 			facts = append(facts, reset)
 		}

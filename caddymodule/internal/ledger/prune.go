@@ -42,15 +42,7 @@ func (j *Journal) keepsDeletion(f *Fact, now time.Time) bool {
 	if now.Sub(f.At) <= KeepDeletion {
 		return true
 	}
-	if slices.ContainsFunc(f.Of, func(gone string) bool { return j.ledgers[gone] != nil }) {
-		return true
-	}
-	for _, l := range j.ledgers {
-		if v := l.candidate(); v != nil && f.deletes(v) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(f.Of, func(gone string) bool { return j.ledgers[gone] != nil })
 }
 
 // isOfUse reports whether a fact is of use, or was within KeepUseless.
@@ -74,7 +66,7 @@ func (l *ledger) isOfUse(f *Fact, now time.Time) bool {
 		return !(l.isRevoked(f, l) || ends && past(end)) || l.hasTwin(f, now)
 	case factImported: // it is remembered, so that its secret is not imported again after it was revoked
 	case factKept, factExpiry, factRevoked:
-		return recent(f.At) || f.End != nil && recent(*f.End) || slices.ContainsFunc(f.Of, l.hasFact) || l.hasFingerprint(f.Key) || l.isLastEnd(f)
+		return recent(f.At) || f.End != nil && recent(*f.End) || slices.ContainsFunc(f.Of, l.hasFact) || slices.ContainsFunc(f.Fingerprints, l.hasFingerprint) || l.isLastEnd(f)
 	case factReset: // the last one is kept: a token that reappears names no later one
 		if recent(f.At) { // if it reappeared, it would revoke tokens that were made after it was removed
 			return true

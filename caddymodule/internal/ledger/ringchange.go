@@ -116,7 +116,7 @@ func (c RingChange) rotate(l *ledger, at, now time.Time) (*NewToken, []*Fact, er
 	}
 	for _, t := range ring {
 		if t.End == nil || c.atOnce {
-			ending.Of = append(ending.Of, t.id)
+			ending.endsToken(t)
 		}
 	}
 	if !c.atOnce && len(ring) >= maxRing {
@@ -144,7 +144,7 @@ func (c RingChange) revoke(l *ledger, at, now time.Time) (*NewToken, []*Fact, er
 	f.Closing = c.Close
 	for _, t := range activeTokens(l.ring(), now) {
 		if t.KeyID == c.KeyID {
-			f.Of = append(f.Of, t.id)
+			f.endsToken(t)
 		}
 	}
 	if len(f.Of) == 0 {
@@ -171,12 +171,20 @@ func (c RingChange) extend(l *ledger, at, now time.Time) (*NewToken, []*Fact, er
 		if !end.After(*t.End) {
 			return nil, nil, fmt.Errorf("this shared token is valid until %s already, which is later; revoke it to shorten that", t.End.UTC().Format(time.RFC3339))
 		}
-		f.Of = append(f.Of, t.id)
+		f.endsToken(t)
 	}
 	if len(f.Of) == 0 {
 		return nil, nil, ErrNoToken
 	}
 	return nil, []*Fact{f}, nil
+}
+
+// endsToken makes f be about a token. The fingerprint of a secret that a site brought is not written, and not needed: its fact stays.
+func (f *Fact) endsToken(t Token) {
+	f.Of = append(f.Of, t.id)
+	if !t.Imported {
+		f.Fingerprints = append(f.Fingerprints, t.Fingerprint())
+	}
 }
 
 // ChangeRing returns the facts of a change of the shared tokens, and the token that is made, if any.

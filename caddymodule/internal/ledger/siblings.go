@@ -96,9 +96,6 @@ func (l *ledger) hasTokens() bool {
 
 // hasFingerprint reports whether there is a token with this fingerprint, in l or a sibling.
 func (l *ledger) hasFingerprint(fingerprint string) bool {
-	if fingerprint == "" {
-		return false
-	}
 	for f := range l.allTokens() {
 		if fingerprintOf(f.Token) == fingerprint {
 			return true
@@ -117,8 +114,8 @@ func (l *ledger) expiryOf(token *Fact) (end time.Time, found bool) {
 	for _, of := range l.all() {
 		e, ends := of.expiry[token.ID]
 		note(e, ends)
-		if len(of.imported.expiry) > 0 {
-			e, ends = of.imported.expiry[fingerprintOf(token.Token)]
+		if len(of.ends.expiry) > 0 {
+			e, ends = of.ends.expiry[fingerprintOf(token.Token)]
 			note(e, ends)
 		}
 	}
@@ -150,7 +147,7 @@ func (j *Journal) Rival() (created time.Time, found bool) {
 		v := l.version()
 		switch {
 		case v == nil || len(l.confirmed) == 0 || j.isDeleted(incarnation):
-		case j.hasSettings(incarnation):
+		case !j.lost[incarnation]:
 			stored = append(stored, *v.Created)
 		default:
 			lost = append(lost, *v.Created)
@@ -162,17 +159,4 @@ func (j *Journal) Rival() (created time.Time, found bool) {
 		}
 	}
 	return time.Time{}, false
-}
-
-// hasSettings reports whether the storage has confirmed settings of an incarnation. The caller holds mu.
-func (j *Journal) hasSettings(incarnation string) bool {
-	stored := newLedger()
-	for key, b := range j.batches {
-		if of, _ := j.incarnationOf(key); of == incarnation && !j.missing[key] {
-			for _, f := range b.facts {
-				stored.add(f, new(Effect))
-			}
-		}
-	}
-	return len(stored.confirmed) > 0 && stored.version() != nil
 }

@@ -26,7 +26,7 @@ func (w *writing) brings(file *Copy, at time.Time) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.SetCreated(facts[0], *file.Created)
+	facts[0].Created = file.Created
 	w.add(at, append(facts, NewFact(factConfirmed, at, facts[0].ID))...)
 }
 
@@ -171,70 +171,67 @@ func TestAnUndoHoldsForWhatAFileHasBrought(t *testing.T) {
 	}
 }
 
-// A messenger that was deleted stays deleted when a node comes back with an incarnation that the deletion does not name, until it is brought
-// back on purpose, and stays then.
-func TestADeletionReachesIncarnationsThatAreLost(t *testing.T) {
+// A token that was revoked, or has expired, where a file brought it does not come back a month later under the ID that it had before.
+func TestAnEndOutlivesItsToken(t *testing.T) {
 	for _, names := range bothOrders {
-		a, b := incarnated(t, "aaaaaaaaaaaaaaaa", names[0]), incarnated(t, "bbbbbbbbbbbbbbbb", names[1])
-		a.save(madeAt, madeAt, withTokens)
-		a.change(madeAt, GenerateToken())
-		file := a.Copy(madeAt)
-		at := madeAt.Add(time.Minute)
-		b.brings(file, at)
-		b.incarnation = NameFolder
-		b.add(at, b.Deletion(at))
-		a.save(at, madeAt, withTokens) // acknowledged by the node that is cut off
-		a.learn(b, at)
-		b.learn(a, at)
-		for _, w := range []*writing{a, b, a.started(at)} {
-			if w.Record() != nil {
-				t.Errorf("%v: a messenger is there that was deleted", names)
+		for name, end := range map[string]func(kid string) RingChange{
+			"revoked":       func(kid string) RingChange { return RevokeToken(kid, false) },
+			"rotated":       func(string) RingChange { return RotateTokens(time.Hour) },
+			"rotated, at 0": func(string) RingChange { return RotateTokens(0) },
+			"reset":         func(string) RingChange { return ResetTokens(false) },
+		} {
+			a, b := incarnated(t, "aaaaaaaaaaaaaaaa", names[0]), incarnated(t, "bbbbbbbbbbbbbbbb", names[1])
+			a.save(madeAt, madeAt, withTokens)
+			leaked := a.change(madeAt, GenerateToken())
+			at := madeAt.Add(time.Minute)
+			b.brings(a.Copy(at), at)
+			b.change(at, end(leaked.KeyID))
+			b.save(at, madeAt, &config.Messenger{IdentityKey: "other", SharedToken: new(config.SharedToken)}) // so that the first settings go
+			for _, after := range []time.Duration{26 * time.Hour, 28 * 24 * time.Hour} {
+				now := at.Add(after)
+				for range 3 {
+					b.prune(now)
+				}
+				c := b.started(now)
+				c.learn(a, now)
+				if c.accepts(leaked, now) {
+					t.Errorf("%s, %v, after %v: the token is valid again", name, names, after)
+				}
 			}
-		}
-		at = at.Add(time.Minute)
-		b.incarnation = "third"
-		b.brings(file, at)
-		b.save(at, madeAt, withTokens)
-		a.learn(b, at)
-		for _, w := range []*writing{a, b, b.started(at)} {
-			if r := w.Record(); r == nil || w.Current() != "third" || !r.Created.Equal(madeAt) {
-				t.Errorf("%v: it is not there after it was brought back", names)
-			}
-		}
-		for range 3 {
-			b.prune(at.Add(2 * KeepUseless))
-		}
-		if b.Current() != "third" || len(b.ledgers) != 1 {
-			t.Errorf("%v: %d incarnations are kept", names, len(b.ledgers))
-		}
-		b.incarnation = NameFolder
-		b.add(at, b.Deletion(at))
-		if b.Record() != nil {
-			t.Errorf("%v: it is there after it was deleted again", names)
 		}
 	}
 }
 
-// Another messenger is a rival also if the storage still has something of the old one, or has lost a part of the new one: its settings
-// decide.
-func TestARivalIsOneWithSettings(t *testing.T) {
-	a, b := incarnated(t, "aaaaaaaaaaaaaaaa", "first"), incarnated(t, "bbbbbbbbbbbbbbbb", "second")
-	a.save(madeAt, madeAt, withTokens)
-	for key := range a.batches {
-		a.missing[key] = true
+// A token outlives the reset that made it, also as a copy of a file that does not know of the reset.
+func TestACopyOutlivesWhatItsTokenOutlives(t *testing.T) {
+	ring := newWriting(t, "aaaaaaaaaaaaaaaa")
+	ring.change(madeAt, GenerateToken())
+	made := ring.change(madeAt.Add(time.Minute), ResetTokens(false))
+	at := madeAt.Add(time.Hour)
+	other := newWriting(t, "bbbbbbbbbbbbbbbb")
+	other.takes(ring.Copy(at), at)
+	other.learn(ring, at)
+	if !other.accepts(made, at) {
+		t.Error("of a configured messenger: the token is not valid")
 	}
-	a.change(madeAt, GenerateToken()) // acknowledged while the storage lacks the settings
-	at := madeAt.Add(time.Minute)
-	b.save(at, at, withTokens)
-	b.change(at, GenerateToken())
-	a.learn(b, at)
-	for key, batch := range a.batches {
-		if key.Folder == "acme/second" && batch.facts[0].Kind == factToken {
-			a.missing[key] = true
+	for _, names := range bothOrders {
+		a, b := incarnated(t, "aaaaaaaaaaaaaaaa", names[0]), incarnated(t, "bbbbbbbbbbbbbbbb", names[1])
+		a.save(madeAt, madeAt, withTokens)
+		old := a.change(madeAt, GenerateToken())
+		kept := a.change(madeAt, GenerateToken())
+		reset := NewFact(factReset, madeAt.Add(time.Minute))
+		outlives := NewFact(factKept, madeAt.Add(time.Minute), a.Record().Tokens[slices.IndexFunc(a.Record().Tokens, func(t Token) bool { return t.KeyID == kept.KeyID })].id)
+		outlives.Knows = []string{reset.ID}
+		file := a.Copy(madeAt)
+		a.add(madeAt.Add(time.Minute), reset, outlives)
+		b.brings(file, at)
+		b.learn(a, at)
+		a.learn(b, at)
+		for _, w := range []*writing{a, b} {
+			if !w.accepts(kept, at) || w.accepts(old, at) {
+				t.Errorf("%v: what was kept is not valid, or what was reset is", names)
+			}
 		}
-	}
-	if created, found := a.Rival(); !found || !created.Equal(at) {
-		t.Errorf("got %v, %t", created, found)
 	}
 }
 

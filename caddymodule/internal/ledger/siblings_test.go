@@ -155,9 +155,7 @@ func TestAMessengerThatWasCreatedMeanwhileIsARival(t *testing.T) {
 	if _, found := j.Rival(); found {
 		t.Error("there is a rival, and nothing is lost")
 	}
-	for key := range j.batches {
-		j.missing[key] = key.Folder == "acme/old"
-	}
+	j.loses("acme/old")
 	if created, found := j.Rival(); !found || !created.Equal(start.Add(time.Hour)) {
 		t.Errorf("got %v, %t", created, found)
 	}
