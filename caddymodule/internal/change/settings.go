@@ -52,7 +52,7 @@ func PutSettings(ctx context.Context, n Node, j *ledger.Journal, p Settings) (r 
 		incarnation = cmp.Or(p.Incarnation, incarnation)
 	}
 	if p.Created != nil {
-		v.Created = p.Created
+		j.SetCreated(v, *p.Created)
 	}
 	if err = writeFirst(ctx, n, j, incarnation, p, version); err == nil {
 		_, err = Look(ctx, n, j, version)

@@ -160,13 +160,12 @@ func (j *Journal) Lacking(c *Copy, now time.Time) (d Difference, err error) {
 	if current := j.current(); current != "" && j.ledgers[current] != nil {
 		l, isNew = j.together(current), false
 	}
+	ledgers := []*ledger{l}
 	if isNew && j.Kind == KindStored {
 		if d.Incarnation = j.unfinished(c); d.Incarnation != "" {
 			l = j.ledger(d.Incarnation)
+			ledgers[0] = l
 		}
-	}
-	ledgers := []*ledger{l}
-	if isNew && j.Kind == KindStored {
 		for _, former := range slices.Sorted(maps.Keys(j.ledgers)) { // of messengers that were deleted, as long as their facts are there
 			ledgers = append(ledgers, j.together(former))
 		}
@@ -188,7 +187,7 @@ func (j *Journal) Lacking(c *Copy, now time.Time) (d Difference, err error) {
 		}
 	}
 	if isNew && c.Created != nil { // what was revoked before this messenger was deleted
-		d.addFormer(j, c, ledgers[1:], copied, at)
+		d.addFormer(j, c, ledgers, copied, at)
 	}
 	l.setAside(now)
 	n, size := len(l.revocations), l.size
@@ -217,7 +216,7 @@ func (j *Journal) Lacking(c *Copy, now time.Time) (d Difference, err error) {
 }
 
 // unfinished returns the incarnation that an import of this copy has begun, and not ended, because the storage was too slow or went away: it
-// has no settings, and nothing that the copy does not have. The caller holds mu.
+// has no settings, and nothing that the copy, or a messenger that was deleted, does not have. The caller holds mu.
 func (j *Journal) unfinished(c *Copy) string {
 	ids := make(map[string]bool)
 	for _, r := range c.Revocations {
@@ -228,6 +227,14 @@ func (j *Journal) unfinished(c *Copy) string {
 		ids[id], ids[j.copiedID("token_revoked", id, t.Fingerprint)] = true, true
 		if t.End != nil {
 			ids[j.copiedID("token_expiry", id, *t.End)] = true
+		}
+	}
+	for incarnation, former := range j.ledgers {
+		if !j.isDeleted(incarnation) {
+			continue
+		}
+		for f := range former.active() { // see addFormer
+			ids[j.copiedID("revocation", f.ID, *f.Revocation)] = true
 		}
 	}
 	for _, incarnation := range slices.Sorted(maps.Keys(j.ledgers)) {

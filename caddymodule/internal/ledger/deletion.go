@@ -68,11 +68,23 @@ func (j *Journal) deletedAt(incarnation string) time.Time {
 		return at
 	}
 	for _, f := range j.deletions[v.Created.UnixNano()] {
-		if !v.At.After(f.At) { // otherwise someone has saved it since
-			return f.At
+		undone := slices.Contains(v.Undoes, f.ID) || v.At.After(f.At.Add(maxAhead)) // someone has brought it back, or saved it since: clocks differ
+		if !undone && (at.IsZero() || f.At.Before(at)) {
+			at = f.At
 		}
 	}
 	return at
+}
+
+// SetCreated says that settings are those of a messenger that was created at that time, and may have been deleted since: it is brought back
+// on purpose.
+func (j *Journal) SetCreated(v *Fact, created time.Time) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	v.Created = &created
+	for _, f := range j.deletions[created.UnixNano()] {
+		v.Undoes = append(v.Undoes, f.ID)
+	}
 }
 
 // noteLost notes of which incarnations the storage lacks the settings, if it lacks these batches. The caller holds mu.

@@ -71,10 +71,13 @@ func TestADeletionReachesIncarnationsThatAreLost(t *testing.T) {
 			}
 		}
 
-		// It is brought back where the deletion is not known, and the storage loses that again.
+		// It is brought back, and the storage loses that again.
 		at = at.Add(time.Minute)
-		c := incarnated(t, "cccccccccccccccc", "third")
+		c := incarnated(t, "cccccccccccccccc", NameFolder)
+		c.learn(b, at)
+		c.incarnation = "third"
 		c.brings(file, at)
+		c.save(at.Add(time.Second), madeAt, withTokens)
 		a.learn(c, at)
 		if a.Current() != "third" {
 			t.Errorf("%v: it is not there after it was brought back", names)
@@ -115,5 +118,46 @@ func TestARivalIsOneWithSettings(t *testing.T) {
 	a.noteLost(a.missing)
 	if created, found := a.Rival(); !found || !created.Equal(at) {
 		t.Errorf("got %v, %t", created, found)
+	}
+}
+
+// Clocks differ: a messenger whose clock was ahead is deleted nevertheless, and one that was saved long after a deletion that it does not know
+// is not.
+func TestADeletionAndClocksThatDiffer(t *testing.T) {
+	for _, ahead := range []time.Duration{-5 * time.Minute, 5 * time.Minute, 24 * time.Hour} {
+		a, b := incarnated(t, "aaaaaaaaaaaaaaaa", "first"), incarnated(t, "bbbbbbbbbbbbbbbb", "second")
+		a.save(madeAt.Add(ahead), madeAt, withTokens)
+		b.brings(a.Copy(madeAt), madeAt)
+		b.incarnation = NameFolder
+		b.add(madeAt.Add(time.Minute), b.Deletion(madeAt.Add(time.Minute)))
+		a.loses("acme/first")
+		a.learn(b, madeAt.Add(48*time.Hour))
+		if deleted := a.Record() == nil; deleted != (ahead < maxAhead) {
+			t.Errorf("saved by a clock that is %v ahead: deleted is %t", ahead, deleted)
+		}
+	}
+}
+
+// An import that brings a deleted messenger back, with a revocation that only that had, goes on where it was.
+func TestAnImportOfADeletedMessengerGoesOn(t *testing.T) {
+	w := incarnated(t, "aaaaaaaaaaaaaaaa", "first")
+	w.save(madeAt, madeAt, withTokens)
+	w.change(madeAt, GenerateToken())
+	file := w.Copy(madeAt)
+	_, facts, err := w.Revoke(Revocation{TokenID: "stolen"}, withTokens, madeAt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.add(madeAt, facts...)
+	w.incarnation = NameFolder
+	w.add(madeAt, w.Deletion(madeAt))
+	d, err := w.Lacking(file, madeAt)
+	if err != nil || d.Incarnation != "" || d.Revocations != 1 {
+		t.Fatal(d, err)
+	}
+	w.incarnation = "begun"
+	w.add(madeAt, WithoutValid(d.Facts)...)
+	if d, err = w.Lacking(file, madeAt); err != nil || d.Incarnation != "begun" || d.Revocations != 0 || d.Added != 1 {
+		t.Errorf("got %+v, %v", d, err)
 	}
 }

@@ -58,6 +58,8 @@ type Fact struct {
 	Knows []string    `json:"knows,omitempty"` // the resets that a token outlives; the dropped keys that settings name again
 	Times []time.Time `json:"times,omitempty"` // when the messengers were created that were deleted
 
+	Undoes []string `json:"undoes,omitempty"` // deletions of a messenger that these settings, or those before them, have brought back
+
 	Parent   string          `json:"parent,omitempty"` // of settings
 	Number   uint64          `json:"number,omitempty"` // one more than the parent's; of a dropped key, a token and a reset that of the settings with which they were made
 	Created  *time.Time      `json:"created,omitempty"`

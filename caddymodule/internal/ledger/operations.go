@@ -53,7 +53,7 @@ func (j *Journal) NextVersion(settings *config.Messenger, now time.Time) (facts 
 	if !j.view(func(current string, l *ledger) {
 		parent := l.version()
 		incarnation = current
-		v.Parent, v.Number, v.Created = parent.ID, parent.Number+1, parent.Created
+		v.Parent, v.Number, v.Created, v.Undoes = parent.ID, parent.Number+1, parent.Created, parent.Undoes
 		for _, hash := range keyHashes(settings) {
 			for _, of := range l.all() {
 				for _, f := range of.dropped[hash] {

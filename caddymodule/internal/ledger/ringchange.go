@@ -226,7 +226,7 @@ func (j *Journal) MissedResets(incarnation string, facts []*Fact) (kept *Fact) {
 // ringReset returns the fact by which shared tokens are revoked that were there before a time in which none were used, or nil if v does
 // not end such a time. What v was made from may be withdrawn as long as it is not confirmed, and its reset with it: v has its own then.
 func (l *ledger) ringReset(v *Fact, settings *config.Messenger, now time.Time) *Fact {
-	if !settings.UsesRing(now) || !l.hasTokens() {
+	if !settings.UsesRing(now) || !l.any(func(of *ledger) bool { return len(of.tokens) > 0 }) {
 		return nil
 	}
 	for p := l.parent(v); p != nil; p = l.parent(p) {

@@ -89,11 +89,6 @@ func (l *ledger) allTokens() iter.Seq2[*Fact, *ledger] {
 	}
 }
 
-// hasTokens reports whether there is any token, in l or a sibling.
-func (l *ledger) hasTokens() bool {
-	return l.any(func(of *ledger) bool { return len(of.tokens) > 0 })
-}
-
 // hasFingerprint reports whether there is a token with this fingerprint, in l or a sibling.
 func (l *ledger) hasFingerprint(fingerprint string) bool {
 	for f := range l.allTokens() {

@@ -26,7 +26,7 @@ func (w *writing) brings(file *Copy, at time.Time) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	facts[0].Created = file.Created
+	w.SetCreated(facts[0], *file.Created)
 	w.add(at, append(facts, NewFact(factConfirmed, at, facts[0].ID))...)
 }
 
