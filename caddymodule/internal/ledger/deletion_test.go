@@ -161,3 +161,26 @@ func TestAnImportOfADeletedMessengerGoesOn(t *testing.T) {
 		t.Errorf("got %+v, %v", d, err)
 	}
 }
+
+// A node hears of a deletion before it notices that the storage has lost what the deletion does not name: it becomes active then.
+func TestALossThatIsNoticedAfterTheDeletion(t *testing.T) {
+	a, b := incarnated(t, "aaaaaaaaaaaaaaaa", "first"), incarnated(t, "bbbbbbbbbbbbbbbb", "second")
+	a.save(madeAt, madeAt, withTokens)
+	at := madeAt.Add(time.Minute)
+	b.brings(a.Copy(madeAt), at)
+	b.incarnation = NameFolder
+	b.add(at, b.Deletion(at))
+	a.learn(b, at)
+	a.Take()
+	if a.Record() == nil || !a.IsApplied() {
+		t.Error("what the storage has is deleted by another name")
+	}
+	listed := make(map[vault.Key]bool)
+	for key := range b.batches {
+		listed[key] = true
+	}
+	a.compare(listed, 1<<60, at)
+	if a.Record() != nil || a.IsApplied() {
+		t.Error("it is there although it was deleted, or stays active")
+	}
+}

@@ -244,6 +244,7 @@ func (j *Journal) compare(listed map[vault.Key]bool, reading uint64, now time.Ti
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.partial = false
+	before := j.current()
 	clear(j.missing)
 	for key, b := range j.batches {
 		if !listed[key] && !b.unwritten && b.reading < reading {
@@ -251,13 +252,9 @@ func (j *Journal) compare(listed map[vault.Key]bool, reading uint64, now time.Ti
 		}
 	}
 	j.noteLost(j.missing)
-	var useless []vault.Key // all are found before any is forgotten: whether one is of use depends on others
-	for key := range j.missing {
-		if j.isUseless(key, j.batches[key], now) {
-			useless = append(useless, key)
-		}
-	}
-	for _, key := range useless {
+	useless := maps.Clone(j.missing) // all are found before any is forgotten: whether one is of use depends on others
+	maps.DeleteFunc(useless, func(key vault.Key, _ bool) bool { return !j.isUseless(key, j.batches[key], now) })
+	for key := range useless {
 		delete(j.missing, key)
 		j.forget(key, j.batches[key])
 	}
@@ -266,6 +263,7 @@ func (j *Journal) compare(listed map[vault.Key]bool, reading uint64, now time.Ti
 			delete(j.bad, key)
 		}
 	}
+	j.effect.Settings = j.effect.Settings || j.current() != before // what the storage has lost was deleted; see deletedAt
 }
 
 // forget removes a batch. The caller holds mu.
