@@ -32,7 +32,7 @@ func (a answer) code(t testing.TB) string {
 		Status                    int
 	}
 	if err := json.Unmarshal([]byte(a.body), &p); err != nil {
-		t.Fatalf("status %d with a body that is no problem: %q", a.status, a.body)
+		t.Fatalf("status %d with a body that is not a problem: %q", a.status, a.body)
 	}
 	if p.Status != a.status || p.Title == "" || p.Detail == "" || !strings.HasSuffix(p.Type, "#"+p.Code) {
 		t.Errorf("incomplete problem: %s", a.body)

@@ -74,13 +74,7 @@ func (j *Journal) Copy(now time.Time) (c *Copy) {
 		slices.SortFunc(c.Tokens, func(a, b CopiedToken) int {
 			return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.KeyID, b.KeyID))
 		})
-		copied := make(map[[2]string]bool) // a token of two incarnations is copied once
-		c.Tokens = slices.DeleteFunc(c.Tokens, func(t CopiedToken) bool {
-			key := [2]string{t.KeyID, t.Fingerprint}
-			before := copied[key]
-			copied[key] = true
-			return before
-		})
+		c.Tokens = firstOfEach(c.Tokens, func(t CopiedToken) [2]string { return [2]string{t.KeyID, t.Fingerprint} }) // a token of two incarnations is copied once
 		for _, f := range l.revocationsToCopy(now) {
 			c.Revocations = append(c.Revocations, CopiedRevocation{f.ID, *f.Revocation})
 		}
@@ -201,7 +195,7 @@ func (j *Journal) Lacking(c *Copy, now time.Time) (d Difference, err error) {
 		room = 2 // as many as two incarnations of a messenger can have
 	}
 	if n > room*MaxRevocations+maxExtra || size > room*MaxRevocationText+maxExtra*revocationOverhead {
-		return d, fmt.Errorf("the messenger would have %d revocations, and there is no room for more than %d; undo some of them, or let tokens expire sooner (max_lifetime)", n, MaxRevocations)
+		return d, fmt.Errorf("the messenger would have %d revocations, and there is no room for more than %d; undo some of them, or let tokens expire sooner (max_lifetime)", n, room*MaxRevocations)
 	}
 	d.addTokens(j, c, ledgers, copied, at, now)
 	if d.Added > authn.MaxRing {

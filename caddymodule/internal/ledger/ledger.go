@@ -176,11 +176,15 @@ func (l *ledger) ring() []Token {
 			Imported: f.Kind == factImported, Label: f.Label, By: f.By, at: f.At, anyKID: f.Any})
 	}
 	slices.SortFunc(ring, func(a, b Token) int { return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.id, b.id)) })
-	known := make(map[[2]string]bool)
-	return slices.DeleteFunc(ring, func(t Token) bool {
-		key := [2]string{t.KeyID, secretID(t.Secret)}
-		before := known[key]
-		known[key] = true
+	return firstOfEach(ring, func(t Token) [2]string { return [2]string{t.KeyID, secretID(t.Secret)} })
+}
+
+// firstOfEach returns list without those that have the key of an earlier one.
+func firstOfEach[T any](list []T, key func(T) [2]string) []T {
+	seen := make(map[[2]string]bool)
+	return slices.DeleteFunc(list, func(t T) bool {
+		before := seen[key(t)]
+		seen[key(t)] = true
 		return before
 	})
 }

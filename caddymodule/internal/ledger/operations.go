@@ -130,10 +130,10 @@ func (j *Journal) IsBuiltUpon(incarnation string, v *Fact, own []*Fact) bool {
 // An earlier creation that appears later, because its write was held back, was not there at that look: its creator finds a confirmed
 // one, and gives up.
 
-// Contest compares an incarnation with others of the same name, except with those of the same messenger. lost reports that another one goes first: it is settled; or it is
-// confirmed and this one is not, or it was created earlier. open reports that this one is confirmed, and an earlier one is not decided
-// yet. That ends when its creator would not be acknowledged any more: by this node's own time since it has read that creation, or, for
-// a journal that was just read, by the wall clocks.
+// Contest compares an incarnation with others of the same name, except with those of the same messenger. lost reports that another one
+// goes first: it is settled; or it is confirmed and this one is not, or it was created earlier. open reports that this one is confirmed,
+// and an earlier one is not decided yet. That ends when its creator would not be acknowledged any more: by this node's own time since it
+// has read that creation, or, for a journal that was just read, by the wall clocks.
 func (j *Journal) Contest(incarnation string) (lost, open bool) {
 	if j.Kind == KindRing {
 		return false, false

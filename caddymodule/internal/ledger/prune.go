@@ -37,12 +37,9 @@ func (j *Journal) isUseless(key vault.Key, b *batch, now time.Time) bool {
 	return !slices.ContainsFunc(b.facts, func(f *Fact) bool { return l.isOfUse(f, now) })
 }
 
-// keepsDeletion reports whether the deletion of messengers is still of use.
+// keepsDeletion reports whether the deletion of incarnations is still of use.
 func (j *Journal) keepsDeletion(f *Fact, now time.Time) bool {
-	if now.Sub(f.At) <= KeepDeletion {
-		return true
-	}
-	return slices.ContainsFunc(f.Of, func(gone string) bool { return j.ledgers[gone] != nil })
+	return now.Sub(f.At) <= KeepDeletion || slices.ContainsFunc(f.Of, func(gone string) bool { return j.ledgers[gone] != nil })
 }
 
 // isOfUse reports whether a fact is of use, or was within KeepUseless.

@@ -73,7 +73,7 @@ func (s *Store) cache(name string, e *storedEntry) {
 	e.release() // the use of newEntry's caller
 }
 
-// uncache records that there is no stored messenger of this name. The caller holds j.Applying.
+// uncache records that no stored messenger has this name. The caller holds j.Applying.
 func (s *Store) uncache(name string) {
 	s.absent.Set(name, struct{}{})
 	s.stored.Invalidate(name)
