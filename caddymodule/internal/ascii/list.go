@@ -11,7 +11,7 @@ func Elements(values ...string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, value := range values {
 			for value != "" {
-				end := elementEnd(value)
+				end, _ := scanElement(value)
 				element := strings.Trim(value[:end], " \t")
 				if element != "" && !yield(element) {
 					return
@@ -26,12 +26,6 @@ func Elements(values ...string) iter.Seq[string] {
 func EndsQuoted(element string) bool {
 	_, quoted := scanElement(element)
 	return quoted
-}
-
-// elementEnd returns where the first element ends.
-func elementEnd(value string) int {
-	end, _ := scanElement(value)
-	return end
 }
 
 // scanElement returns where the first element ends, and whether that is in a quoted string.
