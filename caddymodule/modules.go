@@ -16,6 +16,7 @@
 //	internal/assertion             tokens that the gateway signs for backends, and their keys
 //	internal/apierror              errors with a status of HTTP, as the admin API answers them
 //	internal/ledger                what the store's facts say about one messenger
+//	internal/revocation            one revocation: which tokens it revokes, and for how long
 //	internal/keyfile               keys of the configuration, and changes of their files
 //	internal/lastuse               when shared tokens were last used
 //	config                         settings as an operator writes them

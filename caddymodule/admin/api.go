@@ -10,9 +10,9 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/messenger"
 )
 
@@ -212,9 +212,9 @@ func (s *Service) serveExplain(r *http.Request, m *registry.Messenger) (any, err
 
 // serveRevocations shows, makes and undoes revocations of one messenger.
 func (s *Service) serveRevocations(w http.ResponseWriter, r *http.Request, name string) error {
-	with := func(change func(v ledger.Revocation) (any, error)) func() (any, error) {
+	with := func(change func(v revocation.Revocation) (any, error)) func() (any, error) {
 		return func() (any, error) {
-			var v ledger.Revocation
+			var v revocation.Revocation
 			if err := readJSON(r, &v); err != nil {
 				return nil, err
 			}
@@ -224,11 +224,11 @@ func (s *Service) serveRevocations(w http.ResponseWriter, r *http.Request, name 
 	}
 	return answer(w, r, endpoint{
 		http.MethodGet: func() (any, error) { return s.Revocations(r.Context(), name) },
-		http.MethodPost: with(func(v ledger.Revocation) (any, error) {
+		http.MethodPost: with(func(v revocation.Revocation) (any, error) {
 			ended, err := s.Revoke(r.Context(), name, v, actorOf(r))
 			return EndedHere{ended, s.ClockWarning(name, v)}, err
 		}),
-		http.MethodDelete: with(func(v ledger.Revocation) (any, error) {
+		http.MethodDelete: with(func(v revocation.Revocation) (any, error) {
 			return struct{}{}, s.UndoRevocation(r.Context(), name, v, actorOf(r))
 		}),
 	})

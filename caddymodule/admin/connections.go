@@ -13,8 +13,8 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
 
@@ -34,12 +34,12 @@ type Connected struct {
 
 // EndRequest says which connections to end: all connections of the messenger that match every other member that is set.
 type EndRequest struct {
-	Messenger    string         `json:"messenger"`
-	Identity     string         `json:"identity,omitempty"`
-	IssuedBefore *time.Time     `json:"issued_before,omitempty"` // of the token
-	TokenID      ledger.TokenID `json:"token_id,omitempty"`
-	TokenHash    authn.TokenID  `json:"token_id_sha256,omitempty"` // as the list of revocations has it
-	Key          string         `json:"key,omitempty"`             // the SHA-256 of a public key, as "keys" shows it
+	Messenger    string             `json:"messenger"`
+	Identity     string             `json:"identity,omitempty"`
+	IssuedBefore *time.Time         `json:"issued_before,omitempty"` // of the token
+	TokenID      revocation.TokenID `json:"token_id,omitempty"`
+	TokenHash    authn.TokenID      `json:"token_id_sha256,omitempty"` // as the list of revocations has it
+	Key          string             `json:"key,omitempty"`             // the SHA-256 of a public key, as "keys" shows it
 }
 
 // EndedConnections is the answer to an EndRequest.

@@ -21,6 +21,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/reseal"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 )
 
 // An object is one of the OpenAPI file.
@@ -125,7 +126,7 @@ var structs = map[string]reflect.Type{
 	"Readiness": reflect.TypeFor[metrics.Readiness](), "Explanation": reflect.TypeFor[Explanation](), "History": reflect.TypeFor[History](),
 	"TokenList": reflect.TypeFor[TokenList](),
 	"NewToken":  reflect.TypeFor[ledger.NewToken](), "Ended": reflect.TypeFor[EndedHere](), "EndedConnections": reflect.TypeFor[EndedConnections](),
-	"Revocation": reflect.TypeFor[ledger.Revocation](), "RevocationsAnswer": reflect.TypeFor[RevocationsAnswer](), "ExportPart": reflect.TypeFor[ExportPart](),
+	"Revocation": reflect.TypeFor[revocation.Revocation](), "RevocationsAnswer": reflect.TypeFor[RevocationsAnswer](), "ExportPart": reflect.TypeFor[ExportPart](),
 	"ImportAnswer": reflect.TypeFor[ImportAnswer](), "OpenConnections": reflect.TypeFor[OpenConnections](), "ResealStep": reflect.TypeFor[reseal.Step](),
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/messenger"
 )
 
@@ -173,10 +174,10 @@ func (s *Service) checkStorable(name string) error {
 }
 
 // UndoRevocation undoes a revocation: tokens that are otherwise valid are accepted again.
-func (s *Service) UndoRevocation(ctx context.Context, name string, v ledger.Revocation, by registry.Actor) error {
+func (s *Service) UndoRevocation(ctx context.Context, name string, v revocation.Revocation, by registry.Actor) error {
 	if err := s.Restore(registry.WithActor(ctx, by), name, v); err != nil {
 		return err
 	}
-	s.Audit("revocation removed", name, by, zap.String("target", v.Target()))
+	s.Audit("revocation removed", name, by, zap.String("target", v.Kind()))
 	return nil
 }

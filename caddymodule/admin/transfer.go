@@ -13,6 +13,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/transfer"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
@@ -236,7 +237,7 @@ const MaxRevoked = 500
 
 // A RevocationsRequest has revocations of one messenger.
 type RevocationsRequest struct {
-	Revocations []ledger.Revocation `json:"revocations"`
+	Revocations []revocation.Revocation `json:"revocations"`
 }
 
 // A RevocationsAnswer says how many revocations of the request were new.

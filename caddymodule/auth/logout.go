@@ -8,8 +8,8 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
@@ -29,7 +29,7 @@ func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *registry.Mes
 		w, token, rej = h.authenticate(w, r, m, config.ModeRequired, o)
 	}
 	if rej == nil {
-		logout := ledger.LogoutOf(o.Contact, m.Messenger, h.LogoutEverywhere, registry.Now().UTC()) // of the token, or of all tokens of this contact
+		logout := revocation.OfLogout(o.Contact, m.Messenger, h.LogoutEverywhere, registry.Now().UTC()) // of the token, or of all tokens of this contact
 		if _, err := h.registry.Revoke(r.Context(), m.Name, logout, registry.ByContact); err != nil {
 			if c := h.refusals.Check(zap.WarnLevel, "logout not persisted"); c != nil {
 				c.Write(zap.String("messenger", m.Name), zap.Error(err), zap.String("advice", authn.StoreUnavailable.Info().Advice))

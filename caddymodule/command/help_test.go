@@ -11,6 +11,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 )
 
 // Help is read in a terminal of 80 columns, which breaks longer lines in the middle of a word. Usage lines and flags may be longer.
@@ -52,7 +53,7 @@ func TestListsFitIntoATerminal(t *testing.T) {
 				Created: now, End: &now, LastUsed: &now, MadeBy: "panel, operator"},
 			{KeyID: "2026-11-28-pkejxr", Origin: "imported", State: "active", Created: now},
 		}}),
-		"revocations": revocationsText(&[]ledger.Revocation{
+		"revocations": revocationsText(&[]revocation.Revocation{
 			{TokenID: "0b6f4d3e-6d8f-4f6e-8f38-2f3c51f9f0a7", Created: now, Until: &now},
 			{Identity: strings.Repeat("m", 30), Before: &now, Created: now},
 			{Before: &now, Created: now, Until: &now},

@@ -17,9 +17,9 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/diagnose"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/transfer"
 )
@@ -251,7 +251,7 @@ const maxRevocationLine = 64 << 10
 
 func (c *client) importRevocations(cmd *cobra.Command, name string, in io.Reader) error {
 	var total admin.RevocationsAnswer
-	var open []ledger.Revocation
+	var open []revocation.Revocation
 	sent := false
 	send := func() error {
 		switch {
@@ -291,7 +291,7 @@ func (c *client) importRevocations(cmd *cobra.Command, name string, in io.Reader
 }
 
 // readRevocation reads a line of a file of revocations. Errors do not quote the line.
-func readRevocation(text []byte) (v ledger.Revocation, err error) {
+func readRevocation(text []byte) (v revocation.Revocation, err error) {
 	if err := strictjson.Decode(text, &v, strictjson.Exceptions{}); err != nil {
 		return v, fmt.Errorf("it is not a revocation: it %w; see --help", err)
 	}

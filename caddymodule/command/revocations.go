@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 )
 
 func revocationsCommand() *cobra.Command {
@@ -34,7 +34,7 @@ max_lifetime says, and forever without max_lifetime.`,
 
 func revocationCommand(name, method, short, done string) *cobra.Command {
 	var c client
-	var v ledger.Revocation
+	var v revocation.Revocation
 	var before, hash string
 	cmd := c.canBeOffline(c.command(&cobra.Command{
 		Use:   name + " <messenger>",

@@ -11,10 +11,10 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/diagnose"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/metrics"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 )
 
 // The answers of the admin API as people read them. Values in them come from clients, site owners and key servers: they are
@@ -212,13 +212,13 @@ func hourOf(t *time.Time) string {
 	return t.UTC().Format("2006-01-02 15h MST")
 }
 
-func revocationsText(l *[]ledger.Revocation) string {
+func revocationsText(l *[]revocation.Revocation) string {
 	if len(*l) == 0 {
 		return "nothing is revoked\n"
 	}
 	var b strings.Builder
 	for _, v := range *l {
-		b.WriteString(v.Target())
+		b.WriteString(v.Kind())
 		if value := v.Value(); value != "" {
 			printable.Printf(&b, " %s", strconv.Quote(value))
 		}

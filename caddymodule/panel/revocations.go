@@ -18,8 +18,8 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 )
 
 // The page about what a site owner does when a token has leaked or a contact must leave: revocations, and the connections that
@@ -40,7 +40,7 @@ type revocationsView struct {
 
 // A revocationView is a revocation in a list.
 type revocationView struct {
-	ledger.Revocation
+	revocation.Revocation
 	ID string // of the elements of its form
 }
 
@@ -61,8 +61,8 @@ func (v revocationView) Key() string {
 
 // revisionOf is what a question about a target is bound to: the revocations that the target has already. A form that is sent twice, or
 // after another user has revoked the same, would revoke what was issued since.
-func revisionOf(list []ledger.Revocation, target ledger.Revocation) string {
-	id := func(v ledger.Revocation) authn.TokenID {
+func revisionOf(list []revocation.Revocation, target revocation.Revocation) string {
+	id := func(v revocation.Revocation) authn.TokenID {
 		return cmp.Or(v.TokenHash, authn.NewTokenID(string(v.TokenID)))
 	}
 	sum := sha256.New()
@@ -189,7 +189,7 @@ func (v *visit) changeRevocations(sent form) error {
 
 // revocationFields returns the fields of the form that revokes what the page of the question is about. A token that was pasted is not among
 // them; its ID is.
-func revocationFields(what string, target ledger.Revocation) [][2]string {
+func revocationFields(what string, target revocation.Revocation) [][2]string {
 	switch {
 	case target.TokenHash != "":
 		return [][2]string{{"what", "hash"}, {"hash", target.TokenHash.String()}}
@@ -210,7 +210,7 @@ func (v *visit) undoRevocation(sent form) error {
 	if err != nil {
 		return err
 	}
-	at := slices.IndexFunc(list, func(r ledger.Revocation) bool { return revocationView{Revocation: r}.Key() == sent.get("key") })
+	at := slices.IndexFunc(list, func(r revocation.Revocation) bool { return revocationView{Revocation: r}.Key() == sent.get("key") })
 	if at >= 0 {
 		err = v.app.UndoRevocation(v.r.Context(), v.name, list[at], v.actor())
 	}
@@ -236,7 +236,7 @@ func (v *visit) revoked(f revokeForm, done string, ended int, err error) error {
 
 // target returns what a form is about. Of a token it finds the ID, and when it expires; the token has to be valid, because a
 // forged one could name the ID of another.
-func (v *visit) target(f revokeForm) (target ledger.Revocation, expires *time.Time, wrong []fieldError, err error) {
+func (v *visit) target(f revokeForm) (target revocation.Revocation, expires *time.Time, wrong []fieldError, err error) {
 	refuse := func(field, text string) { wrong = []fieldError{{field, text}} }
 	switch f.What {
 	case "all":
@@ -260,7 +260,7 @@ func (v *visit) target(f revokeForm) (target ledger.Revocation, expires *time.Ti
 		case printable.Line(f.Token) != f.Token:
 			refuse("token", textTokenID+hidden(f.Token))
 		default:
-			target.TokenID = ledger.TokenID(f.Token)
+			target.TokenID = revocation.TokenID(f.Token)
 		}
 	default:
 		return target, nil, nil, errNoPage
@@ -274,7 +274,7 @@ func (v *visit) target(f revokeForm) (target ledger.Revocation, expires *time.Ti
 }
 
 // tokenTarget returns the revocation of one token that was pasted.
-func (v *visit) tokenTarget(token string) (target ledger.Revocation, expires *time.Time, wrong []fieldError, err error) {
+func (v *visit) tokenTarget(token string) (target revocation.Revocation, expires *time.Time, wrong []fieldError, err error) {
 	m, err := v.app.LookUp(v.r.Context(), v.name)
 	if err != nil {
 		return target, nil, nil, err

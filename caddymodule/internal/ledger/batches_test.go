@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -14,7 +15,7 @@ import (
 func TestEveryGroupOfFactsFitsIntoOneWrite(t *testing.T) {
 	now := time.Date(2026, 11, 27, 2, 2, 1, 123456789, time.UTC)
 	for _, text := range []string{"", strings.Repeat("a", 255), strings.Repeat("<", 42), strings.Repeat("<", 85), strings.Repeat("<", 255), strings.Repeat(`"`, 128)} {
-		v := Revocation{Identity: text, Contact: text, Before: &now, Until: &now, Created: now, Skew: 1<<63 - 1, Issued: &now, Exact: true, Covers: true}
+		v := revocation.Revocation{Identity: text, Contact: text, Before: &now, Until: &now, Created: now, Skew: 1<<63 - 1, Issued: &now, Exact: true, Covers: true}
 		facts := make([]*Fact, 600)
 		for i := range facts {
 			facts[i] = NewFact(factRevoke, now)
@@ -47,7 +48,7 @@ func TestOldRecordsGiveTheSameBatches(t *testing.T) {
 	end := at.Add(time.Hour)
 	r := oldRecord{Created: at, Changed: at.Add(time.Minute), Settings: json.RawMessage(`{"identity_key":"sub","audience":["` + strings.Repeat("a", 200<<10) + `"]}`)}
 	for i := range 700 {
-		r.Revocations = append(r.Revocations, Revocation{Identity: fmt.Sprintf("<%d>%s", i, strings.Repeat("&", i%200)), Before: &at, Created: at})
+		r.Revocations = append(r.Revocations, revocation.Revocation{Identity: fmt.Sprintf("<%d>%s", i, strings.Repeat("&", i%200)), Before: &at, Created: at})
 	}
 	r.Tokens = append(r.Tokens, struct {
 		KeyID   string     `json:"kid"`

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -35,7 +36,7 @@ type oldRecord struct {
 		Created time.Time  `json:"created"`
 		End     *time.Time `json:"end"`
 	} `json:"tokens"`
-	Revocations []Revocation `json:"revocations"`
+	Revocations []revocation.Revocation `json:"revocations"`
 }
 
 // RecordKey returns the key of the record that an older version kept in place of a journal.

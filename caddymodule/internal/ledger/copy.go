@@ -12,6 +12,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 )
 
 // A messenger is copied from one store into another by what its facts say, and not by the facts themselves: their IDs come from a
@@ -50,7 +51,7 @@ type CopiedToken struct {
 // A CopiedRevocation is a revocation in a copy, with the ID that it had in its store.
 type CopiedRevocation struct {
 	ID string `json:"id"`
-	Revocation
+	revocation.Revocation
 }
 
 // Copy returns what the journal says, or nil if there is nothing. The copy has secrets.
@@ -173,7 +174,7 @@ func (j *Journal) Lacking(c *Copy, now time.Time) (d Difference, err error) {
 		}
 		copied[id] = true
 		f := &Fact{ID: id, Kind: factRevoke, At: at, Of: []string{r.ID}, Revocation: &r.Revocation}
-		if l.hasFact(id) || l.isUndone(f) || r.hasExpired(now.Add(-KeepUseless)) || revokes(r.ID, &r.Revocation) {
+		if l.hasFact(id) || l.isUndone(f) || r.HasExpired(now.Add(-KeepUseless)) || revokes(r.ID, &r.Revocation) {
 			continue
 		}
 		if !l.isCoveredByAny(f) {
@@ -186,15 +187,15 @@ func (j *Journal) Lacking(c *Copy, now time.Time) (d Difference, err error) {
 	l.setAside(now)
 	n, size := len(l.revocations), l.size
 	for _, f := range d.Facts {
-		if !f.Revocation.hasExpired(now) {
-			n, size = n+1, size+f.Revocation.size()
+		if !f.Revocation.HasExpired(now) {
+			n, size = n+1, size+f.Revocation.Size()
 		}
 	}
 	room := 1
 	if isNew {
 		room = 2 // as many as two incarnations of a messenger can have
 	}
-	if n > room*MaxRevocations+maxExtra || size > room*MaxRevocationText+maxExtra*revocationOverhead {
+	if n > room*MaxRevocations+maxExtra || size > room*MaxRevocationText+maxExtra*revocation.Overhead {
 		return d, fmt.Errorf("the messenger would have %d revocations, and there is no room for more than %d; undo some of them, or let tokens expire sooner (max_lifetime)", n, room*MaxRevocations)
 	}
 	d.addTokens(j, c, ledgers, copied, at, now)
@@ -279,7 +280,7 @@ func grouped(facts []*Fact, each int) (groups [][]*Fact) {
 	for _, f := range facts {
 		more := len(f.Settings) + len(f.Token) + each
 		if f.Revocation != nil {
-			more += f.Revocation.size()
+			more += f.Revocation.Size()
 		}
 		if size += more; len(groups) == 0 || size > maxGroup || len(groups[len(groups)-1]) >= 256 {
 			groups, size = append(groups, nil), more

@@ -7,6 +7,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -121,14 +122,14 @@ func TestATokenThatAFileBringsBackIsTheOneThatWasRevoked(t *testing.T) {
 // was revoked it is still known which it was.
 func TestAnOldFileBringsNoTokenBack(t *testing.T) {
 	start := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
-	for _, revocation := range []bool{false, true} {
+	for _, revoked := range []bool{false, true} {
 		w := newWriting(t, "aaaaaaaaaaaaaaaa")
 		made, last := w.change(start, GenerateToken()), w.change(start, GenerateToken())
 		file := w.Copy(start)
 		w.change(start.Add(time.Hour), RevokeToken(made.KeyID, false))
 		w.change(start.Add(2*time.Hour), RevokeToken(last.KeyID, false))
-		if revocation {
-			_, facts, err := w.Revoke(Revocation{TokenID: "stolen"}, new(config.Messenger), start)
+		if revoked {
+			_, facts, err := w.Revoke(revocation.Revocation{TokenID: "stolen"}, new(config.Messenger), start)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -139,7 +140,7 @@ func TestAnOldFileBringsNoTokenBack(t *testing.T) {
 			w.prune(later)
 		}
 		if d := w.started(later).takes(file, later); d.Added > 0 || len(d.NotAdded) != 1 || d.NotAdded[0] != made.KeyID {
-			t.Errorf("with a revocation: %t: %d tokens were added, and not %q", revocation, d.Added, d.NotAdded)
+			t.Errorf("with a revocation: %t: %d tokens were added, and not %q", revoked, d.Added, d.NotAdded)
 		}
 	}
 }
@@ -154,7 +155,7 @@ func TestManyLogoutsOfADayTravel(t *testing.T) {
 		for i := range n {
 			now = now.Add(time.Second)
 			c := &authn.Contact{Identity: fmt.Sprint("c", i), TokenID: authn.NewTokenID(fmt.Sprint(i)), Issued: now, Expires: now.Add(life), Until: now.Add(life)}
-			_, facts, err := w.Revoke(LogoutOf(c, m, false, now), m, now)
+			_, facts, err := w.Revoke(revocation.OfLogout(c, m, false, now), m, now)
 			if err != nil {
 				t.Fatalf("logout %d: %v", i, err)
 			}
@@ -168,7 +169,7 @@ func TestManyLogoutsOfADayTravel(t *testing.T) {
 		fresh.takes(file, now)
 		isRevoked := fresh.Revoked(now)
 		for i := n - int(life/time.Second) + 1; i < n; i++ {
-			if until := now.Add(time.Second); !isRevoked(Revocation{TokenID: TokenID(fmt.Sprint(i)), Until: &until}) {
+			if until := now.Add(time.Second); !isRevoked(revocation.Revocation{TokenID: revocation.TokenID(fmt.Sprint(i)), Until: &until}) {
 				t.Errorf("of %d logouts number %d is missing", n, i)
 				break
 			}
@@ -193,7 +194,7 @@ func TestNothingUnreadableIsImported(t *testing.T) {
 		"one that is not base64":     token(CopiedToken{Token: "????????????????????????????????????????????????", Created: now, Imported: true}),
 		"a token before all time":    token(CopiedToken{Token: "a", Created: early}),
 		"a messenger before it":      {Created: &early, Settings: new(config.Messenger)},
-		"a revocation before it":     {Revocations: []CopiedRevocation{{ID: "r", Revocation: Revocation{TokenID: "x", Created: early}}}},
+		"a revocation before it":     {Revocations: []CopiedRevocation{{ID: "r", Revocation: revocation.Revocation{TokenID: "x", Created: early}}}},
 	} {
 		err := c.Check()
 		if err == nil {
@@ -226,7 +227,7 @@ func BenchmarkLackingManyRevocations(b *testing.B) {
 	l := j.ledger(ConfigIncarnation)
 	for i := range MaxRevocations {
 		f := NewFact(factRevoke, now)
-		f.Revocation = &Revocation{TokenID: TokenID(fmt.Sprintf("0b9b3a3e-1d5e-4c38-9f8e-%012d", i))}
+		f.Revocation = &revocation.Revocation{TokenID: revocation.TokenID(fmt.Sprintf("0b9b3a3e-1d5e-4c38-9f8e-%012d", i))}
 		l.add(f, new(Effect))
 		c.Revocations = append(c.Revocations, CopiedRevocation{newID(), *f.Revocation})
 	}

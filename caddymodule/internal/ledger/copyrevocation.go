@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 )
 
 // revocationsToCopy returns the active revocations. Those whose tokens have expired, of which there can be any number, are among them while
@@ -14,9 +16,9 @@ func (l *ledger) revocationsToCopy(now time.Time) (facts []*Fact) {
 	size := 0
 	for f := range l.allActive() {
 		switch {
-		case !f.Revocation.hasExpired(now):
-			facts, size = append(facts, f), size+f.Revocation.size()
-		case !f.Revocation.hasExpired(now.Add(-KeepUseless)):
+		case !f.Revocation.HasExpired(now):
+			facts, size = append(facts, f), size+f.Revocation.Size()
+		case !f.Revocation.HasExpired(now.Add(-KeepUseless)):
 			past = append(past, f)
 		}
 	}
@@ -24,7 +26,7 @@ func (l *ledger) revocationsToCopy(now time.Time) (facts []*Fact) {
 		return cmp.Or(b.Revocation.Until.Compare(*a.Revocation.Until), strings.Compare(a.ID, b.ID))
 	})
 	for _, f := range past {
-		if size += f.Revocation.size(); len(facts) >= MaxRevocations || size > MaxRevocationText {
+		if size += f.Revocation.Size(); len(facts) >= MaxRevocations || size > MaxRevocationText {
 			break
 		}
 		facts = append(facts, f)
@@ -33,24 +35,24 @@ func (l *ledger) revocationsToCopy(now time.Time) (facts []*Fact) {
 }
 
 // revoking returns a function that reports whether the ledger has a revocation, or has one that says the same.
-func (l *ledger) revoking() func(id string, v *Revocation) bool {
+func (l *ledger) revoking() func(id string, v *revocation.Revocation) bool {
 	of := l.byTarget()
-	return func(id string, v *Revocation) bool {
-		target := v.target()
-		if f := l.fact(id); f != nil && f.Kind == factRevoke && f.Revocation.target() == target {
+	return func(id string, v *revocation.Revocation) bool {
+		target := v.Target()
+		if f := l.fact(id); f != nil && f.Kind == factRevoke && f.Revocation.Target() == target {
 			return true
 		}
-		return slices.ContainsFunc(of[target], func(old *Revocation) bool {
-			return (v.Before == nil || !old.reach().Before(v.reach())) && !v.hasLonger(old) && (old.Until == nil || v.Until != nil && !old.Until.Before(*v.Until))
+		return slices.ContainsFunc(of[target], func(old *revocation.Revocation) bool {
+			return (v.Before == nil || !old.Reach().Before(v.Reach())) && !v.Outlasts(old) && (old.Until == nil || v.Until != nil && !old.Until.Before(*v.Until))
 		})
 	}
 }
 
 // byTarget returns the active revocations by what they revoke.
-func (l *ledger) byTarget() map[revocationTarget][]*Revocation {
-	of := make(map[revocationTarget][]*Revocation, len(l.revocations)+len(l.past))
+func (l *ledger) byTarget() map[revocation.Target][]*revocation.Revocation {
+	of := make(map[revocation.Target][]*revocation.Revocation, len(l.revocations)+len(l.past))
 	for f := range l.allActive() {
-		target := f.Revocation.target()
+		target := f.Revocation.Target()
 		of[target] = append(of[target], f.Revocation)
 	}
 	return of
@@ -75,13 +77,13 @@ func (d *Difference) addFormer(j *Journal, c *Copy, ledgers []*ledger, copied ma
 }
 
 // Revoked returns a function that reports whether the tokens that a revocation revokes are revoked already, for as long as it says.
-func (j *Journal) Revoked(now time.Time) func(v Revocation) bool {
-	var of map[revocationTarget][]*Revocation
+func (j *Journal) Revoked(now time.Time) func(v revocation.Revocation) bool {
+	var of map[revocation.Target][]*revocation.Revocation
 	j.view(func(_ string, l *ledger) { of = l.byTarget() })
-	return func(v Revocation) bool {
-		return slices.ContainsFunc(of[v.target()], func(old *Revocation) bool {
+	return func(v revocation.Revocation) bool {
+		return slices.ContainsFunc(of[v.Target()], func(old *revocation.Revocation) bool {
 			longEnough := v.Until == nil || old.Until == nil || !old.Until.Before(*v.Until)
-			return longEnough && !old.hasExpired(now) && (v.IsToken() || v.Before != nil && !old.reach().Before(*v.Before))
+			return longEnough && !old.HasExpired(now) && (v.IsToken() || v.Before != nil && !old.Reach().Before(*v.Before))
 		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -13,7 +14,7 @@ import (
 // come again.
 func TestImportedTokensAreAddedOnceAndAtOnce(t *testing.T) {
 	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
-	c := &Copy{Revocations: []CopiedRevocation{{ID: "r", Revocation: Revocation{Identity: "eve", Before: &now, Created: now}}}}
+	c := &Copy{Revocations: []CopiedRevocation{{ID: "r", Revocation: revocation.Revocation{Identity: "eve", Before: &now, Created: now}}}}
 	for i := range 300 { // more than a batch takes
 		token := CopiedToken{KeyID: fmt.Sprint("dead-", i), Token: fmt.Sprintf("c2VjcmV0LW9mLWEtc2l0ZS10aGF0LWlzLWxvbmctZW5vdWdo%04d", i), Created: now, Revoked: true, Imported: true}
 		token.Fingerprint = fingerprintOf(token.Token)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -144,7 +145,7 @@ func TestAnImportOfADeletedMessengerGoesOn(t *testing.T) {
 	w.save(madeAt, madeAt, withTokens)
 	w.change(madeAt, GenerateToken())
 	file := w.Copy(madeAt)
-	_, facts, err := w.Revoke(Revocation{TokenID: "stolen"}, withTokens, madeAt)
+	_, facts, err := w.Revoke(revocation.Revocation{TokenID: "stolen"}, withTokens, madeAt)
 	if err != nil {
 		t.Fatal(err)
 	}

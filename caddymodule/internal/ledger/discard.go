@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -42,7 +43,7 @@ func (j *Journal) Replacement(now time.Time) (incarnation string, facts []*Fact)
 	reset := NewFact(factReset, at)
 	reset.Closing = true
 	revoke := NewFact(factRevoke, at)
-	v := Revocation{All: true}.at(new(config.Messenger), now.UTC()) // without max_lifetime, so that it is kept for good
+	v := revocation.Revocation{All: true}.Recorded(new(config.Messenger), now.UTC()) // without max_lifetime, so that it is kept for good
 	revoke.Revocation = &v
 	return ConfigIncarnation, []*Fact{reset, revoke}
 }

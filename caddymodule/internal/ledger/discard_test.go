@@ -8,6 +8,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -42,9 +43,9 @@ func TestWhatMustNotReappearIsRemovedEarlier(t *testing.T) {
 	withdrawn := addFacts(t, j, "inc", 3, now, second)
 	addFacts(t, j, "inc", 4, now, NewFact(factWithdrawn, now, second.ID))
 	expired := now
-	revocation := NewFact(factRevoke, now)
-	revocation.Revocation = &Revocation{TokenHash: authn.NewTokenID("x"), Until: &expired, Exact: true}
-	logout := addFacts(t, j, "inc", 5, now, revocation)
+	revoked := NewFact(factRevoke, now)
+	revoked.Revocation = &revocation.Revocation{TokenHash: authn.NewTokenID("x"), Until: &expired, Exact: true}
+	logout := addFacts(t, j, "inc", 5, now, revoked)
 	for after, want := range map[time.Duration][]vault.Key{
 		KeepUseless - 61*time.Minute: nil,
 		KeepUseless - 59*time.Minute: {withdrawn},

@@ -42,7 +42,7 @@ func (j *Journal) Events() (events []Event) {
 			case f.Kind == factExpiry:
 				e.Detail = f.End.UTC().Format(time.RFC3339)
 			case f.Kind == factRevoke:
-				e.Detail = f.Revocation.Target()
+				e.Detail = f.Revocation.Kind()
 				if f.Revocation.Contact != "" {
 					e.By = ByContact
 				}

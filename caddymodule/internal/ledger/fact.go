@@ -22,6 +22,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -77,7 +78,7 @@ type Fact struct {
 
 	Fingerprints []string `json:"fingerprints,omitempty"` // of the tokens that an end is about, which may come back under other IDs
 
-	Revocation *Revocation `json:"revocation,omitempty"`
+	Revocation *revocation.Revocation `json:"revocation,omitempty"`
 }
 
 // isToken reports whether f makes a shared token.

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -66,7 +67,7 @@ func FuzzHostileFacts(f *testing.F) {
 		for _, change := range []RingChange{GenerateToken(), RotateTokens(time.Hour), ResetTokens(true), RevokeToken("k", false)} {
 			_, _, _ = testRing{one}.of(change, now) // it may be refused
 		}
-		_, _ = one.revocationFacts(Revocation{Identity: "m", Created: now}, now, now, time.Hour)
+		_, _ = one.revocationFacts(revocation.Revocation{Identity: "m", Created: now}, now, now, time.Hour)
 		for _, fact := range facts {
 			_ = one.isOfUse(fact, now)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 )
 
 // stateOf returns everything that follows from the facts of a ledger.
@@ -98,7 +99,7 @@ func (w *factMaker) make() {
 	default:
 		var ids []string
 		for f := range l.active() {
-			if target := f.Revocation.target(); !target.covers {
+			if target := f.Revocation.Target(); !target.Covers {
 				ids = l.revocationsOf(target)
 				break
 			}
@@ -142,24 +143,24 @@ func (w *factMaker) settings(l *ledger) []*Fact {
 	return made
 }
 
-func (w *factMaker) revocation() Revocation {
+func (w *factMaker) revocation() revocation.Revocation {
 	skew := time.Minute
 	m := &config.Messenger{ClockSkew: (*caddy.Duration)(&skew)}
 	contact := fmt.Sprint("contact ", w.IntN(3))
 	issued, until := w.now.Add(-time.Duration(w.Int64N(int64(time.Hour)))).Truncate(time.Second), w.now.Add(time.Duration(w.IntN(50))*time.Hour)
 	switch w.IntN(12) {
 	case 0:
-		return Revocation{Identity: contact}.at(m, w.now)
+		return revocation.Revocation{Identity: contact}.Recorded(m, w.now)
 	case 1:
-		return Revocation{All: true}.at(m, w.now)
+		return revocation.Revocation{All: true}.Recorded(m, w.now)
 	case 2:
-		return Revocation{Identity: contact, Covers: true, Before: &issued, Until: &until, Exact: true, Created: w.now}
+		return revocation.Revocation{Identity: contact, Covers: true, Before: &issued, Until: &until, Exact: true, Created: w.now}
 	case 3:
-		return Revocation{All: true, Covers: true, Before: &issued, Created: w.now}
+		return revocation.Revocation{All: true, Covers: true, Before: &issued, Created: w.now}
 	case 4, 5:
-		return Revocation{TokenID: TokenID(fmt.Sprint("token ", w.IntN(20)))}.at(m, w.now)
+		return revocation.Revocation{TokenID: revocation.TokenID(fmt.Sprint("token ", w.IntN(20)))}.Recorded(m, w.now)
 	}
-	return Revocation{TokenID: TokenID(fmt.Sprint("token ", w.IntN(20))), Contact: contact, Issued: &issued, Until: &until}.at(m, w.now)
+	return revocation.Revocation{TokenID: revocation.TokenID(fmt.Sprint("token ", w.IntN(20))), Contact: contact, Issued: &issued, Until: &until}.Recorded(m, w.now)
 }
 
 // fill adds facts to a new ledger, in another order, some of them twice.

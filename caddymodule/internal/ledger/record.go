@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -164,35 +165,35 @@ func trustedAt(settings *config.Messenger, now time.Time) *config.Messenger {
 }
 
 // activeRevocations returns the revocations that are active, the oldest first. Several of the same target are one.
-func (l *ledger) activeRevocations(now time.Time) []Revocation {
+func (l *ledger) activeRevocations(now time.Time) []revocation.Revocation {
 	var facts []*Fact
 	for f := range l.allActive() {
-		if !f.Revocation.hasExpired(now) {
+		if !f.Revocation.HasExpired(now) {
 			facts = append(facts, f)
 		}
 	}
 	slices.SortFunc(facts, func(a, b *Fact) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.ID, b.ID)) })
-	index := make(map[revocationTarget]int)
-	list := []Revocation{}
+	index := make(map[revocation.Target]int)
+	list := []revocation.Revocation{}
 	for _, f := range facts {
 		v := *f.Revocation
-		if i, found := index[v.target()]; found {
-			list[i] = v.replacing(list[i])
+		if i, found := index[v.Target()]; found {
+			list[i] = v.Replacing(list[i])
 			continue
 		}
-		index[v.target()] = len(list)
+		index[v.Target()] = len(list)
 		list = append(list, v)
 	}
 	return list
 }
 
 // revocationsOf returns the IDs of the active revocations of the same target, also those that they had in other stores: they may come back.
-func (l *ledger) revocationsOf(target revocationTarget) (ids []string) {
+func (l *ledger) revocationsOf(target revocation.Target) (ids []string) {
 	for f := range l.allActive() {
-		if f.Revocation.target() == target {
+		if f.Revocation.Target() == target {
 			ids = append(ids, f.ID)
 			for _, id := range f.Of {
-				if other := l.fact(id); other == nil || other.Kind == factRevoke && other.Revocation.target() == target {
+				if other := l.fact(id); other == nil || other.Kind == factRevoke && other.Revocation.Target() == target {
 					ids = append(ids, id)
 				}
 			}

@@ -6,8 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 )
 
 // The revocations of one messenger. Tokens are revoked, contacts log out, revocations are undone and settings are changed, in
@@ -24,47 +24,21 @@ const (
 	// is room in an emergency.
 	MaxRevocations = 10_000
 
+	// MaxRevocationText is how many bytes these may have. With usual identities and token IDs their number is reached first.
+	MaxRevocationText = 4 << 20
+
 	// maxLogouts is how many of these may be logouts of one contact.
 	maxLogouts = 20
 )
-
-// A revocationTarget is what a revocation revokes, whatever its time.
-type revocationTarget struct {
-	token    authn.TokenID
-	identity string
-	all      bool
-	covers   bool
-}
-
-func (v *Revocation) target() revocationTarget {
-	return revocationTarget{v.token(), v.Identity, v.All, v.Covers}
-}
-
-// reach returns the time of issue up to which v revokes tokens: those that were issued earlier are revoked.
-func (v *Revocation) reach() time.Time { return v.Before.Add(time.Duration(v.Skew)) }
-
-// rule returns what a verifier needs of v.
-func (v *Revocation) rule() authn.Revocation {
-	rule := authn.Revocation{TokenID: v.token(), Identity: v.Identity}
-	if v.Before != nil {
-		rule.Before = v.reach()
-	}
-	return rule
-}
-
-// hasExpired reports whether the tokens that v revokes have expired, whatever the settings will be later.
-func (v *Revocation) hasExpired(now time.Time) bool {
-	return v.Exact && v.Until != nil && !now.Before(*v.Until)
-}
 
 // addRevocation adds a revocation, unless it is undone or covered already.
 func (l *ledger) addRevocation(f *Fact, e *Effect) {
 	v := f.Revocation
 	if v.Covers && !l.isCovered(f) {
-		l.covers = slices.DeleteFunc(l.covers, func(c *Fact) bool { return v.coversAllOf(c.Revocation) })
+		l.covers = slices.DeleteFunc(l.covers, func(c *Fact) bool { return v.CoversAllOf(c.Revocation) })
 		l.covers = append(l.covers, f)
 		for old := range l.active() {
-			if v.coversAllOf(old.Revocation) {
+			if v.CoversAllOf(old.Revocation) {
 				l.deactivate(old.ID)
 			}
 		}
@@ -73,7 +47,7 @@ func (l *ledger) addRevocation(f *Fact, e *Effect) {
 		return
 	}
 	l.revocations[f.ID] = f
-	l.size += v.size()
+	l.size += v.Size()
 	if v.Contact != "" {
 		l.logouts[v.Contact]++
 	}
@@ -106,7 +80,7 @@ func (l *ledger) freeRoom(id string) {
 		return
 	}
 	delete(l.revocations, id)
-	l.size -= f.Revocation.size()
+	l.size -= f.Revocation.Size()
 	if contact := f.Revocation.Contact; contact != "" {
 		if l.logouts[contact]--; l.logouts[contact] == 0 {
 			delete(l.logouts, contact)
@@ -118,7 +92,7 @@ func (l *ledger) freeRoom(id string) {
 // because the clock of this node may be ahead, and be set back.
 func (l *ledger) setAside(now time.Time) {
 	for id, f := range l.revocations {
-		if f.Revocation.hasExpired(now) {
+		if f.Revocation.HasExpired(now) {
 			l.freeRoom(id)
 			l.past[id] = f
 		}
@@ -127,31 +101,7 @@ func (l *ledger) setAside(now time.Time) {
 
 // isCovered reports whether another revocation has replaced f.
 func (l *ledger) isCovered(f *Fact) bool {
-	return slices.ContainsFunc(l.covers, func(c *Fact) bool { return c != f && c.Revocation.coversAllOf(f.Revocation) })
-}
-
-// coversAllOf reports whether v, which covers others, revokes every token that old revokes.
-func (v *Revocation) coversAllOf(old *Revocation) bool {
-	switch {
-	case old == v, old.latestIssue().After(v.reach()), old.Covers && !old.latestIssue().Before(v.reach()):
-		return false
-	case old.hasLonger(v):
-		return false
-	case v.All:
-		return true
-	}
-	return v.Identity == old.Contact || old.Covers && v.Identity == old.Identity // and no revocation by an operator, which can be undone
-}
-
-// hasLonger reports whether v has to be kept longer than other.
-func (v *Revocation) hasLonger(other *Revocation) bool {
-	switch {
-	case other.Until == nil || !other.Exact:
-		return false
-	case v.Until == nil || !v.Exact:
-		return true
-	}
-	return v.Until.After(*other.Until)
+	return slices.ContainsFunc(l.covers, func(c *Fact) bool { return c != f && c.Revocation.CoversAllOf(f.Revocation) })
 }
 
 // rules returns the rules of the active revocations. For KeepUseless they include those of tokens that have expired: the clock
@@ -159,8 +109,8 @@ func (v *Revocation) hasLonger(other *Revocation) bool {
 func (l *ledger) rules(now time.Time) []authn.Revocation {
 	rules := make([]authn.Revocation, 0, len(l.revocations)+len(l.past))
 	for f := range l.allActive() {
-		if !f.Revocation.hasExpired(now.Add(-KeepUseless)) {
-			rules = append(rules, f.Revocation.rule())
+		if !f.Revocation.HasExpired(now.Add(-KeepUseless)) {
+			rules = append(rules, f.Revocation.Rule())
 		}
 	}
 	return rules
@@ -170,7 +120,7 @@ func (l *ledger) rules(now time.Time) []authn.Revocation {
 func (l *ledger) rulesOf(facts []*Fact) (rules []authn.Revocation) {
 	for _, f := range facts {
 		if (l.revocations[f.ID] != nil || l.past[f.ID] != nil) && !l.isUndone(f) {
-			rules = append(rules, f.Revocation.rule())
+			rules = append(rules, f.Revocation.Rule())
 		}
 	}
 	return rules
@@ -178,8 +128,8 @@ func (l *ledger) rulesOf(facts []*Fact) (rules []authn.Revocation) {
 
 // revocationFacts returns the facts by which v is revoked now: v itself, and what makes room for it. bound is the messenger's
 // max_lifetime, 0 for none.
-func (l *ledger) revocationFacts(v Revocation, at, now time.Time, bound time.Duration) ([]*Fact, error) {
-	newRevocation := func(v Revocation) *Fact {
+func (l *ledger) revocationFacts(v revocation.Revocation, at, now time.Time, bound time.Duration) ([]*Fact, error) {
+	newRevocation := func(v revocation.Revocation) *Fact {
 		f := NewFact(factRevoke, at)
 		f.Revocation = &v
 		return f
@@ -193,7 +143,7 @@ func (l *ledger) revocationFacts(v Revocation, at, now time.Time, bound time.Dur
 	facts := []*Fact{newRevocation(v)}
 	if !l.hasRoom(&v) {
 		floor, freed, size := l.floor(now, bound)
-		if len(l.revocations)-freed >= MaxRevocations || l.size-size+v.size() > MaxRevocationText {
+		if len(l.revocations)-freed >= MaxRevocations || l.size-size+v.Size() > MaxRevocationText {
 			return nil, fmt.Errorf("the messenger has %d revocations, and there is no room for more; undo some of them, revoke all tokens (all), which always fits, or let tokens expire sooner (max_lifetime)", len(l.revocations))
 		}
 		facts = append(facts, newRevocation(floor))
@@ -202,68 +152,42 @@ func (l *ledger) revocationFacts(v Revocation, at, now time.Time, bound time.Dur
 }
 
 // hasRoom reports whether v fits. One of all tokens always does.
-func (l *ledger) hasRoom(v *Revocation) bool {
-	return v.All || v.Covers || len(l.revocations) < MaxRevocations && l.size+v.size() <= MaxRevocationText
+func (l *ledger) hasRoom(v *revocation.Revocation) bool {
+	return v.All || v.Covers || len(l.revocations) < MaxRevocations && l.size+v.Size() <= MaxRevocationText
 }
 
 // floor returns a revocation of all tokens that were issued no later than those whose revocations have outlived max_lifetime,
 // and how many revocations it covers, of which size. It covers no token that is valid now, and the revoked tokens stay revoked
 // if max_lifetime is raised.
-func (l *ledger) floor(now time.Time, bound time.Duration) (floor Revocation, freed, size int) {
+func (l *ledger) floor(now time.Time, bound time.Duration) (floor revocation.Revocation, freed, size int) {
 	var reach time.Time
 	for _, f := range l.revocations {
-		until := f.Revocation.keptUntil(bound)
+		until := f.Revocation.KeptUntil(bound)
 		if f.Revocation.All || until == nil || now.Before(*until) {
 			continue
 		}
 		freed++
-		size += f.Revocation.size()
-		if latest := f.Revocation.latestIssue(); latest.After(reach) {
+		size += f.Revocation.Size()
+		if latest := f.Revocation.LatestIssue(); latest.After(reach) {
 			reach = latest
 		}
 	}
 	reach = reach.UTC()
-	return Revocation{All: true, Covers: true, Created: now.Truncate(time.Second), Before: &reach}, freed, size
-}
-
-// replacing returns v extended by what old, of the same target, says.
-func (v Revocation) replacing(old Revocation) Revocation {
-	if old.Before != nil && v.Before != nil && v.reach().Before(old.reach()) {
-		v.Before, v.Skew = old.Before, old.Skew
-	}
-	if old.Until == nil || v.Until != nil && v.Until.Before(*old.Until) {
-		v.Until = old.Until
-	}
-	v.Exact = v.Exact && old.Exact
-	if old.Contact != v.Contact {
-		v.Contact = ""
-	}
-	return v
-}
-
-// latestIssue returns a time before which all tokens that v revokes were issued.
-func (v *Revocation) latestIssue() time.Time {
-	switch {
-	case v.Before != nil:
-		return v.reach()
-	case v.Issued != nil:
-		return v.Issued.Add(1)
-	}
-	return v.Created.Add(time.Second + config.MaxClockSkew) // Created is rounded down, and the clock of the site may be ahead
+	return revocation.Revocation{All: true, Covers: true, Created: now.Truncate(time.Second), Before: &reach}, freed, size
 }
 
 // mergedLogouts returns one revocation of all tokens of a contact that were issued no later than those that it has revoked one by
 // one, and v. Otherwise one contact who logs in and out again and again would leave no room for others. It uses the tokens'
 // own times of issue: the clock that issued them may be ahead of ours, and the next login must not be revoked.
-func (l *ledger) mergedLogouts(v Revocation) Revocation {
-	all := Revocation{Identity: v.Contact, Covers: true, Until: v.Until, Exact: v.Exact, Created: v.Created}
-	before := v.latestIssue()
+func (l *ledger) mergedLogouts(v revocation.Revocation) revocation.Revocation {
+	all := revocation.Revocation{Identity: v.Contact, Covers: true, Until: v.Until, Exact: v.Exact, Created: v.Created}
+	before := v.LatestIssue()
 	for _, f := range l.revocations {
 		old := f.Revocation
 		if old.Contact != v.Contact {
 			continue
 		}
-		if latest := old.latestIssue(); latest.After(before) {
+		if latest := old.LatestIssue(); latest.After(before) {
 			before = latest
 		}
 		if all.Until != nil && (old.Until == nil || old.Until.After(*all.Until)) {
@@ -274,30 +198,4 @@ func (l *ledger) mergedLogouts(v Revocation) Revocation {
 	before = before.UTC()
 	all.Before = &before
 	return all
-}
-
-// expiresBy returns when the last token that v revokes has expired if none is valid for longer than bound, or nil if that
-// is unknown, because the messenger has no max_lifetime.
-func (v *Revocation) expiresBy(bound time.Duration, now time.Time) *time.Time {
-	if bound <= 0 {
-		return nil
-	}
-	issued := now
-	if v.Before != nil && v.Before.After(now) {
-		issued = *v.Before
-	}
-	// A token may have been issued by a clock that is ahead, and is valid for as long after its exp.
-	return storable(issued.Add(bound).Add(3 * config.MaxClockSkew))
-}
-
-// keptUntil returns when v can be forgotten, or nil if never. Where it rests on max_lifetime, that may be longer now.
-func (v *Revocation) keptUntil(bound time.Duration) *time.Time {
-	if v.Exact || v.Until == nil {
-		return v.Until
-	}
-	until := v.expiresBy(bound, v.Created)
-	if until != nil && until.Before(*v.Until) {
-		return v.Until
-	}
-	return until
 }

@@ -3,7 +3,6 @@ package ledger
 import (
 	"encoding/json"
 	"fmt"
-	"math"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 )
 
 // A testRevocations is the revocations of one messenger, changed directly.
@@ -24,7 +24,7 @@ func newTestRevocations(bound time.Duration) *testRevocations {
 	return &testRevocations{newLedger(), bound}
 }
 
-func (r *testRevocations) revoke(v Revocation, now time.Time) error {
+func (r *testRevocations) revoke(v revocation.Revocation, now time.Time) error {
 	facts, err := r.revocationFacts(v, now, now, r.bound)
 	for _, f := range facts {
 		r.add(f, new(Effect))
@@ -33,7 +33,7 @@ func (r *testRevocations) revoke(v Revocation, now time.Time) error {
 }
 
 // put adds a revocation without looking whether there is room.
-func (r *testRevocations) put(v Revocation, now time.Time) {
+func (r *testRevocations) put(v revocation.Revocation, now time.Time) {
 	f := NewFact(factRevoke, now)
 	f.Revocation = &v
 	r.add(f, new(Effect))
@@ -47,32 +47,36 @@ func newRevokable(skew, bound time.Duration) *config.Messenger {
 // undone.
 func TestAllFitsIntoAFullList(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
-	for what, filler := range map[string]func(i int) Revocation{
-		"short ones": func(i int) Revocation { return Revocation{TokenID: TokenID(fmt.Sprint("token ", i))} },
-		"long ones":  func(i int) Revocation { return Revocation{TokenID: TokenID(fmt.Sprint(i, strings.Repeat("<", 1000)))} },
+	for what, filler := range map[string]func(i int) revocation.Revocation{
+		"short ones": func(i int) revocation.Revocation {
+			return revocation.Revocation{TokenID: revocation.TokenID(fmt.Sprint("token ", i))}
+		},
+		"long ones": func(i int) revocation.Revocation {
+			return revocation.Revocation{TokenID: revocation.TokenID(fmt.Sprint(i, strings.Repeat("<", 1000)))}
+		},
 	} {
 		m, r := newRevokable(time.Minute, 0), newTestRevocations(0)
 		for i := range MaxRevocations + 1 {
 			if i < MaxRevocations-50 { // adding each looks through all
-				r.put(filler(i).at(m, now), now)
-			} else if r.revoke(filler(i).at(m, now), now) != nil {
+				r.put(filler(i).Recorded(m, now), now)
+			} else if r.revoke(filler(i).Recorded(m, now), now) != nil {
 				break
 			}
 		}
 		full := len(r.revocations)
-		for _, v := range []Revocation{filler(MaxRevocations + 1), {Identity: "mark"}} {
-			if err := r.revoke(v.at(m, now), now); err == nil && v.size() > revocationOverhead+100 || err == nil && full == MaxRevocations {
+		for _, v := range []revocation.Revocation{filler(MaxRevocations + 1), {Identity: "mark"}} {
+			if err := r.revoke(v.Recorded(m, now), now); err == nil && v.Size() > revocation.Overhead+100 || err == nil && full == MaxRevocations {
 				t.Errorf("%s: %d are not full", what, full)
 			}
 		}
 		for range 3 {
-			if err := r.revoke(Revocation{All: true}.at(m, now), now); err != nil {
+			if err := r.revoke(revocation.Revocation{All: true}.Recorded(m, now), now); err != nil {
 				t.Errorf("%s: %v", what, err)
 			}
 			now = now.Add(time.Hour)
 		}
 		for _, f := range r.facts {
-			if text, err := json.Marshal(f); err != nil || len(text) > f.Revocation.size()+len(f.ID)+200 || f.check() != nil {
+			if text, err := json.Marshal(f); err != nil || len(text) > f.Revocation.Size()+len(f.ID)+200 || f.check() != nil {
 				t.Fatalf("%s: a fact of %d bytes: %v, %v", what, len(text), err, f.check())
 			}
 		}
@@ -89,13 +93,13 @@ func TestWhatMakesRoomStaysRevoked(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0).UTC()
 	m, r := newRevokable(time.Minute, 10*time.Minute), newTestRevocations(10*time.Minute)
 	for i := range MaxRevocations {
-		r.put(Revocation{TokenID: TokenID(fmt.Sprint("token ", i))}.at(m, now), now)
+		r.put(revocation.Revocation{TokenID: revocation.TokenID(fmt.Sprint("token ", i))}.Recorded(m, now), now)
 	}
-	if err := r.revoke(Revocation{TokenID: "more"}.at(m, now), now); err == nil {
+	if err := r.revoke(revocation.Revocation{TokenID: "more"}.Recorded(m, now), now); err == nil {
 		t.Fatal("revocations of tokens that can be valid were forgotten")
 	}
 	later := now.Add(time.Hour)
-	if err := r.revoke(Revocation{TokenID: "more"}.at(m, later), later); err != nil || len(r.revocations) != 2 {
+	if err := r.revoke(revocation.Revocation{TokenID: "more"}.Recorded(m, later), later); err != nil || len(r.revocations) != 2 {
 		t.Fatalf("%d are left, %v", len(r.revocations), err)
 	}
 	index := authn.NewRevocations(r.rules(later))
@@ -105,14 +109,14 @@ func TestWhatMakesRoomStaysRevoked(t *testing.T) {
 	if index.Covers("zoe", "new", later.Add(-12*time.Minute)) {
 		t.Error("a token that max_lifetime allows is refused")
 	}
-	if ids := r.revocationsOf(revocationTarget{all: true}); len(ids) > 0 {
+	if ids := r.revocationsOf(revocation.Target{All: true}); len(ids) > 0 {
 		t.Error("what replaced the others can be undone")
 	}
-	longer := Revocation{TokenID: "token"}.at(m, now)
-	if until := longer.keptUntil(48 * time.Hour); until == nil || until.Before(now.Add(48*time.Hour)) {
+	longer := revocation.Revocation{TokenID: "token"}.Recorded(m, now)
+	if until := longer.KeptUntil(48 * time.Hour); until == nil || until.Before(now.Add(48*time.Hour)) {
 		t.Errorf("under a longer max_lifetime it is kept until %v", until)
 	}
-	if until := longer.keptUntil(0); until != nil {
+	if until := longer.KeptUntil(0); until != nil {
 		t.Errorf("without max_lifetime it is kept until %v", until)
 	}
 }
@@ -121,18 +125,18 @@ func TestWhatMakesRoomStaysRevoked(t *testing.T) {
 func TestLogoutsDoNotReplaceWhatAnOperatorRevoked(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	m, r := newRevokable(time.Minute, 0), newTestRevocations(0)
-	add := func(v Revocation) {
-		if err := r.revoke(v.at(m, now), now); err != nil {
+	add := func(v revocation.Revocation) {
+		if err := r.revoke(v.Recorded(m, now), now); err != nil {
 			t.Fatal(err)
 		}
 	}
 	until, issued := now.Add(time.Hour), now.Add(40*time.Second)
-	logout := func(i int) Revocation {
-		return Revocation{TokenID: TokenID(fmt.Sprint("token ", i)), Contact: "mark", Issued: &issued, Until: &until}
+	logout := func(i int) revocation.Revocation {
+		return revocation.Revocation{TokenID: revocation.TokenID(fmt.Sprint("token ", i)), Contact: "mark", Issued: &issued, Until: &until}
 	}
-	add(Revocation{Identity: "mark"})
+	add(revocation.Revocation{Identity: "mark"})
 	add(logout(0))
-	add(Revocation{TokenID: "token 0"})
+	add(revocation.Revocation{TokenID: "token 0"})
 	add(logout(0))
 	for i := range 2 * maxLogouts {
 		add(logout(i + 1))
@@ -148,25 +152,6 @@ func TestLogoutsDoNotReplaceWhatAnOperatorRevoked(t *testing.T) {
 	}
 }
 
-// A revocation is kept as long as a token could still be valid, also where that is longer than a duration or JSON can say.
-func TestRevocationIsKeptLongEnough(t *testing.T) {
-	now := time.Date(2026, 11, 26, 0, 0, 0, 0, time.UTC)
-	last := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
-	for _, lifetime := range []time.Duration{time.Hour, math.MaxInt64 - 1, math.MaxInt64} {
-		for _, before := range []*time.Time{nil, &now, &last} {
-			v := Revocation{Identity: "mark", Before: before}
-			until := v.expiresBy(lifetime, now)
-			if before == &last {
-				if until != nil {
-					t.Errorf("until %v, which JSON has no text for", until)
-				}
-			} else if until == nil || until.Before(now.Add(lifetime)) {
-				t.Errorf("a lifetime of %v: kept until %v", lifetime, until)
-			}
-		}
-	}
-}
-
 // A site gives two contacts tokens with one jti, and both log out at once, on two nodes. What one of them does afterwards
 // makes the other's token valid in no case.
 func TestLogoutsOfTwoContactsWithOneTokenID(t *testing.T) {
@@ -174,7 +159,7 @@ func TestLogoutsOfTwoContactsWithOneTokenID(t *testing.T) {
 	m, r := newRevokable(time.Minute, time.Hour), newTestRevocations(time.Hour)
 	logOut := func(contact, jti string, issued time.Time) {
 		c := &authn.Contact{Identity: contact, TokenID: authn.NewTokenID(jti), Issued: issued}
-		if err := r.revoke(LogoutOf(c, m, false, now).at(m, now), now); err != nil {
+		if err := r.revoke(revocation.OfLogout(c, m, false, now).Recorded(m, now), now); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -203,7 +188,7 @@ func TestLogoutOutlivesTheKey(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0).UTC()
 	m, r := newRevokable(time.Minute, 0), newTestRevocations(0)
 	c := &authn.Contact{Identity: "mark", TokenID: authn.NewTokenID("token"), Issued: now, Expires: now.Add(24 * time.Hour), Until: now.Add(time.Hour)}
-	if err := r.revoke(LogoutOf(c, m, false, now).at(m, now), now); err != nil {
+	if err := r.revoke(revocation.OfLogout(c, m, false, now).Recorded(m, now), now); err != nil {
 		t.Fatal(err)
 	}
 	for _, later := range []time.Duration{0, 2 * time.Hour, 24*time.Hour + config.MaxClockSkew - 1} {
@@ -227,10 +212,10 @@ func TestAClockThatWasAheadRevivesNoToken(t *testing.T) {
 	m, r := newRevokable(time.Minute, 0), newTestRevocations(0)
 	until := now.Add(time.Hour)
 	for i := range MaxRevocations {
-		r.put(Revocation{TokenID: TokenID(fmt.Sprint("token ", i)), Until: &until}.at(m, now), now)
+		r.put(revocation.Revocation{TokenID: revocation.TokenID(fmt.Sprint("token ", i)), Until: &until}.Recorded(m, now), now)
 	}
 	ahead := now.Add(5 * time.Hour)
-	if err := r.revoke(Revocation{TokenID: "more"}.at(m, ahead), ahead); err != nil {
+	if err := r.revoke(revocation.Revocation{TokenID: "more"}.Recorded(m, ahead), ahead); err != nil {
 		t.Fatalf("revocations of expired tokens take room: %v", err)
 	}
 	for what, rules := range map[string][]authn.Revocation{"read while the clock was ahead": r.rules(ahead), "read afterwards": r.rules(now)} {
@@ -252,7 +237,7 @@ func TestLogoutsOfExpiredTokensAreNotReplaced(t *testing.T) {
 	for i := range 3 * maxLogouts {
 		now = now.Add(time.Hour)
 		c := &authn.Contact{Identity: "mark", TokenID: authn.NewTokenID(fmt.Sprint("token ", i)), Issued: now, Expires: now.Add(time.Minute)}
-		if err := r.revoke(LogoutOf(c, m, false, now).at(m, now), now); err != nil {
+		if err := r.revoke(revocation.OfLogout(c, m, false, now).Recorded(m, now), now); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/testsize"
 )
 
@@ -56,8 +57,8 @@ func (w *revocationModel) revocations() *authn.Revocations {
 	return authn.NewRevocations(w.r.rules(w.now))
 }
 
-func (w *revocationModel) add(v Revocation) {
-	v = v.at(w.m, w.now)
+func (w *revocationModel) add(v revocation.Revocation) {
+	v = v.Recorded(w.m, w.now)
 	w.r.bound = time.Duration(w.m.MaxLifetime)
 	if err := w.r.revoke(v, w.now); err != nil {
 		w.t.Fatalf("%v: %v", w.steps, err)
@@ -75,7 +76,7 @@ func (w *revocationModel) byTime(target string, of func(*modelToken) bool) {
 }
 
 func (w *revocationModel) logOut(tok *modelToken, everywhere bool) {
-	w.add(LogoutOf(w.contactOf(tok), w.m, everywhere, w.now))
+	w.add(revocation.OfLogout(w.contactOf(tok), w.m, everywhere, w.now))
 	if tok.jti == "" || everywhere {
 		w.byTime("identity "+tok.contact, func(other *modelToken) bool { return other.contact == tok.contact })
 	} else {
@@ -95,8 +96,8 @@ func (w *revocationModel) logOut(tok *modelToken, everywhere bool) {
 	}
 }
 
-func (w *revocationModel) undo(v Revocation, target string) {
-	ids := w.r.revocationsOf(v.target())
+func (w *revocationModel) undo(v revocation.Revocation, target string) {
+	ids := w.r.revocationsOf(v.Target())
 	if len(ids) == 0 {
 		return
 	}
@@ -125,19 +126,19 @@ func (w *revocationModel) step() {
 	case 4:
 		if tok.jti != "" {
 			note("revoke %s", tok.jti)
-			w.add(Revocation{TokenID: TokenID(tok.jti)})
+			w.add(revocation.Revocation{TokenID: revocation.TokenID(tok.jti)})
 			tok.revokedBy["jti "+tok.jti], tok.loggedOut = true, false
 		}
 	case 5:
 		if w.rand.IntN(10) == 0 {
 			note("revoke contact %s", tok.contact)
-			w.add(Revocation{Identity: tok.contact})
+			w.add(revocation.Revocation{Identity: tok.contact})
 			w.byTime("identity "+tok.contact, func(other *modelToken) bool { return other.contact == tok.contact })
 		}
 	case 6:
 		if w.rand.IntN(20) == 0 {
 			note("revoke all")
-			w.add(Revocation{All: true})
+			w.add(revocation.Revocation{All: true})
 			w.byTime("all", func(*modelToken) bool { return true })
 		}
 	case 7:
@@ -145,14 +146,14 @@ func (w *revocationModel) step() {
 		case 0:
 			if tok.jti != "" {
 				note("undo %s", tok.jti)
-				w.undo(Revocation{TokenID: TokenID(tok.jti)}, "jti "+tok.jti)
+				w.undo(revocation.Revocation{TokenID: revocation.TokenID(tok.jti)}, "jti "+tok.jti)
 			}
 		case 1:
 			note("undo contact %s", tok.contact)
-			w.undo(Revocation{Identity: tok.contact}, "identity "+tok.contact)
+			w.undo(revocation.Revocation{Identity: tok.contact}, "identity "+tok.contact)
 		case 2:
 			note("undo all")
-			w.undo(Revocation{All: true}, "all")
+			w.undo(revocation.Revocation{All: true}, "all")
 		}
 	case 8:
 		skew := []time.Duration{0, 30 * time.Second, time.Minute, config.MaxClockSkew}[w.rand.IntN(4)]
@@ -201,7 +202,7 @@ func (w *revocationModel) makeToken() {
 	// Its time of issue may be one at which a revocation by time has to suspect an earlier token of a clock that is ahead.
 	for f := range w.r.active() {
 		switch v := f.Revocation; {
-		case v.Before == nil || !tok.issued.Before(v.reach()):
+		case v.Before == nil || !tok.issued.Before(v.Reach()):
 		case v.Covers && v.Identity == tok.contact:
 			tok.mayBeReplaced = true
 		case v.All:

@@ -7,12 +7,13 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 )
 
 // Revoke returns the facts by which v is revoked, or ErrExpired if no token that it revokes can be valid any more.
-func (j *Journal) Revoke(v Revocation, m *config.Messenger, now time.Time) (incarnation string, facts []*Fact, err error) {
+func (j *Journal) Revoke(v revocation.Revocation, m *config.Messenger, now time.Time) (incarnation string, facts []*Fact, err error) {
 	now = now.UTC()
-	if v = v.at(m, now); v.hasExpired(now) {
+	if v = v.Recorded(m, now); v.HasExpired(now) {
 		return "", nil, ErrExpired
 	}
 	at := j.stamp(now)
@@ -26,7 +27,7 @@ func (j *Journal) Revoke(v Revocation, m *config.Messenger, now time.Time) (inca
 
 // RevokeAll returns the facts by which a list is revoked, and how many of the list these are: what is revoked already, and tokens that have
 // expired, are left out.
-func (j *Journal) RevokeAll(list []Revocation, m *config.Messenger, now time.Time) (incarnation string, facts []*Fact, added int, err error) {
+func (j *Journal) RevokeAll(list []revocation.Revocation, m *config.Messenger, now time.Time) (incarnation string, facts []*Fact, added int, err error) {
 	now = now.UTC()
 	at, isRevoked := j.stamp(now), j.Revoked(now)
 	err = ErrNothing
@@ -39,7 +40,7 @@ func (j *Journal) RevokeAll(list []Revocation, m *config.Messenger, now time.Tim
 				continue
 			}
 			seen[string(text)] = true
-			if v = v.at(m, now); v.hasExpired(now) {
+			if v = v.Recorded(m, now); v.HasExpired(now) {
 				continue
 			}
 			var more []*Fact
@@ -56,17 +57,17 @@ func (j *Journal) RevokeAll(list []Revocation, m *config.Messenger, now time.Tim
 }
 
 // Undo returns the fact by which all active revocations of the same target are undone.
-func (j *Journal) Undo(v *Revocation, now time.Time) (incarnation string, undo *Fact, err error) {
+func (j *Journal) Undo(v *revocation.Revocation, now time.Time) (incarnation string, undo *Fact, err error) {
 	at := j.stamp(now)
 	err = ErrNotRevoked
 	j.view(func(current string, l *ledger) {
 		incarnation = current
-		target := v.target()
+		target := v.Target()
 		if ids := l.revocationsOf(target); len(ids) > 0 {
 			undo, err = NewFact(factUndo, at, ids...), nil
 			return
 		}
-		if target.covers = true; len(l.revocationsOf(target)) > 0 {
+		if target.Covers = true; len(l.revocationsOf(target)) > 0 {
 			err = errCovers
 		}
 	})
@@ -87,11 +88,11 @@ func (j *Journal) CheckUndone(undo *Fact) (err error) {
 }
 
 // Revocations returns the revocations that are of use under this max_lifetime, the newest first.
-func (j *Journal) Revocations(bound time.Duration, now time.Time) []Revocation {
-	list := []Revocation{}
+func (j *Journal) Revocations(bound time.Duration, now time.Time) []revocation.Revocation {
+	list := []revocation.Revocation{}
 	j.view(func(_ string, l *ledger) {
 		for _, v := range slices.Backward(l.activeRevocations(now)) {
-			kept := v.keptUntil(bound)
+			kept := v.KeptUntil(bound)
 			if kept != nil && !now.Before(*kept) {
 				continue // it covers only tokens that have expired
 			}

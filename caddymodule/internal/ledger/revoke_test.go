@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 )
 
 // A list of revocations needs room as if each were made after the other: no more fit than that, a full list makes room once, and a contact
@@ -11,9 +13,9 @@ import (
 func TestAListNeedsRoomForEach(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	m := newRevokable(time.Minute, time.Hour)
-	list := func(n int, contact string) (list []Revocation) {
+	list := func(n int, contact string) (list []revocation.Revocation) {
 		for i := range n {
-			list = append(list, Revocation{TokenID: TokenID(fmt.Sprint("new ", i)), Contact: contact})
+			list = append(list, revocation.Revocation{TokenID: revocation.TokenID(fmt.Sprint("new ", i)), Contact: contact})
 		}
 		return list
 	}
@@ -21,7 +23,7 @@ func TestAListNeedsRoomForEach(t *testing.T) {
 		w := newWriting(t, "aaaaaaaaaaaaaaaa")
 		var facts []*Fact
 		for i := range n {
-			v := Revocation{TokenID: TokenID(fmt.Sprint("old ", i))}.at(m, at)
+			v := revocation.Revocation{TokenID: revocation.TokenID(fmt.Sprint("old ", i))}.Recorded(m, at)
 			f := NewFact(factRevoke, at)
 			f.Revocation = &v
 			facts = append(facts, f)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 )
 
 // incarnated returns a journal of the messenger acme, whose facts a writer adds to one incarnation.
@@ -63,7 +64,7 @@ func TestItDoesNotMatterWhichIncarnationCounts(t *testing.T) {
 		a, b := incarnated(t, "aaaaaaaaaaaaaaaa", "first"), incarnated(t, "bbbbbbbbbbbbbbbb", "second")
 		at := start
 		a.save(at, start, settings)
-		var revoked []Revocation
+		var revoked []revocation.Revocation
 		dead := make(map[string]bool) // secrets
 		act := func(w *writing) {
 			at = at.Add(time.Minute)
@@ -99,9 +100,9 @@ func TestItDoesNotMatterWhichIncarnationCounts(t *testing.T) {
 					change(ResetTokens(true))
 				}
 			case 7:
-				v := Revocation{Identity: fmt.Sprint(random.IntN(4))}
+				v := revocation.Revocation{Identity: fmt.Sprint(random.IntN(4))}
 				if random.IntN(2) == 0 {
-					v = Revocation{TokenID: TokenID(fmt.Sprint(random.IntN(4)))}
+					v = revocation.Revocation{TokenID: revocation.TokenID(fmt.Sprint(random.IntN(4)))}
 				}
 				if incarnation, facts, err := w.Revoke(v, settings, at); err == nil {
 					w.incarnation = incarnation

@@ -8,6 +8,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 )
 
@@ -124,7 +125,7 @@ func TestAnUndoHoldsForWhatAFileHasBrought(t *testing.T) {
 		a, b := incarnated(t, "aaaaaaaaaaaaaaaa", names[0]), incarnated(t, "bbbbbbbbbbbbbbbb", names[1])
 		a.save(madeAt, madeAt, withTokens)
 		for _, identity := range []string{"bob", "eve"} {
-			_, facts, err := a.Revoke(Revocation{Identity: identity}, withTokens, madeAt)
+			_, facts, err := a.Revoke(revocation.Revocation{Identity: identity}, withTokens, madeAt)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -133,7 +134,7 @@ func TestAnUndoHoldsForWhatAFileHasBrought(t *testing.T) {
 		at := madeAt.Add(time.Minute)
 		b.brings(a.Copy(at), at)
 		undo := func(w *writing, identity string) {
-			incarnation, f, err := w.Undo(&Revocation{Identity: identity}, at)
+			incarnation, f, err := w.Undo(&revocation.Revocation{Identity: identity}, at)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -153,7 +154,7 @@ func TestAnUndoHoldsForWhatAFileHasBrought(t *testing.T) {
 	// A file cannot make an undo reach something else: the IDs that it has may be any.
 	w := incarnated(t, "aaaaaaaaaaaaaaaa", "first")
 	w.save(madeAt, madeAt, withTokens)
-	_, facts, err := w.Revoke(Revocation{Identity: "bob"}, withTokens, madeAt)
+	_, facts, err := w.Revoke(revocation.Revocation{Identity: "bob"}, withTokens, madeAt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +162,7 @@ func TestAnUndoHoldsForWhatAFileHasBrought(t *testing.T) {
 	file := w.Copy(madeAt)
 	file.Revocations[0].Identity = "eve"
 	w.takes(file, madeAt)
-	_, undo, err := w.Undo(&Revocation{Identity: "eve"}, madeAt)
+	_, undo, err := w.Undo(&revocation.Revocation{Identity: "eve"}, madeAt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +244,7 @@ func TestTwoIncarnationsTravelAsOne(t *testing.T) {
 		var facts []*Fact
 		for n := range MaxRevocations {
 			f := NewFact(factRevoke, madeAt)
-			f.Revocation = &Revocation{TokenID: TokenID([]string{"a", "b"}[i] + time.Duration(n).String()), Created: madeAt}
+			f.Revocation = &revocation.Revocation{TokenID: revocation.TokenID([]string{"a", "b"}[i] + time.Duration(n).String()), Created: madeAt}
 			facts = append(facts, f)
 		}
 		w.add(madeAt, facts...)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 )
 
 // A storage is emptied, a file brings a stored messenger back on node b, and node a writes back what it knows. Whichever of the two
@@ -23,8 +24,8 @@ func TestTwoIncarnationsOfOneMessenger(t *testing.T) {
 				facts[0].Created = &start
 				w.add(at, append(facts, NewFact(factConfirmed, at, facts[0].ID))...)
 			}
-			revoke := func(w *writing, jti TokenID, at time.Time) {
-				_, facts, err := w.Revoke(Revocation{TokenID: jti}, settings, at)
+			revoke := func(w *writing, jti revocation.TokenID, at time.Time) {
+				_, facts, err := w.Revoke(revocation.Revocation{TokenID: jti}, settings, at)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -55,8 +56,8 @@ func TestTwoIncarnationsOfOneMessenger(t *testing.T) {
 				for _, w := range []*writing{a, b, a.started(at), b.started(at)} {
 					name := when + ", " + w.writer[:1]
 					isRevoked := w.Revoked(at)
-					for _, jti := range []TokenID{"stolen", "other"} {
-						if !isRevoked(Revocation{TokenID: jti}) {
+					for _, jti := range []revocation.TokenID{"stolen", "other"} {
+						if !isRevoked(revocation.Revocation{TokenID: jti}) {
 							t.Errorf("%s: the token %s is not revoked", name, jti)
 						}
 					}
@@ -97,7 +98,7 @@ func TestTwoIncarnationsOfOneMessenger(t *testing.T) {
 				}
 				check("after "+after.String(), at.Add(after), shared)
 			}
-			incarnation, undo, err := b.Undo(&Revocation{TokenID: "stolen"}, at)
+			incarnation, undo, err := b.Undo(&revocation.Revocation{TokenID: "stolen"}, at)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -109,7 +110,7 @@ func TestTwoIncarnationsOfOneMessenger(t *testing.T) {
 				for range 3 {
 					w.prune(at.Add(10 * KeepDeletion))
 				}
-				if isRevoked := w.started(at).Revoked(at); isRevoked(Revocation{TokenID: "stolen"}) || !isRevoked(Revocation{TokenID: "other"}) {
+				if isRevoked := w.started(at).Revoked(at); isRevoked(revocation.Revocation{TokenID: "stolen"}) || !isRevoked(revocation.Revocation{TokenID: "other"}) {
 					t.Errorf("%s: of two revocations the one that was undone is active, or the other is not", w.writer[:1])
 				}
 			}

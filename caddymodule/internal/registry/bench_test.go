@@ -9,6 +9,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 )
 
 // One more revocation costs the same with 10,000 there, on the node that makes it and on one that follows. The storage is in
@@ -27,7 +28,7 @@ func BenchmarkOneMoreRevocation(b *testing.B) {
 						undoRevocations(b, writer, name)
 						b.StartTimer()
 					}
-					if _, err := writer.Revoke(b.Context(), name, ledger.Revocation{TokenID: ledger.TokenID(fmt.Sprint("more ", i))}, "test"); err != nil {
+					if _, err := writer.Revoke(b.Context(), name, revocation.Revocation{TokenID: revocation.TokenID(fmt.Sprint("more ", i))}, "test"); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -45,7 +46,7 @@ func BenchmarkOneMoreRevocation(b *testing.B) {
 						undoRevocations(b, writer, name)
 						follower.settle()
 					}
-					if _, err := writer.Revoke(b.Context(), name, ledger.Revocation{TokenID: ledger.TokenID(fmt.Sprint("more ", i))}, "test"); err != nil {
+					if _, err := writer.Revoke(b.Context(), name, revocation.Revocation{TokenID: revocation.TokenID(fmt.Sprint("more ", i))}, "test"); err != nil {
 						b.Fatal(err)
 					}
 					b.StartTimer()
@@ -64,7 +65,7 @@ func fillRevocations(b *testing.B, n *testNode, name string, count int) {
 		var all []*ledger.Fact
 		incarnation := ""
 		for k := range 100 {
-			in, facts, err := j.Revoke(ledger.Revocation{TokenID: ledger.TokenID(fmt.Sprint("token ", i+k))}, &config.Messenger{}, time.Now())
+			in, facts, err := j.Revoke(revocation.Revocation{TokenID: revocation.TokenID(fmt.Sprint("token ", i+k))}, &config.Messenger{}, time.Now())
 			if err != nil {
 				b.Fatal(err)
 			}

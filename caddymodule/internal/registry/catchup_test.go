@@ -8,7 +8,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 )
 
 // failing makes every access of a node fail, or none.
@@ -77,7 +77,7 @@ func TestSettingsThatCannotBeUsedHereDecideNothing(t *testing.T) {
 	if !old.revoked.Unknown() {
 		t.Error("the settings from before still decide")
 	}
-	if _, err := b.Revoke(t.Context(), "acme", ledger.Revocation{Identity: "mark"}, "test"); err != nil {
+	if _, err := b.Revoke(t.Context(), "acme", revocation.Revocation{Identity: "mark"}, "test"); err != nil {
 		t.Error(err)
 	}
 	if !old.revoked.Unknown() {

@@ -7,6 +7,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
 
@@ -52,7 +53,7 @@ func TestChatsEndAlsoWhereTheirMessengerIsNotHeld(t *testing.T) {
 	if err := a.Store.read(t.Context(), j); err != nil {
 		t.Fatal(err)
 	}
-	incarnation, revocation, err := j.Revoke(ledger.Revocation{Identity: "mark", Before: &later}, &config.Messenger{}, time.Now())
+	incarnation, revocation, err := j.Revoke(revocation.Revocation{Identity: "mark", Before: &later}, &config.Messenger{}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

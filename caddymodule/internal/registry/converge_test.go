@@ -15,6 +15,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 )
 
 // Two nodes make and revoke tokens of the same messenger at once, on a storage that is slow. What was acknowledged is there: no
@@ -117,7 +118,7 @@ func TestANodeDiesInTheMiddleOfAChange(t *testing.T) {
 			return err
 		},
 		"revoke": func(n *testNode) error {
-			_, err := n.Revoke(context.Background(), "acme", ledger.Revocation{Identity: "mark"}, "test")
+			_, err := n.Revoke(context.Background(), "acme", revocation.Revocation{Identity: "mark"}, "test")
 			return err
 		},
 		"change": func(n *testNode) error {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/turnstile"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
@@ -25,7 +26,7 @@ func TestLostFactsAndEviction(t *testing.T) {
 	if _, _, err := a.Put(ctx, "acme", sharedTokenSettings(0), change.Condition{}); err != nil {
 		t.Fatal(err)
 	}
-	a.revoke("acme", ledger.Revocation{TokenID: "jti"}, "test")
+	a.revoke("acme", revocation.Revocation{TokenID: "jti"}, "test")
 	var lost string
 	for _, key := range s.keys() {
 		if k, ok := vault.ParseKey(key); ok && strings.HasPrefix(k.Folder, "acme/") && k.Number == 3 {
@@ -117,7 +118,7 @@ func TestCallersThatGoAwayLeaveNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() {
-		_, err := n.Revoke(ctx, "sales", ledger.Revocation{Identity: "mark"}, "test")
+		_, err := n.Revoke(ctx, "sales", revocation.Revocation{Identity: "mark"}, "test")
 		done <- err
 	}()
 	<-stopped
@@ -128,7 +129,7 @@ func TestCallersThatGoAwayLeaveNothing(t *testing.T) {
 	goOn <- true
 	mark.within(t, "mark")
 	n.storage.setBefore(nil)
-	if ended, err := n.Revoke(t.Context(), "sales", ledger.Revocation{Identity: "jane"}, "test"); err != nil || ended != 1 {
+	if ended, err := n.Revoke(t.Context(), "sales", revocation.Revocation{Identity: "jane"}, "test"); err != nil || ended != 1 {
 		t.Errorf("revoking the tokens of another contact has ended %d connections, want 1: %v", ended, err)
 	}
 }

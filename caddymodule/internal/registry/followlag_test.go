@@ -11,7 +11,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/testsize"
 )
 
@@ -54,7 +54,7 @@ func TestFollowingIsFast(t *testing.T) {
 			time.Sleep(time.Second / time.Duration(rate))
 			wg.Go(func() {
 				name, jti := names[rand.IntN(held)], fmt.Sprint("jti", i)
-				_, err := a.Revoke(ctx, name, ledger.Revocation{TokenID: ledger.TokenID(jti)}, "test")
+				_, err := a.Revoke(ctx, name, revocation.Revocation{TokenID: revocation.TokenID(jti)}, "test")
 				mu.Lock()
 				defer mu.Unlock()
 				if err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/testsize"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
@@ -32,7 +33,7 @@ func (n *testNode) refuses(name, identity, jti string, issued time.Time) bool {
 	return m.revoked.Covers(identity, authn.NewTokenID(jti), issued)
 }
 
-func (n *testNode) revoke(name string, v ledger.Revocation, by Actor) {
+func (n *testNode) revoke(name string, v revocation.Revocation, by Actor) {
 	n.t.Helper()
 	if _, err := n.Revoke(n.t.Context(), name, v, by); err != nil {
 		n.t.Fatal(err)
@@ -44,10 +45,10 @@ func (n *testNode) revoke(name string, v ledger.Revocation, by Actor) {
 func TestListingWithAGap(t *testing.T) {
 	s := newServer()
 	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
-	a.revoke("sales", ledger.Revocation{TokenID: "one"}, "test")
+	a.revoke("sales", revocation.Revocation{TokenID: "one"}, "test")
 	b.settle()
-	a.revoke("sales", ledger.Revocation{TokenID: "two"}, "test")
-	a.revoke("sales", ledger.Revocation{TokenID: "three"}, "test")
+	a.revoke("sales", revocation.Revocation{TokenID: "two"}, "test")
+	a.revoke("sales", revocation.Revocation{TokenID: "three"}, "test")
 	// The listing of b was begun before "two" was written, and had passed its place.
 	hidden := vault.Key{Folder: "sales/config", Writer: a.Store.writer.ID, Number: 2}.String()
 	s.mu.Lock()
@@ -165,7 +166,7 @@ func TestLogoutOfAMessengerCreatedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := &authn.Contact{Identity: "mark", TokenID: authn.NewTokenID("jti"), Issued: time.Now(), Expires: time.Now().Add(time.Hour)}
-	b.revoke("acme", ledger.LogoutOf(c, settings, false, time.Now()), ByContact)
+	b.revoke("acme", revocation.OfLogout(c, settings, false, time.Now()), ByContact)
 	b.settle()
 	a.settle()
 	for _, n := range []*testNode{a, b} {
@@ -184,12 +185,12 @@ func TestOneContactLeavesRoomForOthers(t *testing.T) {
 		n := newTestNode(t, newServer(), "a")
 		for i := range ledger.MaxRevocations + 100 {
 			c := &authn.Contact{Identity: "mallory", Issued: time.Now(), Expires: time.Now().Add(time.Hour)}
-			if _, err := n.Revoke(t.Context(), "sales", ledger.LogoutOf(c, n.Messengers["sales"].Messenger, true, time.Now()), ByContact); err != nil {
+			if _, err := n.Revoke(t.Context(), "sales", revocation.OfLogout(c, n.Messengers["sales"].Messenger, true, time.Now()), ByContact); err != nil {
 				t.Fatalf("logout %d: %v", i, err)
 			}
 			time.Sleep(time.Second)
 		}
-		if _, err := n.Revoke(t.Context(), "sales", ledger.Revocation{Identity: "mark"}, "test"); err != nil {
+		if _, err := n.Revoke(t.Context(), "sales", revocation.Revocation{Identity: "mark"}, "test"); err != nil {
 			t.Errorf("an operator can revoke nothing any more, because one contact has logged out often: %v", err)
 		}
 		if active := len(n.Store.owned["sales"].Rules(Now())); active > 100 {
@@ -291,7 +292,7 @@ func TestChangesGoOnWhereFactsWereLost(t *testing.T) {
 		t.Error(err)
 	}
 	a.change("acme", ledger.GenerateToken())
-	if _, err := a.Revoke(ctx, "acme", ledger.Revocation{TokenID: ledger.TokenID("one")}, "test"); err != nil {
+	if _, err := a.Revoke(ctx, "acme", revocation.Revocation{TokenID: revocation.TokenID("one")}, "test"); err != nil {
 		t.Error(err)
 	}
 }

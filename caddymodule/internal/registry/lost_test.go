@@ -11,6 +11,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keysets"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -163,7 +164,7 @@ func TestAnImportGoesOnWhereItWas(t *testing.T) {
 		prepare(t, origin)
 		file := origin.Store.inMemory("acme", ledger.KindStored).Copy(Now())
 		for i := range 5000 {
-			v := ledger.Revocation{TokenID: ledger.TokenID(fmt.Sprint(i)), Created: Now()}
+			v := revocation.Revocation{TokenID: revocation.TokenID(fmt.Sprint(i)), Created: Now()}
 			file.Revocations = append(file.Revocations, ledger.CopiedRevocation{ID: fmt.Sprint(i), Revocation: v})
 		}
 		s := newServer()

@@ -11,6 +11,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -213,7 +214,7 @@ func TestAWriteDuringAListingWasNotLost(t *testing.T) {
 	prepare(t, a)
 	a.storage.setListed(func() {
 		a.storage.setListed(nil)
-		if _, err := a.Revoke(t.Context(), "support", ledger.Revocation{Identity: "mark"}, "test"); err != nil {
+		if _, err := a.Revoke(t.Context(), "support", revocation.Revocation{Identity: "mark"}, "test"); err != nil {
 			t.Error(err)
 		}
 	})

@@ -10,6 +10,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/testsize"
 )
@@ -174,7 +175,7 @@ func TestStoredAndConfiguredMessengerOfOneName(t *testing.T) {
 		here  func(t *testing.T, a *testNode)
 	}{
 		"another node revokes the contact's tokens": {func(t *testing.T, b *testNode) {
-			if _, err := b.Revoke(t.Context(), "acme", ledger.Revocation{Identity: "mark"}, "test"); err != nil {
+			if _, err := b.Revoke(t.Context(), "acme", revocation.Revocation{Identity: "mark"}, "test"); err != nil {
 				t.Fatal(err)
 			}
 		}, settle},

@@ -7,6 +7,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -65,7 +66,7 @@ func (w *world) told(n *testNode, what string, err error) outcome {
 }
 
 // aim returns a revocation, its name, and which tokens it means for sure, and perhaps.
-func (w *world) aim(n *testNode, name string) (v ledger.Revocation, target string, sure, perhaps func(*tokenModel) bool) {
+func (w *world) aim(n *testNode, name string) (v revocation.Revocation, target string, sure, perhaps func(*tokenModel) bool) {
 	m := w.models[name]
 	tok := m.contacts[w.rand.IntN(len(m.contacts))]
 	moment := time.Now().Add(n.offset)
@@ -78,12 +79,12 @@ func (w *world) aim(n *testNode, name string) (v ledger.Revocation, target strin
 	switch w.rand.IntN(6) {
 	case 0:
 		contact := func(other *tokenModel) bool { return other.contact == tok.contact }
-		return ledger.Revocation{Identity: tok.contact}, tok.contact, of(contact, -1<<62, time.Minute), of(contact, time.Minute, time.Hour)
+		return revocation.Revocation{Identity: tok.contact}, tok.contact, of(contact, -1<<62, time.Minute), of(contact, time.Minute, time.Hour)
 	case 1:
 		all := func(*tokenModel) bool { return true }
-		return ledger.Revocation{All: true}, "all", of(all, -1<<62, time.Minute), of(all, time.Minute, time.Hour)
+		return revocation.Revocation{All: true}, "all", of(all, -1<<62, time.Minute), of(all, time.Minute, time.Hour)
 	}
-	return ledger.Revocation{TokenID: ledger.TokenID(tok.jti)}, tok.jti, func(other *tokenModel) bool { return other == tok }, func(*tokenModel) bool { return false }
+	return revocation.Revocation{TokenID: revocation.TokenID(tok.jti)}, tok.jti, func(other *tokenModel) bool { return other == tok }, func(*tokenModel) bool { return false }
 }
 
 func (w *world) revoke(n *testNode, name string) {

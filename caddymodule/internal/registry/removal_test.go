@@ -8,6 +8,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 )
 
 // A node stops before or after any step of a removal of what has outlived its use. It never goes on, or it does so after others
@@ -63,10 +64,10 @@ func stopInRemoval(t *testing.T, step int, then string, clock func(time.Duration
 	issued := Now().Add(-time.Minute)
 	soon := Now().Add(time.Hour)
 	for _, name := range []string{"support", "acme"} {
-		a.revoke(name, ledger.Revocation{TokenID: "forever"}, "test")
-		b.revoke(name, ledger.Revocation{Identity: "mark"}, "test")
+		a.revoke(name, revocation.Revocation{TokenID: "forever"}, "test")
+		b.revoke(name, revocation.Revocation{Identity: "mark"}, "test")
 		for i := range 3 {
-			b.revoke(name, ledger.Revocation{TokenID: ledger.TokenID(fmt.Sprint("expiring ", i)), Until: &soon, Exact: true}, "test")
+			b.revoke(name, revocation.Revocation{TokenID: revocation.TokenID(fmt.Sprint("expiring ", i)), Until: &soon, Exact: true}, "test")
 		}
 		a.change(name, ledger.RotateTokens(time.Hour))
 		b.settle()
@@ -118,7 +119,7 @@ func stopInRemoval(t *testing.T, step int, then string, clock func(time.Duration
 	}
 	made := b.change("bolt", ledger.GenerateToken())
 	for _, name := range []string{"support", "acme", "bolt"} {
-		b.revoke(name, ledger.Revocation{TokenID: "later"}, "test")
+		b.revoke(name, revocation.Revocation{TokenID: "later"}, "test")
 	}
 	if then == "goes on later" {
 		close(released)

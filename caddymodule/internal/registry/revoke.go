@@ -13,11 +13,12 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 )
 
 // Revoke revokes tokens, and returns how many connections of this node that has ended. v.Until is when the last of the tokens
 // expires, if the caller knows that; otherwise it is computed from the messenger's max_lifetime.
-func (reg *Registry) Revoke(ctx context.Context, name string, v ledger.Revocation, by Actor) (ended int, err error) {
+func (reg *Registry) Revoke(ctx context.Context, name string, v revocation.Revocation, by Actor) (ended int, err error) {
 	if err := v.Check(); err != nil {
 		return 0, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
@@ -34,13 +35,13 @@ func (reg *Registry) Revoke(ctx context.Context, name string, v ledger.Revocatio
 	if err != nil {
 		return 0, err
 	}
-	reg.Audit("tokens revoked", name, by, zap.String("target", v.Target()), zap.Int("connections", ended))
+	reg.Audit("tokens revoked", name, by, zap.String("target", v.Kind()), zap.Int("connections", ended))
 	return ended, nil
 }
 
 // RevokeAll is Revoke for several revocations. Those that are active already are left out, and those whose tokens have expired. It
 // returns how many were new.
-func (reg *Registry) RevokeAll(ctx context.Context, name string, list []ledger.Revocation, by Actor) (added, ended int, err error) {
+func (reg *Registry) RevokeAll(ctx context.Context, name string, list []revocation.Revocation, by Actor) (added, ended int, err error) {
 	for i := range list {
 		if err := list[i].Check(); err != nil {
 			return 0, 0, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("number %d: %w", i+1, err)}
@@ -68,7 +69,7 @@ func (reg *Registry) RevokeAll(ctx context.Context, name string, list []ledger.R
 
 // ClockWarning returns a warning if v is a revocation by the time of this node, whose clock is further behind that of another node
 // than clock_skew allows for: tokens that were issued a moment ago may count as later. It returns "" otherwise.
-func (reg *Registry) ClockWarning(name string, v ledger.Revocation) string {
+func (reg *Registry) ClockWarning(name string, v revocation.Revocation) string {
 	if v.IsToken() || v.Before != nil {
 		return ""
 	}
@@ -124,7 +125,7 @@ func (reg *Registry) journalOf(ctx context.Context, name string) (j *ledger.Jour
 }
 
 // Restore undoes a revocation: tokens that are otherwise valid are accepted again.
-func (reg *Registry) Restore(ctx context.Context, name string, v ledger.Revocation) error {
+func (reg *Registry) Restore(ctx context.Context, name string, v revocation.Revocation) error {
 	if err := v.Check(); err != nil {
 		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
@@ -148,7 +149,7 @@ func (reg *Registry) Restore(ctx context.Context, name string, v ledger.Revocati
 }
 
 // Revocations returns the active revocations of a messenger, the newest first.
-func (reg *Registry) Revocations(ctx context.Context, name string) ([]ledger.Revocation, error) {
+func (reg *Registry) Revocations(ctx context.Context, name string) ([]revocation.Revocation, error) {
 	j, m, err := reg.journal(ctx, name)
 	if err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/testsize"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
@@ -128,7 +129,7 @@ func (w *settingsWriters) end(n *testNode) {
 	}
 	begun := time.Now()
 	for {
-		_, err := n.Revoke(w.t.Context(), "acme", ledger.Revocation{All: true}, "test")
+		_, err := n.Revoke(w.t.Context(), "acme", revocation.Revocation{All: true}, "test")
 		if err == nil {
 			break
 		}
@@ -144,7 +145,7 @@ func (w *settingsWriters) end(n *testNode) {
 
 // addTo revokes a contact's token and makes a shared token, and returns what of that was acknowledged.
 func (w *settingsWriters) addTo(t *testing.T, n *testNode, jti string) (acknowledged []string) {
-	if _, err := n.Revoke(t.Context(), "acme", ledger.Revocation{TokenID: ledger.TokenID(jti)}, "test"); err == nil {
+	if _, err := n.Revoke(t.Context(), "acme", revocation.Revocation{TokenID: revocation.TokenID(jti)}, "test"); err == nil {
 		acknowledged = append(acknowledged, jti)
 	}
 	if made, _, err := n.ChangeRing(t.Context(), "acme", ledger.KindStored, ledger.GenerateToken(), change.Condition{}); err == nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 )
 
 // Whatever a messenger may have, its line can be imported. One that is too long would keep all others of its file from that.
@@ -27,7 +28,7 @@ func TestLinesOfFullMessengersCanBeRead(t *testing.T) {
 		}
 		for size, i := 0, 0; size < ledger.MaxRevocationText; i++ {
 			identity := fmt.Sprintf("%05d", i) + long
-			c.Revocations = append(c.Revocations, ledger.CopiedRevocation{ID: strings.Repeat("I", 26), Revocation: ledger.Revocation{
+			c.Revocations = append(c.Revocations, ledger.CopiedRevocation{ID: strings.Repeat("I", 26), Revocation: revocation.Revocation{
 				Identity: identity, Contact: identity, Before: &now, Until: &now, Issued: &now, Created: now, Exact: true}})
 			written, err := json.Marshal(identity)
 			if err != nil {

@@ -1,4 +1,8 @@
-package ledger
+// Package revocation says what one revocation is: which tokens it revokes, for how long it has to be kept, and which other one says as
+// much or more. It does not know which revocations a messenger has, or how they are stored; see package ledger.
+//
+// Begin reading with [Revocation]. What follows from its times is in reach.go.
+package revocation
 
 import (
 	"encoding/json"
@@ -13,26 +17,6 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
-// LogoutOf returns the revocation by which c logs out.
-func LogoutOf(c *authn.Contact, m *config.Messenger, everywhere bool, now time.Time) Revocation {
-	if c.TokenID == "" || everywhere {
-		// The site's clock may be ahead: the token that is used to log out must be revoked in any case.
-		if next := c.Issued.Add(time.Second - config.DurationOr(m.ClockSkew, config.DefaultClockSkew)); next.After(now) {
-			now = next.UTC()
-		}
-		return Revocation{Identity: c.Identity, Contact: c.Identity, Before: &now}
-	}
-	v := Revocation{TokenHash: c.TokenID, Contact: c.Identity}
-	if !c.Expires.IsZero() { // and not c.Until: a key that expires earlier may be configured again
-		v.Until = storable(c.Expires)
-	}
-	if !c.Issued.IsZero() {
-		issued := c.Issued.UTC()
-		v.Issued = &issued
-	}
-	return v
-}
-
 // A Revocation revokes tokens of one messenger. Exactly one of TokenID, TokenHash, Identity and All is set.
 type Revocation struct {
 	TokenID   TokenID       `json:"jti,omitempty"`        // as an operator wrote it
@@ -44,7 +28,7 @@ type Revocation struct {
 	Until     *time.Time    `json:"until,omitempty"`         // when the revocation can be removed; nil if never
 	Created   time.Time     `json:"created,omitzero"`
 
-	// What the gateway records by itself; see revocationlist.go.
+	// What the gateway records by itself; see package ledger.
 	Skew   caddy.Duration `json:"clock_skew,omitempty"` // how far the clock of an issuer may have been ahead
 	Issued *time.Time     `json:"issued,omitempty"`     // the iat of the token, if it was revoked by a logout
 	Exact  bool           `json:"exact,omitempty"`      // Until comes from the tokens themselves, and not from a setting
@@ -79,17 +63,28 @@ func (v *Revocation) Check() error {
 	return nil
 }
 
-// storable returns t, or nil if JSON has no such time. That is after the year 9999, and what is kept until then is kept for
-// ever.
-func storable(t time.Time) *time.Time {
-	if t = t.UTC(); t.Year() > 9999 {
-		return nil
+// OfLogout returns the revocation by which c logs out.
+func OfLogout(c *authn.Contact, m *config.Messenger, everywhere bool, now time.Time) Revocation {
+	if c.TokenID == "" || everywhere {
+		// The site's clock may be ahead: the token that is used to log out must be revoked in any case.
+		if next := c.Issued.Add(time.Second - config.DurationOr(m.ClockSkew, config.DefaultClockSkew)); next.After(now) {
+			now = next.UTC()
+		}
+		return Revocation{Identity: c.Identity, Contact: c.Identity, Before: &now}
 	}
-	return &t
+	v := Revocation{TokenHash: c.TokenID, Contact: c.Identity}
+	if !c.Expires.IsZero() { // and not c.Until: a key that expires earlier may be configured again
+		v.Until = storable(c.Expires)
+	}
+	if !c.Issued.IsZero() {
+		issued := c.Issued.UTC()
+		v.Issued = &issued
+	}
+	return v
 }
 
-// at returns v as it is stored when it is made now for m.
-func (v Revocation) at(m *config.Messenger, now time.Time) Revocation {
+// Recorded returns v as it is stored when it is made now for m.
+func (v Revocation) Recorded(m *config.Messenger, now time.Time) Revocation {
 	v.Created, v.Skew = now.Truncate(time.Second), caddy.Duration(config.DurationOr(m.ClockSkew, config.DefaultClockSkew))
 	if len(v.TokenID) > maxShownTokenID {
 		v.TokenHash, v.TokenID = v.token(), ""
@@ -106,8 +101,8 @@ func (v Revocation) at(m *config.Messenger, now time.Time) Revocation {
 	return v
 }
 
-// Target returns what kind of revocation v is, without the value.
-func (v *Revocation) Target() string {
+// Kind returns what kind of revocation v is, without the value.
+func (v *Revocation) Kind() string {
 	switch {
 	case v.IsToken():
 		return "jti"
@@ -117,16 +112,12 @@ func (v *Revocation) Target() string {
 	return "all"
 }
 
-// MaxRevocationText is how many bytes the active revocations of one messenger may have. Their number is limited as well; with
-// usual identities and token IDs that limit is reached first.
-const MaxRevocationText = 4 << 20
+// Overhead is an upper bound for a revocation without its texts, in bytes: the names of all members, and four times.
+const Overhead = 256
 
-// revocationOverhead is an upper bound for a revocation without its texts, in bytes: the names of all members, and four times.
-const revocationOverhead = 256
-
-// size returns an upper bound for the size of v in a batch, in bytes.
-func (v *Revocation) size() int {
-	return revocationOverhead + jsonSize(string(v.TokenID)) + len(v.TokenHash.String()) + jsonSize(v.Contact) + jsonSize(v.Identity)
+// Size returns an upper bound for the size of v in a batch, in bytes.
+func (v *Revocation) Size() int {
+	return Overhead + jsonSize(string(v.TokenID)) + len(v.TokenHash.String()) + jsonSize(v.Contact) + jsonSize(v.Identity)
 }
 
 // jsonSize returns an upper bound for the length of text in JSON, without the quotation marks.
