@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -133,120 +132,6 @@ func (j *Journal) copiedID(what, id string, content any) string {
 	text, _ := json.Marshal(content) // strings and times
 	return hashOf(fmt.Sprintf("imported\x00%s\x00%s\x00%s\x00%s", j.Name, what, id, text), idLength)
 }
-
-// A Difference is what a copy has and a journal lacks.
-type Difference struct {
-	Facts       []*Fact
-	Revocations int      // how many of the facts are
-	Ends        int      // how many shared tokens are revoked by them, or get a time at which they expire
-	Added       int      // how many shared tokens are added
-	NotAdded    []string // the kids of those that are not, although the copy has their text
-
-	// Incarnation is the one that an earlier import of this copy has begun, or "".
-	Incarnation string
-}
-
-// Lacking returns what the current messenger lacks of a copy, or a new one if there is none.
-func (j *Journal) Lacking(c *Copy, now time.Time) (d Difference, err error) {
-	at := j.stamp(now)
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	l, isNew := newLedger(), true
-	if current := j.current(); current != "" && j.ledgers[current] != nil {
-		l, isNew = j.together(current), false
-	}
-	ledgers := []*ledger{l}
-	if isNew && j.Kind == KindStored {
-		if d.Incarnation = j.unfinished(c); d.Incarnation != "" {
-			l = j.ledger(d.Incarnation)
-			ledgers[0] = l
-		}
-		for _, former := range slices.Sorted(maps.Keys(j.ledgers)) { // of messengers that were deleted, as long as their facts are there
-			ledgers = append(ledgers, j.together(former))
-		}
-	}
-	copied := make(map[string]bool)
-	revokes := l.revoking()
-	for _, r := range c.Revocations {
-		id := j.copiedID("revocation", r.ID, r.Revocation)
-		if copied[id] {
-			continue
-		}
-		copied[id] = true
-		f := &Fact{ID: id, Kind: factRevoke, At: at, Of: []string{r.ID}, Revocation: &r.Revocation}
-		if l.hasFact(id) || l.isUndone(f) || r.HasExpired(now.Add(-KeepUseless)) || revokes(r.ID, &r.Revocation) {
-			continue
-		}
-		if !l.isCoveredByAny(f) {
-			d.Facts, d.Revocations = append(d.Facts, f), d.Revocations+1
-		}
-	}
-	if isNew && c.Created != nil { // what was revoked before this messenger was deleted
-		d.addFormer(j, c, ledgers, copied, at)
-	}
-	l.setAside(now)
-	n, size := len(l.revocations), l.size
-	for _, f := range d.Facts {
-		if !f.Revocation.HasExpired(now) {
-			n, size = n+1, size+f.Revocation.Size()
-		}
-	}
-	room := 1
-	if isNew {
-		room = 2 // as many as two incarnations of a messenger can have
-	}
-	if n > room*MaxRevocations+maxExtra || size > room*MaxRevocationText+maxExtra*revocation.Overhead {
-		return d, fmt.Errorf("the messenger would have %d revocations, and there is no room for more than %d; undo some of them, or let tokens expire sooner (max_lifetime)", n, room*MaxRevocations)
-	}
-	d.addTokens(j, c, ledgers, copied, at, now)
-	if d.Added > authn.MaxRing {
-		return d, fmt.Errorf("the messenger would have %d valid shared tokens, and no more than %d can be used; revoke some of them in the other store", d.Added, authn.MaxRing)
-	}
-	for _, f := range d.Facts { // what cannot be read must not be written
-		if f.check() != nil {
-			return Difference{}, errors.New("a shared token or a revocation is not one that a gateway can have made")
-		}
-	}
-	return d, nil
-}
-
-// unfinished returns the incarnation that an import of this copy has begun, and not ended, because the storage was too slow or went away: it
-// has no settings, and nothing that the copy, or a messenger that was deleted, does not have. The caller holds mu.
-func (j *Journal) unfinished(c *Copy) string {
-	ids := make(map[string]bool)
-	for _, r := range c.Revocations {
-		ids[j.copiedID("revocation", r.ID, r.Revocation)] = true
-	}
-	for _, t := range c.Tokens {
-		id := j.copiedID("token", t.KeyID, t.Fingerprint)
-		ids[id], ids[j.copiedID("token_revoked", id, t.Fingerprint)] = true, true
-		if t.End != nil {
-			ids[j.copiedID("token_expiry", id, *t.End)] = true
-		}
-	}
-	for incarnation, former := range j.ledgers {
-		if !j.isDeleted(incarnation) {
-			continue
-		}
-		for f := range former.active() { // see addFormer
-			ids[j.copiedID("revocation", f.ID, *f.Revocation)] = true
-		}
-	}
-	for _, incarnation := range slices.Sorted(maps.Keys(j.ledgers)) {
-		l := j.ledgers[incarnation]
-		begun := len(l.facts) > 0 && !j.isDeleted(incarnation)
-		for id := range l.facts {
-			begun = begun && ids[id]
-		}
-		if begun {
-			return incarnation
-		}
-	}
-	return ""
-}
-
-// maxExtra is for revocations of all tokens, which always fit.
-const maxExtra = 100
 
 // Batches divides facts into groups that can be written at a time, in their order. Valid tokens begin a group, because an import adds all
 // of a messenger or none.

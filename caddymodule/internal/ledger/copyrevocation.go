@@ -58,24 +58,6 @@ func (l *ledger) byTarget() map[revocation.Target][]*revocation.Revocation {
 	return of
 }
 
-// addFormer adds the revocations that a deleted messenger had which this copy brings back. ledgers are the one that they are added to, and
-// those of deleted messengers.
-func (d *Difference) addFormer(j *Journal, c *Copy, ledgers []*ledger, copied map[string]bool, at time.Time) {
-	for _, l := range ledgers[1:] {
-		if v := l.version(); v == nil || !v.Created.Equal(*c.Created) {
-			continue
-		}
-		for f := range l.allActive() {
-			id := j.copiedID("revocation", f.ID, *f.Revocation)
-			known := copied[id] || copied[f.ID] || ledgers[0].hasFact(id)
-			if copied[id] = true; known {
-				continue
-			}
-			d.Facts, d.Revocations = append(d.Facts, &Fact{ID: id, Kind: factRevoke, At: at, Of: []string{f.ID}, Revocation: f.Revocation}), d.Revocations+1
-		}
-	}
-}
-
 // Revoked returns a function that reports whether the tokens that a revocation revokes are revoked already, for as long as it says.
 func (j *Journal) Revoked(now time.Time) func(v revocation.Revocation) bool {
 	var of map[revocation.Target][]*revocation.Revocation

@@ -24,69 +24,94 @@ func (l *ledger) byFingerprint() map[string]knownToken {
 	return known
 }
 
-// addTokens adds what a copy says about shared tokens. ledgers are the one that they are added to, and those of deleted messengers; copied
-// are the IDs of what else the copy has.
-func (d *Difference) addTokens(j *Journal, c *Copy, ledgers []*ledger, copied map[string]bool, at, now time.Time) {
+// compareTokens adds what is lacking of what the copy says about shared tokens. The valid ones are added last, and are written all at a time.
+func (p *comparison) compareTokens() {
 	revoked := make(map[string]bool)
-	for _, t := range c.Tokens {
+	for _, t := range p.copy.Tokens {
 		revoked[t.Fingerprint] = revoked[t.Fingerprint] || t.Revoked
 	}
-	for i := range c.Tokens { // what may be there of its tokens before those that are valid
-		t := &c.Tokens[i]
+	for i := range p.copy.Tokens { // what may be there of its tokens before those that are valid
+		t := &p.copy.Tokens[i]
 		t.Revoked = revoked[t.Fingerprint]
-		id := j.copiedID("token", t.KeyID, t.Fingerprint)
-		copied[j.copiedID("token_revoked", id, t.Fingerprint)] = true
+		id := p.copiedID("token", t.KeyID, t.Fingerprint)
+		p.copied[p.copiedID("token_revoked", id, t.Fingerprint)] = true
 		if t.End != nil {
-			copied[j.copiedID("token_expiry", id, *t.End)] = true
+			p.copied[p.copiedID("token_expiry", id, *t.End)] = true
 		}
-		copied[id] = copied[id] || t.Revoked
+		p.copied[id] = p.copied[id] || t.Revoked
 	}
-	mayAdd := true // whether there never was a token here: the valid tokens of a copy are written last, and all at a time
-	for id, f := range ledgers[0].facts {
-		mayAdd = mayAdd && (copied[id] || j.Kind == KindRing && (f.Kind == factRevoke || f.Kind == factUndo))
-	}
-	var known []map[string]knownToken
-	for _, of := range ledgers {
-		known = append(known, of.byFingerprint())
+	mayAdd, known := p.hasNeverHadTokens(), p.into.byFingerprint()
+	var former []map[string]knownToken
+	for _, l := range p.former {
+		former = append(former, l.byFingerprint())
 	}
 	var valid []*Fact
-	for _, t := range c.Tokens {
-		valid = append(valid, d.addToken(j, t, ledgers[0], known, mayAdd, at, now)...)
+	for _, t := range p.copy.Tokens {
+		if k, found := known[t.Fingerprint]; found {
+			p.end(k, t)
+			continue
+		}
+		for _, tokens := range former {
+			k := tokens[t.Fingerprint]
+			t.Revoked = t.Revoked || k.revoked
+			t.End = cmp.Or(t.End, k.end)
+		}
+		valid = append(valid, p.addToken(t, mayAdd)...)
 	}
-	d.Facts = append(d.Facts, valid...)
+	p.found.Facts = append(p.found.Facts, valid...)
 }
 
-// addToken adds what a copy says about one shared token, and returns the facts of one that is valid, which are written after all others.
-// known are the tokens of l, to which it is added, and then those of deleted messengers.
-func (d *Difference) addToken(j *Journal, t CopiedToken, l *ledger, known []map[string]knownToken, mayAdd bool, at, now time.Time) (valid []*Fact) {
-	if k, found := known[0][t.Fingerprint]; found {
-		switch {
-		case k.revoked:
-		case t.Revoked:
-			d.end(&Fact{ID: j.copiedID("token_revoked", k.id, t.Fingerprint), Kind: factRevoked, At: at, Of: []string{k.id}, Fingerprints: []string{t.Fingerprint}})
-		case t.End != nil && k.end == nil:
-			d.end(&Fact{ID: j.copiedID("token_expiry", k.id, *t.End), Kind: factExpiry, At: at, Of: []string{k.id}, End: t.End, Fingerprints: []string{t.Fingerprint}})
+// hasNeverHadTokens reports whether there never was a token here.
+func (p *comparison) hasNeverHadTokens() bool {
+	for id, f := range p.into.facts {
+		if !p.copied[id] && !(p.Kind == KindRing && (f.Kind == factRevoke || f.Kind == factUndo)) {
+			return false
 		}
-		return nil
 	}
-	for _, former := range known[1:] {
-		k := former[t.Fingerprint]
-		t.Revoked = t.Revoked || k.revoked
-		t.End = cmp.Or(t.End, k.end)
+	return true
+}
+
+// end adds what the copy says about the end of a token that is here.
+func (p *comparison) end(k knownToken, t CopiedToken) {
+	switch {
+	case k.revoked:
+	case t.Revoked:
+		p.addEnd(p.revocationOf(k.id, t))
+	case t.End != nil && k.end == nil:
+		p.addEnd(p.expiryOf(k.id, t))
 	}
-	expired := t.End != nil && !now.Before(*t.End)
-	token := &Fact{ID: j.copiedID("token", t.KeyID, t.Fingerprint), Kind: factToken, At: t.Created, KeyID: t.KeyID, Token: t.Token, Label: t.Label,
-		Knows: l.resetIDs(), Keep: j.Kind == KindRing}
+}
+
+// revocationOf returns the fact that the token t of the copy, which has this ID here, is revoked.
+func (p *comparison) revocationOf(id string, t CopiedToken) *Fact {
+	return &Fact{ID: p.copiedID("token_revoked", id, t.Fingerprint), Kind: factRevoked, At: p.at, Of: []string{id}, Fingerprints: []string{t.Fingerprint}}
+}
+
+// expiryOf returns the fact that the token t of the copy, which has this ID here, expires.
+func (p *comparison) expiryOf(id string, t CopiedToken) *Fact {
+	return &Fact{ID: p.copiedID("token_expiry", id, *t.End), Kind: factExpiry, At: p.at, Of: []string{id}, End: t.End, Fingerprints: []string{t.Fingerprint}}
+}
+
+func (p *comparison) addEnd(f *Fact) {
+	p.found.Facts, p.found.Ends = append(p.found.Facts, f), p.found.Ends+1
+}
+
+// addToken adds what the copy says about one shared token that is not here, and returns the facts of one that is valid.
+func (p *comparison) addToken(t CopiedToken, mayAdd bool) (valid []*Fact) {
+	token := &Fact{ID: p.copiedID("token", t.KeyID, t.Fingerprint), Kind: factToken, At: t.Created, KeyID: t.KeyID, Token: t.Token, Label: t.Label,
+		Knows: p.into.resetIDs(), Keep: p.Kind == KindRing}
 	if t.Imported {
 		token.Kind, token.Any = factImported, t.Any
 	}
-	if j.Kind == KindStored {
+	if p.Kind == KindStored {
 		token.Number = 1 // of the settings with which the messenger is made
 	}
-	revoked := &Fact{ID: j.copiedID("token_revoked", token.ID, t.Fingerprint), Kind: factRevoked, At: at, Of: []string{token.ID}, Fingerprints: []string{t.Fingerprint}, Keep: token.Keep}
+	revoked := p.revocationOf(token.ID, t)
+	revoked.Keep = token.Keep
 	var expiry *Fact
 	if t.End != nil {
-		expiry = &Fact{ID: j.copiedID("token_expiry", token.ID, *t.End), Kind: factExpiry, At: at, Of: []string{token.ID}, End: t.End, Fingerprints: []string{t.Fingerprint}, Keep: token.Keep}
+		expiry = p.expiryOf(token.ID, t)
+		expiry.Keep = token.Keep
 	}
 	// A token that is over is not here. An older file, or a node that still knows it, may bring it: it is written down that it is over, but
 	// not for each file again in a stored messenger that is there. A secret that a site brought is written as well, so that it is not
@@ -94,30 +119,27 @@ func (d *Difference) addToken(j *Journal, t CopiedToken, l *ledger, known []map[
 	remembered := t.Imported && t.Token != ""
 	switch {
 	case t.Revoked:
-		if (j.Kind == KindRing || remembered || mayAdd) && !l.hasFact(revoked.ID) {
-			d.end(revoked)
+		if (p.Kind == KindRing || remembered || mayAdd) && !p.into.hasFact(revoked.ID) {
+			p.addEnd(revoked)
 		}
 		if remembered {
-			d.Facts = append(d.Facts, token)
+			p.found.Facts = append(p.found.Facts, token)
 		}
 		return nil
-	case expired, t.Token == "":
-		if expiry != nil && (j.Kind == KindRing || mayAdd) && !l.hasFact(expiry.ID) {
-			d.end(expiry)
+	case expiry != nil && !p.now.Before(*t.End), t.Token == "":
+		if expiry != nil && (p.Kind == KindRing || mayAdd) && !p.into.hasFact(expiry.ID) {
+			p.addEnd(expiry)
 		}
 		return nil
-	case l.any(func(of *ledger) bool { return of.revoked[token.ID] || of.ends.revoked[t.Fingerprint] }):
+	case p.into.any(func(of *ledger) bool { return of.revoked[token.ID] || of.ends.revoked[t.Fingerprint] }):
 		return nil
 	case !mayAdd:
-		d.NotAdded = append(d.NotAdded, t.KeyID)
+		p.found.NotAdded = append(p.found.NotAdded, t.KeyID)
 		return nil
 	}
-	d.Added++
+	p.found.Added++
 	if expiry == nil {
 		return []*Fact{token}
 	}
 	return []*Fact{token, expiry}
 }
-
-// end adds the end of a shared token.
-func (d *Difference) end(f *Fact) { d.Facts, d.Ends = append(d.Facts, f), d.Ends+1 }
