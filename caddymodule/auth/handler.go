@@ -158,7 +158,7 @@ type messengers interface {
 	AddRoute(r interface {
 		caddyhttp.MiddlewareHandler
 		MayServe(messenger string) bool
-	}, headers *upstream.NameSet) (all *upstream.NameSet)
+	}, c *upstream.Contract) (all *upstream.NameSet, err error)
 }
 
 // CaddyModule returns the Caddy module information.
@@ -187,10 +187,12 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	messengers := app.(messengers)
 	h.registry = messengers.Registry()
-	h.headers.Others = messengers.AddRoute(h, &h.headers.Own)
 	h.headers.Dropped = func(claim string) { h.registry.Metrics.ClaimDropped(h.logger, claim) }
 	if err := h.resolveMessenger(); err != nil {
 		return fmt.Errorf("messenger_auth: %w", err)
+	}
+	if h.headers.Others, err = messengers.AddRoute(h, &h.headers); err != nil {
+		return fmt.Errorf("messenger_auth %s: %w", h.Messenger, err)
 	}
 	if err := h.provisionAssertion(messengers); err != nil {
 		return fmt.Errorf("messenger_auth: %w", err)
