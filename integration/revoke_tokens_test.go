@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -128,6 +129,36 @@ func TestGatewayThatCannotReadRevocationsDoesNotGuess(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the record is read again", func() bool { return g.get("/", token).status == 401 })
+}
+
+// An operator bans a contact with a blank too many, or copies the identity from the backend's log. What cannot revoke anything is not
+// acknowledged, and what probably does not is said.
+func TestARevocationThatCanRevokeNothingIsRefused(t *testing.T) {
+	g, secret := startRevoking(t, newUpstream(t), "", supportSite)
+	for what, body := range map[string]string{
+		"a blank behind": `{"identity": "Zoë "}`, "a blank before": `{"identity": " Zoë"}`, "a line break": `{"identity": "Zoë\n"}`, "a control character": `{"identity": "a\u0001b"}`,
+		"a no-break space": `{"identity": "\u00a0Zoë"}`, "white space": `{"identity": " "}`, "a long one": `{"identity": "` + strings.Repeat("x", 256) + `"}`,
+		"before every token": `{"all": true, "issued_before": "0001-01-01T00:00:00Z"}`,
+	} {
+		for path, sent := range map[string]string{"": body, "/import": `{"revocations": [` + body + `]}`} {
+			if status, text := g.admin(http.MethodPost, "messengers/support/revocations"+path, sent); status != 400 {
+				t.Errorf("%s%s: got %d %s", what, path, status, text)
+			}
+		}
+	}
+	status, text := g.admin(http.MethodPost, "messengers/support/revocations", `{"identity": "Zo%C3%AB"}`)
+	if status != 200 || !strings.Contains(text, "%XX") {
+		t.Errorf("as the backend's header has it: got %d %s", status, text)
+	}
+	if a := g.get("/", bearer(sign(secret, good("Zoë")))); a.status != 200 {
+		t.Errorf("the contact: got %d", a.status)
+	}
+	if status, text = g.admin(http.MethodPost, "messengers/support/revocations", `{"identity": "Zoë"}`); status != 200 || strings.Contains(text, "warning") {
+		t.Errorf("as the token has it: got %d %s", status, text)
+	}
+	if a := g.get("/", bearer(sign(secret, good("Zoë")))); a.status != 401 {
+		t.Errorf("the contact, revoked: got %d", a.status)
+	}
 }
 
 // A contact logs out on a shared computer: the token is worthless from then on, and only theirs.

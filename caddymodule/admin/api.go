@@ -226,7 +226,7 @@ func (s *Service) serveRevocations(w http.ResponseWriter, r *http.Request, name 
 		http.MethodGet: func() (any, error) { return s.Revocations(r.Context(), name) },
 		http.MethodPost: with(func(v revocation.Revocation) (any, error) {
 			ended, err := s.Revoke(r.Context(), name, v, actorOf(r))
-			return EndedHere{ended, s.ClockWarning(name, v)}, err
+			return EndedHere{ended, s.RevocationWarning(name, v)}, err
 		}),
 		http.MethodDelete: with(func(v revocation.Revocation) (any, error) {
 			return struct{}{}, s.UndoRevocation(r.Context(), name, v, actorOf(r))

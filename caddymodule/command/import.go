@@ -295,5 +295,5 @@ func readRevocation(text []byte) (v revocation.Revocation, err error) {
 	if err := strictjson.Decode(text, &v, strictjson.Exceptions{}); err != nil {
 		return v, fmt.Errorf("it is not a revocation: it %w; see --help", err)
 	}
-	return v, v.Check()
+	return v, v.CheckNew()
 }

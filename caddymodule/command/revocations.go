@@ -45,7 +45,8 @@ Give exactly one of --jti, --jti-sha256, --identity and --all.
 --jti names one token by its claim "jti", and --jti-sha256 by the SHA-256 of it,
 as list shows it for tokens whose contacts have logged out. --identity covers
 all tokens of one contact, and --all those of the whole messenger, that were
-issued (iat) before --issued-before; tokens without iat are covered too.`,
+issued (iat) before --issued-before; tokens without iat are covered too.
+Write an identity as it is in the token: the backend's header has %C3%AB for ë.`,
 	}, thisMessenger, func(cmd *cobra.Command, messenger string) error {
 		if hash != "" {
 			if err := v.TokenHash.UnmarshalText([]byte(hash)); err != nil {
@@ -55,15 +56,19 @@ issued (iat) before --issued-before; tokens without iat are covered too.`,
 		if v.Targets() != 1 {
 			return errors.New("give exactly one of --jti, --jti-sha256, --identity and --all")
 		}
-		if err := v.Check(); err != nil {
-			return err
-		}
 		if before != "" {
 			at, err := time.Parse(time.RFC3339, before)
 			if err != nil {
 				return errors.New("--issued-before is not a time such as 2026-11-25T08:00:00Z")
 			}
 			v.Before = &at
+		}
+		check := v.CheckNew
+		if method == http.MethodDelete { // what is there can be removed, whatever it is
+			check = v.Check
+		}
+		if err := check(); err != nil {
+			return err
 		}
 		var ended admin.EndedHere
 		if err := c.do(method, "messengers/"+messenger+"/revocations", "", v, &ended); err != nil {

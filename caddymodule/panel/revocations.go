@@ -266,7 +266,7 @@ func (v *visit) target(f revokeForm) (target revocation.Revocation, expires *tim
 		return target, nil, nil, errNoPage
 	}
 	if len(wrong) == 0 {
-		if err := target.Check(); err != nil {
+		if err := target.CheckNew(); err != nil {
 			refuse(map[string]string{"contact": "contact", "token": "token"}[f.What], cause.Sentence(err.Error()))
 		}
 	}

@@ -191,14 +191,14 @@ func (c *claims) contactIdentity() (string, *Rejection) {
 	if !ok {
 		return "", rejectFor(IdentityInvalid, whatIdentity(c.identity))
 	}
-	if why := whyNotIdentity(identity); why != cause.None {
+	if why := WhyNotIdentity(identity); why != cause.None {
 		return "", rejectFor(IdentityInvalid, why)
 	}
 	return identity, nil
 }
 
-// whyNotIdentity says why text is not an identity, or returns [cause.None].
-func whyNotIdentity(text string) cause.Cause {
+// WhyNotIdentity says why text is not an identity, or returns [cause.None].
+func WhyNotIdentity(text string) cause.Cause {
 	switch {
 	case text == "":
 		return cause.IdentityEmpty

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -19,7 +20,7 @@ import (
 // Revoke revokes tokens, and returns how many connections of this node that has ended. v.Until is when the last of the tokens
 // expires, if the caller knows that; otherwise it is computed from the messenger's max_lifetime.
 func (reg *Registry) Revoke(ctx context.Context, name string, v revocation.Revocation, by Actor) (ended int, err error) {
-	if err := v.Check(); err != nil {
+	if err := v.CheckNew(); err != nil {
 		return 0, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
 	ctx = WithActor(ctx, by)
@@ -43,7 +44,7 @@ func (reg *Registry) Revoke(ctx context.Context, name string, v revocation.Revoc
 // returns how many were new.
 func (reg *Registry) RevokeAll(ctx context.Context, name string, list []revocation.Revocation, by Actor) (added, ended int, err error) {
 	for i := range list {
-		if err := list[i].Check(); err != nil {
+		if err := list[i].CheckNew(); err != nil {
 			return 0, 0, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("number %d: %w", i+1, err)}
 		}
 	}
@@ -67,9 +68,14 @@ func (reg *Registry) RevokeAll(ctx context.Context, name string, list []revocati
 	return added, ended, nil
 }
 
-// ClockWarning returns a warning if v is a revocation by the time of this node, whose clock is further behind that of another node
+// RevocationWarning returns why v may not have the whole effect that its caller expects, or "".
+func (reg *Registry) RevocationWarning(name string, v revocation.Revocation) string {
+	return cmp.Or(v.Warning(), reg.clockWarning(name, v))
+}
+
+// clockWarning returns a warning if v is a revocation by the time of this node, whose clock is further behind that of another node
 // than clock_skew allows for: tokens that were issued a moment ago may count as later. It returns "" otherwise.
-func (reg *Registry) ClockWarning(name string, v revocation.Revocation) string {
+func (reg *Registry) clockWarning(name string, v revocation.Revocation) string {
 	if v.IsToken() || v.Before != nil {
 		return ""
 	}

@@ -7,6 +7,8 @@ package revocation
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"net/url"
 	"regexp"
 	"time"
 	"unicode/utf8"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 )
 
 // A Revocation revokes tokens of one messenger. Exactly one of TokenID, TokenHash, Identity and All is set.
@@ -99,6 +102,32 @@ func (v Revocation) Recorded(m *config.Messenger, now time.Time) Revocation {
 	v.Until = storable(v.Until.Add(config.MaxClockSkew)) // covers any clock_skew that is configured later
 	v.Exact = v.Until != nil
 	return v
+}
+
+// CheckNew returns why v is not a valid revocation, or can revoke nothing: it would be acknowledged, and a token that it was made for would
+// stay valid.
+func (v *Revocation) CheckNew() error {
+	if err := v.Check(); err != nil {
+		return err
+	}
+	if v.Identity != "" {
+		if why := authn.WhyNotIdentity(v.Identity); why != cause.None {
+			return fmt.Errorf("no token can have this identity: %s; write it as it is in the token", why.Info().Text)
+		}
+	}
+	if v.Before != nil && v.Before.Unix() <= 0 {
+		return errors.New(`"issued_before" is before any token was issued; write the time up to which tokens are revoked, or leave it out for now`)
+	}
+	return nil
+}
+
+// Warning returns why v may revoke something else than its caller expects, or "".
+func (v *Revocation) Warning() string {
+	decoded, err := url.PathUnescape(v.Identity)
+	if err != nil || decoded == v.Identity || !utf8.ValidString(decoded) || authn.WhyNotIdentity(decoded) != cause.None {
+		return ""
+	}
+	return "the identity has %XX in it, as the backend's header writes other characters; if it was copied from there, revoke the text that it stands for, as it is in the token"
 }
 
 // Kind returns what kind of revocation v is, without the value.
