@@ -1,6 +1,8 @@
 package integration
 
 import (
+	"crypto/rand"
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -80,6 +82,31 @@ func TestValidTokensAtOnceAreNotLimited(t *testing.T) {
 	}
 	if got := g.atOnce(tokens); got[200] != 200 || got[401] != 100 {
 		t.Errorf("got %v", got)
+	}
+}
+
+// The gateway was restarted, and has no store key: tickets from before look like made-up ones. Nobody is limited because of them, while
+// tickets that were changed count.
+func TestTicketsFromBeforeARestartAreNoForgeries(t *testing.T) {
+	secret, name := newSecret(), unusedName("tickets")
+	g := start(t, nil, "messenger "+name+" {\n identity_key identity\n fail_limit 3/1h\n shared_token {file."+write(t, "secret", []byte(secret))+"}\n}", ticketRoute(name, "", "respond ok"))
+	path := "/" + name + "/"
+	given := ticketOf(t, g.url+path+"ticket", sign(secret, good("mark")), "")
+	before := make([]byte, 300)
+	for range 10 {
+		_, _ = rand.Read(before)
+		if a := g.get(path + "?ticket=" + base64.RawURLEncoding.EncodeToString(before)); a.status != 401 || a.code(t) != "ticket_invalid" {
+			t.Fatalf("a ticket from before: got %d %s", a.status, a.body)
+		}
+	}
+	if a := g.get(path, bearer(sign(secret, good("zoe")))); a.status != 200 {
+		t.Errorf("a new token from the same address: got %d %s", a.status, a.body)
+	}
+	for range 3 {
+		_ = g.get(path + "?ticket=" + flipped(given))
+	}
+	if a := g.get(path + "?ticket=" + flipped(given)); a.status != 429 {
+		t.Errorf("changed tickets: got %d %s", a.status, a.body)
 	}
 }
 

@@ -185,7 +185,7 @@ func (f failures) settle(rej *authn.Rejection) {
 
 // charge takes one attempt out of the allowance if rej says that the token was not signed for this messenger.
 func (f failures) charge(rej *authn.Rejection) {
-	if rej == nil {
+	if rej == nil || rej == errTicketOtherKey {
 		return
 	}
 	switch rej.Code {

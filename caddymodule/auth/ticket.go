@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,6 +51,8 @@ func (h *Handler) checkTickets() error {
 	switch {
 	case h.TicketPath != "" && h.TicketPath == h.LogoutPath:
 		return errors.New("ticket_path is the same as logout_path; choose another path")
+	case h.TicketPath != "" && len(h.TokenFrom) > 0 && !slices.ContainsFunc(h.TokenFrom, func(s TokenSource) bool { return s.From != authn.Ticket }):
+		return errors.New("ticket_path gives tickets for tokens, and the only token_from is a ticket; add where the token is, such as token_from header Authorization Bearer")
 	case h.TicketPath == "" && h.TicketLifetime != nil:
 		return errors.New("ticket_lifetime needs a ticket_path")
 	case lifetime < time.Second || lifetime > ticket.MaxLifetime:
@@ -138,6 +141,7 @@ func ticketPathOf(w http.ResponseWriter, r *http.Request) (string, *authn.Reject
 // The rejections of a ticket.
 var (
 	errTicketInvalid  = &authn.Rejection{Code: authn.TicketInvalid, Reason: "the ticket was not sealed by this gateway, or was changed"}
+	errTicketOtherKey = &authn.Rejection{Code: authn.TicketInvalid, Reason: ticket.ErrOtherKey.Error()}
 	errOtherMessenger = &authn.Rejection{Code: authn.TicketInvalid, Reason: "the ticket is for another messenger"}
 	errOtherPath      = &authn.Rejection{Code: authn.TicketInvalid, Reason: "the ticket is for another path"}
 	errTicketExpired  = &authn.Rejection{Code: authn.TicketExpired, Reason: "the ticket has expired"}
@@ -181,7 +185,8 @@ func (h *Handler) redeem(r *http.Request, m *registry.Messenger, text string, o 
 	return "", errTicketUnknown
 }
 
-// openTicket opens a ticket. For fail_limit, a ticket that this gateway has not sealed counts as a forged token.
+// openTicket opens a ticket. For fail_limit, a ticket that was changed counts as a forged token. One with another key does not: without a
+// store key a genuine one from before a restart looks the same, and it costs less to refuse it than to count it.
 func (h *Handler) openTicket(r *http.Request, m *registry.Messenger, text string) (t *ticket.Ticket, rej *authn.Rejection) {
 	if m.FailLimit != nil {
 		failures := failuresOf(m, r)
@@ -194,6 +199,8 @@ func (h *Handler) openTicket(r *http.Request, m *registry.Messenger, text string
 	switch {
 	case errors.Is(err, ticket.ErrExpired):
 		return nil, errTicketExpired
+	case errors.Is(err, ticket.ErrOtherKey):
+		return nil, errTicketOtherKey
 	case err != nil:
 		return nil, errTicketInvalid
 	}

@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
-	"errors"
 	"strings"
 	"time"
 )
@@ -25,9 +24,6 @@ const (
 	// purpose is authenticated with each ticket, and makes the keys different from all others that are derived from a store key.
 	purpose = "messenger ticket 1"
 )
-
-// errOtherKey is the error for a text that names another key.
-var errOtherKey = errors.New("the ticket was sealed with another key")
 
 // A key seals tickets.
 type key struct {
@@ -90,7 +86,7 @@ func (k *key) open(text string) (*Ticket, error) {
 		return nil, ErrInvalid
 	}
 	if [keyIDSize]byte(sealed) != k.id {
-		return nil, errOtherKey
+		return nil, ErrOtherKey
 	}
 	t := &Ticket{id: [idSize]byte(sealed[keyIDSize:])}
 	aead, err := k.of(t.id)

@@ -45,10 +45,11 @@ const (
 
 // The errors of a ticket that is not taken. Anything else that Take returns means that it could not be decided.
 var (
-	ErrInvalid = errors.New("the ticket was not made by this gateway, or was changed")
-	ErrExpired = errors.New("the ticket has expired")
-	ErrUsed    = errors.New("the ticket was used before")
-	ErrTooMany = errors.New("the contact has used too many tickets in the last minutes")
+	ErrInvalid  = errors.New("the ticket was not made by this gateway, or was changed")
+	ErrOtherKey = errors.New("the ticket has the form of one that was sealed with another key: of another node, before a restart, or with a key that the store does not have any more")
+	ErrExpired  = errors.New("the ticket has expired")
+	ErrUsed     = errors.New("the ticket was used before")
+	ErrTooMany  = errors.New("the contact has used too many tickets in the last minutes")
 
 	errFull = errors.New("too many tickets were used in the last minutes to remember one more")
 )
@@ -122,7 +123,7 @@ func (d *Desk) Give(t Ticket) (string, error) {
 func (d *Desk) Open(text string, now time.Time) (*Ticket, error) {
 	for i := range d.keys {
 		t, err := d.keys[i].open(text)
-		if errors.Is(err, errOtherKey) {
+		if errors.Is(err, ErrOtherKey) {
 			continue
 		}
 		if err == nil && !now.Before(t.Expires) {
@@ -130,7 +131,7 @@ func (d *Desk) Open(text string, now time.Time) (*Ticket, error) {
 		}
 		return t, err
 	}
-	return nil, ErrInvalid
+	return nil, ErrOtherKey
 }
 
 // Take uses a ticket that Open has returned, for a contact, who has a name that no other contact has. It succeeds at most once for
