@@ -14,6 +14,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keyserver"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keysets"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
@@ -70,7 +71,7 @@ func DescribeKeys(m *registry.Messenger) *KeysInfo {
 		former := m.Previous.Settings()
 		d.Previous = &PreviousKeys{Method: former.Method(), Until: m.Previous.Until, Sources: sourcesOf(former)}
 		if former.JWKS != nil {
-			d.Previous.Sources = append(d.Previous.Sources, former.JWKS.Document())
+			d.Previous.Sources = append(d.Previous.Sources, keyserver.Shown(former.JWKS.Document()))
 		}
 	}
 	for _, info := range m.Verifier.Load().Keys() {
@@ -81,7 +82,7 @@ func DescribeKeys(m *registry.Messenger) *KeysInfo {
 		return d
 	}
 	status := m.KeySet.Status()
-	d.Sources = append(d.Sources, status.URL)
+	d.Sources = append(d.Sources, keyserver.Shown(status.URL))
 	d.Fetched, d.Fresh, d.Tried, d.Next = moment(status.Fetched), moment(status.FreshUntil), moment(status.Tried), moment(status.Next)
 	if status.Err != nil {
 		d.Error = status.Err.Error()

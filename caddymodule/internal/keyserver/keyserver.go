@@ -65,6 +65,23 @@ func CheckURL(text string) error {
 	return errors.New("is not an https URL")
 }
 
+// Shown returns a URL as people may see it, in logs and reports: without the values in its query, of which one may be a secret.
+func Shown(text string) string {
+	address, query, found := strings.Cut(text, "?")
+	if !found {
+		return text
+	}
+	parameters := strings.Split(query, "&")
+	for i, parameter := range parameters {
+		if name, _, valued := strings.Cut(parameter, "="); valued {
+			parameters[i] = name + "=…"
+		} else {
+			parameters[i] = "…"
+		}
+	}
+	return address + "?" + strings.Join(parameters, "&")
+}
+
 func isLoopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()

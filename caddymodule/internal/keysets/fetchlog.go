@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keyserver"
 )
 
 // maxAudited is how many messengers a line of the audit log names.
@@ -20,7 +21,7 @@ func (s *Store) audit(report authn.FetchReport, names []string) {
 		names = append(names[:maxAudited], "…")
 	}
 	s.Log().Named("audit").Named("keys").Info("keys changed", zap.Strings("messengers", names), zap.String("by", "the key server"),
-		zap.String("url", report.URL), zap.Int("keys", report.Keys))
+		zap.String("url", keyserver.Shown(report.URL)), zap.Int("keys", report.Keys))
 }
 
 // logFetches returns a function that logs the fetches of one engine. A failure is logged when it is new, and then once in ten
@@ -33,7 +34,7 @@ func (s *Store) logFetches() func(authn.FetchReport) {
 	return func(report authn.FetchReport) {
 		mu.Lock()
 		defer mu.Unlock()
-		logger := s.Log().Named("jwks").With(zap.String("url", report.URL))
+		logger := s.Log().Named("jwks").With(zap.String("url", keyserver.Shown(report.URL)))
 		initial := first
 		first = false
 		if report.Err != nil {

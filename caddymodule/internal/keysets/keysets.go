@@ -25,6 +25,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/keyserver"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
@@ -110,7 +111,7 @@ func (s *Store) urlOf(id string) string {
 	defer s.mu.Unlock()
 	if k := s.sets[id]; k != nil {
 		for engine := range k.engines {
-			return engine.Status().URL
+			return keyserver.Shown(engine.Status().URL)
 		}
 	}
 	return id
@@ -232,7 +233,7 @@ func (s *Store) restore(settings authn.JWKSSettings, engine *authn.JWKS) {
 		err = engine.Restore(kept.Set, kept.Fetched)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.Log().Warn("restoring the stored key set failed", zap.String("url", settings.URL), zap.Error(err))
+		s.Log().Warn("restoring the stored key set failed", zap.String("url", keyserver.Shown(settings.URL)), zap.Error(err))
 	}
 }
 
@@ -267,7 +268,7 @@ func (s *Store) keep(settings authn.JWKSSettings) func(authn.FetchReport) {
 			last = time.Time{} // the next fetch tries again
 			mu.Unlock()
 			if !errors.Is(err, vault.ErrNoStorage) {
-				s.Log().Warn("storing the key set for the next start failed", zap.String("url", report.URL), zap.Error(err))
+				s.Log().Warn("storing the key set for the next start failed", zap.String("url", keyserver.Shown(report.URL)), zap.Error(err))
 			}
 		}()
 	}
