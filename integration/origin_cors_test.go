@@ -176,6 +176,24 @@ func TestCORSOnErrorRoutes(t *testing.T) {
 	}
 }
 
+// A refusal that an error route hands to a backend is readable once, too.
+func TestRefusalsOnErrorRoutesAreReadableOnce(t *testing.T) {
+	m, up := methods(t)[0], newCORSBackend(t)
+	for _, option := range []string{"", "cors"} {
+		g := start(t, up, allowing(m, "https://www.example.com"), "messenger_auth support {\n "+option+"\n}\nrespond hello\nhandle_errors 401 {\n rewrite {query.page}\n reverse_proxy UPSTREAM\n}\nhandle_errors 400 {\n respond refused 400\n}")
+		for page, want := range map[string]string{"/": "[https://www.example.com] [Origin]", "/?Access-Control-Allow-Origin=*": "[*] []"} {
+			a := g.get("/?page="+url.QueryEscape(page), "Origin: https://www.example.com")
+			if got := fmt.Sprint(a.header["Access-Control-Allow-Origin"], " ", a.header["Vary"]); got != want || len(up.take()) != 1 {
+				t.Errorf("%q, %s: got %d with %s, want %s", option, page, a.status, got, want)
+			}
+		}
+		a := g.get("/", bearer(sign(m.key, good("mark"))), bearer(sign(m.key, good("zoe"))), "Origin: https://www.example.com") // two tokens
+		if a.status != 400 || a.body != "refused" || fmt.Sprint(a.header["Access-Control-Allow-Origin"]) != "[https://www.example.com]" {
+			t.Errorf("%q, an error route without a backend: got %d %v", option, a.status, a.header)
+		}
+	}
+}
+
 // In a browser: two pages of other origins than the gateway, one of them listed.
 func TestCORSInABrowser(t *testing.T) {
 	if !alone(t) {

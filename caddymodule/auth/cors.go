@@ -134,18 +134,13 @@ func (h *Handler) serveReadably(w http.ResponseWriter, r *http.Request, d decisi
 			return h.refuse(w, r, d.messenger, d.outcome, errForeignPage)
 		}
 	}
-	readable := func(w http.ResponseWriter) *privateWriter {
-		p := &privateWriter{page: page, public: true}
-		p.ResponseWriter = w
-		return p
-	}
-	p := readable(w)
-	err := h.serve(p, r, d)
+	readable := page.readable(w)
+	err := h.serve(readable, r, d)
 	switch {
 	case err == nil:
-		p.begin(http.StatusOK) // net/http sends this status for a handler that writes nothing
+		beginAnswer(readable)
 	case h.goesToErrorRoute(r, err):
-		d.outcome.ErrorAnswer = func(w http.ResponseWriter) http.ResponseWriter { return readable(w) }
+		d.outcome.ErrorAnswer = page.readable
 	default:
 		page.allow(w.Header()) // for Caddy's own error answer, so that a script sees its status
 	}
@@ -181,11 +176,25 @@ func isNameList(list string) bool {
 	return true
 }
 
+// hasPages reports whether m has pages of its own. m may be nil.
+func hasPages(m *registry.Messenger) bool { return m != nil && len(m.Origins) > 0 }
+
+// ownPage returns the page of r if it is one of the messenger's own.
+func ownPage(m *registry.Messenger, r *http.Request) crossOrigin {
+	return crossOrigin{origin: allowedOrigin(m, r), credentials: true, exposed: exposedAlways}
+}
+
 // allowReading lets scripts of the messenger's own pages read why they were refused.
 func allowReading(m *registry.Messenger, header http.Header, r *http.Request) {
-	if len(m.Origins) == 0 {
-		return
+	if hasPages(m) {
+		page := ownPage(m, r)
+		page.allow(header)
 	}
-	page := crossOrigin{origin: allowedOrigin(m, r), credentials: true, exposed: exposedAlways}
-	page.allow(header)
+}
+
+// readable returns the writer of an answer that the page may read. Its headers are set when the answer begins: a backend may have set them.
+func (c *crossOrigin) readable(w http.ResponseWriter) http.ResponseWriter {
+	p := &privateWriter{page: c, public: true}
+	p.ResponseWriter = w
+	return p
 }

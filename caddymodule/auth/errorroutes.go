@@ -141,6 +141,7 @@ func (e errorCleaner) ServeHTTP(w http.ResponseWriter, r *http.Request, next cad
 	defer func() { o.Answering = false }()
 	if o.ErrorAnswer != nil {
 		w = o.ErrorAnswer(w)
+		defer beginAnswer(w)
 	}
 	switch {
 	case o.ErrorRoute != nil:

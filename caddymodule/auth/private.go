@@ -42,6 +42,13 @@ func (w *privateWriter) begin(status int) {
 	}
 }
 
+// beginAnswer prepares the head of an answer whose handler has written nothing: net/http sends the status 200 then.
+func beginAnswer(w http.ResponseWriter) {
+	if p, ok := w.(*privateWriter); ok {
+		p.begin(http.StatusOK)
+	}
+}
+
 // makePrivate adds value, which is "private", if the response does not say how it may be cached.
 func makePrivate(header http.Header, value []string) {
 	present := header["Cache-Control"]
