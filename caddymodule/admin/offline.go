@@ -1,8 +1,11 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -33,8 +36,11 @@ func OfflineApp(config []byte) (*Service, func(), error) {
 		Storage json.RawMessage `json:"storage"`
 		Apps    caddy.ModuleMap `json:"apps"`
 	}
+	if len(bytes.TrimSpace(config)) == 0 {
+		return nil, nil, errors.New("there is no configuration: the file is empty, or there is no Caddyfile in this folder; name the one that the gateway runs with --config")
+	}
 	if err := json.Unmarshal(config, &parsed); err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("the configuration is not valid JSON: %w", err)
 	}
 	settings := parsed.Apps["messenger"]
 	if settings == nil {

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"net/http"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/recent"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
@@ -49,6 +51,8 @@ func (c *ContactLimit) check() error {
 		return errors.New("contact_limit limits nothing; add connections, such as 5, or requests, such as 60/1m")
 	case (c.Requests == 0) != (c.Window == 0):
 		return errors.New("contact_limit: requests needs a number and a duration above 0, such as 60/1m")
+	case config.CheckUnit(time.Duration(c.Window), "") != nil:
+		return fmt.Errorf("contact_limit: window %w", config.CheckUnit(time.Duration(c.Window), "1m"))
 	case c.Requests > 1_000_000 || time.Duration(c.Window) > 24*time.Hour:
 		return errors.New("contact_limit: requests is more than 1000000 or 24h; write a limit such as 60/1m")
 	}

@@ -45,12 +45,20 @@ func (h *Handler) resolveMessenger() error {
 func (h *Handler) warnAboutLogs() {
 	if h.Assertion != nil {
 		h.registry.AuditWarning("Caddy's proxy writes assertions into its log; filter them as \"What Caddy logs\" in caddymodule/docs/security.md shows",
-			zap.String("header", h.Assertion.header()))
+			zap.String("header", h.Assertion.header()), zap.String("directive", h.title))
+	}
+	claims := slices.Clone(h.headers.ClaimHeaders)
+	if h.static != nil && len(h.static.ContactClaims) > 0 {
+		claims = append(claims, h.headers.Information)
+	}
+	if len(claims) > 0 {
+		h.registry.AuditWarning("Caddy's proxy writes values of claims into its log; filter them as \"What Caddy logs\" in caddymodule/docs/security.md shows",
+			zap.Strings("headers", claims), zap.String("directive", h.title))
 	}
 	for _, source := range h.sources {
 		if h.hasAccessLog && isLogged(source) {
 			h.registry.AuditWarning("Caddy writes tokens from this source into its access logs and error logs; filter them as \"What Caddy logs\" in caddymodule/docs/security.md shows",
-				zap.String("token_from", string(source.Kind)), zap.String("name", source.Name))
+				zap.String("token_from", string(source.Kind)), zap.String("name", source.Name), zap.String("directive", h.title))
 		}
 	}
 }
@@ -132,6 +140,10 @@ func checkPath(path string) error {
 		return errors.New("has a query or a fragment; write the path alone")
 	case strings.ContainsAny(path, "{*"):
 		return errors.New("has a placeholder or a wildcard; write the path itself")
+	case strings.Contains(path, "%"):
+		return errors.New("has an escape such as %20; write the character itself")
+	case slices.ContainsFunc(strings.Split(path, "/"), func(segment string) bool { return segment == "." || segment == ".." }):
+		return errors.New(`has a "." or ".." in it, which browsers take out of a path; write the path without`)
 	}
 	return nil
 }
@@ -142,6 +154,7 @@ var reservedHeaders = []string{
 	"host", "cookie", "authorization", "forwarded", "via", "date", "expect", "origin", "referer", "range",
 	"connection", "keep-alive", "proxy-", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings", "alt-svc",
 	"content-", "x-forwarded-", "sec-", "access-control-", "user-agent", "early-data", "proxy", "cache-control", "pragma",
+	"accept", "accept-", "if-", "x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url", "x-real-ip",
 }
 
 // ClaimHeader names a claim and the header that carries it upstream.
@@ -251,6 +264,9 @@ func (h *Handler) checkHeaders() error {
 		option := "claim_header " + claim.name()
 		if claim.name() == "" {
 			return errors.New("claim_header: the claim is missing; write claim_header <claim> <header>")
+		}
+		if strings.HasPrefix(claim.Claim, "/") {
+			return fmt.Errorf("%s: begins with a slash, as a JSON Pointer does; write claim_header path %s %s", option, claim.Claim, claim.Header)
 		}
 		if strings.Contains(claim.name(), "{") {
 			return fmt.Errorf("%s: has a placeholder; write the name of the claim itself", option)

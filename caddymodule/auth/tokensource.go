@@ -3,6 +3,7 @@ package auth
 import (
 	"errors"
 	"net/textproto"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
@@ -50,8 +51,10 @@ func (s TokenSource) check() error {
 		if !httpguts.ValidHeaderFieldName(s.Name) {
 			return errors.New("is not a header name; write it without a colon, a blank or other special characters")
 		}
-		switch upstream.Fold(s.Name) {
-		case "cookie", "sec-websocket-protocol", "referer", "host", "connection", "upgrade", "trailer", "te", "transfer-encoding", "content-length":
+		name := upstream.Fold(s.Name)
+		switch {
+		case slices.Contains([]string{"cookie", "referer", "host", "connection", "upgrade", "trailer", "te", "transfer-encoding", "origin", "range", "expect", "date", "accept"}, name),
+			strings.HasPrefix(name, "sec-"), strings.HasPrefix(name, "content-"), strings.HasPrefix(name, "access-control-"):
 			return errors.New("this header already has a meaning in HTTP; for tokens in cookies and subprotocols use the sources cookie and websocket_protocol")
 		}
 		if s.Scheme != "" && !httpguts.ValidHeaderFieldName(s.Scheme) {

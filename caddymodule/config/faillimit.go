@@ -56,7 +56,7 @@ func ParseRate(text string) (n int, window caddy.Duration, ok bool) {
 	number, duration, _ := strings.Cut(text, "/")
 	n, errNumber := strconv.Atoi(number)
 	d, errDuration := caddy.ParseDuration(duration)
-	return n, caddy.Duration(d), errNumber == nil && errDuration == nil
+	return n, caddy.Duration(d), errNumber == nil && errDuration == nil && CheckUnit(d, "") == nil
 }
 
 // String returns <n>/<duration>, as readFailLimit reads it.

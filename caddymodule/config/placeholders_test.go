@@ -88,13 +88,15 @@ func TestStoredMessengersHaveNoPlaceholders(t *testing.T) {
 		{IdentityKey: "sub", SharedToken: new(SharedToken), AllowedOrigin: []string{"{env.HOME}"}},
 		{IdentityKey: "sub", JWKS: &JWKS{URL: "https://a.example/{env.HOME}"}},
 		{IdentityKey: "sub", PublicKey: []PublicKey{{Key: "{env.HOME}"}}},
+		{IdentityKey: "sub", SharedToken: new(SharedToken), Issuer: []string{"{env.HOME}"}},
+		{IdentityKey: "sub", SharedToken: new(SharedToken), Audience: []string{"a", "x{file./etc/hostname}"}},
 	} {
 		if err := m.CheckStored(func(string, string) bool { return false }); err == nil {
 			t.Errorf("%+v: no error", m)
 		}
 	}
-	m := &Messenger{IdentityKey: "sub", SharedToken: new(SharedToken), Issuer: []string{"{env.HOME}"}}
-	if err := m.CheckStored(func(string, string) bool { return false }); err != nil || m.Issuer[0] != "{env.HOME}" {
+	m := &Messenger{IdentityKey: "sub", SharedToken: new(SharedToken), Issuer: []string{"https://login.example.com/{tenant}"}}
+	if err := m.CheckStored(func(string, string) bool { return false }); err != nil || m.Issuer[0] != "https://login.example.com/{tenant}" {
 		t.Errorf("an issuer with braces: %v", err)
 	}
 }

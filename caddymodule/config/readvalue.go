@@ -94,6 +94,9 @@ func readDuration(args []string) (caddy.Duration, error) {
 	if err != nil {
 		return 0, fmt.Errorf("%q is not a duration; write one such as 90s, 15m or 1h", args[0])
 	}
+	if err := CheckUnit(duration, "15m"); err != nil {
+		return 0, err
+	}
 	return caddy.Duration(duration), nil
 }
 

@@ -3,6 +3,8 @@ package config
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
@@ -17,7 +19,13 @@ func (m *Messenger) CheckStored(isInternal func(hostname, host string) bool) err
 	if err := m.CheckSettings(); err != nil {
 		return err
 	}
+	if err := m.CheckWritten(); err != nil {
+		return err
+	}
 	for _, s := range Settings {
+		if slices.ContainsFunc(s.Texts(m), isReference) {
+			return fmt.Errorf("%s has a placeholder ({env.…} or {file.…}), which configurations have and stored messengers do not; write the value itself", s.Name)
+		}
 		if s.check == nil {
 			continue
 		}
@@ -34,6 +42,11 @@ func (m *Messenger) CheckStored(isInternal func(hostname, host string) bool) err
 		}
 	}
 	return m.checkStoredMethod(isInternal)
+}
+
+// isReference reports whether text has a placeholder that is resolved when a configuration is loaded.
+func isReference(text string) bool {
+	return strings.Contains(text, "{env.") || strings.Contains(text, "{file.")
 }
 
 // checkStoredMethod refuses a validation method that a stored messenger may not have.

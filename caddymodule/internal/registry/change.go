@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
@@ -23,8 +25,15 @@ const (
 	SourceStored = "stored"
 )
 
-// AuditWarning logs that the configuration is valid but probably not intended.
+// AuditWarning logs that the configuration is valid but probably not intended. What several directives cause alike is logged once.
 func (reg *Registry) AuditWarning(warning string, fields ...zap.Field) {
+	values := zapcore.NewMapObjectEncoder()
+	for _, f := range fields {
+		f.AddTo(values)
+	}
+	if _, logged := reg.warned.LoadOrStore(fmt.Sprint(warning, values.Fields), true); logged {
+		return
+	}
 	reg.Logger.Named("audit").Named("configuration").Warn(warning, append(fields, zap.String("by", "the configuration"))...)
 }
 

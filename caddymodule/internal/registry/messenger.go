@@ -48,6 +48,9 @@ func (m *Messenger) provision(name string, logger *zap.Logger, s *Store, files c
 		m.Messenger = m.Written // others may look at it until the load has failed
 		return err
 	}
+	if err := m.CheckWritten(); err != nil {
+		return err
+	}
 	if err := m.prepare(name, logger); err != nil {
 		return err
 	}

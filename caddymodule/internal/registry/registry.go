@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -47,6 +48,7 @@ type Registry struct {
 
 	Logger   *zap.Logger
 	refusals *zap.Logger // sampled: clients can cause its lines at will
+	warned   sync.Map    // what AuditWarning has logged
 	Metrics  *metrics.Collectors
 	Storage  certmagic.Storage // that the configuration names
 	Store    *Store

@@ -1,0 +1,55 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// minDuration is the shortest duration, other than 0, that an option can have.
+const minDuration = time.Millisecond
+
+// CheckUnit returns an error for a duration that lacks its unit: JSON takes a number alone, and means nanoseconds. Its error continues a
+// sentence that begins with the option; example is a duration that it could have.
+func CheckUnit(d time.Duration, example string) error {
+	if d > 0 && d < minDuration {
+		return fmt.Errorf("is below %s, and a number without a unit is nanoseconds; give a duration such as %s", DurationText(minDuration), example)
+	}
+	return nil
+}
+
+// CheckWritten returns an error for settings that nobody means: durations without a unit, and texts with white space at an end, which come
+// from a file or a variable. It is for settings that are written now; stored messengers from before it existed are still served.
+func (m *Messenger) CheckWritten() error {
+	for _, s := range Settings {
+		var d time.Duration
+		example := "1h"
+		switch field := s.field(m).(type) {
+		case *[]string:
+			if slices.ContainsFunc(*field, func(text string) bool { return strings.TrimSpace(text) != text }) {
+				return fmt.Errorf("%s has white space at the beginning or end of a value, so that it fits no token; remove it", s.Name)
+			}
+		case *caddy.Duration:
+			d = time.Duration(*field)
+		case **caddy.Duration:
+			d = DurationOr(*field, 0)
+		case **FailLimit:
+			if *field != nil {
+				d, example = time.Duration((*field).Window), "1m"
+			}
+		}
+		if err := CheckUnit(d, example); err != nil {
+			return fmt.Errorf("%s %w", s.Name, err)
+		}
+	}
+	if m.Previous == nil {
+		return nil
+	}
+	if err := m.Previous.Settings().CheckWritten(); err != nil {
+		return fmt.Errorf("previous %w", err)
+	}
+	return nil
+}
