@@ -143,7 +143,7 @@ func (f *Fact) check() error {
 		complete = complete && f.KeyID != "" && f.isSecret()
 	case factRevoke:
 		v := f.Revocation
-		complete = complete && v != nil && v.Targets() == 1 && (v.Before == nil) == v.IsToken()
+		complete = complete && v != nil && v.Targets() == 1 && (v.Before == nil) == v.IsToken() && !(v.Covers && v.IsToken())
 	case factReset, factSettled, FactDistrust:
 	default:
 		return vault.ErrNewer

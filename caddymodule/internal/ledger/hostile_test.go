@@ -21,6 +21,7 @@ var hostileFacts = []string{
 	`[{"id":"a","kind":"revocation","at":"2026-01-01T00:00:00Z","revocation":{"all":true,"issued_before":"9999-12-31T23:59:59.999999999Z","clock_skew":9223372036854775807}}]`,
 	`[{"id":"a","kind":"revocation","at":"0001-01-01T00:00:01Z","revocation":{"identity":"m","issued_before":"0000-01-01T00:00:00Z","clock_skew":-9223372036854775808,"covers":true}}]`,
 	`[{"id":"a","kind":"revocation","at":"2026-01-01T00:00:00Z","revocation":{"jti_sha256":"AAAA"}}]`,
+	`[{"id":"a","kind":"revocation","at":"2026-01-01T00:00:00Z","revocation":{"jti":"x"}},{"id":"b","kind":"revocation","at":"2026-01-01T00:00:00Z","revocation":{"jti":"y","covers":true}}]`,
 	`[{"id":"a","kind":"revocation_undone","at":"2026-01-01T00:00:00Z","of":["a",""]}]`,
 	`[{"id":"a","kind":"tokens_reset","at":"2026-01-01T00:00:00Z","knows":["a"]}]`,
 	`[{"id":"a","kind":"token_expiry","at":"2026-01-01T00:00:00Z","of":["a"],"end":"9999-12-31T23:59:59Z"}]`,

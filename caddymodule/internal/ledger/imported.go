@@ -39,6 +39,13 @@ func (c RingChange) importSecret(l *ledger, at, now time.Time) (*NewToken, []*Fa
 			return nil, nil, errSecretDead
 		}
 	}
+	generated := fingerprintOf(string(c.secret)) // the text of a token that this gateway has made may have been removed since it was ended
+	if l.any(func(of *ledger) bool {
+		_, expires := of.ends.expiry[generated]
+		return of.ends.revoked[generated] || expires
+	}) {
+		return nil, nil, errSecretDead
+	}
 	switch {
 	case len(ring) >= maxRing:
 		return nil, nil, errRingFull

@@ -118,3 +118,25 @@ func TestImportedSecretsUnderAnotherAlgorithm(t *testing.T) {
 		}
 	}
 }
+
+// A shared token has leaked and was revoked. Its text is no secret that a site may bring, however long ago that was remembered.
+func TestATokenThatIsOverIsNoSecretOfASite(t *testing.T) {
+	for _, wait := range []time.Duration{time.Minute, 26 * time.Hour, 29 * 24 * time.Hour} {
+		for name, end := range map[string]func(kid string) RingChange{
+			"revoked": func(kid string) RingChange { return RevokeToken(kid, false) },
+			"expired": func(string) RingChange { return RotateTokens(time.Second) },
+		} {
+			w := newWriting(t, "aaaaaaaaaaaaaaaa")
+			leaked := w.change(madeAt, GenerateToken())
+			if name == "revoked" {
+				w.change(madeAt.Add(time.Second), GenerateToken())
+			}
+			w.change(madeAt.Add(2*time.Second), end(leaked.KeyID))
+			at := madeAt.Add(wait)
+			w.prune(at)
+			if _, _, _, err := w.ChangeRing(ImportToken([]byte(leaked.Token), ""), at); !errors.Is(err, errSecretDead) {
+				t.Errorf("%s, after %v: %v", name, wait, err)
+			}
+		}
+	}
+}

@@ -59,7 +59,20 @@ var (
 
 // activeTokens returns the tokens that have not expired.
 func activeTokens(ring []Token, now time.Time) []Token {
-	return slices.DeleteFunc(slices.Clone(ring), func(t Token) bool { return t.End != nil && !now.Before(*t.End) })
+	return slices.DeleteFunc(slices.Clone(ring), func(t Token) bool { return !t.isActive(now) })
+}
+
+func (t *Token) isActive(now time.Time) bool { return t.End == nil || now.Before(*t.End) }
+
+// newestOf returns at most n tokens of a ring, in their order: the newest, and of those that have expired only as many as there is room for.
+func newestOf(ring []Token, n int, now time.Time) []Token {
+	for _, old := range [][]Token{slices.DeleteFunc(slices.Clone(ring), func(t Token) bool { return t.isActive(now) }), activeTokens(ring, now)} {
+		drop := old[:min(len(old), max(0, len(ring)-n))]
+		ring = slices.DeleteFunc(slices.Clone(ring), func(t Token) bool {
+			return slices.ContainsFunc(drop, func(d Token) bool { return d.id == t.id })
+		})
+	}
+	return ring
 }
 
 // AnyExpires reports whether one of the tokens expires: then it is of interest whether its successor is used.
@@ -100,10 +113,7 @@ func (t *Token) Fits(alg sigkey.Algorithm) bool {
 // Keys returns the keys of the tokens that are long enough for the algorithm; used returns where the last use of one is noted. Nodes that make tokens at the same instant can exceed maxRing; the newest tokens are
 // used then, as many as a verifier takes.
 func (r *Record) Keys(alg sigkey.Algorithm, used func(kid string) *atomic.Int64) (authn.Keys, error) {
-	ring := r.Tokens
-	if over := len(ring) - authn.MaxRing; over > 0 {
-		ring = ring[over:]
-	}
+	ring := newestOf(r.Tokens, authn.MaxRing, vault.Now())
 	var keys []*sigkey.Key
 	for _, t := range ring {
 		if !t.Fits(alg) {

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -226,5 +227,30 @@ func TestTwoResetsAtTheSameInstant(t *testing.T) {
 	}
 	if ring := union.ring(); len(ring) != 2 || ring[0].KeyID != made[0].KeyID && ring[0].KeyID != made[1].KeyID {
 		t.Errorf("got %v, want %v", ring, made)
+	}
+}
+
+// A token that is valid for long stays in use, however many others expire after it.
+func TestExpiredTokensTakeNoValidOnesPlace(t *testing.T) {
+	w := newWriting(t, "aaaaaaaaaaaaaaaa")
+	w.change(madeAt, GenerateToken())
+	long := w.ActiveTokens(madeAt)[0]
+	w.change(madeAt.Add(time.Minute), RotateTokens(365*24*time.Hour))
+	at := madeAt
+	for range 40 {
+		at = at.Add(18 * time.Hour)
+		w.change(at, RotateTokens(time.Hour))
+		w.prune(at)
+	}
+	r := w.Record()
+	used := newestOf(r.Tokens, authn.MaxRing, at.Add(2*time.Hour))
+	if !slices.ContainsFunc(used, func(t Token) bool { return t.id == long.id }) || len(used) != authn.MaxRing || len(r.Tokens) <= authn.MaxRing {
+		t.Errorf("of %d tokens %d are used, and not the one that is valid for a year", len(r.Tokens), len(used))
+	}
+	if !slices.IsSortedFunc(used, func(a, b Token) int { return a.at.Compare(b.at) }) {
+		t.Error("the order has changed")
+	}
+	if all := newestOf(r.Tokens, 1, at); len(all) != 1 || all[0].id != r.Tokens[len(r.Tokens)-1].id {
+		t.Errorf("of the valid ones the newest is not used: %v", all)
 	}
 }

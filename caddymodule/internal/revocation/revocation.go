@@ -58,6 +58,8 @@ func (v *Revocation) Check() error {
 		return errors.New(`exactly one of "jti", "jti_sha256", "identity" and "all" says what is revoked`)
 	case v.Contact != "" && !v.IsToken() && v.Contact != v.Identity:
 		return errors.New(`"contact" requires "jti"`)
+	case v.Covers && v.IsToken():
+		return errors.New("a revocation of one token covers no others")
 	case v.IsToken() && v.Before != nil:
 		return errors.New(`a jti names one token; "issued_before" requires "identity" or "all"`)
 	case len(v.TokenID) > authn.MaxToken || len(v.Identity) > authn.MaxIdentity:
