@@ -68,12 +68,39 @@ func (j *Journal) deletedAt(incarnation string) time.Time {
 		return at
 	}
 	for _, f := range j.deletions[v.Created.UnixNano()] {
-		undone := slices.Contains(v.Undoes, f.ID) || v.At.After(f.At.Add(maxAhead)) // someone has brought it back, or saved it since: clocks differ
-		if !undone && (at.IsZero() || f.At.Before(at)) {
+		if !undoes(v, f) && (at.IsZero() || f.At.Before(at)) {
 			at = f.At
 		}
 	}
 	return at
+}
+
+// undoes reports whether someone who has made settings of a messenger has brought it back after a deletion, or has saved it since: clocks
+// differ.
+func undoes(v, deletion *Fact) bool {
+	return slices.Contains(v.Undoes, deletion.ID) || v.At.After(deletion.At.Add(maxAhead))
+}
+
+// MissedDeletion returns the fact by which incarnations are deleted that came into the storage while another node was deleting their
+// messenger, so that the deletion does not name them; nil if there are none. isMeant says of which incarnations and deletions that can be.
+func (j *Journal) MissedDeletion(isMeant func(incarnation string, deletion *Fact) bool, now time.Time) *Fact {
+	var missed []string
+	j.mu.Lock()
+	for incarnation, l := range j.ledgers {
+		v := l.candidate()
+		if v == nil || j.isDeleted(incarnation) {
+			continue
+		}
+		if slices.ContainsFunc(j.deletions[v.Created.UnixNano()], func(f *Fact) bool { return !undoes(v, f) && isMeant(incarnation, f) }) {
+			missed = append(missed, incarnation)
+		}
+	}
+	j.mu.Unlock()
+	if len(missed) == 0 {
+		return nil
+	}
+	slices.Sort(missed)
+	return NewFact(factDeletion, j.stamp(now), missed...)
 }
 
 // SetCreated says that settings are those of a messenger that was created at that time, and may have been deleted since: it is brought back

@@ -167,16 +167,17 @@ func (j *Journal) IsApplied() bool {
 }
 
 // current returns the incarnation that counts, or "" if there is none: of those that were not deleted the one that is settled, or else
-// confirmed; of several the first, and of those of one instant the one with the smallest name. The caller holds mu.
+// confirmed; of several the first, and of those of one instant the one with the smallest name. One that the storage has lost does not count
+// beside one that it has, which other nodes may know alone: what is done here has to reach them. The caller holds mu.
 func (j *Journal) current() string {
 	if j.Kind == KindRing {
 		return ConfigIncarnation
 	}
-	best, bestRank := "", 0
+	best, bestRank, stored := "", 0, len(j.lost) > 0 && j.hasStored()
 	var bestAt time.Time
 	for incarnation, l := range j.ledgers {
 		v := l.version()
-		if v == nil || j.isDeleted(incarnation) {
+		if v == nil || j.isDeleted(incarnation) || j.lost[incarnation] && stored {
 			continue
 		}
 		rank := 0
@@ -244,7 +245,7 @@ func (j *Journal) compare(listed map[vault.Key]bool, reading uint64, now time.Ti
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.partial = false
-	before := j.current()
+	before, lost := j.current(), maps.Clone(j.lost)
 	clear(j.missing)
 	for key, b := range j.batches {
 		if !listed[key] && !b.unwritten && b.reading < reading {
@@ -263,7 +264,7 @@ func (j *Journal) compare(listed map[vault.Key]bool, reading uint64, now time.Ti
 			delete(j.bad, key)
 		}
 	}
-	j.effect.Settings = j.effect.Settings || j.current() != before // what the storage has lost was deleted; see deletedAt
+	j.effect.Settings = j.effect.Settings || j.current() != before || !maps.Equal(j.lost, lost) // which were deleted, and which count, may have changed
 }
 
 // forget removes a batch. The caller holds mu.

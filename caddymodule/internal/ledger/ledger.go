@@ -23,6 +23,7 @@ type ledger struct {
 	revoked map[string]bool      // tokens
 	tokens  map[string]*Fact
 	resets  map[string]*Fact
+	secrets map[string][]*Fact // the tokens by their secrets
 
 	// The same by fingerprint: a token may come back under another ID, by a file or from a node that still knows it.
 	ends struct {
@@ -49,7 +50,7 @@ func newLedger() *ledger {
 		facts: make(map[string]*Fact), versions: make(map[string]*Fact),
 		confirmed: make(map[string]bool), withdrawn: make(map[string]bool), dropped: make(map[string][]*Fact),
 		kept: make(map[string][]string), expiry: make(map[string]time.Time), revoked: make(map[string]bool),
-		tokens: make(map[string]*Fact), resets: make(map[string]*Fact),
+		tokens: make(map[string]*Fact), resets: make(map[string]*Fact), secrets: make(map[string][]*Fact),
 		undone: make(map[string]bool), revocations: make(map[string]*Fact), past: make(map[string]*Fact), logouts: make(map[string]int),
 	}
 	l.ends.expiry, l.ends.revoked = make(map[string]time.Time), make(map[string]bool)
@@ -100,6 +101,8 @@ func (l *ledger) add(f *Fact, e *Effect) {
 		e.Settings = true
 	case factToken, factImported:
 		l.tokens[f.ID] = f
+		id := secretID(f.secret())
+		l.secrets[id] = append(l.secrets[id], f)
 		e.Ring = true
 	case factKept:
 		for _, token := range f.Of {
@@ -157,10 +160,22 @@ func (l *ledger) forget(facts []*Fact) {
 	for _, f := range facts {
 		delete(l.facts, f.ID)
 		delete(l.versions, f.ID)
-		delete(l.tokens, f.ID)
+		l.forgetToken(f)
 		delete(l.resets, f.ID)
 		l.deactivate(f.ID)
 		l.covers = slices.DeleteFunc(l.covers, func(c *Fact) bool { return c == f })
+	}
+}
+
+// forgetToken removes a token, if f is one.
+func (l *ledger) forgetToken(f *Fact) {
+	if l.tokens[f.ID] == nil {
+		return
+	}
+	delete(l.tokens, f.ID)
+	id := secretID(f.secret())
+	if l.secrets[id] = slices.DeleteFunc(l.secrets[id], func(other *Fact) bool { return other.ID == f.ID }); len(l.secrets[id]) == 0 {
+		delete(l.secrets, id)
 	}
 }
 
@@ -243,8 +258,10 @@ func (e endings) end(token *Fact) *time.Time {
 func (l *ledger) hasTwin(token *Fact, now time.Time) bool {
 	secret := secretID(token.secret())
 	for f, of := range l.allTokens() {
-		end, ends := l.expiryOf(f)
-		if f.ID != token.ID && !(ends && now.Sub(end) > KeepUseless) && !l.isRevoked(f, of) && secretID(f.secret()) == secret {
+		if f.ID == token.ID || secretID(f.secret()) != secret {
+			continue
+		}
+		if end, ends := l.expiryOf(f); !(ends && now.Sub(end) > KeepUseless) && !l.isRevoked(f, of) {
 			return true
 		}
 	}
@@ -253,13 +270,7 @@ func (l *ledger) hasTwin(token *Fact, now time.Time) bool {
 
 // hasOutliving reports whether a token of l with the same secret outlives a reset of l: then every copy of it does.
 func (l *ledger) hasOutliving(token, reset *Fact) bool {
-	secret := secretID(token.secret())
-	for _, f := range l.tokens {
-		if outlives(f, l, reset, l) && secretID(f.secret()) == secret {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(l.secrets[secretID(token.secret())], func(f *Fact) bool { return outlives(f, l, reset, l) })
 }
 
 // isVoid reports whether a reset was made with settings that its writer has withdrawn.

@@ -51,11 +51,11 @@ func (l *ledger) isOfUse(f *Fact, now time.Time) bool {
 	recent := func(t time.Time) bool { return now.Sub(t) <= keepEnds }
 	switch f.Kind {
 	case factSettings:
-		if l.withdrawn[f.ID] && !l.confirmed[f.ID] {
-			return false
-		}
 		current := l.version()
-		return current == nil || f.ID == current.ID || f.Number >= current.Number || !l.confirmed[current.ID] || !past(current.At)
+		if l.withdrawn[f.ID] && !l.confirmed[f.ID] {
+			return l.isProof(f, current)
+		}
+		return current == nil || f.ID == current.ID || f.Number >= current.Number || !l.isReplaced(f, past) || l.isProof(f, current)
 	case factConfirmed, factWithdrawn:
 		return slices.ContainsFunc(f.Of, func(id string) bool { return l.versions[id] != nil })
 	case factToken:
@@ -86,6 +86,16 @@ func (l *ledger) isOfUse(f *Fact, now time.Time) bool {
 		return recent(f.At) || slices.ContainsFunc(f.Of, l.hasFact)
 	}
 	return true
+}
+
+// isReplaced reports whether a later version than f was confirmed long ago.
+func (l *ledger) isReplaced(f *Fact, past func(time.Time) bool) bool {
+	for id := range l.confirmed {
+		if later := l.versions[id]; later != nil && later.Number > f.Number && past(later.At) {
+			return true
+		}
+	}
+	return false
 }
 
 // isLastEnd reports whether no token was ended after f. The last end is kept: it says that there were tokens, so that an old file does not

@@ -45,6 +45,16 @@ func (j *Journal) together(incarnation string) *ledger {
 	return l
 }
 
+// hasStored reports whether the storage has a messenger of this name that was not deleted. The caller holds mu.
+func (j *Journal) hasStored() bool {
+	for incarnation, l := range j.ledgers {
+		if l.version() != nil && len(l.confirmed) > 0 && !j.lost[incarnation] && !j.isDeleted(incarnation) {
+			return true
+		}
+	}
+	return false
+}
+
 // all returns l and its siblings. What follows asks all of them alike: which one counts can change.
 func (l *ledger) all() []*ledger { return append([]*ledger{l}, l.others...) }
 

@@ -30,7 +30,8 @@ func (w *writing) save(at, created time.Time, settings *config.Messenger) {
 	} else {
 		w.incarnation = incarnation
 	}
-	w.add(at, append(facts, w.Confirmation(facts[0], before, settings, at)...)...)
+	w.add(at, facts...)
+	w.add(at, w.Confirmation(facts[0], before, settings, at)...)
 }
 
 // counting returns what a node has that starts now, if this incarnation is the one that counts.

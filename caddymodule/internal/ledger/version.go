@@ -2,7 +2,10 @@ package ledger
 
 import (
 	"cmp"
+	"encoding/json"
 	"slices"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 )
 
 // version returns the current version of the settings, or nil. It is the confirmed one with the longest history, followed by
@@ -53,6 +56,34 @@ func (l *ledger) parent(v *Fact) *Fact {
 		return p
 	}
 	return nil
+}
+
+// follows reports whether v was made from the version of that ID, directly or not, and the versions between them are there.
+func (l *ledger) follows(v *Fact, id string) bool {
+	for p := l.parent(v); p != nil; p = l.parent(p) {
+		if p.ID == id {
+			return true
+		}
+	}
+	return false
+}
+
+// isProof reports whether the current version needs f to show that it was made from a version that has removed a key, which it names
+// again without knowing of that fact; see hasDropped.
+func (l *ledger) isProof(f, current *Fact) bool {
+	if current == nil || len(l.dropped) == 0 || !l.follows(current, f.ID) {
+		return false
+	}
+	settings := new(config.Messenger)
+	_ = json.Unmarshal(current.Settings, settings) // what cannot be read names no key
+	for _, hash := range keyHashes(settings) {
+		if slices.ContainsFunc(l.dropped[hash], func(d *Fact) bool {
+			return !slices.Contains(current.Knows, d.ID) && slices.ContainsFunc(d.Of, func(id string) bool { return f.ID == id || l.follows(f, id) })
+		}) {
+			return true
+		}
+	}
+	return false
 }
 
 // mayCount reports whether a version counts, or may count later: it is not withdrawn, or another one that does follows it.

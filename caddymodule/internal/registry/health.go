@@ -215,7 +215,19 @@ func (s *Store) repair(ctx context.Context, j *ledger.Journal) (written bool, er
 		}
 	}
 	if len(folders) > 0 {
-		err = s.readMore(ctx, j)
+		err = cmp.Or(s.readMore(ctx, j), s.deleteAgain(ctx, j, folders))
 	}
 	return len(folders) > 0, cmp.Or(failed, err)
+}
+
+// deleteAgain deletes what was written back into these folders while another node was deleting the messenger.
+func (s *Store) deleteAgain(ctx context.Context, j *ledger.Journal, folders map[string]bool) error {
+	f := j.MissedDeletion(func(incarnation string, _ *ledger.Fact) bool { return folders[j.Folder(incarnation)] }, Now())
+	if f == nil {
+		return nil
+	}
+	if _, err := s.Write(ctx, j, ledger.NameFolder, true, f); err != nil {
+		return err
+	}
+	return s.readMore(ctx, j)
 }

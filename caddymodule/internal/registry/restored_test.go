@@ -1,0 +1,190 @@
+package registry
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"maps"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+)
+
+// A token has leaked, and is reset on a node that knows what the storage has lost, beside what a file has brought back: no node verifies it.
+func TestAResetReachesNodesThatKnowTheFileOnly(t *testing.T) {
+	for i := range 10 { // the names of incarnations are random
+		synctest.Test(t, func(t *testing.T) {
+			s := newServer()
+			a := newTestNode(t, s, "a")
+			b := broughtBack(t, s, a, false)
+			a.settle()
+			b.settle()
+			leaked := b.kids("acme")
+			time.Sleep(time.Minute)
+			if i%2 == 0 {
+				time.Sleep(20 * time.Minute)
+				a.Store.sweep(t.Context())
+			}
+			made := a.change("acme", ledger.ResetTokens(true))
+			time.Sleep(time.Minute)
+			c := newTestNode(t, s, "c")
+			check := func(when string) {
+				t.Helper()
+				for _, n := range []*testNode{a, b, c} {
+					n.Store.sweep(t.Context())
+					n.settle()
+					if got := n.kids("acme"); got != made {
+						t.Errorf("%s, node %s: %s, want %s and not %s", when, n.name, got, made, leaked)
+					}
+				}
+			}
+			check("after the reset")
+			if _, err := a.Repair(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(30 * time.Minute)
+			check("after the repair")
+		})
+	}
+}
+
+// A stolen key was removed, and the storage is restored to before that. Other settings are saved on a node that has started since, once or
+// more, and the node that knows of the removal writes it back.
+func TestARemovedKeyStaysRemovedAfterARestore(t *testing.T) {
+	var pems []string
+	for range 2 {
+		k, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := x509.MarshalPKIXPublicKey(&k.PublicKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pems = append(pems, string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))
+	}
+	stolen, good := pems[0], pems[1]
+	put := func(t *testing.T, n *testNode, claim string, keys ...string) {
+		t.Helper()
+		m := &config.Messenger{IdentityKey: claim}
+		for _, k := range keys {
+			m.PublicKey = append(m.PublicKey, config.PublicKey{Key: k})
+		}
+		if _, _, err := n.Put(t.Context(), "acme", m, change.Condition{Confirm: change.AnyLoss}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for saves := range 3 {
+		synctest.Test(t, func(t *testing.T) {
+			s := newServer()
+			a := newTestNode(t, s, "a")
+			put(t, a, "sub", stolen, good)
+			a.settle()
+			s.mu.Lock()
+			backup := maps.Clone(s.values)
+			s.mu.Unlock()
+			time.Sleep(time.Hour)
+			put(t, a, "sub", good)
+			s.mu.Lock()
+			clear(s.values)
+			for key, value := range backup {
+				s.values[key] = bytes.Clone(value)
+			}
+			s.mu.Unlock()
+			time.Sleep(time.Hour)
+			b := newTestNode(t, s, "b")
+			for n := range saves {
+				put(t, b, []string{"one", "two"}[n], stolen, good)
+				time.Sleep(time.Minute)
+			}
+			a.settle()
+			if _, err := a.Repair(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for _, wait := range []time.Duration{30 * time.Minute, 48 * time.Hour} {
+				time.Sleep(wait)
+				for _, n := range []*testNode{a, b} {
+					n.Store.sweep(t.Context())
+					n.settle()
+					m, rej := n.Find(t.Context(), "acme")
+					if rej != nil {
+						t.Fatal(rej)
+					}
+					if got := len(m.Verifier.Load().Keys()); got != 1 {
+						t.Errorf("%d saves, node %s, after %v: %d keys verify, want only the good one", saves, n.name, wait, got)
+					}
+				}
+			}
+		})
+	}
+}
+
+// A messenger is deleted on one node while another writes back what the storage has lost of it: at each moment of the repair, and the repair
+// at each moment of the deletion. It is gone for all.
+func TestADeletionDuringARepair(t *testing.T) {
+	inside := false
+	for _, repairs := range []bool{true, false} {
+		for step := 0; ; step++ {
+			reached := false
+			synctest.Test(t, func(t *testing.T) {
+				s := newServer()
+				a := newTestNode(t, s, "a")
+				b := broughtBack(t, s, a, false)
+				time.Sleep(20 * time.Minute)
+				a.Store.sweep(t.Context())
+				remove := func() {
+					if _, _, err := b.Remove(t.Context(), "acme", change.Condition{}); err != nil {
+						t.Errorf("the deletion: %v", err)
+					}
+				}
+				repair := func() {
+					if _, err := a.Repair(t.Context()); err != nil {
+						t.Errorf("the repair: %v", err)
+					}
+				}
+				outer, inner, storage := repair, remove, a.storage
+				if !repairs {
+					outer, inner, storage = remove, repair, b.storage
+				}
+				n := 0
+				storage.setBefore(func(_, key string) error {
+					if inside || !strings.Contains(key, "acme") {
+						return nil
+					}
+					if n++; n == step+1 {
+						reached, inside = true, true
+						inner()
+						inside = false
+					}
+					return nil
+				})
+				outer()
+				storage.setBefore(nil)
+				if !reached {
+					return
+				}
+				time.Sleep(30 * time.Minute)
+				for _, node := range []*testNode{a, b, newTestNode(t, s, "c")} {
+					node.Store.sweep(t.Context())
+					node.settle()
+					if got := node.kids("acme"); got != "messenger_unknown" {
+						t.Errorf("repairs %t, step %d, node %s: %s", repairs, step, node.name, got)
+					}
+				}
+			})
+			if !reached {
+				if step < 3 {
+					t.Errorf("repairs %t: only %d steps", repairs, step)
+				}
+				break
+			}
+		}
+	}
+}
