@@ -23,7 +23,7 @@ func (m *Messenger) CheckStored(isInternal func(hostname, host string) bool) err
 		return err
 	}
 	for _, s := range Settings {
-		if slices.ContainsFunc(s.Texts(m), isReference) {
+		if list, ok := s.field(m).(*[]string); ok && slices.ContainsFunc(*list, isReference) {
 			return fmt.Errorf("%s has a placeholder ({env.…} or {file.…}), which configurations have and stored messengers do not; write the value itself", s.Name)
 		}
 		if s.check == nil {

@@ -117,8 +117,8 @@ func TestARivalIsOneWithSettings(t *testing.T) {
 		}
 	}
 	a.noteLost(a.missing)
-	if created, found := a.Rival(); !found || !created.Equal(at) {
-		t.Errorf("got %v, %t", created, found)
+	if rivals := a.Rivals(); len(rivals) != 1 || !rivals["first"].Equal(at) {
+		t.Errorf("got %v", rivals)
 	}
 }
 

@@ -142,26 +142,29 @@ func (l *ledger) allActive() iter.Seq[*Fact] {
 	}
 }
 
-// Rival returns when another messenger of this name was created, if the storage has that and has lost one that this node knows. It is not
-// written back then: the earlier of the two would count, and what was done to the later one would be lost.
-func (j *Journal) Rival() (created time.Time, found bool) {
+// Rivals returns the incarnations that the storage has lost while it has another messenger of this name, with the time at which that was
+// created. They are not written back: the earlier of the two would count, and what was done to the later one would be lost.
+func (j *Journal) Rivals() map[string]time.Time {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	var stored, lost []time.Time
+	stored, lost := make(map[string]time.Time), make(map[string]time.Time)
 	for incarnation, l := range j.ledgers {
 		v := l.version()
 		switch {
 		case v == nil || len(l.confirmed) == 0 || j.isDeleted(incarnation):
 		case !j.lost[incarnation]:
-			stored = append(stored, *v.Created)
+			stored[incarnation] = *v.Created
 		default:
-			lost = append(lost, *v.Created)
+			lost[incarnation] = *v.Created
 		}
 	}
-	for _, created := range stored {
-		if slices.ContainsFunc(lost, func(other time.Time) bool { return !other.Equal(created) }) {
-			return created, true
+	rivals := make(map[string]time.Time)
+	for incarnation, created := range lost {
+		for _, other := range stored {
+			if !other.Equal(created) {
+				rivals[incarnation] = other
+			}
 		}
 	}
-	return time.Time{}, false
+	return rivals
 }

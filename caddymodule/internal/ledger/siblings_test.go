@@ -153,11 +153,11 @@ func TestAMessengerThatWasCreatedMeanwhileIsARival(t *testing.T) {
 		v.Number, v.Created, v.Settings = 1, &at, []byte(`{}`)
 		w.add(at, v, NewFact(factConfirmed, at, v.ID))
 	}
-	if _, found := j.Rival(); found {
-		t.Error("there is a rival, and nothing is lost")
+	if rivals := j.Rivals(); len(rivals) > 0 {
+		t.Errorf("nothing is lost, and rivals are %v", rivals)
 	}
 	j.loses("acme/old")
-	if created, found := j.Rival(); !found || !created.Equal(start.Add(time.Hour)) {
-		t.Errorf("got %v, %t", created, found)
+	if rivals := j.Rivals(); len(rivals) != 1 || !rivals["old"].Equal(start.Add(time.Hour)) {
+		t.Errorf("got %v", rivals)
 	}
 }

@@ -3,6 +3,7 @@ package registry
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"maps"
 	"slices"
@@ -196,12 +197,13 @@ func (s *Store) repair(ctx context.Context, j *ledger.Journal) (written bool, er
 	if err = s.readMore(ctx, j); err != nil && !vault.IsOfOneValue(err) {
 		return false, err
 	}
-	if created, found := j.Rival(); found {
-		return false, &rivalError{created}
-	}
 	lost, failed := j.Damaged(ctx, s.Vault)
 	maps.Copy(lost, j.Lost())
-	folders := make(map[string]bool)
+	rivals, folders := j.Rivals(), make(map[string]bool)
+	for incarnation, created := range rivals {
+		maps.DeleteFunc(lost, func(key vault.Key, _ []json.RawMessage) bool { return key.Folder == j.Folder(incarnation) })
+		failed = cmp.Or[error](failed, &rivalError{created})
+	}
 	for key, texts := range lost {
 		if err := s.SaveBatch(ctx, key, texts); err == nil {
 			folders[key.Folder] = true

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -15,6 +16,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 )
 
 // A token has leaked, and is reset on a node that knows what the storage has lost, beside what a file has brought back: no node verifies it.
@@ -187,4 +189,46 @@ func TestADeletionDuringARepair(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A node that knows a messenger which the storage has lost, and which is not written back, because another one of the name was created: it
+// serves that one, and writes back what the storage loses of it.
+func TestARepairBesideAnotherMessenger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer()
+		a := newTestNode(t, s, "a")
+		b := broughtBack(t, s, a, true)
+		time.Sleep(20 * time.Minute)
+		a.Store.sweep(t.Context())
+		a.settle()
+		if got, want := a.kids("acme"), b.kids("acme"); got != want {
+			t.Errorf("the node serves %s, want %s", got, want)
+		}
+		before := s.keys()
+		b.revoke("acme", revocation.Revocation{Identity: "mark"}, "test")
+		a.settle()
+		s.mu.Lock()
+		gone := make(map[string]bool)
+		for key := range s.values {
+			if !slices.Contains(before, key) && strings.Contains(key, "/acme/") {
+				gone[key] = true
+				delete(s.values, key)
+			}
+		}
+		s.mu.Unlock()
+		time.Sleep(20 * time.Minute)
+		a.Store.sweep(t.Context())
+		done, err := a.Repair(t.Context())
+		if err != nil || len(done.Failed) != 1 || !strings.Contains(done.Failed[0].Error, "another messenger of this name") || done.Messengers == 0 {
+			t.Errorf("the repair says %+v, %v", done, err)
+		}
+		for key := range gone {
+			if !slices.Contains(s.keys(), key) {
+				t.Errorf("%s is not written back", key)
+			}
+		}
+		if len(gone) == 0 || !newTestNode(t, s, "c").refuses("acme", "mark", "", Now().Add(-2*time.Hour)) {
+			t.Error("a node that starts now does not have the revocation")
+		}
+	})
 }
