@@ -130,8 +130,8 @@ func (h *Handler) serveReadably(w http.ResponseWriter, r *http.Request, d decisi
 		if d.mode != config.ModeReport {
 			h.removeToken(r)
 			d.outcome.Messenger = d.messenger.Name
-			h.record(r, d.messenger, d.mode, d.outcome, errForeignPage, "")
-			return h.refuse(w, r, d.messenger, d.outcome, errForeignPage)
+			h.record(r, d, errForeignPage, "")
+			return h.refuse(w, r, d, errForeignPage)
 		}
 	}
 	readable := page.readable(w)

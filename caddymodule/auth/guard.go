@@ -28,17 +28,18 @@ import (
 // own: cancelling that is the only way to end a request with a silent backend without cutting off its response. The context of r is
 // changed in place, and not that of a copy, because other handlers change r in place too, and Caddy's placeholders and error routes read
 // it.
-func (h *Handler) guard(m *registry.Messenger, w http.ResponseWriter, r *http.Request, mode config.Mode, o *upstream.Outcome, next caddyhttp.Handler) error {
+func (h *Handler) guard(w http.ResponseWriter, r *http.Request, d decision) error {
+	o, next := d.outcome, d.next
 	if o.Guarded {
 		return next.ServeHTTP(w, r)
 	}
-	if mode == config.ModeReport {
+	if d.mode == config.ModeReport {
 		return servePrivately(w, r, next) // report closes no connections, just as it refuses no requests
 	}
 	o.Guarded = true
 	g := new(guardedWriter)
 	g.request, g.ended.Context, g.sends = r, r.Context(), r.ProtoMajor == 1 && r.ContentLength != 0
-	g.ResponseWriter, g.handler, g.messenger, g.outcome, g.handshake = w, h, m, o, o.Handshake
+	g.ResponseWriter, g.handler, g.messenger, g.outcome, g.handshake = w, h, d.messenger, o, o.Handshake
 	*r = *r.WithContext(&g.ended)
 	defer g.ended.release() // error routes run afterwards; r is not changed again, because a transport may still read it
 	if g.handshake || asksForEvents(r) || hasStreamType(r.Header, h.StreamTypes) {

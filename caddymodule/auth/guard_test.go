@@ -20,6 +20,11 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
+// guardAs is guard for a request of a messenger, in a mode.
+func (h *Handler) guardAs(m *registry.Messenger, w http.ResponseWriter, r *http.Request, mode config.Mode, o *upstream.Outcome, next caddyhttp.Handler) error {
+	return h.guard(w, r, decision{messenger: m, mode: mode, outcome: o, next: next})
+}
+
 // guardedMessenger returns a messenger with that max_session, and a contact of it whose token expires after life; 0 means never.
 func guardedMessenger(t testing.TB, limit, life time.Duration) (*registry.Messenger, *authn.Contact) {
 	t.Helper()
@@ -71,7 +76,7 @@ func TestOnlyWhatCannotBeAStreamPassesUnguarded(t *testing.T) {
 			m, c := guardedMessenger(t, test.limit, test.life)
 			w := httptest.NewRecorder()
 			o := &upstream.Outcome{Contact: c, Handshake: len(test.request.Header["Upgrade"]) > 0}
-			err := new(Handler).guard(m, w, test.request, test.mode, o, caddyhttp.HandlerFunc(func(got http.ResponseWriter, r *http.Request) error {
+			err := new(Handler).guardAs(m, w, test.request, test.mode, o, caddyhttp.HandlerFunc(func(got http.ResponseWriter, r *http.Request) error {
 				if _, guarded := got.(*guardedWriter); guarded != test.guarded || !guarded && r != test.request {
 					t.Errorf("guarded: %t, want %t", guarded, test.guarded)
 				}
@@ -100,7 +105,7 @@ func TestGuardCostsOneWriter(t *testing.T) {
 		r.ProtoMajor = version
 		if n := testing.AllocsPerRun(100, func() {
 			o.Guarded = false
-			_ = h.guard(m, w, r, config.ModeRequired, o, next)
+			_ = h.guardAs(m, w, r, config.ModeRequired, o, next)
 		}); n > 1 {
 			t.Errorf("over HTTP/%d: %v allocations", version, n)
 		}
@@ -161,7 +166,7 @@ func TestOnlyOurOwnAbortIsRecovered(t *testing.T) {
 					t.Errorf("it panics with %v", got)
 				}
 			}()
-			err := new(Handler).guard(m, httptest.NewRecorder(), get("Accept: text/event-stream"), config.ModeRequired, &upstream.Outcome{Contact: c}, caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+			err := new(Handler).guardAs(m, httptest.NewRecorder(), get("Accept: text/event-stream"), config.ModeRequired, &upstream.Outcome{Contact: c}, caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
 				w.Header().Set("Content-Type", test.kind)
 				w.WriteHeader(http.StatusOK)
 				if g := w.(*guardedWriter); test.ended {
@@ -195,7 +200,7 @@ func TestKeyWithdrawnBeforeTheConnectionWasTracked(t *testing.T) {
 	for closings, want := range []string{"data: 1\n\n", "event: auth\ndata: token_revoked\n\n"} {
 		m.SetOrigin(session.Origin{Closings: uint64(closings)})
 		w := httptest.NewRecorder()
-		_ = new(Handler).guard(m, w, get(), config.ModeRequired, o, caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+		_ = new(Handler).guardAs(m, w, get(), config.ModeRequired, o, caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
 			w.Header().Set("Content-Type", "Text/Event-Stream;charset=utf-8")
 			_, err := w.Write([]byte("data: 1\n\n"))
 			return err
@@ -216,7 +221,7 @@ func BenchmarkGuard(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				o.Guarded = false
-				_ = h.guard(m, w, r, config.ModeRequired, o, next)
+				_ = h.guardAs(m, w, r, config.ModeRequired, o, next)
 			}
 		})
 	}
@@ -266,7 +271,7 @@ func TestErrorRouteIsGuardedAnew(t *testing.T) {
 	o := &upstream.Outcome{Contact: c}
 	for _, r := range []*http.Request{get(), get("Upgrade: websocket"), get("Accept: text/event-stream")} {
 		o.Handshake = len(r.Header["Upgrade"]) > 0
-		err := new(Handler).guard(m, httptest.NewRecorder(), r, config.ModeRequired, o, caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error {
+		err := new(Handler).guardAs(m, httptest.NewRecorder(), r, config.ModeRequired, o, caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error {
 			return fmt.Errorf("the backend is away")
 		}))
 		if err == nil || o.Guarded || r.Context().Err() != nil {

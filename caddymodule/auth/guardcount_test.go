@@ -110,14 +110,14 @@ func TestNoConnectionIsCountedThatIsOver(t *testing.T) {
 			w = hijackable{httptest.NewRecorder()}
 		}
 		backend := caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error { return anyBackend(random, m.Name, identity, w) })
-		_ = h.guard(m, w, r, config.ModeRequired, o, caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+		_ = h.guardAs(m, w, r, config.ModeRequired, o, caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 			if random.IntN(2) == 0 {
 				return backend.ServeHTTP(w, r)
 			}
 			if over := inner.overLimit(m, r, o); over != nil {
 				t.Errorf("%s is refused by the second handler, which takes its own connection for another: %s", identity, over.Reason)
 			}
-			return inner.guard(m, w, r, config.ModeRequired, o, backend)
+			return inner.guardAs(m, w, r, config.ModeRequired, o, backend)
 		}))
 	}
 	var all sync.WaitGroup
@@ -143,7 +143,7 @@ func TestNoConnectionIsCountedThatIsOver(t *testing.T) {
 			c := *contact
 			c.Identity = fmt.Sprint("open-", i)
 			o := &upstream.Outcome{Messenger: m.Name, Contact: &c}
-			_ = h.guard(m, httptest.NewRecorder(), get(strings.Repeat("Accept: text/event-stream", i%2)+strings.Repeat("Accept: */*", 1-i%2)), config.ModeRequired, o,
+			_ = h.guardAs(m, httptest.NewRecorder(), get(strings.Repeat("Accept: text/event-stream", i%2)+strings.Repeat("Accept: */*", 1-i%2)), config.ModeRequired, o,
 				caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
 					w.Header().Set("Content-Type", eventStream)
 					w.WriteHeader(http.StatusOK)

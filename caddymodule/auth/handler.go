@@ -241,8 +241,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	o := upstream.OutcomeOf(r)
 	if rej := h.headers.Clean(r, o); rej != nil {
 		h.removeToken(r)
-		h.record(r, nil, h.Mode, o, rej, "")
-		return h.refuse(w, r, nil, o, rej)
+		d := decision{mode: h.Mode, outcome: o}
+		h.record(r, d, rej, "")
+		return h.refuse(w, r, d, rej)
 	}
 	// After the cleaning, so that no matcher ever sees an identity that a client forged.
 	matched, err := h.matchers.AnyMatchWithError(r)
@@ -265,34 +266,41 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 }
 
-// A decision is what is known about a request when the messenger has been found, with the next handler.
+// A decision is what is known about a request when the messenger has been found, with the next handler. What the steps find out is in
+// the outcome.
 type decision struct {
-	messenger *registry.Messenger // nil if rej says why
+	messenger *registry.Messenger // nil if it is not known; rej says why
 	mode      config.Mode
 	outcome   *upstream.Outcome
 	rej       *authn.Rejection
 	next      caddyhttp.Handler
 }
 
+// required returns d for what needs a valid token in every mode.
+func (d decision) required() decision {
+	d.mode = config.ModeRequired
+	return d
+}
+
 // serve is ServeHTTP from step 2 on.
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, d decision) error {
-	m, mode, o, rej, next := d.messenger, d.mode, d.outcome, d.rej, d.next
+	mode, o, rej, next := d.mode, d.outcome, d.rej, d.next
 	token := ""
 	switch {
 	case rej != nil:
 		h.removeToken(r)
 	case h.isLogout(r):
-		return h.logOut(w, r, m, mode, o)
+		return h.logOut(w, r, d)
 	case h.isTicketRequest(r):
-		return h.giveTicket(w, r, m, mode, o)
+		return h.giveTicket(w, r, d)
 	case o.Contact != nil:
-		return h.passVerified(w, r, m, mode, o, next)
+		return h.passVerified(w, r, d)
 	case o.Guarded: // for another contact, whose request a later handler has refused
 		h.removeToken(r)
 		return errTwoMessengers()
 	default:
 		preflight := isPreflight(r)
-		w, token, rej = h.authenticate(w, r, m, mode, o)
+		w, token, rej = h.authenticate(w, r, d)
 		if preflight && rej != nil && rej.Code == authn.TokenMissing {
 			return next.ServeHTTP(w, r)
 		}
@@ -300,34 +308,34 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, d decision) erro
 	var over *authn.Rejection
 	asserted := ""
 	if rej == nil {
-		asserted, over = h.admit(m, r, mode, o)
+		asserted, over = h.admit(r, d)
 	}
-	h.record(r, m, mode, o, cmp.Or(rej, over), token)
+	h.record(r, d, cmp.Or(rej, over), token)
 	switch {
 	case over != nil && mode != config.ModeReport:
-		return h.refuse(w, r, m, o, over)
+		return h.refuse(w, r, d, over)
 	case rej == nil:
 		h.headers.Set(r, o)
 		if asserted != "" {
 			h.headers.SetAssertion(r, o, asserted)
 		}
-		return h.passOn(w, r, m, mode, o, next)
+		return h.passOn(w, r, d)
 	case mode == config.ModeReport && o.Source != "": // there was a token, and it was removed
 		return h.keepErrorPrivate(w, r, servePrivately(w, r, next))
 	case mode == config.ModeReport, mode == config.ModeOptional && rej.Code == authn.TokenMissing:
 		return next.ServeHTTP(w, r)
 	default:
-		return h.refuse(w, r, m, o, rej)
+		return h.refuse(w, r, d, rej)
 	}
 }
 
 // admit counts a verified request in contact_limit, and returns the assertion about its contact, or why it is refused.
-func (h *Handler) admit(m *registry.Messenger, r *http.Request, mode config.Mode, o *upstream.Outcome) (asserted string, over *authn.Rejection) {
-	over = h.overLimit(m, r, o)
-	if over != nil && mode != config.ModeReport {
+func (h *Handler) admit(r *http.Request, d decision) (asserted string, over *authn.Rejection) {
+	over = h.overLimit(d.messenger, r, d.outcome)
+	if over != nil && d.mode != config.ModeReport {
 		return "", over
 	}
-	asserted, failed := h.assert(m, o)
+	asserted, failed := h.assert(d.messenger, d.outcome)
 	return asserted, cmp.Or(over, failed)
 }
 

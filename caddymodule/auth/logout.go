@@ -6,11 +6,9 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
 // isLogout reports whether r is a request for logout_path.
@@ -20,13 +18,14 @@ func (h *Handler) isLogout(r *http.Request) bool {
 
 // logOut answers requests for logout_path; they are never passed upstream. A contact can revoke only their own tokens, and
 // only with a valid one, whatever the mode.
-func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome) error {
+func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, d decision) error {
+	m, o := d.messenger, d.outcome
 	if h.answersPostOnly(w, r, m) {
 		return nil
 	}
 	rej, token := o.Rejection, ""
 	if o.Contact == nil || o.Messenger != m.Name {
-		w, token, rej = h.authenticate(w, r, m, config.ModeRequired, o)
+		w, token, rej = h.authenticate(w, r, d.required())
 	}
 	if rej == nil {
 		logout := revocation.OfLogout(o.Contact, m.Messenger, h.LogoutEverywhere, registry.Now().UTC()) // of the token, or of all tokens of this contact
@@ -37,9 +36,9 @@ func (h *Handler) logOut(w http.ResponseWriter, r *http.Request, m *registry.Mes
 			rej = &authn.Rejection{Code: authn.StoreUnavailable, Reason: "the revocation could not be written"}
 		}
 	}
-	h.record(r, m, mode, o, rej, token) // after the write, so that a logout that failed is not counted as verified
+	h.record(r, d, rej, token) // after the write, so that a logout that failed is not counted as verified
 	if rej != nil {
-		return h.refuse(w, r, m, o, rej)
+		return h.refuse(w, r, d, rej)
 	}
 	allowReading(m, w.Header(), r)
 	w.WriteHeader(http.StatusNoContent)

@@ -22,7 +22,7 @@ func privateWriters(t *testing.T) map[string]func(http.ResponseWriter, caddyhttp
 	m, c := guardedMessenger(t, time.Hour, time.Hour)
 	return map[string]func(http.ResponseWriter, caddyhttp.Handler) error{
 		"guarded": func(w http.ResponseWriter, next caddyhttp.Handler) error {
-			return new(Handler).guard(m, w, get("Accept: */*"), config.ModeRequired, &upstream.Outcome{Contact: c}, next)
+			return new(Handler).guardAs(m, w, get("Accept: */*"), config.ModeRequired, &upstream.Outcome{Contact: c}, next)
 		},
 		"not guarded": func(w http.ResponseWriter, next caddyhttp.Handler) error { return servePrivately(w, get(), next) },
 	}

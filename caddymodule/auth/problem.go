@@ -10,7 +10,6 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
@@ -61,7 +60,8 @@ var problems = sync.OnceValue(func() map[authn.Code]*problem {
 func problemOf(code authn.Code) *problem { return problems()[code] }
 
 // refuse answers r. If the site has a matching error route, that one answers, with the headers that are set here.
-func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, m *registry.Messenger, o *upstream.Outcome, rej *authn.Rejection) error {
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, d decision, rej *authn.Rejection) error {
+	m, o := d.messenger, d.outcome
 	o.Refuse(r, rej)
 	p := problemOf(rej.Code)
 	if h.WebSocketRejection == rejectionClose && o.Handshake && closeHandshake(w, r, p.Status, rej.Code) {

@@ -21,9 +21,10 @@ import (
 // log line of each kind in ten seconds. A verified request causes no log line of ours. Fields and attributes
 // are built only if there is an access log or a recorded span.
 
-// record reports how the request was decided. m is nil if the messenger is not known. token is the token of the request, or "".
+// record reports how the request was decided. token is the token of the request, or "".
 // The log examines it for the cause of a refusal.
-func (h *Handler) record(r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome, rej *authn.Rejection, token string) {
+func (h *Handler) record(r *http.Request, d decision, rej *authn.Rejection, token string) {
+	m, o := d.messenger, d.outcome
 	o.Handler = h.title
 	verdict := authn.Verified
 	if rej != nil {
@@ -33,18 +34,18 @@ func (h *Handler) record(r *http.Request, m *registry.Messenger, mode config.Mod
 	if o.Began.IsZero() {
 		o.Began = time.Now()
 	}
-	m.Count(mode, verdict, o.Began.Unix())
+	m.Count(d.mode, verdict, o.Began.Unix())
 	ctx := r.Context()
 	if h.hasAccessLog {
 		if extra, ok := ctx.Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
-			extra.Set(zap.Object("messenger_auth", newFindings(m, mode, verdict, o)))
+			extra.Set(zap.Object("messenger_auth", newFindings(m, d.mode, verdict, o)))
 		}
 	}
 	if span := trace.SpanFromContext(ctx); span.IsRecording() {
-		span.SetAttributes(newFindings(m, mode, verdict, o).attributes()...)
+		span.SetAttributes(newFindings(m, d.mode, verdict, o).attributes()...)
 	}
 	if rej != nil {
-		h.logRefusal(r, m, mode, o, rej, token)
+		h.logRefusal(r, d, rej, token)
 	}
 }
 

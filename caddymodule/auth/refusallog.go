@@ -13,8 +13,6 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/diagnose"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
 // logRefusal writes why r is refused, or would be, and what to do. The cause is looked for only if the line is written, which is once
@@ -22,7 +20,8 @@ import (
 //
 // A request without a token usually comes from a visitor who is not logged in, and is not logged. It is logged if it has something
 // in place of a token, or a token in another place or form.
-func (h *Handler) logRefusal(r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome, rej *authn.Rejection, token string) {
+func (h *Handler) logRefusal(r *http.Request, d decision, rej *authn.Rejection, token string) {
+	m, mode, o := d.messenger, d.mode, d.outcome
 	message, found := problemOf(rej.Code).refused, rej.Cause
 	if rej.Code == authn.TokenMissing {
 		if found == cause.None {

@@ -63,7 +63,8 @@ func (h *Handler) checkTickets() error {
 
 // giveTicket answers requests for ticket_path; they are never passed upstream. A ticket is given for a valid token only,
 // whatever the mode is.
-func (h *Handler) giveTicket(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome) error {
+func (h *Handler) giveTicket(w http.ResponseWriter, r *http.Request, d decision) error {
+	m, o := d.messenger, d.outcome
 	if h.answersPostOnly(w, r, m, "Content-Type") {
 		return nil
 	}
@@ -71,7 +72,7 @@ func (h *Handler) giveTicket(w http.ResponseWriter, r *http.Request, m *registry
 		// An earlier handler has removed the token, and a ticket without one would be worthless.
 		return caddyhttp.Error(http.StatusInternalServerError, errors.New("ticket_path has to be in the first messenger_auth that a request reaches"))
 	}
-	w, token, rej := h.authenticate(w, r, m, config.ModeRequired, o)
+	w, token, rej := h.authenticate(w, r, d.required())
 	if rej == nil {
 		rej = h.overLimit(m, r, o)
 	}
@@ -80,8 +81,8 @@ func (h *Handler) giveTicket(w http.ResponseWriter, r *http.Request, m *registry
 		path, rej = ticketPathOf(w, r)
 	}
 	if rej != nil {
-		h.record(r, m, mode, o, rej, token)
-		return h.refuse(w, r, m, o, rej)
+		h.record(r, d, rej, token)
+		return h.refuse(w, r, d, rej)
 	}
 	now := registry.Now()
 	expires := now.Add(config.DurationOr(h.TicketLifetime, defaultTicketLifetime))
@@ -92,7 +93,7 @@ func (h *Handler) giveTicket(w http.ResponseWriter, r *http.Request, m *registry
 	if err != nil {
 		return caddyhttp.Error(http.StatusInternalServerError, fmt.Errorf("sealing a ticket: %w", err))
 	}
-	h.record(r, m, mode, o, nil, token)
+	h.record(r, d, nil, token)
 	allowReading(m, w.Header(), r)
 	body, err := json.Marshal(struct {
 		Ticket    string `json:"ticket"`

@@ -9,22 +9,22 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
 // passVerified handles a request that an earlier messenger_auth verified. The contact_limit and the assertion of h apply as
 // well, but the headers stay as the earlier one has set them. A token where only h reads one does not reach the backend either.
-func (h *Handler) passVerified(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome, next caddyhttp.Handler) error {
+func (h *Handler) passVerified(w http.ResponseWriter, r *http.Request, d decision) error {
+	m, o := d.messenger, d.outcome
 	if o.Marker == "" && o.Handshake {
 		found, _ := h.sources.Find(r, authn.Look{Handshake: true})
 		o.Marker = found.Marker // its token is removed, and the answer to the handshake has to select it
 	}
 	if h.removeToken(r); o.Messenger == m.Name {
-		asserted, over := h.admit(m, r, mode, o)
-		if over != nil && mode != config.ModeReport {
-			h.record(r, m, mode, o, over, "")
-			return h.refuse(w, r, m, o, over)
+		asserted, over := h.admit(r, d)
+		if over != nil && d.mode != config.ModeReport {
+			h.record(r, d, over, "")
+			return h.refuse(w, r, d, over)
 		}
 		if asserted != "" {
 			h.headers.SetAssertion(r, o, asserted)
@@ -33,7 +33,7 @@ func (h *Handler) passVerified(w http.ResponseWriter, r *http.Request, m *regist
 		if o.Show(r) {
 			defer o.Hide(r)
 		}
-		return h.guard(m, answerProtocol(w, r, o), r, mode, o, next)
+		return h.guard(answerProtocol(w, r, o), r, d)
 	}
 	if c := h.refusals.Check(zap.ErrorLevel, "a request was verified for one messenger and then reached the messenger_auth of another; "+
 		"put the two on routes that exclude each other"); c != nil {
@@ -52,36 +52,36 @@ func errTwoMessengers() error {
 // passOn calls next for a request whose contact h has verified. The request has the headers of the contact only while it is guarded: if a
 // handler in front of h sends it to another backend afterwards, that one gets none of these headers. An error route gets them, because
 // verifiedErrors guards it.
-func (h *Handler) passOn(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome, next caddyhttp.Handler) error {
+func (h *Handler) passOn(w http.ResponseWriter, r *http.Request, d decision) error {
 	err := func() error {
-		defer o.Hide(r)
-		return h.guard(m, w, r, mode, o, next)
+		defer d.outcome.Hide(r)
+		return h.guard(w, r, d)
 	}()
 	if err != nil {
-		o.ErrorRoute = verifiedErrors{h, m, mode}
+		d.outcome.ErrorRoute = verifiedErrors{h, d}
 	}
 	return h.keepErrorPrivate(w, r, err)
 }
 
 // verifiedErrors serves error routes of a request whose contact the handler has verified, as the handler serves the request.
 type verifiedErrors struct {
-	handler   *Handler
-	messenger *registry.Messenger
-	mode      config.Mode
+	handler *Handler
+	decision
 }
 
 // ServeHTTP limits and guards the request again, because its first connection has ended.
 func (v verifiedErrors) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	h, m, o := v.handler, v.messenger, upstream.OutcomeOf(r)
+	h, d, o := v.handler, v.decision, upstream.OutcomeOf(r)
+	d.outcome, d.next = o, next
 	if o.Contact == nil {
 		return servePrivately(w, r, next) // a later handler has refused the request
 	}
-	if over := h.overLimit(m, r, o); over != nil && v.mode != config.ModeReport {
-		h.record(r, m, v.mode, o, over, "")
-		return h.refuse(w, r, m, o, over)
+	if over := h.overLimit(d.messenger, r, o); over != nil && d.mode != config.ModeReport {
+		h.record(r, d, over, "")
+		return h.refuse(w, r, d, over)
 	}
 	o.Show(r)
-	return h.passOn(answerProtocol(w, r, o), r, m, v.mode, o, next)
+	return h.passOn(answerProtocol(w, r, o), r, d)
 }
 
 // warnAboutHeaders warns operators of headers that are never set, because an earlier messenger_auth verifies the requests.

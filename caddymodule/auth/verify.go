@@ -12,14 +12,15 @@ import (
 )
 
 // authenticate finds the token, removes it from the request, checks the Origin, and verifies the token. It records the contact
-// in o. The writer that it returns selects the subprotocol that announced the token. The token is returned for the log, which says
+// in the outcome. The writer that it returns selects the subprotocol that announced the token. The token is returned for the log, which says
 // why it was refused.
-func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, m *registry.Messenger, mode config.Mode, o *upstream.Outcome) (http.ResponseWriter, string, *authn.Rejection) {
+func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, d decision) (http.ResponseWriter, string, *authn.Rejection) {
+	m, o := d.messenger, d.outcome
 	if o.Messenger == m.Name && o.Rejection != nil && o.Rejection.Code != authn.TokenMissing {
 		return w, "", o.Rejection // an earlier handler has removed the token; its rejection applies here too
 	}
 	o.Messenger = m.Name
-	found, rej := h.sources.Find(r, authn.Look{Handshake: o.Handshake, Tickets: o.Handshake || r.Method == http.MethodGet, Anonymous: mode == config.ModeOptional})
+	found, rej := h.sources.Find(r, authn.Look{Handshake: o.Handshake, Tickets: o.Handshake || r.Method == http.MethodGet, Anonymous: d.mode == config.ModeOptional})
 	if found.Any || rej != nil && rej.Code == authn.TokenAmbiguous {
 		o.Source = string(found.Kind)
 		h.removeToken(r)
