@@ -10,16 +10,17 @@ import (
 )
 
 // A deletion names the incarnations that its writer knew, and when their messengers were created. Another node may know another incarnation
-// of such a messenger, which the storage has lost: it was deleted with them, and is not served or written back. What the storage has is
-// deleted only by its name: it may have been brought back on purpose.
+// of such a messenger, which the storage has lost: it was deleted with them, and is not served or written back. The same holds if it was being
+// written back at that moment. What the storage has, with settings from after the deletion, was brought back on purpose.
 
 // Deletion returns the fact by which all incarnations are deleted, or nil if there are none. It belongs to NameFolder.
 func (j *Journal) Deletion(now time.Time) *Fact {
 	gone := make(map[string]bool)
 	var created []time.Time
 	j.mu.Lock()
+	forgotten := slices.ContainsFunc(slices.Collect(maps.Keys(j.missing)), func(key vault.Key) bool { return path.Base(key.Folder) == NameFolder })
 	for incarnation, l := range j.ledgers {
-		if j.isDeleted(incarnation) {
+		if j.isDeleted(incarnation) && !forgotten { // an earlier deletion that the storage has lost says nothing to others
 			continue
 		}
 		gone[incarnation] = true
@@ -42,6 +43,28 @@ func (j *Journal) Deletion(now time.Time) *Fact {
 	return f
 }
 
+// NameDeleted returns the fact that names incarnations which were deleted by the time of their creation, and of which the storage has
+// something: nodes that do not have their settings cannot know that they were. It is nil if there are none.
+func (j *Journal) NameDeleted(now time.Time) *Fact {
+	gone := make(map[string]bool)
+	j.mu.Lock()
+	for key := range j.batches {
+		incarnation, _ := j.incarnationOf(key)
+		l := j.ledgers[incarnation]
+		if _, named := j.deleted[incarnation]; named || l == nil || j.missing[key] {
+			continue
+		}
+		if v := l.candidate(); v != nil && slices.ContainsFunc(j.deletions[v.Created.UnixNano()], func(f *Fact) bool { return !undoes(v, f, 0) }) {
+			gone[incarnation] = true
+		}
+	}
+	j.mu.Unlock()
+	if len(gone) == 0 {
+		return nil
+	}
+	return NewFact(factDeletion, j.stamp(now), slices.Sorted(maps.Keys(gone))...)
+}
+
 // addDeletion notes a deletion. The caller holds mu.
 func (j *Journal) addDeletion(f *Fact) {
 	for _, created := range f.Times {
@@ -60,47 +83,28 @@ func (j *Journal) isDeleted(incarnation string) bool { return !j.deletedAt(incar
 // deletedAt returns when an incarnation was deleted, or the zero time. The caller holds mu.
 func (j *Journal) deletedAt(incarnation string) time.Time {
 	at, named := j.deleted[incarnation]
-	if named || !j.lost[incarnation] || j.ledgers[incarnation] == nil {
+	if named || j.ledgers[incarnation] == nil {
 		return at
 	}
 	v := j.ledgers[incarnation].candidate()
 	if v == nil {
 		return at
 	}
+	var ahead time.Duration
+	if j.lost[incarnation] { // clocks differ
+		ahead = maxAhead
+	}
 	for _, f := range j.deletions[v.Created.UnixNano()] {
-		if !undoes(v, f) && (at.IsZero() || f.At.Before(at)) {
+		if !undoes(v, f, ahead) && (at.IsZero() || f.At.Before(at)) {
 			at = f.At
 		}
 	}
 	return at
 }
 
-// undoes reports whether someone who has made settings of a messenger has brought it back after a deletion, or has saved it since: clocks
-// differ.
-func undoes(v, deletion *Fact) bool {
-	return slices.Contains(v.Undoes, deletion.ID) || v.At.After(deletion.At.Add(maxAhead))
-}
-
-// MissedDeletion returns the fact by which incarnations are deleted that came into the storage while another node was deleting their
-// messenger, so that the deletion does not name them; nil if there are none. isMeant says of which incarnations and deletions that can be.
-func (j *Journal) MissedDeletion(isMeant func(incarnation string, deletion *Fact) bool, now time.Time) *Fact {
-	var missed []string
-	j.mu.Lock()
-	for incarnation, l := range j.ledgers {
-		v := l.candidate()
-		if v == nil || j.isDeleted(incarnation) {
-			continue
-		}
-		if slices.ContainsFunc(j.deletions[v.Created.UnixNano()], func(f *Fact) bool { return !undoes(v, f) && isMeant(incarnation, f) }) {
-			missed = append(missed, incarnation)
-		}
-	}
-	j.mu.Unlock()
-	if len(missed) == 0 {
-		return nil
-	}
-	slices.Sort(missed)
-	return NewFact(factDeletion, j.stamp(now), missed...)
+// undoes reports whether someone who has made settings of a messenger has brought it back after a deletion, or has saved it since.
+func undoes(v, deletion *Fact, ahead time.Duration) bool {
+	return slices.Contains(v.Undoes, deletion.ID) || v.At.After(deletion.At.Add(ahead))
 }
 
 // SetCreated says that settings are those of a messenger that was created at that time, and may have been deleted since: it is brought back

@@ -124,6 +124,7 @@ func TestATokenThatIsOverIsNoSecretOfASite(t *testing.T) {
 	for _, wait := range []time.Duration{time.Minute, 26 * time.Hour, 29 * 24 * time.Hour} {
 		for name, end := range map[string]func(kid string) RingChange{
 			"revoked": func(kid string) RingChange { return RevokeToken(kid, false) },
+			"reset":   func(string) RingChange { return ResetTokens(false) },
 			"expired": func(string) RingChange { return RotateTokens(time.Second) },
 		} {
 			w := newWriting(t, "aaaaaaaaaaaaaaaa")

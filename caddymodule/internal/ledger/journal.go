@@ -2,12 +2,10 @@ package ledger
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"path"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -285,61 +283,4 @@ func (e *Effect) Merge(other Effect) {
 	e.Ring = e.Ring || other.Ring
 	e.Fewer = e.Fewer || other.Fewer
 	e.added = append(e.added, other.added...)
-}
-
-// LacksAny reports whether the last listing of the storage did not have one of these facts, which the journal has.
-func (j *Journal) LacksAny(facts []*Fact) bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for key := range j.missing {
-		b := j.batches[key]
-		if b != nil && slices.ContainsFunc(b.facts, func(f *Fact) bool {
-			return slices.ContainsFunc(facts, func(wanted *Fact) bool { return wanted.ID == f.ID })
-		}) {
-			return true
-		}
-	}
-	return false
-}
-
-// Lost returns the batches that the storage does not have any more, except of messengers that were deleted since.
-func (j *Journal) Lost() map[vault.Key][]json.RawMessage {
-	return j.known(func(key vault.Key, _ *batch) bool {
-		incarnation, _ := j.incarnationOf(key)
-		return j.missing[key] && (incarnation == NameFolder || !j.isDeleted(incarnation))
-	})
-}
-
-// Damaged returns the batches that the storage has, and cannot give back. It reads all of them; an error is about the storage.
-func (j *Journal) Damaged(ctx context.Context, v *vault.Vault) (map[vault.Key][]json.RawMessage, error) {
-	stored := j.known(func(key vault.Key, b *batch) bool { return !j.missing[key] && !b.unwritten })
-	var mu sync.Mutex
-	damaged := make(map[vault.Key][]json.RawMessage)
-	err := vault.UntilError(ctx, slices.Collect(maps.Keys(stored)), func(_ int, key vault.Key) error {
-		_, err := LoadBatch(ctx, v, key)
-		switch {
-		case vault.IsSpoiled(err):
-			mu.Lock()
-			defer mu.Unlock()
-			damaged[key] = stored[key]
-			return nil
-		case vault.IsOfOneValue(err): // another node has sealed it again, with a key that this one does not have
-			return nil
-		}
-		return err
-	})
-	return damaged, err
-}
-
-// known returns the texts of the batches that are meant.
-func (j *Journal) known(meant func(vault.Key, *batch) bool) map[vault.Key][]json.RawMessage {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	texts := make(map[vault.Key][]json.RawMessage)
-	for key, b := range j.batches {
-		if meant(key, b) {
-			texts[key] = b.texts
-		}
-	}
-	return texts
 }

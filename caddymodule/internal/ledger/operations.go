@@ -151,7 +151,8 @@ func (j *Journal) Contest(incarnation string) (lost, open bool) {
 	siblings := j.together(incarnation).others
 	for other, rival := range j.ledgers {
 		v := rival.candidate()
-		if other == incarnation || v == nil || j.isDeleted(other) || confirmed && slices.Contains(siblings, rival) {
+		isGone := j.isDeleted(other) || confirmed && j.lost[other] && !j.lost[incarnation] // see current
+		if other == incarnation || v == nil || isGone || confirmed && slices.Contains(siblings, rival) {
 			continue
 		}
 		earlier := v.Created.Before(created) || v.Created.Equal(created) && other < incarnation

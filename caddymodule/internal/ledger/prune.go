@@ -53,9 +53,9 @@ func (l *ledger) isOfUse(f *Fact, now time.Time) bool {
 	case factSettings:
 		current := l.version()
 		if l.withdrawn[f.ID] && !l.confirmed[f.ID] {
-			return l.isProof(f, current)
+			return l.isProof(f)
 		}
-		return current == nil || f.ID == current.ID || f.Number >= current.Number || !l.isReplaced(f, past) || l.isProof(f, current)
+		return current == nil || f.ID == current.ID || f.Number >= current.Number || !l.isReplaced(f, past) || l.isProof(f)
 	case factConfirmed, factWithdrawn:
 		return slices.ContainsFunc(f.Of, func(id string) bool { return l.versions[id] != nil })
 	case factToken:

@@ -72,7 +72,9 @@ func TestAKeyThatIsNamedAgainStays(t *testing.T) {
 	for n := range 3 { // from then on the settings say that they know of it
 		w.save(at.Add(time.Duration(n)*time.Hour), madeAt, withKeys(fmt.Sprint("sub", n), "kept", "key"))
 	}
-	w.prune(at.Add(40 * time.Hour))
+	for range 2 { // the proof goes after the version that needs it
+		w.prune(at.Add(40 * time.Hour))
+	}
 	if keys := w.Record().Settings.PublicKey; len(keys) != 2 || len(w.ledgers["first"].versions) != 1 {
 		t.Errorf("saved again: trusted are %v, with %d versions", keys, len(w.ledgers["first"].versions))
 	}
@@ -122,5 +124,33 @@ func TestVersionsThatAreSavedEveryDayAreRemoved(t *testing.T) {
 	}
 	if n := len(w.ledgers["first"].versions); n > 4 {
 		t.Errorf("%d versions are kept of 100", n)
+	}
+}
+
+// A key that was named again stays trusted, also if what is of no use is removed while two nodes change the settings at once and neither
+// succeeds.
+func TestAKeyThatIsNamedAgainOutlivesAnOpenVersion(t *testing.T) {
+	w := incarnated(t, "aaaaaaaaaaaaaaaa", "first")
+	w.save(madeAt, madeAt, withKeys("sub", "kept", "key"))
+	w.save(madeAt.Add(time.Minute), madeAt, withKeys("sub", "kept"))
+	l := w.ledgers["first"]
+	dropped := *l.dropped[keyHash("key")][0]
+	l.dropped = make(map[string][]*Fact)
+	w.save(madeAt.Add(2*time.Minute), madeAt, withKeys("sub", "kept", "key"))
+	l.dropped[dropped.Key] = []*Fact{&dropped}
+	at := madeAt.Add(50 * time.Hour)
+	w.prune(at)
+	if n := len(w.Record().Settings.PublicKey); n != 2 {
+		t.Fatal(n)
+	}
+	v, _, err := w.NextVersion(withKeys("sub2", "kept", "key"), at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.add(at, v...)
+	w.prune(at.Add(time.Second))
+	w.add(at.Add(2*time.Second), w.Withdrawal(v[0], at.Add(2*time.Second)))
+	if n := len(w.Record().Settings.PublicKey); n != 2 {
+		t.Errorf("%d keys are trusted", n)
 	}
 }

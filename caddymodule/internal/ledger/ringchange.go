@@ -135,7 +135,14 @@ func (c RingChange) reset(l *ledger, at, now time.Time) (*NewToken, []*Fact, err
 	all.Closing = c.Close
 	made, f := c.newToken(l, nil, at, now)
 	f.Knows = append(f.Knows, all.ID)
-	return made, []*Fact{all, f}, nil
+	ended := NewFact(factRevoked, at) // so that it is remembered which they were when their facts are gone
+	for _, t := range l.ring() {
+		ended.endsToken(t)
+	}
+	if len(ended.Of) == 0 {
+		return made, []*Fact{all, f}, nil
+	}
+	return made, []*Fact{all, f, ended}, nil
 }
 
 // revoke revokes the token with this kid at once, and with it every other token with the same secret.

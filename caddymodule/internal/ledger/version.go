@@ -68,18 +68,27 @@ func (l *ledger) follows(v *Fact, id string) bool {
 	return false
 }
 
-// isProof reports whether the current version needs f to show that it was made from a version that has removed a key, which it names
-// again without knowing of that fact; see hasDropped.
-func (l *ledger) isProof(f, current *Fact) bool {
-	if current == nil || len(l.dropped) == 0 || !l.follows(current, f.ID) {
+// isProof reports whether a version that counts, or may count later, needs f to show that it was made from a version that has removed a
+// key, which it names again without knowing of that fact; see hasDropped.
+func (l *ledger) isProof(f *Fact) bool {
+	if len(l.dropped) == 0 {
 		return false
 	}
+	for _, v := range l.versions {
+		if l.mayCount(v) && l.follows(v, f.ID) && l.needsProof(v, f) {
+			return true
+		}
+	}
+	return false
+}
+
+// needsProof reports whether v names a key that f, or a version before f, has removed.
+func (l *ledger) needsProof(v, f *Fact) bool {
 	settings := new(config.Messenger)
-	_ = json.Unmarshal(current.Settings, settings) // what cannot be read names no key
+	_ = json.Unmarshal(v.Settings, settings) // what cannot be read names no key
+	isFrom := func(id string) bool { return f.ID == id || l.follows(f, id) }
 	for _, hash := range keyHashes(settings) {
-		if slices.ContainsFunc(l.dropped[hash], func(d *Fact) bool {
-			return !slices.Contains(current.Knows, d.ID) && slices.ContainsFunc(d.Of, func(id string) bool { return f.ID == id || l.follows(f, id) })
-		}) {
+		if slices.ContainsFunc(l.dropped[hash], func(d *Fact) bool { return !slices.Contains(v.Knows, d.ID) && slices.ContainsFunc(d.Of, isFrom) }) {
 			return true
 		}
 	}

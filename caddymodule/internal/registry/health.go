@@ -204,8 +204,8 @@ func (s *Store) repair(ctx context.Context, j *ledger.Journal) (written bool, er
 		maps.DeleteFunc(lost, func(key vault.Key, _ []json.RawMessage) bool { return key.Folder == j.Folder(incarnation) })
 		failed = cmp.Or[error](failed, &rivalError{created})
 	}
-	for key, texts := range lost {
-		if err := s.SaveBatch(ctx, key, texts); err == nil {
+	for _, key := range j.InRepairOrder(lost) {
+		if err := s.SaveBatch(ctx, key, lost[key]); err == nil {
 			folders[key.Folder] = true
 		} else if failed = err; !vault.IsOfOneValue(err) {
 			break
@@ -217,19 +217,12 @@ func (s *Store) repair(ctx context.Context, j *ledger.Journal) (written bool, er
 		}
 	}
 	if len(folders) > 0 {
-		err = cmp.Or(s.readMore(ctx, j), s.deleteAgain(ctx, j, folders))
+		err = s.readMore(ctx, j)
+	}
+	if f := j.NameDeleted(Now()); f != nil && cmp.Or(failed, err) == nil { // an earlier repair has ended in between
+		if _, err = s.Write(ctx, j, ledger.NameFolder, true, f); err == nil {
+			err = s.readMore(ctx, j)
+		}
 	}
 	return len(folders) > 0, cmp.Or(failed, err)
-}
-
-// deleteAgain deletes what was written back into these folders while another node was deleting the messenger.
-func (s *Store) deleteAgain(ctx context.Context, j *ledger.Journal, folders map[string]bool) error {
-	f := j.MissedDeletion(func(incarnation string, _ *ledger.Fact) bool { return folders[j.Folder(incarnation)] }, Now())
-	if f == nil {
-		return nil
-	}
-	if _, err := s.Write(ctx, j, ledger.NameFolder, true, f); err != nil {
-		return err
-	}
-	return s.readMore(ctx, j)
 }

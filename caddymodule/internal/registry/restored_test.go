@@ -128,6 +128,132 @@ func TestARemovedKeyStaysRemovedAfterARestore(t *testing.T) {
 	}
 }
 
+// A write of a repair arrives after the deletion of the messenger.
+func TestALateWriteOfARepair(t *testing.T) {
+	for held := range 4 {
+		synctest.Test(t, func(t *testing.T) {
+			s := newServer()
+			a := newTestNode(t, s, "a")
+			b := broughtBack(t, s, a, false)
+			time.Sleep(20 * time.Minute)
+			a.Store.sweep(t.Context())
+			before := s.keys()
+			if _, err := a.Repair(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			var written []string
+			for _, key := range s.keys() {
+				if strings.Contains(key, "/acme/") && !slices.Contains(before, key) {
+					written = append(written, key)
+				}
+			}
+			if len(written) < 3 {
+				t.Fatalf("the repair has written %v", written)
+			}
+			s.mu.Lock()
+			late := make(map[string][]byte)
+			for i, key := range written {
+				if held == 3 || held == i {
+					late[key] = s.values[key]
+					delete(s.values, key)
+				}
+			}
+			s.mu.Unlock()
+			c := newTestNode(t, s, "c")
+			if _, _, err := c.Remove(t.Context(), "acme", change.Condition{}); err != nil && held == 3 {
+				t.Fatal(err)
+			}
+			if _, _, err := b.Remove(t.Context(), "acme", change.Condition{}); err != nil && held == 3 && !strings.Contains(err.Error(), "no messenger") {
+				t.Fatal(err)
+			}
+			for key, value := range late {
+				s.set(key, value)
+			}
+			time.Sleep(30 * time.Minute)
+			for _, node := range []*testNode{a, b, c, newTestNode(t, s, "d")} {
+				node.Store.sweep(t.Context())
+				node.settle()
+				if got := node.kids("acme"); got != "messenger_unknown" {
+					t.Errorf("held %d, node %s: %s", held, node.name, got)
+				}
+			}
+		})
+	}
+}
+
+// A messenger was deleted and created again, and the storage is restored to the first one. It is deleted again, on a node that knows all:
+// it is gone for all.
+func TestADeletionOfWhatWasRestored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer()
+		a := newTestNode(t, s, "a")
+		prepare(t, a)
+		a.settle()
+		s.mu.Lock()
+		backup := maps.Clone(s.values)
+		s.mu.Unlock()
+		time.Sleep(time.Hour)
+		if _, _, err := a.Remove(t.Context(), "acme", change.Condition{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		prepare(t, a)
+		a.settle()
+		s.mu.Lock()
+		s.values = backup
+		s.mu.Unlock()
+		time.Sleep(20 * time.Minute)
+		a.Store.sweep(t.Context())
+		if _, _, err := a.Remove(t.Context(), "acme", change.Condition{}); err != nil {
+			t.Fatal(err)
+		}
+		b := newTestNode(t, s, "b")
+		for range 3 {
+			time.Sleep(48 * time.Hour)
+			for _, node := range []*testNode{a, b} {
+				node.Store.sweep(t.Context())
+				node.settle()
+				if got := node.kids("acme"); got != "messenger_unknown" {
+					t.Errorf("node %s: %s", node.name, got)
+				}
+			}
+			if _, err := a.Repair(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// A node knows a messenger that the storage has lost, and another of the name was created. What is changed on this node is changed.
+func TestChangesBesideALostMessenger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer()
+		a := newTestNode(t, s, "a")
+		prepare(t, a)
+		a.settle()
+		s.wipe()
+		time.Sleep(time.Minute)
+		b := newTestNode(t, s, "b")
+		if _, _, err := b.Put(t.Context(), "acme", sharedTokenSettings(0), change.Condition{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Minute)
+		a.Store.sweep(t.Context())
+		a.settle()
+		made := a.change("acme", ledger.GenerateToken())
+		a.revoke("acme", revocation.Revocation{Identity: "mark"}, "test")
+		if _, _, err := a.Put(t.Context(), "acme", sharedTokenSettings(0), change.Condition{}); err != nil {
+			t.Errorf("the settings: %v", err)
+		}
+		b.settle()
+		for _, node := range []*testNode{a, b, newTestNode(t, s, "c")} {
+			if got := node.kids("acme"); !strings.Contains(got, made) || !node.refuses("acme", "mark", "", Now().Add(-time.Hour)) {
+				t.Errorf("node %s: the tokens are %s", node.name, got)
+			}
+		}
+	})
+}
+
 // A messenger is deleted on one node while another writes back what the storage has lost of it: at each moment of the repair, and the repair
 // at each moment of the deletion. It is gone for all.
 func TestADeletionDuringARepair(t *testing.T) {
@@ -189,46 +315,4 @@ func TestADeletionDuringARepair(t *testing.T) {
 			}
 		}
 	}
-}
-
-// A node that knows a messenger which the storage has lost, and which is not written back, because another one of the name was created: it
-// serves that one, and writes back what the storage loses of it.
-func TestARepairBesideAnotherMessenger(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newServer()
-		a := newTestNode(t, s, "a")
-		b := broughtBack(t, s, a, true)
-		time.Sleep(20 * time.Minute)
-		a.Store.sweep(t.Context())
-		a.settle()
-		if got, want := a.kids("acme"), b.kids("acme"); got != want {
-			t.Errorf("the node serves %s, want %s", got, want)
-		}
-		before := s.keys()
-		b.revoke("acme", revocation.Revocation{Identity: "mark"}, "test")
-		a.settle()
-		s.mu.Lock()
-		gone := make(map[string]bool)
-		for key := range s.values {
-			if !slices.Contains(before, key) && strings.Contains(key, "/acme/") {
-				gone[key] = true
-				delete(s.values, key)
-			}
-		}
-		s.mu.Unlock()
-		time.Sleep(20 * time.Minute)
-		a.Store.sweep(t.Context())
-		done, err := a.Repair(t.Context())
-		if err != nil || len(done.Failed) != 1 || !strings.Contains(done.Failed[0].Error, "another messenger of this name") || done.Messengers == 0 {
-			t.Errorf("the repair says %+v, %v", done, err)
-		}
-		for key := range gone {
-			if !slices.Contains(s.keys(), key) {
-				t.Errorf("%s is not written back", key)
-			}
-		}
-		if len(gone) == 0 || !newTestNode(t, s, "c").refuses("acme", "mark", "", Now().Add(-2*time.Hour)) {
-			t.Error("a node that starts now does not have the revocation")
-		}
-	})
 }

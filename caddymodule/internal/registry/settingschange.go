@@ -103,19 +103,10 @@ func (reg *Registry) Remove(ctx context.Context, name string, c change.Condition
 	if err := c.Check(r); err != nil {
 		return 0, false, err
 	}
-	deletion := j.Deletion(Now())
-	for f := deletion; f != nil; {
-		more, err := s.Write(ctx, j, ledger.NameFolder, true, f)
-		if err != nil {
+	if f := j.Deletion(Now()); f != nil {
+		if ended, err = s.Write(ctx, j, ledger.NameFolder, true, f); err != nil {
 			return 0, false, apierror.Storage(err)
 		}
-		again, err := s.Again(ctx, j)
-		if err != nil {
-			return 0, false, apierror.Storage(err)
-		}
-		ended += more + again
-		// Another node may have written it back meanwhile; see Repair.
-		f = j.MissedDeletion(func(_ string, other *ledger.Fact) bool { return other.ID == deletion.ID }, Now())
 	}
 	if err := s.Delete(ctx, j.RecordKey()); err != nil { // of an older version; there is none as a rule
 		return 0, false, apierror.Storage(err)

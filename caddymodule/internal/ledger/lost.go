@@ -1,0 +1,89 @@
+package ledger
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
+)
+
+// What the storage has lost, or cannot give back, and this node still knows.
+
+// LacksAny reports whether the last listing of the storage did not have one of these facts, which the journal has.
+func (j *Journal) LacksAny(facts []*Fact) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for key := range j.missing {
+		b := j.batches[key]
+		if b != nil && slices.ContainsFunc(b.facts, func(f *Fact) bool {
+			return slices.ContainsFunc(facts, func(wanted *Fact) bool { return wanted.ID == f.ID })
+		}) {
+			return true
+		}
+	}
+	return false
+}
+
+// Lost returns the batches that the storage does not have any more, except of messengers that were deleted since.
+func (j *Journal) Lost() map[vault.Key][]json.RawMessage {
+	return j.known(func(key vault.Key, _ *batch) bool {
+		incarnation, _ := j.incarnationOf(key)
+		return j.missing[key] && (incarnation == NameFolder || !j.isDeleted(incarnation))
+	})
+}
+
+// InRepairOrder returns the keys of batches in the order in which they are written back: what ends something is there before what it ends.
+func (j *Journal) InRepairOrder(batches map[vault.Key][]json.RawMessage) []vault.Key {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	rank := func(key vault.Key) int {
+		incarnation, _ := j.incarnationOf(key)
+		b := j.batches[key]
+		switch {
+		case incarnation == NameFolder:
+			return 0
+		case b == nil || !slices.ContainsFunc(b.facts, func(f *Fact) bool { return f.Kind == factSettings || f.isToken() }):
+			return 1
+		}
+		return 2
+	}
+	return slices.SortedFunc(maps.Keys(batches), func(a, b vault.Key) int { return cmp.Or(cmp.Compare(rank(a), rank(b)), compareKeys(a, b)) })
+}
+
+// Damaged returns the batches that the storage has, and cannot give back. It reads all of them; an error is about the storage.
+func (j *Journal) Damaged(ctx context.Context, v *vault.Vault) (map[vault.Key][]json.RawMessage, error) {
+	stored := j.known(func(key vault.Key, b *batch) bool { return !j.missing[key] && !b.unwritten })
+	var mu sync.Mutex
+	damaged := make(map[vault.Key][]json.RawMessage)
+	err := vault.UntilError(ctx, slices.Collect(maps.Keys(stored)), func(_ int, key vault.Key) error {
+		_, err := LoadBatch(ctx, v, key)
+		switch {
+		case vault.IsSpoiled(err):
+			mu.Lock()
+			defer mu.Unlock()
+			damaged[key] = stored[key]
+			return nil
+		case vault.IsOfOneValue(err): // another node has sealed it again, with a key that this one does not have
+			return nil
+		}
+		return err
+	})
+	return damaged, err
+}
+
+// known returns the texts of the batches that are meant.
+func (j *Journal) known(meant func(vault.Key, *batch) bool) map[vault.Key][]json.RawMessage {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	texts := make(map[vault.Key][]json.RawMessage)
+	for key, b := range j.batches {
+		if meant(key, b) {
+			texts[key] = b.texts
+		}
+	}
+	return texts
+}

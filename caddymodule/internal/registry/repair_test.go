@@ -1,0 +1,143 @@
+package registry
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
+)
+
+// A token was revoked, the storage is emptied, and the repair fails after any number of writes: a node that starts then does not verify the
+// token, because what ends it is written first.
+func TestNoPartOfARepairBringsATokenBack(t *testing.T) {
+	for step := range 6 {
+		synctest.Test(t, func(t *testing.T) {
+			s := newServer()
+			a := newTestNode(t, s, "a")
+			prepare(t, a)
+			leaked := a.kids("acme")
+			a.change("acme", ledger.GenerateToken())
+			a.change("acme", ledger.RevokeToken(leaked, true))
+			a.settle()
+			s.wipe()
+			time.Sleep(30 * time.Minute)
+			a.settle()
+			written := 0
+			a.storage.setBefore(func(op, key string) error {
+				if op != "store" || !strings.Contains(key, "/acme/") {
+					return nil
+				}
+				if written == step {
+					return errFailed
+				}
+				written++
+				return nil
+			})
+			_, _ = a.Repair(t.Context())
+			a.storage.setBefore(nil)
+			time.Sleep(time.Minute)
+			if got := newTestNode(t, s, "c").kids("acme"); written != min(step, 5) || strings.Contains(got, leaked) {
+				t.Errorf("after %d writes of %d: a new node verifies %s, revoked is %s", written, step, got, leaked)
+			}
+		})
+	}
+}
+
+// A messenger is deleted on one node while another writes back what the storage has lost of it, and the storage fails for that node a few
+// accesses later. When the repair is repeated, the messenger is gone for all.
+func TestADeletionDuringARepairThatFails(t *testing.T) {
+	for step := range 8 {
+		for after := range 5 {
+			synctest.Test(t, func(t *testing.T) {
+				s := newServer()
+				a := newTestNode(t, s, "a")
+				b := broughtBack(t, s, a, false)
+				time.Sleep(20 * time.Minute)
+				a.Store.sweep(t.Context())
+				n, inside, reached := 0, false, false
+				a.storage.setBefore(func(_, key string) error {
+					if inside || !strings.Contains(key, "acme") {
+						return nil
+					}
+					if n++; n == step+1 {
+						reached, inside = true, true
+						if _, _, err := b.Remove(t.Context(), "acme", change.Condition{}); err != nil {
+							t.Errorf("the deletion: %v", err)
+						}
+						inside = false
+					}
+					if n > step+1+after {
+						return errFailed
+					}
+					return nil
+				})
+				_, _ = a.Repair(t.Context())
+				a.storage.setBefore(nil)
+				if !reached {
+					return
+				}
+				for range 2 {
+					time.Sleep(30 * time.Minute)
+					if _, err := a.Repair(t.Context()); err != nil {
+						t.Errorf("the repair: %v", err)
+					}
+				}
+				time.Sleep(30 * time.Minute)
+				for _, node := range []*testNode{a, b, newTestNode(t, s, "c")} {
+					node.Store.sweep(t.Context())
+					node.settle()
+					if got := node.kids("acme"); got != "messenger_unknown" {
+						t.Errorf("step %d, fails %d later, node %s: %s", step, after, node.name, got)
+					}
+				}
+			})
+		}
+	}
+}
+
+// A node that knows a messenger which the storage has lost, and which is not written back, because another one of the name was created: it
+// serves that one, and writes back what the storage loses of it.
+func TestARepairBesideAnotherMessenger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer()
+		a := newTestNode(t, s, "a")
+		b := broughtBack(t, s, a, true)
+		time.Sleep(20 * time.Minute)
+		a.Store.sweep(t.Context())
+		a.settle()
+		if got, want := a.kids("acme"), b.kids("acme"); got != want {
+			t.Errorf("the node serves %s, want %s", got, want)
+		}
+		before := s.keys()
+		b.revoke("acme", revocation.Revocation{Identity: "mark"}, "test")
+		a.settle()
+		s.mu.Lock()
+		gone := make(map[string]bool)
+		for key := range s.values {
+			if !slices.Contains(before, key) && strings.Contains(key, "/acme/") {
+				gone[key] = true
+				delete(s.values, key)
+			}
+		}
+		s.mu.Unlock()
+		time.Sleep(20 * time.Minute)
+		a.Store.sweep(t.Context())
+		done, err := a.Repair(t.Context())
+		if err != nil || len(done.Failed) != 1 || !strings.Contains(done.Failed[0].Error, "another messenger of this name") || done.Messengers == 0 {
+			t.Errorf("the repair says %+v, %v", done, err)
+		}
+		for key := range gone {
+			if !slices.Contains(s.keys(), key) {
+				t.Errorf("%s is not written back", key)
+			}
+		}
+		if len(gone) == 0 || !newTestNode(t, s, "c").refuses("acme", "mark", "", Now().Add(-2*time.Hour)) {
+			t.Error("a node that starts now does not have the revocation")
+		}
+	})
+}
