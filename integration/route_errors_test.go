@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -155,5 +156,73 @@ func TestErrorRouteGetsTheWholeBody(t *testing.T) {
 	a := g.raw(fmt.Sprintf("POST / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", g.addr, size, strings.Repeat("x", size)))
 	if n := <-got; n != size || a.status != http.StatusUnauthorized {
 		t.Errorf("the backend of the error route got %d bytes of %d, and the client %d", n, size, a.status)
+	}
+}
+
+// The error routes of a subroute are for other errors than a refusal, or answer nothing. Caddy goes on with what follows the subroute then:
+// no request that was refused reaches a backend there, and one that failed otherwise goes where it always went.
+func TestRefusedRequestDoesNotGoOnBehindASubroute(t *testing.T) {
+	m, up := methods(t)[0], newUpstream(t)
+	g := newGateway(t, up, "http://")
+	adapted := g.conf(g.caddyfile(m.messengers, "messenger_auth support\nrespond hello"))
+	route := func(match, handlers string) string {
+		if match != "" {
+			match = `"match": [{"expression": "` + match + `"}], `
+		}
+		return `{` + match + `"handle": [` + handlers + `]}`
+	}
+	const say, onlyHeader = `{"handler": "static_response", "body": "an error page", "status_code": 418}`, `{"handler": "headers", "response": {"set": {"X-Page": ["yes"]}}}`
+	backend := `{"handler": "reverse_proxy", "upstreams": [{"dial": "` + up.addr + `"}]}`
+	auth := `{"handler": "messenger_auth", "messenger": "support", "match": [{"expression": "int({http.request.uri.query.n}) >= 0"}]}`
+	fails := `{"handler": "subroute", "routes": [` + route("{http.request.uri.path} == '/fails'", `{"handler": "error", "status_code": 409}`) + `]}`
+	within := func(inside string, errors ...string) string {
+		return `{"handler": "subroute", "routes": [` + route("", inside) + `], "errors": {"routes": [` + strings.Join(errors, ",") + `]}}`
+	}
+	for name, test := range map[string]struct {
+		handlers     string
+		server       string // its error routes
+		missing, bad int    // the statuses without a token, and if the matcher fails
+	}{
+		"for another status":         {within(auth, route("{http.error.status_code} == 404", say)), "", 401, 500},
+		"and one of the server":      {within(auth, route("{http.error.status_code} == 404", say)), route("{http.error.status_code} == 401", say), 418, 500},
+		"a header alone":             {within(auth, route("{http.error.status_code} == 401", onlyHeader)), "", 401, 500},
+		"for this status":            {within(auth, route("{http.error.status_code} == 401", say)), "", 418, 500},
+		"in two subroutes":           {within(within(auth, route("{http.error.status_code} == 404", say)), route("{http.error.status_code} == 401", say)), "", 418, 500},
+		"in two, the other way":      {within(within(auth, route("{http.error.status_code} == 401", say)), route("{http.error.status_code} == 404", say)), "", 418, 500},
+		"two directives":             {within(auth+","+auth, route("{http.error.status_code} == 404", say)), "", 401, 500},
+		"after a failure in between": {within(auth+","+fails, route("{http.error.status_code} == 404", say)), "", 401, 500},
+	} {
+		var config map[string]any
+		if err := json.Unmarshal(adapted, &config); err != nil {
+			t.Fatal(err)
+		}
+		var routes, errors []any
+		for text, list := range map[string]*[]any{`[` + route("", test.handlers+","+backend) + `]`: &routes, `[` + test.server + `]`: &errors} {
+			if err := json.Unmarshal([]byte(text), list); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, server := range config["apps"].(map[string]any)["http"].(map[string]any)["servers"].(map[string]any) {
+			server := server.(map[string]any)
+			server["routes"], server["errors"] = routes, map[string]any{"routes": errors}
+		}
+		g.replace([]byte(asJSON(t, config)))
+		up.take()
+		forged := bearer(sign(newSecret(), good("mark")))
+		for what, want := range map[string][2]any{
+			"/?n=1": {test.missing, ""}, "/?n=x": {test.bad, ""}, "/?n=1 ": {test.missing, forged}, "/?n=x ": {test.bad, forged},
+		} {
+			var lines []string
+			if want[1] != "" {
+				lines = append(lines, want[1].(string))
+			}
+			if a := g.get(strings.TrimSpace(what), lines...); a.status != want[0] {
+				t.Errorf("%s, %q: got %d %s, want %d", name, what, a.status, a.body, want[0])
+			}
+			up.none(t)
+		}
+		if a := g.get("/?n=1", bearer(sign(m.key, good("mark")))); a.status != 200 || up.one(t).header.Get("X-Contact-Identity") != "mark" {
+			t.Errorf("%s, with a token: got %d", name, a.status)
+		}
 	}
 }

@@ -117,6 +117,20 @@ func vary(header http.Header, name string) {
 	header["Vary"] = append(slices.Clip(header["Vary"]), name)
 }
 
+// readableAgain is readable for the answer of an error route: what was allowed for the answer that has failed is taken back first.
+func (c *crossOrigin) readableAgain(w http.ResponseWriter) http.ResponseWriter {
+	header := w.Header()
+	if own := header["Access-Control-Allow-Origin"]; len(own) == 1 && own[0] == c.origin {
+		for _, name := range []string{"Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Access-Control-Expose-Headers"} {
+			delete(header, name)
+		}
+	}
+	if header["Vary"] = slices.DeleteFunc(slices.Clone(header["Vary"]), func(value string) bool { return value == "Origin" }); len(header["Vary"]) == 0 {
+		delete(header, "Vary")
+	}
+	return c.readable(w)
+}
+
 var errForeignPage = &authn.Rejection{Code: authn.OriginNotAllowed, Reason: "a page of an origin that is not in allowed_origin asks whether it may send a request"}
 
 // serveReadably is serve for a handler with cors.
@@ -140,7 +154,9 @@ func (h *Handler) serveReadably(w http.ResponseWriter, r *http.Request, d decisi
 	case err == nil:
 		beginAnswer(readable)
 	case h.goesToErrorRoute(r, err):
-		d.outcome.ErrorAnswer = page.readable
+		if d.outcome.ErrorAnswer == nil { // otherwise a refusal says who may read it
+			d.outcome.ErrorAnswer = page.readableAgain
+		}
 	default:
 		page.allow(w.Header()) // for Caddy's own error answer, so that a script sees its status
 	}

@@ -63,6 +63,7 @@ func anyAnswers(routes caddyhttp.RouteList, r *http.Request) bool {
 			switch handler := handler.(type) {
 			case errorCleaner:
 				upstream.OutcomeOf(r).Show(r)
+			case refusedEnd:
 			case *caddyhttp.Subroute:
 				if anyAnswers(handler.Routes, r) {
 					return true
@@ -90,8 +91,34 @@ func (h *Handler) cleanErrorRoutes(ctx caddy.Context) error {
 				return fmt.Errorf("error route %d: %w", i, err)
 			}
 		}
+		if errors != h.server.Errors && !endsRefused(errors.Routes) {
+			errors.Routes = append(errors.Routes, caddyhttp.Route{Handlers: []caddyhttp.MiddlewareHandler{refusedEnd{}}})
+		}
 	}
 	return nil
+}
+
+// A refusedEnd is the last error route of a subroute. Where no error route of a subroute answers, Caddy goes on with what follows the
+// subroute: a request that was refused would reach the backend there.
+type refusedEnd struct{}
+
+// ServeHTTP fails again with the error of a request that messenger_auth has refused. Others go on.
+func (refusedEnd) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if err, failed := r.Context().Value(caddyhttp.ErrorCtxKey).(error); failed && upstream.OutcomeOf(r).Refused {
+		return err
+	}
+	return next.ServeHTTP(w, r)
+}
+
+// endsRefused reports whether the routes have a refusedEnd, which another messenger_auth in the same subroute has added.
+func endsRefused(routes caddyhttp.RouteList) bool {
+	return len(routes) > 0 && slices.Contains(routes[len(routes)-1].Handlers, caddyhttp.MiddlewareHandler(refusedEnd{}))
+}
+
+// fail returns err, with which r is refused: no handler after h may serve it.
+func fail(o *upstream.Outcome, err error) error {
+	o.Refused = true
+	return err
 }
 
 // cleanProvisioned puts an errorCleaner in front of an error route that Caddy has compiled already, as is the case when h is
@@ -111,7 +138,7 @@ func (h *Handler) cleanProvisioned(ctx caddy.Context, route *caddyhttp.Route) er
 			}
 			handler.Routes = append(caddyhttp.RouteList{clean}, handler.Routes...)
 			return nil
-		case *caddyhttp.StaticResponse:
+		case *caddyhttp.StaticResponse, refusedEnd:
 			return nil // later handlers are not reached
 		default:
 			return errors.New("a handler in a named route cannot remove headers from it; put its handlers into a subroute")
@@ -153,5 +180,8 @@ func (e errorCleaner) ServeHTTP(w http.ResponseWriter, r *http.Request, next cad
 	}
 }
 
-// Interface guard
-var _ caddyhttp.MiddlewareHandler = errorCleaner{}
+// Interface guards
+var (
+	_ caddyhttp.MiddlewareHandler = errorCleaner{}
+	_ caddyhttp.MiddlewareHandler = refusedEnd{}
+)

@@ -86,16 +86,16 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, d decision, rej
 			header["Www-Authenticate"] = values[2:3:3]
 		}
 	}
+	allowReading(m, header, r)
 	if len(h.errorRoutes) > 0 {
 		if err := caddyhttp.Error(p.Status, fmt.Errorf("%s: %s", rej.Code, p.Detail)); h.goesToErrorRoute(r, err) {
 			if hasPages(m) {
 				page := ownPage(m, r)
-				o.ErrorAnswer = page.readable
+				o.ErrorAnswer = page.readableAgain
 			}
-			return err
+			return fail(o, err)
 		}
 	}
-	allowReading(m, header, r)
 	header["Content-Type"] = values[1:2:2]
 	if r.Method == http.MethodHead {
 		header["Content-Length"] = []string{p.length}

@@ -70,7 +70,7 @@ func (h *Handler) giveTicket(w http.ResponseWriter, r *http.Request, d decision)
 	}
 	if o.Contact != nil {
 		// An earlier handler has removed the token, and a ticket without one would be worthless.
-		return caddyhttp.Error(http.StatusInternalServerError, errors.New("ticket_path has to be in the first messenger_auth that a request reaches"))
+		return fail(o, caddyhttp.Error(http.StatusInternalServerError, errors.New("ticket_path has to be in the first messenger_auth that a request reaches")))
 	}
 	w, token, rej := h.authenticate(w, r, d.required())
 	if rej == nil {

@@ -41,7 +41,7 @@ func (h *Handler) passVerified(w http.ResponseWriter, r *http.Request, d decisio
 			zap.String("then_reached", h.title), zap.String("messenger", m.Name))
 	}
 	o.Refuse(r, nil)
-	return errTwoMessengers()
+	return fail(o, errTwoMessengers())
 }
 
 // errTwoMessengers is the error for a request that the handlers of two messengers verify, or would verify.

@@ -38,6 +38,7 @@ type Outcome struct {
 
 	Marker string // the subprotocol that announced the token; "" if none did
 
+	Refused     bool                                          // a handler has refused the request with an error
 	ErrorAnswer func(http.ResponseWriter) http.ResponseWriter // wraps the answer of an error route; may be nil
 	ErrorRoute  caddyhttp.MiddlewareHandler                   // serves an error route as the handler that verified the contact; may be nil
 	Answering   bool                                          // an error route answers, and both have been applied
