@@ -27,13 +27,6 @@ func inDirective(name, options string, want ...string) badConfig {
 	return m
 }
 
-// twoDirectives are options of two directives that are good without the other.
-func twoDirectives(name, first, second string, want ...string) badConfig {
-	m := inMessenger(name, "", want...)
-	m.site = "handle /a* {\n messenger_auth support {\n " + first + "\n }\n respond hello\n}\nhandle {\n messenger_auth support {\n " + second + "\n }\n respond hello\n}"
-	return m
-}
-
 func instead(name, options string, want ...string) badConfig {
 	return badConfig{name: name, messengers: "messenger support {\n " + options + "\n}", want: want}
 }
@@ -203,8 +196,6 @@ var mistakes = []badConfig{
 	inDirective("a window without a unit", "contact_limit {\n requests 3/60ns\n }", "requests", "60/1m"),
 	inMessenger("a session without a unit", "max_session 60ns", "max_session", "below 1ms", "unit"),
 	{"an age without a unit", "messenger {\n store_max_age 60ns\n}", "", []string{"store_max_age", "below 1ms"}, false},
-	atLoad(twoDirectives("a token where another directive has the identity", "identity_header X-User", "token_from header x_user", "token_from header", "another messenger_auth", "another header")),
-	atLoad(twoDirectives("an identity where another directive has the token", "token_from header X-User Bearer", "claim_header name X-User", "the header X-User", "another messenger_auth", "rename")),
 	inDirective("an encoding of the identity that is none", "identity_encoding base64", "identity_encoding", `"base64"`, "percent, raw"),
 	{"two messengers", "", "messenger_auth a b", []string{"messenger_auth", "takes one messenger"}, false},
 	{"a messenger that the client chooses", "", "messenger_auth {query.m}", []string{"messenger_auth", "{labels.N}", "{path.N}"}, false},

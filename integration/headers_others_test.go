@@ -32,6 +32,36 @@ func TestHeadersOfAnotherRouteAreNoOnesToSend(t *testing.T) {
 			}
 			reverse_proxy UPSTREAM
 		}
+		handle /scheme/* {
+			messenger_auth support {
+				token_from header X-Old-User Bearer
+				token_from header Authorization Bearer
+				forward_token
+			}
+			reverse_proxy UPSTREAM
+		}
+		handle /off/* {
+			messenger_auth support {
+				mode off
+				token_from header X-Old-User
+			}
+			reverse_proxy UPSTREAM
+		}
+		handle /report/* {
+			messenger_auth support {
+				mode report
+				token_from header X-Old-User
+				forward_token
+			}
+			reverse_proxy UPSTREAM
+		}
+		handle /some/* {
+			@api path /some/api/*
+			messenger_auth @api support {
+				token_from header X-Old-User
+			}
+			reverse_proxy UPSTREAM
+		}
 		handle /open/* {
 			messenger_auth support {
 				mode optional
@@ -55,6 +85,13 @@ func TestHeadersOfAnotherRouteAreNoOnesToSend(t *testing.T) {
 		{"/named/a", []string{token, "X-Old-User: eve"}, map[string]string{"x-contact-identity": "mark", "x-contact-messenger": "support", "x-contact-name": "Mark"}},
 		{"/old/a", []string{token, "X-Old-User: eve"}, map[string]string{"x-old-user": "mark", "x-old-chat": "support"}},
 		{"/token/a", []string{"X-Old-User: " + sign(m.key, who)}, contact},
+		{"/scheme/a", []string{token, "X-Old-User: eve"}, contact},
+		{"/scheme/a", []string{"X-Old-User: Bearer " + sign(m.key, who)}, contact},
+		{"/off/a", []string{"X-Old-User: eve"}, map[string]string{}},
+		{"/report/a", []string{"X-Old-User: eve"}, map[string]string{}},
+		{"/report/a", []string{"X-Old-User: " + sign(m.key, who)}, contact},
+		{"/some/a", []string{"X-Old-User: eve"}, map[string]string{}},
+		{"/some/api/a", []string{"X-Old-User: " + sign(m.key, who)}, contact},
 		{"/open/a", []string{token, "X-Old-User: eve"}, contact},
 		{"/open/a", []string{"X-Old-User: eve"}, map[string]string{}},
 	} {

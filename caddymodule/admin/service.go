@@ -106,7 +106,7 @@ func (s *Service) accepted(before *ledger.Record, settings *config.Messenger) (*
 	if before != nil {
 		settings = settings.KeepSecrets(before.Settings)
 	}
-	if err := settings.CheckStored(s.Store.IsInternal); err != nil {
+	if err := settings.CheckSaved(s.Store.IsInternal); err != nil {
 		return nil, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
 	return settings, nil

@@ -158,7 +158,7 @@ type messengers interface {
 	AddRoute(r interface {
 		caddyhttp.MiddlewareHandler
 		MayServe(messenger string) bool
-	}, c *upstream.Contract) (all *upstream.NameSet, err error)
+	}, headers *upstream.NameSet) (all *upstream.NameSet)
 }
 
 // CaddyModule returns the Caddy module information.
@@ -187,12 +187,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	messengers := app.(messengers)
 	h.registry = messengers.Registry()
+	h.headers.Others = messengers.AddRoute(h, &h.headers.Own)
 	h.headers.Dropped = func(claim string) { h.registry.Metrics.ClaimDropped(h.logger, claim) }
 	if err := h.resolveMessenger(); err != nil {
 		return fmt.Errorf("messenger_auth: %w", err)
-	}
-	if h.headers.Others, err = messengers.AddRoute(h, &h.headers); err != nil {
-		return fmt.Errorf("messenger_auth %s: %w", h.Messenger, err)
 	}
 	if err := h.provisionAssertion(messengers); err != nil {
 		return fmt.Errorf("messenger_auth: %w", err)
@@ -248,9 +246,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	// After the cleaning, so that no matcher ever sees an identity that a client forged.
 	matched, err := h.matchers.AnyMatchWithError(r)
 	if err != nil {
-		return err
+		h.removeToken(r)
+		return fail(o, err)
 	}
 	if !matched {
+		h.headers.RemoveShared(r, o)
 		return next.ServeHTTP(w, r)
 	}
 	var d decision
@@ -258,6 +258,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	d.outcome, d.next = o, next
 	switch {
 	case d.mode == config.ModeOff:
+		h.headers.RemoveShared(r, o)
 		return next.ServeHTTP(w, r)
 	case h.CORS != nil && d.messenger != nil:
 		return h.serveReadably(w, r, d)
@@ -297,7 +298,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, d decision) erro
 		return h.passVerified(w, r, d)
 	case o.Guarded: // for another contact, whose request a later handler has refused
 		h.removeToken(r)
-		return errTwoMessengers()
+		return fail(o, errTwoMessengers())
 	default:
 		preflight := isPreflight(r)
 		w, token, rej = h.authenticate(w, r, d)

@@ -21,6 +21,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, d decisio
 	}
 	o.Messenger = m.Name
 	found, rej := h.sources.Find(r, authn.Look{Handshake: o.Handshake, Tickets: o.Handshake || r.Method == http.MethodGet, Anonymous: d.mode == config.ModeOptional})
+	h.headers.RemoveShared(r, o)
 	if found.Any || rej != nil && rej.Code == authn.TokenAmbiguous {
 		o.Source = string(found.Kind)
 		h.removeToken(r)

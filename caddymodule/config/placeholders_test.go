@@ -91,7 +91,7 @@ func TestStoredMessengersHaveNoPlaceholders(t *testing.T) {
 		{IdentityKey: "sub", SharedToken: new(SharedToken), Issuer: []string{"{env.HOME}"}},
 		{IdentityKey: "sub", SharedToken: new(SharedToken), Audience: []string{"a", "x{file./etc/hostname}"}},
 	} {
-		if err := m.CheckStored(func(string, string) bool { return false }); err == nil {
+		if err := m.CheckSaved(func(string, string) bool { return false }); err == nil {
 			t.Errorf("%+v: no error", m)
 		}
 	}

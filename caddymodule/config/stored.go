@@ -19,13 +19,7 @@ func (m *Messenger) CheckStored(isInternal func(hostname, host string) bool) err
 	if err := m.CheckSettings(); err != nil {
 		return err
 	}
-	if err := m.CheckWritten(); err != nil {
-		return err
-	}
 	for _, s := range Settings {
-		if list, ok := s.field(m).(*[]string); ok && slices.ContainsFunc(*list, isReference) {
-			return fmt.Errorf("%s has a placeholder ({env.…} or {file.…}), which configurations have and stored messengers do not; write the value itself", s.Name)
-		}
 		if s.check == nil {
 			continue
 		}
@@ -42,6 +36,20 @@ func (m *Messenger) CheckStored(isInternal func(hostname, host string) bool) err
 		}
 	}
 	return m.checkStoredMethod(isInternal)
+}
+
+// CheckSaved is CheckStored for settings that someone writes now: it also refuses what is valid, and nobody means. What was saved before that
+// was refused is served, and can be imported.
+func (m *Messenger) CheckSaved(isInternal func(hostname, host string) bool) error {
+	if err := m.CheckStored(isInternal); err != nil {
+		return err
+	}
+	for _, s := range Settings {
+		if list, ok := s.field(m).(*[]string); ok && slices.ContainsFunc(*list, isReference) {
+			return fmt.Errorf("%s has a placeholder ({env.…} or {file.…}), which configurations have and stored messengers do not; write the value itself", s.Name)
+		}
+	}
+	return m.CheckUnits()
 }
 
 // isReference reports whether text has a placeholder that is resolved when a configuration is loaded.

@@ -21,17 +21,12 @@ func CheckUnit(d time.Duration, example string) error {
 	return nil
 }
 
-// CheckWritten returns an error for settings that nobody means: durations without a unit, and texts with white space at an end, which come
-// from a file or a variable. It is for settings that are written now; stored messengers from before it existed are still served.
-func (m *Messenger) CheckWritten() error {
+// CheckUnits is CheckUnit for all settings.
+func (m *Messenger) CheckUnits() error {
 	for _, s := range Settings {
 		var d time.Duration
 		example := "1h"
 		switch field := s.field(m).(type) {
-		case *[]string:
-			if slices.ContainsFunc(*field, func(text string) bool { return strings.TrimSpace(text) != text }) {
-				return fmt.Errorf("%s has white space at the beginning or end of a value, so that it fits no token; remove it", s.Name)
-			}
 		case *caddy.Duration:
 			d = time.Duration(*field)
 		case **caddy.Duration:
@@ -48,8 +43,19 @@ func (m *Messenger) CheckWritten() error {
 	if m.Previous == nil {
 		return nil
 	}
-	if err := m.Previous.Settings().CheckWritten(); err != nil {
+	if err := m.Previous.Settings().CheckUnits(); err != nil {
 		return fmt.Errorf("previous %w", err)
 	}
 	return nil
+}
+
+// CheckResolved returns an error for settings of a configuration that nobody means, when its placeholders are resolved: durations without a
+// unit, and texts with white space at an end, as a file or a variable often has.
+func (m *Messenger) CheckResolved() error {
+	for _, s := range Settings {
+		if list, ok := s.field(m).(*[]string); ok && slices.ContainsFunc(*list, func(text string) bool { return strings.TrimSpace(text) != text }) {
+			return fmt.Errorf("%s has white space at the beginning or end of a value, so that it fits no token; remove it", s.Name)
+		}
+	}
+	return m.CheckUnits()
 }

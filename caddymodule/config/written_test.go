@@ -33,7 +33,7 @@ func TestEveryDurationNeedsItsUnit(t *testing.T) {
 				}
 				m = &Messenger{Previous: m.AsPrevious(time.Now())}
 			}
-			if err := m.CheckWritten(); err == nil || !strings.Contains(err.Error(), s.Name) || !strings.Contains(err.Error(), "unit") {
+			if err := m.CheckUnits(); err == nil || !strings.Contains(err.Error(), s.Name) || !strings.Contains(err.Error(), "unit") {
 				t.Errorf("%s of 3600, previous %t: %v", s.Name, previous, err)
 			}
 		}
@@ -49,7 +49,7 @@ func TestNoListHasWhiteSpaceAtAnEnd(t *testing.T) {
 		m := &Messenger{JWKS: new(JWKS)}
 		if field, ok := s.field(m).(*[]string); ok {
 			*field = []string{"a", "b\n"}
-			if err := m.CheckWritten(); err == nil || !strings.Contains(err.Error(), s.Name) {
+			if err := m.CheckResolved(); err == nil || !strings.Contains(err.Error(), s.Name) {
 				t.Errorf("%s: %v", s.Name, err)
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -103,7 +104,7 @@ type App struct {
 	mu      sync.Mutex
 	servers map[*caddyhttp.Server]bool // those of EndAtExit
 	routes  []Route                    // the handlers that use this app, for explanations
-	headers upstream.Headers           // of all of them; complete before the first request
+	guarded upstream.NameSet           // the headers that any of them sets; complete before the first request
 	algs    []string                   // with which any of them signs assertions
 }
 
@@ -163,19 +164,16 @@ func (a *App) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("messenger %s: %w", name, err)
 		}
 	}
-	poll, age := config.DurationOr(a.PollInterval, registry.DefaultPollInterval), config.DurationOr(a.StoreMaxAge, 0)
-	if err := config.CheckUnit(poll, "2s"); err != nil {
-		return fmt.Errorf("messenger: poll_interval %w", err)
-	}
-	if err := config.CheckUnit(age, "1h"); err != nil {
-		return fmt.Errorf("messenger: store_max_age %w", err)
+	switch d := config.DurationOr(a.PollInterval, registry.DefaultPollInterval); {
+	case d < 0:
+		return fmt.Errorf("messenger: poll_interval is negative; give a duration such as 2s, or 0 to read key files only at load")
+	case d > 0 && d < time.Millisecond:
+		return fmt.Errorf("messenger: poll_interval is below 1ms, and a number without a unit is nanoseconds; give a duration such as 2s")
 	}
 	switch {
-	case poll < 0:
-		return fmt.Errorf("messenger: poll_interval is negative; give a duration such as 2s, or 0 to read key files only at load")
-	case age < 0:
+	case config.DurationOr(a.StoreMaxAge, 0) < 0:
 		return fmt.Errorf("messenger: store_max_age is negative; give a duration such as 1h, or remove it")
-	case age > 0 && poll == 0:
+	case config.DurationOr(a.StoreMaxAge, 0) > 0 && a.PollInterval != nil && *a.PollInterval == 0:
 		return fmt.Errorf("messenger: store_max_age needs to know whether the storage can be read, and poll_interval 0 never asks; remove one of the two")
 	}
 	if err := a.registry.UseTokenCache(a.tokenCacheSize()); err != nil {
@@ -263,14 +261,15 @@ type Route = interface {
 	MayServe(messenger string) bool // whether requests for the messenger of that name can reach it
 }
 
-// AddRoute registers r, which has this contract. It returns the names of the headers of all routes,
+// AddRoute registers r and the names of the headers that it sets. It returns the names of all routes,
 // complete before the first request. Each route removes the headers of the others, too, because a backend of two routes cannot
 // tell by which one a request came.
-func (a *App) AddRoute(r Route, c *upstream.Contract) (all *upstream.NameSet, err error) {
+func (a *App) AddRoute(r Route, headers *upstream.NameSet) (all *upstream.NameSet) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.routes = append(a.routes, r)
-	return a.headers.Set(), a.headers.Add(c)
+	a.guarded.AddAll(headers)
+	return &a.guarded
 }
 
 // Routes returns the handlers that use this app.

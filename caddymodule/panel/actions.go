@@ -164,7 +164,7 @@ func (v *visit) createMessenger(sent form) error {
 		wrong = append([]fieldError{{"name", cause.Sentence(textName + " " + err.Error())}}, wrong...)
 	}
 	check := func(m *config.Messenger) error {
-		if err := m.CheckStored(v.app.Store.IsInternal); err != nil {
+		if err := m.CheckSaved(v.app.Store.IsInternal); err != nil {
 			return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 		}
 		return nil

@@ -48,7 +48,7 @@ func (m *Messenger) provision(name string, logger *zap.Logger, s *Store, files c
 		m.Messenger = m.Written // others may look at it until the load has failed
 		return err
 	}
-	if err := m.CheckWritten(); err != nil {
+	if err := m.CheckResolved(); err != nil {
 		return err
 	}
 	if err := m.prepare(name, logger); err != nil {

@@ -36,7 +36,7 @@ func (c *Contract) cleanNames(header http.Header, o *Outcome) (connection, upgra
 			connection = true
 		case key == "Upgrade":
 			upgrade = true
-		case candidates.mayHave(key) && (c.Guards(key) && !o.isSet(key) || c.removes(key)):
+		case candidates.mayHave(key) && (c.Guards(key) && !o.isSet(key) && !c.isShared(key) || c.removes(key)):
 			delete(header, key)
 		}
 	}

@@ -1,7 +1,7 @@
 package upstream
 
 import (
-	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -78,34 +78,6 @@ func (s *NameSet) Add(names ...string) {
 // AddAll adds the names of other to s.
 func (s *NameSet) AddAll(other *NameSet) { s.Add(other.folded...) }
 
-// Headers are those of all messenger_auth of a configuration.
-type Headers struct {
-	set     NameSet
-	sources []string // headers in which clients send tokens
-}
-
-// Add adds the headers of c. It returns an error if a header is one that clients send and one that they must not send, in two handlers: what
-// a client sends to one of them would reach a backend that trusts it.
-func (h *Headers) Add(c *Contract) error {
-	for _, source := range c.Sources {
-		if source.Kind != authn.Header {
-			continue
-		}
-		if h.set.Has(source.Name) {
-			return fmt.Errorf("token_from header %s: another messenger_auth of the configuration sets this header, and clients must not send it; take the token from another header", source.Name)
-		}
-		h.sources = append(h.sources, source.Name)
-	}
-	if at := slices.IndexFunc(h.sources, c.Own.Has); at >= 0 {
-		return fmt.Errorf("it sets the header %s, from which another messenger_auth of the configuration takes tokens (token_from); clients must not send what the gateway sets: rename one of the two", h.sources[at])
-	}
-	h.set.AddAll(&c.Own)
-	return nil
-}
-
-// Set returns the names of all headers that are set. It is complete when the configuration is loaded.
-func (h *Headers) Set() *NameSet { return &h.set }
-
 // Has reports whether key is a spelling of one of the names.
 func (s *NameSet) Has(key string) bool {
 	if !s.mayHave(key) {
@@ -155,6 +127,22 @@ func tokenHeaders(sources authn.Sources) []tokenHeader {
 
 // Guards reports whether key is a spelling of a header that this contract sets, or that another messenger_auth sets.
 func (c *Contract) Guards(key string) bool { return c.Own.Has(key) || c.Others.Has(key) }
+
+// isShared reports whether key is a header in which clients send tokens here, and that another messenger_auth sets.
+func (c *Contract) isShared(key string) bool {
+	return slices.ContainsFunc(c.Sources, func(s authn.Source) bool { return s.Kind == authn.Header && s.Name == key }) && !c.Own.Has(key) && c.Others.Has(key)
+}
+
+// RemoveShared removes the headers from r in which clients send tokens here, and that another messenger_auth sets: Clean leaves them until
+// the token has been read. They never reach a backend, which may believe what they say.
+func (c *Contract) RemoveShared(r *http.Request, o *Outcome) {
+	for i := range c.Sources {
+		s := &c.Sources[i]
+		if s.Kind == authn.Header && c.Others.Has(s.Name) && !c.Own.Has(s.Name) && !o.isSet(s.Name) {
+			delete(r.Header, s.Name)
+		}
+	}
+}
 
 // removes reports whether key is a header that is removed for another reason than Guards.
 func (c *Contract) removes(key string) bool {
