@@ -66,6 +66,8 @@ var mistakes = []badConfig{
 	instead("a kid without its word", "identity_key identity\n public_key {env.A} 2026", "public_key", "[kid <id>]"),
 	atLoad(instead("two keys of one kid", "identity_key identity\n public_key {file.PEM} kid a\n public_key {file.PEM2} kid a", "public_key", "same kid")),
 	instead("plain http", "identity_key identity\n jwks http://example.com/keys", "jwks", "https"),
+	instead("a secret in a bad URL", "identity_key identity\n jwks http://keys.example.com/?key=SECRET", "jwks", "?key=…", "https"),
+	instead("a secret in another bad URL", "identity_key identity\n jwks https://keys.example.com/?key=SECRET#top", "jwks", "?key=…", "fragment"),
 	instead("no URL", "identity_key identity\n jwks", "jwks", "neither a URL nor discovery", "discovery https://"),
 	instead("metadata for an issuer", "identity_key identity\n jwks {\n discovery https://login.example.com/tenant/.well-known/openid-configuration\n }", "discovery", "issuer alone", "discovery https://login.example.com/tenant"),
 	inMessenger("an option of Envoy", "remote_jwks https://login.example.com/keys", `"remote_jwks"`, "jwks"),

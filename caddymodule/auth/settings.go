@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -129,6 +130,9 @@ func (h *Handler) checkSettings() error {
 	return nil
 }
 
+// escape is a character in a URL that is written by its number.
+var escape = regexp.MustCompile("%[0-9A-Fa-f]{2}")
+
 // checkPath returns why no request can have a path, which may be empty for none. Its errors continue a sentence that begins with the path.
 func checkPath(path string) error {
 	switch {
@@ -140,7 +144,7 @@ func checkPath(path string) error {
 		return errors.New("has a query or a fragment; write the path alone")
 	case strings.ContainsAny(path, "{*"):
 		return errors.New("has a placeholder or a wildcard; write the path itself")
-	case strings.Contains(path, "%"):
+	case escape.MatchString(path):
 		return errors.New("has an escape such as %20; write the character itself")
 	case slices.ContainsFunc(strings.Split(path, "/"), func(segment string) bool { return segment == "." || segment == ".." }):
 		return errors.New(`has a "." or ".." in it, which browsers take out of a path; write the path without`)

@@ -53,7 +53,7 @@ func (s TokenSource) check() error {
 		}
 		name := upstream.Fold(s.Name)
 		switch {
-		case slices.Contains([]string{"cookie", "referer", "host", "connection", "upgrade", "trailer", "te", "transfer-encoding", "origin", "range", "expect", "date", "accept"}, name),
+		case slices.Contains([]string{"cookie", "referer", "host", "connection", "upgrade", "trailer", "te", "transfer-encoding", "http2-settings", "origin", "range", "expect", "date", "accept"}, name),
 			strings.HasPrefix(name, "sec-"), strings.HasPrefix(name, "content-"), strings.HasPrefix(name, "access-control-"):
 			return errors.New("this header already has a meaning in HTTP; for tokens in cookies and subprotocols use the sources cookie and websocket_protocol")
 		}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
@@ -16,6 +17,8 @@ import (
 type Access struct {
 	Roots  *x509.CertPool // the only authorities whose certificates are accepted; nil for those of the system
 	Header http.Header
+
+	query []string // the values in the query of the URL, which may be secrets as well
 }
 
 // An AccessFunc returns the access for one fetch. It is asked for every fetch, because the files that certificates and headers come
@@ -69,13 +72,30 @@ func (c *Client) withAccess(r *http.Request, access Access) (client *http.Client
 	return &http.Client{Transport: transport, CheckRedirect: c.HTTP.CheckRedirect}, transport.CloseIdleConnections
 }
 
+// valuesOf returns the values in the query of a URL, as they are written and as they are meant.
+func valuesOf(address string) (values []string) {
+	_, query, _ := strings.Cut(address, "?")
+	for parameter := range strings.SplitSeq(query, "&") {
+		_, value, _ := strings.Cut(parameter, "=")
+		values = append(values, value)
+		if meant, err := url.QueryUnescape(value); err == nil {
+			values = append(values, meant)
+		}
+	}
+	return values
+}
+
 // says reports whether a text that comes from the server repeats a secret that was sent to it.
 func (a Access) says(text string) bool {
+	text = ascii.Lower(text)
+	if slices.ContainsFunc(a.query, func(value string) bool { return len(value) >= minSecret && strings.Contains(text, ascii.Lower(value)) }) {
+		return true
+	}
 	for _, values := range a.Header {
 		for _, value := range values {
 			_, credentials, _ := strings.Cut(value, " ") // without its scheme
 			for _, secret := range []string{value, credentials} {
-				if len(secret) >= minSecret && strings.Contains(text, secret) {
+				if len(secret) >= minSecret && strings.Contains(text, ascii.Lower(secret)) {
 					return true
 				}
 			}

@@ -73,9 +73,9 @@ func (d *Discovery) read(metadata []byte) (*url.URL, error) {
 	}
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("%w: %.200q %w", errKeyURL, keys, err)
+		return nil, fmt.Errorf("%w: %.200q %w", errKeyURL, Shown(keys), err)
 	case found.Scheme != "https" && !strings.HasPrefix(d.Issuer, "http://"): // an issuer elsewhere does not make us ask this machine
-		return nil, fmt.Errorf("%w: %.200q", errKeyURL, keys)
+		return nil, fmt.Errorf("%w: %.200q", errKeyURL, Shown(keys))
 	}
 	return found, nil
 }

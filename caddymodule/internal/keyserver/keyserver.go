@@ -155,6 +155,7 @@ func (c *Client) Fetch(ctx context.Context, known Validators) (*Answer, error) {
 			return nil, fmt.Errorf("%w: %w", errAccess, err)
 		}
 	}
+	access.query = valuesOf(c.URL)
 	return access.withoutSecrets(c.fetch(ctx, known, access))
 }
 

@@ -105,8 +105,9 @@ func (reg *Registry) importInto(ctx context.Context, j *ledger.Journal, c *ledge
 	if r != nil {
 		c.Settings = c.Settings.KeepSecrets(r.Settings)
 	}
-	if err := c.Settings.CheckStored(reg.Store.IsInternal); err != nil {
-		result.conflict("its settings are not accepted here: %v", err)
+	refused := c.Settings.CheckStored(reg.Store.IsInternal)
+	if r == nil && refused != nil {
+		result.conflict("its settings are not accepted here: %v", refused)
 		return nil
 	}
 	if r == nil {
@@ -126,6 +127,10 @@ func (reg *Registry) importInto(ctx context.Context, j *ledger.Journal, c *ledge
 	}
 	if !o.Replace {
 		result.conflict("its settings differ (%s), and those that are stored were kept; import with --replace to replace them", strings.Join(differences(r.Settings, c.Settings), ", "))
+		return nil
+	}
+	if refused != nil {
+		result.conflict("its settings are not accepted here, and those that are stored were kept: %v", refused)
 		return nil
 	}
 	result.note("settings are replaced: %s", strings.Join(differences(r.Settings, c.Settings), ", "))
