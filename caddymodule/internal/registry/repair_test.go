@@ -3,6 +3,7 @@ package registry
 import (
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,26 +60,29 @@ func TestADeletionDuringARepairThatFails(t *testing.T) {
 				b := broughtBack(t, s, a, false)
 				time.Sleep(20 * time.Minute)
 				a.Store.sweep(t.Context())
-				n, inside, reached := 0, false, false
+				var n atomic.Int64
+				var inside, reached atomic.Bool // accesses can be simultaneous
 				a.storage.setBefore(func(_, key string) error {
-					if inside || !strings.Contains(key, "acme") {
+					if inside.Load() || !strings.Contains(key, "acme") {
 						return nil
 					}
-					if n++; n == step+1 {
-						reached, inside = true, true
+					at := int(n.Add(1))
+					if at == step+1 {
+						reached.Store(true)
+						inside.Store(true)
 						if _, _, err := b.Remove(t.Context(), "acme", change.Condition{}); err != nil {
 							t.Errorf("the deletion: %v", err)
 						}
-						inside = false
+						inside.Store(false)
 					}
-					if n > step+1+after {
+					if at > step+1+after {
 						return errFailed
 					}
 					return nil
 				})
 				_, _ = a.Repair(t.Context())
 				a.storage.setBefore(nil)
-				if !reached {
+				if !reached.Load() {
 					return
 				}
 				for range 2 {

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -257,10 +258,9 @@ func TestChangesBesideALostMessenger(t *testing.T) {
 // A messenger is deleted on one node while another writes back what the storage has lost of it: at each moment of the repair, and the repair
 // at each moment of the deletion. It is gone for all.
 func TestADeletionDuringARepair(t *testing.T) {
-	inside := false
 	for _, repairs := range []bool{true, false} {
 		for step := 0; ; step++ {
-			reached := false
+			var reached, inside atomic.Bool // accesses can be simultaneous
 			synctest.Test(t, func(t *testing.T) {
 				s := newServer()
 				a := newTestNode(t, s, "a")
@@ -281,21 +281,22 @@ func TestADeletionDuringARepair(t *testing.T) {
 				if !repairs {
 					outer, inner, storage = remove, repair, b.storage
 				}
-				n := 0
+				var n atomic.Int64
 				storage.setBefore(func(_, key string) error {
-					if inside || !strings.Contains(key, "acme") {
+					if inside.Load() || !strings.Contains(key, "acme") {
 						return nil
 					}
-					if n++; n == step+1 {
-						reached, inside = true, true
+					if n.Add(1) == int64(step+1) {
+						reached.Store(true)
+						inside.Store(true)
 						inner()
-						inside = false
+						inside.Store(false)
 					}
 					return nil
 				})
 				outer()
 				storage.setBefore(nil)
-				if !reached {
+				if !reached.Load() {
 					return
 				}
 				time.Sleep(30 * time.Minute)
@@ -307,7 +308,7 @@ func TestADeletionDuringARepair(t *testing.T) {
 					}
 				}
 			})
-			if !reached {
+			if !reached.Load() {
 				if step < 3 {
 					t.Errorf("repairs %t: only %d steps", repairs, step)
 				}
