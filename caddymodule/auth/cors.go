@@ -117,7 +117,7 @@ func vary(header http.Header, name string) {
 	header["Vary"] = append(slices.Clip(header["Vary"]), name)
 }
 
-// readableAgain is readable for the answer of an error route: what was allowed for the answer that has failed is taken back first.
+// readableAgain is readable for the answer of an error route: it first removes the headers that were set for the answer that has failed.
 func (c *crossOrigin) readableAgain(w http.ResponseWriter) http.ResponseWriter {
 	header := w.Header()
 	if own := header["Access-Control-Allow-Origin"]; len(own) == 1 && own[0] == c.origin {

@@ -10,8 +10,8 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
-// removeToken removes the token, unless forward_token is set: then only from headers that another messenger_auth sets. It changes the request in place: Caddy's placeholders, its error
-// routes and later handlers all read these very URLs and headers.
+// removeToken removes the token, unless forward_token is set: then only from headers that another messenger_auth sets. It changes the
+// request in place: Caddy's placeholders, its error routes and later handlers all read these very URLs and headers.
 func (h *Handler) removeToken(r *http.Request) {
 	h.headers.RemoveShared(r, upstream.OutcomeOf(r))
 	if h.ForwardToken {

@@ -38,8 +38,8 @@ func (m *Messenger) CheckStored(isInternal func(hostname, host string) bool) err
 	return m.checkStoredMethod(isInternal)
 }
 
-// CheckSaved is CheckStored for settings that someone writes now: it also refuses what is valid, and nobody means. What was saved before that
-// was refused is served, and can be imported.
+// CheckSaved is CheckStored for settings that are saved now: it also refuses what is valid, and is certainly a mistake. Stored messengers
+// with such settings from before are served, and can be imported.
 func (m *Messenger) CheckSaved(isInternal func(hostname, host string) bool) error {
 	if err := m.CheckStored(isInternal); err != nil {
 		return err

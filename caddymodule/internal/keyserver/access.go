@@ -76,7 +76,10 @@ func (c *Client) withAccess(r *http.Request, access Access) (client *http.Client
 func valuesOf(address string) (values []string) {
 	_, query, _ := strings.Cut(address, "?")
 	for parameter := range strings.SplitSeq(query, "&") {
-		_, value, _ := strings.Cut(parameter, "=")
+		name, value, valued := strings.Cut(parameter, "=")
+		if !valued { // the name may be the secret, as Shown takes it
+			value = name
+		}
 		values = append(values, value)
 		if meant, err := url.QueryUnescape(value); err == nil {
 			values = append(values, meant)

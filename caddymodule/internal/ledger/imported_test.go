@@ -119,7 +119,7 @@ func TestImportedSecretsUnderAnotherAlgorithm(t *testing.T) {
 	}
 }
 
-// A shared token has leaked and was revoked. Its text is no secret that a site may bring, however long ago that was remembered.
+// A shared token has leaked and was revoked. A site cannot import its text as its own secret, as long as it is remembered that it was.
 func TestATokenThatIsOverIsNoSecretOfASite(t *testing.T) {
 	for _, wait := range []time.Duration{time.Minute, 26 * time.Hour, 29 * 24 * time.Hour} {
 		for name, end := range map[string]func(kid string) RingChange{

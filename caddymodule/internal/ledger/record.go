@@ -118,9 +118,9 @@ func (l *ledger) isDropped(v *Fact, hash string) bool {
 	})
 }
 
-// hasDropped reports whether l has removed a key, and v, a version of its own, does not know of the removal. A version that was made from the one that
-// removed it names it again on purpose, also if the fact was written after it, by a node that was stopped. One that is merely later was made from
-// settings before the removal, in a storage that was restored.
+// hasDropped reports whether l has removed a key, and v, a version of its own, does not know of the removal. A version that was made from
+// the one that removed it names it again on purpose, also if the fact was written after it, by a node that was stopped. One that is merely
+// later was made from settings before the removal, in a storage that was restored.
 func (l *ledger) hasDropped(v *Fact, hash string) bool {
 	return slices.ContainsFunc(l.dropped[hash], func(f *Fact) bool {
 		return !slices.Contains(v.Knows, f.ID) && !(len(f.Of) > 0 && l.follows(v, f.Of[0]))

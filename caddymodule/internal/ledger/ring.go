@@ -66,10 +66,14 @@ func (t *Token) isActive(now time.Time) bool { return t.End == nil || now.Before
 
 // newestOf returns at most n tokens of a ring, in their order: the newest, and of those that have expired only as many as there is room for.
 func newestOf(ring []Token, n int, now time.Time) []Token {
-	for _, old := range [][]Token{slices.DeleteFunc(slices.Clone(ring), func(t Token) bool { return t.isActive(now) }), activeTokens(ring, now)} {
-		drop := old[:min(len(old), max(0, len(ring)-n))]
+	over := len(ring) - n
+	for _, active := range []bool{false, true} { // the oldest of those that have expired go first
 		ring = slices.DeleteFunc(slices.Clone(ring), func(t Token) bool {
-			return slices.ContainsFunc(drop, func(d Token) bool { return d.id == t.id })
+			drop := over > 0 && t.isActive(now) == active
+			if drop {
+				over--
+			}
+			return drop
 		})
 	}
 	return ring

@@ -126,7 +126,7 @@ func (v *Revocation) Warning() string {
 	if err != nil || decoded == v.Identity || !utf8.ValidString(decoded) || authn.WhyNotIdentity(decoded) != cause.None {
 		return ""
 	}
-	return "the identity has %XX in it, as the backend's header writes other characters; if it was copied from there, revoke the text that it stands for, as it is in the token"
+	return "the identity has %XX in it, as the backend's header writes other characters; if it was copied from there, decode it, and revoke the identity as it is in the token"
 }
 
 // Kind returns what kind of revocation v is, without the value.

@@ -130,16 +130,15 @@ func (c *Contract) Guards(key string) bool { return c.Own.Has(key) || c.Others.H
 
 // isShared reports whether key is a header in which clients send tokens here, and that another messenger_auth sets.
 func (c *Contract) isShared(key string) bool {
-	return slices.ContainsFunc(c.Sources, func(s authn.Source) bool { return s.Kind == authn.Header && s.Name == key }) && !c.Own.Has(key) && c.Others.Has(key)
+	return c.Others.Has(key) && !c.Own.Has(key) && slices.ContainsFunc(c.Sources, func(s authn.Source) bool { return s.Kind == authn.Header && s.Name == key })
 }
 
 // RemoveShared removes the headers from r in which clients send tokens here, and that another messenger_auth sets: Clean leaves them until
 // the token has been read. They never reach a backend, which may believe what they say.
 func (c *Contract) RemoveShared(r *http.Request, o *Outcome) {
 	for i := range c.Sources {
-		s := &c.Sources[i]
-		if s.Kind == authn.Header && c.Others.Has(s.Name) && !c.Own.Has(s.Name) && !o.isSet(s.Name) {
-			delete(r.Header, s.Name)
+		if name := c.Sources[i].Name; c.isShared(name) && !o.isSet(name) {
+			delete(r.Header, name)
 		}
 	}
 }
