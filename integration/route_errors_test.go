@@ -165,48 +165,26 @@ func TestRefusedRequestDoesNotGoOnBehindASubroute(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	g := newGateway(t, up, "http://")
 	adapted := g.conf(g.caddyfile(m.messengers, "messenger_auth support\nrespond hello"))
-	route := func(match, handlers string) string {
-		if match != "" {
-			match = `"match": [{"expression": "` + match + `"}], `
-		}
-		return `{` + match + `"handle": [` + handlers + `]}`
-	}
-	const say, onlyHeader = `{"handler": "static_response", "body": "an error page", "status_code": 418}`, `{"handler": "headers", "response": {"set": {"X-Page": ["yes"]}}}`
 	backend := `{"handler": "reverse_proxy", "upstreams": [{"dial": "` + up.addr + `"}]}`
 	auth := `{"handler": "messenger_auth", "messenger": "support", "match": [{"expression": "int({http.request.uri.query.n}) >= 0"}]}`
-	fails := `{"handler": "subroute", "routes": [` + route("{http.request.uri.path} == '/fails'", `{"handler": "error", "status_code": 409}`) + `]}`
-	within := func(inside string, errors ...string) string {
-		return `{"handler": "subroute", "routes": [` + route("", inside) + `], "errors": {"routes": [` + strings.Join(errors, ",") + `]}}`
-	}
+	fails := `{"handler": "subroute", "routes": [` + jsonRoute("{http.request.uri.path} == '/fails'", `{"handler": "error", "status_code": 409}`) + `]}`
+	on404 := jsonRoute("{http.error.status_code} == 404", jsonErrorPage)
+	on401 := jsonRoute("{http.error.status_code} == 401", jsonErrorPage)
 	for name, test := range map[string]struct {
 		handlers     string
 		server       string // its error routes
 		missing, bad int    // the statuses without a token, and if the matcher fails
 	}{
-		"for another status":         {within(auth, route("{http.error.status_code} == 404", say)), "", 401, 500},
-		"and one of the server":      {within(auth, route("{http.error.status_code} == 404", say)), route("{http.error.status_code} == 401", say), 418, 500},
-		"a header alone":             {within(auth, route("{http.error.status_code} == 401", onlyHeader)), "", 401, 500},
-		"for this status":            {within(auth, route("{http.error.status_code} == 401", say)), "", 418, 500},
-		"in two subroutes":           {within(within(auth, route("{http.error.status_code} == 404", say)), route("{http.error.status_code} == 401", say)), "", 418, 500},
-		"in two, the other way":      {within(within(auth, route("{http.error.status_code} == 401", say)), route("{http.error.status_code} == 404", say)), "", 418, 500},
-		"two directives":             {within(auth+","+auth, route("{http.error.status_code} == 404", say)), "", 401, 500},
-		"after a failure in between": {within(auth+","+fails, route("{http.error.status_code} == 404", say)), "", 401, 500},
+		"for another status":         {jsonWithin(auth, on404), "", 401, 500},
+		"and one of the server":      {jsonWithin(auth, on404), on401, 418, 500},
+		"a header alone":             {jsonWithin(auth, jsonRoute("{http.error.status_code} == 401", `{"handler": "headers", "response": {"set": {"X-Page": ["yes"]}}}`)), "", 401, 500},
+		"for this status":            {jsonWithin(auth, on401), "", 418, 500},
+		"in two subroutes":           {jsonWithin(jsonWithin(auth, on404), on401), "", 418, 500},
+		"in two, the other way":      {jsonWithin(jsonWithin(auth, on401), on404), "", 418, 500},
+		"two directives":             {jsonWithin(auth+","+auth, on404), "", 401, 500},
+		"after a failure in between": {jsonWithin(auth+","+fails, on404), "", 401, 500},
 	} {
-		var config map[string]any
-		if err := json.Unmarshal(adapted, &config); err != nil {
-			t.Fatal(err)
-		}
-		var routes, errors []any
-		for text, list := range map[string]*[]any{`[` + route("", test.handlers+","+backend) + `]`: &routes, `[` + test.server + `]`: &errors} {
-			if err := json.Unmarshal([]byte(text), list); err != nil {
-				t.Fatal(err)
-			}
-		}
-		for _, server := range config["apps"].(map[string]any)["http"].(map[string]any)["servers"].(map[string]any) {
-			server := server.(map[string]any)
-			server["routes"], server["errors"] = routes, map[string]any{"routes": errors}
-		}
-		g.replace([]byte(asJSON(t, config)))
+		g.replaceRoutes(adapted, jsonRoute("", test.handlers+","+backend), test.server, "")
 		up.take()
 		forged := bearer(sign(newSecret(), good("mark")))
 		for what, want := range map[string][2]any{
@@ -225,4 +203,89 @@ func TestRefusedRequestDoesNotGoOnBehindASubroute(t *testing.T) {
 			t.Errorf("%s, with a token: got %d", name, a.status)
 		}
 	}
+}
+
+// A page of the messenger's own reads why it was refused, in every shape of error routes.
+func TestRefusalsAreReadableInEveryShapeOfErrorRoutes(t *testing.T) {
+	m, up := methods(t)[0], newUpstream(t)
+	g := newGateway(t, up, "http://")
+	adapted := g.conf(g.caddyfile(allowing(m, "https://www.example.com"), "messenger_auth support\nrespond hello"))
+	on404 := jsonRoute("{http.error.status_code} == 404", jsonErrorPage)
+	on401 := jsonRoute("{http.error.status_code} == 401", jsonErrorPage)
+	in := func(handlers string) string {
+		return jsonRoute("", `{"handler": "subroute", "routes": [`+handlers+`]}`)
+	}
+	for _, option := range []string{"", `, "cors": {}`, `, "cors": {"exposed_headers": ["X-Cursor"]}`, `, "cors": {}, "token_from": [{"from": "cookie", "name": "chat"}]`} {
+		auth := `{"handler": "messenger_auth", "messenger": "support"` + option + `}`
+		for name, test := range map[string]struct{ handlers, server, named string }{
+			"no error route":                     {auth, "", ""},
+			"an error route of the server":       {auth, on401, ""},
+			"for another status":                 {auth, on404, ""},
+			"a subroute in it":                   {auth, in(on404 + "," + on401), ""},
+			"of a subroute":                      {jsonWithin(auth, on401), "", ""},
+			"of a subroute, for another status":  {jsonWithin(auth, on404), "", ""},
+			"of a subroute, and of the server":   {jsonWithin(auth, on404), on401, ""},
+			"of two subroutes":                   {jsonWithin(jsonWithin(auth, on404), on401), "", ""},
+			"of two subroutes, the other way":    {jsonWithin(jsonWithin(auth, on401), on404), "", ""},
+			"an error route that fails as well":  {auth, jsonRoute("", jsonWithin(`{"handler": "error", "status_code": 401}`, on401)), ""},
+			"a named route":                      {`{"handler": "invoke", "name": "page"}`, "", jsonWithin(auth, on401)},
+			"a named route, for another status":  {`{"handler": "invoke", "name": "page"}`, "", jsonWithin(auth, on404)},
+			"a named route, and of the server":   {`{"handler": "invoke", "name": "page"}`, on401, jsonWithin(auth, on404)},
+			"a named route with a subroute":      {`{"handler": "invoke", "name": "page"}`, "", jsonWithin(auth, in(on401))},
+			"a named route that is invoked here": {jsonWithin(auth, jsonRoute("", `{"handler": "invoke", "name": "page"}`)), "", jsonErrorPage},
+		} {
+			g.replaceRoutes(adapted, jsonRoute("", test.handlers), test.server, test.named)
+			for what, lines := range map[string][]string{"no token": nil, "a forged one": {bearer(sign(newSecret(), good("mark")))}, "a cookie": {"Cookie: chat=x.y.z"}} {
+				for origin, want := range map[string]string{"https://www.example.com": "[https://www.example.com] [true] [Origin]", "https://evil.example.com": "[] [] [Origin]"} {
+					a := g.get("/", append(lines, "Origin: "+origin)...)
+					got := fmt.Sprint(a.header["Access-Control-Allow-Origin"], " ", a.header["Access-Control-Allow-Credentials"], " ", a.header["Vary"])
+					if got != want || (a.status != 401 && a.status != 418) {
+						t.Errorf("%s, %s, %s, %s: got %d with %s, want %s", option, name, what, origin, a.status, got, want)
+					}
+					exposed := strings.Join(a.header["Access-Control-Expose-Headers"], "|")
+					if (want[1] == 'h') != (strings.Contains(exposed, "WWW-Authenticate") && !strings.Contains(exposed, "|")) {
+						t.Errorf("%s, %s, %s, %s: exposed are %q", option, name, what, origin, exposed)
+					}
+				}
+			}
+		}
+	}
+}
+
+const jsonErrorPage = `{"handler": "static_response", "body": "an error page", "status_code": 418}`
+
+// jsonRoute returns a route for requests that match an expression, or for all if there is none.
+func jsonRoute(match, handlers string) string {
+	if match != "" {
+		match = `"match": [{"expression": "` + match + `"}], `
+	}
+	return `{` + match + `"handle": [` + handlers + `]}`
+}
+
+// jsonWithin returns a subroute with handlers, and its error routes.
+func jsonWithin(handlers string, errors ...string) string {
+	return `{"handler": "subroute", "routes": [` + jsonRoute("", handlers) + `], "errors": {"routes": [` + strings.Join(errors, ",") + `]}}`
+}
+
+// replaceRoutes loads a configuration with other routes, error routes and one named route, "page", whose texts may be empty.
+func (g *gateway) replaceRoutes(adapted []byte, routes, errors, named string) {
+	g.t.Helper()
+	list := func(text string) (list []any) {
+		if err := json.Unmarshal([]byte(`[`+text+`]`), &list); err != nil {
+			g.t.Fatal(err)
+		}
+		return list
+	}
+	var config map[string]any
+	if err := json.Unmarshal(adapted, &config); err != nil {
+		g.t.Fatal(err)
+	}
+	for _, server := range config["apps"].(map[string]any)["http"].(map[string]any)["servers"].(map[string]any) {
+		server := server.(map[string]any)
+		server["routes"], server["errors"] = list(routes), map[string]any{"routes": list(errors)}
+		if named != "" {
+			server["named_routes"] = map[string]any{"page": map[string]any{"handle": list(named)}}
+		}
+	}
+	g.replace([]byte(asJSON(g.t, config)))
 }

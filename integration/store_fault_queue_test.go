@@ -152,7 +152,7 @@ func TestMadeUpNamesDelayNoMessenger(t *testing.T) {
 		return
 	}
 	const messengers = 20
-	floods := 120
+	floods := 80 // more than may ask the storage at a time, and few enough that the processor is not what requests wait for
 	if soaking() {
 		floods = 300
 	}
@@ -173,7 +173,7 @@ func TestMadeUpNamesDelayNoMessenger(t *testing.T) {
 			met := make(chan bool, floods)
 			c.wires[1].on(func(s step) fate {
 				if strings.Contains(s.key, "made-up-") {
-					c.wires[1].sleep(50 * time.Millisecond)
+					c.wires[1].sleep(100 * time.Millisecond)
 					select {
 					case met <- true:
 					default:
