@@ -124,10 +124,10 @@ func (j *JWKS) settings() (authn.JWKSSettings, error) {
 	return s, nil
 }
 
-// quoted quotes a URL in front of what is wrong with it, without the password and the values in its query, of which one may be a secret.
+// quoted quotes a URL in front of what is wrong with it.
 func quoted(text string) string {
-	if u, err := url.Parse(text); err == nil {
-		return strconv.Quote(keyserver.Shown(u.Redacted())) + " "
+	if _, err := url.Parse(text); err == nil {
+		return strconv.Quote(keyserver.Shown(text)) + " "
 	}
 	return ""
 }

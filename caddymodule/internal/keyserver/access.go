@@ -3,13 +3,15 @@ package keyserver
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"net"
 	"net/http"
 	"net/textproto"
 	"net/url"
-	"slices"
 	"strings"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 )
 
 // An Access is how a key server is asked that not everyone may ask. Its headers are secrets: they go to the host of the client's own
@@ -17,8 +19,6 @@ import (
 type Access struct {
 	Roots  *x509.CertPool // the only authorities whose certificates are accepted; nil for those of the system
 	Header http.Header
-
-	query []string // the values in the query of the URL, which may be secrets as well
 }
 
 // An AccessFunc returns the access for one fetch. It is asked for every fetch, because the files that certificates and headers come
@@ -72,51 +72,29 @@ func (c *Client) withAccess(r *http.Request, access Access) (client *http.Client
 	return &http.Client{Transport: transport, CheckRedirect: c.HTTP.CheckRedirect}, transport.CloseIdleConnections
 }
 
-// valuesOf returns the values in the query of a URL, as they are written and as they are meant.
-func valuesOf(address string) (values []string) {
-	_, query, _ := strings.Cut(address, "?")
-	for parameter := range strings.SplitSeq(query, "&") {
-		name, value, valued := strings.Cut(parameter, "=")
-		if !valued { // the name may be the secret, as Shown takes it
-			value = name
-		}
-		values = append(values, value)
-		if meant, err := url.QueryUnescape(value); err == nil {
-			values = append(values, meant)
-		}
-	}
-	return values
+// isConfidential reports whether a fetch tells the server something that not everyone may know, and that it can repeat in any form: most
+// servers that refuse a request quote it. Nothing that comes from such a server is shown.
+func (c *Client) isConfidential(access Access) bool {
+	return len(access.Header) > 0 || strings.Contains(c.URL, "?")
 }
 
-// says reports whether a text that comes from the server repeats a secret that was sent to it.
-func (a Access) says(text string) bool {
-	text = ascii.Lower(text)
-	if slices.ContainsFunc(a.query, func(value string) bool { return len(value) >= minSecret && strings.Contains(text, ascii.Lower(value)) }) {
-		return true
-	}
-	for _, values := range a.Header {
-		for _, value := range values {
-			_, credentials, _ := strings.Cut(value, " ") // without its scheme
-			for _, secret := range []string{value, credentials} {
-				if len(secret) >= minSecret && strings.Contains(text, ascii.Lower(secret)) {
-					return true
-				}
-			}
-		}
-	}
-	return false
-}
-
-// minSecret is the length from which a value is searched for: shorter ones are parts of other words.
-const minSecret = 6
-
-// withoutSecrets returns an error or an answer that does not repeat a secret: some servers quote what they were sent.
-func (a Access) withoutSecrets(answer *Answer, err error) (*Answer, error) {
-	if err != nil && a.says(err.Error()) {
+// withoutQuotes returns an answer or an error without words of the server.
+func withoutQuotes(answer *Answer, err error) (*Answer, error) {
+	if err != nil && !isOwn(err) {
 		return nil, reasonOf(err)
 	}
-	if answer != nil && a.says(answer.ContentType) {
-		answer.ContentType = ""
+	if answer != nil {
+		answer.ContentType, answer.Confidential = "", true
 	}
 	return answer, err
+}
+
+// isOwn reports whether no server has had a part in the text of an error of Fetch.
+func isOwn(err error) bool {
+	if errors.Is(err, errStatus) || errors.Is(err, cause.ServerAuthority.Err()) {
+		return true
+	}
+	_, network := errors.AsType[*net.OpError](err)
+	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
+	return network || certificate
 }

@@ -40,7 +40,10 @@ func (d *Discovery) Fetch(ctx context.Context, known Validators) (*Answer, error
 		return nil, err
 	}
 	found, err := d.read(metadata.Body)
-	if err != nil {
+	switch {
+	case err != nil && metadata.Confidential:
+		return nil, reasonOf(err)
+	case err != nil:
 		return nil, err
 	}
 	client, same := d.clientFor(found)

@@ -65,11 +65,18 @@ func CheckURL(text string) error {
 	return errors.New("is not an https URL")
 }
 
-// Shown returns a URL as people may see it, in logs and reports: without the values in its query, of which one may be a secret.
+// Shown returns a URL as people may see it, in logs and reports: without the name of a user and the values in its query, which may be
+// secrets.
 func Shown(text string) string {
 	address, query, found := strings.Cut(text, "?")
+	if scheme, rest, hierarchical := strings.Cut(address, "://"); hierarchical {
+		authority, _, _ := strings.Cut(rest, "/")
+		if at := strings.LastIndexByte(authority, '@'); at >= 0 {
+			address = scheme + "://…" + rest[at:]
+		}
+	}
 	if !found {
-		return text
+		return address
 	}
 	parameters := strings.Split(query, "&")
 	for i, parameter := range parameters {
@@ -139,6 +146,8 @@ type Answer struct {
 	ContentType string        // as the server states it
 	Lifetime    time.Duration // as the server states it; -1 if it does not
 	Validators  Validators    // for the next fetch
+
+	Confidential bool // the request had secrets, which the server can repeat: no text of the answer is to be shown
 }
 
 // Validators are what a server needs to answer "not modified" (RFC 9110 section 13.1). The zero value asks for the content
@@ -155,8 +164,11 @@ func (c *Client) Fetch(ctx context.Context, known Validators) (*Answer, error) {
 			return nil, fmt.Errorf("%w: %w", errAccess, err)
 		}
 	}
-	access.query = valuesOf(c.URL)
-	return access.withoutSecrets(c.fetch(ctx, known, access))
+	answer, err := c.fetch(ctx, known, access)
+	if c.isConfidential(access) {
+		return withoutQuotes(answer, err)
+	}
+	return answer, err
 }
 
 func (c *Client) fetch(ctx context.Context, known Validators, access Access) (*Answer, error) {

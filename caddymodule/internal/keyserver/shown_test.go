@@ -1,10 +1,10 @@
 package keyserver
 
 import (
+	"bufio"
 	"fmt"
+	"net"
 	"net/http"
-	"net/http/httptest"
-	"net/url"
 	"strings"
 	"testing"
 )
@@ -15,6 +15,9 @@ func TestShownHidesTheValuesOfAQuery(t *testing.T) {
 		"https://a.example/keys?key=s3cret&v=": "https://a.example/keys?key=…&v=…",
 		"https://a.example/?s3cret":            "https://a.example/?…",
 		"https://a.example/?a=b=s3cret?c":      "https://a.example/?a=…",
+		"https://s3cret@a.example/k@y":         "https://…@a.example/k@y",
+		"https://a:s3cr@et@a.example?v=1":      "https://…@a.example?v=…",
+		"https://a.example?s3cret":             "https://a.example?…",
 	} {
 		if got := Shown(address); got != want {
 			t.Errorf("%s: got %s, want %s", address, got, want)
@@ -22,48 +25,73 @@ func TestShownHidesTheValuesOfAQuery(t *testing.T) {
 	}
 }
 
-// A key server repeats what it was asked for, in each place that an error or an answer quotes.
+// A key server repeats what it was asked for, in any form and in each place that an error or an answer can quote. Of a URL without a query
+// it has nothing to repeat, and the operator sees what it says.
 func TestErrorsDoNotRepeatTheQuery(t *testing.T) {
-	const secret = "S3cret/of a query"
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		value := r.URL.Query().Get("key")
-		if value == "" {
-			value, _ = url.QueryUnescape(r.URL.RawQuery)
+	forms := map[string][]string{ // of a value as it is written, what a server can make of it
+		"Ab%2BcD%2Fef12Gh": {"Ab+cD/ef12Gh", "Ab%2BcD%2Fef12Gh", "Ab%2bcd%2fef12gh", "Ab%252BcD%252Fef12Gh", "%41b+cD/ef12Gh", "ab+cd/ef12gh"},
+		"Ab+cD/ef12Gh==":   {"Ab cD/ef12Gh==", "Ab%20cD/ef12Gh", "Ab%2BcD%2Fef12Gh%3D%3D", "Ab+cD/ef12Gh"},
+		"Ab|cD-ef_12Gh":    {"Ab|cD-ef_12Gh", "Ab%7CcD%2Def%5F12Gh"},
+		"Ab%20cD%22ef%5C1": {`Ab cD"ef\1`, "Ab+cD%22ef%5C1", `Ab cD\"ef\\1`},
+		"Ab0123456789Ab01": {strings.Repeat("x", 190) + "Ab0123456789Ab01", strings.Repeat("x", 30) + "Ab0123456789Ab01", strings.Repeat("x", 70) + "Ab0123456789Ab01"},
+	}
+	answers := map[string]string{
+		"a redirect":           "HTTP/1.1 302 Found\r\nLocation: http://other.example/login/VALUE\r\nContent-Length: 0\r\n\r\n",
+		"a host":               "HTTP/1.1 302 Found\r\nLocation: http://VALUE.example/\r\nContent-Length: 0\r\n\r\n",
+		"a redirect to no URL": "HTTP/1.1 302 Found\r\nLocation: http://[::1/login?next=VALUE\r\nContent-Length: 0\r\n\r\n",
+		"a content encoding":   "HTTP/1.1 200 OK\r\nContent-Encoding: VALUE\r\nContent-Length: 2\r\n\r\n{}",
+		"a content type":       "HTTP/1.1 200 OK\r\nContent-Type: text/VALUE\r\nContent-Length: 2\r\n\r\n{}",
+		"a status":             "HTTP/1.1 VALUE\r\n\r\n",
+		"a header":             "HTTP/1.1 200 OK\r\nX VALUE\r\n\r\n",
+		"a transfer encoding":  "HTTP/1.1 200 OK\r\nTransfer-Encoding: VALUE\r\n\r\n",
+		"a length":             "HTTP/1.1 200 OK\r\nContent-Length: VALUE\r\n\r\n",
+		"metadata":             "HTTP/1.1 200 OK\r\n\r\n{\"issuer\": \"https://login.example/VALUE\", \"jwks_uri\": \"https://login.example/\"}",
+		"a jwks_uri":           "HTTP/1.1 200 OK\r\n\r\n{\"issuer\": \"https://issuer.example\", \"jwks_uri\": \"http://login.example/VALUE\"}",
+	}
+	fetch := func(answer, query string) (*Answer, error) {
+		client := NewClient(newRawServer(t, answer)+"/"+query, false)
+		result, err := client.Fetch(t.Context(), Validators{})
+		if err == nil && strings.Contains(answer, "issuer") {
+			_, err = (&Discovery{Issuer: "https://issuer.example", Metadata: client}).Fetch(t.Context(), Validators{})
 		}
-		switch r.URL.Path {
-		case "/redirect":
-			w.Header().Set("Location", "/"+url.PathEscape(value))
-			w.WriteHeader(http.StatusFound)
-		case "/elsewhere":
-			w.Header().Set("Location", "ftp://x/?"+r.URL.RawQuery)
-			w.WriteHeader(http.StatusFound)
-		case "/type":
-			w.Header().Set("Content-Type", strings.ToLower(value))
-		case "/encoding":
-			w.Header().Set("Content-Encoding", value)
-		case "/broken":
-			conn, _, err := http.NewResponseController(w).Hijack()
+		return result, err
+	}
+	for place, answer := range answers {
+		for written, repeated := range forms {
+			for _, form := range repeated {
+				for _, query := range []string{"?key=" + written, "?" + written, "?v=1;key=" + written} {
+					result, err := fetch(strings.ReplaceAll(answer, "VALUE", form), query)
+					if err != nil && err.Error() != Reason(err).Error() || result != nil && result.ContentType != "" {
+						t.Errorf("%s with %q: %v, %+v", place, form, err, result)
+					}
+				}
+			}
+		}
+		result, err := fetch(strings.ReplaceAll(answer, "VALUE", "a-word"), "")
+		if text := fmt.Sprintf("%v %+v", err, result); !strings.Contains(text, "a-word") {
+			t.Errorf("%s, asked without a query: %s", place, text)
+		}
+	}
+}
+
+// newRawServer returns the URL of a server that answers every request with these bytes.
+func newRawServer(t *testing.T, answer string) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
 			if err != nil {
 				return
 			}
-			fmt.Fprintf(conn, "HTTP/1.1 %s\r\n\r\n", value)
-			conn.Close()
-		}
-	}))
-	defer server.Close()
-	for _, path := range []string{"/redirect", "/elsewhere", "/type", "/encoding", "/broken"} {
-		said := ""
-		for _, query := range []string{"?v=1&key=", "?"} {
-			answer, err := NewClient(server.URL+path+query+url.QueryEscape(secret), false).Fetch(t.Context(), Validators{})
-			said += fmt.Sprint(err)
-			if answer != nil {
-				said += answer.ContentType
+			if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+				_, _ = conn.Write([]byte(answer))
 			}
+			_ = conn.Close()
 		}
-		for _, form := range []string{secret, url.QueryEscape(secret), url.PathEscape(secret)} {
-			if strings.Contains(strings.ToLower(said), strings.ToLower(form)) {
-				t.Errorf("%s: %s", path, said)
-			}
-		}
-	}
+	}()
+	return "http://" + l.Addr().String()
 }
