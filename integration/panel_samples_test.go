@@ -22,7 +22,7 @@ import (
 )
 
 // What a site owner, or the key server of another, may write in order to break out of a program that a developer runs.
-const odd = "it's \"quoted\" '; DROP TABLE x; -- \\ \\n \\u0022 ${x} $y {$z} #{z} %s ?> */ </script> {{.}} é \u202e\u2028"
+const odd = "it's \"quoted\" '; DROP TABLE x; -- \\ \\n \\u0022 ${x} $y {$z} #{z} %s ?> */ </script> {{.}} \u202e\u2028 é"
 
 // A signer is a messenger with what its site signs with.
 type signer struct {

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/caddyserver/caddy/v2"
 )
 
 // proxiedErrors is an error route that asks a backend for the page, as a site with pretty error pages does.
@@ -183,8 +185,12 @@ func TestRefusedRequestDoesNotGoOnBehindASubroute(t *testing.T) {
 		"in two, the other way":      {jsonWithin(jsonWithin(auth, on401), on404), "", 418, 500},
 		"two directives":             {jsonWithin(auth+","+auth, on404), "", 401, 500},
 		"after a failure in between": {jsonWithin(auth+","+fails, on404), "", 401, 500},
+		"a failure in front":         {jsonWithin(fails+","+auth, on404), "", 401, 500},
+		"no error route":             {jsonWithin(auth), "", 401, 500},
+		"none, one of the server":    {jsonWithin(auth), on401, 418, 500},
+		"none at all":                {strings.Replace(jsonWithin(auth), `"errors": {"routes": []}`, `"errors": {}`, 1), on401, 418, 500},
 	} {
-		g.replaceRoutes(adapted, jsonRoute("", test.handlers+","+backend), test.server, "")
+		g.replace(withRoutes(t, adapted, jsonRoute("", test.handlers+","+backend), test.server, ""))
 		up.take()
 		forged := bearer(sign(newSecret(), good("mark")))
 		for what, want := range map[string][2]any{
@@ -202,6 +208,49 @@ func TestRefusedRequestDoesNotGoOnBehindASubroute(t *testing.T) {
 		if a := g.get("/?n=1", bearer(sign(m.key, good("mark")))); a.status != 200 || up.one(t).header.Get("X-Contact-Identity") != "mark" {
 			t.Errorf("%s, with a token: got %d", name, a.status)
 		}
+		// What failed otherwise goes where it always went, and never with what the client wrote.
+		for _, lines := range [][]string{nil, {bearer(sign(m.key, good("mark")))}} {
+			g.get("/fails?n=1", append(lines, "X-Contact-Identity: evil", "X_Contact_Identity: evil")...)
+			for _, seen := range up.take() {
+				if got := ownHeaders(seen.header); len(got) > 0 && got["x-contact-identity"] != "mark" {
+					t.Errorf("%s, after another failure: the backend saw %v", name, got)
+				}
+			}
+		}
+	}
+}
+
+// A subroute with errors around an invoke goes on behind a refusal in the named route, which cannot know of it: such a configuration
+// is refused, whatever is in between, and says what to write.
+func TestErrorsAroundAnInvokeAreRefused(t *testing.T) {
+	m := methods(t)[0]
+	g := newGateway(t, newUpstream(t), "http://")
+	adapted := g.conf(g.caddyfile(m.messengers, "messenger_auth support\nrespond hello"))
+	const auth, invoke, say = `{"handler": "messenger_auth", "messenger": "support"}`, `{"handler": "invoke", "name": "page"}`, jsonErrorPage
+	response := `{"handler": "intercept", "handle_response": [{"routes": [` + jsonRoute("", invoke) + `]}]}`
+	for name, test := range map[string]struct {
+		handlers, server, named string
+		works                   bool
+	}{
+		"around it":                    {jsonWithin(invoke, jsonRoute("", say)), "", auth, false},
+		"without a route":              {jsonWithin(invoke), "", auth, false},
+		"around a subroute with it":    {jsonWithin(`{"handler": "subroute", "routes": [` + jsonRoute("", invoke) + `]}`), "", auth, false},
+		"around a response":            {jsonWithin(response), "", auth, false},
+		"in an error route":            {jsonWithin(say, jsonRoute("", invoke)), "", auth, true},
+		"around one in an error route": {jsonWithin(say, jsonRoute("", jsonWithin(invoke))), "", auth, false},
+		"in an error route of all":     {say, jsonRoute("", jsonWithin(invoke)), auth, false},
+		"errors in the named route":    {invoke, "", jsonWithin(auth, jsonRoute("", say)), true},
+		"errors of the server":         {invoke, jsonRoute("", say), auth, true},
+		"an invoke beside it":          {invoke + "," + jsonWithin(say), "", auth, true},
+		"nothing of ours is invoked":   {jsonWithin(invoke) + "," + auth, "", say, true},
+		"errors around what is direct": {jsonWithin(auth, jsonRoute("", say)) + "," + invoke, "", say, true},
+	} {
+		config := withRoutes(t, adapted, jsonRoute("", test.handlers), test.server, test.named)
+		if test.works {
+			g.replace(config)
+		} else if err := caddy.Load(config, true); err == nil || !strings.Contains(err.Error(), "a subroute that has errors invokes the named route page") {
+			t.Errorf("%s: got %v", name, err)
+		}
 	}
 }
 
@@ -215,8 +264,9 @@ func TestRefusalsAreReadableInEveryShapeOfErrorRoutes(t *testing.T) {
 	in := func(handlers string) string {
 		return jsonRoute("", `{"handler": "subroute", "routes": [`+handlers+`]}`)
 	}
+	fails := `{"handler": "subroute", "routes": [` + jsonRoute("{http.request.uri.path} == '/fails'", `{"handler": "error", "status_code": 401}`) + `]}`
 	for _, option := range []string{"", `, "cors": {}`, `, "cors": {"exposed_headers": ["X-Cursor"]}`, `, "cors": {}, "token_from": [{"from": "cookie", "name": "chat"}]`} {
-		auth := `{"handler": "messenger_auth", "messenger": "support"` + option + `}`
+		auth := `{"handler": "messenger_auth", "messenger": "support"` + option + `},` + fails
 		for name, test := range map[string]struct{ handlers, server, named string }{
 			"no error route":                     {auth, "", ""},
 			"an error route of the server":       {auth, on401, ""},
@@ -234,7 +284,12 @@ func TestRefusalsAreReadableInEveryShapeOfErrorRoutes(t *testing.T) {
 			"a named route with a subroute":      {`{"handler": "invoke", "name": "page"}`, "", jsonWithin(auth, in(on401))},
 			"a named route that is invoked here": {jsonWithin(auth, jsonRoute("", `{"handler": "invoke", "name": "page"}`)), "", jsonErrorPage},
 		} {
-			g.replaceRoutes(adapted, jsonRoute("", test.handlers), test.server, test.named)
+			g.replace(withRoutes(t, adapted, jsonRoute("", test.handlers), test.server, test.named))
+			if a := g.get("/fails", bearer(sign(m.key, good("mark"))), "Cookie: chat="+sign(m.key, good("mark")), "Origin: https://www.example.com"); !strings.Contains(a.header.Get("Cache-Control"), "private") {
+				t.Errorf("%s, %s, an error for a contact: got %d %v", option, name, a.status, a.header)
+			} else if got := fmt.Sprint(a.header["Access-Control-Allow-Origin"]); option != "" && got != "[https://www.example.com]" {
+				t.Errorf("%s, %s, an error for a contact: the page is %s", option, name, got)
+			}
 			for what, lines := range map[string][]string{"no token": nil, "a forged one": {bearer(sign(newSecret(), good("mark")))}, "a cookie": {"Cookie: chat=x.y.z"}} {
 				for origin, want := range map[string]string{"https://www.example.com": "[https://www.example.com] [true] [Origin]", "https://evil.example.com": "[] [] [Origin]"} {
 					a := g.get("/", append(lines, "Origin: "+origin)...)
@@ -267,18 +322,18 @@ func jsonWithin(handlers string, errors ...string) string {
 	return `{"handler": "subroute", "routes": [` + jsonRoute("", handlers) + `], "errors": {"routes": [` + strings.Join(errors, ",") + `]}}`
 }
 
-// replaceRoutes loads a configuration with other routes, error routes and one named route, "page", whose texts may be empty.
-func (g *gateway) replaceRoutes(adapted []byte, routes, errors, named string) {
-	g.t.Helper()
+// withRoutes returns a configuration with other routes, error routes and one named route, "page", whose texts may be empty.
+func withRoutes(t *testing.T, adapted []byte, routes, errors, named string) []byte {
+	t.Helper()
 	list := func(text string) (list []any) {
 		if err := json.Unmarshal([]byte(`[`+text+`]`), &list); err != nil {
-			g.t.Fatal(err)
+			t.Fatal(err)
 		}
 		return list
 	}
 	var config map[string]any
 	if err := json.Unmarshal(adapted, &config); err != nil {
-		g.t.Fatal(err)
+		t.Fatal(err)
 	}
 	for _, server := range config["apps"].(map[string]any)["http"].(map[string]any)["servers"].(map[string]any) {
 		server := server.(map[string]any)
@@ -287,5 +342,5 @@ func (g *gateway) replaceRoutes(adapted []byte, routes, errors, named string) {
 			server["named_routes"] = map[string]any{"page": map[string]any{"handle": list(named)}}
 		}
 	}
-	g.replace([]byte(asJSON(g.t, config)))
+	return []byte(asJSON(t, config))
 }

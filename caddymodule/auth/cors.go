@@ -118,18 +118,26 @@ func vary(header http.Header, name string) {
 }
 
 // readableAgain is readable for the answer of an error route: it first removes the headers that were set for the answer that has failed.
+// Those that the operator has set stay.
 func (c *crossOrigin) readableAgain(w http.ResponseWriter) http.ResponseWriter {
-	header := w.Header()
-	if own := header["Access-Control-Allow-Origin"]; len(own) == 1 && own[0] == c.origin {
-		for _, name := range []string{"Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Access-Control-Expose-Headers"} {
-			delete(header, name)
+	header, own := w.Header(), make(http.Header)
+	c.allow(own)
+	for _, name := range namesCORS {
+		if !slices.Equal(header[name], own[name]) {
+			return c.readable(w)
 		}
+	}
+	for _, name := range namesCORS {
+		delete(header, name)
 	}
 	if header["Vary"] = slices.DeleteFunc(slices.Clone(header["Vary"]), func(value string) bool { return value == "Origin" }); len(header["Vary"]) == 0 {
 		delete(header, "Vary")
 	}
 	return c.readable(w)
 }
+
+// namesCORS are the headers of an answer that a page may read.
+var namesCORS = [...]string{"Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Access-Control-Expose-Headers"}
 
 var errForeignPage = &authn.Rejection{Code: authn.OriginNotAllowed, Reason: "a page of an origin that is not in allowed_origin asks whether it may send a request"}
 
@@ -150,15 +158,14 @@ func (h *Handler) serveReadably(w http.ResponseWriter, r *http.Request, d decisi
 	}
 	readable := page.readable(w)
 	err := h.serve(readable, r, d)
-	switch {
-	case err == nil:
+	if err == nil {
 		beginAnswer(readable)
-	case h.goesToErrorRoute(r, err):
-		if d.outcome.ErrorAnswer == nil { // otherwise a refusal says who may read it
-			d.outcome.ErrorAnswer = page.readableAgain
-		}
-	default:
-		page.allow(w.Header()) // for Caddy's own error answer, so that a script sees its status
+		return nil
+	}
+	if _, cleaned := h.goesToErrorRoute(r, err, d.outcome.Refused); !cleaned {
+		page.allow(w.Header()) // also for Caddy's own error answer, so that a script sees its status
+	} else if d.outcome.ErrorAnswer == nil { // otherwise a refusal says who may read it
+		d.outcome.ErrorAnswer = page.readableAgain
 	}
 	return err
 }

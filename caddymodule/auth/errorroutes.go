@@ -18,43 +18,50 @@ func (h *Handler) findErrorRoutes(ctx caddy.Context) {
 		h.errorRoutes = append(h.errorRoutes, h.server.Errors)
 	}
 	for _, module := range ctx.Modules() {
-		if s, ok := module.(*caddyhttp.Subroute); ok && s.Errors != nil && len(s.Errors.Routes) > 0 {
+		if s, ok := module.(*caddyhttp.Subroute); ok && s.Errors != nil { // also without a route: Caddy goes on behind it then
 			h.errorRoutes = append(h.errorRoutes, s.Errors)
 		}
 	}
 }
 
-// goesToErrorRoute reports whether an error route answers r if it fails with err. The routes of the server are those of all its sites,
-// and some are for single status codes only: where no route matches, Caddy answers with an empty body. The headers of the contact must
-// be hidden: matchers see them only behind an errorCleaner.
-func (h *Handler) goesToErrorRoute(r *http.Request, err error) bool {
+// goesToErrorRoute reports whether an error route answers r if it fails with err, and whether an errorCleaner is in front of what answers. The
+// routes of the server are those of all its sites, and some are for single status codes only: where no route matches, Caddy answers with
+// an empty body. The headers of the contact must be hidden: matchers see them only behind an errorCleaner.
+func (h *Handler) goesToErrorRoute(r *http.Request, err error, refused bool) (answers, cleaned bool) {
 	if r.Context().Value(caddyhttp.ErrorCtxKey) != nil {
-		return false // this handler is in an error route itself
+		return false, false // this handler is in an error route itself
 	}
-	return slices.ContainsFunc(h.errorRoutes, func(c *caddyhttp.HTTPErrorConfig) bool {
-		defer upstream.OutcomeOf(r).Hide(r)
-		return anyAnswers(c.Routes, c.WithError(r, err))
-	})
+	o := upstream.OutcomeOf(r)
+	for _, c := range slices.Backward(h.errorRoutes) {
+		answers, cleaned = anyAnswers(c.Routes, c.WithError(r, err))
+		o.Hide(r)
+		if answers || c != h.server.Errors && !refused { // otherwise what follows the subroute answers: see errorCleaner
+			return answers, cleaned
+		}
+	}
+	return false, false
 }
 
-// keepErrorPrivate makes the answer to a verified request private if it is an error that no error route answers: the backend may
-// refuse one contact what another contact may see. If an error route answers, errorCleaner makes the answer private, because a
-// proxy there adds the headers of its backend to those set here.
+// keepErrorPrivate makes the answer to a verified request private if it is an error and no errorCleaner does so: the backend may refuse one
+// contact what another contact may see. The errorCleaner does it later, because a proxy in an error route adds the headers of its
+// backend to those set here.
 func (h *Handler) keepErrorPrivate(w http.ResponseWriter, r *http.Request, err error) error {
-	if err == nil || h.goesToErrorRoute(r, err) {
-		return err
+	if err == nil {
+		return nil
 	}
-	makePrivate(w.Header(), []string{"private"})
+	if _, cleaned := h.goesToErrorRoute(r, err, false); !cleaned {
+		makePrivate(w.Header(), []string{"private"})
+	}
 	return err
 }
 
-// anyAnswers reports whether one of the routes matches r and has a handler that can answer it. An errorCleaner does not answer, but shows
-// the headers of the contact to what follows.
-func anyAnswers(routes caddyhttp.RouteList, r *http.Request) bool {
+// anyAnswers reports whether one of the routes matches r and has a handler that can answer it, and whether an errorCleaner is in front of it.
+// That does not answer, but shows the headers of the contact to what follows.
+func anyAnswers(routes caddyhttp.RouteList, r *http.Request) (answers, cleaned bool) {
 	for i := range routes {
 		matches, err := routes[i].MatcherSets.AnyMatchWithError(r)
 		if err != nil {
-			return true // Caddy gets the same error from the matcher, and reports it
+			return true, cleaned // Caddy gets the same error from the matcher, and reports it
 		}
 		if !matches {
 			continue
@@ -62,18 +69,22 @@ func anyAnswers(routes caddyhttp.RouteList, r *http.Request) bool {
 		for _, handler := range routes[i].Handlers {
 			switch handler := handler.(type) {
 			case errorCleaner:
-				upstream.OutcomeOf(r).Show(r)
-			case refusedEnd:
+				if !handler.last {
+					upstream.OutcomeOf(r).Show(r)
+				}
+				cleaned = true
 			case *caddyhttp.Subroute:
-				if anyAnswers(handler.Routes, r) {
-					return true
+				answers, within := anyAnswers(handler.Routes, r)
+				cleaned = cleaned || within
+				if answers {
+					return true, cleaned
 				}
 			default:
-				return true
+				return true, cleaned
 			}
 		}
 	}
-	return false
+	return false, cleaned
 }
 
 // cleanErrorRoutes puts an errorCleaner in front of the error routes, for two kinds of requests. Some never reached
@@ -86,33 +97,16 @@ func (h *Handler) cleanErrorRoutes(ctx caddy.Context) error {
 			// Caddy provisions these routes after those that can fail, and appends their own handlers to what is in Handlers by then.
 			route := &errors.Routes[i]
 			if len(route.HandlersRaw) > 0 {
-				route.Handlers = append(route.Handlers, errorCleaner{&h.headers})
+				route.Handlers = append(route.Handlers, errorCleaner{&h.headers, false})
 			} else if err := h.cleanProvisioned(ctx, route); err != nil {
 				return fmt.Errorf("error route %d: %w", i, err)
 			}
 		}
-		if errors != h.server.Errors && !endsRefused(errors.Routes) {
-			errors.Routes = append(errors.Routes, caddyhttp.Route{Handlers: []caddyhttp.MiddlewareHandler{refusedEnd{}}})
+		if errors != h.server.Errors {
+			errors.Routes = append(errors.Routes, caddyhttp.Route{Handlers: []caddyhttp.MiddlewareHandler{errorCleaner{&h.headers, true}}})
 		}
 	}
 	return nil
-}
-
-// A refusedEnd is the last error route of a subroute. Where no error route of a subroute answers, Caddy goes on with what follows the
-// subroute: a request that was refused would reach the backend there.
-type refusedEnd struct{}
-
-// ServeHTTP fails again with the error of a request that messenger_auth has refused. Others go on.
-func (refusedEnd) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if err, failed := r.Context().Value(caddyhttp.ErrorCtxKey).(error); failed && upstream.OutcomeOf(r).Refused {
-		return err
-	}
-	return next.ServeHTTP(w, r)
-}
-
-// endsRefused reports whether the routes have a refusedEnd, which another messenger_auth in the same subroute has added.
-func endsRefused(routes caddyhttp.RouteList) bool {
-	return len(routes) > 0 && slices.Contains(routes[len(routes)-1].Handlers, caddyhttp.MiddlewareHandler(refusedEnd{}))
 }
 
 // fail returns err, with which r is refused: no handler after h may serve it.
@@ -128,17 +122,17 @@ func (h *Handler) cleanProvisioned(ctx caddy.Context, route *caddyhttp.Route) er
 	for _, handler := range route.Handlers {
 		switch handler := handler.(type) {
 		case errorCleaner:
-			if handler.headers.Own.HasAll(&h.headers.Own) {
+			if handler.last || handler.headers.Own.HasAll(&h.headers.Own) {
 				return nil
 			}
 		case *caddyhttp.Subroute:
-			clean := caddyhttp.Route{Handlers: []caddyhttp.MiddlewareHandler{errorCleaner{&h.headers}}}
+			clean := caddyhttp.Route{Handlers: []caddyhttp.MiddlewareHandler{errorCleaner{&h.headers, false}}}
 			if err := clean.ProvisionHandlers(ctx, nil); err != nil {
 				return err
 			}
 			handler.Routes = append(caddyhttp.RouteList{clean}, handler.Routes...)
 			return nil
-		case *caddyhttp.StaticResponse, refusedEnd:
+		case *caddyhttp.StaticResponse:
 			return nil // later handlers are not reached
 		default:
 			return errors.New("a handler in a named route cannot remove headers from it; put its handlers into a subroute")
@@ -149,11 +143,22 @@ func (h *Handler) cleanProvisioned(ctx caddy.Context, route *caddyhttp.Route) er
 
 // errorCleaner removes the headers and tokens of one messenger_auth in front of an error route. For a request whose contact was verified
 // it lets the handler that did this serve the route. The answer to a request from which a token was removed stays private.
-type errorCleaner struct{ headers *upstream.Contract }
+//
+// It is also the last error route of a subroute. Where no error route of a subroute answers, Caddy goes on with what follows the subroute: a
+// request that was refused would reach the backend there, and one that failed before h did with headers that a client forged. There the
+// former fails again, and others go on without a contact. (Named routes are invoked from subroutes that h does not know:
+// routing.CheckNamedRoutes refuses those with errors.)
+type errorCleaner struct {
+	headers *upstream.Contract
+	last    bool
+}
 
 // ServeHTTP cleans r and calls next.
 func (e errorCleaner) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	o := upstream.OutcomeOf(r)
+	if err, failed := r.Context().Value(caddyhttp.ErrorCtxKey).(error); failed && e.last && o.Refused {
+		return err
+	}
 	// If h was given a copy with headers of its own, the headers of these names that are here are still the client's.
 	for key, values := range r.Header {
 		if e.headers.Guards(key) && !o.Wrote(values) {
@@ -171,7 +176,7 @@ func (e errorCleaner) ServeHTTP(w http.ResponseWriter, r *http.Request, next cad
 		defer beginAnswer(w)
 	}
 	switch {
-	case o.ErrorRoute != nil:
+	case o.ErrorRoute != nil && !e.last:
 		return o.ErrorRoute.ServeHTTP(w, r, next)
 	case o.Source != "":
 		return servePrivately(w, r, next)
@@ -180,8 +185,5 @@ func (e errorCleaner) ServeHTTP(w http.ResponseWriter, r *http.Request, next cad
 	}
 }
 
-// Interface guards
-var (
-	_ caddyhttp.MiddlewareHandler = errorCleaner{}
-	_ caddyhttp.MiddlewareHandler = refusedEnd{}
-)
+// Interface guard
+var _ caddyhttp.MiddlewareHandler = errorCleaner{}

@@ -45,7 +45,7 @@ func TestErrorRoutesOfACopiedRequestAreCleaned(t *testing.T) {
 	o.Messenger, o.Contact = "support", &authn.Contact{Identity: "mark", Claims: []authn.Claim{{Text: "Mark", Present: true}}}
 	serve := func(r *http.Request) http.Header {
 		var seen http.Header
-		_ = errorCleaner{&c}.ServeHTTP(httptest.NewRecorder(), r, caddyhttp.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) error {
+		_ = errorCleaner{&c, false}.ServeHTTP(httptest.NewRecorder(), r, caddyhttp.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) error {
 			seen = r.Header
 			return nil
 		}))

@@ -88,7 +88,8 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, d decision, rej
 	}
 	allowReading(m, header, r)
 	if len(h.errorRoutes) > 0 {
-		if err := caddyhttp.Error(p.Status, fmt.Errorf("%s: %s", rej.Code, p.Detail)); h.goesToErrorRoute(r, err) {
+		err := caddyhttp.Error(p.Status, fmt.Errorf("%s: %s", rej.Code, p.Detail))
+		if answers, _ := h.goesToErrorRoute(r, err, true); answers {
 			if hasPages(m) {
 				page := ownPage(m, r)
 				o.ErrorAnswer = page.readableAgain

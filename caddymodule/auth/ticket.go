@@ -91,7 +91,7 @@ func (h *Handler) giveTicket(w http.ResponseWriter, r *http.Request, d decision)
 	}
 	text, err := h.registry.Store.Tickets.Give(ticket.Ticket{Messenger: m.Name, Path: path, Token: token, Expires: expires})
 	if err != nil {
-		return caddyhttp.Error(http.StatusInternalServerError, fmt.Errorf("sealing a ticket: %w", err))
+		return fail(o, caddyhttp.Error(http.StatusInternalServerError, fmt.Errorf("sealing a ticket: %w", err)))
 	}
 	h.record(r, d, nil, token)
 	allowReading(m, w.Header(), r)
@@ -100,7 +100,7 @@ func (h *Handler) giveTicket(w http.ResponseWriter, r *http.Request, d decision)
 		ExpiresIn int64  `json:"expires_in"`
 	}{text, int64(expires.Sub(now) / time.Second)})
 	if err != nil {
-		return err
+		return fail(o, err)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusCreated)

@@ -13,7 +13,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -164,16 +163,17 @@ func (a *App) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("messenger %s: %w", name, err)
 		}
 	}
-	switch d := config.DurationOr(a.PollInterval, registry.DefaultPollInterval); {
-	case d < 0:
-		return fmt.Errorf("messenger: poll_interval is negative; give a duration such as 2s, or 0 to read key files only at load")
-	case d > 0 && d < time.Millisecond:
-		return fmt.Errorf("messenger: poll_interval is below 1ms, and a number without a unit is nanoseconds; give a duration such as 2s")
-	}
+	poll, age := config.DurationOr(a.PollInterval, registry.DefaultPollInterval), config.DurationOr(a.StoreMaxAge, 0)
 	switch {
-	case config.DurationOr(a.StoreMaxAge, 0) < 0:
+	case poll < 0:
+		return fmt.Errorf("messenger: poll_interval is negative; give a duration such as 2s, or 0 to read key files only at load")
+	case config.CheckUnit(poll, "2s") != nil:
+		return fmt.Errorf("messenger: poll_interval %w", config.CheckUnit(poll, "2s"))
+	case age < 0:
 		return fmt.Errorf("messenger: store_max_age is negative; give a duration such as 1h, or remove it")
-	case config.DurationOr(a.StoreMaxAge, 0) > 0 && a.PollInterval != nil && *a.PollInterval == 0:
+	case config.CheckUnit(age, "1h") != nil:
+		return fmt.Errorf("messenger: store_max_age %w", config.CheckUnit(age, "1h"))
+	case age > 0 && poll == 0:
 		return fmt.Errorf("messenger: store_max_age needs to know whether the storage can be read, and poll_interval 0 never asks; remove one of the two")
 	}
 	if err := a.registry.UseTokenCache(a.tokenCacheSize()); err != nil {

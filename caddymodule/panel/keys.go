@@ -148,7 +148,7 @@ func (v *visit) keysPage() (*keysView, error) {
 	page := &keysView{view: v.messengerView("keys", d), Keys: d.keys, Overlaps: overlaps, Names: keyNames(d.Settings)}
 	page.Lifetime = span(time.Duration(samples.For(d.Settings, nil).Seconds) * time.Second)
 	if d.Settings.JWKS != nil {
-		page.Fetched = d.Settings.JWKS.Document()
+		page.Fetched = keyserver.Shown(d.Settings.JWKS.Document())
 	}
 	if !d.Settings.Previous.IsOver(registry.Now()) {
 		page.Previous = d.Settings.Previous

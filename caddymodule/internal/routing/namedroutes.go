@@ -16,6 +16,9 @@ import (
 // attaches a named route to a server because something invokes it there. If nothing does, then the adapter dropped the
 // invoke from another named route (see NewRoute), while what messenger_auth should guard may still be served.
 //
+// It also refuses to invoke one with a handler of ours in a subroute that has errors. Caddy goes on with what follows such a subroute if
+// no error route answers, and messenger_auth stops a request that it has refused there only at subroutes that it is in (see auth).
+//
 // A handler calls it while it is provisioned, so that "caddy validate" finds this too, and the server never starts.
 func CheckNamedRoutes(ctx caddy.Context) error {
 	server, _ := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
@@ -33,10 +36,18 @@ func CheckNamedRoutes(ctx caddy.Context) error {
 		site.add(contentOf(server.Errors.Routes))
 	}
 	reached := reachable(site.invoked, named, nil)
+	caught := site.caught
 	for _, name := range slices.Sorted(maps.Keys(named)) {
+		caught = append(caught, named[name].caught...)
 		if named[name].ours && !slices.Contains(reached, name) {
 			return fmt.Errorf("nothing invokes the named route %s, which has a directive of the gateway in it; if another named route should invoke it, Caddy dropped that, "+
 				"because it keeps only the first directive if none has a matcher: put the whole content of the other one into one block, route { … }", name)
+		}
+	}
+	for _, name := range reachable(caught, named, nil) {
+		if named[name].ours {
+			return fmt.Errorf("a subroute that has errors invokes the named route %s, which has a directive of the gateway in it: what it refuses would go on behind that subroute; "+
+				"move the errors into the named route, around the directive, or to the server", name)
 		}
 	}
 	return nil
@@ -45,13 +56,18 @@ func CheckNamedRoutes(ctx caddy.Context) error {
 // content is what routes have in them, at any depth.
 type content struct {
 	invoked []string // named routes
+	caught  []string // those of them whose errors a subroute here handles; a handler in a named route does not know of that subroute
 	ours    bool     // a handler of ours
 }
 
 func (c *content) add(other content) {
 	c.invoked = append(c.invoked, other.invoked...)
+	c.caught = append(c.caught, other.caught...)
 	c.ours = c.ours || other.ours
 }
+
+// catch says that c is of the routes of a subroute that has errors. What its error routes invoke they do not catch.
+func (c *content) catch() { c.caught = append(c.caught, c.invoked...) }
 
 // contentOf returns the content of routes. Routes that are not provisioned yet, or are being provisioned, still have their JSON.
 func contentOf(routes caddyhttp.RouteList) (c content) {
@@ -78,14 +94,22 @@ func (c *content) addJSON(value any) {
 			c.addJSON(element)
 		}
 	case map[string]any:
+		var inner content
 		handler, _ := value["handler"].(string)
 		if name, ok := value["name"].(string); ok && handler == "invoke" {
-			c.invoked = append(c.invoked, name)
+			inner.invoked = append(inner.invoked, name)
 		}
-		c.ours = c.ours || isOurs(handler)
+		inner.ours = isOurs(handler)
+		errors := value["errors"]
+		delete(value, "errors")
 		for _, member := range value {
-			c.addJSON(member)
+			inner.addJSON(member)
 		}
+		if handler == "subroute" && errors != nil {
+			inner.catch()
+		}
+		inner.addJSON(errors)
+		c.add(inner)
 	}
 }
 
@@ -102,10 +126,12 @@ func (c *content) addHandler(handler caddyhttp.MiddlewareHandler) {
 	case *caddyhttp.Invoke:
 		c.invoked = append(c.invoked, handler.Name)
 	case *caddyhttp.Subroute:
-		c.add(contentOf(handler.Routes))
+		inner := contentOf(handler.Routes)
 		if handler.Errors != nil {
-			c.add(contentOf(handler.Errors.Routes))
+			inner.catch()
+			inner.add(contentOf(handler.Errors.Routes))
 		}
+		c.add(inner)
 	case *reverseproxy.Handler:
 		responses = handler.HandleResponse
 	case *intercept.Intercept:
