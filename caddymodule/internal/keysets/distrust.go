@@ -46,7 +46,7 @@ func (s *Store) read(ctx context.Context, id string) (news bool, failed error) {
 		if !valid {
 			continue
 		}
-		texts, err := ledger.LoadBatch(ctx, s.Vault, key)
+		texts, err := s.Vault.LoadBatch(ctx, key)
 		switch {
 		case vault.IsOfOneValue(err):
 			failed = err

@@ -71,12 +71,12 @@ func (s *Store) noteEngine(url string, engine *authn.JWKS, changed func()) {
 	s.factsOf(ID(url)).engines[engine] = changed
 }
 
-// forgetEngine notes that an engine is not used any more.
+// forgetEngine notes that an engine is not used any more. What is known about its set stays if it was distrusted: the storage may lose that.
 func (s *Store) forgetEngine(url string, engine *authn.JWKS) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := s.factsOf(ID(url))
-	if delete(k.engines, engine); len(k.engines) == 0 {
+	if delete(k.engines, engine); len(k.engines) == 0 && len(k.batches) == 0 {
 		delete(s.sets, ID(url))
 	}
 }
@@ -91,14 +91,14 @@ func (s *Store) distrusts(url string) (ids []string) {
 	return ids
 }
 
-// Uses reports whether this node uses the set of an ID.
+// Uses reports whether this node uses the set of an ID, or remembers that it was distrusted.
 func (s *Store) Uses(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.sets[id] != nil
 }
 
-// used returns the IDs of the sets that this node uses.
+// used returns the IDs of the sets that Uses means.
 func (s *Store) used() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

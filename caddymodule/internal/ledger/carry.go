@@ -92,7 +92,7 @@ func (j *Journal) carryOver(ctx context.Context, v *vault.Vault, names []string,
 // carry adds the batches of a record, and writes them. Everything is active before anything is written: a storage that can only be read
 // must not make a part of the record count.
 func (j *Journal) carry(ctx context.Context, v *vault.Vault, batches map[vault.Key][]json.RawMessage, write bool) error {
-	keys := slices.SortedFunc(maps.Keys(batches), compareKeys)
+	keys := slices.SortedFunc(maps.Keys(batches), vault.Key.Compare)
 	for _, key := range keys {
 		if err := j.Add(key, batches[key], vault.Now()); err != nil {
 			return err

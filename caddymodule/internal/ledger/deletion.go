@@ -77,6 +77,19 @@ func (j *Journal) addDeletion(f *Fact) {
 	}
 }
 
+// forgetDeletions forgets the deletions of batches that are not there any more. The caller holds mu.
+func (j *Journal) forgetDeletions() {
+	clear(j.deletions)
+	clear(j.deleted)
+	for key, b := range j.batches {
+		if incarnation, _ := j.incarnationOf(key); incarnation == NameFolder {
+			for _, f := range b.facts {
+				j.addDeletion(f)
+			}
+		}
+	}
+}
+
 // isDeleted reports whether an incarnation was deleted. The caller holds mu.
 func (j *Journal) isDeleted(incarnation string) bool { return !j.deletedAt(incarnation).IsZero() }
 

@@ -196,3 +196,56 @@ func TestALossThatIsNoticedAfterTheDeletion(t *testing.T) {
 		t.Error("it is there although it was deleted, or stays active")
 	}
 }
+
+// A write of a repair arrives late: a deletion reaches what it has written by the time of creation alone. The deletion is kept as long as that is
+// there, also if the storage fails while both are removed.
+func TestADeletionIsKeptAsLongAsWhatItReachesByTime(t *testing.T) {
+	for _, name := range []string{"aaaaaaaaaaaaaaaa", "yyyyyyyyyyyyyyyy"} { // their folders are before and behind that of the name
+		a, b := incarnated(t, "aaaaaaaaaaaaaaaa", name), incarnated(t, "bbbbbbbbbbbbbbbb", "cccccccccccccccc")
+		a.save(madeAt, madeAt, withTokens)
+		a.change(madeAt, GenerateToken())
+		at := madeAt.Add(time.Minute)
+		b.brings(a.Copy(madeAt), at)
+		b.incarnation = NameFolder
+		b.add(at, b.Deletion(at))
+		b.learn(a, at)
+		now := at.Add(31 * 24 * time.Hour)
+		for range 2 {
+			for _, key := range b.removable(now, func(*batch) time.Duration { return 0 }) {
+				if key.Folder == b.Folder(name) {
+					continue // the storage fails
+				}
+				b.forget(key, b.batches[key])
+				if b.started(now).Record() != nil {
+					t.Fatalf("%s, without %v: a node that starts now has the deleted messenger", name, key)
+				}
+			}
+		}
+		for range 2 {
+			b.prune(now)
+		}
+		if len(b.batches) > 1 { // the last deletion stays
+			t.Errorf("%s: %d batches are kept", name, len(b.batches))
+		}
+	}
+}
+
+// A messenger is deleted and brought back by a file each day, on a node that runs for long. What it remembers of that, and what settings say of
+// it, is bounded.
+func TestDeletionsAreForgotten(t *testing.T) {
+	w := incarnated(t, "aaaaaaaaaaaaaaaa", "first")
+	w.save(madeAt, madeAt, withTokens)
+	file, at := w.Copy(madeAt), madeAt
+	for n := range 100 {
+		at = at.Add(24 * time.Hour)
+		w.incarnation = NameFolder
+		w.add(at, w.Deletion(at))
+		w.incarnation = fmt.Sprint("life", n)
+		w.brings(file, at.Add(time.Minute))
+		w.prune(at.Add(time.Hour))
+	}
+	current := w.ledgers[w.current()].version()
+	if most := int(KeepDeletion/(24*time.Hour)) + 3; len(current.Undoes) > most || len(w.deleted) > most || len(w.deletions[madeAt.UnixNano()]) > most {
+		t.Errorf("%d deletions are undone, %d are remembered by their names, and %d by time; want %d at most", len(current.Undoes), len(w.deleted), len(w.deletions[madeAt.UnixNano()]), most)
+	}
+}

@@ -52,7 +52,7 @@ func TestWhatMustNotReappearIsRemovedEarlier(t *testing.T) {
 		KeepUseless + time.Minute:    {withdrawn, logout},
 	} {
 		keys := j.removable(now.Add(after), reappearing)
-		slices.SortFunc(keys, compareKeys)
+		slices.SortFunc(keys, vault.Key.Compare)
 		if !slices.Equal(keys, want) {
 			t.Errorf("after %s: removed are %v, want %v", after, keys, want)
 		}

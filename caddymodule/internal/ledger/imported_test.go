@@ -141,3 +141,46 @@ func TestATokenThatIsOverIsNoSecretOfASite(t *testing.T) {
 		}
 	}
 }
+
+// The same after the messenger had another validation method for a while, which revokes its tokens.
+func TestATokenFromBeforeAnotherMethodIsNoSecretOfASite(t *testing.T) {
+	for _, wait := range []time.Duration{time.Minute, 26 * time.Hour, 29 * 24 * time.Hour} {
+		w := incarnated(t, "aaaaaaaaaaaaaaaa", "first")
+		w.save(madeAt, madeAt, withTokens)
+		leaked := w.change(madeAt, GenerateToken())
+		w.save(madeAt.Add(time.Second), madeAt, &config.Messenger{IdentityKey: "identity", JWKS: &config.JWKS{URL: "https://keys.example/"}})
+		at := madeAt.Add(wait)
+		w.prune(at)
+		w.save(at, madeAt, withTokens)
+		if _, _, _, err := w.ChangeRing(ImportToken([]byte(leaked.Token), ""), at); !errors.Is(err, errSecretDead) {
+			t.Errorf("after %v: %v", wait, err)
+		}
+	}
+}
+
+// A secret is in two incarnations of a messenger. What ends it names both tokens: some nodes may know one of them alone.
+func TestWhatEndsASecretNamesAllItsTokens(t *testing.T) {
+	for _, names := range bothOrders {
+		a, b := incarnated(t, "aaaaaaaaaaaaaaaa", names[0]), incarnated(t, "bbbbbbbbbbbbbbbb", names[1])
+		a.save(madeAt, madeAt, withTokens)
+		a.change(madeAt, ImportToken([]byte(strings.Repeat("secret", 6)), "site"))
+		b.brings(a.Copy(madeAt), madeAt.Add(time.Minute))
+		at := madeAt.Add(time.Hour)
+		alone := []*writing{a.started(at), b.started(at)}
+		a.learn(b, at)
+		for how, end := range map[string]RingChange{"revoked": RevokeToken("site", false), "rotated": RotateTokens(0), "rotated with an overlap": RotateTokens(time.Minute), "reset": ResetTokens(false)} {
+			_, _, facts, err := a.ChangeRing(end, at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, one := range alone {
+				other := one.started(at)
+				other.writer = "cccccccccccccccc"
+				other.add(at, facts...)
+				if slices.ContainsFunc(other.ActiveTokens(at.Add(time.Hour)), func(t Token) bool { return t.KeyID == "site" }) {
+					t.Errorf("%s, on a node that knows %s alone: the secret is valid", how, other.incarnation)
+				}
+			}
+		}
+	}
+}

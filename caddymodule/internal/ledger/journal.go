@@ -269,6 +269,9 @@ func (j *Journal) compare(listed map[vault.Key]bool, reading uint64, now time.Ti
 func (j *Journal) forget(key vault.Key, b *batch) {
 	delete(j.batches, key)
 	incarnation, _ := j.incarnationOf(key)
+	if incarnation == NameFolder {
+		j.forgetDeletions()
+	}
 	if l := j.ledgers[incarnation]; l != nil {
 		l.forget(b.facts)
 		if len(l.facts) == 0 && j.Kind == KindStored {

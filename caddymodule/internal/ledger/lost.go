@@ -40,18 +40,27 @@ func (j *Journal) Lost() map[vault.Key][]json.RawMessage {
 func (j *Journal) InRepairOrder(batches map[vault.Key][]json.RawMessage) []vault.Key {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	const deletes, ends, makesAndEnds, makes = 0, 1, 2, 3
 	rank := func(key vault.Key) int {
 		incarnation, _ := j.incarnationOf(key)
 		b := j.batches[key]
 		switch {
 		case incarnation == NameFolder:
-			return 0
+			return deletes
 		case b == nil || !slices.ContainsFunc(b.facts, func(f *Fact) bool { return f.Kind == factSettings || f.isToken() }):
-			return 1
+			return ends
+		case slices.ContainsFunc(b.facts, func(f *Fact) bool { return f.Kind == factRevoked || f.Kind == factReset || f.Kind == factExpiry }):
+			return makesAndEnds
 		}
-		return 2
+		return makes
 	}
-	return slices.SortedFunc(maps.Keys(batches), func(a, b vault.Key) int { return cmp.Or(cmp.Compare(rank(a), rank(b)), compareKeys(a, b)) })
+	return slices.SortedFunc(maps.Keys(batches), func(a, b vault.Key) int {
+		order := cmp.Compare(rank(a), rank(b))
+		if order == 0 && rank(a) == makesAndEnds {
+			order = j.batches[b].facts[0].At.Compare(j.batches[a].facts[0].At) // a token that one makes is ended by a later one
+		}
+		return cmp.Or(order, a.Compare(b))
+	})
 }
 
 // Damaged returns the batches that the storage has, and cannot give back. It reads all of them; an error is about the storage.
@@ -60,7 +69,7 @@ func (j *Journal) Damaged(ctx context.Context, v *vault.Vault) (map[vault.Key][]
 	var mu sync.Mutex
 	damaged := make(map[vault.Key][]json.RawMessage)
 	err := vault.UntilError(ctx, slices.Collect(maps.Keys(stored)), func(_ int, key vault.Key) error {
-		_, err := LoadBatch(ctx, v, key)
+		_, err := v.LoadBatch(ctx, key)
 		switch {
 		case vault.IsSpoiled(err):
 			mu.Lock()

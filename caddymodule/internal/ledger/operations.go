@@ -151,7 +151,7 @@ func (j *Journal) Contest(incarnation string) (lost, open bool) {
 	siblings := j.together(incarnation).others
 	for other, rival := range j.ledgers {
 		v := rival.candidate()
-		isGone := j.isDeleted(other) || confirmed && j.lost[other] && !j.lost[incarnation] // see current
+		isGone := j.isDeleted(other) || j.lost[other] && !j.lost[incarnation] // see current
 		if other == incarnation || v == nil || isGone || confirmed && slices.Contains(siblings, rival) {
 			continue
 		}
@@ -236,9 +236,16 @@ func (j *Journal) Confirmation(v *Fact, before *Record, settings *config.Messeng
 		}
 	}
 	if len(before.Tokens) > 0 && !settings.UsesRing(now) {
-		reset := NewFact(factReset, at)
+		reset, ended := NewFact(factReset, at), NewFact(factRevoked, at)
 		reset.Number = v.Number
-		facts = append(facts, reset)
+		j.view(func(_ string, l *ledger) {
+			for _, t := range l.ring() {
+				ended.endsToken(l, t)
+			}
+		})
+		if facts = append(facts, reset); len(ended.Of) > 0 {
+			facts = append(facts, ended)
+		}
 	}
 	return facts
 }

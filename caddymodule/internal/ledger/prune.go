@@ -39,7 +39,16 @@ func (j *Journal) isUseless(key vault.Key, b *batch, now time.Time) bool {
 
 // keepsDeletion reports whether the deletion of incarnations is still of use.
 func (j *Journal) keepsDeletion(f *Fact, now time.Time) bool {
-	return now.Sub(f.At) <= KeepDeletion || slices.ContainsFunc(f.Of, func(gone string) bool { return j.ledgers[gone] != nil })
+	if now.Sub(f.At) <= KeepDeletion {
+		return true
+	}
+	for incarnation, l := range j.ledgers {
+		v := l.candidate()
+		if slices.Contains(f.Of, incarnation) || v != nil && slices.ContainsFunc(f.Times, v.Created.Equal) && !undoes(v, f, 0) {
+			return true
+		}
+	}
+	return false
 }
 
 // isOfUse reports whether a fact is of use, or was within KeepUseless.
@@ -109,10 +118,6 @@ func (l *ledger) isLastEnd(f *Fact) bool {
 	return f.Kind != factKept
 }
 
-func compareKeys(a, b vault.Key) int {
-	return cmp.Or(cmp.Compare(a.Folder, b.Folder), cmp.Compare(a.Writer, b.Writer), cmp.Compare(a.Number, b.Number))
-}
-
 // Prune removes the batches that have outlived their use from the storage, one by one.
 func (j *Journal) Prune(ctx context.Context, v *vault.Vault, now time.Time) error {
 	return j.remove(ctx, v, j.removable(now, func(*batch) time.Duration { return 0 }))
@@ -146,7 +151,7 @@ func (j *Journal) removable(now time.Time, ahead func(*batch) time.Duration) (us
 		left[key.Folder]++
 	}
 	exists := j.current() != ""
-	keys := slices.SortedFunc(maps.Keys(j.batches), compareKeys) // all nodes keep the same one
+	keys := slices.SortedFunc(maps.Keys(j.batches), vault.Key.Compare) // all nodes keep the same one
 	for _, key := range keys {
 		b := j.batches[key]
 		incarnation, _ := j.incarnationOf(key)

@@ -3,14 +3,10 @@ package ledger
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"io/fs"
 	"maps"
 	"path"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
@@ -63,7 +59,7 @@ func (j *Journal) Read(ctx context.Context, v *vault.Vault, write bool) (recordC
 // readBatches reads the batches at keys.
 func (j *Journal) readBatches(ctx context.Context, v *vault.Vault, keys []vault.Key) error {
 	return vault.UntilError(ctx, keys, func(_ int, key vault.Key) error {
-		texts, err := LoadBatch(ctx, v, key)
+		texts, err := v.LoadBatch(ctx, key)
 		if err == nil && texts == nil {
 			return nil // it was never acknowledged
 		}
@@ -77,41 +73,6 @@ func (j *Journal) readBatches(ctx context.Context, v *vault.Vault, keys []vault.
 		_ = j.Add(key, texts, vault.Now()) // an error is noted in the journal
 		return nil
 	})
-}
-
-// LoadBatch reads a batch that a listing names. If there is no value, it asks again: it may be about to be written. If its
-// writer has not said that it was written, it was never acknowledged, and LoadBatch returns nil. Otherwise it was lost, and may
-// have had a revocation.
-func LoadBatch(ctx context.Context, v *vault.Vault, key vault.Key) ([]json.RawMessage, error) {
-	for try := 0; ; try++ {
-		text, err := v.Load(ctx, key.String())
-		switch {
-		case err == nil:
-			texts, err := vault.DecodeBatch(text)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", key, err)
-			}
-			return texts, nil
-		case !errors.Is(err, fs.ErrNotExist):
-			return nil, err
-		case try < 3:
-			select {
-			case <-time.After(50 * time.Millisecond):
-				continue
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			}
-		}
-		pending, err := v.IsPending(ctx, key)
-		if err != nil || pending {
-			return nil, err
-		}
-		names, err := v.List(ctx, path.Dir(key.String()), false)
-		if err != nil || !slices.Contains(names, key.String()) {
-			return nil, err // it has outlived its use, and was removed meanwhile
-		}
-		return nil, fmt.Errorf("%s is listed, and has no value: %w", key, vault.ErrDamaged)
-	}
 }
 
 // ReadNext reads the batches that follow those that the journal has of the same writer, up to last, and reports whether that

@@ -116,7 +116,7 @@ func (c RingChange) rotate(l *ledger, at, now time.Time) (*NewToken, []*Fact, er
 	}
 	for _, t := range ring {
 		if t.End == nil || c.atOnce {
-			ending.endsToken(t)
+			ending.endsToken(l, t)
 		}
 	}
 	if !c.atOnce && len(ring) >= maxRing {
@@ -137,7 +137,7 @@ func (c RingChange) reset(l *ledger, at, now time.Time) (*NewToken, []*Fact, err
 	f.Knows = append(f.Knows, all.ID)
 	ended := NewFact(factRevoked, at) // so that it is remembered which they were when their facts are gone
 	for _, t := range l.ring() {
-		ended.endsToken(t)
+		ended.endsToken(l, t)
 	}
 	if len(ended.Of) == 0 {
 		return made, []*Fact{all, f}, nil
@@ -151,7 +151,7 @@ func (c RingChange) revoke(l *ledger, at, now time.Time) (*NewToken, []*Fact, er
 	f.Closing = c.Close
 	for _, t := range activeTokens(l.ring(), now) {
 		if t.KeyID == c.KeyID {
-			f.endsToken(t)
+			f.endsToken(l, t)
 		}
 	}
 	if len(f.Of) == 0 {
@@ -178,7 +178,7 @@ func (c RingChange) extend(l *ledger, at, now time.Time) (*NewToken, []*Fact, er
 		if !end.After(*t.End) {
 			return nil, nil, fmt.Errorf("this shared token is valid until %s already, which is later; revoke it to shorten that", t.End.UTC().Format(time.RFC3339))
 		}
-		f.endsToken(t)
+		f.endsToken(l, t)
 	}
 	if len(f.Of) == 0 {
 		return nil, nil, ErrNoToken
@@ -186,11 +186,18 @@ func (c RingChange) extend(l *ledger, at, now time.Time) (*NewToken, []*Fact, er
 	return nil, []*Fact{f}, nil
 }
 
-// endsToken makes f be about a token. The fingerprint of a secret that a site brought is not written, and not needed: its fact stays.
-func (f *Fact) endsToken(t Token) {
+// endsToken makes f be about a token. The fingerprint of a secret that a site brought is not written: all tokens with it are named, because
+// some nodes may know one of them alone, and their facts stay.
+func (f *Fact) endsToken(l *ledger, t Token) {
 	f.Of = append(f.Of, t.id)
 	if !t.Imported {
 		f.Fingerprints = append(f.Fingerprints, t.Fingerprint())
+		return
+	}
+	for other := range l.allTokens() {
+		if other.ID != t.id && secretID(other.secret()) == secretID(t.Secret) {
+			f.Of = append(f.Of, other.ID)
+		}
 	}
 }
 

@@ -48,7 +48,7 @@ func (j *Journal) together(incarnation string) *ledger {
 // hasStored reports whether the storage has a messenger of this name that was not deleted. The caller holds mu.
 func (j *Journal) hasStored() bool {
 	for incarnation, l := range j.ledgers {
-		if l.version() != nil && len(l.confirmed) > 0 && !j.lost[incarnation] && !j.isDeleted(incarnation) {
+		if l.version() != nil && !j.lost[incarnation] && !j.isDeleted(incarnation) {
 			return true
 		}
 	}

@@ -233,6 +233,11 @@ type unusableError struct{ error }
 
 func (e *unusableError) Unwrap() error { return e.error }
 
+// isOfOneMessenger reports whether err says nothing about other messengers.
+func isOfOneMessenger(err error) bool {
+	return vault.IsOfOneValue(err) || errors.As(err, new(*unusableError))
+}
+
 // setUnknown makes a messenger answer keys_unavailable until apply is called, and finds nothing wrong.
 func (s *Store) setUnknown(j *ledger.Journal) {
 	j.Applying.Lock()

@@ -86,6 +86,18 @@ func (s *Store) fresh(ctx context.Context, name, kind string) (*ledger.Journal, 
 	return j, err
 }
 
+// backed writes back what the storage has lost of a messenger before something is decided with it: what is not done because this node knows
+// that it was done already would be acknowledged, and be nowhere.
+func (s *Store) backed(ctx context.Context, j *ledger.Journal) error {
+	if !hasLostFacts(j) {
+		return nil
+	}
+	if _, err := s.repair(ctx, j); err != nil && !isOfOneMessenger(err) && !errors.As(err, new(*rivalError)) {
+		return apierror.Storage(err)
+	}
+	return nil
+}
+
 // Again reads what others have written meanwhile, and makes it active together with what this node has written.
 func (s *Store) Again(ctx context.Context, j *ledger.Journal) (ended int, err error) {
 	defer s.lock(j.Name)()
@@ -123,6 +135,9 @@ func (reg *Registry) ChangeRing(ctx context.Context, name, kind string, ring led
 	j, err := s.fresh(ctx, name, kind) // all facts, so that a token that another node has made is not missed
 	if err != nil {
 		return nil, 0, apierror.Storage(err)
+	}
+	if err := s.backed(ctx, j); err != nil {
+		return nil, 0, err
 	}
 	r := j.Record()
 	if err := c.Check(r); err != nil {

@@ -82,6 +82,11 @@ func (reg *Registry) Import(ctx context.Context, name string, c *ledger.Copy, o 
 	case err != nil && !vault.IsUnreadable(err):
 		return result, apierror.Storage(err)
 	}
+	if !o.DryRun {
+		if err := reg.Store.backed(ctx, j); err != nil {
+			return result, err
+		}
+	}
 	if err = reg.importInto(ctx, j, c, o, &result); err != nil {
 		if answer, ok := errors.AsType[caddy.APIError](err); ok && answer.HTTPStatus < http.StatusInternalServerError {
 			result.conflict("%v", answer.Err)

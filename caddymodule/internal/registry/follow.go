@@ -295,7 +295,7 @@ func (s *Store) catchUp(ctx context.Context) {
 		case <-ticker.C:
 		}
 		for _, name := range names {
-			if err := s.reread(ctx, name); err != nil && !vault.IsOfOneValue(err) {
+			if err := s.reread(ctx, name); err != nil && !isOfOneMessenger(err) {
 				break // the storage is away; the next tick tries again
 			}
 		}

@@ -171,7 +171,7 @@ func (reg *Registry) Repair(ctx context.Context) (done Repaired, err error) {
 				done.Messengers++
 			}
 			switch {
-			case vault.IsOfOneValue(err), errors.As(err, new(*rivalError)):
+			case isOfOneMessenger(err), errors.As(err, new(*rivalError)):
 				done.Failed = append(done.Failed, Failure{Messenger: name, Error: err.Error()})
 			case err != nil:
 				return done, apierror.Storage(err)
@@ -194,7 +194,7 @@ func (e *rivalError) Error() string {
 // from no other; the error is that of one of them.
 func (s *Store) repair(ctx context.Context, j *ledger.Journal) (written bool, err error) {
 	defer s.lock(j.Name)()
-	if err = s.readMore(ctx, j); err != nil && !vault.IsOfOneValue(err) {
+	if err = s.readMore(ctx, j); err != nil && !isOfOneMessenger(err) {
 		return false, err
 	}
 	lost, failed := j.Damaged(ctx, s.Vault)

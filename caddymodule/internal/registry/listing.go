@@ -36,7 +36,7 @@ func (reg *Registry) Peek(ctx context.Context, names []string, kind string, foun
 		switch {
 		case err == nil:
 			p.Record = j.Record()
-		case !vault.IsOfOneValue(err):
+		case !isOfOneMessenger(err):
 			return err
 		}
 		found(i, p)

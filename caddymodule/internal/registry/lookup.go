@@ -14,7 +14,6 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
 var (
@@ -135,7 +134,7 @@ func (s *Store) transient(j *ledger.Journal) (*storedEntry, error) {
 func (s *Store) readStored(ctx context.Context, name string) (*ledger.Journal, error) {
 	j, err := s.begin(ctx, name, ledger.KindStored)
 	if err != nil {
-		if !vault.IsOfOneValue(err) {
+		if !isOfOneMessenger(err) {
 			now := time.Now()
 			s.failed.Store(&now)
 		}

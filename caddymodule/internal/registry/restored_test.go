@@ -1,20 +1,12 @@
 package registry
 
 import (
-	"bytes"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/x509"
-	"encoding/pem"
-	"maps"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
@@ -61,50 +53,22 @@ func TestAResetReachesNodesThatKnowTheFileOnly(t *testing.T) {
 // A stolen key was removed, and the storage is restored to before that. Other settings are saved on a node that has started since, once or
 // more, and the node that knows of the removal writes it back.
 func TestARemovedKeyStaysRemovedAfterARestore(t *testing.T) {
-	var pems []string
-	for range 2 {
-		k, err := rsa.GenerateKey(rand.Reader, 2048)
-		if err != nil {
-			t.Fatal(err)
-		}
-		der, err := x509.MarshalPKIXPublicKey(&k.PublicKey)
-		if err != nil {
-			t.Fatal(err)
-		}
-		pems = append(pems, string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))
-	}
-	stolen, good := pems[0], pems[1]
-	put := func(t *testing.T, n *testNode, claim string, keys ...string) {
-		t.Helper()
-		m := &config.Messenger{IdentityKey: claim}
-		for _, k := range keys {
-			m.PublicKey = append(m.PublicKey, config.PublicKey{Key: k})
-		}
-		if _, _, err := n.Put(t.Context(), "acme", m, change.Condition{Confirm: change.AnyLoss}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	keys := publicKeys(t, 2)
+	stolen, good := keys[0], keys[1]
 	for saves := range 3 {
 		synctest.Test(t, func(t *testing.T) {
 			s := newServer()
 			a := newTestNode(t, s, "a")
-			put(t, a, "sub", stolen, good)
+			a.putKeys("acme", "sub", stolen, good)
 			a.settle()
-			s.mu.Lock()
-			backup := maps.Clone(s.values)
-			s.mu.Unlock()
+			backup := s.backup()
 			time.Sleep(time.Hour)
-			put(t, a, "sub", good)
-			s.mu.Lock()
-			clear(s.values)
-			for key, value := range backup {
-				s.values[key] = bytes.Clone(value)
-			}
-			s.mu.Unlock()
+			a.putKeys("acme", "sub", good)
+			s.restore(backup)
 			time.Sleep(time.Hour)
 			b := newTestNode(t, s, "b")
 			for n := range saves {
-				put(t, b, []string{"one", "two"}[n], stolen, good)
+				b.putKeys("acme", []string{"one", "two"}[n], stolen, good)
 				time.Sleep(time.Minute)
 			}
 			a.settle()
@@ -190,9 +154,7 @@ func TestADeletionOfWhatWasRestored(t *testing.T) {
 		a := newTestNode(t, s, "a")
 		prepare(t, a)
 		a.settle()
-		s.mu.Lock()
-		backup := maps.Clone(s.values)
-		s.mu.Unlock()
+		backup := s.backup()
 		time.Sleep(time.Hour)
 		if _, _, err := a.Remove(t.Context(), "acme", change.Condition{}); err != nil {
 			t.Fatal(err)
@@ -200,9 +162,7 @@ func TestADeletionOfWhatWasRestored(t *testing.T) {
 		time.Sleep(time.Hour)
 		prepare(t, a)
 		a.settle()
-		s.mu.Lock()
-		s.values = backup
-		s.mu.Unlock()
+		s.restore(backup)
 		time.Sleep(20 * time.Minute)
 		a.Store.sweep(t.Context())
 		if _, _, err := a.Remove(t.Context(), "acme", change.Condition{}); err != nil {
@@ -260,7 +220,7 @@ func TestChangesBesideALostMessenger(t *testing.T) {
 func TestADeletionDuringARepair(t *testing.T) {
 	for _, repairs := range []bool{true, false} {
 		for step := 0; ; step++ {
-			var reached, inside atomic.Bool // accesses can be simultaneous
+			reached := false
 			synctest.Test(t, func(t *testing.T) {
 				s := newServer()
 				a := newTestNode(t, s, "a")
@@ -281,22 +241,10 @@ func TestADeletionDuringARepair(t *testing.T) {
 				if !repairs {
 					outer, inner, storage = remove, repair, b.storage
 				}
-				var n atomic.Int64
-				storage.setBefore(func(_, key string) error {
-					if inside.Load() || !strings.Contains(key, "acme") {
-						return nil
-					}
-					if n.Add(1) == int64(step+1) {
-						reached.Store(true)
-						inside.Store(true)
-						inner()
-						inside.Store(false)
-					}
-					return nil
-				})
+				accesses := storage.at(int64(step), "acme", inner)
 				outer()
 				storage.setBefore(nil)
-				if !reached.Load() {
+				if reached = accesses.Load() > int64(step); !reached {
 					return
 				}
 				time.Sleep(30 * time.Minute)
@@ -308,7 +256,7 @@ func TestADeletionDuringARepair(t *testing.T) {
 					}
 				}
 			})
-			if !reached.Load() {
+			if !reached {
 				if step < 3 {
 					t.Errorf("repairs %t: only %d steps", repairs, step)
 				}

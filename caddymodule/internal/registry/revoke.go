@@ -53,6 +53,9 @@ func (reg *Registry) RevokeAll(ctx context.Context, name string, list []revocati
 	if err != nil {
 		return 0, 0, err
 	}
+	if err := reg.Store.backed(ctx, j); err != nil {
+		return 0, 0, err
+	}
 	incarnation, facts, added, err := j.RevokeAll(list, m, Now())
 	if err != nil {
 		return 0, 0, change.Error(err)

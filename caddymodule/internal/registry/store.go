@@ -238,7 +238,7 @@ func (s *Store) attach(reg *Registry) {
 			err = s.readOwned(ctx, name)
 		}
 		if err != nil {
-			if !vault.IsOfOneValue(err) {
+			if !isOfOneMessenger(err) {
 				unreachable = err
 			}
 			reg.Messengers[name].revoked.SetUnknown()

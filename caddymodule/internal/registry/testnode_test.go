@@ -2,8 +2,13 @@ package registry
 
 import (
 	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -195,6 +200,90 @@ func agree(t testing.TB, what string, nodes ...*testNode) {
 			}
 		}
 	}
+}
+
+// backup returns what the server has, for restore.
+func (s *server) backup() map[string][]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.values) // a value is replaced, and never changed
+}
+
+// restore makes a server have what it had when the backup was made.
+func (s *server) restore(backup map[string][]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.values = maps.Clone(backup)
+}
+
+// failAfter makes all writes of this node about a messenger fail after the first n, until setBefore. It returns how many were made.
+func (n *testNode) failAfter(writes int64, name string) (made *atomic.Int64) {
+	made = new(atomic.Int64)
+	n.storage.setBefore(func(op, key string) error {
+		if op != "store" || !strings.Contains(key, "/"+name+"/") {
+			return nil
+		}
+		if made.Add(1) > writes {
+			made.Add(-1)
+			return errFailed
+		}
+		return nil
+	})
+	return made
+}
+
+// at calls f at an access of this node to what is about a messenger, the first one being 0, until setBefore. It returns how many there
+// were, without those of f; they can be simultaneous.
+func (s *nodeStorage) at(step int64, name string, f func()) (accesses *atomic.Int64) {
+	accesses = new(atomic.Int64)
+	var inside atomic.Bool
+	s.setBefore(func(_, key string) error {
+		if !inside.Load() && strings.Contains(key, name) && accesses.Add(1) == step+1 {
+			inside.Store(true)
+			f()
+			inside.Store(false)
+		}
+		return nil
+	})
+	return accesses
+}
+
+// sweep reads everything again on all nodes, as they do every quarter of an hour.
+func sweep(t testing.TB, nodes ...*testNode) {
+	t.Helper()
+	for _, n := range nodes {
+		n.Store.sweep(t.Context())
+		n.settle()
+	}
+}
+
+// putKeys saves a stored messenger with public keys.
+func (n *testNode) putKeys(name, claim string, keys ...string) {
+	n.t.Helper()
+	m := &config.Messenger{IdentityKey: claim}
+	for _, k := range keys {
+		m.PublicKey = append(m.PublicKey, config.PublicKey{Key: k})
+	}
+	if _, _, err := n.Put(n.t.Context(), name, m, change.Condition{Confirm: change.AnyLoss}); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// publicKeys makes keys, as settings have them.
+func publicKeys(t testing.TB, n int) (keys []string) {
+	t.Helper()
+	for range n {
+		k, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := x509.MarshalPKIXPublicKey(&k.PublicKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))
+	}
+	return keys
 }
 
 // prepare makes a stored messenger, and a token for each.

@@ -159,7 +159,7 @@ var errGone = errors.New("it is listed, and has no value")
 // missing is open for a key that was listed and has no value. It was removed since, or its writer died; some storages then list it for good.
 func (r *run) missing(ctx context.Context, v *value) error {
 	if v.batch != (vault.Key{}) {
-		_, err := ledger.LoadBatch(ctx, r.store.Vault, v.batch)
+		_, err := r.store.Vault.LoadBatch(ctx, v.batch)
 		if v.gone = err == nil; err == nil || vault.IsUnreadable(err) {
 			v.err = err
 			return nil

@@ -2,12 +2,17 @@ package vault
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io/fs"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Format is the number of the format of the values that this version writes.
@@ -57,6 +62,41 @@ func (v *Vault) SaveBatch(ctx context.Context, key Key, facts []json.RawMessage)
 	return v.Save(ctx, key.String(), text)
 }
 
+// LoadBatch reads a batch that a listing names. If there is no value, it asks again: it may be about to be written. If its
+// writer has not said that it was written, it was never acknowledged, and LoadBatch returns nil. Otherwise it was lost, and may
+// have had a revocation.
+func (v *Vault) LoadBatch(ctx context.Context, key Key) ([]json.RawMessage, error) {
+	for try := 0; ; try++ {
+		text, err := v.Load(ctx, key.String())
+		switch {
+		case err == nil:
+			texts, err := DecodeBatch(text)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", key, err)
+			}
+			return texts, nil
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, err
+		case try < 3:
+			select {
+			case <-time.After(50 * time.Millisecond):
+				continue
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		pending, err := v.IsPending(ctx, key)
+		if err != nil || pending {
+			return nil, err
+		}
+		names, err := v.List(ctx, path.Dir(key.String()), false)
+		if err != nil || !slices.Contains(names, key.String()) {
+			return nil, err // it has outlived its use, and was removed meanwhile
+		}
+		return nil, fmt.Errorf("%s is listed, and has no value: %w", key, ErrDamaged)
+	}
+}
+
 // A Key is the storage key of a batch, taken apart.
 type Key struct {
 	Folder string // below StoreRoot
@@ -69,6 +109,11 @@ const factsFolder = "facts"
 
 func (k Key) String() string {
 	return path.Join(StoreRoot, k.Folder, factsFolder, k.Writer+"-"+strconv.FormatUint(k.Number, 10))
+}
+
+// Compare orders the keys of batches by folder, writer and number.
+func (k Key) Compare(other Key) int {
+	return cmp.Or(cmp.Compare(k.Folder, other.Folder), cmp.Compare(k.Writer, other.Writer), cmp.Compare(k.Number, other.Number))
 }
 
 // ParseKey takes a storage key apart. It returns false for keys that are not batches, such as the temporary files that a file
