@@ -239,6 +239,8 @@ func TestErrorsAroundAnInvokeAreRefused(t *testing.T) {
 		"in an error route":            {jsonWithin(say, jsonRoute("", invoke)), "", auth, true},
 		"around one in an error route": {jsonWithin(say, jsonRoute("", jsonWithin(invoke))), "", auth, false},
 		"in an error route of all":     {say, jsonRoute("", jsonWithin(invoke)), auth, false},
+		"written in another case":      {strings.NewReplacer(`"errors"`, `"Errors"`, `"name"`, `"Name"`).Replace(jsonWithin(invoke)), "", auth, false},
+		"a handler that guards none":   {jsonWithin(invoke), "", `{"handler": "messenger_health"}`, true},
 		"errors in the named route":    {invoke, "", jsonWithin(auth, jsonRoute("", say)), true},
 		"errors of the server":         {invoke, jsonRoute("", say), auth, true},
 		"an invoke beside it":          {invoke + "," + jsonWithin(say), "", auth, true},

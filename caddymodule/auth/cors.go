@@ -68,6 +68,9 @@ type crossOrigin struct {
 	origin      string // as the request has it; "" if no page of another origin may read the answer
 	credentials bool
 	exposed     string
+
+	wrote  [len(namesCORS)][]string // the values that allow has set; those of others are not these slices
+	varies bool                     // allow has added Origin to Vary
 }
 
 // exposedAlways are the headers of refusals that scripts may read.
@@ -92,46 +95,50 @@ func (c *crossOrigin) allow(header http.Header) {
 	if c == nil || len(header["Access-Control-Allow-Origin"]) > 0 {
 		return
 	}
-	vary(header, "Origin") // for every origin, because a cache must not give this answer to another page
+	c.varies = vary(header, "Origin") // for every origin, because a cache must not give this answer to another page
 	if c.origin == "" {
 		return
 	}
-	header["Access-Control-Allow-Origin"] = []string{c.origin}
-	if c.credentials {
-		header["Access-Control-Allow-Credentials"] = []string{"true"}
+	c.wrote = [len(namesCORS)][]string{{c.origin}, {"true"}, {c.exposed}}
+	if !c.credentials {
+		c.wrote[1] = nil
 	}
-	if len(header["Access-Control-Expose-Headers"]) == 0 {
-		header["Access-Control-Expose-Headers"] = []string{c.exposed}
+	if len(header[namesCORS[2]]) > 0 {
+		c.wrote[2] = nil
+	}
+	for i, name := range namesCORS {
+		if c.wrote[i] != nil {
+			header[name] = c.wrote[i]
+		}
 	}
 }
 
-// vary adds the name of a request header to Vary, unless it is there.
-func vary(header http.Header, name string) {
+// vary adds the name of a request header to Vary, unless it is there, and reports whether it did.
+func vary(header http.Header, name string) bool {
 	for _, value := range header["Vary"] {
 		for element := range strings.SplitSeq(value, ",") {
 			if element = strings.Trim(element, " \t"); element == "*" || ascii.EqualFold(element, name) {
-				return
+				return false
 			}
 		}
 	}
 	header["Vary"] = append(slices.Clip(header["Vary"]), name)
+	return true
 }
 
-// readableAgain is readable for the answer of an error route: it first removes the headers that were set for the answer that has failed.
+// readableAgain is readable for the answer of an error route: it first removes the headers that allow has set for the answer that has failed.
 // Those that the operator has set stay.
 func (c *crossOrigin) readableAgain(w http.ResponseWriter) http.ResponseWriter {
-	header, own := w.Header(), make(http.Header)
-	c.allow(own)
-	for _, name := range namesCORS {
-		if !slices.Equal(header[name], own[name]) {
-			return c.readable(w)
+	header := w.Header()
+	for i, name := range namesCORS {
+		if own, there := c.wrote[i], header[name]; len(own) > 0 && len(there) == 1 && &there[0] == &own[0] {
+			delete(header, name)
 		}
 	}
-	for _, name := range namesCORS {
-		delete(header, name)
-	}
-	if header["Vary"] = slices.DeleteFunc(slices.Clone(header["Vary"]), func(value string) bool { return value == "Origin" }); len(header["Vary"]) == 0 {
-		delete(header, "Vary")
+	if i := slices.Index(header["Vary"], "Origin"); c.varies && i >= 0 {
+		if header["Vary"] = slices.Delete(slices.Clone(header["Vary"]), i, i+1); len(header["Vary"]) == 0 {
+			delete(header, "Vary")
+		}
 	}
 	return c.readable(w)
 }
@@ -143,7 +150,7 @@ var errForeignPage = &authn.Rejection{Code: authn.OriginNotAllowed, Reason: "a p
 
 // serveReadably is serve for a handler with cors.
 func (h *Handler) serveReadably(w http.ResponseWriter, r *http.Request, d decision) error {
-	page := &crossOrigin{allowedOrigin(d.messenger, r), h.CORS.credentials, h.CORS.exposed}
+	page := &crossOrigin{origin: allowedOrigin(d.messenger, r), credentials: h.CORS.credentials, exposed: h.CORS.exposed}
 	if isPreflight(r) && !h.isLogout(r) {
 		if page.origin != "" {
 			page.answerPreflight(w, r)
@@ -164,7 +171,8 @@ func (h *Handler) serveReadably(w http.ResponseWriter, r *http.Request, d decisi
 	}
 	if _, cleaned := h.goesToErrorRoute(r, err, d.outcome.Refused); !cleaned {
 		page.allow(w.Header()) // also for Caddy's own error answer, so that a script sees its status
-	} else if d.outcome.ErrorAnswer == nil { // otherwise a refusal says who may read it
+	}
+	if d.outcome.ErrorAnswer == nil { // otherwise a refusal says who may read it
 		d.outcome.ErrorAnswer = page.readableAgain
 	}
 	return err
@@ -202,17 +210,14 @@ func isNameList(list string) bool {
 // hasPages reports whether m has pages of its own. m may be nil.
 func hasPages(m *registry.Messenger) bool { return m != nil && len(m.Origins) > 0 }
 
-// ownPage returns the page of r if it is one of the messenger's own.
-func ownPage(m *registry.Messenger, r *http.Request) crossOrigin {
-	return crossOrigin{origin: allowedOrigin(m, r), credentials: true, exposed: exposedAlways}
-}
-
-// allowReading lets scripts of the messenger's own pages read why they were refused.
-func allowReading(m *registry.Messenger, header http.Header, r *http.Request) {
-	if hasPages(m) {
-		page := ownPage(m, r)
-		page.allow(header)
+// allowReading lets scripts of the messenger's own pages read why they were refused. It returns the page, or nil if the messenger has none.
+func allowReading(m *registry.Messenger, header http.Header, r *http.Request) *crossOrigin {
+	if !hasPages(m) {
+		return nil
 	}
+	page := &crossOrigin{origin: allowedOrigin(m, r), credentials: true, exposed: exposedAlways}
+	page.allow(header)
+	return page
 }
 
 // readable returns the writer of an answer that the page may read. Its headers are set when the answer begins: a backend may have set them.

@@ -12,26 +12,40 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
-// findErrorRoutes finds the error routes of the server, and those of the subroutes around h.
-func (h *Handler) findErrorRoutes(ctx caddy.Context) {
+// findErrorRoutes finds the error routes of the server, and those of the subroutes around h. It returns those that h is in itself.
+func (h *Handler) findErrorRoutes(ctx caddy.Context) (around []*caddyhttp.HTTPErrorConfig) {
 	if h.server.Errors != nil && len(h.server.Errors.Routes) > 0 {
 		h.errorRoutes = append(h.errorRoutes, h.server.Errors)
 	}
 	for _, module := range ctx.Modules() {
-		if s, ok := module.(*caddyhttp.Subroute); ok && s.Errors != nil { // also without a route: Caddy goes on behind it then
+		s, ok := module.(*caddyhttp.Subroute)
+		switch {
+		case !ok || s.Errors == nil:
+		case isProvisioned(s.Routes): // so that h is in an error route of s, whose errors s does not catch
+			around = append(around, s.Errors)
+		default: // also without a route: Caddy goes on behind it then
 			h.errorRoutes = append(h.errorRoutes, s.Errors)
 		}
 	}
+	return around
+}
+
+// isProvisioned reports whether Caddy has provisioned all these routes.
+func isProvisioned(routes caddyhttp.RouteList) bool {
+	return !slices.ContainsFunc(routes, func(r caddyhttp.Route) bool { return len(r.HandlersRaw) > 0 })
 }
 
 // goesToErrorRoute reports whether an error route answers r if it fails with err, and whether an errorCleaner is in front of what answers. The
 // routes of the server are those of all its sites, and some are for single status codes only: where no route matches, Caddy answers with
-// an empty body. The headers of the contact must be hidden: matchers see them only behind an errorCleaner.
+// an empty body. Matchers see the headers of the contact only behind an errorCleaner.
 func (h *Handler) goesToErrorRoute(r *http.Request, err error, refused bool) (answers, cleaned bool) {
 	if r.Context().Value(caddyhttp.ErrorCtxKey) != nil {
 		return false, false // this handler is in an error route itself
 	}
 	o := upstream.OutcomeOf(r)
+	if o.Hide(r) {
+		defer o.Show(r)
+	}
 	for _, c := range slices.Backward(h.errorRoutes) {
 		answers, cleaned = anyAnswers(c.Routes, c.WithError(r, err))
 		o.Hide(r)
@@ -83,6 +97,9 @@ func anyAnswers(routes caddyhttp.RouteList, r *http.Request) (answers, cleaned b
 				return true, cleaned
 			}
 		}
+		if routes[i].Terminal {
+			return false, cleaned // Caddy's answer is an empty body
+		}
 	}
 	return false, cleaned
 }
@@ -91,8 +108,8 @@ func anyAnswers(routes caddyhttp.RouteList, r *http.Request) (answers, cleaned b
 // h, because an earlier handler failed or Caddy itself refused them. And Caddy runs these routes on its own request, while
 // an earlier handler (tracing, timeouts) may have given h a copy: the original still has its trailers, and its headers if
 // those were copied too.
-func (h *Handler) cleanErrorRoutes(ctx caddy.Context) error {
-	for _, errors := range h.errorRoutes {
+func (h *Handler) cleanErrorRoutes(ctx caddy.Context, around []*caddyhttp.HTTPErrorConfig) error {
+	for _, errors := range slices.Concat(h.errorRoutes, around) {
 		for i := range errors.Routes {
 			// Caddy provisions these routes after those that can fail, and appends their own handlers to what is in Handlers by then.
 			route := &errors.Routes[i]
@@ -102,6 +119,8 @@ func (h *Handler) cleanErrorRoutes(ctx caddy.Context) error {
 				return fmt.Errorf("error route %d: %w", i, err)
 			}
 		}
+	}
+	for _, errors := range h.errorRoutes { // Caddy is provisioning those around h, and would lose a list that is longer
 		if errors != h.server.Errors {
 			errors.Routes = append(errors.Routes, caddyhttp.Route{Handlers: []caddyhttp.MiddlewareHandler{errorCleaner{&h.headers, true}}})
 		}
@@ -135,7 +154,7 @@ func (h *Handler) cleanProvisioned(ctx caddy.Context, route *caddyhttp.Route) er
 		case *caddyhttp.StaticResponse:
 			return nil // later handlers are not reached
 		default:
-			return errors.New("a handler in a named route cannot remove headers from it; put its handlers into a subroute")
+			return errors.New("its handlers come before those of this directive, which cannot remove headers there; put them into a subroute")
 		}
 	}
 	return nil
@@ -179,7 +198,11 @@ func (e errorCleaner) ServeHTTP(w http.ResponseWriter, r *http.Request, next cad
 	case o.ErrorRoute != nil && !e.last:
 		return o.ErrorRoute.ServeHTTP(w, r, next)
 	case o.Source != "":
-		return servePrivately(w, r, next)
+		err := servePrivately(w, r, next)
+		if err != nil && e.last {
+			makePrivate(w.Header(), []string{"private"}) // nobody else does: what failed is behind the handlers that would
+		}
+		return err
 	default:
 		return next.ServeHTTP(w, r)
 	}

@@ -212,8 +212,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	messengers.EndAtExit(h.server)
 	h.hasAccessLog = h.server.Logs != nil
 	h.title = fmt.Sprintf("messenger_auth %s of server %s", h.Messenger, h.server.Name())
-	h.findErrorRoutes(ctx)
-	if err := h.cleanErrorRoutes(ctx); err != nil {
+	if err := h.cleanErrorRoutes(ctx, h.findErrorRoutes(ctx)); err != nil {
 		return fmt.Errorf("messenger_auth: %w", err)
 	}
 	h.warnAboutLogs()

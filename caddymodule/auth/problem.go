@@ -86,12 +86,11 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, d decision, rej
 			header["Www-Authenticate"] = values[2:3:3]
 		}
 	}
-	allowReading(m, header, r)
+	page := allowReading(m, header, r)
 	if len(h.errorRoutes) > 0 {
 		err := caddyhttp.Error(p.Status, fmt.Errorf("%s: %s", rej.Code, p.Detail))
 		if answers, _ := h.goesToErrorRoute(r, err, true); answers {
-			if hasPages(m) {
-				page := ownPage(m, r)
+			if page != nil {
 				o.ErrorAnswer = page.readableAgain
 			}
 			return fail(o, err)

@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/intercept"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 )
 
 // CheckNamedRoutes refuses a named route that has a handler of ours, and to which no invoke leads. The Caddyfile adapter
@@ -45,9 +46,9 @@ func CheckNamedRoutes(ctx caddy.Context) error {
 		}
 	}
 	for _, name := range reachable(caught, named, nil) {
-		if named[name].ours {
-			return fmt.Errorf("a subroute that has errors invokes the named route %s, which has a directive of the gateway in it: what it refuses would go on behind that subroute; "+
-				"move the errors into the named route, around the directive, or to the server", name)
+		if named[name].guards {
+			return fmt.Errorf("a subroute that has errors invokes the named route %s, which has messenger_auth in it: what it refuses would go on behind that subroute; "+
+				"move the errors into the named route, around messenger_auth, or to the server", name)
 		}
 	}
 	return nil
@@ -58,12 +59,13 @@ type content struct {
 	invoked []string // named routes
 	caught  []string // those of them whose errors a subroute here handles; a handler in a named route does not know of that subroute
 	ours    bool     // a handler of ours
+	guards  bool     // messenger_auth
 }
 
 func (c *content) add(other content) {
 	c.invoked = append(c.invoked, other.invoked...)
 	c.caught = append(c.caught, other.caught...)
-	c.ours = c.ours || other.ours
+	c.ours, c.guards = c.ours || other.ours, c.guards || other.guards
 }
 
 // catch says that c is of the routes of a subroute that has errors. What its error routes invoke they do not catch.
@@ -95,15 +97,19 @@ func (c *content) addJSON(value any) {
 		}
 	case map[string]any:
 		var inner content
+		var errors any
 		handler, _ := value["handler"].(string)
-		if name, ok := value["name"].(string); ok && handler == "invoke" {
-			inner.invoked = append(inner.invoked, name)
-		}
-		inner.ours = isOurs(handler)
-		errors := value["errors"]
-		delete(value, "errors")
-		for _, member := range value {
-			inner.addJSON(member)
+		inner.addModule(handler)
+		for key, member := range value {
+			name, _ := member.(string)
+			switch { // names of members are read without regard to their case
+			case handler == "invoke" && ascii.EqualFold(key, "name"):
+				inner.invoked = append(inner.invoked, name)
+			case ascii.EqualFold(key, "errors"):
+				errors = member
+			default:
+				inner.addJSON(member)
+			}
 		}
 		if handler == "subroute" && errors != nil {
 			inner.catch()
@@ -113,13 +119,15 @@ func (c *content) addJSON(value any) {
 	}
 }
 
-func isOurs(handler string) bool {
-	return slices.Contains([]string{"messenger_auth", "messenger_panel", "messenger_health", "messenger_jwks"}, handler)
+// addModule adds a handler by the name of its module.
+func (c *content) addModule(handler string) {
+	c.ours = c.ours || slices.Contains([]string{"messenger_auth", "messenger_panel", "messenger_health", "messenger_jwks"}, handler)
+	c.guards = c.guards || handler == "messenger_auth"
 }
 
 func (c *content) addHandler(handler caddyhttp.MiddlewareHandler) {
-	if module, ok := handler.(caddy.Module); ok && isOurs(module.CaddyModule().ID.Name()) {
-		c.ours = true
+	if module, ok := handler.(caddy.Module); ok {
+		c.addModule(module.CaddyModule().ID.Name())
 	}
 	var responses []caddyhttp.ResponseHandler
 	switch handler := handler.(type) {
