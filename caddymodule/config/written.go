@@ -49,8 +49,8 @@ func (m *Messenger) CheckUnits() error {
 	return nil
 }
 
-// CheckResolved returns an error for settings without placeholders that are certainly a mistake: durations without a unit, and texts with
-// white space at an end, as a file or a variable often has.
+// CheckResolved returns an error for settings of a configuration that are certainly a mistake, when its placeholders are resolved: durations
+// without a unit, and texts with white space at an end, as a file or a variable often has.
 func (m *Messenger) CheckResolved() error {
 	for _, s := range Settings {
 		if list, ok := s.field(m).(*[]string); ok && slices.ContainsFunc(*list, func(text string) bool { return strings.TrimSpace(text) != text }) {

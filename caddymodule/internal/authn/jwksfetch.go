@@ -99,7 +99,7 @@ func (j *JWKS) fetch(known keyserver.Validators) (answer *fetchedKeys, err error
 		switch {
 		case err == nil:
 			answer.set = j.keySet(keys)
-		case errors.Is(err, sigkey.ErrNoSet) || errors.Is(err, sigkey.ErrWebPage):
+		case !received.Confidential && (errors.Is(err, sigkey.ErrNoSet) || errors.Is(err, sigkey.ErrWebPage)):
 			err = fmt.Errorf("%w (its content type is %.80q)", err, received.ContentType)
 		}
 	}

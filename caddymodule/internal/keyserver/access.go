@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/textproto"
@@ -94,7 +95,13 @@ func isOwn(err error) bool {
 	if errors.Is(err, errStatus) || errors.Is(err, cause.ServerAuthority.Err()) {
 		return true
 	}
+	for _, constant := range []error{io.EOF, io.ErrUnexpectedEOF, http.ErrSchemeMismatch} {
+		if errors.Is(err, constant) {
+			return true
+		}
+	}
 	_, network := errors.AsType[*net.OpError](err)
 	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
-	return network || certificate
+	timeout, ok := errors.AsType[net.Error](err)
+	return network || certificate || ok && timeout.Timeout()
 }

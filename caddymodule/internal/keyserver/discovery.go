@@ -50,7 +50,14 @@ func (d *Discovery) Fetch(ctx context.Context, known Validators) (*Answer, error
 	if !same {
 		known = Validators{}
 	}
-	return client.Fetch(ctx, known)
+	answer, err := client.Fetch(ctx, known)
+	switch {
+	case !metadata.Confidential:
+		return answer, err
+	case err != nil:
+		return nil, reasonOf(err) // it may have the host that the metadata name
+	}
+	return withoutQuotes(answer, nil)
 }
 
 // read returns the jwks_uri of the metadata.

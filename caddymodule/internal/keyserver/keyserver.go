@@ -69,11 +69,13 @@ func CheckURL(text string) error {
 // secrets.
 func Shown(text string) string {
 	address, query, found := strings.Cut(text, "?")
-	if scheme, rest, hierarchical := strings.Cut(address, "://"); hierarchical {
-		authority, _, _ := strings.Cut(rest, "/")
-		if at := strings.LastIndexByte(authority, '@'); at >= 0 {
-			address = scheme + "://…" + rest[at:]
-		}
+	_, rest, hierarchical := strings.Cut(address, "//")
+	if !hierarchical {
+		rest = address
+	}
+	authority, _, _ := strings.Cut(rest, "/")
+	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
+		address = strings.TrimSuffix(address, rest) + "…" + rest[at:]
 	}
 	if !found {
 		return address
@@ -147,7 +149,7 @@ type Answer struct {
 	Lifetime    time.Duration // as the server states it; -1 if it does not
 	Validators  Validators    // for the next fetch
 
-	Confidential bool // the request had secrets, which the server can repeat: no text of the answer is to be shown
+	Confidential bool // the request had secrets, which the server can repeat: errors do not quote what it says
 }
 
 // Validators are what a server needs to answer "not modified" (RFC 9110 section 13.1). The zero value asks for the content

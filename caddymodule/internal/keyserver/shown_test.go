@@ -18,6 +18,9 @@ func TestShownHidesTheValuesOfAQuery(t *testing.T) {
 		"https://s3cret@a.example/k@y":         "https://…@a.example/k@y",
 		"https://a:s3cr@et@a.example?v=1":      "https://…@a.example?v=…",
 		"https://a.example?s3cret":             "https://a.example?…",
+		"//a:s3cret@a.example/a//b@c":          "//…@a.example/a//b@c",
+		"a:s3cret@a.example/keys":              "…@a.example/keys",
+		"s3cret@a.example":                     "…@a.example",
 	} {
 		if got := Shown(address); got != want {
 			t.Errorf("%s: got %s, want %s", address, got, want)
@@ -70,6 +73,37 @@ func TestErrorsDoNotRepeatTheQuery(t *testing.T) {
 		result, err := fetch(strings.ReplaceAll(answer, "VALUE", "a-word"), "")
 		if text := fmt.Sprintf("%v %+v", err, result); !strings.Contains(text, "a-word") {
 			t.Errorf("%s, asked without a query: %s", place, text)
+		}
+	}
+}
+
+// Metadata that were asked for with a secret name another host. What fails there does not say which.
+func TestErrorsDoNotNameAHostOfConfidentialMetadata(t *testing.T) {
+	const answer = "HTTP/1.1 200 OK\r\n\r\n{\"issuer\": \"https://issuer.example\", \"jwks_uri\": \"https://s3cret.invalid/\"}"
+	for _, confidential := range []bool{true, false} {
+		client := NewClient(newRawServer(t, answer), false)
+		if confidential {
+			client.Access = withHeader
+		}
+		_, err := (&Discovery{Issuer: "https://issuer.example", Metadata: client}).Fetch(t.Context(), Validators{})
+		if err == nil || strings.Contains(err.Error(), "s3cret") == confidential {
+			t.Errorf("confidential %t: %v", confidential, err)
+		}
+	}
+}
+
+// What the machine or Go's library says itself is shown to operators also if the request had secrets.
+func TestErrorsOfTheNetworkAreShown(t *testing.T) {
+	closed := newRawServer(t, "")
+	for what, test := range map[string]struct{ address, says string }{
+		"no answer":                 {closed + "/?key=s3cret", "EOF"},
+		"nobody there":              {"http://127.0.0.1:1/?key=s3cret", "connection refused"},
+		"a name that nobody has":    {"https://nobody.invalid/?key=s3cret", "lookup nobody.invalid"},
+		"a status other than 200":   {newRawServer(t, "HTTP/1.1 403 s3cret\r\nContent-Length: 0\r\n\r\n") + "/?key=s3cret", "403"},
+		"a redirect without target": {newRawServer(t, "HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n") + "/?key=s3cret", ""},
+	} {
+		if _, err := NewClient(test.address, false).Fetch(t.Context(), Validators{}); err == nil || !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s: %v", what, err)
 		}
 	}
 }
