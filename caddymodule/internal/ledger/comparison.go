@@ -49,8 +49,8 @@ func (j *Journal) Lacking(c *Copy, now time.Time) (Difference, error) {
 		if p.found.Incarnation = j.unfinished(c); p.found.Incarnation != "" {
 			p.into = j.ledger(p.found.Incarnation)
 		}
-		if j.hasOrphans(p.found.Incarnation) {
-			return p.found, errors.New("the storage has revocations of a messenger of this name whose settings it has lost; write them back with repair, on a node that knows them, or delete the messenger and import it with --replace")
+		if j.hasOrphans(p.found.Incarnation, now) {
+			return p.found, errors.New("the storage has revocations of a messenger of this name without its settings; if it has lost these, write them back with repair, on a node that knows them; if another import has ended half-way, delete the messenger and import with --replace")
 		}
 		for _, former := range slices.Sorted(maps.Keys(j.ledgers)) {
 			p.former = append(p.former, j.together(former))
@@ -77,13 +77,13 @@ func (j *Journal) Lacking(c *Copy, now time.Time) (Difference, error) {
 
 // hasOrphans reports whether the storage has what restricts a messenger whose settings it has lost: nothing brings that to the one that
 // the copy makes. begun is what an import of the copy has begun. The caller holds mu.
-func (j *Journal) hasOrphans(begun string) bool {
+func (j *Journal) hasOrphans(begun string, now time.Time) bool {
 	for incarnation, l := range j.ledgers {
 		if incarnation == begun || len(l.versions) > 0 || j.isDeleted(incarnation) {
 			continue
 		}
 		for _, f := range l.facts {
-			if f.Kind == factRevoke || f.Kind == factRevoked || f.Kind == factReset {
+			if f.Kind == factRevoke && !f.Revocation.HasExpired(now.Add(-KeepUseless)) || f.Kind == factRevoked || f.Kind == factReset {
 				return true
 			}
 		}

@@ -110,3 +110,18 @@ func TestAReplacementDeletesAStoredMessenger(t *testing.T) {
 		t.Error("it is deleted once more")
 	}
 }
+
+// Everything that cannot be read is replaced, on a node whose clock is hours behind that of the node that made a token: the token is revoked.
+func TestReplacementAndClocks(t *testing.T) {
+	j := New("support", KindRing)
+	_, _, facts, err := j.ChangeRing(GenerateToken(), madeAt.Add(3*time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	addFacts(t, j, ConfigIncarnation, 1, madeAt, facts...)
+	_, replaced := j.Replacement(madeAt.Add(time.Minute))
+	addFacts(t, j, ConfigIncarnation, 2, madeAt, replaced...)
+	if n := len(j.Record().Tokens); n > 0 {
+		t.Errorf("%d tokens are valid after all were revoked", n)
+	}
+}

@@ -74,6 +74,7 @@ type Fact struct {
 	Keep  bool       `json:"keep,omitempty"`    // it is never removed, because a file from which it was imported may come again
 
 	Closing bool   `json:"closing,omitempty"` // connections of the revoked tokens end, too
+	Named   bool   `json:"named,omitempty"`   // of a reset: another fact ends the tokens by their names that its writer knew
 	Key     string `json:"key,omitempty"`     // hash of a dropped key
 
 	Fingerprints []string `json:"fingerprints,omitempty"` // of the tokens that an end is about, which may come back under other IDs

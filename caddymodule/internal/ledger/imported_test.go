@@ -184,3 +184,23 @@ func TestWhatEndsASecretNamesAllItsTokens(t *testing.T) {
 		}
 	}
 }
+
+// Another node changes the method back before the change is confirmed, and makes a token. The confirmation does not end that.
+func TestAConfirmationEndsNoLaterToken(t *testing.T) {
+	other := &config.Messenger{IdentityKey: "identity", JWKS: &config.JWKS{URL: "https://keys.example/"}}
+	w := incarnated(t, "aaaaaaaaaaaaaaaa", "first")
+	w.save(madeAt, madeAt, withTokens)
+	leaked := w.change(madeAt, GenerateToken())
+	before, at := w.Record(), madeAt.Add(time.Minute)
+	facts, _, err := w.NextVersion(other, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.add(at, facts...)
+	w.save(at.Add(time.Second), madeAt, withTokens)
+	made := w.change(at.Add(2*time.Second), GenerateToken())
+	w.add(at.Add(3*time.Second), w.Confirmation(facts[0], before, other, at.Add(3*time.Second))...)
+	if w.accepts(leaked, at) || !w.accepts(made, at) {
+		t.Errorf("the one from before is valid: %t, the later one: %t", w.accepts(leaked, at), w.accepts(made, at))
+	}
+}

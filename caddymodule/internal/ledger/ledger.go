@@ -280,8 +280,8 @@ func (l *ledger) isVoid(reset *Fact) bool {
 
 // outlives reports whether a reset does not revoke a token. One that was made by a change of the validation method revokes the
 // tokens from before it: its writer may have been stopped while others changed the method again, and made new tokens. Numbers of settings
-// are those of one ledger. A reset of a sibling from before the token was made was of no concern to that, and one from long before was
-// written back by a node that still knew it: the tokens that its writer knew it names.
+// are those of one ledger. A reset of a sibling from before the token was made was of no concern to that. Neither was one from long before,
+// which a node that still knew it has written back, if the tokens that its writer knew are ended by their names as well: clocks differ.
 func outlives(token *Fact, of *ledger, reset *Fact, in *ledger) bool {
 	switch {
 	case slices.Contains(token.Knows, reset.ID), slices.Contains(of.kept[token.ID], reset.ID):
@@ -289,7 +289,7 @@ func outlives(token *Fact, of *ledger, reset *Fact, in *ledger) bool {
 	case in != of:
 		return !reset.At.After(token.At)
 	}
-	return reset.Number > 0 && token.Number > reset.Number || token.At.After(reset.At.Add(maxAhead))
+	return reset.Number > 0 && token.Number > reset.Number || reset.Named && token.At.After(reset.At.Add(maxAhead))
 }
 
 // resetIDs returns the resets that a token made now outlives.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
+	"path"
 	"slices"
 	"sync"
 
@@ -22,6 +23,20 @@ func (j *Journal) LacksAny(facts []*Fact) bool {
 		if b != nil && slices.ContainsFunc(b.facts, func(f *Fact) bool {
 			return slices.ContainsFunc(facts, func(wanted *Fact) bool { return wanted.ID == f.ID })
 		}) {
+			return true
+		}
+	}
+	return false
+}
+
+// LacksOwn reports whether Lost has batches that can be written back, which those of Rivals are not.
+func (j *Journal) LacksOwn() bool {
+	if missing, _ := j.Health(); missing == 0 {
+		return false
+	}
+	rivals := j.Rivals()
+	for key := range j.Lost() {
+		if _, rival := rivals[path.Base(key.Folder)]; !rival {
 			return true
 		}
 	}

@@ -239,7 +239,7 @@ func (j *Journal) Confirmation(v *Fact, before *Record, settings *config.Messeng
 		reset, ended := NewFact(factReset, at), NewFact(factRevoked, at)
 		reset.Number = v.Number
 		j.view(func(_ string, l *ledger) {
-			for _, t := range l.ring() {
+			for _, t := range before.Tokens { // and not those that were made after v
 				ended.endsToken(l, t)
 			}
 		})

@@ -132,7 +132,7 @@ func (c RingChange) rotate(l *ledger, at, now time.Time) (*NewToken, []*Fact, er
 // reset revokes all tokens at once and adds a new one.
 func (c RingChange) reset(l *ledger, at, now time.Time) (*NewToken, []*Fact, error) {
 	all := NewFact(factReset, at)
-	all.Closing = c.Close
+	all.Closing, all.Named = c.Close, true
 	made, f := c.newToken(l, nil, at, now)
 	f.Knows = append(f.Knows, all.ID)
 	ended := NewFact(factRevoked, at) // so that it is remembered which they were when their facts are gone

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -236,6 +237,16 @@ func (e *unusableError) Unwrap() error { return e.error }
 // isOfOneMessenger reports whether err says nothing about other messengers.
 func isOfOneMessenger(err error) bool {
 	return vault.IsOfOneValue(err) || errors.As(err, new(*unusableError))
+}
+
+// worst returns the first of the errors that is about more than one messenger, or else any of them, or nil.
+func worst(errs ...error) error {
+	for _, err := range errs {
+		if err != nil && !isOfOneMessenger(err) {
+			return err
+		}
+	}
+	return cmp.Or(errs...)
 }
 
 // setUnknown makes a messenger answer keys_unavailable until apply is called, and finds nothing wrong.

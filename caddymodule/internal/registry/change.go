@@ -57,6 +57,7 @@ const maxChanges = 100
 
 // beginChange waits until no other change of this messenger is made on this node.
 func (s *Store) beginChange(ctx context.Context, name string) (context.Context, func(), error) {
+	s.forgetIfAway()
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	unlock, err := s.changing.LockWithin(ctx, name, maxChanges)
 	switch {
@@ -89,13 +90,14 @@ func (s *Store) fresh(ctx context.Context, name, kind string) (*ledger.Journal, 
 // backed writes back what the storage has lost of a messenger before something is decided with it: what is not done because this node knows
 // that it was done already would be acknowledged, and be nowhere.
 func (s *Store) backed(ctx context.Context, j *ledger.Journal) error {
-	if !hasLostFacts(j) {
+	if !j.LacksOwn() {
 		return nil
 	}
-	if _, err := s.repair(ctx, j); err != nil && !isOfOneMessenger(err) && !errors.As(err, new(*rivalError)) {
-		return apierror.Storage(err)
+	_, err := s.writeBack(ctx, j, nil)
+	if errors.As(err, new(*unusableError)) || errors.As(err, new(*rivalError)) {
+		return nil
 	}
-	return nil
+	return apierror.Storage(err)
 }
 
 // Again reads what others have written meanwhile, and makes it active together with what this node has written.
@@ -136,7 +138,7 @@ func (reg *Registry) ChangeRing(ctx context.Context, name, kind string, ring led
 	if err != nil {
 		return nil, 0, apierror.Storage(err)
 	}
-	if err := s.backed(ctx, j); err != nil {
+	if err := s.backed(ctx, j); err != nil && (ring.Makes || ring.Extends) { // to revoke a token does not depend on it
 		return nil, 0, err
 	}
 	r := j.Record()

@@ -183,7 +183,7 @@ func (s *Store) reread(ctx context.Context, name string) error {
 	if name == keysets.Folder {
 		err = s.KeySets.FollowAll(ctx)
 	} else {
-		err = errors.Join(s.rereadOwned(ctx, name), s.rereadStored(ctx, name))
+		err = worst(s.rereadOwned(ctx, name), s.rereadStored(ctx, name))
 	}
 	if err != nil {
 		s.readAgain(name, forever)
@@ -250,13 +250,13 @@ func (s *Store) readMore(ctx context.Context, j *ledger.Journal) error {
 	damage := j.Damage()
 	if !j.IsApplied() || damage != nil || isUnknown(j) {
 		if _, failed := s.apply(j, ledger.Effect{}); failed != nil {
-			err = errors.Join(err, failed)
+			err = worst(err, failed)
 		}
 	}
 	if hasLostFacts(j) && j.Kind == ledger.KindStored {
 		s.pin(j.Name) // nothing else has these facts: the messenger is not evicted
 	}
-	return errors.Join(err, damage)
+	return worst(err, damage)
 }
 
 // recordStatus stores the result of a poll, and logs when it changes. One value that cannot be used does not mean that the

@@ -109,8 +109,7 @@ type healthSeen struct {
 // dropIfAway drops what this node knows if it could not read the store for so long that others may have forgotten the deletion of
 // a messenger, or what ended a token, and reports whether it did. Configured messengers are read again before they serve.
 func (s *Store) dropIfAway() bool {
-	polled := s.status.Load().Polled
-	if polled.IsZero() || Now().Round(0).Sub(polled.Round(0)) < ledger.KeepDeletion-2*ledger.KeepUseless {
+	if !s.isAway() {
 		return false
 	}
 	s.mu.Lock()
@@ -127,6 +126,23 @@ func (s *Store) dropIfAway() bool {
 	s.stored.InvalidateAll()
 	s.absent.InvalidateAll()
 	return true
+}
+
+func (s *Store) isAway() bool {
+	polled := s.status.Load().Polled
+	return !polled.IsZero() && Now().Round(0).Sub(polled.Round(0)) >= ledger.KeepDeletion-2*ledger.KeepUseless
+}
+
+// forgetIfAway is dropIfAway before something is written, which may be earlier than the next poll.
+func (s *Store) forgetIfAway() {
+	if !s.isAway() {
+		return // without waiting for a poll, which a slow storage can delay
+	}
+	s.polling.Lock()
+	defer s.polling.Unlock()
+	if s.dropIfAway() {
+		s.incomplete.Store(true)
+	}
 }
 
 // A Repaired store has what this node knows, except for what has failed.
@@ -150,12 +166,7 @@ func (reg *Registry) Repair(ctx context.Context) (done Repaired, err error) {
 	if err := s.CheckWritable(); err != nil {
 		return done, apierror.Storage(err)
 	}
-	s.polling.Lock()
-	away := s.dropIfAway()
-	s.polling.Unlock()
-	if away {
-		defer s.incomplete.Store(true)
-	}
+	s.forgetIfAway()
 	sets, err := s.KeySets.Repair(ctx)
 	if err != nil {
 		return done, apierror.Storage(err)
@@ -190,15 +201,25 @@ func (e *rivalError) Error() string {
 		": delete that on another node and repair again, or restart this node to give up what it knows"
 }
 
-// repair writes back the batches of one journal that the storage has lost, or cannot give back. One that cannot be written keeps it
-// from no other; the error is that of one of them.
+// repair writes back the batches of one journal that the storage has lost, or cannot give back.
 func (s *Store) repair(ctx context.Context, j *ledger.Journal) (written bool, err error) {
+	return s.writeBack(ctx, j, j.Damaged)
+}
+
+// writeBack writes back the batches of one journal that the storage has lost, and those that damaged returns, if it is not nil. One that
+// cannot be written keeps it from no other; the error is that of one of them.
+func (s *Store) writeBack(ctx context.Context, j *ledger.Journal, damaged func(context.Context, *vault.Vault) (map[vault.Key][]json.RawMessage, error)) (written bool, err error) {
 	defer s.lock(j.Name)()
 	if err = s.readMore(ctx, j); err != nil && !isOfOneMessenger(err) {
 		return false, err
 	}
-	lost, failed := j.Damaged(ctx, s.Vault)
-	maps.Copy(lost, j.Lost())
+	lost := j.Lost()
+	var failed error
+	if damaged != nil {
+		var spoiled map[vault.Key][]json.RawMessage
+		spoiled, failed = damaged(ctx, s.Vault)
+		maps.Copy(lost, spoiled)
+	}
 	rivals, folders := j.Rivals(), make(map[string]bool)
 	for incarnation, created := range rivals {
 		maps.DeleteFunc(lost, func(key vault.Key, _ []json.RawMessage) bool { return key.Folder == j.Folder(incarnation) })
