@@ -29,8 +29,15 @@ func commandBinary(t testing.TB) string {
 	return built(t, buildPlain)
 }
 
+// ownProgram is the word for the gateway's program in toolsVariable. Tests of commands, of nodes that share a storage, and of processes that die
+// need it.
+const ownProgram = "gateway"
+
 func built(t testing.TB, build func() (string, error)) string {
 	t.Helper()
+	if err := usable(ownProgram, "go"); err != nil {
+		lacks(t, ownProgram, err)
+	}
 	binary, err := build()
 	if err != nil {
 		t.Fatal(err)

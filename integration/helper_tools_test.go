@@ -10,13 +10,13 @@ import (
 	"testing"
 )
 
-// toolsVariable says which tests run that need more than Go: browsers, servers, languages, packages of npm. Unset, none of them does,
-// so that the suite is the same on every machine. Its words are tools that must be there, because their tests fail without them; with
+// toolsVariable says which tests run that start programs: the gateway's own, browsers, servers, languages, packages of npm. Unset, none
+// of them does, so that the suite is the same on every machine and takes two minutes. Its words are tools that must be there, because their tests fail without them; with
 // the word installed, the tests of all other tools run as well where these are installed.
 const toolsVariable = "MESSENGER_TEST_TOOLS"
 
 // otherTools are the words of the variable besides the languages of samples, which are in tools.
-var otherTools = []string{"chromium", "redis-server", "lighttpd", "nginx", "php-cgi", "sockjs", "root", "go-1.19", "node-clients", "openssl", "ssh-keygen",
+var otherTools = []string{ownProgram, "chromium", "redis-server", "lighttpd", "nginx", "php-cgi", "sockjs", "root", "go-1.19", "node-clients", "openssl", "ssh-keygen",
 	"esbuild", "tsc", "axe-core", "systemd-analyze", "mkfs.ext4", "curl", "wycheproof"}
 
 var errNotAsked = errors.New("set " + toolsVariable + "=installed to run it")
