@@ -24,22 +24,27 @@ func TestEventStreamOfAFastCGIProgramEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	goOn := make(chan struct{})
+	goOn, goOnHeldBack := make(chan struct{}), make(chan struct{})
 	go func() {
-		_ = fcgi.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_ = fcgi.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/event-stream")
 			say := func(text string) {
 				_, _ = io.WriteString(w, "data: "+text+"\n\n")
 				w.(http.Flusher).Flush()
 			}
 			say("hello")
-			<-goOn
+			if strings.HasPrefix(r.URL.Path, "/held-back/") {
+				<-goOnHeldBack
+			} else {
+				<-goOn
+			}
 			say("are you there?")
 			say("hello?")
 		}))
 	}()
 	t.Cleanup(func() {
 		close(goOn)
+		close(goOnHeldBack)
 		listener.Close()
 	})
 	up := &upstream{addr: listener.Addr().String()}
@@ -106,7 +111,7 @@ func TestEventStreamOfAFastCGIProgramEnds(t *testing.T) {
 		if a := sendRequest(v.client, r); a.err == nil {
 			t.Errorf("an answer of which nothing was sent looks complete: %s", a)
 		}
-		goOn <- struct{}{}
+		goOnHeldBack <- struct{}{}
 		all.Wait()
 		patiently(t, "all five ends are counted", func() bool { return ended() == before+5 })
 		if a := g.send(v.client, "GET", "/none"); a.status != 200 {

@@ -19,13 +19,18 @@ import (
 // aloneVariable is set in the processes that the suite starts for its tests.
 const aloneVariable = "MESSENGER_TEST_ALONE"
 
-// atOnce is how many processes run tests for this one. With eight all of them together took longer.
-const atOnce = 4
+// atOnce is how many processes run tests for this one. With eight all of them together took longer, if they start other programs as well.
+func atOnce() int {
+	if usable(ownProgram, "go") == nil || raced {
+		return 4
+	}
+	return 8
+}
 
 // workers has a place for each of these processes: nil until it is started.
 var workers = func() chan *worker {
-	places := make(chan *worker, atOnce)
-	for range atOnce {
+	places := make(chan *worker, atOnce())
+	for range cap(places) {
 		places <- nil
 	}
 	return places
@@ -176,7 +181,7 @@ func (w *worker) stop() error {
 
 // stopWorkers ends those that were started. Their tests have ended.
 func stopWorkers() (err error) {
-	for range atOnce {
+	for range cap(workers) {
 		if w := <-workers; w != nil {
 			err = errors.Join(err, w.stop())
 		}
