@@ -128,6 +128,7 @@ func (s *Store) dropIfAway() bool {
 	return true
 }
 
+// isAway reports whether this node could not read the store for that long.
 func (s *Store) isAway() bool {
 	polled := s.status.Load().Polled
 	return !polled.IsZero() && Now().Round(0).Sub(polled.Round(0)) >= ledger.KeepDeletion-2*ledger.KeepUseless

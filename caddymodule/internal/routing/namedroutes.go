@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/intercept"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 )
 
@@ -97,7 +98,7 @@ func (c *content) addJSON(value any) {
 		}
 	case map[string]any:
 		var inner content
-		var errors any
+		var errors []any // usually one
 		handler, _ := value["handler"].(string)
 		inner.addModule(handler)
 		for key, member := range value {
@@ -105,13 +106,13 @@ func (c *content) addJSON(value any) {
 			switch { // names of members are read without regard to their case
 			case handler == "invoke" && ascii.EqualFold(key, "name"):
 				inner.invoked = append(inner.invoked, name)
-			case ascii.EqualFold(key, "errors"):
-				errors = member
+			case ascii.EqualFold(key, "errors") && member != nil:
+				errors = append(errors, member)
 			default:
 				inner.addJSON(member)
 			}
 		}
-		if handler == "subroute" && errors != nil {
+		if handler == "subroute" && len(errors) > 0 {
 			inner.catch()
 		}
 		inner.addJSON(errors)

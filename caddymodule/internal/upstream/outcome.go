@@ -115,8 +115,9 @@ func OutcomeOf(r *http.Request) *Outcome {
 	return o
 }
 
-// Hide removes the headers that were set from r, until Show, and reports whether they were there: nothing guards r meanwhile, so it must not
-// tell a backend of a contact. It keeps what an operator's handlers have made of them: a header that they have removed or replaced stays as they left it.
+// Hide removes the headers that were set from r, until Show, and reports whether they were there: nothing guards r meanwhile, so it must
+// not tell a backend of a contact. It keeps what an operator's handlers have made of them: a header that they have removed or replaced
+// stays as they left it.
 func (o *Outcome) Hide(r *http.Request) bool {
 	if o.hidden || len(o.set) == 0 {
 		return false
