@@ -65,9 +65,23 @@ func CheckURL(text string) error {
 	return errors.New("is not an https URL")
 }
 
-// Shown returns a URL as people may see it, in logs and reports: without the name of a user and the values in its query, which may be
-// secrets.
+// Shown returns a URL as people may see it, in logs and reports: without the name of a user, the values in its query and its fragment, which
+// may be secrets. Of what is no URL, the same is left out by the last @.
 func Shown(text string) string {
+	if u, err := url.Parse(text); err != nil || u.Host == "" {
+		if at := strings.LastIndexByte(text, '@'); at >= 0 {
+			text = "…" + text[at:]
+		}
+	}
+	text, _, hasFragment := strings.Cut(text, "#")
+	if text = withoutValues(text); hasFragment {
+		text += "#…"
+	}
+	return text
+}
+
+// withoutValues is Shown for a URL without a fragment.
+func withoutValues(text string) string {
 	address, query, found := strings.Cut(text, "?")
 	_, rest, hierarchical := strings.Cut(address, "//")
 	if !hierarchical {

@@ -28,6 +28,19 @@ func TestShownHidesTheValuesOfAQuery(t *testing.T) {
 	}
 }
 
+// Whatever is written in place of a URL, a mistake in it does not show a password.
+func TestShownHidesPasswordsInMistakes(t *testing.T) {
+	for _, written := range []string{
+		"https:/a:s3cret@a.example/keys", "https:///a:s3cret@a.example/keys", "/a:s3cret@a.example//keys", "a:s3cret@a.example//keys", "https://a:s3cret/x@a.example/keys",
+		"https://a:s3cret?x@a.example/keys", "https://a:s3cret?x=y@a.example/keys", "https://a.example/keys#s3cret", "https:a:s3cret@a.example", "https://a:s3cret#x@a.example/keys",
+		"https://a:s3cret%@a.example/", "://a:s3cret@a.example", "https://[a:s3cret@a.example/", "https://a:x@s3cret@a.example/",
+	} {
+		if got := Shown(written); strings.Contains(got, "s3cret") {
+			t.Errorf("%s: got %s", written, got)
+		}
+	}
+}
+
 // A key server repeats what it was asked for, in any form and in each place that an error or an answer can quote. Of a URL without a query
 // it has nothing to repeat, and the operator sees what it says.
 func TestErrorsDoNotRepeatTheQuery(t *testing.T) {

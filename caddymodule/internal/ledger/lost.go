@@ -62,7 +62,7 @@ func (j *Journal) InRepairOrder(batches map[vault.Key][]json.RawMessage) []vault
 		switch {
 		case incarnation == NameFolder:
 			return deletes
-		case b == nil || !slices.ContainsFunc(b.facts, func(f *Fact) bool { return f.Kind == factSettings || f.isToken() }):
+		case b == nil || !b.makes():
 			return ends
 		case slices.ContainsFunc(b.facts, func(f *Fact) bool { return f.Kind == factRevoked || f.Kind == factReset || f.Kind == factExpiry }):
 			return makesAndEnds
@@ -76,6 +76,14 @@ func (j *Journal) InRepairOrder(batches map[vault.Key][]json.RawMessage) []vault
 		}
 		return cmp.Or(order, a.Compare(b))
 	})
+}
+
+// Makes reports whether a batch has settings or a token, which others may end.
+func (j *Journal) Makes(key vault.Key) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	b := j.batches[key]
+	return b != nil && b.makes()
 }
 
 // Damaged returns the batches that the storage has, and cannot give back. It reads all of them; an error is about the storage.
@@ -110,4 +118,8 @@ func (j *Journal) known(meant func(vault.Key, *batch) bool) map[vault.Key][]json
 		}
 	}
 	return texts
+}
+
+func (b *batch) makes() bool {
+	return slices.ContainsFunc(b.facts, func(f *Fact) bool { return f.Kind == factSettings || f.isToken() })
 }

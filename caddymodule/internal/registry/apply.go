@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -239,14 +238,14 @@ func isOfOneMessenger(err error) bool {
 	return vault.IsOfOneValue(err) || errors.As(err, new(*unusableError))
 }
 
-// worst returns the first of the errors that is about more than one messenger, or else any of them, or nil.
+// worst returns the first of the errors that is about more than one messenger, or else all of them, or nil.
 func worst(errs ...error) error {
 	for _, err := range errs {
 		if err != nil && !isOfOneMessenger(err) {
 			return err
 		}
 	}
-	return cmp.Or(errs...)
+	return errors.Join(errs...)
 }
 
 // setUnknown makes a messenger answer keys_unavailable until apply is called, and finds nothing wrong.

@@ -45,14 +45,13 @@ func TestANodeThatWasAwayWritesNothingBack(t *testing.T) {
 	}
 }
 
-// A messenger was deleted and another created, and the storage is restored to the first one. Whatever is done on the node that knows both, and is
-// acknowledged, is so on a node that starts afterwards.
+// A messenger was deleted and another created, and the storage is restored to the first one. A token that is made on the node that knows both, and
+// a list that it revokes, are there on a node that starts afterwards.
 func TestChangesAfterALostDeletion(t *testing.T) {
 	for how, do := range map[string]func(a *testNode){
-		"revoked":  func(a *testNode) { a.revoke("acme", revocation.Revocation{Identity: "mark"}, "test") },
-		"a logout": func(a *testNode) { a.revoke("acme", revocation.Revocation{Identity: "mark"}, ByContact) },
-		"settings": func(a *testNode) {
-			if _, _, err := a.Put(a.t.Context(), "acme", sharedTokenSettings(2*time.Hour), change.Condition{Confirm: change.AnyLoss}); err != nil {
+		"a token": func(a *testNode) { a.change("acme", ledger.GenerateToken()) },
+		"a list": func(a *testNode) {
+			if _, _, err := a.RevokeAll(a.t.Context(), "acme", []revocation.Revocation{{Identity: "mark"}}, "test"); err != nil {
 				a.t.Fatal(err)
 			}
 		},
@@ -76,7 +75,7 @@ func TestChangesAfterALostDeletion(t *testing.T) {
 			sweep(t, a)
 			do(a)
 			c := newTestNode(t, s, "c")
-			if got, want := c.state("acme"), a.state("acme"); got != want || how != "settings" && !c.refuses("acme", "mark", "", Now().Add(-time.Hour)) {
+			if got, want := c.state("acme"), a.state("acme"); got != want || how == "a list" && !c.refuses("acme", "mark", "", Now().Add(-time.Hour)) {
 				t.Errorf("%s: a node that starts now says\n%s\nand the one that was asked\n%s", how, got, want)
 			}
 		})
@@ -182,4 +181,88 @@ func TestAnotherMethodEndsTokensOfAClockThatIsAhead(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What ended a token was lost with it, and cannot be written back: neither is the token.
+func TestNoTokenIsWrittenBackWithoutItsEnd(t *testing.T) {
+	for _, name := range []string{"acme", "support"} {
+		for _, repairs := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				s := newServer()
+				a := newTestNode(t, s, "a")
+				prepare(t, a)
+				a.settle()
+				backup := s.backup()
+				leaked := a.change(name, ledger.GenerateToken())
+				a.settle()
+				with := s.backup()
+				a.change(name, ledger.RevokeToken(leaked, true))
+				a.settle()
+				full := s.backup()
+				s.restore(backup)
+				time.Sleep(20 * time.Minute)
+				sweep(t, a)
+				a.storage.setBefore(func(op, key string) error {
+					if op == "store" && full[key] != nil && with[key] == nil && strings.Contains(key, "/"+name+"/") {
+						return fs.ErrPermission
+					}
+					return nil
+				})
+				var err error
+				if repairs {
+					var done Repaired
+					if done, err = a.Repair(t.Context()); len(done.Failed) == 1 {
+						err = errFailed
+					}
+				} else {
+					_, _, err = a.ChangeRing(t.Context(), name, a.kind(name), ledger.GenerateToken(), change.Condition{})
+				}
+				a.storage.setBefore(nil)
+				if got := newTestNode(t, s, "c").kids(name); err == nil || strings.Contains(got, leaked) {
+					t.Errorf("%s, repairs %t: %v, and a new node verifies %s, and not any more %s", name, repairs, err, got, leaked)
+				}
+			})
+		}
+	}
+}
+
+// One value that another node has written cannot be read. Revocations are made nevertheless, one by one and as a list, and a messenger that
+// cannot be used as well can be deleted.
+func TestChangesBesideADamagedValue(t *testing.T) {
+	for _, unusable := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newServer()
+			a := newTestNode(t, s, "a")
+			prepare(t, a)
+			a.settle()
+			a.kids("acme")
+			if unusable {
+				m := &config.Messenger{IdentityKey: "identity", JWKS: &config.JWKS{URL: "https://127.0.0.1:1/keys"}}
+				_, _, err := a.Put(t.Context(), "acme", m, change.Condition{Confirm: change.AnyLoss})
+				if got := a.kids("acme"); got != "keys_unavailable" {
+					t.Fatalf("the key set can be used here: %v, %s", err, got)
+				}
+			}
+			before := s.backup()
+			_, _ = newTestNode(t, s, "b").Revoke(t.Context(), "acme", revocation.Revocation{Identity: "old"}, "test")
+			after := s.backup()
+			for key := range after {
+				if before[key] == nil && strings.Contains(key, "/acme/") {
+					after[key] = []byte("{")
+				}
+			}
+			s.restore(after)
+			time.Sleep(20 * time.Minute)
+			a.Store.sweep(t.Context())
+			if !unusable {
+				a.revoke("acme", revocation.Revocation{TokenID: "one"}, "test")
+				if _, _, err := a.RevokeAll(t.Context(), "acme", []revocation.Revocation{{TokenID: "two"}}, "test"); err != nil {
+					t.Errorf("a list: %v", err)
+				}
+			}
+			if _, _, err := a.Remove(t.Context(), "acme", change.Condition{}); err != nil {
+				t.Errorf("unusable %t: the deletion: %v", unusable, err)
+			}
+		})
+	}
 }

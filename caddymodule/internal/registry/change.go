@@ -17,6 +17,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/namelock"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
 // Where a messenger comes from.
@@ -57,7 +58,6 @@ const maxChanges = 100
 
 // beginChange waits until no other change of this messenger is made on this node.
 func (s *Store) beginChange(ctx context.Context, name string) (context.Context, func(), error) {
-	s.forgetIfAway()
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	unlock, err := s.changing.LockWithin(ctx, name, maxChanges)
 	switch {
@@ -93,8 +93,11 @@ func (s *Store) backed(ctx context.Context, j *ledger.Journal) error {
 	if !j.LacksOwn() {
 		return nil
 	}
+	if s.isAway() { // the next poll drops what others may have forgotten
+		return apierror.New(http.StatusServiceUnavailable, "this node could not read the store for weeks; try again when it has")
+	}
 	_, err := s.writeBack(ctx, j, nil)
-	if errors.As(err, new(*unusableError)) || errors.As(err, new(*rivalError)) {
+	if vault.IsUnreadable(err) || errors.As(err, new(*unusableError)) || errors.As(err, new(*rivalError)) {
 		return nil
 	}
 	return apierror.Storage(err)

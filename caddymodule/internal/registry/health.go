@@ -134,18 +134,6 @@ func (s *Store) isAway() bool {
 	return !polled.IsZero() && Now().Round(0).Sub(polled.Round(0)) >= ledger.KeepDeletion-2*ledger.KeepUseless
 }
 
-// forgetIfAway is dropIfAway before something is written, which may be earlier than the next poll.
-func (s *Store) forgetIfAway() {
-	if !s.isAway() {
-		return // without waiting for a poll, which a slow storage can delay
-	}
-	s.polling.Lock()
-	defer s.polling.Unlock()
-	if s.dropIfAway() {
-		s.incomplete.Store(true)
-	}
-}
-
 // A Repaired store has what this node knows, except for what has failed.
 type Repaired struct {
 	Messengers int       `json:"repaired"`           // of which something was written back
@@ -167,7 +155,12 @@ func (reg *Registry) Repair(ctx context.Context) (done Repaired, err error) {
 	if err := s.CheckWritable(); err != nil {
 		return done, apierror.Storage(err)
 	}
-	s.forgetIfAway()
+	s.polling.Lock()
+	away := s.dropIfAway()
+	s.polling.Unlock()
+	if away {
+		defer s.incomplete.Store(true)
+	}
 	sets, err := s.KeySets.Repair(ctx)
 	if err != nil {
 		return done, apierror.Storage(err)
@@ -208,7 +201,7 @@ func (s *Store) repair(ctx context.Context, j *ledger.Journal) (written bool, er
 }
 
 // writeBack writes back the batches of one journal that the storage has lost, and those that damaged returns, if it is not nil. One that
-// cannot be written keeps it from no other; the error is that of one of them.
+// cannot be written keeps it from none that restricts the messenger; the error is that of one of them.
 func (s *Store) writeBack(ctx context.Context, j *ledger.Journal, damaged func(context.Context, *vault.Vault) (map[vault.Key][]json.RawMessage, error)) (written bool, err error) {
 	defer s.lock(j.Name)()
 	if err = s.readMore(ctx, j); err != nil && !isOfOneMessenger(err) {
@@ -226,10 +219,14 @@ func (s *Store) writeBack(ctx context.Context, j *ledger.Journal, damaged func(c
 		maps.DeleteFunc(lost, func(key vault.Key, _ []json.RawMessage) bool { return key.Folder == j.Folder(incarnation) })
 		failed = cmp.Or[error](failed, &rivalError{created})
 	}
+	unwritten := false
 	for _, key := range j.InRepairOrder(lost) {
+		if unwritten && j.Makes(key) {
+			break // what ends that may be what could not be written
+		}
 		if err := s.SaveBatch(ctx, key, lost[key]); err == nil {
 			folders[key.Folder] = true
-		} else if failed = err; !vault.IsOfOneValue(err) {
+		} else if failed, unwritten = err, true; !vault.IsOfOneValue(err) {
 			break
 		}
 	}

@@ -28,11 +28,6 @@ func (reg *Registry) Revoke(ctx context.Context, name string, v revocation.Revoc
 	if err != nil {
 		return 0, err
 	}
-	if j.LacksOwn() && reg.Store.backed(ctx, j) == nil { // otherwise it is revoked here, and wherever the messenger is this one
-		if j, m, known, err = reg.journalOf(ctx, name); err != nil {
-			return 0, err
-		}
-	}
 	incarnation, facts, err := j.Revoke(v, m, Now())
 	if err != nil {
 		return 0, change.Error(err)
@@ -54,10 +49,14 @@ func (reg *Registry) RevokeAll(ctx context.Context, name string, list []revocati
 		}
 	}
 	ctx = WithActor(ctx, by)
-	reg.Store.forgetIfAway()
-	j, m, err := reg.journal(ctx, name) // all of it, so that nothing is left out that the storage has just lost
+	j, m, known, err := reg.journalOf(ctx, name)
 	if err != nil {
 		return 0, 0, err
+	}
+	if !j.Detached { // so that nothing is left out that the storage has just lost
+		if _, err := reg.Store.fresh(ctx, name, j.Kind); err != nil && !isOfOneMessenger(err) {
+			return 0, 0, apierror.Storage(err)
+		}
 	}
 	if err := reg.Store.backed(ctx, j); err != nil {
 		return 0, 0, err
@@ -69,7 +68,7 @@ func (reg *Registry) RevokeAll(ctx context.Context, name string, list []revocati
 	if added == 0 {
 		return 0, 0, nil
 	}
-	ended, err = change.Commit(ctx, reg.Store, j, change.Commitment{Incarnation: incarnation, Groups: ledger.Batches(facts), Urgent: true, Looked: true})
+	ended, err = change.Commit(ctx, reg.Store, j, change.Commitment{Incarnation: incarnation, Groups: ledger.Batches(facts), Urgent: true, Looked: known})
 	if err != nil {
 		return 0, 0, err
 	}

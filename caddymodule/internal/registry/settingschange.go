@@ -67,9 +67,6 @@ func (reg *Registry) Put(ctx context.Context, name string, settings *config.Mess
 	if err != nil {
 		return nil, false, apierror.Storage(err)
 	}
-	if err := reg.Store.backed(ctx, j); err != nil {
-		return nil, false, err
-	}
 	return reg.Store.put(ctx, j, change.Settings{New: settings, Condition: c, Urgent: true})
 }
 
