@@ -19,6 +19,7 @@ func TestBenchmarkRuns(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the benchmark reads CPU times from /proc, which only Linux has")
 	}
+	requireOwnProgram(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	// go run links only what has changed: it keeps the program in the build cache, from which cp takes it.

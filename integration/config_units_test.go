@@ -9,7 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// In JSON a number alone is nanoseconds. Whoever means seconds is told so at the load, whichever option it is.
+// In JSON a number alone is nanoseconds. An operator who means seconds is told so at the load, for every option.
 func TestDurationsInJSONNeedTheirUnit(t *testing.T) {
 	m := methods(t)[0]
 	g := newGateway(t, newUpstream(t), "http://")

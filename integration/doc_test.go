@@ -29,7 +29,6 @@
 // Caddy has one running configuration in a process, so that tests with a gateway in this one run one after the other. One
 // that waits, or takes long, is run in another process beside them: see alone. Commands and nodes are the
 // program in testdata/gateway, which starts quickly: see helper_process_test.go. Tests that start it, or another program, are run if
-// they are asked for: see helper_tools_test.go. A test that replaces a configuration does so
-// with load or replace, which wait until nothing of the old one accepts connections. MESSENGER_SOAK=1 runs the heavy tests in
-// full: see soak.
+// they are asked for: see helper_tools_test.go. A test that replaces a configuration does so with load or replace, which wait
+// until nothing of the old one accepts connections. MESSENGER_SOAK=1 runs the heavy tests in full: see soak.
 package integration

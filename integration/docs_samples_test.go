@@ -129,6 +129,9 @@ func interpreter(dir, language, file string) (*exec.Cmd, error) {
 	case "python":
 		program = "python3"
 	case "go":
+		if err := usable(language, program); err != nil {
+			return nil, err
+		}
 		binary := strings.TrimSuffix(file, ".go") + ".exe"
 		if out, err := command(".", exec.Command("go", "build", "-ldflags=-s -w", "-o", binary, file)); err != nil {
 			return nil, fmt.Errorf("building: %w\n%s", err, out)

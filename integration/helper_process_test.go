@@ -29,15 +29,21 @@ func commandBinary(t testing.TB) string {
 	return built(t, buildPlain)
 }
 
-// ownProgram is the word for the gateway's program in toolsVariable. Tests of commands, of nodes that share a storage, and of processes that die
-// need it.
+// ownProgram is the word for the gateway's program in toolsVariable. Tests of commands, of nodes that share a storage, of processes that die
+// and of scripts need it.
 const ownProgram = "gateway"
 
-func built(t testing.TB, build func() (string, error)) string {
+// requireOwnProgram skips the test unless tests of the gateway's program are asked for.
+func requireOwnProgram(t testing.TB) {
 	t.Helper()
 	if err := usable(ownProgram, "go"); err != nil {
 		lacks(t, ownProgram, err)
 	}
+}
+
+func built(t testing.TB, build func() (string, error)) string {
+	t.Helper()
+	requireOwnProgram(t)
 	binary, err := build()
 	if err != nil {
 		t.Fatal(err)

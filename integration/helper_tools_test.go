@@ -11,8 +11,8 @@ import (
 )
 
 // toolsVariable says which tests run that start programs: the gateway's own, browsers, servers, languages, packages of npm. Unset, none
-// of them does, so that the suite is the same on every machine and takes two minutes. Its words are tools that must be there, because their tests fail without them; with
-// the word installed, the tests of all other tools run as well where these are installed.
+// of them does, so that the suite is the same on every machine and takes two minutes. Its words are tools that must be there, because
+// their tests fail without them; with the word installed, the tests of all other tools run as well where these are installed.
 const toolsVariable = "MESSENGER_TEST_TOOLS"
 
 // otherTools are the words of the variable besides the languages of samples, which are in tools.

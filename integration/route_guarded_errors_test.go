@@ -50,8 +50,8 @@ func TestErrorRoutesOfASubrouteCanBeGuarded(t *testing.T) {
 	}
 }
 
-// The answer to a request that failed for a contact is for that contact alone, whoever gives it. Headers for pages come once, and those that the
-// operator has set stay.
+// The answer to a request that failed for a contact is private, whichever error route gives it. Headers for pages come once, and those that
+// the operator has set stay.
 func TestErrorsOfAContactArePrivate(t *testing.T) {
 	m, page := methods(t)[0], &upstream{}
 	page.listen(t, func(w http.ResponseWriter, _ *http.Request) {

@@ -48,6 +48,7 @@ func newCheckout(t *testing.T) *checkout {
 	if runtime.GOOS == "windows" {
 		t.Skip("not run: the script needs bash")
 	}
+	requireOwnProgram(t)
 	c := &checkout{t: t, dir: filepath.Join(t.TempDir(), "checkout"), bin: t.TempDir()}
 	for _, name := range []string{"xcaddy.sh", "Caddyfile.example", "go.mod"} {
 		text, err := os.ReadFile("../" + name)

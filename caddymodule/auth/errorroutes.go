@@ -200,7 +200,7 @@ func (e errorCleaner) ServeHTTP(w http.ResponseWriter, r *http.Request, next cad
 	case o.Source != "":
 		err := servePrivately(w, r, next)
 		if err != nil && e.last {
-			makePrivate(w.Header(), []string{"private"}) // nobody else does: what failed is behind the handlers that would
+			makePrivate(w.Header(), []string{"private"}) // the handlers that do so otherwise are in front of this subroute
 		}
 		return err
 	default:

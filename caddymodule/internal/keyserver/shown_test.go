@@ -110,8 +110,8 @@ func TestErrorsOfTheNetworkAreShown(t *testing.T) {
 	closed := newRawServer(t, "")
 	for what, test := range map[string]struct{ address, says string }{
 		"no answer":                 {closed + "/?key=s3cret", "EOF"},
-		"nobody there":              {"http://127.0.0.1:1/?key=s3cret", "connection refused"},
-		"a name that nobody has":    {"https://nobody.invalid/?key=s3cret", "lookup nobody.invalid"},
+		"a closed port":             {"http://127.0.0.1:1/?key=s3cret", "connection refused"},
+		"an unknown name":           {"https://unknown.invalid/?key=s3cret", "lookup unknown.invalid"},
 		"a status other than 200":   {newRawServer(t, "HTTP/1.1 403 s3cret\r\nContent-Length: 0\r\n\r\n") + "/?key=s3cret", "403"},
 		"a redirect without target": {newRawServer(t, "HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n") + "/?key=s3cret", ""},
 	} {

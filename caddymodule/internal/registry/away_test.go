@@ -63,12 +63,8 @@ func TestChangesAfterALostDeletion(t *testing.T) {
 			a.settle()
 			backup := s.backup()
 			time.Sleep(time.Hour)
-			if _, _, err := a.Remove(t.Context(), "acme", change.Condition{}); err != nil {
-				t.Fatal(err)
-			}
-			if _, _, err := a.Put(t.Context(), "acme", sharedTokenSettings(time.Hour), change.Condition{Absent: true}); err != nil {
-				t.Fatal(err)
-			}
+			a.remove("acme")
+			a.put("acme", sharedTokenSettings(time.Hour))
 			a.kids("acme")
 			s.restore(backup)
 			time.Sleep(20 * time.Minute)
@@ -153,9 +149,7 @@ func TestAnotherMethodEndsTokensOfAClockThatIsAhead(t *testing.T) {
 		s := newServer()
 		a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
 		a.offset = 3 * time.Hour
-		if _, _, err := b.Put(t.Context(), "acme", sharedTokenSettings(0), change.Condition{}); err != nil {
-			t.Fatal(err)
-		}
+		b.put("acme", sharedTokenSettings(0))
 		b.settle()
 		leaked := ""
 		a.at(offset, func() {
@@ -171,9 +165,7 @@ func TestAnotherMethodEndsTokensOfAClockThatIsAhead(t *testing.T) {
 		}
 		time.Sleep(10 * time.Minute)
 		b.settle()
-		if _, _, err := b.Put(t.Context(), "acme", sharedTokenSettings(0), change.Condition{Confirm: change.AnyLoss}); err != nil {
-			t.Fatal(err)
-		}
+		b.put("acme", sharedTokenSettings(0))
 		for _, n := range []*testNode{b, newTestNode(t, s, "c")} {
 			n.settle()
 			if got := n.kids("acme"); strings.Contains(got, leaked) {

@@ -75,9 +75,7 @@ func TestWhatEndsASecretEndsEveryCopyOfIt(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newServer()
 				a := newTestNode(t, s, "a")
-				if _, _, err := a.Put(t.Context(), "acme", sharedTokenSettings(0), change.Condition{}); err != nil {
-					t.Fatal(err)
-				}
+				a.put("acme", sharedTokenSettings(0))
 				a.change("acme", ledger.ImportToken([]byte("a secret that the site has had for a long time"), "site"))
 				a.settle()
 				file := a.Store.inMemory("acme", ledger.KindStored).Copy(Now())

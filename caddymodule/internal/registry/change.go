@@ -96,7 +96,7 @@ func (s *Store) backed(ctx context.Context, j *ledger.Journal) error {
 	if s.isAway() { // the next poll drops what others may have forgotten
 		return apierror.New(http.StatusServiceUnavailable, "this node could not read the store for weeks; try again when it has")
 	}
-	_, err := s.writeBack(ctx, j, nil)
+	_, err := s.writeBack(ctx, j, false)
 	if vault.IsUnreadable(err) || errors.As(err, new(*unusableError)) || errors.As(err, new(*rivalError)) {
 		return nil
 	}

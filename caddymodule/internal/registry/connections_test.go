@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
@@ -84,9 +83,7 @@ func TestDeletingAnIgnoredMessengerEndsNoChat(t *testing.T) {
 	a.Messengers["acme"] = a.Messengers["sales"]
 	a.active.Store(true)
 	chat := openChat(t, "acme", "mark")
-	if _, _, err := a.Remove(t.Context(), "acme", change.Condition{}); err != nil {
-		t.Fatal(err)
-	}
+	a.remove("acme")
 	a.settle()
 	select {
 	case <-chat:

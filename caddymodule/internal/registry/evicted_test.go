@@ -145,9 +145,7 @@ func TestDeletedElsewhereLeavesNothing(t *testing.T) {
 		}
 		a.change(name, ledger.GenerateToken())
 		b.kids(name)
-		if _, _, err := a.Remove(t.Context(), name, change.Condition{}); err != nil {
-			t.Fatal(err)
-		}
+		a.remove(name)
 		b.settle()
 	}
 	if n := b.Store.Uses.Len(); n > len(testConfigured) {

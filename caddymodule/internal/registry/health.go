@@ -197,21 +197,21 @@ func (e *rivalError) Error() string {
 
 // repair writes back the batches of one journal that the storage has lost, or cannot give back.
 func (s *Store) repair(ctx context.Context, j *ledger.Journal) (written bool, err error) {
-	return s.writeBack(ctx, j, j.Damaged)
+	return s.writeBack(ctx, j, true)
 }
 
-// writeBack writes back the batches of one journal that the storage has lost, and those that damaged returns, if it is not nil. One that
-// cannot be written keeps it from none that restricts the messenger; the error is that of one of them.
-func (s *Store) writeBack(ctx context.Context, j *ledger.Journal, damaged func(context.Context, *vault.Vault) (map[vault.Key][]json.RawMessage, error)) (written bool, err error) {
+// writeBack writes back the batches of one journal that the storage has lost, and with damaged those that it cannot give back, for which
+// it reads all of them. One that cannot be written keeps it from none that restricts the messenger; the error is that of one of them.
+func (s *Store) writeBack(ctx context.Context, j *ledger.Journal, damaged bool) (written bool, err error) {
 	defer s.lock(j.Name)()
 	if err = s.readMore(ctx, j); err != nil && !isOfOneMessenger(err) {
 		return false, err
 	}
 	lost := j.Lost()
 	var failed error
-	if damaged != nil {
+	if damaged {
 		var spoiled map[vault.Key][]json.RawMessage
-		spoiled, failed = damaged(ctx, s.Vault)
+		spoiled, failed = j.Damaged(ctx, s.Vault)
 		maps.Copy(lost, spoiled)
 	}
 	rivals, folders := j.Rivals(), make(map[string]bool)

@@ -10,7 +10,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/testsize"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/turnstile"
 )
@@ -69,9 +68,7 @@ func TestLookUpsUnderAFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newTestNode(t, newServer(), "a")
 		prepare(t, n)
-		if _, _, err := n.Put(t.Context(), "bolt", sharedTokenSettings(0), change.Condition{}); err != nil {
-			t.Fatal(err)
-		}
+		n.put("bolt", sharedTokenSettings(0))
 		n.Store.stored.Invalidate("bolt")
 		n.storage.setBefore(func(op, _ string) error {
 			if op == "list" {

@@ -47,9 +47,7 @@ func TestADeletionReachesNodesWithWhatIsLost(t *testing.T) {
 		s := newServer()
 		a := newTestNode(t, s, "a")
 		b := broughtBack(t, s, a, false)
-		if _, _, err := b.Remove(t.Context(), "acme", change.Condition{}); err != nil {
-			t.Fatal(err)
-		}
+		b.remove("acme")
 		check := func(when string) {
 			t.Helper()
 			for _, n := range []*testNode{a, b} {

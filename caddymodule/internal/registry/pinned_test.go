@@ -100,9 +100,7 @@ func TestWhatOtherNodesDoReachesChats(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, _, err := a.Remove(t.Context(), "acme", change.Condition{}); err != nil {
-				t.Fatal(err)
-			}
+			a.remove("acme")
 			if _, _, err := a.Put(t.Context(), "acme", r.Settings, change.Condition{}); err != nil {
 				t.Fatal(err)
 			}
@@ -181,9 +179,7 @@ func TestStoredAndConfiguredMessengerOfOneName(t *testing.T) {
 		}, settle},
 		"another node resets the tokens": {func(t *testing.T, b *testNode) { must(t, b, ledger.ResetTokens(true)) }, settle},
 		"another node deletes it": {func(t *testing.T, b *testNode) {
-			if _, _, err := b.Remove(t.Context(), "acme", change.Condition{}); err != nil {
-				t.Fatal(err)
-			}
+			b.remove("acme")
 		}, settle},
 		"its key set changes": {func(*testing.T, *testNode) {}, func(_ *testing.T, a *testNode) {
 			e, _ := a.Store.cached("acme")

@@ -72,9 +72,7 @@ func stopInRemoval(t *testing.T, step int, then string, clock func(time.Duration
 		a.change(name, ledger.RotateTokens(time.Hour))
 		b.settle()
 	}
-	if _, _, err := a.Put(t.Context(), "bolt", sharedTokenSettings(0), change.Condition{}); err != nil {
-		t.Fatal(err)
-	}
+	a.put("bolt", sharedTokenSettings(0))
 	leaked := a.change("bolt", ledger.GenerateToken())
 	b.settle()
 	if _, _, err := b.Remove(t.Context(), "bolt", change.Condition{}); err != nil {
@@ -114,9 +112,7 @@ func stopInRemoval(t *testing.T, step int, then string, clock func(time.Duration
 		a.stop()
 	}
 	b.prune()
-	if _, _, err := b.Put(t.Context(), "bolt", sharedTokenSettings(time.Hour), change.Condition{}); err != nil {
-		t.Fatal(err)
-	}
+	b.put("bolt", sharedTokenSettings(time.Hour))
 	made := b.change("bolt", ledger.GenerateToken())
 	for _, name := range []string{"support", "acme", "bolt"} {
 		b.revoke(name, revocation.Revocation{TokenID: "later"}, "test")

@@ -156,18 +156,14 @@ func TestADeletionOfWhatWasRestored(t *testing.T) {
 		a.settle()
 		backup := s.backup()
 		time.Sleep(time.Hour)
-		if _, _, err := a.Remove(t.Context(), "acme", change.Condition{}); err != nil {
-			t.Fatal(err)
-		}
+		a.remove("acme")
 		time.Sleep(time.Hour)
 		prepare(t, a)
 		a.settle()
 		s.restore(backup)
 		time.Sleep(20 * time.Minute)
 		a.Store.sweep(t.Context())
-		if _, _, err := a.Remove(t.Context(), "acme", change.Condition{}); err != nil {
-			t.Fatal(err)
-		}
+		a.remove("acme")
 		b := newTestNode(t, s, "b")
 		for range 3 {
 			time.Sleep(48 * time.Hour)
@@ -195,9 +191,7 @@ func TestChangesBesideALostMessenger(t *testing.T) {
 		s.wipe()
 		time.Sleep(time.Minute)
 		b := newTestNode(t, s, "b")
-		if _, _, err := b.Put(t.Context(), "acme", sharedTokenSettings(0), change.Condition{}); err != nil {
-			t.Fatal(err)
-		}
+		b.put("acme", sharedTokenSettings(0))
 		time.Sleep(20 * time.Minute)
 		a.Store.sweep(t.Context())
 		a.settle()

@@ -53,10 +53,9 @@ func (reg *Registry) RevokeAll(ctx context.Context, name string, list []revocati
 	if err != nil {
 		return 0, 0, err
 	}
-	if !j.Detached { // so that nothing is left out that the storage has just lost
-		if _, err := reg.Store.fresh(ctx, name, j.Kind); err != nil && !isOfOneMessenger(err) {
-			return 0, 0, apierror.Storage(err)
-		}
+	// Everything is read, so that nothing is left out of the list that the storage has just lost.
+	if j, err = reg.Store.fresh(ctx, name, j.Kind); err != nil && !isOfOneMessenger(err) {
+		return 0, 0, apierror.Storage(err)
 	}
 	if err := reg.Store.backed(ctx, j); err != nil {
 		return 0, 0, err

@@ -264,7 +264,21 @@ func (n *testNode) putKeys(name, claim string, keys ...string) {
 	for _, k := range keys {
 		m.PublicKey = append(m.PublicKey, config.PublicKey{Key: k})
 	}
+	n.put(name, m)
+}
+
+// put saves a stored messenger.
+func (n *testNode) put(name string, m *config.Messenger) {
+	n.t.Helper()
 	if _, _, err := n.Put(n.t.Context(), name, m, change.Condition{Confirm: change.AnyLoss}); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// remove deletes a stored messenger.
+func (n *testNode) remove(name string) {
+	n.t.Helper()
+	if _, _, err := n.Remove(n.t.Context(), name, change.Condition{}); err != nil {
 		n.t.Fatal(err)
 	}
 }
@@ -289,9 +303,7 @@ func publicKeys(t testing.TB, n int) (keys []string) {
 // prepare makes a stored messenger, and a token for each.
 func prepare(t testing.TB, n *testNode) {
 	t.Helper()
-	if _, _, err := n.Put(t.Context(), "acme", sharedTokenSettings(0), change.Condition{}); err != nil {
-		t.Fatal(err)
-	}
+	n.put("acme", sharedTokenSettings(0))
 	for _, name := range []string{"support", "sales", "acme"} {
 		n.change(name, ledger.GenerateToken())
 	}

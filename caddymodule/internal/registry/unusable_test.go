@@ -21,9 +21,7 @@ func TestOneMessengerThatCannotBeUsedIsNoOutage(t *testing.T) {
 	if _, _, err := a.Put(t.Context(), "acme", &config.Messenger{IdentityKey: "identity", JWKS: &config.JWKS{URL: "https://127.0.0.1:1/keys"}}, change.Condition{}); err == nil {
 		t.Fatal("the key set can be used here")
 	}
-	if _, _, err := a.Put(t.Context(), "bolt", sharedTokenSettings(0), change.Condition{}); err != nil {
-		t.Fatal(err)
-	}
+	a.put("bolt", sharedTokenSettings(0))
 	made := a.change("bolt", ledger.GenerateToken())
 	b := newTestNode(t, s, "b")
 	for range 3 {
@@ -82,32 +80,35 @@ func TestARepairOfWhatCannotBeUsed(t *testing.T) {
 // A key set was distrusted, and the storage loses that. The node that knows it writes it back, also if no messenger with the set is in memory any
 // more.
 func TestDistrustOutlivesEviction(t *testing.T) {
-	const url = "https://keys.example/set"
+	const url = "https://127.0.0.1:1/set"         // without a name to look up
 	for _, noticed := range []bool{true, false} { // before the messenger is evicted
-		s := newServer()
-		a := newTestNode(t, s, "a")
-		if _, _, err := a.Put(t.Context(), "acme", &config.Messenger{IdentityKey: "identity", JWKS: &config.JWKS{URL: url}}, change.Condition{}); err != nil {
-			t.Fatal(err)
-		}
-		a.settle()
-		backup := s.backup()
-		if err := a.Store.KeySets.Distrust(t.Context(), keysets.ID(url)); err != nil {
-			t.Fatal(err)
-		}
-		a.settle()
-		s.restore(backup)
-		if noticed {
+		synctest.Test(t, func(t *testing.T) {
+			s := newServer()
+			a := newTestNode(t, s, "a")
+			a.Store.internal = []string{"127.0.0.1:1"}
+			if _, _, err := a.Put(t.Context(), "acme", &config.Messenger{IdentityKey: "identity", JWKS: &config.JWKS{URL: url}}, change.Condition{}); err != nil {
+				t.Fatal(err)
+			}
+			a.settle()
+			backup := s.backup()
+			if err := a.Store.KeySets.Distrust(t.Context(), keysets.ID(url)); err != nil {
+				t.Fatal(err)
+			}
+			a.settle()
+			s.restore(backup)
+			if noticed {
+				_ = a.Store.rereadHeld(t.Context(), noWait)
+			}
+			a.Store.stored.Invalidate("acme")
+			synctest.Wait() // what is evicted is released in the background
 			_ = a.Store.rereadHeld(t.Context(), noWait)
-		}
-		a.Store.stored.Invalidate("acme")
-		time.Sleep(200 * time.Millisecond) // what is evicted is released in the background; a machine that takes longer tests less
-		_ = a.Store.rereadHeld(t.Context(), noWait)
-		if n := a.WentBack(); n != 1 {
-			t.Errorf("noticed before %t: %d are reported", noticed, n)
-		}
-		if done, err := a.Repair(t.Context()); err != nil || done.KeySets != 1 {
-			t.Errorf("noticed before %t: the repair says %+v, %v", noticed, done, err)
-		}
+			if n := a.WentBack(); n != 1 {
+				t.Errorf("noticed before %t: %d are reported", noticed, n)
+			}
+			if done, err := a.Repair(t.Context()); err != nil || done.KeySets != 1 {
+				t.Errorf("noticed before %t: the repair says %+v, %v", noticed, done, err)
+			}
+		})
 	}
 }
 

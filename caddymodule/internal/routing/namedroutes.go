@@ -5,20 +5,19 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/intercept"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
-
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ascii"
 )
 
 // CheckNamedRoutes refuses a named route that has a handler of ours, and to which no invoke leads. The Caddyfile adapter
 // attaches a named route to a server because something invokes it there. If nothing does, then the adapter dropped the
 // invoke from another named route (see NewRoute), while what messenger_auth should guard may still be served.
 //
-// It also refuses to invoke one with a handler of ours in a subroute that has errors. Caddy goes on with what follows such a subroute if
+// It also refuses to invoke one with messenger_auth in a subroute that has errors. Caddy goes on with what follows such a subroute if
 // no error route answers, and messenger_auth stops a request that it has refused there only at subroutes that it is in (see auth).
 //
 // A handler calls it while it is provisioned, so that "caddy validate" finds this too, and the server never starts.
@@ -103,10 +102,10 @@ func (c *content) addJSON(value any) {
 		inner.addModule(handler)
 		for key, member := range value {
 			name, _ := member.(string)
-			switch { // names of members are read without regard to their case
-			case handler == "invoke" && ascii.EqualFold(key, "name"):
+			switch { // as encoding/json reads them, in any case
+			case handler == "invoke" && strings.EqualFold(key, "name"):
 				inner.invoked = append(inner.invoked, name)
-			case ascii.EqualFold(key, "errors") && member != nil:
+			case strings.EqualFold(key, "errors") && member != nil:
 				errors = append(errors, member)
 			default:
 				inner.addJSON(member)
