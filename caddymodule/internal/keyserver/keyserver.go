@@ -51,6 +51,8 @@ func CheckURL(text string) error {
 	switch {
 	case err != nil || u.Host == "":
 		return errors.New("is not a URL; write one such as https://www.example.com/.well-known/jwks.json")
+	case strings.HasSuffix(u.Host, ":"):
+		return errors.New("has a colon behind the host and no port; write one such as https://www.example.com/.well-known/jwks.json")
 	case u.User != nil:
 		return errors.New("has a user name in it; keys are public and need none")
 	case u.Fragment != "":
@@ -65,44 +67,55 @@ func CheckURL(text string) error {
 	return errors.New("is not an https URL")
 }
 
-// Shown returns a URL as people may see it, in logs and reports: without the name of a user, the values in its query and its fragment, which
-// may be secrets. Of what is no URL, the same is left out by the last @.
+// Shown returns a URL as people may see it, in logs and reports: without the values in its query and its fragment, which may be secrets. Of
+// what is in front of an @, where a password can be, also by mistake, it has the scheme alone. Of what is no URL it has nothing in front of the
+// last one.
 func Shown(text string) string {
 	if u, err := url.Parse(text); err != nil || u.Host == "" {
-		if at := strings.LastIndexByte(text, '@'); at >= 0 {
+		if at, _ := lastAt(text); at >= 0 {
 			text = "…" + text[at:]
 		}
 	}
 	text, _, hasFragment := strings.Cut(text, "#")
-	if text = withoutValues(text); hasFragment {
-		text += "#…"
+	address, query, hasQuery := strings.Cut(text, "?")
+	if at, size := lastAt(address); at >= 0 {
+		scheme, _, found := strings.Cut(address, "//")
+		if found && len(scheme) < at {
+			scheme += "//"
+		} else {
+			scheme = ""
+		}
+		address = scheme + "…@" + address[at+size:]
 	}
-	return text
+	if hasQuery {
+		address += "?" + withoutValues(query)
+	}
+	if hasFragment {
+		address += "#…"
+	}
+	return address
 }
 
-// withoutValues is Shown for a URL without a fragment.
-func withoutValues(text string) string {
-	address, query, found := strings.Cut(text, "?")
-	_, rest, hierarchical := strings.Cut(address, "//")
-	if !hierarchical {
-		rest = address
+// lastAt returns where the last @ is in a text, or -1, and how many bytes it has: it may be percent-encoded.
+func lastAt(text string) (at, size int) {
+	plain, encoded := strings.LastIndexByte(text, '@'), strings.LastIndex(text, "%40")
+	if encoded > plain {
+		return encoded, len("%40")
 	}
-	authority, _, _ := strings.Cut(rest, "/")
-	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
-		address = strings.TrimSuffix(address, rest) + "…" + rest[at:]
-	}
-	if !found {
-		return address
-	}
+	return plain, 1
+}
+
+// withoutValues returns a query with the names of its parameters.
+func withoutValues(query string) string {
 	parameters := strings.Split(query, "&")
 	for i, parameter := range parameters {
-		if name, _, valued := strings.Cut(parameter, "="); valued {
+		if name, value, _ := strings.Cut(parameter, "="); strings.Trim(value, "=") != "" {
 			parameters[i] = name + "=…"
 		} else {
-			parameters[i] = "…"
+			parameters[i] = "…" // it may be a value without a name
 		}
 	}
-	return address + "?" + strings.Join(parameters, "&")
+	return strings.Join(parameters, "&")
 }
 
 func isLoopback(host string) bool {

@@ -12,13 +12,15 @@ import (
 func TestShownHidesTheValuesOfAQuery(t *testing.T) {
 	for address, want := range map[string]string{
 		"https://a.example/keys":               "https://a.example/keys",
-		"https://a.example/keys?key=s3cret&v=": "https://a.example/keys?key=…&v=…",
+		"https://a.example/keys?key=s3cret&v=": "https://a.example/keys?key=…&…",
 		"https://a.example/?s3cret":            "https://a.example/?…",
 		"https://a.example/?a=b=s3cret?c":      "https://a.example/?a=…",
-		"https://s3cret@a.example/k@y":         "https://…@a.example/k@y",
+		"https://s3cret@a.example/k@y":         "https://…@y",
 		"https://a:s3cr@et@a.example?v=1":      "https://…@a.example?v=…",
+		"https://a.example/?czNjcmV0==":        "https://a.example/?…",
+		"https://a.example/?v=me@s3cret":       "https://a.example/?v=…",
 		"https://a.example?s3cret":             "https://a.example?…",
-		"//a:s3cret@a.example/a//b@c":          "//…@a.example/a//b@c",
+		"//a:s3cret@a.example/a//b@c":          "//…@c",
 		"a:s3cret@a.example/keys":              "…@a.example/keys",
 		"s3cret@a.example":                     "…@a.example",
 	} {
@@ -34,6 +36,9 @@ func TestShownHidesPasswordsInMistakes(t *testing.T) {
 		"https:/a:s3cret@a.example/keys", "https:///a:s3cret@a.example/keys", "/a:s3cret@a.example//keys", "a:s3cret@a.example//keys", "https://a:s3cret/x@a.example/keys",
 		"https://a:s3cret?x@a.example/keys", "https://a:s3cret?x=y@a.example/keys", "https://a.example/keys#s3cret", "https:a:s3cret@a.example", "https://a:s3cret#x@a.example/keys",
 		"https://a:s3cret%@a.example/", "://a:s3cret@a.example", "https://[a:s3cret@a.example/", "https://a:x@s3cret@a.example/",
+		"https://https://a:s3cret@a.example/keys", "http://https://a:s3cret@a.example/keys", "https://a:2024/s3cret@a.example/keys", "https://a:p@ss/s3cret@a.example/keys",
+		"https://s3cret/x@a.example/keys", "https://a:s3cret%40a.example/keys", `https:\\\\a:s3cret@a.example`, "https://a.example, https://a:s3cret@b.example/",
+		"https://a:s3cret@b.example@/", "https://a:s3cret\nb@b.example/",
 	} {
 		if got := Shown(written); strings.Contains(got, "s3cret") {
 			t.Errorf("%s: got %s", written, got)

@@ -41,6 +41,9 @@ type Journal struct {
 	// Detached is set for a journal that is read for one answer or change, and that the registry does not keep in memory.
 	Detached bool
 
+	// Epoch is that of the registry when it began the journal. In a later one it has dropped what it knew.
+	Epoch uint64
+
 	mu        sync.Mutex
 	batches   map[vault.Key]*batch
 	newestOf  map[vault.Key]uint64 // the largest number that was read, by folder and writer

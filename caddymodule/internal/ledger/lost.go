@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
-	"path"
 	"slices"
 	"sync"
 
@@ -23,20 +22,6 @@ func (j *Journal) LacksAny(facts []*Fact) bool {
 		if b != nil && slices.ContainsFunc(b.facts, func(f *Fact) bool {
 			return slices.ContainsFunc(facts, func(wanted *Fact) bool { return wanted.ID == f.ID })
 		}) {
-			return true
-		}
-	}
-	return false
-}
-
-// LacksOwn reports whether Lost has batches that can be written back, which those of Rivals are not.
-func (j *Journal) LacksOwn() bool {
-	if missing, _ := j.Health(); missing == 0 {
-		return false
-	}
-	rivals := j.Rivals()
-	for key := range j.Lost() {
-		if _, rival := rivals[path.Base(key.Folder)]; !rival {
 			return true
 		}
 	}
@@ -78,12 +63,20 @@ func (j *Journal) InRepairOrder(batches map[vault.Key][]json.RawMessage) []vault
 	})
 }
 
-// Makes reports whether a batch has settings or a token, which others may end.
-func (j *Journal) Makes(key vault.Key) bool {
+// EndsOf returns the facts of a batch that make nothing that others may end: no settings and no token. whole reports that they are all of it.
+func (j *Journal) EndsOf(key vault.Key) (ends []json.RawMessage, whole bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	b := j.batches[key]
-	return b != nil && b.makes()
+	if b == nil {
+		return nil, true // it is about a name
+	}
+	for i, f := range b.facts {
+		if !f.makes() {
+			ends = append(ends, b.texts[i])
+		}
+	}
+	return ends, len(ends) == len(b.facts)
 }
 
 // Damaged returns the batches that the storage has, and cannot give back. It reads all of them; an error is about the storage.
@@ -120,6 +113,6 @@ func (j *Journal) known(meant func(vault.Key, *batch) bool) map[vault.Key][]json
 	return texts
 }
 
-func (b *batch) makes() bool {
-	return slices.ContainsFunc(b.facts, func(f *Fact) bool { return f.Kind == factSettings || f.isToken() })
-}
+func (b *batch) makes() bool { return slices.ContainsFunc(b.facts, (*Fact).makes) }
+
+func (f *Fact) makes() bool { return f.Kind == factSettings || f.isToken() }

@@ -56,6 +56,13 @@ func (j *Journal) Read(ctx context.Context, v *vault.Vault, write bool) (recordC
 	return recordChanged, nil
 }
 
+// IsCompared reports whether the last reading came so far that Lost is known.
+func (j *Journal) IsCompared() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return !j.partial
+}
+
 // readBatches reads the batches at keys.
 func (j *Journal) readBatches(ctx context.Context, v *vault.Vault, keys []vault.Key) error {
 	return vault.UntilError(ctx, keys, func(_ int, key vault.Key) error {

@@ -61,6 +61,9 @@ var everything = ledger.Effect{Settings: true, Ring: true, Fewer: true}
 func (s *Store) apply(j *ledger.Journal, e ledger.Effect) (ended int, err error) {
 	j.Applying.Lock()
 	defer j.Applying.Unlock()
+	if s.isDropped(j) {
+		return 0, errDropped
+	}
 	e.Merge(j.Take())
 	if j.Unknown {
 		e = everything // adding to what is unknown does not make it known
@@ -71,7 +74,7 @@ func (s *Store) apply(j *ledger.Journal, e ledger.Effect) (ended int, err error)
 		ended, err = s.applyStored(j, e)
 	}
 	unusable := errors.As(err, new(*unusableError)) // applyStored has seen to it, and only other settings change it
-	if j.Unknown = err != nil && !unusable || j.Damage() != nil || s.health.stale.Load(); j.Unknown {
+	if j.Unknown = err != nil && !unusable || j.Damage() != nil || s.isStale(j.Name); j.Unknown {
 		s.makeUnknown(j)
 	}
 	return ended, err

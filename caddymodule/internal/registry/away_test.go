@@ -23,11 +23,13 @@ func TestANodeThatWasAwayWritesNothingBack(t *testing.T) {
 			s := newServer()
 			a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
 			prepare(t, a)
+			leaked := a.change(name, ledger.GenerateToken()) // not in the batch with the settings, which is of use for good
 			a.settle()
 			b.settle()
-			leaked := b.kids(name)
+			b.kids(name)
 			a.kids(name)
 			b.change(name, ledger.GenerateToken())
+			b.change(name, ledger.GenerateToken()) // of the two, the one that says that the messenger was created stays
 			b.change(name, ledger.RevokeToken(leaked, true))
 			time.Sleep(time.Hour)
 			b.change(name, ledger.RevokeToken(b.change(name, ledger.GenerateToken()), true)) // so that the end is not the last one
@@ -43,6 +45,75 @@ func TestANodeThatWasAwayWritesNothingBack(t *testing.T) {
 			}
 		})
 	}
+}
+
+// While such a node reads the storage for something else, it polls. What it has dropped does not become active again with what was read, and is
+// not written back.
+func TestAPollDuringAReadingOfANodeThatWasAway(t *testing.T) {
+	for how, do := range map[string]func(a *testNode){
+		"a sweep":  func(a *testNode) { _ = a.Store.rereadHeld(a.t.Context(), noWait) },
+		"a repair": func(a *testNode) { _, _ = a.Repair(a.t.Context()) },
+		"a change": func(a *testNode) {
+			_, _, _ = a.ChangeRing(a.t.Context(), "acme", ledger.KindStored, ledger.GenerateToken(), change.Condition{Confirm: change.AnyLoss})
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newServer()
+			a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
+			prepare(t, a)
+			leaked := a.change("acme", ledger.GenerateToken())
+			a.settle()
+			b.settle()
+			a.kids("acme")
+			b.change("acme", ledger.GenerateToken())
+			b.change("acme", ledger.GenerateToken())
+			b.change("acme", ledger.RevokeToken(leaked, true))
+			time.Sleep(time.Hour)
+			b.change("acme", ledger.RevokeToken(b.change("acme", ledger.GenerateToken()), true))
+			for range 70 {
+				time.Sleep(24 * time.Hour)
+				b.settle()
+				b.Store.sweep(t.Context())
+			}
+			var polled atomic.Bool
+			a.storage.setBefore(func(op, key string) error {
+				if op == "list" && strings.HasSuffix(key, "/acme") && polled.CompareAndSwap(false, true) {
+					a.Store.poll(t.Context())
+				}
+				return nil
+			})
+			do(a)
+			a.storage.setBefore(nil)
+			sweep(t, a)
+			if got := a.kids("acme"); strings.Contains(got, leaked) || got == "" {
+				t.Errorf("%s: the node that was away verifies %q, and %s was revoked", how, got, leaked)
+			}
+			a.change("acme", ledger.GenerateToken())
+			if got := newTestNode(t, s, "c").kids("acme"); strings.Contains(got, leaked) || got == "" {
+				t.Errorf("%s: a node that starts now verifies %q, and %s was revoked", how, got, leaked)
+			}
+		})
+	}
+}
+
+// A node cannot reach the storage for a month. A repair then does not drop what it was to write back.
+func TestARepairWithoutAStorageDropsNothing(t *testing.T) {
+	offset := clock(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer()
+		a := newTestNode(t, s, "a")
+		prepare(t, a)
+		a.settle()
+		want := a.kids("support") + ", " + a.kids("acme")
+		a.storage.setBefore(func(string, string) error { return errFailed })
+		offset.Store(int64(30 * 24 * time.Hour))
+		a.Store.poll(t.Context())
+		_, err := a.Repair(t.Context())
+		if got := a.kids("support") + ", " + a.kids("acme"); err == nil || got != want {
+			t.Errorf("after a repair with %v the node verifies %s, before %s", err, got, want)
+		}
+		a.storage.setBefore(nil)
+	})
 }
 
 // A messenger was deleted and another created, and the storage is restored to the first one. A token that is made on the node that knows both, and

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -224,4 +225,38 @@ func TestAnOldResetRevokesNoNewToken(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Hundreds of revocations were lost, and the storage is slow. A token that has leaked is revoked without waiting for them.
+func TestToRevokeATokenDoesNotWaitForWritingBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer()
+		a := newTestNode(t, s, "a")
+		prepare(t, a)
+		a.settle()
+		leaked, backup := a.kids("support"), s.backup()
+		for i := range 400 {
+			a.revoke("support", revocation.Revocation{Identity: fmt.Sprint("contact", i)}, "test")
+			time.Sleep(time.Second)
+		}
+		a.settle()
+		s.restore(backup)
+		time.Sleep(20 * time.Minute)
+		sweep(t, a)
+		a.storage.setBefore(func(op, key string) error {
+			if op == "store" && strings.Contains(key, "/support/") {
+				time.Sleep(90 * time.Millisecond)
+			}
+			return nil
+		})
+		_, _, err := a.ChangeRing(t.Context(), "support", ledger.KindRing, ledger.RevokeToken(leaked, true), change.Condition{})
+		a.storage.setBefore(nil)
+		time.Sleep(time.Second) // for a write that was not waited for
+		if err != nil {
+			t.Error(err)
+		}
+		if got := newTestNode(t, s, "c").kids("support"); strings.Contains(got, leaked) {
+			t.Errorf("a node that starts now verifies %s", got)
+		}
+	})
 }

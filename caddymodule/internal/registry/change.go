@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path"
 	"time"
 
 	"go.uber.org/zap"
@@ -90,17 +91,31 @@ func (s *Store) fresh(ctx context.Context, name, kind string) (*ledger.Journal, 
 // backed writes back what the storage has lost of a messenger before something is decided with it: what is not done because this node knows
 // that it was done already would be acknowledged, and be nowhere.
 func (s *Store) backed(ctx context.Context, j *ledger.Journal) error {
-	if !j.LacksOwn() {
+	if !lacksOwn(j) {
 		return nil
 	}
 	if s.isAway() { // the next poll drops what others may have forgotten
-		return apierror.New(http.StatusServiceUnavailable, "this node could not read the store for weeks; try again when it has")
+		return errAway
 	}
 	_, err := s.writeBack(ctx, j, false)
 	if vault.IsUnreadable(err) || errors.As(err, new(*unusableError)) || errors.As(err, new(*rivalError)) {
 		return nil
 	}
 	return apierror.Storage(err)
+}
+
+// lacksOwn reports whether a journal has lost batches that can be written back, which those of rivals are not.
+func lacksOwn(j *ledger.Journal) bool {
+	if !hasLostFacts(j) {
+		return false
+	}
+	rivals := j.Rivals()
+	for key := range j.Lost() {
+		if _, rival := rivals[path.Base(key.Folder)]; !rival {
+			return true
+		}
+	}
+	return false
 }
 
 // Again reads what others have written meanwhile, and makes it active together with what this node has written.
@@ -116,6 +131,9 @@ func (s *Store) Again(ctx context.Context, j *ledger.Journal) (ended int, err er
 
 // Write adds facts about an incarnation of a messenger. When it returns nil, they are acknowledged, and active on this node.
 func (s *Store) Write(ctx context.Context, j *ledger.Journal, incarnation string, urgent bool, facts ...*ledger.Fact) (ended int, err error) {
+	if s.isDropped(j) {
+		return 0, errDropped
+	}
 	signFacts(ctx, facts)
 	if settlement := j.Settlement(incarnation, Now()); settlement != nil {
 		facts = append(facts, settlement)
@@ -141,8 +159,10 @@ func (reg *Registry) ChangeRing(ctx context.Context, name, kind string, ring led
 	if err != nil {
 		return nil, 0, apierror.Storage(err)
 	}
-	if err := s.backed(ctx, j); err != nil && (ring.Makes || ring.Extends) { // to revoke a token does not depend on it
-		return nil, 0, err
+	if ring.Makes || ring.Extends { // to revoke a token does not depend on it, and does not wait
+		if err := s.backed(ctx, j); err != nil {
+			return nil, 0, err
+		}
 	}
 	r := j.Record()
 	if err := c.Check(r); err != nil {

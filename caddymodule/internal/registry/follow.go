@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"path"
 	"slices"
@@ -55,7 +54,7 @@ func (s *Store) poll(ctx context.Context) {
 			mu.Lock()
 			defer mu.Unlock()
 			failure = err
-			reached = reached && (vault.IsUnreadable(err) || errors.As(err, new(*unusableError)))
+			reached = reached && isOfOneMessenger(err)
 		}
 		return err
 	}
@@ -103,6 +102,18 @@ func (s *Store) lookFor(ctx context.Context, key vault.Key) {
 			continue
 		}
 		_, _ = s.apply(j, ledger.Effect{}) // an error makes the messenger unavailable
+	}
+}
+
+// forever is a time that does not come.
+var forever = time.Unix(1<<40, 0)
+
+// readAgain makes every poll read a name until that time.
+func (s *Store) readAgain(name string, until time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if until.After(s.retry[name]) {
+		s.retry[name] = until
 	}
 }
 
@@ -184,6 +195,7 @@ func (s *Store) reread(ctx context.Context, name string) error {
 		err = s.KeySets.FollowAll(ctx)
 	} else {
 		err = worst(s.rereadOwned(ctx, name), s.rereadStored(ctx, name))
+		s.recordRead(name, err)
 	}
 	if err != nil {
 		s.readAgain(name, forever)
@@ -255,6 +267,9 @@ func (s *Store) readMore(ctx context.Context, j *ledger.Journal) error {
 	}
 	if hasLostFacts(j) && j.Kind == ledger.KindStored {
 		s.pin(j.Name) // nothing else has these facts: the messenger is not evicted
+	}
+	if s.isDropped(j) {
+		return errDropped
 	}
 	return worst(err, damage)
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -16,12 +15,6 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
-
-// A storeHealth is what is wrong with the store, as far as this node can see.
-type storeHealth struct {
-	stale  atomic.Bool  // the store could not be read for longer than store_max_age
-	maxAge atomic.Int64 // nanoseconds; 0 for none
-}
 
 // lost returns of how many messengers and key sets in memory the storage has lost facts, and how many messengers have a fact whose time
 // is far ahead.
@@ -46,9 +39,6 @@ func (reg *Registry) WentBack() int {
 	lost, _ := reg.Store.lost()
 	return lost
 }
-
-// UseMaxAge makes messengers answer keys_unavailable after the store could not be read for so long; 0 for never.
-func (reg *Registry) UseMaxAge(d time.Duration) { reg.Store.health.maxAge.Store(int64(d)) }
 
 // LostNames returns the names of stored messengers of which the storage has lost facts that this node knows, sorted.
 func (reg *Registry) LostNames() (names []string) {
@@ -75,63 +65,13 @@ func (s *Store) checkHealth(was *healthSeen) {
 		s.log().Error("facts in the store have times that are more than an hour ahead of this node's clock; set the clocks of all nodes (NTP)", zap.Int("messengers", ahead))
 	}
 	was.lost, was.ahead = lost, ahead
-	maxAge := time.Duration(s.health.maxAge.Load())
-	status := s.status.Load()
-	since := status.Polled
-	if since.IsZero() {
-		since = was.started
-	}
-	stale := maxAge > 0 && status.Err != nil && max(time.Since(since), Now().Round(0).Sub(since.Round(0))) > maxAge
-	if stale == s.health.stale.Load() {
-		return
-	}
-	s.health.stale.Store(stale)
-	if stale {
-		s.log().Error("the store could not be read for longer than store_max_age; messengers answer keys_unavailable until it can", zap.Duration("store_max_age", maxAge))
-	}
-	for _, name := range s.names() {
-		for _, j := range s.held(name) {
-			if stale {
-				s.setUnknown(j)
-			} else {
-				_, _ = s.apply(j, everything) // an error makes the messenger unavailable
-			}
-		}
-	}
+	s.checkAge(was)
 }
 
 // A healthSeen is what checkHealth has logged.
 type healthSeen struct {
 	lost, ahead int
 	started     time.Time
-}
-
-// dropIfAway drops what this node knows if it could not read the store for so long that others may have forgotten the deletion of
-// a messenger, or what ended a token, and reports whether it did. Configured messengers are read again before they serve.
-func (s *Store) dropIfAway() bool {
-	if !s.isAway() {
-		return false
-	}
-	s.mu.Lock()
-	pinned, owned := s.pinned, s.owned
-	s.pinned, s.owned = make(map[string]*storedEntry), make(map[string]*ledger.Journal)
-	s.mu.Unlock()
-	for name, j := range owned {
-		s.setUnknown(j)
-		s.readAgain(name, forever)
-	}
-	for _, e := range pinned {
-		e.release()
-	}
-	s.stored.InvalidateAll()
-	s.absent.InvalidateAll()
-	return true
-}
-
-// isAway reports whether this node could not read the store for that long.
-func (s *Store) isAway() bool {
-	polled := s.status.Load().Polled
-	return !polled.IsZero() && Now().Round(0).Sub(polled.Round(0)) >= ledger.KeepDeletion-2*ledger.KeepUseless
 }
 
 // A Repaired store has what this node knows, except for what has failed.
@@ -155,11 +95,8 @@ func (reg *Registry) Repair(ctx context.Context) (done Repaired, err error) {
 	if err := s.CheckWritable(); err != nil {
 		return done, apierror.Storage(err)
 	}
-	s.polling.Lock()
-	away := s.dropIfAway()
-	s.polling.Unlock()
-	if away {
-		defer s.incomplete.Store(true)
+	if s.isAway() {
+		return done, errAway
 	}
 	sets, err := s.KeySets.Repair(ctx)
 	if err != nil {
@@ -201,10 +138,11 @@ func (s *Store) repair(ctx context.Context, j *ledger.Journal) (written bool, er
 }
 
 // writeBack writes back the batches of one journal that the storage has lost, and with damaged those that it cannot give back, for which
-// it reads all of them. One that cannot be written keeps it from none that restricts the messenger; the error is that of one of them.
+// it reads all of them. If one of them cannot be written, the others are, except for what makes a token or changes settings: what ends that
+// may be what could not be written. The error is that of one of them.
 func (s *Store) writeBack(ctx context.Context, j *ledger.Journal, damaged bool) (written bool, err error) {
 	defer s.lock(j.Name)()
-	if err = s.readMore(ctx, j); err != nil && !isOfOneMessenger(err) {
+	if err = s.readMore(ctx, j); err != nil && !(isOfOneMessenger(err) && j.IsCompared()) {
 		return false, err
 	}
 	lost := j.Lost()
@@ -221,11 +159,21 @@ func (s *Store) writeBack(ctx context.Context, j *ledger.Journal, damaged bool) 
 	}
 	unwritten := false
 	for _, key := range j.InRepairOrder(lost) {
-		if unwritten && j.Makes(key) {
-			break // what ends that may be what could not be written
+		if s.isDropped(j) || s.isAway() {
+			failed = errDropped
+			break
 		}
-		if err := s.SaveBatch(ctx, key, lost[key]); err == nil {
+		ends, whole := j.EndsOf(key)
+		if unwritten && !whole && len(ends) == 0 {
+			continue
+		}
+		if unwritten && !whole { // what ends other tokens is written again in a batch of its own; the same fact twice is one
+			_, err = s.writer.Append(ctx, key.Folder, false, ends)
+		} else if err = s.SaveBatch(ctx, key, lost[key]); err == nil {
 			folders[key.Folder] = true
+		}
+		if err == nil {
+			written = true
 		} else if failed, unwritten = err, true; !vault.IsOfOneValue(err) {
 			break
 		}
@@ -235,7 +183,7 @@ func (s *Store) writeBack(ctx context.Context, j *ledger.Journal, damaged bool) 
 			return true, err
 		}
 	}
-	if len(folders) > 0 {
+	if err = nil; written {
 		err = s.readMore(ctx, j)
 	}
 	if f := j.NameDeleted(Now()); f != nil && cmp.Or(failed, err) == nil { // an earlier repair has ended in between
@@ -243,5 +191,5 @@ func (s *Store) writeBack(ctx context.Context, j *ledger.Journal, damaged bool) 
 			err = s.readMore(ctx, j)
 		}
 	}
-	return len(folders) > 0, cmp.Or(failed, err)
+	return written, cmp.Or(failed, err)
 }

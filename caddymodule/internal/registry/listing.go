@@ -50,7 +50,7 @@ func (s *Store) peek(ctx context.Context, name, kind string) (*ledger.Journal, e
 	if s.inMemory(name, kind) != nil {
 		return s.fresh(ctx, name, kind)
 	}
-	j := ledger.New(name, kind)
+	j := s.newJournal(name, kind)
 	j.Detached = true
 	if _, err := j.Read(ctx, s.Vault, false); err != nil {
 		return j, err

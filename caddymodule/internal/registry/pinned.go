@@ -57,14 +57,20 @@ func (s *Store) cache(name string, e *storedEntry) {
 	e.users.Add(1)        // for the cache, which may evict the entry at once
 	s.stored.Set(name, e) // first, so that a pin from here on pins e
 	s.mu.Lock()
-	destructed, before := s.pinned == nil, s.pinned[name]
-	if before != nil {
+	gone, before := s.pinned == nil || s.isDropped(e.journal), s.pinned[name]
+	switch {
+	case before == nil:
+	case !gone:
 		e.users.Add(1)
 		s.pinned[name] = e
+	case before == e:
+		delete(s.pinned, name)
+	default:
+		before = nil
 	}
 	s.mu.Unlock()
 	s.absent.Invalidate(name)
-	if destructed {
+	if gone {
 		s.stored.Invalidate(name) // a request that was still being answered needed it, and Destruct is not called again
 	}
 	if before != nil {

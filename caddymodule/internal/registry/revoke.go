@@ -54,7 +54,7 @@ func (reg *Registry) RevokeAll(ctx context.Context, name string, list []revocati
 		return 0, 0, err
 	}
 	// Everything is read, so that nothing is left out of the list that the storage has just lost.
-	if j, err = reg.Store.fresh(ctx, name, j.Kind); err != nil && !isOfOneMessenger(err) {
+	if j, err = reg.Store.fresh(ctx, name, j.Kind); err != nil && !(isOfOneMessenger(err) && j.IsCompared()) {
 		return 0, 0, apierror.Storage(err)
 	}
 	if err := reg.Store.backed(ctx, j); err != nil {

@@ -91,6 +91,7 @@ type Store struct {
 	pinned     map[string]*storedEntry    // of messengers with connections; nil after Destruct
 	owned      map[string]*ledger.Journal // of configured messengers
 	retry      map[string]time.Time       // names to read again with every poll, until when; see reread
+	unread     map[string]unread          // names of which the last reading has failed
 	about      map[vault.Key]time.Time    // batches that other nodes are about to write, and until when they are looked for
 
 	changing namelock.Locks     // the names that are being changed; see beginChange
@@ -103,6 +104,8 @@ type Store struct {
 	incomplete atomic.Bool // changes were missed, so that everything in memory must be read again
 	status     atomic.Pointer[storeStatus]
 	health     storeHealth
+
+	epoch atomic.Uint64 // raised under mu when this node drops what it knew; see dropIfAway
 }
 
 // A storedEntry is what a node knows about a stored messenger.
@@ -154,6 +157,7 @@ func openStore(storage certmagic.Storage, sealKeys [][]byte, internal []string, 
 			pinned:     make(map[string]*storedEntry),
 			owned:      make(map[string]*ledger.Journal),
 			retry:      make(map[string]time.Time),
+			unread:     make(map[string]unread),
 			about:      make(map[vault.Key]time.Time),
 			flights:    make(map[string]*flight),
 		}
@@ -252,18 +256,6 @@ func (s *Store) attach(reg *Registry) {
 // lock serializes the reading of one name. A goroutine holds one such lock at a time.
 func (s *Store) lock(name string) (unlock func()) { return s.loading.Lock(name) }
 
-// forever is a time that does not come.
-var forever = time.Unix(1<<40, 0)
-
-// readAgain makes every poll read a name until that time.
-func (s *Store) readAgain(name string, until time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if until.After(s.retry[name]) {
-		s.retry[name] = until
-	}
-}
-
 // log returns the logger of the newest configuration, because a store outlives configurations and their loggers.
 func (s *Store) log() *zap.Logger {
 	s.mu.Lock()
@@ -305,7 +297,7 @@ func (s *Store) readOwned(ctx context.Context, name string) error {
 // added to the journals that are in memory, and this one is not there yet. Therefore it is read once more if anything was written. From
 // then on it is in memory and gets every change, so that a third time is not needed. The caller holds the lock of the name.
 func (s *Store) begin(ctx context.Context, name, kind string) (*ledger.Journal, error) {
-	j := ledger.New(name, kind)
+	j := s.newJournal(name, kind)
 	for again := false; ; again = true {
 		before := s.changes(name).Load()
 		if err := s.read(ctx, j); err != nil {
@@ -316,8 +308,14 @@ func (s *Store) begin(ctx context.Context, name, kind string) (*ledger.Journal, 
 		}
 		if kind == ledger.KindRing {
 			s.mu.Lock()
-			s.owned[name] = j
+			dropped := s.isDropped(j)
+			if !dropped {
+				s.owned[name] = j
+			}
 			s.mu.Unlock()
+			if dropped {
+				return j, errDropped
+			}
 		}
 		if _, err := s.apply(j, everything); err != nil {
 			return j, err
