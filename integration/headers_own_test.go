@@ -139,7 +139,10 @@ func TestNobodyElseSetsOurHeaders(t *testing.T) {
 			for _, v := range g.versions() {
 				for _, w := range allWays(secret) {
 					t.Run(v.name+", "+w.name, func(t *testing.T) {
-						for _, name := range spoofed {
+						for i, name := range spoofed {
+							if !sampled(i) {
+								continue
+							}
 							lines := append([]string{name + ": evil"}, w.headers...)
 							g.send(v.client, w.method, w.path, lines...)
 							if got := ownHeaders(up.one(t).header); !maps.Equal(got, w.want) {

@@ -118,10 +118,17 @@ func findFault(written []byte) int {
 // soaking reports whether the heavy tests run in full, with MESSENGER_SOAK=1.
 func soaking() bool { return os.Getenv("MESSENGER_SOAK") == "1" }
 
-// soak scales the size of a heavy test: a tenth, or all of it with MESSENGER_SOAK=1.
+// soak scales the size of a heavy test: a tenth, with the race detector a fortieth, or all of it with MESSENGER_SOAK=1.
 func soak(n int) int {
-	if soaking() {
+	switch {
+	case soaking():
 		return n
+	case raced:
+		return n / 40
 	}
 	return n / 10
 }
+
+// sampled reports whether the case number i runs of those that differ in the configuration, or in what is sent, and in nothing that runs
+// beside something else. With the race detector that is every fourth, or all of them with MESSENGER_SOAK=1.
+func sampled(i int) bool { return !raced || soaking() || i%4 == 0 }

@@ -28,7 +28,7 @@ func TestEveryStricterConditionAsksFirst(t *testing.T) {
 	u.post("?page=new", fields("name", "away", "method", "jwks", "url", "http://127.0.0.1:1/jwks.json"))
 	eventually(t, "the key set is fetched", func() bool { return g.refresh("set") == 200 })
 	const signed = "including those that are signed with the only shared token"
-	for _, test := range []struct {
+	for i, test := range []struct {
 		messenger, field, from, to string
 		says                       string // "" if nothing is asked
 		back                       string // what the way back asks
@@ -65,6 +65,9 @@ func TestEveryStricterConditionAsksFirst(t *testing.T) {
 		{"away", "audience", "", "chat", "the keys of the key set, whose number is not known right now", ""},
 		{"away", "url", "http://127.0.0.1:1/jwks.json", "http://127.0.0.1:1/v2.json", "Another URL drops the keys of the key set, whose number is not known", "Another URL"},
 	} {
+		if !sampled(i) {
+			continue
+		}
 		base := u.get("?messenger=" + test.messenger).browserForm(t)
 		base.Set(test.field, test.from)
 		if a := u.confirmed(test.messenger, base); a.status != 303 {

@@ -199,8 +199,10 @@ func TestEveryShapeOfACaddyfileKeepsTheGateway(t *testing.T) {
 		return
 	}
 	up, m := newUpstream(t), methods(t)[0]
-	for _, name := range slices.Sorted(maps.Keys(shapes)) {
-		t.Run(name, func(t *testing.T) { shapes[name].serve(t, newGateway(t, up, "http://"), up, m) })
+	for i, name := range slices.Sorted(maps.Keys(shapes)) {
+		if sampled(i) {
+			t.Run(name, func(t *testing.T) { shapes[name].serve(t, newGateway(t, up, "http://"), up, m) })
+		}
 	}
 }
 
@@ -231,7 +233,7 @@ func TestCombinationsOfNamedRoutesKeepTheGateway(t *testing.T) {
 					further = "&(deep) {\n" + guarded + "}\n"
 				}
 				for l, out := range outer {
-					if (i+j+k+l)%3 != 0 && !soaking() {
+					if (i+j+k+l)%3 != 0 && !soaking() || !sampled(i*len(inner)+j+(k+l)/3) {
 						continue
 					}
 					if strings.HasPrefix(out, "handle_path") && strings.Contains(in+beside, "/chat/*") {

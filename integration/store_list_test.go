@@ -168,7 +168,7 @@ func TestPagesStayWhereTheyAre(t *testing.T) {
 	o := start(t, nil, sealedOptions(folder), sealedSite).operator()
 	slices.Sort(want)
 	var got []string
-	for query, n := "limit=40", 0; query != ""; n += 3 {
+	for query, n := fmt.Sprintf("limit=%d", min(40, len(names)/10)), 0; query != ""; n += 3 {
 		var page []string
 		page, query = o.listed(query)
 		for _, name := range page {
