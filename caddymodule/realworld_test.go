@@ -117,7 +117,7 @@ func accepts(header, payload string) error {
 }
 
 // What people really send is understood, and what is one step further stays out.
-func TestRealWorld(t *testing.T) {
+func TestRealWorldInputs(t *testing.T) {
 	key := configtest.ValidText("key")
 	block, _ := pem.Decode([]byte(key))
 	parsed, err := x509.ParsePKIXPublicKey(block.Bytes)

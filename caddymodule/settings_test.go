@@ -25,7 +25,7 @@ import (
 
 // Every setting is carried by the Caddyfile, by JSON, by the admin API, by the stored record and by the flags of create.
 // The options, their lines and their flags are derived from the struct, so that a setting that one of them has forgotten is
-// found here. The panel's form, the sixth way, has TestEverySettingOutlivesASave.
+// found here. The panel's form, the sixth way, has TestEverySettingSurvivesASave.
 
 // withoutNotStored leaves out the settings that a stored messenger cannot have: its tokens are generated.
 func withoutNotStored(m *config.Messenger) {
@@ -146,7 +146,7 @@ func (s *store) create(args ...string) {
 	}
 }
 
-func TestEveryWayCarriesEverySetting(t *testing.T) {
+func TestEveryInterfaceSupportsEverySetting(t *testing.T) {
 	t.Setenv(configtest.SecretVariable, strings.Repeat("ab", 64))
 	t.Setenv(storeKeyVariable, base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32))))
 	for method, m := range configtest.Messengers(t, configtest.ValidText) {

@@ -112,7 +112,7 @@ func payloadOf(t *testing.T, assertion string) (payload map[string]any) {
 }
 
 // Whatever a client sends in the header of the assertion, in any spelling, the backend gets the gateway's own word there, or none.
-func TestAssertionsAreTheGatewaysAlone(t *testing.T) {
+func TestClientsCannotSetAssertions(t *testing.T) {
 	m, g, up, asserted := startAsserting(t)
 	said := payloadOf(t, asserted("/", with(good("mark"), claims{"name": "Zoë", "n": 1})))
 	if got := fmt.Sprint(said["iss"], " ", said["aud"], " ", said["sub"], " ", said["messenger"], " ", said["claims"]); got != "https://chat.example.com chat-backend mark support map[n:1 name:Zoë]" {
@@ -202,7 +202,7 @@ func TestDocsLogFilterCoversAssertions(t *testing.T) {
 }
 
 // Keys on a storage that others may read have to be sealed. Without a store key there is no assertion, and the load says so.
-func TestNoAssertionWithoutAStoreKey(t *testing.T) {
+func TestAssertionsNeedAStoreKey(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	_, storage := newMemory(t)
 	g := start(t, up, storage+"\nmessenger {\n assertion_issuer https://chat.example.com\n}\n"+m.messengers, assertionSite)

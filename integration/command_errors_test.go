@@ -6,7 +6,7 @@ import (
 )
 
 // Scripts go by the exit status, and people by one line: every command fails in the same form, with the status that is documented.
-func TestCommandsFailInOneForm(t *testing.T) {
+func TestCommandErrorsHaveOneFormat(t *testing.T) {
 	if !alone(t) {
 		return
 	}

@@ -13,7 +13,7 @@ func offline(t *testing.T, folder string, keyFiles ...string) *administrator {
 }
 
 // A misspelled position left out all that is before it, and said that everything was resealed.
-func TestResealGoesOnFromItsOwnPositionsOnly(t *testing.T) {
+func TestResealRefusesUnknownPositions(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -41,7 +41,7 @@ func TestResealGoesOnFromItsOwnPositionsOnly(t *testing.T) {
 }
 
 // A file of settings has all of them. What was next to it, or twice in it, was ignored, and the messenger was more open than it reads.
-func TestSettingsAreReadAsTheyAreWritten(t *testing.T) {
+func TestAmbiguousSettingsFilesAreRefused(t *testing.T) {
 	if !alone(t) {
 		return
 	}

@@ -58,7 +58,7 @@ func signed(t *testing.T, s *shell) *gateway {
 }
 
 // A newcomer makes keys and signs tokens with the commands alone, and the gateway takes them, with every method.
-func TestKeysAndTokensOfTheCommandsPass(t *testing.T) {
+func TestKeysAndTokensMadeByCommandsAreAccepted(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -100,7 +100,7 @@ func TestKeysAndTokensOfTheCommandsPass(t *testing.T) {
 	}
 }
 
-func TestGenerateMakesKeysThatTheirOwnerAloneCanRead(t *testing.T) {
+func TestGeneratedKeysAreReadableByTheirOwnerOnly(t *testing.T) {
 	s := newShell(t)
 	first, second := s.generate("a"), s.generate("b")
 	if form := regexp.MustCompile(`^mst_[A-Za-z0-9_-]{49}$`); !form.MatchString(first) || !form.MatchString(second) || first == second {

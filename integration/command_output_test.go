@@ -10,7 +10,7 @@ import (
 
 // A command whose output is lost says so, and what it has changed: its reader has gone, the disk is full, or nothing is there that would
 // show a token that is shown once.
-func TestOutputThatIsLost(t *testing.T) {
+func TestLostOutputIsReported(t *testing.T) {
 	if !alone(t) {
 		return
 	}

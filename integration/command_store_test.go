@@ -209,7 +209,7 @@ func tryTokens(a *administrator, g *gateway) {
 }
 
 // What cannot be asked says where it looked, and how to look elsewhere.
-func TestCommandsThatFindNoGateway(t *testing.T) {
+func TestCommandsWithoutAGateway(t *testing.T) {
 	a := &administrator{newShell(t), []string{"--address", "unix/" + filepath.Join(sockDir, "nobody")}}
 	a.want(1, "is the gateway running", "", "list")
 	a.want(1, "is the gateway running", "", "tokens", "generate", "support")
@@ -222,7 +222,7 @@ func TestCommandsThatFindNoGateway(t *testing.T) {
 }
 
 // Without a gateway the commands read and write the storage that the configuration names, and keep to its rules.
-func TestOfflineCommandsKeepToTheRulesOfTheStore(t *testing.T) {
+func TestOfflineCommandsFollowTheStoreRules(t *testing.T) {
 	if !alone(t) {
 		return
 	}

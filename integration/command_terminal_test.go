@@ -99,7 +99,7 @@ var commandsWithoutJSON = [][]string{
 
 // Names in an untrusted certificate reached the terminal as they were, and with them whatever a terminal obeys. Every
 // command gets such texts in every place, as an answer and as an error, and prints none.
-func TestNothingThatATerminalObeysIsPrinted(t *testing.T) {
+func TestCommandsEscapeControlCharacters(t *testing.T) {
 	if !alone(t) {
 		return
 	}

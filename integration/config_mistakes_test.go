@@ -206,7 +206,7 @@ var mistakes = []badConfig{
 }
 
 // The error about a mistake in the configuration names the option, its line and the fix. A secret of the operator is never in the log.
-func TestMistakesAreNamedWithTheirFix(t *testing.T) {
+func TestConfigurationErrorsNameTheFix(t *testing.T) {
 	secret := newSecret()
 	files := map[string]string{
 		"KEY":     "shared_token {file." + write(t, "key", []byte(newSecret())) + "}",

@@ -100,7 +100,7 @@ func TestFailedLoadKeepsTheLimits(t *testing.T) {
 
 // It ends no chat either, and what is revoked while it starts ends those of the configuration that goes on. What was opened through it
 // ends, too.
-func TestFailedLoadAndConnections(t *testing.T) {
+func TestFailedLoadKeepsConnections(t *testing.T) {
 	if !alone(t) {
 		return
 	}

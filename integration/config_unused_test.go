@@ -9,7 +9,7 @@ import (
 
 // A messenger that no directive uses is a chat without a gateway: its messenger_auth was forgotten, lost, or names
 // another messenger. One warning at each load names it.
-func TestMessengerThatNothingUsesIsNamedAtLoad(t *testing.T) {
+func TestUnusedMessengerIsReportedAtLoad(t *testing.T) {
 	messengers := methods(t)[0].messengers
 	for _, name := range []string{"sales", "chat-eu"} {
 		messengers += "\nmessenger " + name + " {\n identity_key identity\n audience " + name + "\n shared_token {file." + write(t, name, []byte(newSecret())) + "}\n}"

@@ -123,7 +123,7 @@ func TestEventStreamOfAFastCGIProgramEnds(t *testing.T) {
 
 // A proxy that is told to ask for a WebSocket, whatever the client asks for, as nginx is. What becomes a WebSocket is one for the gateway
 // too: it is counted and limited, and ends with its token.
-func TestWebSocketThatOnlyTheProxyAsksFor(t *testing.T) {
+func TestWebSocketRequestedByTheProxyOnly(t *testing.T) {
 	if !alone(t) {
 		return
 	}

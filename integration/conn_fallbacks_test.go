@@ -212,7 +212,7 @@ func TestEventStreamsOfFallbacksAreGuarded(t *testing.T) {
 
 // While nothing guards a request, it says nothing of its contact: not to a backend that is asked after the directive has returned, by a
 // handler in front of it. If the directive stands there too, the backend is told.
-func TestVerifiedHeadersEndWithTheGuard(t *testing.T) {
+func TestUnguardedRequestsHaveNoContactHeaders(t *testing.T) {
 	up, m := newUpstream(t), methods(t)[0]
 	told := map[string]string{"x-contact-identity": "mark", "x-contact-messenger": "support", "x-contact-name": "Mark Twain"}
 	for name, test := range map[string]struct {
@@ -240,7 +240,7 @@ func TestVerifiedHeadersEndWithTheGuard(t *testing.T) {
 
 // A request that fails before it reaches the directive is answered by the error routes of its subroute, which are not those of the
 // server. What the client forged is not there for them, and neither is a token that was refused.
-func TestErrorsOfASubrouteSeeNothingOfTheClient(t *testing.T) {
+func TestSubrouteErrorsGetNoForgedHeaders(t *testing.T) {
 	up, m := newUpstream(t), methods(t)[0]
 	g := newGateway(t, up, "http://")
 	g.replace(withErrorsInside(t, g.conf(g.caddyfile(m.messengers, `
@@ -274,7 +274,7 @@ func TestErrorsOfASubrouteSeeNothingOfTheClient(t *testing.T) {
 }
 
 // What an operator's handlers have made of the headers for the first backend is what the second is told too.
-func TestFallbacksAreToldWhatTheFirstBackendIs(t *testing.T) {
+func TestFallbacksGetTheHeadersOfTheFirstBackend(t *testing.T) {
 	m, first, second := methods(t)[0], newUpstream(t), newUpstream(t)
 	token := bearer(sign(m.key, with(good("mark"), claims{"name": "Mark Twain"})))
 	for name, change := range map[string]string{

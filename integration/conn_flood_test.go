@@ -12,7 +12,7 @@ import (
 // An attacker asks for made-up messengers until that of an open chat would have left the memory. The reset ends the chat
 // all the same, and tells the operator how many it has ended. Lookups are limited, and so it takes half a minute: it runs
 // with MESSENGER_SOAK=1.
-func TestResetReachesChatsBehindAFloodOfNames(t *testing.T) {
+func TestResetClosesConnectionsDuringAFloodOfNames(t *testing.T) {
 	if !soaking() {
 		t.Skip("not run: MESSENGER_SOAK=1 is not set")
 	}

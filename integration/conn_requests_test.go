@@ -53,7 +53,7 @@ func TestHandlersBehindTheDirectiveChangeTheRequest(t *testing.T) {
 
 // After a request whose connection was ended, the next one on the same connection of HTTP/1.1 is served as if nothing had been, or the
 // answer before has said that there is none. What is left of a body is never taken for a request.
-func TestRequestsBehindAnEndedOne(t *testing.T) {
+func TestRequestsFollowingAnEndedOne(t *testing.T) {
 	if !alone(t) {
 		return
 	}

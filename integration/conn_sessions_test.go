@@ -164,7 +164,7 @@ func TestWebSocketEndsAtMaxSession(t *testing.T) {
 }
 
 // In the mode report nothing is refused, and so nothing ends.
-func TestReportEndsNothing(t *testing.T) {
+func TestReportModeClosesNoConnections(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -229,7 +229,7 @@ func TestRefusedHandshakeSaysWhy(t *testing.T) {
 }
 
 // What is no complete handshake cannot be taken, and is refused with a status.
-func TestRefusalOfAHandshakeThatIsNone(t *testing.T) {
+func TestIncompleteHandshakeIsRefusedWithAStatus(t *testing.T) {
 	messengers, _ := strict(t, "")
 	g := start(t, newUpstream(t), messengers, "messenger_auth support {\nwebsocket_rejection close\n}\nreverse_proxy UPSTREAM")
 	for _, lines := range []string{
@@ -290,7 +290,7 @@ func TestCompressedWebSocketEndsWithItsToken(t *testing.T) {
 }
 
 // Where the gateway could not decide, a page is told to try again later.
-func TestRefusalThatIsNobodysFaultSaysSo(t *testing.T) {
+func TestUndecidedHandshakeIsClosedWithTryAgainLater(t *testing.T) {
 	keys := newKeyServer(t)
 	keys.behave(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
 	g := start(t, newUpstream(t), jwksMessenger(keys.url), "messenger_auth support {\nwebsocket_rejection close\n}\nreverse_proxy UPSTREAM")

@@ -12,7 +12,7 @@ import (
 
 // A backend that never completes an event would keep its stream open for ever. From the cut on nothing of it reaches the
 // client, the stream ends, and the backend's side with it.
-func TestEventThatNeverEnds(t *testing.T) {
+func TestIncompleteEventEndsTheStream(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -117,7 +117,7 @@ func newStubbornBackend(t *testing.T) (up *upstream, ended chan string) {
 
 // Both sides of a WebSocket are closed soon after its end, whichever of them was closed by half, does not read, or does not
 // stop sending; and what is not counted any more is not open any more.
-func TestBothSidesEndWhateverTheyDo(t *testing.T) {
+func TestBothSidesOfAWebSocketAreClosed(t *testing.T) {
 	if !alone(t) {
 		return
 	}

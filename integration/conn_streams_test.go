@@ -151,7 +151,7 @@ func TestStreamOverHTTP10IsBrokenOff(t *testing.T) {
 
 // A client may send what it likes behind its request. The backend's side of its stream ends nevertheless, and the contact has no more
 // connections than it may.
-func TestBytesBehindARequestKeepNoStream(t *testing.T) {
+func TestBytesAfterARequestDoNotKeepAStreamOpen(t *testing.T) {
 	messengers, secret := strict(t, "max_session 0")
 	gone := make(chan struct{}, 10)
 	up := &upstream{}

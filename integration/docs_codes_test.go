@@ -24,7 +24,7 @@ var errorOf = map[int]string{http.StatusUnauthorized: "invalid_token", http.Stat
 // codesElsewhere are the documented codes that no plain request can produce, and the tests that produce them.
 var codesElsewhere = map[string]func(*testing.T){
 	"token_revoked":     TestRevokedTokensAreRefusedUntilTheRevocationIsUndone,
-	"store_unavailable": TestLogoutThatCannotBeKeptSaysSo,
+	"store_unavailable": TestUnpersistedLogoutIsReported,
 	"ticket_invalid":    TestTickets, "ticket_expired": TestTickets, "ticket_used": TestTickets, "ticket_request_invalid": TestTickets,
 	"too_many_connections": TestContactLimitOfConnections,
 	"too_many_requests":    TestContactLimitOfRequests,

@@ -11,7 +11,7 @@ import (
 
 // Every link of the documentation that stays in the repository leads to a file that is there, and to a heading or an anchor
 // in it. Nothing is written outside of a heading's section that its page's contents do not list.
-func TestDocsLinksLeadSomewhere(t *testing.T) {
+func TestDocsLinksHaveTargets(t *testing.T) {
 	pages := append(allPages(t), "../.github/CONTRIBUTING.md", "../.github/SECURITY.md")
 	anchors := make(map[string]map[string]bool)
 	texts := make(map[string]string)

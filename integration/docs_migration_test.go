@@ -34,7 +34,7 @@ func ourCaddyfiles(t *testing.T) (found [][2]string) {
 }
 
 // After the steps of the migration guide, tokens are accepted from the same sources as before, and headers from clients are removed.
-func TestTheMigrationGuideIsRight(t *testing.T) {
+func TestDocsMigrationGuideWorks(t *testing.T) {
 	secret := strings.Repeat("secret-", 10)
 	search.secret(secret)
 	t.Setenv("JWT_SECRET", base64.StdEncoding.EncodeToString([]byte(secret)))

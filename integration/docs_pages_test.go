@@ -235,7 +235,7 @@ func TestDocsFilterKeepsTokensOutOfTheLogs(t *testing.T) {
 }
 
 // What is documented of explain is what a newcomer sees.
-func TestDocsExplainAsTheySay(t *testing.T) {
+func TestDocsExplainOutputMatches(t *testing.T) {
 	s := newShell(t)
 	g := startExample(t, newSecret())
 	found := regexp.MustCompile("(?s)<!-- explain -->\n```console\n(.*?)```\n").FindStringSubmatch(docsPage(t, "tokens"))

@@ -80,7 +80,7 @@ messenger quoted {
 }
 
 // Secrets that are probably not meant as they are get a warning at every load, without a word of them.
-func TestSecretsThatAreProbablyNotMeantAreWarnedAbout(t *testing.T) {
+func TestSuspiciousSecretsAreWarnedAbout(t *testing.T) {
 	secret := newSecret()
 	hexed := strings.Repeat("0123456789abcdef", 4)
 	search.secret(hexed)

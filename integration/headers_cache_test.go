@@ -73,7 +73,7 @@ func newTellingUpstream(t *testing.T) *upstream {
 
 // The page of a site is cached by a shared cache, which sees no Authorization: the token is in a cookie. The backend has
 // never heard of the token and says nothing about caching. What it wrote for mark must not be given to eve.
-func TestNoSharedCacheGivesOneContactsAnswerToAnother(t *testing.T) {
+func TestSharedCachesDoNotMixContacts(t *testing.T) {
 	m := methods(t)[0]
 	for name, site := range map[string]string{
 		"proxied":                      "reverse_proxy UPSTREAM",

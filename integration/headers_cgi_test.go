@@ -68,7 +68,7 @@ func cgiWays(key any) []way {
 // A client writes "X!Contact!Identity: eve". To Caddy that is another header than ours. lighttpd makes the variable
 // HTTP_X_CONTACT_IDENTITY of both, and the program behind it reads eve. CGI, FastCGI and SCGI gateways do so with every
 // character that is neither letter nor digit.
-func TestNobodyElseSetsOurHeadersBehindLighttpd(t *testing.T) {
+func TestClientsCannotSetIdentityHeadersBehindLighttpd(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -131,7 +131,7 @@ func startFastCGI(t *testing.T) *upstream {
 }
 
 // The same through Caddy's own FastCGI transport, as PHP is served: by php_fastcgi, and by reverse_proxy.
-func TestNobodyElseSetsOurHeadersBehindFastCGI(t *testing.T) {
+func TestClientsCannotSetIdentityHeadersBehindFastCGI(t *testing.T) {
 	if !alone(t) {
 		return
 	}

@@ -10,7 +10,7 @@ import (
 // Unicode folds "ſ" (U+017F) to "s" and the Kelvin sign (U+212A) to "k". Programs behind the gateway do not, or do it
 // elsewhere: where the gateway takes such a word for one of a protocol, and the next program does not, the two disagree about
 // what the request is.
-func TestWordsOfProtocolsAreASCII(t *testing.T) {
+func TestProtocolKeywordsAreASCII(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	messengers := strings.ReplaceAll(m.messengers, "messenger support {", "messenger kiosk {\n allowed_origin https://kiosk.example.com")
 	g := start(t, up, messengers, `
@@ -84,7 +84,7 @@ func TestWordsOfProtocolsAreASCII(t *testing.T) {
 // A page of another host of the same site cannot set a cookie named __Host-chat: browsers see to that. It can set one with a
 // blank of Unicode in front, and a server that trims such blanks reads it as the protected one: the contact then chats under
 // the identity of the attacker, whose token it is.
-func TestNoOtherCookieIsTakenForTheProtectedOne(t *testing.T) {
+func TestOnlyTheExactCookieNameIsAccepted(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	g := start(t, up, m.messengers, "messenger_auth support {\n token_from cookie __Host-chat\n mode optional\n}\nreverse_proxy UPSTREAM")
 	mark, eve := sign(m.key, good("mark")), sign(m.key, good("eve"))

@@ -7,7 +7,7 @@ import (
 
 // Two routes lead to one backend, which believes all headers that the gateway sets on either. What one route says of a contact,
 // a contact of the other cannot say of themselves.
-func TestHeadersOfAnotherRouteAreNoOnesToSend(t *testing.T) {
+func TestHeadersSetByOtherRoutesAreRemoved(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	g := newGateway(t, up, "http://")
 	g.unlogged = true // Caddy would log the token of /token/

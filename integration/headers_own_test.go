@@ -126,7 +126,7 @@ func allWays(key any) []way {
 
 // A client sends the identity of another contact in a header, in every spelling that any server could take for ours, on every route
 // and over every version of HTTP. The upstream must see what the gateway says and nothing else.
-func TestNobodyElseSetsOurHeaders(t *testing.T) {
+func TestClientsCannotSetIdentityHeaders(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -162,7 +162,7 @@ func TestNobodyElseSetsOurHeaders(t *testing.T) {
 }
 
 // The headers of a proxy's own choice are guarded like the default ones.
-func TestChosenHeaderNamesAreGuarded(t *testing.T) {
+func TestConfiguredHeaderNamesAreGuarded(t *testing.T) {
 	up, m := newUpstream(t), methods(t)[0]
 	g := start(t, up, m.messengers, "messenger_auth support {\n identity_header X-User\n messenger_header X-Tenant\n mode optional\n}\nreverse_proxy UPSTREAM")
 	g.get("/", "x-user: evil", "X-TENANT: sales", "X-Contact-Identity: hello")
@@ -177,7 +177,7 @@ func TestChosenHeaderNamesAreGuarded(t *testing.T) {
 
 // A proxy removes the headers that Connection names (RFC 9110 section 7.6.1). A client that names the identity header
 // there would make the proxy drop it after us, and the backend would see an anonymous visitor, or its default user.
-func TestConnectionCannotNominateTheIdentity(t *testing.T) {
+func TestConnectionHeaderCannotRemoveTheIdentity(t *testing.T) {
 	up, m := newUpstream(t), methods(t)[0]
 	g := start(t, up, m.messengers, "messenger_auth support\nreverse_proxy UPSTREAM")
 	token := sign(m.key, good("mark"))

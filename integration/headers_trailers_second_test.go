@@ -7,7 +7,7 @@ import (
 
 // Where a proxy in front has read the body to its end, net/http has put the trailers into the request again by the time a second
 // proxy sends it on.
-func TestNoTrailerReachesASecondUpstream(t *testing.T) {
+func TestTrailersDoNotReachASecondUpstream(t *testing.T) {
 	m := methods(t)[0]
 	token := bearer(sign(m.key, good("mark")))
 	up := newUpstream(t)

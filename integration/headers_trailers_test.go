@@ -26,7 +26,7 @@ func (g *gateway) chunked(path, announce, trailers string, headers ...string) an
 
 // Caddy forwards request trailers since 2.11. A backend that merges them into the headers, as some servers do, would
 // read an identity that the client wrote behind its body (Traefik #13822 drops them for this reason).
-func TestNoTrailerReachesTheUpstream(t *testing.T) {
+func TestTrailersDoNotReachTheUpstream(t *testing.T) {
 	m := methods(t)[0]
 	token := bearer(sign(m.key, good("mark")))
 	const guarded = `
@@ -97,7 +97,7 @@ func TestNoTrailerReachesTheUpstream(t *testing.T) {
 }
 
 // The same over the versions of HTTP that carry trailers in frames of their own.
-func TestNoTrailerReachesTheUpstreamOverAnyVersion(t *testing.T) {
+func TestTrailersDoNotReachTheUpstreamOverAnyVersion(t *testing.T) {
 	up, m := newUpstream(t), methods(t)[0]
 	g := startTLS(t, up, m.messengers, "messenger_auth support\nreverse_proxy UPSTREAM\nhandle_errors {\nreverse_proxy UPSTREAM\n}")
 	for _, v := range g.versions() {

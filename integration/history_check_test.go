@@ -6,7 +6,7 @@ import (
 )
 
 // The model itself: what it finds in small histories that were written by hand.
-func TestTheModelOfWhatWasAcknowledged(t *testing.T) {
+func TestModelOfAcknowledgedChanges(t *testing.T) {
 	made := func(kind, target, outcome string, start, end time.Duration) *change {
 		return &change{kind: kind, messenger: "a", target: target, outcome: outcome, start: start, end: end}
 	}
@@ -53,7 +53,7 @@ func TestTheModelOfWhatWasAcknowledged(t *testing.T) {
 }
 
 // The same for settings: which version a node may show at the end.
-func TestTheModelOfSettings(t *testing.T) {
+func TestModelOfSettings(t *testing.T) {
 	made := func(kind, target, parent, outcome string, at time.Duration) *change {
 		return &change{kind: kind, messenger: "a", target: target, parent: parent, outcome: outcome, start: at, end: at + 1}
 	}

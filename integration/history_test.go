@@ -26,7 +26,7 @@ const pollInterval = 500 * time.Millisecond
 //
 // MESSENGER_SOAK=1 runs 20 minutes, with times, longer faults and clocks that step. MESSENGER_SEED repeats a run, as far as
 // processes and networks let that be done.
-func TestNothingThatWasAcknowledgedIsLost(t *testing.T) {
+func TestAcknowledgedChangesAreNotLost(t *testing.T) {
 	onBoth(t, func(t *testing.T, storage string) {
 		seed := rand.Uint64N(1e9)
 		if text := os.Getenv("MESSENGER_SEED"); text != "" {

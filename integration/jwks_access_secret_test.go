@@ -7,7 +7,7 @@ import (
 
 // A key server wants a key in the query, which the configuration takes from a file. It is in no log line, and in nothing that commands
 // and the admin API print, whether the key server answers or not.
-func TestASecretInTheURLOfAKeySetIsShownNowhere(t *testing.T) {
+func TestSecretInAKeySetURLIsNeverShown(t *testing.T) {
 	secret := newSecret()
 	search.secret(secret)
 	file := write(t, "query", []byte(secret))

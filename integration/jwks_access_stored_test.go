@@ -127,7 +127,7 @@ func TestStoredHeadersNeedAStoreKey(t *testing.T) {
 }
 
 // An export has no secret, or has it sealed for the server that it is for: whoever may change the file has it sent nowhere else.
-func TestHeadersTravelSealed(t *testing.T) {
+func TestHeadersAreExportedSealed(t *testing.T) {
 	if !alone(t) {
 		return
 	}

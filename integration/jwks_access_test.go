@@ -199,7 +199,7 @@ func TestKeyServerOfAPrivateAuthority(t *testing.T) {
 
 // A key server wants to see a key. It is sent to this server alone, and is in nothing that anyone can see: the log and the answers of
 // the admin API are searched for it when all tests have ended.
-func TestKeyServerThatWantsAHeader(t *testing.T) {
+func TestKeyServerThatNeedsAHeader(t *testing.T) {
 	secret, token := newSecret(), newSecret()
 	t.Setenv("CHAT_API_KEY", secret)
 	file := write(t, "token", []byte(token+"\n"))

@@ -77,7 +77,7 @@ func forChat(identity any) claims {
 const supportSite = "messenger_auth support\nreverse_proxy UPSTREAM"
 
 // The usual life of a key set: a key signs, a new one replaces it, the old one stops.
-func TestTokenOfAPublishedKeyPasses(t *testing.T) {
+func TestTokenOfAPublishedKeyIsAccepted(t *testing.T) {
 	up, keys := newUpstream(t), newKeyServer(t, publicJWK(rsaKey(0), "a"))
 	g := start(t, up, jwksMessenger(keys.url), supportSite)
 	if a := g.get("/", bearer(signWithKID(rsaKey(0), "a", forChat("mark")))); a.status != 200 {

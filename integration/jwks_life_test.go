@@ -103,7 +103,7 @@ func TestGatewayStartsBeforeItsKeyServer(t *testing.T) {
 
 // Key servers publish all kinds of entries. Good ones beside them keep working, and "keys" says of the others why they
 // are left out.
-func TestKeysSaysWhatIsLeftOutAndWhy(t *testing.T) {
+func TestKeysCommandListsSkippedEntries(t *testing.T) {
 	with := func(n int, kid string, change jwk) jwk {
 		k := publicJWK(rsaKey(n), kid)
 		for name, value := range change {

@@ -188,7 +188,7 @@ func TestHostileAnswersTakeLittleMemory(t *testing.T) {
 }
 
 // One key server hangs. Twenty other messengers do not notice.
-func TestOneHangingKeyServerLeavesOthersUntouched(t *testing.T) {
+func TestHangingKeyServerDoesNotAffectOthers(t *testing.T) {
 	if !alone(t) {
 		return
 	}

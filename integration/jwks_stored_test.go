@@ -34,7 +34,7 @@ func storedJWKS(url string) map[string]any {
 
 // Site owners type the URLs of stored messengers. They must not explore the network in which the gateway stands: what is
 // not on port 443 of a public address is refused, or fails with a reason that says no more.
-func TestAStoredKeySetURLDoesNotLeadInside(t *testing.T) {
+func TestStoredKeySetURLCannotReachTheInternalNetwork(t *testing.T) {
 	keys := newKeyServer(t, publicJWK(rsaKey(0), "a"))
 	g, o := startLive(t, newUpstream(t))
 	for _, url := range []string{
@@ -61,7 +61,7 @@ func TestAStoredKeySetURLDoesNotLeadInside(t *testing.T) {
 }
 
 // The operator lists the hosts inside that may be asked, with or without the port.
-func TestTheOperatorOpensHostsForStoredKeySets(t *testing.T) {
+func TestInternalHostsCanBeAllowedForStoredKeySets(t *testing.T) {
 	for _, port := range []bool{false, true} {
 		t.Run(fmt.Sprintf("with the port: %t", port), func(t *testing.T) {
 			keys, other := newKeyServer(t, publicJWK(rsaKey(0), "a")), newKeyServer(t, publicJWK(rsaKey(1), "b"))
@@ -102,7 +102,7 @@ func keptCopy(t *testing.T, folder string) string {
 
 // A gateway starts while the key server is away. It serves with the set that the last one kept, if that was fetched from
 // this very URL, and not too long ago.
-func TestAKeptKeySetServesAGatewayThatStartsWithoutItsKeyServer(t *testing.T) {
+func TestStoredKeySetIsUsedWithoutTheKeyServer(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -170,7 +170,7 @@ func TestAKeptKeySetServesAGatewayThatStartsWithoutItsKeyServer(t *testing.T) {
 }
 
 // The copy belongs to a URL. It is gone with the messenger that named it, and is never taken for another.
-func TestAKeptKeySetGoesWithItsMessenger(t *testing.T) {
+func TestStoredKeySetIsRemovedWithItsMessenger(t *testing.T) {
 	keys, other := newKeyServer(t, publicJWK(rsaKey(0), "a")), newKeyServer(t)
 	other.behave(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) })
 	folder := t.TempDir()

@@ -113,7 +113,7 @@ func (n *node) terminate(t *testing.T) {
 // A secrets manager puts a pipe in the place of a key file. Nothing writes to it. The other files are still read when they
 // change, also the one of the same messenger; a reload says what is wrong and leaves the gateway as it was; and the process
 // ends when it is told to, even while a reload waits for the pipe.
-func TestAPipeInPlaceOfAKeyFileDelaysNothingElse(t *testing.T) {
+func TestPipeAsKeyFileDoesNotDelayOtherFiles(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -173,7 +173,7 @@ func TestAPipeInPlaceOfAKeyFileDelaysNothingElse(t *testing.T) {
 
 // The key comes through a pipe, late and in parts, whose writer serves one reader. It is read when the configuration is
 // loaded and never again; what else changes is still seen.
-func TestAPipeIsReadOnceAtLoad(t *testing.T) {
+func TestPipeIsReadOnceAtLoad(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -292,7 +292,7 @@ func TestCommandsReadKeysFromPipes(t *testing.T) {
 
 // An admin endpoint takes the connection and never answers, like that of a gateway whose storage hangs. A command ends with
 // an error, after a minute: with MESSENGER_SOAK=1. The test of package command has a clock that runs faster.
-func TestCommandsEndWhenTheGatewayDoesNotAnswer(t *testing.T) {
+func TestCommandsTimeOutWhenTheGatewayDoesNotAnswer(t *testing.T) {
 	if !soaking() {
 		t.Skip("not run: MESSENGER_SOAK=1 is not set")
 	}

@@ -35,7 +35,7 @@ func (g *gateway) atOnce(tokens []string) map[int]int {
 
 // A bot does not send its guesses one after another, but all at once. Each of an unknown key waits until the key set was
 // fetched once more, and all of them were read before the first was counted.
-func TestForgedTokensAtOnceAreReadWithinTheLimit(t *testing.T) {
+func TestConcurrentForgedTokensAreReadWithinTheLimit(t *testing.T) {
 	keys := newKeyServer(t, publicJWK(rsaKey(0), "a"))
 	crowd := unusedName("crowd")
 	g := start(t, nil, "messenger "+crowd+" {\n identity_key identity\n fail_limit 5/1h\n jwks "+keys.url+"\n}", "messenger_auth "+crowd+"\nrespond ok")
@@ -74,7 +74,7 @@ func TestForgedTokensAtOnceAreReadWithinTheLimit(t *testing.T) {
 
 // A company has one address, and everybody comes to work at nine. None of their new tokens is refused because others are
 // being read.
-func TestValidTokensAtOnceAreNotLimited(t *testing.T) {
+func TestConcurrentValidTokensAreNotLimited(t *testing.T) {
 	secret := newSecret()
 	g := start(t, nil, "messenger office {\n identity_key identity\n fail_limit 5/1h\n shared_token {file."+write(t, "secret", []byte(secret))+"}\n}", "messenger_auth office\nrespond ok")
 	tokens := make([]string, 300)
@@ -92,7 +92,7 @@ func TestValidTokensAtOnceAreNotLimited(t *testing.T) {
 
 // The gateway was restarted, and has no store key: tickets from before look like made-up ones. Nobody is limited because of them, while
 // tickets that were changed count.
-func TestTicketsFromBeforeARestartAreNoForgeries(t *testing.T) {
+func TestTicketsFromBeforeARestartAreNotCountedAsForged(t *testing.T) {
 	secret, name := newSecret(), unusedName("tickets")
 	g := start(t, nil, "messenger "+name+" {\n identity_key identity\n fail_limit 3/1h\n shared_token {file."+write(t, "secret", []byte(secret))+"}\n}", ticketRoute(name, "", "respond ok"))
 	path := "/" + name + "/"

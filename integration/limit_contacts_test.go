@@ -160,7 +160,7 @@ func TestLimitsOfAMessengerThatIsNotFound(t *testing.T) {
 
 // A request passes one messenger_auth and is over the limit of the next. The backend of an error page must not read who it is from:
 // it would serve the flood of one contact under its identity. The same goes for one whose messenger the second does not find.
-func TestErrorRoutesAreNotToldOfRefusedContacts(t *testing.T) {
+func TestRefusedContactsAreHiddenFromErrorRoutes(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	g := start(t, up, m.messengers, `
 		route {

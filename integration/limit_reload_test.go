@@ -7,7 +7,7 @@ import (
 
 // A contact has sent all the requests that it may, has the connections that it may, and has used a ticket. A change of the
 // configuration, also one that makes the gateway open its store anew, gives it nothing back.
-func TestReloadForgivesNothing(t *testing.T) {
+func TestLimitsSurviveReloads(t *testing.T) {
 	messengers, secret := strict(t, "")
 	store := " store {\n  key {file." + storeKeyFile(t) + "}\n }\n"
 	limited := func(limit string) string {

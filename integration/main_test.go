@@ -276,7 +276,7 @@ var base64url = func() (set [256]bool) {
 const secretStart = 24
 
 // The search finds what it must find.
-func TestLeakSearchFinds(t *testing.T) {
+func TestLeakSearchFindsSecrets(t *testing.T) {
 	var s leakSearch
 	token, phrase := sign(newSecret(), good("mark")), "a secret of words & signs, which is long"
 	s.secret(token)
@@ -292,7 +292,7 @@ func TestLeakSearchFinds(t *testing.T) {
 }
 
 // The faults of a gateway in another process fail a test.
-func TestFaultsAreFound(t *testing.T) {
+func TestNodeFaultsAreFound(t *testing.T) {
 	for text, found := range map[string]bool{
 		"==================\nWARNING: DATA RACE\nWrite at": true, "panic: x": true, "x\npanic: runtime error": true, "fatal error: concurrent map writes\n": true,
 		`{"level":"error","msg":"http: panic serving 127.0.0.1:1: x"}`: true, `{"msg":"no panic: it works"}`: false, "": false,

@@ -8,13 +8,13 @@ import (
 
 // What a test does in another process is known in the one that waits for it, however it ends there. A process in which a test has
 // failed runs no other.
-func TestWorkersTellHowTestsEnd(t *testing.T) {
+func TestWorkersReportTestResults(t *testing.T) {
 	for _, tt := range []struct {
 		does, says string
 		fails      bool
 	}{
-		{"pass", "--- PASS: TestDoesWhatAWorkerIsTold", false},
-		{"skip", "--- SKIP: TestDoesWhatAWorkerIsTold", false},
+		{"pass", "--- PASS: TestWorkerProcess", false},
+		{"skip", "--- SKIP: TestWorkerProcess", false},
 		{"fail", "main_workers_test.go", true},
 		{"panic", "panic: as it was told", true},
 		{"exit", "=== RUN", true},
@@ -25,7 +25,7 @@ func TestWorkersTellHowTestsEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 { // a worker whose test has not failed runs another one
-			said, err := w.test("TestDoesWhatAWorkerIsTold")
+			said, err := w.test("TestWorkerProcess")
 			if !strings.Contains(said, tt.says) || (err != nil) != tt.fails {
 				t.Errorf("%s: %v\n%s", tt.does, err, said)
 			}
@@ -41,13 +41,13 @@ func TestWorkersTellHowTestsEnd(t *testing.T) {
 	}
 }
 
-// toldVariable tells TestDoesWhatAWorkerIsTold what to do.
+// toldVariable tells TestWorkerProcess what to do.
 const toldVariable = "MESSENGER_TEST_TOLD"
 
-func TestDoesWhatAWorkerIsTold(t *testing.T) {
+func TestWorkerProcess(t *testing.T) {
 	switch os.Getenv(toldVariable) {
 	case "":
-		t.Skip("it is run by TestWorkersTellHowTestsEnd")
+		t.Skip("it is run by TestWorkersReportTestResults")
 	case "skip":
 		t.Skip("as it was told")
 	case "fail":

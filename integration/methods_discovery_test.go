@@ -71,7 +71,7 @@ func issuedBy(issuer string) claims {
 }
 
 // Metadata decide which keys are trusted. Those of another issuer, or which lead elsewhere, bring none, and what was there before stays.
-func TestHostileMetadataBringNoKeys(t *testing.T) {
+func TestHostileMetadataAddNoKeys(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -183,7 +183,7 @@ func TestDiscoveredKeysAreBoundToTheirIssuer(t *testing.T) {
 }
 
 // A nested identity is read at its place and nowhere else, whatever a token has there.
-func TestIdentityPathReadsOnePlace(t *testing.T) {
+func TestIdentityPathReadsOneMember(t *testing.T) {
 	up := newUpstream(t)
 	secret := newSecret()
 	file := write(t, "secret", []byte(secret))

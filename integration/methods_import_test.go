@@ -25,7 +25,7 @@ func (o *operator) rings(name string) (r imported) {
 }
 
 // A text that others may know is not imported as a secret. No answer and no log contains a part of it: TestMain searches them.
-func TestWhatIsNotASecretIsNotImported(t *testing.T) {
+func TestPublicTextsAreNotImportedAsSecrets(t *testing.T) {
 	g, o := startLive(t, newUpstream(t))
 	o.put("acme", generated)
 	o.put("strong", map[string]any{"identity_key": "identity", "shared_token": map[string]any{"alg": "HS512"}})
@@ -69,7 +69,7 @@ func TestWhatIsNotASecretIsNotImported(t *testing.T) {
 
 // A site moves in with its secret: its tokens are valid from then on, whatever kid they have, and the secret is rotated, revoked and
 // listed like any other, and never shown. A revoked one is not taken a second time, in any spelling.
-func TestASiteMovesInWithItsSecret(t *testing.T) {
+func TestImportedSecretVerifiesExistingTokens(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -146,7 +146,7 @@ func TestASiteMovesInWithItsSecret(t *testing.T) {
 
 // A chat that is opened while its token is about to expire ends when that was planned, as its page was told; extending the token lets
 // the page open it again at once. One that was opened before the rotation goes on.
-func TestExtendingATokenLetsItsChatsOpenAgain(t *testing.T) {
+func TestExtendedTokenCanOpenConnectionsAgain(t *testing.T) {
 	if !alone(t) {
 		return
 	}

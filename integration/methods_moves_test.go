@@ -238,7 +238,7 @@ func (w *moving) end(until time.Time) {
 // Every messenger moves from every method to every other one, in the configuration and in the store, while its site signs with both and
 // chats are open on two nodes. No valid token is refused and no chat is dropped; at the stated time the old method is over on both
 // nodes, for tokens and for the chats that were opened with it, and for nothing else.
-func TestMovingToAnotherMethodIsNotNoticed(t *testing.T) {
+func TestMethodChangesRefuseNoValidTokens(t *testing.T) {
 	if !alone(t) {
 		return
 	}

@@ -9,7 +9,7 @@ import (
 
 // What is made from a token of the previous method lives no longer than that: a ticket has the token in it, which is verified again when
 // the ticket is used. A key that both methods have is not a previous one: its tokens, tickets and chats go on.
-func TestNothingOutlivesThePreviousMethod(t *testing.T) {
+func TestCredentialsExpireWithThePreviousMethod(t *testing.T) {
 	if !alone(t) {
 		return
 	}

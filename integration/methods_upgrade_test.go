@@ -160,7 +160,7 @@ func plainKey(which int) map[string]any {
 // Nodes are replaced one after the other. While one still has the version before, messengers of both kinds are changed on either: what
 // only this version knows makes the one before say that it cannot decide, and it neither overwrites nor drops anything. When it has
 // been replaced, everything is there.
-func TestARollingUpgradeLosesNothing(t *testing.T) {
+func TestRollingUpgradeLosesNoChanges(t *testing.T) {
 	if !soaking() {
 		t.Skip("not run: gateways of earlier commits are built for this test; MESSENGER_SOAK=1 runs it")
 	}

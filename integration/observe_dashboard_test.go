@@ -10,7 +10,7 @@ import (
 )
 
 // Every query of the dashboard and of the alert rules asks for metrics and labels that there are.
-func TestDashboardAndAlertsAskForWhatThereIs(t *testing.T) {
+func TestDashboardAndAlertsQueryExistingMetrics(t *testing.T) {
 	documented := documentedMetrics(t)
 	codes := regexp.MustCompile("<a id=\"(\\w+)\"></a>`").FindAllStringSubmatch(docsPage(t, "errors"), -1)
 	known := map[string]bool{"verified": true}

@@ -54,7 +54,7 @@ func (g *gateway) healthBecomes(path string, status int, named ...string) {
 }
 
 // A load balancer takes a node out that cannot decide, and puts it back when it can. It has no token.
-func TestHealthSaysWhoCannotDecide(t *testing.T) {
+func TestHealthReportsMessengersThatCannotDecide(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -104,7 +104,7 @@ func TestHealthSaysWhoCannotDecide(t *testing.T) {
 }
 
 // While the store cannot be read, the gateway does not guess what it says: the health page reports the outage.
-func TestHealthSaysThatTheStoreCannotBeRead(t *testing.T) {
+func TestHealthReportsAnUnreadableStore(t *testing.T) {
 	if !alone(t) {
 		return
 	}

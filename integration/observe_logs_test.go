@@ -131,7 +131,7 @@ func TestLogsUnderAFloodOnADamagedMessenger(t *testing.T) {
 }
 
 // A million good requests an hour must not be a million lines of ours. The access log has the facts, and never who it was.
-func TestAGoodRequestIsAFieldOfTheAccessLog(t *testing.T) {
+func TestValidRequestsAddFieldsToTheAccessLog(t *testing.T) {
 	for _, m := range methods(t) {
 		t.Run(m.name, func(t *testing.T) {
 			g := start(t, newUpstream(t), m.messengers, "messenger_auth support {\n token_from header Authorization Bearer\n token_from query token\n}\nreverse_proxy UPSTREAM")

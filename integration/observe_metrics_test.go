@@ -57,7 +57,7 @@ func startEverything(t *testing.T) (g *gateway, secret string) {
 
 // An operator builds alerts on the table. Every metric of it is there, with its type, its unit and its labels, and there
 // is no other.
-func TestDocsMetricsAreTheOnesThatThereAre(t *testing.T) {
+func TestDocsMetricsMatchTheGateway(t *testing.T) {
 	g, _ := startEverything(t)
 	for _, complaint := range g.families().check(documentedMetrics(t), true) {
 		t.Error(complaint)
@@ -65,7 +65,7 @@ func TestDocsMetricsAreTheOnesThatThereAre(t *testing.T) {
 }
 
 // What the figures say is what happened.
-func TestMetricsSayWhatHappened(t *testing.T) {
+func TestMetricsMatchTheRequests(t *testing.T) {
 	g, secret := startEverything(t)
 	before := g.families()
 	token := sign(secret, good("eve"))
@@ -110,7 +110,7 @@ func TestMetricsSayWhatHappened(t *testing.T) {
 
 // The one figure that must not wait for its metric: a key server that has gone is seen at once, and told from one that
 // sends nonsense.
-func TestFailingKeyServersAreSeen(t *testing.T) {
+func TestFailingKeyServersAreInTheMetrics(t *testing.T) {
 	keys := newKeyServer(t, publicJWK(rsaKey(0), "k1"))
 	g := start(t, newUpstream(t), "messenger billing {\n identity_key identity\n jwks "+keys.url+"\n}", "messenger_auth\nreverse_proxy UPSTREAM")
 	eventually(t, "the key set is there", func() bool { return g.verdict("/", signWithKID(rsaKey(0), "k1", good("mark"))) == "200" })
@@ -206,7 +206,7 @@ func TestRandomNamesAddNoSeries(t *testing.T) {
 }
 
 // A site owner may call a stored messenger as an operator calls a configured one, or a label.
-func TestAMessengerMayBeCalledStored(t *testing.T) {
+func TestMessengerMayBeNamedStored(t *testing.T) {
 	secret := newSecret()
 	g := start(t, newUpstream(t), liveOptions+"\nmessenger stored {\n identity_key identity\n shared_token {file."+write(t, "secret", []byte(secret))+"}\n}\n", liveSite)
 	o := g.operator()

@@ -48,7 +48,7 @@ func (c *collector) has(name, value string) bool {
 
 // Traces go to other people's servers. They say what was decided, and not about whom; and a token in a query, which Caddy
 // itself would write into the span, is not there either.
-func TestSpansSayWhatWasDecided(t *testing.T) {
+func TestSpansContainTheDecision(t *testing.T) {
 	c := newCollector(t)
 	m := methods(t)[0]
 	g := start(t, newUpstream(t), m.messengers, "tracing {\n span chat\n}\nmessenger_auth support {\n token_from query token\n token_from header Authorization Bearer\n}\nreverse_proxy UPSTREAM")
@@ -94,7 +94,7 @@ func (*panicker) ServeHTTP(_ http.ResponseWriter, r *http.Request, _ caddyhttp.H
 
 // A panic writes what it holds into the log. Of the token nothing is left in the request by then, and what our handler
 // keeps with the request does not print itself.
-func TestPanicsTellNoToken(t *testing.T) {
+func TestPanicsDoNotLeakTokens(t *testing.T) {
 	m := methods(t)[0]
 	g := start(t, nil, m.messengers, sourcesOnly("")+"\ntest_panic")
 	token := sign(m.key, good("mark"))

@@ -36,7 +36,7 @@ var strangers = []string{
 // A browser attaches a cookie to whatever any page makes it send: a form posted by evil.example.com comes with the
 // contact's token (CSRF; RFC 6454 section 8, OWASP). Such a token counts only where the request can change nothing, or
 // where the browser says that it comes from a page of the site.
-func TestCookieCountsOnlyFromTheSitesOwnPages(t *testing.T) {
+func TestCookieIsAcceptedOnlyFromTheSitesOwnPages(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	g := start(t, up, allowing(m, "https://www.example.com https://app.example.com:8443"), originSite)
 	token := sign(m.key, good("mark"))

@@ -82,7 +82,7 @@ func TestForgedRemoteUserIsNotLoggedIn(t *testing.T) {
 
 // The owner of one messenger uses every URL and every form of another, and those that only an operator of all has. The
 // answers are the same whether there is such a messenger or not, and nothing changes.
-func TestOwnerOfOneMessengerReachesNoOther(t *testing.T) {
+func TestOwnerCannotAccessOtherMessengers(t *testing.T) {
 	g := startPanel(t, nil, "messenger fixed {\nidentity_key identity\nshared_token\n}")
 	operator, owner := g.panelOperator(), g.owner("acme")
 	operator.create("acme")
@@ -153,7 +153,7 @@ func fixedToken(t *testing.T, operator panelUser) string {
 }
 
 // Nobody is logged in, or with the wrong password: there is nothing to see.
-func TestPanelIsForPeopleWithAName(t *testing.T) {
+func TestPanelNeedsALogin(t *testing.T) {
 	g := start(t, nil, "messenger support {\nidentity_key identity\nshared_token\n}", "messenger_panel")
 	for _, query := range []string{"", "?messenger=support", "?messenger=support&page=keys", "?page=new"} {
 		panelUser{g, "/", "operator"}.get(query).says(t, 403, "You are not logged in.")

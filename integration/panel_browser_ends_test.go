@@ -9,7 +9,7 @@ import (
 
 // A site owner clicks on everything that ends something, first without its confirmation: nothing is changed, and the page says in
 // numbers what would be. Then with it; and once after another person has changed the messenger in between.
-func TestBrowserAsksBeforeItEndsAnything(t *testing.T) {
+func TestBrowserConfirmsDestructiveActions(t *testing.T) {
 	if !alone(t) {
 		return
 	}

@@ -15,7 +15,7 @@ import (
 // A careless operator makes one condition stricter, each in turn, in a form with many fields. Every one of them refuses contacts who
 // were not refused before, and is asked about first, in numbers. The way back refuses no contact and is saved at once, unless it is
 // stricter in another way.
-func TestEveryStricterConditionAsksFirst(t *testing.T) {
+func TestStricterConditionsNeedConfirmation(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -111,7 +111,7 @@ func TestEveryStricterConditionAsksFirst(t *testing.T) {
 
 // A site is in the middle of a change of its method: the new one has no key yet, and all contacts come with tokens of the previous one.
 // A careless save asks before it ends these.
-func TestSavesAskAboutAPreviousMethodWithoutANewKey(t *testing.T) {
+func TestSaveDuringAMethodChangeNeedsConfirmation(t *testing.T) {
 	g := startPanel(t, nil, "")
 	u := g.panelOperator()
 	u.post("?page=new", fields("name", "acme", "method", "public_key", "key", string(publicPEM(rsaKey(0)))))
@@ -153,7 +153,7 @@ func TestSavesAskAboutAPreviousMethodWithoutANewKey(t *testing.T) {
 }
 
 // A page that was opened before an upgrade of the gateway does not have the fields of new settings. What it does not send stays.
-func TestFieldsThatAreNotSentStay(t *testing.T) {
+func TestMissingFieldsKeepTheirSettings(t *testing.T) {
 	g := startPanel(t, nil, "")
 	u := g.panelOperator()
 	u.create("acme")
@@ -223,7 +223,7 @@ func TestRevocationsAreMadeAndUndoneOnce(t *testing.T) {
 
 // A rotation is confirmed like everything else that lets tokens expire, and a shared token that was made is shown even if the storage
 // fails in the next moment: it exists, it is shown once, and after a reset no other one is valid.
-func TestATokenThatWasMadeIsShownWhenTheStorageFails(t *testing.T) {
+func TestNewTokenIsShownWhenTheStorageFails(t *testing.T) {
 	c := newFaultCluster(t, onFolder, clusterSettings{nodes: 1, site: "handle_path /panel* {\nbasic_auth bcrypt {\noperator " + panelHash + "\n}\nmessenger_panel\n}\nhandle {\nmessenger_auth {path.0}\nrespond ok\n}"})
 	n, w := c.nodes[0], c.wires[0]
 	u := panelUser{n.gateway, "/panel", "operator"}

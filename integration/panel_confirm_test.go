@@ -46,7 +46,7 @@ func tenKeys(form url.Values) url.Values {
 
 // One click on another method dropped ten keys. Every save that makes valid tokens invalid asks first, says how many keys
 // it is about, and is bound to what it asked about.
-func TestSaveThatEndsKeysOrTokensAsksFirst(t *testing.T) {
+func TestSaveThatRevokesKeysOrTokensNeedsConfirmation(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -150,7 +150,7 @@ func TestSaveThatEndsKeysOrTokensAsksFirst(t *testing.T) {
 }
 
 // What ends nothing is saved at once.
-func TestSaveThatEndsNothingAsksNothing(t *testing.T) {
+func TestHarmlessSaveNeedsNoConfirmation(t *testing.T) {
 	g := startPanel(t, nil, "")
 	u := g.panelOperator()
 	u.create("acme")
@@ -178,7 +178,7 @@ func TestSaveThatEndsNothingAsksNothing(t *testing.T) {
 }
 
 // What is about to end is counted on the page that asks.
-func TestPagesThatEndTokensSayHowMany(t *testing.T) {
+func TestPagesThatRevokeTokensShowTheirNumber(t *testing.T) {
 	g := startPanel(t, nil, "")
 	u := g.panelOperator()
 	u.create("acme")

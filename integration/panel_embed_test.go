@@ -16,7 +16,7 @@ const panelPolicy = "default-src 'none'; style-src 'self'; script-src 'self'; im
 
 // An attacker has an operator open a link, or writes an address that is more than an address, so that the page may call the
 // attacker's server, or run a script. The policy has nothing but one origin, and that only in the answer to a form of the panel.
-func TestPanelCallsOneChosenOrigin(t *testing.T) {
+func TestPanelMayCallOneChosenOriginOnly(t *testing.T) {
 	g := startPanel(t, nil, "")
 	u := g.panelOperator()
 	u.create("acme")
@@ -53,7 +53,7 @@ func TestPanelCallsOneChosenOrigin(t *testing.T) {
 }
 
 // The script that the program needs comes from the panel, as it is documented.
-func TestPanelHandsOutTheScript(t *testing.T) {
+func TestPanelServesTheScript(t *testing.T) {
 	g := startPanel(t, nil, "")
 	a := g.panelOperator().get("?asset=messenger-auth.min.js")
 	if a.status != 200 || a.body != readText(t, "../caddymodule/widget/messenger-auth.min.js") || !strings.HasPrefix(a.header.Get("Content-Type"), "text/javascript") {
@@ -62,7 +62,7 @@ func TestPanelHandsOutTheScript(t *testing.T) {
 }
 
 // The page names the hosts for which the configuration has the messenger, and no others.
-func TestPanelKnowsHosts(t *testing.T) {
+func TestPanelListsHosts(t *testing.T) {
 	const panel = "basic_auth bcrypt {\noperator " + panelHash + "\n}\nmessenger_panel\n"
 	g := newGateway(t, nil, "http://")
 	_, port, _ := net.SplitHostPort(g.addr)

@@ -9,7 +9,7 @@ import (
 
 // Every form of the page Keys that ends something says in numbers what that is, and does nothing without its confirmation, by another
 // site, or with what another operator has changed in between.
-func TestWhatEndsKeysSaysItInNumbersAndAsks(t *testing.T) {
+func TestRemovingKeysNeedsConfirmation(t *testing.T) {
 	g := startPanel(t, newChat(t).upstream, "messenger {\njwks_internal_hosts 127.0.0.1\n}")
 	u, other := g.panelOperator(), g.owner("acme")
 	secret := u.create("acme")

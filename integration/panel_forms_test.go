@@ -45,7 +45,7 @@ func TestCrossSitePostChangesNothing(t *testing.T) {
 }
 
 // A client closes the connection after the answer, as some proxies do, and is still sending when it is refused.
-func TestAClientThatIsStillSendingGetsTheAnswer(t *testing.T) {
+func TestClientStillSendingGetsTheAnswer(t *testing.T) {
 	g := startPanel(t, nil, "")
 	g.panelOperator().create("acme")
 	login := base64.StdEncoding.EncodeToString([]byte("operator:" + panelPassword))
@@ -87,7 +87,7 @@ func TestAClientThatIsStillSendingGetsTheAnswer(t *testing.T) {
 }
 
 // Every answer, refusals included, forbids to be framed, kept, guessed at, or to run what is not the panel's own script.
-func TestPanelPagesCannotBeFramedOrKept(t *testing.T) {
+func TestPanelPagesCannotBeFramedOrCached(t *testing.T) {
 	g := startPanel(t, nil, "")
 	u := g.panelOperator()
 	u.create("acme")
@@ -128,7 +128,7 @@ func TestPanelPagesCannotBeFramedOrKept(t *testing.T) {
 }
 
 // Script in every text field stays text, on every page that shows it.
-func TestScriptInEveryFieldStaysText(t *testing.T) {
+func TestScriptInEveryFieldIsEscaped(t *testing.T) {
 	g := startPanel(t, nil, "")
 	u := g.panelOperator()
 	const evil = `"'><script>alert(1)</script><img src=x onerror=alert(1)>{{.}}`
@@ -170,7 +170,7 @@ func TestScriptInEveryFieldStaysText(t *testing.T) {
 }
 
 // Two people have the form open. The second to save sees both versions, and loses nothing of what was typed.
-func TestStaleFormIsShownAndNotLost(t *testing.T) {
+func TestStaleFormKeepsItsInput(t *testing.T) {
 	g := startPanel(t, nil, "")
 	u := g.panelOperator()
 	u.create("acme")

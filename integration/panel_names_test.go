@@ -22,7 +22,7 @@ var clientSet = []string{
 }
 
 // A client writes what these placeholders hold: it would be any operator, and the owner of any messenger.
-func TestPanelTakesNamesFromAuthenticatorsAlone(t *testing.T) {
+func TestPanelAcceptsNamesFromAuthenticatorsOnly(t *testing.T) {
 	for _, placeholder := range clientSet {
 		for _, site := range []string{
 			"messenger_panel {\nuser " + quoteToken(placeholder) + "\n}",
@@ -67,7 +67,7 @@ func TestPanelTakesNamesFromAuthenticatorsAlone(t *testing.T) {
 func quoteToken(text string) string { return "`" + text + "`" }
 
 // What authenticators set is taken, alone and as a part of a messenger's name.
-func TestPanelTakesWhatAuthenticatorsSet(t *testing.T) {
+func TestPanelAcceptsNamesOfAuthenticators(t *testing.T) {
 	for _, site := range []string{
 		"messenger_panel {\nuser {http.auth.user.id}\n}", "messenger_panel {\nuser {http.auth.user.email}\n}", "messenger_panel {\nuser {header.Remote-User}\n}",
 		"messenger_panel {\nuser {http.reverse_proxy.header.Remote-User}\n}", "messenger_panel {\nuser {tls_client_subject}\n}", "messenger_panel {\nuser {http.request.tls.client.san.emails.0}\n}",
@@ -135,7 +135,7 @@ func TestForgedAuthenticatorPlaceholderIsNotLoggedIn(t *testing.T) {
 
 // The matchers of routes read /acme/../other/ as /other/, to whose owner it leads; the placeholder read it as acme. A path
 // with two readings names no messenger.
-func TestOwnerByPathReachesNoOther(t *testing.T) {
+func TestOwnerByPathCannotAccessOtherMessengers(t *testing.T) {
 	if !alone(t) {
 		return
 	}

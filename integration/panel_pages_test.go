@@ -144,7 +144,7 @@ func TestPanelSaysWhatIsWrongWithAForm(t *testing.T) {
 }
 
 // A messenger of the configuration is looked at; only its generated shared tokens are administered.
-func TestPanelLeavesTheConfigurationAlone(t *testing.T) {
+func TestPanelDoesNotChangeConfiguredMessengers(t *testing.T) {
 	g := startPanel(t, nil, "messenger fixed {\nidentity_key sub\nshared_token\n}\nmessenger file {\nidentity_key sub\npublic_key {file."+write(t, "key.pem", publicPEM(rsaKey(0)))+"} kid one\n}")
 	u := g.panelOperator()
 	fixed := u.get("?messenger=fixed")
@@ -210,7 +210,7 @@ func TestPanelSwitchesOnEnforcement(t *testing.T) {
 
 // A site owner names a URL and looks at what becomes of it. The gateway tells no more of its network than that it cannot
 // be reached, also for a URL that the operator has let in.
-func TestPanelTellsNothingOfTheNetwork(t *testing.T) {
+func TestPanelDoesNotDescribeTheNetwork(t *testing.T) {
 	closed := freeAddr(t)
 	g := startPanel(t, nil, "messenger {\njwks_internal_hosts 127.0.0.1\n}\nmessenger acme {\nidentity_key identity\naudience chat\njwks http://"+closed+"/fixed.json\n}")
 	u, owner := g.panelOperator(), g.owner("other")

@@ -151,7 +151,7 @@ func TestPanelBehindCaddyWithALogin(t *testing.T) {
 }
 
 // A link of the operator's is on every page: it cannot run a script on it, and leads nowhere that its text does not say.
-func TestPanelLinksLeadToPages(t *testing.T) {
+func TestPanelLinksCannotRunScripts(t *testing.T) {
 	for _, link := range []string{"javascript:alert(1)", "JavaScript:alert(1)", "data:text/html,x", "vbscript:x", "blob:https://a.example/1", "file:///etc/passwd", "http://login.example/out", "//evil.example/",
 		`/\evil.example`, `\\evil.example`, "https:evil.example", "https:///out", "https://", "https://user:secret@login.example/", "logout", "?page=new", "https://login.example/\u202eout", "{query.to}", "https://{http.request.host}/",
 		"/log out", "mailto:help@example.com", "https://a b.example/", "/%zz"} {

@@ -177,7 +177,7 @@ func TestHistoryIsOfThisMessengerOnly(t *testing.T) {
 
 // The list shows at a glance which messengers need attention: those without a key, with keys that expire soon, with a key server
 // that fails, and those that verify nothing. It also shows when each was last used.
-func TestListSaysHowMessengersAre(t *testing.T) {
+func TestListShowsTheStatusOfMessengers(t *testing.T) {
 	g := startPanel(t, nil, "messenger {\njwks_internal_hosts 127.0.0.1\n}\nmessenger fixed {\nidentity_key identity\nshared_token\n}")
 	u, o := g.panelOperator(), g.operator()
 	secret := u.create("used")

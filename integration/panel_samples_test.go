@@ -35,7 +35,7 @@ type signer struct {
 // A site developer copies a program from the page Embed, lets it ask the site's own session who is logged in, and starts it. It is a
 // route, which hands out tokens that this messenger accepts, with what they say about the contact: in every language and with
 // every method, also where the settings have characters that a program could trip over.
-func TestPanelProgramsAreRoutes(t *testing.T) {
+func TestPanelProgramsWorkAsRoutes(t *testing.T) {
 	if !alone(t) {
 		return
 	}

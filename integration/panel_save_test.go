@@ -110,7 +110,7 @@ func everySetting() map[string]map[string]any {
 }
 
 // A save of a stored messenger's settings erased max_session and fail_limit, with nothing changed.
-func TestSavingChangesWhatWasChangedAndNothingElse(t *testing.T) {
+func TestSavingChangesOnlyEditedSettings(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -167,7 +167,7 @@ func TestSavingChangesWhatWasChangedAndNothingElse(t *testing.T) {
 }
 
 // The method is another, and everything that every method has stays.
-func TestAnotherMethodLosesTheKeysAlone(t *testing.T) {
+func TestMethodChangeKeepsOtherSettings(t *testing.T) {
 	g := startPanel(t, nil, "")
 	u := g.panelOperator()
 	g.operator().want(201, http.MethodPut, "messengers/tokens", everySetting()["tokens"])
@@ -194,7 +194,7 @@ func TestAnotherMethodLosesTheKeysAlone(t *testing.T) {
 }
 
 // A newer version has written a setting that this one does not know. Saving would lose it, and is refused.
-func TestAnUnknownSettingIsNotLostBySaving(t *testing.T) {
+func TestUnknownSettingPreventsSaving(t *testing.T) {
 	for name, test := range map[string]struct {
 		old, new string // in the settings, as a newer node saves them
 		more     string // facts
@@ -242,7 +242,7 @@ func TestAnUnknownSettingIsNotLostBySaving(t *testing.T) {
 }
 
 // The flags of a command cannot give every setting. What they cannot give stays.
-func TestReplacingByFlagsKeepsWhatHasNoFlag(t *testing.T) {
+func TestReplacingByFlagsKeepsSettingsWithoutFlags(t *testing.T) {
 	if !alone(t) {
 		return
 	}

@@ -12,7 +12,7 @@ import (
 // The owner of one messenger tries to see and to change the revocations, connections and history of another: on a mount that takes
 // its messenger from the user, and on one that takes it from the host, with the other's name in every place in which a name, a
 // contact, a token or a key of a list can be written.
-func TestScopeHoldsForRevocationsConnectionsAndHistory(t *testing.T) {
+func TestScopeAppliesToRevocationsConnectionsAndHistory(t *testing.T) {
 	_, port, _ := net.SplitHostPort(freeAddr(t))
 	g := start(t, newChat(t).upstream, "", strings.ReplaceAll(`
 	handle_path /panel* {

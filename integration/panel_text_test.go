@@ -55,7 +55,7 @@ func TestTokenTestShowsTheClaimsOfAnAcceptedToken(t *testing.T) {
 }
 
 // A page of the panel, and the log, hold nothing that reorders or hides text, whoever wrote it.
-func TestPagesAndLogsShowWhatCannotBeSeen(t *testing.T) {
+func TestInvisibleCharactersAreShownInPagesAndLogs(t *testing.T) {
 	const evil = "a\u202eb\u2066c\u200bd\u009be\x7ff\u2028g"
 	keys := newKeyServer(t)
 	set := mustJSON(map[string]any{"keys": []any{publicJWK(rsaKey(0), evil+"kid"), map[string]any{"kty": "RSA", "kid": evil + "omitted"}}})

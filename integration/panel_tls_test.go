@@ -40,7 +40,7 @@ func clientCert(t *testing.T, name string, parent *tls.Certificate) *tls.Certifi
 
 // An operator has a client certificate. Where Caddy only asks for one and does not verify it, any client can make one with
 // any name, the operator's as well as that of a messenger's owner.
-func TestClientCertificateCountsOnlyIfVerified(t *testing.T) {
+func TestClientCertificateIsAcceptedOnlyIfVerified(t *testing.T) {
 	ca := clientCert(t, "our CA", nil)
 	trusted := write(t, "ca.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Certificate[0]}))
 	verify := "tls {\nclient_auth {\nmode verify_if_given\ntrust_pool file " + trusted + "\n}\n}\n"

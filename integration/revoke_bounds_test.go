@@ -37,7 +37,7 @@ func tokenFrom(secret, identity, jti string, ahead time.Duration) string {
 
 // A signing key was stolen on the day on which the list of revocations is full. All tokens can be revoked nevertheless,
 // and undoing that brings none of the others back.
-func TestAllFitsIntoAFullListOfRevocations(t *testing.T) {
+func TestRevokeAllFitsIntoAFullList(t *testing.T) {
 	list := make([]map[string]any, 10_000)
 	for i := range list {
 		list[i] = map[string]any{"jti": fmt.Sprintf("5f0c2a7e-0000-0000-0000-%012d", i), "contact": fmt.Sprint("contact ", i), "created": time.Now().UTC()}
@@ -106,7 +106,7 @@ func TestManyLogoutsAtASiteWhoseClockIsAhead(t *testing.T) {
 
 // A phone is stolen. The site's clock is ahead of the gateway's, as far as clock_skew allows: its tokens say that they
 // are of a time after the revocation, and are revoked all the same.
-func TestARevocationByTimeCoversClocksThatAreAhead(t *testing.T) {
+func TestRevocationByTimeCoversClocksAhead(t *testing.T) {
 	for name, body := range map[string]string{"a contact": `{"identity": "mark"}`, "all": `{"all": true}`} {
 		t.Run(name, func(t *testing.T) {
 			g, secret := startWithRing(t, "", nil)
@@ -131,7 +131,7 @@ func TestARevocationByTimeCoversClocksThatAreAhead(t *testing.T) {
 
 // Tokens of a day were revoked while ten minutes were the longest life. When that was over the revocation was forgotten,
 // and a longer max_lifetime would let them in again.
-func TestALongerMaxLifetimeBringsNoRevokedTokenBack(t *testing.T) {
+func TestLongerMaxLifetimeKeepsTokensRevoked(t *testing.T) {
 	long := time.Now().Add(-time.Hour).UTC().Truncate(time.Second)
 	record := map[string]any{"revision": "x", "version": 1, "created": long, "changed": long, "revocations": []map[string]any{
 		{"identity": "mark", "issued_before": long, "created": long, "until": long.Add(12 * time.Minute)},

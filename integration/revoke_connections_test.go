@@ -29,7 +29,7 @@ func (s *socket) lives(t *testing.T, whose string) {
 
 // A revocation closes the connections that were opened with the revoked tokens, and no others: by jti, by contact, by messenger, and
 // when the contact logs out.
-func TestRevocationEndsExactlyItsConnections(t *testing.T) {
+func TestRevocationClosesExactlyItsConnections(t *testing.T) {
 	secret := newSecret()
 	key := write(t, "secret", []byte(secret))
 	global := "messenger support {\n identity_key identity\n shared_token {file." + key + "}\n}\n" +
@@ -78,7 +78,7 @@ func TestRevocationEndsExactlyItsConnections(t *testing.T) {
 
 // Revoking a shared token does not end chats by itself. For a stolen secret, close_connections ends the chats that were opened with
 // it. Deleting a messenger ends all of its chats.
-func TestConnectionsOfAStolenTokenAndOfADeletedMessengerEnd(t *testing.T) {
+func TestConnectionsOfAStolenTokenAndOfADeletedMessengerAreClosed(t *testing.T) {
 	g := start(t, newChat(t).upstream, "", echoSite)
 	o := g.operator()
 	o.put("support", generated)
@@ -143,7 +143,7 @@ func TestRevocationReachesOtherNodes(t *testing.T) {
 }
 
 // A site owner whose shared token leaked ends the chats that were opened with it from the control panel.
-func TestPanelEndsTheChatsOfAResetToken(t *testing.T) {
+func TestPanelClosesConnectionsOfAResetToken(t *testing.T) {
 	g := startPanel(t, newChat(t).upstream, "")
 	u := g.panelOperator()
 	token := u.create("acme")

@@ -94,7 +94,7 @@ func TestRevokedTokensAreRefusedUntilTheRevocationIsUndone(t *testing.T) {
 }
 
 // Revocations outlive the process. A gateway that cannot read them does not guess.
-func TestGatewayThatCannotReadRevocationsDoesNotGuess(t *testing.T) {
+func TestUnreadableRevocationsPreventDecisions(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -133,7 +133,7 @@ func TestGatewayThatCannotReadRevocationsDoesNotGuess(t *testing.T) {
 
 // An operator bans a contact with a blank too many, or copies the identity from the backend's log. What cannot revoke anything is not
 // acknowledged, and what probably does not is said.
-func TestARevocationThatCanRevokeNothingIsRefused(t *testing.T) {
+func TestIneffectiveRevocationIsRefused(t *testing.T) {
 	g, secret := startRevoking(t, newUpstream(t), "", supportSite)
 	for what, body := range map[string]string{
 		"a blank behind": `{"identity": "Zoë "}`, "a blank before": `{"identity": " Zoë"}`, "a line break": `{"identity": "Zoë\n"}`, "a control character": `{"identity": "a\u0001b"}`,
@@ -213,7 +213,7 @@ func TestLogout(t *testing.T) {
 
 // One contact logs in and out again and again. That fills no list: others can still log out, and the early tokens stay
 // revoked.
-func TestOneContactsLogoutsStayFew(t *testing.T) {
+func TestLogoutsOfOneContactAreBounded(t *testing.T) {
 	g, secret := startRevoking(t, nil, "", "messenger_auth support {\n logout_path /logout\n}\nrespond ok")
 	first := ""
 	for i := range 25 {
@@ -234,7 +234,7 @@ func TestOneContactsLogoutsStayFew(t *testing.T) {
 }
 
 // A logout that cannot be written down must not pass for one.
-func TestLogoutThatCannotBeKeptSaysSo(t *testing.T) {
+func TestUnpersistedLogoutIsReported(t *testing.T) {
 	g, secret := startRevoking(t, nil, "", "messenger_auth support {\n logout_path /logout\n}\nrespond ok")
 	// Where the store's folder should be stands a file.
 	if err := os.MkdirAll(filepath.Join(filepath.Dir(g.log), "storage"), 0o700); err != nil {

@@ -22,7 +22,7 @@ func twoCustomers(t *testing.T) (options string, tokens map[string]string) {
 
 // Mallory is a contact of acme. Her token is valid there, and the gateway reads "acme" out of a path that the backend
 // reads as globex: she would be globex's contact of the same number. Such a path is refused, in every mode and for every client.
-func TestContactOfOneCustomerReachesNoOther(t *testing.T) {
+func TestContactCannotAccessOtherCustomers(t *testing.T) {
 	options, tokens := twoCustomers(t)
 	up := newUpstream(t)
 	elsewhere := []string{
@@ -79,7 +79,7 @@ func TestContactOfOneCustomerReachesNoOther(t *testing.T) {
 }
 
 // The host with its final dot is the same host (RFC 3986 section 3.2.2), and counts the labels from another end.
-func TestFinalDotOfTheHostChoosesNoOtherMessenger(t *testing.T) {
+func TestFinalDotOfTheHostSelectsTheSameMessenger(t *testing.T) {
 	options, tokens := twoCustomers(t)
 	up := newUpstream(t)
 	g := newGateway(t, up, "http://")
@@ -108,7 +108,7 @@ func TestFinalDotOfTheHostChoosesNoOtherMessenger(t *testing.T) {
 }
 
 // Frameworks take the address from headers that proxies send. From a client they would be another way to say globex.
-func TestHeadersThatNameAnotherAddress(t *testing.T) {
+func TestForwardingHeadersCannotSelectAnotherCustomer(t *testing.T) {
 	options, tokens := twoCustomers(t)
 	up := newUpstream(t)
 	lines := []string{"Forwarded: host=globex.chat.example", "X-Original-URL: /globex/inbox", "X-Rewrite-URL: /globex/inbox", "X-Forwarded-Host: globex.chat.example",
@@ -142,7 +142,7 @@ func TestHeadersThatNameAnotherAddress(t *testing.T) {
 }
 
 // Unicode folds the Kelvin sign to k. A backend that folds ASCII alone would find another customer.
-func TestOnlyLettersOfASCIIAreFolded(t *testing.T) {
+func TestOnlyASCIILettersAreFolded(t *testing.T) {
 	secret := newSecret()
 	up := newUpstream(t)
 	g := start(t, up, "messenger kim {\n identity_key identity\n shared_token {file."+write(t, "kim", []byte(secret))+"}\n}", "messenger_auth {path.0}\nreverse_proxy UPSTREAM")

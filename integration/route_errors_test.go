@@ -25,7 +25,7 @@ const proxiedErrors = `
 // An error route that proxies is a second way to a backend. A request comes to it after any failure: ours, that of a
 // handler behind us, that of a handler in front of us, or one that Caddy finds before any handler runs. The backend must
 // not learn an identity from the client, or a token, on any of them.
-func TestErrorRouteThatProxiesSeesNothingOfTheClient(t *testing.T) {
+func TestProxyingErrorRouteGetsNoForgedHeaders(t *testing.T) {
 	up, m := newUpstream(t), methods(t)[0]
 	messengers := m.messengers + "\nmessenger other {\n identity_key identity\n shared_token {file." + write(t, "other", []byte(newSecret())) + "}\n}\n"
 	g := start(t, up, messengers+permitUnusual, `
@@ -90,7 +90,7 @@ func TestErrorRouteThatProxiesSeesNothingOfTheClient(t *testing.T) {
 }
 
 // What the answer to a refusal says must not depend on what other sites, or error routes for other errors, do.
-func TestErrorRouteAnswersOnlyWhatItIsFor(t *testing.T) {
+func TestErrorRouteHandlesOnlyItsErrors(t *testing.T) {
 	m := methods(t)[0]
 	for _, test := range []struct {
 		name, site string
@@ -163,7 +163,7 @@ func TestErrorRouteGetsTheWholeBody(t *testing.T) {
 
 // The error routes of a subroute are for other errors than a refusal, or answer nothing. Caddy goes on with what follows the subroute then:
 // no request that was refused reaches a backend there, and one that failed otherwise goes where it always went.
-func TestRefusedRequestDoesNotGoOnBehindASubroute(t *testing.T) {
+func TestRefusedRequestDoesNotContinueAfterASubroute(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	g := newGateway(t, up, "http://")
 	adapted := g.conf(g.caddyfile(m.messengers, "messenger_auth support\nrespond hello"))

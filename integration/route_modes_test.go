@@ -180,7 +180,7 @@ func TestMessengerOfTheAddress(t *testing.T) {
 
 // Routes nest, and a request can reach two messenger_auth handlers. The second one does not verify again: the result of the first is
 // final, although it has removed the token. If the two are for different messengers, no answer is right, and the log has an error.
-func TestRequestThatMeetsTheGatewayTwice(t *testing.T) {
+func TestRequestWithTwoHandlersIsVerifiedOnce(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	other := "messenger sales {\n identity_key identity\n shared_token {file." + write(t, "sales", []byte(newSecret())) + "}\n}\n"
 	token, expired := bearer(sign(m.key, good("mark"))), bearer(sign(m.key, with(good("mark"), claims{"exp": 1})))

@@ -99,7 +99,7 @@ func TestOrderOfDirectives(t *testing.T) {
 
 // The access log of Caddy names the contact, unless an authenticator of the operator names a user. The upstream gets the contact in
 // any case.
-func TestUserBesideAnotherAuthenticator(t *testing.T) {
+func TestAccessLogUserWithAnotherAuthenticator(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	const ours, theirs = "messenger_auth support {\n token_from cookie chat\n}\n", "basic_auth bcrypt {\n operator " + panelHash + "\n}\n"
 	const proxy = "reverse_proxy UPSTREAM {\n header_up X-User {http.auth.user.id}\n}\n"
@@ -119,7 +119,7 @@ func TestUserBesideAnotherAuthenticator(t *testing.T) {
 }
 
 // In requests that are not verified the gateway removes only the headers that clients must not send, and no token.
-func TestTokenStaysWhereNobodyLooksForIt(t *testing.T) {
+func TestTokensOfUnverifiedRequestsAreKept(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	g := start(t, up, m.messengers, "@nothing path /nothing\nhandle /off* {\nmessenger_auth support {\nmode off\ntoken_from query token\ntoken_from header Authorization Bearer\n}\nreverse_proxy UPSTREAM\n}\n"+
 		"handle {\nmessenger_auth @nothing support {\ntoken_from query token\ntoken_from header Authorization Bearer\n}\nreverse_proxy UPSTREAM\n}")

@@ -45,7 +45,7 @@ func TestErrorRouteIsCleanedByANamedRoute(t *testing.T) {
 }
 
 // Health and panel answer in a named route as they do in a site, whatever is beside them.
-func TestHealthAndPanelSurviveNamedRoutes(t *testing.T) {
+func TestHealthAndPanelWorkInNamedRoutes(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -77,7 +77,7 @@ func TestHealthAndPanelSurviveNamedRoutes(t *testing.T) {
 }
 
 // What cannot work does not load, and says so.
-func TestShapesThatDropTheGatewayAreRefused(t *testing.T) {
+func TestConfigurationsThatDropTheGatewayAreRefused(t *testing.T) {
 	m := methods(t)[0]
 	const lost = "&(chat) {\n header A b\n invoke auth\n}\n"
 	for name, s := range map[string]shape{
@@ -109,7 +109,7 @@ func TestShapesThatDropTheGatewayAreRefused(t *testing.T) {
 }
 
 // What Caddy drops from named routes that do not concern the gateway is no reason to refuse it.
-func TestInvokesOfNoConcernLoad(t *testing.T) {
+func TestUnrelatedInvokesLoad(t *testing.T) {
 	up, m := newUpstream(t), methods(t)[0]
 	const named = "&(chat) {\n header Down-B on\n invoke plain\n}\n&(plain) {\n header Down-C on\n}\n&(auth) {\n header Down-A on\n" + plainAuth + "}\n"
 	for name, s := range map[string]shape{

@@ -9,7 +9,7 @@ import (
 
 // A route has a messenger_auth of its own behind that of its site. The first verifies the contact. The limits and the assertion of
 // the second apply as well, and no assertion for one backend reaches another.
-func TestSecondHandlerLimitsAndAsserts(t *testing.T) {
+func TestSecondHandlerAppliesLimitsAndAssertion(t *testing.T) {
 	m, up, chat, second := methods(t)[0], newUpstream(t), newChat(t), unusedName("second")
 	g := start(t, up, "messenger {\n assertion_issuer https://chat.example.com\n}\n"+strings.ReplaceAll(m.messengers, "identity_key identity", "identity_key identity\n contact_claims vip"), `
 		messenger_auth support {
@@ -119,7 +119,7 @@ func TestSecondHandlerLimitsAndAsserts(t *testing.T) {
 
 // Both directives have an assertion, in headers of different names, and the backend of the second fails. The error route is told of the
 // second assertion only, whatever a handler in between writes into the header of the first.
-func TestErrorRouteOfTwoAssertions(t *testing.T) {
+func TestErrorRouteGetsTheSecondAssertionOnly(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	for _, change := range []string{"", "request_header X-First-Proof 1", "request_header X-Second-Proof 1", "request_header -X-Second-Proof"} {
 		g := start(t, up, "messenger {\n assertion_issuer https://chat.example.com\n}\n"+m.messengers, `
@@ -185,7 +185,7 @@ func TestSecondHandlerClosesTheHandshake(t *testing.T) {
 
 // A request reaches the directives of two messengers, with a valid token for each. It is refused, and neither contact nor token is told
 // to an error route.
-func TestErrorRouteOfTwoMessengersIsToldOfNeither(t *testing.T) {
+func TestErrorRouteOfTwoMessengersGetsNoContact(t *testing.T) {
 	secret, other := newSecret(), newSecret()
 	up := newUpstream(t)
 	g := start(t, up, "messenger support {\n identity_key identity\n shared_token {file."+write(t, "support", []byte(secret))+"}\n}\n"+
@@ -200,7 +200,7 @@ func TestErrorRouteOfTwoMessengersIsToldOfNeither(t *testing.T) {
 
 // A request that two messengers would verify is not verified for the second in an error route either, while the connection of the first
 // is guarded: what it opened there would end with the first contact's token.
-func TestErrorsOfASubrouteVerifyNoSecondContact(t *testing.T) {
+func TestSubrouteErrorsVerifyNoSecondContact(t *testing.T) {
 	secret, other := newSecret(), newSecret()
 	up := newUpstream(t)
 	g := newGateway(t, up, "http://")

@@ -123,7 +123,7 @@ func (c *checkout) refused(as *syscall.Credential, args, env []string, want ...s
 }
 
 // What keeps the script from working was found late, with pages of other programs' output, or never.
-func TestScriptSaysInOneLineWhatIsMissing(t *testing.T) {
+func TestScriptReportsMissingToolsInOneLine(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -204,7 +204,7 @@ func TestScriptWithoutGo(t *testing.T) {
 }
 
 // The checkout belongs to root, and another user may only read it.
-func TestScriptAsAUserWhoMayNotWriteToTheCheckout(t *testing.T) {
+func TestScriptWithAReadOnlyCheckout(t *testing.T) {
 	if os.Geteuid() != 0 {
 		lacks(t, "root", errors.New("only root can become another user"))
 	}

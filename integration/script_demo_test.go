@@ -17,7 +17,7 @@ import (
 )
 
 // A second demo from the same checkout removed the admin socket of the first, which could not be administered any more.
-func TestSecondDemoLeavesTheFirstAlone(t *testing.T) {
+func TestSecondDemoDoesNotAffectTheFirst(t *testing.T) {
 	if !alone(t) {
 		return
 	}

@@ -27,7 +27,7 @@ func putStored(t *testing.T, folder, key, text string) string {
 
 // An attacker who can write to the storage puts 300 MB where a messenger should be. The gateway does not read them, answers
 // keys_unavailable for that messenger alone, and its log names the value and what to do.
-func TestAHugeValueInTheStorageIsNotRead(t *testing.T) {
+func TestHugeStoredValueIsNotRead(t *testing.T) {
 	folder := t.TempDir()
 	secret := newSecret()
 	for _, key := range []string{"messenger/huge/stored", "messenger/support/ring", "messenger/_bell/bell", "messenger/_writers/abcdefghijklmnop"} {
@@ -74,7 +74,7 @@ func TestAHugeValueInTheStorageIsNotRead(t *testing.T) {
 
 // A stored value has no method, or two, or null where something should be: by hand, or by another version. Every page
 // and every answer of the admin API is made all the same, and says what is wrong.
-func TestAStoredValueWithoutAMethodIsShown(t *testing.T) {
+func TestStoredValueWithoutAMethodIsShown(t *testing.T) {
 	g := startPanel(t, nil, "")
 	folder := filepath.Join(filepath.Dir(g.log), "storage")
 	u, o := g.panelOperator(), g.operator()

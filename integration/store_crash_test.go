@@ -162,7 +162,7 @@ func (w *writer) check(t *testing.T) {
 // A node is killed in the middle of random writes, again and again. What it leaves is a store that opens, and in which
 // every acknowledged write holds; a write without an answer has happened, or has not. MESSENGER_SOAK=1 kills each
 // node sixty times.
-func TestAKilledNodeLeavesAStoreThatHoldsWhatItAcknowledged(t *testing.T) {
+func TestKilledNodeLosesNoAcknowledgedWrites(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -245,7 +245,7 @@ func killInTheMiddle(t *testing.T, n *node, writers []*writer) {
 
 // Caddy's file system leaves half a value under a number for its name beside one that was being written when the process
 // was killed. A number is a name that a messenger can have.
-func TestHalfWrittenFilesAreNoMessengers(t *testing.T) {
+func TestHalfWrittenFilesAreIgnored(t *testing.T) {
 	key := storeKeyFile(t)
 	s := newSealedStore(t, key)
 	places := make(map[string]bool)

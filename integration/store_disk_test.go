@@ -41,7 +41,7 @@ func (s sharedToken) named(jti string) string {
 
 // The disk becomes read-only, or full. Changes are refused, requests go on, what was acknowledged stays, and nothing that was
 // refused is left half-way. When the disk works again, so do changes.
-func TestADiskThatCannotBeWritten(t *testing.T) {
+func TestUnwritableDisk(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -115,7 +115,7 @@ func remount(t *testing.T, folder, how string) {
 
 // The power fails in the moment in which a change was acknowledged: the block device is copied then, and mounted again. A
 // gateway that starts on the copy knows the change, also the very first one of a new storage.
-func TestWhatIsAcknowledgedSurvivesAPowerLoss(t *testing.T) {
+func TestAcknowledgedChangesSurviveAPowerLoss(t *testing.T) {
 	if !alone(t) {
 		return
 	}

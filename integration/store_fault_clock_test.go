@@ -11,7 +11,7 @@ import (
 
 // A contact logs out. The node that hears of it has a clock for which the token has expired already; then its clock is set
 // right. The token stays revoked, on both nodes.
-func TestALogoutIsNotForgottenWhereAClockIsAhead(t *testing.T) {
+func TestLogoutIsKeptIfAClockIsAhead(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -40,7 +40,7 @@ func TestALogoutIsNotForgottenWhereAClockIsAhead(t *testing.T) {
 
 // A rotation grants the old shared token five minutes. A node that is ten minutes ahead makes another: that does not shorten
 // what was granted.
-func TestAnOverlapIsNotCutByAClockThatIsAhead(t *testing.T) {
+func TestClockAheadDoesNotShortenAnOverlap(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -60,7 +60,7 @@ func TestAnOverlapIsNotCutByAClockThatIsAhead(t *testing.T) {
 
 // A node's storage is away for a moment, and its clock is set back meanwhile. Names that it has to look up are not refused
 // until the clock catches up.
-func TestAClockThatStepsBackDelaysNoLookUp(t *testing.T) {
+func TestClockSetBackDoesNotDelayLookUps(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -78,7 +78,7 @@ func TestAClockThatStepsBackDelaysNoLookUp(t *testing.T) {
 // A node that is ten minutes behind revokes all tokens of a contact that were issued by now: those of the last ten minutes
 // are not among them. It sees from what others have written that the clocks are apart, and its answer says so. Where they are
 // not, it says nothing.
-func TestARevocationByTimeTellsOfClocksThatAreApart(t *testing.T) {
+func TestRevocationByTimeWarnsOfDifferingClocks(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -112,7 +112,7 @@ func TestARevocationByTimeTellsOfClocksThatAreApart(t *testing.T) {
 
 // A node is suspended for a month. Meanwhile a messenger is deleted, and what tells of that is removed. When the node goes on
 // it does not serve the messenger, and its repair does not bring it back.
-func TestANodeThatWasAwayForAMonth(t *testing.T) {
+func TestNodeSuspendedForAMonth(t *testing.T) {
 	const away = 31 * 24 * time.Hour
 	if !alone(t) {
 		return

@@ -85,7 +85,7 @@ func (s *busyStore) median() (written, read int64) {
 // Row 6. With many revocations present one more costs what the first did: on the node that writes it, and on the others.
 // What goes to the storage and comes from it is counted, since a machine's time says little. Other changes fill the lists by
 // which nodes hear of changes, before the first measurement.
-func TestOneMoreRevocationCostsTheSame(t *testing.T) {
+func TestRevocationCostIsConstant(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -110,7 +110,7 @@ func TestOneMoreRevocationCostsTheSame(t *testing.T) {
 // Row 5. One messenger with many revocations changes often, and then its shared tokens are reset because one was stolen.
 // Another node does not read everything again for every change: it reads about what is new, and the reset is not at the end
 // of a long queue.
-func TestManyChangesDelayNoReset(t *testing.T) {
+func TestManyChangesDoNotDelayAReset(t *testing.T) {
 	const changes, bytesOfOne = 480, 8 << 10
 	if !alone(t) {
 		return
@@ -146,7 +146,7 @@ func TestManyChangesDelayNoReset(t *testing.T) {
 
 // With MESSENGER_SOAK=1: a thousand logouts a second at one messenger delay an operator's reset at another by 100 ms at most,
 // at the 99th percentile.
-func TestLogoutsAtFullSpeedDelayNoReset(t *testing.T) {
+func TestLogoutsAtFullSpeedDoNotDelayAReset(t *testing.T) {
 	if !soaking() {
 		t.Skip("not run: it measures times, which MESSENGER_SOAK=1 asks for")
 	}

@@ -79,7 +79,7 @@ func (c *cluster) steps(interrupt func() (goOn func())) {
 
 // Row 1. A node is stopped in the middle of a change for longer than a lock of the storage lives: the machine was suspended,
 // or had no memory. Another node revokes a stolen token. When the first one goes on, the token stays revoked.
-func TestANodeThatWasStoppedUndoesNothing(t *testing.T) {
+func TestResumedNodeDoesNotUndoChanges(t *testing.T) {
 	onBoth(t, func(t *testing.T, storage string) {
 		c := newFaultCluster(t, storage, clusterSettings{})
 		c.steps(func() (goOn func()) {
@@ -91,7 +91,7 @@ func TestANodeThatWasStoppedUndoesNothing(t *testing.T) {
 
 // Row 2. The network holds a write back; its caller is told nothing, or 503. Another node revokes a stolen token. When the
 // late write arrives, the token stays revoked.
-func TestALateWriteUndoesNothing(t *testing.T) {
+func TestLateWriteDoesNotUndoChanges(t *testing.T) {
 	onBoth(t, func(t *testing.T, storage string) {
 		c := newFaultCluster(t, storage, clusterSettings{})
 		c.steps(func() (goOn func()) { return func() {} })
@@ -100,7 +100,7 @@ func TestALateWriteUndoesNothing(t *testing.T) {
 
 // A client library repeats a write whose answer is lost, and the network may repeat it as well: what was written once is
 // written again after another node has made a change. No repetition undoes that.
-func TestARepeatedWriteUndoesNothing(t *testing.T) {
+func TestRepeatedWriteDoesNotUndoChanges(t *testing.T) {
 	onBoth(t, func(t *testing.T, storage string) {
 		c := newFaultCluster(t, storage, clusterSettings{})
 		l := c.newLateChange("repeated")
@@ -137,7 +137,7 @@ func TestARepeatedWriteUndoesNothing(t *testing.T) {
 
 // A messenger is deleted and created again, for another site owner, while a change of the old one is still on its way. At
 // whatever step that was: the old shared token is not valid for the new messenger, and the old settings do not come back.
-func TestALateWriteRevivesNoDeletedMessenger(t *testing.T) {
+func TestLateWriteDoesNotRestoreADeletedMessenger(t *testing.T) {
 	onBoth(t, func(t *testing.T, storage string) {
 		c := newFaultCluster(t, storage, clusterSettings{})
 		a, b := c.nodes[0], c.nodes[1]
@@ -176,7 +176,7 @@ func TestALateWriteRevivesNoDeletedMessenger(t *testing.T) {
 
 // Two nodes create the same messenger at the same time. At most one of them says that it did. If neither does there is no
 // messenger: a shared token that was made for it meanwhile would be lost.
-func TestTwoCreationsAtOnce(t *testing.T) {
+func TestConcurrentCreations(t *testing.T) {
 	const names = 20
 	onBoth(t, func(t *testing.T, storage string) {
 		c := newFaultCluster(t, storage, clusterSettings{})

@@ -47,7 +47,7 @@ func (w *wire) passes(t testing.TB, reads int) {
 // Row 9. The storage comes back empty. What a node has read stays active: a revoked token is refused, a stored messenger is
 // served. The node says so, in its log, metrics and health. "caddy messenger repair" writes back what it knows, and a node
 // that starts after that knows all of it.
-func TestAStorageThatComesBackEmpty(t *testing.T) {
+func TestEmptiedStorage(t *testing.T) {
 	onBoth(t, func(t *testing.T, storage string) {
 		c := newFaultCluster(t, storage, clusterSettings{})
 		a, b := c.nodes[0], c.nodes[1]
@@ -120,7 +120,7 @@ func (c *cluster) backup() (restore func()) {
 
 // A storage is restored from a backup that lacks nothing but the last change of one node, which no other node has seen. The node notices
 // within some polls, although its other values and the lists of others are as they were, and repairs it.
-func TestAStorageThatIsRestoredWithoutTheLastChange(t *testing.T) {
+func TestStorageRestoredWithoutTheLastChange(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -143,7 +143,7 @@ func TestAStorageThatIsRestoredWithoutTheLastChange(t *testing.T) {
 
 // A storage is restored from a backup from before a key set was distrusted, while its key server is away: a node that knows of it says
 // so, and writes it back. A node that starts then does not use the copy that has the stolen key.
-func TestRepairRemembersThatAKeySetIsDistrusted(t *testing.T) {
+func TestRepairKeepsAKeySetDistrusted(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -191,7 +191,7 @@ func (n *node) checkWentBack(t *testing.T) {
 }
 
 // Every node tells how the store does: the one that writes how long that takes, and the one that reads how late it hears.
-func TestMetricsOfTheStore(t *testing.T) {
+func TestStoreMetrics(t *testing.T) {
 	onBoth(t, func(t *testing.T, storage string) {
 		c := newFaultCluster(t, storage, clusterSettings{})
 		l := c.newLateChange("acme")

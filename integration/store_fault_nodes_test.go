@@ -66,7 +66,7 @@ func addSetting(t *testing.T, folder string) (count int) {
 // Row 13. A newer version of the gateway has stored a messenger with a setting that this one does not know: it may be a
 // restriction. The messenger answers keys_unavailable and says why. Nothing is damaged: the value stays as it is, others are
 // served, and so is this one by the newer version.
-func TestASettingOfANewerVersion(t *testing.T) {
+func TestSettingOfANewerVersion(t *testing.T) {
 	if !alone(t) {
 		return
 	}

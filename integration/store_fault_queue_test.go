@@ -17,7 +17,7 @@ const everyStep = 1 << 30
 // Row 3. A node is killed in the middle of a change, at each of its steps. On a shared folder it leaves its lock behind, which
 // a process that took the same lock a moment ago keeps alive without knowing. Other nodes go on, and so does the killed one
 // after a restart.
-func TestAKilledNodeStopsNoOther(t *testing.T) {
+func TestKilledNodeDoesNotBlockOthers(t *testing.T) {
 	onBoth(t, func(t *testing.T, storage string) {
 		c := newFaultCluster(t, storage, clusterSettings{})
 		a, b := c.nodes[0], c.nodes[1]
@@ -46,7 +46,7 @@ func TestAKilledNodeStopsNoOther(t *testing.T) {
 
 // Row 7. Many contacts log out at one messenger, and the storage is slow for it: so slow here that nothing is written before
 // the test is over. Requests for others, and their revocations, do not wait for that.
-func TestLogoutsAtOneMessengerDelayNoOther(t *testing.T) {
+func TestLogoutsAtOneMessengerDoNotDelayOthers(t *testing.T) {
 	const logouts = 200
 	onBoth(t, func(t *testing.T, storage string) {
 		c := newFaultCluster(t, storage, clusterSettings{names: []string{"busy", "calm"}})
@@ -147,7 +147,7 @@ func clientAt(address string) *http.Client {
 // Row 11. Connections ask for names without a messenger, and each such name costs the storage some time. A messenger that
 // exists is served, also if it is not in memory: its requests do not wait behind made-up names. Whether the flood has one
 // address or many does not matter.
-func TestMadeUpNamesDelayNoMessenger(t *testing.T) {
+func TestMadeUpNamesDoNotDelayMessengers(t *testing.T) {
 	if !alone(t) {
 		return
 	}

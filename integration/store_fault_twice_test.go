@@ -10,7 +10,7 @@ import (
 
 // A storage is emptied. Before the node that knows a messenger is told to write it back, another node gets it from an export, or creates
 // it anew, and acknowledges changes. Nothing that was acknowledged on either node is lost when the first one is repaired.
-func TestRepairBesideAMessengerThatCameBack(t *testing.T) {
+func TestRepairNextToAReimportedMessenger(t *testing.T) {
 	onBoth(t, func(t *testing.T, storage string) {
 		for _, how := range []string{"imported", "created anew"} {
 			t.Run(how, func(t *testing.T) {

@@ -35,7 +35,7 @@ func must(t testing.TB, err error) {
 
 // One file cannot be read. Nothing is decided about its messenger, and nothing else suffers: requests, lists and exports go on with the
 // others. A node that knows what was in the file writes it back, with everything else that is lost, whatever cannot be written.
-func TestAFileThatCannotBeReadConcernsOneMessenger(t *testing.T) {
+func TestUnreadableFileAffectsOneMessenger(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -100,7 +100,7 @@ func TestAFileThatCannotBeReadConcernsOneMessenger(t *testing.T) {
 }
 
 // A node hears of a change that it cannot read. With store_max_age it does not go on for longer than that without it.
-func TestAFileThatCannotBeReadMakesTheStoreOld(t *testing.T) {
+func TestUnreadableFileCountsForStoreMaxAge(t *testing.T) {
 	if !alone(t) {
 		return
 	}

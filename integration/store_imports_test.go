@@ -91,7 +91,7 @@ func TestHostileImports(t *testing.T) {
 
 // Lines about one messenger are imported in their order, as if each were sent alone: the settings of the last one stay. They were
 // imported in parallel, and which of them came first was left to chance.
-func TestLinesOfOneMessengerAreImportedInTheirOrder(t *testing.T) {
+func TestLinesOfOneMessengerAreImportedInOrder(t *testing.T) {
 	if !alone(t) {
 		return
 	}

@@ -155,7 +155,7 @@ func (m messengerTemplate) copyTo(t testing.TB, folder string, names []string) {
 }
 
 // While messengers are created and deleted, a client that goes from page to page sees each of the other messengers once.
-func TestPagesStayWhereTheyAre(t *testing.T) {
+func TestPagingIsStableDuringChanges(t *testing.T) {
 	template, folder := templateMessenger(t), t.TempDir()
 	var names, want []string
 	for i := range soak(4000) {

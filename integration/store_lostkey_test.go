@@ -62,7 +62,7 @@ func (l *lostKey) facts() map[string][]byte {
 // The key of the store is lost. Nothing opens, and discarding everything is refused until an operator says that this is meant:
 // the key that is configured may be the wrong one. Then each value is named, and only then replaced. The configured messengers
 // work again with a new token, the stored ones are gone, and nothing that was revoked is valid again. No file is touched by hand.
-func TestTheWayOutOfALostStoreKey(t *testing.T) {
+func TestRecoveryFromALostStoreKey(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -117,7 +117,7 @@ func TestTheWayOutOfALostStoreKey(t *testing.T) {
 
 // One value of a messenger is damaged. It alone is discarded, the others go on, and what is known of it is not enough to let a token in
 // that was revoked.
-func TestADamagedValueIsDiscardedAlone(t *testing.T) {
+func TestOnlyDamagedValuesAreDiscarded(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -163,7 +163,7 @@ func TestADamagedValueIsDiscardedAlone(t *testing.T) {
 
 // A storage that no gateway has used is probably another one than the gateway's. Run as root in the folder of another user, a command
 // would write what the gateway cannot read.
-func TestOfflineCommandsSayWhereTheyWork(t *testing.T) {
+func TestOfflineCommandsNameTheirStorage(t *testing.T) {
 	if !alone(t) {
 		return
 	}

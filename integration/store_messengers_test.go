@@ -50,7 +50,7 @@ func speak(t testing.TB, when string, chats []*websocket.Conn) {
 
 // A reload of Caddy drops every WebSocket. Nothing that is done to live messengers needs one: not on the messenger whose
 // chats are open, and not on others.
-func TestNoChatIsClosedByWhatIsDoneToMessengers(t *testing.T) {
+func TestMessengerChangesCloseNoConnections(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -112,7 +112,7 @@ func TestNoChatIsClosedByWhatIsDoneToMessengers(t *testing.T) {
 }
 
 // A messenger is created, read, changed and deleted while the gateway runs. Each change is active at once.
-func TestTheLifeOfAStoredMessenger(t *testing.T) {
+func TestStoredMessengerLifecycle(t *testing.T) {
 	up := newUpstream(t)
 	g, o := startLive(t, up)
 	key := map[string]any{"key": string(publicPEM(rsaKey(0)))}
@@ -178,7 +178,7 @@ func TestTheLifeOfAStoredMessenger(t *testing.T) {
 }
 
 // Another method takes the tokens of the former one along to nowhere.
-func TestTokensGoWithTheirMethod(t *testing.T) {
+func TestTokensAreRemovedWithTheirMethod(t *testing.T) {
 	g, o := startLive(t, newUpstream(t))
 	o.put("acme", generated)
 	made := o.generate("acme")
@@ -194,7 +194,7 @@ func TestTokensGoWithTheirMethod(t *testing.T) {
 }
 
 // Two operators change one messenger. Neither can overwrite a change that they have not seen.
-func TestNobodyOverwritesWhatTheyHaveNotSeen(t *testing.T) {
+func TestStaleSettingsAreNotOverwritten(t *testing.T) {
 	_, o := startLive(t, newUpstream(t))
 	o.refused(412, "PUT", "messengers/acme", generated, "If-Match: *")
 	o.refused(412, "PUT", "messengers/acme", generated, `If-Match: "GONE"`)

@@ -48,7 +48,7 @@ func heapInUse() int64 {
 
 // A hundred thousand messengers are stored. A gateway that starts reads none of them, and one that is asked for costs one
 // read of each of its few values, once.
-func TestStoredMessengersCostNothingBeforeTheyAreAskedFor(t *testing.T) {
+func TestStoredMessengersAreLoadedOnDemand(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -116,7 +116,7 @@ func (g *gateway) statusOf(client *http.Client, path, authorization string) int 
 
 // A client asks for thousands of messengers with made-up names. The storage is asked at a bounded rate, memory
 // stays bounded, contacts of a known messenger notice nothing, and no name becomes a metric label.
-func TestMadeUpNamesCostLittle(t *testing.T) {
+func TestMadeUpNamesAreCheap(t *testing.T) {
 	if !alone(t) {
 		return
 	}

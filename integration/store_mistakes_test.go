@@ -8,7 +8,7 @@ import (
 )
 
 // Whatever is sent to the admin API by mistake is refused as Caddy refuses, says how to do it, and changes nothing.
-func TestMistakesAtTheAdminAPI(t *testing.T) {
+func TestInvalidAdminRequestsAreRefused(t *testing.T) {
 	_, o := startLive(t, newUpstream(t))
 	o.put("acme", generated)
 	before := o.want(200, "GET", "messengers", nil).body

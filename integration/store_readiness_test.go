@@ -90,7 +90,7 @@ func tokenKinds(key any) []tokenKind {
 
 // A site owner switches enforcement on by these figures. In every mode they are what was really sent: counted here by who
 // sent it, for a configured and a stored messenger, and compared with the meter, the metrics and what "required" answered.
-func TestReadinessIsWhatWasSent(t *testing.T) {
+func TestReadinessMatchesTheRequests(t *testing.T) {
 	if !alone(t) {
 		return
 	}

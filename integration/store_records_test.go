@@ -13,7 +13,7 @@ import (
 
 // A storage of before the facts is carried over whole by two nodes that start at once: tokens, their ends and last uses, every
 // revocation, those that were undone and the merged ones, settings. After a restart it is the same.
-func TestRecordsAreCarriedOverWhole(t *testing.T) {
+func TestOldRecordsAreMigratedCompletely(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -55,7 +55,7 @@ func TestRecordsAreCarriedOverWhole(t *testing.T) {
 
 // What was carried over can be changed like anything else: revocations are undone, a messenger is deleted and made again, and
 // nothing of the first one comes back, also where an old node has not been stopped.
-func TestCarriedOverMessengersLiveOn(t *testing.T) {
+func TestMigratedMessengersCanBeChanged(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -111,7 +111,7 @@ func TestCarriedOverMessengersLiveOn(t *testing.T) {
 }
 
 // Tokens that were about to expire go on until then, and a key set that was fetched before serves while its server is away.
-func TestWhatExpiresIsCarriedOver(t *testing.T) {
+func TestExpiringTokensAndKeySetsAreMigrated(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -156,7 +156,7 @@ func TestWhatExpiresIsCarriedOver(t *testing.T) {
 
 // A node dies while it carries over a large record, or cannot write at all. Nothing of the record is missing, for it and for
 // those that come later.
-func TestANodeThatDiesWhileItCarriesOverLosesNothing(t *testing.T) {
+func TestNodeCrashDuringMigrationLosesNothing(t *testing.T) {
 	if !alone(t) {
 		return
 	}

@@ -167,7 +167,7 @@ func TestChangesOnOneNodeAreActiveOnTheOther(t *testing.T) {
 
 // Both nodes rotate the tokens of the same messengers at once. A call that was answered has made a token that is good on
 // both nodes as long as its overlap lasts.
-func TestRotatingOnBothNodesLosesNoUpdate(t *testing.T) {
+func TestConcurrentRotationsLoseNoUpdates(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -223,7 +223,7 @@ func TestRotatingOnBothNodesLosesNoUpdate(t *testing.T) {
 
 // Redis is killed. No verification stops, and what cannot be written is said to be not written; once it is back, both
 // nodes know what the other has done.
-func TestKillingRedisStopsNoVerification(t *testing.T) {
+func TestVerificationContinuesWhenRedisIsKilled(t *testing.T) {
 	if !alone(t) {
 		return
 	}

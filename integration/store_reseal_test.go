@@ -66,7 +66,7 @@ func (s *resealing) expectEverything(n *node, revoked int) {
 // The key of a store with many messengers is changed while contacts and operators go on, the caller goes away again and again, the
 // gateway is killed in the middle, and a second operator does the same. Another gateway does not know the new key yet: it
 // goes on with what it knows. With MESSENGER_SOAK=1 there are a million values.
-func TestResealingGoesOnBesideEverythingElse(t *testing.T) {
+func TestResealingWorksUnderLoad(t *testing.T) {
 	onBoth(t, func(t *testing.T, storage string) {
 		count := 600
 		if soaking() {

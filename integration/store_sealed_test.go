@@ -99,7 +99,7 @@ func tamperings(genuine, plain, other map[string][]byte) map[string]func(values 
 
 // An attacker writes to the storage. A gateway that starts on it cannot decide about the messengers that were touched, and
 // says so, to genuine tokens as well; one that runs keeps to what it has read. Neither takes what was put there.
-func TestAnAttackerWithTheStorageGetsNothingAccepted(t *testing.T) {
+func TestStorageAttackersCannotForgeValues(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -195,7 +195,7 @@ func TestChangingTheStoreKey(t *testing.T) {
 }
 
 // A damaged value does not hide other values, and does not keep them from being sealed again.
-func TestADamagedValueDoesNotBlockOthers(t *testing.T) {
+func TestDamagedValueDoesNotBlockOthers(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -232,7 +232,7 @@ func TestADamagedValueDoesNotBlockOthers(t *testing.T) {
 }
 
 // A key comes to a store that had none. Values from before are not taken on trust, but on the operator's word.
-func TestTheFirstStoreKey(t *testing.T) {
+func TestFirstStoreKey(t *testing.T) {
 	s := newSealedStore(t)
 	g := start(t, nil, sealedOptions(s.folder, storeKeyFile(t)), sealedSite)
 	o := g.operator()
@@ -256,7 +256,7 @@ func TestTheFirstStoreKey(t *testing.T) {
 }
 
 // On a storage that others may read, nothing is written in clear: not by the API, and not by a gateway that stops.
-func TestNothingIsWrittenInClearWhereOthersMayRead(t *testing.T) {
+func TestSharedStorageContainsNoPlainText(t *testing.T) {
 	m, storage := newMemory(t)
 	options := strings.Replace(liveOptions, "storage file_system DIR/store", storage, 1)
 	g := start(t, newUpstream(t), options, liveSite)

@@ -117,7 +117,7 @@ func holds(text []byte, secret string) bool {
 
 // A token's text is shown by the call that made it. Afterwards it is nowhere to be had: not from the API, the commands,
 // Caddy's configuration, its log and metrics, or the storage.
-func TestATokenIsNotToBeHadTwice(t *testing.T) {
+func TestSharedTokenIsShownOnce(t *testing.T) {
 	if !alone(t) {
 		return
 	}

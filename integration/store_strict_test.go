@@ -10,7 +10,7 @@ import (
 
 // What a request to the admin API says in a way that two readers take for two different things, or says and leaves empty, is refused.
 // Otherwise a member that is lost on the way would make a change larger: an operation without a filter is one on everything.
-func TestAmbiguousRequestsOfOperatorsAreRefused(t *testing.T) {
+func TestAmbiguousAdminRequestsAreRefused(t *testing.T) {
 	messengers, secret := strict(t, "")
 	up := newChat(t)
 	g := start(t, up.upstream, messengers, guardedSite)
@@ -119,7 +119,7 @@ func TestAmbiguousRequestsOfOperatorsAreRefused(t *testing.T) {
 
 // A number is a duration in nanoseconds, as everywhere in Caddy. A client that means seconds ends its shared tokens at once, and has to
 // confirm that.
-func TestARotationThatEndsTokensAtOnceIsConfirmed(t *testing.T) {
+func TestImmediateRotationNeedsConfirmation(t *testing.T) {
 	g, o := startLive(t, newUpstream(t))
 	o.put("acme", generated)
 	first := o.generate("acme")
@@ -148,7 +148,7 @@ func TestRevocationsThatHaveExpiredAreNotImported(t *testing.T) {
 }
 
 // A body that is too large is refused with an answer, and not with a connection that is reset while the client still sends.
-func TestALargeBodyOfAnOperatorIsAnswered(t *testing.T) {
+func TestLargeAdminRequestIsAnswered(t *testing.T) {
 	_, o := startLive(t, newUpstream(t))
 	for range 5 {
 		a, err := o.send("PUT", "messengers/acme", `{"identity_key":"`+strings.Repeat("x", 4<<20)+`","shared_token":{}}`)

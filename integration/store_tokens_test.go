@@ -59,7 +59,7 @@ func (s sharedToken) signed() string        { return sign(s.Token, good("mark"))
 func (s sharedToken) signedWithKID() string { return signWithKID(s.Token, s.KID, good("mark")) }
 
 // A messenger is configured before its token exists. It answers that it cannot decide, and the log says how to go on.
-func TestAMessengerWaitsForItsFirstToken(t *testing.T) {
+func TestMessengerWithoutATokenCannotDecide(t *testing.T) {
 	g, o := startLive(t, newUpstream(t))
 	a := g.get("/", bearer(sign(newSecret(), good("mark"))))
 	if a.status != 503 || a.code(t) != "keys_unavailable" || a.header.Get("Retry-After") == "" {
@@ -145,7 +145,7 @@ func TestResetAndRevokeTakeEffectAtOnce(t *testing.T) {
 }
 
 // Every active token is one more HMAC for a token without kid, so there are ten at most. What is refused changes nothing.
-func TestARingHasTenTokensAtMost(t *testing.T) {
+func TestRingHasAtMostTenTokens(t *testing.T) {
 	g, o := startLive(t, newUpstream(t))
 	var made []sharedToken
 	for range 10 {

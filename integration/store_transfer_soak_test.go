@@ -11,7 +11,7 @@ import (
 
 // Many messengers travel from one storage to another that is empty, and to one that has some of them: equal, or the conflicts named.
 // MESSENGER_SOAK=1 makes it a hundred thousand. Neither the gateways nor the commands need more memory for that.
-func TestManyMessengersTravel(t *testing.T) {
+func TestManyMessengersAreExportedAndImported(t *testing.T) {
 	if !alone(t) {
 		return
 	}

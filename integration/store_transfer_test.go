@@ -67,7 +67,7 @@ func (tr *traveller) imports(status int, says, file string, args ...string) ran 
 
 // What was exported is imported: what is revoked stays revoked, what is valid stays valid, without secrets none is in the file, and
 // a second import changes nothing.
-func TestMessengersTravelFromOneStoreToAnother(t *testing.T) {
+func TestMessengersAreExportedAndImported(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -189,7 +189,7 @@ func lines(t *testing.T, file string) []string {
 
 // A backup is imported into the store that it is from, later. Nothing that was revoked since becomes valid, nothing that was
 // undone since is revoked again, and what was deleted stays deleted unless it is to be restored.
-func TestAnOldExportRevivesNothing(t *testing.T) {
+func TestOldExportDoesNotUndoChanges(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -239,7 +239,7 @@ func TestAnOldExportRevivesNothing(t *testing.T) {
 }
 
 // Many revocations are made from a file, and once only.
-func TestRevocationsFromAFile(t *testing.T) {
+func TestRevocationsAreImportedFromAFile(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -276,7 +276,7 @@ func TestRevocationsFromAFile(t *testing.T) {
 
 // Two imports at once, while others change and delete the same messengers: nothing is lost that was acknowledged, and afterwards the
 // import can be repeated.
-func TestImportsWhileOthersChangeMessengers(t *testing.T) {
+func TestConcurrentImportsAndChanges(t *testing.T) {
 	if !alone(t) {
 		return
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 // A messenger that changes its method still verifies with its shared tokens for a while, and they travel with it.
-func TestTokensOfAPreviousMethodTravel(t *testing.T) {
+func TestTokensOfAPreviousMethodAreExported(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -48,7 +48,7 @@ func TestTokensOfAPreviousMethodTravel(t *testing.T) {
 
 // The secret that a site brought is a shared token like others: sealed, it travels. What was revoked stays revoked, and is not accepted
 // again. Without --secrets nothing about it is in a file.
-func TestImportedSecretsTravel(t *testing.T) {
+func TestImportedSecretsAreExported(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -116,7 +116,7 @@ func TestImportedSecretsTravel(t *testing.T) {
 
 // What the file of a configured messenger says was revoked does not become valid by an older file, in whatever order they come, and
 // whether the revoked token was ever there or not.
-func TestAnOlderFileRevivesNoTokenOfAConfiguredMessenger(t *testing.T) {
+func TestOlderFileDoesNotRestoreTokensOfAConfiguredMessenger(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -164,7 +164,7 @@ func TestAnOlderFileRevivesNoTokenOfAConfiguredMessenger(t *testing.T) {
 }
 
 // Whatever a messenger is allowed to have, its line is not too long to be imported, and does not keep others behind it from that.
-func TestLargestMessengerTravels(t *testing.T) {
+func TestLargestMessengerCanBeImported(t *testing.T) {
 	if !alone(t) {
 		return
 	}

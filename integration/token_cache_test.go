@@ -10,7 +10,7 @@ import (
 
 // A token that is in use is remembered. It is refused from the moment on at which a new one would be: when it has
 // expired, when the key in its file was replaced, and when a reload gave the messenger another key or a stricter rule.
-func TestRememberedTokenIsRefusedWhenItIsNoLongerGood(t *testing.T) {
+func TestCachedTokenIsRefusedWhenItIsNoLongerValid(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -66,7 +66,7 @@ func TestRememberedTokenIsRefusedWhenItIsNoLongerGood(t *testing.T) {
 }
 
 // Two routes of one messenger forward different claims of the same token, in whatever order they are met.
-func TestRememberedTokenAnswersEveryRouteItsOwnClaims(t *testing.T) {
+func TestCachedTokenKeepsTheClaimsOfEachRoute(t *testing.T) {
 	up := newUpstream(t)
 	secret := newSecret()
 	g := start(t, up, "messenger support {\n identity_key identity\n shared_token {file."+write(t, "secret", []byte(secret))+"}\n}", `

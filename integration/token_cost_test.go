@@ -119,7 +119,7 @@ func TestStoredMessengersMayNotMakeTokensExpensive(t *testing.T) {
 
 // What was stored before there were these bounds goes on serving: a site is not locked out. Its owner is told, and the next
 // save has to keep them.
-func TestStoredMessengerFromBeforeTheBoundsServes(t *testing.T) {
+func TestExistingMessengerBeyondTheBoundsIsServed(t *testing.T) {
 	up := newUpstream(t)
 	g := start(t, up, "messenger {\n}", "messenger_auth {path.0}\nreverse_proxy UPSTREAM")
 	settings := map[string]any{"identity_key": "identity", "audience": []string{"chat"}, "public_key": []map[string]string{{"key": string(publicPEM(rsaKey(0)))}}}
@@ -149,7 +149,7 @@ func TestStoredMessengerFromBeforeTheBoundsServes(t *testing.T) {
 }
 
 // The same for a key set that a site owner publishes: a key that costs too much is left out, and the status says why.
-func TestKeySetOfAStoredMessengerMayNotMakeTokensDear(t *testing.T) {
+func TestExpensiveKeysOfStoredMessengersAreSkipped(t *testing.T) {
 	up := newUpstream(t)
 	of := func(key *rsa.PublicKey, kid string) jwk { return publicJWK(&rsa.PrivateKey{PublicKey: *key}, kid) }
 	keys := newKeyServer(t, publicJWK(rsaKey(0), "usual"), of(costlyKey(8192, 65537), "long"), of(costlyKey(2048, 1<<31-1), "exponent"), of(costlyKey(4096, 65537), "longest"))

@@ -108,7 +108,7 @@ func TestCriticalExtensionsAreRefused(t *testing.T) {
 
 // One token, several texts: a list of revoked or cached tokens knows one of them, and the attacker sends another
 // (malleability). base64 as libraries read it has many spellings of the same bytes (RFC 7515 section 2 allows one).
-func TestOnlyOneSpellingOfAToken(t *testing.T) {
+func TestNonCanonicalTokensAreRefused(t *testing.T) {
 	besiege(t, func(t *testing.T, s *siege) {
 		header, payload, signature := s.segments()
 		join := func(parts ...string) string { return strings.Join(parts, ".") }

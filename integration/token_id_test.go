@@ -13,7 +13,7 @@ import (
 
 // A token whose jti is a number was reported as revoked, and stayed valid; one whose jti was long could not log out. A jti
 // is a string or an integer, however long. What could not be revoked is not let in.
-func TestWhatCannotBeRevokedIsNotLetIn(t *testing.T) {
+func TestTokensThatCannotBeRevokedAreRefused(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -67,7 +67,7 @@ func TestWhatCannotBeRevokedIsNotLetIn(t *testing.T) {
 
 // The record of a logout holds no more of a jti than its hash, and the operator can name it by that. Records from before
 // hold the text, and are read.
-func TestRevokedTokenIsNamedByItsHash(t *testing.T) {
+func TestRevokedTokenIsListedByItsHash(t *testing.T) {
 	site := "messenger_auth support {\n logout_path /logout\n}\nrespond ok"
 	g, secret := startRevoking(t, nil, "", site)
 	token := func(jti string) string { return bearer(sign(secret, with(good("mark"), claims{"jti": jti}))) }

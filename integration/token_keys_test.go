@@ -217,7 +217,7 @@ func TestDegenerateSignatures(t *testing.T) {
 // A header can carry a key, or say where one lies: jwk (CVE-2018-0114), jku, x5u and x5c.
 // Who believes it takes any key for the messenger's, and fetches any address that a stranger names (RFC 8725 section
 // 3.10).
-func TestTokensBringNoKeys(t *testing.T) {
+func TestKeysInTokenHeadersAreNotUsed(t *testing.T) {
 	var fetches atomic.Int64
 	key := publicJWK(rsaKey(1), "evil")
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -256,7 +256,7 @@ func TestTokensBringNoKeys(t *testing.T) {
 
 // kid is text of the attacker's choice. Where it becomes a file name, "/dev/null" is a key that every attacker knows; where it
 // becomes SQL, the attacker's own query gives the key (RFC 8725 section 3.10). Here it is only ever compared.
-func TestKidIsOnlyAName(t *testing.T) {
+func TestKidIsOnlyCompared(t *testing.T) {
 	besiege(t, func(t *testing.T, s *siege) {
 		for _, kid := range []string{
 			`../../../../../../dev/null`, `/dev/null`, `file:///dev/null`, `/proc/sys/kernel/randomize_va_space`, `key.pem`, `{file./etc/hostname}`, `{env.PATH}`,

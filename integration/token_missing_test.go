@@ -67,7 +67,7 @@ func TestPagesThatSendTheSchemeWithoutAToken(t *testing.T) {
 
 // A page can offer subprotocols with a WebSocket and with nothing else. On any other request a token there counts for
 // nothing, and goes no further: neither in the mode optional nor with a CORS preflight.
-func TestSubprotocolCountsOnAHandshakeOnly(t *testing.T) {
+func TestSubprotocolIsReadOnHandshakesOnly(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	token := sign(m.key, good("mark"))
 	for _, mode := range []string{"required", "optional", "report"} {

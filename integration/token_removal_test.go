@@ -91,7 +91,7 @@ var placings = []placing{
 
 // The upstream has no use for the token, and its logs, its cache keys and its error reports are where tokens leak from.
 // Whatever stands beside the token is not ours and stays as it was, byte for byte.
-func TestTokenIsTakenOutAndNothingElse(t *testing.T) {
+func TestOnlyTheTokenIsRemoved(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	g := start(t, up, m.messengers, everySource)
 	token := sign(m.key, good("mark"))
@@ -169,7 +169,7 @@ func TestForwardTokenChangesNothing(t *testing.T) {
 // An attacker who can add one thing to a victim's request, a cookie of a sibling domain or a parameter of a link, adds
 // their own token: the victim then writes into the attacker's account (login CSRF; RFC 6750 section 2 allows one method
 // per request). Two tokens that differ are none, in whatever two places, and in whatever order.
-func TestTwoTokensAreNone(t *testing.T) {
+func TestTwoDifferentTokensAreRefused(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	g := start(t, up, m.messengers, everySource)
 	mark, eve := sign(m.key, good("mark")), sign(m.key, good("eve"))

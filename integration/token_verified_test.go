@@ -5,7 +5,7 @@ import (
 )
 
 // The main job: a token that a common JWT library signed reaches the upstream as an identity.
-func TestGoodTokenReachesTheUpstreamAsAnIdentity(t *testing.T) {
+func TestValidTokenReachesTheUpstreamAsAnIdentity(t *testing.T) {
 	for _, m := range methods(t) {
 		t.Run(m.name, func(t *testing.T) {
 			up := newUpstream(t)
@@ -24,7 +24,7 @@ func TestGoodTokenReachesTheUpstreamAsAnIdentity(t *testing.T) {
 }
 
 // A stranger without a key gets nothing but an answer that says why.
-func TestForgedTokenIsRefusedAndSaysWhy(t *testing.T) {
+func TestForgedTokenIsRefusedWithAReason(t *testing.T) {
 	for _, m := range methods(t) {
 		t.Run(m.name, func(t *testing.T) {
 			up := newUpstream(t)

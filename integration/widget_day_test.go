@@ -21,7 +21,7 @@ type chatState struct {
 // A page chats through a day, whose hours pass at once at the site and the gateway, with tokens of a few seconds, over sockets and
 // event streams, with tokens and with tickets. The gateway restarts, the network is gone for a minute, and a logout in another window
 // ends it all. Every numbered message arrives exactly once, and no text of the page has a part of a token in it.
-func TestChatThroughADay(t *testing.T) {
+func TestWidgetChatsThroughADay(t *testing.T) {
 	if !alone(t) {
 		return
 	}

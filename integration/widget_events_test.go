@@ -51,7 +51,7 @@ func TestHelperReadsStreamsAsTheBrowserDoes(t *testing.T) {
 
 // A stream ends in every way that it can. Each next one begins after the last whole event, and not before the time that the server
 // has named.
-func TestHelperReadsOnWhereAStreamEnded(t *testing.T) {
+func TestHelperResumesStreams(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -79,7 +79,7 @@ func TestHelperReadsOnWhereAStreamEnded(t *testing.T) {
 }
 
 // Answers after which trying again cannot help, or can, and what the page is told of them: never a part of the token.
-func TestHelperTellsStreamsThatAreRefused(t *testing.T) {
+func TestHelperReportsRefusedStreams(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -145,7 +145,7 @@ func TestHelperOpensEachConnectionWithAFreshTicket(t *testing.T) {
 
 // The network is there again, or the page is looked at: what waits tries again at once, unless the server has named a time, and
 // what is open is opened again, because it may be dead.
-func TestHelperWakesUp(t *testing.T) {
+func TestHelperReconnectsWhenOnlineOrVisible(t *testing.T) {
 	if !alone(t) {
 		return
 	}

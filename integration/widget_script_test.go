@@ -12,7 +12,7 @@ import (
 
 // A token in a reason ends up in the logs of the site and of those who count its errors. Whatever goes wrong, and whatever
 // the token function and the server say, the page gets a code word.
-func TestHelperTellsThePageCodeWordsOnly(t *testing.T) {
+func TestHelperReportsCodeWordsOnly(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -64,7 +64,7 @@ func TestHelperTrimsTokens(t *testing.T) {
 }
 
 // The page tries again where a fresh token or time can help, and where no token can it says so and stops.
-func TestHelperTriesAgainOnlyWhereThatCanHelp(t *testing.T) {
+func TestHelperRetriesOnlyWhenItCanHelp(t *testing.T) {
 	if !alone(t) {
 		return
 	}

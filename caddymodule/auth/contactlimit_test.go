@@ -13,7 +13,7 @@ import (
 
 // Ten thousand contacts are at their limits, and one of them tries again a thousand times a second. It is refused nearly always,
 // and all others get exactly what they are allowed: not one request less, because of a contact whose name looks like theirs.
-func TestContactLimitConcernsOneContactOnly(t *testing.T) {
+func TestContactLimitAppliesPerContact(t *testing.T) {
 	const contacts, requests = 10_000, 6
 	c := &ContactLimit{Requests: requests, Window: caddy.Duration(time.Minute)}
 	now := time.Unix(1_800_000_000, 0)
@@ -58,7 +58,7 @@ func TestContactLimitConcernsOneContactOnly(t *testing.T) {
 }
 
 // What Retry-After says is right: after that time the request passes, and a little before it does not.
-func TestContactLimitTellsWhenToComeBack(t *testing.T) {
+func TestContactLimitSendsRetryAfter(t *testing.T) {
 	for _, window := range []time.Duration{time.Second, time.Minute, 24 * time.Hour} {
 		c := &ContactLimit{Requests: 3, Window: caddy.Duration(window)}
 		now := time.Unix(1_800_000_000, 0)

@@ -63,7 +63,7 @@ const (
 )
 
 // A bot guesses. Its guesses stop being read, except one every two seconds, and other clients do not notice.
-func TestAddressWithTooManyBadTokensIsCutOff(t *testing.T) {
+func TestAddressWithTooManyInvalidTokensIsLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := limitedHandler(t)
 		bot, other := visitor{t, h, "192.0.2.1:1000"}, visitor{t, h, "192.0.2.2:1000"}
@@ -90,7 +90,7 @@ func TestAddressWithTooManyBadTokensIsCutOff(t *testing.T) {
 
 // A thousand employees share one address. None of them is limited, however often their widgets come with new tokens or
 // too late, and even a bot among them cannot stop those who are in.
-func TestOfficeBehindOneAddressIsNotLimited(t *testing.T) {
+func TestSharedAddressIsNotLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := limitedHandler(t)
 		office := visitor{t, h, "192.0.2.10:1000"}
@@ -122,7 +122,7 @@ func TestOfficeBehindOneAddressIsNotLimited(t *testing.T) {
 	})
 }
 
-func TestClientsAreToldApartByNetwork(t *testing.T) {
+func TestClientsAreDistinguishedByNetwork(t *testing.T) {
 	same := [][]string{
 		{"192.0.2.1:1", "192.0.2.1:2", "[::ffff:192.0.2.1]:1"},
 		{"[2001:db8::1]:1", "[2001:db8:0:0:ffff:ffff:ffff:ffff]:1", "[2001:db8::1%eth0]:1"},

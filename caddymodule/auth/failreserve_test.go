@@ -33,7 +33,7 @@ func checkNoReservations(t *testing.T) {
 
 // A crowd of tokens comes at once from one address, and each takes 0.9 s to read. What gets read, and what is refused
 // unread, depends on what they turn out to be.
-func TestACrowdOfTokensIsReadWithinTheLimit(t *testing.T) {
+func TestConcurrentTokensAreReadWithinTheLimit(t *testing.T) {
 	const crowd = 200
 	outcome := func(code authn.Code) *authn.Rejection {
 		if code == "" {
@@ -94,7 +94,7 @@ func TestACrowdOfTokensIsReadWithinTheLimit(t *testing.T) {
 }
 
 // However many people behind one address log in at the same moment: none is refused.
-func TestAnOfficeThatLogsInAtOnceIsNotRefused(t *testing.T) {
+func TestConcurrentLoginsFromOneAddressAreNotRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := failuresFor(t, 5, "192.0.2.1")
 		var wg sync.WaitGroup
@@ -114,7 +114,7 @@ func TestAnOfficeThatLogsInAtOnceIsNotRefused(t *testing.T) {
 }
 
 // A client that leaves gives up its reservation, and takes no other client's. The number of waiting tokens is bounded.
-func TestWhoWaitsForAReservation(t *testing.T) {
+func TestWaitingForAReservation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := failuresFor(t, 1, "2001:db8::")
 		if rej := f.reserve(context.Background()); rej != nil {
@@ -152,7 +152,7 @@ func TestWhoWaitsForAReservation(t *testing.T) {
 }
 
 // A verification that panics gives its reservation back.
-func TestAPanicGivesTheReservationBack(t *testing.T) {
+func TestPanicReleasesTheReservation(t *testing.T) {
 	h := limitedHandler(t)
 	h.registry.Messengers["support"].Verifier.Store(nil)
 	func() {

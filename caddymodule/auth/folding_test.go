@@ -20,7 +20,7 @@ func lookalikes(text string) (list []string) {
 }
 
 // Words of a protocol are compared without regard to case, and only ASCII can be such a word.
-func TestOnlyASCIIIsAWordOfAProtocol(t *testing.T) {
+func TestProtocolKeywordsAreASCII(t *testing.T) {
 	allowed, err := config.ParseOrigin("https://kiosk.example.com")
 	if err != nil {
 		t.Fatal(err)

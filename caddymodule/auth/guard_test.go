@@ -57,7 +57,7 @@ func get(headers ...string) *http.Request {
 
 // A connection without an expiry and without a limit is guarded too, because its token can be revoked. Only a response that cannot
 // be a stream passes without a guard, and is made private.
-func TestOnlyWhatCannotBeAStreamPassesUnguarded(t *testing.T) {
+func TestOnlyResponsesThatCannotBeStreamsAreUnguarded(t *testing.T) {
 	for name, test := range map[string]struct {
 		limit, life time.Duration
 		mode        config.Mode
@@ -185,7 +185,7 @@ func TestOnlyOurOwnAbortIsRecovered(t *testing.T) {
 }
 
 // What was revoked while a request was on its way ends its connection; a key that was only replaced does not.
-func TestKeyWithdrawnBeforeTheConnectionWasTracked(t *testing.T) {
+func TestKeyRevokedBeforeTheConnectionWasTracked(t *testing.T) {
 	m, c := guardedMessenger(t, time.Hour, time.Hour)
 	another, err := sigkey.ParseShared([]byte(strings.Repeat("x", 32)), "", sigkey.HS256)
 	if err != nil {
@@ -266,7 +266,7 @@ func heap() uint64 {
 }
 
 // An error route may answer with an event stream of its own, behind a guard of its own.
-func TestErrorRouteIsGuardedAnew(t *testing.T) {
+func TestErrorRouteHasItsOwnGuard(t *testing.T) {
 	m, c := guardedMessenger(t, time.Hour, time.Hour)
 	o := &upstream.Outcome{Contact: c}
 	for _, r := range []*http.Request{get(), get("Upgrade: websocket"), get("Accept: text/event-stream")} {

@@ -88,7 +88,7 @@ func anyBackend(random *rand.Rand, messenger, identity string, w http.ResponseWr
 // Handshakes are refused, never become a connection, or fail in the middle; an operator ends streams; handlers panic. All of this
 // happens over every version of HTTP, through one handler and through two. A connection that is over must not be counted any more:
 // its contact may open as many as before.
-func TestNoConnectionIsCountedThatIsOver(t *testing.T) {
+func TestClosedConnectionsAreNotCounted(t *testing.T) {
 	m, contact := guardedMessenger(t, time.Hour, time.Hour)
 	h := &Handler{StreamTypes: []string{"application/x-ndjson"}, ContactLimit: &ContactLimit{Connections: 1}}
 	inner := &Handler{ContactLimit: &ContactLimit{Connections: 2}}

@@ -34,7 +34,7 @@ func TestAmbiguousAndReservedHeaderNamesAreRefused(t *testing.T) {
 
 // A handler in front of ours gives it a copy of the request, headers included. What fails behind ours is answered by an error
 // route on the original, which still has the identity that the client forged, under a name that was set on the copy.
-func TestErrorRoutesOfACopiedRequestAreCleaned(t *testing.T) {
+func TestErrorRoutesOfCopiedRequestsGetNoForgedHeaders(t *testing.T) {
 	c := (&Handler{ClaimHeaders: []ClaimHeader{{Claim: "name", Header: "X-Contact-Name"}}}).Contract()
 	original := httptest.NewRequest(http.MethodGet, "/", nil)
 	original = original.WithContext(context.WithValue(original.Context(), caddyhttp.VarsCtxKey, map[string]any{}))

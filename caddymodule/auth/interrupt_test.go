@@ -34,7 +34,7 @@ func (*onePipe) Addr() net.Addr { return &net.UnixAddr{} }
 
 // A client that does not read cannot delay the moment at which it is cut off, although the server still has something for it. What it
 // reads afterwards is never a complete answer.
-func TestAbortWaitsForNoClient(t *testing.T) {
+func TestAbortDoesNotWaitForTheClient(t *testing.T) {
 	for _, complete := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			l := &onePipe{make(chan net.Conn), make(chan struct{})}

@@ -73,7 +73,7 @@ func TestLateContextIsAContext(t *testing.T) {
 }
 
 // The tracker ends a request while handlers begin to wait for it: all of them notice.
-func TestLateContextFromManySides(t *testing.T) {
+func TestLateContextWithConcurrentCallers(t *testing.T) {
 	for range 200 {
 		c := &lateContext{Context: t.Context()}
 		var sides sync.WaitGroup
@@ -93,7 +93,7 @@ func TestLateContextFromManySides(t *testing.T) {
 }
 
 // A released context is that of the request again: what was derived from it before has ended, and what is derived now has not.
-func TestReleasedLateContextIsThatOfTheRequest(t *testing.T) {
+func TestReleasedLateContextUsesTheRequestContext(t *testing.T) {
 	for _, before := range []func(c *lateContext){func(*lateContext) {}, func(c *lateContext) { c.cancel() }, func(c *lateContext) { c.Done() }} {
 		parent, end := context.WithCancel(context.WithValue(t.Context(), lateKey{}, "value"))
 		c := &lateContext{Context: parent}

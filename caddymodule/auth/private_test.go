@@ -97,7 +97,7 @@ func TestResponsesToContactsArePrivate(t *testing.T) {
 }
 
 // Heads that are not the answer stay as they are.
-func TestOtherHeadsAreNotMadePrivate(t *testing.T) {
+func TestInformationalResponsesAreNotMadePrivate(t *testing.T) {
 	for kind, serve := range privateWriters(t) {
 		for _, status := range []int{http.StatusContinue, http.StatusSwitchingProtocols, http.StatusEarlyHints} {
 			_ = serve(httptest.NewRecorder(), caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {

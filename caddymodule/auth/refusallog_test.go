@@ -18,7 +18,7 @@ import (
 
 // A flood of invalid tokens must not pay for what is said about the first: the cause is looked for only if its line is written. A
 // diagnosis allocates, so that its allocations show whether there was one.
-func TestRefusalsOfAFloodPayForNoDiagnosis(t *testing.T) {
+func TestUnloggedRefusalsAreNotDiagnosed(t *testing.T) {
 	h := benchHandler(t, "", "")
 	serve := func(token string) {
 		r := httptest.NewRequest(http.MethodGet, "http://chat.example.com/", nil)

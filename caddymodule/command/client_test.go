@@ -10,7 +10,7 @@ import (
 
 // An admin endpoint accepts the connection and never answers, like that of a gateway whose storage hangs. A command fails
 // after a minute, and a step of reseal, which may have reached a messenger with very many values, after ten.
-func TestCommandEndsWhenTheGatewayDoesNotAnswer(t *testing.T) {
+func TestCommandTimesOutWhenTheGatewayDoesNotAnswer(t *testing.T) {
 	for path, want := range map[string]time.Duration{"messengers": time.Minute, "messengers/acme/tokens/generate": time.Minute, "reseal": 10 * time.Minute} {
 		synctest.Test(t, func(t *testing.T) {
 			hang := make(chan struct{})
@@ -28,7 +28,7 @@ func TestCommandEndsWhenTheGatewayDoesNotAnswer(t *testing.T) {
 }
 
 // An answer in time is the result of the command, and so is an error.
-func TestCommandTakesTheAnswer(t *testing.T) {
+func TestCommandReturnsTheAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, want := range []error{nil, errors.New("refused")} {
 			got := answerWithin(time.Minute, "unix/admin.sock", func() error { time.Sleep(59 * time.Second); return want })

@@ -37,7 +37,7 @@ func refused(t *testing.T, input, want string, args ...string) {
 }
 
 // A flag next to --settings was ignored: the restriction that it names was not there.
-func TestNoSettingIsNextToSettings(t *testing.T) {
+func TestSettingsFlagExcludesSettingFlags(t *testing.T) {
 	const settings = `{"identity_key":"sub","shared_token":{}}`
 	for _, flag := range []string{
 		"--audience=x", "--max-lifetime=1h", "--require-claims=exp", "--identity-key=sub", "--shared-token", "--shared-token=false", "--public-key=nosuch.pem", "--kid=a", "--alg=RS256",
@@ -63,7 +63,7 @@ func everyFlag(cmd *cobra.Command, path []string, f func(path []string, cmd *cob
 }
 
 // A script whose variable is not set gives an empty value. It revoked, ended, exported or created more than it had asked for.
-func TestAFlagThatIsEmptyIsRefused(t *testing.T) {
+func TestEmptyFlagIsRefused(t *testing.T) {
 	checked := 0
 	everyFlag(all(), nil, func(path []string, cmd *cobra.Command, flag *pflag.Flag) {
 		args := slices.Clone(path)
@@ -92,7 +92,7 @@ func TestAFlagThatIsEmptyIsRefused(t *testing.T) {
 }
 
 // With --replace an empty value sets the default, and is the only way to it for what --replace keeps.
-func TestAnEmptySettingReplacesTheFormerOne(t *testing.T) {
+func TestEmptySettingResetsToTheDefault(t *testing.T) {
 	var sent string
 	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if body, _ := io.ReadAll(r.Body); r.Method == http.MethodPut {
@@ -110,7 +110,7 @@ func TestAnEmptySettingReplacesTheFormerOne(t *testing.T) {
 }
 
 // A file that cannot get its name leaves nothing behind: what is left would stop the next export.
-func TestAFileThatCannotGetItsNameLeavesNothing(t *testing.T) {
+func TestFileThatCannotBeRenamedIsRemoved(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "out.jsonl")
 	for range 2 {
 		_, done, err := newFile(name)

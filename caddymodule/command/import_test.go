@@ -48,7 +48,7 @@ func TestLongestLineOfAnImport(t *testing.T) {
 }
 
 // A line is read in one way only: "issued_before": null would revoke until now, and a second member would replace the first.
-func TestALineOfRevocationsHasOneReading(t *testing.T) {
+func TestAmbiguousRevocationLinesAreRefused(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"identity":"mark","issued_before":null}`: "null",
 		`{"identity":"mark","Identity":"eve"}`:     "unknown member",

@@ -11,7 +11,7 @@ import (
 
 // An interrupted run says from where to go on, if it has done something. While --discard-unreadable only looks, it has not: to go on
 // from there would discard nothing of what was found before.
-func TestOnlyARunThatHasDoneSomethingSaysWhereItWas(t *testing.T) {
+func TestOnlyRunsWithChangesPrintTheirPosition(t *testing.T) {
 	for _, tt := range []struct {
 		what, began, at string
 		check, says     bool

@@ -156,7 +156,7 @@ func TestEveryAlgorithmSignsAndVerifies(t *testing.T) {
 	}
 }
 
-func TestGenerateRefusesAKeyThatTheAlgorithmDoesNotFit(t *testing.T) {
+func TestGenerateRefusesAKeyThatDoesNotFitTheAlgorithm(t *testing.T) {
 	for _, tt := range []struct {
 		o    generateOptions
 		want string
@@ -177,7 +177,7 @@ func TestGenerateRefusesAKeyThatTheAlgorithmDoesNotFit(t *testing.T) {
 	}
 }
 
-func TestSigningKeysThatAreRefusedAreNamed(t *testing.T) {
+func TestRefusedSigningKeysHaveACause(t *testing.T) {
 	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)

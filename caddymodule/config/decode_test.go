@@ -9,7 +9,7 @@ import (
 )
 
 // DecodeSettings refuses settings that two readers could understand in different ways.
-func TestSettingsHaveOneReading(t *testing.T) {
+func TestAmbiguousSettingsAreRefused(t *testing.T) {
 	const whole = `"identity_key":"sub","shared_token":{},"audience":["chat"]`
 	for text, want := range map[string]string{
 		`{` + whole + `,"audience":["x"]}`:                     "two members of the same name",
@@ -34,7 +34,7 @@ func TestSettingsHaveOneReading(t *testing.T) {
 }
 
 // Every member of the settings is refused as null, also one that will be added.
-func TestNoSettingIsNull(t *testing.T) {
+func TestNullSettingsAreRefused(t *testing.T) {
 	for i := range reflect.TypeFor[Messenger]().NumField() {
 		member, _, _ := strings.Cut(reflect.TypeFor[Messenger]().Field(i).Tag.Get("json"), ",")
 		if _, err := DecodeSettings([]byte(`{"` + member + `":null}`)); err == nil || !strings.Contains(err.Error(), "null for \""+member+"\"") {

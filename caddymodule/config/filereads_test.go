@@ -57,7 +57,7 @@ func holdPipe(t *testing.T, name, text string) {
 
 // A path in a configuration may name anything. Every read ends, with the content or at the time limit, and its error says what is
 // wrong.
-func TestEveryReadOfAFileEnds(t *testing.T) {
+func TestFileReadsHaveATimeLimit(t *testing.T) {
 	dir := t.TempDir()
 	regular := func(name, text string) string {
 		path := filepath.Join(dir, name)
@@ -154,7 +154,7 @@ func (h *hanging) read(context.Context, string, bool) (FileText, error) {
 
 // A mount that does not answer blocks one goroutine for each file on it, however many callers ask for the file, and however often.
 // When it answers again, the next caller gets the current content.
-func TestAHangingFileHoldsOneGoroutine(t *testing.T) {
+func TestHangingFileBlocksOneGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := &hanging{release: make(chan struct{})}
 		files := NewFileReads(disk.read)
@@ -208,7 +208,7 @@ func TestHangingFilesAreBounded(t *testing.T) {
 
 // The writer of a pipe may serve one reader: a pipe that a configuration names twice is read once. The next configuration
 // reads it again.
-func TestAPipeIsReadOnceForAConfiguration(t *testing.T) {
+func TestPipeIsReadOncePerConfiguration(t *testing.T) {
 	pipe := newPipe(t)
 	for _, text := range []string{"first", "second"} {
 		go servePipe(t, pipe, text)

@@ -45,7 +45,7 @@ func TestUnknownOptionsAreExplained(t *testing.T) {
 }
 
 // A hint about a name of another gateway never hides where an option of ours belongs, and names one that exists.
-func TestNamesOfOtherGatewaysAreNotOurs(t *testing.T) {
+func TestHintsForOtherGatewaysDoNotHideOurOptions(t *testing.T) {
 	isOurs := func(name string) bool {
 		return slices.ContainsFunc(Settings, func(s Setting) bool { return s.Name == name })
 	}

@@ -44,7 +44,7 @@ func TestEveryDurationNeedsItsUnit(t *testing.T) {
 }
 
 // A value from a file often ends in a line break. It would fit no token.
-func TestNoListHasWhiteSpaceAtAnEnd(t *testing.T) {
+func TestListValuesWithSurroundingSpaceAreRefused(t *testing.T) {
 	for _, s := range Settings {
 		m := &Messenger{JWKS: new(JWKS)}
 		if field, ok := s.field(m).(*[]string); ok {

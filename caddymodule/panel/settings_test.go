@@ -85,7 +85,7 @@ var typed = map[string]string{"mode": "off", "fail_limit": "3/5m", "allowed_orig
 
 // Every setting that a stored messenger has is there after a save, whether nothing was changed or another setting was; and every
 // setting can be changed.
-func TestEverySettingOutlivesASave(t *testing.T) {
+func TestEverySettingSurvivesASave(t *testing.T) {
 	for method, m := range configtest.Messengers(t, func(path string) string { return " " + path + "\u202e " }) {
 		saved, wrong := settingsFrom(formOf("acme", "r", m).sent()).settings(m)
 		if len(wrong) > 0 || !reflect.DeepEqual(exported(saved), exported(m)) {
@@ -118,7 +118,7 @@ func TestEverySettingOutlivesASave(t *testing.T) {
 }
 
 // A key keeps its members when the key beside it changes, goes, or moves.
-func TestOtherKeysStayAsTheyAre(t *testing.T) {
+func TestOtherKeysKeepTheirMembers(t *testing.T) {
 	stored := []config.PublicKey{{Key: "\r\nA\r\nB ", KeyID: " a "}, {Key: "C\u202e", KeyID: "c"}, {Key: "D", KeyID: ""}}
 	shown := func(keys ...int) (f settingsForm) {
 		for _, k := range keys {
@@ -143,7 +143,7 @@ func TestOtherKeysStayAsTheyAre(t *testing.T) {
 }
 
 // A value with an invisible character looks like another value.
-func TestHiddenCharactersAreRefusedWhereTheyAreTyped(t *testing.T) {
+func TestHiddenCharactersInFieldsAreRefused(t *testing.T) {
 	for _, field := range []string{"identity_key", "issuer", "audience", "require_claims", "allowed_origin", "url"} {
 		for _, hidden := range []string{"\u200b", "\u202e", "\u00ad", "\x7f", "\u009b", "\u00a0"} {
 			sent := form{"identity_key": {"sub"}, "method": {"jwks"}, "url": {"https://a.example"}, "mode": {"required"}}

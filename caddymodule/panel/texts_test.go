@@ -19,7 +19,7 @@ var inWords = regexp.MustCompile(`(^| )[A-Za-z’']{2,}[,;:.!?]? [A-Za-z%“"(]`
 var notForPages = map[string]bool{"errors.New": true, "fmt.Errorf": true, "Error": true, "Warn": true, "Set": true, "strings.Contains": true}
 
 // A text outside of texts.go, sentences.go and the templates would stay behind when the panel is translated, and would be hard to find.
-func TestTextsForPeopleAreInOnePlace(t *testing.T) {
+func TestUserVisibleTextsAreInOnePlace(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	if err != nil || len(files) < 10 {
 		t.Fatal(files, err)
@@ -64,7 +64,7 @@ func calledName(call *ast.CallExpr) string {
 }
 
 // The rule finds what it is for, and not the rest.
-func TestTextsForPeopleAreRecognised(t *testing.T) {
+func TestUserVisibleTextsAreRecognised(t *testing.T) {
 	for text, want := range map[string]bool{
 		"Nothing was changed.": true, "an operator": true, "The form has more than %d KiB.": true, "Key ID of public key": true, "the only ": true,
 		"text/html; charset=utf-8": false, "2 Jan 2006, 15:04 MST": false, "?page=keys": false, "shared_token": false,

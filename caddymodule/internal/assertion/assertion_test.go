@@ -110,7 +110,7 @@ func verify(t *testing.T, set []byte, text string) (payload map[string]any, err 
 }
 
 // What an assertion says, with every algorithm, and that no claim of a site passes for one of the gateway's.
-func TestAssertionSaysWhoTheContactIs(t *testing.T) {
+func TestAssertionIdentifiesTheContact(t *testing.T) {
 	now := start
 	for _, alg := range Algorithms {
 		n := newNodes(t, &now, &certmagic.FileStorage{Path: t.TempDir()}, alg, 0)[0]
@@ -140,7 +140,7 @@ func TestAssertionSaysWhoTheContactIs(t *testing.T) {
 }
 
 // One assertion serves a contact for half of its lifetime, and no other contact; and none is valid for longer than the token.
-func TestAssertionsAreSharedByNobodyElse(t *testing.T) {
+func TestAssertionsAreCachedPerContact(t *testing.T) {
 	now := start
 	n := newNodes(t, &now, &certmagic.FileStorage{Path: t.TempDir()}, EdDSA, 0)[0]
 	n.refresh(t, EdDSA)

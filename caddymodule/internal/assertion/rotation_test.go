@@ -91,7 +91,7 @@ func TestNoVerificationFailsWhileKeysChange(t *testing.T) {
 
 // The rules of the package comment one by one. Each leaves room for a mistake in another one, so that the test above may pass with
 // one of them broken.
-func TestRulesOfKeys(t *testing.T) {
+func TestKeyRotationRules(t *testing.T) {
 	key := func(age time.Duration) *Key {
 		return &Key{fact: fact{ID: fmt.Sprint(age), At: start.Add(-age), Alg: EdDSA}}
 	}
@@ -126,7 +126,7 @@ func TestRulesOfKeys(t *testing.T) {
 
 // An attacker who can write to the storage, but does not have the store key, adds and changes nothing; and what is damaged does not
 // stop what works.
-func TestStrangersAddNoKeys(t *testing.T) {
+func TestStorageAttackersCannotAddKeys(t *testing.T) {
 	now := start
 	storage := &certmagic.FileStorage{Path: t.TempDir()}
 	n := newNodes(t, &now, storage, EdDSA, 0)[0]
@@ -163,7 +163,7 @@ func TestStrangersAddNoKeys(t *testing.T) {
 }
 
 // A key of a node whose clock is far ahead is not signed with before its time.
-func TestKeyOfTheFutureDoesNotSign(t *testing.T) {
+func TestFutureKeyDoesNotSign(t *testing.T) {
 	now := start
 	nodes := newNodes(t, &now, &certmagic.FileStorage{Path: t.TempDir()}, EdDSA, 48*time.Hour, 0)
 	nodes[0].refresh(t, EdDSA)
@@ -175,7 +175,7 @@ func TestKeyOfTheFutureDoesNotSign(t *testing.T) {
 
 // A node whose clock is weeks ahead takes the key of all others for an old one. It must not remove it: a node that starts then would
 // sign with a key that no backend knows. By right clocks old keys are removed, so that there are never many.
-func TestWrongClockRemovesNoKey(t *testing.T) {
+func TestWrongClockDoesNotRemoveKeys(t *testing.T) {
 	now := start
 	storage := &certmagic.FileStorage{Path: t.TempDir()}
 	right := newNodes(t, &now, storage, EdDSA, 0)[0]

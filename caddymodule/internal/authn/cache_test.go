@@ -55,7 +55,7 @@ func TestTokenIsVerifiedOnceForEachVerifierAndClaimSelection(t *testing.T) {
 }
 
 // A cache whose key is a short hash, or the signature alone, would give one contact the identity of another.
-func TestOtherTextsDoNotHitTheEntryOfAToken(t *testing.T) {
+func TestCacheComparesTheWholeToken(t *testing.T) {
 	c, v := NewCache(100), sharedTokenVerifier(t, Policy{})
 	valid := signHS256(`{"identity":"mark"}`)
 	wantCached(t, c, v, valid, "ok", false, "the valid token")

@@ -37,7 +37,7 @@ func TestCacheIsBoundedAndResistsScans(t *testing.T) {
 	}
 }
 
-func TestCacheOfSizeZeroRemembersNothing(t *testing.T) {
+func TestCacheOfSizeZeroStoresNothing(t *testing.T) {
 	v, token := sharedTokenVerifier(t, Policy{}), signHS256(`{"identity":"mark"}`)
 	for _, c := range []*Cache{nil, NewCache(0)} {
 		for range 2 {

@@ -70,7 +70,7 @@ func TestEntryOfAnotherKeyIsNotUsed(t *testing.T) {
 
 // A verification decodes into memory that the next one reuses. A contact must not point into it, because it would
 // change into another contact.
-func TestContactIsNotInMemoryOfTheNextToken(t *testing.T) {
+func TestContactDoesNotReferToReusedMemory(t *testing.T) {
 	v := sharedTokenVerifier(t, Policy{})
 	names := []string{"text", "escaped", "number", "list", "object", "flag"}
 	const claims = `,"jti":"j%[1]d","text":"t%[1]d","escaped":"\u0065%[1]d","number":1%[1]d,"list":["l%[1]d"],"object":{"o":%[1]d},"flag":true}`

@@ -15,7 +15,7 @@ import (
 
 // Tokens, keys and clocks change in random order: at every instant the cache accepts exactly what the verifier would accept,
 // with the same contact.
-func TestCacheNeverAnswersOtherThanTheVerifier(t *testing.T) {
+func TestCacheAgreesWithTheVerifier(t *testing.T) {
 	for seed := range uint64(testsize.Of(4, 80)) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, _ *Verifier) {

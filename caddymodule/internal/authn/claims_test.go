@@ -155,7 +155,7 @@ func TestIssuerAudienceAndRequiredClaims(t *testing.T) {
 	}
 }
 
-func TestIdentityIsForwardedAsItWasSignedOrRefused(t *testing.T) {
+func TestIdentityIsForwardedUnchangedOrRefused(t *testing.T) {
 	for _, tt := range []struct{ name, claim, want, code string }{
 		{"a string", `"mark"`, "mark", "ok"},
 		{"a string in another case is another contact", `"Mark"`, "Mark", "ok"},
@@ -238,7 +238,7 @@ func TestIdentityKeyIsALiteralName(t *testing.T) {
 	}
 }
 
-func TestClaimsThatTheCallerAskedFor(t *testing.T) {
+func TestRequestedClaims(t *testing.T) {
 	payload := `{"identity":"mark","s":"a \"b\"\n","i":9007199254740993,"f":1.50E+3,"b":false,"n":null,"a":[ 1, "x y" ],"o":{ "k" : "\u00eb" },"e":""}`
 	want := []string{"s", "i", "f", "b", "n", "a", "o", "e", "absent", "identity", "s"}
 	contact, rej := sharedTokenVerifier(t, Policy{}).verify(context.Background(), signHS256(payload), NewClaimSelection(want), nil)
@@ -312,7 +312,7 @@ func TestTokenIDIsAStringOrAnInteger(t *testing.T) {
 
 // A display name that was cut through an emoji does not make a token invalid if the name is not read. In a claim that is read,
 // U+FFFD in its place would make different texts equal.
-func TestLoneSurrogateIsRefusedWhereItIsRead(t *testing.T) {
+func TestLoneSurrogateIsRefusedInClaimsThatAreRead(t *testing.T) {
 	v := sharedTokenVerifier(t, Policy{ContactClaims: []string{"phone"}})
 	for _, tt := range []struct {
 		payload string

@@ -203,7 +203,7 @@ func TestRandomKIDsCauseOneFetchAndABoundedNumberOfWaiters(t *testing.T) {
 }
 
 // The site rotates its key in the usual wrong order: it signs with the new one before it publishes it.
-func TestRotatedKeyIsAcceptedByTheFirstTokenThatNeedsIt(t *testing.T) {
+func TestFirstTokenOfARotatedKeyIsAccepted(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		j.Start()
 		synctest.Wait()

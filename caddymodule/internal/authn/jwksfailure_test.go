@@ -31,7 +31,7 @@ func TestKeysAreUsedWhileTheKeyServerFails(t *testing.T) {
 	})
 }
 
-func TestWithStaleIfErrorZeroASetExpiresWithItsLifetime(t *testing.T) {
+func TestKeySetExpiresWithItsLifetimeIfStaleIfErrorIsZero(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		j.settings.StaleIfError = 0
 		j.Start()
@@ -45,7 +45,7 @@ func TestWithStaleIfErrorZeroASetExpiresWithItsLifetime(t *testing.T) {
 	})
 }
 
-func TestWithoutAKeySetNothingIsDecided(t *testing.T) {
+func TestKeysAreUnavailableWithoutAKeySet(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		s.set(func() { s.status, s.body = http.StatusNotFound, "not here" })
 		valid := tokenOf(t, privateKey(), "a")
@@ -90,7 +90,7 @@ func TestWaitingEndsWithTheRequestAndWithItsTime(t *testing.T) {
 	})
 }
 
-func TestRemovedKeyStopsWithinTheLifetimeAndAtOnceAfterRefresh(t *testing.T) {
+func TestRemovedKeyIsRefusedWithinTheLifetimeAndAtOnceAfterRefresh(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, v *Verifier) {
 		j.Start()
 		synctest.Wait()

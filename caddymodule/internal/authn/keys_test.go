@@ -17,7 +17,7 @@ func rsaKeyNamed(t testing.TB, kid string, bits int) *sigkey.Key {
 	return publicKey(t, &rsa.PublicKey{N: modulus(bits), E: 65537}, kid)
 }
 
-func TestKeySetIsOfOneMethodAndItsKidsDiffer(t *testing.T) {
+func TestKeySetHasOneMethodAndUniqueKids(t *testing.T) {
 	hs, err := sigkey.ParseShared([]byte(testSecret), "a", sigkey.HS256)
 	if err != nil {
 		t.Fatal(err)

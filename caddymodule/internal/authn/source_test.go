@@ -213,7 +213,7 @@ func TestRemoveChangesTheURLInPlace(t *testing.T) {
 
 // Pages of visitors without a login send the scheme and what a variable without a token is as text. Where a login is
 // optional that is no token; elsewhere it is a malformed one.
-func TestWhatPagesSendWithoutAToken(t *testing.T) {
+func TestRequestsWithAnEmptyOrUndefinedToken(t *testing.T) {
 	for _, tt := range []struct {
 		name               string
 		target             string

@@ -9,7 +9,7 @@ import (
 )
 
 // What reads lists without allocating reads them like the standard library.
-func TestPartsAndNamesAreThoseOfTheStandardLibrary(t *testing.T) {
+func TestQueryPartsMatchTheStandardLibrary(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	pieces := []string{"&", "&", "=", "token", "%74oken", "t%6Fken", "%", "%7", "%zz", "+", " ", "a", "%26", "tokens"}
 	s := &Source{Kind: Query, Name: "token"}

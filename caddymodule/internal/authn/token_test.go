@@ -130,7 +130,7 @@ func TestHeaderIsParsedStrictly(t *testing.T) {
 
 // A messenger that names a type accepts this one alone, in every spelling that is the same type. The tokens that one login server
 // makes for other purposes are signed with the same key (RFC 8725 section 3.11).
-func TestNamedTypeIsTheOnlyOne(t *testing.T) {
+func TestOnlyTheConfiguredTokenTypeIsAccepted(t *testing.T) {
 	for header, accepting := range map[string]string{
 		`{}`: "", `{"typ":"JWT"}`: "jwt", `{"typ":"application/jwt"}`: "jwt", `{"typ":"at+jwt"}`: "at+jwt", `{"typ":"APPLICATION/AT+JWT"}`: "at+jwt",
 		`{"typ":"JOSE"}`: "jose", `{"typ":"Chat+JWT"}`: "chat+jwt", `{"typ":"application/chat+jwt"}`: "chat+jwt", `{"typ":"logout+jwt"}`: "", `{"typ":""}`: "",
@@ -155,7 +155,7 @@ func TestNamedTypeIsTheOnlyOne(t *testing.T) {
 }
 
 // Any number of headers share the few places of those that are remembered, on any number of cores.
-func TestRememberedHeaderIsThatOfItsText(t *testing.T) {
+func TestCachedHeaderMatchesItsText(t *testing.T) {
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
@@ -178,7 +178,7 @@ func readHeaderOf(segment string) (header, *Rejection) {
 }
 
 // A flood of invented headers does not evict the one header that all contacts of a site have.
-func TestInventedHeadersDoNotEvictThoseOfSignedTokens(t *testing.T) {
+func TestForgedHeadersDoNotEvictThoseOfSignedTokens(t *testing.T) {
 	v, site := sharedTokenVerifier(t, Policy{}), segment(`{"alg":"HS256","kid":"of the site"}`)
 	if _, rej := v.Verify(context.Background(), macWith(testSecret, site+"."+segment(`{"identity":"mark"}`))); rej != nil {
 		t.Fatal(rej)

@@ -194,7 +194,7 @@ func TestTokensOfTwoMethods(t *testing.T) {
 }
 
 // A key set of the one method that is not known must not make tokens of the other wait or fail, and decides nothing about its own.
-func TestAMethodWhoseKeysAreNotKnownDecidesNothing(t *testing.T) {
+func TestMethodWithoutKeysDoesNotBlockTheOther(t *testing.T) {
 	withEngine(t, func(t *testing.T, s *fakeServer, j *JWKS, _ *Verifier) {
 		s.set(func() { s.status = http.StatusServiceUnavailable })
 		secret := []byte(testSecret)
@@ -224,7 +224,7 @@ func TestAMethodWhoseKeysAreNotKnownDecidesNothing(t *testing.T) {
 
 // The same keys were used for any issuer, and are bound to one now. Tokens of other issuers are tokens of the method before, and are
 // accepted as long as that is used, whichever of the two is asked first.
-func TestAKeyOfTheMethodBeforeIsNotBoundBeforeItsEnd(t *testing.T) {
+func TestPreviousMethodKeysAreNotBoundToTheNewIssuer(t *testing.T) {
 	free := publicKey(t, &privateKey().PublicKey, "a")
 	bound := free.IssuedBy("https://login.example.com")
 	ours := signWith(t, privateKey(), "a", map[string]any{"identity": "mark", "iss": "https://login.example.com"})
@@ -245,7 +245,7 @@ func TestAKeyOfTheMethodBeforeIsNotBoundBeforeItsEnd(t *testing.T) {
 }
 
 // What two configured methods cannot have together is refused, and not found out by contacts.
-func TestMethodsThatCannotBeUsedTogether(t *testing.T) {
+func TestIncompatibleMethodsAreRefused(t *testing.T) {
 	rs := publicKey(t, &privateKey().PublicKey, "")
 	ps := (&signer{private: privateKey()}).key(t, sigkey.PS256, "")
 	sets := func(keys ...*sigkey.Key) *KeySet { return newKeySet(keys) }

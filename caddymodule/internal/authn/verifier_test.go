@@ -107,7 +107,7 @@ func TestTraceListsTheChecksUpToTheFirstThatFails(t *testing.T) {
 
 // Where the store cannot be read, a key or a setting may have been added that this node does not know. Refusing a token by what was
 // known before would blame it: clients would fetch other tokens, and fail_limit would count them. Only what can be no token is refused.
-func TestNothingIsDecidedWhileTheStoreIsUnknown(t *testing.T) {
+func TestTokensAreUndecidedWhileTheStoreIsUnreadable(t *testing.T) {
 	revoked := new(Revocations)
 	v := sharedTokenVerifier(t, Policy{Issuers: []string{"https://a.example"}, TokenType: "at+jwt", Revoked: revoked})
 	const issued = `{"identity":"mark","iss":"https://a.example"}`

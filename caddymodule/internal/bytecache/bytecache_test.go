@@ -19,7 +19,7 @@ func valueOf(n, length int) []byte {
 }
 
 // A model remembers all that was set. What the cache answers must be the last value of that key; what it keeps must fit.
-func TestCacheAnswersTheLastValueOrNone(t *testing.T) {
+func TestCacheReturnsTheLastValueOrNone(t *testing.T) {
 	if testsize.Raced {
 		t.Skip("one goroutine does it all")
 	}
@@ -86,7 +86,7 @@ func TestValueIsPresentAfterSet(t *testing.T) {
 }
 
 // While all fits, nothing is forgotten; this is what a queue for newcomers alone would get wrong.
-func TestNothingIsEvictedWhileThereIsRoom(t *testing.T) {
+func TestNoEvictionBelowTheLimit(t *testing.T) {
 	const size = 1000
 	c := New(size)
 	for range 2 {
@@ -199,7 +199,7 @@ func TestReplacedValuesAreReclaimed(t *testing.T) {
 	}
 }
 
-func TestCacheServesManyAtOnce(t *testing.T) {
+func TestCacheWithConcurrentCallers(t *testing.T) {
 	c := New(3000)
 	var all sync.WaitGroup
 	for worker := range 8 {

@@ -10,7 +10,7 @@ import (
 )
 
 // A cause without a text or a fix would leave people with a name alone.
-func TestEveryCauseHasItsRow(t *testing.T) {
+func TestEveryCauseHasATextAndAFix(t *testing.T) {
 	var names, texts []string
 	for _, c := range all() {
 		info := c.Info()
@@ -85,7 +85,7 @@ func cell(clause string) string {
 }
 
 // The documentation has exactly the causes of the table, in their words.
-func TestDocumentationIsOfThisTable(t *testing.T) {
+func TestDocumentationMatchesTheTable(t *testing.T) {
 	const name = "../../docs/causes.md"
 	if os.Getenv("MESSENGER_WRITE_DOCS") != "" {
 		if err := os.WriteFile(name, []byte(page()), 0o644); err != nil {

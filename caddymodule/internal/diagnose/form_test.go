@@ -9,7 +9,7 @@ import (
 
 // A valid signature proves that the payload was not damaged on its way: to copy the token again does not help. What is not signed may
 // be damaged.
-func TestASignedPayloadIsNotCalledDamaged(t *testing.T) {
+func TestSignedPayloadIsNotReportedAsDamaged(t *testing.T) {
 	all := gateway(t)
 	for payload, want := range map[string]cause.Cause{
 		`{"identity":"m","x":NaN}`: cause.PayloadNotJSON, `{"identity":"m",}`: cause.PayloadNotJSON, `{'identity':'m'}`: cause.PayloadNotJSON,
@@ -40,7 +40,7 @@ func TestASignedPayloadIsNotCalledDamaged(t *testing.T) {
 
 // Each text is called what it is: an address is not a token in another alphabet, two tokens are not an encrypted one, and a header with
 // an alg does not lack it.
-func TestTextsAreCalledWhatTheyAre(t *testing.T) {
+func TestFormsOfTextsAreRecognised(t *testing.T) {
 	token := hs(payload(""))
 	for text, want := range map[string]cause.Cause{
 		"wss://x/ws": cause.TextIsAddress, "https://chat.example.com": cause.TextIsAddress, "HTTPS://X/%41": cause.TextIsAddress, "http://x?a=b": cause.TextIsAddress,

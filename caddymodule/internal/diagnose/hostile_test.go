@@ -68,7 +68,7 @@ func wide(n int) string {
 
 // Whatever a token contains, and wherever people put a secret: nothing that names a cause contains six bytes in a row of the token
 // or of a secret. The secrets are random text, so that none of them is in the texts of the table by chance.
-func TestNothingThatNamesACauseQuotesATokenOrASecret(t *testing.T) {
+func TestFindingsDoNotQuoteTokensOrSecrets(t *testing.T) {
 	all := gateway(t)
 	secrets := map[string]string{
 		"the messenger's own":  rawSecret,
@@ -108,7 +108,7 @@ func TestNothingThatNamesACauseQuotesATokenOrASecret(t *testing.T) {
 
 // A secret that is configured as base64 is 40 bytes to the gateway, and people put it into a token as they have it: as base64 or in
 // another writing, whole or a half of it. Neither this messenger's nor another's is shown.
-func TestNoWritingOfASecretIsShown(t *testing.T) {
+func TestSecretsAreHiddenInEveryEncoding(t *testing.T) {
 	secret := strings.Repeat("\x00\xff~s3cr3t.", 4)
 	policy := authn.Policy{Issuers: []string{"https://login.example.com"}, Audiences: []string{"chat"}}
 	own, other := secretVerifier(t, secret, policy), secretVerifier(t, rawSecret, policy)

@@ -124,7 +124,7 @@ func mistakes() []mistake {
 }
 
 // Each real mistake is named, in the log as in explain, and each cause that tokens can have is among them.
-func TestMistakesAreNamed(t *testing.T) {
+func TestEveryMistakeHasItsFinding(t *testing.T) {
 	all := gateway(t)
 	seen := []cause.Cause{cause.SchemeTwice, cause.SchemeMissing, cause.SchemeOther, cause.SchemeBasic, cause.MarkerCase} // in the tests of requests below
 	for _, m := range mistakes() {
@@ -160,7 +160,7 @@ func TestMistakesAreNamed(t *testing.T) {
 }
 
 // What is valid, or is refused for another reason, does not get the advice of its neighbour.
-func TestNeighboursOfMistakesAreNotNamed(t *testing.T) {
+func TestSimilarInputsGetNoWrongAdvice(t *testing.T) {
 	all := gateway(t)
 	for _, m := range []mistake{
 		{"a token with a nonce in its header and a valid signature", "raw", sign(`{"alg":"HS256","nonce":"x"}`, payload(""), rawSecret), cause.None},
@@ -187,7 +187,7 @@ func TestNeighboursOfMistakesAreNotNamed(t *testing.T) {
 }
 
 // A token in another form than token_from names is what the log and the operator have to see; a visitor without one is not.
-func TestTokensThatWentAstray(t *testing.T) {
+func TestTokensInUnconfiguredSourcesAreReported(t *testing.T) {
 	sources := authn.Sources{{Kind: authn.Cookie, Name: "chat"}, {Kind: authn.Header, Name: "Authorization", Scheme: "Bearer"}, {Kind: authn.Header, Name: "X-Token"}}
 	token := hs(payload(""))
 	for _, tt := range []struct {
@@ -221,7 +221,7 @@ func TestTokensThatWentAstray(t *testing.T) {
 	}
 }
 
-func TestDurationsAsPeopleSayThem(t *testing.T) {
+func TestDurationsAreReadable(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		137451*time.Hour + 53*time.Minute: "15 years", 365 * 24 * time.Hour: "1 year", 400 * 24 * time.Hour: "1 year", 36 * time.Hour: "1 day 12 hours", 240 * time.Hour: "10 days",
 		time.Hour: "1 hour", 2*time.Hour + 5*time.Minute + 9*time.Second: "2 hours 5 minutes", 90 * time.Second: "1 minute 30 seconds", 59 * time.Minute: "59 minutes", time.Second: "1 second", 0: "0 seconds", time.Second - 1: "less than a second", -time.Millisecond: "less than a second",
@@ -259,7 +259,7 @@ func TestKeysThatAreLeftOutAreCounted(t *testing.T) {
 }
 
 // People paste the whole line of a request into explain. What is wrong with it in the request is wrong there too, and is named.
-func TestPastedLinesAreNamed(t *testing.T) {
+func TestPastedHeaderLinesAreRecognised(t *testing.T) {
 	token := hs(payload(""))
 	sources := authn.Sources{{Kind: authn.Header, Name: "Authorization", Scheme: "Bearer"}, {Kind: authn.WebSocketProtocol, Name: "jwt"},
 		{Kind: authn.WebSocketProtocol, Name: "base64url.bearer.phx.", Prefix: true, Encoded: true},

@@ -9,7 +9,7 @@ import (
 )
 
 // A line with another name, or none, is not the value of the Authorization header: what was found about the text stays.
-func TestLinesOfOtherNamesKeepTheirFinding(t *testing.T) {
+func TestOtherHeaderLinesKeepTheirFinding(t *testing.T) {
 	v := gateway(t)["raw"]
 	token := hs(payload(""))
 	header := authn.Source{Kind: authn.Header, Name: "Authorization", Scheme: "Bearer"}

@@ -71,7 +71,7 @@ func randomTimes(random *rand.Rand) string {
 }
 
 // The clock goes on between the verification and the diagnosis.
-func TestATimeThatIsReachedMeanwhileIsStillTheCause(t *testing.T) {
+func TestTimeReachedDuringDiagnosisIsStillReported(t *testing.T) {
 	v := secretVerifier(t, rawSecret, authn.Policy{})
 	rej := &authn.Rejection{Code: authn.TokenNotYetValid}
 	findings := Find(v, hs(fmt.Sprintf(`{"identity":"mark","jti":"abc","iat":%d}`, time.Now().Unix())), rej, nil)
@@ -81,7 +81,7 @@ func TestATimeThatIsReachedMeanwhileIsStillTheCause(t *testing.T) {
 }
 
 // A time.Duration ends at 292 years, and a rounded number can be the same on both sides of a limit.
-func TestDistancesAreNotCappedAndDoNotEqualTheLimit(t *testing.T) {
+func TestTimeDifferencesAreNotCappedOrRoundedToTheLimit(t *testing.T) {
 	now := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
 	at := func(date time.Time) string { return fmt.Sprintf("%d.%03d", date.Unix(), date.Nanosecond()/1e6) }
 	first, last := time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)

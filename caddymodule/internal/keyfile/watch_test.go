@@ -102,7 +102,7 @@ func linesOf(logs *observer.ObservedLogs, text string) (lines []string) {
 
 // One of two key files of a messenger hangs. The other one is still taken when it changes, and the log says once that the
 // first hangs; when it answers again, its change is taken too.
-func TestAHangingKeyFileDelaysNoOther(t *testing.T) {
+func TestHangingKeyFileDoesNotDelayOthers(t *testing.T) {
 	a, b := newTestRSA(t), newTestRSA(t)
 	synctest.Test(t, func(t *testing.T) {
 		files := &memoryFiles{texts: map[string]string{"a": publicJWK("1", a), "b": publicJWK("2", a)}, hanging: map[string]chan struct{}{"a": make(chan struct{})}}
@@ -133,7 +133,7 @@ func TestAHangingKeyFileDelaysNoOther(t *testing.T) {
 }
 
 // A file that is written in place is half of a secret for a moment, which looks like a whole one. It is never taken.
-func TestHalfOfAKeyFileIsNotTaken(t *testing.T) {
+func TestPartlyWrittenKeyFileIsNotUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		secret := strings.Repeat("a-new-secret", 10)
 		files := &memoryFiles{texts: map[string]string{"a": strings.Repeat("an-old-secret", 10)}}
@@ -160,7 +160,7 @@ func TestHalfOfAKeyFileIsNotTaken(t *testing.T) {
 
 // Two files change places. Neither fits to what the other was: they are taken together. What cannot be used is logged once
 // for each thing that was found, and changes nothing.
-func TestKeyFilesChangePlaces(t *testing.T) {
+func TestSwappedKeyFilesAreUsedTogether(t *testing.T) {
 	a, b := newTestRSA(t), newTestRSA(t)
 	synctest.Test(t, func(t *testing.T) {
 		files := &memoryFiles{texts: map[string]string{"a": publicJWK("1", a), "b": publicJWK("2", b)}}

@@ -18,7 +18,7 @@ func withHeader() (Access, error) {
 }
 
 // A server that is asked with a secret sends the gateway elsewhere, by a redirect or in a document. The secret does not go there.
-func TestHeadersStayOnTheirHost(t *testing.T) {
+func TestHeadersAreNotSentToOtherHosts(t *testing.T) {
 	var elsewhere atomic.Int64
 	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if elsewhere.Add(1); r.Header.Get("X-Api-Key") != "" {
@@ -89,7 +89,7 @@ func TestErrorsDoNotRepeatSecrets(t *testing.T) {
 }
 
 // The authorities that are named are the only ones, so that no other one can vouch for a server in between.
-func TestNamedAuthoritiesAreTheOnlyOnes(t *testing.T) {
+func TestOnlyConfiguredAuthoritiesAreTrusted(t *testing.T) {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) }))
 	defer server.Close()
 	server.Config.ErrorLog = nil

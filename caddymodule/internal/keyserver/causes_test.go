@@ -10,7 +10,7 @@ import (
 )
 
 // Operators learn what the key server did, and site owners only the reason, which describes no network and no answer.
-func TestFailuresOfKeyServersAreNamed(t *testing.T) {
+func TestKeyServerFailuresHaveACause(t *testing.T) {
 	for _, tt := range []struct {
 		origin  string
 		handler http.HandlerFunc

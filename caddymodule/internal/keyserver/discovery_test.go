@@ -125,7 +125,7 @@ func TestMetadataThatRedirectOrHang(t *testing.T) {
 }
 
 // An https issuer elsewhere must not make the gateway ask its own machine over plain http.
-func TestDistantIssuerCannotNameThisMachine(t *testing.T) {
+func TestRemoteIssuerCannotReferToThisMachine(t *testing.T) {
 	d := &Discovery{Issuer: "https://login.example"}
 	for _, uri := range []string{"http://127.0.0.1:2019/config/", "http://localhost/keys", "http://[::1]/keys"} {
 		if _, err := d.read([]byte(`{"issuer": "https://login.example", "jwks_uri": "` + uri + `"}`)); !errors.Is(err, errKeyURL) {
@@ -135,7 +135,7 @@ func TestDistantIssuerCannotNameThisMachine(t *testing.T) {
 }
 
 // Of a stored messenger both fetches keep to public addresses, unless the operator has listed the host.
-func TestBothFetchesKeepToPublicAddresses(t *testing.T) {
+func TestMetadataAndKeysAreFetchedFromPublicAddressesOnly(t *testing.T) {
 	s := newIssuer(t)
 	s.says(fmt.Sprintf(`{"issuer": %q, "jwks_uri": "%s/keys"}`, s.issuer(), s.URL))
 	d := s.discovery()
@@ -151,7 +151,7 @@ func TestBothFetchesKeepToPublicAddresses(t *testing.T) {
 }
 
 // Validators belong to the URL of the key set: when the metadata name another one, it is fetched in full.
-func TestKeysThatMoveAreFetchedInFull(t *testing.T) {
+func TestMovedKeySetIsFetchedInFull(t *testing.T) {
 	s := newIssuer(t)
 	at := func(path string) { s.says(fmt.Sprintf(`{"issuer": %q, "jwks_uri": "%s%s"}`, s.issuer(), s.URL, path)) }
 	at("/keys")

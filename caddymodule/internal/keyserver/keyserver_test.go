@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-func TestURLIsHTTPSOrOnThisMachine(t *testing.T) {
+func TestURLIsHTTPSOrLoopback(t *testing.T) {
 	for _, valid := range []string{"https://keys.example/jwks.json", "https://keys.example:8443/a?b=c", "http://127.0.0.1:8080/jwks", "http://[::1]/jwks", "http://localhost/jwks"} {
 		if err := CheckURL(valid); err != nil {
 			t.Errorf("%s: %v", valid, err)
@@ -35,7 +35,7 @@ func TestURLIsHTTPSOrOnThisMachine(t *testing.T) {
 }
 
 // A max-age that is too large for a number counts as expired. It must not wrap around into a lifetime without an end.
-func TestLifetimeThatIsTooLargeForANumber(t *testing.T) {
+func TestOverflowingLifetimeCountsAsExpired(t *testing.T) {
 	now := time.Now()
 	for value, want := range map[string]time.Duration{
 		"max-age=2147483647":                       (1<<31 - 1) * time.Second,
@@ -53,7 +53,7 @@ func TestLifetimeThatIsTooLargeForANumber(t *testing.T) {
 }
 
 // How long a cache has had an answer is taken off, whichever header says how long it may be used.
-func TestAgeIsTakenOffTheLifetime(t *testing.T) {
+func TestAgeIsSubtractedFromTheLifetime(t *testing.T) {
 	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 	at := func(d time.Duration) string { return now.Add(d).Format(http.TimeFormat) }
 	for name, header := range map[string]http.Header{
@@ -87,7 +87,7 @@ func TestAgeIsTakenOffTheLifetime(t *testing.T) {
 }
 
 // A server that was not asked whether the content has changed must not answer that it has not: the caller has no content.
-func TestNotModifiedCountsOnlyForKnownContent(t *testing.T) {
+func TestNotModifiedIsAcceptedOnlyForKnownContent(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("ETag", `"v1"`)
 		w.WriteHeader(http.StatusNotModified)
@@ -104,7 +104,7 @@ func TestNotModifiedCountsOnlyForKnownContent(t *testing.T) {
 }
 
 // A redirect to another host or scheme would move the trust in the configured URL to a server that is not configured.
-func TestRedirectsStayOnTheServer(t *testing.T) {
+func TestRedirectsToOtherHostsAreRefused(t *testing.T) {
 	for target, want := range map[string]error{
 		"/keys": nil, "/again": errRedirects, "http://localhost:PORT/keys": errRedirect, "https://127.0.0.1:PORT/keys": errRedirect, "HTTP://127.0.0.1:PORT/keys": nil,
 	} {

@@ -29,7 +29,7 @@ func spki(t *testing.T, oid ...int) []byte {
 
 // Each file that people have in place of a public key is named, with the command that makes one of it; and each cause of this
 // section has such a file.
-func TestFilesOfOtherFormsAreNamed(t *testing.T) {
+func TestUnsupportedKeyFormatsHaveACause(t *testing.T) {
 	request, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "site"}}, privateKey())
 	if err != nil {
 		t.Fatal(err)

@@ -34,7 +34,7 @@ func authority(t *testing.T) (der []byte, private string) {
 }
 
 // A CA file is copied by the same people as a key file. What is not a certificate is named, and a private key is never taken.
-func TestCertificatesAreReadInTheFormsOfPeople(t *testing.T) {
+func TestCertificateFormats(t *testing.T) {
 	der, private := authority(t)
 	other, _ := authority(t)
 	one, two := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: other}))

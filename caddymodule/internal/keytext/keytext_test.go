@@ -67,7 +67,7 @@ func rsaParts(key *rsa.PublicKey) (e, n []byte) {
 }
 
 // What a text becomes on its way into a configuration does not change the key.
-func TestFormsOfOneKey(t *testing.T) {
+func TestEquivalentFormsOfAKey(t *testing.T) {
 	public := &privateKey().PublicKey
 	der := derOf(t, public)
 	whole := pemOf("PUBLIC KEY", der)

@@ -10,7 +10,7 @@ import (
 )
 
 // One step further than the forms above is not taken.
-func TestFormsThatAreRefused(t *testing.T) {
+func TestInvalidKeyFormsAreRefused(t *testing.T) {
 	public := &privateKey().PublicKey
 	der := derOf(t, public)
 	whole := pemOf("PUBLIC KEY", der)

@@ -18,7 +18,7 @@ import (
 )
 
 // When a token was last used is known to the hour, and costs a store only once in an hour.
-func TestLastUseIsKnownToTheHour(t *testing.T) {
+func TestLastUseHasHourlyResolution(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		uses := new(Rings).Of("support", ledger.KindRing)
 		made := ledger.Token{KeyID: "2026-11-26-abcdef", Secret: []byte(sharedtoken.Generate())}
@@ -50,7 +50,7 @@ func TestLastUseIsKnownToTheHour(t *testing.T) {
 }
 
 // What other nodes have used is learnt from the store, is not written again, and never makes a token look older than it is.
-func TestUsesOfOtherNodesAreLearnt(t *testing.T) {
+func TestUsesOfOtherNodesAreRead(t *testing.T) {
 	ring := new(Rings).Of("support", ledger.KindRing)
 	mine := ring.Of("a")
 	mine.Store(7)
@@ -68,7 +68,7 @@ func TestUsesOfOtherNodesAreLearnt(t *testing.T) {
 }
 
 // A value that an attacker has put into the storage makes nothing panic, and hides no use.
-func TestForeignValuesAreNoUses(t *testing.T) {
+func TestForeignValuesAreIgnored(t *testing.T) {
 	seal, err := vault.NewSealer(nil)
 	if err != nil {
 		t.Fatal(err)

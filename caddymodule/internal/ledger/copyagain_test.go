@@ -87,7 +87,7 @@ func (w *writing) prune(now time.Time) {
 
 // A storage is emptied, an old file brings its tokens back on a node that does not know more, and another node writes back what it knows:
 // what that has revoked, or given an end, is over on both, and stays so.
-func TestATokenThatAFileBringsBackIsTheOneThatWasRevoked(t *testing.T) {
+func TestReimportedTokenStaysRevoked(t *testing.T) {
 	start := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	for name, end := range map[string]func(w *writing, kid string, now time.Time){
 		"revoked": func(w *writing, kid string, now time.Time) { w.change(now, RevokeToken(kid, false)) },
@@ -120,7 +120,7 @@ func TestATokenThatAFileBringsBackIsTheOneThatWasRevoked(t *testing.T) {
 
 // However long ago all tokens were revoked: a file from before that brings none back, whatever else the messenger has. Of the last one that
 // was revoked it is still known which it was.
-func TestAnOldFileBringsNoTokenBack(t *testing.T) {
+func TestOldExportDoesNotRestoreRevokedTokens(t *testing.T) {
 	start := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	for _, revoked := range []bool{false, true} {
 		w := newWriting(t, "aaaaaaaaaaaaaaaa")
@@ -147,7 +147,7 @@ func TestAnOldFileBringsNoTokenBack(t *testing.T) {
 
 // A messenger may have had any number of logouts within a day: what is exported can be imported, and has all revocations of tokens that are
 // still valid.
-func TestManyLogoutsOfADayTravel(t *testing.T) {
+func TestManyLogoutsAreExported(t *testing.T) {
 	m := new(config.Messenger)
 	for _, n := range []int{12_000, 25_000} {
 		w, now := newWriting(t, "aaaaaaaaaaaaaaaa"), time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
@@ -181,7 +181,7 @@ func TestManyLogoutsOfADayTravel(t *testing.T) {
 }
 
 // A file that was made by hand cannot make a gateway write what it cannot read afterwards.
-func TestNothingUnreadableIsImported(t *testing.T) {
+func TestUnreadableValuesAreNotImported(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	early := time.Date(0, 1, 1, 0, 0, 0, 0, time.FixedZone("", 23*3600))
 	token := func(t CopiedToken) *Copy {
@@ -207,7 +207,7 @@ func TestNothingUnreadableIsImported(t *testing.T) {
 }
 
 // Of two tokens with one text in a file, one revoked, none is valid.
-func TestATokenThatIsInAFileTwice(t *testing.T) {
+func TestDuplicateTokenInAFile(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	for _, revokedFirst := range []bool{false, true} {
 		one := CopiedToken{KeyID: "k", Token: "text", Fingerprint: fingerprintOf("text"), Created: now, Revoked: revokedFirst}

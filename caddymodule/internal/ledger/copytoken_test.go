@@ -12,7 +12,7 @@ import (
 // An import of a configured messenger may end after each of its batches, and come again at any time. Nothing that the file calls revoked
 // is valid after any of them, its valid tokens are in one, and when they were revoked they are remembered for as long as that file may
 // come again.
-func TestImportedTokensAreAddedOnceAndAtOnce(t *testing.T) {
+func TestImportedTokensAreAddedOnceInOneBatch(t *testing.T) {
 	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 	c := &Copy{Revocations: []CopiedRevocation{{ID: "r", Revocation: revocation.Revocation{Identity: "eve", Before: &now, Created: now}}}}
 	for i := range 300 { // more than a batch takes

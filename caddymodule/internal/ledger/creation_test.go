@@ -21,7 +21,7 @@ func creation(t *testing.T, at time.Time) (facts []*Fact, incarnation string) {
 
 // An earlier creation whose writer has died is not decided, and delays changes of the messenger that was created after it. That has
 // an end on every node: on one that has the messenger in memory by its own clock, and on one that reads it anew for every change.
-func TestACreationThatIsNeverDecidedIsNotWaitedForForever(t *testing.T) {
+func TestUndecidedCreationTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begun := time.Now()
 		dead, deadIncarnation := creation(t, begun)
@@ -59,7 +59,7 @@ func TestACreationThatIsNeverDecidedIsNotWaitedForForever(t *testing.T) {
 }
 
 // Of two confirmed creations the one counts that is settled, also if the other one was made earlier and arrives later.
-func TestASettledCreationStays(t *testing.T) {
+func TestSettledCreationHasPrecedence(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	late, lateIncarnation := creation(t, now)
 	settled, incarnation := creation(t, now.Add(time.Second))

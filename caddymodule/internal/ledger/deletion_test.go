@@ -48,7 +48,7 @@ func (j *Journal) loses(folder string) {
 // A messenger that was deleted is deleted on a node, too, that still knows an incarnation which the deletion does not name and the storage
 // has lost, or that was written back while it was deleted. What was saved or brought back after the deletion is never deleted by that, if
 // the storage has it, by whomever.
-func TestADeletionReachesIncarnationsThatAreLost(t *testing.T) {
+func TestDeletionCoversLostIncarnations(t *testing.T) {
 	for _, names := range bothOrders {
 		a, b := incarnated(t, "aaaaaaaaaaaaaaaa", names[0]), incarnated(t, "bbbbbbbbbbbbbbbb", names[1])
 		a.save(madeAt, madeAt, withTokens)
@@ -110,7 +110,7 @@ func TestADeletionReachesIncarnationsThatAreLost(t *testing.T) {
 
 // Another messenger is a rival also if the storage still has something of the old one, or has lost a part of the new one: its settings
 // decide.
-func TestARivalIsOneWithSettings(t *testing.T) {
+func TestOnlyIncarnationsWithSettingsAreRivals(t *testing.T) {
 	a, b := incarnated(t, "aaaaaaaaaaaaaaaa", "first"), incarnated(t, "bbbbbbbbbbbbbbbb", "second")
 	a.save(madeAt, madeAt, withTokens)
 	for key := range a.batches {
@@ -134,7 +134,7 @@ func TestARivalIsOneWithSettings(t *testing.T) {
 
 // Clocks differ: a messenger whose clock was ahead is deleted nevertheless, and one that was saved long after a deletion that it does not know
 // is not.
-func TestADeletionAndClocksThatDiffer(t *testing.T) {
+func TestDeletionWithDifferingClocks(t *testing.T) {
 	for _, ahead := range []time.Duration{-5 * time.Minute, 5 * time.Minute, 24 * time.Hour} {
 		a, b := incarnated(t, "aaaaaaaaaaaaaaaa", "first"), incarnated(t, "bbbbbbbbbbbbbbbb", "second")
 		a.save(madeAt.Add(ahead), madeAt, withTokens)
@@ -150,7 +150,7 @@ func TestADeletionAndClocksThatDiffer(t *testing.T) {
 }
 
 // An import that brings a deleted messenger back, with a revocation that only that had, goes on where it was.
-func TestAnImportOfADeletedMessengerGoesOn(t *testing.T) {
+func TestImportOfADeletedMessengerContinues(t *testing.T) {
 	w := incarnated(t, "aaaaaaaaaaaaaaaa", "first")
 	w.save(madeAt, madeAt, withTokens)
 	w.change(madeAt, GenerateToken())
@@ -174,7 +174,7 @@ func TestAnImportOfADeletedMessengerGoesOn(t *testing.T) {
 }
 
 // A node hears of a deletion before it notices that the storage has lost what the deletion does not name: it becomes active then.
-func TestALossThatIsNoticedAfterTheDeletion(t *testing.T) {
+func TestLossNoticedAfterTheDeletion(t *testing.T) {
 	a, b := incarnated(t, "aaaaaaaaaaaaaaaa", "first"), incarnated(t, "bbbbbbbbbbbbbbbb", "second")
 	a.save(madeAt, madeAt, withTokens)
 	at := madeAt.Add(time.Minute)
@@ -199,7 +199,7 @@ func TestALossThatIsNoticedAfterTheDeletion(t *testing.T) {
 
 // A write of a repair arrives late: a deletion reaches what it has written by the time of creation alone. The deletion is kept as long as that is
 // there, also if the storage fails while both are removed.
-func TestADeletionIsKeptAsLongAsWhatItReachesByTime(t *testing.T) {
+func TestDeletionIsKeptWhileItCoversStoredFacts(t *testing.T) {
 	for _, name := range []string{"aaaaaaaaaaaaaaaa", "yyyyyyyyyyyyyyyy"} { // their folders are before and behind that of the name
 		a, b := incarnated(t, "aaaaaaaaaaaaaaaa", name), incarnated(t, "bbbbbbbbbbbbbbbb", "cccccccccccccccc")
 		a.save(madeAt, madeAt, withTokens)

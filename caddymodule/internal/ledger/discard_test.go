@@ -28,7 +28,7 @@ func addFacts(t *testing.T, j *Journal, incarnation string, number uint64, now t
 
 // A fact that was removed must not mean anything if it reappears: settings that were withdrawn, and of which nothing says so any
 // more, are removed before that can be. What is of use for another hour stays.
-func TestWhatMustNotReappearIsRemovedEarlier(t *testing.T) {
+func TestWithdrawnSettingsAreRemovedFirst(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	j := New("acme", KindStored)
 	settings := func(number uint64, at time.Time) *Fact {
@@ -60,7 +60,7 @@ func TestWhatMustNotReappearIsRemovedEarlier(t *testing.T) {
 }
 
 // Facts that cannot be read any more may have revoked any token. So their replacement revokes all of them.
-func TestAReplacementRevokesEverything(t *testing.T) {
+func TestReplacingUnreadableFactsRevokesAllTokens(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	j := New("support", KindRing)
 	_, made, facts, err := j.ChangeRing(GenerateToken(), now)
@@ -88,7 +88,7 @@ func TestAReplacementRevokesEverything(t *testing.T) {
 }
 
 // A stored messenger of which something cannot be read is deleted with all its incarnations, unless only a deleted one is concerned.
-func TestAReplacementDeletesAStoredMessenger(t *testing.T) {
+func TestReplacingUnreadableFactsDeletesAStoredMessenger(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	j := New("acme", KindStored)
 	version, incarnation, err := j.NextVersion(&config.Messenger{IdentityKey: "sub", SharedToken: new(config.SharedToken)}, now)
@@ -112,7 +112,7 @@ func TestAReplacementDeletesAStoredMessenger(t *testing.T) {
 }
 
 // Everything that cannot be read is replaced, on a node whose clock is hours behind that of the node that made a token: the token is revoked.
-func TestReplacementAndClocks(t *testing.T) {
+func TestReplacementWithDifferingClocks(t *testing.T) {
 	j := New("support", KindRing)
 	_, _, facts, err := j.ChangeRing(GenerateToken(), madeAt.Add(3*time.Hour))
 	if err != nil {

@@ -29,7 +29,7 @@ func nextVersion(t *testing.T, j *Journal, number uint64, settings *config.Messe
 
 // The time of a previous method passes without any fact. Whoever goes back to shared tokens later begins without those from before,
 // also if what the settings were made from did that already and is withdrawn afterwards.
-func TestTokensOfAMethodThatIsOverStayRevoked(t *testing.T) {
+func TestTokensOfAnExpiredMethodStayRevoked(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	shared := &config.Messenger{IdentityKey: "sub", SharedToken: new(config.SharedToken)}
 	moved := &config.Messenger{IdentityKey: "sub", PublicKey: []config.PublicKey{{Key: "a key"}}, Previous: &config.Previous{Until: now.Add(time.Hour), SharedToken: new(config.SharedToken)}}
@@ -63,7 +63,7 @@ func TestTokensOfAMethodThatIsOverStayRevoked(t *testing.T) {
 
 // Two nodes import one secret at the same instant, and one of the two tokens is revoked: so is the secret. It is not imported again, in
 // whatever form HMAC does not tell from it.
-func TestASecretIsRevokedAsAWhole(t *testing.T) {
+func TestRevocationCoversEveryCopyOfASecret(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	secret := []byte(strings.Repeat("secret", 6))
 	both := newLedger()
@@ -120,7 +120,7 @@ func TestImportedSecretsUnderAnotherAlgorithm(t *testing.T) {
 }
 
 // A shared token has leaked and was revoked. A site cannot import its text as its own secret, as long as it is remembered that it was.
-func TestATokenThatIsOverIsNoSecretOfASite(t *testing.T) {
+func TestRevokedTokenCannotBeImportedAsASecret(t *testing.T) {
 	for _, wait := range []time.Duration{time.Minute, 26 * time.Hour, 29 * 24 * time.Hour} {
 		for name, end := range map[string]func(kid string) RingChange{
 			"revoked": func(kid string) RingChange { return RevokeToken(kid, false) },
@@ -143,7 +143,7 @@ func TestATokenThatIsOverIsNoSecretOfASite(t *testing.T) {
 }
 
 // The same after the messenger had another validation method for a while, which revokes its tokens.
-func TestATokenFromBeforeAnotherMethodIsNoSecretOfASite(t *testing.T) {
+func TestTokenOfAPreviousMethodCannotBeImportedAsASecret(t *testing.T) {
 	for _, wait := range []time.Duration{time.Minute, 26 * time.Hour, 29 * 24 * time.Hour} {
 		w := incarnated(t, "aaaaaaaaaaaaaaaa", "first")
 		w.save(madeAt, madeAt, withTokens)
@@ -159,7 +159,7 @@ func TestATokenFromBeforeAnotherMethodIsNoSecretOfASite(t *testing.T) {
 }
 
 // A secret is in two incarnations of a messenger. What ends it names both tokens: some nodes may know one of them alone.
-func TestWhatEndsASecretNamesAllItsTokens(t *testing.T) {
+func TestRevocationOfASecretNamesAllItsTokens(t *testing.T) {
 	for _, names := range bothOrders {
 		a, b := incarnated(t, "aaaaaaaaaaaaaaaa", names[0]), incarnated(t, "bbbbbbbbbbbbbbbb", names[1])
 		a.save(madeAt, madeAt, withTokens)
@@ -186,7 +186,7 @@ func TestWhatEndsASecretNamesAllItsTokens(t *testing.T) {
 }
 
 // Another node changes the method back before the change is confirmed, and makes a token. The confirmation does not end that.
-func TestAConfirmationEndsNoLaterToken(t *testing.T) {
+func TestConfirmationDoesNotRevokeLaterTokens(t *testing.T) {
 	other := &config.Messenger{IdentityKey: "identity", JWKS: &config.JWKS{URL: "https://keys.example/"}}
 	w := incarnated(t, "aaaaaaaaaaaaaaaa", "first")
 	w.save(madeAt, madeAt, withTokens)

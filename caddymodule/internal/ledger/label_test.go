@@ -10,7 +10,7 @@ import (
 
 // A newer gateway on the same storage gives tokens a label that is longer than this version knows, and members that it does not know
 // at all: the token verifies, and what this node writes back after a loss has all of it.
-func TestWhatOnlyANewerVersionKnowsBreaksNoToken(t *testing.T) {
+func TestUnknownMembersOfNewerVersionsKeepTokensValid(t *testing.T) {
 	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 	j := New("support", KindRing)
 	_, made, facts, err := j.ChangeRing(GenerateToken(), now)

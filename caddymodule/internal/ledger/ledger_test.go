@@ -183,7 +183,7 @@ func (w *factMaker) fill(facts []*Fact) *ledger {
 
 // The state of a ledger is the same for every order, repetition and partition of the same facts. What has outlived its use
 // changes nothing when it is removed, and nothing when it comes back.
-func TestTheStateOfALedgerDependsOnItsFactsOnly(t *testing.T) {
+func TestLedgerStateDependsOnItsFactsOnly(t *testing.T) {
 	for seed := range uint64(120) {
 		w := &factMaker{Rand: rand.New(rand.NewPCG(seed, 15)), now: time.Unix(1_800_000_000, 0).UTC()}
 		for len(w.facts) < 60 {

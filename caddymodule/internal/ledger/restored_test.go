@@ -19,7 +19,7 @@ func withKeys(id string, keys ...string) *config.Messenger {
 
 // A stolen key was removed, and the storage is restored from a backup with it. However often a node that knows only the backup saves other
 // settings, the key stays removed when the node that knows of it writes that back: the later settings were not made from the removal.
-func TestAKeyThatWasRemovedBeforeARestoreStaysRemoved(t *testing.T) {
+func TestKeyRemovedBeforeARestoreStaysRemoved(t *testing.T) {
 	for saves := 1; saves <= 4; saves++ {
 		for _, pruned := range []bool{false, true} {
 			a := incarnated(t, "aaaaaaaaaaaaaaaa", "first")
@@ -48,7 +48,7 @@ func TestAKeyThatWasRemovedBeforeARestoreStaysRemoved(t *testing.T) {
 
 // Someone names a removed key again in settings that were made from the removal, on a node that has read the settings without the fact. That
 // was meant, also when a day later the versions before are removed.
-func TestAKeyThatIsNamedAgainStays(t *testing.T) {
+func TestReaddedKeyStaysTrusted(t *testing.T) {
 	w := incarnated(t, "aaaaaaaaaaaaaaaa", "first")
 	w.save(madeAt, madeAt, withKeys("sub", "kept", "key"))
 	w.save(madeAt.Add(time.Minute), madeAt, withKeys("sub", "kept"))
@@ -82,7 +82,7 @@ func TestAKeyThatIsNamedAgainStays(t *testing.T) {
 
 // The storage was emptied, and a file has brought a messenger back. What is revoked on a node that knows both incarnations reaches nodes
 // that know only the one that the storage has.
-func TestAChangeGoesToAnIncarnationThatTheStorageHas(t *testing.T) {
+func TestChangesAreWrittenToAStoredIncarnation(t *testing.T) {
 	for _, names := range bothOrders {
 		a, b := incarnated(t, "aaaaaaaaaaaaaaaa", names[0]), incarnated(t, "bbbbbbbbbbbbbbbb", names[1])
 		a.save(madeAt, madeAt, withTokens)
@@ -111,7 +111,7 @@ func TestAChangeGoesToAnIncarnationThatTheStorageHas(t *testing.T) {
 }
 
 // Settings that are saved every night do not pile up.
-func TestVersionsThatAreSavedEveryDayAreRemoved(t *testing.T) {
+func TestOldSettingsVersionsAreRemoved(t *testing.T) {
 	w := incarnated(t, "aaaaaaaaaaaaaaaa", "first")
 	at := madeAt
 	for n := range 100 {
@@ -129,7 +129,7 @@ func TestVersionsThatAreSavedEveryDayAreRemoved(t *testing.T) {
 
 // A key that was named again stays trusted, also if what is of no use is removed while two nodes change the settings at once and neither
 // succeeds.
-func TestAKeyThatIsNamedAgainOutlivesAnOpenVersion(t *testing.T) {
+func TestReaddedKeyStaysTrustedDuringConcurrentChanges(t *testing.T) {
 	w := incarnated(t, "aaaaaaaaaaaaaaaa", "first")
 	w.save(madeAt, madeAt, withKeys("sub", "kept", "key"))
 	w.save(madeAt.Add(time.Minute), madeAt, withKeys("sub", "kept"))

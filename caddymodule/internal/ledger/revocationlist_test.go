@@ -45,7 +45,7 @@ func newRevokable(skew, bound time.Duration) *config.Messenger {
 
 // In an emergency the list is full, and everything has to be revoked. That takes nothing from the list, so that it can be
 // undone.
-func TestAllFitsIntoAFullList(t *testing.T) {
+func TestRevokeAllFitsIntoAFullList(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	for what, filler := range map[string]func(i int) revocation.Revocation{
 		"short ones": func(i int) revocation.Revocation {
@@ -89,7 +89,7 @@ func TestAllFitsIntoAFullList(t *testing.T) {
 
 // A list of short-lived tokens is full of those that have expired. They make room, and stay revoked if max_lifetime is
 // raised afterwards.
-func TestWhatMakesRoomStaysRevoked(t *testing.T) {
+func TestTokensRemovedFromAFullListStayRevoked(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0).UTC()
 	m, r := newRevokable(time.Minute, 10*time.Minute), newTestRevocations(10*time.Minute)
 	for i := range MaxRevocations {
@@ -122,7 +122,7 @@ func TestWhatMakesRoomStaysRevoked(t *testing.T) {
 }
 
 // An operator's ban of one token outlives the logouts of its contact, and can be undone alone.
-func TestLogoutsDoNotReplaceWhatAnOperatorRevoked(t *testing.T) {
+func TestLogoutsDoNotReplaceOperatorRevocations(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	m, r := newRevokable(time.Minute, 0), newTestRevocations(0)
 	add := func(v revocation.Revocation) {
@@ -207,7 +207,7 @@ func TestLogoutOutlivesTheKey(t *testing.T) {
 
 // The clock of a node jumps ahead by hours, and room is needed meanwhile. Then it is set back. What was revoked is revoked: also
 // for a node that has read the messenger while the clock was ahead.
-func TestAClockThatWasAheadRevivesNoToken(t *testing.T) {
+func TestClockSetBackKeepsTokensRevoked(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0).UTC()
 	m, r := newRevokable(time.Minute, 0), newTestRevocations(0)
 	until := now.Add(time.Hour)

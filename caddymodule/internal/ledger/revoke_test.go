@@ -10,7 +10,7 @@ import (
 
 // A list of revocations needs room as if each were made after the other: no more fit than that, a full list makes room once, and a contact
 // who is logged out again and again takes no room from others.
-func TestAListNeedsRoomForEach(t *testing.T) {
+func TestRevocationListCountsEveryEntry(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	m := newRevokable(time.Minute, time.Hour)
 	list := func(n int, contact string) (list []revocation.Revocation) {

@@ -58,7 +58,7 @@ func verdicts(t *testing.T, keys authn.Keys, made *NewToken) string {
 
 // A site rotates and forgets about it: the old token is good up to the last nanosecond of the overlap, and not for one
 // more. Nothing has to be read or called for that. The clock is faked.
-func TestAnOverlapEndsByItself(t *testing.T) {
+func TestOverlapExpiresByItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newTestRing()
 		old, err := r.change(time.Now(), GenerateToken())
@@ -89,7 +89,7 @@ func TestAnOverlapEndsByItself(t *testing.T) {
 }
 
 // A verified connection may not outlive the token that it was opened with: the contact knows the end of the overlap.
-func TestAContactKnowsTheEndOfItsKey(t *testing.T) {
+func TestContactHasTheExpiryOfItsKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newTestRing()
 		old, _ := r.change(time.Now(), GenerateToken())
@@ -108,7 +108,7 @@ func TestAContactKnowsTheEndOfItsKey(t *testing.T) {
 }
 
 // A second rotation shortens no overlap that ends earlier, and lengthens none.
-func TestRotatingTwiceKeepsTheEarlierEnd(t *testing.T) {
+func TestRotatingTwiceKeepsTheEarlierExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		now, r := time.Now(), newTestRing()
 		first, _ := r.change(now, GenerateToken())
@@ -177,7 +177,7 @@ func TestRingRefusals(t *testing.T) {
 }
 
 // Nodes that make tokens at the same instant can exceed the limit together. The union works, up to what a verifier takes.
-func TestARingThatSeveralNodesHaveFilled(t *testing.T) {
+func TestConcurrentRotationsMayExceedTheRingLimit(t *testing.T) {
 	now, union := time.Now(), newTestRing()
 	for range 4 {
 		node := newTestRing()
@@ -231,7 +231,7 @@ func TestTwoResetsAtTheSameInstant(t *testing.T) {
 }
 
 // A token that is valid for long stays in use, however many others expire after it.
-func TestExpiredTokensTakeNoValidOnesPlace(t *testing.T) {
+func TestExpiredTokensDoNotDisplaceValidOnes(t *testing.T) {
 	w := newWriting(t, "aaaaaaaaaaaaaaaa")
 	w.change(madeAt, GenerateToken())
 	long := w.ActiveTokens(madeAt)[0]

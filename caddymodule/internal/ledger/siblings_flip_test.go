@@ -57,7 +57,7 @@ func (w *writing) says(now time.Time) string {
 
 // Which of two incarnations counts can change: one may be settled later. Whatever was done on nodes that knew one of them or both, the same
 // tokens are valid and the same revocations are active, also after what is of no use was removed.
-func TestItDoesNotMatterWhichIncarnationCounts(t *testing.T) {
+func TestStateDoesNotDependOnTheCurrentIncarnation(t *testing.T) {
 	start := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	settings := &config.Messenger{IdentityKey: "identity", SharedToken: new(config.SharedToken)}
 	for seed := range uint64(150) {
@@ -181,7 +181,7 @@ func TestItDoesNotMatterWhichIncarnationCounts(t *testing.T) {
 
 // A key that was removed from one of two incarnations is not trusted by the other, until it is saved again by someone who sees both. The
 // clocks do not matter.
-func TestAKeyThatOneIncarnationHasDropped(t *testing.T) {
+func TestKeyRemovedFromOneIncarnation(t *testing.T) {
 	start := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	with := func(keys ...string) *config.Messenger {
 		m := &config.Messenger{IdentityKey: "identity"}

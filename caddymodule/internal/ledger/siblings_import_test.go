@@ -37,7 +37,7 @@ func (w *writing) accepts(token *NewToken, at time.Time) bool {
 }
 
 // A file says that a token was revoked, or when it expires, and a node that was cut off before that comes back with the token alone.
-func TestAFileRemembersTokensThatAreOver(t *testing.T) {
+func TestImportEndsTokensOfADisconnectedNode(t *testing.T) {
 	for _, names := range bothOrders {
 		for name, end := range map[string]RingChange{"revoked": RevokeToken("", false), "expired": RotateTokens(time.Minute), "expires": RotateTokens(10 * time.Hour)} {
 			for _, secrets := range []bool{true, false} {
@@ -82,7 +82,7 @@ func TestAFileRemembersTokensThatAreOver(t *testing.T) {
 }
 
 // A file that says that tokens are over ends them in both incarnations, also if they have one ID there, because both came from one file.
-func TestAFileEndsTokensOfBothIncarnations(t *testing.T) {
+func TestImportEndsTokensOfBothIncarnations(t *testing.T) {
 	for _, names := range bothOrders {
 		a, b := incarnated(t, "aaaaaaaaaaaaaaaa", names[0]), incarnated(t, "bbbbbbbbbbbbbbbb", names[1])
 		origin := incarnated(t, "oooooooooooooooo", "origin")
@@ -120,7 +120,7 @@ func TestAFileEndsTokensOfBothIncarnations(t *testing.T) {
 }
 
 // What was revoked in one store, and undone where a file has brought it, does not come back with the first.
-func TestAnUndoHoldsForWhatAFileHasBrought(t *testing.T) {
+func TestUndoneRevocationStaysUndoneAfterAnImport(t *testing.T) {
 	for _, names := range bothOrders {
 		a, b := incarnated(t, "aaaaaaaaaaaaaaaa", names[0]), incarnated(t, "bbbbbbbbbbbbbbbb", names[1])
 		a.save(madeAt, madeAt, withTokens)
@@ -173,7 +173,7 @@ func TestAnUndoHoldsForWhatAFileHasBrought(t *testing.T) {
 }
 
 // A token that was revoked, or has expired, where a file brought it does not come back a month later under the ID that it had before.
-func TestAnEndOutlivesItsToken(t *testing.T) {
+func TestRevocationOutlivesItsToken(t *testing.T) {
 	for _, names := range bothOrders {
 		for name, end := range map[string]func(kid string) RingChange{
 			"revoked":       func(kid string) RingChange { return RevokeToken(kid, false) },
@@ -204,7 +204,7 @@ func TestAnEndOutlivesItsToken(t *testing.T) {
 }
 
 // A token outlives the reset that made it, also as a copy of a file that does not know of the reset.
-func TestACopyOutlivesWhatItsTokenOutlives(t *testing.T) {
+func TestCopyOfATokenSurvivesTheResetThatMadeIt(t *testing.T) {
 	ring := newWriting(t, "aaaaaaaaaaaaaaaa")
 	ring.change(madeAt, GenerateToken())
 	made := ring.change(madeAt.Add(time.Minute), ResetTokens(false))
@@ -237,7 +237,7 @@ func TestACopyOutlivesWhatItsTokenOutlives(t *testing.T) {
 }
 
 // What two incarnations have can be exported and imported, and neither has lost against the other.
-func TestTwoIncarnationsTravelAsOne(t *testing.T) {
+func TestTwoIncarnationsAreExportedAsOne(t *testing.T) {
 	a, b := incarnated(t, "aaaaaaaaaaaaaaaa", "first"), incarnated(t, "bbbbbbbbbbbbbbbb", "second")
 	for i, w := range []*writing{a, b} {
 		w.save(madeAt, madeAt, withTokens)
@@ -265,7 +265,7 @@ func TestTwoIncarnationsTravelAsOne(t *testing.T) {
 }
 
 // More valid tokens than a verifier takes are not imported: the others would not be used.
-func TestMoreTokensThanCanBeUsed(t *testing.T) {
+func TestImportWithTooManyTokensIsRefused(t *testing.T) {
 	origin := incarnated(t, "oooooooooooooooo", "origin")
 	origin.save(madeAt, madeAt, withTokens)
 	for n := range authn.MaxRing + 1 {

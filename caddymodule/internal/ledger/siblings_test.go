@@ -143,7 +143,7 @@ func TestTwoIncarnationsOfOneMessenger(t *testing.T) {
 }
 
 // A messenger that was created anew while the storage lacked the old one is not replaced by it.
-func TestAMessengerThatWasCreatedMeanwhileIsARival(t *testing.T) {
+func TestMessengerCreatedMeanwhileIsNotReplaced(t *testing.T) {
 	start := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	j := New("acme", KindStored)
 	for i, incarnation := range []string{"old", "new"} {

@@ -51,7 +51,7 @@ func counted(events []event, w MeterWindow, second int64) map[string]uint64 {
 }
 
 // Site owners switch enforcement on by these figures: they have to be right, at every moment of the day.
-func TestMeterCountsWhatThereWas(t *testing.T) {
+func TestMeterMatchesTheRequests(t *testing.T) {
 	from := time.Now().Unix()
 	events := mix(100_000, from)
 	m := NewMeter()
@@ -91,7 +91,7 @@ func compareWindow(t *testing.T, got readinessWindow, want map[string]uint64, wh
 }
 
 // Requests come at the same time, also those that begin a new round of slots.
-func TestMeterLosesNothingWhenManyCount(t *testing.T) {
+func TestMeterCountsConcurrentRequests(t *testing.T) {
 	m := NewMeter()
 	var all sync.WaitGroup
 	const each = 20_000
@@ -109,7 +109,7 @@ func TestMeterLosesNothingWhenManyCount(t *testing.T) {
 }
 
 // A clock that is set back must not stop the meter until it has caught up.
-func TestMeterGoesOnAfterTheClockWasSetBack(t *testing.T) {
+func TestMeterCountsAfterTheClockWasSetBack(t *testing.T) {
 	m := NewMeter()
 	const now = 1_800_000_000
 	m.Record(authn.Verified, now)

@@ -26,7 +26,7 @@ func indexOf(t testing.TB, names ...string) Index {
 }
 
 // An index says of random names what a sorted list says, whatever their order and however often one was added.
-func TestIndexSaysWhatASortedListSays(t *testing.T) {
+func TestIndexMatchesASortedList(t *testing.T) {
 	for _, size := range []int{0, 1, 100, chunk + 17} {
 		t.Run(fmt.Sprint(size, " names"), func(t *testing.T) {
 			names := make([]string, size)
@@ -59,7 +59,7 @@ func TestIndexSaysWhatASortedListSays(t *testing.T) {
 }
 
 // Who asks while the names are being read shares that reading, and what changes meanwhile is in the answer.
-func TestCallersShareAReading(t *testing.T) {
+func TestConcurrentCallersShareARead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var readings atomic.Int64
 		s := Shared{Read: func(context.Context) (Index, error) {
@@ -113,7 +113,7 @@ func TestCallersShareAReading(t *testing.T) {
 
 // Of a storage that takes seconds to list, the next page does not wait for another reading: it has the names of the last one, and those
 // that have changed since. That ends after a while, and when it is unknown what has changed.
-func TestASlowReadingIsUsedUntilTheNextOne(t *testing.T) {
+func TestSlowReadIsReused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var readings atomic.Int64
 		fails := errors.New("away")
@@ -162,7 +162,7 @@ func TestASlowReadingIsUsedUntilTheNextOne(t *testing.T) {
 }
 
 // A caller that goes away does not end the reading for others, and a reading that fails is not kept.
-func TestAReadingOutlivesItsCaller(t *testing.T) {
+func TestReadContinuesWithoutItsCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fails := errors.New("away")
 		var readings atomic.Int64
@@ -188,7 +188,7 @@ func TestAReadingOutlivesItsCaller(t *testing.T) {
 	})
 }
 
-func TestAnIndexIsBounded(t *testing.T) {
+func TestIndexIsBounded(t *testing.T) {
 	b := Builder{index: Index{Count: maxNames}}
 	if err := b.Add("one more"); err == nil {
 		t.Error("there is no limit")

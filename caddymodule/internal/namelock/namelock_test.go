@@ -9,7 +9,7 @@ import (
 )
 
 // A name that is held delays the others of this name only, as long as they want to wait, and as many as may.
-func TestANameDelaysNoOther(t *testing.T) {
+func TestLockedNameDoesNotDelayOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var locks Locks
 		unlock := locks.Lock("a")

@@ -10,7 +10,7 @@ import (
 )
 
 // Every character is either printed as it is, or escaped so that JSON reads it back.
-func TestNoControlCharacterReachesATerminal(t *testing.T) {
+func TestControlCharactersAreEscaped(t *testing.T) {
 	for r := rune(0); r <= unicode.MaxRune; r++ {
 		large := r >= 0x20000 && r < 0xe0000 || r >= 0xf0000 // whole planes of ideographs, of nothing, and for private use
 		if !utf8.ValidRune(r) || large && r%16 != 0 && r&0xffff < 0xfff0 && !testsize.Soaking() {

@@ -20,7 +20,7 @@ import (
 )
 
 // The console encoder escapes nothing in a message, and no encoder escapes DEL, C1 or what reorders text.
-func TestLogsHoldNothingThatATerminalObeys(t *testing.T) {
+func TestControlCharactersAreEscapedInLogs(t *testing.T) {
 	const evil = "x\x1b[31m\x7f\u009b\u202e\u200b\nforged"
 	for name, encoder := range map[string]zapcore.Encoder{
 		"console": zapcore.NewConsoleEncoder(zap.NewProductionEncoderConfig()), "json": zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()),
@@ -50,7 +50,7 @@ func TestLogsHoldNothingThatATerminalObeys(t *testing.T) {
 
 // Zap writes <nil> for a nil pointer that is an error, and more than the text of errors that have more: neither may end the process, or
 // pass by what is escaped.
-func TestErrorsThatAreMoreThanTheirText(t *testing.T) {
+func TestNilAndStructuredErrorsAreEscaped(t *testing.T) {
 	const evil = "x\u009b\u202e"
 	core, lines := observer.New(zap.InfoLevel)
 	logger := New(zap.New(core))
@@ -101,7 +101,7 @@ type stringer string
 func (s stringer) String() string { return string(s) }
 
 // Of each message one line is written in ten seconds, whatever is derived from the logger, and by however many at once.
-func TestOneLineOfAMessageInTenSeconds(t *testing.T) {
+func TestEachMessageIsLoggedOnceInTenSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		core, lines := observer.New(zap.InfoLevel)
 		logger := Sampled(zap.New(core))
@@ -145,7 +145,7 @@ func TestOneLineOfAMessageInTenSeconds(t *testing.T) {
 
 // The wall clock, which is that of an entry, may be set: no line is kept away by it, and none is written twice. Nor is one if many are
 // written at once, whose times are not in the order in which they come.
-func TestTheWallClockDecidesNoLine(t *testing.T) {
+func TestSamplingIgnoresTheWallClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		core, lines := observer.New(zap.InfoLevel)
 		sampled := Sampled(zap.New(core)).Core()
@@ -170,7 +170,7 @@ func TestTheWallClockDecidesNoLine(t *testing.T) {
 }
 
 // Every handler of a configuration has such a logger, and there may be hundreds.
-func TestASampledLoggerTakesLittleMemory(t *testing.T) {
+func TestSampledLoggerTakesLittleMemory(t *testing.T) {
 	const loggers = 100
 	core, _ := observer.New(zap.InfoLevel)
 	var before, after runtime.MemStats

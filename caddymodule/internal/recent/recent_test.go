@@ -10,7 +10,7 @@ import (
 func never(int) bool { return false }
 
 // Whatever is used, the size is bounded, and no key has another value than the last that it was given.
-func TestMapIsBoundedAndTellsNoOtherValue(t *testing.T) {
+func TestMapIsBoundedAndReturnsTheLastValue(t *testing.T) {
 	const limit = 64 * 40
 	m := New[string, int](limit)
 	last := make(map[string]int)
@@ -43,7 +43,7 @@ func TestMapIsBoundedAndTellsNoOtherValue(t *testing.T) {
 }
 
 // What is used again and again stays, however many others come.
-func TestMapKeepsWhatIsUsed(t *testing.T) {
+func TestMapKeepsUsedEntries(t *testing.T) {
 	m := New[int, int](64 * 20)
 	m.Add("", -1, 7, 1, never)
 	for i := range 100_000 {
@@ -55,7 +55,7 @@ func TestMapKeepsWhatIsUsed(t *testing.T) {
 }
 
 // Of several that add one key at a time, all get the same value.
-func TestMapAddsOneValue(t *testing.T) {
+func TestConcurrentAddsReturnOneValue(t *testing.T) {
 	for range 200 {
 		m := New[int, int](100_000)
 		got := make([]int, 8)

@@ -17,7 +17,7 @@ import (
 
 // A node was suspended for longer than it is remembered what ended a token. The first thing that it does is a change, before its next poll: what
 // others have forgotten meanwhile is not written back with it.
-func TestANodeThatWasAwayWritesNothingBack(t *testing.T) {
+func TestSuspendedNodeDoesNotWriteBackForgottenFacts(t *testing.T) {
 	for _, name := range []string{"acme", "support"} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newServer()
@@ -151,7 +151,7 @@ func TestChangesAfterALostDeletion(t *testing.T) {
 
 // A list has what this node knows, and the storage has lost: before the node has noticed that, and if it cannot be written back. What is
 // acknowledged is stored.
-func TestAListBesideWhatIsLost(t *testing.T) {
+func TestRevocationListWithLostFacts(t *testing.T) {
 	for _, name := range []string{"acme", "support"} {
 		for _, refused := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) {
@@ -186,7 +186,7 @@ func TestAListBesideWhatIsLost(t *testing.T) {
 }
 
 // The storage was restored, and one of its old values cannot be read. A token that has leaked can be revoked nevertheless.
-func TestARevocationBesideAValueThatCannotBeRead(t *testing.T) {
+func TestRevocationDespiteAnUnreadableValue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer()
 		a := newTestNode(t, s, "a")
@@ -214,7 +214,7 @@ func TestARevocationBesideAValueThatCannotBeRead(t *testing.T) {
 
 // A node three hours ahead has made a token, and the method is changed, with a time in which the one before is trusted, and changed back: the
 // token is over, as any other would be.
-func TestAnotherMethodEndsTokensOfAClockThatIsAhead(t *testing.T) {
+func TestMethodChangeRevokesTokensFromAClockAhead(t *testing.T) {
 	keys, offset := publicKeys(t, 1), clock(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer()
@@ -247,7 +247,7 @@ func TestAnotherMethodEndsTokensOfAClockThatIsAhead(t *testing.T) {
 }
 
 // What ended a token was lost with it, and cannot be written back: neither is the token.
-func TestNoTokenIsWrittenBackWithoutItsEnd(t *testing.T) {
+func TestTokensAreWrittenBackOnlyWithTheirRevocation(t *testing.T) {
 	for _, name := range []string{"acme", "support"} {
 		for _, repairs := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) {
@@ -291,7 +291,7 @@ func TestNoTokenIsWrittenBackWithoutItsEnd(t *testing.T) {
 
 // One value that another node has written cannot be read. Revocations are made nevertheless, one by one and as a list, and a messenger that
 // cannot be used as well can be deleted.
-func TestChangesBesideADamagedValue(t *testing.T) {
+func TestChangesDespiteADamagedValue(t *testing.T) {
 	for _, unusable := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newServer()

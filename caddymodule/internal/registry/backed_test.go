@@ -14,7 +14,7 @@ import (
 
 // The storage is restored to before something was revoked. Whatever is done then on the node that knows it, and is acknowledged, is so on a node
 // that starts afterwards, also where this node would have had nothing to do.
-func TestWhatIsAcknowledgedAfterARestoreIsStored(t *testing.T) {
+func TestChangesAfterARestoreAreStored(t *testing.T) {
 	revoked := revocation.Revocation{Identity: "mark"}
 	for how, again := range map[string]func(t *testing.T, a *testNode, name string, newest *ledger.Copy){
 		"revoked once more": func(_ *testing.T, a *testNode, name string, _ *ledger.Copy) {
@@ -68,7 +68,7 @@ func TestWhatIsAcknowledgedAfterARestoreIsStored(t *testing.T) {
 
 // A secret that the site brought is in what the storage has lost and in what a file has brought back. What ends it on the node that knows both
 // ends it on nodes that know one.
-func TestWhatEndsASecretEndsEveryCopyOfIt(t *testing.T) {
+func TestRevocationReachesEveryCopyOfASecret(t *testing.T) {
 	for how, end := range map[string]ledger.RingChange{
 		"revoked": ledger.RevokeToken("site", true), "rotated": ledger.RotateTokens(0), "rotated with an overlap": ledger.RotateTokens(time.Hour), "reset": ledger.ResetTokens(true),
 	} {
@@ -112,7 +112,7 @@ func TestWhatEndsASecretEndsEveryCopyOfIt(t *testing.T) {
 
 // The storage is emptied, and the node that still knows a messenger revokes something, with which it writes back the messenger or not. A file
 // does not bring it back without that.
-func TestAFileBesideRevocationsOfALostMessenger(t *testing.T) {
+func TestImportKeepsRevocationsOfALostMessenger(t *testing.T) {
 	for how, end := range map[string]func(a *testNode, leaked string){
 		"a token":     func(a *testNode, leaked string) { a.change("acme", ledger.RevokeToken(leaked, true)) },
 		"a contact":   func(a *testNode, _ string) { a.revoke("acme", revocation.Revocation{Identity: "mark"}, "test") },
@@ -151,7 +151,7 @@ func TestAFileBesideRevocationsOfALostMessenger(t *testing.T) {
 
 // The storage was emptied, and a creation or an import on another node has ended at any of its writes. What is done on the node that knows the
 // first messenger reaches whatever other nodes serve.
-func TestChangesBesideWhatWasNotFinished(t *testing.T) {
+func TestChangesDespiteUnfinishedWrites(t *testing.T) {
 	for how, begin := range map[string]func(t *testing.T, b *testNode, file *ledger.Copy){
 		"creation": func(t *testing.T, b *testNode, _ *ledger.Copy) {
 			_, _, _ = b.Put(t.Context(), "acme", sharedTokenSettings(0), change.Condition{})
@@ -196,7 +196,7 @@ func TestChangesBesideWhatWasNotFinished(t *testing.T) {
 
 // Tokens were reset, and the storage was restored to before that. A token that another node makes a day later is not revoked when the reset is
 // written back.
-func TestAnOldResetRevokesNoNewToken(t *testing.T) {
+func TestOldResetDoesNotRevokeNewTokens(t *testing.T) {
 	for _, name := range []string{"support", "acme"} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newServer()

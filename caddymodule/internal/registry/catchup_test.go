@@ -23,7 +23,7 @@ func (n *testNode) failing(fails bool) {
 
 // A reload while the storage is away: what the node has read stays active, and what it has not read decides nothing. Also a
 // node that does not poll finds out when the storage is back.
-func TestAReloadInAnOutage(t *testing.T) {
+func TestReloadDuringAStorageOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer()
 		a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
@@ -59,7 +59,7 @@ func TestAReloadInAnOutage(t *testing.T) {
 }
 
 // Another node gives a stored messenger settings that this node cannot use. Its old ones are not active any more.
-func TestSettingsThatCannotBeUsedHereDecideNothing(t *testing.T) {
+func TestUnusableSettingsReplaceTheOldOnes(t *testing.T) {
 	s := newServer()
 	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
 	prepare(t, a)

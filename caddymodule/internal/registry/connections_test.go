@@ -37,7 +37,7 @@ func (c endedChat) within(t *testing.T, whose string) {
 
 // A node drops what it holds of a messenger for lack of room, or a reload of its storage does, while its chats go on. They
 // end all the same when their tokens are revoked, or the messenger is deleted, on another node.
-func TestChatsEndAlsoWhereTheirMessengerIsNotHeld(t *testing.T) {
+func TestConnectionsOfEvictedMessengersAreClosed(t *testing.T) {
 	s := newServer()
 	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
 	prepare(t, a)
@@ -76,7 +76,7 @@ func TestChatsEndAlsoWhereTheirMessengerIsNotHeld(t *testing.T) {
 }
 
 // A stored messenger of a configured name is ignored. Deleting it, at last, ends no chat of the configured one.
-func TestDeletingAnIgnoredMessengerEndsNoChat(t *testing.T) {
+func TestDeletingAnIgnoredMessengerClosesNoConnections(t *testing.T) {
 	s := newServer()
 	a := newTestNode(t, s, "a")
 	prepare(t, a)

@@ -54,7 +54,7 @@ func TestNoUpdateIsLostBetweenTwoNodes(t *testing.T) {
 
 // Of two nodes that change the same settings at once, or create a messenger of one name, at most one is told that it succeeded,
 // and its settings are there afterwards, for all.
-func TestOfTwoWritersOfSettingsAtMostOneSucceeds(t *testing.T) {
+func TestAtMostOneConcurrentSettingsWriteSucceeds(t *testing.T) {
 	succeeded := 0
 	for seed := range uint64(100) {
 		synctest.Test(t, func(t *testing.T) {
@@ -107,7 +107,7 @@ func TestOfTwoWritersOfSettingsAtMostOneSucceeds(t *testing.T) {
 
 // A node dies between any two of the accesses that make a change, or right after one. What is there is whole, the others find
 // it, and they can go on.
-func TestANodeDiesInTheMiddleOfAChange(t *testing.T) {
+func TestNodeCrashDuringAChange(t *testing.T) {
 	ops := map[string]func(n *testNode) error{
 		"generate": func(n *testNode) error {
 			_, _, err := n.ChangeRing(context.Background(), "support", ledger.KindRing, ledger.GenerateToken(), change.Condition{})

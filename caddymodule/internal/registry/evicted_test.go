@@ -59,7 +59,7 @@ func TestLostFactsAndEviction(t *testing.T) {
 
 // A messenger that takes long to read, because it has many facts or the storage is slow, delays its own requests only, and these
 // not for longer than maxWait.
-func TestSlowMessengerDelaysNoOther(t *testing.T) {
+func TestSlowMessengerDoesNotDelayOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer()
 		a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
@@ -103,7 +103,7 @@ func TestSlowMessengerDelaysNoOther(t *testing.T) {
 }
 
 // The change of a caller that does not wait for it is made, and the connections that it has ended are not told to the next caller.
-func TestCallersThatGoAwayLeaveNothing(t *testing.T) {
+func TestChangesOfDisconnectedCallersAreCompleted(t *testing.T) {
 	n := newTestNode(t, newServer(), "a")
 	n.active.Store(true)
 	mark, _ := openChat(t, "sales", "mark"), openChat(t, "sales", "jane")
@@ -135,7 +135,7 @@ func TestCallersThatGoAwayLeaveNothing(t *testing.T) {
 }
 
 // Messengers that are deleted on another node leave nothing behind.
-func TestDeletedElsewhereLeavesNothing(t *testing.T) {
+func TestMessengersDeletedOnOtherNodesFreeTheirMemory(t *testing.T) {
 	s := newServer()
 	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
 	for i := range 20 {

@@ -17,7 +17,7 @@ import (
 
 // What another node has written is followed within poll_interval and a second, with many messengers held and 200 changes a
 // second, while the storage answers within 100 ms. The clock is a fake one, so that the machine does not matter.
-func TestFollowingIsFast(t *testing.T) {
+func TestChangesOfOtherNodesAreFollowedQuickly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		held, rate, length := testsize.Of(500, 2000), testsize.Of(200, 200), time.Duration(testsize.Of(4, 12))*time.Second
 		s := newServer()

@@ -68,7 +68,7 @@ func TestListingWithAGap(t *testing.T) {
 }
 
 // A node is stopped between writing new settings and confirming them.
-func TestStoppedBeforeConfirming(t *testing.T) {
+func TestNodeStoppedBeforeConfirmingSettings(t *testing.T) {
 	s := newServer()
 	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
 	ctx := t.Context()
@@ -110,7 +110,7 @@ func TestStoppedBeforeConfirming(t *testing.T) {
 }
 
 // The same with a key that the stopped node removes, and another operator adds again.
-func TestStoppedBeforeDroppingAKey(t *testing.T) {
+func TestNodeStoppedBeforeRemovingAKey(t *testing.T) {
 	s := newServer()
 	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
 	ctx := t.Context()
@@ -177,7 +177,7 @@ func TestLogoutOfAMessengerCreatedAgain(t *testing.T) {
 }
 
 // One contact logs out again and again, with tokens without a jti or everywhere.
-func TestOneContactLeavesRoomForOthers(t *testing.T) {
+func TestLogoutsOfOneContactAreBounded(t *testing.T) {
 	if testsize.Raced {
 		t.Skip("it logs out one after the other")
 	}
@@ -240,7 +240,7 @@ func TestLateRotation(t *testing.T) {
 
 // A listing is late, and lacks what the storage said to have stored. Of two writers neither sees the version of the other, and neither is
 // told that its own is there.
-func TestALateListingDecidesNothing(t *testing.T) {
+func TestLateListingConfirmsNoSettings(t *testing.T) {
 	s := newServer()
 	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
 	ctx := t.Context()
@@ -272,7 +272,7 @@ func TestALateListingDecidesNothing(t *testing.T) {
 }
 
 // A storage has lost facts of a messenger, and they were not written back yet. No change is refused because of that.
-func TestChangesGoOnWhereFactsWereLost(t *testing.T) {
+func TestChangesWorkAfterLostFacts(t *testing.T) {
 	s := newServer()
 	a := newTestNode(t, s, "a")
 	ctx := t.Context()

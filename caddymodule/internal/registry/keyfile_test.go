@@ -15,7 +15,7 @@ import (
 
 // A configuration that is being loaded, and may fail, has the key of the running one as that of the method before: a change of its own key
 // file gives the chats of the running one no end.
-func TestAKeyFileOfAConfigurationThatDoesNotRun(t *testing.T) {
+func TestKeyFileChangeOfAFailingConfiguration(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		file := func(name, letter string) string {
 			path := filepath.Join(t.TempDir(), name)

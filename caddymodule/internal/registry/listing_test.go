@@ -10,7 +10,7 @@ import (
 )
 
 // A node that does not follow the others lists a messenger as it was a minute ago at most.
-func TestASummaryIsUsedForAMinute(t *testing.T) {
+func TestSummariesAreCachedForAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer()
 		a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")

@@ -15,7 +15,7 @@ import (
 )
 
 // Names come from requests. Clients that make them up fill no memory, and evict no messenger that is asked for.
-func TestWhatANodeHasInMemoryIsBounded(t *testing.T) {
+func TestMemoryForMadeUpNamesIsBounded(t *testing.T) {
 	if testsize.Raced {
 		t.Skip("not run with the race detector, which has memory of its own")
 	}
@@ -110,7 +110,7 @@ func TestLookUpsUnderAFlood(t *testing.T) {
 }
 
 // A client that goes away in the middle of its request is not an outage of the storage for all others.
-func TestAClientThatGoesAwayIsNotAnOutage(t *testing.T) {
+func TestDisconnectedClientIsNotAnOutage(t *testing.T) {
 	n := newTestNode(t, newServer(), "a")
 	prepare(t, n)
 	n.Store.stored.InvalidateAll()
@@ -123,7 +123,7 @@ func TestAClientThatGoesAwayIsNotAnOutage(t *testing.T) {
 }
 
 // A storage that failed is not asked for a moment, so that requests do not queue up in front of it.
-func TestAFailingStorageIsNotAskedByEveryRequest(t *testing.T) {
+func TestFailingStorageIsNotReadByEveryRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newTestNode(t, newServer(), "a")
 		find := func(name, want string) {
@@ -143,7 +143,7 @@ func TestAFailingStorageIsNotAskedByEveryRequest(t *testing.T) {
 }
 
 // A messenger that is changed all the time can still be read for the first time.
-func TestABusyMessengerIsReadForTheFirstTime(t *testing.T) {
+func TestBusyMessengerCanBeReadForTheFirstTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer()
 		a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")

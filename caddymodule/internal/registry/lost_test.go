@@ -42,7 +42,7 @@ func broughtBack(t *testing.T, s *server, a *testNode, another bool) *testNode {
 }
 
 // A messenger that was brought back and deleted stays deleted on a node that still had the first one, and for all after its repair.
-func TestADeletionReachesNodesWithWhatIsLost(t *testing.T) {
+func TestDeletionReachesNodesWithLostFacts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer()
 		a := newTestNode(t, s, "a")
@@ -69,7 +69,7 @@ func TestADeletionReachesNodesWithWhatIsLost(t *testing.T) {
 }
 
 // A repair does not replace another messenger of the name, also if the storage has something of the old one again.
-func TestARepairReplacesNoOtherMessenger(t *testing.T) {
+func TestRepairDoesNotReplaceAnotherMessenger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer()
 		a := newTestNode(t, s, "a")
@@ -94,7 +94,7 @@ func TestARepairReplacesNoOtherMessenger(t *testing.T) {
 }
 
 // That a key set was distrusted is written back whatever the storage did with it: lost, also while it was being read, or damaged.
-func TestRepairOfWhatWasDistrusted(t *testing.T) {
+func TestRepairRestoresDistrust(t *testing.T) {
 	for name, spoil := range map[string]func(s *server, n *testNode, key string){
 		"lost": func(s *server, _ *testNode, _ string) { s.wipe() },
 		"lost while it is read": func(s *server, n *testNode, key string) {
@@ -156,7 +156,7 @@ func TestRepairOfWhatWasDistrusted(t *testing.T) {
 }
 
 // An import that the storage ends before it is done can be repeated until it is: each time it goes on where it was, with one incarnation.
-func TestAnImportGoesOnWhereItWas(t *testing.T) {
+func TestRepeatedImportContinues(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		origin := newTestNode(t, newServer(), "origin")
 		prepare(t, origin)

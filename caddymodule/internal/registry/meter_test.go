@@ -5,7 +5,7 @@ import (
 )
 
 // A reload, and a change of a stored messenger, keep what was counted; a messenger that is gone takes its figures along.
-func TestMetersOutliveTheirMessengers(t *testing.T) {
+func TestMetersSurviveReloads(t *testing.T) {
 	take := func(stored bool) *Messenger {
 		m := &Messenger{Name: "support", Stored: stored}
 		m.acquireMeter()

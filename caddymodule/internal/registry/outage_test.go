@@ -78,7 +78,7 @@ func (s *nodeStorage) spoilLists(with func(key string) []byte) {
 }
 
 // A reload ends the reading of everything that its configuration began. The next configuration goes on with it.
-func TestAReloadDoesNotEndWhatIsToBeReadAgain(t *testing.T) {
+func TestReloadDoesNotCancelPendingReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer()
 		a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
@@ -99,7 +99,7 @@ func TestAReloadDoesNotEndWhatIsToBeReadAgain(t *testing.T) {
 }
 
 // A configuration drops a messenger, another node changes its ring, and a later configuration has it again.
-func TestARingIsNotTakenFromMemoryLater(t *testing.T) {
+func TestRingOfADroppedMessengerIsReadAgain(t *testing.T) {
 	s := newServer()
 	a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
 	prepare(t, a)
@@ -114,7 +114,7 @@ func TestARingIsNotTakenFromMemoryLater(t *testing.T) {
 }
 
 // The storage fails for a while. What was read stays active; what changed meanwhile is known soon after.
-func TestAnOutageOfTheStorage(t *testing.T) {
+func TestStorageOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer()
 		a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
@@ -147,7 +147,7 @@ func TestAnOutageOfTheStorage(t *testing.T) {
 
 // A storage that cannot be reached says of every key that it does not exist, as caddy-storage-redis 1.8.1 does. What was read
 // stays active, and nothing is acknowledged.
-func TestAStorageThatSaysNotThereWhenItIsOutOfReach(t *testing.T) {
+func TestUnreachableStorageThatReportsNotFound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer()
 		a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
@@ -175,7 +175,7 @@ func TestAStorageThatSaysNotThereWhenItIsOutOfReach(t *testing.T) {
 
 // A node was cut off for three days. Meanwhile a shared token was revoked, and what others do not need any more was removed.
 // The token is not accepted, and repair does not bring it back.
-func TestANodeThatWasCutOffFindsOutWhatWasRevoked(t *testing.T) {
+func TestDisconnectedNodeLearnsRevocations(t *testing.T) {
 	clock(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer()
@@ -209,7 +209,7 @@ func TestANodeThatWasCutOffFindsOutWhatWasRevoked(t *testing.T) {
 }
 
 // A write that is made during a listing is not in it, and was not lost.
-func TestAWriteDuringAListingWasNotLost(t *testing.T) {
+func TestWriteDuringAListingIsNotReportedAsLost(t *testing.T) {
 	a := newTestNode(t, newServer(), "a")
 	prepare(t, a)
 	a.storage.setListed(func() {
@@ -228,7 +228,7 @@ func TestAWriteDuringAListingWasNotLost(t *testing.T) {
 
 // A version of the settings and the reset of the shared tokens from before are one batch, however large the settings are: otherwise
 // tokens that have ended with their method would be valid again on all nodes if the writer stops in between.
-func TestSettingsAreWrittenWithTheirReset(t *testing.T) {
+func TestSettingsAndTheirTokenResetAreOneBatch(t *testing.T) {
 	offset := clock(t)
 	s := newServer()
 	a := newTestNode(t, s, "a")

@@ -82,7 +82,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 
 // What happens to a messenger on another node, between two looks of this one, ends exactly the chats that it means here,
 // whether the messenger is in memory, is not, or only became so.
-func TestWhatOtherNodesDoReachesChats(t *testing.T) {
+func TestChangesOnOtherNodesCloseConnections(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(t *testing.T, a *testNode)
 		ends   bool
@@ -150,7 +150,7 @@ func must(t *testing.T, n *testNode, change ledger.RingChange) {
 
 // A chat begins under a configuration whose store was given back at this very moment, by a reload that changes the store's
 // key, say. Nothing of it stays behind.
-func TestChatOfAStoreThatWasGivenBack(t *testing.T) {
+func TestConnectionOfAClosedStore(t *testing.T) {
 	s := newServer()
 	n := newTestNode(t, s, "a")
 	prepare(t, n)

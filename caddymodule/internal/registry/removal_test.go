@@ -14,7 +14,7 @@ import (
 // A node stops before or after any step of a removal of what has outlived its use. It never goes on, or it does so after others
 // have removed the same, and made new messengers, tokens and revocations. Nothing that was revoked is valid again, nothing else
 // is removed, and nodes agree.
-func TestANodeStopsInTheMiddleOfARemoval(t *testing.T) {
+func TestNodeCrashDuringARemoval(t *testing.T) {
 	offset := clock(t)
 	most := 0
 	for step := 1; step == 1 || step <= most; step++ {

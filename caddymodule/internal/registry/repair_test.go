@@ -15,7 +15,7 @@ import (
 
 // A token was revoked, the storage is emptied, and the repair fails after any number of writes: a node that starts then does not verify the
 // token, because what ends it is written first.
-func TestNoPartOfARepairBringsATokenBack(t *testing.T) {
+func TestPartialRepairDoesNotRestoreRevokedTokens(t *testing.T) {
 	type end func(a *testNode, name, leaked string)
 	for how, end := range map[string]end{
 		"revoked": func(a *testNode, name, leaked string) {
@@ -61,7 +61,7 @@ func TestNoPartOfARepairBringsATokenBack(t *testing.T) {
 
 // A messenger is deleted on one node while another writes back what the storage has lost of it, and the storage fails for that node a few
 // accesses later. When the repair is repeated, the messenger is gone for all.
-func TestADeletionDuringARepairThatFails(t *testing.T) {
+func TestDeletionDuringAFailingRepair(t *testing.T) {
 	for step := range 8 {
 		for after := range 5 {
 			synctest.Test(t, func(t *testing.T) {
@@ -116,7 +116,7 @@ func TestADeletionDuringARepairThatFails(t *testing.T) {
 
 // A node that knows a messenger which the storage has lost, and which is not written back, because another one of the name was created: it
 // serves that one, and writes back what the storage loses of it.
-func TestARepairBesideAnotherMessenger(t *testing.T) {
+func TestRepairNextToAnotherMessenger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer()
 		a := newTestNode(t, s, "a")

@@ -13,7 +13,7 @@ import (
 )
 
 // A token has leaked, and is reset on a node that knows what the storage has lost, beside what a file has brought back: no node verifies it.
-func TestAResetReachesNodesThatKnowTheFileOnly(t *testing.T) {
+func TestResetReachesNodesThatOnlyHaveTheImport(t *testing.T) {
 	for i := range 10 { // the names of incarnations are random
 		synctest.Test(t, func(t *testing.T) {
 			s := newServer()
@@ -52,7 +52,7 @@ func TestAResetReachesNodesThatKnowTheFileOnly(t *testing.T) {
 
 // A stolen key was removed, and the storage is restored to before that. Other settings are saved on a node that has started since, once or
 // more, and the node that knows of the removal writes it back.
-func TestARemovedKeyStaysRemovedAfterARestore(t *testing.T) {
+func TestRemovedKeyStaysRemovedAfterARestore(t *testing.T) {
 	keys := publicKeys(t, 2)
 	stolen, good := keys[0], keys[1]
 	for saves := range 3 {
@@ -94,7 +94,7 @@ func TestARemovedKeyStaysRemovedAfterARestore(t *testing.T) {
 }
 
 // A write of a repair arrives after the deletion of the messenger.
-func TestALateWriteOfARepair(t *testing.T) {
+func TestLateRepairWrite(t *testing.T) {
 	for held := range 4 {
 		synctest.Test(t, func(t *testing.T) {
 			s := newServer()
@@ -148,7 +148,7 @@ func TestALateWriteOfARepair(t *testing.T) {
 
 // A messenger was deleted and created again, and the storage is restored to the first one. It is deleted again, on a node that knows all:
 // it is gone for all.
-func TestADeletionOfWhatWasRestored(t *testing.T) {
+func TestDeletionOfARestoredMessenger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer()
 		a := newTestNode(t, s, "a")
@@ -182,7 +182,7 @@ func TestADeletionOfWhatWasRestored(t *testing.T) {
 }
 
 // A node knows a messenger that the storage has lost, and another of the name was created. What is changed on this node is changed.
-func TestChangesBesideALostMessenger(t *testing.T) {
+func TestChangesNextToALostMessenger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer()
 		a := newTestNode(t, s, "a")
@@ -211,7 +211,7 @@ func TestChangesBesideALostMessenger(t *testing.T) {
 
 // A messenger is deleted on one node while another writes back what the storage has lost of it: at each moment of the repair, and the repair
 // at each moment of the deletion. It is gone for all.
-func TestADeletionDuringARepair(t *testing.T) {
+func TestDeletionDuringARepair(t *testing.T) {
 	for _, repairs := range []bool{true, false} {
 		for step := 0; ; step++ {
 			reached := false

@@ -14,7 +14,7 @@ import (
 )
 
 // A stored messenger has a key set on a host that this node does not allow. It cannot be used, and keeps the node from no other.
-func TestOneMessengerThatCannotBeUsedIsNoOutage(t *testing.T) {
+func TestUnusableMessengerIsNotAnOutage(t *testing.T) {
 	s := newServer()
 	a := newTestNode(t, s, "a")
 	// As another node does that allows the host: it is stored, although this one cannot use it.
@@ -36,7 +36,7 @@ func TestOneMessengerThatCannotBeUsedIsNoOutage(t *testing.T) {
 
 // The only key of a messenger was stolen and replaced, the storage restored to before that, and settings saved on a new node. The repair ends
 // the stolen key, so that the messenger cannot be used, and repairs the others.
-func TestARepairOfWhatCannotBeUsed(t *testing.T) {
+func TestRepairOfAnUnusableMessenger(t *testing.T) {
 	keys := publicKeys(t, 2)
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer()
@@ -113,7 +113,7 @@ func TestDistrustOutlivesEviction(t *testing.T) {
 }
 
 // The settings of an export are not accepted any more, or are other ones. What it says was revoked is revoked nevertheless.
-func TestRevocationsAreImportedAlsoIfTheSettingsAreNot(t *testing.T) {
+func TestRevocationsAreImportedWithoutTheSettings(t *testing.T) {
 	for how, settings := range map[string]*config.Messenger{
 		"refused": {IdentityKey: "identity", JWKS: &config.JWKS{URL: "https://127.0.0.1:1/keys"}},
 		"other":   sharedTokenSettings(time.Hour),

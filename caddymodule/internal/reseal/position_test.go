@@ -11,7 +11,7 @@ import (
 
 // A position that was misspelled, or made up, would leave out what is before it, and say that everything is done: the old store key is
 // then removed, and what was left out cannot be opened any more.
-func TestAPositionThatNoStepGaveIsRefused(t *testing.T) {
+func TestUnknownPositionIsRefused(t *testing.T) {
 	s := newStorage(t)
 	create(t, newNode(t, oldKey), "acme", "zoe")
 	both := newNode(t, newKey, oldKey)
@@ -37,7 +37,7 @@ func TestAPositionThatNoStepGaveIsRefused(t *testing.T) {
 
 // The position of a step is accepted, whatever has become of the unit that it names: messengers are deleted while a run is interrupted.
 // Foreign values can have any name, and the command prints a position as a part of a command line.
-func TestThePositionOfAStepIsAccepted(t *testing.T) {
+func TestPositionOfAStepIsAccepted(t *testing.T) {
 	s := newStorage(t)
 	old := newNode(t, oldKey)
 	var names []string
@@ -80,7 +80,7 @@ func TestThePositionOfAStepIsAccepted(t *testing.T) {
 	}
 }
 
-func TestAPositionSurvivesAShell(t *testing.T) {
+func TestPositionIsSafeInAShell(t *testing.T) {
 	for _, unit := range []string{"acme", "_keysets/aaaa", "$(reboot)", "a b;c|d&e'f\"g`h", "\xff\x00", "*?[~", "-x", "z%20"} {
 		position := positionAfter(unit)
 		for _, c := range []byte(position) {

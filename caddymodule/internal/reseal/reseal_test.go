@@ -66,7 +66,7 @@ func TestResealingChangesTheKeyAndNothingElse(t *testing.T) {
 
 // A value that another node removes while it is being resealed stays removed: between the reading of the messenger and the writing,
 // the value is read once more.
-func TestARemovedValueDoesNotReappear(t *testing.T) {
+func TestRemovedValueDoesNotReappear(t *testing.T) {
 	s := newStorage(t)
 	create(t, newNode(t, oldKey), "acme")
 	gone := facts(s.now(), "acme")[0]
@@ -88,7 +88,7 @@ func TestARemovedValueDoesNotReappear(t *testing.T) {
 
 // The facts of a messenger that was deleted long ago are removed, and not sealed again. Only resealing can do that, because no node has
 // the messenger in memory.
-func TestWhatHasOutlivedItsUseIsRemoved(t *testing.T) {
+func TestObsoleteFactsAreRemoved(t *testing.T) {
 	s := newStorage(t)
 	old := newNode(t, oldKey)
 	create(t, old, "acme", "bolt")
@@ -114,7 +114,7 @@ func TestWhatHasOutlivedItsUseIsRemoved(t *testing.T) {
 }
 
 // Only its writer knows the latest list. So a list is not sealed again, unless its writer has been silent for long.
-func TestTheListOfAnotherNodeIsLeftAlone(t *testing.T) {
+func TestListsOfOtherNodesAreNotResealed(t *testing.T) {
 	s := newStorage(t)
 	create(t, newNode(t, oldKey), "acme")
 	both := newNode(t, newKey, oldKey)
@@ -135,7 +135,7 @@ func TestTheListOfAnotherNodeIsLeftAlone(t *testing.T) {
 }
 
 // A storage that fails stops a step, and what was done before it counts.
-func TestAStepEndsWhereTheStorageFails(t *testing.T) {
+func TestStepStopsWhenTheStorageFails(t *testing.T) {
 	s := newStorage(t)
 	var names []string
 	for i := range 3 * together {
@@ -167,7 +167,7 @@ func TestAStepEndsWhereTheStorageFails(t *testing.T) {
 
 // What a newer version has written is never discarded, and neither is what the gateway has not written, which is named. A key that is
 // listed without a value is discarded.
-func TestWhatIsDiscarded(t *testing.T) {
+func TestOnlyUnreadableValuesAreDiscarded(t *testing.T) {
 	s := newStorage(t)
 	both := newNode(t, newKey, oldKey)
 	create(t, both, "acme", "bolt", "cord")
@@ -204,7 +204,7 @@ func TestWhatIsDiscarded(t *testing.T) {
 
 // A key that signs assertions is resealed, or discarded, as what it is. Keys that only look like those of a messenger, which anyone can
 // write who has the storage, end no process, and markers of used tickets are not named: they are the gateway's.
-func TestWhatBelongsToNoMessenger(t *testing.T) {
+func TestValuesOutsideMessengers(t *testing.T) {
 	s := newStorage(t)
 	both := newNode(t, newKey, oldKey)
 	create(t, both, "acme")
@@ -237,7 +237,7 @@ func TestWhatBelongsToNoMessenger(t *testing.T) {
 }
 
 // With a wrong key nothing opens, and with the right one something does, wherever it is.
-func TestAWrongKeyOpensNothing(t *testing.T) {
+func TestWrongKeyOpensNothing(t *testing.T) {
 	newStorage(t)
 	create(t, newNode(t, oldKey), "acme", "zoe")
 	for name, test := range map[string]struct {
@@ -258,7 +258,7 @@ func TestAWrongKeyOpensNothing(t *testing.T) {
 
 // A caller may go away while the names are read, and a storage may ignore that: what is still being read changes nothing that the caller
 // has. Only the race detector sees it.
-func TestACallerThatGoesAwayLeavesNothingBehind(t *testing.T) {
+func TestCancelledCallSharesNoMemoryWithItsCaller(t *testing.T) {
 	s := newStorage(t)
 	reg := newNode(t, oldKey)
 	for i := range maxForeign {

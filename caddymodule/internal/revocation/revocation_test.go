@@ -57,7 +57,7 @@ func TestTokenIDIsAStringOrAnInteger(t *testing.T) {
 }
 
 // Of two revocations of one target the one that is left revokes all that either did, for as long.
-func TestReplacingLosesNothing(t *testing.T) {
+func TestReplacementCoversBothRevocations(t *testing.T) {
 	base := time.Unix(1_800_000_000, 0)
 	at := func() *time.Time {
 		if rand.IntN(3) == 0 {

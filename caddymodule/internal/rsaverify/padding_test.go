@@ -236,7 +236,7 @@ func TestRandomSignaturesAgainstCryptoRSA(t *testing.T) {
 }
 
 // A key is used by many requests at once, and their memory must not mix.
-func TestOneKeyInManyGoroutines(t *testing.T) {
+func TestConcurrentUseOfOneKey(t *testing.T) {
 	private := privateKey(t, 2048)
 	key := New(&private.PublicKey, crypto.SHA256)
 	if !key.Prepared() && !fips140.Enabled() {

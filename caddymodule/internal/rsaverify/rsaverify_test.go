@@ -264,7 +264,7 @@ func TestFIPSModeUsesTheStandardLibrary(t *testing.T) {
 	}
 }
 
-func TestAVerificationAllocatesNothing(t *testing.T) {
+func TestVerificationDoesNotAllocate(t *testing.T) {
 	if fips140.Enabled() {
 		t.Skip("crypto/rsa verifies in FIPS 140 mode")
 	}

@@ -38,7 +38,7 @@ func contracts() map[string]*Contract {
 }
 
 // Whatever the values are, what a program does stays the same: outside of its texts it is the same program.
-func TestHostileValuesStayTexts(t *testing.T) {
+func TestHostileValuesStayStrings(t *testing.T) {
 	for name, plain := range contracts() {
 		values := []string{"value", strings.Join(hostile, "")}
 		if name == "RS256" || name == "HS256" {

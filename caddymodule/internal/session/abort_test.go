@@ -19,7 +19,7 @@ func (a *abortable) Abort(complete bool)              { a.after, a.whole = time.
 
 // A handler that does not return, because its backend does not notice the end, keeps no client. One that returns by the last step is
 // not disturbed, and nothing is cut off after it has returned.
-func TestClientIsCutOffWithoutAHandlerThatDoesNotReturn(t *testing.T) {
+func TestClientIsCutOffIfTheHandlerDoesNotReturn(t *testing.T) {
 	for _, kind := range []Kind{EventStream, EncodedEvents, OtherStream, WebSocket} {
 		for _, returns := range []time.Duration{0, cutAfter, cutAfter + 100*time.Millisecond, time.Hour} {
 			synctest.Test(t, func(t *testing.T) {

@@ -15,7 +15,7 @@ func keyEnd(at time.Time, spread time.Duration) Bound {
 
 // The end of a key ends the connections that were opened with it before it was known, in spread order, and those of no other key.
 // A connection that ends earlier by itself does so.
-func TestEndOfAKeyEndsOpenConnections(t *testing.T) {
+func TestKeyExpiryClosesOpenConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tracker := NewTracker()
 		until := time.Now().Add(time.Hour)
@@ -59,7 +59,7 @@ func TestEndOfAKeyEndsOpenConnections(t *testing.T) {
 
 // Ends of keys are set, put off, taken away and unknown in random order: every connection ends when the last that was said about its
 // key and its own deadline say, whichever is earlier.
-func TestEndsOfKeysInAnyOrder(t *testing.T) {
+func TestKeyExpiriesInAnyOrder(t *testing.T) {
 	for seed := range uint64(50) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 1))

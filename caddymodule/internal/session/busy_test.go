@@ -8,7 +8,7 @@ import (
 
 // Whoever waits for the last connections waits for what is being written to them, too: one that was taken out counts until nothing is
 // left of it, whether it was ended, has passed its deadline or has ended by itself.
-func TestTrackerIsBusyUntilNothingIsLeft(t *testing.T) {
+func TestTrackerIsBusyUntilEverythingIsWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tracker := NewTracker()
 		want := func(when string, busy bool) {

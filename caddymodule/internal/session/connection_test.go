@@ -148,7 +148,7 @@ func TestIdleClientReadsNothing(t *testing.T) {
 }
 
 // A backend that begins a frame and never completes it: no close frame can be sent, and the connection ends even so.
-func TestFrameThatNeverEnds(t *testing.T) {
+func TestIncompleteFrame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newTunnel(t)
 		if _, err := n.backend.Write([]byte{0x82, 100, 1, 2, 3}); err != nil {
@@ -170,7 +170,7 @@ func TestFrameThatNeverEnds(t *testing.T) {
 }
 
 // A handshake that hangs in the backend ends too.
-func TestEndOfAHandshakeThatHangs(t *testing.T) {
+func TestHangingHandshakeIsEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		cancelled := make(chan struct{})
@@ -203,7 +203,7 @@ func TestReleasedConnectionIsNotEnded(t *testing.T) {
 }
 
 // A backend that does not read delays its own side, and not the client's.
-func TestClientIsCutOffWhateverTheBackendDoes(t *testing.T) {
+func TestBackendDoesNotDelayCuttingOffTheClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newTunnel(t)
 		start := time.Now()
@@ -237,7 +237,7 @@ func TestLastStepCancelsTheRequest(t *testing.T) {
 }
 
 // An event that is never completed is cut. The rest of it is not written.
-func TestEventThatIsNeverCompleteIsCut(t *testing.T) {
+func TestIncompleteEventIsCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var client syncBuffer
 		c := NewConnection(func() {}, nil)

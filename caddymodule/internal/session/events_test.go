@@ -8,7 +8,7 @@ import (
 )
 
 // The last event comes between two events, wherever the bytes were cut and whatever ends the lines.
-func TestLastEventStandsBetweenEvents(t *testing.T) {
+func TestLastEventIsWrittenBetweenEvents(t *testing.T) {
 	const last = "event: auth\ndata: token_expired\n\n"
 	for name, test := range map[string]struct{ before, after, want string }{
 		"an empty stream":             {"", "data: 1\n\n", last},
@@ -53,7 +53,7 @@ func TestLastEventStandsBetweenEvents(t *testing.T) {
 }
 
 // The reason is one line of an event, so it must not have a line end in it.
-func TestEndingsAreOneWord(t *testing.T) {
+func TestEndReasonsHaveNoLineBreaks(t *testing.T) {
 	for _, ending := range []Ending{Expired, Revoked, Limit} {
 		if strings.ContainsAny(ending.Reason, " \r\n:") || ending.Code < 4000 || ending.Code > 4999 {
 			t.Errorf("%+v", ending)

@@ -205,7 +205,7 @@ func (s *scripted) Read(p []byte) (int, error) {
 }
 
 // The largest possible length must not overflow into a boundary.
-func TestFrameOfTheLargestLengthNeverEnds(t *testing.T) {
+func TestLargestFrameLengthDoesNotOverflow(t *testing.T) {
 	var f frames
 	head := []byte{0x82, 127, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 	if n := f.follow(head); n != len(head) || f.boundary() {

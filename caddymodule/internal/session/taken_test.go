@@ -7,7 +7,7 @@ import (
 )
 
 // That a connection is being ended is known before its goroutine runs: what begins at that moment does not begin.
-func TestATakenConnectionKnowsIt(t *testing.T) {
+func TestConnectionReportsThatItIsEnding(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tracker := NewTracker()
 		s := tracker.Add(Subject{Messenger: "support", Identity: "mark"}, Deadline{}, new(recorder))

@@ -76,7 +76,7 @@ func TestConnectionsEndAtTheirDeadline(t *testing.T) {
 }
 
 // Ten thousand clients that were let in until the same second do not all come back in it.
-func TestEndsAreSpread(t *testing.T) {
+func TestDeadlinesAreSpread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tracker := NewTracker()
 		start := time.Now()
@@ -99,7 +99,7 @@ type enderFunc func(Ending)
 
 func (f enderFunc) End(ending Ending) { f(ending) }
 
-func TestEndMeansExactlyItsFilter(t *testing.T) {
+func TestEndClosesExactlyTheMatchingConnections(t *testing.T) {
 	noon := time.Unix(1_700_000_000, 0)
 	subjects := []Subject{
 		{"support", "mark", "t1", "k1", noon, nil},
@@ -156,7 +156,7 @@ func TestEndMeansExactlyItsFilter(t *testing.T) {
 	}
 }
 
-func TestEndWhereEndsTheWantedOfOneMessenger(t *testing.T) {
+func TestEndWhereClosesMatchingConnectionsOfOneMessenger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tracker := NewTracker()
 		kept, removed, other := new(recorder), new(recorder), new(recorder)
@@ -174,7 +174,7 @@ func TestEndWhereEndsTheWantedOfOneMessenger(t *testing.T) {
 }
 
 // Clients that do not read delay no others.
-func TestStalledClientsDelayNoOthers(t *testing.T) {
+func TestStalledClientsDoNotDelayOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tracker := NewTracker()
 		for i := range 3000 {
@@ -215,7 +215,7 @@ func TestStats(t *testing.T) {
 }
 
 // The clock is set forward while everything sleeps: what is due by it ends within the longest sleep.
-func TestTimersAreSetAgain(t *testing.T) {
+func TestTimersFollowTheClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tracker := NewTracker()
 		r := new(recorder)
@@ -313,7 +313,7 @@ func BenchmarkFollowFrames(b *testing.B) {
 
 // A token may say that it ends in the year 9999, or that it began before all years. Unix nanoseconds cannot say so, and
 // wrapped around they are an instant in the past.
-func TestDeadlinesBeyondTheNanoseconds(t *testing.T) {
+func TestDeadlinesBeyondUnixNanoseconds(t *testing.T) {
 	year := func(y int) time.Time { return time.Date(y, 1, 1, 0, 0, 0, 0, time.UTC) }
 	synctest.Test(t, func(t *testing.T) {
 		tracker := NewTracker()

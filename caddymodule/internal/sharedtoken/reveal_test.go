@@ -11,7 +11,7 @@ import (
 
 // People put a secret into a claim in the writing in which they have it, which may be another than the gateway's. No half of any
 // writing is shown, whatever is around it, whether the secret is text or bytes.
-func TestNoHalfOfASecretIsShownInAnyWriting(t *testing.T) {
+func TestPartialSecretsAreHiddenInEveryEncoding(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 300 {
 		secret := randomSecret(random)
@@ -53,7 +53,7 @@ func randomSecret(random *rand.Rand) []byte {
 }
 
 // Values that have nothing to do with a secret are what people need for finding their mistake.
-func TestOtherValuesAreShown(t *testing.T) {
+func TestUnrelatedValuesAreShown(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	for range 2000 {
 		secret := string(randomSecret(random))

@@ -11,7 +11,7 @@ import (
 
 const testSecret = "not-a-secret-but-43-characters-of-some-text"
 
-func TestGeneratedSharedTokenIsTextThatAnyLibraryTakes(t *testing.T) {
+func TestGeneratedSharedTokenIsPlainText(t *testing.T) {
 	seen := make(map[string]bool)
 	for hash, form := range map[int]string{32: `^mst_[A-Za-z0-9_-]{49}$`, 48: `^mst_[A-Za-z0-9_-]{70}$`, 64: `^mst_[A-Za-z0-9_-]{92}$`} {
 		for range 100 {

@@ -9,7 +9,7 @@ import (
 )
 
 // Secrets as tools and files make them, of which one side often reads something other than the other.
-func TestSecretsThatAreProbablyNotMeantAsTheyAre(t *testing.T) {
+func TestSuspiciousSecretsAreReported(t *testing.T) {
 	const base64Of64 = "u3Vt0mJ1x8pQyq2b5v7n9w4zA6cDfGhJkLmNpQrStUvWxYz0123456789+/abcdE\nFGHIJKLMNOPQRSTUVWXYZ=="
 	var seen []cause.Cause
 	for _, tt := range []struct {
@@ -44,7 +44,7 @@ func TestSecretsThatAreProbablyNotMeantAsTheyAre(t *testing.T) {
 	}
 }
 
-func TestPiecesOfASecretAreFound(t *testing.T) {
+func TestPartsOfASecretAreFound(t *testing.T) {
 	for value, want := range map[string]bool{"": false, "short": false, "secret": true, "xx43-chaxx": true, "another text": false, testSecret: true} {
 		if got := SharesPiece(value, testSecret); got != want {
 			t.Errorf("%q: got %t, want %t", value, got, want)
@@ -53,7 +53,7 @@ func TestPiecesOfASecretAreFound(t *testing.T) {
 }
 
 // Errors of decoding say what the text has that the encoding does not, and nothing of the text.
-func TestTextsThatCannotBeDecodedAreNamed(t *testing.T) {
+func TestDecodingErrorsDescribeTheText(t *testing.T) {
 	for _, tt := range []struct {
 		encoding   Encoding
 		text, want string

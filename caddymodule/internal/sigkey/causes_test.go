@@ -8,7 +8,7 @@ import (
 )
 
 // What people configure the URL of in place of a key set is named, and so is an entry without the key itself.
-func TestAnswersThatAreNotSetsAreNamed(t *testing.T) {
+func TestResponsesThatAreNotKeySetsHaveACause(t *testing.T) {
 	seen := []cause.Cause{cause.ServerCertificateOnly}
 	for _, tt := range []struct {
 		origin, body string

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestJWKsThatAreRefusedAreNamed(t *testing.T) {
+func TestRefusedJWKsHaveACause(t *testing.T) {
 	valid := jwkText(&privateKey().PublicKey, "")
 	_, n, _ := strings.Cut(valid, `"n":"`)
 	n, _, _ = strings.Cut(n, `"`)
@@ -81,7 +81,7 @@ func TestJWKsThatAreRefusedAreNamed(t *testing.T) {
 }
 
 // A set that is given in place of a key names one key, or none.
-func TestSetInPlaceOfAKeyHasExactlyOneUsableKey(t *testing.T) {
+func TestKeySetAsPublicKeyHasExactlyOneUsableKey(t *testing.T) {
 	valid := jwkText(&privateKey().PublicKey, `,"kid":"2026"`)
 	encryption := jwkText(&privateKey().PublicKey, `,"kid":"enc","use":"enc"`)
 	key, err := ParsePublic([]byte(`{"keys":[`+encryption+`,`+valid+`,{"kty":"EC"},7]}`), "", rs256)

@@ -30,7 +30,7 @@ func b64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
 // Key servers publish keys for all kinds of purposes. What is not for our signatures, or cannot be trusted with them, is left out;
 // the rest of the set is used.
-func TestUnusableEntriesAreLeftOutAndNotTheWholeSet(t *testing.T) {
+func TestUnusableEntriesAreSkipped(t *testing.T) {
 	wide := append([]byte{1, 0, 0, 0, 0, 0}, 1, 0, 1) // 2^64 + 65537: an int would take it for 65537
 	for name, tt := range map[string]struct{ entry, reason string }{
 		"an elliptic curve key":             {`{"kty":"EC","crv":"P-256","x":"AA","y":"AA","kid":"x"}`, "elliptic curve"},
@@ -81,7 +81,7 @@ func TestUnusableEntriesAreLeftOutAndNotTheWholeSet(t *testing.T) {
 	}
 }
 
-func TestEntriesForOurPurposeAreUsed(t *testing.T) {
+func TestSuitableEntriesAreUsed(t *testing.T) {
 	for name, e := range map[string]string{
 		"a bare key":            entry(map[string]any{"kid": nil}),
 		"for signatures":        entry(map[string]any{"use": "sig"}),
@@ -98,7 +98,7 @@ func TestEntriesForOurPurposeAreUsed(t *testing.T) {
 }
 
 // Two keys that differ under one kid: an attacker who can add an entry to the set could otherwise replace a key.
-func TestKeysThatShareAKIDAreLeftOut(t *testing.T) {
+func TestKeysWithADuplicateKIDAreSkipped(t *testing.T) {
 	second := jwkText(&rsa.PublicKey{N: modulus(2050), E: 65537}, `,"kid":"a"`)
 	third := jwkText(&rsa.PublicKey{N: modulus(2051), E: 65537}, `,"kid":"c"`)
 	keys, omitted, err := ParseSet([]byte(set(entry(nil), second, third)), rs256, false)
@@ -111,7 +111,7 @@ func TestKeysThatShareAKIDAreLeftOut(t *testing.T) {
 	}
 }
 
-func TestOtherAnswersThanAKeySetAreErrors(t *testing.T) {
+func TestResponsesWithoutAKeySetAreErrors(t *testing.T) {
 	many := make([]string, maxKeySetEntries+1)
 	for i := range many {
 		many[i] = fmt.Sprintf(`{"kty":"EC","kid":"%d"}`, i)

@@ -51,7 +51,7 @@ func jwkText(public *rsa.PublicKey, more string) string {
 		base64.RawURLEncoding.EncodeToString(big.NewInt(int64(public.E)).Bytes()), more)
 }
 
-func TestPublicKeysAreAcceptedAsPeopleHaveThem(t *testing.T) {
+func TestPublicKeyFormats(t *testing.T) {
 	public := &privateKey().PublicKey
 	forms := map[string]string{
 		"PKIX":                                 pkixText(t, public),
@@ -116,7 +116,7 @@ func pkixWithExponent(t *testing.T, e *big.Int) string {
 	return pemText("PUBLIC KEY", der)
 }
 
-func TestPublicKeysThatAreRefusedAreNamed(t *testing.T) {
+func TestRefusedPublicKeysHaveACause(t *testing.T) {
 	public := &privateKey().PublicKey
 	pkcs8, err := x509.MarshalPKCS8PrivateKey(privateKey())
 	if err != nil {
@@ -178,7 +178,7 @@ func TestPublicKeysThatAreRefusedAreNamed(t *testing.T) {
 }
 
 // The HMAC key is exactly the text or the decoded bytes: any JWT library of the site must come to the same key.
-func TestSharedTokenIsTheKeyAsItIs(t *testing.T) {
+func TestSharedTokenBytesAreTheKey(t *testing.T) {
 	for _, secret := range []string{sharedtoken.Generate(), string(bytes.Repeat([]byte{0xfb, 0xff, 'x', 1}, 8)), "MST_" + sharedtoken.Generate()[4:]} {
 		key, err := ParseShared([]byte(secret), "k1", HS256)
 		if err != nil || key.alg != HS256 || key.kid != "k1" || string(key.material.([]byte)) != secret {

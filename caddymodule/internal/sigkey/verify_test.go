@@ -116,7 +116,7 @@ func plain(r, s *big.Int, size int) []byte {
 
 // No key verifies what was signed with another key or another algorithm: every signer and algorithm against every key and its
 // algorithm, public keys used as secrets among them.
-func TestNoKeyVerifiesAnotherAlgorithm(t *testing.T) {
+func TestKeysVerifyTheirAlgorithmOnly(t *testing.T) {
 	signers, text := newSigners(t), []byte("header.payload")
 	valid := 0
 	for _, by := range signers {
@@ -151,7 +151,7 @@ func TestNoKeyVerifiesAnotherAlgorithm(t *testing.T) {
 }
 
 // Every signature has one form: another length, DER, numbers outside their range, another salt and an unreduced S are refused.
-func TestSignaturesHaveOneForm(t *testing.T) {
+func TestNonCanonicalSignaturesAreRefused(t *testing.T) {
 	text := []byte("header.payload")
 	for _, s := range newSigners(t) {
 		for alg := RS256; alg <= HS512; alg++ {

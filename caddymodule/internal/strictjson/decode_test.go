@@ -22,7 +22,7 @@ type decoded struct {
 
 // Each member may be a restriction. One that two readers read in different ways, or that is there and says nothing, leaves more open
 // than its author meant.
-func TestDecodedTextHasOneReading(t *testing.T) {
+func TestAmbiguousTextIsRefused(t *testing.T) {
 	secret := "mst_" + strings.Repeat("A1b2C3d4", 6)
 	for text, want := range map[string]string{
 		`{"audience":["x"],"audience":[]}`:                   "two members of the same name",
@@ -59,7 +59,7 @@ func TestDecodedTextHasOneReading(t *testing.T) {
 }
 
 // encoding/json takes many names for that of one member. Of all these, only the one in lower case is taken.
-func TestNameOfAMemberHasOneForm(t *testing.T) {
+func TestMemberNamesAreCaseSensitive(t *testing.T) {
 	if err := json.Unmarshal([]byte("{\"inner\":{\"list\":[{\"\u212aiſſ\":\"x\"}]}}"), new(decoded)); err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,7 @@ import (
 )
 
 // The examples of RFC 6901 section 5, and what a pointer must not be read as.
-func TestPointerFindsWhatRFC6901Says(t *testing.T) {
+func TestPointerFollowsRFC6901(t *testing.T) {
 	const document = `{"foo": ["bar", "baz"], "": 0, "a/b": 1, "c%d": 2, "e^f": 3, "g|h": 4, "i\\j": 5, "k\"l": 6, " ": 7, "m~n": 8,
 		"deep": {"list": [[1, 2], {"0": "a name"}], "01": "name", "n\u0061me": "escaped", "-": "dash", "null": null}, "text": "[1]"}`
 	for pointer, want := range map[string]string{
@@ -30,7 +30,7 @@ func TestPointerFindsWhatRFC6901Says(t *testing.T) {
 	}
 }
 
-func TestNotAPointer(t *testing.T) {
+func TestInvalidPointersAreRefused(t *testing.T) {
 	for _, text := range []string{"", "a", "a/b", "#/a", "/a~", "/a~2", "/~~", "/~01~", "/~~010", "/~~0", "/\xff", strings.Repeat("/a", MaxDepth+1)} {
 		if p, err := ParsePointer(text); err == nil {
 			t.Errorf("%q: got %q", text, p)

@@ -234,7 +234,7 @@ func readObject(text []byte) (clean, ambiguous bool) {
 }
 
 // Only a lone surrogate inside a value is tolerated, and it is told which member has one.
-func TestClaimsTellsWhichMembersAreNotWhole(t *testing.T) {
+func TestClaimsReportsMembersWithLoneSurrogates(t *testing.T) {
 	whole := make(map[string]bool)
 	err := Claims([]byte(`{"a":"\ud83d","b":"\ud83d\ude00","c":[1,{"d":["x\udc00y","z"]}],"e":"e"}`), func(name, _ []byte, ok bool) { whole[string(name)] = ok })
 	if err != nil || len(whole) != 4 || whole["a"] || !whole["b"] || whole["c"] || !whole["e"] {

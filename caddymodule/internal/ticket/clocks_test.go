@@ -35,7 +35,7 @@ func TestUsedTicketStaysUsedWhereTheClockIsBehind(t *testing.T) {
 
 // Three nodes whose clocks differ by up to an hour, and jump within it, use the same tickets at any time and tidy as they like. No
 // ticket has two winners.
-func TestTicketIsTakenAtMostOnceWhateverTheClocksSay(t *testing.T) {
+func TestTicketIsUsedAtMostOnceWithDifferingClocks(t *testing.T) {
 	const rounds, steps = 200, 400
 	won := 0
 	for round := range rounds {

@@ -10,7 +10,7 @@ import (
 )
 
 // The key of a ticket is the HMAC that the standard library makes of its name, whatever this package saves on the way.
-func TestKeysOfTicketsAreHMAC(t *testing.T) {
+func TestTicketKeysAreHMAC(t *testing.T) {
 	k, err := newKey(storeKey)
 	if err != nil {
 		t.Fatal(err)

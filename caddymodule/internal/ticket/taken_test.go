@@ -8,7 +8,7 @@ import (
 
 // One contact uses tickets as fast as it can. It is refused at its limit, which leaves room for all others, and may go on when
 // these tickets are forgotten. Contacts together have a limit as well, and what has no room is refused.
-func TestTakenTicketsAreBounded(t *testing.T) {
+func TestUsedTicketsAreBounded(t *testing.T) {
 	d, err := New(nil, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -119,7 +119,7 @@ func take(d *Desk, text string, now func() time.Time) error {
 
 // A ticket is used twice at the same instant, on one node and on two. There is never a second winner, and one that comes after
 // the other has won or lost never wins.
-func TestTicketIsTakenAtMostOnce(t *testing.T) {
+func TestTicketIsUsedAtMostOnce(t *testing.T) {
 	s := &shelf{markers: make(map[string]map[string]bool)}
 	a, b := newDesk(t, s, "a"), newDesk(t, s, "b")
 	alone, err := New(nil, nil)
@@ -155,7 +155,7 @@ func TestTicketIsTakenAtMostOnce(t *testing.T) {
 }
 
 // The other node writes its marker between this node's writing and listing: none wins.
-func TestSimultaneousUseHasNoTwoWinners(t *testing.T) {
+func TestSimultaneousUseSucceedsAtMostOnce(t *testing.T) {
 	s := &shelf{markers: make(map[string]map[string]bool)}
 	a, b := newDesk(t, s, "a"), newDesk(t, s, "b")
 	text := give(t, a)
@@ -171,7 +171,7 @@ func TestSimultaneousUseHasNoTwoWinners(t *testing.T) {
 }
 
 // If the storage does not answer, the ticket cannot be used again: its marker may have been written.
-func TestTicketIsNotTakenWithoutTheStore(t *testing.T) {
+func TestTicketIsRefusedWithoutTheStorage(t *testing.T) {
 	s := &shelf{markers: make(map[string]map[string]bool), broken: true}
 	d := newDesk(t, s, "a")
 	text := give(t, d)
@@ -185,7 +185,7 @@ func TestTicketIsNotTakenWithoutTheStore(t *testing.T) {
 }
 
 // A node is suspended between opening and listing, and the markers of the first use were removed meanwhile.
-func TestTicketThatExpiredWhileItWasTaken(t *testing.T) {
+func TestTicketThatExpiredDuringItsUse(t *testing.T) {
 	s := &shelf{markers: make(map[string]map[string]bool)}
 	a, b := newDesk(t, s, "a"), newDesk(t, s, "b")
 	text := give(t, a)
@@ -206,7 +206,7 @@ func TestTicketThatExpiredWhileItWasTaken(t *testing.T) {
 }
 
 // Texts that an attacker makes up or changes: no storage, no memory.
-func TestForgedTicketsCostNothing(t *testing.T) {
+func TestForgedTicketsUseNoStorage(t *testing.T) {
 	s := &shelf{markers: make(map[string]map[string]bool)}
 	d := newDesk(t, s, "a")
 	text := give(t, d)

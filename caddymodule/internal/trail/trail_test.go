@@ -12,7 +12,7 @@ func entry(i int, contact bool) Entry {
 
 // A contact logs out again and again, and another messenger is changed again and again: what an operator did at this one is
 // still there.
-func TestNobodyPushesOutWhatOperatorsDid(t *testing.T) {
+func TestClientEventsDoNotEvictOperatorEntries(t *testing.T) {
 	var trail Trail
 	trail.Add("acme", entry(1, false))
 	for i := range 1000 {

@@ -13,7 +13,7 @@ import (
 )
 
 // Whatever a messenger may have, its line can be imported. One that is too long would keep all others of its file from that.
-func TestLinesOfFullMessengersCanBeRead(t *testing.T) {
+func TestLargestLineCanBeImported(t *testing.T) {
 	seal, err := NewSealer("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")
 	if err != nil {
 		t.Fatal(err)

@@ -29,7 +29,7 @@ func (s *Turnstile) isEmpty() bool {
 
 // A client asks for a thousand made-up names. A second client with one name is let in next but one, whatever the first one asks
 // for.
-func TestAClientThatFloodsDelaysOnlyItself(t *testing.T) {
+func TestFloodingClientDelaysOnlyItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New()
 		leave := fillTurnstile(t, s)
@@ -72,7 +72,7 @@ func TestAClientThatFloodsDelaysOnlyItself(t *testing.T) {
 }
 
 // Callers that give up leave nothing behind, also if their turn comes at that moment.
-func TestCallersThatGiveUpLeaveNothing(t *testing.T) {
+func TestCancelledCallersFreeTheirPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New()
 		leave := fillTurnstile(t, s)

@@ -13,7 +13,7 @@ import (
 )
 
 // Each row is a way in which some server finds another customer than acme in a path that begins with /acme/.
-func TestPathsThatLeadElsewhere(t *testing.T) {
+func TestAmbiguousPathsAreRefused(t *testing.T) {
 	for name, paths := range map[string][]string{
 		"dot segments":                     {"/acme/../globex/inbox", "/acme/x/../../globex", "/acme/./../globex", "/acme/..", "/acme/../", "/acme/../..", "/../acme/x", "/./acme"},
 		"encoded dots":                     {"/acme/%2e%2e/globex", "/acme/.%2E/globex", "/acme/%2e./globex"},
@@ -44,7 +44,7 @@ func TestPathsThatLeadElsewhere(t *testing.T) {
 
 // Chats have paths with all kinds of text in them. What can be read in several ways, and leads to acme in all of them, is
 // nothing to refuse.
-func TestOrdinaryPathsLeadToOneMessenger(t *testing.T) {
+func TestOrdinaryPathsAreAccepted(t *testing.T) {
 	for _, text := range []string{
 		"/acme", "/acme/", "/acme/inbox", "/acme/inbox/", "/acme//inbox", "/acme/./inbox", "/acme/inbox/../outbox", "/acme/a/b/../../c", "/acme/inbox/..", "/acme/../acme/inbox",
 		"/acme/messages/4f3c2a-9", "/acme/a..b", "/acme/..a", "/acme/a..", "/acme/file.tar.gz", "/acme/.well-known/x", "/acme/.hidden", "/acme/v1.2...v1.3", "/acme/x/...",
@@ -219,7 +219,7 @@ func FuzzOrdinaryPathPasses(f *testing.F) {
 
 // A host that is written with its final dot has the same labels, for us and for what comes behind. An empty label shifts
 // all that are counted from the right.
-func TestHostIsTakenWithoutItsFinalDot(t *testing.T) {
+func TestFinalDotOfTheHostIsIgnored(t *testing.T) {
 	for host, want := range map[string]string{
 		"acme.chat.example": "acme.chat.example", "acme.chat.example.": "acme.chat.example", "ACME.chat.example.:8443": "ACME.chat.example:8443", "acme.chat.example:80": "acme.chat.example:80",
 		"[::1]": "[::1]", "[::1]:80": "[::1]:80", "localhost.": "localhost",

@@ -9,7 +9,7 @@ import (
 )
 
 // Connection names headers in any case, and the four options that stay are there once.
-func TestConnectionListIsReadWhole(t *testing.T) {
+func TestConnectionHeaderIsParsedCompletely(t *testing.T) {
 	for _, tt := range []struct {
 		lines []string
 		want  string // what is left of Connection

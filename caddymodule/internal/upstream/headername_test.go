@@ -11,7 +11,7 @@ import (
 var notInVariable = regexp.MustCompile(`[^A-Z0-9]`)
 
 // Every byte at every index of our header's name: what a backend could read as our variable is ours, and nothing else.
-func TestEverySpellingOfAHeaderIsTheSame(t *testing.T) {
+func TestEverySpellingOfAHeaderIsRecognised(t *testing.T) {
 	c := NewContract(Names{Identity: DefaultIdentityHeader, Messenger: DefaultMessengerHeader, Information: DefaultClaimsHeader, Assertion: DefaultAssertionHeader})
 	for i := range len(DefaultIdentityHeader) {
 		for b := range 256 {
@@ -59,7 +59,7 @@ func TestOtherSpellingsOfATokenHeaderAreRemoved(t *testing.T) {
 }
 
 // The lengths only spare comparisons: names of one length, names longer than 64 characters, and sets that grow.
-func TestANameSetFindsNamesOfEveryLength(t *testing.T) {
+func TestNameSetFindsNamesOfEveryLength(t *testing.T) {
 	var s NameSet
 	name := ""
 	for n := range 200 {

@@ -12,7 +12,7 @@ import (
 )
 
 // Whatever handlers make of the headers of a contact, a request that was hidden has none of them, and gets back what it had.
-func TestShowGivesBackWhatHideHasTaken(t *testing.T) {
+func TestShowRestoresHiddenHeaders(t *testing.T) {
 	c := NewContract(Names{Identity: "X-Id", Messenger: "X-Messenger", Information: "X-Claims", Assertion: "X-Proof", Claims: []string{"name"}, ClaimHeaders: []string{"X-Name"}})
 	second := NewContract(Names{Identity: "X-Id", Messenger: "X-Messenger", Information: "X-Claims", Assertion: "X-Id"})
 	names := []string{"X-Id", "X-Messenger", "X-Claims", "X-Proof", "X-Name"}

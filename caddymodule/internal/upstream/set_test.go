@@ -39,7 +39,7 @@ func TestPercentEncodingIsReadable(t *testing.T) {
 
 // Two contacts must never arrive as one: whatever two values a site may sign, their headers differ, and decoding gives
 // back exactly the value that was signed.
-func TestTwoIdentitiesNeverArriveAsTheSameBytes(t *testing.T) {
+func TestDifferentIdentitiesHaveDifferentHeaders(t *testing.T) {
 	// Short values over the few bytes that matter to the encoding, all of them: the place where two could meet.
 	const alphabet = "a27bB% +{}\x00\xc3"
 	headers := make(map[string]string)
@@ -102,7 +102,7 @@ func FuzzPercentEncode(f *testing.F) {
 }
 
 // With raw the bytes are sent as they are, so a value that a server would trim or refuse is not sent at all.
-func TestRawFieldValueIsReadAsItIs(t *testing.T) {
+func TestRawFieldValuesAreSentUnchanged(t *testing.T) {
 	for value, want := range map[string]bool{
 		"": true, "mark": true, "Zoë": true, "{x}": true, "a\tb": true, " a": false, "a ": false, "a\t": false,
 		"a\r\nb": false, "a\x00": false, "a\x7f": false, "\n": false,

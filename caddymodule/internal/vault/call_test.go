@@ -66,7 +66,7 @@ func TestCallsThatIgnoreTheirContextAreBounded(t *testing.T) {
 }
 
 // A storage module that panics ends neither the process nor the vault.
-func TestAPanicInTheStorageIsAnError(t *testing.T) {
+func TestPanicInTheStorageIsAnError(t *testing.T) {
 	synctest.Test(t, panicInTheStorage)
 }
 
@@ -91,7 +91,7 @@ func panicInTheStorage(t *testing.T) {
 
 // A storage that answers "does not exist" for every failure, as the one of Redis does, is asked for a listing before that is
 // believed.
-func TestNotThereIsOnlyBelievedOfAStorageThatAnswers(t *testing.T) {
+func TestNotFoundIsVerifiedByAListing(t *testing.T) {
 	m := newMemory()
 	v, _ := newNode(t, m)
 	m.denied = "messenger/x"
@@ -107,7 +107,7 @@ func TestNotThereIsOnlyBelievedOfAStorageThatAnswers(t *testing.T) {
 }
 
 // An error ends the reading of many keys: each could take its timeout.
-func TestReadingManyKeysEndsWithTheFirstError(t *testing.T) {
+func TestReadingStopsAtTheFirstError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		keys := make([]string, 1000)
 		began := time.Now()
@@ -133,7 +133,7 @@ func TestReadingManyKeysEndsWithTheFirstError(t *testing.T) {
 }
 
 // A panic of one call is one of the caller, which a server survives, and not one of a goroutine, which ends the process.
-func TestEachPanicsInTheGoroutineOfItsCaller(t *testing.T) {
+func TestEachPanicsInTheGoroutineOfTheCaller(t *testing.T) {
 	defer func() {
 		if p := recover(); !strings.HasPrefix(fmt.Sprint(p), "a mistake\n") {
 			t.Errorf("recovered %v", p)

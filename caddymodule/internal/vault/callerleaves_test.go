@@ -12,7 +12,7 @@ import (
 
 // A caller that goes away says nothing about the storage, whether the storage notices that or not: it is not counted as a failure of the
 // storage, and not reported as one.
-func TestACallerThatGoesAwayIsNotAFailureOfTheStorage(t *testing.T) {
+func TestDisconnectedCallerIsNotAStorageFailure(t *testing.T) {
 	for _, notices := range []bool{true, false} {
 		for name, ask := range map[string]func(ctx context.Context, v *Vault) error{
 			"Names": func(ctx context.Context, v *Vault) error {
@@ -61,7 +61,7 @@ func TestACallerThatGoesAwayIsNotAFailureOfTheStorage(t *testing.T) {
 
 // What is made of the names is ours: a panic there is one of the caller, and says nothing about the storage module. One of the module
 // is an error, also while names are read.
-func TestAPanicOfWhatIsMadeOfNamesIsNotThatOfTheStorage(t *testing.T) {
+func TestPanicInACallbackIsNotAStorageError(t *testing.T) {
 	for name, tt := range map[string]struct {
 		collect func(each EachName) (int, error)
 		boom    bool // in the storage

@@ -31,7 +31,7 @@ type filesOfAnother struct{ *certmagic.FileStorage }
 
 // A folder is listed while files in it are written, renamed and removed: whatever stays there is always listed, and the
 // listing never fails.
-func TestAListingOfFilesIsNotDisturbed(t *testing.T) {
+func TestListingIsCompleteDuringConcurrentChanges(t *testing.T) {
 	t.Run("Caddy's own storage", func(t *testing.T) {
 		v, folder := newFiles(t)
 		listWhileFilesAreWritten(t, v, folder)
@@ -93,7 +93,7 @@ func listWhileFilesAreWritten(t *testing.T, v *Vault, folder string) {
 }
 
 // A value is measured before it is read, and a folder, a listing and a deletion of what is not there are no errors.
-func TestStrangeFilesAreNotRead(t *testing.T) {
+func TestOversizedFilesAreNotRead(t *testing.T) {
 	v, folder := newFiles(t)
 	if keys, err := v.List(t.Context(), "messenger/acme", true); err != nil || len(keys) > 0 {
 		t.Errorf("a storage that is not there yet: %q, %v", keys, err)
@@ -126,7 +126,7 @@ func TestStrangeFilesAreNotRead(t *testing.T) {
 }
 
 // What os.CreateTemp and others leave next to values is none of ours.
-func TestTemporaryFilesAreNoValues(t *testing.T) {
+func TestTemporaryFilesAreIgnored(t *testing.T) {
 	_, folder := newFiles(t)
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		t.Fatal(err)
@@ -164,7 +164,7 @@ func isKey(text string, want Key) bool {
 
 // After a write the folders are on the disk up to the one that has the storage, and only those that may not be are
 // synchronised. A failure is not forgotten.
-func TestFoldersReachTheDiskUpToTheRoot(t *testing.T) {
+func TestFoldersAreSynchronisedUpToTheRoot(t *testing.T) {
 	v, folder := newFiles(t)
 	if err := v.Save(t.Context(), "messenger/acme/a/facts/x", []byte("{}")); err != nil {
 		t.Fatal(err)
@@ -189,7 +189,7 @@ func TestFoldersReachTheDiskUpToTheRoot(t *testing.T) {
 }
 
 // The folder of a storage is a mount that fails: that is not an empty storage.
-func TestAStorageThatCannotBeReachedIsNotEmpty(t *testing.T) {
+func TestUnreachableStorageIsNotEmpty(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -206,7 +206,7 @@ func TestAStorageThatCannotBeReachedIsNotEmpty(t *testing.T) {
 
 // A batch is read back as it was written, with members that this version does not know. Whatever else is there is damaged,
 // or made by a newer version.
-func TestABatchIsReadAsItWasWritten(t *testing.T) {
+func TestBatchRoundTrip(t *testing.T) {
 	facts := aFact(1)
 	facts = append(facts, []byte(`{"id":"x","unknown":{"nested":[1,2]},"kind":"later"}`))
 	text, err := encodeBatch(facts)
@@ -276,7 +276,7 @@ func FuzzDecodeBatch(f *testing.F) {
 }
 
 // A folder that is there, and whose listing never succeeds, is not taken for an empty one.
-func TestAFolderThatCannotBeListedIsNotEmpty(t *testing.T) {
+func TestUnlistableFolderIsNotEmpty(t *testing.T) {
 	v := New(mustSealer(t, make([]byte, 32)), func() {})
 	v.Use(neverListed{newMemory()})
 	if keys, err := v.List(t.Context(), "messenger/acme", true); err == nil {

@@ -77,7 +77,7 @@ func begun(t *testing.T, v *Vault) *Follower {
 }
 
 // What happens to lists and the bell, and what a follower says after it.
-func TestAFollowerMissesNothing(t *testing.T) {
+func TestFollowerReportsEveryChange(t *testing.T) {
 	acme := entry{Folder: "acme/a", Seq: 1, Last: 1}
 	bolt := entry{Folder: "bolt/a", Seq: 2, Last: 1}
 	for name, test := range map[string]func(t *testing.T, m *memory, v *Vault){

@@ -9,7 +9,7 @@ import (
 
 // A storage that is restored from a backup without the last change of this node is noticed, whenever the restore comes between the polls
 // and the ticks with which the writer repeats its list.
-func TestAListThatTheStorageLosesIsNoticed(t *testing.T) {
+func TestLostListIsNoticed(t *testing.T) {
 	for name, test := range map[string]struct {
 		pollBefore bool          // the change is polled before the restore
 		wait       time.Duration // from the change to the restore

@@ -16,7 +16,7 @@ import (
 
 // The list of a writer is bounded in number and size, names the latest changes, and says what it does not name any more.
 // What is about to be written stays in it.
-func TestAListIsBounded(t *testing.T) {
+func TestListIsBounded(t *testing.T) {
 	for _, length := range []int{1, 200} {
 		if length > 1 && testsize.Raced {
 			continue // goroutines do the same with short names
@@ -84,7 +84,7 @@ func TestAListIsBounded(t *testing.T) {
 
 // The lists of writers that are silent for a day are removed, with what a dead one has left in a listing. Others stay, and so
 // does every batch that is there.
-func TestTidyRemovesWhatIsSilent(t *testing.T) {
+func TestTidyRemovesListsOfSilentWriters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		v, _ := newNode(t, m)
@@ -125,7 +125,7 @@ func TestTidyRemovesWhatIsSilent(t *testing.T) {
 }
 
 // A list that cannot be opened says nothing about when it was written. It is removed after it has been the same for a day.
-func TestTidyRemovesAListThatCannotBeOpened(t *testing.T) {
+func TestTidyRemovesUnreadableLists(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		v, _ := newNode(t, m)

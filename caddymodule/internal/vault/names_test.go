@@ -87,7 +87,7 @@ func (s *indexed) List(_ context.Context, folder string, _ bool) (keys []string,
 
 // The last deletion of a name is removed at the instant at which another node creates a messenger of that name, or deletes one.
 // What that node has written is found by listings.
-func TestARemovedFolderHidesNothing(t *testing.T) {
+func TestFolderRemovalDoesNotHideNewValues(t *testing.T) {
 	for _, raced := range []string{"acme/name/facts", "acme/name", "acme"} {
 		for _, written := range []Key{{"acme/name", writerB, 1}, {"acme/new", writerB, 1}} {
 			t.Run(fmt.Sprint(written.Folder, " while ", raced, " is removed"), func(t *testing.T) {

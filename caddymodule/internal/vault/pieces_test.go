@@ -10,7 +10,7 @@ import (
 )
 
 // Names are added and removed while they are read. Each that is there all the time is read, and none twice.
-func TestPiecesHaveWhatIsThereAllTheTime(t *testing.T) {
+func TestPiecesContainAllPermanentNames(t *testing.T) {
 	for seed := range uint64(300) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		const size, twice = 20, 6
@@ -47,7 +47,7 @@ func TestPiecesHaveWhatIsThereAllTheTime(t *testing.T) {
 }
 
 // Where so much is removed that a name could be left out, reading fails.
-func TestPiecesThatDoNotMeetAreAnError(t *testing.T) {
+func TestGapBetweenPiecesIsAnError(t *testing.T) {
 	for _, left := range []int{0, 5, 40} {
 		list := make([]string, 60)
 		for i := range list {

@@ -64,7 +64,7 @@ func FuzzSealedValuesOpenOnlyAsTheyWereWritten(f *testing.F) {
 }
 
 // Every bit of one value, and every length of it: fuzzing tries some, and these are few enough to try all.
-func TestNoBitOfASealedValueCanBeChanged(t *testing.T) {
+func TestChangedSealedValuesAreRefused(t *testing.T) {
 	const key = "messenger/acme/stored"
 	s := mustSealer(t, sealKeyBytes(1))
 	sealed := s.Seal(key, []byte(`{"revision":"A","tokens":[]}`))
@@ -86,7 +86,7 @@ func TestNoBitOfASealedValueCanBeChanged(t *testing.T) {
 }
 
 // A key is changed by putting the new one in front. All open, the first seals, and current finds what is left to be done.
-func TestSealKeysFollowOneAnother(t *testing.T) {
+func TestSealKeyRotation(t *testing.T) {
 	former, both := mustSealer(t, sealKeyBytes(1)), mustSealer(t, sealKeyBytes(2), sealKeyBytes(1))
 	sealed := former.Seal("k", []byte("v"))
 	if got, err := both.Open("k", sealed); err != nil || string(got) != "v" {
@@ -103,7 +103,7 @@ func TestSealKeysFollowOneAnother(t *testing.T) {
 	}
 }
 
-func TestSealKeysAreReadAsPeopleWriteThem(t *testing.T) {
+func TestSealKeyFormats(t *testing.T) {
 	key := make([]byte, SealKeySize)
 	_, _ = rand.Read(key)
 	key[0], key[1] = 0xff, 0xef // so that the alphabets differ

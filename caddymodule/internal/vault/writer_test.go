@@ -17,7 +17,7 @@ import (
 )
 
 // When a write is acknowledged, its facts are in the storage, the list names them, and the bell was rung.
-func TestAppendReturnsWhenOthersCanKnow(t *testing.T) {
+func TestAppendReturnsAfterTheNotification(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		v, w := newNode(t, m)
@@ -69,7 +69,7 @@ func TestAppendReturnsWhenOthersCanKnow(t *testing.T) {
 }
 
 // Several calls share a batch. What Wrote returns about it is told to one of them, so that no connection is counted twice.
-func TestOneOfSeveralCallsIsToldWhatTheirBatchHasEnded(t *testing.T) {
+func TestClosedConnectionsAreReportedToOneCallOfABatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		_, w := newNode(t, m)
@@ -124,7 +124,7 @@ func (m *memory) steps() string {
 // The storage fails, applies what it says has failed, answers late, and repeats what it did earlier, while many write at once.
 // A key is never written with other bytes, a batch of a folder only after the one before it, and what was acknowledged is
 // there at the end, with every follower told.
-func TestNoFaultMakesAKeyChange(t *testing.T) {
+func TestFaultsNeverChangeAWrittenKey(t *testing.T) {
 	acknowledged := 0
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -261,7 +261,7 @@ func writeWithFaults(t *testing.T, random *rand.Rand) int {
 
 // A write fails in a way that leaves open whether it happened. The same bytes are written again, before anything else in that
 // folder, and other folders do not wait.
-func TestAnUnknownOutcomeIsSettledFirst(t *testing.T) {
+func TestUnknownOutcomeIsSettledFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		v, w := newNode(t, m)
@@ -310,7 +310,7 @@ func TestAnUnknownOutcomeIsSettledFirst(t *testing.T) {
 }
 
 // A change that could not be announced was not made, and is not announced for ever.
-func TestAnAnnouncementThatFailedIsTakenBack(t *testing.T) {
+func TestFailedAnnouncementIsUndone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		v, w := newNode(t, m)

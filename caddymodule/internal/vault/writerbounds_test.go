@@ -14,7 +14,7 @@ import (
 
 // The storage takes every call and answers none. The first caller waits for its timeout; after that callers are told at once,
 // whatever the wall clock does, one at a time finds out whether it works again, and all go on when it does.
-func TestWritesFailAtOnceWhileTheStorageIsAway(t *testing.T) {
+func TestWritesFailAtOnceDuringAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		_, w := newNode(t, m)
@@ -133,7 +133,7 @@ func TestOrdinaryWritesLeaveRoomForUrgentOnes(t *testing.T) {
 }
 
 // Callers that give up leave their writes in the queues, which stay bounded.
-func TestCallersThatGiveUpAreCounted(t *testing.T) {
+func TestWritesOfCancelledCallersAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		_, w := newNode(t, m)
@@ -167,7 +167,7 @@ func TestCallersThatGiveUpAreCounted(t *testing.T) {
 }
 
 // The caller's context bounds its wait; a machine that was suspended acknowledges nothing that is old.
-func TestAppendTellsWhatIsUnknown(t *testing.T) {
+func TestAppendReportsUnknownOutcomes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		_, w := newNode(t, m)
@@ -200,7 +200,7 @@ func TestAppendTellsWhatIsUnknown(t *testing.T) {
 }
 
 // After Stop nothing runs any more: synctest fails if a goroutine is left.
-func TestNothingIsLeftAfterStop(t *testing.T) {
+func TestNoGoroutinesAreLeftAfterStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		_, w := newNode(t, m)
