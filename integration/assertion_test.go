@@ -114,11 +114,11 @@ func payloadOf(t *testing.T, assertion string) (payload map[string]any) {
 // Whatever a client sends in the header of the assertion, in any spelling, the backend gets the gateway's own word there, or none.
 func TestClientsCannotSetAssertions(t *testing.T) {
 	m, g, up, asserted := startAsserting(t)
-	said := payloadOf(t, asserted("/", with(good("mark"), claims{"name": "Zoë", "n": 1})))
+	said := payloadOf(t, asserted("/", with(valid("mark"), claims{"name": "Zoë", "n": 1})))
 	if got := fmt.Sprint(said["iss"], " ", said["aud"], " ", said["sub"], " ", said["messenger"], " ", said["claims"]); got != "https://chat.example.com chat-backend mark support map[n:1 name:Zoë]" {
 		t.Errorf("got %s", got)
 	}
-	forged, token := "forged", bearer(sign(m.key, good("mark")))
+	forged, token := "forged", bearer(sign(m.key, valid("mark")))
 	var lines []string
 	for _, name := range []string{"X-Contact-Assertion", "x-contact-assertion", "X_Contact_Assertion", "X.Contact.Assertion", "X!Contact!Assertion", "x~contact-ASSERTION", "X-Contact_Assertion", "X-Proof", "x!proof", "X_PROOF"} {
 		lines = append(lines, name+": "+forged)
@@ -146,19 +146,19 @@ func TestClientsCannotSetAssertions(t *testing.T) {
 	if a := g.get("/", token, "Connection: close, X-Contact-Assertion"); a.status != 200 || up.one(t).header.Get("X-Contact-Assertion") == "" {
 		t.Error("a client can have the assertion removed")
 	}
-	if a, b := asserted("/", good("mark")), asserted("/", good("mark")); a != b {
+	if a, b := asserted("/", valid("mark")), asserted("/", valid("mark")); a != b {
 		t.Error("the same contact has a new assertion at once")
 	}
-	if a, b := asserted("/", good("mark")), asserted("/other/", good("mark")); payloadOf(t, a)["aud"] == payloadOf(t, b)["aud"] {
+	if a, b := asserted("/", valid("mark")), asserted("/other/", valid("mark")); payloadOf(t, a)["aud"] == payloadOf(t, b)["aud"] {
 		t.Error("two backends have the same assertion")
 	}
 	end := time.Now().Add(20 * time.Second).Unix()
-	if got := payloadOf(t, asserted("/", with(good("eve"), claims{"exp": end})))["exp"]; got != float64(end) {
+	if got := payloadOf(t, asserted("/", with(valid("eve"), claims{"exp": end})))["exp"]; got != float64(end) {
 		t.Errorf("an assertion ends at %v, and its token at %d", got, end)
 	}
 
 	// A claim for which there is no room is left out, and the others are not.
-	said = payloadOf(t, asserted("/", with(good("large"), claims{"name": strings.Repeat("x", 5000), "n": 1})))
+	said = payloadOf(t, asserted("/", with(valid("large"), claims{"name": strings.Repeat("x", 5000), "n": 1})))
 	if got := fmt.Sprint(said["claims"]); got != "map[n:1]" {
 		t.Errorf("beside a claim that is too large the assertion has %.80s", got)
 	}
@@ -185,7 +185,7 @@ func TestClientsCannotSetAssertions(t *testing.T) {
 func TestDocsLogFilterCoversAssertions(t *testing.T) {
 	m, g, _, asserted := startAsserting(t)
 	g.waitForLog("Caddy's proxy writes assertions into its log")
-	contact := with(good("mark"), claims{"name": "unlogged"})
+	contact := with(valid("mark"), claims{"name": "unlogged"})
 	assertion := asserted("/", contact)
 	g.waitForLog(`"X-Contact-Assertion":"REDACTED"`)
 	g.load("messenger {\n assertion_issuer https://chat.example.com\n}\n"+strings.ReplaceAll(m.messengers, "identity_key identity", "identity_key identity\n contact_claims name"),
@@ -209,7 +209,7 @@ func TestAssertionsNeedAStoreKey(t *testing.T) {
 	if !strings.Contains(g.logs(), "no assertion is sent to the backend, because the key that signs it cannot be stored") {
 		t.Error("the log does not say that there is no assertion")
 	}
-	if a := g.get("/", bearer(sign(m.key, good("mark")))); a.status != 200 || len(up.one(t).header["X-Contact-Assertion"]) > 0 {
+	if a := g.get("/", bearer(sign(m.key, valid("mark")))); a.status != 200 || len(up.one(t).header["X-Contact-Assertion"]) > 0 {
 		t.Errorf("got %d", a.status)
 	}
 	if a := g.get("/.well-known/jwks.json"); a.status != 503 || a.header.Get("Cache-Control") != "no-store" {
@@ -232,13 +232,13 @@ func TestDocsSamplesVerifyAssertions(t *testing.T) {
 		return
 	}
 	_, g, _, asserted := startAsserting(t)
-	own, other := asserted("/", good("mark")), asserted("/other/", good("mark"))
+	own, other := asserted("/", valid("mark")), asserted("/other/", valid("mark"))
 	const odd = `M"<&>\u0041\`
-	several := asserted("/several/", with(good("mark"), claims{"aud": "chat-backend"})) // the site's word, in a member of its own
+	several := asserted("/several/", with(valid("mark"), claims{"aud": "chat-backend"})) // the site's word, in a member of its own
 	if got := fmt.Sprint(payloadOf(t, several)["claims"]); got != "map[aud:chat-backend]" {
 		t.Fatalf("the claims are %s", got)
 	}
-	ended := asserted("/", with(good("mark"), claims{"exp": time.Now().Unix() + 1}))
+	ended := asserted("/", with(valid("mark"), claims{"exp": time.Now().Unix() + 1}))
 	parts := strings.Split(own, ".")
 	swapped := strings.Replace(string(mustDecode(t, parts[1])), `"messenger":"support"`, `"messenger":"sales"`, 1)
 	_, private, err := ed25519.GenerateKey(nil)
@@ -248,7 +248,7 @@ func TestDocsSamplesVerifyAssertions(t *testing.T) {
 	strange := parts[0] + "." + b64(swapped)
 	lines := []string{
 		own,
-		asserted("/", good(odd)),
+		asserted("/", valid(odd)),
 		several,
 		other, // of this gateway, and for another backend
 		parts[0] + "." + b64(swapped) + "." + parts[2],

@@ -85,11 +85,11 @@ http://localhost {
 	respond ok
 }
 `)
-	if r := s.messenger(sign(secret, good("mark")), "explain", "support", "--config", config); r.status != 0 || !strings.Contains(r.out, "accepted") || r.err != "" {
+	if r := s.messenger(sign(secret, valid("mark")), "explain", "support", "--config", config); r.status != 0 || !strings.Contains(r.out, "accepted") || r.err != "" {
 		t.Errorf("status %d: %s%s", r.status, r.out, r.err)
 	}
 	for name, want := range map[string]int{"sales": 1, "nosuch": 1} {
-		if r := s.messenger(sign(secret, good("mark")), "explain", name, "--config", config); r.status != want || !strings.Contains(r.err, "no such file") {
+		if r := s.messenger(sign(secret, valid("mark")), "explain", name, "--config", config); r.status != want || !strings.Contains(r.err, "no such file") {
 			t.Errorf("%s: status %d: %s%s", name, r.status, r.out, r.err)
 		}
 	}

@@ -145,7 +145,7 @@ func TestCommandsRepeatNoArgumentThatMayBeASecret(t *testing.T) {
 	s.file("good", newSecret())
 	secret := "A" + newSecret()
 	search.secret(secret)
-	token := sign(newSecret(), good("mark"))
+	token := sign(newSecret(), valid("mark"))
 	key := strings.ReplaceAll(string(publicPEM(rsaKey(0))), "PUBLIC KEY", "PRIVATE KEY")
 	s.file("damaged.pem", key)
 	s.file("short", secret[:20])

@@ -110,7 +110,7 @@ func tryEveryMethod(a *administrator, g *gateway) {
 	if shown.Name != "acme" || shown.Settings["identity_key"] != "identity" {
 		a.t.Errorf("show --json: %+v", shown)
 	}
-	token := sign(a.token("acme", "tokens", "generate", "acme"), good("mark"))
+	token := sign(a.token("acme", "tokens", "generate", "acme"), valid("mark"))
 	patiently(a.t, "the gateway accepts the token", func() bool { return g.verdict("/m/acme/x", token) == "200" })
 	a.want(0, "messenger acme is deleted", "", "delete", "acme")
 	a.want(3, "there is no messenger", "", "tokens", "generate", "acme")
@@ -174,7 +174,7 @@ func tryMessengers(a *administrator) {
 
 func tryTokens(a *administrator, g *gateway) {
 	a.t.Helper()
-	in := func(token string) string { return sign(token, good("mark")) }
+	in := func(token string) string { return sign(token, valid("mark")) }
 	known := func(want, path, token string) {
 		a.t.Helper()
 		patiently(a.t, "the gateway answers "+want, func() bool { return g.verdict(path, in(token)) == want })
@@ -245,6 +245,6 @@ func TestOfflineCommandsFollowTheStoreRules(t *testing.T) {
 	config(newKey)
 	made := a.token("support", "tokens", "rotate", "support", "--overlap", "1h")
 	g := start(t, nil, sealedOptions(s.folder, newKey), sealedSite)
-	g.expect("200", "/support/x", sign(made, good("mark")))
+	g.expect("200", "/support/x", sign(made, valid("mark")))
 	g.expect("200", "/support/x", s.tokens["support"].signed())
 }

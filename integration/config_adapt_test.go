@@ -84,7 +84,7 @@ func TestJSONHasTheSameProtection(t *testing.T) {
 		]}}}
 	}`)
 	evil := []string{"X-Contact-Identity: evil", "x-contact-messenger: sales", "X-Contact-Name: Eve"}
-	token := bearer(sign(secret, with(good("mark"), claims{"name": "Mark"})))
+	token := bearer(sign(secret, with(valid("mark"), claims{"name": "Mark"})))
 	if a := g.get("/chat/a", append(evil, token)...); a.status != 200 {
 		t.Errorf("a valid token: got %d %s", a.status, a.body)
 	}

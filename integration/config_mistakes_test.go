@@ -9,13 +9,13 @@ import (
 // A badConfig is a configuration that must not load, and what its error must say: the option, and how to mend it.
 type badConfig struct {
 	name       string
-	messengers string // KEY is a line with a good method
+	messengers string // KEY is a line with a valid method
 	site       string // "" is the directive alone
 	want       []string
 	atLoad     bool // it shows when keys are read; there is no line of the Caddyfile then, and the messenger is named
 }
 
-// inMessenger are options of a messenger that is good without them.
+// inMessenger are options of a messenger that is valid without them.
 func inMessenger(name, options string, want ...string) badConfig {
 	return badConfig{name: name, messengers: "messenger support {\n identity_key identity\n KEY\n " + options + "\n}", want: want}
 }
@@ -31,7 +31,7 @@ func instead(name, options string, want ...string) badConfig {
 	return badConfig{name: name, messengers: "messenger support {\n " + options + "\n}", want: want}
 }
 
-// inKeySet are options of a key set that is good without them.
+// inKeySet are options of a key set that is valid without them.
 func inKeySet(name, options string, want ...string) badConfig {
 	return instead(name, "identity_key identity\n jwks https://login.example.com/keys {\n "+options+"\n }", want...)
 }

@@ -48,7 +48,7 @@ func TestReloadsLeaveNothingBehind(t *testing.T) {
 		}
 	})
 	with := growth(t, up, messengers, site+proxy, func(g *gateway) {
-		for path, token := range map[string]string{"/support/": sign(secret, good("mark")), "/sales/": sign(rsaKey(0), good("mark")), "/billing/": signWithKID(rsaKey(0), "k1", good("mark"))} {
+		for path, token := range map[string]string{"/support/": sign(secret, valid("mark")), "/sales/": sign(rsaKey(0), valid("mark")), "/billing/": signWithKID(rsaKey(0), "k1", valid("mark"))} {
 			eventually(t, path+" is served", func() bool { return g.get(path, bearer(token)).status == 200 })
 		}
 		// A configuration that fails half way gives back what it took, and the one that runs goes on.

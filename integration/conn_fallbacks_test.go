@@ -225,7 +225,7 @@ func TestUnguardedRequestsHaveNoContactHeaders(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := start(t, up, m.messengers, "route {\n intercept {\n @bad status 5xx\n handle_response @bad {\n"+test.again+"reverse_proxy UPSTREAM\n }\n }\n"+
 				"messenger_auth support {\n claim_header name X-Contact-Name\n }\n respond 503\n}")
-			token := bearer(sign(m.key, with(good("mark"), claims{"name": "Mark Twain"})))
+			token := bearer(sign(m.key, with(valid("mark"), claims{"name": "Mark Twain"})))
 			evil := []string{"X-Contact-Identity: evil", "X_Contact_Name: evil"}
 			if g.get("/", append(evil, token)...); !maps.Equal(ownHeaders(up.one(t).header), test.want) {
 				t.Errorf("the backend was not told %v", test.want)
@@ -260,7 +260,7 @@ func TestSubrouteErrorsGetNoForgedHeaders(t *testing.T) {
 			reverse_proxy UPSTREAM
 		}
 	`))))
-	token := bearer(sign(m.key, with(good("mark"), claims{"name": "Mark Twain"})))
+	token := bearer(sign(m.key, with(valid("mark"), claims{"name": "Mark Twain"})))
 	evil := []string{"X-Contact-Identity: evil", "X_Contact_Identity: evil", "X-Contact-Messenger: sales", "X.Contact.Name: evil"}
 	for path, want := range map[string]map[string]string{
 		"/early": {},
@@ -276,7 +276,7 @@ func TestSubrouteErrorsGetNoForgedHeaders(t *testing.T) {
 // What an operator's handlers have made of the headers for the first backend is what the second is told too.
 func TestFallbacksGetTheHeadersOfTheFirstBackend(t *testing.T) {
 	m, first, second := methods(t)[0], newUpstream(t), newUpstream(t)
-	token := bearer(sign(m.key, with(good("mark"), claims{"name": "Mark Twain"})))
+	token := bearer(sign(m.key, with(valid("mark"), claims{"name": "Mark Twain"})))
 	for name, change := range map[string]string{
 		"nothing":             "",
 		"set":                 "request_header X-Contact-Identity anonymous\nrequest_header X-Contact-Name hidden",

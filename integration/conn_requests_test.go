@@ -15,7 +15,7 @@ import (
 func TestHandlersBehindTheDirectiveChangeTheRequest(t *testing.T) {
 	messengers, secret := strict(t, "")
 	up := newUpstream(t)
-	token := strings.TrimPrefix(bearer(sign(secret, good("mark"))), "Authorization: ")
+	token := strings.TrimPrefix(bearer(sign(secret, valid("mark"))), "Authorization: ")
 	for name, site := range map[string]string{
 		"the body in a header":   "request_header X-Seen {http.request.body}\nreverse_proxy UPSTREAM",
 		"the body in a matcher":  "@a expression `{http.request.body}.contains(\"ell\")`\nrequest_header @a X-Seen yes\nreverse_proxy UPSTREAM",
@@ -87,7 +87,7 @@ func TestRequestsFollowingAnEndedOne(t *testing.T) {
 		g := newGateway(t, up, "http://")
 		g.unlogged = true // Caddy's access log reads the length of a body that its proxy still reads
 		g.load(options+messengers, "messenger_auth support\nreverse_proxy UPSTREAM")
-		auth := bearer(sign(secret, good("mark")))
+		auth := bearer(sign(secret, valid("mark")))
 		for _, accept := range []string{"*/*", "text/event-stream"} {
 			rest := "GET /rest HTTP/1.1\r\nHost: " + g.addr + "\r\n" + auth + "\r\n\r\n"
 			for name, request := range map[string]string{

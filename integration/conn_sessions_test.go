@@ -199,8 +199,8 @@ func TestRefusedHandshakeSaysWhy(t *testing.T) {
 			{nil, "4401 token_missing", ""},
 			{[]string{bearer(expired)}, "4401 token_expired", ""},
 			{[]string{bearer("x.y.z")}, "4401 token_malformed", ""},
-			{[]string{bearer(sign(newSecret(), good("mark")))}, "4401 signature_invalid", ""},
-			{[]string{bearer(sign(secret, good("mark"))), "Origin: https://evil.example"}, "4403 origin_not_allowed", ""},
+			{[]string{bearer(sign(newSecret(), valid("mark")))}, "4401 signature_invalid", ""},
+			{[]string{bearer(sign(secret, valid("mark"))), "Origin: https://evil.example"}, "4403 origin_not_allowed", ""},
 			{[]string{"Sec-WebSocket-Protocol: jwt, " + expired}, "4401 token_expired", "jwt"},
 			{[]string{"Sec-WebSocket-Protocol: chat.v1, jwt, " + expired}, "4401 token_expired", "chat.v1"},
 			{[]string{"Sec-WebSocket-Protocol: chat.v1"}, "4401 token_missing", "chat.v1"},
@@ -220,7 +220,7 @@ func TestRefusedHandshakeSaysWhy(t *testing.T) {
 			s.close()
 		}
 		up.none(t)
-		s, _ := p.open(g, "/echo", bearer(sign(secret, good("mark"))))
+		s, _ := p.open(g, "/echo", bearer(sign(secret, valid("mark"))))
 		s.send(1, "hello")
 		if got := string(s.next().payload); got != "hello" {
 			t.Errorf("a valid token: got %q", got)

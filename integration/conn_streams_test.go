@@ -167,7 +167,7 @@ func TestBytesAfterARequestDoNotKeepAStreamOpen(t *testing.T) {
 			open := func() net.Conn {
 				conn := g.dial()
 				_ = conn.SetDeadline(time.Now().Add(patience))
-				_, _ = io.WriteString(conn, "GET /first?type="+kind+" HTTP/1.1\r\nHost: "+g.addr+"\r\n"+bearer(sign(secret, good("mark")))+"\r\n\r\n")
+				_, _ = io.WriteString(conn, "GET /first?type="+kind+" HTTP/1.1\r\nHost: "+g.addr+"\r\n"+bearer(sign(secret, valid("mark")))+"\r\n\r\n")
 				if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, "200") {
 					t.Fatalf("%q, %v", line, err)
 				}

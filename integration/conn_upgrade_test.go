@@ -32,7 +32,7 @@ func TestOnlyWebSocketsAreTunnelled(t *testing.T) {
 			reverse_proxy UPSTREAM
 		}
 	`)
-	token := bearer(sign(m.key, good("mark")))
+	token := bearer(sign(m.key, valid("mark")))
 	for _, lines := range []string{
 		"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n",
 		"Connection: Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n",
@@ -81,7 +81,7 @@ func TestOnlyWebSocketsAreTunnelled(t *testing.T) {
 // WebSocket over HTTP/2 or HTTP/3 (RFC 8441, RFC 9220).
 func TestConnectIsRefused(t *testing.T) {
 	m := methods(t)[0]
-	token := bearer(sign(m.key, good("mark")))
+	token := bearer(sign(m.key, valid("mark")))
 	for _, mode := range []string{"required", "optional", "report", "off"} {
 		t.Run("HTTP/1.1, mode "+mode, func(t *testing.T) {
 			up := newUpstream(t)

@@ -43,7 +43,7 @@ func with(c claims, change claims) claims {
 
 // strictClaims are claims that the messenger "strict" accepts.
 func strictClaims(change claims) claims {
-	return with(with(good("mark"), claims{"iss": "https://login.example.com/", "aud": "chat", "tenant": 7}), change)
+	return with(with(valid("mark"), claims{"iss": "https://login.example.com/", "aud": "chat", "tenant": 7}), change)
 }
 
 // refusals are requests for every code. The messenger "support" has a key with the kid "k1" where its method knows kids.
@@ -55,7 +55,7 @@ func refusals(m method, addr string) []refusal {
 	if m.name == "public_key" {
 		stranger, foreign = rsaKey(1), "HS256"
 	}
-	token := sign(m.key, good("mark"))
+	token := sign(m.key, valid("mark"))
 	_, unsigned, _ := strings.Cut(token, ".")
 	now := time.Now().Unix()
 	return []refusal{
@@ -63,35 +63,35 @@ func refusals(m method, addr string) []refusal {
 		{"another scheme", "token_missing", 401, "GET /support/ HTTP/1.1\r\nAuthorization: Basic bWFyazptYXJr\r\n", ""},
 		{"no token, with a body", "token_missing", 401, "POST /support/ HTTP/1.1\r\nContent-Length: 0\r\n", ""},
 		{"two Authorization headers", "token_ambiguous", 400, get("/support/", token) + bearer(token) + "\r\n", ""},
-		{"another token in the cookie", "token_ambiguous", 400, get("/support/", token) + "Cookie: chat=" + sign(m.key, good("eve")) + "\r\n", ""},
+		{"another token in the cookie", "token_ambiguous", 400, get("/support/", token) + "Cookie: chat=" + sign(m.key, valid("eve")) + "\r\n", ""},
 		{"no JWT", "token_malformed", 401, get("/support/", "letmein"), ""},
 		{"an opaque token of the right shape", "token_malformed", 401, get("/support/", "a.b.c"), ""},
 		{"more than 8 KiB", "token_too_large", 401, get("/support/", token+strings.Repeat("A", 8<<10)), ""},
 		{"the algorithm of another method", "algorithm_not_allowed", 401, get("/support/", b64(`{"alg":"`+foreign+`"}`)+"."+unsigned), ""},
 		{"no algorithm", "algorithm_not_allowed", 401, get("/support/", b64(`{"typ":"JWT"}`)+"."+unsigned), ""},
-		{"the kid of no key", "key_unknown", 401, get("/support/", signWithKID(m.key, "k2", good("mark"))), "public_key"},
-		{"the key of a stranger", "signature_invalid", 401, get("/support/", sign(stranger, good("mark"))), ""},
-		{"exp in the past", "token_expired", 401, support(with(good("mark"), claims{"exp": now - 3600})), ""},
-		{"nbf in the future", "token_not_yet_valid", 401, support(with(good("mark"), claims{"nbf": now + 3600})), ""},
-		{"iat in the future", "token_not_yet_valid", 401, support(with(good("mark"), claims{"iat": now + 3600, "exp": now + 7200})), ""},
+		{"the kid of no key", "key_unknown", 401, get("/support/", signWithKID(m.key, "k2", valid("mark"))), "public_key"},
+		{"the key of a stranger", "signature_invalid", 401, get("/support/", sign(stranger, valid("mark"))), ""},
+		{"exp in the past", "token_expired", 401, support(with(valid("mark"), claims{"exp": now - 3600})), ""},
+		{"nbf in the future", "token_not_yet_valid", 401, support(with(valid("mark"), claims{"nbf": now + 3600})), ""},
+		{"iat in the future", "token_not_yet_valid", 401, support(with(valid("mark"), claims{"iat": now + 3600, "exp": now + 7200})), ""},
 		{"a long life", "token_lifetime_too_long", 401, strict(claims{"exp": now + 10*3600}), ""},
 		{"no required claim", "claim_missing", 401, strict(claims{"tenant": nil}), ""},
 		{"no exp, with max_lifetime", "claim_missing", 401, strict(claims{"exp": nil}), ""},
 		{"no iat, with max_lifetime", "claim_missing", 401, strict(claims{"iat": nil}), ""},
-		{"a jti that is neither a string nor an integer", "claim_invalid", 401, support(with(good("mark"), claims{"jti": true})), ""},
+		{"a jti that is neither a string nor an integer", "claim_invalid", 401, support(with(valid("mark"), claims{"jti": true})), ""},
 		{"a header of more than 4 KiB", "token_too_large", 401, get("/support/", b64(`{"alg":"`+foreign+`","x":"`+strings.Repeat("x", 3100)+`"}`)+"."+unsigned), ""},
-		{"exp as text", "claim_invalid", 401, support(with(good("mark"), claims{"exp": "tomorrow"})), ""},
+		{"exp as text", "claim_invalid", 401, support(with(valid("mark"), claims{"exp": "tomorrow"})), ""},
 		{"another issuer", "issuer_not_allowed", 401, strict(claims{"iss": "https://login.example.com"}), ""},
 		{"no issuer", "issuer_not_allowed", 401, strict(claims{"iss": nil}), ""},
 		{"another audience", "audience_not_allowed", 401, strict(claims{"aud": []string{"shop"}}), ""},
 		{"no audience", "audience_not_allowed", 401, strict(claims{"aud": nil}), ""},
-		{"no identity", "identity_missing", 401, support(with(good("mark"), claims{"identity": nil})), ""},
-		{"an empty identity", "identity_invalid", 401, support(good("")), ""},
-		{"a fraction for an identity", "identity_invalid", 401, support(good(1.5)), ""},
+		{"no identity", "identity_missing", 401, support(with(valid("mark"), claims{"identity": nil})), ""},
+		{"an empty identity", "identity_invalid", 401, support(valid("")), ""},
+		{"a fraction for an identity", "identity_invalid", 401, support(valid(1.5)), ""},
 		{"a cookie from a foreign page", "origin_not_allowed", 403, "POST /strict/ HTTP/1.1\r\nContent-Length: 0\r\nOrigin: https://evil.example.com\r\nCookie: chat=" + sign(m.key, strictClaims(nil)) + "\r\n", ""},
 		{"a CONNECT", "protocol_not_allowed", 400, "CONNECT " + addr + " HTTP/1.1\r\n" + bearer(token) + "\r\n", ""},
 		{"a messenger that nobody configured", "messenger_unknown", 404, get("/nobody/", token), ""},
-		{"a key server that does not answer", "keys_unavailable", 503, get("/keyless/", signWithKID(rsaKey(0), "k1", good("mark"))), ""},
+		{"a key server that does not answer", "keys_unavailable", 503, get("/keyless/", signWithKID(rsaKey(0), "k1", valid("mark"))), ""},
 	}
 }
 
@@ -125,7 +125,7 @@ func TestEveryDocumentedCode(t *testing.T) {
 				jwks http://`+freeAddr(t)+`/jwks.json
 			}
 		`, "messenger_auth {path.0} {\n token_from header Authorization Bearer\n token_from cookie chat\n}\nreverse_proxy UPSTREAM")
-		for path, c := range map[string]claims{"/support/": good("mark"), "/strict/": strictClaims(nil)} {
+		for path, c := range map[string]claims{"/support/": valid("mark"), "/strict/": strictClaims(nil)} {
 			if a := g.get(path, bearer(sign(m.key, c))); a.status != 200 {
 				t.Errorf("%s, a valid token for %s: got %d %s", m.name, path, a.status, a.body)
 			}

@@ -79,8 +79,8 @@ func setPort(t *testing.T, name, addr string) {
 func TestExampleRunsAsItIs(t *testing.T) {
 	secret := newSecret()
 	g := startExample(t, secret)
-	support, sales := sign(rsaKey(0), good("mark")), sign(secret, good("mark"))
-	forged := sign(rsaKey(1), good("mark"))
+	support, sales := sign(rsaKey(0), valid("mark")), sign(secret, valid("mark"))
+	forged := sign(rsaKey(1), valid("mark"))
 	ofBilling := claims{"sub": "mark", "aud": "chat", "exp": time.Now().Add(time.Hour).Unix()}
 	billing, ofAnother := signWithKID(rsaKey(2), "demo", ofBilling), signWithKID(rsaKey(2), "other", ofBilling)
 	ofBilling["aud"] = "shop"

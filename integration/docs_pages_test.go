@@ -62,14 +62,14 @@ func TestDocsShortestCaddyfileWorks(t *testing.T) {
 			t.Errorf("the configuration draws a warning: %s", line)
 		}
 	}
-	if a := g.get("/", bearer(sign(rsaKey(0), good("mark")))); a.status != 200 {
+	if a := g.get("/", bearer(sign(rsaKey(0), valid("mark")))); a.status != 200 {
 		t.Errorf("a valid token: got %d %s", a.status, a.body)
 	}
 	r := up.one(t)
 	if got := r.header.Get("X-Contact-Identity") + " of " + r.header.Get("X-Contact-Messenger"); got != "mark of support" {
 		t.Errorf("the backend was told %q", got)
 	}
-	if a := g.get("/", bearer(sign(rsaKey(1), good("mark")))); a.status != 401 || a.code(t) != "signature_invalid" {
+	if a := g.get("/", bearer(sign(rsaKey(1), valid("mark")))); a.status != 401 || a.code(t) != "signature_invalid" {
 		t.Errorf("a forged token: got %d %s", a.status, a.body)
 	}
 }
@@ -193,10 +193,10 @@ func TestDocsFilterKeepsTokensOutOfTheLogs(t *testing.T) {
 	@fail path /fail
 	error @fail 500
 	reverse_proxy UPSTREAM`)
-	token := sign(secret, good("mark"))
+	token := sign(secret, valid("mark"))
 	header, payload, _ := strings.Cut(token, ".")
 	forms := map[string]string{
-		"a good one":          token,
+		"a valid one":         token,
 		"one without its end": token[:strings.LastIndexByte(token, '.')],
 		"a payload alone":     strings.Split(payload, ".")[0],
 		"one behind a blank":  "x." + payload,

@@ -28,7 +28,7 @@ func TestDocsRecipeForPHP(t *testing.T) {
 	writeSample(t, filepath.Join(k.dir, "whoami.php"), "<?php\n"+docsSample(t, "php identity")+"echo $messenger, ' ', $identity, ' ', $_SERVER['REMOTE_USER'] ?? '';\n")
 	k.cook(t, "PHP behind FastCGI", "/srv/chat", k.dir, "unix//run/php/php-fpm.sock", addr)
 	k.says(t, k.get("/whoami.php"), 401, "token_missing")
-	a := k.get("/whoami.php", bearer(sign(rsaKey(0), good("Zoë"))), "X-Contact-Identity: eve", "X!Contact!Identity: eve", "REMOTE_USER: eve", "Remote-User: eve")
+	a := k.get("/whoami.php", bearer(sign(rsaKey(0), valid("Zoë"))), "X-Contact-Identity: eve", "X!Contact!Identity: eve", "REMOTE_USER: eve", "Remote-User: eve")
 	if a.status != 200 || a.body != "support Zoë Zo%C3%AB" {
 		t.Errorf("PHP has read %d %q", a.status, a.body)
 	}
@@ -48,7 +48,7 @@ func TestDocsRecipeForSockJS(t *testing.T) {
 	writeSample(t, file, strings.Replace(docsSample(t, "sockjs backend"), "listen(9000)", "listen("+port+", '127.0.0.1')", 1))
 	serveProgram(t, addr, exec.Command("node", file))
 	k.cook(t, "SockJS", "https://www.example.com", "https://www.example.com", "chat-backend:9000", addr)
-	token := sign(rsaKey(0), good("Zoë"))
+	token := sign(rsaKey(0), valid("Zoë"))
 	k.says(t, k.get("/chat/info"), 401, "token_missing")
 	k.says(t, k.get("/chat/info", "Cookie: chat="+token, "Origin: https://www.example.com"), 200, "websocket")
 	k.says(t, k.do("POST", "/chat/1/abc/xhr", "Cookie: chat="+token, "Origin: https://www.example.com"), 404, "")
@@ -97,7 +97,7 @@ func TestDocsRecipeForSystemd(t *testing.T) {
 	t.Setenv("CREDENTIALS_DIRECTORY", credentials)
 	t.Setenv("SALES_ISSUER", "https://www.example.com")
 	k.cook(t, heading, "/var/lib/caddy/admin.sock", k.sock)
-	issued := good("mark")
+	issued := valid("mark")
 	k.says(t, k.get("/", bearer(sign(secret, issued))), 401, "issuer_not_allowed")
 	issued["iss"] = "https://www.example.com"
 	k.says(t, k.get("/", bearer(sign(secret, issued))), 200, "")

@@ -82,7 +82,7 @@ func TestDocsRecipes(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	k, token := newKitchen(t), sign(rsaKey(0), good("mark"))
+	k, token := newKitchen(t), sign(rsaKey(0), valid("mark"))
 	t.Run("a single-page application", func(t *testing.T) { k.application(t, token) })
 	t.Run("a page on another origin", func(t *testing.T) { k.otherOrigin(t, token) })
 	t.Run("a password in front of a trial", func(t *testing.T) { k.password(t, token) })
@@ -204,7 +204,7 @@ func (k *kitchen) behindNginx(t *testing.T, token string) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r.Header = http.Header{"X-Forwarded-For": {fmt.Sprintf("192.0.2.%d", i)}, "Authorization": {"Bearer " + sign(rsaKey(1), good("eve"))}}
+			r.Header = http.Header{"X-Forwarded-For": {fmt.Sprintf("192.0.2.%d", i)}, "Authorization": {"Bearer " + sign(rsaKey(1), valid("eve"))}}
 			resp, err := client.Do(r)
 			if err != nil {
 				t.Fatal(err)

@@ -62,7 +62,7 @@ func TestDocsTroubleshootingQuotesTheGateway(t *testing.T) {
 	if err := os.WriteFile(key, []byte("half of a key"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g.get("/two", bearer(sign(rsaKey(0), good("mark"))))
+	g.get("/two", bearer(sign(rsaKey(0), valid("mark"))))
 	page := docsPage(t, "troubleshooting")
 	quoted := regexp.MustCompile(`\| "([^"|]+)" \|`).FindAllStringSubmatch(section(page, "The log shows"), -1)
 	if len(quoted) < 8 {
@@ -78,7 +78,7 @@ func TestDocsTroubleshootingQuotesTheGateway(t *testing.T) {
 	}
 	shell := newShell(t)
 	address := "unix/" + g.sock
-	if ran := shell.messenger(sign(rsaKey(0), good("mark")), "explain", "fetched", "--address", address); ran.status != 1 || !strings.Contains(ran.out, "503 keys_unavailable") {
+	if ran := shell.messenger(sign(rsaKey(0), valid("mark")), "explain", "fetched", "--address", address); ran.status != 1 || !strings.Contains(ran.out, "503 keys_unavailable") {
 		t.Errorf("explain without keys ended with %d, want 1, because the token may be valid:\n%s", ran.status, ran.out)
 	}
 	for text, args := range map[string][]string{

@@ -15,7 +15,7 @@ func TestLogNamesTheCause(t *testing.T) {
 	secret, up := newSecret(), newUpstream(t)
 	file := write(t, "secret", []byte(secret))
 	quoted := write(t, "quoted", []byte(`"`+secret+`"`))
-	token := sign(secret, good("mark"))
+	token := sign(secret, valid("mark"))
 	requests := []struct {
 		cause, messenger, mode, header string
 		code                           string // of the answer; "" passes
@@ -38,7 +38,7 @@ func TestLogNamesTheCause(t *testing.T) {
 		{"type_missing", "typed", "required", bearer(forge(secret, `{"alg":"HS256"}`, `{"identity":"mark"}`)), "token_malformed"},
 		{"type_other", "typed", "report", bearer(token), ""},
 		{"kind_other", "support", "required", bearer(forge(secret, `{"alg":"HS256","typ":"logout+jwt"}`, `{"identity":"mark"}`)), "token_malformed"},
-		{"alg_other", "support", "required", bearer(sign(rsaKey(0), good("mark"))), "algorithm_not_allowed"},
+		{"alg_other", "support", "required", bearer(sign(rsaKey(0), valid("mark"))), "algorithm_not_allowed"},
 	}
 	site := ""
 	for i, r := range requests {

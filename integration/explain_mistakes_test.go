@@ -84,7 +84,7 @@ func mistaken(t *testing.T) (messengers string, secrets []string, mistakes []mis
 		"messenger jwks {\n identity_key identity\n audience chat\n jwks " + keys.url + "\n}\n"
 
 	with := func(change claims) claims {
-		c := good("mark")
+		c := valid("mark")
 		for name, value := range change {
 			if c[name] = value; value == nil {
 				delete(c, name)
@@ -107,20 +107,20 @@ func mistaken(t *testing.T) (messengers string, secrets []string, mistakes []mis
 		return string(b)
 	}
 	now := time.Now()
-	token := sign(raw, good("mark"))
+	token := sign(raw, valid("mark"))
 	header, payload, signature := cut3(token)
 	return messengers, secrets, []mistake{
-		{"signed with another messenger's key", "raw", sign(other, good("mark")), "signature_invalid", "key of another messenger: it is that of other", "Send it to that messenger"},
-		{"signed with the RSA key of another messenger", "jwks", sign(rsaKey(1), good("mark")), "signature_invalid", "key of another messenger: it is that of rsa", "Send it to that messenger"},
+		{"signed with another messenger's key", "raw", sign(other, valid("mark")), "signature_invalid", "key of another messenger: it is that of other", "Send it to that messenger"},
+		{"signed with the RSA key of another messenger", "jwks", sign(rsaKey(1), valid("mark")), "signature_invalid", "key of another messenger: it is that of rsa", "Send it to that messenger"},
 		{"signed for a messenger of another method", "rsa", token, "algorithm_not_allowed", "key of another messenger: it is that of raw", "Send it to that messenger"},
-		{"another algorithm", "rsa", sign(newSecret(), good("mark")), "algorithm_not_allowed", `alg "HS256"; this messenger's method uses RS256`, "library's algorithm"},
-		{"a key that nobody has", "rsa", sign(rsaKey(2), good("mark")), "signature_invalid", "signed with another key, or changed", "test or production"},
-		{"the site decodes the secret, the gateway does not", "raw", sign(bytesOf(raw, base64.RawURLEncoding.DecodeString), good("mark")), "signature_invalid",
+		{"another algorithm", "rsa", sign(newSecret(), valid("mark")), "algorithm_not_allowed", `alg "HS256"; this messenger's method uses RS256`, "library's algorithm"},
+		{"a key that nobody has", "rsa", sign(rsaKey(2), valid("mark")), "signature_invalid", "signed with another key, or changed", "test or production"},
+		{"the site decodes the secret, the gateway does not", "raw", sign(bytesOf(raw, base64.RawURLEncoding.DecodeString), valid("mark")), "signature_invalid",
 			"The site decodes the secret before it signs.* the encoding is base64(url)?", "site's encoding"},
-		{"the gateway decodes the secret as base64, the site does not", "base64", sign(decoded, good("mark")), "signature_invalid",
+		{"the gateway decodes the secret as base64, the site does not", "base64", sign(decoded, valid("mark")), "signature_invalid",
 			"The site signs with the text of the secret as it is; the gateway decodes it first: the encoding is base64", "encoding raw"},
-		{"the gateway decodes the secret as hex, the site does not", "hex", sign(hexed, good("mark")), "signature_invalid", "decodes it first: the encoding is hex", "encoding raw"},
-		{"the site reads the secret with its line break", "raw", sign(raw+"\n", good("mark")), "signature_invalid", "line break", "Trim"},
+		{"the gateway decodes the secret as hex, the site does not", "hex", sign(hexed, valid("mark")), "signature_invalid", "decodes it first: the encoding is hex", "encoding raw"},
+		{"the site reads the secret with its line break", "raw", sign(raw+"\n", valid("mark")), "signature_invalid", "line break", "Trim"},
 		{"exp in milliseconds", "raw", sign(raw, with(claims{"exp": now.Add(time.Hour).UnixMilli()})), "claim_invalid", "counts milliseconds: exp", "Divide by 1000"},
 		{"iat in milliseconds", "raw", sign(raw, with(claims{"iat": now.UnixMilli()})), "claim_invalid", "counts milliseconds: iat", "Divide by 1000"},
 		{"exp as a string", "raw", sign(raw, with(claims{"exp": fmt.Sprint(now.Add(time.Hour).Unix())})), "claim_invalid", "time is a string: exp", "without quotes"},
@@ -133,14 +133,14 @@ func mistaken(t *testing.T) (messengers string, secrets []string, mistakes []mis
 		{"the issuer with another scheme", "strict", strict(claims{"iss": "http://www.example.com"}), "issuer_not_allowed", "differ in the scheme", "same spelling"},
 		{"another issuer", "strict", strict(claims{"iss": "https://login.example.com"}), "issuer_not_allowed", `iss is \["https://login.example.com"\]; the configured values of issuer are`, "add the token's value"},
 		{"the audience in another case", "strict", strict(claims{"aud": []string{"Chat"}}), "audience_not_allowed", "differ in upper and lower case", "same spelling"},
-		{"no audience", "jwks", signWithKID(rsaKey(0), "2026", good("mark")), "audience_not_allowed", `does not have the claim.*: aud; the configured values are \["chat"\]`, "Add it"},
+		{"no audience", "jwks", signWithKID(rsaKey(0), "2026", valid("mark")), "audience_not_allowed", `does not have the claim.*: aud; the configured values are \["chat"\]`, "Add it"},
 		{"a claim that is required", "strict", strict(claims{"department": nil}), "claim_missing", `"department"`, "Add"},
 		{"no iat, with max_lifetime", "strict", sign(raw, with(claims{"iat": nil, "iss": "https://www.example.com", "aud": "chat", "department": "x"})), "claim_missing", `"iat"`, "Add them to the token"},
 		{"a jti that is not text", "raw", sign(raw, with(claims{"jti": 1.5})), "claim_invalid", "jti is neither a string nor an integer", "as a JSON string"},
 		{"a life that is too long", "strict", strict(claims{"iat": now.Unix(), "exp": now.Unix() + 5*60*60}), "token_lifetime_too_long", "is valid for 5 hours.*max_lifetime is 2 hours", "iat plus max_lifetime"},
 		{"the site's clock is behind", "raw", sign(raw, with(claims{"exp": now.Add(-10 * time.Hour).Unix()})), "token_expired", `exp passed 10 hours ago`, "clock is behind"},
 		{"the site's clock is ahead", "raw", sign(raw, with(claims{"iat": now.Add(10 * time.Hour).Unix(), "exp": now.Add(11 * time.Hour).Unix()})), "token_not_yet_valid", `iat is (10 hours|9 hours 59 minutes) ahead.*clock_skew is 1 minute`, "NTP"},
-		{"a kid that is unknown", "jwks", signWithKID(rsaKey(0), "2025", good("mark")), "key_unknown", `kid is not that of an active key: it is "2025"; the messenger's keys have \["2026"\]`, "publish it at the messenger's URL"},
+		{"a kid that is unknown", "jwks", signWithKID(rsaKey(0), "2025", valid("mark")), "key_unknown", `kid is not that of an active key: it is "2025"; the messenger's keys have \["2026"\]`, "publish it at the messenger's URL"},
 		{"the last character is missing", "raw", tokenWithout(raw, 1, false), "token_malformed", "A character of the header, payload or signature is missing", "first to the last character"},
 		{"the last character is missing, and what is left is base64", "raw", tokenWithout(raw, 1, true), "signature_invalid", "another length than this messenger's key makes: it has 31 bytes", "Copy the whole token"},
 		{"the first character is missing", "raw", token[1:], "token_malformed", "A character of the header, payload or signature is missing", "first to the last character"},

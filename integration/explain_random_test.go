@@ -15,7 +15,7 @@ import (
 )
 
 // "explain" is worth something only if it is right about what the gateway does: for a thousand random tokens both come
-// to the same verdict, and about the headers of the good ones.
+// to the same verdict, and about the headers of the valid ones.
 func TestExplainAndTheGatewayAgree(t *testing.T) {
 	if !alone(t) {
 		return
@@ -64,7 +64,7 @@ func TestExplainAndTheGatewayAgree(t *testing.T) {
 	for i := 0; i < 1000 || i < 10_000 && unmet() != ""; i++ {
 		name := pick(r.Rand, "plain", "strict", "published")
 		token := r.token(name)
-		if i%3 == 0 { // a good share of good ones
+		if i%3 == 0 { // a third of them valid
 			token = r.goodToken(name)
 		}
 		if r.IntN(3) == 0 {
@@ -101,7 +101,7 @@ func TestExplainAndTheGatewayAgree(t *testing.T) {
 	}
 }
 
-// randomTokens makes tokens good and bad.
+// randomTokens makes valid and invalid tokens.
 type randomTokens struct {
 	*rand.Rand
 	secret string
@@ -111,7 +111,7 @@ func pick[T any](r *rand.Rand, values ...T) T { return values[r.IntN(len(values)
 
 // goodToken returns a token that the messenger accepts.
 func (r randomTokens) goodToken(messenger string) string {
-	c := good(pick[any](r.Rand, "mark", "Zoë", "100%", 42, "a b"))
+	c := valid(pick[any](r.Rand, "mark", "Zoë", "100%", 42, "a b"))
 	c["sub"], c["iss"], c["aud"] = c["identity"], "https://www.example.com", pick[any](r.Rand, "chat", []string{"x", "chat"})
 	if r.IntN(2) == 0 {
 		c["name"] = pick[any](r.Rand, "Mark {x}", " Zoë", true, []any{1, "<"}, nil, strings.Repeat("x", 2000))
@@ -246,7 +246,7 @@ func TestExplainCommandSaysWhatTheUpstreamGets(t *testing.T) {
 	}
 	for mode, passes := range map[string]bool{"report": true, "off": true, "optional": false, "required": false} {
 		text := "{\n" + strings.Replace(messengers, "identity_key", "mode "+mode+"\n identity_key", 1) + "\n}\n"
-		r := s.messenger(sign(newSecret(), good("mark")), "explain", "--config", s.file("Caddyfile", text))
+		r := s.messenger(sign(newSecret(), valid("mark")), "explain", "--config", s.file("Caddyfile", text))
 		if r.status != 2 || !strings.Contains(r.out, "refused: 401 signature_invalid") || strings.Contains(r.out, "passes anyway") != passes {
 			t.Errorf("mode %s: status %d\n%s%s", mode, r.status, r.out, r.err)
 		}

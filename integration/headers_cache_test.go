@@ -92,7 +92,7 @@ func TestSharedCachesDoNotMixContacts(t *testing.T) {
 			cache := &sharedCache{stored: make(map[string]answer)}
 			for _, path := range []string{"/a", "/b"} {
 				for _, contact := range []string{"mark", "eve"} {
-					a := cache.get(g, path, "Cookie: chat="+sign(m.key, good(contact)))
+					a := cache.get(g, path, "Cookie: chat="+sign(m.key, valid(contact)))
 					if other := map[string]string{"mark": "eve", "eve": "mark"}[contact]; strings.Contains(a.body, other) {
 						t.Errorf("%s was given %q", contact, a.body)
 					}
@@ -171,10 +171,10 @@ func TestAnswersToContactsArePrivate(t *testing.T) {
 			reverse_proxy UPSTREAM
 		}
 	`)
-	expired := good("mark")
+	expired := valid("mark")
 	expired["exp"] = 1
 	endless := claims{"identity": "mark"}
-	token, bad, never := bearer(sign(m.key, good("mark"))), bearer(sign(m.key, expired)), bearer(sign(m.key, endless))
+	token, bad, never := bearer(sign(m.key, valid("mark"))), bearer(sign(m.key, expired)), bearer(sign(m.key, endless))
 	preflight := []string{"Origin: https://www.example.com", "Access-Control-Request-Method: POST"}
 	for _, test := range []struct {
 		method, path string
@@ -289,7 +289,7 @@ func TestPrivateAnswersAreNotBuffered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Header.Set("Authorization", strings.TrimPrefix(bearer(sign(m.key, good("mark"))), "Authorization: "))
+	r.Header.Set("Authorization", strings.TrimPrefix(bearer(sign(m.key, valid("mark"))), "Authorization: "))
 	resp, err := plainClient.Do(r)
 	if err != nil {
 		t.Fatal(err)

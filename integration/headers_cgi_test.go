@@ -178,7 +178,7 @@ func TestOtherSpellingsOfConfiguredHeaders(t *testing.T) {
 			}
 			reverse_proxy UPSTREAM
 		`)
-		cookie := "Cookie: chat=" + sign(m.key, with(good("mark"), claims{"name": "Mark"}))
+		cookie := "Cookie: chat=" + sign(m.key, with(valid("mark"), claims{"name": "Mark"}))
 		for _, name := range []string{"X-User", "X-Site-Tenant", "X-Site-Name", "X-Widget-Token", "Sec-WebSocket-Protocol", "HTTP2-Settings", "Trailer"} {
 			for _, alias := range aliases(name) {
 				if http.CanonicalHeaderKey(alias) == "X-Widget-Token" {

@@ -33,7 +33,7 @@ func TestEveryDecoderReadsTheSameIdentity(t *testing.T) {
 	g := start(t, up, m.messengers, "messenger_auth support {\n claim_header name X-Contact-Name\n}"+mirrored)
 	var sent []string
 	for _, identity := range identities {
-		if a := g.get("/", bearer(sign(m.key, with(good(identity), claims{"name": " " + identity + " "})))); a.status != 200 {
+		if a := g.get("/", bearer(sign(m.key, with(valid(identity), claims{"name": " " + identity + " "})))); a.status != 200 {
 			t.Fatalf("%q: got %d %s", identity, a.status, a.body)
 		}
 		h := up.one(t).header

@@ -35,7 +35,7 @@ func TestProtocolKeywordsAreASCII(t *testing.T) {
 			reverse_proxy UPSTREAM
 		}
 	`)
-	token := sign(m.key, good("mark"))
+	token := sign(m.key, valid("mark"))
 	t.Run("a messenger's name in the path", func(t *testing.T) {
 		for path, want := range map[string]int{"/kiosk/a": 200, "/KIOSK/a": 200, "/%E2%84%AAiosk/a": 404, "/kio%C5%BFk/a": 404} {
 			if a := g.get(path, bearer(token)); a.status != want {
@@ -87,7 +87,7 @@ func TestProtocolKeywordsAreASCII(t *testing.T) {
 func TestOnlyTheExactCookieNameIsAccepted(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	g := start(t, up, m.messengers, "messenger_auth support {\n token_from cookie __Host-chat\n mode optional\n}\nreverse_proxy UPSTREAM")
-	mark, eve := sign(m.key, good("mark")), sign(m.key, good("eve"))
+	mark, eve := sign(m.key, valid("mark")), sign(m.key, valid("eve"))
 	for _, blank := range []string{"\u0085", "\u00a0", "\u1680", "\u2000", "\u2003", "\u2028", "\u202f", "\u205f", "\u3000", "\xa0", "\x85", "$Version=1,"} {
 		for name, cookie := range map[string]string{"alone": "", "behind another": "a=b; ", "behind the protected one": "__Host-chat=" + mark + "; "} {
 			a := g.get("/", "Cookie: "+cookie+blank+"__Host-chat="+eve)

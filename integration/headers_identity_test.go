@@ -59,7 +59,7 @@ func TestIdentityArrivesUnchanged(t *testing.T) {
 		g := start(t, up, m.messengers, "messenger_auth support {\n claim_header name X-Contact-Name\n}"+mirrored)
 		for identity, want := range identities {
 			t.Run(fmt.Sprintf("%s, %.40v", m.name, identity), func(t *testing.T) {
-				c := good(identity)
+				c := valid(identity)
 				c["name"] = identity // a claim goes the same way
 				if a := g.get("/", bearer(sign(m.key, c))); a.status != 200 {
 					t.Fatalf("got %d %s", a.status, a.body)
@@ -78,7 +78,7 @@ func TestIdentityArrivesUnchanged(t *testing.T) {
 		for name, identity := range map[string]any{
 			"a blank in front": " mark", "256 bytes": strings.Repeat("x", 256), "256 bytes in 128 letters": strings.Repeat("ë", 128), "nothing": "", "a blank": " ", "a line break": "a\nb",
 		} {
-			if a := g.get("/", bearer(sign(m.key, good(identity)))); a.status != 401 || a.code(t) != "identity_invalid" {
+			if a := g.get("/", bearer(sign(m.key, valid(identity)))); a.status != 401 || a.code(t) != "identity_invalid" {
 				t.Errorf("%s, %s: got %d %s, want 401 identity_invalid", m.name, name, a.status, a.body)
 			}
 			up.none(t)
@@ -95,7 +95,7 @@ func TestRawIdentity(t *testing.T) {
 	for identity, encoded := range map[string]string{
 		"mark": "mark", "Zoë 张": "Zo%C3%AB %E5%BC%A0", "100%": "100%25", "a%00b": "a%2500b", "{env.GATEWAY_SECRET}": "%7Benv.GATEWAY_SECRET%7D", "{http.request.host}": "%7Bhttp.request.host%7D",
 	} {
-		c := good(identity)
+		c := valid(identity)
 		c["name"] = identity
 		g.get("/", bearer(sign(m.key, c)))
 		h := up.one(t).header
@@ -107,7 +107,7 @@ func TestRawIdentity(t *testing.T) {
 	}
 	// What a header cannot carry as it is gives none, and does not refuse the contact.
 	for _, name := range []string{" edge", "a\nX-Contact-Identity: eve", "a\x00b", "\t"} {
-		if a := g.get("/", bearer(sign(m.key, with(good("mark"), claims{"name": name})))); a.status != 200 {
+		if a := g.get("/", bearer(sign(m.key, with(valid("mark"), claims{"name": name})))); a.status != 200 {
 			t.Errorf("the claim %q: got %d %s", name, a.status, a.body)
 			continue
 		}
@@ -179,7 +179,7 @@ func TestAnyIdentityArrivesUnchangedOrIsRefused(t *testing.T) {
 			for range 1 + random.IntN(5) {
 				identity += letters[random.IntN(len(letters))]
 			}
-			a := g.get("/", bearer(sign(m.key, good(identity))))
+			a := g.get("/", bearer(sign(m.key, valid(identity))))
 			if a.status == 401 && a.code(t) == "identity_invalid" {
 				up.none(t)
 				continue

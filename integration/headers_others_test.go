@@ -72,7 +72,7 @@ func TestHeadersSetByOtherRoutesAreRemoved(t *testing.T) {
 			reverse_proxy UPSTREAM
 		}
 	`)
-	who := good("mark")
+	who := valid("mark")
 	who["name"] = "Mark"
 	token := bearer(sign(m.key, who))
 	forged := []string{"X-Contact-Name: admin", "x-contact!role: admin", "X-Old!User: eve", "X-Contact-Identity: eve"}

@@ -100,9 +100,9 @@ const allModes = `
 `
 
 func allWays(key any) []way {
-	named := good("mark")
+	named := valid("mark")
 	named["name"] = "Mark"
-	token, plain, expired := bearer(sign(key, named)), bearer(sign(key, good("mark"))), good("mark")
+	token, plain, expired := bearer(sign(key, named)), bearer(sign(key, valid("mark"))), valid("mark")
 	expired["exp"] = 1
 	anonymous := map[string]string{}
 	mark := map[string]string{"x-contact-identity": "mark", "x-contact-messenger": "support", "x-contact-name": "Mark"}
@@ -180,7 +180,7 @@ func TestConfiguredHeaderNamesAreGuarded(t *testing.T) {
 func TestConnectionHeaderCannotRemoveTheIdentity(t *testing.T) {
 	up, m := newUpstream(t), methods(t)[0]
 	g := start(t, up, m.messengers, "messenger_auth support\nreverse_proxy UPSTREAM")
-	token := sign(m.key, good("mark"))
+	token := sign(m.key, valid("mark"))
 	for name, lines := range map[string]string{
 		"in one line":           "Connection: close, X-Contact-Identity, X-Contact-Messenger\r\n",
 		"in lines of their own": "Connection: keep-alive\r\nConnection: x-contact-identity\r\nConnection:X-Contact-Messenger,close\r\n",

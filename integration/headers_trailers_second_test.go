@@ -9,7 +9,7 @@ import (
 // proxy sends it on.
 func TestTrailersDoNotReachASecondUpstream(t *testing.T) {
 	m := methods(t)[0]
-	token := bearer(sign(m.key, good("mark")))
+	token := bearer(sign(m.key, valid("mark")))
 	up := newUpstream(t)
 	for name, site := range map[string]string{
 		"a second proxy for a response": "messenger_auth support\nreverse_proxy UPSTREAM {\n header_up First yes\n @any status 2xx\n handle_response @any {\n reverse_proxy UPSTREAM {\n header_up -First\n}\n }\n}",

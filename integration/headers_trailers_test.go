@@ -28,7 +28,7 @@ func (g *gateway) chunked(path, announce, trailers string, headers ...string) an
 // read an identity that the client wrote behind its body (Traefik #13822 drops them for this reason).
 func TestTrailersDoNotReachTheUpstream(t *testing.T) {
 	m := methods(t)[0]
-	token := bearer(sign(m.key, good("mark")))
+	token := bearer(sign(m.key, valid("mark")))
 	const guarded = `
 		handle /required* {
 			messenger_auth support
@@ -101,7 +101,7 @@ func TestTrailersDoNotReachTheUpstreamOverAnyVersion(t *testing.T) {
 	up, m := newUpstream(t), methods(t)[0]
 	g := startTLS(t, up, m.messengers, "messenger_auth support\nreverse_proxy UPSTREAM\nhandle_errors {\nreverse_proxy UPSTREAM\n}")
 	for _, v := range g.versions() {
-		for name, token := range map[string]string{"with a valid token": bearer(sign(m.key, good("mark"))), "refused": "X-Nothing: 1"} {
+		for name, token := range map[string]string{"with a valid token": bearer(sign(m.key, valid("mark"))), "refused": "X-Nothing: 1"} {
 			t.Run(v.name+" "+name, func(t *testing.T) {
 				g.sendRequest(v.client, http.MethodPost, "/", func(r *http.Request) {
 					key, value, _ := strings.Cut(token, ": ")

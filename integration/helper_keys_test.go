@@ -85,8 +85,8 @@ func newSecret() string {
 // claims are the claims of a token.
 type claims = jwt.MapClaims
 
-// good returns claims that every messenger of this suite accepts, with identity under the key "identity".
-func good(identity any) claims {
+// valid returns claims that every messenger of this suite accepts, with identity under the key "identity".
+func valid(identity any) claims {
 	return claims{"identity": identity, "iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix()}
 }
 

@@ -69,9 +69,9 @@ func TestKeyServerLearnsNothingOfClients(t *testing.T) {
 		messenger_auth support
 		respond ok
 	}`)
-	good := bearer(signWithKID(rsaKey(0), "a", forChat("mark")))
+	valid := bearer(signWithKID(rsaKey(0), "a", forChat("mark")))
 	for _, path := range []string{"/", "/sales"} {
-		if a := g.get(path, good, "X-Client: me", "Cookie: a=b"); a.status != 200 {
+		if a := g.get(path, valid, "X-Client: me", "Cookie: a=b"); a.status != 200 {
 			t.Errorf("%s: got %d %s", path, a.status, a.body)
 		}
 	}
@@ -79,7 +79,7 @@ func TestKeyServerLearnsNothingOfClients(t *testing.T) {
 	if a := g.get("/", unknown, "X-Client: me", "Cookie: a=b"); a.status != 401 || a.code(t) != "key_unknown" {
 		t.Errorf("an unknown kid: got %d %s", a.status, a.body)
 	}
-	if a := g.get("/sales", good); a.status != 200 {
+	if a := g.get("/sales", valid); a.status != 200 {
 		t.Errorf("after the set was confirmed: got %d %s", a.status, a.body)
 	}
 	mu.Lock()

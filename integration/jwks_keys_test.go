@@ -69,7 +69,7 @@ func jwksMessenger(url string) string {
 }
 
 func forChat(identity any) claims {
-	c := good(identity)
+	c := valid(identity)
 	c["aud"] = "chat"
 	return c
 }

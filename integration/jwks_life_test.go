@@ -19,8 +19,8 @@ import (
 func TestFloodOfUnknownKIDs(t *testing.T) {
 	keys := newKeyServer(t, publicJWK(rsaKey(0), "a"))
 	g := start(t, nil, "messenger support {\n identity_key identity\n audience chat\n jwks "+keys.url+" {\n timeout 30s\n }\n}", "messenger_auth support\nrespond ok")
-	good := bearer(signWithKID(rsaKey(0), "a", forChat("mark")))
-	if a := g.get("/", good); a.status != 200 {
+	valid := bearer(signWithKID(rsaKey(0), "a", forChat("mark")))
+	if a := g.get("/", valid); a.status != 200 {
 		t.Fatalf("before: got %d %s", a.status, a.body)
 	}
 	release := make(chan struct{})
@@ -50,7 +50,7 @@ func TestFloodOfUnknownKIDs(t *testing.T) {
 		})
 	}
 	within(t, time.Minute, "all are answered but those that may wait", func() bool { return undecided.Load() >= 1000-256 })
-	if a := g.get("/", good); a.status != 200 {
+	if a := g.get("/", valid); a.status != 200 {
 		t.Errorf("a known kid meanwhile: got %d %s", a.status, a.body)
 	}
 	close(release)

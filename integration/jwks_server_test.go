@@ -21,28 +21,28 @@ func misbehaviours(t *testing.T) map[string]http.HandlerFunc {
 			_, _ = io.WriteString(w, text)
 		}
 	}
-	good := newKeyServer(t, publicJWK(rsaKey(2), "elsewhere"))
-	set := readAll(t, good.url)
+	working := newKeyServer(t, publicJWK(rsaKey(2), "elsewhere"))
+	set := readAll(t, working.url)
 	private := publicJWK(rsaKey(2), "private")
 	private["d"] = "AQAB"
 	return map[string]http.HandlerFunc{
-		"500 with a good set in its body": body(500, set),
-		"503":                             body(503, "try later"),
-		"404 with a good set in its body": body(404, set),
-		"204":                             func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) },
-		"206 with a good set in its body": body(206, set),
-		"304 that nobody asked for":       func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(304) },
-		"an HTML login page":              body(200, "<!doctype html><title>Sign in</title>"),
-		"an empty set":                    body(200, `{"keys":[]}`),
-		"null":                            body(200, `null`),
-		"keys null":                       body(200, `{"keys":null}`),
-		"a truncated set":                 body(200, set[:len(set)/2]),
-		"only a private key":              body(200, mustJSON(map[string]any{"keys": []jwk{private}})),
-		"only a symmetric key":            body(200, `{"keys":[{"kty":"oct","k":"AAAA","kid":"a"}]}`),
-		"a set larger than any":           body(200, `{"keys":[],"padding":"`+strings.Repeat("x", 300<<10)+`"}`),
-		"more entries than any":           body(200, `{"keys":[`+strings.TrimSuffix(strings.Repeat("{},", 200), ",")+`]}`),
-		"gzip, unasked":                   gzipBomb,
-		"an endless body":                 endless,
+		"500 with a valid set in its body": body(500, set),
+		"503":                              body(503, "try later"),
+		"404 with a valid set in its body": body(404, set),
+		"204":                              func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) },
+		"206 with a valid set in its body": body(206, set),
+		"304 that nobody asked for":        func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(304) },
+		"an HTML login page":               body(200, "<!doctype html><title>Sign in</title>"),
+		"an empty set":                     body(200, `{"keys":[]}`),
+		"null":                             body(200, `null`),
+		"keys null":                        body(200, `{"keys":null}`),
+		"a truncated set":                  body(200, set[:len(set)/2]),
+		"only a private key":               body(200, mustJSON(map[string]any{"keys": []jwk{private}})),
+		"only a symmetric key":             body(200, `{"keys":[{"kty":"oct","k":"AAAA","kid":"a"}]}`),
+		"a set larger than any":            body(200, `{"keys":[],"padding":"`+strings.Repeat("x", 300<<10)+`"}`),
+		"more entries than any":            body(200, `{"keys":[`+strings.TrimSuffix(strings.Repeat("{},", 200), ",")+`]}`),
+		"gzip, unasked":                    gzipBomb,
+		"an endless body":                  endless,
 		"a body that stops half-way": func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "9999")
 			_, _ = io.WriteString(w, set)
@@ -70,7 +70,7 @@ func misbehaviours(t *testing.T) map[string]http.HandlerFunc {
 				time.Sleep(20 * time.Millisecond)
 			}
 		},
-		"a redirect to another host": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, good.url, http.StatusFound) },
+		"a redirect to another host": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, working.url, http.StatusFound) },
 		"a redirect to another scheme": func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "https://"+r.Host+"/x", http.StatusFound)
 		},
@@ -141,19 +141,19 @@ func TestMisbehavingKeyServers(t *testing.T) {
 			never.behave(misbehave)
 			g := start(t, up, fmt.Sprintf(quick, "support", failing.url)+fmt.Sprintf(quick, "never", never.url),
 				"handle /never {\nmessenger_auth never\nreverse_proxy UPSTREAM\n}\nhandle {\n"+supportSite+"\n}")
-			good := bearer(signWithKID(rsaKey(0), "a", forChat("mark")))
-			if a := g.get("/", good); a.status != 200 {
+			valid := bearer(signWithKID(rsaKey(0), "a", forChat("mark")))
+			if a := g.get("/", valid); a.status != 200 {
 				t.Fatalf("before: got %d %s", a.status, a.body)
 			}
 			failing.behave(misbehave)
 			if status := g.refresh("support"); status != 502 {
 				t.Errorf("refresh: got %d, want 502", status)
 			}
-			if a := g.get("/", good); a.status != 200 {
+			if a := g.get("/", valid); a.status != 200 {
 				t.Errorf("a valid token with a usable key: got %d %s", a.status, a.body)
 			}
 			up.take()
-			a := g.get("/never", good)
+			a := g.get("/never", valid)
 			if a.status != 503 || a.code(t) != "keys_unavailable" || a.header.Get("Retry-After") == "" || a.header.Get("Www-Authenticate") != "" {
 				t.Errorf("no key ever seen: got %d %v %s", a.status, a.header, a.body)
 			}

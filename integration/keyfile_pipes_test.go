@@ -53,7 +53,7 @@ func newFIFO(t *testing.T, name string) {
 
 // accepts reports whether the messenger takes a token that key has signed.
 func (n *node) accepts(messenger string, key *rsa.PrivateKey) bool {
-	return n.get("/"+messenger+"/", bearer(sign(key, good("mark")))).status == http.StatusOK
+	return n.get("/"+messenger+"/", bearer(sign(key, valid("mark")))).status == http.StatusOK
 }
 
 // reload gives the node its configuration again, with another text to respond, and returns the status and the body of the

@@ -53,11 +53,11 @@ func TestKeyFileIsSwappedUnderOpenWebSockets(t *testing.T) {
 			file := write(t, "key", m.text(m.key(0)))
 			g := start(t, up, "messenger support {\n identity_key identity\n "+strings.Replace(m.option, "FILE", file, 1)+"\n}\nmessenger {\n poll_interval 20ms\n}",
 				"messenger_auth support {\n token_from header Authorization Bearer\n token_from websocket_protocol jwt\n}\nreverse_proxy UPSTREAM")
-			first := sign(m.key(0), good("mark"))
+			first := sign(m.key(0), valid("mark"))
 			sockets := openSockets(t, g, first, 50)
 
 			replace(t, file, m.text(m.key(1)))
-			second := sign(m.key(1), good("mark"))
+			second := sign(m.key(1), valid("mark"))
 			g.becomes(t, "the new key is active", second, 200)
 			if a := g.get("/", bearer(first)); a.status != 401 || a.code(t) != "signature_invalid" {
 				t.Errorf("a token of the old key: got %d %s", a.status, a.body)
@@ -83,7 +83,7 @@ func TestKeyFileIsSwappedUnderOpenWebSockets(t *testing.T) {
 			}
 
 			replace(t, file, m.text(m.key(2)))
-			g.becomes(t, "a good file is taken after bad ones", sign(m.key(2), good("mark")), 200)
+			g.becomes(t, "a valid file is used after invalid ones", sign(m.key(2), valid("mark")), 200)
 			for _, conn := range sockets {
 				echo(t, conn)
 			}
@@ -162,9 +162,9 @@ func TestKeyFileBehindLinksAndWrittenInPlace(t *testing.T) {
 	link("..version0", "..data")
 	link("..data/token", "token")
 	g := start(t, up, "messenger support {\n identity_key identity\n shared_token {file."+filepath.Join(dir, "token")+"}\n}\nmessenger {\n poll_interval 20ms\n}", "messenger_auth support\nreverse_proxy UPSTREAM")
-	g.becomes(t, "the first version", sign(secrets[0], good("mark")), 200)
+	g.becomes(t, "the first version", sign(secrets[0], valid("mark")), 200)
 	link("..version1", "..data")
-	g.becomes(t, "the version behind the new link", sign(secrets[1], good("mark")), 200)
+	g.becomes(t, "the version behind the new link", sign(secrets[1], valid("mark")), 200)
 	file := filepath.Join(dir, "..version1", "token")
 	info, err := os.Stat(file)
 	if err != nil {
@@ -176,8 +176,8 @@ func TestKeyFileBehindLinksAndWrittenInPlace(t *testing.T) {
 	if err := os.Chtimes(file, info.ModTime(), info.ModTime()); err != nil {
 		t.Fatal(err)
 	}
-	g.becomes(t, "a file of the same size and time", sign(secrets[2], good("mark")), 200)
-	g.becomes(t, "the version before is over", sign(secrets[1], good("mark")), 401)
+	g.becomes(t, "a file of the same size and time", sign(secrets[2], valid("mark")), 200)
+	g.becomes(t, "the version before is over", sign(secrets[1], valid("mark")), 401)
 }
 
 // With poll_interval 0 a key changes with the configuration only, for those who want nothing to happen behind their back.
@@ -190,11 +190,11 @@ func TestPollIntervalZeroReadsKeysOnlyAtLoad(t *testing.T) {
 	g := start(t, up, messengers, "messenger_auth support\nreverse_proxy UPSTREAM")
 	replace(t, file, []byte(secrets[1]))
 	time.Sleep(100 * time.Millisecond) // nothing may happen, however long we wait
-	if a := g.get("/", bearer(sign(secrets[0], good("mark")))); a.status != 200 {
+	if a := g.get("/", bearer(sign(secrets[0], valid("mark")))); a.status != 200 {
 		t.Errorf("got %d %s, want the old key to be active", a.status, a.body)
 	}
 	g.load(messengers, "messenger_auth support\nreverse_proxy UPSTREAM\n# changed")
-	if a := g.get("/", bearer(sign(secrets[1], good("mark")))); a.status != 200 {
+	if a := g.get("/", bearer(sign(secrets[1], valid("mark")))); a.status != 200 {
 		t.Errorf("after a load: got %d %s, want the new key to be active", a.status, a.body)
 	}
 }
@@ -216,13 +216,13 @@ func TestKeysOverlap(t *testing.T) {
 		{"the new key under the old name", "2025", 1, "signature_invalid"}, {"the old key under the new name", "2026", 0, "signature_invalid"},
 		{"an unknown name", "2024", 0, "key_unknown"}, {"another key without a kid", "", 2, "signature_invalid"}, {"a name with a blank", "2025 ", 0, "key_unknown"},
 	} {
-		a := g.get("/", bearer(signWithKID(rsaKey(test.key), test.kid, good("mark"))))
+		a := g.get("/", bearer(signWithKID(rsaKey(test.key), test.kid, valid("mark"))))
 		if test.code == "" && a.status != 200 || test.code != "" && (a.status != 401 || a.code(t) != test.code) {
 			t.Errorf("%s: got %d %s, want %q", test.name, a.status, a.body, test.code)
 		}
 	}
 	// The old key is withdrawn by putting the new one into its file as well.
 	replace(t, old, publicPEM(rsaKey(1)))
-	g.becomes(t, "the old key is withdrawn", signWithKID(rsaKey(0), "2025", good("mark")), 401)
-	g.becomes(t, "the new key stays", signWithKID(rsaKey(1), "2026", good("mark")), 200)
+	g.becomes(t, "the old key is withdrawn", signWithKID(rsaKey(0), "2025", valid("mark")), 401)
+	g.becomes(t, "the new key stays", signWithKID(rsaKey(1), "2026", valid("mark")), 200)
 }

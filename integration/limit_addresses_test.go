@@ -15,11 +15,11 @@ func TestFailLimitGoesByTheAddressThatTrustedProxiesName(t *testing.T) {
 	}
 	site := func(name string) string { return "messenger_auth " + name + "\nreverse_proxy UPSTREAM" }
 	trust := "\nservers {\n trusted_proxies static 127.0.0.0/8\n}"
-	forged := sign(newSecret(), good("mark"))
+	forged := sign(newSecret(), valid("mark"))
 	from := func(client string) string { return "X-Forwarded-For: " + client }
 
 	g := start(t, up, global(trusting)+trust, site(trusting))
-	known := sign(secret, good("mark"))
+	known := sign(secret, valid("mark"))
 	if a := g.get("/", bearer(known), from("192.0.2.1")); a.status != 200 {
 		t.Fatalf("a valid token: got %d %s", a.status, a.body)
 	}
@@ -35,7 +35,7 @@ func TestFailLimitGoesByTheAddressThatTrustedProxiesName(t *testing.T) {
 	if a := g.get("/", bearer(known), from("192.0.2.1")); a.status != 200 {
 		t.Errorf("a token that was seen before, from the bot's address: got %d %s", a.status, a.body)
 	}
-	if a := g.get("/", bearer(sign(secret, good("eve"))), from("192.0.2.2")); a.status != 200 {
+	if a := g.get("/", bearer(sign(secret, valid("eve"))), from("192.0.2.2")); a.status != 200 {
 		t.Errorf("a new token from another address: got %d %s", a.status, a.body)
 	}
 	if !strings.Contains(g.logs(), `"verdict":"too_many_failures"`) {

@@ -39,7 +39,7 @@ func TestConcurrentForgedTokensAreReadWithinTheLimit(t *testing.T) {
 	keys := newKeyServer(t, publicJWK(rsaKey(0), "a"))
 	crowd := unusedName("crowd")
 	g := start(t, nil, "messenger "+crowd+" {\n identity_key identity\n fail_limit 5/1h\n jwks "+keys.url+"\n}", "messenger_auth "+crowd+"\nrespond ok")
-	known := signWithKID(rsaKey(0), "a", good("mark"))
+	known := signWithKID(rsaKey(0), "a", valid("mark"))
 	eventually(t, "the first token passes", func() bool { return g.get("/", bearer(known)).status == 200 })
 	release := make(chan struct{})
 	publish := keys.fetches.Load()
@@ -52,7 +52,7 @@ func TestConcurrentForgedTokensAreReadWithinTheLimit(t *testing.T) {
 	})
 	guesses := make([]string, 200)
 	for i := range guesses {
-		guesses[i] = signWithKID(rsaKey(1), fmt.Sprint("guess ", i), good("eve"))
+		guesses[i] = signWithKID(rsaKey(1), fmt.Sprint("guess ", i), valid("eve"))
 	}
 	go func() {
 		for keys.fetches.Load() == publish && t.Context().Err() == nil {
@@ -79,7 +79,7 @@ func TestConcurrentValidTokensAreNotLimited(t *testing.T) {
 	g := start(t, nil, "messenger office {\n identity_key identity\n fail_limit 5/1h\n shared_token {file."+write(t, "secret", []byte(secret))+"}\n}", "messenger_auth office\nrespond ok")
 	tokens := make([]string, 300)
 	for i := range tokens {
-		claims := good(fmt.Sprint("employee ", i))
+		claims := valid(fmt.Sprint("employee ", i))
 		if i%3 == 0 {
 			claims["exp"] = claims["iat"].(int64) - 7200 // a page that was open overnight
 		}
@@ -96,7 +96,7 @@ func TestTicketsFromBeforeARestartAreNotCountedAsForged(t *testing.T) {
 	secret, name := newSecret(), unusedName("tickets")
 	g := start(t, nil, "messenger "+name+" {\n identity_key identity\n fail_limit 3/1h\n shared_token {file."+write(t, "secret", []byte(secret))+"}\n}", ticketRoute(name, "", "respond ok"))
 	path := "/" + name + "/"
-	given := ticketOf(t, g.url+path+"ticket", sign(secret, good("mark")), "")
+	given := ticketOf(t, g.url+path+"ticket", sign(secret, valid("mark")), "")
 	before := make([]byte, 300)
 	for range 10 {
 		_, _ = rand.Read(before)
@@ -104,7 +104,7 @@ func TestTicketsFromBeforeARestartAreNotCountedAsForged(t *testing.T) {
 			t.Fatalf("a ticket from before: got %d %s", a.status, a.body)
 		}
 	}
-	if a := g.get(path, bearer(sign(secret, good("zoe")))); a.status != 200 {
+	if a := g.get(path, bearer(sign(secret, valid("zoe")))); a.status != 200 {
 		t.Errorf("a new token from the same address: got %d %s", a.status, a.body)
 	}
 	for range 3 {
@@ -132,21 +132,21 @@ func TestClientsOfAUnixSocketAreLimitedAsOne(t *testing.T) {
 	g := start(t, nil, options(untrusted, ""), site(untrusted))
 	g.waitForLog(warning)
 	for range 3 {
-		if got := status(g, sign(newSecret(), good("eve"))); got != 401 {
+		if got := status(g, sign(newSecret(), valid("eve"))); got != 401 {
 			t.Errorf("a guess: got %d", got)
 		}
 	}
-	if got := status(g, sign(newSecret(), good("eve"))); got != 429 {
+	if got := status(g, sign(newSecret(), valid("eve"))); got != 429 {
 		t.Errorf("a guess beyond the limit: got %d", got)
 	}
 	trusting := start(t, nil, options(trusted, "servers {\n trusted_proxies_unix\n}"), site(trusted))
 	for range 4 {
-		status(trusting, sign(newSecret(), good("eve")), "X-Forwarded-For: 192.0.2.1")
+		status(trusting, sign(newSecret(), valid("eve")), "X-Forwarded-For: 192.0.2.1")
 	}
-	if got := status(trusting, sign(newSecret(), good("eve")), "X-Forwarded-For: 192.0.2.1"); got != 429 {
+	if got := status(trusting, sign(newSecret(), valid("eve")), "X-Forwarded-For: 192.0.2.1"); got != 429 {
 		t.Errorf("the bot behind a trusted proxy: got %d", got)
 	}
-	if got := status(trusting, sign(secret, good("mark")), "X-Forwarded-For: 192.0.2.2"); got != 200 {
+	if got := status(trusting, sign(secret, valid("mark")), "X-Forwarded-For: 192.0.2.2"); got != 200 {
 		t.Errorf("another client behind it: got %d", got)
 	}
 	if log := trusting.logs(); strings.Contains(log, warning) {

@@ -36,7 +36,7 @@ func TestContactLimitOfRequests(t *testing.T) {
 	const reported = refused + `,method="shared_token",mode="report"}`
 	refusedBefore, reportedBefore := g.metric(refused), g.metric(reported) // by other tests of this process
 	token := func(messenger, identity string, more claims) string {
-		return bearer(sign(secret, with(good(identity), with(claims{"aud": messenger}, more))))
+		return bearer(sign(secret, with(valid(identity), with(claims{"aud": messenger}, more))))
 	}
 	for range 5 { // not counted, because they are not the contact's
 		for _, line := range []string{bearer(forge(newSecret(), `{"alg":"HS256"}`, `{"identity":"`+mark+`","aud":"support"}`)), token("support", mark, claims{"exp": 1}), token("sales", mark, nil)} {
@@ -83,7 +83,7 @@ func TestContactLimitOfRequests(t *testing.T) {
 func TestContactLimitOfConnections(t *testing.T) {
 	m, up := methods(t)[0], newChat(t)
 	g := start(t, up.upstream, "metrics\n"+m.messengers, "messenger_auth support {\n websocket_rejection close\n contact_limit {\n connections 2\n }\n}\nreverse_proxy UPSTREAM")
-	token := bearer(sign(m.key, good("mark")))
+	token := bearer(sign(m.key, valid("mark")))
 	open := func(line string) *socket {
 		t.Helper()
 		s, status := protocols[0].open(g, "/echo", line)
@@ -96,7 +96,7 @@ func TestContactLimitOfConnections(t *testing.T) {
 	before := g.metric(refused) // by other tests of this process
 	first := open(token)
 	stream := g.stream(version{"HTTP/1.1", plainClient}, "/quiet", token, "Accept: text/event-stream")
-	if got := open(bearer(sign(m.key, with(good("mark"), claims{"jti": "2"})))).ended(); got != "4429 too_many_connections" {
+	if got := open(bearer(sign(m.key, with(valid("mark"), claims{"jti": "2"})))).ended(); got != "4429 too_many_connections" {
 		t.Errorf("the third connection ends with %q", got)
 	}
 	if a := g.get("/quiet", token, "Accept: text/event-stream"); a.status != 429 || a.code(t) != "too_many_connections" || a.header.Get("Retry-After") != "15" {
@@ -109,7 +109,7 @@ func TestContactLimitOfConnections(t *testing.T) {
 	if a := g.get("/quiet", token); a.status != 200 || !strings.Contains(a.body, "event: auth\ndata: too_many_connections") {
 		t.Errorf("a stream that was not asked for got %d %q", a.status, a.body)
 	}
-	other := open(bearer(sign(m.key, good("eve"))))
+	other := open(bearer(sign(m.key, valid("eve"))))
 	for name, s := range map[string]*socket{"the first": first, "another contact's": other} {
 		s.send(1, "hello")
 		if got := string(s.next().payload); got != "hello" {
@@ -149,7 +149,7 @@ func TestLimitsOfAMessengerThatIsNotFound(t *testing.T) {
 		}
 	`)
 	for range 5 {
-		if a := g.get("/elsewhere/x", bearer(sign(m.key, good("mark")))); a.status != 404 || a.code(t) != "messenger_unknown" {
+		if a := g.get("/elsewhere/x", bearer(sign(m.key, valid("mark")))); a.status != 404 || a.code(t) != "messenger_unknown" {
 			t.Fatalf("got %d %s", a.status, a.body)
 		}
 	}
@@ -181,7 +181,7 @@ func TestRefusedContactsAreHiddenFromErrorRoutes(t *testing.T) {
 		}
 	`)
 	who := unusedName("mark")
-	token := bearer(sign(m.key, with(good(who), claims{"name": "Mark"})))
+	token := bearer(sign(m.key, with(valid(who), claims{"name": "Mark"})))
 	for i, path := range []string{"/support/a", "/support/a", "/elsewhere/a"} {
 		g.get(path, token)
 		h := up.one(t).header
@@ -199,7 +199,7 @@ func TestContactLimitForgetsConnections(t *testing.T) {
 	limited := "messenger_auth support {\n contact_limit {\n connections 1\n }\n}\n"
 	g := startTLS(t, up.upstream, m.messengers, "handle /down/* {\n"+limited+"reverse_proxy 127.0.0.1:1\n}\nhandle /text/* {\n"+limited+"respond text\n}\nhandle {\n"+limited+"reverse_proxy UPSTREAM\n}")
 	// Each case has a contact of its own: the gateway notices a little later that a connection of the case before was closed.
-	contact := func(name string) string { return bearer(sign(m.key, good(name))) }
+	contact := func(name string) string { return bearer(sign(m.key, valid(name))) }
 	free := func(token, after string) {
 		t.Helper()
 		patiently(t, "a place is free after "+after, func() bool {

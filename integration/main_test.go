@@ -278,7 +278,7 @@ const secretStart = 24
 // The search finds what it must find.
 func TestLeakSearchFindsSecrets(t *testing.T) {
 	var s leakSearch
-	token, phrase := sign(newSecret(), good("mark")), "a secret of words & signs, which is long"
+	token, phrase := sign(newSecret(), valid("mark")), "a secret of words & signs, which is long"
 	s.secret(token)
 	s.secret(phrase)
 	parts := strings.Split(token, ".")

@@ -63,7 +63,7 @@ func discovering(name, issuer string) string {
 }
 
 func issuedBy(issuer string) claims {
-	c := good("mark")
+	c := valid("mark")
 	if issuer != "" {
 		c["iss"] = issuer
 	}

@@ -64,7 +64,7 @@ func TestPublicTextsAreNotImportedAsSecrets(t *testing.T) {
 		}
 	}
 	// An attacker cannot sign with the public key.
-	g.expect("503 keys_unavailable", "/m/acme/x", sign(base64.StdEncoding.EncodeToString(der), good("mark")))
+	g.expect("503 keys_unavailable", "/m/acme/x", sign(base64.StdEncoding.EncodeToString(der), valid("mark")))
 }
 
 // A site moves in with its secret: its tokens are valid from then on, whatever kid they have, and the secret is rotated, revoked and
@@ -77,13 +77,13 @@ func TestImportedSecretVerifiesExistingTokens(t *testing.T) {
 	a := &administrator{newShell(t), []string{"--address", "unix/" + g.sock}}
 	o.put("acme", generated)
 	secret := newSecret()
-	g.expect("503 keys_unavailable", "/m/acme/x", sign(secret, good("mark")))
+	g.expect("503 keys_unavailable", "/m/acme/x", sign(secret, valid("mark")))
 	ran := a.want(0, "the secret is shared token", secret+"\n", "tokens", "import", "acme")
 	if holds([]byte(ran.out+ran.err), secret) {
 		t.Error("the command shows the secret")
 	}
 	for _, kid := range []string{"", "of the site", "another one"} {
-		g.expect("200", "/m/acme/x", signWithKID(secret, kid, good("mark")))
+		g.expect("200", "/m/acme/x", signWithKID(secret, kid, valid("mark")))
 	}
 	for _, body := range []map[string]any{{"secret": secret}, {"secret": hex.EncodeToString([]byte(secret)), "encoding": "hex"}, {"secret": base64.StdEncoding.EncodeToString(append([]byte(secret), 0)), "encoding": "base64"}} {
 		if said := o.refused(409, "POST", "messengers/acme/tokens/import", body); !strings.Contains(said, "already") {
@@ -101,8 +101,8 @@ func TestImportedSecretVerifiesExistingTokens(t *testing.T) {
 	// With the kid of the site's tokens it verifies these alone.
 	named := newSecret()
 	a.want(0, "shared token k1", base64.StdEncoding.EncodeToString([]byte(named)), "tokens", "import", "acme", "--encoding", "base64", "--kid", "k1")
-	g.expect("200", "/m/acme/x", signWithKID(named, "k1", good("mark")))
-	g.expect("401 signature_invalid", "/m/acme/x", signWithKID(named, "k2", good("mark")))
+	g.expect("200", "/m/acme/x", signWithKID(named, "k1", valid("mark")))
+	g.expect("401 signature_invalid", "/m/acme/x", signWithKID(named, "k2", valid("mark")))
 	a.want(4, "kid already", newSecret()+"\n", "tokens", "import", "acme", "--kid", "k1")
 
 	// A rotation lets both expire, an extension puts that off, and nothing shortens it.
@@ -130,15 +130,15 @@ func TestImportedSecretVerifiesExistingTokens(t *testing.T) {
 	for confirm, status := range map[int]int{-1: 400, 2: 428, 4: 428} { // a number that is not the one in the question confirms nothing
 		o.refused(status, "POST", "messengers/acme/tokens/rotate", map[string]any{"overlap": "0s", "confirm": confirm})
 	}
-	g.expect("200", "/m/acme/x", sign(secret, good("mark")))
+	g.expect("200", "/m/acme/x", sign(secret, valid("mark")))
 
 	// Revoked is revoked, also for the same secret in another spelling.
 	o.want(200, "POST", "messengers/acme/tokens/revoke", map[string]any{"kid": ring.Tokens[0].KID})
-	g.expect("401 signature_invalid", "/m/acme/x", sign(secret, good("mark")))
+	g.expect("401 signature_invalid", "/m/acme/x", sign(secret, valid("mark")))
 	a.want(4, "is not accepted again", secret, "tokens", "import", "acme")
 	o.refused(409, "POST", "messengers/acme/tokens/import", map[string]any{"secret": base64.StdEncoding.EncodeToString(append([]byte(secret), 0, 0)), "encoding": "base64"})
-	g.expect("401 signature_invalid", "/m/acme/x", sign(secret, good("mark")))
-	g.expect("200", "/m/acme/x", signWithKID(named, "k1", good("mark")))
+	g.expect("401 signature_invalid", "/m/acme/x", sign(secret, valid("mark")))
+	g.expect("200", "/m/acme/x", signWithKID(named, "k1", valid("mark")))
 	if said := fmt.Sprint(a.want(0, "acme", "", "export")); holds([]byte(said), named) {
 		t.Error("the export has the secret")
 	}

@@ -46,7 +46,7 @@ func withIdentity(settings map[string]any) map[string]any {
 
 func (m *move) path() string { return "/m/" + m.name }
 
-func (m *move) token(method string) string { return sign(m.signs[method], good("mark")) }
+func (m *move) token(method string) string { return sign(m.signs[method], valid("mark")) }
 
 // keepSending sends tokens of one method to a node, one after the other, until stop. Each has to be accepted until the method is over.
 func (m *move) keepSending(n *node, method string) {

@@ -23,7 +23,7 @@ func TestCredentialsExpireWithThePreviousMethod(t *testing.T) {
 	}
 	site := ticketRoute("support", "", "respond /support/x there\nreverse_proxy UPSTREAM {\n stream_close_delay 1h\n}")
 	g := start(t, up.upstream, options(time.Now().Add(time.Hour)), site)
-	former, current := sign(rsaKey(1), good("mark")), signWithKID(rsaKey(0), "a", good("mark"))
+	former, current := sign(rsaKey(1), valid("mark")), signWithKID(rsaKey(0), "a", valid("mark"))
 	ticket := func(token string) string {
 		return "/support/x?ticket=" + ticketOf(t, g.url+"/support/ticket", token, "")
 	}

@@ -200,8 +200,8 @@ func (u *upgrade) changePlain() {
 	}
 	for name, n := range map[string]*node{"key-before": u.before, "key-after": u.after} {
 		u.try(n, http.MethodPut, "messengers/"+name, plainKey(0))
-		u.expect(name, "its key", sign(rsaKey(0), good("mark")), "200")
-		u.expect(name, "another key", sign(rsaKey(1), good("mark")), "401 signature_invalid")
+		u.expect(name, "its key", sign(rsaKey(0), valid("mark")), "200")
+		u.expect(name, "another key", sign(rsaKey(1), valid("mark")), "401 signature_invalid")
 	}
 	u.both("new messengers")
 	for _, name := range []string{"key-before", "key-after"} {
@@ -238,7 +238,7 @@ func (u *upgrade) changePlain() {
 func (u *upgrade) changeNewer() {
 	t := u.t
 	t.Helper()
-	padded, err := jwt.NewWithClaims(jwt.SigningMethodPS256, good("mark")).SignedString(rsaKey(2))
+	padded, err := jwt.NewWithClaims(jwt.SigningMethodPS256, valid("mark")).SignedString(rsaKey(2))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,25 +253,25 @@ func (u *upgrade) changeNewer() {
 		u.newer[name] = true
 	}
 	u.expect("pss", "a token of PS256", padded, "200")
-	u.expect("pss", "a token of the same key and RS256", sign(rsaKey(2), good("mark")), "401 algorithm_not_allowed")
-	u.expect("nested", "a nested identity", sign(rsaKey(0), claims{"user": map[string]any{"id": "mark"}, "exp": good("")["exp"]}), "200")
-	u.expect("nested", "an identity elsewhere", sign(rsaKey(0), good("mark")), "401 identity_missing")
-	u.expect("moved", "its first key", sign(rsaKey(0), good("mark")), "200")
-	u.expect("over", "its first key", sign(rsaKey(0), good("mark")), "200")
+	u.expect("pss", "a token of the same key and RS256", sign(rsaKey(2), valid("mark")), "401 algorithm_not_allowed")
+	u.expect("nested", "a nested identity", sign(rsaKey(0), claims{"user": map[string]any{"id": "mark"}, "exp": valid("")["exp"]}), "200")
+	u.expect("nested", "an identity elsewhere", sign(rsaKey(0), valid("mark")), "401 identity_missing")
+	u.expect("moved", "its first key", sign(rsaKey(0), valid("mark")), "200")
+	u.expect("over", "its first key", sign(rsaKey(0), valid("mark")), "200")
 	u.both("messengers that are new in some way")
 
 	u.try(u.after, http.MethodPut, "messengers/moved?keep_previous=1h", plainKey(1), "If-Match: *")
 	u.try(u.after, http.MethodPut, "messengers/over?keep_previous=1s", plainKey(1), "If-Match: *")
-	u.expect("over", "its first key", sign(rsaKey(0), good("mark")), "401 signature_invalid")
+	u.expect("over", "its first key", sign(rsaKey(0), valid("mark")), "401 signature_invalid")
 	for _, name := range []string{"moved", "over"} {
-		u.expect(name, "its second key", sign(rsaKey(1), good("mark")), "200")
+		u.expect(name, "its second key", sign(rsaKey(1), valid("mark")), "200")
 	}
 	u.newer["support"] = true
 	for _, name := range []string{"imports", "support"} {
 		secret, kept, leaked := newSecret(), u.token(u.after, "generate", name), u.token(u.after, "generate", name)
 		u.try(u.after, http.MethodPost, "messengers/"+name+"/tokens/import", map[string]any{"secret": secret})
 		u.try(u.after, http.MethodPost, "messengers/"+name+"/tokens/revoke", map[string]any{"kid": leaked.KID})
-		u.expect(name, "an imported secret", sign(secret, good("mark")), "200")
+		u.expect(name, "an imported secret", sign(secret, valid("mark")), "200")
 		u.expect(name, "a generated token", kept.signed(), "200")
 		u.expect(name, "a generated token that was revoked", leaked.signed(), "401 signature_invalid")
 	}

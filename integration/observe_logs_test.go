@@ -56,9 +56,9 @@ func TestLogsUnderAFloodOfRefusals(t *testing.T) {
 				"token_malformed":       {bearer("x")},
 				"token_ambiguous":       {bearer("x"), bearer("y")},
 				"token_too_large":       {bearer(strings.Repeat("x", 9000))},
-				"signature_invalid":     {bearer(sign(newSecret(), good("mark")))},
-				"algorithm_not_allowed": {bearer(sign(rsaKey(0), good("mark")))},
-				"token_expired":         {bearer(sign(m.key, with(good("mark"), claims{"exp": 1})))},
+				"signature_invalid":     {bearer(sign(newSecret(), valid("mark")))},
+				"algorithm_not_allowed": {bearer(sign(rsaKey(0), valid("mark")))},
+				"token_expired":         {bearer(sign(m.key, with(valid("mark"), claims{"exp": 1})))},
 				"identity_missing":      {bearer(sign(m.key, claims{"exp": time.Now().Add(time.Hour).Unix()}))},
 				"messenger_unknown":     {bearer("x")},
 			}
@@ -130,19 +130,19 @@ func TestLogsUnderAFloodOnADamagedMessenger(t *testing.T) {
 	}
 }
 
-// A million good requests an hour must not be a million lines of ours. The access log has the facts, and never who it was.
+// A million valid requests an hour must not be a million lines of ours. The access log has the facts, and never who it was.
 func TestValidRequestsAddFieldsToTheAccessLog(t *testing.T) {
 	for _, m := range methods(t) {
 		t.Run(m.name, func(t *testing.T) {
 			g := start(t, newUpstream(t), m.messengers, "messenger_auth support {\n token_from header Authorization Bearer\n token_from query token\n}\nreverse_proxy UPSTREAM")
-			token, bad := sign(m.key, good("mark")), sign(newSecret(), good("mark"))
+			token, bad := sign(m.key, valid("mark")), sign(newSecret(), valid("mark"))
 			before := len(g.lines(ours))
 			for range 100 {
 				g.expect("200", "/", token)
 			}
 			g.get("/?token=" + token)
 			if now := g.lines(ours); len(now) != before {
-				t.Errorf("101 good requests left %d lines, first %s", len(now)-before, now[before].text)
+				t.Errorf("101 valid requests left %d lines, first %s", len(now)-before, now[before].text)
 			}
 			g.get("/", bearer(bad))
 			g.get("/")
@@ -157,7 +157,7 @@ func TestValidRequestsAddFieldsToTheAccessLog(t *testing.T) {
 					want = strings.Replace(want, "hit", "miss", 1)
 				case 100:
 					want = strings.Replace(want, "header", "query", 1)
-				case 101: // by the hash of a token that is not good, anybody could fill the log with what they like
+				case 101: // by the hash of an invalid token, clients could fill the log with arbitrary text
 					want = fmt.Sprintf("{support %s required %s header miss }", m.name, map[bool]string{true: "algorithm_not_allowed", false: "signature_invalid"}[m.name == "public_key"])
 				case 102:
 					want = fmt.Sprintf("{support %s required token_missing   }", m.name)

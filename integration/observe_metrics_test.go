@@ -27,14 +27,14 @@ func startEverything(t *testing.T) (g *gateway, secret string) {
 	reverse_proxy UPSTREAM`)
 	o := g.operator()
 	o.put("acme", generated)
-	tokens := map[string]string{"support": o.generate("support").signed(), "acme": o.generate("acme").signed(), "sales": sign(secret, good("mark"))}
-	eventually(t, "the key set is there", func() bool { return g.verdict("/billing/", signWithKID(rsaKey(0), "k1", good("mark"))) == "200" })
+	tokens := map[string]string{"support": o.generate("support").signed(), "acme": o.generate("acme").signed(), "sales": sign(secret, valid("mark"))}
+	eventually(t, "the key set is there", func() bool { return g.verdict("/billing/", signWithKID(rsaKey(0), "k1", valid("mark"))) == "200" })
 	for name, token := range tokens {
 		g.expect("200", "/"+name+"/", token)
-		g.expect("401 signature_invalid", "/"+name+"/", sign(newSecret(), good("mark")))
+		g.expect("401 signature_invalid", "/"+name+"/", sign(newSecret(), valid("mark")))
 	}
 	g.expect("404 messenger_unknown", "/nobody/", tokens["sales"])
-	g.expect("200", "/sales/", sign(secret, with(good("mark"), claims{"name": strings.Repeat("x", 2000)})))
+	g.expect("200", "/sales/", sign(secret, with(valid("mark"), claims{"name": strings.Repeat("x", 2000)})))
 	conn := g.openChat("/sales/chat", tokens["sales"])
 	if got := g.families().value("connections", `messenger="sales"`); got != 1 {
 		t.Errorf("%v connections of sales are open, want 1", got)
@@ -68,7 +68,7 @@ func TestDocsMetricsMatchTheGateway(t *testing.T) {
 func TestMetricsMatchTheRequests(t *testing.T) {
 	g, secret := startEverything(t)
 	before := g.families()
-	token := sign(secret, good("eve"))
+	token := sign(secret, valid("eve"))
 	for range 200 {
 		g.expect("200", "/sales/", token)
 	}
@@ -113,7 +113,7 @@ func TestMetricsMatchTheRequests(t *testing.T) {
 func TestFailingKeyServersAreInTheMetrics(t *testing.T) {
 	keys := newKeyServer(t, publicJWK(rsaKey(0), "k1"))
 	g := start(t, newUpstream(t), "messenger billing {\n identity_key identity\n jwks "+keys.url+"\n}", "messenger_auth\nreverse_proxy UPSTREAM")
-	eventually(t, "the key set is there", func() bool { return g.verdict("/", signWithKID(rsaKey(0), "k1", good("mark"))) == "200" })
+	eventually(t, "the key set is there", func() bool { return g.verdict("/", signWithKID(rsaKey(0), "k1", valid("mark"))) == "200" })
 	for outcome, behaviour := range map[string]http.HandlerFunc{
 		"refused":     func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
 		"unusable":    func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "{}") },
@@ -141,7 +141,7 @@ func TestMetricsSurviveReloads(t *testing.T) {
 		return
 	}
 	g, secret := startEverything(t)
-	token := sign(secret, good("mark"))
+	token := sign(secret, valid("mark"))
 	config, err := g.adminClient().Get("http://caddy/config/")
 	if err != nil {
 		t.Fatal(err)
@@ -189,9 +189,9 @@ func TestRandomNamesAddNoSeries(t *testing.T) {
 	flood := func(n int) {
 		for i := range n {
 			name := fmt.Sprintf("nobody-%d", i)
-			g.expect("404 messenger_unknown", "/"+name+"/", sign(secret, good(name)))
-			g.expect("200", "/sales/"+name, sign(secret, with(good(name), claims{"name": name, "jti": name, name: name})))
-			g.expect("401 signature_invalid", "/sales/", signWithKID(newSecret(), name, good(name)))
+			g.expect("404 messenger_unknown", "/"+name+"/", sign(secret, valid(name)))
+			g.expect("200", "/sales/"+name, sign(secret, with(valid(name), claims{"name": name, "jti": name, name: name})))
+			g.expect("401 signature_invalid", "/sales/", signWithKID(newSecret(), name, valid(name)))
 			g.get("/sales/?token="+name, "Authorization: "+name)
 		}
 	}
@@ -213,7 +213,7 @@ func TestMessengerMayBeNamedStored(t *testing.T) {
 	o.put("acme", generated)
 	o.generate("support")
 	token := o.generate("acme").signed()
-	g.expect("200", "/m/stored/", sign(secret, good("mark")))
+	g.expect("200", "/m/stored/", sign(secret, valid("mark")))
 	g.expect("200", "/m/acme/", token)
 	if got := g.families().value("readiness_requests", `messenger="stored"`, `window="24h"`, `code="verified"`); got != 2 {
 		t.Errorf("the label that two share has %v requests, want 2", got)
@@ -230,7 +230,7 @@ func TestEndsOfConnectionsAreCountedByReason(t *testing.T) {
 	g := start(t, newUpstream(t), messengers, guardedSite)
 	before := g.families()
 	short, _ := lastingExactly(secret, "mark", life)
-	for _, token := range []string{strings.TrimPrefix(short, "Authorization: Bearer "), sign(secret, good("mark"))} {
+	for _, token := range []string{strings.TrimPrefix(short, "Authorization: Bearer "), sign(secret, valid("mark"))} {
 		conn := g.openChat("/", token)
 		go func() { _, _, _ = conn.Read(context.Background()) }()
 	}

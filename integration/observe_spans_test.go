@@ -52,9 +52,9 @@ func TestSpansContainTheDecision(t *testing.T) {
 	c := newCollector(t)
 	m := methods(t)[0]
 	g := start(t, newUpstream(t), m.messengers, "tracing {\n span chat\n}\nmessenger_auth support {\n token_from query token\n token_from header Authorization Bearer\n}\nreverse_proxy UPSTREAM")
-	g.expect("200", "/", signWithKID(m.key, "the-kid-of-mark", with(good("the-identity-of-mark"), claims{"jti": "the-jti-of-mark"})))
-	g.get("/?room=7&token=" + sign(m.key, good("the-identity-of-mark")))
-	g.get("/?token="+sign(newSecret(), good("the-identity-of-mark")), "X-Contact-Identity: the-identity-of-mark")
+	g.expect("200", "/", signWithKID(m.key, "the-kid-of-mark", with(valid("the-identity-of-mark"), claims{"jti": "the-jti-of-mark"})))
+	g.get("/?room=7&token=" + sign(m.key, valid("the-identity-of-mark")))
+	g.get("/?token="+sign(newSecret(), valid("the-identity-of-mark")), "X-Contact-Identity: the-identity-of-mark")
 	for name, value := range map[string]string{"messenger": "support", "method": "shared_token", "mode": "required", "verdict": "verified", "source": "header", "cache": "miss"} {
 		eventually(t, name+" is in a span", func() bool { return c.has("messenger_auth."+name, value) })
 	}
@@ -97,7 +97,7 @@ func (*panicker) ServeHTTP(_ http.ResponseWriter, r *http.Request, _ caddyhttp.H
 func TestPanicsDoNotLeakTokens(t *testing.T) {
 	m := methods(t)[0]
 	g := start(t, nil, m.messengers, sourcesOnly("")+"\ntest_panic")
-	token := sign(m.key, good("mark"))
+	token := sign(m.key, valid("mark"))
 	for i, headers := range [][]string{
 		{bearer(token)}, {"X-Chat-Token: " + token}, {"Cookie: chat=" + token + "; a=b"}, {"Referer: https://www.example.com/?token=" + token, bearer(token)},
 		{"Sec-WebSocket-Protocol: chat.v1, jwt, " + token, "Connection: Upgrade", "Upgrade: websocket"},

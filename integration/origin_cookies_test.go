@@ -39,7 +39,7 @@ var strangers = []string{
 func TestCookieIsAcceptedOnlyFromTheSitesOwnPages(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	g := start(t, up, allowing(m, "https://www.example.com https://app.example.com:8443"), originSite)
-	token := sign(m.key, good("mark"))
+	token := sign(m.key, valid("mark"))
 	cookie, header := "Cookie: a=1; chat="+token, bearer(token)
 	send := func(method string, lines ...string) answer {
 		t.Helper()
@@ -81,7 +81,7 @@ func TestCookieIsAcceptedOnlyFromTheSitesOwnPages(t *testing.T) {
 		passes("without an Origin", method, cookie)
 		passes("from a stranger", method, cookie, "Origin: https://evil.example.com")
 	}
-	refuses("an invalid token from a stranger", "POST", "Cookie: chat="+sign(newSecret(), good("mark")))
+	refuses("an invalid token from a stranger", "POST", "Cookie: chat="+sign(newSecret(), valid("mark")))
 }
 
 // handshake asks for a WebSocket as a browser does.
@@ -94,7 +94,7 @@ func (g *gateway) handshake(lines ...string) answer {
 // contact's cookie and then talks and reads as the contact (cross-site WebSocket hijacking, Schneider 2013; CWE-1385).
 func TestCrossSiteWebSocketHijacking(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
-	token := sign(m.key, good("mark"))
+	token := sign(m.key, valid("mark"))
 	sources := map[string]string{"cookie": "Cookie: chat=" + token, "header": bearer(token), "subprotocol": "Sec-WebSocket-Protocol: chat.v1, jwt, " + token}
 	for _, list := range []string{"", "https://www.example.com"} {
 		g := start(t, up, allowing(m, list), originSite)
@@ -128,7 +128,7 @@ func TestCrossSiteWebSocketHijackingOverHTTP3(t *testing.T) {
 	g := startTLS(t, up, allowing(m, "https://www.example.com"), originSite)
 	g.waitForTLS()
 	for origin, want := range map[string]int{"https://www.example.com": 101, g.url: 101, "https://evil.example.com": 403, "": 403, "null": 403} {
-		headers := []string{"Cookie: chat=" + sign(m.key, good("mark"))}
+		headers := []string{"Cookie: chat=" + sign(m.key, valid("mark"))}
 		if origin != "" {
 			headers = append(headers, "Origin: "+origin)
 		}
@@ -167,9 +167,9 @@ func TestOwnPagesCanReadRefusals(t *testing.T) {
 		}
 		up.none(t)
 		// What passes is the backend's to answer: two Access-Control-Allow-Origin would be none.
-		a := g.get("/", "Origin: https://www.example.com", bearer(sign(m.key, good("mark"))))
+		a := g.get("/", "Origin: https://www.example.com", bearer(sign(m.key, valid("mark"))))
 		if got := a.header.Get("Access-Control-Allow-Origin"); a.status != 200 || got != "" {
-			t.Errorf("%s: a good request is answered with %d and Access-Control-Allow-Origin: %q", name, a.status, got)
+			t.Errorf("%s: a valid request is answered with %d and Access-Control-Allow-Origin: %q", name, a.status, got)
 		}
 		up.take()
 	}

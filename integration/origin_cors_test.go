@@ -80,7 +80,7 @@ func newCORSBackend(t *testing.T) *upstream {
 func TestCORS(t *testing.T) {
 	m, up := methods(t)[0], newCORSBackend(t)
 	g := start(t, up, allowing(m, "https://www.example.com https://app.example.com:8443 capacitor://localhost"), corsSite)
-	token := bearer(sign(m.key, good("mark")))
+	token := bearer(sign(m.key, valid("mark")))
 	origin := func(o string, more ...string) []string {
 		if o != "" {
 			more = append(more, "Origin: "+o)
@@ -169,7 +169,7 @@ func TestCORSOnErrorRoutes(t *testing.T) {
 	m, up := methods(t)[0], newCORSBackend(t)
 	g := start(t, up, allowing(m, "https://www.example.com"), "messenger_auth support {\n cors\n}\nreverse_proxy 127.0.0.1:1\nhandle_errors 502 {\n rewrite {query.page}\n reverse_proxy UPSTREAM\n}")
 	for query, want := range map[string]string{"": "[https://www.example.com] [Origin]", "?Access-Control-Allow-Origin=*": "[*] []"} {
-		a := g.get("/?page="+url.QueryEscape("/"+query), bearer(sign(m.key, good("mark"))), "Origin: https://www.example.com")
+		a := g.get("/?page="+url.QueryEscape("/"+query), bearer(sign(m.key, valid("mark"))), "Origin: https://www.example.com")
 		if got := fmt.Sprint(a.header["Access-Control-Allow-Origin"], " ", a.header["Vary"]); got != want || len(up.take()) != 1 {
 			t.Errorf("%s: got %d with %s, want %s", query, a.status, got, want)
 		}
@@ -187,7 +187,7 @@ func TestRefusalsOnErrorRoutesAreReadableOnce(t *testing.T) {
 				t.Errorf("%q, %s: got %d with %s, want %s", option, page, a.status, got, want)
 			}
 		}
-		a := g.get("/", bearer(sign(m.key, good("mark"))), bearer(sign(m.key, good("zoe"))), "Origin: https://www.example.com") // two tokens
+		a := g.get("/", bearer(sign(m.key, valid("mark"))), bearer(sign(m.key, valid("zoe"))), "Origin: https://www.example.com") // two tokens
 		if a.status != 400 || a.body != "refused" || fmt.Sprint(a.header["Access-Control-Allow-Origin"]) != "[https://www.example.com]" {
 			t.Errorf("%q, an error route without a backend: got %d %v", option, a.status, a.header)
 		}
@@ -218,7 +218,7 @@ func TestCORSInABrowser(t *testing.T) {
 	})
 	page := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
-		http.SetCookie(w, &http.Cookie{Name: "chat", Value: sign(m.key, good("mark")), Path: "/events"})
+		http.SetCookie(w, &http.Cookie{Name: "chat", Value: sign(m.key, valid("mark")), Path: "/events"})
 		fmt.Fprint(w, "<!doctype html><title>page</title>")
 	})
 	listed, foreign := httptest.NewServer(page), httptest.NewServer(page)
@@ -226,7 +226,7 @@ func TestCORSInABrowser(t *testing.T) {
 	defer foreign.Close()
 	g := start(t, up, allowing(m, listed.URL), "messenger_auth support {\n cors X-Cursor\n token_from header Authorization Bearer\n token_from cookie chat\n token_from websocket_protocol jwt\n}\nreverse_proxy UPSTREAM")
 	tab := newBrowser(t, anyChromium)
-	token := sign(m.key, good("mark"))
+	token := sign(m.key, valid("mark"))
 	for site, want := range map[string][]string{
 		listed.URL:  {"200 PUT of mark 7", "401 token_missing Bearer realm=\"support\"", "mark", "open"},
 		foreign.URL: {"TypeError", "TypeError", "error", "closed"},

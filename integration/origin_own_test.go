@@ -15,7 +15,7 @@ func TestOwnOriginBehindATrustedProxy(t *testing.T) {
 	}
 	m, up := methods(t)[0], newUpstream(t)
 	const trusting = "\nservers {\n trusted_proxies static 127.0.0.1/32\n}"
-	token := sign(m.key, good("mark"))
+	token := sign(m.key, valid("mark"))
 	for name, test := range map[string]struct {
 		lines      []string
 		https      bool // Origin: https://<host> is the own one
@@ -94,7 +94,7 @@ func TestOwnOriginWithAFinalDot(t *testing.T) {
 	g := newGateway(t, up, "http://")
 	_, port, _ := strings.Cut(g.addr, ":")
 	g.load(m.messengers, "respond 204\n}\nhttp://:"+port+" {\n"+originSite)
-	cookie := "Cookie: chat=" + sign(m.key, good("mark"))
+	cookie := "Cookie: chat=" + sign(m.key, valid("mark"))
 	for _, test := range []struct {
 		host, origin string
 		want         int
@@ -114,7 +114,7 @@ func TestOriginsOfApps(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	apps := []string{"capacitor://localhost", "ionic://localhost", "tauri://localhost", "app://.", "chrome-extension://abcdefghijklmnopabcdefghijklmnop", "moz-extension://0b0f2ef4-0c5c-4a5b-8f5c-1f0f5c1a2b3c", "vscode-webview://1n2b3c", "mychat://app.example:7000"}
 	g := start(t, up, allowing(m, strings.Join(apps, " ")), originSite)
-	cookie := "Cookie: chat=" + sign(m.key, good("mark"))
+	cookie := "Cookie: chat=" + sign(m.key, valid("mark"))
 	for _, origin := range apps {
 		if a := g.do(http.MethodPost, "/", "Origin: "+origin, cookie); a.status != 200 {
 			t.Errorf("%s: got %d %s, want 200", origin, a.status, a.body)

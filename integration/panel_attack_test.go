@@ -17,7 +17,7 @@ import (
 func TestContactIsNotAnOperator(t *testing.T) {
 	secret := newSecret()
 	messenger := "messenger support {\nidentity_key identity\nshared_token {file." + write(t, "secret", []byte(secret)) + "}\n%s}"
-	token := sign(secret, good("operator"))
+	token := sign(secret, valid("operator"))
 	for name, site := range map[string]string{
 		"behind messenger_auth":             "messenger_auth support\nmessenger_panel",
 		"behind an optional messenger_auth": "messenger_auth support {\nmode optional\n}\nmessenger_panel",
@@ -103,7 +103,7 @@ func TestOwnerCannotAccessOtherMessengers(t *testing.T) {
 	for page, form := range map[string]url.Values{
 		"":       fields("revision", settings, "audience", "mine"),
 		"keys":   {"action": {"reset"}, "confirm": {"yes"}, "revision": {ring}},
-		"test":   {"token": {sign(token, good("mark"))}},
+		"test":   {"token": {sign(token, valid("mark"))}},
 		"delete": {"typed": {"other"}, "revision": {settings}},
 
 		"revocations": {"what": {"all"}, "action": {"revoke"}},
@@ -128,7 +128,7 @@ func TestOwnerCannotAccessOtherMessengers(t *testing.T) {
 	operator.get("?messenger=acme2").says(t, 404)
 
 	// Whose key made a signature is said to an operator of all messengers only.
-	foreign := url.Values{"token": {sign(fixedToken(t, operator), good("mark"))}}
+	foreign := url.Values{"token": {sign(fixedToken(t, operator), valid("mark"))}}
 	operator.post("?page=test&messenger=acme", foreign).says(t, 200, "signed with the key of another messenger: it is that of fixed")
 	if text := owner.post("?page=test&messenger=acme", foreign).text(); !strings.Contains(text, "This token is refused") || strings.Contains(text, "fixed") {
 		t.Errorf("the owner is told: %s", text)

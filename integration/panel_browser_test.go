@@ -42,7 +42,7 @@ func TestBrowserSharedToken(t *testing.T) {
 		t.Fatalf("the clipboard has no shared token")
 	}
 	search.secret(first)
-	g.passes(t, up, "acme", sign(first, good("mark")), "mark")
+	g.passes(t, up, "acme", sign(first, valid("mark")), "mark")
 	p.sees("The clipboard was emptied.")
 	if left := p.clipboard(); left != "" {
 		t.Errorf("the clipboard was not emptied")
@@ -95,17 +95,17 @@ func TestBrowserSharedToken(t *testing.T) {
 	if page := evaluate[string](t, p.ctx, "document.documentElement.outerHTML"); strings.Contains(page, "mst_") {
 		t.Errorf("loading the page again shows a token")
 	}
-	g.passes(t, up, "acme", sign(first, good("mark")), "mark")
-	g.passes(t, up, "acme", sign(second, good("eve")), "eve")
+	g.passes(t, up, "acme", sign(first, valid("mark")), "mark")
+	g.passes(t, up, "acme", sign(second, valid("eve")), "eve")
 
 	// The way to a broken token's reason.
 	p.click("Token test")
-	token := sign(second, good("mark"))
+	token := sign(second, valid("mark"))
 	for _, broken := range []struct{ token, reason string }{
 		{token[:strings.LastIndexByte(token, '.')], "The signature is missing: only header and payload were copied."},
 		{sign(second, claims{"identity": "mark", "exp": 1}), "The token has expired: exp passed"},
-		{sign(rsaKey(1), good("mark")), `The header's alg is not the algorithm of this messenger's keys: it is alg "RS256"; this messenger's method uses HS256.`},
-		{sign(second+"\n", good("mark")), "The site signs with the secret followed by a line break or blank."},
+		{sign(rsaKey(1), valid("mark")), `The header's alg is not the algorithm of this messenger's keys: it is alg "RS256"; this messenger's method uses HS256.`},
+		{sign(second+"\n", valid("mark")), "The site signs with the secret followed by a line break or blank."},
 		{sign(second, claims{"sub": "mark", "exp": 4e9}), "The token does not have the identity key"},
 		{"Bearer " + token, "The text begins with a header's name or a scheme."},
 		{second, "This is a shared token, the secret itself, and not a token for a contact."},
@@ -139,7 +139,7 @@ func TestBrowserPublicKeyAndJWKS(t *testing.T) {
 	p.fill(p.named("Key ID", 0), "2026")
 	p.click("Create messenger")
 	p.sees("The messenger was created.", "Key active")
-	g.passes(t, up, "shop", signWithKID(rsaKey(0), "2026", good("mark")), "mark")
+	g.passes(t, up, "shop", signWithKID(rsaKey(0), "2026", valid("mark")), "mark")
 	p.click("Security")
 	p.sees("JSON Web Token (JWT) validation")
 
@@ -149,12 +149,12 @@ func TestBrowserPublicKeyAndJWKS(t *testing.T) {
 	p.sees("Revoke the tokens of zoe?")
 	p.press("Revoke", kb.Enter)
 	p.sees("The tokens are revoked, and refused from now on. Connections closed on this gateway: 0.", "Contact zoe")
-	if a := g.get("/shop/", bearer(signWithKID(rsaKey(0), "2026", good("zoe")))); a.status != 401 {
+	if a := g.get("/shop/", bearer(signWithKID(rsaKey(0), "2026", valid("zoe")))); a.status != 401 {
 		t.Errorf("the token of the contact is answered with %d", a.status)
 	}
 
 	p.click("Token test")
-	p.paste("token", signWithKID(rsaKey(2), "2026", good("mark")))
+	p.paste("token", signWithKID(rsaKey(2), "2026", valid("mark")))
 	p.click("Test token")
 	p.sees("This token is refused", "The token was signed with another key, or changed after it was signed.")
 
@@ -202,7 +202,7 @@ func TestBrowserWithoutScripts(t *testing.T) {
 	}
 	search.secret(token)
 	browse(t, p.ctx, chromedp.WaitNotVisible(chromedp.CSS("[data-copy]")))
-	g.passes(t, up, "acme", sign(token, good("mark")), "mark")
+	g.passes(t, up, "acme", sign(token, valid("mark")), "mark")
 	p.click("I have stored it")
 	p.choose("rotate-confirm")
 	p.click("Rotate")

@@ -122,7 +122,7 @@ func TestSaveDuringAMethodChangeNeedsConfirmation(t *testing.T) {
 	}
 	works := func() {
 		t.Helper()
-		if a := g.get("/acme/hello", bearer(sign(rsaKey(0), good("mark")))); a.status != 200 {
+		if a := g.get("/acme/hello", bearer(sign(rsaKey(0), valid("mark")))); a.status != 200 {
 			t.Errorf("a token of the previous method: %d", a.status)
 		}
 	}

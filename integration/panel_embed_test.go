@@ -162,7 +162,7 @@ http://SECOND {
 `))
 	u := g.panelOperator()
 	secret := u.create("acme")
-	token := sign(secret, good("mark"))
+	token := sign(secret, valid("mark"))
 	expired := sign(secret, claims{"identity": "mark", "exp": time.Now().Add(-time.Hour).Unix()})
 
 	p := openPanel(t, g, anyChromium)

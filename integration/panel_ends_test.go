@@ -15,8 +15,8 @@ func TestRemovingKeysNeedsConfirmation(t *testing.T) {
 	secret := u.create("acme")
 	u.change("acme", "generate").secret(t)
 	u.change("acme", "generate").secret(t)
-	s := g.openEcho("acme", sign(secret, good("mark")))
-	g.get("/acme/hello", bearer(sign(secret, good("zoe"))))
+	s := g.openEcho("acme", sign(secret, valid("mark")))
+	g.get("/acme/hello", bearer(sign(secret, valid("zoe"))))
 	const numbers = "Of 3 shared tokens, 1 was used in the last day. In the last day this gateway had 2 requests with a valid token; it has 1 open connection of this messenger."
 	keys, settings := "?messenger=acme&page=keys", "?messenger=acme"
 	page := u.get(keys)
@@ -106,7 +106,7 @@ func TestRemovingKeysNeedsConfirmation(t *testing.T) {
 	if a := u.post(keys, end); a.status != 303 {
 		t.Errorf("ending the previous method: %d %s", a.status, a.text())
 	}
-	if a := g.get("/acme/hello", bearer(sign(secret, good("zoe")))); a.status != 401 {
+	if a := g.get("/acme/hello", bearer(sign(secret, valid("zoe")))); a.status != 401 {
 		t.Errorf("a token of the previous method: %d", a.status)
 	}
 	u.post("?messenger=acme&page=delete", url.Values{"typed": {"acm"}, "revision": {u.get(settings).revision(t)}}).says(t, 422, "not the name")

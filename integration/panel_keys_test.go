@@ -165,7 +165,7 @@ func TestSiteIsWarnedBeforeTheTokenInUseExpires(t *testing.T) {
 	configured := u.change("support", "generate").secret(t)
 	use := func(name, token string) {
 		t.Helper()
-		if a := g.get("/"+name+"/", bearer(sign(token, good("mark")))); a.status != 200 {
+		if a := g.get("/"+name+"/", bearer(sign(token, valid("mark")))); a.status != 200 {
 			t.Fatalf("%s: %d %s", name, a.status, a.body)
 		}
 	}

@@ -23,7 +23,7 @@ func TestPanelAdministersAMessengerWithoutAScript(t *testing.T) {
 	if !strings.HasPrefix(first, "mst_") {
 		t.Errorf("the shared token does not look like one")
 	}
-	if a := g.get("/acme/hello", bearer(sign(first, good("mark")))); a.status != 200 {
+	if a := g.get("/acme/hello", bearer(sign(first, valid("mark")))); a.status != 200 {
 		t.Fatalf("a token signed with the new shared token: %d %s", a.status, a.body)
 	}
 	if r := up.one(t); r.header.Get("X-Contact-Identity") != "mark" || r.header.Get("X-Contact-Messenger") != "acme" {
@@ -32,7 +32,7 @@ func TestPanelAdministersAMessengerWithoutAScript(t *testing.T) {
 
 	second := u.change("acme", "rotate", "overlap", "24h").secret(t)
 	for _, token := range []string{first, second} {
-		if a := g.get("/acme/", bearer(sign(token, good("mark")))); a.status != 200 {
+		if a := g.get("/acme/", bearer(sign(token, valid("mark")))); a.status != 200 {
 			t.Errorf("during the overlap: %d %s", a.status, a.body)
 		}
 	}
@@ -46,14 +46,14 @@ func TestPanelAdministersAMessengerWithoutAScript(t *testing.T) {
 	if a := u.change("acme", "revoke", "kid", kids[1][1], "confirm", "yes"); a.status != 303 {
 		t.Errorf("revoke: %d %s", a.status, a.text())
 	}
-	if a := g.get("/acme/", bearer(sign(first, good("mark")))); a.status != 401 {
+	if a := g.get("/acme/", bearer(sign(first, valid("mark")))); a.status != 401 {
 		t.Errorf("the revoked token: %d", a.status)
 	}
 	third := u.change("acme", "reset", "confirm", "yes").secret(t)
-	if a := g.get("/acme/", bearer(sign(second, good("mark")))); a.status != 401 {
+	if a := g.get("/acme/", bearer(sign(second, valid("mark")))); a.status != 401 {
 		t.Errorf("a token from before the reset: %d", a.status)
 	}
-	if a := g.get("/acme/", bearer(sign(third, good("mark")))); a.status != 200 {
+	if a := g.get("/acme/", bearer(sign(third, valid("mark")))); a.status != 200 {
 		t.Errorf("the token of the reset: %d", a.status)
 	}
 
@@ -62,7 +62,7 @@ func TestPanelAdministersAMessengerWithoutAScript(t *testing.T) {
 		t.Fatalf("saving: %d %s", a.status, a.text())
 	}
 	u.get("?messenger=acme&done=saved").says(t, 200, "The settings were saved")
-	if a := g.get("/acme/", bearer(sign(third, good("mark")))); a.status != 401 || a.code(t) != "audience_not_allowed" {
+	if a := g.get("/acme/", bearer(sign(third, valid("mark")))); a.status != 401 || a.code(t) != "audience_not_allowed" {
 		t.Errorf("a token without the audience: %d %s", a.status, a.body)
 	}
 	if a := g.get("/acme/", bearer(sign(third, forChat("mark")))); a.status != 200 {
@@ -180,7 +180,7 @@ func TestPanelSwitchesOnEnforcement(t *testing.T) {
 	page, form := mode("report")
 	page.says(t, 200, "The mode is Report only.", "No request was counted in the last day", "Switch on enforcement")
 	u.post("?messenger=acme&page=enforce", form).says(t, 422, "tick the box", "Switch on enforcement")
-	g.get("/acme/", bearer(sign(secret, good("mark"))))
+	g.get("/acme/", bearer(sign(secret, valid("mark"))))
 	if text := u.get("?messenger=acme").text(); strings.Contains(text, "from then on") || !strings.Contains(text, "100.00 %") {
 		t.Errorf("all requests would pass, and the page asks: %s", text)
 	}
@@ -225,7 +225,7 @@ func TestPanelDoesNotDescribeTheNetwork(t *testing.T) {
 		refreshed.says(t, 502, "The key set was not fetched: the key server cannot be reached.")
 		keys := test.user.get("?page=keys&messenger=" + test.name)
 		keys.says(t, 200, "The last fetch failed: the key server cannot be reached.")
-		tested := test.user.post("?page=test&messenger="+test.name, url.Values{"token": {sign(rsaKey(0), good("mark"))}})
+		tested := test.user.post("?page=test&messenger="+test.name, url.Values{"token": {sign(rsaKey(0), valid("mark"))}})
 		tested.says(t, 200, "keys_unavailable", "The key set cannot be fetched: the key server cannot be reached.")
 		for _, a := range []answer{refreshed, keys, tested} {
 			text, _, _ := strings.Cut(a.text(), "What the codes mean") // some of them are about connections of contacts

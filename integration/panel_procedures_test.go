@@ -70,7 +70,7 @@ func (p *panelTab) configurePublicKey(g *gateway, up *upstream) {
 	p.shoot(pictures(p.t), "procedure-public-key")
 	p.click("Save settings")
 	p.sees("The settings were saved, and are active within seconds.", "Key active")
-	token := sign(rsaKey(0), claims{"customer_id": "mark", "exp": good("")["exp"]})
+	token := sign(rsaKey(0), claims{"customer_id": "mark", "exp": valid("")["exp"]})
 	g.passes(p.t, up, "by-key", token, "mark")
 	p.click("Token test")
 	p.paste(p.named("Token", 0), token)
@@ -100,8 +100,8 @@ func (p *panelTab) configureJWKS(g *gateway, up *upstream, url string) {
 	p.shoot(pictures(p.t), "procedure-jwks")
 	p.types(kb.Enter) // sends the form, as the button Save settings does
 	p.sees("The settings were saved, and are active within seconds.")
-	g.passes(p.t, up, "by-jwks", signWithKID(rsaKey(1), "login-1", claims{"customer_id": "mark", "exp": good("")["exp"]}), "mark")
-	if a := g.get("/by-jwks/", bearer(signWithKID(rsaKey(1), "login-1", good("mark")))); a.status != 401 || a.code(p.t) != "identity_missing" {
+	g.passes(p.t, up, "by-jwks", signWithKID(rsaKey(1), "login-1", claims{"customer_id": "mark", "exp": valid("")["exp"]}), "mark")
+	if a := g.get("/by-jwks/", bearer(signWithKID(rsaKey(1), "login-1", valid("mark")))); a.status != 401 || a.code(p.t) != "identity_missing" {
 		p.t.Errorf("a token with the former contact identity key: %d %s", a.status, a.body)
 	}
 }
@@ -127,5 +127,5 @@ func (p *panelTab) configureSharedToken(g *gateway, up *upstream) {
 		p.t.Fatal(err)
 	}
 	search.secret(token)
-	g.passes(p.t, up, "by-token", sign(strings.TrimSpace(token), claims{"customer_id": "mark", "exp": good("")["exp"]}), "mark")
+	g.passes(p.t, up, "by-token", sign(strings.TrimSpace(token), claims{"customer_id": "mark", "exp": valid("")["exp"]}), "mark")
 }

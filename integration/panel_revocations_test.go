@@ -35,7 +35,7 @@ func TestPanelRevokesAndUndoes(t *testing.T) {
 	g := startPanel(t, newChat(t).upstream, "")
 	u, owner := g.panelOperator(), g.owner("other")
 	secret := u.create("other")
-	token := func(identity, jti string) string { return sign(secret, with(good(identity), claims{"jti": jti})) }
+	token := func(identity, jti string) string { return sign(secret, with(valid(identity), claims{"jti": jti})) }
 	sockets := map[string]*socket{}
 	open := func(names ...string) {
 		for _, name := range names {
@@ -59,10 +59,10 @@ func TestPanelRevokesAndUndoes(t *testing.T) {
 	owner.post(page, url.Values{"what": {"contact"}, "contact": {"ma\u202erk"}, "action": {"revoke"}}).says(t, 422, "has an invisible character")
 
 	// By the token itself. One that is not valid could name the ID of another.
-	forged := sign(newSecret(), with(good("mark"), claims{"jti": "b"}))
+	forged := sign(newSecret(), with(valid("mark"), claims{"jti": "b"}))
 	refused := owner.post(page, url.Values{"what": {"token"}, "token": {forged}, "action": {"look"}})
 	refused.says(t, 422, "This token is refused already (signature_invalid)")
-	without := owner.post(page, url.Values{"what": {"token"}, "token": {sign(secret, good("mark"))}, "action": {"look"}})
+	without := owner.post(page, url.Values{"what": {"token"}, "token": {sign(secret, valid("mark"))}, "action": {"look"}})
 	without.says(t, 422, "This token has no ID")
 	if !strings.Contains(without.body, `name="contact" value="mark"`) || strings.Contains(refused.body, `name="contact" value="mark"`) {
 		t.Error("the contact of a valid token, and of no other, is in its field")
@@ -183,12 +183,12 @@ func TestListShowsTheStatusOfMessengers(t *testing.T) {
 	secret := u.create("used")
 	u.create("replaced")
 	u.create("unused")
-	g.get("/replaced/", bearer(sign(secret, good("mark")))) // of another messenger: it is refused, and no use
+	g.get("/replaced/", bearer(sign(secret, valid("mark")))) // of another messenger: it is refused, and no use
 	u.post("?page=new", fields("name", "empty"))
 	u.post("?page=new", fields("name", "public", "method", "public_key", "key", string(publicPEM(rsaKey(0))), "mode", "report"))
 	u.post("?page=new", fields("name", "broken", "method", "jwks", "url", "http://127.0.0.1:1/jwks.json"))
 	u.post("?page=new", fields("name", "asleep", "method", "jwks", "url", "http://127.0.0.1:1/other.json", "mode", "off"))
-	for _, token := range []struct{ name, token string }{{"used", sign(secret, good("mark"))}, {"public", sign(rsaKey(0), good("mark"))}} {
+	for _, token := range []struct{ name, token string }{{"used", sign(secret, valid("mark"))}, {"public", sign(rsaKey(0), valid("mark"))}} {
 		if a := g.get("/"+token.name+"/", bearer(token.token)); a.status != 200 {
 			t.Fatalf("%s: %d %s", token.name, a.status, a.body)
 		}

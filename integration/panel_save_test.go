@@ -233,7 +233,7 @@ func TestUnknownSettingPreventsSaving(t *testing.T) {
 			if a := u.post("?messenger=acme", form); a.status < 400 {
 				t.Errorf("the panel: %d %s", a.status, a.text())
 			}
-			g.expect("503 keys_unavailable", "/acme/", sign(newSecret(), good("mark")))
+			g.expect("503 keys_unavailable", "/acme/", sign(newSecret(), valid("mark")))
 			if after := files(t, storage); !slices.Equal(factKeys(after, "acme"), factKeys(before, "acme")) {
 				t.Errorf("something was written: %q, before %q", factKeys(after, "acme"), factKeys(before, "acme"))
 			}

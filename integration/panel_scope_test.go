@@ -45,7 +45,7 @@ http://:`+port+` {
 	operator := g.panelOperator()
 	operator.create("acme")
 	secret := operator.create("other")
-	token := func(identity, jti string) string { return sign(secret, with(good(identity), claims{"jti": jti})) }
+	token := func(identity, jti string) string { return sign(secret, with(valid(identity), claims{"jti": jti})) }
 	s := g.openEcho("other", token("mark", "a"))
 	operator.revoke("other", url.Values{"what": {"contact"}, "contact": {"zoe"}}, "0 of 1 open")
 	undo := regexp.MustCompile(`name="key" value="([^"]+)"`).FindStringSubmatch(operator.get("?messenger=other&page=revocations").body)[1]

@@ -103,7 +103,7 @@ func TestBrowserPictures(t *testing.T) {
 	u.change("acme", "rotate", "overlap", "168h").secret(t)
 	token := u.change("acme", "rotate", "overlap", "24h").secret(t)
 	u.change("acme", "generate").secret(t)
-	g.get("/acme/", bearer(sign(token, good("mark"))))
+	g.get("/acme/", bearer(sign(token, valid("mark"))))
 	for name, form := range map[string]url.Values{
 		"webshop":     fields("method", "public_key", "key", string(publicPEM(rsaKey(0))), "kid", "2026", "audience", "chat-webshop", "issuer", "https://www.example.com/", "max_lifetime", "15m"),
 		"partners":    fields("method", "jwks", "url", keys.url, "audience", "chat-partners", "identity_key", "sub"),
@@ -169,7 +169,7 @@ func TestBrowserPictures(t *testing.T) {
 	p.shoot(dir, "settings-conflict")
 
 	p.open("?messenger=acme&page=test")
-	p.paste("token", sign(token, good("mark")))
+	p.paste("token", sign(token, valid("mark")))
 	p.click("Test token")
 	p.sees("This token is accepted")
 	p.shoot(dir, "test-accepted")

@@ -56,7 +56,7 @@ func TestBrowserStates(t *testing.T) {
 	u.post("?page=new", fields("name", "away", "method", "jwks", "url", "http://127.0.0.1:1/jwks.json"))
 	u.post("?page=new", fields("name", "empty", "mode", "report"))
 	for range 3 {
-		g.get("/empty/", bearer(sign(secret, good("mark"))))
+		g.get("/empty/", bearer(sign(secret, valid("mark"))))
 		g.get("/empty/")
 	}
 	eventually(t, "the key set is fetched", func() bool { return g.refresh("set") == 200 })
@@ -70,7 +70,7 @@ func TestBrowserStates(t *testing.T) {
 	for _, what := range []url.Values{{"what": {"contact"}, "contact": {odd + odd}}, {"what": {"token"}, "token": {odd}}, {"what": {"all"}}} {
 		u.revoke("acme", what)
 	}
-	jti := sign(chat, with(good("mark"), claims{"jti": odd, "long": strings.Repeat("claim ", 500)}))
+	jti := sign(chat, with(valid("mark"), claims{"jti": odd, "long": strings.Repeat("claim ", 500)}))
 	strict := u.get("?messenger=acme").browserForm(t)
 	maps.Copy(strict, url.Values{"method": {"jwks"}, "url": {keys.url}, "identity_key": {"customer"}, "allowed_origin": {"https://www.example.com"}, "fail_limit": {"5/1m"}})
 	revision := func(query string) string { return u.get(query).revision(t) }

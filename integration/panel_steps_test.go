@@ -45,7 +45,7 @@ func TestPanelSaysHowToMakeAKeyPair(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return string(read(name + ".pub.pem")), sign(key, good("mark"))
+		return string(read(name + ".pub.pem")), sign(key, valid("mark"))
 	}
 	public, token := makePair("?page=new", "chat")
 	created := u.post("?page=new", fields("name", "my-shop", "method", "public_key", "key", public))
@@ -100,7 +100,7 @@ func TestPanelKeepsAKeyThatIsReplaced(t *testing.T) {
 		t.Errorf("the page says %s", text)
 	}
 	for _, key := range []int{0, 1} {
-		g.passes(t, up, "my-shop", sign(rsaKey(key), good("mark")), "mark")
+		g.passes(t, up, "my-shop", sign(rsaKey(key), valid("mark")), "mark")
 	}
 	// Another method is not called a key.
 	form = u.get("?messenger=my-shop").browserForm(t)
@@ -125,18 +125,18 @@ func TestPanelSaysWhyAContactCannotChat(t *testing.T) {
 	if before, _, _ := strings.Cut(expired.text(), "What the codes mean"); strings.Contains(before, `The token's exp has passed.`) {
 		t.Error("the page says twice what is wrong")
 	}
-	test(good("mark")).says(t, 200, "This token is accepted", "If the contact cannot chat although this token is accepted, their browser may send another one, or none")
+	test(valid("mark")).says(t, 200, "This token is accepted", "If the contact cannot chat although this token is accepted, their browser may send another one, or none")
 	expired.says(t, 200, "What the codes mean", "token_missing The request carries no token", "token_expired The token's exp has passed.",
 		"origin_not_allowed The page that caused", "too_many_connections This contact has as many")
 
 	// The token has leaked. It has no ID: the contact is filled in, whose tokens are to be revoked.
-	leaked := u.post("?messenger=acme&page=revocations", url.Values{"what": {"token"}, "action": {"look"}, "token": {sign(token, good("mark"))}})
+	leaked := u.post("?messenger=acme&page=revocations", url.Values{"what": {"token"}, "action": {"look"}, "token": {sign(token, valid("mark"))}})
 	leaked.says(t, 422, "Revoke all tokens of its contact instead. The identity of this contact is in the field Contact identity.")
 	if !strings.Contains(leaked.body, `name="contact" value="mark"`) {
 		t.Errorf("the contact is not filled in: %s", leaked.body)
 	}
 	u.revoke("acme", url.Values{"what": {"contact"}, "contact": {"mark"}}, "Revoke the tokens of mark")
-	refused := test(good("mark"))
+	refused := test(valid("mark"))
 	refused.says(t, 200, "This token is refused", "The page Revocations lists what is revoked, and can undo it.")
 	u.get("?messenger=acme&page=revocations").says(t, 200, "Applies until it is undone")
 }

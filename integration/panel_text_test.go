@@ -14,7 +14,7 @@ func TestEveryCheckHasANameInThePanel(t *testing.T) {
 	g := startPanel(t, nil, "")
 	u := g.panelOperator()
 	token := u.create("acme")
-	for name, test := range map[string]string{"accepted": sign(token, good("mark")), "refused": "x"} {
+	for name, test := range map[string]string{"accepted": sign(token, valid("mark")), "refused": "x"} {
 		page := u.post("?messenger=acme&page=test", url.Values{"token": {test}})
 		names := regexp.MustCompile(`<span class="check-name">([^<]*)</span>`).FindAllStringSubmatch(page.body, -1)
 		checks := g.explain("acme", test).Checks

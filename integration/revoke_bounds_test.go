@@ -27,7 +27,7 @@ func startWithRing(t *testing.T, options string, record map[string]any) (*gatewa
 
 // tokenFrom is a token with a jti, made by a clock that is ahead by so much.
 func tokenFrom(secret, identity, jti string, ahead time.Duration) string {
-	c := good(identity)
+	c := valid(identity)
 	c["iat"] = time.Now().Add(ahead).Unix()
 	if jti != "" {
 		c["jti"] = jti

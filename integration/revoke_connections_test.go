@@ -35,7 +35,7 @@ func TestRevocationClosesExactlyItsConnections(t *testing.T) {
 	global := "messenger support {\n identity_key identity\n shared_token {file." + key + "}\n}\n" +
 		"messenger sales {\n identity_key identity\n audience sales\n shared_token {file." + key + "}\n}"
 	token := func(identity, jti string) string {
-		return sign(secret, with(good(identity), claims{"jti": jti, "aud": "sales"}))
+		return sign(secret, with(valid(identity), claims{"jti": jti, "aud": "sales"}))
 	}
 	for name, test := range map[string]struct {
 		revoke func(g *gateway)
@@ -117,7 +117,7 @@ func TestRevocationReachesOtherNodes(t *testing.T) {
 	a, b := newNode(t, binary, up.upstream, global, echoSite), newNode(t, binary, up.upstream, global, echoSite)
 	a.run()
 	b.run()
-	token, other := sign(secret, with(good("mark"), claims{"jti": "a"})), sign(secret, good("zoe"))
+	token, other := sign(secret, with(valid("mark"), claims{"jti": "a"})), sign(secret, valid("zoe"))
 	gone, stays := b.openEcho("support", token), b.openEcho("support", other)
 	a.operator.want(200, "POST", revocationsPath, `{"jti": "a"}`)
 	if got := gone.ended(); got != "4403 token_revoked" {
@@ -147,7 +147,7 @@ func TestPanelClosesConnectionsOfAResetToken(t *testing.T) {
 	g := startPanel(t, newChat(t).upstream, "")
 	u := g.panelOperator()
 	token := u.create("acme")
-	chat := g.openEcho("acme", sign(token, good("mark")))
+	chat := g.openEcho("acme", sign(token, valid("mark")))
 	reset := func(fields url.Values) {
 		fields.Set("action", "reset")
 		fields.Set("confirm", "yes")

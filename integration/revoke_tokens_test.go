@@ -26,7 +26,7 @@ func TestRevokedTokensAreRefusedUntilTheRevocationIsUndone(t *testing.T) {
 	g, secret := startRevoking(t, up, "max_lifetime 2h", supportSite)
 	now := time.Now()
 	issued := func(identity, jti string, ago time.Duration) string {
-		c := with(good(identity), claims{"iat": now.Add(-ago).Unix()})
+		c := with(valid(identity), claims{"iat": now.Add(-ago).Unix()})
 		if jti != "" {
 			c["jti"] = jti
 		}
@@ -100,7 +100,7 @@ func TestUnreadableRevocationsPreventDecisions(t *testing.T) {
 	}
 	up := newUpstream(t)
 	g, secret := startRevoking(t, up, "", supportSite)
-	token := bearer(sign(secret, good("mark")))
+	token := bearer(sign(secret, valid("mark")))
 	if a := g.operator().do("POST", revocationsPath, `{"all": true}`); a.status != 200 {
 		t.Fatalf("got %d %s", a.status, a.body)
 	}
@@ -149,13 +149,13 @@ func TestIneffectiveRevocationIsRefused(t *testing.T) {
 	if status != 200 || !strings.Contains(text, "%XX") {
 		t.Errorf("as the backend's header has it: got %d %s", status, text)
 	}
-	if a := g.get("/", bearer(sign(secret, good("Zoë")))); a.status != 200 {
+	if a := g.get("/", bearer(sign(secret, valid("Zoë")))); a.status != 200 {
 		t.Errorf("the contact: got %d", a.status)
 	}
 	if status, text = g.admin(http.MethodPost, "messengers/support/revocations", `{"identity": "Zoë"}`); status != 200 || strings.Contains(text, "warning") {
 		t.Errorf("as the token has it: got %d %s", status, text)
 	}
-	if a := g.get("/", bearer(sign(secret, good("Zoë")))); a.status != 401 {
+	if a := g.get("/", bearer(sign(secret, valid("Zoë")))); a.status != 401 {
 		t.Errorf("the contact, revoked: got %d", a.status)
 	}
 }
@@ -164,8 +164,8 @@ func TestIneffectiveRevocationIsRefused(t *testing.T) {
 func TestLogout(t *testing.T) {
 	up := newUpstream(t)
 	g, secret := startRevoking(t, up, "allowed_origin https://www.example.com", "messenger_auth support {\n logout_path /logout\n}\nreverse_proxy UPSTREAM")
-	named := func(jti string) string { return bearer(sign(secret, with(good("mark"), claims{"jti": jti}))) }
-	nameless, zoe := bearer(sign(secret, with(good("mark"), claims{"n": 1}))), bearer(sign(secret, good("zoe")))
+	named := func(jti string) string { return bearer(sign(secret, with(valid("mark"), claims{"jti": jti}))) }
+	nameless, zoe := bearer(sign(secret, with(valid("mark"), claims{"n": 1}))), bearer(sign(secret, valid("zoe")))
 	status := func(headers ...string) int { return g.get("/", headers...).status }
 
 	if a := g.do("POST", "/logout", named("a"), "Origin: https://www.example.com"); a.status != 204 || a.header.Get("Access-Control-Allow-Origin") == "" || a.header.Get("Cache-Control") != "no-store" {
@@ -188,7 +188,7 @@ func TestLogout(t *testing.T) {
 	// Nothing else does.
 	for what, a := range map[string]answer{
 		"without a token": g.do("POST", "/logout"),
-		"forged":          g.do("POST", "/logout", bearer(sign(newSecret(), good("zoe")))),
+		"forged":          g.do("POST", "/logout", bearer(sign(newSecret(), valid("zoe")))),
 	} {
 		if a.status != 401 {
 			t.Errorf("%s: got %d %s", what, a.status, a.body)
@@ -217,7 +217,7 @@ func TestLogoutsOfOneContactAreBounded(t *testing.T) {
 	g, secret := startRevoking(t, nil, "", "messenger_auth support {\n logout_path /logout\n}\nrespond ok")
 	first := ""
 	for i := range 25 {
-		token := bearer(sign(secret, with(good("mark"), claims{"jti": string(rune('a' + i)), "iat": time.Now().Unix() - int64(60-i)})))
+		token := bearer(sign(secret, with(valid("mark"), claims{"jti": string(rune('a' + i)), "iat": time.Now().Unix() - int64(60-i)})))
 		if i == 0 {
 			first = token
 		}
@@ -247,7 +247,7 @@ func TestUnpersistedLogoutIsReported(t *testing.T) {
 	if err := os.WriteFile(folder, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	token := bearer(sign(secret, good("mark")))
+	token := bearer(sign(secret, valid("mark")))
 	if a := g.do("POST", "/logout", token); a.status != 503 || a.code(t) != "store_unavailable" || a.header.Get("Retry-After") == "" {
 		t.Errorf("got %d %s", a.status, a.body)
 	}

@@ -15,7 +15,7 @@ func twoCustomers(t *testing.T) (options string, tokens map[string]string) {
 	for _, name := range []string{"acme", "globex"} {
 		secret := newSecret()
 		options += "messenger " + name + " {\n identity_key identity\n shared_token {file." + write(t, name, []byte(secret)) + "}\n}\n"
-		tokens[name] = bearer(sign(secret, good("mark")))
+		tokens[name] = bearer(sign(secret, valid("mark")))
 	}
 	return options, tokens
 }
@@ -147,7 +147,7 @@ func TestOnlyASCIILettersAreFolded(t *testing.T) {
 	up := newUpstream(t)
 	g := start(t, up, "messenger kim {\n identity_key identity\n shared_token {file."+write(t, "kim", []byte(secret))+"}\n}", "messenger_auth {path.0}\nreverse_proxy UPSTREAM")
 	for path, want := range map[string]int{"/kim/": 200, "/KIM/": 200, "/%E2%84%AAim/": 404} {
-		if a := g.get(path, bearer(sign(secret, good("mark")))); a.status != want {
+		if a := g.get(path, bearer(sign(secret, valid("mark")))); a.status != want {
 			t.Errorf("%s: got %d %s, want %d", fmt.Sprintf("%q", path), a.status, a.body, want)
 		}
 	}

@@ -51,7 +51,7 @@ func TestProxyingErrorRouteGetsNoForgedHeaders(t *testing.T) {
 			reverse_proxy UPSTREAM
 		}
 	`+proxiedErrors)
-	token := sign(m.key, good("mark"))
+	token := sign(m.key, valid("mark"))
 	host := "Host: " + g.addr + "\r\nConnection: close, X-Contact-Identity\r\n"
 	evil := "X-Contact-Identity: evil\r\nX_Contact_Identity: evil\r\nX.Contact.Identity: evil\r\nX-Contact-Messenger: sales\r\n"
 	nobody := map[string]string{}
@@ -138,7 +138,7 @@ func TestErrorRouteCanBeGuardedItself(t *testing.T) {
 		t.Errorf("got %d %s, want 401 token_missing", a.status, a.body)
 	}
 	up.none(t)
-	if g.get("/", bearer(sign(m.key, good("mark")))); up.one(t).header.Get("X-Contact-Identity") != "mark" {
+	if g.get("/", bearer(sign(m.key, valid("mark")))); up.one(t).header.Get("X-Contact-Identity") != "mark" {
 		t.Error("the identity did not arrive")
 	}
 }
@@ -192,7 +192,7 @@ func TestRefusedRequestDoesNotContinueAfterASubroute(t *testing.T) {
 	} {
 		g.replace(withRoutes(t, adapted, jsonRoute("", test.handlers+","+backend), test.server, ""))
 		up.take()
-		forged := bearer(sign(newSecret(), good("mark")))
+		forged := bearer(sign(newSecret(), valid("mark")))
 		for what, want := range map[string][2]any{
 			"/?n=1": {test.missing, ""}, "/?n=x": {test.bad, ""}, "/?n=1 ": {test.missing, forged}, "/?n=x ": {test.bad, forged},
 		} {
@@ -205,11 +205,11 @@ func TestRefusedRequestDoesNotContinueAfterASubroute(t *testing.T) {
 			}
 			up.none(t)
 		}
-		if a := g.get("/?n=1", bearer(sign(m.key, good("mark")))); a.status != 200 || up.one(t).header.Get("X-Contact-Identity") != "mark" {
+		if a := g.get("/?n=1", bearer(sign(m.key, valid("mark")))); a.status != 200 || up.one(t).header.Get("X-Contact-Identity") != "mark" {
 			t.Errorf("%s, with a token: got %d", name, a.status)
 		}
 		// What failed otherwise goes where it always went, and never with what the client wrote.
-		for _, lines := range [][]string{nil, {bearer(sign(m.key, good("mark")))}} {
+		for _, lines := range [][]string{nil, {bearer(sign(m.key, valid("mark")))}} {
 			g.get("/fails?n=1", append(lines, "X-Contact-Identity: evil", "X_Contact_Identity: evil")...)
 			for _, seen := range up.take() {
 				if got := ownHeaders(seen.header); len(got) > 0 && got["x-contact-identity"] != "mark" {
@@ -287,12 +287,12 @@ func TestRefusalsAreReadableInEveryShapeOfErrorRoutes(t *testing.T) {
 			"a named route that is invoked here": {jsonWithin(auth, jsonRoute("", `{"handler": "invoke", "name": "page"}`)), "", jsonErrorPage},
 		} {
 			g.replace(withRoutes(t, adapted, jsonRoute("", test.handlers), test.server, test.named))
-			if a := g.get("/fails", bearer(sign(m.key, good("mark"))), "Cookie: chat="+sign(m.key, good("mark")), "Origin: https://www.example.com"); !strings.Contains(a.header.Get("Cache-Control"), "private") {
+			if a := g.get("/fails", bearer(sign(m.key, valid("mark"))), "Cookie: chat="+sign(m.key, valid("mark")), "Origin: https://www.example.com"); !strings.Contains(a.header.Get("Cache-Control"), "private") {
 				t.Errorf("%s, %s, an error for a contact: got %d %v", option, name, a.status, a.header)
 			} else if got := fmt.Sprint(a.header["Access-Control-Allow-Origin"]); option != "" && got != "[https://www.example.com]" {
 				t.Errorf("%s, %s, an error for a contact: the page is %s", option, name, got)
 			}
-			for what, lines := range map[string][]string{"no token": nil, "a forged one": {bearer(sign(newSecret(), good("mark")))}, "a cookie": {"Cookie: chat=x.y.z"}} {
+			for what, lines := range map[string][]string{"no token": nil, "a forged one": {bearer(sign(newSecret(), valid("mark")))}, "a cookie": {"Cookie: chat=x.y.z"}} {
 				for origin, want := range map[string]string{"https://www.example.com": "[https://www.example.com] [true] [Origin]", "https://evil.example.com": "[] [] [Origin]"} {
 					a := g.get("/", append(lines, "Origin: "+origin)...)
 					got := fmt.Sprint(a.header["Access-Control-Allow-Origin"], " ", a.header["Access-Control-Allow-Credentials"], " ", a.header["Vary"])

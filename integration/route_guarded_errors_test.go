@@ -35,13 +35,13 @@ func TestErrorRoutesOfASubrouteCanBeGuarded(t *testing.T) {
 	} {
 		g.replace(withRoutes(t, adapted, jsonRoute("", handlers), "", ""))
 		up.take()
-		for _, lines := range [][]string{nil, {bearer(sign(newSecret(), good("mark")))}} {
+		for _, lines := range [][]string{nil, {bearer(sign(newSecret(), valid("mark")))}} {
 			if a := g.get("/", append(lines, "X-Contact-Identity: evil")...); a.status != 401 && a.status != 418 {
 				t.Errorf("%s: got %d %s", name, a.status, a.body)
 			}
 			up.none(t)
 		}
-		a := g.get("/", bearer(sign(m.key, good("mark"))), "X-Contact-Identity: evil")
+		a := g.get("/", bearer(sign(m.key, valid("mark"))), "X-Contact-Identity: evil")
 		got := up.one(t).header
 		contact := got.Get("X-Contact-Identity") + got.Get("X-Other")
 		if a.status != 200 || contact != "mark" && !(contact == "" && name == "a subroute in one") { // an error of an error route has no contact
@@ -83,7 +83,7 @@ func TestErrorsOfAContactArePrivate(t *testing.T) {
 			"behind a subroute, and a backend": {jsonWithin(jsonWithin(auth+","+fails)+","+fails, jsonRoute("", proxied)), "", "[*]", ""},
 		} {
 			g.replace(withRoutes(t, adapted, jsonRoute("", test.handlers), test.server, ""))
-			a := g.get("/", bearer(sign(m.key, good("mark"))), "Origin: https://www.example.com")
+			a := g.get("/", bearer(sign(m.key, valid("mark"))), "Origin: https://www.example.com")
 			if got := fmt.Sprint(a.header["Cache-Control"]); a.status != 404 || got != "[private]" {
 				t.Errorf("%q, %s: got %d with %s", option, name, a.status, got)
 			}

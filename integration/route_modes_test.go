@@ -37,8 +37,8 @@ func TestModes(t *testing.T) {
 				messengers = strings.Replace(messengers, "identity_key", "mode "+other+"\n identity_key", 1)
 				g := start(t, up, "metrics\n"+messengers, site)
 				for name, lines := range map[string][]string{
-					"no token": nil, "a valid token": {bearer(sign(m.key, good("mark")))}, "an expired token": {bearer(sign(m.key, with(good("mark"), claims{"exp": 1})))},
-					"a forged token": {bearer(sign(newSecret(), good("mark")))}, "two tokens": {bearer(sign(m.key, good("mark"))), bearer(sign(m.key, good("eve")))}, "no JWT": {bearer("hello")},
+					"no token": nil, "a valid token": {bearer(sign(m.key, valid("mark")))}, "an expired token": {bearer(sign(m.key, with(valid("mark"), claims{"exp": 1})))},
+					"a forged token": {bearer(sign(newSecret(), valid("mark")))}, "two tokens": {bearer(sign(m.key, valid("mark"))), bearer(sign(m.key, valid("eve")))}, "no JWT": {bearer("hello")},
 				} {
 					counter := fmt.Sprintf(`caddy_messenger_auth_requests_total{code=%q,messenger="support",method="shared_token",mode=%q}`, verdict(reasons[name]), mode)
 					before := g.metric(counter)
@@ -113,7 +113,7 @@ func TestOnlyARealPreflightPasses(t *testing.T) {
 		{"with undefined for a token", "OPTIONS / HTTP/1.1\r\n" + origin + asks + "Authorization: Bearer undefined\r\n", "token_malformed", ""},
 		{"a GET that says so", "GET / HTTP/1.1\r\n" + origin + asks, "token_missing", ""},
 		{"with an invalid token", "OPTIONS / HTTP/1.1\r\n" + origin + asks + bearer("hello") + "\r\n", "token_malformed", ""},
-		{"with a valid token", "OPTIONS / HTTP/1.1\r\n" + origin + asks + bearer(sign(m.key, good("mark"))) + "\r\n", "", "mark"},
+		{"with a valid token", "OPTIONS / HTTP/1.1\r\n" + origin + asks + bearer(sign(m.key, valid("mark"))) + "\r\n", "", "mark"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			first, rest, _ := strings.Cut(test.request, "\r\n")
@@ -156,7 +156,7 @@ func TestMessengerOfTheAddress(t *testing.T) {
 	} {
 		for name, secret := range secrets {
 			t.Run(fmt.Sprintf("%s%s, a token for %s", test.host, test.path, name), func(t *testing.T) {
-				a := g.raw("GET " + test.path + " HTTP/1.1\r\nHost: " + cmp.Or(test.host, g.addr) + "\r\nConnection: close\r\nX: support\r\n" + bearer(sign(secret, good("mark"))) + "\r\n\r\n")
+				a := g.raw("GET " + test.path + " HTTP/1.1\r\nHost: " + cmp.Or(test.host, g.addr) + "\r\nConnection: close\r\nX: support\r\n" + bearer(sign(secret, valid("mark"))) + "\r\n\r\n")
 				switch test.messenger {
 				case "":
 					if a.status != 404 || a.code(t) != "messenger_unknown" {
@@ -183,7 +183,7 @@ func TestMessengerOfTheAddress(t *testing.T) {
 func TestRequestWithTwoHandlersIsVerifiedOnce(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	other := "messenger sales {\n identity_key identity\n shared_token {file." + write(t, "sales", []byte(newSecret())) + "}\n}\n"
-	token, expired := bearer(sign(m.key, good("mark"))), bearer(sign(m.key, with(good("mark"), claims{"exp": 1})))
+	token, expired := bearer(sign(m.key, valid("mark"))), bearer(sign(m.key, with(valid("mark"), claims{"exp": 1})))
 	mode := func(messenger, mode string) string {
 		return "messenger_auth " + messenger + " {\n mode " + mode + "\n}\n"
 	}

@@ -24,7 +24,7 @@ func TestReloadAndOpenWebSockets(t *testing.T) {
 			m, up := methods(t)[0], newUpstream(t)
 			site := "messenger_auth support {\n token_from websocket_protocol jwt\n}\nreverse_proxy UPSTREAM {\n" + test.option + "\n}"
 			g := start(t, up, m.messengers, site)
-			conn, err := websocketDial(t, g, sign(m.key, good("mark")))
+			conn, err := websocketDial(t, g, sign(m.key, valid("mark")))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -64,7 +64,7 @@ func TestForwardAuthCannotSetTheIdentity(t *testing.T) {
 			copy_headers X-Contact-Identity X-Contact-Messenger Remote-User
 		}
 	`)
-	for want, lines := range map[string][]string{"": nil, "mark": {bearer(sign(m.key, good("mark")))}} {
+	for want, lines := range map[string][]string{"": nil, "mark": {bearer(sign(m.key, valid("mark")))}} {
 		g.get("/", lines...)
 		h := up.one(t).header
 		if got := h.Get("X-Contact-Identity"); got != want || h.Get("Remote-User") != "operator" {
@@ -86,7 +86,7 @@ func TestOrderOfDirectives(t *testing.T) {
 		{"request_header runs behind", "request_header X-Contact-Identity changed\nvars contact nobody\nmessenger_auth support\n" + proxy, "nobody", "changed"},
 	} {
 		g := start(t, up, m.messengers, test.site)
-		g.get("/", bearer(sign(m.key, good("mark"))))
+		g.get("/", bearer(sign(m.key, valid("mark"))))
 		h := up.one(t).header
 		if got := h.Get("X-Seen"); got != test.seen {
 			t.Errorf("%s: the upstream was told %q, want %q", test.name, got, test.seen)
@@ -109,7 +109,7 @@ func TestAccessLogUserWithAnotherAuthenticator(t *testing.T) {
 		{"behind the gateway", "route {\n" + ours + theirs + proxy + "}", "operator"},
 	} {
 		g := start(t, up, m.messengers, test.site)
-		g.get("/", "Cookie: chat="+sign(m.key, good("mark")), "Authorization: Basic "+base64.StdEncoding.EncodeToString([]byte("operator:"+panelPassword)))
+		g.get("/", "Cookie: chat="+sign(m.key, valid("mark")), "Authorization: Basic "+base64.StdEncoding.EncodeToString([]byte("operator:"+panelPassword)))
 		h := up.one(t).header
 		if h.Get("X-User") != test.user || h.Get("X-Contact-Identity") != "mark" {
 			t.Errorf("%s: the upstream saw the user %q and the identity %q, want %q and mark", test.name, h.Get("X-User"), h.Get("X-Contact-Identity"), test.user)
@@ -123,7 +123,7 @@ func TestTokensOfUnverifiedRequestsAreKept(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	g := start(t, up, m.messengers, "@nothing path /nothing\nhandle /off* {\nmessenger_auth support {\nmode off\ntoken_from query token\ntoken_from header Authorization Bearer\n}\nreverse_proxy UPSTREAM\n}\n"+
 		"handle {\nmessenger_auth @nothing support {\ntoken_from query token\ntoken_from header Authorization Bearer\n}\nreverse_proxy UPSTREAM\n}")
-	token := sign(m.key, good("mark"))
+	token := sign(m.key, valid("mark"))
 	for _, path := range []string{"/off", "/unmatched"} {
 		g.get(path+"?token="+token, bearer(token))
 		if r := up.one(t); r.uri != path+"?token="+token || r.header.Get("Authorization") != "Bearer "+token || len(ownHeaders(r.header)) != 0 {

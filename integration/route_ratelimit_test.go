@@ -88,7 +88,7 @@ func TestRateLimitCountsContacts(t *testing.T) {
 				t.Fatal(err)
 			}
 			if identity != "" {
-				r.Header.Set("Authorization", "Bearer "+sign(rsaKey(0), good(identity)))
+				r.Header.Set("Authorization", "Bearer "+sign(rsaKey(0), valid(identity)))
 			}
 			resp, err := plainClient.Do(r)
 			if err != nil {

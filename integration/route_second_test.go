@@ -59,7 +59,7 @@ func TestSecondHandlerAppliesLimitsAndAssertion(t *testing.T) {
 		}
 	`)
 	token := func(identity string) string {
-		return bearer(sign(m.key, with(good(identity), claims{"name": "Mark", "plan": "gold", "vip": true})))
+		return bearer(sign(m.key, with(valid(identity), claims{"name": "Mark", "plan": "gold", "vip": true})))
 	}
 	forged := []string{"X-First-Proof: forged", "X-Contact-Assertion: forged"}
 	for i := range 4 {
@@ -143,7 +143,7 @@ func TestErrorRouteGetsTheSecondAssertionOnly(t *testing.T) {
 				reverse_proxy UPSTREAM
 			}
 		`)
-		g.get("/", bearer(sign(m.key, good("mark"))))
+		g.get("/", bearer(sign(m.key, valid("mark"))))
 		h := up.one(t).header
 		if len(h["X-First-Proof"]) > 0 || h.Get("X-Contact-Identity") != "mark" {
 			t.Errorf("%q: the backend saw %v", change, h)
@@ -191,7 +191,7 @@ func TestErrorRouteOfTwoMessengersGetsNoContact(t *testing.T) {
 	g := start(t, up, "messenger support {\n identity_key identity\n shared_token {file."+write(t, "support", []byte(secret))+"}\n}\n"+
 		"messenger sales {\n identity_key identity\n shared_token {file."+write(t, "sales", []byte(other))+"}\n}",
 		"route {\n messenger_auth support\n messenger_auth sales {\n token_from header X-Chat-Token\n }\n reverse_proxy UPSTREAM\n}\nhandle_errors {\n reverse_proxy UPSTREAM\n}")
-	g.get("/", bearer(sign(secret, good("mark"))), "X-Chat-Token: "+sign(other, good("zoe")))
+	g.get("/", bearer(sign(secret, valid("mark"))), "X-Chat-Token: "+sign(other, valid("zoe")))
 	h := up.one(t).header
 	if got := ownHeaders(h); len(got) != 0 || h.Get("X-Chat-Token") != "" || h.Get("Authorization") != "" {
 		t.Errorf("the error route's backend is told %v, and gets %v", got, h)
@@ -221,8 +221,8 @@ func TestSubrouteErrorsVerifyNoSecondContact(t *testing.T) {
 			}
 			reverse_proxy UPSTREAM
 		}`))))
-	for _, second := range []string{"X-Chat-Token: " + sign(other, good("zoe")), "X-Other: 1"} {
-		a := g.get("/", bearer(sign(secret, good("mark"))), second)
+	for _, second := range []string{"X-Chat-Token: " + sign(other, valid("zoe")), "X-Other: 1"} {
+		a := g.get("/", bearer(sign(secret, valid("mark"))), second)
 		if up.none(t); a.status != 500 {
 			t.Errorf("%.10s: got %d", second, a.status)
 		}
@@ -234,8 +234,8 @@ func TestTokensOfBothDirectivesAreRemoved(t *testing.T) {
 	messengers, secret := strict(t, "")
 	up := newUpstream(t)
 	g := start(t, up, messengers, "messenger_auth support\nhandle /second/* {\n messenger_auth support {\n token_from cookie chat\n token_from query token\n }\n reverse_proxy UPSTREAM\n}")
-	token := sign(secret, good("zoe"))
-	g.get("/second/a?x=1&token="+token, bearer(sign(secret, good("mark"))), "Cookie: a=b; chat="+token)
+	token := sign(secret, valid("zoe"))
+	g.get("/second/a?x=1&token="+token, bearer(sign(secret, valid("mark"))), "Cookie: a=b; chat="+token)
 	got := up.one(t)
 	if text := fmt.Sprint(got.uri, got.header); strings.Contains(text, token) || got.header.Get("Cookie") != "a=b" || got.uri != "/second/a?x=1" || got.header.Get("X-Contact-Identity") != "mark" {
 		t.Errorf("the backend got %s", text)
@@ -247,7 +247,7 @@ func TestTokensOfBothDirectivesAreRemoved(t *testing.T) {
 func TestSecondDirectiveSelectsItsMarker(t *testing.T) {
 	messengers, secret := strict(t, "")
 	g := start(t, newChat(t).upstream, messengers, "messenger_auth support\nhandle {\n messenger_auth support {\n token_from websocket_protocol jwt\n }\n reverse_proxy UPSTREAM\n}")
-	token := sign(secret, good("mark"))
+	token := sign(secret, valid("mark"))
 	s, status := g.upgrade(g.dial(), "/echo", []string{bearer(token), "Sec-WebSocket-Protocol: jwt, " + token})
 	if status != 101 || s.header.Get("Sec-Websocket-Protocol") != "jwt" {
 		t.Errorf("got %d, and %q is selected", status, s.header["Sec-Websocket-Protocol"])
@@ -261,7 +261,7 @@ func TestRequestCountsOnceInOneLimit(t *testing.T) {
 	limit := func(lines string) string { return "messenger_auth support {\n contact_limit {\n" + lines + "\n}\n}\n" }
 	g := start(t, up, m.messengers, "route {\n"+limit("requests 4/1h")+limit("requests 90/1h")+limit("requests 4/1h\nconnections 5")+"reverse_proxy UPSTREAM\n}")
 	for i := range 6 {
-		a := g.get("/", bearer(sign(m.key, good(who))))
+		a := g.get("/", bearer(sign(m.key, valid(who))))
 		if want := map[bool]int{true: 200, false: 429}[i < 4]; a.status != want {
 			t.Errorf("request %d got %d, want %d", i, a.status, want)
 		}

@@ -58,7 +58,7 @@ func (s shape) attack(t *testing.T, g *gateway, up *upstream, m method) {
 		t.Errorf("without a token: got %d %q, want 401 token_missing", a.status, a.body)
 	}
 	up.none(t)
-	a := g.get("/chat/a", append(evil, bearer(sign(m.key, good("mark"))))...)
+	a := g.get("/chat/a", append(evil, bearer(sign(m.key, valid("mark"))))...)
 	if a.status != 200 {
 		t.Errorf("with a token: got %d %q, want 200", a.status, a.body)
 	}

@@ -40,7 +40,7 @@ func TestHugeStoredValueIsNotRead(t *testing.T) {
 	options := "storage file_system " + folder + "\nmessenger {\n poll_interval 50ms\n}\n" +
 		"messenger support {\n identity_key identity\n shared_token {file." + write(t, "secret", []byte(secret)) + "}\n}"
 	g := start(t, nil, options, "handle /support/* {\n messenger_auth support\n respond ok\n}\nhandle {\n messenger_auth {path.0}\n respond ok\n}")
-	token := sign(secret, good("mark"))
+	token := sign(secret, valid("mark"))
 	for range 5 {
 		g.expect("503 keys_unavailable", "/support/", token)
 		g.expect("503 keys_unavailable", "/huge/", token)
@@ -90,7 +90,7 @@ func TestStoredValueWithoutAMethodIsShown(t *testing.T) {
 		"newer":     `{"revision":"r","version":1,"settings":{"identity_key":"identity","shared_token":{},"newer":1}}`,
 	} {
 		putStored(t, folder, "messenger/"+name+"/stored", text)
-		g.expect("503 keys_unavailable", "/"+name+"/", sign(newSecret(), good("mark")))
+		g.expect("503 keys_unavailable", "/"+name+"/", sign(newSecret(), valid("mark")))
 		for _, what := range []string{"", "/keys", "/tokens", "/revocations", "/readiness", "/history"} {
 			if a := o.do("GET", "messengers/"+name+what, nil); a.status != 200 && a.status != 409 && a.status != 503 {
 				t.Errorf("%s%s: got %d %s", name, what, a.status, a.body)

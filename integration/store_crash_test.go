@@ -152,7 +152,7 @@ func (w *writer) check(t *testing.T) {
 			if token == "" {
 				continue
 			}
-			c := good("mark")
+			c := valid("mark")
 			c["iss"] = issuer
 			w.node.expect("200", path, sign(token, c))
 		}

@@ -36,7 +36,7 @@ func diskNode(t testing.TB, folder string) *node {
 
 // named is a request's token with a jti.
 func (s sharedToken) named(jti string) string {
-	return sign(s.Token, with(good("mark"), claims{"jti": jti}))
+	return sign(s.Token, with(valid("mark"), claims{"jti": jti}))
 }
 
 // The disk becomes read-only, or full. Changes are refused, requests go on, what was acknowledged stays, and nothing that was

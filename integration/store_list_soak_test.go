@@ -50,8 +50,8 @@ func TestAMillionNames(t *testing.T) {
 			_, peak := n.memory()
 			t.Logf("%-32s %8s, of which the gateway worked %8s; %4d MB more at the most", what, took.Round(time.Millisecond), n.worked()-worked, (peak-before)>>10)
 		}
-		step("first request", func() { n.gateway.expect("503 keys_unavailable", "/m/"+name(5)+"/x", sign(newSecret(), good("mark"))) })
-		step("second request", func() { n.gateway.expect("503 keys_unavailable", "/m/"+name(6)+"/x", sign(newSecret(), good("mark"))) })
+		step("first request", func() { n.gateway.expect("503 keys_unavailable", "/m/"+name(5)+"/x", sign(newSecret(), valid("mark"))) })
+		step("second request", func() { n.gateway.expect("503 keys_unavailable", "/m/"+name(6)+"/x", sign(newSecret(), valid("mark"))) })
 		page := func(query string, first, want int) {
 			if names, _ := n.operator.listed(query); len(names) != want || want > 0 && names[0] != name(first) {
 				t.Errorf("%s: got %d names, want %d from %s on", query, len(names), want, name(first))

@@ -95,7 +95,7 @@ func TestRecoveryFromALostStoreKey(t *testing.T) {
 				patiently(t, name+" has the new token", func() bool { return g.verdict(path, l.tokens[name].signed()) == "401 signature_invalid" })
 				g.expect("401 token_revoked", path, sign(made, contact("mark", "issued before"))) // it may have been revoked
 				l.want(0, "", "", "revocations", "remove", name, "--all")
-				patiently(t, name+" works", func() bool { return g.verdict(path, sign(made, good("mark"))) == "200" })
+				patiently(t, name+" works", func() bool { return g.verdict(path, sign(made, valid("mark"))) == "200" })
 			}
 			g.expect("401 signature_invalid", "/support/x", l.revoked)
 			l.want(0, "from the storage", "", "create", "acme", "--identity-key", "identity", "--shared-token")

@@ -116,7 +116,7 @@ func TestStoredMessengerLifecycle(t *testing.T) {
 	up := newUpstream(t)
 	g, o := startLive(t, up)
 	key := map[string]any{"key": string(publicPEM(rsaKey(0)))}
-	g.expect("404 messenger_unknown", "/m/acme/x", sign(rsaKey(0), good("mark")))
+	g.expect("404 messenger_unknown", "/m/acme/x", sign(rsaKey(0), valid("mark")))
 	a := o.want(201, "PUT", "messengers/acme", map[string]any{"identity_key": "identity", "public_key": []any{key}, "issuer": []string{"https://acme.example"}})
 	etag := a.header.Get("ETag")
 	var made described
@@ -124,8 +124,8 @@ func TestStoredMessengerLifecycle(t *testing.T) {
 	if etag != `"`+made.Revision+`"` || made.Name != "acme" || made.Source != "stored" || made.Method != "public_key" || made.Mode != "required" || len(made.Warnings) == 0 {
 		t.Errorf("ETag %s, body %s", etag, a.body)
 	}
-	g.expect("401 issuer_not_allowed", "/m/acme/x", sign(rsaKey(0), good("mark")))
-	c := good("mark")
+	g.expect("401 issuer_not_allowed", "/m/acme/x", sign(rsaKey(0), valid("mark")))
+	c := valid("mark")
 	c["iss"] = "https://acme.example"
 	up.take()
 	g.expect("200", "/m/acme/x", sign(rsaKey(0), c))
@@ -147,8 +147,8 @@ func TestStoredMessengerLifecycle(t *testing.T) {
 	g.expect("200", "/m/acme/x", sign(rsaKey(0), claims{"sub": "mark"}))
 
 	o.put("acme", generated)
-	g.expect("503 keys_unavailable", "/m/acme/x", sign(newSecret(), good("mark")))
-	g.expect("401 algorithm_not_allowed", "/m/acme/x", sign(rsaKey(0), good("mark")))
+	g.expect("503 keys_unavailable", "/m/acme/x", sign(newSecret(), valid("mark")))
+	g.expect("401 algorithm_not_allowed", "/m/acme/x", sign(rsaKey(0), valid("mark")))
 	first := o.generate("acme")
 	g.expect("200", "/m/acme/x", first.signed())
 	o.put("acme", map[string]any{"identity_key": "identity", "shared_token": map[string]any{}, "require_claims": []string{"exp"}})

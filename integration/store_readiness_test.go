@@ -74,16 +74,16 @@ type tokenKind struct {
 func tokenKinds(key any) []tokenKind {
 	kinds := []tokenKind{{"token_missing", ""}, {"token_malformed", bearer("x.y.z")}, {"token_too_large", bearer(strings.Repeat("x", 9000))}}
 	for i := range 20 {
-		kinds = append(kinds, tokenKind{"", bearer(sign(key, good(fmt.Sprint("contact-", i))))})
+		kinds = append(kinds, tokenKind{"", bearer(sign(key, valid(fmt.Sprint("contact-", i))))})
 	}
 	for range 3 {
 		kinds = append(kinds,
-			tokenKind{"signature_invalid", bearer(sign(newSecret(), good("mark")))},
-			tokenKind{"token_expired", bearer(sign(key, with(good("mark"), claims{"exp": 1})))},
-			tokenKind{"token_not_yet_valid", bearer(sign(key, with(good("mark"), claims{"nbf": time.Now().Add(time.Hour).Unix()})))},
-			tokenKind{"claim_invalid", bearer(sign(key, with(good("mark"), claims{"exp": "tomorrow"})))},
-			tokenKind{"identity_missing", bearer(sign(key, with(good("mark"), claims{"identity": nil})))},
-			tokenKind{"identity_invalid", bearer(sign(key, good(" mark ")))})
+			tokenKind{"signature_invalid", bearer(sign(newSecret(), valid("mark")))},
+			tokenKind{"token_expired", bearer(sign(key, with(valid("mark"), claims{"exp": 1})))},
+			tokenKind{"token_not_yet_valid", bearer(sign(key, with(valid("mark"), claims{"nbf": time.Now().Add(time.Hour).Unix()})))},
+			tokenKind{"claim_invalid", bearer(sign(key, with(valid("mark"), claims{"exp": "tomorrow"})))},
+			tokenKind{"identity_missing", bearer(sign(key, with(valid("mark"), claims{"identity": nil})))},
+			tokenKind{"identity_invalid", bearer(sign(key, valid(" mark ")))})
 	}
 	return kinds
 }
@@ -204,7 +204,7 @@ func TestSwitchingToRequiredClosesNoConnection(t *testing.T) {
 			name := map[string]string{"with a PUT": "acme", "in the panel": "globex"}[how]
 			o.put(name, settings("report"))
 			token := o.generate(name)
-			stale := sign(token.Token, with(good("mark"), claims{"exp": 1}))
+			stale := sign(token.Token, with(valid("mark"), claims{"exp": 1}))
 			g.expect("200", "/"+name+"/", stale)
 			var chats []*websocket.Conn
 			for range 3 {

@@ -180,11 +180,11 @@ func TestNodeCrashDuringMigrationLosesNothing(t *testing.T) {
 	complete := func(when string, n *node) {
 		t.Helper()
 		for _, i := range []int{0, many / 3, many / 2, many - 1} {
-			if got := n.verdict("/", sign(current, with(good("ann"), claims{"jti": fmt.Sprintf("many%d", i)}))); got != "401 token_revoked" {
+			if got := n.verdict("/", sign(current, with(valid("ann"), claims{"jti": fmt.Sprintf("many%d", i)}))); got != "401 token_revoked" {
 				t.Errorf("%s: the revoked token %d got %s", when, i, got)
 			}
 		}
-		n.expect("200", "/", sign(current, good("ann")))
+		n.expect("200", "/", sign(current, valid("ann")))
 	}
 	facts := filepath.Join(s.dir, "messenger", "support", "config", "facts")
 	// A file where the folder of the facts should be lets every write of them fail.
@@ -214,7 +214,7 @@ func TestNodeCrashDuringMigrationLosesNothing(t *testing.T) {
 		}
 		n.run()
 		complete(fmt.Sprintf("without the first %d batches", last), n)
-		if got := n.verdict("/", sign(current, with(good("ann"), claims{"jti": "later"}))); got != "401 token_revoked" {
+		if got := n.verdict("/", sign(current, with(valid("ann"), claims{"jti": "later"}))); got != "401 token_revoked" {
 			t.Errorf("what was revoked since got %s", got)
 		}
 		n.want(200, "GET", "messengers/support/revocations", nil) // which reads, and carries over what is missing

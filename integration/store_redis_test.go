@@ -132,8 +132,8 @@ func TestChangesOnOneNodeAreActiveOnTheOther(t *testing.T) {
 	for name, cluster := range clusters() {
 		t.Run(name, func(t *testing.T) {
 			a, b, _ := cluster(t)
-			b.expect("503 keys_unavailable", "/", sign(newSecret(), good("mark")))
-			b.expect("404 messenger_unknown", "/m/acme/x", sign(newSecret(), good("mark"))) // which b remembers
+			b.expect("503 keys_unavailable", "/", sign(newSecret(), valid("mark")))
+			b.expect("404 messenger_unknown", "/m/acme/x", sign(newSecret(), valid("mark"))) // which b remembers
 			// The clock runs from the answer of one node to the first that the other gives rightly. The machine may be
 			// busy, so that the interval of half a second has a generous margin.
 			within := func(what, path, token, want string) {
@@ -165,7 +165,7 @@ func TestChangesOnOneNodeAreActiveOnTheOther(t *testing.T) {
 	}
 }
 
-// Both nodes rotate the tokens of the same messengers at once. A call that was answered has made a token that is good on
+// Both nodes rotate the tokens of the same messengers at once. A call that was answered has made a token that is valid on
 // both nodes as long as its overlap lasts.
 func TestConcurrentRotationsLoseNoUpdates(t *testing.T) {
 	if !alone(t) {
@@ -210,7 +210,7 @@ func TestConcurrentRotationsLoseNoUpdates(t *testing.T) {
 				}
 				for _, token := range made[name] {
 					for _, n := range []*node{a, b} {
-						patiently(t, name+": an acknowledged token is good", func() bool { return n.verdict("/m/"+name+"/x", token.signed()) == "200" })
+						patiently(t, name+": an acknowledged token is valid", func() bool { return n.verdict("/m/"+name+"/x", token.signed()) == "200" })
 					}
 				}
 				if left, right := a.ring(name), b.ring(name); left.Revision != right.Revision {

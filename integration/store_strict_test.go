@@ -66,7 +66,7 @@ func TestAmbiguousAdminRequestsAreRefused(t *testing.T) {
 		{"POST", "messengers/acme/tokens/extend", `{"kid":"a","overlap":"0s"}`, "above 0"},
 		{"POST", "messengers/acme/tokens/import", `{"secret":"` + strings.Repeat("x", 40) + `\ud800"}`, "surrogate"},
 		{"POST", "messengers/acme/tokens/import", `{"` + secretName + `":1}`, "unknown member"},
-		{"POST", "messengers/acme/explain", `{"` + sign(secret, good("mark")) + `":1}`, "unknown member"},
+		{"POST", "messengers/acme/explain", `{"` + sign(secret, valid("mark")) + `":1}`, "unknown member"},
 		{"POST", "messengers/acme/explain", `{"token":" \n"}`, "no token"},
 		{"GET", "messengers?methd=jwks", ``, "methd"},
 		{"GET", "messengers?method=jwks%", ``, "query"},

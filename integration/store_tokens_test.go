@@ -55,13 +55,13 @@ func (g *gateway) verdict(path, token string) string {
 }
 
 // signed returns a token for mark, as a site signs it that names the key, or does not.
-func (s sharedToken) signed() string        { return sign(s.Token, good("mark")) }
-func (s sharedToken) signedWithKID() string { return signWithKID(s.Token, s.KID, good("mark")) }
+func (s sharedToken) signed() string        { return sign(s.Token, valid("mark")) }
+func (s sharedToken) signedWithKID() string { return signWithKID(s.Token, s.KID, valid("mark")) }
 
 // A messenger is configured before its token exists. It answers that it cannot decide, and the log says how to go on.
 func TestMessengerWithoutATokenCannotDecide(t *testing.T) {
 	g, o := startLive(t, newUpstream(t))
-	a := g.get("/", bearer(sign(newSecret(), good("mark"))))
+	a := g.get("/", bearer(sign(newSecret(), valid("mark"))))
 	if a.status != 503 || a.code(t) != "keys_unavailable" || a.header.Get("Retry-After") == "" {
 		t.Errorf("got %d %v %s, want 503 keys_unavailable with Retry-After", a.status, a.header, a.body)
 	}

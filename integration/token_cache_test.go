@@ -37,7 +37,7 @@ func TestCachedTokenIsRefusedWhenItIsNoLongerValid(t *testing.T) {
 			}
 		}
 		short := sign(first, claims{"identity": "mark", "exp": time.Now().Add(3 * time.Second).Unix()})
-		token := sign(first, good("mark"))
+		token := sign(first, valid("mark"))
 		use(token, "at first", "")
 		for up.take(); g.get("/", bearer(short)).status == 200; time.Sleep(50 * time.Millisecond) {
 			if r := up.one(t); r.header.Get("X-Contact-Identity") != "mark" {
@@ -60,7 +60,7 @@ func TestCachedTokenIsRefusedWhenItIsNoLongerValid(t *testing.T) {
 		}
 		eventually(t, "the changed key is active", func() bool { return g.get("/", bearer(token)).status == 401 })
 		use(token, "when its key was replaced", "signature_invalid")
-		use(sign(second, good("mark")), "with the new key", "")
+		use(sign(second, valid("mark")), "with the new key", "")
 		g.get("/", bearer(token))
 	}
 }

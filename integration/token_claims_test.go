@@ -80,12 +80,12 @@ func TestInvalidTimesAreRefused(t *testing.T) {
 func TestReplayOutsideTheValidityPeriod(t *testing.T) {
 	besiege(t, func(t *testing.T, s *siege) {
 		at := func(offset time.Duration) int64 { return time.Now().Add(offset).Unix() }
-		s.refuses(t, "exp two minutes ago", sign(s.key, with(good("mark"), claims{"exp": at(-2 * time.Minute)})), "token_expired")
-		s.refuses(t, "exp years ago", sign(s.key, with(good("mark"), claims{"exp": 1000000000})), "token_expired")
-		s.refuses(t, "nbf in three minutes", sign(s.key, with(good("mark"), claims{"nbf": at(3 * time.Minute)})), "token_not_yet_valid")
-		s.refuses(t, "iat in three minutes", sign(s.key, with(good("mark"), claims{"iat": at(3 * time.Minute)})), "token_not_yet_valid")
-		s.passes(t, "mark", sign(s.key, with(good("mark"), claims{"exp": at(-10 * time.Second)})))
-		s.passes(t, "mark", sign(s.key, with(good("mark"), claims{"nbf": at(10 * time.Second), "iat": at(10 * time.Second)})))
+		s.refuses(t, "exp two minutes ago", sign(s.key, with(valid("mark"), claims{"exp": at(-2 * time.Minute)})), "token_expired")
+		s.refuses(t, "exp years ago", sign(s.key, with(valid("mark"), claims{"exp": 1000000000})), "token_expired")
+		s.refuses(t, "nbf in three minutes", sign(s.key, with(valid("mark"), claims{"nbf": at(3 * time.Minute)})), "token_not_yet_valid")
+		s.refuses(t, "iat in three minutes", sign(s.key, with(valid("mark"), claims{"iat": at(3 * time.Minute)})), "token_not_yet_valid")
+		s.passes(t, "mark", sign(s.key, with(valid("mark"), claims{"exp": at(-10 * time.Second)})))
+		s.passes(t, "mark", sign(s.key, with(valid("mark"), claims{"nbf": at(10 * time.Second), "iat": at(10 * time.Second)})))
 	})
 }
 
@@ -147,7 +147,7 @@ func TestSimilarNamesStayDifferent(t *testing.T) {
 	besiege(t, func(t *testing.T, s *siege) {
 		arrived := make(map[string]string)
 		for _, name := range alike {
-			if a := s.g.get("/", bearer(sign(s.key, good(name)))); a.status != 200 {
+			if a := s.g.get("/", bearer(sign(s.key, valid(name)))); a.status != 200 {
 				t.Errorf("%q: got %d %s", name, a.status, a.body)
 				continue
 			}

@@ -36,7 +36,7 @@ func TestUsualClientsConnect(t *testing.T) {
 	g.load("messenger support {\n identity_key identity\n shared_token {file."+file+"}\n}",
 		"messenger_auth support {\n token_from header Authorization Bearer\n token_from query token\n token_from query access_token\n"+
 			" token_from websocket_protocol prefix base64url.bearer.phx. base64url\n}\n reverse_proxy UPSTREAM")
-	token := sign(secret, good("mark"))
+	token := sign(secret, valid("mark"))
 	cmd := nodeWithClients(t, filepath.Join("testdata", "clients.cjs"), g.url)
 	cmd.Stdin = strings.NewReader(token)
 	var output bytes.Buffer

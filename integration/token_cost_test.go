@@ -134,7 +134,7 @@ func TestExistingMessengerBeyondTheBoundsIsServed(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.load("storage file_system DIR/./storage\n"+"messenger {\n}", "messenger_auth {path.0}\nreverse_proxy UPSTREAM")
-	if a := g.get("/acme/", bearer(sign(rsaKey(0), with(good("mark"), claims{"aud": "chat"})))); a.status != 200 {
+	if a := g.get("/acme/", bearer(sign(rsaKey(0), with(valid("mark"), claims{"aud": "chat"})))); a.status != 200 {
 		t.Errorf("got %d %s", a.status, a.body)
 	}
 	var shown described
@@ -155,11 +155,11 @@ func TestExpensiveKeysOfStoredMessengersAreSkipped(t *testing.T) {
 	keys := newKeyServer(t, publicJWK(rsaKey(0), "usual"), of(costlyKey(8192, 65537), "long"), of(costlyKey(2048, 1<<31-1), "exponent"), of(costlyKey(4096, 65537), "longest"))
 	g := start(t, up, "messenger {\n jwks_internal_hosts 127.0.0.1\n}\nmessenger own {\n identity_key identity\n jwks "+keys.url+"\n}", "messenger_auth {path.0}\nreverse_proxy UPSTREAM")
 	g.operator().put("acme", map[string]any{"identity_key": "identity", "jwks": map[string]string{"url": keys.url}})
-	if a := g.get("/acme/", bearer(signWithKID(rsaKey(0), "usual", good("mark")))); a.status != 200 {
+	if a := g.get("/acme/", bearer(signWithKID(rsaKey(0), "usual", valid("mark")))); a.status != 200 {
 		t.Fatalf("got %d %s", a.status, a.body)
 	}
 	for kid, code := range map[string]string{"long": "key_unknown", "exponent": "key_unknown", "longest": "signature_invalid"} {
-		if a := g.get("/acme/", bearer(signWithKID(rsaKey(0), kid, good("mark")))); a.code(t) != code {
+		if a := g.get("/acme/", bearer(signWithKID(rsaKey(0), kid, valid("mark")))); a.code(t) != code {
 			t.Errorf("%s: got %s, want %s", kid, a.code(t), code)
 		}
 	}

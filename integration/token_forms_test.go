@@ -10,7 +10,7 @@ import (
 
 // segments returns the three parts of the valid token.
 func (s *siege) segments() (header, payload, signature string) {
-	parts := strings.Split(s.good, ".")
+	parts := strings.Split(s.valid, ".")
 	return parts[0], parts[1], parts[2]
 }
 
@@ -46,8 +46,8 @@ func TestOnlyTheCompactFormIsAToken(t *testing.T) {
 			"general, with an identity":   jsonText("payload", payload, "signatures", "["+jsonText("protected", header, "signature", signature)+"]", "identity", "eve"),
 			"a second signature":          jsonText("payload", payload, "signatures", "["+jsonText("protected", header, "signature", "")+","+jsonText("protected", header, "signature", signature)+"]"),
 			"behind a blank":              " " + jsonText(flattened...),
-			"in a JSON string":            `"` + s.good + `"`,
-			"in an array":                 `["` + s.good + `"]`,
+			"in a JSON string":            `"` + s.valid + `"`,
+			"in an array":                 `["` + s.valid + `"]`,
 			"the encoded object":          b64(jsonText(append(flattened, "identity", "eve")...)),
 		} {
 			s.refuses(t, name, text, "token_malformed")
@@ -62,9 +62,9 @@ func TestNestedEncryptedAndCompressedTokens(t *testing.T) {
 	besiege(t, func(t *testing.T, s *siege) {
 		header, payloadPart, signature := s.segments()
 		for name, text := range map[string]string{
-			"a JWS in a JWS":              s.genuine(`{"alg":"ALG","cty":"JWT"}`, s.good),
-			"a JWS in a JWS, without cty": s.genuine(plainHeader, s.good),
-			"a JWS in a JWS in a JWS":     s.genuine(plainHeader, s.genuine(plainHeader, s.good)),
+			"a JWS in a JWS":              s.genuine(`{"alg":"ALG","cty":"JWT"}`, s.valid),
+			"a JWS in a JWS, without cty": s.genuine(plainHeader, s.valid),
+			"a JWS in a JWS in a JWS":     s.genuine(plainHeader, s.genuine(plainHeader, s.valid)),
 			"a JWE":                       b64(`{"alg":"RSA-OAEP","enc":"A256GCM"}`) + ".a2V5.aXY.dGV4dA.dGFn",
 			"a JWE with direct key":       b64(`{"alg":"dir","enc":"A256GCM"}`) + "..aXY.dGV4dA.dGFn",
 			"a JWE with many rounds":      b64(`{"alg":"PBES2-HS256+A128KW","enc":"A128GCM","p2c":2147483647,"p2s":"AAAA"}`) + ".a2V5.aXY.dGV4dA.dGFn",
@@ -116,30 +116,30 @@ func TestNonCanonicalTokensAreRefused(t *testing.T) {
 			"padding behind the header":    join(header+"=", payload, signature),
 			"padding behind the payload":   join(header, payload+"==", signature),
 			"padding behind the signature": join(header, payload, signature+"="),
-			"two dots at the end":          s.good + "..",
-			"a dot in front":               "." + s.good,
-			"a fourth segment":             s.good + "." + signature,
+			"two dots at the end":          s.valid + "..",
+			"a dot in front":               "." + s.valid,
+			"a fourth segment":             s.valid + "." + signature,
 			"one dot":                      join(header, payload),
 			"no dot":                       header + payload + signature,
 			"nothing but dots":             "..",
 			"a line break in the header":   header[:4] + "\n" + header[4:] + "." + join(payload, signature),
-			"a line break at the end":      s.good + "\n",
+			"a line break at the end":      s.valid + "\n",
 			"CRLF in the signature":        join(header, payload, signature[:9]+"\r\n"+signature[9:]),
-			"a blank in front":             " " + s.good,
-			"a blank behind":               s.good + " ",
-			"a tab behind":                 s.good + "\t",
-			"a no-break space behind":      s.good + "\u00a0",
-			"an em space in front":         "\u2003" + s.good,
-			"a byte order mark in front":   "\ufeff" + s.good,
+			"a blank in front":             " " + s.valid,
+			"a blank behind":               s.valid + " ",
+			"a tab behind":                 s.valid + "\t",
+			"a no-break space behind":      s.valid + "\u00a0",
+			"an em space in front":         "\u2003" + s.valid,
+			"a byte order mark in front":   "\ufeff" + s.valid,
 			"a zero-width space inside":    header + "\u200b." + join(payload, signature),
 			"a full stop of another width": header + "\uff0e" + join(payload, signature),
-			"a letter of another width":    "\uff45" + s.good[1:],
-			"NUL behind":                   s.good + "\x00",
-			"in quotes":                    `"` + s.good + `"`,
-			"in single quotes":             "'" + s.good + "'",
-			"its scheme twice":             "Bearer " + s.good,
-			"percent-encoded once more":    strings.Replace(s.good, ".", "%2E", 1),
-			"a comma and another token":    s.good + "," + s.good,
+			"a letter of another width":    "\uff45" + s.valid[1:],
+			"NUL behind":                   s.valid + "\x00",
+			"in quotes":                    `"` + s.valid + `"`,
+			"in single quotes":             "'" + s.valid + "'",
+			"its scheme twice":             "Bearer " + s.valid,
+			"percent-encoded once more":    strings.Replace(s.valid, ".", "%2E", 1),
+			"a comma and another token":    s.valid + "," + s.valid,
 		} {
 			s.refuses(t, name, text, "token_malformed")
 		}
@@ -164,7 +164,7 @@ func trailing(c byte) string {
 // withBoth returns a valid token that has both characters.
 func (s *siege) withBoth(a, b string) string {
 	for n := 0; ; n++ {
-		text := sign(s.key, with(good("mark"), claims{"n": n}))
+		text := sign(s.key, with(valid("mark"), claims{"n": n}))
 		if strings.Contains(text, a) && strings.Contains(text, b) {
 			return text
 		}

@@ -70,7 +70,7 @@ func TestTokensThatCannotBeRevokedAreRefused(t *testing.T) {
 func TestRevokedTokenIsListedByItsHash(t *testing.T) {
 	site := "messenger_auth support {\n logout_path /logout\n}\nrespond ok"
 	g, secret := startRevoking(t, nil, "", site)
-	token := func(jti string) string { return bearer(sign(secret, with(good("mark"), claims{"jti": jti}))) }
+	token := func(jti string) string { return bearer(sign(secret, with(valid("mark"), claims{"jti": jti}))) }
 	if a := g.do("POST", "/logout", token("the-jti-of-mark")); a.status != 204 {
 		t.Fatalf("got %d %s", a.status, a.body)
 	}
@@ -129,7 +129,7 @@ func TestMaxLifetimeNeedsTheTimeOfIssue(t *testing.T) {
 		"longer":                       {claims{"iat": now, "exp": now + 3601}, "token_lifetime_too_long"},
 		"an old token that lived long": {claims{"iat": now - 3600, "exp": now + 60}, "token_lifetime_too_long"},
 	} {
-		a := g.get("/", bearer(sign(secret, with(good("mark"), tt.c))))
+		a := g.get("/", bearer(sign(secret, with(valid("mark"), tt.c))))
 		if tt.code == "" && a.status != 200 || tt.code != "" && (a.status != 401 || a.code(t) != tt.code) {
 			t.Errorf("%s: got %d %s, want %q", name, a.status, a.body, tt.code)
 		}

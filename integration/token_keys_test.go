@@ -25,7 +25,7 @@ type siege struct {
 	method
 	alg   string // that of the method
 	other string // that of the other method
-	good  string
+	valid string
 	up    *upstream
 	g     *gateway
 }
@@ -40,8 +40,8 @@ func besiege(t *testing.T, attack func(t *testing.T, s *siege)) {
 				s.alg, s.other = "RS256", "HS256"
 			}
 			s.g = start(t, s.up, m.messengers, "messenger_auth support {\n token_from query token\n token_from header Authorization Bearer\n}\nreverse_proxy UPSTREAM")
-			s.good = sign(m.key, good("mark"))
-			s.passes(t, "mark", s.good)
+			s.valid = sign(m.key, valid("mark"))
+			s.passes(t, "mark", s.valid)
 			attack(t, s)
 		})
 	}
@@ -109,9 +109,9 @@ func (s *siege) stranger() any {
 
 const plainHeader = `{"alg":"ALG","typ":"JWT"}`
 
-// payload returns good claims as text.
+// payload returns valid claims as text.
 func payload(identity any) string {
-	text, err := json.Marshal(good(identity))
+	text, err := json.Marshal(valid(identity))
 	if err != nil {
 		panic(err)
 	}
@@ -149,7 +149,7 @@ func TestPublicKeyIsNotASecret(t *testing.T) {
 // CVE-2022-23540; RFC 8725 section 2.1). A genuine signature does not help: the header says that it is not one.
 func TestUnsignedTokens(t *testing.T) {
 	besiege(t, func(t *testing.T, s *siege) {
-		_, signature, _ := strings.Cut(strings.TrimPrefix(s.good, strings.SplitN(s.good, ".", 2)[0]+"."), ".")
+		_, signature, _ := strings.Cut(strings.TrimPrefix(s.valid, strings.SplitN(s.valid, ".", 2)[0]+"."), ".")
 		for _, none := range []string{"none", "None", "NONE", "nOnE", "none ", ""} {
 			header := fmt.Sprintf(`{"alg":%q}`, none)
 			unsigned := b64(header) + "." + b64(payload("eve"))
@@ -172,7 +172,7 @@ func TestOtherAlgorithmsWithTheRightKey(t *testing.T) {
 			others, key = []jwt.SigningMethod{jwt.SigningMethodHS384, jwt.SigningMethodHS512}, []byte(secret)
 		}
 		for _, other := range others {
-			text, err := jwt.NewWithClaims(other, good("mark")).SignedString(key)
+			text, err := jwt.NewWithClaims(other, valid("mark")).SignedString(key)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -192,8 +192,8 @@ func TestOtherAlgorithmsWithTheRightKey(t *testing.T) {
 // any text, such as zero ("psychic signatures", CVE-2022-21449), or one that is cut or lengthened.
 func TestDegenerateSignatures(t *testing.T) {
 	besiege(t, func(t *testing.T, s *siege) {
-		last := strings.LastIndexByte(s.good, '.')
-		signature, err := base64.RawURLEncoding.DecodeString(s.good[last+1:])
+		last := strings.LastIndexByte(s.valid, '.')
+		signature, err := base64.RawURLEncoding.DecodeString(s.valid[last+1:])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -209,7 +209,7 @@ func TestDegenerateSignatures(t *testing.T) {
 			"with a zero before": append([]byte{0}, signature...),
 			"twice":              append(signature[:size:size], signature...),
 		} {
-			s.refuses(t, name, s.good[:last+1]+base64.RawURLEncoding.EncodeToString(bytes), "signature_invalid")
+			s.refuses(t, name, s.valid[:last+1]+base64.RawURLEncoding.EncodeToString(bytes), "signature_invalid")
 		}
 	})
 }

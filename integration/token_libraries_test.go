@@ -108,7 +108,7 @@ func TestKeysOfOpenSSLAndSSHKeygen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token := sign(private.(*rsa.PrivateKey), good("mark"))
+	token := sign(private.(*rsa.PrivateKey), valid("mark"))
 	public := run(openssl, "pkey", "-in", "key.pem", "-pubout")
 	forms := map[string][]byte{
 		"pkey -pubout":              public,

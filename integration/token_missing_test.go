@@ -44,7 +44,7 @@ func TestPagesThatSendTheSchemeWithoutAToken(t *testing.T) {
 		g.waitForLog("leave the Authorization header out while the visitor is not logged in")
 		g.waitForLog(map[string]string{"required": "refused: token_malformed", "optional": "passed as anonymous", "report": "would be refused: token_malformed"}[mode])
 		// Any other text counts as an invalid token.
-		for _, line := range []string{"/ Authorization: Bearer:" + sign(m.key, good("mark")), "/ Authorization: Bearer: undefined", "/ Authorization: Bearer undefined1", "/ Authorization: Bearer \"null\"", "/ Authorization: Bearer=x", "/ Authorization: Bearer,x"} {
+		for _, line := range []string{"/ Authorization: Bearer:" + sign(m.key, valid("mark")), "/ Authorization: Bearer: undefined", "/ Authorization: Bearer undefined1", "/ Authorization: Bearer \"null\"", "/ Authorization: Bearer=x", "/ Authorization: Bearer,x"} {
 			a := ask(line)
 			seen := up.take()
 			if mode != "report" && (a.status != 401 || a.code(t) != "token_malformed" || len(seen) != 0) {
@@ -69,7 +69,7 @@ func TestPagesThatSendTheSchemeWithoutAToken(t *testing.T) {
 // nothing, and goes no further: neither in the mode optional nor with a CORS preflight.
 func TestSubprotocolIsReadOnHandshakesOnly(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
-	token := sign(m.key, good("mark"))
+	token := sign(m.key, valid("mark"))
 	for _, mode := range []string{"required", "optional", "report"} {
 		g := start(t, up, m.messengers, "messenger_auth support {\n mode "+mode+"\n token_from websocket_protocol jwt\n token_from header Authorization Bearer\n}\nreverse_proxy UPSTREAM")
 		for name, request := range map[string]string{

@@ -94,8 +94,8 @@ var placings = []placing{
 func TestOnlyTheTokenIsRemoved(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	g := start(t, up, m.messengers, everySource)
-	token := sign(m.key, good("mark"))
-	expired := sign(m.key, with(good("mark"), claims{"exp": 1}))
+	token := sign(m.key, valid("mark"))
+	expired := sign(m.key, with(valid("mark"), claims{"exp": 1}))
 	for _, p := range placings {
 		for name, sent := range map[string]string{"a valid token": token, "a refused token, for the error route": expired} {
 			t.Run(name+" "+p.name, func(t *testing.T) {
@@ -138,7 +138,7 @@ func checkWatched(t *testing.T, header http.Header, want map[string][]string) {
 func TestForwardTokenChangesNothing(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	g := start(t, up, m.messengers, sourcesOnly("forward_token")+"reverse_proxy UPSTREAM")
-	token := sign(m.key, good("mark"))
+	token := sign(m.key, valid("mark"))
 	for _, p := range placings {
 		t.Run(p.name, func(t *testing.T) {
 			want, handshake := make(map[string][]string), false
@@ -172,7 +172,7 @@ func TestForwardTokenChangesNothing(t *testing.T) {
 func TestTwoDifferentTokensAreRefused(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	g := start(t, up, m.messengers, everySource)
-	mark, eve := sign(m.key, good("mark")), sign(m.key, good("eve"))
+	mark, eve := sign(m.key, valid("mark")), sign(m.key, valid("eve"))
 	for _, test := range []placing{
 		{name: "two Authorization headers", target: "/", lines: []string{"Authorization: Bearer MARK", "Authorization: Bearer EVE"}},
 		{name: "the same Authorization header twice", target: "/", lines: []string{"Authorization: Bearer MARK", "Authorization: Bearer MARK"}},
@@ -180,7 +180,7 @@ func TestTwoDifferentTokensAreRefused(t *testing.T) {
 		{name: "two headers", target: "/", lines: []string{"Authorization: Bearer MARK", "X-Chat-Token: EVE"}},
 		{name: "a header and a cookie", target: "/", lines: []string{"Authorization: Bearer MARK", "Cookie: chat=EVE"}},
 		{name: "a header and a parameter", target: "/?token=EVE", lines: []string{"Authorization: Bearer MARK"}},
-		{name: "a good and a bad one", target: "/?token=x", lines: []string{"Authorization: Bearer MARK"}},
+		{name: "a valid and an invalid one", target: "/?token=x", lines: []string{"Authorization: Bearer MARK"}},
 		{name: "two cookies in a line", target: "/", lines: []string{"Cookie: chat=MARK; chat=EVE"}},
 		{name: "two cookies in two lines", target: "/", lines: []string{"Cookie: chat=MARK", "Cookie: chat=EVE"}},
 		{name: "a parameter twice", target: "/?token=MARK&token=EVE"},
@@ -224,7 +224,7 @@ func TestTokenInASubprotocol(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	const site = "messenger_auth support {\n token_from websocket_protocol jwt\n}\nreverse_proxy UPSTREAM"
 	g := start(t, up, m.messengers, site)
-	token := sign(m.key, good("mark"))
+	token := sign(m.key, valid("mark"))
 	for _, test := range []struct {
 		name     string
 		offered  []string
@@ -291,7 +291,7 @@ func TestTokenInASubprotocolOverHTTP3(t *testing.T) {
 	m, up := methods(t)[0], newUpstream(t)
 	g := startTLS(t, up, m.messengers, "messenger_auth support {\n token_from websocket_protocol jwt\n}\nreverse_proxy UPSTREAM")
 	g.waitForTLS()
-	token := sign(m.key, good("mark"))
+	token := sign(m.key, valid("mark"))
 	for offered, want := range map[string]string{"jwt, " + token: "jwt", "jwt, " + token + ", chat.v1": "chat.v1"} {
 		s, status := socketsOverHTTP3.open(g, "/socket", "Sec-WebSocket-Protocol: "+offered)
 		s.close()

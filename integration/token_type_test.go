@@ -64,7 +64,7 @@ func TestExplainNamesAMarkerInAnotherCase(t *testing.T) {
 	secret := newSecret()
 	g := start(t, newUpstream(t), "messenger support {\n identity_key identity\n shared_token {file."+write(t, "secret", []byte(secret))+"}\n}",
 		"messenger_auth support {\n token_from websocket_protocol chat.token\n token_from websocket_protocol prefix base64url.bearer.phx. base64url\n token_from header Authorization Bearer\n}\nreverse_proxy UPSTREAM")
-	token := sign(secret, good("mark"))
+	token := sign(secret, valid("mark"))
 	for text, cause := range map[string]string{
 		"Chat.Token, " + token:                                  "in another case",
 		"Sec-WebSocket-Protocol: chat.v1, CHAT.TOKEN, " + token: "in another case",

@@ -10,7 +10,7 @@ func TestValidTokenReachesTheUpstreamAsAnIdentity(t *testing.T) {
 		t.Run(m.name, func(t *testing.T) {
 			up := newUpstream(t)
 			g := start(t, up, m.messengers, "messenger_auth support\nreverse_proxy UPSTREAM")
-			if a := g.get("/chat?x=1", bearer(sign(m.key, good("mark")))); a.status != 200 {
+			if a := g.get("/chat?x=1", bearer(sign(m.key, valid("mark")))); a.status != 200 {
 				t.Fatalf("got %d %s, want 200", a.status, a.body)
 			}
 			r := up.one(t)
@@ -33,7 +33,7 @@ func TestForgedTokenIsRefusedWithAReason(t *testing.T) {
 			if m.name == "public_key" {
 				key = rsaKey(1)
 			}
-			a := g.get("/", bearer(sign(key, good("mark"))))
+			a := g.get("/", bearer(sign(key, valid("mark"))))
 			if a.status != 401 || a.code(t) != "signature_invalid" {
 				t.Errorf("got %d %s, want 401 signature_invalid", a.status, a.body)
 			}

@@ -39,7 +39,7 @@ main().catch((error) => { console.log('error', error.message) })
 `
 
 // The widget's code in the documentation, as it stands there, survives an expired token with both fetch and a WebSocket, and
-// gives up when its site has no good one to give.
+// gives up when its site has no valid one.
 func TestDocsBrowserSample(t *testing.T) {
 	if !alone(t) {
 		return
@@ -59,7 +59,7 @@ func TestDocsBrowserSample(t *testing.T) {
 	}
 	m, up := methods(t)[0], newUpstream(t)
 	g := start(t, up, m.messengers, "messenger_auth support {\n token_from header Authorization Bearer\n token_from websocket_protocol jwt\n}\nreverse_proxy UPSTREAM")
-	expired := sign(m.key, with(good("mark"), claims{"exp": 1}))
+	expired := sign(m.key, with(valid("mark"), claims{"exp": 1}))
 	var given atomic.Int64
 	run := func(t *testing.T, tokens ...string) []string {
 		t.Helper()
@@ -84,12 +84,12 @@ func TestDocsBrowserSample(t *testing.T) {
 		return strings.Split(strings.TrimSpace(out), "\n")
 	}
 
-	t.Run("an expired token, and then a good one", func(t *testing.T) {
+	t.Run("an expired token, and then a valid one", func(t *testing.T) {
 		want := []string{"send 200", "connect chat.v1", "message hello"}
 		if arguments == nil {
 			want = want[:1]
 		}
-		if got := run(t, expired, sign(m.key, good("mark"))); !slices.Equal(got, want) {
+		if got := run(t, expired, sign(m.key, valid("mark"))); !slices.Equal(got, want) {
 			t.Errorf("the widget reports %q, want %q", got, want)
 		}
 		seen := up.take()
