@@ -60,7 +60,7 @@ func TestStoredMessengersAreLoadedOnDemand(t *testing.T) {
 	}
 	before := heapInUse()
 	g := start(t, nil, manyOptions(storage), clusterSite)
-	// The bell and the origin. Of the configured messenger there is nothing to read.
+	// The notification and the origin. Of the configured messenger there is nothing to read.
 	const first = 2
 	eventually(t, "all is read that is read at the start", func() bool { return m.loads.Load() == first })
 	g.expect("503 keys_unavailable", "/x", made.signed())

@@ -93,7 +93,7 @@ func tamperings(genuine, plain, other map[string][]byte) map[string]func(values 
 			put(values, "support", genuine, "acme")
 			put(values, "acme", genuine, "support")
 		},
-		"the bell in place of facts": each(func([]byte) []byte { return genuine["messenger/_bell/bell"] }),
+		"the notification in place of facts": each(func([]byte) []byte { return genuine["messenger/_bell/bell"] }),
 	}
 }
 

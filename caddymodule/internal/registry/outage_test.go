@@ -15,7 +15,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
-// The lists of writers and the bell are not trusted for anything, and nothing depends on their being there.
+// The lists of writers and the notification are not trusted for anything, and nothing depends on their being there.
 func TestListsOfChangesThatAreLostDamagedOrSetBack(t *testing.T) {
 	for what, spoil := range map[string]func(t *testing.T, a *testNode, old map[string][]byte){
 		"lost": func(_ *testing.T, a *testNode, _ map[string][]byte) {
@@ -61,7 +61,7 @@ func TestListsOfChangesThatAreLostDamagedOrSetBack(t *testing.T) {
 	}
 }
 
-// spoilLists replaces the lists and the bell, or removes them.
+// spoilLists replaces the lists and the notification, or removes them.
 func (s *nodeStorage) spoilLists(with func(key string) []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

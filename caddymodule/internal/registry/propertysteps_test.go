@@ -252,7 +252,7 @@ func (w *world) poll(n *testNode) {
 	w.note("%s polls", n.name)
 	complete := !n.storage.hasChance()
 	if complete {
-		time.Sleep(2 * vault.TendInterval)
+		time.Sleep(2 * vault.RetryInterval)
 	}
 	n.at(w.offset, n.settle)
 	if complete {

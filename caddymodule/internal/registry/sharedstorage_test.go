@@ -194,7 +194,7 @@ func (s *nodeStorage) Load(_ context.Context, key string) ([]byte, error) {
 	return nil, fs.ErrNotExist
 }
 
-// Store stores a value, and may apply it without saying so, or later, or twice. The lists and the bell come in order: what a
+// Store stores a value, and may apply it without saying so, or later, or twice. The lists and the notification come in order: what a
 // late one hides is told again by its writer, or found by the next sweep.
 func (s *nodeStorage) Store(_ context.Context, key string, value []byte) error {
 	if err := s.access("store", key); err != nil {
@@ -217,7 +217,7 @@ func (s *nodeStorage) Store(_ context.Context, key string, value []byte) error {
 	n := s.draw("store", key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n >= 0 && (vault.IsList(key) || key == vault.BellKey || key == vault.OriginKey) {
+	if n >= 0 && (vault.IsList(key) || key == vault.NotificationKey || key == vault.OriginKey) {
 		n %= 2
 	}
 	switch {

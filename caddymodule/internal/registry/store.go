@@ -161,7 +161,7 @@ func openStore(storage certmagic.Storage, sealKeys [][]byte, internal []string, 
 			about:      make(map[vault.Key]time.Time),
 			flights:    make(map[string]*flight),
 		}
-		s.follower.Told, s.follower.HasLostList = w.Told, w.HasLostList
+		s.follower.Confirmed, s.follower.HasLostList = w.Confirmed, w.HasLostList
 		if s.Tickets, err = ticket.New(sealKeys, vault.Markers{Vault: v, Node: w.ID}); err != nil {
 			return nil, err
 		}

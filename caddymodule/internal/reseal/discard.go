@@ -64,7 +64,7 @@ func (r *run) replace(ctx context.Context, c *content, values []*value) error {
 	for _, v := range values {
 		var err error
 		switch {
-		case v.kind == bell, v.kind == origin:
+		case v.kind == notification, v.kind == origin:
 			_, err = r.store.Renew(ctx, v.Key)
 		case r.store.IsOwnList(v.Key):
 			err = r.store.Republish(ctx)

@@ -22,17 +22,17 @@ type kind struct {
 
 // The kinds of values. A value that is not needed is removed; what the nodes write by themselves is written again.
 var (
-	configured = &kind{"configured", true, "all shared tokens of the messenger, and all tokens of its contacts that were issued until now, are revoked"}
-	stored     = &kind{"stored", true, "the messenger is deleted, with its settings, shared tokens and revocations"}
-	record     = &kind{"record", true, ""} // of an older version; what is lost depends on whether it was carried over
-	signing    = &kind{"assertion_key", false, "a key that signs assertions: backends refuse what it has signed, and the nodes make another one"}
-	distrust   = &kind{"distrust", true, "the key set of this URL is distrusted once more, and fetched again by all nodes"}
-	keySet     = &kind{"key_set", false, "the copy of the key set, for a start while the key server is unavailable"}
-	lastUse    = &kind{"last_use", false, "when the shared tokens of the messenger were last used"}
-	list       = &kind{"changes", false, "nothing: the nodes read everything again, once"}
-	bell       = &kind{"bell", false, list.lost}
-	origin     = &kind{"origin", false, list.lost}
-	foreign    = &kind{name: "foreign"}
+	configured   = &kind{"configured", true, "all shared tokens of the messenger, and all tokens of its contacts that were issued until now, are revoked"}
+	stored       = &kind{"stored", true, "the messenger is deleted, with its settings, shared tokens and revocations"}
+	record       = &kind{"record", true, ""} // of an older version; what is lost depends on whether it was carried over
+	signing      = &kind{"assertion_key", false, "a key that signs assertions: backends refuse what it has signed, and the nodes make another one"}
+	distrust     = &kind{"distrust", true, "the key set of this URL is distrusted once more, and fetched again by all nodes"}
+	keySet       = &kind{"key_set", false, "the copy of the key set, for a start while the key server is unavailable"}
+	lastUse      = &kind{"last_use", false, "when the shared tokens of the messenger were last used"}
+	list         = &kind{"changes", false, "nothing: the nodes read everything again, once"}
+	notification = &kind{"bell", false, list.lost}
+	origin       = &kind{"origin", false, list.lost}
+	foreign      = &kind{name: "foreign"}
 )
 
 // What is lost with a value whose messenger was deleted, and with a record that was carried over.
@@ -48,8 +48,8 @@ func kindOf(key string) *kind {
 	first, _, _ := strings.Cut(below, "/")
 	batch, isBatch := vault.ParseKey(key)
 	switch {
-	case key == vault.BellKey:
-		return bell
+	case key == vault.NotificationKey:
+		return notification
 	case key == vault.OriginKey:
 		return origin
 	case vault.IsList(key):

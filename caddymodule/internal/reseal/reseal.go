@@ -5,8 +5,8 @@
 // A fact is written once, and never with another meaning. Resealing it writes the same facts to the same key, so that it
 // does not matter which of the two a node reads, and when the write arrives; it takes no locks. The one thing that must not
 // happen is that a value reappears that another node has removed meanwhile, and means something: see [ledger.Journal.PruneForReseal].
-// What changes in place is not written again: of a list only its own writer knows the latest version, and the bell is
-// rung.
+// What changes in place is not written again: of a list only its own writer knows the latest version, and the notification is
+// renewed.
 //
 // It does not know how nodes notice facts (vault, registry) or what they mean (ledger). Begin reading with [Run].
 package reseal

@@ -233,7 +233,7 @@ func (r *run) write(ctx context.Context, c *content, v *value) error {
 	began := time.Now()
 	defer func() { took = time.Since(began) }()
 	switch {
-	case v.Key == vault.BellKey:
+	case v.Key == vault.NotificationKey:
 		_, err = r.store.Renew(ctx, v.Key)
 	case r.store.IsOwnList(v.Key):
 		err = r.store.Republish(ctx)

@@ -21,8 +21,8 @@ const Format = 1
 // ErrNewer is the error for a value in a format that this version does not know.
 var ErrNewer = errors.New("the value was made by a newer version of the gateway")
 
-// A batch is the content of one key: facts that were written together. Members that this version does not know are allowed in
-// a fact; whether it can do without them is for the registry to decide.
+// A batch is the content of one key: facts that were written together. A fact may have members that this version does not know; the
+// registry decides whether it can be used without them.
 type batch struct {
 	Format int               `json:"format"`
 	Facts  []json.RawMessage `json:"facts"`
@@ -62,9 +62,8 @@ func (v *Vault) SaveBatch(ctx context.Context, key Key, facts []json.RawMessage)
 	return v.Save(ctx, key.String(), text)
 }
 
-// LoadBatch reads a batch that a listing names. If there is no value, it asks again: it may be about to be written. If its
-// writer has not said that it was written, it was never acknowledged, and LoadBatch returns nil. Otherwise it was lost, and may
-// have had a revocation.
+// LoadBatch reads a batch that a listing names. A missing value may be about to be written, and is read again. If its writer still
+// announces it as pending, it was never acknowledged, and LoadBatch returns nil. Otherwise it was lost, perhaps with a revocation.
 func (v *Vault) LoadBatch(ctx context.Context, key Key) ([]json.RawMessage, error) {
 	for try := 0; ; try++ {
 		text, err := v.Load(ctx, key.String())
@@ -91,7 +90,7 @@ func (v *Vault) LoadBatch(ctx context.Context, key Key) ([]json.RawMessage, erro
 		}
 		names, err := v.List(ctx, path.Dir(key.String()), false)
 		if err != nil || !slices.Contains(names, key.String()) {
-			return nil, err // it has outlived its use, and was removed meanwhile
+			return nil, err // it was obsolete, and was removed meanwhile
 		}
 		return nil, fmt.Errorf("%s is listed, and has no value: %w", key, ErrDamaged)
 	}

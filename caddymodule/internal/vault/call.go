@@ -28,8 +28,8 @@ var (
 	errCalls = errors.New("too many calls of the storage have not returned yet")
 )
 
-// call calls f, and returns when f does, when ctx is done or after StoreTimeout. Some storages ignore their context: such a
-// call is left running, and counts until it returns. A call that was left running may still change the storage.
+// call calls f, and returns when f does, when ctx is done or after StoreTimeout. Some storages ignore their context: such a call is left
+// running, counts in maxCalls until it returns, and may still change the storage.
 func call[T any](ctx context.Context, v *Vault, f func(context.Context, certmagic.Storage) (T, error)) (T, error) {
 	return callWithin(ctx, v, StoreTimeout, f)
 }
@@ -77,7 +77,7 @@ func callWithin[T any](ctx context.Context, v *Vault, limit time.Duration, f fun
 	}
 }
 
-// notInTime returns why a call ended before it returned: its caller has gone away, or err.
+// notInTime returns the error for a call that has not returned: that of its caller's context if it was cancelled, or err.
 func notInTime(caller context.Context, err error) error {
 	if hasLeft(caller) {
 		return caller.Err()
@@ -85,7 +85,7 @@ func notInTime(caller context.Context, err error) error {
 	return err
 }
 
-// hasLeft reports whether a caller no longer waits. Then nothing is known about the storage.
+// hasLeft reports whether a caller has cancelled the call, which says nothing about the storage.
 func hasLeft(caller context.Context) bool { return errors.Is(caller.Err(), context.Canceled) }
 
 // failed counts a call of Load or List that has failed, unless its caller had left.

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// A storage that ignores its context holds calls for ever. Each caller is told after the timeout, no more calls than maxCalls
+// A storage that ignores its context never returns from calls. Each caller gets an error after the timeout, no more calls than maxCalls
 // are left running, and when the storage answers again, so does the vault.
 func TestCallsThatIgnoreTheirContextAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -48,7 +48,7 @@ func TestDisconnectedCallerIsNotAStorageFailure(t *testing.T) {
 					if err := ask(ctx, v); !errors.Is(err, context.Canceled) || failed.Load() != 0 {
 						t.Errorf("after it: got %v, and %d failures", err, failed.Load())
 					}
-					// Whoever waits to the end is told that the storage does not answer, and that counts.
+					// A caller that waits to the end gets the error of the storage, and that counts.
 					if err := ask(t.Context(), v); err == nil || errors.Is(err, context.Canceled) || failed.Load() != 1 {
 						t.Errorf("a caller that waits: got %v, and %d failures", err, failed.Load())
 					}

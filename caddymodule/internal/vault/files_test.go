@@ -149,8 +149,8 @@ func TestTemporaryFilesAreIgnored(t *testing.T) {
 		t.Error("digits are taken for a list")
 	}
 	w := NewWriter(New(mustSealer(t), func() {}))
-	if !IsList(path.Join(writersFolder, w.ID)) || IsList(BellKey) || IsList(OriginKey) {
-		t.Errorf("IsList is wrong about the list of %s, or about the bell or the origin", w.ID)
+	if !IsList(path.Join(writersFolder, w.ID)) || IsList(NotificationKey) || IsList(OriginKey) {
+		t.Errorf("IsList is wrong about the list of %s, or about the notification or the origin", w.ID)
 	}
 	if key := (Key{"acme/a", w.ID, 1}); !isKey(key.String(), key) {
 		t.Errorf("%s is a batch", key)
@@ -234,7 +234,7 @@ func FuzzKeysAreParsedAsTheyAreWritten(f *testing.F) {
 	for _, key := range []string{
 		"messenger/acme/a/facts/aaaaaaaaaaaaaaaa-1", "messenger/acme/a/facts/oldrecord-1", "messenger/facts/facts/facts/aaaaaaaa-9999999999999999999",
 		"messenger/acme/a/facts/aaaaaaaa-01", "messenger/acme//facts/aaaaaaaa-1", "messenger/../x/facts/aaaaaaaa-1", "messenger/facts/aaaaaaaa-1",
-		"messenger/acme/a/facts/123456789", "/messenger/acme/a/facts/aaaaaaaa-1", "messenger/acme/a/facts/aaaaaaaa-1/", BellKey,
+		"messenger/acme/a/facts/123456789", "/messenger/acme/a/facts/aaaaaaaa-1", "messenger/acme/a/facts/aaaaaaaa-1/", NotificationKey,
 	} {
 		f.Add(key)
 	}
@@ -246,7 +246,7 @@ func FuzzKeysAreParsedAsTheyAreWritten(f *testing.F) {
 		if key.String() != text || key.Number == 0 || key.Folder == "" || strings.Contains(text, "..") && path.Clean(text) != text {
 			t.Errorf("%q is parsed as %+v", text, key)
 		}
-		if IsList(text) || text == BellKey || text == OriginKey {
+		if IsList(text) || text == NotificationKey || text == OriginKey {
 			t.Errorf("%q is a batch and a list", text)
 		}
 	})

@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// listEvery is after how many polls the lists are read although the bell was not rung.
+	// listEvery is after how many polls the lists are read without a notification.
 	listEvery = 15
 
 	// parallel is how many values one call of Each reads at a time.
@@ -27,7 +27,7 @@ const (
 	maxSilent = 24 * time.Hour
 )
 
-// A Change is something that another writer has changed, or is about to change.
+// A Change is a change that another writer has made, or is about to make.
 type Change struct {
 	Key     Key // of the last batch in that folder
 	Pending bool
@@ -36,47 +36,46 @@ type Change struct {
 
 // A Follower notices what other writers change. Its methods are called by one goroutine at a time.
 type Follower struct {
-	// Told returns the sequence number of the last list that the writer of this process has written; see [Writer.Told].
-	Told func() uint64
+	// Confirmed returns the sequence number of the last list that the writer of this process has written; see [Writer.Confirmed].
+	Confirmed func() uint64
 
-	// HasLostList reports whether the writer has found that the storage lost such a list, and has written another one since; see
-	// [Writer.HasLostList].
+	// HasLostList reports whether the storage has lost such a list, as the writer found out; see [Writer.HasLostList].
 	HasLostList func() bool
 
 	vault *Vault
 	own   string // the writer of this process, whose changes are known
 
-	begun  bool // whether the lists were read before anything else was
-	bell   string
-	origin string            // of the storage; "" while it is not known
-	quiet  int               // polls since the lists were read
-	asked  time.Time         // when the lists were read last
-	seen   map[string]uint64 // by writer: the last change that is known
-	older  map[string]uint64 // by writer: the sequence number of a list that is older than what is known
-	ownOld uint64            // the same of the own list, and 1 more, so that 0 is for none
+	begun          bool              // whether Begin has succeeded
+	notification   string            // see readNotification
+	origin         string            // of the storage; "" while it is not known
+	pollsSinceRead int               // polls since the lists were read
+	readAt         time.Time         // when the lists were read last
+	seen           map[string]uint64 // by writer: the last change that is known
+	stale          map[string]uint64 // by writer: the sequence number of a list that is older than the last change that is known
+	ownStale       uint64            // the same for the own list, plus 1; 0 if it is not stale
 
-	behind atomic.Int64 // nanoseconds
-	closed closedLists
+	behind     atomic.Int64 // nanoseconds
+	unreadable unreadableLists
 }
 
 // NewFollower makes a follower. Begin is called before anything is read from the storage.
 func NewFollower(v *Vault, own string) *Follower {
 	return &Follower{
-		Told:        func() uint64 { return 0 },
+		Confirmed:   func() uint64 { return 0 },
 		HasLostList: func() bool { return false },
 		vault:       v,
 		own:         own,
 		seen:        make(map[string]uint64),
-		older:       make(map[string]uint64),
+		stale:       make(map[string]uint64),
 	}
 }
 
-// Begin takes the lists as they are: what is read from now on contains these changes.
+// Begin reads the lists. Their changes are not reported: whatever is read from the storage after Begin contains them.
 func (f *Follower) Begin(ctx context.Context) error {
 	if f.begun {
 		return nil
 	}
-	bell, err := f.hear(ctx)
+	notification, err := f.readNotification(ctx)
 	if err != nil {
 		return err
 	}
@@ -84,53 +83,54 @@ func (f *Follower) Begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f.bell, f.origin, f.begun, f.asked = bell, got.origin, true, Now()
+	f.notification, f.origin, f.begun, f.readAt = notification, got.origin, true, Now()
 	if got.origin == "" {
-		f.quiet = listEvery // the first poll writes one
+		f.pollsSinceRead = listEvery // the first poll writes one
 	}
 	return nil
 }
 
-// Poll returns what has changed since the last call. It is not complete if more has changed than the lists have: then anything
-// may have. An error means that the storage cannot be read; the next call returns the same changes.
+// Poll returns what has changed since the last call. The result is not complete if more has changed than the lists name: then
+// anything may have changed. An error means that the storage cannot be read; the next call returns the same changes.
 func (f *Follower) Poll(ctx context.Context) (changes []Change, complete bool, err error) {
 	if !f.begun {
 		return nil, false, f.Begin(ctx)
 	}
-	bell, err := f.hear(ctx)
+	notification, err := f.readNotification(ctx)
 	if err != nil {
 		return nil, false, err
 	}
-	lost := bell == "" && f.bell != "" // the storage went back
-	if f.HasLostList() || f.away() > maxSilent/2 {
-		lost = true // or lists may have been removed that this node has not read
+	lost := notification == "" && f.notification != "" // the storage was restored or emptied
+	if f.HasLostList() || f.sinceRead() > maxSilent/2 {
+		lost = true // lists that this node has not read may have been removed
 	}
-	if f.quiet++; bell == f.bell && f.quiet < listEvery && !lost {
+	if f.pollsSinceRead++; notification == f.notification && f.pollsSinceRead < listEvery && !lost {
 		return nil, true, nil
 	}
-	rung := bell != f.bell
+	notified := notification != f.notification
 	got, err := f.read(ctx)
 	if err != nil {
 		return nil, false, err
 	}
-	lost = f.wentBack(ctx, got.origin) || lost
-	f.bell, f.quiet, f.asked = bell, 0, Now()
-	if got.missing && rung {
-		f.quiet = listEvery // a storage that fails may say that a value does not exist: the lists are read again with the next poll
+	lost = f.wasEmptied(ctx, got.origin) || lost
+	f.notification, f.pollsSinceRead, f.readAt = notification, 0, Now()
+	if got.missing && notified {
+		f.pollsSinceRead = listEvery // a storage that fails may say that a value does not exist: the lists are read again with the next poll
 	}
 	return got.changes, got.complete && !lost, nil
 }
 
-// away returns how long ago the lists were read. The monotonic clock of a suspended machine may stop, and the wall clock may be
-// set back.
-func (f *Follower) away() time.Duration {
+// sinceRead returns how long ago the lists were read, by the clock that says longer: the monotonic clock of a suspended machine may
+// stop, and the wall clock may be set back.
+func (f *Follower) sinceRead() time.Duration {
 	now := Now()
-	return max(now.Sub(f.asked), now.Round(0).Sub(f.asked.Round(0)))
+	return max(now.Sub(f.readAt), now.Round(0).Sub(f.readAt.Round(0)))
 }
 
-// hear returns what the bell has, which differs after every ring. Nothing depends on whether it can be opened.
-func (f *Follower) hear(ctx context.Context) (string, error) {
-	stored, err := f.vault.fetch(ctx, BellKey, MaxValue)
+// readNotification returns a hash of the value at NotificationKey, which changes with every notification, or "" without one. The value
+// is not opened, so that it may be sealed with any key.
+func (f *Follower) readNotification(ctx context.Context) (string, error) {
+	stored, err := f.vault.fetch(ctx, NotificationKey, MaxValue)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return "", nil
@@ -151,17 +151,17 @@ func (v *Vault) writers(ctx context.Context) ([]string, error) {
 	return slices.DeleteFunc(keys, func(key string) bool { return !isListName(path.Base(key)) }), err
 }
 
-// A reading is what the lists of all writers say that was not known.
+// A reading has the changes in the lists of all writers that were not known yet.
 type reading struct {
 	changes  []Change
 	complete bool
-	missing  bool // the storage lists one that was there, and does not have it
+	missing  bool // the storage lists a list that this node has read before, and does not have its value
 	origin   string
 }
 
 // read reads the lists of all writers.
 func (f *Follower) read(ctx context.Context) (got reading, err error) {
-	told := f.Told() // before, so that the storage must have it
+	confirmed := f.Confirmed() // before the lists are read, so that the storage must have this one
 	keys, err := f.vault.writers(ctx)
 	if err != nil {
 		return got, err
@@ -174,7 +174,7 @@ func (f *Follower) read(ctx context.Context) (got reading, err error) {
 	present := make(map[string]bool)
 	var behind time.Duration
 	now := Now()
-	if f.hasLostOwn(keys, lists, told) {
+	if f.hasLostOwn(keys, lists, confirmed) {
 		got.complete = false
 	}
 	for i, list := range lists {
@@ -188,19 +188,19 @@ func (f *Follower) read(ctx context.Context) (got reading, err error) {
 			continue
 		}
 		if list.Format == 0 {
-			if f.closed.isNews(writer, list.digest) {
-				got.complete = false // it is unknown what it says
+			if f.unreadable.hasChanged(writer, list.digest) {
+				got.complete = false // its changes are unknown
 			}
 			continue
 		}
-		f.closed.remove(func(w string) bool { return w == writer })
+		f.unreadable.remove(func(w string) bool { return w == writer })
 		seen := f.seen[writer]
-		if list.Seq < seen && f.older[writer] != list.Seq {
+		if list.Seq < seen && f.stale[writer] != list.Seq {
 			got.complete = false // the storage was restored from a backup, or this is a late duplicate
-			f.older[writer] = list.Seq
+			f.stale[writer] = list.Seq
 		}
 		if list.Seq >= seen {
-			delete(f.older, writer)
+			delete(f.stale, writer)
 		}
 		if list.Seq <= seen {
 			continue
@@ -221,32 +221,32 @@ func (f *Follower) read(ctx context.Context) (got reading, err error) {
 	}
 	gone := func(writer string) bool { return !present[writer] }
 	maps.DeleteFunc(f.seen, func(writer string, _ uint64) bool { return gone(writer) })
-	maps.DeleteFunc(f.older, func(writer string, _ uint64) bool { return gone(writer) })
-	f.closed.remove(gone)
+	maps.DeleteFunc(f.stale, func(writer string, _ uint64) bool { return gone(writer) })
+	f.unreadable.remove(gone)
 	return got, nil
 }
 
-// hasLostOwn reports whether the own list is older than what the storage has confirmed, or is not there: the storage was restored from a
-// backup, and may have lost changes that no other node has seen. It says so once for each list that it finds. A
-// list that another node has removed, because this node wrote nothing for maxSilent, looks the same: it costs one reading of everything.
-func (f *Follower) hasLostOwn(keys []string, lists []*loadedList, told uint64) bool {
+// hasLostOwn reports whether the own list is missing or older than the one that the storage has confirmed: the storage was restored from a
+// backup, and may have lost changes that no other node has seen. Each such list is reported once. If another node has removed the list,
+// because this node wrote nothing for maxSilent, everything is read again in vain.
+func (f *Follower) hasLostOwn(keys []string, lists []*loadedList, confirmed uint64) bool {
 	found := uint64(0)
 	if i := slices.IndexFunc(keys, func(key string) bool { return path.Base(key) == f.own }); i >= 0 && lists[i] != nil {
 		if found = lists[i].Seq; lists[i].Format == 0 {
-			return false // it cannot be opened, and closedLists are about those of others
+			return false // it cannot be opened; unreadableLists has only those of other writers
 		}
 	}
-	if found >= told {
-		f.ownOld = 0
+	if found >= confirmed {
+		f.ownStale = 0
 		return false
 	}
-	before := f.ownOld
-	f.ownOld = found + 1
-	return f.ownOld != before
+	before := f.ownStale
+	f.ownStale = found + 1
+	return f.ownStale != before
 }
 
-// Behind returns by how much the clock of this node is behind that of another writer, at least: a list had a time that was later
-// than the one at which it was read.
+// Behind returns by how much the clock of this node is at least behind that of another writer: a list had a later time than the
+// moment at which it was read.
 func (f *Follower) Behind() time.Duration { return time.Duration(f.behind.Load()) }
 
 // Each calls f for all keys, several at a time, and returns the first error.
@@ -259,12 +259,12 @@ func EachOf[K any](ctx context.Context, n int, keys []K, f func(i int, key K) er
 	return each(ctx, keys, n, false, f)
 }
 
-// UntilError is Each until one call fails: while a storage is away, each of the others could take its whole timeout.
+// UntilError is Each, and stops at the first error: during an outage of the storage each call could take its whole timeout.
 func UntilError[K any](ctx context.Context, keys []K, f func(i int, key K) error) error {
 	return each(ctx, keys, parallel, true, f)
 }
 
-// each panics if f does, in the caller's goroutine: in a request that ends this request, and in a goroutine of its own the process.
+// each panics in the caller's goroutine if f does: there a panic ends one request, in a goroutine of its own the process.
 func each[K any](ctx context.Context, keys []K, n int, untilError bool, f func(i int, key K) error) error {
 	var wg sync.WaitGroup
 	var mu sync.Mutex

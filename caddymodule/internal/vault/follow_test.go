@@ -16,7 +16,7 @@ const (
 	writerB = "bbbbbbbbbbbbbbbb"
 )
 
-// saveList stores the list of a writer as that one would, without ringing.
+// saveList stores the list of a writer as that one would, without a notification.
 func saveList(t *testing.T, v *Vault, writer string, list changeList) {
 	t.Helper()
 	list.Format = Format
@@ -32,12 +32,12 @@ func saveList(t *testing.T, v *Vault, writer string, list changeList) {
 	}
 }
 
-var rings int
+var notifications int
 
-func ring(t *testing.T, v *Vault) {
+func notify(t *testing.T, v *Vault) {
 	t.Helper()
-	rings++
-	if err := v.Save(t.Context(), BellKey, fmt.Appendf(nil, `"%d"`, rings)); err != nil {
+	notifications++
+	if err := v.Save(t.Context(), NotificationKey, fmt.Appendf(nil, `"%d"`, notifications)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -76,33 +76,33 @@ func begun(t *testing.T, v *Vault) *Follower {
 	return f
 }
 
-// What happens to lists and the bell, and what a follower says after it.
+// What happens to lists and the notification, and what a follower says after it.
 func TestFollowerReportsEveryChange(t *testing.T) {
 	acme := entry{Folder: "acme/a", Seq: 1, Last: 1}
 	bolt := entry{Folder: "bolt/a", Seq: 2, Last: 1}
 	for name, test := range map[string]func(t *testing.T, m *memory, v *Vault){
 		"what is there at the beginning is read with everything else": func(t *testing.T, m *memory, v *Vault) {
 			saveList(t, v, writerA, changeList{Seq: 1, Changes: []entry{acme}})
-			ring(t, v)
+			notify(t, v)
 			f := begun(t, v)
 			wantPoll(t, f, "")
 			saveList(t, v, writerA, changeList{Seq: 2, Changes: []entry{acme, bolt}})
-			ring(t, v)
+			notify(t, v)
 			wantPoll(t, f, "bolt/a:a-1")
 			wantPoll(t, f, "")
 		},
-		"a change between the bell and the lists at the beginning is not missed": func(t *testing.T, m *memory, v *Vault) {
-			heard := false
+		"a change between the notification and the lists at the beginning is not missed": func(t *testing.T, m *memory, v *Vault) {
+			read := false
 			m.fail(func(_ context.Context, op, key string, _ []byte) (bool, error) {
-				if op == "list" && key == writersFolder && !heard {
-					heard = true
+				if op == "list" && key == writersFolder && !read {
+					read = true
 					saveList(t, v, writerA, changeList{Seq: 1, Changes: []entry{acme}})
-					ring(t, v)
+					notify(t, v)
 				}
 				return true, nil
 			})
 			f := begun(t, v)
-			// The messenger is read after this, so that its change may be known; what comes later is told.
+			// The messenger is read after this, so that its change may be known; what comes later is reported.
 			saveList(t, v, writerA, changeList{Seq: 2, Changes: []entry{acme, bolt}})
 			wantPoll(t, f, "bolt/a:a-1")
 		},
@@ -119,7 +119,7 @@ func TestFollowerReportsEveryChange(t *testing.T) {
 			wantPoll(t, f, "incomplete") // something may have been read meanwhile
 			wantPoll(t, f, "")
 		},
-		"without a ring, the lists are read after some polls": func(t *testing.T, m *memory, v *Vault) {
+		"without a notification, the lists are read after some polls": func(t *testing.T, m *memory, v *Vault) {
 			f := begun(t, v)
 			saveList(t, v, writerA, changeList{Seq: 1, Changes: []entry{acme}})
 			for range listEvery - 1 {
@@ -127,9 +127,9 @@ func TestFollowerReportsEveryChange(t *testing.T) {
 			}
 			wantPoll(t, f, "acme/a:a-1")
 		},
-		"at rest, a poll reads the bell and nothing else": func(t *testing.T, m *memory, v *Vault) {
+		"at rest, a poll reads the notification and nothing else": func(t *testing.T, m *memory, v *Vault) {
 			saveList(t, v, writerA, changeList{Seq: 1, Changes: []entry{acme}})
-			ring(t, v)
+			notify(t, v)
 			f := begun(t, v)
 			var asked []string
 			m.fail(func(_ context.Context, op, key string, _ []byte) (bool, error) {
@@ -139,16 +139,16 @@ func TestFollowerReportsEveryChange(t *testing.T) {
 			for range 5 {
 				wantPoll(t, f, "")
 			}
-			if len(asked) != 5 || asked[0] != "load "+BellKey {
+			if len(asked) != 5 || asked[0] != "load "+NotificationKey {
 				t.Errorf("it asked for %q", asked)
 			}
 		},
 		"a storage that is emptied and written again between two polls went back": func(t *testing.T, m *memory, v *Vault) {
 			saveList(t, v, writerA, changeList{Seq: 1, Changes: []entry{acme}})
-			ring(t, v)
+			notify(t, v)
 			f := begun(t, v)
 			m.set(OriginKey, nil)
-			ring(t, v) // the writer's list is there again, too
+			notify(t, v) // the writer's list is there again, too
 			wantPoll(t, f, "incomplete")
 			other := NewFollower(v, "other")
 			if err := other.Begin(t.Context()); err != nil {
@@ -159,7 +159,7 @@ func TestFollowerReportsEveryChange(t *testing.T) {
 				wantPoll(t, other, "")
 			}
 			m.set(OriginKey, []byte("not sealed"))
-			ring(t, v)
+			notify(t, v)
 			wantPoll(t, f, "incomplete")
 			wantPoll(t, f, "")
 		},
@@ -186,26 +186,26 @@ func TestFollowerReportsEveryChange(t *testing.T) {
 			old := m.get(path.Join(writersFolder, writerA))
 			for range 2 {
 				saveList(t, v, writerA, changeList{Seq: 2, Changes: []entry{acme, bolt}})
-				ring(t, v)
+				notify(t, v)
 				polled(t, f)
 				m.set(path.Join(writersFolder, writerA), old)
-				ring(t, v)
+				notify(t, v)
 				wantPoll(t, f, "incomplete")
 				for range listEvery {
-					ring(t, v)
+					notify(t, v)
 					wantPoll(t, f, "")
 				}
 			}
 		},
-		"a late duplicate of the bell is ignored": func(t *testing.T, m *memory, v *Vault) {
+		"a late duplicate of the notification is ignored": func(t *testing.T, m *memory, v *Vault) {
 			saveList(t, v, writerA, changeList{Seq: 1, Changes: []entry{acme}})
-			ring(t, v)
-			oldBell := m.get(BellKey)
+			notify(t, v)
+			oldBell := m.get(NotificationKey)
 			f := begun(t, v)
 			saveList(t, v, writerA, changeList{Seq: 2, Changes: []entry{acme, bolt}})
-			ring(t, v)
+			notify(t, v)
 			wantPoll(t, f, "bolt/a:a-1")
-			m.set(BellKey, oldBell)
+			m.set(NotificationKey, oldBell)
 			for range listEvery + 1 {
 				wantPoll(t, f, "")
 			}
@@ -214,8 +214,8 @@ func TestFollowerReportsEveryChange(t *testing.T) {
 			f := begun(t, v)
 			saveList(t, v, writerA, changeList{Seq: 1, Changes: []entry{acme}})
 			saveList(t, v, writerB, changeList{Seq: 2, Changes: []entry{bolt}})
-			ring(t, v)
-			for _, broken := range []string{BellKey, writersFolder, path.Join(writersFolder, writerA), path.Join(writersFolder, writerB)} {
+			notify(t, v)
+			for _, broken := range []string{NotificationKey, writersFolder, path.Join(writersFolder, writerA), path.Join(writersFolder, writerB)} {
 				m.fail(func(_ context.Context, _, key string, _ []byte) (bool, error) {
 					return key != broken, map[bool]error{true: errFault}[key == broken]
 				})
@@ -229,26 +229,26 @@ func TestFollowerReportsEveryChange(t *testing.T) {
 		"a follower that fell behind says so": func(t *testing.T, m *memory, v *Vault) {
 			f := begun(t, v)
 			saveList(t, v, writerA, changeList{Seq: 700, Dropped: 600, Changes: []entry{{Folder: "acme/a", Seq: 700, Last: 3}}})
-			ring(t, v)
+			notify(t, v)
 			wantPoll(t, f, "acme/a:a-3 incomplete")
 			saveList(t, v, writerA, changeList{Seq: 800, Dropped: 700, Changes: []entry{{Folder: "acme/a", Seq: 800, Last: 4}}})
-			ring(t, v)
+			notify(t, v)
 			wantPoll(t, f, "acme/a:a-4")
 		},
-		"a bell that vanished means that the storage went back": func(t *testing.T, m *memory, v *Vault) {
-			ring(t, v)
+		"a missing notification means that the storage went back": func(t *testing.T, m *memory, v *Vault) {
+			notify(t, v)
 			f := begun(t, v)
-			m.set(BellKey, nil)
+			m.set(NotificationKey, nil)
 			wantPoll(t, f, "incomplete")
 			wantPoll(t, f, "")
 		},
-		"what is about to be changed is told, and again when it is": func(t *testing.T, m *memory, v *Vault) {
+		"what is about to be changed is reported, and again when it is": func(t *testing.T, m *memory, v *Vault) {
 			f := begun(t, v)
 			saveList(t, v, writerA, changeList{Seq: 1, Changes: []entry{{Folder: "acme/a", Seq: 1, Last: 1, Pending: true}}})
-			ring(t, v)
+			notify(t, v)
 			wantPoll(t, f, "acme/a:a-1?")
 			saveList(t, v, writerA, changeList{Seq: 2, Changes: []entry{{Folder: "acme/a", Seq: 2, Last: 1}}})
-			ring(t, v)
+			notify(t, v)
 			wantPoll(t, f, "acme/a:a-1")
 		},
 		"a list that is damaged, newer, or of strange content makes nothing fail": func(t *testing.T, m *memory, v *Vault) {
@@ -262,7 +262,7 @@ func TestFollowerReportsEveryChange(t *testing.T) {
 				if err := v.Save(t.Context(), path.Join(writersFolder, writerA), []byte(text)); err != nil {
 					t.Fatal(err)
 				}
-				ring(t, v)
+				notify(t, v)
 				t.Log(text)
 				wantPoll(t, f, want)
 				if _, err := v.IsPending(t.Context(), Key{"acme/a", writerA, 1}); err != nil {
@@ -273,7 +273,7 @@ func TestFollowerReportsEveryChange(t *testing.T) {
 				}
 			}
 			m.set(path.Join(writersFolder, writerA), []byte("not sealed"))
-			m.set(BellKey, []byte("not sealed"))
+			m.set(NotificationKey, []byte("not sealed"))
 			wantPoll(t, f, "incomplete")
 		},
 		"a list whose key is lost makes everything be read again once, and once more when it changes": func(t *testing.T, m *memory, v *Vault) {
@@ -282,14 +282,14 @@ func TestFollowerReportsEveryChange(t *testing.T) {
 			f := begun(t, v)
 			for i := range uint64(3) {
 				saveList(t, lost, writerA, changeList{Seq: i + 1, Changes: []entry{acme}})
-				ring(t, lost) // the bell, too
+				notify(t, lost) // the notification, too
 				wantPoll(t, f, "incomplete")
 				for range 3 * listEvery {
 					wantPoll(t, f, "")
 				}
 			}
 			saveList(t, v, writerA, changeList{Seq: 9, Changes: []entry{bolt}})
-			ring(t, v)
+			notify(t, v)
 			wantPoll(t, f, "bolt/a:a-1")
 		},
 		"foreign names are left alone": func(t *testing.T, m *memory, v *Vault) {
@@ -297,14 +297,14 @@ func TestFollowerReportsEveryChange(t *testing.T) {
 			for _, name := range []string{"2734522345234523", "3719283746", "README", "lost+found", "note", writerA + "x", writerA + ".bak"} {
 				m.set(path.Join(writersFolder, name), []byte("something else"))
 			}
-			ring(t, v)
+			notify(t, v)
 			wantPoll(t, f, "")
 		},
 		"a list that the storage denies is read again with the next poll": func(t *testing.T, m *memory, v *Vault) {
 			saveList(t, v, writerA, changeList{Seq: 1, Changes: []entry{acme}})
 			f := begun(t, v)
 			saveList(t, v, writerA, changeList{Seq: 2, Changes: []entry{acme, bolt}})
-			ring(t, v)
+			notify(t, v)
 			m.denied = path.Join(writersFolder, writerA)
 			wantPoll(t, f, "")
 			m.denied = ""
@@ -314,19 +314,19 @@ func TestFollowerReportsEveryChange(t *testing.T) {
 			saveList(t, v, writerA, changeList{Seq: 5, Changes: []entry{acme}})
 			f := begun(t, v)
 			m.set(path.Join(writersFolder, writerA), nil)
-			ring(t, v)
+			notify(t, v)
 			wantPoll(t, f, "")
 			saveList(t, v, writerA, changeList{Seq: 5, Dropped: 3, Changes: []entry{acme}})
-			ring(t, v)
+			notify(t, v)
 			wantPoll(t, f, "acme/a:a-1 incomplete")
 		},
-		"the own list is not told": func(t *testing.T, m *memory, v *Vault) {
+		"the own list is not reported": func(t *testing.T, m *memory, v *Vault) {
 			f := NewFollower(v, writerA)
 			if err := f.Begin(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			saveList(t, v, writerA, changeList{Seq: 1, Changes: []entry{acme}})
-			ring(t, v)
+			notify(t, v)
 			wantPoll(t, f, "")
 		},
 	} {

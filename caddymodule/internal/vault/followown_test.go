@@ -18,7 +18,7 @@ func TestLostListIsNoticed(t *testing.T) {
 		"at once":                                 {},
 		"at once, without the list":               {gone: true},
 		"after a poll":                            {pollBefore: true},
-		"after the list was repeated":             {wait: 3 * TendInterval},
+		"after the list was repeated":             {wait: 3 * RetryInterval},
 		"after all repetitions":                   {wait: time.Hour},
 		"after all repetitions, without the list": {wait: time.Hour, gone: true},
 	} {
@@ -27,7 +27,7 @@ func TestLostListIsNoticed(t *testing.T) {
 				m := newMemory()
 				v, w := newNode(t, m)
 				f := NewFollower(v, w.ID)
-				f.Told, f.HasLostList = w.Told, w.HasLostList
+				f.Confirmed, f.HasLostList = w.Confirmed, w.HasLostList
 				own := path.Join(writersFolder, w.ID)
 				mustAppend(t, w)
 				if err := f.Begin(t.Context()); err != nil {
@@ -37,7 +37,7 @@ func TestLostListIsNoticed(t *testing.T) {
 				for range 2 * listEvery {
 					wantPoll(t, f, "")
 				}
-				before, bell := m.get(own), m.get(BellKey)
+				before, notification := m.get(own), m.get(NotificationKey)
 				mustAppend(t, w)
 				if test.pollBefore {
 					wantPoll(t, f, "")
@@ -47,8 +47,8 @@ func TestLostListIsNoticed(t *testing.T) {
 					before = nil
 				}
 				m.set(own, before)
-				m.set(BellKey, bell)
-				time.Sleep(2*TendInterval + time.Second) // the list is repeated before the next poll, if it is at all
+				m.set(NotificationKey, notification)
+				time.Sleep(2*RetryInterval + time.Second) // the list is repeated before the next poll, if it is at all
 				noticed := 0
 				for range 3 * listEvery {
 					if polled(t, f) == "incomplete" {

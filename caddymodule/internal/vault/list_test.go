@@ -136,7 +136,7 @@ func TestTidyRemovesUnreadableLists(t *testing.T) {
 		for seq := range uint64(2) {
 			saveList(t, lost, writerA, changeList{Seq: seq + 1})
 			wait := maxSilent
-			ring(t, v)
+			notify(t, v)
 			wantPoll(t, f, "incomplete")
 			time.Sleep(wait - time.Hour)
 			if err := f.Tidy(t.Context()); err != nil || m.get(key) == nil {

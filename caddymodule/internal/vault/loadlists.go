@@ -17,7 +17,7 @@ type loadedList struct {
 	digest [sha256.Size]byte // of what is stored
 }
 
-// load loads the lists. One is nil that does not exist.
+// load loads the lists. A list that does not exist is nil.
 func (f *Follower) load(ctx context.Context, keys []string) (lists []*loadedList, origin string, err error) {
 	lists = make([]*loadedList, len(keys))
 	err = UntilError(ctx, append(keys, OriginKey), func(i int, key string) (err error) {
@@ -48,49 +48,49 @@ func (f *Follower) load(ctx context.Context, keys []string) (lists []*loadedList
 	return lists, origin, err
 }
 
-// closedLists are the lists that cannot be read, for example because the key with which they were sealed is lost, by writer.
-// Each change of such a writer makes a node read everything again. As long as its list stays the same, it says nothing new.
-type closedLists struct {
+// unreadableLists has the lists that cannot be read, by writer, for example because the key with which they were sealed is lost. Each
+// change of such a list makes a node read everything again.
+type unreadableLists struct {
 	mu    sync.Mutex
-	lists map[string]closedList
+	lists map[string]unreadableList
 }
 
-type closedList struct {
+type unreadableList struct {
 	digest [sha256.Size]byte
 	since  time.Time
 }
 
-// isNews notes a list that cannot be read, and reports whether it was written since the last call.
-func (c *closedLists) isNews(writer string, digest [sha256.Size]byte) bool {
+// hasChanged records a list that cannot be read, and reports whether it was written since the last call.
+func (c *unreadableLists) hasChanged(writer string, digest [sha256.Size]byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if known, found := c.lists[writer]; found && known.digest == digest {
 		return false
 	}
 	if c.lists == nil {
-		c.lists = make(map[string]closedList)
+		c.lists = make(map[string]unreadableList)
 	}
-	c.lists[writer] = closedList{digest, Now()}
+	c.lists[writer] = unreadableList{digest, Now()}
 	return true
 }
 
 // remove forgets the lists of writers for which gone returns true: they were removed, or can be read again.
-func (c *closedLists) remove(gone func(writer string) bool) {
+func (c *unreadableLists) remove(gone func(writer string) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	maps.DeleteFunc(c.lists, func(writer string, _ closedList) bool { return gone(writer) })
+	maps.DeleteFunc(c.lists, func(writer string, _ unreadableList) bool { return gone(writer) })
 }
 
 // isSilent reports whether the list of a writer could not be read and has not changed for maxSilent.
-func (c *closedLists) isSilent(writer string) bool {
+func (c *unreadableLists) isSilent(writer string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	known, found := c.lists[writer]
 	return found && Now().Sub(known.since) > maxSilent
 }
 
-// OriginKey has the origin, a random value that the first node writes. If it is gone, or another, the storage was emptied. The bell alone does
-// not tell: it may have been rung again since.
+// OriginKey has the origin, a random value that the first node writes. If it is missing or different, the storage was emptied. The
+// notification alone does not show that: another node may have written one since.
 const OriginKey = StoreRoot + "/_origin/origin"
 
 // readOrigin returns the value at OriginKey, "" if there is none.
@@ -105,9 +105,9 @@ func (v *Vault) readOrigin(ctx context.Context) (string, error) {
 	return string(text), err
 }
 
-// wentBack reports whether the origin that was just read says that the storage was emptied. Where there is none, it writes one.
-// A storage that fails may say that a value does not exist: then the nodes read everything again for nothing.
-func (f *Follower) wentBack(ctx context.Context, origin string) bool {
+// wasEmptied reports whether the origin that was just read shows that the storage was emptied. If there is none, it writes one. A
+// failing storage may report that a value does not exist: then the nodes read everything again in vain.
+func (f *Follower) wasEmptied(ctx context.Context, origin string) bool {
 	back := f.origin != "" && origin != f.origin
 	if origin == "" {
 		if text, err := f.vault.Renew(ctx, OriginKey); err == nil {

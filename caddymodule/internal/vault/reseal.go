@@ -18,11 +18,11 @@ import (
 // overwritten by an older one.
 const silentFor = 10 * time.Minute
 
-// A Sealed value is what one key has.
+// A Sealed is the value at one key, opened.
 type Sealed struct {
 	Key   string
-	Value []byte // what was sealed; it says nothing about whether anyone can use it
-	Adopt bool   // it is not sealed, and the caller accepts that
+	Value []byte // the opened value, which is not checked further
+	Adopt bool   // it was not sealed, and the caller accepts that
 
 	Current bool // it is sealed with the first key, or not sealed if there is no key
 }
@@ -54,8 +54,8 @@ func (v *Vault) open(ctx context.Context, key string, limit int64, adopt bool) (
 	return s, nil
 }
 
-// Reseal seals a value with the first key and stores it at its key. What is there says the same before and after, so that it does
-// not matter who reads it meanwhile. On a file system the caller calls SyncFolder before it relies on the change.
+// Reseal seals a value with the first key and stores it at its key. The opened value is the same before and after, so that concurrent
+// readers are not affected. On a file system the caller calls SyncFolder before it relies on the change.
 func (v *Vault) Reseal(ctx context.Context, s Sealed) error {
 	if err := v.CheckWritable(); err != nil {
 		return err
@@ -66,8 +66,8 @@ func (v *Vault) Reseal(ctx context.Context, s Sealed) error {
 	return err
 }
 
-// SyncFolder makes the names in a folder of a file system survive a power loss. Other storages see to that themselves. After many
-// values were stored, this is much cheaper than for each of them: the first folder takes the others along.
+// SyncFolder makes the names in a folder of a file system survive a power loss. Other storages do that themselves. After many values
+// were stored, one call is much cheaper than a call for each.
 func (v *Vault) SyncFolder(ctx context.Context, folder string) error {
 	_, err := call(ctx, v, func(_ context.Context, s certmagic.Storage) (struct{}, error) {
 		if files, ok := s.(*certmagic.FileStorage); ok {
@@ -80,8 +80,8 @@ func (v *Vault) SyncFolder(ctx context.Context, folder string) error {
 	return err
 }
 
-// BelongsToWriter reports whether only one writer may write to key, unless it has been silent for long: then it is gone. The bell
-// belongs to all, and is rung instead of being written again.
+// BelongsToWriter reports whether only the writer of a list may write to key. A writer that has been silent for silentFor is taken for
+// gone. The notification belongs to all, and is renewed instead of being sealed again.
 func BelongsToWriter(key string, value []byte) bool {
 	var list changeList
 	return strings.HasPrefix(key, writersFolder+"/") && json.Unmarshal(value, &list) == nil && Now().Sub(list.At) < silentFor
@@ -93,7 +93,7 @@ func IsList(key string) bool {
 	return folder == writersFolder+"/" && isListName(name)
 }
 
-// Renew writes another random value at BellKey, so that other nodes read the lists, or at OriginKey, so that they read everything
+// Renew writes another random value at NotificationKey, so that other nodes read the lists, or at OriginKey, so that they read everything
 // again, once.
 func (v *Vault) Renew(ctx context.Context, key string) (text string, err error) {
 	text = `"` + rand.Text() + `"`

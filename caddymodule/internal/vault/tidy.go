@@ -15,8 +15,8 @@ func (f *Follower) Tidy(ctx context.Context) error {
 		return err
 	}
 	for _, key := range keys {
-		if writer := path.Base(key); writer != f.own && f.closed.isSilent(writer) {
-			if err := f.vault.Delete(ctx, key); err != nil { // everything was read again when it was written
+		if writer := path.Base(key); writer != f.own && f.unreadable.isSilent(writer) {
+			if err := f.vault.Delete(ctx, key); err != nil { // each of its changes has made this node read everything again
 				return err
 			}
 			continue
@@ -28,8 +28,8 @@ func (f *Follower) Tidy(ctx context.Context) error {
 		}
 		for _, e := range list.Changes {
 			if e.Pending {
-				// The writer died while it wrote this batch. Where a listing names it and there is no value, it is removed from the
-				// listing; a value that is there is complete, and stays.
+				// The writer died while it wrote this batch. A listing may name it without a value: deleting it corrects the listing. An
+				// existing value is complete, and stays.
 				batch := Key{e.Folder, path.Base(key), e.Last}.String()
 				if _, err := f.vault.Load(ctx, batch); errors.Is(err, fs.ErrNotExist) {
 					err = f.vault.Delete(ctx, batch)

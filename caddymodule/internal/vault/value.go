@@ -64,7 +64,7 @@ func (v *Vault) Save(ctx context.Context, key string, text []byte) error {
 	return v.store(ctx, key, v.Seal.Seal(key, text))
 }
 
-// store stores sealed bytes. They are on the disk when it returns, as far as the gateway can see to that.
+// store stores sealed bytes. On a file system they are on the disk when it returns.
 func (v *Vault) store(ctx context.Context, key string, sealed []byte) error {
 	if err := v.CheckWritable(); err != nil {
 		return err
@@ -134,8 +134,8 @@ func cannotSync(err error) bool {
 	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EINVAL)
 }
 
-// Delete deletes the value at key, and never more than that: on some storages, deleting a folder takes values along that
-// others are just writing, or leaves them behind where no listing finds them.
+// Delete deletes the value at key, and never a folder: on some storages that deletes values which other nodes are writing, or leaves
+// values that no listing names.
 func (v *Vault) Delete(ctx context.Context, key string) error {
 	_, err := call(ctx, v, func(ctx context.Context, s certmagic.Storage) (struct{}, error) {
 		if files, ok := s.(*certmagic.FileStorage); ok {
@@ -200,7 +200,7 @@ func list(ctx context.Context, s certmagic.Storage, folder string, recursive boo
 	return keys, nil
 }
 
-// listTries is how often a folder is listed that changes under the listing.
+// listTries is how often a folder is listed if files in it are renamed meanwhile.
 const listTries = 50
 
 var errFolderChanges = errors.New("files are renamed faster than the storage can list them")
@@ -223,8 +223,8 @@ func listOther(ctx context.Context, s certmagic.Storage, folder string, recursiv
 	return nil, errFolderChanges
 }
 
-// LoadJSON reads a value that is not a fact. Such a value is informative only: one with a member that this version does not know,
-// which may be a restriction, is not used.
+// LoadJSON reads a value that is not a fact. Such values are informative only. One with an unknown member, which may be a restriction,
+// is refused.
 func (v *Vault) LoadJSON(ctx context.Context, key string, value any) error {
 	text, err := v.Load(ctx, key)
 	if err != nil {

@@ -1,11 +1,10 @@
-// Package vault keeps facts in Caddy's storage, so that nothing that was acknowledged is lost. It seals every value, and tells
-// other nodes what has changed.
+// Package vault stores facts in Caddy's storage, so that no acknowledged fact is lost. It seals every value, and announces changes to
+// other nodes.
 //
 // The storages of Caddy have no compare-and-set, and their locks can fail. Therefore a fact is written to a key of its own,
-// once and never again with other content; no fact is ever read, changed and written back. What a fact says
-// is ledger's concern, and what follows from it on a node is the registry's: here it is a JSON object in a folder.
-//
-// It does not know messengers, settings or tokens.
+// once and never again with other content; no fact is ever read, changed and written back. The package does not
+// know messengers, settings or tokens: to it, a fact is a JSON object in a folder. Facts are interpreted by ledger, and applied on a
+// node by registry.
 //
 // Begin reading with [Writer.Append] and [Follower.Poll].
 package vault

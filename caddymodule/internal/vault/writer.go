@@ -33,15 +33,15 @@ const (
 	// concern a single messenger.
 	outage = time.Second
 
-	// probing bounds how long one write is tried after that, while the others go on failing at once: telling of it, twice, and
-	// writing an earlier batch and this one.
+	// probing bounds how long one write is tried after that, while the others still fail at once: two announcements, an earlier batch
+	// and this one.
 	probing = 6 * StoreTimeout
 
 	// maxIdle is how long the last number of a folder is remembered.
 	maxIdle = time.Hour
 )
 
-// ErrUnknown is the error for facts of which it is unknown whether they were written.
+// ErrUnknown is the error if it is unknown whether facts were written.
 var ErrUnknown = errors.New("the storage did not confirm the change; it may or may not have been made")
 
 var (
@@ -49,23 +49,22 @@ var (
 	errOutage  = errors.New("the storage failed at a write a moment ago")
 )
 
-// A Writer adds facts. There is one for each start of a process and store, with an ID that nothing else has: not a copy of the
-// machine, and not the same process after a restart.
+// A Writer adds facts. Each start of a process makes one for each store, with a random ID: neither a copy of the machine nor the
+// process after a restart has the same.
 //
-// A batch that was written is never written again with other content: the storage's client library may repeat a write, and the
-// first attempt may be the last to arrive. After an unknown outcome the same bytes are written again before anything else is
-// written to that folder.
+// A key is never written again with other content: the storage's client library may repeat a write, and the first attempt may be the
+// last to arrive. After an unknown outcome the same bytes are written again before anything else is written to that folder.
 type Writer struct {
 	ID string
 
-	// Wrote is called for every batch that was written, before it is acknowledged, also for one whose callers have been told
-	// that the outcome is unknown. It returns how many connections that has ended, for the call whose facts come first.
+	// Wrote is called for every batch that was written, before it is acknowledged, also after its callers got ErrUnknown. It returns
+	// how many connections the batch has closed; the call whose facts come first reports them.
 	Wrote func(key Key, facts []json.RawMessage) (ended int)
 
-	vault  *Vault
-	teller *teller
-	stop   context.Context
-	Stop   context.CancelFunc
+	vault     *Vault
+	announcer *announcer
+	stop      context.Context
+	Stop      context.CancelFunc
 
 	breaker breaker
 	waiting atomic.Int64 // ordinary calls in all folders
@@ -77,29 +76,29 @@ type Writer struct {
 		Seconds                  func(float64) // observes how long a write took; may be nil
 	}
 
-	mu      sync.Mutex
-	folders map[string]*queue
-	base    uint64 // numbers of folders that were forgotten are not larger
-	tending bool
+	mu       sync.Mutex
+	folders  map[string]*queue
+	base     uint64 // numbers of folders that were forgotten are not larger
+	retrying bool
 }
 
-// A queue has the writes of one folder. One batch is written at a time.
+// A queue has the writes to one folder. One batch is written at a time.
 type queue struct {
-	last      uint64        // number of the last batch
-	unsettled *pending      // a batch whose write may or may not have happened
-	urgent    []*request    // of operators
-	ordinary  []*request    // of contacts
-	hurry     chan struct{} // has a value when an urgent call has come
-	running   bool
-	used      time.Time
+	last       uint64        // number of the last batch
+	unsettled  *pending      // a batch whose write may or may not have happened
+	urgent     []*request    // of operators
+	ordinary   []*request    // of contacts
+	urgentCame chan struct{} // has a value after an urgent call was added
+	running    bool
+	used       time.Time
 }
 
-// A pending batch was sealed for its key once.
+// A pending batch may have to be written again. It is sealed only once, so that every attempt writes the same bytes.
 type pending struct {
 	key    Key
 	facts  []json.RawMessage
 	sealed []byte
-	ended  int // what Wrote has returned
+	ended  int // the result of Wrote
 }
 
 // A request is one call of Append.
@@ -110,13 +109,13 @@ type request struct {
 	done  chan outcome
 }
 
-// Written is what a call of Append has written.
+// Written is the result of a call of Append.
 type Written struct {
 	Key   Key // of the batch
-	Ended int // what Wrote has returned, if the batch begins with the facts of this call
+	Ended int // the result of Wrote, if the batch begins with the facts of this call
 }
 
-// An outcome is what a call of Append returns.
+// An outcome has the results of a call of Append.
 type outcome struct {
 	written Written
 	err     error
@@ -126,12 +125,12 @@ type outcome struct {
 func NewWriter(v *Vault) *Writer {
 	w := &Writer{ID: strings.ToLower(rand.Text()[:16]), vault: v, folders: make(map[string]*queue), writing: make(chan struct{}, maxWriting)}
 	w.stop, w.Stop = context.WithCancel(context.Background())
-	w.teller = &teller{vault: v, writer: w.ID, entries: make(map[string]entry), next: newPromise(), quiet: ringAgain[len(ringAgain)-1] + 1}
+	w.announcer = &announcer{vault: v, writer: w.ID, entries: make(map[string]entry), next: newPromise(), idleTicks: repeatTicks[len(repeatTicks)-1] + 1}
 	return w
 }
 
 // Append adds facts to a folder. When it returns nil, they are in the storage, and other nodes find them. Urgent facts, those
-// of operators, go before ordinary ones, are written in a batch of their own, and have room that ordinary ones never take.
+// of operators, go before ordinary ones, are written in a batch of their own, and have a queue that ordinary ones cannot fill.
 // ErrUnknown means that the facts may or may not be written; after any other error they are not.
 func (w *Writer) Append(ctx context.Context, folder string, urgent bool, facts []json.RawMessage) (Written, error) {
 	if err := w.vault.CheckWritable(); err != nil {
@@ -170,7 +169,7 @@ func (w *Writer) enqueue(folder string, urgent bool, r *request) error {
 	defer w.mu.Unlock()
 	q := w.folders[folder]
 	if q == nil {
-		q = &queue{last: w.base, hurry: make(chan struct{}, 1)}
+		q = &queue{last: w.base, urgentCame: make(chan struct{}, 1)}
 		w.folders[folder] = q
 	}
 	switch {
@@ -179,7 +178,7 @@ func (w *Writer) enqueue(folder string, urgent bool, r *request) error {
 	case urgent:
 		q.urgent = append(q.urgent, r)
 		select {
-		case q.hurry <- struct{}{}:
+		case q.urgentCame <- struct{}{}:
 		default:
 		}
 	case w.waiting.Add(1) > maxWaiting:
@@ -241,7 +240,7 @@ func (w *Writer) work(q *queue, folder string) {
 		if !urgent {
 			select {
 			case w.writing <- struct{}{}:
-			case <-q.hurry: // an urgent call does not wait until ordinary ones of other folders are written
+			case <-q.urgentCame: // urgent calls do not wait for ordinary ones of other folders
 				continue
 			}
 		}
@@ -249,7 +248,7 @@ func (w *Writer) work(q *queue, folder string) {
 		written, err := w.try(folder, q, batch)
 		if !urgent {
 			<-w.writing
-			w.waiting.Add(-int64(len(batch))) // also of callers that have gone away
+			w.waiting.Add(-int64(len(batch))) // including cancelled callers
 		}
 		for _, r := range batch {
 			r.done <- outcome{written, r.confirm(err)}
@@ -280,8 +279,8 @@ func (w *Writer) try(folder string, q *queue, batch []*request) (Written, error)
 	return written, err
 }
 
-// confirm returns the error for the caller. A machine may have been suspended meanwhile: the monotonic clock may stop then, and
-// the wall clock goes on.
+// confirm returns the error for the caller, which is ErrUnknown for a request older than maxAge. Both clocks are compared: the monotonic
+// clock may stop while the machine is suspended.
 func (r *request) confirm(err error) error {
 	if err == nil && (time.Since(r.made) > maxAge || time.Now().Round(0).Sub(r.made.Round(0)) > maxAge) {
 		return ErrUnknown
@@ -289,7 +288,7 @@ func (r *request) confirm(err error) error {
 	return err
 }
 
-// write writes one batch: it announces the folder, writes the batch, announces that it is done, and rings.
+// write announces a batch, writes it, and announces that it was written.
 func (w *Writer) write(folder string, q *queue, batch []*request) (Written, error) {
 	var facts []json.RawMessage
 	for _, r := range batch {
@@ -301,9 +300,9 @@ func (w *Writer) write(folder string, q *queue, batch []*request) (Written, erro
 	}
 	p := &pending{key: Key{folder, w.ID, q.last + 1}, facts: facts}
 	p.sealed = w.vault.Seal.Seal(p.key.String(), text)
-	if err := w.teller.announce(w.stop, p.key, true); err != nil {
-		w.teller.retract(p.key)
-		w.tend() // the list may have been written nevertheless
+	if err := w.announcer.announce(w.stop, p.key, true); err != nil {
+		w.announcer.retract(p.key)
+		w.retryUnfinished() // the list may have been written nevertheless
 		w.Stats.Failed.Add(1)
 		return Written{}, fmt.Errorf("announcing the change: %w", err) // nothing was written
 	}
@@ -312,7 +311,7 @@ func (w *Writer) write(folder string, q *queue, batch []*request) (Written, erro
 	return Written{p.key, p.ended}, err
 }
 
-// finish writes a batch that was announced, and announces that it is there. It is called again for a batch with an unknown outcome.
+// finish writes a batch that was announced, and announces that it was written. It is called again for a batch with an unknown outcome.
 func (w *Writer) finish(q *queue, p *pending) error {
 	began := time.Now()
 	err := w.vault.store(w.stop, p.key.String(), p.sealed)
@@ -322,14 +321,14 @@ func (w *Writer) finish(q *queue, p *pending) error {
 	if err != nil {
 		w.Stats.Unknown.Add(1)
 		q.unsettled = p
-		w.tend()
+		w.retryUnfinished()
 		return fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
 	q.unsettled = nil
 	w.Stats.Written.Add(1)
 	p.ended = w.Wrote(p.key, p.facts)
-	err = w.teller.announce(w.stop, p.key, false)
-	w.tend() // also after a success: the bell is rung once more
+	err = w.announcer.announce(w.stop, p.key, false)
+	w.retryUnfinished() // also after a success, to repeat the notification
 	if err != nil {
 		return fmt.Errorf("%w: announcing it: %w", ErrUnknown, err)
 	}

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// When a write is acknowledged, its facts are in the storage, the list names them, and the bell was rung.
+// When a write is acknowledged, its facts are in the storage, the list names them, and the notification was renewed.
 func TestAppendReturnsAfterTheNotification(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
@@ -30,7 +30,7 @@ func TestAppendReturnsAfterTheNotification(t *testing.T) {
 			}
 			return 10 * len(wrote)
 		}
-		bell := ""
+		notification := ""
 		for n := 1; n <= 3; n++ {
 			written, err := w.Append(t.Context(), "acme/a", n%2 == 0, aFact(n))
 			if err != nil || written.Ended != 10*n {
@@ -46,20 +46,20 @@ func TestAppendReturnsAfterTheNotification(t *testing.T) {
 			if e, found := listOf(t, v, w.ID).entryOf("acme/a"); !found || e.Pending || e.Last != key.Number {
 				t.Errorf("the list has %+v", e)
 			}
-			rung := string(m.get(BellKey))
-			if rung == bell {
-				t.Error("the bell was not rung")
+			renewed := string(m.get(NotificationKey))
+			if renewed == notification {
+				t.Error("the notification was not renewed")
 			}
-			bell = rung
+			notification = renewed
 		}
-		if want := "list batch list bell list batch list bell list batch list bell"; m.steps() != want {
+		if want := "list batch list notification list batch list notification list batch list notification"; m.steps() != want {
 			t.Errorf("got the order %s, want %s", m.steps(), want)
 		}
-		time.Sleep(2*TendInterval + time.Second)
-		if rung := string(m.get(BellKey)); rung == bell {
-			t.Error("the bell was not rung once more")
+		time.Sleep(2*RetryInterval + time.Second)
+		if renewed := string(m.get(NotificationKey)); renewed == notification {
+			t.Error("the notification was not repeated")
 		}
-		time.Sleep(time.Duration(ringAgain[len(ringAgain)-1]+2) * TendInterval)
+		time.Sleep(time.Duration(repeatTicks[len(repeatTicks)-1]+2) * RetryInterval)
 		before := m.steps()
 		time.Sleep(time.Hour)
 		if m.steps() != before {
@@ -110,8 +110,8 @@ func (m *memory) steps() string {
 	var steps []string
 	for _, key := range m.order {
 		switch {
-		case key == BellKey:
-			steps = append(steps, "bell")
+		case key == NotificationKey:
+			steps = append(steps, "notification")
 		case path.Dir(key) == writersFolder:
 			steps = append(steps, "list")
 		default:
@@ -231,7 +231,7 @@ func writeWithFaults(t *testing.T, random *rand.Rand) int {
 	mu.Lock()
 	healthy = true
 	mu.Unlock()
-	for range 3 * doubtful / (2 * time.Second) {
+	for range 3 * repeatFor / (2 * time.Second) {
 		time.Sleep(2 * time.Second)
 		poll()
 	}
@@ -302,14 +302,14 @@ func TestUnknownOutcomeIsSettledFirst(t *testing.T) {
 			t.Fatalf("got %v, want ErrUnknown", err)
 		}
 		broken.Store(false)
-		time.Sleep(2 * TendInterval)
+		time.Sleep(2 * RetryInterval)
 		if e, _ := listOf(t, v, w.ID).entryOf("acme/a"); e.Pending || e.Last != 3 || m.get(Key{"acme/a", w.ID, 3}.String()) == nil {
 			t.Errorf("it is not settled: %+v", e)
 		}
 	})
 }
 
-// A change that could not be announced was not made, and is not announced for ever.
+// A change that could not be announced was not made, and is not announced forever.
 func TestFailedAnnouncementIsUndone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
@@ -337,10 +337,10 @@ func TestFailedAnnouncementIsUndone(t *testing.T) {
 				t.Fatalf("%d entries, and one is still about to be written: %+v", len(list.Changes), e)
 			}
 		}
-		w.teller.mu.Lock()
-		defer w.teller.mu.Unlock()
-		if w.teller.pending != 0 || w.teller.entries["acme/a"].Last != 1 {
-			t.Errorf("%d are pending, and acme has %+v", w.teller.pending, w.teller.entries["acme/a"])
+		w.announcer.mu.Lock()
+		defer w.announcer.mu.Unlock()
+		if w.announcer.pending != 0 || w.announcer.entries["acme/a"].Last != 1 {
+			t.Errorf("%d are pending, and acme has %+v", w.announcer.pending, w.announcer.entries["acme/a"])
 		}
 	})
 }

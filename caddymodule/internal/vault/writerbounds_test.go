@@ -50,7 +50,7 @@ func TestWritesFailAtOnceDuringAnOutage(t *testing.T) {
 			t.Errorf("%d callers waited, want at most %d: those of the first timeout, and one for each later attempt", slow, most)
 		}
 		close(away)
-		time.Sleep(doubtful)
+		time.Sleep(repeatFor)
 		for i := range 7 {
 			if _, err := w.Append(t.Context(), fmt.Sprintf("m%d/a", i), true, aFact(i)); err != nil {
 				t.Errorf("the storage is back: %v", err)

@@ -18,21 +18,22 @@ func (w *Writer) settle(q *queue) error {
 	return nil
 }
 
-// TendInterval is how often a writer tries again what did not succeed.
-const TendInterval = 2 * time.Second
+// RetryInterval is how often a writer retries failed writes.
+const RetryInterval = 2 * time.Second
 
-// tend starts a goroutine that finishes what is unfinished, unless it runs.
-func (w *Writer) tend() {
+// retryUnfinished starts retryLoop, unless it runs.
+func (w *Writer) retryUnfinished() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.tending && w.stop.Err() == nil {
-		w.tending = true
-		go w.keepTending()
+	if !w.retrying && w.stop.Err() == nil {
+		w.retrying = true
+		go w.retryLoop()
 	}
 }
 
-func (w *Writer) keepTending() {
-	timer := time.NewTicker(TendInterval)
+// retryLoop writes batches with unknown outcomes and lists of changes again, until nothing is left to be done.
+func (w *Writer) retryLoop() {
+	timer := time.NewTicker(RetryInterval)
 	defer timer.Stop()
 	for {
 		select {
@@ -41,10 +42,10 @@ func (w *Writer) keepTending() {
 		case <-timer.C:
 		}
 		open := w.settleIdle()
-		told := w.teller.tick(w.stop) == nil
+		announced := w.announcer.tick(w.stop) == nil
 		w.mu.Lock()
-		if !open && told && !w.teller.unfinished() {
-			w.tending = false
+		if !open && announced && !w.announcer.unfinished() {
+			w.retrying = false
 			w.mu.Unlock()
 			return
 		}
@@ -70,7 +71,7 @@ func (w *Writer) settleIdle() (open bool) {
 	}
 	w.mu.Unlock()
 	var failed atomic.Bool
-	_ = Each(w.stop, unsettled, func(_ int, folder string) error { // one folder that fails is not in the way of the others
+	_ = Each(w.stop, unsettled, func(_ int, folder string) error { // a folder that fails does not stop the others
 		if !w.settleFolder(folder) {
 			failed.Store(true)
 		}
@@ -97,15 +98,15 @@ func (w *Writer) settleFolder(folder string) bool {
 	return err == nil
 }
 
-// Announce tells other nodes to read a folder again, in which batches of others were written back.
+// Announce makes other nodes read a folder again, because batches of other writers were written back to it.
 func (w *Writer) Announce(ctx context.Context, folder string) error {
-	err := w.teller.announceAgain(ctx, folder)
-	w.tend() // the bell is rung once more
+	err := w.announcer.announceAgain(ctx, folder)
+	w.retryUnfinished() // which repeats the notification
 	return err
 }
 
 // Republish writes the list of this writer again, sealed with the first key.
 func (w *Writer) Republish(ctx context.Context) error {
-	w.teller.mu.Lock()
-	return w.teller.publish(ctx)
+	w.announcer.mu.Lock()
+	return w.announcer.publish(ctx)
 }

@@ -16,9 +16,9 @@ const (
 	// writersFolder has the list of each writer.
 	writersFolder = StoreRoot + "/_writers"
 
-	// BellKey has the bell, a random value that changes with every ring. It has a folder of its own, because a file system may leave
-	// temporary files next to it.
-	BellKey = StoreRoot + "/_bell/bell"
+	// NotificationKey has a random value. A writer that has changed something replaces it, and the followers of other nodes poll it. It
+	// has a folder of its own, because a file system may leave temporary files next to it.
+	NotificationKey = StoreRoot + "/_bell/bell"
 
 	// maxListed and maxListText bound the list of one writer. Only pending changes, of which there are at most maxPending, may
 	// exceed them. maxListText has room for maxListed names. If the list were full earlier, 200 changes a second at different messengers
@@ -27,12 +27,12 @@ const (
 	maxListText = 64 << 10
 	maxPending  = 500
 
-	// doubtful is for how long the list is written again and again after a write of it has failed. The failed write may still
-	// arrive, and hide a later list.
-	doubtful = time.Minute
+	// repeatFor is for how long every tick writes the list again after a write of it has failed. The failed write may still
+	// arrive, and replace a later list.
+	repeatFor = time.Minute
 )
 
-// A changeList is the list of the folders that one writer has changed last. Only that writer writes it.
+// A changeList has the folders that one writer has changed last. Only that writer writes it.
 type changeList struct {
 	Format  int       `json:"format"`
 	Seq     uint64    `json:"seq"`               // of the last change; a list with a smaller one is a late duplicate
@@ -50,32 +50,32 @@ type entry struct {
 	Again   bool   `json:"again,omitempty"`   // batches of other writers were written back: all batches have to be read again
 }
 
-// A teller tells other nodes what a writer changes: it writes the list, and rings. Changes that come while it writes share the
-// next list.
-type teller struct {
+// An announcer announces what a writer changes to other nodes: it writes the list, and renews the notification. Changes that
+// come during a write share the next list.
+type announcer struct {
 	vault  *Vault
 	writer string
 
-	mu      sync.Mutex
-	seq     uint64
-	told    uint64 // of the last list that the storage has confirmed
-	dropped uint64
-	entries map[string]entry
-	pending int       // how many entries are pending
-	next    *promise  // of the list that is written next
-	wanted  bool      // whether a caller waits for next
-	running bool      // whether run is active
-	dirty   bool      // whether the list in the storage may be older
-	ring    bool      // whether to ring after the next list
-	news    bool      // whether the next ring is about something new
-	quiet   int       // ticks since the last change
-	doubt   time.Time // until this time, every tick writes the list again
-	lost    bool      // whether a tick has found that the storage lost a list that it had confirmed
+	mu          sync.Mutex
+	seq         uint64
+	confirmed   uint64 // the sequence number of the last list that the storage has confirmed
+	dropped     uint64
+	entries     map[string]entry
+	pending     int       // how many entries are pending
+	next        *promise  // of the list that is written next
+	wanted      bool      // whether a caller waits for next
+	running     bool      // whether run is active
+	dirty       bool      // whether the list in the storage may be out of date
+	notify      bool      // whether to renew the notification after the next list
+	notifyNew   bool      // whether that notification is for a new change, and not a repetition
+	idleTicks   int       // ticks since the last change
+	repeatUntil time.Time // until then, every tick writes the list again
+	lost        bool      // whether a tick has found that the storage lost a list that it had confirmed
 }
 
-// ringAgain are the ticks after the last change at which the list is written and the bell is rung once more, because a late
-// duplicate of an earlier list may have hidden it. The first tick may come at once.
-var ringAgain = [...]int{1, 15}
+// repeatTicks are the ticks after the last change at which the list and the notification are written again, because a late
+// duplicate of an earlier list may have replaced it. The first tick may come at once.
+var repeatTicks = [...]int{1, 15}
 
 // A promise is the result of a write that callers wait for. It is fulfilled once, by closing done after err is set.
 type promise struct {
@@ -86,7 +86,7 @@ type promise struct {
 func newPromise() *promise { return &promise{done: make(chan struct{})} }
 
 // announce announces that the batch at key is about to be written, or was written. It returns when other nodes can see that.
-func (t *teller) announce(ctx context.Context, key Key, about bool) error {
+func (t *announcer) announce(ctx context.Context, key Key, about bool) error {
 	t.mu.Lock()
 	if about && t.pending >= maxPending && !t.entries[key.Folder].Pending {
 		t.mu.Unlock()
@@ -94,23 +94,23 @@ func (t *teller) announce(ctx context.Context, key Key, about bool) error {
 	}
 	t.seq++
 	t.put(entry{Folder: key.Folder, Seq: t.seq, Last: key.Number, Pending: about, Again: t.entries[key.Folder].Again})
-	t.ring, t.news = t.ring || !about, t.news || !about
+	t.notify, t.notifyNew = t.notify || !about, t.notifyNew || !about
 	return t.publish(ctx)
 }
 
 // announceAgain announces that all batches of a folder have to be read again.
-func (t *teller) announceAgain(ctx context.Context, folder string) error {
+func (t *announcer) announceAgain(ctx context.Context, folder string) error {
 	t.mu.Lock()
 	t.seq++
 	before := t.entries[folder]
 	t.put(entry{Folder: folder, Seq: t.seq, Last: before.Last, Pending: before.Pending, Again: true})
-	t.ring, t.news = true, true
+	t.notify, t.notifyNew = true, true
 	return t.publish(ctx)
 }
 
-// retract cancels the announcement of a batch that will not be written. The list in the storage may still name it, so that
-// other nodes look for it for a while.
-func (t *teller) retract(key Key) {
+// retract cancels the announcement of a batch that will not be written. The list in the storage may still name it: other nodes
+// then look for the batch until the next list.
+func (t *announcer) retract(key Key) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if e := t.entries[key.Folder]; e.Last == key.Number && e.Pending {
@@ -120,7 +120,7 @@ func (t *teller) retract(key Key) {
 }
 
 // put replaces the entry of a folder. The caller holds mu.
-func (t *teller) put(e entry) {
+func (t *announcer) put(e entry) {
 	if t.entries[e.Folder].Pending {
 		t.pending--
 	}
@@ -130,26 +130,26 @@ func (t *teller) put(e entry) {
 	t.entries[e.Folder] = e
 }
 
-// tick is called every TendInterval. It writes the list and rings once more, if that is due.
-func (t *teller) tick(ctx context.Context) error {
+// tick is called every RetryInterval. If that is due, it writes the list and the notification again.
+func (t *announcer) tick(ctx context.Context) error {
 	t.mu.Lock()
-	due := t.dirty || time.Now().Before(t.doubt) || slices.Contains(ringAgain[:], t.quiet)
-	t.quiet++
-	told := t.told
+	due := t.dirty || time.Now().Before(t.repeatUntil) || slices.Contains(repeatTicks[:], t.idleTicks)
+	t.idleTicks++
+	confirmed := t.confirmed
 	t.mu.Unlock()
 	if !due {
 		return nil
 	}
-	lost := t.hasLost(ctx, told)
+	lost := t.hasLost(ctx, confirmed)
 	t.mu.Lock()
-	t.ring, t.lost = true, t.lost || lost
+	t.notify, t.lost = true, t.lost || lost
 	return t.publish(ctx)
 }
 
-// hasLost reports whether the storage has an older list than the one that it has confirmed, or none. The list that is about to be written
-// would hide that from the follower of this node, which looks for the same; see hasLostOwn.
-func (t *teller) hasLost(ctx context.Context, told uint64) bool {
-	if told == 0 {
+// hasLost reports whether the storage has an older list than the one that it has confirmed, or none. The next write of the list hides
+// that from hasLostOwn, the same check by the follower of this node.
+func (t *announcer) hasLost(ctx context.Context, confirmed uint64) bool {
+	if confirmed == 0 {
 		return false
 	}
 	text, err := t.vault.Load(ctx, path.Join(writersFolder, t.writer))
@@ -157,33 +157,33 @@ func (t *teller) hasLost(ctx context.Context, told uint64) bool {
 		return errors.Is(err, fs.ErrNotExist)
 	}
 	var list changeList
-	return json.Unmarshal(text, &list) == nil && list.Format <= Format && list.Seq < told
+	return json.Unmarshal(text, &list) == nil && list.Format <= Format && list.Seq < confirmed
 }
 
-// Told returns the sequence number of the last list of changes that the storage has confirmed; 0 before the first.
-func (w *Writer) Told() uint64 {
-	w.teller.mu.Lock()
-	defer w.teller.mu.Unlock()
-	return w.teller.told
+// Confirmed returns the sequence number of the last list of changes that the storage has confirmed; 0 before the first.
+func (w *Writer) Confirmed() uint64 {
+	w.announcer.mu.Lock()
+	defer w.announcer.mu.Unlock()
+	return w.announcer.confirmed
 }
 
-// HasLostList reports whether the storage has lost a list of changes that it had confirmed, once for each time that this was found.
+// HasLostList reports whether the storage has lost a list of changes that it had confirmed. Each loss is reported once.
 func (w *Writer) HasLostList() bool {
-	w.teller.mu.Lock()
-	defer w.teller.mu.Unlock()
-	lost := w.teller.lost
-	w.teller.lost = false
+	w.announcer.mu.Lock()
+	defer w.announcer.mu.Unlock()
+	lost := w.announcer.lost
+	w.announcer.lost = false
 	return lost
 }
 
-func (t *teller) unfinished() bool {
+func (t *announcer) unfinished() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.quiet <= ringAgain[len(ringAgain)-1] || t.dirty || time.Now().Before(t.doubt)
+	return t.idleTicks <= repeatTicks[len(repeatTicks)-1] || t.dirty || time.Now().Before(t.repeatUntil)
 }
 
 // publish writes the list as it is now, and returns when the list is written. The caller holds mu, which publish releases.
-func (t *teller) publish(ctx context.Context) error {
+func (t *announcer) publish(ctx context.Context) error {
 	t.dirty, t.wanted = true, true
 	wait := t.next
 	if !t.running {
@@ -200,30 +200,30 @@ func (t *teller) publish(ctx context.Context) error {
 }
 
 // run writes lists as long as callers wait for one. After a failure the list stays dirty, and the next caller tries again.
-func (t *teller) run(ctx context.Context) {
+func (t *announcer) run(ctx context.Context) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for t.wanted {
-		current, ring, news := t.next, t.ring, t.news
-		t.next, t.wanted, t.ring, t.news, t.dirty = newPromise(), false, false, false, false
+		current, notify, notifyNew := t.next, t.notify, t.notifyNew
+		t.next, t.wanted, t.notify, t.notifyNew, t.dirty = newPromise(), false, false, false, false
 		text, seq := t.render(), t.seq
 		t.mu.Unlock()
 
 		err := t.vault.Save(ctx, path.Join(writersFolder, t.writer), text)
-		confirmed := err == nil
-		if confirmed && ring {
-			_, err = t.vault.Renew(ctx, BellKey)
+		saved := err == nil
+		if saved && notify {
+			_, err = t.vault.Renew(ctx, NotificationKey)
 		}
 
 		t.mu.Lock()
-		if confirmed {
-			t.told = seq
+		if saved {
+			t.confirmed = seq
 		}
 		if err != nil {
-			t.dirty, t.ring, t.news = true, t.ring || ring, t.news || news
-			t.doubt = time.Now().Add(doubtful)
-		} else if news {
-			t.quiet = 0
+			t.dirty, t.notify, t.notifyNew = true, t.notify || notify, t.notifyNew || notifyNew
+			t.repeatUntil = time.Now().Add(repeatFor)
+		} else if notifyNew {
+			t.idleTicks = 0
 		}
 		current.err = err
 		close(current.done)
@@ -232,7 +232,7 @@ func (t *teller) run(ctx context.Context) {
 }
 
 // render returns the text of the list. It drops the oldest changes if there are too many, but no pending ones.
-func (t *teller) render() []byte {
+func (t *announcer) render() []byte {
 	list := changeList{Format: Format, Seq: t.seq, At: Now().UTC().Round(0)}
 	for _, e := range t.entries {
 		list.Changes = append(list.Changes, e)
