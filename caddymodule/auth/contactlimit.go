@@ -37,7 +37,7 @@ const (
 	// nothing while about half as many other contacts do.
 	maxLimited = 1 << 16
 
-	// connectionRetry is what Retry-After says to a contact with too many connections, in seconds.
+	// connectionRetry is the value of Retry-After for a contact with too many connections, in seconds.
 	connectionRetry = 15
 )
 
@@ -76,7 +76,7 @@ type allowance struct{ full atomic.Int64 }
 // wall clock does not renew or use up an allowance.
 var limitedSince = time.Now()
 
-// limitedContacts stores what is left of each contact's allowance. It belongs to the process, so that a reload does not renew it.
+// limitedContacts has the remaining allowance of each contact. It belongs to the process, so that a reload does not renew it.
 var limitedContacts = sync.OnceValue(func() *recent.Map[limitedContact, *allowance] {
 	return recent.New[limitedContact, *allowance](maxLimited)
 })
@@ -97,10 +97,10 @@ func (h *Handler) overLimit(m *registry.Messenger, r *http.Request, o *upstream.
 				RetryAfter: int(math.Ceil(wait.Seconds()))}
 		}
 	}
-	if most := h.ContactLimit.Connections; most > 0 && (o.Most == 0 || most < o.Most) {
-		o.Most = most
+	if limit := h.ContactLimit.Connections; limit > 0 && (o.MaxConnections == 0 || limit < o.MaxConnections) {
+		o.MaxConnections = limit
 	}
-	if o.Most > 0 && (o.Handshake || asksForEvents(r)) && hasConnections(m, o) {
+	if o.MaxConnections > 0 && (o.Handshake || asksForEvents(r)) && hasConnections(m, o) {
 		return &authn.Rejection{Code: authn.TooManyConnections, Reason: "the contact has as many connections open as contact_limit allows",
 			RetryAfter: connectionRetry}
 	}
@@ -111,12 +111,12 @@ func (h *Handler) overLimit(m *registry.Messenger, r *http.Request, o *upstream.
 // request already, it is not counted.
 func hasConnections(m *registry.Messenger, o *upstream.Outcome) bool {
 	if o.Session != nil {
-		return o.Session.IsBeyond(o.Most)
+		return o.Session.IsBeyond(o.MaxConnections)
 	}
-	return registry.Connections.Has(m.Name, o.Contact.Identity, o.Most)
+	return registry.Connections.Has(m.Name, o.Contact.Identity, o.MaxConnections)
 }
 
-// take takes one request out of the allowance of a contact. If the allowance is used up, it returns how long to wait.
+// take subtracts one request from the allowance of a contact. If the allowance is used up, it returns how long to wait.
 func (c *ContactLimit) take(messenger, identity string, now time.Time) time.Duration {
 	contacts := limitedContacts()
 	key := limitedContact{messenger, identity, c.Requests, c.Window}

@@ -115,14 +115,14 @@ func (g *guardedWriter) beginConnection() {
 	if g.connection == nil {
 		g.track()
 	}
-	if ending, taken := g.session.Taken(); taken { // its end is acknowledged, and begins at this moment
+	if ending, closing := g.session.Ending(); closing { // its end was acknowledged, and its goroutine may not have begun
 		g.connection.End(ending)
 	}
 	ending, bound, ended := g.messenger.Ended(g.request.Context(), g.subject())
 	if g.session.Bound(bound); ended {
 		g.session.Remove()
 		g.connection.End(ending) // here as well: the goroutine that removed it from the tracker may not have ended it yet
-	} else if most := g.outcome.Most; most > 0 && g.session.IsBeyond(most) {
+	} else if limit := g.outcome.MaxConnections; limit > 0 && g.session.IsBeyond(limit) {
 		// Requests were sent at once, or only the response says that it is an event stream.
 		g.session.Remove()
 		g.connection.End(session.TooMany)
@@ -144,7 +144,7 @@ func (g *guardedWriter) serve(r *http.Request, next caddyhttp.Handler) (err erro
 		g.countEnd()
 		g.stopReceiving()
 		cuts := g.kind == session.OtherStream
-		if (cuts || isEvents(g.kind)) && g.connection.Asked() {
+		if (cuts || isEvents(g.kind)) && g.connection.EndRequested() {
 			if cause := recover(); cause != nil && cause != http.ErrAbortHandler {
 				panic(cause)
 			}
@@ -166,7 +166,7 @@ func (g *guardedWriter) serve(r *http.Request, next caddyhttp.Handler) (err erro
 // of it, however slowly they arrive, before it answers or closes the connection. A response that is neither a WebSocket nor a stream is
 // not ended.
 func (g *guardedWriter) stopReceiving() {
-	if !g.connection.Asked() || !g.sends || g.decided && g.kind == session.Undecided {
+	if !g.connection.EndRequested() || !g.sends || g.decided && g.kind == session.Undecided {
 		return
 	}
 	if !g.decided {
@@ -202,7 +202,7 @@ const endedByOthers = "closed"
 // WriteHeader implements http.ResponseWriter.
 func (g *guardedWriter) WriteHeader(status int) {
 	g.begin(status)
-	if g.sends && status >= http.StatusOK && (g.streamKind(status) != session.Undecided || g.connection != nil && g.connection.Asked()) {
+	if g.sends && status >= http.StatusOK && (g.streamKind(status) != session.Undecided || g.connection != nil && g.connection.EndRequested()) {
 		g.closeAfterwards()
 	}
 	g.ResponseWriter.WriteHeader(status)

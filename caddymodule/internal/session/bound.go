@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// A key can get an end while connections are open that were opened with it: the validation method of a messenger was changed, and
-// the method before is used until a stated time. The connections keep their own deadlines as well, because the end of a
-// key can be put off.
+// A key can get an expiry while connections are open that were opened with it: the validation method of a messenger was changed, and the
+// previous method is used until a stated time. The connections keep their own deadlines as well, because the expiry of a key can be
+// postponed.
 
-// A Bound says what becomes of the end of the key of a connection.
+// A Bound is the expiry of the key of a connection.
 type Bound struct {
-	Deadline      // of the key, with the ending Revoked; zero if it does not end
-	Unknown  bool // nothing is known about the key: what was said before stays
+	Deadline      // of the key, with the ending Revoked; zero if it does not expire
+	Unknown  bool // nothing is known about the key: an earlier Bound stays
 }
 
 // BoundAll gives the connections of a messenger the deadlines of their keys, each in addition to its own.
@@ -39,7 +39,7 @@ func (s *Session) Bound(b Bound) {
 
 // bound sets when s is due, if it is still tracked. The caller holds mu, and calls arm.
 func (h *shard) bound(s *Session, b Bound, n uint64) {
-	if s.index <= gone || b.Unknown {
+	if s.index <= untracked || b.Unknown {
 		return
 	}
 	due := s.own

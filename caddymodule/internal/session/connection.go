@@ -24,7 +24,7 @@ const (
 var errEnded = errors.New("the gateway has ended this connection")
 
 // A Connection is one guarded connection that passes through the gateway. What the client receives is written through Write
-// and Flush, and is bit for bit what the backend sent until End is called. It implements [Ender].
+// and Flush, and equals what the backend sent until End is called. It implements [Ender].
 //
 // A connection ends in steps:
 //
@@ -37,11 +37,11 @@ var errEnded = errors.New("the gateway has ended this connection")
 //  4. After abortAfter the client of a stream is cut off without the handler, if that has not returned.
 type Connection struct {
 	cancel    context.CancelFunc // ends the request
-	receiving Deadlines          // of what the client sends with it; may be nil
+	receiving Deadlines          // for reading the body of the request; may be nil
 
-	asked atomic.Bool // End was called, and last is set
-	cut   atomic.Bool // step 2 was taken
-	dead  atomic.Bool // step 3 was taken
+	endRequested atomic.Bool // End was called, and last is set
+	cut          atomic.Bool // step 2 was taken
+	dead         atomic.Bool // step 3 was taken
 
 	mu       sync.Mutex // for the fields below; never held while bytes are written
 	kind     Kind       // writing is held too when it is set
@@ -59,7 +59,7 @@ type Connection struct {
 	reading reading
 }
 
-// lastSteps is what a connection needs while it is being ended.
+// lastSteps has the state of a connection that is being ended.
 type lastSteps struct {
 	ending Ending
 	timer  *time.Timer   // of the next step
@@ -78,7 +78,7 @@ const (
 	// cannot be found in it.
 	EncodedEvents
 	// OtherStream is a stream of another media type. It ends without a last message, between two writes, and the response must not be
-	// completed: what is cut off must not look whole.
+	// completed: a response that is cut off must not look complete.
 	OtherStream
 )
 
@@ -89,19 +89,19 @@ type Deadlines interface {
 	SetWriteDeadline(time.Time) error
 }
 
-// An Aborter is what [Deadlines] may be as well for a response whose handler does not return, because its backend does not notice that the
-// request is cancelled (FastCGI). Abort ends the client's side without the handler, as complete or not. While it is called, and afterwards,
-// nothing is written to the client.
+// An Aborter is implemented by [Deadlines] of a response whose handler may not return, because its backend does not notice that the
+// request is cancelled (FastCGI). Abort ends the client's side without the handler, as complete or not. The caller writes nothing to the
+// client during the call and afterwards.
 type Aborter interface{ Abort(complete bool) }
 
 // NewConnection returns a connection whose kind is not known yet. cancel ends its request, without cutting off its response. receiving
-// interrupts what the client still sends with its request; it may be nil if that is nothing.
+// interrupts reads of the request's body; it may be nil without a body.
 func NewConnection(cancel context.CancelFunc, receiving Deadlines) *Connection {
 	return &Connection{cancel: cancel, receiving: receiving}
 }
 
-// Begin is called when the head of the response was written, or of a WebSocket the answer to the handshake, and shows its kind. From then
-// on the bytes for the client are written to out. flush sends what out has buffered; it may be nil.
+// Begin is called with the kind of the connection, after the head of the response, or the answer to the handshake of a WebSocket, was
+// written. From then on the bytes for the client are written to out. flush sends what out has buffered; it may be nil.
 func (c *Connection) Begin(kind Kind, out io.Writer, flush func() error, control Deadlines) {
 	c.writing.Lock()
 	c.mu.Lock()
@@ -112,8 +112,8 @@ func (c *Connection) Begin(kind Kind, out io.Writer, flush func() error, control
 	c.deliver()
 }
 
-// Asked reports whether End was called.
-func (c *Connection) Asked() bool { return c.asked.Load() }
+// EndRequested reports whether End was called.
+func (c *Connection) EndRequested() bool { return c.endRequested.Load() }
 
 // Ended returns how the connection was ended, and false if End was not called.
 func (c *Connection) Ended() (Ending, bool) {
@@ -128,13 +128,13 @@ func (c *Connection) Ended() (Ending, bool) {
 // End ends the connection. It waits for the client no longer than cutAfter.
 func (c *Connection) End(ending Ending) {
 	c.mu.Lock()
-	if c.finished || c.asked.Load() {
+	if c.finished || c.endRequested.Load() {
 		c.mu.Unlock()
 		return
 	}
 	c.last = &lastSteps{ending: ending, over: make(chan struct{})}
 	c.last.timer = time.AfterFunc(closeGrace, c.stopReading)
-	c.asked.Store(true)
+	c.endRequested.Store(true)
 	c.mu.Unlock()
 	c.deliver()
 }
@@ -142,14 +142,14 @@ func (c *Connection) End(ending Ending) {
 // deliver writes the last message to the client if End was called and no goroutine is writing. A goroutine that writes calls
 // it afterwards, so that it is never missed, and End does not wait for a client that does not read.
 func (c *Connection) deliver() {
-	if c.asked.Load() && c.writing.TryLock() {
+	if c.endRequested.Load() && c.writing.TryLock() {
 		defer c.writing.Unlock()
-		c.sayGoodbye()
+		c.writeLastMessage()
 	}
 }
 
-// sayGoodbye writes the last message to the client, if the bytes so far end a frame or an event. The caller holds writing.
-func (c *Connection) sayGoodbye() {
+// writeLastMessage writes the last message to the client, if the bytes so far end a frame or an event. The caller holds writing.
+func (c *Connection) writeLastMessage() {
 	c.mu.Lock()
 	ending, finished := c.last.ending, c.finished
 	c.mu.Unlock()
@@ -186,7 +186,7 @@ func (c *Connection) sayGoodbye() {
 }
 
 // stopReading is step 2: a WebSocket's client has not answered, or an event is still incomplete. The rest of that event is not
-// written: a backend could continue it for ever.
+// written: a backend could continue it forever.
 func (c *Connection) stopReading() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -26,7 +26,7 @@ func (h *shard) wake() {
 	var found []*Session
 	for len(h.due) > 0 && h.due[0].due <= now {
 		s := h.due[0]
-		if h.take(s); s.byKey {
+		if h.detach(s); s.byKey {
 			s.ending = Revoked
 		}
 		found = append(found, s)

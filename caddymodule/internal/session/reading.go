@@ -12,8 +12,8 @@ type reading struct {
 	goodbye  *[]byte // the close frame that the backend still gets; nil without one
 }
 
-// read reads from the client what the backend gets. If the client has not answered its close frame in time, the backend gets a
-// close frame as if from the client. If the backend does not end the connection then, step 3 does.
+// read reads the bytes from the client for the backend. If the client has not answered its close frame in time, the backend gets a close
+// frame as if from the client. If the backend does not end the connection then, step 3 does.
 func (c *Connection) read(from io.Reader, p []byte) (int, error) {
 	r := &c.reading
 	if !r.finished {
@@ -50,8 +50,8 @@ func (c *Connection) finishReading() {
 	}
 }
 
-// Conn returns conn whose reads and writes go through c; Begin must have been called with it. early is what was
-// read from conn before, together with the handshake.
+// Conn returns conn whose reads and writes go through c; Begin must have been called with it. early has the bytes
+// that were read from conn together with the handshake.
 func (c *Connection) Conn(conn net.Conn, early []byte) net.Conn {
 	c.reading.follow(early)
 	return &guardedConn{conn, c}

@@ -13,7 +13,7 @@ package session
 
 import "time"
 
-// An Ending is why a connection ends, in the form of a WebSocket close frame (RFC 6455 section 7.4).
+// An Ending is the reason for which a connection ends, in the form of a WebSocket close frame (RFC 6455 section 7.4).
 type Ending struct {
 	Code   int
 	Reason string // one word for programs, at most 123 bytes

@@ -27,7 +27,7 @@ func (t *Tracker) Open() map[string]int {
 	return open
 }
 
-// IsBusy reports whether there are connections, or some that are being ended and have not ended yet.
+// IsBusy reports whether there are connections, including those that are being ended.
 func (t *Tracker) IsBusy() bool { return len(t.Open()) > 0 || t.closing.Load() > 0 }
 
 // OpenAt returns how many connections of one messenger are open.
@@ -49,19 +49,19 @@ func (t *Tracker) Has(messenger, identity string, n int) bool {
 	return m != nil && m.first[identity].isFollowedBy(n-1)
 }
 
-// IsBeyond reports whether its contact had at least n connections when this one was added, which are still there. Of several
-// that were added at once, no more than n are not beyond it.
+// IsBeyond reports whether its contact has at least n connections that were added before this one. If several are added at once, it
+// reports false for at most n of them.
 func (s *Session) IsBeyond(n int) bool {
 	s.shard.mu.Lock()
 	defer s.shard.mu.Unlock()
-	return s.index > gone && s.isFollowedBy(n)
+	return s.index > untracked && s.isFollowedBy(n)
 }
 
-// Taken returns how s is being ended, or false if it is not. That is so before its [Ender] is told.
-func (s *Session) Taken() (ending Ending, is bool) {
+// Ending returns how s is being ended, or false if it is not. It does so from before End of its [Ender] is called.
+func (s *Session) Ending() (ending Ending, ok bool) {
 	s.shard.mu.Lock()
 	defer s.shard.mu.Unlock()
-	return s.ending, s.index == taken
+	return s.ending, s.index == closing
 }
 
 // isFollowedBy reports whether at least n older connections of the same contact come after s.

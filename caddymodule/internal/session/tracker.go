@@ -15,8 +15,8 @@ import (
 const (
 	shardCount = 16
 
-	// maxEnding is how many connections are being ended at a time, and patience how long one of them counts. A client that
-	// does not read delays its own end, and that of others by no more than patience.
+	// maxEnding is how many connections are ended at a time, and patience how long one of them counts. So a client that does not
+	// read delays the end of other connections by no more than patience.
 	maxEnding = 64
 	patience  = 20 * time.Millisecond
 )
@@ -28,7 +28,7 @@ type Tracker struct {
 	seed    maphash.Seed
 	opened  atomic.Uint64 // connections so far
 	slots   chan struct{} // for connections that are being ended
-	closing atomic.Int64  // how many were taken out to be ended, and have not ended yet
+	closing atomic.Int64  // how many are being ended
 }
 
 // shard has the connections of some contacts, and one timer for the next of their deadlines. arm and remove are called with mu held.
@@ -53,17 +53,17 @@ type Session struct {
 	ender      Ender
 	ending     Ending // of its own deadline
 	opened     int64  // Unix nanoseconds
-	own        int64  // its own deadline, the same; 0 if there is none
-	due        int64  // that, or an earlier one of its key; see bound.go
+	own        int64  // its own deadline, in Unix nanoseconds; 0 without one
+	due        int64  // its own deadline, or an earlier one of its key; see bound.go
 	byKey      bool   // due is that of its key
 	index      int    // in the heap, or one of those below
 	next, prev *Session
 }
 
 const (
-	notDue = -1 // it has no deadline
-	gone   = -2 // it is not tracked any more
-	taken  = -3 // the same, and it counts as closing
+	notDue    = -1 // it has no deadline
+	untracked = -2 // it is not tracked any more
+	closing   = -3 // it is not tracked any more, is being ended, and counts in Tracker.closing
 )
 
 // NewTracker returns an empty Tracker. It need not be closed: an empty one has no goroutine.
@@ -126,12 +126,12 @@ func (s *Session) Remove() {
 	s.shard.remove(s)
 }
 
-// Ended is called when nothing of a connection is left.
+// Ended is called when a connection is closed and nothing is written to it any more.
 func (s *Session) Ended() {
 	s.shard.mu.Lock()
 	defer s.shard.mu.Unlock()
-	if s.shard.remove(s); s.index == taken {
-		s.index = gone
+	if s.shard.remove(s); s.index == closing {
+		s.index = untracked
 		s.tracker.closing.Add(-1)
 	}
 }
@@ -180,12 +180,12 @@ func (t *Tracker) EndWhere(messenger string, wanted func(Subject) bool, ending E
 	return t.endWanted(messenger, "", func(s *Session) bool { return wanted(s.subject) }, ending)
 }
 
-// endWanted takes out the connections of a messenger, or of one contact of it, that are wanted, begins to end them, and returns their number.
+// endWanted detaches the wanted connections of a messenger, or of one contact of it, begins to end them, and returns their number.
 func (t *Tracker) endWanted(messenger, identity string, wanted func(*Session) bool, ending Ending) int {
 	var found []*Session
 	t.each(identity, func(h *shard) {
 		for _, s := range h.find(messenger, identity, wanted) {
-			h.take(s)
+			h.detach(s)
 			s.ending = ending
 			found = append(found, s)
 		}
@@ -210,9 +210,9 @@ func (t *Tracker) each(identity string, f func(h *shard)) {
 	}
 }
 
-// end ends connections that were taken out, a bounded number at a time.
-func (t *Tracker) end(taken []*Session) {
-	for _, s := range taken {
+// end ends connections that were detached, a bounded number at a time.
+func (t *Tracker) end(sessions []*Session) {
+	for _, s := range sessions {
 		t.slots <- struct{}{}
 		go func() {
 			leave := sync.OnceFunc(func() { <-t.slots })
@@ -245,16 +245,16 @@ func (h *shard) add(s *Session) {
 	}
 }
 
-// take stops tracking s, which is tracked, because it is about to be ended. The caller holds mu.
-func (h *shard) take(s *Session) {
+// detach stops tracking s, which is tracked, and counts it as closing. The caller holds mu, and passes s to end.
+func (h *shard) detach(s *Session) {
 	h.remove(s)
-	s.index = taken
+	s.index = closing
 	s.tracker.closing.Add(1)
 }
 
 // remove stops tracking s, if it is tracked. The caller holds mu.
 func (h *shard) remove(s *Session) {
-	if s.index <= gone {
+	if s.index <= untracked {
 		return
 	}
 	if s.index >= 0 {
@@ -263,7 +263,7 @@ func (h *shard) remove(s *Session) {
 			h.timer.Stop()
 		}
 	}
-	s.index = gone
+	s.index = untracked
 	m := h.messengers[s.subject.Messenger]
 	if s.next != nil {
 		s.next.prev = s.prev

@@ -1,6 +1,6 @@
 package session
 
-// Write writes to the client what the backend sent.
+// Write writes bytes of the backend to the client.
 func (c *Connection) Write(p []byte) (int, error) {
 	n, err := c.write(p)
 	c.deliver()
@@ -18,8 +18,8 @@ func (c *Connection) write(p []byte) (int, error) {
 	case c.cut.Load() && c.kind != WebSocket:
 		c.silent = true
 		return c.swallow(p)
-	case c.asked.Load():
-		c.sayGoodbye() // here, or at the next boundary within p
+	case c.endRequested.Load():
+		c.writeLastMessage() // here, or at the next boundary within p
 		if c.silent {
 			return c.swallow(p)
 		}
@@ -31,7 +31,7 @@ func (c *Connection) write(p []byte) (int, error) {
 			}
 			return len(p), nil // no error: reading from the client continues, so that the backend gets a close frame
 		}
-		c.sayGoodbye()
+		c.writeLastMessage()
 		if n == len(p) {
 			return n, nil
 		}
@@ -54,8 +54,8 @@ func (c *Connection) follow(p []byte) int {
 	return len(p)
 }
 
-// swallow drops what the backend sends after the end. An encoded stream still gets the bytes that complete it, so that
-// its client can decode it to the end.
+// swallow drops bytes of the backend after the end. An encoded stream still gets the bytes that complete it, so that its client can
+// decode it to the end.
 func (c *Connection) swallow(p []byte) (int, error) {
 	switch c.kind {
 	case WebSocket:
@@ -66,7 +66,7 @@ func (c *Connection) swallow(p []byte) (int, error) {
 	return 0, errEnded
 }
 
-// Flush sends what the writer below has buffered.
+// Flush sends the bytes that the writer below has buffered.
 func (c *Connection) Flush() error {
 	if c.flush == nil {
 		return nil

@@ -95,7 +95,7 @@ func (c Contract) Preview(messenger string, contact *authn.Contact) []Header {
 	o := &Outcome{Messenger: messenger, Contact: contact}
 	c.Set(r, o)
 	var list []Header
-	for _, name := range o.set {
+	for _, name := range o.headers {
 		list = append(list, Header{Name: name, Value: r.Header.Get(name)})
 	}
 	return list

@@ -19,22 +19,22 @@ const PlaceholderPrefix = "http.messenger_auth."
 // outcomeVar is the variable of the request in which Caddy stores the outcome.
 const outcomeVar = "messenger_auth.outcome"
 
-// An Outcome is what is known about a request, shared by all messenger_auth handlers on its route. It is stored in the
-// request's context and never in a header, because clients write headers. Only the goroutine of the request uses it.
+// An Outcome has the result of the verification of a request, for all messenger_auth handlers on its route. It is stored in the request's
+// context and never in a header, because clients write headers. Only the goroutine of the request uses it.
 type Outcome struct {
-	Messenger string             // the messenger that verified the token last
-	Contact   *authn.Contact     // nil if the contact is not verified
-	Rejection *authn.Rejection   // why the contact is not verified
-	Origin    *session.Origin    // of the messenger, read before the verification
-	Handler   string             // the title of the handler that decided
-	Source    string             // the kind of source that had the token
-	Code      string             // the value of {http.messenger_auth.code}
-	Began     time.Time          // when the verification began, or the request was decided without one
-	Cache     authn.CacheOutcome // whether the token was in the cache
-	Handshake bool               // the request opens a WebSocket; Clean finds that out
-	Most      int                // how many connections the contact may have open; 0 for any number
-	Guarded   bool               // a handler guards the connection already
-	Session   *session.Session   // the connection, if it is tracked already
+	Messenger      string             // the messenger that verified the token last
+	Contact        *authn.Contact     // nil if the contact is not verified
+	Rejection      *authn.Rejection   // why the contact is not verified
+	Origin         *session.Origin    // of the messenger, read before the verification
+	Handler        string             // the title of the handler that decided
+	Source         string             // the kind of source that had the token
+	Code           string             // the value of {http.messenger_auth.code}
+	Began          time.Time          // when the verification began, or the request was decided without one
+	Cache          authn.CacheOutcome // whether the token was in the cache
+	Handshake      bool               // the request opens a WebSocket; Clean finds that out
+	MaxConnections int                // how many connections the contact may have open; 0 for any number
+	Guarded        bool               // a handler guards the connection already
+	Session        *session.Session   // the connection, if it is tracked already
 
 	Marker string // the subprotocol that announced the token; "" if none did
 
@@ -46,17 +46,22 @@ type Outcome struct {
 
 	counted  []Rate              // the limits in which the request was counted
 	rates    [1]Rate             // for counted, which rarely has more
-	set      []string            // headers that a handler has set on this request
-	hidden   bool                // they are not there now
-	replaced map[string][]string // of them, what an operator's handlers have put there instead
-	sent     [2]string           // the values of identity and messenger; the request's header has slices of it
-	informed [1]string           // the value of the contact information, likewise
-	asserted [1]string           // the assertion, likewise
-	proof    string              // the header of the assertion; "" if there is none
-	claimed  []string            // the values of the claims; the request's header has slices of it
-	identity string              // percent-encoded, for placeholders
-	claims   *Contract           // has the names of the claims, for placeholders; nil before Set
-	values   []string            // of the claims, percent-encoded; "" if a claim was skipped
+	headers  []string            // the names of the headers that a handler has set on this request
+	hidden   bool                // whether Hide has removed them
+	replaced map[string][]string // by name: the values with which an operator's handlers have replaced them
+
+	// The values of these headers. The request's header has slices of these very arrays: see Wrote.
+	base         [2]string // identity and messenger
+	information  [1]string // the contact information
+	assertion    [1]string
+	claimHeaders []string // one value for each claim
+
+	assertionHeader string    // the name of the header of the assertion; "" without one
+	contract        *Contract // the one whose Set was called last; nil before
+
+	// For placeholders.
+	identity   string   // percent-encoded
+	claimTexts []string // one for each claim of contract, percent-encoded; "" if the claim was skipped
 }
 
 // A Rate is how many requests a contact may send in a window.
@@ -77,7 +82,8 @@ func (o *Outcome) Counts(r Rate) bool {
 	return true
 }
 
-// Wrote reports whether values is the very slice that a handler, or Show, has put into this request, and not only an equal one.
+// Wrote reports whether values is the very slice that a handler, or Show, has set on this request, and not only an equal one, which the
+// client may have sent.
 func (o *Outcome) Wrote(values []string) bool {
 	if len(values) == 0 {
 		return false
@@ -95,7 +101,7 @@ func (o *Outcome) Wrote(values []string) bool {
 			return true
 		}
 	}
-	return len(values) == 1 && (ours(o.sent[:]) || ours(o.claimed) || ours(o.informed[:]) || ours(o.asserted[:]))
+	return len(values) == 1 && (ours(o.base[:]) || ours(o.claimHeaders) || ours(o.information[:]) || ours(o.assertion[:]))
 }
 
 // OutcomeOf returns the outcome of r. The first handler that asks makes it, and answers the placeholders from then on.
@@ -115,20 +121,19 @@ func OutcomeOf(r *http.Request) *Outcome {
 	return o
 }
 
-// Hide removes the headers that were set from r, until Show, and reports whether they were there: nothing guards r meanwhile, so it must
-// not tell a backend of a contact. It keeps what an operator's handlers have made of them: a header that they have removed or replaced
-// stays as they left it.
+// Hide removes the headers that were set from r until Show, and reports whether it did: r is not guarded meanwhile, so that no backend may
+// take it for a request of the contact. Headers that an operator's handlers have removed or replaced stay so after Show.
 func (o *Outcome) Hide(r *http.Request) bool {
-	if o.hidden || len(o.set) == 0 {
+	if o.hidden || len(o.headers) == 0 {
 		return false
 	}
 	o.hidden = true
-	for _, name := range o.set {
+	for _, name := range o.headers {
 		values, there := r.Header[name]
 		own := o.valueOf(name)
 		switch {
 		case !there:
-			o.set = without(o.set, name)
+			o.headers = without(o.headers, name)
 		case len(values) != len(own) || len(own) > 0 && &values[0] != &own[0]:
 			if o.replaced == nil {
 				o.replaced = make(map[string][]string)
@@ -151,7 +156,7 @@ func (o *Outcome) Show(r *http.Request) bool {
 		return false
 	}
 	o.hidden = false
-	for _, name := range o.set {
+	for _, name := range o.headers {
 		r.Header[name] = o.valueOf(name)
 	}
 	return true
@@ -162,23 +167,23 @@ func (o *Outcome) valueOf(name string) []string {
 	if values, ok := o.replaced[name]; ok {
 		return values
 	}
-	switch c := o.claims; name {
-	case o.proof: // first, because an assertion of another handler may have replaced any of the others
-		return o.asserted[:]
+	switch c := o.contract; name {
+	case o.assertionHeader: // first, because the assertion of another handler may use the name of any other header
+		return o.assertion[:]
 	case c.Identity:
-		return o.sent[0:1:1]
+		return o.base[0:1:1]
 	case c.Messenger:
-		return o.sent[1:2:2]
+		return o.base[1:2:2]
 	case c.Information:
-		return o.informed[:]
+		return o.information[:]
 	default:
 		i := slices.Index(c.ClaimHeaders, name)
-		return o.claimed[i : i+1 : i+1]
+		return o.claimHeaders[i : i+1 : i+1]
 	}
 }
 
 // isSet reports whether the header of that name is one that a handler has set on the request.
-func (o *Outcome) isSet(name string) bool { return !o.hidden && slices.Contains(o.set, name) }
+func (o *Outcome) isSet(name string) bool { return !o.hidden && slices.Contains(o.headers, name) }
 
 // Refuse records that r is refused, and removes the headers that Set has set: an earlier handler may have verified r, and neither an
 // error route nor a backend there may take r for a verified request.
@@ -186,15 +191,15 @@ func (o *Outcome) Refuse(r *http.Request, rej *authn.Rejection) {
 	if o.Contact != nil {
 		o.Contact, o.Rejection = nil, rej
 	}
-	for _, name := range o.set {
+	for _, name := range o.headers {
 		delete(r.Header, name)
 	}
-	o.set, o.hidden, o.replaced, o.proof, o.identity, o.claims, o.values = nil, false, nil, "", "", nil, nil
+	o.headers, o.hidden, o.replaced, o.assertionHeader, o.identity, o.contract, o.claimTexts = nil, false, nil, "", "", nil, nil
 }
 
 // SetsAll reports whether the handler that has verified the contact sets all headers of c, but for that of the assertion.
 func (o *Outcome) SetsAll(c *Contract) bool {
-	first := o.claims
+	first := o.contract
 	return first == nil || first.Identity == c.Identity && first.Messenger == c.Messenger && first.Information == c.Information &&
 		!slices.ContainsFunc(c.ClaimHeaders, func(name string) bool { return !slices.Contains(first.ClaimHeaders, name) })
 }
@@ -202,8 +207,8 @@ func (o *Outcome) SetsAll(c *Contract) bool {
 // ClaimText returns the text of the contact's i-th claim of c, or "" if there is none. If an earlier handler has verified the contact,
 // only the claims of that one are known.
 func (o *Outcome) ClaimText(c *Contract, i int) string {
-	if o.claims != nil && o.claims != c {
-		i = slices.Index(o.claims.Claims, c.Claims[i])
+	if o.contract != nil && o.contract != c {
+		i = slices.Index(o.contract.Claims, c.Claims[i])
 	}
 	if i < 0 || i >= len(o.Contact.Claims) {
 		return ""
@@ -214,8 +219,8 @@ func (o *Outcome) ClaimText(c *Contract, i int) string {
 // IsVerified reports whether a messenger_auth has verified the contact of r.
 func IsVerified(r *http.Request) bool { return OutcomeOf(r).Contact != nil }
 
-// placeholder has a value for every name under our prefix, "" if it is not known, because Caddy sends a placeholder without a
-// value upstream as it is written. For the same reason it has values for {http.auth.user.*}; those that another authenticator
+// placeholder returns a value for every name under our prefix, "" if it is not known, because Caddy sends a placeholder without a
+// value upstream literally. For the same reason it has values for {http.auth.user.*}; those that another authenticator
 // has set have precedence. It is a function, because setting values would take the replacer's lock for half a microsecond.
 func (o *Outcome) placeholder(key string) (any, bool) {
 	if user, ok := strings.CutPrefix(key, "http.auth.user."); ok {
@@ -238,9 +243,9 @@ func (o *Outcome) placeholder(key string) (any, bool) {
 	case "code":
 		return o.Code, true
 	}
-	if claim, ok := strings.CutPrefix(name, "claim."); ok && o.claims != nil {
-		if i := slices.Index(o.claims.Claims, claim); i >= 0 {
-			return o.values[i], true
+	if claim, ok := strings.CutPrefix(name, "claim."); ok && o.contract != nil {
+		if i := slices.Index(o.contract.Claims, claim); i >= 0 {
+			return o.claimTexts[i], true
 		}
 	}
 	return "", true

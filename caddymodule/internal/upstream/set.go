@@ -26,15 +26,15 @@ func (c *Contract) Set(r *http.Request, o *Outcome) {
 	if c.Raw {
 		identity = o.Contact.Identity
 	}
-	for _, name := range o.set {
+	for _, name := range o.headers {
 		delete(r.Header, name) // a request has one contact, and its headers are those of the last handler that verified it
 	}
-	o.proof, o.hidden, o.replaced = "", false, nil
-	o.set = slices.Clip(c.always) // shared by all requests; clipped, so that append makes a copy
+	o.assertionHeader, o.hidden, o.replaced = "", false, nil
+	o.headers = slices.Clip(c.always) // shared by all requests; clipped, so that append makes a copy
 	// Later handlers may change values in place, so every request has its own.
-	o.sent = [2]string{identity, o.Messenger}
-	r.Header[c.Identity] = o.sent[0:1:1]
-	r.Header[c.Messenger] = o.sent[1:2:2]
+	o.base = [2]string{identity, o.Messenger}
+	r.Header[c.Identity] = o.base[0:1:1]
+	r.Header[c.Messenger] = o.base[1:2:2]
 	if o.Contact.Information != "" {
 		c.setInformation(r, o)
 	}
@@ -49,27 +49,27 @@ func (c *Contract) setInformation(r *http.Request, o *Outcome) {
 		value = Part(o.Contact.Information, maxInformation, c.written, func() { c.Dropped("contact_claims") })
 	}
 	if value != "" {
-		o.informed[0] = value
-		o.set = append(o.set, c.Information)
-		r.Header[c.Information] = o.informed[:]
+		o.information[0] = value
+		o.headers = append(o.headers, c.Information)
+		r.Header[c.Information] = o.information[:]
 	}
 }
 
-// SetAssertion adds an assertion to what Set has set. A request has one: that of an earlier handler is for another backend.
+// SetAssertion adds an assertion to the headers of Set. A request has only one: that of an earlier handler is for another backend.
 func (c *Contract) SetAssertion(r *http.Request, o *Outcome, assertion string) {
-	for _, name := range []string{o.proof, c.Assertion} {
-		if slices.Contains(o.set, name) {
+	for _, name := range []string{o.assertionHeader, c.Assertion} {
+		if slices.Contains(o.headers, name) {
 			delete(r.Header, name)
 			delete(o.replaced, name)
-			o.set = without(o.set, name)
+			o.headers = without(o.headers, name)
 		}
 	}
-	o.asserted[0], o.proof = assertion, c.Assertion
-	o.set = append(o.set, c.Assertion)
-	r.Header[c.Assertion] = o.asserted[:]
+	o.assertion[0], o.assertionHeader = assertion, c.Assertion
+	o.headers = append(o.headers, c.Assertion)
+	r.Header[c.Assertion] = o.assertion[:]
 }
 
-// written returns text as it is written into a header, and whether it can be.
+// written returns the form of text in a header, and whether it can be in one.
 func (c *Contract) written(text string) (string, bool) {
 	if c.Raw {
 		return text, isFieldValue(text)
@@ -77,9 +77,8 @@ func (c *Contract) written(text string) (string, bool) {
 	return percentEncode(text), true
 }
 
-// Part returns an object with the members of object that fit into that many bytes together, in their order, as written writes
-// them. It calls dropped for each of the others. Each member is written once, so that a contact with large claims costs no more than
-// their length. It returns "" if no member fits.
+// Part returns an object with the members of object that fit into size bytes together, in their order and in the form of written, or ""
+// if no member fits. It calls dropped for each of the others. Each member is encoded once, so that the cost of large claims is linear.
 func Part(object string, size int, written func(string) (string, bool), dropped func()) string {
 	begin, _ := written("{")
 	end, _ := written("}")
@@ -103,13 +102,13 @@ func Part(object string, size int, written func(string) (string, bool), dropped 
 
 // setClaims sets the headers of the claims. It never refuses a request: a claim that cannot be a header is skipped and counted.
 func (c *Contract) setClaims(r *http.Request, o *Outcome) {
-	o.claims = c
+	o.contract = c
 	if len(c.Claims) == 0 {
 		return
 	}
-	o.values = make([]string, len(c.Claims))
+	o.claimTexts = make([]string, len(c.Claims))
 	values := make([]string, len(c.Claims))
-	o.claimed = values
+	o.claimHeaders = values
 	total := 0
 	for i, claim := range o.Contact.Claims {
 		if !claim.Present {
@@ -125,8 +124,8 @@ func (c *Contract) setClaims(r *http.Request, o *Outcome) {
 			encoded = percentEncode(claim.Text)
 		}
 		total += len(value)
-		o.set = append(o.set, c.ClaimHeaders[i])
-		values[i], o.values[i] = value, encoded
+		o.headers = append(o.headers, c.ClaimHeaders[i])
+		values[i], o.claimTexts[i] = value, encoded
 		r.Header[c.ClaimHeaders[i]] = values[i : i+1 : i+1]
 	}
 }

@@ -11,24 +11,24 @@ func TestConnectionReportsThatItIsEnding(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tracker := NewTracker()
 		s := tracker.Add(Subject{Messenger: "support", Identity: "mark"}, Deadline{}, new(recorder))
-		if _, taken := s.Taken(); taken {
+		if _, closing := s.Ending(); closing {
 			t.Error("nothing has ended it")
 		}
 		if n, err := tracker.End(Filter{Messenger: "support"}, Expired); n != 1 || err != nil {
 			t.Fatal(n, err)
 		}
-		if ending, taken := s.Taken(); !taken || ending != Expired {
-			t.Errorf("got %v, %t", ending, taken)
+		if ending, closing := s.Ending(); !closing || ending != Expired {
+			t.Errorf("got %v, %t", ending, closing)
 		}
 		s.Ended()
-		if _, taken := s.Taken(); taken {
+		if _, closing := s.Ending(); closing {
 			t.Error("it is gone")
 		}
 		due := tracker.Add(Subject{Messenger: "support", Identity: "eve"}, Deadline{From: time.Now().Add(time.Hour), To: time.Now().Add(time.Hour), Ending: Limit}, enderFunc(func(Ending) {}))
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
-		if ending, taken := due.Taken(); !taken || ending != Limit {
-			t.Errorf("after its time: got %v, %t", ending, taken)
+		if ending, closing := due.Ending(); !closing || ending != Limit {
+			t.Errorf("after its time: got %v, %t", ending, closing)
 		}
 	})
 }
