@@ -12,7 +12,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/upstream"
 )
 
-// findErrorRoutes finds the error routes of the server, and those of the subroutes around h. It returns those that h is in itself.
+// findErrorRoutes stores the error routes of the server and of the subroutes around h in h. It returns those that contain h.
 func (h *Handler) findErrorRoutes(ctx caddy.Context) (around []*caddyhttp.HTTPErrorConfig) {
 	if h.server.Errors != nil && len(h.server.Errors.Routes) > 0 {
 		h.errorRoutes = append(h.errorRoutes, h.server.Errors)
@@ -21,9 +21,9 @@ func (h *Handler) findErrorRoutes(ctx caddy.Context) (around []*caddyhttp.HTTPEr
 		s, ok := module.(*caddyhttp.Subroute)
 		switch {
 		case !ok || s.Errors == nil:
-		case isProvisioned(s.Routes): // so that h is in an error route of s, whose errors s does not catch
+		case isProvisioned(s.Routes): // then h is in an error route of s, which does not handle errors of its own error routes
 			around = append(around, s.Errors)
-		default: // also without a route: Caddy goes on behind it then
+		default: // also without a route, because Caddy then continues after the subroute
 			h.errorRoutes = append(h.errorRoutes, s.Errors)
 		}
 	}
@@ -35,9 +35,9 @@ func isProvisioned(routes caddyhttp.RouteList) bool {
 	return !slices.ContainsFunc(routes, func(r caddyhttp.Route) bool { return len(r.HandlersRaw) > 0 })
 }
 
-// goesToErrorRoute reports whether an error route answers r if it fails with err, and whether an errorCleaner is in front of what answers. The
-// routes of the server are those of all its sites, and some are for single status codes only: where no route matches, Caddy answers with
-// an empty body. Matchers see the headers of the contact only behind an errorCleaner.
+// goesToErrorRoute reports whether an error route answers r if it fails with err, and whether an errorCleaner comes before the answer. The
+// server has the routes of all its sites, some for single status codes only: if no route matches, Caddy answers with an empty body.
+// Matchers see the headers of the contact only after an errorCleaner.
 func (h *Handler) goesToErrorRoute(r *http.Request, err error, refused bool) (answers, cleaned bool) {
 	if r.Context().Value(caddyhttp.ErrorCtxKey) != nil {
 		return false, false // this handler is in an error route itself
@@ -49,15 +49,15 @@ func (h *Handler) goesToErrorRoute(r *http.Request, err error, refused bool) (an
 	for _, c := range slices.Backward(h.errorRoutes) {
 		answers, cleaned = anyAnswers(c.Routes, c.WithError(r, err))
 		o.Hide(r)
-		if answers || c != h.server.Errors && !refused { // otherwise what follows the subroute answers: see errorCleaner
+		if answers || c != h.server.Errors && !refused { // an unanswered error of a subroute continues after it: see errorCleaner
 			return answers, cleaned
 		}
 	}
 	return false, false
 }
 
-// keepErrorPrivate makes the answer to a verified request private if it is an error and no errorCleaner does so: the backend may refuse one
-// contact what another contact may see. The errorCleaner does it later, because a proxy in an error route adds the headers of its
+// keepErrorPrivate makes the answer to a verified request private if it is an error and no errorCleaner does so, because the answer may
+// depend on the contact. The errorCleaner does it later, because a proxy in an error route adds the headers of its
 // backend to those set here.
 func (h *Handler) keepErrorPrivate(w http.ResponseWriter, r *http.Request, err error) error {
 	if err == nil {
@@ -69,8 +69,8 @@ func (h *Handler) keepErrorPrivate(w http.ResponseWriter, r *http.Request, err e
 	return err
 }
 
-// anyAnswers reports whether one of the routes matches r and has a handler that can answer it, and whether an errorCleaner is in front of it.
-// That does not answer, but shows the headers of the contact to what follows.
+// anyAnswers reports whether one of the routes matches r and has a handler that can answer it, and whether an errorCleaner comes before it.
+// An errorCleaner does not answer, but restores the headers of the contact for the handlers after it.
 func anyAnswers(routes caddyhttp.RouteList, r *http.Request) (answers, cleaned bool) {
 	for i := range routes {
 		matches, err := routes[i].MatcherSets.AnyMatchWithError(r)
@@ -128,7 +128,7 @@ func (h *Handler) cleanErrorRoutes(ctx caddy.Context, around []*caddyhttp.HTTPEr
 	return nil
 }
 
-// fail returns err, with which r is refused: no handler after h may serve it.
+// fail records that the request is refused with err, so that no later handler serves it, and returns err.
 func fail(o *upstream.Outcome, err error) error {
 	o.Refused = true
 	return err
@@ -160,13 +160,13 @@ func (h *Handler) cleanProvisioned(ctx caddy.Context, route *caddyhttp.Route) er
 	return nil
 }
 
-// errorCleaner removes the headers and tokens of one messenger_auth in front of an error route. For a request whose contact was verified
-// it lets the handler that did this serve the route. The answer to a request from which a token was removed stays private.
+// errorCleaner removes the headers and tokens of one messenger_auth in front of an error route. If a handler has verified the contact of the
+// request, that handler serves the route. The answer to a request from which a token was removed stays private.
 //
-// It is also the last error route of a subroute. Where no error route of a subroute answers, Caddy goes on with what follows the subroute: a
-// request that was refused would reach the backend there, and one that failed before h did with headers that a client forged. There the
-// former fails again, and others go on without a contact. (Named routes are invoked from subroutes that h does not know:
-// routing.CheckNamedRoutes refuses those with errors.)
+// A last errorCleaner is appended to the error routes of each subroute. If none of them answers, Caddy continues with the handlers after
+// the subroute. A refused request would reach the backend there, so it fails again. A request that failed before h could have forged
+// headers, so it continues without them and without a contact. routing.CheckNamedRoutes refuses named routes that are invoked from
+// subroutes with errors, because h cannot find those subroutes.
 type errorCleaner struct {
 	headers *upstream.Contract
 	last    bool

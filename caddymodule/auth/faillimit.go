@@ -60,12 +60,12 @@ func failuresOf(m *registry.Messenger, r *http.Request) failures {
 // noAddress is the warning for a fail_limit that cannot distinguish clients.
 const noAddress = "clients without an address count as one for fail_limit, so that one of them can use it up for all: behind a proxy on a Unix socket set trusted_proxies_unix in the global option servers"
 
-// How fail_limit is enforced. A token that is not in the cache of verified tokens takes a reservation out of its address's
-// allowance before it is read. When the result is known, the reservation is charged or given back. So an attacker cannot
-// have more forged tokens read than the limit allows, however many requests arrive at once.
+// How fail_limit is enforced: a token that is not in the cache of verified tokens reserves a part of its address's allowance before it is
+// read. When the result is known, the reservation is charged or released. So the gateway reads no more forged tokens than the limit
+// allows, however many requests arrive at once.
 //
-// Valid tokens are not refused because others are being read at the same moment: if the rest of the allowance is reserved,
-// a token waits until a reservation is given back. It is refused if all of them were charged.
+// Concurrent valid tokens are not refused: if the rest of the allowance is reserved, a token waits until a reservation is released. It is
+// refused if all of them were charged.
 
 const (
 	// maxReserveWait is how long a token waits for a reservation: as long as a verification may wait for a key set.
@@ -164,7 +164,7 @@ func (f failures) decide(r *reserved) {
 	}
 }
 
-// left returns what is left of the allowance, without regard to reservations.
+// left returns the remaining allowance, without regard to reservations.
 func (f failures) left() float64 {
 	if limiter, found := failing().GetIfPresent(f); found {
 		return limiter.Tokens()

@@ -21,13 +21,10 @@ import (
 
 // guard calls next, and closes the connection when the contact's token or key expires or is revoked. It applies to
 // WebSockets, event streams and the types of stream_types only, because a download that is cut off must not look complete. A
-// WebSocket is recognised by its request. A stream is recognised by its response only, whatever the request accepts, because a
-// client could choose its Accept header to stay connected.
+// WebSocket is recognised by its request, and a stream only by its response: a client could choose its Accept header to stay connected.
 //
-// If only the response can tell, guarding costs one small writer, which also makes the response private, with a context of the request's
-// own: cancelling that is the only way to end a request with a silent backend without cutting off its response. The context of r is
-// changed in place, and not that of a copy, because other handlers change r in place too, and Caddy's placeholders and error routes read
-// it.
+// The request gets a context that can be cancelled, which is the only way to end a request with a silent backend without cutting off its
+// response. r is changed in place, and not copied, because Caddy's placeholders and error routes read r.
 func (h *Handler) guard(w http.ResponseWriter, r *http.Request, d decision) error {
 	o, next := d.outcome, d.next
 	if o.Guarded {
@@ -73,8 +70,8 @@ func deadline(m *registry.Messenger, c *authn.Contact, now time.Time) session.De
 	return d
 }
 
-// A guardedWriter is the response of a verified request. It finds out from the head what the response is, and passes on
-// everything that is not a WebSocket or a stream.
+// A guardedWriter is the response of a verified request. It recognises WebSockets and streams by the head of the response, and passes on
+// everything else unchanged.
 type guardedWriter struct {
 	privateWriter
 	handler    *Handler
@@ -84,10 +81,10 @@ type guardedWriter struct {
 	ended      lateContext         // of the request
 	connection *session.Connection // nil until there is one to guard
 	session    *session.Session
-	kind       session.Kind // of what is written through connection; Undecided while nothing is
+	kind       session.Kind // Undecided unless the response is written through connection
 	handshake  bool
 	decided    bool
-	sends      bool // the client may send with its request for as long as it likes, over HTTP/1
+	sends      bool // the request has a body over HTTP/1, which the client may send without a time limit
 	hijacked   bool // the response is a WebSocket over HTTP/1.1
 }
 
@@ -162,9 +159,8 @@ func (g *guardedWriter) serve(r *http.Request, next caddyhttp.Handler) (err erro
 	return err
 }
 
-// stopReceiving ends what the client of an ended connection still sends with its request over HTTP/1. net/http would read up to 256 KiB
-// of it, however slowly they arrive, before it answers or closes the connection. A response that is neither a WebSocket nor a stream is
-// not ended.
+// stopReceiving interrupts reading the request body of an ended connection over HTTP/1. net/http would read up to 256 KiB of it, however
+// slowly they arrive, before it answers or closes the connection. A response that is neither a WebSocket nor a stream is not ended.
 func (g *guardedWriter) stopReceiving() {
 	if !g.connection.EndRequested() || !g.sends || g.decided && g.kind == session.Undecided {
 		return
@@ -219,7 +215,7 @@ func (g *guardedWriter) writeHead() {
 	}
 }
 
-// decide finds out from the head, which has just been written, what the response is.
+// decide sets the kind of the response from its head, which has just been written.
 func (g *guardedWriter) decide(status int) {
 	if g.decided {
 		return
@@ -261,7 +257,7 @@ func (g *guardedWriter) ReadFrom(from io.Reader) (int64, error) {
 	return g.ResponseWriterWrapper.ReadFrom(from)
 }
 
-// FlushError is what http.ResponseController calls.
+// FlushError is called by http.ResponseController.
 func (g *guardedWriter) FlushError() error {
 	g.writeHead()
 	if g.kind != session.Undecided {
@@ -273,8 +269,8 @@ func (g *guardedWriter) FlushError() error {
 // errNoWebSocket is the error of a handler that wants the connection of a contact for something other than a WebSocket.
 var errNoWebSocket = errors.New("messenger_auth: the connection of a contact can become a WebSocket and nothing else")
 
-// Hijack is what http.ResponseController calls. The connection that it returns carries the frames of a WebSocket. A proxy may have asked
-// for one although the client did not.
+// Hijack is called by http.ResponseController. The connection that it returns carries the frames of a WebSocket, which a proxy may have
+// requested although the client did not.
 func (g *guardedWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffered, err := http.NewResponseController(g.ResponseWriter).Hijack()
 	switch {

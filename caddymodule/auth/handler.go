@@ -266,8 +266,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 }
 
-// A decision is what is known about a request when the messenger has been found, with the next handler. What the steps find out is in
-// the outcome.
+// A decision has the state of a request after the messenger was chosen. The results of the steps are in the outcome.
 type decision struct {
 	messenger *registry.Messenger // nil if it is not known; rej says why
 	mode      config.Mode
@@ -276,7 +275,7 @@ type decision struct {
 	next      caddyhttp.Handler
 }
 
-// required returns d for what needs a valid token in every mode.
+// required returns d for a request that needs a valid token in every mode.
 func (d decision) required() decision {
 	d.mode = config.ModeRequired
 	return d

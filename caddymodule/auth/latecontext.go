@@ -17,7 +17,7 @@ type lateContext struct {
 	end       context.CancelFunc
 }
 
-// release ends what was derived from c so far. From then on c is the context of the request and nothing else, and is not cancelled.
+// release cancels the contexts that were derived from c so far. From then on c equals the context of the request, and is not cancelled.
 func (c *lateContext) release() {
 	c.cancel()
 	c.mu.Lock()

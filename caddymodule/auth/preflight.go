@@ -12,8 +12,8 @@ import (
 // methodOverrides are headers from which frameworks take the method.
 var methodOverrides = upstream.NewNameSet("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override")
 
-// isPreflight reports whether r is a CORS preflight: what a browser sends by itself, without credentials, before a page of
-// another origin may send its request (Fetch standard, section 4.8). It passes without an identity, so a request that could
+// isPreflight reports whether r is a CORS preflight, which a browser sends by itself, without credentials, before a page of another
+// origin may send its request (Fetch standard, section 4.8). It passes without an identity, so a request that could
 // have an effect upstream must not count as one. The caller has checked that r has no token.
 func isPreflight(r *http.Request) bool {
 	if r.Method != http.MethodOptions || r.ContentLength != 0 || len(r.TransferEncoding) > 0 || len(r.Header["Upgrade"]) > 0 {

@@ -100,7 +100,7 @@ func (w *privateWriter) ReadFrom(from io.Reader) (int64, error) {
 	return w.ResponseWriterWrapper.ReadFrom(from)
 }
 
-// FlushError is what http.ResponseController calls.
+// FlushError is called by http.ResponseController.
 func (w *privateWriter) FlushError() error {
 	w.begin(http.StatusOK)
 	return w.flush()

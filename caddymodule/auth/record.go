@@ -49,7 +49,7 @@ func (h *Handler) record(r *http.Request, d decision, rej *authn.Rejection, toke
 	}
 }
 
-// findings is what logs and spans say about a request. It does not identify the contact.
+// findings has the fields of logs and spans about a request. They do not identify the contact.
 type findings struct {
 	messenger   string
 	method      string

@@ -26,9 +26,9 @@ func (h *Handler) removeToken(r *http.Request) {
 	cleanOriginalURI(r, &original)
 }
 
-// cleanOriginalURI removes the token from {http.request.orig_uri}. Sites send this placeholder upstream, and forward_auth and
-// others do so by themselves. Caddy stores its text apart from the URL that was cleaned, so it is replaced by a placeholder of
-// the same name, which has precedence over Caddy's own.
+// cleanOriginalURI removes the token from {http.request.orig_uri}. Sites and handlers such as forward_auth send this placeholder
+// upstream. Caddy stores its text apart from the URL that was cleaned, so it is replaced by a placeholder of the same name, which has
+// precedence over Caddy's own.
 func cleanOriginalURI(r *http.Request, original *http.Request) {
 	path, query, found := strings.Cut(original.RequestURI, "?")
 	if !found || original.URL == nil || query == original.URL.RawQuery {

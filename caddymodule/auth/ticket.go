@@ -30,7 +30,7 @@ const (
 	maxTicketRequest = 4 << 10
 	maxTicketPath    = 2 << 10
 
-	// ticketRetry is what Retry-After says to a contact that has used too many tickets, in seconds.
+	// ticketRetry is the value of Retry-After for a contact that has used too many tickets, in seconds.
 	ticketRetry = 60
 
 	// bodyWait is how long a client may take to send the body of a request for a ticket.

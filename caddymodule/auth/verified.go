@@ -50,8 +50,8 @@ func errTwoMessengers() error {
 }
 
 // passOn calls next for a request whose contact h has verified. The request has the headers of the contact only while it is guarded: if a
-// handler in front of h sends it to another backend afterwards, that one gets none of these headers. An error route gets them, because
-// verifiedErrors guards it.
+// handler before h sends it to another backend afterwards, this backend does not get them. An error route gets them, because verifiedErrors
+// guards it.
 func (h *Handler) passOn(w http.ResponseWriter, r *http.Request, d decision) error {
 	err := func() error {
 		defer d.outcome.Hide(r)
@@ -63,7 +63,7 @@ func (h *Handler) passOn(w http.ResponseWriter, r *http.Request, d decision) err
 	return h.keepErrorPrivate(w, r, err)
 }
 
-// verifiedErrors serves error routes of a request whose contact the handler has verified, as the handler serves the request.
+// verifiedErrors serves the error routes of a request whose contact handler has verified, with the same limits and guard.
 type verifiedErrors struct {
 	handler *Handler
 	decision

@@ -252,7 +252,7 @@ func (a *App) Cleanup() error {
 	return nil
 }
 
-// Registry returns the messengers as they run.
+// Registry returns the running messengers.
 func (a *App) Registry() *registry.Registry { return a.registry }
 
 // A Route is a handler that uses the app. The app knows nothing else about it, and stores it for explanations.
@@ -262,8 +262,8 @@ type Route = interface {
 }
 
 // AddRoute registers r and the names of the headers that it sets. It returns the names of all routes,
-// complete before the first request. Each route removes the headers of the others, too, because a backend of two routes cannot
-// tell by which one a request came.
+// complete before the first request. Each route also removes the headers of the others, because a backend of two routes cannot tell
+// by which one a request came.
 func (a *App) AddRoute(r Route, headers *upstream.NameSet) (all *upstream.NameSet) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

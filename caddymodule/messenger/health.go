@@ -127,7 +127,7 @@ func (h *Health) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.H
 	return nil
 }
 
-// answer returns the current answer, which is made anew once it is older than healthAge.
+// answer returns the current answer. It is renewed when it is older than healthAge.
 func (h *Health) answer(ctx context.Context) (int, []byte) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

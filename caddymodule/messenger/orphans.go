@@ -13,12 +13,11 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
 
-// handOverTime is how long a configuration takes at most, while another one is being stopped, to end connections that it does not allow.
-// It goes on with the rest afterwards.
+// handOverTime bounds how long stopping a configuration waits while the active one ends connections. endOrphans ends the others later.
 const handOverTime = time.Second
 
-// activate is called when the configuration of a runs. A configuration that fails to load, also after it was started, changes and ends
-// nothing of the one that goes on.
+// activate is called when the configuration of a is active, and not when it is started: a configuration can fail to load after its apps
+// were started, and must not change the active one.
 func (a *App) activate() {
 	a.activated.Do(func() {
 		registry.VerifiedTokens.Resize(a.tokenCacheSize())
@@ -27,8 +26,8 @@ func (a *App) activate() {
 	})
 }
 
-// endOrphans waits until a is the active app, and ends the connections of messengers that an earlier configuration had and
-// this one does not have, and those that are revoked in this one's store.
+// endOrphans waits until a is the active app, and ends the connections of messengers that only an earlier configuration has, and those
+// whose tokens are revoked in the store of a.
 func (a *App) endOrphans(ctx context.Context) {
 	ticker := time.NewTicker(registry.OrphanInterval)
 	defer ticker.Stop()
@@ -50,29 +49,30 @@ func (a *App) endOrphans(ctx context.Context) {
 	}
 }
 
-// endOrphansOf is endOrphans for the connections under some names, and returns those of which it is not known what is allowed.
+// endOrphansOf is endOrphans for the messengers of these names. It returns the names that could not be decided, because the store cannot be
+// read.
 func (a *App) endOrphansOf(ctx context.Context, names []string) (undecided []string) {
 	return slices.DeleteFunc(names, func(name string) bool { return a.registry.EndOrphansOf(ctx, name) })
 }
 
-// handOver is called when a stops. Of what it had opened, the configuration that runs now ends what it does not allow: the next one, or
-// the one before if a has failed to load. That comes before any other reload, which may bring a messenger of the same name.
+// handOver is called when a stops. The active configuration, which is the next one, or the previous one if a has failed to load, ends the
+// connections that it does not allow. This must happen before another reload adds a messenger of the same name.
 func (a *App) handOver() {
 	a.registry.EndLoading()
 	next, err := ActiveApp()
-	goesOn := err == nil && next != a
-	if goesOn {
-		next.activate() // before a is inactive: in between, every configured messenger would be taken for one that is gone
+	hasNext := err == nil && next != a
+	if hasNext {
+		next.activate() // before Stopped: otherwise every configured messenger would count as removed in between
 	}
 	a.registry.Stopped()
 	names := slices.Collect(maps.Keys(registry.Connections.Open()))
 	switch {
-	case goesOn:
+	case hasNext:
 		next.registry.EndLoading()
 		limited, cancel := context.WithTimeout(context.Background(), handOverTime)
 		defer cancel()
 		next.endOrphansOf(limited, names)
-	case err != nil && caddy.ActiveContext().Context != nil: // a configuration without this app; without any, Caddy has stopped what it had
+	case err != nil && caddy.ActiveContext().Context != nil: // a configuration without this app; without any, Caddy has stopped everything
 		for _, name := range names {
 			registry.EndAll(name, a.registry.Logger)
 		}
