@@ -9,7 +9,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
-// Note notes the facts of a batch, if it is about a key set, and reports whether one was not known.
+// Note records the facts of a batch, if it is about a key set, and reports whether one is new.
 func (s *Store) Note(key vault.Key, texts []json.RawMessage) (news bool) {
 	folder, id := path.Split(key.Folder)
 	if folder != Folder+"/" {
@@ -34,9 +34,9 @@ func (s *Store) Note(key vault.Key, texts []json.RawMessage) (news bool) {
 	return news
 }
 
-// read reads the facts about a URL, and reports whether one was not known. A value that cannot be read keeps it from no other.
+// read reads the facts about a URL, and reports whether one is new. An unreadable value does not stop it from reading the others.
 func (s *Store) read(ctx context.Context, id string) (news bool, failed error) {
-	missing := s.known(id) // before the listing: what is written later is not in it
+	missing := s.known(id) // before the listing, which does not have later batches
 	names, err := s.Vault.List(ctx, path.Join(vault.StoreRoot, Folder, id, "facts"), false)
 	if err != nil {
 		return false, err
@@ -57,7 +57,7 @@ func (s *Store) read(ctx context.Context, id string) (news bool, failed error) {
 		default:
 			news = s.Note(key, texts) || news
 		}
-		if !vault.IsSpoiled(err) { // one that is known is written again, by Repair
+		if !vault.IsSpoiled(err) { // Repair writes a known one again
 			delete(missing, key)
 		}
 	}
@@ -82,7 +82,7 @@ func (s *Store) known(id string) map[vault.Key]bool {
 	return known
 }
 
-// Lost returns of how many sets that this node uses the storage has lost that they were distrusted.
+// Lost returns the number of used sets for which the storage has lost the fact that they were distrusted.
 func (s *Store) Lost() (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,14 +94,14 @@ func (s *Store) Lost() (n int) {
 	return n
 }
 
-// A Repaired store has what this node knows about key sets, except for those that have failed.
+// Repaired is the result of Repair.
 type Repaired struct {
-	Sets   int              // of which it was written back that they were distrusted
+	Sets   int              // whose distrust was written back
 	Failed map[string]error // by URL
 }
 
-// Repair writes back that sets were distrusted, where the storage has lost that or cannot give it back. A set of which a value cannot be
-// written keeps it from no other.
+// Repair writes the facts that sets were distrusted again, where they are missing or unreadable in the storage. It continues with the other
+// sets if a value of one cannot be written.
 func (s *Store) Repair(ctx context.Context) (done Repaired, err error) {
 	done.Failed = make(map[string]error)
 	for _, id := range s.used() {

@@ -1,9 +1,8 @@
-// Package keysets keeps what the store has about key sets from URLs: a copy of the last valid set, for a gateway that starts while
-// its key server is unavailable, and the facts that a set was distrusted, which reach every node.
+// Package keysets stores key sets from URLs: a copy of the last valid set, for a gateway that starts while its key server is unavailable,
+// and the facts that a set was distrusted, which reach every node. Its engines, of type authn.JWKS, fetch the sets; messengers with one
+// URL share an engine.
 //
-// It has the engines that fetch, which are authn.JWKS: messengers of one URL share one.
-//
-// It does not know messengers, or what a key set says: authn reads sets, and decides whether a copy is too old.
+// It does not know messengers or the content of key sets: authn reads sets, and decides whether a copy is too old.
 //
 // Begin reading with [Store], and then with [Store.Acquire].
 package keysets
@@ -43,7 +42,7 @@ type Store struct {
 	sets map[string]*facts // by ID
 }
 
-// facts is what a node knows of the facts about one URL, and who uses its set.
+// facts has the known facts about one URL, and the engines that fetch its set.
 type facts struct {
 	distrusts map[string]bool // IDs of facts
 	batches   map[vault.Key][]json.RawMessage
@@ -64,14 +63,14 @@ func (s *Store) factsOf(id string) *facts {
 	return k
 }
 
-// noteEngine notes that an engine fetches the set of a URL. changed is called after it has dropped a set that another node distrusted.
+// noteEngine records that an engine fetches the set of a URL. changed is called after it has dropped a set that another node distrusted.
 func (s *Store) noteEngine(url string, engine *authn.JWKS, changed func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.factsOf(ID(url)).engines[engine] = changed
 }
 
-// forgetEngine notes that an engine is not used any more. What is known about its set stays if it was distrusted: the storage may lose that.
+// forgetEngine removes an engine that is not used any more. Facts that its set was distrusted stay, because the storage may lose them.
 func (s *Store) forgetEngine(url string, engine *authn.JWKS) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,7 +97,7 @@ func (s *Store) Uses(id string) bool {
 	return s.sets[id] != nil
 }
 
-// used returns the IDs of the sets that Uses means.
+// used returns the IDs for which Uses returns true.
 func (s *Store) used() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -127,8 +126,7 @@ func (s *Store) Follow(ctx context.Context, id string) error {
 	return err
 }
 
-// FollowAll is Follow for every set that this node uses. Of several errors it returns one of the storage, rather than
-// of one value.
+// FollowAll is Follow for every set that this node uses. An error of the storage has precedence over an error of one value.
 func (s *Store) FollowAll(ctx context.Context) (failed error) {
 	for _, id := range s.used() {
 		if err := s.Follow(ctx, id); err != nil && (failed == nil || vault.IsOfOneValue(failed)) {
@@ -179,8 +177,8 @@ func ID(url string) string {
 	return hex.EncodeToString(sum[:idSize])
 }
 
-// copyKey returns the key of the copy of a set. Sets that were fetched from one URL in different ways have different copies: what a
-// server shows to one of its users is not what it shows to another.
+// copyKey returns the key of the copy of a set. Sets that were fetched from one URL with different access have different copies, because a
+// server may show each of its users another set.
 func copyKey(url, scope string) string {
 	name := copyName
 	if scope != "" {

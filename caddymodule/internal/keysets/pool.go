@@ -37,7 +37,7 @@ func (e Engine) Destruct() error {
 // A User is a messenger that uses an engine.
 type User = metrics.MeterKey
 
-// Acquire returns the engine for settings from the pool. A new one begins with the key set that the store has a copy of. access
+// Acquire returns the engine for settings from the pool. A new one begins with the copy of the key set in the store. access
 // may be nil. The caller releases the engine once, with Release.
 func (s *Store) Acquire(settings authn.JWKSSettings, access keyserver.AccessFunc, user User) (Engine, error) {
 	key := Key{settings, s}
@@ -70,7 +70,7 @@ func (s *Store) Acquire(settings authn.JWKSSettings, access keyserver.AccessFunc
 	return e, nil
 }
 
-// Release gives back what Acquire returned.
+// Release releases an engine that Acquire has returned.
 func (e Engine) Release(user User) {
 	e.users.add(user, -1)
 	_, _ = engines.Delete(e.Key) // Destruct returns no error

@@ -1,7 +1,6 @@
-// Package printlog makes loggers for lines whose text comes from outside: they escape what a terminal obeys, and leave out most
-// lines that clients can cause at will.
+// Package printlog makes loggers for text from outside: one escapes control characters, another limits the lines that clients can cause.
 //
-// It does not know what is logged. What has to be escaped is decided by package printable.
+// It does not know the messages. Package printable decides which characters are escaped.
 //
 // Begin reading with [New] and [Sampled].
 package printlog
@@ -24,13 +23,12 @@ import (
 //
 // It escapes messages, and in fields strings, bytes, errors, Stringers, and lists and objects of strings (zap.Strings, zap.Object, and
 // a map[string]any, []any or []string in zap.Any). It does not escape the keys of fields, zap.Inline, and other values in zap.Any and
-// zap.Reflect, such as structs: nothing that comes from outside may be in these. Of an error it writes the text alone, without the
-// stack and the causes that zap adds for some.
+// zap.Reflect, such as structs: these must not contain text from outside. Errors lose the stack and the causes that zap adds for some.
 func New(logger *zap.Logger) *zap.Logger {
 	return logger.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core { return printableCore{core} }))
 }
 
-// A printableCore escapes what it passes on to the core that it wraps.
+// A printableCore escapes the entries that it passes on to the core that it wraps.
 type printableCore struct{ zapcore.Core }
 
 // With implements zapcore.Core.
@@ -55,7 +53,7 @@ type checkedCore struct {
 // Write implements zapcore.Core.
 func (c checkedCore) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 	entry.Message = printable.Line(entry.Message)
-	c.below.Entry = entry // it has what was added after the check, such as the caller
+	c.below.Entry = entry // with additions after the check, such as the caller
 	c.below.Write(printableFields(fields)...)
 	return nil
 }
@@ -140,8 +138,8 @@ func printableTree(field zapcore.Field) (zapcore.Field, bool) {
 	return zap.Any(field.Key, tree), changed
 }
 
-// Sampled returns a logger for lines that clients can cause at will: the first of each message in every ten seconds. Messages must be
-// constant texts, since it remembers each. Zap's own sampler takes 450 KB from the start, and every handler has one.
+// Sampled returns a logger for lines that clients can cause in any number: it writes the first line of each message in every ten seconds.
+// Messages must be constant texts, because each is stored. Zap's own sampler takes 450 KB from the start, and every handler has one.
 func Sampled(logger *zap.Logger) *zap.Logger {
 	return logger.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
 		return sampledCore{core, time.Now(), new(sync.Map)}
@@ -163,8 +161,8 @@ func (c sampledCore) With(fields []zapcore.Field) zapcore.Core {
 	return sampledCore{c.Core.With(fields), c.since, c.passed}
 }
 
-// Check implements zapcore.Core. The time is that of the monotonic clock, and not the entry's: a wall clock that is set delays nothing,
-// and of entries at once, whose times may be in another order than their checks, one is passed on.
+// Check implements zapcore.Core. It uses the monotonic clock and not the entry's time: the wall clock may be set, and the times of
+// concurrent entries may differ from the order of their checks.
 func (c sampledCore) Check(entry zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
 	if !c.Enabled(entry.Level) {
 		return ce

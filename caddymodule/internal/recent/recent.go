@@ -1,6 +1,6 @@
-// Package recent remembers what was used lately, in bounded memory: a [Map] forgets what has not been used for the longest time.
+// Package recent has a [Map] of bounded size, which evicts the entries that were not used for the longest time.
 //
-// It knows the standard library only, and nothing about what is remembered. Begin reading with [Map].
+// It knows the standard library only, and nothing about the meaning of the entries. Begin reading with [Map].
 package recent
 
 import (
@@ -11,9 +11,9 @@ import (
 // shards is the number of locks of a Map, so that requests of different contacts rarely wait for each other.
 const shards = 64
 
-// A Map is a map with a limited size. Each shard has two generations: what is used moves to the younger one, and when that is full
-// it becomes the older one, and the older one is forgotten. So an entry is forgotten only after a whole generation of others was
-// used since, and forgetting costs nothing. It is safe for concurrent use.
+// A Map is a map with a limited size. Each shard has two generations: using an entry moves it to the younger one. When that is full, it
+// replaces the older one. So an entry is evicted only after a whole generation of others was used, and eviction costs nothing. A Map is
+// safe for concurrent use.
 type Map[K comparable, V any] struct {
 	limit  int // of one generation of a shard
 	seed   maphash.Seed
@@ -57,8 +57,8 @@ func (m *Map[K, V]) Get(part string, key K) (V, bool) {
 	return e.value, found
 }
 
-// Add sets the value of key, unless it has one that keep reports to be worth keeping. It returns the one that key has then. key
-// must not be part of a larger text, which would be kept in memory with it.
+// Add sets the value of key, unless it has one for which keep returns true. It returns the value that key has then. key must not be part
+// of a larger string, which would stay in memory with it.
 func (m *Map[K, V]) Add(part string, key K, value V, size int, keep func(V) bool) V {
 	s := m.shardOf(part)
 	s.mu.Lock()

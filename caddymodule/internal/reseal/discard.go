@@ -11,10 +11,10 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
-// What cannot be opened is replaced first, and removed afterwards: at no moment, and after no crash, is anything valid again that
-// was revoked. A value that a newer version has written is never discarded.
+// Values that cannot be opened are replaced before they are removed, so that nothing that was revoked becomes valid again, even after a
+// crash. A value that a newer version has written is never discarded.
 
-// discard names what cannot be opened of a unit, and replaces it if the caller wants that.
+// discard names the values of a unit that cannot be opened, and replaces them if the caller wants that.
 func (r *run) discard(ctx context.Context, c *content) error {
 	var lost []*value
 	for _, v := range c.values {

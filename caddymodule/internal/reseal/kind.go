@@ -13,18 +13,18 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
-// A kind is what values are for. lost says what is lost if one is discarded.
+// A kind is the purpose of a value. lost describes the loss if such a value is discarded.
 type kind struct {
 	name string
 	fact bool // it is written once, and never by a node that only starts
 	lost string
 }
 
-// The kinds of values. A value that is not needed is removed; what the nodes write by themselves is written again.
+// The kinds of values. Their names are part of the output, and do not change. Discarded values that the nodes need are written again by them.
 var (
 	configured   = &kind{"configured", true, "all shared tokens of the messenger, and all tokens of its contacts that were issued until now, are revoked"}
 	stored       = &kind{"stored", true, "the messenger is deleted, with its settings, shared tokens and revocations"}
-	record       = &kind{"record", true, ""} // of an older version; what is lost depends on whether it was carried over
+	record       = &kind{"record", true, ""} // of an older version; see lostWith
 	signing      = &kind{"assertion_key", false, "a key that signs assertions: backends refuse what it has signed, and the nodes make another one"}
 	distrust     = &kind{"distrust", true, "the key set of this URL is distrusted once more, and fetched again by all nodes"}
 	keySet       = &kind{"key_set", false, "the copy of the key set, for a start while the key server is unavailable"}
@@ -35,14 +35,14 @@ var (
 	foreign      = &kind{name: "foreign"}
 )
 
-// What is lost with a value whose messenger was deleted, and with a record that was carried over.
+// The loss with a value whose messenger was deleted, and with a record that was migrated.
 const (
 	lostNothing  = "nothing: the messenger was deleted"
 	lostRollback = "nothing, unless you return to the first version"
 )
 
-// kindOf returns the kind of the value at key. Only one below the name of a messenger is about a messenger, whatever else its key looks
-// like: anyone who can write to the storage can choose its keys.
+// kindOf returns the kind of the value at key. Only keys below the name of a messenger are values of a messenger: an attacker who can
+// write to the storage chooses its keys.
 func kindOf(key string) *kind {
 	below := strings.TrimPrefix(key, vault.StoreRoot+"/")
 	first, _, _ := strings.Cut(below, "/")
@@ -74,13 +74,13 @@ func kindOf(key string) *kind {
 	return record
 }
 
-// isOurs reports whether a key of a messenger that has no batch is one of ours, and not a temporary file of the storage.
+// isOurs reports whether the gateway writes a key of a messenger that is not a batch: it may be a temporary file of the storage.
 func isOurs(key string) bool {
 	parts := strings.Split(key, "/")
 	return len(parts) == 3 && slices.Contains([]string{ledger.KindStored, ledger.KindRing}, strings.TrimPrefix(parts[2], lastuse.Prefix))
 }
 
-// lostWith returns what is lost if v is discarded.
+// lostWith describes the loss if v is discarded.
 func (c *content) lostWith(v *value) string {
 	switch {
 	case v.kind == record:

@@ -8,13 +8,13 @@ import (
 	"strings"
 )
 
-// ErrPosition refuses to begin after a position that no step gave. A run from a misspelled one would leave out what is before it, and
-// say that everything is done.
+// ErrPosition is the error for a position that no step has returned. A run from a misspelled position would skip the values before it, and
+// report that everything is done.
 var ErrPosition = errors.New("\"after\" (--after) is not a position that a step of reseal has given; leave it out to begin with the first value")
 
-// positionAfter returns the position after a unit: a checksum, and the unit. Whether a unit exists cannot decide if a position is
-// valid: it may have been deleted since, and most misspelled names are names of messengers that may exist. Foreign units can have any
-// name, and people paste positions into a shell: nothing in it needs quotes.
+// positionAfter returns the position after a unit: a checksum, and the unit. A position without a checksum could not be checked: the unit may
+// have been deleted since, and a misspelled name may be a valid one. The result needs no quotes in a shell, whatever the name of
+// a foreign unit is.
 func positionAfter(unit string) string {
 	sum := sha256.Sum256([]byte(unit))
 	return hex.EncodeToString(sum[:4]) + "-" + url.QueryEscape(unit)

@@ -1,12 +1,10 @@
-// Package reseal goes through all values of the store, seals them again with the first store key, and replaces those that cannot be
-// opened any more. It takes one step after another; its caller keeps the position, so that a reload, a restart or a caller
-// that goes away interrupts nothing but a step, and a later call goes on.
+// Package reseal seals all values of the store again with the first store key, and replaces values that cannot be opened any more. It works
+// in steps. The caller keeps the position, so that a reload, a restart or a cancelled call interrupts only one step, and a later call
+// continues after the last one.
 //
-// A fact is written once, and never with another meaning. Resealing it writes the same facts to the same key, so that it
-// does not matter which of the two a node reads, and when the write arrives; it takes no locks. The one thing that must not
-// happen is that a value reappears that another node has removed meanwhile, and means something: see [ledger.Journal.PruneForReseal].
-// What changes in place is not written again: of a list only its own writer knows the latest version, and the notification is
-// renewed.
+// Resealing writes the same facts to the same key, so that nodes may read either version, and it needs no locks. A value that another node
+// removes meanwhile must not reappear with an effect: see [ledger.Journal.PruneForReseal]. Values that change in place are not
+// written again: only its writer knows the latest version of a list, and the notification is renewed.
 //
 // It does not know how nodes notice facts (vault, registry) or what they mean (ledger). Begin reading with [Run].
 package reseal
@@ -23,14 +21,14 @@ import (
 )
 
 const (
-	// stepTime is after how long a step ends: callers see progress, and hold nothing for long.
+	// stepTime bounds a step, so that callers see progress, and hold nothing for long.
 	stepTime = time.Second
 
 	// together is how many units are handled at a time. The names of their files are synchronised together.
 	together = 32
 
-	// maxWorkers is how many values are read or written at a time. There are fewer while a write takes longer than slow: changes
-	// that people make go through the same storage.
+	// maxWorkers is how many values are read or written at a time. There are fewer while a write takes longer than slow, because the
+	// changes of operators and contacts use the same storage.
 	maxWorkers = 8
 	slow       = 50 * time.Millisecond
 
@@ -38,7 +36,7 @@ const (
 	maxNamed = 100
 )
 
-// Options say what a step does.
+// Options are the options of a step.
 type Options struct {
 	After   string `json:"after"`              // the position at which the step before has ended; "" for the first
 	Adopt   bool   `json:"adopt_unsealed"`     // accept values that are not sealed
@@ -46,7 +44,7 @@ type Options struct {
 	Discard bool   `json:"discard_unreadable"` // replace what cannot be opened, unless Check is set
 }
 
-// A Step is what a step has done.
+// A Step is the result of a step.
 type Step struct {
 	Values   int `json:"values"`            // that were looked at
 	Opened   int `json:"opened"`            // facts that can be opened
@@ -65,7 +63,7 @@ type Step struct {
 	Done     bool   `json:"done"`            // there is no next step
 }
 
-// A Value is one that cannot be opened, or is foreign.
+// A Value is a value that cannot be opened, or is foreign.
 type Value struct {
 	Messenger string `json:"messenger,omitempty"`
 	Kind      string `json:"kind"`
@@ -167,7 +165,7 @@ func (r *run) release(written time.Duration) {
 	r.free.Broadcast()
 }
 
-// adjust takes fewer workers if writes were slow, and one more if not.
+// adjust reduces the number of workers if writes were slow, and adds one otherwise.
 func (r *run) adjust() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -15,7 +15,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
-// A content is what one unit has: all values of a messenger or of a key set, or one value.
+// A content has the values of one unit: all values of a messenger or of a key set, or one value.
 type content struct {
 	unit   string
 	values []*value // in the order of their keys
@@ -24,7 +24,7 @@ type content struct {
 	ring, stored *ledger.Journal
 }
 
-// A value is one of a unit.
+// A value is a value of a unit.
 type value struct {
 	vault.Sealed
 	kind  *kind
@@ -69,7 +69,7 @@ func (r *run) count(v *value) {
 	}
 }
 
-// read reads what a unit has.
+// read reads the values of a unit.
 func (r *run) read(ctx context.Context, unit string) (*content, error) {
 	root := path.Join(vault.StoreRoot, unit)
 	c := &content{unit: unit}
@@ -141,7 +141,7 @@ func (r *run) open(ctx context.Context, c *content, v *value) error {
 	return nil
 }
 
-// fail notes that a fact cannot be read.
+// fail records that a fact cannot be read.
 func (v *value) fail(c *content, err error) {
 	v.err = err
 	if c.ring == nil {
@@ -184,7 +184,7 @@ func (r *run) missing(ctx context.Context, v *value) error {
 	return nil
 }
 
-// reseal seals again what a unit has that is not sealed with the first key.
+// reseal seals the values of a unit again that are not sealed with the first key.
 func (r *run) reseal(ctx context.Context, c *content) error {
 	removed, err := r.prune(ctx, c)
 	if err != nil {
@@ -196,8 +196,8 @@ func (r *run) reseal(ctx context.Context, c *content) error {
 	return vault.UntilError(ctx, old, func(_ int, v *value) error { return r.write(ctx, c, v) })
 }
 
-// prune removes the facts of a messenger that have outlived their use. Those of a deleted messenger are removed only here: no node has it
-// in memory. And what is written again could reappear after another node has removed it.
+// prune removes the obsolete facts of a messenger. Only prune removes those of a deleted messenger, which no node has in memory. Obsolete
+// facts must not be written again, because they could reappear after another node has removed them.
 func (r *run) prune(ctx context.Context, c *content) (map[vault.Key]bool, error) {
 	removed := make(map[vault.Key]bool)
 	if c.ring == nil {
@@ -218,14 +218,14 @@ func (r *run) prune(ctx context.Context, c *content) (map[vault.Key]bool, error)
 	return removed, nil
 }
 
-// write seals one value with the first key. It is read immediately before: what was removed meanwhile does not reappear.
+// write seals one value with the first key. It reads the value once more immediately before, so that a removed value does not reappear.
 func (r *run) write(ctx context.Context, c *content, v *value) error {
 	r.take()
 	var took time.Duration
 	defer func() { r.release(took) }()
 	s, err := r.store.Inspect(ctx, v.Key, r.options.Adopt)
 	if errors.Is(err, fs.ErrNotExist) || vault.IsUnreadable(err) || err == nil && s.Current {
-		return nil // it has changed meanwhile; a second run says what it is now
+		return nil // it has changed meanwhile; a second run reports its new state
 	}
 	if err != nil {
 		return err

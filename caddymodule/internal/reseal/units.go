@@ -13,8 +13,8 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
-// units are what a run goes through, in this order: what belongs to no messenger, of which the first step looks at foreign
-// values too, and then the messengers by their names. A messenger that is created meanwhile is sealed with the first key anyway.
+// units are the units of a run in their order: first the values outside messengers, and then the messengers by name. The first step also
+// looks at foreign values. A messenger that is created meanwhile is sealed with the first key anyway.
 type units struct {
 	special []string
 	names   nameindex.Index

@@ -1,6 +1,6 @@
 // Package rsaverify verifies RSA signatures of PKCS #1 v1.5 (RFC 8017 section 8.2) with keys that are prepared once.
 //
-// crypto/rsa computes the constants of Montgomery's multiplication anew for every signature, which is a third of the work. A
+// crypto/rsa computes the constants of Montgomery's multiplication for every signature, which is a third of the work. A
 // gateway verifies many signatures with few keys, so they are computed here when a key is loaded. The arithmetic is that of
 // filippo.io/bigmod, which is the package that crypto/rsa itself uses, published by its author.
 //
@@ -23,8 +23,7 @@ import (
 	"filippo.io/bigmod"
 )
 
-// Keys of other sizes or with another exponent are left to crypto/rsa: they are rare, and these bounds keep what has to be
-// tested small.
+// Keys of other sizes or with another exponent are left to crypto/rsa: they are rare, and these bounds limit the cases to be tested.
 const (
 	minBits  = 2048
 	maxBits  = 4096
@@ -44,7 +43,7 @@ type Key struct {
 	hash   crypto.Hash
 
 	modulus *bigmod.Modulus // nil if crypto/rsa verifies
-	encoded []byte          // the encoded message as it has to be, with zeros for the digest
+	encoded []byte          // the only valid encoded message, with zeros for the digest
 	scratch sync.Pool       // of *scratch
 }
 
@@ -66,7 +65,7 @@ func New(public *rsa.PublicKey, hash crypto.Hash) *Key {
 	}
 	modulus, err := bigmod.NewModulus(public.N.Bytes())
 	if err != nil {
-		return k // crypto/rsa says what is wrong with it
+		return k // crypto/rsa reports the error
 	}
 	k.modulus, k.encoded = modulus, encode(public.Size(), info, hash.Size())
 	return k

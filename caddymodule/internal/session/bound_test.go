@@ -57,7 +57,7 @@ func TestKeyExpiryClosesOpenConnections(t *testing.T) {
 	})
 }
 
-// Ends of keys are set, put off, taken away and unknown in random order: every connection ends when the last that was said about its
+// Expiries of keys are set, postponed, removed and unknown in random order: every connection ends when the last that was said about its
 // key and its own deadline say, whichever is earlier.
 func TestKeyExpiriesInAnyOrder(t *testing.T) {
 	for seed := range uint64(50) {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Whoever waits for the last connections waits for what is being written to them, too: one that was taken out counts until nothing is
+// Waiting for the last connections includes waiting for writes to them: a connection that is being ended counts until nothing is
 // left of it, whether it was ended, has passed its deadline or has ended by itself.
 func TestTrackerIsBusyUntilEverythingIsWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -23,13 +23,12 @@ type Exceptions struct {
 	Raw   []string // their values are decoded later
 }
 
-// Decode decodes an object into target, a pointer to a struct whose members have names in lower case. It refuses what encoding/json
-// passes over in silence: an unknown member, a name in upper case, a second member of the same name, text after the object. It also
-// refuses a member that is there and has no value, null or an empty text: if a value is lost on its way, a filter becomes none, and a
-// change of one thing a change of all.
+// Decode decodes an object into target, a pointer to a struct whose members have names in lower case. It refuses unknown members, names in
+// upper case, duplicate names and text after the object, all of which encoding/json ignores. It also refuses members that are null or
+// an empty text: a script that loses a value on its way would turn a filter for one contact into a filter for all.
 //
-// Its errors continue the name of what was read. They quote no value, and of the names only short words: somebody may have written a
-// secret in place of one.
+// Its errors continue the name of the text that was read. They quote no value, and only names that are short words: a caller may have
+// written a secret in place of a name.
 func Decode(text []byte, target any, except Exceptions) error {
 	if err := Object(text, nil); err != nil {
 		return err

@@ -31,8 +31,8 @@ var (
 // member of the outermost object, with the name unescaped and the value as it was received; name is valid until visit returns.
 // With text that two parsers read differently, a verifier and a backend can see two different contacts in one token.
 //
-// The cost is linear in the size of text, whatever its shape: text is read before its signature is checked, or comes from a site
-// owner, and its author must not be able to make it expensive. visit can be called before an error is found.
+// The cost is linear in the size of text, whatever its shape, because text may come from an attacker. visit can be called before an error
+// is found.
 func Object(text []byte, visit func(name, value []byte)) error {
 	s := scanner{text: text}
 	return s.document(ofWhole(visit))
@@ -47,7 +47,7 @@ func ofWhole(visit func(name, value []byte)) func(name, value []byte, whole bool
 }
 
 // Claims is Object for members of which only some are read. A lone surrogate inside a value, such as of a display name that was cut
-// through an emoji, is not an error; visit is told that the value is not whole, and must refuse it if it is read.
+// through an emoji, is not an error: visit gets whole = false, and must refuse the value if it is read.
 func Claims(text []byte, visit func(name, value []byte, whole bool)) error {
 	s := scanner{text: text, surrogates: true}
 	return s.document(visit)

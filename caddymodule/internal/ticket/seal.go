@@ -12,8 +12,8 @@ import (
 )
 
 // The text of a ticket is, in base64url: the beginning of a hash of the key, the random name of the ticket, a nonce, and the
-// ciphertext of AES-256-GCM. Every ticket has an AES key of its own, derived from the ticket's name: the number of tickets of one
-// store key has no limit, which random nonces of 96 bits under one key would have.
+// ciphertext of AES-256-GCM. Every ticket has an AES key of its own, derived from the ticket's name, because random nonces of 96 bits
+// under one key would limit the number of tickets of a store key.
 
 const (
 	keyIDSize = 4
@@ -63,7 +63,7 @@ func (k *key) of(id [idSize]byte) (cipher.AEAD, error) {
 	return cipher.NewGCMWithRandomNonce(block)
 }
 
-// Of a messenger's name and a path, the lengths are written before them; the token is the rest.
+// seal returns the text of a ticket. The messenger's name and the path have their lengths before them, and the token is the rest.
 func (k *key) seal(t *Ticket) (string, error) {
 	aead, err := k.of(t.id)
 	if err != nil {

@@ -7,39 +7,39 @@ import (
 )
 
 const (
-	// takenTime is how long this node remembers a ticket that it took, after it has expired.
+	// takenTime is how long this node remembers a used ticket after it has expired.
 	takenTime = time.Minute
 
-	// maxTaken is how many taken tickets a node remembers, about 100 MB. Further ones are refused: forgetting one would let it be
+	// maxTaken is how many used tickets a node remembers, about 100 MB. Further tickets are refused: a ticket that is forgotten could be
 	// used again.
 	maxTaken = 1 << 20
 
-	// maxOfContact is how many of them one contact may use: a hundred pictures in a chat, and a few reloads of it. Without that
-	// limit, one contact with a valid token could fill the memory, so that no contact's tickets are taken any more.
+	// maxOfContact is how many of them one contact may use: enough for a hundred pictures in a chat, and a few reloads of it. Without
+	// this limit, one contact with a valid token could use up maxTaken, so that the tickets of all contacts are refused.
 	maxOfContact = 600
 )
 
 // seed makes the hashes of contacts in taken unpredictable, so that no contact can choose a name that is counted with another's.
 var seed = maphash.MakeSeed()
 
-// taken remembers the tickets that this node took.
+// taken has the tickets that were used on this node.
 type taken struct {
 	mu      sync.Mutex
-	minutes map[int64]minute // by that in which they expire
+	minutes map[int64]minute // by the minute in which they expire
 	count   int
 
-	// forgotten is the last minute of which tickets were forgotten. If the clock is set back, the tickets of that time are valid
-	// again by their own times.
+	// forgotten is the last minute whose tickets were forgotten. If the clock is set back, these tickets would not have expired, and are
+	// refused because of it.
 	forgotten int64
 }
 
-// A minute has what expires in one.
+// A minute has the tickets that expire in one minute.
 type minute struct {
 	ids  map[[idSize]byte]struct{}
 	uses map[uint64]int // by the hash of the contact
 }
 
-// add remembers that t is taken, and fails if it was taken before.
+// add records that t is used, and fails if it was used before.
 func (d *taken) add(t *Ticket, contact string) error {
 	who := maphash.String(seed, contact)
 	d.mu.Lock()
@@ -73,7 +73,7 @@ func (d *taken) add(t *Ticket, contact string) error {
 	return nil
 }
 
-// forget takes the minutes before that one out of memory.
+// forget removes the minutes before this one.
 func (d *taken) forget(before int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -1,14 +1,13 @@
-// Package ticket gives tickets, and takes each of them at most once.
+// Package ticket issues tickets, and accepts each of them at most once.
 //
-// A ticket is a short-lived text in place of a token, for requests that cannot carry a header. It has the token itself inside,
-// sealed. So the handler that takes a ticket verifies the token like any other, by the keys, settings and revocations of that moment, and
-// what is opened with it has the deadlines of the contact. To seal what a verification has found would be shorter, and would need
-// a second place that decides whether a contact is valid.
+// A ticket is a short-lived text in place of a token, for requests that cannot carry a header. It contains the sealed token, which is
+// verified like any other when the ticket is used, by the keys, settings and revocations of that moment. Sealing the result of a
+// verification would be shorter, but would need a second place that decides whether a contact is valid.
 //
-// A ticket is taken at most once: on one node by memory. If several nodes can open it, because they derive the key from the key
-// of their store, each that takes it first writes a marker of its own and then lists the ticket's markers; if there is another,
-// it refuses. Of two nodes at the same instant at least the one that lists later sees both, so that one of them wins or none.
-// Nothing but a ticket whose seal was verified costs memory or a call of the storage.
+// A node remembers the tickets that were used on it. If several nodes can open a ticket, because they derive the key from the key of
+// their store, each writes a marker of its own before it accepts the ticket, and then lists the ticket's markers. It refuses the ticket
+// if there is another marker. If two nodes use a ticket at the same instant, at least the one that lists later sees both markers, so
+// that at most one of them accepts it. Only tickets with a valid seal cost memory or calls of the storage.
 //
 // The package knows the standard library only. Begin reading with [Desk].
 package ticket
@@ -32,18 +31,18 @@ const (
 	// on the other.
 	clockDifference = time.Hour
 
-	// markerTime is for how long after a ticket has expired its markers stay, and orphanTime those of nodes that are gone.
+	// markerTime is how long markers are kept after their ticket has expired, and orphanTime the same for markers of removed nodes.
 	markerTime = clockDifference + 5*time.Minute
 	orphanTime = markerTime + clockDifference
 
 	// useTime bounds how long taking one ticket waits for the storage.
 	useTime = 3 * time.Second
 
-	// sweepInterval is how often the markers of nodes that are gone are looked for.
+	// sweepInterval is how often the markers of removed nodes are looked for.
 	sweepInterval = 15 * time.Minute
 )
 
-// The errors of a ticket that is not taken. Anything else that Take returns means that it could not be decided.
+// The errors for a ticket that is refused. Any other error of Take means that the ticket could not be decided.
 var (
 	ErrInvalid  = errors.New("the ticket was not made by this gateway, or was changed")
 	ErrOtherKey = errors.New("the ticket has the form of one that was sealed with another key: of another node, before a restart, or with a key that the store does not have any more")
@@ -54,7 +53,7 @@ var (
 	errFull = errors.New("too many tickets were used in the last minutes to remember one more")
 )
 
-// A Ticket is what is sealed in its text.
+// A Ticket has the content of the text of a ticket.
 type Ticket struct {
 	Messenger string // the only one at which it is valid
 	Path      string // the only path for which it is valid; "" for all
@@ -67,7 +66,7 @@ type Ticket struct {
 // idSize is the length of the random name of a ticket, in bytes.
 const idSize = 16
 
-// Markers are where nodes that share a store note that a ticket was taken.
+// Markers record in a shared store which tickets were used.
 type Markers interface {
 	// Mark writes this node's marker for the ticket of that id into the folder of a minute, and then reports whether it is the
 	// only one. An error means that this is unknown, and the marker may have been written.
@@ -83,7 +82,7 @@ type Markers interface {
 	RemoveAll(ctx context.Context, minute string) error
 }
 
-// A Desk gives and takes tickets. It is safe for concurrent use.
+// A Desk issues and accepts tickets. It is safe for concurrent use.
 type Desk struct {
 	keys    []key
 	markers Markers // nil if no other node can open the tickets
@@ -119,7 +118,7 @@ func (d *Desk) Give(t Ticket) (string, error) {
 	return d.keys[0].seal(&t)
 }
 
-// Open returns the ticket of a text. It costs no memory that stays and no call of a storage, whatever the text is.
+// Open returns the ticket of a text. It stores nothing and does not call the storage, whatever the text is.
 func (d *Desk) Open(text string, now time.Time) (*Ticket, error) {
 	for i := range d.keys {
 		t, err := d.keys[i].open(text)
@@ -134,8 +133,8 @@ func (d *Desk) Open(text string, now time.Time) (*Ticket, error) {
 	return nil, ErrOtherKey
 }
 
-// Take uses a ticket that Open has returned, for a contact, who has a name that no other contact has. It succeeds at most once for
-// all copies of the ticket's text, on all nodes together.
+// Take uses a ticket that Open has returned, for a contact with a unique name. It succeeds at most once for all copies of the ticket's
+// text, on all nodes together.
 func (d *Desk) Take(ctx context.Context, t *Ticket, contact string, now func() time.Time) error {
 	if err := d.taken.add(t, contact); err != nil {
 		return err
@@ -168,7 +167,7 @@ func minuteName(minute int64) string { return strconv.FormatInt(minute, 10) }
 // Tidy forgets tickets that have expired, and removes markers that no node needs. It is called about once a minute.
 //
 // A node removes its markers when the ticket has expired on every node, whatever the difference of their clocks: until then, a
-// node that is behind would find no marker, and take the ticket again.
+// node whose clock is behind would find no marker, and accept the ticket again.
 func (d *Desk) Tidy(ctx context.Context, now time.Time) {
 	if !d.tidying.TryLock() {
 		return
@@ -179,7 +178,7 @@ func (d *Desk) Tidy(ctx context.Context, now time.Time) {
 		return
 	}
 	for minute := range d.marked.Range {
-		// What cannot be removed now is removed as an orphan.
+		// Markers that cannot be removed now are removed as orphans.
 		if minute := minute.(int64); minute < minuteOf(now.Add(-markerTime)) && ctx.Err() == nil {
 			d.marked.Delete(minute)
 			_ = d.markers.RemoveOwn(ctx, minuteName(minute))
@@ -191,7 +190,7 @@ func (d *Desk) Tidy(ctx context.Context, now time.Time) {
 	d.swept = now
 	minutes, err := d.markers.Minutes(ctx)
 	if err != nil {
-		return // the next time, all are there still
+		return // the next sweep finds the same markers
 	}
 	for _, name := range minutes {
 		if minute, err := strconv.ParseInt(name, 10, 64); err == nil && minute < minuteOf(now.Add(-orphanTime)) {

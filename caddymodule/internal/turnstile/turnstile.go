@@ -1,6 +1,6 @@
 // Package turnstile bounds how many callers do something at a time, and lets clients take turns.
 //
-// It does not know what the clients do and who they are. Begin reading with [Turnstile.Enter].
+// It does not know the clients or their work. Begin reading with [Turnstile.Enter].
 package turnstile
 
 import (
@@ -22,8 +22,8 @@ const (
 // errBusy is the error for a caller who was not let in: too many wait, or its context has ended.
 var errBusy = errors.New("too many callers wait at this moment")
 
-// A Turnstile lets a bounded number of callers in at a time. Those that wait are let in by turns, one of each client, so that a
-// client that asks for thousands of made-up names delays only itself.
+// A Turnstile lets a bounded number of callers in at a time. Waiting clients take turns with one caller each, so that a client with
+// thousands of callers delays only itself.
 type Turnstile struct {
 	mu      sync.Mutex
 	free    int
@@ -43,7 +43,7 @@ func New() *Turnstile {
 	return &Turnstile{free: Places, waiting: make(map[string]*list.Element), turns: list.New()}
 }
 
-// Enter returns when the caller may go on, with a function to be called afterwards.
+// Enter waits for the caller's turn. The caller calls leave when it is done.
 func (t *Turnstile) Enter(ctx context.Context, client string) (leave func(), err error) {
 	t.mu.Lock()
 	if t.free > 0 {
@@ -65,7 +65,7 @@ func (t *Turnstile) Enter(ctx context.Context, client string) (leave func(), err
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	select {
-	case <-turn: // it came just now; the next one takes it
+	case <-turn: // the turn came at this moment; the next caller gets it
 		t.next()
 	default:
 		remove()
