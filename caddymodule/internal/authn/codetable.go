@@ -22,7 +22,7 @@ var codeTable = [...]CodeInfo{
 	{
 		Code: TokenMalformed, Status: 401,
 		Title:  "Malformed token",
-		Detail: "The token is not a signed JWT in compact form: three base64url segments without padding, header and payload each one JSON object without duplicate names, the header with a typ that this messenger accepts. Send the token exactly as the library returned it.",
+		Detail: "The token is not a signed JWT in compact form: three base64url segments without padding, header and payload each one JSON object without duplicate names. Or its header has crit, b64, zip or enc, or a typ that this messenger does not accept, or lacks the one that it wants. Send the token exactly as the library returned it.",
 		Advice: "have the site owner put the token into: caddy messenger explain",
 		Cause:  "The scheme is followed by nothing, `undefined`, `null` or `[object …]` (in the mode `optional` that counts as no token), or by something other than a blank (`Bearer:x`). Or the token is not a compact JWS of a JSON object. Or it has a duplicate member, text that is not valid UTF-8, half of a surrogate pair where that matters, more than 32 levels of objects and arrays, a `kid` that is not a string, one of `crit`, `b64`, `zip` and `enc`, or a `typ` of tokens for other purposes or that `token_type` does not allow.",
 		Fix:    "Send the token exactly as the library returned it, without quotes, blanks or padding, and wait for it before the first request.",
@@ -46,10 +46,10 @@ var codeTable = [...]CodeInfo{
 	{
 		Code: KeyUnknown, Status: 401,
 		Title:  "Unknown key",
-		Detail: "No active key of this messenger matches the token's kid. Sign with a key that the messenger knows, and with its kid.",
-		Advice: "compare the token's kid with: caddy messenger keys",
-		Cause:  "Every key has a `kid`, and none that of the token, or more than four keys could have signed the token.",
-		Fix:    "Sign with a key that is configured, or published at the URL of `jwks`, and send its `kid`.",
+		Detail: "No active key of this messenger has the token's algorithm and kid, or more than four keys could have signed the token. Sign with a key that the messenger knows, and with its kid.",
+		Advice: "compare the token's kid with: caddy messenger keys; a token without a kid is tried with at most four keys",
+		Cause:  "No active key has the token's algorithm, or each of those that do has another `kid`. Or more than four keys could have signed the token: it has no `kid`, or that many keys have none.",
+		Fix:    "Sign with a key that is configured, or published at the URL of `jwks`, and send its `kid`. If more than four keys are configured, give each a `kid`.",
 	},
 	{
 		Code: SignatureInvalid, Status: 401,
@@ -103,8 +103,8 @@ var codeTable = [...]CodeInfo{
 		Code: IssuerNotAllowed, Status: 401,
 		Title:  "Issuer not allowed",
 		Detail: "The token's iss is absent or not one that this messenger accepts. It is compared exactly, a final slash included.",
-		Advice: "compare the token's iss with the option issuer: caddy messenger explain",
-		Cause:  "`iss` is absent, or none of `issuer`.",
+		Advice: "compare the token's iss with the options issuer and discovery: caddy messenger explain",
+		Cause:  "`iss` is absent, or none of `issuer`, or not that of `discovery`.",
 		Fix:    "Compare them exactly, down to the final slash.",
 	},
 	{
@@ -118,10 +118,10 @@ var codeTable = [...]CodeInfo{
 	{
 		Code: IdentityMissing, Status: 401,
 		Title:  "Identity missing",
-		Detail: "The token does not have the claim that is this messenger's identity key. Add it as a top-level claim under exactly that name.",
-		Advice: "compare the claims of a token with the option identity_key: caddy messenger explain",
-		Cause:  "The token does not have the claim that `identity_key` names.",
-		Fix:    "Add it as a top-level claim of exactly that name.",
+		Detail: "The token does not have the claim that is this messenger's identity key. Add it under exactly that name, as a top-level claim unless the messenger has a path to it.",
+		Advice: "compare the claims of a token with the option identity_key or identity_path: caddy messenger explain",
+		Cause:  "The token does not have the claim that `identity_key` names, or has nothing at `identity_path`.",
+		Fix:    "Add it as a top-level claim of exactly that name, or at that path.",
 	},
 	{
 		Code: IdentityInvalid, Status: 401,
@@ -134,7 +134,7 @@ var codeTable = [...]CodeInfo{
 	{
 		Code: TokenRevoked, Status: 401,
 		Title:  "Token revoked",
-		Detail: "This token, or all tokens of this contact that were issued before a certain time, were revoked. Log in again to get a new one.",
+		Detail: "This token, or all tokens of this contact that were issued before a certain time, were revoked. Log in again to get a new one; one without an iat counts as issued before.",
 		Advice: "no action needed if the revocation was meant; otherwise: caddy messenger revocations",
 		Cause:  "The token was revoked: by its `jti`, or because it was issued before a time up to which all tokens of the contact or of the messenger were revoked. A token without `iat` counts as issued before it.",
 		Fix:    "Log in again and fetch a new token. After a revocation by time, tokens that are issued within `clock_skew` are still refused.",
@@ -158,8 +158,8 @@ var codeTable = [...]CodeInfo{
 	{
 		Code: TicketInvalid, Status: 401,
 		Title:  "Invalid ticket",
-		Detail: "The ticket was not made by this gateway for this messenger and this path, or was changed on the way. Ask for a new ticket.",
-		Advice: "if many clients get this, check that all nodes have the same store key; otherwise it may be an attack",
+		Detail: "The ticket is for another messenger or path, or was changed on the way, or this gateway does not have the key with which it was made, as after a restart. Ask for a new ticket.",
+		Advice: "if many clients get this, check that all nodes have the same store key, without which no ticket outlives a restart; otherwise it may be an attack",
 		Cause:  "The ticket was not made by this gateway, or is for another messenger or path, or was changed. Without a store key, only the node that gave a ticket can open it, until it restarts.",
 		Fix:    "Ask for a new ticket.",
 	},
@@ -174,7 +174,7 @@ var codeTable = [...]CodeInfo{
 	{
 		Code: TicketUsed, Status: 401,
 		Title:  "Ticket used",
-		Detail: "The ticket was used before. Every request needs a ticket of its own, also when a connection is opened again.",
+		Detail: "The ticket was used before, or by another request at the same moment. Every request needs a ticket of its own, also when a connection is opened again.",
 		Advice: "have pages ask for a ticket for each request; EventSource reconnects with the same address",
 		Cause:  "The ticket was used before, or at the same instant on two nodes.",
 		Fix:    "Use a new ticket for every request, also when a connection is opened again.",
@@ -190,17 +190,17 @@ var codeTable = [...]CodeInfo{
 	{
 		Code: MessengerUnknown, Status: 404,
 		Title:  "Unknown messenger",
-		Detail: "There is no messenger at this address. Check the address in the widget's settings.",
+		Detail: "There is no messenger at this address, or the address can be read in more than one way. Check the address in the widget's settings.",
 		Advice: "compare the address with: caddy messenger list; a path with .. or encoded slashes may be an attack",
-		Cause:  "The name that the host or path gives is not that of a messenger, or the path can be read in more than one way, and not all ways lead to the same messenger.",
+		Cause:  "The name that the host or path gives is not that of a messenger, the host is not a host name, or the path can be read in more than one way, and not all ways lead to the same messenger.",
 		Fix:    "Correct the address in the widget, or configure or create the messenger.",
 	},
 	{
 		Code: KeysUnavailable, Status: 503,
 		Title:  "Keys unavailable",
-		Detail: "The gateway has no key for this messenger at the moment and cannot decide. Try again later.",
+		Detail: "The gateway cannot decide at the moment: a key or the state of this messenger is not available, or too many tokens are being verified at once. Try again later.",
 		Advice: "see which messengers cannot decide, and why: caddy messenger keys, messenger_health",
-		Cause:  "The gateway cannot decide at the moment: the key server of `jwks` has not answered yet, no shared token was generated yet, the store cannot be read, or there is no key yet that signs the assertion for the backend.",
+		Cause:  "The gateway cannot decide at the moment: the key server of `jwks` has not answered yet, no shared token was generated yet, the store cannot be read, there is no key yet that signs the assertion for the backend, or `fail_limit` allows no more tokens of the address to be verified at once.",
 		Fix:    "Try again after the time in `Retry-After`. The operator finds the reason in the log.",
 	},
 	{
@@ -208,7 +208,7 @@ var codeTable = [...]CodeInfo{
 		Title:  "Store unavailable",
 		Detail: "The storage did not confirm the change, which may or may not have been made. Try again later.",
 		Advice: "see the log for the error of the storage",
-		Cause:  "A logout, or the use of a ticket, could not be stored.",
+		Cause:  "A logout, or the use of a ticket, could not be stored, or may have been: the storage did not confirm it.",
 		Fix:    "Try again after the time in `Retry-After`. The operator finds the reason in the log.",
 	},
 	{
@@ -230,8 +230,8 @@ var codeTable = [...]CodeInfo{
 	{
 		Code: TooManyRequests, Status: 429,
 		Title:  "Too many requests",
-		Detail: "This contact has sent more requests than the gateway allows. Try again after the time in Retry-After.",
-		Advice: "if many contacts get this, raise requests in contact_limit; if only one does, a program of theirs may be in a loop",
+		Detail: "This contact has sent more requests, or used more tickets, than the gateway allows. Try again after the time in Retry-After.",
+		Advice: "if many contacts get this, raise requests in contact_limit (how many tickets they may use has no option); if only one does, a program of theirs may be in a loop",
 		Cause:  "The contact has sent more requests than `contact_limit` allows, or has used 600 [tickets](connections.md#tickets) in the last minutes.",
 		Fix:    "Try again after the time in `Retry-After`.",
 	},
