@@ -185,12 +185,7 @@ func (f failures) settle(rej *authn.Rejection) {
 
 // charge takes one attempt out of the allowance if rej says that the token was not signed for this messenger.
 func (f failures) charge(rej *authn.Rejection) {
-	if rej == nil || rej == errTicketOtherKey {
-		return
-	}
-	switch rej.Code {
-	case authn.TokenMalformed, authn.TokenTooLarge, authn.AlgorithmNotAllowed, authn.KeyUnknown, authn.SignatureInvalid, authn.TicketInvalid:
-	default:
+	if rej == nil || rej == errTicketOtherKey || !rej.Code.Info().Forged {
 		return
 	}
 	limiter, _ := failing().SetIfAbsent(f, rate.NewLimiter(rate.Every(time.Duration(f.limit.Window)/time.Duration(f.limit.Attempts)), f.limit.Attempts))

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
 )
 
@@ -34,11 +33,11 @@ func (h *Handler) checkRejection() error {
 	return fmt.Errorf("websocket_rejection %q is not one of: close, status", h.WebSocketRejection)
 }
 
-// closeHandshake completes a handshake and closes the WebSocket at once with the error code, because a browser hides the
+// closeHandshake completes a handshake and closes the WebSocket at once with the code of info, because a browser hides the
 // answer to a failed handshake from the page. It returns false if r is not a complete handshake, and has written nothing then.
-func closeHandshake(w http.ResponseWriter, r *http.Request, status int, code authn.Code) bool {
+func closeHandshake(w http.ResponseWriter, r *http.Request, info authn.CodeInfo) bool {
 	header := w.Header()
-	frame := session.CloseFrame(session.Ending{Code: closeCode(status, code), Reason: string(code)})
+	frame := session.CloseFrame(session.Ending{Code: info.Close, Reason: string(info.Code)})
 	answer := http.StatusOK
 	if r.Method != http.MethodConnect {
 		accept, ok := acceptKey(r)
@@ -74,20 +73,6 @@ func closeHandshake(w http.ResponseWriter, r *http.Request, status int, code aut
 		session.AwaitClose(buffered)
 	}
 	return true
-}
-
-// closeCode returns the close code of a refusal with this HTTP status.
-func closeCode(status int, code authn.Code) int {
-	if code == authn.TooManyConnections {
-		return session.TooMany.Code
-	}
-	switch status {
-	case http.StatusForbidden:
-		return session.Revoked.Code
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		return registry.TryAgainLater
-	}
-	return session.Expired.Code
 }
 
 // acceptKey returns the answer to the key of a handshake over HTTP/1.1 (RFC 6455 section 4.2.2).

@@ -64,7 +64,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, d decision, rej
 	m, o := d.messenger, d.outcome
 	o.Refuse(r, rej)
 	p := problemOf(rej.Code)
-	if h.WebSocketRejection == rejectionClose && o.Handshake && closeHandshake(w, r, p.Status, rej.Code) {
+	if h.WebSocketRejection == rejectionClose && o.Handshake && closeHandshake(w, r, p.CodeInfo) {
 		return nil
 	}
 	header := w.Header()

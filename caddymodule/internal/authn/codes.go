@@ -42,8 +42,8 @@ const (
 // A CodeInfo is the row of a code. Its sentences are constant: they say what is wrong and how to fix it, and contain nothing that was
 // received or configured.
 type CodeInfo struct {
-	Code   Code
-	Status int    // of the answer
+	Code Code
+	Handling
 	Title  string // RFC 9457 "title", and error_description of the challenge
 	Detail string // RFC 9457 "detail": for those who sent the token
 	Advice string // in the log: what the operator of the gateway can do when the code comes up often; a clause without a full stop
@@ -52,6 +52,33 @@ type CodeInfo struct {
 	Cause string // everything that leads to this code
 	Fix   string // what to do about it
 }
+
+// Handling is what the gateway and clients do about a code. Rows give all of its values in their order, so that none can be left out.
+type Handling struct {
+	// Status is the HTTP status of the answer.
+	Status int
+
+	// Close is the code with which a WebSocket is closed in place of the status, with websocket_rejection close.
+	Close int
+
+	// Forged says that the token was not signed for this messenger, as far as the code tells: fail_limit counts it.
+	Forged bool
+
+	// Renewable says that a page may get further with another token or ticket: messenger-auth.js asks for one and tries again.
+	Renewable bool
+}
+
+// The values of rows. The close codes are those of connections that were open, which package session and the registry have, so that
+// a page needs no second list: a test of package auth compares them.
+const (
+	closeLater     = 1013
+	closeRefused   = 4401
+	closeForbidden = 4403
+	closeTooMany   = 4429
+
+	forged, notForged       = true, false
+	renewable, notRenewable = true, false
+)
 
 // Codes returns all codes in alphabetical order.
 func Codes() []Code {

@@ -4,7 +4,7 @@ package authn
 // program starts.
 var codeTable = [...]CodeInfo{
 	{
-		Code: TokenMissing, Status: 401,
+		Code: TokenMissing, Handling: Handling{401, closeRefused, notForged, notRenewable},
 		Title:  "No token",
 		Detail: "The request carries no token where this gateway looks for one. Send the token of the logged-in contact there, by default as Authorization: Bearer <token>.",
 		Advice: "check that the page sends its token where token_from looks; a few of these are visitors who are not logged in",
@@ -12,7 +12,7 @@ var codeTable = [...]CodeInfo{
 		Fix:    "Send the contact's token there. By default this is `Authorization: Bearer <token>`.",
 	},
 	{
-		Code: TokenAmbiguous, Status: 400,
+		Code: TokenAmbiguous, Handling: Handling{400, closeRefused, notForged, notRenewable},
 		Title:  "More than one token",
 		Detail: "The request carries more than one token, or one source twice. Send exactly one token in exactly one place.",
 		Advice: "see what else on the site sends a token to this address, such as an old cookie",
@@ -20,7 +20,7 @@ var codeTable = [...]CodeInfo{
 		Fix:    "Send exactly one. An old cookie on another path or domain is a common second one.",
 	},
 	{
-		Code: TokenMalformed, Status: 401,
+		Code: TokenMalformed, Handling: Handling{401, closeRefused, forged, notRenewable},
 		Title:  "Malformed token",
 		Detail: "The token is not a signed JWT in compact form: three base64url segments without padding, header and payload each one JSON object without duplicate names. Or its header has crit, b64, zip or enc, or a typ that this messenger does not accept, or lacks the one that it wants. Send the token exactly as the library returned it.",
 		Advice: "have the site owner put the token into: caddy messenger explain",
@@ -28,7 +28,7 @@ var codeTable = [...]CodeInfo{
 		Fix:    "Send the token exactly as the library returned it, without quotes, blanks or padding, and wait for it before the first request.",
 	},
 	{
-		Code: TokenTooLarge, Status: 401,
+		Code: TokenTooLarge, Handling: Handling{401, closeRefused, forged, notRenewable},
 		Title:  "Token too large",
 		Detail: "The token is longer than 8 KiB, or its header is longer than 4 KiB. Put fewer claims into it, and no certificates into the header.",
 		Advice: "have the site owner put fewer claims into the token, and no certificates into its header",
@@ -36,7 +36,7 @@ var codeTable = [...]CodeInfo{
 		Fix:    "Put fewer claims into it, and no certificates into the header.",
 	},
 	{
-		Code: AlgorithmNotAllowed, Status: 401,
+		Code: AlgorithmNotAllowed, Handling: Handling{401, closeRefused, forged, notRenewable},
 		Title:  "Algorithm not allowed",
 		Detail: "The token's algorithm is not one of this messenger's keys. Sign with RS256 for a public key or JWKS and with HS256 for a shared token, or with the algorithm that the messenger names.",
 		Advice: "compare the messenger's algorithm with how the site signs: RS256 for public_key and jwks, HS256 for shared_token, or what alg and algorithms name",
@@ -44,7 +44,7 @@ var codeTable = [...]CodeInfo{
 		Fix:    "Sign with RS256 for `public_key` and `jwks`, with HS256 for `shared_token`, or with the [algorithm](tokens.md#algorithms) that is configured.",
 	},
 	{
-		Code: KeyUnknown, Status: 401,
+		Code: KeyUnknown, Handling: Handling{401, closeRefused, forged, renewable},
 		Title:  "Unknown key",
 		Detail: "No active key of this messenger has the token's algorithm and kid, or more than four keys could have signed the token. Sign with a key that the messenger knows, and with its kid.",
 		Advice: "compare the token's kid with: caddy messenger keys; a token without a kid is tried with at most four keys",
@@ -52,7 +52,7 @@ var codeTable = [...]CodeInfo{
 		Fix:    "Sign with a key that is configured, or published at the URL of `jwks`, and send its `kid`. If more than four keys are configured, give each a `kid`.",
 	},
 	{
-		Code: SignatureInvalid, Status: 401,
+		Code: SignatureInvalid, Handling: Handling{401, closeRefused, forged, notRenewable},
 		Title:  "Invalid signature",
 		Detail: "The signature was not made by a key of this messenger over this token. Check that the site signs with this messenger's key, and that the token arrives unchanged.",
 		Advice: "if one client gets this, it may be an attack; if many do, the site signs with another key: caddy messenger explain",
@@ -60,7 +60,7 @@ var codeTable = [...]CodeInfo{
 		Fix:    "Sign with this messenger's key. For a shared token, check that both sides read the same bytes: no line break at its end, and the same encoding.",
 	},
 	{
-		Code: TokenExpired, Status: 401,
+		Code: TokenExpired, Handling: Handling{401, closeRefused, notForged, renewable},
 		Title:  "Token expired",
 		Detail: "The token's exp has passed. Fetch a fresh token and try again; if it is fresh, check the clock of the site.",
 		Advice: "if many clients get this at once, compare the clocks of the site and of this machine; otherwise the page keeps tokens too long",
@@ -68,7 +68,7 @@ var codeTable = [...]CodeInfo{
 		Fix:    "Fetch a fresh token. If it is fresh, set the site's clock.",
 	},
 	{
-		Code: TokenNotYetValid, Status: 401,
+		Code: TokenNotYetValid, Handling: Handling{401, closeRefused, notForged, renewable},
 		Title:  "Token not yet valid",
 		Detail: "The token's nbf or iat is in the future. Check the clock of the site.",
 		Advice: "compare the clocks of the site and of this machine; clock_skew allows for a difference",
@@ -76,7 +76,7 @@ var codeTable = [...]CodeInfo{
 		Fix:    "Set the site's clock.",
 	},
 	{
-		Code: TokenLifetimeTooLong, Status: 401,
+		Code: TokenLifetimeTooLong, Handling: Handling{401, closeRefused, notForged, notRenewable},
 		Title:  "Token lifetime too long",
 		Detail: "The token is valid for longer than this messenger accepts. Set an earlier exp.",
 		Advice: "have the site set an earlier exp, or raise max_lifetime",
@@ -84,7 +84,7 @@ var codeTable = [...]CodeInfo{
 		Fix:    "Set an earlier `exp`.",
 	},
 	{
-		Code: ClaimMissing, Status: 401,
+		Code: ClaimMissing, Handling: Handling{401, closeRefused, notForged, notRenewable},
 		Title:  "Required claim missing",
 		Detail: "A claim that this messenger requires is absent or null. Add it to the token.",
 		Advice: "have the site add the claim, or remove it from require_claims; max_lifetime needs exp and iat",
@@ -92,7 +92,7 @@ var codeTable = [...]CodeInfo{
 		Fix:    "Add the claim.",
 	},
 	{
-		Code: ClaimInvalid, Status: 401,
+		Code: ClaimInvalid, Handling: Handling{401, closeRefused, notForged, notRenewable},
 		Title:  "Invalid claim",
 		Detail: "exp, nbf or iat is not a NumericDate, or jti is neither a string nor an integer. Write times as JSON numbers of seconds since 1970 (no strings, no milliseconds), and jti as a string.",
 		Advice: "have the site write times as seconds since 1970, as numbers, and jti as a string: caddy messenger explain",
@@ -100,7 +100,7 @@ var codeTable = [...]CodeInfo{
 		Fix:    "Write times as JSON numbers, not strings, and in seconds, not milliseconds; write `jti` as a string.",
 	},
 	{
-		Code: IssuerNotAllowed, Status: 401,
+		Code: IssuerNotAllowed, Handling: Handling{401, closeRefused, notForged, notRenewable},
 		Title:  "Issuer not allowed",
 		Detail: "The token's iss is absent or not one that this messenger accepts. It is compared exactly, a final slash included.",
 		Advice: "compare the token's iss with the options issuer and discovery: caddy messenger explain",
@@ -108,7 +108,7 @@ var codeTable = [...]CodeInfo{
 		Fix:    "Compare them exactly, down to the final slash.",
 	},
 	{
-		Code: AudienceNotAllowed, Status: 401,
+		Code: AudienceNotAllowed, Handling: Handling{401, closeRefused, notForged, notRenewable},
 		Title:  "Audience not allowed",
 		Detail: "The token's aud is absent or names none that this messenger accepts. It is compared exactly.",
 		Advice: "compare the token's aud with the option audience: caddy messenger explain",
@@ -116,7 +116,7 @@ var codeTable = [...]CodeInfo{
 		Fix:    "Sign for this messenger's audience.",
 	},
 	{
-		Code: IdentityMissing, Status: 401,
+		Code: IdentityMissing, Handling: Handling{401, closeRefused, notForged, notRenewable},
 		Title:  "Identity missing",
 		Detail: "The token does not have the claim that is this messenger's identity key. Add it under exactly that name, as a top-level claim unless the messenger has a path to it.",
 		Advice: "compare the claims of a token with the option identity_key or identity_path: caddy messenger explain",
@@ -124,7 +124,7 @@ var codeTable = [...]CodeInfo{
 		Fix:    "Add it as a top-level claim of exactly that name, or at that path.",
 	},
 	{
-		Code: IdentityInvalid, Status: 401,
+		Code: IdentityInvalid, Handling: Handling{401, closeRefused, notForged, notRenewable},
 		Title:  "Invalid identity",
 		Detail: "The identity is not a string or an integer of 1 to 255 bytes, or it has control characters, or it begins or ends with white space. Sign the contact's primary key as it is.",
 		Advice: "have the site sign the contact's primary key, as a string or an integer",
@@ -132,7 +132,7 @@ var codeTable = [...]CodeInfo{
 		Fix:    "Sign the contact's primary key as it is.",
 	},
 	{
-		Code: TokenRevoked, Status: 401,
+		Code: TokenRevoked, Handling: Handling{401, closeRefused, notForged, renewable},
 		Title:  "Token revoked",
 		Detail: "This token, or all tokens of this contact that were issued before a certain time, were revoked. Log in again to get a new one; one without an iat counts as issued before.",
 		Advice: "no action needed if the revocation was meant; otherwise: caddy messenger revocations",
@@ -140,7 +140,7 @@ var codeTable = [...]CodeInfo{
 		Fix:    "Log in again and fetch a new token. After a revocation by time, tokens that are issued within `clock_skew` are still refused.",
 	},
 	{
-		Code: OriginNotAllowed, Status: 403,
+		Code: OriginNotAllowed, Handling: Handling{403, closeForbidden, notForged, notRenewable},
 		Title:  "Origin not allowed",
 		Detail: "The page that caused this request is not one that this messenger accepts. Add its origin to allowed_origin.",
 		Advice: "if the page is yours, add its origin to allowed_origin; otherwise another site tries to act for your visitors",
@@ -148,7 +148,7 @@ var codeTable = [...]CodeInfo{
 		Fix:    "Add the page's origin to `allowed_origin`.",
 	},
 	{
-		Code: ProtocolNotAllowed, Status: 400,
+		Code: ProtocolNotAllowed, Handling: Handling{400, closeRefused, notForged, notRenewable},
 		Title:  "Protocol not allowed",
 		Detail: "CONNECT is accepted only to open a WebSocket.",
 		Advice: "no action needed, unless a client of yours opens other tunnels than WebSockets",
@@ -156,7 +156,7 @@ var codeTable = [...]CodeInfo{
 		Fix:    "Use it for WebSockets only.",
 	},
 	{
-		Code: TicketInvalid, Status: 401,
+		Code: TicketInvalid, Handling: Handling{401, closeRefused, forged, renewable},
 		Title:  "Invalid ticket",
 		Detail: "The ticket is for another messenger or path, or was changed on the way, or this gateway does not have the key with which it was made, as after a restart. Ask for a new ticket.",
 		Advice: "if many clients get this, check that all nodes have the same store key, without which no ticket outlives a restart; otherwise it may be an attack",
@@ -164,7 +164,7 @@ var codeTable = [...]CodeInfo{
 		Fix:    "Ask for a new ticket.",
 	},
 	{
-		Code: TicketExpired, Status: 401,
+		Code: TicketExpired, Handling: Handling{401, closeRefused, notForged, renewable},
 		Title:  "Ticket expired",
 		Detail: "The ticket has expired. Ask for a new ticket directly before it is used.",
 		Advice: "if many clients get this at once, compare the clocks of the nodes; otherwise pages keep tickets too long",
@@ -172,7 +172,7 @@ var codeTable = [...]CodeInfo{
 		Fix:    "Ask for a ticket directly before it is used.",
 	},
 	{
-		Code: TicketUsed, Status: 401,
+		Code: TicketUsed, Handling: Handling{401, closeRefused, notForged, renewable},
 		Title:  "Ticket used",
 		Detail: "The ticket was used before, or by another request at the same moment. Every request needs a ticket of its own, also when a connection is opened again.",
 		Advice: "have pages ask for a ticket for each request; EventSource reconnects with the same address",
@@ -180,7 +180,7 @@ var codeTable = [...]CodeInfo{
 		Fix:    "Use a new ticket for every request, also when a connection is opened again.",
 	},
 	{
-		Code: TicketRequestInvalid, Status: 400,
+		Code: TicketRequestInvalid, Handling: Handling{400, closeRefused, notForged, notRenewable},
 		Title:  "Invalid request for a ticket",
 		Detail: "The body is not empty and not a JSON object with the one member path, which begins with a slash, has no query and at most 2 KiB. Send no body, or {\"path\": \"/files/7\"}.",
 		Advice: "have the page send no body, or the path of the request as it will be in its address",
@@ -188,7 +188,7 @@ var codeTable = [...]CodeInfo{
 		Fix:    "Send no body, or the path alone.",
 	},
 	{
-		Code: MessengerUnknown, Status: 404,
+		Code: MessengerUnknown, Handling: Handling{404, closeRefused, notForged, notRenewable},
 		Title:  "Unknown messenger",
 		Detail: "There is no messenger at this address, or the address can be read in more than one way. Check the address in the widget's settings.",
 		Advice: "compare the address with: caddy messenger list; a path with .. or encoded slashes may be an attack",
@@ -196,7 +196,7 @@ var codeTable = [...]CodeInfo{
 		Fix:    "Correct the address in the widget, or configure or create the messenger.",
 	},
 	{
-		Code: KeysUnavailable, Status: 503,
+		Code: KeysUnavailable, Handling: Handling{503, closeLater, notForged, notRenewable},
 		Title:  "Keys unavailable",
 		Detail: "The gateway cannot decide at the moment: a key or the state of this messenger is not available, or too many tokens are being verified at once. Try again later.",
 		Advice: "see which messengers cannot decide, and why: caddy messenger keys, messenger_health",
@@ -204,7 +204,7 @@ var codeTable = [...]CodeInfo{
 		Fix:    "Try again after the time in `Retry-After`. The operator finds the reason in the log.",
 	},
 	{
-		Code: StoreUnavailable, Status: 503,
+		Code: StoreUnavailable, Handling: Handling{503, closeLater, notForged, notRenewable},
 		Title:  "Store unavailable",
 		Detail: "The storage did not confirm the change, which may or may not have been made. Try again later.",
 		Advice: "see the log for the error of the storage",
@@ -212,7 +212,7 @@ var codeTable = [...]CodeInfo{
 		Fix:    "Try again after the time in `Retry-After`. The operator finds the reason in the log.",
 	},
 	{
-		Code: TooManyFailures, Status: 429,
+		Code: TooManyFailures, Handling: Handling{429, closeLater, notForged, notRenewable},
 		Title:  "Too many failures",
 		Detail: "Too many tokens that were not signed for this messenger came from this address. Send tokens of this messenger only, and try again after the time in Retry-After.",
 		Advice: "if these clients are real, check that trusted_proxies names the proxy in front, and raise fail_limit",
@@ -220,7 +220,7 @@ var codeTable = [...]CodeInfo{
 		Fix:    "Try again after the time in `Retry-After`. If the gateway is behind another proxy, name that in `trusted_proxies`: otherwise all clients have its address.",
 	},
 	{
-		Code: TooManyConnections, Status: 429,
+		Code: TooManyConnections, Handling: Handling{429, closeTooMany, notForged, notRenewable},
 		Title:  "Too many connections",
 		Detail: "This contact has as many WebSockets and event streams open as the gateway allows. Close one, and try again after the time in Retry-After.",
 		Advice: "if many contacts get this, raise connections in contact_limit: each tab of a page needs one, and messenger-auth.js a second one while it renews",
@@ -228,7 +228,7 @@ var codeTable = [...]CodeInfo{
 		Fix:    "Close one, or try again after the time in `Retry-After`.",
 	},
 	{
-		Code: TooManyRequests, Status: 429,
+		Code: TooManyRequests, Handling: Handling{429, closeLater, notForged, notRenewable},
 		Title:  "Too many requests",
 		Detail: "This contact has sent more requests, or used more tickets, than the gateway allows. Try again after the time in Retry-After.",
 		Advice: "if many contacts get this, raise requests in contact_limit (how many tickets they may use has no option); if only one does, a program of theirs may be in a loop",
