@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -79,33 +78,6 @@ func TestDocsHaveTheBounds(t *testing.T) {
 	} {
 		if !strings.Contains(docsText(t, page), sentence) {
 			t.Errorf("the page %s does not say %q", page, sentence)
-		}
-	}
-}
-
-// messenger-auth.js tells the codes that a fresh token can help with by their beginnings. No other code has one of these, in the
-// readable form of the script and in the small one.
-func TestDocsNameTheCodesThatTheHelperRetries(t *testing.T) {
-	sentence := regexp.MustCompile("where a fresh token or ticket can help: (.*?), and a 401 without a code").FindString(docsText(t, "connections"))
-	documented := regexp.MustCompile("`([a-z_]+)`").FindAllStringSubmatch(sentence, -1)
-	if len(documented) == 0 {
-		t.Fatal("the page has no list of codes")
-	}
-	for _, name := range []string{"messenger-auth.js", "messenger-auth.min.js"} {
-		script, err := os.ReadFile("widget/" + name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		found := regexp.MustCompile(`/(\^\(token_\(.*?\)/?.*?\))/`).FindSubmatch(script)
-		if found == nil {
-			t.Fatalf("%s has no FIXABLE", name)
-		}
-		fixable := regexp.MustCompile(string(found[1]))
-		for _, code := range authn.Codes() {
-			listed := slices.ContainsFunc(documented, func(match []string) bool { return match[1] == string(code) })
-			if fixable.MatchString(string(code)) != listed {
-				t.Errorf("%s: %s: tried again is %t, and documented is %t", name, code, !listed, listed)
-			}
 		}
 	}
 }

@@ -3,9 +3,12 @@
 //
 // It is written to be small: messenger-auth.min.js is made of it by esbuild, and has at most 4 KiB.
 
-// Refusals that may go away with another token or ticket: token_expired, token_not_yet_valid, token_revoked, token_unavailable,
-// token_invalid, ticket_expired, ticket_used, ticket_invalid, key_unknown, timeout.
+// codes: the tests write this from the table in caddymodule/internal/authn
+// Refusals that may go away with another token or ticket:
+// key_unknown, token_expired, token_not_yet_valid, token_revoked, ticket_invalid, ticket_expired, ticket_used,
+// and the script's own reasons token_unavailable, token_invalid, timeout.
 const FIXABLE = /^(token_(exp|not|rev|una|inv)|ticket_[eui]|key_u|timeout)/
+// end of codes
 // Close codes and HTTP statuses that say "later".
 const RETRIED = /^(100[16]|101[23]|44(08|29)|429|50\d)$/
 const SETTLE = 300 // ms in which a socket that opened may be refused
