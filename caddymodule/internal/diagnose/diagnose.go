@@ -68,11 +68,12 @@ func Cause(v *authn.Verifier, text string, rej *authn.Rejection) cause.Cause {
 	return f.first
 }
 
-func (f *finder) find(rej *authn.Rejection) {
+// find looks for the mistakes behind rej. It returns false for a code that it does not have; a test tells whoever adds a code.
+func (f *finder) find(rej *authn.Rejection) (decided bool) {
 	header, rest, _ := strings.Cut(f.text, ".")
 	if rej.Code == authn.TokenMalformed || rej.Code == authn.TokenTooLarge {
 		f.findForm(rej.Cause, header)
-		return
+		return true
 	}
 	payload, _, _ := strings.Cut(rest, ".")
 	f.header, f.payload = decodedObject(header), decodedObject(payload)
@@ -88,7 +89,7 @@ func (f *finder) find(rej *authn.Rejection) {
 		f.findKID()
 	case authn.KeysUnavailable:
 		if f.policy.Revoked.Unknown() {
-			return // the store cannot be read: the token may be valid, and what is known of keys may be out of date
+			return true // the store cannot be read: the token may be valid, and what is known of keys may be out of date
 		}
 		f.findSigner()
 		f.findLeftOut()
@@ -111,10 +112,21 @@ func (f *finder) find(rej *authn.Rejection) {
 		f.findRequired()
 	case authn.IdentityMissing:
 		f.findIdentity()
+	case authn.TokenMissing, authn.TokenAmbiguous, authn.IdentityInvalid, authn.TokenRevoked, authn.OriginNotAllowed, authn.ProtocolNotAllowed,
+		authn.TicketInvalid, authn.TicketExpired, authn.TicketUsed, authn.TicketRequestInvalid, authn.MessengerUnknown, authn.StoreUnavailable,
+		authn.TooManyFailures, authn.TooManyConnections, authn.TooManyRequests:
+		f.addNamed(rej) // the token does not show more
 	default:
-		if rej.Cause != cause.None {
-			f.add(rej.Cause, "")
-		}
+		f.addNamed(rej)
+		return false
+	}
+	return true
+}
+
+// addNamed adds the cause that the refusal has named itself.
+func (f *finder) addNamed(rej *authn.Rejection) {
+	if rej.Cause != cause.None {
+		f.add(rej.Cause, "")
 	}
 }
 
