@@ -75,6 +75,11 @@ func Shown(text string) string {
 		if at, _ := lastAt(text); at >= 0 {
 			text = "…" + text[at:]
 		}
+	} else if i := strings.IndexAny(text, "?#"); i >= 0 {
+		scheme, host, _ := strings.Cut(text[:i], "//")
+		if at, _ := lastAt(text[i:]); at >= 0 && !strings.Contains(host, "/") {
+			return scheme + "//…" // what looks like the host may be a password
+		}
 	}
 	text, _, hasFragment := strings.Cut(text, "#")
 	address, query, hasQuery := strings.Cut(text, "?")

@@ -20,6 +20,7 @@ func TestShownHidesTheValuesOfAQuery(t *testing.T) {
 		"https://a.example/?czNjcmV0==":        "https://a.example/?…",
 		"https://a.example/?v=me@s3cret":       "https://a.example/?v=…",
 		"https://a.example?s3cret":             "https://a.example?…",
+		"https://a.example?v=me@s3cret":        "https://…",
 		"//a:s3cret@a.example/a//b@c":          "//…@c",
 		"a:s3cret@a.example/keys":              "…@a.example/keys",
 		"s3cret@a.example":                     "…@a.example",
@@ -38,6 +39,7 @@ func TestShownHidesPasswordsInMistakes(t *testing.T) {
 		"https://a:s3cret%@a.example/", "://a:s3cret@a.example", "https://[a:s3cret@a.example/", "https://a:x@s3cret@a.example/",
 		"https://https://a:s3cret@a.example/keys", "http://https://a:s3cret@a.example/keys", "https://a:2024/s3cret@a.example/keys", "https://a:p@ss/s3cret@a.example/keys",
 		"https://s3cret/x@a.example/keys", "https://a:s3cret%40a.example/keys", `https:\\\\a:s3cret@a.example`, "https://a.example, https://a:s3cret@b.example/",
+		"https://s3cret?x@a.example/keys", "https://s3cret#x@a.example/keys", "https://a:31415926s3cret#@a.example/keys",
 		"https://a:s3cret@b.example@/", "https://a:s3cret\nb@b.example/",
 	} {
 		if got := Shown(written); strings.Contains(got, "s3cret") {

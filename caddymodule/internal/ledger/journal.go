@@ -57,6 +57,7 @@ type Journal struct {
 	newest    time.Time            // of a fact, unless it is more than maxAhead ahead
 	ahead     time.Time            // of the latest fact that is
 
+	compared bool   // the last reading has compared the listing
 	partial  bool   // a reading has not finished, or has failed: batches before the last ones may be missing
 	effect   Effect // of the facts that were added, and that apply has not seen yet
 	readings uint64 // how many listings were begun; see compare
@@ -245,7 +246,7 @@ func (j *Journal) Damage() error {
 func (j *Journal) compare(listed map[vault.Key]bool, reading uint64, now time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.partial = false
+	j.partial, j.compared = false, true
 	before, lost := j.current(), maps.Clone(j.lost)
 	clear(j.missing)
 	for key, b := range j.batches {

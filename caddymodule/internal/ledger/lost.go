@@ -2,11 +2,9 @@ package ledger
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
 	"maps"
 	"slices"
-	"sync"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
@@ -63,41 +61,32 @@ func (j *Journal) InRepairOrder(batches map[vault.Key][]json.RawMessage) []vault
 	})
 }
 
-// EndsOf returns the facts of a batch that make nothing that others may end: no settings and no token. whole reports that they are all of it.
-func (j *Journal) EndsOf(key vault.Key) (ends []json.RawMessage, whole bool) {
+// EndsOf returns the facts of one of the lost batches that make nothing that others may end, no settings and no token, unless the storage has
+// them in another one. whole reports that the batch makes nothing.
+func (j *Journal) EndsOf(key vault.Key, lost map[vault.Key][]json.RawMessage) (ends []json.RawMessage, whole bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	b := j.batches[key]
 	if b == nil {
 		return nil, true // it is about a name
 	}
+	stored := make(map[string]bool)
+	for key, b := range j.batches {
+		for _, f := range b.facts {
+			stored[f.ID] = stored[f.ID] || !j.missing[key] && lost[key] == nil
+		}
+	}
 	for i, f := range b.facts {
-		if !f.makes() {
+		if !f.makes() && !stored[f.ID] {
 			ends = append(ends, b.texts[i])
 		}
 	}
-	return ends, len(ends) == len(b.facts)
+	return ends, !b.makes()
 }
 
-// Damaged returns the batches that the storage has, and cannot give back. It reads all of them; an error is about the storage.
-func (j *Journal) Damaged(ctx context.Context, v *vault.Vault) (map[vault.Key][]json.RawMessage, error) {
-	stored := j.known(func(key vault.Key, b *batch) bool { return !j.missing[key] && !b.unwritten })
-	var mu sync.Mutex
-	damaged := make(map[vault.Key][]json.RawMessage)
-	err := vault.UntilError(ctx, slices.Collect(maps.Keys(stored)), func(_ int, key vault.Key) error {
-		_, err := v.LoadBatch(ctx, key)
-		switch {
-		case vault.IsSpoiled(err):
-			mu.Lock()
-			defer mu.Unlock()
-			damaged[key] = stored[key]
-			return nil
-		case vault.IsOfOneValue(err): // another node has sealed it again, with a key that this one does not have
-			return nil
-		}
-		return err
-	})
-	return damaged, err
+// Stored returns the batches that this node has read, and that the storage still lists.
+func (j *Journal) Stored() map[vault.Key][]json.RawMessage {
+	return j.known(func(key vault.Key, b *batch) bool { return !j.missing[key] && !b.unwritten })
 }
 
 // known returns the texts of the batches that are meant.

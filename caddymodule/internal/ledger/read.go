@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
@@ -17,7 +18,7 @@ func (j *Journal) Read(ctx context.Context, v *vault.Vault, write bool) (recordC
 	j.mu.Lock()
 	j.readings++
 	reading := j.readings
-	j.partial = true
+	j.partial, j.compared = true, false
 	before := maps.Clone(j.newestOf)
 	j.mu.Unlock()
 	names, err := v.List(ctx, j.root(), true)
@@ -41,13 +42,18 @@ func (j *Journal) Read(ctx context.Context, v *vault.Vault, write bool) (recordC
 		}
 	}
 	j.mu.Unlock()
-	if err := j.readBatches(ctx, v, keys); err != nil {
+	refused, err := j.readBatches(ctx, v, keys)
+	if err != nil {
 		return false, err
 	}
 	j.compare(listed, reading, vault.Now())
 	recordChanged = j.checkRecord(ctx, v)
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if refused != nil {
+		j.partial = true
+		return recordChanged, refused
+	}
 	// A file system reads a folder in parts: of the batches that were written during a listing it may have a later one without
 	// an earlier one. Those before one that was known when it began are all in it.
 	for of, n := range before {
@@ -60,12 +66,13 @@ func (j *Journal) Read(ctx context.Context, v *vault.Vault, write bool) (recordC
 func (j *Journal) IsCompared() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return !j.partial
+	return j.compared
 }
 
-// readBatches reads the batches at keys.
-func (j *Journal) readBatches(ctx context.Context, v *vault.Vault, keys []vault.Key) error {
-	return vault.UntilError(ctx, keys, func(_ int, key vault.Key) error {
+// readBatches reads the batches at keys. A value that a file system refuses keeps it from reading no other; refused is the error of one.
+func (j *Journal) readBatches(ctx context.Context, v *vault.Vault, keys []vault.Key) (refused, err error) {
+	var mu sync.Mutex
+	err = vault.UntilError(ctx, keys, func(_ int, key vault.Key) error {
 		texts, err := v.LoadBatch(ctx, key)
 		if err == nil && texts == nil {
 			return nil // it was never acknowledged
@@ -74,12 +81,19 @@ func (j *Journal) readBatches(ctx context.Context, v *vault.Vault, keys []vault.
 			j.SetUnreadable(key, err)
 			return nil
 		}
+		if vault.IsOfOneValue(err) {
+			mu.Lock()
+			defer mu.Unlock()
+			refused = err
+			return nil
+		}
 		if err != nil {
 			return err
 		}
 		_ = j.Add(key, texts, vault.Now()) // an error is noted in the journal
 		return nil
 	})
+	return refused, err
 }
 
 // ReadNext reads the batches that follow those that the journal has of the same writer, up to last, and reports whether that

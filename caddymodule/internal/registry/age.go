@@ -28,19 +28,22 @@ type storeHealth struct {
 func (reg *Registry) UseMaxAge(d time.Duration) { reg.Store.health.maxAge.Store(int64(d)) }
 
 // isStale reports whether the store could not be read for longer than store_max_age, or what it has of this messenger.
-func (s *Store) isStale(name string) bool {
+func (s *Store) isStale(j *ledger.Journal) bool {
 	if s.health.stale.Load() {
 		return true
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.unread[name].stale
+	return s.unread[messengerKey{j.Name, j.Kind}].stale
 }
 
-// An unread name is one of which the storage has something that this node could not read.
+// A messengerKey tells a configured messenger from a stored one of the same name.
+type messengerKey struct{ name, kind string }
+
+// An unread messenger is one of which the storage has something that this node could not read.
 type unread struct {
-	since time.Time
-	stale bool // it is unread for longer than store_max_age
+	since time.Time // when the store could be read last
+	stale bool      // that is longer ago than store_max_age
 }
 
 // isOlder reports whether it is longer ago than d, by one of the two clocks.
@@ -66,13 +69,7 @@ func (s *Store) checkAge(was *healthSeen) {
 		names = s.names()
 	}
 	for _, name := range names {
-		for _, j := range s.held(name) {
-			if s.isStale(name) {
-				s.setUnknown(j)
-			} else {
-				_, _ = s.apply(j, everything) // an error makes the messenger unavailable
-			}
-		}
+		s.applyAgain(name)
 	}
 }
 
@@ -80,31 +77,47 @@ func (s *Store) checkAge(was *healthSeen) {
 func (s *Store) unreadFor(maxAge time.Duration) (names []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for name, u := range s.unread {
+	for of, u := range s.unread {
 		if stale := maxAge > 0 && isOlder(u.since, maxAge); stale != u.stale {
-			s.unread[name] = unread{u.since, stale}
-			names = append(names, name)
+			s.unread[of] = unread{u.since, stale}
+			names = append(names, of.name)
 		}
 	}
 	return names
 }
 
-// recordRead records whether a name could be read.
-func (s *Store) recordRead(name string, err error) {
+// recordRead records whether a messenger could be read.
+func (s *Store) recordRead(name, kind string, err error) {
+	of := messengerKey{name, kind}
 	s.mu.Lock()
-	u, before := s.unread[name]
+	u, before := s.unread[of]
 	if err == nil {
-		delete(s.unread, name)
+		delete(s.unread, of)
 	} else if !before {
-		s.unread[name] = unread{since: Now()}
+		s.unread[of] = unread{since: s.status.Load().Polled}
+		if s.unread[of].since.IsZero() {
+			s.unread[of] = unread{since: Now()}
+		}
 	}
 	s.mu.Unlock()
-	if err != nil || !u.stale {
-		return
+	if err == nil && u.stale {
+		s.applyAgain(name)
 	}
+}
+
+// applyAgain makes active everything that is known about a name, or that nothing is.
+func (s *Store) applyAgain(name string) {
 	for _, j := range s.held(name) {
 		_, _ = s.apply(j, everything) // an error makes the messenger unavailable
 	}
+}
+
+// endPolling forgets when the store was read, for a configuration that does not ask.
+func (s *Store) endPolling() {
+	s.polling.Lock()
+	defer s.polling.Unlock()
+	s.status.Store(new(storeStatus))
+	s.checkAge(new(healthSeen))
 }
 
 // newJournal returns a journal that has read nothing.
@@ -134,15 +147,30 @@ func (s *Store) dropIfAway() bool {
 	s.epoch.Add(1)
 	pinned, owned := s.pinned, s.owned
 	s.pinned, s.owned = make(map[string]*storedEntry), make(map[string]*ledger.Journal)
+	for name := range owned {
+		s.makeConfiguredUnknown(name)
+	}
 	s.mu.Unlock()
+	s.stored.InvalidateAll()
+	s.absent.InvalidateAll()
 	for name, j := range owned {
-		s.setUnknown(j)
+		s.dropOwned(j)
 		s.readAgain(name, forever)
 	}
 	for _, e := range pinned {
 		e.release()
 	}
-	s.stored.InvalidateAll()
-	s.absent.InvalidateAll()
 	return true
+}
+
+// dropOwned is called for a journal that was dropped: it may have been about to become active.
+func (s *Store) dropOwned(j *ledger.Journal) {
+	j.Applying.Lock()
+	s.mu.Lock()
+	if s.owned[j.Name] == nil {
+		s.makeConfiguredUnknown(j.Name)
+	}
+	s.mu.Unlock()
+	j.Applying.Unlock()
+	s.applyAgain(j.Name) // it was begun again meanwhile
 }

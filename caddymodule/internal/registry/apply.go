@@ -74,7 +74,7 @@ func (s *Store) apply(j *ledger.Journal, e ledger.Effect) (ended int, err error)
 		ended, err = s.applyStored(j, e)
 	}
 	unusable := errors.As(err, new(*unusableError)) // applyStored has seen to it, and only other settings change it
-	if j.Unknown = err != nil && !unusable || j.Damage() != nil || s.isStale(j.Name); j.Unknown {
+	if j.Unknown = err != nil && !unusable || j.Damage() != nil || s.isStale(j); j.Unknown {
 		s.makeUnknown(j)
 	}
 	return ended, err
@@ -251,18 +251,10 @@ func worst(errs ...error) error {
 	return errors.Join(errs...)
 }
 
-// setUnknown makes a messenger answer keys_unavailable until apply is called, and finds nothing wrong.
-func (s *Store) setUnknown(j *ledger.Journal) {
-	j.Applying.Lock()
-	defer j.Applying.Unlock()
-	j.Unknown = true
-	s.makeUnknown(j)
-}
-
 // makeUnknown makes a messenger answer keys_unavailable. The caller holds j.Applying.
 func (s *Store) makeUnknown(j *ledger.Journal) {
 	if j.Kind == ledger.KindStored {
-		if e, ok := s.cached(j.Name); ok {
+		if e, ok := s.cached(j.Name); ok && e.journal == j {
 			e.messenger.revoked.SetUnknown()
 			e.revision = ""
 		}
@@ -270,8 +262,15 @@ func (s *Store) makeUnknown(j *ledger.Journal) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if counts := s.owned[j.Name]; counts == nil || counts == j {
+		s.makeConfiguredUnknown(j.Name)
+	}
+}
+
+// makeConfiguredUnknown is makeUnknown for a configured messenger. The caller holds mu.
+func (s *Store) makeConfiguredUnknown(name string) {
 	for _, reg := range s.registries {
-		if m := reg.Messengers[j.Name]; m != nil {
+		if m := reg.Messengers[name]; m != nil {
 			m.revoked.SetUnknown()
 		}
 	}

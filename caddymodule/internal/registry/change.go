@@ -18,7 +18,6 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/namelock"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
 
 // Where a messenger comes from.
@@ -98,8 +97,8 @@ func (s *Store) backed(ctx context.Context, j *ledger.Journal) error {
 		return errAway
 	}
 	_, err := s.writeBack(ctx, j, false)
-	if vault.IsUnreadable(err) || errors.As(err, new(*unusableError)) || errors.As(err, new(*rivalError)) {
-		return nil
+	if (isOfOneMessenger(err) || errors.As(err, new(*rivalError))) && j.IsCompared() && !lacksOwn(j) {
+		return nil // it is about what was not lost
 	}
 	return apierror.Storage(err)
 }

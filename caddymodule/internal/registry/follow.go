@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"path"
 	"slices"
@@ -54,7 +55,7 @@ func (s *Store) poll(ctx context.Context) {
 			mu.Lock()
 			defer mu.Unlock()
 			failure = err
-			reached = reached && isOfOneMessenger(err)
+			reached = reached && (isOfOneMessenger(err) || errors.Is(err, errDropped))
 		}
 		return err
 	}
@@ -194,8 +195,10 @@ func (s *Store) reread(ctx context.Context, name string) error {
 	if name == keysets.Folder {
 		err = s.KeySets.FollowAll(ctx)
 	} else {
-		err = worst(s.rereadOwned(ctx, name), s.rereadStored(ctx, name))
-		s.recordRead(name, err)
+		owned, stored := s.rereadOwned(ctx, name), s.rereadStored(ctx, name)
+		s.recordRead(name, ledger.KindRing, owned)
+		s.recordRead(name, ledger.KindStored, stored)
+		err = worst(owned, stored)
 	}
 	if err != nil {
 		s.readAgain(name, forever)
@@ -297,6 +300,7 @@ func (s *Store) recordStatus(err error, reached bool) {
 // catchUp retries what could not be read when the configuration was loaded, until that succeeds or ctx ends. It is for nodes
 // that do not poll.
 func (s *Store) catchUp(ctx context.Context) {
+	s.endPolling()
 	ticker := time.NewTicker(DefaultPollInterval)
 	defer ticker.Stop()
 	for {

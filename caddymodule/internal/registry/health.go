@@ -7,6 +7,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -149,7 +150,7 @@ func (s *Store) writeBack(ctx context.Context, j *ledger.Journal, damaged bool) 
 	var failed error
 	if damaged {
 		var spoiled map[vault.Key][]json.RawMessage
-		spoiled, failed = j.Damaged(ctx, s.Vault)
+		spoiled, failed = s.damaged(ctx, j)
 		maps.Copy(lost, spoiled)
 	}
 	rivals, folders := j.Rivals(), make(map[string]bool)
@@ -163,7 +164,7 @@ func (s *Store) writeBack(ctx context.Context, j *ledger.Journal, damaged bool) 
 			failed = errDropped
 			break
 		}
-		ends, whole := j.EndsOf(key)
+		ends, whole := j.EndsOf(key, lost)
 		if unwritten && !whole && len(ends) == 0 {
 			continue
 		}
@@ -192,4 +193,25 @@ func (s *Store) writeBack(ctx context.Context, j *ledger.Journal, damaged bool) 
 		}
 	}
 	return written, cmp.Or(failed, err)
+}
+
+// damaged returns the batches that the storage has, and cannot give back. It reads all of them; an error is about the storage.
+func (s *Store) damaged(ctx context.Context, j *ledger.Journal) (map[vault.Key][]json.RawMessage, error) {
+	stored := j.Stored()
+	var mu sync.Mutex
+	damaged := make(map[vault.Key][]json.RawMessage)
+	err := vault.UntilError(ctx, slices.Collect(maps.Keys(stored)), func(_ int, key vault.Key) error {
+		_, err := s.LoadBatch(ctx, key)
+		switch {
+		case vault.IsSpoiled(err):
+			mu.Lock()
+			defer mu.Unlock()
+			damaged[key] = stored[key]
+			return nil
+		case vault.IsOfOneValue(err): // another node has sealed it again, with a key that this one does not have
+			return nil
+		}
+		return err
+	})
+	return damaged, err
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 )
 
 // With store_max_age, a node that could not read the store for so long does not trust what it knows any more, by whichever clock
@@ -73,5 +74,60 @@ func TestStoreMaxAge(t *testing.T) {
 				t.Errorf("without store_max_age: %q, want %q", got, served)
 			}
 		})
+	})
+}
+
+// The store was out of reach for 55 minutes, and then refuses one file of a messenger: store_max_age began with the last reading.
+func TestMaxAgeBeginsWithTheLastReading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer()
+		a := newTestNode(t, s, "a")
+		a.UseMaxAge(time.Hour)
+		prepare(t, a)
+		a.settle()
+		seen, before, began := healthSeen{started: time.Now()}, s.backup(), time.Now()
+		a.failing(true)
+		newTestNode(t, s, "b").revoke("support", revocation.Revocation{Identity: "mark"}, "test")
+		for a.kids("support") != "keys_unavailable" {
+			if time.Sleep(time.Minute); time.Since(began) == 55*time.Minute {
+				a.failing(false)
+				a.storage.refuse("load", added("support", before, s.backup()))
+			}
+			a.Store.poll(t.Context())
+			a.Store.checkHealth(&seen)
+			if time.Since(began) > 65*time.Minute {
+				t.Fatal("it still verifies")
+			}
+		}
+		if got := a.kids("sales"); got == "keys_unavailable" {
+			t.Errorf("another messenger: %q", got)
+		}
+	})
+}
+
+// A file of a stored messenger is refused which the configuration has as well. That one does not need it.
+func TestMaxAgeOfAShadowedMessenger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer()
+		a := newTestNode(t, s, "a")
+		a.UseMaxAge(time.Hour)
+		prepare(t, a)
+		a.settle()
+		a.kids("acme")
+		a.reload("sales", "support", "acme")
+		a.change("acme", ledger.GenerateToken())
+		a.settle()
+		seen, before := healthSeen{started: time.Now()}, s.backup()
+		newTestNode(t, s, "b").revoke("acme", revocation.Revocation{Identity: "mark"}, "test")
+		a.storage.refuse("load", added("acme", before, s.backup()))
+		defer a.storage.refuse("", nil)
+		for range 90 {
+			time.Sleep(time.Minute)
+			a.Store.poll(t.Context())
+			a.Store.checkHealth(&seen)
+		}
+		if got := a.kids("acme"); got == "keys_unavailable" {
+			t.Error(got)
+		}
 	})
 }

@@ -43,7 +43,7 @@ func (e *storedEntry) release() {
 
 // cached returns the entry of a name that is in memory.
 func (s *Store) cached(name string) (*storedEntry, bool) {
-	if e, ok := s.stored.GetIfPresent(name); ok {
+	if e, ok := s.stored.GetIfPresent(name); ok && !s.isDropped(e.journal) {
 		return e, true
 	}
 	s.mu.Lock()
@@ -103,7 +103,7 @@ func (s *Store) pin(name string) bool {
 		return true
 	}
 	e, ok := s.stored.GetIfPresent(name)
-	if !ok || !e.acquire() {
+	if !ok || s.isDropped(e.journal) || !e.acquire() {
 		return false
 	}
 	s.pinned[name] = e

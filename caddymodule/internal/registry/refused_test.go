@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 )
@@ -150,4 +151,66 @@ func TestARefusedValueIsNoOutage(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A lost reset is written back also if the storage has a value that cannot be read: of a file that another user wrote, nothing is known.
+func TestARepairBesideAValueThatIsNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer()
+		a := newTestNode(t, s, "a")
+		prepare(t, a)
+		a.settle()
+		ended, backup := a.kids("support"), s.backup()
+		a.change("support", ledger.ResetTokens(true))
+		a.settle()
+		s.restore(backup)
+		time.Sleep(20 * time.Minute)
+		sweep(t, a)
+		newTestNode(t, s, "b").revoke("support", revocation.Revocation{Identity: "mark"}, "test")
+		a.storage.refuse("load", added("support", backup, s.backup()))
+		done, err := a.Repair(t.Context())
+		a.storage.refuse("", nil)
+		if err != nil || len(done.Failed) != 1 {
+			t.Errorf("%+v, %v", done, err)
+		}
+		if got := newTestNode(t, s, "c").kids("support"); strings.Contains(got, ended) {
+			t.Errorf("a node that starts now verifies %s", got)
+		}
+	})
+}
+
+// What ends tokens is written once beside a value that cannot be written, however often that is tried.
+func TestRepeatedRepairsWriteNothingTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer()
+		a := newTestNode(t, s, "a")
+		prepare(t, a)
+		a.settle()
+		backup := s.backup()
+		a.revoke("support", revocation.Revocation{Identity: "mark"}, "test")
+		a.settle()
+		with := s.backup()
+		a.change("support", ledger.ResetTokens(true))
+		a.settle()
+		s.restore(backup)
+		time.Sleep(20 * time.Minute)
+		sweep(t, a)
+		a.storage.refuse("store", added("support", backup, with))
+		defer a.storage.refuse("", nil)
+		for range 5 {
+			if _, _, err := a.ChangeRing(t.Context(), "support", ledger.KindRing, ledger.GenerateToken(), change.Condition{}); err == nil {
+				t.Error("a token is generated beside what is lost")
+			}
+			_, _ = a.Repair(t.Context())
+		}
+		written := 0
+		for key := range s.backup() {
+			if backup[key] == nil && strings.Contains(key, "/support/") {
+				written++
+			}
+		}
+		if written != 1 {
+			t.Errorf("%d values were written, want 1", written)
+		}
+	})
 }

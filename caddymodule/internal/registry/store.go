@@ -91,7 +91,7 @@ type Store struct {
 	pinned     map[string]*storedEntry    // of messengers with connections; nil after Destruct
 	owned      map[string]*ledger.Journal // of configured messengers
 	retry      map[string]time.Time       // names to read again with every poll, until when; see reread
-	unread     map[string]unread          // names of which the last reading has failed
+	unread     map[messengerKey]unread    // those of which the last reading has failed
 	about      map[vault.Key]time.Time    // batches that other nodes are about to write, and until when they are looked for
 
 	changing namelock.Locks     // the names that are being changed; see beginChange
@@ -157,7 +157,7 @@ func openStore(storage certmagic.Storage, sealKeys [][]byte, internal []string, 
 			pinned:     make(map[string]*storedEntry),
 			owned:      make(map[string]*ledger.Journal),
 			retry:      make(map[string]time.Time),
-			unread:     make(map[string]unread),
+			unread:     make(map[messengerKey]unread),
 			about:      make(map[vault.Key]time.Time),
 			flights:    make(map[string]*flight),
 		}
