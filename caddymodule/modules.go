@@ -36,7 +36,7 @@
 //	internal/session, strictjson   connections with a deadline; JSON that every parser reads alike
 //	internal/bytecache, recent     byte strings that cost the garbage collector nothing; what was used lately
 //	internal/nameindex, namelock   the names of stored messengers; locks by name
-//	internal/trail, turnstile      the latest entries of the audit log; how many do something at a time
+//	internal/trail, turnstile      the actions and latest entries of the audit log; how many do something at a time
 //	internal/printable, ascii      text of others, escaped; names of protocols, compared
 //	widget                         messenger-auth.js, as the panel hands it out
 //	internal/cause                 the texts about each mistake

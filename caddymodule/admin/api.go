@@ -13,6 +13,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/trail"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/messenger"
 )
 
@@ -237,7 +238,7 @@ func (s *Service) serveRevocations(w http.ResponseWriter, r *http.Request, name 
 // repair writes back what this node knows and the storage has lost.
 func (s *Service) repair(ctx context.Context, _ struct{}, by registry.Actor) (registry.Repaired, error) {
 	done, err := s.Repair(ctx)
-	s.Audit("store repaired", "", by, zap.Int("messengers", done.Messengers), zap.Int("failed", len(done.Failed)), zap.Error(err))
+	s.Audit(trail.StoreRepaired, "", by, zap.Int("messengers", done.Messengers), zap.Int("failed", len(done.Failed)), zap.Error(err))
 	return done, err
 }
 

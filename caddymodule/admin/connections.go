@@ -16,6 +16,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/session"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/trail"
 )
 
 // OpenConnections are the guarded connections of the process.
@@ -103,7 +104,7 @@ func (s *Service) EndConnections(ctx context.Context, e EndRequest, by registry.
 	if err != nil {
 		return 0, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
-	s.Audit("connections ended", e.Messenger, by, zap.Int("connections", n))
+	s.Audit(trail.ConnectionsEnded, e.Messenger, by, zap.Int(trail.DetailConnections, n))
 	return n, nil
 }
 

@@ -28,7 +28,7 @@ type History struct {
 // A Change is one entry of a history.
 type Change struct {
 	At      time.Time      `json:"at"`
-	Action  string         `json:"action"`
+	Action  trail.Action   `json:"action"`
 	By      string         `json:"by,omitempty"` // empty if the actor was not recorded
 	Details []trail.Detail `json:"details,omitempty"`
 }
@@ -51,7 +51,7 @@ func (s *Service) ReadHistory(ctx context.Context, name string) (*History, error
 		}
 		c := Change{At: e.At.Truncate(time.Second), Action: e.Action, By: e.By}
 		if e.Detail != "" {
-			c.Details = []trail.Detail{{Name: detailName(e.Action), Value: e.Detail}}
+			c.Details = []trail.Detail{{Name: e.Action.Detail(), Value: e.Detail}}
 		}
 		h.Changes = append(h.Changes, c)
 	}
@@ -60,15 +60,4 @@ func (s *Service) ReadHistory(ctx context.Context, name string) (*History, error
 		h.Changes = h.Changes[:maxHistory]
 	}
 	return h, nil
-}
-
-// detailName returns what the audit log calls the detail of an action.
-func detailName(action string) string {
-	switch action {
-	case "tokens revoked":
-		return "target"
-	case "expiry of shared tokens set":
-		return "expires"
-	}
-	return "kid"
 }

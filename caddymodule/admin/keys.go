@@ -19,6 +19,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/trail"
 )
 
 // KeysInfo says which keys are active, where they come from, and how their last fetch went.
@@ -119,7 +120,7 @@ func (s *Service) Refresh(ctx context.Context, m *registry.Messenger, distrust b
 	if len(sets) == 0 {
 		return apierror.New(http.StatusConflict, "messenger "+m.Name+" has no key set to fetch: its method is "+m.Method())
 	}
-	s.Audit("key set refresh requested", m.Name, by, zap.Bool("distrust", distrust))
+	s.Audit(trail.KeySetRefreshed, m.Name, by, zap.Bool("distrust", distrust))
 	var failed error
 	for key, set := range sets {
 		if err := s.refresh(ctx, key, set, distrust); err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/reseal"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/trail"
 )
 
 // resealing lets one step run at a time: two callers take turns.
@@ -55,18 +56,18 @@ func (s *Service) Reseal(ctx context.Context, q ResealRequest, by registry.Actor
 	}
 	for _, v := range step.Named {
 		if v.Discarded {
-			s.Audit("unreadable value discarded", v.Messenger, by, zap.String("key", v.Key), zap.String("lost", v.Lost))
+			s.Audit(trail.ValueDiscarded, v.Messenger, by, zap.String("key", v.Key), zap.String("lost", v.Lost))
 		}
 	}
-	action := ""
+	action := trail.None
 	switch {
 	case q.Check:
 	case step.Done:
-		action = "store resealed"
+		action = trail.StoreResealed
 	case q.After == "":
-		action = "resealing the store begun"
+		action = trail.ResealBegun
 	}
-	if action != "" {
+	if action != trail.None {
 		s.Audit(action, "", by, zap.Int("values", step.Resealed), zap.Int("position", step.Position), zap.Int("of", step.Of))
 	}
 	return step, nil

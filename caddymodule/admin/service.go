@@ -22,6 +22,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/trail"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/messenger"
 )
 
@@ -141,11 +142,11 @@ func (s *Service) Put(ctx context.Context, name string, settings *config.Messeng
 	if before != nil {
 		s.Store.ForgetUnused(ctx, before.Settings, r.Settings)
 	}
-	action := "messenger changed"
+	action := trail.MessengerChanged
 	if created {
-		action = "messenger created"
+		action = trail.MessengerCreated
 	}
-	s.Audit(action, name, by, zap.String("method", settings.Method()), zap.String("mode", string(settings.Mode.Or(config.ModeRequired))))
+	s.Audit(action, name, by, zap.String(trail.DetailMethod, settings.Method()), zap.String(trail.DetailMode, string(settings.Mode.Or(config.ModeRequired))))
 	return describe(name, registry.SourceStored, r.Settings, r), created, nil
 }
 
@@ -155,11 +156,11 @@ func (s *Service) Remove(ctx context.Context, name string, c change.Condition, b
 	if err != nil {
 		return 0, err
 	}
-	action := "messenger deleted"
+	action := trail.MessengerDeleted
 	if unreadable {
-		action = "unreadable messenger deleted"
+		action = trail.UnreadableMessengerDeleted
 	}
-	s.Audit(action, name, by, zap.Int("connections", ended))
+	s.Audit(action, name, by, zap.Int(trail.DetailConnections, ended))
 	return ended, nil
 }
 
@@ -178,6 +179,6 @@ func (s *Service) UndoRevocation(ctx context.Context, name string, v revocation.
 	if err := s.Restore(registry.WithActor(ctx, by), name, v); err != nil {
 		return err
 	}
-	s.Audit("revocation removed", name, by, zap.String("target", v.Kind()))
+	s.Audit(trail.RevocationRemoved, name, by, zap.String(trail.DetailTarget, v.Kind()))
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/trail"
 )
 
 // A TokenList is the key ring of a messenger, without the tokens themselves.
@@ -188,6 +189,6 @@ func (s *Service) ChangeTokens(ctx context.Context, name string, ring ledger.Rin
 			made.Ended = &ended
 		}
 	}
-	s.Audit(ring.Action, name, by, zap.String("kid", kid), zap.Bool("close_connections", ring.Close), zap.Int("connections", ended))
+	s.Audit(ring.Action, name, by, zap.String(trail.DetailKeyID, kid), zap.Bool("close_connections", ring.Close), zap.Int(trail.DetailConnections, ended))
 	return made, ended, nil
 }

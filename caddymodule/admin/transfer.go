@@ -14,6 +14,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/trail"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/transfer"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/vault"
 )
@@ -72,7 +73,7 @@ func (s *Service) Export(ctx context.Context, r ExportRequest, by registry.Actor
 	defer transferring.release()
 	part := &ExportPart{Lines: []json.RawMessage{}}
 	if r.After == "" {
-		s.Audit("messengers exported", "", by, zap.Bool("secrets", seal != nil))
+		s.Audit(trail.MessengersExported, "", by, zap.Bool("secrets", seal != nil))
 		if err := s.exportAll(ctx, part, s.Names(), ledger.KindRing, seal); err != nil {
 			return nil, err
 		}
@@ -211,7 +212,7 @@ func byMessenger(names []string) [][]int {
 func (s *Service) importOne(ctx context.Context, name string, c *ledger.Copy, o registry.ImportOptions, by registry.Actor) (registry.Imported, error) {
 	result, err := s.Registry.Import(ctx, name, c, o)
 	if err == nil && !o.DryRun && result.Result != registry.ImportUnchanged {
-		s.Audit("messenger imported", name, by, zap.String("result", result.Result), zap.Strings("notes", result.Notes))
+		s.Audit(trail.MessengerImported, name, by, zap.String(trail.DetailResult, result.Result), zap.Strings("notes", result.Notes))
 	}
 	return result, err
 }

@@ -4,8 +4,8 @@ import (
 	"cmp"
 	"net/http"
 	"strings"
+	"time"
 
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
@@ -16,8 +16,15 @@ import (
 
 type historyView struct {
 	view
-	Changes []admin.Change // in the words of the panel
+	Changes []changeView
 	More    bool
+}
+
+// A changeView is an entry of a history in the words of the panel.
+type changeView struct {
+	At        time.Time
+	Title, By string
+	Details   []trail.Detail
 }
 
 // shownActor returns who has made a change, for this visit. The names of the admin API's clients have addresses in the gateway's
@@ -40,14 +47,14 @@ func (v *visit) showHistory() error {
 	}
 	page := &historyView{view: v.messengerView("history", d), More: h.More}
 	for _, c := range h.Changes {
-		shown := admin.Change{At: c.At, Action: cmp.Or(actionNames()[c.Action], cause.Capital(c.Action)), By: v.shownActor(c.By)}
+		shown := changeView{At: c.At, Title: cmp.Or(c.Action.Title(), cause.Capital(c.Action.String())), By: v.shownActor(c.By)}
 		for _, detail := range c.Details {
 			name, known := changeDetails()[detail.Name]
-			if !known || detail.Name == "connections" && detail.Value == "0" {
+			if !known || detail.Name == trail.DetailConnections && detail.Value == "0" {
 				continue
 			}
 			value := detail.Value
-			if detail.Name == "mode" {
+			if detail.Name == trail.DetailMode {
 				value = config.Mode(value).Label()
 			}
 			shown.Details = append(shown.Details, trail.Detail{Name: name, Value: cmp.Or(detailValues()[value], methodNames[value], value)})

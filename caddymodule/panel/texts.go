@@ -9,13 +9,15 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/diagnose"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/trail"
 )
 
 // The texts of the panel are in two places. Those of its pages are in the templates of the folder pages, with their script: a page
 // in another language is another template, because languages differ in more than words. All others are here. Texts that the
 // commands and the admin API show too are in other packages: the labels, help and mistakes of settings from package
-// config, the causes and fixes of refused tokens from package diagnose, and the titles of codes from package authn. What operators
-// read in the log and in errors of the configuration is English everywhere.
+// config, the causes and fixes of refused tokens from package diagnose, the titles of codes from package authn, and those of
+// changes from package trail. What operators read in the log and in errors of the configuration is English everywhere.
 //
 // Maps are made for the first page that needs them, because most programs with this module do not use the panel.
 
@@ -73,30 +75,18 @@ func connectionsEnded(n int) string {
 	return "Connections closed on this gateway: " + strconv.Itoa(n) + "."
 }
 
-// What the audit log says, in the words of the panel. Other actions are shown in its own.
-var actionNames = sync.OnceValue(func() map[string]string {
-	return map[string]string{ //nolint:gosec // names of actions, no credentials
-		"messenger changed":           "Settings changed",
-		"expiry of shared tokens set": "End of shared tokens set",
-		"tokens revoked":              "Tokens of contacts revoked",
-		"revocation removed":          "Revocation undone",
-		"connections ended":           "Connections closed",
-		"key set refresh requested":   "Key set fetched",
-	}
-})
-
 // What the audit log calls the details of an action, in the words of the panel. Other details are not shown.
 var changeDetails = sync.OnceValue(func() map[string]string {
 	return map[string]string{
-		"kid": "key ID", "expires": "at", "target": "of", "connections": "connections closed", "method": "method", "mode": "mode",
-		"result": "result", "revocations": "revocations",
+		trail.DetailKeyID: "key ID", trail.DetailExpires: "at", trail.DetailTarget: "of", trail.DetailConnections: "connections closed",
+		trail.DetailMethod: "method", trail.DetailMode: "mode", trail.DetailResult: "result", trail.DetailRevocations: "revocations",
 	}
 })
 
 // What the values of details are in the words of the panel. Other values are shown as they are.
 var detailValues = sync.OnceValue(func() map[string]string {
 	return map[string]string{
-		"identity": "a contact", "jti": "one token", "all": "all contacts",
+		revocation.KindContact: "a contact", revocation.KindToken: "one token", revocation.KindAll: "all contacts",
 	}
 })
 

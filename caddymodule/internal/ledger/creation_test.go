@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/trail"
 )
 
 // creation is a journal in which a messenger is created at that time.
@@ -80,7 +81,7 @@ func TestEventsOfSharedTokens(t *testing.T) {
 	version, incarnation := creation(t, now)
 	j := New("acme", KindStored)
 	addFacts(t, j, incarnation, 1, now, version...)
-	var want []string
+	var want []trail.Action
 	for i, change := range []RingChange{
 		GenerateToken(), ImportToken([]byte("a secret of the site, which is long enough"), "before"), RotateTokens(time.Hour),
 		ExtendToken("before", 2*time.Hour), RevokeToken("before", false), ResetTokens(false),

@@ -8,11 +8,12 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/trail"
 )
 
 // A RingChange is a change of the shared tokens of a messenger.
 type RingChange struct {
-	Action  string // for the audit log
+	Action  trail.Action
 	KeyID   string // of the token that is revoked, extended or imported
 	Close   bool   // whether to end connections whose tokens were signed with a revoked key
 	Makes   bool   // it makes a token
@@ -30,35 +31,35 @@ type RingChange struct {
 
 // GenerateToken adds a token.
 func GenerateToken() RingChange {
-	return RingChange{Action: "shared token generated", Makes: true, facts: RingChange.generate}
+	return RingChange{Action: trail.TokenGenerated, Makes: true, facts: RingChange.generate}
 }
 
 // RotateTokens adds a token, and lets those expire after overlap that do not expire anyway. An overlap of less than a second, such as a
 // number of nanoseconds that was meant to be seconds, is none.
 func RotateTokens(overlap time.Duration) RingChange {
 	atOnce := overlap >= 0 && overlap < time.Second
-	return RingChange{Action: "shared tokens rotated", Makes: true, overlap: overlap, atOnce: atOnce, facts: RingChange.rotate}
+	return RingChange{Action: trail.TokensRotated, Makes: true, overlap: overlap, atOnce: atOnce, facts: RingChange.rotate}
 }
 
 // ResetTokens revokes all tokens and adds a new one. closing ends the connections of the revoked ones.
 func ResetTokens(closing bool) RingChange {
-	return RingChange{Action: "shared tokens reset", Makes: true, Close: closing, facts: RingChange.reset}
+	return RingChange{Action: trail.TokensReset, Makes: true, Close: closing, facts: RingChange.reset}
 }
 
 // ImportToken adds a token with a secret that the site had before, and that was checked. kid is that of the JWTs that are signed with
 // it; if it is empty, JWTs with any kid and without one are verified with it.
 func ImportToken(secret []byte, kid string) RingChange {
-	return RingChange{Action: "shared token imported", Makes: true, KeyID: kid, secret: secret, facts: RingChange.importSecret}
+	return RingChange{Action: trail.TokenImported, Makes: true, KeyID: kid, secret: secret, facts: RingChange.importSecret}
 }
 
 // ExtendToken lets a token that is about to expire be valid for that long from now on.
 func ExtendToken(kid string, overlap time.Duration) RingChange {
-	return RingChange{Action: "shared token extended", Extends: true, KeyID: kid, overlap: overlap, facts: RingChange.extend}
+	return RingChange{Action: trail.TokenExtended, Extends: true, KeyID: kid, overlap: overlap, facts: RingChange.extend}
 }
 
 // RevokeToken revokes the token with this kid. closing ends its connections.
 func RevokeToken(kid string, closing bool) RingChange {
-	return RingChange{Action: "shared token revoked", KeyID: kid, Close: closing, facts: RingChange.revoke}
+	return RingChange{Action: trail.TokenRevoked, KeyID: kid, Close: closing, facts: RingChange.revoke}
 }
 
 // For returns the change for a messenger whose shared tokens have this algorithm, or why a secret that it imports is not for that.

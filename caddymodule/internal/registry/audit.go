@@ -41,8 +41,8 @@ func signFacts(ctx context.Context, facts []*ledger.Fact) {
 
 // Audit logs a change and who made it, and remembers it for the history of the messenger. fields have no secret, no token and no
 // contact.
-func (reg *Registry) Audit(action, name string, by Actor, fields ...zap.Field) {
-	reg.Logger.Named("audit").Info(action, append([]zap.Field{zap.String("messenger", name), zap.String("by", string(by))}, fields...)...)
+func (reg *Registry) Audit(action trail.Action, name string, by Actor, fields ...zap.Field) {
+	reg.Logger.Named("audit").Info(action.String(), append([]zap.Field{zap.String("messenger", name), zap.String("by", string(by))}, fields...)...)
 	if name != "" {
 		reg.Store.Trail.Add(name, trail.Entry{At: time.Now().UTC(), Action: action, By: string(by), Contact: by == ByContact, Details: details(fields)})
 	}

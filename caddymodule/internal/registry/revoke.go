@@ -15,6 +15,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/trail"
 )
 
 // Revoke revokes tokens, and returns how many connections of this node that has ended. v.Until is when the last of the tokens
@@ -36,7 +37,7 @@ func (reg *Registry) Revoke(ctx context.Context, name string, v revocation.Revoc
 	if err != nil {
 		return 0, err
 	}
-	reg.Audit("tokens revoked", name, by, zap.String("target", v.Kind()), zap.Int("connections", ended))
+	reg.Audit(trail.ContactsRevoked, name, by, zap.String(trail.DetailTarget, v.Kind()), zap.Int(trail.DetailConnections, ended))
 	return ended, nil
 }
 
@@ -71,7 +72,7 @@ func (reg *Registry) RevokeAll(ctx context.Context, name string, list []revocati
 	if err != nil {
 		return 0, 0, err
 	}
-	reg.Audit("tokens revoked", name, by, zap.Int("revocations", added), zap.Int("connections", ended))
+	reg.Audit(trail.ContactsRevoked, name, by, zap.Int(trail.DetailRevocations, added), zap.Int(trail.DetailConnections, ended))
 	return added, ended, nil
 }
 

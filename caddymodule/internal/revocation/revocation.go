@@ -129,15 +129,22 @@ func (v *Revocation) Warning() string {
 	return "the identity has %XX in it, as the backend's header writes other characters; if it was copied from there, decode it, and revoke the identity as it is in the token"
 }
 
+// The kinds of revocations, in the audit log and the output of commands.
+const (
+	KindToken   = "jti"
+	KindContact = "identity"
+	KindAll     = "all"
+)
+
 // Kind returns what kind of revocation v is, without the value.
 func (v *Revocation) Kind() string {
 	switch {
 	case v.IsToken():
-		return "jti"
+		return KindToken
 	case v.Identity != "":
-		return "identity"
+		return KindContact
 	}
-	return "all"
+	return KindAll
 }
 
 // Overhead is an upper bound for a revocation without its texts, in bytes: the names of all members, and four times.

@@ -1,5 +1,5 @@
 // Package trail remembers who changed what, in bounded memory: a [Trail] has the latest entries of the audit log for each messenger,
-// so that people who do not see the log can look at them.
+// so that people who do not see the log can look at them. An [Action] is a change as that log calls it.
 //
 // It knows the standard library only. Begin reading with [Trail].
 package trail
@@ -23,7 +23,7 @@ const (
 // An Entry is one entry of the audit log.
 type Entry struct {
 	At      time.Time
-	Action  string
+	Action  Action
 	By      string
 	Contact bool // it was made by a contact
 	Details []Detail

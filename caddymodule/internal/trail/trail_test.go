@@ -7,7 +7,7 @@ import (
 )
 
 func entry(i int, contact bool) Entry {
-	return Entry{At: time.Unix(int64(i), 0), Action: fmt.Sprint(i), Contact: contact}
+	return Entry{At: time.Unix(int64(i), 0), By: fmt.Sprint(i), Contact: contact}
 }
 
 // A contact logs out again and again, and another messenger is changed again and again: what an operator did at this one is
@@ -20,10 +20,10 @@ func TestClientEventsDoNotEvictOperatorEntries(t *testing.T) {
 		trail.Add("other", entry(10+i, false))
 	}
 	got := trail.Of("acme")
-	if len(got) != 1+maxByContacts || got[len(got)-1].Action != "1" || got[0].Action != "1009" {
+	if len(got) != 1+maxByContacts || got[len(got)-1].By != "1" || got[0].By != "1009" {
 		t.Errorf("got %d entries, the last %+v", len(got), got[len(got)-1])
 	}
-	if got := trail.Of("other"); len(got) != maxEntries || got[0].Action != "1009" || got[maxEntries-1].Action != fmt.Sprint(1010-maxEntries) {
+	if got := trail.Of("other"); len(got) != maxEntries || got[0].By != "1009" || got[maxEntries-1].By != fmt.Sprint(1010-maxEntries) {
 		t.Errorf("got %d entries, %+v", len(got), got)
 	}
 	if got := trail.Of("nothing"); len(got) != 0 {
