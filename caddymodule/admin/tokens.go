@@ -31,16 +31,44 @@ type TokenList struct {
 
 // A TokenInfo describes one shared token.
 type TokenInfo struct {
-	KeyID       string     `json:"kid"`
-	Label       string     `json:"label,omitempty"`
-	MadeBy      string     `json:"made_by,omitempty"`     // the actor as in the audit log; empty if it was not recorded
-	Fingerprint string     `json:"fingerprint,omitempty"` // of a generated token
-	Origin      string     `json:"origin"`                // "generated" by the gateway, or "imported" by an operator
-	State       string     `json:"state"`                 // "active"; "ending" if it has a time at which it expires; "too short" for the messenger's algorithm, and therefore not used
-	Created     time.Time  `json:"created"`
-	End         *time.Time `json:"end,omitempty"`
-	LastUsed    *time.Time `json:"last_used,omitempty"` // to the hour
+	KeyID       string      `json:"kid"`
+	Label       string      `json:"label,omitempty"`
+	MadeBy      string      `json:"made_by,omitempty"`     // the actor as in the audit log; empty if it was not recorded
+	Fingerprint string      `json:"fingerprint,omitempty"` // of a generated token
+	Origin      TokenOrigin `json:"origin"`
+	State       TokenState  `json:"state"`
+	Created     time.Time   `json:"created"`
+	End         *time.Time  `json:"end,omitempty"`
+	LastUsed    *time.Time  `json:"last_used,omitempty"` // to the hour
 }
+
+// A TokenOrigin says where a shared token comes from.
+type TokenOrigin string
+
+// The origins of shared tokens.
+const (
+	TokenGenerated TokenOrigin = "generated" // by the gateway
+	TokenImported  TokenOrigin = "imported"  // by an operator
+)
+
+// Imported reports whether an operator brought the token.
+func (o TokenOrigin) Imported() bool { return o == TokenImported }
+
+// A TokenState says whether tokens of contacts can be signed with a shared token.
+type TokenState string
+
+// The states of shared tokens.
+const (
+	TokenActive   TokenState = "active"
+	TokenEnding   TokenState = "ending"    // it has a time at which it expires
+	TokenTooShort TokenState = "too short" // for the messenger's algorithm, and therefore not used
+)
+
+// Active reports whether the token is used and has no time at which it expires.
+func (s TokenState) Active() bool { return s == TokenActive }
+
+// TooShort reports whether the token is not used because of its length.
+func (s TokenState) TooShort() bool { return s == TokenTooShort }
 
 // ringKind returns the messenger's settings, the kind of record that has its ring, and the algorithm of its tokens, or an error for
 // messengers without a ring.
@@ -140,21 +168,21 @@ func (s *Service) Tokens(ctx context.Context, name string) (*TokenList, error) {
 	ring.Revision = r.Revision
 	used := s.Store.Uses.Last(ctx, name, kind)
 	for _, t := range r.ActiveTokens() {
-		d := TokenInfo{KeyID: t.KeyID, Label: t.Label, MadeBy: t.By, Fingerprint: t.Fingerprint(), Origin: "generated", State: "active", Created: t.Created, End: t.End}
+		d := TokenInfo{KeyID: t.KeyID, Label: t.Label, MadeBy: t.By, Fingerprint: t.Fingerprint(), Origin: TokenGenerated, State: TokenActive, Created: t.Created, End: t.End}
 		if t.Imported {
-			d.Origin = "imported"
+			d.Origin = TokenImported
 		}
 		if end := previousEnd(m, t.End); end != nil {
 			d.End = end
 		}
 		if d.End != nil {
-			d.State = "ending"
+			d.State = TokenEnding
 		}
 		if hour, ok := used[t.KeyID]; ok {
 			d.LastUsed = &hour
 		}
 		if !t.Fits(alg) {
-			d.State = "too short"
+			d.State = TokenTooShort
 		}
 		ring.Tokens = append(ring.Tokens, d)
 	}

@@ -49,9 +49,9 @@ func TestListsFitIntoATerminal(t *testing.T) {
 	}
 	for name, text := range map[string]string{
 		"tokens": tokensText(&admin.TokenList{Messenger: "support", Tokens: []admin.TokenInfo{
-			{KeyID: "2026-11-28-pkejxr", Label: strings.Repeat("l", ledger.MaxLabel), Fingerprint: "ea7d8ee6d8d65883", Origin: "generated", State: "too short",
+			{KeyID: "2026-11-28-pkejxr", Label: strings.Repeat("l", ledger.MaxLabel), Fingerprint: "ea7d8ee6d8d65883", Origin: admin.TokenGenerated, State: admin.TokenTooShort,
 				Created: now, End: &now, LastUsed: &now, MadeBy: "panel, operator"},
-			{KeyID: "2026-11-28-pkejxr", Origin: "imported", State: "active", Created: now},
+			{KeyID: "2026-11-28-pkejxr", Origin: admin.TokenImported, State: admin.TokenActive, Created: now},
 		}}),
 		"revocations": revocationsText(&[]revocation.Revocation{
 			{TokenID: "0b6f4d3e-6d8f-4f6e-8f38-2f3c51f9f0a7", Created: now, Until: &now},
