@@ -73,8 +73,8 @@ func (q *ListQuery) check() error {
 		name, value string
 		of          []string
 	}{
-		{"method", q.Method, []string{"public_key", "jwks", "shared_token"}},
-		{"mode", q.Mode, []string{string(config.ModeRequired), string(config.ModeOptional), string(config.ModeReport), string(config.ModeOff)}},
+		{"method", q.Method, config.Values(config.Methods)},
+		{"mode", q.Mode, config.Values(config.Modes)},
 		{"source", q.Source, []string{registry.SourceConfig, registry.SourceStored}},
 		{"sort", q.Sort, []string{"changed"}},
 		{"state", q.State, []string{"true"}},

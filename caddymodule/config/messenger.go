@@ -199,7 +199,7 @@ var Settings = []Setting{
 		Help:  "How many forged tokens one client address may send in a time, such as 20/1m.",
 		field: func(m *Messenger) any { return &m.FailLimit }, loss: limitLoss},
 	{Name: "mode", Section: SectionUse, Label: "Mode", Default: string(ModeRequired),
-		Flag:  "required, optional, report or off",
+		Flag:  valuesText(Modes),
 		Help:  "A route of the gateway can have its own mode, which is used instead.",
 		field: func(m *Messenger) any { return &m.Mode }, loss: modeLoss},
 }

@@ -1,8 +1,10 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"slices"
+	"strings"
 )
 
 // Mode is what happens to the requests for a messenger.
@@ -30,23 +32,42 @@ var Modes = []Choice{
 	{string(ModeOff), "Off", "tokens are not verified"},
 }
 
-// Check returns an error if m is not a mode; "" is valid and means the default.
-func (m Mode) Check() error {
-	if m == "" || slices.ContainsFunc(Modes, func(c Choice) bool { return c.Value == string(m) }) {
-		return nil
+// Values returns the values of choices, in their order.
+func Values(choices []Choice) []string {
+	values := make([]string, len(choices))
+	for i, c := range choices {
+		values[i] = c.Value
 	}
-	return errors.New("is not one of: required, optional, report, off")
+	return values
 }
 
-// Label returns the name of the mode in the control panel.
-func (m Mode) Label() string {
-	for _, c := range Modes {
-		if c.Value == string(m) {
+// valuesText returns the values of choices as a text: "required, optional, report or off".
+func valuesText(choices []Choice) string {
+	values := Values(choices)
+	last := len(values) - 1
+	return strings.Join(values[:last], ", ") + " or " + values[last]
+}
+
+// labelOf returns the label of a value, or "" if no choice has it.
+func labelOf(choices []Choice, value string) string {
+	for _, c := range choices {
+		if c.Value == value {
 			return c.Label
 		}
 	}
-	return string(m)
+	return ""
 }
+
+// Check returns an error if m is not a mode; "" is valid and means the default.
+func (m Mode) Check() error {
+	if modes := Values(Modes); m != "" && !slices.Contains(modes, string(m)) {
+		return errors.New("is not one of: " + strings.Join(modes, ", "))
+	}
+	return nil
+}
+
+// Label returns the name of the mode in the control panel.
+func (m Mode) Label() string { return cmp.Or(labelOf(Modes, string(m)), string(m)) }
 
 // Or returns m, or fallback if m is not set.
 func (m Mode) Or(fallback Mode) Mode {

@@ -90,9 +90,9 @@ func losses(a *admin.Service, ctx context.Context, d *messengerStatus, next *con
 		return list, nil
 	case hasFormer:
 		if !next.SameMethod(p.Settings()) && (next.Previous == nil || !next.Previous.Settings().SameMethod(p.Settings())) {
-			list = append(list, fmt.Sprintf(textPreviousEnds, methodNames[p.Settings().Method()], p.Until.UTC().Format(time.RFC1123)))
+			list = append(list, fmt.Sprintf(textPreviousEnds, config.MethodLabel(p.Settings().Method()), p.Until.UTC().Format(time.RFC1123)))
 		}
-		if former := fmt.Sprintf(textFormerKeys, methodNames[p.Settings().Method()]); hasKeys {
+		if former := fmt.Sprintf(textFormerKeys, config.MethodLabel(p.Settings().Method())); hasKeys {
 			all += " " + textAnd + " " + former
 		} else {
 			all = former

@@ -108,7 +108,7 @@ func (f formField) Values() (values []string) {
 // newForm returns the form of a messenger that does not exist yet, with the settings that we recommend.
 func newForm() *settingsForm {
 	f := formOf("", "", &config.Messenger{IdentityKey: "identity", RequireClaims: []string{"exp"}})
-	f.Method = "public_key" // the one with the highest security
+	f.Method = config.MethodPublicKey // the one with the highest security
 	return f
 }
 
@@ -254,7 +254,7 @@ var formFields = sync.OnceValue(func() []labelled {
 	}
 	add(config.SectionContacts)
 	fields = append(fields,
-		labelled{"method", "", textMethod, func(f *settingsForm) string { return methodNames[f.Method] }},
+		labelled{"method", "", textMethod, func(f *settingsForm) string { return config.MethodLabel(f.Method) }},
 		labelled{"key-0", "public_key", textPublicKey, (*settingsForm).keysText})
 	add(config.SectionShared)
 	add(config.SectionJWKS)

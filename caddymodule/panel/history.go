@@ -57,7 +57,7 @@ func (v *visit) showHistory() error {
 			if detail.Name == trail.DetailMode {
 				value = config.Mode(value).Label()
 			}
-			shown.Details = append(shown.Details, trail.Detail{Name: name, Value: cmp.Or(detailValues()[value], methodNames[value], value)})
+			shown.Details = append(shown.Details, trail.Detail{Name: name, Value: cmp.Or(detailValues()[value], config.MethodLabel(value), value)})
 		}
 		page.Changes = append(page.Changes, shown)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
@@ -34,14 +35,12 @@ type filterView struct {
 
 // filters returns the filters and the orders of the list, with the values of the query. The first choice of each is the default.
 func filters(values url.Values) (list []filterView) {
-	modes := []config.Choice{{Label: textAny}}
-	for _, mode := range config.Modes {
-		modes = append(modes, config.Choice{Value: mode.Value, Label: mode.Label})
+	orAny := func(choices []config.Choice) []config.Choice {
+		return slices.Concat([]config.Choice{{Label: textAny}}, choices)
 	}
 	list = []filterView{
-		{Name: "method", Label: textMethod, Choices: []config.Choice{{Label: textAny},
-			{Value: "public_key", Label: methodNames["public_key"]}, {Value: "jwks", Label: methodNames["jwks"]}, {Value: "shared_token", Label: methodNames["shared_token"]}}},
-		{Name: "mode", Label: textMode, Choices: modes},
+		{Name: "method", Label: textMethod, Choices: orAny(config.Methods)},
+		{Name: "mode", Label: textMode, Choices: orAny(config.Modes)},
 		{Name: "source", Label: textFrom, Choices: []config.Choice{{Label: textAnywhere}, {Value: registry.SourceConfig, Label: textConfiguration}, {Value: registry.SourceStored, Label: textStorage}}},
 		{Name: "sort", Label: textOrder, Choices: []config.Choice{{Label: textByName}, {Value: "changed", Label: textLastChange}}},
 	}

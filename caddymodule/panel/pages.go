@@ -67,7 +67,7 @@ var panelTemplates = sync.OnceValue(func() map[string]*template.Template {
 		"hour":    func(t time.Time) string { return t.UTC().Format("2 Jan 2006, 15:00 MST") },
 		"machine": func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 		"ago":     ago,
-		"method":  func(name string) string { return methodNames[name] },
+		"method":  config.MethodLabel,
 		"mode":    config.Mode.Label,
 		"sum":     func(a, b int) int { return a + b - 1 }, // the last of b from a on
 		"inc":     func(i int) int { return i + 1 },

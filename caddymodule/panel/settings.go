@@ -78,16 +78,16 @@ func (f *settingsForm) method(r *formReader, m *config.Messenger) {
 	former := *m
 	m.PublicKey, m.JWKS, m.SharedToken = nil, nil, nil
 	switch f.Method {
-	case "shared_token":
+	case config.MethodSharedToken:
 		if m.SharedToken = former.SharedToken; m.SharedToken == nil {
 			m.SharedToken = new(config.SharedToken)
 		}
-	case "public_key":
+	case config.MethodPublicKey:
 		m.PublicKey = f.keysOver(former.PublicKey)
 		if !slices.Equal(m.PublicKey, former.PublicKey) || len(m.PublicKey) == 0 {
 			r.wrong = append(r.wrong, f.checkKeys()...)
 		}
-	case "jwks":
+	case config.MethodJWKS:
 		if m.JWKS = former.JWKS; m.JWKS == nil {
 			m.JWKS = new(config.JWKS)
 		}

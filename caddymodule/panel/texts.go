@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/diagnose"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/trail"
@@ -39,9 +40,6 @@ var notices = sync.OnceValue(func() map[string]string {
 		"contacts-revoked": "The tokens are revoked, and refused from now on.",
 	}
 })
-
-// What the product calls its methods.
-var methodNames = map[string]string{"shared_token": "Shared token", "public_key": "Public key", "jwks": "JWKS"}
 
 // How long what is replaced may stay valid.
 var overlaps = []overlap{
@@ -127,13 +125,13 @@ func span(d time.Duration) string {
 
 // named names the keys or tokens of the messenger with their number, such as "the 2 shared tokens".
 func (d *messengerStatus) named(n int, known bool) string {
-	kind := map[string]string{"shared_token": "shared token", "public_key": "public key", "jwks": "key of the key set"}[d.Method]
+	kind := map[string]string{config.MethodSharedToken: "shared token", config.MethodPublicKey: "public key", config.MethodJWKS: "key of the key set"}[d.Method]
 	switch {
 	case !known:
 		return "the keys of the key set, whose number is not known right now"
 	case n == 1:
 		return "the only " + kind
-	case d.Method == "jwks":
+	case d.Method == config.MethodJWKS:
 		return fmt.Sprintf("the %d keys of the key set", n)
 	}
 	return fmt.Sprintf("the %d %ss", n, kind)
