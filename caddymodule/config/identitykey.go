@@ -8,6 +8,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/strictjson"
 )
 
@@ -36,8 +37,7 @@ func ParseIdentityPath(text string) (strictjson.Pointer, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch path[0] {
-	case "exp", "nbf", "iat":
+	if authn.IsTimeClaim(path[0]) {
 		return nil, errors.New("begins with a time claim, which does not hold an identity")
 	}
 	return path, nil
@@ -62,8 +62,7 @@ func CheckIdentityKey(claim string) error {
 	if claim == "" {
 		return errors.New("is empty; it is the name of the claim that holds the contact identity")
 	}
-	switch claim {
-	case "exp", "nbf", "iat":
+	if authn.IsTimeClaim(claim) {
 		return errors.New("is a time claim, which does not hold an identity")
 	}
 	if !utf8.ValidString(claim) {

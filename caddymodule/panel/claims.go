@@ -2,11 +2,11 @@ package panel
 
 import (
 	"encoding/json"
-	"slices"
 	"strconv"
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
 )
 
 // A claimView is a claim of a token that was tested.
@@ -14,9 +14,6 @@ type claimView struct {
 	Name, Value string
 	At          *time.Time // of a claim that is a time
 }
-
-// timeClaims are the claims that are times (RFC 7519 section 4.1).
-var timeClaims = []string{"exp", "iat", "nbf"}
 
 // claimViews returns the claims of an accepted token as a page shows them. result may be nil.
 func claimViews(result *admin.Explanation) (views []claimView) {
@@ -29,7 +26,7 @@ func claimViews(result *admin.Explanation) (views []claimView) {
 		if json.Unmarshal(claim.Value, &text) == nil {
 			view.Value = text
 		}
-		if seconds, err := strconv.ParseFloat(string(claim.Value), 64); err == nil && slices.Contains(timeClaims, claim.Name) && seconds > 0 && seconds < 1e11 {
+		if seconds, err := strconv.ParseFloat(string(claim.Value), 64); err == nil && authn.IsTimeClaim(claim.Name) && seconds > 0 && seconds < 1e11 {
 			at := time.Unix(int64(seconds), 0)
 			view.At = &at
 		}

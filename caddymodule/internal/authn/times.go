@@ -2,6 +2,7 @@ package authn
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -10,6 +11,12 @@ import (
 
 // year10000 is its first second. A NumericDate from then on is not an intended date, and most often a count of milliseconds.
 const year10000 = 253402300800
+
+// TimeClaims are the registered claims that are times (RFC 7519 section 4.1), in the order in which the verifier checks them.
+var TimeClaims = []string{"exp", "nbf", "iat"}
+
+// IsTimeClaim reports whether a claim is a time.
+func IsTimeClaim(name string) bool { return slices.Contains(TimeClaims, name) }
 
 // checkTimes honours exp, nbf and iat (RFC 7519 sections 4.1.4 to 4.1.6) if the token has them.
 func (c *claims) checkTimes(p *Policy, now time.Time) *Rejection {

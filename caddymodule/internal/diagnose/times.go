@@ -17,7 +17,7 @@ func (f *finder) findTimes(rej *authn.Rejection) {
 		return
 	}
 	skew := f.policy.ClockSkew
-	for _, name := range []string{"exp", "nbf", "iat"} {
+	for _, name := range authn.TimeClaims {
 		date, known := f.date(name)
 		switch {
 		case !known:
