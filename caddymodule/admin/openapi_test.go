@@ -93,11 +93,11 @@ func TestDocsHaveTheOperationsOfTheFile(t *testing.T) {
 func TestOpenAPIHasThePathsOfTheHandlers(t *testing.T) {
 	documented := at(nil, openAPI(t), "paths")
 	for path := range documented {
-		if routes[strings.TrimPrefix(path, "/")] == nil {
+		if routes()[strings.TrimPrefix(path, "/")] == nil {
 			t.Errorf("the file has the path %s, and the handlers do not", path)
 		}
 	}
-	for path, serve := range routes {
+	for path, serve := range routes() {
 		operations, ok := documented["/"+path].(object)
 		if !ok {
 			t.Errorf("the handlers have the path /%s, and the file does not", path)
@@ -147,9 +147,9 @@ func TestOpenAPIHasTheMembersOfTheTypes(t *testing.T) {
 	for path, typ := range bodies {
 		sameMembers(t, doc, body(path), typ, path)
 	}
-	for action, members := range tokenMembers {
+	for action, a := range tokenActions {
 		schema := body("/messengers/{name}/tokens/" + action)
-		if got, want := slices.Sorted(maps.Keys(at(doc, schema, "properties"))), slices.Sorted(slices.Values(members)); !slices.Equal(got, want) {
+		if got, want := slices.Sorted(maps.Keys(at(doc, schema, "properties"))), slices.Sorted(slices.Values(a.members)); !slices.Equal(got, want) {
 			t.Errorf("the body of tokens/%s has %q in the file, and takes %q", action, got, want)
 		}
 	}

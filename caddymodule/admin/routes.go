@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
@@ -13,32 +14,32 @@ import (
 // A route answers requests for one path. The name is that of the messenger in the path, or "".
 type route func(s *Service, w http.ResponseWriter, r *http.Request, name string) error
 
-// routes are the paths below AdminPath, in which {name} is a messenger. Other paths do not exist. A test compares this table with
-// docs/openapi.yaml.
-var routes = map[string]route{
-	"messengers":                           func(s *Service, w http.ResponseWriter, r *http.Request, _ string) error { return s.serveList(w, r) },
-	"messengers/{name}":                    (*Service).serveMessenger,
-	"messengers/{name}/keys":               about(http.MethodGet, (*Service).serveKeys),
-	"messengers/{name}/readiness":          about(http.MethodGet, serveReadiness),
-	"messengers/{name}/refresh":            about(http.MethodPost, (*Service).serveRefresh),
-	"messengers/{name}/explain":            about(http.MethodPost, (*Service).serveExplain),
-	"messengers/{name}/history":            on(http.MethodGet, func(s *Service, r *http.Request, name string) (any, error) { return s.ReadHistory(r.Context(), name) }),
-	"messengers/{name}/tokens":             (*Service).serveRing,
-	"messengers/{name}/tokens/generate":    changing("generate"),
-	"messengers/{name}/tokens/import":      changing("import"),
-	"messengers/{name}/tokens/extend":      changing("extend"),
-	"messengers/{name}/tokens/rotate":      changing("rotate"),
-	"messengers/{name}/tokens/reset":       changing("reset"),
-	"messengers/{name}/tokens/revoke":      changing("revoke"),
-	"messengers/{name}/revocations":        (*Service).serveRevocations,
-	"messengers/{name}/revocations/import": on(http.MethodPost, (*Service).serveRevokeAll),
-	"export":                               posted(MaxAdminBody, (*Service).Export),
-	"import":                               posted(maxLargeBody, (*Service).Import),
-	"connections":                          on(http.MethodGet, func(*Service, *http.Request, string) (any, error) { return describeConnections(), nil }),
-	"connections/end":                      posted(MaxAdminBody, (*Service).endByRequest),
-	"reseal":                               posted(MaxAdminBody, (*Service).Reseal),
-	"repair":                               posted(MaxAdminBody, (*Service).repair),
-}
+// routes returns the paths below AdminPath, in which {name} is a messenger. Other paths do not exist. A test compares this table with
+// docs/openapi.yaml. It is made for the first request, because most programs with this module get none.
+var routes = sync.OnceValue(func() map[string]route {
+	all := map[string]route{
+		"messengers":                           func(s *Service, w http.ResponseWriter, r *http.Request, _ string) error { return s.serveList(w, r) },
+		"messengers/{name}":                    (*Service).serveMessenger,
+		"messengers/{name}/keys":               about(http.MethodGet, (*Service).serveKeys),
+		"messengers/{name}/readiness":          about(http.MethodGet, serveReadiness),
+		"messengers/{name}/refresh":            about(http.MethodPost, (*Service).serveRefresh),
+		"messengers/{name}/explain":            about(http.MethodPost, (*Service).serveExplain),
+		"messengers/{name}/history":            on(http.MethodGet, func(s *Service, r *http.Request, name string) (any, error) { return s.ReadHistory(r.Context(), name) }),
+		"messengers/{name}/tokens":             (*Service).serveRing,
+		"messengers/{name}/revocations":        (*Service).serveRevocations,
+		"messengers/{name}/revocations/import": on(http.MethodPost, (*Service).serveRevokeAll),
+		"export":                               posted(MaxAdminBody, (*Service).Export),
+		"import":                               posted(maxLargeBody, (*Service).Import),
+		"connections":                          on(http.MethodGet, func(*Service, *http.Request, string) (any, error) { return describeConnections(), nil }),
+		"connections/end":                      posted(MaxAdminBody, (*Service).endByRequest),
+		"reseal":                               posted(MaxAdminBody, (*Service).Reseal),
+		"repair":                               posted(MaxAdminBody, (*Service).repair),
+	}
+	for action := range tokenActions {
+		all["messengers/{name}/tokens/"+action] = changing(action)
+	}
+	return all
+})
 
 // about is a route that passes the messenger to f, as it is active on this node.
 func about(method string, f func(s *Service, r *http.Request, m *registry.Messenger) (any, error)) route {
@@ -80,7 +81,7 @@ func (s *Service) ServeAdmin(w http.ResponseWriter, r *http.Request) error {
 		parts = slices.Replace(parts, 1, 2, "{name}")
 	}
 	path := strings.Join(parts, "/")
-	serve := routes[path]
+	serve := routes()[path]
 	if serve == nil {
 		return errNoPath
 	}

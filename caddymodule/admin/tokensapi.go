@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -24,15 +25,37 @@ type tokensBody struct {
 	Confirm  *int                 `json:"confirm"`
 }
 
-// tokenMembers are the members that the body of each action can have.
-var tokenMembers = map[string][]string{
-	"generate": {"label"}, "rotate": {"overlap", "label", "confirm"}, "reset": {"label", "close_connections"},
-	"revoke": {"kid", "close_connections"}, "import": {"secret", "encoding", "kid", "label"}, "extend": {"kid", "overlap"},
+// A tokenAction is a change of the shared tokens of a messenger that the gateway keeps.
+type tokenAction struct {
+	members    []string // that its body can have
+	needsKeyID bool     // it is about the token that kid names
+	change     func(b *tokensBody) (ledger.RingChange, error)
 }
+
+// tokenActions are all of them, by the last part of their path.
+var tokenActions = map[string]tokenAction{
+	"generate": {members: []string{"label"}, change: func(*tokensBody) (ledger.RingChange, error) { return ledger.GenerateToken(), nil }},
+	"rotate": {members: []string{"overlap", "label", "confirm"},
+		change: func(b *tokensBody) (ledger.RingChange, error) { return ledger.RotateTokens(b.overlap()), nil }},
+	"reset": {members: []string{"label", "close_connections"},
+		change: func(b *tokensBody) (ledger.RingChange, error) { return ledger.ResetTokens(b.closing()), nil }},
+	"revoke": {members: []string{"kid", "close_connections"}, needsKeyID: true,
+		change: func(b *tokensBody) (ledger.RingChange, error) { return ledger.RevokeToken(b.KeyID, b.closing()), nil }},
+	"import": {members: []string{"secret", "encoding", "kid", "label"},
+		change: func(b *tokensBody) (ledger.RingChange, error) { return ImportOf(b.Secret, b.Encoding, b.KeyID) }},
+	"extend": {members: []string{"kid", "overlap"}, needsKeyID: true,
+		change: func(b *tokensBody) (ledger.RingChange, error) { return ledger.ExtendToken(b.KeyID, b.overlap()), nil }},
+}
+
+func (b *tokensBody) overlap() time.Duration {
+	return config.DurationOr(b.Overlap, ledger.DefaultOverlap)
+}
+
+func (b *tokensBody) closing() bool { return b.Close != nil && *b.Close }
 
 // check returns an error if the body has members that the action does not take.
 func (b *tokensBody) check(action string) error {
-	taken := tokenMembers[action]
+	taken := tokenActions[action].members
 	for _, member := range []struct {
 		name string
 		set  bool
@@ -48,31 +71,16 @@ func (b *tokensBody) check(action string) error {
 	return nil
 }
 
-// change returns the change that an action with this body makes.
-func (b *tokensBody) change(action string) (change ledger.RingChange, err error) {
-	overlap, closing := config.DurationOr(b.Overlap, ledger.DefaultOverlap), b.Close != nil && *b.Close
-	switch action {
-	case "generate":
-		return ledger.GenerateToken(), nil
-	case "rotate":
-		return ledger.RotateTokens(overlap), nil
-	case "reset":
-		return ledger.ResetTokens(closing), nil
-	case "import":
-		return ImportOf(b.Secret, b.Encoding, b.KeyID)
-	case "revoke", "extend":
-		if b.KeyID == "" {
-			return change, apierror.New(http.StatusBadRequest, `kid is missing; name the shared token to `+action+`: {"kid": "…"}`)
-		}
-		if action == "extend" {
-			return ledger.ExtendToken(b.KeyID, overlap), nil
-		}
-		return ledger.RevokeToken(b.KeyID, closing), nil
+// changeFor returns the change that an action with this body makes.
+func (b *tokensBody) changeFor(action string) (ledger.RingChange, error) {
+	a := tokenActions[action]
+	if a.needsKeyID && b.KeyID == "" {
+		return ledger.RingChange{}, apierror.New(http.StatusBadRequest, `kid is missing; name the shared token to `+action+`: {"kid": "…"}`)
 	}
-	return change, errNoPath
+	return a.change(b)
 }
 
-// changing is a route that changes the shared tokens of a messenger that the gateway keeps.
+// changing is the route of an action.
 func changing(action string) route {
 	return on(http.MethodPost, func(s *Service, r *http.Request, name string) (any, error) {
 		var body tokensBody
@@ -91,7 +99,7 @@ func changing(action string) route {
 				return nil, apierror.New(http.StatusBadRequest, "confirm is not a number of shared tokens")
 			}
 		}
-		ring, err := body.change(action)
+		ring, err := body.changeFor(action)
 		if err == nil {
 			ring, err = Labelled(ring, body.Label)
 		}
