@@ -26,48 +26,13 @@ const (
 	MaxAdminBody = 64 << 10 // bytes; a token has 8 KiB at most
 )
 
-// adminAPI serves what operators ask of the running gateway:
+// adminAPI serves what operators ask of the running gateway. The table routes has the paths; docs/openapi.yaml says what they take
+// and answer, and a test compares the two.
 //
-//	GET    /messenger/messengers                           the messengers, at most 1000 stored ones at a time, by name; the header
-//	                                                       Link (RFC 8288, rel="next") has the next page. In the query: after=<cursor>,
-//	                                                       limit=<number>, search=<part of the name>, and for at most 10,000 names
-//	                                                       method=, mode=, source= and sort=changed; state=true adds the states
-//	GET    /messenger/messengers/<name>                    one of them; ETag is its revision
-//	PUT    /messenger/messengers/<name>                    creates or changes a stored one; the body is its settings. In the query
-//	                                                       keep_previous=<duration> keeps the method that is replaced in use for that
-//	                                                       time, and confirm=<number> confirms what the change takes out of use
-//	DELETE /messenger/messengers/<name>                    deletes a stored one with its tokens
-//	GET    /messenger/messengers/<name>/keys               the keys that verify right now
-//	GET    /messenger/messengers/<name>/readiness          what "required" would do, from the requests of the last hour and day
-//	POST   /messenger/messengers/<name>/refresh            {"distrust": bool}
-//	POST   /messenger/messengers/<name>/explain            {"token": string}
-//	GET    /messenger/messengers/<name>/tokens             the generated shared tokens, without their text
-//	POST   /messenger/messengers/<name>/tokens/generate    {}
-//	POST   /messenger/messengers/<name>/tokens/import      {"secret": string, "encoding": string, "kid": string}
-//	POST   /messenger/messengers/<name>/tokens/rotate      {"overlap": duration, "confirm": number}; the number is for an overlap of 0
-//	POST   /messenger/messengers/<name>/tokens/extend      {"kid": string, "overlap": duration}
-//	POST   /messenger/messengers/<name>/tokens/reset       {"close_connections": bool}
-//	POST   /messenger/messengers/<name>/tokens/revoke      {"kid": string, "close_connections": bool}
-//	GET    /messenger/messengers/<name>/revocations        what was revoked
-//	POST   /messenger/messengers/<name>/revocations        {"jti": string} | {"jti_sha256": string} | {"identity": string} | {"all": true}, with
-//	                                                       {"issued_before": time} for the latter two (default: now)
-//	DELETE /messenger/messengers/<name>/revocations        the same; undoes a revocation
-//	GET    /messenger/messengers/<name>/history            what was changed, when and by whom: from the storage, and from this node's audit log
-//	POST   /messenger/messengers/<name>/revocations/import {"revocations": […]}, at most 500
-//	POST   /messenger/export                               {"after": string, "key": string}; lines of an export, "next" being the next "after"
-//	POST   /messenger/import                               {"lines": […], "key": string, "replace": bool, "dry_run": bool}
-//	GET    /messenger/connections                          how many guarded connections are open
-//	POST   /messenger/connections/end                      {"messenger": string, "identity": string, …}
-//	POST   /messenger/reseal                               {"adopt_unsealed": bool, "check": bool, "discard_unreadable": bool, "everything": bool,
-//	                                                       "after": string}; one step: call it again with "after" until "done"
-//	POST   /messenger/repair                               {}; writes back what this node knows and the storage has lost
-//
-// Changes take If-Match with a revision. A client that replaces a stored messenger has to send it, or "*", so that it does not
-// overwrite a change that it has not seen; If-None-Match: * only creates. A change that takes keys, key sets or shared tokens out of
-// use, and does not say so by its name as reset, revoke and DELETE do, is answered with 428 and their number unless it confirms
-// exactly that number. generate, rotate and reset answer with the text of
-// the new token, which is shown only once. Calls that end connections answer with "connections_ended", the number on this
-// node. Other nodes that share the storage end theirs within their poll_interval and a second.
+// Two rules protect operators from each other and from themselves. A client that replaces a stored messenger has to send its revision
+// in If-Match, or "*", so that it does not overwrite a change that it has not seen. And a change that takes keys, key sets or shared
+// tokens out of use, and does not say so by its name as reset, revoke and DELETE do, is answered with 428 and their number unless it
+// confirms exactly that number.
 //
 // It has no state. After a failed reload Caddy's endpoint belongs to modules of the configuration that failed, so the app is
 // looked up for every request.

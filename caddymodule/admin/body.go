@@ -68,7 +68,7 @@ var exceptions = strictjson.Exceptions{Empty: []string{"after", "kid", "label", 
 func queryOf(method, path string) []string {
 	switch {
 	case method == http.MethodGet && path == "messengers":
-		return []string{"after", "limit", "search", "method", "mode", "source", "sort", "state"}
+		return listNames()
 	case method == http.MethodPut && path == "messengers/{name}":
 		return []string{"confirm", "keep_previous"}
 	}

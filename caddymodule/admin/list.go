@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
@@ -29,6 +30,9 @@ const (
 	// minBatch is how many messengers are read from the storage together, at least.
 	minBatch = 64
 
+	// sortChanged is the one order other than by name.
+	sortChanged = "changed"
+
 	// listTime is how long one answer may take, because the storage may be slow.
 	listTime = 20 * time.Second
 )
@@ -41,7 +45,7 @@ type ListQuery struct {
 
 	// Filters, and an order other than by name; "" for none. They fail with ErrTooMany for more than registry.MaxSorted names.
 	Method, Mode, Source string
-	Sort                 string // "changed": the last change first
+	Sort                 string // sortChanged: the last change first
 
 	State string // "true": with the state of each messenger, which costs a read of the storage for many of them
 }
@@ -69,18 +73,9 @@ func (q *ListQuery) check() error {
 		return apierror.New(http.StatusBadRequest, fmt.Sprintf("limit is not a number from 1 to %d", MaxListed))
 	}
 	q.Search = strings.ToLower(strings.TrimSpace(q.Search))
-	for _, word := range []struct {
-		name, value string
-		of          []string
-	}{
-		{"method", q.Method, config.Values(config.Methods)},
-		{"mode", q.Mode, config.Values(config.Modes)},
-		{"source", q.Source, []string{registry.SourceConfig, registry.SourceStored}},
-		{"sort", q.Sort, []string{"changed"}},
-		{"state", q.State, []string{"true"}},
-	} {
-		if word.value != "" && !slices.Contains(word.of, word.value) {
-			return apierror.New(http.StatusBadRequest, word.name+" is not one of: "+strings.Join(word.of, ", "))
+	for _, p := range listParameters() {
+		if p.values != nil && *p.text(q) != "" && !slices.Contains(p.values, *p.text(q)) {
+			return apierror.New(http.StatusBadRequest, p.name+" is not one of: "+strings.Join(p.values, ", "))
 		}
 	}
 	return nil
@@ -201,7 +196,7 @@ func (s *Service) describeAll(ctx context.Context, names []string) ([]*Descripti
 
 // cursorOf returns the position of a row in the list. It stays valid when other rows are added or removed.
 func cursorOf(row registry.Summary, sort string) string {
-	if sort == "changed" {
+	if sort == sortChanged {
 		return row.Changed.UTC().Format(time.RFC3339Nano) + " " + row.Name
 	}
 	return row.Name
@@ -210,7 +205,7 @@ func cursorOf(row registry.Summary, sort string) string {
 // compareRows orders rows: by name, or the last change first.
 func compareRows(sort string) func(a, b registry.Summary) int {
 	return func(a, b registry.Summary) int {
-		if sort == "changed" && !a.Changed.Equal(b.Changed) {
+		if sort == sortChanged && !a.Changed.Equal(b.Changed) {
 			return b.Changed.Compare(a.Changed)
 		}
 		return strings.Compare(a.Name, b.Name)
@@ -219,7 +214,7 @@ func compareRows(sort string) func(a, b registry.Summary) int {
 
 // rowAt returns a row with this cursor, to compare other rows with.
 func rowAt(cursor, sort string) (registry.Summary, error) {
-	if sort != "changed" {
+	if sort != sortChanged {
 		return registry.Summary{Name: cursor}, nil
 	}
 	at, name, _ := strings.Cut(cursor, " ")
@@ -294,9 +289,42 @@ func (s *Service) rows(ctx context.Context, q ListQuery, view nameindex.Index) (
 	return rows, err
 }
 
+// A listParameter is what the query of a URL can have for a list.
+type listParameter struct {
+	name   string
+	text   func(q *ListQuery) *string // its place; nil for limit, which is a number
+	values []string                   // nil for any
+}
+
+// listParameters are all of them. They are made for the first list, because most programs with this module show none.
+var listParameters = sync.OnceValue(func() []listParameter {
+	return []listParameter{
+		{"after", func(q *ListQuery) *string { return &q.After }, nil},
+		{"limit", nil, nil},
+		{"search", func(q *ListQuery) *string { return &q.Search }, nil},
+		{"method", func(q *ListQuery) *string { return &q.Method }, config.Values(config.Methods)},
+		{"mode", func(q *ListQuery) *string { return &q.Mode }, config.Values(config.Modes)},
+		{"source", func(q *ListQuery) *string { return &q.Source }, []string{registry.SourceConfig, registry.SourceStored}},
+		{"sort", func(q *ListQuery) *string { return &q.Sort }, []string{sortChanged}},
+		{"state", func(q *ListQuery) *string { return &q.State }, []string{"true"}},
+	}
+})
+
+// listNames returns the names of all parameters.
+func listNames() (names []string) {
+	for _, p := range listParameters() {
+		names = append(names, p.name)
+	}
+	return names
+}
+
 // ReadListQuery reads the query of a URL.
-func ReadListQuery(values url.Values) ListQuery {
-	q := ListQuery{After: values.Get("after"), Search: values.Get("search"), Method: values.Get("method"), Mode: values.Get("mode"), Source: values.Get("source"), Sort: values.Get("sort"), State: values.Get("state")}
+func ReadListQuery(values url.Values) (q ListQuery) {
+	for _, p := range listParameters() {
+		if p.text != nil {
+			*p.text(&q) = values.Get(p.name)
+		}
+	}
 	if limit := values.Get("limit"); limit != "" {
 		var err error
 		if q.Limit, err = strconv.Atoi(limit); err != nil || q.Limit == 0 {
