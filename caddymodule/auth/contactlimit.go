@@ -53,7 +53,7 @@ func (c *ContactLimit) check() error {
 		return errors.New("contact_limit: requests needs a number and a duration above 0, such as 60/1m")
 	case config.CheckUnit(time.Duration(c.Window), "") != nil:
 		return fmt.Errorf("contact_limit: window %w", config.CheckUnit(time.Duration(c.Window), "1m"))
-	case c.Requests > 1_000_000 || time.Duration(c.Window) > 24*time.Hour:
+	case config.RateTooLarge(c.Requests, c.Window):
 		return errors.New("contact_limit: requests is more than 1000000 or 24h; write a limit such as 60/1m")
 	}
 	return nil

@@ -28,7 +28,7 @@ func (f *FailLimit) check() error {
 		return nil
 	case f.Attempts <= 0 || f.Window <= 0:
 		return errors.New("needs a number of attempts and a duration above 0, such as 20/1m; remove it to set no limit")
-	case f.Attempts > 1_000_000 || time.Duration(f.Window) > 24*time.Hour:
+	case RateTooLarge(f.Attempts, f.Window):
 		return errors.New("is more than 1000000 attempts or 24h; write a limit such as 20/1m")
 	}
 	return nil
@@ -49,6 +49,11 @@ func readFailLimit(args []string) (*FailLimit, error) {
 		return nil, fmt.Errorf("%q %w", value, err)
 	}
 	return f, nil
+}
+
+// RateTooLarge reports whether a rate has a number or a duration that no limit needs.
+func RateTooLarge(n int, window caddy.Duration) bool {
+	return n > 1_000_000 || time.Duration(window) > 24*time.Hour
 }
 
 // ParseRate reads <n>/<duration>.
