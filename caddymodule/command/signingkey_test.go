@@ -15,7 +15,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
@@ -76,13 +75,13 @@ func TestSignedTokenVerifies(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			v, claims := authn.NewVerifier(authn.Policy{IdentityKey: "sub"}, keys), authn.NewClaimSelection([]string{"n", "html"})
+			v, selection := authn.NewVerifier(authn.Policy{IdentityKey: "sub"}, keys), authn.NewClaimSelection([]string{"n", "html"})
 			for kid, want := range map[string]string{"": "ok", "k1": "ok", "k2": "key_unknown"} {
 				token, err := signing.token("JWT", kid, map[string]any{"sub": "Zoë <张>", "n": 9007199254740993, "html": "a<b>&c"})
 				if err != nil {
 					t.Fatal(err)
 				}
-				contact, _, rej := (*authn.Cache)(nil).Verify(context.Background(), time.Now(), v, token, claims, nil)
+				contact, rej := v.VerifySelected(context.Background(), token, selection)
 				got := "ok"
 				if rej != nil {
 					got = string(rej.Code)

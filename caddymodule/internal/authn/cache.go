@@ -128,23 +128,23 @@ func NewClaimSelection(claims []string, paths ...strictjson.Pointer) *ClaimSelec
 // Equal reports whether s and other select the same claims.
 func (s *ClaimSelection) Equal(other *ClaimSelection) bool { return s.number == other.number }
 
-// Verify is the verdict of v on the token text, from memory where possible. known reports whether it was.
+// Verify is the verdict of v on a token, from memory where possible. known reports whether it was.
 //
 //   - now is the instant for which memory answers: the caller has just read the clock, and reading it again would be a measurable
 //     part of a hit. A verification reads the clock itself, because it may wait for a key before.
-//   - ctx and text are those of [Verifier.Verify]. v is a parameter, because one cache serves all messengers, and because a messenger
+//   - ctx and token are those of [Verifier.Verify]. v is a parameter, because one cache serves all messengers, and because a messenger
 //     whose settings change gets a new verifier, whose generation finds none of the old entries.
 //   - selection names the claims that the contact has. They are read in the same pass over the payload as those of the checks, so that no
 //     caller ever parses a token on its own, and a claim cannot be read in two ways. Routes can forward different claims of one token,
 //     so an entry belongs to a selection, which is made once for each route.
 //   - admit is called before a verification is spent on a token that is not known, and can refuse it: a client that sends many
 //     invalid tokens is limited there, without any effect on tokens that are known. It may be nil.
-func (c *Cache) Verify(ctx context.Context, now time.Time, v *Verifier, text string, selection *ClaimSelection, admit func() *Rejection) (contact *Contact, known bool, rej *Rejection) {
+func (c *Cache) Verify(ctx context.Context, now time.Time, v *Verifier, token string, selection *ClaimSelection, admit func() *Rejection) (contact *Contact, known bool, rej *Rejection) {
 	var entries *bytecache.Cache
-	if c != nil && len(text) <= MaxToken {
+	if c != nil && len(token) <= MaxToken {
 		entries = c.entries.Load()
 	}
-	key := cacheKey{text, v.generation, selection.number}
+	key := cacheKey{token, v.generation, selection.number}
 	var hash uint64
 	var buffer [256]byte // most entries fit
 	if entries != nil {
@@ -164,7 +164,7 @@ func (c *Cache) Verify(ctx context.Context, now time.Time, v *Verifier, text str
 			return nil, false, rej
 		}
 	}
-	if contact, rej = v.verify(ctx, text, selection, nil); rej != nil {
+	if contact, rej = v.verify(ctx, token, selection, nil); rej != nil {
 		return nil, false, rej
 	}
 	if entries != nil {

@@ -56,13 +56,13 @@ type claims struct {
 var errSurrogate = errors.New("has an unpaired UTF-16 surrogate in a claim that is read")
 
 // parse reads the payload of t in one pass. Names are unique, which Object checks: no member is read twice.
-func (c *claims) parse(t *token, p *Policy, want *ClaimSelection) *Rejection {
+func (c *claims) parse(t *token, p *Policy, selection *ClaimSelection) *Rejection {
 	payload, err := t.payload()
 	if err != nil {
 		return reject(TokenMalformed, "the payload "+err.Error())
 	}
-	if len(want.members) > 0 {
-		c.wanted = make([][]byte, len(want.members))
+	if len(selection.members) > 0 {
+		c.wanted = make([][]byte, len(selection.members))
 	}
 	damaged := false
 	err = strictjson.Claims(payload, func(name, value []byte, whole bool) {
@@ -90,8 +90,8 @@ func (c *claims) parse(t *token, p *Policy, want *ClaimSelection) *Rejection {
 		if p.required.has(name) && !strictjson.IsNull(value) {
 			c.required++
 		}
-		for i := range want.members {
-			if string(name) == want.members[i] {
+		for i := range selection.members {
+			if string(name) == selection.members[i] {
 				c.wanted[i], read = value, true
 			}
 		}
@@ -109,7 +109,7 @@ func (c *claims) parse(t *token, p *Policy, want *ClaimSelection) *Rejection {
 	if len(p.IdentityPath) > 1 {
 		c.identity = p.IdentityPath[1:].Find(c.identity)
 	}
-	for i, path := range want.inside {
+	for i, path := range selection.inside {
 		c.wanted[i] = path.Find(c.wanted[i])
 	}
 	return nil

@@ -18,11 +18,11 @@ type Explanation struct {
 	Rejection *Rejection // nil if the token was accepted
 }
 
-// Explain verifies text as Verify does, and says which check refused it.
-func (v *Verifier) Explain(ctx context.Context, text string) *Explanation {
+// Explain verifies token as Verify does, and says which check refused it.
+func (v *Verifier) Explain(ctx context.Context, token string) *Explanation {
 	var t trace
 	e := &Explanation{}
-	e.Contact, e.Rejection = v.verify(ctx, text, new(ClaimSelection), &t)
+	e.Contact, e.Rejection = v.verify(ctx, token, new(ClaimSelection), &t)
 	e.Checks = t.checks
 	for i := len(e.Checks); i < stepCount; i++ {
 		e.Skipped = append(e.Skipped, Step(i))

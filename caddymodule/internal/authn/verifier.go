@@ -44,20 +44,25 @@ func (v *Verifier) Active() map[string]bool {
 
 // Verify returns the contact that a token proves, or the reason for which it is refused.
 //
-//   - text is the token as it was received. The verifier parses it itself and takes nothing else of the request: the decision
+//   - token is its text as it was received. The verifier parses it itself and takes nothing else of the request: the decision
 //     depends on the token, the messenger and the clock alone.
 //   - ctx is for the one case in which a verification waits: keys come from a URL, and no known key fits the token. Its end
 //     cancels the waiting, and not the fetch, which other requests share.
 //
 // Requests are verified by [Cache.Verify], which has more parameters, and says why.
-func (v *Verifier) Verify(ctx context.Context, text string) (*Contact, *Rejection) {
-	return v.verify(ctx, text, new(ClaimSelection), nil)
+func (v *Verifier) Verify(ctx context.Context, token string) (*Contact, *Rejection) {
+	return v.VerifySelected(ctx, token, new(ClaimSelection))
+}
+
+// VerifySelected is Verify for a contact with the claims of a selection.
+func (v *Verifier) VerifySelected(ctx context.Context, token string, selection *ClaimSelection) (*Contact, *Rejection) {
+	return v.verify(ctx, token, selection, nil)
 }
 
 // verify is the one way from a text to a contact. The order of the checks is a rule: nothing in the payload is read before the
 // signature is valid, and the revocations, which name contacts and tokens, come last, when both are known. Every check is
 // recorded in t, which may be nil.
-func (v *Verifier) verify(ctx context.Context, text string, want *ClaimSelection, t *trace) (*Contact, *Rejection) {
+func (v *Verifier) verify(ctx context.Context, text string, selection *ClaimSelection, t *trace) (*Contact, *Rejection) {
 	tok := tokens.Get().(*token)
 	defer tok.release()
 	rej := tok.parse(text)
@@ -76,7 +81,7 @@ func (v *Verifier) verify(ctx context.Context, text string, want *ClaimSelection
 	}
 	tok.rememberSigned()
 	var cl claims
-	if rej := cl.parse(tok, &v.policy, want); t.record(CheckPayload, rej) {
+	if rej := cl.parse(tok, &v.policy, selection); t.record(CheckPayload, rej) {
 		return nil, rej
 	}
 	if rej := cl.checkTimes(&v.policy, time.Now()); t.record(CheckTimes, rej) {

@@ -20,14 +20,12 @@ type Verification struct {
 // Verify finds the contact that token identifies at m. A token in the cache is not verified again; whether it was revoked or has
 // expired meanwhile is checked every time. It belongs to the registry and not to m, because all messengers share the cache.
 //
-// ctx ends the wait for a key set that has to be fetched. claims selects what is read in addition to the identity: two handlers
-// with other claim headers do not share an entry of the cache. admit decides whether a token that is not in the cache may be
-// verified, so that fail_limit does not apply to tokens that were verified before; it may be nil.
-func (reg *Registry) Verify(ctx context.Context, m *Messenger, token string, claims *authn.ClaimSelection, admit func() *authn.Rejection) (v Verification, rej *authn.Rejection) {
+// The other parameters are those of [authn.Cache.Verify].
+func (reg *Registry) Verify(ctx context.Context, m *Messenger, token string, selection *authn.ClaimSelection, admit func() *authn.Rejection) (v Verification, rej *authn.Rejection) {
 	v.Began = time.Now()
 	v.Origin = m.Origin.Load() // before the keys, so that a key removed from here on is noticed when a connection opens
 	var known bool
-	v.Contact, known, rej = reg.verified.Verify(ctx, v.Began, m.Verifier.Load(), token, claims, admit)
+	v.Contact, known, rej = reg.verified.Verify(ctx, v.Began, m.Verifier.Load(), token, selection, admit)
 	switch {
 	case known:
 		v.Cache = authn.CacheHit
