@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -80,6 +81,16 @@ var limitedSince = time.Now()
 var limitedContacts = sync.OnceValue(func() *recent.Map[limitedContact, *allowance] {
 	return recent.New[limitedContact, *allowance](maxLimited)
 })
+
+// admit counts a verified request in contact_limit, and returns the assertion about its contact, or why it is refused.
+func (h *Handler) admit(r *http.Request, d decision) (asserted string, over *authn.Rejection) {
+	over = h.overLimit(d.messenger, r, d.outcome)
+	if over != nil && d.mode != config.ModeReport {
+		return "", over
+	}
+	asserted, failed := h.assert(d.messenger, d.outcome)
+	return asserted, cmp.Or(over, failed)
+}
 
 // overLimit counts a verified request, and returns the rejection if its contact has reached a limit. The messenger and the identity
 // are those of a valid token, so that a contact is never counted for what another one does.

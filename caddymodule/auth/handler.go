@@ -189,31 +189,39 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.registry = messengers.Registry()
 	h.headers.Others = messengers.AddRoute(h, &h.headers.Own)
 	h.headers.Dropped = func(claim string) { h.registry.Metrics.ClaimDropped(h.logger, claim) }
-	if err := h.resolveMessenger(); err != nil {
+	if err := h.provision(ctx, messengers); err != nil {
 		return fmt.Errorf("messenger_auth: %w", err)
 	}
+	return nil
+}
+
+// provision prepares h for the messengers of the app.
+func (h *Handler) provision(ctx caddy.Context, messengers messengers) error {
+	if err := h.resolveMessenger(); err != nil {
+		return err
+	}
 	if err := h.provisionAssertion(messengers); err != nil {
-		return fmt.Errorf("messenger_auth: %w", err)
+		return err
 	}
 	sets, err := ctx.LoadModule(h, "MatcherSetsRaw")
 	if err != nil {
-		return fmt.Errorf("messenger_auth: loading matchers: %w", err)
+		return fmt.Errorf("loading matchers: %w", err)
 	}
 	if err := h.matchers.FromInterface(sets); err != nil {
-		return fmt.Errorf("messenger_auth: %w", err)
+		return err
 	}
 	h.server, _ = ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if h.server == nil {
 		return nil
 	}
 	if err := routing.CheckNamedRoutes(ctx); err != nil {
-		return fmt.Errorf("messenger_auth: %w", err)
+		return err
 	}
 	messengers.EndAtExit(h.server)
 	h.hasAccessLog = h.server.Logs != nil
 	h.title = fmt.Sprintf("messenger_auth %s of server %s", h.Messenger, h.server.Name())
 	if err := h.cleanErrorRoutes(ctx, h.findErrorRoutes(ctx)); err != nil {
-		return fmt.Errorf("messenger_auth: %w", err)
+		return err
 	}
 	h.warnAboutLogs()
 	h.warnAboutOrigins()
@@ -326,16 +334,6 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, d decision) erro
 	default:
 		return h.refuse(w, r, d, rej)
 	}
-}
-
-// admit counts a verified request in contact_limit, and returns the assertion about its contact, or why it is refused.
-func (h *Handler) admit(r *http.Request, d decision) (asserted string, over *authn.Rejection) {
-	over = h.overLimit(d.messenger, r, d.outcome)
-	if over != nil && d.mode != config.ModeReport {
-		return "", over
-	}
-	asserted, failed := h.assert(d.messenger, d.outcome)
-	return asserted, cmp.Or(over, failed)
 }
 
 // Interface guards

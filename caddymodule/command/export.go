@@ -15,7 +15,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/diagnose"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/transfer"
 )
@@ -141,7 +141,7 @@ func (c *client) exportTo(cmd *cobra.Command, w io.Writer, key string) error {
 		}
 		if after = part.Next; time.Since(reported) > progressEvery {
 			reported = time.Now()
-			fmt.Fprintf(about, "%s exported so far\n", diagnose.Counted(count, "messenger"))
+			fmt.Fprintf(about, "%s exported so far\n", cause.Counted(count, "messenger"))
 		}
 	}
 	end, err := transfer.EncodeEnd(count)
@@ -156,9 +156,9 @@ func (c *client) exportTo(cmd *cobra.Command, w io.Writer, key string) error {
 	if key != "" {
 		how = "the text of shared tokens is sealed"
 	}
-	fmt.Fprintf(about, "%s exported, %s\n", diagnose.Counted(count, "messenger"), how)
+	fmt.Fprintf(about, "%s exported, %s\n", cause.Counted(count, "messenger"), how)
 	if failed > 0 {
-		return fmt.Errorf("%s could not be read, and left out of the file: see the lines above", diagnose.Counted(failed, "messenger"))
+		return fmt.Errorf("%s could not be read, and left out of the file: see the lines above", cause.Counted(failed, "messenger"))
 	}
 	return nil
 }

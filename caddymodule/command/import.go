@@ -16,7 +16,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/diagnose"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
@@ -107,7 +107,7 @@ func (o *importOptions) run(cmd *cobra.Command) error {
 	case i.end == nil:
 		return errors.New("the file has no last line that says it is complete; it may be cut off, and messengers may be missing")
 	case i.end.Messengers != i.read:
-		return fmt.Errorf("the file has %s, and its last line says %d; lines are missing, or were added", diagnose.Counted(i.read, "messenger"), i.end.Messengers)
+		return fmt.Errorf("the file has %s, and its last line says %d; lines are missing, or were added", cause.Counted(i.read, "messenger"), i.end.Messengers)
 	case i.counts[registry.ImportConflict] > 0:
 		return apierror.New(http.StatusConflict, i.conflicts()+": see the lines above")
 	}
@@ -199,18 +199,18 @@ func (i *importing) send() error {
 	}
 	if time.Since(i.reported) > progressEvery {
 		i.reported = time.Now()
-		fmt.Fprintf(i.cmd.ErrOrStderr(), "%s read so far\n", diagnose.Counted(i.read, "messenger"))
+		fmt.Fprintf(i.cmd.ErrOrStderr(), "%s read so far\n", cause.Counted(i.read, "messenger"))
 	}
 	return nil
 }
 
 func (i *importing) conflicts() string {
-	return diagnose.Counted(i.counts[registry.ImportConflict], "conflict")
+	return cause.Counted(i.counts[registry.ImportConflict], "conflict")
 }
 
 func (i *importing) summarize() {
 	if i.sealed > 0 && i.key == "" {
-		fmt.Fprintf(i.cmd.ErrOrStderr(), "the file has the sealed shared tokens of %s; without --secrets they are not imported\n", diagnose.Counted(i.sealed, "messenger"))
+		fmt.Fprintf(i.cmd.ErrOrStderr(), "the file has the sealed shared tokens of %s; without --secrets they are not imported\n", cause.Counted(i.sealed, "messenger"))
 	}
 	would := ""
 	if i.DryRun {

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/diagnose"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 )
@@ -154,9 +154,9 @@ for since it started: run this command on every node before you restart any.`,
 		if err := c.do(http.MethodPost, "repair", "", struct{}{}, &done); err != nil {
 			return err
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "%s repaired\n", diagnose.Counted(done.Messengers, "messenger"))
+		fmt.Fprintf(cmd.OutOrStdout(), "%s repaired\n", cause.Counted(done.Messengers, "messenger"))
 		if done.KeySets > 0 {
-			fmt.Fprintf(cmd.OutOrStdout(), "%s distrusted again\n", diagnose.Counted(done.KeySets, "key set"))
+			fmt.Fprintf(cmd.OutOrStdout(), "%s distrusted again\n", cause.Counted(done.KeySets, "key set"))
 		}
 		for _, failure := range done.Failed {
 			printable.Printf(cmd.ErrOrStderr(), "%s: %s\n", cmp.Or(failure.Messenger, failure.KeySet), failure.Error)

@@ -20,7 +20,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/apierror"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/diagnose"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/printable"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/reseal"
 )
@@ -115,7 +115,7 @@ func (r *resealing) discard(ctx context.Context) error {
 	if found.Opened == 0 && !r.request.Everything {
 		return admin.ErrNothingOpens
 	}
-	printable.Printf(r.err, "\n%s; %s can be opened. Nothing was changed yet.\n", values(found.Unreadable, "cannot be opened"), diagnose.Counted(found.Opened, "fact"))
+	printable.Printf(r.err, "\n%s; %s can be opened. Nothing was changed yet.\n", values(found.Unreadable, "cannot be opened"), cause.Counted(found.Opened, "fact"))
 	if !r.yes && !r.confirm(found.Unreadable) {
 		return apierror.New(http.StatusConflict, "nothing was changed; to discard these values, add --yes")
 	}
@@ -174,7 +174,7 @@ func values(count int, what string) string {
 	if count == 1 {
 		what = strings.NewReplacer("were", "was", "are the lists of nodes", "is the list of a node", "are", "is", "their", "its").Replace(what)
 	}
-	return strings.TrimSpace(diagnose.Counted(count, "value") + " " + what)
+	return strings.TrimSpace(cause.Counted(count, "value") + " " + what)
 }
 
 // steps takes steps until everything is done, and returns what they have done together.

@@ -77,6 +77,18 @@ func closingFlag(cmd *cobra.Command, closing *bool) {
 	cmd.Flags().BoolVar(closing, "close-connections", false, "Also end the connections that were opened with the revoked tokens")
 }
 
+// kidFlag is the flag of the commands that change one token, and errNoKid their error without it.
+func kidFlag(cmd *cobra.Command, kid *string) {
+	cmd.Flags().StringVar(kid, "kid", "", "The `kid` of the shared token")
+}
+
+var errNoKid = errors.New("--kid is missing: it names the shared token; \"tokens list\" shows them")
+
+// overlapFlag is the flag of a duration for which something is so.
+func overlapFlag(cmd *cobra.Command, overlap *string, what string) {
+	cmd.Flags().StringVar(overlap, "overlap", config.DurationText(ledger.DefaultOverlap), "The `duration` for which "+what)
+}
+
 func parseOverlap(text string) (caddy.Duration, error) {
 	duration, err := caddy.ParseDuration(text)
 	if err != nil {
@@ -110,7 +122,7 @@ the command says how many these are, and does it with --confirm and that number.
 	}))
 	labelFlag(cmd, &label)
 	cmd.Flags().IntVar(&confirm, "confirm", 0, "With --overlap 0: the `number` of shared tokens that are revoked")
-	cmd.Flags().StringVar(&overlap, "overlap", config.DurationText(ledger.DefaultOverlap), "The `duration` for which the other tokens stay valid")
+	overlapFlag(cmd, &overlap, "the other tokens stay valid")
 	return cmd
 }
 
@@ -181,15 +193,15 @@ the time of a token, and brings none back that has expired or was revoked.`,
 			return err
 		}
 		if kid == "" {
-			return errors.New("--kid is missing: it names the shared token; \"tokens list\" shows them")
+			return errNoKid
 		}
 		if err := c.do(http.MethodPost, "messengers/"+name+"/tokens/extend", "", map[string]any{"kid": kid, "overlap": duration}, &struct{}{}); err != nil {
 			return err
 		}
 		return printable.Printf(cmd.OutOrStdout(), "shared token %s of messenger %s is valid for another %s\n", kid, name, overlap)
 	}))
-	cmd.Flags().StringVar(&kid, "kid", "", "The `kid` of the shared token")
-	cmd.Flags().StringVar(&overlap, "overlap", config.DurationText(ledger.DefaultOverlap), "The `duration` for which the token stays valid from now on")
+	kidFlag(cmd, &kid)
+	overlapFlag(cmd, &overlap, "the token stays valid from now on")
 	return cmd
 }
 
@@ -240,7 +252,7 @@ func revokeCommand() *cobra.Command {
 		Short: "Revokes a shared token at once",
 	}, thisMessenger, func(cmd *cobra.Command, name string) error {
 		if kid == "" {
-			return errors.New("--kid is missing: it names the shared token; \"tokens list\" shows them")
+			return errNoKid
 		}
 		var ended admin.EndedHere
 		if err := c.do(http.MethodPost, "messengers/"+name+"/tokens/revoke", "", map[string]any{"kid": kid, "close_connections": closing}, &ended); err != nil {
@@ -251,7 +263,7 @@ func revokeCommand() *cobra.Command {
 		}
 		return printable.Printf(cmd.OutOrStdout(), "%s\n", c.endedText(ended.Ended))
 	}))
-	cmd.Flags().StringVar(&kid, "kid", "", "The `kid` of the shared token")
+	kidFlag(cmd, &kid)
 	closingFlag(cmd, &closing)
 	return cmd
 }

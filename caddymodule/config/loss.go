@@ -1,11 +1,11 @@
 package config
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
 
@@ -21,11 +21,8 @@ func (l Loss) Count() int { return l.Tokens + l.PublicKeys + l.KeySets }
 func (l Loss) String() string {
 	var parts []string
 	add := func(n int, name string) {
-		switch {
-		case n == 1:
-			parts = append(parts, "1 "+name)
-		case n > 1:
-			parts = append(parts, fmt.Sprintf("%d %ss", n, name))
+		if n > 0 {
+			parts = append(parts, cause.Counted(n, name))
 		}
 	}
 	add(l.Tokens, "shared token")

@@ -9,6 +9,7 @@ package messenger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -126,24 +127,9 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 // Provision loads the keys of all messengers. It only reads, because caddy validate calls it as well.
 func (a *App) Provision(ctx caddy.Context) error {
 	files := make(config.LoadedFiles)
-	keys, err := a.storeKeys(files)
+	keys, internalHosts, err := a.readSettings(files)
 	if err != nil {
 		return fmt.Errorf("messenger: %w", err)
-	}
-	internalHosts, err := files.ResolveList(a.JWKSInternalHosts)
-	if err != nil {
-		return fmt.Errorf("messenger: jwks_internal_hosts: %w", err)
-	}
-	if err := config.CheckList(internalHosts); err != nil {
-		return fmt.Errorf("messenger: jwks_internal_hosts %w", err)
-	}
-	for _, host := range internalHosts {
-		if !keyserver.IsHost(host) {
-			return fmt.Errorf("messenger: jwks_internal_hosts %q is not a host, such as keys.internal or keys.internal:8443; write it without https:// and without a path or a wildcard", host)
-		}
-	}
-	if a.issuer, err = files.Resolve(a.AssertionIssuer); err != nil {
-		return fmt.Errorf("messenger: assertion_issuer: %w", err)
 	}
 	if err := metrics.Register(ctx.GetMetricsRegistry(), processScrape); err != nil {
 		return err
@@ -163,23 +149,54 @@ func (a *App) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("messenger %s: %w", name, err)
 		}
 	}
-	poll, age := config.DurationOr(a.PollInterval, registry.DefaultPollInterval), config.DurationOr(a.StoreMaxAge, 0)
-	switch {
-	case poll < 0:
-		return fmt.Errorf("messenger: poll_interval is negative; give a duration such as 2s, or 0 to read key files only at load")
-	case config.CheckUnit(poll, "2s") != nil:
-		return fmt.Errorf("messenger: poll_interval %w", config.CheckUnit(poll, "2s"))
-	case age < 0:
-		return fmt.Errorf("messenger: store_max_age is negative; give a duration such as 1h, or remove it")
-	case config.CheckUnit(age, "1h") != nil:
-		return fmt.Errorf("messenger: store_max_age %w", config.CheckUnit(age, "1h"))
-	case age > 0 && poll == 0:
-		return fmt.Errorf("messenger: store_max_age needs to know whether the storage can be read, and poll_interval 0 never asks; remove one of the two")
+	if err := a.checkTimes(); err != nil {
+		return fmt.Errorf("messenger: %w", err)
 	}
 	if err := a.registry.UseTokenCache(a.tokenCacheSize()); err != nil {
 		return fmt.Errorf("messenger: %w", err)
 	}
 	a.registry.Load()
+	return nil
+}
+
+// readSettings reads the settings that need files or the environment: the keys of the store, the internal hosts, and the issuer of
+// assertions.
+func (a *App) readSettings(files config.LoadedFiles) (keys [][]byte, internalHosts []string, err error) {
+	if keys, err = a.storeKeys(files); err != nil {
+		return nil, nil, err
+	}
+	if internalHosts, err = files.ResolveList(a.JWKSInternalHosts); err != nil {
+		return nil, nil, fmt.Errorf("jwks_internal_hosts: %w", err)
+	}
+	if err := config.CheckList(internalHosts); err != nil {
+		return nil, nil, fmt.Errorf("jwks_internal_hosts %w", err)
+	}
+	for _, host := range internalHosts {
+		if !keyserver.IsHost(host) {
+			return nil, nil, fmt.Errorf("jwks_internal_hosts %q is not a host, such as keys.internal or keys.internal:8443; write it without https:// and without a path or a wildcard", host)
+		}
+	}
+	if a.issuer, err = files.Resolve(a.AssertionIssuer); err != nil {
+		return nil, nil, fmt.Errorf("assertion_issuer: %w", err)
+	}
+	return keys, internalHosts, nil
+}
+
+// checkTimes returns what is wrong with the durations of the store.
+func (a *App) checkTimes() error {
+	poll, age := config.DurationOr(a.PollInterval, registry.DefaultPollInterval), config.DurationOr(a.StoreMaxAge, 0)
+	switch {
+	case poll < 0:
+		return errors.New("poll_interval is negative; give a duration such as 2s, or 0 to read key files only at load")
+	case config.CheckUnit(poll, "2s") != nil:
+		return fmt.Errorf("poll_interval %w", config.CheckUnit(poll, "2s"))
+	case age < 0:
+		return errors.New("store_max_age is negative; give a duration such as 1h, or remove it")
+	case config.CheckUnit(age, "1h") != nil:
+		return fmt.Errorf("store_max_age %w", config.CheckUnit(age, "1h"))
+	case age > 0 && poll == 0:
+		return errors.New("store_max_age needs to know whether the storage can be read, and poll_interval 0 never asks; remove one of the two")
+	}
 	return nil
 }
 

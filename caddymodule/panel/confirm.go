@@ -13,8 +13,8 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/change"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/diagnose"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/registry"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
@@ -219,13 +219,13 @@ func inUse(a *admin.Service, d *messengerStatus, ring *admin.TokenList) string {
 				used++
 			}
 		}
-		parts = append(parts, fmt.Sprintf(textTokensUsed, diagnose.Counted(len(ring.Tokens), textSharedToken), used, wasOrWere(used)))
+		parts = append(parts, fmt.Sprintf(textTokensUsed, cause.Counted(len(ring.Tokens), textSharedToken), used, wasOrWere(used)))
 	}
 	requests := textRequestsUnknown
 	if d.Readiness != nil {
-		requests = fmt.Sprintf(textRequestsCounted, diagnose.Counted(d.Readiness.LastWindow().Valid, textRequest))
+		requests = fmt.Sprintf(textRequestsCounted, cause.Counted(d.Readiness.LastWindow().Valid, textRequest))
 	}
-	return strings.Join(append(parts, fmt.Sprintf(textOpenOf, requests, diagnose.Counted(a.ConnectionsOf(d.Name).Open, textOpenConnection))), " ")
+	return strings.Join(append(parts, fmt.Sprintf(textOpenOf, requests, cause.Counted(a.ConnectionsOf(d.Name).Open, textOpenConnection))), " ")
 }
 
 // inUseOf is inUse for a page that has not read the ring.

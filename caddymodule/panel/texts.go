@@ -9,7 +9,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
-	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/diagnose"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/cause"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/trail"
 )
@@ -117,7 +117,7 @@ func span(d time.Duration) string {
 		size time.Duration
 	}{{"day", 24 * time.Hour}, {"hour", time.Hour}, {"minute", time.Minute}} {
 		if d >= unit.size {
-			return diagnose.Counted(int64(d.Round(unit.size)/unit.size), unit.name)
+			return cause.Counted(int64(d.Round(unit.size)/unit.size), unit.name)
 		}
 	}
 	return "less than a minute"
@@ -134,7 +134,7 @@ func (d *messengerStatus) named(n int, known bool) string {
 	case d.Method == config.MethodJWKS:
 		return fmt.Sprintf("the %d keys of the key set", n)
 	}
-	return fmt.Sprintf("the %d %ss", n, kind)
+	return "the " + cause.Counted(n, kind)
 }
 
 func wasOrWere(n int) string {

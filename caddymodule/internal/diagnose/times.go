@@ -1,7 +1,6 @@
 package diagnose
 
 import (
-	"fmt"
 	"math"
 	"time"
 
@@ -68,7 +67,7 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 func apart(a, b time.Time) string {
 	const year = 31556952 // seconds, the mean of the calendar
 	if years := (b.Unix() - a.Unix()) / year; years >= 292 {
-		return Counted(years, "year")
+		return cause.Counted(years, "year")
 	}
 	return Duration(b.Sub(a))
 }
@@ -91,10 +90,10 @@ func Duration(d time.Duration) string {
 		if n == 0 {
 			continue
 		}
-		text := Counted(int64(n), unit.name)
+		text := cause.Counted(int64(n), unit.name)
 		if unit.next && n < 10 {
 			if rest := (d % unit.size) / units[i+1].size; rest > 0 {
-				text += " " + Counted(int64(rest), units[i+1].name)
+				text += " " + cause.Counted(int64(rest), units[i+1].name)
 			}
 		}
 		return text
@@ -103,12 +102,4 @@ func Duration(d time.Duration) string {
 		return "less than a second"
 	}
 	return "0 seconds"
-}
-
-// Counted is a number of things: "1 key", "2 keys".
-func Counted[N int | int64 | uint64](n N, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
 }
