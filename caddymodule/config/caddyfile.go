@@ -48,7 +48,7 @@ func (m *Messenger) parseJWKS(d *caddyfile.Dispenser) error {
 
 // parseSharedToken reads the line, and the block that it may have.
 func (m *Messenger) parseSharedToken(d *caddyfile.Dispenser) error {
-	if err := lineOption(func(args []string) error { return readValue(&m.SharedToken, args) })(d); err != nil {
+	if err := lineOption(func(args []string) error { return typeOf(&m.SharedToken).read(args) })(d); err != nil {
 		return err
 	}
 	options, repeatable := m.options("shared_token ")

@@ -13,43 +13,15 @@ import (
 func (m *Messenger) Resolved(files LoadedFiles) (*Messenger, error) {
 	resolved := m.CopySettings()
 	for _, s := range Settings {
-		if err := s.resolve(resolved, files); err != nil {
+		resolve := typeOf(s.field(resolved)).resolve
+		if resolve == nil {
+			continue
+		}
+		if err := resolve(files); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.Name, err)
 		}
 	}
 	return resolved, nil
-}
-
-// resolve resolves the texts of one setting of m. It does not change memory that m shares with copies.
-func (s Setting) resolve(m *Messenger, files LoadedFiles) (err error) {
-	switch field := s.field(m).(type) {
-	case *string:
-		*field, err = files.Resolve(*field)
-	case *[]string:
-		*field, err = files.ResolveList(*field)
-	case **JWKS:
-		if *field != nil {
-			(*field).URL, err = files.Resolve((*field).URL) // CopySettings has copied it
-		}
-	case **Previous:
-		if *field != nil {
-			var former *Messenger
-			if former, err = (*field).Settings().Resolved(files); err == nil {
-				*field = &Previous{Until: (*field).Until, PublicKey: former.PublicKey, JWKS: former.JWKS, SharedToken: former.SharedToken}
-			}
-		}
-	case *[]PublicKey:
-		*field = slices.Clone(*field)
-		for i := range *field {
-			if (*field)[i].KeyID, err = files.Resolve((*field)[i].KeyID); err != nil {
-				return fmt.Errorf("kid of key %d: %w", i+1, err)
-			}
-			if (*field)[i].Alg, err = files.Resolve((*field)[i].Alg); err != nil {
-				return fmt.Errorf("alg of key %d: %w", i+1, err)
-			}
-		}
-	}
-	return err
 }
 
 // ResolveList is Resolve for each value of a list.

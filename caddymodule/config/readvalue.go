@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -13,66 +12,6 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sharedtoken"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/sigkey"
 )
-
-// readValue reads the arguments of an option into a field of any of the types that options have.
-func readValue(field any, args []string) (err error) {
-	switch field := field.(type) {
-	case *string:
-		*field, err = oneValue(args)
-	case *Roots:
-		var text string
-		text, err = oneValue(args)
-		*field = Roots(text)
-	case *[]RequestHeader:
-		var header RequestHeader
-		if header, err = readHeader(args); err == nil {
-			*field = append(*field, header)
-		}
-	case *[]string:
-		if len(args) == 0 {
-			return errors.New("takes at least one value")
-		}
-		for _, value := range args {
-			if strings.HasSuffix(value, ",") || strings.Contains(value, ", ") {
-				return commaError(value)
-			}
-		}
-		*field = append(*field, args...)
-	case *caddy.Duration:
-		*field, err = readDuration(args)
-	case **caddy.Duration:
-		*field = new(caddy.Duration)
-		**field, err = readDuration(args)
-	case *int:
-		*field, err = readNumber(args)
-	case **int:
-		*field = new(int)
-		**field, err = readNumber(args)
-	case *Mode:
-		*field, err = readMode(args)
-	case **FailLimit:
-		*field, err = readFailLimit(args)
-	case **Previous:
-		return errors.New("is a block; give it in a Caddyfile, in JSON, or with --keep-previous")
-	case **JWKS:
-		next := new(JWKS) // **field is not changed, because copies of the messenger share it
-		if *field != nil {
-			*next = **field
-		}
-		next.URL, err = oneValue(args)
-		*field = next
-	case **SharedToken:
-		*field, err = readSharedToken(args)
-	case *[]PublicKey:
-		var key PublicKey
-		if key, err = readPublicKey(args); err == nil {
-			*field = append(*field, key)
-		}
-	default:
-		panic(fmt.Sprintf("an option of type %T", field))
-	}
-	return err
-}
 
 // commaError is for lists that are written with commas, which would be part of the values: no token has the claim "exp,".
 func commaError(value string) error {
@@ -213,7 +152,7 @@ func lineOption(read func(args []string) error) OptionParser {
 // Option parses an option with one value, or with one or more values for a list. A field that is a pointer to a duration or number
 // is nil for the default; 0 switches the option off.
 func Option[T string | []string | *caddy.Duration | int | *int | Mode](target *T) OptionParser {
-	return lineOption(func(args []string) error { return readValue(target, args) })
+	return lineOption(func(args []string) error { return typeOf(target).read(args) })
 }
 
 // AtToken returns a dispenser whose current token is t, for errors that concern a block as a whole.

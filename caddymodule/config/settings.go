@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/caddyserver/caddy/v2"
 )
 
 // A Setting is one option of a messenger, for everything that reads, writes or shows options by their names: the Caddyfile, the
@@ -75,7 +73,7 @@ func (s Setting) Read(m *Messenger, args []string) error {
 			}
 		}
 	}
-	if err := readValue(field, args); err != nil || s.check == nil {
+	if err := typeOf(field).read(args); err != nil || s.check == nil {
 		return err
 	}
 	return s.check(slices.DeleteFunc(slices.Clone(args), hasPlaceholder))
@@ -118,42 +116,14 @@ func (s Setting) Replace(m *Messenger, values []string) error {
 // Texts returns the values of the setting as people write them: all values of a list, and at most one value of any other setting. It
 // is the inverse of Read for the settings that the form shows.
 func (s Setting) Texts(m *Messenger) []string {
-	one := func(set bool, text func() string) []string {
-		if !set {
-			return nil
-		}
-		return []string{text()}
-	}
-	switch field := s.field(m).(type) {
-	case *string:
-		return one(*field != "", func() string { return *field })
-	case *[]string:
-		return *field
-	case *caddy.Duration:
-		return one(*field != 0, func() string { return DurationText(time.Duration(*field)) })
-	case **caddy.Duration:
-		return one(*field != nil, func() string { return DurationText(time.Duration(**field)) })
-	case *Roots:
-		return one(*field != "", func() string { return string(*field) })
-	case *[]RequestHeader:
-		return headerLines(*field)
-	case *Mode:
-		return []string{string(field.Or(ModeRequired))}
-	case **FailLimit:
-		return one(*field != nil, func() string { return (*field).String() })
-	case **JWKS:
-		return one(*field != nil && (*field).URL != "", func() string { return (*field).URL })
+	if texts := typeOf(s.field(m)).texts; texts != nil {
+		return texts()
 	}
 	return nil
 }
 
 // Choices returns the values that the setting can have, or nil if it does not have a fixed list of them.
-func (s Setting) Choices() []Choice {
-	if _, ok := s.kind().(*Mode); ok {
-		return Modes
-	}
-	return nil
-}
+func (s Setting) Choices() []Choice { return typeOf(s.kind()).choices }
 
 // DurationText writes a duration as people do: 1h, and not 1h0m0s.
 func DurationText(d time.Duration) string {
@@ -173,25 +143,13 @@ func (s Setting) kind() any {
 }
 
 // IsList reports whether the setting has several values, which several lines add up to.
-func (s Setting) IsList() bool {
-	switch s.kind().(type) {
-	case *[]string, *[]PublicKey, *[]RequestHeader:
-		return true
-	}
-	return false
-}
+func (s Setting) IsList() bool { return typeOf(s.kind()).isList }
 
 // HasSecrets reports whether values of the setting are secrets, so that the form does not show typed values again.
-func (s Setting) HasSecrets() bool {
-	_, ok := s.kind().(*[]RequestHeader)
-	return ok
-}
+func (s Setting) HasSecrets() bool { return typeOf(s.kind()).isSecret }
 
 // IsText reports whether the setting has one value of several lines.
-func (s Setting) IsText() bool {
-	_, ok := s.kind().(*Roots)
-	return ok
-}
+func (s Setting) IsText() bool { return typeOf(s.kind()).isText }
 
 // options are the parsers of the options of m, or of a block inside it, and the names of those that may be repeated.
 func (m *Messenger) options(block string) (parsers map[string]OptionParser, repeatable []string) {

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/caddyserver/caddy/v2"
 )
 
 // minDuration is the shortest duration, other than 0, that an option can have.
@@ -24,19 +22,11 @@ func CheckUnit(d time.Duration, example string) error {
 // CheckUnits is CheckUnit for all settings.
 func (m *Messenger) CheckUnits() error {
 	for _, s := range Settings {
-		var d time.Duration
-		example := "1h"
-		switch field := s.field(m).(type) {
-		case *caddy.Duration:
-			d = time.Duration(*field)
-		case **caddy.Duration:
-			d = DurationOr(*field, 0)
-		case **FailLimit:
-			if *field != nil {
-				d, example = time.Duration((*field).Window), "1m"
-			}
+		duration := typeOf(s.field(m)).duration
+		if duration == nil {
+			continue
 		}
-		if err := CheckUnit(d, example); err != nil {
+		if err := CheckUnit(duration()); err != nil {
 			return fmt.Errorf("%s %w", s.Name, err)
 		}
 	}
