@@ -73,7 +73,7 @@ type warning struct {
 }
 
 func (m *Messenger) warnings() (list []warning) {
-	if !m.NeedsExpiry() {
+	if !m.needsExpiry() {
 		list = append(list, warning{"accepts tokens that never expire", `add "require_claims exp" or "max_lifetime"`,
 			"Require the claim exp, or set a longest lifetime."})
 	}
@@ -104,7 +104,7 @@ func (m *Messenger) FormWarnings() (texts []string) {
 	return texts
 }
 
-// NeedsExpiry reports whether every accepted token must have an expiry.
-func (m *Messenger) NeedsExpiry() bool {
+// needsExpiry reports whether every accepted token must have an expiry.
+func (m *Messenger) needsExpiry() bool {
 	return m.MaxLifetime > 0 || slices.Contains(m.RequireClaims, "exp")
 }

@@ -49,7 +49,7 @@ func (m *Messenger) CheckSaved(isInternal func(hostname, host string) bool) erro
 			return fmt.Errorf("%s has a placeholder ({env.…} or {file.…}), which configurations have and stored messengers do not; write the value itself", s.Name)
 		}
 	}
-	return m.CheckUnits()
+	return m.checkUnits()
 }
 
 // isReference reports whether text has a placeholder that is resolved when a configuration is loaded.

@@ -19,8 +19,8 @@ func CheckUnit(d time.Duration, example string) error {
 	return nil
 }
 
-// CheckUnits is CheckUnit for all settings.
-func (m *Messenger) CheckUnits() error {
+// checkUnits is CheckUnit for all settings.
+func (m *Messenger) checkUnits() error {
 	for _, s := range Settings {
 		duration := typeOf(s.field(m)).duration
 		if duration == nil {
@@ -33,7 +33,7 @@ func (m *Messenger) CheckUnits() error {
 	if m.Previous == nil {
 		return nil
 	}
-	if err := m.Previous.Settings().CheckUnits(); err != nil {
+	if err := m.Previous.Settings().checkUnits(); err != nil {
 		return fmt.Errorf("previous %w", err)
 	}
 	return nil
@@ -47,5 +47,5 @@ func (m *Messenger) CheckResolved() error {
 			return fmt.Errorf("%s has white space at the beginning or end of a value, so that it fits no token; remove it", s.Name)
 		}
 	}
-	return m.CheckUnits()
+	return m.checkUnits()
 }

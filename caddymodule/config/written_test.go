@@ -33,7 +33,7 @@ func TestEveryDurationNeedsItsUnit(t *testing.T) {
 				}
 				m = &Messenger{Previous: m.AsPrevious(time.Now())}
 			}
-			if err := m.CheckUnits(); err == nil || !strings.Contains(err.Error(), s.Name) || !strings.Contains(err.Error(), "unit") {
+			if err := m.checkUnits(); err == nil || !strings.Contains(err.Error(), s.Name) || !strings.Contains(err.Error(), "unit") {
 				t.Errorf("%s of 3600, previous %t: %v", s.Name, previous, err)
 			}
 		}

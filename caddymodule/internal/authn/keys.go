@@ -193,14 +193,14 @@ func KeyIDs(keys Keys) map[string]bool {
 	return ids
 }
 
-// Shared reports whether a and b have a key in common, or take theirs from one URL, so that a token for one messenger would be
+// shareKeys reports whether a and b have a key in common, or take theirs from one URL, so that a token for one messenger would be
 // valid for the other.
-func Shared(a, b Keys) bool {
+func shareKeys(a, b Keys) bool {
 	if t, ok := a.(*transition); ok {
-		return Shared(t.now, b) || !t.isOver(time.Now()) && Shared(t.before, b)
+		return shareKeys(t.now, b) || !t.isOver(time.Now()) && shareKeys(t.before, b)
 	}
 	if t, ok := b.(*transition); ok {
-		return Shared(t, a)
+		return shareKeys(t, a)
 	}
 	if a, ok := a.(*JWKS); ok {
 		b, ok := b.(*JWKS)

@@ -146,10 +146,10 @@ func TestKidOfAnotherKeyIsRefused(t *testing.T) {
 func TestSharedFindsKeysThatTwoMessengersHaveInCommon(t *testing.T) {
 	set := func(keys ...*sigkey.Key) *KeySet { return newKeySet(keys) }
 	a, b, c := rsaKeyNamed(t, "a", 2048), rsaKeyNamed(t, "b", 2049), rsaKeyNamed(t, "other name", 2048)
-	if !Shared(set(a, b), set(c)) {
+	if !shareKeys(set(a, b), set(c)) {
 		t.Error("one key under two kids is not found")
 	}
-	if Shared(set(a), set(b)) {
+	if shareKeys(set(a), set(b)) {
 		t.Error("two keys count as one")
 	}
 	if !slices.Equal(set(a, b).active(), []*sigkey.Key{a, b}) {

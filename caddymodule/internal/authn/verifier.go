@@ -30,8 +30,8 @@ func NewVerifier(policy Policy, keys Keys) *Verifier {
 	return &Verifier{policy: policy, keys: keys, generation: generations.Add(1)}
 }
 
-// SharesKeys reports whether v and other have a key in common; see Shared.
-func (v *Verifier) SharesKeys(other *Verifier) bool { return Shared(v.keys, other.keys) }
+// SharesKeys reports whether v and other have a key in common; see shareKeys.
+func (v *Verifier) SharesKeys(other *Verifier) bool { return shareKeys(v.keys, other.keys) }
 
 // Active returns the IDs of the keys that verify tokens right now.
 func (v *Verifier) Active() map[string]bool {

@@ -15,8 +15,8 @@ const (
 	jwx    = "github.com/lestrrat-go/jwx/v2"
 )
 
-// Unknown is the version of a module that was built from a folder, as "go build" in a checkout does before the first tag.
-const Unknown = "(devel)"
+// unknown is the version of a module that was built from a folder, as "go build" in a checkout does before the first tag.
+const unknown = "(devel)"
 
 // An Info has the versions of a program.
 type Info struct {
@@ -34,7 +34,7 @@ var commit string
 func Read() Info {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return Info{Version: Unknown, Go: Unknown, Caddy: Unknown, JWX: Unknown}
+		return Info{Version: unknown, Go: unknown, Caddy: unknown, JWX: unknown}
 	}
 	found := of(info)
 	found.Commit = cmp.Or(commit, found.Commit)
@@ -72,5 +72,5 @@ func versionOf(build *debug.BuildInfo, path string) string {
 			return m.Version
 		}
 	}
-	return Unknown
+	return unknown
 }

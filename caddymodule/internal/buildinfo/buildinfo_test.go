@@ -24,11 +24,11 @@ func TestVersions(t *testing.T) {
 		},
 		"a folder that xcaddy has built": {
 			debug.BuildInfo{Main: debug.Module{Path: "caddy"}, Deps: append([]*debug.Module{{Path: module, Version: "v0.0.0", Replace: &debug.Module{Path: "./x"}}}, others...)},
-			Info{Version: Unknown},
+			Info{Version: unknown},
 		},
 		"a checkout": {
 			debug.BuildInfo{Main: debug.Module{Path: module, Version: "(devel)"}, Deps: others, Settings: settings},
-			Info{Version: Unknown, Commit: "0123456789abcdef"},
+			Info{Version: unknown, Commit: "0123456789abcdef"},
 		},
 	} {
 		tt.build.GoVersion = "go1.26.0"
@@ -37,7 +37,7 @@ func TestVersions(t *testing.T) {
 			t.Errorf("%s: got %+v, want %+v", name, got, tt.want)
 		}
 	}
-	if got := of(new(debug.BuildInfo)); got.Version != Unknown || got.Caddy != Unknown {
+	if got := of(new(debug.BuildInfo)); got.Version != unknown || got.Caddy != unknown {
 		t.Errorf("nothing is known: got %+v", got)
 	}
 	if got := Read(); got.Go == "" || got.Version == "" {

@@ -16,8 +16,8 @@ package bytecache
 import "sync"
 
 const (
-	// MaxValue is the length of the longest value in bytes.
-	MaxValue = blockSize - entryHead
+	// maxValue is the length of the longest value in bytes.
+	maxValue = blockSize - entryHead
 
 	// shardSize is about how many entries share a lock: two requests seldom want the same lock, and none waits long while a
 	// shard is searched for entries to evict.
@@ -79,9 +79,9 @@ func (c *Cache) Get(key uint64, buffer []byte) ([]byte, bool) {
 	return append(buffer, e.value()...), true
 }
 
-// Set stores value at key. A value that is longer than MaxValue is not stored.
+// Set stores value at key. A value that is longer than maxValue is not stored.
 func (c *Cache) Set(key uint64, value []byte) {
-	if len(value) > MaxValue {
+	if len(value) > maxValue {
 		return
 	}
 	s := c.shard(key)

@@ -32,7 +32,7 @@ func TestCacheReturnsTheLastValueOrNone(t *testing.T) {
 				if r.IntN(3) == 0 {
 					length := r.IntN(200)
 					if r.IntN(50) == 0 {
-						length = r.IntN(MaxValue + 1)
+						length = r.IntN(maxValue + 1)
 					}
 					last[n] = valueOf(i, length)
 					c.Set(keyOf(n), last[n])
@@ -73,13 +73,13 @@ func TestCacheReturnsTheLastValueOrNone(t *testing.T) {
 
 func TestValueIsPresentAfterSet(t *testing.T) {
 	c := New(10)
-	for n, length := range []int{0, 1, 127, MaxValue - 1, MaxValue, 5, MaxValue} {
+	for n, length := range []int{0, 1, 127, maxValue - 1, maxValue, 5, maxValue} {
 		c.Set(keyOf(n), valueOf(n, length))
 		if got, found := c.Get(keyOf(n), nil); !found || !bytes.Equal(got, valueOf(n, length)) {
 			t.Errorf("%d bytes: found %t, %d bytes", length, found, len(got))
 		}
 	}
-	c.Set(keyOf(99), make([]byte, MaxValue+1))
+	c.Set(keyOf(99), make([]byte, maxValue+1))
 	if _, found := c.Get(keyOf(99), nil); found {
 		t.Error("a value that is too long was kept")
 	}
@@ -144,7 +144,7 @@ func TestMemoryIsBoundedWhateverTheValuesAre(t *testing.T) {
 		t.Skip("one goroutine does it all")
 	}
 	const size, used = 3000, 200
-	for _, length := range []int{600, 1000, 4096, blockSize/2 - entryHead, blockSize/2 - entryHead + 1, MaxValue} {
+	for _, length := range []int{600, 1000, 4096, blockSize/2 - entryHead, blockSize/2 - entryHead + 1, maxValue} {
 		for _, again := range []bool{false, true} {
 			t.Run(fmt.Sprint(length, " bytes, read again ", again), func(t *testing.T) {
 				c, value := New(size), make([]byte, length)
@@ -226,7 +226,7 @@ func FuzzCache(f *testing.F) {
 		for i, step := range steps {
 			n := int(step & 63)
 			if step < 128 {
-				last[n] = valueOf(i, (int(step)*131+i*977)%(MaxValue+1))
+				last[n] = valueOf(i, (int(step)*131+i*977)%(maxValue+1))
 				c.Set(keyOf(n), last[n])
 			} else if got, found := c.Get(keyOf(n), nil); found && !bytes.Equal(got, last[n]) {
 				t.Fatalf("key %d has another value than its last", n)

@@ -22,8 +22,8 @@ var (
 	// ErrNotRevoked is the error for undoing what was not revoked.
 	ErrNotRevoked = errors.New("no such revocation exists")
 
-	// ErrExpired is the error for revoking what cannot be valid any more.
-	ErrExpired = invalid(`the tokens have expired already ("until" has passed), and there is nothing to revoke`)
+	// errExpired is the error for revoking what cannot be valid any more.
+	errExpired = invalid(`the tokens have expired already ("until" has passed), and there is nothing to revoke`)
 
 	// errCovers is the error for undoing a revocation that replaced others.
 	errCovers = errors.New("this revocation replaced others, such as the logouts of one contact, and cannot be undone: it is not known any more which tokens these were")

@@ -10,11 +10,11 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
 )
 
-// Revoke returns the facts by which v is revoked, or ErrExpired if no token that it revokes can be valid any more.
+// Revoke returns the facts by which v is revoked, or errExpired if no token that it revokes can be valid any more.
 func (j *Journal) Revoke(v revocation.Revocation, m *config.Messenger, now time.Time) (incarnation string, facts []*Fact, err error) {
 	now = now.UTC()
 	if v = v.Recorded(m, now); v.HasExpired(now) {
-		return "", nil, ErrExpired
+		return "", nil, errExpired
 	}
 	at := j.stamp(now)
 	err = ErrNothing

@@ -239,7 +239,7 @@ func TestRandomSignaturesAgainstCryptoRSA(t *testing.T) {
 func TestConcurrentUseOfOneKey(t *testing.T) {
 	private := privateKey(t, 2048)
 	key := New(&private.PublicKey, crypto.SHA256)
-	if !key.Prepared() && !fips140.Enabled() {
+	if !key.prepared() && !fips140.Enabled() {
 		t.Fatal("the key is not prepared")
 	}
 	done := make(chan bool)

@@ -82,9 +82,6 @@ func encode(size int, info []byte, digest int) []byte {
 	return encoded
 }
 
-// Prepared reports whether k is verified here and not by crypto/rsa.
-func (k *Key) Prepared() bool { return k.modulus != nil }
-
 // Verify reports whether signature is one over digest.
 //
 // The encoded message is compared as a whole with the only one that is valid (RFC 8017 section 8.2.2) and is never parsed: parsers

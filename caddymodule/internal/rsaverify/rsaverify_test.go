@@ -134,7 +134,7 @@ func TestValidSignaturesAndThoseWithOneBitChanged(t *testing.T) {
 	for _, p := range sharedPairs() {
 		for _, hash := range hashes {
 			key, digest := New(p.public, hash), digestOf(hash, "a token")
-			if !key.Prepared() && !fips140.Enabled() {
+			if !key.prepared() && !fips140.Enabled() {
 				t.Errorf("%s, %s: the key is not prepared", p.name, hash)
 			}
 			message := encode(p.public.Size(), digestInfos[hash], hash.Size())
@@ -218,8 +218,8 @@ func TestOnlyUsualKeysArePrepared(t *testing.T) {
 		"a modulus of one": {&rsa.PublicKey{N: big.NewInt(1), E: 65537}, crypto.SHA256, false},
 	} {
 		key := New(tt.public, tt.hash)
-		if want := tt.want && !fips140.Enabled(); key.Prepared() != want {
-			t.Errorf("%s: prepared is %t, want %t", name, key.Prepared(), want)
+		if want := tt.want && !fips140.Enabled(); key.prepared() != want {
+			t.Errorf("%s: prepared is %t, want %t", name, key.prepared(), want)
 		}
 		if key.Verify(make([]byte, tt.hash.Size()), make([]byte, tt.public.Size())) {
 			t.Errorf("%s: zeros are a signature", name)
@@ -242,8 +242,8 @@ func TestFIPSModeUsesTheStandardLibrary(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if key.Prepared() || !key.Verify(digest[:], signature) {
-			t.Errorf("prepared is %t, verified %t; want a verification by crypto/rsa", key.Prepared(), key.Verify(digest[:], signature))
+		if key.prepared() || !key.Verify(digest[:], signature) {
+			t.Errorf("prepared is %t, verified %t; want a verification by crypto/rsa", key.prepared(), key.Verify(digest[:], signature))
 		}
 		signature[0] ^= 1
 		if key.Verify(digest[:], signature) {
@@ -279,3 +279,6 @@ func TestVerificationDoesNotAllocate(t *testing.T) {
 		t.Errorf("got %g allocations, want none", got)
 	}
 }
+
+// prepared reports whether k is verified here and not by crypto/rsa.
+func (k *Key) prepared() bool { return k.modulus != nil }

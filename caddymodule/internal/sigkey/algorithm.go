@@ -79,9 +79,6 @@ func (a Algorithm) String() string { return algorithms[a].name }
 // IsSymmetric reports whether the algorithm verifies with a secret.
 func (a Algorithm) IsSymmetric() bool { return algorithms[a].scheme == mac }
 
-// IsPSS reports whether the algorithm is RSASSA-PSS.
-func (a Algorithm) IsPSS() bool { return algorithms[a].scheme == pss }
-
 // Hash returns the hash of the algorithm. EdDSA has none of its own choice.
 func (a Algorithm) Hash() crypto.Hash { return algorithms[a].hash }
 

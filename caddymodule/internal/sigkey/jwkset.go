@@ -19,8 +19,8 @@ const maxKeySetEntries = 100
 // What an answer can be instead of a usable key set; see [keyserver.Reason].
 var (
 	ErrNoSet          = keyserver.FailureOf(keyserver.Unusable, cause.ServerOther)
-	ErrTooManyEntries = keyserver.NewFailure(keyserver.Unusable, "the key set has more than 100 entries")
-	ErrNoKey          = keyserver.NewFailure(keyserver.Unusable, "the key set does not have a key that can be used")
+	errTooManyEntries = keyserver.NewFailure(keyserver.Unusable, "the key set has more than 100 entries")
+	errNoKey          = keyserver.NewFailure(keyserver.Unusable, "the key set does not have a key that can be used")
 	ErrWebPage        = keyserver.FailureOf(keyserver.Unusable, cause.ServerHTML)
 
 	// What people publish, or configure the URL of, in place of a key set.
@@ -65,7 +65,7 @@ func ParseSet(body []byte, accepted Algorithms, small bool) (keys []*Key, omitte
 		return nil, nil, notASet
 	}
 	if len(list) > maxKeySetEntries {
-		return nil, nil, ErrTooManyEntries
+		return nil, nil, errTooManyEntries
 	}
 	s := &setReader{places: make(map[*Key]int)}
 	for i, entry := range list {
@@ -85,7 +85,7 @@ func ParseSet(body []byte, accepted Algorithms, small bool) (keys []*Key, omitte
 	s.dropSharedIDs()
 	slices.SortStableFunc(s.omitted, func(a, b Omitted) int { return a.Index - b.Index })
 	if len(s.keys) == 0 {
-		return nil, s.omitted, ErrNoKey
+		return nil, s.omitted, errNoKey
 	}
 	return s.keys, s.omitted, nil
 }

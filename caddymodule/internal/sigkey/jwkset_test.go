@@ -74,8 +74,8 @@ func TestUnusableEntriesAreSkipped(t *testing.T) {
 			if len(omitted) != 1 || omitted[0].Index != 0 || !strings.Contains(omitted[0].Reason, tt.reason) {
 				t.Errorf("left out: %+v, want entry 0 for %q", omitted, tt.reason)
 			}
-			if _, _, err := ParseSet([]byte(set(tt.entry)), rs256, false); !errors.Is(err, ErrNoKey) {
-				t.Errorf("alone: got %v, want %v", err, ErrNoKey)
+			if _, _, err := ParseSet([]byte(set(tt.entry)), rs256, false); !errors.Is(err, errNoKey) {
+				t.Errorf("alone: got %v, want %v", err, errNoKey)
 			}
 		})
 	}
@@ -136,8 +136,8 @@ func TestResponsesWithoutAKeySetAreErrors(t *testing.T) {
 		"both":                  {`{"jwks_uri":"https://login.example.com/jwks","3f1a":"-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n"}`, errDiscovery},
 		"cut off":               {set(entry(nil))[:100], ErrNoSet},
 		"something behind":      {set(entry(nil)) + "x", ErrNoSet},
-		"an empty set":          {set(), ErrNoKey},
-		"too many entries":      {set(many...), ErrTooManyEntries},
+		"an empty set":          {set(), errNoKey},
+		"too many entries":      {set(many...), errTooManyEntries},
 		"not UTF-8":             {set(entry(nil), "\"\xff\""), ErrNoSet},
 		"nested ever so deep":   {`{"keys":` + strings.Repeat("[", 100000) + strings.Repeat("]", 100000) + `}`, ErrNoSet},
 	} {

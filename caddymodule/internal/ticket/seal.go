@@ -79,11 +79,11 @@ func (k *key) seal(t *Ticket) (string, error) {
 
 func (k *key) open(text string) (*Ticket, error) {
 	if len(text) > maxText || strings.ContainsAny(text, "\r\n") { // the decoder skips line breaks, and no two texts may be one ticket
-		return nil, ErrInvalid
+		return nil, errInvalid
 	}
 	sealed, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	if err != nil || len(sealed) < keyIDSize+idSize {
-		return nil, ErrInvalid
+		return nil, errInvalid
 	}
 	if [keyIDSize]byte(sealed) != k.id {
 		return nil, ErrOtherKey
@@ -96,16 +96,16 @@ func (k *key) open(text string) (*Ticket, error) {
 	sealed = sealed[keyIDSize+idSize:]
 	plain, err := aead.Open(sealed[:0], nil, sealed, []byte(purpose)) // in place: forged ones cost little memory
 	if err != nil || len(plain) < 8 {
-		return nil, ErrInvalid
+		return nil, errInvalid
 	}
 	t.Expires = time.UnixMilli(int64(binary.BigEndian.Uint64(plain)))
 	var ok bool
 	var rest []byte
 	if t.Messenger, rest, ok = cutText(plain[8:]); !ok {
-		return nil, ErrInvalid
+		return nil, errInvalid
 	}
 	if t.Path, rest, ok = cutText(rest); !ok {
-		return nil, ErrInvalid
+		return nil, errInvalid
 	}
 	t.Token = string(rest)
 	return t, nil

@@ -44,7 +44,7 @@ const (
 
 // The errors for a ticket that is refused. Any other error of Take means that the ticket could not be decided.
 var (
-	ErrInvalid  = errors.New("the ticket was not made by this gateway, or was changed")
+	errInvalid  = errors.New("the ticket was not made by this gateway, or was changed")
 	ErrOtherKey = errors.New("the ticket has the form of one that was sealed with another key: of another node, before a restart, or with a key that the store does not have any more")
 	ErrExpired  = errors.New("the ticket has expired")
 	ErrUsed     = errors.New("the ticket was used before")

@@ -224,7 +224,7 @@ func TestForgedTicketsUseNoStorage(t *testing.T) {
 	}
 	for i := range 100_000 {
 		f := forged[i%len(forged)]
-		if err := take(d, f, at(0)); !errors.Is(err, ErrInvalid) && !errors.Is(err, ErrOtherKey) {
+		if err := take(d, f, at(0)); !errors.Is(err, errInvalid) && !errors.Is(err, ErrOtherKey) {
 			t.Fatalf("text %d: got %v", i%len(forged), err)
 		}
 	}

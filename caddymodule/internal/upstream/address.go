@@ -74,7 +74,7 @@ func (a Address) dropOthers(r *http.Request) {
 // "globex.example:80,acme.example" Caddy finds the labels of globex, and a server that reads a list, such as
 // X-Forwarded-Host, those of acme.
 func DropFinalDot(r *http.Request) bool {
-	host, dotted := WithoutFinalDot(r.Host)
+	host, dotted := withoutFinalDot(r.Host)
 	if dotted {
 		r.Host = host
 	}
@@ -99,8 +99,8 @@ func isHostCharacter(c rune) bool {
 	return c >= utf8.RuneSelf || ascii.IsLetterOrDigit(byte(c)) || c == '-' || c == '_' || c == '.'
 }
 
-// WithoutFinalDot returns hostport without the dot that makes a host name absolute, and whether there was one.
-func WithoutFinalDot(hostport string) (string, bool) {
+// withoutFinalDot returns hostport without the dot that makes a host name absolute, and whether there was one.
+func withoutFinalDot(hostport string) (string, bool) {
 	name, port := hostport, ""
 	if i := strings.LastIndexByte(hostport, ':'); i >= 0 && !strings.HasSuffix(hostport, "]") {
 		name, port = hostport[:i], hostport[i:]

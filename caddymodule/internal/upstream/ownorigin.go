@@ -17,7 +17,7 @@ func IsOwnOrigin(r *http.Request, o config.Origin) bool {
 	if !known {
 		return false
 	}
-	hostport, _ = WithoutFinalDot(hostport)
+	hostport, _ = withoutFinalDot(hostport)
 	own, err := config.ParseOrigin(scheme + "://" + hostport)
 	o.Host = strings.TrimSuffix(o.Host, ".") // a page of the host with its final dot is one of the same host
 	return err == nil && own == o
