@@ -54,7 +54,7 @@ func (a *App) UseAssertion(alg string) (issuer string, keys *assertion.Keys, err
 	}
 	keys = a.registry.Store.Assertions
 	if err := keys.CheckStore(); err != nil {
-		a.registry.AuditWarning("no assertion is sent to the backend, because the key that signs it cannot be stored: " + err.Error())
+		a.registry.AuditWarning("no assertion is sent to the backend, because the key that signs it cannot be stored", zap.Error(err))
 		return "", nil, nil
 	}
 	a.mu.Lock()

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/admin"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/authn"
@@ -110,7 +112,7 @@ func panelURL(query ...string) string {
 func (v *visit) render(status int, page string, data any) {
 	var text bytes.Buffer
 	if err := panelTemplates()[page].Execute(&text, data); err != nil {
-		v.logger.Error("rendering a page of the control panel failed: " + err.Error())
+		v.logger.Error("rendering a page of the control panel failed", zap.String("page", page), zap.Error(err))
 		http.Error(v.w, textNotRendered, http.StatusInternalServerError)
 		return
 	}
