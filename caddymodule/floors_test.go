@@ -4,13 +4,17 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"go/parser"
+	"go/token"
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 )
 
 // floors are the packages by their place in the layering. A package imports only what is on a lower floor.
@@ -104,6 +108,20 @@ func TestImportsGoDown(t *testing.T) {
 			if floor <= 0 && !strings.HasPrefix(path, module) && strings.Contains(strings.SplitN(path, "/", 2)[0], ".") {
 				t.Errorf("%q imports %s; the packages of the lowest floors know the standard library only", name, path)
 			}
+		}
+	}
+}
+
+// The comment of modules.go is where a reader finds which package has what.
+func TestPackageCommentNamesEveryPackage(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "modules.go", nil, parser.ParseComments|parser.PackageClauseOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := strings.FieldsFunc(file.Doc.Text(), func(r rune) bool { return !unicode.IsLetter(r) })
+	for name := range floors {
+		if name != "" && !slices.Contains(listed, path.Base(name)) {
+			t.Errorf("the package comment of modules.go does not name %s", name)
 		}
 	}
 }

@@ -150,7 +150,7 @@ func (s *Service) Put(ctx context.Context, name string, settings *config.Messeng
 	return describe(name, registry.SourceStored, r.Settings, r), created, nil
 }
 
-// Remove deletes a stored messenger with its shared tokens, and returns how many connections of this node that has ended.
+// Remove deletes a stored messenger with its shared tokens, and returns how many connections it closed on this node.
 func (s *Service) Remove(ctx context.Context, name string, c change.Condition, by registry.Actor) (ended int, err error) {
 	ended, unreadable, err := s.Registry.Remove(ctx, name, c)
 	if err != nil {

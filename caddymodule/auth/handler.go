@@ -145,7 +145,7 @@ type Handler struct {
 	hasAccessLog bool                         // the server keeps an access log
 	title        string                       // names this handler in the log
 	logger       *zap.Logger
-	refusals     *zap.Logger // sampled: clients can cause its lines at will
+	refusals     *zap.Logger // sampled: clients can cause any number of its lines
 
 	takesQuery bool // one of the sources is a query parameter
 }

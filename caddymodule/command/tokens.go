@@ -134,9 +134,9 @@ func importTokenCommand() *cobra.Command {
 		Short: "Imports a secret with which the site signs already",
 		Long: `
 Reads a secret from standard input, and adds it to the shared tokens of the
-messenger, so that a site can move in without signing anew. It is never shown
-again, and is rotated, reset and revoked like a generated one. It has at least
-32 bytes. A line break at its end is left out.
+messenger, so that a site can move in without signing new tokens. It is never
+shown again, and is rotated, reset and revoked like a generated one. It has at
+least 32 bytes. A line break at its end is left out.
 
 An imported secret that was revoked at the messenger is not accepted again.`,
 	}, thisMessenger, func(cmd *cobra.Command, name string) error {

@@ -93,7 +93,7 @@ type KeyServerAccess struct {
 	// Scope tells copies of key sets apart in the storage that were fetched from one URL in different ways. No secret is in it.
 	Scope string
 
-	// Fetch returns the certificates and headers for one fetch. A file is read anew.
+	// Fetch returns the certificates and headers for one fetch. A file is read again.
 	Fetch keyserver.AccessFunc
 }
 

@@ -21,7 +21,7 @@ import (
 const maxEntry = 4 << 10
 
 // A Cache remembers the contacts of verified tokens, so that a token that was seen before costs a hash instead of a
-// signature. It remembers only what was accepted, bounded in number and in bytes. A refusal is decided anew every time: an
+// signature. It remembers only what was accepted, bounded in number and in bytes. Every refusal is decided again: an
 // attacker can make any number of invalid tokens. A nil Cache remembers nothing. It is safe for concurrent use.
 //
 // A hit is what the verifier would answer at that instant. No entry is removed when a key is replaced, a token expires or is

@@ -22,7 +22,7 @@ import (
 // A Node is what a change needs of the node that makes it. The registry's store is one.
 type Node interface {
 	// Write adds facts about an incarnation of a messenger. When it returns nil, they are acknowledged, and active on this node. It
-	// returns how many connections of this node that has ended.
+	// returns how many connections it closed on this node.
 	Write(ctx context.Context, j *ledger.Journal, incarnation string, urgent bool, facts ...*ledger.Fact) (ended int, err error)
 
 	// Again reads the facts that other nodes have written meanwhile, and makes them active together with those of this node.

@@ -67,12 +67,12 @@ type Commitment struct {
 	// then.
 	Looked bool
 
-	// Between is called when all is written, and before it is decided whether that counts. It returns how many connections it has ended.
+	// Between is called when all is written, and before it is decided whether that counts. It returns how many connections it closed.
 	// nil does nothing.
 	Between func(written []*ledger.Fact) (ended int, err error)
 }
 
-// Commit writes a change, and returns how many connections of this node that has ended. When it returns nil, the change counts.
+// Commit writes a change, and returns how many connections it closed on this node. When it returns nil, the change counts.
 func Commit(ctx context.Context, n Node, j *ledger.Journal, c Commitment) (ended int, err error) {
 	confirmed := j.IsConfirmed(c.Incarnation)
 	written := slices.Concat(c.Groups...)

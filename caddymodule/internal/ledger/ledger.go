@@ -280,7 +280,7 @@ func (l *ledger) isVoid(reset *Fact) bool {
 
 // outlives reports whether a reset does not revoke a token. One that was made by a change of the validation method revokes the
 // tokens from before it: its writer may have been stopped while others changed the method again, and made new tokens. Numbers of settings
-// are those of one ledger. A reset of a sibling from before the token was made was of no concern to that. Neither was one from long before,
+// are those of one ledger. A sibling's reset from before the token was made does not revoke the token. Neither does one from long before,
 // which a node that still knew it has written back, if the tokens that its writer knew are ended by their names as well: clocks differ.
 func outlives(token *Fact, of *ledger, reset *Fact, in *ledger) bool {
 	switch {

@@ -13,7 +13,7 @@ import (
 )
 
 // wrote makes a batch active on this node that its writer has just written. It is called before the batch is acknowledged.
-// It returns how many connections that has ended.
+// It returns how many connections it closed.
 func (s *Store) wrote(key vault.Key, texts []json.RawMessage) (ended int) {
 	name, _, _ := strings.Cut(key.Folder, "/")
 	s.noteChange(name)
@@ -56,7 +56,7 @@ func (s *Store) inMemory(name, kind string) *ledger.Journal {
 // everything is the effect of facts of which it is unknown what they have changed.
 var everything = ledger.Effect{Settings: true, Ring: true, Fewer: true}
 
-// apply makes active what has changed in a journal, and what e says besides, and returns how many connections that has ended.
+// apply makes active what has changed in a journal, and what e says besides, and returns how many connections it closed.
 // Nothing depends on the order of calls: what is made active is always what the journal says now.
 func (s *Store) apply(j *ledger.Journal, e ledger.Effect) (ended int, err error) {
 	j.Applying.Lock()

@@ -49,7 +49,7 @@ func TestSuspendedNodeDoesNotWriteBackForgottenFacts(t *testing.T) {
 
 // While such a node reads the storage for something else, it polls. What it has dropped does not become active again with what was read, and is
 // not written back.
-func TestAPollDuringAReadingOfANodeThatWasAway(t *testing.T) {
+func TestDroppedMessengersStayDroppedDuringAReading(t *testing.T) {
 	for how, do := range map[string]func(a *testNode){
 		"a sweep":  func(a *testNode) { _ = a.Store.rereadHeld(a.t.Context(), noWait) },
 		"a repair": func(a *testNode) { _, _ = a.Repair(a.t.Context()) },
@@ -97,7 +97,7 @@ func TestAPollDuringAReadingOfANodeThatWasAway(t *testing.T) {
 }
 
 // A node cannot reach the storage for a month. A repair then does not drop what it was to write back.
-func TestARepairWithoutAStorageDropsNothing(t *testing.T) {
+func TestRepairDuringAnOutageDropsNothing(t *testing.T) {
 	offset := clock(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer()

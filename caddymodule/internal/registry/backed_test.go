@@ -228,7 +228,7 @@ func TestOldResetDoesNotRevokeNewTokens(t *testing.T) {
 }
 
 // Hundreds of revocations were lost, and the storage is slow. A token that has leaked is revoked without waiting for them.
-func TestToRevokeATokenDoesNotWaitForWritingBack(t *testing.T) {
+func TestTokenRevocationDoesNotWaitForARepair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer()
 		a := newTestNode(t, s, "a")

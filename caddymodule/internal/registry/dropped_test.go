@@ -38,7 +38,7 @@ func (n *testNode) duringADrop(f func()) {
 }
 
 // A connection opens while the node drops what it knew. It does not keep what is dropped in memory: changes of other nodes arrive.
-func TestConnectionsDoNotKeepWhatIsDropped(t *testing.T) {
+func TestConnectionsDoNotKeepDroppedMessengers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer()
 		a, b := newTestNode(t, s, "a"), newTestNode(t, s, "b")
@@ -92,7 +92,7 @@ func TestChangesDuringADropStayActive(t *testing.T) {
 }
 
 // After a reload to poll_interval 0 nobody asks when the store was read. That is no month without it, and no store_max_age.
-func TestWithoutPollsNodesAreNeverAway(t *testing.T) {
+func TestNodesWithoutPollsAreNeverAway(t *testing.T) {
 	for what, prepared := range map[string]func(a *testNode){
 		"for a month": func(*testNode) {},
 		"after store_max_age": func(a *testNode) {

@@ -78,7 +78,7 @@ func TestStoreMaxAge(t *testing.T) {
 }
 
 // The store was out of reach for 55 minutes, and then refuses one file of a messenger: store_max_age began with the last reading.
-func TestMaxAgeBeginsWithTheLastReading(t *testing.T) {
+func TestMaxAgeCountsFromTheLastReading(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer()
 		a := newTestNode(t, s, "a")

@@ -31,7 +31,7 @@ func added(name string, before, after map[string][]byte) func(key string) bool {
 
 // A list has a revocation that the storage has lost. The file system refuses the listing of the messenger's folder, or one of its values:
 // whether the revocation was lost is not known.
-func TestAListIsRefusedIfTheStorageIsNotRead(t *testing.T) {
+func TestRevocationImportNeedsAReadableStorage(t *testing.T) {
 	for _, name := range []string{"acme", "support"} {
 		for _, refused := range []string{"list", "load"} {
 			synctest.Test(t, func(t *testing.T) {
@@ -65,7 +65,7 @@ func TestAListIsRefusedIfTheStorageIsNotRead(t *testing.T) {
 
 // A repair writes back a lost reset also if it cannot write another value of the messenger. The new token waits: what revokes that may be what
 // cannot be written.
-func TestARepairWritesWhatEndsTokensBesideAFailure(t *testing.T) {
+func TestRepairRevokesTokensDespiteAFailedWrite(t *testing.T) {
 	for how, ring := range map[string]ledger.RingChange{"reset": ledger.ResetTokens(true), "rotate": ledger.RotateTokens(0)} {
 		for _, name := range []string{"acme", "support"} {
 			synctest.Test(t, func(t *testing.T) {
@@ -105,7 +105,7 @@ func TestARepairWritesWhatEndsTokensBesideAFailure(t *testing.T) {
 
 // A file system refuses one value of one messenger for a month. With store_max_age, that messenger does not go on without it; the others, and
 // what this node knows of them, stay.
-func TestARefusedValueIsNoOutage(t *testing.T) {
+func TestRefusedFileAffectsItsMessengerOnly(t *testing.T) {
 	for _, maxAge := range []time.Duration{0, time.Hour} {
 		for of, other := range map[string]string{"support": "acme", "acme": "support"} {
 			synctest.Test(t, func(t *testing.T) {
@@ -154,7 +154,7 @@ func TestARefusedValueIsNoOutage(t *testing.T) {
 }
 
 // A lost reset is written back also if the storage has a value that cannot be read: of a file that another user wrote, nothing is known.
-func TestARepairBesideAValueThatIsNotRead(t *testing.T) {
+func TestRepairNextToAnUnreadableFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer()
 		a := newTestNode(t, s, "a")

@@ -18,7 +18,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/trail"
 )
 
-// Revoke revokes tokens, and returns how many connections of this node that has ended. v.Until is when the last of the tokens
+// Revoke revokes tokens, and returns how many connections it closed on this node. v.Until is when the last of the tokens
 // expires, if the caller knows that; otherwise it is computed from the messenger's max_lifetime.
 func (reg *Registry) Revoke(ctx context.Context, name string, v revocation.Revocation, by Actor) (ended int, err error) {
 	if err := v.CheckNew(); err != nil {

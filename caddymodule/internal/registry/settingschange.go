@@ -76,7 +76,7 @@ func (s *Store) put(ctx context.Context, j *ledger.Journal, p change.Settings) (
 	return change.PutSettings(ctx, s, j, p)
 }
 
-// Remove deletes a stored messenger with its shared tokens, and returns how many connections of this node that has ended. A
+// Remove deletes a stored messenger with its shared tokens, and returns how many connections it closed on this node. A
 // messenger that cannot be read can be deleted only without a condition, because none can be checked.
 func (reg *Registry) Remove(ctx context.Context, name string, c change.Condition) (ended int, unreadable bool, err error) {
 	if config.CheckName(name) != nil {
