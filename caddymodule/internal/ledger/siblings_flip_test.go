@@ -10,6 +10,7 @@ import (
 
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/testsize"
 )
 
 // incarnated returns a journal of the messenger acme, whose facts a writer adds to one incarnation.
@@ -60,7 +61,7 @@ func (w *writing) says(now time.Time) string {
 func TestStateDoesNotDependOnTheCurrentIncarnation(t *testing.T) {
 	start := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	settings := &config.Messenger{IdentityKey: "identity", SharedToken: new(config.SharedToken)}
-	for seed := range uint64(150) {
+	for seed := range uint64(testsize.Of(150, 1500)) {
 		random := rand.New(rand.NewPCG(1, seed))
 		a, b := incarnated(t, "aaaaaaaaaaaaaaaa", "first"), incarnated(t, "bbbbbbbbbbbbbbbb", "second")
 		at := start

@@ -10,6 +10,7 @@ import (
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/config"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/ledger"
 	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/revocation"
+	"github.com/messengerauth/caddy-messenger-auth/caddymodule/internal/testsize"
 )
 
 // Whatever a messenger may have, its line can be imported. One that is too long would keep all others of its file from that.
@@ -20,7 +21,7 @@ func TestLargestLineCanBeImported(t *testing.T) {
 	}
 	now := time.Now()
 	longest := 0
-	for _, letter := range []string{"x", "<", "ж", "\u200b", "😀"} {
+	for _, letter := range []string{"ж", "x", "<", "\u200b", "😀"}[:testsize.Of(5, 5)] {
 		c := &ledger.Copy{Created: &now, Settings: &config.Messenger{IdentityKey: "sub", SharedToken: &config.SharedToken{}}}
 		long := strings.Repeat(letter, 250/len(letter))
 		for range 32 {
