@@ -114,7 +114,7 @@ func mistaken(t *testing.T) (messengers string, secrets []string, mistakes []mis
 		{"signed with the RSA key of another messenger", "jwks", sign(rsaKey(1), valid("mark")), "signature_invalid", "key of another messenger: it is that of rsa", "Send it to that messenger"},
 		{"signed for a messenger of another method", "rsa", token, "algorithm_not_allowed", "key of another messenger: it is that of raw", "Send it to that messenger"},
 		{"another algorithm", "rsa", sign(newSecret(), valid("mark")), "algorithm_not_allowed", `alg "HS256"; this messenger's method uses RS256`, "library's algorithm"},
-		{"a key that nobody has", "rsa", sign(rsaKey(2), valid("mark")), "signature_invalid", "signed with another key, or changed", "test or production"},
+		{"a key that is not configured", "rsa", sign(rsaKey(2), valid("mark")), "signature_invalid", "signed with another key, or changed", "test or production"},
 		{"the site decodes the secret, the gateway does not", "raw", sign(bytesOf(raw, base64.RawURLEncoding.DecodeString), valid("mark")), "signature_invalid",
 			"The site decodes the secret before it signs.* the encoding is base64(url)?", "site's encoding"},
 		{"the gateway decodes the secret as base64, the site does not", "base64", sign(decoded, valid("mark")), "signature_invalid",

@@ -31,7 +31,7 @@ func misbehaviours(t *testing.T) map[string]http.HandlerFunc {
 		"404 with a valid set in its body": body(404, set),
 		"204":                              func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) },
 		"206 with a valid set in its body": body(206, set),
-		"304 that nobody asked for":        func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(304) },
+		"304 without a condition":          func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(304) },
 		"an HTML login page":               body(200, "<!doctype html><title>Sign in</title>"),
 		"an empty set":                     body(200, `{"keys":[]}`),
 		"null":                             body(200, `null`),

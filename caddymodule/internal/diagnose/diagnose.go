@@ -68,7 +68,7 @@ func Cause(v *authn.Verifier, text string, rej *authn.Rejection) cause.Cause {
 	return f.first
 }
 
-// find looks for the mistakes behind rej. It returns false for a code that it does not have; a test tells whoever adds a code.
+// find looks for the mistakes behind rej. It returns false for a code that it does not have, which a test finds.
 func (f *finder) find(rej *authn.Rejection) (decided bool) {
 	header, rest, _ := strings.Cut(f.text, ".")
 	if rej.Code == authn.TokenMalformed || rej.Code == authn.TokenTooLarge {

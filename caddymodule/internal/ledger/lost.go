@@ -62,13 +62,13 @@ func (j *Journal) InRepairOrder(batches map[vault.Key][]json.RawMessage) []vault
 }
 
 // EndsOf returns the facts of one of the lost batches that make nothing that others may end, no settings and no token, unless the storage has
-// them in another one. whole reports that the batch makes nothing.
+// them in another one. whole reports that the batch makes nothing, and can be written as it is.
 func (j *Journal) EndsOf(key vault.Key, lost map[vault.Key][]json.RawMessage) (ends []json.RawMessage, whole bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	b := j.batches[key]
-	if b == nil {
-		return nil, true // it is about a name
+	if b == nil || !b.makes() {
+		return nil, true
 	}
 	stored := make(map[string]bool)
 	for key, b := range j.batches {
@@ -81,7 +81,7 @@ func (j *Journal) EndsOf(key vault.Key, lost map[vault.Key][]json.RawMessage) (e
 			ends = append(ends, b.texts[i])
 		}
 	}
-	return ends, !b.makes()
+	return ends, false
 }
 
 // Stored returns the batches that this node has read, and that the storage still lists.

@@ -94,10 +94,11 @@ func (s *Store) recordRead(name, kind string, err error) {
 	if err == nil {
 		delete(s.unread, of)
 	} else if !before {
-		s.unread[of] = unread{since: s.status.Load().Polled}
-		if s.unread[of].since.IsZero() {
-			s.unread[of] = unread{since: Now()}
+		since := s.status.Load().Polled
+		if since.IsZero() {
+			since = Now()
 		}
+		s.unread[of] = unread{since: since}
 	}
 	s.mu.Unlock()
 	if err == nil && u.stale {

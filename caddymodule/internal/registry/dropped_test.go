@@ -91,7 +91,7 @@ func TestChangesDuringADropStayActive(t *testing.T) {
 	})
 }
 
-// After a reload to poll_interval 0 nobody asks when the store was read. That is no month without it, and no store_max_age.
+// After a reload to poll_interval 0 the node does not poll any more. It does not count as away after a month, and store_max_age is over.
 func TestNodesWithoutPollsAreNeverAway(t *testing.T) {
 	for what, prepared := range map[string]func(a *testNode){
 		"for a month": func(*testNode) {},

@@ -164,11 +164,15 @@ func (s *Store) writeBack(ctx context.Context, j *ledger.Journal, damaged bool) 
 			failed = errDropped
 			break
 		}
-		ends, whole := j.EndsOf(key, lost)
-		if unwritten && !whole && len(ends) == 0 {
+		whole := true
+		var ends []json.RawMessage
+		if unwritten {
+			ends, whole = j.EndsOf(key, lost)
+		}
+		if !whole && len(ends) == 0 {
 			continue
 		}
-		if unwritten && !whole { // what ends other tokens is written again in a batch of its own; the same fact twice is one
+		if !whole { // what ends other tokens is written again in a batch of its own; the same fact twice is one
 			_, err = s.writer.Append(ctx, key.Folder, false, ends)
 		} else if err = s.SaveBatch(ctx, key, lost[key]); err == nil {
 			folders[key.Folder] = true
